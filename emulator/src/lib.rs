@@ -1,0 +1,1 @@
+//! A drop-in `libcuda.so` that executes PTX on the CPU.

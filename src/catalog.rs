@@ -1,0 +1,260 @@
+//! The kernels that were compiled: one [`Kernel`] a PTX module.
+//!
+//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and hands each
+//! entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here once. It must therefore depend
+//! on nothing but `core` and `std`.
+
+use std::sync::OnceLock;
+
+/// How an element is stored. Arithmetic is always in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
+}
+
+impl DType {
+    /// Every storage type.
+    pub const ALL: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
+
+    /// Bytes an element takes.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::Bf16 => 2,
+        }
+    }
+
+    /// The name used in kernel ids, on the command line and in JSON: `f32`, `f16`, `bf16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+        }
+    }
+}
+
+/// The order of an activation tensor's dimensions in memory, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layout {
+    /// Batch, channel, row, column: a channel's plane is contiguous.
+    Nchw,
+    /// Batch, row, column, channel: a pixel's channels are contiguous.
+    Nhwc,
+}
+
+impl Layout {
+    /// Both layouts.
+    pub const ALL: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+
+    /// `nchw` or `nhwc`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
+        }
+    }
+}
+
+/// The instruction set that a module was compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// compute_75, PTX ISA 6.3: the baseline, no `cp.async`.
+    Sm75,
+    /// compute_80, PTX ISA 7.0: `cp.async`.
+    Sm80,
+}
+
+impl Tier {
+    /// The lowest compute capability that runs the tier, as (major, minor).
+    pub const fn capability(self) -> (u32, u32) {
+        match self {
+            Tier::Sm75 => (7, 5),
+            Tier::Sm80 => (8, 0),
+        }
+    }
+
+    /// `sm75` or `sm80`: the suffix of kernel ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Sm75 => "sm75",
+            Tier::Sm80 => "sm80",
+        }
+    }
+
+    /// nvcc's `-arch` for the tier.
+    pub const fn arch(self) -> &'static str {
+        match self {
+            Tier::Sm75 => "compute_75",
+            Tier::Sm80 => "compute_80",
+        }
+    }
+
+    /// The lowest PTX ISA version whose instructions the tier's modules keep to.
+    pub const fn ptx_version(self) -> &'static str {
+        match self {
+            Tier::Sm75 => "6.3",
+            Tier::Sm80 => "7.0",
+        }
+    }
+}
+
+/// The algorithm that a kernel implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// Convolution as an implicit matrix product, any filter, groups = 1.
+    Direct,
+    /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
+    Pointwise,
+    /// Convolution with 1 < groups, many channels a group: an implicit matrix product a group.
+    Grouped,
+    /// Convolution with 1 < groups, few channels a group: one thread a pixel and a few filters.
+    GroupedNarrow,
+    /// Convolution with groups = channels, channel multiplier included.
+    Depthwise,
+    /// Windowed maximum, with the index of each maximum if asked.
+    MaxPool,
+    /// Windowed mean; adaptive windows included.
+    AvgPool,
+    /// Mean or maximum over the whole plane.
+    GlobalPool,
+    /// `max(x, 0)`, NaN kept.
+    Relu,
+}
+
+impl Algorithm {
+    /// The first part of kernel ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::Pointwise => "1x1",
+            Algorithm::Grouped => "grouped",
+            Algorithm::GroupedNarrow => "grouped_narrow",
+            Algorithm::Depthwise => "depthwise",
+            Algorithm::MaxPool => "max_pool",
+            Algorithm::AvgPool => "avg_pool",
+            Algorithm::GlobalPool => "global_pool",
+            Algorithm::Relu => "relu",
+        }
+    }
+
+    /// The file in `kernels/` that holds the template.
+    pub const fn source(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct.cu",
+            Algorithm::Pointwise => "pointwise.cu",
+            Algorithm::Grouped => "grouped.cu",
+            Algorithm::GroupedNarrow => "grouped_narrow.cu",
+            Algorithm::Depthwise => "depthwise.cu",
+            Algorithm::MaxPool => "max_pool.cu",
+            Algorithm::AvgPool => "avg_pool.cu",
+            Algorithm::GlobalPool => "global_pool.cu",
+            Algorithm::Relu => "relu.cu",
+        }
+    }
+}
+
+/// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name as [`Kernel::id`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// What it computes and how.
+    pub algorithm: Algorithm,
+    /// How its activations, filters and bias are stored.
+    pub dtype: DType,
+    /// The layout of its activations; `None` where the kernel does not care.
+    pub layout: Option<Layout>,
+    /// The instruction set it needs.
+    pub tier: Tier,
+    /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output pixels, gemm_k = the
+    /// channels of one filter tap taken a step); for kernels that are no matrix product, what their header says.
+    pub tile_m: u32,
+    /// See [`Kernel::tile_m`].
+    pub tile_n: u32,
+    /// See [`Kernel::tile_m`].
+    pub tile_k: u32,
+    /// Threads a block.
+    pub threads: u32,
+    /// Buffers of the shared-memory pipeline (1 where there is none).
+    pub stages: u32,
+    /// Blocks that a multiprocessor is meant to hold: `__launch_bounds__`' second argument.
+    pub min_blocks: u32,
+}
+
+impl Kernel {
+    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, also the PTX entry point.
+    pub fn id(&self) -> String {
+        let mut id = String::from(self.algorithm.name());
+        if id.starts_with(|c: char| c.is_ascii_digit()) {
+            // A PTX symbol may not start with a digit.
+            id.insert_str(0, "conv");
+        }
+        id.push('_');
+        id.push_str(self.dtype.name());
+        if let Some(layout) = self.layout {
+            id.push('_');
+            id.push_str(layout.name());
+        }
+        if self.tile_n > 1 || self.tile_m > 1 {
+            id.push_str(&format!("_{}x{}x{}", self.tile_m, self.tile_n, self.tile_k));
+        }
+        id.push('_');
+        id.push_str(self.tier.name());
+        id
+    }
+
+    /// The definitions that nvcc is given (`-D NAME=VALUE`).
+    pub fn defines(&self) -> Vec<(&'static str, String)> {
+        let dtype = match self.dtype {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::Bf16 => 2,
+        };
+        let mut defines = vec![
+            ("KERNEL_NAME", self.id()),
+            ("KERNEL_DTYPE", dtype.to_string()),
+            ("TILE_M", self.tile_m.to_string()),
+            ("TILE_N", self.tile_n.to_string()),
+            ("TILE_K", self.tile_k.to_string()),
+            ("THREADS", self.threads.to_string()),
+            ("STAGES", self.stages.to_string()),
+            ("MIN_BLOCKS", self.min_blocks.to_string()),
+        ];
+        if let Some(layout) = self.layout {
+            defines.push(("LAYOUT_NHWC", u32::from(layout == Layout::Nhwc).to_string()));
+        }
+        defines
+    }
+}
+
+/// A kernel's place in [`kernels`]; the PTX table of the build has the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelId(pub usize);
+
+impl KernelId {
+    /// The catalog's entry.
+    pub fn kernel(self) -> &'static Kernel {
+        &kernels()[self.0]
+    }
+}
+
+/// Every kernel, in a fixed order.
+pub fn kernels() -> &'static [Kernel] {
+    static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
+    KERNELS.get_or_init(|| {
+        let mut all = Vec::new();
+        convolution(&mut all);
+        pooling_and_relu(&mut all);
+        all
+    })
+}
+
+/// Direct, 1x1, grouped and depthwise convolution.
+fn convolution(_all: &mut Vec<Kernel>) {}
+
+/// Max, average and global pooling, and ReLU.
+fn pooling_and_relu(_all: &mut Vec<Kernel>) {}
