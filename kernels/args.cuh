@@ -5,7 +5,8 @@
 // "image" strides are 64-bit; everything inside one image fits 31 bits (the host refuses what does not).
 #pragma once
 
-// Division of a 31-bit unsigned n by a constant d: n / d == (__umulhi(n, mul) + n * add) >> shift, see fast_div in common.cuh.
+// Division of a 31-bit unsigned n by a constant: n / divisor == __umulhi(2 * n, mul) >> shift (fast_div in common.cuh), where
+// shift = ceil(log2(divisor)), 0 for 1, and mul = ceil(2^(31 + shift) / divisor), which fits 32 bits for 1 <= divisor < 2^31.
 struct FastDiv {
     unsigned mul;
     unsigned shift;
@@ -38,8 +39,10 @@ struct ConvArgs {
     int stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
     int w_k, w_c, w_tap;   // filter strides: KCRS {group_c*r*s, r*s, 1}, KRSC {r*s*group_c, 1, group_c}; tap = row r*S + s
     int relu;              // 1: act is max(., 0) with NaN kept; 0: identity
-    int y_vector;          // 1: y (and residual) rows may be accessed 4 elements at a time (aligned, see the kernel)
-    int x_vector;          // 1: x rows may be read 4 elements at a time
+    int y_vector;          // 1: y and residual may be accessed 4 elements at a time: pointers aligned to 4 elements, image
+                           // strides % 4 == 0 and NCHW: p * q % 4 == 0; NHWC: group_k % 4 == 0, pixel strides % 4 == 0
+    int x_vector;          // 1: x may be read 4 pixels at a time (1x1 NCHW only): stride 1, h * width % 4 == 0, image stride
+                           // % 4 == 0, pointer aligned to 4 elements
     unsigned gemm_n;       // n * p * q, under 2^31
     unsigned tiles_m;      // blocks along gemm_m (of one group); block = tile_n_index * (groups * tiles_m) + group * tiles_m + tile_m_index
     FastDiv by_pq;         // output pixel -> image

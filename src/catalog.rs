@@ -109,6 +109,9 @@ impl Tier {
 pub enum Algorithm {
     /// Convolution as an implicit matrix product, any filter, groups = 1.
     Direct,
+    /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs through channels and
+    /// filter taps in one go, so that no channel block is padded. Needs c * r * s <= [`FLAT_GEMM_K`].
+    DirectFlat,
     /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
     Pointwise,
     /// Convolution with 1 < groups, many channels a group: an implicit matrix product a group.
@@ -132,6 +135,7 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct",
+            Algorithm::DirectFlat => "direct_flat",
             Algorithm::Pointwise => "1x1",
             Algorithm::Grouped => "grouped",
             Algorithm::GroupedNarrow => "grouped_narrow",
@@ -147,6 +151,7 @@ impl Algorithm {
     pub const fn source(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct.cu",
+            Algorithm::DirectFlat => "direct_flat.cu",
             Algorithm::Pointwise => "pointwise.cu",
             Algorithm::Grouped => "grouped.cu",
             Algorithm::GroupedNarrow => "grouped_narrow.cu",
@@ -158,6 +163,9 @@ impl Algorithm {
         }
     }
 }
+
+/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] takes: it keeps a table of its terms in shared memory.
+pub const FLAT_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name as [`Kernel::id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -224,6 +232,9 @@ impl Kernel {
             ("STAGES", self.stages.to_string()),
             ("MIN_BLOCKS", self.min_blocks.to_string()),
         ];
+        if self.algorithm == Algorithm::DirectFlat {
+            defines.push(("FLAT_GEMM_K", FLAT_GEMM_K.to_string()));
+        }
         if let Some(layout) = self.layout {
             defines.push(("LAYOUT_NHWC", u32::from(layout == Layout::Nhwc).to_string()));
         }
