@@ -1,0 +1,9 @@
+//! Hand-written CUDA convolution, pooling and ReLU kernels with safe Rust launchers.
+#![deny(missing_docs)]
+
+pub mod catalog;
+pub mod error;
+pub mod problem;
+
+pub use catalog::{DType, Layout};
+pub use error::Error;

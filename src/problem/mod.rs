@@ -1,0 +1,20 @@
+//! What is to be computed: shapes, strides, paddings and storage, validated on construction.
+//!
+//! Sizes go by one-letter names throughout the crate: `n` images of `c` channels, `h` rows and `w` columns go in; `k`
+//! filters of `r` rows and `s` columns make `p` rows and `q` columns of output, in `groups` groups. [`Conv2d`],
+//! [`Pool2d`] and [`Relu`] are made by builders that refuse what cannot be computed, and by [`str::parse`] from the
+//! notation of oneDNN's benchdnn (see [`notation`]).
+
+mod conv2d;
+mod extent;
+pub mod notation;
+mod pool2d;
+mod relu;
+mod tensor;
+
+pub use conv2d::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
+pub use extent::{Axis, MAX_INDEX};
+pub use notation::NotationReason;
+pub use pool2d::{MAX_INDEXED_WINDOW, NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};
+pub use relu::Relu;
+pub use tensor::{TensorDesc, TensorStrides};

@@ -1,0 +1,187 @@
+//! Problems as text, in the notation of oneDNN's benchdnn, so that peers' shape files run as they are.
+//!
+//! A problem is a run of fields, each a key and a number, in any order, with `_` ignored between them, and a name at
+//! the end: `g2mb256_ic96ih27_oc256oh27_kh5ph2n"alexnet:conv2"`.
+//!
+//! | field | meaning | if missing |
+//! |---|---|---|
+//! | `mb` | images | 2 |
+//! | `g` | groups | 1 |
+//! | `ic`, `oc` | channels, filters (a problem without `oc` is a pooling) | |
+//! | `ih`, `iw` | rows, columns of the input | |
+//! | `oh`, `ow` | rows, columns of the output | computed, with the same padding on both sides |
+//! | `kh`, `kw` | rows, columns of the filter or window | |
+//! | `sh`, `sw` | stride | 1 |
+//! | `ph`, `pw` | padding at the top, at the left | half of what the output's size asks for, rounded down; else 0 |
+//! | `dh`, `dw` | dilation, **0 is dense** | 0 |
+//! | `n` | a name; the rest of the text, quoted or not | none |
+//!
+//! If no field of the columns is given, those of the rows stand for both. If none of the rows is given, the problem
+//! is one-dimensional: one row, a kernel of one row. The padding at the bottom and at the right is that at the top and
+//! at the left if this gives the output's size, else just as much as the output's size asks for. Depth (`id`, `od`,
+//! `kd`, `sd`, `pd`, `dd`) may be given if it is trivial.
+//!
+//! What benchdnn says with options of the driver, this crate says with words behind a `+`:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | `+f32` `+f16` `+bf16` | how tensors are stored; f32 if none is given |
+//! | `+nchw` `+nhwc` | the layout of activations; NCHW if none is given |
+//! | `+kcrs` `+krsc` | the layout of filters; KCRS if none is given |
+//! | `+bias` `+residual` `+relu` | the epilogue |
+//! | `+in256:3` `+out256:3` `+residual256:3` | the tensor is a slice of one of 256 channels, from channel 3 on |
+//! | `+pb2` `+pr2` | padding at the bottom, at the right, where the rule above does not give it |
+//! | `+max` `+avg_p` `+avg_np` | maximum (the default); mean counting padding or not |
+//! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
+//! | `+global_max` `+global_avg` `+adaptive_avg` | no window; the last one takes `oh` and `ow` |
+//!
+//! ```
+//! use warpconv::problem::Conv2d;
+//! let conv: Conv2d = "mb8ic96ih27oc256kh5ph2g2+bf16+nhwc+bias+relu".parse()?;
+//! assert_eq!(conv.to_string(), "g2mb8_ic96ih27iw27_oc256oh27ow27_kh5kw5_ph2pw2+bf16+nhwc+bias+relu");
+//! # Ok::<(), warpconv::Error>(())
+//! ```
+
+mod build;
+mod print;
+mod scan;
+
+use crate::error::Error;
+use crate::problem::{Conv2d, Pool2d};
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a problem in benchdnn notation could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotationReason {
+    /// Neither a field nor a word nor a name begins here.
+    #[error("no field, `+word` or name begins here")]
+    Unknown,
+    /// A field without a number, or with one that 64 bits do not hold.
+    #[error("`{field}` needs a number between 0 and 2^64 - 1")]
+    Number {
+        /// The field's key.
+        field: &'static str,
+    },
+    /// A field that the problem needs is missing.
+    #[error("`{field}` is missing")]
+    Missing {
+        /// The field's key.
+        field: &'static str,
+    },
+    /// A field or word that this kind of problem does not have.
+    #[error("`{field}` does not belong to a {problem}")]
+    Misplaced {
+        /// The field's key or the word.
+        field: &'static str,
+        /// `convolution` or `pooling`.
+        problem: &'static str,
+    },
+    /// The problem has depth, and this crate computes in two dimensions.
+    #[error("the problem is three-dimensional")]
+    ThreeDimensional,
+    /// The output's size that is given is not the one that input, kernel, stride, dilation and padding make.
+    #[error(
+        "`{field}` is {given}, but input, kernel, stride, dilation and padding make {computed}"
+    )]
+    OutputSize {
+        /// `oh` or `ow`.
+        field: &'static str,
+        /// The size given.
+        given: u64,
+        /// The size computed.
+        computed: u64,
+    },
+}
+
+/// A problem and what a shape file calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named<T> {
+    /// The problem.
+    pub problem: T,
+    /// Its name without quotes, if it has one: `resnet_50:res2b_branch2a*2`.
+    pub name: Option<String>,
+}
+
+impl<T> Named<T> {
+    /// How often a network has the problem: benchdnn's names end in `*2` where it occurs twice. 1 without such an end.
+    pub fn occurrences(&self) -> u32 {
+        let count = self
+            .name
+            .as_deref()
+            .and_then(|name| name.rsplit_once('*'))
+            .map(|(_, count)| count);
+        count.and_then(|count| count.parse().ok()).unwrap_or(1)
+    }
+}
+
+/// A problem of either kind that the notation knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// With `oc`: a convolution.
+    Conv(Conv2d),
+    /// Without: a pooling.
+    Pool(Pool2d),
+}
+
+/// Reads a problem, its name included: a convolution if it has `oc`, else a pooling.
+///
+/// # Errors
+/// [`Error::Notation`] if the text cannot be read, and what the problem's builder refuses.
+pub fn parse(text: &str) -> Result<Named<Problem>, Error> {
+    let fields = scan::scan(text)?;
+    let problem = match fields.is_convolution() {
+        true => Problem::Conv(build::conv(&fields)?),
+        false => Problem::Pool(build::pool(&fields)?),
+    };
+    Ok(Named {
+        problem,
+        name: fields.name,
+    })
+}
+
+/// The problems of a shape file: pairs of a line's number, from 1 on, and the text of a problem. Comments (from `#`
+/// on), empty lines and the driver's options (`--dir=FWD_B`) are left out.
+pub fn lines(file: &str) -> impl Iterator<Item = (usize, &str)> {
+    file.lines().enumerate().flat_map(|(index, line)| {
+        let content = line.split_once('#').map_or(line, |(content, _)| content);
+        let problems = content
+            .split_whitespace()
+            .filter(|word| !word.starts_with("--"));
+        problems.map(move |problem| (index + 1, problem))
+    })
+}
+
+impl FromStr for Conv2d {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        build::conv(&scan::scan(text)?)
+    }
+}
+
+impl FromStr for Pool2d {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        build::pool(&scan::scan(text)?)
+    }
+}
+
+impl FromStr for Problem {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).map(|named| named.problem)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Conv(conv) => conv.fmt(f),
+            Problem::Pool(pool) => pool.fmt(f),
+        }
+    }
+}
