@@ -52,6 +52,8 @@ struct ConvArgs {
 };
 static_assert(sizeof(ConvArgs) == 40 + 3 * 16 + 4 * 26 + 4 * 12, "src/launch/args.rs mirrors this struct");
 
+// Windowed and global pooling. `vector`, `team` and the divisors say how the outputs are shared out among threads; the
+// kernel's header says what they are, src/launch/args.rs computes them (PoolArgs::schedule).
 struct PoolArgs {
     const void* x;
     void* y;
@@ -67,17 +69,24 @@ struct PoolArgs {
     int divisor_override;    // average: the divisor if not 0
     int adaptive;            // average: 1: window of row p is floor(p*h/P) .. ceil((p+1)*h/P)
     int maximum;             // global: 1: maximum, 0: mean
-    long long outputs;       // n * c * p * q
-    FastDiv by_q, by_p, by_c;
+    int vector;              // 1: 16-byte accesses (x, y and indices are aligned for it, and the rows whole)
+    int team;                // global: threads a plane (NCHW) or channel lanes a block (NHWC), a power of two
+    FastDiv by_image;        // unit of work -> image
+    FastDiv by_inner;        // unit of an image -> what lies outside the innermost dimension
+    FastDiv by_middle;       // then -> outermost dimension
 };
+static_assert(sizeof(PoolArgs) == 24 + 3 * 16 + 4 * 22 + 3 * 12 + 4, "src/launch/args.rs mirrors this struct");
 
+// Both tensors are `rows` runs of `length` elements each: an image (NCHW slice), a pixel (NHWC slice), or all of a
+// tensor that has no gaps.
 struct ReluArgs {
     const void* x;
     void* y;
-    Strides x_strides;
-    Strides y_strides;
-    int n, c, pixels;        // pixels = h * w
-    int contiguous;          // 1: both tensors are one run of `elements` from their pointer on
-    long long elements;      // n * c * pixels
-    FastDiv by_c, by_pixels;
+    long long elements;      // rows * length
+    long long length;        // under 2^31, or equal to elements
+    long long x_pitch;       // from one run to the next, elements
+    long long y_pitch;
+    int vector;              // 1: 16-byte accesses: both pointers are aligned, length and pitches whole (or one run)
+    FastDiv by_length;       // where length < TILE_N
 };
+static_assert(sizeof(ReluArgs) == 16 + 4 * 8 + 4 + 12, "src/launch/args.rs mirrors this struct");

@@ -268,4 +268,20 @@ pub fn kernels() -> &'static [Kernel] {
 fn convolution(_all: &mut Vec<Kernel>) {}
 
 /// Max, average and global pooling, and ReLU.
-fn pooling_and_relu(_all: &mut Vec<Kernel>) {}
+fn pooling_and_relu(all: &mut Vec<Kernel>) {
+    for dtype in DType::ALL {
+        all.push(Kernel {
+            algorithm: Algorithm::Relu,
+            dtype,
+            layout: None,
+            tier: Tier::Sm75,
+            tile_m: 1,
+            // Four 16-byte vectors a thread.
+            tile_n: 16384 / dtype.size() as u32,
+            tile_k: 1,
+            threads: 256,
+            stages: 1,
+            min_blocks: 4,
+        });
+    }
+}
