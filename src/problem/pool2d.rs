@@ -76,6 +76,7 @@ pub struct Pool2dBuilder {
     dilation: [usize; 2],
     padding: Padding,
     ceil_mode: bool,
+    output_size: Option<[usize; 2]>,
     dtype: DType,
     layout: Layout,
     input_slice: Option<(usize, usize)>,
@@ -119,6 +120,13 @@ impl Pool2dBuilder {
         self
     }
 
+    /// Rows and columns of the output, where fewer are wanted than windows fit: the first ones are computed and the
+    /// rest of the input is not read (benchdnn's "negative padding").
+    pub fn output_size(mut self, p: usize, q: usize) -> Self {
+        self.output_size = Some([p, q]);
+        self
+    }
+
     /// What is made of the window.
     pub fn kind(mut self, kind: PoolKind) -> Self {
         self.kind = kind;
@@ -158,6 +166,7 @@ impl Pool2dBuilder {
     /// * [`Error::IndexRange`]: indices are asked for and the window has more than [`MAX_INDEXED_WINDOW`] positions;
     /// * [`Error::ZeroDivisor`]: the divisor is overridden by 0;
     /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that slides no window;
+    /// * [`Error::Shape`]: more outputs are wanted than windows fit;
     /// * [`Error::Slice`], [`Error::TooLarge`]: as for a convolution.
     pub fn build(self) -> Result<Pool2d, Error> {
         let input = TensorDesc::named(
@@ -232,6 +241,7 @@ impl Pool2dBuilder {
         }
         let [rows, columns] = self.axes();
         let size = outputs(rows, columns, self.ceil_mode)?;
+        let size = self.wanted_outputs(size)?;
         at_most("the positions of the window", product(&self.window))?;
         if let PoolKind::Max { indices: true } = self.kind
             && product(&self.window) > MAX_INDEXED_WINDOW as u128
@@ -243,6 +253,23 @@ impl Pool2dBuilder {
         Ok(size)
     }
 
+    /// The outputs that are wanted of those that fit.
+    fn wanted_outputs(&self, fit: [usize; 2]) -> Result<[usize; 2], Error> {
+        let Some(wanted) = self.output_size else {
+            return Ok(fit);
+        };
+        nonzero("the height of the output", wanted[0])?;
+        nonzero("the width of the output", wanted[1])?;
+        if wanted[0] > fit[0] || wanted[1] > fit[1] {
+            return Err(Error::Shape {
+                what: "output of a pooling, at most",
+                expected: fit.to_vec(),
+                got: wanted.to_vec(),
+            });
+        }
+        Ok(wanted)
+    }
+
     /// Fails if anything was said about a window.
     fn refuse_window(&self) -> Result<(), Error> {
         let plain = Pool2d::builder();
@@ -252,6 +279,7 @@ impl Pool2dBuilder {
             ("a dilation", self.dilation != plain.dilation),
             ("padding", self.padding != plain.padding),
             ("ceil mode", self.ceil_mode),
+            ("an output size", self.output_size.is_some()),
         ] {
             if given {
                 return Err(Error::Incompatible {
@@ -307,6 +335,7 @@ impl Pool2d {
             dilation: [1; 2],
             padding: Padding::NONE,
             ceil_mode: false,
+            output_size: None,
             dtype: DType::F32,
             layout: Layout::Nchw,
             input_slice: None,
@@ -319,7 +348,7 @@ impl Pool2d {
         let slice = |desc: &TensorDesc| {
             Some((desc.channel_pitch(), desc.channel_offset())).filter(|_| !desc.is_dense())
         };
-        Pool2dBuilder {
+        let builder = Pool2dBuilder {
             kind: self.kind,
             input: [self.n(), self.c(), self.h(), self.w()],
             window: if self.kind.is_windowed() {
@@ -331,11 +360,18 @@ impl Pool2d {
             dilation: self.dilation,
             padding: self.padding,
             ceil_mode: self.ceil_mode,
+            output_size: None,
             dtype: self.dtype(),
             layout: self.layout(),
             input_slice: slice(&self.input),
             output_slice: slice(&self.output),
+        };
+        let [rows, columns] = builder.axes();
+        let fit = outputs(rows, columns, self.ceil_mode);
+        if self.kind.is_windowed() && fit != Ok([self.p(), self.q()]) {
+            return builder.output_size(self.p(), self.q());
         }
+        builder
     }
 
     /// The same problem stored as `dtype`.
@@ -364,7 +400,7 @@ impl Pool2d {
             .build()
     }
 
-    /// The same problem of another kind.
+    /// The same problem of another kind, window or no window.
     ///
     /// # Errors
     /// As [`Pool2dBuilder::build`].

@@ -106,6 +106,9 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
         .padding(padding(&window.axes));
     if kind.is_windowed() {
         builder = builder.window(rows.window, columns.window);
+        if let [Some(p), Some(q)] = cropped(&window, ceil) {
+            builder = builder.output_size(size(fields, "oh", p)?, size(fields, "ow", q)?);
+        }
     }
     for word in &fields.words {
         builder = match word.word {
@@ -267,6 +270,20 @@ fn window(fields: &Fields, raw: &[RawAxis; 2], ceil: bool) -> Result<Window, Err
     }
     let outputs = [raw[0].output, raw[1].output].map(|output| output.filter(|&output| output > 0));
     Ok(Window { axes, outputs })
+}
+
+/// The output's size, if one is given that is smaller than what fits; `None` twice if not.
+fn cropped(window: &Window, ceil: bool) -> [Option<u64>; 2] {
+    let fit = |axis: &Axis| axis.outputs(ceil).and_then(|fit| u64::try_from(fit).ok());
+    let [Some(p), Some(q)] = [0, 1].map(|side| fit(&window.axes[side])) else {
+        return [None; 2];
+    };
+    let given = [
+        window.outputs[0].unwrap_or(p),
+        window.outputs[1].unwrap_or(q),
+    ];
+    let smaller = given[0] <= p && given[1] <= q && given != [p, q];
+    if smaller { given.map(Some) } else { [None; 2] }
 }
 
 /// Padding of both sides together that makes just `output` windows fit; negative where some input is left over.

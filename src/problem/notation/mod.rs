@@ -18,7 +18,8 @@
 //!
 //! If no field of the columns is given, those of the rows stand for both. If none of the rows is given, the problem
 //! is one-dimensional: one row, a kernel of one row. The padding at the bottom and at the right is that at the top and
-//! at the left if this gives the output's size, else just as much as the output's size asks for. Depth (`id`, `od`,
+//! at the left if this gives the output's size, else just as much as the output's size asks for. A pooling may ask for fewer
+//! outputs than fit; the rest of its input is not read. Depth (`id`, `od`,
 //! `kd`, `sd`, `pd`, `dd`) may be given if it is trivial.
 //!
 //! What benchdnn says with options of the driver, this crate says with words behind a `+`:

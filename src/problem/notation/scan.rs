@@ -7,8 +7,7 @@ use crate::error::Error;
 const PLAIN: [&str; 4] = ["mb", "ic", "oc", "g"];
 /// The quantities of an axis, and the axes; a key is one of each.
 const QUANTITIES: [&str; 6] = ["i", "o", "k", "s", "p", "d"];
-const AXES: [&str; 3] = ["d", "h", "w"];
-/// All eighteen of them, in the order of [`QUANTITIES`] within [`AXES`].
+/// All eighteen of them, in the order of [`QUANTITIES`] for depth, then rows, then columns.
 const AXIS_KEYS: [&str; 18] = [
     "id", "od", "kd", "sd", "pd", "dd", "ih", "oh", "kh", "sh", "ph", "dh", "iw", "ow", "kw", "sw",
     "pw", "dw",
@@ -229,7 +228,10 @@ mod tests {
     fn axis_keys_are_quantity_and_axis() {
         for (place, key) in AXIS_KEYS.iter().enumerate() {
             let (axis, quantity) = (place / QUANTITIES.len(), place % QUANTITIES.len());
-            assert_eq!(*key, format!("{}{}", QUANTITIES[quantity], AXES[axis]));
+            assert_eq!(
+                *key,
+                format!("{}{}", QUANTITIES[quantity], ["d", "h", "w"][axis])
+            );
         }
     }
 
