@@ -2,9 +2,22 @@
 #![deny(missing_docs)]
 
 mod ast;
+pub mod counters;
+pub mod device;
+mod exec;
 pub mod ir;
+pub mod launch;
 mod lexer;
 mod load_error;
+pub mod memory;
+pub mod module;
 mod parse;
+pub mod report;
 
+pub use counters::{Class, Counters};
+pub use device::{Device, DeviceConfig};
+pub use launch::LaunchConfig;
 pub use load_error::LoadError;
+pub use memory::{Memory, MemoryError};
+pub use module::{LoadedKernel, LoadedModule, Module};
+pub use report::{Fault, FaultKind};

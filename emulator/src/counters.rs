@@ -1,0 +1,297 @@
+//! What a launch did, counted as a profiler would.
+use crate::ir::{CvtTy, FloatTy, FloatUnary, Op, Space};
+use std::ops::AddAssign;
+
+/// A class of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// `fma.f32`.
+    FmaF32,
+    /// Other f32 arithmetic.
+    F32,
+    /// f64 arithmetic.
+    F64,
+    /// f16 and bf16 arithmetic, scalar and packed.
+    Half,
+    /// `rcp`, `sqrt`, `ex2`, `sin` and their like.
+    Special,
+    /// Integer arithmetic, shifts and logic.
+    Integer,
+    /// `cvt`.
+    Convert,
+    /// Comparisons, selections and predicates.
+    Compare,
+    /// `mov`, packing, `cvta`.
+    Move,
+    /// Loads from global memory (generic ones included).
+    LoadGlobal,
+    /// Stores to global memory (generic ones included).
+    StoreGlobal,
+    /// Loads from shared memory.
+    LoadShared,
+    /// Stores to shared memory.
+    StoreShared,
+    /// Loads from local memory.
+    LoadLocal,
+    /// Stores to local memory.
+    StoreLocal,
+    /// Loads from constant memory and of parameters.
+    LoadConst,
+    /// `atom` and `red`.
+    Atomic,
+    /// `cp.async` and its waits.
+    AsyncCopy,
+    /// Branches, `exit`.
+    Control,
+    /// Block barriers.
+    Barrier,
+    /// Shuffles, votes and other operations of a whole warp.
+    Warp,
+    /// Fences, hints and the rest.
+    Other,
+}
+
+impl Class {
+    /// Every class, in the order of [`Counters::classes`].
+    pub const ALL: [Class; 22] = [
+        Class::FmaF32,
+        Class::F32,
+        Class::F64,
+        Class::Half,
+        Class::Special,
+        Class::Integer,
+        Class::Convert,
+        Class::Compare,
+        Class::Move,
+        Class::LoadGlobal,
+        Class::StoreGlobal,
+        Class::LoadShared,
+        Class::StoreShared,
+        Class::LoadLocal,
+        Class::StoreLocal,
+        Class::LoadConst,
+        Class::Atomic,
+        Class::AsyncCopy,
+        Class::Control,
+        Class::Barrier,
+        Class::Warp,
+        Class::Other,
+    ];
+
+    /// Its name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::FmaF32 => "fma_f32",
+            Class::F32 => "f32",
+            Class::F64 => "f64",
+            Class::Half => "half",
+            Class::Special => "special",
+            Class::Integer => "integer",
+            Class::Convert => "convert",
+            Class::Compare => "compare",
+            Class::Move => "move",
+            Class::LoadGlobal => "load_global",
+            Class::StoreGlobal => "store_global",
+            Class::LoadShared => "load_shared",
+            Class::StoreShared => "store_shared",
+            Class::LoadLocal => "load_local",
+            Class::StoreLocal => "store_local",
+            Class::LoadConst => "load_const",
+            Class::Atomic => "atomic",
+            Class::AsyncCopy => "async_copy",
+            Class::Control => "control",
+            Class::Barrier => "barrier",
+            Class::Warp => "warp",
+            Class::Other => "other",
+        }
+    }
+
+    /// The class of an instruction.
+    pub fn of(op: &Op) -> Class {
+        match op {
+            Op::Fma { ty, .. } | Op::FloatBinary { ty, .. } | Op::TestP { ty, .. } => {
+                match (ty, op) {
+                    (FloatTy::F32, Op::Fma { .. }) => Class::FmaF32,
+                    (FloatTy::F32, _) => Class::F32,
+                    (FloatTy::F64, _) => Class::F64,
+                    _ => Class::Half,
+                }
+            }
+            Op::FloatUnary {
+                op: FloatUnary::Neg | FloatUnary::Abs,
+                ty,
+                ..
+            } => match ty {
+                FloatTy::F32 => Class::F32,
+                FloatTy::F64 => Class::F64,
+                _ => Class::Half,
+            },
+            Op::FloatUnary { .. } => Class::Special,
+            Op::Cvt {
+                to: CvtTy::Tf32, ..
+            }
+            | Op::Cvt { .. } => Class::Convert,
+            Op::CvtPack { .. } | Op::CvtPackInt { .. } => Class::Convert,
+            Op::Setp { .. } | Op::Set { .. } | Op::PredLogic { .. } => Class::Compare,
+            Op::Selp { .. } | Op::SlctS32 { .. } | Op::SlctF32 { .. } => Class::Compare,
+            Op::Mov { .. } | Op::Pack { .. } | Op::Unpack { .. } => Class::Move,
+            Op::Cvta { .. } | Op::IsSpace { .. } | Op::ReadClock { .. } => Class::Move,
+            Op::Ld { access, .. } => load_class(access.space),
+            Op::St { access, .. } => match access.space {
+                Space::Shared => Class::StoreShared,
+                Space::Local => Class::StoreLocal,
+                _ => Class::StoreGlobal,
+            },
+            Op::Atom { .. } => Class::Atomic,
+            Op::CpAsync { .. } | Op::CpAsyncCommit => Class::AsyncCopy,
+            Op::CpAsyncWait { .. } | Op::CpAsyncWaitAll => Class::AsyncCopy,
+            Op::Bra { .. } | Op::BrxIdx { .. } | Op::Exit | Op::Trap => Class::Control,
+            Op::Barrier { .. } => Class::Barrier,
+            Op::WarpSync { .. } | Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } => {
+                Class::Warp
+            }
+            Op::Redux { .. } | Op::ActiveMask { .. } | Op::Elect { .. } => Class::Warp,
+            Op::Fence | Op::Nop | Op::AssertFail { .. } | Op::Printf { .. } => Class::Other,
+            _ => Class::Integer,
+        }
+    }
+}
+
+fn load_class(space: Space) -> Class {
+    match space {
+        Space::Generic | Space::Global => Class::LoadGlobal,
+        Space::Shared => Class::LoadShared,
+        Space::Local => Class::LoadLocal,
+        Space::Const | Space::Param => Class::LoadConst,
+    }
+}
+
+/// How often instructions ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Instructions issued to a warp, also if its guard was false in every lane.
+    pub warp: u64,
+    /// The same, times the lanes whose guard was true.
+    pub thread: u64,
+}
+
+impl AddAssign for Executed {
+    fn add_assign(&mut self, other: Executed) {
+        self.warp += other.warp;
+        self.thread += other.thread;
+    }
+}
+
+/// Traffic between the warps and one memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobalTraffic {
+    /// Warp-level instructions that moved something (one lane at least).
+    pub requests: u64,
+    /// 32-byte sectors that the requests touched, each counted once a request.
+    pub sectors: u64,
+    /// Bytes that the lanes asked for.
+    pub bytes: u64,
+}
+
+/// Traffic of shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedTraffic {
+    /// Warp-level instructions that moved something.
+    pub requests: u64,
+    /// Passes through the 32 banks of 4 bytes. A 64-bit access takes one for each half warp, a 128-bit one for each
+    /// quarter; lanes that ask for the same word share it.
+    pub wavefronts: u64,
+    /// Passes more than an access without conflicts would take.
+    pub conflicts: u64,
+}
+
+/// What a launch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Instructions by class, in the order of [`Class::ALL`].
+    pub classes: [Executed; Class::ALL.len()],
+    /// Loads from device memory (`cp.async` included).
+    pub global_loads: GlobalTraffic,
+    /// Stores to device memory.
+    pub global_stores: GlobalTraffic,
+    /// Loads from shared memory.
+    pub shared_loads: SharedTraffic,
+    /// Stores to shared memory (`cp.async` included).
+    pub shared_stores: SharedTraffic,
+    /// Bytes of device memory read: each 32-byte sector once a launch, atomics included.
+    pub device_bytes_read: u64,
+    /// Bytes of device memory written, likewise.
+    pub device_bytes_written: u64,
+    /// Atomic operations of lanes on device memory.
+    pub global_atomics: u64,
+    /// Atomic operations of lanes on shared memory.
+    pub shared_atomics: u64,
+    /// Block barriers that completed.
+    pub barriers: u64,
+    /// Branches that sent lanes of a warp different ways.
+    pub divergent_branches: u64,
+    /// Blocks that ran.
+    pub blocks: u64,
+    /// Warps that ran.
+    pub warps: u64,
+    /// Threads that ran.
+    pub threads: u64,
+}
+
+impl Counters {
+    /// How often instructions of a class ran.
+    pub fn class(&self, class: Class) -> Executed {
+        self.classes[class as usize]
+    }
+
+    /// All instructions together.
+    pub fn instructions(&self) -> Executed {
+        let mut sum = Executed::default();
+        for executed in self.classes {
+            sum += executed;
+        }
+        sum
+    }
+
+    /// Bytes of device memory read and written.
+    pub fn device_bytes(&self) -> u64 {
+        self.device_bytes_read + self.device_bytes_written
+    }
+}
+
+impl AddAssign<&Counters> for Counters {
+    fn add_assign(&mut self, other: &Counters) {
+        for (sum, executed) in self.classes.iter_mut().zip(other.classes) {
+            *sum += executed;
+        }
+        self.global_loads += other.global_loads;
+        self.global_stores += other.global_stores;
+        self.shared_loads += other.shared_loads;
+        self.shared_stores += other.shared_stores;
+        self.device_bytes_read += other.device_bytes_read;
+        self.device_bytes_written += other.device_bytes_written;
+        self.global_atomics += other.global_atomics;
+        self.shared_atomics += other.shared_atomics;
+        self.barriers += other.barriers;
+        self.divergent_branches += other.divergent_branches;
+        self.blocks += other.blocks;
+        self.warps += other.warps;
+        self.threads += other.threads;
+    }
+}
+
+impl AddAssign for GlobalTraffic {
+    fn add_assign(&mut self, other: GlobalTraffic) {
+        self.requests += other.requests;
+        self.sectors += other.sectors;
+        self.bytes += other.bytes;
+    }
+}
+
+impl AddAssign for SharedTraffic {
+    fn add_assign(&mut self, other: SharedTraffic) {
+        self.requests += other.requests;
+        self.wavefronts += other.wavefronts;
+        self.conflicts += other.conflicts;
+    }
+}

@@ -1,0 +1,106 @@
+//! A launch: checks its parameters and runs its blocks over the machine's cores.
+use crate::counters::Counters;
+use crate::device::DeviceConfig;
+use crate::ir::Kernel;
+use crate::module::LoadedKernel;
+use crate::report::{Fault, FaultKind};
+
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchConfig {
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+}
+
+impl LaunchConfig {
+    /// A one-dimensional launch without dynamic shared memory.
+    pub const fn linear(blocks: u32, threads: u32) -> LaunchConfig {
+        LaunchConfig {
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            shared_bytes: 0,
+        }
+    }
+
+    /// Threads of a block.
+    pub fn threads(&self) -> u64 {
+        self.block.iter().map(|&n| u64::from(n)).product()
+    }
+
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> u64 {
+        self.grid
+            .iter()
+            .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
+    }
+}
+
+/// Why the parameters are impossible, if they are.
+fn refuse(
+    device: &DeviceConfig,
+    kernel: &Kernel,
+    config: &LaunchConfig,
+    params: usize,
+) -> Option<String> {
+    let [gx, gy, gz] = config.grid;
+    let [bx, by, bz] = config.block;
+    let threads = config.threads();
+    if gx == 0 || gy == 0 || gz == 0 || gx > i32::MAX as u32 || gy > 65535 || gz > 65535 {
+        return Some(format!(
+            "grid ({gx},{gy},{gz}) is outside 1..(2147483647,65535,65535)"
+        ));
+    }
+    if threads == 0 || bx > 1024 || by > 1024 || bz > 64 || threads > 1024 {
+        return Some(format!(
+            "block ({bx},{by},{bz}) is outside 1..(1024,1024,64) or 1024 threads"
+        ));
+    }
+    if let Some(max) = kernel.max_threads.filter(|&max| threads > u64::from(max)) {
+        return Some(format!(
+            "block of {threads} threads, the kernel's .maxntid is {max}"
+        ));
+    }
+    if let Some([x, y, z]) = kernel.required_block.filter(|&r| r != config.block) {
+        return Some(format!(
+            "block ({bx},{by},{bz}), the kernel's .reqntid is ({x},{y},{z})"
+        ));
+    }
+    let shared = u64::from(kernel.dynamic_shared_offset()) + u64::from(config.shared_bytes);
+    let limit = device.shared_bytes_per_block();
+    if shared > u64::from(limit) {
+        return Some(format!(
+            "{shared} bytes of shared memory a block, the device has {limit}"
+        ));
+    }
+    if params < kernel.param_bytes as usize {
+        return Some(format!(
+            "{params} bytes of parameters, the kernel takes {}",
+            kernel.param_bytes
+        ));
+    }
+    None
+}
+
+/// Runs a kernel to its end.
+pub(crate) fn run(
+    device: &DeviceConfig,
+    kernel: &LoadedKernel,
+    config: LaunchConfig,
+    params: &[u8],
+) -> Result<Counters, Fault> {
+    let program = kernel.kernel();
+    if let Some(message) = refuse(device, program, &config, params.len()) {
+        return Err(Fault {
+            kernel: program.name.clone(),
+            line: 0,
+            block: [0; 3],
+            thread: None,
+            kind: Box::new(FaultKind::InvalidLaunch(message)),
+        });
+    }
+    crate::exec::run_grid(device, kernel, config, params)
+}

@@ -1,0 +1,545 @@
+//! Device memory: allocations, what is known about their bytes, and the host's way to them.
+//!
+//! Addresses are never used twice and allocations lie at least [`GUARD_BYTES`] apart, so that a pointer past an
+//! allocation's end or to one that was freed is always recognised. Each allocation has a shadow: which bytes
+//! somebody has written, and which 32-byte sectors the current launch has touched.
+//!
+//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do: a program that races with
+//! itself across blocks sees torn values here as there. Rust code outside this module only gets copies.
+use crate::report::Region;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Alignment of every allocation.
+pub const ALLOCATION_ALIGN: u64 = 256;
+/// The least distance between two allocations.
+pub const GUARD_BYTES: u64 = 1 << 16;
+/// Address of the first allocation of device 0; each further device begins [`DEVICE_STRIDE`] higher.
+pub const FIRST_ADDRESS: u64 = 0x7400_0000_0000;
+/// Distance between the address ranges of two devices.
+pub const DEVICE_STRIDE: u64 = 1 << 40;
+/// How many freed ranges are remembered.
+const FREED_MEMORY: usize = 1 << 16;
+
+/// What the host did wrong with device memory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// Not enough memory left.
+    #[error("out of device memory: {requested} bytes requested, {free} free")]
+    OutOfMemory {
+        /// Bytes requested.
+        requested: u64,
+        /// Bytes left.
+        free: u64,
+    },
+    /// An allocation of no bytes.
+    #[error("an allocation of 0 bytes")]
+    ZeroBytes,
+    /// The range is not inside one allocation.
+    #[error("{bytes} bytes at {address:#x} are not inside one allocation")]
+    BadRange {
+        /// First address.
+        address: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Not the first address of an allocation.
+    #[error("{address:#x} is not the address of an allocation")]
+    NotAllocated {
+        /// The address.
+        address: u64,
+    },
+}
+
+/// Zeroed bytes outside Rust's aliasing rules.
+struct Buffer {
+    ptr: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the buffer is plain bytes, reached only through raw pointers and atomics.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may overhang.
+    fn zeroed(bytes: u64) -> Option<Buffer> {
+        let size = usize::try_from(bytes).ok()?.checked_add(64)?;
+        let layout = Layout::from_size_align(size, ALLOCATION_ALIGN as usize).ok()?;
+        // SAFETY: the size is not zero.
+        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Buffer { ptr, layout })
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this layout.
+        unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
+    }
+}
+
+/// One allocation of device memory.
+pub(crate) struct Allocation {
+    /// First address.
+    pub base: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Counts allocations of the device from 1.
+    pub sequence: u64,
+    /// What reports call it.
+    pub label: Option<String>,
+    /// Whether kernels must not write it.
+    pub constant: bool,
+    data: Buffer,
+    /// One byte for four bytes of data; its low four bits say which of them have been written.
+    init: Buffer,
+    /// Set once every byte is known to be written.
+    all_init: AtomicBool,
+    /// Per sector two u16: the last launch that read it, the last that wrote it.
+    sectors: Buffer,
+}
+
+/// All four bytes of a word are written.
+pub(crate) const WORD_INIT: u8 = 0xf;
+
+impl Allocation {
+    fn new(
+        base: u64,
+        bytes: u64,
+        sequence: u64,
+        label: Option<String>,
+        constant: bool,
+    ) -> Option<Self> {
+        Some(Allocation {
+            base,
+            bytes,
+            sequence,
+            label,
+            constant,
+            data: Buffer::zeroed(bytes)?,
+            init: Buffer::zeroed(bytes.div_ceil(4))?,
+            all_init: AtomicBool::new(false),
+            sectors: Buffer::zeroed(bytes.div_ceil(32) * 4)?,
+        })
+    }
+
+    /// Whether `bytes` bytes from `address` on lie inside.
+    #[inline(always)]
+    pub fn contains(&self, address: u64, bytes: u64) -> bool {
+        let offset = address.wrapping_sub(self.base);
+        offset < self.bytes && bytes <= self.bytes - offset
+    }
+
+    /// Host pointer to a byte.
+    #[inline(always)]
+    pub fn data(&self, offset: u64) -> *mut u8 {
+        debug_assert!(offset <= self.bytes);
+        self.data.ptr.as_ptr().wrapping_add(offset as usize)
+    }
+
+    /// Shadow byte of the word that holds a byte.
+    #[inline(always)]
+    pub fn init(&self, offset: u64) -> *mut u8 {
+        self.init.ptr.as_ptr().wrapping_add((offset / 4) as usize)
+    }
+
+    /// Whether all bytes are known to be written.
+    #[inline(always)]
+    pub fn is_all_init(&self) -> bool {
+        self.all_init.load(Ordering::Relaxed)
+    }
+
+    /// Pointer to the sector's two launch numbers (read, written).
+    #[inline(always)]
+    pub fn sector(&self, offset: u64) -> *mut u16 {
+        self.sectors
+            .ptr
+            .as_ptr()
+            .cast::<u16>()
+            .wrapping_add((offset / 32 * 2) as usize)
+    }
+
+    /// Notes that the launch `epoch` touched the sector of a byte; whether it is the first time.
+    #[inline(always)]
+    pub fn touch_sector(&self, offset: u64, epoch: u16, write: bool) -> bool {
+        let cell = self.sector(offset).wrapping_add(usize::from(write));
+        // SAFETY: `offset` is inside the allocation, so the cell is inside `sectors`, and it is only used atomically.
+        let cell = unsafe { AtomicU16::from_ptr(cell) };
+        cell.load(Ordering::Relaxed) != epoch && cell.swap(epoch, Ordering::Relaxed) != epoch
+    }
+
+    /// Marks bytes written.
+    pub fn mark_init(&self, offset: u64, bytes: u64) {
+        let mut at = offset;
+        let end = offset + bytes;
+        while at < end {
+            let word = at / 4;
+            let first = at % 4;
+            if first == 0 && end - at >= 4 {
+                let words = (end - at) / 4;
+                // SAFETY: inside the shadow because the bytes are inside the allocation.
+                unsafe { std::ptr::write_bytes(self.init(at), WORD_INIT, words as usize) };
+                at += words * 4;
+                continue;
+            }
+            let last = (end - word * 4).min(4);
+            let bits = (((1u32 << last) - 1) & !((1u32 << first) - 1)) as u8;
+            // SAFETY: as above; neighbours may be marked by other threads at the same time, hence atomic.
+            unsafe { AtomicU8::from_ptr(self.init(at)) }.fetch_or(bits, Ordering::Relaxed);
+            at = word * 4 + last;
+        }
+    }
+
+    /// The first byte of the range that was never written.
+    pub fn first_uninit(&self, offset: u64, bytes: u64) -> Option<u64> {
+        if self.is_all_init() {
+            return None;
+        }
+        let mut at = offset;
+        let end = offset + bytes;
+        while at < end {
+            // SAFETY: inside the shadow because the bytes are inside the allocation.
+            let bits = unsafe { AtomicU8::from_ptr(self.init(at)) }.load(Ordering::Relaxed);
+            if bits == WORD_INIT {
+                at = (at / 4 + 1) * 4;
+            } else if bits >> (at % 4) & 1 == 0 {
+                return Some(at);
+            } else {
+                at += 1;
+            }
+        }
+        None
+    }
+
+    /// How a report names it.
+    pub fn region(&self) -> Region {
+        Region {
+            sequence: Some(self.sequence),
+            label: self.label.clone(),
+            base: self.base,
+            bytes: self.bytes,
+        }
+    }
+
+    fn clear_sectors(&self) {
+        // SAFETY: the whole buffer, no launch runs.
+        unsafe {
+            std::ptr::write_bytes(
+                self.sectors.ptr.as_ptr(),
+                0,
+                (self.bytes.div_ceil(32) * 4) as usize,
+            )
+        };
+    }
+}
+
+/// The live allocations at the beginning of a launch, ordered by address.
+pub(crate) type Snapshot = Arc<Vec<Arc<Allocation>>>;
+
+#[derive(Default)]
+struct Table {
+    live: Snapshot,
+    freed: std::collections::VecDeque<Region>,
+    next: u64,
+    sequence: u64,
+    used: u64,
+    epoch: u16,
+}
+
+/// The memory of a device. All methods may be called from any thread.
+pub struct Memory {
+    table: Mutex<Table>,
+    first: u64,
+    capacity: u64,
+    peak: AtomicU64,
+}
+
+impl Memory {
+    /// Memory of `capacity` bytes for the device with this ordinal.
+    pub(crate) fn new(capacity: u64, ordinal: u32) -> Memory {
+        let first = FIRST_ADDRESS + u64::from(ordinal) * DEVICE_STRIDE;
+        let table = Table {
+            next: first,
+            ..Table::default()
+        };
+        Memory {
+            table: Mutex::new(table),
+            first,
+            capacity,
+            peak: AtomicU64::new(0),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Allocates bytes that nobody has written yet (they read as zero, and a kernel that reads them is reported).
+    pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.alloc_labelled(bytes, None)
+    }
+
+    /// [`Memory::alloc`] with a name for reports.
+    pub fn alloc_labelled(&self, bytes: u64, label: Option<&str>) -> Result<u64, MemoryError> {
+        self.place(bytes, label, false)
+    }
+
+    /// Allocates; `constant` memory cannot be written by kernels.
+    pub(crate) fn place(
+        &self,
+        bytes: u64,
+        label: Option<&str>,
+        constant: bool,
+    ) -> Result<u64, MemoryError> {
+        if bytes == 0 {
+            return Err(MemoryError::ZeroBytes);
+        }
+        let mut table = self.table();
+        let free = self.capacity - table.used;
+        let out_of_memory = MemoryError::OutOfMemory {
+            requested: bytes,
+            free,
+        };
+        if bytes > free {
+            return Err(out_of_memory);
+        }
+        let base = table.next;
+        if base - self.first > DEVICE_STRIDE - bytes.min(DEVICE_STRIDE) {
+            return Err(out_of_memory);
+        }
+        let sequence = table.sequence + 1;
+        let label = label.map(str::to_owned);
+        let allocation =
+            Allocation::new(base, bytes, sequence, label, constant).ok_or(out_of_memory)?;
+        table.sequence = sequence;
+        table.next = (base + bytes + GUARD_BYTES).next_multiple_of(2 * ALLOCATION_ALIGN);
+        table.used += bytes;
+        self.peak.fetch_max(table.used, Ordering::Relaxed);
+        Arc::make_mut(&mut table.live).push(Arc::new(allocation));
+        Ok(base)
+    }
+
+    /// Frees an allocation. A launch that is under way keeps it until it ends.
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        let mut table = self.table();
+        let index = table
+            .live
+            .binary_search_by_key(&address, |a| a.base)
+            .map_err(|_| MemoryError::NotAllocated { address })?;
+        let allocation = Arc::make_mut(&mut table.live).remove(index);
+        table.used -= allocation.bytes;
+        if table.freed.len() == FREED_MEMORY {
+            table.freed.pop_front();
+        }
+        table.freed.push_back(allocation.region());
+        Ok(())
+    }
+
+    /// Bytes of the device.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes allocated now.
+    pub fn used(&self) -> u64 {
+        self.table().used
+    }
+
+    /// The most bytes that were ever allocated at a time.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// The allocation that holds an address: its first address and its bytes.
+    pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
+        let snapshot = self.snapshot();
+        find(&snapshot, address, 1).map(|a| (a.base, a.bytes))
+    }
+
+    /// Gives the allocation that begins at `address` a name for reports.
+    pub fn set_label(&self, address: u64, label: &str) -> Result<(), MemoryError> {
+        let mut table = self.table();
+        let index = table
+            .live
+            .binary_search_by_key(&address, |a| a.base)
+            .map_err(|_| MemoryError::NotAllocated { address })?;
+        match Arc::get_mut(&mut Arc::make_mut(&mut table.live)[index]) {
+            Some(allocation) => allocation.label = Some(label.to_owned()),
+            // A launch holds it: the name would change under a report that is being written.
+            None => return Ok(()),
+        }
+        Ok(())
+    }
+
+    fn range(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>, MemoryError> {
+        let snapshot = self.snapshot();
+        find(&snapshot, address, bytes)
+            .cloned()
+            .ok_or(MemoryError::BadRange { address, bytes })
+    }
+
+    /// Copies host bytes to the device and marks them written.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let allocation = self.range(address, bytes.len() as u64)?;
+        let offset = address - allocation.base;
+        // SAFETY: `range` has checked the bounds; host bytes do not overlap device memory.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), allocation.data(offset), bytes.len())
+        };
+        mark_host_write(&allocation, offset, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Copies device bytes to the host. Bytes that nobody wrote read as zero.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let allocation = self.range(address, bytes.len() as u64)?;
+        let source = allocation.data(address - allocation.base);
+        // SAFETY: as in `write`.
+        unsafe { std::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Repeats `pattern` (1, 2 or 4 bytes for the driver's `memset`) over `count` elements.
+    pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), MemoryError> {
+        let bytes = count.saturating_mul(pattern.len() as u64);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let allocation = self.range(address, bytes)?;
+        let offset = address - allocation.base;
+        let target = allocation.data(offset);
+        for (i, &byte) in pattern.iter().enumerate() {
+            if pattern.len() == 1 {
+                // SAFETY: `range` has checked the bounds.
+                unsafe { std::ptr::write_bytes(target, byte, bytes as usize) };
+                break;
+            }
+            for element in 0..count as usize {
+                // SAFETY: as above.
+                unsafe { *target.add(element * pattern.len() + i) = byte };
+            }
+        }
+        mark_host_write(&allocation, offset, bytes);
+        Ok(())
+    }
+
+    /// Copies inside the device, which may overlap. What nobody wrote in the source counts as unwritten in the copy.
+    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), MemoryError> {
+        copy_between(self, to, self, from, bytes)
+    }
+
+    /// The allocations as they are now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Arc::clone(&self.table().live)
+    }
+
+    /// The number of a new launch for [`Allocation::touch_sector`]; launches of a device do not overlap.
+    pub(crate) fn next_epoch(&self) -> u16 {
+        let mut table = self.table();
+        if table.epoch == u16::MAX {
+            table.live.iter().for_each(|a| a.clear_sectors());
+            table.epoch = 0;
+        }
+        table.epoch += 1;
+        table.epoch
+    }
+
+    /// The freed allocation that held an address.
+    pub(crate) fn freed(&self, address: u64, bytes: u64) -> Option<Region> {
+        let table = self.table();
+        let inside =
+            |r: &&Region| address >= r.base && address.saturating_add(bytes) <= r.base + r.bytes;
+        table.freed.iter().rev().find(inside).cloned()
+    }
+}
+
+/// Copies from one device's memory to another's, or inside one.
+pub fn copy_between(
+    to_memory: &Memory,
+    to: u64,
+    from_memory: &Memory,
+    from: u64,
+    bytes: u64,
+) -> Result<(), MemoryError> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let source = from_memory.range(from, bytes)?;
+    let target = to_memory.range(to, bytes)?;
+    let (source_offset, target_offset) = (from - source.base, to - target.base);
+    // SAFETY: both ranges are checked; `copy` allows overlap.
+    unsafe {
+        std::ptr::copy(
+            source.data(source_offset),
+            target.data(target_offset),
+            bytes as usize,
+        );
+    }
+    match source.first_uninit(source_offset, bytes) {
+        None => mark_host_write(&target, target_offset, bytes),
+        Some(_) => {
+            for i in 0..bytes {
+                if source.first_uninit(source_offset + i, 1).is_none() {
+                    target.mark_init(target_offset + i, 1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mark_host_write(allocation: &Allocation, offset: u64, bytes: u64) {
+    if allocation.is_all_init() {
+        return;
+    }
+    allocation.mark_init(offset, bytes);
+    if bytes == allocation.bytes {
+        allocation.all_init.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The allocation that holds the whole range.
+pub(crate) fn find(
+    snapshot: &[Arc<Allocation>],
+    address: u64,
+    bytes: u64,
+) -> Option<&Arc<Allocation>> {
+    let index = find_index(snapshot, address, bytes)?;
+    Some(&snapshot[index])
+}
+
+/// The index of the allocation that holds the whole range.
+pub(crate) fn find_index(snapshot: &[Arc<Allocation>], address: u64, bytes: u64) -> Option<usize> {
+    let index = snapshot
+        .partition_point(|a| a.base <= address)
+        .checked_sub(1)?;
+    snapshot[index].contains(address, bytes).then_some(index)
+}
+
+/// The allocation nearest to an address.
+pub(crate) fn nearest(snapshot: &[Arc<Allocation>], address: u64) -> Option<Region> {
+    let after = snapshot.partition_point(|a| a.base <= address);
+    let before = after.checked_sub(1).map(|i| &snapshot[i]);
+    let after = snapshot.get(after);
+    let distance_before = before.map(|a| address.saturating_sub(a.base + a.bytes - 1));
+    let distance_after = after.map(|a| a.base - address);
+    let chosen = match (distance_before, distance_after) {
+        (Some(b), Some(a)) if a < b => after,
+        (Some(_), _) => before,
+        _ => after,
+    };
+    chosen.map(|a| a.region())
+}

@@ -1,0 +1,444 @@
+//! What the emulator reports when a kernel does something wrong.
+//!
+//! A [`Fault`] is typed, and its `Display` is stable text of a few lines:
+//!
+//! ```text
+//! out of bounds: global read of 4 bytes at 0x7f0000001000
+//!   kernel saxpy, PTX line 31, block (0,0,0), thread (5,0,0)
+//!   nearest allocation: #2 "x" of 4096 bytes at 0x7f0000000000; the access begins 0 bytes past its end
+//! ```
+use crate::ir::Space;
+use std::fmt;
+
+/// A kernel did something wrong; the launch ended there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The kernel's name.
+    pub kernel: String,
+    /// Line of the instruction in the PTX text, counted from 1; 0 if no instruction is to blame.
+    pub line: u32,
+    /// Index of the block.
+    pub block: [u32; 3],
+    /// Index of the thread in its block; the lowest lane of those at fault. `None` if a whole block is.
+    pub thread: Option<[u32; 3]>,
+    /// What happened. Boxed to keep results small.
+    pub kind: Box<FaultKind>,
+}
+
+impl std::error::Error for Fault {}
+
+/// How memory was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessKind {
+    /// A load, or the source of an asynchronous copy.
+    Read,
+    /// A store, or the destination of an asynchronous copy.
+    Write,
+    /// `atom` or `red`.
+    Atomic,
+}
+
+impl fmt::Display for AccessKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AccessKind::Read => "read",
+            AccessKind::Write => "write",
+            AccessKind::Atomic => "atomic",
+        })
+    }
+}
+
+/// One access of one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Read, write or atomic.
+    pub kind: AccessKind,
+    /// The space that the instruction names, or, for a generic one, that the address lies in.
+    pub space: Space,
+    /// The address as the program computed it (in its space).
+    pub address: u64,
+    /// Bytes of the lane's access, all vector elements together.
+    pub bytes: u32,
+}
+
+impl fmt::Display for Touch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes;
+        let plural = if bytes == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} {} of {bytes} byte{plural} at {:#x}",
+            space_name(self.space),
+            self.kind,
+            self.address
+        )
+    }
+}
+
+/// The name of a state space.
+pub fn space_name(space: Space) -> &'static str {
+    match space {
+        Space::Generic => "generic",
+        Space::Global => "global",
+        Space::Shared => "shared",
+        Space::Local => "local",
+        Space::Const => "const",
+        Space::Param => "param",
+    }
+}
+
+/// An allocation of device memory, or a variable in shared memory, as a report names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Sequence number of the allocation; `None` for shared, local and parameter memory.
+    pub sequence: Option<u64>,
+    /// Its label, or the variable's name.
+    pub label: Option<String>,
+    /// First address.
+    pub base: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sequence) = self.sequence {
+            write!(f, "#{sequence} ")?;
+        }
+        if let Some(label) = &self.label {
+            write!(f, "\"{label}\" ")?;
+        }
+        write!(f, "of {} bytes at {:#x}", self.bytes, self.base)
+    }
+}
+
+/// Where an address lies relative to a region.
+fn position(f: &mut fmt::Formatter<'_>, address: u64, region: &Region) -> fmt::Result {
+    let end = region.base + region.bytes;
+    if address >= end {
+        write!(f, "the access begins {} bytes past its end", address - end)
+    } else if address < region.base {
+        write!(
+            f,
+            "the access begins {} bytes before it",
+            region.base - address
+        )
+    } else {
+        write!(f, "the access begins at its byte {}", address - region.base)
+    }
+}
+
+/// The other side of a race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// How it touched the bytes.
+    pub kind: AccessKind,
+    /// Its thread's index in the block, where known; else only its warp is.
+    pub thread: Option<[u32; 3]>,
+    /// Its warp; `None` if several warps read.
+    pub warp: Option<u32>,
+    /// Line of its instruction, where known (0 if not).
+    pub line: u32,
+}
+
+impl fmt::Display for Rival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by ", self.kind)?;
+        match (self.thread, self.warp) {
+            (Some([x, y, z]), _) => write!(f, "thread ({x},{y},{z})")?,
+            (None, Some(warp)) => write!(f, "warp {warp}")?,
+            (None, None) => write!(f, "several warps")?,
+        }
+        if self.line != 0 {
+            write!(f, " at PTX line {}", self.line)?;
+        }
+        Ok(())
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// The access is not inside any allocation, or not inside the block's shared, local or parameter memory.
+    OutOfBounds {
+        /// The access.
+        touch: Touch,
+        /// The allocation or memory nearest to it.
+        nearest: Option<Region>,
+    },
+    /// The address was that of an allocation that has been freed.
+    UseAfterFree {
+        /// The access.
+        touch: Touch,
+        /// The freed allocation.
+        region: Region,
+    },
+    /// The address is not a multiple of the access's size.
+    Misaligned {
+        /// The access.
+        touch: Touch,
+        /// The alignment it needs.
+        align: u32,
+        /// The allocation it lies in.
+        nearest: Option<Region>,
+    },
+    /// A byte was read that nobody wrote.
+    Uninitialised {
+        /// The access.
+        touch: Touch,
+        /// The first byte that nobody wrote.
+        first: u64,
+        /// The allocation or variable it lies in.
+        nearest: Option<Region>,
+    },
+    /// A write to constant memory or to parameters.
+    ReadOnly {
+        /// The access.
+        touch: Touch,
+        /// The variable.
+        region: Option<Region>,
+    },
+    /// The address belongs to another state space than the instruction's.
+    WrongSpace {
+        /// The access.
+        touch: Touch,
+        /// The space that the address points into.
+        actual: Space,
+    },
+    /// Two threads touched the same shared bytes, one wrote, and nothing orders them.
+    SharedRace {
+        /// The later access.
+        touch: Touch,
+        /// The first conflicting byte.
+        at: u64,
+        /// The variable it lies in.
+        nearest: Option<Region>,
+        /// The earlier access.
+        rival: Rival,
+    },
+    /// The bytes are the destination of a `cp.async` that has not been waited for.
+    AsyncCopyPending {
+        /// The access.
+        touch: Touch,
+        /// The thread that started the copy.
+        owner: [u32; 3],
+    },
+    /// Only some of the warp's threads came to a barrier that wants all of them.
+    DivergentBarrier {
+        /// Barrier number.
+        id: u32,
+        /// Lanes that came.
+        arrived: u32,
+        /// Lanes of the warp that have not exited.
+        alive: u32,
+    },
+    /// Threads exited that a barrier waits for.
+    ExitedAtBarrier {
+        /// Barrier number.
+        id: u32,
+        /// Threads that have exited.
+        exited: u32,
+        /// Threads that arrived.
+        arrived: u32,
+        /// Threads the barrier waits for.
+        expected: u32,
+    },
+    /// Barrier number or thread count out of range.
+    BadBarrier {
+        /// Barrier number.
+        id: u32,
+        /// Thread count.
+        count: u32,
+    },
+    /// Every thread of the block waits and no barrier can complete.
+    Deadlock {
+        /// What each waiting warp waits for: (warp, PTX line).
+        waiting: Vec<(u32, u32)>,
+    },
+    /// A warp-level operation names lanes that are not at it.
+    DivergentWarp {
+        /// Lanes named in the mask.
+        named: u32,
+        /// Lanes that execute it.
+        active: u32,
+    },
+    /// A lane executes a warp-level operation whose mask does not name it, or the masks differ between lanes.
+    BadWarpMask {
+        /// The mask.
+        named: u32,
+        /// Lanes that execute it.
+        active: u32,
+    },
+    /// A computed branch past the end of its table.
+    BranchIndex {
+        /// The index.
+        index: u32,
+        /// Entries of the table.
+        len: u32,
+    },
+    /// `trap`.
+    Trap,
+    /// A device-side `assert` failed.
+    Assert {
+        /// The expression.
+        message: String,
+        /// Source file.
+        file: String,
+        /// Source line.
+        line: u32,
+        /// Function.
+        function: String,
+    },
+    /// A warp executed more instructions than the limit allows: a loop that does not end.
+    InstructionLimit {
+        /// The limit, in instructions of one warp.
+        limit: u64,
+    },
+    /// The launch's own parameters are impossible; nothing ran.
+    InvalidLaunch(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_headline(f, &self.kind)?;
+        if let FaultKind::InvalidLaunch(_) = *self.kind {
+            return write!(f, "\n  kernel {}", self.kernel);
+        }
+        let [x, y, z] = self.block;
+        write!(f, "\n  kernel {}", self.kernel)?;
+        if self.line != 0 {
+            write!(f, ", PTX line {}", self.line)?;
+        }
+        write!(f, ", block ({x},{y},{z})")?;
+        if let Some([x, y, z]) = self.thread {
+            write!(f, ", thread ({x},{y},{z})")?;
+        }
+        write_details(f, &self.kind)
+    }
+}
+
+fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
+    use FaultKind as K;
+    match kind {
+        K::OutOfBounds { touch, .. } => write!(f, "out of bounds: {touch}"),
+        K::UseAfterFree { touch, .. } => write!(f, "use after free: {touch}"),
+        K::Misaligned { touch, align, .. } => {
+            write!(f, "misaligned: {touch} needs a multiple of {align}")
+        }
+        K::Uninitialised { touch, .. } => write!(f, "uninitialised: {touch}"),
+        K::ReadOnly { touch, .. } => write!(f, "read-only memory: {touch}"),
+        K::WrongSpace { touch, actual } => {
+            write!(
+                f,
+                "wrong state space: {touch}, an address of {} memory",
+                space_name(*actual)
+            )
+        }
+        K::SharedRace { touch, rival, .. } => write!(f, "race: {touch} against a {rival}"),
+        K::AsyncCopyPending { touch, .. } => {
+            write!(f, "asynchronous copy not waited for: {touch}")
+        }
+        K::DivergentBarrier { id, arrived, alive } => write!(
+            f,
+            "divergent barrier {id}: lanes {arrived:#010x} of the warp arrived, lanes {:#010x} did not",
+            alive & !arrived
+        ),
+        K::ExitedAtBarrier {
+            id,
+            exited,
+            arrived,
+            expected,
+        } => write!(
+            f,
+            "exited threads at barrier {id}: {arrived} of {expected} threads arrived, {exited} have exited"
+        ),
+        K::BadBarrier { id, count } => write!(f, "bad barrier: number {id}, {count} threads"),
+        K::Deadlock { .. } => write!(f, "deadlock: no warp of the block can go on"),
+        K::DivergentWarp { named, active } => write!(
+            f,
+            "divergent warp operation: its mask names lanes {named:#010x}, lanes {active:#010x} execute it"
+        ),
+        K::BadWarpMask { named, active } => write!(
+            f,
+            "bad warp mask: {named:#010x} does not name every executing lane of {active:#010x}, or differs between them"
+        ),
+        K::BranchIndex { index, len } => {
+            write!(
+                f,
+                "branch index {index} is past the {len} entries of its table"
+            )
+        }
+        K::Trap => write!(f, "trap"),
+        K::Assert {
+            message,
+            file,
+            line,
+            function,
+        } => {
+            write!(f, "assertion failed: {file}:{line}: {function}: {message}")
+        }
+        K::InstructionLimit { limit } => {
+            write!(
+                f,
+                "instruction limit: a warp executed more than {limit} instructions"
+            )
+        }
+        K::InvalidLaunch(message) => write!(f, "invalid launch: {message}"),
+    }
+}
+
+fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
+    use FaultKind as K;
+    match kind {
+        K::OutOfBounds { touch, nearest }
+        | K::Misaligned { touch, nearest, .. }
+        | K::ReadOnly {
+            touch,
+            region: nearest,
+        } => match nearest {
+            Some(region) => {
+                write!(f, "\n  nearest allocation: {region}; ")?;
+                position(f, touch.address, region)
+            }
+            None => write!(f, "\n  there is no allocation"),
+        },
+        K::UseAfterFree { touch, region } => {
+            write!(f, "\n  freed allocation: {region}; ")?;
+            position(f, touch.address, region)
+        }
+        K::Uninitialised {
+            touch,
+            first,
+            nearest,
+        } => {
+            write!(f, "\n  first byte never written: {first:#x}")?;
+            match nearest {
+                Some(region) => {
+                    write!(f, "\n  nearest allocation: {region}; ")?;
+                    position(f, touch.address, region)
+                }
+                None => Ok(()),
+            }
+        }
+        K::SharedRace { at, nearest, .. } => {
+            write!(f, "\n  first byte of both: {at:#x}")?;
+            match nearest {
+                Some(region) => write!(f, "\n  nearest allocation: {region}"),
+                None => Ok(()),
+            }
+        }
+        K::AsyncCopyPending {
+            owner: [x, y, z], ..
+        } => {
+            write!(f, "\n  the copy was started by thread ({x},{y},{z})")
+        }
+        K::Deadlock { waiting } => {
+            for (warp, line) in waiting {
+                write!(f, "\n  warp {warp} waits at PTX line {line}")?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
