@@ -265,7 +265,52 @@ pub fn kernels() -> &'static [Kernel] {
 }
 
 /// Direct, 1x1, grouped and depthwise convolution.
-fn convolution(_all: &mut Vec<Kernel>) {}
+fn convolution(all: &mut Vec<Kernel>) {
+    for layout in Layout::ALL {
+        all.push(matrix_product(
+            Algorithm::Direct,
+            DType::F32,
+            layout,
+            Tier::Sm80,
+            128,
+            128,
+        ));
+        all.push(matrix_product(
+            Algorithm::Direct,
+            DType::F32,
+            layout,
+            Tier::Sm75,
+            128,
+            128,
+        ));
+    }
+}
+
+/// A kernel of `kernels/implicit_gemm.cuh`. Every thread owns 8x8 sums, or 4x8 where the tile is 32x64, so that about
+/// 128 registers a thread and 512 threads a multiprocessor fit each other.
+fn matrix_product(
+    algorithm: Algorithm,
+    dtype: DType,
+    layout: Layout,
+    tier: Tier,
+    tile_m: u32,
+    tile_n: u32,
+) -> Kernel {
+    let threads = (tile_m * tile_n / 64).max(64);
+    Kernel {
+        algorithm,
+        dtype,
+        layout: Some(layout),
+        tier,
+        tile_m,
+        tile_n,
+        tile_k: 8,
+        threads,
+        // cp.async keeps several steps in flight; through registers there is one read and one filled.
+        stages: if tier == Tier::Sm80 { 4 } else { 2 },
+        min_blocks: 512 / threads,
+    }
+}
 
 /// Max, average and global pooling, and ReLU.
 fn pooling_and_relu(all: &mut Vec<Kernel>) {

@@ -1,0 +1,142 @@
+// The end of the matrix-product kernels: y = act((sum + bias) + residual), in f32, rounded once.
+//
+// bias[k] and residual may be null; residual has y's shape and strides of its own. It may be y itself: each element is read
+// by the thread that then writes it. Only elements of the k filters are touched, so y may be a slice of a wider tensor.
+//
+// The sums pass through shared memory, so that a warp writes rows that are contiguous in y whatever their alignment: *inner*
+// is the contiguous dimension (NCHW: pixels; NHWC: filters), *outer* the other. y_vector: a thread writes four elements in
+// one access (the host has checked that four never straddle an image or the end of the filters), else one.
+//
+// Shared memory: rows[ROUND_ROWS][ROUND_PITCH], f32, over the stages of the main loop. In a round every thread puts ROUND of
+// its outer lines there, each as 16-byte stores. Row = place of the thread along outer * ROUND + line; the pitch is 8 modulo 32
+// words, so the two threads along outer that share a quarter-warp are 16 banks apart and its four along inner take 16 banks:
+// no clash. They are read in rows of consecutive words.
+// Barriers: one before the first round (the stages are read, and no copy into them is in flight), and in each round one
+// between putting and taking, one between taking and the next putting.
+#pragma once
+
+#include "implicit_gemm.cuh"
+
+constexpr int TILE_INNER = LAYOUT_NHWC ? TILE_M : TILE_N;
+constexpr int TILE_OUTER = LAYOUT_NHWC ? TILE_N : TILE_M;
+constexpr int THREAD_OUTER = LAYOUT_NHWC ? THREAD_N : THREAD_M;
+constexpr int THREAD_INNER = LAYOUT_NHWC ? THREAD_M : THREAD_N;
+constexpr int LANES_OUTER = LAYOUT_NHWC ? LANES_N : LANES_M;
+constexpr int LANES_INNER = LAYOUT_NHWC ? LANES_M : LANES_N;
+constexpr int ROUND = 2;
+constexpr int ROUNDS = THREAD_OUTER / ROUND;
+constexpr int ROUND_ROWS = TILE_OUTER / THREAD_OUTER * ROUND;
+constexpr int ROUND_PITCH = TILE_INNER + 8;
+
+// What the main loop and the epilogue share.
+union alignas(16) SharedTiles {
+    Stage stages[STAGES];
+    float rows[ROUND_ROWS][ROUND_PITCH];
+};
+
+// The outer index in the tile of a row of a round.
+DEVICE int outer_of(int row, int round) {
+    int thread = row / ROUND, line = round * ROUND + row % ROUND;
+    return thread / LANES_OUTER * (LANES_OUTER * THREAD_OUTER) + line / 4 * (4 * LANES_OUTER) + thread % LANES_OUTER * 4 + line % 4;
+}
+
+DEVICE float sum_at(const Sums& sums, int outer, int inner) {
+    return LAYOUT_NHWC ? sums[inner][outer] : sums[outer][inner];
+}
+
+// Puts the thread's lines of a round into shared memory.
+DEVICE void put_round(SharedTiles& shared, const Owner& owner, const Sums& sums, int round) {
+    int first = LAYOUT_NHWC ? owner.n : owner.m;  // a multiple of 4; of the thread's place along outer, see Owner
+    int place = first / (LANES_OUTER * THREAD_OUTER) * LANES_OUTER + first % (LANES_OUTER * THREAD_OUTER) / 4;
+    int column = LAYOUT_NHWC ? owner.m : owner.n;
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r) {
+        if (r != round) continue;  // sums are registers: their indices must be known here
+#pragma unroll
+        for (int line = 0; line < ROUND; ++line)
+#pragma unroll
+            for (int g = 0; g < THREAD_INNER; g += 4) {
+                int outer = r * ROUND + line;
+                *reinterpret_cast<float4*>(&shared.rows[place * ROUND + line][column + g * LANES_INNER]) =
+                    make_float4(sum_at(sums, outer, g), sum_at(sums, outer, g + 1), sum_at(sums, outer, g + 2),
+                                sum_at(sums, outer, g + 3));
+            }
+    }
+}
+
+// WIDTH elements in a row, as stored.
+template <int WIDTH>
+struct alignas(WIDTH * sizeof(storage_t)) Elements {
+    storage_t v[WIDTH];
+};
+template <int WIDTH>
+struct alignas(WIDTH * sizeof(float)) Floats {
+    float v[WIDTH];
+};
+
+// An output pixel: its image and its place in the plane.
+struct OutputPixel {
+    unsigned image, place;
+
+    DEVICE OutputPixel(const ConvArgs& args, unsigned n) {
+        image = fast_div(n, args.by_pq);
+        place = n - image * (args.p * args.q);
+    }
+    DEVICE long long offset(const Strides& strides) const {
+        return image * strides.image + static_cast<long long>(place) * strides.pixel;
+    }
+};
+
+// Finishes WIDTH elements of y: filter `k` of `pixel`, and for NHWC the filters after it, for NCHW the pixels after it.
+template <int WIDTH>
+DEVICE void finish(const ConvArgs& args, Floats<WIDTH> values, const OutputPixel& pixel, int k) {
+    if (args.bias) {
+        const storage_t* bias = static_cast<const storage_t*>(args.bias) + k;
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) values.v[i] += to_float(bias[LAYOUT_NHWC ? i : 0]);
+    }
+    if (args.residual) {
+        long long offset = pixel.offset(args.residual_strides) + static_cast<long long>(k) * args.residual_strides.channel;
+        auto residual = *reinterpret_cast<const Elements<WIDTH>*>(static_cast<const storage_t*>(args.residual) + offset);
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) values.v[i] += to_float(residual.v[i]);
+    }
+    Elements<WIDTH> result;
+#pragma unroll
+    for (int i = 0; i < WIDTH; ++i) result.v[i] = from_float(args.relu ? relu(values.v[i]) : values.v[i]);
+    long long offset = pixel.offset(args.y_strides) + static_cast<long long>(k) * args.y_strides.channel;
+    *reinterpret_cast<Elements<WIDTH>*>(static_cast<storage_t*>(args.y) + offset) = result;
+}
+
+// Takes the rows of a round from shared memory and writes them to y. Threads lie along inner, then along rows.
+template <int WIDTH>
+DEVICE void take_round(const ConvArgs& args, const SharedTiles& shared, const Tile& tile, int round) {
+    constexpr int ACROSS = TILE_INNER / WIDTH < THREADS ? TILE_INNER / WIDTH : THREADS;
+#pragma unroll
+    for (int inner = threadIdx.x % ACROSS * WIDTH; inner < TILE_INNER; inner += ACROSS * WIDTH) {
+#pragma unroll 4
+        for (int row = threadIdx.x / ACROSS; row < ROUND_ROWS; row += THREADS / ACROSS) {
+            int outer = outer_of(row, round);
+            int m = tile.m + (LAYOUT_NHWC ? inner : outer);
+            unsigned n = tile.n + (LAYOUT_NHWC ? outer : inner);
+            if (m < args.group_k && n < args.gemm_n)
+                finish<WIDTH>(args, *reinterpret_cast<const Floats<WIDTH>*>(&shared.rows[row][inner]), OutputPixel(args, n),
+                              tile.group * args.group_k + m);
+        }
+    }
+}
+
+// Writes the tile.
+DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const Owner& owner, const Tile& tile, const Sums& sums) {
+    __syncthreads();
+#pragma unroll 1
+    for (int round = 0; round < ROUNDS; ++round) {
+        put_round(shared, owner, sums, round);
+        __syncthreads();
+        if (args.y_vector)
+            take_round<4>(args, shared, tile, round);
+        else
+            take_round<1>(args, shared, tile, round);
+        __syncthreads();
+    }
+}

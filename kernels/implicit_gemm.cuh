@@ -1,0 +1,293 @@
+// The main loop of the matrix-product kernels: direct, direct_flat, pointwise, grouped.
+//
+//   D[m][n] = sum_k A[k][m] * B[k][n]     m: a filter of the group, n: an output pixel (n, p, q flattened), k: see the loader
+//
+// A block computes TILE_M x TILE_N of D with f32 accumulators, TILE_K of gemm_k a step. A *loader* knows which elements
+// of the filters and of x a step needs; a *sink* brings them into shared memory: AsyncSink with 4-byte cp.async
+// (compute_80 and later, f32), RegisterSink through registers, widened to f32 on the way (compute_75, f16, bf16).
+//
+// Threads: a thread owns THREAD_M x THREAD_N of D as 4x4 squares, so that its operands are 128-bit shared loads. A warp is
+// LANES_M x LANES_N threads, and its squares interleave: square (g, h) of lane (i, j) starts at
+// m = g * 4 * LANES_M + 4 * i, n = h * 4 * LANES_N + 4 * j. The dimension that is contiguous in y (n for NCHW, m for NHWC)
+// gets 8 lanes: 128 bytes in a row. On the 8-lane side lane bits 1-3 choose the lane, on the 4-lane side bits 4 and 0: the
+// 8 lanes of a quarter-warp (one phase of a 128-bit access) then read 4 + 2 different 16-byte words that lie side by side,
+// so no two banks clash, and both halves of the quarter share words, which hardware merges.
+//
+// Shared memory: stages[STAGES] of a[TILE_K][PITCH_M], b[TILE_K][PITCH_N], f32, k-major.
+//   Fragment loads: a row is contiguous, see above. Fills: a warp writes
+//     A: 8 consecutive k by 4 consecutive m; the pitch is 4 modulo 32 words, so (k, m) lies in bank (4 k + m) mod 32;
+//     B from NHWC: 4 consecutive k by 8 consecutive n; the pitch is 8 modulo 32, so (k, n) lies in bank (8 k + n) mod 32;
+//     B from NCHW: 32 consecutive n of one row:
+//   all 32 banks once. On the global side these are sectors of 8 channels (half a sector, then the other half, for NHWC x:
+//   fewer pixels a thread spare it address arithmetic) or rows of pixels.
+//
+// Barriers: one a step, between the last fragment read of a stage (its k = TILE_K - 1 was fetched into registers one k
+// earlier) and the refill of that stage; the same barrier, after the wait for the copies, makes the next stage readable.
+#pragma once
+
+#include "common.cuh"
+
+constexpr int THREAD_N = 8;
+constexpr int THREAD_M = TILE_M * TILE_N / (THREADS * THREAD_N);
+constexpr int LANES_M = LAYOUT_NHWC && TILE_M >= 8 * THREAD_M ? 8 : 4;
+constexpr int LANES_N = 32 / LANES_M;
+constexpr int WARPS_M = TILE_M / (LANES_M * THREAD_M);
+constexpr int WARPS_N = TILE_N / (LANES_N * THREAD_N);
+constexpr int PITCH_M = TILE_M + 4;
+constexpr int PITCH_N = TILE_N + (LAYOUT_NHWC ? 8 : 4);
+
+static_assert(TILE_K == 8, "the fills have 8 lanes along gemm_k");
+static_assert(TILE_M % 32 == 0 && TILE_N % 32 == 0, "the pitches must be 4 modulo 32 words");
+static_assert(THREAD_M == 4 || THREAD_M == 8, "a thread owns 4x8 or 8x8");
+static_assert(WARPS_M * WARPS_N * 32 == THREADS, "the warps must cover the tile exactly");
+static_assert(THREADS % 32 == 0 && THREADS <= 1024, "whole warps");
+
+struct alignas(16) Stage {
+    float a[TILE_K][PITCH_M];
+    float b[TILE_K][PITCH_N];
+};
+constexpr int STAGE_FLOATS = sizeof(Stage) / sizeof(float);
+static_assert(STAGES * sizeof(Stage) <= 44 * 1024, "static shared memory ends at 48 KiB, tables included");
+
+#if __CUDA_ARCH__ >= 800 && KERNEL_DTYPE == 0
+#define ASYNC_COPY 1
+static_assert(STAGES >= 3, "cp.async: one stage read, one being waited for, one in flight");
+#else
+#define ASYNC_COPY 0
+static_assert(STAGES == 2, "through registers: one stage read, one filled");
+#endif
+
+// How the elements of A are dealt out: 8 lanes along k, the rest along m.
+constexpr int A_ROWS = THREADS / TILE_K;                // m between two loads of a thread
+constexpr int A_LOADS = TILE_M / A_ROWS;
+// How the elements of B are dealt out: a thread brings B_CHANNELS elements, B_STEP_K apart, of each of its PIXELS columns,
+// B_STEP_N apart.
+constexpr int B_LANES_K = LAYOUT_NHWC ? 4 : (THREADS > TILE_N ? THREADS / TILE_N : 1);
+constexpr int B_STEP_K = B_LANES_K;
+constexpr int B_STEP_N = THREADS / B_LANES_K;
+constexpr int B_CHANNELS = TILE_K / B_LANES_K;
+constexpr int PIXELS = TILE_N / B_STEP_N;
+
+static_assert(A_LOADS * THREADS == TILE_M * TILE_K, "every element of A once");
+static_assert(B_CHANNELS * PIXELS * THREADS == TILE_N * TILE_K, "every element of B once");
+
+// The thread's first element in each operand.
+DEVICE int a_lane_k() { return threadIdx.x % TILE_K; }
+DEVICE int a_lane_m() { return threadIdx.x / TILE_K; }
+DEVICE int b_lane_k() { return LAYOUT_NHWC ? threadIdx.x % B_LANES_K : threadIdx.x / B_STEP_N; }
+DEVICE int b_lane_n() { return LAYOUT_NHWC ? threadIdx.x / B_LANES_K : threadIdx.x % B_STEP_N; }
+// Where its other elements go, in floats from the first.
+constexpr DEVICE int a_step(int i) { return i * A_ROWS; }
+constexpr DEVICE int b_step(int pixel, int i) { return i * B_STEP_K * PITCH_N + pixel * B_STEP_N; }
+
+typedef unsigned long long address_t;  // a byte address in global memory
+
+DEVICE address_t global_address(const void* pointer) {
+    return static_cast<address_t>(__cvta_generic_to_global(pointer));
+}
+// The address of an element of an image or a filter: `offset` is under 2^31 wherever the element exists, and wraps
+// harmlessly where it does not (padding), since then it is never read.
+DEVICE address_t element(address_t base, unsigned offset) {
+    return base + static_cast<address_t>(offset) * sizeof(storage_t);
+}
+// The address `count` strides further on.
+DEVICE address_t strided(address_t base, int stride, int count) {
+    return base + static_cast<long long>(stride) * (count * static_cast<int>(sizeof(storage_t)));
+}
+// Strides of x that are known to be 1 for a layout.
+DEVICE int x_channel(const ConvArgs& args) { return LAYOUT_NHWC ? 1 : args.x_strides.channel; }
+DEVICE int x_pixel(const ConvArgs& args) { return LAYOUT_NHWC ? args.x_strides.pixel : 1; }
+
+#if ASYNC_COPY
+
+// Fills stages with cp.async: an element that does not exist is written as zero and nothing is read.
+struct Sink {
+    unsigned a_first, b_first;  // shared byte addresses of this thread's first elements of stage 0
+    unsigned offset;            // bytes from stage 0 to the stage being filled
+
+    DEVICE Sink(Stage* stages) {
+        a_first = static_cast<unsigned>(__cvta_generic_to_shared(&stages[0].a[a_lane_k()][a_lane_m()]));
+        b_first = static_cast<unsigned>(__cvta_generic_to_shared(&stages[0].b[b_lane_k()][b_lane_n()]));
+        offset = 0;
+    }
+    static DEVICE void copy4(unsigned to, address_t from, bool exists) {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exists ? 4 : 0) : "memory");
+    }
+    static DEVICE void copy16(unsigned to, address_t from, bool exists) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
+    }
+    DEVICE void a(int i, address_t from, bool exists) { copy4(a_first + offset + 4 * a_step(i), from, exists); }
+    DEVICE void b(int pixel, int i, address_t from, bool exists) {
+        copy4(b_first + offset + 4 * b_step(pixel, i), from, exists);
+    }
+    // Closes the stage and turns to the next.
+    DEVICE void commit() {
+        asm volatile("cp.async.commit_group;" ::: "memory");
+        offset = offset == (STAGES - 1) * sizeof(Stage) ? 0 : offset + static_cast<unsigned>(sizeof(Stage));
+    }
+    // Waits until at most `PENDING` stages of this thread are in flight.
+    template <int PENDING>
+    static DEVICE void wait() {
+        asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+    }
+};
+
+#else
+
+// Keeps a step's elements in registers until they are stored: the loads overlap a whole step's arithmetic.
+struct Sink {
+    storage_t a_values[A_LOADS];
+    storage_t b_values[PIXELS * B_CHANNELS];
+
+    static DEVICE storage_t load(address_t from, bool exists) {
+        storage_t value;
+        // A predicated load, where the compiler would make a branch.
+#if KERNEL_DTYPE == 0
+        asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.b32 %0, 0f00000000; @p ld.global.f32 %0, [%1];}"
+                     : "=f"(value)
+                     : "l"(from), "r"(static_cast<int>(exists))
+                     : "memory");
+#else
+        asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.b16 %0, 0; @p ld.global.u16 %0, [%1];}"
+                     : "=h"(value)
+                     : "l"(from), "r"(static_cast<int>(exists))
+                     : "memory");
+#endif
+        return value;
+    }
+    DEVICE void a(int i, address_t from, bool exists) { a_values[i] = load(from, exists); }
+    DEVICE void b(int pixel, int i, address_t from, bool exists) {
+        b_values[pixel * B_CHANNELS + i] = load(from, exists);
+    }
+    DEVICE void store(Stage& stage) const {
+        float* a_first = &stage.a[a_lane_k()][a_lane_m()];
+        float* b_first = &stage.b[b_lane_k()][b_lane_n()];
+#pragma unroll
+        for (int i = 0; i < A_LOADS; ++i) a_first[a_step(i)] = to_float(a_values[i]);
+#pragma unroll
+        for (int pixel = 0; pixel < PIXELS; ++pixel)
+#pragma unroll
+            for (int i = 0; i < B_CHANNELS; ++i)
+                b_first[b_step(pixel, i)] = to_float(b_values[pixel * B_CHANNELS + i]);
+    }
+};
+
+#endif
+
+// Which part of the tile a thread owns.
+struct Owner {
+    int m, n;  // its first filter and pixel in the tile
+
+    DEVICE Owner() {
+        int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        int eight = (lane >> 1) & 7, four = (lane >> 4) * 2 + (lane & 1);
+        m = warp % WARPS_M * (LANES_M * THREAD_M) + 4 * (LANES_M == 8 ? eight : four);
+        n = warp / WARPS_M * (LANES_N * THREAD_N) + 4 * (LANES_M == 8 ? four : eight);
+    }
+    // Row i and column j of the thread's sums, counted in the tile.
+    DEVICE int row(int i) const { return m + i / 4 * (4 * LANES_M) + i % 4; }
+    DEVICE int column(int j) const { return n + j / 4 * (4 * LANES_N) + j % 4; }
+};
+
+// The operands of one k.
+struct Fragment {
+    float a[THREAD_M], b[THREAD_N];
+
+    // From rows of A and B, at the thread's first element.
+    DEVICE void load(const float* a_row, const float* b_row) {
+#pragma unroll
+        for (int g = 0; g < THREAD_M / 4; ++g)
+            *reinterpret_cast<float4*>(a + 4 * g) = *reinterpret_cast<const float4*>(a_row + g * 4 * LANES_M);
+#pragma unroll
+        for (int h = 0; h < THREAD_N / 4; ++h)
+            *reinterpret_cast<float4*>(b + 4 * h) = *reinterpret_cast<const float4*>(b_row + h * 4 * LANES_N);
+    }
+};
+
+typedef float Sums[THREAD_M][THREAD_N];
+
+DEVICE void multiply(const Fragment& f, Sums& sums) {
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i)
+#pragma unroll
+        for (int j = 0; j < THREAD_N; ++j) sums[i][j] = fmaf(f.a[i], f.b[j], sums[i][j]);
+}
+
+// sums = the whole product. `loader.fetch(sink)` hands over the elements of the next step; past the last step it hands
+// over nothing but elements that do not exist.
+template <class Loader>
+DEVICE void matrix_product(Loader& loader, Stage* stages, const Owner& owner, int steps, Sums& sums) {
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i)
+#pragma unroll
+        for (int j = 0; j < THREAD_N; ++j) sums[i][j] = 0.0f;
+
+#if ASYNC_COPY
+    Sink sink(stages);
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; ++i) {
+        loader.fetch(sink);
+        sink.commit();
+    }
+    Sink::wait<STAGES - 2>();
+#else
+    Sink sink;
+    loader.fetch(sink);
+    sink.store(stages[0]);
+#endif
+    __syncthreads();
+
+    // The thread's operands in the stage being read, which is `left` stages before the last.
+    const float* a_row = &stages[0].a[0][owner.m];
+    const float* b_row = &stages[0].b[0][owner.n];
+    int left = STAGES - 1;
+    Fragment fragments[2];
+    fragments[0].load(a_row, b_row);
+
+#pragma unroll 1
+    for (; steps > 0; --steps) {
+#pragma unroll
+        for (int k = 0; k < TILE_K; ++k) {
+            if (k == TILE_K - 1) {
+#if ASYNC_COPY
+                Sink::wait<STAGES - 2>();
+#else
+                sink.store(stages[left]);
+#endif
+                int step = left > 0 ? STAGE_FLOATS : -(STAGES - 1) * STAGE_FLOATS;
+                left = left > 0 ? left - 1 : STAGES - 1;
+                a_row += step;
+                b_row += step;
+                __syncthreads();
+            }
+            int next = (k + 1) % TILE_K;
+            fragments[(k + 1) % 2].load(a_row + next * PITCH_M, b_row + next * PITCH_N);
+            if (k == 0) {
+                loader.fetch(sink);
+#if ASYNC_COPY
+                sink.commit();
+#endif
+            }
+            multiply(fragments[k % 2], sums);
+        }
+    }
+#if ASYNC_COPY
+    Sink::wait<0>();
+#endif
+}
+
+// Which tile the block computes. Grid: tiles_n * groups * tiles_m blocks in one dimension,
+// block = tile_n * (groups * tiles_m) + group * tiles_m + tile_m: neighbours share their pixels of x through L2.
+struct Tile {
+    int group;
+    int m;       // first filter of the tile, counted in the group
+    unsigned n;  // first pixel
+
+    DEVICE Tile(const ConvArgs& args) {
+        unsigned rest = fast_div(blockIdx.x, args.by_tiles_m);
+        m = (blockIdx.x - rest * args.tiles_m) * TILE_M;
+        unsigned tile_n = fast_div(rest, args.by_groups);
+        group = rest - tile_n * args.groups;
+        n = tile_n * TILE_N;
+    }
+};
