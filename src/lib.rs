@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod error;
 pub mod problem;
+pub mod reference;
 
 pub use catalog::{DType, Layout};
 pub use error::Error;
