@@ -1,5 +1,9 @@
 //! The one error type of the crate: every variant carries the numbers that it complains about.
 
+use std::fmt;
+
+use crate::catalog::DType;
+use crate::plan::Refusal;
 use crate::problem::NotationReason;
 
 /// What can go wrong, from describing a problem to launching it.
@@ -115,4 +119,208 @@ pub enum Error {
         /// What the trouble is.
         reason: NotationReason,
     },
+
+    /// No kernel of the catalog takes the problem.
+    #[error("no kernel takes {problem}{}", Reasons(refused))]
+    NoKernel {
+        /// The problem, as one line.
+        problem: String,
+        /// Each kernel that was asked, with its one reason.
+        refused: Vec<(String, Refusal)>,
+    },
+
+    /// The kernel that was asked for is not for the problem.
+    #[error("{kernel}: {refusal}")]
+    KernelRefused {
+        /// The kernel's id.
+        kernel: String,
+        /// Why not.
+        refusal: Refusal,
+    },
+
+    /// There is no kernel of that number.
+    #[error("no kernel {index}: the catalog has {kernels}")]
+    UnknownKernel {
+        /// The number asked for.
+        index: usize,
+        /// How many there are, numbered from 0.
+        kernels: usize,
+    },
+
+    /// A device was named in a way that is none.
+    #[error(
+        "`{text}` is no device: auto, gpu, gpu:N, emulator, emulator:75, emulator:80 or emulator:90"
+    )]
+    BadDevice {
+        /// The text as it was given.
+        text: String,
+    },
+
+    /// NVIDIA's driver is not there, or does not start.
+    #[error("no NVIDIA driver: {reason}")]
+    NoDriver {
+        /// What the loader or the driver said.
+        reason: String,
+    },
+
+    /// The emulator is not there.
+    #[error("no emulator: {reason}")]
+    NoEmulator {
+        /// Where it was looked for, and what the loader said.
+        reason: String,
+    },
+
+    /// The driver has no such device.
+    #[error("no device {ordinal}: the driver has {devices}")]
+    NoDevice {
+        /// The ordinal asked for.
+        ordinal: usize,
+        /// How many devices there are, numbered from 0.
+        devices: usize,
+    },
+
+    /// A process speaks to one driver only, and it already speaks to another one.
+    #[error("{wanted} was asked for, but this process already speaks to {loaded}")]
+    DriverInUse {
+        /// What was asked for.
+        wanted: String,
+        /// What is in use.
+        loaded: String,
+    },
+
+    /// The driver is older than what it is to run.
+    #[error("the driver speaks CUDA {}.{}, too old for {what}, which needs {needs}", driver / 1000, driver % 1000 / 10)]
+    DriverTooOld {
+        /// The driver's version: 11040 is CUDA 11.4.
+        driver: u32,
+        /// What was to be run: a kernel or an interface.
+        what: String,
+        /// What that needs: a PTX or CUDA version.
+        needs: String,
+    },
+
+    /// The device is older than every kernel of the catalog.
+    #[error("{name} has compute capability {}.{}, the kernels need {}.{}", capability.0, capability.1, needs.0, needs.1)]
+    DeviceTooOld {
+        /// The device's name.
+        name: String,
+        /// Its compute capability.
+        capability: (u32, u32),
+        /// The lowest that the kernels run on.
+        needs: (u32, u32),
+    },
+
+    /// The device, or the host, has no more memory.
+    #[error("out of memory in {operation}")]
+    OutOfMemory {
+        /// What was tried.
+        operation: &'static str,
+    },
+
+    /// A kernel's module was refused by the driver.
+    #[error("{kernel} does not load (CUDA error {code}): {reason}")]
+    ModuleLoad {
+        /// The kernel's id.
+        kernel: String,
+        /// The driver's code.
+        code: u32,
+        /// What the driver and its compiler said.
+        reason: String,
+    },
+
+    /// The driver refused a call, or reports what went wrong in earlier work.
+    #[error("{operation}: CUDA error {code}: {message}")]
+    Driver {
+        /// What was tried.
+        operation: &'static str,
+        /// The driver's code, such as 700 for an illegal address.
+        code: u32,
+        /// The driver's words; with the emulator, its whole report.
+        message: String,
+    },
+
+    /// A plan was made for more than the device has.
+    #[error("the plan was made for compute capability {}.{}, the device has {}.{}", plan.0, plan.1, device.0, device.1)]
+    PlanForAnotherDevice {
+        /// The capability that the plan was made for.
+        plan: (u32, u32),
+        /// The device's.
+        device: (u32, u32),
+    },
+
+    /// The buffers hold another type than the problem's.
+    #[error("the problem is in {}, the buffers hold {}", problem.name(), buffers.name())]
+    WrongDType {
+        /// The problem's type.
+        problem: DType,
+        /// The buffers' type.
+        buffers: DType,
+    },
+
+    /// A buffer or the stream belongs to another context than the plan was prepared in.
+    #[error("{what} belongs to another context than the prepared plan")]
+    WrongContext {
+        /// The buffer's name, or `stream`.
+        what: &'static str,
+    },
+
+    /// The problem has an operand that was not given.
+    #[error("the problem has a {buffer}, none was given")]
+    MissingBuffer {
+        /// The operand.
+        buffer: &'static str,
+    },
+
+    /// An operand was given that the problem does not have.
+    #[error("a {buffer} was given, the problem has none")]
+    UnexpectedBuffer {
+        /// The operand.
+        buffer: &'static str,
+    },
+
+    /// A pointer is null though the operand has elements.
+    #[error("{buffer} is null")]
+    NullBuffer {
+        /// The operand.
+        buffer: &'static str,
+    },
+
+    /// A pointer is not even aligned to its elements.
+    #[error("{buffer} is at {address:#x}, not aligned to its {needs}-byte elements")]
+    Misaligned {
+        /// The operand.
+        buffer: &'static str,
+        /// The pointer.
+        address: u64,
+        /// Bytes of an element.
+        needs: usize,
+    },
+
+    /// An operand that is written shares memory with one that is read.
+    #[error("{written} is written and overlaps {read}")]
+    Overlap {
+        /// The operand that is written.
+        written: &'static str,
+        /// The other one.
+        read: &'static str,
+    },
+
+    /// A launch into a stream that is being captured, while cudarc tracks events in the context.
+    #[error(
+        "the stream is being captured while the context tracks events, which a capture cannot contain: \
+        call CudaContext::disable_event_tracking before the capture"
+    )]
+    CaptureWithEventTracking,
+}
+
+/// Each kernel's reason, on a line of its own.
+struct Reasons<'a>(&'a [(String, Refusal)]);
+
+impl fmt::Display for Reasons<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kernel, refusal) in self.0 {
+            write!(f, "\n  {kernel}: {refusal}")?;
+        }
+        Ok(())
+    }
 }

@@ -3,7 +3,11 @@
 
 pub mod catalog;
 pub mod error;
+pub mod gpu;
+pub mod launch;
+pub mod plan;
 pub mod problem;
+pub mod ptx;
 pub mod reference;
 
 pub use catalog::{DType, Layout};

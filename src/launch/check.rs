@@ -1,0 +1,161 @@
+//! The checks that stand between a caller's buffers and a launch.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaStream, DeviceSlice, sys};
+
+use crate::catalog::DType;
+use crate::error::Error;
+use crate::gpu::driver_error;
+use crate::problem::TensorDesc;
+
+/// A device address with what is known of the memory behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// The operand's name in errors: `x`, `w`, `bias`, `residual`, `y`, `indices`.
+    pub name: &'static str,
+    pub address: u64,
+    pub bytes: u64,
+}
+
+impl Span {
+    pub(super) fn new(name: &'static str, address: u64, len: usize, element: usize) -> Span {
+        Span {
+            name,
+            address,
+            bytes: len as u64 * element as u64,
+        }
+    }
+
+    /// Neither null nor off its element's alignment; an operand without elements may be anything.
+    pub(super) fn check(&self, element: usize) -> Result<(), Error> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        if self.address == 0 {
+            return Err(Error::NullBuffer { buffer: self.name });
+        }
+        if !self.address.is_multiple_of(element as u64) {
+            return Err(Error::Misaligned {
+                buffer: self.name,
+                address: self.address,
+                needs: element,
+            });
+        }
+        Ok(())
+    }
+
+    fn meets(&self, other: &Span) -> bool {
+        self.bytes > 0
+            && other.bytes > 0
+            && self.address < other.address.saturating_add(other.bytes)
+            && other.address < self.address.saturating_add(self.bytes)
+    }
+
+    /// That writing this one does not change the other.
+    pub(super) fn apart_from(&self, other: &Span) -> Result<(), Error> {
+        if self.meets(other) {
+            return Err(Error::Overlap {
+                written: self.name,
+                read: other.name,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Whether two tensors that start at the same address are channel slices of one wider tensor without a common channel:
+/// their bytes interleave, yet none belongs to both.
+pub(super) fn disjoint_slices(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) -> bool {
+    let same_parent = a.0.address == b.0.address && same_parent(a.1, b.1);
+    same_parent
+        && (a.1.channel_offset() + a.1.c() <= b.1.channel_offset()
+            || b.1.channel_offset() + b.1.c() <= a.1.channel_offset())
+}
+
+/// Whether two tensors are the very same elements.
+pub(super) fn same_elements(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) -> bool {
+    a.0.address == b.0.address
+        && same_parent(a.1, b.1)
+        && a.1.c() == b.1.c()
+        && a.1.channel_offset() == b.1.channel_offset()
+}
+
+fn same_parent(a: &TensorDesc, b: &TensorDesc) -> bool {
+    (
+        a.n(),
+        a.h(),
+        a.w(),
+        a.channel_pitch(),
+        a.layout(),
+        a.dtype(),
+    ) == (
+        b.n(),
+        b.h(),
+        b.w(),
+        b.channel_pitch(),
+        b.layout(),
+        b.dtype(),
+    )
+}
+
+/// That a typed buffer holds the problem's elements.
+pub(super) fn dtype(problem: DType, buffers: DType) -> Result<(), Error> {
+    if problem == buffers {
+        Ok(())
+    } else {
+        Err(Error::WrongDType { problem, buffers })
+    }
+}
+
+/// That a buffer is exactly as long as the problem says and lives in the context of the launch.
+pub(super) fn buffer<T>(
+    context: &Arc<CudaContext>,
+    name: &'static str,
+    slice: &(impl DeviceSlice<T> + ?Sized),
+    needs: usize,
+) -> Result<(), Error> {
+    if slice.len() != needs {
+        return Err(Error::Length {
+            what: name,
+            expected: needs,
+            got: slice.len(),
+        });
+    }
+    if slice.stream().context() != context {
+        return Err(Error::WrongContext { what: name });
+    }
+    Ok(())
+}
+
+/// That an optional buffer is given exactly if the problem has it.
+pub(super) fn optional<B>(
+    name: &'static str,
+    in_problem: bool,
+    given: Option<B>,
+) -> Result<Option<B>, Error> {
+    match (in_problem, given) {
+        (true, None) => Err(Error::MissingBuffer { buffer: name }),
+        (false, Some(_)) => Err(Error::UnexpectedBuffer { buffer: name }),
+        (_, given) => Ok(given),
+    }
+}
+
+/// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not break a capture.
+///
+/// Where a context has streams of its own and tracks events, cudarc makes the launch wait for events recorded before
+/// the capture began, which a capture cannot contain. That is found out here, before anything invalidates the capture.
+pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
+    if stream.context() != context {
+        return Err(Error::WrongContext { what: "stream" });
+    }
+    if context.is_managing_stream_synchronization() {
+        let status = stream
+            .capture_status()
+            .map_err(|e| driver_error("cuStreamIsCapturing", e))?;
+        if status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            return Err(Error::CaptureWithEventTracking);
+        }
+    }
+    Ok(())
+}

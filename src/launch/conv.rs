@@ -1,0 +1,222 @@
+//! Launching a convolution.
+
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
+
+use super::args::ConvArgs;
+use super::check::{self, Span};
+use super::element::Element;
+use super::fill::offset_bytes;
+use super::prepared::Prepared;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::plan::ConvPlan;
+use crate::problem::{Conv2d, TensorDesc};
+
+/// A convolution ready to launch; made by [`Gpu::prepare_conv`].
+pub type PreparedConv = Prepared<Conv2d, ConvArgs>;
+
+/// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
+pub struct ConvBuffers<'a, T> {
+    /// The input: [`Conv2d::input`]`().len()`.
+    pub x: &'a dyn DevicePtr<T>,
+    /// The filters: [`Conv2d::filter_len`].
+    pub w: &'a dyn DevicePtr<T>,
+    /// The bias, one a filter, exactly if the problem has one.
+    pub bias: Option<&'a dyn DevicePtr<T>>,
+    /// What is added before the ReLU, exactly if the problem has one: [`Conv2d::residual`]`().len()`.
+    pub residual: Option<&'a dyn DevicePtr<T>>,
+    /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    pub y: &'a mut dyn DevicePtrMut<T>,
+}
+
+impl<'a, T> ConvBuffers<'a, T> {
+    /// Input, filters and output.
+    pub fn new(
+        x: &'a dyn DevicePtr<T>,
+        w: &'a dyn DevicePtr<T>,
+        y: &'a mut dyn DevicePtrMut<T>,
+    ) -> ConvBuffers<'a, T> {
+        ConvBuffers {
+            x,
+            w,
+            bias: None,
+            residual: None,
+            y,
+        }
+    }
+
+    /// Adds the bias.
+    pub fn bias(self, bias: &'a dyn DevicePtr<T>) -> ConvBuffers<'a, T> {
+        ConvBuffers {
+            bias: Some(bias),
+            ..self
+        }
+    }
+
+    /// Adds the residual.
+    pub fn residual(self, residual: &'a dyn DevicePtr<T>) -> ConvBuffers<'a, T> {
+        ConvBuffers {
+            residual: Some(residual),
+            ..self
+        }
+    }
+}
+
+/// The operands of a convolution as device addresses: each that of the whole buffer's first element (a slice's channel
+/// offset is the problem's to add). `bias` and `residual` are 0 if the problem has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConvPointers {
+    /// The input.
+    pub x: sys::CUdeviceptr,
+    /// The filters.
+    pub w: sys::CUdeviceptr,
+    /// The bias or 0.
+    pub bias: sys::CUdeviceptr,
+    /// The residual or 0.
+    pub residual: sys::CUdeviceptr,
+    /// The output.
+    pub y: sys::CUdeviceptr,
+}
+
+impl Gpu {
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has, [`Error::ModuleLoad`],
+    /// [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does not take the kernel.
+    pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
+        Prepared::new(self, plan, ConvArgs::from(plan.problem()))
+    }
+}
+
+impl PreparedConv {
+    /// Computes the convolution in the stream. Returns when the work is queued, not when it is done. An empty batch
+    /// is nothing to do.
+    ///
+    /// # Errors
+    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`], [`Error::Length`],
+    /// [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`], [`Error::Overlap`], [`Error::Misaligned`],
+    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier work in the context
+    /// did.
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: ConvBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        let ConvBuffers {
+            x,
+            w,
+            bias,
+            residual,
+            y,
+        } = buffers;
+        check::buffer(context, "x", x, problem.input().len())?;
+        check::buffer(context, "w", w, problem.filter_len())?;
+        let bias = check::optional("bias", problem.bias(), bias)?;
+        let residual = check::optional("residual", problem.residual().is_some(), residual)?;
+        if let Some(bias) = bias {
+            check::buffer(context, "bias", bias, problem.k())?;
+        }
+        if let (Some(residual), Some(desc)) = (residual, problem.residual()) {
+            check::buffer(context, "residual", residual, desc.len())?;
+        }
+        check::buffer(context, "y", y, problem.output().len())?;
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+
+        // Each guard records the buffer's use in the stream when it is dropped, after the launch.
+        let (x, _x) = x.device_ptr(stream);
+        let (w, _w) = w.device_ptr(stream);
+        let bias = bias.map(|bias| bias.device_ptr(stream));
+        let residual = residual.map(|residual| residual.device_ptr(stream));
+        let (y, _y) = y.device_ptr_mut(stream);
+        self.check_ordering()?;
+        let address =
+            |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
+        let pointers = ConvPointers {
+            x,
+            w,
+            bias: address(&bias),
+            residual: address(&residual),
+            y,
+        };
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
+        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
+        // is of this context.
+        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+    }
+
+    /// Computes the convolution in a stream of anyone's, on memory of anyone's.
+    ///
+    /// # Safety
+    /// Each pointer is to device memory of this context (or null, where allowed) that holds the problem's elements and
+    /// stays allocated until the stream has done the work; meanwhile nothing else writes it, nor reads `y`. `stream`
+    /// belongs to this context. Nothing is recorded in cudarc's events.
+    ///
+    /// # Errors
+    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`], [`Error::MissingBuffer`] or
+    /// [`Error::Overlap`] before anything is launched; [`Error::Driver`] if the launch fails, or if earlier work in
+    /// the context did.
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: ConvPointers,
+    ) -> Result<(), Error> {
+        let problem = self.problem();
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+        check_pointers(problem, &pointers)?;
+        let mut arguments = self.arguments();
+        arguments.x = pointers.x + offset_bytes(problem.input());
+        arguments.w = pointers.w;
+        arguments.bias = pointers.bias;
+        arguments.residual = match problem.residual() {
+            Some(desc) => pointers.residual + offset_bytes(desc),
+            None => 0,
+        };
+        arguments.y = pointers.y + offset_bytes(problem.output());
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { self.launch_arguments(stream, arguments) }
+    }
+}
+
+fn check_pointers(problem: &Conv2d, pointers: &ConvPointers) -> Result<(), Error> {
+    let element = problem.dtype().size();
+    let span = |name, address, len| Span::new(name, address, len, element);
+    let tensor = |name, address, desc: &TensorDesc| span(name, address, desc.len());
+    let given = |address: u64| (address != 0).then_some(address);
+
+    let y = tensor("y", pointers.y, problem.output());
+    let x = tensor("x", pointers.x, problem.input());
+    let w = span("w", pointers.w, problem.filter_len());
+    for operand in [&x, &w, &y] {
+        operand.check(element)?;
+    }
+    if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+        y.apart_from(&x)?;
+    }
+    y.apart_from(&w)?;
+    if let Some(address) = check::optional("bias", problem.bias(), given(pointers.bias))? {
+        let bias = span("bias", address, problem.k());
+        bias.check(element)?;
+        y.apart_from(&bias)?;
+    }
+    let residual = check::optional(
+        "residual",
+        problem.residual().is_some(),
+        given(pointers.residual),
+    )?;
+    if let (Some(address), Some(desc)) = (residual, problem.residual()) {
+        let residual = tensor("residual", address, desc);
+        residual.check(element)?;
+        let (output, added) = ((&y, problem.output()), (&residual, desc));
+        if !check::same_elements(output, added) && !check::disjoint_slices(output, added) {
+            y.apart_from(&residual)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Buffers checked against a plan, one argument struct, and the one unsafe launch.
+//!
+//! [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings give a [`PreparedConv`], [`PreparedPool`] or
+//! [`PreparedRelu`]: `Send + Sync`, to be shared by threads and launched as often as wanted. A launch allocates nothing
+//! and looks nothing up; it checks the buffers, fills a struct on the stack and calls the driver.
+//!
+//! # Buffers
+//! Safe launches take whatever implements cudarc's [`DevicePtr`](cudarc::driver::DevicePtr) and
+//! [`DevicePtrMut`](cudarc::driver::DevicePtrMut): slices and views. A buffer holds the *whole* tensor: for a slice of
+//! channels that is the wider tensor, [`TensorDesc::len`](crate::problem::TensorDesc::len) elements, exactly. Any
+//! alignment that the element type allows will do; kernels read four elements at a time where the addresses permit.
+//!
+//! What is written may not overlap what is read, with three exceptions, which only [`launch_raw`](PreparedConv::launch_raw)
+//! can express: the residual may be the output itself (the same channels of the same buffer), so may the input of a
+//! ReLU, and any two tensors may be different channels of the same wider tensor.
+//!
+//! # Streams, events and graphs
+//! Work goes to the stream of the call and to no other. cudarc makes a stream wait for the events of its slices once a
+//! context has a stream of its own (`CudaContext::new_stream`); launches here take part in that, so slices may be
+//! used from several streams and dropped while work is under way.
+//!
+//! A launch can be captured into a graph and replayed. Waiting for events from before the capture is what a capture
+//! cannot contain, so turn event tracking off first (`unsafe { context.disable_event_tracking() }`), keep all uses of
+//! the buffers in one stream or order them yourself, and keep buffers and prepared plan alive as long as the graph. A
+//! captured launch with tracking on is refused ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
+
+pub mod args;
+mod check;
+mod conv;
+mod element;
+mod fill;
+mod pool;
+mod prepared;
+mod relu;
+
+pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
+pub use element::Element;
+pub(crate) use fill::Arguments;
+pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
+pub use prepared::{FunctionAttributes, Prepared};
+pub use relu::{PreparedRelu, ReluBuffers, ReluPointers};
+
+#[cfg(doc)]
+use crate::error::Error;

@@ -1,0 +1,153 @@
+//! Launching a pooling.
+
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
+
+use super::args::PoolArgs;
+use super::check::{self, Span};
+use super::element::Element;
+use super::fill::offset_bytes;
+use super::prepared::Prepared;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::plan::PoolPlan;
+use crate::problem::Pool2d;
+
+/// A pooling ready to launch; made by [`Gpu::prepare_pool`].
+pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
+
+/// The operands of a pooling, as cudarc's slices or views. Lengths in elements.
+pub struct PoolBuffers<'a, T> {
+    /// The input: [`Pool2d::input`]`().len()`.
+    pub x: &'a dyn DevicePtr<T>,
+    /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    pub y: &'a mut dyn DevicePtrMut<T>,
+    /// Where the index of each maximum goes, exactly if the problem asks for it: [`Pool2d::index_len`].
+    pub indices: Option<&'a mut dyn DevicePtrMut<u8>>,
+}
+
+impl<'a, T> PoolBuffers<'a, T> {
+    /// Input and output.
+    pub fn new(x: &'a dyn DevicePtr<T>, y: &'a mut dyn DevicePtrMut<T>) -> PoolBuffers<'a, T> {
+        PoolBuffers {
+            x,
+            y,
+            indices: None,
+        }
+    }
+
+    /// Adds the buffer of the indices.
+    pub fn indices(self, indices: &'a mut dyn DevicePtrMut<u8>) -> PoolBuffers<'a, T> {
+        PoolBuffers {
+            indices: Some(indices),
+            ..self
+        }
+    }
+}
+
+/// The operands of a pooling as device addresses: each that of the whole buffer's first element. `indices` is 0 if the
+/// problem has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolPointers {
+    /// The input.
+    pub x: sys::CUdeviceptr,
+    /// The output.
+    pub y: sys::CUdeviceptr,
+    /// The indices or 0.
+    pub indices: sys::CUdeviceptr,
+}
+
+impl Gpu {
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_pool(&self, plan: &PoolPlan) -> Result<PreparedPool, Error> {
+        Prepared::new(self, plan, PoolArgs::from(plan.problem()))
+    }
+}
+
+impl PreparedPool {
+    /// Computes the pooling in the stream. Returns when the work is queued, not when it is done. An empty batch is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: PoolBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        let PoolBuffers { x, y, indices } = buffers;
+        check::buffer(context, "x", x, problem.input().len())?;
+        check::buffer(context, "y", y, problem.output().len())?;
+        let mut indices = check::optional("indices", problem.indices(), indices)?;
+        if let Some(indices) = &indices {
+            check::buffer(context, "indices", &**indices, problem.index_len())?;
+        }
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+
+        // Each guard records the buffer's use in the stream when it is dropped, after the launch.
+        let (x, _x) = x.device_ptr(stream);
+        let (y, _y) = y.device_ptr_mut(stream);
+        let indices = indices
+            .as_mut()
+            .map(|indices| indices.device_ptr_mut(stream));
+        self.check_ordering()?;
+        let pointers = PoolPointers {
+            x,
+            y,
+            indices: indices.as_ref().map_or(0, |(at, _)| *at),
+        };
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
+        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
+        // is of this context.
+        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+    }
+
+    /// Computes the pooling in a stream of anyone's, on memory of anyone's.
+    ///
+    /// # Safety
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: PoolPointers,
+    ) -> Result<(), Error> {
+        let problem = self.problem();
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+        check_pointers(problem, &pointers)?;
+        let mut arguments = self.arguments();
+        arguments.x = pointers.x + offset_bytes(problem.input());
+        arguments.y = pointers.y + offset_bytes(problem.output());
+        arguments.indices = pointers.indices;
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { self.launch_arguments(stream, arguments) }
+    }
+}
+
+fn check_pointers(problem: &Pool2d, pointers: &PoolPointers) -> Result<(), Error> {
+    let element = problem.dtype().size();
+    let x = Span::new("x", pointers.x, problem.input().len(), element);
+    let y = Span::new("y", pointers.y, problem.output().len(), element);
+    x.check(element)?;
+    y.check(element)?;
+    if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+        y.apart_from(&x)?;
+    }
+    let given = (pointers.indices != 0).then_some(pointers.indices);
+    if let Some(address) = check::optional("indices", problem.indices(), given)? {
+        let indices = Span::new("indices", address, problem.index_len(), 1);
+        indices.apart_from(&x)?;
+        indices.apart_from(&y)?;
+    }
+    Ok(())
+}

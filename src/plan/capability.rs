@@ -1,0 +1,141 @@
+//! What a device can do: the half of a plan's input that is not the problem.
+
+use crate::catalog::Tier;
+
+/// The figures of a device that decide which kernels it runs and how well.
+///
+/// Pure data: [`Gpu::capability`](crate::gpu::Gpu::capability) fills it in from a device, and the constructors here let
+/// a plan be made, printed and tested where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Capability {
+    /// Compute capability, major number.
+    pub major: u32,
+    /// Compute capability, minor number.
+    pub minor: u32,
+    /// Streaming multiprocessors.
+    pub sm_count: u32,
+    /// Shared memory that a block may have without asking for more, in bytes.
+    pub shared_per_block: u32,
+    /// Shared memory that a block may have at most, in bytes.
+    pub shared_per_block_optin: u32,
+    /// Shared memory of a multiprocessor, in bytes.
+    pub shared_per_sm: u32,
+    /// 32-bit registers of a multiprocessor.
+    pub registers_per_sm: u32,
+    /// Threads that a multiprocessor holds at most.
+    pub max_threads_per_sm: u32,
+    /// Threads that a block may have at most.
+    pub max_threads_per_block: u32,
+    /// Blocks along x that a launch may have at most.
+    pub max_grid_x: u32,
+    /// Highest clock of the multiprocessors, in kHz.
+    pub clock_khz: u32,
+}
+
+impl Capability {
+    /// A Tesla T4: compute capability 7.5.
+    pub const fn sm75() -> Capability {
+        Capability {
+            major: 7,
+            minor: 5,
+            sm_count: 40,
+            shared_per_block: 48 << 10,
+            shared_per_block_optin: 64 << 10,
+            shared_per_sm: 64 << 10,
+            registers_per_sm: 64 << 10,
+            max_threads_per_sm: 1024,
+            max_threads_per_block: 1024,
+            max_grid_x: i32::MAX as u32,
+            clock_khz: 1_590_000,
+        }
+    }
+
+    /// An A100: compute capability 8.0.
+    pub const fn sm80() -> Capability {
+        Capability {
+            major: 8,
+            minor: 0,
+            sm_count: 108,
+            shared_per_block: 48 << 10,
+            shared_per_block_optin: 163 << 10,
+            shared_per_sm: 164 << 10,
+            registers_per_sm: 64 << 10,
+            max_threads_per_sm: 2048,
+            max_threads_per_block: 1024,
+            max_grid_x: i32::MAX as u32,
+            clock_khz: 1_410_000,
+        }
+    }
+
+    /// An H200: compute capability 9.0.
+    pub const fn h200() -> Capability {
+        Capability {
+            major: 9,
+            minor: 0,
+            sm_count: 132,
+            shared_per_block: 48 << 10,
+            shared_per_block_optin: 227 << 10,
+            shared_per_sm: 228 << 10,
+            registers_per_sm: 64 << 10,
+            max_threads_per_sm: 2048,
+            max_threads_per_block: 1024,
+            max_grid_x: i32::MAX as u32,
+            clock_khz: 1_980_000,
+        }
+    }
+
+    /// Compute capability as (major, minor), which compares as capabilities do.
+    pub const fn version(&self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+
+    /// Whether the device runs modules of `tier`.
+    pub fn runs(&self, tier: Tier) -> bool {
+        self.version() >= tier.capability()
+    }
+
+    /// FP32 lanes of a multiprocessor: results of a fused multiply-add a clock.
+    pub const fn fp32_lanes(&self) -> u32 {
+        match (self.major, self.minor) {
+            (..=7, _) | (8, 0) => 64,
+            _ => 128,
+        }
+    }
+
+    /// Peak rate of FP32 fused multiply-adds, a multiply-add counted as two operations, in operations a second.
+    pub fn fp32_peak(&self) -> f64 {
+        2.0 * f64::from(self.fp32_lanes())
+            * f64::from(self.sm_count)
+            * f64::from(self.clock_khz)
+            * 1e3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_follow_the_capability() {
+        assert!(Capability::sm75().runs(Tier::Sm75));
+        assert!(!Capability::sm75().runs(Tier::Sm80));
+        assert!(Capability::sm80().runs(Tier::Sm80));
+        assert!(Capability::h200().runs(Tier::Sm75));
+        assert!(Capability::h200().runs(Tier::Sm80));
+        let turing_never = Capability {
+            major: 7,
+            minor: 0,
+            ..Capability::sm75()
+        };
+        assert!(!turing_never.runs(Tier::Sm75));
+    }
+
+    #[test]
+    fn peaks_are_the_published_ones() {
+        // T4 8.1, A100 19.5, H200 67 TFLOP/s.
+        assert!((Capability::sm75().fp32_peak() / 8.1e12 - 1.0).abs() < 0.01);
+        assert!((Capability::sm80().fp32_peak() / 19.5e12 - 1.0).abs() < 0.01);
+        assert!((Capability::h200().fp32_peak() / 67e12 - 1.0).abs() < 0.01);
+    }
+}

@@ -1,0 +1,126 @@
+//! What each convolution kernel accepts, and how well it does.
+
+use super::cost::{Product, streaming};
+use super::{Capability, Operation, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout};
+use crate::launch::{Arguments, args::ConvArgs};
+use crate::problem::Conv2d;
+
+impl Operation for Conv2d {
+    const NAME: &'static str = "a convolution";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        matches!(
+            algorithm,
+            Algorithm::Direct
+                | Algorithm::DirectFlat
+                | Algorithm::Pointwise
+                | Algorithm::Grouped
+                | Algorithm::GroupedNarrow
+                | Algorithm::Depthwise
+        )
+    }
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn element(&self) -> DType {
+        self.dtype()
+    }
+
+    fn order(&self) -> Layout {
+        self.layout()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.output().is_empty()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        (self.macs(), self.min_bytes())
+    }
+
+    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+        let one_group = || match self.groups() {
+            1 => Ok(()),
+            groups => Err(Refusal::OneGroupOnly { groups }),
+        };
+        match kernel.algorithm {
+            Algorithm::Direct => one_group(),
+            Algorithm::DirectFlat => {
+                one_group()?;
+                at_most(self.gemm_k(), FLAT_GEMM_K as usize)
+            }
+            Algorithm::Pointwise => {
+                one_group()?;
+                pointwise(self)
+            }
+            Algorithm::Grouped | Algorithm::GroupedNarrow if self.groups() == 1 => {
+                Err(Refusal::SeveralGroupsOnly)
+            }
+            Algorithm::Depthwise if self.group_c() != 1 => Err(Refusal::OneChannelAGroupOnly {
+                group_c: self.group_c(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        ConvArgs::from(self).share_out(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let tile_k = u64::from(kernel.tile_k.max(1));
+        let taps = (self.r() * self.s()) as u64;
+        let channels = self.group_c() as u64;
+        let product = |padded_k| Product {
+            groups: self.groups() as u64,
+            gemm_m: self.group_k() as u64,
+            gemm_n: self.gemm_n() as u64,
+            gemm_k: taps * channels,
+            padded_k,
+        };
+        match kernel.algorithm {
+            Algorithm::DirectFlat => {
+                product((taps * channels).next_multiple_of(tile_k)).score(kernel, device, roofline)
+            }
+            Algorithm::GroupedNarrow | Algorithm::Depthwise => {
+                // No tile is shared: a multiply-add costs a load of its own, about three instructions in all.
+                streaming(
+                    kernel,
+                    device,
+                    roofline,
+                    self.blocks(kernel),
+                    self.macs(),
+                    3.0,
+                )
+            }
+            _ => product(taps * channels.next_multiple_of(tile_k)).score(kernel, device, roofline),
+        }
+    }
+}
+
+fn at_most(terms: usize, most: usize) -> Result<(), Refusal> {
+    if terms > most {
+        Err(Refusal::SumTooLong { terms, most })
+    } else {
+        Ok(())
+    }
+}
+
+fn pointwise(problem: &Conv2d) -> Result<(), Refusal> {
+    if (problem.r(), problem.s()) != (1, 1) {
+        return Err(Refusal::PointwiseOnly {
+            r: problem.r(),
+            s: problem.s(),
+        });
+    }
+    let sides = problem.padding();
+    let padding = sides.top.max(sides.bottom).max(sides.left).max(sides.right);
+    if padding > 0 {
+        Err(Refusal::Padded { padding })
+    } else {
+        Ok(())
+    }
+}

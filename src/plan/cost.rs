@@ -1,0 +1,212 @@
+//! A small model of how long a kernel takes: enough to choose a tile, not a prediction to quote.
+//!
+//! What decides between tiles of the same kernel is (1) how much of the last tiles is padding, (2) how evenly the
+//! blocks fall on the multiprocessors and (3) how many multiply-adds a thread does for each load from shared memory.
+
+use super::capability::Capability;
+use super::roofline::{Ceilings, Roofline};
+use crate::catalog::{Kernel, Tier};
+
+/// The figures by which an accepted kernel was ranked; lower [`Score::us`] is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Score {
+    /// The model's time, in microseconds. It ranks kernels; it is not a prediction to quote.
+    pub us: f64,
+    /// Blocks of the launch.
+    pub blocks: u64,
+    /// Turns that the busiest multiprocessor takes, in blocks.
+    pub turns: u64,
+    /// The share of the tiles' work that is the problem's, not padding's.
+    pub useful: f64,
+}
+
+impl Score {
+    /// The score of a launch without blocks.
+    pub(super) const EMPTY: Score = Score {
+        us: 0.0,
+        blocks: 0,
+        turns: 0,
+        useful: 1.0,
+    };
+}
+
+/// Warps that a multiprocessor needs to hide its arithmetic's latency, four schedulers with two each.
+const WARPS_TO_FILL: f64 = 8.0;
+
+/// A matrix product of `groups` products, each gemm_m x gemm_n x gemm_k.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    pub groups: u64,
+    pub gemm_m: u64,
+    pub gemm_n: u64,
+    /// Terms of a sum as the kernel walks them, its own padding included.
+    pub padded_k: u64,
+    /// Terms of a sum.
+    pub gemm_k: u64,
+}
+
+impl Product {
+    /// The score of a tiled kernel on the device.
+    pub(super) fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let (tile_m, tile_n) = (u64::from(kernel.tile_m), u64::from(kernel.tile_n));
+        let blocks = self.groups * self.gemm_m.div_ceil(tile_m) * self.gemm_n.div_ceil(tile_n);
+        if blocks == 0 {
+            return Score::EMPTY;
+        }
+        let tiled = blocks as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64;
+        let real = (self.groups * self.gemm_m * self.gemm_n) as f64 * self.gemm_k as f64;
+
+        let turns = blocks.div_ceil(u64::from(device.sm_count.max(1)));
+        // Blocks that share a multiprocessor share its lanes, so only the sum of their work counts; but a few warps
+        // alone cannot keep the lanes busy.
+        let resident = turns.min(u64::from(kernel.min_blocks.max(1)));
+        let warps = resident as f64 * f64::from(kernel.threads) / 32.0;
+        let filled = (warps / WARPS_TO_FILL).min(1.0);
+        let outputs =
+            f64::from(kernel.tile_m) * f64::from(kernel.tile_n) / f64::from(kernel.threads.max(1));
+        let tier = if kernel.tier == Tier::Sm75 { 0.97 } else { 1.0 };
+        let rate = lane_rate(device) * filled * reuse(outputs) * tier;
+        // A block starts and ends once: its first loads and its stores, about 1.5 us each turn of residents.
+        let setup = 1.5 * turns.div_ceil(u64::from(kernel.min_blocks.max(1))) as f64;
+        let arithmetic =
+            turns as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64 / rate * 1e6;
+        Score {
+            us: (arithmetic + setup).max(memory_us(device, roofline)),
+            blocks,
+            turns,
+            useful: if tiled > 0.0 { real / tiled } else { 1.0 },
+        }
+    }
+}
+
+/// The score of a kernel that is no matrix product: `work` multiply-adds (or comparisons) in all, in `blocks` blocks.
+pub(super) fn streaming(
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    blocks: u64,
+    work: u64,
+    cost: f64,
+) -> Score {
+    if blocks == 0 {
+        return Score::EMPTY;
+    }
+    let turns = blocks.div_ceil(u64::from(device.sm_count.max(1)));
+    let warps = turns as f64 * f64::from(kernel.threads) / 32.0;
+    let filled = (warps / WARPS_TO_FILL).min(1.0);
+    let even = blocks as f64 / (turns * u64::from(device.sm_count.max(1))) as f64;
+    let rate = lane_rate(device) * f64::from(device.sm_count) * filled * even;
+    let arithmetic = work as f64 * cost / rate * 1e6;
+    Score {
+        us: arithmetic.max(memory_us(device, roofline)),
+        blocks,
+        turns,
+        useful: 1.0,
+    }
+}
+
+/// Multiply-adds a second of one multiprocessor.
+fn lane_rate(device: &Capability) -> f64 {
+    f64::from(device.fp32_lanes()) * f64::from(device.clock_khz) * 1e3
+}
+
+/// The share of issued instructions that are multiply-adds, when a thread keeps `outputs` sums in registers: a square
+/// of them takes 2 * sqrt(outputs) values a step, each worth about a multiply-add to fetch.
+fn reuse(outputs: f64) -> f64 {
+    outputs / (outputs + 2.0 * outputs.sqrt())
+}
+
+/// The floor by memory, scaled from the H200's to a device of fewer multiprocessors.
+fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
+    let bytes = Ceilings::H200_FP32.bytes * f64::from(device.sm_count.max(1)) / 132.0;
+    roofline.bytes as f64 / bytes * 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Algorithm, DType, Layout};
+
+    fn tile(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
+        Kernel {
+            algorithm: Algorithm::Direct,
+            dtype: DType::F32,
+            layout: Some(Layout::Nchw),
+            tier: Tier::Sm80,
+            tile_m,
+            tile_n,
+            tile_k: 8,
+            threads,
+            stages: 2,
+            min_blocks: 2,
+        }
+    }
+
+    fn score(product: Product, kernel: &Kernel) -> Score {
+        product.score(kernel, &Capability::h200(), &Roofline::default())
+    }
+
+    #[test]
+    fn a_large_product_takes_the_large_tile() {
+        let product = Product {
+            groups: 1,
+            gemm_m: 256,
+            gemm_n: 128 * 28 * 28,
+            gemm_k: 1152,
+            padded_k: 1152,
+        };
+        let large = score(product, &tile(128, 128, 256));
+        assert!(large.us < score(product, &tile(64, 64, 128)).us);
+        assert!(large.us < score(product, &tile(32, 64, 64)).us);
+        assert_eq!(large.useful, 1.0);
+    }
+
+    #[test]
+    fn few_pixels_take_a_small_tile() {
+        let product = Product {
+            groups: 1,
+            gemm_m: 512,
+            gemm_n: 49,
+            gemm_k: 4608,
+            padded_k: 4608,
+        };
+        assert!(score(product, &tile(32, 32, 64)).us < score(product, &tile(128, 128, 256)).us);
+    }
+
+    #[test]
+    fn padding_counts_against_a_tile() {
+        let product = Product {
+            groups: 1,
+            gemm_m: 63,
+            gemm_n: 128 * 56 * 56,
+            gemm_k: 252,
+            padded_k: 256,
+        };
+        let narrow = score(product, &tile(64, 128, 128));
+        assert!(narrow.us < score(product, &tile(128, 128, 256)).us);
+        assert!((narrow.useful - 63.0 / 64.0 * 252.0 / 256.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_to_do_costs_nothing() {
+        let product = Product {
+            groups: 1,
+            gemm_m: 8,
+            gemm_n: 0,
+            gemm_k: 8,
+            padded_k: 8,
+        };
+        assert_eq!(score(product, &tile(64, 64, 128)), Score::EMPTY);
+        let kernel = tile(1, 1, 256);
+        let empty = streaming(
+            &kernel,
+            &Capability::sm75(),
+            &Roofline::default(),
+            0,
+            0,
+            1.0,
+        );
+        assert_eq!(empty, Score::EMPTY);
+    }
+}

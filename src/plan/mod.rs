@@ -1,0 +1,362 @@
+//! From a problem and a device's capability to a kernel, its tile and its grid. Pure: nothing here touches a driver.
+//!
+//! A [`Plan`] is made once and launched as often as wanted. Every kernel of the catalog that computes the operation is
+//! asked in turn and either accepts, with a [`Score`], or says why not, with a [`Refusal`]; the best score wins.
+//!
+//! ```
+//! use warpconv::plan::{Capability, ConvPlan};
+//! use warpconv::problem::{Conv2d, Padding};
+//!
+//! let problem = Conv2d::builder().input(1, 252, 56, 56).filters(63).kernel(1, 1).build()?;
+//! let plan = ConvPlan::new(&problem, &Capability::h200())?;
+//! println!("{plan}");
+//! for candidate in plan.refused() {
+//!     println!("{}", candidate);
+//! }
+//! # Ok::<(), warpconv::Error>(())
+//! ```
+
+mod capability;
+mod conv;
+mod cost;
+mod pool;
+mod refusal;
+mod relu;
+mod roofline;
+
+use std::fmt;
+
+pub use capability::Capability;
+pub use cost::Score;
+pub use refusal::Refusal;
+pub use roofline::{Bound, Ceilings, Roofline};
+
+use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
+use crate::error::Error;
+use crate::problem::{Conv2d, Pool2d, Relu};
+use crate::ptx;
+
+/// The plan of a convolution.
+pub type ConvPlan = Plan<Conv2d>;
+/// The plan of a pooling.
+pub type PoolPlan = Plan<Pool2d>;
+/// The plan of a ReLU.
+pub type ReluPlan = Plan<Relu>;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Conv2d {}
+    impl Sealed for super::Pool2d {}
+    impl Sealed for super::Relu {}
+}
+
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`].
+pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
+    /// The operation in words, with its article, for errors.
+    #[doc(hidden)]
+    const NAME: &'static str;
+
+    /// Whether the algorithm computes this operation at all.
+    #[doc(hidden)]
+    fn computed_by(algorithm: Algorithm) -> bool;
+
+    /// The problem as one line, for errors.
+    #[doc(hidden)]
+    fn describe(&self) -> String;
+
+    /// How the elements are stored.
+    #[doc(hidden)]
+    fn element(&self) -> DType;
+
+    /// How the activations are laid out.
+    #[doc(hidden)]
+    fn order(&self) -> Layout;
+
+    /// Whether there is nothing to compute.
+    #[doc(hidden)]
+    fn is_empty(&self) -> bool;
+
+    /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
+    #[doc(hidden)]
+    fn work(&self) -> (u64, u64);
+
+    /// The algorithm's own constraints, those of type, layout and device aside.
+    #[doc(hidden)]
+    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal>;
+
+    /// Blocks of a launch.
+    #[doc(hidden)]
+    fn blocks(&self, kernel: &Kernel) -> u64;
+
+    /// How well the kernel does.
+    #[doc(hidden)]
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
+}
+
+/// A kernel that was asked, and what it said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Its score, or the one reason for which it is not for the problem.
+    pub verdict: Result<Score, Refusal>,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.kernel.kernel().id())?;
+        match &self.verdict {
+            Ok(score) => write!(
+                f,
+                "accepts, {} blocks in {} turns, {:.1}% of the tiles useful, ranked by {:.2} us",
+                score.blocks,
+                score.turns,
+                score.useful * 100.0,
+                score.us
+            ),
+            Err(refusal) => write!(f, "{refusal}"),
+        }
+    }
+}
+
+/// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any device that is open.
+///
+/// [`Gpu::prepare`](crate::gpu::Gpu::prepare) loads the kernel and gives what launches it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<P> {
+    problem: P,
+    capability: Capability,
+    kernel: KernelId,
+    grid: u32,
+    score: Score,
+    roofline: Roofline,
+    candidates: Vec<Candidate>,
+}
+
+impl<P: Operation> Plan<P> {
+    /// Plans the problem with the kernel of the best score.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] with each kernel's reason if every one of them refuses.
+    pub fn new(problem: &P, capability: &Capability) -> Result<Plan<P>, Error> {
+        let candidates = Plan::candidates(problem, capability);
+        let best = candidates
+            .first()
+            .and_then(|first| Some((first.kernel, first.verdict.ok()?)));
+        match best {
+            Some((kernel, score)) => Ok(Plan::of(problem, capability, kernel, score, candidates)),
+            None => Err(Error::NoKernel {
+                problem: problem.describe(),
+                refused: candidates
+                    .iter()
+                    .filter_map(|c| Some((c.kernel.kernel().id(), c.verdict.err()?)))
+                    .collect(),
+            }),
+        }
+    }
+
+    /// Plans the problem with the given kernel.
+    ///
+    /// # Errors
+    /// [`Error::KernelRefused`] with the kernel's reason if it is not for the problem, [`Error::UnknownKernel`] if
+    /// the catalog has no such kernel.
+    pub fn with_kernel(
+        problem: &P,
+        capability: &Capability,
+        kernel: KernelId,
+    ) -> Result<Plan<P>, Error> {
+        let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
+            index: kernel.0,
+            kernels: kernels().len(),
+        })?;
+        match judge(problem, capability, kernel, entry) {
+            Ok(score) => {
+                let candidates = Plan::candidates(problem, capability);
+                Ok(Plan::of(problem, capability, kernel, score, candidates))
+            }
+            Err(refusal) => Err(Error::KernelRefused {
+                kernel: entry.id(),
+                refusal,
+            }),
+        }
+    }
+
+    /// Every kernel that computes the operation with its verdict: those that accept, best first, then the others in
+    /// the catalog's order.
+    pub fn candidates(problem: &P, capability: &Capability) -> Vec<Candidate> {
+        let mut all: Vec<Candidate> = kernels()
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| P::computed_by(entry.algorithm))
+            .map(|(index, entry)| {
+                let kernel = KernelId(index);
+                Candidate {
+                    kernel,
+                    verdict: judge(problem, capability, kernel, entry),
+                }
+            })
+            .collect();
+        // Stable, so that of two equals the catalog's first is taken.
+        all.sort_by(|a, b| {
+            let us = |c: &Candidate| c.verdict.map_or(f64::INFINITY, |score| score.us);
+            us(a).total_cmp(&us(b))
+        });
+        all
+    }
+
+    fn of(
+        problem: &P,
+        capability: &Capability,
+        kernel: KernelId,
+        score: Score,
+        candidates: Vec<Candidate>,
+    ) -> Plan<P> {
+        Plan {
+            problem: problem.clone(),
+            capability: *capability,
+            kernel,
+            // `judge` has refused what the device's grid, at most 2^31 - 1, does not hold.
+            grid: score.blocks as u32,
+            score,
+            roofline: bound(problem),
+            candidates,
+        }
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &P {
+        &self.problem
+    }
+
+    /// The capability that the plan was made for.
+    pub fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    /// The kernel chosen.
+    pub fn kernel(&self) -> KernelId {
+        self.kernel
+    }
+
+    /// Blocks of the launch, along x; 0 if there is nothing to compute and nothing will be launched.
+    pub fn grid(&self) -> u32 {
+        self.grid
+    }
+
+    /// Threads of a block, along x.
+    pub fn block(&self) -> u32 {
+        self.kernel.kernel().threads
+    }
+
+    /// Shared memory of a block, in bytes.
+    pub fn shared_bytes(&self) -> u32 {
+        ptx::shared_bytes(self.kernel)
+    }
+
+    /// The figures by which the kernel was ranked.
+    pub fn score(&self) -> &Score {
+        &self.score
+    }
+
+    /// The kernels that accept the problem, best first, the chosen one among them.
+    pub fn accepted(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates
+            .iter()
+            .filter(|candidate| candidate.verdict.is_ok())
+    }
+
+    /// The kernels that refused the problem, each with its reason.
+    pub fn refused(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates
+            .iter()
+            .filter(|candidate| candidate.verdict.is_err())
+    }
+
+    /// The least time that the problem can take on an H200's CUDA cores, where this crate's kernels compute.
+    pub fn roofline(&self) -> Roofline {
+        self.roofline
+    }
+}
+
+impl<P: Operation> fmt::Display for Plan<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernel = self.kernel.kernel();
+        writeln!(f, "kernel   {}", kernel.id())?;
+        writeln!(
+            f,
+            "tile     {} x {} x {}",
+            kernel.tile_m, kernel.tile_n, kernel.tile_k
+        )?;
+        writeln!(
+            f,
+            "grid     {} blocks of {} threads",
+            self.grid, kernel.threads
+        )?;
+        writeln!(f, "shared   {} bytes a block", self.shared_bytes())?;
+        write!(f, "roofline {} (H200)", self.roofline)
+    }
+}
+
+/// The bound of the problem on an H200's CUDA cores.
+fn bound<P: Operation>(problem: &P) -> Roofline {
+    let (macs, bytes) = problem.work();
+    Ceilings::H200_FP32.bound(macs, bytes)
+}
+
+/// Asks one kernel.
+fn judge<P: Operation>(
+    problem: &P,
+    device: &Capability,
+    id: KernelId,
+    kernel: &Kernel,
+) -> Result<Score, Refusal> {
+    if !P::computed_by(kernel.algorithm) {
+        return Err(Refusal::Operation {
+            kernel: kernel.algorithm.name(),
+            problem: P::NAME,
+        });
+    }
+    if kernel.dtype != problem.element() {
+        return Err(Refusal::DType {
+            kernel: kernel.dtype,
+            problem: problem.element(),
+        });
+    }
+    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.order()) {
+        return Err(Refusal::Layout {
+            kernel: layout,
+            problem: problem.order(),
+        });
+    }
+    problem.suits(kernel)?;
+    if !device.runs(kernel.tier) {
+        return Err(Refusal::Tier {
+            needs: kernel.tier.capability(),
+            has: device.version(),
+        });
+    }
+    let shared = ptx::shared_bytes(id);
+    if shared > device.shared_per_block {
+        return Err(Refusal::SharedMemory {
+            needs: shared,
+            has: device.shared_per_block,
+        });
+    }
+    if kernel.threads > device.max_threads_per_block {
+        return Err(Refusal::Threads {
+            needs: kernel.threads,
+            has: device.max_threads_per_block,
+        });
+    }
+    if problem.is_empty() {
+        return Ok(Score::EMPTY);
+    }
+    let blocks = problem.blocks(kernel);
+    let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
+    if blocks > most {
+        return Err(Refusal::Grid { blocks, most });
+    }
+    let mut score = problem.score(kernel, device, &bound(problem));
+    score.blocks = blocks;
+    Ok(score)
+}

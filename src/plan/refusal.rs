@@ -1,0 +1,209 @@
+//! Why a kernel is not for a problem.
+
+use std::fmt;
+
+use crate::catalog::{DType, Layout};
+
+/// The one reason for which a kernel was refused; its `Display` has the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The kernel computes another operation.
+    Operation {
+        /// What the kernel computes.
+        kernel: &'static str,
+        /// What the problem asks for.
+        problem: &'static str,
+    },
+    /// The device is older than the kernel's instruction set.
+    Tier {
+        /// Lowest compute capability that runs the kernel.
+        needs: (u32, u32),
+        /// The device's.
+        has: (u32, u32),
+    },
+    /// The kernel's elements are stored otherwise.
+    DType {
+        /// The kernel's type.
+        kernel: DType,
+        /// The problem's type.
+        problem: DType,
+    },
+    /// The kernel's activations are laid out otherwise.
+    Layout {
+        /// The kernel's layout.
+        kernel: Layout,
+        /// The problem's layout.
+        problem: Layout,
+    },
+    /// The kernel is for one group only.
+    OneGroupOnly {
+        /// Groups of the problem.
+        groups: usize,
+    },
+    /// The kernel is for several groups only.
+    SeveralGroupsOnly,
+    /// The kernel is for one channel a group.
+    OneChannelAGroupOnly {
+        /// Channels a group of the problem.
+        group_c: usize,
+    },
+    /// The problem has one channel a group, for which there is a kernel of its own.
+    OneChannelAGroup,
+    /// The problem has more channels or filters a group than the kernel takes.
+    GroupTooWide {
+        /// Channels (or filters) a group of the problem.
+        width: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
+    /// The kernel is for 1x1 filters.
+    PointwiseOnly {
+        /// Filter rows of the problem.
+        r: usize,
+        /// Filter columns of the problem.
+        s: usize,
+    },
+    /// The problem's filters are 1x1 without padding, for which there is a kernel of its own.
+    Pointwise,
+    /// The kernel takes no padding.
+    Padded {
+        /// The largest of the four paddings.
+        padding: usize,
+    },
+    /// The sum of an output is longer than the kernel's table of terms.
+    SumTooLong {
+        /// Terms of the sum: c * r * s.
+        terms: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
+    /// The window has more positions than an index byte tells apart.
+    WindowTooLarge {
+        /// Window rows.
+        r: usize,
+        /// Window columns.
+        s: usize,
+        /// The most positions that a byte holds.
+        most: usize,
+    },
+    /// The filter or window is larger than the kernel's tile holds.
+    FilterTooLarge {
+        /// Filter rows.
+        r: usize,
+        /// Filter columns.
+        s: usize,
+        /// The most taps that the kernel takes.
+        most: usize,
+    },
+    /// The kernel needs more shared memory than a block of the device can have.
+    SharedMemory {
+        /// Bytes that the kernel needs.
+        needs: u32,
+        /// Bytes that a block can have.
+        has: u32,
+    },
+    /// The kernel's block has more threads than a block of the device can have.
+    Threads {
+        /// Threads of the kernel's block.
+        needs: u32,
+        /// Threads that a block can have.
+        has: u32,
+    },
+    /// The launch would have more blocks than the device takes.
+    Grid {
+        /// Blocks of the launch.
+        blocks: u64,
+        /// The most blocks along x.
+        most: u64,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Refusal::Operation { kernel, problem } => {
+                write!(f, "computes {kernel}, the problem is {problem}")
+            }
+            Refusal::Tier { needs, has } => write!(
+                f,
+                "needs compute capability {}.{}, the device has {}.{}",
+                needs.0, needs.1, has.0, has.1
+            ),
+            Refusal::DType { kernel, problem } => {
+                write!(
+                    f,
+                    "stores {}, the problem is in {}",
+                    kernel.name(),
+                    problem.name()
+                )
+            }
+            Refusal::Layout { kernel, problem } => {
+                write!(
+                    f,
+                    "is for {}, the problem is {}",
+                    kernel.name(),
+                    problem.name()
+                )
+            }
+            Refusal::OneGroupOnly { groups } => {
+                write!(f, "is for groups = 1, the problem has {groups}")
+            }
+            Refusal::SeveralGroupsOnly => write!(f, "is for several groups, the problem has 1"),
+            Refusal::OneChannelAGroupOnly { group_c } => {
+                write!(f, "is for 1 channel a group, the problem has {group_c}")
+            }
+            Refusal::OneChannelAGroup => {
+                write!(
+                    f,
+                    "the problem has 1 channel a group: the depthwise kernel's case"
+                )
+            }
+            Refusal::GroupTooWide { width, most } => {
+                write!(
+                    f,
+                    "takes up to {most} channels a group, the problem has {width}"
+                )
+            }
+            Refusal::PointwiseOnly { r, s } => {
+                write!(f, "is for 1x1 filters, the problem's are {r}x{s}")
+            }
+            Refusal::Pointwise => {
+                write!(
+                    f,
+                    "the problem's filters are 1x1 without padding: the 1x1 kernel's case"
+                )
+            }
+            Refusal::Padded { padding } => {
+                write!(f, "takes no padding, the problem has {padding}")
+            }
+            Refusal::SumTooLong { terms, most } => {
+                write!(
+                    f,
+                    "takes sums of up to {most} terms, the problem's have {terms}"
+                )
+            }
+            Refusal::WindowTooLarge { r, s, most } => {
+                write!(
+                    f,
+                    "an index byte tells {most} positions apart, the window has {r}x{s}"
+                )
+            }
+            Refusal::FilterTooLarge { r, s, most } => {
+                write!(f, "takes up to {most} taps, the problem has {r}x{s}")
+            }
+            Refusal::SharedMemory { needs, has } => {
+                write!(
+                    f,
+                    "needs {needs} bytes of shared memory a block, the device has {has}"
+                )
+            }
+            Refusal::Threads { needs, has } => {
+                write!(f, "needs {needs} threads a block, the device has {has}")
+            }
+            Refusal::Grid { blocks, most } => {
+                write!(f, "would launch {blocks} blocks, the device takes {most}")
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The PTX of the catalog's kernels, and what its text says of itself.
+
+use std::sync::OnceLock;
+
+use crate::catalog::KernelId;
+
+include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+
+/// The module of a kernel as it is handed to the driver; `None` if the catalog has no such kernel.
+pub fn text(id: KernelId) -> Option<&'static str> {
+    PTX.get(id.0).copied()
+}
+
+/// The PTX ISA version that the module asks for (its `.version`); a driver older than that refuses it.
+pub fn version(ptx: &str) -> &str {
+    ptx.lines()
+        .find_map(|line| line.trim().strip_prefix(".version"))
+        .map_or("unknown", str::trim)
+}
+
+/// Bytes of shared memory that a block of the kernel takes: the sum of its module's shared variables.
+pub fn shared_bytes(id: KernelId) -> u32 {
+    static BYTES: OnceLock<Vec<u32>> = OnceLock::new();
+    let all = BYTES.get_or_init(|| PTX.iter().map(|ptx| shared_of(ptx)).collect());
+    all.get(id.0).copied().unwrap_or(0)
+}
+
+/// Sums `.shared .align A .b8 name[BYTES];`, the one form that nvcc writes, each variable at its alignment.
+fn shared_of(ptx: &str) -> u32 {
+    let mut bytes = 0u32;
+    for line in ptx.lines() {
+        let Some(variable) = line.trim().strip_prefix(".shared") else {
+            continue;
+        };
+        let align = after(variable, ".align ").unwrap_or(1).max(1);
+        let size = after(variable, "[").unwrap_or(0);
+        bytes = bytes.next_multiple_of(align) + size;
+    }
+    bytes
+}
+
+/// The number that follows `mark`.
+fn after(text: &str, mark: &str) -> Option<u32> {
+    let rest = &text[text.find(mark)? + mark.len()..];
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::kernels;
+
+    #[test]
+    fn shared_variables_are_summed() {
+        let ptx = "// .shared in a comment counts for nothing\n.version 7.0\n\
+            \t.shared .align 16 .b8 _ZZ6kernelE1a[4224];\n\
+            .shared .align 4 .b8 b[10];\n.shared .align 8 .b8 c[8];\n";
+        assert_eq!(shared_of(ptx), 4224 + 10 + 6 + 8);
+        assert_eq!(version(ptx), "7.0");
+    }
+
+    #[test]
+    fn there_is_a_module_for_every_entry_and_it_asks_for_its_tiers_version() {
+        for (index, kernel) in kernels().iter().enumerate() {
+            let ptx = text(KernelId(index)).unwrap();
+            assert!(ptx.contains(&kernel.id()), "{}", kernel.id());
+            assert_eq!(version(ptx), kernel.tier.ptx_version(), "{}", kernel.id());
+        }
+        assert_eq!(text(KernelId(kernels().len())), None);
+    }
+
+    #[test]
+    fn no_kernel_needs_more_than_every_device_gives() {
+        for (index, kernel) in kernels().iter().enumerate() {
+            assert!(shared_bytes(KernelId(index)) <= 48 << 10, "{}", kernel.id());
+        }
+    }
+}
