@@ -16,10 +16,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(co
     __shared__ SharedTiles shared;
     __shared__ Pixel pixels[PIXEL_TABLE];
     Tile tile(args);
-    tile.group = 0;
-    Owner owner;
     TapLoader loader(args, tile, pixels);
     Sums sums;
-    matrix_product(loader, shared.stages, owner, TapLoader::steps(args), sums);
-    epilogue(args, shared, owner, tile, sums);
+    matrix_product(loader, shared.stages, TapLoader::steps(args), sums);
+    epilogue(args, shared, sums);
 }

@@ -110,12 +110,12 @@ DEVICE void finish(const ConvArgs& args, Floats<WIDTH> values, const OutputPixel
 
 // Takes the rows of a round from shared memory and writes them to y. Threads lie along inner, then along rows.
 template <int WIDTH>
-DEVICE void take_round(const ConvArgs& args, const SharedTiles& shared, const Tile& tile, int round) {
+DEVICE void take_round(const ConvArgs& args, const SharedTiles& shared, const Tile& tile, int round, unsigned thread) {
     constexpr int ACROSS = TILE_INNER / WIDTH < THREADS ? TILE_INNER / WIDTH : THREADS;
 #pragma unroll
-    for (int inner = threadIdx.x % ACROSS * WIDTH; inner < TILE_INNER; inner += ACROSS * WIDTH) {
+    for (int inner = thread % ACROSS * WIDTH; inner < TILE_INNER; inner += ACROSS * WIDTH) {
 #pragma unroll 4
-        for (int row = threadIdx.x / ACROSS; row < ROUND_ROWS; row += THREADS / ACROSS) {
+        for (int row = thread / ACROSS; row < ROUND_ROWS; row += THREADS / ACROSS) {
             int outer = outer_of(row, round);
             int m = tile.m + (LAYOUT_NHWC ? inner : outer);
             unsigned n = tile.n + (LAYOUT_NHWC ? outer : inner);
@@ -127,16 +127,19 @@ DEVICE void take_round(const ConvArgs& args, const SharedTiles& shared, const Ti
 }
 
 // Writes the tile.
-DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const Owner& owner, const Tile& tile, const Sums& sums) {
+DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const Sums& sums) {
+    Owner owner;
+    Tile tile(args);
+    unsigned thread = thread_index();
     __syncthreads();
 #pragma unroll 1
     for (int round = 0; round < ROUNDS; ++round) {
         put_round(shared, owner, sums, round);
         __syncthreads();
         if (args.y_vector)
-            take_round<4>(args, shared, tile, round);
+            take_round<4>(args, shared, tile, round, thread);
         else
-            take_round<1>(args, shared, tile, round);
+            take_round<1>(args, shared, tile, round, thread);
         __syncthreads();
     }
 }

@@ -80,6 +80,15 @@ DEVICE int b_lane_n() { return LAYOUT_NHWC ? threadIdx.x / B_LANES_K : threadIdx
 constexpr DEVICE int a_step(int i) { return i * A_ROWS; }
 constexpr DEVICE int b_step(int pixel, int i) { return i * B_STEP_K * PITCH_N + pixel * B_STEP_N; }
 
+// With cp.async a loader can instead bring four pixels of one channel at a time: the thread's first group of four is group
+// threadIdx.x of the tile, row by row, and the others are V_STEP_K rows further on. A warp then reads and writes consecutive
+// 16-byte words.
+constexpr int V_LANES_N = TILE_N / 4;
+constexpr int V_STEP_K = THREADS / V_LANES_N;
+constexpr int V_LOADS = TILE_K / V_STEP_K;
+DEVICE int v_lane_k() { return threadIdx.x / V_LANES_N; }
+DEVICE int v_lane_n() { return threadIdx.x % V_LANES_N * 4; }
+
 typedef unsigned long long address_t;  // a byte address in global memory
 
 DEVICE address_t global_address(const void* pointer) {
@@ -102,13 +111,12 @@ DEVICE int x_pixel(const ConvArgs& args) { return LAYOUT_NHWC ? args.x_strides.p
 
 // Fills stages with cp.async: an element that does not exist is written as zero and nothing is read.
 struct Sink {
-    unsigned a_first, b_first;  // shared byte addresses of this thread's first elements of stage 0
-    unsigned offset;            // bytes from stage 0 to the stage being filled
+    unsigned a_to, b_to;  // shared byte addresses of this thread's first elements in the stage being filled
 
-    DEVICE Sink(Stage* stages) {
-        a_first = static_cast<unsigned>(__cvta_generic_to_shared(&stages[0].a[a_lane_k()][a_lane_m()]));
-        b_first = static_cast<unsigned>(__cvta_generic_to_shared(&stages[0].b[b_lane_k()][b_lane_n()]));
-        offset = 0;
+    DEVICE Sink(Stage* stages, bool vector) {
+        a_to = static_cast<unsigned>(__cvta_generic_to_shared(&stages[0].a[a_lane_k()][a_lane_m()]));
+        const float* b = vector ? &stages[0].b[v_lane_k()][v_lane_n()] : &stages[0].b[b_lane_k()][b_lane_n()];
+        b_to = static_cast<unsigned>(__cvta_generic_to_shared(b));
     }
     static DEVICE void copy4(unsigned to, address_t from, bool exists) {
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exists ? 4 : 0) : "memory");
@@ -116,14 +124,19 @@ struct Sink {
     static DEVICE void copy16(unsigned to, address_t from, bool exists) {
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
     }
-    DEVICE void a(int i, address_t from, bool exists) { copy4(a_first + offset + 4 * a_step(i), from, exists); }
+    DEVICE void a(int i, address_t from, bool exists) { copy4(a_to + 4 * a_step(i), from, exists); }
     DEVICE void b(int pixel, int i, address_t from, bool exists) {
-        copy4(b_first + offset + 4 * b_step(pixel, i), from, exists);
+        copy4(b_to + 4 * b_step(pixel, i), from, exists);
     }
-    // Closes the stage and turns to the next.
-    DEVICE void commit() {
+    DEVICE void b_vector(int i, address_t from, bool exists) {
+        copy16(b_to + i * (V_STEP_K * PITCH_N * 4), from, exists);
+    }
+    // Closes the stage and turns to the next, or from the last to stage 0.
+    DEVICE void commit(bool last) {
         asm volatile("cp.async.commit_group;" ::: "memory");
-        offset = offset == (STAGES - 1) * sizeof(Stage) ? 0 : offset + static_cast<unsigned>(sizeof(Stage));
+        int step = last ? -(STAGES - 1) * static_cast<int>(sizeof(Stage)) : static_cast<int>(sizeof(Stage));
+        a_to += step;
+        b_to += step;
     }
     // Waits until at most `PENDING` stages of this thread are in flight.
     template <int PENDING>
@@ -138,7 +151,6 @@ struct Sink {
 struct Sink {
     storage_t a_values[A_LOADS];
     storage_t b_values[PIXELS * B_CHANNELS];
-
     static DEVICE storage_t load(address_t from, bool exists) {
         storage_t value;
         // A predicated load, where the compiler would make a branch.
@@ -161,9 +173,9 @@ struct Sink {
     }
     DEVICE void store(Stage& stage) const {
         float* a_first = &stage.a[a_lane_k()][a_lane_m()];
-        float* b_first = &stage.b[b_lane_k()][b_lane_n()];
 #pragma unroll
         for (int i = 0; i < A_LOADS; ++i) a_first[a_step(i)] = to_float(a_values[i]);
+        float* b_first = &stage.b[b_lane_k()][b_lane_n()];
 #pragma unroll
         for (int pixel = 0; pixel < PIXELS; ++pixel)
 #pragma unroll
@@ -174,12 +186,25 @@ struct Sink {
 
 #endif
 
+// Special registers, read anew at each use: the epilogue works out again which tile and part it has, and the main loop has
+// those registers for itself.
+DEVICE unsigned thread_index() {
+    unsigned index;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+    return index;
+}
+DEVICE unsigned block_index() {
+    unsigned index;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+    return index;
+}
+
 // Which part of the tile a thread owns.
 struct Owner {
     int m, n;  // its first filter and pixel in the tile
 
     DEVICE Owner() {
-        int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        int thread = thread_index(), lane = thread % 32, warp = thread / 32;
         int eight = (lane >> 1) & 7, four = (lane >> 4) * 2 + (lane & 1);
         m = warp % WARPS_M * (LANES_M * THREAD_M) + 4 * (LANES_M == 8 ? eight : four);
         n = warp / WARPS_M * (LANES_N * THREAD_N) + 4 * (LANES_M == 8 ? four : eight);
@@ -213,21 +238,24 @@ DEVICE void multiply(const Fragment& f, Sums& sums) {
         for (int j = 0; j < THREAD_N; ++j) sums[i][j] = fmaf(f.a[i], f.b[j], sums[i][j]);
 }
 
-// sums = the whole product. `loader.fetch(sink)` hands over the elements of the next step; past the last step it hands
-// over nothing but elements that do not exist.
+// sums = the whole product. `loader.fetch_a(sink)`, then `fetch_b`, hand over the elements of the next step; past the
+// last step they hand
+// over nothing but elements that do not exist. `loader.vector()`: it hands over B in groups of
+// four pixels.
 template <class Loader>
-DEVICE void matrix_product(Loader& loader, Stage* stages, const Owner& owner, int steps, Sums& sums) {
+DEVICE void matrix_product(Loader& loader, Stage* stages, int steps, Sums& sums) {
+    Owner owner;
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) sums[i][j] = 0.0f;
 
 #if ASYNC_COPY
-    Sink sink(stages);
+    Sink sink(stages, loader.vector());
 #pragma unroll
     for (int i = 0; i < STAGES - 1; ++i) {
         loader.fetch(sink);
-        sink.commit();
+        sink.commit(false);
     }
     Sink::wait<STAGES - 2>();
 #else
@@ -265,7 +293,7 @@ DEVICE void matrix_product(Loader& loader, Stage* stages, const Owner& owner, in
             if (k == 0) {
                 loader.fetch(sink);
 #if ASYNC_COPY
-                sink.commit();
+                sink.commit(left == STAGES - 1);  // it fills the stage before the one being read
 #endif
             }
             multiply(fragments[k % 2], sums);
@@ -284,8 +312,9 @@ struct Tile {
     unsigned n;  // first pixel
 
     DEVICE Tile(const ConvArgs& args) {
-        unsigned rest = fast_div(blockIdx.x, args.by_tiles_m);
-        m = (blockIdx.x - rest * args.tiles_m) * TILE_M;
+        unsigned block = block_index();
+        unsigned rest = fast_div(block, args.by_tiles_m);
+        m = (block - rest * args.tiles_m) * TILE_M;
         unsigned tile_n = fast_div(rest, args.by_groups);
         group = rest - tile_n * args.groups;
         n = tile_n * TILE_N;

@@ -63,11 +63,11 @@ constexpr int PIXEL_TABLE = LAYOUT_NHWC ? TILE_N : 1;
 struct TapLoader {
     const ConvArgs& args;
     Pixels pixels;
-    address_t filter;       // of the thread's first filter, at channel a_lane_k of the first block, tap 0
+    address_t filter;       // of the thread's first filter, at channel a_lane_k of the block, tap 0
     int filters;            // how many of its A_LOADS filters exist
-    int channels_left;      // from the first channel of the block on
+    int a_left, b_left;     // channels from the thread's first one of the block on
     int row, column;        // r * dilation_h, s * dilation_w
-    unsigned tap_offset;    // of w: block and tap
+    unsigned tap_offset;    // of w: the tap
     unsigned block_offset;  // of x: the thread's first channel
 
     DEVICE TapLoader(const ConvArgs& args, const Tile& tile, Pixel* shared) : args(args) {
@@ -79,38 +79,41 @@ struct TapLoader {
         filter = global_address(static_cast<const storage_t*>(args.w) +
                                 (static_cast<long long>(tile.group) * args.group_k + m) * args.w_k + a_lane_k() * args.w_c);
         filters = (args.group_k - m + A_ROWS - 1) / A_ROWS;
-        channels_left = args.group_c;
+        a_left = args.group_c - a_lane_k();
+        b_left = args.group_c - b_lane_k();
         row = column = 0;
         tap_offset = 0;
         block_offset = b_lane_k() * x_channel(args);
     }
 
+    DEVICE bool vector() const { return false; }
+
     // Steps of the whole sum.
     static DEVICE int steps(const ConvArgs& args) { return (args.group_c + TILE_K - 1) / TILE_K * (args.r * args.s); }
 
+    // B first: after a shared load, such as that of the pixels, the compiler pads each run of cp.async.
     DEVICE void fetch(Sink& sink) {
-        // Everything of B first, then the copies in one run: after a shared load the compiler pads each run of cp.async.
         address_t elements[PIXELS];  // the pixel's element of the thread's first channel
         int channels[PIXELS];        // how many of the pixel's channels exist in the image, from the thread's first on
-        unsigned height = b_lane_k() < channels_left ? args.h : 0;
+        unsigned height = b_left > 0 ? args.h : 0;
 #pragma unroll
         for (int pixel = 0; pixel < PIXELS; ++pixel) {
             Pixel at = pixels[pixel];
             unsigned h = at.row + row, w = at.column + column;
             bool inside = h < height && w < static_cast<unsigned>(args.width);
             elements[pixel] = element(at.image, (h * args.width + w) * x_pixel(args) + block_offset);
-            channels[pixel] = inside ? channels_left - b_lane_k() : 0;
+            channels[pixel] = inside ? b_left : 0;
         }
-
-        int filters_here = a_lane_k() < channels_left ? filters : 0;
-        address_t first = element(filter, tap_offset);
-#pragma unroll
-        for (int i = 0; i < A_LOADS; ++i) sink.a(i, strided(first, args.w_k, i * A_ROWS), i < filters_here);
 #pragma unroll
         for (int pixel = 0; pixel < PIXELS; ++pixel)
 #pragma unroll
             for (int i = 0; i < B_CHANNELS; ++i)
                 sink.b(pixel, i, strided(elements[pixel], x_channel(args), i * B_STEP_K), i * B_STEP_K < channels[pixel]);
+
+        int filters_here = a_left > 0 ? filters : 0;
+        address_t first = element(filter, tap_offset);
+#pragma unroll
+        for (int i = 0; i < A_LOADS; ++i) sink.a(i, strided(first, args.w_k, i * A_ROWS), i < filters_here);
         advance();
     }
 
@@ -123,9 +126,11 @@ struct TapLoader {
             row += args.dilation_h;
             if (row == args.r * args.dilation_h) {
                 row = 0;
-                tap_offset += TILE_K * args.w_c - args.r * args.s * args.w_tap;
+                tap_offset = 0;
+                filter = strided(filter, args.w_c, TILE_K);
                 block_offset += TILE_K * x_channel(args);
-                channels_left -= TILE_K;
+                a_left -= TILE_K;
+                b_left -= TILE_K;
             }
         }
     }
