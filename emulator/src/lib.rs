@@ -2,8 +2,10 @@
 #![deny(missing_docs)]
 
 mod ast;
+pub mod client;
 pub mod counters;
 pub mod device;
+mod driver;
 mod exec;
 pub mod ir;
 pub mod launch;

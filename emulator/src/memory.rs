@@ -57,7 +57,8 @@ pub enum MemoryError {
 /// Zeroed bytes outside Rust's aliasing rules.
 struct Buffer {
     ptr: NonNull<u8>,
-    layout: Layout,
+    /// How they were allocated; `None` for memory of the host's own.
+    layout: Option<Layout>,
 }
 
 // SAFETY: the buffer is plain bytes, reached only through raw pointers and atomics.
@@ -72,14 +73,19 @@ impl Buffer {
         let layout = Layout::from_size_align(size, ALLOCATION_ALIGN as usize).ok()?;
         // SAFETY: the size is not zero.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Buffer { ptr, layout })
+        Some(Buffer {
+            ptr,
+            layout: Some(layout),
+        })
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout.
-        unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
+        if let Some(layout) = self.layout {
+            // SAFETY: allocated in `zeroed` with this layout.
+            unsafe { dealloc(self.ptr.as_ptr(), layout) }
+        }
     }
 }
 
@@ -126,6 +132,26 @@ impl Allocation {
             all_init: AtomicBool::new(false),
             sectors: Buffer::zeroed(bytes.div_ceil(32) * 4)?,
         })
+    }
+
+    /// An allocation of host memory, all of it written.
+    fn over(host: Buffer, base: u64, bytes: u64, sequence: u64) -> Option<Self> {
+        Some(Allocation {
+            base,
+            bytes,
+            sequence,
+            label: Some("host memory".to_owned()),
+            constant: false,
+            data: host,
+            init: Buffer::zeroed(bytes.div_ceil(4))?,
+            all_init: AtomicBool::new(true),
+            sectors: Buffer::zeroed(bytes.div_ceil(32) * 4)?,
+        })
+    }
+
+    /// Whether it is memory of the host's own.
+    fn is_host(&self) -> bool {
+        self.data.layout.is_none()
     }
 
     /// Whether `bytes` bytes from `address` on lie inside.
@@ -251,6 +277,24 @@ struct Table {
     epoch: u16,
 }
 
+impl Table {
+    /// Adds an allocation in the order of addresses.
+    fn insert(&mut self, allocation: Allocation) {
+        let live = Arc::make_mut(&mut self.live);
+        let index = live.partition_point(|other| other.base < allocation.base);
+        live.insert(index, Arc::new(allocation));
+    }
+
+    /// Whether a range touches a live allocation.
+    fn overlaps(&self, base: u64, bytes: u64) -> bool {
+        let index = self
+            .live
+            .partition_point(|a| a.base < base.saturating_add(bytes));
+        let before = index.checked_sub(1).and_then(|index| self.live.get(index));
+        before.is_some_and(|a| a.base + a.bytes > base)
+    }
+}
+
 /// The memory of a device. All methods may be called from any thread.
 pub struct Memory {
     table: Mutex<Table>,
@@ -322,8 +366,31 @@ impl Memory {
         table.next = (base + bytes + GUARD_BYTES).next_multiple_of(2 * ALLOCATION_ALIGN);
         table.used += bytes;
         self.peak.fetch_max(table.used, Ordering::Relaxed);
-        Arc::make_mut(&mut table.live).push(Arc::new(allocation));
+        table.insert(allocation);
         Ok(base)
+    }
+
+    /// Makes host memory an allocation under its own address, all its bytes written. It does not count as memory of
+    /// the device. [`Memory::free`] takes it out again.
+    ///
+    /// # Safety
+    /// The memory must stay valid until it is taken out and no launch runs that began before.
+    pub unsafe fn map_host(&self, address: u64, bytes: u64) -> Result<(), MemoryError> {
+        let out_of_memory = MemoryError::OutOfMemory {
+            requested: bytes,
+            free: 0,
+        };
+        let ptr = NonNull::new(address as *mut u8).ok_or(MemoryError::ZeroBytes)?;
+        let mut table = self.table();
+        if table.overlaps(address, bytes) {
+            return Err(MemoryError::BadRange { address, bytes });
+        }
+        let host = Buffer { ptr, layout: None };
+        let sequence = table.sequence + 1;
+        let shadow = Allocation::over(host, address, bytes, sequence).ok_or(out_of_memory)?;
+        table.sequence = sequence;
+        table.insert(shadow);
+        Ok(())
     }
 
     /// Frees an allocation. A launch that is under way keeps it until it ends.
@@ -334,6 +401,10 @@ impl Memory {
             .binary_search_by_key(&address, |a| a.base)
             .map_err(|_| MemoryError::NotAllocated { address })?;
         let allocation = Arc::make_mut(&mut table.live).remove(index);
+        if allocation.is_host() {
+            // The host may use the address for something else.
+            return Ok(());
+        }
         table.used -= allocation.bytes;
         if table.freed.len() == FREED_MEMORY {
             table.freed.pop_front();

@@ -1,0 +1,116 @@
+//! Where the shared library is, and loading it under the name that bindings ask for.
+
+use std::path::{Path, PathBuf};
+
+use super::ClientError;
+
+/// The library's file name.
+const FILE: &str = "libptx_emulator.so";
+
+/// Where the library may be: what `PTX_EMULATOR_LIB` names, else beside the executable and where cargo puts the
+/// libraries of a program, its tests, examples and benchmarks.
+fn candidates(named: Option<PathBuf>, executable: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(named) = named {
+        return vec![if named.is_dir() {
+            named.join(FILE)
+        } else {
+            named
+        }];
+    }
+    let mut places = Vec::new();
+    let beside = executable.and_then(Path::parent);
+    for directory in [beside, beside.and_then(Path::parent)]
+        .into_iter()
+        .flatten()
+    {
+        // cargo always builds into `deps`; a copy one level up may be of an earlier build.
+        places.push(directory.join("deps").join(FILE));
+        places.push(directory.join(FILE));
+    }
+    if let (Some(directory), Some(first)) = (beside, places.first_mut()) {
+        // A test's executable is in `deps` itself.
+        if directory.ends_with("deps") {
+            *first = directory.join(FILE);
+        }
+    }
+    // By bare name, for what LD_LIBRARY_PATH adds: cargo sets it for everything that it runs.
+    places.push(PathBuf::from(FILE));
+    places
+}
+
+/// Loads the first of the candidates that exists.
+pub fn load() -> Result<(libloading::Library, PathBuf), ClientError> {
+    let named = std::env::var_os("PTX_EMULATOR_LIB").map(PathBuf::from);
+    let executable = std::env::current_exe().ok();
+    let mut tried = candidates(named, executable.as_deref());
+    tried.dedup();
+    for path in &tried {
+        let bare = path.components().count() == 1 && path.as_os_str() == FILE;
+        if !bare && !path.exists() {
+            continue;
+        }
+        match open(path) {
+            Ok(library) => return Ok((library, path.clone())),
+            Err(_) if bare => {}
+            Err(error) => {
+                return Err(ClientError::Load {
+                    path: path.clone(),
+                    message: error.to_string(),
+                });
+            }
+        }
+    }
+    Err(ClientError::NotFound { tried })
+}
+
+/// Loads a library with all its symbols, for everybody to see.
+#[cfg(unix)]
+fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    // SAFETY: the emulator's library runs nothing when it is loaded.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map(Into::into)
+}
+
+/// Loads a library.
+#[cfg(not(unix))]
+fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: the emulator's library runs nothing when it is loaded.
+    unsafe { libloading::Library::new(path) }
+}
+
+/// Whether who asks for `libcuda.so` gets the library that has this function at this address.
+#[cfg(target_os = "linux")]
+pub fn is_the_driver(version: usize) -> bool {
+    // SAFETY: a library of that name is loaded by now: the emulator, or a driver that runs nothing on loading.
+    let Ok(driver) = (unsafe { libloading::Library::new("libcuda.so") }) else {
+        return false;
+    };
+    // SAFETY: only the address is looked at.
+    let found = unsafe { driver.get::<unsafe extern "C" fn()>(b"ptx_emulator_version\0") };
+    found.is_ok_and(|symbol| *symbol as usize == version)
+}
+
+/// Whether who asks for the driver gets this library: only known on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn is_the_driver(_version: usize) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_layouts_are_covered() {
+        let places = |executable: &str| candidates(None, Some(Path::new(executable)));
+        let at = |path: &str| PathBuf::from(path).join(FILE);
+        assert_eq!(places("/t/debug/app")[0], at("/t/debug/deps"));
+        assert_eq!(places("/t/debug/deps/test-1")[0], at("/t/debug/deps"));
+        assert!(places("/t/debug/examples/app").contains(&at("/t/debug/deps")));
+        assert!(places("/opt/app/bin/app").contains(&at("/opt/app/bin")));
+        assert_eq!(
+            candidates(Some("/x/y.so".into()), None),
+            [PathBuf::from("/x/y.so")]
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! What a function says of itself, and what may be set.
+
+use std::ffi::{c_char, c_int, c_uint};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::posed::Card;
+use super::state::{Function, driver, healthy};
+use super::status::{CUresult, Result};
+use super::types::{Handle, Out, check};
+use crate::ir::Kernel;
+
+/// The card of the device that a function was loaded on.
+pub fn card(function: &Function) -> Result<&'static Card> {
+    Ok(driver()?.contexts.get(function.module.context)?.device.card)
+}
+
+/// Registers a thread, as a real compiler rounds them.
+pub fn registers(kernel: &Kernel) -> u32 {
+    kernel.registers.clamp(8, 255).next_multiple_of(8).min(255)
+}
+
+/// The most threads a block may have. Registers do not count: how many a real compiler would use is only estimated.
+pub fn max_threads(kernel: &Kernel) -> u32 {
+    let required = kernel.required_block.map(|[x, y, z]| x * y * z);
+    required.or(kernel.max_threads).unwrap_or(1024).min(1024)
+}
+
+/// The most dynamic shared memory that a function may be given on a card.
+fn dynamic_shared_limit(card: &Card, kernel: &Kernel) -> u32 {
+    (card.shared_per_block_optin as u32).saturating_sub(kernel.dynamic_shared_offset())
+}
+
+fn attribute(function: &Arc<Function>, number: c_int) -> Result<i32> {
+    let kernel = function.kernel.kernel();
+    let program = function.module.program.program();
+    let value = match number {
+        0 => max_threads(kernel),
+        1 => kernel.static_shared,
+        // Constant memory of the user's own; parameters are not counted.
+        2 => program
+            .globals
+            .iter()
+            .filter(|global| global.constant)
+            .map(|global| global.size as u32)
+            .sum(),
+        3 => kernel.local_bytes,
+        4 => registers(kernel),
+        5 => program.target,
+        6 => card(function)?.capability,
+        7 => 0,
+        8 => function.max_dynamic_shared.load(Ordering::Relaxed),
+        9 => function.carveout.load(Ordering::Relaxed),
+        // Clusters: none required, of no size, not beyond the portable size, spread as the driver likes.
+        10..=15 => 0,
+        _ => return Err(CUresult::INVALID_VALUE),
+    };
+    Ok(value as i32)
+}
+
+fn set_attribute(function: &Arc<Function>, number: c_int, value: c_int) -> Result {
+    match number {
+        8 => {
+            let wanted = u32::try_from(value).map_err(|_| CUresult::INVALID_VALUE)?;
+            check(wanted <= dynamic_shared_limit(card(function)?, function.kernel.kernel()))?;
+            function.max_dynamic_shared.store(wanted, Ordering::Relaxed);
+            Ok(())
+        }
+        9 => {
+            check((-1..=100).contains(&value))?;
+            function.carveout.store(value as u32, Ordering::Relaxed);
+            Ok(())
+        }
+        11..=15 => Err(CUresult::NOT_SUPPORTED),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+driver! {
+    fn cuFuncGetAttribute(out: Out<c_int>, number: c_int, handle: Handle) {
+        check(!out.is_null())?;
+        healthy()?;
+        out.set(attribute(&driver()?.functions.get(handle)?, number)?)
+    }
+
+    fn cuFuncSetAttribute(handle: Handle, number: c_int, value: c_int) {
+        healthy()?;
+        set_attribute(&driver()?.functions.get(handle)?, number, value)
+    }
+
+    fn cuFuncSetCacheConfig(handle: Handle, config: c_uint) {
+        check(config <= 3)?;
+        healthy()?;
+        driver()?.functions.get(handle).map(|_| ())
+    }
+
+    fn cuFuncSetSharedMemConfig(handle: Handle, config: c_uint) {
+        check(config <= 2)?;
+        healthy()?;
+        driver()?.functions.get(handle).map(|_| ())
+    }
+
+    fn cuFuncGetModule(out: Out<Handle>, handle: Handle) {
+        out.set(driver()?.functions.get(handle)?.module.handle)
+    }
+
+    fn cuFuncGetName(out: Out<*const c_char>, handle: Handle) {
+        let function = driver()?.functions.get(handle)?;
+        out.set(function.name.as_ptr())
+    }
+
+    fn cuFuncGetParamInfo(handle: Handle, index: usize, offset: Out<usize>, bytes: Out<usize>) {
+        let function = driver()?.functions.get(handle)?;
+        let param = function.kernel.kernel().params.get(index).copied().ok_or(CUresult::INVALID_VALUE)?;
+        bytes.set_if_wanted(param.size as usize);
+        offset.set(param.offset as usize)
+    }
+
+    fn cuFuncGetParamCount(handle: Handle, count: Out<usize>) {
+        count.set(driver()?.functions.get(handle)?.kernel.kernel().params.len())
+    }
+
+    fn cuFuncIsLoaded(state: Out<c_uint>, handle: Handle) {
+        driver()?.functions.get(handle)?;
+        state.set(1)
+    }
+
+    fn cuFuncLoad(handle: Handle) {
+        driver()?.functions.get(handle).map(|_| ())
+    }
+}

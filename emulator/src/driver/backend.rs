@@ -1,0 +1,137 @@
+//! The driver's way to the emulator proper: one device's memory, modules and launches, errors turned into codes.
+
+use super::status::{CUresult, Result};
+use super::types::DevicePtr;
+use crate::report::FaultKind;
+use crate::{
+    Counters, Device, DeviceConfig, Fault, LaunchConfig, LoadError, LoadedKernel, LoadedModule,
+    MemoryError, Module,
+};
+
+/// One emulated device.
+pub struct Backend {
+    device: Device,
+}
+
+fn code(error: MemoryError) -> CUresult {
+    match error {
+        MemoryError::OutOfMemory { .. } => CUresult::OUT_OF_MEMORY,
+        _ => CUresult::INVALID_VALUE,
+    }
+}
+
+impl Backend {
+    pub fn new(
+        capability: u32,
+        ordinal: usize,
+        memory_bytes: u64,
+        workers: Option<usize>,
+    ) -> Backend {
+        let config = DeviceConfig {
+            memory_bytes,
+            ordinal: ordinal as u32,
+            workers,
+            ..DeviceConfig::new(capability)
+        };
+        Backend {
+            device: Device::new(config),
+        }
+    }
+
+    pub fn alloc(&self, bytes: u64) -> Result<DevicePtr> {
+        self.device.memory().alloc(bytes).map_err(code)
+    }
+
+    /// Frees an allocation; one that is already gone is left alone.
+    pub fn free(&self, address: DevicePtr) {
+        let _ = self.device.memory().free(address);
+    }
+
+    /// Names an allocation for reports.
+    pub fn label(&self, address: DevicePtr, label: &str) -> Result {
+        self.device.memory().set_label(address, label).map_err(code)
+    }
+
+    pub fn used(&self) -> u64 {
+        self.device.memory().used()
+    }
+
+    pub fn write(&self, address: DevicePtr, bytes: &[u8]) -> Result {
+        self.device.memory().write(address, bytes).map_err(code)
+    }
+
+    pub fn read(&self, address: DevicePtr, bytes: &mut [u8]) -> Result {
+        self.device.memory().read(address, bytes).map_err(code)
+    }
+
+    pub fn fill(&self, address: DevicePtr, pattern: &[u8], count: u64) -> Result {
+        self.device
+            .memory()
+            .fill(address, pattern, count)
+            .map_err(code)
+    }
+
+    /// Copies from another device, or inside this one, with what is known about each byte.
+    pub fn copy_from(
+        &self,
+        to: DevicePtr,
+        source: &Backend,
+        from: DevicePtr,
+        bytes: u64,
+    ) -> Result {
+        crate::memory::copy_between(
+            self.device.memory(),
+            to,
+            source.device.memory(),
+            from,
+            bytes,
+        )
+        .map_err(code)
+    }
+
+    /// Lets kernels reach `bytes` bytes of host memory under their host address.
+    ///
+    /// # Safety
+    /// The memory must stay valid until [`Backend::free`] is called with its address and no launch runs.
+    pub unsafe fn map_host(&self, address: u64, bytes: u64) -> Result {
+        // SAFETY: the caller vouches for the memory.
+        unsafe { self.device.memory().map_host(address, bytes) }.map_err(code)
+    }
+
+    /// Places a module that was made from text.
+    pub fn load(&self, module: &Module) -> std::result::Result<LoadedModule, LoadError> {
+        self.device.load(module)
+    }
+
+    pub fn launch(
+        &self,
+        kernel: &LoadedKernel,
+        config: LaunchConfig,
+        params: &[u8],
+    ) -> std::result::Result<Counters, Fault> {
+        self.device.launch(kernel, config, params)
+    }
+}
+
+/// The code that a real driver gives for what a kernel did.
+pub fn fault_code(fault: &Fault) -> CUresult {
+    match *fault.kind {
+        FaultKind::OutOfBounds { .. }
+        | FaultKind::UseAfterFree { .. }
+        | FaultKind::ReadOnly { .. } => CUresult::ILLEGAL_ADDRESS,
+        FaultKind::Misaligned { .. } => CUresult::MISALIGNED_ADDRESS,
+        FaultKind::WrongSpace { .. } => CUresult::INVALID_ADDRESS_SPACE,
+        FaultKind::Assert { .. } => CUresult::ASSERT,
+        FaultKind::InstructionLimit { .. } => CUresult::LAUNCH_TIMEOUT,
+        FaultKind::InvalidLaunch(_) => CUresult::INVALID_VALUE,
+        _ => CUresult::LAUNCH_FAILED,
+    }
+}
+
+impl Module {
+    /// Reads PTX text.
+    pub(super) fn parse(text: &str) -> std::result::Result<Module, LoadError> {
+        crate::parse::parse(text)?;
+        Err(LoadError::new(0, "not lowered"))
+    }
+}

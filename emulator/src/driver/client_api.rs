@@ -1,0 +1,216 @@
+//! What the library offers beyond the driver API: `ptx_emulator_…`, C functions that [`crate::client`] calls.
+
+use std::collections::VecDeque;
+use std::ffi::{c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::config::SILENT;
+use super::state::{driver_raw, lock};
+use super::status::{CUresult, Result};
+use super::types::{DevicePtr, In, Out, copy_text, text};
+use crate::client::wire::{self, LaunchHeader};
+use crate::{Counters, LaunchConfig};
+
+/// Launches that are remembered one by one; older ones only count in the totals.
+const REMEMBERED: usize = 4096;
+
+/// A launch that ended well.
+pub struct Record {
+    pub kernel: String,
+    pub ordinal: usize,
+    pub config: LaunchConfig,
+    pub nanoseconds: u64,
+    pub counters: Counters,
+}
+
+/// What happened since the last reset.
+struct Journal {
+    launches: u64,
+    total: Option<Counters>,
+    records: VecDeque<Record>,
+    report: Option<String>,
+    code: u32,
+}
+
+static JOURNAL: Mutex<Journal> = Mutex::new(Journal {
+    launches: 0,
+    total: None,
+    records: VecDeque::new(),
+    report: None,
+    code: 0,
+});
+
+/// Remembers a launch.
+pub fn note_launch(record: Record) {
+    let mut journal = lock(&JOURNAL);
+    journal.launches += 1;
+    *journal.total.get_or_insert_with(Counters::default) += &record.counters;
+    if journal.records.len() == REMEMBERED {
+        journal.records.pop_front();
+    }
+    journal.records.push_back(record);
+}
+
+/// Remembers a fault's report.
+pub fn note_fault(report: String, code: CUresult) {
+    let mut journal = lock(&JOURNAL);
+    journal.report = Some(report);
+    journal.code = code.0;
+}
+
+/// Runs the body of an exported function: a panic gives `otherwise`.
+fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+fn code(result: Result) -> u32 {
+    match result {
+        Ok(()) => 0,
+        Err(code) => code.0,
+    }
+}
+
+/// Copies up to `room` of the words to `out`; says how many there are.
+fn give_words(words: &[u64], out: Out<u64>, room: usize) -> usize {
+    for (index, &word) in words.iter().take(room).enumerate() {
+        Out(out.0.wrapping_add(index)).set_if_wanted(word);
+    }
+    words.len()
+}
+
+/// The version of the crate that the library was built from, with a NUL.
+#[unsafe(no_mangle)]
+pub extern "C" fn ptx_emulator_version() -> *const c_char {
+    wire::VERSION.as_ptr()
+}
+
+/// Makes sure that there are `count` devices of a capability and writes their ordinals. Returns a `CUresult`.
+///
+/// # Safety
+/// `ordinals` must have room for `count` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ptx_emulator_devices(
+    capability: u32,
+    count: usize,
+    ordinals: Out<c_int>,
+) -> u32 {
+    guard(CUresult::UNKNOWN.0, || {
+        code(driver_raw().ensure(capability, count).and_then(|found| {
+            found.iter().enumerate().try_for_each(|(index, &ordinal)| {
+                Out(ordinals.0.wrapping_add(index)).set(ordinal as c_int)
+            })
+        }))
+    })
+}
+
+/// Forgets all launches and the last report.
+#[unsafe(no_mangle)]
+pub extern "C" fn ptx_emulator_reset() {
+    guard((), || {
+        let mut journal = lock(&JOURNAL);
+        journal.launches = 0;
+        journal.total = None;
+        journal.records.clear();
+        journal.report = None;
+        journal.code = 0;
+    });
+}
+
+/// Launches since the last reset.
+#[unsafe(no_mangle)]
+pub extern "C" fn ptx_emulator_launches() -> u64 {
+    guard(0, || lock(&JOURNAL).launches)
+}
+
+/// The sum of all counters since the last reset: up to `room` words. Returns how many there are.
+///
+/// # Safety
+/// `words` must have room for `room` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ptx_emulator_totals(words: Out<u64>, room: usize) -> usize {
+    guard(0, || {
+        let total = lock(&JOURNAL).total.clone().unwrap_or_default();
+        give_words(&wire::to_words(&total), words, room)
+    })
+}
+
+/// One launch by its number since the last reset, from 0. Returns how many words its counters have, or 0 if the
+/// launch is not remembered.
+///
+/// # Safety
+/// `header` must be writable, `name` have `name_bytes` bytes (at least 1) and `words` room for `room` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ptx_emulator_launch(
+    number: u64,
+    header: Out<LaunchHeader>,
+    name: Out<c_char>,
+    name_bytes: c_int,
+    words: Out<u64>,
+    room: usize,
+) -> usize {
+    guard(0, || {
+        let journal = lock(&JOURNAL);
+        let forgotten = journal.launches - journal.records.len() as u64;
+        let Some(record) = number
+            .checked_sub(forgotten)
+            .and_then(|index| journal.records.get(index as usize))
+        else {
+            return 0;
+        };
+        header.set_if_wanted(LaunchHeader {
+            grid: record.config.grid,
+            block: record.config.block,
+            shared_bytes: record.config.shared_bytes,
+            ordinal: record.ordinal as u32,
+            nanoseconds: record.nanoseconds,
+        });
+        let _ = copy_text(&record.kernel, name, name_bytes);
+        give_words(&wire::to_words(&record.counters), words, room)
+    })
+}
+
+/// The report of the last fault since the last reset: up to `room` bytes with a NUL, its code in `code`. Returns the
+/// length of the whole report, 0 if there is none.
+///
+/// # Safety
+/// `text` must have `room` bytes and `code` be null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ptx_emulator_last_report(
+    text: Out<c_char>,
+    room: c_int,
+    code: Out<u32>,
+) -> usize {
+    guard(0, || {
+        let journal = lock(&JOURNAL);
+        let Some(report) = &journal.report else {
+            return 0;
+        };
+        code.set_if_wanted(journal.code);
+        if room > 0 {
+            let _ = copy_text(report, text, room);
+        }
+        report.len()
+    })
+}
+
+/// Keeps reports from standard error (1) or lets them through (0).
+#[unsafe(no_mangle)]
+pub extern "C" fn ptx_emulator_silence(silent: c_int) {
+    SILENT.store(silent != 0, Ordering::Relaxed);
+}
+
+/// Gives the allocation that begins at an address a name for reports. Returns a `CUresult`.
+///
+/// # Safety
+/// `label` must be a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ptx_emulator_label(address: DevicePtr, label: In<c_char>) -> u32 {
+    guard(CUresult::UNKNOWN.0, || {
+        code(text(label).and_then(|label| {
+            let (device, base, _) = driver_raw().find(address).ok_or(CUresult::INVALID_VALUE)?;
+            device.backend.label(base, &label)
+        }))
+    })
+}

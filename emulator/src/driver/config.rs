@@ -1,0 +1,208 @@
+//! What the environment asks for, read once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::status::{CUresult, Result};
+
+/// The settings of this process.
+pub struct Config {
+    /// Compute capabilities (75, 80, 90); device `i` poses as entry `i`, the last one repeats.
+    pub capabilities: Vec<u32>,
+    /// How many devices there are.
+    pub devices: usize,
+    /// Bytes of memory a device; `None`: what the posed card has, within half of the machine's own.
+    pub memory: Option<u64>,
+    /// What is written to standard error.
+    pub log: Log,
+    /// Worker threads of a launch; `None`: one a CPU core.
+    pub threads: Option<usize>,
+    /// The version of the posed driver, as `cuDriverGetVersion` gives it: 13000 for 13.0.
+    pub driver_version: i32,
+}
+
+/// `PTX_EMULATOR_LOG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Log {
+    /// Reports of faults only.
+    Quiet,
+    /// Also functions that are not supported and calls that fail.
+    Failures,
+    /// Every call.
+    All,
+}
+
+/// Whether fault reports are kept from standard error (the client asks for that).
+pub static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard error unless reports are silenced.
+pub fn report(line: &str) {
+    if !SILENT.load(Ordering::Relaxed) {
+        eprintln!("{line}");
+    }
+}
+
+impl Config {
+    /// The settings, or `CUDA_ERROR_NO_DEVICE` where a variable makes no sense (said once on standard error).
+    pub fn get() -> Result<&'static Config> {
+        static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
+        let config = CONFIG.get_or_init(|| {
+            match Config::from_environment(|name| std::env::var(name).ok()) {
+                Ok(config) => Some(config),
+                Err(message) => {
+                    eprintln!("ptx-emulator: {message}");
+                    None
+                }
+            }
+        });
+        config.as_ref().ok_or(CUresult::NO_DEVICE)
+    }
+
+    fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> std::result::Result<Config, String> {
+        let capabilities = match variable("PTX_EMULATOR_SM") {
+            Some(list) => list
+                .split(',')
+                .map(capability)
+                .collect::<std::result::Result<Vec<_>, _>>()?,
+            None => vec![80],
+        };
+        let devices = match variable("PTX_EMULATOR_DEVICES") {
+            Some(count) => number("PTX_EMULATOR_DEVICES", &count, 64)?,
+            None => capabilities.len(),
+        };
+        let memory = variable("PTX_EMULATOR_MEMORY")
+            .map(|size| bytes(&size))
+            .transpose()?;
+        let log = match variable("PTX_EMULATOR_LOG").as_deref() {
+            None | Some("" | "0") => Log::Quiet,
+            Some("2" | "all") => Log::All,
+            Some(_) => Log::Failures,
+        };
+        let threads = match variable("PTX_EMULATOR_THREADS") {
+            Some(count) => Some(number("PTX_EMULATOR_THREADS", &count, 1024)?.max(1)),
+            None => None,
+        };
+        let driver_version = match variable("PTX_EMULATOR_DRIVER") {
+            Some(version) => driver_version(&version)?,
+            None => 13000,
+        };
+        Ok(Config {
+            capabilities,
+            devices,
+            memory,
+            log,
+            threads,
+            driver_version,
+        })
+    }
+}
+
+/// `75`, `80` or `90`, a dot allowed.
+pub fn capability(text: &str) -> std::result::Result<u32, String> {
+    match text.trim() {
+        "75" | "7.5" => Ok(75),
+        "80" | "8.0" => Ok(80),
+        "90" | "9.0" => Ok(90),
+        other => Err(format!(
+            "PTX_EMULATOR_SM is \"{other}\"; it may be 75, 80 or 90, or several of them with commas"
+        )),
+    }
+}
+
+fn number(name: &str, text: &str, most: usize) -> std::result::Result<usize, String> {
+    match text.trim().parse() {
+        Ok(count) if count <= most => Ok(count),
+        _ => Err(format!(
+            "{name} is \"{text}\"; it may be a number up to {most}"
+        )),
+    }
+}
+
+/// `8G`, `512M`, `64K` or a number of bytes.
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let trimmed = text.trim();
+    let (digits, unit) = match trimmed.chars().last() {
+        Some('k' | 'K') => (&trimmed[..trimmed.len() - 1], 1 << 10),
+        Some('m' | 'M') => (&trimmed[..trimmed.len() - 1], 1 << 20),
+        Some('g' | 'G') => (&trimmed[..trimmed.len() - 1], 1u64 << 30),
+        _ => (trimmed, 1),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(unit))
+        .filter(|&total| total > 0)
+        .ok_or_else(|| {
+            format!("PTX_EMULATOR_MEMORY is \"{text}\"; it may be a size such as 512M or 8G")
+        })
+}
+
+/// `12.4` or `12040`.
+fn driver_version(text: &str) -> std::result::Result<i32, String> {
+    let version = match text.trim().split_once('.') {
+        Some((major, minor)) => major
+            .parse::<i32>()
+            .ok()
+            .zip(minor.parse::<i32>().ok())
+            .map(|(major, minor)| major * 1000 + minor * 10),
+        None => text.trim().parse::<i32>().ok(),
+    };
+    version
+        .filter(|version| (11_000..14_000).contains(version))
+        .ok_or_else(|| {
+            format!(
+                "PTX_EMULATOR_DRIVER is \"{text}\"; it may be a version from 11.0 on, such as 12.4"
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> std::result::Result<Config, String> {
+        Config::from_environment(|name| {
+            pairs
+                .iter()
+                .find(|pair| pair.0 == name)
+                .map(|pair| pair.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn variables_are_read() {
+        let config = with(&[
+            ("PTX_EMULATOR_SM", "75,9.0"),
+            ("PTX_EMULATOR_MEMORY", "2G"),
+            ("PTX_EMULATOR_DRIVER", "12.4"),
+        ])
+        .expect("the values are good");
+        assert_eq!(config.capabilities, [75, 90]);
+        assert_eq!(config.devices, 2);
+        assert_eq!(config.memory, Some(2 << 30));
+        assert_eq!(config.driver_version, 12040);
+        assert!(
+            with(&[])
+                .is_ok_and(|config| config.capabilities == [80] && config.driver_version == 13000)
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for pair in [
+            ("PTX_EMULATOR_SM", "86"),
+            ("PTX_EMULATOR_DEVICES", "many"),
+            ("PTX_EMULATOR_MEMORY", "0"),
+            ("PTX_EMULATOR_DRIVER", "9"),
+        ] {
+            assert!(
+                with(&[pair])
+                    .err()
+                    .is_some_and(|message| message.contains(pair.0)),
+                "{pair:?}"
+            );
+        }
+    }
+}

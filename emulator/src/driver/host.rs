@@ -1,0 +1,193 @@
+//! Host memory: page-locked, registered, and managed. Kernels reach all three under the host's own addresses.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::{c_uint, c_void};
+use std::sync::Arc;
+
+use super::capture;
+use super::state::{Allocation, AllocationKind, Context, Driver, HostRange, driver, healthy, lock};
+use super::status::{CUresult, Result};
+use super::types::{DevicePtr, Handle, Out, check};
+
+/// What pages are aligned to.
+const PAGE: usize = 4096;
+
+/// Allocates zeroed pages.
+fn pages(bytes: usize) -> Result<(u64, Layout)> {
+    let layout =
+        Layout::from_size_align(bytes.max(1), PAGE).map_err(|_| CUresult::OUT_OF_MEMORY)?;
+    // SAFETY: the size is not zero.
+    let pointer = unsafe { alloc_zeroed(layout.pad_to_align()) };
+    if pointer.is_null() {
+        return Err(CUresult::OUT_OF_MEMORY);
+    }
+    Ok((pointer as u64, layout.pad_to_align()))
+}
+
+/// Lets every device's kernels reach a range of host memory.
+fn map(
+    driver: &Driver,
+    address: u64,
+    bytes: usize,
+    context: Handle,
+    kind: AllocationKind,
+) -> Result {
+    for device in driver.devices() {
+        // SAFETY: the range stays valid until it is unmapped: the driver frees its own after that, and who registers
+        // memory vouches for it until it is unregistered.
+        unsafe { device.backend.map_host(address, bytes as u64) }?;
+        lock(&device.allocations).insert(
+            address,
+            Allocation {
+                bytes: bytes as u64,
+                context,
+                kind,
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Takes a range of host memory from every device.
+fn unmap(driver: &Driver, address: u64) {
+    for device in driver.devices() {
+        if lock(&device.allocations).remove(&address).is_some() {
+            device.backend.free(address);
+        }
+    }
+}
+
+fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKind) -> Result<u64> {
+    let driver = driver()?;
+    let (address, layout) = pages(bytes)?;
+    let range = HostRange {
+        bytes,
+        flags,
+        layout: Some(layout),
+        context: context.handle,
+    };
+    lock(&driver.host).insert(address, range);
+    if let Err(code) = map(driver, address, bytes, context.handle, kind) {
+        drop_range(driver, address);
+        return Err(code);
+    }
+    Ok(address)
+}
+
+/// Forgets a range, and frees it if the driver allocated it.
+fn drop_range(driver: &Driver, address: u64) {
+    unmap(driver, address);
+    let range = lock(&driver.host).remove(&address);
+    if let Some(layout) = range.and_then(|range| range.layout) {
+        // SAFETY: allocated by `pages` with this layout, and no longer in the table.
+        unsafe { dealloc(address as *mut u8, layout) };
+    }
+}
+
+/// Allocates memory that host and devices share.
+pub fn allocate_managed(context: &Arc<Context>, bytes: usize) -> Result<DevicePtr> {
+    if bytes as u64 > context.device.memory_bytes {
+        return Err(CUresult::OUT_OF_MEMORY);
+    }
+    allocate(context, bytes, 0, AllocationKind::Managed)
+}
+
+/// Frees managed memory; says whether the address was one's.
+pub fn release_managed(address: DevicePtr) -> Result<bool> {
+    let driver = driver()?;
+    match driver.find(address) {
+        Some((_, base, allocation)) if allocation.kind == AllocationKind::Managed => {
+            check(base == address)?;
+            drop_range(driver, address);
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Frees what a context leaves behind.
+pub fn forget_context(driver: &Driver, context: Handle) {
+    let left: Vec<u64> = lock(&driver.host)
+        .iter()
+        .filter(|(_, range)| range.context == context)
+        .map(|(&address, _)| address)
+        .collect();
+    left.into_iter()
+        .for_each(|address| drop_range(driver, address));
+}
+
+/// The range of host memory that holds an address.
+fn range_of(address: u64) -> Result<(u64, u32)> {
+    let host = lock(&driver()?.host);
+    let (&base, range) = host
+        .range(..=address)
+        .next_back()
+        .ok_or(CUresult::INVALID_VALUE)?;
+    check(address - base < range.bytes as u64)?;
+    Ok((base, range.flags))
+}
+
+fn allocate_pinned(out: Out<*mut c_void>, bytes: usize, flags: c_uint) -> Result {
+    check(!out.is_null() && bytes > 0 && flags & !7 == 0)?;
+    let context = healthy()?;
+    capture::forbid_unsafe_call()?;
+    out.set(allocate(&context, bytes, flags, AllocationKind::Host)? as *mut c_void)
+}
+
+driver! {
+    fn cuMemHostAlloc(out: Out<*mut c_void>, bytes: usize, flags: c_uint) {
+        allocate_pinned(out, bytes, flags)
+    }
+
+    fn cuMemAllocHost_v2(out: Out<*mut c_void>, bytes: usize) {
+        allocate_pinned(out, bytes, 0)
+    }
+
+    fn cuMemFreeHost(pointer: *mut c_void) {
+        healthy()?;
+        capture::forbid_unsafe_call()?;
+        let driver = driver()?;
+        let address = pointer as u64;
+        check(lock(&driver.host).get(&address).is_some_and(|range| range.layout.is_some()))?;
+        drop_range(driver, address);
+        Ok(())
+    }
+
+    fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: c_uint) {
+        check(!pointer.is_null() && bytes > 0 && flags & !15 == 0)?;
+        let context = healthy()?;
+        let driver = driver()?;
+        let address = pointer as u64;
+        let mut host = lock(&driver.host);
+        let before = host.range(..address + bytes as u64).next_back();
+        if before.is_some_and(|(&base, range)| base + range.bytes as u64 > address) {
+            return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        host.insert(address, HostRange { bytes, flags, layout: None, context: context.handle });
+        drop(host);
+        map(driver, address, bytes, context.handle, AllocationKind::Host)
+    }
+
+    fn cuMemHostUnregister(pointer: *mut c_void) {
+        healthy()?;
+        let driver = driver()?;
+        let address = pointer as u64;
+        if lock(&driver.host).get(&address).is_none_or(|range| range.layout.is_some()) {
+            return Err(CUresult::HOST_MEMORY_NOT_REGISTERED);
+        }
+        drop_range(driver, address);
+        Ok(())
+    }
+
+    fn cuMemHostGetDevicePointer_v2(out: Out<DevicePtr>, pointer: *mut c_void, flags: c_uint) {
+        check(flags == 0)?;
+        healthy()?;
+        range_of(pointer as u64)?;
+        out.set(pointer as u64)
+    }
+
+    fn cuMemHostGetFlags(flags: Out<c_uint>, pointer: *mut c_void) {
+        healthy()?;
+        flags.set(range_of(pointer as u64)?.1)
+    }
+}

@@ -1,0 +1,74 @@
+//! The driver API: every function that `libcuda.so` exports.
+//!
+//! A function of the API is written in a [`driver!`] block, which exports it under its C name, logs it, and keeps
+//! panics from crossing the C boundary. `build.rs` finds them there and gives every other exported name a function
+//! that returns `CUDA_ERROR_NOT_SUPPORTED`.
+//!
+//! Work is done at the call that submits it, in the caller's thread: streams are always in order, and a caller never
+//! sees less done than a GPU might have done. Handles are looked up, never followed, so a stale one is an error.
+
+/// Defines exported driver functions. Each body is a `Result<(), CUresult>`, or ends in a semicolon-free expression
+/// of that type; arguments are plain C data.
+macro_rules! driver {
+    ($($(#[$meta:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> $crate::driver::status::CUresult {
+            $crate::driver::guard(stringify!($name), || $body)
+        }
+    )*};
+}
+
+mod attributes;
+mod backend;
+mod capture;
+mod client_api;
+mod config;
+mod context;
+mod copy;
+mod device;
+mod event;
+mod exports;
+mod fill;
+mod graph;
+mod host;
+mod init;
+mod launch;
+mod memory;
+mod module;
+mod occupancy;
+mod pointer;
+mod pool;
+mod posed;
+mod state;
+mod status;
+mod stream;
+mod types;
+mod work;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use config::{Config, Log};
+use status::{CUresult, Result};
+
+/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN`, and what the log asks for is written.
+fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
+    let code = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => CUresult::SUCCESS,
+        Ok(Err(code)) => code,
+        Err(_) => CUresult::UNKNOWN,
+    };
+    log_call(name, code);
+    code
+}
+
+/// Writes a call to the log if it is to be there.
+fn log_call(name: &str, code: CUresult) {
+    let level = Config::get().map_or(Log::Quiet, |config| config.log);
+    if level == Log::All
+        || (level == Log::Failures && code != CUresult::SUCCESS && code != CUresult::NOT_READY)
+    {
+        eprintln!("ptx-emulator: {name} -> {}", code.name());
+    }
+}

@@ -1,0 +1,168 @@
+//! The cards that a device can pose as, and the attributes that follow.
+
+/// A posed card.
+pub struct Card {
+    pub capability: u32,
+    pub name: &'static str,
+    pub multiprocessors: i32,
+    pub clock_khz: i32,
+    pub memory_clock_khz: i32,
+    pub bus_bits: i32,
+    pub l2_bytes: i32,
+    pub memory_bytes: u64,
+    pub shared_per_block_optin: i32,
+    pub shared_per_multiprocessor: i32,
+    pub threads_per_multiprocessor: i32,
+    pub blocks_per_multiprocessor: i32,
+    /// Shared memory that the system keeps of each block's.
+    pub reserved_shared: i32,
+    /// Single-precision operations for each double-precision one.
+    pub single_to_double: i32,
+}
+
+/// Shared memory that a block may have without asking.
+pub const SHARED_PER_BLOCK: i32 = 49152;
+
+/// Registers of a multiprocessor, and the most that a block may have.
+pub const REGISTERS: i32 = 65536;
+
+static CARDS: [Card; 3] = [
+    Card {
+        capability: 75,
+        name: "ptx-emulator sm_75 (posing as T4)",
+        multiprocessors: 40,
+        clock_khz: 1_590_000,
+        memory_clock_khz: 5_001_000,
+        bus_bits: 256,
+        l2_bytes: 4 << 20,
+        memory_bytes: 15_828_320_256,
+        shared_per_block_optin: 65_536,
+        shared_per_multiprocessor: 65_536,
+        threads_per_multiprocessor: 1024,
+        blocks_per_multiprocessor: 16,
+        reserved_shared: 0,
+        single_to_double: 32,
+    },
+    Card {
+        capability: 80,
+        name: "ptx-emulator sm_80 (posing as A100)",
+        multiprocessors: 108,
+        clock_khz: 1_410_000,
+        memory_clock_khz: 1_593_000,
+        bus_bits: 5120,
+        l2_bytes: 40 << 20,
+        memory_bytes: 85_094_367_232,
+        shared_per_block_optin: 166_912,
+        shared_per_multiprocessor: 167_936,
+        threads_per_multiprocessor: 2048,
+        blocks_per_multiprocessor: 32,
+        reserved_shared: 1024,
+        single_to_double: 2,
+    },
+    Card {
+        capability: 90,
+        name: "ptx-emulator sm_90 (posing as H200)",
+        multiprocessors: 132,
+        clock_khz: 1_980_000,
+        memory_clock_khz: 3_201_000,
+        bus_bits: 6144,
+        l2_bytes: 60 << 20,
+        memory_bytes: 150_110_011_392,
+        shared_per_block_optin: 232_448,
+        shared_per_multiprocessor: 233_472,
+        threads_per_multiprocessor: 2048,
+        blocks_per_multiprocessor: 32,
+        reserved_shared: 1024,
+        single_to_double: 2,
+    },
+];
+
+impl Card {
+    /// The card of a capability, if there is one.
+    pub fn of(capability: u32) -> Option<&'static Card> {
+        CARDS.iter().find(|card| card.capability == capability)
+    }
+
+    /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` where there is no such number.
+    pub fn attribute(&self, attribute: i32, ordinal: i32) -> Option<i32> {
+        let ampere = i32::from(self.capability >= 80);
+        let hopper = i32::from(self.capability >= 90);
+        Some(match attribute {
+            1..=3 | 12 if attribute == 12 => REGISTERS,
+            1..=3 => 1024,
+            4 => 64,
+            5 => i32::MAX,
+            6 | 7 => 65535,
+            8 => SHARED_PER_BLOCK,
+            9 => 65536,
+            10 => 32,
+            11 => i32::MAX,
+            13 => self.clock_khz,
+            14 | 30 => 512,
+            15 => 1,
+            16 => self.multiprocessors,
+            17 | 18 | 20 | 32 | 34 | 35 => i32::from(attribute == 34) * (ordinal % 32),
+            19 | 31 | 41 => 1,
+            21..=29 | 42 | 43 | 45..=49 | 52..=74 | 77 => texture_limit(attribute),
+            33 => 1 + ordinal / 32,
+            36 => self.memory_clock_khz,
+            37 => self.bus_bits,
+            38 => self.l2_bytes,
+            39 => self.threads_per_multiprocessor,
+            40 => 3,
+            44 => 1,
+            50 => 0,
+            51 => 32,
+            75 => (self.capability / 10) as i32,
+            76 => (self.capability % 10) as i32,
+            78..=80 => 1,
+            81 => self.shared_per_multiprocessor,
+            82 => REGISTERS,
+            83 => 1,
+            84 => 0,
+            85 => ordinal,
+            86 => 0,
+            87 => self.single_to_double,
+            88 => 0,
+            89..=91 => 1,
+            // Waits on memory that another party writes cannot end where work runs at the call.
+            92..=94 => 0,
+            95 => 1,
+            96 => 0,
+            97 => self.shared_per_block_optin,
+            98 => 0,
+            99 => 1,
+            // No virtual memory management, no sharing between processes, no access to the host's page tables.
+            100..=105 => 0,
+            106 => self.blocks_per_multiprocessor,
+            107 => 0,
+            108 => ampere * (self.l2_bytes / 4 * 3),
+            109 => ampere * (128 << 20),
+            110 => 0,
+            111 => self.reserved_shared,
+            112 => 0,
+            113 => 0,
+            114 => 0,
+            115 => 1,
+            116..=119 => 0,
+            // Thread block clusters are not executed.
+            120 => 0 * hopper,
+            121..=160 => 0,
+            _ => return None,
+        })
+    }
+}
+
+/// Texture and surface limits: the sizes that every one of the cards has. Textures themselves are not supported.
+fn texture_limit(attribute: i32) -> i32 {
+    match attribute {
+        21 | 22 | 73 | 74 => 131_072,
+        23 | 70 | 71 => 65_536,
+        24..=26 | 47..=49 => 16_384,
+        27 | 28 | 42 | 45 | 46 | 52..=64 | 66 | 67 | 77 => 32_768,
+        29 | 43 | 65 => 2048,
+        68 => 2046,
+        69 => 1 << 28,
+        _ => 2_097_120,
+    }
+}

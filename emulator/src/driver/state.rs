@@ -1,0 +1,586 @@
+//! The driver's objects, and where handles lead to them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use super::backend::Backend;
+use super::capture::{Capture, StreamCapture};
+use super::config::Config;
+use super::posed::Card;
+use super::status::{CUresult, Result};
+use super::types::{DevicePtr, Handle};
+use super::work::Op;
+
+/// Locks, whatever a panicking thread left behind: every critical section leaves its data whole.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A handle that no other object of the process has or had. Handles look like pointers but lead nowhere.
+fn fresh_handle() -> Handle {
+    static NEXT: AtomicUsize = AtomicUsize::new(0x5054_5800_0000);
+    NEXT.fetch_add(0x40, Ordering::Relaxed)
+}
+
+/// Objects of one type by handle.
+pub struct Registry<T>(RwLock<HashMap<Handle, Arc<T>>>);
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Registry(RwLock::default())
+    }
+}
+
+impl<T> Registry<T> {
+    /// Makes an object that knows its handle.
+    pub fn insert(&self, make: impl FnOnce(Handle) -> T) -> Arc<T> {
+        let handle = fresh_handle();
+        let object = Arc::new(make(handle));
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(handle, object.clone());
+        object
+    }
+
+    /// The object, or `CUDA_ERROR_INVALID_HANDLE`.
+    pub fn get(&self, handle: Handle) -> Result<Arc<T>> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(&handle).cloned().ok_or(CUresult::INVALID_HANDLE)
+    }
+
+    /// Takes the object out, or `CUDA_ERROR_INVALID_HANDLE`.
+    pub fn remove(&self, handle: Handle) -> Result<Arc<T>> {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        map.remove(&handle).ok_or(CUresult::INVALID_HANDLE)
+    }
+
+    /// Whether any object passes.
+    pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .any(|object| test(object))
+    }
+
+    /// The first object for which `look` finds something, and what it finds.
+    pub fn find_map<U>(&self, look: impl Fn(&T) -> Option<U>) -> Option<(Arc<T>, U)> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        map.values()
+            .find_map(|object| Some((object.clone(), look(object)?)))
+    }
+
+    /// Drops every object that does not pass.
+    pub fn retain(&self, keep: impl Fn(&T) -> bool) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, object| keep(object));
+    }
+}
+
+/// Everything.
+#[derive(Default)]
+pub struct Driver {
+    devices: RwLock<Vec<Arc<Device>>>,
+    initialized: AtomicBool,
+    pub contexts: Registry<Context>,
+    pub streams: Registry<Stream>,
+    pub events: Registry<Event>,
+    pub modules: Registry<Module>,
+    pub functions: Registry<Function>,
+    pub graphs: Registry<Graph>,
+    pub execs: Registry<GraphExec>,
+    pub pools: Registry<Pool>,
+    /// Host memory that the driver allocated or registered, by its first address.
+    pub host: Mutex<BTreeMap<u64, HostRange>>,
+    /// Captures under way.
+    pub captures: Mutex<Vec<Weak<Capture>>>,
+}
+
+/// The one driver of the process, initialised or not.
+pub fn driver_raw() -> &'static Driver {
+    static DRIVER: OnceLock<Driver> = OnceLock::new();
+    DRIVER.get_or_init(Driver::default)
+}
+
+/// The driver, or `CUDA_ERROR_NOT_INITIALIZED` before `cuInit`.
+pub fn driver() -> Result<&'static Driver> {
+    let driver = driver_raw();
+    if driver.initialized.load(Ordering::Acquire) {
+        Ok(driver)
+    } else {
+        Err(CUresult::NOT_INITIALIZED)
+    }
+}
+
+impl Driver {
+    /// `cuInit`: makes the devices that the environment asks for, unless the client has made others.
+    pub fn initialize(&self) -> Result {
+        let config = Config::get()?;
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        if devices.is_empty() {
+            for index in 0..config.devices {
+                let capability = config
+                    .capabilities
+                    .get(index)
+                    .or(config.capabilities.last());
+                let ordinal = devices.len();
+                devices.push(Arc::new(Device::new(
+                    self,
+                    ordinal,
+                    capability.copied().unwrap_or(80),
+                    config,
+                )?));
+            }
+        }
+        if devices.is_empty() {
+            return Err(CUresult::NO_DEVICE);
+        }
+        self.initialized.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The ordinals of `count` devices of a capability; those that are missing are added.
+    pub fn ensure(&self, capability: u32, count: usize) -> Result<Vec<usize>> {
+        let config = Config::get()?;
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<usize> = devices
+            .iter()
+            .filter(|device| device.card.capability == capability)
+            .map(|device| device.ordinal)
+            .collect();
+        while found.len() < count {
+            let ordinal = devices.len();
+            devices.push(Arc::new(Device::new(self, ordinal, capability, config)?));
+            found.push(ordinal);
+        }
+        found.truncate(count);
+        Ok(found)
+    }
+
+    /// Every device.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        self.devices
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How many devices there are.
+    pub fn device_count(&self) -> usize {
+        self.devices
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// A device, or `CUDA_ERROR_INVALID_DEVICE`.
+    pub fn device(&self, ordinal: i32) -> Result<Arc<Device>> {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        usize::try_from(ordinal)
+            .ok()
+            .and_then(|ordinal| devices.get(ordinal))
+            .cloned()
+            .ok_or(CUresult::INVALID_DEVICE)
+    }
+
+    /// The device and the allocation that hold an address.
+    pub fn find(&self, address: DevicePtr) -> Option<(Arc<Device>, DevicePtr, Allocation)> {
+        self.devices().into_iter().find_map(|device| {
+            let (base, allocation) = device.find(address)?;
+            Some((device, base, allocation))
+        })
+    }
+}
+
+/// Host memory known to the driver.
+pub struct HostRange {
+    pub bytes: usize,
+    pub flags: u32,
+    /// How it was allocated; `None` where it was only registered.
+    pub layout: Option<std::alloc::Layout>,
+    pub context: Handle,
+}
+
+/// A device.
+pub struct Device {
+    pub ordinal: usize,
+    pub card: &'static Card,
+    pub memory_bytes: u64,
+    pub backend: Backend,
+    pub allocations: Mutex<BTreeMap<DevicePtr, Allocation>>,
+    pub primary: Mutex<Primary>,
+    pub default_pool: Handle,
+    pub pool: AtomicUsize,
+}
+
+/// A range of device memory that is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocation {
+    pub bytes: u64,
+    pub context: Handle,
+    pub kind: AllocationKind,
+}
+
+/// Where an allocation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocationKind {
+    /// `cuMemAlloc`.
+    Plain,
+    /// `cuMemAllocAsync` and its like, from a pool.
+    Pool(Handle),
+    /// `cuMemAllocManaged`.
+    Managed,
+    /// A variable of a module.
+    Module,
+    /// An allocation node of a graph; lives as long as the graph.
+    Graph,
+    /// Host memory that kernels may reach.
+    Host,
+}
+
+/// The state of a device's primary context.
+#[derive(Default)]
+pub struct Primary {
+    pub context: Option<Arc<Context>>,
+    pub retained: usize,
+    pub flags: u32,
+}
+
+impl Device {
+    fn new(driver: &Driver, ordinal: usize, capability: u32, config: &Config) -> Result<Device> {
+        let card = Card::of(capability).ok_or(CUresult::INVALID_DEVICE)?;
+        let memory_bytes = config
+            .memory
+            .unwrap_or_else(|| card.memory_bytes.min(machine_memory() / 2));
+        let backend = Backend::new(capability, ordinal, memory_bytes, config.threads);
+        let pool = driver
+            .pools
+            .insert(|handle| Pool::new(handle, ordinal, true))
+            .handle;
+        Ok(Device {
+            ordinal,
+            card,
+            memory_bytes,
+            backend,
+            allocations: Mutex::default(),
+            primary: Mutex::default(),
+            default_pool: pool,
+            pool: AtomicUsize::new(pool),
+        })
+    }
+
+    /// The allocation that holds an address, with its first address.
+    pub fn find(&self, address: DevicePtr) -> Option<(DevicePtr, Allocation)> {
+        let allocations = lock(&self.allocations);
+        let (&base, &allocation) = allocations.range(..=address).next_back()?;
+        (address - base < allocation.bytes).then_some((base, allocation))
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.backend.used()
+    }
+}
+
+/// The machine's memory in bytes; 8 GiB where it cannot be found out.
+fn machine_memory() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+    kilobytes.map_or(8 << 30, |kilobytes| kilobytes * 1024)
+}
+
+/// A context, primary or not.
+pub struct Context {
+    pub handle: Handle,
+    pub device: Arc<Device>,
+    pub primary: bool,
+    pub flags: AtomicU32,
+    /// The code that every call returns since a kernel faulted; 0 while all is well.
+    error: AtomicU32,
+    destroyed: AtomicBool,
+    pub legacy_stream: Arc<Stream>,
+    per_thread_streams: Mutex<HashMap<ThreadId, Arc<Stream>>>,
+    pub limits: Mutex<HashMap<u32, usize>>,
+    pub cache_config: AtomicU32,
+    pub shared_config: AtomicU32,
+}
+
+impl Context {
+    pub fn new(handle: Handle, device: Arc<Device>, primary: bool, flags: u32) -> Context {
+        Context {
+            handle,
+            device,
+            primary,
+            flags: AtomicU32::new(flags),
+            error: AtomicU32::new(0),
+            destroyed: AtomicBool::new(false),
+            legacy_stream: Arc::new(Stream::new(1, handle, 0, 0)),
+            per_thread_streams: Mutex::default(),
+            limits: Mutex::default(),
+            cache_config: AtomicU32::new(0),
+            shared_config: AtomicU32::new(0),
+        }
+    }
+
+    /// The stream that handle 2 means on this thread.
+    pub fn per_thread_stream(&self) -> Arc<Stream> {
+        let mut streams = lock(&self.per_thread_streams);
+        let make = || Arc::new(Stream::new(2, self.handle, 0, 0));
+        streams
+            .entry(std::thread::current().id())
+            .or_insert_with(make)
+            .clone()
+    }
+
+    /// Marks the context as broken by a kernel; the first fault stays.
+    pub fn fail(&self, code: CUresult) {
+        let _ = self
+            .error
+            .compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The sticky error, if a kernel faulted, or `CUDA_ERROR_CONTEXT_IS_DESTROYED`.
+    pub fn healthy(&self) -> Result {
+        self.alive()?;
+        CUresult(self.error.load(Ordering::Acquire)).into()
+    }
+
+    /// `CUDA_ERROR_CONTEXT_IS_DESTROYED` once it is.
+    pub fn alive(&self) -> Result {
+        if self.destroyed.load(Ordering::Acquire) {
+            Err(CUresult::CONTEXT_IS_DESTROYED)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends the context: what belongs to it is gone.
+    pub fn destroy(&self, driver: &Driver) {
+        if self.destroyed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let _ = driver.contexts.remove(self.handle);
+        driver
+            .streams
+            .retain(|stream| stream.context != self.handle);
+        driver.events.retain(|event| event.context != self.handle);
+        driver
+            .functions
+            .retain(|function| function.module.context != self.handle);
+        driver
+            .modules
+            .retain(|module| module.context != self.handle);
+        let mut allocations = lock(&self.device.allocations);
+        allocations.retain(|&address, allocation| {
+            let keep = allocation.context != self.handle;
+            if !keep {
+                self.device.backend.free(address);
+            }
+            keep
+        });
+        drop(allocations);
+        super::host::forget_context(driver, self.handle);
+    }
+}
+
+/// A stream.
+pub struct Stream {
+    pub handle: Handle,
+    pub context: Handle,
+    pub flags: u32,
+    pub priority: i32,
+    pub capture: Mutex<Option<StreamCapture>>,
+}
+
+impl Stream {
+    /// `CU_STREAM_NON_BLOCKING`.
+    pub const NON_BLOCKING: u32 = 1;
+
+    pub fn new(handle: Handle, context: Handle, flags: u32, priority: i32) -> Stream {
+        Stream {
+            handle,
+            context,
+            flags,
+            priority,
+            capture: Mutex::default(),
+        }
+    }
+
+    /// Whether this is a default stream, shared by everybody.
+    pub fn is_legacy(&self) -> bool {
+        self.handle == 1
+    }
+}
+
+/// An event.
+pub struct Event {
+    pub handle: Handle,
+    pub context: Handle,
+    pub flags: u32,
+    pub state: Mutex<EventState>,
+}
+
+/// What was last recorded in an event.
+#[derive(Clone, Default)]
+pub enum EventState {
+    #[default]
+    Never,
+    /// When the work before it was done.
+    Done(Instant),
+    /// Recorded in a capturing stream: the nodes that it stands for.
+    Captured(Arc<Capture>, Vec<usize>),
+}
+
+/// A loaded module.
+pub struct Module {
+    pub handle: Handle,
+    pub context: Handle,
+    pub program: crate::Module,
+    pub loaded: crate::LoadedModule,
+    /// Handles given out for its functions, by name.
+    pub functions: Mutex<HashMap<String, Handle>>,
+}
+
+/// A kernel of a module.
+pub struct Function {
+    pub handle: Handle,
+    pub module: Arc<Module>,
+    pub kernel: crate::LoadedKernel,
+    pub name: CString,
+    /// The dynamic shared memory that launches may ask for.
+    pub max_dynamic_shared: AtomicU32,
+    pub carveout: AtomicU32,
+}
+
+/// A node of a graph: what it does and after which others.
+#[derive(Clone)]
+pub struct Node {
+    pub handle: Handle,
+    pub op: Op,
+    pub after: Vec<usize>,
+}
+
+impl Node {
+    pub fn new(op: Op, after: Vec<usize>) -> Node {
+        Node {
+            handle: fresh_handle(),
+            op,
+            after,
+        }
+    }
+}
+
+/// A graph; its nodes stand in an order that respects their dependencies.
+pub struct Graph {
+    pub handle: Handle,
+    pub nodes: Mutex<Vec<Node>>,
+}
+
+/// A graph ready to run.
+pub struct GraphExec {
+    pub handle: Handle,
+    pub nodes: Vec<Node>,
+    pub flags: u64,
+}
+
+/// A memory pool.
+pub struct Pool {
+    pub handle: Handle,
+    pub ordinal: usize,
+    pub is_default: bool,
+    /// Attributes that were set, by number.
+    pub attributes: Mutex<HashMap<u32, u64>>,
+    pub used: Mutex<PoolUse>,
+}
+
+/// Bytes that a pool has given out.
+#[derive(Clone, Copy, Default)]
+pub struct PoolUse {
+    pub current: u64,
+    pub high: u64,
+}
+
+impl Pool {
+    pub fn new(handle: Handle, ordinal: usize, is_default: bool) -> Pool {
+        Pool {
+            handle,
+            ordinal,
+            is_default,
+            attributes: Mutex::default(),
+            used: Mutex::default(),
+        }
+    }
+}
+
+thread_local! {
+    /// The contexts pushed on this thread; the last is current.
+    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` on this thread's stack of contexts; an empty one while the thread ends.
+pub fn with_stack<T>(work: impl FnOnce(&mut Vec<Arc<Context>>) -> T) -> T {
+    let mut work = Some(work);
+    let done = STACK.try_with(|stack| work.take().map(|work| work(&mut stack.borrow_mut())));
+    match (done, work) {
+        (Ok(Some(value)), _) => value,
+        (_, Some(work)) => work(&mut Vec::new()),
+        _ => unreachable!("the work runs exactly once"),
+    }
+}
+
+/// The thread's current context, broken or not; `CUDA_ERROR_INVALID_CONTEXT` if there is none.
+pub fn current() -> Result<Arc<Context>> {
+    driver()?;
+    let context = with_stack(|stack| stack.last().cloned()).ok_or(CUresult::INVALID_CONTEXT)?;
+    context.alive()?;
+    Ok(context)
+}
+
+/// The thread's current context, or its sticky error.
+pub fn healthy() -> Result<Arc<Context>> {
+    let context = current()?;
+    context.healthy()?;
+    Ok(context)
+}
+
+/// The stream that a handle means in the current context, and the stream's own context.
+pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
+    let context = healthy()?;
+    match handle {
+        0 | 1 => {
+            let stream = context.legacy_stream.clone();
+            Ok((context, stream))
+        }
+        2 => {
+            let stream = context.per_thread_stream();
+            Ok((context, stream))
+        }
+        _ => {
+            let stream = driver()?.streams.get(handle)?;
+            let owner = if stream.context == context.handle {
+                context
+            } else {
+                driver()?.contexts.get(stream.context)?
+            };
+            owner.healthy()?;
+            Ok((owner, stream))
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Streams. Work is done when it is submitted, so a stream never has anything left to do.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use super::capture;
+use super::state::{Context, Stream, driver, healthy, stream};
+use super::status::{CUresult, Result};
+use super::types::{DevicePtr, Handle, Ordinal, Out, check};
+use super::work::{HostData, HostFunction, Op, submit};
+
+/// Priorities run from 0 down to this one, the most urgent.
+const GREATEST_PRIORITY: c_int = -5;
+
+fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {
+    check(!out.is_null() && flags & !Stream::NON_BLOCKING == 0)?;
+    let context: std::sync::Arc<Context> = healthy()?;
+    let priority = priority.clamp(GREATEST_PRIORITY, 0);
+    let made = driver()?
+        .streams
+        .insert(|handle| Stream::new(handle, context.handle, flags, priority));
+    out.set(made.handle)
+}
+
+/// A callback of `cuStreamAddCallback`, to be called as a host function.
+struct Callback {
+    function: unsafe extern "C" fn(Handle, c_uint, *mut c_void),
+    stream: Handle,
+    data: *mut c_void,
+}
+
+/// Calls the `Callback` that `data` owns.
+unsafe extern "C" fn call_back(data: *mut c_void) {
+    // SAFETY: `cuStreamAddCallback` made the box and this function runs once.
+    let callback = unsafe { Box::from_raw(data.cast::<Callback>()) };
+    // SAFETY: who added the callback vouches that it may be called with this argument.
+    unsafe { (callback.function)(callback.stream, 0, callback.data) };
+}
+
+driver! {
+    fn cuStreamCreate(out: Out<Handle>, flags: c_uint) {
+        create(out, flags, 0)
+    }
+
+    fn cuStreamCreateWithPriority(out: Out<Handle>, flags: c_uint, priority: c_int) {
+        create(out, flags, priority)
+    }
+
+    fn cuStreamDestroy_v2(handle: Handle) {
+        let (_, found) = stream(handle)?;
+        if handle <= 2 {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        let _ = capture::forbid_on_stream(&found);
+        driver()?.streams.remove(handle).map(|_| ())
+    }
+
+    fn cuStreamSynchronize(handle: Handle) {
+        let (_, stream) = stream(handle)?;
+        capture::forbid_on_stream(&stream)
+    }
+
+    fn cuStreamQuery(handle: Handle) {
+        let (_, stream) = stream(handle)?;
+        capture::forbid_on_stream(&stream)
+    }
+
+    fn cuStreamWaitEvent(handle: Handle, event: Handle, flags: c_uint) {
+        check(flags & !1 == 0)?;
+        let (context, stream) = stream(handle)?;
+        super::event::wait(&context, &stream, event)
+    }
+
+    fn cuStreamGetFlags(handle: Handle, flags: Out<c_uint>) {
+        flags.set(stream(handle)?.1.flags)
+    }
+
+    fn cuStreamGetPriority(handle: Handle, priority: Out<c_int>) {
+        priority.set(stream(handle)?.1.priority)
+    }
+
+    fn cuStreamGetId(handle: Handle, id: Out<u64>) {
+        let (context, stream) = stream(handle)?;
+        id.set(if stream.handle <= 2 { (context.handle + stream.handle) as u64 } else { stream.handle as u64 })
+    }
+
+    fn cuStreamGetCtx(handle: Handle, context: Out<Handle>) {
+        context.set(stream(handle)?.0.handle)
+    }
+
+    fn cuStreamGetDevice(handle: Handle, device: Out<Ordinal>) {
+        device.set(stream(handle)?.0.device.ordinal as Ordinal)
+    }
+
+    fn cuStreamCopyAttributes(to: Handle, from: Handle) {
+        stream(to)?;
+        stream(from).map(|_| ())
+    }
+
+    fn cuStreamAttachMemAsync(handle: Handle, address: DevicePtr, _bytes: usize, flags: c_uint) {
+        check(matches!(flags, 1 | 2 | 4))?;
+        stream(handle)?;
+        let (_, _, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
+        check(allocation.kind == super::state::AllocationKind::Managed)
+    }
+
+    fn cuLaunchHostFunc(handle: Handle, function: Option<HostFunction>, data: *mut c_void) {
+        let function = function.ok_or(CUresult::INVALID_VALUE)?;
+        let (context, stream) = stream(handle)?;
+        submit(&context, &stream, Op::Host(function, HostData(data)))
+    }
+
+    fn cuStreamAddCallback(
+        handle: Handle,
+        function: Option<unsafe extern "C" fn(Handle, c_uint, *mut c_void)>,
+        data: *mut c_void,
+        flags: c_uint,
+    ) {
+        check(flags == 0)?;
+        let function = function.ok_or(CUresult::INVALID_VALUE)?;
+        let (context, stream) = stream(handle)?;
+        capture::forbid_on_stream(&stream)?;
+        let callback = Box::new(Callback { function, stream: handle, data });
+        submit(&context, &stream, Op::Host(call_back, HostData(Box::into_raw(callback).cast())))
+    }
+}
