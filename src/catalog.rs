@@ -259,12 +259,13 @@ pub fn kernels() -> &'static [Kernel] {
     KERNELS.get_or_init(|| {
         let mut all = Vec::new();
         convolution(&mut all);
+        depthwise(&mut all);
         pooling_and_relu(&mut all);
         all
     })
 }
 
-/// Direct, 1x1, grouped and depthwise convolution.
+/// Direct, 1x1 and grouped convolution.
 fn convolution(all: &mut Vec<Kernel>) {
     for layout in Layout::ALL {
         all.push(matrix_product(
@@ -312,21 +313,62 @@ fn matrix_product(
     }
 }
 
+/// Depthwise convolution. `tile_k` is the filter that a module is made for (`tile_k` x `tile_k`, vertical stride 1 or 2, no
+/// vertical dilation), or 1 for any; `tile_m` the output rows a thread makes.
+fn depthwise(all: &mut Vec<Kernel>) {
+    for dtype in DType::ALL {
+        for layout in Layout::ALL {
+            // Four channels of a 7x7 filter would not fit the registers.
+            let filters: &[u32] = if layout == Layout::Nchw {
+                &[3, 5, 7, 1]
+            } else {
+                &[3, 5, 1]
+            };
+            for &tile_k in filters {
+                all.push(Kernel {
+                    tile_m: if tile_k == 1 { 4 } else { 8 },
+                    tile_k,
+                    ..one_by_one(Algorithm::Depthwise, dtype, Some(layout), 128)
+                });
+            }
+        }
+    }
+}
+
 /// Max, average and global pooling, and ReLU.
 fn pooling_and_relu(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
+        for layout in Layout::ALL {
+            all.push(Kernel {
+                // Output rows a thread makes.
+                tile_m: if layout == Layout::Nchw { 8 } else { 1 },
+                ..one_by_one(Algorithm::MaxPool, dtype, Some(layout), 256)
+            });
+            all.push(one_by_one(Algorithm::AvgPool, dtype, Some(layout), 256));
+            all.push(one_by_one(Algorithm::GlobalPool, dtype, Some(layout), 256));
+        }
+    }
+    for dtype in DType::ALL {
         all.push(Kernel {
-            algorithm: Algorithm::Relu,
-            dtype,
-            layout: None,
-            tier: Tier::Sm75,
-            tile_m: 1,
-            // Four 16-byte vectors a thread.
+            // Elements a block makes: four 16-byte vectors a thread.
             tile_n: 16384 / dtype.size() as u32,
-            tile_k: 1,
-            threads: 256,
-            stages: 1,
-            min_blocks: 4,
+            ..one_by_one(Algorithm::Relu, dtype, None, 256)
         });
+    }
+}
+
+/// A kernel that is no matrix product and needs nothing newer than the baseline.
+fn one_by_one(algorithm: Algorithm, dtype: DType, layout: Option<Layout>, threads: u32) -> Kernel {
+    Kernel {
+        algorithm,
+        dtype,
+        layout,
+        tier: Tier::Sm75,
+        tile_m: 1,
+        tile_n: 1,
+        tile_k: 1,
+        threads,
+        stages: 1,
+        min_blocks: 2,
     }
 }
