@@ -62,6 +62,7 @@ impl Operation for Conv2d {
             Algorithm::Depthwise if self.group_c() != 1 => Err(Refusal::OneChannelAGroupOnly {
                 group_c: self.group_c(),
             }),
+            Algorithm::Depthwise => fixed_filter(self, kernel.tile_k as usize),
             _ => Ok(()),
         }
     }
@@ -86,15 +87,15 @@ impl Operation for Conv2d {
                 product((taps * channels).next_multiple_of(tile_k)).score(kernel, device, roofline)
             }
             Algorithm::GroupedNarrow | Algorithm::Depthwise => {
-                // No tile is shared: a multiply-add costs a load of its own, about three instructions in all.
-                streaming(
-                    kernel,
-                    device,
-                    roofline,
-                    self.blocks(kernel),
-                    self.macs(),
-                    3.0,
-                )
+                // No tile is shared: a multiply-add costs a load of its own, about three instructions in all; about
+                // two where the depthwise kernel keeps a filter in registers and reuses each input row.
+                let cost = if kernel.algorithm == Algorithm::Depthwise && kernel.tile_k > 1 {
+                    2.0
+                } else {
+                    3.0
+                };
+                let blocks = self.blocks(kernel);
+                streaming(kernel, device, roofline, blocks, self.macs(), cost)
             }
             _ => product(taps * channels.next_multiple_of(tile_k)).score(kernel, device, roofline),
         }
@@ -107,6 +108,22 @@ fn at_most(terms: usize, most: usize) -> Result<(), Refusal> {
     } else {
         Ok(())
     }
+}
+
+/// The depthwise modules that are made for `size` x `size` filters; 1 stands for any.
+fn fixed_filter(problem: &Conv2d, size: usize) -> Result<(), Refusal> {
+    let (stride, dilation) = (problem.stride()[0], problem.dilation()[0]);
+    let fits = (problem.r(), problem.s()) == (size, size) && stride <= 2 && dilation == 1;
+    if size <= 1 || fits {
+        return Ok(());
+    }
+    Err(Refusal::FixedFilter {
+        size,
+        r: problem.r(),
+        s: problem.s(),
+        stride,
+        dilation,
+    })
 }
 
 fn pointwise(problem: &Conv2d) -> Result<(), Refusal> {

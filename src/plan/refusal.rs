@@ -96,6 +96,19 @@ pub enum Refusal {
         /// The most taps that the kernel takes.
         most: usize,
     },
+    /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated downwards.
+    FixedFilter {
+        /// Its rows and columns.
+        size: usize,
+        /// Filter rows of the problem.
+        r: usize,
+        /// Filter columns of the problem.
+        s: usize,
+        /// Vertical stride of the problem.
+        stride: usize,
+        /// Vertical dilation of the problem.
+        dilation: usize,
+    },
     /// The kernel needs more shared memory than a block of the device can have.
     SharedMemory {
         /// Bytes that the kernel needs.
@@ -191,6 +204,19 @@ impl fmt::Display for Refusal {
             }
             Refusal::FilterTooLarge { r, s, most } => {
                 write!(f, "takes up to {most} taps, the problem has {r}x{s}")
+            }
+            Refusal::FixedFilter {
+                size,
+                r,
+                s,
+                stride,
+                dilation,
+            } => {
+                write!(
+                    f,
+                    "is for {size}x{size} filters with vertical stride 1 or 2 and vertical dilation 1, the problem \
+                     has {r}x{s}, stride {stride}, dilation {dilation}"
+                )
             }
             Refusal::SharedMemory { needs, has } => {
                 write!(
