@@ -43,6 +43,7 @@
 #![deny(missing_docs)]
 
 pub mod catalog;
+pub mod check;
 pub mod error;
 pub mod gpu;
 pub mod launch;

@@ -1,0 +1,47 @@
+//! The harness that tests, benchmarks and `warpconv verify` share: run a plan on a device between fences, and judge
+//! what comes back.
+//!
+//! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS), as for
+//! [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`], [`run_pool`] and [`run_relu`]
+//! poison the output before the launch and look afterwards whether every element was written, and nothing else.
+//! [`compare`] judges the result by a [`Tolerance`].
+//!
+//! ```no_run
+//! use warpconv::check::{self, Tolerance};
+//! use warpconv::gpu::{DeviceChoice, Gpu};
+//! use warpconv::plan::ConvPlan;
+//! use warpconv::problem::Conv2d;
+//! use warpconv::reference;
+//!
+//! let gpu = Gpu::open(&DeviceChoice::Auto)?;
+//! let conv: Conv2d = "mb2ic64ih28oc32kh3ph1+relu".parse()?;
+//! let plan = ConvPlan::new(&conv, gpu.capability())?;
+//! let x = check::integers(conv.input().elements(), 4, 1);
+//! let w = check::integers(conv.filter_len(), 4, 2);
+//! let y = check::run_conv(&gpu, &plan, &x, &w, None, None)?;
+//! let want = reference::conv2d(&conv, &x, &w, None, None)?;
+//! check::compare(&y, &want, check::extents(conv.output()), conv.dtype(), Tolerance::Exact)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod compare;
+mod fill;
+mod pack;
+mod run;
+mod stored;
+
+pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
+pub use fill::{Random, integers, reals, sprinkle_special};
+pub use pack::{disturbed_gap, pack, pack_filter, unpack};
+pub use run::{
+    Fences, RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu,
+    run_relu_between, run_relu_in_place,
+};
+pub use stored::{Stored, round};
+
+use crate::problem::TensorDesc;
+
+/// A tensor's images, channels, rows and columns, as [`compare`] takes them.
+pub fn extents(desc: &TensorDesc) -> [usize; 4] {
+    [desc.n(), desc.c(), desc.h(), desc.w()]
+}

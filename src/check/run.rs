@@ -1,0 +1,476 @@
+//! One launch between fences.
+
+use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
+use super::stored::{Stored, with_stored};
+use crate::error::Error;
+use crate::gpu::{DeviceKind, Gpu, driver_error};
+use crate::launch::{ConvBuffers, PoolBuffers, ReluBuffers};
+use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
+use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
+use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DeviceRepr};
+
+/// What surrounds the buffers of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fences {
+    /// Bytes of fence on either side of every buffer, whole elements. 0: the allocation is the buffer, which is the
+    /// right choice where the device itself checks every access.
+    pub bytes: usize,
+    /// Elements by which every buffer is moved away from its alignment.
+    pub shift: usize,
+}
+
+impl Fences {
+    /// What suits the device: exact allocations on the emulator, which reports any access beyond them, and fences of
+    /// 512 bytes on a GPU, which does not.
+    pub fn of(gpu: &Gpu) -> Self {
+        let bytes = match gpu.kind() {
+            DeviceKind::Emulator => 0,
+            _ => 512,
+        };
+        Self { bytes, shift: 0 }
+    }
+
+    /// The same, with every buffer `elements` away from its alignment.
+    pub fn shifted(self, elements: usize) -> Self {
+        Self {
+            shift: elements,
+            ..self
+        }
+    }
+}
+
+/// Why a run has no result to judge.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The launch, or a copy to or from the device, failed.
+    #[error(transparent)]
+    Device(#[from] Error),
+    /// Something outside a buffer was written.
+    #[error("{distance} elements {side} {buffer} were overwritten with {bits:#x}")]
+    Fence {
+        /// The operand.
+        buffer: &'static str,
+        /// `before` or `after`.
+        side: &'static str,
+        /// How far from the buffer's first or last element.
+        distance: usize,
+        /// The bits found there.
+        bits: u32,
+    },
+    /// A channel of the wider tensor that is not the output's own was written.
+    #[error(
+        "element {index} of the buffer of {buffer} was overwritten; it belongs to other channels"
+    )]
+    Gap {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+    /// An element of the output was not written.
+    #[error("element {index} of the buffer of {buffer} was not written")]
+    Unwritten {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+    /// An operand that is only read was written.
+    #[error("element {index} of the buffer of {buffer}, an input, was overwritten")]
+    Input {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+}
+
+/// Runs a convolution. `x`, `w`, `bias` and `residual` as for [`crate::reference::conv2d`].
+///
+/// # Errors
+/// [`RunError`] if the launch fails, a fence or gap was overwritten, or part of the output was not written.
+pub fn run_conv(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    x: &[f64],
+    w: &[f64],
+    bias: Option<&[f64]>,
+    residual: Option<&[f64]>,
+) -> Result<Vec<f64>, RunError> {
+    run_conv_between(
+        gpu,
+        plan,
+        Fences::of(gpu),
+        [Some(x), Some(w), bias, residual],
+    )
+}
+
+/// [`run_conv`] between other fences; the operands are x, w, bias and residual.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_conv_between(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    fences: Fences,
+    operands: [Option<&[f64]>; 4],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, fences, operands))
+}
+
+/// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense NCHW.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_pool(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    run_pool_between(gpu, plan, Fences::of(gpu), x)
+}
+
+/// [`run_pool`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_pool_between(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, fences, x))
+}
+
+/// Runs a ReLU.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_relu_between(gpu, plan, Fences::of(gpu), x)
+}
+
+/// [`run_relu`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu_between(
+    gpu: &Gpu,
+    plan: &ReluPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => relu::<T>(gpu, plan, fences, x))
+}
+
+/// Runs a ReLU on its own input's buffer; the problem's input and output must be the same channels.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu_in_place(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => {
+        let problem = plan.problem();
+        let prepared = gpu.prepare_relu(plan)?;
+        let image = pack(problem.input(), x, T::poison())?;
+        let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
+        prepared.launch_in_place(gpu.stream(), &mut y.view_mut())?;
+        finish::<T>(gpu, problem.output(), &y, false)
+    })
+}
+
+fn conv<T: Stored>(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    fences: Fences,
+    [x, w, bias, residual]: [Option<&[f64]>; 4],
+) -> Result<Vec<f64>, RunError> {
+    let problem: &Conv2d = plan.problem();
+    let prepared = gpu.prepare_conv(plan)?;
+    let x = pack(problem.input(), x.unwrap_or(&[]), T::fence())?;
+    let x = Fenced::upload(gpu, "x", fences, x)?;
+    let w = Fenced::upload(
+        gpu,
+        "w",
+        fences,
+        pack_filter::<T>(problem, w.unwrap_or(&[]))?,
+    )?;
+    let bias = bias.map(|bias| bias.iter().map(|&value| T::nearest(value)).collect());
+    let bias = bias
+        .map(|bias| Fenced::upload(gpu, "bias", fences, bias))
+        .transpose()?;
+    let residual = residual.map(|residual| {
+        let desc = problem.residual().unwrap_or(problem.output());
+        Fenced::upload(gpu, "residual", fences, pack(desc, residual, T::fence())?)
+    });
+    let residual = residual.transpose()?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+
+    let (bias_view, residual_view) = (
+        bias.as_ref().map(Fenced::view),
+        residual.as_ref().map(Fenced::view),
+    );
+    let (x_view, w_view, mut y_view) = (x.view(), w.view(), y.view_mut());
+    let mut buffers = ConvBuffers::new(&x_view, &w_view, &mut y_view);
+    if let Some(bias) = &bias_view {
+        buffers = buffers.bias(bias);
+    }
+    if let Some(residual) = &residual_view {
+        buffers = buffers.residual(residual);
+    }
+    prepared.launch(gpu.stream(), buffers)?;
+
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    for input in [Some(&x), Some(&w), bias.as_ref(), residual.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        input.expect_untouched(gpu)?;
+    }
+    Ok(dense)
+}
+
+fn pool<T: Stored>(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    let problem: &Pool2d = plan.problem();
+    let prepared = gpu.prepare_pool(plan)?;
+    let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
+    let mut indices = match &index_desc {
+        // Bytes have no NaN: what is not written shows in the comparison, for no window has this many positions.
+        Some(_) => Some(Bytes::filled(gpu, fences, problem.index_len())?),
+        None => None,
+    };
+
+    let (x_view, mut y_view) = (x.view(), y.view_mut());
+    let mut index_view = indices.as_mut().map(Bytes::view_mut);
+    let mut buffers = PoolBuffers::new(&x_view, &mut y_view);
+    if let Some(indices) = &mut index_view {
+        buffers = buffers.indices(indices);
+    }
+    prepared.launch(gpu.stream(), buffers)?;
+    drop(index_view);
+
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    x.expect_untouched(gpu)?;
+    let found = match (&index_desc, &indices) {
+        (Some(desc), Some(indices)) => {
+            let stored = indices.download(gpu)?;
+            let mut dense = Vec::with_capacity(stored.len());
+            each_element(desc, |place| dense.push(stored[place]));
+            Some(dense)
+        }
+        _ => None,
+    };
+    Ok((dense, found))
+}
+
+fn relu<T: Stored>(
+    gpu: &Gpu,
+    plan: &ReluPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    let problem: &Relu = plan.problem();
+    let prepared = gpu.prepare_relu(plan)?;
+    let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let (x_view, mut y_view) = (x.view(), y.view_mut());
+    prepared.launch(gpu.stream(), ReluBuffers::new(&x_view, &mut y_view))?;
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    x.expect_untouched(gpu)?;
+    Ok(dense)
+}
+
+/// Where the indices of a pooling lie: dense, in the output's layout.
+fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
+    let y = pool.output();
+    TensorDesc::new(y.n(), y.c(), y.h(), y.w(), y.layout(), y.dtype())
+}
+
+/// The output, dense, after all checks; `whole` asks that every element was written.
+fn finish<T: Stored>(
+    gpu: &Gpu,
+    desc: &TensorDesc,
+    y: &Fenced<T>,
+    whole: bool,
+) -> Result<Vec<f64>, RunError> {
+    gpu.synchronize()?;
+    let stored = y.download(gpu)?;
+    if let Some(index) = disturbed_gap(desc, &stored, T::poison()) {
+        return Err(RunError::Gap { buffer: "y", index });
+    }
+    if whole {
+        let mut unwritten = None;
+        each_element(desc, |place| {
+            if stored[place].bits() == T::poison().bits() {
+                unwritten.get_or_insert(place);
+            }
+        });
+        if let Some(index) = unwritten {
+            return Err(RunError::Unwritten { buffer: "y", index });
+        }
+    }
+    Ok(unpack(desc, &stored)?)
+}
+
+/// A buffer on the device between two fences.
+struct Fenced<T> {
+    name: &'static str,
+    memory: CudaSlice<T>,
+    /// Fence elements before the buffer.
+    before: usize,
+    /// What was uploaded, fences included.
+    image: Vec<T>,
+    len: usize,
+}
+
+impl<T: Stored> Fenced<T> {
+    fn upload(
+        gpu: &Gpu,
+        name: &'static str,
+        fences: Fences,
+        content: Vec<T>,
+    ) -> Result<Self, Error> {
+        let fence = fences.bytes / size_of::<T>();
+        let (before, len) = (fence + fences.shift, content.len());
+        let mut image = vec![T::fence(); before];
+        image.extend(content);
+        // An allocation of nothing is an error to the driver.
+        let end = (image.len() + fence).max(1);
+        image.resize(end, T::fence());
+        let memory = copy_in(gpu, &image)?;
+        Ok(Self {
+            name,
+            memory,
+            before,
+            image,
+            len,
+        })
+    }
+
+    fn poisoned(gpu: &Gpu, fences: Fences, desc: &TensorDesc) -> Result<Self, Error> {
+        Self::upload(gpu, "y", fences, vec![T::poison(); desc.len()])
+    }
+
+    fn view(&self) -> CudaView<'_, T> {
+        self.memory.slice(self.before..self.before + self.len)
+    }
+
+    fn view_mut(&mut self) -> CudaViewMut<'_, T> {
+        self.memory.slice_mut(self.before..self.before + self.len)
+    }
+
+    /// The buffer's content, after a look at the fences.
+    fn download(&self, gpu: &Gpu) -> Result<Vec<T>, RunError> {
+        let all = copy_out(gpu, &self.memory)?;
+        let end = self.before + self.len;
+        let broken = |(place, value): (usize, &T)| {
+            let outside = place < self.before || place >= end;
+            outside && value.bits() != self.image[place].bits()
+        };
+        match all.iter().enumerate().position(broken) {
+            None => Ok(all[self.before..end].to_vec()),
+            Some(place) => {
+                let (side, distance) = match place < self.before {
+                    true => ("before", self.before - place),
+                    false => ("after", place + 1 - end),
+                };
+                Err(RunError::Fence {
+                    buffer: self.name,
+                    side,
+                    distance,
+                    bits: all[place].bits(),
+                })
+            }
+        }
+    }
+
+    /// Fails if an input changed.
+    fn expect_untouched(&self, gpu: &Gpu) -> Result<(), RunError> {
+        let content = self.download(gpu)?;
+        let uploaded = &self.image[self.before..];
+        let changed = content
+            .iter()
+            .zip(uploaded)
+            .position(|(now, then)| now.bits() != then.bits());
+        match changed {
+            None => Ok(()),
+            Some(index) => Err(RunError::Input {
+                buffer: self.name,
+                index,
+            }),
+        }
+    }
+}
+
+/// A buffer of bytes on the device between two fences.
+struct Bytes {
+    memory: CudaSlice<u8>,
+    before: usize,
+    len: usize,
+}
+
+impl Bytes {
+    const FENCE: u8 = 0xa5;
+    /// Position 254 of a window: only one of 255 positions has it.
+    const POISON: u8 = 0xfe;
+
+    fn filled(gpu: &Gpu, fences: Fences, len: usize) -> Result<Self, Error> {
+        let before = fences.bytes + fences.shift;
+        let mut image = vec![Self::FENCE; before];
+        image.resize(before + len, Self::POISON);
+        let end = (image.len() + fences.bytes).max(1);
+        image.resize(end, Self::FENCE);
+        Ok(Self {
+            memory: copy_in(gpu, &image)?,
+            before,
+            len,
+        })
+    }
+
+    fn view_mut(&mut self) -> CudaViewMut<'_, u8> {
+        self.memory.slice_mut(self.before..self.before + self.len)
+    }
+
+    fn download(&self, gpu: &Gpu) -> Result<Vec<u8>, RunError> {
+        let all = copy_out(gpu, &self.memory)?;
+        let end = self.before + self.len;
+        let broken = |(place, &value): (usize, &u8)| {
+            (place < self.before || place >= end) && value != Self::FENCE && self.len > 0
+        };
+        match all.iter().enumerate().position(broken) {
+            None => Ok(all[self.before..end].to_vec()),
+            Some(place) => {
+                let (side, distance) = match place < self.before {
+                    true => ("before", self.before - place),
+                    false => ("after", place + 1 - end),
+                };
+                Err(RunError::Fence {
+                    buffer: "indices",
+                    side,
+                    distance,
+                    bits: all[place].into(),
+                })
+            }
+        }
+    }
+}
+
+fn copy_in<T: DeviceRepr>(gpu: &Gpu, host: &[T]) -> Result<CudaSlice<T>, Error> {
+    gpu.stream()
+        .clone_htod(host)
+        .map_err(|error| driver_error("copying to the device", error))
+}
+
+fn copy_out<T: DeviceRepr>(gpu: &Gpu, memory: &CudaSlice<T>) -> Result<Vec<T>, Error> {
+    gpu.stream()
+        .clone_dtoh(memory)
+        .map_err(|error| driver_error("copying from the device", error))
+}
