@@ -146,6 +146,30 @@ impl Gpu {
             .map_err(|e| driver_error("waiting for the device", e))
     }
 
+    /// The emulator behind this device, to read its reports and each launch's counters; `None` on hardware, and where the
+    /// emulator was put in the driver's place by other means than [`Gpu::open`].
+    #[cfg(feature = "emulator")]
+    pub fn emulator(&self) -> Option<&'static ptx_emulator::client::Library> {
+        match self.inner.kind {
+            DeviceKind::Emulator => emulator::library(),
+            DeviceKind::Gpu => None,
+        }
+    }
+
+    /// What the emulator counted, in all launches of this process since [`Gpu::reset_counters`]; `None` on hardware.
+    #[cfg(feature = "emulator")]
+    pub fn counters(&self) -> Option<ptx_emulator::Counters> {
+        self.emulator().map(|library| library.totals())
+    }
+
+    /// Sets the emulator's counters to zero; nothing on hardware.
+    #[cfg(feature = "emulator")]
+    pub fn reset_counters(&self) {
+        if let Some(library) = self.emulator() {
+            library.reset();
+        }
+    }
+
     /// The kernel, loaded into this device's context if this is its first use.
     pub(crate) fn load(&self, id: KernelId) -> Result<Arc<LoadedKernel>, Error> {
         self.inner.modules.get(&self.inner.context, id)
@@ -281,7 +305,7 @@ pub(crate) fn driver_error(operation: &'static str, error: DriverError) -> Error
         },
         status => {
             let mut message = message(status);
-            if let Some(report) = emulator::last_report() {
+            if let Some(report) = emulator::report(status as u32) {
                 message = format!("{message}\n{report}");
             }
             Error::Driver {

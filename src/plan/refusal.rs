@@ -48,8 +48,6 @@ pub enum Refusal {
         /// Channels a group of the problem.
         group_c: usize,
     },
-    /// The problem has one channel a group, for which there is a kernel of its own.
-    OneChannelAGroup,
     /// The problem has more channels or filters a group than the kernel takes.
     GroupTooWide {
         /// Channels (or filters) a group of the problem.
@@ -64,8 +62,6 @@ pub enum Refusal {
         /// Filter columns of the problem.
         s: usize,
     },
-    /// The problem's filters are 1x1 without padding, for which there is a kernel of its own.
-    Pointwise,
     /// The kernel takes no padding.
     Padded {
         /// The largest of the four paddings.
@@ -76,24 +72,6 @@ pub enum Refusal {
         /// Terms of the sum: c * r * s.
         terms: usize,
         /// The most that the kernel takes.
-        most: usize,
-    },
-    /// The window has more positions than an index byte tells apart.
-    WindowTooLarge {
-        /// Window rows.
-        r: usize,
-        /// Window columns.
-        s: usize,
-        /// The most positions that a byte holds.
-        most: usize,
-    },
-    /// The filter or window is larger than the kernel's tile holds.
-    FilterTooLarge {
-        /// Filter rows.
-        r: usize,
-        /// Filter columns.
-        s: usize,
-        /// The most taps that the kernel takes.
         most: usize,
     },
     /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated downwards.
@@ -166,12 +144,6 @@ impl fmt::Display for Refusal {
             Refusal::OneChannelAGroupOnly { group_c } => {
                 write!(f, "is for 1 channel a group, the problem has {group_c}")
             }
-            Refusal::OneChannelAGroup => {
-                write!(
-                    f,
-                    "the problem has 1 channel a group: the depthwise kernel's case"
-                )
-            }
             Refusal::GroupTooWide { width, most } => {
                 write!(
                     f,
@@ -181,12 +153,6 @@ impl fmt::Display for Refusal {
             Refusal::PointwiseOnly { r, s } => {
                 write!(f, "is for 1x1 filters, the problem's are {r}x{s}")
             }
-            Refusal::Pointwise => {
-                write!(
-                    f,
-                    "the problem's filters are 1x1 without padding: the 1x1 kernel's case"
-                )
-            }
             Refusal::Padded { padding } => {
                 write!(f, "takes no padding, the problem has {padding}")
             }
@@ -195,15 +161,6 @@ impl fmt::Display for Refusal {
                     f,
                     "takes sums of up to {most} terms, the problem's have {terms}"
                 )
-            }
-            Refusal::WindowTooLarge { r, s, most } => {
-                write!(
-                    f,
-                    "an index byte tells {most} positions apart, the window has {r}x{s}"
-                )
-            }
-            Refusal::FilterTooLarge { r, s, most } => {
-                write!(f, "takes up to {most} taps, the problem has {r}x{s}")
             }
             Refusal::FixedFilter {
                 size,
