@@ -257,10 +257,7 @@ fn means() {
         (pool2d(&pool, x).unwrap().0, pool2d_abs(&pool, x).unwrap())
     };
     let x = [4.0, 8.0, -12.0, 16.0];
-    assert_eq!(
-        mean("mb1ic1ih2kh2sh2+avg_p", &x),
-        (vec![4.0], vec![10.0])
-    );
+    assert_eq!(mean("mb1ic1ih2kh2sh2+avg_p", &x), (vec![4.0], vec![10.0]));
     assert_eq!(
         mean("mb1ic1ih2kh2ph1sh2+avg_p", &x).0,
         [1.0, 2.0, -3.0, 4.0]
@@ -285,11 +282,12 @@ fn means() {
         mean("mb1ic1ih1iw6kh1kw5sh1sw4ph0pw1+avg_np+ceil", &row).0,
         [2.5, 5.0]
     );
-    // A window without any element gives 0.
-    assert_eq!(
-        mean("mb1ic1ih2iw1kh2kw1sh2sw1ph2pw0+avg_np", &[3.0, 5.0]).0,
-        [0.0, 4.0, 0.0]
-    );
+    // A window wholly in padding: the mean of zeros if padding counts, of nothing if not.
+    let tall = "mb1ic1ih2iw1kh2kw1sh2sw1ph2pw0";
+    let included = mean(&format!("{tall}+avg_p"), &[3.0, 5.0]).0;
+    assert_eq!(included, [0.0, 4.0, 0.0]);
+    let excluded = mean(&format!("{tall}+avg_np"), &[3.0, 5.0]).0;
+    assert!(excluded[0].is_nan() && excluded[1] == 4.0 && excluded[2].is_nan());
     assert_eq!(
         mean(
             "mb1ic2ih2+global_avg",

@@ -23,7 +23,7 @@ pub enum PoolKind {
         /// element of the image.
         indices: bool,
     },
-    /// The mean. A window that holds no element of the image gives 0.
+    /// The mean. One over no element at all (a window wholly in padding that does not count) is 0 / 0, NaN.
     Average {
         /// Whether the divisor counts padding (never what ceil mode adds beyond it); if not, elements of the image.
         count_include_pad: bool,

@@ -131,9 +131,6 @@ fn mean(pool: &Pool2d, x: &[f64], windows: &[Window; 2]) -> f64 {
     visit(pool, x, windows, |_, value| sum += value);
     let [rows, columns] = windows;
     let inside = rows.inside.len() * columns.inside.len();
-    if inside == 0 {
-        return 0.0;
-    }
     match pool.kind() {
         PoolKind::Average {
             divisor_override: Some(divisor),
