@@ -11,6 +11,7 @@ pub mod ir;
 pub mod launch;
 mod lexer;
 mod load_error;
+mod lower;
 pub mod memory;
 pub mod module;
 mod parse;

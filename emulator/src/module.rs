@@ -1,5 +1,7 @@
 //! Modules: a program, and a program placed on a device.
 use crate::ir::{Kernel, Program};
+use crate::load_error::LoadError;
+use crate::lower;
 use crate::memory::{Memory, MemoryError};
 use std::sync::Arc;
 
@@ -15,6 +17,14 @@ impl Module {
         Module {
             program: Arc::new(program),
         }
+    }
+
+    /// A module from PTX text.
+    ///
+    /// # Errors
+    /// The first thing in the text that is not PTX, or is PTX that the emulator does not implement, with its line.
+    pub fn parse(ptx: &str) -> Result<Module, LoadError> {
+        Ok(Module::from_program(lower::compile(ptx)?))
     }
 
     /// The program.

@@ -127,11 +127,3 @@ pub fn fault_code(fault: &Fault) -> CUresult {
         _ => CUresult::LAUNCH_FAILED,
     }
 }
-
-impl Module {
-    /// Reads PTX text.
-    pub(super) fn parse(text: &str) -> std::result::Result<Module, LoadError> {
-        crate::parse::parse(text)?;
-        Err(LoadError::new(0, "not lowered"))
-    }
-}

@@ -1,0 +1,567 @@
+//! The state of one kernel's lowering, and how operands become registers.
+
+use super::layout::{Module, Symbol};
+use super::mods::Mods;
+use super::names::{Entity, Found, NameMap, Names};
+use super::special::{self, SpecialRegister};
+use super::{Result, allocate};
+use crate::ast::{Function, Instruction, Operand, Statement, Type, Value, Variable};
+use crate::ir::{
+    ConstantValue, Inst, Kernel, NO_PC, Op, Param, Pc, Pred, PredSrc, Reg, SharedVar, Special,
+    Width,
+};
+use crate::load_error::LoadError;
+
+/// What a virtual register is before it has rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Written by instructions.
+    Variable,
+    /// A row that is filled before the kernel starts.
+    Constant(ConstantValue),
+    /// Likewise.
+    Special(Special),
+    /// The address of dynamic shared memory, known once the static variables are laid out, plus an addend.
+    DynamicShared(i64),
+}
+
+/// A virtual register.
+#[derive(Clone, Copy, Debug)]
+pub struct Virtual {
+    /// Its width.
+    pub width: Width,
+    /// Where its value comes from.
+    pub kind: Kind,
+}
+
+/// A kernel in the making: code over virtual registers, branches to labels.
+#[derive(Default)]
+pub struct Draft {
+    /// The instructions. Targets of branches are labels.
+    pub code: Vec<Inst>,
+    /// Their lines.
+    pub lines: Vec<u32>,
+    /// The place of each label.
+    pub labels: Vec<Pc>,
+    /// The virtual registers.
+    pub regs: Vec<Virtual>,
+    /// How many virtual predicates there are, [`Pred::TRUE`] included.
+    pub preds: u32,
+    /// Targets of `brx.idx`, as labels.
+    pub tables: Vec<Vec<Pc>>,
+}
+
+/// The lowering of one kernel.
+pub struct Builder<'m, 'a> {
+    pub(super) module: &'m Module<'m, 'a>,
+    pub(super) names: Names<'a>,
+    pub(super) draft: Draft,
+    pub(super) kernel: Kernel,
+    /// The line and guard of the instruction at hand.
+    pub(super) line: u32,
+    pub(super) guard: PredSrc,
+    /// Local memory in use at this place.
+    pub(super) frame: u32,
+    /// The functions that are being inlined, the kernel first.
+    pub(super) stack: Vec<&'m Function<'a>>,
+    /// Where the function being inlined returns to.
+    pub(super) returns: Vec<u32>,
+    rows: NameMap<(Kind, Width), Reg>,
+    shared: NameMap<usize, u32>,
+}
+
+/// Lowers an entry.
+pub fn lower_kernel<'m, 'a>(
+    module: &'m Module<'m, 'a>,
+    function: &'m Function<'a>,
+    body: &'m [Statement<'a>],
+) -> Result<Kernel> {
+    let mut builder = Builder {
+        module,
+        names: Names::default(),
+        draft: Draft {
+            preds: 1,
+            ..Draft::default()
+        },
+        kernel: Kernel {
+            name: function.name.to_owned(),
+            dynamic_shared_align: 1,
+            ..Kernel::default()
+        },
+        line: function.line,
+        guard: PredSrc::TRUE,
+        frame: 0,
+        stack: vec![function],
+        returns: Vec::new(),
+        rows: NameMap::default(),
+        shared: NameMap::default(),
+    };
+    builder.names.open(true, 0);
+    builder.parameters(&function.params)?;
+    builder.kernel.max_threads = function.max_threads.map(product);
+    builder.kernel.required_block = function.required_threads;
+    builder.statements(body)?;
+    builder.line = body.iter().rev().find_map(line_of).unwrap_or(function.line);
+    builder.emit(Op::Exit);
+    builder.finish()
+}
+
+fn product(sizes: [u32; 3]) -> u32 {
+    sizes
+        .iter()
+        .fold(1, |product: u32, &size| product.saturating_mul(size))
+}
+
+fn line_of(statement: &Statement<'_>) -> Option<u32> {
+    match statement {
+        Statement::Instruction(instruction) => Some(instruction.line),
+        _ => None,
+    }
+}
+
+/// The width of a register of a type.
+pub fn width(ty: Type) -> Width {
+    match ty.bits() {
+        64 => Width::W64,
+        32 => Width::W32,
+        _ => Width::W16,
+    }
+}
+
+impl<'m, 'a> Builder<'m, 'a> {
+    /// An error at the instruction at hand.
+    pub(super) fn error<T>(&self, message: impl Into<String>) -> Result<T> {
+        Err(LoadError::new(self.line, message))
+    }
+
+    /// Appends an instruction with the guard at hand.
+    pub(super) fn emit(&mut self, op: Op) {
+        self.draft.code.push(Inst {
+            op,
+            guard: self.guard,
+        });
+        self.draft.lines.push(self.line);
+    }
+
+    /// A new virtual register.
+    pub(super) fn new_reg(&mut self, width: Width) -> Result<Reg> {
+        self.new_virtual(Virtual {
+            width,
+            kind: Kind::Variable,
+        })
+    }
+
+    fn new_virtual(&mut self, new: Virtual) -> Result<Reg> {
+        let index = self.draft.regs.len();
+        if index >= usize::from(u16::MAX) {
+            return self.error("the kernel uses more than 65534 registers");
+        }
+        self.draft.regs.push(new);
+        Ok(Reg(index as u16))
+    }
+
+    /// A new virtual predicate.
+    pub(super) fn new_pred(&mut self) -> Result<Pred> {
+        let index = self.draft.preds;
+        if index >= u32::from(u16::MAX) {
+            return self.error("the kernel uses more than 65534 predicates");
+        }
+        self.draft.preds += 1;
+        Ok(Pred(index as u16))
+    }
+
+    /// A new label, not placed yet.
+    pub(super) fn new_label(&mut self) -> u32 {
+        self.draft.labels.push(NO_PC);
+        self.draft.labels.len() as u32 - 1
+    }
+
+    /// Places a label here.
+    pub(super) fn place(&mut self, label: u32) {
+        self.draft.labels[label as usize] = self.draft.code.len() as Pc;
+    }
+
+    /// The register of a row that is filled before the kernel starts.
+    pub(super) fn filled(&mut self, kind: Kind, width: Width) -> Result<Reg> {
+        let key = (kind, width);
+        if let Some(&reg) = self.rows.get(&key) {
+            return Ok(reg);
+        }
+        let reg = self.new_virtual(Virtual { width, kind })?;
+        self.rows.insert(key, reg);
+        Ok(reg)
+    }
+
+    /// A constant of a width.
+    pub(super) fn constant(&mut self, bits: u64, width: Width) -> Result<Reg> {
+        let value = match width {
+            Width::W16 => ConstantValue::Word(bits as u32 & 0xffff),
+            Width::W32 => ConstantValue::Word(bits as u32),
+            Width::W64 => ConstantValue::Double(bits),
+        };
+        self.filled(Kind::Constant(value), width)
+    }
+
+    /// A 32-bit constant.
+    pub(super) fn word(&mut self, value: u32) -> Result<Reg> {
+        self.constant(u64::from(value), Width::W32)
+    }
+
+    /// The width of a register.
+    pub(super) fn width_of(&self, reg: Reg) -> Width {
+        self.draft.regs[usize::from(reg.0)].width
+    }
+
+    /// What a name stands for: in the function, then in the module.
+    pub(super) fn find(&mut self, name: &str) -> Result<Option<Entity>> {
+        match self.names.find(name) {
+            Some(Found::Entity(entity)) => Ok(Some(entity)),
+            Some(Found::Fresh(ty, slot)) => {
+                let entity = self.new_entity(ty)?;
+                self.names.fill(slot, entity);
+                Ok(Some(entity))
+            }
+            None => self.find_symbol(name),
+        }
+    }
+
+    /// A register or predicate for a declaration of a type.
+    pub(super) fn new_entity(&mut self, ty: Type) -> Result<Entity> {
+        Ok(match ty {
+            Type::Pred => Entity::Pred(self.new_pred()?),
+            Type::B128 => return self.error("128-bit registers are not supported"),
+            _ => Entity::Reg(self.new_reg(width(ty))?, ty),
+        })
+    }
+
+    fn find_symbol(&mut self, name: &str) -> Result<Option<Entity>> {
+        Ok(match self.module.find(name) {
+            Some(Symbol::Global(index)) => Some(Entity::Global(index)),
+            Some(Symbol::Shared(variable)) => Some(self.shared_variable(variable)?),
+            Some(Symbol::ExternGlobal) => {
+                return self.error(format!(
+                    "`{name}` is defined in another module; linking is not supported"
+                ));
+            }
+            Some(Symbol::Function(_)) => {
+                return self.error(format!("the address of function `{name}` is not supported"));
+            }
+            None => None,
+        })
+    }
+
+    /// The place of a shared variable in this kernel, given to it when it is first named.
+    pub(super) fn shared_variable(&mut self, variable: &Variable<'a>) -> Result<Entity> {
+        if variable.linkage == crate::ast::Linkage::Extern {
+            let align = variable.alignment().max(16);
+            self.kernel.dynamic_shared_align = self.kernel.dynamic_shared_align.max(align);
+            return Ok(Entity::DynamicShared);
+        }
+        let key = std::ptr::from_ref(variable) as usize;
+        if let Some(&offset) = self.shared.get(&key) {
+            return Ok(Entity::Shared(offset));
+        }
+        let offset =
+            u64::from(self.kernel.static_shared).next_multiple_of(u64::from(variable.alignment()));
+        let size = variable.size().unwrap_or(0);
+        if offset + size > 1 << 20 {
+            return self.error(format!(
+                "shared variable `{}` of {size} bytes does not fit",
+                variable.name
+            ));
+        }
+        let (offset, size) = (offset as u32, size as u32);
+        self.kernel.static_shared = offset + size;
+        self.kernel.shared_vars.push(SharedVar {
+            name: variable.name.to_owned(),
+            offset,
+            size,
+        });
+        self.shared.insert(key, offset);
+        Ok(Entity::Shared(offset))
+    }
+
+    /// Takes `size` bytes of the thread's frame.
+    pub(super) fn take_local(&mut self, size: u64, align: u32) -> Result<u32> {
+        let offset = u64::from(self.frame).next_multiple_of(u64::from(align.max(1)));
+        if offset + size > 1 << 23 {
+            return self.error(format!(
+                "a local variable of {size} bytes does not fit the thread's frame"
+            ));
+        }
+        self.frame = (offset + size) as u32;
+        self.kernel.local_bytes = self.kernel.local_bytes.max(self.frame);
+        Ok(offset as u32)
+    }
+
+    fn parameters(&mut self, params: &[Variable<'a>]) -> Result<()> {
+        for variable in params {
+            let (align, size) = (variable.alignment(), variable.size().unwrap_or(0));
+            let offset = u64::from(self.kernel.param_bytes).next_multiple_of(u64::from(align));
+            if offset + size > 32764 {
+                return self.error(format!(
+                    "the parameters of `{}` exceed 32764 bytes",
+                    self.kernel.name
+                ));
+            }
+            let (offset, size) = (offset as u32, size as u32);
+            self.kernel.param_bytes = offset + size;
+            self.kernel.params.push(Param {
+                offset,
+                size,
+                align,
+            });
+            if !self
+                .names
+                .declare(variable.name, Entity::KernelParam(offset))
+            {
+                return self.error(format!("`{}` is declared twice", variable.name));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- operands ----
+
+    /// A source of a type: a register of its size, a literal, the address of a variable, a special register.
+    pub(super) fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
+        let reg = self.any_source(operand, ty)?;
+        let found = self.width_of(reg);
+        if found != width(ty) {
+            return self.width_error(operand, found, ty);
+        }
+        Ok(reg)
+    }
+
+    pub(super) fn width_error<T>(
+        &self,
+        operand: &Operand<'a>,
+        found: Width,
+        ty: Type,
+    ) -> Result<T> {
+        let bits = match found {
+            Width::W16 => 16,
+            Width::W32 => 32,
+            Width::W64 => 64,
+        };
+        let name = match operand {
+            Operand::Name(name) => name,
+            _ => "an operand",
+        };
+        self.error(format!(
+            "`{name}` has {bits} bits, where the instruction takes {ty}"
+        ))
+    }
+
+    /// A source of whatever width its register has; literals get the width of `ty`.
+    pub(super) fn any_source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
+        match *operand {
+            Operand::Name(name) => self.named_source(name, ty),
+            Operand::Value(value) => self.literal(value, ty),
+            _ => self.error(format!(
+                "an operand of type {ty} must be a register or a literal"
+            )),
+        }
+    }
+
+    fn named_source(&mut self, name: &'a str, ty: Type) -> Result<Reg> {
+        match self.find(name)? {
+            Some(Entity::Reg(reg, _)) => Ok(reg),
+            Some(Entity::Pred(_)) => self.error(format!(
+                "`{name}` is a predicate, where the instruction takes {ty}"
+            )),
+            Some(Entity::Label(_) | Entity::Table(_)) => {
+                self.error(format!("`{name}` is a label, not a value"))
+            }
+            Some(entity) => self.address_of(entity, 0, ty),
+            None => self.special(name),
+        }
+    }
+
+    /// A literal as a constant of the type.
+    pub(super) fn literal(&mut self, value: Value<'a>, ty: Type) -> Result<Reg> {
+        let bits = match (value, ty) {
+            (Value::Int(_), Type::F32 | Type::F64) => {
+                return self.error(format!(
+                    "an integer literal where the instruction takes {ty}"
+                ));
+            }
+            (Value::Int(bits), _) => bits,
+            (Value::F32(bits), Type::F64) => f64::from(f32::from_bits(bits)).to_bits(),
+            (Value::F32(bits), Type::F32 | Type::B32) => u64::from(bits),
+            (Value::F64(bits), Type::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
+            (Value::F64(bits), Type::F64 | Type::B64) => bits,
+            (Value::F32(_) | Value::F64(_), _) => {
+                return self.error(format!(
+                    "a floating-point literal where the instruction takes {ty}"
+                ));
+            }
+            (Value::Address { name, offset, .. }, _) => {
+                return match self.find(name)? {
+                    Some(
+                        Entity::Reg(..) | Entity::Pred(_) | Entity::Label(_) | Entity::Table(_),
+                    )
+                    | None => self.error(format!("`{name}` with an offset is no operand")),
+                    Some(entity) => self.address_of(entity, offset, ty),
+                };
+            }
+        };
+        self.constant(bits, width(ty))
+    }
+
+    /// The address of a variable in its own space, as a value of a type.
+    fn address_of(&mut self, entity: Entity, offset: i64, ty: Type) -> Result<Reg> {
+        let width = width(ty);
+        if width == Width::W16 {
+            return self.error(format!("an address does not fit {ty}"));
+        }
+        let base = match entity {
+            Entity::Global(symbol) if width == Width::W64 => {
+                let value = ConstantValue::Symbol {
+                    symbol,
+                    addend: offset,
+                };
+                return self.filled(Kind::Constant(value), width);
+            }
+            Entity::Global(_) => {
+                return self.error("the address of a variable in device memory needs 64 bits");
+            }
+            Entity::DynamicShared => return self.filled(Kind::DynamicShared(offset), width),
+            Entity::Local(base) | Entity::KernelParam(base) | Entity::Shared(base) => base,
+            _ => return self.error("the operand is not a variable"),
+        };
+        self.constant(i64::from(base).wrapping_add(offset).cast_unsigned(), width)
+    }
+
+    fn special(&mut self, name: &'a str) -> Result<Reg> {
+        let width = |wide| if wide { Width::W64 } else { Width::W32 };
+        match special::find(name) {
+            Some(SpecialRegister::Row(special, wide)) => {
+                self.filled(Kind::Special(special), width(wide))
+            }
+            Some(SpecialRegister::Clock(clock, wide)) => {
+                let d = self.new_reg(width(wide))?;
+                self.emit(Op::ReadClock { clock, d });
+                Ok(d)
+            }
+            None if name == "WARP_SZ" => self.word(32),
+            None if name.starts_with('%') => {
+                self.error(format!("`{name}` is no register that is declared or known"))
+            }
+            None => self.error(format!("`{name}` is not declared")),
+        }
+    }
+
+    /// A destination of a type. `_` gets a register that nothing reads.
+    pub(super) fn destination(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
+        let reg = self.any_destination(operand)?;
+        if reg.is_none() {
+            return self.new_reg(width(ty));
+        }
+        let found = self.width_of(reg);
+        if found != width(ty) {
+            return self.width_error(operand, found, ty);
+        }
+        Ok(reg)
+    }
+
+    /// A destination of whatever width; [`Reg::NONE`] for `_`.
+    pub(super) fn any_destination(&mut self, operand: &Operand<'a>) -> Result<Reg> {
+        let Operand::Name(name) = *operand else {
+            return self.error("the destination must be a register");
+        };
+        if name == "_" {
+            return Ok(Reg::NONE);
+        }
+        match self.find(name)? {
+            Some(Entity::Reg(reg, _)) => Ok(reg),
+            Some(_) => self.error(format!(
+                "`{name}` is not a register of the kind that the destination needs"
+            )),
+            None => self.error(format!("`{name}` is not declared")),
+        }
+    }
+
+    /// The predicate of that name.
+    pub(super) fn pred(&mut self, name: &'a str) -> Result<Pred> {
+        match self.find(name)? {
+            Some(Entity::Pred(pred)) => Ok(pred),
+            Some(_) => self.error(format!("`{name}` is not a predicate")),
+            None => self.error(format!("`{name}` is not declared")),
+        }
+    }
+
+    /// A predicate that is written; [`Pred::NONE`] for `_`.
+    pub(super) fn pred_destination(&mut self, name: &'a str) -> Result<Pred> {
+        if name == "_" {
+            Ok(Pred::NONE)
+        } else {
+            self.pred(name)
+        }
+    }
+
+    /// A predicate that is read.
+    pub(super) fn pred_source(&mut self, operand: &Operand<'a>) -> Result<PredSrc> {
+        match *operand {
+            Operand::Name(name) => Ok(PredSrc {
+                pred: self.pred(name)?,
+                negated: false,
+            }),
+            Operand::Not(name) => Ok(PredSrc {
+                pred: self.pred(name)?,
+                negated: true,
+            }),
+            Operand::Value(Value::Int(value)) => Ok(if value == 0 {
+                PredSrc::FALSE
+            } else {
+                PredSrc::TRUE
+            }),
+            _ => self.error("the operand must be a predicate"),
+        }
+    }
+
+    /// Whether an operand names a predicate.
+    pub(super) fn is_pred(&mut self, operand: &Operand<'a>) -> Result<bool> {
+        Ok(match *operand {
+            Operand::Not(_) => true,
+            Operand::Name(name) => matches!(self.find(name)?, Some(Entity::Pred(_))),
+            _ => false,
+        })
+    }
+
+    /// A literal integer.
+    pub(super) fn immediate(&self, operand: &Operand<'a>) -> Result<u64> {
+        match operand {
+            Operand::Value(Value::Int(value)) => Ok(*value),
+            _ => self.error("the operand must be an integer literal"),
+        }
+    }
+
+    fn finish(mut self) -> Result<Kernel> {
+        let dynamic = self.kernel.dynamic_shared_offset();
+        for virtual_reg in &mut self.draft.regs {
+            if let Kind::DynamicShared(addend) = virtual_reg.kind {
+                let address = i64::from(dynamic).wrapping_add(addend).cast_unsigned();
+                virtual_reg.kind = Kind::Constant(match virtual_reg.width {
+                    Width::W64 => ConstantValue::Double(address),
+                    _ => ConstantValue::Word(address as u32),
+                });
+            }
+        }
+        allocate::finish(self.draft, self.kernel)
+    }
+}
+
+/// The operands of an instruction that takes exactly `N`.
+pub fn operands<'i, 'a, const N: usize>(
+    instruction: &'i Instruction<'a>,
+    mods: &Mods<'a>,
+) -> Result<&'i [Operand<'a>; N]> {
+    match instruction.operands.as_slice().try_into() {
+        Ok(operands) => Ok(operands),
+        Err(_) => mods.error(&format!(
+            "takes {N} operands, not {}",
+            instruction.operands.len()
+        )),
+    }
+}

@@ -1,0 +1,130 @@
+//! Basic blocks and the ways between them.
+
+use super::builder::Draft;
+use crate::ir::{Op, PredSrc};
+
+/// A run of instructions that is entered at its start and left at its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Its first instruction.
+    pub start: usize,
+    /// The instruction after its last.
+    pub end: usize,
+    /// The blocks that may follow.
+    pub next: Vec<usize>,
+    /// The blocks that may come before.
+    pub previous: Vec<usize>,
+}
+
+/// The blocks of a kernel in the order of its code; all can be reached.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The blocks.
+    pub blocks: Vec<Block>,
+}
+
+impl Graph {
+    /// Finds the blocks of a draft, and drops instructions that cannot be reached from it.
+    pub fn new(draft: &mut Draft) -> Graph {
+        let graph = Graph::of_code(draft);
+        let reached = graph.reached();
+        if reached.iter().all(|&reached| reached) {
+            return graph;
+        }
+        let mut keep = vec![false; draft.code.len()];
+        for (block, _) in graph
+            .blocks
+            .iter()
+            .zip(&reached)
+            .filter(|(_, reached)| **reached)
+        {
+            keep[block.start..block.end].fill(true);
+        }
+        draft.retain(&keep);
+        Graph::of_code(draft)
+    }
+
+    fn of_code(draft: &Draft) -> Graph {
+        let count = draft.code.len();
+        let mut leader = vec![false; count + 1];
+        leader[0] = true;
+        for (i, inst) in draft.code.iter().enumerate() {
+            match inst.op {
+                Op::Bra { target, .. } => leader[draft.labels[target as usize] as usize] = true,
+                Op::BrxIdx { table, .. } => {
+                    for &target in &draft.tables[usize::from(table)] {
+                        leader[draft.labels[target as usize] as usize] = true;
+                    }
+                }
+                Op::Exit | Op::Trap if inst.guard == PredSrc::TRUE => {}
+                _ => continue,
+            }
+            leader[i + 1] = true;
+        }
+        let starts: Vec<usize> = (0..count).filter(|&i| leader[i]).collect();
+        let mut block_at = vec![usize::MAX; count + 1];
+        for (block, &start) in starts.iter().enumerate() {
+            block_at[start] = block;
+        }
+        let ends = starts.iter().skip(1).copied().chain([count]);
+        let mut blocks: Vec<Block> = starts
+            .iter()
+            .zip(ends)
+            .map(|(&start, end)| Block {
+                start,
+                end,
+                next: successors(draft, end, &block_at),
+                previous: Vec::new(),
+            })
+            .collect();
+        for block in 0..blocks.len() {
+            for next in blocks[block].next.clone() {
+                blocks[next].previous.push(block);
+            }
+        }
+        Graph { blocks }
+    }
+
+    fn reached(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.blocks.len()];
+        let mut open = vec![0];
+        while let Some(block) = open.pop() {
+            if std::mem::replace(&mut reached[block], true) {
+                continue;
+            }
+            open.extend(
+                self.blocks[block]
+                    .next
+                    .iter()
+                    .filter(|&&next| !reached[next]),
+            );
+        }
+        reached
+    }
+}
+
+/// The blocks that may follow a block whose last instruction is the one before `end`.
+fn successors(draft: &Draft, end: usize, block_at: &[usize]) -> Vec<usize> {
+    let inst = &draft.code[end - 1];
+    let at = |label: u32| block_at[draft.labels[label as usize] as usize];
+    let mut next = match inst.op {
+        Op::Bra { target, .. } => vec![at(target)],
+        Op::BrxIdx { table, .. } => draft.tables[usize::from(table)]
+            .iter()
+            .map(|&label| at(label))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let ends = matches!(
+        inst.op,
+        Op::Bra { .. } | Op::BrxIdx { .. } | Op::Exit | Op::Trap
+    );
+    if !(ends && inst.guard == PredSrc::TRUE) {
+        next.push(block_at[end]);
+    }
+    // Falling off the end is an exit; a draft ends in one, so only a target past it is not there.
+    next.retain(|&block| block != usize::MAX);
+    next.sort_unstable();
+    next.dedup();
+    next
+}

@@ -1,0 +1,79 @@
+//! Syntax tree to program: what every instruction means is decided here, once, when a module is loaded.
+//!
+//! Each kernel goes through these steps:
+//!
+//! 1. `statements`, `dispatch` and the files named after families of instructions check every operand and modifier
+//!    and write [`ir`](crate::ir) instructions over *virtual* registers, inlining device functions on the way;
+//! 2. `simplify` removes copies and what nothing reads;
+//! 3. `graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each branch meet again;
+//! 4. `live` finds where each virtual register holds a value that is still needed, `allocate` joins the two ends of
+//!    copies where it can and gives every virtual register its rows.
+//!
+//! Liveness is that of a single thread. It is right for the whole warp, because an instruction writes only the lanes
+//! that execute it, so that two registers may share a row if no *lane* needs both. A guarded instruction may leave
+//! its destination as it was, so it does not end the life of the old value.
+//!
+//! A function that no kernel calls is not looked at.
+
+mod allocate;
+mod builder;
+mod calls;
+mod compare;
+mod control;
+mod convert;
+mod dispatch;
+mod float;
+mod graph;
+mod integer;
+mod layout;
+mod live;
+mod memory;
+mod mods;
+mod moves;
+mod names;
+mod operands;
+mod reconverge;
+mod simplify;
+mod special;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod warp;
+
+use crate::ir::Program;
+use crate::load_error::LoadError;
+use crate::parse::parse;
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// Turns PTX text into a program.
+///
+/// # Errors
+/// The first thing that is not PTX, or is PTX that the emulator does not implement, with its line.
+pub fn compile(text: &str) -> Result<Program> {
+    let ast = parse(text)?;
+    let (module, globals) = layout::Module::new(&ast)?;
+    let target = target_number(ast.target)?;
+    let mut kernels = Vec::new();
+    for function in ast.functions.iter().filter(|function| function.entry) {
+        if let Some(body) = &function.body {
+            kernels.push(builder::lower_kernel(&module, function, body)?);
+        }
+    }
+    Ok(Program {
+        kernels,
+        globals,
+        target,
+        version: ast.version,
+    })
+}
+
+/// `sm_90a` is 90.
+fn target_number(target: &str) -> Result<u32> {
+    let digits = target
+        .trim_start_matches("sm_")
+        .trim_end_matches(['a', 'f']);
+    digits
+        .parse()
+        .map_err(|_| LoadError::new(0, format!("`{target}` is not an architecture")))
+}

@@ -1,0 +1,218 @@
+//! What names mean: scopes, registers, labels and variables of the function being lowered.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::ast::Type;
+use crate::ir::{Pred, Reg};
+
+/// The hash of FxHash: names are short and there are tens of thousands of them, so a quick hash is worth having.
+#[derive(Default)]
+pub struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
+/// A map with the quick hash.
+pub type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Entity {
+    /// A register.
+    Reg(Reg, Type),
+    /// A predicate register.
+    Pred(Pred),
+    /// A label, by its index.
+    Label(u32),
+    /// A branch table, by its index.
+    Table(u16),
+    /// A `.local` variable, or a `.param` one of a call or device function, which lives in local memory too: its
+    /// offset in the thread's frame.
+    Local(u32),
+    /// A kernel's parameter: its offset in the buffer.
+    KernelParam(u32),
+    /// Static shared memory: its offset.
+    Shared(u32),
+    /// Dynamic shared memory.
+    DynamicShared,
+    /// A variable in device memory, by its index.
+    Global(u32),
+}
+
+/// `%r<20>`: registers that come into being when they are first named.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    ty: Type,
+    count: u32,
+    /// Where its slots begin.
+    slots: usize,
+}
+
+/// A scope between braces.
+#[derive(Default, Debug)]
+struct Scope<'a> {
+    names: NameMap<&'a str, Entity>,
+    ranges: NameMap<&'a str, Range>,
+    /// The local memory in use where the scope was opened.
+    frame: u32,
+    /// A function's outermost scope: names of the caller are not seen from inside.
+    function: bool,
+}
+
+/// A register that a name found, perhaps for the first time.
+pub enum Found {
+    /// Known.
+    Entity(Entity),
+    /// An element of a range that nothing has named yet: make a register of the type and [`Names::fill`] the slot.
+    Fresh(Type, usize),
+}
+
+/// The stack of scopes.
+#[derive(Default, Debug)]
+pub struct Names<'a> {
+    scopes: Vec<Scope<'a>>,
+    slots: Vec<Option<Entity>>,
+}
+
+impl<'a> Names<'a> {
+    /// Opens a scope; `frame` is kept for [`Names::close`] to hand back.
+    pub fn open(&mut self, function: bool, frame: u32) {
+        self.scopes.push(Scope {
+            frame,
+            function,
+            ..Scope::default()
+        });
+    }
+
+    /// Closes the innermost scope.
+    pub fn close(&mut self) -> u32 {
+        self.scopes.pop().map_or(0, |scope| scope.frame)
+    }
+
+    /// Declares a name in the innermost scope; false if it is there already.
+    pub fn declare(&mut self, name: &'a str, entity: Entity) -> bool {
+        match self.scopes.last_mut() {
+            Some(scope) => scope.names.insert(name, entity).is_none(),
+            None => false,
+        }
+    }
+
+    /// Declares `prefix<count>`; false if it is there already.
+    pub fn declare_range(&mut self, prefix: &'a str, count: u32, ty: Type) -> bool {
+        let slots = self.slots.len();
+        self.slots.resize(slots + count as usize, None);
+        match self.scopes.last_mut() {
+            Some(scope) => scope
+                .ranges
+                .insert(prefix, Range { ty, count, slots })
+                .is_none(),
+            None => false,
+        }
+    }
+
+    /// Looks a name up, innermost scope first.
+    pub fn find(&self, name: &str) -> Option<Found> {
+        let numbered = split_number(name);
+        for scope in self.scopes.iter().rev() {
+            if !scope.names.is_empty() {
+                if let Some(&entity) = scope.names.get(name) {
+                    return Some(Found::Entity(entity));
+                }
+            }
+            if let (Some((prefix, number)), false) = (numbered, scope.ranges.is_empty()) {
+                if let Some(range) = scope
+                    .ranges
+                    .get(prefix)
+                    .filter(|range| number < range.count)
+                {
+                    let slot = range.slots + number as usize;
+                    return Some(match self.slots[slot] {
+                        Some(entity) => Found::Entity(entity),
+                        None => Found::Fresh(range.ty, slot),
+                    });
+                }
+            }
+            if scope.function {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Gives a fresh element of a range its register.
+    pub fn fill(&mut self, slot: usize, entity: Entity) {
+        self.slots[slot] = Some(entity);
+    }
+}
+
+/// `%r12` is `%r` and 12. A number with leading zeros is no element of a range.
+fn split_number(name: &str) -> Option<(&str, u32)> {
+    let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (prefix, number) = name.split_at(name.len() - digits);
+    if digits == 0 || (digits > 1 && number.starts_with('0')) {
+        return None;
+    }
+    Some((prefix, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_names_hide_outer_ones_and_callers_are_out_of_sight() {
+        let mut names = Names::default();
+        names.open(true, 0);
+        assert!(names.declare_range("%r", 4, Type::B32));
+        assert!(names.declare("x", Entity::Label(1)));
+        assert!(!names.declare("x", Entity::Label(2)));
+        names.open(false, 8);
+        names.declare("%r1", Entity::Label(7));
+        assert!(matches!(
+            names.find("%r1"),
+            Some(Found::Entity(Entity::Label(7)))
+        ));
+        assert!(matches!(
+            names.find("%r3"),
+            Some(Found::Fresh(Type::B32, 3))
+        ));
+        assert!(names.find("%r4").is_none());
+        assert!(names.find("%r03").is_none());
+        names.fill(3, Entity::Reg(Reg(9), Type::B32));
+        names.open(true, 16);
+        assert!(names.find("x").is_none() && names.find("%r3").is_none());
+        assert_eq!((names.close(), names.close()), (16, 8));
+        assert!(matches!(
+            names.find("%r3"),
+            Some(Found::Entity(Entity::Reg(Reg(9), _)))
+        ));
+    }
+}
