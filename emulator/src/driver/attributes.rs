@@ -4,8 +4,9 @@ use std::ffi::{c_char, c_int, c_uint};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::current::healthy;
 use super::posed::Card;
-use super::state::{Function, driver, healthy};
+use super::state::{Function, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};
 use crate::ir::Kernel;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 
-use super::state::{Context, Event, EventState, Graph, Node, Stream, driver, lock};
+use super::registry::lock;
+use super::state::{Context, Event, EventState, Graph, Node, Stream, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};
 use super::work::Op;
@@ -269,7 +270,7 @@ driver! {
             2 => Mode::Relaxed,
             _ => return Err(CUresult::INVALID_VALUE),
         };
-        let (context, stream) = super::state::stream(handle)?;
+        let (context, stream) = super::current::stream(handle)?;
         if stream.is_legacy() {
             return Err(CUresult::STREAM_CAPTURE_UNSUPPORTED);
         }
@@ -294,12 +295,12 @@ driver! {
     }
 
     fn cuStreamEndCapture(handle: Handle, graph: Out<Handle>) {
-        let (_, stream) = super::state::stream(handle)?;
+        let (_, stream) = super::current::stream(handle)?;
         end(&stream, graph)
     }
 
     fn cuStreamIsCapturing(handle: Handle, out: Out<u32>) {
-        let (context, stream) = super::state::stream(handle)?;
+        let (context, stream) = super::current::stream(handle)?;
         if stream.is_legacy() {
             forbid_legacy(&context)?;
         }
@@ -307,7 +308,7 @@ driver! {
     }
 
     fn cuStreamGetCaptureInfo(handle: Handle, out: Out<u32>, id: Out<u64>) {
-        let (_, stream) = super::state::stream(handle)?;
+        let (_, stream) = super::current::stream(handle)?;
         let (status, number) = status(&stream);
         id.set_if_wanted(number);
         out.set(status)

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::config::SILENT;
-use super::state::{driver_raw, lock};
+use super::registry::lock;
+use super::state::driver_raw;
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, In, Out, copy_text, text};
 use crate::client::wire::{self, LaunchHeader};

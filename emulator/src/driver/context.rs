@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::capture;
 use super::config::Config;
-use super::state::{Context, current, driver, healthy, lock, with_stack};
+use super::current::{current, healthy, with_stack};
+use super::registry::lock;
+use super::state::{Context, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Ordinal, Out, check};
 

@@ -4,7 +4,9 @@ use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
 use super::capture;
-use super::state::{Context, Device, driver, healthy, lock, stream};
+use super::current::{healthy, stream};
+use super::registry::lock;
+use super::state::{Context, Device, driver};
 use super::status::{CUresult, Result};
 use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check, host_bytes, host_bytes_mut};
 use super::work::{Op, submit};

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::capture;
-use super::state::{Context, Event, EventState, Stream, driver, healthy, lock, stream};
+use super::current::{healthy, stream};
+use super::registry::lock;
+use super::state::{Context, Event, EventState, Stream, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};
 use super::work::{Op, submit};

@@ -3,7 +3,8 @@
 use std::ffi::{c_uchar, c_uint, c_ushort};
 
 use super::capture;
-use super::state::{driver, healthy, stream};
+use super::current::{healthy, stream};
+use super::state::driver;
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, check};
 use super::work::{Op, submit};

@@ -4,7 +4,9 @@ use std::ffi::{c_char, c_uint};
 use std::sync::{Arc, Mutex};
 
 use super::capture;
-use super::state::{AllocationKind, Graph, GraphExec, Node, driver, healthy, lock, stream};
+use super::current::{healthy, stream};
+use super::registry::lock;
+use super::state::{AllocationKind, Graph, GraphExec, Node, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, In, Out, check};
 use super::work::{Op, submit};

@@ -5,7 +5,9 @@ use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
 use super::capture;
-use super::state::{Allocation, AllocationKind, Context, Driver, HostRange, driver, healthy, lock};
+use super::current::healthy;
+use super::registry::lock;
+use super::state::{Allocation, AllocationKind, Context, Driver, HostRange, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Out, check};
 

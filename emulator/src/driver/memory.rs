@@ -4,7 +4,9 @@ use std::ffi::c_uint;
 use std::sync::Arc;
 
 use super::capture;
-use super::state::{Allocation, AllocationKind, Context, Device, driver, healthy, lock, stream};
+use super::current::{healthy, stream};
+use super::registry::lock;
+use super::state::{Allocation, AllocationKind, Context, Device, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Location, Out, check};
 use super::work::{Op, submit};

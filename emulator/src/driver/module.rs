@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use super::config::{self, Config};
-use super::state::{Allocation, AllocationKind, Context, Function, Module, driver, healthy, lock};
+use super::current::healthy;
+use super::registry::lock;
+use super::state::{Allocation, AllocationKind, Context, Function, Module, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, In, Out, check, text};
 use crate::LoadError;

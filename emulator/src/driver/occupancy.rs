@@ -3,8 +3,9 @@
 use std::ffi::{c_int, c_uint};
 
 use super::attributes::{card, max_threads, registers};
+use super::current::healthy;
 use super::posed::{Card, REGISTERS};
-use super::state::{Function, driver, healthy};
+use super::state::{Function, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, In, LaunchConfigC, Out, check};
 use crate::ir::Kernel;

@@ -3,7 +3,8 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
 
-use super::state::{Pool, driver, lock};
+use super::registry::lock;
+use super::state::{Pool, driver};
 use super::status::CUresult;
 use super::types::{Handle, In, Ordinal, Out, PoolProperties, check};
 

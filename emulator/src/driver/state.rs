@@ -1,10 +1,9 @@
 //! The driver's objects, and where handles lead to them.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -12,78 +11,10 @@ use super::backend::Backend;
 use super::capture::{Capture, StreamCapture};
 use super::config::Config;
 use super::posed::Card;
+use super::registry::{Registry, fresh_handle, lock};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle};
 use super::work::Op;
-
-/// Locks, whatever a panicking thread left behind: every critical section leaves its data whole.
-pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A handle that no other object of the process has or had. Handles look like pointers but lead nowhere.
-fn fresh_handle() -> Handle {
-    static NEXT: AtomicUsize = AtomicUsize::new(0x5054_5800_0000);
-    NEXT.fetch_add(0x40, Ordering::Relaxed)
-}
-
-/// Objects of one type by handle.
-pub struct Registry<T>(RwLock<HashMap<Handle, Arc<T>>>);
-
-impl<T> Default for Registry<T> {
-    fn default() -> Self {
-        Registry(RwLock::default())
-    }
-}
-
-impl<T> Registry<T> {
-    /// Makes an object that knows its handle.
-    pub fn insert(&self, make: impl FnOnce(Handle) -> T) -> Arc<T> {
-        let handle = fresh_handle();
-        let object = Arc::new(make(handle));
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(handle, object.clone());
-        object
-    }
-
-    /// The object, or `CUDA_ERROR_INVALID_HANDLE`.
-    pub fn get(&self, handle: Handle) -> Result<Arc<T>> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.get(&handle).cloned().ok_or(CUresult::INVALID_HANDLE)
-    }
-
-    /// Takes the object out, or `CUDA_ERROR_INVALID_HANDLE`.
-    pub fn remove(&self, handle: Handle) -> Result<Arc<T>> {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        map.remove(&handle).ok_or(CUresult::INVALID_HANDLE)
-    }
-
-    /// Whether any object passes.
-    pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .any(|object| test(object))
-    }
-
-    /// The first object for which `look` finds something, and what it finds.
-    pub fn find_map<U>(&self, look: impl Fn(&T) -> Option<U>) -> Option<(Arc<T>, U)> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.values()
-            .find_map(|object| Some((object.clone(), look(object)?)))
-    }
-
-    /// Drops every object that does not pass.
-    pub fn retain(&self, keep: impl Fn(&T) -> bool) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, object| keep(object));
-    }
-}
 
 /// Everything.
 #[derive(Default)]
@@ -525,62 +456,6 @@ impl Pool {
             is_default,
             attributes: Mutex::default(),
             used: Mutex::default(),
-        }
-    }
-}
-
-thread_local! {
-    /// The contexts pushed on this thread; the last is current.
-    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs `work` on this thread's stack of contexts; an empty one while the thread ends.
-pub fn with_stack<T>(work: impl FnOnce(&mut Vec<Arc<Context>>) -> T) -> T {
-    let mut work = Some(work);
-    let done = STACK.try_with(|stack| work.take().map(|work| work(&mut stack.borrow_mut())));
-    match (done, work) {
-        (Ok(Some(value)), _) => value,
-        (_, Some(work)) => work(&mut Vec::new()),
-        _ => unreachable!("the work runs exactly once"),
-    }
-}
-
-/// The thread's current context, broken or not; `CUDA_ERROR_INVALID_CONTEXT` if there is none.
-pub fn current() -> Result<Arc<Context>> {
-    driver()?;
-    let context = with_stack(|stack| stack.last().cloned()).ok_or(CUresult::INVALID_CONTEXT)?;
-    context.alive()?;
-    Ok(context)
-}
-
-/// The thread's current context, or its sticky error.
-pub fn healthy() -> Result<Arc<Context>> {
-    let context = current()?;
-    context.healthy()?;
-    Ok(context)
-}
-
-/// The stream that a handle means in the current context, and the stream's own context.
-pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
-    let context = healthy()?;
-    match handle {
-        0 | 1 => {
-            let stream = context.legacy_stream.clone();
-            Ok((context, stream))
-        }
-        2 => {
-            let stream = context.per_thread_stream();
-            Ok((context, stream))
-        }
-        _ => {
-            let stream = driver()?.streams.get(handle)?;
-            let owner = if stream.context == context.handle {
-                context
-            } else {
-                driver()?.contexts.get(stream.context)?
-            };
-            owner.healthy()?;
-            Ok((owner, stream))
         }
     }
 }

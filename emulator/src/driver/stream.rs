@@ -3,7 +3,8 @@
 use std::ffi::{c_int, c_uint, c_void};
 
 use super::capture;
-use super::state::{Context, Stream, driver, healthy, stream};
+use super::current::{healthy, stream};
+use super::state::{Context, Stream, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Ordinal, Out, check};
 use super::work::{HostData, HostFunction, Op, submit};

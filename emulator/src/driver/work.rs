@@ -8,7 +8,8 @@ use super::capture;
 use super::copy::Copy;
 use super::fill::Fill;
 use super::launch::Launch;
-use super::state::{AllocationKind, Context, Event, EventState, Stream, driver, lock};
+use super::registry::lock;
+use super::state::{AllocationKind, Context, Event, EventState, Stream, driver};
 use super::status::Result;
 use super::types::DevicePtr;
 

@@ -1,0 +1,64 @@
+//! The contexts of a thread, and what a stream's handle means there.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::state::{Context, Stream, driver};
+use super::status::{CUresult, Result};
+use super::types::Handle;
+
+thread_local! {
+    /// The contexts pushed on this thread; the last is current.
+    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` on this thread's stack of contexts; an empty one while the thread ends.
+pub fn with_stack<T>(work: impl FnOnce(&mut Vec<Arc<Context>>) -> T) -> T {
+    let mut work = Some(work);
+    let done = STACK.try_with(|stack| work.take().map(|work| work(&mut stack.borrow_mut())));
+    match (done, work) {
+        (Ok(Some(value)), _) => value,
+        (_, Some(work)) => work(&mut Vec::new()),
+        _ => unreachable!("the work runs exactly once"),
+    }
+}
+
+/// The thread's current context, broken or not; `CUDA_ERROR_INVALID_CONTEXT` if there is none.
+pub fn current() -> Result<Arc<Context>> {
+    driver()?;
+    let context = with_stack(|stack| stack.last().cloned()).ok_or(CUresult::INVALID_CONTEXT)?;
+    context.alive()?;
+    Ok(context)
+}
+
+/// The thread's current context, or its sticky error.
+pub fn healthy() -> Result<Arc<Context>> {
+    let context = current()?;
+    context.healthy()?;
+    Ok(context)
+}
+
+/// The stream that a handle means in the current context, and the stream's own context.
+pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
+    let context = healthy()?;
+    match handle {
+        0 | 1 => {
+            let stream = context.legacy_stream.clone();
+            Ok((context, stream))
+        }
+        2 => {
+            let stream = context.per_thread_stream();
+            Ok((context, stream))
+        }
+        _ => {
+            let stream = driver()?.streams.get(handle)?;
+            let owner = if stream.context == context.handle {
+                context
+            } else {
+                driver()?.contexts.get(stream.context)?
+            };
+            owner.healthy()?;
+            Ok((owner, stream))
+        }
+    }
+}
