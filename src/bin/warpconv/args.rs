@@ -1,0 +1,261 @@
+//! What the command line accepts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warpconv::gpu::DeviceChoice;
+use warpconv::problem::FilterLayout;
+use warpconv::{DType, Layout};
+
+use crate::verify::Steps;
+
+/// Hand-written CUDA convolution kernels: run, checked and explained on a GPU or on the emulator.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = false,
+    after_help = "Exit codes: 0 all well, 1 a check failed, 2 wrong usage or unreadable input, 3 no device or a device \
+                  error.\nWithout a command, `bottleneck` runs."
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// auto (a GPU if there is one, else the emulator), gpu, gpu:N, emulator, or emulator:75, :80, :90
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// Also write the results to FILE as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Show no progress bar
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a bottleneck saves: count, run, check and compare it with the layers that it replaces (the default)
+    Bottleneck(BottleneckArgs),
+    /// Run cases on the device and compare with their stored results or with the f64 reference
+    Verify(VerifyArgs),
+    /// Show the plan for a problem, what was refused and why, and the bound
+    Explain(ExplainArgs),
+}
+
+impl Default for Command {
+    fn default() -> Command {
+        Command::Bottleneck(BottleneckArgs::default())
+    }
+}
+
+/// Options of `bottleneck`.
+#[derive(Args, Debug, Default)]
+pub struct BottleneckArgs {
+    /// Types to run, comma-separated [default: f32,bf16]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub dtype: Vec<DTypeArg>,
+    /// Images a batch [default: 128 on a GPU, 1 on the emulator]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Rows and columns of the image of every module [default: 56 and 28 on a GPU, 28 and 14 on the emulator]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Order of the activations in memory
+    #[arg(long, value_enum, default_value_t)]
+    pub layout: LayoutArg,
+}
+
+/// Options of `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Folders of cases (searched for case.json and for trained networks), benchdnn shape files, or FILE:LINE
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only cases whose path or problem contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Only these types, comma-separated
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub dtype: Vec<DTypeArg>,
+    /// Only this order of the activations
+    #[arg(long, value_enum)]
+    pub layout: Option<LayoutArg>,
+    /// Only this order of the filters
+    #[arg(long, value_enum)]
+    pub filter_layout: Option<FilterLayoutArg>,
+    /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not accept take their plan's
+    #[arg(long, value_name = "ID")]
+    pub kernel: Option<String>,
+    /// Images a batch in problems of shape files
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: usize,
+    /// Skip problems of shape files with more multiplications than this (suffixes K, M, G)
+    #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
+    pub max_macs: u64,
+    /// Only graphs cut this way: one launch a layer, or with epilogues and concats fused
+    #[arg(long, value_enum)]
+    pub steps: Option<StepsArg>,
+    /// Test images of each trained network [default: 256 on a GPU, 16 on the emulator]
+    #[arg(long, value_name = "COUNT")]
+    pub images: Option<usize>,
+    /// Name each skipped case, not only the reasons and their counts
+    #[arg(long)]
+    pub list_skipped: bool,
+}
+
+/// Options of `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// A convolution or a pool (no `oc`) in benchdnn notation, e.g. mb128ic64ih56oc64oh56kh3ph1+bf16+nhwc
+    #[arg(required = true, value_name = "PROBLEM")]
+    pub problem: String,
+    /// Type of the tensors [default: what the problem says, else f32]
+    #[arg(long, value_enum)]
+    pub dtype: Option<DTypeArg>,
+    /// Order of the activations [default: what the problem says, else nchw]
+    #[arg(long, value_enum)]
+    pub layout: Option<LayoutArg>,
+}
+
+/// A storage type by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DTypeArg {
+    /// IEEE binary32
+    #[default]
+    F32,
+    /// IEEE binary16
+    F16,
+    /// bfloat16
+    Bf16,
+}
+
+impl From<DTypeArg> for DType {
+    fn from(arg: DTypeArg) -> DType {
+        match arg {
+            DTypeArg::F32 => DType::F32,
+            DTypeArg::F16 => DType::F16,
+            DTypeArg::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+/// An order of activations by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LayoutArg {
+    /// A channel's plane is contiguous
+    #[default]
+    Nchw,
+    /// A pixel's channels are contiguous
+    Nhwc,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(arg: LayoutArg) -> Layout {
+        match arg {
+            LayoutArg::Nchw => Layout::Nchw,
+            LayoutArg::Nhwc => Layout::Nhwc,
+        }
+    }
+}
+
+/// An order of filters by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FilterLayoutArg {
+    /// Filter, channel, row, column
+    Kcrs,
+    /// Filter, row, column, channel
+    Krsc,
+}
+
+impl From<FilterLayoutArg> for FilterLayout {
+    fn from(arg: FilterLayoutArg) -> FilterLayout {
+        match arg {
+            FilterLayoutArg::Kcrs => FilterLayout::Kcrs,
+            FilterLayoutArg::Krsc => FilterLayout::Krsc,
+        }
+    }
+}
+
+/// A way to cut a graph into launches by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StepsArg {
+    /// One launch a layer
+    Layers,
+    /// ReLU and residual add in the convolution's epilogue, branches into their slice of a concat
+    Fused,
+}
+
+impl From<StepsArg> for Steps {
+    fn from(arg: StepsArg) -> Steps {
+        match arg {
+            StepsArg::Layers => Steps::Layers,
+            StepsArg::Fused => Steps::Fused,
+        }
+    }
+}
+
+/// Reads a device choice.
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    text.parse::<DeviceChoice>()
+        .map_err(|error| error.to_string())
+}
+
+/// Reads a count with an optional suffix K, M or G.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, scale) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1_000),
+        None => match text.strip_suffix(['M', 'm']) {
+            Some(digits) => (digits, 1_000_000),
+            None => match text.strip_suffix(['G', 'g']) {
+                Some(digits) => (digits, 1_000_000_000),
+                None => (text, 1),
+            },
+        },
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(scale))
+        .ok_or_else(|| format!("`{text}` is no count: give a whole number, with K, M or G for thousands, millions, 10^9"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_bottleneck() {
+        let cli =
+            Cli::try_parse_from(["warpconv", "--device", "emulator:80"]).expect("valid arguments");
+        assert!(matches!(
+            cli.command.unwrap_or_default(),
+            Command::Bottleneck(_)
+        ));
+    }
+
+    #[test]
+    fn counts_take_suffixes() {
+        assert_eq!(count("20M"), Ok(20_000_000));
+        assert_eq!(count("7"), Ok(7));
+        assert_eq!(count("3k"), Ok(3_000));
+        assert!(count("").is_err());
+        assert!(count("-1").is_err());
+        assert!(count("99999999999999999999G").is_err());
+        assert!(count("18446744073709551615K").is_err());
+    }
+}

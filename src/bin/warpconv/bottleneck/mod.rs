@@ -1,0 +1,302 @@
+//! `bottleneck`: what a bottleneck saves, counted, run, checked and compared with the roofline.
+
+mod check;
+mod run;
+mod variants;
+
+use half::{bf16, f16};
+use serde_json::{Value, json};
+use warpconv::DType;
+use warpconv::check::Stored;
+use warpconv::gpu::{DeviceKind, Gpu};
+
+use crate::args::{BottleneckArgs, Global};
+use crate::device;
+use crate::exit::Failure;
+use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, table};
+use run::Loaded;
+use variants::{FULL_BATCH, Size, VARIANTS, Variant};
+
+/// What was found of one variant.
+struct Row {
+    variant: Variant,
+    size: Size,
+    macs: u64,
+    launches: usize,
+    /// Bytes from and to device memory: counted by the emulator, the least possible on a GPU.
+    device_bytes: Option<u64>,
+    /// Instructions of threads that the emulator executed.
+    instructions: Option<u64>,
+    verdict: check::Verdict,
+    time_us: Option<f64>,
+    predicted_us: f64,
+    /// Over the naive variant.
+    speedup: Option<f64>,
+    roofline_speedup: f64,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
+    let json = JsonFile::create(global.json.as_deref())?;
+    let gpu = device::open(global.device)?;
+    arithmetic()?;
+
+    let dtypes: Vec<DType> = match args.dtype[..] {
+        [] => vec![DType::F32, DType::Bf16],
+        _ => DType::ALL
+            .into_iter()
+            .filter(|&dtype| args.dtype.iter().any(|&arg| DType::from(arg) == dtype))
+            .collect(),
+    };
+    let progress = Progress::new(VARIANTS.len() * dtypes.len(), global.quiet);
+    let mut rows = Vec::new();
+    for &dtype in &dtypes {
+        for variant in VARIANTS {
+            progress.doing(format!(
+                "{} {} {}",
+                variant.module,
+                variant.name,
+                dtype.name()
+            ));
+            let size = size(&gpu, args, &variant, dtype);
+            rows.push(match dtype {
+                DType::F32 => run::<f32>(&gpu, variant, size)?,
+                DType::F16 => run::<f16>(&gpu, variant, size)?,
+                DType::Bf16 => run::<bf16>(&gpu, variant, size)?,
+            });
+            progress.step();
+        }
+    }
+    drop(progress);
+    compare(&mut rows);
+    print(&gpu, &rows)?;
+    if let Some(file) = json {
+        let rows: Vec<Value> = rows.iter().map(row_json).collect();
+        file.write(&json!({"device": device::to_json(&gpu), "rows": rows}))?;
+    }
+    finish(&rows)
+}
+
+/// Prints what the modules multiply, before anything runs.
+fn arithmetic() -> Result<(), Failure> {
+    for pair in VARIANTS.chunks(2) {
+        let [naive, separate] = pair else { continue };
+        let before = naive.macs_per_pixel().map_err(Failure::input)?;
+        let after = separate.macs_per_pixel().map_err(Failure::input)?;
+        say(format_args!(
+            "{}: {}: {} multiplications a pixel; {}: {}: {:.2} times fewer",
+            naive.module,
+            naive.describe,
+            grouped(before),
+            separate.describe,
+            grouped(after),
+            before as f64 / after as f64
+        ))?;
+    }
+    Ok(())
+}
+
+/// The size at which a module runs: the roofline's on a GPU, on the emulator one that ends soon.
+fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Size {
+    let (n, hw) = match gpu.kind() {
+        DeviceKind::Gpu => (FULL_BATCH, variant.full_size),
+        DeviceKind::Emulator => (1, variant.full_size / 2),
+    };
+    Size {
+        n: args.batch.unwrap_or(n),
+        hw: args.size.unwrap_or(hw),
+        dtype,
+        layout: args.layout.into(),
+    }
+}
+
+/// Runs and checks one variant.
+fn run<T: Stored>(gpu: &Gpu, variant: Variant, size: Size) -> Result<Row, Failure> {
+    let module = variant.at(size).map_err(Failure::input)?;
+    let mut loaded = Loaded::<T>::new(gpu, &module)?;
+    let (mut device_bytes, mut instructions) = (0, 0);
+    loaded.launch(|| {
+        if let Some(counted) = device::counted(gpu) {
+            device_bytes += counted.device_bytes;
+            instructions += counted.instructions;
+        }
+    })?;
+    gpu.synchronize().map_err(Failure::device)?;
+    let verdict = check::check(&loaded)?;
+    let emulated = gpu.kind() == DeviceKind::Emulator;
+    let time_us = if emulated {
+        None
+    } else {
+        Some(loaded.time_us()?)
+    };
+    Ok(Row {
+        variant,
+        size,
+        macs: module.macs(),
+        launches: module.launches(),
+        device_bytes: Some(if emulated {
+            device_bytes
+        } else {
+            module.min_bytes()
+        }),
+        instructions: emulated.then_some(instructions),
+        verdict,
+        time_us,
+        predicted_us: variant.predicted_us(size.dtype).map_err(Failure::input)?,
+        speedup: None,
+        roofline_speedup: 1.0,
+    })
+}
+
+/// Fills in the speed-ups over the naive variant of the same module and type.
+fn compare(rows: &mut [Row]) {
+    let naive: Vec<(&'static str, DType, Option<f64>, f64)> = rows
+        .iter()
+        .filter(|row| row.variant.name == "naive")
+        .map(|row| {
+            (
+                row.variant.module,
+                row.size.dtype,
+                row.time_us,
+                row.predicted_us,
+            )
+        })
+        .collect();
+    for row in rows {
+        let of = naive
+            .iter()
+            .find(|(module, dtype, ..)| *module == row.variant.module && *dtype == row.size.dtype);
+        if let Some((_, _, time_us, predicted_us)) = of {
+            row.speedup = time_us.zip(row.time_us).map(|(naive, own)| naive / own);
+            row.roofline_speedup = predicted_us / row.predicted_us;
+        }
+    }
+}
+
+/// Prints the table and how to read it.
+fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
+    let emulated = gpu.kind() == DeviceKind::Emulator;
+    let mut headings = vec![
+        ("module", Align::Left),
+        ("variant", Align::Left),
+        ("type", Align::Left),
+        ("N x H x W", Align::Left),
+        ("multiplications", Align::Right),
+        ("launches", Align::Right),
+        (
+            if emulated {
+                "memory, counted"
+            } else {
+                "memory, at least"
+            },
+            Align::Right,
+        ),
+        (
+            if emulated { "instructions" } else { "time us" },
+            Align::Right,
+        ),
+        (
+            if emulated { "of naive's" } else { "speed-up" },
+            Align::Right,
+        ),
+        ("H200 us, predicted", Align::Right),
+        ("predicted speed-up", Align::Right),
+    ];
+    headings.push(("checked", Align::Left));
+    let naive = |row: &Row| {
+        let of = rows.iter().find(|other| {
+            other.variant.module == row.variant.module
+                && other.size.dtype == row.size.dtype
+                && other.variant.name == "naive"
+        });
+        of.and_then(|naive| naive.instructions)
+            .zip(row.instructions)
+            .map(|(naive, own)| own as f64 / naive as f64)
+    };
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let cells = rows.iter().map(|row| {
+        let (cost, ratio) = if emulated {
+            (
+                row.instructions.map(grouped),
+                naive(row).map(|share| format!("{:.1}%", share * 100.0)),
+            )
+        } else {
+            (
+                row.time_us.map(|us| format!("{us:.1}")),
+                row.speedup.map(|ratio| format!("{ratio:.2}")),
+            )
+        };
+        vec![
+            row.variant.module.to_owned(),
+            row.variant.name.to_owned(),
+            row.size.dtype.name().to_owned(),
+            format!("{} x {} x {}", row.size.n, row.size.hw, row.size.hw),
+            grouped(row.macs),
+            row.launches.to_string(),
+            or_dash(row.device_bytes.map(bytes)),
+            or_dash(cost),
+            or_dash(ratio),
+            format!("{:.1}", row.predicted_us),
+            format!("{:.2}", row.roofline_speedup),
+            row.verdict.to_string(),
+        ]
+    });
+    say(table(&headings, cells.collect()))?;
+    say(
+        "Predicted: the roofline of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, \
+         56x56 or 28x28; no measurement. This version's kernels multiply on CUDA cores in every type, so in f16 and \
+         bf16 the roofline is that of tensor cores which they do not use yet.",
+    )?;
+    if emulated {
+        say(
+            "The emulator has no times: what it executed and moved is counted, at the size in the table.",
+        )?;
+    }
+    Ok(())
+}
+
+/// A row in JSON; what is unknown is null.
+fn row_json(row: &Row) -> Value {
+    json!({
+        "module": row.variant.module,
+        "variant": row.variant.name,
+        "dtype": row.size.dtype.name(),
+        "n": row.size.n,
+        "h": row.size.hw,
+        "w": row.size.hw,
+        "macs": row.macs,
+        "launches": row.launches,
+        "device_bytes": row.device_bytes,
+        "verified": row.verdict.failure.is_none(),
+        "max_rel_error": number(row.verdict.max_rel_error),
+        "time_us": number(row.time_us),
+        "predicted_us": number(Some(row.predicted_us)),
+        "speedup": number(row.speedup),
+        "roofline_speedup": number(Some(row.roofline_speedup)),
+    })
+}
+
+/// The last line, and a failure if a check failed.
+fn finish(rows: &[Row]) -> Result<(), Failure> {
+    let mut failed = 0;
+    for row in rows {
+        if let Some(why) = &row.verdict.failure {
+            failed += 1;
+            say(format_args!(
+                "FAILED {} {} {}: {why}",
+                row.variant.module,
+                row.variant.name,
+                row.size.dtype.name()
+            ))?;
+        }
+    }
+    say(format_args!(
+        "{} rows checked against the f64 reference, {failed} failed",
+        rows.len()
+    ))?;
+    if failed > 0 {
+        Err(Failure::Checks { failed })
+    } else {
+        Ok(())
+    }
+}

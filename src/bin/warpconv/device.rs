@@ -1,0 +1,88 @@
+//! Opening the device that the user chose, and saying which it became and why.
+
+use serde_json::{Value, json};
+use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+
+use crate::exit::Failure;
+use crate::output::say;
+
+/// Opens the device and prints the first line of every command: which device, and why.
+pub fn open(choice: DeviceChoice) -> Result<Gpu, Failure> {
+    let (gpu, why) = match choice {
+        DeviceChoice::Auto => match Gpu::open(&DeviceChoice::Cuda(0)) {
+            Ok(gpu) => (gpu, "auto: the first GPU found".to_owned()),
+            // The reason is worth a line: a user with a GPU wants to know why it was not taken.
+            Err(no_gpu) => {
+                let gpu = Gpu::open(&DeviceChoice::Auto).map_err(Failure::device)?;
+                let why = match gpu.kind() {
+                    DeviceKind::Gpu => "auto: a GPU".to_owned(),
+                    DeviceKind::Emulator => format!("auto: no GPU to use: {no_gpu}"),
+                };
+                (gpu, why)
+            }
+        },
+        chosen => (
+            Gpu::open(&chosen).map_err(Failure::device)?,
+            format!("--device {chosen}"),
+        ),
+    };
+    say(format_args!("device: {} ({why})", describe(&gpu)))?;
+    Ok(gpu)
+}
+
+/// The device in words.
+fn describe(gpu: &Gpu) -> String {
+    let capability = gpu.capability();
+    let sm = format!(
+        "compute capability {}.{}",
+        capability.major, capability.minor
+    );
+    match gpu.kind() {
+        DeviceKind::Gpu => format!(
+            "{}, {sm}, {} multiprocessors",
+            gpu.name(),
+            capability.sm_count
+        ),
+        DeviceKind::Emulator => {
+            format!("the emulator, on this machine's processor, posing as {sm}")
+        }
+    }
+}
+
+/// The device in JSON.
+pub fn to_json(gpu: &Gpu) -> Value {
+    let capability = gpu.capability();
+    json!({
+        "kind": gpu.kind().to_string(),
+        "name": gpu.name(),
+        "sm": capability.major * 10 + capability.minor,
+    })
+}
+
+/// The option that opens the same device again, with a space before it.
+pub fn option(gpu: &Gpu, choice: DeviceChoice) -> String {
+    match (gpu.kind(), choice) {
+        (DeviceKind::Emulator, _) => {
+            let capability = gpu.capability();
+            format!(
+                " --device emulator:{}{}",
+                capability.major, capability.minor
+            )
+        }
+        (DeviceKind::Gpu, DeviceChoice::Auto) => " --device gpu".to_owned(),
+        (DeviceKind::Gpu, chosen) => format!(" --device {chosen}"),
+    }
+}
+
+/// What the emulator counted in a launch.
+pub struct Counted {
+    /// Bytes from and to device memory.
+    pub device_bytes: u64,
+    /// Instructions executed, each thread's counted.
+    pub instructions: u64,
+}
+
+/// What the emulator counted in the last launch; `None` on hardware.
+pub fn counted(_gpu: &Gpu) -> Option<Counted> {
+    None
+}

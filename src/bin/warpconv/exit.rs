@@ -1,0 +1,62 @@
+//! Why a command ends early, and the exit code that says so.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Everything that ends a command without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// Checks failed; they have been reported already.
+    Checks {
+        /// How many.
+        failed: usize,
+    },
+    /// What the user gave cannot be used.
+    Input(String),
+    /// A file cannot be read or written.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No device, or the device refused.
+    Device(String),
+    /// Standard output is closed.
+    OutputClosed,
+}
+
+impl Failure {
+    /// The exit code: 1 checks, 2 usage or input, 3 device.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::OutputClosed => 0,
+            Failure::Checks { .. } => 1,
+            Failure::Input(_) | Failure::File { .. } => 2,
+            Failure::Device(_) => 3,
+        }
+    }
+
+    /// An error of the device or of the plan for it.
+    pub fn device(error: impl fmt::Display) -> Failure {
+        Failure::Device(error.to_string())
+    }
+
+    /// An error in what the user gave.
+    pub fn input(error: impl fmt::Display) -> Failure {
+        Failure::Input(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Checks { failed: 1 } => f.write_str("1 check failed"),
+            Failure::Checks { failed } => write!(f, "{failed} checks failed"),
+            Failure::Input(message) | Failure::Device(message) => f.write_str(message),
+            Failure::File { path, error } => write!(f, "{}: {error}", path.display()),
+            Failure::OutputClosed => f.write_str("standard output is closed"),
+        }
+    }
+}

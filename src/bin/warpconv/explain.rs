@@ -1,0 +1,192 @@
+//! `explain`: the plan of a problem, what was refused and why, and the bound.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+use warpconv::plan::{Candidate, Operation, Plan};
+use warpconv::problem::notation::{self, Problem};
+use warpconv::problem::{Conv2d, Pool2d};
+
+use crate::args::{ExplainArgs, Global};
+use crate::device;
+use crate::exit::Failure;
+use crate::output::{Align, JsonFile, bytes, grouped, number, say, table};
+
+/// Runs the command.
+pub fn command(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
+    let problem = read(args)?;
+    let json = JsonFile::create(global.json.as_deref())?;
+    let gpu = device::open(global.device)?;
+    let row = match &problem {
+        Problem::Conv(conv) => {
+            let plan = Plan::new(conv, gpu.capability()).map_err(Failure::device)?;
+            explain(&plan, conv, &conv_facts(conv))?
+        }
+        Problem::Pool(pool) => {
+            let plan = Plan::new(pool, gpu.capability()).map_err(Failure::device)?;
+            explain(&plan, pool, &pool_facts(pool))?
+        }
+    };
+    match json {
+        Some(file) => file.write(&json!({"device": device::to_json(&gpu), "rows": [row]})),
+        None => Ok(()),
+    }
+}
+
+/// The problem that the user wrote, in the type and layout of the options.
+fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
+    let problem = notation::parse(&args.problem)
+        .map_err(Failure::input)?
+        .problem;
+    let changed = match problem {
+        Problem::Conv(mut conv) => {
+            let dtype = args.dtype.map_or(conv.dtype(), Into::into);
+            let layout = args.layout.map_or(conv.layout(), Into::into);
+            conv = conv
+                .with_dtype(dtype)
+                .and_then(|conv| conv.with_layout(layout))
+                .map_err(Failure::input)?;
+            Problem::Conv(conv)
+        }
+        Problem::Pool(mut pool) => {
+            let dtype = args.dtype.map_or(pool.dtype(), Into::into);
+            let layout = args.layout.map_or(pool.layout(), Into::into);
+            pool = pool
+                .with_dtype(dtype)
+                .and_then(|pool| pool.with_layout(layout))
+                .map_err(Failure::input)?;
+            Problem::Pool(pool)
+        }
+    };
+    Ok(changed)
+}
+
+/// What a convolution is, in a line.
+fn conv_facts(conv: &Conv2d) -> String {
+    format!(
+        "matrix product of {} x {} x {} in {} {}; {} multiplications, output {}x{}x{}x{}",
+        conv.gemm_m(),
+        conv.gemm_n(),
+        conv.gemm_k(),
+        conv.groups(),
+        if conv.groups() == 1 {
+            "group"
+        } else {
+            "groups"
+        },
+        grouped(conv.macs()),
+        conv.n(),
+        conv.k(),
+        conv.p(),
+        conv.q()
+    )
+}
+
+/// What a pool is, in a line.
+fn pool_facts(pool: &Pool2d) -> String {
+    format!(
+        "{:?}; output {}x{}x{}x{}",
+        pool.kind(),
+        pool.n(),
+        pool.c(),
+        pool.p(),
+        pool.q()
+    )
+}
+
+/// Prints the plan and returns its JSON.
+fn explain<P: Operation>(
+    plan: &Plan<P>,
+    problem: &impl fmt::Display,
+    facts: &str,
+) -> Result<Value, Failure> {
+    let kernel = plan.kernel().kernel();
+    let roofline = plan.roofline();
+    say(format_args!("problem: {problem}"))?;
+    say(format_args!("         {facts}"))?;
+    say(format_args!(
+        "kernel:  {} ({})",
+        kernel.id(),
+        kernel.algorithm.source()
+    ))?;
+    say(format_args!(
+        "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} blocks of {} threads, {} of shared memory a block",
+        kernel.tile_m,
+        kernel.tile_n,
+        kernel.tile_k,
+        grouped(u64::from(plan.grid())),
+        plan.block(),
+        bytes(u64::from(plan.shared_bytes()))
+    ))?;
+    say(format_args!(
+        "bound:   on an H200 at least {roofline}: a prediction, not a measurement"
+    ))?;
+
+    let ranked: Vec<Vec<String>> = plan
+        .accepted()
+        .enumerate()
+        .map(|(rank, c)| ranked_row(rank, c))
+        .collect();
+    say(table(
+        &[
+            ("accepts", Align::Left),
+            ("blocks", Align::Right),
+            ("tiles useful", Align::Right),
+            ("rank by", Align::Right),
+        ],
+        ranked,
+    ))?;
+    let refused: Vec<Vec<String>> = plan
+        .refused()
+        .map(|c| {
+            vec![
+                c.kernel.kernel().id(),
+                c.verdict
+                    .err()
+                    .map_or_else(String::new, |why| why.to_string()),
+            ]
+        })
+        .collect();
+    if !refused.is_empty() {
+        say(table(
+            &[("refused", Align::Left), ("because it", Align::Left)],
+            refused,
+        ))?;
+    }
+    Ok(json!({
+        "problem": problem.to_string(),
+        "kernel": kernel.id(),
+        "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
+        "grid": plan.grid(),
+        "block": plan.block(),
+        "shared_bytes": plan.shared_bytes(),
+        "macs": roofline.macs,
+        "min_bytes": roofline.bytes,
+        "bound": roofline.bound().to_string(),
+        "predicted_us": number(Some(roofline.floor_us)),
+        "accepted": plan.accepted().map(|c| c.kernel.kernel().id()).collect::<Vec<_>>(),
+        "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
+    }))
+}
+
+/// A row of the table of kernels that accept.
+fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
+    let mut row = vec![format!("{}. {}", rank + 1, candidate.kernel.kernel().id())];
+    match &candidate.verdict {
+        Ok(score) => row.extend([
+            grouped(score.blocks),
+            format!("{:.1}%", score.useful * 100.0),
+            format!("{:.2}", score.us),
+        ]),
+        Err(why) => row.push(why.to_string()),
+    }
+    row
+}
+
+/// A refusal in JSON.
+fn refusal_json(candidate: &Candidate) -> Value {
+    json!({
+        "kernel": candidate.kernel.kernel().id(),
+        "reason": candidate.verdict.err().map(|why| why.to_string()),
+    })
+}

@@ -1,0 +1,43 @@
+//! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
+//! results, on this device) and `explain` (what a plan would do, and why).
+//!
+//! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
+
+#![deny(missing_docs)]
+
+mod args;
+mod bottleneck;
+mod device;
+mod exit;
+mod explain;
+mod output;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command.unwrap_or_default() {
+        Command::Bottleneck(args) => bottleneck::command(&cli.global, &args),
+        Command::Verify(args) => verify::command(&cli.global, &args),
+        Command::Explain(args) => explain::command(&cli.global, &args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough (`warpconv verify ... | head`).
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A closed standard error leaves nowhere to complain; the exit code still tells.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("warpconv: {failure}\n"),
+            );
+            ExitCode::from(failure.code())
+        }
+    }
+}

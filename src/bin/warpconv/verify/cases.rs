@@ -1,0 +1,336 @@
+//! Running cases and networks in every type, layout and kernel.
+
+use std::collections::HashMap;
+
+use warpconv::catalog::KernelId;
+use warpconv::check::{self, Stats, Tolerance};
+use warpconv::problem::{FilterLayout, Pool2d, PoolKind};
+use warpconv::{DType, reference};
+
+use super::Context;
+use super::case::{Acceptance, Case, Expected};
+use super::execute::{Executor, Ran, Tensors, in_plane};
+use super::graph::{Op, Step, Tensor, steps};
+use super::lower::{Problem, Shapes, Storage, accepting, extents, lower};
+use super::real::Network;
+use super::report::{Report, Steps, Variation};
+use crate::exit::Failure;
+
+/// Runs a case: every kernel that accepts any of its layers in turn.
+pub fn case(
+    context: &Context<'_>,
+    label: &str,
+    case: &Case,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    for other in &case.other_dtypes {
+        report.skip(label, format!("{other}: no kernel of this type yet"));
+    }
+    each(context, label, case, report, &mut |prepared, report| {
+        let mut kernels: Vec<KernelId> = accepting(&prepared.problems, context.gpu.capability())
+            .into_iter()
+            .collect();
+        kernels.retain(|&kernel| context.select.takes(kernel));
+        for kernel in kernels {
+            let variation = prepared.variation(Some(kernel));
+            match prepared
+                .run(context, case, Some(kernel))
+                .and_then(|ran| prepared.judge(case, &ran))
+            {
+                Ok(stats) => report.pass(label, &case.op, &variation, stats),
+                Err(why) => report.fail(label, &case.op, &variation, &why)?,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs a network with the kernels of its layers' plans, in every type and layout.
+pub fn network(
+    context: &Context<'_>,
+    label: &str,
+    network: &Network,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let case = &network.case;
+    each(context, label, case, report, &mut |prepared, report| {
+        let variation = prepared.variation(context.select.kernel);
+        let outcome = prepared
+            .run(context, case, context.select.kernel)
+            .and_then(|ran| {
+                for op in &ran.host {
+                    report.host_op(op);
+                }
+                let stats = prepared.judge(case, &ran)?;
+                let answer = prepared.classes(network, &ran, stats)?;
+                Ok((stats, answer))
+            });
+        match outcome {
+            Ok((stats, answer)) => {
+                report.pass(label, &case.op, &variation, stats);
+                report.note(&format!(
+                    "{label} {} {}: {answer}",
+                    variation.dtype.name(),
+                    variation.layout.name()
+                ))
+            }
+            Err(why) => report.fail(label, &case.op, &variation, &why),
+        }
+    })
+}
+
+/// A case cut into launches and stored in one way.
+struct Prepared {
+    steps: Vec<Step>,
+    problems: Vec<Problem>,
+    shapes: Shapes,
+    storage: Storage,
+    /// The order of the filters if there are any, and how a graph is cut.
+    filter_layout: Option<FilterLayout>,
+    cut: Option<Steps>,
+}
+
+/// Calls `check` for every type, layout, order of filters and cut that the options and the case leave.
+fn each(
+    context: &Context<'_>,
+    label: &str,
+    case: &Case,
+    report: &mut Report<'_>,
+    check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let select = &context.select;
+    let filters = case
+        .layers
+        .iter()
+        .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear));
+    let filter_layouts = match (filters, select.filter_layout) {
+        (true, None) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
+        (true, Some(only)) => vec![only],
+        (false, _) => vec![FilterLayout::Kcrs],
+    };
+    let cuts = match select.steps {
+        _ if case.layers.len() == 1 => vec![None],
+        Some(only) => vec![Some(only)],
+        None => Steps::ALL.map(Some).to_vec(),
+    };
+    for &dtype in case
+        .dtypes
+        .iter()
+        .filter(|dtype| select.dtypes.contains(dtype))
+    {
+        for &layout in &select.layouts {
+            for &filter_layout in &filter_layouts {
+                for &cut in &cuts {
+                    let storage = Storage {
+                        dtype,
+                        layout,
+                        filter_layout,
+                    };
+                    let steps = steps(&case.layers, cut.unwrap_or(Steps::Fused));
+                    let mut shapes: Shapes = case
+                        .tensors
+                        .iter()
+                        .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+                        .collect();
+                    let filter_layout = filters.then_some(filter_layout);
+                    let lowered = lower(&steps, &mut shapes, storage);
+                    let variation = Variation {
+                        dtype,
+                        layout,
+                        filter_layout,
+                        kernel: None,
+                        steps: cut,
+                    };
+                    match lowered {
+                        Ok(problems) => {
+                            check(
+                                &Prepared {
+                                    steps,
+                                    problems,
+                                    shapes,
+                                    storage,
+                                    filter_layout,
+                                    cut,
+                                },
+                                report,
+                            )?;
+                        }
+                        Err(why) => report.fail(label, &case.op, &variation, &why)?,
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// How a run with the kernel is named.
+    fn variation(&self, kernel: Option<KernelId>) -> Variation {
+        Variation {
+            dtype: self.storage.dtype,
+            layout: self.storage.layout,
+            filter_layout: self.filter_layout,
+            kernel: kernel.map(|kernel| kernel.kernel().id()),
+            steps: self.cut,
+        }
+    }
+
+    /// Runs it on the device.
+    fn run(
+        &self,
+        context: &Context<'_>,
+        case: &Case,
+        kernel: Option<KernelId>,
+    ) -> Result<Ran, String> {
+        let executor = Executor {
+            gpu: context.gpu,
+            steps: &self.steps,
+            problems: &self.problems,
+            shapes: &self.shapes,
+            dtype: self.storage.dtype,
+            kernel,
+        };
+        executor.run(&case.tensors)
+    }
+
+    /// Compares every result with what is stored of it, or with the reference.
+    fn judge(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
+        let mut worst = Stats::default();
+        for expected in &case.expected {
+            let name = &expected.tensor;
+            let got = ran
+                .tensors
+                .get(name)
+                .ok_or_else(|| format!("no result `{name}`"))?;
+            let stats =
+                self.judge_one(case, expected, got)
+                    .map_err(|why| match case.expected.len() {
+                        1 => why,
+                        _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
+                    })?;
+            worst.elements += stats.elements;
+            worst.max_abs = worst.max_abs.max(stats.max_abs);
+            worst.max_rel = worst.max_rel.max(stats.max_rel);
+            worst.rel_l2 = worst.rel_l2.max(stats.rel_l2);
+        }
+        Ok(worst)
+    }
+
+    /// Compares one result.
+    fn judge_one(&self, case: &Case, expected: &Expected, got: &Tensor) -> Result<Stats, String> {
+        let dtype = self.storage.dtype;
+        let want = &expected.values;
+        let extents = extents(&HashMap::from([(String::new(), got.shape.clone())]), "")?;
+        let indices = expected.tensor.ends_with("#indices");
+        let (dtype, rule) = match expected.acceptance.get(dtype.name()) {
+            Some(Acceptance::Skip) => return Ok(Stats::default()),
+            // An index is no number of the storage type.
+            Some(Acceptance::Exact) if indices => (DType::F32, Tolerance::Exact),
+            Some(Acceptance::Exact) => (dtype, Tolerance::Exact),
+            Some(&Acceptance::Close { atol, rtol, rel_l2 }) => {
+                (dtype, Tolerance::Close { atol, rtol, rel_l2 })
+            }
+            None => return self.judge_by_reference(case, got, extents, indices),
+        };
+        check::compare(&got.data, &want.data, extents, dtype, rule)
+            .map_err(|mismatch| mismatch.to_string())
+    }
+
+    /// Compares the result of a single layer with the f64 reference of its rounded inputs, within the bound that
+    /// rounding its sums can cost: for types of which nothing is stored.
+    fn judge_by_reference(
+        &self,
+        case: &Case,
+        got: &Tensor,
+        extents: [usize; 4],
+        indices: bool,
+    ) -> Result<Stats, String> {
+        let ([step], [problem]) = (&self.steps[..], &self.problems[..]) else {
+            return Err(format!(
+                "no result is stored for {}",
+                self.storage.dtype.name()
+            ));
+        };
+        let dtype = self.storage.dtype;
+        let input = |index: usize| rounded(&case.tensors, step.layer.inputs.get(index), dtype);
+        let x = input(0).ok_or("no input")?;
+        let wrong = |error: warpconv::Error| error.to_string();
+        let compared = match problem {
+            Problem::Conv(conv) => {
+                let (w, bias) = (input(1).ok_or("no filters")?, input(2));
+                let values =
+                    reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
+                let magnitudes =
+                    reference::conv2d_abs(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
+                let tolerance = Tolerance::Sum {
+                    terms: conv.gemm_k(),
+                    magnitudes: &magnitudes,
+                };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Pool(pool) => {
+                let (values, positions) = reference::pool2d(pool, &x).map_err(wrong)?;
+                if indices {
+                    let wanted = in_plane(pool, &positions.unwrap_or_default());
+                    check::compare(&got.data, &wanted, extents, DType::F32, Tolerance::Exact)
+                } else {
+                    let magnitudes = reference::pool2d_abs(pool, &x).map_err(wrong)?;
+                    let tolerance = pool_tolerance(pool, &magnitudes);
+                    check::compare(&got.data, &values, extents, dtype, tolerance)
+                }
+            }
+            Problem::Relu(_) => check::compare(
+                &got.data,
+                &reference::relu(&x),
+                extents,
+                dtype,
+                Tolerance::Exact,
+            ),
+            Problem::Host => return Err("nothing ran on the device".to_owned()),
+        };
+        compared.map_err(|mismatch| mismatch.to_string())
+    }
+
+    /// Judges the classes that a network chose.
+    fn classes(&self, network: &Network, ran: &Ran, stats: Stats) -> Result<String, String> {
+        let expected = network
+            .case
+            .expected
+            .first()
+            .ok_or("no logits are stored")?;
+        let got = ran.tensors.get(&expected.tensor).ok_or("no logits")?;
+        // In f32 there is no slack: the reference's classes are right or the arithmetic is wrong.
+        let slack = if self.storage.dtype == DType::F32 {
+            0.0
+        } else {
+            stats.max_abs
+        };
+        network
+            .classes
+            .judge(&got.data, &expected.values.data, slack)
+    }
+}
+
+/// A tensor as the storage type holds it.
+fn rounded(tensors: &Tensors, name: Option<&String>, dtype: DType) -> Option<Vec<f64>> {
+    let tensor = tensors.get(name?)?;
+    Some(
+        tensor
+            .data
+            .iter()
+            .map(|&value| check::round(dtype, value))
+            .collect(),
+    )
+}
+
+/// How near a pool's result must be: a maximum is exact, a mean is a sum rounded.
+pub fn pool_tolerance<'a>(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
+    let terms = match pool.kind() {
+        PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
+        PoolKind::Average { .. } => pool.r() * pool.s(),
+        // A window of an adaptive mean is no larger than the plane.
+        PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => pool.h() * pool.w(),
+    };
+    Tolerance::Sum { terms, magnitudes }
+}

@@ -1,0 +1,273 @@
+//! Running the steps of a graph on the device, one checked launch after another.
+//!
+//! Every launch goes through the crate's checking harness: fresh buffers with canaries around them, the output
+//! poisoned, the gaps of a slice checked to be untouched. Values travel between launches through the host, rounded to
+//! the storage type by the launch that made them.
+
+use std::collections::HashMap;
+
+use warpconv::DType;
+use warpconv::catalog::KernelId;
+use warpconv::check;
+use warpconv::gpu::Gpu;
+use warpconv::plan::{Operation, Plan};
+use warpconv::problem::{NO_INDEX, Pool2d};
+
+use super::case::indices_of;
+use super::graph::{Op, Step, Tensor};
+use super::lower::{Problem, Shapes, extents};
+
+/// Tensors by their names.
+pub type Tensors = HashMap<String, Tensor>;
+
+/// A graph ready to run.
+pub struct Executor<'a> {
+    pub gpu: &'a Gpu,
+    pub steps: &'a [Step],
+    pub problems: &'a [Problem],
+    pub shapes: &'a Shapes,
+    /// What steps on the host round their results to.
+    pub dtype: DType,
+    /// Taken by every step whose problem it accepts; the others take their plan's.
+    pub kernel: Option<KernelId>,
+}
+
+/// What a run made.
+pub struct Ran {
+    pub tensors: Tensors,
+    /// The kernels that ran, in order, each once.
+    pub kernels: Vec<String>,
+    /// Steps that ran on the host and are arithmetic, not copies.
+    pub host: Vec<&'static str>,
+}
+
+impl Executor<'_> {
+    /// Runs every step; `given` holds inputs and filters.
+    pub fn run(&self, given: &Tensors) -> Result<Ran, String> {
+        let mut ran = Ran {
+            tensors: HashMap::new(),
+            kernels: Vec::new(),
+            host: Vec::new(),
+        };
+        for (step, problem) in self.steps.iter().zip(self.problems) {
+            let data = self.step(step, problem, given, &mut ran).map_err(|why| {
+                format!(
+                    "{} making `{}`: {why}",
+                    step.layer.op.name(),
+                    step.layer.output
+                )
+            })?;
+            let shape = self
+                .shapes
+                .get(&step.layer.output)
+                .cloned()
+                .unwrap_or_default();
+            ran.tensors
+                .insert(step.layer.output.clone(), Tensor { shape, data });
+        }
+        Ok(ran)
+    }
+
+    /// Runs one step and returns the values of its output.
+    fn step(
+        &self,
+        step: &Step,
+        problem: &Problem,
+        given: &Tensors,
+        ran: &mut Ran,
+    ) -> Result<Vec<f64>, String> {
+        let inputs = &step.layer.inputs;
+        match problem {
+            Problem::Conv(conv) => {
+                let plan = self.plan(conv, ran)?;
+                let bias = inputs
+                    .get(2)
+                    .map(|name| find(given, &ran.tensors, name))
+                    .transpose()?;
+                let residual = step
+                    .residual
+                    .as_ref()
+                    .map(|name| find(given, &ran.tensors, name))
+                    .transpose()?;
+                let (x, w) = (
+                    find(given, &ran.tensors, &inputs[0])?,
+                    find(given, &ran.tensors, &inputs[1])?,
+                );
+                check::run_conv(
+                    self.gpu,
+                    &plan,
+                    &x.data,
+                    &w.data,
+                    bias.map(|b| &b.data[..]),
+                    residual.map(|r| &r.data[..]),
+                )
+                .map_err(|error| error.to_string())
+            }
+            Problem::Pool(pool) => {
+                let plan = self.plan(pool, ran)?;
+                let x = find(given, &ran.tensors, &inputs[0])?;
+                let (y, indices) =
+                    check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
+                if let Some(indices) = indices {
+                    let flat = in_plane(pool, &indices);
+                    let shape = vec![pool.n(), pool.c(), pool.p(), pool.q()];
+                    ran.tensors
+                        .insert(indices_of(&step.layer.output), Tensor { shape, data: flat });
+                }
+                Ok(y)
+            }
+            Problem::Relu(relu) => {
+                let plan = self.plan(relu, ran)?;
+                let x = find(given, &ran.tensors, &inputs[0])?;
+                check::run_relu(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
+            }
+            Problem::Host => self.host(step, given, ran),
+        }
+    }
+
+    /// The plan of a problem: with the forced kernel if that accepts it.
+    fn plan<P: Operation>(&self, problem: &P, ran: &mut Ran) -> Result<Plan<P>, String> {
+        let capability = self.gpu.capability();
+        let forced = self
+            .kernel
+            .and_then(|kernel| Plan::with_kernel(problem, capability, kernel).ok());
+        let plan = match forced {
+            Some(plan) => plan,
+            None => Plan::new(problem, capability).map_err(|error| error.to_string())?,
+        };
+        let id = plan.kernel().kernel().id();
+        if !ran.kernels.contains(&id) {
+            ran.kernels.push(id);
+        }
+        Ok(plan)
+    }
+
+    /// A step that the crate has no kernel for.
+    fn host(&self, step: &Step, given: &Tensors, ran: &mut Ran) -> Result<Vec<f64>, String> {
+        let inputs = &step.layer.inputs;
+        match &step.layer.op {
+            Op::Concat => {
+                let mut parts = Vec::new();
+                for name in inputs {
+                    parts.push((
+                        extents(self.shapes, name)?,
+                        &find(given, &ran.tensors, name)?.data[..],
+                    ));
+                }
+                Ok(concat(&parts))
+            }
+            Op::Add => {
+                let (a, b) = (
+                    find(given, &ran.tensors, &inputs[0])?,
+                    find(given, &ran.tensors, &inputs[1])?,
+                );
+                let sum = a
+                    .data
+                    .iter()
+                    .zip(&b.data)
+                    .map(|(a, b)| check::round(self.dtype, a + b))
+                    .collect();
+                ran.host.push("add");
+                Ok(sum)
+            }
+            Op::Lrn {
+                size,
+                alpha,
+                beta,
+                k,
+            } => {
+                let x = find(given, &ran.tensors, &inputs[0])?;
+                let y = lrn(
+                    &x.data,
+                    extents(self.shapes, &inputs[0])?,
+                    *size,
+                    [*alpha, *beta, *k],
+                );
+                ran.host.push("lrn");
+                Ok(y.into_iter()
+                    .map(|value| check::round(self.dtype, value))
+                    .collect())
+            }
+            _ => Ok(find(given, &ran.tensors, &inputs[0])?.data.clone()),
+        }
+    }
+}
+
+/// A tensor by its name.
+fn find<'t>(given: &'t Tensors, made: &'t Tensors, name: &str) -> Result<&'t Tensor, String> {
+    made.get(name)
+        .or_else(|| given.get(name))
+        .ok_or_else(|| format!("no tensor `{name}`"))
+}
+
+/// Positions in windows as rows * width + columns in the plane, -1 for a window without any element.
+pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
+    let (padding, [stride_h, stride_w], [dilation_h, dilation_w]) =
+        (pool.padding(), pool.stride(), pool.dilation());
+    let flat = |(output, &position): (usize, &u8)| {
+        if position == NO_INDEX {
+            return -1.0;
+        }
+        let (r, s) = (
+            usize::from(position) / pool.s(),
+            usize::from(position) % pool.s(),
+        );
+        let (p, q) = (output / pool.q() % pool.p(), output % pool.q());
+        // As floats: a wrong position may lie before the plane, and is then reported, not wrapped.
+        let row = (p * stride_h + r * dilation_h) as f64 - padding.top as f64;
+        let column = (q * stride_w + s * dilation_w) as f64 - padding.left as f64;
+        row * pool.w() as f64 + column
+    };
+    positions.iter().enumerate().map(flat).collect()
+}
+
+/// Channels one after another.
+fn concat(parts: &[([usize; 4], &[f64])]) -> Vec<f64> {
+    let images = parts.first().map_or(0, |(extents, _)| extents[0]);
+    let mut joined = Vec::with_capacity(parts.iter().map(|(_, data)| data.len()).sum());
+    for image in 0..images {
+        for ([_, c, h, w], data) in parts {
+            let length = c * h * w;
+            joined.extend_from_slice(&data[image * length..(image + 1) * length]);
+        }
+    }
+    joined
+}
+
+/// Local response normalisation: each value divided by (k + alpha / size * the sum of squares around it)^beta.
+fn lrn(x: &[f64], [n, c, h, w]: [usize; 4], size: usize, [alpha, beta, k]: [f64; 3]) -> Vec<f64> {
+    let plane = h * w;
+    let mut y = Vec::with_capacity(x.len());
+    for image in 0..n {
+        for channel in 0..c {
+            let first = channel.saturating_sub(size / 2);
+            let end = (channel + size).saturating_sub(size / 2).min(c);
+            for pixel in 0..plane {
+                let at = |channel: usize| x[(image * c + channel) * plane + pixel];
+                let squares: f64 = (first..end).map(|channel| at(channel) * at(channel)).sum();
+                y.push(at(channel) / (k + alpha / size.max(1) as f64 * squares).powf(beta));
+            }
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_joined_image_by_image() {
+        let joined = concat(&[
+            ([2, 1, 1, 2], &[1.0, 2.0, 3.0, 4.0]),
+            ([2, 2, 1, 2], &[5., 6., 7., 8., 9., 10., 11., 12.]),
+        ]);
+        assert_eq!(joined, [1., 2., 5., 6., 7., 8., 3., 4., 9., 10., 11., 12.]);
+    }
+
+    #[test]
+    fn lrn_sums_over_its_window() {
+        let y = lrn(&[1.0, 2.0, 3.0], [1, 3, 1, 1], 3, [3.0, 1.0, 1.0]);
+        assert_eq!(y, [1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0]);
+    }
+}

@@ -1,0 +1,188 @@
+//! `verify`: cases and shapes on the device, every kernel that accepts them in turn.
+
+mod case;
+mod cases;
+mod discover;
+mod execute;
+mod graph;
+mod lower;
+mod npy;
+mod real;
+mod report;
+mod shapes;
+
+use warpconv::catalog::{KernelId, kernels};
+use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::problem::FilterLayout;
+use warpconv::{DType, Layout};
+
+pub use report::Steps;
+
+use crate::args::{Global, VerifyArgs};
+use crate::device;
+use crate::exit::Failure;
+use crate::output::{JsonFile, Progress};
+use discover::{Source, discover};
+use report::Report;
+
+/// What the options select.
+struct Selection {
+    dtypes: Vec<DType>,
+    layouts: Vec<Layout>,
+    filter_layout: Option<FilterLayout>,
+    steps: Option<Steps>,
+    kernel: Option<KernelId>,
+    batch: usize,
+    max_macs: u64,
+    images: usize,
+}
+
+impl Selection {
+    /// Whether the options leave the kernel.
+    fn takes(&self, kernel: KernelId) -> bool {
+        self.kernel.is_none_or(|only| only == kernel)
+    }
+}
+
+/// What every check needs.
+struct Context<'a> {
+    gpu: &'a Gpu,
+    select: Selection,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
+    let sources = selected(args)?;
+    let kernel = args.kernel.as_deref().map(kernel_of).transpose()?;
+    let json = JsonFile::create(global.json.as_deref())?;
+    let gpu = device::open(global.device)?;
+    let default_images = if gpu.kind() == DeviceKind::Gpu {
+        256
+    } else {
+        64
+    };
+    let context = Context {
+        gpu: &gpu,
+        select: selection(args, kernel, default_images),
+    };
+
+    let progress = Progress::new(sources.len(), global.quiet);
+    let mut report = Report::new(&progress, repeating(&gpu, global, args), json.is_some());
+    for source in &sources {
+        progress.doing(source.label());
+        context.run(source, &mut report)?;
+        progress.step();
+    }
+    if report.is_empty() {
+        return Err(Failure::Input(
+            "the options leave nothing to check".to_owned(),
+        ));
+    }
+    let document = report.json(device::to_json(&gpu));
+    if let Some(file) = json {
+        file.write(&document)?;
+    }
+    progress.finish();
+    report.finish(args.list_skipped)
+}
+
+impl Context<'_> {
+    /// Runs one source.
+    fn run(&self, source: &Source, report: &mut Report<'_>) -> Result<(), Failure> {
+        let label = source.label();
+        match source {
+            Source::Case(folder) if folder.join("images.npy").is_file() => {
+                match real::trained(folder, self.select.images) {
+                    Ok(network) => cases::network(self, &label, &network, report),
+                    Err(why) => report.unreadable(&label, &why),
+                }
+            }
+            Source::Case(folder) => match case::read(folder) {
+                Ok(case::Read::Case(case)) => cases::case(self, &label, &case, report),
+                Ok(case::Read::Skip(why)) => {
+                    report.skip(&label, why);
+                    Ok(())
+                }
+                Err(why) => report.unreadable(&label, &why),
+            },
+            Source::Picture(picture) => match real::squeezenet(picture) {
+                Ok(network) => cases::network(self, &label, &network, report),
+                Err(why) => report.unreadable(&label, &why),
+            },
+            Source::Generated(_) => {
+                report.skip(&label, "networks of full size with generated weights");
+                Ok(())
+            }
+            Source::Shape(shape) => shapes::shape(self, &label, shape, report),
+        }
+    }
+}
+
+/// The sources that the paths hold and the filter lets through.
+fn selected(args: &VerifyArgs) -> Result<Vec<Source>, Failure> {
+    let mut sources = discover(&args.paths)?;
+    if let Some(filter) = &args.filter {
+        sources.retain(|source| source.matches(filter));
+        if sources.is_empty() {
+            return Err(Failure::Input(format!("no case matches `{filter}`")));
+        }
+    }
+    Ok(sources)
+}
+
+/// What the options select.
+fn selection(args: &VerifyArgs, kernel: Option<KernelId>, default_images: usize) -> Selection {
+    let dtypes = match args.dtype[..] {
+        [] => DType::ALL.to_vec(),
+        _ => DType::ALL
+            .into_iter()
+            .filter(|&dtype| args.dtype.iter().any(|&arg| DType::from(arg) == dtype))
+            .collect(),
+    };
+    Selection {
+        dtypes,
+        layouts: args
+            .layout
+            .map_or(Layout::ALL.to_vec(), |layout| vec![layout.into()]),
+        filter_layout: args.filter_layout.map(Into::into),
+        steps: args.steps.map(Into::into),
+        kernel,
+        batch: args.batch,
+        max_macs: args.max_macs,
+        images: args.images.unwrap_or(default_images),
+    }
+}
+
+/// The options, beside those of a check, that a repeating command needs.
+fn repeating(gpu: &Gpu, global: &Global, args: &VerifyArgs) -> String {
+    let mut text = device::option(gpu, global.device);
+    if args.batch != 1 {
+        text.push_str(&format!(" --batch {}", args.batch));
+    }
+    if args.max_macs != 20_000_000 {
+        text.push_str(&format!(" --max-macs {}", args.max_macs));
+    }
+    if let Some(images) = args.images {
+        text.push_str(&format!(" --images {images}"));
+    }
+    text
+}
+
+/// The kernel of an id.
+fn kernel_of(id: &str) -> Result<KernelId, Failure> {
+    let found = kernels().iter().position(|kernel| kernel.id() == id);
+    found.map(KernelId).ok_or_else(|| {
+        let near: Vec<String> = kernels()
+            .iter()
+            .map(|k| k.id())
+            .filter(|name| name.contains(id))
+            .take(5)
+            .collect();
+        let hint = if near.is_empty() {
+            String::new()
+        } else {
+            format!("; kernels like it: {}", near.join(", "))
+        };
+        Failure::Input(format!("no kernel is called `{id}`{hint}"))
+    })
+}

@@ -1,0 +1,302 @@
+//! The tally of a verification: lines for failures, counts for the rest, rows for JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use warpconv::check::Stats;
+use warpconv::problem::FilterLayout;
+use warpconv::{DType, Layout};
+
+use crate::exit::Failure;
+use crate::output::{Progress, number, say};
+
+/// How a case was run: what it takes to run exactly that again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variation {
+    /// Storage type.
+    pub dtype: DType,
+    /// Order of the activations.
+    pub layout: Layout,
+    /// Order of the filters, where there are any.
+    pub filter_layout: Option<FilterLayout>,
+    /// The kernel that was forced, or that ran.
+    pub kernel: Option<String>,
+    /// Whether a graph ran one launch a layer, or with epilogues fused.
+    pub steps: Option<Steps>,
+}
+
+/// How a graph is cut into launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// One launch a layer.
+    Layers,
+    /// ReLU and residual add in the epilogue of the convolution before them; branches write their slice of a concat.
+    Fused,
+}
+
+impl Steps {
+    /// Both.
+    pub const ALL: [Steps; 2] = [Steps::Layers, Steps::Fused];
+
+    /// The name on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Steps::Layers => "layers",
+            Steps::Fused => "fused",
+        }
+    }
+}
+
+/// The name of an order of filters on the command line and in JSON.
+pub fn filter_layout_name(layout: FilterLayout) -> &'static str {
+    match layout {
+        FilterLayout::Kcrs => "kcrs",
+        FilterLayout::Krsc => "krsc",
+    }
+}
+
+impl Variation {
+    /// The options that select it.
+    fn options(&self) -> String {
+        let mut text = format!(
+            "--dtype {} --layout {}",
+            self.dtype.name(),
+            self.layout.name()
+        );
+        if let Some(layout) = self.filter_layout {
+            text.push_str(&format!(" --filter-layout {}", filter_layout_name(layout)));
+        }
+        if let Some(steps) = self.steps {
+            text.push_str(&format!(" --steps {}", steps.name()));
+        }
+        if let Some(kernel) = &self.kernel {
+            text.push_str(&format!(" --kernel {kernel}"));
+        }
+        text
+    }
+}
+
+/// Collects the outcomes.
+pub struct Report<'a> {
+    progress: &'a Progress,
+    /// Options that every command needs to repeat a check: the device, the batch.
+    common: String,
+    rows: Vec<Value>,
+    keep_rows: bool,
+    passed: usize,
+    failed: usize,
+    unreadable: usize,
+    skipped: BTreeMap<String, Vec<String>>,
+    host_ops: BTreeMap<&'static str, usize>,
+}
+
+impl<'a> Report<'a> {
+    /// An empty report. `common` are the options of every repeating command; `keep_rows`: JSON is wanted.
+    pub fn new(progress: &'a Progress, common: String, keep_rows: bool) -> Report<'a> {
+        Report {
+            progress,
+            common,
+            rows: Vec::new(),
+            keep_rows,
+            passed: 0,
+            failed: 0,
+            unreadable: 0,
+            skipped: BTreeMap::new(),
+            host_ops: BTreeMap::new(),
+        }
+    }
+
+    /// A check passed.
+    pub fn pass(&mut self, case: &str, op: &str, variation: &Variation, stats: Stats) {
+        self.passed += 1;
+        if self.keep_rows {
+            self.rows
+                .push(row(case, op, variation, "passed", Some(stats), None));
+        }
+    }
+
+    /// A check failed: one line, with the command that repeats it.
+    pub fn fail(
+        &mut self,
+        case: &str,
+        op: &str,
+        variation: &Variation,
+        why: &str,
+    ) -> Result<(), Failure> {
+        self.failed += 1;
+        if self.keep_rows {
+            self.rows
+                .push(row(case, op, variation, "failed", None, Some(why)));
+        }
+        let why = one_line(why);
+        let command = format!(
+            "warpconv verify {} {}{}",
+            shell(case),
+            variation.options(),
+            self.common
+        );
+        self.progress.say(format_args!(
+            "FAILED {case} ({op}): {why}; repeat: {command}"
+        ))
+    }
+
+    /// A case could not be read, so nothing was checked.
+    pub fn unreadable(&mut self, case: &str, why: &str) -> Result<(), Failure> {
+        self.unreadable += 1;
+        self.failed += 1;
+        if self.keep_rows {
+            self.rows
+                .push(json!({"case": case, "status": "unreadable", "message": why}));
+        }
+        self.progress
+            .say(format_args!("FAILED {case}: {}", one_line(why)))
+    }
+
+    /// A case, or one of its types, is something that the crate does not do.
+    pub fn skip(&mut self, case: &str, why: impl Into<String>) {
+        let why = why.into();
+        if self.keep_rows {
+            self.rows
+                .push(json!({"case": case, "status": "skipped", "message": why}));
+        }
+        self.skipped.entry(why).or_default().push(case.to_owned());
+    }
+
+    /// Prints what a user wants to see of a check that passed.
+    pub fn note(&self, line: &str) -> Result<(), Failure> {
+        self.progress.say(line)
+    }
+
+    /// A layer of a network was computed by the f64 reference on the host.
+    pub fn host_op(&mut self, op: &'static str) {
+        *self.host_ops.entry(op).or_default() += 1;
+    }
+
+    /// Whether any outcome was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.skipped.len() == 0
+    }
+
+    /// The rows and the counts for JSON.
+    pub fn json(&mut self, device: Value) -> Value {
+        json!({
+            "device": device,
+            "rows": std::mem::take(&mut self.rows),
+            "passed": self.passed,
+            "failed": self.failed,
+            "skipped": self.count_skipped(),
+        })
+    }
+
+    /// Prints what was skipped and the last line; a failure if a check failed.
+    pub fn finish(&self, list_skipped: bool) -> Result<(), Failure> {
+        for (op, count) in &self.host_ops {
+            say(format_args!(
+                "on the host: {op} ({count} layers of networks; the crate has no kernel for it)"
+            ))?;
+        }
+        for (why, cases) in &self.skipped {
+            say(format_args!("skipped {}: {why}", cases.len()))?;
+            if list_skipped {
+                for case in cases {
+                    say(format_args!("    {case}"))?;
+                }
+            }
+        }
+        say(format_args!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed,
+            self.count_skipped()
+        ))?;
+        match (self.failed, self.unreadable) {
+            (0, _) => Ok(()),
+            (failed, unreadable) if failed == unreadable => Err(Failure::Input(format!(
+                "{unreadable} unreadable cases or problems, no check failed"
+            ))),
+            (failed, _) => Err(Failure::Checks { failed }),
+        }
+    }
+
+    fn count_skipped(&self) -> usize {
+        self.skipped.values().map(Vec::len).sum()
+    }
+}
+
+/// The JSON of one check.
+fn row(
+    case: &str,
+    op: &str,
+    variation: &Variation,
+    status: &str,
+    stats: Option<Stats>,
+    why: Option<&str>,
+) -> Value {
+    json!({
+        "case": case,
+        "op": op,
+        "dtype": variation.dtype.name(),
+        "layout": variation.layout.name(),
+        "filter_layout": variation.filter_layout.map(filter_layout_name),
+        "steps": variation.steps.map(Steps::name),
+        "kernel": variation.kernel,
+        "status": status,
+        "max_abs_error": number(stats.map(|stats| stats.max_abs)),
+        "max_rel_error": number(stats.map(|stats| stats.max_rel)),
+        "message": why,
+    })
+}
+
+/// A message without line breaks: a report of the emulator has several lines, and a failure has one.
+fn one_line(text: &str) -> String {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" | ")
+}
+
+/// A path as a shell takes it.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=+,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_the_shell() {
+        assert_eq!(shell("a/b.c:3"), "a/b.c:3");
+        assert_eq!(shell("it's here"), r"'it'\''s here'");
+        assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(
+            one_line("first\n  second\n\nthird"),
+            "first | second | third"
+        );
+    }
+
+    #[test]
+    fn a_variation_names_its_options() {
+        let variation = Variation {
+            dtype: DType::F16,
+            layout: Layout::Nhwc,
+            filter_layout: Some(FilterLayout::Krsc),
+            kernel: Some("direct_f16".into()),
+            steps: Some(Steps::Fused),
+        };
+        assert_eq!(
+            variation.options(),
+            "--dtype f16 --layout nhwc --filter-layout krsc --steps fused --kernel direct_f16"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! Problems of benchdnn's shape files: integer-valued operands, so that every kernel must be exact.
+
+use warpconv::catalog::KernelId;
+use warpconv::check::{self, Stats, Tolerance, extents};
+use warpconv::plan::{ConvPlan, PoolPlan};
+use warpconv::problem::notation::{self, Problem};
+use warpconv::problem::{Conv2d, FilterLayout, MAX_INDEXED_WINDOW, Pool2d, PoolKind};
+use warpconv::{Layout, reference};
+
+use super::Context;
+use super::discover::ShapeLine;
+use super::report::{Report, Variation};
+use crate::exit::Failure;
+
+/// The largest magnitude of inputs and filters: small enough that the sums of every problem of moderate size are exact
+/// in f32.
+const MOST: u32 = 2;
+
+/// Runs a problem in every type, layout and kernel.
+pub fn shape(
+    context: &Context<'_>,
+    label: &str,
+    shape: &ShapeLine,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let batch = context.select.batch;
+    let problem = match notation::parse(&shape.text) {
+        Ok(named) => named.problem,
+        Err(error) => return report.unreadable(label, &error.to_string()),
+    };
+    match problem {
+        Problem::Conv(conv) => match conv
+            .with_batch(batch)
+            .and_then(|conv| conv.with_epilogue(true, false, false))
+        {
+            Ok(conv) if conv.macs() > context.select.max_macs => {
+                report.skip(label, too_many("multiplications", context.select.max_macs));
+                Ok(())
+            }
+            Ok(conv) => convolution(context, label, &conv, report),
+            Err(error) => report.unreadable(label, &error.to_string()),
+        },
+        Problem::Pool(pool) => match pool.with_batch(batch) {
+            Ok(pool) if comparisons(&pool) > context.select.max_macs => {
+                report.skip(
+                    label,
+                    too_many("elements of windows", context.select.max_macs),
+                );
+                Ok(())
+            }
+            Ok(pool) => pooling(context, label, &pool, report),
+            Err(error) => report.unreadable(label, &error.to_string()),
+        },
+    }
+}
+
+/// Why a problem is skipped for its size.
+fn too_many(what: &str, most: u64) -> String {
+    format!("problems of more than {most} {what} at this batch (--max-macs)")
+}
+
+/// Elements that a pool looks at.
+fn comparisons(pool: &Pool2d) -> u64 {
+    pool.output().elements() as u64 * (pool.r() * pool.s()) as u64
+}
+
+/// Runs a convolution: bias, no ReLU (which would hide wrong negative numbers).
+fn convolution(
+    context: &Context<'_>,
+    label: &str,
+    conv: &Conv2d,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let operands = Operands::draw(conv, label);
+    let want = match operands.reference(conv) {
+        Ok(want) => want,
+        Err(error) => return report.unreadable(label, &error),
+    };
+    for variation in variations(context, true) {
+        let stored = conv
+            .with_dtype(variation.dtype)
+            .and_then(|conv| conv.with_layout(variation.layout))
+            .and_then(|conv| {
+                conv.with_filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
+            });
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                report.fail(label, "conv2d", &variation, &error.to_string())?;
+                continue;
+            }
+        };
+        let candidates = ConvPlan::candidates(&stored, context.gpu.capability());
+        let accepting = candidates
+            .into_iter()
+            .filter(|c| c.verdict.is_ok())
+            .map(|c| c.kernel);
+        for kernel in accepting.filter(|&kernel| context.select.takes(kernel)) {
+            let outcome = run_conv(context, &stored, kernel, &operands, &want);
+            record(report, label, "conv2d", &variation, kernel, outcome)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a convolution with one kernel and compares.
+fn run_conv(
+    context: &Context<'_>,
+    conv: &Conv2d,
+    kernel: KernelId,
+    operands: &Operands,
+    want: &[f64],
+) -> Result<Stats, String> {
+    let plan = ConvPlan::with_kernel(conv, context.gpu.capability(), kernel)
+        .map_err(|error| error.to_string())?;
+    let Operands { x, w, bias } = operands;
+    let got = check::run_conv(context.gpu, &plan, x, w, Some(bias), None)
+        .map_err(|error| error.to_string())?;
+    check::compare(
+        &got,
+        want,
+        extents(conv.output()),
+        conv.dtype(),
+        Tolerance::Exact,
+    )
+    .map_err(|mismatch| mismatch.to_string())
+}
+
+/// The operands of a convolution.
+struct Operands {
+    x: Vec<f64>,
+    w: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+impl Operands {
+    /// Integers that follow from the problem's name.
+    fn draw(conv: &Conv2d, label: &str) -> Operands {
+        let seed = label
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        Operands {
+            x: check::integers(conv.input().elements(), MOST, seed),
+            w: check::integers(conv.filter_len(), MOST, seed ^ 1),
+            bias: check::integers(conv.k(), MOST, seed ^ 2),
+        }
+    }
+
+    /// What the problem should make of them.
+    fn reference(&self, conv: &Conv2d) -> Result<Vec<f64>, String> {
+        reference::conv2d(conv, &self.x, &self.w, Some(&self.bias), None)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Runs a pool as each kind that the shape allows.
+fn pooling(
+    context: &Context<'_>,
+    label: &str,
+    pool: &Pool2d,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let average = |count_include_pad| PoolKind::Average {
+        count_include_pad,
+        divisor_override: None,
+    };
+    let mut kinds = vec![("maxpool2d", PoolKind::Max { indices: false })];
+    if pool.r() * pool.s() <= MAX_INDEXED_WINDOW {
+        kinds.push(("maxpool2d with indices", PoolKind::Max { indices: true }));
+    }
+    // An average of dilated windows is nobody's operation.
+    if pool.dilation() == [1, 1] {
+        kinds.push(("avgpool2d counting padding", average(true)));
+        kinds.push(("avgpool2d", average(false)));
+    }
+    let x = check::integers(pool.input().elements(), 100, 7);
+    for (op, kind) in kinds {
+        let pool = match pool.with_kind(kind) {
+            Ok(pool) => pool,
+            Err(error) => return report.unreadable(label, &error.to_string()),
+        };
+        for variation in variations(context, false) {
+            let stored = pool
+                .with_dtype(variation.dtype)
+                .and_then(|pool| pool.with_layout(variation.layout));
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    report.fail(label, op, &variation, &error.to_string())?;
+                    continue;
+                }
+            };
+            let candidates = PoolPlan::candidates(&stored, context.gpu.capability());
+            let accepting = candidates
+                .into_iter()
+                .filter(|c| c.verdict.is_ok())
+                .map(|c| c.kernel);
+            for kernel in accepting.filter(|&kernel| context.select.takes(kernel)) {
+                let outcome = run_pool(context, &stored, kernel, &x);
+                record(report, label, op, &variation, kernel, outcome)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a pool with one kernel and compares.
+fn run_pool(
+    context: &Context<'_>,
+    pool: &Pool2d,
+    kernel: KernelId,
+    x: &[f64],
+) -> Result<Stats, String> {
+    let plan = PoolPlan::with_kernel(pool, context.gpu.capability(), kernel)
+        .map_err(|error| error.to_string())?;
+    let (got, positions) =
+        check::run_pool(context.gpu, &plan, x).map_err(|error| error.to_string())?;
+    let (want, wanted) = reference::pool2d(pool, x).map_err(|error| error.to_string())?;
+    let extents = extents(pool.output());
+    if let (Some(positions), Some(wanted)) = (positions, wanted) {
+        check::compare_indices(&positions, &wanted, extents)
+            .map_err(|mismatch| format!("indices: {mismatch}"))?;
+    }
+    let magnitudes = reference::pool2d_abs(pool, x).map_err(|error| error.to_string())?;
+    check::compare(
+        &got,
+        &want,
+        extents,
+        pool.dtype(),
+        super::cases::pool_tolerance(pool, &magnitudes),
+    )
+    .map_err(|mismatch| mismatch.to_string())
+}
+
+/// The types and layouts that the options leave. Filters come in the order that goes with the layout, unless the
+/// options say otherwise: the cases run all four pairs.
+fn variations(context: &Context<'_>, filters: bool) -> Vec<Variation> {
+    let mut all = Vec::new();
+    for &dtype in &context.select.dtypes {
+        for &layout in &context.select.layouts {
+            let natural = match layout {
+                Layout::Nchw => FilterLayout::Kcrs,
+                Layout::Nhwc => FilterLayout::Krsc,
+            };
+            let filter_layout = filters.then(|| context.select.filter_layout.unwrap_or(natural));
+            all.push(Variation {
+                dtype,
+                layout,
+                filter_layout,
+                kernel: None,
+                steps: None,
+            });
+        }
+    }
+    all
+}
+
+/// Records the outcome of one kernel.
+fn record(
+    report: &mut Report<'_>,
+    label: &str,
+    op: &str,
+    variation: &Variation,
+    kernel: KernelId,
+    outcome: Result<Stats, String>,
+) -> Result<(), Failure> {
+    let variation = Variation {
+        kernel: Some(kernel.kernel().id()),
+        ..variation.clone()
+    };
+    match outcome {
+        Ok(stats) => {
+            report.pass(label, op, &variation, stats);
+            Ok(())
+        }
+        Err(why) => report.fail(label, op, &variation, &why),
+    }
+}
