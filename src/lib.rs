@@ -28,7 +28,8 @@
 //! | [`gpu`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
 //! | [`launch`] | buffers checked against the plan, and the launch |
 //! | [`ops`] | one-call wrappers; bottleneck and inception |
-//! | [`reference`] | the same in f64 on the CPU, by the definition |
+//! | [`mod@reference`] | the same in f64 on the CPU, by the definition |
+//! | [`check`] | running a plan between fences and judging what comes back, for `warpconv verify` and the tests |
 //! | [`error`] | everything that can go wrong |
 //!
 //! # Semantics

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use warpconv::plan::{Capability, ConvPlan};
-//! use warpconv::problem::{Conv2d, Padding};
+//! use warpconv::problem::Conv2d;
 //!
 //! let problem = Conv2d::builder().input(1, 252, 56, 56).filters(63).kernel(1, 1).build()?;
 //! let plan = ConvPlan::new(&problem, &Capability::h200())?;
@@ -121,7 +121,7 @@ impl fmt::Display for Candidate {
 
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any device that is open.
 ///
-/// [`Gpu::prepare`](crate::gpu::Gpu::prepare) loads the kernel and gives what launches it.
+/// [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings load the kernel and give what launches it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<P> {
     problem: P,

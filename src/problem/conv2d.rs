@@ -67,8 +67,10 @@ impl Padding {
 
 /// A two-dimensional convolution (cross-correlation, as PyTorch and ONNX have it) with its fused epilogue:
 ///
-/// `y[n][k][p][q] = act(sum over c, r, s of x[n][c][p * stride - top + r * dilation][q * stride - left + s * dilation]
-/// * w[k][c][r][s] + bias[k] + residual[n][k][p][q])`
+/// ```text
+/// y[n][k][p][q] = act(sum over c, r, s of x[n][c][p * stride - top + r * dilation][q * stride - left + s * dilation]
+/// * w[k][c][r][s] + bias[k] + residual[n][k][p][q])
+/// ```
 ///
 /// with `act` the ReLU (NaN kept) or nothing, and the channels of a group only. Padding takes part as zeros: an
 /// infinite or NaN weight over padding gives NaN, because `0 * w` does.
