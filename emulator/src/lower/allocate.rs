@@ -14,25 +14,57 @@ use crate::load_error::LoadError;
 /// Lists of segments longer than this are not joined: the effort would grow with their square.
 const MAX_SEGMENTS: usize = 2048;
 
+/// Where everything is.
+pub struct Assignment {
+    /// The registers that share their rows.
+    pub classes: Classes,
+    /// The first row of each class.
+    pub rows: Vec<u16>,
+    /// Each virtual predicate's place.
+    pub preds: Vec<u16>,
+    /// Which instructions remain.
+    keep: Vec<bool>,
+}
+
 /// Turns a draft into the kernel's code.
 pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     simplify::run(&mut draft);
     let graph = Graph::new(&mut draft);
     reconverge::set(&mut draft, &graph);
-    let mut live = live::find(&draft.code, &graph, draft.regs.len(), draft.preds as usize);
-    let classes = join_copies(&mut draft, &mut live);
-    let rows = assign_rows(&draft, &live, &classes, &mut kernel)?;
-    let preds = assign_preds(&live, &mut kernel);
+    let assignment = assign(&draft, &graph, &mut kernel)?;
+    #[cfg(test)]
+    super::verify::check(&draft, &graph, &assignment);
     for inst in &mut draft.code {
         visit(inst, &mut |place, _| match place {
-            Place::Reg(reg) => *reg = Reg(rows[classes.find(usize::from(reg.0))]),
-            Place::Pred(pred) => *pred = Pred(preds[usize::from(pred.0)]),
+            Place::Reg(reg) => *reg = assignment.row(*reg),
+            Place::Pred(pred) => *pred = Pred(assignment.preds[usize::from(pred.0)]),
         });
     }
+    draft.retain(&assignment.keep);
     resolve_labels(&mut draft, &mut kernel);
     kernel.code = draft.code;
     kernel.lines = draft.lines;
     Ok(kernel)
+}
+
+fn assign(draft: &Draft, graph: &Graph, kernel: &mut Kernel) -> Result<Assignment> {
+    let mut live = live::find(&draft.code, graph, draft.regs.len(), draft.preds as usize);
+    let (classes, keep) = join_copies(draft, &mut live);
+    let rows = assign_rows(draft, &live, &classes, kernel)?;
+    let preds = assign_preds(&live, kernel);
+    Ok(Assignment {
+        classes,
+        rows,
+        preds,
+        keep,
+    })
+}
+
+impl Assignment {
+    /// The first row of a virtual register.
+    pub fn row(&self, reg: Reg) -> Reg {
+        Reg(self.rows[self.classes.find(usize::from(reg.0))])
+    }
 }
 
 fn resolve_labels(draft: &mut Draft, kernel: &mut Kernel) {
@@ -52,12 +84,13 @@ fn resolve_labels(draft: &mut Draft, kernel: &mut Kernel) {
 }
 
 /// Registers that share their rows because copies join them.
-struct Classes {
+pub struct Classes {
     parent: Vec<u32>,
 }
 
 impl Classes {
-    fn find(&self, mut reg: usize) -> usize {
+    /// The register that stands for the class of `reg`.
+    pub fn find(&self, mut reg: usize) -> usize {
         while self.parent[reg] as usize != reg {
             reg = self.parent[reg] as usize;
         }
@@ -65,9 +98,9 @@ impl Classes {
     }
 }
 
-/// Joins the two registers of a copy if they are never needed at the same time, and drops the copy. So a loop's
+/// Joins the two registers of a copy if they are never needed at the same time; the copy need not be kept. So a loop's
 /// `mov accumulator, sum;` costs nothing.
-fn join_copies(draft: &mut Draft, live: &mut Liveness) -> Classes {
+fn join_copies(draft: &Draft, live: &mut Liveness) -> (Classes, Vec<bool>) {
     let mut classes = Classes {
         parent: (0..draft.regs.len() as u32).collect(),
     };
@@ -98,9 +131,7 @@ fn join_copies(draft: &mut Draft, live: &mut Liveness) -> Classes {
     for reg in 0..classes.parent.len() {
         classes.parent[reg] = classes.find(reg) as u32;
     }
-    // The points of the segments count dropped instructions too, which does no harm: their order stays.
-    draft.retain(&keep);
-    classes
+    (classes, keep)
 }
 
 /// The union of two lists of segments, or nothing if they overlap.

@@ -64,6 +64,8 @@ pub struct Builder<'m, 'a> {
     pub(super) frame: u32,
     /// The functions that are being inlined, the kernel first.
     pub(super) stack: Vec<&'m Function<'a>>,
+    /// Calls inlined so far.
+    pub(super) calls: u32,
     /// Where the function being inlined returns to.
     pub(super) returns: Vec<u32>,
     rows: NameMap<(Kind, Width), Reg>,
@@ -92,6 +94,7 @@ pub fn lower_kernel<'m, 'a>(
         guard: PredSrc::TRUE,
         frame: 0,
         stack: vec![function],
+        calls: 0,
         returns: Vec::new(),
         rows: NameMap::default(),
         shared: NameMap::default(),

@@ -11,6 +11,10 @@ use crate::ir::{Access, Address, Op, PredSrc, Reg, Space, Width};
 
 /// More instructions than a kernel may grow to by inlining.
 const MAX_CODE: usize = 1 << 21;
+/// More calls than a kernel may hold once all are inlined.
+const MAX_CALLS: u32 = 1 << 16;
+/// Calls within calls; inlining recurses.
+const MAX_DEPTH: usize = 64;
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// `call (r), f, (a, b);`
@@ -45,7 +49,11 @@ impl<'m, 'a> Builder<'m, 'a> {
                 "`{name}` calls itself; recursion is not supported"
             ));
         }
-        if self.draft.code.len() > MAX_CODE {
+        self.calls += 1;
+        if self.draft.code.len() > MAX_CODE
+            || self.calls > MAX_CALLS
+            || self.stack.len() > MAX_DEPTH
+        {
             return m.error("inlining makes the kernel too long");
         }
         if args.len() != function.params.len() || returned.len() != function.returns.len() {

@@ -21,8 +21,13 @@ const LOCAL: u32 = u32::MAX;
 pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Liveness {
     let walker = Walker { code, regs };
     let places = regs + preds;
-    let exposed: Vec<Vec<u32>> = (0..graph.blocks.len())
-        .map(|block| walker.exposed(graph, block, places))
+    let mut marks = Marks {
+        set: vec![false; places],
+        seen: Vec::new(),
+    };
+    let blocks = 0..graph.blocks.len();
+    let exposed: Vec<Vec<u32>> = blocks
+        .map(|block| walker.exposed(graph, block, &mut marks))
         .collect();
     // Places that live within one block need no place in the sets of the data flow.
     let mut number = vec![LOCAL; places];
@@ -93,8 +98,7 @@ impl Walker<'_> {
     }
 
     /// The places whose value on entry a block may read.
-    fn exposed(&self, graph: &Graph, block: usize, places: usize) -> Vec<u32> {
-        let mut live = Marks::new(places);
+    fn exposed(&self, graph: &Graph, block: usize, live: &mut Marks) -> Vec<u32> {
         for i in (graph.blocks[block].start..graph.blocks[block].end).rev() {
             if self.code[i].guard == PredSrc::TRUE {
                 self.visit(i, |place, role| {
@@ -213,13 +217,6 @@ struct Marks {
 }
 
 impl Marks {
-    fn new(places: usize) -> Marks {
-        Marks {
-            set: vec![false; places],
-            seen: Vec::new(),
-        }
-    }
-
     fn insert(&mut self, place: usize) {
         if !std::mem::replace(&mut self.set[place], true) {
             self.seen.push(place as u32);
@@ -230,10 +227,11 @@ impl Marks {
         self.set[place] = false;
     }
 
-    fn list(mut self) -> Vec<u32> {
-        self.seen
-            .retain(|&place| std::mem::take(&mut self.set[place as usize]));
-        self.seen
+    /// The places that are in it, which leaves it empty.
+    fn list(&mut self) -> Vec<u32> {
+        let mut list = std::mem::take(&mut self.seen);
+        list.retain(|&place| std::mem::take(&mut self.set[place as usize]));
+        list
     }
 }
 

@@ -38,6 +38,8 @@ mod special;
 mod statements;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify;
 mod warp;
 
 use crate::ir::Program;

@@ -48,6 +48,9 @@ impl<'m, 'a> Builder<'m, 'a> {
                     self.line = *line;
                     let entity = match body.get(i + 1) {
                         Some(Statement::Targets(targets, _)) => {
+                            if self.draft.tables.len() > usize::from(u16::MAX) {
+                                return self.error("too many lists of branch targets");
+                            }
                             tables.push((targets, self.draft.tables.len()));
                             self.draft.tables.push(Vec::new());
                             Entity::Table(self.draft.tables.len() as u16 - 1)

@@ -4,6 +4,9 @@ use super::{Parser, Result};
 use crate::ast::{Base, Guard, Instruction, Linkage, Operand, Statement, Value};
 use crate::lexer::Token;
 
+/// More scopes within each other than any function has; looking for labels takes time with the depth.
+const MAX_SCOPES: u32 = 256;
+
 impl<'a> Parser<'a> {
     /// A body in its braces; the outermost braces are not part of the result.
     pub(super) fn body(&mut self) -> Result<Vec<Statement<'a>>> {
@@ -15,6 +18,10 @@ impl<'a> Parser<'a> {
             match self.token {
                 Token::Mark(b'{') => {
                     depth += 1;
+                    if depth > MAX_SCOPES {
+                        return self
+                            .error(format!("more than {MAX_SCOPES} scopes within each other"));
+                    }
                     self.advance()?;
                     statements.push(Statement::Open);
                 }
@@ -143,6 +150,9 @@ impl<'a> Parser<'a> {
         while !self.take_mark(end)? {
             if !operands.is_empty() {
                 self.expect_mark(b',')?;
+            }
+            if self.at_mark(b'{') || self.at_mark(b'(') {
+                return self.error("lists of operands within each other are not supported");
             }
             operands.push(self.operand()?);
         }

@@ -4,6 +4,9 @@ use super::{Parser, Result, number};
 use crate::ast::{Linkage, Registers, Space, Type, Value, Variable};
 use crate::lexer::Token;
 
+/// More dimensions than any array has; reading initialisers recurses.
+const MAX_DIMS: usize = 8;
+
 /// The elements of one item of the outermost dimension.
 fn inner_elements(dims: &[u64]) -> u64 {
     dims.iter()
@@ -120,6 +123,11 @@ impl<'a> Parser<'a> {
                 self.advance()?;
             }
             self.expect_mark(b']')?;
+            if variable.dims.len() == MAX_DIMS {
+                return self.error(format!(
+                    "arrays of more than {MAX_DIMS} dimensions are not supported"
+                ));
+            }
             variable.dims.push(dim);
         }
         if self.take_mark(b'=')? {
