@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod ast;
+mod check;
 pub mod client;
 pub mod counters;
 pub mod device;

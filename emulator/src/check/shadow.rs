@@ -1,0 +1,264 @@
+//! The shadow of shared memory.
+//!
+//! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in most kernels). Of
+//! each the shadow holds who wrote it last and who has read it since. What is reported:
+//!
+//! * A read of a unit that nobody in the block wrote.
+//! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or `volatile`
+//!   accesses are no race, nor are two writes of the same value.
+//! * Inside a warp: a read of what another lane wrote, or a second write of another value by another lane, with
+//!   neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier between. A write after another lane's read
+//!   is not reported: an instruction's reads are over before the warp's next instruction begins.
+//! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
+use super::order::Order;
+
+/// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
+const PENDING: u32 = u32::MAX;
+/// Set in a reader stamp if several warps read.
+const SEVERAL: u32 = 32;
+
+/// What the last writer of a unit was.
+#[derive(Clone, Copy, Default)]
+struct Writer {
+    pc: u32,
+    /// Lane, whether strong or atomic, and the warp's count of synchronisations.
+    info: u32,
+}
+
+const STRONG: u32 = 32;
+
+/// Who does an access.
+#[derive(Clone, Copy)]
+pub(crate) struct Actor {
+    pub warp: u32,
+    pub lane: u32,
+    pub pc: u32,
+    /// The warp's count of synchronisations.
+    pub sync: u32,
+    /// Atomic, volatile or otherwise synchronising.
+    pub strong: bool,
+}
+
+impl Actor {
+    fn info(&self) -> u32 {
+        self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
+    }
+}
+
+/// What is wrong with an access to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    Uninitialised,
+    /// With the write of a lane of a warp, at a program counter.
+    Written {
+        warp: u32,
+        lane: u32,
+        pc: u32,
+    },
+    /// With reads of a warp, or several.
+    ReadBy {
+        warp: Option<u32>,
+    },
+    /// With a copy that a lane of a warp started.
+    Pending {
+        warp: u32,
+        lane: u32,
+    },
+}
+
+/// The shadow of a block's shared memory.
+pub(crate) struct Shadow {
+    /// A unit is `1 << shift` bytes.
+    pub shift: u32,
+    /// Last write: `time << 5 | warp`.
+    stamps: Vec<u32>,
+    writers: Vec<Writer>,
+    /// Reads since: `time << 6 | SEVERAL | warp`.
+    readers: Vec<u32>,
+    /// With vector clocks: the time of the last read by each warp.
+    read_times: Vec<u32>,
+}
+
+impl Shadow {
+    /// For `bytes` bytes in units of `1 << shift`.
+    pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
+        let units = (bytes >> shift) + 16;
+        let times = if order.precise {
+            units * order.warps()
+        } else {
+            0
+        };
+        Shadow {
+            shift,
+            stamps: vec![0; units],
+            writers: vec![Writer::default(); units],
+            readers: vec![0; units],
+            read_times: vec![0; times],
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.stamps.fill(0);
+        self.readers.fill(0);
+        self.read_times.fill(0);
+    }
+
+    /// Notes reads of four-byte units, `count` from `unit` on. False if they need a closer look: then nothing is
+    /// certain yet and [`Shadow::read`] must be asked unit by unit.
+    #[inline(always)]
+    pub fn read_fast<const COUNT: usize>(&mut self, unit: usize, order: &Order, warp: u32) -> bool {
+        let start = order.start << 5;
+        let safe = (order.floor << 5).wrapping_sub(start);
+        let base = order.now << 6;
+        let mine = base | warp;
+        let stamps = &self.stamps[unit..unit + COUNT];
+        let readers = &mut self.readers[unit..unit + COUNT];
+        let mut good = true;
+        for i in 0..COUNT {
+            good &= stamps[i].wrapping_sub(start) < safe;
+            let old = readers[i];
+            let shared = if old == mine { mine } else { base | SEVERAL };
+            readers[i] = if old < base { mine } else { shared };
+        }
+        good
+    }
+
+    /// Checks and notes a read of a unit.
+    pub fn read(&mut self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
+        self.check_written(unit, order, actor, true)?;
+        if order.precise {
+            self.read_times[unit * order.warps() + actor.warp as usize] = order.now;
+        }
+        let base = order.now << 6;
+        let mine = base | actor.warp;
+        let old = self.readers[unit];
+        self.readers[unit] = match old {
+            _ if old < base => mine,
+            _ if old == mine => mine,
+            _ => base | SEVERAL,
+        };
+        Ok(())
+    }
+
+    /// Whether the last write lets this access pass.
+    fn check_written(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        must_be_written: bool,
+    ) -> Result<(), Conflict> {
+        let stamp = self.stamps[unit];
+        let writer = self.writers[unit];
+        let lane = writer.info & 31;
+        if stamp == PENDING {
+            return Err(Conflict::Pending {
+                warp: writer.info >> 6,
+                lane,
+            });
+        }
+        let (time, warp) = (stamp >> 5, stamp & 31);
+        if time < order.start {
+            return if must_be_written {
+                Err(Conflict::Uninitialised)
+            } else {
+                Ok(())
+            };
+        }
+        if time < order.floor || (actor.strong && writer.info & STRONG != 0) {
+            return Ok(());
+        }
+        let ordered = if warp == actor.warp {
+            lane == actor.lane || writer.info >> 6 != actor.sync & 0x3ff_ffff
+        } else {
+            order.is_before(actor.warp, warp, time)
+        };
+        if ordered {
+            Ok(())
+        } else {
+            Err(Conflict::Written {
+                warp,
+                lane,
+                pc: writer.pc,
+            })
+        }
+    }
+
+    /// Checks and notes a write of a unit. `same_value`: the bytes already hold what is written.
+    pub fn write(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        same_value: bool,
+    ) -> Result<(), Conflict> {
+        match self.check_written(unit, order, actor, false) {
+            Err(Conflict::Written { .. }) if same_value => {}
+            other => other?,
+        }
+        if !actor.strong {
+            self.check_readers(unit, order, actor)?;
+        }
+        self.stamps[unit] = order.now << 5 | actor.warp;
+        self.writers[unit] = Writer {
+            pc: actor.pc,
+            info: actor.info(),
+        };
+        Ok(())
+    }
+
+    /// Notes the write of an atomic that has just read the unit.
+    pub fn write_atomic(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        self.write(unit, order, actor, true)
+    }
+
+    /// Whether other warps' reads let this write pass.
+    fn check_readers(&self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
+        let reader = self.readers[unit];
+        if reader >> 6 < order.floor || reader & 0x3f == actor.warp {
+            return Ok(());
+        }
+        if !order.precise {
+            let warp = (reader & SEVERAL == 0).then_some(reader & 31);
+            return Err(Conflict::ReadBy { warp });
+        }
+        let times = &self.read_times[unit * order.warps()..][..order.warps()];
+        for (warp, &time) in times.iter().enumerate() {
+            let warp = warp as u32;
+            if warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
+            {
+                return Err(Conflict::ReadBy { warp: Some(warp) });
+            }
+        }
+        Ok(())
+    }
+
+    /// An asynchronous copy to the unit begins.
+    pub fn begin_copy(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        self.write(unit, order, actor, false)?;
+        self.stamps[unit] = PENDING;
+        self.writers[unit] = Writer {
+            pc: actor.pc,
+            info: actor.lane | actor.warp << 6,
+        };
+        Ok(())
+    }
+
+    /// Its thread has waited for it.
+    pub fn end_copy(&mut self, unit: usize, order: &Order, actor: &Actor) {
+        if self.stamps[unit] == PENDING {
+            self.stamps[unit] = order.now << 5 | actor.warp;
+            self.writers[unit].info = actor.info();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Addresses of a load, store or atomic, and which memory they belong to.
+use super::context::{Context, touch};
+use super::lanes::lanes;
+use super::warp::Warp;
+use super::{global, local, shared};
+use crate::check::{Outcome, Trouble};
+use crate::ir::{
+    Access, Address, LOCAL_WINDOW, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, WINDOW_BYTES,
+};
+use crate::report::{AccessKind, FaultKind};
+
+/// The address of every lane.
+#[inline(always)]
+pub(crate) fn compute(w: &Warp, addr: Address) -> [u64; 32] {
+    let offset = i64::from(addr.offset) as u64;
+    let mut out = [offset; 32];
+    if addr.base.is_none() {
+        return out;
+    }
+    if addr.wide {
+        let base = w.u64s(addr.base);
+        for i in 0..32 {
+            out[i] = base[i].wrapping_add(offset);
+        }
+    } else {
+        let base = w.u32s(addr.base);
+        for i in 0..32 {
+            out[i] = u64::from(base[i].wrapping_add(offset as u32));
+        }
+    }
+    out
+}
+
+/// The space that a generic address points into.
+pub(crate) fn space_of(address: u64) -> Space {
+    let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
+    match address {
+        _ if inside(SHARED_WINDOW) => Space::Shared,
+        _ if inside(LOCAL_WINDOW) => Space::Local,
+        _ if inside(PARAM_WINDOW) => Space::Param,
+        _ => Space::Global,
+    }
+}
+
+/// First generic address of a space's window.
+pub(crate) fn window(space: Space) -> u64 {
+    match space {
+        Space::Shared => SHARED_WINDOW,
+        Space::Local => LOCAL_WINDOW,
+        Space::Param => PARAM_WINDOW,
+        _ => 0,
+    }
+}
+
+/// The lanes of `m` whose generic addresses lie in each space, addresses made relative to its window.
+pub(crate) fn sort(m: u32, address: &[u64; 32]) -> [(Space, u32, [u64; 32]); 4] {
+    [Space::Global, Space::Shared, Space::Local, Space::Param].map(|space| {
+        let mut mask = 0;
+        let mut relative = *address;
+        for lane in lanes(m) {
+            if space_of(address[lane]) == space {
+                mask |= 1 << lane;
+                relative[lane] = address[lane] - window(space);
+            }
+        }
+        (space, mask, relative)
+    })
+}
+
+/// Whether no lane's address lies in a window.
+#[inline(always)]
+pub(crate) fn all_global(m: u32, address: &[u64; 32]) -> bool {
+    let mut windows = 0u32;
+    for i in 0..32 {
+        let outside =
+            address[i].wrapping_sub(SHARED_WINDOW) >= PARAM_WINDOW + WINDOW_BYTES - SHARED_WINDOW;
+        windows |= u32::from(!outside) << i;
+    }
+    windows & m == 0
+}
+
+/// `ld` in any space.
+#[inline(always)]
+pub(crate) fn load(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    addr: Address,
+) -> Outcome {
+    let address = compute(w, addr);
+    match access.space {
+        Space::Global | Space::Const => global::load(cx, w, m, access, d, &address),
+        Space::Shared => shared::load(cx, w, m, access, d, &address),
+        Space::Local => local::load(w, m, access, d, &address),
+        Space::Param => local::load_param(cx, w, m, access, d, &address),
+        Space::Generic if all_global(m, &address) => global::load(cx, w, m, access, d, &address),
+        Space::Generic => load_generic(cx, w, m, access, d, &address),
+    }
+}
+
+#[cold]
+fn load_generic(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    for (space, mask, relative) in sort(m, address) {
+        match space {
+            _ if mask == 0 => {}
+            Space::Shared => shared::load(cx, w, mask, access, d, &relative)?,
+            Space::Local => local::load(w, mask, access, d, &relative)?,
+            Space::Param => local::load_param(cx, w, mask, access, d, &relative)?,
+            _ => global::load(cx, w, mask, access, d, &relative)?,
+        }
+    }
+    Ok(())
+}
+
+/// `st` in any space.
+#[inline(always)]
+pub(crate) fn store(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    addr: Address,
+) -> Outcome {
+    let address = compute(w, addr);
+    match access.space {
+        Space::Global => global::store(cx, w, m, access, src, &address),
+        Space::Shared => shared::store(cx, w, m, access, src, &address),
+        Space::Local => local::store(w, m, access, src, &address),
+        Space::Generic if all_global(m, &address) => global::store(cx, w, m, access, src, &address),
+        Space::Generic => store_generic(cx, w, m, access, src, &address),
+        Space::Const | Space::Param => Err(read_only(m, access.space, access, &address)),
+    }
+}
+
+#[cold]
+fn store_generic(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    for (space, mask, relative) in sort(m, address) {
+        match space {
+            _ if mask == 0 => {}
+            Space::Shared => shared::store(cx, w, mask, access, src, &relative)?,
+            Space::Local => local::store(w, mask, access, src, &relative)?,
+            Space::Param => return Err(read_only(mask, space, access, &relative)),
+            _ => global::store(cx, w, mask, access, src, &relative)?,
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn read_only(m: u32, space: Space, access: Access, address: &[u64; 32]) -> Box<Trouble> {
+    let lane = m.trailing_zeros() as usize;
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let touch = touch(AccessKind::Write, space, address[lane], bytes);
+    Trouble::lane(
+        lane,
+        FaultKind::ReadOnly {
+            touch,
+            region: None,
+        },
+    )
+}

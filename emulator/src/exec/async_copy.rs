@@ -1,0 +1,242 @@
+//! `cp.async`: copies from global to shared memory whose bytes may be used only after a wait.
+//!
+//! The bytes are moved at once; until the wait the shadow holds them to be under way.
+use super::address::compute;
+use super::context::{Context, touch};
+use super::global;
+use super::lanes::lanes;
+use super::shared::{actor, byte_slice_mut, check_bounds};
+use super::warp::Warp;
+use crate::check::{Outcome, Trouble};
+use crate::ir::{Address, Reg, Space};
+use crate::report::{AccessKind, FaultKind};
+
+/// Not in a group yet.
+const OPEN: u32 = u32::MAX;
+
+/// Copies that an instruction began.
+#[derive(Clone)]
+struct Copy {
+    /// Lanes whose copy is under way.
+    mask: u32,
+    /// The lanes' group number, or [`OPEN`].
+    group: u32,
+    bytes: u32,
+    target: [u32; 32],
+}
+
+/// The copies of a warp that are under way.
+#[derive(Default)]
+pub(crate) struct Copies {
+    list: Vec<Copy>,
+    /// Groups that each lane has committed.
+    committed: [u32; 32],
+}
+
+impl Copies {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+    }
+}
+
+/// `cp.async`.
+pub(crate) fn copy(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    bytes: u8,
+    [dst, src]: [Address; 2],
+    src_size: Reg,
+) -> Outcome {
+    let bytes = u32::from(bytes);
+    let (target, source) = (compute(w, dst), compute(w, src));
+    check_bounds(cx, m, AccessKind::Write, &target, bytes)?;
+    let sizes = if src_size.is_none() {
+        [bytes; 32]
+    } else {
+        w.u32s(src_size).map(|n| n.min(bytes))
+    };
+    // Lanes that read nothing may have any source address.
+    let reading = lanes(m)
+        .filter(|&i| sizes[i] > 0)
+        .fold(0, |bits, i| bits | 1u32 << i);
+    super::shared::count(cx, w, m, AccessKind::Write, &target, bytes);
+    let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
+    let shift = cx.shared.shadow.shift;
+    let mut record = Copy {
+        mask: m,
+        group: OPEN,
+        bytes,
+        target: [0; 32],
+    };
+    for lane in lanes(m) {
+        let actor = actor(w, lane, false);
+        let at = target[lane];
+        let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+        for unit in at >> shift..(at + u64::from(bytes)) >> shift {
+            if let Err(conflict) = cx
+                .shared
+                .shadow
+                .begin_copy(unit as usize, &cx.order, &actor)
+            {
+                return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
+            }
+        }
+        let at = at as usize;
+        byte_slice_mut(&mut cx.shared.words)[at..at + bytes as usize]
+            .copy_from_slice(&data[lane][..bytes as usize]);
+        record.target[lane] = at as u32;
+    }
+    w.copies.list.push(record);
+    Ok(())
+}
+
+/// The bytes of each lane's source, with zeros past its size.
+fn read_source(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    source: &[u64; 32],
+    sizes: &[u32; 32],
+    bytes: u32,
+) -> Result<[[u8; 16]; 32], Box<Trouble>> {
+    let mut data = [[0u8; 16]; 32];
+    if let Some(lane) = lanes(m).find(|&i| !source[i].is_multiple_of(u64::from(bytes))) {
+        let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
+        let nearest = cx.nearest(source[lane]);
+        return Err(Trouble::lane(
+            lane,
+            FaultKind::Misaligned {
+                touch,
+                align: bytes,
+                nearest,
+            },
+        ));
+    }
+    // Lanes that read less than the rest are done with the others of their size.
+    let mut left = m;
+    while left != 0 {
+        let size = sizes[left.trailing_zeros() as usize];
+        let same = lanes(left)
+            .filter(|&i| sizes[i] == size)
+            .fold(0, |bits, i| bits | 1u32 << i);
+        left &= !same;
+        if size.is_power_of_two() {
+            read_part(cx, w, same, source, 0, size, &mut data)?;
+        } else {
+            for offset in 0..size {
+                read_part(cx, w, same, source, offset, 1, &mut data)?;
+            }
+        }
+    }
+    Ok(data)
+}
+
+/// Reads `size` bytes at an offset of each lane's source.
+fn read_part(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    source: &[u64; 32],
+    offset: u32,
+    size: u32,
+    data: &mut [[u8; 16]; 32],
+) -> Outcome {
+    let kind = AccessKind::Read;
+    let moved = source.map(|a| a.wrapping_add(u64::from(offset)));
+    let Some(allocation) = global::locate(cx, w, m, kind, &moved, size)? else {
+        for lane in lanes(m) {
+            read_part(cx, w, 1 << lane, source, offset, size, data)?;
+        }
+        return Ok(());
+    };
+    global::count(cx, &allocation, m, kind, &moved, size, false);
+    let all_init = allocation.is_all_init();
+    for lane in lanes(m) {
+        let at = moved[lane] - allocation.base;
+        if !all_init && let Some(first) = allocation.first_uninit(at, u64::from(size)) {
+            let touch = touch(kind, Space::Global, moved[lane], size);
+            let nearest = Some(allocation.region());
+            let first = allocation.base + first;
+            return Err(Trouble::lane(
+                lane,
+                FaultKind::Uninitialised {
+                    touch,
+                    first,
+                    nearest,
+                },
+            ));
+        }
+        let target = &mut data[lane][offset as usize..][..size as usize];
+        // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time are a race of
+        // the emulated program.
+        unsafe {
+            std::ptr::copy_nonoverlapping(allocation.data(at), target.as_mut_ptr(), target.len())
+        };
+    }
+    Ok(())
+}
+
+/// `cp.async.commit_group`.
+pub(crate) fn commit(w: &mut Warp, m: u32) {
+    let mut made = Vec::new();
+    let committed = w.copies.committed;
+    for copy in w.copies.list.iter_mut().filter(|c| c.group == OPEN) {
+        let mut left = copy.mask & m;
+        copy.mask &= !m;
+        while left != 0 {
+            let group = committed[left.trailing_zeros() as usize];
+            let same = lanes(left)
+                .filter(|&i| committed[i] == group)
+                .fold(0, |b, i| b | 1u32 << i);
+            made.push(Copy {
+                mask: same,
+                group,
+                ..copy.clone()
+            });
+            left &= !same;
+        }
+    }
+    w.copies.list.retain(|c| c.mask != 0);
+    w.copies.list.append(&mut made);
+    for lane in lanes(m) {
+        w.copies.committed[lane] += 1;
+    }
+}
+
+/// `cp.async.wait_group`, or with `None` `cp.async.wait_all`.
+pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) {
+    let mut list = std::mem::take(&mut w.copies.list);
+    for copy in &mut list {
+        let done = |&lane: &usize| match pending {
+            None => true,
+            Some(_) if copy.group == OPEN => false,
+            Some(n) => copy.group + u32::from(n) < w.copies.committed[lane],
+        };
+        let finished = lanes(copy.mask & m)
+            .filter(done)
+            .fold(0, |bits, i| bits | 1u32 << i);
+        finish(cx, w, copy, finished);
+        copy.mask &= !finished;
+    }
+    list.retain(|c| c.mask != 0);
+    w.copies.list = list;
+}
+
+/// The bytes of some lanes have arrived.
+fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
+    let shift = cx.shared.shadow.shift;
+    for lane in lanes(lanes_done) {
+        let actor = actor(w, lane, false);
+        let at = copy.target[lane];
+        for unit in at >> shift..(at + copy.bytes) >> shift {
+            cx.shared.shadow.end_copy(unit as usize, &cx.order, &actor);
+        }
+    }
+}
+
+/// The warp has ended: nothing of its copies may outlive the block.
+pub(crate) fn abandon(cx: &mut Context, w: &mut Warp) {
+    wait(cx, w, u32::MAX, None);
+}

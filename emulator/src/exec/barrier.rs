@@ -1,0 +1,214 @@
+//! Block barriers.
+use super::context::Context;
+use super::lanes::lanes;
+use super::warp::{State, Warp};
+use crate::check::Trouble;
+use crate::ir::{BarrierKind, Op, Pred, Reg};
+use crate::report::FaultKind;
+
+/// Barriers of a block.
+pub(crate) const BARRIERS: usize = 16;
+
+/// A split that waits, and where its result goes.
+struct Waiting {
+    warp: usize,
+    split: usize,
+    lanes: u32,
+    kind: BarrierKind,
+    d: Reg,
+    p: Pred,
+}
+
+/// One barrier.
+#[derive(Default)]
+pub(crate) struct Barrier {
+    /// Threads it waits for; 0 while nobody has come.
+    expected: u32,
+    /// Threads that have come.
+    arrived: u32,
+    /// Threads that came with a true predicate.
+    yes: u32,
+    /// Threads that came with a predicate.
+    asked: u32,
+    /// Warps that came, with the time.
+    times: Vec<(usize, u32)>,
+    only_sync: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// The barriers of a block.
+pub(crate) struct Barriers {
+    list: [Barrier; BARRIERS],
+    /// Threads of the block, whole warps.
+    pub threads: u32,
+    /// Numbers of those that are complete and whose warps must be let go.
+    complete: Vec<usize>,
+}
+
+impl Barriers {
+    pub fn new(threads: u32) -> Barriers {
+        Barriers {
+            list: Default::default(),
+            threads,
+            complete: Vec::new(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.complete.clear();
+        for barrier in &mut self.list {
+            *barrier = Barrier::default();
+        }
+    }
+
+    /// Whether one is complete.
+    pub fn is_any_complete(&self) -> bool {
+        !self.complete.is_empty()
+    }
+
+    /// The barriers that somebody waits at: number, threads that have come, threads it waits for.
+    pub fn unfinished(&self) -> Option<(u32, u32, u32)> {
+        let index = self.list.iter().position(|b| !b.waiting.is_empty())?;
+        let barrier = &self.list[index];
+        Some((index as u32, barrier.arrived, barrier.expected))
+    }
+}
+
+/// Lanes of the current split come to a barrier. Whether they go on at once.
+pub(crate) fn arrive(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+) -> Result<bool, Box<Trouble>> {
+    let Op::Barrier {
+        kind,
+        aligned,
+        id,
+        count,
+        src,
+        d,
+        p,
+    } = *op
+    else {
+        return Ok(true);
+    };
+    let number = w.first32(m, id);
+    let threads = cx.barriers.threads;
+    let expected = if count.is_none() {
+        threads
+    } else {
+        w.first32(m, count)
+    };
+    if number as usize >= BARRIERS
+        || expected == 0
+        || !expected.is_multiple_of(32)
+        || expected > threads
+    {
+        return Err(Trouble::warp(FaultKind::BadBarrier {
+            id: number,
+            count: expected,
+        }));
+    }
+    if aligned && m != w.alive {
+        let kind = FaultKind::DivergentBarrier {
+            id: number,
+            arrived: m,
+            alive: w.alive,
+        };
+        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
+    }
+    if count.is_none() && w.alive != w.existing {
+        let exited = (w.existing & !w.alive).count_ones();
+        let arrived = m.count_ones();
+        let kind = FaultKind::ExitedAtBarrier {
+            id: number,
+            exited,
+            arrived,
+            expected,
+        };
+        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
+    }
+    let time = if cx.order.precise {
+        cx.order.arrive()
+    } else {
+        cx.order.now
+    };
+    let yes = (w.pred(src) & m).count_ones();
+    let barrier = &mut cx.barriers.list[number as usize];
+    if barrier.arrived == 0 {
+        barrier.expected = expected;
+        barrier.only_sync = true;
+    } else if barrier.expected != expected {
+        return Err(Trouble::warp(FaultKind::BadBarrier {
+            id: number,
+            count: expected,
+        }));
+    }
+    // Lanes without a thread count with those of their warp.
+    let whole = m == w.alive;
+    barrier.arrived += if whole { 32 } else { m.count_ones() };
+    barrier.yes += yes;
+    barrier.asked += m.count_ones();
+    barrier.times.push((w.index as usize, time));
+    barrier.only_sync &= kind != BarrierKind::Arrive;
+    if barrier.arrived >= barrier.expected {
+        cx.barriers.complete.push(number as usize);
+    }
+    if kind == BarrierKind::Arrive {
+        return Ok(true);
+    }
+    let split = w.current;
+    barrier.waiting.push(Waiting {
+        warp: w.index as usize,
+        split,
+        lanes: m,
+        kind,
+        d,
+        p,
+    });
+    if w.splits[split].mask != m {
+        // Lanes that the guard turned off would run past their own warp's barrier.
+        let kind = FaultKind::DivergentBarrier {
+            id: number,
+            arrived: m,
+            alive: w.alive,
+        };
+        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
+    }
+    w.splits[split].pc = w.pc;
+    w.splits[split].state = State::Barrier;
+    Ok(false)
+}
+
+/// Lets the warps go on that wait at complete barriers.
+pub(crate) fn release(cx: &mut Context, warps: &mut [Warp]) {
+    while let Some(number) = cx.barriers.complete.pop() {
+        let barrier = std::mem::take(&mut cx.barriers.list[number]);
+        cx.counters.barriers += 1;
+        if barrier.expected == cx.barriers.threads && barrier.only_sync {
+            cx.order.full_barrier();
+        } else {
+            let waiting: Vec<usize> = barrier.waiting.iter().map(|w| w.warp).collect();
+            cx.order.join(&barrier.times, &waiting);
+        }
+        for waiting in &barrier.waiting {
+            let w = &mut warps[waiting.warp];
+            w.splits[waiting.split].state = State::Ready;
+            w.splits[waiting.split].pc += 1;
+            w.sync_count += 1;
+            let holds = match waiting.kind {
+                BarrierKind::RedPopc => {
+                    for lane in lanes(waiting.lanes) {
+                        w.u32s_mut(waiting.d)[lane] = barrier.yes;
+                    }
+                    continue;
+                }
+                BarrierKind::RedAnd => barrier.yes == barrier.asked,
+                BarrierKind::RedOr => barrier.yes > 0,
+                BarrierKind::Sync | BarrierKind::Arrive => continue,
+            };
+            w.set_pred(waiting.lanes, waiting.p, if holds { u32::MAX } else { 0 });
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A block: its warps take turns until all have ended.
+use super::async_copy;
+use super::barrier::{self, Barriers};
+use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
+use super::isa::Isa;
+use super::run::{Stop, run};
+use super::warp::{Row, State, Warp};
+use crate::check::Trouble;
+use crate::check::order::Order;
+use crate::check::shadow::Shadow;
+use crate::counters::{Class, Counters};
+use crate::ir::{AtomTy, BarrierKind, ConstantValue, Kernel, Op, Reg, Space, Special};
+use crate::report::{Fault, FaultKind};
+
+/// What one thread of the host needs to run blocks, one after the other.
+pub(crate) struct Worker<'a> {
+    pub cx: Context<'a>,
+    pub warps: Vec<Warp>,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(grid: &'a Grid<'a>) -> Worker<'a> {
+        let kernel = grid.kernel;
+        let threads = grid.config.threads() as u32;
+        let count = threads.div_ceil(32);
+        let shared_bytes = kernel.dynamic_shared_offset() + grid.config.shared_bytes;
+        let order = Order::new(count as usize, is_order_partial(kernel));
+        let shift = smallest_shared_access(kernel).trailing_zeros();
+        let shared = SharedMemory {
+            words: vec![0; shared_bytes as usize / 4 + 8],
+            bytes: shared_bytes,
+            shadow: Shadow::new(shared_bytes as usize, shift, &order),
+        };
+        let instructions = kernel.code.len();
+        let cx = Context {
+            grid,
+            block: [0; 3],
+            block_index: 0,
+            shared,
+            order,
+            barriers: Barriers::new(count * 32),
+            counters: Counters::default(),
+            sites: vec![Site::default(); instructions + 1],
+            profile: vec![Profile::default(); instructions + 1],
+            printed: String::new(),
+        };
+        let rows = kernel.rows as usize + 1;
+        let warps = (0..count)
+            .map(|i| Warp::new(i, rows, kernel.preds as usize))
+            .collect();
+        Worker { cx, warps }
+    }
+
+    /// Runs a block to its end.
+    pub fn run_block<I: Isa>(&mut self, index: u64) -> Result<(), Fault> {
+        self.begin(index);
+        let result = self.run_warps::<I>();
+        for w in &mut self.warps {
+            async_copy::abandon(&mut self.cx, w);
+        }
+        let counters = &mut self.cx.counters;
+        counters.blocks += 1;
+        counters.warps += self.warps.len() as u64;
+        counters.threads += self.cx.grid.config.threads();
+        result
+    }
+
+    fn begin(&mut self, index: u64) {
+        let cx = &mut self.cx;
+        let grid = cx.grid;
+        let [gx, gy, _] = grid.config.grid;
+        cx.block_index = index;
+        let (gx, gy) = (u64::from(gx), u64::from(gy));
+        cx.block = [
+            (index % gx) as u32,
+            (index / gx % gy) as u32,
+            (index / gx / gy) as u32,
+        ];
+        if cx.order.begin_block() {
+            cx.shared.shadow.clear();
+        }
+        cx.barriers.clear();
+        let threads = grid.config.threads() as u32;
+        for w in &mut self.warps {
+            let left = threads - w.index * 32;
+            let existing = if left >= 32 {
+                u32::MAX
+            } else {
+                (1 << left) - 1
+            };
+            w.rows.fill(Row([0; 32]));
+            w.start(existing);
+            w.local.start(grid.kernel.local_bytes);
+            fill_rows(cx, w);
+        }
+    }
+
+    fn run_warps<I: Isa>(&mut self) -> Result<(), Fault> {
+        loop {
+            let mut moved = false;
+            let mut alive = false;
+            for i in 0..self.warps.len() {
+                let w = &mut self.warps[i];
+                if w.alive == 0 {
+                    continue;
+                }
+                alive = true;
+                if !w.splits.iter().any(|s| s.state == State::Ready) {
+                    continue;
+                }
+                let before = w.executed;
+                let stop = run::<I>(&mut self.cx, w);
+                let w = &self.warps[i];
+                let stop = stop.map_err(|t| fault(&self.cx, w, *t))?;
+                moved |= w.executed != before || stop != Stop::Waiting;
+                if self.cx.barriers.is_any_complete() {
+                    barrier::release(&mut self.cx, &mut self.warps);
+                }
+            }
+            if !alive {
+                return Ok(());
+            }
+            if !moved {
+                return Err(self.deadlock());
+            }
+        }
+    }
+
+    /// Why no warp can go on.
+    fn deadlock(&self) -> Fault {
+        let lines = &self.cx.grid.kernel.lines;
+        let line = |pc: u32| lines.get(pc as usize).copied().unwrap_or(0);
+        let waiting: Vec<(u32, u32)> = self
+            .warps
+            .iter()
+            .filter_map(|w| {
+                let split = w.splits.iter().find(|s| s.state == State::Barrier)?;
+                Some((w.index, line(split.pc)))
+            })
+            .collect();
+        let exited: u32 = self
+            .warps
+            .iter()
+            .map(|w| (w.existing & !w.alive).count_ones())
+            .sum();
+        let first = waiting.first().map_or(0, |&(_, line)| line);
+        let kind = match self.cx.barriers.unfinished() {
+            Some((id, arrived, expected)) if exited > 0 => FaultKind::ExitedAtBarrier {
+                id,
+                exited,
+                arrived,
+                expected,
+            },
+            _ => FaultKind::Deadlock { waiting },
+        };
+        Fault {
+            kernel: self.cx.grid.kernel.name.clone(),
+            line: first,
+            block: self.cx.block,
+            thread: None,
+            kind: Box::new(kind),
+        }
+    }
+
+    /// The counters, with the instructions sorted into their classes.
+    pub fn into_counters(mut self) -> Counters {
+        let (mut warps, mut threads) = (0, 0);
+        for (inst, profile) in self.cx.grid.kernel.code.iter().zip(&self.cx.profile) {
+            warps += profile.warps;
+            threads += profile.threads;
+            let executed = &mut self.cx.counters.classes[Class::of(&inst.op) as usize];
+            executed.warp += warps as u64;
+            executed.thread += (threads as u64).saturating_sub(profile.off);
+        }
+        self.cx.counters
+    }
+}
+
+/// Adds kernel, line, block and thread to a fault.
+fn fault(cx: &Context, w: &Warp, trouble: Trouble) -> Fault {
+    let kernel = cx.grid.kernel;
+    Fault {
+        kernel: kernel.name.clone(),
+        line: kernel.lines.get(w.pc as usize).copied().unwrap_or(0),
+        block: cx.block,
+        thread: trouble.lane.map(|lane| cx.thread(w.index, lane)),
+        kind: Box::new(trouble.kind),
+    }
+}
+
+/// Fills the rows that hold constants and special registers.
+fn fill_rows(cx: &Context, w: &mut Warp) {
+    let kernel = cx.grid.kernel;
+    for constant in &kernel.constants {
+        match constant.value {
+            ConstantValue::Word(value) => *w.u32s_mut(constant.reg) = [value; 32],
+            ConstantValue::Double(value) => *w.u64s_mut(constant.reg) = [value; 32],
+            ConstantValue::Symbol { symbol, addend } => {
+                let address = cx.grid.symbols[symbol as usize].wrapping_add_signed(addend);
+                *w.u64s_mut(constant.reg) = [address; 32];
+            }
+        }
+    }
+    for &(reg, special) in &kernel.specials {
+        if special == Special::GridId {
+            *w.u64s_mut(reg) = [u64::from(cx.grid.epoch); 32];
+        } else {
+            let row = std::array::from_fn(|lane| special_value(cx, w.index, lane as u32, special));
+            *w.u32s_mut(reg) = row;
+        }
+    }
+}
+
+fn special_value(cx: &Context, warp: u32, lane: u32, special: Special) -> u32 {
+    let config = &cx.grid.config;
+    let axis = |a: u8| usize::from(a.min(2));
+    let sms = cx.grid.device.multiprocessors();
+    match special {
+        Special::Tid(a) => thread_index(config.block, warp * 32 + lane)[axis(a)],
+        Special::Ntid(a) => config.block[axis(a)],
+        Special::Ctaid(a) => cx.block[axis(a)],
+        Special::Nctaid(a) => config.grid[axis(a)],
+        Special::LaneId => lane,
+        Special::WarpId => warp,
+        Special::NwarpId => config.threads().div_ceil(32) as u32,
+        Special::SmId => (cx.block_index % u64::from(sms)) as u32,
+        Special::NsmId => sms,
+        Special::LaneMaskEq => 1 << lane,
+        Special::LaneMaskLt => (1 << lane) - 1,
+        Special::LaneMaskLe => u32::MAX >> (31 - lane),
+        Special::LaneMaskGe => u32::MAX << lane,
+        Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
+        Special::DynamicSharedBytes => config.shared_bytes,
+        Special::TotalSharedBytes => cx.shared.bytes,
+        Special::One => 1,
+        Special::Zero | Special::GridId => 0,
+    }
+}
+
+/// Whether the kernel has barriers of some of its warps.
+fn is_order_partial(kernel: &Kernel) -> bool {
+    kernel.code.iter().any(|inst| match inst.op {
+        Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
+        _ => false,
+    })
+}
+
+/// Bytes of the smallest access that may go to shared memory, at most four.
+fn smallest_shared_access(kernel: &Kernel) -> u32 {
+    let shared = |space: Space| matches!(space, Space::Shared | Space::Generic);
+    let bytes = |op: &Op| match op {
+        Op::Ld { access, .. } | Op::St { access, .. } if shared(access.space) => {
+            access.bytes.into()
+        }
+        Op::Atom { space, ty, .. } if shared(*space) => match ty {
+            AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16 => 2,
+            _ => 4,
+        },
+        _ => 4,
+    };
+    kernel
+        .code
+        .iter()
+        .map(|inst| bytes(&inst.op))
+        .min()
+        .unwrap_or(4)
+        .min(4)
+}

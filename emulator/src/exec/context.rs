@@ -1,0 +1,220 @@
+//! What the instructions of a block share: the grid, its shared memory, the counters.
+use crate::check::Trouble;
+use crate::check::order::Order;
+use crate::check::shadow::{Actor, Conflict, Shadow};
+use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
+use crate::device::DeviceConfig;
+use crate::ir::{Kernel, Space};
+use crate::launch::LaunchConfig;
+use crate::memory::{self, Memory, Snapshot};
+use crate::report::{AccessKind, FaultKind, Region, Rival, Touch};
+use std::sync::atomic::AtomicU64;
+
+/// A launch, as its workers see it.
+pub(crate) struct Grid<'a> {
+    pub device: &'a DeviceConfig,
+    pub kernel: &'a Kernel,
+    pub config: LaunchConfig,
+    pub params: &'a [u8],
+    pub memory: &'a Memory,
+    pub allocations: Snapshot,
+    /// Addresses of the module's variables.
+    pub symbols: &'a [u64],
+    /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
+    pub epoch: u16,
+    /// The next block that nobody has begun.
+    pub next_block: AtomicU64,
+    /// Blocks from here on need not run: the one before has a fault.
+    pub end_block: AtomicU64,
+    pub began: std::time::Instant,
+}
+
+/// What the last execution of an instruction found out about its addresses, which the next is likely to share.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// Index of the allocation.
+    pub allocation: u32,
+    /// The lanes that took part; 0: nothing is known.
+    pub mask: u32,
+    /// Addresses of the lanes, minus that of the lowest.
+    pub pattern: [u32; 32],
+    /// The lowest lane's address, modulo four.
+    pub part: u32,
+    /// Of the pattern: lanes whose address no lower lane has.
+    pub unique: u32,
+    /// Of the pattern: wavefronts, and how many of them without conflicts.
+    pub wavefronts: u32,
+    pub ideal: u32,
+}
+
+impl Default for Site {
+    fn default() -> Site {
+        Site {
+            allocation: 0,
+            mask: 0,
+            pattern: [0; 32],
+            part: 0,
+            unique: 0,
+            wavefronts: 0,
+            ideal: 0,
+        }
+    }
+}
+
+/// How often an instruction ran, as differences to the one before it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Profile {
+    pub warps: i64,
+    pub threads: i64,
+    /// Lanes whose guard was false.
+    pub off: u64,
+}
+
+/// The shared memory of a block.
+pub(crate) struct SharedMemory {
+    pub words: Vec<u32>,
+    pub bytes: u32,
+    pub shadow: Shadow,
+}
+
+/// The state that a worker has besides its warps.
+pub(crate) struct Context<'a> {
+    pub grid: &'a Grid<'a>,
+    pub block: [u32; 3],
+    pub block_index: u64,
+    pub shared: SharedMemory,
+    pub order: Order,
+    pub barriers: super::barrier::Barriers,
+    pub counters: Counters,
+    pub sites: Vec<Site>,
+    pub profile: Vec<Profile>,
+    /// Text that the kernel printed.
+    pub printed: String,
+}
+
+impl Context<'_> {
+    /// Index in the block of a warp's lane.
+    pub fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
+        thread_index(self.grid.config.block, warp * 32 + lane)
+    }
+
+    /// What lies nearest to an address of global memory.
+    #[cold]
+    pub fn nearest(&self, address: u64) -> Option<Region> {
+        memory::nearest(&self.grid.allocations, address)
+    }
+
+    /// The shared variable at or before an address, else the whole shared memory.
+    #[cold]
+    pub fn shared_region(&self, address: u64) -> Option<Region> {
+        let kernel = self.grid.kernel;
+        let dynamic = kernel.dynamic_shared_offset();
+        let region = |label: &str, base: u32, bytes: u32| Region {
+            sequence: None,
+            label: Some(label.to_owned()),
+            base: u64::from(base),
+            bytes: u64::from(bytes),
+        };
+        let variable = kernel.shared_vars.iter().rfind(|v| {
+            address >= u64::from(v.offset) && address < u64::from(v.offset) + u64::from(v.size)
+        });
+        if let Some(v) = variable {
+            return Some(region(&v.name, v.offset, v.size));
+        }
+        if address >= u64::from(dynamic) && address < u64::from(self.shared.bytes) {
+            return Some(region(
+                "dynamic shared memory",
+                dynamic,
+                self.shared.bytes - dynamic,
+            ));
+        }
+        Some(region("shared memory", 0, self.shared.bytes))
+    }
+
+    /// The fault of a conflicting access to shared memory; `at` is the first byte of the unit.
+    #[cold]
+    pub fn shared_trouble(
+        &self,
+        conflict: Conflict,
+        touch: Touch,
+        at: u64,
+        actor: &Actor,
+    ) -> Box<Trouble> {
+        let nearest = self.shared_region(at);
+        let lines = &self.grid.kernel.lines;
+        let rival = |kind, thread, warp, line| Rival {
+            kind,
+            thread,
+            warp,
+            line,
+        };
+        let kind = match conflict {
+            Conflict::Uninitialised => FaultKind::Uninitialised {
+                touch,
+                first: at,
+                nearest,
+            },
+            Conflict::Written { warp, lane, pc } => {
+                let thread = Some(self.thread(warp, lane));
+                let line = lines.get(pc as usize).copied().unwrap_or(0);
+                let rival = rival(AccessKind::Write, thread, Some(warp), line);
+                FaultKind::SharedRace {
+                    touch,
+                    at,
+                    nearest,
+                    rival,
+                }
+            }
+            Conflict::ReadBy { warp } => {
+                let rival = rival(AccessKind::Read, None, warp, 0);
+                FaultKind::SharedRace {
+                    touch,
+                    at,
+                    nearest,
+                    rival,
+                }
+            }
+            Conflict::Pending { warp, lane } => FaultKind::AsyncCopyPending {
+                touch,
+                owner: self.thread(warp, lane),
+            },
+        };
+        Trouble::lane(actor.lane as usize, kind)
+    }
+
+    /// Counts a request to device memory.
+    pub fn count_global(&mut self, kind: AccessKind, request: GlobalTraffic) {
+        match kind {
+            AccessKind::Write => self.counters.global_stores += request,
+            _ => self.counters.global_loads += request,
+        }
+    }
+
+    /// Counts a request to shared memory.
+    pub fn count_shared(&mut self, kind: AccessKind, wavefronts: u32, ideal: u32) {
+        let request = SharedTraffic {
+            requests: 1,
+            wavefronts: u64::from(wavefronts),
+            conflicts: u64::from(wavefronts - ideal),
+        };
+        match kind {
+            AccessKind::Read => self.counters.shared_loads += request,
+            _ => self.counters.shared_stores += request,
+        }
+    }
+}
+
+/// The index of the `linear`-th thread of a block, or block of a grid.
+pub(crate) fn thread_index([x, y, _]: [u32; 3], linear: u32) -> [u32; 3] {
+    [linear % x, linear / x % y, linear / x / y]
+}
+
+/// One access, for a report.
+pub(crate) fn touch(kind: AccessKind, space: Space, address: u64, bytes: u32) -> Touch {
+    Touch {
+        kind,
+        space,
+        address,
+        bytes,
+    }
+}

@@ -1,0 +1,495 @@
+//! Loads and stores of device memory.
+use super::address::{space_of, window};
+use super::context::{Context, touch};
+use super::lanes::lanes;
+use super::local::{get, put};
+use super::warp::Warp;
+use crate::check::{Outcome, Trouble};
+use crate::counters::GlobalTraffic;
+use crate::ir::{Access, Reg, Space, Width};
+use crate::memory::{Allocation, WORD_INIT, find_index};
+use crate::report::{AccessKind, FaultKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// How the lanes' addresses lie to each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// All lanes take part, each right after the one before.
+    Row,
+    /// All the same address.
+    Same,
+    Scattered,
+}
+
+/// The allocation that every lane's access lies in, or `None` if they lie in several.
+#[inline(always)]
+pub(crate) fn locate(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> Result<Option<Arc<Allocation>>, Box<Trouble>> {
+    let first = address[(m.trailing_zeros() & 31) as usize];
+    let (mut low, mut high, mut bits) = (first, first, first);
+    for i in 0..32 {
+        let a = if m >> i & 1 != 0 { address[i] } else { first };
+        low = low.min(a);
+        high = high.max(a);
+        bits |= a;
+    }
+    let site = &mut cx.sites[w.pc as usize];
+    let span = (high - low).saturating_add(u64::from(bytes));
+    let allocations = &cx.grid.allocations;
+    let cached = allocations.get(site.allocation as usize);
+    let allocation = match cached {
+        Some(a) if a.contains(low, span) => a,
+        _ => match find_index(allocations, low, span) {
+            Some(index) => {
+                site.allocation = index as u32;
+                &allocations[index]
+            }
+            None => return locate_each(cx, m, kind, address, bytes).map(|()| None),
+        },
+    };
+    if bits & u64::from(bytes - 1) != 0 {
+        return Err(misaligned(cx, m, kind, address, bytes));
+    }
+    if allocation.constant && kind != AccessKind::Read {
+        let lane = m.trailing_zeros() as usize;
+        let touch = touch(kind, Space::Global, address[lane], bytes);
+        let region = Some(allocation.region());
+        return Err(Trouble::lane(lane, FaultKind::ReadOnly { touch, region }));
+    }
+    Ok(Some(Arc::clone(allocation)))
+}
+
+/// Checks lane by lane; the lanes lie in different allocations, or outside of all.
+#[cold]
+fn locate_each(cx: &Context, m: u32, kind: AccessKind, address: &[u64; 32], bytes: u32) -> Outcome {
+    for lane in lanes(m) {
+        let address = address[lane];
+        if find_index(&cx.grid.allocations, address, u64::from(bytes)).is_some() {
+            continue;
+        }
+        let mut touched = touch(kind, Space::Global, address, bytes);
+        let kind = if let Some(region) = cx.grid.memory.freed(address, u64::from(bytes)) {
+            FaultKind::UseAfterFree {
+                touch: touched,
+                region,
+            }
+        } else if space_of(address) != Space::Global {
+            let actual = space_of(address);
+            touched.address = address;
+            debug_assert!(address >= window(actual));
+            FaultKind::WrongSpace {
+                touch: touched,
+                actual,
+            }
+        } else if address < u64::from(cx.shared.bytes.max(1)) && address != 0 && cx.shared.bytes > 0
+        {
+            FaultKind::WrongSpace {
+                touch: touched,
+                actual: Space::Shared,
+            }
+        } else {
+            FaultKind::OutOfBounds {
+                touch: touched,
+                nearest: cx.nearest(address),
+            }
+        };
+        return Err(Trouble::lane(lane, kind));
+    }
+    Ok(())
+}
+
+#[cold]
+fn misaligned(
+    cx: &Context,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> Box<Trouble> {
+    let lane = lanes(m)
+        .find(|&i| !address[i].is_multiple_of(u64::from(bytes)))
+        .unwrap_or(0);
+    let touch = touch(kind, Space::Global, address[lane], bytes);
+    let nearest = cx.nearest(address[lane]);
+    Trouble::lane(
+        lane,
+        FaultKind::Misaligned {
+            touch,
+            align: bytes,
+            nearest,
+        },
+    )
+}
+
+#[cold]
+fn uninitialised(
+    lane: usize,
+    address: u64,
+    bytes: u32,
+    allocation: &Allocation,
+    first: u64,
+) -> Box<Trouble> {
+    let touch = touch(AccessKind::Read, Space::Global, address, bytes);
+    let first = allocation.base + first;
+    let nearest = Some(allocation.region());
+    Trouble::lane(
+        lane,
+        FaultKind::Uninitialised {
+            touch,
+            first,
+            nearest,
+        },
+    )
+}
+
+/// How the addresses lie to each other.
+#[inline(always)]
+fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
+    let first = address[0];
+    if m != u32::MAX {
+        return Shape::Scattered;
+    }
+    let (mut row, mut same) = (0u64, 0u64);
+    for i in 0..32 {
+        row |= address[i] ^ first.wrapping_add(i as u64 * u64::from(bytes));
+        same |= address[i] ^ first;
+    }
+    match () {
+        () if row == 0 => Shape::Row,
+        () if same == 0 => Shape::Same,
+        () => Shape::Scattered,
+    }
+}
+
+/// Counts the sectors of a request, and those that the launch had not touched before.
+#[inline(always)]
+pub(crate) fn count(
+    cx: &mut Context,
+    allocation: &Allocation,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+    row: bool,
+) {
+    let epoch = cx.grid.epoch;
+    let write = kind == AccessKind::Write;
+    let mut request = GlobalTraffic {
+        requests: 1,
+        sectors: 0,
+        bytes: 0,
+    };
+    request.bytes = u64::from(m.count_ones()) * u64::from(bytes);
+    let mut new = 0;
+    if row {
+        let start = address[0] - allocation.base;
+        let (first, last) = (start / 32, (start + request.bytes - 1) / 32);
+        request.sectors = last - first + 1;
+        new += touch_run(allocation, first, request.sectors, epoch, write);
+    } else {
+        let mut seen = [0u64; 32];
+        let (mut count, mut newest, mut highest) = (0usize, u64::MAX, 0);
+        for lane in lanes(m) {
+            let sector = (address[lane] - allocation.base) / 32;
+            if sector == newest {
+                continue;
+            }
+            newest = sector;
+            // Ascending addresses need no search.
+            if count > 0 && sector <= highest && seen[..count].contains(&sector) {
+                continue;
+            }
+            highest = highest.max(sector);
+            seen[count] = sector;
+            count += 1;
+            new += u64::from(allocation.touch_sector(sector * 32, epoch, write));
+        }
+        request.sectors = count as u64;
+    }
+    if write {
+        cx.counters.device_bytes_written += new * 32;
+    } else {
+        cx.counters.device_bytes_read += new * 32;
+    }
+    cx.count_global(kind, request);
+}
+
+/// Touches neighbouring sectors; how many the launch had not touched before.
+#[inline(always)]
+fn touch_run(allocation: &Allocation, first: u64, count: u64, epoch: u16, write: bool) -> u64 {
+    let mut old = true;
+    for sector in first..first + count {
+        let cell = allocation
+            .sector(sector * 32)
+            .wrapping_add(usize::from(write));
+        // SAFETY: the sector lies inside the allocation; its cells are only used atomically.
+        old &= unsafe { AtomicU16::from_ptr(cell) }.load(Ordering::Relaxed) == epoch;
+    }
+    if old {
+        return 0;
+    }
+    (first..first + count)
+        .map(|sector| u64::from(allocation.touch_sector(sector * 32, epoch, write)))
+        .sum()
+}
+
+/// `ld.global` and `ld.const`.
+#[inline(always)]
+pub(crate) fn load(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let kind = AccessKind::Read;
+    let Some(allocation) = locate(cx, w, m, kind, address, bytes)? else {
+        return load_mixed(cx, w, m, access, d, address);
+    };
+    let allocation = &*allocation;
+    let shape = shape(m, address, bytes);
+    if access.space != Space::Const {
+        count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
+    }
+    let words = access.bytes == 4 && access.reg == Width::W32;
+    if shape == Shape::Row && words {
+        check_row(allocation, address[0], 32 * bytes, bytes)?;
+        load_row(
+            w,
+            allocation.data(address[0] - allocation.base),
+            usize::from(access.count),
+            d,
+        );
+        return Ok(());
+    }
+    let all_init = allocation.is_all_init();
+    if words {
+        for lane in lanes(m) {
+            let offset = address[lane] - allocation.base;
+            if !all_init {
+                check_lane(allocation, lane, address[lane], bytes)?;
+            }
+            let source = allocation.data(offset).cast::<u32>();
+            for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
+                if !reg.is_none() {
+                    // SAFETY: in bounds and aligned, as `locate` has checked.
+                    w.u32s_mut(reg)[lane] =
+                        unsafe { AtomicU32::from_ptr(source.add(j)) }.load(Ordering::Relaxed);
+                }
+            }
+        }
+        return Ok(());
+    }
+    for lane in lanes(m) {
+        if !all_init {
+            check_lane(allocation, lane, address[lane], bytes)?;
+        }
+        load_lane(w, allocation, lane, access, d, address[lane]);
+    }
+    Ok(())
+}
+
+/// Loads the elements of one lane.
+#[inline(always)]
+fn load_lane(
+    w: &mut Warp,
+    allocation: &Allocation,
+    lane: usize,
+    access: Access,
+    d: [Reg; 4],
+    address: u64,
+) {
+    let element = u64::from(access.bytes);
+    for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
+        let offset = address - allocation.base + j as u64 * element;
+        put(
+            w,
+            lane,
+            reg,
+            access,
+            read_element(allocation, offset, element as u32),
+        );
+    }
+}
+
+/// Reads an aligned element that lies inside the allocation.
+#[inline(always)]
+pub(crate) fn read_element(allocation: &Allocation, offset: u64, bytes: u32) -> u64 {
+    let source = allocation.data(offset);
+    // SAFETY: the caller has checked bounds and alignment. Other blocks may write at the same time, hence atomics.
+    unsafe {
+        match bytes {
+            1 => u64::from(AtomicU8::from_ptr(source).load(Ordering::Relaxed)),
+            2 => u64::from(AtomicU16::from_ptr(source.cast()).load(Ordering::Relaxed)),
+            4 => u64::from(AtomicU32::from_ptr(source.cast()).load(Ordering::Relaxed)),
+            _ => AtomicU64::from_ptr(source.cast()).load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Writes an aligned element that lies inside the allocation.
+#[inline(always)]
+fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
+    let target = allocation.data(offset);
+    // SAFETY: as in `read_element`.
+    unsafe {
+        match bytes {
+            1 => AtomicU8::from_ptr(target).store(value as u8, Ordering::Relaxed),
+            2 => AtomicU16::from_ptr(target.cast()).store(value as u16, Ordering::Relaxed),
+            4 => AtomicU32::from_ptr(target.cast()).store(value as u32, Ordering::Relaxed),
+            _ => AtomicU64::from_ptr(target.cast()).store(value, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Whether neighbouring bytes, a multiple of four from a multiple of four, are all written; names the lane if not.
+#[inline(always)]
+fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
+    if allocation.is_all_init() {
+        return Ok(());
+    }
+    let shadow = allocation.init(address - allocation.base).cast_const();
+    let mut all = WORD_INIT;
+    for i in 0..(total / 4) as usize {
+        // SAFETY: the bytes lie inside the allocation, so their shadow exists. A word that another block is just
+        // writing counts as written or not, as on a GPU the read sees it or not.
+        all &= unsafe { shadow.add(i).read() };
+    }
+    if all == WORD_INIT {
+        return Ok(());
+    }
+    for lane in 0..32u32 {
+        check_lane(
+            allocation,
+            lane as usize,
+            address + u64::from(lane * bytes),
+            bytes,
+        )?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn check_lane(allocation: &Allocation, lane: usize, address: u64, bytes: u32) -> Outcome {
+    let offset = address - allocation.base;
+    match allocation.first_uninit(offset, u64::from(bytes)) {
+        None => Ok(()),
+        Some(first) => Err(uninitialised(lane, address, bytes, allocation, first)),
+    }
+}
+
+/// Loads 32 neighbouring vectors of `count` words.
+#[inline(always)]
+fn load_row(w: &mut Warp, source: *const u8, count: usize, d: [Reg; 4]) {
+    let source = source.cast::<u32>();
+    for (j, &reg) in d.iter().enumerate().take(count) {
+        if reg.is_none() {
+            continue;
+        }
+        let row = w.u32s_mut(reg);
+        for (i, word) in row.iter_mut().enumerate() {
+            // SAFETY: 32 * count words from `source` on lie inside the allocation. The reads are not atomic: words
+            // that another block writes at the same time are a race of the emulated program.
+            *word = unsafe { source.add(i * count + j).read() };
+        }
+    }
+}
+
+/// Loads lanes that lie in different allocations, one after the other.
+#[cold]
+fn load_mixed(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    for lane in lanes(m) {
+        load(cx, w, 1 << lane, access, d, address)?;
+    }
+    Ok(())
+}
+
+/// `st.global`.
+#[inline(always)]
+pub(crate) fn store(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let kind = AccessKind::Write;
+    let Some(allocation) = locate(cx, w, m, kind, address, bytes)? else {
+        return store_mixed(cx, w, m, access, src, address);
+    };
+    let allocation = &*allocation;
+    let shape = shape(m, address, bytes);
+    count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
+    if shape == Shape::Row && access.bytes == 4 && access.reg == Width::W32 {
+        let offset = address[0] - allocation.base;
+        store_row(w, allocation.data(offset), usize::from(access.count), src);
+        if !allocation.is_all_init() {
+            allocation.mark_init(offset, u64::from(bytes) * 32);
+        }
+        return Ok(());
+    }
+    let all_init = allocation.is_all_init();
+    let element = u64::from(access.bytes);
+    for lane in lanes(m) {
+        let offset = address[lane] - allocation.base;
+        for (j, &reg) in src.iter().enumerate().take(usize::from(access.count)) {
+            let value = get(w, lane, reg, access.reg);
+            write_element(
+                allocation,
+                offset + j as u64 * element,
+                element as u32,
+                value,
+            );
+        }
+        if !all_init {
+            allocation.mark_init(offset, u64::from(bytes));
+        }
+    }
+    Ok(())
+}
+
+/// Stores 32 neighbouring vectors of `count` words.
+#[inline(always)]
+fn store_row(w: &Warp, target: *mut u8, count: usize, src: [Reg; 4]) {
+    let target = target.cast::<u32>();
+    for (j, &reg) in src.iter().enumerate().take(count) {
+        let row = w.u32s(reg);
+        for (i, &word) in row.iter().enumerate() {
+            // SAFETY: as in `load_row`.
+            unsafe { target.add(i * count + j).write(word) };
+        }
+    }
+}
+
+#[cold]
+fn store_mixed(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    for lane in lanes(m) {
+        store(cx, w, 1 << lane, access, src, address)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! The hot handlers, compiled once for every processor and once for those with wider vectors and fused
+//! multiply-add; which of them run is decided when a launch begins.
+//!
+//! The handlers are `#[inline(always)]`, so that their loops become part of a function with the right target
+//! features. `f32::mul_add` is the processor's instruction there, and a correct library routine in the baseline.
+use super::compare::Comparison;
+use super::context::Context;
+use super::convert::Conversion;
+use super::warp::Warp;
+use super::{address, bits, float, half, int, moves};
+use crate::check::Outcome;
+use crate::ir::*;
+
+macro_rules! handlers {
+    ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;)*) => {
+        /// The handlers of an instruction set.
+        pub(crate) trait Isa {
+            $(fn $name($($arg: $ty),*) $(-> $ret)?;)*
+        }
+
+        /// What every processor of the architecture has.
+        pub(crate) struct Baseline;
+
+        impl Isa for Baseline {
+            $(#[inline(never)] fn $name($($arg: $ty),*) $(-> $ret)? { $body })*
+        }
+
+        /// AVX2 and FMA.
+        #[cfg(target_arch = "x86_64")]
+        pub(crate) struct Avx2;
+
+        #[cfg(target_arch = "x86_64")]
+        impl Isa for Avx2 {
+            $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? {
+                #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+                #[inline(never)]
+                fn inner($($arg: $ty),*) $(-> $ret)? { $body }
+                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these features.
+                unsafe { inner($($arg),*) }
+            })*
+        }
+
+        /// AVX-512 too.
+        #[cfg(target_arch = "x86_64")]
+        pub(crate) struct Avx512;
+
+        #[cfg(target_arch = "x86_64")]
+        impl Isa for Avx512 {
+            $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? {
+                #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                #[inline(never)]
+                fn inner($($arg: $ty),*) $(-> $ret)? { $body }
+                // SAFETY: `Avx512` is only chosen where `Level::detect` has found all of these features.
+                unsafe { inner($($arg),*) }
+            })*
+        }
+    };
+}
+
+handlers! {
+    fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize = fma_run_body(w, code, from, end);
+    fn fma32(w: &mut Warp, m: u32, mode: FloatMode, d: Reg, abc: [Reg; 3]) = float::fma32(w, m, mode, d, abc);
+    fn float32(w: &mut Warp, m: u32, op: FloatBinary, mode: FloatMode, d: Reg, a: Reg, b: Reg)
+        = float::binary32(w, m, op, mode, d, a, b);
+    fn float_unary32(w: &mut Warp, m: u32, op: FloatUnary, mode: FloatMode, d: Reg, a: Reg)
+        = float::unary32(w, m, op, mode, d, a);
+    fn half_fma(w: &mut Warp, m: u32, ty: FloatTy, mode: FloatMode, d: Reg, abc: [Reg; 3])
+        = half::fma(w, m, ty, mode, d, abc);
+    fn half_binary(w: &mut Warp, m: u32, op: FloatBinary, ty: FloatTy, mode: FloatMode, d: Reg, ab: [Reg; 2])
+        = half::binary(w, m, op, ty, mode, d, ab);
+    fn convert(w: &mut Warp, m: u32, conversion: &Conversion, d: Reg, a: Reg) = conversion.run(w, m, d, a);
+    fn int_binary(w: &mut Warp, m: u32, op: IntBinary, ty: IntTy, d: Reg, a: Reg, b: Reg)
+        = int::binary(w, m, op, ty, d, a, b);
+    fn mad(w: &mut Warp, m: u32, part: MadPart, ty: IntTy, d: Reg, abc: [Reg; 3])
+        = int::mad(w, m, part, ty, d, abc);
+    fn lop3(w: &mut Warp, m: u32, lut: u8, d: Reg, abc: [Reg; 3]) = int::lop3(w, m, lut, d, abc);
+    fn shf(w: &mut Warp, m: u32, left: bool, clamp: bool, d: Reg, abc: [Reg; 3])
+        = bits::shf(w, m, left, clamp, d, abc);
+    fn setp(w: &mut Warp, m: u32, comparison: &Comparison, p: Pred, q: Pred, a: Reg, b: Reg)
+        = comparison.setp(w, m, p, q, a, b);
+    fn mov(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg) = moves::mov(w, m, width, d, a);
+    fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p: PredSrc)
+        = moves::selp(w, m, width, d, a, b, p);
+    fn pack(w: &mut Warp, m: u32, kind: Packing, d: Reg, parts: [Reg; 4]) = moves::pack(w, m, kind, d, parts);
+    fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Reg)
+        = moves::unpack(w, m, kind, parts, a);
+    fn load(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, d: [Reg; 4], addr: Address) -> Outcome
+        = address::load(cx, w, m, access, d, addr);
+    fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, src: [Reg; 4], addr: Address) -> Outcome
+        = address::store(cx, w, m, access, src, addr);
+}
+
+/// Executes plain `fma.rn.f32` of all lanes, one after the other; gives the index of the first instruction that is
+/// none. Main loops consist of these, so they are worth a loop without dispatch.
+#[inline(always)]
+fn fma_run_body(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
+    let mut at = from;
+    while at < end {
+        let Inst {
+            op:
+                Op::Fma {
+                    ty: FloatTy::F32,
+                    mode,
+                    d,
+                    a,
+                    b,
+                    c,
+                },
+            guard: PredSrc::TRUE,
+        } = code[at]
+        else {
+            break;
+        };
+        if !float::is_plain(mode) {
+            break;
+        }
+        let (a, b, c) = (w.u32s(a), w.u32s(b), w.u32s(c));
+        let mut out = [0; 32];
+        for i in 0..32 {
+            let sum = f32::from_bits(a[i]).mul_add(f32::from_bits(b[i]), f32::from_bits(c[i]));
+            out[i] = float::canonical(sum);
+        }
+        *w.u32s_mut(d) = out;
+        at += 1;
+    }
+    at
+}
+
+/// The instruction sets that this processor may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// What this processor has.
+    pub fn detect() -> Level {
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! has {
+                ($($feature:tt),*) => { $(std::arch::is_x86_feature_detected!($feature))&&* };
+            }
+            if has!("avx2", "fma", "f16c", "bmi1", "bmi2", "lzcnt", "popcnt") {
+                return if has!("avx512f", "avx512bw", "avx512dq", "avx512vl") {
+                    Level::Avx512
+                } else {
+                    Level::Avx2
+                };
+            }
+        }
+        Level::Baseline
+    }
+}

@@ -1,0 +1,337 @@
+//! Loads and stores of shared memory.
+use super::context::{Context, Site, touch};
+use super::lanes::lanes;
+use super::local::{get, put};
+use super::warp::Warp;
+use crate::check::shadow::Actor;
+use crate::check::{Outcome, Trouble};
+use crate::ir::{Access, Reg, Space, Width};
+use crate::report::{AccessKind, FaultKind, Touch};
+
+/// Who a lane of the current split is.
+#[inline(always)]
+pub(crate) fn actor(w: &Warp, lane: usize, strong: bool) -> Actor {
+    Actor {
+        warp: w.index,
+        lane: lane as u32,
+        pc: w.pc,
+        sync: w.sync_count,
+        strong,
+    }
+}
+
+/// Checks bounds and alignment of all lanes.
+#[inline(always)]
+pub(crate) fn check_bounds(
+    cx: &Context,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> Outcome {
+    let first = address[(m.trailing_zeros() & 31) as usize];
+    let (mut high, mut bits) = (first, first);
+    for i in 0..32 {
+        let a = if m >> i & 1 != 0 { address[i] } else { first };
+        high = high.max(a);
+        bits |= a;
+    }
+    let limit = u64::from(cx.shared.bytes);
+    if high <= limit && u64::from(bytes) <= limit - high && bits & u64::from(bytes - 1) == 0 {
+        return Ok(());
+    }
+    Err(bounds_trouble(cx, m, kind, address, bytes))
+}
+
+#[cold]
+fn bounds_trouble(
+    cx: &Context,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> Box<Trouble> {
+    let limit = u64::from(cx.shared.bytes);
+    let outside = |a: u64| a > limit || u64::from(bytes) > limit - a;
+    let bad = |&i: &usize| outside(address[i]) || !address[i].is_multiple_of(u64::from(bytes));
+    let lane = lanes(m).find(bad).unwrap_or(0);
+    let at = address[lane];
+    let touch = touch(kind, Space::Shared, at, bytes);
+    if !outside(at) {
+        let nearest = cx.shared_region(at);
+        return Trouble::lane(
+            lane,
+            FaultKind::Misaligned {
+                touch,
+                align: bytes,
+                nearest,
+            },
+        );
+    }
+    let actual = super::address::space_of(at);
+    if actual != Space::Global || at >= crate::memory::FIRST_ADDRESS {
+        return Trouble::lane(lane, FaultKind::WrongSpace { touch, actual });
+    }
+    let nearest = cx.shared_region(at);
+    Trouble::lane(lane, FaultKind::OutOfBounds { touch, nearest })
+}
+
+/// Compares the lanes' addresses with the site's pattern and works the pattern out anew if they differ.
+#[inline(always)]
+pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) {
+    let first = address[(m.trailing_zeros() & 31) as usize];
+    let mut relative = [0u32; 32];
+    // Lanes that ask for parts of a word share it or not by where the first lies in its word.
+    let part = first as u32 & 3;
+    let mut differ = (site.mask ^ m) | (site.part ^ part);
+    for i in 0..32 {
+        let a = if m >> i & 1 != 0 { address[i] } else { first };
+        relative[i] = (a.wrapping_sub(first)) as u32;
+        differ |= relative[i] ^ site.pattern[i];
+    }
+    if differ != 0 {
+        site.part = part;
+        analyse(site, m, address, relative, bytes);
+    }
+}
+
+/// Works out wavefronts and which lanes repeat an address.
+#[inline(never)]
+fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], bytes: u32) {
+    site.mask = m;
+    site.pattern = relative;
+    site.unique = 0;
+    for lane in lanes(m) {
+        let before = lanes(m & ((1 << lane) - 1));
+        if !before
+            .into_iter()
+            .any(|other| relative[other] == relative[lane])
+        {
+            site.unique |= 1 << lane;
+        }
+    }
+    let lanes_a_phase = if bytes <= 4 { 32 } else { 128 / bytes as usize };
+    site.wavefronts = 0;
+    site.ideal = 0;
+    for phase in (0..32).step_by(lanes_a_phase) {
+        let mask = m & (((1u64 << lanes_a_phase) - 1) << phase) as u32;
+        if mask != 0 {
+            site.ideal += 1;
+            site.wavefronts += phase_wavefronts(mask & site.unique, address, bytes).max(1);
+        }
+    }
+}
+
+/// Passes that the lanes of a phase take: the most different words that one bank must give.
+fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
+    let mut words: Vec<u64> = Vec::with_capacity(64);
+    for lane in lanes(mask) {
+        let first = address[lane] / 4;
+        words.extend((0..u64::from(bytes.div_ceil(4))).map(|i| first + i));
+    }
+    words.sort_unstable();
+    words.dedup();
+    let mut banks = [0u32; 32];
+    for word in words {
+        banks[(word % 32) as usize] += 1;
+    }
+    banks.into_iter().max().unwrap_or(0)
+}
+
+/// Counts a request, by the pattern of its addresses; gives the lanes whose address no lower lane has.
+#[inline(always)]
+pub(crate) fn count(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> u32 {
+    let site = &mut cx.sites[w.pc as usize];
+    pattern(site, m, address, bytes);
+    let (wavefronts, ideal, unique) = (site.wavefronts, site.ideal, site.unique);
+    cx.count_shared(kind, wavefronts, ideal);
+    unique
+}
+
+/// Checks and notes a read of a lane, unit by unit.
+#[inline(never)]
+pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Touch) -> Outcome {
+    let shift = cx.shared.shadow.shift;
+    let first = touched.address >> shift;
+    let units = u64::from(touched.bytes) >> shift;
+    for unit in first..first + units.max(1) {
+        if let Err(conflict) = cx.shared.shadow.read(unit as usize, &cx.order, actor) {
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, actor));
+        }
+    }
+    Ok(())
+}
+
+/// Checks and notes a write of a lane, unit by unit. `bytes` is what is written.
+#[inline(always)]
+pub(crate) fn write_units(
+    cx: &mut Context,
+    actor: &Actor,
+    touched: Touch,
+    bytes: &[u8],
+) -> Outcome {
+    let shift = cx.shared.shadow.shift;
+    let first = touched.address >> shift;
+    let size = 1usize << shift;
+    for (i, new) in bytes.chunks(size).enumerate() {
+        let unit = first + i as u64;
+        let at = (unit << shift) as usize;
+        let same = byte_slice(&cx.shared.words).get(at..at + new.len()) == Some(new);
+        if let Err(conflict) = cx
+            .shared
+            .shadow
+            .write(unit as usize, &cx.order, actor, same)
+        {
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, actor));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of words.
+#[inline(always)]
+pub(crate) fn byte_slice(words: &[u32]) -> &[u8] {
+    // SAFETY: any u32 is four bytes, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 4) }
+}
+
+/// The bytes of words, to write.
+#[inline(always)]
+pub(crate) fn byte_slice_mut(words: &mut [u32]) -> &mut [u8] {
+    // SAFETY: as in `byte_slice`; any four bytes are a u32.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 4) }
+}
+
+/// `ld.shared`.
+#[inline(always)]
+pub(crate) fn load(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let kind = AccessKind::Read;
+    check_bounds(cx, m, kind, address, bytes)?;
+    let unique = count(cx, w, m, kind, address, bytes);
+    let words = access.bytes == 4 && access.reg == Width::W32;
+    if words && cx.shared.shadow.shift == 2 && !cx.order.precise && !access.strong {
+        match access.count {
+            4 => return load_words::<4>(cx, w, m, unique, d, address),
+            2 => return load_words::<2>(cx, w, m, unique, d, address),
+            _ => return load_words::<1>(cx, w, m, unique, d, address),
+        }
+    }
+    let element = u32::from(access.bytes);
+    for lane in lanes(m) {
+        let actor = actor(w, lane, access.strong);
+        read_units(cx, &actor, touch(kind, Space::Shared, address[lane], bytes))?;
+        for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
+            let at = (address[lane] + j as u64 * u64::from(element)) as usize;
+            let mut value = [0; 8];
+            value[..element as usize]
+                .copy_from_slice(&byte_slice(&cx.shared.words)[at..][..element as usize]);
+            put(w, lane, reg, access, u64::from_le_bytes(value));
+        }
+    }
+    Ok(())
+}
+
+/// Loads `COUNT` words a lane.
+#[inline(always)]
+fn load_words<const COUNT: usize>(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    unique: u32,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let mut good = true;
+    for lane in lanes(unique) {
+        let unit = (address[lane] / 4) as usize;
+        good &= cx
+            .shared
+            .shadow
+            .read_fast::<COUNT>(unit, &cx.order, w.index);
+    }
+    if !good {
+        closer_look(cx, w, m, COUNT as u32 * 4, address)?;
+    }
+    let mut out = [[0u32; 32]; COUNT];
+    for lane in 0..32 {
+        // Lanes that take no part may have any address.
+        let first = if m >> lane & 1 != 0 {
+            (address[lane] / 4) as usize
+        } else {
+            0
+        };
+        let source = &cx.shared.words[first..first + COUNT];
+        for j in 0..COUNT {
+            out[j][lane] = source[j];
+        }
+    }
+    for j in 0..COUNT {
+        if !d[j].is_none() {
+            w.set32(m, d[j], &out[j]);
+        }
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn closer_look(cx: &mut Context, w: &Warp, m: u32, bytes: u32, address: &[u64; 32]) -> Outcome {
+    for lane in lanes(m) {
+        let actor = actor(w, lane, false);
+        read_units(
+            cx,
+            &actor,
+            touch(AccessKind::Read, Space::Shared, address[lane], bytes),
+        )?;
+    }
+    Ok(())
+}
+
+/// `st.shared`.
+#[inline(always)]
+pub(crate) fn store(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let kind = AccessKind::Write;
+    check_bounds(cx, m, kind, address, bytes)?;
+    count(cx, w, m, kind, address, bytes);
+    let element = usize::from(access.bytes);
+    for lane in lanes(m) {
+        let mut value = [0u8; 32];
+        for (j, &reg) in src.iter().enumerate().take(usize::from(access.count)) {
+            let word = get(w, lane, reg, access.reg).to_le_bytes();
+            value[j * element..][..element].copy_from_slice(&word[..element]);
+        }
+        let value = &value[..bytes as usize];
+        let actor = actor(w, lane, access.strong);
+        write_units(
+            cx,
+            &actor,
+            touch(kind, Space::Shared, address[lane], bytes),
+            value,
+        )?;
+        let at = address[lane] as usize;
+        byte_slice_mut(&mut cx.shared.words)[at..at + value.len()].copy_from_slice(value);
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Rounding that the host's arithmetic does not offer: other modes than nearest-even, and the 16-bit formats.
+//!
+//! Sums and products are formed in f64 *rounded to odd*: if the exact result lies between two f64, the one with the
+//! odd last bit is taken. Rounding that once more to a format with at least two bits less gives what rounding the
+//! exact result would.
+use crate::ir::Rounding;
+
+/// A binary floating-point format narrower than f64.
+#[derive(Clone, Copy)]
+pub(crate) struct Format {
+    /// Bits of the significand after the point.
+    pub fraction: u32,
+    /// Bits of the exponent.
+    pub exponent: u32,
+}
+
+/// binary16.
+pub(crate) const F16: Format = Format {
+    fraction: 10,
+    exponent: 5,
+};
+/// bfloat16.
+pub(crate) const BF16: Format = Format {
+    fraction: 7,
+    exponent: 8,
+};
+/// binary32.
+pub(crate) const F32: Format = Format {
+    fraction: 23,
+    exponent: 8,
+};
+/// f32 with ten bits after the point (in the upper bits of an f32 when shifted by 13).
+pub(crate) const TF32: Format = Format {
+    fraction: 10,
+    exponent: 8,
+};
+
+/// Rounds to a format once. NaN gives all ones without the sign, the canonical NaN.
+pub(crate) fn round(x: f64, format: Format, rounding: Rounding) -> u32 {
+    let bits = x.to_bits();
+    let negative = bits >> 63 != 0;
+    let sign = u32::from(negative) << (format.fraction + format.exponent);
+    let max_exponent = (1u32 << format.exponent) - 1;
+    let infinity = max_exponent << format.fraction;
+    if x.is_nan() {
+        return infinity | ((1 << format.fraction) - 1);
+    }
+    if x.is_infinite() {
+        return sign | infinity;
+    }
+    if x == 0.0 {
+        return sign;
+    }
+    // |x| = significand * 2^(exponent - 52), normalised also for subnormal f64.
+    let mut exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
+    let mut significand = bits & ((1 << 52) - 1);
+    if exponent == -1023 {
+        let shift = significand.leading_zeros() - 11;
+        significand <<= shift;
+        exponent = -1022 - shift as i32;
+    } else {
+        significand |= 1 << 52;
+    }
+    let bias = (max_exponent >> 1) as i32;
+    let biased = exponent + bias;
+    // Bits to drop: more for a subnormal result.
+    let extra = if biased < 1 { (1 - biased) as u32 } else { 0 };
+    let drop = (52 - format.fraction).saturating_add(extra).min(63);
+    let kept = if drop > 53 { 0 } else { significand >> drop };
+    let rest = significand & ((1u64 << drop) - 1);
+    let half = 1u64 << (drop - 1);
+    let up = match rounding {
+        Rounding::Rz | Rounding::Rzi => false,
+        Rounding::Rm | Rounding::Rmi => negative && rest != 0,
+        Rounding::Rp | Rounding::Rpi => !negative && rest != 0,
+        Rounding::Rna => rest >= half,
+        _ => rest > half || (rest == half && kept & 1 != 0),
+    };
+    let base = if biased < 1 {
+        0
+    } else {
+        ((biased - 1) as u64) << format.fraction
+    };
+    let magnitude = base + kept + u64::from(up);
+    if magnitude >= u64::from(infinity) {
+        let stays = match rounding {
+            Rounding::Rz | Rounding::Rzi => true,
+            Rounding::Rm | Rounding::Rmi => !negative,
+            Rounding::Rp | Rounding::Rpi => negative,
+            _ => false,
+        };
+        return sign | if stays { infinity - 1 } else { infinity };
+    }
+    sign | magnitude as u32
+}
+
+/// Moves a rounded result towards odd, `error` being exact minus rounded.
+fn to_odd(x: f64, error: f64) -> f64 {
+    let bits = x.to_bits();
+    if error == 0.0 || error.is_nan() || !x.is_finite() || bits & 1 != 0 {
+        return x;
+    }
+    if x == 0.0 {
+        return error.signum() * f64::from_bits(1);
+    }
+    // An even neighbour was taken: the odd one towards the exact result lies one step away.
+    if (error > 0.0) == (x > 0.0) {
+        f64::from_bits(bits + 1)
+    } else {
+        f64::from_bits(bits - 1)
+    }
+}
+
+/// Exact minus rounded of a sum (Knuth's TwoSum).
+fn sum_error(a: f64, b: f64, sum: f64) -> f64 {
+    let from_b = sum - a;
+    let from_a = sum - from_b;
+    (a - from_a) + (b - from_b)
+}
+
+/// `a + b`, rounded to odd.
+pub(crate) fn add_odd(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    to_odd(sum, sum_error(a, b, sum))
+}
+
+/// `a / b` of f32 or narrower operands, rounded to odd.
+pub(crate) fn div_odd(a: f64, b: f64) -> f64 {
+    let quotient = a / b;
+    // The remainder of operands of 24 bits is exact.
+    let rest = (-quotient).mul_add(b, a);
+    to_odd(quotient, if b > 0.0 { rest } else { -rest })
+}
+
+/// The square root of an f32 or narrower operand, rounded to odd.
+pub(crate) fn sqrt_odd(a: f64) -> f64 {
+    let root = a.sqrt();
+    to_odd(root, (-root).mul_add(root, a))
+}
+
+/// The sign of the zero that a sum has: -0 when rounding down a cancellation.
+pub(crate) fn signed_zero(sum: f64, a: f64, b: f64, rounding: Rounding) -> f64 {
+    if sum == 0.0 && rounding == Rounding::Rm && a.is_sign_negative() != b.is_sign_negative() {
+        -0.0
+    } else {
+        sum
+    }
+}
+
+/// Next f64 in the direction of a rounding mode, given the rounded-to-nearest result and the sign of its error.
+pub(crate) fn direct(x: f64, error: f64, rounding: Rounding) -> f64 {
+    if error == 0.0 || error.is_nan() {
+        return x;
+    }
+    if x.is_infinite() {
+        return x;
+    }
+    match rounding {
+        Rounding::Rz if x == 0.0 => x,
+        Rounding::Rz if (error > 0.0) != (x > 0.0) => step(x, x < 0.0),
+        Rounding::Rm if error < 0.0 => step(x, false),
+        Rounding::Rp if error > 0.0 => step(x, true),
+        _ => x,
+    }
+}
+
+fn step(x: f64, up: bool) -> f64 {
+    if up { x.next_up() } else { x.next_down() }
+}
+
+/// f64 addition in a rounding mode.
+pub(crate) fn add64(a: f64, b: f64, rounding: Rounding) -> f64 {
+    let sum = a + b;
+    if sum.is_infinite() && a.is_finite() && b.is_finite() {
+        return overflow(sum, rounding);
+    }
+    direct(
+        signed_zero(sum, a, b, rounding),
+        sum_error(a, b, sum),
+        rounding,
+    )
+}
+
+/// What a finite operation that overflows gives.
+fn overflow(x: f64, rounding: Rounding) -> f64 {
+    let limited = match rounding {
+        Rounding::Rz => true,
+        Rounding::Rm => x > 0.0,
+        Rounding::Rp => x < 0.0,
+        _ => false,
+    };
+    if limited { f64::MAX.copysign(x) } else { x }
+}
+
+/// f64 multiply-add in a rounding mode.
+pub(crate) fn fma64(a: f64, b: f64, c: f64, rounding: Rounding) -> f64 {
+    let nearest = a.mul_add(b, c);
+    if matches!(rounding, Rounding::None | Rounding::Rn) {
+        return nearest;
+    }
+    if nearest.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
+        return overflow(nearest, rounding);
+    }
+    let product = a * b;
+    let low = a.mul_add(b, -product);
+    // Exact: product + low + c - nearest, as a sum of parts that do not overlap.
+    let high = product + c;
+    let high_error = sum_error(product, c, high);
+    let gap = high - nearest;
+    let error = gap + (high_error + low);
+    direct(signed_zero(nearest, product, c, rounding), error, rounding)
+}
+
+/// f64 division in a rounding mode.
+pub(crate) fn div64(a: f64, b: f64, rounding: Rounding) -> f64 {
+    let quotient = a / b;
+    if quotient.is_infinite() && a.is_finite() && b != 0.0 {
+        return overflow(quotient, rounding);
+    }
+    let rest = (-quotient).mul_add(b, a);
+    direct(quotient, if b > 0.0 { rest } else { -rest }, rounding)
+}
+
+/// f64 square root in a rounding mode.
+pub(crate) fn sqrt64(a: f64, rounding: Rounding) -> f64 {
+    let root = a.sqrt();
+    direct(root, (-root).mul_add(root, a), rounding)
+}
+
+/// f32 to binary16, nearest-even; NaN gives 0x7fff. Without branches, for vectors.
+#[inline(always)]
+pub(crate) fn f32_to_f16(bits: u32) -> u32 {
+    let sign = bits & 0x8000_0000;
+    let f = bits ^ sign;
+    let subnormal_magic = 126 << 23;
+    let subnormal = (f32::from_bits(f) + f32::from_bits(subnormal_magic))
+        .to_bits()
+        .wrapping_sub(subnormal_magic);
+    let odd = f >> 13 & 1;
+    let normal = f
+        .wrapping_add((15u32.wrapping_sub(127) << 23).wrapping_add(0xfff))
+        .wrapping_add(odd)
+        >> 13;
+    let large = if f > 0x7f80_0000 { 0x7fff } else { 0x7c00 };
+    let magnitude = if f >= (143 << 23) {
+        large
+    } else if f < (113 << 23) {
+        subnormal
+    } else {
+        normal
+    };
+    if f > 0x7f80_0000 {
+        0x7fff
+    } else {
+        magnitude | sign >> 16
+    }
+}
+
+/// binary16 to f32, exact; NaN gives 0x7fffffff.
+#[inline(always)]
+pub(crate) fn f16_to_f32(h: u32) -> u32 {
+    let magnitude = (h & 0x7fff) << 13;
+    let exponent = magnitude & (0x7c00 << 13);
+    let normal = magnitude + (112 << 23);
+    let subnormal = (f32::from_bits(normal + (1 << 23)) - f32::from_bits(113 << 23)).to_bits();
+    let special = if h & 0x3ff != 0 {
+        0x7fff_ffff
+    } else {
+        0x7f80_0000
+    };
+    let value = if exponent == 0x7c00 << 13 {
+        special
+    } else if exponent == 0 {
+        subnormal
+    } else {
+        normal
+    };
+    if (h & 0x7fff) > 0x7c00 {
+        value
+    } else {
+        value | (h & 0x8000) << 16
+    }
+}
+
+/// f32 to bfloat16, nearest-even; NaN gives 0x7fff.
+#[inline(always)]
+pub(crate) fn f32_to_bf16(bits: u32) -> u32 {
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff
+    } else {
+        rounded
+    }
+}
+
+/// bfloat16 to f32, exact; NaN gives 0x7fffffff.
+#[inline(always)]
+pub(crate) fn bf16_to_f32(b: u32) -> u32 {
+    let bits = b << 16;
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
+    } else {
+        bits
+    }
+}
+
+/// A subnormal f32 becomes zero of its sign.
+#[inline(always)]
+pub(crate) fn flush(bits: u32) -> u32 {
+    if bits & 0x7f80_0000 == 0 {
+        bits & 0x8000_0000
+    } else {
+        bits
+    }
+}
