@@ -69,8 +69,9 @@ impl LoadedKernel {
 impl Drop for LoadedKernel {
     fn drop(&mut self) {
         self.context.record_err(self.context.bind_to_thread());
-        // SAFETY: the module is this value's own, and no launch can start any more. Those under way are the driver's
-        // to finish: cuModuleUnload waits for them.
+        // Launches may be under way, in streams that only their owners know.
+        self.context.record_err(result::ctx::synchronize());
+        // SAFETY: the module is this value's own; its kernels have ended, and none can be launched any more.
         self.context
             .record_err(unsafe { result::module::unload(self.module) });
     }

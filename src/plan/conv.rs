@@ -86,16 +86,25 @@ impl Operation for Conv2d {
             Algorithm::DirectFlat => {
                 product((taps * channels).next_multiple_of(tile_k)).score(kernel, device, roofline)
             }
-            Algorithm::GroupedNarrow | Algorithm::Depthwise => {
-                // No tile is shared: a multiply-add costs a load of its own, about three instructions in all; about
-                // two where the depthwise kernel keeps a filter in registers and reuses each input row.
-                let cost = if kernel.algorithm == Algorithm::Depthwise && kernel.tile_k > 1 {
-                    2.0
-                } else {
-                    3.0
-                };
-                let blocks = self.blocks(kernel);
-                streaming(kernel, device, roofline, blocks, self.macs(), cost)
+            Algorithm::GroupedNarrow => {
+                // Filters beyond the group's last are computed too. Two instructions for a multiply-add: x comes
+                // straight from memory, for the filters of one tile.
+                let filters = (self.group_k() as u64).next_multiple_of(u64::from(kernel.tile_m));
+                let work = self.macs() / self.group_k() as u64 * filters;
+                streaming(kernel, device, roofline, self.blocks(kernel), work, 2.0)
+            }
+            Algorithm::Depthwise => {
+                // No tile is shared: a multiply-add costs loads of its own, about three instructions in all; two where
+                // the kernel keeps a known filter in registers and reuses each input row.
+                let cost = if kernel.tile_k > 1 { 2.0 } else { 3.0 };
+                streaming(
+                    kernel,
+                    device,
+                    roofline,
+                    self.blocks(kernel),
+                    self.macs(),
+                    cost,
+                )
             }
             _ => product(taps * channels.next_multiple_of(tile_k)).score(kernel, device, roofline),
         }
