@@ -4,7 +4,8 @@
 //! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS), as for
 //! [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`], [`run_pool`] and [`run_relu`]
 //! poison the output before the launch and look afterwards whether every element was written, and nothing else.
-//! [`compare`] judges the result by a [`Tolerance`].
+//! [`compare`] judges the result by a [`Tolerance`]. [`LoadedModule`] does the same for a module of several launches
+//! that stays on the device, and times it.
 //!
 //! ```no_run
 //! use warpconv::check::{self, Tolerance};
@@ -26,18 +27,22 @@
 
 mod compare;
 mod fill;
+mod module;
 mod pack;
 mod run;
 mod stored;
+mod verdict;
 
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
 pub use fill::{Random, integers, reals, sprinkle_special};
+pub use module::LoadedModule;
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
     Fences, RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu,
     run_relu_between, run_relu_in_place,
 };
 pub use stored::{Stored, round};
+pub use verdict::Verdict;
 
 use crate::problem::TensorDesc;
 

@@ -73,16 +73,3 @@ pub fn option(gpu: &Gpu, choice: DeviceChoice) -> String {
         (DeviceKind::Gpu, chosen) => format!(" --device {chosen}"),
     }
 }
-
-/// What the emulator counted in a launch.
-pub struct Counted {
-    /// Bytes from and to device memory.
-    pub device_bytes: u64,
-    /// Instructions executed, each thread's counted.
-    pub instructions: u64,
-}
-
-/// What the emulator counted in the last launch; `None` on hardware.
-pub fn counted(_gpu: &Gpu) -> Option<Counted> {
-    None
-}

@@ -1,21 +1,24 @@
 //! `bottleneck`: what a bottleneck saves, counted, run, checked and compared with the roofline.
 
-mod check;
-mod run;
 mod variants;
 
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::check::Stored;
+use warpconv::check::{LoadedModule, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
 
 use crate::args::{BottleneckArgs, Global};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, table};
-use run::Loaded;
 use variants::{FULL_BATCH, Size, VARIANTS, Variant};
+
+/// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
+const REFERENCE_MACS: u64 = 20_000_000_000;
+
+/// Times a variant is measured on a GPU; the least counts.
+const MEASUREMENTS: usize = 10;
 
 /// What was found of one variant.
 struct Row {
@@ -27,7 +30,7 @@ struct Row {
     device_bytes: Option<u64>,
     /// Instructions of threads that the emulator executed.
     instructions: Option<u64>,
-    verdict: check::Verdict,
+    verdict: Verdict,
     time_us: Option<f64>,
     predicted_us: f64,
     /// Over the naive variant.
@@ -113,16 +116,12 @@ fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Si
 /// Runs and checks one variant.
 fn run<T: Stored>(gpu: &Gpu, variant: Variant, size: Size) -> Result<Row, Failure> {
     let module = variant.at(size).map_err(Failure::input)?;
-    let mut loaded = Loaded::<T>::new(gpu, &module)?;
-    let (mut device_bytes, mut instructions) = (0, 0);
-    loaded.launch(|| {
-        if let Some(counted) = device::counted(gpu) {
-            device_bytes += counted.device_bytes;
-            instructions += counted.instructions;
-        }
-    })?;
+    let mut loaded = LoadedModule::<T>::new(gpu, &module).map_err(Failure::device)?;
+    gpu.reset_counters();
+    loaded.launch().map_err(Failure::device)?;
     gpu.synchronize().map_err(Failure::device)?;
-    let verdict = check::check(&loaded)?;
+    let counters = gpu.counters();
+    let verdict = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
     let emulated = gpu.kind() == DeviceKind::Emulator;
     let time_us = if emulated {
         None
@@ -134,12 +133,12 @@ fn run<T: Stored>(gpu: &Gpu, variant: Variant, size: Size) -> Result<Row, Failur
         size,
         macs: module.macs(),
         launches: module.launches(),
-        device_bytes: Some(if emulated {
-            device_bytes
-        } else {
-            module.min_bytes()
-        }),
-        instructions: emulated.then_some(instructions),
+        device_bytes: match &counters {
+            Some(counters) => Some(counters.device_bytes()),
+            None if emulated => None,
+            None => Some(module.min_bytes()),
+        },
+        instructions: counters.map(|counters| counters.instructions().thread),
         verdict,
         time_us,
         predicted_us: variant.predicted_us(size.dtype).map_err(Failure::input)?,
@@ -268,7 +267,7 @@ fn row_json(row: &Row) -> Value {
         "launches": row.launches,
         "device_bytes": row.device_bytes,
         "verified": row.verdict.failure.is_none(),
-        "max_rel_error": number(row.verdict.max_rel_error),
+        "max_rel_error": number(Some(row.verdict.max_rel_error)),
         "time_us": number(row.time_us),
         "predicted_us": number(Some(row.predicted_us)),
         "speedup": number(row.speedup),

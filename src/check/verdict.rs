@@ -1,82 +1,72 @@
 //! Whether a module computed what it should: each launch by itself, and the module as a whole.
 
+use super::compare::{Tolerance, compare};
+use super::module::{LoadedModule, Operands};
+use super::stored::Stored;
+use crate::error::Error;
+use crate::ops::{Module, Node, Place, Step};
+use crate::problem::TensorDesc;
+use crate::reference;
 use std::collections::HashMap;
 use std::fmt;
 
-use warpconv::check::{Stored, Tolerance, compare};
-use warpconv::ops::{Module, Node, Place, Step};
-use warpconv::problem::TensorDesc;
-use warpconv::reference;
-
-use super::run::{Loaded, Operands};
-use crate::exit::Failure;
-
-/// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
-const REFERENCE_MACS: u64 = 20_000_000_000;
-
-/// What the check found.
+/// What the check of a module found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// What is wrong, if anything.
+    /// What is wrong, if anything: the first launch, with its first wrong element.
     pub failure: Option<String>,
     /// The largest difference of the module's output from f64 arithmetic throughout, relative to the output's largest
-    /// magnitude.
-    pub max_rel_error: Option<f64>,
-    /// Images compared, and images there are.
-    pub images: (usize, usize),
+    /// magnitude; NaN if the output has one.
+    pub max_rel_error: f64,
+    /// Images that were compared.
+    pub compared: usize,
+    /// Images that there are.
+    pub images: usize,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (compared, all) = self.images;
-        match (&self.failure, self.max_rel_error) {
-            (Some(_), _) => f.write_str("FAILED")?,
-            (None, Some(error)) => write!(f, "ok, error {error:.1e}")?,
-            (None, None) => f.write_str("ok")?,
+        match &self.failure {
+            Some(_) => f.write_str("FAILED")?,
+            None => write!(f, "ok, error {:.1e}", self.max_rel_error)?,
         }
-        if compared < all {
-            write!(f, " ({compared} of {all} images)")
-        } else {
-            Ok(())
+        if self.compared < self.images {
+            write!(f, " ({} of {} images)", self.compared, self.images)?;
         }
+        Ok(())
     }
 }
 
 /// Whole buffers by their place, dense NCHW.
 type Buffers = HashMap<Place, Vec<f64>>;
 
-/// Compares every launch with the f64 reference of what it was given, within the bound that rounding its sums can
-/// cost, and the module's output with f64 arithmetic throughout.
-pub fn check<T: Stored>(loaded: &Loaded<T>) -> Result<Verdict, Failure> {
+/// Compares every launch and the whole.
+pub(super) fn judge<T: Stored>(
+    loaded: &LoadedModule<T>,
+    operands: &[Operands],
+    most_macs: u64,
+) -> Result<Verdict, Error> {
     let module = loaded.module();
-    let all = module.nodes().first().map_or(0, |node| node.input().n());
-    let images = sample(module, all);
-    let (mut device, mut exact) = (Buffers::new(), Buffers::new());
-    for node in module.nodes() {
-        for (place, desc) in [(node.from, node.input()), (node.to, node.output())] {
-            if !device.contains_key(&place) {
-                let values = loaded.download(place, desc, &images)?;
-                // What the device would hold if it never rounded: filled in launch by launch.
-                let unknown = if place == Place::Input {
-                    values.clone()
-                } else {
-                    vec![f64::NAN; values.len()]
-                };
-                exact.insert(place, unknown);
-                device.insert(place, values);
-            }
-        }
-    }
+    let images = module.nodes().first().map_or(0, |node| node.input().n());
+    let sample = sample(module, images, most_macs);
+    let (device, mut exact) = buffers(loaded, &sample)?;
     let mut failure = None;
-    let mut operands = loaded.operands.iter();
+    let mut operands = operands.iter();
     for node in module.nodes() {
         let operands = matches!(node.step, Step::Conv(_))
             .then(|| operands.next())
             .flatten();
-        let should = Reference::of(node, part(&device, node.from), operands, images.len())?;
-        let got = slice(part(&device, node.to), node.output());
+        let input = part(&device, Place::Input);
+        let should = Reference::of(
+            node,
+            part(&device, node.from),
+            input,
+            operands,
+            sample.len(),
+        )?;
         let output = node.output();
-        let extents = [images.len(), output.c(), output.h(), output.w()];
+        let got = slice(part(&device, node.to), output);
+        let extents = [sample.len(), output.c(), output.h(), output.w()];
         if let Err(mismatch) = compare(&got, &should.values, extents, T::DTYPE, should.tolerance())
         {
             failure.get_or_insert(format!("{}: {mismatch}", node.name));
@@ -84,7 +74,7 @@ pub fn check<T: Stored>(loaded: &Loaded<T>) -> Result<Verdict, Failure> {
         // The module's input is exact, so that what is made of it need not be computed twice.
         let values = match node.from {
             Place::Input => should.values,
-            from => Reference::of(node, part(&exact, from), operands, images.len())?.values,
+            from => Reference::of(node, part(&exact, from), input, operands, sample.len())?.values,
         };
         if let Some(whole) = exact.get_mut(&node.to) {
             paste(whole, &values, output);
@@ -93,9 +83,36 @@ pub fn check<T: Stored>(loaded: &Loaded<T>) -> Result<Verdict, Failure> {
     let max_rel_error = relative_error(part(&device, Place::Output), part(&exact, Place::Output));
     Ok(Verdict {
         failure,
-        max_rel_error: Some(max_rel_error),
-        images: (images.len(), all),
+        max_rel_error,
+        compared: sample.len(),
+        images,
     })
+}
+
+/// What the device holds; and room for what it would hold if it never rounded, of which the input is known.
+fn buffers<T: Stored>(
+    loaded: &LoadedModule<T>,
+    sample: &[usize],
+) -> Result<(Buffers, Buffers), Error> {
+    let (mut device, mut exact) = (Buffers::new(), Buffers::new());
+    for node in loaded.module().nodes() {
+        for (place, desc) in [(node.from, node.input()), (node.to, node.output())] {
+            if !device.contains_key(&place) {
+                let values = loaded.download(place, desc, sample)?;
+                let unknown = vec![f64::NAN; values.len()];
+                exact.insert(
+                    place,
+                    if place == Place::Input {
+                        values.clone()
+                    } else {
+                        unknown
+                    },
+                );
+                device.insert(place, values);
+            }
+        }
+    }
+    Ok((device, exact))
 }
 
 /// A buffer's values.
@@ -104,9 +121,9 @@ fn part(buffers: &Buffers, place: Place) -> &[f64] {
 }
 
 /// The images that the reference can afford: all, or some from the first to the last.
-fn sample(module: &Module, images: usize) -> Vec<usize> {
+fn sample(module: &Module, images: usize, most_macs: u64) -> Vec<usize> {
     let per_image = (module.macs() / images.max(1) as u64).max(1);
-    let affordable = ((REFERENCE_MACS / per_image) as usize).max(2);
+    let affordable = ((most_macs / per_image) as usize).max(2);
     if affordable >= images {
         return (0..images).collect();
     }
@@ -127,30 +144,29 @@ impl Reference {
     fn of(
         node: &Node,
         x: &[f64],
+        module_input: &[f64],
         operands: Option<&Operands>,
         n: usize,
-    ) -> Result<Reference, Failure> {
-        match (&node.step, operands) {
-            (Step::Conv(conv), Some(Operands { w, bias })) => {
-                let conv = conv.with_batch(n).map_err(Failure::input)?;
-                let values =
-                    reference::conv2d(&conv, x, w, Some(bias), None).map_err(Failure::input)?;
-                let abs =
-                    reference::conv2d_abs(&conv, x, w, Some(bias), None).map_err(Failure::input)?;
+    ) -> Result<Reference, Error> {
+        match &node.step {
+            Step::Conv(conv) => {
+                let conv = conv.with_batch(n)?;
+                let (w, bias) = operands.map_or((&[][..], None), |o| (&o.w[..], o.bias.as_deref()));
+                let residual = conv.residual().map(|_| module_input);
+                let values = reference::conv2d(&conv, x, w, bias, residual)?;
+                let magnitudes = reference::conv2d_abs(&conv, x, w, bias, residual)?;
                 Ok(Reference {
                     values,
-                    magnitudes: Some((abs, conv.gemm_k())),
+                    magnitudes: Some((magnitudes, conv.gemm_k())),
                 })
             }
-            (Step::Pool(pool), _) => {
-                let pool = pool.with_batch(n).map_err(Failure::input)?;
-                let (values, _) = reference::pool2d(&pool, x).map_err(Failure::input)?;
+            Step::Pool(pool) => {
+                let (values, _) = reference::pool2d(&pool.with_batch(n)?, x)?;
                 Ok(Reference {
                     values,
                     magnitudes: None,
                 })
             }
-            (Step::Conv(conv), None) => Err(Failure::Input(format!("{conv} has no filters"))),
         }
     }
 
@@ -211,9 +227,9 @@ fn relative_error(got: &[f64], exact: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::variants::{Size, VARIANTS};
     use super::*;
-    use warpconv::{DType, Layout};
+    use crate::catalog::{DType, Layout};
+    use crate::ops::Bottleneck;
 
     #[test]
     fn slices_are_pasted_back() {
@@ -236,18 +252,15 @@ mod tests {
     #[test]
     fn large_batches_are_sampled_from_end_to_end() {
         let module = |n, hw| {
-            let size = Size {
-                n,
-                hw,
-                dtype: DType::F32,
-                layout: Layout::Nchw,
-            };
-            VARIANTS[0].at(size).expect("a valid module")
+            Bottleneck::main_job(n, hw, hw)
+                .naive()
+                .expect("a valid module")
         };
-        let images = sample(&module(128, 56), 128);
+        let sample = |n, hw| sample(&module(n, hw), n, 20_000_000_000);
+        let images = sample(128, 56);
         assert_eq!((images.first(), images.last()), (Some(&0), Some(&127)));
         assert!(images.len() >= 2 && images.len() < 128);
-        assert_eq!(sample(&module(3, 7), 3), [0, 1, 2]);
-        assert!(sample(&module(0, 7), 0).is_empty());
+        assert_eq!(sample(3, 7), [0, 1, 2]);
+        assert!(sample(0, 7).is_empty());
     }
 }

@@ -1,0 +1,209 @@
+//! A module on the device with operands of its own: its buffers stay there, one launch feeds the next.
+
+use super::fill::reals;
+use super::pack::{pack, pack_filter, unpack};
+use super::stored::{Stored, round};
+use super::verdict::{Verdict, judge};
+use crate::error::Error;
+use crate::gpu::{Gpu, driver_error};
+use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
+use crate::problem::{Conv2d, TensorDesc};
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaSlice, CudaStream};
+use std::sync::Arc;
+
+/// The filters and the bias of a convolution, dense, as the reference takes them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Operands {
+    pub w: Vec<f64>,
+    pub bias: Option<Vec<f64>>,
+}
+
+/// A module of a few launches on the device, with operands drawn from fixed seeds.
+pub struct LoadedModule<T> {
+    stream: Arc<CudaStream>,
+    prepared: PreparedModule,
+    x: CudaSlice<T>,
+    hidden: Vec<CudaSlice<T>>,
+    y: CudaSlice<T>,
+    weights: Vec<(CudaSlice<T>, Option<CudaSlice<T>>)>,
+    operands: Vec<Operands>,
+}
+
+impl<T: Stored> LoadedModule<T> {
+    /// Draws operands, uploads them and prepares every launch in the device's own stream. What launches write holds
+    /// NaN first. Filters are scaled so that sums keep the size of what goes in, however long they are.
+    ///
+    /// # Errors
+    /// As [`Module::prepare`]; [`Error::WrongDType`] if the module is stored in another type than `T`;
+    /// [`Error::OutOfMemory`].
+    pub fn new(gpu: &Gpu, module: &Module) -> Result<Self, Error> {
+        if module.dtype() != T::DTYPE {
+            let (problem, buffers) = (module.dtype(), T::DTYPE);
+            return Err(Error::WrongDType { problem, buffers });
+        }
+        let stream = gpu.stream().clone();
+        let poisoned = |len: usize| copy_in(&stream, &vec![T::poison(); len]);
+        let x = match module.nodes().first() {
+            Some(first) => {
+                let dense = reals(first.input().elements(), T::DTYPE, 0);
+                pack(first.input(), &dense, T::poison())?
+            }
+            None => Vec::new(),
+        };
+        let x = copy_in(&stream, &x)?;
+        let hidden = module
+            .hidden()
+            .iter()
+            .map(|&len| poisoned(len))
+            .collect::<Result<_, _>>()?;
+        let y = poisoned(module.output_len())?;
+        let (mut weights, mut operands) = (Vec::new(), Vec::new());
+        for (index, conv) in module.convolutions().enumerate() {
+            let drawn = draw::<T>(conv, 2 * index as u64 + 1);
+            let bias = drawn.bias.as_ref().map(|bias| {
+                let bias: Vec<T> = bias.iter().map(|&value| T::nearest(value)).collect();
+                copy_in(&stream, &bias)
+            });
+            weights.push((
+                copy_in(&stream, &pack_filter(conv, &drawn.w)?)?,
+                bias.transpose()?,
+            ));
+            operands.push(drawn);
+        }
+        let prepared = module.prepare(gpu)?;
+        Ok(Self {
+            stream,
+            prepared,
+            x,
+            hidden,
+            y,
+            weights,
+            operands,
+        })
+    }
+
+    /// The module.
+    pub fn module(&self) -> &Module {
+        self.prepared.module()
+    }
+
+    /// The stream that its launches go to.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Queues every launch once.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`].
+    pub fn launch(&mut self) -> Result<(), Error> {
+        let weights: Vec<Weights<'_, T>> = self
+            .weights
+            .iter()
+            .map(|(w, bias)| Weights {
+                w,
+                bias: bias.as_ref().map(|bias| bias as _),
+            })
+            .collect();
+        let buffers = ModuleBuffers {
+            x: &self.x,
+            weights: &weights,
+            hidden: &mut self.hidden,
+            y: &mut self.y,
+        };
+        self.prepared.launch(&self.stream, buffers)
+    }
+
+    /// Compares what the last pass made with the f64 reference: each launch with what it was given, within the bound
+    /// that rounding its sums can cost, and the module's output with f64 arithmetic throughout. If that would take
+    /// the reference more than `most_macs` multiplications, it looks at some images from the first to the last.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if a launch failed.
+    pub fn check(&self, most_macs: u64) -> Result<Verdict, Error> {
+        judge(self, &self.operands, most_macs)
+    }
+
+    /// The time of one pass in microseconds, by events of the device: the least of `measurements`, after a few passes
+    /// that are not measured.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`].
+    pub fn time_us(&mut self, measurements: usize) -> Result<f64, Error> {
+        const WARM_UP: usize = 3;
+        for _ in 0..WARM_UP {
+            self.launch()?;
+        }
+        let failed = |error| driver_error("timing a module", error);
+        let context = self.stream.context().clone();
+        let event = || {
+            context
+                .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+                .map_err(failed)
+        };
+        let (start, end) = (event()?, event()?);
+        let mut least = f64::INFINITY;
+        for _ in 0..measurements {
+            start.record(&self.stream).map_err(failed)?;
+            self.launch()?;
+            end.record(&self.stream).map_err(failed)?;
+            least = least.min(f64::from(start.elapsed_ms(&end).map_err(failed)?) * 1e3);
+        }
+        Ok(least)
+    }
+
+    /// Images of a whole buffer in dense NCHW order, one after another; `desc` is any tensor in that buffer.
+    pub(super) fn download(
+        &self,
+        place: Place,
+        desc: &TensorDesc,
+        images: &[usize],
+    ) -> Result<Vec<f64>, Error> {
+        let missing = Error::MissingBuffer { buffer: "hidden" };
+        let buffer = match place {
+            Place::Input => &self.x,
+            Place::Hidden(index) => self.hidden.get(index).ok_or(missing)?,
+            Place::Output => &self.y,
+        };
+        let whole = TensorDesc::new(
+            1,
+            desc.channel_pitch(),
+            desc.h(),
+            desc.w(),
+            desc.layout(),
+            desc.dtype(),
+        )?;
+        let mut dense = Vec::with_capacity(images.len() * whole.len());
+        for &image in images {
+            let stored = buffer.slice(image * whole.len()..(image + 1) * whole.len());
+            let stored = self.stream.clone_dtoh(&stored);
+            dense.extend(unpack(
+                &whole,
+                &stored.map_err(|e| driver_error("copying from the device", e))?,
+            )?);
+        }
+        Ok(dense)
+    }
+}
+
+/// A copy on the device.
+fn copy_in<T: Stored>(stream: &Arc<CudaStream>, values: &[T]) -> Result<CudaSlice<T>, Error> {
+    stream
+        .clone_htod(values)
+        .map_err(|error| driver_error("copying to the device", error))
+}
+
+/// Filters and bias of a convolution.
+fn draw<T: Stored>(conv: &Conv2d, seed: u64) -> Operands {
+    let draw = |len, scale, seed| -> Vec<f64> {
+        let values = reals(len, T::DTYPE, seed).into_iter();
+        values.map(|value| round(T::DTYPE, value * scale)).collect()
+    };
+    // The mean square of a number of [-1, 1) is a third.
+    let scale = (3.0 / conv.gemm_k() as f64).sqrt();
+    Operands {
+        w: draw(conv.filter_len(), scale, seed),
+        bias: conv.bias().then(|| draw(conv.k(), 0.25, seed + 1)),
+    }
+}
