@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::{Value, json};
-use warpconv::plan::{Candidate, Operation, Plan};
+use warpconv::plan::{Candidate, Operation, Plan, Refusal};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, Pool2d};
 
@@ -136,8 +136,16 @@ fn explain<P: Operation>(
         ],
         ranked,
     ))?;
-    let refused: Vec<Vec<String>> = plan
-        .refused()
+    // First what could have run; kernels for another type or layout are no surprise.
+    let mut refused: Vec<&Candidate> = plan.refused().collect();
+    refused.sort_by_key(|c| {
+        matches!(
+            c.verdict,
+            Err(Refusal::DType { .. } | Refusal::Layout { .. })
+        )
+    });
+    let refused: Vec<Vec<String>> = refused
+        .into_iter()
         .map(|c| {
             vec![
                 c.kernel.kernel().id(),

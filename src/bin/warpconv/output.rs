@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -33,10 +33,10 @@ pub enum Align {
     Right,
 }
 
-/// A table with a heading row.
+/// A table with a heading row, in Markdown, so that it can be pasted where people talk.
 pub fn table(headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_preset(ASCII_MARKDOWN);
     // Never wrapped: a narrow terminal may scroll sideways, but numbers stay whole and pipes stay parseable.
     table.set_content_arrangement(ContentArrangement::Disabled);
     let align = |index: usize| match headings.get(index) {

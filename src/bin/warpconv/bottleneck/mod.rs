@@ -126,7 +126,7 @@ fn run<T: Stored>(gpu: &Gpu, variant: Variant, size: Size) -> Result<Row, Failur
     let time_us = if emulated {
         None
     } else {
-        Some(loaded.time_us()?)
+        Some(loaded.time_us(MEASUREMENTS).map_err(Failure::device)?)
     };
     Ok(Row {
         variant,
