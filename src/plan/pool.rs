@@ -46,7 +46,8 @@ impl Operation for Pool2d {
             PoolKind::GlobalMax => ("global max pooling", Algorithm::GlobalPool),
             PoolKind::GlobalAverage => ("global average pooling", Algorithm::GlobalPool),
         };
-        if kernel.algorithm != algorithm {
+        let global = kernel.algorithm == Algorithm::GlobalPool && is_global(self);
+        if kernel.algorithm != algorithm && !global {
             return Err(Refusal::Operation {
                 kernel: kernel.algorithm.name(),
                 problem: kind,
@@ -68,5 +69,51 @@ impl Operation for Pool2d {
             roofline.macs,
             3.0,
         )
+    }
+}
+
+/// Whether a windowed pooling is a global one: a single window that is the plane.
+fn is_global(pool: &Pool2d) -> bool {
+    let plane = (pool.h(), pool.w());
+    let window = (pool.r(), pool.s()) == plane && pool.dilation() == [1, 1];
+    let sides = pool.padding();
+    let padded = [sides.top, sides.bottom, sides.left, sides.right] != [0; 4];
+    let one = (pool.p(), pool.q()) == (1, 1);
+    match pool.kind() {
+        PoolKind::GlobalMax | PoolKind::GlobalAverage => true,
+        PoolKind::AdaptiveAverage { .. } => one,
+        PoolKind::Max { indices } => one && window && !padded && !indices,
+        PoolKind::Average {
+            divisor_override, ..
+        } => one && window && !padded && divisor_override.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::PoolPlan;
+
+    #[test]
+    fn a_window_that_is_the_plane_takes_the_global_kernel() {
+        let pool = |window: usize, kind| {
+            let pool = Pool2d::builder().input(8, 64, 7, 7).kind(kind);
+            pool.window(window, window)
+                .build()
+                .expect("a valid pooling")
+        };
+        let mean = PoolKind::Average {
+            count_include_pad: true,
+            divisor_override: None,
+        };
+        let chosen = |problem: &Pool2d| {
+            let plan = PoolPlan::new(problem, &Capability::h200()).expect("a plan");
+            plan.kernel().kernel().algorithm
+        };
+        assert_eq!(chosen(&pool(7, mean)), Algorithm::GlobalPool);
+        assert_eq!(chosen(&pool(5, mean)), Algorithm::AvgPool);
+        let maximum = |indices| PoolKind::Max { indices };
+        assert_eq!(chosen(&pool(7, maximum(false))), Algorithm::GlobalPool);
+        assert_eq!(chosen(&pool(7, maximum(true))), Algorithm::MaxPool);
     }
 }
