@@ -14,6 +14,9 @@ use crate::load_error::LoadError;
 /// Lists of segments longer than this are not joined: the effort would grow with their square.
 const MAX_SEGMENTS: usize = 2048;
 
+/// The row of what no instruction names.
+pub const UNASSIGNED: u16 = u16::MAX;
+
 /// Where everything is.
 pub struct Assignment {
     /// The registers that share their rows.
@@ -226,7 +229,7 @@ fn assign_rows(
     classes: &Classes,
     kernel: &mut Kernel,
 ) -> Result<Vec<u16>> {
-    let mut rows = vec![0u16; draft.regs.len()];
+    let mut rows = vec![UNASSIGNED; draft.regs.len()];
     let mut next = 0usize;
     let mut intervals = Vec::new();
     for (index, reg) in draft.regs.iter().enumerate() {

@@ -1,8 +1,9 @@
 //! Removes copies of values that never change, and what nothing reads.
 
-use super::builder::{Draft, Kind};
+use super::builder::{Draft, Kind, Virtual};
+use super::names::NameMap;
 use super::operands::{Place, Role, is_pure, visit};
-use crate::ir::{Op, PredSrc, Reg};
+use crate::ir::{Address, ConstantValue, IntBinary, Op, PredSrc, Reg, Space, Width};
 
 /// Rewrites the draft; what becomes needless is dropped.
 pub fn run(draft: &mut Draft) {
@@ -13,7 +14,32 @@ pub fn run(draft: &mut Draft) {
     draft.retain(&keep);
 }
 
-/// `mov d, a` where each of the two is written once (or `a` is a filled row): readers of `d` read `a` instead.
+/// Registers that stand for others.
+struct Aliases {
+    of: Vec<Reg>,
+}
+
+impl Aliases {
+    fn find(&mut self, reg: Reg) -> Reg {
+        let mut end = reg;
+        // A circle of copies gives none of its registers a value; the count of registers bounds the walk round it.
+        for _ in 0..self.of.len() {
+            let next = self.of[usize::from(end.0)];
+            if next == end {
+                break;
+            }
+            end = next;
+        }
+        let mut at = reg;
+        while at != end {
+            at = std::mem::replace(&mut self.of[usize::from(at.0)], end);
+        }
+        end
+    }
+}
+
+/// `mov d, a` where each of the two is written once (or `a` is a filled row): readers of `d` read `a` instead. A sum
+/// of two constants is a constant likewise.
 ///
 /// Wherever `d` is read its only write has happened, and between that write and the read `a` cannot change: its only
 /// write would have to happen again, and `d`'s after it. (That is so for registers that are written before they are
@@ -27,37 +53,139 @@ fn forward_copies(draft: &mut Draft, keep: &mut [bool]) {
             }
         });
     }
-    let mut alias: Vec<Reg> = (0..draft.regs.len())
-        .map(|index| Reg(index as u16))
-        .collect();
+    let mut aliases = Aliases {
+        of: (0..draft.regs.len())
+            .map(|index| Reg(index as u16))
+            .collect(),
+    };
+    let mut constants = constants(draft);
     for (inst, keep) in draft.code.iter().zip(keep) {
-        let Op::Mov { d, a, .. } = inst.op else {
-            continue;
+        let (d, value) = match inst.op {
+            Op::Mov { d, a, .. } => {
+                let filled = draft.regs[usize::from(a.0)].kind != Kind::Variable;
+                (d, (filled || writes[usize::from(a.0)] == 1).then_some(a))
+            }
+            Op::IntBinary {
+                op: IntBinary::Add,
+                d,
+                a,
+                b,
+                ..
+            } => {
+                let (a, b) = (aliases.find(a), aliases.find(b));
+                let value = sum(
+                    draft.regs[usize::from(a.0)].kind,
+                    draft.regs[usize::from(b.0)].kind,
+                );
+                let width = draft.regs[usize::from(d.0)].width;
+                (
+                    d,
+                    value.and_then(|value| {
+                        constant(&mut draft.regs, &mut aliases, &mut constants, value, width)
+                    }),
+                )
+            }
+            _ => continue,
         };
-        let filled = draft.regs[usize::from(a.0)].kind != Kind::Variable;
-        let once = filled || writes[usize::from(a.0)] == 1;
-        if once && writes[usize::from(d.0)] == 1 && inst.guard == PredSrc::TRUE && a != d {
-            alias[usize::from(d.0)] = a;
+        let Some(value) = value else { continue };
+        if writes[usize::from(d.0)] == 1 && inst.guard == PredSrc::TRUE && value != d {
+            aliases.of[usize::from(d.0)] = value;
             *keep = false;
         }
     }
-    let find = |mut reg: Reg| {
-        // A chain cannot be a circle: that would be registers that are never given a value; its length bounds it.
-        for _ in 0..alias.len() {
-            let next = alias[usize::from(reg.0)];
-            if next == reg {
-                break;
-            }
-            reg = next;
-        }
-        reg
-    };
     for inst in &mut draft.code {
         visit(inst, &mut |place, role| {
             if let (Place::Reg(reg), Role::Use) = (place, role) {
-                *reg = find(*reg);
+                *reg = aliases.find(*reg);
             }
         });
+        fold_address(&draft.regs, &mut inst.op);
+    }
+}
+
+type Constants = NameMap<(ConstantValue, Width), Reg>;
+
+/// The constants that there are.
+fn constants(draft: &Draft) -> Constants {
+    let mut constants = Constants::default();
+    for (index, reg) in draft.regs.iter().enumerate() {
+        if let Kind::Constant(value) = reg.kind {
+            constants
+                .entry((value, reg.width))
+                .or_insert(Reg(index as u16));
+        }
+    }
+    constants
+}
+
+/// The register of a constant, made if there is room.
+fn constant(
+    regs: &mut Vec<Virtual>,
+    aliases: &mut Aliases,
+    constants: &mut Constants,
+    value: ConstantValue,
+    width: Width,
+) -> Option<Reg> {
+    if let Some(&reg) = constants.get(&(value, width)) {
+        return Some(reg);
+    }
+    let reg = Reg(u16::try_from(regs.len())
+        .ok()
+        .filter(|&index| index < u16::MAX)?);
+    regs.push(Virtual {
+        width,
+        kind: Kind::Constant(value),
+    });
+    aliases.of.push(reg);
+    constants.insert((value, width), reg);
+    Some(reg)
+}
+
+/// The sum of two 64-bit constants: the addresses that kernels begin with.
+fn sum(a: Kind, b: Kind) -> Option<ConstantValue> {
+    let (Kind::Constant(a), Kind::Constant(b)) = (a, b) else {
+        return None;
+    };
+    match (a, b) {
+        (ConstantValue::Double(a), ConstantValue::Double(b)) => {
+            Some(ConstantValue::Double(a.wrapping_add(b)))
+        }
+        (ConstantValue::Symbol { symbol, addend }, ConstantValue::Double(more))
+        | (ConstantValue::Double(more), ConstantValue::Symbol { symbol, addend }) => {
+            Some(ConstantValue::Symbol {
+                symbol,
+                addend: addend.wrapping_add(more.cast_signed()),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A constant base becomes part of the offset, where addresses are small numbers.
+fn fold_address(regs: &[Virtual], op: &mut Op) {
+    let (space, address) = match op {
+        Op::Ld { access, addr, .. } | Op::St { access, addr, .. } => (access.space, addr),
+        Op::Atom { space, addr, .. } => (*space, addr),
+        Op::CpAsync { dst, .. } => (Space::Shared, dst),
+        _ => return,
+    };
+    if address.base.is_none() || !matches!(space, Space::Param | Space::Shared | Space::Local) {
+        return;
+    }
+    let base = match regs[usize::from(address.base.0)].kind {
+        Kind::Constant(ConstantValue::Word(base)) => i64::from(base),
+        Kind::Constant(ConstantValue::Double(base)) => base.cast_signed(),
+        _ => return,
+    };
+    let sum = base
+        .checked_add(i64::from(address.offset))
+        .and_then(|sum| i32::try_from(sum).ok());
+    if let Some(offset) = sum.filter(|&sum| sum >= 0) {
+        *address = Address {
+            base: Reg::NONE,
+            wide: true,
+            offset,
+        };
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::allocate::Assignment;
+use super::allocate::{Assignment, UNASSIGNED};
 use super::builder::{Draft, Kind};
 use super::graph::Graph;
 use super::operands::{Place, Role, visit};
@@ -22,12 +22,8 @@ struct Checker<'c> {
 /// Panics if the assignment is wrong.
 pub fn check(draft: &Draft, graph: &Graph, assignment: &Assignment) {
     let regs = draft.regs.len();
-    let rows = assignment
-        .rows
-        .iter()
-        .map(|&row| usize::from(row) + 2)
-        .max()
-        .unwrap_or(0);
+    let assigned = assignment.rows.iter().filter(|&&row| row != UNASSIGNED);
+    let rows = assigned.map(|&row| usize::from(row) + 2).max().unwrap_or(0);
     let preds = assignment
         .preds
         .iter()
@@ -40,9 +36,12 @@ pub fn check(draft: &Draft, graph: &Graph, assignment: &Assignment) {
         rows,
     };
     let mut first: State = vec![None; rows + preds];
-    for index in (0..regs).filter(|&index| draft.regs[index].kind != Kind::Variable) {
-        for slot in checker.slots(index) {
-            first[slot] = Some(BTreeSet::from([index]));
+    for index in 0..regs {
+        let filled = draft.regs[index].kind != Kind::Variable;
+        if filled && assignment.rows[index] != UNASSIGNED {
+            for slot in checker.slots(index) {
+                first[slot] = Some(BTreeSet::from([index]));
+            }
         }
     }
     let mut entry: Vec<Option<State>> = vec![None; graph.blocks.len()];
