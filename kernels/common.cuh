@@ -18,11 +18,6 @@ typedef unsigned short storage_t;  // the bits of an f16 or a bf16
 
 #define DEVICE __device__ __forceinline__
 
-// Four elements in a row, as stored: one 16-byte (f32) or 8-byte (f16, bf16) access.
-struct alignas(4 * sizeof(storage_t)) Storage4 {
-    storage_t v[4];
-};
-
 // Widens a stored element to f32. Exact for every value; NaN stays NaN.
 DEVICE float to_float(storage_t value) {
 #if KERNEL_DTYPE == 0

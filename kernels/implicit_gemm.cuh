@@ -252,7 +252,7 @@ DEVICE void matrix_product(Loader& loader, Stage* stages, int steps, Sums& sums)
 
 #if ASYNC_COPY
     Sink sink(stages, loader.vector());
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < STAGES - 1; ++i) {
         loader.fetch(sink);
         sink.commit(false);

@@ -48,6 +48,7 @@ struct PointwiseLoader {
         b_left = args.c - k;
 #if LAYOUT_NHWC
         channel = k;
+#pragma unroll 1
         for (int i = threadIdx.x; i < TILE_N; i += THREADS)
             shared[i] = input_pixel(args, tile.n + i < args.gemm_n ? tile.n + i : args.gemm_n - 1);
         addresses = shared + b_lane_n();

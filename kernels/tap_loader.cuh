@@ -10,55 +10,7 @@
 // Filters beyond the last are zero; pixels beyond the last repeat the last one and their sums are dropped.
 #pragma once
 
-#include "implicit_gemm.cuh"
-
-// What a thread must know of an output pixel.
-struct alignas(16) Pixel {
-    address_t image;  // of x[n][first channel of the group][0][0]
-    int row, column;  // of tap (0, 0), negative in the padding
-
-    DEVICE Pixel() {}
-    DEVICE Pixel(const ConvArgs& args, address_t x, unsigned n) {
-        n = n < args.gemm_n ? n : args.gemm_n - 1;
-        unsigned index = fast_div(n, args.by_pq);
-        unsigned rest = n - index * (args.p * args.q);
-        unsigned p = fast_div(rest, args.by_q);
-        unsigned q = rest - p * args.q;
-        image = x + static_cast<long long>(index) * args.x_strides.image * static_cast<long long>(sizeof(storage_t));
-        row = static_cast<int>(p) * args.stride_h - args.pad_top;
-        column = static_cast<int>(q) * args.stride_w - args.pad_left;
-    }
-};
-
-// The thread's pixels. Along pixels they stay in registers; along channels a thread has several and shares each with other
-// lanes of the channel block, so they lie in shared memory: pixels[TILE_N], 16 bytes each. A warp reads 8 neighbours at a
-// time, each by 4 lanes: 128 bytes, no bank twice.
-struct Pixels {
-#if LAYOUT_NHWC
-    const Pixel* table;
-    DEVICE void init(const ConvArgs& args, address_t x, const Tile& tile, Pixel* shared) {
-        for (int i = threadIdx.x; i < TILE_N; i += THREADS) shared[i] = Pixel(args, x, tile.n + i);
-        table = shared + b_lane_n();
-        __syncthreads();  // the table is read by other threads than wrote it
-    }
-    DEVICE Pixel operator[](int i) const {
-        ulonglong2 both = *reinterpret_cast<const ulonglong2*>(table + i * B_STEP_N);  // one access, not three
-        Pixel pixel;
-        pixel.image = both.x;
-        pixel.row = static_cast<int>(both.y);
-        pixel.column = static_cast<int>(both.y >> 32);
-        return pixel;
-    }
-#else
-    Pixel own[PIXELS];
-    DEVICE void init(const ConvArgs& args, address_t x, const Tile& tile, Pixel*) {
-#pragma unroll
-        for (int i = 0; i < PIXELS; ++i) own[i] = Pixel(args, x, tile.n + b_lane_n() + i * B_STEP_N);
-    }
-    DEVICE const Pixel& operator[](int i) const { return own[i]; }
-#endif
-};
-constexpr int PIXEL_TABLE = LAYOUT_NHWC ? TILE_N : 1;
+#include "pixels.cuh"
 
 struct TapLoader {
     const ConvArgs& args;
