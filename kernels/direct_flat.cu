@@ -78,7 +78,7 @@ struct FlatLoader {
 
     DEVICE bool vector() const { return false; }
 
-    DEVICE void fetch(Sink& sink) {
+    DEVICE void fetch_b(Sink& sink) {
 #pragma unroll
         for (int i = 0; i < B_CHANNELS; ++i) {
             Term term = load_term(b_terms + i * B_STEP_K);
@@ -91,7 +91,9 @@ struct FlatLoader {
             }
         }
         b_terms += TILE_K;
+    }
 
+    DEVICE void fetch_a(Sink& sink) {
         Term term = load_term(a_terms);
         int filters_here = term.row == Term::NONE ? 0 : filters;
         address_t first = element(filter, term.w);

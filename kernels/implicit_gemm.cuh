@@ -231,6 +231,10 @@ struct Fragment {
 
 typedef float Sums[THREAD_M][THREAD_N];
 
+// At which k of a step A is fetched, B being fetched at 0. cp.async goes best in one run. Through registers it is late: the
+// filters are near (L1, L2), and until then they take no registers, which are short.
+constexpr int FETCH_A = ASYNC_COPY ? 0 : TILE_K - 2;
+
 DEVICE void multiply(const Fragment& f, Sums& sums) {
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
@@ -254,13 +258,15 @@ DEVICE void matrix_product(Loader& loader, Stage* stages, int steps, Sums& sums)
     Sink sink(stages, loader.vector());
 #pragma unroll 1
     for (int i = 0; i < STAGES - 1; ++i) {
-        loader.fetch(sink);
+        loader.fetch_b(sink);
+        loader.fetch_a(sink);
         sink.commit(false);
     }
     Sink::wait<STAGES - 2>();
 #else
     Sink sink;
-    loader.fetch(sink);
+    loader.fetch_b(sink);
+    loader.fetch_a(sink);
     sink.store(stages[0]);
 #endif
     __syncthreads();
@@ -290,8 +296,9 @@ DEVICE void matrix_product(Loader& loader, Stage* stages, int steps, Sums& sums)
             }
             int next = (k + 1) % TILE_K;
             fragments[(k + 1) % 2].load(a_row + next * PITCH_M, b_row + next * PITCH_N);
-            if (k == 0) {
-                loader.fetch(sink);
+            if (k == 0) loader.fetch_b(sink);
+            if (k == FETCH_A) {
+                loader.fetch_a(sink);
 #if ASYNC_COPY
                 sink.commit(left == STAGES - 1);  // it fills the stage before the one being read
 #endif

@@ -73,7 +73,7 @@ struct PointwiseLoader {
 #endif
     }
 
-    DEVICE void fetch(Sink& sink) {
+    DEVICE void fetch_b(Sink& sink) {
 #if ASYNC_COPY
         if (vector()) {
             address_t first = pixel(0);
@@ -99,7 +99,9 @@ struct PointwiseLoader {
         for (int i = 0; i < PIXELS; ++i) pixels[i] = strided(pixels[i], x_channel(args), TILE_K);
 #endif
         b_left -= TILE_K;
+    }
 
+    DEVICE void fetch_a(Sink& sink) {
         int filters_here = a_left > 0 ? filters : 0;
 #pragma unroll
         for (int i = 0; i < A_LOADS; ++i) sink.a(i, strided(filter, args.w_k, i * A_ROWS), i < filters_here);

@@ -44,7 +44,7 @@ struct TapLoader {
     static DEVICE int steps(const ConvArgs& args) { return (args.group_c + TILE_K - 1) / TILE_K * (args.r * args.s); }
 
     // B first: after a shared load, such as that of the pixels, the compiler pads each run of cp.async.
-    DEVICE void fetch(Sink& sink) {
+    DEVICE void fetch_b(Sink& sink) {
         address_t elements[PIXELS];  // the pixel's element of the thread's first channel
         int channels[PIXELS];        // how many of the pixel's channels exist in the image, from the thread's first on
         unsigned height = b_left > 0 ? args.h : 0;
@@ -61,7 +61,9 @@ struct TapLoader {
 #pragma unroll
             for (int i = 0; i < B_CHANNELS; ++i)
                 sink.b(pixel, i, strided(elements[pixel], x_channel(args), i * B_STEP_K), i * B_STEP_K < channels[pixel]);
+    }
 
+    DEVICE void fetch_a(Sink& sink) {
         int filters_here = a_left > 0 ? filters : 0;
         address_t first = element(filter, tap_offset);
 #pragma unroll

@@ -265,43 +265,91 @@ pub fn kernels() -> &'static [Kernel] {
     })
 }
 
+/// Tiles, as (tile_m, tile_n), with the types and tiers they are compiled for. cp.async cannot convert, so f16 and bf16
+/// have the baseline tier only.
+struct Tiles {
+    algorithm: Algorithm,
+    f32_sm80: &'static [(u32, u32)],
+    f32_sm75: &'static [(u32, u32)],
+    half_sm75: &'static [(u32, u32)],
+}
+
 /// Direct, 1x1 and grouped convolution.
 fn convolution(all: &mut Vec<Kernel>) {
-    for layout in Layout::ALL {
-        all.push(matrix_product(
-            Algorithm::Direct,
-            DType::F32,
-            layout,
-            Tier::Sm80,
-            128,
-            128,
-        ));
-        all.push(matrix_product(
-            Algorithm::Direct,
-            DType::F32,
-            layout,
-            Tier::Sm75,
-            128,
-            128,
-        ));
+    let products = [
+        Tiles {
+            algorithm: Algorithm::Direct,
+            f32_sm80: &[(128, 128), (64, 128), (64, 64), (32, 128)],
+            f32_sm75: &[(128, 128), (64, 64)],
+            half_sm75: &[(128, 128), (64, 64)],
+        },
+        Tiles {
+            algorithm: Algorithm::DirectFlat,
+            f32_sm80: &[(64, 128), (32, 128)],
+            f32_sm75: &[(64, 128)],
+            half_sm75: &[(64, 128)],
+        },
+        Tiles {
+            algorithm: Algorithm::Pointwise,
+            f32_sm80: &[(128, 128), (64, 64), (32, 128)],
+            f32_sm75: &[(128, 128), (64, 64)],
+            half_sm75: &[(128, 128), (64, 64)],
+        },
+        Tiles {
+            algorithm: Algorithm::Grouped,
+            f32_sm80: &[(64, 64), (32, 64)],
+            f32_sm75: &[(64, 64), (32, 64)],
+            half_sm75: &[(32, 64)],
+        },
+    ];
+    for tiles in products {
+        for layout in Layout::ALL {
+            let mut push = |dtype, tier, sizes: &[(u32, u32)]| {
+                for &(tile_m, tile_n) in sizes {
+                    let kernel = matrix_product(tile_m, tile_n, tier);
+                    all.push(Kernel {
+                        algorithm: tiles.algorithm,
+                        dtype,
+                        layout: Some(layout),
+                        ..kernel
+                    });
+                }
+            };
+            push(DType::F32, Tier::Sm80, tiles.f32_sm80);
+            push(DType::F32, Tier::Sm75, tiles.f32_sm75);
+            push(DType::F16, Tier::Sm75, tiles.half_sm75);
+            push(DType::Bf16, Tier::Sm75, tiles.half_sm75);
+        }
+    }
+    for dtype in DType::ALL {
+        for layout in Layout::ALL {
+            // A thread makes eight filters at four pixels.
+            all.push(Kernel {
+                algorithm: Algorithm::GroupedNarrow,
+                dtype,
+                layout: Some(layout),
+                tier: Tier::Sm75,
+                tile_m: 8,
+                tile_n: 256,
+                tile_k: 1,
+                threads: 64,
+                stages: 1,
+                min_blocks: 8,
+            });
+        }
     }
 }
 
-/// A kernel of `kernels/implicit_gemm.cuh`. Every thread owns 8x8 sums, or 4x8 where the tile is 32x64, so that about
-/// 128 registers a thread and 512 threads a multiprocessor fit each other.
-fn matrix_product(
-    algorithm: Algorithm,
-    dtype: DType,
-    layout: Layout,
-    tier: Tier,
-    tile_m: u32,
-    tile_n: u32,
-) -> Kernel {
-    let threads = (tile_m * tile_n / 64).max(64);
+/// A tile of `kernels/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in. Every thread owns 8x8 sums, or
+/// 4x8 where there are 32 filters, so that 128 registers a thread and 512 threads a multiprocessor fit each other; 168 and
+/// 384 where 64 threads share out a 64x64 tile and each brings 16 elements a step through registers.
+fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
+    let sums = if tile_m < 64 { 32 } else { 64 };
+    let threads = tile_m * tile_n / sums;
     Kernel {
-        algorithm,
-        dtype,
-        layout: Some(layout),
+        algorithm: Algorithm::Direct,
+        dtype: DType::F32,
+        layout: None,
         tier,
         tile_m,
         tile_n,
@@ -309,7 +357,11 @@ fn matrix_product(
         threads,
         // cp.async keeps several steps in flight; through registers there is one read and one filled.
         stages: if tier == Tier::Sm80 { 4 } else { 2 },
-        min_blocks: 512 / threads,
+        min_blocks: if tier == Tier::Sm75 && threads == 64 && sums == 64 {
+            6
+        } else {
+            512 / threads
+        },
     }
 }
 
