@@ -1,0 +1,475 @@
+//! Convolutions: each kernel that accepts a problem against the reference.
+
+use super::{Coverage, Device, Failure};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRng, TestRunner};
+use warpconv::catalog::Algorithm;
+use warpconv::check::{self, Fences, Tolerance};
+use warpconv::plan::ConvPlan;
+use warpconv::problem::{Conv2d, FilterLayout, Padding};
+use warpconv::{DType, Layout, reference};
+
+/// Shapes that have broken kernels elsewhere. The batch is 2 where none is given.
+const EDGE_SHAPES: &[&str] = &[
+    // One pixel: only the centre tap counts.
+    "mb1ic5ih1oc3kh1",
+    "mb1ic5ih1oc7kh3ph1",
+    "mb3ic4ih1oc4kh5ph2",
+    // The kernel is the image; is larger than the image but not than the image with its padding.
+    "ic3ih5oc4kh5",
+    "ic3ih3oc4kh5ph1",
+    "ic2ih2iw9oc3kh4kw3ph1pw0",
+    // Whole windows in padding.
+    "ic3ih4oc5kh3ph4+bias",
+    "ic3ih5oc5kh1ph2+bias",
+    "ic2ih3oc3kh3ph7dh1",
+    // Padding on each side alone, and all of them different.
+    "mb1ic2ih6iw7oc3kh4kw3ph0pw3+pb2+pr1",
+    "ic3ih6oc4kh3ph1+pb0+pr0",
+    "ic3ih6oc4kh2ph0+pb1+pr1",
+    "ic3ih8oc4kh3sh2ph0+pb1+pr1",
+    // Strides beyond the kernel, beyond the image, in one axis only.
+    "ic4ih11oc5kh2sh3",
+    "ic4ih5oc5kh3sh9",
+    "ic3ih9iw10oc4kh3kw3sh1sw2ph1pw1",
+    "ic3ih13iw4oc4kh1kw1sh12sw1",
+    "ic7ih9oc9kh1sh2",
+    // Rows that no window reads.
+    "mb1ic4ih8iw10oc4kh3kw3sh2sw2ph0pw0",
+    // Dilation: wider than the image, one axis, with stride.
+    "ic3ih9oc4kh3dh2",
+    "ic3ih6oc4kh3ph6dh5",
+    "ic3ih7iw9oc4kh3kw3ph1pw3dh0dw2",
+    "ic3ih11oc4kh3sh2ph2dh1",
+    "ic3ih14oc4kh5dh2",
+    // Kernels that are even, flat, tall.
+    "ic3ih7oc5kh2kw4iw8pw1ph0",
+    "ic3ih7oc5kh4sh2ph1",
+    "ic3ih9iw9oc4kh1kw7pw3ph0",
+    "ic3ih9iw9oc4kh7kw1pw0ph3",
+    "mb1ic3ih23oc9kh11sh4ph2",
+    "mb1ic3ih19oc10kh7sh2ph3",
+    // Tails of channels and filters around every tile's size.
+    "mb1ic1ih5oc1kh3ph1",
+    "mb1ic1ih5oc33kh3ph1",
+    "mb1ic13ih5oc31kh3ph1",
+    "mb1ic9ih6oc65kh1",
+    "mb1ic17ih4oc129kh1",
+    "mb1ic63ih5oc63kh1+bias+relu",
+    "mb1ic252ih4oc63kh1+bias",
+    "mb1ic63ih4oc252kh1+bias+residual+relu",
+    "mb1ic19ih7oc34kh3ph1",
+    "mb1ic7ih4oc8kh5ph2",
+    // Images that are a row, a column, much wider than tall; a batch that is odd; pixels around a tile's size.
+    "mb1ic3ih1iw130oc5kh1kw3pw1ph0",
+    "mb1ic3ih130iw1oc5kh3kw1pw0ph1",
+    "mb1ic4ih2iw65oc6kh3ph1",
+    "mb7ic3ih5iw3oc4kh3ph1",
+    "mb5ic5ih5iw5oc6kh1",
+    "mb1ic4ih8iw16oc4kh1",
+    "mb1ic4ih3iw43oc4kh1",
+    "mb130ic2ih1oc3kh1",
+    // Only columns.
+    "ic17oc17_iw8ow4kw3pw1sw2",
+    // Groups: AlexNet's two, three, ResNeXt's many, one channel or one filter a group.
+    "g2ic6ih7oc8kh5ph2",
+    "g2mb1ic4ih9oc16kh3sh2ph1dh1",
+    "g3ic9ih5oc6kh3ph1+bias+relu",
+    "g32mb1ic128ih4oc128kh3ph1",
+    "g4ic8ih5oc12kh1",
+    "g5ic5ih6oc15kh3ph1+bias",
+    "g4ic16ih5oc4kh3ph1",
+    "g2mb1ic40ih5oc70kh3ph1+bias+residual",
+    "g7mb3ic7ih9iw5oc7kh1sh2",
+    "g2mb1ic36ih6oc72kh1+bias+relu",
+    // Depthwise: plain, strided, wide, dilated, with a multiplier, odd channel counts.
+    "g8ic8ih9oc8kh3ph1+bias+relu",
+    "g17ic17ih8oc17kh3sh2ph1",
+    "g6ic6ih11oc6kh5ph2+bias",
+    "g5ic5ih12oc5kh7ph3",
+    "g6ic6ih9oc6kh3ph2dh1",
+    "g3ic3ih9oc6kh3ph1+bias",
+    "g1mb1ic1ih6oc1kh3ph1+bias",
+    "g9mb1ic9ih6iw20oc9kh3kw5sh1sw10ph1pw2",
+    "g4ic4ih4iw35oc4kh5kw5sh2ph0pw2",
+    "g33mb1ic33ih5oc33kh7sh2ph3+residual",
+    "g3ic3ih17iw3oc3kh2kw2",
+    // Slices of wider tensors, at offsets that are no multiple of a vector.
+    "ic5ih6oc7kh3ph1+in9:3+out16:5+bias",
+    "ic8ih4oc4kh1+in12:4+out5:1+residual7:2+relu",
+    "g4ic4ih6oc4kh3ph1+in7:2+out6:1",
+    "g2ic6ih5oc6kh3ph1+in8:1+out13:7+residual",
+    "mb3ic16ih4oc16kh1+in32:16+out48:16",
+];
+
+/// Algorithms that convolve.
+const ALGORITHMS: [Algorithm; 6] = [
+    Algorithm::Direct,
+    Algorithm::DirectFlat,
+    Algorithm::Pointwise,
+    Algorithm::Grouped,
+    Algorithm::GroupedNarrow,
+    Algorithm::Depthwise,
+];
+
+/// A problem's operands.
+struct Operands {
+    x: Vec<f64>,
+    w: Vec<f64>,
+    bias: Option<Vec<f64>>,
+    residual: Option<Vec<f64>>,
+}
+
+impl Operands {
+    fn new(conv: &Conv2d, mut fill: impl FnMut(usize, u64) -> Vec<f64>) -> Self {
+        Self {
+            x: fill(conv.input().elements(), 1),
+            w: fill(conv.filter_len(), 2),
+            bias: conv.bias().then(|| fill(conv.k(), 3)),
+            residual: conv.residual().map(|_| fill(conv.output().elements(), 4)),
+        }
+    }
+
+    /// Small integers: sums are exact in f32 in any order.
+    fn integers(conv: &Conv2d) -> Self {
+        Self::new(conv, |len, seed| check::integers(len, 4, seed))
+    }
+
+    fn slices(&self) -> [Option<&[f64]>; 4] {
+        [
+            Some(&self.x),
+            Some(&self.w),
+            self.bias.as_deref(),
+            self.residual.as_deref(),
+        ]
+    }
+
+    fn want(&self, conv: &Conv2d) -> Vec<f64> {
+        let [_, _, bias, residual] = self.slices();
+        reference::conv2d(conv, &self.x, &self.w, bias, residual)
+            .expect("operands of the problem's size")
+    }
+
+    fn magnitudes(&self, conv: &Conv2d) -> Vec<f64> {
+        let [_, _, bias, residual] = self.slices();
+        reference::conv2d_abs(conv, &self.x, &self.w, bias, residual)
+            .expect("operands of the problem's size")
+    }
+}
+
+fn parse(text: &str) -> Conv2d {
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The problem in every type and layout; the filter's layout and the epilogue go through their choices meanwhile.
+fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
+    let mut turn = turn;
+    let mut all = Vec::new();
+    for dtype in DType::ALL {
+        for layout in Layout::ALL {
+            let builder = conv.to_builder().dtype(dtype).layout(layout);
+            let builder = builder.filter_layout(FilterLayout::ALL[turn % 2]);
+            let builder = match turn % 5 {
+                0 => builder.bias(true),
+                1 => builder.relu(true),
+                2 => builder.residual(true).bias(true).relu(true),
+                _ => builder,
+            };
+            all.push(builder.build().expect("a variant of a valid problem"));
+            turn += 1;
+        }
+    }
+    all
+}
+
+fn judge(
+    device: &Device,
+    plan: &ConvPlan,
+    fences: Fences,
+    operands: &Operands,
+    want: &[f64],
+    tolerance: Tolerance<'_>,
+) -> Result<Vec<f64>, Failure> {
+    let conv = plan.problem();
+    let got = check::run_conv_between(&device.gpu, plan, fences, operands.slices())?;
+    check::compare(
+        &got,
+        want,
+        check::extents(conv.output()),
+        conv.dtype(),
+        tolerance,
+    )?;
+    Ok(got)
+}
+
+/// Integers through every edge shape, type, layout and kernel: no error is allowed.
+pub fn edge_shapes(device: &Device) {
+    let mut coverage = Coverage::default();
+    let fences = Fences::of(&device.gpu);
+    for (turn, line) in EDGE_SHAPES.iter().enumerate() {
+        for conv in variants(&parse(line), turn) {
+            let operands = Operands::integers(&conv);
+            let want = operands.want(&conv);
+            coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+            });
+        }
+    }
+    coverage.expect_all(device, &ALGORITHMS);
+}
+
+prop_compose! {
+    fn any_conv()(
+        (n, h, w) in (1usize..4, 1usize..18, 1usize..18),
+        groups in prop_oneof![4 => Just(1usize), 2 => 2usize..5, 1 => 5usize..40],
+        (c, k) in prop_oneof![(1usize..4, 1usize..5), (1usize..40, 1usize..70)],
+        kernel in prop_oneof![3 => Just((1usize, 1usize)), 3 => Just((3, 3)), 1 => Just((5, 5)), 1 => Just((7, 7)), 2 => (1usize..6, 1usize..6)],
+        stride in prop_oneof![3 => Just((1usize, 1usize)), 2 => Just((2, 2)), 1 => (1usize..4, 1usize..4)],
+        dilation in prop_oneof![4 => Just((1usize, 1usize)), 1 => (1usize..3, 1usize..3)],
+        sides in prop_oneof![2 => Just((0usize, 0usize, 0usize, 0usize)), 2 => Just((1, 1, 1, 1)), 2 => (0usize..4, 0usize..4, 0usize..4, 0usize..4)],
+        (bias, relu, residual) in any::<(bool, bool, bool)>(),
+        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..2),
+        slice in proptest::option::weighted(0.25, (0usize..5, 0usize..5)),
+    ) -> Option<Conv2d> {
+        // Many groups of many channels would only take time.
+        let (c, k) = if groups > 4 { (c % 4 + 1, k % 4 + 1) } else { (c, k) };
+        let mut builder = Conv2d::builder()
+            .input(n, groups * c, h, w)
+            .filters(groups * k)
+            .groups(groups)
+            .kernel(kernel.0, kernel.1)
+            .stride(stride.0, stride.1)
+            .dilation(dilation.0, dilation.1)
+            .padding(Padding { top: sides.0, bottom: sides.1, left: sides.2, right: sides.3 })
+            .bias(bias)
+            .relu(relu)
+            .residual(residual)
+            .dtype(DType::ALL[dtype])
+            .layout(Layout::ALL[layout])
+            .filter_layout(FilterLayout::ALL[filter]);
+        if let Some((before, after)) = slice {
+            builder = builder
+                .input_slice(before + groups * c + after, before)
+                .output_slice(after + groups * k + before, after);
+        }
+        builder.build().ok().filter(|conv| conv.macs() < 2_000_000)
+    }
+}
+
+/// Real numbers through random problems and every kernel, within the bound of their rounding.
+pub fn random(device: &Device) {
+    let fences = Fences::of(&device.gpu);
+    let mut coverage = Coverage::default();
+    for conv in samples(any_conv(), 60) {
+        let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
+        let (want, magnitudes) = (operands.want(&conv), operands.magnitudes(&conv));
+        let tolerance = Tolerance::Sum {
+            terms: conv.gemm_k(),
+            magnitudes: &magnitudes,
+        };
+        coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+            let first = judge(device, plan, fences, &operands, &want, tolerance)?;
+            // The same bits every time.
+            let again = judge(device, plan, fences, &operands, &want, tolerance)?;
+            if first != again {
+                return Err(Failure("a second run gives other bits".into()));
+            }
+            Ok(())
+        });
+    }
+}
+
+/// `count` problems of the strategy, the same ones every time: a failure names its problem, which parses.
+pub fn samples<T: std::fmt::Debug>(
+    strategy: impl Strategy<Value = Option<T>>,
+    count: usize,
+) -> impl Iterator<Item = T> {
+    use proptest::strategy::ValueTree;
+    let config = Config {
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::deterministic_rng(config.rng_algorithm);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let drawn = std::iter::repeat_with(move || {
+        strategy
+            .new_tree(&mut runner)
+            .ok()
+            .and_then(|tree| tree.current())
+    });
+    drawn.flatten().take(count)
+}
+
+/// NaN and infinities in inputs and weights: they reach the outputs that they belong to, padding included, and no
+/// other.
+pub fn special_values(device: &Device) {
+    let shapes = [
+        "ic5ih7oc9kh3ph1",
+        "mb2ic9ih5oc17kh1+relu",
+        "mb1ic3ih9oc6kh3sh2ph1+pb2+bias+relu",
+        "g2ic6ih6oc4kh3ph1",
+        "g4ic4ih7oc8kh3ph1+relu",
+        "g8ic8ih8oc8kh3ph1",
+        "g5ic5ih8oc5kh4ph2",
+        "mb1ic1ih11oc2kh5ph2",
+    ];
+    let mut coverage = Coverage::default();
+    let fences = Fences::of(&device.gpu);
+    for (turn, line) in shapes.iter().enumerate() {
+        let plain = parse(line);
+        for (layout, dtype) in Layout::ALL
+            .into_iter()
+            .flat_map(|l| DType::ALL.map(|d| (l, d)))
+        {
+            let conv = plain
+                .to_builder()
+                .layout(layout)
+                .dtype(dtype)
+                .build()
+                .expect("a valid variant");
+            let mut operands = Operands::integers(&conv);
+            check::sprinkle_special(&mut operands.x, 60, turn as u64);
+            check::sprinkle_special(&mut operands.w, 40, turn as u64 + 9);
+            let want = operands.want(&conv);
+            coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+            });
+        }
+    }
+}
+
+/// Buffers that are aligned to their elements and no more.
+pub fn alignment(device: &Device) {
+    let shapes = [
+        "mb1ic8ih8oc16kh3ph1+bias+residual",
+        "mb1ic16ih8oc32kh1+bias",
+        "g2mb1ic8ih8oc16kh3ph1",
+        "g4mb1ic8ih8oc8kh3ph1",
+        "g8mb1ic8ih8oc8kh3ph1+bias",
+        "mb1ic3ih12oc8kh5sh2",
+    ];
+    let mut coverage = Coverage::default();
+    for line in shapes {
+        for conv in variants(&parse(line), 2) {
+            let operands = Operands::integers(&conv);
+            let want = operands.want(&conv);
+            coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                for shift in 1..4 {
+                    let fences = Fences { bytes: 64, shift };
+                    judge(device, plan, fences, &operands, &want, Tolerance::Exact)?;
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+/// 4096 ones: an f16 sum would stick at 2048, a bf16 one at 256. And products far beyond f16's range that cancel.
+pub fn long_sums(device: &Device) {
+    let mut coverage = Coverage::default();
+    let fences = Fences::of(&device.gpu);
+    for line in [
+        "mb1ic4096ih2oc3kh1",
+        "mb1ic512ih3oc2kh3ph1",
+        "g2mb1ic1024ih2oc4kh1",
+        "g2mb1ic16ih16oc2kh16",
+    ] {
+        for (layout, dtype) in Layout::ALL
+            .into_iter()
+            .flat_map(|l| DType::ALL.map(|d| (l, d)))
+        {
+            let conv = parse(line)
+                .to_builder()
+                .layout(layout)
+                .dtype(dtype)
+                .build()
+                .expect("a valid variant");
+            let ones = Operands::new(&conv, |len, _| vec![1.0; len]);
+            let cancelling = Operands::new(&conv, |len, seed| match seed {
+                1 => vec![256.0; len],
+                _ => (0..len)
+                    .map(|place| if place % 2 == 0 { 256.0 } else { -256.0 })
+                    .collect(),
+            });
+            for operands in [ones, cancelling] {
+                let want = operands.want(&conv);
+                coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                    judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                });
+            }
+        }
+    }
+}
+
+/// An image's result does not depend on the images beside it, not in a single bit.
+pub fn batch_split(device: &Device) {
+    let fences = Fences::of(&device.gpu);
+    let mut coverage = Coverage::default();
+    for line in [
+        "mb4ic7ih9oc10kh3ph1+bias",
+        "mb4ic12ih7oc40kh1",
+        "g2mb4ic6ih6oc8kh3ph1",
+        "g6mb4ic6ih9oc6kh3ph1",
+    ] {
+        for layout in Layout::ALL {
+            let conv = parse(line).with_layout(layout).expect("a valid variant");
+            let half = conv.with_batch(2).expect("a valid variant");
+            let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
+            coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                let whole = check::run_conv_between(&device.gpu, plan, fences, operands.slices())?;
+                let part = ConvPlan::with_kernel(&half, &device.capability, plan.kernel())?;
+                let [_, w, bias, _] = operands.slices();
+                let mut parts = Vec::new();
+                for x in operands.x.chunks(half.input().elements()) {
+                    parts.extend(check::run_conv_between(
+                        &device.gpu,
+                        &part,
+                        fences,
+                        [Some(x), w, bias, None],
+                    )?);
+                }
+                if whole == parts {
+                    Ok(())
+                } else {
+                    Err(Failure("halves of the batch differ".into()))
+                }
+            });
+        }
+    }
+}
+
+/// All ones count taps; a one in the image gives the kernel back; a one in the kernel shifts the image.
+pub fn probes(device: &Device) {
+    let fences = Fences::of(&device.gpu);
+    let mut coverage = Coverage::default();
+    for line in [
+        "mb1ic3ih6oc4kh3ph1",
+        "g3mb1ic3ih6oc3kh3ph1",
+        "g2mb1ic4ih6oc4kh3ph1",
+        "mb1ic5ih4oc6kh1",
+    ] {
+        for layout in Layout::ALL {
+            let conv = parse(line).with_layout(layout).expect("a valid variant");
+            let ones = Operands::new(&conv, |len, _| vec![1.0; len]);
+            let mut probes = vec![ones];
+            let middle = |len: usize| len / 2 + 1;
+            let mut one_hot = Operands::integers(&conv);
+            one_hot.x.fill(0.0);
+            let place = middle(one_hot.x.len());
+            one_hot.x[place] = 1.0;
+            probes.push(one_hot);
+            let mut shift = Operands::integers(&conv);
+            shift.w.fill(0.0);
+            let place = middle(shift.w.len());
+            shift.w[place] = 1.0;
+            probes.push(shift);
+            for operands in probes {
+                let want = operands.want(&conv);
+                coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+                    judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                });
+            }
+        }
+    }
+}

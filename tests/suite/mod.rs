@@ -1,0 +1,166 @@
+//! Every kernel against the reference, on one device. A test binary a tier includes this: a process speaks to one device.
+//!
+//! With an NVIDIA GPU the tests run on it, planned as if it were of the tier's capability; else on the emulator, which
+//! poses as such a device.
+
+pub mod conv;
+pub mod pool;
+pub mod relu;
+
+use std::sync::OnceLock;
+use warpconv::catalog::{Algorithm, KernelId, kernels};
+use warpconv::check::{Mismatch, RunError};
+use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::plan::{Capability, Operation, Plan};
+
+/// A device and what it is planned for.
+pub struct Device {
+    pub gpu: Gpu,
+    pub capability: Capability,
+}
+
+/// The device of this process: the GPU if there is one, else the emulator as `sm`.
+pub fn device(sm: u32) -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| {
+        let gpu = Gpu::open(&DeviceChoice::Cuda(0))
+            .or_else(|_| Gpu::open(&DeviceChoice::Emulator { sm }))
+            .unwrap_or_else(|error| panic!("no device to test on: {error}"));
+        let mut capability = *gpu.capability();
+        let wanted = (sm / 10, sm % 10);
+        if capability.version() > wanted {
+            (capability.major, capability.minor) = wanted;
+        }
+        Device { gpu, capability }
+    })
+}
+
+/// Why a result is wrong.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+impl From<Mismatch> for Failure {
+    fn from(mismatch: Mismatch) -> Self {
+        Failure(mismatch.to_string())
+    }
+}
+
+impl From<warpconv::Error> for Failure {
+    fn from(error: warpconv::Error) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+/// Which kernels have run.
+#[derive(Default)]
+pub struct Coverage(Vec<KernelId>);
+
+impl Coverage {
+    /// Runs `check` with a plan for each kernel that accepts the problem; panics with the problem's line if one fails.
+    pub fn each_kernel<P: Operation + std::fmt::Debug>(
+        &mut self,
+        device: &Device,
+        problem: &P,
+        line: &str,
+        mut check: impl FnMut(&Plan<P>) -> Result<(), Failure>,
+    ) {
+        let mut any = false;
+        for candidate in Plan::candidates(problem, &device.capability) {
+            if candidate.verdict.is_err() {
+                continue;
+            }
+            any = true;
+            self.0.push(candidate.kernel);
+            let plan = Plan::with_kernel(problem, &device.capability, candidate.kernel);
+            let result = plan.map_err(Failure::from).and_then(|plan| check(&plan));
+            if let Err(Failure(why)) = result {
+                panic!("{line} with {}: {why}", candidate.kernel.kernel().id());
+            }
+        }
+        assert!(any, "no kernel takes {line}");
+    }
+
+    /// Panics unless every kernel of these algorithms that the device can run has run.
+    pub fn expect_all(&self, device: &Device, algorithms: &[Algorithm]) {
+        for (index, kernel) in kernels().iter().enumerate() {
+            if algorithms.contains(&kernel.algorithm) && device.capability.runs(kernel.tier) {
+                assert!(
+                    self.0.contains(&KernelId(index)),
+                    "{} was never run",
+                    kernel.id()
+                );
+            }
+        }
+    }
+}
+
+/// The tests of a tier.
+macro_rules! tests_on {
+    ($sm:expr) => {
+        #[test]
+        fn convolutions_of_edge_shapes_are_exact() {
+            suite::conv::edge_shapes(suite::device($sm));
+        }
+
+        #[test]
+        fn random_convolutions_are_within_rounding() {
+            suite::conv::random(suite::device($sm));
+        }
+
+        #[test]
+        fn nan_and_infinity_reach_just_the_right_outputs() {
+            suite::conv::special_values(suite::device($sm));
+        }
+
+        #[test]
+        fn convolutions_take_buffers_of_any_alignment() {
+            suite::conv::alignment(suite::device($sm));
+        }
+
+        #[test]
+        fn long_sums_stay_in_f32() {
+            suite::conv::long_sums(suite::device($sm));
+        }
+
+        #[test]
+        fn images_of_a_batch_are_independent() {
+            suite::conv::batch_split(suite::device($sm));
+        }
+
+        #[test]
+        fn probes_find_every_tap() {
+            suite::conv::probes(suite::device($sm));
+        }
+
+        #[test]
+        fn poolings_of_edge_shapes() {
+            suite::pool::edge_shapes(suite::device($sm));
+        }
+
+        #[test]
+        fn random_poolings() {
+            suite::pool::random(suite::device($sm));
+        }
+
+        #[test]
+        fn ties_nan_and_infinity_in_windows() {
+            suite::pool::special_values(suite::device($sm));
+        }
+
+        #[test]
+        fn poolings_take_buffers_of_any_alignment() {
+            suite::pool::alignment(suite::device($sm));
+        }
+
+        #[test]
+        fn relu_of_any_size_and_place() {
+            suite::relu::all(suite::device($sm));
+        }
+    };
+}

@@ -1,0 +1,71 @@
+//! ReLU: sizes around vectors and blocks, slices, in place.
+
+use super::{Coverage, Device};
+use warpconv::catalog::Algorithm;
+use warpconv::check::{self, Fences, Tolerance};
+use warpconv::plan::ReluPlan;
+use warpconv::problem::Relu;
+use warpconv::{DType, Layout, reference};
+
+/// Everything, on numbers of both signs with NaN, infinities and zeros among them.
+pub fn all(device: &Device) {
+    let mut coverage = Coverage::default();
+    let sizes = [
+        (1, 1, 1, 1),
+        (1, 3, 1, 1),
+        (1, 1, 5, 205),
+        (2, 7, 3, 5),
+        (3, 8, 4, 4),
+        (2, 65, 16, 17),
+    ];
+    for (n, c, h, w) in sizes {
+        for layout in Layout::ALL {
+            for dtype in DType::ALL {
+                let plain = Relu::new(n, c, h, w, layout, dtype).expect("a valid problem");
+                let sliced = plain
+                    .clone()
+                    .input_slice(c + 5, 2)
+                    .and_then(|relu| relu.output_slice(c + 3, 3));
+                let same_slice = plain
+                    .clone()
+                    .input_slice(c + 3, 1)
+                    .and_then(|relu| relu.output_slice(c + 3, 1));
+                for (relu, in_place) in [
+                    (plain, true),
+                    (sliced.expect("a valid slice"), false),
+                    (same_slice.expect("a valid slice"), true),
+                ] {
+                    one(device, &mut coverage, &relu, in_place);
+                }
+            }
+        }
+    }
+    coverage.expect_all(device, &[Algorithm::Relu]);
+}
+
+fn one(device: &Device, coverage: &mut Coverage, relu: &Relu, in_place: bool) {
+    let mut x = check::reals(relu.input().elements(), relu.dtype(), 11);
+    check::sprinkle_special(&mut x, 9, 12);
+    let want = reference::relu(&x);
+    let extents = check::extents(relu.output());
+    let line = format!("{relu:?}");
+    coverage.each_kernel(device, relu, &line, |plan: &ReluPlan| {
+        for shift in 0..3 {
+            let fences = Fences {
+                bytes: if shift == 0 {
+                    Fences::of(&device.gpu).bytes
+                } else {
+                    64
+                },
+                shift,
+            };
+            let got = check::run_relu_between(&device.gpu, plan, fences, &x)?;
+            check::compare(&got, &want, extents, relu.dtype(), Tolerance::Exact)?;
+        }
+        if in_place {
+            let got = check::run_relu_in_place(&device.gpu, plan, &x)?;
+            check::compare(&got, &want, extents, relu.dtype(), Tolerance::Exact)?;
+        }
+        Ok(())
+    });
+}
