@@ -10,7 +10,7 @@ use super::config::SILENT;
 use super::registry::lock;
 use super::state::driver_raw;
 use super::status::{CUresult, Result};
-use super::types::{DevicePtr, In, Out, copy_text, text};
+use super::types::{DevicePtr, In, Out, check, copy_text, text};
 use crate::client::wire::{self, LaunchHeader};
 use crate::{Counters, LaunchConfig};
 
@@ -211,6 +211,7 @@ pub unsafe extern "C" fn ptx_emulator_label(address: DevicePtr, label: In<c_char
     guard(CUresult::UNKNOWN.0, || {
         code(text(label).and_then(|label| {
             let (device, base, _) = driver_raw().find(address).ok_or(CUresult::INVALID_VALUE)?;
+            check(base == address)?;
             device.backend.label(base, &label)
         }))
     })

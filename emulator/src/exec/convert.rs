@@ -92,7 +92,7 @@ impl Conversion {
                 let integer = match value {
                     Value::Int(x) if self.mode.sat => clamp(x, width, signed),
                     Value::Int(x) => wrap(x, width, signed),
-                    Value::Float(x) => clamp(self.to_integer(x), width, signed),
+                    Value::Float(x) => clamp(self.to_integer(x, width, signed), width, signed),
                 };
                 self.extend(integer as u64)
             }
@@ -120,11 +120,17 @@ impl Conversion {
         }
     }
 
-    /// A float rounded to an integer; NaN is 0. (The hardware gives the largest value for a NaN source of f64 and
-    /// f32 to 64 bits; PTX leaves it open.)
-    fn to_integer(&self, x: f64) -> i128 {
+    /// A float rounded to an integer. NaN is 0, but the highest bit alone where source or destination has 64 bits
+    /// (PTX ISA 9.0, `cvt`).
+    fn to_integer(&self, x: f64, width: u32, signed: bool) -> i128 {
         if x.is_nan() {
-            return 0;
+            let wide = self.from == CvtTy::F64 || width == 64;
+            let highest = 1i128 << (width - 1);
+            return match (wide, signed) {
+                (false, _) => 0,
+                (true, false) => highest,
+                (true, true) => -highest,
+            };
         }
         round_integral(x, self.mode.rounding, Rounding::Rzi) as i128
     }

@@ -1,0 +1,189 @@
+//! `cvt`: between numbers of every kind.
+
+use crate::exact::{Round, round_f32, saturate};
+use crate::harness::*;
+
+/// A whole number's type: name, register, bits, signed.
+const INTEGERS: [(&str, Type, u32, bool); 8] = [
+    ("u8", B32, 8, false),
+    ("s8", B32, 8, true),
+    ("u16", B16, 16, false),
+    ("s16", B16, 16, true),
+    ("u32", B32, 32, false),
+    ("s32", B32, 32, true),
+    ("u64", B64, 64, false),
+    ("s64", B64, 64, true),
+];
+
+/// The range of a type.
+fn range(bits: u32, signed: bool) -> (i128, i128) {
+    if signed {
+        (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    } else {
+        (0, (1 << bits) - 1)
+    }
+}
+
+/// A value of a type from the low bits of an operand.
+fn value(raw: u64, bits: u32, signed: bool) -> i128 {
+    let shift = 64 - bits;
+    if signed {
+        i128::from(((raw << shift) as i64) >> shift)
+    } else {
+        i128::from(raw << shift >> shift)
+    }
+}
+
+#[test]
+fn floats_become_integers() {
+    type Rounding = fn(f64) -> f64;
+    let roundings: [(&str, Rounding); 4] = [
+        ("rni", f64::round_ties_even),
+        ("rzi", f64::trunc),
+        ("rmi", f64::floor),
+        ("rpi", f64::ceil),
+    ];
+    let mut inputs = singles(&special_f32());
+    inputs.extend(random(2000, 0xffff_ffff));
+    inputs.extend((0..200).map(|n| [u64::from((n as f32 * 0.25 - 25.0).to_bits()), 0, 0]));
+    for (name, register, bits, signed) in INTEGERS {
+        let (low, high) = range(bits, signed);
+        for (rounding, round) in roundings {
+            // A register wider than the type holds the value extended.
+            integers(
+                &format!("cvt.{rounding}.{name}.f32 %d, %a;"),
+                register,
+                [F32; 3],
+                &inputs,
+                |[a, ..]| {
+                    let a = f64::from(f(a));
+                    let whole = if a.is_nan() {
+                        0
+                    } else {
+                        round(a).clamp(-3e38, 3e38) as i128
+                    };
+                    // NaN gives 0 in types of up to 32 bits, the highest bit alone in wider ones.
+                    if a.is_nan() && bits == 64 {
+                        return 1 << 63;
+                    }
+                    whole.clamp(low, high) as u64
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn doubles_become_integers() {
+    let mut inputs = singles(&special_f64());
+    inputs.extend(random(2000, u64::MAX));
+    for (name, register, bits, signed) in INTEGERS {
+        let (low, high) = range(bits, signed);
+        integers(
+            &format!("cvt.rzi.{name}.f64 %d, %a;"),
+            register,
+            [F64; 3],
+            &inputs,
+            |[a, ..]| {
+                let a = d(a);
+                // NaN gives the highest bit alone.
+                let highest = if signed { low } else { 1 << (bits - 1) };
+                let whole = if a.is_nan() {
+                    highest
+                } else {
+                    a.clamp(-1e38, 1e38) as i128
+                };
+                whole.clamp(low, high) as u64
+            },
+        );
+    }
+}
+
+#[test]
+fn integers_become_floats() {
+    let mut inputs = singles(&special_integers());
+    inputs.extend(random(2000, u64::MAX));
+    for (name, register, bits, signed) in INTEGERS.into_iter().filter(|row| row.2 >= 16) {
+        for (mode, rounding) in Round::ALL {
+            f32s(
+                &format!("cvt.{rounding}.f32.{name} %d, %a;"),
+                [register; 3],
+                &inputs,
+                |[a, ..]| {
+                    let value = value(a, bits, signed);
+                    let near = value as f64;
+                    let rest = (value - near as i128) as f64;
+                    round_f32(near, rest, mode)
+                },
+            );
+        }
+        f64s(
+            &format!("cvt.rn.f64.{name} %d, %a;"),
+            [register; 3],
+            &inputs,
+            |[a, ..]| value(a, bits, signed) as f64,
+        );
+    }
+}
+
+#[test]
+fn integers_become_narrower_and_wider() {
+    let mut inputs = singles(&special_integers());
+    inputs.extend(random(2000, u64::MAX));
+    for (from, from_register, from_bits, from_signed) in
+        INTEGERS.into_iter().filter(|row| row.2 >= 16)
+    {
+        for (to, to_register, to_bits, to_signed) in INTEGERS {
+            let (low, high) = range(to_bits, to_signed);
+            let wrap = |[a, ..]: [u64; 3]| {
+                value(value(a, from_bits, from_signed) as u64, to_bits, to_signed) as u64
+            };
+            let clamp =
+                |[a, ..]: [u64; 3]| value(a, from_bits, from_signed).clamp(low, high) as u64;
+            let registers = [from_register; 3];
+            integers(
+                &format!("cvt.{to}.{from} %d, %a;"),
+                to_register,
+                registers,
+                &inputs,
+                wrap,
+            );
+            if to != from {
+                integers(
+                    &format!("cvt.sat.{to}.{from} %d, %a;"),
+                    to_register,
+                    registers,
+                    &inputs,
+                    clamp,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn doubles_become_floats_and_back() {
+    let mut inputs = singles(&special_f64());
+    inputs.extend(random(4000, u64::MAX));
+    for (mode, rounding) in Round::ALL {
+        f32s(
+            &format!("cvt.{rounding}.f32.f64 %d, %a;"),
+            [F64; 3],
+            &inputs,
+            |[a, ..]| round_f32(d(a), 0.0, mode),
+        );
+    }
+    let floats = singles(&special_f32());
+    f64s("cvt.f64.f32 %d, %a;", [F32; 3], &floats, |[a, ..]| {
+        f64::from(f(a))
+    });
+    f32s("cvt.sat.f32.f32 %d, %a;", [F32; 3], &floats, |[a, ..]| {
+        saturate(f(a))
+    });
+    f32s("cvt.rni.f32.f32 %d, %a;", [F32; 3], &floats, |[a, ..]| {
+        f(a).round_ties_even()
+    });
+    f32s("cvt.rpi.f32.f32 %d, %a;", [F32; 3], &floats, |[a, ..]| {
+        f(a).ceil()
+    });
+}
