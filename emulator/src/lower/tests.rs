@@ -335,3 +335,41 @@ fn damaged_text_is_no_danger() {
         let _ = compile(&damaged.join("\n"));
     }
 }
+
+#[test]
+fn branches_by_index() {
+    let kernel = kernel(
+        "mov.u32 %r1, %tid.x;\nts: .branchtargets A, B, A;\nbrx.idx %r1, ts;\nA:\nst.shared.u32 [0], %r1;\nbra C;\n\
+         B:\nst.shared.u32 [4], %r1;\nC:\nret;",
+    )
+    .unwrap();
+    assert!(
+        matches!(
+            kernel.code[0].op,
+            Op::BrxIdx {
+                table: 0,
+                reconverge: 4,
+                ..
+            }
+        ),
+        "{:?}",
+        kernel.code[0]
+    );
+    assert_eq!(kernel.branch_tables, [[1, 3, 1]]);
+}
+
+#[test]
+fn lanes_meet_although_some_return() {
+    let kernel = kernel(
+        "setp.eq.u32 %p1, %tid.x, 1;\nsetp.eq.u32 %p2, %tid.x, 2;\n@!%p1 bra Y;\n@%p2 bra GONE;\n\
+         st.shared.u32 [0], 1;\nY:\nbar.sync 0;\nst.shared.u32 [4], 1;\nret;\nGONE:\ntrap;",
+    )
+    .unwrap();
+    assert_eq!(
+        kernel.code[2].op,
+        Op::Bra {
+            target: 5,
+            reconverge: 5
+        }
+    );
+}
