@@ -80,11 +80,11 @@ impl<'m, 'a> Builder<'m, 'a> {
     ) -> Result<Vec<u32>> {
         let mut places = Vec::with_capacity(given.len());
         for (operand, variable) in given.iter().zip(declared) {
-            if let Operand::Name(name) = *operand {
-                if let Some(Entity::Local(at)) = self.find(name)? {
-                    places.push(at);
-                    continue;
-                }
+            if let Operand::Name(name) = *operand
+                && let Some(Entity::Local(at)) = self.find(name)?
+            {
+                places.push(at);
+                continue;
             }
             let at = self.take_local(variable.size().unwrap_or(0), variable.alignment())?;
             if store {
@@ -259,12 +259,12 @@ impl<'m, 'a> Builder<'m, 'a> {
 
     /// The value of an argument, loaded from its `.param` variable if it is one.
     fn argument_value(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
-        if let Operand::Name(name) = *operand {
-            if let Some(Entity::Local(at)) = self.find(name)? {
-                let d = self.new_reg(width(ty))?;
-                self.load_local(at, ty, d);
-                return Ok(d);
-            }
+        if let Operand::Name(name) = *operand
+            && let Some(Entity::Local(at)) = self.find(name)?
+        {
+            let d = self.new_reg(width(ty))?;
+            self.load_local(at, ty, d);
+            return Ok(d);
         }
         self.source(operand, ty)
     }

@@ -135,7 +135,7 @@ impl Walker<'_> {
         let blocks = graph.blocks.len();
         let mut killed = vec![0u64; blocks * words];
         let mut live_in = vec![0u64; blocks * words];
-        for block in 0..blocks {
+        for (block, exposed) in exposed.iter().enumerate() {
             let at = block * words;
             for i in graph.blocks[block].start..graph.blocks[block].end {
                 if self.code[i].guard == PredSrc::TRUE {
@@ -146,7 +146,7 @@ impl Walker<'_> {
                     });
                 }
             }
-            for &place in &exposed[block] {
+            for &place in exposed {
                 let index = number[place as usize];
                 live_in[at + index as usize / 64] |= 1 << (index % 64);
             }

@@ -69,11 +69,11 @@ impl<'a> Mods<'a> {
     /// Takes the first modifier that `table` lists and returns its meaning.
     pub fn take_of<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
         for i in 0..self.len {
-            if self.left >> i & 1 == 1 {
-                if let Some((_, meaning)) = table.iter().find(|(name, _)| *name == self.parts[i]) {
-                    self.left &= !(1 << i);
-                    return Some(*meaning);
-                }
+            if self.left >> i & 1 == 1
+                && let Some((_, meaning)) = table.iter().find(|(name, _)| *name == self.parts[i])
+            {
+                self.left &= !(1 << i);
+                return Some(*meaning);
             }
         }
         None

@@ -142,23 +142,20 @@ impl<'a> Names<'a> {
     pub fn find(&self, name: &str) -> Option<Found> {
         let numbered = split_number(name);
         for scope in self.scopes.iter().rev() {
-            if !scope.names.is_empty() {
-                if let Some(&entity) = scope.names.get(name) {
-                    return Some(Found::Entity(entity));
-                }
+            if !scope.names.is_empty()
+                && let Some(&entity) = scope.names.get(name)
+            {
+                return Some(Found::Entity(entity));
             }
-            if let (Some((prefix, number)), false) = (numbered, scope.ranges.is_empty()) {
-                if let Some(range) = scope
-                    .ranges
-                    .get(prefix)
-                    .filter(|range| number < range.count)
-                {
-                    let slot = range.slots + number as usize;
-                    return Some(match self.slots[slot] {
-                        Some(entity) => Found::Entity(entity),
-                        None => Found::Fresh(range.ty, slot),
-                    });
-                }
+            if let (Some((prefix, number)), false) = (numbered, scope.ranges.is_empty())
+                && let Some(range) = scope.ranges.get(prefix)
+                && number < range.count
+            {
+                let slot = range.slots + number as usize;
+                return Some(match self.slots[slot] {
+                    Some(entity) => Found::Entity(entity),
+                    None => Found::Fresh(range.ty, slot),
+                });
             }
             if scope.function {
                 return None;
