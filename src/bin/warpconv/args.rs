@@ -66,7 +66,7 @@ pub struct BottleneckArgs {
     /// Images a batch [default: 128 on a GPU, 1 on the emulator]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Rows and columns of the image of every module [default: 56 and 28 on a GPU, 28 and 14 on the emulator]
+    /// Rows and columns of the image of every module [default: 56 and 28]
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
     /// Order of the activations in memory
@@ -104,7 +104,7 @@ pub struct VerifyArgs {
     /// Only graphs cut this way: one launch a layer, or with epilogues and concats fused
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
-    /// Test images of each trained network [default: 256 on a GPU, 16 on the emulator]
+    /// Only the first COUNT test images of each trained network
     #[arg(long, value_name = "COUNT")]
     pub images: Option<usize>,
     /// Name each skipped case, not only the reasons and their counts

@@ -75,8 +75,8 @@ pub fn grouped(number: u64) -> String {
 pub fn bytes(number: u64) -> String {
     match number {
         0..=9_999 => format!("{number} B"),
-        10_000..=9_999_999 => format!("{:.1} KB", number as f64 / 1e3),
-        10_000_000..=9_999_999_999 => format!("{:.1} MB", number as f64 / 1e6),
+        10_000..=999_999 => format!("{:.1} KB", number as f64 / 1e3),
+        1_000_000..=9_999_999_999 => format!("{:.1} MB", number as f64 / 1e6),
         _ => format!("{:.1} GB", number as f64 / 1e9),
     }
 }

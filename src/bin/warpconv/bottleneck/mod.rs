@@ -101,10 +101,11 @@ fn arithmetic() -> Result<(), Failure> {
 
 /// The size at which a module runs: the roofline's on a GPU, on the emulator one that ends soon.
 fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Size {
-    let (n, hw) = match gpu.kind() {
-        DeviceKind::Gpu => (FULL_BATCH, variant.full_size),
-        DeviceKind::Emulator => (1, variant.full_size / 2),
+    let n = match gpu.kind() {
+        DeviceKind::Gpu => FULL_BATCH,
+        DeviceKind::Emulator => 1,
     };
+    let hw = variant.full_size;
     Size {
         n: args.batch.unwrap_or(n),
         hw: args.size.unwrap_or(hw),

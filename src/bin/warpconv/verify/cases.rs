@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use warpconv::catalog::KernelId;
 use warpconv::check::{self, Stats, Tolerance};
 use warpconv::problem::{FilterLayout, Pool2d, PoolKind};
-use warpconv::{DType, reference};
+use warpconv::{DType, Layout, reference};
 
 use super::Context;
 use super::case::{Acceptance, Case, Expected};
@@ -26,17 +26,23 @@ pub fn case(
     for other in &case.other_dtypes {
         report.skip(label, format!("{other}: no kernel of this type yet"));
     }
-    each(context, label, case, report, &mut |prepared, report| {
-        let mut kernels: Vec<KernelId> = accepting(&prepared.problems, context.gpu.capability())
-            .into_iter()
-            .collect();
-        kernels.retain(|&kernel| context.select.takes(kernel));
-        for kernel in kernels {
-            let variation = prepared.variation(Some(kernel));
-            match prepared
-                .run(context, case, Some(kernel))
-                .and_then(|ran| prepared.judge(case, &ran))
-            {
+    let storages = storages(context, case, true);
+    each(label, case, &storages, report, &mut |prepared, report| {
+        let accepting = accepting(&prepared.problems, context.gpu.capability());
+        let mut choices: Vec<Option<KernelId>> = accepting.into_iter().map(Some).collect();
+        if choices.is_empty() {
+            // Says which problem has none.
+            choices.push(None);
+        } else {
+            choices.retain(|kernel| kernel.is_some_and(|kernel| context.select.takes(kernel)));
+        }
+        for kernel in choices {
+            let variation = prepared.variation(kernel);
+            let outcome = prepared.run(context, case, kernel).and_then(|ran| {
+                report.on_host(&ran.host);
+                prepared.judge(case, &ran)
+            });
+            match outcome {
                 Ok(stats) => report.pass(label, &case.op, &variation, stats),
                 Err(why) => report.fail(label, &case.op, &variation, &why)?,
             }
@@ -53,14 +59,13 @@ pub fn network(
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let case = &network.case;
-    each(context, label, case, report, &mut |prepared, report| {
+    let storages = storages(context, case, false);
+    each(label, case, &storages, report, &mut |prepared, report| {
         let variation = prepared.variation(context.select.kernel);
         let outcome = prepared
             .run(context, case, context.select.kernel)
             .and_then(|ran| {
-                for op in &ran.host {
-                    report.host_op(op);
-                }
+                report.on_host(&ran.host);
                 let stats = prepared.judge(case, &ran)?;
                 let answer = prepared.classes(network, &ran, stats)?;
                 Ok((stats, answer))
@@ -90,74 +95,90 @@ struct Prepared {
     cut: Option<Steps>,
 }
 
-/// Calls `check` for every type, layout, order of filters and cut that the options and the case leave.
-fn each(
-    context: &Context<'_>,
-    label: &str,
-    case: &Case,
-    report: &mut Report<'_>,
-    check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+/// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all pairs of them;
+/// if not, filters come in the order that goes with the layout, and graphs are fused only.
+fn storages(context: &Context<'_>, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
     let select = &context.select;
-    let filters = case
-        .layers
-        .iter()
-        .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear));
-    let filter_layouts = match (filters, select.filter_layout) {
-        (true, None) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
-        (true, Some(only)) => vec![only],
-        (false, _) => vec![FilterLayout::Kcrs],
+    let natural = |layout| match layout {
+        Layout::Nchw => FilterLayout::Kcrs,
+        Layout::Nhwc => FilterLayout::Krsc,
     };
     let cuts = match select.steps {
         _ if case.layers.len() == 1 => vec![None],
         Some(only) => vec![Some(only)],
-        None => Steps::ALL.map(Some).to_vec(),
+        None if every => Steps::ALL.map(Some).to_vec(),
+        None => vec![Some(Steps::Fused)],
     };
+    let mut storages = Vec::new();
     for &dtype in case
         .dtypes
         .iter()
         .filter(|dtype| select.dtypes.contains(dtype))
     {
         for &layout in &select.layouts {
-            for &filter_layout in &filter_layouts {
-                for &cut in &cuts {
-                    let storage = Storage {
-                        dtype,
-                        layout,
-                        filter_layout,
-                    };
-                    let steps = steps(&case.layers, cut.unwrap_or(Steps::Fused));
-                    let mut shapes: Shapes = case
-                        .tensors
-                        .iter()
-                        .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
-                        .collect();
-                    let filter_layout = filters.then_some(filter_layout);
-                    let lowered = lower(&steps, &mut shapes, storage);
-                    let variation = Variation {
-                        dtype,
-                        layout,
-                        filter_layout,
-                        kernel: None,
-                        steps: cut,
-                    };
-                    match lowered {
-                        Ok(problems) => {
-                            check(
-                                &Prepared {
-                                    steps,
-                                    problems,
-                                    shapes,
-                                    storage,
-                                    filter_layout,
-                                    cut,
-                                },
-                                report,
-                            )?;
-                        }
-                        Err(why) => report.fail(label, &case.op, &variation, &why)?,
-                    }
-                }
+            let filter_layouts = match select.filter_layout {
+                Some(only) => vec![only],
+                None if every && has_filters(case) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
+                None => vec![natural(layout)],
+            };
+            for filter_layout in filter_layouts {
+                let storage = Storage {
+                    dtype,
+                    layout,
+                    filter_layout,
+                };
+                storages.extend(cuts.iter().map(|&cut| (storage, cut)));
+            }
+        }
+    }
+    storages
+}
+
+/// Whether any layer multiplies by filters.
+fn has_filters(case: &Case) -> bool {
+    case.layers
+        .iter()
+        .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear))
+}
+
+/// Calls `check` for the case in each of these ways.
+fn each(
+    label: &str,
+    case: &Case,
+    storages: &[(Storage, Option<Steps>)],
+    report: &mut Report<'_>,
+    check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for &(storage, cut) in storages {
+        let steps = steps(&case.layers, cut.unwrap_or(Steps::Fused));
+        let mut shapes: Shapes = case
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+            .collect();
+        let filter_layout = has_filters(case).then_some(storage.filter_layout);
+        match lower(&steps, &mut shapes, storage) {
+            Ok(problems) => check(
+                &Prepared {
+                    steps,
+                    problems,
+                    shapes,
+                    storage,
+                    filter_layout,
+                    cut,
+                },
+                report,
+            )?,
+            Err(why) => {
+                let (dtype, layout) = (storage.dtype, storage.layout);
+                let variation = Variation {
+                    dtype,
+                    layout,
+                    filter_layout,
+                    kernel: None,
+                    steps: cut,
+                };
+                report.fail(label, &case.op, &variation, &why)?;
             }
         }
     }

@@ -6,16 +6,16 @@
 
 use std::collections::HashMap;
 
-use warpconv::DType;
 use warpconv::catalog::KernelId;
 use warpconv::check;
 use warpconv::gpu::Gpu;
 use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{NO_INDEX, Pool2d};
+use warpconv::{DType, Error};
 
 use super::case::indices_of;
 use super::graph::{Op, Step, Tensor};
-use super::lower::{Problem, Shapes, extents};
+use super::lower::{Problem, Shapes, extents, no_kernel};
 
 /// Tensors by their names.
 pub type Tensors = HashMap<String, Tensor>;
@@ -133,7 +133,10 @@ impl Executor<'_> {
             .and_then(|kernel| Plan::with_kernel(problem, capability, kernel).ok());
         let plan = match forced {
             Some(plan) => plan,
-            None => Plan::new(problem, capability).map_err(|error| error.to_string())?,
+            None => Plan::new(problem, capability).map_err(|error| match error {
+                Error::NoKernel { problem, .. } => no_kernel(&problem),
+                error => error.to_string(),
+            })?,
         };
         let id = plan.kernel().kernel().id();
         if !ran.kernels.contains(&id) {

@@ -1,6 +1,7 @@
 //! From the steps of a graph to problems of the crate: shapes, slices, types and layouts.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use warpconv::catalog::KernelId;
 use warpconv::plan::{Capability, ConvPlan, PoolPlan, ReluPlan};
@@ -42,6 +43,11 @@ impl Problem {
             .map(|candidate| candidate.kernel)
             .collect()
     }
+}
+
+/// What to say where every kernel refuses: the reasons are a page, which `explain` prints.
+pub fn no_kernel(problem: &impl fmt::Display) -> String {
+    format!("no kernel takes {problem} (`warpconv explain` says why)")
 }
 
 /// Every kernel that accepts any of the problems.

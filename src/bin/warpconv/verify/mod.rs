@@ -12,7 +12,7 @@ mod report;
 mod shapes;
 
 use warpconv::catalog::{KernelId, kernels};
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::gpu::Gpu;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 
@@ -56,14 +56,9 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let kernel = args.kernel.as_deref().map(kernel_of).transpose()?;
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
-    let default_images = if gpu.kind() == DeviceKind::Gpu {
-        256
-    } else {
-        64
-    };
     let context = Context {
         gpu: &gpu,
-        select: selection(args, kernel, default_images),
+        select: selection(args, kernel),
     };
 
     let progress = Progress::new(sources.len(), global.quiet);
@@ -131,7 +126,7 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Source>, Failure> {
 }
 
 /// What the options select.
-fn selection(args: &VerifyArgs, kernel: Option<KernelId>, default_images: usize) -> Selection {
+fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
     let dtypes = match args.dtype[..] {
         [] => DType::ALL.to_vec(),
         _ => DType::ALL
@@ -149,7 +144,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>, default_images: usize)
         kernel,
         batch: args.batch,
         max_macs: args.max_macs,
-        images: args.images.unwrap_or(default_images),
+        images: args.images.unwrap_or(usize::MAX),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tally of a verification: lines for failures, counts for the rest, rows for JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use warpconv::check::Stats;
@@ -87,7 +87,7 @@ pub struct Report<'a> {
     failed: usize,
     unreadable: usize,
     skipped: BTreeMap<String, Vec<String>>,
-    host_ops: BTreeMap<&'static str, usize>,
+    host_ops: BTreeSet<&'static str>,
 }
 
 impl<'a> Report<'a> {
@@ -102,7 +102,7 @@ impl<'a> Report<'a> {
             failed: 0,
             unreadable: 0,
             skipped: BTreeMap::new(),
-            host_ops: BTreeMap::new(),
+            host_ops: BTreeSet::new(),
         }
     }
 
@@ -167,9 +167,9 @@ impl<'a> Report<'a> {
         self.progress.say(line)
     }
 
-    /// A layer of a network was computed by the f64 reference on the host.
-    pub fn host_op(&mut self, op: &'static str) {
-        *self.host_ops.entry(op).or_default() += 1;
+    /// Layers of these operations were computed on the host.
+    pub fn on_host(&mut self, ops: &[&'static str]) {
+        self.host_ops.extend(ops);
     }
 
     /// Whether any outcome was recorded.
@@ -190,9 +190,10 @@ impl<'a> Report<'a> {
 
     /// Prints what was skipped and the last line; a failure if a check failed.
     pub fn finish(&self, list_skipped: bool) -> Result<(), Failure> {
-        for (op, count) in &self.host_ops {
+        if !self.host_ops.is_empty() {
+            let ops = self.host_ops.iter().copied().collect::<Vec<_>>().join(", ");
             say(format_args!(
-                "on the host: {op} ({count} layers of networks; the crate has no kernel for it)"
+                "layers of graphs that ran on the host, for want of a kernel of their own: {ops}"
             ))?;
         }
         for (why, cases) in &self.skipped {

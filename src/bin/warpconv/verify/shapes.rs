@@ -2,13 +2,16 @@
 
 use warpconv::catalog::KernelId;
 use warpconv::check::{self, Stats, Tolerance, extents};
-use warpconv::plan::{ConvPlan, PoolPlan};
+use warpconv::plan::{Candidate, ConvPlan, PoolPlan};
 use warpconv::problem::notation::{self, Problem};
-use warpconv::problem::{Conv2d, FilterLayout, MAX_INDEXED_WINDOW, Pool2d, PoolKind};
-use warpconv::{Layout, reference};
+use warpconv::problem::{
+    Conv2d, FilterLayout, MAX_INDEXED_WINDOW, NotationReason, Pool2d, PoolKind,
+};
+use warpconv::{Error, Layout, reference};
 
 use super::Context;
 use super::discover::ShapeLine;
+use super::lower::no_kernel;
 use super::report::{Report, Variation};
 use crate::exit::Failure;
 
@@ -26,6 +29,13 @@ pub fn shape(
     let batch = context.select.batch;
     let problem = match notation::parse(&shape.text) {
         Ok(named) => named.problem,
+        Err(Error::Notation {
+            reason: NotationReason::ThreeDimensional,
+            ..
+        }) => {
+            report.skip(label, "three-dimensional problems");
+            return Ok(());
+        }
         Err(error) => return report.unreadable(label, &error.to_string()),
     };
     match problem {
@@ -90,12 +100,14 @@ fn convolution(
                 continue;
             }
         };
-        let candidates = ConvPlan::candidates(&stored, context.gpu.capability());
-        let accepting = candidates
+        let accepting = accepting(ConvPlan::candidates(&stored, context.gpu.capability()));
+        if accepting.is_empty() {
+            report.fail(label, "conv2d", &variation, &no_kernel(&stored))?;
+        }
+        for kernel in accepting
             .into_iter()
-            .filter(|c| c.verdict.is_ok())
-            .map(|c| c.kernel);
-        for kernel in accepting.filter(|&kernel| context.select.takes(kernel)) {
+            .filter(|&kernel| context.select.takes(kernel))
+        {
             let outcome = run_conv(context, &stored, kernel, &operands, &want);
             record(report, label, "conv2d", &variation, kernel, outcome)?;
         }
@@ -192,12 +204,14 @@ fn pooling(
                     continue;
                 }
             };
-            let candidates = PoolPlan::candidates(&stored, context.gpu.capability());
-            let accepting = candidates
+            let accepting = accepting(PoolPlan::candidates(&stored, context.gpu.capability()));
+            if accepting.is_empty() {
+                report.fail(label, op, &variation, &no_kernel(&stored))?;
+            }
+            for kernel in accepting
                 .into_iter()
-                .filter(|c| c.verdict.is_ok())
-                .map(|c| c.kernel);
-            for kernel in accepting.filter(|&kernel| context.select.takes(kernel)) {
+                .filter(|&kernel| context.select.takes(kernel))
+            {
                 let outcome = run_pool(context, &stored, kernel, &x);
                 record(report, label, op, &variation, kernel, outcome)?;
             }
@@ -232,6 +246,15 @@ fn run_pool(
         super::cases::pool_tolerance(pool, &magnitudes),
     )
     .map_err(|mismatch| mismatch.to_string())
+}
+
+/// The kernels that accept.
+fn accepting(candidates: Vec<Candidate>) -> Vec<KernelId> {
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.verdict.is_ok())
+        .map(|candidate| candidate.kernel)
+        .collect()
 }
 
 /// The types and layouts that the options leave. Filters come in the order that goes with the layout, unless the
