@@ -1,0 +1,71 @@
+//! Launches captured into a graph and replayed. A process of its own: event tracking is switched off for a whole context.
+
+mod common;
+
+use common::{Case, gpu, small_conv, zeros};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use warpconv::Error;
+use warpconv::launch::ConvBuffers;
+use warpconv::plan::ConvPlan;
+
+const THREAD_LOCAL: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+const NO_FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
+
+#[test]
+fn a_launch_is_captured_and_replayed_on_new_contents() {
+    let gpu = gpu();
+    let case = Case::new(small_conv(), 1);
+    let plan = gpu
+        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .unwrap();
+    let stream = gpu.context().new_stream().unwrap();
+
+    // With events tracked, the launch is refused and the capture goes on without it.
+    let (x, w) = (
+        stream.clone_htod(&case.x).unwrap(),
+        stream.clone_htod(&case.w).unwrap(),
+    );
+    let bias = stream.clone_htod(&case.bias).unwrap();
+    let mut y = stream.alloc_zeros::<f32>(case.y.len()).unwrap();
+    stream.synchronize().unwrap();
+    stream.begin_capture(THREAD_LOCAL).unwrap();
+    let refused = plan.launch(&stream, ConvBuffers::new(&x, &w, &mut y).bias(&bias));
+    assert_eq!(refused, Err(Error::CaptureWithEventTracking));
+    drop(stream.end_capture(NO_FLAGS).unwrap());
+    plan.launch(&stream, ConvBuffers::new(&x, &w, &mut y).bias(&bias))
+        .unwrap();
+    assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
+    drop((x, w, bias, y));
+
+    // SAFETY: from here on this context's buffers are used in one stream only.
+    unsafe { gpu.context().disable_event_tracking() };
+    let mut x = stream.clone_htod(&case.x).unwrap();
+    let (w, bias) = (
+        stream.clone_htod(&case.w).unwrap(),
+        stream.clone_htod(&case.bias).unwrap(),
+    );
+    let mut y = stream.alloc_zeros::<f32>(case.y.len()).unwrap();
+    stream.synchronize().unwrap();
+    stream.begin_capture(THREAD_LOCAL).unwrap();
+    plan.launch(&stream, ConvBuffers::new(&x, &w, &mut y).bias(&bias))
+        .unwrap();
+    let graph = stream
+        .end_capture(NO_FLAGS)
+        .unwrap()
+        .expect("something was captured");
+    // Captured, not run.
+    assert_eq!(stream.clone_dtoh(&y).unwrap(), vec![0.0; case.y.len()]);
+
+    graph.launch().unwrap();
+    assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
+    let mut other = Case::new(small_conv(), 20);
+    (other.w, other.bias) = (case.w.clone(), case.bias.clone());
+    stream.memcpy_htod(&other.x, &mut x).unwrap();
+    graph.launch().unwrap();
+    let again = stream.clone_dtoh(&y).unwrap();
+    assert_ne!(again, case.y);
+    stream.memcpy_htod(&case.x, &mut x).unwrap();
+    graph.launch().unwrap();
+    assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
+    let _whole_process = zeros::<f32>(1);
+}
