@@ -1,4 +1,4 @@
-//! A drop-in `libcuda.so` that executes PTX on the CPU.
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod ast;

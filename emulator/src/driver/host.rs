@@ -167,7 +167,11 @@ driver! {
         }
         host.insert(address, HostRange { bytes, flags, layout: None, context: context.handle });
         drop(host);
-        map(driver, address, bytes, context.handle, AllocationKind::Host)
+        let mapped = map(driver, address, bytes, context.handle, AllocationKind::Host);
+        if mapped.is_err() {
+            drop_range(driver, address);
+        }
+        mapped
     }
 
     fn cuMemHostUnregister(pointer: *mut c_void) {

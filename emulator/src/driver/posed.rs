@@ -86,9 +86,7 @@ impl Card {
     /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` where there is no such number.
     pub fn attribute(&self, attribute: i32, ordinal: i32) -> Option<i32> {
         let ampere = i32::from(self.capability >= 80);
-        let hopper = i32::from(self.capability >= 90);
         Some(match attribute {
-            1..=3 | 12 if attribute == 12 => REGISTERS,
             1..=3 => 1024,
             4 => 64,
             5 => i32::MAX,
@@ -101,7 +99,8 @@ impl Card {
             14 | 30 => 512,
             15 => 1,
             16 => self.multiprocessors,
-            17 | 18 | 20 | 32 | 34 | 35 => i32::from(attribute == 34) * (ordinal % 32),
+            17 | 18 | 20 | 32 | 35 => 0,
+            34 => ordinal % 32,
             19 | 31 | 41 => 1,
             21..=29 | 42 | 43 | 45..=49 | 52..=74 | 77 => texture_limit(attribute),
             33 => 1 + ordinal / 32,
@@ -117,7 +116,7 @@ impl Card {
             76 => (self.capability % 10) as i32,
             78..=80 => 1,
             81 => self.shared_per_multiprocessor,
-            82 => REGISTERS,
+            12 | 82 => REGISTERS,
             83 => 1,
             84 => 0,
             85 => ordinal,
@@ -145,9 +144,8 @@ impl Card {
             114 => 0,
             115 => 1,
             116..=119 => 0,
-            // Thread block clusters are not executed.
-            120 => 0 * hopper,
-            121..=160 => 0,
+            // Thread block clusters (120) and what came after them are not executed.
+            120..=160 => 0,
             _ => return None,
         })
     }

@@ -323,6 +323,9 @@ impl Context {
             let keep = allocation.context != self.handle;
             if !keep {
                 self.device.backend.free(address);
+                if let AllocationKind::Pool(pool) = allocation.kind {
+                    super::pool::note_freed(pool, allocation.bytes);
+                }
             }
             keep
         });

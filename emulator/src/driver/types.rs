@@ -23,9 +23,16 @@ pub fn check(condition: bool) -> Result {
 }
 
 /// Where a driver function leaves a result.
-#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Out<T>(pub *mut T);
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
     pub fn is_null(self) -> bool {
@@ -47,9 +54,16 @@ impl<T> Out<T> {
 }
 
 /// A value that the caller passes by address.
-#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct In<T>(pub *const T);
+
+impl<T> Clone for In<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for In<T> {}
 
 impl<T: Copy> In<T> {
     pub fn is_null(self) -> bool {

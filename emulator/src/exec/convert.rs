@@ -92,7 +92,7 @@ impl Conversion {
                 let integer = match value {
                     Value::Int(x) if self.mode.sat => clamp(x, width, signed),
                     Value::Int(x) => wrap(x, width, signed),
-                    Value::Float(x) => clamp(self.to_integer(x, width, signed), width, signed),
+                    Value::Float(x) => clamp(self.rounded(x, width, signed), width, signed),
                 };
                 self.extend(integer as u64)
             }
@@ -122,7 +122,7 @@ impl Conversion {
 
     /// A float rounded to an integer. NaN is 0, but the highest bit alone where source or destination has 64 bits
     /// (PTX ISA 9.0, `cvt`).
-    fn to_integer(&self, x: f64, width: u32, signed: bool) -> i128 {
+    fn rounded(&self, x: f64, width: u32, signed: bool) -> i128 {
         if x.is_nan() {
             let wide = self.from == CvtTy::F64 || width == 64;
             let highest = 1i128 << (width - 1);
