@@ -6,6 +6,7 @@ mod check;
 pub mod client;
 pub mod counters;
 pub mod device;
+#[cfg(unix)]
 mod driver;
 mod exec;
 pub mod ir;

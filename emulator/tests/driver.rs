@@ -383,6 +383,31 @@ fn host_memory_is_shared() {
 }
 
 #[test]
+fn memory_of_others_is_shared() {
+    let context = context(80);
+    let path = std::env::temp_dir().join(format!("ptx-emulator-shared-{}", std::process::id()));
+    std::fs::write(&path, [7u8; 8192]).expect("a file");
+    let open = || {
+        std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("the file")
+    };
+    // SAFETY: the file has as many bytes.
+    let memory = unsafe { context.import_external_memory(open(), 8192) }.expect("imported");
+    let buffer = memory.map_range(4096..8192).expect("mapped");
+    let stream = context.default_stream();
+    assert_eq!(stream.clone_dtoh(&buffer), Ok(vec![7; 4096]));
+    drop(buffer);
+    context.check_err().expect("unmapped and destroyed");
+    // SAFETY: the file has fewer bytes; the call must find that out.
+    let too_much = unsafe { context.import_external_memory(open(), 8193) };
+    assert_eq!(code(too_much), Some(CUresult::CUDA_ERROR_INVALID_VALUE));
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
 fn functions_are_found_by_name_and_version() {
     context(80);
     let find = |name: &std::ffi::CStr| {

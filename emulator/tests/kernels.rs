@@ -4,7 +4,7 @@ mod common;
 
 use common::{SCALE, WILD, code, context, kernel, load, module};
 use cudarc::driver::sys::{self, CUfunction_attribute as FunctionAttribute, CUresult};
-use cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg, result};
+use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg, result};
 use std::sync::Arc;
 
 fn shape(blocks: u32, threads: u32, shared_mem_bytes: u32) -> LaunchConfig {
@@ -57,7 +57,7 @@ fn parameters_may_come_in_one_buffer() {
     ];
     // SAFETY: the buffer is laid out as the kernel's parameters.
     let launched = unsafe {
-        let function = raw(&scale);
+        let function = scale.cu_function();
         let (stream, none) = (stream.cu_stream(), std::ptr::null_mut());
         sys::cuLaunchKernel(
             function,
@@ -75,12 +75,6 @@ fn parameters_may_come_in_one_buffer() {
     };
     assert_eq!(launched, CUresult::CUDA_SUCCESS);
     assert_eq!(stream.clone_dtoh(&x), Ok(vec![10.0, 20.0]));
-}
-
-/// The driver's handle of a function.
-fn raw(function: &CudaFunction) -> sys::CUfunction {
-    // SAFETY: the handle is only used while the function lives.
-    unsafe { function.cu_function() }
 }
 
 #[test]

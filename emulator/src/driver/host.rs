@@ -27,7 +27,7 @@ fn pages(bytes: usize) -> Result<(u64, Layout)> {
 }
 
 /// Lets every device's kernels reach a range of host memory.
-fn map(
+pub fn map(
     driver: &Driver,
     address: u64,
     bytes: usize,
@@ -51,7 +51,7 @@ fn map(
 }
 
 /// Takes a range of host memory from every device.
-fn unmap(driver: &Driver, address: u64) {
+pub fn unmap(driver: &Driver, address: u64) {
     for device in driver.devices() {
         if lock(&device.allocations).remove(&address).is_some() {
             device.backend.free(address);

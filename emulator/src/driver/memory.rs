@@ -127,7 +127,7 @@ driver! {
         if address == 0 {
             return Ok(());
         }
-        if super::host::release_managed(address)? {
+        if super::host::release_managed(address)? || super::external::release_buffer(address)? {
             return Ok(());
         }
         release(address)

@@ -31,6 +31,7 @@ mod current;
 mod device;
 mod event;
 mod exports;
+mod external;
 mod fill;
 mod graph;
 mod host;

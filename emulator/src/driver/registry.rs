@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::status::{CUresult, Result};
 use super::types::Handle;
@@ -32,11 +32,19 @@ impl<T> Registry<T> {
     pub fn insert(&self, make: impl FnOnce(Handle) -> T) -> Arc<T> {
         let handle = fresh_handle();
         let object = Arc::new(make(handle));
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(handle, object.clone());
+        self.write().insert(handle, object.clone());
         object
+    }
+
+    /// Gives an object a handle.
+    pub fn add(&self, object: T) -> Handle {
+        let handle = fresh_handle();
+        self.write().insert(handle, Arc::new(object));
+        handle
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Handle, Arc<T>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object, or `CUDA_ERROR_INVALID_HANDLE`.

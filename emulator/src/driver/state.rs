@@ -29,6 +29,7 @@ pub struct Driver {
     pub graphs: Registry<Graph>,
     pub execs: Registry<GraphExec>,
     pub pools: Registry<Pool>,
+    pub imports: super::external::Imports,
     /// Host memory that the driver allocated or registered, by its first address.
     pub host: Mutex<BTreeMap<u64, HostRange>>,
     /// Captures under way.
@@ -175,6 +176,8 @@ pub enum AllocationKind {
     Graph,
     /// Host memory that kernels may reach.
     Host,
+    /// A buffer on imported memory.
+    External,
 }
 
 /// The state of a device's primary context.

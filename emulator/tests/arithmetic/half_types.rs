@@ -182,7 +182,7 @@ fn pairs_of_floats_are_packed() {
         .into_iter()
         .filter(|[x, y, _]| !f(*x).is_nan() && !f(*y).is_nan())
         .collect();
-    let packed = |high: u16, low: u16| u64::from(high) << 16 | u64::from(low);
+    let packed = |high: u16, low: u16| (u64::from(high) << 16) | u64::from(low);
     integers(
         "cvt.rn.f16x2.f32 %d, %a, %b;",
         B32,

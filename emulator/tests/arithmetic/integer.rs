@@ -57,7 +57,7 @@ fn arithmetic_wraps() {
             register,
             three,
             &inputs(),
-            |[a, ..]| s(a, bits).abs() as u64,
+            |[a, ..]| s(a, bits).unsigned_abs() as u64,
         );
     }
 }
@@ -108,7 +108,7 @@ fn products_and_sums_are_fused() {
         B32,
         [B32; 3],
         &triples,
-        |[a, b, c]| ((u(a, 32) * u(b, 32) >> 32) + u(c, 32)) as u64,
+        |[a, b, c]| (((u(a, 32) * u(b, 32)) >> 32) + u(c, 32)) as u64,
     );
     integers(
         "mul.wide.s32 %d, %a, %b;",
@@ -193,14 +193,14 @@ fn shifts_past_the_width_leave_nothing() {
         B32,
         [B32; 3],
         &inputs(),
-        |[a, b, c]| ((b << 32 | (a & 0xffff_ffff)) << (c & 31)) >> 32,
+        |[a, b, c]| (((b << 32) | (a & 0xffff_ffff)) << (c & 31)) >> 32,
     );
     integers(
         "shf.r.clamp.b32 %d, %a, %b, %c;",
         B32,
         [B32; 3],
         &inputs(),
-        |[a, b, c]| (b << 32 | (a & 0xffff_ffff)) >> (c as u32).min(32),
+        |[a, b, c]| ((b << 32) | (a & 0xffff_ffff)) >> (c as u32).min(32),
     );
 }
 
@@ -318,16 +318,16 @@ fn fields_are_taken_and_put() {
         [B32; 3],
         &random(4000, 0xffff_ffff),
         |[a, b, c]| {
-            let bytes = (b << 32 | a).to_le_bytes();
+            let bytes = ((b << 32) | a).to_le_bytes();
             (0..4).fold(0, |word, place| {
-                let selector = c >> (4 * place) & 15;
+                let selector = (c >> (4 * place)) & 15;
                 let byte = bytes[(selector & 7) as usize];
                 let byte = if selector & 8 != 0 {
                     ((byte as i8) >> 7) as u8
                 } else {
                     byte
                 };
-                word | u64::from(byte) << (8 * place)
+                word | (u64::from(byte) << (8 * place))
             })
         },
     );
