@@ -43,6 +43,10 @@
 //! turn it off to choose another of cudarc's own, or to let cudarc ask the toolkit at hand.
 #![deny(missing_docs)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod catalog;
 pub mod check;
 pub mod error;
