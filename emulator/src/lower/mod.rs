@@ -16,6 +16,7 @@
 //! A function that no kernel calls is not looked at.
 
 mod allocate;
+mod bits;
 mod builder;
 mod calls;
 mod compare;
@@ -34,6 +35,7 @@ mod names;
 mod operands;
 mod reconverge;
 mod simplify;
+mod sources;
 mod special;
 mod statements;
 #[cfg(test)]
