@@ -91,7 +91,7 @@ const EDGE_SHAPES: &[&str] = &[
     "g3ic3ih9oc6kh3ph1+bias",
     "g1mb1ic1ih6oc1kh3ph1+bias",
     "g9mb1ic9ih6iw20oc9kh3kw5sh1sw10ph1pw2",
-    "g4ic4ih4iw35oc4kh5kw5sh2ph0pw2",
+    "g4ic4ih9iw35oc4kh5kw5sh2ph0pw2",
     "g33mb1ic33ih5oc33kh7sh2ph3+residual",
     "g3ic3ih17iw3oc3kh2kw2",
     // Slices of wider tensors, at offsets that are no multiple of a vector.
