@@ -15,6 +15,8 @@ macro_rules! handlers {
     ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;)*) => {
         /// The handlers of an instruction set.
         pub(crate) trait Isa {
+            /// Executes plain `fma.rn.f32` of all lanes from `from` on; gives the first instruction that is none.
+            fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize;
             $(fn $name($($arg: $ty),*) $(-> $ret)?;)*
         }
 
@@ -22,6 +24,10 @@ macro_rules! handlers {
         pub(crate) struct Baseline;
 
         impl Isa for Baseline {
+            #[inline(never)]
+            fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
+                fma_run_body(w, code, from, end)
+            }
             $(#[inline(never)] fn $name($($arg: $ty),*) $(-> $ret)? { $body })*
         }
 
@@ -31,6 +37,16 @@ macro_rules! handlers {
 
         #[cfg(target_arch = "x86_64")]
         impl Isa for Avx2 {
+            #[inline(always)]
+            fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
+                #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+                #[inline(never)]
+                fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
+                    fma_run_body(w, code, from, end)
+                }
+                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these features.
+                unsafe { inner(w, code, from, end) }
+            }
             $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? {
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
                 #[inline(never)]
@@ -40,26 +56,29 @@ macro_rules! handlers {
             })*
         }
 
-        /// AVX-512 too.
+        /// AVX-512 too, which is worth another copy only of the main loop's own instruction.
         #[cfg(target_arch = "x86_64")]
         pub(crate) struct Avx512;
 
         #[cfg(target_arch = "x86_64")]
         impl Isa for Avx512 {
-            $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 #[inline(never)]
-                fn inner($($arg: $ty),*) $(-> $ret)? { $body }
+                fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
+                    fma_run_body(w, code, from, end)
+                }
                 // SAFETY: `Avx512` is only chosen where `Level::detect` has found all of these features.
-                unsafe { inner($($arg),*) }
-            })*
+                unsafe { inner(w, code, from, end) }
+            }
+            $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? { Avx2::$name($($arg),*) })*
         }
     };
 }
 
 handlers! {
-    fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize = fma_run_body(w, code, from, end);
     fn fma32(w: &mut Warp, m: u32, mode: FloatMode, d: Reg, abc: [Reg; 3]) = float::fma32(w, m, mode, d, abc);
     fn float32(w: &mut Warp, m: u32, op: FloatBinary, mode: FloatMode, d: Reg, a: Reg, b: Reg)
         = float::binary32(w, m, op, mode, d, a, b);

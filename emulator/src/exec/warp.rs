@@ -140,9 +140,7 @@ impl Warp {
         if m == u32::MAX {
             *row = *v;
         } else {
-            for i in 0..32 {
-                row[i] = if m >> i & 1 != 0 { v[i] } else { row[i] };
-            }
+            merge(row, m, v);
         }
     }
 
@@ -153,9 +151,7 @@ impl Warp {
         if m == u32::MAX {
             *row = *v;
         } else {
-            for i in 0..32 {
-                row[i] = if m >> i & 1 != 0 { v[i] } else { row[i] };
-            }
+            merge(row, m, v);
         }
     }
 
@@ -333,5 +329,13 @@ impl Warp {
     pub fn gathered(&self, pc: Pc, mask: u32) -> u32 {
         let there = |s: &&Split| s.pc == pc && s.state == State::Collective(mask);
         self.splits.iter().filter(there).fold(0, |m, s| m | s.mask)
+    }
+}
+
+/// Writes the lanes of a mask. A function of its own, because every handler ends with it.
+#[inline(never)]
+fn merge<T: Copy>(row: &mut [T; 32], m: u32, v: &[T; 32]) {
+    for i in 0..32 {
+        row[i] = if m >> i & 1 != 0 { v[i] } else { row[i] };
     }
 }
