@@ -33,6 +33,11 @@ fn address(name: &str, version: c_int) -> Option<*const c_void> {
         let index = TABLE.binary_search_by(|row| row.0.cmp(name)).ok()?;
         Some(TABLE[index].1.0)
     };
+    // From 12.0 on, this name means the function with flags.
+    let name = match name {
+        "cuGraphInstantiate" if version >= 12000 => "cuGraphInstantiateWithFlags",
+        name => name,
+    };
     let variants: &[(&str, c_int)] = match name {
         "cuCtxCreate" => &[("_v4", 12050), ("_v3", 11040), ("_v2", 3020)],
         "cuEventElapsedTime" => &[("_v2", 12080)],
