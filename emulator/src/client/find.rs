@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(places("/t/debug/app")[0], at("/t/debug/deps"));
         assert_eq!(places("/t/debug/deps/test-1")[0], at("/t/debug/deps"));
         assert!(places("/t/debug/examples/app").contains(&at("/t/debug/deps")));
-        assert!(places("/opt/app/bin/app").contains(&at("/opt/app/bin")));
+        assert!(places("/usr/app/bin/app").contains(&at("/usr/app/bin")));
         assert_eq!(
             candidates(Some("/x/y.so".into()), None),
             [PathBuf::from("/x/y.so")]
