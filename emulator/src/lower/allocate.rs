@@ -231,7 +231,10 @@ fn assign_rows(
 ) -> Result<Vec<u16>> {
     let mut rows = vec![UNASSIGNED; draft.regs.len()];
     let mut next = 0usize;
-    let mut intervals = Vec::new();
+    // A 64-bit register is an array of 32 whole values over its two rows, so a lane's value lies across two lanes of a
+    // 32-bit row there. Rows are therefore reused among registers of one width only: else what some lanes write on
+    // their side of a branch would change other lanes' values on the other side.
+    let (mut narrow, mut wide) = (Vec::new(), Vec::new());
     for (index, reg) in draft.regs.iter().enumerate() {
         let Some((start, end)) = extent(&live.segments[index]) else {
             continue;
@@ -241,6 +244,7 @@ fn assign_rows(
         match reg.kind {
             Kind::Variable => {
                 debug_assert_eq!(classes.find(index), index);
+                let intervals = if count == 1 { &mut narrow } else { &mut wide };
                 intervals.push((start, end, count, index));
                 continue;
             }
@@ -253,9 +257,13 @@ fn assign_rows(
         next += count;
     }
     let first = next;
-    let used = scan(intervals, |index, at| {
-        rows[index] = (first + at).min(usize::from(u16::MAX)) as u16
-    });
+    let mut used = 0;
+    for intervals in [narrow, wide] {
+        let base = first + used;
+        used += scan(intervals, |index, at| {
+            rows[index] = (base + at).min(usize::from(u16::MAX)) as u16
+        });
+    }
     if first + used >= usize::from(u16::MAX) {
         return Err(LoadError::new(
             0,
