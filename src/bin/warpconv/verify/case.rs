@@ -17,6 +17,9 @@ pub struct Case {
     pub op: String,
     /// What to compute.
     pub layers: Vec<Layer>,
+    /// Whether the layers are parts of one operation, `conv2d+add+relu`: its result is rounded once, so only its
+    /// fused form is held to it.
+    pub one_operation: bool,
     /// Inputs and filters.
     pub tensors: HashMap<String, Tensor>,
     /// Results to compare with.
@@ -132,9 +135,11 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
             None => other_dtypes.push(name.to_owned()),
         }
     }
+    let one_operation = json.get("graph").is_none();
     Ok(Read::Case(Box::new(Case {
         op,
         layers,
+        one_operation,
         tensors,
         expected,
         dtypes,
@@ -310,6 +315,7 @@ fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
     Ok(Read::Case(Box::new(Case {
         op,
         layers,
+        one_operation: true,
         tensors,
         expected,
         dtypes,

@@ -104,7 +104,7 @@ fn storages(context: &Context<'_>, case: &Case, every: bool) -> Vec<(Storage, Op
         Layout::Nhwc => FilterLayout::Krsc,
     };
     let cuts = match select.steps {
-        _ if case.layers.len() == 1 => vec![None],
+        _ if case.one_operation => vec![None],
         Some(only) => vec![Some(only)],
         None if every => Steps::ALL.map(Some).to_vec(),
         None => vec![Some(Steps::Fused)],

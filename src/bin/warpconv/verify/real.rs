@@ -167,6 +167,7 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
     Ok(Case {
         op: "network".to_owned(),
         layers,
+        one_operation: false,
         tensors,
         expected,
         dtypes,
