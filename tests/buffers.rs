@@ -1,0 +1,202 @@
+//! Buffers: views at any offset, slices of wider tensors, what lies around them.
+
+mod common;
+
+use common::{Case, gpu, integers, small_conv};
+use half::{bf16, f16};
+use warpconv::launch::{ConvBuffers, Element};
+use warpconv::plan::ConvPlan;
+use warpconv::problem::Conv2d;
+use warpconv::reference;
+
+/// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the buffer of y.
+fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
+    let gpu = gpu();
+    let problem = case.problem.with_dtype(T::DTYPE).unwrap();
+    let plan = gpu
+        .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+        .unwrap();
+    let upload = |values: &[f32]| {
+        let mut padded = vec![T::of(f32::NAN); shift];
+        padded.extend(values.iter().map(|&v| T::of(v)));
+        padded.extend([T::of(f32::NAN); 3]);
+        gpu.upload(&padded).unwrap()
+    };
+    let (x, w, bias) = (upload(&case.x), upload(&case.w), upload(&case.bias));
+    let mut y = upload(&vec![7.0; case.y.len()]);
+    let part = |len: usize| shift..shift + len;
+    let mut inside = y.slice_mut(part(case.y.len()));
+    let (x, w, bias) = (
+        x.slice(part(case.x.len())),
+        w.slice(part(case.w.len())),
+        bias.slice(part(case.bias.len())),
+    );
+    plan.launch(
+        gpu.stream(),
+        ConvBuffers::new(&x, &w, &mut inside).bias(&bias),
+    )
+    .unwrap();
+    gpu.download(&y).unwrap()
+}
+
+trait From32: Copy {
+    fn of(value: f32) -> Self;
+    fn value(self) -> f32;
+}
+
+impl From32 for f32 {
+    fn of(value: f32) -> f32 {
+        value
+    }
+    fn value(self) -> f32 {
+        self
+    }
+}
+
+impl From32 for f16 {
+    fn of(value: f32) -> f16 {
+        f16::from_f32(value)
+    }
+    fn value(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl From32 for bf16 {
+    fn of(value: f32) -> bf16 {
+        bf16::from_f32(value)
+    }
+    fn value(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+fn check<T: Element + From32>(case: &Case) {
+    for shift in [0, 1, 2, 3, 4, 5, 8] {
+        let got: Vec<f32> = shifted::<T>(case, shift)
+            .into_iter()
+            .map(T::value)
+            .collect();
+        let (before, rest) = got.split_at(shift);
+        let (y, after) = rest.split_at(case.y.len());
+        // Small integers: the sums are exact in f32, and rounded once.
+        let want: Vec<f32> = case.y.iter().map(|&v| T::of(v).value()).collect();
+        assert_eq!(y, want, "{:?}, {shift} elements off", T::DTYPE);
+        assert!(
+            before.iter().chain(after).all(|v| v.is_nan()),
+            "{:?}, {shift} elements off",
+            T::DTYPE
+        );
+    }
+}
+
+#[test]
+fn views_may_begin_anywhere() {
+    let case = Case::new(small_conv(), 3);
+    check::<f32>(&case);
+    check::<f16>(&case);
+    check::<bf16>(&case);
+    // Four output pixels and four filters at a time, where the addresses permit.
+    let whole = Conv2d::builder()
+        .input(1, 8, 4, 4)
+        .filters(8)
+        .kernel(1, 1)
+        .bias(true)
+        .build()
+        .unwrap();
+    check::<f32>(&Case::new(whole, 4));
+}
+
+#[test]
+fn a_slice_of_a_wider_tensor_leaves_the_rest_alone() {
+    let gpu = gpu();
+    let dense = Case::new(small_conv(), 6);
+    let pixels = 9 * 7;
+    for (pitch, offset) in [(7, 1), (8, 0), (13, 5)] {
+        let problem = dense
+            .problem
+            .to_builder()
+            .output_slice(pitch, offset)
+            .input_slice(9, 3)
+            .build()
+            .unwrap();
+        let plan = gpu
+            .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+            .unwrap();
+        let mut wide = integers(problem.input().len(), 8);
+        for n in 0..2 {
+            let len = 5 * pixels;
+            wide[(n * 9 + 3) * pixels..][..len].copy_from_slice(&dense.x[n * len..][..len]);
+        }
+        let (x, w) = (gpu.upload(&wide).unwrap(), gpu.upload(&dense.w).unwrap());
+        let bias = gpu.upload(&dense.bias).unwrap();
+        let before = integers(problem.output().len(), 9);
+        let mut y = gpu.upload(&before).unwrap();
+        plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y).bias(&bias))
+            .unwrap();
+        let mut want = before;
+        for n in 0..2 {
+            let len = 6 * pixels;
+            want[(n * pitch + offset) * pixels..][..len]
+                .copy_from_slice(&dense.y[n * len..][..len]);
+        }
+        assert_eq!(
+            gpu.download(&y).unwrap(),
+            want,
+            "pitch {pitch}, offset {offset}"
+        );
+    }
+}
+
+#[test]
+fn an_output_may_share_its_tensor_with_the_input() {
+    // DenseNet's way: channels 0..4 make channels 4..6 of the same tensor.
+    use cudarc::driver::DevicePtrMut;
+    use warpconv::launch::ConvPointers;
+    let gpu = gpu();
+    let problem = Conv2d::builder()
+        .input(2, 4, 5, 5)
+        .filters(2)
+        .kernel(1, 1)
+        .build()
+        .unwrap();
+    let x = integers(problem.input().len(), 1);
+    let w = integers(problem.filter_len(), 2);
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let y = reference::conv2d(&problem, &wide(&x), &wide(&w), None, None).unwrap();
+    let shared = problem
+        .to_builder()
+        .input_slice(6, 0)
+        .output_slice(6, 4)
+        .build()
+        .unwrap();
+    let plan = gpu
+        .prepare_conv(&ConvPlan::new(&shared, gpu.capability()).unwrap())
+        .unwrap();
+    let mut tensor = vec![0.0f32; shared.input().len()];
+    let mut want = tensor.clone();
+    for n in 0..2 {
+        tensor[n * 150..][..100].copy_from_slice(&x[n * 100..][..100]);
+        want[n * 150..][..100].copy_from_slice(&x[n * 100..][..100]);
+        for i in 0..50 {
+            want[n * 150 + 100 + i] = y[n * 50 + i] as f32;
+        }
+    }
+    let w = gpu.upload(&w).unwrap();
+    let mut tensor = gpu.upload(&tensor).unwrap();
+    {
+        use cudarc::driver::DevicePtr;
+        let (w, _w) = w.device_ptr(gpu.stream());
+        let (both, _both) = tensor.device_ptr_mut(gpu.stream());
+        let pointers = ConvPointers {
+            x: both,
+            w,
+            bias: 0,
+            residual: 0,
+            y: both,
+        };
+        // SAFETY: the pointers are to buffers of the problem's lengths, alive until the download.
+        unsafe { plan.launch_raw(gpu.stream().cu_stream(), pointers) }.unwrap();
+    }
+    assert_eq!(gpu.download(&tensor).unwrap(), want);
+}

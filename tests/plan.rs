@@ -1,0 +1,388 @@
+//! What is planned for which problem on which device, and why the other kernels were refused.
+
+use warpconv::catalog::{Algorithm, FLAT_GEMM_K, KernelId, Tier, kernels};
+use warpconv::plan::{Capability, ConvPlan, Plan, PoolPlan, Refusal, ReluPlan};
+use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind, Relu};
+use warpconv::{DType, Error, Layout};
+
+fn devices() -> [Capability; 3] {
+    [Capability::sm75(), Capability::sm80(), Capability::h200()]
+}
+
+fn conv(n: usize, c: usize, hw: usize, k: usize, size: usize, groups: usize) -> Conv2d {
+    Conv2d::builder()
+        .input(n, c, hw, hw)
+        .filters(k)
+        .kernel(size, size)
+        .padding(Padding::same(size / 2))
+        .groups(groups)
+        .build()
+        .unwrap()
+}
+
+fn algorithm(problem: &Conv2d) -> Algorithm {
+    ConvPlan::new(problem, &Capability::h200())
+        .unwrap()
+        .kernel()
+        .kernel()
+        .algorithm
+}
+
+fn first(algorithm: Algorithm, layout: Layout) -> KernelId {
+    let fits = |k: &&warpconv::catalog::Kernel| {
+        k.algorithm == algorithm && k.dtype == DType::F32 && k.layout.is_none_or(|l| l == layout)
+    };
+    KernelId(kernels().iter().position(|k| fits(&k)).unwrap())
+}
+
+fn refusal(problem: &Conv2d, device: &Capability, kernel: KernelId) -> Refusal {
+    match ConvPlan::with_kernel(problem, device, kernel) {
+        Err(Error::KernelRefused {
+            refusal,
+            kernel: named,
+        }) => {
+            assert_eq!(named, kernel.kernel().id());
+            refusal
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_kind_of_convolution_gets_its_kernel() {
+    assert_eq!(algorithm(&conv(32, 128, 28, 192, 3, 1)), Algorithm::Direct);
+    assert_eq!(
+        algorithm(&conv(32, 252, 56, 63, 1, 1)),
+        Algorithm::Pointwise
+    );
+    assert_eq!(
+        algorithm(&conv(32, 3, 224, 64, 7, 1)),
+        Algorithm::DirectFlat
+    );
+    assert_eq!(algorithm(&conv(32, 96, 27, 256, 5, 2)), Algorithm::Grouped);
+    assert_eq!(
+        algorithm(&conv(32, 144, 56, 144, 3, 144)),
+        Algorithm::Depthwise
+    );
+    assert_eq!(
+        algorithm(&conv(32, 32, 56, 64, 3, 32)),
+        Algorithm::Depthwise
+    );
+}
+
+#[test]
+fn every_problem_has_a_kernel_on_every_tier() {
+    let shapes = [
+        conv(1, 1, 1, 1, 1, 1),
+        conv(1, 1, 4, 1, 3, 1),
+        conv(2, 3, 9, 5, 3, 1),
+        conv(1, 63, 7, 252, 1, 1),
+        conv(2, 6, 5, 9, 3, 3),
+        conv(1, 64, 7, 64, 3, 32),
+        conv(1, 5, 6, 10, 3, 5),
+        conv(1, 512, 7, 512, 3, 1),
+    ];
+    for device in devices() {
+        for problem in &shapes {
+            for dtype in DType::ALL {
+                for layout in Layout::ALL {
+                    for filters in FilterLayout::ALL {
+                        let problem = problem
+                            .with_dtype(dtype)
+                            .unwrap()
+                            .with_layout(layout)
+                            .unwrap();
+                        let problem = problem.with_filter_layout(filters).unwrap();
+                        let plan = ConvPlan::new(&problem, &device).unwrap();
+                        assert!(device.runs(plan.kernel().kernel().tier), "{problem}");
+                        assert!(
+                            plan.grid() > 0 && plan.shared_bytes() <= 48 << 10,
+                            "{problem}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_grid_covers_every_output() {
+    for problem in [
+        conv(3, 20, 13, 70, 3, 1),
+        conv(1, 64, 7, 96, 1, 1),
+        conv(2, 12, 9, 30, 3, 3),
+    ] {
+        for candidate in ConvPlan::candidates(&problem, &Capability::h200()) {
+            let Ok(score) = candidate.verdict else {
+                continue;
+            };
+            let kernel = candidate.kernel.kernel();
+            if matches!(
+                kernel.algorithm,
+                Algorithm::Direct
+                    | Algorithm::DirectFlat
+                    | Algorithm::Pointwise
+                    | Algorithm::Grouped
+            ) {
+                let tiles = |len: usize, tile: u32| len.div_ceil(tile as usize) as u64;
+                let expected = problem.groups() as u64
+                    * tiles(problem.group_k(), kernel.tile_m)
+                    * tiles(problem.gemm_n(), kernel.tile_n);
+                assert_eq!(score.blocks, expected, "{} for {problem}", kernel.id());
+            }
+            let plan =
+                ConvPlan::with_kernel(&problem, &Capability::h200(), candidate.kernel).unwrap();
+            assert_eq!(u64::from(plan.grid()), score.blocks);
+            assert_eq!(plan.block(), kernel.threads);
+            assert!(score.useful > 0.0 && score.useful <= 1.0);
+        }
+    }
+}
+
+#[test]
+fn refusals_have_their_reason_and_its_numbers() {
+    let h200 = Capability::h200();
+    let nchw = |algorithm| first(algorithm, Layout::Nchw);
+    let plain = conv(1, 16, 8, 16, 3, 1);
+
+    let grouped = conv(1, 16, 8, 16, 3, 4);
+    assert_eq!(
+        refusal(&grouped, &h200, nchw(Algorithm::Direct)),
+        Refusal::OneGroupOnly { groups: 4 }
+    );
+    assert_eq!(
+        refusal(&plain, &h200, nchw(Algorithm::Grouped)),
+        Refusal::SeveralGroupsOnly
+    );
+    assert_eq!(
+        refusal(&grouped, &h200, nchw(Algorithm::Depthwise)),
+        Refusal::OneChannelAGroupOnly { group_c: 4 }
+    );
+    assert_eq!(
+        refusal(&plain, &h200, nchw(Algorithm::Pointwise)),
+        Refusal::PointwiseOnly { r: 3, s: 3 }
+    );
+    let padded = conv(1, 16, 8, 16, 1, 1)
+        .to_builder()
+        .padding(Padding::same(2))
+        .build()
+        .unwrap();
+    assert_eq!(
+        refusal(&padded, &h200, nchw(Algorithm::Pointwise)),
+        Refusal::Padded { padding: 2 }
+    );
+    let long = conv(1, 64, 8, 16, 3, 1);
+    assert_eq!(
+        refusal(&long, &h200, nchw(Algorithm::DirectFlat)),
+        Refusal::SumTooLong {
+            terms: 576,
+            most: FLAT_GEMM_K as usize
+        }
+    );
+    let half = plain.with_dtype(DType::F16).unwrap();
+    assert_eq!(
+        refusal(&half, &h200, nchw(Algorithm::Direct)),
+        Refusal::DType {
+            kernel: DType::F32,
+            problem: DType::F16
+        }
+    );
+    let nhwc = plain.with_layout(Layout::Nhwc).unwrap();
+    assert_eq!(
+        refusal(&nhwc, &h200, nchw(Algorithm::Direct)),
+        Refusal::Layout {
+            kernel: Layout::Nchw,
+            problem: Layout::Nhwc
+        }
+    );
+    assert!(matches!(
+        refusal(&plain, &h200, nchw(Algorithm::MaxPool)),
+        Refusal::Operation { .. }
+    ));
+
+    let newer = kernels().iter().position(|k| {
+        (k.algorithm, k.dtype, k.layout, k.tier)
+            == (
+                Algorithm::Direct,
+                DType::F32,
+                Some(Layout::Nchw),
+                Tier::Sm80,
+            )
+    });
+    let tier = refusal(&plain, &Capability::sm75(), KernelId(newer.unwrap()));
+    assert_eq!(
+        tier,
+        Refusal::Tier {
+            needs: (8, 0),
+            has: (7, 5)
+        }
+    );
+    assert_eq!(
+        tier.to_string(),
+        "needs compute capability 8.0, the device has 7.5"
+    );
+    let mut small = h200;
+    small.shared_per_block = 1 << 10;
+    assert!(matches!(
+        refusal(&plain, &small, nchw(Algorithm::Direct)),
+        Refusal::SharedMemory { has: 1024, needs } if needs > 1024
+    ));
+    let mut narrow = h200;
+    narrow.max_grid_x = 1;
+    let wide = conv(1, 16, 64, 16, 3, 1);
+    assert!(matches!(
+        refusal(&wide, &narrow, nchw(Algorithm::Direct)),
+        Refusal::Grid { most: 1, blocks } if blocks > 1
+    ));
+}
+
+#[test]
+fn a_kernel_that_is_not_there_is_an_error() {
+    let problem = conv(1, 1, 4, 1, 3, 1);
+    for index in [kernels().len(), usize::MAX] {
+        let error =
+            ConvPlan::with_kernel(&problem, &Capability::h200(), KernelId(index)).unwrap_err();
+        assert_eq!(
+            error,
+            Error::UnknownKernel {
+                index,
+                kernels: kernels().len()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_device_that_runs_nothing_is_told_why() {
+    let mut old = Capability::sm75();
+    (old.major, old.minor) = (6, 1);
+    let Err(Error::NoKernel { problem, refused }) = ConvPlan::new(&conv(1, 4, 4, 4, 3, 1), &old)
+    else {
+        panic!("a device of capability 6.1 runs no kernel")
+    };
+    assert!(problem.starts_with("mb1_ic4"), "{problem}");
+    assert!(refused.iter().any(|(_, why)| *why
+        == Refusal::Tier {
+            needs: (7, 5),
+            has: (6, 1)
+        }));
+}
+
+#[test]
+fn an_empty_batch_is_planned_and_launches_nothing() {
+    let problem = conv(4, 16, 8, 16, 3, 1).with_batch(0).unwrap();
+    let plan = ConvPlan::new(&problem, &Capability::h200()).unwrap();
+    assert_eq!(plan.grid(), 0);
+    assert_eq!(plan.roofline().macs, 0);
+}
+
+#[test]
+fn candidates_are_ordered_and_complete() {
+    let plan = ConvPlan::new(&conv(32, 128, 28, 192, 3, 1), &Capability::h200()).unwrap();
+    let scores: Vec<f64> = plan.accepted().map(|c| c.verdict.unwrap().us).collect();
+    assert!(scores.is_sorted(), "{scores:?}");
+    assert_eq!(plan.accepted().next().unwrap().kernel, plan.kernel());
+    let all = plan.accepted().count() + plan.refused().count();
+    let convolutions = kernels().iter().filter(|k| {
+        !matches!(
+            k.algorithm,
+            Algorithm::MaxPool | Algorithm::AvgPool | Algorithm::GlobalPool | Algorithm::Relu
+        )
+    });
+    assert_eq!(all, convolutions.count());
+    let text = plan.to_string();
+    assert!(
+        text.contains(&plan.kernel().kernel().id()) && text.contains("bound by arithmetic"),
+        "{text}"
+    );
+    assert!(
+        plan.refused()
+            .all(|c| c.to_string().starts_with(&c.kernel.kernel().id()))
+    );
+}
+
+#[test]
+fn tiles_follow_the_problem() {
+    let device = Capability::h200();
+    let tile = |problem: &Conv2d| {
+        let kernel = ConvPlan::new(problem, &device).unwrap().kernel().kernel();
+        (kernel.tile_m, kernel.tile_n)
+    };
+    // Enough of everything: the tile with the most reuse.
+    assert_eq!(tile(&conv(128, 128, 28, 256, 3, 1)), (128, 128));
+    // 49 pixels: one image of GoogLeNet's last modules does not fill 132 multiprocessors with large tiles.
+    let (m, n) = tile(&conv(1, 160, 7, 320, 3, 1));
+    assert!(m * n < 128 * 128, "{m}x{n}");
+    // 63 filters: half of a tile of 128 would be padding.
+    assert!(tile(&conv(128, 252, 56, 63, 1, 1)).0 <= 64);
+}
+
+#[test]
+fn poolings_and_relus_are_planned() {
+    let builder = || {
+        Pool2d::builder()
+            .input(2, 10, 9, 9)
+            .window(3, 3)
+            .stride(2, 2)
+    };
+    let average = PoolKind::Average {
+        count_include_pad: true,
+        divisor_override: None,
+    };
+    let global = |kind| {
+        Pool2d::builder()
+            .input(2, 10, 9, 9)
+            .kind(kind)
+            .build()
+            .unwrap()
+    };
+    let cases = [
+        (builder().build().unwrap(), Algorithm::MaxPool),
+        (
+            builder()
+                .kind(PoolKind::Max { indices: true })
+                .build()
+                .unwrap(),
+            Algorithm::MaxPool,
+        ),
+        (builder().kind(average).build().unwrap(), Algorithm::AvgPool),
+        (
+            global(PoolKind::AdaptiveAverage { p: 4, q: 3 }),
+            Algorithm::AvgPool,
+        ),
+        (global(PoolKind::GlobalAverage), Algorithm::GlobalPool),
+        (global(PoolKind::GlobalMax), Algorithm::GlobalPool),
+    ];
+    for device in devices() {
+        for (problem, algorithm) in &cases {
+            for layout in Layout::ALL {
+                for dtype in DType::ALL {
+                    let problem = problem
+                        .with_layout(layout)
+                        .unwrap()
+                        .with_dtype(dtype)
+                        .unwrap();
+                    let plan = PoolPlan::new(&problem, &device).unwrap();
+                    assert_eq!(plan.kernel().kernel().algorithm, *algorithm, "{problem}");
+                    assert!(plan.grid() > 0, "{problem}");
+                }
+            }
+        }
+        for dtype in DType::ALL {
+            let problem = Relu::new(2, 3, 4, 5, Layout::Nhwc, dtype).unwrap();
+            assert_eq!(ReluPlan::new(&problem, &device).unwrap().grid(), 1);
+        }
+    }
+}
+
+#[test]
+fn plans_may_be_sent_and_shared() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Plan<Conv2d>>();
+    shared::<warpconv::gpu::Gpu>();
+    shared::<warpconv::launch::PreparedConv>();
+    shared::<warpconv::launch::PreparedPool>();
+    shared::<warpconv::launch::PreparedRelu>();
+    shared::<warpconv::ops::PreparedModule>();
+}
