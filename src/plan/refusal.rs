@@ -48,13 +48,6 @@ pub enum Refusal {
         /// Channels a group of the problem.
         group_c: usize,
     },
-    /// The problem has more channels or filters a group than the kernel takes.
-    GroupTooWide {
-        /// Channels (or filters) a group of the problem.
-        width: usize,
-        /// The most that the kernel takes.
-        most: usize,
-    },
     /// The kernel is for 1x1 filters.
     PointwiseOnly {
         /// Filter rows of the problem.
@@ -143,12 +136,6 @@ impl fmt::Display for Refusal {
             Refusal::SeveralGroupsOnly => write!(f, "is for several groups, the problem has 1"),
             Refusal::OneChannelAGroupOnly { group_c } => {
                 write!(f, "is for 1 channel a group, the problem has {group_c}")
-            }
-            Refusal::GroupTooWide { width, most } => {
-                write!(
-                    f,
-                    "takes up to {most} channels a group, the problem has {width}"
-                )
             }
             Refusal::PointwiseOnly { r, s } => {
                 write!(f, "is for 1x1 filters, the problem's are {r}x{s}")
