@@ -103,24 +103,72 @@ impl Shadow {
         self.read_times.fill(0);
     }
 
-    /// Notes reads of four-byte units, `count` from `unit` on. False if they need a closer look: then nothing is
-    /// certain yet and [`Shadow::read`] must be asked unit by unit.
+    /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs a closer look: then
+    /// [`Shadow::read`] must be asked unit by unit.
     #[inline(always)]
-    pub fn read_fast<const COUNT: usize>(&mut self, unit: usize, order: &Order, warp: u32) -> bool {
+    pub fn read_fast<const COUNT: usize>(
+        &mut self,
+        units: impl Iterator<Item = usize>,
+        order: &Order,
+        warp: u32,
+    ) -> bool {
         let start = order.start << 5;
         let safe = (order.floor << 5).wrapping_sub(start);
         let base = order.now << 6;
-        let mine = base | warp;
-        let stamps = &self.stamps[unit..unit + COUNT];
-        let readers = &mut self.readers[unit..unit + COUNT];
+        let (mine, several) = (base | warp, base | SEVERAL);
+        // The largest distance to the block's begin decides for all.
+        let mut worst = [0u32; COUNT];
+        for unit in units {
+            let (Some(stamps), Some(readers)) = (
+                self.stamps[unit..].first_chunk::<COUNT>(),
+                self.readers[unit..].first_chunk_mut::<COUNT>(),
+            ) else {
+                return false;
+            };
+            for i in 0..COUNT {
+                worst[i] = worst[i].max(stamps[i].wrapping_sub(start));
+            }
+            let old = *readers;
+            for i in 0..COUNT {
+                let fresh = old[i] < base || old[i] == mine;
+                readers[i] = if fresh { mine } else { several };
+            }
+        }
+        worst.iter().all(|&w| w < safe)
+    }
+
+    /// Whether `COUNT` four-byte units from `unit` on may be written without a closer look: nobody wrote them since
+    /// the last barrier, and nobody else read them.
+    #[inline(always)]
+    pub fn may_write_fast<const COUNT: usize>(
+        &self,
+        unit: usize,
+        order: &Order,
+        warp: u32,
+    ) -> bool {
+        let (floor, base) = (order.floor << 5, order.now << 6);
+        let (Some(stamps), Some(readers)) = (
+            self.stamps[unit..].first_chunk::<COUNT>(),
+            self.readers[unit..].first_chunk::<COUNT>(),
+        ) else {
+            return false;
+        };
         let mut good = true;
         for i in 0..COUNT {
-            good &= stamps[i].wrapping_sub(start) < safe;
-            let old = readers[i];
-            let shared = if old == mine { mine } else { base | SEVERAL };
-            readers[i] = if old < base { mine } else { shared };
+            good &= (stamps[i] < floor) & ((readers[i] < base) | (readers[i] == base | warp));
         }
         good
+    }
+
+    /// Notes writes that [`Shadow::may_write_fast`] allowed.
+    #[inline(always)]
+    pub fn write_fast<const COUNT: usize>(&mut self, unit: usize, order: &Order, actor: &Actor) {
+        let writer = Writer {
+            pc: actor.pc,
+            info: actor.info(),
+        };
+        self.stamps[unit..unit + COUNT].fill(order.now << 5 | actor.warp);
+        self.writers[unit..unit + COUNT].fill(writer);
     }
 
     /// Checks and notes a read of a unit.

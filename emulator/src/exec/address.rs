@@ -71,9 +71,9 @@ pub(crate) fn sort(m: u32, address: &[u64; 32]) -> [(Space, u32, [u64; 32]); 4] 
 #[inline(always)]
 pub(crate) fn all_global(m: u32, address: &[u64; 32]) -> bool {
     let mut windows = 0u32;
-    for i in 0..32 {
+    for (i, lane) in address.iter().enumerate() {
         let outside =
-            address[i].wrapping_sub(SHARED_WINDOW) >= PARAM_WINDOW + WINDOW_BYTES - SHARED_WINDOW;
+            lane.wrapping_sub(SHARED_WINDOW) >= PARAM_WINDOW + WINDOW_BYTES - SHARED_WINDOW;
         windows |= u32::from(!outside) << i;
     }
     windows & m == 0

@@ -252,10 +252,11 @@ fn smallest_shared_access(kernel: &Kernel) -> u32 {
         Op::Ld { access, .. } | Op::St { access, .. } if shared(access.space) => {
             access.bytes.into()
         }
-        Op::Atom { space, ty, .. } if shared(*space) => match ty {
-            AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16 => 2,
-            _ => 4,
-        },
+        Op::Atom {
+            space,
+            ty: AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16,
+            ..
+        } if shared(*space) => 2,
         _ => 4,
     };
     kernel

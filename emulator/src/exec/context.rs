@@ -30,7 +30,7 @@ pub(crate) struct Grid<'a> {
 }
 
 /// What the last execution of an instruction found out about its addresses, which the next is likely to share.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Site {
     /// Index of the allocation.
     pub allocation: u32,
@@ -45,20 +45,6 @@ pub(crate) struct Site {
     /// Of the pattern: wavefronts, and how many of them without conflicts.
     pub wavefronts: u32,
     pub ideal: u32,
-}
-
-impl Default for Site {
-    fn default() -> Site {
-        Site {
-            allocation: 0,
-            mask: 0,
-            pattern: [0; 32],
-            part: 0,
-            unique: 0,
-            wavefronts: 0,
-            ideal: 0,
-        }
-    }
 }
 
 /// How often an instruction ran, as differences to the one before it.

@@ -34,8 +34,8 @@ pub(crate) fn locate(
 ) -> Result<Option<Arc<Allocation>>, Box<Trouble>> {
     let first = address[(m.trailing_zeros() & 31) as usize];
     let (mut low, mut high, mut bits) = (first, first, first);
-    for i in 0..32 {
-        let a = if m >> i & 1 != 0 { address[i] } else { first };
+    for (i, &lane) in address.iter().enumerate() {
+        let a = if m >> i & 1 != 0 { lane } else { first };
         low = low.min(a);
         high = high.max(a);
         bits |= a;
@@ -157,9 +157,9 @@ fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
         return Shape::Scattered;
     }
     let (mut row, mut same) = (0u64, 0u64);
-    for i in 0..32 {
-        row |= address[i] ^ first.wrapping_add(i as u64 * u64::from(bytes));
-        same |= address[i] ^ first;
+    for (i, &lane) in address.iter().enumerate() {
+        row |= lane ^ first.wrapping_add(i as u64 * u64::from(bytes));
+        same |= lane ^ first;
     }
     match () {
         () if row == 0 => Shape::Row,

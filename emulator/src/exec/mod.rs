@@ -25,6 +25,7 @@ mod print;
 mod run;
 mod shared;
 mod soft;
+mod step;
 mod warp;
 
 use crate::counters::Counters;
@@ -135,10 +136,10 @@ fn merge(parts: Vec<Part>) -> Result<Counters, Fault> {
     for part in parts {
         counters += &part.counters;
         printed.extend(part.printed);
-        if let Some((block, fault)) = part.fault {
-            if first.as_ref().is_none_or(|(other, _)| block < *other) {
-                first = Some((block, fault));
-            }
+        if let Some((block, fault)) = part.fault
+            && first.as_ref().is_none_or(|(other, _)| block < *other)
+        {
+            first = Some((block, fault));
         }
     }
     printed.sort_by_key(|(block, _)| *block);

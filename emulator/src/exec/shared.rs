@@ -31,8 +31,8 @@ pub(crate) fn check_bounds(
 ) -> Outcome {
     let first = address[(m.trailing_zeros() & 31) as usize];
     let (mut high, mut bits) = (first, first);
-    for i in 0..32 {
-        let a = if m >> i & 1 != 0 { address[i] } else { first };
+    for (i, &lane) in address.iter().enumerate() {
+        let a = if m >> i & 1 != 0 { lane } else { first };
         high = high.max(a);
         bits |= a;
     }
@@ -84,8 +84,8 @@ pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) 
     // Lanes that ask for parts of a word share it or not by where the first lies in its word.
     let part = first as u32 & 3;
     let mut differ = (site.mask ^ m) | (site.part ^ part);
-    for i in 0..32 {
-        let a = if m >> i & 1 != 0 { address[i] } else { first };
+    for (i, &lane) in address.iter().enumerate() {
+        let a = if m >> i & 1 != 0 { lane } else { first };
         relative[i] = (a.wrapping_sub(first)) as u32;
         differ |= relative[i] ^ site.pattern[i];
     }
@@ -256,26 +256,36 @@ fn load_words<const COUNT: usize>(
     d: [Reg; 4],
     address: &[u64; 32],
 ) -> Outcome {
-    let mut good = true;
-    for lane in lanes(unique) {
-        let unit = (address[lane] / 4) as usize;
-        good &= cx
-            .shared
-            .shadow
-            .read_fast::<COUNT>(unit, &cx.order, w.index);
-    }
-    if !good {
-        closer_look(cx, w, m, COUNT as u32 * 4, address)?;
-    }
-    let mut out = [[0u32; 32]; COUNT];
+    // Lanes that take no part may have any address.
+    let mut first = [0usize; 32];
     for lane in 0..32 {
-        // Lanes that take no part may have any address.
-        let first = if m >> lane & 1 != 0 {
+        first[lane] = if m >> lane & 1 != 0 {
             (address[lane] / 4) as usize
         } else {
             0
         };
-        let source = &cx.shared.words[first..first + COUNT];
+    }
+    let units = lanes(unique).map(|lane| first[lane]);
+    if !cx
+        .shared
+        .shadow
+        .read_fast::<COUNT>(units, &cx.order, w.index)
+    {
+        closer_look(cx, w, m, COUNT as u32 * 4, address)?;
+    }
+    let mut out = [[0u32; 32]; COUNT];
+    let words = &cx.shared.words[..];
+    for lane in 0..32 {
+        debug_assert!(first[lane] + COUNT <= words.len());
+        // SAFETY: `check_bounds` has passed for the lanes that take part, and the others read the first words, of
+        // which there are always eight (see `Worker::new`).
+        let source: [u32; COUNT] = unsafe {
+            words
+                .as_ptr()
+                .add(first[lane])
+                .cast::<[u32; COUNT]>()
+                .read()
+        };
         for j in 0..COUNT {
             out[j][lane] = source[j];
         }
@@ -314,7 +324,18 @@ pub(crate) fn store(
     let bytes = u32::from(access.bytes) * u32::from(access.count);
     let kind = AccessKind::Write;
     check_bounds(cx, m, kind, address, bytes)?;
-    count(cx, w, m, kind, address, bytes);
+    let unique = count(cx, w, m, kind, address, bytes);
+    let words = access.bytes == 4 && access.reg == Width::W32 && unique == m;
+    if words && cx.shared.shadow.shift == 2 && !cx.order.precise && !access.strong {
+        let done = match access.count {
+            4 => store_words::<4>(cx, w, m, src, address),
+            2 => store_words::<2>(cx, w, m, src, address),
+            _ => store_words::<1>(cx, w, m, src, address),
+        };
+        if done {
+            return Ok(());
+        }
+    }
     let element = usize::from(access.bytes);
     for lane in lanes(m) {
         let mut value = [0u8; 32];
@@ -334,4 +355,35 @@ pub(crate) fn store(
         byte_slice_mut(&mut cx.shared.words)[at..at + value.len()].copy_from_slice(value);
     }
     Ok(())
+}
+
+/// Stores `COUNT` words a lane, each lane to another place. False, with nothing done, if that needs a closer look.
+#[inline(always)]
+fn store_words<const COUNT: usize>(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> bool {
+    let shadow = &cx.shared.shadow;
+    let unit = |lane: usize| (address[lane] / 4) as usize;
+    let mut good = true;
+    for lane in lanes(m) {
+        good &= shadow.may_write_fast::<COUNT>(unit(lane), &cx.order, w.index);
+    }
+    if !good {
+        return false;
+    }
+    for lane in lanes(m) {
+        let actor = actor(w, lane, false);
+        cx.shared
+            .shadow
+            .write_fast::<COUNT>(unit(lane), &cx.order, &actor);
+        let target = &mut cx.shared.words[unit(lane)..unit(lane) + COUNT];
+        for j in 0..COUNT {
+            target[j] = w.u32s(src[j])[lane];
+        }
+    }
+    true
 }

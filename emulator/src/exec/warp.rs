@@ -314,11 +314,11 @@ impl Warp {
                         }
                     }
                 }
-                State::Collective(mask) => {
-                    // It runs its instruction again, which finds its partners waiting.
-                    if mask & self.alive & !self.gathered(self.splits[at].pc, mask) == 0 {
-                        self.splits[at].state = State::Ready;
-                    }
+                // It runs its instruction again, which finds its partners waiting.
+                State::Collective(mask)
+                    if mask & self.alive & !self.gathered(self.splits[at].pc, mask) == 0 =>
+                {
+                    self.splits[at].state = State::Ready;
                 }
                 _ => {}
             }

@@ -1,0 +1,443 @@
+//! What each instruction does.
+
+use super::async_copy;
+use super::atomics::Atom;
+use super::barrier;
+use super::collective;
+use super::compare::{Comparison, logic};
+use super::context::Context;
+use super::convert::{self, Conversion};
+use super::isa::Isa;
+use super::lanes::lanes;
+use super::run::Flow;
+use super::warp::Warp;
+use super::{bits, float, half, int, moves, print};
+use crate::check::Trouble;
+use crate::ir::*;
+use crate::report::FaultKind;
+
+/// Executes one instruction for the lanes of `m`, which are some of the split's.
+#[inline(always)]
+pub(crate) fn step<I: Isa>(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+    all: u32,
+) -> Result<Flow, Box<Trouble>> {
+    match *op {
+        Op::Ld { access, d, addr } => I::load(cx, w, m, access, d, addr)?,
+        Op::St { access, src, addr } => I::store(cx, w, m, access, src, addr)?,
+        Op::Fma {
+            ty: FloatTy::F32,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => I::fma32(w, m, mode, d, [a, b, c]),
+        Op::FloatBinary {
+            op,
+            ty: FloatTy::F32,
+            mode,
+            d,
+            a,
+            b,
+        } => I::float32(w, m, op, mode, d, a, b),
+        Op::IntBinary { op, ty, d, a, b } => I::int_binary(w, m, op, ty, d, a, b),
+        Op::Mad {
+            part,
+            ty,
+            d,
+            a,
+            b,
+            c,
+        } => I::mad(w, m, part, ty, d, [a, b, c]),
+        Op::Mov { w: width, d, a } => I::mov(w, m, width, d, a),
+        Op::Lop3 { lut, d, a, b, c } => I::lop3(w, m, lut, d, [a, b, c]),
+        Op::Shf {
+            left,
+            clamp,
+            d,
+            a,
+            b,
+            c,
+        } => I::shf(w, m, left, clamp, d, [a, b, c]),
+        Op::Selp {
+            w: width,
+            d,
+            a,
+            b,
+            p,
+        } => I::selp(w, m, width, d, a, b, p),
+        Op::Setp {
+            cmp,
+            ty,
+            ftz,
+            combine,
+            c,
+            p,
+            q,
+            a,
+            b,
+        } => {
+            I::setp(
+                w,
+                m,
+                &Comparison {
+                    cmp,
+                    ty,
+                    ftz,
+                    combine,
+                    c,
+                },
+                p,
+                q,
+                a,
+                b,
+            );
+        }
+        Op::PredLogic { op, d, a, b } => logic(w, m, op, d, a, b),
+        Op::Cvt {
+            to,
+            from,
+            mode,
+            reg,
+            d,
+            a,
+        } => {
+            I::convert(
+                w,
+                m,
+                &Conversion {
+                    to,
+                    from,
+                    mode,
+                    reg,
+                },
+                d,
+                a,
+            );
+        }
+        Op::Pack { kind, d, parts } => I::pack(w, m, kind, d, parts),
+        Op::Unpack { kind, parts, a } => I::unpack(w, m, kind, parts, a),
+        Op::Bra { target, reconverge } => return Ok(branch(cx, w, m, all, target, reconverge)),
+        Op::Exit => {
+            w.split().pc = w.pc + 1;
+            w.exit(m);
+            return Ok(Flow::Changed);
+        }
+        _ => return rare::<I>(cx, w, m, op, all),
+    }
+    Ok(Flow::Next)
+}
+
+/// Sends lanes to a target, the others on.
+#[inline(always)]
+fn branch(cx: &mut Context, w: &mut Warp, m: u32, all: u32, target: Pc, reconverge: Pc) -> Flow {
+    if m == all {
+        w.split().pc = target;
+        return Flow::Next;
+    }
+    cx.counters.divergent_branches += 1;
+    let next = w.pc + 1;
+    w.diverge(&[(target, m), (next, all & !m)], reconverge);
+    Flow::Changed
+}
+
+/// Executes an instruction that main loops do not have.
+#[inline(never)]
+fn rare<I: Isa>(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+    all: u32,
+) -> Result<Flow, Box<Trouble>> {
+    match *op {
+        Op::BrxIdx {
+            index,
+            table,
+            reconverge,
+        } => {
+            return branch_table(cx, w, m, all, index, table, reconverge);
+        }
+        Op::Trap => return Err(Trouble::lane(m.trailing_zeros() as usize, FaultKind::Trap)),
+        Op::AssertFail {
+            message,
+            file,
+            line,
+            function,
+        } => {
+            return Err(print::assertion(cx, w, m, [message, file, function], line));
+        }
+        Op::Printf { d, format, args } => print::printf(cx, w, m, d, format, args)?,
+        Op::Barrier { .. } => {
+            let goes_on = barrier::arrive(cx, w, m, op)?;
+            return Ok(match goes_on {
+                true if cx.barriers.is_any_complete() => Flow::Yield,
+                true => Flow::Next,
+                false => Flow::Changed,
+            });
+        }
+        Op::WarpSync { mask } => {
+            if !collective::warp_sync(w, m, mask)? {
+                return Ok(Flow::Changed);
+            }
+        }
+        Op::Shfl { mask, .. }
+        | Op::Vote { mask, .. }
+        | Op::Match { mask, .. }
+        | Op::Redux { mask, .. }
+        | Op::Elect { mask, .. } => match collective::gather(w, m, mask)? {
+            Some(there) => collective::run(w, there, op),
+            None => return Ok(Flow::Changed),
+        },
+        Op::ActiveMask { d } => w.set32(m, d, &[m; 32]),
+        Op::Atom {
+            space,
+            op,
+            ty,
+            d,
+            addr,
+            b,
+            c,
+        } => {
+            Atom { op, ty, d, b, c }.run(cx, w, m, space, addr)?;
+        }
+        Op::CpAsync {
+            bytes,
+            dst,
+            src,
+            src_size,
+        } => {
+            async_copy::copy(cx, w, m, bytes, [dst, src], src_size)?;
+        }
+        Op::CpAsyncCommit => async_copy::commit(w, m),
+        Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),
+        Op::CpAsyncWaitAll => async_copy::wait(cx, w, m, None),
+        _ => arithmetic::<I>(cx, w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Arithmetic that main loops do not have.
+fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
+    match *op {
+        Op::Fma {
+            ty: FloatTy::F64,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => float::fma64(w, m, mode, d, [a, b, c]),
+        Op::Fma {
+            ty,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => I::half_fma(w, m, ty, mode, d, [a, b, c]),
+        Op::FloatBinary {
+            op,
+            ty: FloatTy::F64,
+            mode,
+            d,
+            a,
+            b,
+        } => {
+            float::binary64(w, m, op, mode, d, a, b);
+        }
+        Op::FloatBinary {
+            op,
+            ty,
+            mode,
+            d,
+            a,
+            b,
+        } => I::half_binary(w, m, op, ty, mode, d, [a, b]),
+        Op::FloatUnary { op, ty, mode, d, a } => match ty {
+            FloatTy::F32 => I::float_unary32(w, m, op, mode, d, a),
+            FloatTy::F64 => float::unary64(w, m, op, mode, d, a),
+            _ => half::unary(w, m, op, ty, mode, d, a),
+        },
+        Op::TestP { test, ty, p, a } => float::test(w, m, test, ty, p, a),
+        Op::CvtPack {
+            bf16,
+            mode,
+            d,
+            a,
+            b,
+        } => convert::pack(w, m, bf16, mode, d, a, b),
+        Op::CvtPackInt { to, d, a, b, c } => convert::pack_int(w, m, to, d, [a, b, c]),
+        Op::Set {
+            cmp,
+            ty,
+            ftz,
+            combine,
+            c,
+            to,
+            d,
+            a,
+            b,
+        } => {
+            Comparison {
+                cmp,
+                ty,
+                ftz,
+                combine,
+                c,
+            }
+            .set(w, m, to, d, a, b);
+        }
+        Op::SlctS32 {
+            w: width,
+            d,
+            a,
+            b,
+            c,
+        } => moves::slct_s32(w, m, width, d, [a, b, c]),
+        Op::SlctF32 {
+            w: width,
+            d,
+            a,
+            b,
+            c,
+            ftz,
+        } => moves::slct_f32(w, m, width, d, [a, b, c], ftz),
+        Op::Cvta {
+            space,
+            to_space,
+            wide,
+            d,
+            a,
+        } => moves::cvta(w, m, space, to_space, wide, d, a),
+        Op::IsSpace { space, p, a } => moves::is_space(w, m, space, p, a),
+        Op::ReadClock { clock, d } => read_clock(cx, w, m, clock, d),
+        Op::IntUnary { op, ty, d, a } => int::unary(w, m, op, ty, d, a),
+        Op::Sad { ty, d, a, b, c } => int::sad(w, m, ty, d, [a, b, c]),
+        Op::Carry {
+            op,
+            ty,
+            carry_in,
+            carry_out,
+            d,
+            a,
+            b,
+            c,
+        } => {
+            bits::Carry {
+                op,
+                ty,
+                carry_in,
+                carry_out,
+            }
+            .run(w, m, d, [a, b, c]);
+        }
+        Op::Prmt { mode, d, a, b, c } => bits::prmt(w, m, mode, d, [a, b, c]),
+        Op::Bfe { ty, d, a, b, c } => bits::bfe(w, m, ty, d, a, b, c),
+        Op::Bfi {
+            w: width,
+            d,
+            a,
+            b,
+            pos,
+            len,
+        } => bits::bfi(w, m, width, d, [a, b, pos, len]),
+        Op::Bmsk { clamp, d, a, b } => bits::bmsk(w, m, clamp, d, a, b),
+        Op::Szext {
+            signed,
+            clamp,
+            d,
+            a,
+            b,
+        } => bits::szext(w, m, signed, clamp, d, a, b),
+        Op::Fns {
+            d,
+            mask,
+            base,
+            offset,
+        } => bits::fns(w, m, d, mask, base, offset),
+        Op::Dp4a {
+            a_signed,
+            b_signed,
+            d,
+            a,
+            b,
+            c,
+        } => {
+            bits::dp4a(w, m, [a_signed, b_signed], d, [a, b, c]);
+        }
+        Op::Dp2a {
+            a_signed,
+            b_signed,
+            hi,
+            d,
+            a,
+            b,
+            c,
+        } => {
+            bits::dp2a(w, m, [a_signed, b_signed], hi, d, [a, b, c]);
+        }
+        // Memory is always coherent, and hints do nothing.
+        _ => {}
+    }
+}
+
+/// Sends each lane where its index says.
+fn branch_table(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    all: u32,
+    index: Reg,
+    table: u16,
+    reconverge: Pc,
+) -> Result<Flow, Box<Trouble>> {
+    let targets = &cx.grid.kernel.branch_tables[usize::from(table)];
+    let index = *w.u32s(index);
+    let mut ways: Vec<(Pc, u32)> = Vec::new();
+    if all & !m != 0 {
+        ways.push((w.pc + 1, all & !m));
+    }
+    for lane in lanes(m) {
+        let Some(&target) = targets.get(index[lane] as usize) else {
+            let kind = FaultKind::BranchIndex {
+                index: index[lane],
+                len: targets.len() as u32,
+            };
+            return Err(Trouble::lane(lane, kind));
+        };
+        match ways.iter_mut().find(|way| way.0 == target) {
+            Some(way) => way.1 |= 1 << lane,
+            None => ways.push((target, 1 << lane)),
+        }
+    }
+    if let [(target, _)] = ways[..] {
+        w.split().pc = target;
+    } else {
+        cx.counters.divergent_branches += 1;
+        w.diverge(&ways, reconverge);
+    }
+    Ok(Flow::Changed)
+}
+
+fn read_clock(cx: &Context, w: &mut Warp, m: u32, clock: Clock, d: Reg) {
+    let cycles = w.executed;
+    let nanoseconds = cx.grid.began.elapsed().as_nanos() as u64;
+    let (value, wide) = match clock {
+        Clock::Clock32 => (cycles, false),
+        Clock::ClockHi => (cycles >> 32, false),
+        Clock::Clock64 => (cycles, true),
+        Clock::GlobalTimer => (nanoseconds, true),
+        Clock::GlobalTimerLo => (nanoseconds, false),
+        Clock::GlobalTimerHi => (nanoseconds >> 32, false),
+    };
+    if wide {
+        w.set64(m, d, &[value; 32]);
+    } else {
+        w.set32(m, d, &[value as u32; 32]);
+    }
+}

@@ -1,0 +1,142 @@
+//! Memory, barriers and operations of a warp.
+
+use super::{Reg, Width};
+
+/// A state space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Space {
+    Generic,
+    Global,
+    Shared,
+    Local,
+    Const,
+    Param,
+}
+
+/// An address: a register, or none, plus a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Base register; [`Reg::NONE`] for zero.
+    pub base: Reg,
+    /// Whether the base is a 64-bit register. A 32-bit one is zero-extended.
+    pub wide: bool,
+    /// Added to the base. Larger offsets go into a constant register.
+    pub offset: i32,
+}
+
+/// The elements that a load or store moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// The state space.
+    pub space: Space,
+    /// Bytes of an element in memory: 1, 2, 4 or 8.
+    pub bytes: u8,
+    /// Elements: 1, 2 or 4.
+    pub count: u8,
+    /// Loads: whether an element narrower than its register is sign-extended.
+    pub signed: bool,
+    /// Width of each register. Stores write its low bytes.
+    pub reg: Width,
+    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: a synchronising access; racing with another of the
+    /// kind is not reported.
+    pub strong: bool,
+}
+
+/// What an atomic does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum AtomOp {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Exch,
+    Cas,
+    Inc,
+    Dec,
+}
+
+/// The type of an atomic. Untyped 32 and 64 bits are `U32` and `U64`, 16 bits `B16` (`cas` and `exch` only).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum AtomTy {
+    B16,
+    U32,
+    S32,
+    U64,
+    S64,
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+    F32,
+    F64,
+}
+
+/// What a block barrier does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BarrierKind {
+    /// Waits.
+    Sync,
+    /// Arrives and goes on.
+    Arrive,
+    /// Waits and gives the number of threads whose predicate is true.
+    RedPopc,
+    /// Waits and gives whether all predicates are true.
+    RedAnd,
+    /// Waits and gives whether any predicate is true.
+    RedOr,
+}
+
+/// Shuffle modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ShflMode {
+    Up,
+    Down,
+    Bfly,
+    Idx,
+}
+
+/// Vote modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum VoteMode {
+    All,
+    Any,
+    Uni,
+    /// Writes a register, not a predicate.
+    Ballot,
+}
+
+/// `redux.sync` operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ReduxOp {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+}
+
+/// Which clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clock {
+    /// `%clock`, `%clock_lo`: one row, instructions issued by the warp.
+    Clock32,
+    /// `%clock_hi`: one row.
+    ClockHi,
+    /// `%clock64`: two rows.
+    Clock64,
+    /// `%globaltimer`: two rows, nanoseconds.
+    GlobalTimer,
+    /// `%globaltimer_lo`: one row.
+    GlobalTimerLo,
+    /// `%globaltimer_hi`: one row.
+    GlobalTimerHi,
+}

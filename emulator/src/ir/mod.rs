@@ -1,0 +1,326 @@
+//! The program that warps execute: what the PTX text is lowered to, once, when a module is loaded.
+//!
+//! # Registers
+//!
+//! A warp's register file is a list of *rows*; a row is one 32-bit word for each of the 32 lanes. Every operand is a
+//! row, named by [`Reg`]:
+//!
+//! * A 32-bit register is one row.
+//! * A 64-bit register is two adjacent rows `r` and `r + 1`, read together as `[u64; 32]` (256 bytes, lane by lane);
+//!   it is named by its first row. Any row may be the first.
+//! * A 16-bit register is one row, with the value in the low half of each lane. **The upper half is always zero**:
+//!   every handler that writes a 16-bit result writes zeros above it, also for signed types and `.f16`. 8-bit values
+//!   only exist in 16-, 32- or 64-bit registers, extended as their load or conversion says.
+//! * Immediates, the addresses of variables and the special registers that do not change while a warp runs are rows
+//!   too: [`Kernel::constants`] and [`Kernel::specials`] say which, and they are filled before the warp's first
+//!   instruction. The program must never write them.
+//!
+//! Predicates live in an array of their own, one 32-bit lane mask each, named by [`Pred`]. [`Pred::TRUE`] is all ones
+//! and must not be written. The carry flag of `add.cc` and the like is one more lane mask that no operand names.
+//!
+//! Rows and predicates that no instruction has written hold zero, which real hardware does not promise.
+//!
+//! # Control flow
+//!
+//! A program counter ([`Pc`]) is an index into [`Kernel::code`]. Every branch carries the place where its lanes meet
+//! again: the first instruction of the block that is its immediate post-dominator, or [`NO_PC`] where lanes meet
+//! only by exiting. Device functions are inlined before this form; `ret` of a kernel is [`Op::Exit`].
+//!
+//! # Address spaces
+//!
+//! | space | what an address is |
+//! |---|---|
+//! | global, const | the device address, the same as the generic one (`cvta` keeps it) |
+//! | shared | byte offset in the block's shared memory: static variables first, then the dynamic part |
+//! | local | byte offset in the thread's local memory |
+//! | param | byte offset in the kernel's parameter buffer |
+//! | generic | device address, or [`SHARED_WINDOW`], [`LOCAL_WINDOW`], [`PARAM_WINDOW`] plus the offset |
+//!
+//! So `mov.u64 %rd1, shared_variable` is a constant row with its offset, and `mov.b64 %rd1, kernel_param_0` one with
+//! the parameter's offset.
+
+mod access;
+mod arithmetic;
+mod op;
+
+pub use access::*;
+pub use arithmetic::*;
+pub use op::Op;
+
+/// Generic address of byte 0 of the block's shared memory.
+pub const SHARED_WINDOW: u64 = 0x7100_0000_0000;
+/// Generic address of byte 0 of the thread's local memory.
+pub const LOCAL_WINDOW: u64 = 0x7200_0000_0000;
+/// Generic address of byte 0 of the kernel's parameters.
+pub const PARAM_WINDOW: u64 = 0x7300_0000_0000;
+/// Bytes of each of the three windows.
+pub const WINDOW_BYTES: u64 = 1 << 24;
+
+/// Index of an instruction in [`Kernel::code`].
+pub type Pc = u32;
+/// No program counter: the lanes of a branch meet only by exiting.
+pub const NO_PC: Pc = u32::MAX;
+
+/// A register: its first row in the warp's register file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reg(pub u16);
+
+impl Reg {
+    /// No register: an unused source, or a destination that is thrown away (`_`).
+    pub const NONE: Reg = Reg(u16::MAX);
+
+    /// Whether this names no register.
+    pub const fn is_none(self) -> bool {
+        self.0 == u16::MAX
+    }
+}
+
+/// A predicate: its index in the warp's array of lane masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pred(pub u16);
+
+impl Pred {
+    /// The predicate that is always true. Never a destination.
+    pub const TRUE: Pred = Pred(0);
+    /// No predicate: an unused destination.
+    pub const NONE: Pred = Pred(u16::MAX);
+
+    /// Whether this names no predicate.
+    pub const fn is_none(self) -> bool {
+        self.0 == u16::MAX
+    }
+}
+
+/// A predicate that is read, perhaps negated. `PredSrc::TRUE` where the PTX has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PredSrc {
+    /// The predicate.
+    pub pred: Pred,
+    /// Whether its complement is meant (`@!p`, `!p`).
+    pub negated: bool,
+}
+
+impl PredSrc {
+    /// Always true.
+    pub const TRUE: PredSrc = PredSrc {
+        pred: Pred::TRUE,
+        negated: false,
+    };
+    /// Always false.
+    pub const FALSE: PredSrc = PredSrc {
+        pred: Pred::TRUE,
+        negated: true,
+    };
+}
+
+/// A whole module.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Its entry points.
+    pub kernels: Vec<Kernel>,
+    /// Its `.global` and `.const` variables, in the order in which [`ConstantValue::Symbol`] counts them.
+    pub globals: Vec<Global>,
+    /// `.target`: 75 for `sm_75`, 90 for `sm_90` and `sm_90a`.
+    pub target: u32,
+    /// `.version` as (major, minor).
+    pub version: (u32, u32),
+}
+
+/// A variable in device memory. Loading the module places it and marks all its bytes initialised (PTX: zero unless
+/// an initialiser says otherwise).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Its name, by which the driver finds it.
+    pub name: String,
+    /// `.const` rather than `.global`: kernels cannot write it.
+    pub constant: bool,
+    /// Alignment in bytes, a power of two.
+    pub align: u32,
+    /// Bytes.
+    pub size: u64,
+    /// The first bytes of its value; the rest is zero.
+    pub init: Vec<u8>,
+    /// Places in its value that hold the address of another variable.
+    pub relocations: Vec<Relocation>,
+}
+
+/// Eight bytes of a variable's initial value that hold the address of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Byte offset of the eight bytes.
+    pub offset: u64,
+    /// Index in [`Program::globals`].
+    pub symbol: u32,
+    /// Added to the symbol's address.
+    pub addend: i64,
+}
+
+/// An entry point.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// Its name.
+    pub name: String,
+    /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; falling off the end is an exit.
+    pub code: Vec<Inst>,
+    /// The PTX line of each instruction (counted from 1), as long as `code`.
+    pub lines: Vec<u32>,
+    /// Rows of the register file, constants and special registers included.
+    pub rows: u32,
+    /// Predicates, [`Pred::TRUE`] included.
+    pub preds: u32,
+    /// Rows filled with the same value in every lane.
+    pub constants: Vec<Constant>,
+    /// Rows filled with a special register.
+    pub specials: Vec<(Reg, Special)>,
+    /// Its parameters, in order.
+    pub params: Vec<Param>,
+    /// Bytes of the parameter buffer.
+    pub param_bytes: u32,
+    /// Its static shared variables, for reports; their bytes are counted in `static_shared`.
+    pub shared_vars: Vec<SharedVar>,
+    /// Bytes of static shared memory. The dynamic part begins at this offset, rounded up to `dynamic_shared_align`.
+    pub static_shared: u32,
+    /// Alignment of the dynamic part (1 if there is none): the largest of its `extern` variables, at least 16.
+    pub dynamic_shared_align: u32,
+    /// Bytes of local memory a thread.
+    pub local_bytes: u32,
+    /// `.maxntid`: the largest block, as a product.
+    pub max_threads: Option<u32>,
+    /// `.reqntid`: the only block that may be launched.
+    pub required_block: Option<[u32; 3]>,
+    /// Targets of [`Op::BrxIdx`].
+    pub branch_tables: Vec<Vec<Pc>>,
+    /// Registers that a real compiler might use: what `cuFuncGetAttribute` reports. An estimate.
+    pub registers: u32,
+}
+
+impl Kernel {
+    /// Byte offset of the dynamic shared memory.
+    pub fn dynamic_shared_offset(&self) -> u32 {
+        let align = self.dynamic_shared_align.max(1);
+        self.static_shared.div_ceil(align) * align
+    }
+}
+
+/// A static shared variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedVar {
+    /// Its PTX name.
+    pub name: String,
+    /// Byte offset in the block's shared memory.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// A kernel parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Byte offset in the parameter buffer.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+}
+
+/// A row, or two, with the same value in every lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// The (first) row.
+    pub reg: Reg,
+    /// What it holds.
+    pub value: ConstantValue,
+}
+
+/// The value of a constant register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConstantValue {
+    /// One row. A 16-bit constant has zeros in its upper half.
+    Word(u32),
+    /// Two rows.
+    Double(u64),
+    /// Two rows: the device address of a variable of [`Program::globals`], plus an addend.
+    Symbol {
+        /// Index of the variable.
+        symbol: u32,
+        /// Added to its address.
+        addend: i64,
+    },
+}
+
+/// A special register that stays the same while a warp runs. One row, two where said. The changing ones are
+/// [`Op::ReadClock`] and [`Op::ActiveMask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
+    /// `%tid.x`, `.y`, `.z`.
+    Tid(u8),
+    /// `%ntid`.
+    Ntid(u8),
+    /// `%ctaid`.
+    Ctaid(u8),
+    /// `%nctaid`.
+    Nctaid(u8),
+    /// `%laneid`.
+    LaneId,
+    /// `%warpid`: index of the warp in its block.
+    WarpId,
+    /// `%nwarpid`.
+    NwarpId,
+    /// `%smid`: linear block index modulo `%nsmid`.
+    SmId,
+    /// `%nsmid`.
+    NsmId,
+    /// `%gridid` (two rows).
+    GridId,
+    /// `%lanemask_eq`.
+    LaneMaskEq,
+    /// `%lanemask_le`.
+    LaneMaskLe,
+    /// `%lanemask_lt`.
+    LaneMaskLt,
+    /// `%lanemask_ge`.
+    LaneMaskGe,
+    /// `%lanemask_gt`.
+    LaneMaskGt,
+    /// `%dynamic_smem_size`.
+    DynamicSharedBytes,
+    /// `%total_smem_size`.
+    TotalSharedBytes,
+    /// `%clusterid.{x,y,z}` and `%cluster_ctaid`, `%cluster_ctarank`: no clusters, so zero.
+    Zero,
+    /// `%cluster_nctaid.{x,y,z}` and `%cluster_nctarank`: no clusters, so one.
+    One,
+}
+
+/// An instruction with its guard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inst {
+    /// What it does.
+    pub op: Op,
+    /// The lanes that do it: `@p`, `@!p` or [`PredSrc::TRUE`].
+    pub guard: PredSrc,
+}
+
+impl Inst {
+    /// An instruction without a guard.
+    pub const fn new(op: Op) -> Inst {
+        Inst {
+            op,
+            guard: PredSrc::TRUE,
+        }
+    }
+
+    /// An instruction with a guard.
+    pub const fn guarded(op: Op, pred: Pred, negated: bool) -> Inst {
+        Inst {
+            op,
+            guard: PredSrc { pred, negated },
+        }
+    }
+}
+
+const _: () = assert!(
+    std::mem::size_of::<Inst>() <= 32,
+    "an instruction is half a cache line"
+);

@@ -1,0 +1,423 @@
+//! The operations.
+
+use super::*;
+
+/// What an instruction does. `d` is the destination, `a b c` the sources, `p` and `q` predicates.
+///
+/// Matrix instructions, `ldmatrix`, `mbarrier` and bulk copies are not here yet: they are added as variants, with a
+/// handler, a counter class and a check each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Op {
+    // ---- moves ----
+    /// Copies a register.
+    Mov {
+        w: Width,
+        d: Reg,
+        a: Reg,
+    },
+    /// `mov.b64 d, {parts}`; `parts` past the count are `NONE`.
+    Pack {
+        kind: Packing,
+        d: Reg,
+        parts: [Reg; 4],
+    },
+    /// `mov.b64 {parts}, a`; a `NONE` part is thrown away.
+    Unpack {
+        kind: Packing,
+        parts: [Reg; 4],
+        a: Reg,
+    },
+    /// `p ? a : b`.
+    Selp {
+        w: Width,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        p: PredSrc,
+    },
+    /// `c >= 0 ? a : b`, `c` signed.
+    SlctS32 {
+        w: Width,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// `c >= 0 ? a : b`, `c` f32; NaN selects `b`, -0 selects `a`.
+    SlctF32 {
+        w: Width,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        ftz: bool,
+    },
+    /// `cvta.space` (to generic) or `cvta.to.space`; `wide` for 64-bit addresses.
+    Cvta {
+        space: Space,
+        to_space: bool,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+    },
+    /// `isspacep`.
+    IsSpace {
+        space: Space,
+        p: Pred,
+        a: Reg,
+    },
+    ReadClock {
+        clock: Clock,
+        d: Reg,
+    },
+
+    // ---- integers ----
+    IntBinary {
+        op: IntBinary,
+        ty: IntTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    IntUnary {
+        op: IntUnary,
+        ty: IntTy,
+        d: Reg,
+        a: Reg,
+    },
+    /// `mad`: a part of `a * b`, plus `c`.
+    Mad {
+        part: MadPart,
+        ty: IntTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// `sad`: `c + |a - b|`.
+    Sad {
+        ty: IntTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Extended precision: `carry_in` reads the flag, `carry_out` writes it. `c` is `NONE` for `Add` and `Sub`.
+    Carry {
+        op: CarryOp,
+        ty: IntTy,
+        carry_in: bool,
+        carry_out: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Lop3 {
+        lut: u8,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Funnel shift of the 64 bits `{b, a}` by `c`; `clamp` limits the amount to 32, else it wraps.
+    Shf {
+        left: bool,
+        clamp: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Prmt {
+        mode: PrmtMode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Bit field of `a` at `b`, `c` bits long. `U32`, `S32`, `U64`, `S64`; `b`, `c` 32-bit.
+    Bfe {
+        ty: IntTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Inserts the low `len` bits of `a` into `b` at `pos`. `W32` or `W64`; `pos`, `len` 32-bit.
+    Bfi {
+        w: Width,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        pos: Reg,
+        len: Reg,
+    },
+    /// Bit mask of `b` bits at `a`.
+    Bmsk {
+        clamp: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// Extends `a` from its low `b` bits.
+    Szext {
+        signed: bool,
+        clamp: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `fns.b32 d, mask, base, offset`.
+    Fns {
+        d: Reg,
+        mask: Reg,
+        base: Reg,
+        offset: Reg,
+    },
+    /// Four-way byte dot product plus `c`.
+    Dp4a {
+        a_signed: bool,
+        b_signed: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Two-way dot product of 16-bit halves of `a` with two bytes of `b` (upper two if `hi`), plus `c`.
+    Dp2a {
+        a_signed: bool,
+        b_signed: bool,
+        hi: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+
+    // ---- floating point ----
+    /// `fma` (and `mad.f32`): one rounding.
+    Fma {
+        ty: FloatTy,
+        mode: FloatMode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    FloatBinary {
+        op: FloatBinary,
+        ty: FloatTy,
+        mode: FloatMode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    FloatUnary {
+        op: FloatUnary,
+        ty: FloatTy,
+        mode: FloatMode,
+        d: Reg,
+        a: Reg,
+    },
+    TestP {
+        test: TestP,
+        ty: FloatTy,
+        p: Pred,
+        a: Reg,
+    },
+    /// `cvt` between two scalar types. Integer to integer: `mode.sat` clamps to the destination's range, else the low
+    /// bits remain. Float to integer clamps always, NaN gives 0. Destinations narrower than their register
+    /// (`reg` is the destination register's width) are sign- or zero-extended as the destination type says.
+    Cvt {
+        to: CvtTy,
+        from: CvtTy,
+        mode: FloatMode,
+        reg: Width,
+        d: Reg,
+        a: Reg,
+    },
+    /// `cvt.f16x2.f32 d, a, b` and `cvt.bf16x2.f32`: `a` goes to the upper half.
+    CvtPack {
+        bf16: bool,
+        mode: FloatMode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `cvt.pack.sat.{u16,s16,u8,s8}.s32 d, a, b`: for 16-bit types `a` goes to the upper half, `b` to the lower; for
+    /// 8-bit types `d = (c << 16) | (a << 8) | b` with `c` the third operand.
+    CvtPackInt {
+        to: CvtTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+
+    // ---- predicates ----
+    /// `p = (a cmp b) bool c`, `q = !(a cmp b) bool c`; without a combination `c` is `TRUE` and `bool` is `And`.
+    /// Of `F16x2` and `Bf16x2`, `p` is the low half's and `q` the high half's comparison.
+    Setp {
+        cmp: Cmp,
+        ty: CmpTy,
+        ftz: bool,
+        combine: BoolOp,
+        c: PredSrc,
+        p: Pred,
+        q: Pred,
+        a: Reg,
+        b: Reg,
+    },
+    /// `set`: as `setp`, into a register.
+    Set {
+        cmp: Cmp,
+        ty: CmpTy,
+        ftz: bool,
+        combine: BoolOp,
+        c: PredSrc,
+        to: SetTy,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `d = a op b` of predicates; `mov.pred` is `a And TRUE`, `not.pred` has a negated source.
+    PredLogic {
+        op: BoolOp,
+        d: Pred,
+        a: PredSrc,
+        b: PredSrc,
+    },
+
+    // ---- memory ----
+    Ld {
+        access: Access,
+        d: [Reg; 4],
+        addr: Address,
+    },
+    St {
+        access: Access,
+        src: [Reg; 4],
+        addr: Address,
+    },
+    /// `atom`, and `red` with `d = NONE`. `c` is the new value of `cas` (then `b` is the compared one).
+    Atom {
+        space: Space,
+        op: AtomOp,
+        ty: AtomTy,
+        d: Reg,
+        addr: Address,
+        b: Reg,
+        c: Reg,
+    },
+    /// `cp.async.{ca,cg}.shared.global [dst], [src], bytes{, src_size}`; `src_size` is `NONE` for all bytes, else a
+    /// 32-bit row; bytes past it are zeroed.
+    CpAsync {
+        bytes: u8,
+        dst: Address,
+        src: Address,
+        src_size: Reg,
+    },
+    CpAsyncCommit,
+    /// Waits until at most `pending` of the latest groups are under way.
+    CpAsyncWait {
+        pending: u8,
+    },
+    /// Waits for all, committed or not.
+    CpAsyncWaitAll,
+    /// `membar`, `fence`: the emulator's memory is always coherent. Counted only.
+    Fence,
+    /// `prefetch`, `discard`, `nanosleep`, `pmevent`, `griddepcontrol` and other hints.
+    Nop,
+
+    // ---- control ----
+    /// Lanes of the guard go to `target`; all meet again at `reconverge`.
+    Bra {
+        target: Pc,
+        reconverge: Pc,
+    },
+    /// Each lane goes to entry `index` of [`Kernel::branch_tables`]`[table]`.
+    BrxIdx {
+        index: Reg,
+        table: u16,
+        reconverge: Pc,
+    },
+    Exit,
+    /// Ends the launch with a fault.
+    Trap,
+    /// `__assertfail(message, file, line, function)`: all pointers generic, 64-bit; `line` 32-bit.
+    AssertFail {
+        message: Reg,
+        file: Reg,
+        line: Reg,
+        function: Reg,
+    },
+    /// `vprintf(format, arguments)`: both generic, 64-bit. `d` gets the count of arguments.
+    Printf {
+        d: Reg,
+        format: Reg,
+        args: Reg,
+    },
+
+    // ---- threads together ----
+    /// Block barrier. `id` a 32-bit row; `count` a 32-bit row or `NONE` for the whole block. `aligned`: all lanes of
+    /// a warp must be there (`bar`, `barrier.aligned`). `src` is the predicate of a reduction, `d` its result
+    /// (`RedPopc`), `p` its result (`RedAnd`, `RedOr`).
+    Barrier {
+        kind: BarrierKind,
+        aligned: bool,
+        id: Reg,
+        count: Reg,
+        src: PredSrc,
+        d: Reg,
+        p: Pred,
+    },
+    /// `bar.warp.sync mask`.
+    WarpSync {
+        mask: Reg,
+    },
+    /// `mask` is `NONE` for the form without `.sync`. `p` may be `NONE`.
+    Shfl {
+        mode: ShflMode,
+        d: Reg,
+        p: Pred,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        mask: Reg,
+    },
+    /// `d` for `Ballot`, `p` for the others.
+    Vote {
+        mode: VoteMode,
+        d: Reg,
+        p: Pred,
+        src: PredSrc,
+        mask: Reg,
+    },
+    /// `match.any` / `match.all`; `p` only for `all`, may be `NONE`.
+    Match {
+        all: bool,
+        w: Width,
+        d: Reg,
+        p: Pred,
+        a: Reg,
+        mask: Reg,
+    },
+    Redux {
+        op: ReduxOp,
+        signed: bool,
+        d: Reg,
+        a: Reg,
+        mask: Reg,
+    },
+    ActiveMask {
+        d: Reg,
+    },
+    /// `elect.sync d|p, mask`: the lowest lane of `mask`.
+    Elect {
+        d: Reg,
+        p: Pred,
+        mask: Reg,
+    },
+}
