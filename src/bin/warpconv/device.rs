@@ -59,17 +59,14 @@ pub fn to_json(gpu: &Gpu) -> Value {
     })
 }
 
-/// The option that opens the same device again, with a space before it.
-pub fn option(gpu: &Gpu, choice: DeviceChoice) -> String {
+/// The choice that opens the same device again.
+pub fn opened(gpu: &Gpu, choice: DeviceChoice) -> DeviceChoice {
+    let capability = gpu.capability();
     match (gpu.kind(), choice) {
-        (DeviceKind::Emulator, _) => {
-            let capability = gpu.capability();
-            format!(
-                " --device emulator:{}{}",
-                capability.major, capability.minor
-            )
-        }
-        (DeviceKind::Gpu, DeviceChoice::Auto) => " --device gpu".to_owned(),
-        (DeviceKind::Gpu, chosen) => format!(" --device {chosen}"),
+        (DeviceKind::Emulator, _) => DeviceChoice::Emulator {
+            sm: capability.major * 10 + capability.minor,
+        },
+        (DeviceKind::Gpu, DeviceChoice::Auto) => DeviceChoice::Cuda(0),
+        (DeviceKind::Gpu, chosen) => chosen,
     }
 }

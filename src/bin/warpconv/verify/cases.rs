@@ -18,7 +18,7 @@ use crate::exit::Failure;
 
 /// Runs a case: every kernel that accepts any of its layers in turn.
 pub fn case(
-    context: &Context<'_>,
+    context: &Context,
     label: &str,
     case: &Case,
     report: &mut Report<'_>,
@@ -27,61 +27,75 @@ pub fn case(
         report.skip(label, format!("{other}: no kernel of this type yet"));
     }
     let storages = storages(context, case, true);
-    each(label, case, &storages, report, &mut |prepared, report| {
-        let accepting = accepting(&prepared.problems, context.gpu.capability());
-        let mut choices: Vec<Option<KernelId>> = accepting.into_iter().map(Some).collect();
-        if choices.is_empty() {
-            // Says which problem has none.
-            choices.push(None);
-        } else {
-            choices.retain(|kernel| kernel.is_some_and(|kernel| context.select.takes(kernel)));
-        }
-        for kernel in choices {
-            let variation = prepared.variation(kernel);
-            let outcome = prepared.run(context, case, kernel).and_then(|ran| {
-                report.on_host(&ran.host);
-                prepared.judge(case, &ran)
-            });
-            match outcome {
-                Ok(stats) => report.pass(label, &case.op, &variation, stats),
-                Err(why) => report.fail(label, &case.op, &variation, &why)?,
+    each(
+        context,
+        label,
+        case,
+        &storages,
+        report,
+        &mut |prepared, report| {
+            let accepting = accepting(&prepared.problems, &context.capability);
+            let mut choices: Vec<Option<KernelId>> = accepting.into_iter().map(Some).collect();
+            if choices.is_empty() {
+                // Says which problem has none.
+                choices.push(None);
+            } else {
+                choices.retain(|kernel| kernel.is_some_and(|kernel| context.select.takes(kernel)));
             }
-        }
-        Ok(())
-    })
+            for kernel in choices {
+                let variation = prepared.variation(kernel);
+                let outcome = prepared.run(context, case, kernel).and_then(|ran| {
+                    report.on_host(&ran.host);
+                    prepared.judge(case, &ran)
+                });
+                match outcome {
+                    Ok(stats) => report.pass(label, &case.op, &variation, stats),
+                    Err(why) => context.fail(report, label, &case.op, &variation, &why)?,
+                }
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Runs a network with the kernels of its layers' plans, in every type and layout.
 pub fn network(
-    context: &Context<'_>,
+    context: &Context,
     label: &str,
     network: &Network,
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let case = &network.case;
     let storages = storages(context, case, false);
-    each(label, case, &storages, report, &mut |prepared, report| {
-        let variation = prepared.variation(context.select.kernel);
-        let outcome = prepared
-            .run(context, case, context.select.kernel)
-            .and_then(|ran| {
-                report.on_host(&ran.host);
-                let stats = prepared.judge(case, &ran)?;
-                let answer = prepared.classes(network, &ran, stats)?;
-                Ok((stats, answer))
-            });
-        match outcome {
-            Ok((stats, answer)) => {
-                report.pass(label, &case.op, &variation, stats);
-                report.note(&format!(
-                    "{label} {} {}: {answer}",
-                    variation.dtype.name(),
-                    variation.layout.name()
-                ))
+    each(
+        context,
+        label,
+        case,
+        &storages,
+        report,
+        &mut |prepared, report| {
+            let variation = prepared.variation(context.select.kernel);
+            let outcome = prepared
+                .run(context, case, context.select.kernel)
+                .and_then(|ran| {
+                    report.on_host(&ran.host);
+                    let stats = prepared.judge(case, &ran)?;
+                    let answer = prepared.classes(network, &ran, stats)?;
+                    Ok((stats, answer))
+                });
+            match outcome {
+                Ok((stats, answer)) => {
+                    report.pass(label, &case.op, &variation, stats);
+                    report.note(&format!(
+                        "{label} {} {}: {answer}",
+                        variation.dtype.name(),
+                        variation.layout.name()
+                    ))
+                }
+                Err(why) => context.fail(report, label, &case.op, &variation, &why),
             }
-            Err(why) => report.fail(label, &case.op, &variation, &why),
-        }
-    })
+        },
+    )
 }
 
 /// A case cut into launches and stored in one way.
@@ -97,7 +111,7 @@ struct Prepared {
 
 /// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all pairs of them;
 /// if not, filters come in the order that goes with the layout, and graphs are fused only.
-fn storages(context: &Context<'_>, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
+fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
     let select = &context.select;
     let natural = |layout| match layout {
         Layout::Nchw => FilterLayout::Kcrs,
@@ -143,6 +157,7 @@ fn has_filters(case: &Case) -> bool {
 
 /// Calls `check` for the case in each of these ways.
 fn each(
+    context: &Context,
     label: &str,
     case: &Case,
     storages: &[(Storage, Option<Steps>)],
@@ -178,7 +193,7 @@ fn each(
                     kernel: None,
                     steps: cut,
                 };
-                report.fail(label, &case.op, &variation, &why)?;
+                context.fail(report, label, &case.op, &variation, &why)?;
             }
         }
     }
@@ -198,14 +213,10 @@ impl Prepared {
     }
 
     /// Runs it on the device.
-    fn run(
-        &self,
-        context: &Context<'_>,
-        case: &Case,
-        kernel: Option<KernelId>,
-    ) -> Result<Ran, String> {
+    fn run(&self, context: &Context, case: &Case, kernel: Option<KernelId>) -> Result<Ran, String> {
+        let gpu = context.gpu()?;
         let executor = Executor {
-            gpu: context.gpu,
+            gpu: &gpu,
             steps: &self.steps,
             problems: &self.problems,
             shapes: &self.shapes,

@@ -11,8 +11,11 @@ mod real;
 mod report;
 mod shapes;
 
+use std::cell::RefCell;
+
 use warpconv::catalog::{KernelId, kernels};
-use warpconv::gpu::Gpu;
+use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 
@@ -23,7 +26,7 @@ use crate::device;
 use crate::exit::Failure;
 use crate::output::{JsonFile, Progress};
 use discover::{Source, discover};
-use report::Report;
+use report::{Report, Variation};
 
 /// What the options select.
 struct Selection {
@@ -45,8 +48,12 @@ impl Selection {
 }
 
 /// What every check needs.
-struct Context<'a> {
-    gpu: &'a Gpu,
+struct Context {
+    /// What was opened, to open it again after a fault.
+    choice: DeviceChoice,
+    /// The device; empty only while it is opened again.
+    gpu: RefCell<Option<Gpu>>,
+    capability: Capability,
     select: Selection,
 }
 
@@ -57,12 +64,16 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
     let context = Context {
-        gpu: &gpu,
+        choice: device::opened(&gpu, global.device),
+        capability: *gpu.capability(),
         select: selection(args, kernel),
+        gpu: RefCell::new(None),
     };
 
     let progress = Progress::new(sources.len(), global.quiet);
-    let mut report = Report::new(&progress, repeating(&gpu, global, args), json.is_some());
+    let mut report = Report::new(&progress, repeating(&context, args), json.is_some());
+    let described = device::to_json(&gpu);
+    context.gpu.replace(Some(gpu));
     for source in &sources {
         progress.doing(source.label());
         context.run(source, &mut report)?;
@@ -73,7 +84,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
             "the options leave nothing to check".to_owned(),
         ));
     }
-    let document = report.json(device::to_json(&gpu));
+    let document = report.json(described);
     if let Some(file) = json {
         file.write(&document)?;
     }
@@ -81,7 +92,45 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     report.finish(args.list_skipped)
 }
 
-impl Context<'_> {
+impl Context {
+    /// The device.
+    fn gpu(&self) -> Result<Gpu, String> {
+        self.gpu
+            .borrow()
+            .clone()
+            .ok_or_else(|| "the device is gone".to_owned())
+    }
+
+    /// Reports a failure. A fault in a kernel takes the whole context with it, so that everything after it would fail
+    /// too: the device is then opened again.
+    fn fail(
+        &self,
+        report: &mut Report<'_>,
+        label: &str,
+        op: &str,
+        variation: &Variation,
+        why: &str,
+    ) -> Result<(), Failure> {
+        report.fail(label, op, variation, why)?;
+        let lost = self
+            .gpu
+            .borrow()
+            .as_ref()
+            .is_some_and(|gpu| gpu.synchronize().is_err());
+        if lost {
+            // Its context must be gone before a new one can take its place.
+            drop(self.gpu.replace(None));
+            let gpu = Gpu::open(&self.choice).and_then(|gpu| gpu.synchronize().map(|()| gpu));
+            let gpu = gpu.map_err(|error| {
+                Failure::Device(format!(
+                    "the device does not come back after a fault, so nothing more is run: {error}"
+                ))
+            })?;
+            self.gpu.replace(Some(gpu));
+        }
+        Ok(())
+    }
+
     /// Runs one source.
     fn run(&self, source: &Source, report: &mut Report<'_>) -> Result<(), Failure> {
         let label = source.label();
@@ -149,8 +198,8 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
 }
 
 /// The options, beside those of a check, that a repeating command needs.
-fn repeating(gpu: &Gpu, global: &Global, args: &VerifyArgs) -> String {
-    let mut text = device::option(gpu, global.device);
+fn repeating(context: &Context, args: &VerifyArgs) -> String {
+    let mut text = format!(" --device {}", context.choice);
     if args.batch != 1 {
         text.push_str(&format!(" --batch {}", args.batch));
     }

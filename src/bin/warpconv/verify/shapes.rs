@@ -21,7 +21,7 @@ const MOST: u32 = 2;
 
 /// Runs a problem in every type, layout and kernel.
 pub fn shape(
-    context: &Context<'_>,
+    context: &Context,
     label: &str,
     shape: &ShapeLine,
     report: &mut Report<'_>,
@@ -76,7 +76,7 @@ fn comparisons(pool: &Pool2d) -> u64 {
 
 /// Runs a convolution: bias, no ReLU (which would hide wrong negative numbers).
 fn convolution(
-    context: &Context<'_>,
+    context: &Context,
     label: &str,
     conv: &Conv2d,
     report: &mut Report<'_>,
@@ -96,20 +96,22 @@ fn convolution(
         let stored = match stored {
             Ok(stored) => stored,
             Err(error) => {
-                report.fail(label, "conv2d", &variation, &error.to_string())?;
+                context.fail(report, label, "conv2d", &variation, &error.to_string())?;
                 continue;
             }
         };
-        let accepting = accepting(ConvPlan::candidates(&stored, context.gpu.capability()));
+        let accepting = accepting(ConvPlan::candidates(&stored, &context.capability));
         if accepting.is_empty() {
-            report.fail(label, "conv2d", &variation, &no_kernel(&stored))?;
+            context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
         }
         for kernel in accepting
             .into_iter()
             .filter(|&kernel| context.select.takes(kernel))
         {
             let outcome = run_conv(context, &stored, kernel, &operands, &want);
-            record(report, label, "conv2d", &variation, kernel, outcome)?;
+            record(
+                context, report, label, "conv2d", &variation, kernel, outcome,
+            )?;
         }
     }
     Ok(())
@@ -117,16 +119,16 @@ fn convolution(
 
 /// Runs a convolution with one kernel and compares.
 fn run_conv(
-    context: &Context<'_>,
+    context: &Context,
     conv: &Conv2d,
     kernel: KernelId,
     operands: &Operands,
     want: &[f64],
 ) -> Result<Stats, String> {
-    let plan = ConvPlan::with_kernel(conv, context.gpu.capability(), kernel)
+    let plan = ConvPlan::with_kernel(conv, &context.capability, kernel)
         .map_err(|error| error.to_string())?;
     let Operands { x, w, bias } = operands;
-    let got = check::run_conv(context.gpu, &plan, x, w, Some(bias), None)
+    let got = check::run_conv(&context.gpu()?, &plan, x, w, Some(bias), None)
         .map_err(|error| error.to_string())?;
     check::compare(
         &got,
@@ -169,7 +171,7 @@ impl Operands {
 
 /// Runs a pool as each kind that the shape allows.
 fn pooling(
-    context: &Context<'_>,
+    context: &Context,
     label: &str,
     pool: &Pool2d,
     report: &mut Report<'_>,
@@ -200,20 +202,20 @@ fn pooling(
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(error) => {
-                    report.fail(label, op, &variation, &error.to_string())?;
+                    context.fail(report, label, op, &variation, &error.to_string())?;
                     continue;
                 }
             };
-            let accepting = accepting(PoolPlan::candidates(&stored, context.gpu.capability()));
+            let accepting = accepting(PoolPlan::candidates(&stored, &context.capability));
             if accepting.is_empty() {
-                report.fail(label, op, &variation, &no_kernel(&stored))?;
+                context.fail(report, label, op, &variation, &no_kernel(&stored))?;
             }
             for kernel in accepting
                 .into_iter()
                 .filter(|&kernel| context.select.takes(kernel))
             {
                 let outcome = run_pool(context, &stored, kernel, &x);
-                record(report, label, op, &variation, kernel, outcome)?;
+                record(context, report, label, op, &variation, kernel, outcome)?;
             }
         }
     }
@@ -222,15 +224,15 @@ fn pooling(
 
 /// Runs a pool with one kernel and compares.
 fn run_pool(
-    context: &Context<'_>,
+    context: &Context,
     pool: &Pool2d,
     kernel: KernelId,
     x: &[f64],
 ) -> Result<Stats, String> {
-    let plan = PoolPlan::with_kernel(pool, context.gpu.capability(), kernel)
+    let plan = PoolPlan::with_kernel(pool, &context.capability, kernel)
         .map_err(|error| error.to_string())?;
     let (got, positions) =
-        check::run_pool(context.gpu, &plan, x).map_err(|error| error.to_string())?;
+        check::run_pool(&context.gpu()?, &plan, x).map_err(|error| error.to_string())?;
     let (want, wanted) = reference::pool2d(pool, x).map_err(|error| error.to_string())?;
     let extents = extents(pool.output());
     if let (Some(positions), Some(wanted)) = (positions, wanted) {
@@ -259,7 +261,7 @@ fn accepting(candidates: Vec<Candidate>) -> Vec<KernelId> {
 
 /// The types and layouts that the options leave. Filters come in the order that goes with the layout, unless the
 /// options say otherwise: the cases run all four pairs.
-fn variations(context: &Context<'_>, filters: bool) -> Vec<Variation> {
+fn variations(context: &Context, filters: bool) -> Vec<Variation> {
     let mut all = Vec::new();
     for &dtype in &context.select.dtypes {
         for &layout in &context.select.layouts {
@@ -282,6 +284,7 @@ fn variations(context: &Context<'_>, filters: bool) -> Vec<Variation> {
 
 /// Records the outcome of one kernel.
 fn record(
+    context: &Context,
     report: &mut Report<'_>,
     label: &str,
     op: &str,
@@ -298,6 +301,6 @@ fn record(
             report.pass(label, op, &variation, stats);
             Ok(())
         }
-        Err(why) => report.fail(label, op, &variation, &why),
+        Err(why) => context.fail(report, label, op, &variation, &why),
     }
 }
