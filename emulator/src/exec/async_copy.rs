@@ -63,7 +63,6 @@ pub(crate) fn copy(
         .fold(0, |bits, i| bits | 1u32 << i);
     super::shared::count(cx, w, m, AccessKind::Write, &target, bytes);
     let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
-    let shift = cx.shared.shadow.shift;
     let mut record = Copy {
         mask: m,
         group: OPEN,
@@ -71,24 +70,43 @@ pub(crate) fn copy(
         target: [0; 32],
     };
     for lane in lanes(m) {
-        let actor = actor(w, lane, false);
-        let at = target[lane];
-        let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
-        for unit in at >> shift..(at + u64::from(bytes)) >> shift {
-            if let Err(conflict) = cx
-                .shared
-                .shadow
-                .begin_copy(unit as usize, &cx.order, &actor)
-            {
-                return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
-            }
-        }
-        let at = at as usize;
+        begin(cx, w, lane, target[lane], bytes)?;
+        let at = target[lane] as usize;
         byte_slice_mut(&mut cx.shared.words)[at..at + bytes as usize]
             .copy_from_slice(&data[lane][..bytes as usize]);
         record.target[lane] = at as u32;
     }
     w.copies.list.push(record);
+    Ok(())
+}
+
+/// Notes that a lane's copy is under way.
+#[inline(always)]
+fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcome {
+    let actor = actor(w, lane, false);
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    if shift == 2 && !cx.order.precise {
+        let (unit, order) = ((at / 4) as usize, &cx.order);
+        let done = match bytes {
+            16 => shadow.begin_copy_fast::<4>(unit, order, &actor),
+            8 => shadow.begin_copy_fast::<2>(unit, order, &actor),
+            _ => shadow.begin_copy_fast::<1>(unit, order, &actor),
+        };
+        if done {
+            return Ok(());
+        }
+    }
+    let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+    for unit in at >> shift..(at + u64::from(bytes)) >> shift {
+        if let Err(conflict) = cx
+            .shared
+            .shadow
+            .begin_copy(unit as usize, &cx.order, &actor)
+        {
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
+        }
+    }
     Ok(())
 }
 
@@ -180,9 +198,16 @@ fn read_part(
 
 /// `cp.async.commit_group`.
 pub(crate) fn commit(w: &mut Warp, m: u32) {
-    let mut made = Vec::new();
     let committed = w.copies.committed;
+    let first = committed[(m.trailing_zeros() & 31) as usize];
+    // Nearly always the warp's lanes have committed equally often, and all of a copy's lanes commit.
+    let equal = lanes(m).all(|i| committed[i] == first);
+    let mut made = Vec::new();
     for copy in w.copies.list.iter_mut().filter(|c| c.group == OPEN) {
+        if equal && copy.mask & !m == 0 {
+            copy.group = first;
+            continue;
+        }
         let mut left = copy.mask & m;
         copy.mask &= !m;
         while left != 0 {
@@ -198,8 +223,10 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
             left &= !same;
         }
     }
-    w.copies.list.retain(|c| c.mask != 0);
-    w.copies.list.append(&mut made);
+    if !made.is_empty() {
+        w.copies.list.retain(|c| c.mask != 0);
+        w.copies.list.append(&mut made);
+    }
     for lane in lanes(m) {
         w.copies.committed[lane] += 1;
     }

@@ -65,7 +65,21 @@ impl Conversion {
             {
                 super::lanes::narrow1(w, m, d, a, |x| x as u32);
             }
-            _ => self.run_any(w, m, d, a),
+            _ => match (int_type(self.from), int_type(self.to)) {
+                (Some((from, signed)), Some((to, to_signed)))
+                    if from <= 32 && to <= 32 && !self.mode.sat && self.reg != Width::W64 =>
+                {
+                    let keep = if self.reg == Width::W16 {
+                        0xffff
+                    } else {
+                        u32::MAX
+                    };
+                    map1(w, m, d, a, |x| {
+                        extend(extend(x, from, signed), to, to_signed) & keep
+                    });
+                }
+                _ => self.run_any(w, m, d, a),
+            },
         }
     }
 
@@ -179,6 +193,17 @@ impl Conversion {
                 u64::from(if self.mode.ftz { flush(bits) } else { bits })
             }
         }
+    }
+}
+
+/// The low bits of a word, extended to the whole of it.
+#[inline(always)]
+fn extend(x: u32, bits: u32, signed: bool) -> u32 {
+    let up = x << (32 - bits);
+    if signed {
+        (up as i32 >> (32 - bits)) as u32
+    } else {
+        up >> (32 - bits)
     }
 }
 

@@ -187,40 +187,58 @@ pub(crate) fn load_param(
     address: &[u64; 32],
 ) -> Outcome {
     let element = usize::from(access.bytes);
-    let bytes = element * usize::from(access.count);
-    let params = cx.grid.params;
-    for lane in lanes(m) {
-        let touched = touch(AccessKind::Read, Space::Param, address[lane], bytes as u32);
-        let at = usize::try_from(address[lane]).unwrap_or(usize::MAX);
-        let label = Some("kernel parameters".to_owned());
-        let region = || {
-            Some(Region {
-                sequence: None,
-                label,
-                base: 0,
-                bytes: params.len() as u64,
-            })
-        };
-        let Some(source) = params.get(at..).and_then(|p| p.get(..bytes)) else {
-            let kind = FaultKind::OutOfBounds {
-                touch: touched,
-                nearest: region(),
-            };
-            return Err(Trouble::lane(lane, kind));
-        };
-        if !at.is_multiple_of(bytes) {
-            let kind = FaultKind::Misaligned {
-                touch: touched,
-                align: bytes as u32,
-                nearest: region(),
-            };
-            return Err(Trouble::lane(lane, kind));
-        }
+    let first = address[(m.trailing_zeros() & 31) as usize];
+    // Nearly always all lanes read the same parameter.
+    let same = address.iter().all(|&a| a == first);
+    for lane in lanes(if same { m & m.wrapping_neg() } else { m }) {
+        let at = check_param(cx, lane, access, address[lane])?;
         for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
             let mut value = [0; 8];
-            value[..element].copy_from_slice(&source[j * element..][..element]);
-            put(w, lane, reg, access, u64::from_le_bytes(value));
+            value[..element].copy_from_slice(&cx.grid.params[at + j * element..][..element]);
+            let value = u64::from_le_bytes(value);
+            match access.reg {
+                _ if !same || reg.is_none() || access.signed => {
+                    for lane in if same { lanes(m) } else { lanes(1 << lane) } {
+                        put(w, lane, reg, access, value);
+                    }
+                }
+                Width::W16 => w.set32(m, reg, &[value as u32 & 0xffff; 32]),
+                Width::W32 => w.set32(m, reg, &[value as u32; 32]),
+                Width::W64 => w.set64(m, reg, &[value; 32]),
+            }
         }
     }
     Ok(())
+}
+
+/// Checks the offset of a parameter.
+fn check_param(
+    cx: &Context,
+    lane: usize,
+    access: Access,
+    address: u64,
+) -> Result<usize, Box<Trouble>> {
+    let bytes = u64::from(access.bytes) * u64::from(access.count);
+    let all = cx.grid.params.len() as u64;
+    if address <= all && bytes <= all - address && address.is_multiple_of(bytes) {
+        return Ok(address as usize);
+    }
+    let touch = touch(AccessKind::Read, Space::Param, address, bytes as u32);
+    let label = Some("kernel parameters".to_owned());
+    let nearest = Some(Region {
+        sequence: None,
+        label,
+        base: 0,
+        bytes: all,
+    });
+    let kind = if address > all || bytes > all - address {
+        FaultKind::OutOfBounds { touch, nearest }
+    } else {
+        FaultKind::Misaligned {
+            touch,
+            align: bytes as u32,
+            nearest,
+        }
+    };
+    Err(Trouble::lane(lane, kind))
 }

@@ -313,3 +313,99 @@ pub(crate) fn flush(bits: u32) -> u32 {
         bits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bit patterns with every exponent and with the significands where rounding turns.
+    fn patterns() -> impl Iterator<Item = u32> {
+        let low = [
+            0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001,
+        ];
+        (0..512u32).flat_map(move |top| {
+            let spread = (0..64u32).map(move |i| i.wrapping_mul(0x9e37_79b9) & 0x7f_ffff);
+            low.into_iter()
+                .chain(spread)
+                .map(move |bits| top << 23 | bits)
+        })
+    }
+
+    #[test]
+    fn quick_conversions_round_like_the_slow_one_and_like_half() {
+        for bits in patterns() {
+            let x = f32::from_bits(bits);
+            let f16 = round(f64::from(x), F16, Rounding::Rn);
+            let bf16 = round(f64::from(x), BF16, Rounding::Rn);
+            assert_eq!(f32_to_f16(bits), f16, "{bits:#x}");
+            assert_eq!(f32_to_bf16(bits), bf16, "{bits:#x}");
+            if !x.is_nan() {
+                assert_eq!(
+                    f16,
+                    u32::from(half::f16::from_f32(x).to_bits()),
+                    "{bits:#x}"
+                );
+                assert_eq!(
+                    bf16,
+                    u32::from(half::bf16::from_f32(x).to_bits()),
+                    "{bits:#x}"
+                );
+                assert_eq!(round(f64::from(x), F32, Rounding::Rz), bits);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_widen_like_the_half_crate() {
+        for h in 0..=0xffffu32 {
+            let (f, b) = (
+                half::f16::from_bits(h as u16),
+                half::bf16::from_bits(h as u16),
+            );
+            let want = |nan: bool, x: f32| if nan { 0x7fff_ffff } else { x.to_bits() };
+            assert_eq!(f16_to_f32(h), want(f.is_nan(), f.to_f32()), "{h:#x}");
+            assert_eq!(bf16_to_f32(h), want(b.is_nan(), b.to_f32()), "{h:#x}");
+        }
+    }
+
+    #[test]
+    fn directed_modes_enclose_the_exact_value() {
+        for bits in patterns().step_by(7) {
+            let x = f64::from(f32::from_bits(bits)) * (1.0 + 2f64.powi(-40));
+            if !x.is_finite() {
+                continue;
+            }
+            let value = |mode| f64::from(f32::from_bits(round(x, F32, mode)));
+            assert!(
+                value(Rounding::Rm) <= x && x <= value(Rounding::Rp),
+                "{x:e}"
+            );
+            assert!(value(Rounding::Rz).abs() <= x.abs(), "{x:e}");
+        }
+    }
+
+    #[test]
+    fn odd_rounding_keeps_what_a_second_rounding_needs() {
+        // 1 + 2^-24 is a tie of f32; a little more must round up, a little less down.
+        let tie = 1.0 + 2f64.powi(-24);
+        assert_eq!(add_odd(tie, 2f64.powi(-80)) as f32, 1.0 + f32::EPSILON);
+        assert_eq!(add_odd(tie, -(2f64.powi(-80))) as f32, 1.0);
+        assert_eq!(div_odd(1.0, 3.0).to_bits() & 1, 1);
+        assert_eq!(sqrt_odd(2.0).to_bits() & 1, 1);
+        assert_eq!(sqrt_odd(4.0), 2.0);
+    }
+
+    #[test]
+    fn directed_doubles_are_neighbours() {
+        for (a, b) in [(1.0, 1e-30), (-1.0, 1e-30), (0.1, 0.2), (1e300, -1.0)] {
+            let (low, high) = (add64(a, b, Rounding::Rm), add64(a, b, Rounding::Rp));
+            assert_eq!(low.next_up(), high, "{a} + {b}");
+        }
+        assert_eq!(fma64(0.5, 2.0, 3.0, Rounding::Rm), 4.0);
+        assert_eq!(
+            div64(1.0, 3.0, Rounding::Rm).next_up(),
+            div64(1.0, 3.0, Rounding::Rp)
+        );
+        assert_eq!(add64(f64::MAX, f64::MAX, Rounding::Rz), f64::MAX);
+    }
+}
