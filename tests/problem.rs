@@ -270,7 +270,7 @@ fn more_than_two_to_the_31_elements_in_all_are_fine() {
         .kernel(1, 1)
         .build()
         .unwrap();
-    assert_eq!(conv.input().len(), 256 * 56 * 56 << 12);
+    assert_eq!(conv.input().len(), (256 * 56 * 56) << 12);
     assert_eq!(
         conv.input().index(4095, 255, 55, 55),
         conv.input().len() - 1

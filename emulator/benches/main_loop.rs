@@ -11,8 +11,13 @@ fn main_loop(criterion: &mut Criterion) {
     let mut config = DeviceConfig::new(75);
     config.workers = Some(1);
     let device = Device::new(config);
-    let module = Module::parse(include_str!("main_loop.ptx")).expect("the PTX beside this file is valid");
-    let kernel = device.load(&module).expect("fits").kernel("main_loop").expect("its name");
+    let module =
+        Module::parse(include_str!("main_loop.ptx")).expect("the PTX beside this file is valid");
+    let kernel = device
+        .load(&module)
+        .expect("fits")
+        .kernel("main_loop")
+        .expect("its name");
     let depth = STEPS as usize * 8;
     let a: Vec<f32> = (0..depth * EDGE).map(|i| (i % 13) as f32 - 6.0).collect();
     let b: Vec<f32> = (0..depth * EDGE).map(|i| (i % 7) as f32 - 3.0).collect();
@@ -23,13 +28,20 @@ fn main_loop(criterion: &mut Criterion) {
         address
     };
     let (a_address, b_address) = (upload(&a), upload(&b));
-    let c_address = device.memory().alloc((EDGE * EDGE * 4) as u64).expect("memory");
+    let c_address = device
+        .memory()
+        .alloc((EDGE * EDGE * 4) as u64)
+        .expect("memory");
     let mut params = Vec::new();
     for address in [a_address, b_address, c_address] {
         params.extend(address.to_le_bytes());
     }
     params.extend(STEPS.to_le_bytes());
-    let launch = || device.launch(&kernel, LaunchConfig::linear(1, 256), &params).expect("no fault");
+    let launch = || {
+        device
+            .launch(&kernel, LaunchConfig::linear(1, 256), &params)
+            .expect("no fault")
+    };
 
     let counters = launch();
     check(&device, c_address, &a, &b);
@@ -51,7 +63,10 @@ fn check(device: &Device, c: u64, a: &[f32], b: &[f32]) {
         let want: f64 = (0..a.len() / EDGE)
             .map(|k| f64::from(a[k * EDGE + row]) * f64::from(b[k * EDGE + column]))
             .sum();
-        assert_eq!(f64::from(f32::from_le_bytes([word[0], word[1], word[2], word[3]])), want);
+        assert_eq!(
+            f64::from(f32::from_le_bytes([word[0], word[1], word[2], word[3]])),
+            want
+        );
     }
 }
 

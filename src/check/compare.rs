@@ -139,6 +139,7 @@ pub fn compare(
         });
     }
     let stats = sums.stats();
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must fail")]
     match tolerance {
         // `!(a <= b)`, so that NaN fails.
         Tolerance::Close {

@@ -255,7 +255,6 @@ fn pool<T: Stored>(
         buffers = buffers.indices(indices);
     }
     prepared.launch(gpu.stream(), buffers)?;
-    drop(index_view);
 
     let dense = finish(gpu, problem.output(), &y, true)?;
     x.expect_untouched(gpu)?;

@@ -8,6 +8,7 @@ use crate::ops::{Module, Node, Place, Step};
 use crate::problem::TensorDesc;
 use crate::reference;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 /// What the check of a module found.
@@ -97,7 +98,7 @@ fn buffers<T: Stored>(
     let (mut device, mut exact) = (Buffers::new(), Buffers::new());
     for node in loaded.module().nodes() {
         for (place, desc) in [(node.from, node.input()), (node.to, node.output())] {
-            if !device.contains_key(&place) {
+            if let Entry::Vacant(room) = device.entry(place) {
                 let values = loaded.download(place, desc, sample)?;
                 let unknown = vec![f64::NAN; values.len()];
                 exact.insert(
@@ -108,7 +109,7 @@ fn buffers<T: Stored>(
                         unknown
                     },
                 );
-                device.insert(place, values);
+                room.insert(values);
             }
         }
     }
