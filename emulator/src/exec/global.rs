@@ -261,7 +261,7 @@ pub(crate) fn load(
         count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
     }
     let words = access.bytes == 4 && access.reg == Width::W32;
-    if shape == Shape::Row && words {
+    if shape == Shape::Row && words && !access.strong {
         check_row(allocation, address[0], 32 * bytes, bytes)?;
         load_row(
             w,
@@ -438,7 +438,8 @@ pub(crate) fn store(
     let allocation = &*allocation;
     let shape = shape(m, address, bytes);
     count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
-    if shape == Shape::Row && access.bytes == 4 && access.reg == Width::W32 {
+    let words = access.bytes == 4 && access.reg == Width::W32;
+    if shape == Shape::Row && words && !access.strong {
         let offset = address[0] - allocation.base;
         store_row(w, allocation.data(offset), usize::from(access.count), src);
         if !allocation.is_all_init() {

@@ -381,7 +381,9 @@ fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
         } => {
             bits::dp2a(w, m, [a_signed, b_signed], hi, d, [a, b, c]);
         }
-        // Memory is always coherent, and hints do nothing.
+        // Orders this thread's accesses for blocks that run on other cores: x86 lets loads overtake stores.
+        Op::Fence => std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst),
+        // Hints do nothing.
         _ => {}
     }
 }

@@ -326,7 +326,7 @@ pub enum Op {
     },
     /// Waits for all, committed or not.
     CpAsyncWaitAll,
-    /// `membar`, `fence`: the emulator's memory is always coherent. Counted only.
+    /// `membar`, `fence`: a fence of the host, for blocks that run on its other cores.
     Fence,
     /// `prefetch`, `discard`, `nanosleep`, `pmevent`, `griddepcontrol` and other hints.
     Nop,

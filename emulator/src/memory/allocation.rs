@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 /// Zeroed bytes outside Rust's aliasing rules.
 struct Buffer {
     ptr: NonNull<u8>,
-    /// How they were allocated; `None` for memory of the host's own.
-    layout: Option<Layout>,
+    /// Where and how they were allocated; `None` for memory of the host's own.
+    owned: Option<(NonNull<u8>, Layout)>,
 }
 
 // SAFETY: the buffer is plain bytes, reached only through raw pointers and atomics.
@@ -21,22 +21,27 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may overhang.
     fn zeroed(bytes: u64) -> Option<Buffer> {
-        let size = usize::try_from(bytes).ok()?.checked_add(64)?;
-        let layout = Layout::from_size_align(size, ALLOCATION_ALIGN as usize).ok()?;
+        // Aligned by hand: of an alignment above the system's own, `alloc_zeroed` writes every byte, so that gigabytes
+        // would take seconds and be resident before anybody uses them.
+        let align = ALLOCATION_ALIGN as usize;
+        let size = usize::try_from(bytes).ok()?.checked_add(64 + align)?;
+        let layout = Layout::from_size_align(size, 16).ok()?;
         // SAFETY: the size is not zero.
-        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let skip = start.addr().get().wrapping_neg() % align;
         Some(Buffer {
-            ptr,
-            layout: Some(layout),
+            // SAFETY: `skip` is less than `align`, by which the allocation is longer than its bytes.
+            ptr: unsafe { start.add(skip) },
+            owned: Some((start, layout)),
         })
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(layout) = self.layout {
+        if let Some((start, layout)) = self.owned {
             // SAFETY: allocated in `zeroed` with this layout.
-            unsafe { dealloc(self.ptr.as_ptr(), layout) }
+            unsafe { dealloc(start.as_ptr(), layout) }
         }
     }
 }
@@ -97,7 +102,7 @@ impl Allocation {
             constant: false,
             data: Buffer {
                 ptr: host,
-                layout: None,
+                owned: None,
             },
             init: Buffer::zeroed(bytes.div_ceil(4))?,
             all_init: AtomicBool::new(true),
@@ -107,7 +112,7 @@ impl Allocation {
 
     /// Whether it is memory of the host's own.
     pub(super) fn is_host(&self) -> bool {
-        self.data.layout.is_none()
+        self.data.owned.is_none()
     }
 
     /// Whether `bytes` bytes from `address` on lie inside.
