@@ -257,7 +257,8 @@ pub enum Error {
         buffers: DType,
     },
 
-    /// A buffer or the stream belongs to another context than the plan was prepared in.
+    /// A buffer or the stream belongs to another context than the plan was prepared in. Another
+    /// [`CudaContext`](cudarc::driver::CudaContext) of the same device is another context: use one for all.
     #[error("{what} belongs to another context than the prepared plan")]
     WrongContext {
         /// The buffer's name, or `stream`.

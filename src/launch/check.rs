@@ -109,6 +109,9 @@ pub(super) fn dtype(problem: DType, buffers: DType) -> Result<(), Error> {
 }
 
 /// That a buffer is exactly as long as the problem says and lives in the context of the launch.
+///
+/// The very same [`CudaContext`], not an equal one: two of the same device share the driver's context, but each counts
+/// its own streams, and one that knows of none neither waits for nor records what the other's do.
 pub(super) fn buffer<T>(
     context: &Arc<CudaContext>,
     name: &'static str,
@@ -122,7 +125,7 @@ pub(super) fn buffer<T>(
             got: slice.len(),
         });
     }
-    if slice.stream().context() != context {
+    if !Arc::ptr_eq(slice.stream().context(), context) {
         return Err(Error::WrongContext { what: name });
     }
     Ok(())
@@ -145,11 +148,14 @@ pub(super) fn optional<B>(
 ///
 /// Where a context has streams of its own and tracks events, cudarc makes the launch wait for events recorded before
 /// the capture began, which a capture cannot contain. That is found out here, before anything invalidates the capture.
+/// A context that tracks events but has no stream of its own is refused too (the per-thread stream can be captured): a
+/// graph outlives cudarc's hold on its buffers, so whoever captures has to say so by turning tracking off, which is
+/// unsafe. The default stream cannot be captured.
 pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
-    if stream.context() != context {
+    if !Arc::ptr_eq(stream.context(), context) {
         return Err(Error::WrongContext { what: "stream" });
     }
-    if context.is_managing_stream_synchronization() {
+    if context.is_event_tracking() && !stream.cu_stream().is_null() {
         let status = stream
             .capture_status()
             .map_err(|e| driver_error("cuStreamIsCapturing", e))?;
