@@ -248,6 +248,9 @@ pub struct KernelId(pub usize);
 
 impl KernelId {
     /// The catalog's entry.
+    ///
+    /// # Panics
+    /// If there is no kernel of that number. Those that this crate gives out exist.
     pub fn kernel(self) -> &'static Kernel {
         &kernels()[self.0]
     }

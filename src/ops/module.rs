@@ -155,12 +155,14 @@ impl Module {
 
     /// Multiplications of all launches.
     pub fn macs(&self) -> u64 {
-        self.nodes.iter().map(Node::macs).sum()
+        let macs = self.nodes.iter().map(Node::macs);
+        macs.fold(0, u64::saturating_add)
     }
 
     /// Bytes that all launches move at least, each its operands once.
     pub fn min_bytes(&self) -> u64 {
-        self.nodes.iter().map(Node::min_bytes).sum()
+        let bytes = self.nodes.iter().map(Node::min_bytes);
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// The least time on a card of these ceilings: the sum of the launches' own.

@@ -90,7 +90,7 @@ impl Operation for Conv2d {
                 // Filters beyond the group's last are computed too. Two instructions for a multiply-add: x comes
                 // straight from memory, for the filters of one tile.
                 let filters = (self.group_k() as u64).next_multiple_of(u64::from(kernel.tile_m));
-                let work = self.macs() / self.group_k() as u64 * filters;
+                let work = (self.macs() / self.group_k() as u64).saturating_mul(filters);
                 streaming(kernel, device, roofline, self.blocks(kernel), work, 2.0)
             }
             Algorithm::Depthwise => {

@@ -238,7 +238,8 @@ impl<P: Operation> Plan<P> {
         self.kernel
     }
 
-    /// Blocks of the launch, along x; 0 if there is nothing to compute and nothing will be launched.
+    /// Blocks of the launch, along x, with buffers that are aligned to 16 bytes (others can take more); 0 if there is
+    /// nothing to compute and nothing will be launched.
     pub fn grid(&self) -> u32 {
         self.grid
     }

@@ -35,7 +35,8 @@ impl Operation for Pool2d {
     fn work(&self) -> (u64, u64) {
         // Additions and comparisons share the multiply-adds' lanes.
         let window = (self.r() * self.s()) as u64;
-        (self.output().elements() as u64 * window, self.min_bytes())
+        let work = (self.output().elements() as u64).saturating_mul(window);
+        (work, self.min_bytes())
     }
 
     fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {

@@ -114,8 +114,8 @@ impl Add for Roofline {
 
     fn add(self, other: Roofline) -> Roofline {
         Roofline {
-            macs: self.macs + other.macs,
-            bytes: self.bytes + other.bytes,
+            macs: self.macs.saturating_add(other.macs),
+            bytes: self.bytes.saturating_add(other.bytes),
             compute_us: self.compute_us + other.compute_us,
             memory_us: self.memory_us + other.memory_us,
             floor_us: self.floor_us + other.floor_us,

@@ -562,12 +562,13 @@ impl Conv2d {
         self.gemm_n() as u64 * self.filter_len() as u64
     }
 
-    /// Bytes that device memory must move at least: input, filters, bias and residual read once, output written once.
+    /// Bytes that device memory must move at least: input, filters, bias and residual read once, output written once;
+    /// saturated.
     pub fn min_bytes(&self) -> u64 {
         let bias = if self.bias { self.k() } else { 0 };
         let residual = self.residual.as_ref().map_or(0, TensorDesc::elements);
         let elements =
             self.input.elements() + self.filter_len() + bias + residual + self.output.elements();
-        elements as u64 * self.dtype().size() as u64
+        (elements as u64).saturating_mul(self.dtype().size() as u64)
     }
 }

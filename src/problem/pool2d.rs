@@ -508,9 +508,11 @@ impl Pool2d {
         }
     }
 
-    /// Bytes that device memory must move at least: the input read once, output and indices written once.
+    /// Bytes that device memory must move at least: the input read once, output and indices written once; saturated.
     pub fn min_bytes(&self) -> u64 {
         let elements = self.input.elements() + self.output.elements();
-        elements as u64 * self.dtype().size() as u64 + self.index_len() as u64
+        (elements as u64)
+            .saturating_mul(self.dtype().size() as u64)
+            .saturating_add(self.index_len() as u64)
     }
 }

@@ -121,8 +121,9 @@ impl Relu {
         &self.output
     }
 
-    /// Bytes that device memory must move at least: one read and one write of every element.
+    /// Bytes that device memory must move at least: one read and one write of every element; saturated.
     pub fn min_bytes(&self) -> u64 {
-        2 * self.input.elements() as u64 * self.dtype().size() as u64
+        let bytes = self.input.elements() as u64 * self.dtype().size() as u64;
+        bytes.saturating_mul(2)
     }
 }

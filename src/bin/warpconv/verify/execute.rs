@@ -244,7 +244,7 @@ fn lrn(x: &[f64], [n, c, h, w]: [usize; 4], size: usize, [alpha, beta, k]: [f64;
     for image in 0..n {
         for channel in 0..c {
             let first = channel.saturating_sub(size / 2);
-            let end = (channel + size).saturating_sub(size / 2).min(c);
+            let end = channel.saturating_add(size - size / 2).min(c);
             for pixel in 0..plane {
                 let at = |channel: usize| x[(image * c + channel) * plane + pixel];
                 let squares: f64 = (first..end).map(|channel| at(channel) * at(channel)).sum();

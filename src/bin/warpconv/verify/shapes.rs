@@ -71,7 +71,7 @@ fn too_many(what: &str, most: u64) -> String {
 
 /// Elements that a pool looks at.
 fn comparisons(pool: &Pool2d) -> u64 {
-    pool.output().elements() as u64 * (pool.r() * pool.s()) as u64
+    (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
 }
 
 /// Runs a convolution: bias, no ReLU (which would hide wrong negative numbers).
