@@ -64,10 +64,10 @@ pub struct BottleneckArgs {
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
     /// Images a batch [default: 128 on a GPU, 1 on the emulator]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
     /// Rows and columns of the image of every module [default: 56 and 28]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
     /// Order of the activations in memory
     #[arg(long, value_enum, default_value_t)]
@@ -96,7 +96,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "ID")]
     pub kernel: Option<String>,
     /// Images a batch in problems of shape files
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
     /// Skip problems of shape files with more multiplications than this (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
@@ -105,7 +105,7 @@ pub struct VerifyArgs {
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
     /// Only the first COUNT test images of each trained network
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub images: Option<usize>,
     /// Name each skipped case, not only the reasons and their counts
     #[arg(long)]
@@ -209,6 +209,15 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Reads a number of images or pixels: with none of them everything would pass unchecked.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 would leave nothing to check".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("`{text}` is no count: {error}")),
+    }
+}
+
 /// Reads a count with an optional suffix K, M or G.
 fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.strip_suffix(['K', 'k']) {
@@ -246,6 +255,22 @@ mod tests {
             cli.command.unwrap_or_default(),
             Command::Bottleneck(_)
         ));
+    }
+
+    #[test]
+    fn nothing_to_check_is_refused() {
+        for line in [
+            ["bottleneck", "--batch", "0"],
+            ["bottleneck", "--size", "0"],
+        ] {
+            let parsed = Cli::try_parse_from(["warpconv"].iter().chain(&line));
+            assert!(parsed.is_err(), "{line:?}");
+        }
+        for option in ["--batch", "--images"] {
+            let line = ["warpconv", "verify", "cases", option];
+            assert!(Cli::try_parse_from(line.iter().chain(&["0"])).is_err());
+            assert!(Cli::try_parse_from(line.iter().chain(&["1"])).is_ok());
+        }
     }
 
     #[test]
