@@ -1,5 +1,6 @@
 //! Asking for NVIDIA's driver without touching cudarc, which panics where there is none.
 
+use std::error::Error as _;
 use std::ffi::c_int;
 
 use libloading::Library;
@@ -88,7 +89,11 @@ fn open() -> Result<Library, Error> {
         // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any time.
         match unsafe { Library::new(name) } {
             Ok(library) => return Ok(library),
-            Err(reason) => reasons.push(reason.to_string()),
+            // The loader's own words are one level down.
+            Err(error) => reasons.push(match error.source() {
+                Some(cause) => cause.to_string(),
+                None => error.to_string(),
+            }),
         }
     }
     Err(no_driver(reasons.join("; ")))

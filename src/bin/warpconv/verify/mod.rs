@@ -31,6 +31,8 @@ use report::{Report, Variation};
 /// What the options select.
 struct Selection {
     dtypes: Vec<DType>,
+    /// Whether the user named types.
+    named_dtypes: bool,
     layouts: Vec<Layout>,
     filter_layout: Option<FilterLayout>,
     steps: Option<Steps>,
@@ -185,6 +187,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
     };
     Selection {
         dtypes,
+        named_dtypes: !args.dtype.is_empty(),
         layouts: args
             .layout
             .map_or(Layout::ALL.to_vec(), |layout| vec![layout.into()]),

@@ -1,4 +1,7 @@
 //! Problems of benchdnn's shape files: integer-valued operands, so that every kernel must be exact.
+//!
+//! A file names no types: every kernel runs in f32, or in the types that the options name; the other types run with
+//! their plan's kernel.
 
 use warpconv::catalog::KernelId;
 use warpconv::check::{self, Stats, Tolerance, extents};
@@ -7,7 +10,7 @@ use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{
     Conv2d, FilterLayout, MAX_INDEXED_WINDOW, NotationReason, Pool2d, PoolKind,
 };
-use warpconv::{Error, Layout, reference};
+use warpconv::{DType, Error, Layout, reference};
 
 use super::Context;
 use super::discover::ShapeLine;
@@ -104,10 +107,7 @@ fn convolution(
         if accepting.is_empty() {
             context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
         }
-        for kernel in accepting
-            .into_iter()
-            .filter(|&kernel| context.select.takes(kernel))
-        {
+        for kernel in chosen(context, accepting, variation.dtype) {
             let outcome = run_conv(context, &stored, kernel, &operands, &want);
             record(
                 context, report, label, "conv2d", &variation, kernel, outcome,
@@ -210,10 +210,7 @@ fn pooling(
             if accepting.is_empty() {
                 context.fail(report, label, op, &variation, &no_kernel(&stored))?;
             }
-            for kernel in accepting
-                .into_iter()
-                .filter(|&kernel| context.select.takes(kernel))
-            {
+            for kernel in chosen(context, accepting, variation.dtype) {
                 let outcome = run_pool(context, &stored, kernel, &x);
                 record(context, report, label, op, &variation, kernel, outcome)?;
             }
@@ -257,6 +254,20 @@ fn accepting(candidates: Vec<Candidate>) -> Vec<KernelId> {
         .filter(|candidate| candidate.verdict.is_ok())
         .map(|candidate| candidate.kernel)
         .collect()
+}
+
+/// The kernels to run: every one that accepts, or the one that the options name. A shape file names no types, so
+/// unless the options do, f32 stands for all of them and the others run with their plan's kernel only; else a thousand
+/// shapes would take an emulator hours.
+fn chosen(context: &Context, accepting: Vec<KernelId>, dtype: DType) -> Vec<KernelId> {
+    let select = &context.select;
+    let most = if dtype == DType::F32 || select.named_dtypes || select.kernel.is_some() {
+        usize::MAX
+    } else {
+        1
+    };
+    let taken = accepting.into_iter().filter(|&kernel| select.takes(kernel));
+    taken.take(most).collect()
 }
 
 /// The types and layouts that the options leave. Filters come in the order that goes with the layout, unless the
