@@ -1,0 +1,255 @@
+//! Collecting and checking a pooling's description.
+
+use super::{MAX_INDEXED_WINDOW, Pool2d, PoolKind};
+use crate::catalog::{DType, Layout};
+use crate::error::Error;
+use crate::problem::conv2d::Padding;
+use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
+use crate::problem::tensor::TensorDesc;
+
+/// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `window` for the kinds that slide
+/// one; the rest defaults to stride = 1, dilation 1, no padding, f32 and NCHW.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Pool2dBuilder {
+    pub(super) kind: PoolKind,
+    pub(super) input: [usize; 4],
+    pub(super) window: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
+    pub(super) padding: Padding,
+    pub(super) ceil_mode: bool,
+    pub(super) output_size: Option<[usize; 2]>,
+    pub(super) dtype: DType,
+    pub(super) layout: Layout,
+    pub(super) input_slice: Option<(usize, usize)>,
+    pub(super) output_slice: Option<(usize, usize)>,
+}
+
+impl Pool2dBuilder {
+    /// Images, channels, rows and columns of the input.
+    pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
+        self.input = [n, c, h, w];
+        self
+    }
+
+    /// Rows and columns of the window.
+    pub fn window(mut self, r: usize, s: usize) -> Self {
+        self.window = [r, s];
+        self
+    }
+
+    /// Rows and columns between two windows.
+    pub fn stride(mut self, h: usize, w: usize) -> Self {
+        self.stride = [h, w];
+        self
+    }
+
+    /// Rows and columns between two positions of the window; 1 is dense.
+    pub fn dilation(mut self, h: usize, w: usize) -> Self {
+        self.dilation = [h, w];
+        self
+    }
+
+    /// Padding around the image.
+    pub fn padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Whether the output's size is rounded up: a last window may hang over the padding, but not start in it.
+    pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
+        self.ceil_mode = ceil_mode;
+        self
+    }
+
+    /// Rows and columns of the output, where fewer are wanted than windows fit: the first ones are computed and the
+    /// rest of the input is not read (benchdnn's "negative padding").
+    pub fn output_size(mut self, p: usize, q: usize) -> Self {
+        self.output_size = Some([p, q]);
+        self
+    }
+
+    /// What is made of the window.
+    pub fn kind(mut self, kind: PoolKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// How both tensors are stored.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// The layout of input and output.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
+    pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.input_slice = Some((pitch, offset));
+        self
+    }
+
+    /// The output is channels `offset..offset + c` of a tensor of `pitch` channels.
+    pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.output_slice = Some((pitch, offset));
+        self
+    }
+
+    /// Checks everything and computes the output's size.
+    ///
+    /// # Errors
+    /// * [`Error::Zero`]: channels, rows, columns, window, stride, dilation or an adaptive output are 0 (a batch of 0
+    ///   is valid and has an empty output);
+    /// * [`Error::WindowTooLarge`]: the effective window is larger than the padded input;
+    /// * [`Error::IndexRange`]: indices are asked for and the window has more than [`MAX_INDEXED_WINDOW`] positions;
+    /// * [`Error::ZeroDivisor`]: the divisor is overridden by 0;
+    /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that slides no window;
+    /// * [`Error::Shape`]: more outputs are wanted than windows fit;
+    /// * [`Error::Slice`], [`Error::TooLarge`]: as for a convolution.
+    pub fn build(self) -> Result<Pool2d, Error> {
+        let input = TensorDesc::named(
+            "input",
+            self.input,
+            self.layout,
+            self.dtype,
+            self.input_slice,
+        )?;
+        let [n, c, h, w] = self.input;
+        let (window, [p, q]) = match self.kind {
+            PoolKind::Max { .. } | PoolKind::Average { .. } => {
+                (self.window, self.windowed_outputs()?)
+            }
+            PoolKind::GlobalMax | PoolKind::GlobalAverage => {
+                self.refuse_window()?;
+                ([h, w], [1, 1])
+            }
+            PoolKind::AdaptiveAverage { p, q } => {
+                self.refuse_window()?;
+                nonzero("the height of the output", p)?;
+                nonzero("the width of the output", q)?;
+                // The largest window of each axis.
+                (
+                    [
+                        h.div_ceil(p) + usize::from(h % p != 0),
+                        w.div_ceil(q) + usize::from(w % q != 0),
+                    ],
+                    [p, q],
+                )
+            }
+        };
+        at_most("the number of output pixels", product(&[n, p, q]))?;
+        let output = TensorDesc::named(
+            "output",
+            [n, c, p, q],
+            self.layout,
+            self.dtype,
+            self.output_slice,
+        )?;
+        let windowed = self.kind.is_windowed();
+        Ok(Pool2d {
+            kind: self.kind,
+            input,
+            output,
+            window,
+            stride: if windowed { self.stride } else { [1, 1] },
+            dilation: self.dilation,
+            padding: self.padding,
+            ceil_mode: self.ceil_mode,
+        })
+    }
+
+    /// The output's size where a window slides.
+    fn windowed_outputs(&self) -> Result<[usize; 2], Error> {
+        for (what, extent) in [
+            ("the height of the window", self.window[0]),
+            ("the width of the window", self.window[1]),
+            ("the vertical stride", self.stride[0]),
+            ("the horizontal stride", self.stride[1]),
+            ("the vertical dilation", self.dilation[0]),
+            ("the horizontal dilation", self.dilation[1]),
+        ] {
+            nonzero(what, extent)?;
+        }
+        if let PoolKind::Average {
+            divisor_override: Some(0),
+            ..
+        } = self.kind
+        {
+            return Err(Error::ZeroDivisor);
+        }
+        let [rows, columns] = self.axes();
+        let size = outputs(rows, columns, self.ceil_mode)?;
+        let size = self.wanted_outputs(size)?;
+        at_most("the positions of the window", product(&self.window))?;
+        if let PoolKind::Max { indices: true } = self.kind
+            && product(&self.window) > MAX_INDEXED_WINDOW as u128
+        {
+            return Err(Error::IndexRange {
+                window: self.window,
+            });
+        }
+        Ok(size)
+    }
+
+    /// The outputs that are wanted of those that fit.
+    fn wanted_outputs(&self, fit: [usize; 2]) -> Result<[usize; 2], Error> {
+        let Some(wanted) = self.output_size else {
+            return Ok(fit);
+        };
+        nonzero("the height of the output", wanted[0])?;
+        nonzero("the width of the output", wanted[1])?;
+        if wanted[0] > fit[0] || wanted[1] > fit[1] {
+            return Err(Error::Shape {
+                what: "output of a pooling, at most",
+                expected: fit.to_vec(),
+                got: wanted.to_vec(),
+            });
+        }
+        Ok(wanted)
+    }
+
+    /// Fails if anything was said about a window.
+    fn refuse_window(&self) -> Result<(), Error> {
+        let plain = Pool2d::builder();
+        for (what, given) in [
+            ("a window", self.window != plain.window),
+            ("a stride", self.stride != plain.stride),
+            ("a dilation", self.dilation != plain.dilation),
+            ("padding", self.padding != plain.padding),
+            ("ceil mode", self.ceil_mode),
+            ("an output size", self.output_size.is_some()),
+        ] {
+            if given {
+                return Err(Error::Incompatible {
+                    what,
+                    with: "a global or adaptive pooling",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The window's two axes, rows first.
+    pub(super) fn axes(&self) -> [Axis; 2] {
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        let sides = [(top, bottom), (left, right)];
+        std::array::from_fn(|i| Axis {
+            input: self.input[2 + i],
+            window: self.window[i],
+            stride: self.stride[i],
+            dilation: self.dilation[i],
+            before: sides[i].0,
+            after: sides[i].1,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Two-dimensional pooling: what is computed, checked on construction.
+
+mod builder;
+
+pub use builder::Pool2dBuilder;
+
+use crate::catalog::{DType, Layout};
+use crate::error::Error;
+use crate::problem::conv2d::Padding;
+use crate::problem::extent::outputs;
+use crate::problem::tensor::TensorDesc;
+
+/// The most positions that a window may have for its maximum's index to be asked for: one byte, of which
+/// [`NO_INDEX`] is taken.
+pub const MAX_INDEXED_WINDOW: usize = 255;
+
+/// The index of a window that lies wholly in padding: it has no maximum.
+pub const NO_INDEX: u8 = 255;
+
+/// What a pooling makes of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolKind {
+    /// The maximum; padding counts as minus infinity, a NaN wins.
+    Max {
+        /// Whether the position of each maximum in its window, `row * s + column`, is written too, as one byte: the
+        /// first maximum in row-major order, the last NaN if there is one, [`NO_INDEX`] if the window holds no
+        /// element of the image.
+        indices: bool,
+    },
+    /// The mean. One over no element at all (a window wholly in padding that does not count) is 0 / 0, NaN.
+    Average {
+        /// Whether the divisor counts padding (never what ceil mode adds beyond it); if not, elements of the image.
+        count_include_pad: bool,
+        /// Divides by this number instead.
+        divisor_override: Option<i32>,
+    },
+    /// The maximum of each channel's plane, as [`PoolKind::Max`] without indices.
+    GlobalMax,
+    /// The mean of each channel's plane.
+    GlobalAverage,
+    /// The mean over windows placed so that the output has the given size: row `i` of the output covers input rows
+    /// `floor(i * h / p)` up to, and without, `ceil((i + 1) * h / p)`; columns alike.
+    AdaptiveAverage {
+        /// Rows of the output.
+        p: usize,
+        /// Columns of the output.
+        q: usize,
+    },
+}
+
+impl PoolKind {
+    /// Whether there is a window that slides: its size, stride, padding and dilation have a meaning.
+    pub const fn is_windowed(self) -> bool {
+        matches!(self, PoolKind::Max { .. } | PoolKind::Average { .. })
+    }
+}
+
+/// A two-dimensional pooling. Padding may exceed half the window, as ONNX and oneDNN allow and PyTorch does not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pool2d {
+    kind: PoolKind,
+    input: TensorDesc,
+    output: TensorDesc,
+    window: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+    ceil_mode: bool,
+}
+
+impl Pool2d {
+    /// Starts a description; see [`Pool2dBuilder`].
+    ///
+    /// ```
+    /// use warpconv::problem::{Padding, Pool2d, PoolKind};
+    /// let pool = Pool2d::builder()
+    ///     .kind(PoolKind::Max { indices: true })
+    ///     .input(128, 64, 112, 112)
+    ///     .window(3, 3)
+    ///     .stride(2, 2)
+    ///     .ceil_mode(true)
+    ///     .build()?;
+    /// assert_eq!((pool.p(), pool.q()), (56, 56));
+    /// # Ok::<(), warpconv::Error>(())
+    /// ```
+    pub fn builder() -> Pool2dBuilder {
+        Pool2dBuilder {
+            kind: PoolKind::Max { indices: false },
+            input: [0; 4],
+            window: [0; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            padding: Padding::NONE,
+            ceil_mode: false,
+            output_size: None,
+            dtype: DType::F32,
+            layout: Layout::Nchw,
+            input_slice: None,
+            output_slice: None,
+        }
+    }
+
+    /// The description that builds this problem again: change it and build.
+    pub fn to_builder(&self) -> Pool2dBuilder {
+        let slice = |desc: &TensorDesc| {
+            Some((desc.channel_pitch(), desc.channel_offset())).filter(|_| !desc.is_dense())
+        };
+        let builder = Pool2dBuilder {
+            kind: self.kind,
+            input: [self.n(), self.c(), self.h(), self.w()],
+            window: if self.kind.is_windowed() {
+                self.window
+            } else {
+                [0; 2]
+            },
+            stride: self.stride,
+            dilation: self.dilation,
+            padding: self.padding,
+            ceil_mode: self.ceil_mode,
+            output_size: None,
+            dtype: self.dtype(),
+            layout: self.layout(),
+            input_slice: slice(&self.input),
+            output_slice: slice(&self.output),
+        };
+        let [rows, columns] = builder.axes();
+        let fit = outputs(rows, columns, self.ceil_mode);
+        if self.kind.is_windowed() && fit != Ok([self.p(), self.q()]) {
+            return builder.output_size(self.p(), self.q());
+        }
+        builder
+    }
+
+    /// The same problem stored as `dtype`.
+    ///
+    /// # Errors
+    /// As [`Pool2dBuilder::build`].
+    pub fn with_dtype(&self, dtype: DType) -> Result<Self, Error> {
+        self.to_builder().dtype(dtype).build()
+    }
+
+    /// The same problem in `layout`; slices keep their channels.
+    ///
+    /// # Errors
+    /// As [`Pool2dBuilder::build`].
+    pub fn with_layout(&self, layout: Layout) -> Result<Self, Error> {
+        self.to_builder().layout(layout).build()
+    }
+
+    /// The same problem over `n` images.
+    ///
+    /// # Errors
+    /// As [`Pool2dBuilder::build`].
+    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.to_builder()
+            .input(n, self.c(), self.h(), self.w())
+            .build()
+    }
+
+    /// The same problem of another kind, window or no window.
+    ///
+    /// # Errors
+    /// As [`Pool2dBuilder::build`].
+    pub fn with_kind(&self, kind: PoolKind) -> Result<Self, Error> {
+        self.to_builder().kind(kind).build()
+    }
+
+    /// What is made of the window.
+    pub fn kind(&self) -> PoolKind {
+        self.kind
+    }
+
+    /// Images.
+    pub fn n(&self) -> usize {
+        self.input.n()
+    }
+
+    /// Channels.
+    pub fn c(&self) -> usize {
+        self.input.c()
+    }
+
+    /// Rows of the input.
+    pub fn h(&self) -> usize {
+        self.input.h()
+    }
+
+    /// Columns of the input.
+    pub fn w(&self) -> usize {
+        self.input.w()
+    }
+
+    /// Rows of the window; of a global pooling those of the input, of an adaptive one an upper bound.
+    pub fn r(&self) -> usize {
+        self.window[0]
+    }
+
+    /// Columns of the window; of a global pooling those of the input, of an adaptive one an upper bound.
+    pub fn s(&self) -> usize {
+        self.window[1]
+    }
+
+    /// Rows of the output.
+    pub fn p(&self) -> usize {
+        self.output.h()
+    }
+
+    /// Columns of the output.
+    pub fn q(&self) -> usize {
+        self.output.w()
+    }
+
+    /// Rows and columns between two windows; 1 where none slides.
+    pub fn stride(&self) -> [usize; 2] {
+        self.stride
+    }
+
+    /// Rows and columns between two positions of the window; 1 is dense.
+    pub fn dilation(&self) -> [usize; 2] {
+        self.dilation
+    }
+
+    /// Padding around the image.
+    pub fn padding(&self) -> Padding {
+        self.padding
+    }
+
+    /// Whether the output's size was rounded up.
+    pub fn ceil_mode(&self) -> bool {
+        self.ceil_mode
+    }
+
+    /// How both tensors are stored.
+    pub fn dtype(&self) -> DType {
+        self.input.dtype()
+    }
+
+    /// The layout of input and output.
+    pub fn layout(&self) -> Layout {
+        self.input.layout()
+    }
+
+    /// The input.
+    pub fn input(&self) -> &TensorDesc {
+        &self.input
+    }
+
+    /// The output.
+    pub fn output(&self) -> &TensorDesc {
+        &self.output
+    }
+
+    /// Whether the index of each maximum is written.
+    pub fn indices(&self) -> bool {
+        self.kind == PoolKind::Max { indices: true }
+    }
+
+    /// Bytes of the index buffer, one an output; 0 if no indices are written. Indices are dense, in the order of the
+    /// output's layout, whatever slice the output is.
+    pub fn index_len(&self) -> usize {
+        if self.indices() {
+            self.output.elements()
+        } else {
+            0
+        }
+    }
+
+    /// Bytes that device memory must move at least: the input read once, output and indices written once; saturated.
+    pub fn min_bytes(&self) -> u64 {
+        let elements = self.input.elements() + self.output.elements();
+        (elements as u64)
+            .saturating_mul(self.dtype().size() as u64)
+            .saturating_add(self.index_len() as u64)
+    }
+}
