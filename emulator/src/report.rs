@@ -251,6 +251,15 @@ pub enum FaultKind {
         /// Thread count.
         count: u32,
     },
+    /// Lanes of a warp that come to a barrier together give different numbers of it, or different thread counts.
+    BarrierOperand {
+        /// What the lowest lane gives.
+        first: u32,
+        /// What the lane at fault gives.
+        other: u32,
+    },
+    /// A block came to more barriers than its races can be told for.
+    TooManyBarriers,
     /// Every thread of the block waits and no barrier can complete.
     Deadlock {
         /// What each waiting warp waits for: (warp, PTX line).
@@ -354,6 +363,14 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             "exited threads at barrier {id}: {arrived} of {expected} threads arrived, {exited} have exited"
         ),
         K::BadBarrier { id, count } => write!(f, "bad barrier: number {id}, {count} threads"),
+        K::BarrierOperand { first, other } => write!(
+            f,
+            "barrier operand differs between lanes of a warp: {other}, where the first lane has {first}"
+        ),
+        K::TooManyBarriers => write!(
+            f,
+            "too many barriers and fences: the block has passed 2^25 of them, the most that races can be told for"
+        ),
         K::Deadlock { .. } => write!(f, "deadlock: no warp of the block can go on"),
         K::DivergentWarp { named, active } => write!(
             f,

@@ -19,8 +19,11 @@ pub(crate) struct Order {
     known: Vec<u32>,
 }
 
-/// Times above this would not fit the shadow's stamps.
+/// Times above this would not fit the shadow's stamps. A block has at least half of them to itself.
 const LAST_TIME: u32 = (1 << 26) - 4;
+
+/// Warps of a block that may still arrive when the clock is found to be at its end.
+const RESERVE: u32 = 64;
 
 impl Order {
     pub fn new(warps: usize, precise: bool) -> Order {
@@ -47,6 +50,12 @@ impl Order {
         self.floor = self.now;
         self.known.fill(0);
         again
+    }
+
+    /// Whether the block has used up the times that there are; it can have no further barriers then.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        self.now > LAST_TIME - RESERVE
     }
 
     /// All warps have met.
@@ -92,5 +101,24 @@ impl Order {
     /// Warps of the block.
     pub fn warps(&self) -> usize {
         self.warps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_says_when_it_is_at_its_end() {
+        let mut order = Order::new(2, false);
+        order.now = LAST_TIME / 2;
+        assert!(!order.begin_block());
+        assert!(!order.is_exhausted());
+        order.now = LAST_TIME - RESERVE;
+        order.full_barrier();
+        assert!(order.is_exhausted());
+        // The next block begins anew.
+        assert!(order.begin_block());
+        assert!(!order.is_exhausted());
     }
 }

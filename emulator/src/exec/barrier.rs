@@ -32,6 +32,8 @@ pub(crate) struct Barrier {
     asked: u32,
     /// Warps that came, with the time.
     times: Vec<(usize, u32)>,
+    /// Warps of which only some lanes have come so far, with those lanes.
+    parts: Vec<(usize, u32)>,
     only_sync: bool,
     waiting: Vec<Waiting>,
 }
@@ -74,6 +76,90 @@ impl Barriers {
     }
 }
 
+impl Barrier {
+    /// Counts lanes that come. Places of a warp that have no thread come with the last of its threads.
+    fn count(&mut self, warp: usize, m: u32, alive: u32) {
+        self.arrived += m.count_ones();
+        let before = self.parts.iter().position(|&(w, _)| w == warp);
+        let all = m | before.map_or(0, |i| self.parts[i].1);
+        match before {
+            _ if all == alive => {
+                self.arrived += 32 - all.count_ones();
+                self.parts.retain(|&(w, _)| w != warp);
+            }
+            Some(i) => self.parts[i].1 = all,
+            None => self.parts.push((warp, all)),
+        }
+    }
+}
+
+/// The number that all lanes of `m` give for a barrier's operand.
+fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<Trouble>> {
+    let values = w.u32s(operand);
+    let first = w.first32(m, operand);
+    match lanes(m).find(|&lane| values[lane] != first) {
+        None => Ok(first),
+        Some(lane) => Err(Trouble::lane(
+            lane,
+            FaultKind::BarrierOperand {
+                first,
+                other: values[lane],
+            },
+        )),
+    }
+}
+
+/// Which barrier an instruction names, and for how many threads, if the lanes of `m` may come to it.
+fn named(cx: &Context, w: &Warp, m: u32, op: &Op) -> Result<(u32, u32), Box<Trouble>> {
+    let Op::Barrier {
+        aligned, id, count, ..
+    } = *op
+    else {
+        return Ok((0, 0));
+    };
+    let id = uniform(w, m, id)?;
+    let threads = cx.barriers.threads;
+    let expected = if count.is_none() {
+        threads
+    } else {
+        uniform(w, m, count)?
+    };
+    if id as usize >= BARRIERS
+        || expected == 0
+        || !expected.is_multiple_of(32)
+        || expected > threads
+    {
+        let count = expected;
+        return Err(Trouble::warp(FaultKind::BadBarrier { id, count }));
+    }
+    if aligned && m != w.alive {
+        return Err(divergent(w, m, id));
+    }
+    if count.is_none() && w.alive != w.existing {
+        let kind = FaultKind::ExitedAtBarrier {
+            id,
+            exited: (w.existing & !w.alive).count_ones(),
+            arrived: m.count_ones(),
+            expected,
+        };
+        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
+    }
+    if cx.order.is_exhausted() {
+        return Err(Trouble::warp(FaultKind::TooManyBarriers));
+    }
+    Ok((id, expected))
+}
+
+#[cold]
+fn divergent(w: &Warp, m: u32, id: u32) -> Box<Trouble> {
+    let kind = FaultKind::DivergentBarrier {
+        id,
+        arrived: m,
+        alive: w.alive,
+    };
+    Trouble::lane(m.trailing_zeros() as usize, kind)
+}
+
 /// Lanes of the current split come to a barrier. Whether they go on at once.
 pub(crate) fn arrive(
     cx: &mut Context,
@@ -82,53 +168,12 @@ pub(crate) fn arrive(
     op: &Op,
 ) -> Result<bool, Box<Trouble>> {
     let Op::Barrier {
-        kind,
-        aligned,
-        id,
-        count,
-        src,
-        d,
-        p,
+        kind, src, d, p, ..
     } = *op
     else {
         return Ok(true);
     };
-    let number = w.first32(m, id);
-    let threads = cx.barriers.threads;
-    let expected = if count.is_none() {
-        threads
-    } else {
-        w.first32(m, count)
-    };
-    if number as usize >= BARRIERS
-        || expected == 0
-        || !expected.is_multiple_of(32)
-        || expected > threads
-    {
-        return Err(Trouble::warp(FaultKind::BadBarrier {
-            id: number,
-            count: expected,
-        }));
-    }
-    if aligned && m != w.alive {
-        let kind = FaultKind::DivergentBarrier {
-            id: number,
-            arrived: m,
-            alive: w.alive,
-        };
-        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
-    }
-    if count.is_none() && w.alive != w.existing {
-        let exited = (w.existing & !w.alive).count_ones();
-        let arrived = m.count_ones();
-        let kind = FaultKind::ExitedAtBarrier {
-            id: number,
-            exited,
-            arrived,
-            expected,
-        };
-        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
-    }
+    let (number, expected) = named(cx, w, m, op)?;
     let time = if cx.order.precise {
         cx.order.arrive()
     } else {
@@ -145,12 +190,11 @@ pub(crate) fn arrive(
             count: expected,
         }));
     }
-    // Lanes without a thread count with those of their warp.
-    let whole = m == w.alive;
-    barrier.arrived += if whole { 32 } else { m.count_ones() };
+    let warp = w.index as usize;
+    barrier.count(warp, m, w.alive);
     barrier.yes += yes;
     barrier.asked += m.count_ones();
-    barrier.times.push((w.index as usize, time));
+    barrier.times.push((warp, time));
     barrier.only_sync &= kind != BarrierKind::Arrive;
     if barrier.arrived >= barrier.expected {
         cx.barriers.complete.push(number as usize);
@@ -160,7 +204,7 @@ pub(crate) fn arrive(
     }
     let split = w.current;
     barrier.waiting.push(Waiting {
-        warp: w.index as usize,
+        warp,
         split,
         lanes: m,
         kind,
@@ -169,12 +213,7 @@ pub(crate) fn arrive(
     });
     if w.splits[split].mask != m {
         // Lanes that the guard turned off would run past their own warp's barrier.
-        let kind = FaultKind::DivergentBarrier {
-            id: number,
-            arrived: m,
-            alive: w.alive,
-        };
-        return Err(Trouble::lane(m.trailing_zeros() as usize, kind));
+        return Err(divergent(w, m, number));
     }
     w.splits[split].pc = w.pc;
     w.splits[split].state = State::Barrier;
