@@ -40,6 +40,11 @@ impl Atom {
         }
     }
 
+    /// Whether it gives and depends on the old value. An exchange whose result nobody reads is a store.
+    fn reads(&self) -> bool {
+        self.op != AtomOp::Exch || !self.d.is_none()
+    }
+
     /// Executes it.
     pub fn run(
         &self,
@@ -90,7 +95,9 @@ impl Atom {
         };
         for lane in lanes(m) {
             let offset = address[lane] - allocation.base;
-            if let Some(first) = allocation.first_uninit(offset, u64::from(bytes)) {
+            if !self.reads() {
+                allocation.mark_init(offset, u64::from(bytes));
+            } else if let Some(first) = allocation.first_uninit(offset, u64::from(bytes)) {
                 let touch = touch(kind, Space::Global, address[lane], bytes);
                 let nearest = Some(allocation.region());
                 let first = allocation.base + first;
@@ -160,9 +167,13 @@ impl Atom {
             let first = address[lane] >> shift;
             for unit in first..first + ((bytes as u64) >> shift).max(1) {
                 let shadow = &mut cx.shared.shadow;
-                let result = shadow
-                    .read(unit as usize, &cx.order, &actor)
-                    .and_then(|()| shadow.write_atomic(unit as usize, &cx.order, &actor));
+                let read = if self.reads() {
+                    shadow.read(unit as usize, &cx.order, &actor)
+                } else {
+                    Ok(())
+                };
+                let result =
+                    read.and_then(|()| shadow.write_atomic(unit as usize, &cx.order, &actor));
                 if let Err(conflict) = result {
                     return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
                 }

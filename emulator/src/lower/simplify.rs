@@ -232,6 +232,15 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
             }
         }
     }
+    // An atomic whose result nobody reads does not read memory either, as far as checks go.
+    for inst in &mut draft.code {
+        if let Op::Atom { d, .. } = &mut inst.op
+            && !d.is_none()
+            && reads[usize::from(d.0)] == 0
+        {
+            *d = Reg::NONE;
+        }
+    }
 }
 
 /// Drops branches to the next instruction, which inlined functions end in.
