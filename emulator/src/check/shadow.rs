@@ -11,6 +11,7 @@
 //!   is not reported: an instruction's reads are over before the warp's next instruction begins.
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
 use super::order::Order;
+use std::ops::Range;
 
 /// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
 const PENDING: u32 = u32::MAX;
@@ -73,9 +74,13 @@ pub(crate) struct Shadow {
     /// Last write: `time << 5 | warp`.
     stamps: Vec<u32>,
     writers: Vec<Writer>,
-    /// Reads since: `time << 6 | SEVERAL | warp`.
+    /// Plain reads since: `time << 6 | SEVERAL | warp`.
     readers: Vec<u32>,
-    /// With vector clocks: the time of the last read by each warp.
+    /// Strong reads since, likewise: no race with a strong write.
+    strong_readers: Vec<u32>,
+    /// The time of the last strong read of any unit.
+    last_strong: u32,
+    /// With vector clocks: the times of the last plain read by each warp, then of the last strong one.
     read_times: Vec<u32>,
 }
 
@@ -84,7 +89,7 @@ impl Shadow {
     pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
         let units = (bytes >> shift) + 16;
         let times = if order.precise {
-            units * order.warps()
+            2 * units * order.warps()
         } else {
             0
         };
@@ -93,6 +98,8 @@ impl Shadow {
             stamps: vec![0; units],
             writers: vec![Writer::default(); units],
             readers: vec![0; units],
+            strong_readers: vec![0; units],
+            last_strong: 0,
             read_times: vec![0; times],
         }
     }
@@ -100,6 +107,8 @@ impl Shadow {
     pub fn clear(&mut self) {
         self.stamps.fill(0);
         self.readers.fill(0);
+        self.strong_readers.fill(0);
+        self.last_strong = 0;
         self.read_times.fill(0);
     }
 
@@ -153,7 +162,7 @@ impl Shadow {
         ) else {
             return false;
         };
-        let mut good = true;
+        let mut good = self.last_strong < order.floor;
         for i in 0..COUNT {
             good &= (stamps[i] < floor) & ((readers[i] < base) | (readers[i] == base | warp));
         }
@@ -175,17 +184,30 @@ impl Shadow {
     pub fn read(&mut self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
         self.check_written(unit, order, actor, true)?;
         if order.precise {
-            self.read_times[unit * order.warps() + actor.warp as usize] = order.now;
+            let times = self.times_of(unit, actor.strong, order);
+            self.read_times[times.start + actor.warp as usize] = order.now;
         }
         let base = order.now << 6;
         let mine = base | actor.warp;
-        let old = self.readers[unit];
-        self.readers[unit] = match old {
+        let readers = if actor.strong {
+            self.last_strong = order.now;
+            &mut self.strong_readers
+        } else {
+            &mut self.readers
+        };
+        let old = readers[unit];
+        readers[unit] = match old {
             _ if old < base => mine,
             _ if old == mine => mine,
             _ => base | SEVERAL,
         };
         Ok(())
+    }
+
+    /// Where a unit's times of reads stand.
+    fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
+        let start = (unit * 2 + usize::from(strong)) * order.warps();
+        start..start + order.warps()
     }
 
     /// Whether the last write lets this access pass.
@@ -244,8 +266,9 @@ impl Shadow {
             Err(Conflict::Written { .. }) if same_value => {}
             other => other?,
         }
+        self.check_readers(unit, order, actor, false)?;
         if !actor.strong {
-            self.check_readers(unit, order, actor)?;
+            self.check_readers(unit, order, actor, true)?;
         }
         self.stamps[unit] = order.now << 5 | actor.warp;
         self.writers[unit] = Writer {
@@ -265,17 +288,30 @@ impl Shadow {
         self.write(unit, order, actor, true)
     }
 
-    /// Whether other warps' reads let this write pass.
-    fn check_readers(&self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
-        let reader = self.readers[unit];
-        if reader >> 6 < order.floor || reader & 0x3f == actor.warp {
+    /// Whether other warps' plain or strong reads let this write pass.
+    fn check_readers(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        strong: bool,
+    ) -> Result<(), Conflict> {
+        let reader = if strong {
+            self.strong_readers[unit]
+        } else {
+            self.readers[unit]
+        };
+        if reader >> 6 < order.floor {
             return Ok(());
         }
         if !order.precise {
+            if reader & 0x3f == actor.warp {
+                return Ok(());
+            }
             let warp = (reader & SEVERAL == 0).then_some(reader & 31);
             return Err(Conflict::ReadBy { warp });
         }
-        let times = &self.read_times[unit * order.warps()..][..order.warps()];
+        let times = &self.read_times[self.times_of(unit, strong, order)];
         for (warp, &time) in times.iter().enumerate() {
             let warp = warp as u32;
             if warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
@@ -409,6 +445,30 @@ mod tests {
         let times = [(1, order.arrive()), (0, order.arrive())];
         order.join(&times, &[0]);
         assert_eq!(shadow.write(2, &order, &actor(0, 0, 0), false), Ok(()));
+    }
+
+    #[test]
+    fn strong_accesses_race_with_plain_ones_only() {
+        for precise in [false, true] {
+            let (order, mut shadow) = new(precise);
+            let strong = |warp| Actor {
+                strong: true,
+                ..actor(warp, 0, 0)
+            };
+            assert_eq!(shadow.write(3, &order, &strong(0), false), Ok(()));
+            assert_eq!(shadow.read(3, &order, &strong(1)), Ok(()));
+            assert_eq!(shadow.read(3, &order, &strong(2)), Ok(()));
+            assert_eq!(shadow.write(3, &order, &strong(0), false), Ok(()));
+            assert!(!shadow.may_write_fast::<1>(3, &order, 0));
+            assert!(shadow.write(3, &order, &actor(0, 0, 0), false).is_err());
+            // What a warp wrote and read plainly, another may not even write strongly.
+            assert_eq!(shadow.write(4, &order, &actor(1, 0, 0), false), Ok(()));
+            assert_eq!(shadow.read(4, &order, &actor(1, 0, 0)), Ok(()));
+            assert_eq!(
+                shadow.write(4, &order, &strong(0), true),
+                Err(Conflict::ReadBy { warp: Some(1) })
+            );
+        }
     }
 
     #[test]
