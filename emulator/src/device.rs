@@ -5,7 +5,7 @@ use crate::load_error::LoadError;
 use crate::memory::Memory;
 use crate::module::{LoadedKernel, LoadedModule, Module};
 use crate::report::Fault;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct DeviceConfig {
     pub sm: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
-    /// Which of several devices it is; they have different addresses.
+    /// Which of several devices it is; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have different addresses.
     pub ordinal: u32,
     /// Threads that run blocks; `None` for as many as the machine has cores.
     pub workers: Option<usize>,
@@ -45,6 +45,11 @@ impl DeviceConfig {
             80..90 => 163 << 10,
             _ => 64 << 10,
         }
+    }
+
+    /// Blocks that a multiprocessor holds at most.
+    pub(crate) fn blocks_per_multiprocessor(&self) -> u32 {
+        if self.sm >= 80 { 32 } else { 16 }
     }
 
     /// `%nsmid`: multiprocessors of a typical card of that capability.
@@ -98,6 +103,25 @@ impl Device {
         LoadedModule::place(module, &self.memory).map_err(|e| LoadError::new(0, e.to_string()))
     }
 
+    /// As [`Device::launch`], with a thread of the host for every block, so that blocks may wait for each other. Grids
+    /// that no card of the capability holds at a time are refused: more than 16 blocks a multiprocessor on 7.5, 32 from
+    /// 8.0 on (the driver API counts in also what each block takes).
+    pub fn launch_cooperative(
+        &self,
+        kernel: &LoadedKernel,
+        config: LaunchConfig,
+        params: &[u8],
+    ) -> Result<Counters, Fault> {
+        let _one_at_a_time = self.one_at_a_time();
+        launch::run_cooperative(&self.config, kernel, config, params)
+    }
+
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.launching
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Runs a kernel to its end. `params` is its parameter buffer, laid out as [`crate::ir::Kernel::params`] says.
     pub fn launch(
         &self,
@@ -105,10 +129,7 @@ impl Device {
         config: LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        let _one_at_a_time = self
-            .launching
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one_at_a_time = self.one_at_a_time();
         launch::run(&self.config, kernel, config, params)
     }
 }

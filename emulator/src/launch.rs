@@ -92,15 +92,39 @@ pub(crate) fn run(
     config: LaunchConfig,
     params: &[u8],
 ) -> Result<Counters, Fault> {
-    let program = kernel.kernel();
-    if let Some(message) = refuse(device, program, &config, params.len()) {
-        return Err(Fault {
-            kernel: program.name.clone(),
-            line: 0,
-            block: [0; 3],
-            thread: None,
-            kind: Box::new(FaultKind::InvalidLaunch(message)),
-        });
+    match refuse(device, kernel.kernel(), &config, params.len()) {
+        Some(message) => Err(invalid(kernel, message)),
+        None => crate::exec::run_grid(device, kernel, config, params),
     }
-    crate::exec::run_grid(device, kernel, config, params)
+}
+
+/// Runs a kernel with a thread for every block, so that blocks may wait for each other.
+pub(crate) fn run_cooperative(
+    device: &DeviceConfig,
+    kernel: &LoadedKernel,
+    config: LaunchConfig,
+    params: &[u8],
+) -> Result<Counters, Fault> {
+    let most = u64::from(device.multiprocessors() * device.blocks_per_multiprocessor());
+    let blocks = config.blocks();
+    if blocks > most {
+        let message = format!("{blocks} blocks that run together, the device holds {most}");
+        return Err(invalid(kernel, message));
+    }
+    let device = DeviceConfig {
+        // A thread takes one block after the other: with as many threads as blocks, none waits for another's end.
+        workers: Some(blocks as usize),
+        ..device.clone()
+    };
+    run(&device, kernel, config, params)
+}
+
+fn invalid(kernel: &LoadedKernel, message: String) -> Fault {
+    Fault {
+        kernel: kernel.kernel().name.clone(),
+        line: 0,
+        block: [0; 3],
+        thread: None,
+        kind: Box::new(FaultKind::InvalidLaunch(message)),
+    }
 }

@@ -63,7 +63,7 @@ pub enum ClientError {
     },
     /// The library cannot make such devices.
     #[error(
-        "no {count} devices of capability {sm}: the driver says {code} (capabilities are 75, 80 and 90)"
+        "no {count} devices of capability {sm}: the driver says {code} (capabilities are 75, 80 and 90; a process has up to 10 devices)"
     )]
     Devices {
         /// The capability asked for.

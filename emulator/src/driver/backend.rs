@@ -108,8 +108,13 @@ impl Backend {
         kernel: &LoadedKernel,
         config: LaunchConfig,
         params: &[u8],
+        cooperative: bool,
     ) -> std::result::Result<Counters, Fault> {
-        self.device.launch(kernel, config, params)
+        if cooperative {
+            self.device.launch_cooperative(kernel, config, params)
+        } else {
+            self.device.launch(kernel, config, params)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::status::{CUresult, Result};
+use crate::memory::MAX_DEVICES;
 
 /// The settings of this process.
 pub struct Config {
@@ -69,9 +70,15 @@ impl Config {
             None => vec![80],
         };
         let devices = match variable("PTX_EMULATOR_DEVICES") {
-            Some(count) => number("PTX_EMULATOR_DEVICES", &count, 64)?,
+            Some(count) => number("PTX_EMULATOR_DEVICES", &count, MAX_DEVICES as usize)?,
             None => capabilities.len(),
         };
+        if devices.max(capabilities.len()) > MAX_DEVICES as usize {
+            let count = capabilities.len();
+            return Err(format!(
+                "PTX_EMULATOR_SM names {count} devices; there may be up to {MAX_DEVICES}"
+            ));
+        }
         let memory = variable("PTX_EMULATOR_MEMORY")
             .map(|size| bytes(&size))
             .transpose()?;
@@ -194,6 +201,11 @@ mod tests {
         for pair in [
             ("PTX_EMULATOR_SM", "86"),
             ("PTX_EMULATOR_DEVICES", "many"),
+            ("PTX_EMULATOR_DEVICES", ""),
+            ("PTX_EMULATOR_DEVICES", "-1"),
+            ("PTX_EMULATOR_DEVICES", "11"),
+            ("PTX_EMULATOR_DEVICES", "18446744073709551616"),
+            ("PTX_EMULATOR_SM", "80,80,80,80,80,80,80,80,80,80,80"),
             ("PTX_EMULATOR_MEMORY", "0"),
             ("PTX_EMULATOR_DRIVER", "9"),
         ] {
@@ -203,6 +215,9 @@ mod tests {
                     .is_some_and(|message| message.contains(pair.0)),
                 "{pair:?}"
             );
+        }
+        for count in ["0", " 10 "] {
+            assert!(with(&[("PTX_EMULATOR_DEVICES", count)]).is_ok(), "{count}");
         }
     }
 }

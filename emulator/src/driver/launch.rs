@@ -24,6 +24,8 @@ pub struct Launch {
     function: Arc<Function>,
     config: LaunchConfig,
     params: Arc<[u8]>,
+    /// Whether blocks may wait for each other.
+    cooperative: bool,
 }
 
 /// `CU_LAUNCH_PARAM_…`: what the entries of `extra` mean.
@@ -35,14 +37,12 @@ impl Launch {
     /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself has succeeded.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let start = Instant::now();
-        match context
-            .device
-            .backend
-            .launch(&self.function.kernel, self.config, &self.params)
-        {
+        let kernel = &self.function.kernel;
+        let backend = &context.device.backend;
+        match backend.launch(kernel, self.config, &self.params, self.cooperative) {
             Ok(counters) => {
                 client_api::note_launch(client_api::Record {
-                    kernel: self.function.kernel.kernel().name.clone(),
+                    kernel: kernel.kernel().name.clone(),
                     ordinal: context.device.ordinal,
                     config: self.config,
                     nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
@@ -158,6 +158,7 @@ fn launch(
             function,
             config,
             params,
+            cooperative,
         }),
     )
 }

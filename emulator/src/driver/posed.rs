@@ -87,68 +87,55 @@ impl Card {
     pub fn attribute(&self, attribute: i32, ordinal: i32) -> Option<i32> {
         let ampere = i32::from(self.capability >= 80);
         Some(match attribute {
-            1..=3 => 1024,
-            4 => 64,
-            5 => i32::MAX,
-            6 | 7 => 65535,
-            8 => SHARED_PER_BLOCK,
-            9 => 65536,
-            10 => 32,
-            11 => i32::MAX,
             13 => self.clock_khz,
-            14 | 30 => 512,
-            15 => 1,
             16 => self.multiprocessors,
-            17 | 18 | 20 | 32 | 35 => 0,
-            34 => ordinal % 32,
-            19 | 31 | 41 => 1,
-            21..=29 | 42 | 43 | 45..=49 | 52..=74 | 77 => texture_limit(attribute),
             33 => 1 + ordinal / 32,
+            34 => ordinal % 32,
             36 => self.memory_clock_khz,
             37 => self.bus_bits,
             38 => self.l2_bytes,
             39 => self.threads_per_multiprocessor,
-            40 => 3,
-            44 => 1,
-            50 => 0,
-            51 => 32,
             75 => (self.capability / 10) as i32,
             76 => (self.capability % 10) as i32,
-            78..=80 => 1,
             81 => self.shared_per_multiprocessor,
-            12 | 82 => REGISTERS,
-            83 => 1,
-            84 => 0,
             85 => ordinal,
-            86 => 0,
             87 => self.single_to_double,
-            88 => 0,
-            89..=91 => 1,
-            // Waits on memory that another party writes cannot end where work runs at the call.
-            92..=94 => 0,
-            95 => 1,
-            96 => 0,
             97 => self.shared_per_block_optin,
-            98 => 0,
-            99 => 1,
-            // No virtual memory management, no sharing between processes, no access to the host's page tables.
-            100..=105 => 0,
             106 => self.blocks_per_multiprocessor,
-            107 => 0,
             108 => ampere * (self.l2_bytes / 4 * 3),
             109 => ampere * (128 << 20),
-            110 => 0,
             111 => self.reserved_shared,
-            112 => 0,
-            113 => 0,
-            114 => 0,
-            115 => 1,
-            116..=119 => 0,
-            // Thread block clusters (120) and what came after them are not executed.
-            120..=160 => 0,
-            _ => return None,
+            _ => return common_attribute(attribute),
         })
     }
+}
+
+/// The attributes that are the same on every card.
+fn common_attribute(attribute: i32) -> Option<i32> {
+    Some(match attribute {
+        1..=3 => 1024,
+        4 => 64,
+        5 | 11 => i32::MAX,
+        6 | 7 => 65535,
+        8 => SHARED_PER_BLOCK,
+        9 => 65536,
+        10 | 51 => 32,
+        12 | 82 => REGISTERS,
+        14 | 30 => 512,
+        15 | 19 | 31 | 41 | 44 => 1,
+        17 | 18 | 20 | 32 | 35 | 50 => 0,
+        21..=29 | 42 | 43 | 45..=49 | 52..=74 | 77 => texture_limit(attribute),
+        40 => 3,
+        78..=80 | 83 | 89..=91 | 95 | 99 | 115 => 1,
+        84 | 86 | 88 | 96 | 98 | 107 | 110 | 112..=114 | 116..=119 => 0,
+        // Waits on memory that another party writes cannot end where work runs at the call.
+        92..=94 => 0,
+        // No virtual memory management, no sharing between processes, no access to the host's page tables.
+        100..=105 => 0,
+        // Thread block clusters (120) and what came after them are not executed.
+        120..=160 => 0,
+        _ => return None,
+    })
 }
 
 /// Texture and surface limits: the sizes that every one of the cards has. Textures themselves are not supported.

@@ -15,6 +15,7 @@ use super::registry::{Registry, fresh_handle, lock};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle};
 use super::work::Op;
+use crate::memory::MAX_DEVICES;
 
 /// Everything.
 #[derive(Default)]
@@ -88,6 +89,10 @@ impl Driver {
             .filter(|device| device.card.capability == capability)
             .map(|device| device.ordinal)
             .collect();
+        let missing = count.saturating_sub(found.len());
+        if missing > (MAX_DEVICES as usize).saturating_sub(devices.len()) {
+            return Err(CUresult::INVALID_VALUE);
+        }
         while found.len() < count {
             let ordinal = devices.len();
             devices.push(Arc::new(Device::new(self, ordinal, capability, config)?));

@@ -4,7 +4,7 @@ use super::ALLOCATION_ALIGN;
 use crate::report::Region;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// Zeroed bytes outside Rust's aliasing rules.
 struct Buffer {
@@ -69,6 +69,38 @@ pub(crate) struct Allocation {
 
 /// All four bytes of a word are written.
 pub(crate) const WORD_INIT: u8 = 0xf;
+
+/// Bytes of data whose shadow is read and written at once, as one u64.
+const GROUP: u64 = 32;
+/// All of them are written.
+const GROUP_INIT: u64 = u64::from_ne_bytes([WORD_INIT; 8]);
+
+/// The marks of the bytes `first..end` of a group.
+#[inline(always)]
+fn group_mask(first: u64, end: u64) -> u64 {
+    // Four marks lie in each byte: a mark's place is its byte's number, with four more for each word before.
+    let below = |n: u64| match n {
+        GROUP => u64::MAX,
+        n => (1u64 << (n / 4 * 8 + n % 4)) - 1,
+    };
+    below(end) & !below(first) & GROUP_INIT
+}
+
+/// A bit for each byte, as a group has them: four in the low half of each byte.
+fn spread(bits: u32) -> u64 {
+    let x = u64::from(bits);
+    let x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    let x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    (x | x << 4) & GROUP_INIT
+}
+
+/// The reverse of [`spread`].
+fn gather(marks: u64) -> u32 {
+    let x = marks & GROUP_INIT;
+    let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) as u32
+}
 
 impl Allocation {
     /// Zeroed memory that nobody has written. `None` if the host has no memory left.
@@ -165,25 +197,36 @@ impl Allocation {
         cell.load(Ordering::Relaxed) != epoch && cell.swap(epoch, Ordering::Relaxed) != epoch
     }
 
+    /// The shadow of eight words of data, of which `offset` lies in one.
+    #[inline(always)]
+    fn marks(&self, offset: u64) -> &AtomicU64 {
+        debug_assert!(offset < self.bytes);
+        let start = self.init.ptr.as_ptr().cast::<u64>();
+        let cell = start.wrapping_add((offset / GROUP) as usize);
+        // SAFETY: the shadow of a byte inside the allocation lies in the buffer, which is aligned to more than a u64 and
+        // has slack behind; it is only used through this function, so every access to it is atomic and of eight bytes.
+        unsafe { AtomicU64::from_ptr(cell) }
+    }
+
     /// Marks bytes written.
+    #[inline(always)]
     pub fn mark_init(&self, offset: u64, bytes: u64) {
         let mut at = offset;
         let end = offset + bytes;
         while at < end {
-            let word = at / 4;
-            let first = at % 4;
-            if first == 0 && end - at >= 4 {
-                let words = (end - at) / 4;
-                // SAFETY: inside the shadow because the bytes are inside the allocation.
-                unsafe { std::ptr::write_bytes(self.init(at), WORD_INIT, words as usize) };
-                at += words * 4;
-                continue;
+            let group = at - at % GROUP;
+            let next = (group + GROUP).min(end);
+            let cell = self.marks(at);
+            if next - at == GROUP {
+                cell.store(GROUP_INIT, Ordering::Relaxed);
+            } else {
+                let wanted = group_mask(at - group, next - group);
+                // Most stores hit what is marked already, and a load is much cheaper than a read-modify-write.
+                if cell.load(Ordering::Relaxed) & wanted != wanted {
+                    cell.fetch_or(wanted, Ordering::Relaxed);
+                }
             }
-            let last = (end - word * 4).min(4);
-            let bits = (((1u32 << last) - 1) & !((1u32 << first) - 1)) as u8;
-            // SAFETY: as above; neighbours may be marked by other threads at the same time, hence atomic.
-            unsafe { AtomicU8::from_ptr(self.init(at)) }.fetch_or(bits, Ordering::Relaxed);
-            at = word * 4 + last;
+            at = next;
         }
     }
 
@@ -195,17 +238,63 @@ impl Allocation {
         let mut at = offset;
         let end = offset + bytes;
         while at < end {
-            // SAFETY: inside the shadow because the bytes are inside the allocation.
-            let bits = unsafe { AtomicU8::from_ptr(self.init(at)) }.load(Ordering::Relaxed);
-            if bits == WORD_INIT {
-                at = (at / 4 + 1) * 4;
-            } else if bits >> (at % 4) & 1 == 0 {
-                return Some(at);
-            } else {
-                at += 1;
+            let group = at - at % GROUP;
+            let next = (group + GROUP).min(end);
+            let missing =
+                !self.marks(at).load(Ordering::Relaxed) & group_mask(at - group, next - group);
+            if missing != 0 {
+                let bit = u64::from(missing.trailing_zeros());
+                return Some(group + bit / 8 * 4 + bit % 8);
             }
+            at = next;
         }
         None
+    }
+
+    /// Makes the marks of `bytes` bytes those of `source`'s, written or not; both ranges are inside, and may overlap if
+    /// the allocation is the same.
+    pub(super) fn copy_marks(&self, to: u64, source: &Allocation, from: u64, bytes: u64) {
+        if self.is_host() {
+            // The host writes its memory without telling.
+            return;
+        }
+        if self.is_all_init() {
+            // Who set it has marked every byte.
+            self.all_init.store(false, Ordering::Relaxed);
+        }
+        let first = to / GROUP;
+        let last = (to + bytes - 1) / GROUP;
+        let copy = |group: u64| {
+            let begin = (group * GROUP).max(to);
+            let end = ((group + 1) * GROUP).min(to + bytes);
+            let low = begin - group * GROUP;
+            let mask = group_mask(low, end - group * GROUP);
+            let marks = spread(source.marks_of(from + (begin - to), end - begin) << low);
+            let cell = self.marks(begin);
+            let update = |old| Some(old & !mask | marks & mask);
+            // The closure never refuses.
+            let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        };
+        // As `memmove`: what is still to be read is not overwritten.
+        if to <= from {
+            (first..=last).for_each(copy);
+        } else {
+            (first..=last).rev().for_each(copy);
+        }
+    }
+
+    /// Whether each of up to 32 bytes from `offset` on is written, a bit for each.
+    fn marks_of(&self, offset: u64, bytes: u64) -> u32 {
+        if self.is_all_init() {
+            return u32::MAX;
+        }
+        let skip = offset % GROUP;
+        let mut bits = u64::from(gather(self.marks(offset).load(Ordering::Relaxed)));
+        if skip + bytes > GROUP {
+            let next = self.marks(offset + bytes - 1).load(Ordering::Relaxed);
+            bits |= u64::from(gather(next)) << GROUP;
+        }
+        (bits >> skip) as u32
     }
 
     /// How a report names it.

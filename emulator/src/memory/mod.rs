@@ -1,8 +1,9 @@
 //! Device memory: allocations, what is known about their bytes, and the host's way to them.
 //!
-//! Addresses are never used twice and allocations lie at least [`GUARD_BYTES`] apart, so that a pointer past an
-//! allocation's end or to one that was freed is always recognised. Each allocation has a shadow: which bytes
-//! somebody has written, and which 32-byte sectors the current launch has touched.
+//! Allocations lie at least [`GUARD_BYTES`] apart, and an address that was freed is used again only when all others of
+//! the device's range have been, the oldest first: a pointer past an allocation's end or to one that was freed is
+//! recognised. Each allocation has a shadow: which bytes somebody has written, and which 32-byte sectors the current
+//! launch has touched.
 //!
 //! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do: a program that races with
 //! itself across blocks sees torn values here as there. Rust code outside this module only gets copies.
@@ -23,6 +24,9 @@ pub const GUARD_BYTES: u64 = 1 << 16;
 pub const FIRST_ADDRESS: u64 = 0x7400_0000_0000;
 /// Distance between the address ranges of two devices.
 pub const DEVICE_STRIDE: u64 = 1 << 40;
+/// Devices with ranges of their own. The next range would begin at 0x7e00_0000_0000, and not far above Linux places the
+/// memory that a process maps.
+pub const MAX_DEVICES: u32 = 10;
 /// How many freed ranges are remembered.
 const FREED_MEMORY: usize = 1 << 16;
 
@@ -64,7 +68,10 @@ pub(crate) type Snapshot = Arc<Vec<Arc<Allocation>>>;
 struct Table {
     live: Snapshot,
     freed: std::collections::VecDeque<Region>,
+    /// Where the next allocation is looked for.
     next: u64,
+    /// Whether the range has been used up once, so that freed addresses come again.
+    wrapped: bool,
     sequence: u64,
     used: u64,
     epoch: u16,
@@ -78,6 +85,40 @@ impl Table {
         live.insert(index, Arc::new(allocation));
     }
 
+    /// The first place at or after `from` and before `end` for so many bytes with a guard on both sides.
+    fn gap(&self, from: u64, end: u64, bytes: u64) -> Option<u64> {
+        let mut at = from;
+        let before = self.live.partition_point(|a| after(a) <= from);
+        for allocation in &self.live[before..] {
+            if at.checked_add(bytes)?.checked_add(GUARD_BYTES)? <= allocation.base {
+                break;
+            }
+            at = after(allocation);
+        }
+        (at.checked_add(bytes)? <= end).then_some(at)
+    }
+
+    /// A place in the range `first..end`: behind the last allocation, or where that range is used up, in the gaps from
+    /// its beginning on, which are those that were given out longest ago.
+    fn find_room(&mut self, first: u64, end: u64, bytes: u64) -> Option<u64> {
+        if let Some(base) = self.gap(self.next, end, bytes) {
+            return Some(base);
+        }
+        let base = self.gap(first, end, bytes)?;
+        self.wrapped = true;
+        Some(base)
+    }
+
+    /// Forgets what was freed where an allocation comes to lie, so that what goes wrong beside it is not taken for a
+    /// use after free.
+    fn forget_freed(&mut self, base: u64, bytes: u64) {
+        if self.wrapped {
+            let (low, high) = (base - GUARD_BYTES, base + bytes + GUARD_BYTES);
+            self.freed
+                .retain(|region| region.base >= high || region.base + region.bytes <= low);
+        }
+    }
+
     /// Whether a range touches a live allocation.
     fn overlaps(&self, base: u64, bytes: u64) -> bool {
         let index = self
@@ -86,6 +127,14 @@ impl Table {
         let before = index.checked_sub(1).and_then(|index| self.live.get(index));
         before.is_some_and(|a| a.base + a.bytes > base)
     }
+}
+
+/// The first address after an allocation that another may have.
+fn after(allocation: &Allocation) -> u64 {
+    let end = allocation.base.saturating_add(allocation.bytes);
+    end.saturating_add(GUARD_BYTES)
+        .checked_next_multiple_of(2 * ALLOCATION_ALIGN)
+        .unwrap_or(u64::MAX)
 }
 
 /// The memory of a device. All methods may be called from any thread.
@@ -97,9 +146,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Memory of `capacity` bytes for the device with this ordinal.
+    /// Memory of `capacity` bytes for the device with this ordinal; from [`MAX_DEVICES`] on the ranges repeat.
     pub(crate) fn new(capacity: u64, ordinal: u32) -> Memory {
-        let first = FIRST_ADDRESS + u64::from(ordinal) * DEVICE_STRIDE;
+        let first = FIRST_ADDRESS + u64::from(ordinal % MAX_DEVICES) * DEVICE_STRIDE;
         let table = Table {
             next: first,
             ..Table::default()
@@ -147,16 +196,17 @@ impl Memory {
         if bytes > free {
             return Err(out_of_memory);
         }
-        let base = table.next;
-        if base - self.first > DEVICE_STRIDE - bytes.min(DEVICE_STRIDE) {
+        let end = self.first + DEVICE_STRIDE;
+        let Some(base) = table.find_room(self.first, end, bytes) else {
             return Err(out_of_memory);
-        }
+        };
         let sequence = table.sequence + 1;
         let label = label.map(str::to_owned);
         let allocation =
             Allocation::new(base, bytes, sequence, label, constant).ok_or(out_of_memory)?;
         table.sequence = sequence;
-        table.next = (base + bytes + GUARD_BYTES).next_multiple_of(2 * ALLOCATION_ALIGN);
+        table.next = after(&allocation);
+        table.forget_freed(base, bytes);
         table.used += bytes;
         self.peak.fetch_max(table.used, Ordering::Relaxed);
         table.insert(allocation);
@@ -303,6 +353,13 @@ impl Memory {
         copy_between(self, to, self, from, bytes)
     }
 
+    /// Whether somebody has written every byte of a range.
+    pub fn is_written(&self, address: u64, bytes: u64) -> Result<bool, MemoryError> {
+        let allocation = self.range(address, bytes)?;
+        let first = allocation.first_uninit(address - allocation.base, bytes);
+        Ok(first.is_none())
+    }
+
     /// The allocations as they are now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Arc::clone(&self.table().live)
@@ -352,13 +409,7 @@ pub fn copy_between(
     }
     match source.first_uninit(source_offset, bytes) {
         None => mark_host_write(&target, target_offset, bytes),
-        Some(_) => {
-            for i in 0..bytes {
-                if source.first_uninit(source_offset + i, 1).is_none() {
-                    target.mark_init(target_offset + i, 1);
-                }
-            }
-        }
+        Some(_) => target.copy_marks(target_offset, &source, source_offset, bytes),
     }
     Ok(())
 }
