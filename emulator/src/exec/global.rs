@@ -7,7 +7,7 @@ use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
 use crate::counters::GlobalTraffic;
 use crate::ir::{Access, Reg, Space, Width};
-use crate::memory::{Allocation, WORD_INIT, find_index};
+use crate::memory::{Allocation, find_index};
 use crate::report::{AccessKind, FaultKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -354,17 +354,9 @@ fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
 /// Whether neighbouring bytes, a multiple of four from a multiple of four, are all written; names the lane if not.
 #[inline(always)]
 fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
-    if allocation.is_all_init() {
-        return Ok(());
-    }
-    let shadow = allocation.init(address - allocation.base).cast_const();
-    let mut all = WORD_INIT;
-    for i in 0..(total / 4) as usize {
-        // SAFETY: the bytes lie inside the allocation, so their shadow exists. A word that another block is just
-        // writing counts as written or not, as on a GPU the read sees it or not.
-        all &= unsafe { shadow.add(i).read() };
-    }
-    if all == WORD_INIT {
+    // A word that another block is just writing counts as written or not, as on a GPU the read sees it or not.
+    let offset = address - allocation.base;
+    if allocation.first_uninit(offset, u64::from(total)).is_none() {
         return Ok(());
     }
     for lane in 0..32u32 {
@@ -397,8 +389,9 @@ fn load_row(w: &mut Warp, source: *const u8, count: usize, d: [Reg; 4]) {
         }
         let row = w.u32s_mut(reg);
         for (i, word) in row.iter_mut().enumerate() {
-            // SAFETY: 32 * count words from `source` on lie inside the allocation. The reads are not atomic: words
-            // that another block writes at the same time are a race of the emulated program.
+            // SAFETY: 32 * count words from `source` on lie inside the allocation, and no Rust reference to them
+            // exists. The reads are not atomic, which is what lets them be vectors. If the emulated program races, they
+            // are a race in the Rust sense too; the module `memory` tells what is relied on then.
             *word = unsafe { source.add(i * count + j).read() };
         }
     }

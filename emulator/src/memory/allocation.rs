@@ -68,7 +68,7 @@ pub(crate) struct Allocation {
 }
 
 /// All four bytes of a word are written.
-pub(crate) const WORD_INIT: u8 = 0xf;
+const WORD_INIT: u8 = 0xf;
 
 /// Bytes of data whose shadow is read and written at once, as one u64.
 const GROUP: u64 = 32;
@@ -159,12 +159,6 @@ impl Allocation {
     pub fn data(&self, offset: u64) -> *mut u8 {
         debug_assert!(offset <= self.bytes);
         self.data.ptr.as_ptr().wrapping_add(offset as usize)
-    }
-
-    /// Shadow byte of the word that holds a byte.
-    #[inline(always)]
-    pub fn init(&self, offset: u64) -> *mut u8 {
-        self.init.ptr.as_ptr().wrapping_add((offset / 4) as usize)
     }
 
     /// Whether all bytes are known to be written.

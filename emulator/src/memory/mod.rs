@@ -5,11 +5,22 @@
 //! recognised. Each allocation has a shadow: which bytes somebody has written, and which 32-byte sectors the current
 //! launch has touched.
 //!
-//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do: a program that races with
-//! itself across blocks sees torn values here as there. Rust code outside this module only gets copies.
+//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do. Rust code outside this crate
+//! only gets copies.
+//!
+//! # What is relied on where an emulated program races
+//!
+//! Marks and sectors are only used as atomics of one size. Atomic, volatile and scattered accesses of a kernel are relaxed
+//! atomics. Rows of 32 neighbouring words (`ld.global` and `st.global` of a whole warp, `cp.async`) and the host's
+//! copies are plain accesses, for speed. As long as the program has no data race by PTX's own memory model (ordered by
+//! atomics and fences, by barriers, or by one launch ending before the next), neither have they one by Rust's. If it has,
+//! or if a host thread copies what a launch is using, that is formally undefined in Rust. What is relied on then is that
+//! the compiler makes ordinary loads and stores of them, which give old, new or torn values as a GPU's do: each such word
+//! is read once, into a register of the emulated kernel, and never decides by itself where the emulator reads, writes or
+//! jumps (addresses are checked after they were read). No reference, length or enum of the emulator lies in that memory.
 mod allocation;
 
-pub(crate) use allocation::{Allocation, WORD_INIT};
+pub(crate) use allocation::Allocation;
 
 use crate::report::Region;
 use std::ptr::NonNull;
