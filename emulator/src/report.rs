@@ -327,6 +327,7 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The first line of a report. Long because it is a table: one entry a fault.
 fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
     use FaultKind as K;
     match kind {

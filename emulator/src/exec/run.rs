@@ -33,6 +33,8 @@ pub(crate) enum Flow {
 const TURN: u64 = 1 << 16;
 
 /// Runs a warp until it waits, ends, or its turn is over. On a fault, `w.pc` is the instruction.
+///
+/// One function, because its state (the split, the place, the turn) stays in registers that way.
 pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Trouble>> {
     let kernel = cx.grid.kernel;
     let code = &kernel.code[..];

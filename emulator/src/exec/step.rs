@@ -17,6 +17,8 @@ use crate::ir::*;
 use crate::report::FaultKind;
 
 /// Executes one instruction for the lanes of `m`, which are some of the split's.
+///
+/// Long because it is a table: one entry an instruction.
 #[inline(always)]
 pub(crate) fn step<I: Isa>(
     cx: &mut Context,
@@ -145,7 +147,7 @@ fn branch(cx: &mut Context, w: &mut Warp, m: u32, all: u32, target: Pc, reconver
     Flow::Changed
 }
 
-/// Executes an instruction that main loops do not have.
+/// Executes an instruction that main loops do not have. A table, too.
 #[inline(never)]
 fn rare<I: Isa>(
     cx: &mut Context,
@@ -221,7 +223,7 @@ fn rare<I: Isa>(
     Ok(Flow::Next)
 }
 
-/// Arithmetic that main loops do not have.
+/// Arithmetic that main loops do not have. A table, too.
 fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
     match *op {
         Op::Fma {

@@ -157,7 +157,8 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
         self.def(d);
     }
 
-    /// Instructions with predicates among their operands, and warp-wide ones.
+    /// Instructions with predicates among their operands, and warp-wide ones. Long because it is a table: one entry an
+    /// instruction.
     fn predicates(&mut self, op: &mut Op) {
         match op {
             Op::Selp { d, a, b, p, .. } => {
