@@ -2,6 +2,7 @@
 
 use super::stored::{half_of_least, round, unit_roundoff};
 use crate::catalog::DType;
+use crate::problem::{Pool2d, PoolKind};
 
 /// How far a result may be from the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,15 +20,46 @@ pub enum Tolerance<'a> {
         rel_l2: Option<f64>,
     },
     /// What adding `terms` products in f32, in whatever order, and rounding once to the storage type can cost:
-    /// `gamma * magnitude + u * |want|`, with `gamma = n v / (1 - n v)`, `n = terms + 4`, `v = 2^-24` and `u` the unit
-    /// roundoff of the storage type.
+    /// `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the unit roundoff of the storage type.
+    ///
+    /// `n v` takes the place of the textbooks' `n v / (1 - n v)`, which means nothing from 2^24 terms on; it holds for
+    /// every length (Jeannerod and Rump, Improved error bounds for inner products in floating-point arithmetic, SIAM J.
+    /// Matrix Anal. Appl. 34, 2013), with fused multiplications and additions too.
     Sum {
-        /// Terms of the sum.
+        /// Terms of the sum; of a sum of sums, the most additions that any one term passes through.
         terms: usize,
         /// For every element the sum of its terms' magnitudes: [`crate::reference::conv2d_abs`],
         /// [`crate::reference::pool2d_abs`].
         magnitudes: &'a [f64],
     },
+}
+
+impl<'a> Tolerance<'a> {
+    /// How near a pool's result must be: a maximum is exact, a mean is a sum rounded. `magnitudes` is what
+    /// [`crate::reference::pool2d_abs`] gives.
+    pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
+        let (rows, columns) = match pool.kind() {
+            PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
+            PoolKind::Average { .. } => (pool.r(), pool.s()),
+            // A window of an adaptive mean is no larger than the plane.
+            PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => (pool.h(), pool.w()),
+        };
+        Tolerance::Sum {
+            terms: mean_depth(rows, columns),
+            magnitudes,
+        }
+    }
+}
+
+/// The most additions that a term of a mean over `rows` x `columns` passes through.
+///
+/// `avg_pool.cu` adds rows, then their sums. `global_pool.cu` adds runs of 64, then the runs of a thread, of which at
+/// least eight share a plane, then the threads' sums and vectors' parts, in less than 64 steps.
+fn mean_depth(rows: usize, columns: usize) -> usize {
+    let all = rows.saturating_mul(columns);
+    let by_rows = rows.saturating_add(columns);
+    let by_runs = 64 + all.div_ceil(8 * 64) + 64;
+    all.min(by_rows.max(by_runs))
 }
 
 /// How near an accepted result is.
@@ -191,9 +223,9 @@ fn bound(tolerance: Tolerance<'_>, dtype: DType, place: usize, want: f64) -> f64
         } => atol + rtol * want.abs(),
         Tolerance::Close { atol: None, .. } => f64::INFINITY,
         Tolerance::Sum { terms, magnitudes } => {
-            let roundings = (terms + 4) as f64 * unit_roundoff(DType::F32);
-            let gamma = roundings / (1.0 - roundings);
-            let sum = gamma * magnitudes[place] + (terms + 1) as f64 * half_of_least(DType::F32);
+            let roundings = terms as f64 + 4.0;
+            let sum = roundings
+                * (unit_roundoff(DType::F32) * magnitudes[place] + half_of_least(DType::F32));
             sum + unit_roundoff(dtype) * (want.abs() + sum) + half_of_least(dtype)
         }
     }
@@ -340,6 +372,41 @@ mod tests {
         };
         assert!(one(1.0 + 2e-2, 1.0, tolerance));
         assert!(!one(1.0 + 4e-2, 1.0, tolerance));
+    }
+
+    #[test]
+    fn sums_of_any_length_have_a_bound() {
+        let mut last = 0.0;
+        for terms in [
+            1,
+            (1 << 24) - 5,
+            1 << 24,
+            (1 << 24) + 1,
+            1 << 40,
+            usize::MAX,
+        ] {
+            let tolerance = Tolerance::Sum {
+                terms,
+                magnitudes: &[1.0],
+            };
+            let bound = bound(tolerance, DType::F32, 0, 1.0);
+            assert!(bound.is_finite() && bound > last, "{terms}: {bound}");
+            assert!(one(1.0f32.next_up().into(), 1.0, tolerance), "{terms}");
+            last = bound;
+        }
+    }
+
+    #[test]
+    fn the_mean_of_a_large_plane_is_still_judged() {
+        let pool = Pool2d::builder()
+            .kind(PoolKind::GlobalAverage)
+            .input(1, 1, 4097, 4097)
+            .build()
+            .expect("a plane of 2^24 pixels");
+        let tolerance = Tolerance::of_pool(&pool, &[1.0]);
+        assert!(one(1.0 + 1e-6, 1.0, tolerance));
+        assert!(!one(1.01, 1.0, tolerance));
+        assert!(!one(0.0, 1.0, tolerance));
     }
 
     #[test]

@@ -89,14 +89,7 @@ fn judge(device: &Device, plan: &PoolPlan, fences: Fences, x: &[f64]) -> Result<
     let (want, indices) = reference::pool2d(pool, x)?;
     let extents = check::extents(pool.output());
     let magnitudes = reference::pool2d_abs(pool, x)?;
-    let maximum = matches!(pool.kind(), PoolKind::Max { .. } | PoolKind::GlobalMax);
-    let tolerance = match maximum {
-        true => Tolerance::Exact,
-        false => Tolerance::Sum {
-            terms: pool.r() * pool.s(),
-            magnitudes: &magnitudes,
-        },
-    };
+    let tolerance = Tolerance::of_pool(pool, &magnitudes);
     check::compare(&got, &want, extents, pool.dtype(), tolerance)?;
     match (got_indices, indices) {
         (Some(got), Some(want)) => check::compare_indices(&got, &want, extents)

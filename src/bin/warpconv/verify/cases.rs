@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use warpconv::catalog::KernelId;
 use warpconv::check::{self, Stats, Tolerance};
-use warpconv::problem::{FilterLayout, Pool2d, PoolKind};
+use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout, reference};
 
 use super::Context;
@@ -313,7 +313,7 @@ impl Prepared {
                     check::compare(&got.data, &wanted, extents, DType::F32, Tolerance::Exact)
                 } else {
                     let magnitudes = reference::pool2d_abs(pool, &x).map_err(wrong)?;
-                    let tolerance = pool_tolerance(pool, &magnitudes);
+                    let tolerance = Tolerance::of_pool(pool, &magnitudes);
                     check::compare(&got.data, &values, extents, dtype, tolerance)
                 }
             }
@@ -359,15 +359,4 @@ fn rounded(tensors: &Tensors, name: Option<&String>, dtype: DType) -> Option<Vec
             .map(|&value| check::round(dtype, value))
             .collect(),
     )
-}
-
-/// How near a pool's result must be: a maximum is exact, a mean is a sum rounded.
-pub fn pool_tolerance<'a>(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
-    let terms = match pool.kind() {
-        PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
-        PoolKind::Average { .. } => pool.r() * pool.s(),
-        // A window of an adaptive mean is no larger than the plane.
-        PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => pool.h() * pool.w(),
-    };
-    Tolerance::Sum { terms, magnitudes }
 }

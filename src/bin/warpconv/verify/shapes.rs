@@ -242,7 +242,7 @@ fn run_pool(
         &want,
         extents,
         pool.dtype(),
-        super::cases::pool_tolerance(pool, &magnitudes),
+        Tolerance::of_pool(pool, &magnitudes),
     )
     .map_err(|mismatch| mismatch.to_string())
 }
