@@ -145,6 +145,31 @@ fn names_and_comments() {
 }
 
 #[test]
+fn words_that_repeat_or_contradict_are_refused() {
+    for (words, word, earlier) in [
+        ("+in4:1+in8:2", "in", "in"),
+        ("+max+avg_p", "avg_p", "max"),
+        ("+global_avg+adaptive_avg", "adaptive_avg", "global_avg"),
+        ("+avg_np+nhwc+avg_np", "avg_np", "avg_np"),
+        ("+f16+bf16", "bf16", "f16"),
+        ("+nhwc+ceil+nchw", "nchw", "nhwc"),
+        ("+kcrs+krsc", "krsc", "kcrs"),
+        ("+pb1+pb2", "pb", "pb"),
+        ("+residual+residual9:1", "residual", "residual"),
+    ] {
+        let text = format!("ic2ih5kh3{words}");
+        assert_eq!(
+            reason(&text),
+            NotationReason::Contradiction { word, earlier },
+            "{text}"
+        );
+        let shown = notation::parse(&text).unwrap_err().to_string();
+        assert!(shown.contains(&format!("`+{word}`")), "{shown}");
+    }
+    assert!(notation::parse("ic2ih5kh3+max+indices+f16+nhwc+in4:1+out4:1+pb1+pr1").is_ok());
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     assert_eq!(reason("ic1oc1ih3kh3xx1"), NotationReason::Unknown);
     assert_eq!(reason("ic1oc1ih3kh3+tf32"), NotationReason::Unknown);

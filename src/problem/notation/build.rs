@@ -4,7 +4,7 @@ use super::NotationReason;
 use super::scan::{Fields, RawAxis, Word};
 use crate::catalog::{DType, Layout};
 use crate::error::Error;
-use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, PoolKind};
+use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind};
 
 /// The batch of a problem that names none.
 const DEFAULT_IMAGES: u64 = 2;
@@ -110,6 +110,13 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
             builder = builder.output_size(size(fields, "oh", p)?, size(fields, "ow", q)?);
         }
     }
+    let pool = pool_words(fields, builder)?.build()?;
+    check_outputs(fields, &window, [pool.p(), pool.q()])?;
+    Ok(pool)
+}
+
+/// What a pooling's words say about its tensors.
+fn pool_words(fields: &Fields, mut builder: Pool2dBuilder) -> Result<Pool2dBuilder, Error> {
     for word in &fields.words {
         builder = match word.word {
             "in" | "out" => {
@@ -130,9 +137,7 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
             },
         };
     }
-    let pool = builder.build()?;
-    check_outputs(fields, &window, [pool.p(), pool.q()])?;
-    Ok(pool)
+    Ok(builder)
 }
 
 /// What a pooling's words say about its kind.

@@ -36,6 +36,8 @@
 //! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
 //! | `+global_max` `+global_avg` `+adaptive_avg` | no window; the last one takes `oh` and `ow` |
 //!
+//! Words that say the same thing twice, or contradict each other (`+max+avg_p`), are an error.
+//!
 //! ```
 //! use warpconv::problem::Conv2d;
 //! let conv: Conv2d = "mb8ic96ih27oc256kh5ph2g2+bf16+nhwc+bias+relu".parse()?;
@@ -78,6 +80,14 @@ pub enum NotationReason {
         field: &'static str,
         /// `convolution` or `pooling`.
         problem: &'static str,
+    },
+    /// A word that says again, or otherwise, what an earlier one has said.
+    #[error("`+{word}` comes after `+{earlier}`: only one of them may be given, and once")]
+    Contradiction {
+        /// The later word.
+        word: &'static str,
+        /// The earlier word.
+        earlier: &'static str,
     },
     /// The problem has depth, and this crate computes in two dimensions.
     #[error("the problem is three-dimensional")]

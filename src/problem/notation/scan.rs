@@ -38,6 +38,21 @@ const WORDS: [(&str, usize); 22] = [
     ("out", 2),
 ];
 
+/// Words of which a text has one at most; any other goes with all but itself.
+const CHOICES: [&[&str]; 4] = [
+    &["f32", "f16", "bf16"],
+    &["nchw", "nhwc"],
+    &["kcrs", "krsc"],
+    &[
+        "max",
+        "avg_p",
+        "avg_np",
+        "global_max",
+        "global_avg",
+        "adaptive_avg",
+    ],
+];
+
 /// One axis as it was written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RawAxis {
@@ -190,7 +205,30 @@ fn word(fields: &mut Fields, at: usize) -> Result<usize, Error> {
         }
         None => return Err(fields.error(at, NotationReason::Unknown)),
     };
-    let mut end = at + word.len();
+    let contradicts = |earlier: &str| {
+        let both = |choice: &&[&str]| choice.contains(&earlier) && choice.contains(&word);
+        earlier == word || CHOICES.iter().any(both)
+    };
+    if let Some(earlier) = fields.words.iter().find(|word| contradicts(word.word)) {
+        let earlier = earlier.word;
+        return Err(fields.error(at, NotationReason::Contradiction { word, earlier }));
+    }
+    let (numbers, end) = numbers(fields, word, count, at + word.len())?;
+    fields.words.push(Word {
+        word,
+        numbers,
+        offset: at,
+    });
+    Ok(end)
+}
+
+/// Reads the `count` numbers of a word, which begin at `end`; returns them and where they end.
+fn numbers(
+    fields: &Fields,
+    word: &'static str,
+    count: usize,
+    mut end: usize,
+) -> Result<(Vec<i64>, usize), Error> {
     let mut numbers = Vec::new();
     for index in 0..count {
         let bad = || fields.error(end, NotationReason::Number { field: word });
@@ -206,12 +244,7 @@ fn word(fields: &mut Fields, at: usize) -> Result<usize, Error> {
         numbers.push(if negative { -value } else { value });
         end = next;
     }
-    fields.words.push(Word {
-        word,
-        numbers,
-        offset: at,
-    });
-    Ok(end)
+    Ok((numbers, end))
 }
 
 /// The number at `at` and where it ends.
@@ -232,6 +265,13 @@ mod tests {
                 *key,
                 format!("{}{}", QUANTITIES[quantity], ["d", "h", "w"][axis])
             );
+        }
+    }
+
+    #[test]
+    fn choices_are_words() {
+        for choice in CHOICES.iter().copied().flatten() {
+            assert!(WORDS.contains(&(choice, 0)), "{choice}");
         }
     }
 
