@@ -394,17 +394,20 @@ fn in_plane(indices: &mut Tensor, input: &[usize], column_major: bool) -> Result
     let &[.., h, w] = input else {
         return Err("indices of an input without a plane".to_owned());
     };
-    let plane = (h * w) as i64;
+    let plane = h
+        .checked_mul(w)
+        .and_then(|plane| i64::try_from(plane).ok())
+        .ok_or_else(|| format!("indices of a plane of {h}x{w}: too large"))?;
     for value in &mut indices.data {
         let index = (*value as i64)
             .checked_rem(plane)
             .ok_or("indices of an empty plane")?;
-        let (row, column) = if column_major {
-            (index % h as i64, index / h as i64)
+        // By columns, what is stored is column * h + row; by rows it is the place itself.
+        if column_major {
+            *value = (index % h as i64 * w as i64 + index / h as i64) as f64;
         } else {
-            (index / w as i64, index % w as i64)
-        };
-        *value = (row * w as i64 + column) as f64;
+            *value = index as f64;
+        }
     }
     Ok(())
 }
@@ -432,4 +435,38 @@ fn members<'a>(
         .and_then(Value::as_object)
         .map(|object| object.iter())
         .ok_or_else(|| format!("`{name}` is missing or no object"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indices(values: &[f64]) -> Tensor {
+        Tensor {
+            shape: vec![values.len()],
+            data: values.to_vec(),
+        }
+    }
+
+    #[test]
+    fn indices_of_the_whole_tensor_become_places_in_the_plane() {
+        // The second plane of 2x3, by rows and by columns.
+        for (column_major, stored) in [(false, [6.0, 7.0, 9.0]), (true, [6.0, 8.0, 7.0])] {
+            let mut tensor = indices(&stored);
+            in_plane(&mut tensor, &[1, 2, 2, 3], column_major).expect("places");
+            assert_eq!(tensor.data, [0.0, 1.0, 3.0], "by columns: {column_major}");
+        }
+    }
+
+    #[test]
+    fn planes_without_a_size_are_refused_in_words() {
+        for (input, word) in [
+            (&[0, 1 << 32, 1 << 32][..], "4294967296x4294967296"),
+            (&[1, 1, 0, 5], "empty"),
+            (&[7], "without a plane"),
+        ] {
+            let why = in_plane(&mut indices(&[1.0]), input, false).expect_err("no plane");
+            assert!(why.contains(word), "{why}");
+        }
+    }
 }

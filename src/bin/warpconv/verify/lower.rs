@@ -238,7 +238,7 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
         (Problem::Pool(pool), _) => vec![pool.n(), pool.c(), pool.p(), pool.q()],
         (Problem::Host, Op::Concat) => {
             let [n, _, h, w] = extents(shapes, input)?;
-            let mut channels = 0;
+            let mut channels = 0usize;
             for name in &step.layer.inputs {
                 let part = extents(shapes, name)?;
                 if [part[0], part[2], part[3]] != [n, h, w] {
@@ -246,16 +246,21 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
                         "concat of `{input}` and `{name}`: {part:?} does not fit {n}x?x{h}x{w}"
                     ));
                 }
-                channels += part[1];
+                channels = channels
+                    .checked_add(part[1])
+                    .ok_or_else(|| format!("concat of `{input}`: too many channels"))?;
             }
             vec![n, channels, h, w]
         }
         (Problem::Host, Op::Flatten) => {
             let shape = shape(input)?;
-            vec![
-                shape.first().copied().unwrap_or(1),
-                shape.iter().skip(1).product(),
-            ]
+            let features = shape
+                .iter()
+                .skip(1)
+                .try_fold(1usize, |product, &extent| product.checked_mul(extent));
+            let features =
+                features.ok_or_else(|| format!("flatten of `{input}`, {shape:?}: too large"))?;
+            vec![shape.first().copied().unwrap_or(1), features]
         }
         (Problem::Host, Op::Add) => {
             let (a, b) = (shape(input)?, shape(&step.layer.inputs[1])?);
@@ -348,6 +353,22 @@ mod tests {
         };
         assert_eq!((linear.c(), linear.k(), linear.bias()), (200, 11, true));
         assert_eq!(shapes["y"], [2, 11]);
+    }
+
+    #[test]
+    fn extents_whose_product_overflows_are_refused_in_words() {
+        let graph =
+            parse(&json!([{"op": "flatten", "inputs": ["x"], "output": "y"}])).expect("a graph");
+        let steps = steps(&graph, Steps::Layers);
+        // No elements, so that a file of a few bytes may say so.
+        let mut shapes: Shapes = [("x".to_owned(), vec![0, 1 << 32, 1 << 32])]
+            .into_iter()
+            .collect();
+        let why = lower(&steps, &mut shapes, STORAGE).expect_err("2^64 features");
+        assert!(
+            why.contains("flatten of `x`") && why.contains("4294967296"),
+            "{why}"
+        );
     }
 
     #[test]
