@@ -278,6 +278,23 @@ fn cases_pass_in_every_type_and_end_with_the_count() {
 }
 
 #[test]
+fn huge_tensors_are_skipped_by_name_however_few_multiplications_they_take() {
+    let scratch = Scratch::new("huge");
+    let file = scratch.0.join("shapes_huge");
+    let problems =
+        "ic1ih46340oc1kh1sh46340n\"conv\"\nic1ih46340kh1sh46340n\"pool\"\nic3oc4_ih5kh3ph1\n";
+    fs::write(&file, problems).unwrap();
+    let (out, _) = verify(&file, &["--dtype", "f32"], 0);
+    assert!(
+        out.contains("skipped 2: problems of more than 100000000 elements"),
+        "{out}"
+    );
+    assert!(out.contains("--max-elements"), "{out}");
+    let (out, _) = verify(&file, &["--dtype", "f32", "--max-elements", "70"], 0);
+    assert!(out.contains("skipped 3: "), "{out}");
+}
+
+#[test]
 fn verify_writes_a_row_for_every_check() {
     let scratch = Scratch::new("rows");
     let file = scratch.0.join("rows.json");

@@ -101,6 +101,9 @@ pub struct VerifyArgs {
     /// Skip problems of shape files with more multiplications than this (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
     pub max_macs: u64,
+    /// Skip problems of shape files whose tensors have more elements than this together (suffixes K, M, G)
+    #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
+    pub max_elements: u64,
     /// Only graphs cut this way: one launch a layer, or with epilogues and concats fused
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,

@@ -39,6 +39,7 @@ struct Selection {
     kernel: Option<KernelId>,
     batch: usize,
     max_macs: u64,
+    max_elements: u64,
     images: usize,
 }
 
@@ -196,6 +197,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
         kernel,
         batch: args.batch,
         max_macs: args.max_macs,
+        max_elements: args.max_elements,
         images: args.images.unwrap_or(usize::MAX),
     }
 }
@@ -208,6 +210,9 @@ fn repeating(context: &Context, args: &VerifyArgs) -> String {
     }
     if args.max_macs != 20_000_000 {
         text.push_str(&format!(" --max-macs {}", args.max_macs));
+    }
+    if args.max_elements != 100_000_000 {
+        text.push_str(&format!(" --max-elements {}", args.max_elements));
     }
     if let Some(images) = args.images {
         text.push_str(&format!(" --images {images}"));

@@ -12,10 +12,10 @@ use warpconv::problem::{
 };
 use warpconv::{DType, Error, Layout, reference};
 
-use super::Context;
 use super::discover::ShapeLine;
 use super::lower::no_kernel;
 use super::report::{Report, Variation};
+use super::{Context, Selection};
 use crate::exit::Failure;
 
 /// The largest magnitude of inputs and filters: small enough that the sums of every problem of moderate size are exact
@@ -41,35 +41,60 @@ pub fn shape(
         }
         Err(error) => return report.unreadable(label, &error.to_string()),
     };
-    match problem {
-        Problem::Conv(conv) => match conv
+    let problem = match problem {
+        Problem::Conv(conv) => conv
             .with_batch(batch)
             .and_then(|conv| conv.with_epilogue(true, false, false))
-        {
-            Ok(conv) if conv.macs() > context.select.max_macs => {
-                report.skip(label, too_many("multiplications", context.select.max_macs));
-                Ok(())
-            }
-            Ok(conv) => convolution(context, label, &conv, report),
-            Err(error) => report.unreadable(label, &error.to_string()),
-        },
-        Problem::Pool(pool) => match pool.with_batch(batch) {
-            Ok(pool) if comparisons(&pool) > context.select.max_macs => {
-                report.skip(
-                    label,
-                    too_many("elements of windows", context.select.max_macs),
-                );
-                Ok(())
-            }
-            Ok(pool) => pooling(context, label, &pool, report),
-            Err(error) => report.unreadable(label, &error.to_string()),
-        },
+            .map(Problem::Conv),
+        Problem::Pool(pool) => pool.with_batch(batch).map(Problem::Pool),
+    };
+    let problem = match problem {
+        Ok(problem) => problem,
+        Err(error) => return report.unreadable(label, &error.to_string()),
+    };
+    if let Some(why) = too_large(&problem, &context.select) {
+        report.skip(label, why);
+        return Ok(());
+    }
+    match problem {
+        Problem::Conv(conv) => convolution(context, label, &conv, report),
+        Problem::Pool(pool) => pooling(context, label, &pool, report),
     }
 }
 
-/// Why a problem is skipped for its size.
-fn too_many(what: &str, most: u64) -> String {
-    format!("problems of more than {most} {what} at this batch (--max-macs)")
+/// Why a problem is skipped for its size, if it is.
+fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
+    let (work, what) = match problem {
+        Problem::Conv(conv) => (conv.macs(), "multiplications"),
+        Problem::Pool(pool) => (comparisons(pool), "elements of windows"),
+    };
+    // Little work may still be on tensors that the memory does not hold: a stride steps over most of them.
+    let elements = match problem {
+        Problem::Conv(conv) => [
+            conv.input().elements(),
+            conv.filter_len(),
+            conv.output().elements(),
+        ],
+        Problem::Pool(pool) => [pool.input().elements(), 0, pool.output().elements()],
+    };
+    let elements = elements
+        .iter()
+        .fold(0u64, |sum, &len| sum.saturating_add(len as u64));
+    let limits = [
+        (work, select.max_macs, what, "--max-macs"),
+        (
+            elements,
+            select.max_elements,
+            "elements in all tensors",
+            "--max-elements",
+        ),
+    ];
+    limits
+        .into_iter()
+        .find(|&(has, most, ..)| has > most)
+        .map(|(_, most, what, option)| {
+            format!("problems of more than {most} {what} at this batch ({option})")
+        })
 }
 
 /// Elements that a pool looks at.
