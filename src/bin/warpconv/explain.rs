@@ -121,7 +121,25 @@ fn explain<P: Operation>(
     say(format_args!(
         "bound:   on an H200 at least {roofline}: a prediction, not a measurement"
     ))?;
+    candidates(plan)?;
+    Ok(json!({
+        "problem": problem.to_string(),
+        "kernel": kernel.id(),
+        "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
+        "grid": plan.grid(),
+        "block": plan.block(),
+        "shared_bytes": plan.shared_bytes(),
+        "macs": roofline.macs,
+        "min_bytes": roofline.bytes,
+        "bound": roofline.bound().to_string(),
+        "predicted_us": number(Some(roofline.floor_us)),
+        "accepted": plan.accepted().map(|c| c.kernel.kernel().id()).collect::<Vec<_>>(),
+        "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
+    }))
+}
 
+/// Prints the tables of the kernels that accept and of those that refuse.
+fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
     let ranked: Vec<Vec<String>> = plan
         .accepted()
         .enumerate()
@@ -144,37 +162,20 @@ fn explain<P: Operation>(
             Err(Refusal::DType { .. } | Refusal::Layout { .. })
         )
     });
-    let refused: Vec<Vec<String>> = refused
-        .into_iter()
-        .map(|c| {
-            vec![
-                c.kernel.kernel().id(),
-                c.verdict
-                    .err()
-                    .map_or_else(String::new, |why| why.to_string()),
-            ]
-        })
-        .collect();
-    if !refused.is_empty() {
-        say(table(
-            &[("refused", Align::Left), ("because it", Align::Left)],
-            refused,
-        ))?;
+    if refused.is_empty() {
+        return Ok(());
     }
-    Ok(json!({
-        "problem": problem.to_string(),
-        "kernel": kernel.id(),
-        "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
-        "grid": plan.grid(),
-        "block": plan.block(),
-        "shared_bytes": plan.shared_bytes(),
-        "macs": roofline.macs,
-        "min_bytes": roofline.bytes,
-        "bound": roofline.bound().to_string(),
-        "predicted_us": number(Some(roofline.floor_us)),
-        "accepted": plan.accepted().map(|c| c.kernel.kernel().id()).collect::<Vec<_>>(),
-        "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
-    }))
+    let rows = refused.into_iter().map(|c| {
+        let why = c.verdict.err();
+        vec![
+            c.kernel.kernel().id(),
+            why.map_or_else(String::new, |why| why.to_string()),
+        ]
+    });
+    say(table(
+        &[("refused", Align::Left), ("because it", Align::Left)],
+        rows.collect(),
+    ))
 }
 
 /// A row of the table of kernels that accept.

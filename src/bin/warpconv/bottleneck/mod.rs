@@ -203,44 +203,7 @@ fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
         ("predicted speed-up", Align::Right),
     ];
     headings.push(("checked", Align::Left));
-    let naive = |row: &Row| {
-        let of = rows.iter().find(|other| {
-            other.variant.module == row.variant.module
-                && other.size.dtype == row.size.dtype
-                && other.variant.name == "naive"
-        });
-        of.and_then(|naive| naive.instructions)
-            .zip(row.instructions)
-            .map(|(naive, own)| own as f64 / naive as f64)
-    };
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let cells = rows.iter().map(|row| {
-        let (cost, ratio) = if emulated {
-            (
-                row.instructions.map(grouped),
-                naive(row).map(|share| format!("{:.1}%", share * 100.0)),
-            )
-        } else {
-            (
-                row.time_us.map(|us| format!("{us:.1}")),
-                row.speedup.map(|ratio| format!("{ratio:.2}")),
-            )
-        };
-        vec![
-            row.variant.module.to_owned(),
-            row.variant.name.to_owned(),
-            row.size.dtype.name().to_owned(),
-            format!("{} x {} x {}", row.size.n, row.size.hw, row.size.hw),
-            grouped(row.macs),
-            row.launches.to_string(),
-            or_dash(row.device_bytes.map(bytes)),
-            or_dash(cost),
-            or_dash(ratio),
-            format!("{:.1}", row.predicted_us),
-            format!("{:.2}", row.roofline_speedup),
-            row.verdict.to_string(),
-        ]
-    });
+    let cells = rows.iter().map(|row| cells(row, rows, emulated));
     say(table(&headings, cells.collect()))?;
     say(
         "Predicted: the roofline of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, \
@@ -253,6 +216,45 @@ fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// A row of the table; `rows` are all of them.
+fn cells(row: &Row, rows: &[Row], emulated: bool) -> Vec<String> {
+    let naive = rows.iter().find(|other| {
+        other.variant.module == row.variant.module
+            && other.size.dtype == row.size.dtype
+            && other.variant.name == "naive"
+    });
+    let share = naive
+        .and_then(|naive| naive.instructions)
+        .zip(row.instructions)
+        .map(|(naive, own)| own as f64 / naive as f64);
+    let (cost, ratio) = if emulated {
+        (
+            row.instructions.map(grouped),
+            share.map(|share| format!("{:.1}%", share * 100.0)),
+        )
+    } else {
+        (
+            row.time_us.map(|us| format!("{us:.1}")),
+            row.speedup.map(|ratio| format!("{ratio:.2}")),
+        )
+    };
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        row.variant.module.to_owned(),
+        row.variant.name.to_owned(),
+        row.size.dtype.name().to_owned(),
+        format!("{} x {} x {}", row.size.n, row.size.hw, row.size.hw),
+        grouped(row.macs),
+        row.launches.to_string(),
+        or_dash(row.device_bytes.map(bytes)),
+        or_dash(cost),
+        or_dash(ratio),
+        format!("{:.1}", row.predicted_us),
+        format!("{:.2}", row.roofline_speedup),
+        row.verdict.to_string(),
+    ]
 }
 
 /// A row in JSON; what is unknown is null.

@@ -106,24 +106,42 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         .last()
         .map(|layer| layer.output.clone())
         .ok_or("`graph` has no layer")?;
+    let (dtypes, other_dtypes) = golden_dtypes(json)?;
+    Ok(Read::Case(Box::new(Case {
+        expected: golden_results(folder, json, &y)?,
+        op,
+        layers,
+        one_operation: json.get("graph").is_none(),
+        tensors,
+        dtypes,
+        other_dtypes,
+    })))
+}
+
+/// The stored results of a golden case whose last tensor is `y`.
+fn golden_results(folder: &Path, json: &Value, y: &str) -> Result<Vec<Expected>, String> {
     let mut expected = Vec::new();
     for (name, description) in members(json, "outputs")? {
         let tensor = match name.as_str() {
-            "y" => y.clone(),
-            "indices" => indices_of(&y),
+            "y" => y.to_owned(),
+            "indices" => indices_of(y),
             _ => continue,
         };
-        let values = stored(folder, name, description)?;
         expected.push(Expected {
             tensor,
-            values,
+            values: stored(folder, name, description)?,
             acceptance: golden_acceptance(json, name)?,
         });
     }
     if expected.is_empty() {
         return Err("`outputs` has no y".to_owned());
     }
-    let (mut dtypes, mut other_dtypes) = (Vec::new(), Vec::new());
+    Ok(expected)
+}
+
+/// The types that a golden case names: those of the crate, and others.
+fn golden_dtypes(json: &Value) -> Result<(Vec<DType>, Vec<String>), String> {
+    let (mut dtypes, mut others) = (Vec::new(), Vec::new());
     for dtype in json
         .get("dtypes")
         .and_then(Value::as_array)
@@ -132,19 +150,10 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         let name = dtype.as_str().ok_or("`dtypes` holds no text")?;
         match DType::ALL.into_iter().find(|dtype| dtype.name() == name) {
             Some(dtype) => dtypes.push(dtype),
-            None => other_dtypes.push(name.to_owned()),
+            None => others.push(name.to_owned()),
         }
     }
-    let one_operation = json.get("graph").is_none();
-    Ok(Read::Case(Box::new(Case {
-        op,
-        layers,
-        one_operation,
-        tensors,
-        expected,
-        dtypes,
-        other_dtypes,
-    })))
+    Ok((dtypes, others))
 }
 
 /// The layers of a golden case that is no graph: `conv2d+relu` is two.
@@ -240,14 +249,7 @@ fn golden_rule(rule: &Value) -> Result<Acceptance, String> {
 fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
     let op = text(json, "op")?.to_owned();
     let attributes = json.get("attrs").unwrap_or(&Value::Null);
-    let inputs = json
-        .get("inputs")
-        .and_then(Value::as_array)
-        .ok_or("`inputs` is no list")?;
-    let outputs = json
-        .get("outputs")
-        .and_then(Value::as_array)
-        .ok_or("`outputs` is no list")?;
+    let (inputs, outputs) = (list(json, "inputs")?, list(json, "outputs")?);
     let Some(mut operation) = onnx_operation(&op, attributes)? else {
         return Ok(Read::Skip(format!("ONNX {op}: no kernel of this crate")));
     };
@@ -258,17 +260,7 @@ fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
             return Ok(Read::Skip(format!("tensors of {dtype}")));
         }
     }
-    let mut tensors = HashMap::new();
-    let mut names = Vec::new();
-    for (index, description) in present.into_iter().enumerate() {
-        let mut tensor = npy::read(&folder.join(text(description, "file")?))?;
-        if index < 2 {
-            widen(&mut tensor, &op);
-        }
-        let name = text(description, "name")?.to_owned();
-        tensors.insert(name.clone(), tensor);
-        names.push(name);
-    }
+    let (names, tensors) = onnx_inputs(folder, &op, &present)?;
     if names.is_empty() || (matches!(operation, Op::Conv { .. }) && names.len() < 2) {
         return Err(format!("{} inputs are too few for {op}", names.len()));
     }
@@ -280,25 +272,72 @@ fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
         .map(|x| x.shape.clone())
         .unwrap_or_default();
     let y = "#y".to_owned();
+    let expected = onnx_results(folder, json, &op, &x, &y)?;
+    let layers = vec![Layer {
+        op: operation,
+        inputs: names,
+        output: y,
+    }];
+    Ok(Read::Case(Box::new(Case {
+        op,
+        layers,
+        one_operation: true,
+        tensors,
+        expected,
+        dtypes: DType::ALL.to_vec(),
+        other_dtypes: Vec::new(),
+    })))
+}
+
+/// The inputs of an ONNX case: their names in order, and what is stored of them.
+fn onnx_inputs(
+    folder: &Path,
+    op: &str,
+    inputs: &[&Value],
+) -> Result<(Vec<String>, HashMap<String, Tensor>), String> {
+    let mut names = Vec::new();
+    let mut tensors = HashMap::new();
+    for (index, description) in inputs.iter().enumerate() {
+        let mut tensor = npy::read(&folder.join(text(description, "file")?))?;
+        if index < 2 {
+            widen(&mut tensor, op);
+        }
+        let name = text(description, "name")?.to_owned();
+        tensors.insert(name.clone(), tensor);
+        names.push(name);
+    }
+    Ok((names, tensors))
+}
+
+/// The stored results of an ONNX case: `y` and, of a maximum, the indices. `x` is the input's shape.
+fn onnx_results(
+    folder: &Path,
+    json: &Value,
+    op: &str,
+    x: &[usize],
+    y: &str,
+) -> Result<Vec<Expected>, String> {
+    let number = |key: &str| json.get(key).and_then(Value::as_f64);
+    let column_major = json
+        .get("attrs")
+        .and_then(|attributes| attributes.get("storage_order"))
+        .and_then(Value::as_i64)
+        == Some(1);
+    let outputs = list(json, "outputs")?;
     let mut expected = Vec::new();
     for (index, description) in outputs.iter().enumerate() {
         let mut values = npy::read(&folder.join(text(description, "file")?))?;
-        widen(&mut values, &op);
+        widen(&mut values, op);
         let (tensor, rule) = if index == 0 {
-            let number = |key: &str| json.get(key).and_then(Value::as_f64);
             let close = Acceptance::Close {
                 atol: Some(number("atol").unwrap_or(1e-7)),
                 rtol: number("rtol").unwrap_or(1e-3),
                 rel_l2: None,
             };
-            (y.clone(), close)
+            (y.to_owned(), close)
         } else {
-            in_plane(
-                &mut values,
-                &x,
-                attributes.get("storage_order").and_then(Value::as_i64) == Some(1),
-            )?;
-            (indices_of(&y), Acceptance::Exact)
+            in_plane(&mut values, x, column_major)?;
+            (indices_of(y), Acceptance::Exact)
         };
         expected.push(Expected {
             tensor,
@@ -306,21 +345,15 @@ fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
             acceptance: HashMap::from([("f32", rule)]),
         });
     }
-    let layers = vec![Layer {
-        op: operation,
-        inputs: names,
-        output: y,
-    }];
-    let (dtypes, other_dtypes) = (DType::ALL.to_vec(), Vec::new());
-    Ok(Read::Case(Box::new(Case {
-        op,
-        layers,
-        one_operation: true,
-        tensors,
-        expected,
-        dtypes,
-        other_dtypes,
-    })))
+    Ok(expected)
+}
+
+/// A member that is a list.
+fn list<'a>(json: &'a Value, name: &str) -> Result<&'a [Value], String> {
+    json.get(name)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .ok_or_else(|| format!("`{name}` is no list"))
 }
 
 /// The operation of an ONNX node, if the crate has it. Attributes have their defaults and `auto_pad` resolved.

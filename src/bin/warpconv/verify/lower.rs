@@ -96,6 +96,15 @@ fn place(slice: &Slice, shapes: &Shapes) -> Result<(usize, usize), String> {
     Ok((widths.iter().sum(), widths[..slice.part].iter().sum()))
 }
 
+/// The window of a linear layer.
+const ONE_BY_ONE: Window = Window {
+    size: [1, 1],
+    stride: [1, 1],
+    pad: [0; 4],
+    dilation: [1, 1],
+    ceil: false,
+};
+
 /// The problem of a step.
 fn problem(
     step: &Step,
@@ -122,16 +131,7 @@ fn problem(
         Op::Conv { window, groups } => {
             convolution(step, shapes, storage, slice, *window, *groups).map(Problem::Conv)
         }
-        Op::Linear => {
-            let window = Window {
-                size: [1, 1],
-                stride: [1, 1],
-                pad: [0; 4],
-                dilation: [1, 1],
-                ceil: false,
-            };
-            convolution(step, shapes, storage, slice, window, 1).map(Problem::Conv)
-        }
+        Op::Linear => convolution(step, shapes, storage, slice, ONE_BY_ONE, 1).map(Problem::Conv),
         Op::Relu => {
             let relu = Relu::new(n, c, h, w, storage.layout, storage.dtype).map_err(named)?;
             let relu = match slice {
