@@ -1,8 +1,9 @@
 //! Launching a convolution.
 
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
+use cudarc::driver::{CudaStream, sys};
 
 use super::args::ConvArgs;
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::fill::offset_bytes;
@@ -18,23 +19,23 @@ pub type PreparedConv = Prepared<Conv2d, ConvArgs>;
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
     /// The input: [`Conv2d::input`]`().len()`.
-    pub x: &'a dyn DevicePtr<T>,
+    pub x: &'a dyn DeviceBuffer<T>,
     /// The filters: [`Conv2d::filter_len`].
-    pub w: &'a dyn DevicePtr<T>,
+    pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one a filter, exactly if the problem has one.
-    pub bias: Option<&'a dyn DevicePtr<T>>,
+    pub bias: Option<&'a dyn DeviceBuffer<T>>,
     /// What is added before the ReLU, exactly if the problem has one: [`Conv2d::residual`]`().len()`.
-    pub residual: Option<&'a dyn DevicePtr<T>>,
+    pub residual: Option<&'a dyn DeviceBuffer<T>>,
     /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
-    pub y: &'a mut dyn DevicePtrMut<T>,
+    pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
 impl<'a, T> ConvBuffers<'a, T> {
     /// Input, filters and output.
     pub fn new(
-        x: &'a dyn DevicePtr<T>,
-        w: &'a dyn DevicePtr<T>,
-        y: &'a mut dyn DevicePtrMut<T>,
+        x: &'a dyn DeviceBuffer<T>,
+        w: &'a dyn DeviceBuffer<T>,
+        y: &'a mut dyn DeviceBufferMut<T>,
     ) -> ConvBuffers<'a, T> {
         ConvBuffers {
             x,
@@ -46,7 +47,7 @@ impl<'a, T> ConvBuffers<'a, T> {
     }
 
     /// Adds the bias.
-    pub fn bias(self, bias: &'a dyn DevicePtr<T>) -> ConvBuffers<'a, T> {
+    pub fn bias(self, bias: &'a dyn DeviceBuffer<T>) -> ConvBuffers<'a, T> {
         ConvBuffers {
             bias: Some(bias),
             ..self
@@ -54,7 +55,7 @@ impl<'a, T> ConvBuffers<'a, T> {
     }
 
     /// Adds the residual.
-    pub fn residual(self, residual: &'a dyn DevicePtr<T>) -> ConvBuffers<'a, T> {
+    pub fn residual(self, residual: &'a dyn DeviceBuffer<T>) -> ConvBuffers<'a, T> {
         ConvBuffers {
             residual: Some(residual),
             ..self

@@ -5,9 +5,8 @@
 //! and looks nothing up; it checks the buffers, fills a struct on the stack and calls the driver.
 //!
 //! # Buffers
-//! Safe launches take whatever implements cudarc's [`DevicePtr`](cudarc::driver::DevicePtr) and
-//! [`DevicePtrMut`](cudarc::driver::DevicePtrMut): slices and views. A buffer holds the *whole* tensor: for a slice of
-//! channels that is the wider tensor, [`TensorDesc::len`](crate::problem::TensorDesc::len) elements, exactly. Any
+//! Safe launches take cudarc's slices and views, as [`DeviceBuffer`] and [`DeviceBufferMut`]. A buffer holds the *whole*
+//! tensor: for a slice of channels that is the wider tensor, [`TensorDesc::len`](crate::problem::TensorDesc::len) elements, exactly. Any
 //! alignment that the element type allows will do; kernels read four elements at a time where the addresses permit.
 //!
 //! What is written may not overlap what is read, with three exceptions, which only [`launch_raw`](PreparedConv::launch_raw)
@@ -25,6 +24,7 @@
 //! captured launch with tracking on is refused ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
 pub mod args;
+mod buffer;
 mod check;
 mod conv;
 mod element;
@@ -33,6 +33,7 @@ mod pool;
 mod prepared;
 mod relu;
 
+pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;
 pub(crate) use fill::Arguments;

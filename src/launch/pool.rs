@@ -1,8 +1,9 @@
 //! Launching a pooling.
 
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
+use cudarc::driver::{CudaStream, sys};
 
 use super::args::PoolArgs;
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::fill::offset_bytes;
@@ -18,16 +19,19 @@ pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
 /// The operands of a pooling, as cudarc's slices or views. Lengths in elements.
 pub struct PoolBuffers<'a, T> {
     /// The input: [`Pool2d::input`]`().len()`.
-    pub x: &'a dyn DevicePtr<T>,
+    pub x: &'a dyn DeviceBuffer<T>,
     /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
-    pub y: &'a mut dyn DevicePtrMut<T>,
+    pub y: &'a mut dyn DeviceBufferMut<T>,
     /// Where the index of each maximum goes, exactly if the problem asks for it: [`Pool2d::index_len`].
-    pub indices: Option<&'a mut dyn DevicePtrMut<u8>>,
+    pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }
 
 impl<'a, T> PoolBuffers<'a, T> {
     /// Input and output.
-    pub fn new(x: &'a dyn DevicePtr<T>, y: &'a mut dyn DevicePtrMut<T>) -> PoolBuffers<'a, T> {
+    pub fn new(
+        x: &'a dyn DeviceBuffer<T>,
+        y: &'a mut dyn DeviceBufferMut<T>,
+    ) -> PoolBuffers<'a, T> {
         PoolBuffers {
             x,
             y,
@@ -36,7 +40,7 @@ impl<'a, T> PoolBuffers<'a, T> {
     }
 
     /// Adds the buffer of the indices.
-    pub fn indices(self, indices: &'a mut dyn DevicePtrMut<u8>) -> PoolBuffers<'a, T> {
+    pub fn indices(self, indices: &'a mut dyn DeviceBufferMut<u8>) -> PoolBuffers<'a, T> {
         PoolBuffers {
             indices: Some(indices),
             ..self

@@ -1,8 +1,9 @@
 //! Launching a ReLU.
 
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
+use cudarc::driver::{CudaStream, sys};
 
 use super::args::ReluArgs;
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::fill::offset_bytes;
@@ -18,14 +19,17 @@ pub type PreparedRelu = Prepared<Relu, ReluArgs>;
 /// The operands of a ReLU, as cudarc's slices or views. Lengths in elements.
 pub struct ReluBuffers<'a, T> {
     /// The input: [`Relu::input`]`().len()`.
-    pub x: &'a dyn DevicePtr<T>,
+    pub x: &'a dyn DeviceBuffer<T>,
     /// The output: [`Relu::output`]`().len()`. Of a wider tensor only the slice's channels are written.
-    pub y: &'a mut dyn DevicePtrMut<T>,
+    pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
 impl<'a, T> ReluBuffers<'a, T> {
     /// Input and output.
-    pub fn new(x: &'a dyn DevicePtr<T>, y: &'a mut dyn DevicePtrMut<T>) -> ReluBuffers<'a, T> {
+    pub fn new(
+        x: &'a dyn DeviceBuffer<T>,
+        y: &'a mut dyn DeviceBufferMut<T>,
+    ) -> ReluBuffers<'a, T> {
         ReluBuffers { x, y }
     }
 }
@@ -86,7 +90,7 @@ impl PreparedRelu {
     pub fn launch_in_place<T: Element>(
         &self,
         stream: &CudaStream,
-        y: &mut dyn DevicePtrMut<T>,
+        y: &mut dyn DeviceBufferMut<T>,
     ) -> Result<(), Error> {
         self.check_call::<T>(stream)?;
         let (problem, context) = (self.problem(), self.context());

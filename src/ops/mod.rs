@@ -19,21 +19,25 @@
 
 mod bottleneck;
 mod inception;
+mod memory;
 mod module;
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
 pub use inception::Inception;
 pub use module::{Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
 
 use crate::error::Error;
-use crate::gpu::{Gpu, driver_error};
-use crate::launch::{ConvBuffers, Element, PoolBuffers, ReluBuffers};
+use crate::gpu::Gpu;
+use crate::launch::{
+    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, ReluBuffers,
+};
 use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
-use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
+use crate::problem::{Conv2d, Pool2d, Relu};
+use memory::{allocate, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
 #[must_use = "nothing is computed before `run` or `run_into`"]
@@ -41,18 +45,18 @@ pub struct ConvCall<'a, T> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
     problem: &'a Conv2d,
-    x: &'a dyn DevicePtr<T>,
-    w: &'a dyn DevicePtr<T>,
-    bias: Option<&'a dyn DevicePtr<T>>,
-    residual: Option<&'a dyn DevicePtr<T>>,
+    x: &'a dyn DeviceBuffer<T>,
+    w: &'a dyn DeviceBuffer<T>,
+    bias: Option<&'a dyn DeviceBuffer<T>>,
+    residual: Option<&'a dyn DeviceBuffer<T>>,
 }
 
 /// Computes a convolution of `x` with the filters `w`, in the device's default stream unless told otherwise.
 pub fn conv2d<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Conv2d,
-    x: &'a dyn DevicePtr<T>,
-    w: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
+    w: &'a dyn DeviceBuffer<T>,
 ) -> ConvCall<'a, T> {
     ConvCall {
         gpu,
@@ -72,7 +76,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
     }
 
     /// The bias, which the problem must have.
-    pub fn bias(self, bias: &'a dyn DevicePtr<T>) -> Self {
+    pub fn bias(self, bias: &'a dyn DeviceBuffer<T>) -> Self {
         ConvCall {
             bias: Some(bias),
             ..self
@@ -80,7 +84,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
     }
 
     /// The residual, which the problem must have.
-    pub fn residual(self, residual: &'a dyn DevicePtr<T>) -> Self {
+    pub fn residual(self, residual: &'a dyn DeviceBuffer<T>) -> Self {
         ConvCall {
             residual: Some(residual),
             ..self
@@ -102,7 +106,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
     ///
     /// # Errors
     /// As [`ConvCall::run`].
-    pub fn run_into(self, y: &mut dyn DevicePtrMut<T>) -> Result<(), Error> {
+    pub fn run_into(self, y: &mut dyn DeviceBufferMut<T>) -> Result<(), Error> {
         let plan = ConvPlan::new(self.problem, self.gpu.capability())?;
         let ConvCall {
             x,
@@ -130,7 +134,7 @@ pub struct PoolCall<'a, T> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
     problem: &'a Pool2d,
-    x: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
 }
 
 /// Computes a pooling of `x`: maximum, mean, global or adaptive, as the problem says; in the device's default stream
@@ -138,7 +142,7 @@ pub struct PoolCall<'a, T> {
 pub fn pool2d<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Pool2d,
-    x: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
 ) -> PoolCall<'a, T> {
     PoolCall {
         gpu,
@@ -165,7 +169,11 @@ impl<'a, T: Element> PoolCall<'a, T> {
             self.run_into(&mut y, None)?;
             return Ok((y, None));
         }
-        let mut indices = zeros(self.stream, self.problem.index_len())?;
+        let mut indices = zeros(
+            self.stream,
+            self.problem.index_len(),
+            "allocating the output",
+        )?;
         self.run_into(&mut y, Some(&mut indices))?;
         Ok((y, Some(indices)))
     }
@@ -176,8 +184,8 @@ impl<'a, T: Element> PoolCall<'a, T> {
     /// As [`ConvCall::run`].
     pub fn run_into<'b>(
         self,
-        y: &'b mut dyn DevicePtrMut<T>,
-        indices: Option<&'b mut dyn DevicePtrMut<u8>>,
+        y: &'b mut dyn DeviceBufferMut<T>,
+        indices: Option<&'b mut dyn DeviceBufferMut<u8>>,
     ) -> Result<(), Error>
     where
         'a: 'b,
@@ -195,14 +203,14 @@ pub struct ReluCall<'a, T> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
     problem: &'a Relu,
-    x: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
 }
 
 /// Computes a ReLU of `x`, in the device's default stream unless told otherwise.
 pub fn relu<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Relu,
-    x: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
 ) -> ReluCall<'a, T> {
     ReluCall {
         gpu,
@@ -232,7 +240,7 @@ impl<'a, T: Element> ReluCall<'a, T> {
     ///
     /// # Errors
     /// As [`ConvCall::run`].
-    pub fn run_into(self, y: &mut dyn DevicePtrMut<T>) -> Result<(), Error> {
+    pub fn run_into(self, y: &mut dyn DeviceBufferMut<T>) -> Result<(), Error> {
         let plan = ReluPlan::new(self.problem, self.gpu.capability())?;
         self.gpu
             .prepare_relu(&plan)?
@@ -249,53 +257,8 @@ pub fn relu_in_place<T: Element>(
     gpu: &Gpu,
     stream: &CudaStream,
     problem: &Relu,
-    y: &mut dyn DevicePtrMut<T>,
+    y: &mut dyn DeviceBufferMut<T>,
 ) -> Result<(), Error> {
     let plan = ReluPlan::new(problem, gpu.capability())?;
     gpu.prepare_relu(&plan)?.launch_in_place(stream, y)
-}
-
-impl Gpu {
-    /// Copies elements to a new buffer on the device, in the default stream.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::Driver`] if the copy, or earlier work, failed.
-    pub fn upload<T: DeviceRepr>(&self, elements: &[T]) -> Result<CudaSlice<T>, Error> {
-        self.stream()
-            .clone_htod(elements)
-            .map_err(|e| driver_error("copying to the device", e))
-    }
-
-    /// Copies a buffer's elements back, once the default stream has done all that was queued before.
-    ///
-    /// # Errors
-    /// [`Error::Driver`] if the copy, or earlier work, failed.
-    pub fn download<T: DeviceRepr>(&self, buffer: &impl DevicePtr<T>) -> Result<Vec<T>, Error> {
-        let stream = self.stream();
-        stream
-            .clone_dtoh(buffer)
-            .map_err(|e| driver_error("copying from the device", e))
-    }
-}
-
-/// A buffer for the tensor; zeroed if it has gaps that the operation will not write.
-fn allocate<T: Element>(
-    stream: &Arc<CudaStream>,
-    desc: &TensorDesc,
-) -> Result<CudaSlice<T>, Error> {
-    if !desc.is_dense() {
-        return zeros(stream, desc.len());
-    }
-    // SAFETY: every element of a dense output is written before anything can read it: the launch follows in the
-    // same stream, and any bits are a valid T.
-    unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error("allocating the output", e))
-}
-
-fn zeros<T: DeviceRepr + ValidAsZeroBits>(
-    stream: &Arc<CudaStream>,
-    len: usize,
-) -> Result<CudaSlice<T>, Error> {
-    stream
-        .alloc_zeros(len)
-        .map_err(|e| driver_error("allocating the output", e))
 }

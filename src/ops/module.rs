@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
+use cudarc::driver::{CudaSlice, CudaStream};
 
+use super::memory::zeros;
 use crate::catalog::DType;
 use crate::error::Error;
-use crate::gpu::{Gpu, driver_error};
-use crate::launch::{ConvBuffers, Element, PoolBuffers, PreparedConv, PreparedPool};
+use crate::gpu::Gpu;
+use crate::launch::{
+    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, PreparedConv, PreparedPool,
+};
 use crate::plan::{Ceilings, ConvPlan, PoolPlan, Roofline};
 use crate::problem::{Conv2d, Pool2d, TensorDesc};
 
@@ -202,12 +205,10 @@ impl Module {
         &self,
         stream: &Arc<CudaStream>,
     ) -> Result<Vec<CudaSlice<T>>, Error> {
-        let zeros = |&len| {
-            stream
-                .alloc_zeros(len)
-                .map_err(|e| driver_error("allocating a hidden buffer", e))
-        };
-        self.hidden.iter().map(zeros).collect()
+        let hidden = self.hidden.iter();
+        hidden
+            .map(|&len| zeros(stream, len, "allocating a hidden buffer"))
+            .collect()
     }
 }
 
@@ -215,21 +216,21 @@ impl Module {
 #[derive(Clone, Copy)]
 pub struct Weights<'a, T> {
     /// The filters: [`Conv2d::filter_len`] elements.
-    pub w: &'a dyn DevicePtr<T>,
+    pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one a filter, exactly if the convolution has one.
-    pub bias: Option<&'a dyn DevicePtr<T>>,
+    pub bias: Option<&'a dyn DeviceBuffer<T>>,
 }
 
 /// The operands of a module. Lengths in elements.
 pub struct ModuleBuffers<'a, T> {
     /// The input: [`Module::input_len`].
-    pub x: &'a dyn DevicePtr<T>,
+    pub x: &'a dyn DeviceBuffer<T>,
     /// Filters and bias of each of [`Module::convolutions`].
     pub weights: &'a [Weights<'a, T>],
     /// What lies between launches: one buffer for each of [`Module::hidden`], as from [`Module::allocate_hidden`].
     pub hidden: &'a mut [CudaSlice<T>],
     /// The output: [`Module::output_len`].
-    pub y: &'a mut dyn DevicePtrMut<T>,
+    pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
 #[derive(Clone, Debug)]
@@ -338,10 +339,10 @@ fn count(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
 /// The buffers that a node reads and writes.
 fn places<'a, T>(
     node: &Node,
-    x: &'a dyn DevicePtr<T>,
+    x: &'a dyn DeviceBuffer<T>,
     hidden: &'a mut [CudaSlice<T>],
-    y: &'a mut dyn DevicePtrMut<T>,
-) -> Result<(&'a dyn DevicePtr<T>, &'a mut dyn DevicePtrMut<T>), Error> {
+    y: &'a mut dyn DeviceBufferMut<T>,
+) -> Result<(&'a dyn DeviceBuffer<T>, &'a mut dyn DeviceBufferMut<T>), Error> {
     let missing = Error::MissingBuffer { buffer: "hidden" };
     match (node.from, node.to) {
         (Place::Input, Place::Output) => Ok((x, y)),

@@ -1,0 +1,73 @@
+//! Buffers on the device, an empty batch's among them.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
+
+use crate::error::Error;
+use crate::gpu::{Gpu, driver_error};
+use crate::launch::{DeviceBuffer, Element};
+use crate::problem::TensorDesc;
+
+impl Gpu {
+    /// Copies elements to a new buffer on the device, in the default stream. No elements make a buffer of length 0.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Driver`] if the copy, or earlier work, failed.
+    pub fn upload<T: DeviceRepr>(&self, elements: &[T]) -> Result<CudaSlice<T>, Error> {
+        let failed = |e| driver_error("copying to the device", e);
+        if elements.is_empty() {
+            return empty(self.stream()).map_err(failed);
+        }
+        self.stream().clone_htod(elements).map_err(failed)
+    }
+
+    /// Copies a buffer's elements back, once the default stream has done all that was queued before.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the copy, or earlier work, failed.
+    pub fn download<T: DeviceRepr>(&self, buffer: &impl DeviceBuffer<T>) -> Result<Vec<T>, Error> {
+        let stream = self.stream();
+        stream
+            .clone_dtoh(buffer)
+            .map_err(|e| driver_error("copying from the device", e))
+    }
+}
+
+/// A buffer for the tensor; zeroed if it has gaps that the operation will not write.
+pub(super) fn allocate<T: Element>(
+    stream: &Arc<CudaStream>,
+    desc: &TensorDesc,
+) -> Result<CudaSlice<T>, Error> {
+    const WHAT: &str = "allocating the output";
+    if desc.is_empty() || !desc.is_dense() {
+        return zeros(stream, desc.len(), WHAT);
+    }
+    // SAFETY: every element of a dense output is written before anything can read it: the launch follows in the
+    // same stream, and any bits are a valid T.
+    unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error(WHAT, e))
+}
+
+/// A buffer of zeros; `what` names the call in errors.
+pub(super) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
+    stream: &Arc<CudaStream>,
+    len: usize,
+    what: &'static str,
+) -> Result<CudaSlice<T>, Error> {
+    let made = if len == 0 {
+        empty(stream)
+    } else {
+        stream.alloc_zeros(len)
+    };
+    made.map_err(|e| driver_error(what, e))
+}
+
+/// A buffer of length 0. A driver may refuse to allocate no bytes, so there is one behind it.
+fn empty<T: DeviceRepr>(
+    stream: &Arc<CudaStream>,
+) -> Result<CudaSlice<T>, cudarc::driver::DriverError> {
+    // SAFETY: nothing reads the byte.
+    let byte = unsafe { stream.alloc::<u8>(1) }?;
+    // SAFETY: the address is an allocation of this stream that nothing owns any more, and long enough for no element.
+    Ok(unsafe { stream.upgrade_device_ptr(byte.leak(), 0) })
+}
