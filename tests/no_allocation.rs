@@ -1,13 +1,15 @@
-//! A launch allocates nothing on the host and nothing on the device, and loads no module. A process of its own, for its
-//! allocator counts.
+//! A launch allocates nothing on the host and nothing on the device, and loads no module; what is dropped is given back.
+//! A process of its own, for its allocator counts, and one test at a time, for the device's memory is everyone's.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Mutex;
 
 use common::{Case, gpu, small_conv, zeros};
 use warpconv::launch::ConvBuffers;
+use warpconv::ops;
 use warpconv::plan::ConvPlan;
 
 struct Counting;
@@ -33,8 +35,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+static DEVICE_MEMORY: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_launch_allocates_nothing() {
+    let _alone = DEVICE_MEMORY.lock().unwrap();
     let gpu = gpu();
     let case = Case::new(small_conv(), 1);
     let plan = gpu
@@ -63,4 +68,38 @@ fn a_launch_allocates_nothing() {
         "device memory"
     );
     assert_eq!(gpu.download(&y).unwrap(), case.y);
+}
+
+#[test]
+fn what_is_dropped_is_given_back() {
+    let _alone = DEVICE_MEMORY.lock().unwrap();
+    let gpu = gpu();
+    let case = Case::new(small_conv(), 2);
+    let once = || {
+        let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
+        let plan = gpu.prepare_conv(&plan).unwrap();
+        let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
+        let bias = gpu.upload(&case.bias).unwrap();
+        let mut y = zeros::<f32>(case.y.len());
+        plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y).bias(&bias))
+            .unwrap();
+        let again = ops::conv2d(gpu, &case.problem, &x, &w).bias(&bias).run();
+        assert_eq!(
+            gpu.download(&y).unwrap(),
+            gpu.download(&again.unwrap()).unwrap()
+        );
+        // No elements, but a buffer behind them.
+        assert!(gpu.upload::<f32>(&[]).unwrap().is_empty());
+    };
+    let free = || {
+        gpu.synchronize().unwrap();
+        gpu.context().mem_get_info().unwrap().0
+    };
+    // The kernel stays loaded, and a driver may keep memory for the next allocations.
+    once();
+    let before = free();
+    for _ in 0..32 {
+        once();
+    }
+    assert_eq!(free(), before, "device memory");
 }
