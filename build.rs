@@ -2,7 +2,7 @@
 //!
 //! With an nvcc at hand the modules are compiled from `kernels/`; without one, with `WARPCONV_PREBUILT=1` or on docs.rs
 //! they come from `kernels/prebuilt/`. It never asks the machine for its GPU. `scripts/prebuilt` runs this same program
-//! to make `kernels/prebuilt/`, so it uses nothing but `std`.
+//! to make `kernels/prebuilt/`, so it uses nothing but `std`; and that program is one file, hence a little over 500 lines.
 
 // The catalog has more than a build needs.
 #[allow(dead_code)]

@@ -1,4 +1,5 @@
-//! Every refusal of a launch, with its numbers; and that the context works afterwards.
+//! Every refusal of a launch, with its numbers; and that the context works afterwards. Longer than 500 lines because a
+//! process opens one driver: the refusals share one device, and a second file would be a second list of what is refused.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Cases of `case.json`: golden ones (PyTorch's operators) and ONNX's, read into graphs with their expected results.
+//! With its tests a little over 500 lines; both formats stay here because they share the reading of tensors.
 
 use std::collections::HashMap;
 use std::fs;
