@@ -26,7 +26,7 @@ const RECIPE: u32 = 2;
 const FLAGS: [&str; 3] = ["-ptx", "-O3", "--std=c++17"];
 
 /// Instructions and qualifiers newer than PTX ISA 6.3, with the version each came in.
-const NEWER: [(&str, (u32, u32)); 28] = [
+const NEWER: [(&str, (u32, u32)); 37] = [
     (".noreturn", (6, 4)),
     ("ldmatrix", (6, 5)),
     ("mma.sync", (6, 5)),
@@ -48,12 +48,21 @@ const NEWER: [(&str, (u32, u32)); 28] = [
     ("szext", (7, 6)),
     ("cvta.param", (7, 7)),
     ("griddepcontrol", (7, 8)),
+    ("barrier.cluster", (7, 8)),
+    ("mapa", (7, 8)),
+    (".try_wait", (7, 8)),
     ("stmatrix", (7, 8)),
     ("cp.async.bulk", (8, 0)),
     ("wgmma", (8, 0)),
     ("setmaxnreg", (8, 0)),
     ("elect.sync", (8, 0)),
+    ("cp.reduce.async", (8, 0)),
+    ("fence.proxy.async", (8, 0)),
+    ("st.async", (8, 1)),
+    ("multimem", (8, 1)),
+    ("tensormap.replace", (8, 2)),
     (".b128", (8, 3)),
+    ("tensormap.cp_fenceproxy", (8, 3)),
     (".v8", (8, 8)),
 ];
 
@@ -82,7 +91,7 @@ fn run() -> Result<(), Failure> {
         variable("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set: build with cargo")?,
     );
     let out = PathBuf::from(variable("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?);
-    for path in ["build.rs", "src/catalog.rs", "kernels"] {
+    for path in ["build.rs", "src/catalog.rs", "src/catalog", "kernels"] {
         println!("cargo::rerun-if-changed={path}");
     }
     let kernels = root.join("kernels");
@@ -188,7 +197,7 @@ fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
         "{RECIPE} {} {} {}",
         FLAGS.join(" "),
         kernel.tier.arch(),
-        kernel.tier.ptx_version()
+        kernel.ptx_version()
     ));
     for (name, value) in kernel.defines() {
         hasher.add(&format!("{name}={value}"));
@@ -404,7 +413,7 @@ fn compile(
         ));
     }
     let text = fs::read_to_string(&raw).map_err(|error| cannot("read", &raw, &error))?;
-    let tidied = tidy(&text, module.kernel.tier.ptx_version()).ok_or_else(|| {
+    let tidied = tidy(&text, module.kernel.ptx_version()).ok_or_else(|| {
         format!(
             "nvcc {version} made no PTX with a .version line of {}",
             module.id

@@ -6,7 +6,15 @@
 
 use std::sync::OnceLock;
 
-/// How an element is stored. Arithmetic is always in f32.
+// Written out: build.rs reads this file from another place.
+#[path = "catalog/cuda_cores.rs"]
+mod cuda_cores;
+#[path = "catalog/mma.rs"]
+mod mma;
+#[path = "catalog/wgmma.rs"]
+mod wgmma;
+
+/// How an element is stored. Sums are always in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE 754 binary32.
@@ -61,13 +69,51 @@ impl Layout {
     }
 }
 
+/// How exactly products of f32 numbers are made. The types of 16 bits have one way only, [`Math::Strict`]: their
+/// products are exact in f32.
+///
+/// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the most exact on: a
+/// kernel may always compute more exactly than it is asked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Math {
+    /// f32 as the CPU has it, on CUDA cores.
+    #[default]
+    Strict,
+    /// Tensor cores: each operand is split into two tf32 numbers, and of their four products the three that count are
+    /// added.
+    Tf32x3,
+    /// Tensor cores: each operand is rounded to tf32, which has 11 bits of precision.
+    Tf32,
+}
+
+impl Math {
+    /// Every mode, the most exact first.
+    pub const ALL: [Math; 3] = [Math::Strict, Math::Tf32x3, Math::Tf32];
+
+    /// The name used in kernel ids, on the command line and in JSON: `strict`, `tf32x3`, `tf32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Math::Strict => "strict",
+            Math::Tf32x3 => "tf32x3",
+            Math::Tf32 => "tf32",
+        }
+    }
+
+    /// Whether a problem in this mode may be computed by a kernel of mode `kernel`: one that is no less exact.
+    pub fn allows(self, kernel: Math) -> bool {
+        kernel <= self
+    }
+}
+
 /// The instruction set that a module was compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {
-    /// compute_75, PTX ISA 6.3: the baseline, no `cp.async`.
+    /// compute_75: the baseline, no `cp.async`; `mma.sync` for f16.
     Sm75,
-    /// compute_80, PTX ISA 7.0: `cp.async`.
+    /// compute_80: `cp.async`, `mma.sync` for bf16 and tf32.
     Sm80,
+    /// compute_90a: `wgmma`, bulk tensor copies. Runs on compute capability 9.0 and on nothing else.
+    Sm90a,
 }
 
 impl Tier {
@@ -76,14 +122,25 @@ impl Tier {
         match self {
             Tier::Sm75 => (7, 5),
             Tier::Sm80 => (8, 0),
+            Tier::Sm90a => (9, 0),
         }
     }
 
-    /// `sm75` or `sm80`: the suffix of kernel ids.
+    /// Whether a device of this compute capability, (major, minor), runs the tier's modules.
+    pub fn runs_on(self, capability: (u32, u32)) -> bool {
+        match self {
+            Tier::Sm75 | Tier::Sm80 => capability >= self.capability(),
+            // What is specific to an architecture stays with it.
+            Tier::Sm90a => capability == self.capability(),
+        }
+    }
+
+    /// `sm75`, `sm80` or `sm90a`: the suffix of kernel ids.
     pub const fn name(self) -> &'static str {
         match self {
             Tier::Sm75 => "sm75",
             Tier::Sm80 => "sm80",
+            Tier::Sm90a => "sm90a",
         }
     }
 
@@ -92,14 +149,7 @@ impl Tier {
         match self {
             Tier::Sm75 => "compute_75",
             Tier::Sm80 => "compute_80",
-        }
-    }
-
-    /// The lowest PTX ISA version whose instructions the tier's modules keep to.
-    pub const fn ptx_version(self) -> &'static str {
-        match self {
-            Tier::Sm75 => "6.3",
-            Tier::Sm80 => "7.0",
+            Tier::Sm90a => "compute_90a",
         }
     }
 }
@@ -120,6 +170,19 @@ pub enum Algorithm {
     GroupedNarrow,
     /// Convolution with groups = channels, channel multiplier included.
     Depthwise,
+    /// Convolution on tensor cores by `mma.sync`: an implicit matrix product a group, 1x1 included.
+    Mma,
+    /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and channels in one go.
+    /// Needs c * r * s <= [`FLAT_GEMM_K`].
+    MmaFlat,
+    /// Convolution on tensor cores with groups narrower than a tile, several of which share one.
+    MmaNarrow,
+    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk tensor copies (im2col).
+    Wgmma,
+    /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and NCHW.
+    WgmmaGather,
+    /// No convolution itself: brings filters into the order that those on tensor cores read.
+    PackFilter,
     /// Windowed maximum, with the index of each maximum if asked.
     MaxPool,
     /// Windowed mean; adaptive windows included.
@@ -140,6 +203,12 @@ impl Algorithm {
             Algorithm::Grouped => "grouped",
             Algorithm::GroupedNarrow => "grouped_narrow",
             Algorithm::Depthwise => "depthwise",
+            Algorithm::Mma => "mma",
+            Algorithm::MmaFlat => "mma_flat",
+            Algorithm::MmaNarrow => "mma_narrow",
+            Algorithm::Wgmma => "wgmma",
+            Algorithm::WgmmaGather => "wgmma_gather",
+            Algorithm::PackFilter => "pack_filter",
             Algorithm::MaxPool => "max_pool",
             Algorithm::AvgPool => "avg_pool",
             Algorithm::GlobalPool => "global_pool",
@@ -156,15 +225,34 @@ impl Algorithm {
             Algorithm::Grouped => "grouped.cu",
             Algorithm::GroupedNarrow => "grouped_narrow.cu",
             Algorithm::Depthwise => "depthwise.cu",
+            Algorithm::Mma => "mma.cu",
+            Algorithm::MmaFlat => "mma_flat.cu",
+            Algorithm::MmaNarrow => "mma_narrow.cu",
+            Algorithm::Wgmma => "wgmma.cu",
+            Algorithm::WgmmaGather => "wgmma_gather.cu",
+            Algorithm::PackFilter => "pack_filter.cu",
             Algorithm::MaxPool => "max_pool.cu",
             Algorithm::AvgPool => "avg_pool.cu",
             Algorithm::GlobalPool => "global_pool.cu",
             Algorithm::Relu => "relu.cu",
         }
     }
+
+    /// Whether it computes on tensor cores.
+    pub const fn tensor(self) -> bool {
+        matches!(
+            self,
+            Algorithm::Mma
+                | Algorithm::MmaFlat
+                | Algorithm::MmaNarrow
+                | Algorithm::Wgmma
+                | Algorithm::WgmmaGather
+        )
+    }
 }
 
-/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] takes: it keeps a table of its terms in shared memory.
+/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] and [`Algorithm::MmaFlat`] take: they keep a table of its
+/// terms in shared memory.
 pub const FLAT_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name as [`Kernel::id`].
@@ -185,6 +273,11 @@ pub struct Kernel {
     pub tile_n: u32,
     /// See [`Kernel::tile_m`].
     pub tile_k: u32,
+    /// How it makes products of f32 numbers.
+    pub math: Math,
+    /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies must be aligned; 0 where
+    /// the algorithm does not care.
+    pub vector: u32,
     /// Threads a block.
     pub threads: u32,
     /// Buffers of the shared-memory pipeline (1 where there is none).
@@ -194,7 +287,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, also the PTX entry point.
+    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, `mma_tf32_nhwc_128x128x32_v16_sm80`; also the PTX entry point.
     pub fn id(&self) -> String {
         let mut id = String::from(self.algorithm.name());
         if id.starts_with(|c: char| c.is_ascii_digit()) {
@@ -202,7 +295,10 @@ impl Kernel {
             id.insert_str(0, "conv");
         }
         id.push('_');
-        id.push_str(self.dtype.name());
+        id.push_str(match self.math {
+            Math::Strict => self.dtype.name(),
+            math => math.name(),
+        });
         if let Some(layout) = self.layout {
             id.push('_');
             id.push_str(layout.name());
@@ -210,9 +306,32 @@ impl Kernel {
         if self.tile_n > 1 || self.tile_m > 1 {
             id.push_str(&format!("_{}x{}x{}", self.tile_m, self.tile_n, self.tile_k));
         }
+        if self.vector > 0 {
+            id.push_str(&format!("_v{}", self.vector));
+        }
         id.push('_');
         id.push_str(self.tier.name());
         id
+    }
+
+    /// The lowest PTX ISA version that has the kernel's instructions.
+    pub const fn ptx_version(&self) -> &'static str {
+        match self.tier {
+            // ldmatrix and mma.sync of 16x8x8.
+            Tier::Sm75 if self.algorithm.tensor() => "6.5",
+            Tier::Sm75 => "6.3",
+            Tier::Sm80 => "7.0",
+            Tier::Sm90a => "8.0",
+        }
+    }
+
+    /// Bytes of shared memory that a launch must ask for, beyond what the module declares.
+    pub fn dynamic_shared(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => mma::dynamic_shared(self),
+            Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
+            _ => 0,
+        }
     }
 
     /// The definitions that nvcc is given (`-D NAME=VALUE`).
@@ -232,7 +351,17 @@ impl Kernel {
             ("STAGES", self.stages.to_string()),
             ("MIN_BLOCKS", self.min_blocks.to_string()),
         ];
-        if self.algorithm == Algorithm::DirectFlat {
+        if self.algorithm.tensor() {
+            let math = match self.math {
+                Math::Strict => 0,
+                Math::Tf32 => 1,
+                Math::Tf32x3 => 2,
+            };
+            defines.push(("KERNEL_MATH", math.to_string()));
+            defines.push(("VECTOR", self.vector.to_string()));
+            defines.push(("SHARED_BYTES", self.dynamic_shared().to_string()));
+        }
+        if matches!(self.algorithm, Algorithm::DirectFlat | Algorithm::MmaFlat) {
             defines.push(("FLAT_GEMM_K", FLAT_GEMM_K.to_string()));
         }
         if let Some(layout) = self.layout {
@@ -261,169 +390,15 @@ pub fn kernels() -> &'static [Kernel] {
     static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
     KERNELS.get_or_init(|| {
         let mut all = Vec::new();
-        convolution(&mut all);
-        depthwise(&mut all);
-        pooling_and_relu(&mut all);
+        cuda_cores::convolution(&mut all);
+        cuda_cores::depthwise(&mut all);
+        cuda_cores::pooling_and_relu(&mut all);
+        mma::kernels(&mut all);
+        wgmma::kernels(&mut all);
+        helpers(&mut all);
         all
     })
 }
 
-/// Tiles, as (tile_m, tile_n), with the types and tiers they are compiled for. cp.async cannot convert, so f16 and bf16
-/// have the baseline tier only.
-struct Tiles {
-    algorithm: Algorithm,
-    f32_sm80: &'static [(u32, u32)],
-    f32_sm75: &'static [(u32, u32)],
-    half_sm75: &'static [(u32, u32)],
-}
-
-/// Direct, 1x1 and grouped convolution.
-fn convolution(all: &mut Vec<Kernel>) {
-    let products = [
-        Tiles {
-            algorithm: Algorithm::Direct,
-            f32_sm80: &[(128, 128), (64, 128), (64, 64), (32, 128)],
-            f32_sm75: &[(128, 128), (64, 64)],
-            half_sm75: &[(128, 128), (64, 64)],
-        },
-        Tiles {
-            algorithm: Algorithm::DirectFlat,
-            f32_sm80: &[(64, 128), (32, 128)],
-            f32_sm75: &[(64, 128)],
-            half_sm75: &[(64, 128)],
-        },
-        Tiles {
-            algorithm: Algorithm::Pointwise,
-            f32_sm80: &[(128, 128), (64, 64), (32, 128)],
-            f32_sm75: &[(128, 128), (64, 64)],
-            half_sm75: &[(128, 128), (64, 64)],
-        },
-        Tiles {
-            algorithm: Algorithm::Grouped,
-            f32_sm80: &[(64, 64), (32, 64)],
-            f32_sm75: &[(64, 64), (32, 64)],
-            half_sm75: &[(32, 64)],
-        },
-    ];
-    for tiles in products {
-        for layout in Layout::ALL {
-            let mut push = |dtype, tier, sizes: &[(u32, u32)]| {
-                for &(tile_m, tile_n) in sizes {
-                    let kernel = matrix_product(tile_m, tile_n, tier);
-                    all.push(Kernel {
-                        algorithm: tiles.algorithm,
-                        dtype,
-                        layout: Some(layout),
-                        ..kernel
-                    });
-                }
-            };
-            push(DType::F32, Tier::Sm80, tiles.f32_sm80);
-            push(DType::F32, Tier::Sm75, tiles.f32_sm75);
-            push(DType::F16, Tier::Sm75, tiles.half_sm75);
-            push(DType::Bf16, Tier::Sm75, tiles.half_sm75);
-        }
-    }
-    for dtype in DType::ALL {
-        for layout in Layout::ALL {
-            // A thread makes eight filters at four pixels.
-            all.push(Kernel {
-                algorithm: Algorithm::GroupedNarrow,
-                dtype,
-                layout: Some(layout),
-                tier: Tier::Sm75,
-                tile_m: 8,
-                tile_n: 256,
-                tile_k: 1,
-                threads: 64,
-                stages: 1,
-                min_blocks: 8,
-            });
-        }
-    }
-}
-
-/// A tile of `kernels/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in. Every thread owns 8x8 sums, or
-/// 4x8 where there are 32 filters, so that 128 registers a thread and 512 threads a multiprocessor fit each other; 168 and
-/// 384 where 64 threads share out a 64x64 tile and each brings 16 elements a step through registers.
-fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
-    let sums = if tile_m < 64 { 32 } else { 64 };
-    let threads = tile_m * tile_n / sums;
-    Kernel {
-        algorithm: Algorithm::Direct,
-        dtype: DType::F32,
-        layout: None,
-        tier,
-        tile_m,
-        tile_n,
-        tile_k: 8,
-        threads,
-        // cp.async keeps several steps in flight; through registers there is one read and one filled.
-        stages: if tier == Tier::Sm80 { 4 } else { 2 },
-        min_blocks: if tier == Tier::Sm75 && threads == 64 && sums == 64 {
-            6
-        } else {
-            512 / threads
-        },
-    }
-}
-
-/// Depthwise convolution. `tile_k` is the filter that a module is made for (`tile_k` x `tile_k`, vertical stride 1 or 2, no
-/// vertical dilation), or 1 for any; `tile_m` the output rows a thread makes.
-fn depthwise(all: &mut Vec<Kernel>) {
-    for dtype in DType::ALL {
-        for layout in Layout::ALL {
-            // Four channels of a 7x7 filter would not fit the registers.
-            let filters: &[u32] = if layout == Layout::Nchw {
-                &[3, 5, 7, 1]
-            } else {
-                &[3, 5, 1]
-            };
-            for &tile_k in filters {
-                all.push(Kernel {
-                    tile_m: if tile_k == 1 { 4 } else { 8 },
-                    tile_k,
-                    ..one_by_one(Algorithm::Depthwise, dtype, Some(layout), 128)
-                });
-            }
-        }
-    }
-}
-
-/// Max, average and global pooling, and ReLU.
-fn pooling_and_relu(all: &mut Vec<Kernel>) {
-    for dtype in DType::ALL {
-        for layout in Layout::ALL {
-            all.push(Kernel {
-                // Output rows a thread makes.
-                tile_m: if layout == Layout::Nchw { 8 } else { 1 },
-                ..one_by_one(Algorithm::MaxPool, dtype, Some(layout), 256)
-            });
-            all.push(one_by_one(Algorithm::AvgPool, dtype, Some(layout), 256));
-            all.push(one_by_one(Algorithm::GlobalPool, dtype, Some(layout), 256));
-        }
-    }
-    for dtype in DType::ALL {
-        all.push(Kernel {
-            // Elements a block makes: four 16-byte vectors a thread.
-            tile_n: 16384 / dtype.size() as u32,
-            ..one_by_one(Algorithm::Relu, dtype, None, 256)
-        });
-    }
-}
-
-/// A kernel that is no matrix product and needs nothing newer than the baseline.
-fn one_by_one(algorithm: Algorithm, dtype: DType, layout: Option<Layout>, threads: u32) -> Kernel {
-    Kernel {
-        algorithm,
-        dtype,
-        layout,
-        tier: Tier::Sm75,
-        tile_m: 1,
-        tile_n: 1,
-        tile_k: 1,
-        threads,
-        stages: 1,
-        min_blocks: 2,
-    }
-}
+/// Kernels that prepare what others read.
+fn helpers(_all: &mut Vec<Kernel>) {}

@@ -36,7 +36,7 @@ pub struct FunctionAttributes {
 impl<P: Operation, A: Arguments> Prepared<P, A> {
     pub(super) fn new(gpu: &Gpu, plan: &Plan<P>, arguments: A) -> Result<Prepared<P, A>, Error> {
         let (planned, device) = (plan.capability().version(), gpu.capability().version());
-        if plan.kernel().kernel().tier.capability() > device {
+        if !plan.kernel().kernel().tier.runs_on(device) {
             return Err(Error::PlanForAnotherDevice {
                 plan: planned,
                 device,

@@ -92,7 +92,7 @@ impl Capability {
 
     /// Whether the device runs modules of `tier`.
     pub fn runs(&self, tier: Tier) -> bool {
-        self.version() >= tier.capability()
+        tier.runs_on(self.version())
     }
 
     /// FP32 lanes of a multiprocessor: results of a fused multiply-add a clock.
@@ -123,6 +123,15 @@ mod tests {
         assert!(Capability::sm80().runs(Tier::Sm80));
         assert!(Capability::h200().runs(Tier::Sm75));
         assert!(Capability::h200().runs(Tier::Sm80));
+        assert!(Capability::h200().runs(Tier::Sm90a));
+        let newer = Capability {
+            major: 10,
+            ..Capability::h200()
+        };
+        assert!(newer.runs(Tier::Sm80));
+        for device in [Capability::sm75(), Capability::sm80(), newer] {
+            assert!(!device.runs(Tier::Sm90a));
+        }
         let turing_never = Capability {
             major: 7,
             minor: 0,

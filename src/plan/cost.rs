@@ -141,7 +141,7 @@ fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{DType, Layout};
+    use crate::catalog::{DType, Layout, Math};
 
     fn tile(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
         Kernel {
@@ -152,6 +152,8 @@ mod tests {
             tile_m,
             tile_n,
             tile_k: 8,
+            math: Math::Strict,
+            vector: 0,
             threads,
             stages: 2,
             min_blocks: 2,

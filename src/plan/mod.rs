@@ -336,12 +336,14 @@ fn judge<P: Operation>(
             has: device.version(),
         });
     }
-    let shared = ptx::shared_bytes(id);
-    if shared > device.shared_per_block {
-        return Err(Refusal::SharedMemory {
-            needs: shared,
-            has: device.shared_per_block,
-        });
+    let needs = ptx::shared_bytes(id);
+    // What a launch asks for may go beyond what a module may declare.
+    let has = match kernel.dynamic_shared() {
+        0 => device.shared_per_block,
+        _ => device.shared_per_block_optin,
+    };
+    if needs > has {
+        return Err(Refusal::SharedMemory { needs, has });
     }
     if kernel.threads > device.max_threads_per_block {
         return Err(Refusal::Threads {
