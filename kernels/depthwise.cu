@@ -175,7 +175,8 @@ DEVICE void convolve(const ConvArgs& a, const Strip& strip, const Weights& weigh
             Stored<WIDTH> x[TILE_M];
 #pragma unroll
             for (int m = 0; m < TILE_M; m++) {
-                int at = row + m * a.stride_h;
+                // Unsigned, as beyond the strip's last output it may pass 2^31.
+                int at = static_cast<int>(row + m * static_cast<unsigned>(a.stride_h));
                 x[m] = input<WIDTH>(a, strip, at, column, across && at >= 0 && at < a.h && m < strip.rows);
             }
 #pragma unroll

@@ -110,31 +110,37 @@ DEVICE void common_window(const PoolArgs& a, const Column& at) {
     }
 }
 
+// Any window. Each output goes through the rows of its own window that are inside the image: between those of the first
+// output and those of the last there may be more, by a large stride or window, than the image has.
 template <bool INDEX>
 DEVICE void any_window(const PoolArgs& a, const Column& at) {
-    int top = at.p * a.stride_h - a.pad_top;
     float best[TILE_M];
     int where[TILE_M];
+    Span down[TILE_M];
+    int longest = 0;
 #pragma unroll
     for (int m = 0; m < TILE_M; m++) {
         best[m] = minus_infinity();
-        where[m] = INDEX ? first_cell(a, top + m * a.stride_h, a.dilation_h, at.across) : 0;
+        // The last output's for those beyond it, whose windows may lie anywhere.
+        down[m] = span((at.p + min(m, at.rows - 1)) * a.stride_h - a.pad_top, a.r, a.dilation_h, a.h);
+        bool none = down[m].begin >= down[m].end || at.across.begin >= at.across.end;
+        where[m] = none ? 255 : down[m].begin * a.s + at.across.begin;
+        longest = max(longest, down[m].end - down[m].begin);
     }
 #pragma unroll 1
-    for (int r = 0; r < a.r; r++) {
+    for (int i = 0; i < longest; i++) {
 #pragma unroll 1
         for (int s = at.across.begin; s < at.across.end; s++) {
             const storage_t* column = at.x + at.across.first + s * a.dilation_w;
             float values[TILE_M];
 #pragma unroll
             for (int m = 0; m < TILE_M; m++) {
-                int row = top + m * a.stride_h + r * a.dilation_h;
-                bool inside = row >= 0 && row < a.h && m < at.rows;
-                values[m] = inside ? to_float(column[row * a.width]) : minus_infinity();
+                int r = down[m].begin + i;
+                values[m] = r < down[m].end ? to_float(column[(down[m].first + r * a.dilation_h) * a.width]) : minus_infinity();
             }
 #pragma unroll
             for (int m = 0; m < TILE_M; m++) {
-                take(best[m], where[m], values[m], r * a.s + s);
+                take(best[m], where[m], values[m], (down[m].begin + i) * a.s + s);
             }
         }
     }

@@ -18,7 +18,7 @@ struct TapLoader {
     address_t filter;       // of the thread's first filter, at channel a_lane_k of the block, tap 0
     int filters;            // how many of its A_LOADS filters exist
     int a_left, b_left;     // channels from the thread's first one of the block on
-    int row, column;        // r * dilation_h, s * dilation_w
+    unsigned row, column;   // r * dilation_h, s * dilation_w; after the last tap up to 2^32
     unsigned tap_offset;    // of w: the tap
     unsigned block_offset;  // of x: the thread's first channel
 
@@ -29,13 +29,14 @@ struct TapLoader {
 
         int m = tile.m + a_lane_m();
         filter = global_address(static_cast<const storage_t*>(args.w) +
-                                (static_cast<long long>(tile.group) * args.group_k + m) * args.w_k + a_lane_k() * args.w_c);
+                                (static_cast<long long>(tile.group) * args.group_k + m) * args.w_k +
+                                static_cast<long long>(a_lane_k()) * args.w_c);
         filters = (args.group_k - m + A_ROWS - 1) / A_ROWS;
         a_left = args.group_c - a_lane_k();
         b_left = args.group_c - b_lane_k();
         row = column = 0;
         tap_offset = 0;
-        block_offset = b_lane_k() * x_channel(args);
+        block_offset = static_cast<unsigned>(b_lane_k()) * x_channel(args);
     }
 
     DEVICE bool vector() const { return false; }
@@ -75,14 +76,14 @@ struct TapLoader {
     DEVICE void advance() {
         tap_offset += args.w_tap;
         column += args.dilation_w;
-        if (column == args.s * args.dilation_w) {
+        if (column == static_cast<unsigned>(args.s) * args.dilation_w) {
             column = 0;
             row += args.dilation_h;
-            if (row == args.r * args.dilation_h) {
+            if (row == static_cast<unsigned>(args.r) * args.dilation_h) {
                 row = 0;
                 tap_offset = 0;
                 filter = strided(filter, args.w_c, TILE_K);
-                block_offset += TILE_K * x_channel(args);
+                block_offset += static_cast<unsigned>(TILE_K) * x_channel(args);
                 a_left -= TILE_K;
                 b_left -= TILE_K;
             }

@@ -5,7 +5,7 @@ use warpconv::check::{self, Tolerance};
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::launch::{ConvBuffers, ReluBuffers};
 use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
-use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout, reference};
 
 fn gpu() -> &'static Gpu {
@@ -100,6 +100,29 @@ fn windows_of_any_size() {
     max_pool("mb1ic1ih255kh255");
     conv("mb1ic2ih35oc2kh31ph3");
     conv("g3mb1ic3ih40oc3kh35+nhwc");
+}
+
+#[test]
+fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
+    // One row and 2^29 of padding: both outputs have that row in their window, and no loop goes through the rest. The
+    // reference would, so the maximum is written down here.
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let pool = Pool2d::builder()
+            .input(1, 3, 1, 2)
+            .window(1 << 30, 1)
+            .padding(Padding::symmetric(1 << 29, 0))
+            .kind(PoolKind::Max { indices: false })
+            .layout(layout)
+            .build()
+            .unwrap_or_else(|error| panic!("{layout:?}: {error}"));
+        let x = [5.0, -3.0, 0.0, 2.0, -7.0, -1.0];
+        let plan = PoolPlan::new(&pool, gpu().capability()).expect("a plan");
+        let (got, _) = check::run_pool(gpu(), &plan, &x).expect("a launch");
+        let want = [
+            5.0, -3.0, 5.0, -3.0, 0.0, 2.0, 0.0, 2.0, -7.0, -1.0, -7.0, -1.0,
+        ];
+        assert_eq!(got, want, "{layout:?}");
+    }
 }
 
 #[test]
