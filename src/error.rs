@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::catalog::DType;
+use crate::catalog::{DType, Math};
 use crate::plan::Refusal;
 use crate::problem::NotationReason;
 
@@ -107,6 +107,26 @@ pub enum Error {
         what: &'static str,
         /// What it was combined with.
         with: &'static str,
+    },
+
+    /// A mode of multiplying f32 numbers for a problem that is not in f32.
+    #[error("{} is a way to multiply f32 numbers, the problem is in {}", math.name(), dtype.name())]
+    MathMode {
+        /// The mode.
+        math: Math,
+        /// The problem's type.
+        dtype: DType,
+    },
+
+    /// An alignment that no buffer of the problem can be promised to have.
+    #[error("an alignment of {bytes} bytes: it must be a power of two from {element} to {most}")]
+    Alignment {
+        /// The alignment asked for.
+        bytes: usize,
+        /// Bytes of an element.
+        element: usize,
+        /// The largest alignment.
+        most: usize,
     },
 
     /// A problem in benchdnn notation could not be read.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use std::path::Path;
+use warpconv::catalog::Math;
 use warpconv::problem::notation::{self, Named, NotationReason, Problem};
 use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind};
 use warpconv::{DType, Error, Layout};
@@ -154,6 +155,9 @@ fn words_that_repeat_or_contradict_are_refused() {
         ("+f16+bf16", "bf16", "f16"),
         ("+nhwc+ceil+nchw", "nchw", "nhwc"),
         ("+kcrs+krsc", "krsc", "kcrs"),
+        ("+packed+krsc", "krsc", "packed"),
+        ("+tf32+tf32x3", "tf32x3", "tf32"),
+        ("+align4+align4", "align", "align"),
         ("+pb1+pb2", "pb", "pb"),
         ("+residual+residual9:1", "residual", "residual"),
     ] {
@@ -172,7 +176,27 @@ fn words_that_repeat_or_contradict_are_refused() {
 #[test]
 fn what_cannot_be_read_is_named() {
     assert_eq!(reason("ic1oc1ih3kh3xx1"), NotationReason::Unknown);
-    assert_eq!(reason("ic1oc1ih3kh3+tf32"), NotationReason::Unknown);
+    assert_eq!(reason("ic1oc1ih3kh3+tf16"), NotationReason::Unknown);
+    assert_eq!(
+        reason("ic3ic4oc1ih3kh3"),
+        NotationReason::Repeated { field: "ic" }
+    );
+    // Not even to say the same again.
+    assert_eq!(
+        reason("ic3oc1ih3kh3_sh2sw1_sh2"),
+        NotationReason::Repeated { field: "sh" }
+    );
+    assert_eq!(
+        reason("ic1oc1ih3kh3+align"),
+        NotationReason::Number { field: "align" }
+    );
+    assert_eq!(
+        reason("ic1ih3kh3+packed"),
+        NotationReason::Misplaced {
+            field: "packed",
+            problem: "pooling"
+        }
+    );
     assert_eq!(reason("ic1oc1ih3kh3ü"), NotationReason::Unknown);
     assert_eq!(
         reason("icoc1ih3kh3"),
@@ -223,6 +247,38 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
+fn storage_beyond_type_and_layout_is_read_and_printed() {
+    let text = "mb1_ic63ih5iw5_oc8oh5ow5_kh3kw3_ph1pw1+nhwc+packed+tf32x3+align4+bias";
+    let problem = conv(text);
+    assert_eq!(
+        (problem.filter_layout(), problem.math(), problem.alignment()),
+        (FilterLayout::Packed, Math::Tf32x3, 4)
+    );
+    assert_eq!(problem.to_string(), text);
+    assert_eq!(conv("ic1oc1ih3kh3+tf32").math(), Math::Tf32);
+    let plain = conv("ic1oc1ih3kh3+kcrs+align16");
+    assert_eq!(plain, conv("ic1oc1ih3kh3"));
+    assert_eq!((plain.math(), plain.alignment()), (Math::Strict, 16));
+    // What the builder refuses is refused here too, with the values.
+    let refused = |text: &str| text.parse::<Conv2d>().unwrap_err();
+    assert_eq!(
+        refused("ic1oc1ih3kh3+bf16+tf32"),
+        Error::MathMode {
+            math: Math::Tf32,
+            dtype: DType::Bf16
+        }
+    );
+    assert_eq!(
+        refused("ic1oc1ih3kh3+align2"),
+        Error::Alignment {
+            bytes: 2,
+            element: 4,
+            most: 256
+        }
+    );
+}
+
+#[test]
 fn numbers_out_of_range_are_errors() {
     for text in [
         "ic1oc1ih3kh3ph4611686018427387904",
@@ -261,7 +317,8 @@ prop_compose! {
         dilation in (1usize..3, 1usize..3),
         padding in any_padding(),
         (bias, relu, residual) in any::<(bool, bool, bool)>(),
-        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..2),
+        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..3),
+        (math, alignment) in (0usize..3, 1u32..9),
         slices in (slices(), slices(), slices()),
     ) -> Option<Conv2d> {
         let mut builder = Conv2d::builder()
@@ -277,7 +334,11 @@ prop_compose! {
             .residual(residual)
             .dtype(DType::ALL[dtype])
             .layout(Layout::ALL[layout])
-            .filter_layout(FilterLayout::ALL[filter]);
+            .filter_layout(FilterLayout::ALL[filter])
+            .alignment(DType::ALL[dtype].size().max(1 << alignment));
+        if DType::ALL[dtype] == DType::F32 {
+            builder = builder.math(Math::ALL[math]);
+        }
         if let Some((before, after)) = slices.0 {
             builder = builder.input_slice(before + groups * c + after, before);
         }

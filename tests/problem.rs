@@ -1,5 +1,6 @@
 //! What cannot be computed is refused, with its numbers.
 
+use warpconv::catalog::Math;
 use warpconv::problem::{
     Conv2d, Conv2dBuilder, FilterLayout, MAX_INDEX, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu,
     TensorDesc,
@@ -339,6 +340,99 @@ fn slices_are_checked_and_kept() {
         Relu::between(relu.input().clone(), other),
         Err(Error::Shape { .. })
     ));
+}
+
+#[test]
+fn math_and_alignment_go_with_the_type() {
+    let plain = conv().build().unwrap();
+    assert_eq!((plain.math(), plain.alignment()), (Math::Strict, 16));
+    for math in [Math::Tf32, Math::Tf32x3] {
+        let problem = plain.with_math(math).unwrap();
+        assert_eq!(problem.math(), math);
+        for dtype in [DType::F16, DType::Bf16] {
+            let error = problem.with_dtype(dtype).unwrap_err();
+            assert_eq!(error, Error::MathMode { math, dtype });
+        }
+    }
+    let error = conv().dtype(DType::Bf16).math(Math::Tf32x3).build();
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "tf32x3 is a way to multiply f32 numbers, the problem is in bf16"
+    );
+    for (dtype, bytes, valid) in [
+        (DType::F16, 1, false),
+        (DType::F16, 2, true),
+        (DType::F32, 2, false),
+        (DType::F32, 4, true),
+        (DType::F32, 12, false),
+        (DType::F32, 0, false),
+        (DType::Bf16, 256, true),
+        (DType::Bf16, 512, false),
+        (DType::F32, usize::MAX, false),
+    ] {
+        let built = conv().dtype(dtype).alignment(bytes).build();
+        match built {
+            Ok(problem) => assert!(valid && problem.alignment() == bytes, "{bytes}"),
+            Err(error) => {
+                let element = dtype.size();
+                let most = 256;
+                let expected = Error::Alignment {
+                    bytes,
+                    element,
+                    most,
+                };
+                assert!(!valid, "{bytes}");
+                assert_eq!(error, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_filters_have_a_pitch_of_16_bytes() {
+    for (dtype, c, pitch) in [
+        (DType::F32, 3, 4),
+        (DType::F32, 63, 64),
+        (DType::F32, 64, 64),
+        (DType::F16, 3, 8),
+        (DType::Bf16, 252, 256),
+        (DType::Bf16, 256, 256),
+    ] {
+        let packed = Conv2d::builder()
+            .input(1, 2 * c, 5, 5)
+            .filters(6)
+            .groups(2)
+            .kernel(3, 2)
+            .dtype(dtype)
+            .filter_layout(FilterLayout::Packed)
+            .build()
+            .unwrap();
+        assert_eq!(packed.filter_pitch(), pitch);
+        assert_eq!(packed.filter_len(), 6 * 3 * 2 * pitch);
+        assert_eq!(packed.filter_elements(), 6 * 3 * 2 * c);
+        // The last weight is the last of the buffer, less the gap.
+        let last = packed.filter_index(5, c - 1, 2, 1);
+        assert_eq!(last + 1, packed.filter_len() - (pitch - c));
+        let plain = packed.with_filter_layout(FilterLayout::Krsc).unwrap();
+        assert_eq!(plain.filter_len(), plain.filter_elements());
+        assert_eq!(plain.macs(), packed.macs());
+        assert_eq!(plain.min_bytes(), packed.min_bytes());
+    }
+    // The gaps count where the limit is.
+    let build = |layout| {
+        Conv2d::builder()
+            .input(1, 1, 1, 1)
+            .filters(1 << 29)
+            .kernel(1, 1)
+            .filter_layout(layout)
+            .build()
+    };
+    assert!(build(FilterLayout::Krsc).is_ok());
+    let refused = build(FilterLayout::Packed);
+    assert!(
+        matches!(refused, Err(Error::TooLarge { value, .. }) if value == 1 << 31),
+        "{refused:?}"
+    );
 }
 
 #[test]

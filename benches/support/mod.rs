@@ -202,7 +202,7 @@ impl<T: Stored> Conv<T> {
         let plan = ConvPlan::new(problem, gpu.capability()).expect("a plan");
         let upload = |values: &[T]| stream.clone_htod(values).expect("room on the device");
         let (x, dense_x) = batch::<T>(problem.input(), 1);
-        let dense_w = check::integers(problem.filter_len(), MOST, 2);
+        let dense_w = check::integers(problem.filter_elements(), MOST, 2);
         let dense_bias = check::integers(problem.k(), MOST, 3);
         let bias: Vec<T> = dense_bias.iter().map(|&value| T::nearest(value)).collect();
         let mut conv = Conv {

@@ -203,7 +203,7 @@ fn draw<T: Stored>(conv: &Conv2d, seed: u64) -> Operands {
     // The mean square of a number of [-1, 1) is a third.
     let scale = (3.0 / conv.gemm_k() as f64).sqrt();
     Operands {
-        w: draw(conv.filter_len(), scale, seed),
+        w: draw(conv.filter_elements(), scale, seed),
         bias: conv.bias().then(|| draw(conv.k(), 0.25, seed + 1)),
     }
 }

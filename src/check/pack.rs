@@ -37,7 +37,7 @@ pub fn unpack<T: Stored>(desc: &TensorDesc, buffer: &[T]) -> Result<Vec<f64>, Er
 /// # Errors
 /// [`Error::Length`] if `dense` does not have the filters' elements.
 pub fn pack_filter<T: Stored>(conv: &Conv2d, dense: &[f64]) -> Result<Vec<T>, Error> {
-    expect("filters", conv.filter_len(), dense.len())?;
+    expect("filters", conv.filter_elements(), dense.len())?;
     let mut buffer = vec![T::nearest(0.0); conv.filter_len()];
     let taps = conv.r() * conv.s();
     for (place, &value) in dense.iter().enumerate() {

@@ -38,7 +38,10 @@ impl From<&Conv2d> for ConvArgs {
         let group_c = problem.group_c();
         let [w_k, w_c, w_tap] = match problem.filter_layout() {
             FilterLayout::Kcrs => [group_c * taps, taps, 1],
-            FilterLayout::Krsc => [taps * group_c, 1, group_c],
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                let pitch = problem.filter_pitch();
+                [taps * pitch, 1, pitch]
+            }
         };
         ConvArgs {
             x_strides: problem.input().into(),

@@ -4,7 +4,7 @@ use super::cost::{Product, streaming};
 use super::{Capability, Operation, Refusal, Roofline, Score};
 use crate::catalog::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout};
 use crate::launch::{Arguments, args::ConvArgs};
-use crate::problem::Conv2d;
+use crate::problem::{Conv2d, FilterLayout};
 
 impl Operation for Conv2d {
     const NAME: &'static str = "a convolution";
@@ -62,6 +62,12 @@ impl Operation for Conv2d {
             Algorithm::Depthwise if self.group_c() != 1 => Err(Refusal::OneChannelAGroupOnly {
                 group_c: self.group_c(),
             }),
+            // One weight a tap, which makes the other two layouts the same.
+            Algorithm::Depthwise if self.filter_layout() == FilterLayout::Packed => {
+                Err(Refusal::FilterLayout {
+                    problem: FilterLayout::Packed,
+                })
+            }
             Algorithm::Depthwise => fixed_filter(self, kernel.tile_k as usize),
             _ => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::catalog::{DType, Layout};
+use crate::problem::FilterLayout;
 
 /// The one reason for which a kernel was refused; its `Display` has the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,11 @@ pub enum Refusal {
         kernel: Layout,
         /// The problem's layout.
         problem: Layout,
+    },
+    /// The kernel does not read filters laid out so.
+    FilterLayout {
+        /// The problem's layout of filters.
+        problem: FilterLayout,
     },
     /// The kernel is for one group only.
     OneGroupOnly {
@@ -129,6 +135,9 @@ impl fmt::Display for Refusal {
                     kernel.name(),
                     problem.name()
                 )
+            }
+            Refusal::FilterLayout { problem } => {
+                write!(f, "does not read {} filters", problem.name())
             }
             Refusal::OneGroupOnly { groups } => {
                 write!(f, "is for groups = 1, the problem has {groups}")

@@ -12,7 +12,7 @@ mod pool2d;
 mod relu;
 mod tensor;
 
-pub use conv2d::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
+pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
 pub use notation::NotationReason;
 pub use pool2d::{MAX_INDEXED_WINDOW, NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};

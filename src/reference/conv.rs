@@ -60,7 +60,7 @@ fn check(
     residual: Option<&[f64]>,
 ) -> Result<(), Error> {
     expect_len("input", x, conv.input().elements())?;
-    expect_len("filters", w, conv.filter_len())?;
+    expect_len("filters", w, conv.filter_elements())?;
     let biases = if conv.bias() { conv.k() } else { 0 };
     expect_len("bias", bias.unwrap_or(&[]), biases)?;
     let residuals = conv.residual().map_or(0, |_| conv.output().elements());

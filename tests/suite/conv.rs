@@ -124,7 +124,7 @@ impl Operands {
     fn new(conv: &Conv2d, mut fill: impl FnMut(usize, u64) -> Vec<f64>) -> Self {
         Self {
             x: fill(conv.input().elements(), 1),
-            w: fill(conv.filter_len(), 2),
+            w: fill(conv.filter_elements(), 2),
             bias: conv.bias().then(|| fill(conv.k(), 3)),
             residual: conv.residual().map(|_| fill(conv.output().elements(), 4)),
         }
@@ -169,7 +169,7 @@ fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     for dtype in DType::ALL {
         for layout in Layout::ALL {
             let builder = conv.to_builder().dtype(dtype).layout(layout);
-            let builder = builder.filter_layout(FilterLayout::ALL[turn % 2]);
+            let builder = builder.filter_layout(FilterLayout::ALL[turn % 3]);
             let builder = match turn % 5 {
                 0 => builder.bias(true),
                 1 => builder.relu(true),
@@ -229,7 +229,7 @@ prop_compose! {
         dilation in prop_oneof![4 => Just((1usize, 1usize)), 1 => (1usize..3, 1usize..3)],
         sides in prop_oneof![2 => Just((0usize, 0usize, 0usize, 0usize)), 2 => Just((1, 1, 1, 1)), 2 => (0usize..4, 0usize..4, 0usize..4, 0usize..4)],
         (bias, relu, residual) in any::<(bool, bool, bool)>(),
-        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..2),
+        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..3),
         slice in proptest::option::weighted(0.25, (0usize..5, 0usize..5)),
     ) -> Option<Conv2d> {
         // Many groups of many channels would only take time.

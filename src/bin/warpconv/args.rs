@@ -177,6 +177,8 @@ pub enum FilterLayoutArg {
     Kcrs,
     /// Filter, row, column, channel
     Krsc,
+    /// Filter, row, column, channels rounded up to 16 bytes
+    Packed,
 }
 
 impl From<FilterLayoutArg> for FilterLayout {
@@ -184,6 +186,7 @@ impl From<FilterLayoutArg> for FilterLayout {
         match arg {
             FilterLayoutArg::Kcrs => FilterLayout::Kcrs,
             FilterLayoutArg::Krsc => FilterLayout::Krsc,
+            FilterLayoutArg::Packed => FilterLayout::Packed,
         }
     }
 }

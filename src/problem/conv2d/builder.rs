@@ -1,13 +1,17 @@
 //! Collecting and checking a convolution's description.
 
 use super::{Conv2d, FilterLayout, Padding};
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
 use crate::problem::tensor::TensorDesc;
 
+/// The largest alignment that can be promised, in bytes: that of every allocation on a device.
+const MAX_ALIGNMENT: usize = 256;
+
 /// Collects a [`Conv2d`]; made by [`Conv2d::builder`]. `input`, `filters` and `kernel` must be given; the rest
-/// defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW and KCRS.
+/// defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW, KCRS, [`Math::Strict`] and buffers
+/// aligned to 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Conv2dBuilder {
@@ -24,6 +28,8 @@ pub struct Conv2dBuilder {
     pub(super) dtype: DType,
     pub(super) layout: Layout,
     pub(super) filter_layout: FilterLayout,
+    pub(super) math: Math,
+    pub(super) alignment: usize,
     pub(super) input_slice: Option<(usize, usize)>,
     pub(super) output_slice: Option<(usize, usize)>,
     pub(super) residual_slice: Option<(usize, usize)>,
@@ -111,6 +117,19 @@ impl Conv2dBuilder {
         self
     }
 
+    /// How exactly products of f32 numbers are made; other types have [`Math::Strict`] only.
+    pub fn math(mut self, math: Math) -> Self {
+        self.math = math;
+        self
+    }
+
+    /// What the address of every buffer's first element is a multiple of, in bytes: a power of two, at least an element's
+    /// size and at most 256. Kernels that copy 16 bytes at a time need 16, which is the default.
+    pub fn alignment(mut self, bytes: usize) -> Self {
+        self.alignment = bytes;
+        self
+    }
+
     /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
     pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
         self.input_slice = Some((pitch, offset));
@@ -138,6 +157,8 @@ impl Conv2dBuilder {
     /// * [`Error::Groups`]: channels or filters do not divide into the groups;
     /// * [`Error::WindowTooLarge`]: the effective kernel is larger than the padded input;
     /// * [`Error::Slice`]: a slice does not lie inside its tensor;
+    /// * [`Error::MathMode`]: a mode other than [`Math::Strict`] for a type other than f32;
+    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than 256 bytes;
     /// * [`Error::TooLarge`]: an image, the filters, the padded input or the number of output pixels `n * p * q`
     ///   reaches 2^31.
     pub fn build(self) -> Result<Conv2d, Error> {
@@ -165,6 +186,7 @@ impl Conv2dBuilder {
                 });
             }
         }
+        self.check_storage()?;
         let input = TensorDesc::named(
             "input",
             self.input,
@@ -176,7 +198,12 @@ impl Conv2dBuilder {
         let [p, q] = outputs(rows, columns, false)?;
         at_most(
             "the elements of the filters",
-            product(&[k, c / self.groups, r, s]),
+            product(&[
+                k,
+                r,
+                s,
+                self.filter_layout.pitch(c / self.groups, self.dtype),
+            ]),
         )?;
         at_most("the number of output pixels", product(&[n, p, q]))?;
         let result = [n, k, p, q];
@@ -206,7 +233,25 @@ impl Conv2dBuilder {
             bias: self.bias,
             relu: self.relu,
             filter_layout: self.filter_layout,
+            math: self.math,
+            alignment: self.alignment,
         })
+    }
+
+    /// Whether mode and alignment go with the type.
+    fn check_storage(&self) -> Result<(), Error> {
+        let (math, dtype, bytes) = (self.math, self.dtype, self.alignment);
+        if math != Math::Strict && dtype != DType::F32 {
+            return Err(Error::MathMode { math, dtype });
+        }
+        if !bytes.is_power_of_two() || !(dtype.size()..=MAX_ALIGNMENT).contains(&bytes) {
+            return Err(Error::Alignment {
+                bytes,
+                element: dtype.size(),
+                most: MAX_ALIGNMENT,
+            });
+        }
+        Ok(())
     }
 
     /// The window's two axes, rows first.

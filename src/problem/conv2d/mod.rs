@@ -4,7 +4,7 @@ mod builder;
 
 pub use builder::Conv2dBuilder;
 
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
 
@@ -15,17 +15,35 @@ pub enum FilterLayout {
     Kcrs,
     /// Filter, row, column, channel (OHWI).
     Krsc,
+    /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes and the rest zero:
+    /// [`Conv2d::filter_pitch`]. The form that kernels on tensor cores read; from any other one their launch makes it
+    /// first, every time.
+    Packed,
 }
 
-impl FilterLayout {
-    /// Both layouts.
-    pub const ALL: [FilterLayout; 2] = [FilterLayout::Kcrs, FilterLayout::Krsc];
+/// Bytes that a run of channels of [`FilterLayout::Packed`] is a multiple of.
+pub const PACKED_BYTES: usize = 16;
 
-    /// `kcrs` or `krsc`.
+impl FilterLayout {
+    /// Every layout.
+    pub const ALL: [FilterLayout; 3] =
+        [FilterLayout::Kcrs, FilterLayout::Krsc, FilterLayout::Packed];
+
+    /// `kcrs`, `krsc` or `packed`.
     pub const fn name(self) -> &'static str {
         match self {
             FilterLayout::Kcrs => "kcrs",
             FilterLayout::Krsc => "krsc",
+            FilterLayout::Packed => "packed",
+        }
+    }
+
+    /// Elements from one tap's channels to the next where channels are innermost, for `channels` of them stored as
+    /// `dtype`; `channels` itself where they are not.
+    pub(crate) fn pitch(self, channels: usize, dtype: DType) -> usize {
+        match self {
+            FilterLayout::Kcrs | FilterLayout::Krsc => channels,
+            FilterLayout::Packed => channels.next_multiple_of(PACKED_BYTES / dtype.size()),
         }
     }
 }
@@ -91,7 +109,12 @@ pub struct Conv2d {
     bias: bool,
     relu: bool,
     filter_layout: FilterLayout,
+    math: Math,
+    alignment: usize,
 }
+
+/// What a problem promises of its buffers' addresses unless it says otherwise, in bytes.
+pub const DEFAULT_ALIGNMENT: usize = 16;
 
 impl Conv2d {
     /// Starts a description; see [`Conv2dBuilder`].
@@ -117,6 +140,8 @@ impl Conv2d {
             dtype: DType::F32,
             layout: Layout::Nchw,
             filter_layout: FilterLayout::Kcrs,
+            math: Math::Strict,
+            alignment: DEFAULT_ALIGNMENT,
             input_slice: None,
             output_slice: None,
             residual_slice: None,
@@ -142,6 +167,8 @@ impl Conv2d {
             dtype: self.dtype(),
             layout: self.layout(),
             filter_layout: self.filter_layout,
+            math: self.math,
+            alignment: self.alignment,
             input_slice: slice(&self.input),
             output_slice: slice(&self.output),
             residual_slice: self.residual.as_ref().and_then(slice),
@@ -170,6 +197,22 @@ impl Conv2d {
     /// As [`Conv2dBuilder::build`].
     pub fn with_filter_layout(&self, layout: FilterLayout) -> Result<Self, Error> {
         self.to_builder().filter_layout(layout).build()
+    }
+
+    /// The same problem with products made in the given mode.
+    ///
+    /// # Errors
+    /// As [`Conv2dBuilder::build`].
+    pub fn with_math(&self, math: Math) -> Result<Self, Error> {
+        self.to_builder().math(math).build()
+    }
+
+    /// The same problem with buffers aligned to `bytes`.
+    ///
+    /// # Errors
+    /// As [`Conv2dBuilder::build`].
+    pub fn with_alignment(&self, bytes: usize) -> Result<Self, Error> {
+        self.to_builder().alignment(bytes).build()
     }
 
     /// The same problem over `n` images.
@@ -284,6 +327,17 @@ impl Conv2d {
         self.filter_layout
     }
 
+    /// How exactly products are made at least; [`Math`] has each mode's error bound.
+    pub fn math(&self) -> Math {
+        self.math
+    }
+
+    /// What the address of every buffer's first element is promised to be a multiple of, in bytes. A kernel whose accesses
+    /// need more is not planned.
+    pub fn alignment(&self) -> usize {
+        self.alignment
+    }
+
     /// Whether a bias is added.
     pub fn bias(&self) -> bool {
         self.bias
@@ -309,16 +363,29 @@ impl Conv2d {
         self.residual.as_ref()
     }
 
-    /// Elements of the filters: `k * group_c * r * s`.
-    pub fn filter_len(&self) -> usize {
+    /// Weights: `k * group_c * r * s`.
+    pub fn filter_elements(&self) -> usize {
         self.k() * self.gemm_k()
+    }
+
+    /// Elements that the buffer of the filters holds: the weights, and the gaps of [`FilterLayout::Packed`].
+    pub fn filter_len(&self) -> usize {
+        self.k() * self.r * self.s * self.filter_pitch()
+    }
+
+    /// Elements from one tap's channels to the next one's where channels are innermost: the channels of a group, for
+    /// [`FilterLayout::Packed`] rounded up to a multiple of [`PACKED_BYTES`].
+    pub fn filter_pitch(&self) -> usize {
+        self.filter_layout.pitch(self.group_c(), self.dtype())
     }
 
     /// The filter element that holds (k, c, r, s), `c` counted within the group.
     pub fn filter_index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
         match self.filter_layout {
             FilterLayout::Kcrs => ((k * self.group_c() + c) * self.r + r) * self.s + s,
-            FilterLayout::Krsc => ((k * self.r + r) * self.s + s) * self.group_c() + c,
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                ((k * self.r + r) * self.s + s) * self.filter_pitch() + c
+            }
         }
     }
 
@@ -339,7 +406,7 @@ impl Conv2d {
 
     /// Multiplications, those with padding included: `n * p * q * k * group_c * r * s`.
     pub fn macs(&self) -> u64 {
-        self.gemm_n() as u64 * self.filter_len() as u64
+        self.gemm_n() as u64 * self.filter_elements() as u64
     }
 
     /// Bytes that device memory must move at least: input, filters, bias and residual read once, output written once;
@@ -347,8 +414,11 @@ impl Conv2d {
     pub fn min_bytes(&self) -> u64 {
         let bias = if self.bias { self.k() } else { 0 };
         let residual = self.residual.as_ref().map_or(0, TensorDesc::elements);
-        let elements =
-            self.input.elements() + self.filter_len() + bias + residual + self.output.elements();
+        let elements = self.input.elements()
+            + self.filter_elements()
+            + bias
+            + residual
+            + self.output.elements();
         (elements as u64).saturating_mul(self.dtype().size() as u64)
     }
 }

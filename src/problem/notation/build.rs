@@ -2,7 +2,7 @@
 
 use super::NotationReason;
 use super::scan::{Fields, RawAxis, Word};
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind};
 
@@ -45,6 +45,11 @@ pub(super) fn conv(fields: &Fields) -> Result<Conv2d, Error> {
             },
             "kcrs" => builder.filter_layout(FilterLayout::Kcrs),
             "krsc" => builder.filter_layout(FilterLayout::Krsc),
+            "packed" => builder.filter_layout(FilterLayout::Packed),
+            "tf32" => builder.math(Math::Tf32),
+            "tf32x3" => builder.math(Math::Tf32x3),
+            // No address space has what does not fit.
+            "align" => builder.alignment(first(word).unwrap_or(usize::MAX)),
             "in" | "out" => {
                 let (pitch, offset) = slice(word).unwrap_or_default();
                 match word.word {
@@ -126,7 +131,8 @@ fn pool_words(fields: &Fields, mut builder: Pool2dBuilder) -> Result<Pool2dBuild
                     _ => builder.output_slice(pitch, offset),
                 }
             }
-            "bias" | "relu" | "residual" | "kcrs" | "krsc" => {
+            "bias" | "relu" | "residual" | "kcrs" | "krsc" | "packed" | "tf32" | "tf32x3"
+            | "align" => {
                 return Err(misplaced(fields, word, "pooling"));
             }
             other => match (dtype(other), layout(other)) {
@@ -263,11 +269,7 @@ fn window(fields: &Fields, raw: &[RawAxis; 2], ceil: bool) -> Result<Window, Err
         }
     }
     for word in &fields.words {
-        let explicit = word
-            .numbers
-            .first()
-            .and_then(|&number| usize::try_from(number).ok());
-        match (word.word, explicit) {
+        match (word.word, first(word)) {
             ("pb", Some(bottom)) => axes[0].after = bottom,
             ("pr", Some(right)) => axes[1].after = right,
             _ => {}
@@ -346,6 +348,12 @@ fn misplaced(fields: &Fields, word: &Word, problem: &'static str) -> Error {
             problem,
         },
     )
+}
+
+/// The first number that a word carries.
+fn first(word: &Word) -> Option<usize> {
+    let number = word.numbers.first()?;
+    usize::try_from(*number).ok()
 }
 
 /// The pitch and offset that a word carries.

@@ -28,7 +28,9 @@
 //! |---|---|
 //! | `+f32` `+f16` `+bf16` | how tensors are stored; f32 if none is given |
 //! | `+nchw` `+nhwc` | the layout of activations; NCHW if none is given |
-//! | `+kcrs` `+krsc` | the layout of filters; KCRS if none is given |
+//! | `+kcrs` `+krsc` `+packed` | the layout of filters; KCRS if none is given |
+//! | `+tf32` `+tf32x3` | how f32 numbers may be multiplied ([`Math`](crate::catalog::Math)); strictly if none is given |
+//! | `+align2` | the bytes that every buffer is aligned to; 16 if none is given |
 //! | `+bias` `+residual` `+relu` | the epilogue |
 //! | `+in256:3` `+out256:3` `+residual256:3` | the tensor is a slice of one of 256 channels, from channel 3 on |
 //! | `+pb2` `+pr2` | padding at the bottom, at the right, where the rule above does not give it |
@@ -36,7 +38,7 @@
 //! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
 //! | `+global_max` `+global_avg` `+adaptive_avg` | no window; the last one takes `oh` and `ow` |
 //!
-//! Words that say the same thing twice, or contradict each other (`+max+avg_p`), are an error.
+//! Fields and words that say the same thing twice, or contradict each other (`ic3ic4`, `+max+avg_p`), are an error.
 //!
 //! ```
 //! use warpconv::problem::Conv2d;
@@ -80,6 +82,12 @@ pub enum NotationReason {
         field: &'static str,
         /// `convolution` or `pooling`.
         problem: &'static str,
+    },
+    /// A field that was given before.
+    #[error("`{field}` is given a second time")]
+    Repeated {
+        /// The field's key.
+        field: &'static str,
     },
     /// A word that says again, or otherwise, what an earlier one has said.
     #[error("`+{word}` comes after `+{earlier}`: only one of them may be given, and once")]

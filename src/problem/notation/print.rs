@@ -1,8 +1,10 @@
 //! Problems to text.
 
 use super::build::padding_for;
-use crate::catalog::{DType, Layout};
-use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, PoolKind, TensorDesc};
+use crate::catalog::{DType, Layout, Math};
+use crate::problem::{
+    Axis, Conv2d, DEFAULT_ALIGNMENT, FilterLayout, Padding, Pool2d, PoolKind, TensorDesc,
+};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Conv2d {
@@ -29,8 +31,14 @@ impl Display for Conv2d {
         );
         window(f, &axes, [self.p(), self.q()], false)?;
         storage(f, self.dtype(), self.layout())?;
-        if self.filter_layout() == FilterLayout::Krsc {
-            write!(f, "+krsc")?;
+        if self.filter_layout() != FilterLayout::Kcrs {
+            write!(f, "+{}", self.filter_layout().name())?;
+        }
+        if self.math() != Math::Strict {
+            write!(f, "+{}", self.math().name())?;
+        }
+        if self.alignment() != DEFAULT_ALIGNMENT {
+            write!(f, "+align{}", self.alignment())?;
         }
         slice(f, "in", self.input())?;
         slice(f, "out", self.output())?;

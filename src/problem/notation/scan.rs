@@ -13,7 +13,7 @@ const AXIS_KEYS: [&str; 18] = [
     "pw", "dw",
 ];
 /// The words behind a `+`, with how many numbers follow. No word is the beginning of a later one.
-const WORDS: [(&str, usize); 22] = [
+const WORDS: [(&str, usize); 26] = [
     ("f32", 0),
     ("f16", 0),
     ("bf16", 0),
@@ -21,6 +21,10 @@ const WORDS: [(&str, usize); 22] = [
     ("nhwc", 0),
     ("kcrs", 0),
     ("krsc", 0),
+    ("packed", 0),
+    ("tf32x3", 0),
+    ("tf32", 0),
+    ("align", 1),
     ("bias", 0),
     ("relu", 0),
     ("indices", 0),
@@ -39,10 +43,11 @@ const WORDS: [(&str, usize); 22] = [
 ];
 
 /// Words of which a text has one at most; any other goes with all but itself.
-const CHOICES: [&[&str]; 4] = [
+const CHOICES: [&[&str]; 5] = [
     &["f32", "f16", "bf16"],
     &["nchw", "nhwc"],
-    &["kcrs", "krsc"],
+    &["kcrs", "krsc", "packed"],
+    &["tf32", "tf32x3"],
     &[
         "max",
         "avg_p",
@@ -185,7 +190,9 @@ fn field(fields: &mut Fields, at: usize) -> Result<usize, Error> {
             fields.axes[place / QUANTITIES.len()].slot(place % QUANTITIES.len())
         }
     };
-    *slot = Some(value);
+    if slot.replace(value).is_some() {
+        return Err(fields.error(at, NotationReason::Repeated { field: key }));
+    }
     Ok(end)
 }
 

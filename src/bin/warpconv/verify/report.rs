@@ -52,6 +52,7 @@ pub fn filter_layout_name(layout: FilterLayout) -> &'static str {
     match layout {
         FilterLayout::Kcrs => "kcrs",
         FilterLayout::Krsc => "krsc",
+        FilterLayout::Packed => "packed",
     }
 }
 

@@ -72,7 +72,7 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
     let elements = match problem {
         Problem::Conv(conv) => [
             conv.input().elements(),
-            conv.filter_len(),
+            conv.filter_elements(),
             conv.output().elements(),
         ],
         Problem::Pool(pool) => [pool.input().elements(), 0, pool.output().elements()],
@@ -182,7 +182,7 @@ impl Operands {
             });
         Operands {
             x: check::integers(conv.input().elements(), MOST, seed),
-            w: check::integers(conv.filter_len(), MOST, seed ^ 1),
+            w: check::integers(conv.filter_elements(), MOST, seed ^ 1),
             bias: check::integers(conv.k(), MOST, seed ^ 2),
         }
     }
