@@ -1,5 +1,5 @@
 //! What a launch did, counted as a profiler would.
-use crate::ir::{CvtTy, FloatTy, FloatUnary, Op, Space};
+use crate::ir::{FloatTy, FloatUnary, MatrixTy, Op, Space};
 use std::ops::AddAssign;
 
 /// A class of instructions.
@@ -27,9 +27,9 @@ pub enum Class {
     LoadGlobal,
     /// Stores to global memory (generic ones included).
     StoreGlobal,
-    /// Loads from shared memory.
+    /// Loads from shared memory (`ldmatrix` included).
     LoadShared,
-    /// Stores to shared memory.
+    /// Stores to shared memory (`stmatrix` included).
     StoreShared,
     /// Loads from local memory.
     LoadLocal,
@@ -45,15 +45,17 @@ pub enum Class {
     Control,
     /// Block barriers.
     Barrier,
-    /// Shuffles, votes and other operations of a whole warp.
+    /// Shuffles, votes, `movmatrix` and other operations of a whole warp.
     Warp,
+    /// Matrix products.
+    Matrix,
     /// Fences, hints and the rest.
     Other,
 }
 
 impl Class {
     /// Every class, in the order of [`Counters::classes`].
-    pub const ALL: [Class; 22] = [
+    pub const ALL: [Class; 23] = [
         Class::FmaF32,
         Class::F32,
         Class::F64,
@@ -75,6 +77,7 @@ impl Class {
         Class::Control,
         Class::Barrier,
         Class::Warp,
+        Class::Matrix,
         Class::Other,
     ];
 
@@ -102,6 +105,7 @@ impl Class {
             Class::Control => "control",
             Class::Barrier => "barrier",
             Class::Warp => "warp",
+            Class::Matrix => "matrix",
             Class::Other => "other",
         }
     }
@@ -127,11 +131,7 @@ impl Class {
                 _ => Class::Half,
             },
             Op::FloatUnary { .. } => Class::Special,
-            Op::Cvt {
-                to: CvtTy::Tf32, ..
-            }
-            | Op::Cvt { .. } => Class::Convert,
-            Op::CvtPack { .. } | Op::CvtPackInt { .. } => Class::Convert,
+            Op::Cvt { .. } | Op::CvtPack { .. } | Op::CvtPackInt { .. } => Class::Convert,
             Op::Setp { .. } | Op::Set { .. } | Op::PredLogic { .. } => Class::Compare,
             Op::Selp { .. } | Op::SlctS32 { .. } | Op::SlctF32 { .. } => Class::Compare,
             Op::Mov { .. } | Op::Pack { .. } | Op::Unpack { .. } => Class::Move,
@@ -151,6 +151,10 @@ impl Class {
                 Class::Warp
             }
             Op::Redux { .. } | Op::ActiveMask { .. } | Op::Elect { .. } => Class::Warp,
+            Op::MovMatrix { .. } => Class::Warp,
+            Op::LdMatrix { .. } => Class::LoadShared,
+            Op::StMatrix { .. } => Class::StoreShared,
+            Op::Mma { .. } => Class::Matrix,
             Op::Fence | Op::Nop | Op::AssertFail { .. } | Op::Printf { .. } => Class::Other,
             _ => Class::Integer,
         }
@@ -182,6 +186,70 @@ impl AddAssign for Executed {
     }
 }
 
+/// The type of the factors of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MatrixKind {
+    /// f16.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// tf32.
+    Tf32,
+    /// Integers of 8 bits.
+    Int8,
+    /// Integers of 4 bits.
+    Int4,
+}
+
+impl MatrixKind {
+    /// Every kind, in the order of [`Counters::matrix`].
+    pub const ALL: [MatrixKind; 5] = [
+        MatrixKind::F16,
+        MatrixKind::Bf16,
+        MatrixKind::Tf32,
+        MatrixKind::Int8,
+        MatrixKind::Int4,
+    ];
+
+    /// Its name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MatrixKind::F16 => "f16",
+            MatrixKind::Bf16 => "bf16",
+            MatrixKind::Tf32 => "tf32",
+            MatrixKind::Int8 => "int8",
+            MatrixKind::Int4 => "int4",
+        }
+    }
+
+    /// The kind of an element type.
+    pub const fn of(ty: MatrixTy) -> MatrixKind {
+        match ty {
+            MatrixTy::F16 => MatrixKind::F16,
+            MatrixTy::Bf16 => MatrixKind::Bf16,
+            MatrixTy::Tf32 => MatrixKind::Tf32,
+            MatrixTy::S8 | MatrixTy::U8 => MatrixKind::Int8,
+            MatrixTy::S4 | MatrixTy::U4 => MatrixKind::Int4,
+        }
+    }
+}
+
+/// Matrix products of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatrixWork {
+    /// Instructions that a warp executed.
+    pub instructions: u64,
+    /// Multiply-adds that they did: rows times columns times depth.
+    pub multiply_adds: u64,
+}
+
+impl AddAssign for MatrixWork {
+    fn add_assign(&mut self, other: MatrixWork) {
+        self.instructions += other.instructions;
+        self.multiply_adds += other.multiply_adds;
+    }
+}
+
 /// Traffic between the warps and one memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlobalTraffic {
@@ -199,7 +267,7 @@ pub struct SharedTraffic {
     /// Warp-level instructions that moved something.
     pub requests: u64,
     /// Passes through the 32 banks of 4 bytes. A 64-bit access takes one for each half warp, a 128-bit one for each
-    /// quarter; lanes that ask for the same word share it.
+    /// quarter, `ldmatrix` and `stmatrix` one for each matrix; lanes that ask for the same word share it.
     pub wavefronts: u64,
     /// Passes more than an access without conflicts would take.
     pub conflicts: u64,
@@ -210,6 +278,8 @@ pub struct SharedTraffic {
 pub struct Counters {
     /// Instructions by class, in the order of [`Class::ALL`].
     pub classes: [Executed; Class::ALL.len()],
+    /// Matrix products by kind, in the order of [`MatrixKind::ALL`].
+    pub matrix: [MatrixWork; MatrixKind::ALL.len()],
     /// Loads from device memory (`cp.async` included).
     pub global_loads: GlobalTraffic,
     /// Stores to device memory.
@@ -253,6 +323,11 @@ impl Counters {
         sum
     }
 
+    /// Matrix products of a kind.
+    pub fn matrix(&self, kind: MatrixKind) -> MatrixWork {
+        self.matrix[kind as usize]
+    }
+
     /// Bytes of device memory read and written.
     pub fn device_bytes(&self) -> u64 {
         self.device_bytes_read + self.device_bytes_written
@@ -263,6 +338,9 @@ impl AddAssign<&Counters> for Counters {
     fn add_assign(&mut self, other: &Counters) {
         for (sum, executed) in self.classes.iter_mut().zip(other.classes) {
             *sum += executed;
+        }
+        for (sum, work) in self.matrix.iter_mut().zip(other.matrix) {
+            *sum += work;
         }
         self.global_loads += other.global_loads;
         self.global_stores += other.global_stores;

@@ -19,7 +19,7 @@ pub mod module;
 mod parse;
 pub mod report;
 
-pub use counters::{Class, Counters};
+pub use counters::{Class, Counters, MatrixKind, MatrixWork};
 pub use device::{Device, DeviceConfig};
 pub use launch::LaunchConfig;
 pub use load_error::LoadError;

@@ -279,6 +279,11 @@ pub enum FaultKind {
         /// Lanes that execute it.
         active: u32,
     },
+    /// An instruction that all 32 lanes of a warp must execute (`.aligned`) is executed by some of them.
+    MissingLanes {
+        /// Lanes that execute it.
+        active: u32,
+    },
     /// A computed branch past the end of its table.
     BranchIndex {
         /// The index.
@@ -380,6 +385,11 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
         K::BadWarpMask { named, active } => write!(
             f,
             "bad warp mask: {named:#010x} does not name every executing lane of {active:#010x}, or differs between them"
+        ),
+        K::MissingLanes { active } => write!(
+            f,
+            "lanes are missing: all of the warp must execute the instruction together, lanes {:#010x} do not",
+            !active
         ),
         K::BranchIndex { index, len } => {
             write!(

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::Counters;
-use crate::counters::{GlobalTraffic, SharedTraffic};
+use crate::counters::{GlobalTraffic, MatrixWork, SharedTraffic};
 
 /// The crate's version. Library and client must be of the same, or the words would mean something else.
 pub const VERSION: &CStr =
@@ -32,6 +32,7 @@ pub struct LaunchHeader {
 fn each(counters: &mut Counters, visit: &mut dyn FnMut(&mut u64)) {
     let Counters {
         classes,
+        matrix,
         global_loads,
         global_stores,
         shared_loads,
@@ -49,6 +50,14 @@ fn each(counters: &mut Counters, visit: &mut dyn FnMut(&mut u64)) {
     for executed in classes {
         visit(&mut executed.warp);
         visit(&mut executed.thread);
+    }
+    for MatrixWork {
+        instructions,
+        multiply_adds,
+    } in matrix
+    {
+        visit(instructions);
+        visit(multiply_adds);
     }
     for GlobalTraffic {
         requests,

@@ -8,7 +8,7 @@ use super::warp::{Row, State, Warp};
 use crate::check::Trouble;
 use crate::check::order::Order;
 use crate::check::shadow::Shadow;
-use crate::counters::{Class, Counters};
+use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
 use crate::ir::{AtomTy, BarrierKind, ConstantValue, Kernel, Op, Reg, Space, Special};
 use crate::report::{Fault, FaultKind};
 
@@ -170,7 +170,16 @@ impl<'a> Worker<'a> {
             threads += profile.threads;
             let executed = &mut self.cx.counters.classes[Class::of(&inst.op) as usize];
             executed.warp += warps as u64;
-            executed.thread += (threads as u64).saturating_sub(profile.off);
+            let active = (threads as u64).saturating_sub(profile.off);
+            executed.thread += active;
+            if let Op::Mma { mma, .. } = inst.op {
+                // All lanes or none.
+                let instructions = active / 32;
+                self.cx.counters.matrix[MatrixKind::of(mma.a) as usize] += MatrixWork {
+                    instructions,
+                    multiply_adds: instructions * mma.multiply_adds(),
+                };
+            }
         }
         self.cx.counters
     }

@@ -54,6 +54,12 @@ impl Conversion {
             }
             (CvtTy::F32, CvtTy::F16) if plain => map1(w, m, d, a, f32_to_f16),
             (CvtTy::F32, CvtTy::Bf16) if plain => map1(w, m, d, a, f32_to_bf16),
+            (CvtTy::F32, CvtTy::Tf32) if self.mode.is_plain_in(Rounding::Rna) => {
+                map1(w, m, d, a, soft::f32_to_tf32_away);
+            }
+            (CvtTy::F32, CvtTy::Tf32) if self.mode.is_plain_in(Rounding::Rn) => {
+                map1(w, m, d, a, soft::f32_to_tf32_even);
+            }
             (CvtTy::S32, CvtTy::F32) if plain => map1(w, m, d, a, |x| (x as i32 as f32).to_bits()),
             (CvtTy::U32, CvtTy::F32) if plain => map1(w, m, d, a, |x| (x as f32).to_bits()),
             (CvtTy::S32, CvtTy::S64) => {

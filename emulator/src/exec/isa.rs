@@ -6,8 +6,9 @@
 use super::compare::Comparison;
 use super::context::Context;
 use super::convert::Conversion;
+use super::ldmatrix::Matrices;
 use super::warp::Warp;
-use super::{address, bits, float, half, int, moves};
+use super::{address, bits, float, half, int, matrix, moves};
 use crate::check::Outcome;
 use crate::ir::*;
 
@@ -108,6 +109,11 @@ handlers! {
         = address::load(cx, w, m, access, d, addr);
     fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, src: [Reg; 4], addr: Address) -> Outcome
         = address::store(cx, w, m, access, src, addr);
+    fn mma(w: &mut Warp, kind: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) = matrix::mma(w, kind, d, a, b);
+    fn ldmatrix(cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, d: [Reg; 4], addr: Address) -> Outcome
+        = kind.load(cx, w, m, d, addr);
+    fn stmatrix(cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, src: [Reg; 4], addr: Address) -> Outcome
+        = kind.store(cx, w, m, src, addr);
 }
 
 /// Executes plain `fma.rn.f32` of all lanes, one after the other; gives the index of the first instruction that is

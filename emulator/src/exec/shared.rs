@@ -117,7 +117,7 @@ fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], by
         let mask = m & (((1u64 << lanes_a_phase) - 1) << phase) as u32;
         if mask != 0 {
             site.ideal += 1;
-            site.wavefronts += phase_wavefronts(mask & site.unique, address, bytes).max(1);
+            site.wavefronts += phase_wavefronts(mask, address, bytes);
         }
     }
 }
@@ -298,8 +298,15 @@ fn load_words<const COUNT: usize>(
     Ok(())
 }
 
+/// Checks and notes reads lane by lane.
 #[inline(never)]
-fn closer_look(cx: &mut Context, w: &Warp, m: u32, bytes: u32, address: &[u64; 32]) -> Outcome {
+pub(crate) fn closer_look(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    bytes: u32,
+    address: &[u64; 32],
+) -> Outcome {
     for lane in lanes(m) {
         let actor = actor(w, lane, false);
         read_units(

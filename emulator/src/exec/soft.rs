@@ -282,6 +282,28 @@ pub(crate) fn f16_to_f32(h: u32) -> u32 {
     }
 }
 
+/// f32 to tf32, nearest, ties away from zero; NaN gives 0x7fffffff.
+#[inline(always)]
+pub(crate) fn f32_to_tf32_away(bits: u32) -> u32 {
+    tf32_of(bits, 0x1000)
+}
+
+/// f32 to tf32, nearest-even; NaN gives 0x7fffffff.
+#[inline(always)]
+pub(crate) fn f32_to_tf32_even(bits: u32) -> u32 {
+    tf32_of(bits, 0xfff + (bits >> 13 & 1))
+}
+
+/// The bits with something added and the low 13 cut off: a carry goes into the exponent, past the largest to infinity.
+#[inline(always)]
+fn tf32_of(bits: u32, add: u32) -> u32 {
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
+    } else {
+        bits.wrapping_add(add) & !0x1fff
+    }
+}
+
 /// f32 to bfloat16, nearest-even; NaN gives 0x7fff.
 #[inline(always)]
 pub(crate) fn f32_to_bf16(bits: u32) -> u32 {

@@ -9,9 +9,10 @@ use super::context::Context;
 use super::convert::{self, Conversion};
 use super::isa::Isa;
 use super::lanes::lanes;
+use super::ldmatrix::Matrices;
 use super::run::Flow;
 use super::warp::Warp;
-use super::{bits, float, half, int, moves, print};
+use super::{bits, float, half, int, matrix, moves, print};
 use crate::check::Trouble;
 use crate::ir::*;
 use crate::report::FaultKind;
@@ -124,6 +125,24 @@ pub(crate) fn step<I: Isa>(
         Op::Pack { kind, d, parts } => I::pack(w, m, kind, d, parts),
         Op::Unpack { kind, parts, a } => I::unpack(w, m, kind, parts, a),
         Op::Bra { target, reconverge } => return Ok(branch(cx, w, m, all, target, reconverge)),
+        Op::Mma { mma, d, a, b } => {
+            matrix::all_lanes(m)?;
+            I::mma(w, mma, d, a, b);
+        }
+        Op::LdMatrix {
+            count,
+            trans,
+            generic,
+            d,
+            addr,
+        } => {
+            let kind = Matrices {
+                count,
+                trans,
+                generic,
+            };
+            I::ldmatrix(cx, w, m, kind, d, addr)?;
+        }
         Op::Exit => {
             w.split().pc = w.pc + 1;
             w.exit(m);
@@ -214,6 +233,24 @@ fn rare<I: Isa>(
             src_size,
         } => {
             async_copy::copy(cx, w, m, bytes, [dst, src], src_size)?;
+        }
+        Op::StMatrix {
+            count,
+            trans,
+            generic,
+            src,
+            addr,
+        } => {
+            let kind = Matrices {
+                count,
+                trans,
+                generic,
+            };
+            I::stmatrix(cx, w, m, kind, src, addr)?;
+        }
+        Op::MovMatrix { d, a } => {
+            matrix::all_lanes(m)?;
+            matrix::transpose(w, d, a);
         }
         Op::CpAsyncCommit => async_copy::commit(w, m),
         Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),

@@ -101,6 +101,11 @@ impl FloatMode {
         sat: false,
         relu: false,
     };
+
+    /// Whether it is this rounding and nothing else.
+    pub const fn is_plain_in(self, rounding: Rounding) -> bool {
+        self.rounding as u8 == rounding as u8 && !self.ftz && !self.sat && !self.relu
+    }
 }
 
 /// Two-operand integer operations. Shift amounts (`b` of `Shl`, `Shr`) are one 32-bit row for every type.

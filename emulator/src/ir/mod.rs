@@ -41,10 +41,12 @@
 
 mod access;
 mod arithmetic;
+mod matrix;
 mod op;
 
 pub use access::*;
 pub use arithmetic::*;
+pub use matrix::*;
 pub use op::Op;
 
 /// Generic address of byte 0 of the block's shared memory.

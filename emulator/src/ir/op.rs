@@ -4,8 +4,8 @@ use super::*;
 
 /// What an instruction does. `d` is the destination, `a b c` the sources, `p` and `q` predicates.
 ///
-/// Matrix instructions, `ldmatrix`, `mbarrier` and bulk copies are not here yet: they are added as variants, with a
-/// handler, a counter class and a check each.
+/// `mbarrier` and bulk copies are not here yet: they are added as variants, with a handler, a counter class and a check
+/// each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -419,5 +419,36 @@ pub enum Op {
         d: Reg,
         p: Pred,
         mask: Reg,
+    },
+
+    // ---- matrices ----
+    /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes; lane `8 * j + i` gives the address of row `i`
+    /// of matrix `j`, which goes to `d[j]`. `generic`: the addresses are generic ones of shared memory.
+    LdMatrix {
+        count: u8,
+        trans: bool,
+        generic: bool,
+        d: [Reg; 4],
+        addr: Address,
+    },
+    /// `stmatrix`, likewise.
+    StMatrix {
+        count: u8,
+        trans: bool,
+        generic: bool,
+        src: [Reg; 4],
+        addr: Address,
+    },
+    /// `movmatrix`: transposes a matrix of eight rows of 16 bytes.
+    MovMatrix {
+        d: Reg,
+        a: Reg,
+    },
+    /// `mma.sync`: adds the product of `a` and `b` to `d`, which is read and written.
+    Mma {
+        mma: Mma,
+        d: [Reg; 4],
+        a: [Reg; 4],
+        b: [Reg; 2],
     },
 }

@@ -63,6 +63,10 @@ impl<'m, 'a> Builder<'m, 'a> {
             "redux" => self.redux(i, m),
             "activemask" => self.active_mask(i, m),
             "elect" => self.elect(i, m),
+            "mma" => self.mma(i, m),
+            "ldmatrix" => self.ldmatrix(i, m),
+            "stmatrix" => self.stmatrix(i, m),
+            "movmatrix" => self.movmatrix(i, m),
             _ => m.error("the instruction is not supported"),
         }?;
         mods.finish()

@@ -22,6 +22,12 @@ pub enum Symbol<'m, 'a> {
 /// The names of a module.
 pub struct Module<'m, 'a> {
     symbols: NameMap<&'a str, Symbol<'m, 'a>>,
+    /// `.target` as a number, such as 80.
+    pub target: u32,
+    /// `.target` as it stands in the text, such as `sm_90a`.
+    pub architecture: &'a str,
+    /// `.version`, as (major, minor).
+    pub version: (u32, u32),
 }
 
 impl<'m, 'a> Module<'m, 'a> {
@@ -29,9 +35,12 @@ impl<'m, 'a> Module<'m, 'a> {
     ///
     /// # Errors
     /// Names declared twice, initialisers that do not fit.
-    pub fn new(ast: &'m ast::Module<'a>) -> Result<(Module<'m, 'a>, Vec<Global>)> {
+    pub fn new(ast: &'m ast::Module<'a>, target: u32) -> Result<(Module<'m, 'a>, Vec<Global>)> {
         let mut module = Module {
             symbols: NameMap::default(),
+            target,
+            architecture: ast.target,
+            version: ast.version,
         };
         let mut defined = Vec::new();
         for variable in &ast.variables {

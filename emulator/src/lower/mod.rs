@@ -28,6 +28,7 @@ mod graph;
 mod integer;
 mod layout;
 mod live;
+mod matrix;
 mod memory;
 mod mods;
 mod moves;
@@ -40,6 +41,7 @@ mod special;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod tier;
 #[cfg(test)]
 mod verify;
 mod warp;
@@ -56,8 +58,8 @@ type Result<T> = std::result::Result<T, LoadError>;
 /// The first thing that is not PTX, or is PTX that the emulator does not implement, with its line.
 pub fn compile(text: &str) -> Result<Program> {
     let ast = parse(text)?;
-    let (module, globals) = layout::Module::new(&ast)?;
     let target = target_number(ast.target)?;
+    let (module, globals) = layout::Module::new(&ast, target)?;
     let mut kernels = Vec::new();
     for function in ast.functions.iter().filter(|function| function.entry) {
         if let Some(body) = &function.body {

@@ -54,7 +54,11 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::Vote { .. }
         | Op::Match { .. }
         | Op::Redux { .. }
-        | Op::Elect { .. } => false,
+        | Op::Elect { .. }
+        | Op::LdMatrix { .. }
+        | Op::StMatrix { .. }
+        | Op::MovMatrix { .. }
+        | Op::Mma { .. } => false,
         _ => true,
     }
 }
@@ -264,6 +268,31 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
                 self.uses(&mut [message, file, line, function]);
             }
             Op::Printf { d, format, args } => self.binary(d, format, args),
+            _ => self.matrices(op),
+        }
+    }
+
+    /// Matrix instructions. Everything else was matched before.
+    fn matrices(&mut self, op: &mut Op) {
+        match op {
+            Op::LdMatrix { d, addr, .. } => {
+                self.address(addr);
+                d.iter_mut().for_each(|reg| self.def(reg));
+            }
+            Op::StMatrix { src, addr, .. } => {
+                self.address(addr);
+                src.iter_mut().for_each(|reg| self.uses(&mut [reg]));
+            }
+            Op::MovMatrix { d, a } => self.unary(d, a),
+            Op::Mma { d, a, b, .. } => {
+                a.iter_mut().for_each(|reg| self.uses(&mut [reg]));
+                b.iter_mut().for_each(|reg| self.uses(&mut [reg]));
+                // It is one place that is read and then written: a copy is shown to who looks at what is read, so
+                // that the place itself is rewritten only once.
+                let mut read = *d;
+                read.iter_mut().for_each(|reg| self.uses(&mut [reg]));
+                d.iter_mut().for_each(|reg| self.def(reg));
+            }
             _ => {}
         }
     }

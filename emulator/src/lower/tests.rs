@@ -168,12 +168,8 @@ fn what_is_not_understood_is_named() {
         "`add.funny.u32`: modifier `.funny` is not supported",
     );
     wrong(
-        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1}, {%r1}, {%r2}, {%f1};",
-        "`mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32`: the instruction is not supported",
-    );
-    wrong(
-        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1}, [%r2];",
-        "`ldmatrix.sync.aligned.m8n8.x4.shared.b16`: the instruction is not supported",
+        "tcgen05.ld.sync.aligned.16x64b.x1.b32 {%r1}, [%r2];",
+        "`tcgen05.ld.sync.aligned.16x64b.x1.b32`: the instruction is not supported",
     );
     wrong("add.u32 %r1, %r2;", "`add.u32`: takes 3 operands, not 2");
     wrong(

@@ -1,0 +1,76 @@
+//! Matrix instructions of a warp.
+
+/// The type of the elements of a matrix operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum MatrixTy {
+    F16,
+    Bf16,
+    /// f32 of which the low 13 bits are ignored.
+    Tf32,
+    S8,
+    U8,
+    S4,
+    U4,
+}
+
+impl MatrixTy {
+    /// Bits of an element.
+    pub const fn bits(self) -> u32 {
+        match self {
+            MatrixTy::F16 | MatrixTy::Bf16 => 16,
+            MatrixTy::Tf32 => 32,
+            MatrixTy::S8 | MatrixTy::U8 => 8,
+            MatrixTy::S4 | MatrixTy::U4 => 4,
+        }
+    }
+}
+
+/// The type of the sums of a matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MatrixSum {
+    /// f32.
+    F32,
+    /// f16: formed in f32 and rounded once an instruction.
+    F16,
+    /// Integers that wrap around.
+    S32,
+    /// Integers that stop at the ends of their range (`.satfinite`).
+    S32Sat,
+}
+
+/// An `mma.sync` of 16 rows and 8 columns. Its fragments are the same for every type, counted in words of 32 bits. Of
+/// lane `4 * g + t`:
+///
+/// | register | word |
+/// |---|---|
+/// | `a[0]`, `a[1]` | row `g` and `g + 8`, word `t` of the row |
+/// | `a[2]`, `a[3]` | likewise, word `t + 4` |
+/// | `b[0]`, `b[1]` | column `g`, words `t` and `t + 4` of the column |
+/// | `d[0]`, `d[1]` | row `g`, columns `2 * t` and `2 * t + 1` |
+/// | `d[2]`, `d[3]` | likewise, row `g + 8` |
+///
+/// Sums of 16 bits stand in pairs: `d[0]` has what `d[0]` and `d[1]` have above, `d[1]` what `d[2]` and `d[3]` have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mma {
+    /// Type of the left matrix.
+    pub a: MatrixTy,
+    /// Type of the right matrix: that of the left one, but for the signs of integers.
+    pub b: MatrixTy,
+    /// Type of the sums.
+    pub sum: MatrixSum,
+    /// Words along the summed dimension: 4 or 8.
+    pub words: u8,
+}
+
+impl Mma {
+    /// Elements along the summed dimension.
+    pub const fn depth(self) -> u32 {
+        self.words as u32 * 32 / self.a.bits()
+    }
+
+    /// Multiply-adds of one instruction.
+    pub const fn multiply_adds(self) -> u64 {
+        16 * 8 * self.depth() as u64
+    }
+}

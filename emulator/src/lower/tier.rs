@@ -1,0 +1,25 @@
+//! What an instruction needs of `.target` and `.version`.
+
+use super::Result;
+use super::builder::Builder;
+use super::mods::Mods;
+
+impl<'a> Builder<'_, 'a> {
+    /// Refuses an instruction that the module's target or PTX version does not have.
+    pub(super) fn need(&self, m: &Mods<'a>, sm: u32, version: (u32, u32)) -> Result<()> {
+        let (target, has) = (self.module.target, self.module.version);
+        if target < sm {
+            let architecture = self.module.architecture;
+            return m.error(&format!(
+                "needs .target sm_{sm} or higher, not {architecture}"
+            ));
+        }
+        if has < version {
+            return m.error(&format!(
+                "needs PTX {}.{} or higher, not {}.{}",
+                version.0, version.1, has.0, has.1
+            ));
+        }
+        Ok(())
+    }
+}
