@@ -40,7 +40,7 @@
 // ---- What a plan must hold to.
 // Both algorithms: f16 and bf16 (exact products, f32 sums), and f32 with Math::Tf32: operands reach the tensor core as
 // tf32, truncated or rounded, so each is off by less than 2^-10 of itself (mma.sync's rounding: 2^-11). Filters packed as
-// TensorArgs says, their address a multiple of 16. conv.gemm_n < 2^31.
+// TensorArgs says, their address a multiple of 16. conv.gemm_n < 2^31. No split is empty: (splits - 1) * steps_a_split < steps.
 // Wgmma: NHWC; x's address and pitch (pixel * size) multiples of 16 bytes; groups == 1 or group_c % TILE_K == 0 (a box would
 //   else bring channels of the next group); 1 <= stride <= 8; every corner in [-128, 127]; (r - 1) * dilation_h and
 //   (s - 1) * dilation_w <= 255; strides < 2^40.

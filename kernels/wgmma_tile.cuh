@@ -1,0 +1,141 @@
+// What the two wgmma kernels share: the tile, the shared memory, the order of the work, the ring of stages.
+//
+// Orientation: the 64-row side of wgmma ("rows") is pixels for NHWC and filters for NCHW, the other side ("columns") filters and
+// pixels: a row of sums is then contiguous in y. Both operands lie in shared memory with the channels of a pixel or filter in a
+// row, so the main loop is the same.
+//
+// Block: CONSUMERS warpgroups that compute, then one that brings x and w (PRODUCER_WARP is its first warp). The consumers
+// share out the rows: consumer i has ROW_TILES times 64 rows from i * CONSUMER_ROWS on.
+//
+// Shared memory (SHARED_BYTES, aligned to 1024):
+//   stages[STAGES] of x[STEPS_A_STAGE][TILE_N][TILE_K], w[STEPS_A_STAGE][TILE_M][TILE_K], swizzled, 128 bytes of each row in all:
+//     narrow channel blocks (64, 32 bytes) come several taps at a time;
+//   staging[CONSUMERS][2] of 64 rows x 128 bytes, swizzled: for the epilogue;
+//   bias[CONSUMERS][TILE_M] f32 (NHWC);
+//   barriers: full[STAGES], empty[STAGES], residual[CONSUMERS][2].
+#pragma once
+
+#include "bulk_copy.cuh"
+#include "wgmma.cuh"
+
+constexpr int SIZE = sizeof(storage_t);
+constexpr int ROW_BYTES = TILE_K * SIZE;
+constexpr int STEPS_A_STAGE = 128 / ROW_BYTES;
+constexpr int X_STEP_BYTES = TILE_N * ROW_BYTES;
+constexpr int W_STEP_BYTES = TILE_M * ROW_BYTES;
+constexpr int STEP_BYTES = X_STEP_BYTES + W_STEP_BYTES;
+constexpr int STAGE_BYTES = STEPS_A_STAGE * STEP_BYTES;
+
+constexpr int CONSUMERS = THREADS / 128 - 1;
+constexpr int CONSUMER_THREADS = CONSUMERS * 128;
+constexpr int PRODUCER_WARP = CONSUMERS * 4;
+constexpr int ROWS = LAYOUT_NHWC ? TILE_N : TILE_M;
+constexpr int COLUMNS = LAYOUT_NHWC ? TILE_M : TILE_N;
+constexpr int CONSUMER_ROWS = ROWS / CONSUMERS;
+constexpr int ROW_TILES = CONSUMER_ROWS / 64;
+
+constexpr int STAGING_BYTES = 64 * 128;
+constexpr int STAGING_AT = STAGES * STAGE_BYTES;
+constexpr int BIAS_AT = STAGING_AT + CONSUMERS * 2 * STAGING_BYTES;
+constexpr int BARRIERS_AT = BIAS_AT + CONSUMERS * TILE_M * 4;
+constexpr int BARRIERS = 2 * STAGES + 2 * CONSUMERS;
+
+static_assert(ROW_BYTES == 128 || ROW_BYTES == 64 || ROW_BYTES == 32, "rows as wide as a swizzle");
+static_assert(X_STEP_BYTES % 1024 == 0 && W_STEP_BYTES % 1024 == 0, "operands start where the swizzle's pattern does");
+static_assert(CONSUMERS >= 1 && THREADS % 128 == 0, "whole warpgroups");
+static_assert(CONSUMERS * ROW_TILES * 64 == ROWS, "the consumers share out the rows");
+static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "the widths of product()");
+static_assert(BARRIERS_AT + 8 * (BARRIERS + 1) <= SHARED_BYTES && BARRIERS_AT % 8 == 0, "shared memory as the catalog has it");
+static_assert(TILE_M <= 256 && TILE_N <= 256, "the boxes of bulk copies");
+
+// Registers: what the launch gives each thread, and how the warpgroups share it out once they know what they are.
+constexpr int registers_down(int registers, int most) { return (registers < most ? registers : most) / 8 * 8; }
+constexpr int LAUNCH_REGISTERS = registers_down(65536 / (THREADS * MIN_BLOCKS), 255);
+// What is left for a consumer if the producer keeps PRODUCER.
+template <int PRODUCER>
+constexpr int CONSUMER_REGISTERS = registers_down((LAUNCH_REGISTERS * (CONSUMERS + 1) - PRODUCER) / CONSUMERS, 240);
+template <int REGISTERS>
+DEVICE void give_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+template <int REGISTERS>
+DEVICE void take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+
+// Where things are, as shared byte addresses.
+struct Shared {
+    unsigned base;
+
+    DEVICE unsigned x(int stage) const { return base + stage * STAGE_BYTES; }
+    DEVICE unsigned w(int stage) const { return x(stage) + STEPS_A_STAGE * X_STEP_BYTES; }
+    DEVICE unsigned staging(int consumer, int buffer) const {
+        return base + STAGING_AT + (2 * consumer + buffer) * STAGING_BYTES;
+    }
+    DEVICE unsigned bias(int consumer) const { return base + BIAS_AT + consumer * (TILE_M * 4); }
+    DEVICE unsigned full(int stage) const { return base + BARRIERS_AT + 8 * stage; }
+    DEVICE unsigned empty(int stage) const { return full(STAGES + stage); }
+    DEVICE unsigned residual(int consumer, int buffer) const { return full(2 * STAGES + 2 * consumer + buffer); }
+    DEVICE unsigned last_split() const { return full(BARRIERS); }  // a word: 1 if this block adds up the splits
+};
+
+// The ring of stages, as one side goes through it.
+struct Ring {
+    int stage = 0;
+    unsigned phase = 0;
+
+    DEVICE void next() {
+        if (++stage == STAGES) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
+// A piece of work: a tile, or the part of its sum that is split `split`.
+struct Item {
+    unsigned tile;
+    int group;
+    int m;           // first filter of the tile, counted in the group
+    unsigned n;      // first pixel
+    int split;
+    int begin, end;  // steps, at least one
+
+    DEVICE Item(const WgmmaArgs& args, unsigned item) {
+        const TensorArgs& tensor = args.tensor;
+        tile = fast_div(item, tensor.by_splits);
+        split = item - tile * tensor.splits;
+        unsigned rest = fast_div(tile, tensor.conv.by_tiles_m);
+        m = (tile - rest * tensor.conv.tiles_m) * TILE_M;
+        unsigned tile_n = fast_div(rest, tensor.conv.by_groups);
+        group = rest - tile_n * tensor.conv.groups;
+        n = tile_n * TILE_N;
+        begin = split * tensor.steps_a_split;
+        end = min(tensor.steps, begin + tensor.steps_a_split);
+    }
+};
+
+// A step of the sum: a block of channels and a tap of the filter.
+struct Step {
+    int channel;      // first channel, counted in the group
+    int tap, r, s;
+
+    DEVICE Step(const WgmmaArgs& args, int step) {
+        const ConvArgs& conv = args.tensor.conv;
+        unsigned block = fast_div(step, args.by_taps);
+        channel = block * TILE_K;
+        tap = step - block * (conv.r * conv.s);
+        r = fast_div(tap, args.by_s);
+        s = tap - r * conv.s;
+    }
+    DEVICE void next(const ConvArgs& conv) {
+        ++tap;
+        if (++s == conv.s) {
+            s = 0;
+            if (++r == conv.r) {
+                r = tap = 0;
+                channel += TILE_K;
+            }
+        }
+    }
+};
