@@ -95,6 +95,18 @@ impl Capability {
         tier.runs_on(self.version())
     }
 
+    /// Multiply-adds of 16-bit numbers a clock that the tensor cores of one multiprocessor do for kernels of `tier`, as far as
+    /// the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by `wgmma` and 63% of that by `mma.sync`.
+    pub(crate) fn tensor_rate(&self, tier: Tier) -> f64 {
+        match (self.major, self.minor, tier) {
+            (9, 0, Tier::Sm90a) => 1511.0,
+            (9, _, _) | (10, _, _) => 952.0,
+            (8, 0, _) => 1024.0,
+            // 7.5, and the 8.x and 12.x of graphics cards.
+            _ => 512.0,
+        }
+    }
+
     /// FP32 lanes of a multiprocessor: results of a fused multiply-add a clock.
     pub const fn fp32_lanes(&self) -> u32 {
         match (self.major, self.minor) {
@@ -138,6 +150,23 @@ mod tests {
             ..Capability::sm75()
         };
         assert!(!turing_never.runs(Tier::Sm75));
+    }
+
+    #[test]
+    fn tensor_rates_are_those_of_the_best_programs() {
+        let peak = |device: Capability, tier| {
+            let clock = f64::from(device.clock_khz) * 1e3;
+            2.0 * device.tensor_rate(tier) * f64::from(device.sm_count) * clock / 1e12
+        };
+        for (device, tier, tflops) in [
+            (Capability::h200(), Tier::Sm90a, 790.0),
+            (Capability::h200(), Tier::Sm80, 0.63 * 790.0),
+            (Capability::sm80(), Tier::Sm80, 312.0),
+            (Capability::sm75(), Tier::Sm75, 65.0),
+        ] {
+            let ratio = peak(device, tier) / tflops;
+            assert!((ratio - 1.0).abs() < 0.01, "{tflops}: {ratio}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What each convolution kernel accepts, and how well it does.
 
 use super::cost::{Product, streaming};
-use super::{Capability, Operation, Refusal, Roofline, Score};
+use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline, Score, on_cores, tensor};
 use crate::catalog::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout};
 use crate::launch::{Arguments, args::ConvArgs};
 use crate::problem::{Conv2d, FilterLayout};
+
+/// Whether kernels on tensor cores are planned.
+const TENSOR_KERNELS: bool = false;
 
 impl Operation for Conv2d {
     const NAME: &'static str = "a convolution";
@@ -18,7 +21,7 @@ impl Operation for Conv2d {
                 | Algorithm::Grouped
                 | Algorithm::GroupedNarrow
                 | Algorithm::Depthwise
-        )
+        ) || (TENSOR_KERNELS && algorithm.tensor())
     }
 
     fn describe(&self) -> String {
@@ -41,7 +44,20 @@ impl Operation for Conv2d {
         (self.macs(), self.min_bytes())
     }
 
+    fn ceilings(&self) -> Ceilings {
+        Ceilings::of_products(self.dtype(), self.math())
+    }
+
     fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+        if !self.math().allows(kernel.math) {
+            return Err(Refusal::Math {
+                kernel: kernel.math,
+                problem: self.math(),
+            });
+        }
+        if kernel.algorithm.tensor() {
+            return tensor::suits(self, kernel);
+        }
         let one_group = || match self.groups() {
             1 => Ok(()),
             groups => Err(Refusal::OneGroupOnly { groups }),
@@ -75,6 +91,20 @@ impl Operation for Conv2d {
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
         ConvArgs::from(self).share_out(kernel)
+    }
+
+    fn rate(
+        &self,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal> {
+        if kernel.algorithm.tensor() {
+            tensor::rate(self, kernel, device, roofline, limits)
+        } else {
+            on_cores(self, kernel, device, roofline, limits)
+        }
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

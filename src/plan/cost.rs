@@ -19,6 +19,18 @@ pub struct Score {
     pub turns: u64,
     /// The share of the tiles' work that is the problem's, not padding's.
     pub useful: f64,
+    /// Blocks that share the sum of a tile.
+    pub splits: u32,
+    /// Times that the device fills with blocks; what is over the last whole number is the tail.
+    pub waves: f64,
+    /// The model's time of the arithmetic and of all that goes with it, in microseconds.
+    pub arithmetic_us: f64,
+    /// The time of the traffic with device memory, in microseconds; it runs beside the arithmetic.
+    pub memory_us: f64,
+    /// The time of packing filters first, in microseconds; 0 if they are not.
+    pub pack_us: f64,
+    /// Bytes of workspace that the launch needs, or 0.
+    pub workspace: u64,
 }
 
 impl Score {
@@ -28,7 +40,28 @@ impl Score {
         blocks: 0,
         turns: 0,
         useful: 1.0,
+        splits: 1,
+        waves: 0.0,
+        arithmetic_us: 0.0,
+        memory_us: 0.0,
+        pack_us: 0.0,
+        workspace: 0,
     };
+
+    /// The score of a kernel on CUDA cores.
+    fn of_cores(blocks: u64, turns: u64, useful: f64, waves: f64, times: [f64; 2]) -> Score {
+        let [arithmetic_us, memory_us] = times;
+        Score {
+            us: overlapped(arithmetic_us, memory_us),
+            blocks,
+            turns,
+            useful,
+            waves,
+            arithmetic_us,
+            memory_us,
+            ..Score::EMPTY
+        }
+    }
 }
 
 /// Warps that a multiprocessor needs to hide its arithmetic's latency, four schedulers with two each.
@@ -73,12 +106,9 @@ impl Product {
         let setup = 1.5 * turns.div_ceil(u64::from(kernel.min_blocks.max(1))) as f64;
         let arithmetic =
             turns as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64 / rate * 1e6;
-        Score {
-            us: overlapped(arithmetic + setup, memory_us(device, roofline)),
-            blocks,
-            turns,
-            useful: if tiled > 0.0 { real / tiled } else { 1.0 },
-        }
+        let useful = if tiled > 0.0 { real / tiled } else { 1.0 };
+        let times = [arithmetic + setup, memory_us(device, roofline)];
+        Score::of_cores(blocks, turns, useful, waves(kernel, device, blocks), times)
     }
 }
 
@@ -100,17 +130,18 @@ pub(super) fn streaming(
     let even = blocks as f64 / (turns * u64::from(device.sm_count.max(1))) as f64;
     let rate = lane_rate(device) * f64::from(device.sm_count) * filled * even;
     let arithmetic = work as f64 * cost / rate * 1e6;
-    Score {
-        us: overlapped(arithmetic, memory_us(device, roofline)),
-        blocks,
-        turns,
-        useful: 1.0,
-    }
+    let times = [arithmetic, memory_us(device, roofline)];
+    Score::of_cores(blocks, turns, 1.0, waves(kernel, device, blocks), times)
+}
+
+/// Times that the blocks which are meant to run at once fill the device.
+fn waves(kernel: &Kernel, device: &Capability, blocks: u64) -> f64 {
+    blocks as f64 / (f64::from(kernel.min_blocks.max(1)) * f64::from(device.sm_count.max(1)))
 }
 
 /// Arithmetic and memory traffic run side by side, though not perfectly: a tenth of the shorter shows. So kernels that
 /// are bound by memory are still told apart.
-fn overlapped(arithmetic: f64, memory: f64) -> f64 {
+pub(super) fn overlapped(arithmetic: f64, memory: f64) -> f64 {
     arithmetic.max(memory) + 0.1 * arithmetic.min(memory)
 }
 
@@ -133,7 +164,7 @@ fn fill(algorithm: Algorithm) -> f64 {
 }
 
 /// The floor by memory, scaled from the H200's to a device of fewer multiprocessors.
-fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
+pub(super) fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
     let bytes = Ceilings::H200_FP32.bytes * f64::from(device.sm_count.max(1)) / 132.0;
     roofline.bytes as f64 / bytes * 1e6
 }

@@ -19,15 +19,20 @@
 mod capability;
 mod conv;
 mod cost;
+mod limits;
 mod pool;
 mod refusal;
 mod relu;
 mod roofline;
+mod tensor;
+mod tensor_cost;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 pub use capability::Capability;
 pub use cost::Score;
+pub use limits::Limits;
 pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
 
@@ -80,6 +85,12 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn work(&self) -> (u64, u64);
 
+    /// What the best programs reach, of which the problem's bound is made.
+    #[doc(hidden)]
+    fn ceilings(&self) -> Ceilings {
+        Ceilings::H200_FP32
+    }
+
     /// The algorithm's own constraints, those of type, layout and device aside.
     #[doc(hidden)]
     fn suits(&self, kernel: &Kernel) -> Result<(), Refusal>;
@@ -88,7 +99,19 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn blocks(&self, kernel: &Kernel) -> u64;
 
-    /// How well the kernel does.
+    /// How well the kernel does within the limits.
+    #[doc(hidden)]
+    fn rate(
+        &self,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal> {
+        on_cores(self, kernel, device, roofline, limits)
+    }
+
+    /// How well a kernel on CUDA cores does.
     #[doc(hidden)]
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
 }
@@ -139,20 +162,7 @@ impl<P: Operation> Plan<P> {
     /// # Errors
     /// [`Error::NoKernel`] with each kernel's reason if every one of them refuses.
     pub fn new(problem: &P, capability: &Capability) -> Result<Plan<P>, Error> {
-        let candidates = Plan::candidates(problem, capability);
-        let best = candidates
-            .first()
-            .and_then(|first| Some((first.kernel, first.verdict.ok()?)));
-        match best {
-            Some((kernel, score)) => Ok(Plan::of(problem, capability, kernel, score, candidates)),
-            None => Err(Error::NoKernel {
-                problem: problem.describe(),
-                refused: candidates
-                    .iter()
-                    .filter_map(|c| Some((c.kernel.kernel().id(), c.verdict.err()?)))
-                    .collect(),
-            }),
-        }
+        Plan::within(problem, capability, &Limits::default())
     }
 
     /// Plans the problem with the given kernel.
@@ -165,18 +175,43 @@ impl<P: Operation> Plan<P> {
         capability: &Capability,
         kernel: KernelId,
     ) -> Result<Plan<P>, Error> {
-        let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
-            index: kernel.0,
-            kernels: kernels().len(),
-        })?;
-        match judge(problem, capability, kernel, entry) {
-            Ok(score) => {
-                let candidates = Plan::candidates(problem, capability);
-                Ok(Plan::of(problem, capability, kernel, score, candidates))
+        let limits = Limits {
+            kernel: Some(kernel),
+            ..Limits::default()
+        };
+        Plan::within(problem, capability, &limits)
+    }
+
+    /// Plans the problem within limits.
+    ///
+    /// # Errors
+    /// As [`Plan::with_kernel`] if the limits name a kernel, else as [`Plan::new`].
+    pub fn within(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
+        if let Some(kernel) = limits.kernel {
+            let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
+                index: kernel.0,
+                kernels: kernels().len(),
+            })?;
+            if let Err(refusal) = judge(problem, capability, limits, kernel, entry) {
+                return Err(Error::KernelRefused {
+                    kernel: entry.id(),
+                    refusal,
+                });
             }
-            Err(refusal) => Err(Error::KernelRefused {
-                kernel: entry.id(),
-                refusal,
+        }
+        let candidates = Plan::candidates_within(problem, capability, limits);
+        let chosen = candidates
+            .iter()
+            .filter(|c| limits.kernel.is_none_or(|kernel| kernel == c.kernel))
+            .find_map(|c| Some((c.kernel, c.verdict.ok()?)));
+        match chosen {
+            Some((kernel, score)) => Ok(Plan::of(problem, capability, kernel, score, candidates)),
+            None => Err(Error::NoKernel {
+                problem: problem.describe(),
+                refused: candidates
+                    .iter()
+                    .filter_map(|c| Some((c.kernel.kernel().id(), c.verdict.err()?)))
+                    .collect(),
             }),
         }
     }
@@ -184,6 +219,15 @@ impl<P: Operation> Plan<P> {
     /// Every kernel that computes the operation with its verdict: those that accept, best first, then the others in
     /// the catalog's order.
     pub fn candidates(problem: &P, capability: &Capability) -> Vec<Candidate> {
+        Plan::candidates_within(problem, capability, &Limits::default())
+    }
+
+    /// [`Plan::candidates`] within limits; a kernel that they name is one of many here.
+    pub fn candidates_within(
+        problem: &P,
+        capability: &Capability,
+        limits: &Limits,
+    ) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = kernels()
             .iter()
             .enumerate()
@@ -192,14 +236,20 @@ impl<P: Operation> Plan<P> {
                 let kernel = KernelId(index);
                 Candidate {
                     kernel,
-                    verdict: judge(problem, capability, kernel, entry),
+                    verdict: judge(problem, capability, limits, kernel, entry),
                 }
             })
             .collect();
         // Stable, so that of two equals the catalog's first is taken.
         all.sort_by(|a, b| {
             let us = |c: &Candidate| c.verdict.map_or(f64::INFINITY, |score| score.us);
-            us(a).total_cmp(&us(b))
+            let vector = |c: &Candidate| c.kernel.kernel().vector;
+            us(a)
+                .total_cmp(&us(b))
+                .then_with(|| match (a.verdict, b.verdict) {
+                    (Ok(_), Ok(_)) => vector(b).cmp(&vector(a)),
+                    _ => Ordering::Equal,
+                })
         });
         all
     }
@@ -273,7 +323,8 @@ impl<P: Operation> Plan<P> {
             .filter(|candidate| candidate.verdict.is_err())
     }
 
-    /// The least time that the problem can take on an H200's CUDA cores, where this crate's kernels compute.
+    /// The least time that the problem can take on an H200: on its tensor cores where type and mode are theirs, else on its
+    /// CUDA cores.
     pub fn roofline(&self) -> Roofline {
         self.roofline
     }
@@ -298,16 +349,17 @@ impl<P: Operation> fmt::Display for Plan<P> {
     }
 }
 
-/// The bound of the problem on an H200's CUDA cores.
+/// The bound of the problem on an H200.
 fn bound<P: Operation>(problem: &P) -> Roofline {
     let (macs, bytes) = problem.work();
-    Ceilings::H200_FP32.bound(macs, bytes)
+    problem.ceilings().bound(macs, bytes)
 }
 
 /// Asks one kernel.
 fn judge<P: Operation>(
     problem: &P,
     device: &Capability,
+    limits: &Limits,
     id: KernelId,
     kernel: &Kernel,
 ) -> Result<Score, Refusal> {
@@ -354,12 +406,26 @@ fn judge<P: Operation>(
     if problem.is_empty() {
         return Ok(Score::EMPTY);
     }
+    problem.rate(kernel, device, &bound(problem), limits)
+}
+
+/// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.
+fn on_cores<P: Operation>(
+    problem: &P,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    limits: &Limits,
+) -> Result<Score, Refusal> {
+    if let Some(asked) = limits.splits.filter(|&splits| splits != 1) {
+        return Err(Refusal::Splits { asked, most: 1 });
+    }
     let blocks = problem.blocks(kernel);
     let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
     if blocks > most {
         return Err(Refusal::Grid { blocks, most });
     }
-    let mut score = problem.score(kernel, device, &bound(problem));
+    let mut score = problem.score(kernel, device, roofline);
     score.blocks = blocks;
     Ok(score)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::problem::FilterLayout;
 
 /// The one reason for which a kernel was refused; its `Display` has the numbers.
@@ -36,6 +36,66 @@ pub enum Refusal {
         kernel: Layout,
         /// The problem's layout.
         problem: Layout,
+    },
+    /// The kernel makes products less exactly than the problem asks for.
+    Math {
+        /// The kernel's mode.
+        kernel: Math,
+        /// The problem's mode.
+        problem: Math,
+    },
+    /// The kernel copies more bytes of x at a time than are aligned.
+    Alignment {
+        /// Bytes that it copies.
+        needs: usize,
+        /// What x is aligned to: its address, or the distance of two of its pixels.
+        has: usize,
+    },
+    /// The kernel is for groups of few channels and few filters.
+    WideGroups {
+        /// Channels a group of the problem.
+        group_c: usize,
+        /// Filters a group of the problem.
+        group_k: usize,
+        /// The most of either.
+        most: usize,
+    },
+    /// The kernel takes groups of whole steps only.
+    GroupChannels {
+        /// Channels a group of the problem.
+        group_c: usize,
+        /// What they must be a multiple of.
+        multiple: usize,
+    },
+    /// A bulk copy cannot fetch such windows.
+    TensorMap {
+        /// The quantity, in words.
+        what: &'static str,
+        /// The problem's.
+        value: usize,
+        /// The most that a tensor map can say.
+        most: usize,
+    },
+    /// The sum of a tile cannot be shared among as many blocks.
+    Splits {
+        /// Blocks asked for.
+        asked: u32,
+        /// Steps that there are to share.
+        most: u32,
+    },
+    /// There are more tiles to share than counters.
+    SplitTiles {
+        /// Tiles of the problem.
+        tiles: u64,
+        /// Counters.
+        most: u64,
+    },
+    /// The kernel needs more workspace than it may have.
+    Workspace {
+        /// Bytes that it needs.
+        needs: u64,
+        /// Bytes that it may have.
+        most: u64,
     },
     /// The kernel does not read filters laid out so.
     FilterLayout {
@@ -135,6 +195,47 @@ impl fmt::Display for Refusal {
                     kernel.name(),
                     problem.name()
                 )
+            }
+            Refusal::Math { kernel, problem } => write!(
+                f,
+                "multiplies in {}, the problem asks for {}",
+                kernel.name(),
+                problem.name()
+            ),
+            Refusal::Alignment { needs, has } => write!(
+                f,
+                "copies {needs} bytes of x at a time, which is aligned to {has}"
+            ),
+            Refusal::WideGroups {
+                group_c,
+                group_k,
+                most,
+            } => write!(
+                f,
+                "is for groups of up to {most} channels and filters, the problem's have {group_c} and {group_k}"
+            ),
+            Refusal::GroupChannels { group_c, multiple } => write!(
+                f,
+                "takes a multiple of {multiple} channels a group, the problem has {group_c}"
+            ),
+            Refusal::TensorMap { what, value, most } => {
+                write!(
+                    f,
+                    "fetches x by tensor maps: {what} is {value}, at most {most}"
+                )
+            }
+            Refusal::Splits { asked, most } => write!(
+                f,
+                "cannot share {most} steps of a sum out among {asked} blocks"
+            ),
+            Refusal::SplitTiles { tiles, most } => {
+                write!(
+                    f,
+                    "would share {tiles} tiles, there are counters for {most}"
+                )
+            }
+            Refusal::Workspace { needs, most } => {
+                write!(f, "needs {needs} bytes of workspace, the limit is {most}")
             }
             Refusal::FilterLayout { problem } => {
                 write!(f, "does not read {} filters", problem.name())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Add;
 
-use crate::catalog::DType;
+use crate::catalog::{DType, Math};
 
 /// What a card can do at most, as measured by the best programs for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,8 +15,7 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// An H200's CUDA cores in f32: 67 TFLOP/s and 4.3 TB/s. Every kernel of this crate computes in f32 on CUDA cores,
-    /// however its elements are stored, so this bounds them all.
+    /// An H200's CUDA cores in f32: 67 TFLOP/s and 4.3 TB/s.
     pub const H200_FP32: Ceilings = Ceilings {
         flops: 67e12,
         bytes: 4.3e12,
@@ -28,12 +27,31 @@ impl Ceilings {
         bytes: 4.3e12,
     };
 
+    /// An H200's tensor cores in tf32: 417 TFLOP/s and 4.3 TB/s.
+    pub const H200_TF32: Ceilings = Ceilings {
+        flops: 417e12,
+        bytes: 4.3e12,
+    };
+
+    /// An H200's tensor cores with three products in tf32 for one: 139 TFLOP/s and 4.3 TB/s.
+    pub const H200_TF32X3: Ceilings = Ceilings {
+        flops: 139e12,
+        bytes: 4.3e12,
+    };
+
+    /// The H200's highest ceilings for a convolution of elements stored as `dtype`, multiplied in the mode `math`.
+    pub const fn of_products(dtype: DType, math: Math) -> Ceilings {
+        match (dtype, math) {
+            (DType::F32, Math::Strict) => Ceilings::H200_FP32,
+            (DType::F32, Math::Tf32x3) => Ceilings::H200_TF32X3,
+            (DType::F32, Math::Tf32) => Ceilings::H200_TF32,
+            (DType::F16 | DType::Bf16, _) => Ceilings::H200_TENSOR,
+        }
+    }
+
     /// The H200's highest ceilings for elements stored as `dtype`: tensor cores where they take the type.
     pub const fn h200(dtype: DType) -> Ceilings {
-        match dtype {
-            DType::F32 => Ceilings::H200_FP32,
-            DType::F16 | DType::Bf16 => Ceilings::H200_TENSOR,
-        }
+        Ceilings::of_products(dtype, Math::Strict)
     }
 
     /// Operations for each byte at which arithmetic and memory take the same time.

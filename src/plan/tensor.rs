@@ -1,0 +1,310 @@
+//! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out among blocks.
+
+use super::tensor_cost::{Tiling, score};
+use super::{Capability, Limits, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel, Layout};
+use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
+
+/// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is written and read again.
+const MOST_SPLITS: u32 = 16;
+
+/// Bytes of counters at the start of a workspace, 4 a tile.
+const COUNTER_BYTES: u64 = 64 << 10;
+
+/// Bytes that parts of a workspace are aligned to.
+const WORKSPACE_ALIGNMENT: u64 = 256;
+
+/// The constraints of a kernel on tensor cores, those of type, layout and device aside.
+pub(super) fn suits(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    match kernel.algorithm {
+        Algorithm::MmaFlat => {
+            one_group(problem)?;
+            let (terms, most) = (problem.gemm_k(), FLAT_GEMM_K as usize);
+            if terms > most {
+                return Err(Refusal::SumTooLong { terms, most });
+            }
+        }
+        Algorithm::MmaNarrow => narrow_groups(problem, kernel)?,
+        Algorithm::Wgmma => boxes(problem, kernel)?,
+        _ => {}
+    }
+    aligned(problem, kernel)
+}
+
+fn one_group(problem: &Conv2d) -> Result<(), Refusal> {
+    match problem.groups() {
+        1 => Ok(()),
+        groups => Err(Refusal::OneGroupOnly { groups }),
+    }
+}
+
+/// A group's channels are one step of the sum, and its filters as many rows of the tile.
+fn narrow_groups(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    if problem.groups() == 1 {
+        return Err(Refusal::SeveralGroupsOnly);
+    }
+    let most = kernel.tile_k as usize;
+    if problem.group_c() > most || problem.group_k() > most {
+        return Err(Refusal::WideGroups {
+            group_c: problem.group_c(),
+            group_k: problem.group_k(),
+            most,
+        });
+    }
+    Ok(())
+}
+
+/// What a tensor map in im2col mode can say; see kernels/wgmma_args.cuh.
+fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    let multiple = kernel.tile_k as usize;
+    if problem.groups() > 1 && !problem.group_c().is_multiple_of(multiple) {
+        return Err(Refusal::GroupChannels {
+            group_c: problem.group_c(),
+            multiple,
+        });
+    }
+    let refuse = |what, value: usize, most| Err(Refusal::TensorMap { what, value, most });
+    let sides = problem.padding();
+    let taps = [problem.r(), problem.s()];
+    let axes = [
+        (problem.h(), problem.p(), sides.top),
+        (problem.w(), problem.q(), sides.left),
+    ];
+    for (axis, (input, outputs, before)) in axes.into_iter().enumerate() {
+        let stride = problem.stride()[axis];
+        if stride > 8 {
+            return refuse("a stride", stride, 8);
+        }
+        let span = (taps[axis] - 1).saturating_mul(problem.dilation()[axis]);
+        if span > 255 {
+            return refuse("the distance of a filter's first and last tap", span, 255);
+        }
+        if before > 128 {
+            return refuse("the padding before the image", before, 128);
+        }
+        // The last window begins at (outputs - 1) * stride - before; the corner is its distance from the last pixel.
+        let (window, last) = (outputs.saturating_sub(1) * stride, input - 1 + before);
+        if last > window + 128 {
+            let short = last - window;
+            return refuse(
+                "the distance of the last window from the image's end",
+                short,
+                128,
+            );
+        }
+        if window > last + 127 {
+            let beyond = window - last;
+            return refuse(
+                "the distance of the last window from the image's end",
+                beyond,
+                127,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether x may be copied as many bytes at a time as the kernel does.
+fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    let needs = match kernel.algorithm {
+        Algorithm::Wgmma => PACKED_BYTES,
+        _ => kernel.vector as usize,
+    };
+    let has = x_alignment(problem);
+    if has < needs {
+        return Err(Refusal::Alignment { needs, has });
+    }
+    Ok(())
+}
+
+/// What every run of x that a kernel copies from is aligned to, in bytes: a pixel's channels of a group in NHWC. In NCHW a
+/// row of the image begins anywhere; only where filters are points do whole planes count.
+pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
+    let (x, size) = (problem.input(), problem.dtype().size());
+    // Of 0 the address alone counts.
+    let of = |elements: usize| match elements {
+        0 => usize::MAX,
+        elements => 1 << (elements * size).trailing_zeros(),
+    };
+    let within = match problem.layout() {
+        Layout::Nhwc => {
+            let group = if problem.groups() > 1 {
+                problem.group_c()
+            } else {
+                0
+            };
+            of(x.channel_pitch()).min(of(x.offset())).min(of(group))
+        }
+        Layout::Nchw if is_plain_pointwise(problem) => of(x.h() * x.w()),
+        Layout::Nchw => size,
+    };
+    problem.alignment().min(within)
+}
+
+/// Whether output pixels are input pixels.
+fn is_plain_pointwise(problem: &Conv2d) -> bool {
+    let sides = problem.padding();
+    (problem.r(), problem.s()) == (1, 1)
+        && problem.stride() == [1, 1]
+        && [sides.top, sides.bottom, sides.left, sides.right] == [0; 4]
+}
+
+/// Whether filters have to be brought into the kernel's order first: rows of channels, or of all terms of a sum, each
+/// whole 16 bytes long.
+pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
+    if !kernel.algorithm.tensor() {
+        return false;
+    }
+    let in_place = match problem.filter_layout() {
+        FilterLayout::Kcrs => {
+            problem.gemm_k() == problem.group_c() && whole(problem, problem.group_c())
+        }
+        FilterLayout::Krsc => match kernel.algorithm {
+            Algorithm::MmaFlat => whole(problem, problem.gemm_k()),
+            _ => whole(problem, problem.group_c()),
+        },
+        FilterLayout::Packed => {
+            let gaps = !whole(problem, problem.group_c());
+            let one_tap = problem.gemm_k() == problem.group_c();
+            kernel.algorithm != Algorithm::MmaFlat || one_tap || !gaps
+        }
+    };
+    !(in_place && problem.alignment() >= PACKED_BYTES)
+}
+
+/// Whether `elements` are a multiple of 16 bytes.
+fn whole(problem: &Conv2d, elements: usize) -> bool {
+    (elements * problem.dtype().size()).is_multiple_of(PACKED_BYTES)
+}
+
+/// Steps of a tile's sum, TILE_K terms each.
+pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
+    let tile_k = kernel.tile_k.max(1) as usize;
+    let steps = match kernel.algorithm {
+        Algorithm::MmaFlat => problem.gemm_k().div_ceil(tile_k),
+        _ => problem.r() * problem.s() * problem.group_c().div_ceil(tile_k),
+    };
+    steps as u32
+}
+
+/// The number of splits, at most `wanted`, of which each has as many steps as the others, the last one perhaps fewer but
+/// at least one.
+pub(crate) fn whole_splits(steps: u32, wanted: u32) -> u32 {
+    let each = steps.div_ceil(wanted.max(1)).max(1);
+    steps.div_ceil(each).max(1)
+}
+
+/// Tiles of the output.
+pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
+    let pixels = (problem.gemm_n() as u64).div_ceil(u64::from(kernel.tile_n.max(1)));
+    let filters = match kernel.algorithm {
+        Algorithm::MmaNarrow => {
+            let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
+            (problem.groups() as u64).div_ceil(u64::from(groups))
+        }
+        _ => {
+            problem.groups() as u64
+                * (problem.group_k() as u64).div_ceil(u64::from(kernel.tile_m.max(1)))
+        }
+    };
+    pixels * filters
+}
+
+/// Bytes of workspace; 0 if none is needed.
+fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, splits: u32) -> u64 {
+    let packed = match packs(problem, kernel) {
+        true => packed_bytes(problem, kernel),
+        false => 0,
+    };
+    if packed == 0 && splits == 1 {
+        return 0;
+    }
+    let partials = match splits {
+        1 => 0,
+        _ => tiles * u64::from(splits) * 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n),
+    };
+    (COUNTER_BYTES + packed).next_multiple_of(WORKSPACE_ALIGNMENT) + partials
+}
+
+/// Bytes of the filters in the kernel's order.
+fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
+    let (rows, row) = match kernel.algorithm {
+        Algorithm::MmaFlat => (problem.k(), problem.gemm_k()),
+        _ => (problem.k() * problem.r() * problem.s(), problem.group_c()),
+    };
+    let row = (row * problem.dtype().size()).next_multiple_of(PACKED_BYTES);
+    rows as u64 * row as u64
+}
+
+/// The score of the kernel with the best number of splits that the limits and the device leave, or why there is none.
+pub(super) fn rate(
+    problem: &Conv2d,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    limits: &Limits,
+) -> Result<Score, Refusal> {
+    let (tiles, steps) = (tiles(problem, kernel), steps(problem, kernel));
+    let rate_one = |splits: u32| -> Result<Score, Refusal> {
+        let needs = workspace(problem, kernel, tiles, splits);
+        if needs > limits.workspace {
+            let most = limits.workspace;
+            return Err(Refusal::Workspace { needs, most });
+        }
+        let most = COUNTER_BYTES / 4;
+        if splits > 1 && tiles > most {
+            return Err(Refusal::SplitTiles { tiles, most });
+        }
+        let items = tiles.saturating_mul(u64::from(splits));
+        let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
+        if items > most {
+            return Err(Refusal::Grid {
+                blocks: items,
+                most,
+            });
+        }
+        let tiling = Tiling {
+            tiles,
+            splits,
+            steps,
+            useful: useful(problem, kernel, tiles, steps),
+            packed_bytes: match packs(problem, kernel) {
+                true => packed_bytes(problem, kernel),
+                false => 0,
+            },
+            workspace: needs,
+        };
+        Ok(score(&tiling, kernel, device, roofline))
+    };
+    if let Some(asked) = limits.splits {
+        let splits = whole_splits(steps, asked);
+        if splits != asked {
+            return Err(Refusal::Splits { asked, most: steps });
+        }
+        return rate_one(asked);
+    }
+    let mut best = rate_one(1);
+    for wanted in 2..=MOST_SPLITS.min(steps) {
+        if whole_splits(steps, wanted) != wanted {
+            continue;
+        }
+        // One block a tile may be refused for nothing that more would not be refused for too, so a refusal stays.
+        if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
+            && more.us < fewer.us
+        {
+            best = Ok(more);
+        }
+    }
+    best
+}
+
+/// The share of the tiles' products that are the problem's.
+fn useful(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
+    let tile = f64::from(kernel.tile_m) * f64::from(kernel.tile_n) * f64::from(kernel.tile_k);
+    let tiled = tiles as f64 * f64::from(steps) * tile;
+    if tiled > 0.0 {
+        problem.macs() as f64 / tiled
+    } else {
+        1.0
+    }
+}
