@@ -146,7 +146,7 @@ impl Class {
             Op::CpAsync { .. } | Op::CpAsyncCommit => Class::AsyncCopy,
             Op::CpAsyncWait { .. } | Op::CpAsyncWaitAll => Class::AsyncCopy,
             Op::Bra { .. } | Op::BrxIdx { .. } | Op::Exit | Op::Trap => Class::Control,
-            Op::Barrier { .. } => Class::Barrier,
+            Op::Barrier { .. } | Op::Mbarrier { .. } => Class::Barrier,
             Op::WarpSync { .. } | Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } => {
                 Class::Warp
             }
@@ -155,6 +155,7 @@ impl Class {
             Op::LdMatrix { .. } => Class::LoadShared,
             Op::StMatrix { .. } => Class::StoreShared,
             Op::Mma { .. } => Class::Matrix,
+            Op::ProxyFence { .. } | Op::SetMaxRegisters { .. } => Class::Other,
             Op::Fence | Op::Nop | Op::AssertFail { .. } | Op::Printf { .. } => Class::Other,
             _ => Class::Integer,
         }

@@ -7,6 +7,10 @@
 //!   kernel saxpy, PTX line 31, block (0,0,0), thread (5,0,0)
 //!   nearest allocation: #2 "x" of 4096 bytes at 0x7f0000000000; the access begins 0 bytes past its end
 //! ```
+mod asynchronous;
+
+pub use asynchronous::{AsyncFault, AsyncReader, Waiting, WaitsFor};
+
 use crate::ir::Space;
 use std::fmt;
 
@@ -262,8 +266,8 @@ pub enum FaultKind {
     TooManyBarriers,
     /// Every thread of the block waits and no barrier can complete.
     Deadlock {
-        /// What each waiting warp waits for: (warp, PTX line).
-        waiting: Vec<(u32, u32)>,
+        /// The warps that wait.
+        waiting: Vec<Waiting>,
     },
     /// A warp-level operation names lanes that are not at it.
     DivergentWarp {
@@ -309,8 +313,16 @@ pub enum FaultKind {
         /// The limit, in instructions of one warp.
         limit: u64,
     },
+    /// Something about a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
+    Asynchronous(AsyncFault),
     /// The launch's own parameters are impossible; nothing ran.
     InvalidLaunch(String),
+}
+
+impl From<AsyncFault> for FaultKind {
+    fn from(fault: AsyncFault) -> FaultKind {
+        FaultKind::Asynchronous(fault)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -412,6 +424,7 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
                 "instruction limit: a warp executed more than {limit} instructions"
             )
         }
+        K::Asynchronous(fault) => fault.headline(f),
         K::InvalidLaunch(message) => write!(f, "invalid launch: {message}"),
     }
 }
@@ -462,11 +475,12 @@ fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             write!(f, "\n  the copy was started by thread ({x},{y},{z})")
         }
         K::Deadlock { waiting } => {
-            for (warp, line) in waiting {
-                write!(f, "\n  warp {warp} waits at PTX line {line}")?;
+            for warp in waiting {
+                write!(f, "\n  {warp}")?;
             }
             Ok(())
         }
+        K::Asynchronous(fault) => fault.details(f),
         _ => Ok(()),
     }
 }

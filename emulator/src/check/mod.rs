@@ -2,8 +2,10 @@
 //!
 //! * [`order`]: which warps of a block have synchronised with which.
 //! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what nobody wrote.
+//! * [`proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
 //! * Global memory has its shadow in [`crate::memory`]; `exec::global` consults it.
 pub(crate) mod order;
+pub(crate) mod proxy;
 pub(crate) mod shadow;
 
 use crate::report::FaultKind;

@@ -2,8 +2,11 @@
 //!
 //! A block has a clock that advances at its barriers. Where only barriers of the whole block are used, everything
 //! before the latest one ([`Order::floor`]) is ordered before everything after it, and that is all there is to know.
-//! Kernels with named barriers for some of the warps ([`Order::precise`]) keep a vector clock for each warp: the time
-//! up to which it may rely on each other warp.
+//! Kernels with named barriers for some of the warps, or with barriers in shared memory ([`Order::precise`]), keep a
+//! vector clock for each warp: the time up to which it may rely on each other warp. The clock has further columns: one
+//! for each barrier in shared memory (how many of its phases the warp knows to be complete) and one for each reader of
+//! the asynchronous proxy (the time of its latest read that the warp knows to be over). What one warp knows, others
+//! learn at the barriers where they meet it.
 
 /// The clock of a block and what its warps know of each other.
 pub(crate) struct Order {
@@ -16,8 +19,15 @@ pub(crate) struct Order {
     /// Whether vector clocks are kept.
     pub precise: bool,
     warps: usize,
+    /// Columns of each warp's clock.
+    columns: usize,
     known: Vec<u32>,
 }
+
+/// Barriers in shared memory that a block may have.
+pub(crate) const SLOTS: usize = 128;
+/// Asynchronous readers: 8 warpgroups by their matrix products, 32 warps by their bulk copies.
+const READERS: usize = 40;
 
 /// Times above this would not fit the shadow's stamps. A block has at least half of them to itself.
 const LAST_TIME: u32 = (1 << 26) - 4;
@@ -27,8 +37,9 @@ const RESERVE: u32 = 64;
 
 impl Order {
     pub fn new(warps: usize, precise: bool) -> Order {
+        let columns = warps + SLOTS + READERS;
         let known = if precise {
-            vec![0; warps * warps]
+            vec![0; warps * columns]
         } else {
             Vec::new()
         };
@@ -38,6 +49,7 @@ impl Order {
             floor: 0,
             precise,
             warps,
+            columns,
             known,
         }
     }
@@ -62,6 +74,16 @@ impl Order {
     pub fn full_barrier(&mut self) {
         self.now = (self.now + 1).min(LAST_TIME);
         self.floor = self.now;
+        if !self.precise {
+            return;
+        }
+        for column in self.warps..self.columns {
+            let all = (0..self.warps).map(|warp| self.known[warp * self.columns + column]);
+            let most = all.max().unwrap_or(0);
+            for warp in 0..self.warps {
+                self.known[warp * self.columns + column] = most;
+            }
+        }
     }
 
     /// A warp arrives at a barrier of some warps; gives the time of its arrival.
@@ -76,26 +98,62 @@ impl Order {
         if !self.precise {
             return;
         }
-        let mut together = vec![0; self.warps];
+        let mut together = Vec::new();
         for &(warp, time) in arrived {
-            for (other, known) in together.iter_mut().enumerate() {
-                *known = (*known).max(self.known[warp * self.warps + other]);
-            }
-            together[warp] = together[warp].max(time);
+            self.gather(&mut together, warp, time);
         }
         for &warp in waiting {
-            for (other, &known) in together.iter().enumerate() {
-                let mine = &mut self.known[warp * self.warps + other];
-                *mine = (*mine).max(known);
-            }
+            self.learn(warp, &together);
         }
+    }
+
+    /// Adds what a warp knows to what a barrier hands on; `time` is that of its arrival.
+    pub fn gather(&self, together: &mut Vec<u32>, warp: usize, time: u32) {
+        together.resize(self.columns, 0);
+        let row = &self.known[warp * self.columns..(warp + 1) * self.columns];
+        for (all, &known) in together.iter_mut().zip(row) {
+            *all = (*all).max(known);
+        }
+        together[warp] = together[warp].max(time);
+    }
+
+    /// A warp learns what a barrier hands on.
+    pub fn learn(&mut self, warp: usize, together: &[u32]) {
+        let row = &mut self.known[warp * self.columns..(warp + 1) * self.columns];
+        for (mine, &known) in row.iter_mut().zip(together) {
+            *mine = (*mine).max(known);
+        }
+    }
+
+    /// A warp learns that `phases` phases of a barrier in shared memory are complete.
+    pub fn learn_phase(&mut self, warp: usize, slot: usize, phases: u32) {
+        let mine = &mut self.known[warp * self.columns + self.warps + slot];
+        *mine = (*mine).max(phases);
+    }
+
+    /// How many phases of a barrier in shared memory a warp knows to be complete.
+    #[inline]
+    pub fn phases(&self, warp: usize, slot: usize) -> u32 {
+        self.known[warp * self.columns + self.warps + slot]
+    }
+
+    /// A warp learns that what a reader began up to `time` is over.
+    pub fn learn_read(&mut self, warp: usize, reader: usize, time: u32) {
+        let mine = &mut self.known[warp * self.columns + self.warps + SLOTS + reader];
+        *mine = (*mine).max(time);
+    }
+
+    /// Up to which time a warp knows a reader's reads to be over.
+    #[inline]
+    pub fn reads_over(&self, warp: usize, reader: usize) -> u32 {
+        self.known[warp * self.columns + self.warps + SLOTS + reader]
     }
 
     /// Whether what `other` did at `time` is ordered before what `me` does now.
     #[inline]
     pub fn is_before(&self, me: u32, other: u32, time: u32) -> bool {
         time < self.floor
-            || (self.precise && time <= self.known[me as usize * self.warps + other as usize])
+            || (self.precise && time <= self.known[me as usize * self.columns + other as usize])
     }
 
     /// Warps of the block.

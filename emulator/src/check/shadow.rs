@@ -10,20 +10,26 @@
 //!   neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier between. A write after another lane's read
 //!   is not reported: an instruction's reads are over before the warp's next instruction begins.
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
+//! * What concerns barriers in shared memory and the asynchronous proxy: see [`super::proxy`].
 use super::order::Order;
 use std::ops::Range;
 
 /// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
 const PENDING: u32 = u32::MAX;
+/// Likewise: written by a copy that a phase of a barrier in shared memory completes.
+pub(super) const TRACKED: u32 = u32::MAX - 1;
+/// Likewise: part of a barrier.
+pub(super) const BARRIER: u32 = u32::MAX - 2;
 /// Set in a reader stamp if several warps read.
 const SEVERAL: u32 = 32;
 
 /// What the last writer of a unit was.
 #[derive(Clone, Copy, Default)]
-struct Writer {
-    pc: u32,
-    /// Lane, whether strong or atomic, and the warp's count of synchronisations.
-    info: u32,
+pub(super) struct Writer {
+    /// The instruction. Of a tracked copy with its barrier, see [`super::proxy::Tracked`].
+    pub pc: u32,
+    /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy the phase.
+    pub info: u32,
 }
 
 const STRONG: u32 = 32;
@@ -65,6 +71,20 @@ pub(crate) enum Conflict {
         warp: u32,
         lane: u32,
     },
+    /// With a copy that a phase completes which the warp has not waited for.
+    Tracked(super::proxy::Tracked),
+    /// With a barrier.
+    Barrier,
+    /// With an asynchronous read that may be under way.
+    AsyncRead {
+        reader: usize,
+    },
+    /// Written by a lane without a fence between the proxies, and read or written by the asynchronous one.
+    Unfenced {
+        warp: u32,
+        lane: u32,
+        pc: u32,
+    },
 }
 
 /// The shadow of a block's shared memory.
@@ -72,8 +92,8 @@ pub(crate) struct Shadow {
     /// A unit is `1 << shift` bytes.
     pub shift: u32,
     /// Last write: `time << 5 | warp`.
-    stamps: Vec<u32>,
-    writers: Vec<Writer>,
+    pub(super) stamps: Vec<u32>,
+    pub(super) writers: Vec<Writer>,
     /// Plain reads since: `time << 6 | SEVERAL | warp`.
     readers: Vec<u32>,
     /// Strong reads since, likewise: no race with a strong write.
@@ -82,6 +102,8 @@ pub(crate) struct Shadow {
     last_strong: u32,
     /// With vector clocks: the times of the last plain read by each warp, then of the last strong one.
     read_times: Vec<u32>,
+    /// What the asynchronous proxy reads.
+    pub(super) asynchronous: super::proxy::Reads,
 }
 
 impl Shadow {
@@ -101,6 +123,7 @@ impl Shadow {
             strong_readers: vec![0; units],
             last_strong: 0,
             read_times: vec![0; times],
+            asynchronous: super::proxy::Reads::default(),
         }
     }
 
@@ -110,6 +133,7 @@ impl Shadow {
         self.strong_readers.fill(0);
         self.last_strong = 0;
         self.read_times.fill(0);
+        self.asynchronous.clear();
     }
 
     /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs a closer look: then
@@ -211,7 +235,7 @@ impl Shadow {
     }
 
     /// Whether the last write lets this access pass.
-    fn check_written(
+    pub(super) fn check_written(
         &self,
         unit: usize,
         order: &Order,
@@ -226,6 +250,9 @@ impl Shadow {
                 warp: writer.info >> 6,
                 lane,
             });
+        }
+        if stamp >= BARRIER {
+            return self.check_special(unit, order, actor);
         }
         let (time, warp) = (stamp >> 5, stamp & 31);
         if time < order.start {
@@ -270,6 +297,7 @@ impl Shadow {
         if !actor.strong {
             self.check_readers(unit, order, actor, true)?;
         }
+        self.check_asynchronous_readers(unit, order, actor.warp)?;
         self.stamps[unit] = order.now << 5 | actor.warp;
         self.writers[unit] = Writer {
             pc: actor.pc,
@@ -289,7 +317,7 @@ impl Shadow {
     }
 
     /// Whether other warps' plain or strong reads let this write pass.
-    fn check_readers(
+    pub(super) fn check_readers(
         &self,
         unit: usize,
         order: &Order,

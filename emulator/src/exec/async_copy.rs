@@ -7,6 +7,7 @@ use super::global;
 use super::lanes::lanes;
 use super::shared::{actor, byte_slice_mut, check_bounds};
 use super::warp::Warp;
+use crate::check::proxy::Tracked;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, Reg, Space};
 use crate::report::{AccessKind, FaultKind};
@@ -249,6 +250,19 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) 
     }
     list.retain(|c| c.mask != 0);
     w.copies.list = list;
+}
+
+/// A barrier's phase completes the copies that a lane has begun.
+pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) {
+    let shift = cx.shared.shadow.shift;
+    for begun in w.copies.list.iter_mut().filter(|c| c.mask >> lane & 1 != 0) {
+        let at = begun.target[lane];
+        for unit in at >> shift..(at + begun.bytes) >> shift {
+            cx.shared.shadow.track_copy(unit as usize, copy);
+        }
+        begun.mask &= !(1 << lane);
+    }
+    w.copies.list.retain(|c| c.mask != 0);
 }
 
 /// The bytes of some lanes have arrived.

@@ -3,14 +3,17 @@ use super::async_copy;
 use super::barrier::{self, Barriers};
 use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
 use super::isa::Isa;
+use super::mbarrier::{self, Mbarriers};
+use super::registers::Registers;
 use super::run::{Stop, run};
-use super::warp::{Row, State, Warp};
+use super::warp::{Row, Split, State, Warp};
 use crate::check::Trouble;
 use crate::check::order::Order;
+use crate::check::proxy::Fences;
 use crate::check::shadow::Shadow;
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
-use crate::ir::{AtomTy, BarrierKind, ConstantValue, Kernel, Op, Reg, Space, Special};
-use crate::report::{Fault, FaultKind};
+use crate::ir::{AtomTy, BarrierKind, ConstantValue, Inst, Kernel, Op, Reg, Space, Special};
+use crate::report::{Fault, FaultKind, Waiting, WaitsFor};
 
 /// What one thread of the host needs to run blocks, one after the other.
 pub(crate) struct Worker<'a> {
@@ -39,6 +42,9 @@ impl<'a> Worker<'a> {
             shared,
             order,
             barriers: Barriers::new(count * 32),
+            mbarriers: Mbarriers::default(),
+            fences: Fences::new(count as usize),
+            registers: Registers::new(kernel, threads),
             counters: Counters::default(),
             sites: vec![Site::default(); instructions + 1],
             profile: vec![Profile::default(); instructions + 1],
@@ -80,6 +86,12 @@ impl<'a> Worker<'a> {
             cx.shared.shadow.clear();
         }
         cx.barriers.clear();
+        cx.mbarriers.clear();
+        cx.fences.clear();
+        cx.registers.clear();
+        if uses_barriers_in_memory(grid.kernel) {
+            cx.shared.shadow.forget_writes();
+        }
         let threads = grid.config.threads() as u32;
         for w in &mut self.warps {
             let left = threads - w.index * 32;
@@ -96,6 +108,7 @@ impl<'a> Worker<'a> {
     }
 
     fn run_warps<I: Isa>(&mut self) -> Result<(), Fault> {
+        let mut patience = Patience::default();
         loop {
             let mut moved = false;
             let mut alive = false;
@@ -116,36 +129,77 @@ impl<'a> Worker<'a> {
                 if self.cx.barriers.is_any_complete() {
                     barrier::release(&mut self.cx, &mut self.warps);
                 }
+                if std::mem::take(&mut self.cx.mbarriers.changed) {
+                    self.wake(false);
+                    moved = true;
+                }
             }
             if !alive {
-                return Ok(());
+                return self.after();
             }
-            if !moved {
+            if !moved && !(patience.lasts(&self.cx) && self.wake(true)) {
                 return Err(self.deadlock());
             }
         }
+    }
+
+    /// Lets the splits look again that wait for an event. Whether there are any. `expired`: they have waited as long as
+    /// they will.
+    fn wake(&mut self, expired: bool) -> bool {
+        let mut any = false;
+        for split in self.warps.iter_mut().flat_map(|w| &mut w.splits) {
+            if split.state == State::Event {
+                split.state = State::Ready;
+                split.expired = expired;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// What can be said only once all warps have ended.
+    fn after(&self) -> Result<(), Fault> {
+        let Some((warp, kind)) = self.cx.registers.incomplete() else {
+            return Ok(());
+        };
+        Err(Fault {
+            kernel: self.cx.grid.kernel.name.clone(),
+            line: 0,
+            block: self.cx.block,
+            thread: Some(self.cx.thread(warp as u32, 0)),
+            kind: Box::new(kind.into()),
+        })
     }
 
     /// Why no warp can go on.
     fn deadlock(&self) -> Fault {
         let lines = &self.cx.grid.kernel.lines;
         let line = |pc: u32| lines.get(pc as usize).copied().unwrap_or(0);
-        let waiting: Vec<(u32, u32)> = self
+        let waiting: Vec<Waiting> = self
             .warps
             .iter()
             .filter_map(|w| {
-                let split = w.splits.iter().find(|s| s.state == State::Barrier)?;
-                Some((w.index, line(split.pc)))
+                let waits = |s: &&Split| matches!(s.state, State::Barrier | State::Event);
+                let split = w.splits.iter().find(waits)?;
+                Some(Waiting {
+                    warp: w.index,
+                    line: line(split.pc),
+                    wants: match split.state {
+                        State::Event => mbarrier::waits_for(&self.cx, w),
+                        _ => WaitsFor::Barrier,
+                    },
+                })
             })
             .collect();
+        let events = waiting.iter().any(|w| w.wants != WaitsFor::Barrier);
         let exited: u32 = self
             .warps
             .iter()
             .map(|w| (w.existing & !w.alive).count_ones())
             .sum();
-        let first = waiting.first().map_or(0, |&(_, line)| line);
+        let first = waiting.first().map_or(0, |w| w.line);
         let kind = match self.cx.barriers.unfinished() {
-            Some((id, arrived, expected)) if exited > 0 => FaultKind::ExitedAtBarrier {
+            Some((id, arrived, expected)) if exited > 0 && !events => FaultKind::ExitedAtBarrier {
                 id,
                 exited,
                 arrived,
@@ -182,6 +236,30 @@ impl<'a> Worker<'a> {
             }
         }
         self.cx.counters
+    }
+}
+
+/// Rounds in which waits give up before the block is given up.
+const ROUNDS: u32 = 64;
+
+/// How long a block may do nothing but wait anew.
+#[derive(Default)]
+struct Patience {
+    rounds: u32,
+    /// What had happened before the last round.
+    events: u64,
+    barriers: u64,
+}
+
+impl Patience {
+    /// Whether the block may have another round.
+    fn lasts(&mut self, cx: &Context) -> bool {
+        if (self.events, self.barriers) != (cx.mbarriers.events, cx.counters.barriers) {
+            (self.events, self.barriers) = (cx.mbarriers.events, cx.counters.barriers);
+            self.rounds = 0;
+        }
+        self.rounds += 1;
+        self.rounds <= ROUNDS
     }
 }
 
@@ -251,7 +329,13 @@ fn is_order_partial(kernel: &Kernel) -> bool {
     kernel.code.iter().any(|inst| match inst.op {
         Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
         _ => false,
-    })
+    }) || uses_barriers_in_memory(kernel)
+}
+
+/// Whether the kernel has operations of the asynchronous proxy or their barriers.
+fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
+    kernel.code.iter().any(is)
 }
 
 /// Bytes of the smallest access that may go to shared memory, at most four.

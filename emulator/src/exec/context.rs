@@ -1,13 +1,14 @@
 //! What the instructions of a block share: the grid, its shared memory, the counters.
 use crate::check::Trouble;
 use crate::check::order::Order;
+use crate::check::proxy::COPY_READERS;
 use crate::check::shadow::{Actor, Conflict, Shadow};
 use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
 use crate::device::DeviceConfig;
 use crate::ir::{Kernel, Space};
 use crate::launch::LaunchConfig;
 use crate::memory::{self, Memory, Snapshot};
-use crate::report::{AccessKind, FaultKind, Region, Rival, Touch};
+use crate::report::{AccessKind, AsyncFault, AsyncReader, FaultKind, Region, Rival, Touch};
 use std::sync::atomic::AtomicU64;
 
 /// A launch, as its workers see it.
@@ -71,6 +72,9 @@ pub(crate) struct Context<'a> {
     pub shared: SharedMemory,
     pub order: Order,
     pub barriers: super::barrier::Barriers,
+    pub mbarriers: super::mbarrier::Mbarriers,
+    pub fences: crate::check::proxy::Fences,
+    pub registers: super::registers::Registers,
     pub counters: Counters,
     pub sites: Vec<Site>,
     pub profile: Vec<Profile>,
@@ -79,6 +83,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The PTX line of an instruction.
+    pub fn line(&self, pc: u32) -> u32 {
+        self.grid
+            .kernel
+            .lines
+            .get(pc as usize)
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// Index in the block of a warp's lane.
     pub fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
         thread_index(self.grid.config.block, warp * 32 + lane)
@@ -164,6 +178,28 @@ impl Context<'_> {
                 touch,
                 owner: self.thread(warp, lane),
             },
+            Conflict::Barrier => AsyncFault::MbarrierTouched { touch }.into(),
+            Conflict::Tracked(copy) => AsyncFault::CopyPending {
+                touch,
+                barrier: self.mbarriers.get(copy.slot).address.into(),
+                parity: super::mbarrier::parity(self, copy),
+                line: self.line(copy.pc),
+                ordinary: copy.is_known(&self.order, actor.warp),
+            }
+            .into(),
+            Conflict::AsyncRead { reader } => AsyncFault::ReadUnderWay {
+                touch,
+                at,
+                reader: async_reader(reader),
+            }
+            .into(),
+            Conflict::Unfenced { warp, lane, pc } => AsyncFault::Unfenced {
+                touch,
+                at,
+                writer: self.thread(warp, lane),
+                line: self.line(pc),
+            }
+            .into(),
         };
         Trouble::lane(actor.lane as usize, kind)
     }
@@ -187,6 +223,14 @@ impl Context<'_> {
             AccessKind::Read => self.counters.shared_loads += request,
             _ => self.counters.shared_stores += request,
         }
+    }
+}
+
+/// Who the reader of a column of [`crate::check::order::Order`] is.
+fn async_reader(reader: usize) -> AsyncReader {
+    match reader.checked_sub(COPY_READERS) {
+        Some(warp) => AsyncReader::Warp(warp as u32),
+        None => AsyncReader::Warpgroup(reader as u32),
     }
 }
 

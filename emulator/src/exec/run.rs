@@ -27,6 +27,8 @@ pub(crate) enum Flow {
     Changed,
     /// Like `Next`, but the block must look at its barriers.
     Yield,
+    /// Like `Changed`, and the instruction has not been executed: the split waits for an event.
+    Blocked,
 }
 
 /// Instructions after which another split or warp has its turn, at the next branch.
@@ -108,8 +110,9 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
                     }
                 }
                 flow => {
-                    turn += u64::from(pc + 1 - begin);
-                    account(cx, w, begin, pc + 1, split.mask);
+                    let end = pc + u32::from(!matches!(flow, Flow::Blocked));
+                    turn += u64::from(end - begin);
+                    account(cx, w, begin, end, split.mask);
                     if let Flow::Yield = flow {
                         w.split().pc = pc + 1;
                     }
@@ -129,11 +132,12 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
 
 /// Why a warp without a split that can run stopped.
 fn not_ready(w: &mut Warp) -> Result<Stop, Box<Trouble>> {
-    use super::warp::State;
+    use super::warp::{Split, State};
     if w.alive == 0 {
         return Ok(Stop::Done);
     }
-    if w.splits.iter().any(|s| s.state == State::Barrier) {
+    let waits = |s: &Split| matches!(s.state, State::Barrier | State::Event);
+    if w.splits.iter().any(waits) {
         return Ok(Stop::Waiting);
     }
     match collective::stuck(w) {

@@ -12,7 +12,7 @@ use super::lanes::lanes;
 use super::ldmatrix::Matrices;
 use super::run::Flow;
 use super::warp::Warp;
-use super::{bits, float, half, int, matrix, moves, print};
+use super::{bits, float, half, int, matrix, mbarrier, moves, print, registers};
 use crate::check::Trouble;
 use crate::ir::*;
 use crate::report::FaultKind;
@@ -255,6 +255,14 @@ fn rare<I: Isa>(
         Op::CpAsyncCommit => async_copy::commit(w, m),
         Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),
         Op::CpAsyncWaitAll => async_copy::wait(cx, w, m, None),
+        Op::Mbarrier { .. } => return mbarrier::run(cx, w, m, op),
+        Op::ProxyFence { mbarrier_init } => {
+            cx.fences
+                .add(&mut cx.order, w.index as usize, m, mbarrier_init);
+        }
+        Op::SetMaxRegisters { count, more } => {
+            return registers::set(cx, w, m, count.into(), more);
+        }
         _ => arithmetic::<I>(cx, w, m, op),
     }
     Ok(Flow::Next)

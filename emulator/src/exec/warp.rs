@@ -25,6 +25,8 @@ pub(crate) enum State {
     Parent,
     /// Waits at a block barrier.
     Barrier,
+    /// Runs its instruction again when a barrier in shared memory, or the like, has changed.
+    Event,
     /// Waits at `bar.warp.sync` for the lanes of the mask.
     WarpSync(u32),
     /// Waits at a warp-level operation for the lanes of the mask to come to the same instruction.
@@ -41,6 +43,8 @@ pub(crate) struct Split {
     pub parent: u32,
     pub children: u32,
     pub state: State,
+    /// It has waited for an event as long as it will.
+    pub expired: bool,
 }
 
 /// A warp.
@@ -65,6 +69,8 @@ pub(crate) struct Warp {
     pub sync_count: u32,
     pub local: super::local::LocalMemory,
     pub copies: super::async_copy::Copies,
+    /// What it waits for at an event.
+    pub wants: crate::report::WaitsFor,
 }
 
 impl Warp {
@@ -83,6 +89,7 @@ impl Warp {
             sync_count: 0,
             local: super::local::LocalMemory::default(),
             copies: super::async_copy::Copies::default(),
+            wants: crate::report::WaitsFor::Barrier,
         }
     }
 
@@ -103,6 +110,7 @@ impl Warp {
             parent: NO_SPLIT,
             children: 0,
             state: State::Ready,
+            expired: false,
         });
         self.current = 0;
         self.pc = 0;
@@ -207,6 +215,7 @@ impl Warp {
                     parent,
                     children: 0,
                     state: State::Ready,
+                    expired: false,
                 };
                 self.current = self.place(split);
                 made += 1;

@@ -41,11 +41,13 @@
 
 mod access;
 mod arithmetic;
+mod asynchronous;
 mod matrix;
 mod op;
 
 pub use access::*;
 pub use arithmetic::*;
+pub use asynchronous::*;
 pub use matrix::*;
 pub use op::Op;
 
@@ -188,8 +190,14 @@ pub struct Kernel {
     pub local_bytes: u32,
     /// `.maxntid`: the largest block, as a product.
     pub max_threads: Option<u32>,
+    /// `.maxnreg`: registers of a thread at the start.
+    pub max_registers: Option<u32>,
+    /// `.minnctapersm`.
+    pub min_blocks: Option<u32>,
     /// `.reqntid`: the only block that may be launched.
     pub required_block: Option<[u32; 3]>,
+    /// Registers of the operations that have more than fit them, by the number that they name.
+    pub lists: Vec<Vec<Reg>>,
     /// Targets of [`Op::BrxIdx`].
     pub branch_tables: Vec<Vec<Pc>>,
     /// Registers that a real compiler might use: what `cuFuncGetAttribute` reports. An estimate.

@@ -4,8 +4,7 @@ use super::*;
 
 /// What an instruction does. `d` is the destination, `a b c` the sources, `p` and `q` predicates.
 ///
-/// `mbarrier` and bulk copies are not here yet: they are added as variants, with a handler, a counter class and a check
-/// each.
+/// An operation with more registers than fit names a list of them in [`Kernel::lists`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -450,5 +449,34 @@ pub enum Op {
         d: [Reg; 4],
         a: [Reg; 4],
         b: [Reg; 2],
+    },
+
+    // ---- asynchronous operations ----
+    /// Registers of the operation before that has this list, read or (`update`) read and written. Only while a kernel
+    /// is lowered: then they stand in [`Kernel::lists`].
+    Extra {
+        list: u16,
+        update: bool,
+        regs: [Reg; 8],
+    },
+    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `generic`: the address is
+    /// generic. `relaxed`: it orders nothing.
+    Mbarrier {
+        op: MbarrierOp,
+        relaxed: bool,
+        generic: bool,
+        addr: Address,
+        d: Reg,
+        p: Pred,
+        a: Reg,
+    },
+    /// `fence.proxy.async` for shared memory; `mbarrier_init`: `fence.mbarrier_init`.
+    ProxyFence {
+        mbarrier_init: bool,
+    },
+    /// `setmaxnreg`.
+    SetMaxRegisters {
+        count: u16,
+        more: bool,
     },
 }

@@ -43,7 +43,9 @@ pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
             Place::Pred(pred) => *pred = Pred(assignment.preds[usize::from(pred.0)]),
         });
     }
-    draft.retain(&assignment.keep);
+    let mut keep = assignment.keep;
+    kernel.lists = take_lists(&draft, &mut keep);
+    draft.retain(&keep);
     resolve_labels(&mut draft, &mut kernel);
     kernel.code = draft.code;
     kernel.lines = draft.lines;
@@ -68,6 +70,18 @@ impl Assignment {
     pub fn row(&self, reg: Reg) -> Reg {
         Reg(self.rows[self.classes.find(usize::from(reg.0))])
     }
+}
+
+/// The registers of the operations that have more than fit them; what held them until here is not kept.
+fn take_lists(draft: &Draft, keep: &mut [bool]) -> Vec<Vec<Reg>> {
+    let mut lists = vec![Vec::new(); usize::from(draft.lists)];
+    for (inst, keep) in draft.code.iter().zip(keep) {
+        if let Op::Extra { list, regs, .. } = inst.op {
+            lists[usize::from(list)].extend(regs.iter().copied().filter(|reg| !reg.is_none()));
+            *keep = false;
+        }
+    }
+    lists
 }
 
 fn resolve_labels(draft: &mut Draft, kernel: &mut Kernel) {

@@ -48,6 +48,8 @@ pub struct Draft {
     pub preds: u32,
     /// Targets of `brx.idx`, as labels.
     pub tables: Vec<Vec<Pc>>,
+    /// How many lists of registers there are.
+    pub lists: u16,
 }
 
 /// The lowering of one kernel.
@@ -102,6 +104,8 @@ pub fn lower_kernel<'m, 'a>(
     builder.parameters(&function.params)?;
     builder.kernel.max_threads = function.max_threads.map(product);
     builder.kernel.required_block = function.required_threads;
+    builder.kernel.max_registers = function.max_registers;
+    builder.kernel.min_blocks = function.min_blocks;
     builder.statements(body)?;
     builder.line = body.iter().rev().find_map(line_of).unwrap_or(function.line);
     builder.emit(Op::Exit);
@@ -143,6 +147,24 @@ impl<'m, 'a> Builder<'m, 'a> {
             guard: self.guard,
         });
         self.draft.lines.push(self.line);
+    }
+
+    /// A list of registers for the operation that is emitted next, which must be followed by [`Self::emit_list`].
+    pub(super) fn new_list(&mut self) -> Result<u16> {
+        if self.draft.lists == u16::MAX {
+            return self.error("the kernel has more than 65535 operations of this kind");
+        }
+        self.draft.lists += 1;
+        Ok(self.draft.lists - 1)
+    }
+
+    /// Appends registers that are read, or read and written, to a list.
+    pub(super) fn emit_list(&mut self, list: u16, update: bool, regs: &[Reg]) {
+        for chunk in regs.chunks(8) {
+            let mut regs = [Reg::NONE; 8];
+            regs[..chunk.len()].copy_from_slice(chunk);
+            self.emit(Op::Extra { list, update, regs });
+        }
     }
 
     /// A new virtual register.

@@ -49,6 +49,8 @@ impl<'m, 'a> Builder<'m, 'a> {
             "dp4a" | "dp2a" => self.dot_product(base, i, m),
             "atom" | "red" => self.atomic(base == "atom", i, m),
             "cp" => self.cp_async(i, m),
+            "mbarrier" => self.mbarrier(i, m),
+            "setmaxnreg" => self.set_max_registers(i, m),
             "membar" | "fence" => self.fence(i, m),
             "prefetch" | "prefetchu" | "discard" | "applypriority" | "nanosleep" | "pmevent"
             | "griddepcontrol" | "createpolicy" => self.hint(base, i, m),

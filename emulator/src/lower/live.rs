@@ -102,20 +102,20 @@ impl Walker<'_> {
         for i in (graph.blocks[block].start..graph.blocks[block].end).rev() {
             if self.code[i].guard == PredSrc::TRUE {
                 self.visit(i, |place, role| {
-                    if role == Role::Def {
+                    if role.writes() {
                         live.remove(place);
                     }
                 });
             } else {
                 // A value that is written under a guard is the old one where the guard is false.
                 self.visit(i, |place, role| {
-                    if role == Role::Def {
+                    if role.writes() {
                         live.insert(place);
                     }
                 });
             }
             self.visit(i, |place, role| {
-                if role == Role::Use {
+                if role.reads() {
                     live.insert(place);
                 }
             });
@@ -140,7 +140,7 @@ impl Walker<'_> {
             for i in graph.blocks[block].start..graph.blocks[block].end {
                 if self.code[i].guard == PredSrc::TRUE {
                     self.visit(i, |place, role| {
-                        if role == Role::Def && number[place] != LOCAL {
+                        if role.writes() && number[place] != LOCAL {
                             killed[at + number[place] as usize / 64] |= 1 << (number[place] % 64);
                         }
                     });
@@ -184,7 +184,7 @@ impl Walker<'_> {
             let point = 2 * i as u32;
             let guarded = self.code[i].guard != PredSrc::TRUE;
             self.visit(i, |place, role| {
-                if role != Role::Def {
+                if !role.writes() {
                     return;
                 }
                 open.use_until(place, point + 2);
@@ -194,7 +194,7 @@ impl Walker<'_> {
                 }
             });
             self.visit(i, |place, role| {
-                if role == Role::Use {
+                if role.reads() {
                     open.use_until(place, point + 1);
                 }
             });

@@ -37,7 +37,7 @@ const CACHE_HINTS: [&str; 26] = [
     "no_allocate",
 ];
 
-const SPACES: [(&str, Space); 9] = [
+pub(super) const SPACES: [(&str, Space); 9] = [
     ("global", Space::Global),
     ("shared", Space::Shared),
     ("shared::cta", Space::Shared),
@@ -333,6 +333,9 @@ impl<'a> Builder<'_, 'a> {
         if !m.take("async") || m.take("bulk") {
             return m.error("the instruction is not supported");
         }
+        if m.take("mbarrier") {
+            return self.copy_arrive(i, m);
+        }
         if m.take("commit_group") {
             self.emit(Op::CpAsyncCommit);
         } else if m.take("wait_all") {
@@ -396,15 +399,14 @@ impl<'a> Builder<'_, 'a> {
         m.ignore(&[
             "sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys",
         ]);
+        if m.take("mbarrier_init") {
+            self.emit(Op::ProxyFence {
+                mbarrier_init: true,
+            });
+            return Ok(());
+        }
         if m.take("proxy") {
-            m.ignore(&[
-                "alias",
-                "async",
-                "async::global",
-                "async::shared::cta",
-                "async.global",
-            ]);
-            m.ignore(&["global", "shared::cta"]);
+            return self.proxy_fence(m);
         }
         if !i.operands.is_empty() {
             return m.error("takes no operands");

@@ -29,6 +29,7 @@ mod integer;
 mod layout;
 mod live;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod mods;
 mod moves;

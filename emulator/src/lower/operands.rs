@@ -9,6 +9,20 @@ pub enum Role {
     Use,
     /// It writes it.
     Def,
+    /// It reads and writes it: one operand that is both, visited once.
+    Update,
+}
+
+impl Role {
+    /// Whether the old value is read.
+    pub fn reads(self) -> bool {
+        self != Role::Def
+    }
+
+    /// Whether a new value is written.
+    pub fn writes(self) -> bool {
+        self != Role::Use
+    }
 }
 
 /// A register or a predicate of an instruction.
@@ -58,7 +72,11 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::LdMatrix { .. }
         | Op::StMatrix { .. }
         | Op::MovMatrix { .. }
-        | Op::Mma { .. } => false,
+        | Op::Mma { .. }
+        | Op::Extra { .. }
+        | Op::Mbarrier { .. }
+        | Op::ProxyFence { .. }
+        | Op::SetMaxRegisters { .. } => false,
         _ => true,
     }
 }
@@ -272,7 +290,7 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
         }
     }
 
-    /// Matrix instructions. Everything else was matched before.
+    /// Matrix instructions.
     fn matrices(&mut self, op: &mut Op) {
         match op {
             Op::LdMatrix { d, addr, .. } => {
@@ -292,6 +310,24 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
                 let mut read = *d;
                 read.iter_mut().for_each(|reg| self.uses(&mut [reg]));
                 d.iter_mut().for_each(|reg| self.def(reg));
+            }
+            _ => self.asynchronous(op),
+        }
+    }
+
+    /// Barriers in shared memory, bulk copies and matrix products of a warpgroup.
+    fn asynchronous(&mut self, op: &mut Op) {
+        match op {
+            Op::Mbarrier { addr, d, p, a, .. } => {
+                self.address(addr);
+                self.unary(d, a);
+                self.pred_def(p);
+            }
+            Op::Extra { update, regs, .. } => {
+                let role = if *update { Role::Update } else { Role::Use };
+                for reg in regs.iter_mut().filter(|reg| !reg.is_none()) {
+                    (self.visit)(Place::Reg(reg), role);
+                }
             }
             _ => {}
         }

@@ -48,7 +48,9 @@ fn forward_copies(draft: &mut Draft, keep: &mut [bool]) {
     let mut writes = vec![0u32; draft.regs.len()];
     for inst in &mut draft.code {
         visit(inst, &mut |place, role| {
-            if let (Place::Reg(reg), Role::Def) = (place, role) {
+            if let Place::Reg(reg) = place
+                && role.writes()
+            {
                 writes[usize::from(reg.0)] += 1;
             }
         });
@@ -167,6 +169,11 @@ fn fold_address(regs: &[Virtual], op: &mut Op) {
         Op::Ld { access, addr, .. } | Op::St { access, addr, .. } => (access.space, addr),
         Op::Atom { space, addr, .. } => (*space, addr),
         Op::CpAsync { dst, .. } => (Space::Shared, dst),
+        Op::Mbarrier {
+            generic: false,
+            addr,
+            ..
+        } => (Space::Shared, addr),
         _ => return,
     };
     if address.base.is_none() || !matches!(space, Space::Param | Space::Shared | Space::Local) {
@@ -204,7 +211,7 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
         .filter(|(_, keep)| **keep)
     {
         visit(inst, &mut |place, role| {
-            if role == Role::Use {
+            if role.reads() {
                 reads[index(&place)] += 1;
             }
         });
@@ -219,13 +226,13 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
             }
             let mut read = false;
             visit(inst, &mut |place, role| {
-                read |= role == Role::Def && reads[index(&place)] > 0
+                read |= role.writes() && reads[index(&place)] > 0
             });
             if !read {
                 *keep = false;
                 changed = true;
                 visit(inst, &mut |place, role| {
-                    if role == Role::Use {
+                    if role.reads() {
                         reads[index(&place)] -= 1;
                     }
                 });

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::allocate::{Assignment, UNASSIGNED};
 use super::builder::{Draft, Kind};
 use super::graph::Graph;
-use super::operands::{Place, Role, visit};
+use super::operands::{Place, visit};
 use crate::ir::{Op, PredSrc, Reg, Width};
 
 /// The virtual registers (and after them the predicates) whose value each row (and after them each predicate) holds;
@@ -106,12 +106,12 @@ impl Checker<'_> {
                 Place::Reg(reg) => usize::from(reg.0),
                 Place::Pred(pred) => self.draft.regs.len() + usize::from(pred.0),
             };
-            if role == Role::Use {
-                &mut uses
-            } else {
-                &mut defs
+            if role.reads() {
+                uses.push(place);
             }
-            .push(place);
+            if role.writes() {
+                defs.push(place);
+            }
         });
         for &place in uses.iter().filter(|_| judge) {
             for slot in self.slots(place) {

@@ -1,0 +1,316 @@
+//! Shared memory between ordinary accesses and the asynchronous proxy: bulk copies and matrix products of a warpgroup.
+//!
+//! What is reported, besides what [`super::shadow`] says of any access:
+//!
+//! * An access to what a copy writes, by a warp that does not know that the phase of the barrier which completes the
+//!   copy is over. A warp knows it by waiting for the phase, or by meeting a warp that knows.
+//! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or `cp.async`) without a
+//!   `fence.proxy.async` of that thread after it and a barrier after that. This is the strict reading: the writer
+//!   fences.
+//! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is over.
+//! * An ordinary access to a barrier.
+use super::order::Order;
+use super::shadow::{Actor, BARRIER, Conflict, Shadow, TRACKED, Writer};
+
+/// A copy that a phase of a barrier completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tracked {
+    /// The instruction.
+    pub pc: u32,
+    /// The barrier.
+    pub slot: usize,
+    /// Its phase, counted from the block's begin.
+    pub phase: u32,
+    /// Whether the copy is an ordinary access: `cp.async`.
+    pub ordinary: bool,
+}
+
+impl Tracked {
+    fn writer(self) -> Writer {
+        let slot = (self.slot as u32) << 24;
+        let ordinary = u32::from(self.ordinary) << 31;
+        Writer {
+            pc: self.pc & 0xff_ffff | slot | ordinary,
+            info: self.phase,
+        }
+    }
+
+    fn of(writer: Writer) -> Tracked {
+        Tracked {
+            pc: writer.pc & 0xff_ffff,
+            slot: (writer.pc >> 24 & 0x7f) as usize,
+            phase: writer.info,
+            ordinary: writer.pc >> 31 != 0,
+        }
+    }
+
+    /// Whether a warp knows that it has arrived.
+    pub fn is_known(self, order: &Order, warp: u32) -> bool {
+        order.phases(warp as usize, self.slot) > self.phase
+    }
+}
+
+/// The fences between the proxies that the lanes of each warp have executed, in order.
+#[derive(Default)]
+pub(crate) struct Fences {
+    list: Vec<Vec<Fence>>,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+struct Fence {
+    time: u32,
+    lanes: u32,
+    /// It orders only the initialisation of barriers.
+    only_init: bool,
+}
+
+impl Fences {
+    pub fn new(warps: usize) -> Fences {
+        Fences {
+            list: vec![Vec::new(); warps],
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.list.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Lanes of a warp execute a fence.
+    pub fn add(&mut self, order: &mut Order, warp: usize, lanes: u32, only_init: bool) {
+        let time = order.arrive();
+        self.list[warp].push(Fence {
+            time,
+            lanes,
+            only_init,
+        });
+    }
+
+    /// Whether what a lane did at `time` is behind a fence of its own that comes before what `me` does now. `init`: it
+    /// was a barrier's initialisation.
+    pub fn covers(
+        &self,
+        order: &Order,
+        me: u32,
+        warp: u32,
+        lane: u32,
+        time: u32,
+        init: bool,
+    ) -> bool {
+        let list = &self.list[warp as usize];
+        let first = list.partition_point(|fence| fence.time < time);
+        let fence = list[first..]
+            .iter()
+            .find(|fence| fence.lanes >> lane & 1 != 0 && (init || !fence.only_init));
+        fence.is_some_and(|fence| me == warp || order.is_before(me, warp, fence.time))
+    }
+}
+
+/// The latest reads of the asynchronous proxy of each 16 bytes.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// By each warpgroup's matrix products: the time when they began.
+    products: Vec<u32>,
+    warpgroups: usize,
+    /// By bulk copies: the time, and the reader.
+    copies: Vec<(u32, u8)>,
+}
+
+/// The first of the readers that are warps' bulk copies; the ones before are warpgroups.
+pub(crate) const COPY_READERS: usize = 8;
+
+impl Reads {
+    pub fn clear(&mut self) {
+        self.products.fill(0);
+        self.copies.fill((0, 0));
+    }
+}
+
+/// What is to be asked of a read by the asynchronous proxy.
+pub(crate) struct AsyncReader<'a> {
+    /// The warps that it is a read of: one, or four.
+    pub warps: std::ops::Range<u32>,
+    /// The fences that there have been.
+    pub fences: &'a Fences,
+    /// The lane that began it, or any.
+    pub actor: Actor,
+    /// The last unit that was found good: its stamp and writer. What neighbours share needs no second look.
+    pub good: (u32, u32, u32),
+}
+
+impl Shadow {
+    /// Makes room for the reads of `warpgroups` warpgroups.
+    pub fn watch_reads(&mut self, bytes: usize, warpgroups: usize) {
+        self.asynchronous = Reads {
+            products: vec![0; (bytes / 16 + 1) * warpgroups],
+            warpgroups,
+            copies: vec![(0, 0); bytes / 16 + 1],
+        };
+    }
+
+    /// An access to a unit that a tracked copy wrote or that a barrier takes.
+    #[cold]
+    pub(super) fn check_special(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        if self.stamps[unit] == BARRIER {
+            return Err(Conflict::Barrier);
+        }
+        let copy = Tracked::of(self.writers[unit]);
+        if copy.is_known(order, actor.warp) {
+            return Ok(());
+        }
+        Err(Conflict::Tracked(copy))
+    }
+
+    /// Whether the reads of the asynchronous proxy let a write of this warp pass.
+    #[inline]
+    pub(super) fn check_asynchronous_readers(
+        &self,
+        unit: usize,
+        order: &Order,
+        warp: u32,
+    ) -> Result<(), Conflict> {
+        let reads = &self.asynchronous;
+        if reads.copies.is_empty() {
+            return Ok(());
+        }
+        let place = unit >> (4 - self.shift);
+        let count = reads.warpgroups;
+        for (reader, &time) in reads.products[place * count..(place + 1) * count]
+            .iter()
+            .enumerate()
+        {
+            if time >= order.start && order.reads_over(warp as usize, reader) < time {
+                return Err(Conflict::AsyncRead { reader });
+            }
+        }
+        let (time, reader) = reads.copies[place];
+        let reader = usize::from(reader);
+        if time >= order.start && order.reads_over(warp as usize, reader) < time {
+            return Err(Conflict::AsyncRead { reader });
+        }
+        Ok(())
+    }
+
+    /// Notes that a reader reads the 16 bytes of a place from `time` on.
+    #[inline]
+    pub fn note_async_read(&mut self, place: usize, reader: usize, time: u32) {
+        let reads = &mut self.asynchronous;
+        if reader < COPY_READERS {
+            reads.products[place * reads.warpgroups + reader] = time;
+        } else {
+            reads.copies[place] = (time, reader as u8);
+        }
+    }
+
+    /// Checks a read of a unit by the asynchronous proxy.
+    #[inline]
+    pub fn read_async(
+        &self,
+        unit: usize,
+        order: &Order,
+        reader: &mut AsyncReader<'_>,
+    ) -> Result<(), Conflict> {
+        let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+        if (stamp, writer.pc, writer.info) == reader.good {
+            return Ok(());
+        }
+        for warp in reader.warps.clone() {
+            let actor = Actor {
+                warp,
+                ..reader.actor
+            };
+            self.check_written(unit, order, &actor, true)?;
+            self.check_fence(unit, order, reader.fences, warp)?;
+        }
+        reader.good = (stamp, writer.pc, writer.info);
+        Ok(())
+    }
+
+    /// Whether a unit's ordinary write is behind a fence.
+    fn check_fence(
+        &self,
+        unit: usize,
+        order: &Order,
+        fences: &Fences,
+        me: u32,
+    ) -> Result<(), Conflict> {
+        let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+        if stamp == TRACKED {
+            let copy = Tracked::of(writer);
+            // Whoever waited for the barrier cannot have fenced for the thread that copied.
+            return if copy.ordinary {
+                Err(Conflict::Tracked(copy))
+            } else {
+                Ok(())
+            };
+        }
+        let (time, warp, lane) = (stamp >> 5, stamp & 31, writer.info & 31);
+        if time < order.start || fences.covers(order, me, warp, lane, time, false) {
+            return Ok(());
+        }
+        let pc = writer.pc;
+        Err(Conflict::Unfenced { warp, lane, pc })
+    }
+
+    /// A copy of the asynchronous proxy writes a unit.
+    #[inline]
+    pub fn begin_tracked(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        fences: &Fences,
+        copy: Tracked,
+    ) -> Result<(), Conflict> {
+        self.check_written(unit, order, actor, false)?;
+        if self.stamps[unit] < BARRIER {
+            self.check_fence(unit, order, fences, actor.warp)?;
+        }
+        self.check_readers(unit, order, actor, false)?;
+        self.check_readers(unit, order, actor, true)?;
+        self.check_asynchronous_readers(unit, order, actor.warp)?;
+        self.stamps[unit] = TRACKED;
+        self.writers[unit] = copy.writer();
+        Ok(())
+    }
+
+    /// What a `cp.async` writes is now completed by a barrier's phase.
+    pub fn track_copy(&mut self, unit: usize, copy: Tracked) {
+        self.stamps[unit] = TRACKED;
+        self.writers[unit] = copy.writer();
+    }
+
+    /// Nobody has written anything.
+    pub fn forget_writes(&mut self) {
+        self.stamps.fill(0);
+    }
+
+    /// A barrier takes the unit, or leaves it.
+    pub fn set_barrier(&mut self, unit: usize, there: bool) {
+        self.stamps[unit] = if there { BARRIER } else { 0 };
+        self.writers[unit] = Writer::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracked_copies_fit_a_writer() {
+        for ordinary in [false, true] {
+            let copy = Tracked {
+                pc: 0x12_3456,
+                slot: super::super::order::SLOTS - 1,
+                phase: u32::MAX - 1,
+                ordinary,
+            };
+            assert_eq!(Tracked::of(copy.writer()), copy);
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! Barriers in shared memory.
+//!
+//! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a phase that is not
+//! complete takes its lanes out of the turn until the state of some barrier changes; if no warp of the block can go on,
+//! waits give up and say so, as their time limit allows.
+use super::address::{compute, space_of};
+use super::async_copy;
+use super::context::{Context, touch};
+use super::lanes::lanes;
+use super::run::Flow;
+use super::shared::{actor, check_bounds};
+use super::warp::{State, Warp};
+use crate::check::order::SLOTS;
+use crate::check::proxy::Tracked;
+use crate::check::shadow::Actor;
+use crate::check::{Outcome, Trouble};
+use crate::ir::{Address, MbarrierOp, Op, SHARED_WINDOW, Space};
+use crate::report::{AccessKind, AsyncFault, WaitsFor};
+
+/// The largest counts, of arrivals and of bytes.
+const MOST: u32 = (1 << 20) - 1;
+
+/// One barrier.
+pub(crate) struct Mbarrier {
+    pub address: u32,
+    live: bool,
+    /// Arrivals of a phase.
+    count: u32,
+    /// Those that the phase still waits for.
+    pending: u32,
+    /// Bytes that it still waits for.
+    bytes: i64,
+    /// Phases that are complete, over all barriers at this address.
+    phases: u32,
+    /// How many they were when this barrier was initialised.
+    first: u32,
+    /// Who initialised it, and when.
+    init: Actor,
+    time: u32,
+    /// What those know that have arrived in this phase, and what those that waited for the last one learn.
+    gathered: Vec<u32>,
+    released: Vec<u32>,
+}
+
+impl Mbarrier {
+    /// The phase now, counted from its initialisation.
+    fn phase(&self) -> u32 {
+        self.phases - self.first
+    }
+
+    /// Ends the phase if nothing is lacking. Whether it did.
+    fn advance(&mut self) -> bool {
+        if self.pending != 0 || self.bytes != 0 || self.count == 0 {
+            return false;
+        }
+        self.phases += 1;
+        self.pending = self.count;
+        self.released
+            .resize(self.gathered.len().max(self.released.len()), 0);
+        for (all, &known) in self.released.iter_mut().zip(&self.gathered) {
+            *all = (*all).max(known);
+        }
+        self.gathered.clear();
+        true
+    }
+
+    /// Its state before an operation, as programs see it.
+    fn state(&self, slot: usize) -> u64 {
+        (slot as u64) << 52 | u64::from(self.phase()) << 20 | u64::from(self.pending)
+    }
+}
+
+/// The barriers of a block.
+#[derive(Default)]
+pub(crate) struct Mbarriers {
+    list: Vec<Mbarrier>,
+    /// Changes so far.
+    pub events: u64,
+    /// Whether somebody who waits may have a reason to look again.
+    pub changed: bool,
+}
+
+impl Mbarriers {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.changed = false;
+    }
+
+    /// A barrier by its slot.
+    pub fn get(&self, slot: usize) -> &Mbarrier {
+        &self.list[slot]
+    }
+
+    fn find(&self, address: u64) -> Option<usize> {
+        let same = |b: &Mbarrier| b.live && u64::from(b.address) == address;
+        self.list.iter().position(same)
+    }
+}
+
+fn fault(lane: usize, fault: AsyncFault) -> Box<Trouble> {
+    Trouble::lane(lane, fault.into())
+}
+
+/// The addresses in shared memory of an operand of `bytes` bytes.
+pub(crate) fn shared_addresses(
+    cx: &Context,
+    w: &Warp,
+    m: u32,
+    addr: Address,
+    generic: bool,
+    bytes: u32,
+) -> Result<[u64; 32], Box<Trouble>> {
+    let mut address = compute(w, addr);
+    if generic {
+        for lane in lanes(m) {
+            if space_of(address[lane]) == Space::Shared {
+                address[lane] -= SHARED_WINDOW;
+            }
+        }
+    }
+    check_bounds(cx, m, AccessKind::Atomic, &address, bytes)?;
+    Ok(address)
+}
+
+/// The barrier at an address, if the actor may use it.
+pub(crate) fn usable(
+    cx: &Context,
+    actor: &Actor,
+    address: u64,
+    proxy: bool,
+) -> Result<usize, Box<Trouble>> {
+    let lane = actor.lane as usize;
+    let Some(slot) = cx.mbarriers.find(address) else {
+        let nearest = cx.shared_region(address);
+        return Err(fault(lane, AsyncFault::NoMbarrier { address, nearest }));
+    };
+    let barrier = &cx.mbarriers.list[slot];
+    let init = &barrier.init;
+    let seen = if init.warp == actor.warp {
+        init.lane == actor.lane || init.sync != actor.sync
+    } else {
+        cx.order.is_before(actor.warp, init.warp, barrier.time)
+    };
+    let fenced = !proxy
+        || cx.fences.covers(
+            &cx.order,
+            actor.warp,
+            init.warp,
+            init.lane,
+            barrier.time,
+            true,
+        );
+    if seen && fenced {
+        return Ok(slot);
+    }
+    Err(fault(
+        lane,
+        AsyncFault::MbarrierNotVisible {
+            address,
+            by: cx.thread(init.warp, init.lane),
+            line: cx.line(init.pc),
+            proxy: seen,
+        },
+    ))
+}
+
+/// Executes an operation on barriers.
+pub(crate) fn run(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Result<Flow, Box<Trouble>> {
+    let Op::Mbarrier {
+        op: what,
+        relaxed,
+        generic,
+        addr,
+        d,
+        p: _,
+        a,
+    } = *op
+    else {
+        return Ok(Flow::Next);
+    };
+    if what == MbarrierOp::PendingCount {
+        let state = *w.u64s(a);
+        w.set32(m, d, &state.map(|state| state as u32 & MOST));
+        return Ok(Flow::Next);
+    }
+    if cx.order.is_exhausted() {
+        return Err(Trouble::warp(crate::report::FaultKind::TooManyBarriers));
+    }
+    let address = shared_addresses(cx, w, m, addr, generic, 8)?;
+    if let MbarrierOp::Wait { parity } = what {
+        return wait(cx, w, m, &address, parity, op);
+    }
+    let time = cx.order.arrive();
+    let mut states = [0u64; 32];
+    for lane in lanes(m) {
+        let actor = actor(w, lane, false);
+        let value = if a.is_none() { 1 } else { w.u32s(a)[lane] };
+        if what == MbarrierOp::Init {
+            init(cx, &actor, address[lane], value, time)?;
+            continue;
+        }
+        let slot = usable(cx, &actor, address[lane], false)?;
+        states[lane] = cx.mbarriers.list[slot].state(slot);
+        let gather = (!relaxed).then_some((w.index as usize, time));
+        match what {
+            MbarrierOp::Inval => invalidate(cx, slot),
+            MbarrierOp::ExpectTx => expect(cx, slot, lane, i64::from(value))?,
+            MbarrierOp::CompleteTx => expect(cx, slot, lane, -i64::from(value))?,
+            MbarrierOp::Arrive {
+                expect_tx,
+                drop,
+                no_complete,
+            } => {
+                let mut count = value;
+                if expect_tx {
+                    cx.mbarriers.list[slot].bytes += i64::from(value);
+                    check_bytes(cx, slot, lane, i64::from(value))?;
+                    count = 1;
+                }
+                arrive(cx, slot, lane, count, drop, gather)?;
+                let completed = cx.mbarriers.list[slot].state(slot) >> 20 != states[lane] >> 20;
+                if no_complete && completed {
+                    let address = address[lane];
+                    return Err(fault(lane, AsyncFault::MbarrierCompletes { address }));
+                }
+            }
+            MbarrierOp::CopyArrive { noinc } => copy_arrive(cx, w, lane, slot, noinc)?,
+            _ => {}
+        }
+    }
+    if !d.is_none() {
+        w.set64(m, d, &states);
+    }
+    Ok(Flow::Next)
+}
+
+fn init(cx: &mut Context, actor: &Actor, address: u64, count: u32, time: u32) -> Outcome {
+    let lane = actor.lane as usize;
+    if count == 0 || count > MOST {
+        return Err(fault(lane, AsyncFault::MbarrierCount { address, count }));
+    }
+    if let Some(slot) = cx.mbarriers.find(address) {
+        let line = cx.line(cx.mbarriers.list[slot].init.pc);
+        return Err(fault(lane, AsyncFault::MbarrierLive { address, line }));
+    }
+    // The bytes change hands as by an ordinary write.
+    super::shared::write_units(
+        cx,
+        actor,
+        touch(AccessKind::Write, Space::Shared, address, 8),
+        &[0; 8],
+    )?;
+    mark(cx, address as u32, true);
+    let list = &mut cx.mbarriers.list;
+    let slot = list.iter().position(|b| u64::from(b.address) == address);
+    let slot = slot.unwrap_or(list.len());
+    let phases = list.get(slot).map_or(0, |b| b.phases + 1);
+    if slot == SLOTS {
+        let most = SLOTS as u32;
+        return Err(fault(lane, AsyncFault::TooManyMbarriers { most }));
+    }
+    let new = Mbarrier {
+        address: address as u32,
+        live: true,
+        count,
+        pending: count,
+        bytes: 0,
+        phases,
+        first: phases,
+        init: *actor,
+        time,
+        gathered: Vec::new(),
+        released: Vec::new(),
+    };
+    if slot == list.len() {
+        list.push(new);
+    } else {
+        list[slot] = new;
+    }
+    cx.mbarriers.events += 1;
+    Ok(())
+}
+
+fn invalidate(cx: &mut Context, slot: usize) {
+    cx.mbarriers.list[slot].live = false;
+    cx.mbarriers.events += 1;
+    mark(cx, cx.mbarriers.list[slot].address, false);
+}
+
+/// Tells the shadow whose the eight bytes are.
+fn mark(cx: &mut Context, address: u32, there: bool) {
+    let shadow = &mut cx.shared.shadow;
+    for unit in address >> shadow.shift..(address + 8) >> shadow.shift {
+        shadow.set_barrier(unit as usize, there);
+    }
+}
+
+fn check_bytes(cx: &Context, slot: usize, lane: usize, change: i64) -> Outcome {
+    let barrier = &cx.mbarriers.list[slot];
+    if barrier.bytes.unsigned_abs() <= u64::from(MOST) {
+        return Ok(());
+    }
+    Err(fault(
+        lane,
+        AsyncFault::MbarrierBytes {
+            address: barrier.address.into(),
+            before: barrier.bytes - change,
+            change,
+        },
+    ))
+}
+
+/// The phase waits for `change` more bytes, or for fewer.
+pub(crate) fn expect(cx: &mut Context, slot: usize, lane: usize, change: i64) -> Outcome {
+    cx.mbarriers.list[slot].bytes += change;
+    check_bytes(cx, slot, lane, change)?;
+    advance(cx, slot);
+    Ok(())
+}
+
+fn advance(cx: &mut Context, slot: usize) {
+    cx.mbarriers.events += 1;
+    if cx.mbarriers.list[slot].advance() {
+        cx.mbarriers.changed = true;
+        cx.counters.barriers += 1;
+    }
+}
+
+/// `gather`: the warp whose knowledge the arrival hands on, and the time.
+fn arrive(
+    cx: &mut Context,
+    slot: usize,
+    lane: usize,
+    count: u32,
+    drop: bool,
+    gather: Option<(usize, u32)>,
+) -> Outcome {
+    let barrier = &mut cx.mbarriers.list[slot];
+    let address = u64::from(barrier.address);
+    if count == 0 || count > MOST {
+        return Err(fault(lane, AsyncFault::MbarrierCount { address, count }));
+    }
+    if count > barrier.pending {
+        let (arrivals, pending) = (count, barrier.pending);
+        return Err(fault(
+            lane,
+            AsyncFault::MbarrierArrivals {
+                address,
+                arrivals,
+                pending,
+            },
+        ));
+    }
+    if drop {
+        barrier.count -= count.min(barrier.count);
+    }
+    barrier.pending -= count;
+    if let Some((warp, time)) = gather {
+        cx.order.gather(&mut barrier.gathered, warp, time);
+    }
+    advance(cx, slot);
+    Ok(())
+}
+
+/// The phase that a copy now completes.
+pub(crate) fn tracked(cx: &Context, slot: usize, pc: u32, ordinary: bool) -> Tracked {
+    Tracked {
+        pc,
+        slot,
+        phase: cx.mbarriers.list[slot].phases,
+        ordinary,
+    }
+}
+
+/// The parity of a tracked copy's phase.
+pub(crate) fn parity(cx: &Context, copy: Tracked) -> u32 {
+    (copy.phase - cx.mbarriers.list[copy.slot].first.min(copy.phase)) & 1
+}
+
+fn copy_arrive(cx: &mut Context, w: &mut Warp, lane: usize, slot: usize, noinc: bool) -> Outcome {
+    let copy = tracked(cx, slot, w.pc, true);
+    async_copy::track(cx, w, lane, copy);
+    if noinc {
+        return arrive(cx, slot, lane, 1, false, None);
+    }
+    // One more is pending until the copies have arrived, which they have.
+    advance(cx, slot);
+    Ok(())
+}
+
+/// The phase that a lane waits for, if it is complete; else what it waits for.
+fn look(
+    cx: &Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    by_parity: bool,
+    op: &Op,
+) -> Result<(usize, Option<WaitsFor>), Box<Trouble>> {
+    let Op::Mbarrier { a, .. } = *op else {
+        return Ok((0, None));
+    };
+    let slot = usable(cx, &actor(w, lane, false), address, false)?;
+    let barrier = &cx.mbarriers.list[slot];
+    let current = barrier.phase();
+    let complete = if by_parity {
+        let parity = w.u32s(a)[lane];
+        if parity > 1 {
+            return Err(fault(lane, AsyncFault::MbarrierParity { address, parity }));
+        }
+        current & 1 != parity
+    } else {
+        let state = w.u64s(a)[lane];
+        let given = (state >> 20) as u32;
+        if state >> 52 != slot as u64 || (given != current && given.wrapping_add(1) != current) {
+            return Err(fault(
+                lane,
+                AsyncFault::MbarrierState {
+                    address,
+                    given,
+                    current,
+                },
+            ));
+        }
+        given != current
+    };
+    let wants = WaitsFor::Mbarrier {
+        address,
+        parity: current & 1,
+        arrivals: barrier.pending,
+        bytes: barrier.bytes,
+    };
+    Ok((slot, (!complete).then_some(wants)))
+}
+
+/// `test_wait`, `try_wait`.
+fn wait(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    address: &[u64; 32],
+    parity: bool,
+    op: &Op,
+) -> Result<Flow, Box<Trouble>> {
+    let Op::Mbarrier { p, relaxed, .. } = *op else {
+        return Ok(Flow::Next);
+    };
+    let mut complete = 0u32;
+    let mut wants = None;
+    let mut known = usize::MAX;
+    for lane in lanes(m) {
+        let (slot, lacking) = look(cx, w, lane, address[lane], parity, op)?;
+        if lacking.is_some() {
+            wants = lacking;
+            continue;
+        }
+        complete |= 1 << lane;
+        if slot != known && !relaxed {
+            known = slot;
+            let barrier = &cx.mbarriers.list[slot];
+            cx.order.learn(w.index as usize, &barrier.released);
+            cx.order.learn_phase(w.index as usize, slot, barrier.phases);
+        }
+    }
+    let expired = std::mem::take(&mut w.split().expired);
+    if let Some(wants) = wants
+        && !expired
+        && w.split().mask == m
+    {
+        w.wants = wants;
+        return Ok(block(w));
+    }
+    w.sync_count += 1;
+    w.set_pred(m, p, complete);
+    // A loop of lanes that wait and others that do not goes on with the others.
+    Ok(if complete == m {
+        Flow::Next
+    } else {
+        Flow::Yield
+    })
+}
+
+/// The current split runs its instruction again when something has changed.
+pub(crate) fn block(w: &mut Warp) -> Flow {
+    let pc = w.pc;
+    let split = w.split();
+    split.pc = pc;
+    split.state = State::Event;
+    Flow::Blocked
+}
+
+/// What a warp that is blocked waits for.
+pub(crate) fn waits_for(cx: &Context, w: &Warp) -> WaitsFor {
+    let WaitsFor::Mbarrier {
+        address, parity, ..
+    } = w.wants
+    else {
+        return w.wants;
+    };
+    match cx.mbarriers.find(address) {
+        None => w.wants,
+        Some(slot) => {
+            let barrier = cx.mbarriers.get(slot);
+            WaitsFor::Mbarrier {
+                address,
+                parity,
+                arrivals: barrier.pending,
+                bytes: barrier.bytes,
+            }
+        }
+    }
+}

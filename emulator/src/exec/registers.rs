@@ -1,0 +1,115 @@
+//! `setmaxnreg`: warps hand registers to each other.
+//!
+//! How many registers a thread has at the start is known where the kernel says so (`.maxnreg`); else it is taken to be
+//! what a compiler gives it: an even share of the 65536 of a multiprocessor, in eights.
+use super::context::Context;
+use super::mbarrier;
+use super::run::Flow;
+use super::warp::Warp;
+use crate::check::Trouble;
+use crate::ir::Kernel;
+use crate::report::{AsyncFault, WaitsFor};
+
+/// Registers of a multiprocessor.
+const ALL: u32 = 1 << 16;
+
+/// Who has how many registers.
+#[derive(Default)]
+pub(crate) struct Registers {
+    /// Registers a thread at the start.
+    first: u32,
+    /// Registers a thread of each warp.
+    current: Vec<u32>,
+    /// Registers of a warp's thread that nobody has.
+    free: u32,
+    /// What each warp has asked for, in order.
+    history: Vec<Vec<u32>>,
+}
+
+impl Registers {
+    pub fn new(kernel: &Kernel, threads: u32) -> Registers {
+        let warps = threads.div_ceil(32);
+        let share = ALL / (warps * 32 * kernel.min_blocks.unwrap_or(1).max(1));
+        let first = kernel.max_registers.unwrap_or(share / 8 * 8).min(255);
+        Registers {
+            first,
+            current: vec![first; warps as usize],
+            free: 0,
+            history: vec![Vec::new(); warps as usize],
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.current.fill(self.first);
+        self.free = 0;
+        self.history.iter_mut().for_each(Vec::clear);
+    }
+
+    /// The first warp whose requests differ in number from another's of its warpgroup.
+    pub fn incomplete(&self) -> Option<(usize, AsyncFault)> {
+        let ask = |warp: usize, n: usize| self.history[warp].get(n).copied();
+        for warp in 0..self.history.len() {
+            let first = warp / 4 * 4;
+            let (mine, theirs) = (self.history[warp].len(), self.history[first].len());
+            if mine != theirs {
+                let n = mine.min(theirs);
+                let (count, other) = (ask(warp, n), ask(first, n));
+                return Some((warp, AsyncFault::RegistersDiffer { count, other }));
+            }
+        }
+        None
+    }
+}
+
+/// `setmaxnreg`. The split waits if there are not as many yet.
+pub(crate) fn set(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    count: u32,
+    more: bool,
+) -> Result<Flow, Box<Trouble>> {
+    let warp = w.index as usize;
+    let known = cx.grid.kernel.max_registers.is_some();
+    let registers = &mut cx.registers;
+    let current = registers.current[warp];
+    let asked = registers.history[warp].len();
+    let bad = |what| {
+        let fault = AsyncFault::Registers {
+            count,
+            current,
+            what,
+        };
+        Err(Trouble::warp(fault.into()))
+    };
+    if m != u32::MAX {
+        return bad("not all lanes of the warp execute it");
+    }
+    // What the compiler gave is known only where the kernel says so.
+    if (known || asked > 0) && more != (count > current) && count != current {
+        return bad("the wrong direction");
+    }
+    let others = warp / 4 * 4..(warp / 4 * 4 + 4).min(registers.history.len());
+    for other in others {
+        if let Some(&theirs) = registers.history[other].get(asked)
+            && theirs != count
+        {
+            let (count, other) = (Some(count), Some(theirs));
+            let fault = AsyncFault::RegistersDiffer { count, other };
+            return Err(Trouble::warp(fault.into()));
+        }
+    }
+    if count > current + registers.free {
+        w.wants = WaitsFor::Registers {
+            count,
+            available: current + registers.free,
+        };
+        return Ok(mbarrier::block(w));
+    }
+    registers.free = registers.free + current - count;
+    registers.current[warp] = count;
+    registers.history[warp].push(count);
+    cx.mbarriers.events += 1;
+    cx.mbarriers.changed = true;
+    Ok(Flow::Next)
+}

@@ -1,0 +1,361 @@
+//! What is reported of asynchronous operations.
+use super::{Region, Touch};
+use std::fmt;
+
+/// What went wrong with a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AsyncFault {
+    /// An operation on a barrier that nobody has initialised.
+    NoMbarrier {
+        /// Its address.
+        address: u64,
+        /// The variable there.
+        nearest: Option<Region>,
+    },
+    /// A barrier is used by somebody who need not see its initialisation.
+    MbarrierNotVisible {
+        /// Its address.
+        address: u64,
+        /// The thread that initialised it.
+        by: [u32; 3],
+        /// The line where it did.
+        line: u32,
+        /// Whether it is the asynchronous proxy that need not see it.
+        proxy: bool,
+    },
+    /// A barrier is initialised again before it was invalidated.
+    MbarrierLive {
+        /// Its address.
+        address: u64,
+        /// The line where it was initialised.
+        line: u32,
+    },
+    /// An ordinary access to a barrier.
+    MbarrierTouched {
+        /// The access.
+        touch: Touch,
+    },
+    /// A count of arrivals outside of 1..2^20.
+    MbarrierCount {
+        /// The barrier's address.
+        address: u64,
+        /// The count.
+        count: u32,
+    },
+    /// More arrivals than the phase waits for.
+    MbarrierArrivals {
+        /// The barrier's address.
+        address: u64,
+        /// Arrivals.
+        arrivals: u32,
+        /// Those that the phase still waits for.
+        pending: u32,
+    },
+    /// The count of bytes that a phase waits for leaves its range.
+    MbarrierBytes {
+        /// The barrier's address.
+        address: u64,
+        /// Bytes that it waited for.
+        before: i64,
+        /// Bytes that it is to wait for in addition.
+        change: i64,
+    },
+    /// `.noComplete`, but the arrival completes the phase.
+    MbarrierCompletes {
+        /// The barrier's address.
+        address: u64,
+    },
+    /// A parity that is neither 0 nor 1.
+    MbarrierParity {
+        /// The barrier's address.
+        address: u64,
+        /// The parity.
+        parity: u32,
+    },
+    /// The state of another barrier, or of a phase that is neither the current one nor the one before it.
+    MbarrierState {
+        /// The barrier's address.
+        address: u64,
+        /// The state's phase.
+        given: u32,
+        /// The barrier's phase.
+        current: u32,
+    },
+    /// More barriers in shared memory than can be told apart.
+    TooManyMbarriers {
+        /// How many that would be.
+        most: u32,
+    },
+    /// The bytes are written by a copy that a phase of a barrier completes, which the warp has not waited for.
+    CopyPending {
+        /// The access.
+        touch: Touch,
+        /// The barrier's address.
+        barrier: u64,
+        /// The parity of the phase.
+        parity: u32,
+        /// The copy's line.
+        line: u32,
+        /// Whether it was a `cp.async`, whose thread cannot have fenced.
+        ordinary: bool,
+    },
+    /// The asynchronous proxy touches what ordinary stores wrote without a fence.
+    Unfenced {
+        /// The access.
+        touch: Touch,
+        /// The first byte.
+        at: u64,
+        /// Who wrote it.
+        writer: [u32; 3],
+        /// The line where.
+        line: u32,
+    },
+    /// A write to what an asynchronous operation may still be reading.
+    ReadUnderWay {
+        /// The write.
+        touch: Touch,
+        /// The first byte.
+        at: u64,
+        /// The warpgroup whose matrix product reads it, or the warp whose bulk copy does.
+        reader: AsyncReader,
+    },
+    /// `setmaxnreg` differs between the warps of a warpgroup.
+    RegistersDiffer {
+        /// The warp's count, if it executes the instruction at all.
+        count: Option<u32>,
+        /// What another warp gave, if it executed the instruction at all.
+        other: Option<u32>,
+    },
+    /// `setmaxnreg` in the wrong direction, or by part of a warp.
+    Registers {
+        /// The count.
+        count: u32,
+        /// What the warp has.
+        current: u32,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Who reads shared memory by the asynchronous proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsyncReader {
+    /// The matrix products of a warpgroup.
+    Warpgroup(u32),
+    /// The bulk copies of a warp.
+    Warp(u32),
+}
+
+/// What a warp waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// A barrier of the block.
+    Barrier,
+    /// A phase of a barrier in shared memory.
+    Mbarrier {
+        /// Its address.
+        address: u64,
+        /// The parity of the phase.
+        parity: u32,
+        /// Arrivals that it lacks.
+        arrivals: u32,
+        /// Bytes that it lacks.
+        bytes: i64,
+    },
+    /// Registers.
+    Registers {
+        /// How many a thread it asks for.
+        count: u32,
+        /// How many a thread there are.
+        available: u32,
+    },
+    /// The other warps of its warpgroup.
+    Warpgroup,
+}
+
+/// One warp that cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The warp.
+    pub warp: u32,
+    /// The line of its instruction.
+    pub line: u32,
+    /// What would let it go on.
+    pub wants: WaitsFor,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "warp {} waits at PTX line {}", self.warp, self.line)?;
+        match self.wants {
+            WaitsFor::Barrier => Ok(()),
+            WaitsFor::Mbarrier {
+                address,
+                parity,
+                arrivals,
+                bytes,
+            } => write!(
+                f,
+                " for the phase of parity {parity} of the mbarrier at {address:#x}, which lacks {arrivals} arrivals and {bytes} bytes"
+            ),
+            WaitsFor::Registers { count, available } => write!(
+                f,
+                " for {count} registers a thread, where {available} are available"
+            ),
+            WaitsFor::Warpgroup => write!(f, " for the other warps of its warpgroup"),
+        }
+    }
+}
+
+impl fmt::Display for AsyncReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AsyncReader::Warpgroup(index) => write!(f, "a matrix product of warpgroup {index}"),
+            AsyncReader::Warp(index) => write!(f, "a bulk copy of warp {index}"),
+        }
+    }
+}
+
+impl AsyncFault {
+    /// The first line of a report. Long because it is a table: one entry a fault.
+    pub(super) fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use AsyncFault as K;
+        match self {
+            K::NoMbarrier { address, .. } => {
+                write!(f, "no mbarrier at {address:#x}: nobody has initialised one")
+            }
+            K::MbarrierNotVisible { address, proxy, .. } => write!(
+                f,
+                "mbarrier at {address:#x} used before its initialisation is visible{}",
+                if *proxy {
+                    " to the asynchronous proxy: no fence of the thread that initialised it comes before"
+                } else {
+                    ": no barrier comes between"
+                }
+            ),
+            K::MbarrierLive { address, .. } => write!(
+                f,
+                "mbarrier at {address:#x} initialised again without being invalidated"
+            ),
+            K::MbarrierTouched { touch } => write!(f, "ordinary access to an mbarrier: {touch}"),
+            K::MbarrierCount { address, count } => write!(
+                f,
+                "bad mbarrier count: {count} for the mbarrier at {address:#x}, outside of 1 to 1048575"
+            ),
+            K::MbarrierArrivals {
+                address,
+                arrivals,
+                pending,
+            } => write!(
+                f,
+                "too many arrivals: {arrivals} at the mbarrier at {address:#x}, whose phase waits for {pending}"
+            ),
+            K::MbarrierBytes {
+                address,
+                before,
+                change,
+            } => write!(
+                f,
+                "mbarrier byte count out of range: {before} with {change:+} at {address:#x}, outside of +-1048575"
+            ),
+            K::MbarrierCompletes { address } => write!(
+                f,
+                "the arrival completes the phase of the mbarrier at {address:#x}, which .noComplete forbids"
+            ),
+            K::MbarrierParity { address, parity } => write!(
+                f,
+                "bad mbarrier parity: {parity} for the mbarrier at {address:#x}, which is neither 0 nor 1"
+            ),
+            K::MbarrierState {
+                address,
+                given,
+                current,
+            } => write!(
+                f,
+                "bad mbarrier state: of phase {given}, where the mbarrier at {address:#x} is in phase {current}"
+            ),
+            K::TooManyMbarriers { most } => {
+                write!(f, "more than {most} mbarriers in a block")
+            }
+            K::CopyPending {
+                touch, ordinary, ..
+            } => write!(
+                f,
+                "asynchronous copy {}: {touch}",
+                if *ordinary {
+                    "of the generic proxy read by the asynchronous one, where its thread cannot fence"
+                } else {
+                    "not waited for"
+                }
+            ),
+            K::Unfenced { touch, .. } => {
+                write!(
+                    f,
+                    "no fence.proxy.async after ordinary writes: asynchronous {touch}"
+                )
+            }
+            K::ReadUnderWay { touch, reader, .. } => {
+                write!(f, "{touch} while {reader} may be reading there")
+            }
+            K::RegistersDiffer { count, other } => {
+                write!(f, "setmaxnreg differs within a warpgroup: ")?;
+                count_or_none(f, *count)?;
+                write!(f, ", where another warp has ")?;
+                count_or_none(f, *other)
+            }
+            K::Registers {
+                count,
+                current,
+                what,
+            } => write!(f, "bad setmaxnreg: {count}, from {current}: {what}"),
+        }
+    }
+
+    /// The lines after the place.
+    pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use AsyncFault as K;
+        match self {
+            K::NoMbarrier {
+                nearest: Some(region),
+                ..
+            } => write!(f, "\n  nearest allocation: {region}"),
+            K::MbarrierNotVisible {
+                by: [x, y, z],
+                line,
+                ..
+            } => write!(
+                f,
+                "\n  initialised by thread ({x},{y},{z}) at PTX line {line}"
+            ),
+            K::MbarrierLive { line, .. } => write!(f, "\n  initialised at PTX line {line}"),
+            K::CopyPending {
+                barrier,
+                parity,
+                line,
+                ..
+            } => write!(
+                f,
+                "\n  copied at PTX line {line}, complete with the phase of parity {parity} of the mbarrier at {barrier:#x}"
+            ),
+            K::Unfenced {
+                at,
+                writer: [x, y, z],
+                line,
+                ..
+            } => write!(
+                f,
+                "\n  first byte: {at:#x}, written by thread ({x},{y},{z}) at PTX line {line}"
+            ),
+            K::ReadUnderWay { at, .. } => write!(f, "\n  first byte of both: {at:#x}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn count_or_none(f: &mut fmt::Formatter<'_>, count: Option<u32>) -> fmt::Result {
+    match count {
+        Some(count) => write!(f, "{count}"),
+        None => write!(f, "none"),
+    }
+}
