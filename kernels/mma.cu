@@ -1,0 +1,27 @@
+// Convolution as an implicit matrix product on tensor cores, one product a group; no im2col buffer.
+//
+//   y[n][g * group_k + k][p][q] = act(sum_{c,r,s} x[n][g * group_c + c][p * stride_h - pad_top + r * dilation_h]
+//                                                  [q * stride_w - pad_left + s * dilation_w] * w[g * group_k + k][c][r][s]
+//                                     + bias[g * group_k + k] + residual[n][g * group_k + k][p][q])
+//
+// gemm_k = blocks of TILE_K channels of the group, all taps of a block (mma_fill.cuh). Tile, shared memory and instructions:
+// mma_tile.cuh; barriers: mma_loop.cuh, mma_epilogue.cuh. x, y, residual NCHW or NHWC (LAYOUT_NHWC); w as [k][tap][w_channels],
+// see tensor_args.cuh. Any filter size, stride, dilation and padding.
+//
+// Constraints: rows of w a multiple of 16 bytes and aligned to 16; NHWC: x's address, the pitch of its pixels, its image stride
+// and, with groups > 1, the channels of a group in bytes are multiples of VECTOR; NCHW: VECTOR is an element. One image of x,
+// y, residual under 2^31 elements, group_k * w_k and group_c * r * s under 2^31.
+// Grid: tiles * splits blocks (mma_tile.cuh), tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n * p * q / TILE_N), steps =
+// ceil(group_c / TILE_K) * r * s.
+#include "mma_epilogue.cuh"
+#include "mma_loop.cuh"
+
+static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + (LAYOUT_NHWC ? 2 * TILE_N * 16 : 0), "stages and tables");
+
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ TensorArgs args) {
+    Tile tile(args);
+    Filler filler(args, tile);
+    Sums sums;
+    matrix_product(filler, Steps(args, tile).count, sums);
+    epilogue(args, sums);
+}

@@ -1,0 +1,106 @@
+// Pixels of NCHW (part of mma_fill.cuh): neighbouring lanes have neighbouring pixels, and a thread brings several channels of
+// each of its own.
+//
+// 16-bit: through registers. A thread loads the eight channels of a chunk and stores them as one word of 16 bytes: eight
+// lanes, eight neighbouring rows, no bank twice.
+// f32: by cp.async of 4 bytes. A quarter of the warp's lanes (8 pixels) copies channel 0 of a chunk while the others copy
+// channels 1, 2 and 3, and so on in turn: the lanes of a quarter differ in the sixteenth of the banks, the quarters in the word.
+#pragma once
+
+struct PixelFiller {
+    static constexpr bool ASYNC = ELEMENT == 4;
+    static constexpr int OWN = TILE_N > THREADS ? TILE_N / THREADS : 1;    // pixels of a thread
+    static constexpr int LANES = THREADS > TILE_N ? THREADS / TILE_N : 1;  // threads that share a pixel
+    static constexpr int CHUNKS = X_ROW / 16 / LANES;                      // a thread's, of a pixel
+    static constexpr int CHUNKS_A_GROUP = W_ROW / 16;
+    static constexpr int TASKS = OWN * CHUNKS / HALVES;  // chunks of a half
+    static_assert(CHUNKS >= 1 && OWN * CHUNKS % HALVES == 0, "every chunk once");
+    static_assert(TILE_N % 32 == 0 && THREADS % TILE_N % 32 == 0, "a warp's pixels are neighbours");
+    static_assert(VECTOR == ELEMENT, "pixels are copied one by one");
+
+    Pixel own[OWN];
+    int group, groups;  // of the tile's first group, of the convolution
+    unsigned short values[ASYNC ? 1 : TASKS][8];
+    unsigned pending;  // the stage that the values belong to
+
+    // The thread's first pixel and chunk in the tile; its chunks follow each other, its pixels are THREADS apart.
+    static DEVICE int row() { return threadIdx.x % TILE_N; }
+    static DEVICE int chunk() { return LANES > 1 ? threadIdx.x / TILE_N * CHUNKS : 0; }
+
+    DEVICE PixelFiller(const TensorArgs& args, const Tile& tile) {
+        address_t x = first_of_group(args.conv, tile);
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) own[i] = Pixel(args.conv, x, tile.n + row() + i * THREADS);
+        group = tile.group;
+        groups = args.conv.groups;
+        pending = 0;
+    }
+    DEVICE void start(const TensorArgs&, const Walk&) {}
+
+    // The first channel of a chunk, counted from the tile's first group, and how many of it and the following exist.
+    DEVICE int first_channel(const ConvArgs& conv, const Walk& now, int chunk, int& left) const {
+        int inner = now.channel + chunk % CHUNKS_A_GROUP * CHUNK, other = chunk / CHUNKS_A_GROUP;
+        left = now.left > 0 && (GROUPS_A_TILE == 1 || group + other < groups) ? conv.group_c - inner : 0;
+        return GROUPS_A_TILE == 1 ? inner : other * conv.group_c + inner;
+    }
+
+    DEVICE void part(const TensorArgs& args, const Walk& now, const Walk&, int part, unsigned stage) {
+        if (ASYNC) {
+            copy(args.conv, now, part, stage);
+        } else if (half_of(part) >= 0) {
+            if (LATE && pending != 0) store(pending, (half_of(part) + 1) % HALVES);
+            load(args.conv, now, half_of(part));
+            pending = stage;
+        }
+    }
+    DEVICE void end(unsigned stage) {
+        if (!ASYNC && !LATE) store(stage, 0);
+    }
+
+    DEVICE void load(const ConvArgs& conv, const Walk& now, int half) {
+#pragma unroll
+        for (int task = 0; task < TASKS; ++task) {
+            int index = half * TASKS + task;
+            const Pixel& pixel = own[index / CHUNKS];
+            unsigned place;
+            bool inside = pixel.inside(conv, now.row, now.column, place);
+            int left, channel = first_channel(conv, now, chunk() + index % CHUNKS, left);
+            left = inside ? left : 0;
+            address_t from = element(pixel.image, place) + static_cast<long long>(channel) * conv.x_strides.channel * ELEMENT;
+#pragma unroll
+            for (int i = 0; i < 8; ++i)
+                values[ASYNC ? 0 : task][i] = load_2(strided(from, conv.x_strides.channel, i), i < left);
+        }
+    }
+    DEVICE void store(unsigned stage, int half) {
+#pragma unroll
+        for (int task = 0; task < TASKS; ++task) {
+            int index = half * TASKS + task;
+            const unsigned short(&v)[8] = values[ASYNC ? 0 : task];
+            unsigned at = stage + swizzled<X_ROW>(row() + index / CHUNKS * THREADS, chunk() + index % CHUNKS);
+            store_16(at, make_uint4(pair(v[0], v[1]), pair(v[2], v[3]), pair(v[4], v[5]), pair(v[6], v[7])));
+        }
+    }
+    DEVICE void copy(const ConvArgs& conv, const Walk& now, int part, unsigned stage) {
+        int quarter = threadIdx.x / 8 % 4;
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) {
+            unsigned place;
+            bool inside = own[i].inside(conv, now.row, now.column, place);
+            address_t pixel = element(own[i].image, place);
+#pragma unroll
+            for (int turn = 0; turn < 4; ++turn) {
+                int word = (turn + quarter) % 4;
+                address_t from = pixel + static_cast<unsigned long long>(static_cast<unsigned>(conv.x_strides.channel)) * (word * ELEMENT);
+#pragma unroll
+                for (int j = 0; j < CHUNKS; ++j) {
+                    int index = (i * 4 + turn) * CHUNKS + j;
+                    if (index < share(OWN * 4 * CHUNKS, part) || index >= share(OWN * 4 * CHUNKS, part + 1)) continue;
+                    int left, channel = first_channel(conv, now, chunk() + j, left);
+                    unsigned at = stage + swizzled<X_ROW>(row() + i * THREADS, chunk() + j) + word * ELEMENT;
+                    copy_async<4>(at, from + static_cast<long long>(channel) * conv.x_strides.channel * ELEMENT, inside && word < left);
+                }
+            }
+        }
+    }
+};
