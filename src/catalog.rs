@@ -401,4 +401,23 @@ pub fn kernels() -> &'static [Kernel] {
 }
 
 /// Kernels that prepare what others read.
-fn helpers(_all: &mut Vec<Kernel>) {}
+fn helpers(all: &mut Vec<Kernel>) {
+    // Bits are moved: bf16 is served by the module for f16.
+    for dtype in [DType::F32, DType::F16] {
+        all.push(Kernel {
+            algorithm: Algorithm::PackFilter,
+            dtype,
+            layout: None,
+            tier: Tier::Sm75,
+            // Filters, channels and taps of a block.
+            tile_m: 1,
+            tile_n: 64,
+            tile_k: 32,
+            math: Math::Strict,
+            vector: 0,
+            threads: 256,
+            stages: 1,
+            min_blocks: 4,
+        });
+    }
+}

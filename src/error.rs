@@ -306,15 +306,26 @@ pub enum Error {
         buffer: &'static str,
     },
 
-    /// A pointer is not even aligned to its elements.
-    #[error("{buffer} is at {address:#x}, not aligned to its {needs}-byte elements")]
+    /// A pointer is not aligned to what the plan's kernel reads or writes at a time.
+    #[error("{buffer} is at {address:#x}, aligned to {has} bytes; the kernel needs {needs}")]
     Misaligned {
         /// The operand.
         buffer: &'static str,
         /// The pointer.
         address: u64,
-        /// Bytes of an element.
-        needs: usize,
+        /// Bytes that the kernel needs it to be aligned to: those of an element or more.
+        needs: u64,
+        /// The largest power of two that it is aligned to.
+        has: u64,
+    },
+
+    /// The workspace is smaller than the plan needs.
+    #[error("the workspace has {has} bytes, the plan needs {needs}")]
+    WorkspaceTooSmall {
+        /// Bytes that the plan needs: [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+        needs: u64,
+        /// Bytes that were given.
+        has: u64,
     },
 
     /// An operand that is written shares memory with one that is read.

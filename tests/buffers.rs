@@ -198,6 +198,7 @@ fn an_output_may_share_its_tensor_with_the_input() {
             bias: 0,
             residual: 0,
             y: both,
+            workspace: 0,
         };
         // SAFETY: the pointers are to buffers of the problem's lengths, alive until the download.
         unsafe { plan.launch_raw(gpu.stream().cu_stream(), pointers) }.unwrap();

@@ -220,6 +220,7 @@ impl Raw {
             bias: at(2048),
             residual: at(3072),
             y: at(6144),
+            workspace: 0,
         };
         Raw {
             plan: prepare(&problem),
@@ -268,7 +269,8 @@ fn raw_pointers_are_checked_before_a_launch() {
         Err(Error::Misaligned {
             buffer: "w",
             address,
-            needs: 4
+            needs: 4,
+            has: 2
         })
     );
     for read in ["x", "w", "bias", "residual"] {
@@ -477,6 +479,7 @@ fn a_module_counts_its_operands() {
         weights: &one,
         hidden: &mut hidden,
         y: &mut y,
+        workspace: None,
     };
     let error = prepared.launch(gpu.stream(), buffers).unwrap_err();
     assert_eq!(
@@ -493,6 +496,7 @@ fn a_module_counts_its_operands() {
         weights: &three,
         hidden: &mut hidden[..1],
         y: &mut y,
+        workspace: None,
     };
     let error = prepared.launch(gpu.stream(), buffers).unwrap_err();
     assert_eq!(

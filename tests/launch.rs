@@ -108,6 +108,7 @@ fn the_raw_door_takes_pointers_and_a_foreign_stream() {
             bias,
             residual: 0,
             y,
+            workspace: 0,
         };
         // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the synchronisation below.
         unsafe { plan.launch_raw(stream.cu_stream(), pointers) }.unwrap();
@@ -150,6 +151,7 @@ fn the_residual_may_be_the_output_itself() {
                     bias,
                     residual: y,
                     y,
+                    workspace: 0,
                 },
             )
         }
@@ -221,6 +223,7 @@ fn an_empty_batch_is_nothing_to_do() {
         bias: None,
         residual: None,
         y: &mut written.slice_mut(0..0),
+        workspace: None,
     };
     plan.launch(gpu.stream(), buffers).unwrap();
 
@@ -282,6 +285,7 @@ fn run(module: &Module, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32>
         weights: &weights,
         hidden: &mut hidden,
         y: &mut y,
+        workspace: None,
     };
     let count = |index| {
         assert_eq!(index, launched);

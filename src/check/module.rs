@@ -6,6 +6,7 @@ use super::stored::{Stored, round};
 use super::verdict::{Verdict, judge};
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
+use crate::launch::Workspace;
 use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
 use crate::problem::{Conv2d, TensorDesc};
 use cudarc::driver::sys::CUevent_flags;
@@ -27,6 +28,7 @@ pub struct LoadedModule<T> {
     hidden: Vec<CudaSlice<T>>,
     y: CudaSlice<T>,
     weights: Vec<(CudaSlice<T>, Option<CudaSlice<T>>)>,
+    workspace: Option<Workspace>,
     operands: Vec<Operands>,
 }
 
@@ -73,6 +75,7 @@ impl<T: Stored> LoadedModule<T> {
         }
         let prepared = module.prepare(gpu)?;
         Ok(Self {
+            workspace: prepared.allocate_workspace(&stream)?,
             stream,
             prepared,
             x,
@@ -111,6 +114,7 @@ impl<T: Stored> LoadedModule<T> {
             weights: &weights,
             hidden: &mut self.hidden,
             y: &mut self.y,
+            workspace: self.workspace.as_mut(),
         };
         self.prepared.launch(&self.stream, buffers)
     }

@@ -4,10 +4,10 @@ use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
 use super::stored::{Stored, with_stored};
 use crate::error::Error;
 use crate::gpu::{DeviceKind, Gpu, driver_error};
-use crate::launch::{ConvBuffers, PoolBuffers, ReluBuffers};
-use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
+use crate::launch::{ConvBuffers, PoolBuffers, ReluBuffers, Workspace};
+use crate::plan::{ConvPlan, PoolPlan, ReluPlan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
-use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DeviceRepr};
+use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
 
 /// What surrounds the buffers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,16 @@ pub enum RunError {
         buffer: &'static str,
         /// The element of the buffer.
         index: usize,
+    },
+    /// The workspace was not left as the next launch needs it.
+    #[error(
+        "byte {index} of the workspace, a counter, is {value:#x} after the launch instead of 0"
+    )]
+    Counter {
+        /// The byte of the workspace.
+        index: usize,
+        /// What it holds.
+        value: u8,
     },
     /// An operand that is only read was written.
     #[error("element {index} of the buffer of {buffer}, an input, was overwritten")]
@@ -206,6 +216,7 @@ fn conv<T: Stored>(
     });
     let residual = residual.transpose()?;
     let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let mut workspace = FencedWorkspace::new(gpu, fences, plan.workspace_bytes())?;
 
     let (bias_view, residual_view) = (
         bias.as_ref().map(Fenced::view),
@@ -219,9 +230,15 @@ fn conv<T: Stored>(
     if let Some(residual) = &residual_view {
         buffers = buffers.residual(residual);
     }
+    if let Some(workspace) = &mut workspace {
+        buffers = buffers.workspace(&mut workspace.inner);
+    }
     prepared.launch(gpu.stream(), buffers)?;
 
     let dense = finish(gpu, problem.output(), &y, true)?;
+    if let Some(workspace) = &workspace {
+        workspace.expect_ready(gpu)?;
+    }
     for input in [Some(&x), Some(&w), bias.as_ref(), residual.as_ref()]
         .into_iter()
         .flatten()
@@ -462,13 +479,88 @@ impl Bytes {
     }
 }
 
+/// A workspace between two fences, its counters zero and the rest what no kernel may take for numbers of its own.
+struct FencedWorkspace {
+    inner: Workspace,
+    before: usize,
+    len: usize,
+}
+
+impl FencedWorkspace {
+    /// As bits of every type: a NaN.
+    const POISON: u8 = 0xff;
+    const FENCE: u8 = 0xa5;
+
+    /// `None` for no bytes.
+    fn new(gpu: &Gpu, fences: Fences, bytes: u64) -> Result<Option<Self>, Error> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let len = bytes as usize;
+        let before = fences.bytes.next_multiple_of(WORKSPACE_ALIGNMENT as usize);
+        let memory = match gpu.kind() {
+            // Whatever is read there before it is written is an error to the emulator, which is stricter than any poison.
+            // SAFETY: bytes may hold anything.
+            DeviceKind::Emulator => unsafe { gpu.stream().alloc(before + len + fences.bytes) }
+                .map_err(|error| driver_error("allocating a workspace", error))?,
+            DeviceKind::Gpu => {
+                let mut image = vec![Self::FENCE; before];
+                image.resize(before + len, Self::POISON);
+                image.resize(before + len + fences.bytes, Self::FENCE);
+                copy_in(gpu, &image)?
+            }
+        };
+        let inner = Workspace::within(gpu.stream(), memory, before, len)?;
+        Ok(Some(Self { inner, before, len }))
+    }
+
+    /// Fails if a launch wrote beyond it, or left a counter that is not zero.
+    fn expect_ready(&self, gpu: &Gpu) -> Result<(), RunError> {
+        let memory = self.inner.memory();
+        let end = self.before + self.len;
+        let copy = |range: std::ops::Range<usize>| match range.is_empty() {
+            true => Ok(Vec::new()),
+            false => copy_out(gpu, &memory.slice(range)),
+        };
+        let counters = self.len.min(WORKSPACE_COUNTERS as usize);
+        let counters = copy(self.before..self.before + counters)?;
+        if let Some(index) = counters.iter().position(|&byte| byte != 0) {
+            let value = counters[index];
+            return Err(RunError::Counter { index, value });
+        }
+        if gpu.kind() == DeviceKind::Emulator {
+            return Ok(());
+        }
+        for (side, range) in [("before", 0..self.before), ("after", end..memory.len())] {
+            let fence = copy(range)?;
+            let broken = match side {
+                "before" => fence.iter().rposition(|&byte| byte != Self::FENCE),
+                _ => fence.iter().position(|&byte| byte != Self::FENCE),
+            };
+            if let Some(place) = broken {
+                return Err(RunError::Fence {
+                    buffer: "workspace",
+                    side,
+                    distance: if side == "before" {
+                        self.before - place
+                    } else {
+                        place + 1
+                    },
+                    bits: fence[place].into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 fn copy_in<T: DeviceRepr>(gpu: &Gpu, host: &[T]) -> Result<CudaSlice<T>, Error> {
     gpu.stream()
         .clone_htod(host)
         .map_err(|error| driver_error("copying to the device", error))
 }
 
-fn copy_out<T: DeviceRepr>(gpu: &Gpu, memory: &CudaSlice<T>) -> Result<Vec<T>, Error> {
+fn copy_out<T: DeviceRepr>(gpu: &Gpu, memory: &impl DevicePtr<T>) -> Result<Vec<T>, Error> {
     gpu.stream()
         .clone_dtoh(memory)
         .map_err(|error| driver_error("copying from the device", error))

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use cudarc::driver::{CudaContext, result, sys};
 
 use super::driver_error;
-use crate::catalog::{KernelId, kernels};
+use crate::catalog::{Kernel, KernelId, kernels};
 use crate::error::Error;
 use crate::ptx;
 
 /// A kernel in a context, ready to launch; unloaded when the last user is gone.
 pub(crate) struct LoadedKernel {
+    kernel: &'static Kernel,
     module: sys::CUmodule,
     function: sys::CUfunction,
     context: Arc<CudaContext>,
@@ -25,6 +26,11 @@ unsafe impl Send for LoadedKernel {}
 unsafe impl Sync for LoadedKernel {}
 
 impl LoadedKernel {
+    /// The catalog's entry.
+    pub(crate) fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
     pub(crate) fn function(&self) -> sys::CUfunction {
         self.function
     }
@@ -45,7 +51,8 @@ impl LoadedKernel {
     }
 
     fn load(context: &Arc<CudaContext>, id: KernelId) -> Result<LoadedKernel, Error> {
-        let name = id.kernel().id();
+        let kernel = id.kernel();
+        let name = kernel.id();
         // The text is made by the build and holds no NUL; were there one, the driver would refuse the empty module.
         let image = CString::new(ptx::text(id).unwrap_or_default()).unwrap_or_default();
         context
@@ -54,6 +61,7 @@ impl LoadedKernel {
         let module = load_data(&name, &image)?;
         // From here on `loaded` unloads the module, whatever happens.
         let mut loaded = LoadedKernel {
+            kernel,
             module,
             function: ptr::null_mut(),
             context: context.clone(),
@@ -62,7 +70,22 @@ impl LoadedKernel {
         // SAFETY: the module was just loaded into the context that is bound to this thread.
         loaded.function = unsafe { result::module::get_function(module, entry) }
             .map_err(|e| driver_error("cuModuleGetFunction", e))?;
+        loaded.allow_dynamic_shared()?;
         Ok(loaded)
+    }
+}
+
+impl LoadedKernel {
+    /// Asks for the shared memory that launches will ask for: of more than 48 KiB a function has to be told beforehand.
+    fn allow_dynamic_shared(&self) -> Result<(), Error> {
+        use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
+        let bytes = self.kernel.dynamic_shared();
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the function belongs to a module that lives as long as `self`, in the context that `load` has bound.
+        unsafe { result::function::set_function_attribute(self.function, MOST, bytes as i32) }
+            .map_err(|e| driver_error("cuFuncSetAttribute", e))
     }
 }
 

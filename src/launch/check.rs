@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaStream, DeviceSlice, sys};
 
+use super::workspace::Workspace;
 use crate::catalog::DType;
 use crate::error::Error;
 use crate::gpu::driver_error;
@@ -12,7 +13,7 @@ use crate::problem::TensorDesc;
 /// A device address with what is known of the memory behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    /// The operand's name in errors: `x`, `w`, `bias`, `residual`, `y`, `indices`.
+    /// The operand's name in errors: `x`, `w`, `bias`, `residual`, `y`, `indices`, `workspace`.
     pub name: &'static str,
     pub address: u64,
     pub bytes: u64,
@@ -27,19 +28,20 @@ impl Span {
         }
     }
 
-    /// Neither null nor off its element's alignment; an operand without elements may be anything.
-    pub(super) fn check(&self, element: usize) -> Result<(), Error> {
+    /// Neither null nor off the alignment that is needed; an operand without elements may be anything.
+    pub(super) fn check(&self, needs: u64) -> Result<(), Error> {
         if self.bytes == 0 {
             return Ok(());
         }
         if self.address == 0 {
             return Err(Error::NullBuffer { buffer: self.name });
         }
-        if !self.address.is_multiple_of(element as u64) {
+        if !self.address.is_multiple_of(needs) {
             return Err(Error::Misaligned {
                 buffer: self.name,
                 address: self.address,
-                needs: element,
+                needs,
+                has: 1 << self.address.trailing_zeros(),
             });
         }
         Ok(())
@@ -144,6 +146,28 @@ pub(super) fn optional<B>(
     }
 }
 
+/// That a plan which computes in a workspace has one, and one that is large enough. Others may be given any.
+pub(super) fn workspace<'a>(
+    context: &Arc<CudaContext>,
+    needs: u64,
+    given: Option<&'a mut Workspace>,
+) -> Result<Option<&'a mut Workspace>, Error> {
+    if needs == 0 {
+        return Ok(None);
+    }
+    let workspace = given.ok_or(Error::MissingBuffer {
+        buffer: "workspace",
+    })?;
+    if !Arc::ptr_eq(workspace.context(), context) {
+        return Err(Error::WrongContext { what: "workspace" });
+    }
+    if workspace.len() < needs {
+        let has = workspace.len();
+        return Err(Error::WorkspaceTooSmall { needs, has });
+    }
+    Ok(Some(workspace))
+}
+
 /// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not break a capture.
 ///
 /// Where a context has streams of its own and tracks events, cudarc makes the launch wait for events recorded before
@@ -164,4 +188,12 @@ pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<
         }
     }
     Ok(())
+}
+
+/// Whether cudarc, which cannot say so where it happens, failed to order the stream behind the buffers' last uses, or to
+/// record this one.
+pub(super) fn ordering(context: &CudaContext) -> Result<(), Error> {
+    context
+        .check_err()
+        .map_err(|e| driver_error("ordering the stream behind its buffers", e))
 }

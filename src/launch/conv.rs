@@ -2,19 +2,19 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::args::ConvArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
-use super::fill::offset_bytes;
 use super::prepared::Prepared;
+use super::work::ConvWork;
+use super::workspace::Workspace;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::plan::ConvPlan;
+use crate::plan::{ConvPlan, FILTER_ALIGNMENT, WORKSPACE_ALIGNMENT};
 use crate::problem::{Conv2d, TensorDesc};
 
 /// A convolution ready to launch; made by [`Gpu::prepare_conv`].
-pub type PreparedConv = Prepared<Conv2d, ConvArgs>;
+pub type PreparedConv = Prepared<Conv2d, ConvWork>;
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
@@ -28,6 +28,8 @@ pub struct ConvBuffers<'a, T> {
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
     /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
+    /// What the plan computes in, if it needs any: at least [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+    pub workspace: Option<&'a mut Workspace>,
 }
 
 impl<'a, T> ConvBuffers<'a, T> {
@@ -43,6 +45,7 @@ impl<'a, T> ConvBuffers<'a, T> {
             bias: None,
             residual: None,
             y,
+            workspace: None,
         }
     }
 
@@ -58,6 +61,14 @@ impl<'a, T> ConvBuffers<'a, T> {
     pub fn residual(self, residual: &'a dyn DeviceBuffer<T>) -> ConvBuffers<'a, T> {
         ConvBuffers {
             residual: Some(residual),
+            ..self
+        }
+    }
+
+    /// Adds what the plan computes in.
+    pub fn workspace(self, workspace: &'a mut Workspace) -> ConvBuffers<'a, T> {
+        ConvBuffers {
+            workspace: Some(workspace),
             ..self
         }
     }
@@ -77,16 +88,20 @@ pub struct ConvPointers {
     pub residual: sys::CUdeviceptr,
     /// The output.
     pub y: sys::CUdeviceptr,
+    /// What the plan computes in: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) or more, aligned to
+    /// [`WORKSPACE_ALIGNMENT`] bytes, of which the first [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero
+    /// before the first launch (each leaves them so). 0 if it needs none.
+    pub workspace: sys::CUdeviceptr,
 }
 
 impl Gpu {
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    /// Loads the plan's kernels, if this is their first use, and makes the plan ready to launch.
     ///
     /// # Errors
     /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has, [`Error::ModuleLoad`],
     /// [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does not take the kernel.
     pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
-        Prepared::new(self, plan, ConvArgs::from(plan.problem()))
+        Prepared::new(self, plan, ConvWork::new(self, plan)?)
     }
 }
 
@@ -97,7 +112,7 @@ impl PreparedConv {
     /// # Errors
     /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`], [`Error::Length`],
     /// [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`], [`Error::Overlap`], [`Error::Misaligned`],
-    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier work in the context
+    /// [`Error::WorkspaceTooSmall`], [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier work in the context
     /// did.
     pub fn launch<T: Element>(
         &self,
@@ -112,6 +127,7 @@ impl PreparedConv {
             bias,
             residual,
             y,
+            workspace,
         } = buffers;
         check::buffer(context, "x", x, problem.input().len())?;
         check::buffer(context, "w", w, problem.filter_len())?;
@@ -124,6 +140,7 @@ impl PreparedConv {
             check::buffer(context, "residual", residual, desc.len())?;
         }
         check::buffer(context, "y", y, problem.output().len())?;
+        let workspace = check::workspace(context, self.plan().workspace_bytes(), workspace)?;
         if problem.output().is_empty() {
             return Ok(());
         }
@@ -134,6 +151,7 @@ impl PreparedConv {
         let bias = bias.map(|bias| bias.device_ptr(stream));
         let residual = residual.map(|residual| residual.device_ptr(stream));
         let (y, _y) = y.device_ptr_mut(stream);
+        let workspace = workspace.map(|workspace| workspace.pointer(stream));
         self.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
@@ -143,19 +161,21 @@ impl PreparedConv {
             bias: address(&bias),
             residual: address(&residual),
             y,
+            workspace: address(&workspace),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
-        // is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, alive until its uses
+        // in this stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The
+        // stream is of this context. A `Workspace` begins with counters that are zero between launches.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
     /// Computes the convolution in a stream of anyone's, on memory of anyone's.
     ///
     /// # Safety
-    /// Each pointer is to device memory of this context (or null, where allowed) that holds the problem's elements and
-    /// stays allocated until the stream has done the work; meanwhile nothing else writes it, nor reads `y`. `stream`
-    /// belongs to this context. Nothing is recorded in cudarc's events.
+    /// Each pointer is to device memory of this context (or null, where allowed) that holds the problem's elements (the
+    /// plan's bytes, and what is said there of them, in the case of the workspace) and stays allocated until the stream has
+    /// done the work; meanwhile nothing else writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this
+    /// context. Nothing is recorded in cudarc's events.
     ///
     /// # Errors
     /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`], [`Error::MissingBuffer`] or
@@ -170,54 +190,82 @@ impl PreparedConv {
         if problem.output().is_empty() {
             return Ok(());
         }
-        check_pointers(problem, &pointers)?;
-        let mut arguments = self.arguments();
-        arguments.x = pointers.x + offset_bytes(problem.input());
-        arguments.w = pointers.w;
-        arguments.bias = pointers.bias;
-        arguments.residual = match problem.residual() {
-            Some(desc) => pointers.residual + offset_bytes(desc),
-            None => 0,
-        };
-        arguments.y = pointers.y + offset_bytes(problem.output());
+        check_pointers(self.plan(), &pointers)?;
         // SAFETY: the caller's promise is this function's own.
-        unsafe { self.launch_arguments(stream, arguments) }
+        unsafe { self.arguments().launch(self, stream, &pointers) }
     }
 }
 
-fn check_pointers(problem: &Conv2d, pointers: &ConvPointers) -> Result<(), Error> {
+fn check_pointers(plan: &ConvPlan, pointers: &ConvPointers) -> Result<(), Error> {
+    let problem = plan.problem();
     let element = problem.dtype().size();
     let span = |name, address, len| Span::new(name, address, len, element);
     let tensor = |name, address, desc: &TensorDesc| span(name, address, desc.len());
     let given = |address: u64| (address != 0).then_some(address);
 
+    let needs = needs(plan);
     let y = tensor("y", pointers.y, problem.output());
     let x = tensor("x", pointers.x, problem.input());
     let w = span("w", pointers.w, problem.filter_len());
-    for operand in [&x, &w, &y] {
-        operand.check(element)?;
-    }
+    x.check(needs.x)?;
+    w.check(needs.w)?;
+    y.check(needs.y)?;
     if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
         y.apart_from(&x)?;
     }
     y.apart_from(&w)?;
-    if let Some(address) = check::optional("bias", problem.bias(), given(pointers.bias))? {
-        let bias = span("bias", address, problem.k());
-        bias.check(element)?;
-        y.apart_from(&bias)?;
+    let bias = check::optional("bias", problem.bias(), given(pointers.bias))?;
+    let bias = bias.map(|address| span("bias", address, problem.k()));
+    if let Some(bias) = &bias {
+        bias.check(element as u64)?;
+        y.apart_from(bias)?;
     }
     let residual = check::optional(
         "residual",
         problem.residual().is_some(),
         given(pointers.residual),
     )?;
-    if let (Some(address), Some(desc)) = (residual, problem.residual()) {
-        let residual = tensor("residual", address, desc);
-        residual.check(element)?;
-        let (output, added) = ((&y, problem.output()), (&residual, desc));
+    let residual = residual.zip(problem.residual());
+    let residual = residual.map(|(address, desc)| (tensor("residual", address, desc), desc));
+    if let Some((residual, desc)) = &residual {
+        residual.check(element as u64)?;
+        let (output, added) = ((&y, problem.output()), (residual, *desc));
         if !check::same_elements(output, added) && !check::disjoint_slices(output, added) {
-            y.apart_from(&residual)?;
+            y.apart_from(residual)?;
+        }
+    }
+    let bytes = plan.workspace_bytes();
+    if bytes > 0 {
+        let workspace = check::optional("workspace", true, given(pointers.workspace))?;
+        let workspace = Span::new("workspace", workspace.unwrap_or(0), bytes as usize, 1);
+        workspace.check(WORKSPACE_ALIGNMENT)?;
+        let residual = residual.as_ref().map(|(span, _)| span);
+        for operand in [Some(&x), Some(&w), bias.as_ref(), residual, Some(&y)] {
+            operand.map_or(Ok(()), |operand| workspace.apart_from(operand))?;
         }
     }
     Ok(())
+}
+
+/// What the buffers must be aligned to, in bytes.
+struct Needs {
+    x: u64,
+    w: u64,
+    y: u64,
+}
+
+fn needs(plan: &ConvPlan) -> Needs {
+    let element = plan.problem().dtype().size() as u64;
+    let kernel = plan.kernel().kernel();
+    let tensor = kernel.algorithm.tensor();
+    Needs {
+        x: u64::from(kernel.vector).max(element),
+        // Packed, they lie in the workspace.
+        w: if tensor && !plan.packs_filter() {
+            FILTER_ALIGNMENT
+        } else {
+            element
+        },
+        y: element,
+    }
 }

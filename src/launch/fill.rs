@@ -11,7 +11,7 @@ pub trait Arguments: Copy {
 }
 
 /// What the problem types promise: every extent and every stride within an image is below 2^31.
-fn int(value: usize) -> i32 {
+pub(crate) fn int(value: usize) -> i32 {
     debug_assert!(i32::try_from(value).is_ok());
     value as i32
 }

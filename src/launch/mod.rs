@@ -6,8 +6,12 @@
 //!
 //! # Buffers
 //! Safe launches take cudarc's slices and views, as [`DeviceBuffer`] and [`DeviceBufferMut`]. A buffer holds the *whole*
-//! tensor: for a slice of channels that is the wider tensor, [`TensorDesc::len`](crate::problem::TensorDesc::len) elements, exactly. Any
-//! alignment that the element type allows will do; kernels read four elements at a time where the addresses permit.
+//! tensor: for a slice of channels that is the wider tensor, [`TensorDesc::len`](crate::problem::TensorDesc::len)
+//! elements, exactly. Kernels on CUDA cores take any alignment that the element type allows and read four elements at a time
+//! where the addresses permit; those on tensor cores are planned for what the problem promises of its buffers, and a launch
+//! holds the buffers to what the plan's kernel needs ([`Error::Misaligned`]).
+//!
+//! Some plans compute in a [`Workspace`] besides, of [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
 //!
 //! What is written may not overlap what is read, with three exceptions, which only [`launch_raw`](PreparedConv::launch_raw)
 //! can express: the residual may be the output itself (the same channels of the same buffer), so may the input of a
@@ -29,17 +33,24 @@ mod check;
 mod conv;
 mod element;
 mod fill;
+mod pack;
 mod pool;
 mod prepared;
 mod relu;
+pub mod tensor;
+mod work;
+mod workspace;
 
 pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;
 pub(crate) use fill::Arguments;
+pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
 pub use prepared::{FunctionAttributes, Prepared};
 pub use relu::{PreparedRelu, ReluBuffers, ReluPointers};
+pub use work::ConvWork;
+pub use workspace::Workspace;
 
 #[cfg(doc)]
 use crate::error::Error;

@@ -129,7 +129,7 @@ impl PreparedPool {
             return Ok(());
         }
         check_pointers(problem, &pointers)?;
-        let mut arguments = self.arguments();
+        let mut arguments = *self.arguments();
         arguments.x = pointers.x + offset_bytes(problem.input());
         arguments.y = pointers.y + offset_bytes(problem.output());
         arguments.indices = pointers.indices;
@@ -142,8 +142,8 @@ fn check_pointers(problem: &Pool2d, pointers: &PoolPointers) -> Result<(), Error
     let element = problem.dtype().size();
     let x = Span::new("x", pointers.x, problem.input().len(), element);
     let y = Span::new("y", pointers.y, problem.output().len(), element);
-    x.check(element)?;
-    y.check(element)?;
+    x.check(element as u64)?;
+    y.check(element as u64)?;
     if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
         y.apart_from(&x)?;
     }

@@ -29,11 +29,11 @@ pub struct FunctionAttributes {
     pub registers: u32,
     /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have none.
     pub local_bytes: u32,
-    /// Bytes of shared memory of a block.
+    /// Bytes of shared memory of a block: what the module declares and what a launch adds.
     pub shared_bytes: u32,
 }
 
-impl<P: Operation, A: Arguments> Prepared<P, A> {
+impl<P: Operation, A> Prepared<P, A> {
     pub(super) fn new(gpu: &Gpu, plan: &Plan<P>, arguments: A) -> Result<Prepared<P, A>, Error> {
         let (planned, device) = (plan.capability().version(), gpu.capability().version());
         if !plan.kernel().kernel().tier.runs_on(device) {
@@ -79,12 +79,13 @@ impl<P: Operation, A: Arguments> Prepared<P, A> {
                 .attribute(Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
             shared_bytes: self
                 .kernel
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?,
+                .attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
+                + self.kernel.kernel().dynamic_shared(),
         })
     }
 
-    pub(super) fn arguments(&self) -> A {
-        self.arguments
+    pub(super) fn arguments(&self) -> &A {
+        &self.arguments
     }
 
     /// Checks the element type and the stream of a safe launch.
@@ -93,56 +94,67 @@ impl<P: Operation, A: Arguments> Prepared<P, A> {
         check::stream(self.context(), stream)
     }
 
-    /// Whether cudarc, which cannot say so where it happens, failed to order the stream behind the buffers' last uses,
-    /// or to record this one.
+    /// See [`check::ordering`].
     pub(super) fn check_ordering(&self) -> Result<(), Error> {
-        self.context()
-            .check_err()
-            .map_err(|e| driver_error("ordering the stream behind its buffers", e))
+        check::ordering(self.context())
     }
 
-    /// Shares the work out and launches it; the arguments' pointers are set.
+    /// Shares the work out and launches the plan's kernel; the arguments' pointers are set.
     ///
     /// # Safety
-    /// Every pointer is to memory of this context that is as large as the problem says and stays allocated until the
-    /// stream has done the work, during which nothing else writes it (or, if it is an output, reads it). The stream
-    /// belongs to this context.
+    /// As [`launch_kernel`], of the arguments that the plan's kernel takes.
     pub(super) unsafe fn launch_arguments(
         &self,
         stream: sys::CUstream,
-        mut arguments: A,
+        arguments: impl Arguments,
     ) -> Result<(), Error> {
-        let kernel = self.plan.kernel().kernel();
-        let grid = arguments.share_out(kernel);
-        if grid == 0 {
-            return Ok(());
-        }
-        let most = i32::MAX as u64;
-        let grid = u32::try_from(grid)
-            .ok()
-            .filter(|&grid| u64::from(grid) <= most)
-            .ok_or(Error::TooLarge {
-                what: "the number of blocks",
-                value: u128::from(grid),
-                limit: most,
-            })?;
-        self.context()
-            .bind_to_thread()
-            .map_err(|e| driver_error("binding the context", e))?;
-        let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
-        // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field (their sizes are
-        // asserted on both sides), and the driver copies it before it returns. The caller vouches for the pointers in
-        // it and for the stream; the context is bound, and the kernel's block fits every device of its tier.
-        unsafe {
-            result::launch_kernel(
-                self.kernel.function(),
-                (grid, 1, 1),
-                (kernel.threads, 1, 1),
-                0,
-                stream,
-                &mut parameters,
-            )
-        }
-        .map_err(|e| driver_error("launching a kernel", e))
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { launch_kernel(&self.kernel, stream, arguments) }
     }
+}
+
+/// Shares the work out and launches it; the arguments' pointers are set.
+///
+/// # Safety
+/// `arguments` are of the kind that the kernel takes. Every pointer in them is to memory of the kernel's context that is as
+/// large as the problem says and stays allocated until the stream has done the work, during which nothing else writes it
+/// (or, if it is written by the kernel, reads it). The stream belongs to this context.
+pub(super) unsafe fn launch_kernel(
+    loaded: &LoadedKernel,
+    stream: sys::CUstream,
+    mut arguments: impl Arguments,
+) -> Result<(), Error> {
+    let kernel = loaded.kernel();
+    let grid = arguments.share_out(kernel);
+    if grid == 0 {
+        return Ok(());
+    }
+    let most = i32::MAX as u64;
+    let grid = u32::try_from(grid)
+        .ok()
+        .filter(|&grid| u64::from(grid) <= most)
+        .ok_or(Error::TooLarge {
+            what: "the number of blocks",
+            value: u128::from(grid),
+            limit: most,
+        })?;
+    loaded
+        .context()
+        .bind_to_thread()
+        .map_err(|e| driver_error("binding the context", e))?;
+    let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
+    // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field (their sizes are asserted
+    // on both sides), and the driver copies it before it returns. The caller vouches for the pointers in it and for the
+    // stream; the context is bound, and the kernel's block fits every device of its tier.
+    unsafe {
+        result::launch_kernel(
+            loaded.function(),
+            (grid, 1, 1),
+            (kernel.threads, 1, 1),
+            kernel.dynamic_shared(),
+            stream,
+            &mut parameters,
+        )
+    }
+    .map_err(|e| driver_error("launching a kernel", e))
 }

@@ -124,13 +124,13 @@ impl PreparedRelu {
         let element = problem.dtype().size();
         let x = Span::new("x", pointers.x, problem.input().len(), element);
         let y = Span::new("y", pointers.y, problem.output().len(), element);
-        x.check(element)?;
-        y.check(element)?;
+        x.check(element as u64)?;
+        y.check(element as u64)?;
         let (input, output) = ((&x, problem.input()), (&y, problem.output()));
         if !check::same_elements(input, output) && !check::disjoint_slices(input, output) {
             y.apart_from(&x)?;
         }
-        let mut arguments = self.arguments();
+        let mut arguments = *self.arguments();
         arguments.x = pointers.x + offset_bytes(problem.input());
         arguments.y = pointers.y + offset_bytes(problem.output());
         // SAFETY: the caller's promise is this function's own.

@@ -6,7 +6,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
 
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
-use crate::launch::{DeviceBuffer, Element};
+use crate::launch::{DeviceBuffer, Element, Workspace};
 use crate::problem::TensorDesc;
 
 impl Gpu {
@@ -60,6 +60,14 @@ pub(super) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
         stream.alloc_zeros(len)
     };
     made.map_err(|e| driver_error(what, e))
+}
+
+/// A workspace of so many bytes, if any.
+pub(super) fn workspace(stream: &Arc<CudaStream>, bytes: u64) -> Result<Option<Workspace>, Error> {
+    match bytes {
+        0 => Ok(None),
+        bytes => Workspace::new(stream, bytes).map(Some),
+    }
 }
 
 /// A buffer of length 0. A driver may refuse to allocate no bytes, so there is one behind it.

@@ -31,13 +31,13 @@ pub use inception::Inception;
 pub use module::{Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
 
 use crate::error::Error;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, driver_error};
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, ReluBuffers,
 };
 use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
 use crate::problem::{Conv2d, Pool2d, Relu};
-use memory::{allocate, zeros};
+use memory::{allocate, workspace, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
 #[must_use = "nothing is computed before `run` or `run_into`"]
@@ -102,7 +102,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
         Ok(y)
     }
 
-    /// Computes into `y`.
+    /// Computes into `y`. A plan that computes in a workspace is given one of its own for the call.
     ///
     /// # Errors
     /// As [`ConvCall::run`].
@@ -115,6 +115,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
             residual,
             ..
         } = self;
+        let mut workspace = workspace(self.stream, plan.workspace_bytes())?;
         self.gpu.prepare_conv(&plan)?.launch(
             self.stream,
             ConvBuffers {
@@ -123,9 +124,32 @@ impl<'a, T: Element> ConvCall<'a, T> {
                 bias,
                 residual,
                 y,
+                workspace: workspace.as_mut(),
             },
         )
     }
+}
+
+/// Brings the filters of a convolution into [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed), in the given
+/// stream: the new buffer, and the problem that takes it. Worth doing once where the same filters are used again, as
+/// [`Gpu::prepare_pack_filter`] says.
+///
+/// # Errors
+/// As [`Gpu::prepare_pack_filter`], [`PreparedPack::launch`](crate::launch::PreparedPack::launch), and
+/// [`Error::OutOfMemory`].
+pub fn pack_filter<T: Element>(
+    gpu: &Gpu,
+    stream: &Arc<CudaStream>,
+    problem: &Conv2d,
+    w: &dyn DeviceBuffer<T>,
+) -> Result<(Conv2d, CudaSlice<T>), Error> {
+    let pack = gpu.prepare_pack_filter(problem)?;
+    // SAFETY: every element is written, gaps included, before anything can read it: the launch follows in the same stream,
+    // and any bits are a valid T.
+    let mut packed = unsafe { stream.alloc(pack.packed().filter_len()) }
+        .map_err(|e| driver_error("allocating the filters", e))?;
+    pack.launch(stream, w, &mut packed)?;
+    Ok((pack.packed().clone(), packed))
 }
 
 /// A pooling about to be computed; made by [`pool2d`].

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream};
 
-use super::memory::zeros;
+use super::memory::{workspace, zeros};
 use crate::catalog::DType;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, PreparedConv, PreparedPool,
+    Workspace,
 };
 use crate::plan::{Ceilings, ConvPlan, PoolPlan, Roofline};
 use crate::problem::{Conv2d, Pool2d, TensorDesc};
@@ -231,6 +232,9 @@ pub struct ModuleBuffers<'a, T> {
     pub hidden: &'a mut [CudaSlice<T>],
     /// The output: [`Module::output_len`].
     pub y: &'a mut dyn DeviceBufferMut<T>,
+    /// What the launches compute in, one after the other, if any of them needs it: at least
+    /// [`PreparedModule::workspace_bytes`], as from [`PreparedModule::allocate_workspace`].
+    pub workspace: Option<&'a mut Workspace>,
 }
 
 #[derive(Clone, Debug)]
@@ -258,6 +262,22 @@ impl PreparedModule {
             PreparedStep::Conv(conv) => Some(conv),
             PreparedStep::Pool(_) => None,
         })
+    }
+
+    /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if none needs any.
+    pub fn workspace_bytes(&self) -> u64 {
+        let each = self
+            .convolutions()
+            .map(|conv| conv.plan().workspace_bytes());
+        each.max().unwrap_or(0)
+    }
+
+    /// A workspace for the launches, if they need one.
+    ///
+    /// # Errors
+    /// As [`Workspace::new`].
+    pub fn allocate_workspace(&self, stream: &Arc<CudaStream>) -> Result<Option<Workspace>, Error> {
+        workspace(stream, self.workspace_bytes())
     }
 
     /// Queues all launches in the stream.
@@ -288,6 +308,7 @@ impl PreparedModule {
             weights,
             hidden,
             y,
+            mut workspace,
         } = buffers;
         let convolutions = self.module.convolutions().count();
         count("the weights of a module", convolutions, weights.len())?;
@@ -313,6 +334,7 @@ impl PreparedModule {
                             bias,
                             residual,
                             y: to,
+                            workspace: workspace.as_deref_mut(),
                         },
                     )?;
                 }

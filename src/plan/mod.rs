@@ -24,8 +24,9 @@ mod pool;
 mod refusal;
 mod relu;
 mod roofline;
-mod tensor;
+pub(crate) mod tensor;
 mod tensor_cost;
+mod workspace;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -35,6 +36,8 @@ pub use cost::Score;
 pub use limits::Limits;
 pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
+pub(crate) use workspace::{FILTER_ALIGNMENT, FilterRows, WorkspaceParts};
+pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;

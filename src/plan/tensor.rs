@@ -1,18 +1,13 @@
 //! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out among blocks.
 
 use super::tensor_cost::{Tiling, score};
+use super::workspace::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::{Capability, Limits, Refusal, Roofline, Score};
 use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is written and read again.
 const MOST_SPLITS: u32 = 16;
-
-/// Bytes of counters at the start of a workspace, 4 a tile.
-const COUNTER_BYTES: u64 = 64 << 10;
-
-/// Bytes that parts of a workspace are aligned to.
-const WORKSPACE_ALIGNMENT: u64 = 256;
 
 /// The constraints of a kernel on tensor cores, those of type, layout and device aside.
 pub(super) fn suits(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
@@ -223,17 +218,12 @@ fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, splits: u32) -> u64 
         1 => 0,
         _ => tiles * u64::from(splits) * 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n),
     };
-    (COUNTER_BYTES + packed).next_multiple_of(WORKSPACE_ALIGNMENT) + partials
+    (WORKSPACE_COUNTERS + packed).next_multiple_of(WORKSPACE_ALIGNMENT) + partials
 }
 
 /// Bytes of the filters in the kernel's order.
 fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
-    let (rows, row) = match kernel.algorithm {
-        Algorithm::MmaFlat => (problem.k(), problem.gemm_k()),
-        _ => (problem.k() * problem.r() * problem.s(), problem.group_c()),
-    };
-    let row = (row * problem.dtype().size()).next_multiple_of(PACKED_BYTES);
-    rows as u64 * row as u64
+    FilterRows::of(problem, kernel).bytes(problem)
 }
 
 /// The score of the kernel with the best number of splits that the limits and the device leave, or why there is none.
@@ -251,7 +241,7 @@ pub(super) fn rate(
             let most = limits.workspace;
             return Err(Refusal::Workspace { needs, most });
         }
-        let most = COUNTER_BYTES / 4;
+        let most = WORKSPACE_COUNTERS / 4;
         if splits > 1 && tiles > most {
             return Err(Refusal::SplitTiles { tiles, most });
         }

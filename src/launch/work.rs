@@ -1,0 +1,109 @@
+//! The kernels of a convolution's launch and their arguments.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use super::args::ConvArgs;
+use super::conv::{ConvPointers, PreparedConv};
+use super::fill::offset_bytes;
+use super::pack::{self, PackArgs};
+use super::prepared::launch_kernel;
+use super::tensor::TensorArgs;
+use crate::catalog::Algorithm;
+use crate::error::Error;
+use crate::gpu::{Gpu, LoadedKernel};
+use crate::plan::{ConvPlan, FilterRows, WorkspaceParts};
+use crate::problem::Conv2d;
+
+/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has to run before it.
+#[derive(Clone, Debug)]
+pub struct ConvWork {
+    arguments: ConvArguments,
+    /// Where the plan packs the filters: the kernel that does, and how.
+    pack: Option<(Arc<LoadedKernel>, PackArgs)>,
+    parts: WorkspaceParts,
+}
+
+/// One kind for each family of kernels.
+#[derive(Clone, Copy, Debug)]
+enum ConvArguments {
+    Cores(ConvArgs),
+    Tensor(TensorArgs),
+}
+
+impl ConvWork {
+    pub(super) fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvWork, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
+        let arguments = match kernel.algorithm {
+            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => {
+                ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.splits()))
+            }
+            _ => ConvArguments::Cores(ConvArgs::from(problem)),
+        };
+        let pack = match pack::kernel(problem.dtype()).filter(|_| plan.packs_filter()) {
+            Some(id) => {
+                let rows = FilterRows::of(problem, kernel);
+                Some((gpu.load(id)?, PackArgs::new(problem, &rows)))
+            }
+            None => None,
+        };
+        Ok(ConvWork {
+            arguments,
+            pack,
+            parts: plan.workspace_parts(),
+        })
+    }
+
+    /// Queues the kernels.
+    ///
+    /// # Safety
+    /// As [`PreparedConv::launch_raw`]; the pointers have been checked.
+    pub(super) unsafe fn launch(
+        &self,
+        prepared: &PreparedConv,
+        stream: sys::CUstream,
+        pointers: &ConvPointers,
+    ) -> Result<(), Error> {
+        let mut w = pointers.w;
+        if let Some((kernel, arguments)) = &self.pack {
+            let mut arguments = *arguments;
+            arguments.from = w;
+            w = pointers.workspace + self.parts.filter;
+            arguments.to = w;
+            // SAFETY: the filters are the problem's, and the workspace has room for them where the plan says; the caller
+            // vouches for both, and for the stream.
+            unsafe { launch_kernel(kernel, stream, arguments) }?;
+        }
+        let problem = prepared.problem();
+        match self.arguments {
+            ConvArguments::Cores(mut conv) => {
+                point(&mut conv, problem, pointers, w);
+                // SAFETY: the caller's promise is this function's own.
+                unsafe { prepared.launch_arguments(stream, conv) }
+            }
+            ConvArguments::Tensor(mut tensor) => {
+                point(&mut tensor.conv, problem, pointers, w);
+                if tensor.splits > 1 {
+                    tensor.counters = pointers.workspace;
+                    tensor.partials = pointers.workspace + self.parts.partials;
+                }
+                // SAFETY: the caller's promise is this function's own; the parts of the workspace are as large as the
+                // kernel makes use of them.
+                unsafe { prepared.launch_arguments(stream, tensor) }
+            }
+        }
+    }
+}
+
+/// Fills in the operands' addresses; `w` are the filters as the kernel reads them.
+fn point(arguments: &mut ConvArgs, problem: &Conv2d, pointers: &ConvPointers, w: u64) {
+    arguments.x = pointers.x + offset_bytes(problem.input());
+    arguments.w = w;
+    arguments.bias = pointers.bias;
+    arguments.residual = match problem.residual() {
+        Some(desc) => pointers.residual + offset_bytes(desc),
+        None => 0,
+    };
+    arguments.y = pointers.y + offset_bytes(problem.output());
+}

@@ -1,0 +1,90 @@
+//! Device memory that a launch computes in.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtrMut, SyncOnDrop, sys};
+
+use crate::error::Error;
+use crate::gpu::driver_error;
+use crate::plan::WORKSPACE_COUNTERS;
+
+/// Memory in which launches bring filters into order and add up what blocks computed in parts: at least
+/// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
+///
+/// One will do for any number of plans, as large as the largest needs; launches that share one run one after the other. A
+/// launch leaves it as it found it as far as the next one cares: nothing has to be set or cleared in between, and it can be
+/// part of a captured graph.
+#[derive(Debug)]
+pub struct Workspace {
+    memory: CudaSlice<u8>,
+    /// Where it begins in the memory.
+    start: usize,
+    len: usize,
+}
+
+impl Workspace {
+    /// New memory, of which the part that has to be zero is zeroed in the stream.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Driver`] if earlier work in the context failed.
+    pub fn new(stream: &Arc<CudaStream>, bytes: u64) -> Result<Workspace, Error> {
+        let failed = |e| driver_error("allocating a workspace", e);
+        let len = usize::try_from(bytes).map_err(|_| Error::TooLarge {
+            what: "the workspace",
+            value: bytes.into(),
+            limit: usize::MAX as u64,
+        })?;
+        // SAFETY: the counters are zeroed below; kernels read nothing else that they have not written, and any bits are
+        // a valid u8. (A driver may refuse to allocate no bytes.)
+        let memory = unsafe { stream.alloc::<u8>(len.max(1)) }.map_err(failed)?;
+        Workspace::within(stream, memory, 0, len)
+    }
+
+    /// A part of some memory, whose counters are zeroed in the stream.
+    pub(crate) fn within(
+        stream: &Arc<CudaStream>,
+        memory: CudaSlice<u8>,
+        start: usize,
+        len: usize,
+    ) -> Result<Workspace, Error> {
+        let mut workspace = Workspace { memory, start, len };
+        let counters = len.min(WORKSPACE_COUNTERS as usize);
+        if counters > 0 {
+            let mut counters = workspace.memory.slice_mut(start..start + counters);
+            stream
+                .memset_zeros(&mut counters)
+                .map_err(|e| driver_error("zeroing a workspace", e))?;
+        }
+        Ok(workspace)
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Whether it has no bytes, which is enough for plans that need none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The context that it lives in.
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        self.memory.context()
+    }
+
+    /// Its address, with the guard that records its use in the stream when dropped.
+    pub(super) fn pointer<'a>(
+        &'a mut self,
+        stream: &'a CudaStream,
+    ) -> (sys::CUdeviceptr, SyncOnDrop<'a>) {
+        let start = self.start as u64;
+        let (address, guard) = self.memory.device_ptr_mut(stream);
+        (address + start, guard)
+    }
+
+    /// The memory that it is part of, for the checks to look at.
+    pub(crate) fn memory(&self) -> &CudaSlice<u8> {
+        &self.memory
+    }
+}

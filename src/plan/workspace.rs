@@ -1,0 +1,117 @@
+//! What a convolution needs beside its operands: how the kernels on tensor cores read filters, and where things lie in the
+//! workspace.
+
+use super::{Plan, tensor};
+use crate::catalog::{Algorithm, Kernel};
+use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
+
+/// Bytes at the start of every workspace that count the blocks which have arrived at a tile, 4 a tile; zero before and
+/// after every launch.
+pub const WORKSPACE_COUNTERS: u64 = 64 << 10;
+
+/// What a workspace, and each part of it, is aligned to.
+pub const WORKSPACE_ALIGNMENT: u64 = 256;
+
+/// What the rows of filters that tensor-core kernels read are aligned to, in bytes.
+pub(crate) const FILTER_ALIGNMENT: u64 = PACKED_BYTES as u64;
+
+/// The filters as a kernel on tensor cores reads them: rows of channels, each padded with zeros to whole 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FilterRows {
+    /// Rows: one a filter and tap, or one a filter.
+    pub rows: usize,
+    /// Elements of a row: the channels of a group, or those of all taps.
+    pub columns: usize,
+    /// Elements from one row to the next.
+    pub pitch: usize,
+}
+
+impl FilterRows {
+    pub(crate) fn of(problem: &Conv2d, kernel: &Kernel) -> FilterRows {
+        FilterRows::new(problem, kernel.algorithm == Algorithm::MmaFlat)
+    }
+
+    /// The rows of [`FilterLayout::Packed`].
+    pub(crate) fn packed(problem: &Conv2d) -> FilterRows {
+        FilterRows::new(problem, false)
+    }
+
+    /// A row a filter if `flat`, else a row a tap of each.
+    pub(crate) fn new(problem: &Conv2d, flat: bool) -> FilterRows {
+        let taps = problem.r() * problem.s();
+        let (rows, columns) = match flat {
+            true => (problem.k(), problem.gemm_k()),
+            false => (problem.k() * taps, problem.group_c()),
+        };
+        let vector = PACKED_BYTES / problem.dtype().size();
+        FilterRows {
+            rows,
+            columns,
+            pitch: columns.next_multiple_of(vector),
+        }
+    }
+
+    /// Bytes of all rows.
+    pub(crate) fn bytes(&self, problem: &Conv2d) -> u64 {
+        self.rows as u64 * self.pitch as u64 * problem.dtype().size() as u64
+    }
+
+    /// From one row to the next in the problem's own filters, in elements; `None` if a row is no run of memory there.
+    pub(crate) fn source(&self, problem: &Conv2d) -> Option<usize> {
+        let taps = problem.r() * problem.s();
+        let (channels, pitch) = (problem.group_c(), problem.filter_pitch());
+        let neighbours = match problem.filter_layout() {
+            FilterLayout::Kcrs => taps == 1 || channels == 1,
+            FilterLayout::Krsc | FilterLayout::Packed => true,
+        };
+        let a_tap_a_row = self.rows == problem.k() * taps;
+        (neighbours && (a_tap_a_row || pitch == channels)).then_some(match a_tap_a_row {
+            true => pitch,
+            false => self.columns,
+        })
+    }
+}
+
+/// Where things lie in a plan's workspace, in bytes from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkspaceParts {
+    /// The packed filters, behind the counters.
+    pub filter: u64,
+    /// The sums of blocks that share a tile, behind those.
+    pub partials: u64,
+}
+
+impl Plan<Conv2d> {
+    /// Whether a launch brings the filters into the kernel's order first, by a kernel of its own. To do that once instead of
+    /// every time, see [`FilterLayout::Packed`].
+    pub fn packs_filter(&self) -> bool {
+        self.grid() > 0 && tensor::packs(self.problem(), self.kernel().kernel())
+    }
+
+    /// Blocks that share the sum of a tile; 1 where each has a tile of its own.
+    pub fn splits(&self) -> u32 {
+        self.score().splits
+    }
+
+    /// Kernels that a launch runs: 0 if there is nothing to compute, 2 if it packs the filters.
+    pub fn launches(&self) -> u32 {
+        u32::from(self.grid() > 0) + u32::from(self.packs_filter())
+    }
+
+    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs none.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.score().workspace
+    }
+
+    /// Where things lie in the workspace, as [`Plan::workspace_bytes`] counts them.
+    pub(crate) fn workspace_parts(&self) -> WorkspaceParts {
+        let packed = match self.packs_filter() {
+            true => FilterRows::of(self.problem(), self.kernel().kernel()).bytes(self.problem()),
+            false => 0,
+        };
+        WorkspaceParts {
+            filter: WORKSPACE_COUNTERS,
+            partials: (WORKSPACE_COUNTERS + packed).next_multiple_of(WORKSPACE_ALIGNMENT),
+        }
+    }
+}
