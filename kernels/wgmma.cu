@@ -18,6 +18,7 @@
 #include "wgmma_epilogue.cuh"
 
 static_assert(LAYOUT_NHWC, "im2col copies want the channels of a pixel in a row");
+static_assert(PRODUCERS == 1, "one thread issues all copies");
 
 constexpr int PRODUCER_REGISTERS = 40;
 

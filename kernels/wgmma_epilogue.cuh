@@ -18,6 +18,7 @@
 
 constexpr int PIECE = 128 / SIZE;      // filters of a bulk piece
 constexpr int SUM_PIECE = 32;          // columns of a piece of sums
+static_assert(ROW_TILES <= 2, "fetch_piece");
 constexpr int BIASES = LAYOUT_NHWC ? (TILE_M + 127) / 128 : 1;
 
 DEVICE unsigned staged(unsigned buffer, int row, int sixteen) {
@@ -51,6 +52,7 @@ struct Epilogue {
     int index;   // which consumer
     int thread;  // of the warpgroup
     unsigned phases = 0;  // bit b: the parity of the residual's next arrival in buffer b
+    int turn = 0;         // the buffer that the next piece takes
     float bias[BIASES];   // of filters thread, thread + 128
 
     DEVICE const ConvArgs& conv() const { return args.tensor.conv; }
@@ -74,24 +76,26 @@ struct Epilogue {
     DEVICE void fetch_residual(const Item& item) const {
         if (!bulk() || !conv().residual || thread != 0) return;
         store_wait_read<0>();
-        fetch_piece(item, 0);
-        fetch_piece(item, 1);
+        fetch_piece(item, 0, turn);
+        fetch_piece(item, 1, turn ^ 1);
     }
 
-    // ---- bulk pieces
+    // ---- bulk pieces: those that exist are numbered along filters, then along pixels
     static constexpr int ACROSS = TILE_M / PIECE;
-    static constexpr int PIECES = ROW_TILES * ACROSS;
-    DEVICE int piece_m(const Item& item, int piece) const { return item.m + piece % ACROSS * PIECE; }
-    DEVICE unsigned piece_n(const Item& item, int piece) const { return item.n + first_row(piece / ACROSS); }
-    DEVICE bool exists(const Item& item, int piece) const {
-        return piece < PIECES && piece_m(item, piece) < conv().group_k && piece_n(item, piece) < conv().gemm_n;
+    DEVICE int piece_m(const Item& item, int column) const { return item.m + column * PIECE; }
+    DEVICE unsigned piece_n(const Item& item, int row_tile) const { return item.n + first_row(row_tile); }
+    DEVICE bool exists(const Item& item, int row_tile, int column) const {
+        return piece_m(item, column) < conv().group_k && piece_n(item, row_tile) < conv().gemm_n;
     }
-    DEVICE void fetch_piece(const Item& item, int piece) const {
-        if (!exists(item, piece)) return;
-        unsigned barrier = shared.residual(index, piece % 2);
+    DEVICE void fetch_piece(const Item& item, int piece, int buffer) const {
+        int across = min(ACROSS, (conv().group_k - item.m + PIECE - 1) / PIECE);
+        int row_tile = piece >= across ? 1 : 0;
+        int column = piece - row_tile * across;
+        if (column >= across || row_tile >= ROW_TILES || !exists(item, row_tile, column)) return;
+        unsigned barrier = shared.residual(index, buffer);
         barrier_arrive_expect(barrier, STAGING_BYTES);
-        copy_tile(shared.staging(index, piece % 2), args.residual, barrier, piece_m(item, piece), item.group,
-                  static_cast<int>(piece_n(item, piece)));
+        copy_tile(shared.staging(index, buffer), args.residual, barrier, piece_m(item, column), item.group,
+                  static_cast<int>(piece_n(item, row_tile)));
     }
 
     DEVICE float finished(float sum, float bias, float residual) const {
@@ -100,10 +104,9 @@ struct Epilogue {
     }
 
     // Finishes a piece into its buffer, from which its residual is taken first.
-    DEVICE void put_finished(const float* sums, int piece) const {
+    DEVICE void put_finished(const float* sums, unsigned buffer, int column) const {
         int lane = thread % 32, warp = thread / 32;
-        unsigned buffer = shared.staging(index, piece % 2);
-        unsigned biases = shared.bias(index) + (piece % ACROSS * PIECE + lane % 4 * 2) * 4;
+        unsigned biases = shared.bias(index) + (column * PIECE + lane % 4 * 2) * 4;
         bool residual = conv().residual;
 #if KERNEL_DTYPE != 0
         int row = 16 * warp + lane % 16;
@@ -149,31 +152,33 @@ struct Epilogue {
             int m = thread + 128 * i;
             if (m < TILE_M) asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared.bias(index) + 4 * m), "f"(bias[i]) : "memory");
         }
+        int number = 0;
 #pragma unroll
-        for (int piece = 0; piece < PIECES; ++piece) {
-            if (!exists(item, piece)) continue;
-            int buffer = piece % 2;
+        for (int i = 0; i < ROW_TILES * ACROSS; ++i) {
+            int row_tile = i / ACROSS, column = i % ACROSS;
+            if (!exists(item, row_tile, column)) continue;
+            unsigned buffer = shared.staging(index, turn);
             if (conv().residual) {
-                barrier_wait(shared.residual(index, buffer), phases >> buffer & 1);
-                phases ^= 1u << buffer;
+                barrier_wait(shared.residual(index, turn), phases >> turn & 1);
+                phases ^= 1u << turn;
             } else if (thread == 0) {
-                store_wait_read<1>();  // the piece before last has left its buffer
+                store_wait_read<1>();  // the piece before last has left the buffer
             }
             meet();
-            put_finished(sums[piece / ACROSS] + piece % ACROSS * (PIECE / 2), piece);
+            put_finished(sums[row_tile] + column * (PIECE / 2), buffer, column);
             fence_proxy_async();
             meet();
             if (thread == 0) {
-                store_tile(args.y, shared.staging(index, buffer), piece_m(item, piece), item.group,
-                           static_cast<int>(piece_n(item, piece)));
+                store_tile(args.y, buffer, piece_m(item, column), item.group, static_cast<int>(piece_n(item, row_tile)));
                 store_commit();
-                if (conv().residual && exists(item, piece + 2)) {
+                if (conv().residual) {
                     store_wait_read<0>();
-                    fetch_piece(item, piece + 2);
+                    fetch_piece(item, number + 2, turn);
                 }
             }
+            ++number;
+            turn ^= 1;
         }
-        meet();  // the biases have been read
     }
 
     // ---- pieces of sums
@@ -213,12 +218,15 @@ struct Epilogue {
         }
     }
 
-    DEVICE void write_sums(const Item& item, const Sums& sums) const {
+    DEVICE void write_sums(const Item& item, const Sums& sums) {
         constexpr int ACROSS_SUMS = COLUMNS / SUM_PIECE;
 #pragma unroll 1
         for (int piece = 0; piece < ROW_TILES * ACROSS_SUMS; ++piece) {
-            unsigned buffer = shared.staging(index, piece % 2);
             int row = first_row(piece / ACROSS_SUMS), column = piece % ACROSS_SUMS * SUM_PIECE;
+            if (item.m + (LAYOUT_NHWC ? column : row) >= conv().group_k || item.n + (LAYOUT_NHWC ? row : column) >= conv().gemm_n)
+                continue;
+            unsigned buffer = shared.staging(index, turn);
+            turn ^= 1;
 #pragma unroll
             for (int i = 0; i < ROW_TILES * ACROSS_SUMS; ++i)  // sums are registers: their indices must be known here
                 if (i == piece) put_sums(sums[i / ACROSS_SUMS] + i % ACROSS_SUMS * (SUM_PIECE / 2), buffer);

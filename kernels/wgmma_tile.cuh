@@ -4,15 +4,16 @@
 // pixels: a row of sums is then contiguous in y. Both operands lie in shared memory with the channels of a pixel or filter in a
 // row, so the main loop is the same.
 //
-// Block: CONSUMERS warpgroups that compute, then one that brings x and w (PRODUCER_WARP is its first warp). The consumers
-// share out the rows: consumer i has ROW_TILES times 64 rows from i * CONSUMER_ROWS on.
+// Block: CONSUMERS warpgroups that compute, then PRODUCERS that bring x and w. The consumers share out the rows: consumer i has
+// ROW_TILES times 64 rows from i * CONSUMER_ROWS on.
 //
 // Shared memory (SHARED_BYTES, aligned to 1024):
 //   stages[STAGES] of x[STEPS_A_STAGE][TILE_N][TILE_K], w[STEPS_A_STAGE][TILE_M][TILE_K], swizzled, 128 bytes of each row in all:
 //     narrow channel blocks (64, 32 bytes) come several taps at a time;
 //   staging[CONSUMERS][2] of 64 rows x 128 bytes, swizzled: for the epilogue;
 //   bias[CONSUMERS][TILE_M] f32 (NHWC);
-//   barriers: full[STAGES], empty[STAGES], residual[CONSUMERS][2].
+//   pixels[PRODUCERS][TILE_N] (wgmma_gather.cu);
+//   barriers: full[STAGES], empty[STAGES], residual[CONSUMERS][2]; a word.
 #pragma once
 
 #include "bulk_copy.cuh"
@@ -26,23 +27,29 @@ constexpr int W_STEP_BYTES = TILE_M * ROW_BYTES;
 constexpr int STEP_BYTES = X_STEP_BYTES + W_STEP_BYTES;
 constexpr int STAGE_BYTES = STEPS_A_STAGE * STEP_BYTES;
 
-constexpr int CONSUMERS = THREADS / 128 - 1;
-constexpr int CONSUMER_THREADS = CONSUMERS * 128;
-constexpr int PRODUCER_WARP = CONSUMERS * 4;
 constexpr int ROWS = LAYOUT_NHWC ? TILE_N : TILE_M;
 constexpr int COLUMNS = LAYOUT_NHWC ? TILE_M : TILE_N;
+constexpr int CONSUMERS = ROWS > 64 ? 2 : 1;
+constexpr int CONSUMER_THREADS = CONSUMERS * 128;
+constexpr int PRODUCERS = THREADS / 128 - CONSUMERS;
 constexpr int CONSUMER_ROWS = ROWS / CONSUMERS;
 constexpr int ROW_TILES = CONSUMER_ROWS / 64;
 
 constexpr int STAGING_BYTES = 64 * 128;
 constexpr int STAGING_AT = STAGES * STAGE_BYTES;
 constexpr int BIAS_AT = STAGING_AT + CONSUMERS * 2 * STAGING_BYTES;
-constexpr int BARRIERS_AT = BIAS_AT + CONSUMERS * TILE_M * 4;
+constexpr int PIXELS_AT = BIAS_AT + CONSUMERS * TILE_M * 4;
+#ifdef GATHER
+constexpr int PIXEL_BYTES = 16;
+#else
+constexpr int PIXEL_BYTES = 0;
+#endif
+constexpr int BARRIERS_AT = PIXELS_AT + PRODUCERS * TILE_N * PIXEL_BYTES;
 constexpr int BARRIERS = 2 * STAGES + 2 * CONSUMERS;
 
 static_assert(ROW_BYTES == 128 || ROW_BYTES == 64 || ROW_BYTES == 32, "rows as wide as a swizzle");
 static_assert(X_STEP_BYTES % 1024 == 0 && W_STEP_BYTES % 1024 == 0, "operands start where the swizzle's pattern does");
-static_assert(CONSUMERS >= 1 && THREADS % 128 == 0, "whole warpgroups");
+static_assert(PRODUCERS >= 1 && THREADS % 128 == 0, "whole warpgroups");
 static_assert(CONSUMERS * ROW_TILES * 64 == ROWS, "the consumers share out the rows");
 static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "the widths of product()");
 static_assert(BARRIERS_AT + 8 * (BARRIERS + 1) <= SHARED_BYTES && BARRIERS_AT % 8 == 0, "shared memory as the catalog has it");
@@ -51,9 +58,10 @@ static_assert(TILE_M <= 256 && TILE_N <= 256, "the boxes of bulk copies");
 // Registers: what the launch gives each thread, and how the warpgroups share it out once they know what they are.
 constexpr int registers_down(int registers, int most) { return (registers < most ? registers : most) / 8 * 8; }
 constexpr int LAUNCH_REGISTERS = registers_down(65536 / (THREADS * MIN_BLOCKS), 255);
-// What is left for a consumer if the producer keeps PRODUCER.
-template <int PRODUCER>
-constexpr int CONSUMER_REGISTERS = registers_down((LAUNCH_REGISTERS * (CONSUMERS + 1) - PRODUCER) / CONSUMERS, 240);
+// What is left for a consumer if each producer keeps KEPT.
+template <int KEPT>
+constexpr int CONSUMER_REGISTERS =
+    registers_down((LAUNCH_REGISTERS * (CONSUMERS + PRODUCERS) - KEPT * PRODUCERS) / CONSUMERS, 240);
 template <int REGISTERS>
 DEVICE void give_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
@@ -73,6 +81,7 @@ struct Shared {
         return base + STAGING_AT + (2 * consumer + buffer) * STAGING_BYTES;
     }
     DEVICE unsigned bias(int consumer) const { return base + BIAS_AT + consumer * (TILE_M * 4); }
+    DEVICE unsigned pixels(int producer) const { return base + PIXELS_AT + producer * (TILE_N * PIXEL_BYTES); }
     DEVICE unsigned full(int stage) const { return base + BARRIERS_AT + 8 * stage; }
     DEVICE unsigned empty(int stage) const { return full(STAGES + stage); }
     DEVICE unsigned residual(int consumer, int buffer) const { return full(2 * STAGES + 2 * consumer + buffer); }
