@@ -319,6 +319,19 @@ pub enum Error {
         has: u64,
     },
 
+    /// The driver does not take the description of a tensor that bulk copies need, or its address.
+    #[error("{call} refuses {tensor} (CUDA error {code}): {map}")]
+    TensorMap {
+        /// The operand.
+        tensor: &'static str,
+        /// The driver's function.
+        call: &'static str,
+        /// The driver's code.
+        code: u32,
+        /// What it was given.
+        map: String,
+    },
+
     /// The workspace is smaller than the plan needs.
     #[error("the workspace has {has} bytes, the plan needs {needs}")]
     WorkspaceTooSmall {

@@ -8,6 +8,7 @@ mod choice;
 mod emulator;
 mod module;
 mod probe;
+pub(crate) mod tensor_map;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,10 +8,11 @@ use super::element::Element;
 use super::prepared::Prepared;
 use super::work::ConvWork;
 use super::workspace::Workspace;
+use crate::catalog::Algorithm;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::plan::{ConvPlan, FILTER_ALIGNMENT, WORKSPACE_ALIGNMENT};
-use crate::problem::{Conv2d, TensorDesc};
+use crate::plan::{ConvPlan, WORKSPACE_ALIGNMENT};
+use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};
 
 /// A convolution ready to launch; made by [`Gpu::prepare_conv`].
 pub type PreparedConv = Prepared<Conv2d, ConvWork>;
@@ -258,11 +259,16 @@ fn needs(plan: &ConvPlan) -> Needs {
     let element = plan.problem().dtype().size() as u64;
     let kernel = plan.kernel().kernel();
     let tensor = kernel.algorithm.tensor();
+    let x = match kernel.algorithm {
+        // A tensor map's address.
+        Algorithm::Wgmma => PACKED_BYTES as u64,
+        _ => u64::from(kernel.vector),
+    };
     Needs {
-        x: u64::from(kernel.vector).max(element),
+        x: x.max(element),
         // Packed, they lie in the workspace.
         w: if tensor && !plan.packs_filter() {
-            FILTER_ALIGNMENT
+            PACKED_BYTES as u64
         } else {
             element
         },

@@ -38,6 +38,7 @@ mod pool;
 mod prepared;
 mod relu;
 pub mod tensor;
+mod wgmma;
 mod work;
 mod workspace;
 

@@ -191,8 +191,9 @@ impl PreparedPack {
         to.apart_from(&from)?;
         let mut arguments = self.arguments;
         (arguments.from, arguments.to) = (w, packed);
+        let grid = arguments.share_out(self.kernel.kernel());
         // SAFETY: the caller's promise is this function's own, and these are the arguments of the packing kernel.
-        unsafe { launch_kernel(&self.kernel, stream, arguments) }
+        unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }
     }
 }
 

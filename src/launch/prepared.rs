@@ -99,6 +99,11 @@ impl<P: Operation, A> Prepared<P, A> {
         check::ordering(self.context())
     }
 
+    /// The plan's kernel.
+    pub(super) fn loaded(&self) -> &LoadedKernel {
+        &self.kernel
+    }
+
     /// Shares the work out and launches the plan's kernel; the arguments' pointers are set.
     ///
     /// # Safety
@@ -106,29 +111,30 @@ impl<P: Operation, A> Prepared<P, A> {
     pub(super) unsafe fn launch_arguments(
         &self,
         stream: sys::CUstream,
-        arguments: impl Arguments,
+        mut arguments: impl Arguments,
     ) -> Result<(), Error> {
+        let grid = arguments.share_out(self.kernel.kernel());
         // SAFETY: the caller's promise is this function's own.
-        unsafe { launch_kernel(&self.kernel, stream, arguments) }
+        unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }
     }
 }
 
-/// Shares the work out and launches it; the arguments' pointers are set.
+/// Launches a kernel with arguments whose pointers are set and whose work is shared out.
 ///
 /// # Safety
-/// `arguments` are of the kind that the kernel takes. Every pointer in them is to memory of the kernel's context that is as
-/// large as the problem says and stays allocated until the stream has done the work, during which nothing else writes it
-/// (or, if it is written by the kernel, reads it). The stream belongs to this context.
-pub(super) unsafe fn launch_kernel(
+/// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every pointer in them is to memory of
+/// the kernel's context that is as large as the problem says and stays allocated until the stream has done the work, during
+/// which nothing else writes it (or, if it is written by the kernel, reads it). The stream belongs to this context.
+pub(super) unsafe fn launch_kernel<A: Copy>(
     loaded: &LoadedKernel,
     stream: sys::CUstream,
-    mut arguments: impl Arguments,
+    grid: u64,
+    mut arguments: A,
 ) -> Result<(), Error> {
-    let kernel = loaded.kernel();
-    let grid = arguments.share_out(kernel);
     if grid == 0 {
         return Ok(());
     }
+    let kernel = loaded.kernel();
     let most = i32::MAX as u64;
     let grid = u32::try_from(grid)
         .ok()

@@ -6,10 +6,11 @@ use cudarc::driver::sys;
 
 use super::args::ConvArgs;
 use super::conv::{ConvPointers, PreparedConv};
-use super::fill::offset_bytes;
+use super::fill::{Arguments, offset_bytes};
 use super::pack::{self, PackArgs};
 use super::prepared::launch_kernel;
 use super::tensor::TensorArgs;
+use super::wgmma::WgmmaArgs;
 use crate::catalog::Algorithm;
 use crate::error::Error;
 use crate::gpu::{Gpu, LoadedKernel};
@@ -23,6 +24,7 @@ pub struct ConvWork {
     /// Where the plan packs the filters: the kernel that does, and how.
     pack: Option<(Arc<LoadedKernel>, PackArgs)>,
     parts: WorkspaceParts,
+    multiprocessors: u32,
 }
 
 /// One kind for each family of kernels.
@@ -30,14 +32,20 @@ pub struct ConvWork {
 enum ConvArguments {
     Cores(ConvArgs),
     Tensor(TensorArgs),
+    Wgmma(WgmmaArgs),
 }
 
 impl ConvWork {
     pub(super) fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvWork, Error> {
         let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
         let arguments = match kernel.algorithm {
+            // No driver encodes a map of nothing.
+            _ if plan.grid() == 0 => ConvArguments::Cores(ConvArgs::from(problem)),
             Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => {
                 ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.splits()))
+            }
+            Algorithm::Wgmma | Algorithm::WgmmaGather => {
+                ConvArguments::Wgmma(WgmmaArgs::new(problem, kernel, plan.splits())?)
             }
             _ => ConvArguments::Cores(ConvArgs::from(problem)),
         };
@@ -52,6 +60,7 @@ impl ConvWork {
             arguments,
             pack,
             parts: plan.workspace_parts(),
+            multiprocessors: gpu.capability().sm_count,
         })
     }
 
@@ -71,9 +80,10 @@ impl ConvWork {
             arguments.from = w;
             w = pointers.workspace + self.parts.filter;
             arguments.to = w;
+            let grid = arguments.share_out(kernel.kernel());
             // SAFETY: the filters are the problem's, and the workspace has room for them where the plan says; the caller
             // vouches for both, and for the stream.
-            unsafe { launch_kernel(kernel, stream, arguments) }?;
+            unsafe { launch_kernel(kernel, stream, grid, arguments) }?;
         }
         let problem = prepared.problem();
         match self.arguments {
@@ -83,15 +93,34 @@ impl ConvWork {
                 unsafe { prepared.launch_arguments(stream, conv) }
             }
             ConvArguments::Tensor(mut tensor) => {
-                point(&mut tensor.conv, problem, pointers, w);
-                if tensor.splits > 1 {
-                    tensor.counters = pointers.workspace;
-                    tensor.partials = pointers.workspace + self.parts.partials;
-                }
+                self.point_tensor(&mut tensor, problem, pointers, w);
                 // SAFETY: the caller's promise is this function's own; the parts of the workspace are as large as the
                 // kernel makes use of them.
                 unsafe { prepared.launch_arguments(stream, tensor) }
             }
+            ConvArguments::Wgmma(mut wgmma) => {
+                self.point_tensor(&mut wgmma.tensor, problem, pointers, w);
+                wgmma.point()?;
+                let loaded = prepared.loaded();
+                let grid = wgmma.share_out(loaded.kernel(), self.multiprocessors);
+                // SAFETY: as above; the maps describe the same operands.
+                unsafe { launch_kernel(loaded, stream, grid, wgmma) }
+            }
+        }
+    }
+
+    /// Fills in the addresses of operands and workspace.
+    fn point_tensor(
+        &self,
+        arguments: &mut TensorArgs,
+        problem: &Conv2d,
+        pointers: &ConvPointers,
+        w: u64,
+    ) {
+        point(&mut arguments.conv, problem, pointers, w);
+        if arguments.splits > 1 {
+            arguments.counters = pointers.workspace;
+            arguments.partials = pointers.workspace + self.parts.partials;
         }
     }
 }

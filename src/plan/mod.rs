@@ -36,7 +36,7 @@ pub use cost::Score;
 pub use limits::Limits;
 pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
-pub(crate) use workspace::{FILTER_ALIGNMENT, FilterRows, WorkspaceParts};
+pub(crate) use workspace::{FilterRows, WorkspaceParts};
 pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};

@@ -12,9 +12,6 @@ pub const WORKSPACE_COUNTERS: u64 = 64 << 10;
 /// What a workspace, and each part of it, is aligned to.
 pub const WORKSPACE_ALIGNMENT: u64 = 256;
 
-/// What the rows of filters that tensor-core kernels read are aligned to, in bytes.
-pub(crate) const FILTER_ALIGNMENT: u64 = PACKED_BYTES as u64;
-
 /// The filters as a kernel on tensor cores reads them: rows of channels, each padded with zeros to whole 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilterRows {
