@@ -74,6 +74,24 @@ impl Layout {
 ///
 /// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the most exact on: a
 /// kernel may always compute more exactly than it is asked to.
+///
+/// # Error
+/// With `m` the sum of the magnitudes that an output adds up, `sum |x| |w| + |bias| + |residual|`, and `n` its terms, a
+/// result in f32 is at most `(p + s) m` away from the exact one:
+///
+/// | kernel | `p`, of the products | `s`, of the sums |
+/// |---|---|---|
+/// | CUDA cores, any type | 0 | `(n + 4) 2^-24` |
+/// | tensor cores, f16 and bf16 | 0 | `(n + i + 4) 2^-23` |
+/// | `tf32x3` | `3.01 * 2^-22` | `(3 n + 3 i + 4) 2^-23` |
+/// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + 4) 2^-23` |
+/// | `tf32`, `wgmma` | `2^-9`: bulk copies bring operands as they are, and their last bits are cut off | as above |
+///
+/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`. CUDA cores round each addition to
+/// nearest; tensor cores align the products of an instruction and the sum with the largest of them and cut off what is
+/// below its last place. `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
+/// product of the small parts. These are bounds for the worst case; errors of random signs add up to about the square
+/// root of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Math {
     /// f32 as the CPU has it, on CUDA cores.

@@ -1,8 +1,8 @@
 //! When a result is accepted.
 
 use super::stored::{half_of_least, round, unit_roundoff};
-use crate::catalog::DType;
-use crate::problem::{Pool2d, PoolKind};
+use crate::catalog::{Algorithm, DType, Kernel, Math};
+use crate::problem::{Conv2d, Pool2d, PoolKind};
 
 /// How far a result may be from the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,9 +32,72 @@ pub enum Tolerance<'a> {
         /// [`crate::reference::pool2d_abs`].
         magnitudes: &'a [f64],
     },
+    /// What a product on tensor cores can cost: `relative * magnitude`, and rounding once to the storage type. Made by
+    /// [`Tolerance::of_conv`].
+    Products {
+        /// Error of operands and sums together, as a share of the magnitude.
+        relative: f64,
+        /// Roundings of the sum, each of which may also lose what is below the least number of f32.
+        roundings: usize,
+        /// As for [`Tolerance::Sum`].
+        magnitudes: &'a [f64],
+    },
 }
 
 impl<'a> Tolerance<'a> {
+    /// How near a convolution must be that `kernel` computes, with the sums of a tile shared by `splits` blocks:
+    /// what that kernel may cost, however little the problem asks for. `magnitudes` is what
+    /// [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the figures come from.
+    pub fn of_conv(
+        conv: &Conv2d,
+        kernel: &Kernel,
+        splits: u32,
+        magnitudes: &'a [f64],
+    ) -> Tolerance<'a> {
+        Tolerance::with_operands(conv, kernel, splits, magnitudes, operand_error(kernel))
+    }
+
+    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of [`round_to_tf32`]: only the
+    /// sum rounds.
+    pub fn of_exact_products(
+        conv: &Conv2d,
+        kernel: &Kernel,
+        splits: u32,
+        magnitudes: &'a [f64],
+    ) -> Tolerance<'a> {
+        Tolerance::with_operands(conv, kernel, splits, magnitudes, 0.0)
+    }
+
+    fn with_operands(
+        conv: &Conv2d,
+        kernel: &Kernel,
+        splits: u32,
+        magnitudes: &'a [f64],
+        operands: f64,
+    ) -> Tolerance<'a> {
+        let terms = conv.gemm_k();
+        if !kernel.algorithm.tensor() {
+            return Tolerance::Sum { terms, magnitudes };
+        }
+        let products = match kernel.math {
+            Math::Tf32x3 => 3,
+            Math::Strict | Math::Tf32 => 1,
+        };
+        // An instruction adds at least four products to a sum, of one tap unless gemm_k is flat, and all of them are cut to
+        // the largest one's last place, the sum too.
+        let instructions = match kernel.algorithm {
+            Algorithm::MmaFlat => terms.div_ceil(4),
+            _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
+        };
+        // Parts of several blocks, bias, residual and what the epilogue adds.
+        let roundings = products * (terms + instructions) + splits as usize + 4;
+        Tolerance::Products {
+            relative: operands + roundings as f64 * CUT,
+            roundings,
+            magnitudes,
+        }
+    }
+
     /// How near a pool's result must be: a maximum is exact, a mean is a sum rounded. `magnitudes` is what
     /// [`crate::reference::pool2d_abs`] gives.
     pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
@@ -48,6 +111,24 @@ impl<'a> Tolerance<'a> {
             terms: mean_depth(rows, columns),
             magnitudes,
         }
+    }
+}
+
+/// What an addition that cuts, rather than rounds, costs at most as a share of its result: tensor cores add so.
+const CUT: f64 = 1.0 / (1 << 23) as f64;
+
+/// What a kernel's way with its operands costs a product, as a share of it: see [`Math`].
+fn operand_error(kernel: &Kernel) -> f64 {
+    let both = |unit: f64| 2.0 * unit + unit * unit;
+    let bulk = matches!(kernel.algorithm, Algorithm::Wgmma | Algorithm::WgmmaGather);
+    match kernel.math {
+        Math::Strict => 0.0,
+        // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which drop what they have no
+        // bits for.
+        Math::Tf32 if !bulk => both(1.0 / 2048.0),
+        Math::Tf32 => both(1.0 / 1024.0),
+        // What is beyond the small part, once for each operand, and the product of the small parts; 2^-22 each.
+        Math::Tf32x3 => 3.01 / (1 << 22) as f64,
     }
 }
 
@@ -208,6 +289,7 @@ pub fn compare_indices(got: &[u8], want: &[u8], extents: [usize; 4]) -> Result<S
 fn magnitudes_len(tolerance: Tolerance<'_>) -> Option<usize> {
     match tolerance {
         Tolerance::Sum { magnitudes, .. } => Some(magnitudes.len()),
+        Tolerance::Products { magnitudes, .. } => Some(magnitudes.len()),
         _ => None,
     }
 }
@@ -226,9 +308,22 @@ fn bound(tolerance: Tolerance<'_>, dtype: DType, place: usize, want: f64) -> f64
             let roundings = terms as f64 + 4.0;
             let sum = roundings
                 * (unit_roundoff(DType::F32) * magnitudes[place] + half_of_least(DType::F32));
-            sum + unit_roundoff(dtype) * (want.abs() + sum) + half_of_least(dtype)
+            stored(dtype, want, sum)
+        }
+        Tolerance::Products {
+            relative,
+            roundings,
+            magnitudes,
+        } => {
+            let least = 2.0 * roundings as f64 * half_of_least(DType::F32);
+            stored(dtype, want, relative * magnitudes[place] + least)
         }
     }
+}
+
+/// The bound of a sum that is off by `sum` and then rounded to the storage type.
+fn stored(dtype: DType, want: f64, sum: f64) -> f64 {
+    sum + unit_roundoff(dtype) * (want.abs() + sum) + half_of_least(dtype)
 }
 
 fn agrees(got: f64, want: f64, bound: f64) -> bool {
@@ -287,137 +382,4 @@ impl Sums {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: [usize; 4] = [1, 1, 1, 1];
-
-    fn one(got: f64, want: f64, tolerance: Tolerance<'_>) -> bool {
-        compare(&[got], &[want], ONE, DType::F32, tolerance).is_ok()
-    }
-
-    #[test]
-    fn nan_never_passes_for_a_number() {
-        let anything = Tolerance::Close {
-            atol: Some(f64::INFINITY),
-            rtol: 0.0,
-            rel_l2: None,
-        };
-        let only_whole = Tolerance::Close {
-            atol: None,
-            rtol: 0.0,
-            rel_l2: Some(1.0),
-        };
-        for tolerance in [
-            Tolerance::Exact,
-            anything,
-            only_whole,
-            Tolerance::Sum {
-                terms: 1,
-                magnitudes: &[1e30],
-            },
-        ] {
-            assert!(!one(f64::NAN, 1.0, tolerance));
-            assert!(!one(1.0, f64::NAN, tolerance));
-            assert!(!one(f64::INFINITY, 1.0, tolerance));
-            assert!(!one(f64::INFINITY, f64::NEG_INFINITY, tolerance));
-            assert!(!one(f32::MAX.into(), f64::INFINITY, tolerance));
-            assert!(one(f64::NAN, f64::NAN, tolerance));
-            assert!(one(f64::INFINITY, f64::INFINITY, tolerance));
-            assert!(one(-0.0, 0.0, tolerance));
-        }
-    }
-
-    #[test]
-    fn exact_rounds_the_reference_once() {
-        assert!(one(0.1f32.into(), 0.1, Tolerance::Exact));
-        assert!(!one(0.1f32.next_up().into(), 0.1, Tolerance::Exact));
-        assert!(
-            compare(
-                &[f64::INFINITY],
-                &[65520.0],
-                ONE,
-                DType::F16,
-                Tolerance::Exact
-            )
-            .is_ok()
-        );
-        assert!(compare(&[65504.0], &[65519.0], ONE, DType::F16, Tolerance::Exact).is_ok());
-    }
-
-    #[test]
-    fn the_first_wrong_element_is_named() {
-        let want = vec![1.0; 2 * 3 * 4 * 5];
-        let mut got = want.clone();
-        got[60 + 20 + 5 + 3] = 2.0;
-        got[119] = 2.0;
-        let error = compare(&got, &want, [2, 3, 4, 5], DType::F32, Tolerance::Exact).unwrap_err();
-        let expected = Mismatch::Elements {
-            index: [1, 1, 1, 3],
-            got: 2.0,
-            want: 1.0,
-            bound: 0.0,
-            count: 2,
-            of: 120,
-        };
-        assert_eq!(error, expected);
-    }
-
-    #[test]
-    fn sums_may_be_off_by_their_rounding() {
-        let (terms, magnitude) = (1000, 500.0);
-        let tolerance = Tolerance::Sum {
-            terms,
-            magnitudes: &[magnitude],
-        };
-        assert!(one(1.0 + 2e-2, 1.0, tolerance));
-        assert!(!one(1.0 + 4e-2, 1.0, tolerance));
-    }
-
-    #[test]
-    fn sums_of_any_length_have_a_bound() {
-        let mut last = 0.0;
-        for terms in [
-            1,
-            (1 << 24) - 5,
-            1 << 24,
-            (1 << 24) + 1,
-            1 << 40,
-            usize::MAX,
-        ] {
-            let tolerance = Tolerance::Sum {
-                terms,
-                magnitudes: &[1.0],
-            };
-            let bound = bound(tolerance, DType::F32, 0, 1.0);
-            assert!(bound.is_finite() && bound > last, "{terms}: {bound}");
-            assert!(one(1.0f32.next_up().into(), 1.0, tolerance), "{terms}");
-            last = bound;
-        }
-    }
-
-    #[test]
-    fn the_mean_of_a_large_plane_is_still_judged() {
-        let pool = Pool2d::builder()
-            .kind(PoolKind::GlobalAverage)
-            .input(1, 1, 4097, 4097)
-            .build()
-            .expect("a plane of 2^24 pixels");
-        let tolerance = Tolerance::of_pool(&pool, &[1.0]);
-        assert!(one(1.0 + 1e-6, 1.0, tolerance));
-        assert!(!one(1.01, 1.0, tolerance));
-        assert!(!one(0.0, 1.0, tolerance));
-    }
-
-    #[test]
-    fn the_whole_is_judged_too() {
-        let tolerance = Tolerance::Close {
-            atol: Some(0.5),
-            rtol: 0.0,
-            rel_l2: Some(1e-3),
-        };
-        assert!(one(1.0005, 1.0, tolerance));
-        let error = compare(&[1.4], &[1.0], ONE, DType::F32, tolerance).unwrap_err();
-        assert!(matches!(error, Mismatch::Whole { bound, .. } if bound == 1e-3));
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ pub use run::{
     Fences, RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu,
     run_relu_between, run_relu_in_place,
 };
-pub use stored::{Stored, round};
+pub use stored::{Stored, round, round_to_tf32};
 pub use verdict::Verdict;
 
 use crate::problem::TensorDesc;

@@ -99,20 +99,34 @@ pub fn round(dtype: DType, value: f64) -> f64 {
     }
 }
 
+/// `value` rounded to tf32, which has the exponents of f32 and 11 bits: ties go away from zero, as `cvt.rna` has it.
+pub fn round_to_tf32(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let unit = unit_of(value, 11, -126);
+    (value / unit).round() * unit
+}
+
 /// `value` rounded to `precision` significant bits, fewer below 2^`least`, infinite beyond `most`.
 fn round_to(value: f64, precision: i32, least: i32, most: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
-    let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
-    // A power of two: division and multiplication by it are exact, and subnormal f64s are far below `least`.
-    let unit = f64::from(2).powi(exponent.max(least) + 1 - precision);
+    let unit = unit_of(value, precision, least);
     let rounded = (value / unit).round_ties_even() * unit;
     if rounded.abs() > most {
         f64::INFINITY.copysign(value)
     } else {
         rounded
     }
+}
+
+/// The last place of a number of `precision` bits near `value`. A power of two: division and multiplication by it are exact,
+/// and subnormal f64s are far below `least`.
+fn unit_of(value: f64, precision: i32, least: i32) -> f64 {
+    let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
+    f64::from(2).powi(exponent.max(least) + 1 - precision)
 }
 
 /// The distance between neighbours relative to their size, halved: what one rounding may cost.

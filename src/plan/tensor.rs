@@ -298,3 +298,74 @@ fn useful(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
         1.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::DType;
+
+    fn x(text: &str) -> usize {
+        x_alignment(&text.parse().expect("a valid problem"))
+    }
+
+    #[test]
+    fn x_is_as_aligned_as_its_weakest_stride() {
+        assert_eq!(x("ic64oc8ih5kh3+bf16+nhwc"), 16);
+        assert_eq!(x("ic252oc8ih5kh3+bf16+nhwc"), 8);
+        assert_eq!(x("ic252oc8ih5kh3+nhwc"), 16);
+        assert_eq!(x("ic63oc8ih5kh3+bf16+nhwc"), 2);
+        assert_eq!(x("ic63oc8ih5kh3+bf16+nhwc+in64:0"), 16);
+        assert_eq!(x("ic63oc8ih5kh3+bf16+nhwc+in128:2"), 4);
+        assert_eq!(x("ic64oc8ih5kh3+bf16+nhwc+align4"), 4);
+        assert_eq!(x("ic64oc8ih5kh3+nhwc+align256"), 256);
+        // A group begins in the middle of a pixel.
+        assert_eq!(x("g4ic64oc8ih5kh3+bf16+nhwc+align256"), 32);
+        assert_eq!(x("g16ic64oc16ih5kh3+bf16+nhwc"), 8);
+        // A row begins anywhere, a plane of 64 pixels on 128 bytes.
+        assert_eq!(x("ic64oc8ih8kh3+bf16"), 2);
+        assert_eq!(x("ic64oc8ih8kh1+bf16+align128"), 128);
+        assert_eq!(x("ic64oc8ih8kh1sh2+bf16"), 2);
+        assert_eq!(x("ic64oc8ih8kh1ph1+bf16"), 2);
+    }
+
+    #[test]
+    fn filters_are_packed_unless_they_are_rows_of_16_bytes() {
+        let kernel = |algorithm| Kernel {
+            algorithm,
+            dtype: DType::Bf16,
+            ..crate::catalog::kernels()[0]
+        };
+        for (text, mma, flat) in [
+            ("ic64oc8ih5kh3+krsc", false, false),
+            ("ic64oc8ih5kh3+kcrs", true, true),
+            ("ic64oc8ih5kh1+kcrs", false, false),
+            ("ic63oc8ih5kh1+kcrs", true, true),
+            ("ic63oc8ih5kh3+krsc", true, true),
+            ("ic63oc8ih5kh3+packed", false, true),
+            ("ic63oc8ih5kh1+packed", false, false),
+            ("ic64oc8ih5kh3+packed", false, false),
+            // Nine taps of two channels are no whole 16 bytes, four of two are.
+            ("ic2oc8ih5kh3+krsc", true, true),
+            ("ic2oc8ih5kh2+krsc", true, false),
+            ("ic64oc8ih5kh3+krsc+align8", true, true),
+            ("g2ic32oc8ih5kh3+krsc", false, false),
+        ] {
+            let problem: Conv2d = format!("{text}+bf16").parse().expect("a valid problem");
+            assert_eq!(packs(&problem, &kernel(Algorithm::Mma)), mma, "{text}");
+            assert_eq!(packs(&problem, &kernel(Algorithm::MmaFlat)), flat, "{text}");
+            assert!(!packs(&problem, &kernel(Algorithm::Direct)), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_split_has_steps() {
+        for steps in 1..200 {
+            for wanted in 0..40 {
+                let splits = whole_splits(steps, wanted);
+                let each = steps.div_ceil(splits);
+                assert!((1..=wanted.max(1)).contains(&splits));
+                assert!((splits - 1) * each < steps && splits * each >= steps);
+            }
+        }
+    }
+}

@@ -212,3 +212,6 @@ fn rate(kernel: &Kernel, device: &Capability) -> f64 {
         _ => half,
     }
 }
+
+#[cfg(test)]
+mod tests;
