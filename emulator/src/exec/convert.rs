@@ -2,7 +2,7 @@
 use super::float::canonical;
 use super::half::value;
 use super::lanes::{map1, map2, map3};
-use super::soft::{self, BF16, F16, F32, TF32, f32_to_bf16, f32_to_f16, flush};
+use super::soft::{self, BF16, F16, F32, Format, TF32, f32_to_bf16, f32_to_f16, flush};
 use super::warp::Warp;
 use crate::ir::{CvtTy, FloatMode, Reg, Rounding, Width};
 
@@ -46,7 +46,8 @@ impl Conversion {
     #[inline(always)]
     pub fn run(&self, w: &mut Warp, m: u32, d: Reg, a: Reg) {
         let nearest = matches!(self.mode.rounding, Rounding::None | Rounding::Rn);
-        let plain = nearest && !self.mode.ftz && !self.mode.sat && !self.mode.relu;
+        let plain =
+            nearest && !self.mode.ftz && !self.mode.sat && !self.mode.relu && !self.mode.finite;
         match (self.from, self.to) {
             (CvtTy::F16, CvtTy::F32) if plain => map1(w, m, d, a, |x| soft::f16_to_f32(x & 0xffff)),
             (CvtTy::Bf16, CvtTy::F32) if plain => {
@@ -164,6 +165,17 @@ impl Conversion {
         }
     }
 
+    /// A rounded number of a format, with `.satfinite` applied.
+    fn finite(&self, bits: u32, format: Format) -> u32 {
+        let infinity = ((1 << format.exponent) - 1) << format.fraction;
+        let sign = 1 << (format.fraction + format.exponent);
+        if self.mode.finite && bits & !sign == infinity {
+            bits - 1
+        } else {
+            bits
+        }
+    }
+
     fn write_float(&self, value: Value) -> u64 {
         let rounding = match self.mode.rounding {
             Rounding::None => Rounding::Rn,
@@ -187,9 +199,10 @@ impl Conversion {
             x = if x > 0.0 { x } else { 0.0 };
         }
         match self.to {
-            CvtTy::F16 => u64::from(soft::round(x, F16, rounding)),
-            CvtTy::Bf16 => u64::from(soft::round(x, BF16, rounding)),
-            CvtTy::Tf32 => u64::from(tf32(x, rounding)),
+            CvtTy::F16 => u64::from(self.finite(soft::round(x, F16, rounding), F16)),
+            CvtTy::Bf16 => u64::from(self.finite(soft::round(x, BF16, rounding), BF16)),
+            CvtTy::Tf32 if x.is_nan() => u64::from(super::float::NAN32),
+            CvtTy::Tf32 => u64::from(self.finite(soft::round(x, TF32, rounding), TF32) << 13),
             CvtTy::F64 => x.to_bits(),
             _ => {
                 let bits = match rounding {
@@ -210,14 +223,6 @@ fn extend(x: u32, bits: u32, signed: bool) -> u32 {
         (up as i32 >> (32 - bits)) as u32
     } else {
         up >> (32 - bits)
-    }
-}
-
-fn tf32(x: f64, rounding: Rounding) -> u32 {
-    if x.is_nan() {
-        super::float::NAN32
-    } else {
-        soft::round(x, TF32, rounding) << 13
     }
 }
 
@@ -283,7 +288,7 @@ fn int_to_f64(x: i128, rounding: Rounding) -> f64 {
 #[inline(always)]
 pub(crate) fn pack(w: &mut Warp, m: u32, bf16: bool, mode: FloatMode, d: Reg, a: Reg, b: Reg) {
     let nearest = matches!(mode.rounding, Rounding::None | Rounding::Rn);
-    let simple = nearest && !mode.relu && !mode.sat;
+    let simple = nearest && !mode.relu && !mode.sat && !mode.finite;
     match bf16 {
         true if simple => map2(w, m, d, a, b, |a, b| f32_to_bf16(a) << 16 | f32_to_bf16(b)),
         false if simple => map2(w, m, d, a, b, |a, b| f32_to_f16(a) << 16 | f32_to_f16(b)),

@@ -11,7 +11,7 @@
 //! Sums in f16 are formed like that in f32 and rounded once, to nearest, at the end of each instruction. NaN is
 //! 0x7fffffff (0x7fff in f16). Integers are exact.
 use super::float::canonical;
-use super::soft::{bf16_to_f32, f16_to_f32, f32_to_f16};
+use super::soft::f32_to_f16;
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{MatrixSum, MatrixTy, Mma, Reg};
@@ -37,102 +37,138 @@ pub(crate) fn all_lanes(m: u32) -> Outcome {
 /// `mma`, by all lanes.
 #[inline(always)]
 pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) {
-    let f16 = |word: u32, part: usize| f16_to_f32(word >> (16 * part) & 0xffff);
-    let bf16 = |word: u32, part: usize| bf16_to_f32(word >> (16 * part) & 0xffff);
-    let tf32 = |word: u32, _| word & !0x1fff;
-    match (mma.a, mma.words) {
-        (MatrixTy::F16, 4) => float::<1, 8>(w, mma.sum, d, a, b, f16),
-        (MatrixTy::F16, _) => float::<2, 16>(w, mma.sum, d, a, b, f16),
-        (MatrixTy::Bf16, 4) => float::<1, 8>(w, mma.sum, d, a, b, bf16),
-        (MatrixTy::Bf16, _) => float::<2, 16>(w, mma.sum, d, a, b, bf16),
-        (MatrixTy::Tf32, 4) => float::<1, 4>(w, mma.sum, d, a, b, tf32),
-        (MatrixTy::Tf32, _) => float::<2, 8>(w, mma.sum, d, a, b, tf32),
-        _ => integer(w, mma, d, a, b),
+    let halves = usize::from(mma.words / 4);
+    let a = &a[..2 * halves];
+    let b = &b[..halves];
+    match mma.a {
+        MatrixTy::F16 => {
+            let part = |word: u32, part: u32| half_value(word >> (16 * part));
+            float::<2>(w, mma.sum, d, split(w, a, b, part));
+        }
+        MatrixTy::Bf16 => {
+            let part = |word: u32, part: u32| f32::from_bits(word >> (16 * part) << 16);
+            float::<2>(w, mma.sum, d, split(w, a, b, part));
+        }
+        MatrixTy::Tf32 => {
+            let part = |word: u32, _| f32::from_bits(word & !0x1fff);
+            float::<1>(w, mma.sum, d, split(w, a, b, part));
+        }
+        MatrixTy::S8 | MatrixTy::U8 => integer::<4>(w, mma, d, a, b),
+        MatrixTy::S4 | MatrixTy::U4 => integer::<8>(w, mma, d, a, b),
     }
 }
 
-/// The product of matrices whose fragments have `2 * HALVES` and `HALVES` registers, with `DEPTH` elements along the
-/// summed dimension. `part` gives the bits of an element of a word as f32.
+/// The value of the low half of a word, exactly. NaN stays NaN.
 #[inline(always)]
-fn float<const HALVES: usize, const DEPTH: usize>(
+fn half_value(word: u32) -> f32 {
+    // As bits of an f32 the exponent is 112 too small, also that of a subnormal number.
+    let scaled = f32::from_bits((word & 0x7fff) << 13) * f32::from_bits((112 + 127) << 23);
+    let special = if word & 0x7c00 == 0x7c00 {
+        0x7f80_0000
+    } else {
+        0
+    };
+    f32::from_bits(scaled.to_bits() | special | (word & 0x8000) << 16)
+}
+
+/// The elements of both matrices, `PARTS` a word.
+struct Factors<T, const PARTS: usize> {
+    /// Registers along the summed dimension: 1 or 2.
+    halves: usize,
+    /// By half of the summed dimension, half of the rows, part of the word: as the register has them, element
+    /// `4 * row + word`.
+    left: [[[[T; 32]; PARTS]; 2]; 2],
+    /// By half of the summed dimension, part of the word: element `8 * word + column`.
+    right: [[[T; 32]; PARTS]; 2],
+}
+
+/// Takes the registers of the factors apart.
+#[inline(always)]
+fn split<T: Copy + Default, const PARTS: usize>(
+    w: &Warp,
+    a: &[Reg],
+    b: &[Reg],
+    part: impl Fn(u32, u32) -> T,
+) -> Factors<T, PARTS> {
+    let mut out = Factors {
+        halves: b.len(),
+        left: [[[[T::default(); 32]; PARTS]; 2]; 2],
+        right: [[[T::default(); 32]; PARTS]; 2],
+    };
+    for (at, &reg) in a.iter().enumerate() {
+        let words = w.u32s(reg);
+        for (i, out) in out.left[at / 2][at % 2].iter_mut().enumerate() {
+            for lane in 0..32 {
+                out[lane] = part(words[lane], i as u32);
+            }
+        }
+    }
+    for (at, &reg) in b.iter().enumerate() {
+        let words = turned(w.u32s(reg));
+        for (i, out) in out.right[at].iter_mut().enumerate() {
+            for lane in 0..32 {
+                out[lane] = part(words[lane], i as u32);
+            }
+        }
+    }
+    out
+}
+
+/// A register of the right matrix, which has element `4 * column + word`, with element `8 * word + column`.
+#[inline(always)]
+fn turned(words: &[u32; 32]) -> [u32; 32] {
+    let mut out = [0; 32];
+    for word in 0..4 {
+        for column in 0..COLUMNS {
+            out[COLUMNS * word + column] = words[8 * (column % 4) + 4 * (column / 4) + word];
+        }
+    }
+    out
+}
+
+/// Adds the product of matrices of floating-point numbers.
+#[inline(always)]
+fn float<const PARTS: usize>(
     w: &mut Warp,
     sum: MatrixSum,
     d: [Reg; 4],
-    a: [Reg; 4],
-    b: [Reg; 2],
-    part: impl Fn(u32, usize) -> u32,
+    factors: Factors<f32, PARTS>,
 ) {
-    let value = |word: u32, i: usize| f32::from_bits(part(word, i));
-    let left = left::<HALVES, DEPTH, f32>(w, a, value);
-    let right = right::<HALVES, DEPTH, f32>(w, b, value);
     let packed = sum == MatrixSum::F16;
     let mut sums = if packed {
         sums_of_pairs(w, d)
     } else {
-        sums_of_words(w, d).map(|row| row.map(f32::from_bits))
+        sums_of_words(w, d)
     };
     // Four rows at a time share what is loaded of the right matrix.
-    for (sums, left) in sums.chunks_exact_mut(4).zip(left.chunks_exact(4)) {
+    for (block, rows) in sums.chunks_exact_mut(4).enumerate() {
         let mut four = [[0f32; COLUMNS]; 4];
-        four.copy_from_slice(sums);
-        for k in 0..DEPTH {
-            for row in 0..4 {
-                for column in 0..COLUMNS {
-                    four[row][column] = left[row][k].mul_add(right[k][column], four[row][column]);
+        for (sums, row) in four.iter_mut().zip(&*rows) {
+            *sums = row.map(f32::from_bits);
+        }
+        for half in 0..factors.halves {
+            for word in 0..4 {
+                for part in 0..PARTS {
+                    let right = &factors.right[half][part][COLUMNS * word..][..COLUMNS];
+                    let left = &factors.left[half][block / 2][part][16 * (block % 2)..][..16];
+                    for row in 0..4 {
+                        for column in 0..COLUMNS {
+                            four[row][column] =
+                                left[4 * row + word].mul_add(right[column], four[row][column]);
+                        }
+                    }
                 }
             }
         }
-        sums.copy_from_slice(&four);
+        for (row, sums) in rows.iter_mut().zip(&four) {
+            *row = sums.map(canonical);
+        }
     }
     if packed {
         put_pairs(w, d, &sums);
     } else {
-        put_words(w, d, &sums.map(|row| row.map(canonical)));
+        put_words(w, d, &sums);
     }
-}
-
-/// The left matrix, by rows.
-#[inline(always)]
-fn left<const HALVES: usize, const DEPTH: usize, T: Copy + Default>(
-    w: &Warp,
-    a: [Reg; 4],
-    part: impl Fn(u32, usize) -> T,
-) -> [[T; DEPTH]; ROWS] {
-    let per_word = DEPTH / (4 * HALVES);
-    let mut out = [[T::default(); DEPTH]; ROWS];
-    for half in 0..HALVES {
-        for upper in 0..2 {
-            let words = w.u32s(a[2 * half + upper]);
-            for group in 0..8 {
-                let row = &mut out[8 * upper + group][half * 4 * per_word..][..4 * per_word];
-                for i in 0..4 * per_word {
-                    row[i] = part(words[4 * group + i / per_word], i % per_word);
-                }
-            }
-        }
-    }
-    out
-}
-
-/// The right matrix, by rows.
-#[inline(always)]
-fn right<const HALVES: usize, const DEPTH: usize, T: Copy + Default>(
-    w: &Warp,
-    b: [Reg; 2],
-    part: impl Fn(u32, usize) -> T,
-) -> [[T; COLUMNS]; DEPTH] {
-    let per_word = DEPTH / (4 * HALVES);
-    let mut out = [[T::default(); COLUMNS]; DEPTH];
-    for half in 0..HALVES {
-        let words = w.u32s(b[half]);
-        for i in 0..4 * per_word {
-            for column in 0..COLUMNS {
-                let word = words[8 * (column % 4) + 4 * (column / 4) + i / per_word];
-                out[half * 4 * per_word + i][column] = part(word, i % per_word);
-            }
-        }
-    }
-    out
 }
 
 /// The sums, by rows, a register each.
@@ -163,18 +199,18 @@ fn put_words(w: &mut Warp, d: [Reg; 4], sums: &[[u32; COLUMNS]; ROWS]) {
     }
 }
 
-/// The sums, by rows, of registers with pairs of f16.
+/// The sums likewise, as f32, of registers with pairs of f16.
 #[inline(always)]
-fn sums_of_pairs(w: &Warp, d: [Reg; 4]) -> [[f32; COLUMNS]; ROWS] {
-    let mut out = [[0.0; COLUMNS]; ROWS];
+fn sums_of_pairs(w: &Warp, d: [Reg; 4]) -> [[u32; COLUMNS]; ROWS] {
+    let mut out = [[0; COLUMNS]; ROWS];
     for upper in 0..2 {
         let words = w.u32s(d[upper]);
         for group in 0..8 {
+            let row = &mut out[8 * upper + group];
             for t in 0..4 {
                 let word = words[4 * group + t];
-                let row = &mut out[8 * upper + group];
-                row[t] = f32::from_bits(f16_to_f32(word & 0xffff));
-                row[t + 4] = f32::from_bits(f16_to_f32(word >> 16));
+                row[t] = half_value(word).to_bits();
+                row[t + 4] = half_value(word >> 16).to_bits();
             }
         }
     }
@@ -183,59 +219,46 @@ fn sums_of_pairs(w: &Warp, d: [Reg; 4]) -> [[f32; COLUMNS]; ROWS] {
 
 /// Rounds the sums and writes them likewise.
 #[inline(always)]
-fn put_pairs(w: &mut Warp, d: [Reg; 4], sums: &[[f32; COLUMNS]; ROWS]) {
+fn put_pairs(w: &mut Warp, d: [Reg; 4], sums: &[[u32; COLUMNS]; ROWS]) {
     for upper in 0..2 {
         let target = w.u32s_mut(d[upper]);
         for group in 0..8 {
             let row = &sums[8 * upper + group];
             for t in 0..4 {
-                let (low, high) = (row[t].to_bits(), row[t + 4].to_bits());
-                target[4 * group + t] = f32_to_f16(low) | f32_to_f16(high) << 16;
+                target[4 * group + t] = f32_to_f16(row[t]) | f32_to_f16(row[t + 4]) << 16;
             }
         }
     }
 }
 
-/// The product of integer matrices.
+/// Adds the product of matrices of integers.
 #[inline(always)]
-fn integer(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) {
-    match (mma.a.bits(), mma.words) {
-        (8, 4) => integer_of::<1, 16>(w, mma, d, a, b),
-        (8, _) => integer_of::<2, 32>(w, mma, d, a, b),
-        (_, 4) => integer_of::<1, 32>(w, mma, d, a, b),
-        _ => integer_of::<2, 64>(w, mma, d, a, b),
-    }
-}
-
-#[inline(always)]
-fn integer_of<const HALVES: usize, const DEPTH: usize>(
-    w: &mut Warp,
-    mma: Mma,
-    d: [Reg; 4],
-    a: [Reg; 4],
-    b: [Reg; 2],
-) {
-    let bits = mma.a.bits();
-    let part = |signed: bool| {
-        move |word: u32, i: usize| {
-            let top = word << (32 - bits - bits * i as u32);
-            if signed {
-                top.cast_signed() >> (32 - bits)
-            } else {
-                (top >> (32 - bits)).cast_signed()
-            }
+fn integer<const PARTS: usize>(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b: &[Reg]) {
+    let bits = 32 / PARTS as u32;
+    let value = |signed: bool, word: u32, i: u32| {
+        let top = word << (32 - bits - bits * i);
+        if signed {
+            top.cast_signed() >> (32 - bits)
+        } else {
+            (top >> (32 - bits)).cast_signed()
         }
     };
     let signed = |ty: MatrixTy| matches!(ty, MatrixTy::S8 | MatrixTy::S4);
-    let left = left::<HALVES, DEPTH, i32>(w, a, part(signed(mma.a)));
-    let right = right::<HALVES, DEPTH, i32>(w, b, part(signed(mma.b)));
+    let (a_signed, b_signed) = (signed(mma.a), signed(mma.b));
+    let left: Factors<i32, PARTS> = split(w, a, &[], |word, i| value(a_signed, word, i));
+    let right: Factors<i32, PARTS> = split(w, &[], b, |word, i| value(b_signed, word, i));
     let mut sums = sums_of_words(w, d);
-    for (sums, left) in sums.iter_mut().zip(&left) {
+    for (row, sums) in sums.iter_mut().enumerate() {
         // Sixty-four products of 16 bits do not overflow.
         let mut products = [0i32; COLUMNS];
-        for k in 0..DEPTH {
-            for column in 0..COLUMNS {
-                products[column] += left[k] * right[k][column];
+        for half in 0..right.halves {
+            for word in 0..4 {
+                for part in 0..PARTS {
+                    let left = left.left[half][row / 8][part][4 * (row % 8) + word];
+                    for column in 0..COLUMNS {
+                        products[column] += left * right.right[half][part][COLUMNS * word + column];
+                    }
+                }
             }
         }
         for (sum, product) in sums.iter_mut().zip(products) {

@@ -91,6 +91,8 @@ pub struct FloatMode {
     pub sat: bool,
     /// `.relu` (fma of f16 and bf16, cvt): negative results and -0 become 0; NaN becomes the canonical NaN.
     pub relu: bool,
+    /// `.satfinite` (cvt): the largest finite number of its sign instead of an infinity.
+    pub finite: bool,
 }
 
 impl FloatMode {
@@ -100,11 +102,13 @@ impl FloatMode {
         ftz: false,
         sat: false,
         relu: false,
+        finite: false,
     };
 
     /// Whether it is this rounding and nothing else.
     pub const fn is_plain_in(self, rounding: Rounding) -> bool {
-        self.rounding as u8 == rounding as u8 && !self.ftz && !self.sat && !self.relu
+        let modified = self.ftz || self.sat || self.relu || self.finite;
+        self.rounding as u8 == rounding as u8 && !modified
     }
 }
 

@@ -88,6 +88,7 @@ impl<'a> Builder<'_, 'a> {
             ftz: m.take("ftz"),
             sat: m.take("sat"),
             relu: m.take("relu"),
+            finite: m.take("satfinite"),
         })
     }
 
@@ -124,6 +125,12 @@ impl<'a> Builder<'_, 'a> {
         }
         if mode.relu && !matches!(to, Type::F16 | Type::Bf16) {
             return m.error("`.relu` needs a 16-bit floating-point destination");
+        }
+        if mode.finite && !(from == Type::F32 && matches!(to, Type::F16 | Type::Bf16)) {
+            return m.error("`.satfinite` does not exist for the types");
+        }
+        if mode.finite {
+            self.need(m, 80, (8, 1))?;
         }
         if mode.ftz && to != Type::F32 && from != Type::F32 {
             return m.error("`.ftz` needs an .f32 operand");
@@ -182,12 +189,19 @@ impl<'a> Builder<'_, 'a> {
         Ok(d)
     }
 
-    /// `cvt.rna.tf32.f32`
+    /// `cvt.rna.tf32.f32` and, since 9.0, `cvt.rn.tf32.f32`
     fn cvt_tf32(&mut self, mode: FloatMode, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let from = m.need_type()?;
         let rounded = matches!(mode.rounding, Rounding::Rna | Rounding::Rn | Rounding::Rz);
         if from != Type::F32 || !rounded || mode.ftz || mode.sat {
             return m.error("only .f32 converts to .tf32, with a rounding");
+        }
+        match (mode.rounding == Rounding::Rna, mode.finite) {
+            (true, _) if mode.relu => return m.error("`.rna` has no `.relu`"),
+            (true, false) => self.need(m, 80, (7, 0))?,
+            (true, true) => self.need(m, 80, (8, 1))?,
+            (false, false) => self.need(m, 90, (7, 8))?,
+            (false, true) => self.need(m, 100, (8, 6))?,
         }
         let [d, a] = operands(i, m)?;
         let a = self.source(a, Type::F32)?;
@@ -221,6 +235,7 @@ impl<'a> Builder<'_, 'a> {
                 "converting {from} to {to} in this way is not supported"
             ));
         }
+        self.need(m, 80, if mode.finite { (8, 1) } else { (7, 0) })?;
         let [d, a, b] = operands(i, m)?;
         let (a, b) = (self.source(a, from)?, self.source(b, from)?);
         let d = self.destination(d, to)?;

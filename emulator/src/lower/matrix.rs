@@ -45,10 +45,7 @@ impl<'a> Builder<'_, 'a> {
         ty: Type,
         m: &Mods<'a>,
     ) -> Result<[Reg; N]> {
-        let parts = elements(operand);
-        if parts.len() != count {
-            return m.error(&wrong_count(what, count, parts.len()));
-        }
+        let parts = elements(operand, what, count, m)?;
         let mut regs = [Reg::NONE; N];
         for (reg, part) in regs.iter_mut().zip(parts) {
             *reg = self.source(part, ty)?;
@@ -63,10 +60,7 @@ impl<'a> Builder<'_, 'a> {
         count: usize,
         m: &Mods<'a>,
     ) -> Result<[Reg; 4]> {
-        let parts = elements(operand);
-        if parts.len() != count {
-            return m.error(&wrong_count("d", count, parts.len()));
-        }
+        let parts = elements(operand, "d", count, m)?;
         let mut regs = [Reg::NONE; 4];
         for (at, part) in parts.iter().enumerate() {
             let reg = self.destination(part, Type::B32)?;
@@ -219,7 +213,7 @@ impl<'a> Builder<'_, 'a> {
         self.need(m, 90, (7, 8))?;
         let [address, src] = operands(i, m)?;
         let (addr, generic) = self.row_address(address, generic)?;
-        let src = self.sources::<4>(src, "the source", usize::from(count), Type::B32, m)?;
+        let src = self.sources::<4>(src, "a", usize::from(count), Type::B32, m)?;
         self.emit(Op::StMatrix {
             count,
             trans,
@@ -245,15 +239,22 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// The elements of a vector; another operand is a vector of one.
-fn elements<'o, 'a>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
-    match operand {
-        Operand::Vector(parts) => parts,
-        other => std::slice::from_ref(other),
-    }
-}
-
-fn wrong_count(what: &str, count: usize, found: usize) -> String {
+/// The elements of a vector of so many registers.
+fn elements<'o, 'a>(
+    operand: &'o Operand<'a>,
+    what: &str,
+    count: usize,
+    m: &Mods<'a>,
+) -> Result<&'o [Operand<'a>]> {
     let plural = if count == 1 { "" } else { "s" };
-    format!("`{what}` takes {count} register{plural}, not {found}")
+    match operand {
+        Operand::Vector(parts) if parts.len() == count => Ok(parts),
+        Operand::Vector(parts) => m.error(&format!(
+            "`{what}` takes {count} register{plural}, not {}",
+            parts.len()
+        )),
+        _ => m.error(&format!(
+            "`{what}` must be a vector of {count} register{plural} in braces"
+        )),
+    }
 }

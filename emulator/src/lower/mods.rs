@@ -134,6 +134,7 @@ impl<'a> Mods<'a> {
             ftz: self.take("ftz"),
             sat: self.take("sat"),
             relu: self.take("relu"),
+            finite: false,
         }
     }
 

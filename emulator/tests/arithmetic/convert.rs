@@ -187,3 +187,95 @@ fn doubles_become_floats_and_back() {
         f(a).ceil()
     });
 }
+
+/// A number rounded to ten bits after the point, subnormal ones to multiples of 2^-136; `finite` keeps what is too
+/// large below infinity.
+fn to_tf32(x: f32, round: fn(f64) -> f64, relu: bool, finite: bool) -> f32 {
+    if x.is_nan() || x.is_infinite() && !finite {
+        return if relu && x < 0.0 { 0.0 } else { x };
+    }
+    let x = f64::from(x);
+    let largest = f64::from(f32::from_bits(0x7f7f_e000));
+    let exponent = x.abs().max(2f64.powi(-126)).log2().floor() as i32;
+    // The logarithm may be off by one next to a power of two; the step must be that of the number itself.
+    let exponent = if 2f64.powi(exponent) > x.abs().max(2f64.powi(-126)) {
+        exponent - 1
+    } else {
+        exponent
+    };
+    let step = 2f64.powi(exponent - 10);
+    let rounded = if x.is_infinite() {
+        x
+    } else {
+        round(x / step) * step
+    };
+    let rounded = if relu && rounded <= 0.0 { 0.0 } else { rounded };
+    match rounded.abs() > largest {
+        true if finite => largest.copysign(rounded) as f32,
+        true => f64::INFINITY.copysign(rounded) as f32,
+        false => rounded as f32,
+    }
+}
+
+#[test]
+fn floats_become_tf32() {
+    let mut inputs = singles(&special_f32());
+    inputs.extend(random(4000, 0xffff_ffff));
+    // Ties, and their neighbours, of several magnitudes.
+    let ties = (0..4000u64).map(|i| 0x1000 * i + (i % 3) - 1 + (i * 0x0d80_0000));
+    inputs.extend(ties.map(|bits| [bits & 0xffff_ffff, 0, 0]));
+    for (code, round, relu, finite) in [
+        ("rna", f64::round as fn(f64) -> f64, false, false),
+        ("rna.satfinite", f64::round, false, true),
+        ("rn", f64::round_ties_even, false, false),
+        ("rz", f64::trunc, false, false),
+        ("rn.relu", f64::round_ties_even, true, false),
+        ("rz.relu", f64::trunc, true, false),
+    ] {
+        f32s(
+            &format!("cvt.{code}.tf32.f32 %d, %a;"),
+            [F32; 3],
+            &inputs,
+            |[a, ..]| to_tf32(f(a), round, relu, finite),
+        );
+    }
+}
+
+#[test]
+fn halves_may_stay_finite() {
+    let inputs = pairs(&special_f32());
+    let f16 = |x: u64, relu: bool| {
+        let x = if relu && f(x) <= 0.0 { 0.0 } else { f(x) };
+        let near = half::f16::from_f32(x);
+        if near.is_infinite() {
+            half::f16::MAX.to_f32().copysign(x)
+        } else {
+            near.to_f32()
+        }
+    };
+    let bf16 = |x: u64| {
+        let near = half::bf16::from_f32(f(x));
+        if near.is_infinite() {
+            half::bf16::MAX.to_f32().copysign(f(x))
+        } else {
+            near.to_f32()
+        }
+    };
+    let same = |a: &[f32; 2], b: &[f32; 2]| {
+        a.iter()
+            .zip(b)
+            .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()))
+    };
+    let halves = |bits: u64| [bits, bits >> 16].map(|h| half::f16::from_bits(h as u16).to_f32());
+    let bfloats = |bits: u64| [bits, bits >> 16].map(|h| half::bf16::from_bits(h as u16).to_f32());
+    for (modifier, relu) in [("", false), (".relu", true)] {
+        let code = format!("cvt.rn.satfinite{modifier}.f16x2.f32 %d, %a, %b;");
+        check(&code, B32, [F32; 3], &inputs, halves, same, |[a, b, _]| {
+            [f16(b, relu), f16(a, relu)]
+        });
+    }
+    let code = "cvt.rn.satfinite.bf16x2.f32 %d, %a, %b;";
+    check(code, B32, [F32; 3], &inputs, bfloats, same, |[a, b, _]| {
+        [bf16(b), bf16(a)]
+    });
+}

@@ -38,7 +38,7 @@ pub const B64: Type = Type {
 pub fn run(code: &str, result: Type, operands: [Type; 3], inputs: &[[u64; 3]]) -> Vec<u64> {
     let [a, b, c] = operands;
     let text = format!(
-        ".version 7.8\n.target sm_90\n.address_size 64\n
+        ".version 8.1\n.target sm_90\n.address_size 64\n
 .visible .entry op(.param .u64 x, .param .u64 y, .param .u32 n)
 {{
     .reg .pred %p, %q;
