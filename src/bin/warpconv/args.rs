@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use warpconv::catalog::Math;
 use warpconv::gpu::DeviceChoice;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
@@ -49,6 +50,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show the plan for a problem, what was refused and why, and the bound
     Explain(ExplainArgs),
+    /// Run plans on the emulator and show what they count against the least that the problem allows
+    Counters(CountersArgs),
 }
 
 impl Default for Command {
@@ -129,6 +132,49 @@ pub struct ExplainArgs {
     pub layout: Option<LayoutArg>,
 }
 
+/// Which problems, for the commands that take several.
+#[derive(Args, Debug)]
+pub struct ProblemsArgs {
+    /// Problems in benchdnn notation (`explain` shows one), shape files, or FILE:LINE
+    #[arg(required = true, value_name = "PROBLEM|FILE")]
+    pub problems: Vec<String>,
+    /// Images a batch [default: what the problem says]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch: Option<usize>,
+    /// Type of the tensors [default: what the problem says, else f32]
+    #[arg(long, value_enum)]
+    pub dtype: Option<DTypeArg>,
+    /// Order of the activations [default: what the problem says, else nchw]
+    #[arg(long, value_enum)]
+    pub layout: Option<LayoutArg>,
+    /// Order of the filters [default: what the problem says, else kcrs]
+    #[arg(long, value_enum)]
+    pub filter_layout: Option<FilterLayoutArg>,
+    /// How exact products of f32 must be [default: what the problem says, else strict]
+    #[arg(long, value_enum)]
+    pub math: Option<MathArg>,
+}
+
+/// Options of `counters`.
+#[derive(Args, Debug)]
+pub struct CountersArgs {
+    /// Which problems
+    #[command(flatten)]
+    pub problems: ProblemsArgs,
+    /// Only this kernel (an id, as `explain` prints it) instead of the plan's choice
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    pub kernel: Option<String>,
+    /// Every kernel that accepts, the plan's choice first
+    #[arg(long)]
+    pub all: bool,
+    /// Skip problems with more multiplications than this (suffixes K, M, G)
+    #[arg(long, value_name = "COUNT", default_value = "1G", value_parser = count)]
+    pub max_macs: u64,
+    /// Do not look for ptxas and nvdisasm
+    #[arg(long)]
+    pub no_machine_code: bool,
+}
+
 /// A storage type by its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DTypeArg {
@@ -187,6 +233,27 @@ impl From<FilterLayoutArg> for FilterLayout {
             FilterLayoutArg::Kcrs => FilterLayout::Kcrs,
             FilterLayoutArg::Krsc => FilterLayout::Krsc,
             FilterLayoutArg::Packed => FilterLayout::Packed,
+        }
+    }
+}
+
+/// A mode of products by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MathArg {
+    /// As the CPU has them
+    Strict,
+    /// Tensor cores, each operand as two tf32 numbers
+    Tf32x3,
+    /// Tensor cores, each operand rounded to tf32
+    Tf32,
+}
+
+impl From<MathArg> for Math {
+    fn from(arg: MathArg) -> Math {
+        match arg {
+            MathArg::Strict => Math::Strict,
+            MathArg::Tf32x3 => Math::Tf32x3,
+            MathArg::Tf32 => Math::Tf32,
         }
     }
 }

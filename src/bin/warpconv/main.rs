@@ -1,5 +1,5 @@
 //! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
-//! results, on this device) and `explain` (what a plan would do, and why).
+//! results, on this device), `explain` (what a plan would do, and why) and `counters` (what it does, counted).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
 
@@ -7,10 +7,12 @@
 
 mod args;
 mod bottleneck;
+mod counters;
 mod device;
 mod exit;
 mod explain;
 mod output;
+mod problems;
 mod verify;
 
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Command::Bottleneck(args) => bottleneck::command(&cli.global, &args),
         Command::Verify(args) => verify::command(&cli.global, &args),
         Command::Explain(args) => explain::command(&cli.global, &args),
+        Command::Counters(args) => counters::command(&cli.global, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

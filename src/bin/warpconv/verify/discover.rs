@@ -116,7 +116,7 @@ fn file(path: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
 }
 
 /// `FILE:LINE` where FILE exists.
-fn file_and_line(path: &Path) -> Option<(PathBuf, usize)> {
+pub fn file_and_line(path: &Path) -> Option<(PathBuf, usize)> {
     let (file, line) = path.to_str()?.rsplit_once(':')?;
     let file = PathBuf::from(file);
     file.is_file().then_some((file, line.parse().ok()?))
@@ -163,7 +163,7 @@ fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Fa
 
 /// The problems of a shape file: one a line; `#` starts a comment. benchdnn's own options (`--batch=...`) are passed
 /// over, since they say how its driver runs a problem, not which.
-fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
+pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
     let text = fs::read_to_string(file).map_err(|error| Failure::File {
         path: file.to_owned(),
         error,

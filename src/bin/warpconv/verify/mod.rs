@@ -19,6 +19,7 @@ use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 
+pub use discover::{file_and_line, shape_lines};
 pub use report::Steps;
 
 use crate::args::{Global, VerifyArgs};
@@ -221,7 +222,7 @@ fn repeating(context: &Context, args: &VerifyArgs) -> String {
 }
 
 /// The kernel of an id.
-fn kernel_of(id: &str) -> Result<KernelId, Failure> {
+pub fn kernel_of(id: &str) -> Result<KernelId, Failure> {
     let found = kernels().iter().position(|kernel| kernel.id() == id);
     found.map(KernelId).ok_or_else(|| {
         let near: Vec<String> = kernels()

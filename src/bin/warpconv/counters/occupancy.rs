@@ -1,0 +1,94 @@
+//! How many blocks a multiprocessor holds at a time, as CUDA's occupancy calculator has it.
+
+use warpconv::plan::Capability;
+
+/// What a block asks of a multiprocessor.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Threads.
+    pub threads: u32,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of shared memory.
+    pub shared: u32,
+}
+
+/// Blocks that a multiprocessor holds, and why not more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Blocks at a time.
+    pub blocks: u32,
+    /// Warps at a time.
+    pub warps: u32,
+    /// Warps that the multiprocessor holds at most.
+    pub most_warps: u32,
+    /// What runs out first: `registers`, `shared memory`, `threads` or `blocks`.
+    pub limit: &'static str,
+}
+
+/// The occupancy of a kernel on a device.
+pub fn occupancy(block: Block, device: &Capability) -> Occupancy {
+    let warps = block.threads.div_ceil(32).max(1);
+    let most_warps = device.max_threads_per_sm / 32;
+    let (most_blocks, shared_piece, reserved) = match device.version() {
+        (..=7, _) => (16, 256, 0),
+        // The driver keeps 1 KB of each block for itself.
+        (8, 6 | 7) => (16, 128, 1024),
+        (8, 9) => (24, 128, 1024),
+        _ => (32, 128, 1024),
+    };
+    // A warp's registers are given out in pieces of 256, each warp on one of four partitions.
+    let a_warp = (block.registers.max(1) * 32).next_multiple_of(256);
+    let by_registers = 4 * (device.registers_per_sm / 4 / a_warp) / warps;
+    let shared = (block.shared + reserved).next_multiple_of(shared_piece);
+    let by_shared = device.shared_per_sm.checked_div(shared).unwrap_or(u32::MAX);
+    let limits = [
+        (by_registers, "registers"),
+        (by_shared, "shared memory"),
+        (most_warps / warps, "threads"),
+        (most_blocks, "blocks"),
+    ];
+    let (mut blocks, mut limit) = limits[0];
+    for (other, name) in limits {
+        if other < blocks {
+            (blocks, limit) = (other, name);
+        }
+    }
+    Occupancy {
+        blocks,
+        warps: blocks * warps,
+        most_warps,
+        limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(threads: u32, registers: u32, shared: u32, device: &Capability) -> (u32, &'static str) {
+        let block = Block {
+            threads,
+            registers,
+            shared,
+        };
+        let found = occupancy(block, device);
+        assert_eq!(found.warps, found.blocks * threads.div_ceil(32));
+        (found.blocks, found.limit)
+    }
+
+    /// The figures of NVIDIA's occupancy calculator for the same blocks.
+    #[test]
+    fn blocks_are_the_calculators() {
+        let (h200, t4) = (&Capability::h200(), &Capability::sm75());
+        assert_eq!(of(256, 128, 33_280, h200), (2, "registers"));
+        assert_eq!(of(128, 96, 110_000, h200), (2, "shared memory"));
+        assert_eq!(of(256, 32, 0, h200), (8, "registers"));
+        assert_eq!(of(1024, 32, 0, h200), (2, "registers"));
+        assert_eq!(of(32, 16, 0, h200), (32, "blocks"));
+        assert_eq!(of(256, 32, 0, t4), (4, "threads"));
+        assert_eq!(of(384, 168, 230_000, h200), (1, "registers"));
+        assert_eq!(of(128, 255, 0, h200), (2, "registers"));
+        assert_eq!(of(128, 32, 300_000, h200), (0, "shared memory"));
+    }
+}

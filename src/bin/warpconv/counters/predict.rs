@@ -1,0 +1,179 @@
+//! The time on an H200 that follows from what was counted: a prediction, and called one everywhere.
+//!
+//! Each thing that was counted takes the card a time at its highest rate. The longest of these bounds the launch; a
+//! tenth of the next one is added, for they do not overlap perfectly, and what a launch costs before its first useful
+//! instruction. Work that is shared out over multiprocessors takes as long as on the busiest one. The plan's cost model
+//! knows of latencies and of how well blocks share a multiprocessor, which no counter shows: where its time is
+//! longer, it is the prediction.
+
+use warpconv::catalog::{Algorithm, Kernel, Math};
+use warpconv::plan::{Capability, Ceilings};
+
+/// What a plan's launches did together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Bytes from and to device memory.
+    pub device_bytes: u64,
+    /// Bytes of the sectors that requests touched: between the multiprocessors and their L1 caches.
+    pub sector_bytes: u64,
+    /// Instructions of warps.
+    pub instructions: u64,
+    /// f32 multiply-adds of warps.
+    pub fma_warps: u64,
+    /// Multiply-adds on tensor cores.
+    pub matrix_macs: u64,
+    /// Passes through the banks of shared memory.
+    pub wavefronts: u64,
+    /// Launches.
+    pub launches: u64,
+}
+
+/// A time and what takes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    /// What takes it, as in "bound by".
+    pub what: &'static str,
+    /// Microseconds.
+    pub us: f64,
+}
+
+/// The prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Microseconds.
+    pub us: f64,
+    /// What bounds it.
+    pub bound: &'static str,
+    /// Each part's time, the longest first.
+    pub parts: Vec<Part>,
+}
+
+/// Microseconds that a launch takes before its first useful instruction and after its last, as in the cost model.
+const LAUNCH_US: f64 = 1.5;
+
+/// The share of `wgmma`'s rate that `mma.sync` reaches on compute capability 9.0.
+const MMA_SYNC: f64 = 0.64;
+
+/// The time on an H200 of work in `blocks` blocks; `model_us` is the cost model's.
+pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Prediction {
+    let card = Capability::h200();
+    let sms = f64::from(card.sm_count);
+    // On the busiest multiprocessor, as a multiple of the mean.
+    let tail = match blocks {
+        0 => 1.0,
+        _ => blocks.div_ceil(u64::from(card.sm_count)) as f64 * sms / blocks as f64,
+    };
+    let clocks = sms * f64::from(card.clock_khz) * 1e3;
+    let us = |amount: u64, rate: f64| amount as f64 / rate * 1e6;
+    let shared_out = |amount: u64, rate: f64| us(amount, rate) * tail;
+    let mut parts = vec![
+        Part {
+            what: "device memory",
+            us: us(work.device_bytes, Ceilings::H200_FP32.bytes),
+        },
+        Part {
+            what: "multiply-adds on CUDA cores",
+            us: shared_out(work.fma_warps * 64, Ceilings::H200_FP32.flops),
+        },
+        Part {
+            what: "tensor cores",
+            us: shared_out(2 * work.matrix_macs, matrix_rate(kernel)),
+        },
+        Part {
+            what: "instruction issue",
+            // Four schedulers, one instruction a clock each.
+            us: shared_out(work.instructions, 4.0 * clocks),
+        },
+        Part {
+            what: "shared memory",
+            us: shared_out(work.wavefronts, clocks),
+        },
+        Part {
+            what: "L1 cache",
+            // 128 bytes a clock.
+            us: shared_out(work.sector_bytes, 128.0 * clocks),
+        },
+    ];
+    parts.sort_by(|a, b| b.us.total_cmp(&a.us));
+    let counted = parts[0].us + 0.1 * parts[1].us + LAUNCH_US * work.launches as f64;
+    if model_us > counted {
+        return Prediction {
+            us: model_us,
+            bound: "latency and fill (the cost model)",
+            parts,
+        };
+    }
+    let launching = LAUNCH_US * work.launches as f64 > parts[0].us;
+    Prediction {
+        us: counted,
+        bound: if launching {
+            "launching"
+        } else {
+            parts[0].what
+        },
+        parts,
+    }
+}
+
+/// Operations a second of tensor cores in the kernel's way.
+fn matrix_rate(kernel: &Kernel) -> f64 {
+    let way = match kernel.algorithm {
+        Algorithm::Wgmma | Algorithm::WgmmaGather => 1.0,
+        _ => MMA_SYNC,
+    };
+    // tf32 has half the rate of 16-bit types.
+    let width = match kernel.math {
+        Math::Strict => 1.0,
+        Math::Tf32 | Math::Tf32x3 => 0.5,
+    };
+    Ceilings::H200_TENSOR.flops * way * width
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warpconv::catalog::kernels;
+
+    fn any() -> &'static Kernel {
+        &kernels()[0]
+    }
+
+    #[test]
+    fn the_longest_part_bounds() {
+        let work = Work {
+            device_bytes: 4_300_000_000,
+            fma_warps: 1,
+            launches: 1,
+            ..Work::default()
+        };
+        let found = predict(&work, any(), 132, 0.0);
+        assert_eq!(found.bound, "device memory");
+        assert!((found.us - 1000.0 - LAUNCH_US).abs() < 0.01, "{found:?}");
+        assert_eq!(predict(&work, any(), 132, 2000.0).us, 2000.0);
+    }
+
+    #[test]
+    fn a_block_too_many_costs_a_turn() {
+        let work = Work {
+            fma_warps: 1_000_000_000,
+            launches: 1,
+            ..Work::default()
+        };
+        let even = predict(&work, any(), 132, 0.0).us - LAUNCH_US;
+        let uneven = predict(&work, any(), 133, 0.0).us - LAUNCH_US;
+        assert!((uneven / even - 2.0 * 132.0 / 133.0).abs() < 1e-9);
+        // 64e9 operations at 67e12 a second.
+        assert!((even - 955.2).abs() < 0.1, "{even}");
+    }
+
+    #[test]
+    fn little_work_is_bound_by_launching() {
+        let work = Work {
+            device_bytes: 1000,
+            launches: 1,
+            ..Work::default()
+        };
+        assert_eq!(predict(&work, any(), 1, 0.0).bound, "launching");
+        assert!(predict(&Work::default(), any(), 0, 0.0).us == 0.0);
+    }
+}

@@ -1,0 +1,370 @@
+//! Counters as tables and as JSON.
+
+use ptx_emulator::Class;
+use ptx_emulator::counters::{GlobalTraffic, SharedTraffic};
+use serde_json::{Value, json};
+use warpconv::plan::Capability;
+use warpconv::problem::notation::Problem;
+
+use super::machine::Machine;
+use super::{Counted, blocks};
+use crate::exit::Failure;
+use crate::output::{Align, bytes, grouped, number, say, table};
+use crate::problems::Listed;
+
+/// Opcodes of the main loop that are named; the others are summed.
+const NAMED_OPCODES: usize = 8;
+
+/// A line of the table: what was counted, the least that the problem allows, and a remark.
+struct Line {
+    what: &'static str,
+    counted: String,
+    least: String,
+    ratio: Option<f64>,
+}
+
+impl Line {
+    /// Two amounts.
+    fn of(what: &'static str, counted: u64, least: u64, show: fn(u64) -> String) -> Line {
+        Line {
+            what,
+            counted: show(counted),
+            least: show(least),
+            ratio: ratio(counted as f64, least as f64),
+        }
+    }
+
+    /// Sectors a request, and how few would hold the same bytes.
+    fn sectors(what: &'static str, traffic: &GlobalTraffic) -> Option<Line> {
+        let (found, least) = sectors_a_request(traffic)?;
+        Some(Line {
+            what,
+            counted: format!("{found:.2}"),
+            least: format!("{least:.2}"),
+            ratio: ratio(found, least),
+        })
+    }
+
+    /// Wavefronts, and how many there would be without conflicts.
+    fn wavefronts(what: &'static str, traffic: &SharedTraffic) -> Option<Line> {
+        let least = traffic.wavefronts.checked_sub(traffic.conflicts)?;
+        (traffic.requests > 0).then(|| Line::of(what, traffic.wavefronts, least, grouped))
+    }
+}
+
+/// A number of things: 1 block, 2 blocks, 2 launches.
+fn several(number: u64, thing: &str) -> String {
+    let end = match (number, thing.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {thing}{end}", grouped(number))
+}
+
+/// How many times the least.
+fn ratio(counted: f64, least: f64) -> Option<f64> {
+    (least > 0.0).then(|| counted / least)
+}
+
+/// Sectors a request, and the sectors that the same bytes would fill.
+fn sectors_a_request(traffic: &GlobalTraffic) -> Option<(f64, f64)> {
+    let requests = traffic.requests as f64;
+    (traffic.requests > 0).then(|| {
+        (
+            traffic.sectors as f64 / requests,
+            traffic.bytes as f64 / 32.0 / requests,
+        )
+    })
+}
+
+/// Prints what one plan counted.
+pub fn print(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
+    let kernel = counted.kernel.kernel();
+    say(format_args!(
+        "kernel:  {}, {} of {} threads, {} of shared memory a block, {}",
+        kernel.id(),
+        several(u64::from(counted.grid), "block"),
+        counted.block,
+        bytes(u64::from(counted.shared_bytes)),
+        several(counted.launches.len() as u64, "launch")
+    ))?;
+    if counted.launches.len() > 1 {
+        for launch in &counted.launches {
+            say(format_args!(
+                "         {}: {}, {} of device memory, {} instructions of warps",
+                launch.kernel,
+                several(blocks(launch), "block"),
+                bytes(launch.counters.device_bytes()),
+                grouped(launch.counters.instructions().warp)
+            ))?;
+        }
+    }
+    let rows = lines(counted).into_iter().map(|line| {
+        vec![
+            line.what.to_owned(),
+            line.counted,
+            line.least,
+            line.ratio
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        ]
+    });
+    say(table(
+        &[
+            ("counter", Align::Left),
+            ("counted", Align::Right),
+            ("at least", Align::Right),
+            ("times", Align::Right),
+        ],
+        rows.collect(),
+    ))?;
+    say(format_args!("instructions of warps: {}", classes(counted)))?;
+    print_machine(counted, capability)?;
+    print_prediction(counted)
+}
+
+/// The lines of the table.
+fn lines(counted: &Counted) -> Vec<Line> {
+    let (totals, least) = (&counted.totals, &counted.least);
+    let loads = &totals.global_loads;
+    let stores = &totals.global_stores;
+    let mut lines = vec![
+        Line::of(
+            "device memory read, each sector once a launch",
+            totals.device_bytes_read,
+            least.read,
+            bytes,
+        ),
+        Line::of(
+            "device memory written, likewise",
+            totals.device_bytes_written,
+            least.written,
+            bytes,
+        ),
+        Line::of(
+            "device memory, both",
+            totals.device_bytes(),
+            least.read + least.written,
+            bytes,
+        ),
+        Line::of(
+            "bytes that threads ask for",
+            loads.bytes + stores.bytes,
+            least.read + least.written,
+            bytes,
+        ),
+    ];
+    lines.extend(Line::sectors("sectors a request, loads", loads));
+    lines.extend(Line::sectors("sectors a request, stores", stores));
+    lines.extend(Line::wavefronts(
+        "shared memory wavefronts, loads",
+        &totals.shared_loads,
+    ));
+    lines.extend(Line::wavefronts(
+        "shared memory wavefronts, stores",
+        &totals.shared_stores,
+    ));
+    let conflicts = totals.shared_loads.conflicts + totals.shared_stores.conflicts;
+    if totals.shared_loads.requests + totals.shared_stores.requests > 0 {
+        lines.push(Line::of("bank conflicts", conflicts, 0, grouped));
+    }
+    if least.macs > 0 {
+        let fma = 32 * totals.class(Class::FmaF32).warp;
+        if fma >= least.macs || counted.matrix_macs() == 0 {
+            lines.push(Line::of(
+                "multiply-adds on CUDA cores, idle lanes too",
+                fma,
+                least.macs,
+                grouped,
+            ));
+        }
+        if counted.matrix_macs() > 0 {
+            lines.push(Line::of(
+                "multiply-adds on tensor cores",
+                counted.matrix_macs(),
+                counted.least_matrix_macs(),
+                grouped,
+            ));
+        }
+    }
+    lines
+}
+
+/// The instructions by class, the most frequent first.
+fn classes(counted: &Counted) -> String {
+    let all = counted.totals.instructions().warp;
+    let mut classes: Vec<(Class, u64)> = Class::ALL
+        .into_iter()
+        .map(|class| (class, counted.totals.class(class).warp))
+        .filter(|&(_, warps)| warps > 0)
+        .collect();
+    classes.sort_by_key(|&(_, warps)| std::cmp::Reverse(warps));
+    let parts = classes.into_iter().map(|(class, warps)| {
+        format!(
+            "{} {} ({:.1}%)",
+            class.name(),
+            grouped(warps),
+            100.0 * warps as f64 / all as f64
+        )
+    });
+    format!("{}: {}", grouped(all), parts.collect::<Vec<_>>().join(", "))
+}
+
+/// Prints what the assembler made of the kernel.
+fn print_machine(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
+    let machine = match &counted.machine {
+        None => return Ok(()),
+        Some(Err(why)) => return say(format_args!("machine code: not looked at: {why}")),
+        Some(Ok(machine)) => machine,
+    };
+    let occupancy = counted.occupancy.map_or_else(String::new, |found| {
+        format!(
+            ", {} a multiprocessor at a time ({} of {} warps, limited by {})",
+            several(u64::from(found.blocks), "block"),
+            found.warps,
+            found.most_warps,
+            found.limit
+        )
+    });
+    let (major, minor) = capability.version();
+    say(format_args!(
+        "machine code for {}: {} registers, {} bytes spilled, {} bytes of stack{occupancy} on {major}.{minor}",
+        machine.arch, machine.registers, machine.spill_bytes, machine.stack_bytes
+    ))?;
+    if machine.main_loop.is_empty() {
+        return Ok(());
+    }
+    say(format_args!("main loop: {}", mix(machine)))
+}
+
+/// The main loop in words.
+fn mix(machine: &Machine) -> String {
+    let all = machine.loop_length();
+    let share = |count: u32| 100.0 * f64::from(count) / f64::from(all.max(1));
+    let mut parts: Vec<String> = machine
+        .main_loop
+        .iter()
+        .take(NAMED_OPCODES)
+        .map(|(name, count)| format!("{name} {count} ({:.1}%)", share(*count)))
+        .collect();
+    let rest: u32 = machine
+        .main_loop
+        .iter()
+        .skip(NAMED_OPCODES)
+        .map(|(_, count)| count)
+        .sum();
+    if rest > 0 {
+        parts.push(format!("others {rest} ({:.1}%)", share(rest)));
+    }
+    format!("{all} instructions: {}", parts.join(", "))
+}
+
+/// Prints the prediction.
+fn print_prediction(counted: &Counted) -> Result<(), Failure> {
+    let prediction = &counted.prediction;
+    let parts = prediction
+        .parts
+        .iter()
+        .filter(|part| part.us > 0.0)
+        .map(|part| format!("{} {:.2}", part.what, part.us));
+    say(format_args!(
+        "predicted on an H200: {:.2} us, bound by {} ({} us; cost model {:.2} us): a prediction, not a measurement",
+        prediction.us,
+        prediction.bound,
+        parts.collect::<Vec<_>>().join(", "),
+        counted.model_us
+    ))
+}
+
+/// One plan's row.
+pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
+    let (totals, least) = (&counted.totals, &counted.least);
+    let global = |traffic: &GlobalTraffic| {
+        let found = sectors_a_request(traffic);
+        json!({
+            "requests": traffic.requests,
+            "sectors": traffic.sectors,
+            "bytes": traffic.bytes,
+            "sectors_a_request": number(found.map(|(found, _)| found)),
+            "least_sectors_a_request": number(found.map(|(_, least)| least)),
+        })
+    };
+    let shared = |traffic: &SharedTraffic| {
+        json!({
+            "requests": traffic.requests,
+            "wavefronts": traffic.wavefronts,
+            "conflicts": traffic.conflicts,
+        })
+    };
+    let classes = Class::ALL.into_iter().map(|class| {
+        let ran = totals.class(class);
+        (
+            class.name().to_owned(),
+            json!({"warp": ran.warp, "thread": ran.thread}),
+        )
+    });
+    let problem = match &listed.problem {
+        Problem::Conv(conv) => conv.to_string(),
+        Problem::Pool(pool) => pool.to_string(),
+    };
+    json!({
+        "problem": problem,
+        "name": listed.name,
+        "kernel": counted.kernel.kernel().id(),
+        "grid": counted.grid,
+        "block": counted.block,
+        "shared_bytes": counted.shared_bytes,
+        "launches": counted.launches.iter().map(|launch| json!({
+            "kernel": launch.kernel,
+            "blocks": blocks(launch),
+            "device_bytes": launch.counters.device_bytes(),
+            "warp_instructions": launch.counters.instructions().warp,
+        })).collect::<Vec<_>>(),
+        "device_bytes_read": totals.device_bytes_read,
+        "device_bytes_written": totals.device_bytes_written,
+        "least_bytes_read": least.read,
+        "least_bytes_written": least.written,
+        "device_bytes_ratio": number(ratio(
+            totals.device_bytes() as f64,
+            (least.read + least.written) as f64,
+        )),
+        "global_loads": global(&totals.global_loads),
+        "global_stores": global(&totals.global_stores),
+        "shared_loads": shared(&totals.shared_loads),
+        "shared_stores": shared(&totals.shared_stores),
+        "macs": least.macs,
+        "fma_f32_macs": 32 * totals.class(Class::FmaF32).warp,
+        "matrix_macs": counted.matrix_macs(),
+        "least_matrix_macs": counted.least_matrix_macs(),
+        "instructions": classes.collect::<serde_json::Map<_, _>>(),
+        "machine_code": machine_json(counted),
+        "predicted": {
+            "card": "H200",
+            "us": number(Some(counted.prediction.us)),
+            "bound": counted.prediction.bound,
+            "parts_us": counted.prediction.parts.iter()
+                .map(|part| (part.what.to_owned(), number(Some(part.us))))
+                .collect::<serde_json::Map<_, _>>(),
+            "cost_model_us": number(Some(counted.model_us)),
+        },
+    })
+}
+
+/// What the assembler made of the kernel; null if nobody looked.
+fn machine_json(counted: &Counted) -> Value {
+    let Some(Ok(machine)) = &counted.machine else {
+        return Value::Null;
+    };
+    json!({
+        "arch": machine.arch,
+        "registers": machine.registers,
+        "spill_bytes": machine.spill_bytes,
+        "stack_bytes": machine.stack_bytes,
+        "blocks_a_multiprocessor": counted.occupancy.map(|found| found.blocks),
+        "warps_a_multiprocessor": counted.occupancy.map(|found| found.warps),
+        "occupancy_limit": counted.occupancy.map(|found| found.limit),
+        "main_loop": machine.main_loop.iter()
+            .map(|(name, count)| (name.clone(), json!(count)))
+            .collect::<serde_json::Map<_, _>>(),
+    })
+}

@@ -1,0 +1,149 @@
+//! Problems as the user names them: in benchdnn notation, as a shape file, or as a line of one.
+
+use std::path::Path;
+
+use warpconv::catalog::Math;
+use warpconv::problem::FilterLayout;
+use warpconv::problem::notation::{self, Problem};
+use warpconv::{DType, Error, Layout};
+
+use crate::args::ProblemsArgs;
+use crate::exit::Failure;
+use crate::verify::{file_and_line, shape_lines};
+
+/// What the options make of every problem.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changes {
+    batch: Option<usize>,
+    dtype: Option<DType>,
+    layout: Option<Layout>,
+    filter_layout: Option<FilterLayout>,
+    math: Option<Math>,
+}
+
+/// A problem and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What the user calls it: the notation, or `FILE:LINE`.
+    pub label: String,
+    /// The name that the notation gives it.
+    pub name: Option<String>,
+    /// The problem, changed as the options say.
+    pub problem: Problem,
+}
+
+impl Changes {
+    /// The problem, changed. What only convolutions have leaves a pool as it is.
+    fn apply(&self, problem: Problem) -> Result<Problem, Error> {
+        match problem {
+            Problem::Conv(conv) => conv
+                .with_batch(self.batch.unwrap_or(conv.n()))?
+                .with_dtype(self.dtype.unwrap_or(conv.dtype()))?
+                .with_layout(self.layout.unwrap_or(conv.layout()))?
+                .with_filter_layout(self.filter_layout.unwrap_or(conv.filter_layout()))?
+                .with_math(self.math.unwrap_or(conv.math()))
+                .map(Problem::Conv),
+            Problem::Pool(pool) => pool
+                .with_batch(self.batch.unwrap_or(pool.n()))?
+                .with_dtype(self.dtype.unwrap_or(pool.dtype()))?
+                .with_layout(self.layout.unwrap_or(pool.layout()))
+                .map(Problem::Pool),
+        }
+    }
+}
+
+impl Listed {
+    /// How it is shown: the notation, and its name if it has one.
+    pub fn title(&self) -> String {
+        let problem = match &self.problem {
+            Problem::Conv(conv) => conv.to_string(),
+            Problem::Pool(pool) => pool.to_string(),
+        };
+        match &self.name {
+            Some(name) => format!("{problem} ({name})"),
+            None => problem,
+        }
+    }
+
+    /// Multiplications, or for a pool the elements of its windows.
+    pub fn work(&self) -> u64 {
+        match &self.problem {
+            Problem::Conv(conv) => conv.macs(),
+            Problem::Pool(pool) => {
+                (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
+            }
+        }
+    }
+}
+
+/// Reads every text: a file if there is one of that name, a line of one for `FILE:LINE`, else a problem.
+pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
+    let changes = &Changes {
+        batch: args.batch,
+        dtype: args.dtype.map(Into::into),
+        layout: args.layout.map(Into::into),
+        filter_layout: args.filter_layout.map(Into::into),
+        math: args.math.map(Into::into),
+    };
+    let mut all = Vec::new();
+    for text in &args.problems {
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Err(Failure::Input(format!(
+                "{text}: a folder; give a shape file or a problem"
+            )));
+        }
+        if path.is_file() {
+            from_file(path, None, changes, &mut all)?;
+        } else if let Some((file, line)) = file_and_line(path) {
+            from_file(&file, Some(line), changes, &mut all)?;
+        } else {
+            all.push(one(text, text.clone(), changes)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The problems of a shape file, or that of one line.
+fn from_file(
+    file: &Path,
+    line: Option<usize>,
+    changes: &Changes,
+    all: &mut Vec<Listed>,
+) -> Result<(), Failure> {
+    let before = all.len();
+    for shape in shape_lines(file)? {
+        if line.is_none_or(|line| line == shape.line) {
+            let label = format!("{}:{}", file.display(), shape.line);
+            all.push(one(&shape.text, label, changes)?);
+        }
+    }
+    if all.len() > before {
+        return Ok(());
+    }
+    let place = line.map_or(String::new(), |line| format!(" on line {line}"));
+    Err(Failure::Input(format!(
+        "{}: no problem{place}",
+        file.display()
+    )))
+}
+
+/// The problem of a text.
+fn one(text: &str, label: String, changes: &Changes) -> Result<Listed, Failure> {
+    let named = notation::parse(text).map_err(|error| {
+        let file = if text.contains(['/', '\\']) {
+            " (and no file of that name)"
+        } else {
+            ""
+        };
+        Failure::Input(format!("{label}: {error}{file}"))
+    })?;
+    let problem = changes
+        .apply(named.problem)
+        .map_err(|error| Failure::Input(format!("{label}: {error}")))?;
+    Ok(Listed {
+        label,
+        name: named.name,
+        problem,
+    })
+}
