@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use ptx_emulator::{Class, Counters, Device, DeviceConfig, LaunchConfig, Module};
+use ptx_emulator::{Class, Counters, Device, DeviceConfig, LaunchConfig, MatrixKind, Module};
 
 #[test]
 fn good_programs_do_what_is_expected() {
@@ -249,6 +249,16 @@ fn count(out: &mut String, counters: &Counters) {
                 class.name(),
                 executed.warp,
                 executed.thread
+            );
+        }
+    }
+    for kind in MatrixKind::ALL {
+        let work = counters.matrix(kind);
+        if work.instructions > 0 {
+            let (name, count, adds) = (kind.name(), work.instructions, work.multiply_adds);
+            let _ = writeln!(
+                out,
+                "products of {name}: {count} instructions, {adds} multiply-adds"
             );
         }
     }
