@@ -89,6 +89,9 @@ pub struct VerifyArgs {
     /// Only these types, comma-separated
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
+    /// How f32 numbers may be multiplied, comma-separated [default: in every mode, each by the kernels that are made for it]
+    #[arg(long, value_name = "MODES", value_delimiter = ',')]
+    pub math: Vec<MathArg>,
     /// Only this order of the activations
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
@@ -98,6 +101,9 @@ pub struct VerifyArgs {
     /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not accept take their plan's
     #[arg(long, value_name = "ID")]
     pub kernel: Option<String>,
+    /// Only with as many blocks sharing the sum of a tile [default: 1, 2 and 3 in turn where a kernel can]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub splits: Option<u32>,
     /// Images a batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
@@ -130,6 +136,9 @@ pub struct ExplainArgs {
     /// Order of the activations [default: what the problem says, else nchw]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
+    /// How f32 numbers may be multiplied [default: what the problem says, else strict]
+    #[arg(long, value_enum)]
+    pub math: Option<MathArg>,
 }
 
 /// Which problems, for the commands that take several.
@@ -193,6 +202,27 @@ impl From<DTypeArg> for DType {
             DTypeArg::F32 => DType::F32,
             DTypeArg::F16 => DType::F16,
             DTypeArg::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+/// A mode of multiplication by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MathArg {
+    /// As f32 on CUDA cores
+    Strict,
+    /// Three products of tf32 on tensor cores
+    Tf32x3,
+    /// One product of tf32 on tensor cores
+    Tf32,
+}
+
+impl From<MathArg> for Math {
+    fn from(arg: MathArg) -> Math {
+        match arg {
+            MathArg::Strict => Math::Strict,
+            MathArg::Tf32x3 => Math::Tf32x3,
+            MathArg::Tf32 => Math::Tf32,
         }
     }
 }

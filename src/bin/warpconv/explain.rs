@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde_json::{Value, json};
+use warpconv::catalog::Math;
 use warpconv::plan::{Candidate, Operation, Plan, Refusal};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, Pool2d};
@@ -42,9 +43,13 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
         Problem::Conv(mut conv) => {
             let dtype = args.dtype.map_or(conv.dtype(), Into::into);
             let layout = args.layout.map_or(conv.layout(), Into::into);
+            let math = args.math.map_or(conv.math(), Into::into);
             conv = conv
-                .with_dtype(dtype)
-                .and_then(|conv| conv.with_layout(layout))
+                .to_builder()
+                .dtype(dtype)
+                .layout(layout)
+                .math(math)
+                .build()
                 .map_err(Failure::input)?;
             Problem::Conv(conv)
         }
@@ -64,7 +69,7 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
 /// What a convolution is, in a line.
 fn conv_facts(conv: &Conv2d) -> String {
     format!(
-        "matrix product of {} x {} x {} in {} {}; {} multiplications, output {}x{}x{}x{}",
+        "matrix product of {} x {} x {} in {} {}; {} multiplications{}, output {}x{}x{}x{}",
         conv.gemm_m(),
         conv.gemm_n(),
         conv.gemm_k(),
@@ -75,6 +80,10 @@ fn conv_facts(conv: &Conv2d) -> String {
             "groups"
         },
         grouped(conv.macs()),
+        match conv.math() {
+            Math::Strict => String::new(),
+            math => format!(" in {} or more exactly", math.name()),
+        },
         conv.n(),
         conv.k(),
         conv.p(),
@@ -118,6 +127,24 @@ fn explain<P: Operation>(
         plan.block(),
         bytes(u64::from(plan.shared_bytes()))
     ))?;
+    let score = plan.score();
+    if score.splits > 1 {
+        say(format_args!(
+            "splits:  {} blocks share the sum of a tile",
+            score.splits
+        ))?;
+    }
+    if score.workspace > 0 {
+        let packs = if score.pack_us > 0.0 {
+            ", filters packed first by a launch of its own (+packed filters need none)"
+        } else {
+            ""
+        };
+        say(format_args!(
+            "memory:  {} of workspace{packs}",
+            bytes(score.workspace)
+        ))?;
+    }
     say(format_args!(
         "bound:   on an H200 at least {roofline}: a prediction, not a measurement"
     ))?;
@@ -133,7 +160,10 @@ fn explain<P: Operation>(
         "min_bytes": roofline.bytes,
         "bound": roofline.bound().to_string(),
         "predicted_us": number(Some(roofline.floor_us)),
+        "splits": score.splits,
+        "workspace": score.workspace,
         "accepted": plan.accepted().map(|c| c.kernel.kernel().id()).collect::<Vec<_>>(),
+        "ranking": plan.accepted().filter_map(ranked_json).collect::<Vec<_>>(),
         "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
     }))
 }
@@ -149,7 +179,13 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
         &[
             ("accepts", Align::Left),
             ("blocks", Align::Right),
+            ("splits", Align::Right),
+            ("waves", Align::Right),
             ("tiles useful", Align::Right),
+            ("workspace", Align::Right),
+            ("arithmetic", Align::Right),
+            ("memory", Align::Right),
+            ("packing", Align::Right),
             ("rank by", Align::Right),
         ],
         ranked,
@@ -184,12 +220,35 @@ fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
     match &candidate.verdict {
         Ok(score) => row.extend([
             grouped(score.blocks),
+            score.splits.to_string(),
+            format!("{:.2}", score.waves),
             format!("{:.1}%", score.useful * 100.0),
+            bytes(score.workspace),
+            format!("{:.2}", score.arithmetic_us),
+            format!("{:.2}", score.memory_us),
+            format!("{:.2}", score.pack_us),
             format!("{:.2}", score.us),
         ]),
         Err(why) => row.push(why.to_string()),
     }
     row
+}
+
+/// A kernel that accepts, with the parts of its rank, in JSON.
+fn ranked_json(candidate: &Candidate) -> Option<Value> {
+    let score = candidate.verdict.as_ref().ok()?;
+    Some(json!({
+        "kernel": candidate.kernel.kernel().id(),
+        "us": number(Some(score.us)),
+        "arithmetic_us": number(Some(score.arithmetic_us)),
+        "memory_us": number(Some(score.memory_us)),
+        "pack_us": number(Some(score.pack_us)),
+        "blocks": score.blocks,
+        "splits": score.splits,
+        "waves": number(Some(score.waves)),
+        "useful": number(Some(score.useful)),
+        "workspace": score.workspace,
+    }))
 }
 
 /// A refusal in JSON.

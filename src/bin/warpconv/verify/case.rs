@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use warpconv::DType;
+use warpconv::catalog::Math;
 
 use super::graph::{self, Layer, Op, Tensor, Window, text};
 use super::npy;
@@ -27,6 +28,8 @@ pub struct Case {
     pub expected: Vec<Expected>,
     /// Types that the case names.
     pub dtypes: Vec<DType>,
+    /// Modes in which f32 may be multiplied to give its results.
+    pub maths: &'static [Math],
     /// Types that it names and this crate has no kernels for.
     pub other_dtypes: Vec<String>,
 }
@@ -47,7 +50,7 @@ pub struct Expected {
     pub tensor: String,
     /// Its stored values. Indices are rows * width + columns within the plane.
     pub values: Tensor,
-    /// How close a result must be, per type. A type without an entry is judged by the f64 reference instead.
+    /// How close a result must be, per type or mode (`tf32`). A type without an entry is judged by the f64 reference instead.
     pub acceptance: HashMap<&'static str, Acceptance>,
 }
 
@@ -107,7 +110,13 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         .last()
         .map(|layer| layer.output.clone())
         .ok_or("`graph` has no layer")?;
-    let (dtypes, other_dtypes) = golden_dtypes(json)?;
+    let (dtypes, mut other_dtypes) = golden_dtypes(json)?;
+    // tf32 is f32 multiplied in another way; a case that does not name it has operands that it cannot hold.
+    let maths: &[Math] = match other_dtypes.iter().any(|name| name == "tf32") {
+        true => &Math::ALL,
+        false => &[Math::Strict],
+    };
+    other_dtypes.retain(|name| name != "tf32");
     Ok(Read::Case(Box::new(Case {
         expected: golden_results(folder, json, &y)?,
         op,
@@ -115,6 +124,7 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         one_operation: json.get("graph").is_none(),
         tensors,
         dtypes,
+        maths,
         other_dtypes,
     })))
 }
@@ -208,12 +218,12 @@ fn golden_acceptance(
         .and_then(|tol| tol.get(name))
         .ok_or_else(|| format!("`tol` has no `{name}`"))?;
     let mut acceptance = HashMap::new();
-    for dtype in DType::ALL {
-        let Some(rule) = rules.get(dtype.name()) else {
+    for name in DType::ALL.map(DType::name).into_iter().chain(["tf32"]) {
+        let Some(rule) = rules.get(name) else {
             continue;
         };
         acceptance.insert(
-            dtype.name(),
+            name,
             golden_rule(rule).map_err(|why| format!("`tol.{name}`: {why}"))?,
         );
     }
@@ -286,6 +296,7 @@ fn onnx(folder: &Path, json: &Value) -> Result<Read, String> {
         tensors,
         expected,
         dtypes: DType::ALL.to_vec(),
+        maths: &Math::ALL,
         other_dtypes: Vec::new(),
     })))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use warpconv::catalog::KernelId;
+use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance};
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout, reference};
@@ -11,10 +11,14 @@ use super::Context;
 use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
 use super::graph::{Op, Step, Tensor, steps};
-use super::lower::{Problem, Shapes, Storage, accepting, extents, lower};
+use super::lower::{Problem, Shapes, Storage, accepting, extents, lower, shares};
 use super::real::Network;
 use super::report::{Report, Steps, Variation};
 use crate::exit::Failure;
+
+/// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut at 2^-23 where f32 rounds
+/// to 2^-24, a fourth more additions for the instructions' own; see [`Math`].
+const THRICE: f64 = 8.0;
 
 /// Runs a case: every kernel that accepts any of its layers in turn.
 pub fn case(
@@ -39,17 +43,9 @@ pub fn case(
         &storages,
         report,
         &mut |prepared, report| {
-            let accepting = accepting(&prepared.problems, &context.capability);
-            let mut choices: Vec<Option<KernelId>> = accepting.into_iter().map(Some).collect();
-            if choices.is_empty() {
-                // Says which problem has none.
-                choices.push(None);
-            } else {
-                choices.retain(|kernel| kernel.is_some_and(|kernel| context.select.takes(kernel)));
-            }
-            for kernel in choices {
-                let variation = prepared.variation(kernel);
-                let outcome = prepared.run(context, case, kernel).and_then(|ran| {
+            for (kernel, splits) in prepared.choices(context) {
+                let variation = prepared.variation(kernel, splits);
+                let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
                     report.on_host(&ran.host);
                     prepared.judge(case, &ran)
                 });
@@ -79,15 +75,14 @@ pub fn network(
         &storages,
         report,
         &mut |prepared, report| {
-            let variation = prepared.variation(context.select.kernel);
-            let outcome = prepared
-                .run(context, case, context.select.kernel)
-                .and_then(|ran| {
-                    report.on_host(&ran.host);
-                    let stats = prepared.judge(case, &ran)?;
-                    let answer = prepared.classes(network, &ran, stats)?;
-                    Ok((stats, answer))
-                });
+            let (kernel, splits) = (context.select.kernel, context.select.splits);
+            let variation = prepared.variation(kernel, splits);
+            let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
+                report.on_host(&ran.host);
+                let stats = prepared.judge(case, &ran)?;
+                let answer = prepared.classes(network, &ran, stats)?;
+                Ok((stats, answer))
+            });
             match outcome {
                 Ok((stats, answer)) => {
                     report.pass(label, &case.op, &variation, stats);
@@ -140,13 +135,22 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
                 None if every && has_filters(case) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
                 None => vec![natural(layout)],
             };
+            // Without filters nothing is multiplied.
+            let maths: Vec<Math> = select
+                .maths(dtype)
+                .filter(|math| case.maths.contains(math))
+                .filter(|&math| math == Math::Strict || has_filters(case))
+                .collect();
             for filter_layout in filter_layouts {
-                let storage = Storage {
-                    dtype,
-                    layout,
-                    filter_layout,
-                };
-                storages.extend(cuts.iter().map(|&cut| (storage, cut)));
+                for &math in &maths {
+                    let storage = Storage {
+                        dtype,
+                        layout,
+                        filter_layout,
+                        math,
+                    };
+                    storages.extend(cuts.iter().map(|&cut| (storage, cut)));
+                }
             }
         }
     }
@@ -195,7 +199,9 @@ fn each(
                     dtype,
                     layout,
                     filter_layout,
+                    math: filter_layout.map(|_| storage.math),
                     kernel: None,
+                    splits: None,
                     steps: cut,
                 };
                 context.fail(report, label, &case.op, &variation, &why)?;
@@ -206,19 +212,71 @@ fn each(
 }
 
 impl Prepared {
+    /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where none accepts, which
+    /// then says for which problem.
+    fn choices(&self, context: &Context) -> Vec<(Option<KernelId>, Option<u32>)> {
+        let (select, device) = (&context.select, &context.capability);
+        let accepting = accepting(&self.problems, device);
+        if accepting.is_empty() {
+            return vec![(None, None)];
+        }
+        let chosen = accepting
+            .into_iter()
+            .filter(|&kernel| select.takes(kernel, self.storage.math));
+        let mut choices = Vec::new();
+        for kernel in chosen {
+            let wanted: &[u32] = match &select.splits {
+                Some(only) => std::slice::from_ref(only),
+                // One order of the filters and one cut are enough for what has nothing to do with either.
+                None if self.is_natural() => &[1, 2, 3],
+                None => &[1],
+            };
+            let tensor = kernel.kernel().algorithm.tensor();
+            let shared = |splits: &&u32| shares(&self.problems, device, kernel, **splits);
+            match tensor {
+                true => choices.extend(
+                    wanted
+                        .iter()
+                        .filter(shared)
+                        .map(|&splits| (Some(kernel), Some(splits))),
+                ),
+                false if select.splits.is_some_and(|splits| splits > 1) => {}
+                false => choices.push((Some(kernel), None)),
+            }
+        }
+        choices
+    }
+
+    /// Whether filters come in the order that goes with the layout, and a graph is fused.
+    fn is_natural(&self) -> bool {
+        let natural = match self.storage.layout {
+            Layout::Nchw => FilterLayout::Kcrs,
+            Layout::Nhwc => FilterLayout::Krsc,
+        };
+        self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut == Steps::Fused)
+    }
+
     /// How a run with the kernel is named.
-    fn variation(&self, kernel: Option<KernelId>) -> Variation {
+    fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
         Variation {
             dtype: self.storage.dtype,
             layout: self.storage.layout,
             filter_layout: self.filter_layout,
+            math: self.filter_layout.map(|_| self.storage.math),
             kernel: kernel.map(|kernel| kernel.kernel().id()),
+            splits,
             steps: self.cut,
         }
     }
 
     /// Runs it on the device.
-    fn run(&self, context: &Context, case: &Case, kernel: Option<KernelId>) -> Result<Ran, String> {
+    fn run(
+        &self,
+        context: &Context,
+        case: &Case,
+        kernel: Option<KernelId>,
+        splits: Option<u32>,
+    ) -> Result<Ran, String> {
         let gpu = context.gpu()?;
         let executor = Executor {
             gpu: &gpu,
@@ -227,6 +285,7 @@ impl Prepared {
             shapes: &self.shapes,
             dtype: self.storage.dtype,
             kernel,
+            splits,
         };
         executor.run(&case.tensors)
     }
@@ -241,7 +300,7 @@ impl Prepared {
                 .get(name)
                 .ok_or_else(|| format!("no result `{name}`"))?;
             let stats =
-                self.judge_one(case, expected, got)
+                self.judge_one(case, expected, got, &ran.convs)
                     .map_err(|why| match case.expected.len() {
                         1 => why,
                         _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
@@ -255,23 +314,49 @@ impl Prepared {
     }
 
     /// Compares one result.
-    fn judge_one(&self, case: &Case, expected: &Expected, got: &Tensor) -> Result<Stats, String> {
+    fn judge_one(
+        &self,
+        case: &Case,
+        expected: &Expected,
+        got: &Tensor,
+        convs: &[(KernelId, u32)],
+    ) -> Result<Stats, String> {
         let dtype = self.storage.dtype;
         let want = &expected.values;
         let extents = extents(&HashMap::from([(String::new(), got.shape.clone())]), "")?;
         let indices = expected.tensor.ends_with("#indices");
-        let (dtype, rule) = match expected.acceptance.get(dtype.name()) {
+        let rule = match self.storage.math {
+            Math::Strict => expected.acceptance.get(dtype.name()).copied(),
+            Math::Tf32 => expected.acceptance.get("tf32").copied(),
+            Math::Tf32x3 => self.thrice(expected.acceptance.get(dtype.name())),
+        };
+        let (dtype, rule) = match rule {
             Some(Acceptance::Skip) => return Ok(Stats::default()),
             // An index is no number of the storage type.
             Some(Acceptance::Exact) if indices => (DType::F32, Tolerance::Exact),
             Some(Acceptance::Exact) => (dtype, Tolerance::Exact),
-            Some(&Acceptance::Close { atol, rtol, rel_l2 }) => {
+            Some(Acceptance::Close { atol, rtol, rel_l2 }) => {
                 (dtype, Tolerance::Close { atol, rtol, rel_l2 })
             }
-            None => return self.judge_by_reference(case, got, extents, indices),
+            None => return self.judge_by_reference(case, got, extents, indices, convs),
         };
         check::compare(&got.data, &want.data, extents, dtype, rule)
             .map_err(|mismatch| mismatch.to_string())
+    }
+
+    /// What three products of tf32 for one of f32 may cost, of the stored rule for f32: exact inputs stay exact, a single
+    /// convolution has its bound from the reference, a graph eight times the error.
+    fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
+        let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
+        match f32_rule {
+            Some(Acceptance::Close { .. }) if single => None,
+            Some(&Acceptance::Close { atol, rtol, rel_l2 }) => Some(Acceptance::Close {
+                atol: atol.map(|atol| THRICE * atol),
+                rtol: THRICE * rtol,
+                rel_l2: rel_l2.map(|rel_l2| THRICE * rel_l2),
+            }),
+            rule => rule.copied(),
+        }
     }
 
     /// Compares the result of a single layer with the f64 reference of its rounded inputs, within the bound that
@@ -282,6 +367,7 @@ impl Prepared {
         got: &Tensor,
         extents: [usize; 4],
         indices: bool,
+        convs: &[(KernelId, u32)],
     ) -> Result<Stats, String> {
         let ([step], [problem]) = (&self.steps[..], &self.problems[..]) else {
             return Err(format!(
@@ -300,10 +386,10 @@ impl Prepared {
                     reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
                 let magnitudes =
                     reference::conv2d_abs(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
-                let tolerance = Tolerance::Sum {
-                    terms: conv.gemm_k(),
-                    magnitudes: &magnitudes,
+                let &[(kernel, splits)] = convs else {
+                    return Err("no convolution ran".to_owned());
                 };
+                let tolerance = Tolerance::of_conv(conv, kernel.kernel(), splits, &magnitudes);
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
             Problem::Pool(pool) => {

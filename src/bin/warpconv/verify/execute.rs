@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use warpconv::catalog::KernelId;
 use warpconv::check;
 use warpconv::gpu::Gpu;
-use warpconv::plan::{Operation, Plan};
+use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{NO_INDEX, Pool2d};
 use warpconv::{DType, Error};
 
@@ -30,13 +30,15 @@ pub struct Executor<'a> {
     pub dtype: DType,
     /// Taken by every step whose problem it accepts; the others take their plan's.
     pub kernel: Option<KernelId>,
+    /// Blocks that share the sum of a tile, wherever the kernel can.
+    pub splits: Option<u32>,
 }
 
 /// What a run made.
 pub struct Ran {
     pub tensors: Tensors,
-    /// The kernels that ran, in order, each once.
-    pub kernels: Vec<String>,
+    /// The kernel of each convolution, in order, and how many blocks shared the sum of a tile.
+    pub convs: Vec<(KernelId, u32)>,
     /// Steps that ran on the host and are arithmetic, not copies.
     pub host: Vec<&'static str>,
 }
@@ -46,7 +48,7 @@ impl Executor<'_> {
     pub fn run(&self, given: &Tensors) -> Result<Ran, String> {
         let mut ran = Ran {
             tensors: HashMap::new(),
-            kernels: Vec::new(),
+            convs: Vec::new(),
             host: Vec::new(),
         };
         for (step, problem) in self.steps.iter().zip(self.problems) {
@@ -79,7 +81,8 @@ impl Executor<'_> {
         let inputs = &step.layer.inputs;
         match problem {
             Problem::Conv(conv) => {
-                let plan = self.plan(conv, ran)?;
+                let plan = self.plan(conv)?;
+                ran.convs.push((plan.kernel(), plan.splits()));
                 let bias = inputs
                     .get(2)
                     .map(|name| find(given, &ran.tensors, name))
@@ -104,7 +107,7 @@ impl Executor<'_> {
                 .map_err(|error| error.to_string())
             }
             Problem::Pool(pool) => {
-                let plan = self.plan(pool, ran)?;
+                let plan = self.plan(pool)?;
                 let x = find(given, &ran.tensors, &inputs[0])?;
                 let (y, indices) =
                     check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
@@ -117,7 +120,7 @@ impl Executor<'_> {
                 Ok(y)
             }
             Problem::Relu(relu) => {
-                let plan = self.plan(relu, ran)?;
+                let plan = self.plan(relu)?;
                 let x = find(given, &ran.tensors, &inputs[0])?;
                 check::run_relu(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
             }
@@ -126,23 +129,23 @@ impl Executor<'_> {
     }
 
     /// The plan of a problem: with the forced kernel if that accepts it.
-    fn plan<P: Operation>(&self, problem: &P, ran: &mut Ran) -> Result<Plan<P>, String> {
+    fn plan<P: Operation>(&self, problem: &P) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
-        let forced = self
-            .kernel
-            .and_then(|kernel| Plan::with_kernel(problem, capability, kernel).ok());
-        let plan = match forced {
-            Some(plan) => plan,
+        let forced = |splits| {
+            let limits = Limits {
+                kernel: Some(self.kernel?),
+                splits,
+                ..Limits::default()
+            };
+            Plan::within(problem, capability, &limits).ok()
+        };
+        match forced(self.splits).or_else(|| forced(None)) {
+            Some(plan) => Ok(plan),
             None => Plan::new(problem, capability).map_err(|error| match error {
                 Error::NoKernel { problem, .. } => no_kernel(&problem),
                 error => error.to_string(),
-            })?,
-        };
-        let id = plan.kernel().kernel().id();
-        if !ran.kernels.contains(&id) {
-            ran.kernels.push(id);
+            }),
         }
-        Ok(plan)
     }
 
     /// A step that the crate has no kernel for.

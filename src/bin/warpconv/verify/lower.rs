@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use warpconv::catalog::KernelId;
-use warpconv::plan::{Capability, ConvPlan, PoolPlan, ReluPlan};
+use warpconv::catalog::{KernelId, Math};
+use warpconv::plan::{Capability, ConvPlan, Limits, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu};
 use warpconv::{DType, Layout};
 
@@ -16,6 +16,7 @@ pub struct Storage {
     pub dtype: DType,
     pub layout: Layout,
     pub filter_layout: FilterLayout,
+    pub math: Math,
 }
 
 /// What a step is to the crate.
@@ -43,6 +44,19 @@ impl Problem {
             .map(|candidate| candidate.kernel)
             .collect()
     }
+}
+
+/// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing the sum of a tile.
+pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, splits: u32) -> bool {
+    let limits = Limits {
+        kernel: Some(kernel),
+        splits: Some(splits),
+        ..Limits::default()
+    };
+    problems.iter().any(|problem| match problem {
+        Problem::Conv(conv) => ConvPlan::within(conv, device, &limits).is_ok(),
+        _ => false,
+    })
 }
 
 /// What to say where every kernel refuses: the reasons are a page, which `explain` prints.
@@ -213,7 +227,8 @@ fn convolution(
         .residual(step.residual.is_some())
         .dtype(storage.dtype)
         .layout(storage.layout)
-        .filter_layout(storage.filter_layout);
+        .filter_layout(storage.filter_layout)
+        .math(storage.math);
     let builder = match slice {
         Some((pitch, offset)) => builder.output_slice(pitch, offset),
         None => builder,
@@ -302,6 +317,7 @@ mod tests {
         dtype: DType::F32,
         layout: Layout::Nchw,
         filter_layout: FilterLayout::Kcrs,
+        math: Math::Strict,
     };
 
     #[test]

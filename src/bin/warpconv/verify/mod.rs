@@ -13,7 +13,7 @@ mod shapes;
 
 use std::cell::RefCell;
 
-use warpconv::catalog::{KernelId, kernels};
+use warpconv::catalog::{KernelId, Math, kernels};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
@@ -34,10 +34,14 @@ struct Selection {
     dtypes: Vec<DType>,
     /// Whether the user named types.
     named_dtypes: bool,
+    maths: Vec<Math>,
+    /// Whether the user named modes.
+    named_maths: bool,
     layouts: Vec<Layout>,
     filter_layout: Option<FilterLayout>,
     steps: Option<Steps>,
     kernel: Option<KernelId>,
+    splits: Option<u32>,
     batch: usize,
     max_macs: u64,
     max_elements: u64,
@@ -45,9 +49,30 @@ struct Selection {
 }
 
 impl Selection {
-    /// Whether the options leave the kernel.
-    fn takes(&self, kernel: KernelId) -> bool {
-        self.kernel.is_none_or(|only| only == kernel)
+    /// Whether the user named what to check, and so wants every kernel for it.
+    fn is_thorough(&self) -> bool {
+        self.named_dtypes || self.named_maths || self.kernel.is_some()
+    }
+
+    /// Whether the options leave the kernel to a problem multiplied in `math`: unless it is named, only a kernel that is made
+    /// for that mode. The more exact ones that accept the problem too have had their turn in their own.
+    fn takes(&self, kernel: KernelId, math: Math) -> bool {
+        match self.kernel {
+            Some(only) => only == kernel,
+            None => kernel.kernel().math == math,
+        }
+    }
+
+    /// The modes to multiply `dtype` in.
+    fn maths(&self, dtype: DType) -> impl Iterator<Item = Math> + '_ {
+        let modes = match dtype {
+            DType::F32 => &Math::ALL[..],
+            DType::F16 | DType::Bf16 => &[Math::Strict],
+        };
+        modes
+            .iter()
+            .copied()
+            .filter(|math| self.maths.contains(math))
     }
 }
 
@@ -190,12 +215,18 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
     Selection {
         dtypes,
         named_dtypes: !args.dtype.is_empty(),
+        maths: match args.math[..] {
+            [] => Math::ALL.to_vec(),
+            _ => args.math.iter().map(|&math| math.into()).collect(),
+        },
+        named_maths: !args.math.is_empty(),
         layouts: args
             .layout
             .map_or(Layout::ALL.to_vec(), |layout| vec![layout.into()]),
         filter_layout: args.filter_layout.map(Into::into),
         steps: args.steps.map(Into::into),
         kernel,
+        splits: args.splits,
         batch: args.batch,
         max_macs: args.max_macs,
         max_elements: args.max_elements,

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use warpconv::DType;
+use warpconv::catalog::Math;
 
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
@@ -164,6 +165,8 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         acceptance,
     }];
     let (dtypes, other_dtypes) = (DType::ALL.to_vec(), Vec::new());
+    // Nothing is stored of the other modes.
+    let maths = &[Math::Strict];
     Ok(Case {
         op: "network".to_owned(),
         layers,
@@ -171,6 +174,7 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         tensors,
         expected,
         dtypes,
+        maths,
         other_dtypes,
     })
 }

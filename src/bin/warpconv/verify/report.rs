@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use warpconv::catalog::Math;
 use warpconv::check::Stats;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
@@ -19,8 +20,12 @@ pub struct Variation {
     pub layout: Layout,
     /// Order of the filters, where there are any.
     pub filter_layout: Option<FilterLayout>,
+    /// How f32 may be multiplied, where anything is.
+    pub math: Option<Math>,
     /// The kernel that was forced, or that ran.
     pub kernel: Option<String>,
+    /// Blocks that were to share the sum of a tile.
+    pub splits: Option<u32>,
     /// Whether a graph ran one launch a layer, or with epilogues fused.
     pub steps: Option<Steps>,
 }
@@ -67,11 +72,17 @@ impl Variation {
         if let Some(layout) = self.filter_layout {
             text.push_str(&format!(" --filter-layout {}", filter_layout_name(layout)));
         }
+        if let Some(math) = self.math {
+            text.push_str(&format!(" --math {}", math.name()));
+        }
         if let Some(steps) = self.steps {
             text.push_str(&format!(" --steps {}", steps.name()));
         }
         if let Some(kernel) = &self.kernel {
             text.push_str(&format!(" --kernel {kernel}"));
+        }
+        if let Some(splits) = self.splits {
+            text.push_str(&format!(" --splits {splits}"));
         }
         text
     }
@@ -241,7 +252,9 @@ fn row(
         "layout": variation.layout.name(),
         "filter_layout": variation.filter_layout.map(filter_layout_name),
         "steps": variation.steps.map(Steps::name),
+        "math": variation.math.map(Math::name),
         "kernel": variation.kernel,
+        "splits": variation.splits,
         "status": status,
         "max_abs_error": number(stats.map(|stats| stats.max_abs)),
         "max_rel_error": number(stats.map(|stats| stats.max_rel)),
@@ -293,12 +306,14 @@ mod tests {
             dtype: DType::F16,
             layout: Layout::Nhwc,
             filter_layout: Some(FilterLayout::Krsc),
+            math: Some(Math::Strict),
             kernel: Some("direct_f16".into()),
+            splits: Some(2),
             steps: Some(Steps::Fused),
         };
         assert_eq!(
             variation.options(),
-            "--dtype f16 --layout nhwc --filter-layout krsc --steps fused --kernel direct_f16"
+            "--dtype f16 --layout nhwc --filter-layout krsc --math strict --steps fused --kernel direct_f16 --splits 2"
         );
     }
 }

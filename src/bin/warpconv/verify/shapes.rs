@@ -3,9 +3,9 @@
 //! A file names no types: every kernel runs in f32, or in the types that the options name; the other types run with
 //! their plan's kernel.
 
-use warpconv::catalog::KernelId;
+use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance, extents};
-use warpconv::plan::{Candidate, ConvPlan, PoolPlan};
+use warpconv::plan::{Candidate, ConvPlan, Limits, PoolPlan};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{
     Conv2d, FilterLayout, MAX_INDEXED_WINDOW, NotationReason, Pool2d, PoolKind,
@@ -120,7 +120,8 @@ fn convolution(
             .and_then(|conv| conv.with_layout(variation.layout))
             .and_then(|conv| {
                 conv.with_filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
-            });
+            })
+            .and_then(|conv| conv.with_math(variation.math.unwrap_or_default()));
         let stored = match stored {
             Ok(stored) => stored,
             Err(error) => {
@@ -132,26 +133,50 @@ fn convolution(
         if accepting.is_empty() {
             context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
         }
-        for kernel in chosen(context, accepting, variation.dtype) {
-            let outcome = run_conv(context, &stored, kernel, &operands, &want);
-            record(
-                context, report, label, "conv2d", &variation, kernel, outcome,
-            )?;
+        for kernel in chosen(context, accepting, &variation) {
+            for limits in limits(context, &stored, kernel) {
+                let outcome = run_conv(context, &stored, &limits, &operands, &want);
+                let variation = Variation {
+                    splits: limits.splits,
+                    ..variation.clone()
+                };
+                record(
+                    context, report, label, "conv2d", &variation, kernel, outcome,
+                )?;
+            }
         }
     }
     Ok(())
+}
+
+/// The numbers of blocks to share a tile among, with the kernel: who names types or modes wants all of it, else the plan's.
+fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
+    let select = &context.select;
+    let with = |splits| Limits {
+        kernel: Some(kernel),
+        splits,
+        ..Limits::default()
+    };
+    let wanted = match select.splits {
+        Some(only) => vec![only],
+        None if select.is_thorough() && kernel.kernel().algorithm.tensor() => vec![1, 2, 3],
+        None => return vec![with(None)],
+    };
+    let all = wanted.into_iter().map(|splits| with(Some(splits)));
+    all.filter(|limits| ConvPlan::within(conv, &context.capability, limits).is_ok())
+        .collect()
 }
 
 /// Runs a convolution with one kernel and compares.
 fn run_conv(
     context: &Context,
     conv: &Conv2d,
-    kernel: KernelId,
+    limits: &Limits,
     operands: &Operands,
     want: &[f64],
 ) -> Result<Stats, String> {
-    let plan = ConvPlan::with_kernel(conv, &context.capability, kernel)
-        .map_err(|error| error.to_string())?;
+    let plan =
+        ConvPlan::within(conv, &context.capability, limits).map_err(|error| error.to_string())?;
     let Operands { x, w, bias } = operands;
     let got = check::run_conv(&context.gpu()?, &plan, x, w, Some(bias), None)
         .map_err(|error| error.to_string())?;
@@ -235,7 +260,7 @@ fn pooling(
             if accepting.is_empty() {
                 context.fail(report, label, op, &variation, &no_kernel(&stored))?;
             }
-            for kernel in chosen(context, accepting, variation.dtype) {
+            for kernel in chosen(context, accepting, &variation) {
                 let outcome = run_pool(context, &stored, kernel, &x);
                 record(context, report, label, op, &variation, kernel, outcome)?;
             }
@@ -282,16 +307,20 @@ fn accepting(candidates: Vec<Candidate>) -> Vec<KernelId> {
 }
 
 /// The kernels to run: every one that accepts, or the one that the options name. A shape file names no types, so
-/// unless the options do, f32 stands for all of them and the others run with their plan's kernel only; else a thousand
-/// shapes would take an emulator hours.
-fn chosen(context: &Context, accepting: Vec<KernelId>, dtype: DType) -> Vec<KernelId> {
+/// unless the options do, strict f32 stands for all of them and the others run with their best kernel only; else a
+/// thousand shapes would take an emulator hours.
+fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) -> Vec<KernelId> {
     let select = &context.select;
-    let most = if dtype == DType::F32 || select.named_dtypes || select.kernel.is_some() {
+    let math = variation.math.unwrap_or_default();
+    let strict = (variation.dtype, math) == (DType::F32, Math::Strict);
+    let most = if strict || select.is_thorough() {
         usize::MAX
     } else {
         1
     };
-    let taken = accepting.into_iter().filter(|&kernel| select.takes(kernel));
+    let taken = accepting
+        .into_iter()
+        .filter(|&kernel| select.takes(kernel, math));
     taken.take(most).collect()
 }
 
@@ -306,13 +335,19 @@ fn variations(context: &Context, filters: bool) -> Vec<Variation> {
                 Layout::Nhwc => FilterLayout::Krsc,
             };
             let filter_layout = filters.then(|| context.select.filter_layout.unwrap_or(natural));
-            all.push(Variation {
-                dtype,
-                layout,
-                filter_layout,
-                kernel: None,
-                steps: None,
-            });
+            // Without filters nothing is multiplied.
+            let maths = context.select.maths(dtype);
+            for math in maths.filter(|&math| filters || math == Math::Strict) {
+                all.push(Variation {
+                    dtype,
+                    layout,
+                    filter_layout,
+                    math: filters.then_some(math),
+                    kernel: None,
+                    splits: None,
+                    steps: None,
+                });
+            }
         }
     }
     all
