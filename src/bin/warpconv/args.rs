@@ -267,27 +267,6 @@ impl From<FilterLayoutArg> for FilterLayout {
     }
 }
 
-/// A mode of products by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MathArg {
-    /// As the CPU has them
-    Strict,
-    /// Tensor cores, each operand as two tf32 numbers
-    Tf32x3,
-    /// Tensor cores, each operand rounded to tf32
-    Tf32,
-}
-
-impl From<MathArg> for Math {
-    fn from(arg: MathArg) -> Math {
-        match arg {
-            MathArg::Strict => Math::Strict,
-            MathArg::Tf32x3 => Math::Tf32x3,
-            MathArg::Tf32 => Math::Tf32,
-        }
-    }
-}
-
 /// A way to cut a graph into launches by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StepsArg {
