@@ -242,6 +242,8 @@ pub enum Operand<'a> {
     Value(Value<'a>),
     /// `[base+offset]`
     Address(Base<'a>, i64),
+    /// `[base+offset, {a, b}]`: a tensor map with coordinates.
+    Tensor(Base<'a>, i64, Vec<Operand<'a>>),
     /// `{a, b}`
     Vector(Vec<Operand<'a>>),
     /// `(a, b)` of a call.

@@ -155,6 +155,10 @@ impl Class {
             Op::LdMatrix { .. } => Class::LoadShared,
             Op::StMatrix { .. } => Class::StoreShared,
             Op::Mma { .. } => Class::Matrix,
+            Op::BulkLoad { .. } | Op::BulkStore { .. } | Op::BulkCommit => Class::AsyncCopy,
+            Op::TensorLoad { .. } | Op::TensorStore { .. } | Op::BulkWait { .. } => {
+                Class::AsyncCopy
+            }
             Op::ProxyFence { .. } | Op::SetMaxRegisters { .. } => Class::Other,
             Op::Fence | Op::Nop | Op::AssertFail { .. } | Op::Printf { .. } => Class::Other,
             _ => Class::Integer,

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod module;
 mod parse;
 pub mod report;
+pub mod tensor_map;
 
 pub use counters::{Class, Counters, MatrixKind, MatrixWork};
 pub use device::{Device, DeviceConfig};

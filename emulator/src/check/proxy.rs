@@ -138,6 +138,17 @@ pub(crate) struct AsyncReader<'a> {
     pub good: (u32, u32, u32),
 }
 
+impl<'a> AsyncReader<'a> {
+    pub fn new(warps: std::ops::Range<u32>, fences: &'a Fences, actor: Actor) -> AsyncReader<'a> {
+        AsyncReader {
+            warps,
+            fences,
+            actor,
+            good: (0, 0, 0),
+        }
+    }
+}
+
 impl Shadow {
     /// Makes room for the reads of `warpgroups` warpgroups.
     pub fn watch_reads(&mut self, bytes: usize, warpgroups: usize) {
@@ -257,25 +268,38 @@ impl Shadow {
         Err(Conflict::Unfenced { warp, lane, pc })
     }
 
-    /// A copy of the asynchronous proxy writes a unit.
-    #[inline]
+    /// A copy of the asynchronous proxy writes units. The unit at fault, if there is one.
     pub fn begin_tracked(
         &mut self,
-        unit: usize,
+        units: std::ops::Range<usize>,
         order: &Order,
         actor: &Actor,
         fences: &Fences,
         copy: Tracked,
-    ) -> Result<(), Conflict> {
-        self.check_written(unit, order, actor, false)?;
-        if self.stamps[unit] < BARRIER {
-            self.check_fence(unit, order, fences, actor.warp)?;
+    ) -> Result<(), (usize, Conflict)> {
+        // What neighbours share needs no second look.
+        let mut good = (0, 0, 0);
+        for unit in units.clone() {
+            let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+            let conflict = |conflict| (unit, conflict);
+            if (stamp, writer.pc, writer.info) != good {
+                self.check_written(unit, order, actor, false)
+                    .map_err(conflict)?;
+                if stamp < BARRIER {
+                    self.check_fence(unit, order, fences, actor.warp)
+                        .map_err(conflict)?;
+                }
+                good = (stamp, writer.pc, writer.info);
+            }
+            self.check_readers(unit, order, actor, false)
+                .map_err(conflict)?;
+            self.check_readers(unit, order, actor, true)
+                .map_err(conflict)?;
+            self.check_asynchronous_readers(unit, order, actor.warp)
+                .map_err(conflict)?;
         }
-        self.check_readers(unit, order, actor, false)?;
-        self.check_readers(unit, order, actor, true)?;
-        self.check_asynchronous_readers(unit, order, actor.warp)?;
-        self.stamps[unit] = TRACKED;
-        self.writers[unit] = copy.writer();
+        self.stamps[units.clone()].fill(TRACKED);
+        self.writers[units].fill(copy.writer());
         Ok(())
     }
 

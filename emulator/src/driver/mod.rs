@@ -47,6 +47,7 @@ mod registry;
 mod state;
 mod status;
 mod stream;
+mod tensor_map;
 mod types;
 mod work;
 
@@ -64,6 +65,13 @@ fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
     };
     log_call(name, code);
     code
+}
+
+/// Writes why a call fails to the log, if failures are to be there.
+fn log_detail(text: &str) {
+    if Config::get().map_or(Log::Quiet, |config| config.log) != Log::Quiet {
+        eprintln!("ptx-emulator: {text}");
+    }
 }
 
 /// Writes a call to the log if it is to be there.

@@ -105,6 +105,8 @@ impl Card {
             108 => ampere * (self.l2_bytes / 4 * 3),
             109 => ampere * (128 << 20),
             111 => self.reserved_shared,
+            // Tensor maps.
+            127 => i32::from(self.capability >= 90),
             _ => return common_attribute(attribute),
         })
     }
@@ -133,7 +135,7 @@ fn common_attribute(attribute: i32) -> Option<i32> {
         // No virtual memory management, no sharing between processes, no access to the host's page tables.
         100..=105 => 0,
         // Thread block clusters (120) and what came after them are not executed.
-        120..=160 => 0,
+        120..=126 | 128..=160 => 0,
         _ => return None,
     })
 }

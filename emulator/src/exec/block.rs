@@ -13,7 +13,7 @@ use crate::check::proxy::Fences;
 use crate::check::shadow::Shadow;
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
 use crate::ir::{AtomTy, BarrierKind, ConstantValue, Inst, Kernel, Op, Reg, Space, Special};
-use crate::report::{Fault, FaultKind, Waiting, WaitsFor};
+use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
 
 /// What one thread of the host needs to run blocks, one after the other.
 pub(crate) struct Worker<'a> {
@@ -29,11 +29,15 @@ impl<'a> Worker<'a> {
         let shared_bytes = kernel.dynamic_shared_offset() + grid.config.shared_bytes;
         let order = Order::new(count as usize, is_order_partial(kernel));
         let shift = smallest_shared_access(kernel).trailing_zeros();
-        let shared = SharedMemory {
+        let mut shared = SharedMemory {
             words: vec![0; shared_bytes as usize / 4 + 8],
             bytes: shared_bytes,
             shadow: Shadow::new(shared_bytes as usize, shift, &order),
         };
+        if reads_asynchronously(kernel) {
+            let warpgroups = threads.div_ceil(128) as usize;
+            shared.shadow.watch_reads(shared_bytes as usize, warpgroups);
+        }
         let instructions = kernel.code.len();
         let cx = Context {
             grid,
@@ -159,14 +163,20 @@ impl<'a> Worker<'a> {
 
     /// What can be said only once all warps have ended.
     fn after(&self) -> Result<(), Fault> {
-        let Some((warp, kind)) = self.cx.registers.incomplete() else {
+        let stores = self.warps.iter().find_map(|w| {
+            let lane = w.stores.unfinished()?;
+            Some((w.index as usize, lane, AsyncFault::BulkNotWaited))
+        });
+        let registers = self.cx.registers.incomplete();
+        let registers = registers.map(|(warp, kind)| (warp, 0, kind));
+        let Some((warp, lane, kind)) = stores.or(registers) else {
             return Ok(());
         };
         Err(Fault {
             kernel: self.cx.grid.kernel.name.clone(),
             line: 0,
             block: self.cx.block,
-            thread: Some(self.cx.thread(warp as u32, 0)),
+            thread: Some(self.cx.thread(warp as u32, lane)),
             kind: Box::new(kind.into()),
         })
     }
@@ -335,6 +345,12 @@ fn is_order_partial(kernel: &Kernel) -> bool {
 /// Whether the kernel has operations of the asynchronous proxy or their barriers.
 fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
+    kernel.code.iter().any(is) || reads_asynchronously(kernel)
+}
+
+/// Whether the asynchronous proxy reads shared memory.
+fn reads_asynchronously(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::BulkStore { .. } | Op::TensorStore { .. });
     kernel.code.iter().any(is)
 }
 

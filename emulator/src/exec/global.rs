@@ -68,7 +68,13 @@ pub(crate) fn locate(
 
 /// Checks lane by lane; the lanes lie in different allocations, or outside of all.
 #[cold]
-fn locate_each(cx: &Context, m: u32, kind: AccessKind, address: &[u64; 32], bytes: u32) -> Outcome {
+pub(crate) fn locate_each(
+    cx: &Context,
+    m: u32,
+    kind: AccessKind,
+    address: &[u64; 32],
+    bytes: u32,
+) -> Outcome {
     for lane in lanes(m) {
         let address = address[lane];
         if find_index(&cx.grid.allocations, address, u64::from(bytes)).is_some() {
@@ -219,6 +225,33 @@ pub(crate) fn count(
         cx.counters.device_bytes_read += new * 32;
     }
     cx.count_global(kind, request);
+}
+
+/// Counts bytes that a bulk copy moves, but not the copy.
+pub(crate) fn count_run(
+    cx: &mut Context,
+    allocation: &Allocation,
+    kind: AccessKind,
+    at: u64,
+    bytes: u64,
+) {
+    let write = kind == AccessKind::Write;
+    let (first, last) = (at / 32, (at + bytes.max(1) - 1) / 32);
+    let sectors = last - first + 1;
+    let new = touch_run(allocation, first, sectors, cx.grid.epoch, write) * 32;
+    if write {
+        cx.counters.device_bytes_written += new;
+    } else {
+        cx.counters.device_bytes_read += new;
+    }
+    cx.count_global(
+        kind,
+        GlobalTraffic {
+            requests: 0,
+            sectors,
+            bytes,
+        },
+    );
 }
 
 /// Touches neighbouring sectors; how many the launch had not touched before.

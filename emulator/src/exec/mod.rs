@@ -9,6 +9,7 @@ mod atomics;
 mod barrier;
 mod bits;
 mod block;
+mod bulk;
 mod collective;
 mod compare;
 mod context;
@@ -30,6 +31,7 @@ mod run;
 mod shared;
 mod soft;
 mod step;
+mod tensor;
 mod warp;
 
 use crate::counters::Counters;

@@ -12,7 +12,7 @@ use super::lanes::lanes;
 use super::ldmatrix::Matrices;
 use super::run::Flow;
 use super::warp::Warp;
-use super::{bits, float, half, int, matrix, mbarrier, moves, print, registers};
+use super::{bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor};
 use crate::check::Trouble;
 use crate::ir::*;
 use crate::report::FaultKind;
@@ -256,6 +256,32 @@ fn rare<I: Isa>(
         Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),
         Op::CpAsyncWaitAll => async_copy::wait(cx, w, m, None),
         Op::Mbarrier { .. } => return mbarrier::run(cx, w, m, op),
+        Op::BulkLoad {
+            dst,
+            src,
+            barrier,
+            list,
+        } => {
+            let size = cx.grid.kernel.lists[usize::from(list)][0];
+            bulk::load(cx, w, m, [dst, src, barrier], size)?;
+        }
+        Op::BulkStore { dst, src, size } => bulk::store(cx, w, m, [dst, src], size)?,
+        Op::BulkCommit => bulk::commit(w, m),
+        Op::BulkWait { pending } => bulk::wait(cx, w, m, pending.into()),
+        Op::TensorLoad {
+            dst,
+            map,
+            barrier,
+            im2col,
+            list,
+        } => {
+            let list = &cx.grid.kernel.lists[usize::from(list)][..];
+            tensor::load(cx, w, m, [dst, map, barrier], (list, im2col))?;
+        }
+        Op::TensorStore { map, src, list } => {
+            let list = &cx.grid.kernel.lists[usize::from(list)][..];
+            tensor::store(cx, w, m, [map, src], list)?;
+        }
         Op::ProxyFence { mbarrier_init } => {
             cx.fences
                 .add(&mut cx.order, w.index as usize, m, mbarrier_init);

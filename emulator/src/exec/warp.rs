@@ -69,6 +69,7 @@ pub(crate) struct Warp {
     pub sync_count: u32,
     pub local: super::local::LocalMemory,
     pub copies: super::async_copy::Copies,
+    pub stores: super::bulk::Stores,
     /// What it waits for at an event.
     pub wants: crate::report::WaitsFor,
 }
@@ -89,6 +90,7 @@ impl Warp {
             sync_count: 0,
             local: super::local::LocalMemory::default(),
             copies: super::async_copy::Copies::default(),
+            stores: super::bulk::Stores::default(),
             wants: crate::report::WaitsFor::Barrier,
         }
     }
@@ -115,6 +117,7 @@ impl Warp {
         self.current = 0;
         self.pc = 0;
         self.copies.clear();
+        self.stores.clear();
     }
 
     #[inline(always)]

@@ -470,6 +470,40 @@ pub enum Op {
         p: Pred,
         a: Reg,
     },
+    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes.
+    BulkLoad {
+        dst: Address,
+        src: Address,
+        barrier: Address,
+        list: u16,
+    },
+    /// `cp.async.bulk` from shared memory, in a group; `size` bytes.
+    BulkStore {
+        dst: Address,
+        src: Address,
+        size: Reg,
+    },
+    /// `cp.async.bulk.commit_group`
+    BulkCommit,
+    /// `cp.async.bulk.wait_group`, with or without `.read`: until at most `pending` of the latest groups are under way.
+    BulkWait {
+        pending: u16,
+    },
+    /// `cp.async.bulk.tensor` to shared memory, completed by a barrier. `map`: a generic address. The list has the
+    /// coordinates and the offsets of im2col.
+    TensorLoad {
+        dst: Address,
+        map: Address,
+        barrier: Address,
+        im2col: bool,
+        list: u16,
+    },
+    /// `cp.async.bulk.tensor` from shared memory, in a group.
+    TensorStore {
+        map: Address,
+        src: Address,
+        list: u16,
+    },
     /// `fence.proxy.async` for shared memory; `mbarrier_init`: `fence.mbarrier_init`.
     ProxyFence {
         mbarrier_init: bool,

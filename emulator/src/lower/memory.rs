@@ -149,7 +149,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// Whether a last operand is a cache policy, as `.L2::cache_hint` says.
-    fn without_policy<'i>(
+    pub(super) fn without_policy<'i>(
         &mut self,
         i: &'i Instruction<'a>,
         m: &mut Mods<'a>,
@@ -330,8 +330,11 @@ impl<'a> Builder<'_, 'a> {
 
     /// `cp.async`
     pub(super) fn cp_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        if !m.take("async") || m.take("bulk") {
+        if !m.take("async") || m.take("reduce") {
             return m.error("the instruction is not supported");
+        }
+        if m.take("bulk") {
+            return self.bulk(i, m);
         }
         if m.take("mbarrier") {
             return self.copy_arrive(i, m);

@@ -18,6 +18,7 @@
 mod allocate;
 mod bits;
 mod builder;
+mod bulk;
 mod calls;
 mod compare;
 mod control;

@@ -74,6 +74,12 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::MovMatrix { .. }
         | Op::Mma { .. }
         | Op::Extra { .. }
+        | Op::BulkLoad { .. }
+        | Op::BulkStore { .. }
+        | Op::BulkCommit
+        | Op::BulkWait { .. }
+        | Op::TensorLoad { .. }
+        | Op::TensorStore { .. }
         | Op::Mbarrier { .. }
         | Op::ProxyFence { .. }
         | Op::SetMaxRegisters { .. } => false,
@@ -322,6 +328,29 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
                 self.address(addr);
                 self.unary(d, a);
                 self.pred_def(p);
+            }
+            Op::BulkLoad {
+                dst, src, barrier, ..
+            } => {
+                self.address(dst);
+                self.address(src);
+                self.address(barrier);
+            }
+            Op::BulkStore { dst, src, size } => {
+                self.address(dst);
+                self.address(src);
+                self.uses(&mut [size]);
+            }
+            Op::TensorLoad {
+                dst, map, barrier, ..
+            } => {
+                self.address(dst);
+                self.address(map);
+                self.address(barrier);
+            }
+            Op::TensorStore { map, src, .. } => {
+                self.address(map);
+                self.address(src);
             }
             Op::Extra { update, regs, .. } => {
                 let role = if *update { Role::Update } else { Role::Use };

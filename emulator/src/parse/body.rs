@@ -172,12 +172,18 @@ impl<'a> Parser<'a> {
                 _ => return self.error("an address must be an integer"),
             },
         };
-        if self.at_mark(b',') {
-            return self.error(
-                "addresses with coordinates (textures, surfaces, tensor maps) are not supported",
-            );
+        if !self.take_mark(b',')? {
+            self.expect_mark(b']')?;
+            return Ok(operand);
         }
+        let Operand::Address(base, offset) = operand else {
+            return self.unexpected("`]`");
+        };
+        if !self.at_mark(b'{') {
+            return self.error("addresses with coordinates (textures, surfaces) are not supported");
+        }
+        let coordinates = self.operands_until(b'}')?;
         self.expect_mark(b']')?;
-        Ok(operand)
+        Ok(Operand::Tensor(base, offset, coordinates))
     }
 }

@@ -120,6 +120,43 @@ pub enum AsyncFault {
         /// The warpgroup whose matrix product reads it, or the warp whose bulk copy does.
         reader: AsyncReader,
     },
+    /// The size of a bulk copy is no multiple of 16 or too large.
+    BulkSize {
+        /// Bytes.
+        bytes: u32,
+    },
+    /// A thread exits whose bulk copies may still be reading shared memory.
+    BulkNotWaited,
+    /// What is at an address is no tensor map.
+    NoTensorMap {
+        /// The generic address.
+        address: u64,
+    },
+    /// A tensor map of another rank or kind than the instruction's.
+    OtherTensorMap {
+        /// The map's rank.
+        rank: u32,
+        /// Whether it is one for im2col.
+        im2col: bool,
+    },
+    /// The first pixel of an im2col copy is not in the bounding box.
+    Im2colStart {
+        /// The dimension.
+        dim: u32,
+        /// The coordinate.
+        at: i64,
+        /// The bounding box's first.
+        first: i64,
+        /// Its last.
+        last: i64,
+    },
+    /// An offset of an im2col copy that the instruction cannot hold.
+    Im2colOffset {
+        /// The offset.
+        offset: i64,
+        /// The largest.
+        most: i64,
+    },
     /// `setmaxnreg` differs between the warps of a warpgroup.
     RegistersDiffer {
         /// The warp's count, if it executes the instruction at all.
@@ -297,6 +334,38 @@ impl AsyncFault {
             }
             K::ReadUnderWay { touch, reader, .. } => {
                 write!(f, "{touch} while {reader} may be reading there")
+            }
+            K::BulkSize { bytes } => {
+                write!(
+                    f,
+                    "bad size of a bulk copy: {bytes} bytes, no multiple of 16 below 2^24"
+                )
+            }
+            K::BulkNotWaited => write!(
+                f,
+                "a thread exited without waiting for its bulk copies from shared memory"
+            ),
+            K::NoTensorMap { address } => write!(f, "no tensor map at {address:#x}"),
+            K::OtherTensorMap { rank, im2col } => write!(
+                f,
+                "the tensor map does not fit the instruction: it has {rank} dimensions and is {}",
+                if *im2col {
+                    "one for im2col"
+                } else {
+                    "a tiled one"
+                }
+            ),
+            K::Im2colStart {
+                dim,
+                at,
+                first,
+                last,
+            } => write!(
+                f,
+                "im2col begins outside of its bounding box: at {at} along dimension {dim}, which runs from {first} to {last}"
+            ),
+            K::Im2colOffset { offset, most } => {
+                write!(f, "im2col offset {offset} is more than {most}")
             }
             K::RegistersDiffer { count, other } => {
                 write!(f, "setmaxnreg differs within a warpgroup: ")?;

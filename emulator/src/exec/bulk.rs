@@ -1,0 +1,319 @@
+//! Bulk copies between device memory and shared memory, and the groups of those that read shared memory.
+//!
+//! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that completes it; of one
+//! from shared memory, until it is waited for, that the bytes are read.
+use super::address::compute;
+use super::context::{Context, touch};
+use super::global;
+use super::lanes::lanes;
+use super::mbarrier::{self, shared_addresses};
+use super::shared::{actor, byte_slice, byte_slice_mut};
+use super::warp::Warp;
+use crate::check::proxy::{AsyncReader, COPY_READERS};
+use crate::check::{Outcome, Trouble};
+use crate::ir::{Address, Reg, Space};
+use crate::memory::{Allocation, find_index};
+use crate::report::{AccessKind, AsyncFault, FaultKind, Touch};
+use std::sync::Arc;
+
+/// Not in a group yet.
+const OPEN: u32 = u32::MAX;
+
+/// A copy from shared memory.
+struct Store {
+    lane: u32,
+    /// The lane's group number, or [`OPEN`].
+    group: u32,
+    /// When it began.
+    time: u32,
+}
+
+/// The copies of a warp from shared memory.
+#[derive(Default)]
+pub(crate) struct Stores {
+    list: Vec<Store>,
+    /// Groups that each lane has committed.
+    committed: [u32; 32],
+    /// The time of the latest.
+    latest: u32,
+}
+
+impl Stores {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+        self.latest = 0;
+    }
+
+    /// A lane whose copies may still be reading.
+    pub fn unfinished(&self) -> Option<u32> {
+        self.list.first().map(|store| store.lane)
+    }
+}
+
+fn misaligned(cx: &Context, lane: usize, touch: Touch, align: u32) -> Box<Trouble> {
+    let nearest = match touch.space {
+        Space::Shared => cx.shared_region(touch.address),
+        _ => cx.nearest(touch.address),
+    };
+    let kind = FaultKind::Misaligned {
+        touch,
+        align,
+        nearest,
+    };
+    Trouble::lane(lane, kind)
+}
+
+/// The address of a copy's part in shared memory, inside of it and aligned.
+pub(crate) fn shared_part(
+    cx: &Context,
+    lane: usize,
+    kind: AccessKind,
+    address: u64,
+    bytes: u32,
+    align: u32,
+) -> Outcome {
+    let touched = touch(kind, Space::Shared, address, bytes);
+    if !address.is_multiple_of(align.into()) {
+        return Err(misaligned(cx, lane, touched, align));
+    }
+    let limit = u64::from(cx.shared.bytes);
+    if address <= limit && u64::from(bytes) <= limit - address {
+        return Ok(());
+    }
+    let nearest = cx.shared_region(address);
+    let kind = FaultKind::OutOfBounds {
+        touch: touched,
+        nearest,
+    };
+    Err(Trouble::lane(lane, kind))
+}
+
+/// The allocation that bytes of device memory lie in.
+fn allocation(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    kind: AccessKind,
+    address: u64,
+    bytes: u32,
+) -> Result<Arc<Allocation>, Box<Trouble>> {
+    let site = &mut cx.sites[w.pc as usize];
+    let allocations = &cx.grid.allocations;
+    let cached = allocations.get(site.allocation as usize);
+    let found = match cached {
+        Some(a) if a.contains(address, bytes.into()) => a,
+        _ => match find_index(allocations, address, bytes.into()) {
+            Some(index) => {
+                site.allocation = index as u32;
+                &allocations[index]
+            }
+            None => {
+                let lanes = 1 << lane;
+                global::locate_each(cx, lanes, kind, &[address; 32], bytes)?;
+                // Unreachable: what is not found is a fault.
+                return Err(Trouble::lane(lane, FaultKind::Trap));
+            }
+        },
+    };
+    if found.constant && kind == AccessKind::Write {
+        let touch = touch(kind, Space::Global, address, bytes);
+        let region = Some(found.region());
+        return Err(Trouble::lane(lane, FaultKind::ReadOnly { touch, region }));
+    }
+    Ok(Arc::clone(found))
+}
+
+/// Reads neighbouring bytes of device memory.
+pub(crate) fn read_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    out: &mut [u8],
+) -> Outcome {
+    let bytes = out.len() as u32;
+    let allocation = allocation(cx, w, lane, AccessKind::Read, address, bytes)?;
+    let at = address - allocation.base;
+    if let Some(first) = allocation.first_uninit(at, bytes.into()) {
+        let kind = FaultKind::Uninitialised {
+            touch: touch(AccessKind::Read, Space::Global, address, bytes),
+            first: allocation.base + first,
+            nearest: Some(allocation.region()),
+        };
+        return Err(Trouble::lane(lane, kind));
+    }
+    global::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
+    // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time are a race of the
+    // emulated program.
+    unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
+    Ok(())
+}
+
+/// Writes neighbouring bytes of device memory.
+pub(crate) fn write_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    data: &[u8],
+) -> Outcome {
+    let bytes = data.len() as u32;
+    let allocation = allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
+    let at = address - allocation.base;
+    global::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
+    // SAFETY: as in `read_global`.
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), allocation.data(at), data.len()) };
+    allocation.mark_init(at, bytes.into());
+    Ok(())
+}
+
+/// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is told, the bytes are
+/// to be written by the caller.
+pub(crate) fn begin_load(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    at: u64,
+    bytes: u32,
+    barrier: u64,
+) -> Result<usize, Box<Trouble>> {
+    let actor = actor(w, lane, false);
+    let slot = mbarrier::usable(cx, &actor, barrier, true)?;
+    let copy = mbarrier::tracked(cx, slot, w.pc, false);
+    let shift = cx.shared.shadow.shift;
+    let units = (at >> shift) as usize..((at + u64::from(bytes)) >> shift) as usize;
+    let begun = cx
+        .shared
+        .shadow
+        .begin_tracked(units, &cx.order, &actor, &cx.fences, copy);
+    if let Err((unit, conflict)) = begun {
+        let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+        return Err(cx.shared_trouble(conflict, touched, (unit as u64) << shift, &actor));
+    }
+    Ok(slot)
+}
+
+/// A copy from shared memory begins: checks and notes the read.
+pub(crate) fn begin_store(
+    cx: &mut Context,
+    w: &mut Warp,
+    lane: usize,
+    at: u64,
+    bytes: u32,
+) -> Outcome {
+    let time = cx.order.arrive();
+    let actor = actor(w, lane, false);
+    let reader = COPY_READERS + w.index as usize;
+    let mut check = AsyncReader::new(w.index..w.index + 1, &cx.fences, actor);
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    for unit in at >> shift..(at + u64::from(bytes)) >> shift {
+        if let Err(conflict) = shadow.read_async(unit as usize, &cx.order, &mut check) {
+            let touched = touch(AccessKind::Read, Space::Shared, at, bytes);
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
+        }
+    }
+    for place in at / 16..(at + u64::from(bytes)) / 16 {
+        shadow.note_async_read(place as usize, reader, time);
+    }
+    w.stores.latest = time;
+    w.stores.list.push(Store {
+        lane: lane as u32,
+        group: OPEN,
+        time,
+    });
+    Ok(())
+}
+
+/// `cp.async.bulk` to shared memory.
+pub(crate) fn load(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    [dst, src, barrier]: [Address; 3],
+    size: Reg,
+) -> Outcome {
+    let target = compute(w, dst);
+    let source = compute(w, src);
+    let barrier = shared_addresses(cx, w, m, barrier, false, 8)?;
+    for lane in lanes(m) {
+        let bytes = bulk_size(w, lane, size)?;
+        shared_part(cx, lane, AccessKind::Write, target[lane], bytes, 16)?;
+        if !source[lane].is_multiple_of(16) {
+            let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
+            return Err(misaligned(cx, lane, touch, 16));
+        }
+        let slot = begin_load(cx, w, lane, target[lane], bytes, barrier[lane])?;
+        let mut data = vec![0; bytes as usize];
+        read_global(cx, w, lane, source[lane], &mut data)?;
+        let at = target[lane] as usize;
+        byte_slice_mut(&mut cx.shared.words)[at..at + data.len()].copy_from_slice(&data);
+        cx.counters.global_loads.requests += 1;
+        mbarrier::expect(cx, slot, lane, -i64::from(bytes))?;
+    }
+    Ok(())
+}
+
+/// `cp.async.bulk` from shared memory.
+pub(crate) fn store(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    [dst, src]: [Address; 2],
+    size: Reg,
+) -> Outcome {
+    let target = compute(w, dst);
+    let source = compute(w, src);
+    for lane in lanes(m) {
+        let bytes = bulk_size(w, lane, size)?;
+        shared_part(cx, lane, AccessKind::Read, source[lane], bytes, 16)?;
+        if !target[lane].is_multiple_of(16) {
+            let touch = touch(AccessKind::Write, Space::Global, target[lane], bytes);
+            return Err(misaligned(cx, lane, touch, 16));
+        }
+        begin_store(cx, w, lane, source[lane], bytes)?;
+        let at = source[lane] as usize;
+        let data = byte_slice(&cx.shared.words)[at..at + bytes as usize].to_vec();
+        write_global(cx, w, lane, target[lane], &data)?;
+        cx.counters.global_stores.requests += 1;
+    }
+    Ok(())
+}
+
+fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<Trouble>> {
+    let bytes = w.u32s(size)[lane];
+    if bytes.is_multiple_of(16) && bytes < 1 << 24 {
+        return Ok(bytes);
+    }
+    Err(Trouble::lane(lane, AsyncFault::BulkSize { bytes }.into()))
+}
+
+/// `cp.async.bulk.commit_group`
+pub(crate) fn commit(w: &mut Warp, m: u32) {
+    let stores = &mut w.stores;
+    for store in stores.list.iter_mut() {
+        if store.group == OPEN && m >> store.lane & 1 != 0 {
+            store.group = stores.committed[store.lane as usize];
+        }
+    }
+    for lane in lanes(m) {
+        stores.committed[lane] += 1;
+    }
+}
+
+/// `cp.async.bulk.wait_group`: whether the writes are waited for too makes no difference here.
+pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
+    let stores = &mut w.stores;
+    let committed = stores.committed;
+    stores.list.retain(|store| {
+        m >> store.lane & 1 == 0
+            || store.group == OPEN
+            || store.group.saturating_add(pending) >= committed[store.lane as usize]
+    });
+    // What the warp knows to be over is all before the first copy that may not be.
+    let first = stores.list.iter().map(|store| store.time).min();
+    let over = first.map_or(stores.latest, |time| time - 1);
+    cx.order
+        .learn_read(w.index as usize, COPY_READERS + w.index as usize, over);
+}

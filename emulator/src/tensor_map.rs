@@ -1,0 +1,562 @@
+//! Tensor maps: what a bulk tensor copy knows of a tensor in device memory.
+//!
+//! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they hold the fields of [`TensorMap`] between two
+//! marks, so that something else in their place is recognised.
+
+/// The number of bytes of an encoded map.
+pub const MAP_BYTES: usize = 128;
+
+/// The most dimensions.
+pub const MAX_RANK: usize = 5;
+
+/// First and last bytes of an encoded map.
+const MARKS: [u32; 2] = [0x6d54_5850, 0x5058_546d];
+
+/// Why a map cannot be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// An argument is outside of what the driver API documents.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The driver would take it, the emulator does not.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+/// How the 16-byte pieces of rows are permuted in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swizzle {
+    /// They are not.
+    None,
+    /// Within 32 bytes.
+    B32,
+    /// Within 64 bytes.
+    B64,
+    /// Within 128 bytes.
+    B128,
+}
+
+impl Swizzle {
+    /// Bytes within which pieces move.
+    pub fn span(self) -> u32 {
+        match self {
+            Swizzle::None => 16,
+            Swizzle::B32 => 32,
+            Swizzle::B64 => 64,
+            Swizzle::B128 => 128,
+        }
+    }
+
+    /// Where the byte of an address in shared memory goes: address bits 7.. are added to bits 4.. without carry.
+    #[inline(always)]
+    pub fn apply(self, address: u32) -> u32 {
+        address ^ (address >> 3 & (self.span() - 16))
+    }
+}
+
+/// Which elements a copy moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// A box.
+    Tile {
+        /// Elements along each dimension, before strides.
+        extent: [u32; MAX_RANK],
+    },
+    /// Pixels of the bounding box, one after the other, some channels of each.
+    Im2col {
+        /// The bounding box's first pixel, from the tensor's first, along the dimensions between channels and images.
+        lower: [i32; 3],
+        /// Its last pixel, from the tensor's last.
+        upper: [i32; 3],
+        /// Channels of a pixel.
+        channels: u32,
+        /// Pixels.
+        pixels: u32,
+    },
+}
+
+/// What both kinds of maps say of a tensor, as the driver API takes it. Dimensions run from the innermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor<'a> {
+    /// `CUtensorMapDataType`
+    pub data_type: u32,
+    /// The first element's address.
+    pub address: u64,
+    /// Elements along each dimension; their number is the rank.
+    pub dims: &'a [u64],
+    /// Bytes from one index to the next, along each dimension but the first.
+    pub strides: &'a [u64],
+    /// Elements from one that is copied to the next, along each dimension; the first is ignored.
+    pub element_strides: &'a [u32],
+    /// `CUtensorMapInterleave`
+    pub interleave: u32,
+    /// `CUtensorMapSwizzle`
+    pub swizzle: u32,
+    /// `CUtensorMapL2promotion`
+    pub promotion: u32,
+    /// `CUtensorMapFloatOOBfill`
+    pub fill: u32,
+}
+
+/// A tensor map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorMap {
+    /// Address of the first element.
+    pub address: u64,
+    /// Dimensions.
+    pub rank: usize,
+    /// Bytes of an element.
+    pub size: u32,
+    /// Elements along each dimension.
+    pub dims: [u64; MAX_RANK],
+    /// Bytes between neighbours along each dimension.
+    pub strides: [u64; MAX_RANK],
+    /// Elements between those that are copied.
+    pub steps: [u32; MAX_RANK],
+    /// How rows lie in shared memory.
+    pub swizzle: Swizzle,
+    /// Whether elements outside of the tensor arrive as NaN rather than zero.
+    pub nan: bool,
+    /// What is copied.
+    pub walk: Walk,
+}
+
+/// Bytes of an element of a `CUtensorMapDataType`, and whether it is a floating-point one.
+fn element(data_type: u32) -> Result<(u32, bool), MapError> {
+    Ok(match data_type {
+        0 => (1, false),
+        1 => (2, false),
+        2 | 3 => (4, false),
+        4 | 5 => (8, false),
+        6 | 9 => (2, true),
+        7 | 11 => (4, true),
+        8 => (8, true),
+        10 | 12 => return Err(MapError::Unsupported("flushing of subnormal numbers")),
+        13..=15 => return Err(MapError::Unsupported("a packed data type")),
+        _ => return Err(MapError::Invalid("the data type does not exist")),
+    })
+}
+
+fn need(holds: bool, else_what: &'static str) -> Result<(), MapError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(MapError::Invalid(else_what))
+    }
+}
+
+impl TensorMap {
+    /// A map for copies of boxes: `cuTensorMapEncodeTiled`.
+    ///
+    /// # Errors
+    /// An argument that the driver API's documentation rules out.
+    pub fn tiled(tensor: &Tensor<'_>, extent: &[u32]) -> Result<TensorMap, MapError> {
+        let mut map = TensorMap::of(tensor, 1)?;
+        need(extent.len() == map.rank, "the box has another rank")?;
+        need(
+            extent.iter().all(|n| (1..=256).contains(n)),
+            "a box dimension is outside of 1 to 256",
+        )?;
+        map.check_row(extent[0])?;
+        let mut all = [1; MAX_RANK];
+        all[..map.rank].copy_from_slice(extent);
+        map.walk = Walk::Tile { extent: all };
+        Ok(map)
+    }
+
+    /// A map for copies of pixels: `cuTensorMapEncodeIm2col`. The corners are in the order of the dimensions, from the
+    /// one after the channels on.
+    ///
+    /// # Errors
+    /// An argument that the driver API's documentation rules out.
+    pub fn im2col(
+        tensor: &Tensor<'_>,
+        lower: &[i32],
+        upper: &[i32],
+        channels: u32,
+        pixels: u32,
+    ) -> Result<TensorMap, MapError> {
+        let mut map = TensorMap::of(tensor, 3)?;
+        let spatial = map.rank - 2;
+        need(
+            lower.len() == spatial && upper.len() == spatial,
+            "the corners have another rank",
+        )?;
+        let range = match spatial {
+            1 => -32768..=32767,
+            2 => -128..=127,
+            _ => -16..=15,
+        };
+        let mut corners = [[0; 3]; 2];
+        for i in 0..spatial {
+            need(
+                range.contains(&lower[i]) && range.contains(&upper[i]),
+                "a corner is out of range",
+            )?;
+            let last = map.dims[i + 1] as i64 - 1 + i64::from(upper[i]);
+            need(last >= i64::from(lower[i]), "the bounding box is empty")?;
+            corners[0][i] = lower[i];
+            corners[1][i] = upper[i];
+        }
+        need(
+            (1..=256).contains(&channels),
+            "channels are outside of 1 to 256",
+        )?;
+        need(
+            (1..=1024).contains(&pixels),
+            "pixels are outside of 1 to 1024",
+        )?;
+        map.check_row(channels)?;
+        map.walk = Walk::Im2col {
+            lower: corners[0],
+            upper: corners[1],
+            channels,
+            pixels,
+        };
+        Ok(map)
+    }
+
+    /// What both kinds have in common.
+    fn of(tensor: &Tensor<'_>, least_rank: usize) -> Result<TensorMap, MapError> {
+        let (size, float) = element(tensor.data_type)?;
+        let rank = tensor.dims.len();
+        need(
+            (least_rank..=MAX_RANK).contains(&rank),
+            "the rank is out of range",
+        )?;
+        need(tensor.strides.len() == rank - 1, "a stride is missing")?;
+        need(
+            tensor.element_strides.len() == rank,
+            "an element stride is missing",
+        )?;
+        need(tensor.interleave <= 2, "the interleaving does not exist")?;
+        need(tensor.swizzle <= 6, "the swizzle does not exist")?;
+        need(tensor.promotion <= 3, "the L2 promotion does not exist")?;
+        need(tensor.fill <= 1, "the fill does not exist")?;
+        need(float || tensor.fill == 0, "NaN fill of integers")?;
+        if tensor.interleave != 0 {
+            return Err(MapError::Unsupported("interleaving"));
+        }
+        need(
+            tensor.address.is_multiple_of(16),
+            "the address is no multiple of 16",
+        )?;
+        let mut map = TensorMap {
+            address: tensor.address,
+            rank,
+            size,
+            dims: [1; MAX_RANK],
+            strides: [0; MAX_RANK],
+            steps: [1; MAX_RANK],
+            swizzle: match tensor.swizzle {
+                0 => Swizzle::None,
+                1 => Swizzle::B32,
+                2 => Swizzle::B64,
+                3 => Swizzle::B128,
+                _ => return Err(MapError::Unsupported("swizzling of larger pieces")),
+            },
+            nan: tensor.fill == 1,
+            walk: Walk::Tile {
+                extent: [1; MAX_RANK],
+            },
+        };
+        for (i, &dim) in tensor.dims.iter().enumerate() {
+            need(
+                (1..=1 << 32).contains(&dim),
+                "a dimension is outside of 1 to 2^32",
+            )?;
+            map.dims[i] = dim;
+        }
+        map.strides[0] = size.into();
+        for (i, &stride) in tensor.strides.iter().enumerate() {
+            need(stride.is_multiple_of(16), "a stride is no multiple of 16")?;
+            need(stride < 1 << 40, "a stride is not less than 2^40")?;
+            map.strides[i + 1] = stride;
+        }
+        for (i, &step) in tensor.element_strides.iter().enumerate().skip(1) {
+            need(
+                (1..=8).contains(&step),
+                "an element stride is outside of 1 to 8",
+            )?;
+            map.steps[i] = step;
+        }
+        Ok(map)
+    }
+
+    /// Whether rows of so many elements are allowed.
+    fn check_row(&self, elements: u32) -> Result<(), MapError> {
+        let bytes = elements * self.size;
+        need(
+            bytes.is_multiple_of(16),
+            "a row of the box is no multiple of 16 bytes",
+        )?;
+        need(
+            self.swizzle == Swizzle::None || bytes <= self.swizzle.span(),
+            "a row of the box is longer than the swizzle",
+        )
+    }
+
+    /// The map in its opaque form.
+    pub fn encode(&self) -> [u8; MAP_BYTES] {
+        let mut words = [0u32; MAP_BYTES / 4];
+        words[0] = MARKS[0];
+        words[31] = MARKS[1];
+        let swizzle = self.swizzle.span() / 16;
+        let im2col = matches!(self.walk, Walk::Im2col { .. });
+        words[1] = self.rank as u32
+            | self.size << 4
+            | swizzle << 8
+            | u32::from(self.nan) << 12
+            | u32::from(im2col) << 13;
+        (words[2], words[3]) = halves(self.address);
+        for i in 0..MAX_RANK {
+            words[4 + i] = (self.dims[i] - 1) as u32;
+            (words[9 + 2 * i], words[10 + 2 * i]) = halves(self.strides[i]);
+            words[19] |= (self.steps[i] - 1) << (4 * i);
+        }
+        match self.walk {
+            Walk::Tile { extent } => words[20..25].copy_from_slice(&extent),
+            Walk::Im2col {
+                lower,
+                upper,
+                channels,
+                pixels,
+            } => {
+                words[20..23].copy_from_slice(&lower.map(i32::cast_unsigned));
+                words[23..26].copy_from_slice(&upper.map(i32::cast_unsigned));
+                (words[26], words[27]) = (channels, pixels);
+            }
+        }
+        let mut bytes = [0; MAP_BYTES];
+        for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
+            four.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The map of an opaque form; `None` if it is none.
+    pub fn decode(bytes: &[u8; MAP_BYTES]) -> Option<TensorMap> {
+        let word = |i: usize| {
+            let four = &bytes[4 * i..4 * i + 4];
+            u32::from_le_bytes([four[0], four[1], four[2], four[3]])
+        };
+        if [word(0), word(31)] != MARKS {
+            return None;
+        }
+        let long = |i: usize| u64::from(word(i)) | u64::from(word(i + 1)) << 32;
+        let flags = word(1);
+        let swizzles = [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128];
+        let rank = (flags & 15) as usize;
+        let corner = |at: usize| std::array::from_fn(|i| word(at + i).cast_signed());
+        Some(TensorMap {
+            address: long(2),
+            rank: (1..=MAX_RANK).contains(&rank).then_some(rank)?,
+            size: flags >> 4 & 15,
+            dims: std::array::from_fn(|i| u64::from(word(4 + i)) + 1),
+            strides: std::array::from_fn(|i| long(9 + 2 * i)),
+            steps: std::array::from_fn(|i| (word(19) >> (4 * i) & 15) + 1),
+            swizzle: *swizzles.iter().find(|s| s.span() / 16 == flags >> 8 & 15)?,
+            nan: flags >> 12 & 1 != 0,
+            walk: if flags >> 13 & 1 == 0 {
+                Walk::Tile {
+                    extent: std::array::from_fn(|i| word(20 + i)),
+                }
+            } else {
+                Walk::Im2col {
+                    lower: corner(20),
+                    upper: corner(23),
+                    channels: word(26),
+                    pixels: word(27),
+                }
+            },
+        })
+    }
+
+    /// Elements of a box along a dimension.
+    pub fn count(&self, dim: usize) -> u32 {
+        match self.walk {
+            Walk::Tile { extent } => extent[dim].div_ceil(self.steps[dim]),
+            Walk::Im2col {
+                channels, pixels, ..
+            } => match dim {
+                0 => channels,
+                1 => pixels,
+                _ => 1,
+            },
+        }
+    }
+
+    /// Bytes of a row, and rows, of what a copy puts into shared memory.
+    pub fn rows(&self) -> (u32, u32) {
+        let rows = (1..MAX_RANK).map(|dim| self.count(dim)).product();
+        (self.count(0) * self.size, rows)
+    }
+}
+
+fn halves(long: u64) -> (u32, u32) {
+    (long as u32, (long >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENSOR: Tensor<'static> = Tensor {
+        data_type: 9,
+        address: 0x7400_0000_0100,
+        dims: &[64, 7, 5, 1 << 32],
+        strides: &[128, 1024, 8192],
+        element_strides: &[9, 2, 1, 1],
+        interleave: 0,
+        swizzle: 3,
+        promotion: 2,
+        fill: 1,
+    };
+
+    #[test]
+    fn maps_survive_their_encoding() {
+        let tiled = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");
+        assert_eq!(TensorMap::decode(&tiled.encode()), Some(tiled));
+        assert_eq!(tiled.rows(), (128, 4 * 5 * 2));
+        let im2col =
+            TensorMap::im2col(&TENSOR, &[-3, -128], &[127, -2], 32, 1024).expect("a good map");
+        assert_eq!(TensorMap::decode(&im2col.encode()), Some(im2col));
+        assert_eq!(im2col.rows(), (64, 1024));
+        assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), None);
+    }
+
+    #[test]
+    fn bad_arguments_are_named() {
+        let tiled = |tensor: Tensor<'_>, extent: &[u32]| TensorMap::tiled(&tensor, extent).err();
+        let bad = |what| Some(MapError::Invalid(what));
+        let extent = [64, 1, 1, 1];
+        assert_eq!(tiled(TENSOR, &extent), None);
+        assert_eq!(
+            tiled(TENSOR, &[65, 1, 1, 1]),
+            bad("a row of the box is no multiple of 16 bytes")
+        );
+        assert_eq!(
+            tiled(TENSOR, &[72, 1, 1, 1]),
+            bad("a row of the box is longer than the swizzle")
+        );
+        assert_eq!(
+            tiled(TENSOR, &[64, 257, 1, 1]),
+            bad("a box dimension is outside of 1 to 256")
+        );
+        assert_eq!(
+            tiled(TENSOR, &[64, 0, 1, 1]),
+            bad("a box dimension is outside of 1 to 256")
+        );
+        let cases = [
+            (
+                Tensor {
+                    address: 8,
+                    ..TENSOR
+                },
+                "the address is no multiple of 16",
+            ),
+            (
+                Tensor {
+                    strides: &[126, 1024, 8192],
+                    ..TENSOR
+                },
+                "a stride is no multiple of 16",
+            ),
+            (
+                Tensor {
+                    strides: &[128, 1024, 1 << 40],
+                    ..TENSOR
+                },
+                "a stride is not less than 2^40",
+            ),
+            (
+                Tensor {
+                    element_strides: &[1, 9, 1, 1],
+                    ..TENSOR
+                },
+                "an element stride is outside of 1 to 8",
+            ),
+            (
+                Tensor {
+                    element_strides: &[1, 0, 1, 1],
+                    ..TENSOR
+                },
+                "an element stride is outside of 1 to 8",
+            ),
+            (
+                Tensor {
+                    dims: &[64, 0, 5, 1],
+                    ..TENSOR
+                },
+                "a dimension is outside of 1 to 2^32",
+            ),
+            (
+                Tensor {
+                    data_type: 1,
+                    ..TENSOR
+                },
+                "NaN fill of integers",
+            ),
+            (
+                Tensor {
+                    data_type: 16,
+                    ..TENSOR
+                },
+                "the data type does not exist",
+            ),
+            (
+                Tensor {
+                    swizzle: 7,
+                    ..TENSOR
+                },
+                "the swizzle does not exist",
+            ),
+        ];
+        for (tensor, what) in cases {
+            assert_eq!(tiled(tensor, &extent), bad(what));
+        }
+        let im2col = |lower: [i32; 2], upper: [i32; 2], channels, pixels| {
+            TensorMap::im2col(&TENSOR, &lower, &upper, channels, pixels).err()
+        };
+        assert_eq!(im2col([0, 0], [0, 0], 64, 128), None);
+        assert_eq!(
+            im2col([-129, 0], [0, 0], 64, 128),
+            bad("a corner is out of range")
+        );
+        assert_eq!(
+            im2col([0, 0], [0, -5], 64, 128),
+            bad("the bounding box is empty")
+        );
+        assert_eq!(
+            im2col([0, 0], [0, 0], 257, 128),
+            bad("channels are outside of 1 to 256")
+        );
+        assert_eq!(
+            im2col([0, 0], [0, 0], 64, 1025),
+            bad("pixels are outside of 1 to 1024")
+        );
+        let flat = Tensor {
+            dims: &[64, 7],
+            strides: &[128],
+            element_strides: &[1, 1],
+            ..TENSOR
+        };
+        assert_eq!(
+            TensorMap::im2col(&flat, &[], &[], 64, 1).err(),
+            bad("the rank is out of range")
+        );
+    }
+
+    #[test]
+    fn swizzles_permute_pieces_by_their_row() {
+        // Row 5 of 128 bytes, piece 2: goes to piece 2 ^ 5.
+        assert_eq!(
+            Swizzle::B128.apply(5 * 128 + 2 * 16 + 3),
+            5 * 128 + 7 * 16 + 3
+        );
+        // Rows of 64 bytes: pairs of rows share their number.
+        assert_eq!(Swizzle::B64.apply(3 * 128 + 64 + 16), 3 * 128 + 64 + 2 * 16);
+        assert_eq!(Swizzle::B32.apply(128 + 32), 128 + 48);
+        assert_eq!(Swizzle::None.apply(0x1ff), 0x1ff);
+    }
+}
