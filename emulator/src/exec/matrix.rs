@@ -255,8 +255,9 @@ fn integer<const PARTS: usize>(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b
             for word in 0..4 {
                 for part in 0..PARTS {
                     let left = left.left[half][row / 8][part][4 * (row % 8) + word];
-                    for column in 0..COLUMNS {
-                        products[column] += left * right.right[half][part][COLUMNS * word + column];
+                    let right = &right.right[half][part][COLUMNS * word..][..COLUMNS];
+                    for (product, right) in products.iter_mut().zip(right) {
+                        *product += left * right;
                     }
                 }
             }
