@@ -4,6 +4,7 @@
 //! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what nobody wrote.
 //! * [`proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
 //! * Global memory has its shadow in [`crate::memory`]; `exec::global` consults it.
+mod fast;
 pub(crate) mod order;
 pub(crate) mod proxy;
 pub(crate) mod shadow;

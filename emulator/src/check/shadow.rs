@@ -15,13 +15,13 @@ use super::order::Order;
 use std::ops::Range;
 
 /// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
-const PENDING: u32 = u32::MAX;
+pub(super) const PENDING: u32 = u32::MAX;
 /// Likewise: written by a copy that a phase of a barrier in shared memory completes.
 pub(super) const TRACKED: u32 = u32::MAX - 1;
 /// Likewise: part of a barrier.
 pub(super) const BARRIER: u32 = u32::MAX - 2;
 /// Set in a reader stamp if several warps read.
-const SEVERAL: u32 = 32;
+pub(super) const SEVERAL: u32 = 32;
 
 /// What the last writer of a unit was.
 #[derive(Clone, Copy, Default)]
@@ -47,7 +47,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    fn info(&self) -> u32 {
+    pub(super) fn info(&self) -> u32 {
         self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
     }
 }
@@ -95,11 +95,11 @@ pub(crate) struct Shadow {
     pub(super) stamps: Vec<u32>,
     pub(super) writers: Vec<Writer>,
     /// Plain reads since: `time << 6 | SEVERAL | warp`.
-    readers: Vec<u32>,
+    pub(super) readers: Vec<u32>,
     /// Strong reads since, likewise: no race with a strong write.
     strong_readers: Vec<u32>,
     /// The time of the last strong read of any unit.
-    last_strong: u32,
+    pub(super) last_strong: u32,
     /// With vector clocks: the times of the last plain read by each warp, then of the last strong one.
     read_times: Vec<u32>,
     /// What the asynchronous proxy reads.
@@ -134,74 +134,6 @@ impl Shadow {
         self.last_strong = 0;
         self.read_times.fill(0);
         self.asynchronous.clear();
-    }
-
-    /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs a closer look: then
-    /// [`Shadow::read`] must be asked unit by unit.
-    #[inline(always)]
-    pub fn read_fast<const COUNT: usize>(
-        &mut self,
-        units: impl Iterator<Item = usize>,
-        order: &Order,
-        warp: u32,
-    ) -> bool {
-        let start = order.start << 5;
-        let safe = (order.floor << 5).wrapping_sub(start);
-        let base = order.now << 6;
-        let (mine, several) = (base | warp, base | SEVERAL);
-        // The largest distance to the block's begin decides for all.
-        let mut worst = [0u32; COUNT];
-        for unit in units {
-            let (Some(stamps), Some(readers)) = (
-                self.stamps[unit..].first_chunk::<COUNT>(),
-                self.readers[unit..].first_chunk_mut::<COUNT>(),
-            ) else {
-                return false;
-            };
-            for i in 0..COUNT {
-                worst[i] = worst[i].max(stamps[i].wrapping_sub(start));
-            }
-            let old = *readers;
-            for i in 0..COUNT {
-                let fresh = old[i] < base || old[i] == mine;
-                readers[i] = if fresh { mine } else { several };
-            }
-        }
-        worst.iter().all(|&w| w < safe)
-    }
-
-    /// Whether `COUNT` four-byte units from `unit` on may be written without a closer look: nobody wrote them since
-    /// the last barrier, and nobody else read them.
-    #[inline(always)]
-    pub fn may_write_fast<const COUNT: usize>(
-        &self,
-        unit: usize,
-        order: &Order,
-        warp: u32,
-    ) -> bool {
-        let (floor, base) = (order.floor << 5, order.now << 6);
-        let (Some(stamps), Some(readers)) = (
-            self.stamps[unit..].first_chunk::<COUNT>(),
-            self.readers[unit..].first_chunk::<COUNT>(),
-        ) else {
-            return false;
-        };
-        let mut good = self.last_strong < order.floor;
-        for i in 0..COUNT {
-            good &= (stamps[i] < floor) & ((readers[i] < base) | (readers[i] == base | warp));
-        }
-        good
-    }
-
-    /// Notes writes that [`Shadow::may_write_fast`] allowed.
-    #[inline(always)]
-    pub fn write_fast<const COUNT: usize>(&mut self, unit: usize, order: &Order, actor: &Actor) {
-        let writer = Writer {
-            pc: actor.pc,
-            info: actor.info(),
-        };
-        self.stamps[unit..unit + COUNT].fill(order.now << 5 | actor.warp);
-        self.writers[unit..unit + COUNT].fill(writer);
     }
 
     /// Checks and notes a read of a unit.
@@ -366,31 +298,16 @@ impl Shadow {
         Ok(())
     }
 
-    /// [`Shadow::begin_copy`] of `COUNT` four-byte units. False, with nothing done, if that needs a closer look.
-    #[inline(always)]
-    pub fn begin_copy_fast<const COUNT: usize>(
-        &mut self,
-        unit: usize,
-        order: &Order,
-        actor: &Actor,
-    ) -> bool {
-        if !self.may_write_fast::<COUNT>(unit, order, actor.warp) {
-            return false;
-        }
-        let writer = Writer {
-            pc: actor.pc,
-            info: actor.lane | actor.warp << 6,
-        };
-        self.stamps[unit..unit + COUNT].fill(PENDING);
-        self.writers[unit..unit + COUNT].fill(writer);
-        true
-    }
-
-    /// Its thread has waited for it.
-    pub fn end_copy(&mut self, unit: usize, order: &Order, actor: &Actor) {
-        if self.stamps[unit] == PENDING {
-            self.stamps[unit] = order.now << 5 | actor.warp;
-            self.writers[unit].info = actor.info();
+    /// The thread of the copy to these units has waited for it.
+    #[inline]
+    pub fn end_copy(&mut self, units: Range<usize>, order: &Order, actor: &Actor) {
+        let (stamp, info) = (order.now << 5 | actor.warp, actor.info());
+        let stamps = &mut self.stamps[units.clone()];
+        for (old, writer) in stamps.iter_mut().zip(&mut self.writers[units]) {
+            if *old == PENDING {
+                *old = stamp;
+                writer.info = info;
+            }
         }
     }
 }
@@ -500,6 +417,27 @@ mod tests {
     }
 
     #[test]
+    fn small_units_are_told_apart() {
+        let (mut order, _) = new(false);
+        let mut shadow = Shadow::new(64, 0, &order);
+        // Two warps write neighbouring bytes of a word, and a third one reads them too early, and one too many.
+        assert!(shadow.write_small(8, 2, &order, &actor(0, 0, 0), false));
+        assert!(shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
+        assert!(!shadow.write_small(9, 1, &order, &actor(1, 0, 0), false));
+        assert!(!shadow.read_small([8].into_iter(), 2, &order, 2));
+        order.full_barrier();
+        assert!(shadow.read_small([8].into_iter(), 3, &order, 2));
+        assert!(!shadow.read_small([8].into_iter(), 4, &order, 2));
+        assert!(!shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
+        order.full_barrier();
+        assert!(shadow.write_small(8, 4, &order, &actor(1, 5, 0), true));
+        let pending = Err(Conflict::Pending { warp: 1, lane: 5 });
+        assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), pending);
+        shadow.end_copy(8..12, &order, &actor(1, 5, 0));
+        assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), Ok(()));
+    }
+
+    #[test]
     fn a_copy_is_pending_until_its_wait() {
         let (mut order, mut shadow) = new(false);
         assert!(shadow.begin_copy_fast::<4>(4, &order, &actor(1, 9, 0)));
@@ -507,7 +445,7 @@ mod tests {
         let pending = Err(Conflict::Pending { warp: 1, lane: 9 });
         assert_eq!(shadow.read(5, &order, &actor(1, 9, 0)), pending);
         assert_eq!(shadow.write(5, &order, &actor(0, 0, 0), false), pending);
-        shadow.end_copy(5, &order, &actor(1, 9, 0));
+        shadow.end_copy(5..6, &order, &actor(1, 9, 0));
         assert_eq!(shadow.read(5, &order, &actor(1, 9, 0)), Ok(()));
         assert!(shadow.read(5, &order, &actor(0, 0, 0)).is_err());
         order.full_barrier();

@@ -87,16 +87,16 @@ fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcom
     let actor = actor(w, lane, false);
     let shadow = &mut cx.shared.shadow;
     let shift = shadow.shift;
-    if shift == 2 && !cx.order.precise {
-        let (unit, order) = ((at / 4) as usize, &cx.order);
-        let done = match bytes {
-            16 => shadow.begin_copy_fast::<4>(unit, order, &actor),
-            8 => shadow.begin_copy_fast::<2>(unit, order, &actor),
-            _ => shadow.begin_copy_fast::<1>(unit, order, &actor),
-        };
-        if done {
-            return Ok(());
-        }
+    let (unit, order) = ((at >> shift) as usize, &cx.order);
+    let done = match (shift, bytes) {
+        _ if order.precise => false,
+        (2, 16) => shadow.begin_copy_fast::<4>(unit, order, &actor),
+        (2, 8) => shadow.begin_copy_fast::<2>(unit, order, &actor),
+        (2, _) => shadow.begin_copy_fast::<1>(unit, order, &actor),
+        _ => shadow.write_small(unit, bytes as usize >> shift, order, &actor, true),
+    };
+    if done {
+        return Ok(());
     }
     let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
     for unit in at >> shift..(at + u64::from(bytes)) >> shift {
@@ -271,9 +271,8 @@ fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     for lane in lanes(lanes_done) {
         let actor = actor(w, lane, false);
         let at = copy.target[lane];
-        for unit in at >> shift..(at + copy.bytes) >> shift {
-            cx.shared.shadow.end_copy(unit as usize, &cx.order, &actor);
-        }
+        let units = (at >> shift) as usize..((at + copy.bytes) >> shift) as usize;
+        cx.shared.shadow.end_copy(units, &cx.order, &actor);
     }
 }
 

@@ -72,8 +72,7 @@ impl Matrices {
         let fine = match shift {
             _ if cx.order.precise => false,
             2 => shadow.read_fast::<4>(units, &cx.order, w.index),
-            1 => shadow.read_fast::<8>(units, &cx.order, w.index),
-            _ => shadow.read_fast::<16>(units, &cx.order, w.index),
+            _ => shadow.read_small(units, 16 >> shift, &cx.order, w.index),
         };
         if !fine {
             closer_look(cx, w, self.givers(), ROW, &address)?;
@@ -135,10 +134,8 @@ fn store_row(
     let actor = actor(w, lane, false);
     let first = (address / 4) as usize;
     let shadow = &mut cx.shared.shadow;
-    let quick = distinct && shadow.shift == 2 && !cx.order.precise;
-    if quick && shadow.may_write_fast::<4>(first, &cx.order, w.index) {
-        shadow.write_fast::<4>(first, &cx.order, &actor);
-    } else {
+    let (unit, len) = ((address >> shadow.shift) as usize, 16 >> shadow.shift);
+    if !distinct || !shadow.write_small(unit, len, &cx.order, &actor, false) {
         let touched = touch(AccessKind::Write, Space::Shared, address, ROW);
         write_units(cx, &actor, touched, byte_slice(new))?;
     }

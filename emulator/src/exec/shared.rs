@@ -224,7 +224,7 @@ pub(crate) fn load(
     check_bounds(cx, m, kind, address, bytes)?;
     let unique = count(cx, w, m, kind, address, bytes);
     let words = access.bytes == 4 && access.reg == Width::W32;
-    if words && cx.shared.shadow.shift == 2 && !cx.order.precise && !access.strong {
+    if words && !cx.order.precise && !access.strong {
         match access.count {
             4 => return load_words::<4>(cx, w, m, unique, d, address),
             2 => return load_words::<2>(cx, w, m, unique, d, address),
@@ -232,9 +232,15 @@ pub(crate) fn load(
         }
     }
     let element = u32::from(access.bytes);
+    let quick = !cx.order.precise && !access.strong;
     for lane in lanes(m) {
-        let actor = actor(w, lane, access.strong);
-        read_units(cx, &actor, touch(kind, Space::Shared, address[lane], bytes))?;
+        let shadow = &mut cx.shared.shadow;
+        let unit = std::iter::once((address[lane] >> shadow.shift) as usize);
+        let len = bytes as usize >> shadow.shift;
+        if !quick || !shadow.read_small(unit, len, &cx.order, w.index) {
+            let actor = actor(w, lane, access.strong);
+            read_units(cx, &actor, touch(kind, Space::Shared, address[lane], bytes))?;
+        }
         for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
             let at = (address[lane] + j as u64 * u64::from(element)) as usize;
             let mut value = [0; 8];
@@ -265,12 +271,16 @@ fn load_words<const COUNT: usize>(
             0
         };
     }
-    let units = lanes(unique).map(|lane| first[lane]);
-    if !cx
-        .shared
-        .shadow
-        .read_fast::<COUNT>(units, &cx.order, w.index)
-    {
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    let fine = if shift == 2 {
+        let units = lanes(unique).map(|lane| first[lane]);
+        shadow.read_fast::<COUNT>(units, &cx.order, w.index)
+    } else {
+        let units = lanes(unique).map(|lane| first[lane] << (2 - shift));
+        shadow.read_small(units, COUNT << (2 - shift), &cx.order, w.index)
+    };
+    if !fine {
         closer_look(cx, w, m, COUNT as u32 * 4, address)?;
     }
     let mut out = [[0u32; 32]; COUNT];
@@ -352,12 +362,17 @@ pub(crate) fn store(
         }
         let value = &value[..bytes as usize];
         let actor = actor(w, lane, access.strong);
-        write_units(
-            cx,
-            &actor,
-            touch(kind, Space::Shared, address[lane], bytes),
-            value,
-        )?;
+        let shadow = &mut cx.shared.shadow;
+        let unit = (address[lane] >> shadow.shift) as usize;
+        let len = bytes as usize >> shadow.shift;
+        if access.strong || !shadow.write_small(unit, len, &cx.order, &actor, false) {
+            write_units(
+                cx,
+                &actor,
+                touch(kind, Space::Shared, address[lane], bytes),
+                value,
+            )?;
+        }
         let at = address[lane] as usize;
         byte_slice_mut(&mut cx.shared.words)[at..at + value.len()].copy_from_slice(value);
     }
