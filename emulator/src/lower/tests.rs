@@ -226,10 +226,6 @@ fn what_is_not_understood_is_named() {
         "`atom.global.add.b32`: the operation does not exist for .b32",
     );
     wrong(
-        "cp.async.bulk.commit_group;",
-        "`cp.async.bulk.commit_group`: the instruction is not supported",
-    );
-    wrong(
         "cp.async.cg.shared.global [%r1], [%rd1], 8;",
         "`cp.async.cg.shared.global`: copies of 8 bytes do not exist",
     );
