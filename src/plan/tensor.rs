@@ -257,6 +257,7 @@ pub(super) fn rate(
             tiles,
             splits,
             steps,
+            channels: channels(problem, kernel),
             useful: useful(problem, kernel, tiles, steps),
             packed_bytes: match packs(problem, kernel) {
                 true => packed_bytes(problem, kernel),
@@ -286,6 +287,16 @@ pub(super) fn rate(
         }
     }
     best
+}
+
+/// Terms of a sum that a step brings on average.
+fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
+    let terms = match kernel.algorithm {
+        Algorithm::MmaFlat => problem.gemm_k(),
+        _ => problem.group_c(),
+    };
+    let steps = terms.div_ceil(kernel.tile_k.max(1) as usize).max(1);
+    terms as f64 / steps as f64
 }
 
 /// The share of the tiles' products that are the problem's.

@@ -17,6 +17,8 @@ pub(super) struct Tiling {
     pub splits: u32,
     /// Steps of a tile, all splits together.
     pub steps: u32,
+    /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is not read.
+    pub channels: f64,
     pub useful: f64,
     /// Bytes of the filters if they are packed first, or 0.
     pub packed_bytes: u64,
@@ -27,8 +29,15 @@ pub(super) struct Tiling {
 /// of x come from neighbours' blocks shortly before and hit better.
 const L2_BYTES: f64 = 36.0;
 
+/// The same where steps are short and every one reads what its neighbour has read, a tap further on: partly from the L1
+/// cache.
+const NEAR_BYTES: f64 = 54.0;
+
 /// Bytes a clock from shared memory.
 const SHARED_BYTES: f64 = 128.0;
+
+/// Clocks of a step's barrier.
+const BARRIER: f64 = 40.0;
 
 /// Clocks from asking device memory to having it.
 const LATENCY: f64 = 800.0;
@@ -60,7 +69,7 @@ pub(super) fn score(
     let resident = resident(kernel, device);
     // The busiest multiprocessor's share.
     let turns = items.div_ceil(processors);
-    let step = Step::of(kernel, device);
+    let step = Step::of(work, kernel, device);
     let steps = f64::from(work.steps.div_ceil(work.splits));
     let end = finish(kernel, work.splits);
     let group =
@@ -127,35 +136,43 @@ struct Step {
 }
 
 impl Step {
-    fn of(kernel: &Kernel, device: &Capability) -> Step {
+    fn of(work: &Tiling, kernel: &Kernel, device: &Capability) -> Step {
         let [m, n, k] = [kernel.tile_m, kernel.tile_n, kernel.tile_k].map(f64::from);
         let size = kernel.dtype.size() as f64;
-        let x = match kernel.algorithm {
-            // Each group's channels.
-            Algorithm::MmaNarrow => n * m,
-            _ => n * k,
-        };
+        let narrow = kernel.algorithm == Algorithm::MmaNarrow;
+        // Elements that a step brings of x, of each group its own, and of w.
+        let groups = if narrow { (m / k).max(1.0) } else { 1.0 };
+        let (x, w) = (n * groups * work.channels, m * work.channels);
         let warps = f64::from(kernel.threads) / 32.0;
         let multiply = m * n * k / rate(kernel, device);
-        let from_l2 = (x + m * k) * size / L2_BYTES;
+        let x_bytes = if narrow { NEAR_BYTES } else { L2_BYTES };
+        let arrive = x * size / x_bytes + w * size / L2_BYTES;
         let (read, convert) = if persistent(kernel) {
             // The tensor cores read shared memory themselves.
             (0.0, 0.0)
         } else {
-            // Each warp reads the rows and columns of its part, about a square.
-            let elements = warps * 2.0 * (m * n / warps).sqrt() * k;
+            // Each warp reads the rows and columns of its part, about a square; of groups each is one warp's.
+            let elements = match narrow {
+                true => n * m + m * k,
+                false => warps * 2.0 * (m * n / warps).sqrt() * k,
+            };
             (
                 elements * size / SHARED_BYTES,
                 elements * conversions(kernel) / 64.0,
             )
         };
-        let copies = copy_clocks(kernel, x, m * k * size);
-        let parts = [multiply, from_l2, read, convert, copies];
+        let copies = copy_clocks(kernel, x, w * size);
+        let parts = [multiply, arrive, read, convert, copies];
         let longest = parts.into_iter().fold(0.0, f64::max);
         let sum: f64 = parts.iter().sum();
         // They run side by side, though not perfectly.
-        let busy = longest + 0.1 * (sum - longest);
-        let ahead = f64::from(kernel.stages.saturating_sub(1).max(1));
+        // wgmma's stages are 128 bytes of channels: narrow blocks come several taps at a time.
+        let together = match persistent(kernel) {
+            true => (128.0 / (k * size)).max(1.0),
+            false => 1.0,
+        };
+        let busy = longest + 0.1 * (sum - longest) + BARRIER / together;
+        let ahead = together * f64::from(kernel.stages.saturating_sub(1).max(1));
         // Four warps hide little of each other's latency, eight most of it.
         let filled = (0.5 + warps / 16.0).min(1.0);
         Step {
@@ -176,7 +193,7 @@ fn copy_clocks(kernel: &Kernel, x: f64, w: f64) -> f64 {
         // An entry of a table for each term.
         Algorithm::MmaFlat => filters + pixels(kernel.dtype.size() as f64, 4.0),
         // cp.async has no 2 bytes: through registers, and put together there.
-        _ if kernel.vector < 4 => filters + pixels(2.0, 4.0),
+        _ if kernel.vector < 4 => filters + pixels(2.0, 5.0),
         _ => filters + pixels(f64::from(kernel.vector), 2.5),
     }
 }
