@@ -20,7 +20,7 @@ pub(crate) use module::LoadedKernel;
 
 use crate::catalog::KernelId;
 use crate::error::Error;
-use crate::plan::Capability;
+use crate::plan::{Capability, Card};
 
 /// The driver that this process speaks to, once one is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,11 @@ impl Gpu {
     /// The CUDA version that the driver speaks: 12040 is 12.4.
     pub fn driver_version(&self) -> u32 {
         self.inner.driver_version
+    }
+
+    /// The device as measurements on it are remembered.
+    pub fn card(&self) -> Card {
+        Card::new(self.name(), self.driver_version())
     }
 
     /// The device's context, for cudarc.

@@ -26,6 +26,8 @@ mod relu;
 mod roofline;
 pub(crate) mod tensor;
 mod tensor_cost;
+mod tuned;
+mod tuned_file;
 mod workspace;
 
 use std::cmp::Ordering;
@@ -36,6 +38,8 @@ pub use cost::Score;
 pub use limits::Limits;
 pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
+pub use tuned::{Card, Measure, Tuning, Winner};
+pub use tuned_file::{TuningError, TuningReason};
 pub(crate) use workspace::{FilterRows, WorkspaceParts};
 pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
@@ -157,6 +161,7 @@ pub struct Plan<P> {
     score: Score,
     roofline: Roofline,
     candidates: Vec<Candidate>,
+    winner: Option<Winner>,
 }
 
 impl<P: Operation> Plan<P> {
@@ -219,6 +224,37 @@ impl<P: Operation> Plan<P> {
         }
     }
 
+    /// Plans the problem with the kernel and the splits that were fastest when they were measured, or within the limits
+    /// alone: where nobody measured the problem, where the limits themselves name a kernel or a number of splits, or do not
+    /// leave the winner its workspace.
+    ///
+    /// # Errors
+    /// As [`Plan::within`].
+    pub fn tuned(
+        problem: &P,
+        capability: &Capability,
+        limits: &Limits,
+        tuning: &Tuning,
+    ) -> Result<Plan<P>, Error> {
+        let free = limits.kernel.is_none() && limits.splits.is_none();
+        if let Some(winner) = tuning.winner(&problem.describe()).filter(|_| free) {
+            let named = Limits {
+                kernel: Some(winner.kernel),
+                splits: Some(winner.splits),
+                ..*limits
+            };
+            if let Ok(plan) = Plan::within(problem, capability, &named) {
+                return Ok(Plan {
+                    winner: Some(winner),
+                    // As if nobody had measured.
+                    candidates: Plan::candidates_within(problem, capability, limits),
+                    ..plan
+                });
+            }
+        }
+        Plan::within(problem, capability, limits)
+    }
+
     /// Every kernel that computes the operation with its verdict: those that accept, best first, then the others in
     /// the catalog's order.
     pub fn candidates(problem: &P, capability: &Capability) -> Vec<Candidate> {
@@ -273,6 +309,7 @@ impl<P: Operation> Plan<P> {
             score,
             roofline: bound(problem),
             candidates,
+            winner: None,
         }
     }
 
@@ -310,6 +347,11 @@ impl<P: Operation> Plan<P> {
     /// The figures by which the kernel was ranked.
     pub fn score(&self) -> &Score {
         &self.score
+    }
+
+    /// The measurement to which the plan owes its kernel, if [`Plan::tuned`] found one.
+    pub fn winner(&self) -> Option<Winner> {
+        self.winner
     }
 
     /// The kernels that accept the problem, best first, the chosen one among them.
