@@ -139,3 +139,97 @@ fn counters_say_what_they_cannot_do() {
     assert!(err.contains("nothing to run"), "{err}");
     expect(&["counters"], 2);
 }
+
+#[test]
+fn tune_keeps_winners_that_plans_take() {
+    let scratch = Scratch::new("tune");
+    let (file, result) = (scratch.path("deep/tuning.txt"), scratch.path("t.json"));
+    let problem = "mb1ic16ih8oc40oh8kh3ph1+bias+nhwc+krsc";
+    let device = ["--device", "emulator:80", "--tuning", &file];
+    let on = |more: &[&str], code| expect(&[more, &device[..]].concat(), code);
+
+    let explain = ["explain", problem, "--json", &result];
+    let (out, err) = on(&explain, 0);
+    assert!(out.contains("ranked: nobody has measured"), "{out}");
+    assert!(err.contains("there is no such file"), "{err}");
+    assert!(json(&result)["rows"][0]["tuned"].is_null());
+
+    let tune = ["tune", problem, "--by", "instructions", "--json", &result];
+    let (out, _) = on(&tune, 0);
+    assert!(out.contains(&format!("winners: {file}")), "{out}");
+    let row = json(&result)["rows"][0].clone();
+    assert_eq!(row["by"], "instructions");
+    let candidates = row["candidates"].as_array().unwrap();
+    assert!(candidates.len() > 1, "{row}");
+    let least = candidates
+        .iter()
+        .map(|candidate| candidate["amount"].as_f64().unwrap())
+        .fold(f64::INFINITY, f64::min);
+    assert_eq!(row["amount"].as_f64(), Some(least));
+
+    let (out, err) = on(&explain, 0);
+    assert!(
+        out.contains("tuned: counted") && err.is_empty(),
+        "{out}{err}"
+    );
+    let plan = json(&result)["rows"][0].clone();
+    assert_eq!(plan["kernel"], row["kernel"]);
+    assert_eq!(plan["tuned"]["amount"], row["amount"]);
+
+    // On another device, and without the file, nobody has measured it.
+    let (out, _) = expect(
+        &[
+            "explain",
+            problem,
+            "--device",
+            "emulator:75",
+            "--tuning",
+            &file,
+        ],
+        0,
+    );
+    assert!(out.contains("ranked: nobody"), "{out}");
+    let (out, err) = expect(
+        &[
+            "explain",
+            problem,
+            "--device",
+            "emulator:80",
+            "--tuning",
+            "none",
+        ],
+        0,
+    );
+    assert!(
+        out.contains("ranked: nobody") && err.is_empty(),
+        "{out}{err}"
+    );
+
+    // A damaged file is ignored, which is said, and replaced by the next winners; a foreign one is left alone.
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 5]).unwrap();
+    let (out, err) = on(&explain, 0);
+    assert!(out.contains("ranked: nobody"), "{out}");
+    assert!(err.contains("warning") && err.contains("cut off"), "{err}");
+    let (_, err) = on(&tune, 0);
+    assert!(err.contains("cut off"), "{err}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), whole);
+    fs::write(&file, "dear diary\n").unwrap();
+    let (_, err) = on(&tune, 2);
+    assert!(err.contains("no tuning file of warpconv"), "{err}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "dear diary\n");
+}
+
+#[test]
+fn tune_has_no_times_on_the_emulator() {
+    let scratch = Scratch::new("no-times");
+    let file = scratch.path("tuning.txt");
+    let problem = "mb1ic8ih4oc8oh4kh1";
+    let on = ["--device", "emulator", "--tuning", &file];
+    let (_, err) = expect(&[&["tune", problem][..], &on].concat(), 2);
+    assert!(err.contains("the emulator has no times"), "{err}");
+    let dry = ["tune", problem, "--by", "instructions", "--dry-run"];
+    let (out, _) = expect(&[&dry[..], &on].concat(), 0);
+    assert!(out.contains("best: "), "{out}");
+    assert!(!Path::new(&file).exists());
+}

@@ -39,6 +39,10 @@ pub struct Global {
     /// Show no progress bar
     #[arg(long, global = true)]
     pub quiet: bool,
+    /// The winners that `tune` found, for plans to take, or `none` [default: what WARPCONV_TUNING names, else
+    /// warpconv/tuning.txt in the user's folder of caches]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
 }
 
 /// The commands.
@@ -52,6 +56,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Run plans on the emulator and show what they count against the least that the problem allows
     Counters(CountersArgs),
+    /// Measure every kernel that accepts, with every number of splits, and keep the winners for plans
+    Tune(TuneArgs),
 }
 
 impl Default for Command {
@@ -176,12 +182,45 @@ pub struct CountersArgs {
     /// Every kernel that accepts, the plan's choice first
     #[arg(long)]
     pub all: bool,
+    /// Blocks that share the sum of a tile [default: what the plan takes]
+    #[arg(long, value_name = "COUNT")]
+    pub splits: Option<u32>,
     /// Skip problems with more multiplications than this (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "1G", value_parser = count)]
     pub max_macs: u64,
     /// Do not look for ptxas and nvdisasm
     #[arg(long)]
     pub no_machine_code: bool,
+}
+
+/// Options of `tune`.
+#[derive(Args, Debug)]
+pub struct TuneArgs {
+    /// Which problems
+    #[command(flatten)]
+    pub problems: ProblemsArgs,
+    /// What is compared; on the emulator, which has no times, it must be said
+    #[arg(long, value_enum, default_value_t)]
+    pub by: ByArg,
+    /// Samples of which the median counts
+    #[arg(long, value_name = "COUNT", default_value = "20", value_parser = at_least_one)]
+    pub samples: usize,
+    /// Bytes of workspace that a plan may take (suffixes K, M, G: powers of ten) [default: what plans take]
+    #[arg(long, value_name = "BYTES", value_parser = count)]
+    pub workspace: Option<u64>,
+    /// Keep nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `tune` compares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ByArg {
+    /// Time on the GPU, by its own events
+    #[default]
+    Time,
+    /// Instructions of warps that the emulator executes: no time, and no more than a hint of one
+    Instructions,
 }
 
 /// A storage type by its name.

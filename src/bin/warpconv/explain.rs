@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 use warpconv::catalog::Math;
-use warpconv::plan::{Candidate, Operation, Plan, Refusal};
+use warpconv::plan::{Candidate, Limits, Operation, Plan, Refusal};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, Pool2d};
 
@@ -12,19 +12,22 @@ use crate::args::{ExplainArgs, Global};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, bytes, grouped, number, say, table};
+use crate::tuning;
 
 /// Runs the command.
 pub fn command(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     let problem = read(args)?;
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
+    let tuning = tuning::load(global, &gpu);
+    let (capability, limits) = (gpu.capability(), Limits::default());
     let row = match &problem {
         Problem::Conv(conv) => {
-            let plan = Plan::new(conv, gpu.capability()).map_err(Failure::device)?;
+            let plan = Plan::tuned(conv, capability, &limits, &tuning).map_err(Failure::device)?;
             explain(&plan, conv, &conv_facts(conv))?
         }
         Problem::Pool(pool) => {
-            let plan = Plan::new(pool, gpu.capability()).map_err(Failure::device)?;
+            let plan = Plan::tuned(pool, capability, &limits, &tuning).map_err(Failure::device)?;
             explain(&plan, pool, &pool_facts(pool))?
         }
     };
@@ -114,9 +117,13 @@ fn explain<P: Operation>(
     say(format_args!("problem: {problem}"))?;
     say(format_args!("         {facts}"))?;
     say(format_args!(
-        "kernel:  {} ({})",
+        "kernel:  {} ({}), {}",
         kernel.id(),
-        kernel.algorithm.source()
+        kernel.algorithm.source(),
+        match plan.winner() {
+            Some(winner) => format!("tuned: {winner}"),
+            None => "ranked: nobody has measured this problem here".to_owned(),
+        }
     ))?;
     say(format_args!(
         "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} blocks of {} threads, {} of shared memory a block",
@@ -152,6 +159,11 @@ fn explain<P: Operation>(
     Ok(json!({
         "problem": problem.to_string(),
         "kernel": kernel.id(),
+        "tuned": plan.winner().map(|winner| json!({
+            "by": winner.by.name(),
+            "amount": number(Some(winner.amount)),
+            "of": winner.of,
+        })),
         "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
         "grid": plan.grid(),
         "block": plan.block(),

@@ -1,5 +1,6 @@
 //! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
-//! results, on this device), `explain` (what a plan would do, and why) and `counters` (what it does, counted).
+//! results, on this device), `explain` (what a plan would do, and why), `counters` (what it does, counted) and `tune` (which
+//! kernel is fastest, measured).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
 
@@ -13,6 +14,8 @@ mod exit;
 mod explain;
 mod output;
 mod problems;
+mod tune;
+mod tuning;
 mod verify;
 
 use std::process::ExitCode;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::command(&cli.global, &args),
         Command::Explain(args) => explain::command(&cli.global, &args),
         Command::Counters(args) => counters::command(&cli.global, &args),
+        Command::Tune(args) => tune::command(&cli.global, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

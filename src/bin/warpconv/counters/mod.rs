@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use warpconv::catalog::{KernelId, Math};
 use warpconv::check;
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
-use warpconv::plan::{Candidate, Capability, ConvPlan, Operation, Plan, PoolPlan};
+use warpconv::plan::{Candidate, Capability, ConvPlan, Limits, Operation, Plan, PoolPlan};
 use warpconv::problem::notation::Problem;
 use warpconv::problem::{Conv2d, Pool2d};
 
@@ -34,6 +34,7 @@ const MOST: u32 = 2;
 /// One plan that ran.
 struct Counted {
     kernel: KernelId,
+    splits: u32,
     grid: u32,
     block: u32,
     shared_bytes: u32,
@@ -82,7 +83,7 @@ struct Least {
 /// What every run needs.
 struct Context {
     gpu: Gpu,
-    kernel: Option<KernelId>,
+    limits: Limits,
     all: bool,
     tools: Option<Tools>,
 }
@@ -94,7 +95,11 @@ pub fn command(global: &Global, args: &CountersArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let context = Context {
         gpu: device::open(emulated(global.device)?)?,
-        kernel,
+        limits: Limits {
+            kernel,
+            splits: args.splits,
+            ..Limits::default()
+        },
         all: args.all,
         tools: if args.no_machine_code {
             None
@@ -220,16 +225,19 @@ fn plans<P: Operation>(
     problem: &P,
     capability: &Capability,
 ) -> Result<Vec<Plan<P>>, String> {
-    let of =
-        |kernel| Plan::with_kernel(problem, capability, kernel).map_err(|error| error.to_string());
-    if let Some(kernel) = context.kernel {
-        return Ok(vec![of(kernel)?]);
-    }
-    let best = Plan::new(problem, capability).map_err(|error| error.to_string())?;
+    let within = |limits: &Limits| {
+        Plan::within(problem, capability, limits).map_err(|error| error.to_string())
+    };
+    let best = within(&context.limits)?;
     if !context.all {
         return Ok(vec![best]);
     }
-    let accepted = best.accepted().map(|Candidate { kernel, .. }| of(*kernel));
+    let accepted = best.accepted().map(|Candidate { kernel, .. }| {
+        within(&Limits {
+            kernel: Some(*kernel),
+            ..context.limits
+        })
+    });
     accepted.collect()
 }
 
@@ -261,7 +269,12 @@ fn counted<P: Operation>(
         _ => None,
     };
     // The same kernel, ranked for an H200; one that is for other cards only has the model's time there.
-    let h200 = Plan::with_kernel(problem, &Capability::h200(), plan.kernel());
+    let same = Limits {
+        kernel: Some(plan.kernel()),
+        splits: Some(plan.score().splits),
+        ..context.limits
+    };
+    let h200 = Plan::within(problem, &Capability::h200(), &same);
     let model_us = h200.map_or(plan.score().us, |plan| plan.score().us);
     let main = launches.iter().map(blocks).max();
     let prediction = predict(
@@ -272,6 +285,7 @@ fn counted<P: Operation>(
     );
     Ok(Counted {
         kernel: plan.kernel(),
+        splits: plan.score().splits,
         grid: plan.grid(),
         block: plan.block(),
         shared_bytes: plan.shared_bytes(),

@@ -82,8 +82,12 @@ fn sectors_a_request(traffic: &GlobalTraffic) -> Option<(f64, f64)> {
 pub fn print(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
     let kernel = counted.kernel.kernel();
     say(format_args!(
-        "kernel:  {}, {} of {} threads, {} of shared memory a block, {}",
+        "kernel:  {}{}, {} of {} threads, {} of shared memory a block, {}",
         kernel.id(),
+        match counted.splits {
+            1 => String::new(),
+            splits => format!(" in {splits} splits"),
+        },
         several(u64::from(counted.grid), "block"),
         counted.block,
         bytes(u64::from(counted.shared_bytes)),
@@ -311,6 +315,7 @@ pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
         "problem": problem,
         "name": listed.name,
         "kernel": counted.kernel.kernel().id(),
+        "splits": counted.splits,
         "grid": counted.grid,
         "block": counted.block,
         "shared_bytes": counted.shared_bytes,

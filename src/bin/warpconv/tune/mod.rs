@@ -1,0 +1,291 @@
+//! `tune`: every candidate of a problem measured on this device, and the winners kept for plans.
+
+mod device;
+mod search;
+
+use std::path::Path;
+
+use half::{bf16, f16};
+use serde_json::{Value, json};
+use warpconv::DType;
+use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::plan::{Limits, Operation, Plan, Tuning};
+use warpconv::problem::notation::Problem;
+
+use crate::args::{ByArg, Global, TuneArgs};
+use crate::exit::Failure;
+use crate::output::{Align, JsonFile, Progress, grouped, number, table};
+use crate::problems::{self, Listed};
+use crate::{device as devices, tuning};
+use device::{Counting, Timing};
+use search::{Measuring, Search, Tried, candidates, search};
+
+/// What every problem needs.
+struct Context<'a> {
+    gpu: Gpu,
+    args: &'a TuneArgs,
+    limits: Limits,
+    progress: Progress,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
+    let problems = problems::read(&args.problems)?;
+    let json = JsonFile::create(global.json.as_deref())?;
+    let gpu = devices::open(global.device)?;
+    suits(gpu.kind(), args.by)?;
+    let path = match args.dry_run {
+        true => None,
+        false => Some(file(global)?),
+    };
+    let context = Context {
+        limits: Limits {
+            workspace: args.workspace.unwrap_or(Limits::WORKSPACE),
+            ..Limits::default()
+        },
+        progress: Progress::new(problems.len(), global.quiet),
+        gpu,
+        args,
+    };
+    let mut rows = Vec::new();
+    let mut failed = 0;
+    for listed in &problems {
+        context.progress.doing(listed.label.clone());
+        let found = context.problem(listed)?;
+        context.report(listed, &found)?;
+        failed += usize::from(found.winner.is_none());
+        if let (Some(winner), Some(path)) = (found.winner, &path) {
+            // After each problem: what was measured stays if something ends the program.
+            let mut tuning = Tuning::new(context.gpu.card());
+            tuning.insert(&notation(listed), winner);
+            save(&tuning, path)?;
+        }
+        rows.push(row_json(listed, &found));
+        context.progress.step();
+        if found.lost {
+            return Err(Failure::Device(format!(
+                "the device was lost in {}; what was measured before is kept",
+                listed.label
+            )));
+        }
+    }
+    context.progress.finish();
+    if let Some(file) = json {
+        file.write(&json!({"device": devices::to_json(&context.gpu), "rows": rows}))?;
+    }
+    if let Some(path) = path {
+        context
+            .progress
+            .say(format_args!("winners: {}", path.display()))?;
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::Checks { failed }),
+    }
+}
+
+/// Whether the device can measure what is asked for.
+fn suits(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
+    match (kind, by) {
+        (DeviceKind::Emulator, ByArg::Time) => Err(Failure::Input(
+            "the emulator has no times, so nothing can be tuned on it: run this on a machine with a GPU, or compare \
+             instructions with --by instructions, which are no times"
+                .to_owned(),
+        )),
+        (DeviceKind::Gpu, ByArg::Instructions) => Err(Failure::Input(
+            "a GPU counts no instructions: leave --by instructions out, or give --device emulator".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The file that winners are kept in.
+fn file(global: &Global) -> Result<std::path::PathBuf, Failure> {
+    tuning::path(global).ok_or_else(|| {
+        Failure::Input(
+            "there is no place for winners: name one with --tuning, or give --dry-run".to_owned(),
+        )
+    })
+}
+
+/// Adds winners to the file; one that is damaged is replaced, and the user told.
+fn save(tuning: &Tuning, path: &Path) -> Result<(), Failure> {
+    if let Err(error) = Tuning::read(path, tuning.card().clone()) {
+        tuning::warn(format_args!("{error}"));
+    }
+    tuning
+        .save(path)
+        .map_err(|error| Failure::Input(format!("the winners cannot be kept: {error}")))
+}
+
+impl Context<'_> {
+    /// Measures a problem's candidates.
+    fn problem(&self, listed: &Listed) -> Result<Search, Failure> {
+        let samples = self.args.samples;
+        let gpu = &self.gpu;
+        let failed = |error: warpconv::Error| Failure::device(error);
+        let emulated = gpu.kind() == DeviceKind::Emulator;
+        match &listed.problem {
+            Problem::Conv(conv) if emulated => self.search(conv, Counting { gpu }),
+            Problem::Pool(pool) if emulated => self.search(pool, Counting { gpu }),
+            Problem::Conv(conv) => match conv.dtype() {
+                DType::F32 => self.search(
+                    conv,
+                    Timing::<f32>::conv(gpu, conv, samples).map_err(failed)?,
+                ),
+                DType::F16 => self.search(
+                    conv,
+                    Timing::<f16>::conv(gpu, conv, samples).map_err(failed)?,
+                ),
+                DType::Bf16 => self.search(
+                    conv,
+                    Timing::<bf16>::conv(gpu, conv, samples).map_err(failed)?,
+                ),
+            },
+            Problem::Pool(pool) => match pool.dtype() {
+                DType::F32 => self.search(
+                    pool,
+                    Timing::<f32>::pool(gpu, pool, samples).map_err(failed)?,
+                ),
+                DType::F16 => self.search(
+                    pool,
+                    Timing::<f16>::pool(gpu, pool, samples).map_err(failed)?,
+                ),
+                DType::Bf16 => self.search(
+                    pool,
+                    Timing::<bf16>::pool(gpu, pool, samples).map_err(failed)?,
+                ),
+            },
+        }
+    }
+
+    fn search<P: Operation>(
+        &self,
+        problem: &P,
+        mut measuring: impl Measuring<P>,
+    ) -> Result<Search, Failure> {
+        let plans =
+            candidates(problem, self.gpu.capability(), &self.limits).map_err(Failure::device)?;
+        let step = |plan: &Plan<P>| {
+            let kernel = plan.kernel().kernel().id();
+            self.progress.doing(name(&kernel, plan.score().splits));
+        };
+        Ok(search(&plans, &mut measuring, step))
+    }
+
+    /// Prints what came of a problem.
+    fn report(&self, listed: &Listed, found: &Search) -> Result<(), Failure> {
+        let best = found.winner.map(|winner| winner.amount);
+        let unit = match self.args.by {
+            ByArg::Time => "us",
+            ByArg::Instructions => "instructions of warps",
+        };
+        let rows = found.tried.iter().map(|tried| {
+            let (amount, times) = match &tried.outcome {
+                Ok(measured) => (
+                    show(self.args.by, measured.amount),
+                    best.filter(|&best| best > 0.0).map_or_else(
+                        || "-".to_owned(),
+                        |best| format!("{:.2}", measured.amount / best),
+                    ),
+                ),
+                Err(why) => (why.clone(), "-".to_owned()),
+            };
+            vec![
+                tried.kernel.kernel().id(),
+                tried.splits.to_string(),
+                amount,
+                times,
+            ]
+        });
+        let headings = [
+            ("kernel", Align::Left),
+            ("splits", Align::Right),
+            (unit, Align::Right),
+            ("times the best", Align::Right),
+        ];
+        let say = |line: String| self.progress.say(line);
+        say(format!("\nproblem: {}", listed.title()))?;
+        say(table(&headings, rows.collect()).to_string())?;
+        for (kernel, splits) in &found.disagree {
+            say(format!(
+                "FAILED {}: its result is not that of the first kernel; see `verify`",
+                name(&kernel.kernel().id(), *splits)
+            ))?;
+        }
+        match (found.winner, found.tried.first()) {
+            (Some(winner), Some(first)) => {
+                let own = (first.kernel, first.splits) == (winner.kernel, winner.splits);
+                let (kernel, amount) = (winner.kernel.kernel().id(), winner.amount);
+                say(format!(
+                    "best: {}, {} {unit}{}",
+                    name(&kernel, winner.splits),
+                    show(self.args.by, amount),
+                    if own {
+                        ", which the plan takes unmeasured too".to_owned()
+                    } else {
+                        instead(first, amount)
+                    }
+                ))
+            }
+            _ => say("no winner: nothing is kept for this problem".to_owned()),
+        }
+    }
+}
+
+/// What the plan would have taken without measurements.
+fn instead(first: &Tried, best: f64) -> String {
+    let kernel = name(&first.kernel.kernel().id(), first.splits);
+    match &first.outcome {
+        Ok(measured) if best > 0.0 => format!(
+            "; unmeasured, the plan takes {kernel}: {:.2} times that",
+            measured.amount / best
+        ),
+        _ => format!("; unmeasured, the plan takes {kernel}"),
+    }
+}
+
+/// A candidate's name.
+fn name(kernel: &str, splits: u32) -> String {
+    match splits {
+        1 => kernel.to_owned(),
+        splits => format!("{kernel} in {splits} splits"),
+    }
+}
+
+/// An amount as it is printed.
+fn show(by: ByArg, amount: f64) -> String {
+    match by {
+        ByArg::Time => format!("{amount:.2}"),
+        ByArg::Instructions => grouped(amount as u64),
+    }
+}
+
+/// The problem as tuning files name it.
+fn notation(listed: &Listed) -> String {
+    match &listed.problem {
+        Problem::Conv(conv) => conv.to_string(),
+        Problem::Pool(pool) => pool.to_string(),
+    }
+}
+
+/// A problem in JSON.
+fn row_json(listed: &Listed, found: &Search) -> Value {
+    let tried = found.tried.iter().map(|tried| {
+        json!({
+            "kernel": tried.kernel.kernel().id(),
+            "splits": tried.splits,
+            "amount": number(tried.outcome.as_ref().ok().map(|measured| measured.amount)),
+            "error": tried.outcome.as_ref().err(),
+        })
+    });
+    json!({
+        "problem": notation(listed),
+        "name": listed.name,
+        "by": found.winner.map(|winner| winner.by.name()),
+        "kernel": found.winner.map(|winner| winner.kernel.kernel().id()),
+        "splits": found.winner.map(|winner| winner.splits),
+        "amount": number(found.winner.map(|winner| winner.amount)),
+        "candidates": tried.collect::<Vec<_>>(),
+    })
+}
