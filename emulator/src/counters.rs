@@ -154,7 +154,8 @@ impl Class {
             Op::MovMatrix { .. } => Class::Warp,
             Op::LdMatrix { .. } => Class::LoadShared,
             Op::StMatrix { .. } => Class::StoreShared,
-            Op::Mma { .. } => Class::Matrix,
+            Op::Mma { .. } | Op::Wgmma { .. } => Class::Matrix,
+            Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait { .. } => Class::Matrix,
             Op::BulkLoad { .. } | Op::BulkStore { .. } | Op::BulkCommit => Class::AsyncCopy,
             Op::TensorLoad { .. } | Op::TensorStore { .. } | Op::BulkWait { .. } => {
                 Class::AsyncCopy

@@ -4,9 +4,11 @@ use super::barrier::{self, Barriers};
 use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
 use super::isa::Isa;
 use super::mbarrier::{self, Mbarriers};
+use super::product::Factors;
 use super::registers::Registers;
 use super::run::{Stop, run};
 use super::warp::{Row, Split, State, Warp};
+use super::wgmma;
 use crate::check::Trouble;
 use crate::check::order::Order;
 use crate::check::proxy::Fences;
@@ -49,6 +51,9 @@ impl<'a> Worker<'a> {
             mbarriers: Mbarriers::default(),
             fences: Fences::new(count as usize),
             registers: Registers::new(kernel, threads),
+            products_arrived: [0; 8],
+            product_ready: None,
+            factors: Factors::default(),
             counters: Counters::default(),
             sites: vec![Site::default(); instructions + 1],
             profile: vec![Profile::default(); instructions + 1],
@@ -93,6 +98,7 @@ impl<'a> Worker<'a> {
         cx.mbarriers.clear();
         cx.fences.clear();
         cx.registers.clear();
+        wgmma::start_block(cx);
         if uses_barriers_in_memory(grid.kernel) {
             cx.shared.shadow.forget_writes();
         }
@@ -107,6 +113,9 @@ impl<'a> Worker<'a> {
             w.rows.fill(Row([0; 32]));
             w.start(existing);
             w.local.start(grid.kernel.local_bytes);
+            if !grid.kernel.watched.is_empty() {
+                w.products.start(grid.kernel.rows as usize + 1);
+            }
             fill_rows(cx, w);
         }
     }
@@ -133,6 +142,10 @@ impl<'a> Worker<'a> {
                 if self.cx.barriers.is_any_complete() {
                     barrier::release(&mut self.cx, &mut self.warps);
                 }
+                if let Some(warpgroup) = self.cx.product_ready.take() {
+                    self.multiply::<I>(warpgroup)?;
+                    moved = true;
+                }
                 if std::mem::take(&mut self.cx.mbarriers.changed) {
                     self.wake(false);
                     moved = true;
@@ -145,6 +158,14 @@ impl<'a> Worker<'a> {
                 return Err(self.deadlock());
             }
         }
+    }
+
+    /// The product that the warps of a warpgroup have come to.
+    fn multiply<I: Isa>(&mut self, warpgroup: usize) -> Result<(), Fault> {
+        let first = warpgroup * wgmma::WARPS;
+        let warps = &mut self.warps[first..first + wgmma::WARPS];
+        let done = wgmma::execute::<I>(&mut self.cx, warps);
+        done.map_err(|trouble| fault(&self.cx, &self.warps[first], *trouble))
     }
 
     /// Lets the splits look again that wait for an event. Whether there are any. `expired`: they have waited as long as
@@ -189,13 +210,16 @@ impl<'a> Worker<'a> {
             .warps
             .iter()
             .filter_map(|w| {
-                let waits = |s: &&Split| matches!(s.state, State::Barrier | State::Event);
+                let waits = |s: &&Split| {
+                    matches!(s.state, State::Barrier | State::Event | State::Warpgroup)
+                };
                 let split = w.splits.iter().find(waits)?;
                 Some(Waiting {
                     warp: w.index,
                     line: line(split.pc),
                     wants: match split.state {
                         State::Event => mbarrier::waits_for(&self.cx, w),
+                        State::Warpgroup => WaitsFor::Warpgroup,
                         _ => WaitsFor::Barrier,
                     },
                 })
@@ -236,14 +260,17 @@ impl<'a> Worker<'a> {
             executed.warp += warps as u64;
             let active = (threads as u64).saturating_sub(profile.off);
             executed.thread += active;
-            if let Op::Mma { mma, .. } = inst.op {
-                // All lanes or none.
-                let instructions = active / 32;
-                self.cx.counters.matrix[MatrixKind::of(mma.a) as usize] += MatrixWork {
-                    instructions,
-                    multiply_adds: instructions * mma.multiply_adds(),
-                };
-            }
+            let (ty, multiply_adds) = match inst.op {
+                Op::Mma { mma, .. } => (mma.a, mma.multiply_adds()),
+                Op::Wgmma { wgmma, .. } => (wgmma.ty, wgmma.multiply_adds()),
+                _ => continue,
+            };
+            // All lanes or none.
+            let instructions = active / 32;
+            self.cx.counters.matrix[MatrixKind::of(ty) as usize] += MatrixWork {
+                instructions,
+                multiply_adds: instructions * multiply_adds,
+            };
         }
         self.cx.counters
     }
@@ -350,7 +377,12 @@ fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
 
 /// Whether the asynchronous proxy reads shared memory.
 fn reads_asynchronously(kernel: &Kernel) -> bool {
-    let is = |inst: &Inst| matches!(inst.op, Op::BulkStore { .. } | Op::TensorStore { .. });
+    let is = |inst: &Inst| {
+        matches!(
+            inst.op,
+            Op::BulkStore { .. } | Op::TensorStore { .. } | Op::Wgmma { .. }
+        )
+    };
     kernel.code.iter().any(is)
 }
 

@@ -75,6 +75,11 @@ pub(crate) struct Context<'a> {
     pub mbarriers: super::mbarrier::Mbarriers,
     pub fences: crate::check::proxy::Fences,
     pub registers: super::registers::Registers,
+    /// Warps of each warpgroup that have come to a matrix product.
+    pub products_arrived: [u8; 8],
+    /// The warpgroup whose warps have all come.
+    pub product_ready: Option<usize>,
+    pub factors: super::product::Factors,
     pub counters: Counters,
     pub sites: Vec<Site>,
     pub profile: Vec<Profile>,

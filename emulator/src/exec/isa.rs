@@ -7,6 +7,7 @@ use super::compare::Comparison;
 use super::context::Context;
 use super::convert::Conversion;
 use super::ldmatrix::Matrices;
+use super::product::{self, Factors};
 use super::warp::Warp;
 use super::{address, bits, float, half, int, matrix, moves};
 use crate::check::Outcome;
@@ -107,6 +108,8 @@ handlers! {
         = moves::unpack(w, m, kind, parts, a);
     fn load(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, d: [Reg; 4], addr: Address) -> Outcome
         = address::load(cx, w, m, access, d, addr);
+    fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
+        = product::multiply(w, sums, factors, warp, keep);
     fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, src: [Reg; 4], addr: Address) -> Outcome
         = address::store(cx, w, m, access, src, addr);
     fn mma(w: &mut Warp, kind: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) = matrix::mma(w, kind, d, a, b);

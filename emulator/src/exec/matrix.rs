@@ -60,7 +60,7 @@ pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2])
 
 /// The value of the low half of a word, exactly. NaN stays NaN.
 #[inline(always)]
-fn half_value(word: u32) -> f32 {
+pub(crate) fn half_value(word: u32) -> f32 {
     // As bits of an f32 the exponent is 112 too small, also that of a subnormal number.
     let scaled = f32::from_bits((word & 0x7fff) << 13) * f32::from_bits((112 + 127) << 23);
     let special = if word & 0x7c00 == 0x7c00 {

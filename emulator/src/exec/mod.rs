@@ -26,6 +26,7 @@ mod matrix;
 mod mbarrier;
 mod moves;
 mod print;
+mod product;
 mod registers;
 mod run;
 mod shared;
@@ -33,6 +34,7 @@ mod soft;
 mod step;
 mod tensor;
 mod warp;
+mod wgmma;
 
 use crate::counters::Counters;
 use crate::device::DeviceConfig;

@@ -5,6 +5,7 @@ use super::float;
 use super::isa::Isa;
 use super::step::step;
 use super::warp::Warp;
+use super::wgmma;
 use crate::check::{Outcome, Trouble};
 use crate::ir::*;
 use crate::report::FaultKind;
@@ -40,6 +41,7 @@ const TURN: u64 = 1 << 16;
 pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Trouble>> {
     let kernel = cx.grid.kernel;
     let code = &kernel.code[..];
+    let watched = &kernel.watched[..];
     let mut turn = 0;
     loop {
         if !w.choose() {
@@ -70,14 +72,15 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
                         continue;
                     }
                 }
-            } else if let Op::Fma {
-                ty: FloatTy::F32,
-                mode,
-                d,
-                a,
-                b,
-                c,
-            } = inst.op
+            } else if watched.is_empty()
+                && let Op::Fma {
+                    ty: FloatTy::F32,
+                    mode,
+                    d,
+                    a,
+                    b,
+                    c,
+                } = inst.op
             {
                 if m == u32::MAX && float::is_plain(mode) {
                     let end = if split.rpc > pc {
@@ -93,6 +96,9 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
                 continue;
             }
             w.pc = pc;
+            if let Some(Some(_)) = watched.get(pc as usize) {
+                wgmma::touch(cx, w, pc)?;
+            }
             match step::<I>(cx, w, m, &inst.op, split.mask)? {
                 Flow::Next => {
                     pc += 1;
@@ -136,7 +142,7 @@ fn not_ready(w: &mut Warp) -> Result<Stop, Box<Trouble>> {
     if w.alive == 0 {
         return Ok(Stop::Done);
     }
-    let waits = |s: &Split| matches!(s.state, State::Barrier | State::Event);
+    let waits = |s: &Split| matches!(s.state, State::Barrier | State::Event | State::Warpgroup);
     if w.splits.iter().any(waits) {
         return Ok(Stop::Waiting);
     }

@@ -12,7 +12,9 @@ use super::lanes::lanes;
 use super::ldmatrix::Matrices;
 use super::run::Flow;
 use super::warp::Warp;
-use super::{bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor};
+use super::{
+    bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor, wgmma,
+};
 use crate::check::Trouble;
 use crate::ir::*;
 use crate::report::FaultKind;
@@ -282,6 +284,10 @@ fn rare<I: Isa>(
             let list = &cx.grid.kernel.lists[usize::from(list)][..];
             tensor::store(cx, w, m, [map, src], list)?;
         }
+        Op::Wgmma { .. } => return wgmma::arrive(cx, w, m, op),
+        Op::WgmmaFence => wgmma::fence(w, m)?,
+        Op::WgmmaCommit => wgmma::commit(w, m)?,
+        Op::WgmmaWait { pending } => wgmma::wait(cx, w, m, pending.into())?,
         Op::ProxyFence { mbarrier_init } => {
             cx.fences
                 .add(&mut cx.order, w.index as usize, m, mbarrier_init);

@@ -25,6 +25,8 @@ pub(crate) enum State {
     Parent,
     /// Waits at a block barrier.
     Barrier,
+    /// Waits at a matrix product for the other warps of its warpgroup.
+    Warpgroup,
     /// Runs its instruction again when a barrier in shared memory, or the like, has changed.
     Event,
     /// Waits at `bar.warp.sync` for the lanes of the mask.
@@ -70,6 +72,7 @@ pub(crate) struct Warp {
     pub local: super::local::LocalMemory,
     pub copies: super::async_copy::Copies,
     pub stores: super::bulk::Stores,
+    pub products: super::wgmma::Products,
     /// What it waits for at an event.
     pub wants: crate::report::WaitsFor,
 }
@@ -91,6 +94,7 @@ impl Warp {
             local: super::local::LocalMemory::default(),
             copies: super::async_copy::Copies::default(),
             stores: super::bulk::Stores::default(),
+            products: super::wgmma::Products::default(),
             wants: crate::report::WaitsFor::Barrier,
         }
     }

@@ -34,3 +34,42 @@ pub enum MbarrierOp {
         noinc: bool,
     },
 }
+
+/// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of lane `4 * g + t` of the
+/// warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t + e`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wgmma {
+    /// Columns: a multiple of 8 up to 256.
+    pub columns: u16,
+    /// Type of the factors.
+    pub ty: super::MatrixTy,
+    /// The left matrix is negated.
+    pub negate_a: bool,
+    /// The right matrix is negated.
+    pub negate_b: bool,
+    /// The rows of the left matrix are neighbours in memory, not the summed dimension.
+    pub transpose_a: bool,
+    /// The columns of the right matrix are neighbours in memory, not the summed dimension.
+    pub transpose_b: bool,
+}
+
+impl Wgmma {
+    /// Elements along the summed dimension: 32 bytes.
+    pub const fn depth(self) -> u32 {
+        256 / self.ty.bits()
+    }
+
+    /// Multiply-adds of one warp's part.
+    pub const fn multiply_adds(self) -> u64 {
+        16 * self.columns as u64 * self.depth() as u64
+    }
+}
+
+/// The registers of matrix products that an instruction other than a product reads or writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Rows that it reads.
+    pub reads: Vec<super::Reg>,
+    /// Rows that it writes.
+    pub writes: Vec<super::Reg>,
+}

@@ -198,6 +198,9 @@ pub struct Kernel {
     pub required_block: Option<[u32; 3]>,
     /// Registers of the operations that have more than fit them, by the number that they name.
     pub lists: Vec<Vec<Reg>>,
+    /// Which instructions touch registers of a warpgroup's matrix products; as long as `code`, or empty where there are
+    /// no products.
+    pub watched: Vec<Option<Box<Watch>>>,
     /// Targets of [`Op::BrxIdx`].
     pub branch_tables: Vec<Vec<Pc>>,
     /// Registers that a real compiler might use: what `cuFuncGetAttribute` reports. An estimate.

@@ -508,6 +508,21 @@ pub enum Op {
     ProxyFence {
         mbarrier_init: bool,
     },
+    /// `wgmma.mma_async`. The list has the sums, then the four registers of the left matrix if it is in registers.
+    /// `a`, `b`: descriptors in shared memory. `scale`: whether the sums are added to.
+    Wgmma {
+        wgmma: Wgmma,
+        a: Reg,
+        b: Reg,
+        scale: PredSrc,
+        list: u16,
+    },
+    WgmmaFence,
+    WgmmaCommit,
+    /// Until at most `pending` of the latest groups are under way.
+    WgmmaWait {
+        pending: u16,
+    },
     /// `setmaxnreg`.
     SetMaxRegisters {
         count: u16,

@@ -7,7 +7,7 @@ use super::builder::{Draft, Kind};
 use super::graph::Graph;
 use super::live::{self, Liveness, Segment};
 use super::operands::{Place, visit};
-use super::{Result, reconverge, simplify};
+use super::{Result, reconverge, simplify, wgmma};
 use crate::ir::{Constant, Kernel, NO_PC, Op, Pred, PredSrc, Reg, Width};
 use crate::load_error::LoadError;
 
@@ -32,6 +32,7 @@ pub struct Assignment {
 /// Turns a draft into the kernel's code.
 pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     simplify::run(&mut draft);
+    wgmma::hold(&mut draft);
     let graph = Graph::new(&mut draft);
     reconverge::set(&mut draft, &graph);
     let assignment = assign(&draft, &graph, &mut kernel)?;
@@ -49,6 +50,7 @@ pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     resolve_labels(&mut draft, &mut kernel);
     kernel.code = draft.code;
     kernel.lines = draft.lines;
+    wgmma::watch(&mut kernel);
     Ok(kernel)
 }
 
@@ -77,7 +79,9 @@ fn take_lists(draft: &Draft, keep: &mut [bool]) -> Vec<Vec<Reg>> {
     let mut lists = vec![Vec::new(); usize::from(draft.lists)];
     for (inst, keep) in draft.code.iter().zip(keep) {
         if let Op::Extra { list, regs, .. } = inst.op {
-            lists[usize::from(list)].extend(regs.iter().copied().filter(|reg| !reg.is_none()));
+            if !wgmma::is_held(list) {
+                lists[usize::from(list)].extend(regs.iter().copied().filter(|reg| !reg.is_none()));
+            }
             *keep = false;
         }
     }

@@ -50,6 +50,7 @@ impl<'m, 'a> Builder<'m, 'a> {
             "atom" | "red" => self.atomic(base == "atom", i, m),
             "cp" => self.cp_async(i, m),
             "mbarrier" => self.mbarrier(i, m),
+            "wgmma" => self.wgmma(i, m),
             "setmaxnreg" => self.set_max_registers(i, m),
             "membar" | "fence" => self.fence(i, m),
             "prefetch" | "prefetchu" | "discard" | "applypriority" | "nanosleep" | "pmevent"

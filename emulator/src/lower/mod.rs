@@ -47,6 +47,7 @@ mod tier;
 #[cfg(test)]
 mod verify;
 mod warp;
+mod wgmma;
 
 use crate::ir::Program;
 use crate::load_error::LoadError;

@@ -120,6 +120,21 @@ impl<'a> Mods<'a> {
         self.take_of(&table).unwrap_or(Rounding::None)
     }
 
+    /// Takes `m<rows>n<columns>k<depth>`: columns and depth.
+    pub fn shape(&mut self, rows: u32) -> Result<(u32, u32)> {
+        let head = format!("m{rows}n");
+        let Some(i) = self.find(|part| part.starts_with(&head)) else {
+            return self.error("a shape is missing or not supported");
+        };
+        let numbers = self.parts[i][head.len()..].split_once('k');
+        let parsed = numbers.and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
+        self.left &= !(1 << i);
+        match parsed {
+            Some((columns, depth)) if columns > 0 => Ok((columns, depth)),
+            _ => self.error("a shape is missing or not supported"),
+        }
+    }
+
     /// Takes rounding, `.ftz`, `.sat` and `.relu`.
     pub fn take_float_mode(&mut self) -> FloatMode {
         let rounding = self.take_rounding();

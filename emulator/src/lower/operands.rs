@@ -74,6 +74,10 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::MovMatrix { .. }
         | Op::Mma { .. }
         | Op::Extra { .. }
+        | Op::Wgmma { .. }
+        | Op::WgmmaFence
+        | Op::WgmmaCommit
+        | Op::WgmmaWait { .. }
         | Op::BulkLoad { .. }
         | Op::BulkStore { .. }
         | Op::BulkCommit
@@ -351,6 +355,10 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             Op::TensorStore { map, src, .. } => {
                 self.address(map);
                 self.address(src);
+            }
+            Op::Wgmma { a, b, scale, .. } => {
+                self.uses(&mut [a, b]);
+                self.pred_use(scale);
             }
             Op::Extra { update, regs, .. } => {
                 let role = if *update { Role::Update } else { Role::Use };

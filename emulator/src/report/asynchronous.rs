@@ -157,6 +157,27 @@ pub enum AsyncFault {
         /// The largest.
         most: i64,
     },
+    /// A register of a matrix product that is under way is touched.
+    RegisterUnderWay {
+        /// Whether it is written.
+        write: bool,
+        /// Whether it is a sum, not a factor.
+        sum: bool,
+        /// The product's line.
+        line: u32,
+    },
+    /// A register of a matrix product was touched by another instruction, and no `wgmma.fence` followed.
+    RegisterUnfenced {
+        /// The line where; `None` if there was no `wgmma.fence` at all.
+        line: Option<u32>,
+    },
+    /// The operands of a matrix product differ between the threads of its warpgroup.
+    ProductOperandDiffers,
+    /// A matrix descriptor with a base offset.
+    BaseOffset {
+        /// The descriptor.
+        descriptor: u64,
+    },
     /// `setmaxnreg` differs between the warps of a warpgroup.
     RegistersDiffer {
         /// The warp's count, if it executes the instruction at all.
@@ -367,6 +388,27 @@ impl AsyncFault {
             K::Im2colOffset { offset, most } => {
                 write!(f, "im2col offset {offset} is more than {most}")
             }
+            K::RegisterUnderWay { write, sum, .. } => write!(
+                f,
+                "a {} of a matrix product that is under way is {}",
+                if *sum { "sum" } else { "factor" },
+                if *write { "written" } else { "read" }
+            ),
+            K::RegisterUnfenced { line: Some(_) } => write!(
+                f,
+                "no wgmma.fence since another instruction touched a register of this matrix product"
+            ),
+            K::RegisterUnfenced { line: None } => {
+                write!(f, "no wgmma.fence before the first matrix product")
+            }
+            K::ProductOperandDiffers => write!(
+                f,
+                "matrix product whose instruction, descriptors or scale differ between the threads of its warpgroup"
+            ),
+            K::BaseOffset { descriptor } => write!(
+                f,
+                "matrix descriptor {descriptor:#018x} has a base offset, which is not supported"
+            ),
             K::RegistersDiffer { count, other } => {
                 write!(f, "setmaxnreg differs within a warpgroup: ")?;
                 count_or_none(f, *count)?;
@@ -397,6 +439,10 @@ impl AsyncFault {
                 f,
                 "\n  initialised by thread ({x},{y},{z}) at PTX line {line}"
             ),
+            K::RegisterUnderWay { line, .. } => write!(f, "\n  the product is at PTX line {line}"),
+            K::RegisterUnfenced { line: Some(line) } => {
+                write!(f, "\n  touched at PTX line {line}")
+            }
             K::MbarrierLive { line, .. } => write!(f, "\n  initialised at PTX line {line}"),
             K::CopyPending {
                 barrier,

@@ -1,0 +1,296 @@
+//! The arithmetic of a warpgroup's matrix products, and how their operands lie in shared memory.
+//!
+//! Sums round as those of `mma.sync` do, see [`super::matrix`]: products are added in the order of the summed
+//! dimension, each with one rounding to nearest.
+use super::context::{Context, touch};
+use super::float::canonical;
+use super::matrix::half_value;
+use super::shared::{actor, byte_slice};
+use super::warp::Warp;
+use crate::check::proxy::AsyncReader;
+use crate::check::{Outcome, Trouble};
+use crate::ir::{MatrixTy, Reg, Space, Wgmma};
+use crate::report::{AccessKind, AsyncFault, FaultKind};
+use crate::tensor_map::Swizzle;
+
+/// Rows of the left matrix.
+const ROWS: usize = 64;
+
+/// A matrix in shared memory, as its descriptor says.
+///
+/// Memory is seen in pieces of 16 bytes. Rows (of the left matrix; columns of the right one) come in eights. Where the
+/// summed dimension is that of neighbours (`!transposed`), a row has two pieces; else a piece has neighbouring rows, and
+/// there is one for each place along the summed dimension.
+#[derive(Clone, Copy)]
+struct Matrix {
+    start: u32,
+    /// The descriptor's two distances, in bytes.
+    leading: u32,
+    stride: u32,
+    swizzle: Swizzle,
+    transposed: bool,
+}
+
+impl Matrix {
+    fn new(descriptor: u64, transposed: bool) -> Result<Matrix, Box<Trouble>> {
+        let field = |at: u32| (descriptor >> at & 0x3fff) as u32 * 16;
+        if descriptor >> 49 & 7 != 0 {
+            let fault = AsyncFault::BaseOffset { descriptor };
+            return Err(Trouble::warp(fault.into()));
+        }
+        Ok(Matrix {
+            start: field(0),
+            leading: field(16),
+            stride: field(32),
+            swizzle: match descriptor >> 62 {
+                0 => Swizzle::None,
+                1 => Swizzle::B128,
+                2 => Swizzle::B64,
+                _ => Swizzle::B32,
+            },
+            transposed,
+        })
+    }
+
+    /// The address of a piece: of row `row` the `k`-th, or, transposed, of the `row`-th eighth of rows that at `k`.
+    fn piece(&self, row: u32, k: u32) -> u32 {
+        let span = self.swizzle.span();
+        let offset = match (self.transposed, self.swizzle) {
+            (false, Swizzle::None) => row % 8 * 16 + row / 8 * self.stride + k * self.leading,
+            (false, _) => row % 8 * span + row / 8 * self.stride + k * 16,
+            (true, Swizzle::None) => row * self.stride + k % 8 * 16 + k / 8 * self.leading,
+            (true, _) => {
+                let pieces = span / 16;
+                row % pieces * 16 + row / pieces * self.leading + k % 8 * span + k / 8 * self.stride
+            }
+        };
+        self.swizzle
+            .apply(self.start.wrapping_add(offset) & 0x3_ffff)
+    }
+}
+
+/// The factors of a product as numbers, laid out as the sums want them.
+#[derive(Default)]
+pub(crate) struct Factors {
+    depth: usize,
+    /// Of warp `w`, half `i` of its rows, place `k`: for each lane its row's. Index `(2 * w + i) * depth + k`.
+    left: Vec<[f32; 32]>,
+    /// Of columns `8 * j + 2 * t + e` at place `k`: for lanes `t` and `4 + t`. Index `(2 * j + e) * depth + k`.
+    right: Vec<[f32; 8]>,
+}
+
+impl Factors {
+    pub fn start(&mut self, wgmma: Wgmma) {
+        self.depth = wgmma.depth() as usize;
+        self.left.resize(8 * self.depth, [0.0; 32]);
+        let columns = usize::from(wgmma.columns);
+        self.right.resize(columns / 4 * self.depth, [0.0; 8]);
+    }
+
+    #[inline(always)]
+    fn set_left(&mut self, row: usize, k: usize, value: f32) {
+        let lanes = &mut self.left[row / 8 * self.depth + k];
+        lanes[row % 8 * 4..row % 8 * 4 + 4].fill(value);
+    }
+
+    #[inline(always)]
+    fn set_right(&mut self, column: usize, k: usize, value: f32) {
+        let (j, t, e) = (column / 8, column % 8 / 2, column % 2);
+        let lanes = &mut self.right[(2 * j + e) * self.depth + k];
+        (lanes[t], lanes[t + 4]) = (value, value);
+    }
+}
+
+/// The elements of a piece.
+#[inline(always)]
+fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 8]) -> usize {
+    let sign = if negate { 1 << 31 } else { 0 };
+    let word = |i: usize| {
+        u32::from_le_bytes([
+            piece[4 * i],
+            piece[4 * i + 1],
+            piece[4 * i + 2],
+            piece[4 * i + 3],
+        ])
+    };
+    let flip = |value: f32| f32::from_bits(value.to_bits() ^ sign);
+    if ty == MatrixTy::Tf32 {
+        for (i, out) in out.iter_mut().enumerate().take(4) {
+            *out = flip(f32::from_bits(word(i) & !0x1fff));
+        }
+        return 4;
+    }
+    for i in 0..4 {
+        let words = [word(i), word(i) >> 16];
+        for (part, word) in words.into_iter().enumerate() {
+            out[2 * i + part] = flip(match ty {
+                MatrixTy::F16 => half_value(word),
+                _ => f32::from_bits(word << 16),
+            });
+        }
+    }
+    8
+}
+
+/// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, place and value.
+#[inline(always)]
+fn read(
+    cx: &mut Context,
+    w: &Warp,
+    matrix: Matrix,
+    (rows, ty, negate): (u32, MatrixTy, bool),
+    time: u32,
+    mut each: impl FnMut(usize, usize, f32),
+) -> Outcome {
+    let group = w.index / 4;
+    let mut check = AsyncReader::new(4 * group..4 * group + 4, &cx.fences, actor(w, 0, false));
+    let depth = 256 / ty.bits();
+    let (outer, inner) = if matrix.transposed {
+        (rows / 8, depth)
+    } else {
+        (rows, 2)
+    };
+    let shift = cx.shared.shadow.shift;
+    let mut values = [0f32; 8];
+    for row in 0..outer {
+        for k in 0..inner {
+            let at = matrix.piece(row, k);
+            let bytes = byte_slice(&cx.shared.words).get(at as usize..);
+            let Some(&piece) = bytes
+                .and_then(|bytes| bytes.first_chunk::<16>())
+                .filter(|_| at + 16 <= cx.shared.bytes)
+            else {
+                let touch = touch(AccessKind::Read, Space::Shared, at.into(), 16);
+                let nearest = cx.shared_region(at.into());
+                return Err(Trouble::warp(FaultKind::OutOfBounds { touch, nearest }));
+            };
+            for unit in at >> shift..(at + 16) >> shift {
+                let read = cx
+                    .shared
+                    .shadow
+                    .read_async(unit as usize, &cx.order, &mut check);
+                if let Err(conflict) = read {
+                    let touch = touch(AccessKind::Read, Space::Shared, at.into(), 16);
+                    let unit = u64::from(unit) << shift;
+                    let mut trouble = cx.shared_trouble(conflict, touch, unit, &check.actor);
+                    trouble.lane = None;
+                    return Err(trouble);
+                }
+            }
+            cx.shared
+                .shadow
+                .note_async_read(at as usize / 16, group as usize, time);
+            let count = elements(ty, &piece, negate, &mut values);
+            for (i, &value) in values.iter().enumerate().take(count) {
+                if matrix.transposed {
+                    each(8 * row as usize + i, k as usize, value);
+                } else {
+                    each(row as usize, count * k as usize + i, value);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the right matrix from shared memory.
+pub(crate) fn load_right(
+    cx: &mut Context,
+    w: &Warp,
+    factors: &mut Factors,
+    wgmma: Wgmma,
+    descriptor: u64,
+    time: u32,
+) -> Outcome {
+    let matrix = Matrix::new(descriptor, wgmma.transpose_b)?;
+    let what = (u32::from(wgmma.columns), wgmma.ty, wgmma.negate_b);
+    read(cx, w, matrix, what, time, |column, k, value| {
+        factors.set_right(column, k, value);
+    })
+}
+
+/// Reads the left matrix from shared memory.
+pub(crate) fn load_left(
+    cx: &mut Context,
+    w: &Warp,
+    factors: &mut Factors,
+    wgmma: Wgmma,
+    descriptor: u64,
+    time: u32,
+) -> Outcome {
+    let matrix = Matrix::new(descriptor, wgmma.transpose_a)?;
+    let what = (ROWS as u32, wgmma.ty, wgmma.negate_a);
+    read(cx, w, matrix, what, time, |row, k, value| {
+        factors.set_left(row, k, value);
+    })
+}
+
+/// Takes a warp's part of the left matrix from its registers: they hold words `t` and `t + 4` of rows `g` and `g + 8`,
+/// as those of `mma.sync` do.
+pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgmma, regs: &[Reg]) {
+    let sign = if wgmma.negate_a { 1u32 << 31 } else { 0 };
+    for (i, &reg) in regs.iter().enumerate() {
+        for (lane, &word) in w.u32s(reg).iter().enumerate() {
+            let row = 16 * warp + 8 * (i % 2) + lane / 4;
+            let at = lane % 4 + 4 * (i / 2);
+            let mut set = |k: usize, value: f32| {
+                factors.set_left(row, k, f32::from_bits(value.to_bits() ^ sign));
+            };
+            match wgmma.ty {
+                MatrixTy::F16 => {
+                    set(2 * at, half_value(word & 0xffff));
+                    set(2 * at + 1, half_value(word >> 16));
+                }
+                MatrixTy::Tf32 => set(at, f32::from_bits(word & !0x1fff)),
+                _ => {
+                    set(2 * at, f32::from_bits(word << 16));
+                    set(2 * at + 1, f32::from_bits(word & 0xffff_0000));
+                }
+            }
+        }
+    }
+}
+
+/// Adds a warp's part of the product to its sums, or overwrites them.
+#[inline(always)]
+pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool) {
+    let depth = factors.depth;
+    for half in 0..2 {
+        let left = &factors.left[(2 * warp + half) * depth..][..depth];
+        // Two registers at a time, of neighbouring columns, share what is loaded of the left matrix.
+        for (j, four) in sums.chunks_exact(4).enumerate() {
+            let regs = [four[2 * half], four[2 * half + 1]];
+            let right = &factors.right[2 * j * depth..][..2 * depth];
+            let (even, odd) = right.split_at(depth);
+            let mut sum = [[[0f32; 8]; 4]; 2];
+            if keep {
+                for (sum, &reg) in sum.iter_mut().zip(&regs) {
+                    let row = w.u32s(reg);
+                    for octet in 0..4 {
+                        for lane in 0..8 {
+                            sum[octet][lane] = f32::from_bits(row[8 * octet + lane]);
+                        }
+                    }
+                }
+            }
+            for k in 0..depth {
+                let (a, even, odd) = (&left[k], &even[k], &odd[k]);
+                for octet in 0..4 {
+                    for lane in 0..8 {
+                        let a = a[8 * octet + lane];
+                        sum[0][octet][lane] = a.mul_add(even[lane], sum[0][octet][lane]);
+                        sum[1][octet][lane] = a.mul_add(odd[lane], sum[1][octet][lane]);
+                    }
+                }
+            }
+            for (sum, &reg) in sum.iter().zip(&regs) {
+                let row = w.u32s_mut(reg);
+                for octet in 0..4 {
+                    for lane in 0..8 {
+                        row[8 * octet + lane] = canonical(sum[octet][lane]);
+                    }
+                }
+            }
+        }
+    }
+}
