@@ -31,7 +31,8 @@ fn static_shared(id: KernelId) -> u32 {
     all.get(id.0).copied().unwrap_or(0)
 }
 
-/// Sums `.shared .align A .b8 name[BYTES];`, the one form that nvcc writes, each variable at its alignment.
+/// Sums `.shared .align A .b8 name[BYTES];` and `.shared .align A .u32 name;`, the forms that nvcc writes, each variable at
+/// its alignment.
 fn shared_of(ptx: &str) -> u32 {
     let mut bytes = 0u32;
     for line in ptx.lines() {
@@ -39,10 +40,17 @@ fn shared_of(ptx: &str) -> u32 {
             continue;
         };
         let align = after(variable, ".align ").unwrap_or(1).max(1);
-        let size = after(variable, "[").unwrap_or(0);
+        let size = after(variable, "[").unwrap_or_else(|| scalar(variable));
         bytes = bytes.next_multiple_of(align) + size;
     }
     bytes
+}
+
+/// Bytes of `.align 4 .u32 name;`.
+fn scalar(variable: &str) -> u32 {
+    const TYPES: [&str; 4] = [".b", ".f", ".s", ".u"];
+    let bits = TYPES.iter().find_map(|prefix| after(variable, prefix));
+    bits.unwrap_or(0) / 8
 }
 
 /// The number that follows `mark`.
@@ -64,6 +72,8 @@ mod tests {
             \t.shared .align 16 .b8 _ZZ6kernelE1a[4224];\n\
             .shared .align 4 .b8 b[10];\n.shared .align 8 .b8 c[8];\n";
         assert_eq!(shared_of(ptx), 4224 + 10 + 6 + 8);
+        let scalars = "\t.shared .align 1 .u8 flag;\n\t.shared .align 8 .f64 sum;\n.extern .shared .align 16 .b8 rest[];\n";
+        assert_eq!(shared_of(scalars), 1 + 7 + 8);
         assert_eq!(version(ptx), "7.0");
     }
 

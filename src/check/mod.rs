@@ -26,6 +26,7 @@
 //! ```
 
 mod compare;
+mod fence;
 mod fill;
 mod module;
 mod pack;
@@ -34,12 +35,13 @@ mod stored;
 mod verdict;
 
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
+pub use fence::Fences;
 pub use fill::{Random, integers, reals, sprinkle_special};
 pub use module::LoadedModule;
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
-    Fences, RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu,
-    run_relu_between, run_relu_in_place,
+    RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu, run_relu_between,
+    run_relu_in_place,
 };
 pub use stored::{Stored, round, round_to_tf32};
 pub use verdict::Verdict;
