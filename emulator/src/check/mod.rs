@@ -5,6 +5,7 @@
 //! * [`proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
 //! * Global memory has its shadow in [`crate::memory`]; `exec::global` consults it.
 mod fast;
+mod flags;
 pub(crate) mod order;
 pub(crate) mod proxy;
 pub(crate) mod shadow;

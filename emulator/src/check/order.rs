@@ -6,7 +6,9 @@
 //! vector clock for each warp: the time up to which it may rely on each other warp. The clock has further columns: one
 //! for each barrier in shared memory (how many of its phases the warp knows to be complete) and one for each reader of
 //! the asynchronous proxy (the time of its latest read that the warp knows to be over). What one warp knows, others
-//! learn at the barriers where they meet it.
+//! learn at the barriers where they meet it, and from flags between fences ([`super::flags`]).
+
+use super::flags::Flags;
 
 /// The clock of a block and what its warps know of each other.
 pub(crate) struct Order {
@@ -22,6 +24,8 @@ pub(crate) struct Order {
     /// Columns of each warp's clock.
     columns: usize,
     known: Vec<u32>,
+    /// What fences have noted, if they order anything.
+    pub(super) flags: Option<Box<Flags>>,
 }
 
 /// Barriers in shared memory that a block may have.
@@ -51,7 +55,13 @@ impl Order {
             warps,
             columns,
             known,
+            flags: None,
         }
+    }
+
+    /// Fences and flags order accesses, too; only with vector clocks.
+    pub fn watch_flags(&mut self) {
+        self.flags = Some(Box::new(Flags::new(self.warps, self.columns)));
     }
 
     /// Begins a block. Whether the clock has started again, so that shadows must be cleared.
@@ -61,6 +71,9 @@ impl Order {
         self.start = self.now;
         self.floor = self.now;
         self.known.fill(0);
+        if let Some(flags) = &mut self.flags {
+            flags.clear();
+        }
         again
     }
 

@@ -177,6 +177,10 @@ impl Atom {
                 if let Err(conflict) = result {
                     return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
                 }
+                if self.reads() {
+                    cx.order.read_flag(unit as usize, actor.warp);
+                }
+                cx.order.write_flag(unit as usize, actor.warp, true, true);
             }
             let at = address[lane] as usize;
             let mut old = [0; 8];

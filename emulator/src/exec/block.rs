@@ -29,7 +29,11 @@ impl<'a> Worker<'a> {
         let threads = grid.config.threads() as u32;
         let count = threads.div_ceil(32);
         let shared_bytes = kernel.dynamic_shared_offset() + grid.config.shared_bytes;
-        let order = Order::new(count as usize, is_order_partial(kernel));
+        let flags = shared_bytes > 0 && has_flags(kernel);
+        let mut order = Order::new(count as usize, flags || is_order_partial(kernel));
+        if flags {
+            order.watch_flags();
+        }
         let shift = smallest_shared_access(kernel).trailing_zeros();
         let mut shared = SharedMemory {
             words: vec![0; shared_bytes as usize / 4 + 8],
@@ -384,6 +388,18 @@ fn reads_asynchronously(kernel: &Kernel) -> bool {
         )
     };
     kernel.code.iter().any(is)
+}
+
+/// Whether the kernel may hand data over in shared memory with fences and flags.
+fn has_flags(kernel: &Kernel) -> bool {
+    let shared = |space: Space| matches!(space, Space::Shared | Space::Generic);
+    let is_flag = |inst: &Inst| match inst.op {
+        Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
+        Op::Atom { space, .. } => shared(space),
+        _ => false,
+    };
+    let fences = kernel.code.iter().any(|inst| inst.op == Op::Fence);
+    fences && kernel.code.iter().any(is_flag)
 }
 
 /// Bytes of the smallest access that may go to shared memory, at most four.

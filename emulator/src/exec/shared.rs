@@ -165,6 +165,9 @@ pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Touch) -> Out
         if let Err(conflict) = cx.shared.shadow.read(unit as usize, &cx.order, actor) {
             return Err(cx.shared_trouble(conflict, touched, unit << shift, actor));
         }
+        if actor.strong {
+            cx.order.read_flag(unit as usize, actor.warp);
+        }
     }
     Ok(())
 }
@@ -191,6 +194,8 @@ pub(crate) fn write_units(
         {
             return Err(cx.shared_trouble(conflict, touched, unit << shift, actor));
         }
+        cx.order
+            .write_flag(unit as usize, actor.warp, actor.strong, false);
     }
     Ok(())
 }

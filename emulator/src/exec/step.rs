@@ -254,6 +254,14 @@ fn rare<I: Isa>(
             matrix::all_lanes(m)?;
             matrix::transpose(w, d, a);
         }
+        Op::Fence => {
+            // For blocks that run on other cores: x86 lets loads overtake stores.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            if cx.order.is_exhausted() {
+                return Err(Trouble::warp(FaultKind::TooManyBarriers));
+            }
+            cx.order.fence(w.index);
+        }
         Op::CpAsyncCommit => async_copy::commit(w, m),
         Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),
         Op::CpAsyncWaitAll => async_copy::wait(cx, w, m, None),
@@ -460,8 +468,6 @@ fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
         } => {
             bits::dp2a(w, m, [a_signed, b_signed], hi, d, [a, b, c]);
         }
-        // Orders this thread's accesses for blocks that run on other cores: x86 lets loads overtake stores.
-        Op::Fence => std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst),
         // Hints do nothing.
         _ => {}
     }
