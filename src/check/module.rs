@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::Workspace;
 use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
+use crate::plan::Tuning;
 use crate::problem::{Conv2d, TensorDesc};
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaSlice, CudaStream};
@@ -40,6 +41,14 @@ impl<T: Stored> LoadedModule<T> {
     /// As [`Module::prepare`]; [`Error::WrongDType`] if the module is stored in another type than `T`;
     /// [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, module: &Module) -> Result<Self, Error> {
+        Self::tuned(gpu, module, &Tuning::new(gpu.card()))
+    }
+
+    /// As [`LoadedModule::new`], with the kernels that were fastest where somebody measured.
+    ///
+    /// # Errors
+    /// As [`LoadedModule::new`].
+    pub fn tuned(gpu: &Gpu, module: &Module, tuning: &Tuning) -> Result<Self, Error> {
         if module.dtype() != T::DTYPE {
             let (problem, buffers) = (module.dtype(), T::DTYPE);
             return Err(Error::WrongDType { problem, buffers });
@@ -73,7 +82,7 @@ impl<T: Stored> LoadedModule<T> {
             ));
             operands.push(drawn);
         }
-        let prepared = module.prepare(gpu)?;
+        let prepared = module.prepare_tuned(gpu, tuning)?;
         Ok(Self {
             workspace: prepared.allocate_workspace(&stream)?,
             stream,

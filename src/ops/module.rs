@@ -12,7 +12,7 @@ use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, PreparedConv, PreparedPool,
     Workspace,
 };
-use crate::plan::{Ceilings, ConvPlan, PoolPlan, Roofline};
+use crate::plan::{Ceilings, ConvPlan, Limits, PoolPlan, Roofline, Tuning};
 use crate::problem::{Conv2d, Pool2d, TensorDesc};
 
 /// One launch of a module.
@@ -182,13 +182,22 @@ impl Module {
     /// # Errors
     /// As [`ConvPlan::new`](crate::plan::Plan::new) and [`Gpu::prepare_conv`].
     pub fn prepare(&self, gpu: &Gpu) -> Result<PreparedModule, Error> {
+        self.prepare_tuned(gpu, &Tuning::new(gpu.card()))
+    }
+
+    /// As [`Module::prepare`], with the kernels that were fastest where somebody measured.
+    ///
+    /// # Errors
+    /// As [`Module::prepare`].
+    pub fn prepare_tuned(&self, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedModule, Error> {
+        let (device, limits) = (gpu.capability(), Limits::default());
         let steps = self.nodes.iter().map(|node| match &node.step {
             Step::Conv(conv) => {
-                let plan = ConvPlan::new(conv, gpu.capability())?;
+                let plan = ConvPlan::tuned(conv, device, &limits, tuning)?;
                 gpu.prepare_conv(&plan).map(PreparedStep::Conv)
             }
             Step::Pool(pool) => {
-                let plan = PoolPlan::new(pool, gpu.capability())?;
+                let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
                 gpu.prepare_pool(&plan).map(PreparedStep::Pool)
             }
         });

@@ -97,7 +97,7 @@ impl Capability {
 
     /// Multiply-adds of 16-bit numbers a clock that the tensor cores of one multiprocessor do for kernels of `tier`, as far as
     /// the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by `wgmma` and 63% of that by `mma.sync`.
-    pub(crate) fn tensor_rate(&self, tier: Tier) -> f64 {
+    pub fn tensor_rate(&self, tier: Tier) -> f64 {
         match (self.major, self.minor, tier) {
             (9, 0, Tier::Sm90a) => 1511.0,
             (9, _, _) | (10, _, _) => 952.0,

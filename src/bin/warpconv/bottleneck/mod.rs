@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::check::{LoadedModule, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::plan::Tuning;
 
 use crate::args::{BottleneckArgs, Global};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, table};
+use crate::tuning;
 use variants::{FULL_BATCH, Size, VARIANTS, Variant};
 
 /// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
@@ -42,6 +44,7 @@ struct Row {
 pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
+    let tuning = tuning::load(global, &gpu);
     arithmetic()?;
 
     let dtypes: Vec<DType> = match args.dtype[..] {
@@ -63,9 +66,9 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
             ));
             let size = size(&gpu, args, &variant, dtype);
             rows.push(match dtype {
-                DType::F32 => run::<f32>(&gpu, variant, size)?,
-                DType::F16 => run::<f16>(&gpu, variant, size)?,
-                DType::Bf16 => run::<bf16>(&gpu, variant, size)?,
+                DType::F32 => run::<f32>(&gpu, &tuning, variant, size)?,
+                DType::F16 => run::<f16>(&gpu, &tuning, variant, size)?,
+                DType::Bf16 => run::<bf16>(&gpu, &tuning, variant, size)?,
             });
             progress.step();
         }
@@ -115,9 +118,14 @@ fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Si
 }
 
 /// Runs and checks one variant.
-fn run<T: Stored>(gpu: &Gpu, variant: Variant, size: Size) -> Result<Row, Failure> {
+fn run<T: Stored>(
+    gpu: &Gpu,
+    tuning: &Tuning,
+    variant: Variant,
+    size: Size,
+) -> Result<Row, Failure> {
     let module = variant.at(size).map_err(Failure::input)?;
-    let mut loaded = LoadedModule::<T>::new(gpu, &module).map_err(Failure::device)?;
+    let mut loaded = LoadedModule::<T>::tuned(gpu, &module, tuning).map_err(Failure::device)?;
     gpu.reset_counters();
     loaded.launch().map_err(Failure::device)?;
     gpu.synchronize().map_err(Failure::device)?;

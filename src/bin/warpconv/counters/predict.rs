@@ -6,7 +6,7 @@
 //! knows of latencies and of how well blocks share a multiprocessor, which no counter shows: where its time is
 //! longer, it is the prediction.
 
-use warpconv::catalog::{Algorithm, Kernel, Math};
+use warpconv::catalog::{Kernel, Math};
 use warpconv::plan::{Capability, Ceilings};
 
 /// What a plan's launches did together.
@@ -51,9 +51,6 @@ pub struct Prediction {
 /// Microseconds that a launch takes before its first useful instruction and after its last, as in the cost model.
 const LAUNCH_US: f64 = 1.5;
 
-/// The share of `wgmma`'s rate that `mma.sync` reaches on compute capability 9.0.
-const MMA_SYNC: f64 = 0.64;
-
 /// The time on an H200 of work in `blocks` blocks; `model_us` is the cost model's.
 pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Prediction {
     let card = Capability::h200();
@@ -77,7 +74,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
         },
         Part {
             what: "tensor cores",
-            us: shared_out(2 * work.matrix_macs, matrix_rate(kernel)),
+            us: shared_out(2 * work.matrix_macs, clocks * matrix_rate(&card, kernel)),
         },
         Part {
             what: "instruction issue",
@@ -115,18 +112,14 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
     }
 }
 
-/// Operations a second of tensor cores in the kernel's way.
-fn matrix_rate(kernel: &Kernel) -> f64 {
-    let way = match kernel.algorithm {
-        Algorithm::Wgmma | Algorithm::WgmmaGather => 1.0,
-        _ => MMA_SYNC,
-    };
+/// Operations a clock of one multiprocessor's tensor cores for products made in the kernel's way.
+fn matrix_rate(card: &Capability, kernel: &Kernel) -> f64 {
     // tf32 has half the rate of 16-bit types.
     let width = match kernel.math {
         Math::Strict => 1.0,
         Math::Tf32 | Math::Tf32x3 => 0.5,
     };
-    Ceilings::H200_TENSOR.flops * way * width
+    2.0 * card.tensor_rate(kernel.tier) * width
 }
 
 #[cfg(test)]

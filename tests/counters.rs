@@ -1,0 +1,79 @@
+//! Limits that hold the kernels to what they cost, as a profiler would count it: a change that moves more bytes, touches
+//! more sectors, conflicts in shared memory or issues more instructions fails here. Whoever has a reason to cost more
+//! changes the limit together with the kernel and says why.
+//!
+//! The counters are the emulator's, so this runs anywhere; on a GPU there is nothing to look at. `warpconv counters` shows
+//! the same numbers for any problem.
+
+#![cfg(feature = "emulator")]
+
+#[path = "counters/cores.rs"]
+mod cores;
+#[path = "counters/tensor.rs"]
+mod tensor;
+
+use ptx_emulator::Counters;
+use ptx_emulator::counters::MatrixKind;
+use warpconv::catalog::KernelId;
+use warpconv::check;
+use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::plan::{ConvPlan, PoolPlan};
+use warpconv::problem::Conv2d;
+
+/// Runs of this file share the emulator's counters, so there is one test, which does one thing after another.
+#[test]
+fn kernels_cost_no_more_than_they_may() {
+    let gpu = |sm| Gpu::open(&DeviceChoice::Emulator { sm }).expect("the emulator's library");
+    let h200 = gpu(90);
+    cores::check(&h200);
+    tensor::main_loops(&h200);
+    for device in [gpu(80), h200] {
+        tensor::layers(&device);
+    }
+}
+
+/// The problem's plan with a kernel that must accept it.
+fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
+    ConvPlan::with_kernel(conv, gpu.capability(), id)
+        .unwrap_or_else(|error| panic!("{}: {error}", id.kernel().id()))
+}
+
+/// What the launches of a convolution counted.
+fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
+    let conv = plan.problem();
+    let x = check::integers(conv.input().elements(), 2, 1);
+    let w = check::integers(conv.filter_len(), 2, 2);
+    let bias = conv.bias().then(|| check::integers(conv.k(), 2, 3));
+    gpu.reset_counters();
+    check::run_conv(gpu, plan, &x, &w, bias.as_deref(), None)
+        .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().kernel().id()));
+    gpu.counters().expect("the device is the emulator")
+}
+
+/// What the launch of a pooling counted.
+fn pool(gpu: &Gpu, plan: &PoolPlan) -> Counters {
+    let x = check::integers(plan.problem().input().elements(), 2, 1);
+    gpu.reset_counters();
+    check::run_pool(gpu, plan, &x)
+        .unwrap_or_else(|error| panic!("{}: {error}", plan.kernel().kernel().id()));
+    gpu.counters().expect("the device is the emulator")
+}
+
+/// Multiply-adds on tensor cores.
+fn matrix_macs(counters: &Counters) -> u64 {
+    let kinds = MatrixKind::ALL.into_iter();
+    kinds.map(|kind| counters.matrix(kind).multiply_adds).sum()
+}
+
+/// Bank conflicts.
+fn conflicts(counters: &Counters) -> u64 {
+    counters.shared_loads.conflicts + counters.shared_stores.conflicts
+}
+
+/// Fails unless `found` is at most `most`, NaN included.
+fn hold(what: &str, name: &str, found: f64, most: f64) {
+    assert!(
+        found <= most,
+        "{name}: {what}: {found:.3}, at most {most:.3}"
+    );
+}

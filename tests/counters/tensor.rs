@@ -1,0 +1,166 @@
+//! Every kernel on tensor cores on problems of a tile, and plans for GoogLeNet's layers.
+
+use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, Layout, Math, kernels};
+use warpconv::gpu::Gpu;
+use warpconv::plan::{ConvPlan, WORKSPACE_COUNTERS};
+use warpconv::problem::{Conv2d, FilterLayout, Padding};
+
+use super::{conflicts, convolve, hold, matrix_macs, plan_of};
+
+/// Multiply-adds for one of the problem's: three where each operand is two numbers.
+fn products(kernel: &Kernel) -> u64 {
+    match kernel.math {
+        Math::Tf32x3 => 3,
+        Math::Strict | Math::Tf32 => 1,
+    }
+}
+
+/// A problem that fills a tile with filters and pixels, of few or many steps; `None` if the kernel is none on tensor cores.
+fn one_tile(kernel: &Kernel, deep: bool) -> Option<Conv2d> {
+    let tile_k = kernel.tile_k as usize;
+    let (mut channels, mut size, mut groups) = (tile_k * if deep { 4 } else { 2 }, 3, 1);
+    match kernel.algorithm {
+        Algorithm::Mma | Algorithm::Wgmma | Algorithm::WgmmaGather => {}
+        // All terms of the sum in one go: 288 and 144.
+        Algorithm::MmaFlat => channels = if deep { 32 } else { 16 },
+        // A step is a tap.
+        Algorithm::MmaNarrow => {
+            groups = kernel.tile_m as usize / tile_k;
+            channels = groups * tile_k;
+            size = if deep { 5 } else { 3 };
+        }
+        _ => return None,
+    }
+    let layout = kernel.layout?;
+    let filters = match layout {
+        Layout::Nhwc => FilterLayout::Krsc,
+        Layout::Nchw => FilterLayout::Packed,
+    };
+    let conv = Conv2d::builder()
+        .input(1, channels, 8, kernel.tile_n as usize / 8)
+        .filters(kernel.tile_m as usize)
+        .kernel(size, size)
+        .padding(Padding::same(size / 2))
+        .groups(groups)
+        .dtype(kernel.dtype)
+        .math(kernel.math)
+        .layout(layout)
+        .filter_layout(filters)
+        .bias(true)
+        .build();
+    Some(conv.expect("the problem is valid"))
+}
+
+/// Main loops have no bank conflict, and multiply what the problem asks for.
+pub fn main_loops(gpu: &Gpu) {
+    let mut checked = 0;
+    for (place, kernel) in kernels().iter().enumerate() {
+        let (id, name) = (KernelId(place), kernel.id());
+        let (Some(shallow), Some(deep)) = (one_tile(kernel, false), one_tile(kernel, true)) else {
+            continue;
+        };
+        let run = |conv: &Conv2d| {
+            let plan = plan_of(gpu, conv, id);
+            let counters = convolve(gpu, &plan);
+            let least = (conv.macs() * products(kernel)) as f64;
+            let macs = matrix_macs(&counters) as f64;
+            // Below one would be a result that nobody multiplied for.
+            assert!(macs >= least, "{name}: {macs} multiply-adds, not {least}");
+            // A full tile: only a sum's last step may be padded.
+            hold("matrix operations", &name, macs / least, 1.15);
+            // Each pixel and filter once, whatever the taps.
+            let bytes = counters.device_bytes() as f64 / conv.min_bytes() as f64;
+            if !plan.packs_filter() {
+                hold("device memory", &name, bytes, 1.05);
+            }
+            counters
+        };
+        // What comes before and after the loop is in both, so the difference is the loop's.
+        let (few, many) = (run(&shallow), run(&deep));
+        let more = conflicts(&many).saturating_sub(conflicts(&few));
+        assert_eq!(more, 0, "{name}: bank conflicts in the main loop");
+        checked += 1;
+    }
+    let tensor = kernels().iter().filter(|kernel| kernel.algorithm.tensor());
+    assert_eq!(checked, tensor.count());
+}
+
+/// A layer and how many times its least multiply-adds a plan may take.
+struct Layer {
+    text: &'static str,
+    /// The project's promise for channels and filters in multiples of 64; what odd ones cost elsewhere.
+    matrix: f64,
+}
+
+/// Layers of GoogLeNet at batches of 1 to 8, of every kind that it has. The batches are such that the pixels fill tiles,
+/// else what would be held is not the kernels but 14 x 14.
+const LAYERS: [Layer; 6] = [
+    Layer {
+        text: "mb1ic192ih28oc64kh1n\"inception_3a/1x1\"",
+        matrix: 1.15,
+    },
+    Layer {
+        text: "mb4ic128ih14oc256kh3ph1n\"inception_4c/3x3\"",
+        matrix: 1.15,
+    },
+    Layer {
+        text: "mb8ic832ih7oc256kh1n\"inception_5a/1x1\"",
+        matrix: 1.15,
+    },
+    Layer {
+        text: "mb1ic512ih14oc64kh1n\"inception_4b/pool_proj\"",
+        matrix: 1.35,
+    },
+    Layer {
+        text: "mb2ic480ih14oc192kh1n\"inception_4a/1x1\"",
+        matrix: 1.15,
+    },
+    Layer {
+        text: "mb1ic96ih28oc128kh3ph1n\"inception_3a/3x3\"",
+        matrix: 1.35,
+    },
+];
+
+/// Plans for GoogLeNet's layers in bf16: no more bytes and matrix operations than the project promises.
+pub fn layers(gpu: &Gpu) {
+    for layer in LAYERS {
+        let conv: Conv2d = layer.text.parse().expect("the problem is valid");
+        let conv = conv
+            .with_dtype(DType::Bf16)
+            .and_then(|conv| conv.with_layout(Layout::Nhwc))
+            .and_then(|conv| conv.with_filter_layout(FilterLayout::Krsc))
+            .expect("a valid variant");
+        let plan = ConvPlan::new(&conv, gpu.capability()).expect("a kernel for every layer");
+        let kernel = plan.kernel().kernel();
+        if !kernel.algorithm.tensor() {
+            let any = kernels().iter().any(|kernel| kernel.algorithm.tensor());
+            assert!(
+                !any,
+                "{}: {} is not on tensor cores",
+                layer.text,
+                kernel.id()
+            );
+            continue;
+        }
+        let counters = convolve(gpu, &plan);
+        let name = format!(
+            "{} by {} in {} splits",
+            layer.text,
+            kernel.id(),
+            plan.splits()
+        );
+        // Blocks that share a tile write their parts and read them, whole tiles, from the L2 cache as a rule; the counters
+        // say device memory, so these are allowed for.
+        let parts = plan.workspace_bytes().saturating_sub(WORKSPACE_COUNTERS);
+        let bytes = counters.device_bytes().saturating_sub(2 * parts);
+        hold(
+            "device memory",
+            &name,
+            bytes as f64 / conv.min_bytes() as f64,
+            1.3,
+        );
+        let macs = matrix_macs(&counters) as f64 / conv.macs() as f64;
+        hold("matrix operations", &name, macs, layer.matrix);
+        hold("matrix operations, at least", &name, -macs, -1.0);
+    }
+}
