@@ -158,7 +158,7 @@ impl<'a> Worker<'a> {
             if !alive {
                 return self.after();
             }
-            if !moved && !(patience.lasts(&self.cx) && self.wake(true)) {
+            if !(moved || patience.lasts(&self.cx) && self.wake(true)) {
                 return Err(self.deadlock());
             }
         }
