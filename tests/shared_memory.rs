@@ -1,0 +1,74 @@
+//! What a profiler would count in one launch of each convolution kernel on a problem that fills its tiles: no bank
+//! conflict in shared memory, and every byte of device memory moved once. The counters are the emulator's; on a GPU
+//! there is nothing to look at here.
+
+#![cfg(feature = "emulator")]
+
+use warpconv::catalog::{Algorithm, Kernel, KernelId, kernels};
+use warpconv::check;
+use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::plan::ConvPlan;
+use warpconv::problem::{Conv2d, Padding};
+
+/// One problem an algorithm: its tiles of up to 128 filters and 256 pixels are full, rows are whole sectors.
+fn problem(algorithm: Algorithm) -> Option<Conv2d> {
+    let (channels, kernel, groups, filters) = match algorithm {
+        Algorithm::Direct => (32, 3, 1, 128),
+        Algorithm::DirectFlat => (3, 5, 1, 128),
+        Algorithm::Pointwise => (64, 1, 1, 128),
+        Algorithm::Grouped => (32, 3, 2, 128),
+        Algorithm::GroupedNarrow => (32, 3, 4, 32),
+        _ => return None,
+    };
+    let conv = Conv2d::builder()
+        .input(2, channels, 16, 16)
+        .filters(filters)
+        .kernel(kernel, kernel)
+        .padding(Padding::same(kernel / 2))
+        .groups(groups)
+        .bias(true)
+        .build();
+    Some(conv.expect("the problem is valid"))
+}
+
+/// Checks one kernel, if it is one for a problem of this file.
+fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
+    let Some(conv) = problem(kernel.algorithm) else {
+        return;
+    };
+    let name = kernel.id();
+    let layout = kernel.layout.expect("a convolution keeps to one layout");
+    let conv = conv
+        .with_dtype(kernel.dtype)
+        .and_then(|conv| conv.with_layout(layout))
+        .expect("a valid variant");
+    let plan = ConvPlan::with_kernel(&conv, gpu.capability(), id)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let x = check::integers(conv.input().elements(), 3, 1);
+    let w = check::integers(conv.filter_len(), 2, 2);
+    let bias = check::integers(conv.k(), 5, 3);
+
+    gpu.reset_counters();
+    check::run_conv(gpu, &plan, &x, &w, Some(&bias), None)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let counters = gpu.counters().expect("the device is the emulator");
+    assert!(counters.shared_loads.requests > 0, "{name}");
+    assert_eq!(counters.shared_loads.conflicts, 0, "{name}: loads");
+    assert_eq!(counters.shared_stores.conflicts, 0, "{name}: stores");
+    let size = kernel.dtype.size();
+    let read = (x.len() + w.len() + bias.len()) * size;
+    let written = conv.output().elements() * size;
+    assert_eq!(counters.device_bytes_read, read as u64, "{name}: read");
+    assert_eq!(
+        counters.device_bytes_written, written as u64,
+        "{name}: written"
+    );
+}
+
+#[test]
+fn no_bank_conflicts_and_every_byte_once() {
+    let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 90 }).expect("the emulator's library");
+    for (place, kernel) in kernels().iter().enumerate() {
+        check(&gpu, KernelId(place), kernel);
+    }
+}
