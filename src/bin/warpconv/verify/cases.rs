@@ -1,6 +1,6 @@
 //! Running cases and networks in every type, layout and kernel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance};
@@ -224,16 +224,22 @@ impl Prepared {
             .into_iter()
             .filter(|&kernel| select.takes(kernel, self.storage.math));
         let mut choices = Vec::new();
+        let mut seen = BTreeSet::new();
         for kernel in chosen {
+            let algorithm = kernel.kernel().algorithm;
+            // Filters in another order are packed before the kernel sees them: one kernel of each family shows that.
+            let other_order = algorithm.tensor() && select.kernel.is_none() && !self.is_natural();
+            if other_order && !seen.insert(algorithm) {
+                continue;
+            }
             let wanted: &[u32] = match &select.splits {
                 Some(only) => std::slice::from_ref(only),
                 // One order of the filters and one cut are enough for what has nothing to do with either.
                 None if self.is_natural() => &[1, 2, 3],
                 None => &[1],
             };
-            let tensor = kernel.kernel().algorithm.tensor();
             let shared = |splits: &&u32| shares(&self.problems, device, kernel, **splits);
-            match tensor {
+            match algorithm.tensor() {
                 true => choices.extend(
                     wanted
                         .iter()
