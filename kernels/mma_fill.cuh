@@ -94,8 +94,7 @@ DEVICE address_t first_of_group(const ConvArgs& conv, const Tile& tile) {
 struct FilterFiller {
     static constexpr int PIECES = W_ROW / 16;
     static constexpr int STEP = THREADS / PIECES;  // filters between two copies of a thread
-    static constexpr bool SPARE = STEP > TILE_M;   // more threads than copies
-    static constexpr int COPIES = SPARE ? 1 : TILE_M / STEP;
+    static constexpr int COPIES = (TILE_M + STEP - 1) / STEP;
 
     address_t from;  // the thread's chunk of its first filter, at tap and channel 0
     unsigned to;     // in a stage
@@ -125,13 +124,15 @@ struct FilterFiller {
                               (static_cast<long long>(group) * conv.group_k + m) * conv.w_k + channel);
         to = X_BYTES + swizzled<W_ROW>(row, piece);
     }
+    // Whether the thread has an i-th copy.
+    static DEVICE bool in_tile(int i) { return i * STEP + STEP <= TILE_M || threadIdx.x / PIECES + i * STEP < TILE_M; }
+
     DEVICE void part(const TensorArgs& args, const Walk& now, int part, unsigned stage) {
         int here = now.left > 0 && now.channel + channel < args.w_channels ? filters : 0;
         address_t first = element(from, now.tap_offset + now.channel);
-        if (SPARE && threadIdx.x >= TILE_M * PIECES) return;
 #pragma unroll
         for (int i = 0; i < COPIES; ++i)
-            if (i >= share(COPIES, part) && i < share(COPIES, part + 1)) {
+            if (i >= share(COPIES, part) && i < share(COPIES, part + 1) && in_tile(i)) {
                 address_t at = strided(first, stride, i);
 #if ASYNC_COPY
                 copy_async<16>(stage + to + i * STEP * W_ROW, at, i < here);
@@ -142,9 +143,9 @@ struct FilterFiller {
     }
     DEVICE void end(unsigned stage) {
 #if !ASYNC_COPY
-        if (SPARE && threadIdx.x >= TILE_M * PIECES) return;
 #pragma unroll
-        for (int i = 0; i < COPIES; ++i) store_16(stage + to + i * STEP * W_ROW, values[i]);
+        for (int i = 0; i < COPIES; ++i)
+            if (in_tile(i)) store_16(stage + to + i * STEP * W_ROW, values[i]);
 #endif
     }
 

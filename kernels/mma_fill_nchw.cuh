@@ -20,7 +20,7 @@ struct PixelFiller {
 
     Pixel own[OWN];
     int group, groups;  // of the tile's first group, of the convolution
-    unsigned short values[ASYNC ? 1 : TASKS][8];
+    unsigned values[ASYNC ? 1 : TASKS][8];
     unsigned pending;  // the stage that the values belong to
 
     // The thread's first pixel and chunk in the tile; its chunks follow each other, its pixels are THREADS apart.
@@ -49,7 +49,11 @@ struct PixelFiller {
             copy(args.conv, now, part, stage);
         } else if (half_of(part) >= 0) {
             if (LATE && pending != 0) store(pending, (half_of(part) + 1) % HALVES);
-            load(args.conv, now, half_of(part));
+            // All channels of a block exist but in the last.
+            if (now.left > 0 && now.channel + TILE_K <= args.conv.group_c && group + GROUPS_A_TILE <= groups)
+                load<true>(args.conv, now, half_of(part));
+            else
+                load<false>(args.conv, now, half_of(part));
             pending = stage;
         }
     }
@@ -57,6 +61,7 @@ struct PixelFiller {
         if (!ASYNC && !LATE) store(stage, 0);
     }
 
+    template <bool WHOLE>
     DEVICE void load(const ConvArgs& conv, const Walk& now, int half) {
 #pragma unroll
         for (int task = 0; task < TASKS; ++task) {
@@ -65,18 +70,18 @@ struct PixelFiller {
             unsigned place;
             bool inside = pixel.inside(conv, now.row, now.column, place);
             int left, channel = first_channel(conv, now, chunk() + index % CHUNKS, left);
-            left = inside ? left : 0;
-            address_t from = element(pixel.image, place) + static_cast<long long>(channel) * conv.x_strides.channel * ELEMENT;
+            if (!inside) left = 0;
+            address_t from = strided(element(pixel.image, place), conv.x_strides.channel, channel);
 #pragma unroll
             for (int i = 0; i < 8; ++i)
-                values[ASYNC ? 0 : task][i] = load_2(strided(from, conv.x_strides.channel, i), i < left);
+                values[ASYNC ? 0 : task][i] = load_2(strided(from, conv.x_strides.channel, i), WHOLE ? inside : i < left);
         }
     }
     DEVICE void store(unsigned stage, int half) {
 #pragma unroll
         for (int task = 0; task < TASKS; ++task) {
             int index = half * TASKS + task;
-            const unsigned short(&v)[8] = values[ASYNC ? 0 : task];
+            const unsigned(&v)[8] = values[ASYNC ? 0 : task];
             unsigned at = stage + swizzled<X_ROW>(row() + index / CHUNKS * THREADS, chunk() + index % CHUNKS);
             store_16(at, make_uint4(pair(v[0], v[1]), pair(v[2], v[3]), pair(v[4], v[5]), pair(v[6], v[7])));
         }
@@ -91,14 +96,14 @@ struct PixelFiller {
 #pragma unroll
             for (int turn = 0; turn < 4; ++turn) {
                 int word = (turn + quarter) % 4;
-                address_t from = pixel + static_cast<unsigned long long>(static_cast<unsigned>(conv.x_strides.channel)) * (word * ELEMENT);
+                address_t from = strided(pixel, conv.x_strides.channel, word);
 #pragma unroll
                 for (int j = 0; j < CHUNKS; ++j) {
                     int index = (i * 4 + turn) * CHUNKS + j;
                     if (index < share(OWN * 4 * CHUNKS, part) || index >= share(OWN * 4 * CHUNKS, part + 1)) continue;
                     int left, channel = first_channel(conv, now, chunk() + j, left);
                     unsigned at = stage + swizzled<X_ROW>(row() + i * THREADS, chunk() + j) + word * ELEMENT;
-                    copy_async<4>(at, from + static_cast<long long>(channel) * conv.x_strides.channel * ELEMENT, inside && word < left);
+                    copy_async<4>(at, strided(from, conv.x_strides.channel, channel), inside && word < left);
                 }
             }
         }

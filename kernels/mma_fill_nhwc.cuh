@@ -152,7 +152,7 @@ struct PixelFiller {
         for (int i = 0; i < LOADS; ++i) {
             unsigned at = further<X_ROW>(stage + to, (half * LOADS + i) * STEP);
             if (VECTOR == 2)
-                store_4(at, values[2 * i] | values[2 * i + 1] << 16);
+                store_4(at, pair(values[2 * i], values[2 * i + 1]));
             else
                 store_16(at, make_uint4(values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]));
         }

@@ -16,8 +16,8 @@
 // Shared memory: terms[FLAT_GEMM_K + STAGES * TILE_K] after the stages, 16 bytes each, made at the start, so that the main loop
 // does no division. A warp reads one term, or four neighbours. Barrier: one after they are written, before other threads read them.
 //
-// Constraints: groups = 1, c * r * s <= FLAT_GEMM_K, rows of w a multiple of 16 bytes and aligned to 16, one image of x, y, residual
-// under 2^31 elements. x of any alignment.
+// Constraints: groups = 1, c * r * s <= FLAT_GEMM_K, rows of w a multiple of 16 bytes and aligned to 16, one image of x, y,
+// residual under 2^31 elements. x of any alignment.
 // Grid: tiles * splits blocks (mma_tile.cuh), tiles_m = ceil(k / TILE_M), tiles_n = ceil(n * p * q / TILE_N), steps =
 // ceil(w_channels / TILE_K).
 #define CUSTOM_FILLER
@@ -30,23 +30,23 @@ static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + TERMS * 16, "stages and ter
 // A term of the sum.
 struct Term {
     unsigned place;   // where x of this tap and channel lies, from tap (0, 0) of channel 0 on
-    int row, column;  // r * dilation_h, s * dilation_w; Pixel::NONE for a row beyond the last term: no pixel has it inside
-    unsigned last;    // 0 for those
+    int row, column;  // r * dilation_h, s * dilation_w; beyond the last term a column that no pixel has inside
+    unsigned exists;  // 0 for those
 
     static DEVICE unsigned at(int index) { return shared_address(shared_bytes) + SHARED_BYTES - (TERMS - index) * 16; }
 
     static DEVICE void make(const ConvArgs& conv, int index) {
         int tap = index / conv.c, c = index - tap * conv.c, r = tap / conv.s, s = tap - r * conv.s;
         bool exists = r < conv.r;
-        int row = r * conv.dilation_h, column = s * conv.dilation_w;
+        int row = exists ? r * conv.dilation_h : 0, column = s * conv.dilation_w;
         unsigned place = (row * conv.width + column) * (LAYOUT_NHWC ? conv.x_strides.pixel : 1) +
                          c * (LAYOUT_NHWC ? 1 : conv.x_strides.channel);
-        store_16(at(index), make_uint4(place, exists ? row : Pixel::NONE, column, exists));
+        store_16(at(index), make_uint4(place, row, exists ? column : Pixel::NONE, exists));
     }
     static DEVICE Term load(unsigned at) {
         Term term;
         asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(term.place), "=r"(term.row), "=r"(term.column), "=r"(term.last)
+                     : "=r"(term.place), "=r"(term.row), "=r"(term.column), "=r"(term.exists)
                      : "r"(at)
                      : "memory");
         return term;
@@ -70,9 +70,9 @@ struct Window {
     // WHOLE: all of its terms are inside.
     template <bool WHOLE>
     DEVICE bool inside(const ConvArgs& conv, const Term& term) const {
-        if (WHOLE) return term.last != 0;
+        if (WHOLE) return term.exists != 0;
         unsigned h = pixel.row + term.row, w = pixel.column + term.column;
-        return term.last != 0 && h < static_cast<unsigned>(conv.h) && w < static_cast<unsigned>(conv.width);
+        return h < static_cast<unsigned>(conv.h) && w < static_cast<unsigned>(conv.width);
     }
 };
 
@@ -90,7 +90,7 @@ struct Filler {
     FilterFiller filters;
     Window windows[OWN];
     bool whole;  // all windows of the warp
-    unsigned short values[ASYNC ? 1 : TASKS][8];
+    unsigned values[ASYNC ? 1 : TASKS][8];
     unsigned pending;  // the stage that the values belong to
 
     static DEVICE int row() { return threadIdx.x % TILE_N; }
@@ -137,7 +137,7 @@ struct Filler {
         now.left -= 1;
     }
     // The first term of the thread's chunks, past the table's end never: it has STAGES steps more than terms.
-    DEVICE unsigned terms() const { return Term::at(now.channel + chunk() * CHUNK); }
+    DEVICE unsigned first_term() const { return Term::at(now.channel + chunk() * CHUNK); }
 
     template <bool WHOLE>
     DEVICE void load(int half) {
@@ -146,7 +146,7 @@ struct Filler {
             int index = half * TASKS + task;
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
-                Term term = Term::load(terms() + (index % CHUNKS * CHUNK + i) * 16);
+                Term term = Term::load(first_term() + (index % CHUNKS * CHUNK + i) * 16);
                 const Window& window = windows[index / CHUNKS];
                 values[ASYNC ? 0 : task][i] = load_2(window.at(term), window.inside<WHOLE>(args.conv, term) && now.left > 0);
             }
@@ -156,10 +156,13 @@ struct Filler {
 #pragma unroll
         for (int task = 0; task < TASKS; ++task) {
             int index = half * TASKS + task;
-            const unsigned short(&v)[8] = values[ASYNC ? 0 : task];
+            const unsigned(&v)[8] = values[ASYNC ? 0 : task];
             unsigned at = stage + swizzled<X_ROW>(row() + index / CHUNKS * THREADS, chunk() + index % CHUNKS);
             store_16(at, make_uint4(pair(v[0], v[1]), pair(v[2], v[3]), pair(v[4], v[5]), pair(v[6], v[7])));
         }
+    }
+    static constexpr DEVICE bool is_of(int part, int i) {
+        return i >= share(4 * CHUNKS, part) && i < share(4 * CHUNKS, part + 1);
     }
     template <bool WHOLE>
     DEVICE void copy(int part, unsigned stage) {
@@ -167,17 +170,18 @@ struct Filler {
 #pragma unroll
         for (int turn = 0; turn < 4; ++turn) {
             int word = (turn + quarter) % 4;
+            Term terms[CHUNKS];  // loaded in one run: shared loads between copies cost issue slots
 #pragma unroll
-            for (int j = 0; j < CHUNKS; ++j) {
-                int index = turn * CHUNKS + j;
-                if (index < share(4 * CHUNKS, part) || index >= share(4 * CHUNKS, part + 1)) continue;
-                Term term = Term::load(terms() + (j * CHUNK + word) * 16);
+            for (int j = 0; j < CHUNKS; ++j)
+                if (is_of(part, turn * CHUNKS + j)) terms[j] = Term::load(first_term() + (j * CHUNK + word) * 16);
 #pragma unroll
-                for (int i = 0; i < OWN; ++i) {
-                    unsigned at = stage + swizzled<X_ROW>(row() + i * THREADS, chunk() + j) + word * ELEMENT;
-                    copy_async<4>(at, windows[i].at(term), windows[i].inside<WHOLE>(args.conv, term) && now.left > 0);
-                }
-            }
+            for (int j = 0; j < CHUNKS; ++j)
+#pragma unroll
+                for (int i = 0; i < OWN; ++i)
+                    if (is_of(part, turn * CHUNKS + j)) {
+                        unsigned at = stage + swizzled<X_ROW>(row() + i * THREADS, chunk() + j) + word * ELEMENT;
+                        copy_async<4>(at, windows[i].at(terms[j]), windows[i].inside<WHOLE>(args.conv, terms[j]) && now.left > 0);
+                    }
         }
     }
 };

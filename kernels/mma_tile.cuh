@@ -80,7 +80,7 @@ DEVICE unsigned shared_address(const void* pointer) {
 DEVICE address_t element(address_t base, unsigned offset) {
     return base + static_cast<address_t>(offset) * ELEMENT;
 }
-// The address `count` strides further on.
+// The address `count` strides further on; count * ELEMENT fits 32 bits.
 DEVICE address_t strided(address_t base, int stride, int count) {
     return base + static_cast<long long>(stride) * (count * ELEMENT);
 }
@@ -130,10 +130,10 @@ DEVICE void wait() {
 }
 
 // Predicated loads, where the compiler would make branches.
-DEVICE unsigned short load_2(address_t from, bool exists) {
-    unsigned short value;
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.b16 %0, 0; @p ld.global.u16 %0, [%1];}"
-                 : "=h"(value)
+DEVICE unsigned load_2(address_t from, bool exists) {
+    unsigned value;
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
+                 : "=r"(value)
                  : "l"(from), "r"(static_cast<int>(exists))
                  : "memory");
     return value;
@@ -158,9 +158,7 @@ DEVICE void store_16(unsigned to, uint4 value) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
                  : "memory");
 }
-DEVICE unsigned pair(unsigned short low, unsigned short high) {
-    return static_cast<unsigned>(low) | static_cast<unsigned>(high) << 16;
-}
+DEVICE unsigned pair(unsigned low, unsigned high) { return __byte_perm(low, high, 0x5410); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Matrix instructions
