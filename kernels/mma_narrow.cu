@@ -21,6 +21,7 @@
 #include "mma_epilogue.cuh"
 #include "mma_fill.cuh"
 
+static_assert(GROUPS_A_TILE > 1 && PARTS == 1, "one group a tile is what mma.cu is for");
 static_assert(TILE_M % TILE_K == 0 && WARP_COLUMNS % TILE_K == 0, "a warp has whole groups");
 static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + (LAYOUT_NHWC ? 2 * TILE_N * 16 : 0), "stages and tables");
 

@@ -111,7 +111,7 @@ fn few_channels(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Groups of up to 8, 16 and 32 channels and filters: `tile_k`. A pixel's row is 128 bytes of groups.
+/// Groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`. A pixel's row is 128 bytes of groups.
 fn narrow_groups(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         let (tile_m, least) = match dtype {
@@ -119,8 +119,12 @@ fn narrow_groups(all: &mut Vec<Kernel>) {
             DType::F16 | DType::Bf16 => (64, 2),
         };
         for tile_k in [8, 16, 32] {
-            if math == Math::Tf32x3 && tile_k == 8 {
-                continue; // half of a tile of 16 costs little where little is multiplied
+            match (math, tile_k) {
+                // 32 channels of f32 fill a row: that is one group, and `Mma`'s.
+                (Math::Tf32 | Math::Tf32x3, 32) => continue,
+                // Half of a tile of 16 costs little where little is multiplied.
+                (Math::Tf32x3, 8) => continue,
+                _ => {}
             }
             let vectors: &[u32] = match (dtype, math, tile_k) {
                 (DType::F32, Math::Tf32x3, _) => &[4],
