@@ -207,6 +207,34 @@ impl Shadow {
         Ok(())
     }
 
+    /// Whether what the asynchronous proxy reads of the units lets writes of this warp pass, for sure.
+    fn all_asynchronous_reads_over(
+        &self,
+        units: std::ops::Range<usize>,
+        order: &Order,
+        warp: u32,
+    ) -> bool {
+        let reads = &self.asynchronous;
+        if reads.copies.is_empty() || units.is_empty() {
+            return true;
+        }
+        let over = |reader| order.reads_over(warp as usize, reader).max(order.start - 1);
+        let places = units.start >> (4 - self.shift)..((units.end - 1) >> (4 - self.shift)) + 1;
+        let mut limits = [0u32; COPY_READERS];
+        for (reader, limit) in limits.iter_mut().enumerate().take(reads.warpgroups) {
+            *limit = over(reader);
+        }
+        let limits = &limits[..reads.warpgroups];
+        let (first, last) = (places.start * limits.len(), places.end * limits.len());
+        let mut late = reads.products[first..last]
+            .chunks_exact(limits.len())
+            .any(|times| times.iter().zip(limits).any(|(time, limit)| time > limit));
+        late |= reads.copies[places]
+            .iter()
+            .any(|&(time, reader)| time >= order.start && time > over(usize::from(reader)));
+        !late
+    }
+
     /// Notes that a reader reads the 16 bytes of a place from `time` on.
     #[inline]
     pub fn note_async_read(&mut self, place: usize, reader: usize, time: u32) {
@@ -279,6 +307,8 @@ impl Shadow {
     ) -> Result<(), (usize, Conflict)> {
         // What neighbours share needs no second look.
         let mut good = (0, 0, 0);
+        let unread = self.all_unread(units.clone(), order)
+            && self.all_asynchronous_reads_over(units.clone(), order, actor.warp);
         for unit in units.clone() {
             let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
             let conflict = |conflict| (unit, conflict);
@@ -290,6 +320,9 @@ impl Shadow {
                         .map_err(conflict)?;
                 }
                 good = (stamp, writer.pc, writer.info);
+            }
+            if unread {
+                continue;
             }
             self.check_readers(unit, order, actor, false)
                 .map_err(conflict)?;

@@ -248,6 +248,14 @@ impl Shadow {
         self.write(unit, order, actor, true)
     }
 
+    /// Whether nobody has read any of the units since the latest barrier of the whole block.
+    pub(super) fn all_unread(&self, units: Range<usize>, order: &Order) -> bool {
+        let latest = |readers: &[u32]| readers.iter().fold(0, |latest, &time| latest.max(time));
+        let readers = latest(&self.readers[units.clone()]);
+        let strong = latest(&self.strong_readers[units]);
+        readers.max(strong) >> 6 < order.floor
+    }
+
     /// Whether other warps' plain or strong reads let this write pass.
     pub(super) fn check_readers(
         &self,

@@ -251,6 +251,41 @@ pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgm
     }
 }
 
+/// Eight lanes: a vector of the processor.
+#[derive(Clone, Copy)]
+struct Eight([f32; 8]);
+
+impl Eight {
+    #[inline(always)]
+    fn of(values: &[f32], octet: usize) -> Eight {
+        let mut out = [0.0; 8];
+        out.copy_from_slice(&values[8 * octet..8 * octet + 8]);
+        Eight(out)
+    }
+
+    #[inline(always)]
+    fn bits(row: &[u32; 32], octet: usize) -> Eight {
+        Eight(std::array::from_fn(|i| f32::from_bits(row[8 * octet + i])))
+    }
+
+    /// `self + a * b`
+    #[inline(always)]
+    fn plus(self, a: Eight, b: Eight) -> Eight {
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = a.0[i].mul_add(b.0[i], self.0[i]);
+        }
+        Eight(out)
+    }
+
+    #[inline(always)]
+    fn put(self, row: &mut [u32; 32], octet: usize) {
+        for i in 0..8 {
+            row[8 * octet + i] = canonical(self.0[i]);
+        }
+    }
+}
+
 /// Adds a warp's part of the product to its sums, or overwrites them.
 #[inline(always)]
 pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool) {
@@ -261,36 +296,39 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
         for (j, four) in sums.chunks_exact(4).enumerate() {
             let regs = [four[2 * half], four[2 * half + 1]];
             let right = &factors.right[2 * j * depth..][..2 * depth];
-            let (even, odd) = right.split_at(depth);
-            let mut sum = [[[0f32; 8]; 4]; 2];
-            if keep {
-                for (sum, &reg) in sum.iter_mut().zip(&regs) {
-                    let row = w.u32s(reg);
-                    for octet in 0..4 {
-                        for lane in 0..8 {
-                            sum[octet][lane] = f32::from_bits(row[8 * octet + lane]);
-                        }
-                    }
-                }
-            }
-            for k in 0..depth {
-                let (a, even, odd) = (&left[k], &even[k], &odd[k]);
-                for octet in 0..4 {
-                    for lane in 0..8 {
-                        let a = a[8 * octet + lane];
-                        sum[0][octet][lane] = a.mul_add(even[lane], sum[0][octet][lane]);
-                        sum[1][octet][lane] = a.mul_add(odd[lane], sum[1][octet][lane]);
-                    }
-                }
-            }
-            for (sum, &reg) in sum.iter().zip(&regs) {
-                let row = w.u32s_mut(reg);
-                for octet in 0..4 {
-                    for lane in 0..8 {
-                        row[8 * octet + lane] = canonical(sum[octet][lane]);
-                    }
-                }
-            }
+            pair(w, regs, left, right.split_at(depth), keep);
+        }
+    }
+}
+
+/// Sums of two registers. The eight vectors are variables of their own so that they stay in the processor's registers.
+#[inline(always)]
+fn pair(
+    w: &mut Warp,
+    regs: [Reg; 2],
+    left: &[[f32; 32]],
+    (even, odd): (&[[f32; 8]], &[[f32; 8]]),
+    keep: bool,
+) {
+    let zero = [0; 32];
+    let [first, second] = regs.map(|reg| if keep { *w.u32s(reg) } else { zero });
+    let (mut a0, mut a1) = (Eight::bits(&first, 0), Eight::bits(&first, 1));
+    let (mut a2, mut a3) = (Eight::bits(&first, 2), Eight::bits(&first, 3));
+    let (mut b0, mut b1) = (Eight::bits(&second, 0), Eight::bits(&second, 1));
+    let (mut b2, mut b3) = (Eight::bits(&second, 2), Eight::bits(&second, 3));
+    for ((left, even), odd) in left.iter().zip(even).zip(odd) {
+        let (even, odd) = (Eight(*even), Eight(*odd));
+        let (l0, l1) = (Eight::of(left, 0), Eight::of(left, 1));
+        let (l2, l3) = (Eight::of(left, 2), Eight::of(left, 3));
+        (a0, b0) = (a0.plus(l0, even), b0.plus(l0, odd));
+        (a1, b1) = (a1.plus(l1, even), b1.plus(l1, odd));
+        (a2, b2) = (a2.plus(l2, even), b2.plus(l2, odd));
+        (a3, b3) = (a3.plus(l3, even), b3.plus(l3, odd));
+    }
+    for (reg, sums) in regs.into_iter().zip([[a0, a1, a2, a3], [b0, b1, b2, b3]]) {
+        let row = w.u32s_mut(reg);
+        for (octet, sum) in sums.into_iter().enumerate() {
+            sum.put(row, octet);
         }
     }
 }
