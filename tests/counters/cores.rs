@@ -7,7 +7,7 @@ use warpconv::gpu::Gpu;
 use warpconv::plan::PoolPlan;
 use warpconv::problem::{Conv2d, Padding, Pool2d};
 
-use super::{conflicts, convolve, hold, plan_of, pool};
+use super::{Broken, conflicts, convolve, plan_of, pool};
 
 /// What a kernel may cost.
 struct Limits {
@@ -111,16 +111,16 @@ fn pooling(kernel: &Kernel) -> Option<Pool2d> {
 }
 
 /// Holds every kernel of this file's algorithms to its limits.
-pub fn check(gpu: &Gpu) {
+pub fn check(gpu: &Gpu, broken: &mut Broken) {
     let mut checked = 0;
     for (place, kernel) in kernels().iter().enumerate() {
         let (id, name) = (KernelId(place), kernel.id());
         if let Some(conv) = convolution(kernel) {
             let counters = convolve(gpu, &plan_of(gpu, &conv, id));
             traffic(&name, &counters, conv.min_bytes());
-            each(kernel, &counters, conv.macs());
+            each(kernel, &counters, conv.macs(), broken);
             if kernel.tile_k == 8 {
-                tile(kernel, &conv, &counters);
+                tile(kernel, &conv, &counters, broken);
             }
         } else if let Some(problem) = pooling(kernel) {
             let plan = PoolPlan::with_kernel(&problem, gpu.capability(), id)
@@ -128,7 +128,7 @@ pub fn check(gpu: &Gpu) {
             let counters = pool(gpu, &plan);
             let window = problem.output().elements() * problem.r() * problem.s();
             traffic(&name, &counters, problem.min_bytes());
-            each(kernel, &counters, window as u64);
+            each(kernel, &counters, window as u64, broken);
         } else {
             continue;
         }
@@ -147,11 +147,11 @@ fn traffic(name: &str, counters: &Counters, least: u64) {
 }
 
 /// What every kernel is held to.
-fn each(kernel: &Kernel, counters: &Counters, work: u64) {
+fn each(kernel: &Kernel, counters: &Counters, work: u64, broken: &mut Broken) {
     let (name, limits) = (kernel.id(), limits(kernel));
     let times = |traffic: &GlobalTraffic| traffic.sectors as f64 * 32.0 / traffic.bytes as f64;
     let loads = times(&counters.global_loads);
-    hold("sectors of loads", &name, loads, limits.load_sectors);
+    broken.hold("sectors of loads", &name, loads, limits.load_sectors);
     let stores = match (kernel.algorithm, kernel.layout) {
         // A block has one result, alone in its sector.
         (Algorithm::GlobalPool, Some(Layout::Nchw)) => 32.0 / kernel.dtype.size() as f64,
@@ -160,21 +160,21 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64) {
         // Whole sectors.
         _ => 1.0,
     };
-    hold(
+    broken.hold(
         "sectors of stores",
         &name,
         times(&counters.global_stores),
         stores,
     );
     let instructions = counters.instructions().warp as f64 * 32.0 / work as f64;
-    hold("instructions", &name, instructions, limits.instructions);
+    broken.hold("instructions", &name, instructions, limits.instructions);
     // Those of depthwise convolution in NHWC bring their filters into shared memory once, some 30 channels at a time.
     let most = if kernel.algorithm == Algorithm::Depthwise {
         228
     } else {
         0
     };
-    hold(
+    broken.hold(
         "bank conflicts",
         &name,
         conflicts(counters) as f64,
@@ -183,7 +183,7 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64) {
 }
 
 /// What a tile of a matrix product is held to.
-fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters) {
+fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, broken: &mut Broken) {
     let name = kernel.id();
     let (m, n) = (kernel.tile_m as usize, kernel.tile_n as usize);
     let terms = conv.gemm_k().next_multiple_of(8);
@@ -199,7 +199,7 @@ fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters) {
     let elements = tiles * (m + n) * terms + 2 * conv.output().elements();
     let asked = counters.global_loads.bytes + counters.global_stores.bytes;
     let most = (elements * conv.dtype().size()) as f64;
-    hold("bytes asked for", &name, asked as f64, most);
+    broken.hold("bytes asked for", &name, asked as f64, most);
     // A thread that keeps 8x8 sums fetches 16 values for 64 multiply-adds, four to a wavefront of each quarter warp: 1/4;
     // one with 4x8 fetches 12 for 32. A fifth more for the epilogue, and as much again for the flat kernel's table.
     let sums = if m < 64 { 12.0 / 32.0 } else { 16.0 / 64.0 };
@@ -210,5 +210,5 @@ fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters) {
     };
     let wavefronts = counters.shared_loads.wavefronts as f64;
     let each = wavefronts / counters.class(Class::FmaF32).warp as f64;
-    hold("wavefronts of loads", &name, each, 1.2 * sums * table);
+    broken.hold("wavefronts of loads", &name, each, 1.2 * sums * table);
 }

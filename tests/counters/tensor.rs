@@ -5,7 +5,7 @@ use warpconv::gpu::Gpu;
 use warpconv::plan::{ConvPlan, WORKSPACE_COUNTERS};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 
-use super::{conflicts, convolve, hold, matrix_macs, plan_of};
+use super::{Broken, conflicts, convolve, matrix_macs, plan_of};
 
 /// Multiply-adds for one of the problem's: three where each operand is two numbers.
 fn products(kernel: &Kernel) -> u64 {
@@ -18,48 +18,45 @@ fn products(kernel: &Kernel) -> u64 {
 /// A problem that fills a tile with filters and pixels, of few or many steps; `None` if the kernel is none on tensor cores.
 fn one_tile(kernel: &Kernel, deep: bool) -> Option<Conv2d> {
     let tile_k = kernel.tile_k as usize;
-    let (mut channels, mut size, mut groups) = (tile_k * if deep { 4 } else { 2 }, 3, 1);
+    let (mut filters, mut groups) = (kernel.tile_m as usize, 1);
+    let (mut channels, mut size) = (tile_k * if deep { 2 } else { 1 }, 3);
     match kernel.algorithm {
         Algorithm::Mma | Algorithm::Wgmma | Algorithm::WgmmaGather => {}
         // All terms of the sum in one go: 288 and 144.
         Algorithm::MmaFlat => channels = if deep { 32 } else { 16 },
         // A step is a tap.
         Algorithm::MmaNarrow => {
-            groups = kernel.tile_m as usize / tile_k;
+            groups = (kernel.tile_m as usize / tile_k).max(2);
             channels = groups * tile_k;
+            filters = channels;
             size = if deep { 5 } else { 3 };
         }
         _ => return None,
     }
-    let layout = kernel.layout?;
-    let filters = match layout {
-        Layout::Nhwc => FilterLayout::Krsc,
-        Layout::Nchw => FilterLayout::Packed,
-    };
     let conv = Conv2d::builder()
         .input(1, channels, 8, kernel.tile_n as usize / 8)
-        .filters(kernel.tile_m as usize)
+        .filters(filters)
         .kernel(size, size)
         .padding(Padding::same(size / 2))
         .groups(groups)
         .dtype(kernel.dtype)
         .math(kernel.math)
-        .layout(layout)
-        .filter_layout(filters)
+        .layout(kernel.layout?)
+        .filter_layout(FilterLayout::Krsc)
         .bias(true)
         .build();
     Some(conv.expect("the problem is valid"))
 }
 
 /// Main loops have no bank conflict, and multiply what the problem asks for.
-pub fn main_loops(gpu: &Gpu) {
+pub fn main_loops(gpu: &Gpu, broken: &mut Broken) {
     let mut checked = 0;
     for (place, kernel) in kernels().iter().enumerate() {
         let (id, name) = (KernelId(place), kernel.id());
         let (Some(shallow), Some(deep)) = (one_tile(kernel, false), one_tile(kernel, true)) else {
             continue;
         };
-        let run = |conv: &Conv2d| {
+        let mut run = |conv: &Conv2d| {
             let plan = plan_of(gpu, conv, id);
             let counters = convolve(gpu, &plan);
             let least = (conv.macs() * products(kernel)) as f64;
@@ -67,18 +64,18 @@ pub fn main_loops(gpu: &Gpu) {
             // Below one would be a result that nobody multiplied for.
             assert!(macs >= least, "{name}: {macs} multiply-adds, not {least}");
             // A full tile: only a sum's last step may be padded.
-            hold("matrix operations", &name, macs / least, 1.15);
+            broken.hold("matrix operations", &name, macs / least, 1.15);
             // Each pixel and filter once, whatever the taps.
             let bytes = counters.device_bytes() as f64 / conv.min_bytes() as f64;
             if !plan.packs_filter() {
-                hold("device memory", &name, bytes, 1.05);
+                broken.hold("device memory", &name, bytes, 1.05);
             }
             counters
         };
         // What comes before and after the loop is in both, so the difference is the loop's.
         let (few, many) = (run(&shallow), run(&deep));
         let more = conflicts(&many).saturating_sub(conflicts(&few));
-        assert_eq!(more, 0, "{name}: bank conflicts in the main loop");
+        broken.hold("bank conflicts in the main loop", &name, more as f64, 0.0);
         checked += 1;
     }
     let tensor = kernels().iter().filter(|kernel| kernel.algorithm.tensor());
@@ -112,8 +109,9 @@ const LAYERS: [Layer; 6] = [
         matrix: 1.35,
     },
     Layer {
+        // 480 channels are seven and a half times 64.
         text: "mb2ic480ih14oc192kh1n\"inception_4a/1x1\"",
-        matrix: 1.15,
+        matrix: 1.25,
     },
     Layer {
         text: "mb1ic96ih28oc128kh3ph1n\"inception_3a/3x3\"",
@@ -122,7 +120,7 @@ const LAYERS: [Layer; 6] = [
 ];
 
 /// Plans for GoogLeNet's layers in bf16: no more bytes and matrix operations than the project promises.
-pub fn layers(gpu: &Gpu) {
+pub fn layers(gpu: &Gpu, broken: &mut Broken) {
     for layer in LAYERS {
         let conv: Conv2d = layer.text.parse().expect("the problem is valid");
         let conv = conv
@@ -153,14 +151,14 @@ pub fn layers(gpu: &Gpu) {
         // say device memory, so these are allowed for.
         let parts = plan.workspace_bytes().saturating_sub(WORKSPACE_COUNTERS);
         let bytes = counters.device_bytes().saturating_sub(2 * parts);
-        hold(
+        broken.hold(
             "device memory",
             &name,
             bytes as f64 / conv.min_bytes() as f64,
             1.3,
         );
         let macs = matrix_macs(&counters) as f64 / conv.macs() as f64;
-        hold("matrix operations", &name, macs, layer.matrix);
-        hold("matrix operations, at least", &name, -macs, -1.0);
+        broken.hold("matrix operations", &name, macs, layer.matrix);
+        broken.hold("matrix operations, at least", &name, -macs, -1.0);
     }
 }
