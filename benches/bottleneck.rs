@@ -1,71 +1,171 @@
-//! Bottleneck and inception against the naive modules that they replace, at a batch of 128.
+//! Bottleneck and inception against the naive modules that they replace, and against the same from cuDNN.
 
 mod support;
 
-use criterion::{BenchmarkId, Throughput};
-use half::bf16;
-use warpconv::check::{LoadedModule, Stored};
-use warpconv::gpu::Gpu;
+use std::process::ExitCode;
+
+use half::{bf16, f16};
+use support::family::{BOTTLENECK, Family, INCEPTION};
+use support::module::{Named, row};
+use support::options::Kind;
+use support::row::{PeerRow, Row};
+use support::session::Session;
 use warpconv::ops::{Bottleneck, Inception, Module};
 use warpconv::{DType, Error, Layout};
 
-/// Images a batch.
-const BATCH: usize = 128;
+/// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool projection.
+const INCEPTIONS: [(&str, [usize; 8]); 9] = [
+    ("3a", [192, 28, 64, 96, 128, 16, 32, 32]),
+    ("3b", [256, 28, 128, 128, 192, 32, 96, 64]),
+    ("4a", [480, 14, 192, 96, 208, 16, 48, 64]),
+    ("4b", [512, 14, 160, 112, 224, 24, 64, 64]),
+    ("4c", [512, 14, 128, 128, 256, 24, 64, 64]),
+    ("4d", [512, 14, 112, 144, 288, 32, 64, 64]),
+    ("4e", [528, 14, 256, 160, 320, 32, 128, 128]),
+    ("5a", [832, 7, 256, 160, 320, 32, 128, 128]),
+    ("5b", [832, 7, 384, 192, 384, 48, 128, 128]),
+];
 
-/// Multiplications that the reference may take for each module; beyond, it looks at some images of the batch.
-const REFERENCE_MACS: u64 = 10_000_000_000;
-
-fn main() {
-    let Some(gpu) = support::gpu() else { return };
-    let mut criterion = support::criterion(gpu.stream());
-    run::<f32>(&gpu, &mut criterion);
-    run::<bf16>(&gpu, &mut criterion);
-    criterion.final_summary();
+/// A module to measure.
+struct Job {
+    name: String,
+    family: &'static Family,
+    module: Module,
 }
 
-/// Every module in one type.
-fn run<T: Stored>(gpu: &Gpu, criterion: &mut criterion::Criterion<support::DeviceTime>) {
-    for layout in Layout::ALL {
-        for (name, module) in modules(T::DTYPE, layout).expect("modules of known sizes") {
-            let mut loaded = LoadedModule::<T>::new(gpu, &module).expect("room on the device");
-            loaded.launch().expect("the launches are queued");
-            let verdict = loaded.check(REFERENCE_MACS).expect("the launches succeed");
-            assert_eq!(
-                verdict.failure,
-                None,
-                "{name} {} {}",
-                T::DTYPE.name(),
-                layout.name()
-            );
-            let mut group = criterion.benchmark_group(name);
-            group.throughput(Throughput::Elements(2 * module.macs()));
-            group.bench_function(
-                BenchmarkId::new(T::DTYPE.name(), layout.name()),
-                |bencher| {
-                    bencher.iter(|| loaded.launch().expect("the launches are queued"));
-                },
-            );
-            group.finish();
+fn main() -> ExitCode {
+    let Some(mut session) = Session::open("bottleneck") else {
+        return ExitCode::SUCCESS;
+    };
+    let usual: &[usize] = if session.is_emulated() { &[1] } else { &[128] };
+    let batches = session.options.batches(usual, &[1, 32, 128]);
+    // Modules have no modes of products.
+    let mut kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
+    kinds.retain(|kind| kind.name() == kind.dtype().name());
+    for &batch in &batches {
+        for &kind in &kinds {
+            for layout in session.options.layouts() {
+                match jobs(batch, kind.dtype(), layout, session.is_emulated()) {
+                    Ok(jobs) => measure(&mut session, &jobs, batch, kind, layout),
+                    Err(why) => session.take("modules", Err(why.to_string())),
+                }
+            }
         }
+    }
+    session.finish()
+}
+
+fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout: Layout) {
+    let ending = format!("/n{batch}/{}/{}", kind.name(), layout.name());
+    let from = session.rows().len();
+    for job in jobs {
+        let id = format!("{}{ending}", job.name);
+        if !session.wants(&id, job.module.macs()) {
+            continue;
+        }
+        let named = Named {
+            id: &id,
+            family: job.family,
+            kind,
+            batch,
+            layout,
+        };
+        let row = match kind.dtype() {
+            DType::F32 => row::<f32>(session, &named, &job.module),
+            DType::F16 => row::<f16>(session, &named, &job.module),
+            DType::Bf16 => row::<bf16>(session, &named, &job.module),
+        };
+        session.take(&id, row);
+    }
+    let modules: Vec<Row> = session.rows()[from..]
+        .iter()
+        .filter(|row| row.id.starts_with("inception/") && row.id.contains("/separate/"))
+        .cloned()
+        .collect();
+    if modules.len() == INCEPTIONS.len() {
+        let id = format!("inception/3a-5b/separate{ending}");
+        session.take(&id, Ok(sum(id.clone(), &modules)));
     }
 }
 
-/// The modules by their names.
-fn modules(dtype: DType, layout: Layout) -> Result<[(&'static str, Module); 4], Error> {
-    let bottleneck = Bottleneck {
-        dtype,
-        layout,
-        ..Bottleneck::main_job(BATCH, 56, 56)
+/// All of GoogLeNet's modules one after the other: the sum of their rows.
+fn sum(id: String, rows: &[Row]) -> Row {
+    let total = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
+    let first = rows[0].clone();
+    Row {
+        id,
+        kernel: String::from("the sum of the nine modules"),
+        macs: rows.iter().map(|row| row.macs).sum(),
+        bytes: rows.iter().map(|row| row.bytes).sum(),
+        floor_us: rows.iter().map(|row| row.floor_us).sum(),
+        us: total(|row| row.us),
+        instructions: rows.iter().map(|row| row.instructions).sum(),
+        peer: PeerRow {
+            us: total(|row| row.peer.us),
+            plan: String::from("the sum of the nine modules"),
+            fused: rows.iter().all(|row| row.peer.fused),
+            timed: rows.iter().map(|row| row.peer.timed).sum(),
+            note: first.peer.note.clone(),
+            ..PeerRow::default()
+        },
+        ..first
+    }
+}
+
+/// The modules. The emulator takes fewer pixels: everything else is the same.
+fn jobs(batch: usize, dtype: DType, layout: Layout, small: bool) -> Result<Vec<Job>, Error> {
+    let side = |pixels: usize| if small { pixels.min(7) } else { pixels };
+    let mut jobs = Vec::new();
+    let mut push = |name: String, family, module| {
+        jobs.push(Job {
+            name,
+            family,
+            module,
+        });
     };
-    let inception = Inception {
-        dtype,
-        layout,
-        ..Inception::inception_3a(BATCH, 28, 28)
-    };
-    Ok([
-        ("bottleneck252/naive", bottleneck.naive()?),
-        ("bottleneck252/separate", bottleneck.separate()?),
-        ("inception3a/naive", inception.naive()?),
-        ("inception3a/separate", inception.separate()?),
-    ])
+    for (channels, narrow) in [(252, 63), (256, 64)] {
+        let bottleneck = Bottleneck {
+            channels,
+            narrow,
+            dtype,
+            layout,
+            ..Bottleneck::main_job(batch, side(56), side(56))
+        };
+        let name = format!("bottleneck{channels}");
+        push(format!("{name}/naive"), &BOTTLENECK, bottleneck.naive()?);
+        push(
+            format!("{name}/separate"),
+            &BOTTLENECK,
+            bottleneck.separate()?,
+        );
+    }
+    for (name, [c, pixels, k1, reduce3, k3, reduce5, k5, pool_projection]) in INCEPTIONS {
+        let inception = Inception {
+            n: batch,
+            c,
+            h: side(pixels),
+            w: side(pixels),
+            k1,
+            reduce3,
+            k3,
+            reduce5,
+            k5,
+            pool_projection,
+            dtype,
+            layout,
+        };
+        if name == "3a" {
+            push(
+                format!("inception/{name}/naive"),
+                &INCEPTION,
+                inception.naive()?,
+            );
+        }
+        push(
+            format!("inception/{name}/separate"),
+            &INCEPTION,
+            inception.separate()?,
+        );
+    }
+    Ok(jobs)
 }

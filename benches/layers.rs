@@ -1,103 +1,166 @@
-//! The layers of AlexNet, NiN, GoogLeNet, ResNet-50 and VGG-16, and grouped and depthwise ones, at a batch of 128.
+//! The convolutions of the networks of `layers.txt`, with bias and ReLU, beside cuDNN's.
 //!
-//! `cargo bench --bench layers -- googlenet` runs some of them.
+//! `cargo bench --bench layers --features cudnn -- googlenet n128 bf16` runs some of them; `--help` says more.
 
 mod support;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use half::bf16;
-use warpconv::Layout;
-use warpconv::check::Stored;
-use warpconv::gpu::Gpu;
-use warpconv::problem::Conv2d;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// Network, layer, problem in benchdnn notation.
-const LAYERS: [(&str, &str, &str); 40] = [
-    ("alexnet", "conv1", "ic3ih227oc96oh55kh11sh4ph0"),
-    ("alexnet", "conv2", "g2ic96ih27oc256oh27kh5ph2"),
-    ("alexnet", "conv3", "ic256ih13oc384oh13kh3ph1"),
-    ("alexnet", "conv4", "g2ic384ih13oc384oh13kh3ph1"),
-    ("alexnet", "conv5", "g2ic384ih13oc256oh13kh3ph1"),
-    ("nin", "conv1", "ic3ih224oc96oh54kh11sh4ph0"),
-    ("nin", "cccp1", "ic96ih54oc96oh54kh1ph0"),
-    ("nin", "conv2", "ic96ih27oc256oh27kh5ph2"),
-    ("nin", "cccp3", "ic256ih27oc256oh27kh1ph0"),
-    ("nin", "conv4", "ic384ih6oc1024oh6kh3ph1"),
-    ("nin", "cccp8", "ic1024ih6oc1000oh6kh1ph0"),
-    ("vgg16", "conv1_1", "ic3ih224oc64oh224kh3ph1"),
-    ("vgg16", "conv1_2", "ic64ih224oc64oh224kh3ph1"),
-    ("vgg16", "conv2_2", "ic128ih112oc128oh112kh3ph1"),
-    ("vgg16", "conv3_2", "ic256ih56oc256oh56kh3ph1"),
-    ("vgg16", "conv4_2", "ic512ih28oc512oh28kh3ph1"),
-    ("vgg16", "conv5_2", "ic512ih14oc512oh14kh3ph1"),
-    ("googlenet", "conv1", "ic3ih224oc64oh112kh7sh2ph3"),
-    ("googlenet", "conv2_reduce", "ic64ih56oc64oh56kh1ph0"),
-    ("googlenet", "conv2", "ic64ih56oc192oh56kh3ph1"),
-    ("googlenet", "3a_1x1", "ic192ih28oc64oh28kh1ph0"),
-    ("googlenet", "3a_3x3", "ic96ih28oc128oh28kh3ph1"),
-    ("googlenet", "3a_5x5_reduce", "ic192ih28oc16oh28kh1ph0"),
-    ("googlenet", "3a_5x5", "ic16ih28oc32oh28kh5ph2"),
-    ("googlenet", "3b_3x3", "ic128ih28oc192oh28kh3ph1"),
-    ("googlenet", "4c_3x3", "ic128ih14oc256oh14kh3ph1"),
-    ("googlenet", "4e_3x3", "ic160ih14oc320oh14kh3ph1"),
-    ("googlenet", "5b_3x3", "ic192ih7oc384oh7kh3ph1"),
-    ("resnet50", "res2a_1x1b", "ic64ih56oc256oh56kh1ph0"),
-    ("resnet50", "res2a_3x3", "ic64ih56oc64oh56kh3ph1"),
-    ("resnet50", "res3a_3x3", "ic128ih56oc128oh28kh3sh2ph1"),
-    ("resnet50", "res3a_proj", "ic256ih56oc512oh28kh1sh2ph0"),
-    ("resnet50", "res4b_3x3", "ic256ih14oc256oh14kh3ph1"),
-    ("resnet50", "res5b_1x1a", "ic2048ih7oc512oh7kh1ph0"),
-    ("resnet50", "res5b_3x3", "ic512ih7oc512oh7kh3ph1"),
-    ("resnext50", "g32_128_56", "g32ic128ih56oc128oh56kh3ph1"),
-    ("resnext50", "g32_512_14", "g32ic512ih14oc512oh14kh3ph1"),
-    ("mobilenet", "dw32_112", "g32ic32ih112oc32oh112kh3ph1"),
-    ("mobilenet", "dw64_112_s2", "g64ic64ih112oc64oh56kh3sh2ph1"),
-    ("mobilenet", "dw512_14", "g512ic512ih14oc512oh14kh3ph1"),
+use half::{bf16, f16};
+use support::measure;
+use support::options::Kind;
+use support::row::Row;
+use support::session::Session;
+use warpconv::DType;
+use warpconv::problem::{Conv2d, notation};
+
+/// Network, layer and problem, one a line.
+const LAYERS: &str = include_str!("layers.txt");
+
+/// What `--quick` measures: a few of every family.
+const QUICK: [&str; 16] = [
+    "alexnet/conv2",
+    "alexnet/conv3",
+    "googlenet/conv1",
+    "googlenet/conv2",
+    "googlenet/3a_1x1",
+    "googlenet/3a_3x3",
+    "googlenet/4c_3x3",
+    "googlenet/5b_5x5",
+    "vgg16/conv1_2",
+    "vgg16/conv4_2",
+    "resnet50/res2a_3x3",
+    "resnet50/res3a_proj",
+    "resnet50/res5b_3x3",
+    "resnext50_32x4d/g32_512_14",
+    "mobilenet_dw/dw512_14_s1",
+    "bottleneck252/naive_3x3_252_252",
 ];
 
-/// Images a batch.
-const BATCH: usize = 128;
+/// What is measured if nobody says otherwise, and what `--full` adds.
+const NETWORKS: [&str; 9] = [
+    "alexnet",
+    "bottleneck252",
+    "googlenet",
+    "lenet5",
+    "mobilenet_dw",
+    "nin_imagenet",
+    "resnet50",
+    "resnext50_32x4d",
+    "vgg16",
+];
 
-fn main() {
-    let Some(gpu) = support::gpu() else { return };
-    let mut criterion = support::criterion(gpu.stream());
-    for (network, layer, problem) in LAYERS {
-        let problem: Conv2d = problem.parse().expect("a problem of the table");
-        let problem = problem
-            .with_batch(BATCH)
-            .and_then(|p| p.with_epilogue(true, false, true));
-        let problem = problem.expect("a problem of the table");
-        for layout in Layout::ALL {
-            let problem = problem.with_layout(layout).expect("a problem of the table");
-            run::<f32>(&gpu, &mut criterion, network, layer, &problem);
-            run::<bf16>(&gpu, &mut criterion, network, layer, &problem);
+fn main() -> ExitCode {
+    let Some(mut session) = Session::open("layers") else {
+        return ExitCode::SUCCESS;
+    };
+    let layers = match layers(&session) {
+        Ok(layers) => layers,
+        Err(why) => {
+            eprintln!("layers: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let emulated = session.is_emulated();
+    let usual: &[usize] = if emulated { &[1] } else { &[1, 128] };
+    let batches = session.options.batches(usual, &[1, 32, 128]);
+    let kinds = session.options.kinds(&[Kind::F32, Kind::Tf32, Kind::Bf16]);
+    for (name, problem) in layers {
+        for &batch in &batches {
+            for &kind in &kinds {
+                for layout in session.options.layouts() {
+                    let kind_name = kind.name();
+                    let id = format!("{name}/n{batch}/{kind_name}/{}", layout.name());
+                    let problem = problem
+                        .with_batch(batch)
+                        .and_then(|problem| problem.with_layout(layout))
+                        .and_then(|problem| measure::of_kind(&problem, kind));
+                    match problem {
+                        Ok(problem) => measure_one(&mut session, &id, kind, &problem),
+                        Err(why) => session.skip(&id, &why.to_string()),
+                    }
+                }
+            }
         }
     }
-    criterion.final_summary();
+    session.finish()
 }
 
-/// One layer in one type.
-fn run<T: Stored>(
-    gpu: &Gpu,
-    criterion: &mut Criterion<support::DeviceTime>,
-    network: &str,
-    layer: &str,
-    problem: &Conv2d,
-) {
-    let problem = problem
-        .with_dtype(T::DTYPE)
-        .expect("a problem of the table");
-    let mut group = criterion.benchmark_group(network);
-    group.throughput(Throughput::Elements(2 * problem.macs()));
-    let name = format!("{}/{}", T::DTYPE.name(), problem.layout().name());
-    let mut conv = None;
-    group.bench_function(BenchmarkId::new(layer, name), |bencher| {
-        // Here, so that a layer that is filtered out is neither uploaded nor checked.
-        let conv = conv.get_or_insert_with(|| support::Conv::<T>::checked(gpu, &problem));
-        bencher.iter(|| conv.launch());
-    });
-    if let Some(conv) = conv {
-        println!("kernel: {}", conv.kernel());
+fn measure_one(session: &mut Session, id: &str, kind: Kind, problem: &Conv2d) {
+    if !session.wants(id, problem.macs()) {
+        return;
     }
-    group.finish();
+    let row: Result<Row, String> = match kind.dtype() {
+        DType::F32 => measure::convolution::<f32>(session, id, kind, problem),
+        DType::F16 => measure::convolution::<f16>(session, id, kind, problem),
+        DType::Bf16 => measure::convolution::<bf16>(session, id, kind, problem),
+    };
+    session.take(id, row);
+}
+
+/// The layers to measure, each with its name: those of files, else of the networks.
+fn layers(session: &Session) -> Result<Vec<(String, Conv2d)>, String> {
+    let options = &session.options;
+    if options.shapes.is_empty() {
+        let layers = table(LAYERS)?.into_iter();
+        return Ok(match options {
+            _ if options.full || !options.filters.is_empty() => layers.collect(),
+            _ if options.quick => layers
+                .filter(|(name, _)| QUICK.contains(&&name[..]))
+                .collect(),
+            _ => layers
+                .filter(|(name, _)| {
+                    let network = name.split('/').next().unwrap_or_default();
+                    NETWORKS.contains(&network)
+                })
+                .collect(),
+        });
+    }
+    let mut layers = Vec::new();
+    for path in &options.shapes {
+        layers.extend(file(path)?);
+    }
+    Ok(layers)
+}
+
+/// The table of layers: a name and a problem a line.
+fn table(text: &str) -> Result<Vec<(String, Conv2d)>, String> {
+    let mut layers = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = |why: String| format!("layers.txt:{}: {why}", number + 1);
+        let (name, problem) = line
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| wrong(String::from("a name and a problem are expected")))?;
+        let problem = epilogue(problem.trim()).map_err(wrong)?;
+        layers.push((name.to_owned(), problem));
+    }
+    Ok(layers)
+}
+
+/// A file of benchdnn's; three-dimensional problems and poolings in it are left out.
+fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut layers = Vec::new();
+    for (number, line) in notation::lines(&text) {
+        match epilogue(line) {
+            Ok(problem) => layers.push((format!("{stem}/{number}"), problem)),
+            Err(why) => println!("{}:{number}: left out: {why}", path.display()),
+        }
+    }
+    Ok(layers)
+}
+
+/// A problem with bias and ReLU.
+fn epilogue(text: &str) -> Result<Conv2d, String> {
+    let problem: Conv2d = text.parse().map_err(support::chain::text)?;
+    problem
+        .with_epilogue(true, false, true)
+        .map_err(support::chain::text)
 }

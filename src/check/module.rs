@@ -49,11 +49,24 @@ impl<T: Stored> LoadedModule<T> {
     /// # Errors
     /// As [`LoadedModule::new`].
     pub fn tuned(gpu: &Gpu, module: &Module, tuning: &Tuning) -> Result<Self, Error> {
+        Self::in_stream(gpu, gpu.stream(), module, tuning)
+    }
+
+    /// As [`LoadedModule::tuned`], in a stream of the caller's: one that can be captured, say.
+    ///
+    /// # Errors
+    /// As [`LoadedModule::new`].
+    pub fn in_stream(
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        module: &Module,
+        tuning: &Tuning,
+    ) -> Result<Self, Error> {
         if module.dtype() != T::DTYPE {
             let (problem, buffers) = (module.dtype(), T::DTYPE);
             return Err(Error::WrongDType { problem, buffers });
         }
-        let stream = gpu.stream().clone();
+        let stream = stream.clone();
         let poisoned = |len: usize| copy_in(&stream, &vec![T::poison(); len]);
         let x = match module.nodes().first() {
             Some(first) => {

@@ -1,0 +1,84 @@
+//! Puts the rows of the other benchmarks together: a table, the families against their targets, JSON and a chart.
+//!
+//! `cargo bench --bench report -- rows.jsonl --json report.json --svg report.svg`, where rows.jsonl is what the other
+//! benchmarks wrote with `--json rows.jsonl` or `WARPCONV_BENCH_JSON=rows.jsonl`.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use support::report::{file, modules, svg, text};
+
+/// Puts the rows of benchmarks together.
+#[derive(Parser)]
+struct Options {
+    /// The file of rows [default: what WARPCONV_BENCH_JSON names]
+    rows: Option<PathBuf>,
+    /// Write the report as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Draw the families and the rows as a bar chart
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Rows of the chart: those whose name contains every one of these [default: n128 bf16 nhwc]
+    #[arg(long, value_delimiter = ',')]
+    chart: Vec<String>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let named = || std::env::var_os(support::options::JSON_VARIABLE).map(PathBuf::from);
+    let Some(path) = options.rows.clone().or_else(named) else {
+        println!("report: no file of rows is named, so there is nothing to put together.");
+        return ExitCode::SUCCESS;
+    };
+    match report(&options, &path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("report: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(options: &Options, path: &std::path::Path) -> Result<(), String> {
+    let contents = file::read(path)?;
+    if contents.unread > 0 {
+        println!(
+            "{} lines of {} are not rows",
+            contents.unread,
+            path.display()
+        );
+    }
+    if contents.rows.is_empty() {
+        return Err(format!("{} holds no rows", path.display()));
+    }
+    let emulated = contents.is_emulated();
+    for run in &contents.runs {
+        println!("{}", text::describe(run));
+    }
+    println!("\n{}", text::columns(emulated));
+    for row in &contents.rows {
+        text::row(row, emulated);
+    }
+    text::families(&contents.rows, emulated);
+    for line in modules::lines(&contents.rows) {
+        println!("{line}");
+    }
+    let write = |path: &PathBuf, what: String| {
+        std::fs::write(path, what)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    };
+    if let Some(path) = &options.json {
+        write(path, format!("{:#}\n", file::to_json(&contents)))?;
+    }
+    if let Some(path) = &options.svg {
+        write(path, svg::draw(&contents, &options.chart)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The benchmarks' command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use warpconv::catalog::Math;
+use warpconv::{DType, Layout};
+
+/// How an element is stored and how products are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// f32 on CUDA cores.
+    F32,
+    /// f32 stored, three tf32 products each.
+    Tf32x3,
+    /// f32 stored, tf32 products.
+    Tf32,
+    /// f16.
+    F16,
+    /// bf16.
+    Bf16,
+}
+
+impl Kind {
+    /// The storage type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Kind::F32 | Kind::Tf32x3 | Kind::Tf32 => DType::F32,
+            Kind::F16 => DType::F16,
+            Kind::Bf16 => DType::Bf16,
+        }
+    }
+
+    /// The mode of products.
+    pub fn math(self) -> Math {
+        match self {
+            Kind::Tf32x3 => Math::Tf32x3,
+            Kind::Tf32 => Math::Tf32,
+            _ => Math::Strict,
+        }
+    }
+
+    /// As in ids and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::F32 => "f32",
+            Kind::Tf32x3 => "tf32x3",
+            Kind::Tf32 => "tf32",
+            Kind::F16 => "f16",
+            Kind::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Times kernels on a GPU beside cuDNN's, or counts their instructions on the emulator (WARPCONV_DEVICE=emulator:80).
+#[derive(Clone, Debug, Parser)]
+pub struct Options {
+    /// Rows whose name, such as googlenet/3a_3x3/n128/bf16/nhwc, contains every one of these; one of several with
+    /// commas: `googlenet,vgg n128`
+    pub filters: Vec<String>,
+    /// Only these batches, with commas [default: the benchmark's own]
+    #[arg(long, value_delimiter = ',')]
+    pub batch: Vec<usize>,
+    /// Only these types, with commas [default: the benchmark's own]
+    #[arg(long = "type", value_enum, value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
+    /// Only these layouts, with commas: nhwc, nchw [default: both]
+    #[arg(long, value_delimiter = ',', value_parser = layout)]
+    pub layout: Vec<Layout>,
+    /// Problems from files in benchdnn notation in place of the networks' layers
+    #[arg(long, value_delimiter = ',')]
+    pub shapes: Vec<PathBuf>,
+    /// A few rows, fewer samples, fewer of cuDNN's plans
+    #[arg(long)]
+    pub quick: bool,
+    /// Every network, batch and type
+    #[arg(long, conflicts_with = "quick")]
+    pub full: bool,
+    /// One copy of the operands, so that what fits the L2 cache stays in it between launches
+    #[arg(long)]
+    pub warm: bool,
+    /// Skip problems of more multiplications [default: none on a GPU, 20 million on the emulator]
+    #[arg(long)]
+    pub max_macs: Option<u64>,
+    /// Seconds that the search through cuDNN's plans may take for a row [default: 2, 1 if quick, 5 if full]
+    #[arg(long)]
+    pub cudnn_seconds: Option<f64>,
+    /// MiB of workspace that a plan of cuDNN may take
+    #[arg(long, default_value_t = 1024)]
+    pub cudnn_workspace: u64,
+    /// Leave cuDNN out
+    #[arg(long)]
+    pub no_cudnn: bool,
+    /// Append the rows to this file as JSON lines [default: what WARPCONV_BENCH_JSON names, if it is set]
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Name the rows and stop
+    #[arg(long)]
+    pub list: bool,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    pub bench: bool,
+    /// Given by `cargo test --benches`: nothing is measured
+    #[arg(long, hide = true)]
+    pub test: bool,
+}
+
+/// The environment variable that names the file of rows.
+pub const JSON_VARIABLE: &str = "WARPCONV_BENCH_JSON";
+
+fn layout(text: &str) -> Result<Layout, String> {
+    let named = Layout::ALL.into_iter().find(|layout| layout.name() == text);
+    named.ok_or_else(|| String::from("nhwc or nchw"))
+}
+
+impl Options {
+    /// From the program's arguments and environment; a wrong one ends the program with a sentence.
+    pub fn read() -> Options {
+        let mut options = Options::parse();
+        if options.json.is_none() {
+            let named = std::env::var_os(JSON_VARIABLE).filter(|path| !path.is_empty());
+            options.json = named.map(PathBuf::from);
+        }
+        options
+    }
+
+    /// Whether a row of this name is asked for.
+    pub fn wants(&self, id: &str) -> bool {
+        self.filters
+            .iter()
+            .all(|filter| filter.split(',').any(|part| id.contains(part)))
+    }
+
+    /// The batches: those asked for, else the benchmark's own, of which `--quick` takes the last and `--full` all.
+    pub fn batches(&self, usual: &[usize], full: &[usize]) -> Vec<usize> {
+        match self {
+            _ if !self.batch.is_empty() => self.batch.clone(),
+            Options { full: true, .. } => full.to_vec(),
+            Options { quick: true, .. } => usual.last().copied().into_iter().collect(),
+            _ => usual.to_vec(),
+        }
+    }
+
+    /// The types: those asked for, else the benchmark's own; `--full` takes all.
+    pub fn kinds(&self, usual: &[Kind]) -> Vec<Kind> {
+        match self {
+            _ if !self.kinds.is_empty() => self.kinds.clone(),
+            Options { full: true, .. } => Kind::value_variants().to_vec(),
+            _ => usual.to_vec(),
+        }
+    }
+
+    /// The layouts asked for, else both, NHWC first.
+    pub fn layouts(&self) -> Vec<Layout> {
+        if self.layout.is_empty() {
+            vec![Layout::Nhwc, Layout::Nchw]
+        } else {
+            self.layout.clone()
+        }
+    }
+
+    /// Seconds for the search through cuDNN's plans for one row.
+    pub fn search_seconds(&self) -> f64 {
+        let usual = match self {
+            Options { full: true, .. } => 5.0,
+            Options { quick: true, .. } => 1.0,
+            _ => 2.0,
+        };
+        self.cudnn_seconds.unwrap_or(usual).max(0.0)
+    }
+
+    /// Samples of a row.
+    pub fn samples(&self) -> usize {
+        if self.quick { 7 } else { 21 }
+    }
+}

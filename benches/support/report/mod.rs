@@ -1,0 +1,105 @@
+//! Rows put together: the table, the families against their targets, JSON and a chart.
+
+pub mod file;
+pub mod modules;
+pub mod svg;
+pub mod text;
+
+use super::family::{self, FAMILIES, Family};
+use super::row::Row;
+
+/// A family's rows, summed up.
+pub struct Summary<'a> {
+    /// The family.
+    pub family: &'static Family,
+    /// Its rows.
+    pub rows: Vec<&'a Row>,
+    /// The geometric mean of the shares of the roofline; `None` where nothing was timed.
+    pub share: Option<f64>,
+    /// The geometric mean of the shares that cuDNN reaches.
+    pub peer_share: Option<f64>,
+    /// The geometric mean of cuDNN's time over ours.
+    pub ratio: Option<f64>,
+    /// What misses a target, the worst first.
+    pub missed: Vec<Miss<'a>>,
+}
+
+/// A row that misses a target.
+pub struct Miss<'a> {
+    /// The row.
+    pub row: &'a Row,
+    /// Whether it is the roofline's share, or the longest time, that is missed.
+    pub floor: bool,
+    /// Whether it is cuDNN's.
+    pub peer: bool,
+}
+
+/// Each family that has rows, in the families' order.
+pub fn summaries(rows: &[Row]) -> Vec<Summary<'_>> {
+    FAMILIES
+        .iter()
+        .filter_map(|family| {
+            let own: Vec<&Row> = rows
+                .iter()
+                .filter(|row| std::ptr::eq(family::named(&row.family), *family))
+                .collect();
+            (!own.is_empty()).then(|| summary(family, own))
+        })
+        .collect()
+}
+
+fn summary<'a>(family: &'static Family, rows: Vec<&'a Row>) -> Summary<'a> {
+    let mut missed: Vec<Miss<'a>> = rows.iter().filter_map(|row| miss(family, row)).collect();
+    missed.sort_by(|a, b| {
+        let share = |miss: &Miss<'_>| miss.row.share().unwrap_or(0.0);
+        share(a).total_cmp(&share(b))
+    });
+    let peer_share = |row: &&Row| row.peer.us.map(|us| row.floor_us / us);
+    Summary {
+        family,
+        share: mean(rows.iter().filter_map(|row| row.share())),
+        peer_share: mean(rows.iter().filter_map(peer_share)),
+        ratio: mean(rows.iter().filter_map(|row| row.ratio())),
+        rows,
+        missed,
+    }
+}
+
+fn miss<'a>(family: &Family, row: &'a Row) -> Option<Miss<'a>> {
+    let us = row.us?;
+    let floor = family.meets_floor(us, row.floor_us) == Some(false);
+    let peer = family.meets_peer(us, row.peer.us) == Some(false);
+    (floor || peer).then_some(Miss { row, floor, peer })
+}
+
+/// The geometric mean; `None` of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| {
+        (sum + value.ln(), count + 1)
+    });
+    (count > 0).then(|| (sum / f64::from(count)).exp())
+}
+
+/// What bounds a row that misses a target, as far as the row tells.
+pub fn bounds(row: &Row) -> String {
+    const LAUNCH_US: f64 = 3.0;
+    let us = row.us.unwrap_or(f64::NAN);
+    let mut words = match row.bound.as_str() {
+        _ if row.floor_us < LAUNCH_US / 2.0 && us < 2.0 * LAUNCH_US => {
+            format!("a launch's own time (the floor is {:.2} us)", row.floor_us)
+        }
+        bound => format!("{bound} (the floor is {:.1} us)", row.floor_us),
+    };
+    match row.turns {
+        0 => {}
+        1 => words.push_str(", a single wave of blocks"),
+        turns if turns <= 4 => {
+            words.push_str(&format!(", {turns} waves of blocks with their tail"))
+        }
+        _ => {}
+    }
+    if row.spread.is_some_and(|spread| spread > 0.05) {
+        words.push_str(", and the samples scatter");
+    }
+    words
+}

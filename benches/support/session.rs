@@ -1,0 +1,220 @@
+//! A benchmark's run: the device, the options, the rows as they come.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
+use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+
+use super::ceilings::Card;
+use super::chain::{self, Length, text};
+use super::clocks::Clocks;
+use super::date;
+use super::options::Options;
+use super::peer::Peer;
+use super::report;
+use super::row::{Row, Run};
+use super::wanted::References;
+
+/// Multiplications of a row on the emulator, at most, if nobody says otherwise.
+const EMULATED_MACS: u64 = 20_000_000;
+
+/// Device memory that one row's operands may take.
+const ROOM: u64 = 24 << 30;
+
+/// A benchmark at work.
+pub struct Session {
+    /// The options.
+    pub options: Options,
+    /// The device.
+    pub gpu: Gpu,
+    /// Where everything is queued: a stream of its own, for the default one cannot be captured.
+    pub stream: Arc<CudaStream>,
+    /// The card's ceilings.
+    pub card: Card,
+    /// cuDNN.
+    pub peer: Peer,
+    /// What results should be.
+    pub references: References,
+    clocks: Option<Clocks>,
+    run: Run,
+    rows: Vec<Row>,
+    failures: usize,
+    file: Option<File>,
+}
+
+impl Session {
+    /// Opens the GPU, or the emulator where WARPCONV_DEVICE names it; without either a sentence, and the benchmark is
+    /// over. The emulator is never timed: its rows hold instruction counts.
+    pub fn open(bench: &str) -> Option<Session> {
+        let options = Options::read();
+        if options.test {
+            return None;
+        }
+        match Session::try_open(bench, options) {
+            Ok(session) => Some(session),
+            Err(why) => {
+                println!("{bench}: nothing is measured: {why}.");
+                None
+            }
+        }
+    }
+
+    fn try_open(bench: &str, options: Options) -> Result<Session, String> {
+        let choice = match DeviceChoice::from_env().map_err(text)? {
+            DeviceChoice::Auto => DeviceChoice::Cuda(0),
+            chosen => chosen,
+        };
+        let gpu = Gpu::open(&choice).map_err(|error| format!("there is no GPU here ({error})"))?;
+        // SAFETY: everything is queued in the one stream made here, so that its order is all the order that is needed;
+        // events recorded by cudarc besides could not be captured.
+        unsafe { gpu.context().disable_event_tracking() };
+        let stream = gpu.context().new_stream().map_err(text)?;
+        let card = Card::of(&gpu);
+        let peer = Peer::open(&gpu, &stream, &options);
+        let run = describe(bench, &gpu, &card, &peer, &options);
+        let mut file = match &options.json {
+            Some(path) => Some(
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .map_err(|error| format!("{} cannot be written: {error}", path.display()))?,
+            ),
+            None => None,
+        };
+        append(&mut file, &run.to_json())?;
+        let clocks = Clocks::open(&gpu);
+        report::text::heading(&run, clocks.as_ref().map(Clocks::most_mhz));
+        Ok(Session {
+            clocks,
+            options,
+            gpu,
+            stream,
+            card,
+            peer,
+            references: References::default(),
+            run,
+            rows: Vec::new(),
+            failures: 0,
+            file,
+        })
+    }
+
+    /// Whether the device is the emulator.
+    pub fn is_emulated(&self) -> bool {
+        self.run.emulated
+    }
+
+    /// Whether a row of this name and size is to be measured; with `--list` it is named instead.
+    pub fn wants(&self, id: &str, macs: u64) -> bool {
+        let usual = if self.is_emulated() {
+            EMULATED_MACS
+        } else {
+            u64::MAX
+        };
+        if !self.options.wants(id) || macs > self.options.max_macs.unwrap_or(usual) {
+            return false;
+        }
+        if self.options.list {
+            println!("{id}");
+        }
+        !self.options.list
+    }
+
+    /// Copies of operands of so many bytes, and how long a sample is.
+    pub fn length(&self, bytes: u64) -> Length {
+        let copies = if self.options.warm || self.is_emulated() {
+            1
+        } else {
+            chain::copies(bytes, self.card.l2, ROOM)
+        };
+        Length {
+            copies,
+            target_us: if self.options.quick { 300.0 } else { 1_000.0 },
+        }
+    }
+
+    /// The multiprocessors' clock now.
+    pub fn sm_mhz(&self) -> Option<u64> {
+        let reading = self.clocks.as_ref()?.read();
+        (reading.sm_mhz > 0).then_some(u64::from(reading.sm_mhz))
+    }
+
+    /// Takes a row, or says why there is none.
+    pub fn take(&mut self, id: &str, row: Result<Row, String>) {
+        let row = match row {
+            Ok(row) => row,
+            Err(why) => {
+                println!("{id}: FAILED: {why}");
+                self.failures += 1;
+                return;
+            }
+        };
+        report::text::row(&row, self.run.emulated);
+        if let Err(why) = append(&mut self.file, &row.to_json()) {
+            println!("{why}");
+            self.failures += 1;
+        }
+        self.rows.push(row);
+    }
+
+    /// Says that a row is left out.
+    pub fn skip(&self, id: &str, why: &str) {
+        println!("{id}: skipped: {why}");
+    }
+
+    /// The rows so far.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The summary by families, and the exit code: a failure where a row has failed.
+    pub fn finish(self) -> ExitCode {
+        if self.options.list {
+            return ExitCode::SUCCESS;
+        }
+        report::text::families(&self.rows, self.run.emulated);
+        if self.failures == 0 {
+            return ExitCode::SUCCESS;
+        }
+        println!("{} rows failed", self.failures);
+        ExitCode::FAILURE
+    }
+}
+
+fn describe(bench: &str, gpu: &Gpu, card: &Card, peer: &Peer, options: &Options) -> Run {
+    Run {
+        bench: bench.to_owned(),
+        device: gpu.name().to_owned(),
+        emulated: gpu.kind() == DeviceKind::Emulator,
+        driver: u64::from(gpu.driver_version()),
+        commit: commit(),
+        date: date::now(),
+        peer: peer.words.clone(),
+        ceilings: card.source.to_owned(),
+        cache: if options.warm {
+            String::from("warm: one copy of the operands")
+        } else {
+            String::from("cold: copies of the operands in turn, twice the L2 cache together")
+        },
+    }
+}
+
+/// The commit: what the environment names when it runs, or named when it was built.
+fn commit() -> String {
+    let named = std::env::var("WARPCONV_COMMIT").ok();
+    let named = named.or_else(|| option_env!("WARPCONV_COMMIT").map(str::to_owned));
+    named.unwrap_or_else(|| String::from("unknown"))
+}
+
+fn append(file: &mut Option<File>, line: &serde_json::Value) -> Result<(), String> {
+    match file {
+        Some(file) => writeln!(file, "{line}")
+            .and_then(|()| file.flush())
+            .map_err(|error| format!("the file of rows cannot be written: {error}")),
+        None => Ok(()),
+    }
+}
