@@ -154,18 +154,30 @@ fn write(path: &Path, contents: &str) -> Result<(), Failure> {
 
 /// `ptx.rs`, and the manifest that `scripts/prebuilt` stores beside the modules.
 fn write_table(out: &Path, modules: &[Module]) -> Result<(), Failure> {
-    let mut table = String::from(
-        "/// The PTX of each kernel, in the order of the catalog.\npub static PTX: &[&str] = &[\n",
-    );
+    // Set by scripts/bundle: its many programs share one folder of modules, which they read when they start.
+    let files = variable("WARPCONV_PTX_FILES").is_some();
+    let doc = "/// The PTX of each kernel, in the order of the catalog.\n";
+    let (head, tail) = if files {
+        (
+            "pub static PTX: std::sync::LazyLock<Vec<&str>> = std::sync::LazyLock::new(|| from_folder(&[\n",
+            "]));\n",
+        )
+    } else {
+        ("pub static PTX: &[&str] = &[\n", "];\n")
+    };
+    let mut table = format!("{doc}{head}");
     let mut manifest = format!("nvcc {PINNED_NVCC}\n");
     for module in modules {
-        table.push_str(&format!(
-            "    include_str!(concat!(env!(\"OUT_DIR\"), \"/ptx/{}.ptx\")),\n",
-            module.id
-        ));
+        table.push_str(&match files {
+            true => format!("    \"{}\",\n", module.id),
+            false => format!(
+                "    include_str!(concat!(env!(\"OUT_DIR\"), \"/ptx/{}.ptx\")),\n",
+                module.id
+            ),
+        });
         manifest.push_str(&format!("{} {:016x}\n", module.id, module.hash));
     }
-    table.push_str("];\n");
+    table.push_str(tail);
     write(&out.join("MANIFEST"), &manifest)?;
     write(&out.join("ptx.rs"), &table)
 }

@@ -6,6 +6,27 @@ use crate::catalog::{Kernel, KernelId, kernels};
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
+/// The modules of a build with `WARPCONV_PTX_FILES`, read when they are first asked for: from the folder that
+/// `WARPCONV_PTX` names, else from `ptx` beside the program's own. One that is missing is empty, which no driver takes.
+#[allow(dead_code, reason = "only the table of such a build calls it")]
+fn from_folder(ids: &[&str]) -> Vec<&'static str> {
+    let beside = || {
+        Some(
+            std::env::current_exe()
+                .ok()?
+                .parent()?
+                .parent()?
+                .join("ptx"),
+        )
+    };
+    let named = std::env::var_os("WARPCONV_PTX").map(std::path::PathBuf::from);
+    let folder = named.or_else(beside).unwrap_or_default();
+    let read = |id: &&str| std::fs::read_to_string(folder.join(format!("{id}.ptx")));
+    ids.iter()
+        .map(|id| &*read(id).unwrap_or_default().leak())
+        .collect()
+}
+
 /// The module of a kernel as it is handed to the driver; `None` if the catalog has no such kernel.
 pub fn text(id: KernelId) -> Option<&'static str> {
     PTX.get(id.0).copied()

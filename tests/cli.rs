@@ -2,6 +2,8 @@
 
 #![cfg(feature = "cli")]
 
+mod places;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -40,13 +42,11 @@ impl Drop for Scratch {
 }
 
 fn data(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(path)
+    places::data().join(path)
 }
 
 fn warpconv<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_warpconv"))
+    Command::new(places::warpconv())
         .args(args)
         .stdin(Stdio::null())
         .output()
@@ -428,7 +428,7 @@ fn options_that_leave_nothing_are_an_error() {
 
 #[test]
 fn a_closed_pipe_is_no_panic() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_warpconv"))
+    let mut child = Command::new(places::warpconv())
         .args(["explain", "ic3oc4_ih5kh3", "--device", "emulator:80"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

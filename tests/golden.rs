@@ -1,6 +1,8 @@
 //! ONNX's node tests, PyTorch's results and benchdnn's shapes through the command line, as a user runs them.
 #![cfg(feature = "cli")]
 
+mod places;
+
 use std::process::Command;
 
 /// The exit code of the command line where there is no such device.
@@ -8,9 +10,9 @@ const NO_DEVICE: i32 = 3;
 
 /// Runs `warpconv verify` on folders of `tests/data`; fails if a case fails, or if fewer than `least` passed.
 fn verify(device: &str, folders: &[&str], options: &[&str], least: usize) {
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
-    let paths = folders.iter().map(|folder| format!("{data}/{folder}"));
-    let output = Command::new(env!("CARGO_BIN_EXE_warpconv"))
+    let data = places::data();
+    let paths = folders.iter().map(|folder| data.join(folder));
+    let output = Command::new(places::warpconv())
         .args(["--quiet", "--device", device, "verify"])
         .args(paths)
         .args(options)

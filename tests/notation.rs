@@ -1,7 +1,8 @@
 //! benchdnn's notation: its own shape files, its defaults, and a round trip of every problem.
 
+mod places;
+
 use proptest::prelude::*;
-use std::path::Path;
 use warpconv::catalog::Math;
 use warpconv::problem::notation::{self, Named, NotationReason, Problem};
 use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind};
@@ -26,9 +27,7 @@ fn reason(text: &str) -> NotationReason {
 
 /// Every line of the shape files: how many are problems, and how many of them are three-dimensional.
 fn shape_files(folder: &str) -> (usize, usize) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/shapes")
-        .join(folder);
+    let folder = places::data().join("shapes").join(folder);
     let (mut problems, mut deep) = (0, 0);
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

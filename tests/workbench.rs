@@ -3,6 +3,8 @@
 
 #![cfg(feature = "cli")]
 
+mod places;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,7 +36,7 @@ impl Drop for Scratch {
 
 /// Runs and expects an exit code; a panic of the program would show as 101.
 fn expect(args: &[&str], code: i32) -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_warpconv"))
+    let output = Command::new(places::warpconv())
         .args(args)
         .stdin(Stdio::null())
         .output()

@@ -1,7 +1,7 @@
 //! Every kernel against the reference, on one device. A test binary a tier includes this: a process speaks to one device.
 //!
 //! With an NVIDIA GPU the tests run on it, planned as if it were of the tier's capability; else on the emulator, which
-//! poses as such a device.
+//! poses as such a device. `WARPCONV_DEVICE` can name either, and then there is no other.
 
 pub mod conv;
 pub mod pool;
@@ -23,9 +23,15 @@ pub struct Device {
 pub fn device(sm: u32) -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        let gpu = Gpu::open(&DeviceChoice::Cuda(0))
-            .or_else(|_| Gpu::open(&DeviceChoice::Emulator { sm }))
-            .unwrap_or_else(|error| panic!("no device to test on: {error}"));
+        let emulator = DeviceChoice::Emulator { sm };
+        let gpu = match DeviceChoice::from_env().expect("WARPCONV_DEVICE names a device") {
+            DeviceChoice::Auto => {
+                Gpu::open(&DeviceChoice::Cuda(0)).or_else(|_| Gpu::open(&emulator))
+            }
+            DeviceChoice::Emulator { .. } => Gpu::open(&emulator),
+            chosen => Gpu::open(&chosen),
+        };
+        let gpu = gpu.unwrap_or_else(|error| panic!("no device to test on: {error}"));
         let mut capability = *gpu.capability();
         let wanted = (sm / 10, sm % 10);
         if capability.version() > wanted {
