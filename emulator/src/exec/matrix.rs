@@ -16,6 +16,7 @@ use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{MatrixSum, MatrixTy, Mma, Reg};
 use crate::report::FaultKind;
+use std::hint::black_box;
 
 /// Rows of the left matrix and of the sums.
 const ROWS: usize = 16;
@@ -37,9 +38,16 @@ pub(crate) fn all_lanes(m: u32) -> Outcome {
 /// `mma`, by all lanes.
 #[inline(always)]
 pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) {
-    let halves = usize::from(mma.words / 4);
-    let a = &a[..2 * halves];
-    let b = &b[..halves];
+    // Two copies, so that loops have lengths that are known.
+    if mma.words == 4 {
+        product(w, mma, d, &a[..2], &b[..1]);
+    } else {
+        product(w, mma, d, &a, &b);
+    }
+}
+
+#[inline(always)]
+fn product(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b: &[Reg]) {
     match mma.a {
         MatrixTy::F16 => {
             let part = |word: u32, part: u32| half_value(word >> (16 * part));
@@ -104,7 +112,8 @@ fn split<T: Copy + Default, const PARTS: usize>(
         }
     }
     for (at, &reg) in b.iter().enumerate() {
-        let words = turned(w.u32s(reg));
+        // In memory: else the elements are gathered one by one where they are used.
+        let words = black_box(turned(w.u32s(reg)));
         for (i, out) in out.right[at].iter_mut().enumerate() {
             for lane in 0..32 {
                 out[lane] = part(words[lane], i as u32);
@@ -134,6 +143,8 @@ fn float<const PARTS: usize>(
     d: [Reg; 4],
     factors: Factors<f32, PARTS>,
 ) {
+    // In memory, likewise.
+    let factors = black_box(&factors);
     let packed = sum == MatrixSum::F16;
     let mut sums = if packed {
         sums_of_pairs(w, d)
