@@ -271,11 +271,7 @@ impl Eight {
     /// `self + a * b`
     #[inline(always)]
     fn plus(self, a: Eight, b: Eight) -> Eight {
-        let mut out = [0.0; 8];
-        for i in 0..8 {
-            out[i] = a.0[i].mul_add(b.0[i], self.0[i]);
-        }
-        Eight(out)
+        Eight(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
     }
 
     #[inline(always)]

@@ -266,6 +266,14 @@ impl<'a> Parser<'a> {
                 ".maxnreg" => function.max_registers = Some(self.expect_u32("a register count")?),
                 ".minnctapersm" => function.min_blocks = Some(self.expect_u32("a block count")?),
                 ".maxnctapersm" => drop(self.expect_u32("a block count")?),
+                // Every block is a cluster of its own.
+                ".reqnctapercluster" => {
+                    if self.triple()? != [1; 3] {
+                        return self.error("clusters of several blocks are not supported");
+                    }
+                }
+                ".maxclusterrank" => drop(self.expect_u32("a block count")?),
+                ".explicitcluster" => {}
                 ".noreturn" | ".abi_preserve" | ".abi_preserve_control" => {}
                 ".attribute" => self.skip_past(b')')?,
                 ".pragma" => self.skip_past(b';')?,
