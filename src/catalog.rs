@@ -92,6 +92,15 @@ impl Layout {
 /// below its last place. `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
 /// product of the small parts. These are bounds for the worst case; errors of random signs add up to about the square
 /// root of it.
+///
+/// Measured on the emulator, whose tensor cores cut off so, the largest error against the largest output, of all kernels
+/// of compute capability 8.0 for NHWC and of operands with 24 bits:
+///
+/// | terms | strict | `tf32x3` | `tf32` |
+/// |---|---|---|---|
+/// | 96 (golden case `conv_f32_1x1`) | 2.1e-7 | 4.6e-7 | 2.2e-4 |
+/// | 288 (`conv_f32_3x3`) | 6.7e-7 | 8.1e-7 | 3.0e-4 |
+/// | 4608 (`conv_long_k_4608_f32`) | 1.6e-6 | 5.3e-6 | 5.1e-4 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Math {
     /// f32 as the CPU has it, on CUDA cores.
