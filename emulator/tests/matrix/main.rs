@@ -3,4 +3,5 @@
 
 mod harness;
 mod moves;
+mod product;
 mod products;
