@@ -105,10 +105,10 @@ fn layers(session: &Session) -> Result<Vec<(String, Conv2d)>, String> {
     if options.shapes.is_empty() {
         let layers = table(LAYERS)?.into_iter();
         return Ok(match options {
-            _ if options.full || !options.filters.is_empty() => layers.collect(),
             _ if options.quick => layers
                 .filter(|(name, _)| QUICK.contains(&&name[..]))
                 .collect(),
+            _ if options.full || !options.filters.is_empty() => layers.collect(),
             _ => layers
                 .filter(|(name, _)| {
                     let network = name.split('/').next().unwrap_or_default();

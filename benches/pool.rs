@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     // Pools have no products, so no modes of them.
     let mut kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
     kinds.retain(|kind| kind.name() == kind.dtype().name());
-    let quick = session.options.quick && session.options.filters.is_empty();
+    let quick = session.options.quick;
     for (name, text) in POOLS {
         if quick && !QUICK.contains(&name) {
             continue;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use warpconv::catalog::Math;
 use warpconv::check::{self, Stored, Tolerance, pack, unpack};
-use warpconv::problem::{Conv2d, TensorDesc};
+use warpconv::problem::{Conv2d, FilterLayout, TensorDesc};
 use warpconv::{DType, Error, Layout, reference};
 
 use super::chain::text;
@@ -61,6 +61,7 @@ fn canonical(problem: &Conv2d) -> Result<Conv2d, Error> {
         .math(Math::Strict)
         .dtype(DType::F32)
         .layout(Layout::Nchw)
+        .filter_layout(FilterLayout::Kcrs)
         .build()?
         .with_batch(IMAGES)
 }

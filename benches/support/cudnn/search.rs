@@ -51,8 +51,9 @@ struct Search<'a> {
     at: Operands<'a>,
     length: Length,
     deadline: Instant,
-    /// Bias and ReLU as kernels of their own.
-    epilogue_us: f64,
+    /// Bias and ReLU as kernels of their own; `None` where cuDNN has none for the type, and then only what has them
+    /// fused counts.
+    epilogue_us: Option<f64>,
     best: Option<Leader>,
     /// The best that transforms nothing.
     direct: Option<f64>,
@@ -85,7 +86,7 @@ impl Cudnn {
             at: Rc::from(at),
             length,
             deadline: Instant::now() + Duration::from_secs_f64(self.seconds),
-            epilogue_us: 0.0,
+            epilogue_us: None,
             best: None,
             direct: None,
             alone: None,
@@ -94,7 +95,7 @@ impl Cudnn {
             too_large: 0,
             late: false,
         };
-        search.time_epilogue(conv)?;
+        search.time_epilogue(conv);
         search.older();
         search.graphs(conv);
         search.finish(conv)
@@ -102,13 +103,13 @@ impl Cudnn {
 }
 
 impl<'a> Search<'a> {
-    fn time_epilogue(&mut self, conv: &Conv2d) -> Result<(), String> {
-        if !conv.bias() && !conv.relu() {
-            return Ok(());
-        }
-        let launch = epilogue(self.cudnn, self.legacy.clone(), self.at.clone());
-        self.epilogue_us = self.time(launch)?;
-        Ok(())
+    fn time_epilogue(&mut self, conv: &Conv2d) {
+        self.epilogue_us = if conv.bias() || conv.relu() {
+            let launch = epilogue(self.cudnn, self.legacy.clone(), self.at.clone());
+            self.time(launch).ok()
+        } else {
+            Some(0.0)
+        };
     }
 
     fn time(&self, launch: Box<Launch<'a>>) -> Result<f64, String> {
@@ -226,7 +227,10 @@ impl<'a> Search<'a> {
             us
         } else {
             keep_least(&mut self.alone, us);
-            us + self.epilogue_us
+            match self.epilogue_us {
+                Some(epilogue) => us + epilogue,
+                None => return,
+            }
         };
         if candidate.transforms.is_none() {
             keep_least(&mut self.direct, whole);
@@ -287,7 +291,7 @@ impl<'a> Search<'a> {
         };
         let candidate = &best.candidate;
         let mut launch = self.launcher(candidate)?;
-        if !candidate.fused {
+        if !candidate.fused && (conv.bias() || conv.relu()) {
             let mut convolve = launch;
             let mut behind = epilogue(self.cudnn, self.legacy.clone(), self.at.clone());
             launch = Box::new(move |i| {
@@ -322,8 +326,8 @@ impl<'a> Search<'a> {
         if let Some(us) = self.alone {
             add("conv alone", us);
         }
-        if self.epilogue_us > 0.0 {
-            add("bias and ReLU", self.epilogue_us);
+        if let Some(us) = self.epilogue_us.filter(|&us| us > 0.0) {
+            add("bias and ReLU", us);
         }
         let mut transposes = 0.0;
         for (desc, back) in [(conv.input(), false), (conv.output(), true)] {
