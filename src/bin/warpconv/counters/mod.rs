@@ -7,10 +7,12 @@ mod predict;
 mod report;
 
 use serde_json::{Value, json};
-use warpconv::catalog::{KernelId, Math};
+use warpconv::catalog::{Algorithm, KernelId, Math};
 use warpconv::check;
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
-use warpconv::plan::{Candidate, Capability, ConvPlan, Limits, Operation, Plan, PoolPlan};
+use warpconv::plan::{
+    Candidate, Capability, ConvPlan, Limits, Operation, Plan, PoolPlan, WORKSPACE_COUNTERS,
+};
 use warpconv::problem::notation::Problem;
 use warpconv::problem::{Conv2d, Pool2d};
 
@@ -35,6 +37,8 @@ const MOST: u32 = 2;
 struct Counted {
     kernel: KernelId,
     splits: u32,
+    /// Bytes of sums that blocks which share a tile write and read again.
+    part_bytes: u64,
     grid: u32,
     block: u32,
     shared_bytes: u32,
@@ -277,15 +281,16 @@ fn counted<P: Operation>(
     let h200 = Plan::within(problem, &Capability::h200(), &same);
     let model_us = h200.map_or(plan.score().us, |plan| plan.score().us);
     let main = launches.iter().map(blocks).max();
-    let prediction = predict(
-        &work(&totals, launches.len()),
-        entry,
-        main.unwrap_or(0),
-        model_us,
-    );
+    let part_bytes = part_bytes(plan, &launches);
+    let mut work = work(&totals, launches.len());
+    if part_bytes <= H200_L2_BYTES / 2 {
+        work.device_bytes = work.device_bytes.saturating_sub(part_bytes);
+    }
+    let prediction = predict(&work, entry, main.unwrap_or(0), model_us);
     Ok(Counted {
         kernel: plan.kernel(),
         splits: plan.score().splits,
+        part_bytes,
         grid: plan.grid(),
         block: plan.block(),
         shared_bytes: plan.shared_bytes(),
@@ -297,6 +302,24 @@ fn counted<P: Operation>(
         prediction,
         model_us,
     })
+}
+
+/// What an H200's L2 cache holds: half of it keeps the sums of shared tiles away from device memory.
+const H200_L2_BYTES: u64 = 50 << 20;
+
+/// Bytes of sums that blocks which share a tile write and read again: the workspace but for its counters and for what was
+/// packed into it.
+fn part_bytes<P: Operation>(plan: &Plan<P>, launches: &[Launch]) -> u64 {
+    if plan.score().splits <= 1 {
+        return 0;
+    }
+    let packing = |launch: &&Launch| launch.kernel.starts_with(Algorithm::PackFilter.name());
+    let packed = launches.iter().filter(packing);
+    let packed: u64 = packed
+        .map(|launch| launch.counters.device_bytes_written)
+        .sum();
+    let room = plan.score().workspace.saturating_sub(WORKSPACE_COUNTERS);
+    2 * room.saturating_sub(packed)
 }
 
 /// Blocks of a launch.

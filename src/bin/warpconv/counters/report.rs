@@ -151,13 +151,24 @@ fn lines(counted: &Counted) -> Vec<Line> {
             least.read + least.written,
             bytes,
         ),
-        Line::of(
-            "bytes that threads ask for",
-            loads.bytes + stores.bytes,
+    ];
+    if counted.part_bytes > 0 {
+        // In the caches as a rule, but counted as device memory.
+        let parts = counted.part_bytes;
+        lines.push(Line::of("of that, sums of shared tiles", parts, 0, bytes));
+        lines.push(Line::of(
+            "device memory but for these",
+            totals.device_bytes().saturating_sub(parts),
             least.read + least.written,
             bytes,
-        ),
-    ];
+        ));
+    }
+    lines.push(Line::of(
+        "bytes that threads ask for",
+        loads.bytes + stores.bytes,
+        least.read + least.written,
+        bytes,
+    ));
     lines.extend(Line::sectors("sectors a request, loads", loads));
     lines.extend(Line::sectors("sectors a request, stores", stores));
     lines.extend(Line::wavefronts(
@@ -316,6 +327,7 @@ pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
         "name": listed.name,
         "kernel": counted.kernel.kernel().id(),
         "splits": counted.splits,
+        "part_bytes": counted.part_bytes,
         "grid": counted.grid,
         "block": counted.block,
         "shared_bytes": counted.shared_bytes,
