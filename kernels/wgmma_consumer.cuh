@@ -23,24 +23,34 @@ struct Consumer {
         return matrix_descriptor(LAYOUT_NHWC ? shared.w(stage) : shared.x(stage), ROW_BYTES);
     }
 
-    // Adds a stage's products to the sums, or to zero. `steps`: how many of its steps exist.
-    template <int ACCUMULATE>
-    DEVICE void multiply(Sums& sums, int steps) const {
+    // Adds the products of `STEPS` steps of a stage, from `first` on, to the sums or to zero: one group.
+    template <int STEPS, int ACCUMULATE>
+    DEVICE void multiply_steps(Sums& sums, int first) const {
         constexpr int ROWS_STEP = (LAYOUT_NHWC ? X_STEP_BYTES : W_STEP_BYTES) / 16;
         constexpr int COLUMNS_STEP = (LAYOUT_NHWC ? W_STEP_BYTES : X_STEP_BYTES) / 16;
-        unsigned long long a = rows(ring.stage), b = columns(ring.stage);
+        unsigned long long a = rows(ring.stage) + first * ROWS_STEP, b = columns(ring.stage) + first * COLUMNS_STEP;
+        products_fence();
 #pragma unroll
-        for (int step = 0; step < STEPS_A_STAGE; ++step) {
-            if (step > 0 && step >= steps) break;
-            products_fence();
+        for (int step = 0; step < STEPS; ++step)
 #pragma unroll
             for (int k = 0; k < ROW_BYTES / 32; ++k)
 #pragma unroll
                 for (int i = 0; i < ROW_TILES; ++i)
                     product(sums[i], a + step * ROWS_STEP + i * (64 * ROW_BYTES / 16) + 2 * k, b + step * COLUMNS_STEP + 2 * k,
                             step > 0 || k > 0 ? 1 : ACCUMULATE);
-        }
         products_commit();
+    }
+
+    // Adds a stage's products to the sums, or to zero. `steps`: how many of its steps exist, at least one.
+    template <int ACCUMULATE>
+    DEVICE void multiply(Sums& sums, int steps) const {
+        if (STEPS_A_STAGE == 1 || steps >= STEPS_A_STAGE) {
+            multiply_steps<STEPS_A_STAGE, ACCUMULATE>(sums, 0);
+        } else {
+            multiply_steps<1, ACCUMULATE>(sums, 0);
+#pragma unroll 1
+            for (int step = 1; step < steps; ++step) multiply_steps<1, 1>(sums, step);
+        }
     }
 
     DEVICE void release(int stage) const {
