@@ -114,6 +114,7 @@ const LAYERS: [Layer; 6] = [
         matrix: 1.15,
     },
     Layer {
+        // Tiles of 64 take 196 pixels as 256.
         text: "mb1ic512ih14oc64kh1n\"inception_4b/pool_proj\"",
         matrix: 1.35,
     },
@@ -123,8 +124,9 @@ const LAYERS: [Layer; 6] = [
         matrix: 1.25,
     },
     Layer {
+        // Steps of 64 take 96 channels as 128, and tiles of 64 take 784 pixels as 832.
         text: "mb1ic96ih28oc128kh3ph1n\"inception_3a/3x3\"",
-        matrix: 1.35,
+        matrix: 1.42,
     },
 ];
 
