@@ -7,8 +7,8 @@
 use warpconv::catalog::{Algorithm, Kernel, KernelId, kernels};
 use warpconv::check;
 use warpconv::gpu::{DeviceChoice, Gpu};
-use warpconv::plan::ConvPlan;
-use warpconv::problem::{Conv2d, Padding};
+use warpconv::plan::{ConvPlan, Limits, Operation};
+use warpconv::problem::{Conv2d, FilterLayout, Padding};
 
 /// One problem an algorithm: its tiles of up to 128 filters and 256 pixels are full, rows are whole sectors.
 fn problem(algorithm: Algorithm) -> Option<Conv2d> {
@@ -17,7 +17,9 @@ fn problem(algorithm: Algorithm) -> Option<Conv2d> {
         Algorithm::DirectFlat => (3, 5, 1, 128),
         Algorithm::Pointwise => (64, 1, 1, 128),
         Algorithm::Grouped => (32, 3, 2, 128),
-        Algorithm::GroupedNarrow => (32, 3, 4, 32),
+        Algorithm::GroupedNarrow | Algorithm::MmaNarrow => (32, 3, 4, 32),
+        Algorithm::Mma => (64, 3, 1, 128),
+        Algorithm::MmaFlat => (8, 3, 1, 128),
         _ => return None,
     };
     let conv = Conv2d::builder()
@@ -36,13 +38,30 @@ fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
     let Some(conv) = problem(kernel.algorithm) else {
         return;
     };
+    if !Conv2d::computed_by(kernel.algorithm) {
+        return;
+    }
     let name = kernel.id();
     let layout = kernel.layout.expect("a convolution keeps to one layout");
+    // Kernels on tensor cores read these filters where they lie.
+    let filters = match kernel.algorithm.tensor() {
+        true => FilterLayout::Krsc,
+        false => FilterLayout::Kcrs,
+    };
     let conv = conv
-        .with_dtype(kernel.dtype)
-        .and_then(|conv| conv.with_layout(layout))
+        .to_builder()
+        .dtype(kernel.dtype)
+        .math(kernel.math)
+        .layout(layout)
+        .filter_layout(filters)
+        .build()
         .expect("a valid variant");
-    let plan = ConvPlan::with_kernel(&conv, gpu.capability(), id)
+    let limits = Limits {
+        kernel: Some(id),
+        splits: Some(1),
+        ..Limits::default()
+    };
+    let plan = ConvPlan::within(&conv, gpu.capability(), &limits)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let x = check::integers(conv.input().elements(), 3, 1);
     let w = check::integers(conv.filter_len(), 2, 2);

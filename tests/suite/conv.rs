@@ -3,10 +3,10 @@
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
-use warpconv::catalog::Algorithm;
+use warpconv::catalog::{Algorithm, Kernel, Math, kernels};
 use warpconv::check::{self, Fences, Tolerance};
-use warpconv::plan::ConvPlan;
-use warpconv::problem::{Conv2d, FilterLayout, Padding};
+use warpconv::plan::{ConvPlan, Limits, Operation, Plan};
+use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
 use warpconv::{DType, Layout, reference};
 
 /// Shapes that have broken kernels elsewhere. The batch is 2 where none is given.
@@ -100,16 +100,30 @@ const EDGE_SHAPES: &[&str] = &[
     "g4ic4ih6oc4kh3ph1+in7:2+out6:1",
     "g2ic6ih5oc6kh3ph1+in8:1+out13:7+residual",
     "mb3ic16ih4oc16kh1+in32:16+out48:16",
+    "mb1ic64ih6oc136kh3ph1+out138:1",
+    "mb1ic12ih7oc34kh3ph1+in20:4",
+    "mb1ic70ih5oc5kh2+in72:2+bias",
+    // A block of channels that ends within a copy of 16 bytes, and within one of 8.
+    "mb1ic13ih5oc20kh3ph1+in32:16",
+    "mb1ic67ih4oc9kh2+in68:0",
+    // Narrow groups in whole vectors, more of them than a tile has; groups that share a tile with nothing.
+    "g8mb1ic64ih5oc64kh3ph1+bias",
+    "g5mb1ic80ih4oc80kh3ph1sh2+relu",
+    "g3mb1ic96ih4oc72kh3ph1",
+    "g9mb1ic27ih5oc45kh3ph1dh1",
 ];
 
 /// Algorithms that convolve.
-const ALGORITHMS: [Algorithm; 6] = [
+const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::Direct,
     Algorithm::DirectFlat,
     Algorithm::Pointwise,
     Algorithm::Grouped,
     Algorithm::GroupedNarrow,
     Algorithm::Depthwise,
+    Algorithm::Mma,
+    Algorithm::MmaFlat,
+    Algorithm::MmaNarrow,
 ];
 
 /// A problem's operands.
@@ -162,13 +176,21 @@ fn parse(text: &str) -> Conv2d {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+/// f32 in the mode that every kernel may compute in: tests of exact numbers ask for no more.
+fn loosest(builder: Conv2dBuilder, dtype: DType) -> Conv2dBuilder {
+    match dtype {
+        DType::F32 => builder.math(Math::Tf32),
+        _ => builder,
+    }
+}
+
 /// The problem in every type and layout; the filter's layout and the epilogue go through their choices meanwhile.
 fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     let mut turn = turn;
     let mut all = Vec::new();
     for dtype in DType::ALL {
         for layout in Layout::ALL {
-            let builder = conv.to_builder().dtype(dtype).layout(layout);
+            let builder = loosest(conv.to_builder().dtype(dtype).layout(layout), dtype);
             // The depthwise kernels read no packed filters.
             let choices = if conv.group_c() == 1 { 2 } else { 3 };
             let builder = builder.filter_layout(FilterLayout::ALL[turn % choices]);
@@ -218,7 +240,11 @@ pub fn edge_shapes(device: &Device) {
             });
         }
     }
-    coverage.expect_all(device, &ALGORITHMS);
+    let planned: Vec<Algorithm> = ALGORITHMS
+        .into_iter()
+        .filter(|algorithm| Conv2d::computed_by(*algorithm))
+        .collect();
+    coverage.expect_all(device, &planned);
 }
 
 prop_compose! {
@@ -231,7 +257,7 @@ prop_compose! {
         dilation in prop_oneof![4 => Just((1usize, 1usize)), 1 => (1usize..3, 1usize..3)],
         sides in prop_oneof![2 => Just((0usize, 0usize, 0usize, 0usize)), 2 => Just((1, 1, 1, 1)), 2 => (0usize..4, 0usize..4, 0usize..4, 0usize..4)],
         (bias, relu, residual) in any::<(bool, bool, bool)>(),
-        (dtype, layout, filter) in (0usize..3, 0usize..2, 0usize..3),
+        (dtype, math, layout, filter) in (0usize..3, 0usize..3, 0usize..2, 0usize..3),
         slice in proptest::option::weighted(0.25, (0usize..5, 0usize..5)),
     ) -> Option<Conv2d> {
         // Many groups of many channels would only take time.
@@ -248,6 +274,7 @@ prop_compose! {
             .relu(relu)
             .residual(residual)
             .dtype(DType::ALL[dtype])
+            .math(if dtype == 0 { Math::ALL[math] } else { Math::Strict })
             .layout(Layout::ALL[layout])
             .filter_layout(FilterLayout::ALL[filter]);
         if let Some((before, after)) = slice {
@@ -266,11 +293,9 @@ pub fn random(device: &Device) {
     for conv in samples(any_conv(), 60) {
         let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
         let (want, magnitudes) = (operands.want(&conv), operands.magnitudes(&conv));
-        let tolerance = Tolerance::Sum {
-            terms: conv.gemm_k(),
-            magnitudes: &magnitudes,
-        };
         coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
+            let (kernel, splits) = (plan.kernel().kernel(), plan.score().splits);
+            let tolerance = Tolerance::of_conv(&conv, kernel, splits, &magnitudes);
             let first = judge(device, plan, fences, &operands, &want, tolerance)?;
             // The same bits every time.
             let again = judge(device, plan, fences, &operands, &want, tolerance)?;
@@ -280,6 +305,50 @@ pub fn random(device: &Device) {
             Ok(())
         });
     }
+}
+
+/// Sums of a tile that several blocks share: the same numbers, the counters of the workspace zero again for the next launch.
+pub fn shared_sums(device: &Device) {
+    let fences = Fences::of(&device.gpu);
+    let mut ran = 0;
+    for line in [
+        "mb1ic40ih5oc70kh3ph1+bias+relu",
+        "mb1ic300ih4oc20kh1+bias+residual",
+        "mb1ic5ih9oc12kh5ph2",
+        "g6mb1ic48ih5oc48kh3ph1",
+    ] {
+        for conv in variants(&parse(line), 0) {
+            let operands = Operands::integers(&conv);
+            let want = operands.want(&conv);
+            for candidate in Plan::candidates(&conv, &device.capability) {
+                for splits in [2, 3, 5] {
+                    let limits = Limits {
+                        kernel: Some(candidate.kernel),
+                        splits: Some(splits),
+                        ..Limits::default()
+                    };
+                    let Ok(plan) = Plan::within(&conv, &device.capability, &limits) else {
+                        continue;
+                    };
+                    ran += 1;
+                    if let Err(Failure(why)) =
+                        judge(device, &plan, fences, &operands, &want, Tolerance::Exact)
+                    {
+                        let kernel = candidate.kernel.kernel().id();
+                        panic!("{conv} with {kernel} in {splits} parts: {why}");
+                    }
+                }
+            }
+        }
+    }
+    let shares = |kernel: &Kernel| {
+        let mma = matches!(
+            kernel.algorithm,
+            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow
+        );
+        mma && Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.tier)
+    };
+    assert_eq!(ran > 0, kernels().iter().any(shares));
 }
 
 /// `count` problems of the strategy, the same ones every time: a failure names its problem, which parses.
@@ -324,10 +393,7 @@ pub fn special_values(device: &Device) {
             .into_iter()
             .flat_map(|l| DType::ALL.map(|d| (l, d)))
         {
-            let conv = plain
-                .to_builder()
-                .layout(layout)
-                .dtype(dtype)
+            let conv = loosest(plain.to_builder().layout(layout).dtype(dtype), dtype)
                 .build()
                 .expect("a valid variant");
             let mut operands = Operands::integers(&conv);
@@ -354,6 +420,8 @@ pub fn alignment(device: &Device) {
     let mut coverage = Coverage::default();
     for line in shapes {
         for conv in variants(&parse(line), 2) {
+            let conv = conv.to_builder().alignment(conv.dtype().size()).build();
+            let conv = conv.expect("a variant of a valid problem");
             let operands = Operands::integers(&conv);
             let want = operands.want(&conv);
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
@@ -381,10 +449,7 @@ pub fn long_sums(device: &Device) {
             .into_iter()
             .flat_map(|l| DType::ALL.map(|d| (l, d)))
         {
-            let conv = parse(line)
-                .to_builder()
-                .layout(layout)
-                .dtype(dtype)
+            let conv = loosest(parse(line).to_builder().layout(layout).dtype(dtype), dtype)
                 .build()
                 .expect("a valid variant");
             let ones = Operands::new(&conv, |len, _| vec![1.0; len]);

@@ -120,6 +120,11 @@ macro_rules! tests_on {
         }
 
         #[test]
+        fn blocks_share_sums() {
+            suite::conv::shared_sums(suite::device($sm));
+        }
+
+        #[test]
         fn nan_and_infinity_reach_just_the_right_outputs() {
             suite::conv::special_values(suite::device($sm));
         }
