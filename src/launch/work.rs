@@ -28,11 +28,12 @@ pub struct ConvWork {
 }
 
 /// One kind for each family of kernels.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum ConvArguments {
     Cores(ConvArgs),
     Tensor(TensorArgs),
-    Wgmma(WgmmaArgs),
+    /// With four maps three times as large as the others.
+    Wgmma(Box<WgmmaArgs>),
 }
 
 impl ConvWork {
@@ -45,7 +46,7 @@ impl ConvWork {
                 ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.splits()))
             }
             Algorithm::Wgmma | Algorithm::WgmmaGather => {
-                ConvArguments::Wgmma(WgmmaArgs::new(problem, kernel, plan.splits())?)
+                ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, plan.splits())?))
             }
             _ => ConvArguments::Cores(ConvArgs::from(problem)),
         };
@@ -86,19 +87,22 @@ impl ConvWork {
             unsafe { launch_kernel(kernel, stream, grid, arguments) }?;
         }
         let problem = prepared.problem();
-        match self.arguments {
-            ConvArguments::Cores(mut conv) => {
+        match &self.arguments {
+            ConvArguments::Cores(conv) => {
+                let mut conv = *conv;
                 point(&mut conv, problem, pointers, w);
                 // SAFETY: the caller's promise is this function's own.
                 unsafe { prepared.launch_arguments(stream, conv) }
             }
-            ConvArguments::Tensor(mut tensor) => {
+            ConvArguments::Tensor(tensor) => {
+                let mut tensor = *tensor;
                 self.point_tensor(&mut tensor, problem, pointers, w);
                 // SAFETY: the caller's promise is this function's own; the parts of the workspace are as large as the
                 // kernel makes use of them.
                 unsafe { prepared.launch_arguments(stream, tensor) }
             }
-            ConvArguments::Wgmma(mut wgmma) => {
+            ConvArguments::Wgmma(wgmma) => {
+                let mut wgmma = **wgmma;
                 self.point_tensor(&mut wgmma.tensor, problem, pointers, w);
                 wgmma.point()?;
                 let loaded = prepared.loaded();

@@ -194,7 +194,8 @@ impl Module {
         let steps = self.nodes.iter().map(|node| match &node.step {
             Step::Conv(conv) => {
                 let plan = ConvPlan::tuned(conv, device, &limits, tuning)?;
-                gpu.prepare_conv(&plan).map(PreparedStep::Conv)
+                let conv = gpu.prepare_conv(&plan)?;
+                Ok(PreparedStep::Conv(Box::new(conv)))
             }
             Step::Pool(pool) => {
                 let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
@@ -248,7 +249,7 @@ pub struct ModuleBuffers<'a, T> {
 
 #[derive(Clone, Debug)]
 enum PreparedStep {
-    Conv(PreparedConv),
+    Conv(Box<PreparedConv>),
     Pool(PreparedPool),
 }
 
@@ -268,7 +269,7 @@ impl PreparedModule {
     /// The prepared convolutions, in order.
     pub fn convolutions(&self) -> impl Iterator<Item = &PreparedConv> {
         self.steps.iter().filter_map(|step| match step {
-            PreparedStep::Conv(conv) => Some(conv),
+            PreparedStep::Conv(conv) => Some(&**conv),
             PreparedStep::Pool(_) => None,
         })
     }
