@@ -8,7 +8,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use half::{bf16, f16};
 use warpconv::Error;
 use warpconv::gpu::Gpu;
-use warpconv::launch::{ConvBuffers, Element};
+use warpconv::launch::{ConvBuffers, Element, Workspace};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::Conv2d;
 use warpconv::reference;
@@ -17,6 +17,7 @@ use warpconv::reference;
 fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
     let gpu = gpu();
     let problem = case.problem.with_dtype(T::DTYPE).unwrap();
+    let problem = problem.with_alignment(T::DTYPE.size()).unwrap();
     let plan = gpu
         .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
@@ -35,11 +36,10 @@ fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
         w.slice(part(case.w.len())),
         bias.slice(part(case.bias.len())),
     );
-    plan.launch(
-        gpu.stream(),
-        ConvBuffers::new(&x, &w, &mut inside).bias(&bias),
-    )
-    .unwrap();
+    let mut workspace = Workspace::new(gpu.stream(), plan.plan().workspace_bytes()).unwrap();
+    let buffers = ConvBuffers::new(&x, &w, &mut inside).bias(&bias);
+    plan.launch(gpu.stream(), buffers.workspace(&mut workspace))
+        .unwrap();
     gpu.download(&y).unwrap()
 }
 

@@ -2,10 +2,14 @@
 
 mod common;
 
-use common::{Case, gpu, small_conv, zeros};
+use std::sync::Arc;
+
+use common::{Case, gpu, small_conv, tensor, zeros};
+use cudarc::driver::CudaStream;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use half::f16;
 use warpconv::Error;
-use warpconv::launch::ConvBuffers;
+use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::ConvPlan;
 
 const THREAD_LOCAL: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -68,4 +72,34 @@ fn a_launch_is_captured_and_replayed_on_new_contents() {
     graph.launch().unwrap();
     assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
     let _whole_process = zeros::<f32>(1);
+    if tensor::planned() {
+        two_kernels_with_a_workspace_are_replayed(&stream);
+    }
+}
+
+/// A sum in splits leaves the workspace as the next launch needs it, which a graph's next launch is too.
+fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
+    let gpu = gpu();
+    let job = tensor::job();
+    let prepared = gpu.prepare_conv(&tensor::plan(&job.conv, 3)).unwrap();
+    assert_eq!(
+        (prepared.plan().launches(), prepared.plan().splits()),
+        (2, 3)
+    );
+    let mut workspace = Workspace::new(stream, prepared.plan().workspace_bytes()).unwrap();
+    let poison = vec![f16::NAN; job.want.len()];
+    let mut y = stream.clone_htod(&poison).unwrap();
+    gpu.synchronize().unwrap();
+    stream.begin_capture(THREAD_LOCAL).unwrap();
+    let buffers = job.buffers(&mut y).workspace(&mut workspace);
+    prepared.launch(stream, buffers).unwrap();
+    let graph = stream
+        .end_capture(NO_FLAGS)
+        .unwrap()
+        .expect("something was captured");
+    for _ in 0..3 {
+        stream.memcpy_htod(&poison, &mut y).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), job.want);
+    }
 }

@@ -7,8 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Mutex;
 
-use common::{Case, gpu, small_conv, zeros};
-use warpconv::launch::ConvBuffers;
+use common::{Case, gpu, small_conv, tensor, zeros};
+use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::ops;
 use warpconv::plan::ConvPlan;
 
@@ -68,6 +68,36 @@ fn a_launch_allocates_nothing() {
         "device memory"
     );
     assert_eq!(gpu.download(&y).unwrap(), case.y);
+}
+
+#[test]
+fn nor_does_one_that_packs_filters_and_splits_sums() {
+    if !tensor::planned() {
+        return;
+    }
+    let _alone = DEVICE_MEMORY.lock().unwrap();
+    let gpu = gpu();
+    let job = tensor::job();
+    let prepared = gpu.prepare_conv(&tensor::plan(&job.conv, 3)).unwrap();
+    let mut workspace = Workspace::new(gpu.stream(), prepared.plan().workspace_bytes()).unwrap();
+    job.run(&prepared, &mut workspace);
+    let mut y = job.y();
+    gpu.synchronize().unwrap();
+    let free = gpu.context().mem_get_info().unwrap().0;
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..4 {
+        let buffers = job.buffers(&mut y).workspace(&mut workspace);
+        prepared.launch(gpu.stream(), buffers).unwrap();
+    }
+    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    gpu.synchronize().unwrap();
+    assert_eq!(allocated, 0, "allocations on the host");
+    assert_eq!(
+        gpu.context().mem_get_info().unwrap().0,
+        free,
+        "device memory"
+    );
+    assert_eq!(gpu.download(&y).unwrap(), job.want);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
+pub mod tensor;
+
 use std::sync::OnceLock;
 
 use warpconv::gpu::{DeviceChoice, Gpu};

@@ -127,7 +127,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 
 /// A problem's operands.
-struct Operands {
+pub(super) struct Operands {
     x: Vec<f64>,
     w: Vec<f64>,
     bias: Option<Vec<f64>>,
@@ -145,11 +145,11 @@ impl Operands {
     }
 
     /// Small integers: sums are exact in f32 in any order.
-    fn integers(conv: &Conv2d) -> Self {
+    pub(super) fn integers(conv: &Conv2d) -> Self {
         Self::new(conv, |len, seed| check::integers(len, 4, seed))
     }
 
-    fn slices(&self) -> [Option<&[f64]>; 4] {
+    pub(super) fn slices(&self) -> [Option<&[f64]>; 4] {
         [
             Some(&self.x),
             Some(&self.w),
@@ -158,7 +158,7 @@ impl Operands {
         ]
     }
 
-    fn want(&self, conv: &Conv2d) -> Vec<f64> {
+    pub(super) fn want(&self, conv: &Conv2d) -> Vec<f64> {
         let [_, _, bias, residual] = self.slices();
         reference::conv2d(conv, &self.x, &self.w, bias, residual)
             .expect("operands of the problem's size")
@@ -171,7 +171,7 @@ impl Operands {
     }
 }
 
-fn parse(text: &str) -> Conv2d {
+pub(super) fn parse(text: &str) -> Conv2d {
     text.parse()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
@@ -185,7 +185,7 @@ fn loosest(builder: Conv2dBuilder, dtype: DType) -> Conv2dBuilder {
 }
 
 /// The problem in every type and layout; the filter's layout and the epilogue go through their choices meanwhile.
-fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
+pub(super) fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     let mut turn = turn;
     let mut all = Vec::new();
     for dtype in DType::ALL {
@@ -207,7 +207,7 @@ fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     all
 }
 
-fn judge(
+pub(super) fn judge(
     device: &Device,
     plan: &ConvPlan,
     fences: Fences,
@@ -402,34 +402,6 @@ pub fn special_values(device: &Device) {
             let want = operands.want(&conv);
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
                 judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
-            });
-        }
-    }
-}
-
-/// Buffers that are aligned to their elements and no more.
-pub fn alignment(device: &Device) {
-    let shapes = [
-        "mb1ic8ih8oc16kh3ph1+bias+residual",
-        "mb1ic16ih8oc32kh1+bias",
-        "g2mb1ic8ih8oc16kh3ph1",
-        "g4mb1ic8ih8oc8kh3ph1",
-        "g8mb1ic8ih8oc8kh3ph1+bias",
-        "mb1ic3ih12oc8kh5sh2",
-    ];
-    let mut coverage = Coverage::default();
-    for line in shapes {
-        for conv in variants(&parse(line), 2) {
-            let conv = conv.to_builder().alignment(conv.dtype().size()).build();
-            let conv = conv.expect("a variant of a valid problem");
-            let operands = Operands::integers(&conv);
-            let want = operands.want(&conv);
-            coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                for shift in 1..4 {
-                    let fences = Fences { bytes: 64, shift };
-                    judge(device, plan, fences, &operands, &want, Tolerance::Exact)?;
-                }
-                Ok(())
             });
         }
     }

@@ -3,6 +3,7 @@
 //! With an NVIDIA GPU the tests run on it, planned as if it were of the tier's capability; else on the emulator, which
 //! poses as such a device. `WARPCONV_DEVICE` can name either, and then there is no other.
 
+pub mod alignment;
 pub mod conv;
 pub mod pool;
 pub mod relu;
@@ -131,7 +132,12 @@ macro_rules! tests_on {
 
         #[test]
         fn convolutions_take_buffers_of_any_alignment() {
-            suite::conv::alignment(suite::device($sm));
+            suite::alignment::alignment(suite::device($sm));
+        }
+
+        #[test]
+        fn buffers_that_a_kernel_cannot_read_are_refused() {
+            suite::alignment::broken_promises(suite::device($sm));
         }
 
         #[test]
