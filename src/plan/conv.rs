@@ -6,9 +6,6 @@ use crate::catalog::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout};
 use crate::launch::{Arguments, args::ConvArgs};
 use crate::problem::{Conv2d, FilterLayout};
 
-/// Whether kernels on tensor cores are planned.
-const TENSOR_KERNELS: bool = false;
-
 impl Operation for Conv2d {
     const NAME: &'static str = "a convolution";
 
@@ -21,7 +18,7 @@ impl Operation for Conv2d {
                 | Algorithm::Grouped
                 | Algorithm::GroupedNarrow
                 | Algorithm::Depthwise
-        ) || (TENSOR_KERNELS && algorithm.tensor())
+        ) || algorithm.tensor()
     }
 
     fn describe(&self) -> String {
