@@ -199,7 +199,8 @@ impl Module {
             }
             Step::Pool(pool) => {
                 let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
-                gpu.prepare_pool(&plan).map(PreparedStep::Pool)
+                let pool = gpu.prepare_pool(&plan)?;
+                Ok(PreparedStep::Pool(Box::new(pool)))
             }
         });
         Ok(PreparedModule {
@@ -250,7 +251,7 @@ pub struct ModuleBuffers<'a, T> {
 #[derive(Clone, Debug)]
 enum PreparedStep {
     Conv(Box<PreparedConv>),
-    Pool(PreparedPool),
+    Pool(Box<PreparedPool>),
 }
 
 /// A module ready to launch; made by [`Module::prepare`].
