@@ -57,7 +57,7 @@ impl<'a> Tolerance<'a> {
         Tolerance::with_operands(conv, kernel, splits, magnitudes, operand_error(kernel))
     }
 
-    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of [`round_to_tf32`]: only the
+    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of [`round_to_tf32`](super::round_to_tf32): only the
     /// sum rounds.
     pub fn of_exact_products(
         conv: &Conv2d,
