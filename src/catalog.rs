@@ -82,12 +82,12 @@ impl Layout {
 /// | kernel | `p`, of the products | `s`, of the sums |
 /// |---|---|---|
 /// | CUDA cores, any type | 0 | `(n + 4) 2^-24` |
-/// | tensor cores, f16 and bf16 | 0 | `(n + i + 4) 2^-23` |
-/// | `tf32x3` | `3.01 * 2^-22` | `(3 n + 3 i + 4) 2^-23` |
-/// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + 4) 2^-23` |
+/// | tensor cores, f16 and bf16 | 0 | `(n + i + b + 4) 2^-23` |
+/// | `tf32x3` | `3.01 * 2^-22` | `(3 n + 3 i + b + 4) 2^-23` |
+/// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + b + 4) 2^-23` |
 /// | `tf32`, `wgmma` | `2^-9`: bulk copies bring operands as they are, and their last bits are cut off | as above |
 ///
-/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`. CUDA cores round each addition to
+/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`, and `b` the blocks that share it. CUDA cores round each addition to
 /// nearest; tensor cores align the products of an instruction and the sum with the largest of them and cut off what is
 /// below its last place. `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
 /// product of the small parts. These are bounds for the worst case; errors of random signs add up to about the square
@@ -303,7 +303,7 @@ pub struct Kernel {
     /// How it makes products of f32 numbers.
     pub math: Math,
     /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies must be aligned; 0 where
-    /// the algorithm does not care.
+    /// no choice is left: gathered element by element, or by bulk copies, which want 16.
     pub vector: u32,
     /// Threads a block.
     pub threads: u32,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::tensor::{job, packed_job, plan, planned};
+use common::tensor::{job, packed_job, plan};
 use common::{gpu, zeros};
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
 use half::f16;
@@ -24,9 +24,6 @@ fn workspace(bytes: u64) -> Workspace {
 
 #[test]
 fn a_plan_says_what_it_needs() {
-    if !planned() {
-        return;
-    }
     let (job, packed) = (job(), packed_job());
     let (whole, split) = (plan(&packed.conv, 1), plan(&packed.conv, 3));
     assert_eq!(
@@ -63,9 +60,6 @@ fn a_plan_says_what_it_needs() {
 
 #[test]
 fn the_driver_is_asked_for_all_of_the_shared_memory() {
-    if !planned() {
-        return;
-    }
     let conv = packed_job().conv;
     let capability = gpu().capability();
     let mut large = 0;
@@ -85,9 +79,6 @@ fn the_driver_is_asked_for_all_of_the_shared_memory() {
 
 #[test]
 fn one_workspace_serves_any_number_of_plans() {
-    if !planned() {
-        return;
-    }
     let (job, packed) = (job(), packed_job());
     let plans: Vec<_> = [1, 2, 3, 5]
         .into_iter()
@@ -113,9 +104,6 @@ fn one_workspace_serves_any_number_of_plans() {
 
 #[test]
 fn splits_give_the_same_bits_every_time() {
-    if !planned() {
-        return;
-    }
     let gpu = gpu();
     let conv: Conv2d = "mb1ic256ih5oc24kh3ph1+f16+nhwc".parse().unwrap();
     let reals = |len, seed| -> CudaSlice<f16> {
@@ -142,9 +130,6 @@ fn splits_give_the_same_bits_every_time() {
 
 #[test]
 fn a_workspace_that_will_not_do_is_refused() {
-    if !planned() {
-        return;
-    }
     let (gpu, job) = (gpu(), job());
     let prepared = prepare(&plan(&job.conv, 2));
     let needs = prepared.plan().workspace_bytes();
@@ -180,9 +165,6 @@ fn a_workspace_that_will_not_do_is_refused() {
 
 #[test]
 fn raw_pointers_are_held_to_what_the_kernel_needs() {
-    if !planned() {
-        return;
-    }
     let (gpu, job) = (gpu(), packed_job());
     let prepared = prepare(&plan(&job.conv, 2));
     let needs = prepared.plan().workspace_bytes();
@@ -275,9 +257,6 @@ fn one_call_brings_its_own_workspace() {
 
 #[test]
 fn filters_are_packed_once_for_all() {
-    if !planned() {
-        return;
-    }
     let (gpu, job) = (gpu(), job());
     let (conv, w) = ops::pack_filter(gpu, gpu.stream(), &job.conv, &job.w).unwrap();
     let prepared = prepare(&plan(&conv, 1));

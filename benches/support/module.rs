@@ -71,7 +71,7 @@ pub fn row<T: Stored>(
         batch: named.batch as u64,
         kind: named.kind.name().to_owned(),
         layout: named.layout.name().to_owned(),
-        kernel: format!("{} launches", module.launches()),
+        kernel: format!("{} launches", loaded.launches()),
         macs: module.macs(),
         bytes: module.min_bytes(),
         floor_us: roofline.floor_us,

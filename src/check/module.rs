@@ -113,6 +113,11 @@ impl<T: Stored> LoadedModule<T> {
         self.prepared.module()
     }
 
+    /// Kernels of a launch, those that bring filters into a kernel's order among them.
+    pub fn launches(&self) -> usize {
+        self.prepared.launches()
+    }
+
     /// The stream that its launches go to.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream

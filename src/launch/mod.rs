@@ -24,7 +24,7 @@
 //!
 //! A launch can be captured into a graph and replayed. Waiting for events from before the capture is what a capture
 //! cannot contain, so turn event tracking off first (`unsafe { context.disable_event_tracking() }`), keep all uses of
-//! the buffers in one stream or order them yourself, and keep buffers and prepared plan alive as long as the graph. A
+//! the buffers in one stream or order them yourself, and keep buffers, workspace and prepared plan alive as long as the graph. A
 //! captured launch with tracking on is refused ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
 pub mod args;

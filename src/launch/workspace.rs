@@ -11,7 +11,9 @@ use crate::plan::WORKSPACE_COUNTERS;
 /// Memory in which launches bring filters into order and add up what blocks computed in parts: at least
 /// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
 ///
-/// One will do for any number of plans, as large as the largest needs; launches that share one run one after the other. A
+/// One will do for any number of plans, as large as the largest needs; launches that share one run one after the other,
+/// as far as cudarc orders a buffer's uses in several streams: not while its event tracking is off, nor in streams that it
+/// does not count (`per_thread_stream`, foreign ones); there, order them yourself or give each stream a workspace. A
 /// launch leaves it as it found it as far as the next one cares: nothing has to be set or cleared in between, and it can be
 /// part of a captured graph.
 #[derive(Debug)]

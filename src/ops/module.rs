@@ -152,7 +152,8 @@ impl Module {
         self.dtype
     }
 
-    /// Kernels that are launched.
+    /// Operations that are launched one after the other; a plan may bring filters into order by a launch of its own
+    /// before one of them: [`PreparedModule::launches`] counts those too.
     pub fn launches(&self) -> usize {
         self.nodes.len()
     }
@@ -275,6 +276,15 @@ impl PreparedModule {
         })
     }
 
+    /// Kernels that are launched, those that bring filters into a kernel's order among them.
+    pub fn launches(&self) -> usize {
+        let each = self.steps.iter().map(|step| match step {
+            PreparedStep::Conv(conv) => conv.plan().launches() as usize,
+            PreparedStep::Pool(_) => 1,
+        });
+        each.sum()
+    }
+
     /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if none needs any.
     pub fn workspace_bytes(&self) -> u64 {
         let each = self
@@ -328,6 +338,18 @@ impl PreparedModule {
             self.module.hidden.len(),
             hidden.len(),
         )?;
+        // Before anything is launched: a launch that then finds too little would leave the module half done.
+        let needs = self.workspace_bytes();
+        if workspace.is_none() && needs > 0 {
+            return Err(Error::MissingBuffer {
+                buffer: "workspace",
+            });
+        }
+        if let Some(has) = workspace.as_deref().map(Workspace::len)
+            && has < needs
+        {
+            return Err(Error::WorkspaceTooSmall { needs, has });
+        }
         let mut weights = weights.iter();
         for (index, (step, node)) in self.steps.iter().zip(&self.module.nodes).enumerate() {
             let (from, to) = places(node, x, hidden, y)?;

@@ -16,9 +16,9 @@ pub enum Refusal {
         /// What the problem asks for.
         problem: &'static str,
     },
-    /// The device is older than the kernel's instruction set.
+    /// The device does not run the kernel's instruction set: it is older, or the kernel is for one architecture alone.
     Tier {
-        /// Lowest compute capability that runs the kernel.
+        /// The compute capability that runs the kernel: the lowest, or the only one.
         needs: (u32, u32),
         /// The device's.
         has: (u32, u32),
@@ -76,11 +76,18 @@ pub enum Refusal {
         /// The most that a tensor map can say.
         most: usize,
     },
+    /// Filters that a launch would have to bring into the kernel's order pass the kernel's index.
+    PackedFilters {
+        /// Elements of the packed filters, their padding included.
+        elements: u64,
+        /// The most that the kernel counts.
+        most: u64,
+    },
     /// The sum of a tile cannot be shared among as many blocks.
     Splits {
         /// Blocks asked for.
         asked: u32,
-        /// Steps that there are to share.
+        /// Steps that there are to share; 1 if the kernel shares none.
         most: u32,
     },
     /// There are more tiles to share than counters.
@@ -175,6 +182,12 @@ impl fmt::Display for Refusal {
             Refusal::Operation { kernel, problem } => {
                 write!(f, "computes {kernel}, the problem is {problem}")
             }
+            // What is made for one architecture alone runs on no later one either.
+            Refusal::Tier { needs, has } if has > needs => write!(
+                f,
+                "runs on compute capability {}.{} only, the device has {}.{}",
+                needs.0, needs.1, has.0, has.1
+            ),
             Refusal::Tier { needs, has } => write!(
                 f,
                 "needs compute capability {}.{}, the device has {}.{}",
@@ -223,6 +236,13 @@ impl fmt::Display for Refusal {
                     f,
                     "fetches x by tensor maps: {what} is {value}, at most {most}"
                 )
+            }
+            Refusal::PackedFilters { elements, most } => write!(
+                f,
+                "would pack filters of {elements} elements, at most {most}"
+            ),
+            Refusal::Splits { asked, most: 1 } => {
+                write!(f, "does not share a sum, {asked} blocks were asked to")
             }
             Refusal::Splits { asked, most } => write!(
                 f,

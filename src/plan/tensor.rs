@@ -202,7 +202,7 @@ pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
                 * (problem.group_k() as u64).div_ceil(u64::from(kernel.tile_m.max(1)))
         }
     };
-    pixels * filters
+    pixels.saturating_mul(filters)
 }
 
 /// Bytes of workspace; 0 if none is needed.
@@ -216,9 +216,14 @@ fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, splits: u32) -> u64 
     }
     let partials = match splits {
         1 => 0,
-        _ => tiles * u64::from(splits) * 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n),
+        _ => {
+            let tile = 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n);
+            tiles.saturating_mul(u64::from(splits)).saturating_mul(tile)
+        }
     };
-    (WORKSPACE_COUNTERS + packed).next_multiple_of(WORKSPACE_ALIGNMENT) + partials
+    (WORKSPACE_COUNTERS + packed)
+        .next_multiple_of(WORKSPACE_ALIGNMENT)
+        .saturating_add(partials)
 }
 
 /// Bytes of the filters in the kernel's order.
@@ -234,6 +239,14 @@ pub(super) fn rate(
     roofline: &Roofline,
     limits: &Limits,
 ) -> Result<Score, Refusal> {
+    if packs(problem, kernel) {
+        // Kernels count a filter's place in 31 bits; padding a single channel to 16 bytes can take that eightfold.
+        let elements = packed_bytes(problem, kernel) / problem.dtype().size() as u64;
+        let most = i32::MAX as u64;
+        if elements > most {
+            return Err(Refusal::PackedFilters { elements, most });
+        }
+    }
     let (tiles, steps) = (tiles(problem, kernel), steps(problem, kernel));
     let rate_one = |splits: u32| -> Result<Score, Refusal> {
         let needs = workspace(problem, kernel, tiles, splits);

@@ -6,7 +6,7 @@ use half::f16;
 use warpconv::catalog::Algorithm;
 use warpconv::check;
 use warpconv::launch::{ConvBuffers, PreparedConv, Workspace};
-use warpconv::plan::{ConvPlan, Limits, Operation};
+use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv::reference;
 
@@ -65,11 +65,6 @@ pub fn job() -> Job {
 pub fn packed_job() -> Job {
     let conv: Conv2d = LINE.parse().unwrap();
     Job::new(conv.with_filter_layout(FilterLayout::Packed).unwrap())
-}
-
-/// Whether plans take kernels on tensor cores. Where they do not, there is nothing that packs filters or splits sums.
-pub fn planned() -> bool {
-    Conv2d::computed_by(Algorithm::Mma)
 }
 
 /// A plan of the first kernel of `mma.sync` that takes the problem in so many splits.

@@ -36,12 +36,15 @@ impl Changes {
     /// The problem, changed. What only convolutions have leaves a pool as it is.
     fn apply(&self, problem: Problem) -> Result<Problem, Error> {
         match problem {
+            // At once: some changes are possible only together, such as another type and another mode.
             Problem::Conv(conv) => conv
-                .with_batch(self.batch.unwrap_or(conv.n()))?
-                .with_dtype(self.dtype.unwrap_or(conv.dtype()))?
-                .with_layout(self.layout.unwrap_or(conv.layout()))?
-                .with_filter_layout(self.filter_layout.unwrap_or(conv.filter_layout()))?
-                .with_math(self.math.unwrap_or(conv.math()))
+                .to_builder()
+                .input(self.batch.unwrap_or(conv.n()), conv.c(), conv.h(), conv.w())
+                .dtype(self.dtype.unwrap_or(conv.dtype()))
+                .layout(self.layout.unwrap_or(conv.layout()))
+                .filter_layout(self.filter_layout.unwrap_or(conv.filter_layout()))
+                .math(self.math.unwrap_or(conv.math()))
+                .build()
                 .map(Problem::Conv),
             Problem::Pool(pool) => pool
                 .with_batch(self.batch.unwrap_or(pool.n()))?

@@ -141,7 +141,7 @@ fn run<T: Stored>(
         variant,
         size,
         macs: module.macs(),
-        launches: module.launches(),
+        launches: loaded.launches(),
         device_bytes: match &counters {
             Some(counters) => Some(counters.device_bytes()),
             None if emulated => None,
@@ -215,8 +215,8 @@ fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
     say(table(&headings, cells.collect()))?;
     say(
         "Predicted: the roofline of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, \
-         56x56 or 28x28; no measurement. This version's kernels multiply on CUDA cores in every type, so in f16 and \
-         bf16 the roofline is that of tensor cores which they do not use yet.",
+         56x56 or 28x28; no measurement. f32 is strict here and stays on CUDA cores; f16 and bf16 are multiplied on \
+         tensor cores. Launches include those that bring filters into a kernel's order.",
     )?;
     if emulated {
         say(

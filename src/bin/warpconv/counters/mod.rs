@@ -348,7 +348,7 @@ fn work(totals: &Counters, launches: usize) -> Work {
 fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
     let conv: &Conv2d = plan.problem();
     let x = check::integers(conv.input().elements(), MOST, 1);
-    let w = check::integers(conv.filter_len(), MOST, 2);
+    let w = check::integers(conv.filter_elements(), MOST, 2);
     let bias = conv.bias().then(|| check::integers(conv.k(), MOST, 3));
     let residual = conv
         .residual()

@@ -55,6 +55,12 @@ fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
     few.iter().copied().cycle().take(len).collect()
 }
 
+/// Filters in the problem's layout, with zeros where a layout has gaps.
+fn filters<T: Stored>(conv: &Conv2d) -> Result<Vec<T>, Error> {
+    let dense = check::integers(conv.filter_elements(), MOST, 2);
+    check::pack_filter(conv, &dense)
+}
+
 impl<'a, T: Stored> Timing<'a, T> {
     /// A convolution's.
     pub fn conv(gpu: &'a Gpu, conv: &Conv2d, samples: usize) -> Result<Self, Error> {
@@ -65,7 +71,7 @@ impl<'a, T: Stored> Timing<'a, T> {
             gpu,
             samples,
             x: upload(conv.input().len(), 1)?,
-            w: Some(upload(conv.filter_len(), 2)?),
+            w: Some(gpu.upload(&filters::<T>(conv)?)?),
             bias: bias.transpose()?,
             residual: residual.transpose()?,
             y: upload(conv.output().len(), 5)?,
@@ -265,7 +271,10 @@ impl Measuring<Conv2d> for Counting<'_> {
         let draw = |len, seed| check::integers(len, MOST, seed);
         let bias = conv.bias().then(|| draw(conv.k(), 3));
         let residual = conv.residual().map(|desc| draw(desc.elements(), 4));
-        let (x, w) = (draw(conv.input().elements(), 1), draw(conv.filter_len(), 2));
+        let (x, w) = (
+            draw(conv.input().elements(), 1),
+            draw(conv.filter_elements(), 2),
+        );
         self.gpu.reset_counters();
         let y = check::run_conv(self.gpu, plan, &x, &w, bias.as_deref(), residual.as_deref());
         self.measured(&y.map_err(|error| error.to_string())?)
