@@ -176,6 +176,20 @@ impl Gpu {
         }
     }
 
+    /// Takes `text` for the kernel's PTX in this device's context, in which it has not been used yet: for the tests that break
+    /// kernels on purpose.
+    ///
+    /// # Errors
+    /// [`Error::ModuleLoad`] if the driver does not take the text or the kernel is loaded already.
+    ///
+    /// # Safety
+    /// Launches that are safe otherwise run whatever the text says.
+    #[cfg(feature = "emulator")]
+    #[doc(hidden)]
+    pub unsafe fn replace_ptx(&self, id: KernelId, text: &str) -> Result<(), Error> {
+        self.inner.modules.put(&self.inner.context, id, text)
+    }
+
     /// The kernel, loaded into this device's context if this is its first use.
     pub(crate) fn load(&self, id: KernelId) -> Result<Arc<LoadedKernel>, Error> {
         self.inner.modules.get(&self.inner.context, id)

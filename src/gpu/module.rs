@@ -50,11 +50,11 @@ impl LoadedKernel {
             .map_err(|e| driver_error("cuFuncGetAttribute", e))
     }
 
-    fn load(context: &Arc<CudaContext>, id: KernelId) -> Result<LoadedKernel, Error> {
+    fn load(context: &Arc<CudaContext>, id: KernelId, text: &str) -> Result<LoadedKernel, Error> {
         let kernel = id.kernel();
         let name = kernel.id();
-        // The text is made by the build and holds no NUL; were there one, the driver would refuse the empty module.
-        let image = CString::new(ptx::text(id).unwrap_or_default()).unwrap_or_default();
+        // The build's texts hold no NUL; where there is one, the driver refuses the empty module.
+        let image = CString::new(text).unwrap_or_default();
         context
             .bind_to_thread()
             .map_err(|e| driver_error("binding the context", e))?;
@@ -193,7 +193,27 @@ impl Modules {
         if let Some(kernel) = place.get() {
             return Ok(kernel.clone());
         }
-        let kernel = Arc::new(LoadedKernel::load(context, id)?);
+        let text = ptx::text(id).unwrap_or_default();
+        let kernel = Arc::new(LoadedKernel::load(context, id, text)?);
         Ok(place.get_or_init(|| kernel).clone())
+    }
+
+    /// Loads `text` as the kernel, which must not be loaded yet.
+    #[cfg(feature = "emulator")]
+    pub(super) fn put(
+        &self,
+        context: &Arc<CudaContext>,
+        id: KernelId,
+        text: &str,
+    ) -> Result<(), Error> {
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = Arc::new(LoadedKernel::load(context, id, text)?);
+        self.loaded[id.0]
+            .set(kernel)
+            .map_err(|_| Error::ModuleLoad {
+                kernel: id.kernel().id(),
+                code: sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,
+                reason: String::from("another text of it is loaded"),
+            })
     }
 }
