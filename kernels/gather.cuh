@@ -98,7 +98,8 @@ struct Gather {
     }
     // From tap (0, 0), channel 0 to the step's tap and a channel of its block, in bytes.
     DEVICE long long distance(const Step& step, int channel) const {
-        long long place = step.r * conv.dilation_h * conv.width + step.s * conv.dilation_w;
+        long long row = step.r * conv.dilation_h;  // below 2^31, but not times a row
+        long long place = row * conv.width + step.s * conv.dilation_w;
         return (place * x_pixel(conv) + static_cast<long long>(step.channel + channel) * x_channel(conv)) * SIZE;
     }
 

@@ -1,11 +1,12 @@
-// The argument struct of the mma.sync kernels, passed by value. src/launch/tensor.rs mirrors it field by field; the size is
-// asserted on both sides.
+// The argument struct of the mma.sync kernels, passed by value, and a part of the wgmma kernels' (wgmma_args.cuh, which tells
+// how their grid differs). src/launch/tensor.rs mirrors it field by field; the size is asserted on both sides.
 #pragma once
 
 #include "args.cuh"
 
 struct TensorArgs {
-    // Its filters are [k][tap][w_channels]: w_k = taps * w_channels, w_tap = w_channels, w_c = 1. Its tiles_m, by_tiles_m and
+    // Its filters are [k][tap][w_channels]: w_k = taps * w_channels, w_tap = w_channels, w_c = 1; those of mma_flat.cu are
+    // [k][tap][group_c], each filter rounded up to 16 bytes: w_k is that pitch, w_tap = group_c. Its tiles_m, by_tiles_m and
     // by_groups number the tiles as in ConvArgs, of which there are `tiles`.
     ConvArgs conv;
     float* partials;       // splits > 1: the sums of each block, TILE_M * TILE_N a block in the order of blocks

@@ -3,7 +3,8 @@
 //
 // ---- Tensor maps. size = bytes of an element; all strides are bytes, all dimensions run from the innermost.
 // Common to all: no interleave, OOB fill = zeros, element strides 1 unless said, addresses multiples of 16 bytes.
-// Type: FLOAT16, BFLOAT16; f32 storage: FLOAT32 (y, residual) and TFLOAT32 (x, w: the copy may round to tf32 on its way).
+// Type: FLOAT16, BFLOAT16; f32 storage: FLOAT32, for x and w too: TFLOAT32 would round on the way,
+// finite numbers near the largest to infinity, where FLOAT32 leaves the last bits for the tensor core to cut off.
 // SWIZZLE(b) = the swizzle of rows of b bytes: 128 -> 128B, 64 -> 64B, 32 -> 32B.
 //
 // x: cuTensorMapEncodeIm2col, rank 4. Wgmma only; all zero bytes for WgmmaGather.
@@ -39,7 +40,7 @@
 //
 // ---- What a plan must hold to.
 // Both algorithms: f16 and bf16 (exact products, f32 sums), and f32 with Math::Tf32: operands reach the tensor core as
-// tf32, truncated or rounded, so each is off by less than 2^-10 of itself (mma.sync's rounding: 2^-11). Filters packed as
+// tf32, truncated, so each is off by less than 2^-10 of itself (mma.sync's rounding: 2^-11). Filters packed as
 // TensorArgs says, their address a multiple of 16. conv.gemm_n < 2^31. No split is empty: (splits - 1) * steps_a_split < steps.
 // Wgmma: NHWC; x's address and pitch (pixel * size) multiples of 16 bytes; groups == 1 or group_c % TILE_K == 0 (a box would
 //   else bring channels of the next group); 1 <= stride <= 8; every corner in [-128, 127]; (r - 1) * dilation_h and

@@ -5,7 +5,7 @@
 //
 // y_bulk (NHWC): a piece is 64 pixels x 64 (16-bit) or 32 (f32) filters, finished in registers, put down as stored, and written
 // by one bulk copy, which drops what lies beyond the tensor. The residual comes the same way, into the buffer that its piece will
-// use, while the main loop runs. Two pieces are under way at a time.
+// use, while the main loop runs. Two pieces are under way at a time; with a residual a piece's copy ends before the next one's.
 // Otherwise: a piece is 64 rows x 32 columns of f32 sums; the threads take rows from it and end with `finish` (output.cuh).
 //
 // Bank conflicts: 16-bit, stmatrix and ldmatrix: the eight rows of a matrix are 128 bytes apart with eight different pieces. f32, 8

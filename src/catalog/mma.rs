@@ -44,11 +44,11 @@ const TF32_NCHW: [Tile; 2] = [(128, 128, 32, 4, 256, 3, 1), (64, 64, 32, 4, 128,
 
 /// Tiles of 3xTF32, whose operands take three times the registers.
 const TF32X3_NHWC: [Tile; 3] = [
-    (64, 128, 32, 16, 128, 3, 2),
-    (64, 64, 32, 16, 128, 4, 3),
-    (64, 64, 32, 4, 128, 4, 3),
+    (64, 128, 32, 16, 256, 3, 1),
+    (64, 64, 32, 16, 128, 4, 2),
+    (64, 64, 32, 4, 256, 4, 1),
 ];
-const TF32X3_NCHW: [Tile; 2] = [(64, 128, 32, 4, 128, 3, 2), (64, 64, 32, 4, 128, 4, 2)];
+const TF32X3_NCHW: [Tile; 2] = [(64, 128, 32, 4, 256, 3, 1), (64, 64, 32, 4, 128, 4, 2)];
 
 fn kernel(algorithm: Algorithm, dtype: DType, math: Math, layout: Layout, tile: Tile) -> Kernel {
     let (tile_m, tile_n, tile_k, vector, threads, stages, min_blocks) = tile;
@@ -102,7 +102,8 @@ fn few_channels(all: &mut Vec<Kernel>) {
         for layout in Layout::ALL {
             let tiles: &[Tile] = match math {
                 Math::Strict => &[(128, 128, 32, 0, 256, 4, 1), (64, 64, 32, 0, 128, 4, 3)],
-                Math::Tf32 | Math::Tf32x3 => &[(64, 128, 32, 0, 128, 3, 2)],
+                Math::Tf32 => &[(64, 128, 32, 0, 128, 3, 2)],
+                Math::Tf32x3 => &[(64, 128, 32, 0, 256, 3, 1)],
             };
             for &tile in tiles {
                 all.push(kernel(Algorithm::MmaFlat, dtype, math, layout, tile));

@@ -31,8 +31,6 @@ pub(crate) enum MapType {
     F16 = 6,
     F32 = 7,
     Bf16 = 9,
-    /// Rounded to tf32 on the way.
-    Tf32 = 11,
 }
 
 /// `CUtensorMapL2promotion`, those in use.

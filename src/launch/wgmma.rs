@@ -95,12 +95,12 @@ impl WgmmaArgs {
     }
 }
 
-/// How elements are called in a map; `products`: of those that are multiplied.
-fn kind(dtype: DType, products: bool) -> MapType {
+/// How elements are called in a map. f32 that is multiplied as tf32 is copied as it is: the tensor core cuts its last bits
+/// off, where a map of tf32 would round, the largest numbers to infinity.
+fn kind(dtype: DType) -> MapType {
     match dtype {
         DType::F16 => MapType::F16,
         DType::Bf16 => MapType::Bf16,
-        DType::F32 if products => MapType::Tf32,
         DType::F32 => MapType::F32,
     }
 }
@@ -132,7 +132,7 @@ fn input(
     };
     maps.im2col(&Im2col {
         name: "x",
-        kind: kind(problem.dtype(), true),
+        kind: kind(problem.dtype()),
         dimensions: [problem.c(), problem.w(), problem.h(), problem.n()]
             .map(|extent| extent as u64),
         strides: [pixel, pixel * problem.w() as u64, image],
@@ -160,7 +160,7 @@ fn filters(
     let row = tensor.w_channels as u64;
     maps.tiled(&Tiled {
         name: "w",
-        kind: kind(problem.dtype(), true),
+        kind: kind(problem.dtype()),
         dimensions: &[row, taps, problem.k() as u64],
         strides: &[row * size, taps * row * size],
         extents: &[kernel.tile_k, 1, kernel.tile_m],
@@ -181,7 +181,7 @@ fn output(
     let (pixel, group) = (strides.pixel as u64 * size, conv.group_k as u64 * size);
     maps.tiled(&Tiled {
         name,
-        kind: kind(problem.dtype(), false),
+        kind: kind(problem.dtype()),
         dimensions: &[
             conv.group_k as u64,
             conv.groups as u64,
