@@ -255,3 +255,22 @@ fn a_plan_s_bound_is_that_of_the_units_it_may_use() {
         assert!((strict / floor(words) / (flops / 67e12) - 1.0).abs() < 1e-9);
     }
 }
+
+#[test]
+fn depthwise_takes_a_depthwise_kernel_however_few_images() {
+    for line in [
+        "g512mb1ic512ih14oc512kh3sh2ph1+nhwc",
+        "g1024mb1ic1024ih7oc1024kh3ph1+nhwc+bf16",
+        "g512mb32ic512ih14oc512kh3sh2ph1",
+    ] {
+        let problem: Conv2d = line.parse().expect("a valid problem");
+        let plan = ConvPlan::new(&problem, &Capability::h200()).expect("a plan");
+        let kernel = plan.kernel().kernel();
+        assert_eq!(
+            kernel.algorithm,
+            Algorithm::Depthwise,
+            "{line}: {}",
+            kernel.id()
+        );
+    }
+}
