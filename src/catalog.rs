@@ -93,8 +93,9 @@ impl Layout {
 /// product of the small parts. These are bounds for the worst case; errors of random signs add up to about the square
 /// root of it.
 ///
-/// Measured on the emulator, whose tensor cores cut off so, the largest error against the largest output, of all kernels
-/// of compute capability 8.0 for NHWC and of operands with 24 bits:
+/// Measured on the emulator, whose tensor cores do not cut off but add one product after the other, each sum rounded to
+/// nearest: the largest error against the largest output, of all kernels of compute capability 8.0 for NHWC and of
+/// operands with 24 bits:
 ///
 /// | terms | strict | `tf32x3` | `tf32` |
 /// |---|---|---|---|

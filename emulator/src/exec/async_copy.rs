@@ -6,6 +6,7 @@ use super::context::{Context, touch};
 use super::global;
 use super::lanes::lanes;
 use super::shared::{actor, byte_slice_mut, check_bounds};
+use super::traffic;
 use super::warp::Warp;
 use crate::check::proxy::Tracked;
 use crate::check::{Outcome, Trouble};
@@ -170,7 +171,7 @@ fn read_part(
         }
         return Ok(());
     };
-    global::count(cx, &allocation, m, kind, &moved, size, false);
+    traffic::count(cx, &allocation, m, kind, &moved, size, false);
     let all_init = allocation.is_all_init();
     for lane in lanes(m) {
         let at = moved[lane] - allocation.base;

@@ -8,6 +8,7 @@ use super::global;
 use super::lanes::lanes;
 use super::mbarrier::{self, shared_addresses};
 use super::shared::{actor, byte_slice, byte_slice_mut};
+use super::traffic;
 use super::warp::Warp;
 use crate::check::proxy::{AsyncReader, COPY_READERS};
 use crate::check::{Outcome, Trouble};
@@ -143,7 +144,7 @@ pub(crate) fn read_global(
         };
         return Err(Trouble::lane(lane, kind));
     }
-    global::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
+    traffic::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
     // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time are a race of the
     // emulated program.
     unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
@@ -161,7 +162,7 @@ pub(crate) fn write_global(
     let bytes = data.len() as u32;
     let allocation = allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
     let at = address - allocation.base;
-    global::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
+    traffic::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
     // SAFETY: as in `read_global`.
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), allocation.data(at), data.len()) };
     allocation.mark_init(at, bytes.into());

@@ -33,6 +33,7 @@ mod shared;
 mod soft;
 mod step;
 mod tensor;
+mod traffic;
 mod warp;
 mod wgmma;
 

@@ -1,4 +1,6 @@
 //! The operations.
+//!
+//! Longer than other files because it is a table: one enum, which cannot be split, with an entry an operation.
 
 use super::*;
 

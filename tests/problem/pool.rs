@@ -1,0 +1,118 @@
+//! Poolings: windows, indices, divisors, and how many windows there are.
+
+use super::pool;
+use warpconv::Error;
+use warpconv::problem::{Padding, Pool2d, PoolKind};
+
+#[test]
+fn zeros_are_refused_by_name() {
+    assert_eq!(
+        pool().window(0, 1).build(),
+        Err(Error::Zero {
+            what: "the height of the window"
+        })
+    );
+    assert_eq!(
+        pool().stride(1, 0).build(),
+        Err(Error::Zero {
+            what: "the horizontal stride"
+        })
+    );
+    let adaptive = Pool2d::builder()
+        .input(1, 1, 4, 4)
+        .kind(PoolKind::AdaptiveAverage { p: 0, q: 3 });
+    assert_eq!(
+        adaptive.build(),
+        Err(Error::Zero {
+            what: "the height of the output"
+        })
+    );
+}
+
+#[test]
+fn poolings() {
+    let max = PoolKind::Max { indices: true };
+    let wide = pool().input(1, 1, 20, 20).window(16, 16).kind(max).build();
+    assert_eq!(wide, Err(Error::IndexRange { window: [16, 16] }));
+    assert_eq!(
+        wide.unwrap_err().to_string(),
+        "a 16x16 window has 256 positions; one-byte indices name at most 255"
+    );
+    assert!(
+        pool()
+            .input(1, 1, 20, 20)
+            .window(15, 17)
+            .kind(max)
+            .build()
+            .is_ok()
+    );
+    let zero = PoolKind::Average {
+        count_include_pad: true,
+        divisor_override: Some(0),
+    };
+    assert_eq!(pool().kind(zero).build(), Err(Error::ZeroDivisor));
+    let global = pool().kind(PoolKind::GlobalMax).build();
+    assert!(matches!(
+        global,
+        Err(Error::Incompatible {
+            what: "a window",
+            ..
+        })
+    ));
+    let global = Pool2d::builder()
+        .input(2, 6, 4, 5)
+        .kind(PoolKind::GlobalAverage)
+        .build()
+        .unwrap();
+    assert_eq!(
+        (global.p(), global.q(), global.r(), global.s()),
+        (1, 1, 4, 5)
+    );
+    assert_eq!(global.to_builder().build().unwrap(), global);
+    // Padding beyond half the window is oneDNN's and ONNX's to ask for.
+    let padded = pool()
+        .window(5, 5)
+        .stride(5, 5)
+        .input(1, 16, 10, 10)
+        .padding(Padding::same(10))
+        .build()
+        .unwrap();
+    assert_eq!((padded.p(), padded.q()), (6, 6));
+    // Fewer outputs than fit, not more.
+    let few = pool().output_size(1, 2).build().unwrap();
+    assert_eq!((few.p(), few.q()), (1, 2));
+    assert_eq!(few.to_builder().build().unwrap(), few);
+    assert!(matches!(
+        pool().output_size(4, 3).build(),
+        Err(Error::Shape { .. })
+    ));
+    assert!(matches!(
+        pool().output_size(0, 3).build(),
+        Err(Error::Zero { .. })
+    ));
+}
+
+#[test]
+fn ceil_mode_adds_at_most_one_window() {
+    for (h, r, stride, pad) in (1..12).flat_map(|h| {
+        (1..5)
+            .flat_map(move |r| (1..5).flat_map(move |s| (0..=r / 2).map(move |pad| (h, r, s, pad))))
+    }) {
+        let build = |ceil| {
+            let pool = Pool2d::builder()
+                .input(1, 1, h, h)
+                .window(r, r)
+                .stride(stride, stride);
+            pool.padding(Padding::same(pad)).ceil_mode(ceil).build()
+        };
+        let (Ok(floor), Ok(ceil)) = (build(false), build(true)) else {
+            assert!(h + 2 * pad < r);
+            continue;
+        };
+        assert!(floor.p() <= ceil.p() && ceil.p() <= floor.p() + 1);
+        assert!(
+            (ceil.p() - 1) * stride < h + pad,
+            "a window starts in the padding"
+        );
+    }
+}
