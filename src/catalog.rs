@@ -7,6 +7,8 @@
 use std::sync::OnceLock;
 
 // Written out: build.rs reads this file from another place.
+#[path = "catalog/bottleneck.rs"]
+mod bottleneck;
 #[path = "catalog/cuda_cores.rs"]
 mod cuda_cores;
 #[path = "catalog/mma.rs"]
@@ -209,6 +211,12 @@ pub enum Algorithm {
     Wgmma,
     /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and NCHW.
     WgmmaGather,
+    /// A whole bottleneck, 1x1, 3x3 and 1x1, on CUDA cores.
+    BottleneckCores,
+    /// The same on tensor cores by `mma.sync`.
+    Bottleneck,
+    /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
+    BottleneckWgmma,
     /// No convolution itself: brings filters into the order that those on tensor cores read.
     PackFilter,
     /// Windowed maximum, with the index of each maximum if asked.
@@ -236,6 +244,9 @@ impl Algorithm {
             Algorithm::MmaNarrow => "mma_narrow",
             Algorithm::Wgmma => "wgmma",
             Algorithm::WgmmaGather => "wgmma_gather",
+            Algorithm::BottleneckCores => "bottleneck_cores",
+            Algorithm::Bottleneck => "bottleneck",
+            Algorithm::BottleneckWgmma => "bottleneck_wgmma",
             Algorithm::PackFilter => "pack_filter",
             Algorithm::MaxPool => "max_pool",
             Algorithm::AvgPool => "avg_pool",
@@ -258,6 +269,9 @@ impl Algorithm {
             Algorithm::MmaNarrow => "mma_narrow.cu",
             Algorithm::Wgmma => "wgmma.cu",
             Algorithm::WgmmaGather => "wgmma_gather.cu",
+            Algorithm::BottleneckCores => "bottleneck_cores.cu",
+            Algorithm::Bottleneck => "bottleneck.cu",
+            Algorithm::BottleneckWgmma => "bottleneck_wgmma.cu",
             Algorithm::PackFilter => "pack_filter.cu",
             Algorithm::MaxPool => "max_pool.cu",
             Algorithm::AvgPool => "avg_pool.cu",
@@ -275,6 +289,16 @@ impl Algorithm {
                 | Algorithm::MmaNarrow
                 | Algorithm::Wgmma
                 | Algorithm::WgmmaGather
+                | Algorithm::Bottleneck
+                | Algorithm::BottleneckWgmma
+        )
+    }
+
+    /// Whether it computes a whole bottleneck, and an entry's tile reads as `catalog/bottleneck.rs` says.
+    pub const fn bottleneck(self) -> bool {
+        matches!(
+            self,
+            Algorithm::BottleneckCores | Algorithm::Bottleneck | Algorithm::BottleneckWgmma
         )
     }
 }
@@ -295,7 +319,8 @@ pub struct Kernel {
     /// The instruction set it needs.
     pub tier: Tier,
     /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output pixels, gemm_k = the
-    /// channels of one filter tap taken a step); for kernels that are no matrix product, what their header says.
+    /// channels of one filter tap taken a step); for kernels that are no matrix product, what their header says. Of a
+    /// bottleneck: output rows and columns of one image, and narrow channels, rounded up.
     pub tile_m: u32,
     /// See [`Kernel::tile_m`].
     pub tile_n: u32,
@@ -306,6 +331,8 @@ pub struct Kernel {
     /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies must be aligned; 0 where
     /// no choice is left: gathered element by element, or by bulk copies, which want 16.
     pub vector: u32,
+    /// The stride of a bottleneck's 3x3, for which the kernel was compiled; 0 where it takes any, or has none.
+    pub stride: u32,
     /// Threads a block.
     pub threads: u32,
     /// Buffers of the shared-memory pipeline (1 where there is none).
@@ -337,6 +364,9 @@ impl Kernel {
         if self.vector > 0 {
             id.push_str(&format!("_v{}", self.vector));
         }
+        if self.stride > 1 {
+            id.push_str(&format!("_s{}", self.stride));
+        }
         id.push('_');
         id.push_str(self.tier.name());
         id
@@ -358,6 +388,7 @@ impl Kernel {
         match self.algorithm {
             Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => mma::dynamic_shared(self),
             Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
+            algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
             _ => 0,
         }
     }
@@ -379,7 +410,7 @@ impl Kernel {
             ("STAGES", self.stages.to_string()),
             ("MIN_BLOCKS", self.min_blocks.to_string()),
         ];
-        if self.algorithm.tensor() {
+        if self.algorithm.tensor() || self.algorithm.bottleneck() {
             let math = match self.math {
                 Math::Strict => 0,
                 Math::Tf32 => 1,
@@ -388,6 +419,12 @@ impl Kernel {
             defines.push(("KERNEL_MATH", math.to_string()));
             defines.push(("VECTOR", self.vector.to_string()));
             defines.push(("SHARED_BYTES", self.dynamic_shared().to_string()));
+        }
+        if self.algorithm.bottleneck() {
+            defines.push(("TILE_P", self.tile_m.to_string()));
+            defines.push(("TILE_Q", self.tile_n.to_string()));
+            defines.push(("NARROW", self.tile_k.to_string()));
+            defines.push(("STRIDE", self.stride.to_string()));
         }
         if matches!(self.algorithm, Algorithm::DirectFlat | Algorithm::MmaFlat) {
             defines.push(("FLAT_GEMM_K", FLAT_GEMM_K.to_string()));
@@ -423,6 +460,7 @@ pub fn kernels() -> &'static [Kernel] {
         cuda_cores::pooling_and_relu(&mut all);
         mma::kernels(&mut all);
         wgmma::kernels(&mut all);
+        bottleneck::kernels(&mut all);
         helpers(&mut all);
         all
     })
@@ -443,6 +481,7 @@ fn helpers(all: &mut Vec<Kernel>) {
             tile_k: 32,
             math: Math::Strict,
             vector: 0,
+            stride: 0,
             threads: 256,
             stages: 1,
             min_blocks: 4,

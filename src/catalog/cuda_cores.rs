@@ -71,6 +71,7 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
                 tile_k: 1,
                 math: Math::Strict,
                 vector: 0,
+                stride: 0,
                 threads: 64,
                 stages: 1,
                 min_blocks: 8,
@@ -95,6 +96,7 @@ fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
         tile_k: 8,
         math: Math::Strict,
         vector: 0,
+        stride: 0,
         threads,
         // cp.async keeps several steps in flight; through registers there is one read and one filled.
         stages: if tier == Tier::Sm80 { 4 } else { 2 },
@@ -162,6 +164,7 @@ fn one_by_one(algorithm: Algorithm, dtype: DType, layout: Option<Layout>, thread
         tile_k: 1,
         math: Math::Strict,
         vector: 0,
+        stride: 0,
         threads,
         stages: 1,
         min_blocks: 2,

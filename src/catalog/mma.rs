@@ -62,6 +62,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, math: Math, layout: Layout, tile: 
         tile_k,
         math,
         vector,
+        stride: 0,
         threads,
         stages,
         min_blocks,

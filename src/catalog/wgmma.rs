@@ -91,6 +91,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, layout: Layout) -> Kernel {
             _ => Math::Strict,
         },
         vector: 0,
+        stride: 0,
         tile_m: 0,
         tile_n: 0,
         tile_k: 0,

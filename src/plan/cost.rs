@@ -185,6 +185,7 @@ mod tests {
             tile_k: 8,
             math: Math::Strict,
             vector: 0,
+            stride: 0,
             threads,
             stages: 2,
             min_blocks: 2,

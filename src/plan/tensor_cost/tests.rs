@@ -17,6 +17,7 @@ fn kernel(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
         tile_k: 64,
         math: Math::Strict,
         vector: 16,
+        stride: 0,
         threads,
         stages: 4,
         min_blocks: 1,
@@ -110,6 +111,7 @@ fn newer_instructions_and_shorter_numbers_are_faster() {
         tier: Tier::Sm90a,
         threads: 384,
         vector: 0,
+        stride: 0,
         ..kernel(128, 256, 384)
     };
     assert!(rated(&problem, &wgmma).us < rated(&problem, &mma).us);
