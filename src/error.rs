@@ -109,6 +109,26 @@ pub enum Error {
         with: &'static str,
     },
 
+    /// The 3x3 of a bottleneck moves by another distance than kernels are made for.
+    #[error("a bottleneck's 3x3 has stride {stride}: it must be 1 or 2")]
+    BottleneckStride {
+        /// The stride asked for.
+        stride: usize,
+    },
+
+    /// The input is to be added to an output of another shape.
+    #[error(
+        "the input, {}, cannot be added to an output of {}",
+        extents(input),
+        extents(output)
+    )]
+    ResidualShape {
+        /// Channels, rows and columns of the input.
+        input: [usize; 3],
+        /// Channels, rows and columns of the output.
+        output: [usize; 3],
+    },
+
     /// A mode of multiplying f32 numbers for a problem that is not in f32.
     #[error("{} is a way to multiply f32 numbers, the problem is in {}", math.name(), dtype.name())]
     MathMode {
@@ -356,6 +376,10 @@ pub enum Error {
         call CudaContext::disable_event_tracking before the capture"
     )]
     CaptureWithEventTracking,
+}
+
+fn extents([c, h, w]: &[usize; 3]) -> String {
+    format!("{c}x{h}x{w}")
 }
 
 /// Each kernel's reason, on a line of its own.

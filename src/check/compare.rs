@@ -120,7 +120,10 @@ const CUT: f64 = 1.0 / (1 << 23) as f64;
 /// What a kernel's way with its operands costs a product, as a share of it: see [`Math`].
 fn operand_error(kernel: &Kernel) -> f64 {
     let both = |unit: f64| 2.0 * unit + unit * unit;
-    let bulk = matches!(kernel.algorithm, Algorithm::Wgmma | Algorithm::WgmmaGather);
+    let bulk = matches!(
+        kernel.algorithm,
+        Algorithm::Wgmma | Algorithm::WgmmaGather | Algorithm::BottleneckWgmma
+    );
     match kernel.math {
         Math::Strict => 0.0,
         // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which drop what they have no

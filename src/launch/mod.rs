@@ -28,6 +28,7 @@
 //! captured launch with tracking on is refused ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
 pub mod args;
+pub mod bottleneck;
 mod buffer;
 mod check;
 mod conv;
@@ -42,6 +43,7 @@ mod wgmma;
 mod work;
 mod workspace;
 
+pub use bottleneck::{BottleneckBuffers, BottleneckPointers, PreparedBottleneck};
 pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;

@@ -16,6 +16,7 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 
+pub(crate) mod bottleneck;
 mod capability;
 mod conv;
 mod cost;
@@ -45,24 +46,27 @@ pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{Conv2d, Pool2d, Relu};
+use crate::problem::{Bottleneck2d, Conv2d, Pool2d, Relu};
 use crate::ptx;
 
 /// The plan of a convolution.
 pub type ConvPlan = Plan<Conv2d>;
 /// The plan of a pooling.
 pub type PoolPlan = Plan<Pool2d>;
+/// The plan of a bottleneck by one launch.
+pub type BottleneckPlan = Plan<Bottleneck2d>;
 /// The plan of a ReLU.
 pub type ReluPlan = Plan<Relu>;
 
 mod sealed {
     pub trait Sealed {}
+    impl Sealed for super::Bottleneck2d {}
     impl Sealed for super::Conv2d {}
     impl Sealed for super::Pool2d {}
     impl Sealed for super::Relu {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`].
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Bottleneck2d`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]

@@ -153,6 +153,20 @@ pub enum Refusal {
         /// Vertical dilation of the problem.
         dilation: usize,
     },
+    /// The kernel is compiled for another stride.
+    Stride {
+        /// The kernel's stride.
+        kernel: usize,
+        /// The problem's.
+        problem: usize,
+    },
+    /// The bottleneck's intermediates have more channels than the kernel's tile.
+    NarrowChannels {
+        /// Channels of the problem's intermediates.
+        narrow: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
     /// The kernel needs more shared memory than a block of the device can have.
     SharedMemory {
         /// Bytes that the kernel needs.
@@ -292,6 +306,13 @@ impl fmt::Display for Refusal {
                      has {r}x{s}, stride {stride}, dilation {dilation}"
                 )
             }
+            Refusal::Stride { kernel, problem } => {
+                write!(f, "is for stride {kernel}, the problem has {problem}")
+            }
+            Refusal::NarrowChannels { narrow, most } => write!(
+                f,
+                "takes up to {most} narrow channels, the problem has {narrow}"
+            ),
             Refusal::SharedMemory { needs, has } => {
                 write!(
                     f,

@@ -116,11 +116,7 @@ fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
 /// row of the image begins anywhere; only where filters are points do whole planes count.
 pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
-    // Of 0 the address alone counts.
-    let of = |elements: usize| match elements {
-        0 => usize::MAX,
-        elements => 1 << (elements * size).trailing_zeros(),
-    };
+    let of = |elements: usize| alignment_of(elements, size);
     let within = match problem.layout() {
         Layout::Nhwc => {
             let group = if problem.groups() > 1 {
@@ -134,6 +130,14 @@ pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
         Layout::Nchw => size,
     };
     problem.alignment().min(within)
+}
+
+/// What a stride of so many elements leaves of an alignment, in bytes; of 0 the address alone counts.
+pub(super) fn alignment_of(elements: usize, size: usize) -> usize {
+    match elements {
+        0 => usize::MAX,
+        elements => 1 << (elements * size).trailing_zeros(),
+    }
 }
 
 /// Whether output pixels are input pixels.

@@ -27,7 +27,7 @@ pub(super) struct Tiling {
 
 /// Bytes a clock that a multiprocessor gets from the L2 cache: about 5.5 TB/s shared by 132 at 1.98 GHz are 21, most rows
 /// of x come from neighbours' blocks shortly before and hit better.
-const L2_BYTES: f64 = 36.0;
+pub(super) const L2_BYTES: f64 = 36.0;
 
 /// The same where steps are short and every one reads what its neighbour has read, a tap further on: partly from the L1
 /// cache.
@@ -43,16 +43,16 @@ const BARRIER: f64 = 40.0;
 const LATENCY: f64 = 800.0;
 
 /// Clocks that a group of blocks takes to start: launch, addresses, the first stage.
-const START: f64 = 1500.0;
+pub(super) const START: f64 = 1500.0;
 
 /// Clocks that a tile takes to end beside writing it: barriers, the epilogue's arithmetic.
-const FINISH: f64 = 600.0;
+pub(super) const FINISH: f64 = 600.0;
 
 /// Clocks of a fence, an atomic and what waits for them, where blocks share a tile.
 const MEETING: f64 = 2000.0;
 
 /// Microseconds of one launch after another in a stream.
-const LAUNCH_US: f64 = 2.0;
+pub(super) const LAUNCH_US: f64 = 2.0;
 
 /// The score of a kernel.
 pub(super) fn score(

@@ -2,9 +2,10 @@
 //!
 //! Sizes go by one-letter names throughout the crate: `n` images of `c` channels, `h` rows and `w` columns go in; `k`
 //! filters of `r` rows and `s` columns make `p` rows and `q` columns of output, in `groups` groups. [`Conv2d`],
-//! [`Pool2d`] and [`Relu`] are made by builders that refuse what cannot be computed, and by [`str::parse`] from the
-//! notation of oneDNN's benchdnn (see [`notation`]).
+//! [`Pool2d`], [`Relu`] and [`Bottleneck2d`] are made by builders that refuse what cannot be computed, the first two also by [`str::parse`]
+//! from the notation of oneDNN's benchdnn (see [`notation`]).
 
+mod bottleneck2d;
 mod conv2d;
 mod extent;
 pub mod notation;
@@ -12,6 +13,7 @@ mod pool2d;
 mod relu;
 mod tensor;
 
+pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
 pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
 pub use notation::NotationReason;

@@ -1,0 +1,357 @@
+//! A whole bottleneck: what is computed, checked on construction.
+
+mod builder;
+
+pub use builder::Bottleneck2dBuilder;
+
+use std::fmt;
+
+use crate::catalog::{DType, Layout, Math};
+use crate::error::Error;
+use crate::problem::{Conv2d, DEFAULT_ALIGNMENT, FilterLayout, TensorDesc};
+
+/// What a bottleneck adds to its output before the last ReLU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Added {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Its own input, which has the output's shape: nobody hands it over a second time.
+    Input,
+    /// A tensor of the output's shape: a projected shortcut.
+    Tensor,
+}
+
+/// Three convolutions as one operation, by way of a few channels:
+///
+/// ```text
+/// mid1 = relu(conv 1x1 (x, w1) + b1)                c -> narrow, rounded to the storage type
+/// mid2 = relu(conv 3x3 (mid1, w2) + b2)             narrow -> narrow, padding 1, stride 1 or 2, rounded likewise
+/// y    = act(conv 1x1 (mid2, w3) + b3 + residual)   narrow -> k
+/// ```
+///
+/// with `act` the ReLU (NaN kept) or nothing. The stride is the 3x3's, as in torchvision's ResNet; the paper of 2015 had it
+/// in the first 1x1, which drops three quarters of the input. Padding is zeros around `mid1`, whatever `b1` is.
+///
+/// ```
+/// use warpconv::problem::Bottleneck2d;
+/// let block = Bottleneck2d::builder().input(128, 252, 56, 56).narrow(63).filters(252).build()?;
+/// assert_eq!(block.macs(), 128 * 56 * 56 * 67_473);
+/// assert_eq!(block.to_string(), "bottleneck_mb128_ic252ih56iw56_narrow63_oc252oh56ow56+bias+relu");
+/// # Ok::<(), warpconv::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bottleneck2d {
+    convolutions: [Conv2d; 3],
+    added: Added,
+}
+
+impl Bottleneck2d {
+    /// Starts a description; see [`Bottleneck2dBuilder`].
+    pub fn builder() -> Bottleneck2dBuilder {
+        Bottleneck2dBuilder::new()
+    }
+
+    /// The description that builds this problem again: change it and build.
+    pub fn to_builder(&self) -> Bottleneck2dBuilder {
+        Bottleneck2dBuilder::of(self)
+    }
+
+    /// The same problem over `n` images.
+    ///
+    /// # Errors
+    /// As [`Bottleneck2dBuilder::build`].
+    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.to_builder()
+            .input(n, self.c(), self.h(), self.w())
+            .build()
+    }
+
+    /// The three convolutions that compute the same one after the other, with dense tensors between them.
+    pub fn convolutions(&self) -> &[Conv2d; 3] {
+        &self.convolutions
+    }
+
+    /// Images.
+    pub fn n(&self) -> usize {
+        self.input().n()
+    }
+
+    /// Channels of the input.
+    pub fn c(&self) -> usize {
+        self.input().c()
+    }
+
+    /// Rows of the input.
+    pub fn h(&self) -> usize {
+        self.input().h()
+    }
+
+    /// Columns of the input.
+    pub fn w(&self) -> usize {
+        self.input().w()
+    }
+
+    /// Channels of both intermediates.
+    pub fn narrow(&self) -> usize {
+        self.convolutions[0].k()
+    }
+
+    /// Channels of the output.
+    pub fn k(&self) -> usize {
+        self.output().c()
+    }
+
+    /// Rows of the output.
+    pub fn p(&self) -> usize {
+        self.output().h()
+    }
+
+    /// Columns of the output.
+    pub fn q(&self) -> usize {
+        self.output().w()
+    }
+
+    /// Rows and columns between two windows of the 3x3: 1 or 2.
+    pub fn stride(&self) -> usize {
+        self.convolutions[1].stride()[0]
+    }
+
+    /// Which of the three have a bias.
+    pub fn bias(&self) -> [bool; 3] {
+        self.convolutions.each_ref().map(Conv2d::bias)
+    }
+
+    /// What is added before the last ReLU.
+    pub fn added(&self) -> Added {
+        self.added
+    }
+
+    /// Whether the result passes through ReLU.
+    pub fn relu(&self) -> bool {
+        self.convolutions[2].relu()
+    }
+
+    /// How all tensors are stored.
+    pub fn dtype(&self) -> DType {
+        self.input().dtype()
+    }
+
+    /// The layout of input, output and residual.
+    pub fn layout(&self) -> Layout {
+        self.input().layout()
+    }
+
+    /// The layout of the filters.
+    pub fn filter_layout(&self) -> FilterLayout {
+        self.convolutions[0].filter_layout()
+    }
+
+    /// How exactly products are made at least.
+    pub fn math(&self) -> Math {
+        self.convolutions[0].math()
+    }
+
+    /// What the address of every buffer's first element is promised to be a multiple of, in bytes.
+    pub fn alignment(&self) -> usize {
+        self.convolutions[0].alignment()
+    }
+
+    /// The input.
+    pub fn input(&self) -> &TensorDesc {
+        self.convolutions[0].input()
+    }
+
+    /// The output.
+    pub fn output(&self) -> &TensorDesc {
+        self.convolutions[2].output()
+    }
+
+    /// The tensor added before the ReLU, if any; the input itself for [`Added::Input`].
+    pub fn residual(&self) -> Option<&TensorDesc> {
+        self.convolutions[2].residual()
+    }
+
+    /// Multiplications, those with padding included.
+    pub fn macs(&self) -> u64 {
+        let macs = self.convolutions.iter().map(Conv2d::macs);
+        macs.fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that device memory must move at least: input, filters, biases, and the residual where it is a tensor of its
+    /// own, read once, output written once; saturated.
+    pub fn min_bytes(&self) -> u64 {
+        let residual = match self.added {
+            Added::Tensor => self.output().elements(),
+            Added::Nothing | Added::Input => 0,
+        };
+        let weights: usize = self
+            .convolutions
+            .iter()
+            .map(|conv| conv.filter_elements() + if conv.bias() { conv.k() } else { 0 })
+            .sum();
+        let elements = self.input().elements() + weights + residual + self.output().elements();
+        (elements as u64).saturating_mul(self.dtype().size() as u64)
+    }
+}
+
+impl fmt::Display for Bottleneck2d {
+    /// In the manner of [`crate::problem::notation`], for people and for keys; it is not read back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "bottleneck_mb{}_ic{}ih{}iw{}_narrow{}_oc{}oh{}ow{}",
+            self.n(),
+            self.c(),
+            self.h(),
+            self.w(),
+            self.narrow(),
+            self.k(),
+            self.p(),
+            self.q()
+        )?;
+        if self.stride() != 1 {
+            write!(f, "_sh{0}sw{0}", self.stride())?;
+        }
+        if self.dtype() != DType::F32 {
+            write!(f, "+{}", self.dtype().name())?;
+        }
+        if self.layout() == Layout::Nhwc {
+            write!(f, "+{}", self.layout().name())?;
+        }
+        if self.filter_layout() != FilterLayout::Kcrs {
+            write!(f, "+{}", self.filter_layout().name())?;
+        }
+        if self.math() != Math::Strict {
+            write!(f, "+{}", self.math().name())?;
+        }
+        if self.alignment() != DEFAULT_ALIGNMENT {
+            write!(f, "+align{}", self.alignment())?;
+        }
+        slice(f, "in", self.input())?;
+        slice(f, "out", self.output())?;
+        match self.bias() {
+            [true, true, true] => write!(f, "+bias")?,
+            biases => {
+                for (number, _) in (1..).zip(biases).filter(|(_, bias)| *bias) {
+                    write!(f, "+bias{number}")?;
+                }
+            }
+        }
+        match (self.added, self.residual()) {
+            (Added::Input, _) => write!(f, "+residual_in")?,
+            (Added::Tensor, Some(residual)) if !residual.is_dense() => {
+                slice(f, "residual", residual)?;
+            }
+            (Added::Tensor, _) => write!(f, "+residual")?,
+            (Added::Nothing, _) => {}
+        }
+        if self.relu() {
+            write!(f, "+relu")?;
+        }
+        Ok(())
+    }
+}
+
+fn slice(f: &mut fmt::Formatter<'_>, word: &str, desc: &TensorDesc) -> fmt::Result {
+    if desc.is_dense() {
+        return Ok(());
+    }
+    let (pitch, offset) = (desc.channel_pitch(), desc.channel_offset());
+    write!(f, "+{word}{pitch}:{offset}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> Bottleneck2dBuilder {
+        Bottleneck2d::builder()
+            .input(2, 12, 9, 7)
+            .narrow(3)
+            .filters(12)
+    }
+
+    #[test]
+    fn the_three_follow_one_another() {
+        let problem = block().stride(2).dtype(DType::Bf16).build().unwrap();
+        let [reduce, middle, expand] = problem.convolutions();
+        assert_eq!(reduce.output(), middle.input());
+        assert_eq!(middle.output(), expand.input());
+        assert_eq!((problem.p(), problem.q()), (5, 4));
+        assert_eq!([reduce.relu(), middle.relu(), expand.relu()], [true; 3]);
+        assert_eq!(problem.bias(), [true; 3]);
+        let pixels = [2 * 9 * 7, 2 * 5 * 4];
+        let macs = pixels[0] * 36 + pixels[1] * (81 + 36);
+        assert_eq!(problem.macs(), macs as u64);
+        let elements = pixels[0] * 12 + pixels[1] * 12 + 36 + 81 + 36 + 3 + 3 + 12;
+        assert_eq!(problem.min_bytes(), 2 * elements as u64);
+    }
+
+    #[test]
+    fn a_problem_builds_itself_again() {
+        for problem in [
+            block().add(Added::Input).input_slice(20, 3),
+            block().residual_slice(16, 4).output_slice(15, 2).stride(2),
+            block().biases([true, false, true]).relu(false),
+            block().math(Math::Tf32).layout(Layout::Nhwc).alignment(4),
+        ] {
+            let problem = problem.build().unwrap();
+            assert_eq!(problem.to_builder().build().unwrap(), problem);
+        }
+    }
+
+    #[test]
+    fn the_notation_says_everything() {
+        let text = |builder: Bottleneck2dBuilder| builder.build().unwrap().to_string();
+        assert_eq!(
+            text(block().add(Added::Input)),
+            "bottleneck_mb2_ic12ih9iw7_narrow3_oc12oh9ow7+bias+residual_in+relu"
+        );
+        assert_eq!(
+            text(
+                block()
+                    .stride(2)
+                    .dtype(DType::F16)
+                    .layout(Layout::Nhwc)
+                    .filter_layout(FilterLayout::Packed)
+                    .biases([true, false, true])
+                    .input_slice(20, 3)
+                    .residual_slice(16, 4)
+                    .relu(false)
+            ),
+            "bottleneck_mb2_ic12ih9iw7_narrow3_oc12oh5ow4_sh2sw2+f16+nhwc+packed+in20:3+bias1+bias3+residual16:4"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error() {
+        assert_eq!(
+            block().stride(3).build().unwrap_err().to_string(),
+            "a bottleneck's 3x3 has stride 3: it must be 1 or 2"
+        );
+        assert_eq!(
+            block()
+                .add(Added::Input)
+                .stride(2)
+                .build()
+                .unwrap_err()
+                .to_string(),
+            "the input, 12x9x7, cannot be added to an output of 12x5x4"
+        );
+        assert_eq!(
+            block().narrow(0).build().unwrap_err().to_string(),
+            "the number of filters is 0; it must be at least 1"
+        );
+        assert!(block().input_slice(12, 1).build().is_err());
+        assert!(block().dtype(DType::F16).math(Math::Tf32).build().is_err());
+        assert!(
+            block()
+                .input(0, 12, 9, 7)
+                .build()
+                .unwrap()
+                .output()
+                .is_empty()
+        );
+    }
+}
