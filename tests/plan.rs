@@ -296,7 +296,7 @@ fn candidates_are_ordered_and_complete() {
                 | Algorithm::PackFilter
         );
         // Those on tensor cores are all asked or none of them.
-        !other && (tensor || !k.algorithm.tensor())
+        !(other || k.algorithm.bottleneck()) && (tensor || !k.algorithm.tensor())
     });
     assert_eq!(all, convolutions.count());
     let text = plan.to_string();

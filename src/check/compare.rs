@@ -42,6 +42,12 @@ pub enum Tolerance<'a> {
         /// As for [`Tolerance::Sum`].
         magnitudes: &'a [f64],
     },
+    /// That each sum may be off by so much before it is rounded once to the storage type:
+    /// [`ExpectedBottleneck`](super::ExpectedBottleneck).
+    Off {
+        /// For every element how far its sum may be off.
+        sums: &'a [f64],
+    },
 }
 
 impl<'a> Tolerance<'a> {
@@ -293,6 +299,7 @@ fn magnitudes_len(tolerance: Tolerance<'_>) -> Option<usize> {
     match tolerance {
         Tolerance::Sum { magnitudes, .. } => Some(magnitudes.len()),
         Tolerance::Products { magnitudes, .. } => Some(magnitudes.len()),
+        Tolerance::Off { sums } => Some(sums.len()),
         _ => None,
     }
 }
@@ -321,6 +328,7 @@ fn bound(tolerance: Tolerance<'_>, dtype: DType, place: usize, want: f64) -> f64
             let least = 2.0 * roundings as f64 * half_of_least(DType::F32);
             stored(dtype, want, relative * magnitudes[place] + least)
         }
+        Tolerance::Off { sums } => stored(dtype, want, sums[place]),
     }
 }
 

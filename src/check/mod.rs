@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bottleneck;
 mod compare;
 mod fence;
 mod fill;
@@ -34,6 +35,7 @@ mod run;
 mod stored;
 mod verdict;
 
+pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between};
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
 pub use fence::Fences;
 pub use fill::{Random, integers, reals, sprinkle_special};

@@ -281,7 +281,7 @@ fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
 }
 
 /// The output, dense, after all checks; `whole` asks that every element was written.
-fn finish<T: Stored>(
+pub(super) fn finish<T: Stored>(
     gpu: &Gpu,
     desc: &TensorDesc,
     y: &Fenced<T>,

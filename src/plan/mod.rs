@@ -29,6 +29,7 @@ pub(crate) mod tensor;
 mod tensor_cost;
 mod tuned;
 mod tuned_file;
+mod way;
 mod workspace;
 
 use std::cmp::Ordering;
@@ -41,6 +42,7 @@ pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
 pub use tuned::{Card, Measure, Tuning, Winner};
 pub use tuned_file::{TuningError, TuningReason};
+pub use way::{BottleneckWay, Unfused};
 pub(crate) use workspace::{FilterRows, WorkspaceParts};
 pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 

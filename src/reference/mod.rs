@@ -4,9 +4,11 @@
 //! KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact in f64 than any kernel computes it, so these
 //! results count as true.
 
+mod bottleneck;
 mod conv;
 mod pool;
 
+pub use bottleneck::{BottleneckOperands, bottleneck2d};
 pub use conv::{conv2d, conv2d_abs};
 pub use pool::{pool2d, pool2d_abs};
 

@@ -136,7 +136,7 @@ pub fn check(gpu: &Gpu, broken: &mut Broken) {
     }
     let others = |kernel: &&Kernel| {
         let helper = matches!(kernel.algorithm, Algorithm::Relu | Algorithm::PackFilter);
-        !(kernel.algorithm.tensor() || helper)
+        !(kernel.algorithm.tensor() || kernel.algorithm.bottleneck() || helper)
     };
     assert_eq!(checked, kernels().iter().filter(others).count());
 }
