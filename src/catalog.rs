@@ -393,6 +393,11 @@ impl Kernel {
         }
     }
 
+    /// The most channels that a bottleneck may have at either end; `None` where the kernel takes any number.
+    pub fn most_channels(&self) -> Option<u32> {
+        bottleneck::most_channels(self)
+    }
+
     /// The definitions that nvcc is given (`-D NAME=VALUE`).
     pub fn defines(&self) -> Vec<(&'static str, String)> {
         let dtype = match self.dtype {

@@ -56,6 +56,15 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
     }
 }
 
+/// The most channels of input and output. Those on tensor cores keep all filters of the two 1x1s in shared memory, which has
+/// room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the kernels).
+pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
+    match kernel.algorithm {
+        Algorithm::Bottleneck | Algorithm::BottleneckWgmma => Some(256),
+        _ => None,
+    }
+}
+
 /// Bytes of dynamic shared memory of a block.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     match kernel.algorithm {

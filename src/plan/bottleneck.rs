@@ -60,6 +60,14 @@ impl Operation for Bottleneck2d {
         if narrow > most {
             return Err(Refusal::NarrowChannels { narrow, most });
         }
+        let channels = self.c().max(self.k());
+        if let Some(most) = kernel
+            .most_channels()
+            .filter(|&most| channels > most as usize)
+        {
+            let most = most as usize;
+            return Err(Refusal::WideBottleneck { channels, most });
+        }
         let (needs, has) = (kernel.vector as usize, x_alignment(self));
         if has < needs {
             return Err(Refusal::Alignment { needs, has });
@@ -136,8 +144,8 @@ pub(crate) fn x_alignment(problem: &Bottleneck2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
     let within = match problem.layout() {
         Layout::Nhwc => alignment_of(x.channel_pitch(), size).min(alignment_of(x.offset(), size)),
-        // A row of the halo begins anywhere.
-        Layout::Nchw => size,
+        // A channel's rows, of which a tile may begin anywhere: kernels copy whole vectors around it.
+        Layout::Nchw => alignment_of(x.w(), size),
     };
     problem.alignment().min(within)
 }
@@ -220,6 +228,6 @@ mod tests {
         assert_eq!(aligned(63, 63, 0, Layout::Nhwc, DType::F16), 2);
         assert_eq!(aligned(63, 64, 0, Layout::Nhwc, DType::F16), 16);
         assert_eq!(aligned(60, 64, 2, Layout::Nhwc, DType::F16), 4);
-        assert_eq!(aligned(64, 64, 0, Layout::Nchw, DType::F16), 2);
+        assert_eq!(aligned(64, 64, 0, Layout::Nchw, DType::F16), 16);
     }
 }

@@ -167,6 +167,13 @@ pub enum Refusal {
         /// The most that the kernel takes.
         most: usize,
     },
+    /// The bottleneck has more channels at either end than the kernel keeps filters for.
+    WideBottleneck {
+        /// Channels of the input or, if it has more, of the output.
+        channels: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
     /// The kernel needs more shared memory than a block of the device can have.
     SharedMemory {
         /// Bytes that the kernel needs.
@@ -312,6 +319,10 @@ impl fmt::Display for Refusal {
             Refusal::NarrowChannels { narrow, most } => write!(
                 f,
                 "takes up to {most} narrow channels, the problem has {narrow}"
+            ),
+            Refusal::WideBottleneck { channels, most } => write!(
+                f,
+                "keeps the filters of up to {most} channels, the problem has {channels}"
             ),
             Refusal::SharedMemory { needs, has } => {
                 write!(

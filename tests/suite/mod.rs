@@ -4,6 +4,7 @@
 //! poses as such a device. `WARPCONV_DEVICE` can name either, and then there is no other.
 
 pub mod alignment;
+pub mod bottleneck;
 pub mod conv;
 pub mod pool;
 pub mod relu;
@@ -153,6 +154,31 @@ macro_rules! tests_on {
         #[test]
         fn probes_find_every_tap() {
             suite::conv::probes(suite::device($sm));
+        }
+
+        #[test]
+        fn bottlenecks_of_edge_shapes_are_exact() {
+            suite::bottleneck::edge_shapes(suite::device($sm));
+        }
+
+        #[test]
+        fn random_bottlenecks_are_within_rounding() {
+            suite::bottleneck::random(suite::device($sm));
+        }
+
+        #[test]
+        fn bottlenecks_take_buffers_of_any_alignment() {
+            suite::bottleneck::alignment(suite::device($sm));
+        }
+
+        #[test]
+        fn nan_and_infinity_pass_through_bottlenecks_as_through_three_launches() {
+            suite::bottleneck::special_values(suite::device($sm));
+        }
+
+        #[test]
+        fn bottlenecks_of_an_empty_batch_launch_nothing() {
+            suite::bottleneck::empty(suite::device($sm));
         }
 
         #[test]
