@@ -13,6 +13,8 @@ mod bottleneck;
 mod cuda_cores;
 #[path = "catalog/mma.rs"]
 mod mma;
+#[path = "catalog/small.rs"]
+mod small;
 #[path = "catalog/wgmma.rs"]
 mod wgmma;
 
@@ -227,6 +229,8 @@ pub enum Algorithm {
     GlobalPool,
     /// `max(x, 0)`, NaN kept.
     Relu,
+    /// Local response normalisation across channels.
+    Lrn,
 }
 
 impl Algorithm {
@@ -252,6 +256,7 @@ impl Algorithm {
             Algorithm::AvgPool => "avg_pool",
             Algorithm::GlobalPool => "global_pool",
             Algorithm::Relu => "relu",
+            Algorithm::Lrn => "lrn",
         }
     }
 
@@ -277,6 +282,7 @@ impl Algorithm {
             Algorithm::AvgPool => "avg_pool.cu",
             Algorithm::GlobalPool => "global_pool.cu",
             Algorithm::Relu => "relu.cu",
+            Algorithm::Lrn => "lrn.cu",
         }
     }
 
@@ -463,6 +469,7 @@ pub fn kernels() -> &'static [Kernel] {
         cuda_cores::convolution(&mut all);
         cuda_cores::depthwise(&mut all);
         cuda_cores::pooling_and_relu(&mut all);
+        small::kernels(&mut all);
         mma::kernels(&mut all);
         wgmma::kernels(&mut all);
         bottleneck::kernels(&mut all);

@@ -100,6 +100,17 @@ pub enum Error {
     #[error("the divisor of an average pooling is overridden by 0")]
     ZeroDivisor,
 
+    /// A constant of an operation that is not in its range.
+    #[error("{what} is {value}; it must be {needs}")]
+    Parameter {
+        /// The constant, in words.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        needs: &'static str,
+    },
+
     /// An option that does not go with the kind of problem.
     #[error("{what} does not go with {with}")]
     Incompatible {

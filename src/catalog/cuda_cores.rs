@@ -153,7 +153,12 @@ pub(super) fn pooling_and_relu(all: &mut Vec<Kernel>) {
 }
 
 /// A kernel that is no matrix product and needs nothing newer than the baseline.
-fn one_by_one(algorithm: Algorithm, dtype: DType, layout: Option<Layout>, threads: u32) -> Kernel {
+pub(super) fn one_by_one(
+    algorithm: Algorithm,
+    dtype: DType,
+    layout: Option<Layout>,
+    threads: u32,
+) -> Kernel {
     Kernel {
         algorithm,
         dtype,

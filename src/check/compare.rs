@@ -43,7 +43,7 @@ pub enum Tolerance<'a> {
         magnitudes: &'a [f64],
     },
     /// That each sum may be off by so much before it is rounded once to the storage type:
-    /// [`ExpectedBottleneck`](super::ExpectedBottleneck).
+    /// [`ExpectedBottleneck`](super::ExpectedBottleneck), [`crate::reference::lrn_bound`].
     Off {
         /// For every element how far its sum may be off.
         sums: &'a [f64],

@@ -2,7 +2,7 @@
 //! what comes back.
 //!
 //! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS), as for
-//! [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`], [`run_pool`] and [`run_relu`]
+//! [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`], [`run_pool`] and [`run_map`]
 //! poison the output before the launch and look afterwards whether every element was written, and nothing else.
 //! [`compare`] judges the result by a [`Tolerance`]. [`LoadedModule`] does the same for a module of several launches
 //! that stays on the device, and times it.
@@ -42,8 +42,8 @@ pub use fill::{Random, integers, reals, sprinkle_special};
 pub use module::LoadedModule;
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
-    RunError, run_conv, run_conv_between, run_pool, run_pool_between, run_relu, run_relu_between,
-    run_relu_in_place,
+    RunError, run_conv, run_conv_between, run_map, run_map_between, run_map_in_place, run_pool,
+    run_pool_between, run_relu, run_relu_between, run_relu_in_place,
 };
 pub use stored::{Stored, round, round_to_tf32};
 pub use verdict::Verdict;

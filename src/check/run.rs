@@ -5,9 +5,9 @@ use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
 use super::stored::{Stored, with_stored};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::launch::{ConvBuffers, PoolBuffers, ReluBuffers};
-use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
-use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
+use crate::launch::{ConvBuffers, Map, MapBuffers, PoolBuffers};
+use crate::plan::{ConvPlan, Plan, PoolPlan, ReluPlan};
+use crate::problem::{Conv2d, Pool2d, TensorDesc};
 
 /// Why a run has no result to judge.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -124,15 +124,55 @@ pub fn run_pool_between(
     with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, fences, x))
 }
 
-/// Runs a ReLU.
+/// Runs an operation that keeps the extents: ReLU, local response normalisation.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map<P: Map>(gpu: &Gpu, plan: &Plan<P>, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_map_between(gpu, plan, Fences::of(gpu), x)
+}
+
+/// [`run_map`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map_between<P: Map>(
+    gpu: &Gpu,
+    plan: &Plan<P>,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().element(), T => map::<P, T>(gpu, plan, fences, x))
+}
+
+/// [`run_map`] on its own input's buffer; the problem's input and output must be the same channels.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map_in_place<P: Map>(
+    gpu: &Gpu,
+    plan: &Plan<P>,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().element(), T => {
+        let problem = plan.problem();
+        let prepared = gpu.prepare_map(plan)?;
+        let image = pack(problem.x(), x, T::poison())?;
+        let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
+        prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
+        finish::<T>(gpu, problem.y(), &y, false)
+    })
+}
+
+/// [`run_map`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
 pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
-    run_relu_between(gpu, plan, Fences::of(gpu), x)
+    run_map(gpu, plan, x)
 }
 
-/// [`run_relu`] between other fences.
+/// [`run_map_between`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -142,22 +182,15 @@ pub fn run_relu_between(
     fences: Fences,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => relu::<T>(gpu, plan, fences, x))
+    run_map_between(gpu, plan, fences, x)
 }
 
-/// Runs a ReLU on its own input's buffer; the problem's input and output must be the same channels.
+/// [`run_map_in_place`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
 pub fn run_relu_in_place(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => {
-        let problem = plan.problem();
-        let prepared = gpu.prepare_relu(plan)?;
-        let image = pack(problem.input(), x, T::poison())?;
-        let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
-        prepared.launch_in_place(gpu.stream(), &mut y.view_mut())?;
-        finish::<T>(gpu, problem.output(), &y, false)
-    })
+    run_map_in_place(gpu, plan, x)
 }
 
 fn conv<T: Stored>(
@@ -257,19 +290,19 @@ fn pool<T: Stored>(
     Ok((dense, found))
 }
 
-fn relu<T: Stored>(
+fn map<P: Map, T: Stored>(
     gpu: &Gpu,
-    plan: &ReluPlan,
+    plan: &Plan<P>,
     fences: Fences,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
-    let problem: &Relu = plan.problem();
-    let prepared = gpu.prepare_relu(plan)?;
-    let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
-    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let problem = plan.problem();
+    let prepared = gpu.prepare_map(plan)?;
+    let x = Fenced::upload(gpu, "x", fences, pack(problem.x(), x, T::fence())?)?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.y())?;
     let (x_view, mut y_view) = (x.view(), y.view_mut());
-    prepared.launch(gpu.stream(), ReluBuffers::new(&x_view, &mut y_view))?;
-    let dense = finish(gpu, problem.output(), &y, true)?;
+    prepared.launch(gpu.stream(), MapBuffers::new(&x_view, &mut y_view))?;
+    let dense = finish(gpu, problem.y(), &y, true)?;
     x.expect_untouched(gpu)?;
     Ok(dense)
 }

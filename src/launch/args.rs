@@ -156,21 +156,21 @@ const _: () = assert!(size_of::<PoolArgs>() == 24 + 3 * 16 + 4 * 22 + 3 * 12 + 4
 const _: () = assert!(size_of::<ReluArgs>() == 16 + 4 * 8 + 4 + 12);
 
 /// Bytes of the widest access.
-const VECTOR_BYTES: u64 = 16;
+pub(super) const VECTOR_BYTES: u64 = 16;
 
-fn whole(numbers: &[i64], of: i64) -> bool {
+pub(super) fn whole(numbers: &[i64], of: i64) -> bool {
     numbers.iter().all(|number| number % of == 0)
 }
 
 /// Whether every pixel of NHWC tensors begins on a multiple of `of` elements.
-fn whole_strides(strides: &[Strides], of: i64) -> bool {
+pub(super) fn whole_strides(strides: &[Strides], of: i64) -> bool {
     strides
         .iter()
         .all(|s| whole(&[s.image, i64::from(s.pixel)], of))
 }
 
 /// `n` units a block of `threads` at a time; the kernels' grids have one dimension of up to 2^31 - 1 blocks.
-fn blocks(units: u64, threads: u32) -> u64 {
+pub(super) fn blocks(units: u64, threads: u32) -> u64 {
     units.div_ceil(u64::from(threads))
 }
 

@@ -30,14 +30,15 @@
 pub mod args;
 pub mod bottleneck;
 mod buffer;
+pub mod channel_args;
 mod check;
 mod conv;
 mod element;
 mod fill;
+mod map;
 mod pack;
 mod pool;
 mod prepared;
-mod relu;
 pub mod tensor;
 mod wgmma;
 mod work;
@@ -48,10 +49,12 @@ pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;
 pub(crate) use fill::Arguments;
+pub use map::{
+    Map, MapBuffers, MapPointers, PreparedLrn, PreparedMap, PreparedRelu, ReluBuffers, ReluPointers,
+};
 pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
 pub use prepared::{FunctionAttributes, Prepared};
-pub use relu::{PreparedRelu, ReluBuffers, ReluPointers};
 pub use work::ConvWork;
 pub use workspace::Workspace;
 

@@ -33,10 +33,10 @@ pub use module::{Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weigh
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::{
-    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, ReluBuffers,
+    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Map, MapBuffers, PoolBuffers,
 };
-use crate::plan::{ConvPlan, PoolPlan, ReluPlan};
-use crate::problem::{Conv2d, Pool2d, Relu};
+use crate::plan::{ConvPlan, Plan, PoolPlan};
+use crate::problem::{Conv2d, Lrn, Pool2d, Relu};
 use memory::{allocate, workspace, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
@@ -221,13 +221,30 @@ impl<'a, T: Element> PoolCall<'a, T> {
     }
 }
 
-/// A ReLU about to be computed; made by [`relu`].
+/// An operation that keeps the extents, about to be computed; made by [`map`] and its siblings.
 #[must_use = "nothing is computed before `run` or `run_into`"]
-pub struct ReluCall<'a, T> {
+pub struct MapCall<'a, P, T> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
-    problem: &'a Relu,
+    problem: &'a P,
     x: &'a dyn DeviceBuffer<T>,
+}
+
+/// A ReLU about to be computed.
+pub type ReluCall<'a, T> = MapCall<'a, Relu, T>;
+
+/// Computes an operation that keeps the extents, in the device's default stream unless told otherwise.
+pub fn map<'a, P: Map, T: Element>(
+    gpu: &'a Gpu,
+    problem: &'a P,
+    x: &'a dyn DeviceBuffer<T>,
+) -> MapCall<'a, P, T> {
+    MapCall {
+        gpu,
+        stream: gpu.stream(),
+        problem,
+        x,
+    }
 }
 
 /// Computes a ReLU of `x`, in the device's default stream unless told otherwise.
@@ -236,18 +253,22 @@ pub fn relu<'a, T: Element>(
     problem: &'a Relu,
     x: &'a dyn DeviceBuffer<T>,
 ) -> ReluCall<'a, T> {
-    ReluCall {
-        gpu,
-        stream: gpu.stream(),
-        problem,
-        x,
-    }
+    map(gpu, problem, x)
 }
 
-impl<'a, T: Element> ReluCall<'a, T> {
+/// Computes a local response normalisation of `x`, in the device's default stream unless told otherwise.
+pub fn lrn<'a, T: Element>(
+    gpu: &'a Gpu,
+    problem: &'a Lrn,
+    x: &'a dyn DeviceBuffer<T>,
+) -> MapCall<'a, Lrn, T> {
+    map(gpu, problem, x)
+}
+
+impl<'a, P: Map, T: Element> MapCall<'a, P, T> {
     /// The stream to compute in.
     pub fn stream(self, stream: &'a Arc<CudaStream>) -> Self {
-        ReluCall { stream, ..self }
+        MapCall { stream, ..self }
     }
 
     /// Computes into a new buffer; of a wider tensor the other channels are zero.
@@ -255,7 +276,7 @@ impl<'a, T: Element> ReluCall<'a, T> {
     /// # Errors
     /// As [`ConvCall::run`].
     pub fn run(self) -> Result<CudaSlice<T>, Error> {
-        let mut y = allocate(self.stream, self.problem.output())?;
+        let mut y = allocate(self.stream, self.problem.y())?;
         self.run_into(&mut y)?;
         Ok(y)
     }
@@ -265,24 +286,37 @@ impl<'a, T: Element> ReluCall<'a, T> {
     /// # Errors
     /// As [`ConvCall::run`].
     pub fn run_into(self, y: &mut dyn DeviceBufferMut<T>) -> Result<(), Error> {
-        let plan = ReluPlan::new(self.problem, self.gpu.capability())?;
+        let plan = Plan::new(self.problem, self.gpu.capability())?;
         self.gpu
-            .prepare_relu(&plan)?
-            .launch(self.stream, ReluBuffers { x: self.x, y })
+            .prepare_map(&plan)?
+            .launch(self.stream, MapBuffers { x: self.x, y })
     }
 }
 
-/// Computes a ReLU in place, in the given stream.
+/// Computes an operation that keeps the extents in place, in the given stream.
 ///
 /// # Errors
 /// As [`ConvCall::run`]; [`Error::Overlap`] if the problem's input and output are different slices with channels in
-/// common.
+/// common, or the operation cannot be done in place ([`Map::IN_PLACE`]).
+pub fn map_in_place<P: Map, T: Element>(
+    gpu: &Gpu,
+    stream: &CudaStream,
+    problem: &P,
+    y: &mut dyn DeviceBufferMut<T>,
+) -> Result<(), Error> {
+    let plan = Plan::new(problem, gpu.capability())?;
+    gpu.prepare_map(&plan)?.launch_in_place(stream, y)
+}
+
+/// [`map_in_place`] of a ReLU.
+///
+/// # Errors
+/// As [`map_in_place`].
 pub fn relu_in_place<T: Element>(
     gpu: &Gpu,
     stream: &CudaStream,
     problem: &Relu,
     y: &mut dyn DeviceBufferMut<T>,
 ) -> Result<(), Error> {
-    let plan = ReluPlan::new(problem, gpu.capability())?;
-    gpu.prepare_relu(&plan)?.launch_in_place(stream, y)
+    map_in_place(gpu, stream, problem, y)
 }

@@ -21,6 +21,7 @@ mod capability;
 mod conv;
 mod cost;
 mod limits;
+mod lrn;
 mod pool;
 mod refusal;
 mod relu;
@@ -48,7 +49,7 @@ pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{Bottleneck2d, Conv2d, Pool2d, Relu};
+use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu};
 use crate::ptx;
 
 /// The plan of a convolution.
@@ -59,6 +60,8 @@ pub type PoolPlan = Plan<Pool2d>;
 pub type BottleneckPlan = Plan<Bottleneck2d>;
 /// The plan of a ReLU.
 pub type ReluPlan = Plan<Relu>;
+/// The plan of a local response normalisation.
+pub type LrnPlan = Plan<Lrn>;
 
 mod sealed {
     pub trait Sealed {}
@@ -66,9 +69,10 @@ mod sealed {
     impl Sealed for super::Conv2d {}
     impl Sealed for super::Pool2d {}
     impl Sealed for super::Relu {}
+    impl Sealed for super::Lrn {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Bottleneck2d`].
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Bottleneck2d`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]

@@ -8,7 +8,9 @@
 mod bottleneck2d;
 mod conv2d;
 mod extent;
+mod lrn;
 pub mod notation;
+mod pair;
 mod pool2d;
 mod relu;
 mod tensor;
@@ -16,6 +18,7 @@ mod tensor;
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
 pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
+pub use lrn::{Lrn, LrnParameters};
 pub use notation::NotationReason;
 pub use pool2d::{MAX_INDEXED_WINDOW, NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};
 pub use relu::Relu;

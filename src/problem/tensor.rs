@@ -64,6 +64,13 @@ impl TensorDesc {
         )
     }
 
+    /// The same tensor with `n` images.
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        let extents = [n, self.c, self.h, self.w];
+        let slice = Some((self.channel_pitch, self.channel_offset));
+        Self::named("tensor", extents, self.layout, self.dtype, slice)
+    }
+
     /// Builds and checks; `what` names the tensor in errors.
     pub(crate) fn named(
         what: &'static str,

@@ -6,13 +6,18 @@
 
 mod bottleneck;
 mod conv;
+mod lrn;
 mod pool;
 
 pub use bottleneck::{BottleneckOperands, bottleneck2d};
 pub use conv::{conv2d, conv2d_abs};
+pub use lrn::{lrn, lrn_bound};
 pub use pool::{pool2d, pool2d_abs};
 
 use crate::error::Error;
+
+/// The unit roundoff of f32.
+const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
 /// `max(x, 0)` of every element; NaN stays NaN.
 pub fn relu(x: &[f64]) -> Vec<f64> {

@@ -6,6 +6,7 @@
 pub mod alignment;
 pub mod bottleneck;
 pub mod conv;
+pub mod lrn;
 pub mod pool;
 pub mod relu;
 
@@ -204,6 +205,16 @@ macro_rules! tests_on {
         #[test]
         fn relu_of_any_size_and_place() {
             suite::relu::all(suite::device($sm));
+        }
+
+        #[test]
+        fn normalisations_of_any_size_and_place() {
+            suite::lrn::all(suite::device($sm));
+        }
+
+        #[test]
+        fn nan_and_infinity_stay_in_the_windows_of_normalisations() {
+            suite::lrn::special_values(suite::device($sm));
         }
     };
 }

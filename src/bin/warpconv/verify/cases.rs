@@ -416,6 +416,12 @@ impl Prepared {
                 dtype,
                 Tolerance::Exact,
             ),
+            Problem::Lrn(lrn) => {
+                let values = reference::lrn(lrn, &x).map_err(wrong)?;
+                let bounds = reference::lrn_bound(lrn, &x).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
             Problem::Host => return Err("nothing ran on the device".to_owned()),
         };
         compared.map_err(|mismatch| mismatch.to_string())

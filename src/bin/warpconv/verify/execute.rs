@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use warpconv::catalog::KernelId;
 use warpconv::check;
 use warpconv::gpu::Gpu;
+use warpconv::launch::Map;
 use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{NO_INDEX, Pool2d};
 use warpconv::{DType, Error};
@@ -119,13 +120,23 @@ impl Executor<'_> {
                 }
                 Ok(y)
             }
-            Problem::Relu(relu) => {
-                let plan = self.plan(relu)?;
-                let x = find(given, &ran.tensors, &inputs[0])?;
-                check::run_relu(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
-            }
+            Problem::Relu(relu) => self.map(relu, &inputs[0], given, ran),
+            Problem::Lrn(lrn) => self.map(lrn, &inputs[0], given, ran),
             Problem::Host => self.host(step, given, ran),
         }
+    }
+
+    /// A step that keeps the extents and has no weights.
+    fn map<P: Map>(
+        &self,
+        problem: &P,
+        input: &str,
+        given: &Tensors,
+        ran: &Ran,
+    ) -> Result<Vec<f64>, String> {
+        let plan = self.plan(problem)?;
+        let x = find(given, &ran.tensors, input)?;
+        check::run_map(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
     }
 
     /// The plan of a problem: with the forced kernel if that accepts it.
@@ -176,24 +187,6 @@ impl Executor<'_> {
                 ran.host.push("add");
                 Ok(sum)
             }
-            Op::Lrn {
-                size,
-                alpha,
-                beta,
-                k,
-            } => {
-                let x = find(given, &ran.tensors, &inputs[0])?;
-                let y = lrn(
-                    &x.data,
-                    extents(self.shapes, &inputs[0])?,
-                    *size,
-                    [*alpha, *beta, *k],
-                );
-                ran.host.push("lrn");
-                Ok(y.into_iter()
-                    .map(|value| check::round(self.dtype, value))
-                    .collect())
-            }
             _ => Ok(find(given, &ran.tensors, &inputs[0])?.data.clone()),
         }
     }
@@ -240,24 +233,6 @@ fn concat(parts: &[([usize; 4], &[f64])]) -> Vec<f64> {
     joined
 }
 
-/// Local response normalisation: each value divided by (k + alpha / size * the sum of squares around it)^beta.
-fn lrn(x: &[f64], [n, c, h, w]: [usize; 4], size: usize, [alpha, beta, k]: [f64; 3]) -> Vec<f64> {
-    let plane = h * w;
-    let mut y = Vec::with_capacity(x.len());
-    for image in 0..n {
-        for channel in 0..c {
-            let first = channel.saturating_sub(size / 2);
-            let end = channel.saturating_add(size - size / 2).min(c);
-            for pixel in 0..plane {
-                let at = |channel: usize| x[(image * c + channel) * plane + pixel];
-                let squares: f64 = (first..end).map(|channel| at(channel) * at(channel)).sum();
-                y.push(at(channel) / (k + alpha / size.max(1) as f64 * squares).powf(beta));
-            }
-        }
-    }
-    y
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,11 +244,5 @@ mod tests {
             ([2, 2, 1, 2], &[5., 6., 7., 8., 9., 10., 11., 12.]),
         ]);
         assert_eq!(joined, [1., 2., 5., 6., 7., 8., 3., 4., 9., 10., 11., 12.]);
-    }
-
-    #[test]
-    fn lrn_sums_over_its_window() {
-        let y = lrn(&[1.0, 2.0, 3.0], [1, 3, 1, 1], 3, [3.0, 1.0, 1.0]);
-        assert_eq!(y, [1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0]);
     }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use warpconv::catalog::{KernelId, Math};
-use warpconv::plan::{Capability, ConvPlan, Limits, PoolPlan, ReluPlan};
-use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu};
+use warpconv::plan::{Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan};
+use warpconv::problem::{
+    Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu,
+};
 use warpconv::{DType, Layout};
 
 use super::graph::{Op, Slice, Step, Window};
@@ -25,7 +27,8 @@ pub enum Problem {
     Conv(Conv2d),
     Pool(Pool2d),
     Relu(Relu),
-    /// Nothing to compute on the device: joined, reshaped, added or normalised on the host.
+    Lrn(Lrn),
+    /// Nothing to compute on the device: joined, reshaped or added on the host.
     Host,
 }
 
@@ -36,6 +39,7 @@ impl Problem {
             Problem::Conv(conv) => ConvPlan::candidates(conv, device),
             Problem::Pool(pool) => PoolPlan::candidates(pool, device),
             Problem::Relu(relu) => ReluPlan::candidates(relu, device),
+            Problem::Lrn(lrn) => LrnPlan::candidates(lrn, device),
             Problem::Host => return Vec::new(),
         };
         candidates
@@ -170,7 +174,26 @@ fn problem(
         }
         Op::GlobalAvgPool => pooled(Pool2d::builder().kind(PoolKind::GlobalAverage)),
         Op::GlobalMaxPool => pooled(Pool2d::builder().kind(PoolKind::GlobalMax)),
-        Op::Lrn { .. } | Op::Concat | Op::Flatten | Op::Add => Ok(Problem::Host),
+        &Op::Lrn {
+            size,
+            alpha,
+            beta,
+            k,
+        } => {
+            let parameters = LrnParameters {
+                size,
+                alpha,
+                beta,
+                k,
+            };
+            let lrn = Lrn::new(x, storage.layout, storage.dtype, parameters).map_err(named)?;
+            let lrn = match slice {
+                Some((pitch, offset)) => lrn.output_slice(pitch, offset).map_err(named)?,
+                None => lrn,
+            };
+            Ok(Problem::Lrn(lrn))
+        }
+        Op::Concat | Op::Flatten | Op::Add => Ok(Problem::Host),
     }
 }
 

@@ -1,0 +1,24 @@
+// The argument structs of the kernels that normalise over channels. src/launch/channel_args.rs mirrors them field by field;
+// the sizes are asserted on both sides. Pointers include the channel offset of a slice, as in args.cuh.
+#pragma once
+
+#include "args.cuh"
+
+// y[c] = x[c] / (k + scale * sum_{j = c - before}^{c - before + size - 1} x[j]^2)^beta for each pixel, j within the channels.
+struct LrnArgs {
+    const void* x;
+    void* y;
+    Strides x_strides;
+    Strides y_strides;
+    int n, c;
+    int pixels;        // rows times columns
+    int size, before;  // channels of a window, and how many of them come before the centre: size / 2
+    float scale;       // alpha / size
+    float k, beta;
+    int vector;        // 1: 16-byte accesses (x and y are aligned for it, and the rows whole)
+    int segment;       // NCHW: channels that a thread makes
+    FastDiv by_image;  // unit of work -> image
+    FastDiv by_inner;  // unit of an image -> what lies outside the innermost dimension
+    FastDiv by_middle; // by the number of those, so that nothing lies further out
+};
+static_assert(sizeof(LrnArgs) == 16 + 2 * 16 + 4 * 10 + 3 * 12 + 4, "src/launch/channel_args.rs mirrors this struct");

@@ -1,0 +1,13 @@
+//! The kernels of the small layers between convolutions: normalisation, softmax, squashing, subsampling.
+
+use super::cuda_cores::one_by_one;
+use super::{Algorithm, DType, Kernel, Layout};
+
+/// All of them.
+pub(super) fn kernels(all: &mut Vec<Kernel>) {
+    for dtype in DType::ALL {
+        for layout in Layout::ALL {
+            all.push(one_by_one(Algorithm::Lrn, dtype, Some(layout), 256));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The argument structs of the kernels that normalise over channels: a mirror of `kernels/channel_args.cuh`, field by field.
+
+use super::args::{FastDiv, Strides, VECTOR_BYTES, blocks, whole, whole_strides};
+use super::fill::{Arguments, int};
+use crate::catalog::{Kernel, Layout};
+use crate::problem::Lrn;
+
+/// The arguments of the kernel of the local response normalisation. The comments of `kernels/channel_args.cuh` say what each
+/// field holds.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LrnArgs {
+    pub x: u64,
+    pub y: u64,
+    pub x_strides: Strides,
+    pub y_strides: Strides,
+    pub n: i32,
+    pub c: i32,
+    pub pixels: i32,
+    pub size: i32,
+    pub before: i32,
+    pub scale: f32,
+    pub k: f32,
+    pub beta: f32,
+    /// Filled by [`LrnArgs::schedule`], like all that follows.
+    pub vector: i32,
+    pub segment: i32,
+    pub by_image: FastDiv,
+    pub by_inner: FastDiv,
+    pub by_middle: FastDiv,
+}
+
+const _: () = assert!(size_of::<LrnArgs>() == 16 + 2 * 16 + 4 * 10 + 3 * 12 + 4);
+
+/// The window that the kernel keeps in registers.
+const LRN_SIZE: i32 = 5;
+/// Threads that fill a large card, 132 multiprocessors of 2048.
+const MANY_THREADS: u64 = 132 * 2048;
+/// Channels of a segment at least, so that few are loaded twice.
+const LEAST_SEGMENT: u64 = 16;
+
+impl LrnArgs {
+    /// Shares the outputs out among threads, from the other fields, which must be set, and returns the number of blocks.
+    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
+        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
+        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
+        let (inner, middle) = match kernel.layout {
+            Some(Layout::Nhwc) => {
+                let rows = whole(&[i64::from(self.c)], vector)
+                    && whole_strides(&[self.x_strides, self.y_strides], vector);
+                self.vector = i32::from(aligned && rows && self.size == LRN_SIZE);
+                self.segment = self.c;
+                (self.c, self.pixels)
+            }
+            _ => {
+                let images = [self.x_strides.image, self.y_strides.image];
+                let planes = whole(&[i64::from(self.pixels)], vector) && whole(&images, vector);
+                self.vector = i32::from(aligned && planes);
+                let lanes = self.pixels as u64 / if self.vector == 1 { vector as u64 } else { 1 };
+                let wanted = MANY_THREADS.div_ceil((self.n as u64 * lanes).max(1));
+                let channels = self.c as u64;
+                let segments = wanted.min(channels.div_ceil(LEAST_SEGMENT)).max(1);
+                self.segment = channels.div_ceil(segments) as i32;
+                let segments = channels.div_ceil(self.segment.max(1) as u64);
+                (self.pixels, segments as i32)
+            }
+        };
+        let inner = inner as u32 / if self.vector == 1 { vector as u32 } else { 1 };
+        let middle = middle as u32;
+        self.by_inner = FastDiv::new(inner);
+        self.by_middle = FastDiv::new(middle);
+        self.by_image = FastDiv::new(inner * middle);
+        blocks(
+            self.n as u64 * u64::from(inner) * u64::from(middle),
+            kernel.threads,
+        )
+    }
+}
+
+impl From<&Lrn> for LrnArgs {
+    fn from(problem: &Lrn) -> LrnArgs {
+        let parameters = problem.parameters();
+        LrnArgs {
+            x_strides: problem.input().into(),
+            y_strides: problem.output().into(),
+            n: int(problem.n()),
+            c: int(problem.c()),
+            pixels: int(problem.h() * problem.w()),
+            size: int(parameters.size),
+            before: int(parameters.size / 2),
+            scale: (parameters.alpha / parameters.size as f64) as f32,
+            k: parameters.k as f32,
+            beta: parameters.beta as f32,
+            ..LrnArgs::default()
+        }
+    }
+}
+
+impl Arguments for LrnArgs {
+    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+        self.schedule(kernel)
+    }
+}

@@ -1,0 +1,216 @@
+//! Launching an operation from one tensor to another of the same extents: ReLU, local response normalisation.
+
+use cudarc::driver::{CudaStream, sys};
+
+use super::args::ReluArgs;
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
+use super::channel_args::LrnArgs;
+use super::check::{self, Span};
+use super::element::Element;
+use super::fill::{Arguments, offset_bytes};
+use super::prepared::Prepared;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::plan::{Operation, Plan, ReluPlan};
+use crate::problem::{Lrn, Relu, TensorDesc};
+
+/// An operation from one tensor to another of the same extents, without weights.
+pub trait Map: Operation {
+    /// The kernel's argument struct.
+    #[doc(hidden)]
+    type Args: Arguments + Send + Sync + std::fmt::Debug + 'static;
+
+    /// Whether the output may be the input's own elements.
+    const IN_PLACE: bool;
+
+    /// The input.
+    #[doc(hidden)]
+    fn x(&self) -> &TensorDesc;
+
+    /// The output.
+    #[doc(hidden)]
+    fn y(&self) -> &TensorDesc;
+
+    /// Everything but the pointers.
+    #[doc(hidden)]
+    fn arguments(&self) -> Self::Args;
+
+    /// Sets the pointers.
+    #[doc(hidden)]
+    fn point(arguments: &mut Self::Args, x: u64, y: u64);
+}
+
+/// The implementation for a problem with its argument struct.
+macro_rules! map {
+    ($problem:ty, $args:ty, in place: $in_place:expr) => {
+        impl Map for $problem {
+            type Args = $args;
+            const IN_PLACE: bool = $in_place;
+
+            fn x(&self) -> &TensorDesc {
+                self.input()
+            }
+
+            fn y(&self) -> &TensorDesc {
+                self.output()
+            }
+
+            fn arguments(&self) -> $args {
+                <$args>::from(self)
+            }
+
+            fn point(arguments: &mut $args, x: u64, y: u64) {
+                (arguments.x, arguments.y) = (x, y);
+            }
+        }
+    };
+}
+
+map!(Relu, ReluArgs, in place: true);
+// A thread reads channels that others write.
+map!(Lrn, LrnArgs, in place: false);
+
+/// A [`Map`] ready to launch; made by [`Gpu::prepare_map`].
+pub type PreparedMap<P> = Prepared<P, <P as Map>::Args>;
+/// A ReLU ready to launch; made by [`Gpu::prepare_relu`].
+pub type PreparedRelu = PreparedMap<Relu>;
+/// A local response normalisation ready to launch; made by [`Gpu::prepare_map`].
+pub type PreparedLrn = PreparedMap<Lrn>;
+
+/// The operands of a [`Map`], as cudarc's slices or views. Lengths in elements.
+pub struct MapBuffers<'a, T> {
+    /// The input: `input().len()` of the problem.
+    pub x: &'a dyn DeviceBuffer<T>,
+    /// The output: `output().len()` of the problem. Of a wider tensor only the slice's channels are written.
+    pub y: &'a mut dyn DeviceBufferMut<T>,
+}
+
+/// The operands of a ReLU.
+pub type ReluBuffers<'a, T> = MapBuffers<'a, T>;
+
+impl<'a, T> MapBuffers<'a, T> {
+    /// Input and output.
+    pub fn new(x: &'a dyn DeviceBuffer<T>, y: &'a mut dyn DeviceBufferMut<T>) -> MapBuffers<'a, T> {
+        MapBuffers { x, y }
+    }
+}
+
+/// The operands of a [`Map`] as device addresses: each that of the whole buffer's first element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapPointers {
+    /// The input.
+    pub x: sys::CUdeviceptr,
+    /// The output; the same as `x` in place.
+    pub y: sys::CUdeviceptr,
+}
+
+/// The operands of a ReLU as device addresses.
+pub type ReluPointers = MapPointers;
+
+impl Gpu {
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_map<P: Map>(&self, plan: &Plan<P>) -> Result<PreparedMap<P>, Error> {
+        Prepared::new(self, plan, plan.problem().arguments())
+    }
+
+    /// [`Gpu::prepare_map`] of a ReLU.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_relu(&self, plan: &ReluPlan) -> Result<PreparedRelu, Error> {
+        self.prepare_map(plan)
+    }
+}
+
+impl<P: Map> Prepared<P, P::Args> {
+    /// Computes in the stream, from one buffer to another. Returns when the work is queued, not when it is done. An empty
+    /// batch is nothing to do.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: MapBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        let MapBuffers { x, y } = buffers;
+        check::buffer(context, "x", x, problem.x().len())?;
+        check::buffer(context, "y", y, problem.y().len())?;
+        if problem.is_empty() {
+            return Ok(());
+        }
+        // Each guard records the buffer's use in the stream when it is dropped, after the launch.
+        let (x, _x) = x.device_ptr(stream);
+        let (y, _y) = y.device_ptr_mut(stream);
+        self.check_ordering()?;
+        // SAFETY: both pointers are buffers of this context, as long as the problem says, alive until their uses in this
+        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
+        // is of this context.
+        unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x, y }) }
+    }
+
+    /// Computes in place: `y` is both operands, which therefore are the same channels of the same tensor, or have no channel
+    /// in common.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Overlap`] if the problem's input and output
+    /// are different slices with common channels, or the operation cannot be done in place ([`Map::IN_PLACE`]).
+    pub fn launch_in_place<T: Element>(
+        &self,
+        stream: &CudaStream,
+        y: &mut dyn DeviceBufferMut<T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        check::buffer(context, "x", y, problem.x().len())?;
+        check::buffer(context, "y", y, problem.y().len())?;
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let (y, _y) = y.device_ptr_mut(stream);
+        self.check_ordering()?;
+        // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked there.
+        unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x: y, y }) }
+    }
+
+    /// Computes in a stream of anyone's, on memory of anyone's, in place if both pointers are the same.
+    ///
+    /// # Safety
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: MapPointers,
+    ) -> Result<(), Error> {
+        let problem = self.problem();
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let element = problem.element().size();
+        let x = Span::new("x", pointers.x, problem.x().len(), element);
+        let y = Span::new("y", pointers.y, problem.y().len(), element);
+        x.check(element as u64)?;
+        y.check(element as u64)?;
+        let (input, output) = ((&x, problem.x()), (&y, problem.y()));
+        let in_place = P::IN_PLACE && check::same_elements(input, output);
+        if !in_place && !check::disjoint_slices(input, output) {
+            y.apart_from(&x)?;
+        }
+        let mut arguments = *self.arguments();
+        P::point(
+            &mut arguments,
+            pointers.x + offset_bytes(problem.x()),
+            pointers.y + offset_bytes(problem.y()),
+        );
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { self.launch_arguments(stream, arguments) }
+    }
+}

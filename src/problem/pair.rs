@@ -1,0 +1,193 @@
+//! What operations that keep the extents share: an input and an output of the same shape.
+
+use std::fmt;
+
+use crate::catalog::{DType, Layout};
+use crate::error::Error;
+use crate::problem::tensor::TensorDesc;
+
+/// Input and output of an operation that keeps the extents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    pub(crate) input: TensorDesc,
+    pub(crate) output: TensorDesc,
+}
+
+impl Pair {
+    /// Two dense tensors of the extents n, c, h, w.
+    pub(crate) fn dense(
+        [n, c, h, w]: [usize; 4],
+        layout: Layout,
+        dtype: DType,
+    ) -> Result<Self, Error> {
+        let input = TensorDesc::new(n, c, h, w, layout, dtype)?;
+        Ok(Self {
+            output: input.clone(),
+            input,
+        })
+    }
+
+    /// Two tensors that may be slices; `what` names the output in errors.
+    pub(crate) fn between(
+        what: &'static str,
+        input: TensorDesc,
+        output: TensorDesc,
+    ) -> Result<Self, Error> {
+        let extents = |t: &TensorDesc| vec![t.n(), t.c(), t.h(), t.w()];
+        if extents(&input) != extents(&output) {
+            return Err(Error::Shape {
+                what,
+                expected: extents(&input),
+                got: extents(&output),
+            });
+        }
+        if input.layout() != output.layout() {
+            return Err(Error::Incompatible {
+                what: "an output of one layout",
+                with: "an input of the other",
+            });
+        }
+        if input.dtype() != output.dtype() {
+            return Err(Error::Incompatible {
+                what: "an output of one type",
+                with: "an input of another",
+            });
+        }
+        Ok(Self { input, output })
+    }
+
+    /// The same tensors with `n` images.
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        Ok(Self {
+            input: self.input.with_batch(n)?,
+            output: self.output.with_batch(n)?,
+        })
+    }
+
+    /// One read and one write of every element; saturated.
+    pub(crate) fn min_bytes(&self) -> u64 {
+        let bytes = self.input.elements() as u64 * self.input.dtype().size() as u64;
+        bytes.saturating_mul(2)
+    }
+}
+
+/// The methods of a problem that holds a `pair`.
+macro_rules! pair_methods {
+    () => {
+        /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch` channels.
+        ///
+        /// # Errors
+        /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
+        pub fn input_slice(mut self, pitch: usize, offset: usize) -> Result<Self, Error> {
+            self.pair.input = self.pair.input.slice(pitch, offset)?;
+            Ok(self)
+        }
+
+        /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch` channels.
+        ///
+        /// # Errors
+        /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
+        pub fn output_slice(mut self, pitch: usize, offset: usize) -> Result<Self, Error> {
+            self.pair.output = self.pair.output.slice(pitch, offset)?;
+            Ok(self)
+        }
+
+        /// The same problem for `n` images.
+        ///
+        /// # Errors
+        /// [`Error::TooLarge`] if the tensors would not fit the address space.
+        pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+            Ok(Self {
+                pair: self.pair.with_batch(n)?,
+                ..self.clone()
+            })
+        }
+
+        /// Images.
+        pub fn n(&self) -> usize {
+            self.pair.input.n()
+        }
+
+        /// Channels.
+        pub fn c(&self) -> usize {
+            self.pair.input.c()
+        }
+
+        /// Rows.
+        pub fn h(&self) -> usize {
+            self.pair.input.h()
+        }
+
+        /// Columns.
+        pub fn w(&self) -> usize {
+            self.pair.input.w()
+        }
+
+        /// How an element is stored.
+        pub fn dtype(&self) -> DType {
+            self.pair.input.dtype()
+        }
+
+        /// The layout of both tensors.
+        pub fn layout(&self) -> Layout {
+            self.pair.input.layout()
+        }
+
+        /// The input.
+        pub fn input(&self) -> &TensorDesc {
+            &self.pair.input
+        }
+
+        /// The output.
+        pub fn output(&self) -> &TensorDesc {
+            &self.pair.output
+        }
+
+        /// Bytes that device memory must move at least: one read and one write of every element; saturated.
+        pub fn min_bytes(&self) -> u64 {
+            self.pair.min_bytes()
+        }
+    };
+}
+pub(crate) use pair_methods;
+
+/// A finite number that can be compared and hashed bit by bit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Real(u64);
+
+impl Real {
+    /// Refuses NaN and infinities.
+    pub(crate) fn finite(what: &'static str, value: f64) -> Result<Real, Error> {
+        if value.is_finite() {
+            return Ok(Real(value.to_bits()));
+        }
+        Err(Error::Parameter {
+            what,
+            value,
+            needs: "finite",
+        })
+    }
+
+    /// Refuses negative numbers too.
+    pub(crate) fn not_negative(what: &'static str, value: f64) -> Result<Real, Error> {
+        if value.is_finite() && value >= 0.0 {
+            return Ok(Real(value.to_bits()));
+        }
+        Err(Error::Parameter {
+            what,
+            value,
+            needs: "finite and not negative",
+        })
+    }
+
+    /// The number.
+    pub(crate) fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl fmt::Debug for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
