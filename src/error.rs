@@ -160,6 +160,15 @@ pub enum Error {
         most: usize,
     },
 
+    /// Launches that do not make a module.
+    #[error("{node}: {reason}")]
+    Module {
+        /// The name of the launch.
+        node: String,
+        /// What does not fit.
+        reason: String,
+    },
+
     /// A problem in benchdnn notation could not be read.
     #[error("`{text}`, at byte {offset}: {reason}")]
     Notation {

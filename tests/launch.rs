@@ -287,7 +287,7 @@ fn run(module: &Module, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32>
         y: &mut y,
         workspace: None,
     };
-    let count = |index| {
+    let count = |index, _: &[_]| {
         assert_eq!(index, launched);
         launched += 1;
         Ok(())
@@ -343,7 +343,7 @@ fn inception_branches_write_their_slices() {
         ..Inception::inception_3a(2, 6, 5)
     };
     let module = job.naive().unwrap();
-    let convs: Vec<&Conv2d> = module.convolutions().collect();
+    let convs: Vec<Conv2d> = module.weights();
     let weights: Vec<_> = (0..)
         .zip(&convs)
         .map(|(i, conv)| (integers(conv.filter_len(), i), integers(conv.k(), 60 + i)))
@@ -373,7 +373,8 @@ fn inception_branches_write_their_slices() {
     let reduced = run(&job.separate().unwrap(), &x, &{
         let module = job.separate().unwrap();
         module
-            .convolutions()
+            .weights()
+            .iter()
             .map(|conv| (vec![0.0; conv.filter_len()], integers(conv.k(), 3)))
             .collect::<Vec<_>>()
     });

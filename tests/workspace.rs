@@ -279,9 +279,11 @@ fn the_launches_of_a_module_share_a_workspace() {
     };
     let module = job.separate().unwrap();
     let prepared = module.prepare(gpu).unwrap();
-    let needs = prepared
-        .convolutions()
-        .map(|conv| conv.plan().workspace_bytes());
+    let convs = module.weights();
+    let plans = convs
+        .iter()
+        .map(|conv| ConvPlan::new(conv, gpu.capability()).unwrap());
+    let needs = plans.map(|plan| plan.workspace_bytes());
     assert_eq!(prepared.workspace_bytes(), needs.max().unwrap());
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
     assert_eq!(
@@ -289,8 +291,8 @@ fn the_launches_of_a_module_share_a_workspace() {
         prepared.workspace_bytes()
     );
     let ones = |len| gpu.upload(&vec![f16::ONE; len]).unwrap();
-    let device: Vec<_> = module
-        .convolutions()
+    let device: Vec<_> = convs
+        .iter()
         .map(|c| (ones(c.filter_len()), ones(c.k())))
         .collect();
     let weights: Vec<_> = device

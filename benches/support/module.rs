@@ -172,8 +172,11 @@ impl<T: Stored> Peers<T> {
                 Place::Hidden(index) => hidden.get(index).copied(),
             };
             let missing = || String::from("a buffer of the module is missing");
-            let from = place(node.from).ok_or_else(missing)?;
-            let to = place(node.to).ok_or_else(missing)?;
+            let ([from], [to]) = (&node.from[..], &node.to[..]) else {
+                return Err(format!("{}: several tensors in one launch", node.name));
+            };
+            let from = place(*from).ok_or_else(missing)?;
+            let to = place(*to).ok_or_else(missing)?;
             stages.push(stage(node, from, to, &mut filled)?);
         }
         stream.synchronize().map_err(text)?;
@@ -259,14 +262,16 @@ fn stage(
     to: CUdeviceptr,
     filled: &mut dyn FnMut(usize) -> Result<CUdeviceptr, String>,
 ) -> Result<Stage, String> {
-    if !node.input().is_dense() {
+    let (inputs, outputs) = (node.step.inputs(), node.step.outputs());
+    let output = outputs.first().ok_or("a launch that writes nothing")?;
+    if inputs.iter().any(|input| !input.is_dense()) {
         return Err(String::from(
             "a launch reads a slice, which cuDNN is not given",
         ));
     }
-    let sliced = !node.output().is_dense();
+    let sliced = !output.is_dense();
     let y = if sliced {
-        filled(node.output().elements())?
+        filled(output.elements())?
     } else {
         to
     };
@@ -286,6 +291,7 @@ fn stage(
             let dense: Pool2d = dense.map_err(text)?;
             (Step::Pool(dense), 0, 0)
         }
+        _ => return Err(format!("{}: no layer of cuDNN's chain", node.name)),
     };
     Ok(Stage {
         step,
@@ -293,7 +299,7 @@ fn stage(
         w,
         bias,
         y,
-        concat: sliced.then(|| concat(node.output(), y, to)),
+        concat: sliced.then(|| concat(output, y, to)),
     })
 }
 
@@ -319,6 +325,8 @@ impl Stage {
         match &self.step {
             Step::Conv(conv) => peer.conv(conv, self.conv_pointers(), ONE),
             Step::Pool(pool) => peer.pool(pool, self.pool_pointers()),
+            // `stage` makes no other.
+            _ => Err(String::from("no layer of cuDNN's chain")),
         }
     }
 

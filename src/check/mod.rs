@@ -32,6 +32,7 @@ mod fill;
 mod module;
 mod pack;
 mod run;
+mod step;
 mod stored;
 mod verdict;
 

@@ -3,7 +3,7 @@
 use super::fill::reals;
 use super::pack::{pack, pack_filter, unpack};
 use super::stored::{Stored, round};
-use super::verdict::{Verdict, judge};
+use super::verdict::{Buffers, Verdict, judge, sample};
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::Workspace;
@@ -68,10 +68,10 @@ impl<T: Stored> LoadedModule<T> {
         }
         let stream = stream.clone();
         let poisoned = |len: usize| copy_in(&stream, &vec![T::poison(); len]);
-        let x = match module.nodes().first() {
-            Some(first) => {
-                let dense = reals(first.input().elements(), T::DTYPE, 0);
-                pack(first.input(), &dense, T::poison())?
+        let x = match module.input() {
+            Some(input) => {
+                let dense = reals(input.elements(), T::DTYPE, 0);
+                pack(input, &dense, T::poison())?
             }
             None => Vec::new(),
         };
@@ -83,7 +83,7 @@ impl<T: Stored> LoadedModule<T> {
             .collect::<Result<_, _>>()?;
         let y = poisoned(module.output_len())?;
         let (mut weights, mut operands) = (Vec::new(), Vec::new());
-        for (index, conv) in module.convolutions().enumerate() {
+        for (index, conv) in module.weights().iter().enumerate() {
             let drawn = draw::<T>(conv, 2 * index as u64 + 1);
             let bias = drawn.bias.as_ref().map(|bias| {
                 let bias: Vec<T> = bias.iter().map(|&value| T::nearest(value)).collect();
@@ -128,6 +128,14 @@ impl<T: Stored> LoadedModule<T> {
     /// # Errors
     /// As [`PreparedModule::launch`].
     pub fn launch(&mut self) -> Result<(), Error> {
+        self.launch_each(|_, _| Ok(()))
+    }
+
+    /// Queues every launch once, calling `after` behind each, as [`PreparedModule::launch_each`].
+    fn launch_each(
+        &mut self,
+        after: impl FnMut(usize, &[CudaSlice<T>]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let weights: Vec<Weights<'_, T>> = self
             .weights
             .iter()
@@ -143,17 +151,55 @@ impl<T: Stored> LoadedModule<T> {
             y: &mut self.y,
             workspace: self.workspace.as_mut(),
         };
-        self.prepared.launch(&self.stream, buffers)
+        self.prepared.launch_each(&self.stream, buffers, after)
     }
 
     /// Compares what the last pass made with the f64 reference: each launch with what it was given, within the bound
     /// that rounding its sums can cost, and the module's output with f64 arithmetic throughout. If that would take
     /// the reference more than `most_macs` multiplications, it looks at some images from the first to the last.
     ///
+    /// Where hidden tensors share buffers there is a pass more, to look at each launch's work before it is overwritten.
+    ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
-    pub fn check(&self, most_macs: u64) -> Result<Verdict, Error> {
-        judge(self, &self.operands, most_macs)
+    pub fn check(&mut self, most_macs: u64) -> Result<Verdict, Error> {
+        let sample = sample(self.module(), most_macs);
+        let device = self.look(&sample)?;
+        judge(&self.prepared, &device, &self.operands, &sample)
+    }
+
+    /// What lies at every place, of some images.
+    fn look(&mut self, images: &[usize]) -> Result<Buffers, Error> {
+        let module = self.module().clone();
+        let stream = self.stream.clone();
+        let mut seen = Buffers::new();
+        let between = module.shares_buffers();
+        if between {
+            self.launch_each(|launch, hidden| {
+                for (place, desc) in module.nodes()[launch].writes() {
+                    if let Some(buffer) = held(&module, place, hidden) {
+                        seen.insert(place, download(&stream, buffer, desc, images)?);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        for node in module.nodes() {
+            for (place, desc) in node.reads().chain(node.writes()) {
+                let buffer = match place {
+                    Place::Input => Some(&self.x),
+                    Place::Output => Some(&self.y),
+                    Place::Hidden(_) if between => None,
+                    Place::Hidden(_) => held(&module, place, &self.hidden),
+                };
+                if let Some(buffer) = buffer
+                    && !seen.contains_key(&place)
+                {
+                    seen.insert(place, download(&stream, buffer, desc, images)?);
+                }
+            }
+        }
+        Ok(seen)
     }
 
     /// The time of one pass in microseconds, by events of the device: the least of `measurements`, after a few passes
@@ -183,39 +229,45 @@ impl<T: Stored> LoadedModule<T> {
         }
         Ok(least)
     }
+}
 
-    /// Images of a whole buffer in dense NCHW order, one after another; `desc` is any tensor in that buffer.
-    pub(super) fn download(
-        &self,
-        place: Place,
-        desc: &TensorDesc,
-        images: &[usize],
-    ) -> Result<Vec<f64>, Error> {
-        let missing = Error::MissingBuffer { buffer: "hidden" };
-        let buffer = match place {
-            Place::Input => &self.x,
-            Place::Hidden(index) => self.hidden.get(index).ok_or(missing)?,
-            Place::Output => &self.y,
-        };
-        let whole = TensorDesc::new(
-            1,
-            desc.channel_pitch(),
-            desc.h(),
-            desc.w(),
-            desc.layout(),
-            desc.dtype(),
-        )?;
-        let mut dense = Vec::with_capacity(images.len() * whole.len());
-        for &image in images {
-            let stored = buffer.slice(image * whole.len()..(image + 1) * whole.len());
-            let stored = self.stream.clone_dtoh(&stored);
-            dense.extend(unpack(
-                &whole,
-                &stored.map_err(|e| driver_error("copying from the device", e))?,
-            )?);
-        }
-        Ok(dense)
+/// The buffer that a hidden tensor lies in.
+fn held<'a, T>(
+    module: &Module,
+    place: Place,
+    hidden: &'a [CudaSlice<T>],
+) -> Option<&'a CudaSlice<T>> {
+    match place {
+        Place::Hidden(tensor) => hidden.get(module.buffer_of(tensor)?),
+        Place::Input | Place::Output => None,
     }
+}
+
+/// Images of a whole tensor at the start of a buffer, in dense NCHW order, one after another; `desc` is any slice of it.
+fn download<T: Stored>(
+    stream: &Arc<CudaStream>,
+    buffer: &CudaSlice<T>,
+    desc: &TensorDesc,
+    images: &[usize],
+) -> Result<Vec<f64>, Error> {
+    let whole = TensorDesc::new(
+        1,
+        desc.channel_pitch(),
+        desc.h(),
+        desc.w(),
+        desc.layout(),
+        desc.dtype(),
+    )?;
+    let mut dense = Vec::with_capacity(images.len() * whole.len());
+    for &image in images {
+        let stored = buffer.slice(image * whole.len()..(image + 1) * whole.len());
+        let stored = stream.clone_dtoh(&stored);
+        dense.extend(unpack(
+            &whole,
+            &stored.map_err(|e| driver_error("copying from the device", e))?,
+        )?);
+    }
+    Ok(dense)
 }
 
 /// A copy on the device.

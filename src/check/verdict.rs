@@ -1,14 +1,12 @@
 //! Whether a module computed what it should: each launch by itself, and the module as a whole.
 
-use super::compare::{Tolerance, compare};
-use super::module::{LoadedModule, Operands};
-use super::stored::Stored;
+use super::compare::compare;
+use super::module::Operands;
+use super::step::Reference;
 use crate::error::Error;
-use crate::ops::{Module, Node, Place, Step};
+use crate::ops::{Module, Place, PreparedModule};
 use crate::problem::TensorDesc;
-use crate::reference;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 
 /// What the check of a module found.
@@ -38,91 +36,73 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Whole buffers by their place, dense NCHW.
-type Buffers = HashMap<Place, Vec<f64>>;
+/// Whole tensors by their place, dense NCHW.
+pub(super) type Buffers = HashMap<Place, Vec<f64>>;
 
-/// Compares every launch and the whole.
-pub(super) fn judge<T: Stored>(
-    loaded: &LoadedModule<T>,
+/// Compares every launch and the whole, given what the device holds of the `sample`'s images.
+pub(super) fn judge(
+    prepared: &PreparedModule,
+    device: &Buffers,
     operands: &[Operands],
-    most_macs: u64,
+    sample: &[usize],
 ) -> Result<Verdict, Error> {
-    let module = loaded.module();
-    let images = module.nodes().first().map_or(0, |node| node.input().n());
-    let sample = sample(module, images, most_macs);
-    let (device, mut exact) = buffers(loaded, &sample)?;
+    let module = prepared.module();
+    // What the device would hold if it never rounded, of which the input is known.
+    let mut exact: Buffers = device
+        .iter()
+        .map(|(&place, values)| match place {
+            Place::Input => (place, values.clone()),
+            _ => (place, vec![f64::NAN; values.len()]),
+        })
+        .collect();
     let mut failure = None;
-    let mut operands = operands.iter();
-    for node in module.nodes() {
-        let operands = matches!(node.step, Step::Conv(_))
-            .then(|| operands.next())
-            .flatten();
-        let input = part(&device, Place::Input);
-        let should = Reference::of(
-            node,
-            part(&device, node.from),
-            input,
-            operands,
-            sample.len(),
-        )?;
-        let output = node.output();
-        let got = slice(part(&device, node.to), output);
-        let extents = [sample.len(), output.c(), output.h(), output.w()];
-        if let Err(mismatch) = compare(&got, &should.values, extents, T::DTYPE, should.tolerance())
-        {
-            failure.get_or_insert(format!("{}: {mismatch}", node.name));
+    let mut operands = operands;
+    for (node, step) in module.nodes().iter().zip(prepared.steps()) {
+        let count = node.step.weights().len();
+        let (own, others) = operands.split_at_checked(count).unwrap_or_default();
+        operands = others;
+        let should = Reference::of(node, device, own, sample.len())?;
+        for ((place, desc), should) in node.writes().zip(&should) {
+            let got = slice(part(device, place), desc);
+            let extents = [sample.len(), desc.c(), desc.h(), desc.w()];
+            let tolerance = should.tolerance(&node.step, step);
+            if let Err(mismatch) = compare(&got, &should.values, extents, desc.dtype(), tolerance) {
+                failure.get_or_insert(format!("{}: {mismatch}", node.name));
+            }
         }
         // The module's input is exact, so that what is made of it need not be computed twice.
-        let values = match node.from {
-            Place::Input => should.values,
-            from => Reference::of(node, part(&exact, from), input, operands, sample.len())?.values,
+        let should = if node.reads().all(|(place, _)| place == Place::Input) {
+            should
+        } else {
+            Reference::of(node, &exact, own, sample.len())?
         };
-        if let Some(whole) = exact.get_mut(&node.to) {
-            paste(whole, &values, output);
-        }
-    }
-    let max_rel_error = relative_error(part(&device, Place::Output), part(&exact, Place::Output));
-    Ok(Verdict {
-        failure,
-        max_rel_error,
-        compared: sample.len(),
-        images,
-    })
-}
-
-/// What the device holds; and room for what it would hold if it never rounded, of which the input is known.
-fn buffers<T: Stored>(
-    loaded: &LoadedModule<T>,
-    sample: &[usize],
-) -> Result<(Buffers, Buffers), Error> {
-    let (mut device, mut exact) = (Buffers::new(), Buffers::new());
-    for node in loaded.module().nodes() {
-        for (place, desc) in [(node.from, node.input()), (node.to, node.output())] {
-            if let Entry::Vacant(room) = device.entry(place) {
-                let values = loaded.download(place, desc, sample)?;
-                let unknown = vec![f64::NAN; values.len()];
-                exact.insert(
-                    place,
-                    if place == Place::Input {
-                        values.clone()
-                    } else {
-                        unknown
-                    },
-                );
-                room.insert(values);
+        for ((place, desc), should) in node.writes().zip(should) {
+            if let Some(whole) = exact.get_mut(&place) {
+                paste(whole, &should.values, desc);
             }
         }
     }
-    Ok((device, exact))
+    Ok(Verdict {
+        failure,
+        max_rel_error: relative_error(part(device, Place::Output), part(&exact, Place::Output)),
+        compared: sample.len(),
+        images: images(module),
+    })
 }
 
-/// A buffer's values.
-fn part(buffers: &Buffers, place: Place) -> &[f64] {
+/// What lies at a place.
+pub(super) fn part(buffers: &Buffers, place: Place) -> &[f64] {
     buffers.get(&place).map_or(&[], Vec::as_slice)
 }
 
+/// Images that a module takes.
+fn images(module: &Module) -> usize {
+    module.input().map_or(0, TensorDesc::n)
+}
+
 /// The images that the reference can afford: all, or some from the first to the last.
-fn sample(module: &Module, images: usize, most_macs: u64) -> Vec<usize> {
+pub(super) fn sample(module: &Module, most_macs: u64) -> Vec<usize> {
+    let images = images(module);
     let per_image = (module.macs() / images.max(1) as u64).max(1);
     let affordable = ((most_macs / per_image) as usize).max(2);
     if affordable >= images {
@@ -133,58 +113,8 @@ fn sample(module: &Module, images: usize, most_macs: u64) -> Vec<usize> {
         .collect()
 }
 
-/// What a launch should have made.
-struct Reference {
-    values: Vec<f64>,
-    /// Sums of magnitudes and the length of the sums; a maximum has none and is exact.
-    magnitudes: Option<(Vec<f64>, usize)>,
-}
-
-impl Reference {
-    /// The result of a launch for `n` images.
-    fn of(
-        node: &Node,
-        x: &[f64],
-        module_input: &[f64],
-        operands: Option<&Operands>,
-        n: usize,
-    ) -> Result<Reference, Error> {
-        match &node.step {
-            Step::Conv(conv) => {
-                let conv = conv.with_batch(n)?;
-                let (w, bias) = operands.map_or((&[][..], None), |o| (&o.w[..], o.bias.as_deref()));
-                let residual = conv.residual().map(|_| module_input);
-                let values = reference::conv2d(&conv, x, w, bias, residual)?;
-                let magnitudes = reference::conv2d_abs(&conv, x, w, bias, residual)?;
-                Ok(Reference {
-                    values,
-                    magnitudes: Some((magnitudes, conv.gemm_k())),
-                })
-            }
-            Step::Pool(pool) => {
-                let (values, _) = reference::pool2d(&pool.with_batch(n)?, x)?;
-                Ok(Reference {
-                    values,
-                    magnitudes: None,
-                })
-            }
-        }
-    }
-
-    /// How near a result must be.
-    fn tolerance(&self) -> Tolerance<'_> {
-        match &self.magnitudes {
-            Some((magnitudes, terms)) => Tolerance::Sum {
-                terms: *terms,
-                magnitudes,
-            },
-            None => Tolerance::Exact,
-        }
-    }
-}
-
 /// A tensor's own channels of its whole buffer, dense.
-fn slice(whole: &[f64], desc: &TensorDesc) -> Vec<f64> {
+pub(super) fn slice(whole: &[f64], desc: &TensorDesc) -> Vec<f64> {
     let plane = desc.h() * desc.w();
     let (first, end) = (desc.channel_offset(), desc.channel_offset() + desc.c());
     let images = whole.chunks(desc.channel_pitch() * plane);
@@ -257,7 +187,7 @@ mod tests {
                 .naive()
                 .expect("a valid module")
         };
-        let sample = |n, hw| sample(&module(n, hw), n, 20_000_000_000);
+        let sample = |n, hw| sample(&module(n, hw), 20_000_000_000);
         let images = sample(128, 56);
         assert_eq!((images.first(), images.last()), (Some(&0), Some(&127)));
         assert!(images.len() >= 2 && images.len() < 128);

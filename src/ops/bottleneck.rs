@@ -51,13 +51,8 @@ impl Bottleneck {
             .conv(self.channels, self.channels, 3)
             .residual(self.residual)
             .build()?;
-        let node = Node {
-            name: "3x3",
-            step: Step::Conv(conv),
-            from: Place::Input,
-            to: Place::Output,
-        };
-        Ok(Module::new(vec![node], self.dtype))
+        let node = Node::new("3x3", Step::Conv(conv), Place::Input, Place::Output);
+        Module::new(vec![self.added(node)], self.dtype)
     }
 
     /// 1x1, 3x3, 1x1: three launches.
@@ -66,18 +61,13 @@ impl Bottleneck {
     /// As [`Conv2dBuilder::build`].
     pub fn separate(&self) -> Result<Module, Error> {
         let [reduce, middle, expand] = self.problems()?;
-        let node = |name, conv, from, to| Node {
-            name,
-            step: Step::Conv(conv),
-            from,
-            to,
-        };
+        let node = |name, conv, from, to| Node::new(name, Step::Conv(conv), from, to);
         let nodes = vec![
             node("1x1 reduce", reduce, Place::Input, Place::Hidden(0)),
             node("3x3", middle, Place::Hidden(0), Place::Hidden(1)),
-            node("1x1 expand", expand, Place::Hidden(1), Place::Output),
+            self.added(node("1x1 expand", expand, Place::Hidden(1), Place::Output)),
         ];
-        Ok(Module::new(nodes, self.dtype))
+        Module::new(nodes, self.dtype)
     }
 
     /// The three convolutions.
@@ -92,6 +82,15 @@ impl Bottleneck {
                 .residual(self.residual)
                 .build()?,
         ])
+    }
+
+    /// The last launch, with the module's input added if it has a residual.
+    fn added(&self, node: Node) -> Node {
+        if self.residual {
+            node.with_residual(Place::Input)
+        } else {
+            node
+        }
     }
 
     fn conv(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {

@@ -61,17 +61,17 @@ impl Inception {
     /// As [`Conv2dBuilder::build`].
     pub fn naive(&self) -> Result<Module, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.c])?;
-        let conv = |name, k, size, offset| -> Result<Node, Error> {
+        let conv = |name: &'static str, k, size, offset| -> Result<Node, Error> {
             let conv = self
                 .conv(self.c, k, size)
                 .output_slice(pitch, offset)
                 .build()?;
-            Ok(Node {
+            Ok(Node::new(
                 name,
-                step: Step::Conv(conv),
-                from: Place::Input,
-                to: Place::Output,
-            })
+                Step::Conv(conv),
+                Place::Input,
+                Place::Output,
+            ))
         };
         let pool = self
             .pool()
@@ -81,14 +81,9 @@ impl Inception {
             conv("1x1", self.k1, 1, 0)?,
             conv("3x3", self.k3, 3, self.k1)?,
             conv("5x5", self.k5, 5, self.k1 + self.k3)?,
-            Node {
-                name: "pool",
-                step: Step::Pool(pool),
-                from: Place::Input,
-                to: Place::Output,
-            },
+            Node::new("pool", Step::Pool(pool), Place::Input, Place::Output),
         ];
-        Ok(Module::new(nodes, self.dtype))
+        Module::new(nodes, self.dtype)
     }
 
     /// The module of the paper: 1x1 reductions before 3x3 and 5x5, a 1x1 projection behind the pooling. Seven launches;
@@ -98,13 +93,8 @@ impl Inception {
     /// As [`Conv2dBuilder::build`].
     pub fn separate(&self) -> Result<Module, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.pool_projection])?;
-        let node = |name, conv: Conv2dBuilder, from, to| -> Result<Node, Error> {
-            Ok(Node {
-                name,
-                step: Step::Conv(conv.build()?),
-                from,
-                to,
-            })
+        let node = |name: &'static str, conv: Conv2dBuilder, from, to| -> Result<Node, Error> {
+            Ok(Node::new(name, Step::Conv(conv.build()?), from, to))
         };
         let branch = |c, k, size, offset| -> Conv2dBuilder {
             self.conv(c, k, size).output_slice(pitch, offset)
@@ -142,12 +132,7 @@ impl Inception {
                 Place::Hidden(1),
                 Place::Output,
             )?,
-            Node {
-                name: "pool",
-                step: pool,
-                from: Place::Input,
-                to: Place::Hidden(2),
-            },
+            Node::new("pool", pool, Place::Input, Place::Hidden(2)),
             node(
                 "pool projection",
                 branch(self.c, self.pool_projection, 1, at5 + self.k5),
@@ -155,7 +140,7 @@ impl Inception {
                 Place::Output,
             )?,
         ];
-        Ok(Module::new(nodes, self.dtype))
+        Module::new(nodes, self.dtype)
     }
 
     fn conv(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
@@ -216,12 +201,9 @@ mod tests {
             Inception::inception_3a(2, 7, 7).naive().unwrap(),
             Inception::inception_3a(2, 7, 7).separate().unwrap(),
         ] {
-            let outputs = module
-                .nodes()
-                .iter()
-                .filter(|node| node.to == Place::Output);
+            let writes = module.nodes().iter().flat_map(Node::writes);
             let mut next = 0;
-            for desc in outputs.map(Node::output) {
+            for (_, desc) in writes.filter(|(place, _)| *place == Place::Output) {
                 assert_eq!(desc.channel_offset(), next);
                 assert_eq!(desc.len(), module.output_len());
                 next += desc.c();

@@ -28,7 +28,8 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
 pub use inception::Inception;
-pub use module::{Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
+pub(crate) use module::PreparedStep;
+pub use module::{MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
 
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};

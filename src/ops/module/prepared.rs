@@ -1,0 +1,261 @@
+//! A module planned for a device, and the launch of it, which allocates nothing.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream};
+
+use super::places::{Operands, Seats, Shared};
+use super::{Module, Step};
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::launch::{
+    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, PreparedConv, PreparedPool,
+    PreparedRelu, ReluBuffers, Workspace,
+};
+use crate::ops::memory::workspace;
+use crate::plan::{ConvPlan, Limits, PoolPlan, ReluPlan, Tuning};
+
+/// The filters and the bias of one convolution.
+#[derive(Clone, Copy)]
+pub struct Weights<'a, T> {
+    /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len) elements.
+    pub w: &'a dyn DeviceBuffer<T>,
+    /// The bias, one a filter, exactly if the convolution has one.
+    pub bias: Option<&'a dyn DeviceBuffer<T>>,
+}
+
+/// The operands of a module. Lengths in elements.
+pub struct ModuleBuffers<'a, T> {
+    /// The input: [`Module::input_len`].
+    pub x: &'a dyn DeviceBuffer<T>,
+    /// Filters and bias of each of [`Module::weights`].
+    pub weights: &'a [Weights<'a, T>],
+    /// What lies between launches: one buffer for each of [`Module::hidden`], as from [`Module::allocate_hidden`].
+    pub hidden: &'a mut [CudaSlice<T>],
+    /// The output: [`Module::output_len`].
+    pub y: &'a mut dyn DeviceBufferMut<T>,
+    /// What the launches compute in, one after the other, if any of them needs it: at least
+    /// [`PreparedModule::workspace_bytes`], as from [`PreparedModule::allocate_workspace`].
+    pub workspace: Option<&'a mut Workspace>,
+}
+
+/// A step that was planned and whose kernel is loaded.
+#[derive(Clone, Debug)]
+pub(crate) enum PreparedStep {
+    Conv(Box<PreparedConv>),
+    Pool(Box<PreparedPool>),
+    Relu(Box<PreparedRelu>),
+}
+
+impl PreparedStep {
+    fn new(step: &Step, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedStep, Error> {
+        let (device, limits) = (gpu.capability(), Limits::default());
+        Ok(match step {
+            Step::Conv(conv) => {
+                let plan = ConvPlan::tuned(conv, device, &limits, tuning)?;
+                PreparedStep::Conv(Box::new(gpu.prepare_conv(&plan)?))
+            }
+            Step::Pool(pool) => {
+                let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
+                PreparedStep::Pool(Box::new(gpu.prepare_pool(&plan)?))
+            }
+            Step::Relu(relu) => {
+                let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
+                PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
+            }
+        })
+    }
+
+    /// Kernels that are launched, one that brings filters into order among them.
+    fn launches(&self) -> usize {
+        match self {
+            PreparedStep::Conv(conv) => conv.plan().launches() as usize,
+            PreparedStep::Pool(_) | PreparedStep::Relu(_) => 1,
+        }
+    }
+
+    fn workspace_bytes(&self) -> u64 {
+        match self {
+            PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
+            PreparedStep::Pool(_) | PreparedStep::Relu(_) => 0,
+        }
+    }
+
+    fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        mut operands: Operands<'_, T>,
+    ) -> Result<(), Error> {
+        match self {
+            PreparedStep::Conv(conv) => {
+                let weights = operands.weights.first();
+                let &Weights { w, bias } =
+                    weights.ok_or(Error::MissingBuffer { buffer: "filter" })?;
+                let one = operands.single()?;
+                let buffers = ConvBuffers {
+                    x: one.x,
+                    w,
+                    bias,
+                    residual: one.residual,
+                    y: one.y,
+                    workspace: one.workspace,
+                };
+                conv.launch(stream, buffers)
+            }
+            PreparedStep::Pool(pool) => {
+                let one = operands.single()?;
+                pool.launch(stream, PoolBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Relu(relu) => {
+                let one = operands.single()?;
+                relu.launch(stream, ReluBuffers::new(one.x, one.y))
+            }
+        }
+    }
+}
+
+/// A step with what its launch needs to know of the module.
+#[derive(Clone, Debug)]
+struct Prepared {
+    step: PreparedStep,
+    seats: Seats,
+    weights: usize,
+}
+
+/// A module ready to launch; made by [`Module::prepare`].
+#[derive(Clone, Debug)]
+pub struct PreparedModule {
+    module: Module,
+    steps: Vec<Prepared>,
+}
+
+impl PreparedModule {
+    pub(super) fn new(
+        module: &Module,
+        gpu: &Gpu,
+        tuning: &Tuning,
+    ) -> Result<PreparedModule, Error> {
+        let steps = module.nodes().iter().map(|node| {
+            Ok(Prepared {
+                step: PreparedStep::new(&node.step, gpu, tuning)?,
+                seats: module.seats(node),
+                weights: node.step.weights().len(),
+            })
+        });
+        Ok(PreparedModule {
+            steps: steps.collect::<Result<_, Error>>()?,
+            module: module.clone(),
+        })
+    }
+
+    /// The module.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What each of [`Module::nodes`] became.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &PreparedStep> {
+        self.steps.iter().map(|prepared| &prepared.step)
+    }
+
+    /// Kernels that are launched, those that bring filters into a kernel's order among them.
+    pub fn launches(&self) -> usize {
+        self.steps().map(PreparedStep::launches).sum()
+    }
+
+    /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if none needs any.
+    pub fn workspace_bytes(&self) -> u64 {
+        let each = self.steps().map(PreparedStep::workspace_bytes);
+        each.max().unwrap_or(0)
+    }
+
+    /// A workspace for the launches, if they need one.
+    ///
+    /// # Errors
+    /// As [`Workspace::new`].
+    pub fn allocate_workspace(&self, stream: &Arc<CudaStream>) -> Result<Option<Workspace>, Error> {
+        workspace(stream, self.workspace_bytes())
+    }
+
+    /// Queues all launches in the stream.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or hidden buffers is another one.
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: ModuleBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.launch_each(stream, buffers, |_, _| Ok(()))
+    }
+
+    /// As [`PreparedModule::launch`], calling `after` behind each launch with its number and the hidden buffers: to
+    /// record an event, to read the emulator's counters, or to copy what was just written.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`], and what `after` returns.
+    pub fn launch_each<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: ModuleBuffers<'_, T>,
+        mut after: impl FnMut(usize, &[CudaSlice<T>]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.check(&buffers)?;
+        let ModuleBuffers {
+            x,
+            mut weights,
+            hidden,
+            y,
+            mut workspace,
+        } = buffers;
+        for (index, prepared) in self.steps.iter().enumerate() {
+            let (own, others) = weights
+                .split_at_checked(prepared.weights)
+                .unwrap_or_default();
+            weights = others;
+            let shared = Shared {
+                x,
+                hidden: &mut *hidden,
+                y: &mut *y,
+            };
+            let workspace = workspace.as_deref_mut();
+            let operands = Operands::new(&prepared.seats, shared, own, workspace)?;
+            prepared.step.launch(stream, operands)?;
+            after(index, hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Before anything is launched: a launch that then finds too little would leave the module half done.
+    fn check<T>(&self, buffers: &ModuleBuffers<'_, T>) -> Result<(), Error> {
+        let weights = self.steps.iter().map(|prepared| prepared.weights).sum();
+        count("the weights of a module", weights, buffers.weights.len())?;
+        let hidden = self.module.hidden().len();
+        count(
+            "the hidden buffers of a module",
+            hidden,
+            buffers.hidden.len(),
+        )?;
+        let needs = self.workspace_bytes();
+        let has = buffers.workspace.as_deref().map(Workspace::len);
+        match has {
+            None if needs > 0 => Err(Error::MissingBuffer {
+                buffer: "workspace",
+            }),
+            Some(has) if has < needs => Err(Error::WorkspaceTooSmall { needs, has }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn count(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            what,
+            expected,
+            got,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! What can be launched as one step of a module.
+//!
+//! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`, and one arm of the
+//! check's reference in `check/step.rs`; the compiler names the places.
+
+use std::borrow::Cow;
+
+use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
+
+/// One launch of a module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A convolution, its epilogue included.
+    Conv(Conv2d),
+    /// A pooling.
+    Pool(Pool2d),
+    /// A ReLU by itself, from one place to another.
+    Relu(Relu),
+}
+
+impl Step {
+    /// The tensors it reads, in the order of [`Node::from`]; the residual is apart.
+    pub fn inputs(&self) -> Vec<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => vec![conv.input()],
+            Step::Pool(pool) => vec![pool.input()],
+            Step::Relu(relu) => vec![relu.input()],
+        }
+    }
+
+    /// The tensor that is added before the last ReLU, if any.
+    pub fn residual(&self) -> Option<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => conv.residual(),
+            Step::Pool(_) | Step::Relu(_) => None,
+        }
+    }
+
+    /// The tensors it writes, in the order of [`Node::to`].
+    pub fn outputs(&self) -> Vec<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => vec![conv.output()],
+            Step::Pool(pool) => vec![pool.output()],
+            Step::Relu(relu) => vec![relu.output()],
+        }
+    }
+
+    /// The convolutions whose filters it takes, in their order: each wants a [`Weights`](super::Weights) of
+    /// [`Conv2d::filter_len`] elements and, exactly if it has one, a bias. A step with parameters of another kind says
+    /// here which convolution (a 1x1 of as many groups as channels, say) has parameters of that form.
+    pub fn weights(&self) -> Vec<Conv2d> {
+        match self {
+            Step::Conv(conv) => vec![conv.clone()],
+            Step::Pool(_) | Step::Relu(_) => Vec::new(),
+        }
+    }
+
+    /// Multiplications; a pooling has none.
+    pub fn macs(&self) -> u64 {
+        match self {
+            Step::Conv(conv) => conv.macs(),
+            Step::Pool(_) | Step::Relu(_) => 0,
+        }
+    }
+
+    /// Bytes at least moved: each operand once.
+    pub fn min_bytes(&self) -> u64 {
+        match self {
+            Step::Conv(conv) => conv.min_bytes(),
+            Step::Pool(pool) => pool.min_bytes(),
+            Step::Relu(relu) => relu.min_bytes(),
+        }
+    }
+}
+
+/// Where a launch reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// The module's input.
+    Input,
+    /// The tensor of this number between launches. Several launches may write it, each its own channels.
+    Hidden(usize),
+    /// The module's output; the problem says which slice of it.
+    Output,
+}
+
+/// One launch with where it reads and writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The layer's name, as in the literature.
+    pub name: Cow<'static, str>,
+    /// What is computed.
+    pub step: Step,
+    /// Where it reads, one place for each of [`Step::inputs`]: never the output.
+    pub from: Vec<Place>,
+    /// Where it writes, one place for each of [`Step::outputs`]: never the input, nor where it reads. Two outputs may
+    /// be different channels of the same place.
+    pub to: Vec<Place>,
+    /// Where the residual is, exactly if the step has one: read like `from`.
+    pub residual: Option<Place>,
+}
+
+impl Node {
+    /// A launch that reads one place and writes one, without a residual.
+    pub fn new(name: impl Into<Cow<'static, str>>, step: Step, from: Place, to: Place) -> Node {
+        Node {
+            name: name.into(),
+            step,
+            from: vec![from],
+            to: vec![to],
+            residual: None,
+        }
+    }
+
+    /// The same with the residual at a place.
+    pub fn with_residual(self, residual: Place) -> Node {
+        Node {
+            residual: Some(residual),
+            ..self
+        }
+    }
+
+    /// Every tensor it reads, the residual last, with its place.
+    pub fn reads(&self) -> impl Iterator<Item = (Place, &TensorDesc)> {
+        let inputs = self.from.iter().copied().zip(self.step.inputs());
+        inputs.chain(self.residual.zip(self.step.residual()))
+    }
+
+    /// Every tensor it writes, with its place.
+    pub fn writes(&self) -> impl Iterator<Item = (Place, &TensorDesc)> {
+        self.to.iter().copied().zip(self.step.outputs())
+    }
+
+    /// Multiplications; a pooling has none.
+    pub fn macs(&self) -> u64 {
+        self.step.macs()
+    }
+
+    /// Bytes at least moved: each operand once.
+    pub fn min_bytes(&self) -> u64 {
+        self.step.min_bytes()
+    }
+}
