@@ -313,6 +313,8 @@ pub enum StepsArg {
     Layers,
     /// ReLU and residual add in the convolution's epilogue, branches into their slice of a concat
     Fused,
+    /// A whole module by one launch, where there is a kernel for it
+    Modules,
 }
 
 impl From<StepsArg> for Steps {
@@ -320,6 +322,7 @@ impl From<StepsArg> for Steps {
         match arg {
             StepsArg::Layers => Steps::Layers,
             StepsArg::Fused => Steps::Fused,
+            StepsArg::Modules => Steps::Modules,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance};
+use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout, reference};
 
@@ -12,6 +13,7 @@ use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
 use super::graph::{Op, Step, Tensor, steps};
 use super::lower::{Problem, Shapes, Storage, accepting, extents, lower, shares};
+use super::modules::modules;
 use super::real::Network;
 use super::report::{Report, Steps, Variation};
 use crate::exit::Failure;
@@ -174,14 +176,25 @@ fn each(
     check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     for &(storage, cut) in storages {
-        let steps = steps(&case.layers, cut.unwrap_or(Steps::Fused));
+        let cut_in = cut.unwrap_or(Steps::Fused);
+        let mut steps = steps(&case.layers, cut_in);
         let mut shapes: Shapes = case
             .tensors
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
             .collect();
+        if cut_in == Steps::Modules {
+            let merged = modules(&steps, &shapes);
+            // What has no module was fused already.
+            if merged.len() == steps.len() {
+                continue;
+            }
+            steps = merged;
+        }
         let filter_layout = has_filters(case).then_some(storage.filter_layout);
         match lower(&steps, &mut shapes, storage) {
+            // A module that no kernel takes, of this type or layout, is several launches.
+            Ok(problems) if !all_modules(&problems, &context.capability) => {}
             Ok(problems) => check(
                 &Prepared {
                     steps,
@@ -209,6 +222,14 @@ fn each(
         }
     }
     Ok(())
+}
+
+/// Whether there is a kernel for each of the modules.
+fn all_modules(problems: &[Problem], device: &Capability) -> bool {
+    problems.iter().all(|problem| match problem {
+        Problem::Bottleneck(_) => !problem.accepting(device).is_empty(),
+        _ => true,
+    })
 }
 
 impl Prepared {
@@ -259,7 +280,7 @@ impl Prepared {
             Layout::Nchw => FilterLayout::Kcrs,
             Layout::Nhwc => FilterLayout::Krsc,
         };
-        self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut == Steps::Fused)
+        self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut != Steps::Layers)
     }
 
     /// How a run with the kernel is named.
@@ -422,6 +443,7 @@ impl Prepared {
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
+            Problem::Bottleneck(_) => return Err("no result is stored for a bottleneck".to_owned()),
             Problem::Host => return Err("nothing ran on the device".to_owned()),
         };
         compared.map_err(|mismatch| mismatch.to_string())

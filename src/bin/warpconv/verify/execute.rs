@@ -11,7 +11,8 @@ use warpconv::check;
 use warpconv::gpu::Gpu;
 use warpconv::launch::Map;
 use warpconv::plan::{Limits, Operation, Plan};
-use warpconv::problem::{NO_INDEX, Pool2d};
+use warpconv::problem::{Added, Bottleneck2d, NO_INDEX, Pool2d};
+use warpconv::reference::BottleneckOperands;
 use warpconv::{DType, Error};
 
 use super::case::indices_of;
@@ -122,6 +123,7 @@ impl Executor<'_> {
             }
             Problem::Relu(relu) => self.map(relu, &inputs[0], given, ran),
             Problem::Lrn(lrn) => self.map(lrn, &inputs[0], given, ran),
+            Problem::Bottleneck(bottleneck) => self.bottleneck(step, bottleneck, given, ran),
             Problem::Host => self.host(step, given, ran),
         }
     }
@@ -137,6 +139,40 @@ impl Executor<'_> {
         let plan = self.plan(problem)?;
         let x = find(given, &ran.tensors, input)?;
         check::run_map(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
+    }
+
+    /// A whole bottleneck.
+    fn bottleneck(
+        &self,
+        step: &Step,
+        problem: &Bottleneck2d,
+        given: &Tensors,
+        ran: &Ran,
+    ) -> Result<Vec<f64>, String> {
+        let plan = self.plan(problem)?;
+        let tensor = |name: &String| find(given, &ran.tensors, name).map(|found| &found.data[..]);
+        let mut inputs = Vec::new();
+        for name in &step.layer.inputs {
+            inputs.push(tensor(name)?);
+        }
+        let [x, w1, w2, w3] = inputs[..] else {
+            return Err(format!("{} inputs instead of 4", inputs.len()));
+        };
+        let mut biases = [None; 3];
+        if let Op::Bottleneck { bias, .. } = &step.layer.op {
+            for (name, values) in bias.iter().zip(&mut biases) {
+                *values = name.as_ref().map(tensor).transpose()?;
+            }
+        }
+        let residual = step.residual.as_ref();
+        let residual = residual.filter(|_| problem.added() == Added::Tensor);
+        let operands = BottleneckOperands {
+            x,
+            w: [w1, w2, w3],
+            bias: biases,
+            residual: residual.map(tensor).transpose()?,
+        };
+        check::run_bottleneck(self.gpu, &plan, &operands).map_err(|error| error.to_string())
     }
 
     /// The plan of a problem: with the forced kernel if that accepts it.

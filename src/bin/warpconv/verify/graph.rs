@@ -64,6 +64,11 @@ pub enum Op {
     Flatten,
     /// Sum of two tensors.
     Add,
+    /// 1x1, 3x3 and 1x1 by one launch; only [`modules`](super::modules::modules) makes it. Inputs: x and the three filters.
+    Bottleneck {
+        stride: usize,
+        bias: [Option<String>; 3],
+    },
 }
 
 impl Op {
@@ -82,6 +87,7 @@ impl Op {
             Op::Concat => "concat",
             Op::Flatten => "flatten",
             Op::Add => "add",
+            Op::Bottleneck { .. } => "bottleneck",
         }
     }
 

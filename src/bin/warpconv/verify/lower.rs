@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use warpconv::catalog::{KernelId, Math};
-use warpconv::plan::{Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan};
+use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan};
 use warpconv::problem::{
-    Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu,
+    Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
+    PoolKind, Relu,
 };
 use warpconv::{DType, Layout};
 
@@ -28,6 +29,7 @@ pub enum Problem {
     Pool(Pool2d),
     Relu(Relu),
     Lrn(Lrn),
+    Bottleneck(Bottleneck2d),
     /// Nothing to compute on the device: joined, reshaped or added on the host.
     Host,
 }
@@ -40,6 +42,7 @@ impl Problem {
             Problem::Pool(pool) => PoolPlan::candidates(pool, device),
             Problem::Relu(relu) => ReluPlan::candidates(relu, device),
             Problem::Lrn(lrn) => LrnPlan::candidates(lrn, device),
+            Problem::Bottleneck(bottleneck) => BottleneckPlan::candidates(bottleneck, device),
             Problem::Host => return Vec::new(),
         };
         candidates
@@ -174,6 +177,9 @@ fn problem(
         }
         Op::GlobalAvgPool => pooled(Pool2d::builder().kind(PoolKind::GlobalAverage)),
         Op::GlobalMaxPool => pooled(Pool2d::builder().kind(PoolKind::GlobalMax)),
+        Op::Bottleneck { stride, bias } => {
+            bottleneck(step, shapes, storage, slice, *stride, bias).map(Problem::Bottleneck)
+        }
         &Op::Lrn {
             size,
             alpha,
@@ -261,6 +267,45 @@ fn convolution(
         .map_err(|error| format!("{} of `{}`: {error}", step.layer.op.name(), inputs[0]))
 }
 
+/// The bottleneck of a step.
+fn bottleneck(
+    step: &Step,
+    shapes: &Shapes,
+    storage: Storage,
+    slice: Option<(usize, usize)>,
+    stride: usize,
+    bias: &[Option<String>; 3],
+) -> Result<Bottleneck2d, String> {
+    let inputs = &step.layer.inputs;
+    let [n, c, h, w] = extents(shapes, &inputs[0])?;
+    let [narrow, ..] = extents(shapes, &inputs[1])?;
+    let [k, ..] = extents(shapes, &inputs[3])?;
+    let added = match &step.residual {
+        None => Added::Nothing,
+        Some(name) if *name == inputs[0] => Added::Input,
+        Some(_) => Added::Tensor,
+    };
+    let builder = Bottleneck2d::builder()
+        .input(n, c, h, w)
+        .narrow(narrow)
+        .filters(k)
+        .stride(stride)
+        .biases(bias.each_ref().map(Option::is_some))
+        .add(added)
+        .relu(step.relu)
+        .dtype(storage.dtype)
+        .layout(storage.layout)
+        .filter_layout(storage.filter_layout)
+        .math(storage.math);
+    let builder = match slice {
+        Some((pitch, offset)) => builder.output_slice(pitch, offset),
+        None => builder,
+    };
+    builder
+        .build()
+        .map_err(|error| format!("bottleneck of `{}`: {error}", inputs[0]))
+}
+
 /// The shape that a step makes.
 fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<usize>, String> {
     let input = &step.layer.inputs[0];
@@ -273,6 +318,9 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
     Ok(match (problem, &step.layer.op) {
         (Problem::Conv(conv), Op::Linear) => vec![conv.n(), conv.k()],
         (Problem::Conv(conv), _) => vec![conv.n(), conv.k(), conv.p(), conv.q()],
+        (Problem::Bottleneck(problem), _) => {
+            vec![problem.n(), problem.k(), problem.p(), problem.q()]
+        }
         (Problem::Pool(pool), _) => vec![pool.n(), pool.c(), pool.p(), pool.q()],
         (Problem::Host, Op::Concat) => {
             let [n, _, h, w] = extents(shapes, input)?;

@@ -6,6 +6,7 @@ mod discover;
 mod execute;
 mod graph;
 mod lower;
+mod modules;
 mod npy;
 mod real;
 mod report;

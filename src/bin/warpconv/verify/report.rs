@@ -37,17 +37,20 @@ pub enum Steps {
     Layers,
     /// ReLU and residual add in the epilogue of the convolution before them; branches write their slice of a concat.
     Fused,
+    /// A whole module by one launch, where there is a kernel for it.
+    Modules,
 }
 
 impl Steps {
-    /// Both.
-    pub const ALL: [Steps; 2] = [Steps::Layers, Steps::Fused];
+    /// Every one.
+    pub const ALL: [Steps; 3] = [Steps::Layers, Steps::Fused, Steps::Modules];
 
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Steps::Layers => "layers",
             Steps::Fused => "fused",
+            Steps::Modules => "modules",
         }
     }
 }
