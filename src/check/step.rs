@@ -1,27 +1,31 @@
 //! What each kind of step should have made, and how near it must be.
 
+use super::bottleneck::ExpectedBottleneck;
 use super::compare::Tolerance;
 use super::module::Operands;
-use super::verdict::{Buffers, part};
+use super::verdict::{Buffers, part, slice};
 use crate::error::Error;
 use crate::ops::{Node, PreparedStep, Step};
-use crate::reference;
+use crate::problem::Bottleneck2d;
+use crate::reference::{self, BottleneckOperands};
 
 /// What a launch should have made of one tensor.
 pub(super) struct Reference {
     /// The tensor's own channels, dense NCHW.
     pub values: Vec<f64>,
-    /// The sum of magnitudes behind each value; none if the result is exact.
+    /// The sum of magnitudes behind each value, of a bottleneck how far its sum may be off; none if the result is exact.
     magnitudes: Option<Vec<f64>>,
 }
 
 impl Reference {
-    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by their place.
+    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by their place. What a launch
+    /// stores in between is rounded as the device does, with the kernels of `prepared`, or not at all without them.
     pub(super) fn of(
         node: &Node,
         buffers: &Buffers,
         operands: &[Operands],
         n: usize,
+        prepared: Option<&PreparedStep>,
     ) -> Result<Vec<Reference>, Error> {
         let x = node
             .from
@@ -46,8 +50,15 @@ impl Reference {
                     magnitudes: Some(reference::pool2d_abs(&pool, x)?),
                 }
             }
+            Step::Bottleneck(bottleneck) => {
+                let bottleneck = bottleneck.with_batch(n)?;
+                let x = slice(x, bottleneck.input());
+                let residual = residual.zip(node.step.residual());
+                let residual = residual.map(|(whole, desc)| slice(whole, desc));
+                of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, prepared)?
+            }
             Step::Relu(relu) => Reference {
-                values: reference::relu(&super::verdict::slice(x, relu.input())),
+                values: reference::relu(&slice(x, relu.input())),
                 magnitudes: None,
             },
         };
@@ -64,8 +75,44 @@ impl Reference {
                 let plan = prepared.plan();
                 Tolerance::of_conv(conv, plan.kernel().kernel(), plan.splits(), magnitudes)
             }
+            (Step::Bottleneck(_), _) => Tolerance::Off { sums: magnitudes },
             (Step::Pool(pool), _) => Tolerance::of_pool(pool, magnitudes),
             _ => Tolerance::Exact,
         }
     }
+}
+
+/// What a bottleneck by one launch should have made.
+fn of_bottleneck(
+    problem: &Bottleneck2d,
+    x: &[f64],
+    residual: Option<&[f64]>,
+    operands: &[Operands],
+    prepared: Option<&PreparedStep>,
+) -> Result<Reference, Error> {
+    let missing = Error::MissingBuffer { buffer: "filter" };
+    let [first, second, third] = operands else {
+        return Err(missing);
+    };
+    let all = [first, second, third];
+    let operands = BottleneckOperands {
+        x,
+        w: all.map(|operands| &operands.w[..]),
+        bias: all.map(|operands| operands.bias.as_deref()),
+        residual,
+    };
+    Ok(match prepared {
+        Some(PreparedStep::Bottleneck(prepared)) => {
+            let kernel = prepared.plan().kernel().kernel();
+            let expected = ExpectedBottleneck::of(problem, [kernel; 3], &operands)?;
+            Reference {
+                values: expected.values,
+                magnitudes: Some(expected.sums),
+            }
+        }
+        _ => Reference {
+            values: reference::bottleneck2d(problem, &operands, |value| value)?,
+            magnitudes: None,
+        },
+    })
 }

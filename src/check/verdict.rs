@@ -4,7 +4,7 @@ use super::compare::compare;
 use super::module::Operands;
 use super::step::Reference;
 use crate::error::Error;
-use crate::ops::{Module, Place, PreparedModule};
+use crate::ops::{Module, Place, PreparedModule, Step};
 use crate::problem::TensorDesc;
 use std::collections::HashMap;
 use std::fmt;
@@ -61,7 +61,7 @@ pub(super) fn judge(
         let count = node.step.weights().len();
         let (own, others) = operands.split_at_checked(count).unwrap_or_default();
         operands = others;
-        let should = Reference::of(node, device, own, sample.len())?;
+        let should = Reference::of(node, device, own, sample.len(), Some(step))?;
         for ((place, desc), should) in node.writes().zip(&should) {
             let got = slice(part(device, place), desc);
             let extents = [sample.len(), desc.c(), desc.h(), desc.w()];
@@ -71,10 +71,12 @@ pub(super) fn judge(
             }
         }
         // The module's input is exact, so that what is made of it need not be computed twice.
-        let should = if node.reads().all(|(place, _)| place == Place::Input) {
-            should
-        } else {
-            Reference::of(node, &exact, own, sample.len())?
+        let from_input = node.reads().all(|(place, _)| place == Place::Input);
+        let should = match &node.step {
+            // It rounds in between.
+            Step::Bottleneck(_) => Reference::of(node, &exact, own, sample.len(), None)?,
+            _ if from_input => should,
+            _ => Reference::of(node, &exact, own, sample.len(), None)?,
         };
         for ((place, desc), should) in node.writes().zip(should) {
             if let Some(whole) = exact.get_mut(&place) {

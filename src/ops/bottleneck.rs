@@ -1,12 +1,22 @@
 //! ResNet's bottleneck, and the plain 3x3 that it replaces.
 
 use super::module::{Module, Node, Place, Step};
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
-use crate::problem::{Conv2d, Conv2dBuilder, Padding};
+use crate::plan::{BottleneckWay, Capability};
+use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
-/// A convolution of `channels` to `channels` over 3x3 pixels, in one go or by way of `narrow` channels: 1x1, 3x3, 1x1.
+/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `narrow` channels: 1x1, 3x3, 1x1.
 /// Every convolution has a bias and a ReLU in its epilogue.
+///
+/// ```
+/// use warpconv::ops::Bottleneck;
+/// use warpconv::plan::Capability;
+/// let job = Bottleneck::main_job(128, 56, 56);
+/// println!("{}", job.plan(&Capability::h200())?); // one launch or three, and why
+/// let module = job.best(&Capability::h200())?; // the same as a module, to be prepared and launched
+/// # Ok::<(), warpconv::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bottleneck {
     /// Images.
@@ -15,20 +25,28 @@ pub struct Bottleneck {
     pub h: usize,
     /// Columns.
     pub w: usize,
-    /// Channels of input and output.
+    /// Channels of the input.
     pub channels: usize,
     /// Channels between.
     pub narrow: usize,
-    /// Whether the input is added before the last ReLU.
+    /// Channels of the output.
+    pub k: usize,
+    /// Rows and columns between two windows of the 3x3: 1 or 2.
+    pub stride: usize,
+    /// Whether the input is added before the last ReLU; it has the output's shape then.
     pub residual: bool,
     /// How everything is stored.
     pub dtype: DType,
     /// The layout of activations.
     pub layout: Layout,
+    /// The layout of filters.
+    pub filter_layout: FilterLayout,
+    /// How exactly products of f32 numbers are made.
+    pub math: Math,
 }
 
 impl Bottleneck {
-    /// The main job's: 252 to 63 to 63 to 252 channels, f32, NCHW, no residual.
+    /// The main job's: 252 to 63 to 63 to 252 channels, f32, NCHW, no residual, filters as PyTorch has them.
     pub const fn main_job(n: usize, h: usize, w: usize) -> Bottleneck {
         Bottleneck {
             n,
@@ -36,9 +54,13 @@ impl Bottleneck {
             w,
             channels: 252,
             narrow: 63,
+            k: 252,
+            stride: 1,
             residual: false,
             dtype: DType::F32,
             layout: Layout::Nchw,
+            filter_layout: FilterLayout::Kcrs,
+            math: Math::Strict,
         }
     }
 
@@ -47,8 +69,11 @@ impl Bottleneck {
     /// # Errors
     /// As [`Conv2dBuilder::build`].
     pub fn naive(&self) -> Result<Module, Error> {
+        // Refuses what cannot be added.
+        self.problem()?;
         let conv = self
-            .conv(self.channels, self.channels, 3)
+            .conv(self.channels, self.k, 3)
+            .stride(self.stride, self.stride)
             .residual(self.residual)
             .build()?;
         let node = Node::new("3x3", Step::Conv(conv), Place::Input, Place::Output);
@@ -75,13 +100,59 @@ impl Bottleneck {
     /// # Errors
     /// As [`Conv2dBuilder::build`].
     pub fn problems(&self) -> Result<[Conv2d; 3], Error> {
-        Ok([
-            self.conv(self.channels, self.narrow, 1).build()?,
-            self.conv(self.narrow, self.narrow, 3).build()?,
-            self.conv(self.narrow, self.channels, 1)
-                .residual(self.residual)
-                .build()?,
-        ])
+        Ok(self.problem()?.convolutions().clone())
+    }
+
+    /// All of it as one operation.
+    ///
+    /// # Errors
+    /// As [`Bottleneck2dBuilder::build`](crate::problem::Bottleneck2dBuilder::build).
+    pub fn problem(&self) -> Result<Bottleneck2d, Error> {
+        Bottleneck2d::builder()
+            .input(self.n, self.channels, self.h, self.w)
+            .narrow(self.narrow)
+            .filters(self.k)
+            .stride(self.stride)
+            .add(if self.residual {
+                Added::Input
+            } else {
+                Added::Nothing
+            })
+            .dtype(self.dtype)
+            .layout(self.layout)
+            .filter_layout(self.filter_layout)
+            .math(self.math)
+            .build()
+    }
+
+    /// One launch of a kernel that does all of it. Preparing it fails where no kernel does ([`Error::NoKernel`], with each
+    /// one's reason); see [`Bottleneck::best`].
+    ///
+    /// # Errors
+    /// As [`Bottleneck::problem`].
+    pub fn fused(&self) -> Result<Module, Error> {
+        let step = Step::Bottleneck(self.problem()?);
+        let node = Node::new("bottleneck", step, Place::Input, Place::Output);
+        Module::new(vec![node], self.dtype)
+    }
+
+    /// One launch or three: which, and why.
+    ///
+    /// # Errors
+    /// As [`Bottleneck::problem`] and [`BottleneckWay::new`].
+    pub fn plan(&self, capability: &Capability) -> Result<BottleneckWay, Error> {
+        BottleneckWay::new(&self.problem()?, capability)
+    }
+
+    /// One launch where the plan says so, else three: either takes the filters and biases of the three, in their order.
+    ///
+    /// # Errors
+    /// As [`Bottleneck::plan`].
+    pub fn best(&self, capability: &Capability) -> Result<Module, Error> {
+        match self.plan(capability)? {
+            BottleneckWay::Fused { .. } => self.fused(),
+            BottleneckWay::Separate { .. } => self.separate(),
+        }
     }
 
     /// The last launch, with the module's input added if it has a residual.
@@ -103,6 +174,8 @@ impl Bottleneck {
             .relu(true)
             .dtype(self.dtype)
             .layout(self.layout)
+            .filter_layout(self.filter_layout)
+            .math(self.math)
     }
 }
 
@@ -124,6 +197,27 @@ mod tests {
         assert_eq!(separate.hidden(), [63 * pixels as usize; 2]);
         assert_eq!(separate.input_len(), 252 * pixels as usize);
         assert_eq!(separate.output_len(), naive.output_len());
+    }
+
+    #[test]
+    fn one_launch_has_the_known_floors() {
+        let us = |dtype, residual| {
+            let job = Bottleneck {
+                dtype,
+                residual,
+                ..Bottleneck::main_job(128, 56, 56)
+            };
+            let (naive, fused) = (job.naive().unwrap(), job.fused().unwrap());
+            assert_eq!((fused.launches(), fused.weights().len()), (1, 3));
+            assert_eq!(fused.input_len(), naive.input_len());
+            assert!(fused.hidden().is_empty());
+            fused.roofline(&Ceilings::h200(dtype)).floor_us
+        };
+        // The project's table: one kernel, halo not counted twice.
+        assert!((us(DType::Bf16, false) - 94.13).abs() < 0.01);
+        assert!((us(DType::F32, false) - 808.48).abs() < 0.01);
+        // The input is there already.
+        assert_eq!(us(DType::Bf16, false), us(DType::Bf16, true));
     }
 
     #[test]

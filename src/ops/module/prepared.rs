@@ -9,11 +9,11 @@ use super::{Module, Step};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
-    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, PreparedConv, PreparedPool,
-    PreparedRelu, ReluBuffers, Workspace,
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers,
+    PreparedBottleneck, PreparedConv, PreparedPool, PreparedRelu, ReluBuffers, Workspace,
 };
 use crate::ops::memory::workspace;
-use crate::plan::{ConvPlan, Limits, PoolPlan, ReluPlan, Tuning};
+use crate::plan::{BottleneckPlan, ConvPlan, Limits, PoolPlan, ReluPlan, Tuning};
 
 /// The filters and the bias of one convolution.
 #[derive(Clone, Copy)]
@@ -45,6 +45,7 @@ pub(crate) enum PreparedStep {
     Conv(Box<PreparedConv>),
     Pool(Box<PreparedPool>),
     Relu(Box<PreparedRelu>),
+    Bottleneck(Box<PreparedBottleneck>),
 }
 
 impl PreparedStep {
@@ -63,6 +64,10 @@ impl PreparedStep {
                 let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
                 PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
             }
+            Step::Bottleneck(bottleneck) => {
+                let plan = BottleneckPlan::tuned(bottleneck, device, &limits, tuning)?;
+                PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
+            }
         })
     }
 
@@ -70,14 +75,14 @@ impl PreparedStep {
     fn launches(&self) -> usize {
         match self {
             PreparedStep::Conv(conv) => conv.plan().launches() as usize,
-            PreparedStep::Pool(_) | PreparedStep::Relu(_) => 1,
+            PreparedStep::Pool(_) | PreparedStep::Relu(_) | PreparedStep::Bottleneck(_) => 1,
         }
     }
 
     fn workspace_bytes(&self) -> u64 {
         match self {
             PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
-            PreparedStep::Pool(_) | PreparedStep::Relu(_) => 0,
+            PreparedStep::Pool(_) | PreparedStep::Relu(_) | PreparedStep::Bottleneck(_) => 0,
         }
     }
 
@@ -109,6 +114,20 @@ impl PreparedStep {
             PreparedStep::Relu(relu) => {
                 let one = operands.single()?;
                 relu.launch(stream, ReluBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Bottleneck(bottleneck) => {
+                let [first, second, third] = operands.weights else {
+                    return Err(Error::MissingBuffer { buffer: "filter" });
+                };
+                let one = operands.single()?;
+                let buffers = BottleneckBuffers {
+                    x: one.x,
+                    w: [first.w, second.w, third.w],
+                    bias: [first.bias, second.bias, third.bias],
+                    residual: one.residual,
+                    y: one.y,
+                };
+                bottleneck.launch(stream, buffers)
             }
         }
     }

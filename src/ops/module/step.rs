@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::problem::{Conv2d, Pool2d, Relu, TensorDesc};
+use crate::problem::{Added, Bottleneck2d, Conv2d, Pool2d, Relu, TensorDesc};
 
 /// One launch of a module.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub enum Step {
     Pool(Pool2d),
     /// A ReLU by itself, from one place to another.
     Relu(Relu),
+    /// A whole bottleneck. A residual has a place only if it is another tensor than the input ([`Added::Tensor`]).
+    Bottleneck(Bottleneck2d),
 }
 
 impl Step {
@@ -25,6 +27,7 @@ impl Step {
             Step::Conv(conv) => vec![conv.input()],
             Step::Pool(pool) => vec![pool.input()],
             Step::Relu(relu) => vec![relu.input()],
+            Step::Bottleneck(bottleneck) => vec![bottleneck.input()],
         }
     }
 
@@ -32,6 +35,10 @@ impl Step {
     pub fn residual(&self) -> Option<&TensorDesc> {
         match self {
             Step::Conv(conv) => conv.residual(),
+            Step::Bottleneck(bottleneck) => match bottleneck.added() {
+                Added::Tensor => bottleneck.residual(),
+                Added::Nothing | Added::Input => None,
+            },
             Step::Pool(_) | Step::Relu(_) => None,
         }
     }
@@ -42,6 +49,7 @@ impl Step {
             Step::Conv(conv) => vec![conv.output()],
             Step::Pool(pool) => vec![pool.output()],
             Step::Relu(relu) => vec![relu.output()],
+            Step::Bottleneck(bottleneck) => vec![bottleneck.output()],
         }
     }
 
@@ -51,6 +59,7 @@ impl Step {
     pub fn weights(&self) -> Vec<Conv2d> {
         match self {
             Step::Conv(conv) => vec![conv.clone()],
+            Step::Bottleneck(bottleneck) => bottleneck.convolutions().to_vec(),
             Step::Pool(_) | Step::Relu(_) => Vec::new(),
         }
     }
@@ -59,6 +68,7 @@ impl Step {
     pub fn macs(&self) -> u64 {
         match self {
             Step::Conv(conv) => conv.macs(),
+            Step::Bottleneck(bottleneck) => bottleneck.macs(),
             Step::Pool(_) | Step::Relu(_) => 0,
         }
     }
@@ -69,6 +79,7 @@ impl Step {
             Step::Conv(conv) => conv.min_bytes(),
             Step::Pool(pool) => pool.min_bytes(),
             Step::Relu(relu) => relu.min_bytes(),
+            Step::Bottleneck(bottleneck) => bottleneck.min_bytes(),
         }
     }
 }
