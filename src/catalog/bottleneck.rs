@@ -60,7 +60,8 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
 /// room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the kernels).
 pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
     match kernel.algorithm {
-        Algorithm::Bottleneck | Algorithm::BottleneckWgmma => Some(256),
+        Algorithm::Bottleneck => Some(256),
+        Algorithm::BottleneckWgmma => Some(WGMMA_CHANNELS),
         _ => None,
     }
 }
@@ -97,9 +98,50 @@ fn mma_shared(_: &Kernel) -> u32 {
 // ---------------------------------------------------------------------------------------------------------------------
 // wgmma: kernels/bottleneck_wgmma.cu
 
-/// f16, bf16 and tf32 on compute capability 9.0.
-const WGMMA: [Entry; 0] = [];
+/// The most channels and filters: those of both 1x1 stay in shared memory.
+const WGMMA_CHANNELS: u32 = 256;
 
-fn wgmma_shared(_: &Kernel) -> u32 {
-    0
+/// f16 and bf16 on compute capability 9.0, NHWC: pixels whose channels begin at multiples of 16 bytes (256) or of 8 (252).
+const WGMMA: [Entry; 8] = [
+    wgmma(DType::F16, 1, 16),
+    wgmma(DType::F16, 1, 8),
+    wgmma(DType::F16, 2, 16),
+    wgmma(DType::F16, 2, 8),
+    wgmma(DType::Bf16, 1, 16),
+    wgmma(DType::Bf16, 1, 8),
+    wgmma(DType::Bf16, 2, 16),
+    wgmma(DType::Bf16, 2, 8),
+];
+
+const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
+    // A row of outputs is a group of eight; either way the patch needs 160 pixels of the first intermediate.
+    let (rows, stages) = if stride == 1 { (14, 3) } else { (4, 5) };
+    Entry {
+        tier: Tier::Sm90a,
+        dtype,
+        math: Math::Strict,
+        layout: Layout::Nhwc,
+        tile: [rows, 8, 64],
+        stride,
+        vector,
+        threads: 512,
+        stages,
+        min_blocks: 1,
+    }
+}
+
+/// As `kernels/bottleneck_wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels; three copies of the
+/// first intermediate, eight pixels a row of the patch (at stride 2 the last copy has 16 rows); the second one and two
+/// buffers for y; the filters of the two 1x1. Then the last bias and the barriers.
+fn wgmma_shared(kernel: &Kernel) -> u32 {
+    let (rows, stages) = (kernel.tile_m, kernel.stages);
+    let copies = if kernel.stride == 1 {
+        3 * (rows + 2)
+    } else {
+        2 * (2 * rows + 1) + 16
+    };
+    let outputs = rows * kernel.tile_n;
+    let filters = 2 * WGMMA_CHANNELS;
+    let lines = stages * 160 + copies * 8 + 3 * outputs + filters;
+    lines * 128 + WGMMA_CHANNELS * 4 + (2 * stages + 4) * 8
 }

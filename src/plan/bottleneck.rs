@@ -111,9 +111,14 @@ impl Operation for Bottleneck2d {
         let tile = Tile::of(self, kernel);
         let multiply = tile.products / rate(kernel, device);
         let arrive = tile.bytes / L2_BYTES;
-        // One block alone waits for what it fetches; several fill each other's gaps.
+        // One block alone waits for what it fetches, unless some of its warps do nothing else; several fill each other's
+        // gaps.
         let (longer, shorter) = (multiply.max(arrive), multiply.min(arrive));
-        let each = longer + shorter * (0.1 + 0.5 / resident.min(turns) as f64);
+        let waits = match kernel.algorithm {
+            Algorithm::BottleneckWgmma => 0.0,
+            _ => 0.5 / resident.min(turns) as f64,
+        };
+        let each = longer + shorter * (0.1 + waits);
         let once = START + FINISH + tile.weights / L2_BYTES;
         let clocks = turns as f64 * each + once;
         let arithmetic_us = clocks / (f64::from(device.clock_khz.max(1)) * 1e-3);
