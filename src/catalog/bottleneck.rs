@@ -79,10 +79,54 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
 // CUDA cores: kernels/bottleneck_cores.cu
 
 /// f32 as the CPU has it.
-const CORES: [Entry; 0] = [];
+const CORES: [Entry; 3] = [
+    cores(Layout::Nchw, [8, 28, 64], 1, 16),
+    cores(Layout::Nchw, [8, 28, 64], 1, 4),
+    cores(Layout::Nchw, [8, 8, 64], 2, 4),
+];
 
-fn cores_shared(_: &Kernel) -> u32 {
-    0
+/// Two blocks a multiprocessor of compute capability 9.0, where all of a tile's sums still find registers.
+const fn cores(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
+    Entry {
+        tier: Tier::Sm80,
+        dtype: DType::F32,
+        math: Math::Strict,
+        layout,
+        tile,
+        stride,
+        vector,
+        threads: 256,
+        stages: 3,
+        min_blocks: 2,
+    }
+}
+
+/// What `kernels/bottleneck_cores.cuh` lays out: area A, area B, places.
+fn cores_shared(kernel: &Kernel) -> u32 {
+    let (wide, narrow) = (kernel.vector == 16, kernel.tile_k);
+    let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
+    let (halo_p, halo_q) = (halo(kernel.tile_m), halo(kernel.tile_n));
+    let mid_q = (halo_q + u32::from(wide)).next_multiple_of(2);
+    let x_q = if wide {
+        (halo_q + 3).next_multiple_of(4)
+    } else {
+        mid_q
+    };
+    let x_pitch = match kernel.layout {
+        Some(Layout::Nhwc) => (halo_p * x_q - 8).next_multiple_of(32) + 8,
+        _ => halo_p * x_q,
+    };
+    let out = kernel.tile_m * kernel.tile_n;
+    let mid_row = narrow * mid_q + if out == 7 * 32 { 4 } else { 8 };
+    let stage_1 = (8 * (x_pitch + narrow + 4)).next_multiple_of(4);
+    let stage_2 = 4 * 9 * (narrow + 8);
+    let stage_3 = 16 * (64 + 4);
+    let area_a = (halo_p * mid_row)
+        .max(narrow * out)
+        .max(kernel.stages * stage_1);
+    let area_b = kernel.stages * stage_2.max(stage_3);
+    let places = if wide { 0 } else { halo_p * x_q };
+    4 * (area_a.next_multiple_of(4) + area_b + places)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
