@@ -104,7 +104,7 @@ fn bottleneck_writes_the_rows_that_it_promises() {
     assert_eq!(document["device"]["sm"], 80);
     assert!(document["device"]["name"].is_string());
     let rows = document["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 8);
+    assert_eq!(rows.len(), 10);
     for row in rows {
         let keys: Vec<&str> = row
             .as_object()
@@ -128,6 +128,10 @@ fn bottleneck_writes_the_rows_that_it_promises() {
             "predicted_us",
             "speedup",
             "roofline_speedup",
+            "layout",
+            "model_us",
+            "model_speedup",
+            "images_in_half_ms",
         ];
         expected.sort_unstable();
         assert_eq!(keys, expected);
@@ -151,6 +155,12 @@ fn bottleneck_writes_the_rows_that_it_promises() {
     assert_eq!(separate["macs"], 67_473 * 49);
     assert!((separate["predicted_us"].as_f64().unwrap() - 808.48).abs() < 0.01);
     assert!((separate["roofline_speedup"].as_f64().unwrap() - 8.47).abs() < 0.01);
+    let fused = of("bottleneck252", "fused");
+    assert_eq!(fused["macs"], 67_473 * 49);
+    assert!((fused["predicted_us"].as_f64().unwrap() - 851.43).abs() < 0.01);
+    assert!((fused["roofline_speedup"].as_f64().unwrap() - 8.04).abs() < 0.01);
+    let images = fused["images_in_half_ms"].as_f64().unwrap();
+    assert!((images - 128.0 * 500.0 / 851.43).abs() < 0.01, "{images}");
     assert_eq!(of("inception3a", "separate")["launches"], 7);
     assert_eq!(of("inception3a", "naive")["launches"], 4);
 }

@@ -41,6 +41,7 @@ pub use cost::Score;
 pub use limits::Limits;
 pub use refusal::Refusal;
 pub use roofline::{Bound, Ceilings, Roofline};
+pub use tensor_cost::LAUNCH_US;
 pub use tuned::{Card, Measure, Tuning, Winner};
 pub use tuned_file::{TuningError, TuningReason};
 pub use way::{BottleneckWay, Unfused};

@@ -51,8 +51,8 @@ pub(super) const FINISH: f64 = 600.0;
 /// Clocks of a fence, an atomic and what waits for them, where blocks share a tile.
 const MEETING: f64 = 2000.0;
 
-/// Microseconds of one launch after another in a stream.
-pub(super) const LAUNCH_US: f64 = 2.0;
+/// Microseconds of one launch after another in a stream, as the models have it.
+pub const LAUNCH_US: f64 = 2.0;
 
 /// The score of a kernel.
 pub(super) fn score(

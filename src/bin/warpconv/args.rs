@@ -78,9 +78,9 @@ pub struct BottleneckArgs {
     /// Rows and columns of the image of every module [default: 56 and 28]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
-    /// Order of the activations in memory
-    #[arg(long, value_enum, default_value_t)]
-    pub layout: LayoutArg,
+    /// Order of the activations in memory [default: nchw for f32, nhwc, which tensor cores read best, for f16 and bf16]
+    #[arg(long, value_enum)]
+    pub layout: Option<LayoutArg>,
 }
 
 /// Options of `verify`.

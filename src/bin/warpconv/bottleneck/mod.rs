@@ -4,17 +4,17 @@ mod variants;
 
 use half::{bf16, f16};
 use serde_json::{Value, json};
-use warpconv::DType;
 use warpconv::check::{LoadedModule, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv::plan::Tuning;
+use warpconv::plan::{Tuning, Unfused};
+use warpconv::{DType, Layout};
 
 use crate::args::{BottleneckArgs, Global};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, table};
 use crate::tuning;
-use variants::{FULL_BATCH, Size, VARIANTS, Variant};
+use variants::{FULL_BATCH, Size, VARIANTS, Variant, natural};
 
 /// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
 const REFERENCE_MACS: u64 = 20_000_000_000;
@@ -35,9 +35,27 @@ struct Row {
     verdict: Verdict,
     time_us: Option<f64>,
     predicted_us: f64,
+    /// The planner's model, for an H200 at the full size.
+    model_us: Option<f64>,
     /// Over the naive variant.
     speedup: Option<f64>,
     roofline_speedup: f64,
+    model_speedup: Option<f64>,
+    /// Why a fused variant is several launches.
+    unfused: Option<Unfused>,
+}
+
+/// The time that one layer had when networks were to answer in real time, in microseconds.
+const BUDGET_US: f64 = 500.0;
+
+impl Row {
+    /// How many images of the layer fit into the budget: measured if there is a time, else by the roofline.
+    fn images_in_budget(&self) -> f64 {
+        match self.time_us {
+            Some(us) => self.size.n as f64 * BUDGET_US / us,
+            None => FULL_BATCH as f64 * BUDGET_US / self.predicted_us,
+        }
+    }
 }
 
 /// Runs the command.
@@ -85,8 +103,11 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
 
 /// Prints what the modules multiply, before anything runs.
 fn arithmetic() -> Result<(), Failure> {
-    for pair in VARIANTS.chunks(2) {
-        let [naive, separate] = pair else { continue };
+    for naive in VARIANTS.iter().filter(|variant| variant.name == "naive") {
+        let separate = VARIANTS
+            .iter()
+            .find(|variant| variant.module == naive.module && variant.name == "separate");
+        let Some(separate) = separate else { continue };
         let before = naive.macs_per_pixel().map_err(Failure::input)?;
         let after = separate.macs_per_pixel().map_err(Failure::input)?;
         say(format_args!(
@@ -113,7 +134,7 @@ fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Si
         n: args.batch.unwrap_or(n),
         hw: args.size.unwrap_or(hw),
         dtype,
-        layout: args.layout.into(),
+        layout: args.layout.map_or(natural(dtype), Layout::from),
     }
 }
 
@@ -124,7 +145,7 @@ fn run<T: Stored>(
     variant: Variant,
     size: Size,
 ) -> Result<Row, Failure> {
-    let module = variant.at(size).map_err(Failure::input)?;
+    let (module, unfused) = variant.on(size, gpu.capability()).map_err(Failure::input)?;
     let mut loaded = LoadedModule::<T>::tuned(gpu, &module, tuning).map_err(Failure::device)?;
     gpu.reset_counters();
     loaded.launch().map_err(Failure::device)?;
@@ -151,31 +172,32 @@ fn run<T: Stored>(
         verdict,
         time_us,
         predicted_us: variant.predicted_us(size.dtype).map_err(Failure::input)?,
+        model_us: variant.model_us(size.dtype).map_err(Failure::input)?,
         speedup: None,
         roofline_speedup: 1.0,
+        model_speedup: None,
+        unfused,
     })
 }
 
 /// Fills in the speed-ups over the naive variant of the same module and type.
 fn compare(rows: &mut [Row]) {
-    let naive: Vec<(&'static str, DType, Option<f64>, f64)> = rows
+    let naive: Vec<(&'static str, DType, [Option<f64>; 2], f64)> = rows
         .iter()
         .filter(|row| row.variant.name == "naive")
         .map(|row| {
-            (
-                row.variant.module,
-                row.size.dtype,
-                row.time_us,
-                row.predicted_us,
-            )
+            let times = [row.time_us, row.model_us];
+            (row.variant.module, row.size.dtype, times, row.predicted_us)
         })
         .collect();
     for row in rows {
         let of = naive
             .iter()
             .find(|(module, dtype, ..)| *module == row.variant.module && *dtype == row.size.dtype);
-        if let Some((_, _, time_us, predicted_us)) = of {
-            row.speedup = time_us.zip(row.time_us).map(|(naive, own)| naive / own);
+        if let Some(&(_, _, [time_us, model_us], predicted_us)) = of {
+            let ratio = |naive: Option<f64>, own: Option<f64>| Some(naive? / own?);
+            row.speedup = ratio(time_us, row.time_us);
+            row.model_speedup = ratio(model_us, row.model_us);
             row.roofline_speedup = predicted_us / row.predicted_us;
         }
     }
@@ -184,7 +206,7 @@ fn compare(rows: &mut [Row]) {
 /// Prints the table and how to read it.
 fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
     let emulated = gpu.kind() == DeviceKind::Emulator;
-    let mut headings = vec![
+    let headings = vec![
         ("module", Align::Left),
         ("variant", Align::Left),
         ("type", Align::Left),
@@ -207,17 +229,36 @@ fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
             if emulated { "of naive's" } else { "speed-up" },
             Align::Right,
         ),
-        ("H200 us, predicted", Align::Right),
-        ("predicted speed-up", Align::Right),
+        ("roofline us", Align::Right),
+        ("roofline speed-up", Align::Right),
+        ("model speed-up", Align::Right),
+        ("images in 0.5 ms", Align::Right),
+        ("checked", Align::Left),
     ];
-    headings.push(("checked", Align::Left));
     let cells = rows.iter().map(|row| cells(row, rows, emulated));
     say(table(&headings, cells.collect()))?;
     say(
-        "Predicted: the roofline of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, \
-         56x56 or 28x28; no measurement. f32 is strict here and stays on CUDA cores; f16 and bf16 are multiplied on \
-         tensor cores. Launches include those that bring filters into a kernel's order.",
+        "Roofline: of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, 56x56 or \
+         28x28, that of the fused bottleneck with the halo that tiles of 14x14 compute anew; model: what the planner \
+         expects there of the kernels that there are, launches included. Both are predictions. f32 is strict here and \
+         stays on CUDA cores; f16 and bf16 are multiplied on tensor cores. Launches include those that bring filters \
+         into a kernel's order.",
     )?;
+    say(if emulated {
+        "Images in 0.5 ms: of the layer, by the roofline, at a batch of 128."
+    } else {
+        "Images in 0.5 ms: of the layer, by the time measured."
+    })?;
+    for row in rows {
+        let Some(why) = &row.unfused else { continue };
+        say(format_args!(
+            "{} {} {}: {} launches, for {why}",
+            row.variant.module,
+            row.variant.name,
+            row.size.dtype.name(),
+            row.launches
+        ))?;
+    }
     if emulated {
         say(
             "The emulator has no times: what it executed and moved is counted, at the size in the table.",
@@ -261,6 +302,8 @@ fn cells(row: &Row, rows: &[Row], emulated: bool) -> Vec<String> {
         or_dash(ratio),
         format!("{:.1}", row.predicted_us),
         format!("{:.2}", row.roofline_speedup),
+        or_dash(row.model_speedup.map(|ratio| format!("{ratio:.2}"))),
+        format!("{:.0}", row.images_in_budget()),
         row.verdict.to_string(),
     ]
 }
@@ -283,6 +326,10 @@ fn row_json(row: &Row) -> Value {
         "predicted_us": number(Some(row.predicted_us)),
         "speedup": number(row.speedup),
         "roofline_speedup": number(Some(row.roofline_speedup)),
+        "layout": row.size.layout.name(),
+        "model_us": number(row.model_us),
+        "model_speedup": number(row.model_speedup),
+        "images_in_half_ms": number(Some(row.images_in_budget())),
     })
 }
 

@@ -1,7 +1,9 @@
 //! The variants that the main job compares, and their arithmetic.
 
-use warpconv::ops::{Bottleneck, Inception, Module};
-use warpconv::plan::Ceilings;
+use warpconv::ops::{Bottleneck, Inception, Module, Step};
+use warpconv::plan::{
+    BottleneckPlan, Capability, Ceilings, ConvPlan, LAUNCH_US, PoolPlan, Roofline, Unfused,
+};
 use warpconv::{DType, Error, Layout};
 
 /// The batch for which the roofline is stated.
@@ -20,6 +22,14 @@ pub struct Size {
     pub layout: Layout,
 }
 
+/// The order of activations that the fastest kernels of a type read.
+pub fn natural(dtype: DType) -> Layout {
+    match dtype {
+        DType::F32 => Layout::Nchw,
+        DType::F16 | DType::Bf16 => Layout::Nhwc,
+    }
+}
+
 /// One way to compute one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -34,7 +44,7 @@ pub struct Variant {
 }
 
 /// Every variant, the naive one of each module first.
-pub const VARIANTS: [Variant; 4] = [
+pub const VARIANTS: [Variant; 5] = [
     Variant {
         module: "bottleneck252",
         name: "naive",
@@ -45,6 +55,12 @@ pub const VARIANTS: [Variant; 4] = [
         module: "bottleneck252",
         name: "separate",
         describe: "252 -> 63 -> 63 -> 252 by 1x1, 3x3, 1x1",
+        full_size: 56,
+    },
+    Variant {
+        module: "bottleneck252",
+        name: "fused",
+        describe: "the same by one launch",
         full_size: 56,
     },
     Variant {
@@ -61,7 +77,56 @@ pub const VARIANTS: [Variant; 4] = [
     },
 ];
 
+/// The side of the tiles for which the roofline of the fused bottleneck counts the halo: 14 x 14 outputs read 16 x 16 pixels
+/// of the first 1x1, which each tile computes for itself.
+const ROOF_TILE: usize = 14;
+
+/// Rows of the first 1x1 that tiles compute over an image of `rows`: two more at each border between tiles.
+fn with_halo(rows: usize) -> u64 {
+    (rows + 2 * (rows.div_ceil(ROOF_TILE) - 1)) as u64
+}
+
+/// Why a fused variant is several launches on a device.
+pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
+    let [node] = module.nodes() else {
+        return None;
+    };
+    let Step::Bottleneck(problem) = &node.step else {
+        return None;
+    };
+    match BottleneckPlan::new(problem, capability) {
+        Ok(_) => None,
+        Err(_) => {
+            let asked = BottleneckPlan::candidates(problem, capability).into_iter();
+            let refused = asked.filter_map(|asked| Some((asked.kernel, asked.verdict.err()?)));
+            Some(Unfused::Refused(refused.collect()))
+        }
+    }
+}
+
 impl Variant {
+    /// Its launches at a size on a device: where no kernel fuses them they are those of `separate`, and why is said.
+    ///
+    /// # Errors
+    /// If the size is too large for a launch.
+    pub fn on(
+        &self,
+        size: Size,
+        capability: &Capability,
+    ) -> Result<(Module, Option<Unfused>), Error> {
+        let module = self.at(size)?;
+        match unfused(&module, capability) {
+            Some(why) => {
+                let separate = Variant {
+                    name: "separate",
+                    ..*self
+                };
+                Ok((separate.at(size)?, Some(why)))
+            }
+            None => Ok((module, None)),
+        }
+    }
+
     /// Its launches at a size.
     ///
     /// # Errors
@@ -85,6 +150,7 @@ impl Variant {
         };
         match (self.module, self.name) {
             ("bottleneck252", "naive") => bottleneck.naive(),
+            ("bottleneck252", "fused") => bottleneck.fused(),
             ("bottleneck252", _) => bottleneck.separate(),
             (_, "naive") => inception.naive(),
             _ => inception.separate(),
@@ -109,15 +175,49 @@ impl Variant {
         Ok(self.full(1, DType::F32)?.macs() / (self.full_size * self.full_size) as u64)
     }
 
-    /// The roofline of an H200 at the full size in microseconds, a prediction: tensor cores in f16 and bf16.
+    /// The roofline of an H200 at the full size in microseconds, a prediction: tensor cores in f16 and bf16. That of a fused
+    /// bottleneck counts the halo, which tiles of 14x14 compute anew.
     ///
     /// # Errors
     /// Never for the variants of this module.
     pub fn predicted_us(&self, dtype: DType) -> Result<f64, Error> {
-        Ok(self
-            .full(FULL_BATCH, dtype)?
-            .roofline(&Ceilings::h200(dtype))
-            .floor_us)
+        let (module, ceilings) = (self.full(FULL_BATCH, dtype)?, Ceilings::h200(dtype));
+        let floors = module.nodes().iter().map(|node| match &node.step {
+            Step::Bottleneck(problem) => {
+                let reduce = problem.convolutions()[0].macs();
+                let computed = with_halo(problem.h()) * with_halo(problem.w());
+                let pixels = (problem.h() * problem.w()) as u64;
+                let again = reduce / pixels * (computed - pixels);
+                ceilings.bound(problem.macs() + again, problem.min_bytes())
+            }
+            step => ceilings.bound(step.macs(), step.min_bytes()),
+        });
+        Ok(floors.sum::<Roofline>().floor_us)
+    }
+
+    /// What the planner's model says of the plans for an H200 at the full size, in microseconds, gaps between launches
+    /// included; `None` where a step has no kernel there.
+    ///
+    /// # Errors
+    /// Never for the variants of this module.
+    pub fn model_us(&self, dtype: DType) -> Result<Option<f64>, Error> {
+        let (device, layout) = (Capability::h200(), natural(dtype));
+        let module = self.at(Size {
+            n: FULL_BATCH,
+            hw: self.full_size,
+            dtype,
+            layout,
+        })?;
+        let each = module.nodes().iter().map(|node| match &node.step {
+            Step::Conv(conv) => Some(ConvPlan::new(conv, &device).ok()?.score().us),
+            Step::Pool(pool) => Some(PoolPlan::new(pool, &device).ok()?.score().us),
+            Step::Bottleneck(problem) => {
+                Some(BottleneckPlan::new(problem, &device).ok()?.score().us)
+            }
+            _ => None,
+        });
+        let gaps = LAUNCH_US * module.launches().saturating_sub(1) as f64;
+        Ok(each.sum::<Option<f64>>().map(|us| us + gaps))
     }
 }
 
@@ -179,6 +279,8 @@ mod tests {
                 1_214_127_684,
                 808.48,
             ),
+            ("bottleneck252", "fused", DType::Bf16, 404_754_210, 94.13),
+            ("bottleneck252", "fused", DType::F32, 809_508_420, 851.43),
             ("inception3a", "separate", DType::Bf16, 327_875_584, 94.85),
             ("inception3a", "separate", DType::F32, 655_751_168, 537.84),
         ] {
