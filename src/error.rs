@@ -169,6 +169,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The weights of a network cannot be used.
+    #[error("{name} {reason}")]
+    Weights {
+        /// The tensor, or the file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A problem in benchdnn notation could not be read.
     #[error("`{text}`, at byte {offset}: {reason}")]
     Notation {

@@ -28,6 +28,7 @@
 //! | [`gpu`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
 //! | [`launch`] | buffers checked against the plan, and the launch |
 //! | [`ops`] | one-call wrappers; bottleneck and inception |
+//! | [`nets`] | whole networks, LeNet-5 to ResNet-50, as modules of [`ops`] |
 //! | [`mod@reference`] | the same in f64 on the CPU, by the definition |
 //! | [`check`] | running a plan between fences and judging what comes back, for `warpconv verify` and the tests |
 //! | [`error`] | everything that can go wrong |
@@ -52,6 +53,7 @@ pub mod check;
 pub mod error;
 pub mod gpu;
 pub mod launch;
+pub mod nets;
 pub mod ops;
 pub mod plan;
 pub mod problem;

@@ -40,7 +40,7 @@ pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between}
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
 pub use fence::Fences;
 pub use fill::{Random, integers, reals, sprinkle_special};
-pub use module::LoadedModule;
+pub use module::{LoadedModule, Operands};
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
     RunError, run_conv, run_conv_between, run_map, run_map_between, run_map_in_place, run_pool,

@@ -3,21 +3,23 @@
 use super::fill::reals;
 use super::pack::{pack, pack_filter, unpack};
 use super::stored::{Stored, round};
-use super::verdict::{Buffers, Verdict, judge, sample};
+use super::verdict::{Buffers, Verdict, judge, sample, slice};
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::Workspace;
 use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
 use crate::plan::Tuning;
 use crate::problem::{Conv2d, TensorDesc};
-use cudarc::driver::sys::CUevent_flags;
-use cudarc::driver::{CudaSlice, CudaStream};
+use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaGraph, CudaSlice, CudaStream};
 use std::sync::Arc;
 
 /// The filters and the bias of a convolution, dense, as the reference takes them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Operands {
+pub struct Operands {
+    /// The filters, KCRS.
     pub w: Vec<f64>,
+    /// The bias, one a filter, if the convolution has one.
     pub bias: Option<Vec<f64>>,
 }
 
@@ -62,17 +64,44 @@ impl<T: Stored> LoadedModule<T> {
         module: &Module,
         tuning: &Tuning,
     ) -> Result<Self, Error> {
+        let x = module.input().map_or(0, TensorDesc::elements);
+        let x = reals(x, T::DTYPE, 0);
+        let weights = module.weights();
+        let operands = weights.iter().enumerate();
+        let operands = operands.map(|(index, conv)| draw::<T>(conv, 2 * index as u64 + 1));
+        Self::with(gpu, stream, module, tuning, &x, operands.collect())
+    }
+
+    /// As [`LoadedModule::in_stream`], with operands of the caller's: `x` is dense NCHW, `operands` are one for each of
+    /// [`Module::weights`]. Both are rounded to the stored type.
+    ///
+    /// # Errors
+    /// As [`LoadedModule::new`]; [`Error::Length`] if there are more or fewer numbers than the module takes,
+    /// [`Error::MissingBuffer`] or [`Error::UnexpectedBuffer`] if a bias is not where it should be.
+    pub fn with(
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        module: &Module,
+        tuning: &Tuning,
+        x: &[f64],
+        mut operands: Vec<Operands>,
+    ) -> Result<Self, Error> {
         if module.dtype() != T::DTYPE {
             let (problem, buffers) = (module.dtype(), T::DTYPE);
             return Err(Error::WrongDType { problem, buffers });
         }
+        let convs = module.weights();
+        if convs.len() != operands.len() {
+            return Err(Error::Length {
+                what: "the weights of a module",
+                expected: convs.len(),
+                got: operands.len(),
+            });
+        }
         let stream = stream.clone();
         let poisoned = |len: usize| copy_in(&stream, &vec![T::poison(); len]);
         let x = match module.input() {
-            Some(input) => {
-                let dense = reals(input.elements(), T::DTYPE, 0);
-                pack(input, &dense, T::poison())?
-            }
+            Some(input) => pack(input, x, T::poison())?,
             None => Vec::new(),
         };
         let x = copy_in(&stream, &x)?;
@@ -82,18 +111,9 @@ impl<T: Stored> LoadedModule<T> {
             .map(|&len| poisoned(len))
             .collect::<Result<_, _>>()?;
         let y = poisoned(module.output_len())?;
-        let (mut weights, mut operands) = (Vec::new(), Vec::new());
-        for (index, conv) in module.weights().iter().enumerate() {
-            let drawn = draw::<T>(conv, 2 * index as u64 + 1);
-            let bias = drawn.bias.as_ref().map(|bias| {
-                let bias: Vec<T> = bias.iter().map(|&value| T::nearest(value)).collect();
-                copy_in(&stream, &bias)
-            });
-            weights.push((
-                copy_in(&stream, &pack_filter(conv, &drawn.w)?)?,
-                bias.transpose()?,
-            ));
-            operands.push(drawn);
+        let mut weights = Vec::new();
+        for (conv, operands) in convs.iter().zip(&mut operands) {
+            weights.push(upload(&stream, conv, operands)?);
         }
         let prepared = module.prepare_tuned(gpu, tuning)?;
         Ok(Self {
@@ -152,6 +172,77 @@ impl<T: Stored> LoadedModule<T> {
             workspace: self.workspace.as_mut(),
         };
         self.prepared.launch_each(&self.stream, buffers, after)
+    }
+
+    /// Other inputs, dense NCHW, for the passes to come.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if there are more or fewer numbers than the input has; [`Error::Driver`] if earlier work failed.
+    pub fn set_input(&mut self, x: &[f64]) -> Result<(), Error> {
+        let Some(input) = self.module().input() else {
+            return Ok(());
+        };
+        let packed: Vec<T> = pack(input, x, T::poison())?;
+        let copied = self.stream.memcpy_htod(&packed, &mut self.x);
+        copied.map_err(|error| driver_error("copying to the device", error))
+    }
+
+    /// What the last pass wrote to the output: each tensor there, with its node's number, dense NCHW.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if a launch failed.
+    pub fn outputs(&self) -> Result<Vec<(usize, Vec<f64>)>, Error> {
+        let images: Vec<usize> = (0..self.module().input().map_or(0, TensorDesc::n)).collect();
+        let mut outputs = Vec::new();
+        for (index, node) in self.module().nodes().iter().enumerate() {
+            for (place, desc) in node.writes() {
+                if place == Place::Output {
+                    let whole = download(&self.stream, &self.y, desc, &images)?;
+                    outputs.push((index, slice(&whole, desc)));
+                }
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// What one more pass writes, node by node, as [`LoadedModule::outputs`]: every tensor, dense NCHW.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`].
+    pub fn trace(&mut self) -> Result<Vec<(usize, Vec<f64>)>, Error> {
+        let module = self.module().clone();
+        let images: Vec<usize> = (0..module.input().map_or(0, TensorDesc::n)).collect();
+        let stream = self.stream.clone();
+        let mut traced = Vec::new();
+        self.launch_each(|launch, hidden| {
+            for (place, desc) in module.nodes()[launch].writes() {
+                if let Some(buffer) = held(&module, place, hidden) {
+                    let whole = download(&stream, buffer, desc, &images)?;
+                    traced.push((launch, slice(&whole, desc)));
+                }
+            }
+            Ok(())
+        })?;
+        traced.extend(self.outputs()?);
+        Ok(traced)
+    }
+
+    /// One pass as a graph, which replays all launches with one call. The stream must be one that can be captured
+    /// (not the default one), and event tracking off in its context. The graph must not outlive `self`.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`]; [`Error::CaptureWithEventTracking`] if tracking is on.
+    pub fn capture(&mut self) -> Result<CudaGraph, Error> {
+        let failed = |error| driver_error("capturing a module", error);
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(failed)?;
+        let launched = self.launch();
+        // Ended in any case: a stream that is left capturing is of no use to anyone.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        launched?;
+        graph.map_err(failed)?.ok_or(Error::MissingBuffer {
+            buffer: "launch to capture",
+        })
     }
 
     /// Compares what the last pass made with the f64 reference: each launch with what it was given, within the bound
@@ -268,6 +359,32 @@ fn download<T: Stored>(
         )?);
     }
     Ok(dense)
+}
+
+/// Filters and bias on the device; what the host keeps of them is rounded as they are.
+fn upload<T: Stored>(
+    stream: &Arc<CudaStream>,
+    conv: &Conv2d,
+    operands: &mut Operands,
+) -> Result<(CudaSlice<T>, Option<CudaSlice<T>>), Error> {
+    let buffer = "bias";
+    match (conv.bias(), &operands.bias) {
+        (true, None) => return Err(Error::MissingBuffer { buffer }),
+        (false, Some(_)) => return Err(Error::UnexpectedBuffer { buffer }),
+        _ => {}
+    }
+    let numbers = operands.w.iter_mut();
+    for value in numbers.chain(operands.bias.iter_mut().flatten()) {
+        *value = round(T::DTYPE, *value);
+    }
+    let bias = operands.bias.as_ref().map(|bias| {
+        let bias: Vec<T> = bias.iter().map(|&value| T::nearest(value)).collect();
+        copy_in(stream, &bias)
+    });
+    Ok((
+        copy_in(stream, &pack_filter(conv, &operands.w)?)?,
+        bias.transpose()?,
+    ))
 }
 
 /// A copy on the device.

@@ -57,6 +57,14 @@ impl Reference {
                 let residual = residual.map(|(whole, desc)| slice(whole, desc));
                 of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, prepared)?
             }
+            Step::Lrn(lrn) => {
+                let lrn = lrn.with_batch(n)?;
+                let x = super::verdict::slice(x, lrn.input());
+                Reference {
+                    values: reference::lrn(&lrn, &x)?,
+                    magnitudes: Some(reference::lrn_bound(&lrn, &x)?),
+                }
+            }
             Step::Relu(relu) => Reference {
                 values: reference::relu(&slice(x, relu.input())),
                 magnitudes: None,
@@ -75,7 +83,7 @@ impl Reference {
                 let plan = prepared.plan();
                 Tolerance::of_conv(conv, plan.kernel().kernel(), plan.splits(), magnitudes)
             }
-            (Step::Bottleneck(_), _) => Tolerance::Off { sums: magnitudes },
+            (Step::Bottleneck(_) | Step::Lrn(_), _) => Tolerance::Off { sums: magnitudes },
             (Step::Pool(pool), _) => Tolerance::of_pool(pool, magnitudes),
             _ => Tolerance::Exact,
         }

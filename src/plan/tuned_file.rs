@@ -273,7 +273,7 @@ fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
         })?;
         entries.insert(key, entry);
     }
-    match count.parse() {
+    match count.parse::<usize>() {
         Ok(count) if entries.len() == count => Ok(entries),
         _ => Err(TuningReason::CutOff),
     }

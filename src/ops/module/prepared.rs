@@ -9,11 +9,12 @@ use super::{Module, Step};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
-    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers,
-    PreparedBottleneck, PreparedConv, PreparedPool, PreparedRelu, ReluBuffers, Workspace,
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, MapBuffers,
+    PoolBuffers, PreparedBottleneck, PreparedConv, PreparedLrn, PreparedPool, PreparedRelu,
+    ReluBuffers, Workspace,
 };
 use crate::ops::memory::workspace;
-use crate::plan::{BottleneckPlan, ConvPlan, Limits, PoolPlan, ReluPlan, Tuning};
+use crate::plan::{BottleneckPlan, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, Tuning};
 
 /// The filters and the bias of one convolution.
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ pub(crate) enum PreparedStep {
     Conv(Box<PreparedConv>),
     Pool(Box<PreparedPool>),
     Relu(Box<PreparedRelu>),
+    Lrn(Box<PreparedLrn>),
     Bottleneck(Box<PreparedBottleneck>),
 }
 
@@ -64,6 +66,10 @@ impl PreparedStep {
                 let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
                 PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
             }
+            Step::Lrn(lrn) => {
+                let plan = LrnPlan::tuned(lrn, device, &limits, tuning)?;
+                PreparedStep::Lrn(Box::new(gpu.prepare_map(&plan)?))
+            }
             Step::Bottleneck(bottleneck) => {
                 let plan = BottleneckPlan::tuned(bottleneck, device, &limits, tuning)?;
                 PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
@@ -75,14 +81,20 @@ impl PreparedStep {
     fn launches(&self) -> usize {
         match self {
             PreparedStep::Conv(conv) => conv.plan().launches() as usize,
-            PreparedStep::Pool(_) | PreparedStep::Relu(_) | PreparedStep::Bottleneck(_) => 1,
+            PreparedStep::Pool(_)
+            | PreparedStep::Relu(_)
+            | PreparedStep::Lrn(_)
+            | PreparedStep::Bottleneck(_) => 1,
         }
     }
 
     fn workspace_bytes(&self) -> u64 {
         match self {
             PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
-            PreparedStep::Pool(_) | PreparedStep::Relu(_) | PreparedStep::Bottleneck(_) => 0,
+            PreparedStep::Pool(_)
+            | PreparedStep::Relu(_)
+            | PreparedStep::Lrn(_)
+            | PreparedStep::Bottleneck(_) => 0,
         }
     }
 
@@ -114,6 +126,10 @@ impl PreparedStep {
             PreparedStep::Relu(relu) => {
                 let one = operands.single()?;
                 relu.launch(stream, ReluBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Lrn(lrn) => {
+                let one = operands.single()?;
+                lrn.launch(stream, MapBuffers::new(one.x, one.y))
             }
             PreparedStep::Bottleneck(bottleneck) => {
                 let [first, second, third] = operands.weights else {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::problem::{Added, Bottleneck2d, Conv2d, Pool2d, Relu, TensorDesc};
+use crate::problem::{Added, Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, TensorDesc};
 
 /// One launch of a module.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub enum Step {
     Pool(Pool2d),
     /// A ReLU by itself, from one place to another.
     Relu(Relu),
+    /// A local response normalisation.
+    Lrn(Lrn),
     /// A whole bottleneck. A residual has a place only if it is another tensor than the input ([`Added::Tensor`]).
     Bottleneck(Bottleneck2d),
 }
@@ -27,6 +29,7 @@ impl Step {
             Step::Conv(conv) => vec![conv.input()],
             Step::Pool(pool) => vec![pool.input()],
             Step::Relu(relu) => vec![relu.input()],
+            Step::Lrn(lrn) => vec![lrn.input()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.input()],
         }
     }
@@ -39,7 +42,7 @@ impl Step {
                 Added::Tensor => bottleneck.residual(),
                 Added::Nothing | Added::Input => None,
             },
-            Step::Pool(_) | Step::Relu(_) => None,
+            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => None,
         }
     }
 
@@ -49,6 +52,7 @@ impl Step {
             Step::Conv(conv) => vec![conv.output()],
             Step::Pool(pool) => vec![pool.output()],
             Step::Relu(relu) => vec![relu.output()],
+            Step::Lrn(lrn) => vec![lrn.output()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.output()],
         }
     }
@@ -60,7 +64,7 @@ impl Step {
         match self {
             Step::Conv(conv) => vec![conv.clone()],
             Step::Bottleneck(bottleneck) => bottleneck.convolutions().to_vec(),
-            Step::Pool(_) | Step::Relu(_) => Vec::new(),
+            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => Vec::new(),
         }
     }
 
@@ -69,7 +73,7 @@ impl Step {
         match self {
             Step::Conv(conv) => conv.macs(),
             Step::Bottleneck(bottleneck) => bottleneck.macs(),
-            Step::Pool(_) | Step::Relu(_) => 0,
+            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => 0,
         }
     }
 
@@ -79,6 +83,7 @@ impl Step {
             Step::Conv(conv) => conv.min_bytes(),
             Step::Pool(pool) => pool.min_bytes(),
             Step::Relu(relu) => relu.min_bytes(),
+            Step::Lrn(lrn) => lrn.min_bytes(),
             Step::Bottleneck(bottleneck) => bottleneck.min_bytes(),
         }
     }
