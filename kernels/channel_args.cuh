@@ -22,3 +22,18 @@ struct LrnArgs {
     FastDiv by_middle; // by the number of those, so that nothing lies further out
 };
 static_assert(sizeof(LrnArgs) == 16 + 2 * 16 + 4 * 10 + 3 * 12 + 4, "src/launch/channel_args.rs mirrors this struct");
+
+// y[c] = exp(x[c] - max) / sum_j exp(x[j] - max) for each pixel. A row is the channels of one pixel.
+struct SoftmaxArgs {
+    const void* x;
+    void* y;
+    Strides x_strides;
+    Strides y_strides;
+    int n, c;
+    int pixels;         // rows times columns
+    int neighbours;     // 1: the channels of a row are neighbours in memory; 0: pixels are
+    int vector;         // 1: 16-byte accesses along a row (x and y are aligned for it, and the rows whole)
+    int team;           // neighbours: threads a row, a warp or a block
+    FastDiv by_image;   // neighbours: row -> image; else: tile of pixels -> image
+};
+static_assert(sizeof(SoftmaxArgs) == 16 + 2 * 16 + 4 * 6 + 12 + 4, "src/launch/channel_args.rs mirrors this struct");

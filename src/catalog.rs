@@ -231,6 +231,12 @@ pub enum Algorithm {
     Relu,
     /// Local response normalisation across channels.
     Lrn,
+    /// Softmax over channels.
+    Softmax,
+    /// `amplitude tanh(slope x)`.
+    Tanh,
+    /// LeNet-5's trainable subsampling.
+    Subsample,
 }
 
 impl Algorithm {
@@ -257,6 +263,9 @@ impl Algorithm {
             Algorithm::GlobalPool => "global_pool",
             Algorithm::Relu => "relu",
             Algorithm::Lrn => "lrn",
+            Algorithm::Softmax => "softmax",
+            Algorithm::Tanh => "tanh",
+            Algorithm::Subsample => "subsample",
         }
     }
 
@@ -283,6 +292,9 @@ impl Algorithm {
             Algorithm::GlobalPool => "global_pool.cu",
             Algorithm::Relu => "relu.cu",
             Algorithm::Lrn => "lrn.cu",
+            Algorithm::Softmax => "softmax.cu",
+            Algorithm::Tanh => "tanh.cu",
+            Algorithm::Subsample => "subsample.cu",
         }
     }
 

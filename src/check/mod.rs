@@ -44,7 +44,7 @@ pub use module::{LoadedModule, Operands};
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
     RunError, run_conv, run_conv_between, run_map, run_map_between, run_map_in_place, run_pool,
-    run_pool_between, run_relu, run_relu_between, run_relu_in_place,
+    run_pool_between, run_relu, run_relu_between, run_relu_in_place, run_subsample,
 };
 pub use stored::{Stored, round, round_to_tf32};
 pub use verdict::Verdict;

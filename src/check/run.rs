@@ -5,8 +5,8 @@ use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
 use super::stored::{Stored, with_stored};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::launch::{ConvBuffers, Map, MapBuffers, PoolBuffers};
-use crate::plan::{ConvPlan, Plan, PoolPlan, ReluPlan};
+use crate::launch::{ConvBuffers, Map, MapBuffers, PoolBuffers, SubsampleBuffers};
+use crate::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
 use crate::problem::{Conv2d, Pool2d, TensorDesc};
 
 /// Why a run has no result to judge.
@@ -161,6 +161,39 @@ pub fn run_map_in_place<P: Map>(
         let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
         prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
         finish::<T>(gpu, problem.y(), &y, false)
+    })
+}
+
+/// Runs a trainable subsampling between fences; the operands are x, coefficients and biases.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_subsample(
+    gpu: &Gpu,
+    plan: &SubsamplePlan,
+    fences: Fences,
+    [x, coefficient, bias]: [&[f64]; 3],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => {
+        let problem = plan.problem();
+        let prepared = gpu.prepare_subsample(plan)?;
+        let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+        let row = |values: &[f64]| values.iter().map(|&value| T::nearest(value)).collect();
+        let coefficient = Fenced::<T>::upload(gpu, "coefficient", fences, row(coefficient))?;
+        let bias = Fenced::<T>::upload(gpu, "bias", fences, row(bias))?;
+        let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+        let buffers = SubsampleBuffers {
+            x: &x.view(),
+            coefficient: &coefficient.view(),
+            bias: &bias.view(),
+            y: &mut y.view_mut(),
+        };
+        prepared.launch(gpu.stream(), buffers)?;
+        let dense = finish(gpu, problem.output(), &y, true)?;
+        for input in [&x, &coefficient, &bias] {
+            input.expect_untouched(gpu)?;
+        }
+        Ok(dense)
     })
 }
 

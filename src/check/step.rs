@@ -13,7 +13,8 @@ use crate::reference::{self, BottleneckOperands};
 pub(super) struct Reference {
     /// The tensor's own channels, dense NCHW.
     pub values: Vec<f64>,
-    /// The sum of magnitudes behind each value, of a bottleneck how far its sum may be off; none if the result is exact.
+    /// The sum of magnitudes behind each value of a convolution or a mean, of others how far each may be off before it is
+    /// stored; none if the result is exact.
     magnitudes: Option<Vec<f64>>,
 }
 
@@ -57,18 +58,41 @@ impl Reference {
                 let residual = residual.map(|(whole, desc)| slice(whole, desc));
                 of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, prepared)?
             }
+            Step::Relu(relu) => Reference {
+                values: reference::relu(&slice(x, relu.input())),
+                magnitudes: None,
+            },
             Step::Lrn(lrn) => {
-                let lrn = lrn.with_batch(n)?;
-                let x = super::verdict::slice(x, lrn.input());
+                let (lrn, x) = (lrn.with_batch(n)?, slice(x, lrn.input()));
                 Reference {
                     values: reference::lrn(&lrn, &x)?,
                     magnitudes: Some(reference::lrn_bound(&lrn, &x)?),
                 }
             }
-            Step::Relu(relu) => Reference {
-                values: reference::relu(&slice(x, relu.input())),
-                magnitudes: None,
-            },
+            Step::Softmax(softmax) => {
+                let (softmax, x) = (softmax.with_batch(n)?, slice(x, softmax.input()));
+                Reference {
+                    values: reference::softmax(&softmax, &x)?,
+                    magnitudes: Some(reference::softmax_bound(&softmax, &x)?),
+                }
+            }
+            Step::Tanh(tanh) => {
+                let x = slice(x, tanh.input());
+                Reference {
+                    values: reference::tanh(tanh, &x),
+                    magnitudes: Some(reference::tanh_bound(tanh, &x)),
+                }
+            }
+            Step::Subsample(subsample) => {
+                let (subsample, x) = (subsample.with_batch(n)?, slice(x, subsample.input()));
+                let own = operands.first();
+                let weights = own.and_then(|o| Some((&o.w[..], o.bias.as_deref()?)));
+                let (w, bias) = weights.unwrap_or_default();
+                Reference {
+                    values: reference::subsample(&subsample, &x, w, bias)?,
+                    magnitudes: Some(reference::subsample_bound(&subsample, &x, w, bias)?),
+                }
+            }
         };
         Ok(vec![one])
     }
@@ -83,7 +107,10 @@ impl Reference {
                 let plan = prepared.plan();
                 Tolerance::of_conv(conv, plan.kernel().kernel(), plan.splits(), magnitudes)
             }
-            (Step::Bottleneck(_) | Step::Lrn(_), _) => Tolerance::Off { sums: magnitudes },
+            (Step::Bottleneck(_), _) => Tolerance::Off { sums: magnitudes },
+            (Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) | Step::Subsample(_), _) => {
+                Tolerance::Off { sums: magnitudes }
+            }
             (Step::Pool(pool), _) => Tolerance::of_pool(pool, magnitudes),
             _ => Tolerance::Exact,
         }

@@ -3,7 +3,7 @@
 use super::args::{FastDiv, Strides, VECTOR_BYTES, blocks, whole, whole_strides};
 use super::fill::{Arguments, int};
 use crate::catalog::{Kernel, Layout};
-use crate::problem::Lrn;
+use crate::problem::{Lrn, Softmax};
 
 /// The arguments of the kernel of the local response normalisation. The comments of `kernels/channel_args.cuh` say what each
 /// field holds.
@@ -98,6 +98,80 @@ impl From<&Lrn> for LrnArgs {
 }
 
 impl Arguments for LrnArgs {
+    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+        self.schedule(kernel)
+    }
+}
+
+/// The arguments of the softmax kernel. The comments of `kernels/channel_args.cuh` say what each field holds.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SoftmaxArgs {
+    pub x: u64,
+    pub y: u64,
+    pub x_strides: Strides,
+    pub y_strides: Strides,
+    pub n: i32,
+    pub c: i32,
+    pub pixels: i32,
+    /// Filled by [`SoftmaxArgs::schedule`], like all that follows.
+    pub neighbours: i32,
+    pub vector: i32,
+    pub team: i32,
+    pub by_image: FastDiv,
+}
+
+const _: () = assert!(size_of::<SoftmaxArgs>() == 16 + 2 * 16 + 4 * 6 + 12 + 4);
+
+impl SoftmaxArgs {
+    /// Shares the rows out among threads, from the other fields, which must be set, and returns the number of blocks.
+    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
+        let (n, pixels) = (self.n as u64, self.pixels as u64);
+        let steps = [self.x_strides.channel, self.y_strides.channel];
+        self.neighbours = i32::from(steps == [1, 1]);
+        if self.neighbours == 0 {
+            let tiles = pixels.div_ceil(32);
+            self.by_image = FastDiv::new(tiles as u32);
+            return n * tiles;
+        }
+        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
+        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
+        let images = [
+            i64::from(self.c),
+            self.x_strides.image,
+            self.y_strides.image,
+        ];
+        let inside = [self.x_strides.pixel, self.y_strides.pixel].map(i64::from);
+        // The distance of two pixels says nothing where there is one.
+        let rows = whole(&images, vector) && (pixels == 1 || whole(&inside, vector));
+        self.vector = i32::from(aligned && rows);
+        // What a warp keeps in registers: four accesses a lane, or eight elements.
+        let held = 32 * if self.vector == 1 { 4 * vector } else { 8 };
+        self.team = if i64::from(self.c) <= held {
+            32
+        } else {
+            kernel.threads as i32
+        };
+        self.by_image = FastDiv::new(self.pixels as u32);
+        blocks(n * pixels, kernel.threads / self.team as u32)
+    }
+}
+
+impl From<&Softmax> for SoftmaxArgs {
+    fn from(problem: &Softmax) -> SoftmaxArgs {
+        SoftmaxArgs {
+            x_strides: problem.input().into(),
+            y_strides: problem.output().into(),
+            n: int(problem.n()),
+            c: int(problem.c()),
+            pixels: int(problem.h() * problem.w()),
+            ..SoftmaxArgs::default()
+        }
+    }
+}
+
+impl Arguments for SoftmaxArgs {
     fn share_out(&mut self, kernel: &Kernel) -> u64 {
         self.schedule(kernel)
     }

@@ -195,22 +195,26 @@ impl Arguments for PoolArgs {
 
 impl From<&Relu> for ReluArgs {
     fn from(problem: &Relu) -> ReluArgs {
-        let (input, output) = (problem.input(), problem.output());
-        let pitch = |desc: &TensorDesc| match desc.layout() {
-            Layout::Nchw => (desc.channel_pitch() * desc.h() * desc.w()) as i64,
-            Layout::Nhwc => desc.channel_pitch() as i64,
-        };
-        let length = match problem.layout() {
-            Layout::Nchw => problem.c() * problem.h() * problem.w(),
-            Layout::Nhwc => problem.c(),
-        };
-        ReluArgs {
-            elements: output.elements() as i64,
-            length: length as i64,
-            x_pitch: pitch(input),
-            y_pitch: pitch(output),
-            ..ReluArgs::default()
-        }
+        elementwise(problem.input(), problem.output())
+    }
+}
+
+/// Two tensors of the same extents as runs of elements.
+pub(super) fn elementwise(input: &TensorDesc, output: &TensorDesc) -> ReluArgs {
+    let pitch = |desc: &TensorDesc| match desc.layout() {
+        Layout::Nchw => (desc.channel_pitch() * desc.h() * desc.w()) as i64,
+        Layout::Nhwc => desc.channel_pitch() as i64,
+    };
+    let length = match output.layout() {
+        Layout::Nchw => output.c() * output.h() * output.w(),
+        Layout::Nhwc => output.c(),
+    };
+    ReluArgs {
+        elements: output.elements() as i64,
+        length: length as i64,
+        x_pitch: pitch(input),
+        y_pitch: pitch(output),
+        ..ReluArgs::default()
     }
 }
 

@@ -1,18 +1,19 @@
-//! Launching an operation from one tensor to another of the same extents: ReLU, local response normalisation.
+//! Launching an operation from one tensor to another of the same extents: ReLU, tanh, local response normalisation, softmax.
 
 use cudarc::driver::{CudaStream, sys};
 
 use super::args::ReluArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::channel_args::LrnArgs;
+use super::channel_args::{LrnArgs, SoftmaxArgs};
 use super::check::{self, Span};
 use super::element::Element;
 use super::fill::{Arguments, offset_bytes};
 use super::prepared::Prepared;
+use super::squash_args::TanhArgs;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::{Operation, Plan, ReluPlan};
-use crate::problem::{Lrn, Relu, TensorDesc};
+use crate::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
 
 /// An operation from one tensor to another of the same extents, without weights.
 pub trait Map: Operation {
@@ -42,7 +43,7 @@ pub trait Map: Operation {
 
 /// The implementation for a problem with its argument struct.
 macro_rules! map {
-    ($problem:ty, $args:ty, in place: $in_place:expr) => {
+    ($problem:ty, $args:ty $(, $run:ident)?; in place: $in_place:expr) => {
         impl Map for $problem {
             type Args = $args;
             const IN_PLACE: bool = $in_place;
@@ -60,15 +61,18 @@ macro_rules! map {
             }
 
             fn point(arguments: &mut $args, x: u64, y: u64) {
-                (arguments.x, arguments.y) = (x, y);
+                (arguments$(.$run)?.x, arguments$(.$run)?.y) = (x, y);
             }
         }
     };
 }
 
-map!(Relu, ReluArgs, in place: true);
+map!(Relu, ReluArgs; in place: true);
+map!(Tanh, TanhArgs, run; in place: true);
+// An element is read and written by one thread.
+map!(Softmax, SoftmaxArgs; in place: true);
 // A thread reads channels that others write.
-map!(Lrn, LrnArgs, in place: false);
+map!(Lrn, LrnArgs; in place: false);
 
 /// A [`Map`] ready to launch; made by [`Gpu::prepare_map`].
 pub type PreparedMap<P> = Prepared<P, <P as Map>::Args>;
@@ -76,6 +80,10 @@ pub type PreparedMap<P> = Prepared<P, <P as Map>::Args>;
 pub type PreparedRelu = PreparedMap<Relu>;
 /// A local response normalisation ready to launch; made by [`Gpu::prepare_map`].
 pub type PreparedLrn = PreparedMap<Lrn>;
+/// A softmax ready to launch; made by [`Gpu::prepare_map`].
+pub type PreparedSoftmax = PreparedMap<Softmax>;
+/// A scaled hyperbolic tangent ready to launch; made by [`Gpu::prepare_map`].
+pub type PreparedTanh = PreparedMap<Tanh>;
 
 /// The operands of a [`Map`], as cudarc's slices or views. Lengths in elements.
 pub struct MapBuffers<'a, T> {

@@ -39,6 +39,8 @@ mod map;
 mod pack;
 mod pool;
 mod prepared;
+pub mod squash_args;
+mod subsample;
 pub mod tensor;
 mod wgmma;
 mod work;
@@ -50,11 +52,13 @@ pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;
 pub(crate) use fill::Arguments;
 pub use map::{
-    Map, MapBuffers, MapPointers, PreparedLrn, PreparedMap, PreparedRelu, ReluBuffers, ReluPointers,
+    Map, MapBuffers, MapPointers, PreparedLrn, PreparedMap, PreparedRelu, PreparedSoftmax,
+    PreparedTanh, ReluBuffers, ReluPointers,
 };
 pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
 pub use prepared::{FunctionAttributes, Prepared};
+pub use subsample::{PreparedSubsample, SubsampleBuffers, SubsamplePointers};
 pub use work::ConvWork;
 pub use workspace::Workspace;
 

@@ -35,9 +35,10 @@ use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Map, MapBuffers, PoolBuffers,
+    SubsampleBuffers,
 };
 use crate::plan::{ConvPlan, Plan, PoolPlan};
-use crate::problem::{Conv2d, Lrn, Pool2d, Relu};
+use crate::problem::{Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use memory::{allocate, workspace, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
@@ -264,6 +265,49 @@ pub fn lrn<'a, T: Element>(
     x: &'a dyn DeviceBuffer<T>,
 ) -> MapCall<'a, Lrn, T> {
     map(gpu, problem, x)
+}
+
+/// Computes a softmax of `x` over channels, in the device's default stream unless told otherwise.
+pub fn softmax<'a, T: Element>(
+    gpu: &'a Gpu,
+    problem: &'a Softmax,
+    x: &'a dyn DeviceBuffer<T>,
+) -> MapCall<'a, Softmax, T> {
+    map(gpu, problem, x)
+}
+
+/// Computes the hyperbolic tangent of `x`, scaled as the problem says, in the device's default stream unless told otherwise.
+pub fn tanh<'a, T: Element>(
+    gpu: &'a Gpu,
+    problem: &'a Tanh,
+    x: &'a dyn DeviceBuffer<T>,
+) -> MapCall<'a, Tanh, T> {
+    map(gpu, problem, x)
+}
+
+/// Computes a trainable subsampling of `x` into a new buffer, in the device's default stream; of a wider tensor the other
+/// channels are zero.
+///
+/// # Errors
+/// As [`ConvCall::run`].
+pub fn subsample<T: Element>(
+    gpu: &Gpu,
+    problem: &Subsample,
+    x: &dyn DeviceBuffer<T>,
+    coefficient: &dyn DeviceBuffer<T>,
+    bias: &dyn DeviceBuffer<T>,
+) -> Result<CudaSlice<T>, Error> {
+    let plan = Plan::new(problem, gpu.capability())?;
+    let mut y = allocate(gpu.stream(), problem.output())?;
+    let buffers = SubsampleBuffers {
+        x,
+        coefficient,
+        bias,
+        y: &mut y,
+    };
+    gpu.prepare_subsample(&plan)?
+        .launch(gpu.stream(), buffers)?;
+    Ok(y)
 }
 
 impl<'a, P: Map, T: Element> MapCall<'a, P, T> {

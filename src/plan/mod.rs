@@ -26,6 +26,9 @@ mod pool;
 mod refusal;
 mod relu;
 mod roofline;
+mod softmax;
+mod subsample;
+mod tanh;
 pub(crate) mod tensor;
 mod tensor_cost;
 mod tuned;
@@ -50,7 +53,7 @@ pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu};
+use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use crate::ptx;
 
 /// The plan of a convolution.
@@ -63,6 +66,12 @@ pub type BottleneckPlan = Plan<Bottleneck2d>;
 pub type ReluPlan = Plan<Relu>;
 /// The plan of a local response normalisation.
 pub type LrnPlan = Plan<Lrn>;
+/// The plan of a softmax.
+pub type SoftmaxPlan = Plan<Softmax>;
+/// The plan of a scaled hyperbolic tangent.
+pub type TanhPlan = Plan<Tanh>;
+/// The plan of a trainable subsampling.
+pub type SubsamplePlan = Plan<Subsample>;
 
 mod sealed {
     pub trait Sealed {}
@@ -71,9 +80,12 @@ mod sealed {
     impl Sealed for super::Pool2d {}
     impl Sealed for super::Relu {}
     impl Sealed for super::Lrn {}
+    impl Sealed for super::Softmax {}
+    impl Sealed for super::Tanh {}
+    impl Sealed for super::Subsample {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Bottleneck2d`].
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`], [`Subsample`], [`Bottleneck2d`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]

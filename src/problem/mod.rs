@@ -13,6 +13,9 @@ pub mod notation;
 mod pair;
 mod pool2d;
 mod relu;
+mod softmax;
+mod subsample;
+mod tanh;
 mod tensor;
 
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
@@ -22,4 +25,7 @@ pub use lrn::{Lrn, LrnParameters};
 pub use notation::NotationReason;
 pub use pool2d::{MAX_INDEXED_WINDOW, NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};
 pub use relu::Relu;
+pub use softmax::Softmax;
+pub use subsample::{Activation, Subsample};
+pub use tanh::Tanh;
 pub use tensor::{TensorDesc, TensorStrides};

@@ -1,11 +1,8 @@
 //! Local response normalisation by its definition, and how near f32 arithmetic comes to it.
 
-use super::{UNIT, expect_len, for_each_plane};
+use super::{LEAST, UNIT, expect_len, for_each_plane};
 use crate::error::Error;
 use crate::problem::Lrn;
-
-/// The least number of f32: what results and squares near zero may lose.
-const LEAST: f64 = 1.0 / (1u128 << 75) as f64 / (1u128 << 74) as f64;
 
 /// The output of a local response normalisation, dense NCHW. `x` is the input in NCHW.
 ///

@@ -8,16 +8,20 @@ mod bottleneck;
 mod conv;
 mod lrn;
 mod pool;
+mod squash;
 
 pub use bottleneck::{BottleneckOperands, bottleneck2d};
 pub use conv::{conv2d, conv2d_abs};
 pub use lrn::{lrn, lrn_bound};
 pub use pool::{pool2d, pool2d_abs};
+pub use squash::{softmax, softmax_bound, subsample, subsample_bound, tanh, tanh_bound};
 
 use crate::error::Error;
 
 /// The unit roundoff of f32.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
+/// The least number of f32: what results and squares near zero may lose.
+const LEAST: f64 = 1.0 / (1u128 << 75) as f64 / (1u128 << 74) as f64;
 
 /// `max(x, 0)` of every element; NaN stays NaN.
 pub fn relu(x: &[f64]) -> Vec<f64> {

@@ -9,6 +9,7 @@ pub mod conv;
 pub mod lrn;
 pub mod pool;
 pub mod relu;
+pub mod squash;
 
 use std::sync::OnceLock;
 use warpconv::catalog::{Algorithm, KernelId, kernels};
@@ -215,6 +216,32 @@ macro_rules! tests_on {
         #[test]
         fn nan_and_infinity_stay_in_the_windows_of_normalisations() {
             suite::lrn::special_values(suite::device($sm));
+        }
+
+        #[test]
+        fn softmax_of_short_and_long_rows() {
+            suite::squash::softmax(suite::device($sm));
+            suite::squash::long_softmax(suite::device($sm));
+        }
+
+        #[test]
+        fn nan_and_infinity_spoil_their_own_row_of_a_softmax() {
+            suite::squash::special_softmax(suite::device($sm));
+        }
+
+        #[test]
+        fn tangents_of_any_size_and_place() {
+            suite::squash::tanh(suite::device($sm));
+        }
+
+        #[test]
+        fn trainable_subsampling() {
+            suite::squash::subsample(suite::device($sm));
+        }
+
+        #[test]
+        fn small_layers_in_a_module() {
+            suite::squash::module(suite::device($sm));
         }
     };
 }

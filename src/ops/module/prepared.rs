@@ -9,12 +9,15 @@ use super::{Module, Step};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
-    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, MapBuffers,
-    PoolBuffers, PreparedBottleneck, PreparedConv, PreparedLrn, PreparedPool, PreparedRelu,
-    ReluBuffers, Workspace,
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Map, MapBuffers,
+    PoolBuffers, PreparedBottleneck, PreparedConv, PreparedLrn, PreparedMap, PreparedPool,
+    PreparedRelu, PreparedSoftmax, PreparedSubsample, PreparedTanh, ReluBuffers, SubsampleBuffers,
+    Workspace,
 };
 use crate::ops::memory::workspace;
-use crate::plan::{BottleneckPlan, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, Tuning};
+use crate::plan::{
+    BottleneckPlan, ConvPlan, Limits, Plan, PoolPlan, ReluPlan, SubsamplePlan, Tuning,
+};
 
 /// The filters and the bias of one convolution.
 #[derive(Clone, Copy)]
@@ -46,8 +49,11 @@ pub(crate) enum PreparedStep {
     Conv(Box<PreparedConv>),
     Pool(Box<PreparedPool>),
     Relu(Box<PreparedRelu>),
-    Lrn(Box<PreparedLrn>),
     Bottleneck(Box<PreparedBottleneck>),
+    Lrn(Box<PreparedLrn>),
+    Softmax(Box<PreparedSoftmax>),
+    Tanh(Box<PreparedTanh>),
+    Subsample(Box<PreparedSubsample>),
 }
 
 impl PreparedStep {
@@ -66,13 +72,16 @@ impl PreparedStep {
                 let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
                 PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
             }
-            Step::Lrn(lrn) => {
-                let plan = LrnPlan::tuned(lrn, device, &limits, tuning)?;
-                PreparedStep::Lrn(Box::new(gpu.prepare_map(&plan)?))
-            }
             Step::Bottleneck(bottleneck) => {
                 let plan = BottleneckPlan::tuned(bottleneck, device, &limits, tuning)?;
                 PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
+            }
+            Step::Lrn(lrn) => PreparedStep::Lrn(Box::new(map(lrn, gpu, tuning)?)),
+            Step::Softmax(softmax) => PreparedStep::Softmax(Box::new(map(softmax, gpu, tuning)?)),
+            Step::Tanh(tanh) => PreparedStep::Tanh(Box::new(map(tanh, gpu, tuning)?)),
+            Step::Subsample(subsample) => {
+                let plan = SubsamplePlan::tuned(subsample, device, &limits, tuning)?;
+                PreparedStep::Subsample(Box::new(gpu.prepare_subsample(&plan)?))
             }
         })
     }
@@ -81,20 +90,14 @@ impl PreparedStep {
     fn launches(&self) -> usize {
         match self {
             PreparedStep::Conv(conv) => conv.plan().launches() as usize,
-            PreparedStep::Pool(_)
-            | PreparedStep::Relu(_)
-            | PreparedStep::Lrn(_)
-            | PreparedStep::Bottleneck(_) => 1,
+            _ => 1,
         }
     }
 
     fn workspace_bytes(&self) -> u64 {
         match self {
             PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
-            PreparedStep::Pool(_)
-            | PreparedStep::Relu(_)
-            | PreparedStep::Lrn(_)
-            | PreparedStep::Bottleneck(_) => 0,
+            _ => 0,
         }
     }
 
@@ -131,6 +134,27 @@ impl PreparedStep {
                 let one = operands.single()?;
                 lrn.launch(stream, MapBuffers::new(one.x, one.y))
             }
+            PreparedStep::Softmax(softmax) => {
+                let one = operands.single()?;
+                softmax.launch(stream, MapBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Tanh(tanh) => {
+                let one = operands.single()?;
+                tanh.launch(stream, MapBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Subsample(subsample) => {
+                let weights = operands.weights.first();
+                let &Weights { w, bias } =
+                    weights.ok_or(Error::MissingBuffer { buffer: "filter" })?;
+                let one = operands.single()?;
+                let buffers = SubsampleBuffers {
+                    x: one.x,
+                    coefficient: w,
+                    bias: bias.ok_or(Error::MissingBuffer { buffer: "bias" })?,
+                    y: one.y,
+                };
+                subsample.launch(stream, buffers)
+            }
             PreparedStep::Bottleneck(bottleneck) => {
                 let [first, second, third] = operands.weights else {
                     return Err(Error::MissingBuffer { buffer: "filter" });
@@ -147,6 +171,12 @@ impl PreparedStep {
             }
         }
     }
+}
+
+/// A planned operation that keeps the extents.
+fn map<P: Map>(problem: &P, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedMap<P>, Error> {
+    let plan = Plan::tuned(problem, gpu.capability(), &Limits::default(), tuning)?;
+    gpu.prepare_map(&plan)
 }
 
 /// A step with what its launch needs to know of the module.

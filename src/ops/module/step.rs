@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::problem::{Added, Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, TensorDesc};
+use crate::problem::{
+    Added, Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
+};
 
 /// One launch of a module.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,10 +18,17 @@ pub enum Step {
     Pool(Pool2d),
     /// A ReLU by itself, from one place to another.
     Relu(Relu),
-    /// A local response normalisation.
-    Lrn(Lrn),
     /// A whole bottleneck. A residual has a place only if it is another tensor than the input ([`Added::Tensor`]).
     Bottleneck(Bottleneck2d),
+    /// A local response normalisation.
+    Lrn(Lrn),
+    /// A softmax over channels.
+    Softmax(Softmax),
+    /// A hyperbolic tangent, scaled.
+    Tanh(Tanh),
+    /// A trainable subsampling. Its coefficients are given as the filters, its biases as the bias, of
+    /// [`Subsample::parameters`].
+    Subsample(Subsample),
 }
 
 impl Step {
@@ -29,8 +38,11 @@ impl Step {
             Step::Conv(conv) => vec![conv.input()],
             Step::Pool(pool) => vec![pool.input()],
             Step::Relu(relu) => vec![relu.input()],
-            Step::Lrn(lrn) => vec![lrn.input()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.input()],
+            Step::Lrn(lrn) => vec![lrn.input()],
+            Step::Softmax(softmax) => vec![softmax.input()],
+            Step::Tanh(tanh) => vec![tanh.input()],
+            Step::Subsample(subsample) => vec![subsample.input()],
         }
     }
 
@@ -42,7 +54,8 @@ impl Step {
                 Added::Tensor => bottleneck.residual(),
                 Added::Nothing | Added::Input => None,
             },
-            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => None,
+            Step::Pool(_) | Step::Relu(_) | Step::Subsample(_) => None,
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => None,
         }
     }
 
@@ -52,8 +65,11 @@ impl Step {
             Step::Conv(conv) => vec![conv.output()],
             Step::Pool(pool) => vec![pool.output()],
             Step::Relu(relu) => vec![relu.output()],
-            Step::Lrn(lrn) => vec![lrn.output()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.output()],
+            Step::Lrn(lrn) => vec![lrn.output()],
+            Step::Softmax(softmax) => vec![softmax.output()],
+            Step::Tanh(tanh) => vec![tanh.output()],
+            Step::Subsample(subsample) => vec![subsample.output()],
         }
     }
 
@@ -64,16 +80,20 @@ impl Step {
         match self {
             Step::Conv(conv) => vec![conv.clone()],
             Step::Bottleneck(bottleneck) => bottleneck.convolutions().to_vec(),
-            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => Vec::new(),
+            Step::Subsample(subsample) => subsample.parameters().into_iter().collect(),
+            Step::Pool(_) | Step::Relu(_) => Vec::new(),
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => Vec::new(),
         }
     }
 
-    /// Multiplications; a pooling has none.
+    /// Multiplications with weights; a pooling has none.
     pub fn macs(&self) -> u64 {
         match self {
             Step::Conv(conv) => conv.macs(),
             Step::Bottleneck(bottleneck) => bottleneck.macs(),
-            Step::Pool(_) | Step::Relu(_) | Step::Lrn(_) => 0,
+            Step::Subsample(subsample) => subsample.output().elements() as u64,
+            Step::Pool(_) | Step::Relu(_) => 0,
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => 0,
         }
     }
 
@@ -83,8 +103,11 @@ impl Step {
             Step::Conv(conv) => conv.min_bytes(),
             Step::Pool(pool) => pool.min_bytes(),
             Step::Relu(relu) => relu.min_bytes(),
-            Step::Lrn(lrn) => lrn.min_bytes(),
             Step::Bottleneck(bottleneck) => bottleneck.min_bytes(),
+            Step::Lrn(lrn) => lrn.min_bytes(),
+            Step::Softmax(softmax) => softmax.min_bytes(),
+            Step::Tanh(tanh) => tanh.min_bytes(),
+            Step::Subsample(subsample) => subsample.min_bytes(),
         }
     }
 }
@@ -147,7 +170,7 @@ impl Node {
         self.to.iter().copied().zip(self.step.outputs())
     }
 
-    /// Multiplications; a pooling has none.
+    /// Multiplications with weights; a pooling has none.
     pub fn macs(&self) -> u64 {
         self.step.macs()
     }

@@ -444,6 +444,12 @@ impl Prepared {
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
             Problem::Bottleneck(_) => return Err("no result is stored for a bottleneck".to_owned()),
+            Problem::Softmax(softmax) => {
+                let values = reference::softmax(softmax, &x).map_err(wrong)?;
+                let bounds = reference::softmax_bound(softmax, &x).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
             Problem::Host => return Err("nothing ran on the device".to_owned()),
         };
         compared.map_err(|mismatch| mismatch.to_string())

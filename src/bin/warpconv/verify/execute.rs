@@ -124,6 +124,7 @@ impl Executor<'_> {
             Problem::Relu(relu) => self.map(relu, &inputs[0], given, ran),
             Problem::Lrn(lrn) => self.map(lrn, &inputs[0], given, ran),
             Problem::Bottleneck(bottleneck) => self.bottleneck(step, bottleneck, given, ran),
+            Problem::Softmax(softmax) => self.map(softmax, &inputs[0], given, ran),
             Problem::Host => self.host(step, given, ran),
         }
     }

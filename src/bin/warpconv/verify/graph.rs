@@ -58,6 +58,8 @@ pub enum Op {
         beta: f64,
         k: f64,
     },
+    /// Softmax over channels.
+    Softmax,
     /// Channels of the inputs, one after another.
     Concat,
     /// All but the batch in one dimension.
@@ -84,6 +86,7 @@ impl Op {
             Op::GlobalAvgPool => "global_avgpool2d",
             Op::GlobalMaxPool => "global_maxpool2d",
             Op::Lrn { .. } => "lrn",
+            Op::Softmax => "softmax",
             Op::Concat => "concat",
             Op::Flatten => "flatten",
             Op::Add => "add",
@@ -277,6 +280,8 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
             beta: real(params, "beta")?,
             k: real(params, "k")?,
         },
+        // The loss of a training step is not computed, what goes into it is.
+        "softmax" | "softmax_cross_entropy" => Op::Softmax,
         "concat" => match params.get("axis").and_then(Value::as_i64).unwrap_or(1) {
             1 => Op::Concat,
             axis => {

@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use warpconv::catalog::{KernelId, Math};
-use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan};
+use warpconv::plan::{
+    BottleneckPlan, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, SoftmaxPlan,
+};
 use warpconv::problem::{
     Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
-    PoolKind, Relu,
+    PoolKind, Relu, Softmax,
 };
 use warpconv::{DType, Layout};
 
@@ -30,6 +32,7 @@ pub enum Problem {
     Relu(Relu),
     Lrn(Lrn),
     Bottleneck(Bottleneck2d),
+    Softmax(Softmax),
     /// Nothing to compute on the device: joined, reshaped or added on the host.
     Host,
 }
@@ -43,6 +46,7 @@ impl Problem {
             Problem::Relu(relu) => ReluPlan::candidates(relu, device),
             Problem::Lrn(lrn) => LrnPlan::candidates(lrn, device),
             Problem::Bottleneck(bottleneck) => BottleneckPlan::candidates(bottleneck, device),
+            Problem::Softmax(softmax) => SoftmaxPlan::candidates(softmax, device),
             Problem::Host => return Vec::new(),
         };
         candidates
@@ -198,6 +202,14 @@ fn problem(
                 None => lrn,
             };
             Ok(Problem::Lrn(lrn))
+        }
+        Op::Softmax => {
+            let softmax = Softmax::new(x, storage.layout, storage.dtype).map_err(named)?;
+            let softmax = match slice {
+                Some((pitch, offset)) => softmax.output_slice(pitch, offset).map_err(named)?,
+                None => softmax,
+            };
+            Ok(Problem::Softmax(softmax))
         }
         Op::Concat | Op::Flatten | Op::Add => Ok(Problem::Host),
     }

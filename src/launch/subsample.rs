@@ -1,0 +1,136 @@
+//! Launching a trainable subsampling.
+
+use cudarc::driver::{CudaStream, sys};
+
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
+use super::check::{self, Span};
+use super::element::Element;
+use super::fill::offset_bytes;
+use super::prepared::Prepared;
+use super::squash_args::SubsampleArgs;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::plan::SubsamplePlan;
+use crate::problem::Subsample;
+
+/// A subsampling ready to launch; made by [`Gpu::prepare_subsample`].
+pub type PreparedSubsample = Prepared<Subsample, SubsampleArgs>;
+
+/// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
+pub struct SubsampleBuffers<'a, T> {
+    /// The input: [`Subsample::input`]`().len()`.
+    pub x: &'a dyn DeviceBuffer<T>,
+    /// A coefficient a channel: [`Subsample::c`].
+    pub coefficient: &'a dyn DeviceBuffer<T>,
+    /// A bias a channel: [`Subsample::c`].
+    pub bias: &'a dyn DeviceBuffer<T>,
+    /// The output: [`Subsample::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    pub y: &'a mut dyn DeviceBufferMut<T>,
+}
+
+/// The operands of a subsampling as device addresses: each that of the whole buffer's first element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubsamplePointers {
+    /// The input.
+    pub x: sys::CUdeviceptr,
+    /// The coefficients.
+    pub coefficient: sys::CUdeviceptr,
+    /// The biases.
+    pub bias: sys::CUdeviceptr,
+    /// The output.
+    pub y: sys::CUdeviceptr,
+}
+
+impl Gpu {
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_subsample(&self, plan: &SubsamplePlan) -> Result<PreparedSubsample, Error> {
+        Prepared::new(self, plan, SubsampleArgs::from(plan.problem()))
+    }
+}
+
+impl PreparedSubsample {
+    /// Computes the subsampling in the stream. Returns when the work is queued, not when it is done. An empty batch is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: SubsampleBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        let SubsampleBuffers {
+            x,
+            coefficient,
+            bias,
+            y,
+        } = buffers;
+        check::buffer(context, "x", x, problem.input().len())?;
+        check::buffer(context, "coefficient", coefficient, problem.c())?;
+        check::buffer(context, "bias", bias, problem.c())?;
+        check::buffer(context, "y", y, problem.output().len())?;
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+        // Each guard records the buffer's use in the stream when it is dropped, after the launch.
+        let (x, _x) = x.device_ptr(stream);
+        let (coefficient, _coefficient) = coefficient.device_ptr(stream);
+        let (bias, _bias) = bias.device_ptr(stream);
+        let (y, _y) = y.device_ptr_mut(stream);
+        self.check_ordering()?;
+        let pointers = SubsamplePointers {
+            x,
+            coefficient,
+            bias,
+            y,
+        };
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
+        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
+        // is of this context.
+        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+    }
+
+    /// Computes the subsampling in a stream of anyone's, on memory of anyone's.
+    ///
+    /// # Safety
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: SubsamplePointers,
+    ) -> Result<(), Error> {
+        let problem = self.problem();
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+        let element = problem.dtype().size();
+        let x = Span::new("x", pointers.x, problem.input().len(), element);
+        let y = Span::new("y", pointers.y, problem.output().len(), element);
+        let coefficient = Span::new("coefficient", pointers.coefficient, problem.c(), element);
+        let bias = Span::new("bias", pointers.bias, problem.c(), element);
+        for span in [&x, &y, &coefficient, &bias] {
+            span.check(element as u64)?;
+        }
+        for read in [&coefficient, &bias] {
+            y.apart_from(read)?;
+        }
+        if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+            y.apart_from(&x)?;
+        }
+        let mut arguments = *self.arguments();
+        arguments.x = pointers.x + offset_bytes(problem.input());
+        arguments.y = pointers.y + offset_bytes(problem.output());
+        arguments.coefficient = pointers.coefficient;
+        arguments.bias = pointers.bias;
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { self.launch_arguments(stream, arguments) }
+    }
+}

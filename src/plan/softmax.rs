@@ -1,0 +1,58 @@
+//! What the softmax kernels accept, and how well they do.
+
+use super::cost::streaming;
+use super::{Capability, Operation, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use crate::launch::Arguments;
+use crate::launch::channel_args::SoftmaxArgs;
+use crate::problem::Softmax;
+
+impl Operation for Softmax {
+    const NAME: &'static str = "a softmax";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Softmax
+    }
+
+    fn describe(&self) -> String {
+        let input = self.input();
+        format!(
+            "a softmax of {}x{}x{}x{}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn element(&self) -> DType {
+        self.dtype()
+    }
+
+    fn order(&self) -> Layout {
+        self.layout()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.output().is_empty()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.output().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        SoftmaxArgs::from(self).share_out(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // An exponential and a division take a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 40.0)
+    }
+}

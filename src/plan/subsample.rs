@@ -1,0 +1,58 @@
+//! What the subsampling kernels accept, and how well they do.
+
+use super::cost::streaming;
+use super::{Capability, Operation, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use crate::launch::Arguments;
+use crate::launch::squash_args::SubsampleArgs;
+use crate::problem::Subsample;
+
+impl Operation for Subsample {
+    const NAME: &'static str = "a subsampling";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Subsample
+    }
+
+    fn describe(&self) -> String {
+        let (input, [r, s]) = (self.input(), self.window());
+        format!(
+            "a subsampling of {}x{}x{}x{} by {r}x{s}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn element(&self) -> DType {
+        self.dtype()
+    }
+
+    fn order(&self) -> Layout {
+        self.layout()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.output().is_empty()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.input().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        SubsampleArgs::from(self).share_out(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // An addition for each element read, and a tangent for each window.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 20.0)
+    }
+}

@@ -1,0 +1,58 @@
+//! What the tanh kernels accept, and how well they do.
+
+use super::cost::streaming;
+use super::{Capability, Operation, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use crate::launch::Arguments;
+use crate::launch::squash_args::TanhArgs;
+use crate::problem::Tanh;
+
+impl Operation for Tanh {
+    const NAME: &'static str = "a tanh";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Tanh
+    }
+
+    fn describe(&self) -> String {
+        let input = self.input();
+        format!(
+            "a tanh of {}x{}x{}x{}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn element(&self) -> DType {
+        self.dtype()
+    }
+
+    fn order(&self) -> Layout {
+        self.layout()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.output().is_empty()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.output().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        TanhArgs::from(self).share_out(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // A tangent takes a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 30.0)
+    }
+}

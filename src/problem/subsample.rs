@@ -1,0 +1,256 @@
+//! LeNet-5's trainable subsampling.
+
+use crate::catalog::{DType, Layout};
+use crate::error::Error;
+use crate::problem::conv2d::Conv2d;
+use crate::problem::extent::{Axis, outputs};
+use crate::problem::pair::Real;
+use crate::problem::tensor::TensorDesc;
+
+/// What a subsampling ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `max(x, 0)`, NaN kept.
+    Relu,
+    /// `amplitude tanh(slope x)`.
+    Tanh {
+        /// What the tangent is multiplied by.
+        amplitude: f64,
+        /// What x is multiplied by.
+        slope: f64,
+    },
+}
+
+/// What is stored of an [`Activation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stored {
+    Identity,
+    Relu,
+    Tanh(Real, Real),
+}
+
+/// Trainable subsampling (LeCun et al. 1998, section II.B, S2 and S4): each channel has a coefficient and a bias,
+/// `y[c][p][q] = act(coefficient[c] * sum of the window of x[c] + bias[c])`. Without padding; windows that would pass the end
+/// of the image are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subsample {
+    input: TensorDesc,
+    output: TensorDesc,
+    window: [usize; 2],
+    stride: [usize; 2],
+    mean: bool,
+    activation: Stored,
+}
+
+impl Subsample {
+    /// A subsampling between two dense tensors by windows (rows, columns) side by side: sums, and no activation.
+    ///
+    /// # Errors
+    /// As [`TensorDesc::new`]; [`Error::Zero`] if the window is, [`Error::WindowTooLarge`] if it does not fit the image.
+    pub fn new(
+        [n, c, h, w]: [usize; 4],
+        layout: Layout,
+        dtype: DType,
+        window: [usize; 2],
+    ) -> Result<Self, Error> {
+        let input = TensorDesc::named("input", [n, c, h, w], layout, dtype, None)?;
+        Self {
+            output: input.clone(),
+            input,
+            window,
+            stride: window,
+            mean: false,
+            activation: Stored::Identity,
+        }
+        .sized(None)
+    }
+
+    /// The same problem with another stride (rows, columns).
+    ///
+    /// # Errors
+    /// As [`Subsample::new`].
+    pub fn stride(self, stride: [usize; 2]) -> Result<Self, Error> {
+        let slice = Some((self.output.channel_pitch(), self.output.channel_offset()));
+        Self { stride, ..self }.sized(slice)
+    }
+
+    /// The same problem with the mean of a window (or, `false`, its sum).
+    pub fn mean(self, mean: bool) -> Self {
+        Self { mean, ..self }
+    }
+
+    /// The same problem with another activation.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a constant of it is not finite.
+    pub fn activation(self, activation: Activation) -> Result<Self, Error> {
+        let activation = match activation {
+            Activation::Identity => Stored::Identity,
+            Activation::Relu => Stored::Relu,
+            Activation::Tanh { amplitude, slope } => Stored::Tanh(
+                Real::finite("the amplitude of a tanh", amplitude)?,
+                Real::finite("the slope of a tanh", slope)?,
+            ),
+        };
+        Ok(Self { activation, ..self })
+    }
+
+    /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch` channels.
+    ///
+    /// # Errors
+    /// As [`TensorDesc::slice`].
+    pub fn input_slice(self, pitch: usize, offset: usize) -> Result<Self, Error> {
+        let input = self.input.slice(pitch, offset)?;
+        Ok(Self { input, ..self })
+    }
+
+    /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch` channels.
+    ///
+    /// # Errors
+    /// As [`TensorDesc::slice`].
+    pub fn output_slice(self, pitch: usize, offset: usize) -> Result<Self, Error> {
+        let output = self.output.slice(pitch, offset)?;
+        Ok(Self { output, ..self })
+    }
+
+    /// The same problem for `n` images.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the tensors would not fit the address space.
+    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        Ok(Self {
+            input: self.input.with_batch(n)?,
+            output: self.output.with_batch(n)?,
+            ..self.clone()
+        })
+    }
+
+    /// With the output that window and stride make.
+    fn sized(self, slice: Option<(usize, usize)>) -> Result<Self, Error> {
+        let axis = |i: usize, input: usize| Axis {
+            input,
+            window: self.window[i],
+            stride: self.stride[i],
+            dilation: 1,
+            before: 0,
+            after: 0,
+        };
+        for (what, extents) in [
+            ("a side of the window", self.window),
+            ("a stride", self.stride),
+        ] {
+            if extents.contains(&0) {
+                return Err(Error::Zero { what });
+            }
+        }
+        let [p, q] = outputs(axis(0, self.input.h()), axis(1, self.input.w()), false)?;
+        let extents = [self.input.n(), self.input.c(), p, q];
+        let (layout, dtype) = (self.input.layout(), self.input.dtype());
+        let output = TensorDesc::named("output", extents, layout, dtype, slice)?;
+        Ok(Self { output, ..self })
+    }
+
+    /// Images.
+    pub fn n(&self) -> usize {
+        self.input.n()
+    }
+
+    /// Channels, each with a coefficient and a bias.
+    pub fn c(&self) -> usize {
+        self.input.c()
+    }
+
+    /// Output rows.
+    pub fn p(&self) -> usize {
+        self.output.h()
+    }
+
+    /// Output columns.
+    pub fn q(&self) -> usize {
+        self.output.w()
+    }
+
+    /// Rows and columns of a window.
+    pub fn window(&self) -> [usize; 2] {
+        self.window
+    }
+
+    /// Rows and columns from one window to the next.
+    pub fn strides(&self) -> [usize; 2] {
+        self.stride
+    }
+
+    /// Whether it takes the mean of a window, not its sum.
+    pub fn takes_mean(&self) -> bool {
+        self.mean
+    }
+
+    /// What a window's sum is divided by: 1, or its elements if the mean is taken.
+    pub fn divisor(&self) -> usize {
+        match self.mean {
+            true => self.window[0] * self.window[1],
+            false => 1,
+        }
+    }
+
+    /// What it ends with.
+    pub fn squash(&self) -> Activation {
+        match self.activation {
+            Stored::Identity => Activation::Identity,
+            Stored::Relu => Activation::Relu,
+            Stored::Tanh(amplitude, slope) => Activation::Tanh {
+                amplitude: amplitude.get(),
+                slope: slope.get(),
+            },
+        }
+    }
+
+    /// The convolution whose parameters have the form of these: 1x1 of one channel a group, on the output, the filters being
+    /// the coefficients.
+    ///
+    /// # Errors
+    /// None that a valid subsampling could cause.
+    pub fn parameters(&self) -> Result<Conv2d, Error> {
+        Conv2d::builder()
+            .input(self.n(), self.c(), self.p(), self.q())
+            .filters(self.c())
+            .kernel(1, 1)
+            .groups(self.c())
+            .bias(true)
+            .dtype(self.dtype())
+            .layout(self.layout())
+            .build()
+    }
+
+    /// How an element is stored.
+    pub fn dtype(&self) -> DType {
+        self.input.dtype()
+    }
+
+    /// The layout of both tensors.
+    pub fn layout(&self) -> Layout {
+        self.input.layout()
+    }
+
+    /// The input.
+    pub fn input(&self) -> &TensorDesc {
+        &self.input
+    }
+
+    /// The output.
+    pub fn output(&self) -> &TensorDesc {
+        &self.output
+    }
+
+    /// Bytes that device memory must move at least: input, coefficients, biases and output once; saturated.
+    pub fn min_bytes(&self) -> u64 {
+        let elements = self.input.elements() as u64 + self.output.elements() as u64;
+        let weights = 2 * self.c() as u64;
+        elements
+            .saturating_add(weights)
+            .saturating_mul(self.dtype().size() as u64)
+    }
+}

@@ -1,0 +1,68 @@
+//! The hyperbolic tangent and LeNet-5's squashing function.
+
+use crate::catalog::{DType, Layout};
+use crate::error::Error;
+use crate::problem::pair::{Pair, Real, pair_methods};
+use crate::problem::tensor::TensorDesc;
+
+/// `y = amplitude tanh(slope x)`, element by element. Input and output may be different slices, or the same buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tanh {
+    pair: Pair,
+    amplitude: Real,
+    slope: Real,
+}
+
+impl Tanh {
+    /// The amplitude and the slope of LeNet-5's squashing function (LeCun et al. 1998, appendix A): 1.7159 and 2/3.
+    pub const LENET5: [f64; 2] = [1.7159, 2.0 / 3.0];
+
+    /// The hyperbolic tangent (amplitude 1, slope 1) between two dense tensors.
+    ///
+    /// # Errors
+    /// As [`TensorDesc::new`].
+    pub fn new([n, c, h, w]: [usize; 4], layout: Layout, dtype: DType) -> Result<Self, Error> {
+        Self::of(Pair::dense([n, c, h, w], layout, dtype)?)
+    }
+
+    /// The hyperbolic tangent from `input` to `output`, which may be slices.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types do.
+    pub fn between(input: TensorDesc, output: TensorDesc) -> Result<Self, Error> {
+        Self::of(Pair::between("output of a tanh", input, output)?)
+    }
+
+    fn of(pair: Pair) -> Result<Self, Error> {
+        let one = Real::finite("the amplitude of a tanh", 1.0)?;
+        Ok(Self {
+            pair,
+            amplitude: one,
+            slope: one,
+        })
+    }
+
+    /// The same problem with this amplitude and slope.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if either is not finite.
+    pub fn scaled(self, amplitude: f64, slope: f64) -> Result<Self, Error> {
+        Ok(Self {
+            amplitude: Real::finite("the amplitude of a tanh", amplitude)?,
+            slope: Real::finite("the slope of a tanh", slope)?,
+            ..self
+        })
+    }
+
+    /// What the tangent is multiplied by.
+    pub fn amplitude(&self) -> f64 {
+        self.amplitude.get()
+    }
+
+    /// What x is multiplied by.
+    pub fn slope(&self) -> f64 {
+        self.slope.get()
+    }
+
+    pair_methods!();
+}
