@@ -7,6 +7,8 @@
 
 #![cfg(feature = "emulator")]
 
+#[path = "counters/bottleneck.rs"]
+mod bottleneck;
 #[path = "counters/cores.rs"]
 mod cores;
 #[path = "counters/tensor.rs"]
@@ -28,6 +30,7 @@ fn kernels_cost_no_more_than_they_may() {
     let mut broken = Broken::default();
     cores::check(&h200, &mut broken);
     tensor::main_loops(&h200, &mut broken);
+    bottleneck::main_job(&h200, &mut broken);
     for device in [gpu(80), h200] {
         tensor::layers(&device, &mut broken);
     }

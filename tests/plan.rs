@@ -1,7 +1,7 @@
 //! What is planned for which problem on which device, and why the other kernels were refused.
 
 use warpconv::catalog::{Algorithm, FLAT_GEMM_K, KernelId, Tier, kernels};
-use warpconv::plan::{Capability, ConvPlan, Plan, PoolPlan, Refusal, ReluPlan};
+use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
 use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout};
 
@@ -287,16 +287,8 @@ fn candidates_are_ordered_and_complete() {
     let mut asked = plan.accepted().chain(plan.refused());
     let tensor = asked.any(|c| c.kernel.kernel().algorithm.tensor());
     let convolutions = kernels().iter().filter(|k| {
-        let other = matches!(
-            k.algorithm,
-            Algorithm::MaxPool
-                | Algorithm::AvgPool
-                | Algorithm::GlobalPool
-                | Algorithm::Relu
-                | Algorithm::PackFilter
-        );
         // Those on tensor cores are all asked or none of them.
-        !(other || k.algorithm.bottleneck()) && (tensor || !k.algorithm.tensor())
+        Conv2d::computed_by(k.algorithm) && (tensor || !k.algorithm.tensor())
     });
     assert_eq!(all, convolutions.count());
     let text = plan.to_string();

@@ -4,7 +4,7 @@ use ptx_emulator::counters::GlobalTraffic;
 use ptx_emulator::{Class, Counters};
 use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use warpconv::gpu::Gpu;
-use warpconv::plan::PoolPlan;
+use warpconv::plan::{Operation, PoolPlan};
 use warpconv::problem::{Conv2d, Padding, Pool2d};
 
 use super::{Broken, conflicts, convolve, plan_of, pool};
@@ -135,8 +135,9 @@ pub fn check(gpu: &Gpu, broken: &mut Broken) {
         checked += 1;
     }
     let others = |kernel: &&Kernel| {
-        let helper = matches!(kernel.algorithm, Algorithm::Relu | Algorithm::PackFilter);
-        !(kernel.algorithm.tensor() || kernel.algorithm.bottleneck() || helper)
+        let algorithm = kernel.algorithm;
+        let here = Conv2d::computed_by(algorithm) || Pool2d::computed_by(algorithm);
+        here && !algorithm.tensor()
     };
     assert_eq!(checked, kernels().iter().filter(others).count());
 }
