@@ -10,7 +10,9 @@ use support::module::{Named, row};
 use support::options::Kind;
 use support::row::{PeerRow, Row};
 use support::session::Session;
+use warpconv::catalog::Math;
 use warpconv::ops::{Bottleneck, Inception, Module};
+use warpconv::plan::BottleneckPlan;
 use warpconv::{DType, Error, Layout};
 
 /// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool projection.
@@ -31,6 +33,8 @@ struct Job {
     name: String,
     family: &'static Family,
     module: Module,
+    /// What cuDNN computes of it, where that is launch by launch something else.
+    peer: Option<Module>,
 }
 
 fn main() -> ExitCode {
@@ -39,13 +43,11 @@ fn main() -> ExitCode {
     };
     let usual: &[usize] = if session.is_emulated() { &[1] } else { &[128] };
     let batches = session.options.batches(usual, &[1, 32, 128]);
-    // Modules have no modes of products.
-    let mut kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
-    kinds.retain(|kind| kind.name() == kind.dtype().name());
+    let kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
     for &batch in &batches {
         for &kind in &kinds {
             for layout in session.options.layouts() {
-                match jobs(batch, kind.dtype(), layout, session.is_emulated()) {
+                match jobs(&session, batch, kind, layout) {
                     Ok(jobs) => measure(&mut session, &jobs, batch, kind, layout),
                     Err(why) => session.take("modules", Err(why.to_string())),
                 }
@@ -71,9 +73,9 @@ fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout
             layout,
         };
         let row = match kind.dtype() {
-            DType::F32 => row::<f32>(session, &named, &job.module),
-            DType::F16 => row::<f16>(session, &named, &job.module),
-            DType::Bf16 => row::<bf16>(session, &named, &job.module),
+            DType::F32 => row::<f32>(session, &named, &job.module, job.peer.as_ref()),
+            DType::F16 => row::<f16>(session, &named, &job.module, job.peer.as_ref()),
+            DType::Bf16 => row::<bf16>(session, &named, &job.module, job.peer.as_ref()),
         };
         session.take(&id, row);
     }
@@ -113,31 +115,52 @@ fn sum(id: String, rows: &[Row]) -> Row {
 }
 
 /// The modules. The emulator takes fewer pixels: everything else is the same.
-fn jobs(batch: usize, dtype: DType, layout: Layout, small: bool) -> Result<Vec<Job>, Error> {
+fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<Vec<Job>, Error> {
+    let (dtype, small) = (kind.dtype(), session.is_emulated());
     let side = |pixels: usize| if small { pixels.min(7) } else { pixels };
-    let mut jobs = Vec::new();
+    let (mut jobs, mut fused) = (Vec::new(), Vec::new());
     let mut push = |name: String, family, module| {
         jobs.push(Job {
             name,
             family,
             module,
+            peer: None,
         });
     };
     for (channels, narrow) in [(252, 63), (256, 64)] {
         let bottleneck = Bottleneck {
             channels,
             narrow,
+            k: channels,
             dtype,
             layout,
+            math: kind.math(),
             ..Bottleneck::main_job(batch, side(56), side(56))
         };
-        let name = format!("bottleneck{channels}");
-        push(format!("{name}/naive"), &BOTTLENECK, bottleneck.naive()?);
         push(
-            format!("{name}/separate"),
+            format!("bottleneck{channels}/naive"),
+            &BOTTLENECK,
+            bottleneck.naive()?,
+        );
+        push(
+            format!("bottleneck{channels}/separate"),
             &BOTTLENECK,
             bottleneck.separate()?,
         );
+        // Where no kernel takes all of it there is no such row.
+        if BottleneckPlan::new(&bottleneck.problem()?, session.gpu.capability()).is_ok() {
+            fused.push(Job {
+                name: format!("bottleneck{channels}/fused"),
+                family: &BOTTLENECK,
+                module: bottleneck.fused()?,
+                peer: Some(bottleneck.separate()?),
+            });
+        }
+    }
+    // Inception has no modes of products.
+    if kind.math() != Math::Strict {
+        jobs.extend(fused);
+        return Ok(jobs);
     }
     for (name, [c, pixels, k1, reduce3, k3, reduce5, k5, pool_projection]) in INCEPTIONS {
         let inception = Inception {
@@ -167,5 +190,6 @@ fn jobs(batch: usize, dtype: DType, layout: Layout, small: bool) -> Result<Vec<J
             inception.separate()?,
         );
     }
+    jobs.extend(fused);
     Ok(jobs)
 }

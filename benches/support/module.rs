@@ -46,11 +46,12 @@ pub struct Named<'a> {
     pub layout: Layout,
 }
 
-/// Measures a module stored as `T`.
+/// Measures a module stored as `T`, beside cuDNN's launches of `peer`, or of the module itself.
 pub fn row<T: Stored>(
     session: &Session,
     named: &Named<'_>,
     module: &Module,
+    peer: Option<&Module>,
 ) -> Result<Row, String> {
     let tuning = Tuning::new(session.gpu.card());
     let mut loaded = LoadedModule::<T>::in_stream(&session.gpu, &session.stream, module, &tuning)
@@ -71,7 +72,10 @@ pub fn row<T: Stored>(
         batch: named.batch as u64,
         kind: named.kind.name().to_owned(),
         layout: named.layout.name().to_owned(),
-        kernel: format!("{} launches", loaded.launches()),
+        kernel: match loaded.launches() {
+            1 => String::from("1 launch"),
+            launches => format!("{launches} launches"),
+        },
         macs: module.macs(),
         bytes: module.min_bytes(),
         floor_us: roofline.floor_us,
@@ -85,7 +89,7 @@ pub fn row<T: Stored>(
     }
     let samples = session.options.samples();
     let peers = if session.peer.is_there() {
-        Peers::<T>::new(&session.stream, module)
+        Peers::<T>::new(&session.stream, peer.unwrap_or(module))
     } else {
         Err(session.peer.words.clone())
     };
