@@ -176,6 +176,7 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             pool_projection,
             dtype,
             layout,
+            math: Math::Strict,
         };
         if name == "3a" {
             push(

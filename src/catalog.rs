@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 // Written out: build.rs reads this file from another place.
 #[path = "catalog/bottleneck.rs"]
 mod bottleneck;
+#[path = "catalog/branches.rs"]
+mod branches;
 #[path = "catalog/cuda_cores.rs"]
 mod cuda_cores;
 #[path = "catalog/mma.rs"]
@@ -219,6 +221,8 @@ pub enum Algorithm {
     Bottleneck,
     /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
     BottleneckWgmma,
+    /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one launch.
+    MmaBranches,
     /// No convolution itself: brings filters into the order that those on tensor cores read.
     PackFilter,
     /// Windowed maximum, with the index of each maximum if asked.
@@ -257,6 +261,7 @@ impl Algorithm {
             Algorithm::BottleneckCores => "bottleneck_cores",
             Algorithm::Bottleneck => "bottleneck",
             Algorithm::BottleneckWgmma => "bottleneck_wgmma",
+            Algorithm::MmaBranches => "mma_branches",
             Algorithm::PackFilter => "pack_filter",
             Algorithm::MaxPool => "max_pool",
             Algorithm::AvgPool => "avg_pool",
@@ -286,6 +291,7 @@ impl Algorithm {
             Algorithm::BottleneckCores => "bottleneck_cores.cu",
             Algorithm::Bottleneck => "bottleneck.cu",
             Algorithm::BottleneckWgmma => "bottleneck_wgmma.cu",
+            Algorithm::MmaBranches => "mma_branches.cu",
             Algorithm::PackFilter => "pack_filter.cu",
             Algorithm::MaxPool => "max_pool.cu",
             Algorithm::AvgPool => "avg_pool.cu",
@@ -309,6 +315,7 @@ impl Algorithm {
                 | Algorithm::WgmmaGather
                 | Algorithm::Bottleneck
                 | Algorithm::BottleneckWgmma
+                | Algorithm::MmaBranches
         )
     }
 
@@ -406,6 +413,7 @@ impl Kernel {
         match self.algorithm {
             Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => mma::dynamic_shared(self),
             Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
+            Algorithm::MmaBranches => branches::dynamic_shared(self),
             algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
             _ => 0,
         }
@@ -485,6 +493,7 @@ pub fn kernels() -> &'static [Kernel] {
         mma::kernels(&mut all);
         wgmma::kernels(&mut all);
         bottleneck::kernels(&mut all);
+        branches::kernels(&mut all);
         helpers(&mut all);
         all
     })

@@ -6,7 +6,7 @@ use super::module::Operands;
 use super::verdict::{Buffers, part, slice};
 use crate::error::Error;
 use crate::ops::{Node, PreparedStep, Step};
-use crate::problem::Bottleneck2d;
+use crate::problem::{Bottleneck2d, Branches};
 use crate::reference::{self, BottleneckOperands};
 
 /// What a launch should have made of one tensor.
@@ -58,6 +58,7 @@ impl Reference {
                 let residual = residual.map(|(whole, desc)| slice(whole, desc));
                 of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, prepared)?
             }
+            Step::Branches(branches) => return of_branches(node, branches, buffers, operands, n),
             Step::Relu(relu) => Reference {
                 values: reference::relu(&slice(x, relu.input())),
                 magnitudes: None,
@@ -97,8 +98,13 @@ impl Reference {
         Ok(vec![one])
     }
 
-    /// How near a result must be, given the kernels that computed it.
-    pub(super) fn tolerance(&self, step: &Step, prepared: &PreparedStep) -> Tolerance<'_> {
+    /// How near a result must be, given the kernels that computed it: the step's output of number `output`.
+    pub(super) fn tolerance(
+        &self,
+        step: &Step,
+        output: usize,
+        prepared: &PreparedStep,
+    ) -> Tolerance<'_> {
         let Some(magnitudes) = &self.magnitudes else {
             return Tolerance::Exact;
         };
@@ -110,6 +116,13 @@ impl Reference {
             (Step::Bottleneck(_), _) => Tolerance::Off { sums: magnitudes },
             (Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) | Step::Subsample(_), _) => {
                 Tolerance::Off { sums: magnitudes }
+            }
+            (Step::Branches(branches), PreparedStep::Branches(prepared)) => {
+                let plan = prepared.plan();
+                let conv = branches.convolutions().nth(output);
+                conv.map_or(Tolerance::Exact, |conv| {
+                    Tolerance::of_conv(conv, plan.kernel().kernel(), plan.splits(), magnitudes)
+                })
             }
             (Step::Pool(pool), _) => Tolerance::of_pool(pool, magnitudes),
             _ => Tolerance::Exact,
@@ -150,4 +163,33 @@ fn of_bottleneck(
             magnitudes: None,
         },
     })
+}
+
+/// Each convolution by itself, over the maxima of what its product reads if that is pooled.
+fn of_branches(
+    node: &Node,
+    branches: &Branches,
+    buffers: &Buffers,
+    operands: &[Operands],
+    n: usize,
+) -> Result<Vec<Reference>, Error> {
+    let mut results = Vec::new();
+    for (index, product) in branches.products().iter().enumerate() {
+        let from = node.from.get(index).or(node.from.first());
+        let whole = from.map_or(&[][..], |&from| part(buffers, from));
+        let mut x = slice(whole, product.merged().input());
+        if let Some(pooling) = product.pooling() {
+            x = reference::pool2d(&pooling.with_batch(n)?, &x)?.0;
+        }
+        for conv in product.convolutions() {
+            let conv = conv.with_batch(n)?;
+            let own = operands.get(results.len());
+            let (w, bias) = own.map_or((&[][..], None), |o| (&o.w[..], o.bias.as_deref()));
+            results.push(Reference {
+                values: reference::conv2d(&conv, &x, w, bias, None)?,
+                magnitudes: Some(reference::conv2d_abs(&conv, &x, w, bias, None)?),
+            });
+        }
+    }
+    Ok(results)
 }

@@ -62,10 +62,10 @@ pub(super) fn judge(
         let (own, others) = operands.split_at_checked(count).unwrap_or_default();
         operands = others;
         let should = Reference::of(node, device, own, sample.len(), Some(step))?;
-        for ((place, desc), should) in node.writes().zip(&should) {
+        for (output, ((place, desc), should)) in node.writes().zip(&should).enumerate() {
             let got = slice(part(device, place), desc);
             let extents = [sample.len(), desc.c(), desc.h(), desc.w()];
-            let tolerance = should.tolerance(&node.step, step);
+            let tolerance = should.tolerance(&node.step, output, step);
             if let Err(mismatch) = compare(&got, &should.values, extents, desc.dtype(), tolerance) {
                 failure.get_or_insert(format!("{}: {mismatch}", node.name));
             }

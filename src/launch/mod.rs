@@ -29,6 +29,7 @@
 
 pub mod args;
 pub mod bottleneck;
+pub mod branches;
 mod buffer;
 pub mod channel_args;
 mod check;
@@ -47,6 +48,7 @@ mod work;
 mod workspace;
 
 pub use bottleneck::{BottleneckBuffers, BottleneckPointers, PreparedBottleneck};
+pub use branches::{BranchesBuffers, BranchesPointers, PreparedBranches};
 pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
 pub use element::Element;

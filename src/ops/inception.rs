@@ -1,7 +1,11 @@
 //! GoogLeNet's inception module, naive and with its reductions.
 
+mod fused;
+
+pub use fused::InceptionChoice;
+
 use super::module::{Module, Node, Place, Step};
-use crate::catalog::{DType, Layout};
+use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, Conv2dBuilder, Padding, Pool2d, PoolKind};
 
@@ -33,6 +37,8 @@ pub struct Inception {
     pub dtype: DType,
     /// The layout of activations.
     pub layout: Layout,
+    /// How products of f32 numbers are made.
+    pub math: Math,
 }
 
 impl Inception {
@@ -51,6 +57,7 @@ impl Inception {
             pool_projection: 32,
             dtype: DType::F32,
             layout: Layout::Nchw,
+            math: Math::Strict,
         }
     }
 
@@ -153,6 +160,7 @@ impl Inception {
             .relu(true)
             .dtype(self.dtype)
             .layout(self.layout)
+            .math(self.math)
     }
 
     fn pool(&self) -> crate::problem::Pool2dBuilder {
@@ -200,6 +208,7 @@ mod tests {
         for module in [
             Inception::inception_3a(2, 7, 7).naive().unwrap(),
             Inception::inception_3a(2, 7, 7).separate().unwrap(),
+            Inception::inception_3a(2, 7, 7).fused_in_three().unwrap(),
         ] {
             let writes = module.nodes().iter().flat_map(Node::writes);
             let mut next = 0;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
-pub use inception::Inception;
+pub use inception::{Inception, InceptionChoice};
 pub(crate) use module::PreparedStep;
 pub use module::{MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
 

@@ -18,7 +18,7 @@ impl Operation for Conv2d {
                 | Algorithm::Grouped
                 | Algorithm::GroupedNarrow
                 | Algorithm::Depthwise
-        ) || (algorithm.tensor() && !algorithm.bottleneck())
+        ) || (algorithm.tensor() && !algorithm.bottleneck() && algorithm != Algorithm::MmaBranches)
     }
 
     fn describe(&self) -> String {

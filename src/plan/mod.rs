@@ -17,6 +17,7 @@
 //! ```
 
 pub(crate) mod bottleneck;
+pub(crate) mod branches;
 mod capability;
 mod conv;
 mod cost;
@@ -53,7 +54,7 @@ pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
+use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use crate::ptx;
 
 /// The plan of a convolution.
@@ -62,6 +63,8 @@ pub type ConvPlan = Plan<Conv2d>;
 pub type PoolPlan = Plan<Pool2d>;
 /// The plan of a bottleneck by one launch.
 pub type BottleneckPlan = Plan<Bottleneck2d>;
+/// The plan of several convolutions in one launch.
+pub type BranchesPlan = Plan<Branches>;
 /// The plan of a ReLU.
 pub type ReluPlan = Plan<Relu>;
 /// The plan of a local response normalisation.
@@ -76,6 +79,7 @@ pub type SubsamplePlan = Plan<Subsample>;
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Bottleneck2d {}
+    impl Sealed for super::Branches {}
     impl Sealed for super::Conv2d {}
     impl Sealed for super::Pool2d {}
     impl Sealed for super::Relu {}
@@ -85,7 +89,7 @@ mod sealed {
     impl Sealed for super::Subsample {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`], [`Subsample`], [`Bottleneck2d`].
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`], [`Subsample`], [`Bottleneck2d`], [`Branches`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]

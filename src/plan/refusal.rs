@@ -109,6 +109,12 @@ pub enum Refusal {
         /// The problem's layout of filters.
         problem: FilterLayout,
     },
+    /// The kernel reads filters as rows of whole 16 bytes, and nothing brings these into that order first:
+    /// [`FilterLayout::Packed`] is in it.
+    UnpackedFilters {
+        /// The layout of the filters.
+        problem: FilterLayout,
+    },
     /// The kernel is for one group only.
     OneGroupOnly {
         /// Groups of the problem.
@@ -281,6 +287,11 @@ impl fmt::Display for Refusal {
             Refusal::FilterLayout { problem } => {
                 write!(f, "does not read {} filters", problem.name())
             }
+            Refusal::UnpackedFilters { problem } => write!(
+                f,
+                "reads filters in rows of whole 16 bytes, the problem's are {} (packed ones are in order)",
+                problem.name()
+            ),
             Refusal::OneGroupOnly { groups } => {
                 write!(f, "is for groups = 1, the problem has {groups}")
             }

@@ -307,7 +307,7 @@ pub(super) fn rate(
 }
 
 /// Terms of a sum that a step brings on average.
-fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
+pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
     let terms = match kernel.algorithm {
         Algorithm::MmaFlat => problem.gemm_k(),
         _ => problem.group_c(),
@@ -317,7 +317,7 @@ fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
 }
 
 /// The share of the tiles' products that are the problem's.
-fn useful(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
+pub(super) fn useful(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
     let tile = f64::from(kernel.tile_m) * f64::from(kernel.tile_n) * f64::from(kernel.tile_k);
     let tiled = tiles as f64 * f64::from(steps) * tile;
     if tiled > 0.0 {

@@ -6,6 +6,7 @@
 //! from the notation of oneDNN's benchdnn (see [`notation`]).
 
 mod bottleneck2d;
+mod branches;
 mod conv2d;
 mod extent;
 mod lrn;
@@ -19,6 +20,7 @@ mod tanh;
 mod tensor;
 
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
+pub use branches::{Branches, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Product};
 pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
 pub use lrn::{Lrn, LrnParameters};

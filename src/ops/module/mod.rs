@@ -1,6 +1,7 @@
 //! A few layers, or a whole network, as launches one after the other; the branches of a concatenation write their slices
 //! of it.
 
+mod branches;
 mod places;
 mod prepared;
 mod step;

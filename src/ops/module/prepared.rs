@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream};
 
+use super::branches::LoadedBranches;
 use super::places::{Operands, Seats, Shared};
-use super::{Module, Step};
+use super::{Module, Node, Step};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
@@ -16,7 +17,7 @@ use crate::launch::{
 };
 use crate::ops::memory::workspace;
 use crate::plan::{
-    BottleneckPlan, ConvPlan, Limits, Plan, PoolPlan, ReluPlan, SubsamplePlan, Tuning,
+    BottleneckPlan, BranchesPlan, ConvPlan, Limits, Plan, PoolPlan, ReluPlan, SubsamplePlan, Tuning,
 };
 
 /// The filters and the bias of one convolution.
@@ -48,6 +49,7 @@ pub struct ModuleBuffers<'a, T> {
 pub(crate) enum PreparedStep {
     Conv(Box<PreparedConv>),
     Pool(Box<PreparedPool>),
+    Branches(Box<LoadedBranches>),
     Relu(Box<PreparedRelu>),
     Bottleneck(Box<PreparedBottleneck>),
     Lrn(Box<PreparedLrn>),
@@ -57,9 +59,9 @@ pub(crate) enum PreparedStep {
 }
 
 impl PreparedStep {
-    fn new(step: &Step, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedStep, Error> {
+    fn new(node: &Node, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedStep, Error> {
         let (device, limits) = (gpu.capability(), Limits::default());
-        Ok(match step {
+        Ok(match &node.step {
             Step::Conv(conv) => {
                 let plan = ConvPlan::tuned(conv, device, &limits, tuning)?;
                 PreparedStep::Conv(Box::new(gpu.prepare_conv(&plan)?))
@@ -67,6 +69,11 @@ impl PreparedStep {
             Step::Pool(pool) => {
                 let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
                 PreparedStep::Pool(Box::new(gpu.prepare_pool(&plan)?))
+            }
+            Step::Branches(branches) => {
+                let plan = BranchesPlan::tuned(branches, device, &limits, tuning)?;
+                let branches = LoadedBranches::new(gpu.prepare_branches(&plan)?, &node.to);
+                PreparedStep::Branches(Box::new(branches))
             }
             Step::Relu(relu) => {
                 let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
@@ -90,6 +97,7 @@ impl PreparedStep {
     fn launches(&self) -> usize {
         match self {
             PreparedStep::Conv(conv) => conv.plan().launches() as usize,
+            PreparedStep::Branches(branches) => branches.plan().launches() as usize,
             _ => 1,
         }
     }
@@ -97,6 +105,7 @@ impl PreparedStep {
     fn workspace_bytes(&self) -> u64 {
         match self {
             PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
+            PreparedStep::Branches(branches) => branches.plan().workspace_bytes(),
             _ => 0,
         }
     }
@@ -126,6 +135,7 @@ impl PreparedStep {
                 let one = operands.single()?;
                 pool.launch(stream, PoolBuffers::new(one.x, one.y))
             }
+            PreparedStep::Branches(branches) => branches.launch(stream, operands),
             PreparedStep::Relu(relu) => {
                 let one = operands.single()?;
                 relu.launch(stream, ReluBuffers::new(one.x, one.y))
@@ -202,7 +212,7 @@ impl PreparedModule {
     ) -> Result<PreparedModule, Error> {
         let steps = module.nodes().iter().map(|node| {
             Ok(Prepared {
-                step: PreparedStep::new(&node.step, gpu, tuning)?,
+                step: PreparedStep::new(node, gpu, tuning)?,
                 seats: module.seats(node),
                 weights: node.step.weights().len(),
             })

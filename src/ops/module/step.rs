@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::problem::{
-    Added, Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
+    Added, Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
 };
 
 /// One launch of a module.
@@ -16,6 +16,8 @@ pub enum Step {
     Conv(Conv2d),
     /// A pooling.
     Pool(Pool2d),
+    /// Several convolutions at once, a pooling before some of them perhaps.
+    Branches(Box<Branches>),
     /// A ReLU by itself, from one place to another.
     Relu(Relu),
     /// A whole bottleneck. A residual has a place only if it is another tensor than the input ([`Added::Tensor`]).
@@ -37,6 +39,7 @@ impl Step {
         match self {
             Step::Conv(conv) => vec![conv.input()],
             Step::Pool(pool) => vec![pool.input()],
+            Step::Branches(branches) => branches.inputs().collect(),
             Step::Relu(relu) => vec![relu.input()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.input()],
             Step::Lrn(lrn) => vec![lrn.input()],
@@ -54,7 +57,7 @@ impl Step {
                 Added::Tensor => bottleneck.residual(),
                 Added::Nothing | Added::Input => None,
             },
-            Step::Pool(_) | Step::Relu(_) | Step::Subsample(_) => None,
+            Step::Branches(_) | Step::Pool(_) | Step::Relu(_) | Step::Subsample(_) => None,
             Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => None,
         }
     }
@@ -64,6 +67,7 @@ impl Step {
         match self {
             Step::Conv(conv) => vec![conv.output()],
             Step::Pool(pool) => vec![pool.output()],
+            Step::Branches(branches) => branches.convolutions().map(Conv2d::output).collect(),
             Step::Relu(relu) => vec![relu.output()],
             Step::Bottleneck(bottleneck) => vec![bottleneck.output()],
             Step::Lrn(lrn) => vec![lrn.output()],
@@ -81,6 +85,7 @@ impl Step {
             Step::Conv(conv) => vec![conv.clone()],
             Step::Bottleneck(bottleneck) => bottleneck.convolutions().to_vec(),
             Step::Subsample(subsample) => subsample.parameters().into_iter().collect(),
+            Step::Branches(branches) => branches.convolutions().cloned().collect(),
             Step::Pool(_) | Step::Relu(_) => Vec::new(),
             Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => Vec::new(),
         }
@@ -92,6 +97,7 @@ impl Step {
             Step::Conv(conv) => conv.macs(),
             Step::Bottleneck(bottleneck) => bottleneck.macs(),
             Step::Subsample(subsample) => subsample.output().elements() as u64,
+            Step::Branches(branches) => branches.macs(),
             Step::Pool(_) | Step::Relu(_) => 0,
             Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => 0,
         }
@@ -102,6 +108,7 @@ impl Step {
         match self {
             Step::Conv(conv) => conv.min_bytes(),
             Step::Pool(pool) => pool.min_bytes(),
+            Step::Branches(branches) => branches.min_bytes(),
             Step::Relu(relu) => relu.min_bytes(),
             Step::Bottleneck(bottleneck) => bottleneck.min_bytes(),
             Step::Lrn(lrn) => lrn.min_bytes(),

@@ -1,0 +1,184 @@
+//! The inception module in two or three launches.
+
+use super::{Inception, sum};
+use crate::catalog::Layout;
+use crate::error::Error;
+use crate::ops::module::{Module, Node, Place, Step};
+use crate::plan::{BranchesPlan, Capability};
+use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
+
+/// The module as it should be launched on a device.
+#[derive(Clone, Debug)]
+pub struct InceptionChoice {
+    /// The launches.
+    pub module: Module,
+    /// Why they are separate, if they are: the first kernel's reason.
+    pub reason: Option<String>,
+}
+
+impl Inception {
+    /// The module in two launches. The first reads the input alone: one matrix product of the 1x1 branch and both reductions,
+    /// whose filters each write where they belong, and beside it the projection of the 3x3 maxima, which are taken on the way.
+    /// The second has the 3x3 and the 5x5.
+    ///
+    /// The filters, in the order of [`Module::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool projection, 3x3, 5x5, all
+    /// [`FilterLayout::Packed`], so that nothing has to bring them into order at each launch.
+    ///
+    /// # Errors
+    /// As [`Conv2dBuilder::build`] and [`Branches::new`].
+    pub fn fused(&self) -> Result<Module, Error> {
+        let Parts {
+            over_input,
+            projection,
+            over_hidden,
+        } = self.parts()?;
+        let first = Branches::over_one_input(vec![over_input, projection])?;
+        let nodes = vec![
+            node(
+                "1x1s, pool",
+                first,
+                &[Place::Input],
+                &[
+                    Place::Output,
+                    Place::Hidden(0),
+                    Place::Hidden(1),
+                    Place::Output,
+                ],
+            ),
+            self.second(over_hidden)?,
+        ];
+        Module::new(nodes, self.dtype)
+    }
+
+    /// The same in three launches, pooling and projection by themselves.
+    ///
+    /// # Errors
+    /// As [`Inception::fused`].
+    pub fn fused_in_three(&self) -> Result<Module, Error> {
+        let Parts {
+            over_input,
+            projection,
+            over_hidden,
+        } = self.parts()?;
+        let nodes = vec![
+            node(
+                "1x1s",
+                Branches::new(vec![over_input])?,
+                &[Place::Input],
+                &[Place::Output, Place::Hidden(0), Place::Hidden(1)],
+            ),
+            self.second(over_hidden)?,
+            node(
+                "pool",
+                Branches::new(vec![projection])?,
+                &[Place::Input],
+                &[Place::Output],
+            ),
+        ];
+        Module::new(nodes, self.dtype)
+    }
+
+    /// [`Inception::fused`] where the device has kernels for it, else [`Inception::separate`] with the reason why not: strict
+    /// f32, which CUDA cores compute, and devices without `cp.async`.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn choose(&self, device: &Capability) -> Result<InceptionChoice, Error> {
+        let module = self.fused()?;
+        for node in module.nodes() {
+            if let Step::Branches(branches) = &node.step
+                && let Err(error) = BranchesPlan::new(branches, device)
+            {
+                let reason = match &error {
+                    Error::NoKernel { refused, .. } => refused
+                        .iter()
+                        .filter(|(kernel, _)| {
+                            kernel.contains(self.dtype.name()) || kernel.contains("tf32")
+                        })
+                        .map(|(kernel, refusal)| format!("{kernel}: {refusal}"))
+                        .next()
+                        .unwrap_or_else(|| error.to_string()),
+                    _ => error.to_string(),
+                };
+                return Ok(InceptionChoice {
+                    module: self.separate()?,
+                    reason: Some(reason),
+                });
+            }
+        }
+        Ok(InceptionChoice {
+            module,
+            reason: None,
+        })
+    }
+
+    fn second(&self, over_hidden: Vec<Product>) -> Result<Node, Error> {
+        Ok(node(
+            "3x3, 5x5",
+            Branches::new(over_hidden)?,
+            &[Place::Hidden(0), Place::Hidden(1)],
+            &[Place::Output, Place::Output],
+        ))
+    }
+
+    fn parts(&self) -> Result<Parts, Error> {
+        let pitch = sum(&[self.k1, self.k3, self.k5, self.pool_projection])?;
+        let branch = |c, k, size, offset| -> Conv2dBuilder {
+            self.packed(c, k, size).output_slice(pitch, offset)
+        };
+        let (at3, at5) = (self.k1, self.k1 + self.k3);
+        // Rows of whole 16 bytes between the launches, whatever the widths: they can be copied fastest.
+        let (wide3, wide5) = (self.whole(self.reduce3), self.whole(self.reduce5));
+        let reduce = |k, pitch| -> Result<Conv2d, Error> {
+            self.packed(self.c, k, 1).output_slice(pitch, 0).build()
+        };
+        let behind = |c, k, size, offset, pitch| -> Result<Product, Error> {
+            let conv = branch(c, k, size, offset).input_slice(pitch, 0).build()?;
+            Product::new(vec![conv])
+        };
+        Ok(Parts {
+            over_input: Product::new(vec![
+                branch(self.c, self.k1, 1, 0).build()?,
+                reduce(self.reduce3, wide3)?,
+                reduce(self.reduce5, wide5)?,
+            ])?,
+            projection: Product::pooled(
+                self.pool().build()?,
+                vec![branch(self.c, self.pool_projection, 1, at5 + self.k5).build()?],
+            )?,
+            over_hidden: vec![
+                behind(self.reduce3, self.k3, 3, at3, wide3)?,
+                behind(self.reduce5, self.k5, 5, at5, wide5)?,
+            ],
+        })
+    }
+
+    fn packed(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
+        self.conv(c, k, size).filter_layout(FilterLayout::Packed)
+    }
+
+    /// Channels rounded up so that a pixel's row is whole 16 bytes; planes have no rows of channels.
+    fn whole(&self, channels: usize) -> usize {
+        match self.layout {
+            Layout::Nhwc => channels.next_multiple_of(PACKED_BYTES / self.dtype.size()),
+            Layout::Nchw => channels,
+        }
+    }
+}
+
+/// The products of a module.
+struct Parts {
+    over_input: Product,
+    projection: Product,
+    over_hidden: Vec<Product>,
+}
+
+fn node(name: &'static str, branches: Branches, from: &[Place], to: &[Place]) -> Node {
+    Node {
+        name: name.into(),
+        step: Step::Branches(Box::new(branches)),
+        from: from.to_vec(),
+        to: to.to_vec(),
+        residual: None,
+    }
+}

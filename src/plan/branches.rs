@@ -1,0 +1,298 @@
+//! What the kernels that compute several convolutions in one launch accept, and how well they do.
+
+use super::tensor::{
+    alignment_of, channels, packs, steps, tiles, useful, whole_splits, x_alignment,
+};
+use super::tensor_cost::{Tiling, score};
+use super::workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use super::{Capability, Ceilings, Limits, Operation, Plan, Refusal, Roofline, Score};
+use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use crate::problem::{Branches, Product};
+
+/// The most blocks that share a sum, unless somebody asks for more.
+const MOST_SPLITS: u32 = 16;
+
+/// Steps that one of a pooled product takes as long as: it loads nine cells for each of the others' one.
+const POOLED_STEP: u64 = 2;
+
+impl Operation for Branches {
+    const NAME: &'static str = "several convolutions";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::MmaBranches
+    }
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn element(&self) -> DType {
+        self.dtype()
+    }
+
+    fn order(&self) -> Layout {
+        self.layout()
+    }
+
+    fn is_empty(&self) -> bool {
+        Branches::is_empty(self)
+    }
+
+    fn work(&self) -> (u64, u64) {
+        (self.macs(), self.min_bytes())
+    }
+
+    fn ceilings(&self) -> Ceilings {
+        Ceilings::of_products(self.dtype(), self.math())
+    }
+
+    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+        if !self.math().allows(kernel.math) {
+            return Err(Refusal::Math {
+                kernel: kernel.math,
+                problem: self.math(),
+            });
+        }
+        if let Some(conv) = self.convolutions().find(|conv| packs(conv, kernel)) {
+            return Err(Refusal::UnpackedFilters {
+                problem: conv.filter_layout(),
+            });
+        }
+        let each = self.products().iter().map(product_alignment);
+        let (needs, has) = (kernel.vector as usize, each.min().unwrap_or(0));
+        if has < needs {
+            return Err(Refusal::Alignment { needs, has });
+        }
+        Ok(())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        self.products()
+            .iter()
+            .map(|product| tiles(product.merged(), kernel))
+            .fold(0, u64::saturating_add)
+    }
+
+    fn rate(
+        &self,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal> {
+        let longest = longest(self, kernel);
+        let rate_one = |splits| rate_one(self, kernel, device, roofline, limits, splits);
+        if let Some(asked) = limits.splits {
+            if whole_splits(longest, asked) != asked {
+                let most = longest;
+                return Err(Refusal::Splits { asked, most });
+            }
+            return rate_one(asked);
+        }
+        let mut best = rate_one(1);
+        for wanted in 2..=MOST_SPLITS.min(longest) {
+            if whole_splits(longest, wanted) != wanted {
+                continue;
+            }
+            if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
+                && more.us < fewer.us
+            {
+                best = Ok(more);
+            }
+        }
+        best
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        score_of(self, kernel, device, roofline, 1, 0)
+    }
+}
+
+impl Plan<Branches> {
+    /// Kernels that a launch runs: one, or none if there is nothing to compute.
+    pub fn launches(&self) -> u32 {
+        u32::from(self.grid() > 0)
+    }
+
+    /// Blocks that share the sum of a tile of the product with the longest sums; those of the others are shared by as many
+    /// as make their parts no longer.
+    pub fn splits(&self) -> u32 {
+        self.score().splits
+    }
+
+    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs none.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.score().workspace
+    }
+}
+
+/// Steps of the longest sum.
+fn longest(problem: &Branches, kernel: &Kernel) -> u32 {
+    let each = problem.products().iter();
+    each.map(|product| steps(product.merged(), kernel))
+        .max()
+        .unwrap_or(1)
+}
+
+/// Blocks that share a tile's sum, of each product: if `splits` share the longest one.
+pub(crate) fn splits_of(
+    problem: &Branches,
+    kernel: &Kernel,
+    splits: u32,
+) -> impl Iterator<Item = u32> + Clone {
+    let each = longest(problem, kernel).div_ceil(splits.max(1)).max(1);
+    problem.products().iter().map(move |product| {
+        let steps = steps(product.merged(), kernel);
+        whole_splits(steps, steps.div_ceil(each))
+    })
+}
+
+/// What x of a product is aligned to, in bytes.
+fn product_alignment(product: &Product) -> usize {
+    let conv = product.merged();
+    match (product.pooling(), conv.layout()) {
+        // Its neighbours begin anywhere in a row.
+        (Some(_), Layout::Nchw) => conv.dtype().size(),
+        (Some(_), Layout::Nhwc) => {
+            let (x, size) = (conv.input(), conv.dtype().size());
+            let within = alignment_of(x.channel_pitch(), size).min(alignment_of(x.offset(), size));
+            conv.alignment().min(within)
+        }
+        (None, _) => x_alignment(conv),
+    }
+}
+
+/// Where the sums of tiles that several blocks share lie in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then
+/// the parts. For each product its first counter and its first byte of parts; then the bytes in all.
+pub(crate) fn shared_sums(
+    problem: &Branches,
+    kernel: &Kernel,
+    splits: u32,
+) -> (Vec<(u64, u64)>, u64) {
+    let tile = 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n);
+    let (mut counter, mut bytes) = (
+        0u64,
+        WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT),
+    );
+    let mut places = Vec::new();
+    for (product, splits) in problem
+        .products()
+        .iter()
+        .zip(splits_of(problem, kernel, splits))
+    {
+        places.push((counter, bytes));
+        if splits > 1 {
+            let tiles = tiles(product.merged(), kernel);
+            counter = counter.saturating_add(tiles);
+            let parts = tiles.saturating_mul(u64::from(splits)).saturating_mul(tile);
+            bytes = bytes.saturating_add(parts);
+        }
+    }
+    let needs = if counter == 0 { 0 } else { bytes };
+    (places, needs)
+}
+
+fn rate_one(
+    problem: &Branches,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    limits: &Limits,
+    splits: u32,
+) -> Result<Score, Refusal> {
+    let (_, needs) = shared_sums(problem, kernel, splits);
+    if needs > limits.workspace {
+        let most = limits.workspace;
+        return Err(Refusal::Workspace { needs, most });
+    }
+    let counted = problem
+        .products()
+        .iter()
+        .zip(splits_of(problem, kernel, splits));
+    let tiles = |shared: bool| -> u64 {
+        let each = counted
+            .clone()
+            .map(|(product, splits)| match (shared, splits) {
+                (true, 1) => 0,
+                (true, _) => tiles(product.merged(), kernel),
+                (false, splits) => {
+                    tiles(product.merged(), kernel).saturating_mul(u64::from(splits))
+                }
+            });
+        each.fold(0, u64::saturating_add)
+    };
+    let most = WORKSPACE_COUNTERS / 4;
+    if tiles(true) > most {
+        let tiles = tiles(true);
+        return Err(Refusal::SplitTiles { tiles, most });
+    }
+    let blocks = tiles(false);
+    let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
+    if blocks > most {
+        return Err(Refusal::Grid { blocks, most });
+    }
+    Ok(score_of(problem, kernel, device, roofline, splits, needs))
+}
+
+/// The longer of what all blocks together take, as if their sums were of equal length, and what the product with the longest
+/// ones would take alone.
+fn score_of(
+    problem: &Branches,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    splits: u32,
+    workspace: u64,
+) -> Score {
+    let (mut blocks, mut all_steps, mut terms) = (0u64, 0u64, 0.0);
+    let mut alone = Score::EMPTY;
+    for (product, splits) in problem
+        .products()
+        .iter()
+        .zip(splits_of(problem, kernel, splits))
+    {
+        let conv = product.merged();
+        let (tiles, steps) = (tiles(conv, kernel), steps(conv, kernel));
+        let slower = if product.pooling().is_some() {
+            POOLED_STEP
+        } else {
+            1
+        };
+        let taken = tiles * u64::from(steps) * slower;
+        blocks += tiles * u64::from(splits);
+        all_steps += taken;
+        terms += channels(conv, kernel) * taken as f64;
+        let tiling = Tiling {
+            tiles,
+            splits,
+            steps: steps * slower as u32,
+            channels: channels(conv, kernel),
+            useful: useful(conv, kernel, tiles, steps),
+            packed_bytes: 0,
+            workspace,
+        };
+        let own = score(&tiling, kernel, device, roofline);
+        if own.us > alone.us {
+            alone = own;
+        }
+    }
+    let together = Tiling {
+        tiles: blocks,
+        splits: 1,
+        steps: all_steps.div_ceil(blocks.max(1)) as u32,
+        channels: terms / all_steps.max(1) as f64,
+        useful: alone.useful,
+        packed_bytes: 0,
+        workspace,
+    };
+    let together = score(&together, kernel, device, roofline);
+    let us = together.us.max(alone.us);
+    Score {
+        us,
+        blocks,
+        splits,
+        workspace,
+        arithmetic_us: together.arithmetic_us.max(alone.arithmetic_us),
+        ..together
+    }
+}
