@@ -249,7 +249,9 @@ impl Prepared {
         for kernel in chosen {
             let algorithm = kernel.kernel().algorithm;
             // Filters in another order are packed before the kernel sees them: one kernel of each family shows that.
-            let other_order = algorithm.tensor() && select.kernel.is_none() && !self.is_natural();
+            // Those of a whole bottleneck read any order themselves, and share no sum.
+            let splits_sums = algorithm.tensor() && !algorithm.bottleneck();
+            let other_order = splits_sums && select.kernel.is_none() && !self.is_natural();
             if other_order && !seen.insert(algorithm) {
                 continue;
             }
@@ -260,7 +262,7 @@ impl Prepared {
                 None => &[1],
             };
             let shared = |splits: &&u32| shares(&self.problems, device, kernel, **splits);
-            match algorithm.tensor() {
+            match splits_sums {
                 true => choices.extend(
                     wanted
                         .iter()
