@@ -19,14 +19,15 @@
 //
 // Bank conflicts: filters are read by all lanes at one address. Phase 1 and 3 read consecutive words. Phase 2, one word a lane
 // where LANE_OUT is 7: 7 * (lane % 4) + MID_ROW * row, MID_ROW = 4 modulo 32: 0, 7, 14, 21 plus multiples of 4: all different.
-// Two words a lane where LANE_OUT is even: half a warp covers four rows, 8 modulo 32 words apart at stride 1. Fills:
-// bottleneck_cores.cuh. mid1 is written in pairs, consecutive but for the ends of rows; mid2 LANE_OUT words apart (odd), or in
-// consecutive accesses.
+// Two words a lane where LANE_OUT is even: half a warp covers four rows, 8 modulo 32 words apart at stride 1; at stride 2, 16,
+// so that two of them meet: no pitch of an even number of words parts them. mid1 is written in pairs, consecutive but for the
+// ends of rows; mid2 LANE_OUT words apart (odd), or in consecutive pairs. Fills: bottleneck_cores.cuh.
 //
 // Barriers: one a step, as it makes the step's stage visible and frees the stage that is filled next. Between phases:
 //   1 | 2  all have read the stages of phase 1, over which mid1 is written; mid1 is visible by the first barrier of phase 2
 //   2 | 3  all have read mid1, over which mid2 is written, and the last stages in area B, which phase 3 fills
-//   3 | 1  all have read mid2, over which the next tile's stages are filled
+//   3 | 1  all have read mid2, over which the next tile's stages are filled, and area B, whose first stages of phase 2 are filled
+//          along with them
 //
 // Constraints: narrow <= NARROW; VECTOR 16: width and all strides of x multiples of 4, x aligned to 16 bytes. One image of x,
 // residual, y and the filters under 2^31 elements. Grid: bottleneck_args.cuh.
@@ -42,8 +43,6 @@ DEVICE Stage2* stages2() { return reinterpret_cast<Stage2*>(shared_memory + AREA
 DEVICE Stage3* stages3() { return reinterpret_cast<Stage3*>(shared_memory + AREA_A); }
 DEVICE int* places() { return reinterpret_cast<int*>(shared_memory + AREA_A + AREA_B); }
 
-DEVICE int lane_index() { return threadIdx.x % 32; }
-DEVICE int warp_index() { return threadIdx.x / 32; }
 DEVICE int next_stage(int stage) { return stage + 1 == STAGES ? 0 : stage + 1; }
 
 template <int ROWS, int COLUMNS>
@@ -88,36 +87,39 @@ DEVICE void multiply1(const Stage1& stage, float (&sums)[MID][2 * LANE_PAIRS]) {
 }
 
 // Writes mid1: bias, ReLU, zero where there is no such pixel or channel.
-DEVICE void store1(const BottleneckArgs& args, const Tile& tile, const float (&sums)[MID][2 * LANE_PAIRS]) {
-    int channel = warp_index() * MID;
+DEVICE void store1(const BottleneckArgs& args, unsigned index, const float (&sums)[MID][2 * LANE_PAIRS]) {
+    Tile tile(args, index);
+    int channel = warp_index() * MID, lane = lane_index();
     int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - LEFT;
-    float bias[MID];
+    unsigned inside = 0;  // a bit a pixel: registers are short
 #pragma unroll
-    for (int i = 0; i < MID; ++i)
-        bias[i] = args.b1 && channel + i < args.narrow ? static_cast<const float*>(args.b1)[channel + i] : 0.0f;
+    for (int j = 0; j < 2 * LANE_PAIRS; ++j) {
+        int pair = lane + 32 * (j / 2);
+        int row = row0 + pair / (MID_Q / 2), column = column0 + pair % (MID_Q / 2) * 2 + j % 2;
+        inside |= (row >= 0 && row < args.h && column >= 0 && column < args.width ? 1u : 0u) << j;
+    }
 #pragma unroll
-    for (int j = 0; j < LANE_PAIRS; ++j) {
-        int pair = lane_index() + 32 * j;
-        if (32 * (j + 1) > PAIRS && pair >= PAIRS) break;
-        int row = pair / (MID_Q / 2), column = pair % (MID_Q / 2) * 2;
-        bool inside = row0 + row >= 0 && row0 + row < args.h;
-        bool first = inside && column0 + column >= 0 && column0 + column < args.width;
-        bool second = inside && column0 + column + 1 >= 0 && column0 + column + 1 < args.width;
-        float* to = mid1() + row * MID_ROW + channel * MID_Q + column;
+    for (int i = 0; i < MID; ++i) {
+        bool exists = channel + i < args.narrow;
+        float bias = args.b1 && exists ? static_cast<const float*>(args.b1)[channel + i] : 0.0f;
+        unsigned here = exists ? inside : 0;
 #pragma unroll
-        for (int i = 0; i < MID; ++i) {
-            bool exists = channel + i < args.narrow;
-            *reinterpret_cast<float2*>(to + i * MID_Q) =
-                make_float2(first && exists ? relu(sums[i][2 * j] + bias[i]) : 0.0f,
-                            second && exists ? relu(sums[i][2 * j + 1] + bias[i]) : 0.0f);
+        for (int j = 0; j < LANE_PAIRS; ++j) {
+            int pair = lane + 32 * j;
+            if (32 * (j + 1) > PAIRS && pair >= PAIRS) break;
+            int place = pair / (MID_Q / 2) * MID_ROW + pair % (MID_Q / 2) * 2;
+            *reinterpret_cast<float2*>(mid1() + (channel + i) * MID_Q + place) =
+                make_float2(here >> (2 * j) & 1 ? relu(sums[i][2 * j] + bias) : 0.0f,
+                            here >> (2 * j + 1) & 1 ? relu(sums[i][2 * j + 1] + bias) : 0.0f);
         }
     }
 }
 
-// Returns what fills the stages of phase 2, of which the first are under way.
-DEVICE Filler2 phase1(const BottleneckArgs& args, const Tile& tile) {
+DEVICE void phase1(const BottleneckArgs& args, unsigned index) {
+    // Area B is free; later there would be sums in the registers that this takes.
+    fill_first<Filler2>(args, stages2());
     Filler1 filler_w(args);
-    FillerX filler_x(args, tile, places());
+    FillerX filler_x(args, Tile(args, index), places());
 #pragma unroll 1
     for (int i = 0; i < STAGES - 1; ++i) {
         filler_x.fill(args, stages1()[i]);
@@ -138,17 +140,9 @@ DEVICE Filler2 phase1(const BottleneckArgs& args, const Tile& tile) {
         read = next_stage(read);
         filled = next_stage(filled);
     }
-    // Area B is free; the first filters of phase 2 come while mid1 is written.
     wait_for_all();
     __syncthreads();
-    Filler2 next(args);
-#pragma unroll 1
-    for (int i = 0; i < STAGES - 1; ++i) {
-        next.fill(args, stages2()[i]);
-        commit();
-    }
-    store1(args, tile, sums);
-    return next;
+    store1(args, index, sums);
 }
 
 // -----------------------------------------------------------------------------------------------------------------
@@ -186,9 +180,9 @@ DEVICE void store2(const BottleneckArgs& args, const float (&sums)[MID][LANE_OUT
         float v[LANE_OUT];
 #pragma unroll
         for (int j = 0; j < LANE_OUT; ++j) v[j] = exists ? relu(sums[i][j] + bias) : 0.0f;
-        if (LANE_OUT % 2 == 0) {
+        if constexpr (LANE_OUT % 2 == 0) {
 #pragma unroll
-            for (int j = 0; j < LANE_OUT; j += 2) *reinterpret_cast<float2*>(to + i * OUT + j) = make_float2(v[j], v[j + 1 < LANE_OUT ? j + 1 : j]);
+            for (int j = 0; j < LANE_OUT; j += 2) *reinterpret_cast<float2*>(to + i * OUT + j) = make_float2(v[j], v[j + 1]);
         } else {
 #pragma unroll
             for (int j = 0; j < LANE_OUT; ++j) to[i * OUT + j] = v[j];
@@ -196,13 +190,14 @@ DEVICE void store2(const BottleneckArgs& args, const float (&sums)[MID][LANE_OUT
     }
 }
 
-// Returns what fills the stages of phase 3, of which the first are under way.
-DEVICE Filler3 phase2(const BottleneckArgs& args, Filler2& filler) {
+// Its first stages are under way: phase1.
+DEVICE void phase2(const BottleneckArgs& args) {
     int lane = lane_index();
     int row = lane / ROW_LANES * STRIDE, column = lane % ROW_LANES * LANE_OUT * STRIDE;
     const float* mid = mid1() + row * MID_ROW + column + LEFT - 1;
     float sums[MID][LANE_OUT];
     clear(sums);
+    Filler2 filler = behind<Filler2>(args);
     int read = 0, filled = STAGES - 1;
 #pragma unroll 1
     for (int c = 0; c < args.narrow; c += STEP_2) {
@@ -210,7 +205,8 @@ DEVICE Filler3 phase2(const BottleneckArgs& args, Filler2& filler) {
         __syncthreads();
         filler.fill(args, stages2()[filled]);
         commit();
-        const float(*filters)[W2_PITCH] = reinterpret_cast<const float(*)[W2_PITCH]>(&stages2()[read].w[0][0][warp_index() * MID]);
+        const float* own = &stages2()[read].w[0][0][warp_index() * MID];
+        auto filters = reinterpret_cast<const float(*)[W2_PITCH]>(own);
 #pragma unroll 1
         for (int i = 0; i < STEP_2; ++i) {
             multiply2(mid, filters, sums);
@@ -222,14 +218,8 @@ DEVICE Filler3 phase2(const BottleneckArgs& args, Filler2& filler) {
     }
     wait_for_all();
     __syncthreads();
-    Filler3 next(args);
-#pragma unroll 1
-    for (int i = 0; i < STAGES - 1; ++i) {
-        next.fill(args, stages3()[i]);
-        commit();
-    }
+    fill_first<Filler3>(args, stages3());
     store2(args, sums);
-    return next;
 }
 
 // -----------------------------------------------------------------------------------------------------------------
@@ -244,10 +234,10 @@ DEVICE int out_pixel(int lane, int j) {
     return 128 * FOURS + 64 * TWOS + lane;
 }
 
-DEVICE void multiply3(const Stage3& stage, const float* mid, float (&sums)[LAST][LANE_OUT]) {
+DEVICE void multiply3(const Stage3& stage, const float* mid, OutputSums& sums) {
     int lane = lane_index();
     const float* filters = &stage.w[0][warp_index() * LAST];
-#pragma unroll 4
+#pragma unroll
     for (int c = 0; c < STEP_3; ++c) {
         float w[LAST], x[LANE_OUT];
         load_row<LAST, 4>(w, filters + c * W3_PITCH);
@@ -264,7 +254,7 @@ DEVICE void multiply3(const Stage3& stage, const float* mid, float (&sums)[LAST]
 
 // WIDTH of the lane's pixels that are neighbours in the tile, the first being its pixel `first`.
 template <int WIDTH>
-DEVICE void write_run(const BottleneckArgs& args, const Tile& tile, int k, const float (&sums)[LAST][LANE_OUT], int first) {
+DEVICE void write_run(const BottleneckArgs& args, const Tile& tile, int k, const OutputSums& sums, int first) {
     int pixel = out_pixel(lane_index(), first);
 #if LAYOUT_NHWC
 #pragma unroll
@@ -280,7 +270,16 @@ DEVICE void write_run(const BottleneckArgs& args, const Tile& tile, int k, const
 #endif
 }
 
-DEVICE void write_chunk(const BottleneckArgs& args, const Tile& tile, int k, const float (&sums)[LAST][LANE_OUT]) {
+DEVICE void write_chunk(const BottleneckArgs& args, unsigned index, int k, OutputSums& sums) {
+    Tile tile(args, index);
+    if (args.b3) {
+#pragma unroll
+        for (int i = 0; i < LAST; ++i) {
+            float bias = k + i < args.k ? static_cast<const float*>(args.b3)[k + i] : 0.0f;
+#pragma unroll
+            for (int j = 0; j < LANE_OUT; ++j) sums[i][j] += bias;
+        }
+    }
 #pragma unroll
     for (int j = 0; j < 4 * FOURS; j += 4) write_run<4>(args, tile, k, sums, j);
     if constexpr (TWOS > 0) write_run<2>(args, tile, k, sums, 4 * FOURS);
@@ -288,11 +287,12 @@ DEVICE void write_chunk(const BottleneckArgs& args, const Tile& tile, int k, con
 }
 
 // Its first stages are under way: phase2.
-DEVICE void phase3(const BottleneckArgs& args, const Tile& tile, Filler3& filler) {
+DEVICE void phase3(const BottleneckArgs& args, unsigned index) {
+    Filler3 filler = behind<Filler3>(args);
     int read = 0, filled = STAGES - 1;
 #pragma unroll 1
     for (int k = 0; k < args.k; k += CHUNK) {
-        float sums[LAST][LANE_OUT];
+        OutputSums sums;
         clear(sums);
         const float* mid = mid2();
 #pragma unroll 1
@@ -306,7 +306,7 @@ DEVICE void phase3(const BottleneckArgs& args, const Tile& tile, Filler3& filler
             read = next_stage(read);
             filled = next_stage(filled);
         }
-        write_chunk(args, tile, k + warp_index() * LAST, sums);
+        write_chunk(args, index, k + warp_index() * LAST, sums);
     }
     wait_for_all();
     __syncthreads();
@@ -315,9 +315,8 @@ DEVICE void phase3(const BottleneckArgs& args, const Tile& tile, Filler3& filler
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ BottleneckArgs args) {
 #pragma unroll 1
     for (unsigned index = blockIdx.x; index < args.tiles; index += gridDim.x) {
-        Tile tile(args, index);
-        Filler2 filler2 = phase1(args, tile);
-        Filler3 filler3 = phase2(args, filler2);
-        phase3(args, tile, filler3);
+        phase1(args, index);
+        phase2(args);
+        phase3(args, index);
     }
 }

@@ -44,7 +44,7 @@ constexpr int X_Q = WIDE ? round_up(X_LEFT - 1 + HALO_Q, 4) : MID_Q;
 constexpr int PAIRS = HALO_P * MID_Q / 2;
 constexpr int LANE_PAIRS = (PAIRS + 31) / 32;  // pairs of neighbours in the halo that a lane has in phase 1
 
-constexpr int STEP_1 = 8, STEP_2 = 4, STEP_3 = 16;  // channels a step
+constexpr int STEP_1 = WIDE ? 16 : 8, STEP_2 = 4, STEP_3 = 16;  // channels a step; wide copies are few enough for 16
 // Fills of x from NHWC: a warp writes 4 channels of 8 pixels, so 8 modulo 32 words; from NCHW rows of consecutive words.
 constexpr int X_PITCH = LAYOUT_NHWC ? round_up(HALO_P * X_Q, 32, 8) : HALO_P * X_Q;
 // Fills of filters: a warp writes 8 channels of 4 filters (stages 1 and 3: 4 modulo 32 words, or 20 where NARROW is 16), or 4
@@ -64,7 +64,8 @@ struct alignas(16) Stage3 {
     float w[STEP_3][W3_PITCH];
 };
 
-constexpr int AREA_A = round_up(larger(larger(HALO_P * MID_ROW * 4, NARROW * OUT * 4), STAGES * static_cast<int>(sizeof(Stage1))), 16);
+constexpr int MIDDLES = 4 * larger(HALO_P * MID_ROW, NARROW * OUT);
+constexpr int AREA_A = round_up(larger(MIDDLES, STAGES * static_cast<int>(sizeof(Stage1))), 16);
 constexpr int AREA_B = STAGES * static_cast<int>(larger(sizeof(Stage2), sizeof(Stage3)));
 constexpr int PLACES = WIDE ? 0 : HALO_P * X_Q;
 
@@ -75,8 +76,18 @@ static_assert(STRIDE == 1 || STRIDE == 2, "of the 3x3");
 static_assert(KERNEL_DTYPE == 0 && KERNEL_MATH == 0, "f32 as it is");
 static_assert(VECTOR == 4 || (VECTOR == 16 && !LAYOUT_NHWC && TILE_Q * STRIDE % 4 == 0), "four pixels are neighbours in NCHW");
 static_assert(X_Q >= X_LEFT - LEFT + MID_Q, "the stage has all columns of the halo");
+static_assert(WIDE || STEP_1 == WARPS, "from NCHW a warp fills a channel, from NHWC 4 + 4");
 static_assert(STAGES >= 2, "one stage read, the others filled");
 static_assert(SHARED_BYTES == AREA_A + AREA_B + 4 * PLACES, "src/catalog/bottleneck.rs: cores_shared");
+
+// Read anew at each use: kept through a tile, what follows from it would take registers from the sums.
+DEVICE int thread_index() {
+    int index;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+    return index;
+}
+DEVICE int lane_index() { return thread_index() % 32; }
+DEVICE int warp_index() { return thread_index() / 32; }
 
 // -----------------------------------------------------------------------------------------------------------------
 // Copies to shared memory
@@ -107,8 +118,8 @@ DEVICE void copy4(unsigned to, address_t from, bool exists) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exists ? 4 : 0) : "memory");
 #else
     asm volatile(
-        "{.reg .pred p; .reg .b32 v; setp.ne.s32 p, %2, 0; mov.b32 v, 0; @p ld.global.b32 v, [%1]; st.shared.b32 [%0], v;}" ::"r"(to),
-        "l"(from), "r"(static_cast<int>(exists))
+        "{.reg .pred p; .reg .b32 v; setp.ne.s32 p, %2, 0; mov.b32 v, 0; @p ld.global.b32 v, [%1]; st.shared.b32 [%0], v;}"
+        :: "r"(to), "l"(from), "r"(static_cast<int>(exists))
         : "memory");
 #endif
 }
@@ -156,12 +167,13 @@ DEVICE void load_row(float* to, const float* from) {
     for (int i = 4 * FOURS + 2 * TWOS; i < WIDTH; ++i) to[i] = from[i];
 }
 
-// Where a tile lies.
+// Where a tile lies. Worked out anew wherever it is asked for, so that a phase keeps the index alone.
 struct Tile {
     unsigned image;
     int p0, q0;  // its first output row, column
 
     DEVICE Tile(const BottleneckArgs& args, unsigned index) {
+        asm volatile("" : "+r"(index));  // or the compiler finds that it has been done before, and keeps it
         image = fast_div(index, args.by_tiles_image);
         unsigned rest = index - image * args.by_tiles_image.divisor;
         unsigned row = fast_div(rest, args.by_tiles_q);

@@ -10,18 +10,21 @@ struct alignas(4 * WIDTH) Row {
     float v[WIDTH];
 };
 
-// Finishes WIDTH neighbours; `to` and `residual` (null: none) are at the first.
+// Finishes WIDTH neighbours, whose bias is in; `to` and `residual` (null: none) are at the first. What is less than `least`
+// becomes it: ReLU, with NaN kept, or nothing.
 template <int WIDTH>
-DEVICE void finish(float* to, const float* residual, Row<WIDTH> values, bool rectify) {
+DEVICE void finish(float* to, const float* residual, Row<WIDTH> values, float least) {
     if (residual) {
         Row<WIDTH> more = *reinterpret_cast<const Row<WIDTH>*>(residual);
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) values.v[i] += more.v[i];
     }
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) values.v[i] = rectify ? relu(values.v[i]) : values.v[i];
+    for (int i = 0; i < WIDTH; ++i) values.v[i] = values.v[i] < least ? least : values.v[i];
     *reinterpret_cast<Row<WIDTH>*>(to) = values;
 }
+
+DEVICE float least(const BottleneckArgs& args) { return args.relu ? 0.0f : __uint_as_float(0xff800000u); }
 
 // Where a pixel of the tile lies: in y and in the residual at the chunk's first channel.
 struct OutputPixel {
@@ -34,7 +37,8 @@ struct OutputPixel {
         exists = p < args.p && q < args.q;
         int place = p * args.q + q;
         y = static_cast<float*>(args.y) + offset(args.y_strides, tile, place, k);
-        residual = args.residual ? static_cast<const float*>(args.residual) + offset(args.residual_strides, tile, place, k) : nullptr;
+        residual = static_cast<const float*>(args.residual);
+        if (residual) residual += offset(args.residual_strides, tile, place, k);
     }
     static DEVICE long long offset(const Strides& strides, const Tile& tile, int place, int k) {
         return tile.image * strides.image + static_cast<long long>(place) * (LAYOUT_NHWC ? strides.pixel : 1) +
@@ -42,44 +46,43 @@ struct OutputPixel {
     }
 };
 
-// WIDTH neighbours of a row of the tile, `sums[channel][0..WIDTH]`, from channel k on.
-template <int WIDTH, int COLUMNS>
-DEVICE void write_planes(const BottleneckArgs& args, const Tile& tile, int pixel, int k, const float (&sums)[LAST][COLUMNS], int first) {
+typedef float OutputSums[LAST][LANE_OUT];
+
+// WIDTH neighbours of a row of the tile, the lane's from its pixel `first` on, in all LAST channels from k on.
+template <int WIDTH>
+DEVICE void write_planes(const BottleneckArgs& args, const Tile& tile, int pixel, int k, const OutputSums& sums, int first) {
     OutputPixel at(args, tile, pixel, k);
     if (!at.exists) return;
 #pragma unroll
     for (int i = 0; i < LAST; ++i) {
         if (k + i >= args.k) break;
-        float bias = args.b3 ? static_cast<const float*>(args.b3)[k + i] : 0.0f;
         Row<WIDTH> values;
 #pragma unroll
-        for (int j = 0; j < WIDTH; ++j) values.v[j] = sums[i][first + j] + bias;
-        finish(at.y, at.residual, values, args.relu);
+        for (int j = 0; j < WIDTH; ++j) values.v[j] = sums[i][first + j];
+        finish(at.y, at.residual, values, least(args));
         at.y += args.y_strides.channel;
         if (at.residual) at.residual += args.residual_strides.channel;
     }
 }
 
-// All LAST channels of a pixel, from channel k on, four at a time if `vector`.
-template <int COLUMNS>
-DEVICE void write_pixel(const BottleneckArgs& args, const Tile& tile, int pixel, int k, const float (&sums)[LAST][COLUMNS], int column) {
+// All LAST channels of a pixel from k on, four at a time where y_vector allows.
+DEVICE void write_pixel(const BottleneckArgs& args, const Tile& tile, int pixel, int k, const OutputSums& sums, int column) {
     OutputPixel at(args, tile, pixel, k);
     if (!at.exists) return;
-    const float* bias = args.b3 ? static_cast<const float*>(args.b3) + k : nullptr;
 #pragma unroll
     for (int i = 0; i < LAST; i += 4) {
         if (args.y_vector) {
             if (k + i >= args.k) break;
             Row<4> values;
 #pragma unroll
-            for (int j = 0; j < 4; ++j) values.v[j] = sums[i + j][column] + (bias ? bias[i + j] : 0.0f);
-            finish(at.y + i, at.residual ? at.residual + i : nullptr, values, args.relu);
+            for (int j = 0; j < 4; ++j) values.v[j] = sums[i + j][column];
+            finish(at.y + i, at.residual ? at.residual + i : nullptr, values, least(args));
         } else {
 #pragma unroll
             for (int j = i; j < i + 4; ++j) {
                 if (k + j >= args.k) break;
-                Row<1> value = {{sums[j][column] + (bias ? bias[j] : 0.0f)}};
-                finish(at.y + j, at.residual ? at.residual + j : nullptr, value, args.relu);
+                Row<1> value = {{sums[j][column]}};
+                finish(at.y + j, at.residual ? at.residual + j : nullptr, value, least(args));
             }
         }
     }

@@ -78,14 +78,29 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
 // ---------------------------------------------------------------------------------------------------------------------
 // CUDA cores: kernels/bottleneck_cores.cu
 
-/// f32 as the CPU has it.
-const CORES: [Entry; 3] = [
+/// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small images, few of them, and a
+/// stride of 2, whose halo is four times as large.
+const CORES: [Entry; 17] = [
     cores(Layout::Nchw, [8, 28, 64], 1, 16),
     cores(Layout::Nchw, [8, 28, 64], 1, 4),
     cores(Layout::Nchw, [8, 8, 64], 2, 4),
+    cores(Layout::Nchw, [8, 28, 32], 1, 4),
+    cores(Layout::Nchw, [8, 8, 32], 2, 4),
+    cores(Layout::Nchw, [8, 28, 16], 1, 4),
+    cores(Layout::Nchw, [8, 8, 16], 2, 4),
+    cores(Layout::Nchw, [8, 8, 64], 1, 4),
+    cores_75(Layout::Nchw, [8, 8, 64]),
+    cores(Layout::Nhwc, [8, 28, 64], 1, 4),
+    cores(Layout::Nhwc, [8, 8, 64], 2, 4),
+    cores(Layout::Nhwc, [8, 28, 32], 1, 4),
+    cores(Layout::Nhwc, [8, 8, 32], 2, 4),
+    cores(Layout::Nhwc, [8, 28, 16], 1, 4),
+    cores(Layout::Nhwc, [8, 8, 16], 2, 4),
+    cores(Layout::Nhwc, [8, 8, 64], 1, 4),
+    cores_75(Layout::Nhwc, [8, 8, 64]),
 ];
 
-/// Two blocks a multiprocessor of compute capability 9.0, where all of a tile's sums still find registers.
+/// As many blocks a multiprocessor as shared memory of compute capability 9.0 holds while all of a tile's sums find registers.
 const fn cores(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
     Entry {
         tier: Tier::Sm80,
@@ -97,7 +112,16 @@ const fn cores(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entr
         vector,
         threads: 256,
         stages: 3,
-        min_blocks: 2,
+        min_blocks: if stride == 1 && tile[1] == 8 { 3 } else { 2 },
+    }
+}
+
+/// Without copies behind the back of a thread a third stage would gain nothing.
+const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
+    Entry {
+        tier: Tier::Sm75,
+        stages: 2,
+        ..cores(layout, tile, 1, 4)
     }
 }
 
@@ -118,7 +142,8 @@ fn cores_shared(kernel: &Kernel) -> u32 {
     };
     let out = kernel.tile_m * kernel.tile_n;
     let mid_row = narrow * mid_q + if out == 7 * 32 { 4 } else { 8 };
-    let stage_1 = (8 * (x_pitch + narrow + 4)).next_multiple_of(4);
+    let step_1 = if wide { 16 } else { 8 };
+    let stage_1 = (step_1 * (x_pitch + narrow + 4)).next_multiple_of(4);
     let stage_2 = 4 * 9 * (narrow + 8);
     let stage_3 = 16 * (64 + 4);
     let area_a = (halo_p * mid_row)
