@@ -6,8 +6,8 @@ use common::gpu;
 use warpconv::DType;
 use warpconv::check::LoadedModule;
 use warpconv::nets::{
-    Edges, Form, Network, Variant, alexnet, entries, googlenet, nin_cifar, nin_imagenet, resnet50,
-    squeezenet1_1, vgg16, zfnet512,
+    Edges, Form, Network, Variant, alexnet, entries, googlenet, lenet5, nin_cifar, nin_imagenet,
+    resnet50, squeezenet1_1, vgg16, zfnet512,
 };
 use warpconv::ops::Module;
 use warpconv::plan::Tuning;
@@ -28,6 +28,9 @@ fn networks_have_their_published_numbers() {
         numbers(alexnet(&Form::new(1, 227), LrnParameters::ALEXNET).unwrap()),
         (60_965_224, 724_406_816)
     );
+    // "LeNet-5 contains 340,908 connections, but only 60,000 trainable free parameters."
+    let lenet = lenet5(&Form::new(1, 32)).unwrap();
+    assert_eq!(lenet.parameter_count(), 60_000);
     assert_eq!(zfnet512(&form).unwrap().parameter_count(), 87_250_536);
     assert_eq!(nin_imagenet(&form).unwrap().parameter_count(), 7_595_176);
     let cifar = nin_cifar(&Form::new(1, 32)).unwrap();

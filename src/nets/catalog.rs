@@ -2,7 +2,8 @@
 
 use super::{Edges, Form, Network, Variant};
 use super::{
-    alexnet, googlenet, nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
+    alexnet, googlenet, lenet5, lenet5_relu, nin_cifar, nin_imagenet, resnet50, squeezenet1_1,
+    vgg16, zfnet512,
 };
 use crate::error::Error;
 use crate::problem::LrnParameters;
@@ -35,6 +36,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether there is a naive variant to compare with, or this is it.
+    pub fn has_naive(&self) -> bool {
+        let naive = |other: &Entry| other.name == self.name && other.variant == Variant::Naive;
+        ENTRIES.iter().any(naive)
+    }
+
     /// Describes the network in a form.
     ///
     /// # Errors
@@ -51,7 +58,25 @@ const fn published(top1: f64, source: &'static str) -> Option<Published> {
 /// The accuracies: Caffe's models at github.com/BVLC/caffe (`models/*/readme.md`: AlexNet 57.1, GoogLeNet 68.7, centre crop),
 /// Network in Network's at Caffe's model zoo (59.36), torchvision's weights `IMAGENET1K_V1` at
 /// pytorch.org/vision/stable/models.html (VGG-16 71.592, SqueezeNet 1.1 58.178, ResNet-50 76.130).
-const ENTRIES: [Entry; 11] = [
+const ENTRIES: [Entry; 13] = [
+    Entry {
+        name: "LeNet-5",
+        year: 1998,
+        variant: Variant::Bottlenecked,
+        image: 32,
+        small: 32,
+        published: None,
+        build: lenet5,
+    },
+    Entry {
+        name: "LeNet-5 (ReLU)",
+        year: 1998,
+        variant: Variant::Bottlenecked,
+        image: 28,
+        small: 28,
+        published: None,
+        build: lenet5_relu,
+    },
     Entry {
         name: "AlexNet",
         year: 2012,
@@ -102,7 +127,7 @@ const ENTRIES: [Entry; 11] = [
         year: 2014,
         variant: Variant::Naive,
         image: 224,
-        small: 32,
+        small: 64,
         published: None,
         build: |form| googlenet(form, Variant::Naive),
     },
@@ -111,7 +136,7 @@ const ENTRIES: [Entry; 11] = [
         year: 2014,
         variant: Variant::Bottlenecked,
         image: 224,
-        small: 32,
+        small: 64,
         published: published(68.7, "Caffe, bvlc_googlenet, centre crop"),
         build: |form| googlenet(form, Variant::Bottlenecked),
     },

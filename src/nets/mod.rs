@@ -23,6 +23,7 @@
 mod alexnet;
 mod catalog;
 mod googlenet;
+mod lenet;
 mod network;
 mod nin;
 mod resnet;
@@ -33,6 +34,7 @@ mod weights;
 pub use alexnet::{alexnet, zfnet512};
 pub use catalog::{Entry, Published, entries};
 pub use googlenet::googlenet;
+pub use lenet::{lenet5, lenet5_relu};
 pub use network::{Builder, Conv, Network, Parameter, Tensor};
 pub use nin::{nin_cifar, nin_imagenet};
 pub use resnet::resnet50;

@@ -3,7 +3,9 @@
 use crate::error::Error;
 use crate::nets::Form;
 use crate::ops::{Module, Node, Place, Step};
-use crate::problem::{Conv2d, Lrn, LrnParameters, Padding, Pool2d, PoolKind, TensorDesc};
+use crate::problem::{
+    Activation, Conv2d, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh, TensorDesc,
+};
 
 /// A tensor of a network that is being described; made by the layers of [`Builder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,10 @@ pub struct Parameter {
     pub norm: Option<String>,
     /// The convolution that takes it.
     pub conv: Conv2d,
+    /// The channels that each filter sees, a bit each, if not all: its other weights are zero.
+    pub sees: Option<&'static [u16]>,
+    /// Whether it is trained; patterns that are set by hand are not.
+    pub trained: bool,
 }
 
 impl Parameter {
@@ -84,10 +90,36 @@ impl Parameter {
         [conv.k(), conv.group_c(), conv.r(), conv.s()]
     }
 
-    /// Numbers in it, the bias among them.
+    /// Numbers in it that are trained, the bias among them.
     pub fn count(&self) -> u64 {
+        if !self.trained {
+            return 0;
+        }
+        let [_, _, r, s] = self.shape();
+        let weights = match self.sees {
+            None => self.conv.filter_elements() as u64,
+            Some(sees) => {
+                let seen: u32 = sees.iter().map(|channels| channels.count_ones()).sum();
+                u64::from(seen) * (r * s) as u64
+            }
+        };
         let bias = if self.conv.bias() { self.conv.k() } else { 0 };
-        self.conv.filter_elements() as u64 + bias as u64
+        weights + bias as u64
+    }
+
+    /// Sets the weights of channels that a filter does not see to zero.
+    pub(super) fn mask(&self, w: &mut [f64]) {
+        let [_, channels, r, s] = self.shape();
+        for (filter, &seen) in w
+            .chunks_mut(channels * r * s)
+            .zip(self.sees.into_iter().flatten())
+        {
+            for (channel, taps) in filter.chunks_mut(r * s).enumerate() {
+                if seen >> channel & 1 == 0 {
+                    taps.fill(0.0);
+                }
+            }
+        }
     }
 }
 
@@ -137,9 +169,13 @@ enum Kind {
         conv: Conv2d,
         residual: Option<Tensor>,
         norm: Option<String>,
+        sees: Option<&'static [u16]>,
+        trained: bool,
     },
     Pool(Pool2d),
     Lrn(LrnParameters),
+    Tanh,
+    Subsample(Subsample),
 }
 
 #[derive(Clone, Debug)]
@@ -298,6 +334,61 @@ impl Builder {
         self.layer(name.into(), Kind::Lrn(parameters), from, [c, h, w])
     }
 
+    /// LeNet-5's squashing function, `1.7159 tanh(2/3 x)`.
+    pub fn tanh(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let extents = self.extents(from);
+        self.layer(name.into(), Kind::Tanh, from, extents)
+    }
+
+    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, its bias, and the squashing
+    /// function.
+    pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let form = &self.form;
+        let [amplitude, slope] = Tanh::LENET5;
+        let made = Subsample::new([form.n, c, h, w], form.layout, form.dtype, [2, 2])
+            .and_then(|made| made.activation(Activation::Tanh { amplitude, slope }));
+        match made {
+            Ok(made) => {
+                let extents = [c, made.output().h(), made.output().w()];
+                self.layer(name.into(), Kind::Subsample(made), from, extents)
+            }
+            Err(error) => self.failed(error, [c, 1, 1]),
+        }
+    }
+
+    /// A convolution whose filters see only some channels each, a bit for each channel: the others' weights are zero.
+    pub fn conv_seeing(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        conv: Conv,
+        channels: &'static [u16],
+    ) -> Tensor {
+        let tensor = self.convolve(name.into(), None, from, conv);
+        if let Some(Layer {
+            kind: Kind::Conv { sees, .. },
+            ..
+        }) = self.layers.last_mut()
+        {
+            *sees = Some(channels);
+        }
+        tensor
+    }
+
+    /// A fully connected layer whose weights are patterns set by hand.
+    pub fn patterns(&mut self, name: impl Into<String>, from: Tensor, outputs: usize) -> Tensor {
+        let tensor = self.linear(name, from, outputs, false);
+        if let Some(Layer {
+            kind: Kind::Conv { trained, .. },
+            ..
+        }) = self.layers.last_mut()
+        {
+            *trained = false;
+        }
+        tensor
+    }
+
     /// Tensors one behind the other in the channels of a wider one. What makes them writes them there: nothing is copied.
     pub fn concat(&mut self, parts: &[Tensor]) -> Tensor {
         let shapes: Vec<Shape> = parts.iter().map(|part| self.tensors[part.0]).collect();
@@ -388,6 +479,8 @@ impl Builder {
                 conv,
                 residual,
                 norm,
+                sees,
+                trained,
             } => {
                 let mut builder = conv.to_builder();
                 if let Some((pitch, offset)) = from {
@@ -404,6 +497,8 @@ impl Builder {
                     name: layer.name.clone(),
                     norm: norm.clone(),
                     conv: conv.clone(),
+                    sees: *sees,
+                    trained: *trained,
                 };
                 Ok((Step::Conv(conv), Some(parameter), *residual))
             }
@@ -420,6 +515,28 @@ impl Builder {
             Kind::Lrn(parameters) => {
                 let lrn = Lrn::between(self.desc(layer.from)?, self.desc(layer.to)?, *parameters)?;
                 Ok((Step::Lrn(lrn), None, None))
+            }
+            Kind::Tanh => {
+                let [amplitude, slope] = Tanh::LENET5;
+                let tanh = Tanh::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                Ok((Step::Tanh(tanh.scaled(amplitude, slope)?), None, None))
+            }
+            Kind::Subsample(subsample) => {
+                let mut subsample = subsample.clone();
+                if let Some((pitch, offset)) = from {
+                    subsample = subsample.input_slice(pitch, offset)?;
+                }
+                if let Some((pitch, offset)) = to {
+                    subsample = subsample.output_slice(pitch, offset)?;
+                }
+                let parameter = Parameter {
+                    name: layer.name.clone(),
+                    norm: None,
+                    conv: subsample.parameters()?,
+                    sees: None,
+                    trained: true,
+                };
+                Ok((Step::Subsample(subsample), Some(parameter), None))
             }
         }
     }
@@ -461,6 +578,8 @@ impl Builder {
             conv: built,
             residual: conv.residual,
             norm,
+            sees: None,
+            trained: true,
         };
         self.layer(name, kind, from, extents)
     }

@@ -42,8 +42,10 @@ impl Network {
             let seed = seed.wrapping_add(2 * index);
             let scale = f64::from((6.0 / conv.gemm_k() as f64).sqrt() as f32);
             let bias = f64::from(0.1f32);
+            let mut w = values(seed, conv.filter_elements(), scale);
+            parameter.mask(&mut w);
             Operands {
-                w: values(seed, conv.filter_elements(), scale),
+                w,
                 bias: conv
                     .bias()
                     .then(|| values(seed.wrapping_add(1), conv.k(), bias)),
@@ -139,6 +141,7 @@ fn read(
         w: weight.values,
         bias: None,
     };
+    parameter.mask(&mut operands.w);
     let mut vector = |name: String, needed: bool| match find(&name)? {
         Some(found) if found.shape == [filters] => Ok(Some(found.values)),
         Some(found) => Err(Error::Weights {

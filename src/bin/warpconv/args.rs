@@ -58,6 +58,10 @@ pub enum Command {
     Counters(CountersArgs),
     /// Measure every kernel that accepts, with every number of splits, and keep the winners for plans
     Tune(TuneArgs),
+    /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against operations
+    Nets(NetsArgs),
+    /// Say which five classes SqueezeNet 1.1 sees in a picture
+    Classify(ClassifyArgs),
 }
 
 impl Default for Command {
@@ -211,6 +215,49 @@ pub struct TuneArgs {
     /// Keep nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Options of `nets`.
+#[derive(Args, Debug)]
+pub struct NetsArgs {
+    /// Only networks whose name begins with one of these [default: all]
+    #[arg(value_name = "NETWORK")]
+    pub networks: Vec<String>,
+    /// Type of the tensors [default: bf16, with --check f32]
+    #[arg(long, value_enum)]
+    pub dtype: Option<DTypeArg>,
+    /// Images a batch, measured on a GPU, predicted elsewhere [default: 128]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch: Option<usize>,
+    /// Rows and columns of the picture that is checked [default: full size where that ends soon]
+    #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
+    pub size: Option<usize>,
+    /// Where the picture goes, or `none`
+    #[arg(long, value_name = "FILE", default_value = "nets.svg")]
+    pub svg: String,
+    /// Count and predict only, run nothing
+    #[arg(long)]
+    pub count_only: bool,
+    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's statistics
+    #[arg(long, value_name = "FOLDER")]
+    pub check: Option<PathBuf>,
+}
+
+/// Options of `classify`.
+#[derive(Args, Debug)]
+pub struct ClassifyArgs {
+    /// A PNG or JPEG file
+    #[arg(required = true, value_name = "PICTURE")]
+    pub picture: PathBuf,
+    /// SqueezeNet 1.1's weights: a safetensors file with torchvision's names, or a folder of the package ndf's arrays
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub weights: Option<PathBuf>,
+    /// The names of the classes, one a line
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Type of the tensors [default: f32]
+    #[arg(long, value_enum)]
+    pub dtype: Option<DTypeArg>,
 }
 
 /// What `tune` compares.

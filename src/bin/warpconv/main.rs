@@ -1,6 +1,6 @@
 //! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
-//! results, on this device), `explain` (what a plan would do, and why), `counters` (what it does, counted) and `tune` (which
-//! kernel is fastest, measured).
+//! results, on this device), `explain` (what a plan would do, and why), `counters` (what it does, counted), `tune` (which
+//! kernel is fastest, measured), `nets` (whole networks) and `classify` (what one of them sees in a picture).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
 
@@ -8,10 +8,12 @@
 
 mod args;
 mod bottleneck;
+mod classify;
 mod counters;
 mod device;
 mod exit;
 mod explain;
+mod nets;
 mod output;
 mod problems;
 mod tune;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::command(&cli.global, &args),
         Command::Counters(args) => counters::command(&cli.global, &args),
         Command::Tune(args) => tune::command(&cli.global, &args),
+        Command::Nets(args) => nets::command(&cli.global, &args),
+        Command::Classify(args) => classify::command(&cli.global, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ mod execute;
 mod graph;
 mod lower;
 mod modules;
-mod npy;
+pub mod npy;
 mod real;
 mod report;
 mod shapes;
@@ -21,6 +21,7 @@ use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 
 pub use discover::{file_and_line, shape_lines};
+pub use real::best;
 pub use report::Steps;
 
 use crate::args::{Global, VerifyArgs};

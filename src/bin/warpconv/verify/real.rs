@@ -332,7 +332,7 @@ impl Classes {
 }
 
 /// The `count` classes with the largest logits, best first.
-fn best(logits: &[f64], count: usize) -> Vec<usize> {
+pub fn best(logits: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     order.truncate(count);
