@@ -21,8 +21,9 @@
 #include "bottleneck_wgmma_first.cuh"
 #include "bottleneck_wgmma_second.cuh"
 
-// Shares of the 65536 registers: 512 a thread of each warpgroup together.
-constexpr int LOADER_REGISTERS = 48, FIRST_REGISTERS = 120, SECOND_REGISTERS = 240, LAST_REGISTERS = 104;
+// Shares of the 65536 registers: 512 a thread of each warpgroup together. All begin with 128, which warpgroup 1 keeps.
+constexpr int LOADER_REGISTERS = 40, FIRST_REGISTERS = 128, SECOND_REGISTERS = 240, LAST_REGISTERS = 104;
+static_assert(FIRST_REGISTERS == 65536 / THREADS, "as launched");
 static_assert(LOADER_REGISTERS + FIRST_REGISTERS + SECOND_REGISTERS + LAST_REGISTERS == 512, "all registers");
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ BottleneckArgs args) {
@@ -38,7 +39,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(co
         meet_block();
         Loader{args, shared, thread}.run();
     } else if (warpgroup == 1) {
-        give_registers<FIRST_REGISTERS>();
         First first{args, shared, thread, {bias_at(args.b1, filter, args.narrow), bias_at(args.b1, filter + 8, args.narrow)}};
         meet_block();
         first.run();

@@ -18,13 +18,27 @@ struct Loader {
     static constexpr int GROUPS_A_PASS = VECTOR / 8;
     static constexpr int PASSES = GROUPS / GROUPS_A_PASS, MAIN_PASSES = MAIN_GROUPS / GROUPS_A_PASS;
     static_assert(GROUPS % GROUPS_A_PASS == 0 && MAIN_GROUPS % GROUPS_A_PASS == 0, "whole passes");
-    // A stage is freed once the next one's products have begun: two must be full or free without further copies.
-    static constexpr int LAG = STAGES - 2;
+    static constexpr int LAG = STAGES - 1;  // stages that are under way while others are free
 
     DEVICE void announce_oldest() {
         warp_arrive_written(shared.full(behind.stage));
         behind.next();
         --pending;
+    }
+    DEVICE void announce_all() {
+        if (pending == 2) {
+            copies_wait<1>();
+            announce_oldest();
+        }
+        copies_wait<0>();
+        while (pending > 0) announce_oldest();
+    }
+    // Waits until the next stage is free; if that takes time, what is under way is announced meanwhile.
+    DEVICE void begin() {
+        unsigned empty = shared.empty(ring.stage), phase = ring.phase ^ 1;
+        if (__all_sync(0xffffffff, barrier_done(empty, phase))) return;
+        announce_all();
+        barrier_wait(empty, phase);
     }
 
     DEVICE int channel() const { return thread % LANES * (VECTOR / 2); }
@@ -77,9 +91,9 @@ struct Loader {
             unsigned inside = find_inside(patch);
             const storage_t *main = at(patch, 0), *last = at(patch, MAIN_PASSES);
 #pragma unroll 1
-            for (int begin = 0; begin < args.c; begin += 64, main += 64, last += 64) {
-                int bytes = max(0, min(VECTOR, (args.c - begin - channel()) * 2));
-                barrier_wait(shared.empty(ring.stage), ring.phase ^ 1);
+            for (int block = 0; block < args.c; block += 64, main += 64, last += 64) {
+                int bytes = max(0, min(VECTOR, (args.c - block - channel()) * 2));
+                begin();
                 unsigned to = shared.x(ring.stage) + first;
                 if (args.c % (VECTOR / 2) == 0)
                     bring<true>(to, main, last, bytes ? inside : 0, VECTOR);
@@ -92,8 +106,7 @@ struct Loader {
                 }
             }
         }
-        copies_wait<0>();
-        while (pending > 0) announce_oldest();
+        announce_all();
     }
 };
 
@@ -147,39 +160,42 @@ struct First {
         }
     }
     // Lane l gives stmatrix the address of pixel l % 8 of group l / 16, filters 16 * warp + 8 * (l / 8 % 2) ... A pixel that a
-    // copy lacks goes a second time to one that has it.
+    // copy lacks goes to spare places of the banks that the others leave free, each lane's its own.
     DEVICE void put(const float* sums, const Patch& patch) const {
         unsigned lane = thread % 32, i = lane % 8, second = lane / 16, piece = thread / 32 * 2 + lane / 8 % 2;
         unsigned at0 = shared.mid1(0), at1 = shared.mid1(1), at2 = shared.mid1(2);
         unsigned v[4];
 #if STRIDE == 1
         unsigned to0 = at0 + second * 1024 + piece_at(i, piece);
-        unsigned to1 = i >= 1 ? at1 + second * 1024 + piece_at(i - 1, piece) : to0;
-        unsigned to2 = i >= 2 ? at2 + second * 1024 + piece_at(i - 2, piece) : to0;
+        unsigned spare1 = shared.spare(0) + second * 1024, spare2 = shared.spare(1) + second * 1024;
+        unsigned to1 = i >= 1 ? at1 + second * 1024 + piece_at(i - 1, piece) : spare1 + piece_at(7, piece);
+        unsigned to2 = i >= 2 ? at2 + second * 1024 + piece_at(i - 2, piece) : spare2 + piece_at(6 + i, piece);
         unsigned last = (second * 4 + i / 2) * 1024, last2 = at2 + last + piece_at(6 + i % 2, piece);
-        unsigned last1 = i % 2 ? last2 : at1 + last + piece_at(7, piece);
+        unsigned last1 = i % 2 ? spare1 + piece_at(i - 1, piece) : at1 + last + piece_at(7, piece);
+        unsigned step1 = i >= 1 ? 1024 : 0, step2 = i >= 2 ? 1024 : 0, step_last1 = i % 2 ? 0 : 1024;
 #pragma unroll
         for (int group = 0; group < GROUPS; group += 2) {
             finish(sums, patch, group, v);
             if (group < MAIN_GROUPS) {
                 put_pixels(to0 + group * 1024, v);
-                put_pixels(to1 + group * 1024, v);
-                put_pixels(to2 + group * 1024, v);
+                put_pixels(to1 + group * step1, v);
+                put_pixels(to2 + group * step2, v);
             } else {
-                put_pixels(last1 + (group - MAIN_GROUPS) * 4096, v);
+                put_pixels(last1 + (group - MAIN_GROUPS) * 4 * step_last1, v);
                 put_pixels(last2 + (group - MAIN_GROUPS) * 4096, v);
             }
         }
 #else
         unsigned to = (second ? at1 : at0) + piece_at(i, piece);
-        unsigned again = second || i == 0 ? to : at2 + piece_at(i - 1, piece);
+        unsigned again = second ? to : i == 0 ? shared.spare(0) + piece_at(7, piece) : at2 + piece_at(i - 1, piece);
+        unsigned again_step = second || i > 0 ? 512 : 0;
         unsigned last = at2 + (second * 8 + i) * 1024 + piece_at(7, piece);
 #pragma unroll
         for (int group = 0; group < GROUPS; group += 2) {
             finish(sums, patch, group, v);
             if (group < MAIN_GROUPS) {
                 put_pixels(to + group * 512, v);
-                put_pixels(again + group * 512, v);
+                put_pixels(again + group * again_step, v);
             } else {
                 put_pixels(last + (group - MAIN_GROUPS) * 8192, v);
             }

@@ -94,6 +94,16 @@ DEVICE float2 unpack(unsigned both) {
     return make_float2(to_float(static_cast<storage_t>(both & 0xffff)), to_float(static_cast<storage_t>(both >> 16)));
 }
 
+// Whether the phase of this parity is complete (barrier_wait).
+DEVICE bool barrier_done(unsigned barrier, unsigned parity) {
+    unsigned done;
+    asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+    return done;
+}
+
 // Four 8x8 matrices of sums (filters along their rows) to rows of pixels and back. Lanes 8 m .. 8 m + 7 give the rows of
 // matrix m: eight filters of a pixel.
 DEVICE void put_pixels(unsigned to, const unsigned (&v)[4]) {

@@ -68,8 +68,8 @@ struct Second {
 // y = act(w3 mid2 + b3 + residual) of a patch, 64 filters at a time.
 //
 // The residual of the next 64 filters comes into one staging buffer while those of this time pass through the other: residual,
-// then y as stored, then rows of 128 bytes to memory. Barriers of the warpgroup, each time: one when the residual has come for
-// all (and y of the time before has left the other buffer), one when y is there.
+// then y as stored, then rows of 128 bytes to memory, while the next products are under way. Barriers of the warpgroup, each
+// time: one when the residual has come for all (and y of the time before has left the other buffer), one when y is there.
 struct Last {
     const BottleneckArgs& args;
     Shared shared;
@@ -82,38 +82,47 @@ struct Last {
 
     // Lanes along channels, four each; threads 16 i .. 16 i + 15 have pixel i of each group.
     DEVICE int channel() const { return thread % 16 * 4; }
-    DEVICE unsigned staged(int buffer, int group) const {
-        return shared.staging(buffer) + group * 1024 + piece_at(thread / 16, thread % 16 / 2) + thread % 2 * 8;
+    DEVICE unsigned staged(int buffer) const {
+        return shared.staging(buffer) + piece_at(thread / 16, thread % 16 / 2) + thread % 2 * 8;
     }
-    DEVICE long long offset(const Patch& patch, const Strides& strides) const {
-        return patch.image * strides.image +
-               (static_cast<long long>(patch.p) * args.q + patch.q + thread / 16) * strides.pixel + channel();
-    }
-    // How many groups (rows of outputs) of the patch have the thread's pixel.
-    DEVICE int rows(const Patch& patch) const {
-        return patch.q + thread / 16 < args.q ? min(GROUPS_OUT, args.p - patch.p) : 0;
+    // Where the thread's pixels of a patch are: its first channels of the first group, and how many groups have one.
+    struct Place {
+        const storage_t* residual;
+        storage_t* y;
+        int rows;
+    };
+    DEVICE Place place(unsigned tile) const {
+        Patch patch(args, tile);
+        int column = patch.q + thread / 16;
+        long long first = static_cast<long long>(patch.p) * args.q + column;
+        long long residual = patch.image * args.residual_strides.image + first * args.residual_strides.pixel + channel();
+        long long y = patch.image * args.y_strides.image + first * args.y_strides.pixel + channel();
+        return Place{static_cast<const storage_t*>(args.residual) + residual, static_cast<storage_t*>(args.y) + y,
+                     column < args.q ? min(GROUPS_OUT, args.p - patch.p) : 0};
     }
 
-    DEVICE void fetch_residual(const Patch& patch, int block, int to) const {
-        int left = args.k - 64 * block - channel(), exist = rows(patch);
-        const storage_t* from = static_cast<const storage_t*>(args.residual) + offset(patch, args.residual_strides) + 64 * block;
+    DEVICE void fetch_residual(const Place& place, int block, int buffer) const {
+        int left = args.k - 64 * block - channel(), exist = left > 0 ? place.rows : 0;
+        const storage_t* from = place.residual + 64 * block;
+        unsigned to = staged(buffer);
         long long row = static_cast<long long>(args.q) * args.residual_strides.pixel;
         if (args.y_vector) {
 #pragma unroll
             for (int group = 0; group < GROUPS_OUT; ++group, from += row)
-                copy_later<8>(staged(to, group), from, group < exist && left > 0 ? 8 : 0);
+                copy_later<8>(to + group * 1024, from, group < exist ? 8 : 0);
         } else {
 #pragma unroll 1
             for (int group = 0; group < GROUPS_OUT; ++group, from += row)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     unsigned short value = load_16(from + i, group < exist && i < left);
-                    asm volatile("st.shared.u16 [%0], %1;" ::"r"(staged(to, group) + 2 * i), "h"(value) : "memory");
+                    asm volatile("st.shared.u16 [%0], %1;" ::"r"(to + group * 1024 + 2 * i), "h"(value) : "memory");
                 }
         }
         copies_commit();
     }
 
+    // One group of products; their operands may not change, nor the sums be touched, before they are waited for.
     DEVICE void multiply(float (&sums)[OUTPUTS / 2], int block) const {
         unsigned long long a = matrix_descriptor(shared.w3(block), 128), b = matrix_descriptor(shared.mid2(), 128);
         products_fence();
@@ -158,26 +167,36 @@ struct Last {
         }
     }
 
+    DEVICE static uint2 take_four(unsigned from) {
+        uint2 v;
+        asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
+        return v;
+    }
+    DEVICE static void put_four(storage_t* to, uint2 v, bool exists) {
+        asm volatile("{.reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.u32 [%0], {%1, %2};}" ::"l"(__cvta_generic_to_global(to)),
+                     "r"(v.x), "r"(v.y), "r"(static_cast<int>(exists))
+                     : "memory");
+    }
     // y of the buffer to memory; the loads of HALF groups are under way together.
-    DEVICE void write(const Patch& patch, int block) const {
+    DEVICE void write(const Place& place, int block) const {
         constexpr int HALF = GROUPS_OUT / 2;
-        int left = args.k - 64 * block - channel(), exist = left > 0 ? rows(patch) : 0;
-        storage_t* to = static_cast<storage_t*>(args.y) + offset(patch, args.y_strides) + 64 * block;
+        int left = args.k - 64 * block - channel(), exist = left > 0 ? place.rows : 0;
+        storage_t* to = place.y + 64 * block;
+        unsigned from = staged(buffer);
         long long row = static_cast<long long>(args.q) * args.y_strides.pixel;
         if (args.y_vector) {
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
+            for (int first = 0; first < GROUPS_OUT; first += HALF) {
                 uint2 v[HALF];
 #pragma unroll
-                for (int i = 0; i < HALF; ++i) v[i] = take_four(half * HALF + i);
+                for (int i = 0; i < HALF; ++i) v[i] = take_four(from + (first + i) * 1024);
 #pragma unroll
-                for (int i = 0; i < HALF; ++i, to += row)
-                    if (half * HALF + i < exist) *reinterpret_cast<uint2*>(to) = v[i];
+                for (int i = 0; i < HALF; ++i, to += row) put_four(to, v[i], first + i < exist);
             }
         } else {
 #pragma unroll 1
             for (int group = 0; group < exist; ++group, to += row) {
-                uint2 v = take_four(group);
+                uint2 v = take_four(from + group * 1024);
                 to[0] = static_cast<storage_t>(v.x);
                 if (left > 1) to[1] = static_cast<storage_t>(v.x >> 16);
                 if (left > 2) to[2] = static_cast<storage_t>(v.y);
@@ -185,41 +204,40 @@ struct Last {
             }
         }
     }
-    DEVICE uint2 take_four(int group) const {
-        uint2 v;
-        asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(staged(buffer, group)) : "memory");
-        return v;
-    }
 
     DEVICE void run() {
         bool residual = args.residual;
-        if (residual && blockIdx.x < args.tiles) fetch_residual(Patch(args, blockIdx.x), 0, buffer);
+        if (blockIdx.x >= args.tiles) return;
+        Place here = place(blockIdx.x);
+        if (residual) fetch_residual(here, 0, buffer);
 #pragma unroll 1
         for (unsigned tile = blockIdx.x; tile < args.tiles; tile += gridDim.x) {
-            Patch patch(args, tile);
+            Place next = here;  // whose residual comes next
+            float sums[OUTPUTS / 2];
             barrier_wait(shared.mid2_full(), phase);
             phase ^= 1;
+            multiply(sums, 0);
 #pragma unroll 1
             for (int block = 0; 64 * block < args.k; ++block) {
-                float sums[OUTPUTS / 2];
-                multiply(sums, block);
                 bool end = 64 * (block + 1) >= args.k;
                 products_wait<0>();
                 settle(sums);
                 if (end) warp_arrive(shared.mid2_empty());
                 copies_wait<0>();
                 meet();
-                unsigned next = end ? tile + gridDim.x : tile;
-                if (residual && next < args.tiles) fetch_residual(end ? Patch(args, next) : patch, end ? 0 : block + 1, buffer ^ 1);
+                bool more = !end || tile + gridDim.x < args.tiles;
+                if (end && more) next = place(tile + gridDim.x);
+                if (residual && more) fetch_residual(next, end ? 0 : block + 1, buffer ^ 1);
                 if (residual)
                     args.relu ? put<true, true>(sums, block) : put<true, false>(sums, block);
                 else
                     args.relu ? put<false, true>(sums, block) : put<false, false>(sums, block);
+                if (!end) multiply(sums, block + 1);
                 meet();
-                write(patch, block);
+                write(here, block);
                 buffer ^= 1;
             }
+            here = next;
         }
-        copies_wait<0>();
     }
 };

@@ -12,6 +12,7 @@
 // Shared memory (SHARED_BYTES, aligned to 1024), pixels and filters as rows of 128 bytes (bottleneck_wgmma_product.cuh):
 //   stages[STAGES][INNER]   64 channels of x of the patch's pixels
 //   mid1[3][..][8]          see COPY_BYTES
+//   spare[2][2][8]          where pixels go that a copy lacks
 //   mid2[OUTPUTS]
 //   staging[2][OUTPUTS]     64 channels of residual, then of y
 //   w1[4][64]               64 channels each: c <= 256
@@ -19,7 +20,7 @@
 //   b3[256] f32; barriers: full[STAGES], empty[STAGES], and full, empty of mid1 and mid2.
 // The filters of the 3x3 pass through stages and mid1 into the registers of their warpgroup.
 // Bank conflicts: rows of a matrix that ldmatrix or stmatrix moves are eight neighbours, whose pieces differ; but for mid1's last
-// columns (4 of 20 groups at STRIDE 1), where eight rows of the patch lie 1024 bytes apart: eight-fold.
+// columns (4 of 20 groups at STRIDE 1, 2 at STRIDE 2), which lie 1024 bytes apart: four-fold, eight-fold.
 #pragma once
 
 #include "bottleneck_args.cuh"
@@ -39,9 +40,11 @@ constexpr int STAGE_BYTES = INNER * 128;
 constexpr int COPY_BYTES = HALO_P * 1024;
 // The last copy has room for the rows of column 16 that do not exist.
 constexpr int MID1_BYTES = 2 * COPY_BYTES + (STRIDE == 1 ? HALO_P : (GROUPS - MAIN_GROUPS) * 8) * 1024;
+constexpr int SPARE_BYTES = 2 * 2 * 1024;
 constexpr int MID2_BYTES = OUTPUTS * 128;
 constexpr int MID1_AT = STAGES * STAGE_BYTES;
-constexpr int MID2_AT = MID1_AT + MID1_BYTES;
+constexpr int SPARE_AT = MID1_AT + MID1_BYTES;
+constexpr int MID2_AT = SPARE_AT + SPARE_BYTES;
 constexpr int STAGING_AT = MID2_AT + MID2_BYTES;
 constexpr int W1_AT = STAGING_AT + 2 * MID2_BYTES;
 constexpr int W3_AT = W1_AT + BLOCKS * BLOCK_BYTES;
@@ -74,6 +77,7 @@ struct Shared {
     DEVICE unsigned x(int stage) const { return base + stage * STAGE_BYTES; }
     DEVICE unsigned w2(int tap) const { return base + tap * BLOCK_BYTES; }
     DEVICE unsigned mid1(int s) const { return base + MID1_AT + s * COPY_BYTES; }
+    DEVICE unsigned spare(int i) const { return base + SPARE_AT + i * 2048; }
     DEVICE unsigned mid2() const { return base + MID2_AT; }
     DEVICE unsigned staging(int buffer) const { return base + STAGING_AT + buffer * MID2_BYTES; }
     DEVICE unsigned w1(int block) const { return base + W1_AT + block * BLOCK_BYTES; }

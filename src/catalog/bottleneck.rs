@@ -200,8 +200,8 @@ const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
 }
 
 /// As `kernels/bottleneck_wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels; three copies of the
-/// first intermediate, eight pixels a row of the patch (at stride 2 the last copy has 16 rows); the second one and two
-/// buffers for y; the filters of the two 1x1. Then the last bias and the barriers.
+/// first intermediate, eight pixels a row of the patch (at stride 2 the last copy has 16 rows), and 32 spare lines; the
+/// second one and two buffers for y; the filters of the two 1x1. Then the last bias and the barriers.
 fn wgmma_shared(kernel: &Kernel) -> u32 {
     let (rows, stages) = (kernel.tile_m, kernel.stages);
     let copies = if kernel.stride == 1 {
@@ -211,6 +211,6 @@ fn wgmma_shared(kernel: &Kernel) -> u32 {
     };
     let outputs = rows * kernel.tile_n;
     let filters = 2 * WGMMA_CHANNELS;
-    let lines = stages * 160 + copies * 8 + 3 * outputs + filters;
+    let lines = stages * 160 + copies * 8 + 32 + 3 * outputs + filters;
     lines * 128 + WGMMA_CHANNELS * 4 + (2 * stages + 4) * 8
 }
