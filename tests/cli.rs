@@ -442,6 +442,41 @@ fn options_that_leave_nothing_are_an_error() {
 }
 
 #[test]
+fn era_times_every_layer_and_checks_the_processor() {
+    let scratch = Scratch::new("era");
+    let file = scratch.0.join("era.json");
+    let path = file.to_str().unwrap();
+    let options = ["--quiet", "--device", "emulator:80", "--json", path];
+    let args = [&["era", "--batch", "2", "--threads", "3"], &options[..]].concat();
+    let (out, _) = expect(&args, 0);
+    assert!(out.contains("GTX 580"), "{out}");
+    assert!(out.contains("predicted"), "there is no GPU: {out}");
+    let document = json(&file);
+    let layers = document["layers"].as_array().unwrap();
+    let names: Vec<&str> = layers
+        .iter()
+        .filter_map(|row| row["name"].as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "conv1", "norm1", "pool1", "conv2", "norm2", "pool2", "conv3", "conv4", "conv5",
+            "pool5", "fc6", "fc7", "fc8"
+        ]
+    );
+    for row in layers {
+        assert!(row["cpu_ms"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["compared"].as_u64().unwrap() > 0, "{row}");
+        assert_eq!(row["gpu_measured"], false);
+        assert!(row["failure"].is_null(), "{row}");
+    }
+    // 724 million multiplications an image.
+    assert_eq!(document["all"]["macs"], 2 * 724_406_816u64);
+    assert_eq!(document["processor"]["threads"], 3);
+    expect(&["era", "--batch", "0"], 2);
+}
+
+#[test]
 fn a_closed_pipe_is_no_panic() {
     let mut child = Command::new(places::warpconv())
         .args(["explain", "ic3oc4_ih5kh3", "--device", "emulator:80"])

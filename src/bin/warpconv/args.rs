@@ -62,6 +62,8 @@ pub enum Command {
     Nets(NetsArgs),
     /// Say which five classes SqueezeNet 1.1 sees in a picture
     Classify(ClassifyArgs),
+    /// Time AlexNet's layers beside this machine's processor, as in 2012
+    Era(EraArgs),
 }
 
 impl Default for Command {
@@ -85,6 +87,17 @@ pub struct BottleneckArgs {
     /// Order of the activations in memory [default: nchw for f32, nhwc, which tensor cores read best, for f16 and bf16]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
+}
+
+/// Options of `era`.
+#[derive(Args, Debug)]
+pub struct EraArgs {
+    /// Images a batch
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Threads on the processor [default: as many as it has cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
 }
 
 /// Options of `verify`.

@@ -1,6 +1,7 @@
 //! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
 //! results, on this device), `explain` (what a plan would do, and why), `counters` (what it does, counted), `tune` (which
-//! kernel is fastest, measured), `nets` (whole networks) and `classify` (what one of them sees in a picture).
+//! kernel is fastest, measured), `nets` (whole networks), `classify` (what one
+//! of them sees in a picture) and `era` (AlexNet beside this machine's processor).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
 
@@ -11,6 +12,7 @@ mod bottleneck;
 mod classify;
 mod counters;
 mod device;
+mod era;
 mod exit;
 mod explain;
 mod nets;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::command(&cli.global, &args),
         Command::Nets(args) => nets::command(&cli.global, &args),
         Command::Classify(args) => classify::command(&cli.global, &args),
+        Command::Era(args) => era::command(&cli.global, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
