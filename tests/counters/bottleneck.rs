@@ -1,6 +1,6 @@
 //! Whole bottlenecks by one launch: device memory, bank conflicts and multiplications against the least.
 
-use warpconv::catalog::{Algorithm, DType, KernelId, kernels};
+use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, kernels};
 use warpconv::check;
 use warpconv::gpu::Gpu;
 use warpconv::plan::BottleneckPlan;
@@ -67,8 +67,27 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
         if kernel.algorithm != Algorithm::BottleneckCores {
             let macs = matrix_macs(&counters) as f64 / problem.macs() as f64;
             broken.hold("matrix operations, at least", &name, -macs, -1.0);
+        } else {
+            cores(kernel, &problem, &counters, broken);
         }
         checked += 1;
     }
     assert!(checked > 0, "no kernel computes a bottleneck at once");
+}
+
+/// What those on CUDA cores may cost: as counted when they were last tuned, and 5% for another compiler's taste. Tiles of 8x8
+/// compute 100 pixels of the first intermediate, as 128, for 64 outputs, and share a load among fewer products.
+fn cores(kernel: &Kernel, problem: &Bottleneck2d, counters: &Counters, broken: &mut Broken) {
+    let name = kernel.id();
+    let most = if kernel.tile_n == 28 { 1.50 } else { 2.10 };
+    let warps = counters.instructions().warp as f64 * 32.0 / problem.macs() as f64;
+    broken.hold("instructions a multiply-add", &name, warps, 1.05 * most);
+    let loads = counters.shared_loads;
+    let conflicts = loads.conflicts as f64 / loads.wavefronts as f64;
+    broken.hold(
+        "conflicts a wavefront of shared loads",
+        &name,
+        conflicts,
+        0.02,
+    );
 }
