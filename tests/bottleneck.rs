@@ -101,7 +101,7 @@ fn buffers_that_do_not_fit_are_refused() {
 fn pointers_that_overlap_or_are_null_are_refused() {
     let gpu = gpu();
     let builder = problem().to_builder().filters(12);
-    let problem = builder.add(Added::Tensor).build().unwrap();
+    let problem = builder.added(Added::Tensor).build().unwrap();
     let prepared = gpu.prepare_bottleneck(&plan(&gpu, &problem)).unwrap();
     let good = BottleneckPointers {
         x: 0x1_0000,

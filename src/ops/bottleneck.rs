@@ -113,7 +113,7 @@ impl Bottleneck {
             .narrow(self.narrow)
             .filters(self.k)
             .stride(self.stride)
-            .add(if self.residual {
+            .added(if self.residual {
                 Added::Input
             } else {
                 Added::Nothing

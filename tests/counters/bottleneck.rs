@@ -51,7 +51,7 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
             .input(1, channels, 56, 56)
             .narrow(channels / 4)
             .filters(channels)
-            .add(Added::Input)
+            .added(Added::Input)
             .dtype(kernel.dtype)
             .math(kernel.math)
             .layout(layout)

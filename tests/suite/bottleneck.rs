@@ -101,13 +101,13 @@ fn variants(
                 .math(loosest(dtype))
                 .filter_layout(FilterLayout::ALL[turn % 3]);
             builder = match turn % 5 {
-                0 => builder.add(Added::Tensor),
+                0 => builder.added(Added::Tensor),
                 1 => builder.biases([false, true, false]).relu(false),
                 2 => builder
                     .input_slice(c + 4, 4)
                     .residual_slice(k + 5, 3)
                     .output_slice(k + 9, 8),
-                3 if c == k && stride == 1 => builder.add(Added::Input).input_slice(c + 3, 1),
+                3 if c == k && stride == 1 => builder.added(Added::Input).input_slice(c + 3, 1),
                 3 => builder.bias(false).output_slice(k + 1, 1),
                 _ => builder,
             };
@@ -217,7 +217,7 @@ prop_compose! {
             .filters(k)
             .stride(stride)
             .biases(bias)
-            .add(added)
+            .added(added)
             .relu(relu)
             .dtype(DType::ALL[dtype])
             .math(if dtype == 0 { Math::ALL[math] } else { Math::Strict })

@@ -112,7 +112,7 @@ impl Bottleneck2dBuilder {
     }
 
     /// What is added before the last ReLU.
-    pub fn add(mut self, added: Added) -> Self {
+    pub fn added(mut self, added: Added) -> Self {
         self.added = added;
         if added != Added::Tensor {
             self.residual_slice = None;
@@ -224,7 +224,7 @@ impl Bottleneck2dBuilder {
         }
         let expand = expand.build()?;
         Ok(Bottleneck2d {
-            convolutions: [reduce, middle, expand],
+            convolutions: Box::new([reduce, middle, expand]),
             added: self.added,
         })
     }

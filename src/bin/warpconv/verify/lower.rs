@@ -303,7 +303,7 @@ fn bottleneck(
         .filters(k)
         .stride(stride)
         .biases(bias.each_ref().map(Option::is_some))
-        .add(added)
+        .added(added)
         .relu(step.relu)
         .dtype(storage.dtype)
         .layout(storage.layout)
