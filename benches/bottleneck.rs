@@ -79,14 +79,16 @@ fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout
         };
         session.take(&id, row);
     }
-    let modules: Vec<Row> = session.rows()[from..]
-        .iter()
-        .filter(|row| row.id.starts_with("inception/") && row.id.contains("/separate/"))
-        .cloned()
-        .collect();
-    if modules.len() == INCEPTIONS.len() {
-        let id = format!("inception/3a-5b/separate{ending}");
-        session.take(&id, Ok(sum(id.clone(), &modules)));
+    for way in ["separate", "fused"] {
+        let modules: Vec<Row> = session.rows()[from..]
+            .iter()
+            .filter(|row| row.id.starts_with("inception/") && row.id.contains(&format!("/{way}/")))
+            .cloned()
+            .collect();
+        if modules.len() == INCEPTIONS.len() {
+            let id = format!("inception/3a-5b/{way}{ending}");
+            session.take(&id, Ok(sum(id.clone(), &modules)));
+        }
     }
 }
 
@@ -157,11 +159,6 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             });
         }
     }
-    // Inception has no modes of products.
-    if kind.math() != Math::Strict {
-        jobs.extend(fused);
-        return Ok(jobs);
-    }
     for (name, [c, pixels, k1, reduce3, k3, reduce5, k5, pool_projection]) in INCEPTIONS {
         let inception = Inception {
             n: batch,
@@ -176,7 +173,7 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             pool_projection,
             dtype,
             layout,
-            math: Math::Strict,
+            math: kind.math(),
         };
         if name == "3a" {
             push(
@@ -190,6 +187,15 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             &INCEPTION,
             inception.separate()?,
         );
+        let choice = inception.choose(session.gpu.capability())?;
+        if choice.reason.is_none() {
+            fused.push(Job {
+                name: format!("inception/{name}/fused"),
+                family: &INCEPTION,
+                module: choice.module,
+                peer: Some(inception.separate()?),
+            });
+        }
     }
     jobs.extend(fused);
     Ok(jobs)

@@ -104,7 +104,7 @@ fn bottleneck_writes_the_rows_that_it_promises() {
     assert_eq!(document["device"]["sm"], 80);
     assert!(document["device"]["name"].is_string());
     let rows = document["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 10);
+    assert_eq!(rows.len(), 12);
     for row in rows {
         let keys: Vec<&str> = row
             .as_object()
@@ -168,6 +168,12 @@ fn bottleneck_writes_the_rows_that_it_promises() {
     );
     assert_eq!(of("inception3a", "separate")["launches"], 7);
     assert_eq!(of("inception3a", "naive")["launches"], 4);
+    // Strict f32 has no kernel for several convolutions at once.
+    assert_eq!(of("inception3a", "fused")["launches"], 7);
+    let half = |row: &&Value| {
+        row["module"] == "inception3a" && row["variant"] == "fused" && row["dtype"] != "f32"
+    };
+    assert_eq!(rows.iter().find(half).unwrap()["launches"], 2);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use warpconv::ops::{Bottleneck, Inception, Module, Step};
 use warpconv::plan::{
-    BottleneckPlan, Capability, Ceilings, ConvPlan, LAUNCH_US, PoolPlan, Roofline, Unfused,
+    BottleneckPlan, BranchesPlan, Capability, Ceilings, ConvPlan, LAUNCH_US, Operation, Plan,
+    PoolPlan, Roofline, Unfused,
 };
 use warpconv::{DType, Error, Layout};
 
@@ -44,7 +45,7 @@ pub struct Variant {
 }
 
 /// Every variant, the naive one of each module first.
-pub const VARIANTS: [Variant; 5] = [
+pub const VARIANTS: [Variant; 6] = [
     Variant {
         module: "bottleneck252",
         name: "naive",
@@ -75,6 +76,12 @@ pub const VARIANTS: [Variant; 5] = [
         describe: "1x1 reductions before the 3x3 and the 5x5 and after the pool",
         full_size: 28,
     },
+    Variant {
+        module: "inception3a",
+        name: "fused",
+        describe: "the same by two launches: what reads the input, then the 3x3 and the 5x5",
+        full_size: 28,
+    },
 ];
 
 /// The side of the tiles for which the roofline of the fused bottleneck counts the halo: 14 x 14 outputs read 16 x 16 pixels
@@ -88,20 +95,19 @@ fn with_halo(rows: usize) -> u64 {
 
 /// Why a fused variant is several launches on a device.
 pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
-    let [node] = module.nodes() else {
-        return None;
-    };
-    let Step::Bottleneck(problem) = &node.step else {
-        return None;
-    };
-    match BottleneckPlan::new(problem, capability) {
-        Ok(_) => None,
-        Err(_) => {
-            let asked = BottleneckPlan::candidates(problem, capability).into_iter();
-            let refused = asked.filter_map(|asked| Some((asked.kernel, asked.verdict.err()?)));
-            Some(Unfused::Refused(refused.collect()))
-        }
-    }
+    module.nodes().iter().find_map(|node| match &node.step {
+        Step::Bottleneck(problem) => refused(problem, capability),
+        Step::Branches(problem) => refused(&**problem, capability),
+        _ => None,
+    })
+}
+
+/// Every kernel's reason, if none takes the problem.
+fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
+    Plan::new(problem, capability).err()?;
+    let asked = Plan::candidates(problem, capability).into_iter();
+    let refused = asked.filter_map(|asked| Some((asked.kernel, asked.verdict.err()?)));
+    Some(Unfused::Refused(refused.collect()))
 }
 
 impl Variant {
@@ -153,6 +159,7 @@ impl Variant {
             ("bottleneck252", "fused") => bottleneck.fused(),
             ("bottleneck252", _) => bottleneck.separate(),
             (_, "naive") => inception.naive(),
+            (_, "fused") => inception.fused(),
             _ => inception.separate(),
         }
     }
@@ -214,6 +221,7 @@ impl Variant {
             Step::Bottleneck(problem) => {
                 Some(BottleneckPlan::new(problem, &device).ok()?.score().us)
             }
+            Step::Branches(problem) => Some(BranchesPlan::new(problem, &device).ok()?.score().us),
             _ => None,
         });
         let gaps = LAUNCH_US * module.launches().saturating_sub(1) as f64;
