@@ -10,7 +10,6 @@ use support::module::{Named, row};
 use support::options::Kind;
 use support::row::{PeerRow, Row};
 use support::session::Session;
-use warpconv::catalog::Math;
 use warpconv::ops::{Bottleneck, Inception, Module};
 use warpconv::plan::BottleneckPlan;
 use warpconv::{DType, Error, Layout};
