@@ -15,6 +15,8 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
+//! [`Network::with_fused_bottlenecks`] computes bottlenecks by one launch each, where the plan says that it pays.
+//!
 //! # Weights
 //! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named tensors, and with the feature
 //! `safetensors` [`Network::read_safetensors`] from a file. Names are torchvision's where torchvision has the network; each
@@ -22,6 +24,7 @@
 
 mod alexnet;
 mod catalog;
+mod fuse;
 mod googlenet;
 mod lenet;
 mod network;

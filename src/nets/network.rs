@@ -142,6 +142,11 @@ impl Network {
         &self.parameters
     }
 
+    /// The same with its launches put together in another way, which take the same weights.
+    pub(super) fn with_module(self, module: Module) -> Network {
+        Network { module, ..self }
+    }
+
     /// The logits.
     pub fn output(&self) -> &TensorDesc {
         &self.output

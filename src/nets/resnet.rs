@@ -53,34 +53,27 @@ fn residual_block(
 ) -> Tensor {
     let wide = 4 * narrow;
     let [channels, ..] = net.extents(x);
-    let mut layer = |index: usize, x: Tensor, conv: Conv| {
-        net.conv_norm(
-            format!("{name}.conv{index}"),
-            format!("{name}.bn{index}"),
-            x,
-            conv.relu(),
-        )
-    };
-    // The last convolution adds what went past, so that must be there first.
-    let reduced = match variant {
-        Variant::Bottlenecked => {
-            let y = layer(1, x, Conv::new(narrow, 1));
-            Some(layer(2, y, Conv::new(narrow, 3).stride(stride).padding(1)))
-        }
-        Variant::Naive => None,
-    };
+    // What goes past comes first, so that the bottleneck's own launches are next to each other and can be one.
     let past = if stride != 1 || channels != wide {
-        let (conv, norm) = (
+        let names = (
             format!("{name}.downsample.0"),
             format!("{name}.downsample.1"),
         );
-        net.conv_norm(conv, norm, x, Conv::new(wide, 1).stride(stride))
+        net.conv_norm(names.0, names.1, x, Conv::new(wide, 1).stride(stride))
     } else {
         x
     };
-    let (from, last) = match reduced {
-        Some(reduced) => (reduced, Conv::new(wide, 1)),
-        None => (x, Conv::new(wide, 3).stride(stride).padding(1)),
+    let mut layer = |index: usize, x: Tensor, conv: Conv| {
+        let names = (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
+        net.conv_norm(names.0, names.1, x, conv.relu())
+    };
+    let (from, last) = match variant {
+        Variant::Bottlenecked => {
+            let y = layer(1, x, Conv::new(narrow, 1));
+            let y = layer(2, y, Conv::new(narrow, 3).stride(stride).padding(1));
+            (y, Conv::new(wide, 1))
+        }
+        Variant::Naive => (x, Conv::new(wide, 3).stride(stride).padding(1)),
     };
     let last = last.relu().add(past);
     net.conv_norm(format!("{name}.conv3"), format!("{name}.bn3"), from, last)
