@@ -11,6 +11,8 @@
 mod bottleneck;
 #[path = "counters/cores.rs"]
 mod cores;
+#[path = "counters/small.rs"]
+mod small;
 #[path = "counters/tensor.rs"]
 mod tensor;
 
@@ -29,6 +31,7 @@ fn kernels_cost_no_more_than_they_may() {
     let h200 = gpu(90);
     let mut broken = Broken::default();
     cores::check(&h200, &mut broken);
+    small::check(&h200, &mut broken);
     tensor::main_loops(&h200, &mut broken);
     bottleneck::main_job(&h200, &mut broken);
     for device in [gpu(80), h200] {
