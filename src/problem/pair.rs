@@ -97,10 +97,9 @@ macro_rules! pair_methods {
         /// # Errors
         /// [`Error::TooLarge`] if the tensors would not fit the address space.
         pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
-            Ok(Self {
-                pair: self.pair.with_batch(n)?,
-                ..self.clone()
-            })
+            let mut problem = self.clone();
+            problem.pair = self.pair.with_batch(n)?;
+            Ok(problem)
         }
 
         /// Images.
