@@ -63,7 +63,8 @@ fn buffers_that_do_not_fit_are_refused() {
     };
     assert_eq!(launch(&|_| {}), Ok(()));
     // Of three filters each has its own name.
-    let refused: [(&dyn Fn(&mut BottleneckBuffers<'_, f32>), Error); 3] = [
+    type Change = dyn Fn(&mut BottleneckBuffers<'_, f32>);
+    let refused: [(&Change, Error); 3] = [
         (
             &|all| all.bias[1] = None,
             Error::MissingBuffer { buffer: "bias2" },

@@ -158,7 +158,7 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
         0,
         "a driver may refuse to allocate 0 bytes"
     );
-    assert_eq!(gpu.download(&nothing).unwrap(), []);
+    assert_eq!(gpu.download(&nothing).unwrap(), Vec::<f32>::new());
 
     for notation in ["mb0ic3ih5oc4kh3ph1", "mb0ic3ih5oc4kh1ph0+nhwc"] {
         let conv: Conv2d = notation.parse().unwrap();
@@ -166,7 +166,7 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
         let y = ops::conv2d(gpu, &conv, &nothing, &w).run().unwrap();
         assert_eq!(y.len(), 0);
         assert_ne!(address(&y), 0);
-        assert_eq!(gpu.download(&y).unwrap(), []);
+        assert_eq!(gpu.download(&y).unwrap(), Vec::<f32>::new());
         let plan = ConvPlan::new(&conv, gpu.capability()).unwrap();
         assert!(gpu.prepare_conv(&plan).is_ok());
     }
