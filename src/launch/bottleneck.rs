@@ -46,7 +46,7 @@ pub struct BottleneckArgs {
     pub w2_tap: i32,
     pub w3_k: i32,
     pub w3_c: i32,
-    /// Before [`Arguments::share_out`], which looks at the addresses, what the filters' layout alone permits.
+    /// Before `share_out`, which looks at the addresses, what the filters' layout alone permits.
     pub w_vector: i32,
     pub y_vector: i32,
     pub relu: i32,

@@ -294,9 +294,9 @@ mod tests {
                 .kernel(2, 3)
                 .padding(Padding::same(4))
                 .dilation(2, 2),
-            builder().input(7, 11, 1, 1).filters(13),
+            builder().input(7, 11, 1, 1).filters(13).kernel(1, 1),
             builder().input(4, 3, 2, 3).filters(5).kernel(2, 3),
-            builder().input(3, 4, 5, 5).filters(2),
+            builder().input(3, 4, 5, 5).filters(2).kernel(1, 1),
         ];
         for (index, shape) in shapes.into_iter().enumerate() {
             let conv = shape.build().expect("a valid convolution");
