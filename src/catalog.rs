@@ -392,6 +392,9 @@ impl Kernel {
         if self.stride > 1 {
             id.push_str(&format!("_s{}", self.stride));
         }
+        if self.streams_filters() {
+            id.push_str("_streamed");
+        }
         id.push('_');
         id.push_str(self.tier.name());
         id
@@ -417,6 +420,11 @@ impl Kernel {
             algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
             _ => 0,
         }
+    }
+
+    /// Whether a bottleneck's kernel brings its filters again for each tile, for want of shared memory to keep them in.
+    pub fn streams_filters(&self) -> bool {
+        bottleneck::streams_filters(self)
     }
 
     /// The most channels that a bottleneck may have at either end; `None` where the kernel takes any number.

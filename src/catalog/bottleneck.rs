@@ -13,7 +13,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
             .iter()
             .map(|entry| of(Algorithm::BottleneckCores, entry)),
     );
-    all.extend(MMA.iter().map(|entry| of(Algorithm::Bottleneck, entry)));
+    mma(all);
     all.extend(
         WGMMA
             .iter()
@@ -56,11 +56,12 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
     }
 }
 
-/// The most channels of input and output. Those on tensor cores keep all filters of the two 1x1s in shared memory, which has
+/// The most channels of input and output. Those on tensor cores that keep all filters of the two 1x1s in shared memory have
 /// room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the kernels).
 pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
     match kernel.algorithm {
-        Algorithm::Bottleneck => Some(256),
+        Algorithm::Bottleneck if streams_filters(kernel) => None,
+        Algorithm::Bottleneck => Some(MOST),
         Algorithm::BottleneckWgmma => Some(WGMMA_CHANNELS),
         _ => None,
     }
@@ -157,11 +158,100 @@ fn cores_shared(kernel: &Kernel) -> u32 {
 // ---------------------------------------------------------------------------------------------------------------------
 // mma.sync: kernels/bottleneck.cu
 
-/// f16, bf16 and tf32 on compute capability 8.0 and later.
-const MMA: [Entry; 0] = [];
+/// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a multiprocessor.
+type Patch = ([u32; 3], u32, u32, u32, u32);
 
-fn mma_shared(_: &Kernel) -> u32 {
-    0
+/// Tiles of f16 and bf16. Two groups of four warps keep all filters in shared memory, of which only the largest cards have
+/// enough; one group streams them for each patch.
+const HALF: [Patch; 13] = [
+    ([8, 14, 64], 1, 16, RESIDENT, 1),
+    ([8, 14, 64], 1, 8, RESIDENT, 1),
+    ([8, 14, 64], 1, 16, STREAMED, 2),
+    ([8, 14, 64], 1, 8, STREAMED, 2),
+    ([8, 14, 64], 1, 2, STREAMED, 2),
+    ([7, 7, 64], 1, 16, STREAMED, 2),
+    ([8, 14, 32], 1, 16, STREAMED, 2),
+    ([4, 14, 128], 1, 16, STREAMED, 2),
+    ([4, 14, 128], 1, 2, STREAMED, 2),
+    ([4, 14, 64], 2, 8, STREAMED, 2),
+    ([4, 14, 64], 2, 2, STREAMED, 2),
+    ([4, 14, 32], 2, 16, STREAMED, 2),
+    ([4, 14, 128], 2, 16, STREAMED, 1),
+];
+
+/// Tiles of tf32, whose filters never all fit.
+const TF32: [Patch; 4] = [
+    ([8, 14, 64], 1, 16, STREAMED, 2),
+    ([8, 14, 64], 1, 4, STREAMED, 2),
+    ([8, 14, 32], 1, 16, STREAMED, 2),
+    ([4, 14, 64], 2, 4, STREAMED, 1),
+];
+
+const RESIDENT: u32 = 256;
+const STREAMED: u32 = 128;
+
+/// What filters are kept for where they are resident.
+const MOST: u32 = 256;
+
+fn mma(all: &mut Vec<Kernel>) {
+    let kinds = [
+        (DType::F16, Math::Strict, &HALF[..]),
+        (DType::Bf16, Math::Strict, &HALF[..]),
+        (DType::F32, Math::Tf32, &TF32[..]),
+    ];
+    for (dtype, math, patches) in kinds {
+        all.extend(
+            patches
+                .iter()
+                .map(|&(tile, stride, vector, threads, min_blocks)| {
+                    let entry = Entry {
+                        tier: Tier::Sm80,
+                        dtype,
+                        math,
+                        layout: Layout::Nhwc,
+                        tile,
+                        stride,
+                        vector,
+                        threads,
+                        stages: 4,
+                        min_blocks,
+                    };
+                    of(Algorithm::Bottleneck, &entry)
+                }),
+        );
+    }
+}
+
+/// Whether a kernel brings its filters again for each patch.
+pub(super) fn streams_filters(kernel: &Kernel) -> bool {
+    kernel.algorithm == Algorithm::Bottleneck && kernel.threads == STREAMED
+}
+
+/// As `kernels/bottleneck_patch.cuh` lays it out.
+fn mma_shared(kernel: &Kernel) -> u32 {
+    let (size, narrow) = (kernel.dtype.size() as u32, kernel.tile_k);
+    let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
+    let halo = halo(kernel.tile_m) * halo(kernel.tile_n);
+    let narrow_bytes = narrow * size;
+    let row = narrow_bytes.min(128);
+    // The first product goes over the halo in passes.
+    let column_warps = if narrow_bytes >= 128 { 2 } else { 1 };
+    let rows = 16 * 4 / column_warps;
+    let columns = narrow / 8 / column_warps;
+    let most = if columns < 4 { 6 } else { 24 / columns };
+    let blocks = halo.div_ceil(rows);
+    let pass = blocks.div_ceil(blocks.div_ceil(most)) * rows;
+    let (groups, biases, filters, stage) = if streams_filters(kernel) {
+        let slot = narrow.max(64) * row;
+        (1, 2 * narrow, 3 * slot, (pass + narrow) * 32)
+    } else {
+        let filters = narrow * size * (MOST + 9 * narrow + MOST);
+        (2, 2 * narrow + MOST, filters, pass * 32)
+    };
+    let mid = (halo * narrow_bytes.max(128)).next_multiple_of(256);
+    // Eight pixels of a warp, 64 filters each.
+    let output = if size == 2 { 4 * 8 * 64 * size } else { 0 };
+    (4 * biases).next_multiple_of(256) + filters + groups * (mid + kernel.stages * stage + output)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

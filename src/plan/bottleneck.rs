@@ -188,7 +188,7 @@ impl Tile {
             .sum();
         let weights = filters as f64 * size;
         // They stay where they have room; else every tile fetches them.
-        let again = if weights > f64::from(kernel.dynamic_shared()) {
+        let again = if kernel.streams_filters() || weights > f64::from(kernel.dynamic_shared()) {
             weights
         } else {
             0.0

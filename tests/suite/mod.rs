@@ -96,10 +96,14 @@ impl Coverage {
         assert!(any, "no kernel takes {line}");
     }
 
-    /// Panics unless every kernel of these algorithms that the device can run has run.
+    /// Panics unless every kernel of these algorithms that the device can run, and has the shared memory for, has run.
     pub fn expect_all(&self, device: &Device, algorithms: &[Algorithm]) {
         for (index, kernel) in kernels().iter().enumerate() {
-            if algorithms.contains(&kernel.algorithm) && device.capability.runs(kernel.tier) {
+            let room = device.capability.shared_per_block_optin;
+            if algorithms.contains(&kernel.algorithm)
+                && device.capability.runs(kernel.tier)
+                && kernel.dynamic_shared() <= room
+            {
                 assert!(
                     self.0.contains(&KernelId(index)),
                     "{} was never run",
