@@ -273,6 +273,7 @@ fn the_launches_of_a_module_share_a_workspace() {
     let job = Bottleneck {
         channels: 20,
         narrow: 7,
+        k: 20,
         dtype: DType::F16,
         layout: Layout::Nhwc,
         ..Bottleneck::main_job(1, 6, 5)
