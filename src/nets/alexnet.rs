@@ -1,7 +1,8 @@
 //! AlexNet.
 
 use super::Form;
-use super::network::{Builder, Conv, Network};
+use super::builder::{Builder, Conv};
+use super::network::Network;
 use crate::error::Error;
 use crate::problem::LrnParameters;
 

@@ -1,7 +1,8 @@
 //! LeNet-5.
 
 use super::Form;
-use super::network::{Builder, Conv, Network};
+use super::builder::{Builder, Conv};
+use super::network::Network;
 use crate::error::Error;
 
 /// Which of the six maps of S2 each of the sixteen maps of C3 sees (table I of the paper), the lowest bit the first.

@@ -23,10 +23,12 @@
 //! description says which.
 
 mod alexnet;
+mod builder;
 mod catalog;
 mod fuse;
 mod googlenet;
 mod lenet;
+mod lower;
 mod network;
 mod nin;
 mod resnet;
@@ -35,10 +37,11 @@ mod vgg;
 mod weights;
 
 pub use alexnet::{alexnet, zfnet512};
+pub use builder::{Builder, Conv, Tensor};
 pub use catalog::{Entry, Published, entries};
 pub use googlenet::googlenet;
 pub use lenet::{lenet5, lenet5_relu};
-pub use network::{Builder, Conv, Network, Parameter, Tensor};
+pub use network::{Network, Parameter};
 pub use nin::{nin_cifar, nin_imagenet};
 pub use resnet::resnet50;
 pub use squeezenet::{Edges, squeezenet1_1};

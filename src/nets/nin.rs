@@ -1,7 +1,8 @@
 //! Network in Network.
 
 use super::Form;
-use super::network::{Builder, Conv, Network, Tensor};
+use super::builder::{Builder, Conv, Tensor};
+use super::network::Network;
 use crate::error::Error;
 
 /// A convolution and the small network behind each pixel of it: two layers, which are 1x1 convolutions.

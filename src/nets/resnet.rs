@@ -1,6 +1,7 @@
 //! ResNet.
 
-use super::network::{Builder, Conv, Network, Tensor};
+use super::builder::{Builder, Conv, Tensor};
+use super::network::Network;
 use super::{Form, Variant};
 use crate::error::Error;
 

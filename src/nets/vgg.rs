@@ -1,7 +1,8 @@
 //! VGG.
 
 use super::Form;
-use super::network::{Builder, Conv, Network};
+use super::builder::{Builder, Conv};
+use super::network::Network;
 use crate::error::Error;
 
 /// Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014: configuration D, sixteen

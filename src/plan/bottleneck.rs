@@ -10,7 +10,7 @@ use super::tensor_cost::{FINISH, L2_BYTES, START};
 use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline};
 use crate::catalog::{Algorithm, DType, Kernel, Layout};
 use crate::launch::{Arguments, bottleneck::BottleneckArgs};
-use crate::problem::{Added, Bottleneck2d};
+use crate::problem::{Added, Bottleneck2d, TensorDesc};
 
 impl Operation for Bottleneck2d {
     const NAME: &'static str = "a bottleneck";
@@ -23,16 +23,8 @@ impl Operation for Bottleneck2d {
         self.to_string()
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {

@@ -6,8 +6,8 @@ use super::tensor::{
 use super::tensor_cost::{Tiling, score};
 use super::workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::{Capability, Ceilings, Limits, Operation, Plan, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, DType, Kernel, Layout};
-use crate::problem::{Branches, Product};
+use crate::catalog::{Algorithm, Kernel, Layout};
+use crate::problem::{Branches, Product, TensorDesc};
 
 /// The most blocks that share a sum, unless somebody asks for more.
 const MOST_SPLITS: u32 = 16;
@@ -26,16 +26,8 @@ impl Operation for Branches {
         self.to_string()
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        Branches::is_empty(self)
+    fn result(&self) -> &TensorDesc {
+        self.products()[0].merged().output()
     }
 
     fn work(&self) -> (u64, u64) {

@@ -2,9 +2,9 @@
 
 use super::cost::{Product, streaming};
 use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline, Score, on_cores, tensor};
-use crate::catalog::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout};
+use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel};
 use crate::launch::{Arguments, args::ConvArgs};
-use crate::problem::{Conv2d, FilterLayout};
+use crate::problem::{Conv2d, FilterLayout, TensorDesc};
 
 impl Operation for Conv2d {
     const NAME: &'static str = "a convolution";
@@ -25,16 +25,8 @@ impl Operation for Conv2d {
         self.to_string()
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {

@@ -1,11 +1,11 @@
 //! What the kernels of the local response normalisation accept, and how well they do.
 
 use super::cost::streaming;
-use super::{Capability, Operation, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use super::{Capability, Operation, Roofline, Score};
+use crate::catalog::{Algorithm, Kernel};
 use crate::launch::Arguments;
 use crate::launch::channel_args::LrnArgs;
-use crate::problem::Lrn;
+use crate::problem::{Lrn, TensorDesc};
 
 impl Operation for Lrn {
     const NAME: &'static str = "a local response normalisation";
@@ -25,26 +25,14 @@ impl Operation for Lrn {
         )
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {
         let terms = self.parameters().size.min(self.c()) as u64;
         let work = (self.output().elements() as u64).saturating_mul(terms);
         (work, self.min_bytes())
-    }
-
-    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
-        Ok(())
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

@@ -54,7 +54,9 @@ pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
+use crate::problem::{
+    Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
+};
 use crate::ptx;
 
 /// The plan of a convolution.
@@ -103,17 +105,27 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn describe(&self) -> String;
 
+    /// The tensor it computes, or one of them: all are stored alike.
+    #[doc(hidden)]
+    fn result(&self) -> &TensorDesc;
+
     /// How the elements are stored.
     #[doc(hidden)]
-    fn element(&self) -> DType;
+    fn element(&self) -> DType {
+        self.result().dtype()
+    }
 
     /// How the activations are laid out.
     #[doc(hidden)]
-    fn order(&self) -> Layout;
+    fn order(&self) -> Layout {
+        self.result().layout()
+    }
 
     /// Whether there is nothing to compute.
     #[doc(hidden)]
-    fn is_empty(&self) -> bool;
+    fn is_empty(&self) -> bool {
+        self.result().is_empty()
+    }
 
     /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
     #[doc(hidden)]
@@ -127,7 +139,9 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
 
     /// The algorithm's own constraints, those of type, layout and device aside.
     #[doc(hidden)]
-    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal>;
+    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// Blocks of a launch.
     #[doc(hidden)]

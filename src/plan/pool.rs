@@ -2,9 +2,9 @@
 
 use super::cost::streaming;
 use super::{Capability, Operation, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use crate::catalog::{Algorithm, Kernel};
 use crate::launch::{Arguments, args::PoolArgs};
-use crate::problem::{Pool2d, PoolKind};
+use crate::problem::{Pool2d, PoolKind, TensorDesc};
 
 impl Operation for Pool2d {
     const NAME: &'static str = "a pooling";
@@ -20,16 +20,8 @@ impl Operation for Pool2d {
         self.to_string()
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {

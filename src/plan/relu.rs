@@ -1,10 +1,10 @@
 //! What the ReLU kernels accept, and how well they do.
 
 use super::cost::streaming;
-use super::{Capability, Operation, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use super::{Capability, Operation, Roofline, Score};
+use crate::catalog::{Algorithm, Kernel};
 use crate::launch::{Arguments, args::ReluArgs};
-use crate::problem::Relu;
+use crate::problem::{Relu, TensorDesc};
 
 impl Operation for Relu {
     const NAME: &'static str = "a ReLU";
@@ -23,24 +23,12 @@ impl Operation for Relu {
         )
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {
         (self.output().elements() as u64, self.min_bytes())
-    }
-
-    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
-        Ok(())
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

@@ -1,11 +1,11 @@
 //! What the subsampling kernels accept, and how well they do.
 
 use super::cost::streaming;
-use super::{Capability, Operation, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, DType, Kernel, Layout};
+use super::{Capability, Operation, Roofline, Score};
+use crate::catalog::{Algorithm, Kernel};
 use crate::launch::Arguments;
 use crate::launch::squash_args::SubsampleArgs;
-use crate::problem::Subsample;
+use crate::problem::{Subsample, TensorDesc};
 
 impl Operation for Subsample {
     const NAME: &'static str = "a subsampling";
@@ -25,25 +25,13 @@ impl Operation for Subsample {
         )
     }
 
-    fn element(&self) -> DType {
-        self.dtype()
-    }
-
-    fn order(&self) -> Layout {
-        self.layout()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
+    fn result(&self) -> &TensorDesc {
+        self.output()
     }
 
     fn work(&self) -> (u64, u64) {
         let elements = self.input().elements() as u64;
         (elements, self.min_bytes())
-    }
-
-    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
-        Ok(())
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

@@ -3,6 +3,11 @@
 //! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a phase that is not
 //! complete takes its lanes out of the turn until the state of some barrier changes; if no warp of the block can go on,
 //! waits give up and say so, as their time limit allows.
+
+mod state;
+
+pub(crate) use state::{Mbarrier, Mbarriers};
+
 use super::address::{compute, space_of};
 use super::async_copy;
 use super::context::{Context, touch};
@@ -19,83 +24,6 @@ use crate::report::{AccessKind, AsyncFault, WaitsFor};
 
 /// The largest counts, of arrivals and of bytes.
 const MOST: u32 = (1 << 20) - 1;
-
-/// One barrier.
-pub(crate) struct Mbarrier {
-    pub address: u32,
-    live: bool,
-    /// Arrivals of a phase.
-    count: u32,
-    /// Those that the phase still waits for.
-    pending: u32,
-    /// Bytes that it still waits for.
-    bytes: i64,
-    /// Phases that are complete, over all barriers at this address.
-    phases: u32,
-    /// How many they were when this barrier was initialised.
-    first: u32,
-    /// Who initialised it, and when.
-    init: Actor,
-    time: u32,
-    /// What those know that have arrived in this phase, and what those that waited for the last one learn.
-    gathered: Vec<u32>,
-    released: Vec<u32>,
-}
-
-impl Mbarrier {
-    /// The phase now, counted from its initialisation.
-    fn phase(&self) -> u32 {
-        self.phases - self.first
-    }
-
-    /// Ends the phase if nothing is lacking. Whether it did.
-    fn advance(&mut self) -> bool {
-        if self.pending != 0 || self.bytes != 0 || self.count == 0 {
-            return false;
-        }
-        self.phases += 1;
-        self.pending = self.count;
-        self.released
-            .resize(self.gathered.len().max(self.released.len()), 0);
-        for (all, &known) in self.released.iter_mut().zip(&self.gathered) {
-            *all = (*all).max(known);
-        }
-        self.gathered.clear();
-        true
-    }
-
-    /// Its state before an operation, as programs see it.
-    fn state(&self, slot: usize) -> u64 {
-        (slot as u64) << 52 | u64::from(self.phase()) << 20 | u64::from(self.pending)
-    }
-}
-
-/// The barriers of a block.
-#[derive(Default)]
-pub(crate) struct Mbarriers {
-    list: Vec<Mbarrier>,
-    /// Changes so far.
-    pub events: u64,
-    /// Whether somebody who waits may have a reason to look again.
-    pub changed: bool,
-}
-
-impl Mbarriers {
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.changed = false;
-    }
-
-    /// A barrier by its slot.
-    pub fn get(&self, slot: usize) -> &Mbarrier {
-        &self.list[slot]
-    }
-
-    fn find(&self, address: u64) -> Option<usize> {
-        let same = |b: &Mbarrier| b.live && u64::from(b.address) == address;
-        self.list.iter().position(same)
-    }
-}
 
 fn fault(lane: usize, fault: AsyncFault) -> Box<Trouble> {
     Trouble::lane(lane, fault.into())

@@ -89,17 +89,16 @@ impl Inception {
             if let Step::Branches(branches) = &node.step
                 && let Err(error) = BranchesPlan::new(branches, device)
             {
-                let reason = match &error {
-                    Error::NoKernel { refused, .. } => refused
-                        .iter()
-                        .filter(|(kernel, _)| {
-                            kernel.contains(self.dtype.name()) || kernel.contains("tf32")
-                        })
-                        .map(|(kernel, refusal)| format!("{kernel}: {refusal}"))
-                        .next()
-                        .unwrap_or_else(|| error.to_string()),
-                    _ => error.to_string(),
-                };
+                // Of kernels that store the type, one says what is really in the way.
+                let candidates = BranchesPlan::candidates(branches, device);
+                let reason = candidates
+                    .iter()
+                    .find_map(|candidate| {
+                        let kernel = candidate.kernel.kernel();
+                        let refusal = candidate.verdict.as_ref().err()?;
+                        (kernel.dtype == self.dtype).then(|| format!("{}: {refusal}", kernel.id()))
+                    })
+                    .unwrap_or_else(|| error.to_string());
                 return Ok(InceptionChoice {
                     module: self.separate()?,
                     reason: Some(reason),

@@ -1,0 +1,80 @@
+//! What a barrier in shared memory is between two operations.
+
+use crate::check::shadow::Actor;
+
+/// One barrier.
+pub(crate) struct Mbarrier {
+    pub address: u32,
+    pub(super) live: bool,
+    /// Arrivals of a phase.
+    pub(super) count: u32,
+    /// Those that the phase still waits for.
+    pub(super) pending: u32,
+    /// Bytes that it still waits for.
+    pub(super) bytes: i64,
+    /// Phases that are complete, over all barriers at this address.
+    pub(super) phases: u32,
+    /// How many they were when this barrier was initialised.
+    pub(super) first: u32,
+    /// Who initialised it, and when.
+    pub(super) init: Actor,
+    pub(super) time: u32,
+    /// What those know that have arrived in this phase, and what those that waited for the last one learn.
+    pub(super) gathered: Vec<u32>,
+    pub(super) released: Vec<u32>,
+}
+
+impl Mbarrier {
+    /// The phase now, counted from its initialisation.
+    pub(super) fn phase(&self) -> u32 {
+        self.phases - self.first
+    }
+
+    /// Ends the phase if nothing is lacking. Whether it did.
+    pub(super) fn advance(&mut self) -> bool {
+        if self.pending != 0 || self.bytes != 0 || self.count == 0 {
+            return false;
+        }
+        self.phases += 1;
+        self.pending = self.count;
+        self.released
+            .resize(self.gathered.len().max(self.released.len()), 0);
+        for (all, &known) in self.released.iter_mut().zip(&self.gathered) {
+            *all = (*all).max(known);
+        }
+        self.gathered.clear();
+        true
+    }
+
+    /// Its state before an operation, as programs see it.
+    pub(super) fn state(&self, slot: usize) -> u64 {
+        (slot as u64) << 52 | u64::from(self.phase()) << 20 | u64::from(self.pending)
+    }
+}
+
+/// The barriers of a block.
+#[derive(Default)]
+pub(crate) struct Mbarriers {
+    pub(super) list: Vec<Mbarrier>,
+    /// Changes so far.
+    pub events: u64,
+    /// Whether somebody who waits may have a reason to look again.
+    pub changed: bool,
+}
+
+impl Mbarriers {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.changed = false;
+    }
+
+    /// A barrier by its slot.
+    pub fn get(&self, slot: usize) -> &Mbarrier {
+        &self.list[slot]
+    }
+
+    pub(super) fn find(&self, address: u64) -> Option<usize> {
+        let same = |b: &Mbarrier| b.live && u64::from(b.address) == address;
+        self.list.iter().position(same)
+    }
+}
