@@ -4,6 +4,7 @@ mod support;
 
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use half::{bf16, f16};
 use support::family::{BOTTLENECK, Family, INCEPTION};
 use support::module::{Named, row};
@@ -40,12 +41,21 @@ fn main() -> ExitCode {
     let Some(mut session) = Session::open("bottleneck") else {
         return ExitCode::SUCCESS;
     };
-    let usual: &[usize] = if session.is_emulated() { &[1] } else { &[128] };
-    let batches = session.options.batches(usual, &[1, 32, 128]);
-    let kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
+    const BATCHES: &[usize] = &[1, 32, 128];
+    let few = session.is_emulated() || session.options.quick;
+    let usual = if session.is_emulated() {
+        &BATCHES[..1]
+    } else {
+        BATCHES
+    };
+    let batches = session.options.batches(usual, BATCHES);
+    let kinds = match few {
+        true => session.options.kinds(&[Kind::F32, Kind::Bf16]),
+        false => session.options.kinds(Kind::value_variants()),
+    };
     for &batch in &batches {
         for &kind in &kinds {
-            for layout in session.options.layouts() {
+            for layout in layouts(&session, kind) {
                 match jobs(&session, batch, kind, layout) {
                     Ok(jobs) => measure(&mut session, &jobs, batch, kind, layout),
                     Err(why) => session.take("modules", Err(why.to_string())),
@@ -54,6 +64,16 @@ fn main() -> ExitCode {
         }
     }
     session.finish()
+}
+
+/// The layouts asked for, all if all is; else the one that goes with the type.
+fn layouts(session: &Session, kind: Kind) -> Vec<Layout> {
+    match (&session.options.layout[..], kind) {
+        ([], _) if session.options.full => Layout::ALL.to_vec(),
+        ([], Kind::F32) => vec![Layout::Nchw],
+        ([], _) => vec![Layout::Nhwc],
+        (named, _) => named.to_vec(),
+    }
 }
 
 fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout: Layout) {
@@ -78,7 +98,7 @@ fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout
         };
         session.take(&id, row);
     }
-    for way in ["separate", "fused"] {
+    for way in ["naive", "separate", "fused"] {
         let modules: Vec<Row> = session.rows()[from..]
             .iter()
             .filter(|row| row.id.starts_with("inception/") && row.id.contains(&format!("/{way}/")))
@@ -174,13 +194,11 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             layout,
             math: kind.math(),
         };
-        if name == "3a" {
-            push(
-                format!("inception/{name}/naive"),
-                &INCEPTION,
-                inception.naive()?,
-            );
-        }
+        push(
+            format!("inception/{name}/naive"),
+            &INCEPTION,
+            inception.naive()?,
+        );
         push(
             format!("inception/{name}/separate"),
             &INCEPTION,

@@ -64,7 +64,7 @@ pub struct Options {
     /// Only these types, with commas [default: the benchmark's own]
     #[arg(long = "type", value_enum, value_delimiter = ',')]
     pub kinds: Vec<Kind>,
-    /// Only these layouts, with commas: nhwc, nchw [default: both]
+    /// Only these layouts, with commas: nhwc, nchw [default: both; of modules the one that goes with the type, both if full]
     #[arg(long, value_delimiter = ',', value_parser = layout)]
     pub layout: Vec<Layout>,
     /// Problems from files in benchdnn notation in place of the networks' layers
