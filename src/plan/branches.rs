@@ -12,6 +12,11 @@ use crate::problem::{Branches, Product, TensorDesc};
 /// The most blocks that share a sum, unless somebody asks for more.
 const MOST_SPLITS: u32 = 16;
 
+/// Parts of sums that several blocks share may move as much as this share of what a launch has to move: written once and
+/// read once. So a launch stays within 1.2 times its least, and a module of two within 1.25 times the least of three. Who asks
+/// for a number of blocks, or measured one to be faster, gets it.
+const PARTS_SHARE: u64 = 5;
+
 /// Steps that one of a pooled product takes as long as: it loads nine cells for each of the others' one.
 const POOLED_STEP: u64 = 2;
 
@@ -83,7 +88,9 @@ impl Operation for Branches {
         }
         let mut best = rate_one(1);
         for wanted in 2..=MOST_SPLITS.min(longest) {
-            if whole_splits(longest, wanted) != wanted {
+            if whole_splits(longest, wanted) != wanted
+                || parts_moved(self, kernel, wanted) > roofline.bytes / PARTS_SHARE
+            {
                 continue;
             }
             if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
@@ -184,6 +191,13 @@ pub(crate) fn shared_sums(
     (places, needs)
 }
 
+/// Bytes of parts of sums that a launch moves: what the workspace holds of them, written and read again.
+fn parts_moved(problem: &Branches, kernel: &Kernel, splits: u32) -> u64 {
+    let (_, needs) = shared_sums(problem, kernel, splits);
+    let counters = WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT);
+    needs.saturating_sub(counters).saturating_mul(2)
+}
+
 fn rate_one(
     problem: &Branches,
     kernel: &Kernel,
@@ -236,6 +250,12 @@ fn score_of(
     splits: u32,
     workspace: u64,
 ) -> Score {
+    // Parts of sums come on top of what has to be moved.
+    let parts = parts_moved(problem, kernel, splits);
+    let roofline = &Roofline {
+        bytes: roofline.bytes.saturating_add(parts),
+        ..*roofline
+    };
     let (mut blocks, mut all_steps, mut terms) = (0u64, 0u64, 0.0);
     let mut alone = Score::EMPTY;
     for (product, splits) in problem
