@@ -1,8 +1,9 @@
 //! GoogLeNet's inception module, naive and with its reductions.
 
+mod choice;
 mod fused;
 
-pub use fused::InceptionChoice;
+pub use choice::{InceptionChoice, InceptionEstimate, InceptionForm};
 
 use super::module::{Module, Node, Place, Step};
 use crate::catalog::{DType, Layout, Math};

@@ -27,9 +27,11 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
-pub use inception::{Inception, InceptionChoice};
+pub use inception::{Inception, InceptionChoice, InceptionEstimate, InceptionForm};
 pub(crate) use module::PreparedStep;
-pub use module::{MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights};
+pub use module::{
+    Expected, MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights,
+};
 
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};

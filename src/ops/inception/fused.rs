@@ -4,17 +4,7 @@ use super::{Inception, sum};
 use crate::catalog::Layout;
 use crate::error::Error;
 use crate::ops::module::{Module, Node, Place, Step};
-use crate::plan::{BranchesPlan, Capability};
 use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
-
-/// The module as it should be launched on a device.
-#[derive(Clone, Debug)]
-pub struct InceptionChoice {
-    /// The launches.
-    pub module: Module,
-    /// Why they are separate, if they are: the first kernel's reason.
-    pub reason: Option<String>,
-}
 
 impl Inception {
     /// The module in two launches. The first reads the input alone: one matrix product of the 1x1 branch and both reductions,
@@ -76,39 +66,6 @@ impl Inception {
             ),
         ];
         Module::new(nodes, self.dtype)
-    }
-
-    /// [`Inception::fused`] where the device has kernels for it, else [`Inception::separate`] with the reason why not: strict
-    /// f32, which CUDA cores compute, and devices without `cp.async`.
-    ///
-    /// # Errors
-    /// As both.
-    pub fn choose(&self, device: &Capability) -> Result<InceptionChoice, Error> {
-        let module = self.fused()?;
-        for node in module.nodes() {
-            if let Step::Branches(branches) = &node.step
-                && let Err(error) = BranchesPlan::new(branches, device)
-            {
-                // Of kernels that store the type, one says what is really in the way.
-                let candidates = BranchesPlan::candidates(branches, device);
-                let reason = candidates
-                    .iter()
-                    .find_map(|candidate| {
-                        let kernel = candidate.kernel.kernel();
-                        let refusal = candidate.verdict.as_ref().err()?;
-                        (kernel.dtype == self.dtype).then(|| format!("{}: {refusal}", kernel.id()))
-                    })
-                    .unwrap_or_else(|| error.to_string());
-                return Ok(InceptionChoice {
-                    module: self.separate()?,
-                    reason: Some(reason),
-                });
-            }
-        }
-        Ok(InceptionChoice {
-            module,
-            reason: None,
-        })
     }
 
     fn second(&self, over_hidden: Vec<Product>) -> Result<Node, Error> {

@@ -2,6 +2,7 @@
 //! of it.
 
 mod branches;
+mod expected;
 mod places;
 mod prepared;
 mod step;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream};
 
+pub use expected::Expected;
 pub use places::MOST_PLACES;
 pub(crate) use prepared::PreparedStep;
 pub use prepared::{ModuleBuffers, PreparedModule, Weights};
