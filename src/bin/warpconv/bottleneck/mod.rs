@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::check::{LoadedModule, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::ops::Module;
 use warpconv::plan::{Tuning, Unfused};
 use warpconv::{DType, Layout};
 
@@ -41,8 +42,13 @@ struct Row {
     speedup: Option<f64>,
     roofline_speedup: f64,
     model_speedup: Option<f64>,
-    /// Why a fused variant is several launches.
-    unfused: Option<Unfused>,
+}
+
+/// A fused variant that no kernel of the device computes, so that it has no row: its launches are those of `separate`.
+struct Missing {
+    variant: Variant,
+    dtype: DType,
+    why: Unfused,
 }
 
 /// The time that one layer had when networks were to answer in real time, in microseconds.
@@ -73,7 +79,7 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
             .collect(),
     };
     let progress = Progress::new(VARIANTS.len() * dtypes.len(), global.quiet);
-    let mut rows = Vec::new();
+    let (mut rows, mut missing) = (Vec::new(), Vec::new());
     for &dtype in &dtypes {
         for variant in VARIANTS {
             progress.doing(format!(
@@ -83,20 +89,30 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
                 dtype.name()
             ));
             let size = size(&gpu, args, &variant, dtype);
-            rows.push(match dtype {
-                DType::F32 => run::<f32>(&gpu, &tuning, variant, size)?,
-                DType::F16 => run::<f16>(&gpu, &tuning, variant, size)?,
-                DType::Bf16 => run::<bf16>(&gpu, &tuning, variant, size)?,
-            });
+            let module = variant.at(size).map_err(Failure::input)?;
+            match variants::unfused(&module, gpu.capability()) {
+                Some(why) => missing.push(Missing {
+                    variant,
+                    dtype,
+                    why,
+                }),
+                None => rows.push(match dtype {
+                    DType::F32 => run::<f32>(&gpu, &tuning, variant, size, &module)?,
+                    DType::F16 => run::<f16>(&gpu, &tuning, variant, size, &module)?,
+                    DType::Bf16 => run::<bf16>(&gpu, &tuning, variant, size, &module)?,
+                }),
+            }
             progress.step();
         }
     }
     drop(progress);
     compare(&mut rows);
-    print(&gpu, &rows)?;
+    print(&gpu, &rows, &missing)?;
     if let Some(file) = json {
         let rows: Vec<Value> = rows.iter().map(row_json).collect();
-        file.write(&json!({"device": device::to_json(&gpu), "rows": rows}))?;
+        let missing: Vec<Value> = missing.iter().map(missing_json).collect();
+        let device = device::to_json(&gpu);
+        file.write(&json!({"device": device, "rows": rows, "not_fused": missing}))?;
     }
     finish(&rows)
 }
@@ -144,9 +160,9 @@ fn run<T: Stored>(
     tuning: &Tuning,
     variant: Variant,
     size: Size,
+    module: &Module,
 ) -> Result<Row, Failure> {
-    let (module, unfused) = variant.on(size, gpu.capability()).map_err(Failure::input)?;
-    let mut loaded = LoadedModule::<T>::tuned(gpu, &module, tuning).map_err(Failure::device)?;
+    let mut loaded = LoadedModule::<T>::tuned(gpu, module, tuning).map_err(Failure::device)?;
     gpu.reset_counters();
     loaded.launch().map_err(Failure::device)?;
     gpu.synchronize().map_err(Failure::device)?;
@@ -176,7 +192,6 @@ fn run<T: Stored>(
         speedup: None,
         roofline_speedup: 1.0,
         model_speedup: None,
-        unfused,
     })
 }
 
@@ -204,7 +219,7 @@ fn compare(rows: &mut [Row]) {
 }
 
 /// Prints the table and how to read it.
-fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
+fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     let emulated = gpu.kind() == DeviceKind::Emulator;
     let headings = vec![
         ("module", Align::Left),
@@ -249,14 +264,17 @@ fn print(gpu: &Gpu, rows: &[Row]) -> Result<(), Failure> {
     } else {
         "Images in 0.5 ms: of the layer, by the time measured."
     })?;
-    for row in rows {
-        let Some(why) = &row.unfused else { continue };
+    for Missing {
+        variant,
+        dtype,
+        why,
+    } in missing
+    {
         say(format_args!(
-            "{} {} {}: {} launches, for {why}",
-            row.variant.module,
-            row.variant.name,
-            row.size.dtype.name(),
-            row.launches
+            "{} {} {}: no row, the launches are those of `separate`, for {why}",
+            variant.module,
+            variant.name,
+            dtype.name(),
         ))?;
     }
     if emulated {
@@ -330,6 +348,16 @@ fn row_json(row: &Row) -> Value {
         "model_us": number(row.model_us),
         "model_speedup": number(row.model_speedup),
         "images_in_half_ms": number(Some(row.images_in_budget())),
+    })
+}
+
+/// A fused variant that did not run in JSON.
+fn missing_json(missing: &Missing) -> Value {
+    json!({
+        "module": missing.variant.module,
+        "variant": missing.variant.name,
+        "dtype": missing.dtype.name(),
+        "why": missing.why.to_string(),
     })
 }
 

@@ -1,10 +1,8 @@
 //! The variants that the main job compares, and their arithmetic.
 
+use warpconv::catalog::KernelId;
 use warpconv::ops::{Bottleneck, Inception, Module, Step};
-use warpconv::plan::{
-    BottleneckPlan, BranchesPlan, Capability, Ceilings, ConvPlan, LAUNCH_US, Operation, Plan,
-    PoolPlan, Roofline, Unfused,
-};
+use warpconv::plan::{Capability, Ceilings, Operation, Plan, Refusal, Roofline, Unfused};
 use warpconv::{DType, Error, Layout};
 
 /// The batch for which the roofline is stated.
@@ -93,7 +91,7 @@ fn with_halo(rows: usize) -> u64 {
     (rows + 2 * (rows.div_ceil(ROOF_TILE) - 1)) as u64
 }
 
-/// Why a fused variant is several launches on a device.
+/// Why no kernel of a device computes a fused variant, if none does.
 pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
     module.nodes().iter().find_map(|node| match &node.step {
         Step::Bottleneck(problem) => refused(problem, capability),
@@ -102,37 +100,21 @@ pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
     })
 }
 
-/// Every kernel's reason, if none takes the problem.
+/// The reason of every kernel that stores the type, if none takes the problem; of every kernel, if none stores it.
 fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
     Plan::new(problem, capability).err()?;
     let asked = Plan::candidates(problem, capability).into_iter();
     let refused = asked.filter_map(|asked| Some((asked.kernel, asked.verdict.err()?)));
-    Some(Unfused::Refused(refused.collect()))
+    let mut refused: Vec<(KernelId, Refusal)> = refused.collect();
+    let stores =
+        |(kernel, _): &(KernelId, Refusal)| kernel.kernel().dtype == problem.result().dtype();
+    if refused.iter().any(stores) {
+        refused.retain(stores);
+    }
+    Some(Unfused::Refused(refused))
 }
 
 impl Variant {
-    /// Its launches at a size on a device: where no kernel fuses them they are those of `separate`, and why is said.
-    ///
-    /// # Errors
-    /// If the size is too large for a launch.
-    pub fn on(
-        &self,
-        size: Size,
-        capability: &Capability,
-    ) -> Result<(Module, Option<Unfused>), Error> {
-        let module = self.at(size)?;
-        match unfused(&module, capability) {
-            Some(why) => {
-                let separate = Variant {
-                    name: "separate",
-                    ..*self
-                };
-                Ok((separate.at(size)?, Some(why)))
-            }
-            None => Ok((module, None)),
-        }
-    }
-
     /// Its launches at a size.
     ///
     /// # Errors
@@ -215,17 +197,7 @@ impl Variant {
             dtype,
             layout,
         })?;
-        let each = module.nodes().iter().map(|node| match &node.step {
-            Step::Conv(conv) => Some(ConvPlan::new(conv, &device).ok()?.score().us),
-            Step::Pool(pool) => Some(PoolPlan::new(pool, &device).ok()?.score().us),
-            Step::Bottleneck(problem) => {
-                Some(BottleneckPlan::new(problem, &device).ok()?.score().us)
-            }
-            Step::Branches(problem) => Some(BranchesPlan::new(problem, &device).ok()?.score().us),
-            _ => None,
-        });
-        let gaps = LAUNCH_US * module.launches().saturating_sub(1) as f64;
-        Ok(each.sum::<Option<f64>>().map(|us| us + gaps))
+        Ok(module.expected(&device).ok().map(|expected| expected.us))
     }
 }
 
