@@ -54,6 +54,17 @@ fn cases_on_an_emulated_sm80() {
     verify("emulator:80", CASES, &[], 5000);
 }
 
+/// The two inception modules by two launches and by three, in tf32, f16 and bf16 and both layouts.
+#[test]
+fn inception_modules_by_few_launches() {
+    for device in ["emulator:80", "emulator:90"] {
+        for steps in ["modules", "in-three"] {
+            let options = ["--filter", "inception_", "--steps", steps];
+            verify(device, &["golden"], &options, 2 * 3 * 2);
+        }
+    }
+}
+
 #[test]
 fn small_shapes_of_benchdnn() {
     let shapes = [

@@ -136,7 +136,7 @@ pub struct VerifyArgs {
     /// Skip problems of shape files whose tensors have more elements than this together (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
-    /// Only graphs cut this way: one launch a layer, or with epilogues and concats fused
+    /// Only graphs cut this way: one launch a layer, with epilogues and concats fused, or whole modules
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
     /// Only the first COUNT test images of each trained network
@@ -373,8 +373,10 @@ pub enum StepsArg {
     Layers,
     /// ReLU and residual add in the convolution's epilogue, branches into their slice of a concat
     Fused,
-    /// A whole module by one launch, where there is a kernel for it
+    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an inception module by two
     Modules,
+    /// An inception module by three launches
+    InThree,
 }
 
 impl From<StepsArg> for Steps {
@@ -383,6 +385,7 @@ impl From<StepsArg> for Steps {
             StepsArg::Layers => Steps::Layers,
             StepsArg::Fused => Steps::Fused,
             StepsArg::Modules => Steps::Modules,
+            StepsArg::InThree => Steps::InThree,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::Context;
 use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
 use super::graph::{Op, Step, Tensor, steps};
+use super::inception;
 use super::lower::{Problem, Shapes, Storage, accepting, extents, lower, shares};
 use super::modules::modules;
 use super::real::Network;
@@ -58,7 +59,8 @@ pub fn case(
             }
             Ok(())
         },
-    )
+    )?;
+    inception::case(context, label, case, report)
 }
 
 /// Runs a network with the kernels of its layers' plans, in every type and layout.
@@ -101,14 +103,14 @@ pub fn network(
 }
 
 /// A case cut into launches and stored in one way.
-struct Prepared {
-    steps: Vec<Step>,
-    problems: Vec<Problem>,
-    shapes: Shapes,
-    storage: Storage,
+pub(super) struct Prepared {
+    pub steps: Vec<Step>,
+    pub problems: Vec<Problem>,
+    pub shapes: Shapes,
+    pub storage: Storage,
     /// The order of the filters if there are any, and how a graph is cut.
-    filter_layout: Option<FilterLayout>,
-    cut: Option<Steps>,
+    pub filter_layout: Option<FilterLayout>,
+    pub cut: Option<Steps>,
 }
 
 /// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all pairs of them;
@@ -121,6 +123,8 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
     };
     let cuts = match select.steps {
         _ if case.one_operation => vec![None],
+        // Only a whole inception module is cut in three.
+        Some(Steps::InThree) => Vec::new(),
         Some(only) => vec![Some(only)],
         None if every => Steps::ALL.map(Some).to_vec(),
         None => vec![Some(Steps::Fused)],
@@ -286,7 +290,7 @@ impl Prepared {
     }
 
     /// How a run with the kernel is named.
-    fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
+    pub fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
         Variation {
             dtype: self.storage.dtype,
             layout: self.storage.layout,
@@ -320,7 +324,7 @@ impl Prepared {
     }
 
     /// Compares every result with what is stored of it, or with the reference.
-    fn judge(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
+    pub fn judge(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
         let mut worst = Stats::default();
         for expected in &case.expected {
             let name = &expected.tensor;

@@ -5,6 +5,7 @@ mod cases;
 mod discover;
 mod execute;
 mod graph;
+mod inception;
 mod lower;
 mod modules;
 pub mod npy;

@@ -60,7 +60,7 @@ fn bottleneck(all: &[Step], rest: &[Step], shapes: &Shapes) -> Option<Step> {
 }
 
 /// The stride of a convolution of `size` x `size` taps that keeps the image's size at stride 1; `None` for everything else.
-fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> {
+pub(super) fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> {
     let Op::Conv { window, groups: 1 } = &step.layer.op else {
         return None;
     };
@@ -79,7 +79,7 @@ fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> {
 }
 
 /// How many steps read a tensor.
-fn readers(steps: &[Step], tensor: &str) -> usize {
+pub(super) fn readers(steps: &[Step], tensor: &str) -> usize {
     let read = steps
         .iter()
         .flat_map(|step| step.layer.inputs.iter().chain(&step.residual));

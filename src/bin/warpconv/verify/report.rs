@@ -37,12 +37,14 @@ pub enum Steps {
     Layers,
     /// ReLU and residual add in the epilogue of the convolution before them; branches write their slice of a concat.
     Fused,
-    /// A whole module by one launch, where there is a kernel for it.
+    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an inception module by two.
     Modules,
+    /// An inception module by three launches, pooling and projection by themselves.
+    InThree,
 }
 
 impl Steps {
-    /// Every one.
+    /// Every one that cuts a graph of any kind.
     pub const ALL: [Steps; 3] = [Steps::Layers, Steps::Fused, Steps::Modules];
 
     /// The name on the command line and in JSON.
@@ -51,6 +53,7 @@ impl Steps {
             Steps::Layers => "layers",
             Steps::Fused => "fused",
             Steps::Modules => "modules",
+            Steps::InThree => "in-three",
         }
     }
 }
