@@ -7,9 +7,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Mutex;
 
+use cudarc::driver::CudaSlice;
+use half::f16;
+
 use common::{Case, gpu, small_conv, tensor, zeros};
+use warpconv::catalog::DType;
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::ops;
+use warpconv::ops::{self, Inception, ModuleBuffers, Weights};
 use warpconv::plan::ConvPlan;
 
 struct Counting;
@@ -95,6 +99,72 @@ fn nor_does_one_that_packs_filters_and_splits_sums() {
         "device memory"
     );
     assert_eq!(gpu.download(&y).unwrap(), job.want);
+}
+
+/// A fused inception module; separate launches where the device has no kernels for it.
+#[test]
+fn nor_does_a_module_of_several_convolutions_a_launch() {
+    let _alone = DEVICE_MEMORY.lock().unwrap();
+    let gpu = gpu();
+    let job = Inception {
+        dtype: DType::F16,
+        layout: warpconv::Layout::Nhwc,
+        ..Inception::inception_3a(1, 5, 3)
+    };
+    let module = match gpu.capability().version() >= (8, 0) {
+        true => job.fused().unwrap(),
+        false => job.separate().unwrap(),
+    };
+    let prepared = module.prepare(gpu).unwrap();
+    let x = gpu.upload(&vec![f16::ONE; module.input_len()]).unwrap();
+    let operands: Vec<_> = module
+        .weights()
+        .iter()
+        .map(|conv| {
+            let bias = gpu.upload(&vec![f16::ONE; conv.k()]).unwrap();
+            (zeros::<f16>(conv.filter_len()), bias)
+        })
+        .collect();
+    let weights: Vec<Weights<'_, f16>> = operands
+        .iter()
+        .map(|(w, bias)| Weights {
+            w,
+            bias: Some(bias),
+        })
+        .collect();
+    let mut hidden = module.allocate_hidden(gpu.stream()).unwrap();
+    let mut y = zeros::<f16>(module.output_len());
+    let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
+    let mut launch = |y: &mut CudaSlice<f16>| {
+        let buffers = ModuleBuffers {
+            x: &x,
+            weights: &weights,
+            hidden: &mut hidden,
+            y,
+            workspace: workspace.as_mut(),
+        };
+        prepared.launch(gpu.stream(), buffers).unwrap();
+    };
+    launch(&mut y);
+    gpu.synchronize().unwrap();
+    let free = gpu.context().mem_get_info().unwrap().0;
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..4 {
+        launch(&mut y);
+    }
+    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    gpu.synchronize().unwrap();
+    assert_eq!(allocated, 0, "allocations on the host");
+    assert_eq!(
+        gpu.context().mem_get_info().unwrap().0,
+        free,
+        "device memory"
+    );
+    // With filters of zero every output is its bias.
+    assert_eq!(
+        gpu.download(&y).unwrap(),
+        vec![f16::ONE; module.output_len()]
+    );
 }
 
 #[test]
