@@ -186,6 +186,11 @@ fn bottleneck_writes_the_rows_that_it_promises() {
         "{why}"
     );
     assert!(
+        out.contains("inception3a f16, N = 1, as planned: two launches")
+            && out.contains("two launches      2 kernels, "),
+        "{out}"
+    );
+    assert!(
         out.contains("inception3a fused f32: no row") && out.contains(why),
         "{out}"
     );

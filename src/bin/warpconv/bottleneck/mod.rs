@@ -264,6 +264,27 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     } else {
         "Images in 0.5 ms: of the layer, by the time measured."
     })?;
+    plans(gpu, rows, missing)?;
+    if emulated {
+        say(
+            "The emulator has no times: what it executed and moved is counted, at the size in the table.",
+        )?;
+    }
+    Ok(())
+}
+
+/// What the planner makes of the fused modules, and why others have no row.
+fn plans(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
+    for row in rows {
+        let choice = row.variant.choice(row.size, gpu.capability());
+        if let Some(choice) = choice.map_err(Failure::input)? {
+            let (module, dtype) = (row.variant.module, row.size.dtype.name());
+            let n = row.size.n;
+            say(format_args!(
+                "{module} {dtype}, N = {n}, as planned: {choice}"
+            ))?;
+        }
+    }
     for Missing {
         variant,
         dtype,
@@ -276,11 +297,6 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
             variant.name,
             dtype.name(),
         ))?;
-    }
-    if emulated {
-        say(
-            "The emulator has no times: what it executed and moved is counted, at the size in the table.",
-        )?;
     }
     Ok(())
 }

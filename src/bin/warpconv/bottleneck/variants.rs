@@ -1,7 +1,7 @@
 //! The variants that the main job compares, and their arithmetic.
 
 use warpconv::catalog::KernelId;
-use warpconv::ops::{Bottleneck, Inception, Module, Step};
+use warpconv::ops::{Bottleneck, Inception, InceptionChoice, Module, Step};
 use warpconv::plan::{Capability, Ceilings, Operation, Plan, Refusal, Roofline, Unfused};
 use warpconv::{DType, Error, Layout};
 
@@ -114,7 +114,32 @@ fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused
     Some(Unfused::Refused(refused))
 }
 
+/// Inception 3a at a size.
+fn inception(size: Size) -> Inception {
+    Inception {
+        dtype: size.dtype,
+        layout: size.layout,
+        ..Inception::inception_3a(size.n, size.hw, size.hw)
+    }
+}
+
 impl Variant {
+    /// Of the fused inception module what the planner makes of it on a device: its forms with their launches and bytes, and
+    /// which one it ranks first.
+    ///
+    /// # Errors
+    /// If the size is too large for a launch.
+    pub fn choice(
+        &self,
+        size: Size,
+        capability: &Capability,
+    ) -> Result<Option<InceptionChoice>, Error> {
+        match (self.module, self.name) {
+            ("inception3a", "fused") => inception(size).choose(capability).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Its launches at a size.
     ///
     /// # Errors
@@ -131,11 +156,7 @@ impl Variant {
             layout,
             ..Bottleneck::main_job(n, hw, hw)
         };
-        let inception = Inception {
-            dtype,
-            layout,
-            ..Inception::inception_3a(n, hw, hw)
-        };
+        let inception = inception(size);
         match (self.module, self.name) {
             ("bottleneck252", "naive") => bottleneck.naive(),
             ("bottleneck252", "fused") => bottleneck.fused(),
