@@ -7,60 +7,16 @@ use std::array::from_fn;
 use std::sync::Mutex;
 
 use warpconv::catalog::{Algorithm, DType, KernelId, Layout, Math, kernels};
-use warpconv::check::{LoadedModule, Operands, Stored, disturbed_gap, pack, pack_filter, unpack};
+use warpconv::check::{LoadedModule, Stored, disturbed_gap, pack, pack_filter, unpack};
 use warpconv::check::{integers, sprinkle_special};
-use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
-use warpconv::ops::{Inception, InceptionForm, Module, ModuleBuffers, Step, Weights};
-use warpconv::plan::{BranchesPlan, Capability, Limits, Tuning};
+use warpconv::ops::{Inception, Module, ModuleBuffers, Step, Weights};
+use warpconv::plan::{BranchesPlan, Capability, Limits};
 use warpconv::problem::{Branches, Conv2d, MOST_CONVOLUTIONS};
 use warpconv::{Error, reference};
 
 use common::gpu;
-
-/// An image small enough for the emulator, odd in both directions.
-const IMAGE: (usize, usize) = (5, 7);
-
-/// GoogLeNet's modules: channels, then the widths of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and projection.
-const GOOGLENET: [(&str, [usize; 7]); 9] = [
-    ("3a", [192, 64, 96, 128, 16, 32, 32]),
-    ("3b", [256, 128, 128, 192, 32, 96, 64]),
-    ("4a", [480, 192, 96, 208, 16, 48, 64]),
-    ("4b", [512, 160, 112, 224, 24, 64, 64]),
-    ("4c", [512, 128, 128, 256, 24, 64, 64]),
-    ("4d", [512, 112, 144, 288, 32, 64, 64]),
-    ("4e", [528, 256, 160, 320, 32, 128, 128]),
-    ("5a", [832, 256, 160, 320, 32, 128, 128]),
-    ("5b", [832, 384, 192, 384, 48, 128, 128]),
-];
-
-fn module(
-    widths: [usize; 7],
-    n: usize,
-    image: (usize, usize),
-    dtype: DType,
-    layout: Layout,
-) -> Inception {
-    let [c, k1, reduce3, k3, reduce5, k5, pool_projection] = widths;
-    Inception {
-        n,
-        c,
-        h: image.0,
-        w: image.1,
-        k1,
-        reduce3,
-        k3,
-        reduce5,
-        k5,
-        pool_projection,
-        dtype,
-        layout,
-        math: match dtype {
-            DType::F32 => Math::Tf32,
-            DType::F16 | DType::Bf16 => Math::Strict,
-        },
-    }
-}
+use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};
 
 fn holds<T: Stored>(name: &str, module: &Module, launches: usize) {
     let mut loaded = LoadedModule::<T>::new(gpu(), module).unwrap();
@@ -78,19 +34,11 @@ fn holds_in(name: &str, module: &Module, launches: usize) {
     }
 }
 
-/// Widths that fit no tile, no vector and no half of a word.
-const ODD: [usize; 7] = [27, 13, 11, 19, 5, 7, 9];
-
 /// Counters are the process's: who reads them runs alone.
 static COUNTED: Mutex<()> = Mutex::new(());
 
 /// Times that [`outputs`] launches.
 const LAUNCHES: u64 = 2;
-
-/// Whether the device has kernels for several convolutions in one launch.
-fn fuses() -> bool {
-    gpu().capability().version() >= (8, 0)
-}
 
 #[test]
 fn all_of_googlenets_modules_take_two_launches() {
@@ -189,14 +137,6 @@ fn run<T: Stored>(module: &Module, x: &[f64], order: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-fn same(name: &str, got: &[f64], want: &[f64]) {
-    assert_eq!(got.len(), want.len(), "{name}");
-    for (at, (got, want)) in got.iter().zip(want).enumerate() {
-        let equal = got == want || (got.is_nan() && want.is_nan());
-        assert!(equal, "{name}: element {at} is {got}, wanted {want}");
-    }
-}
-
 fn fused_is_separate<T: Stored>(job: &Inception, special: bool) {
     let (c, pixels) = (job.c, job.n * job.h * job.w);
     let mut x = integers(c * pixels, 1, 7);
@@ -239,6 +179,34 @@ fn fused_is_separate_to_the_bit() {
                 fused_is_separate::<half::f16>(&of(DType::F16), special);
                 fused_is_separate::<f32>(&of(DType::F32), special);
             }
+        }
+    }
+}
+
+/// Widths and images drawn from a fixed seed, in turn in every type and layout, with and without infinities and NaN.
+#[test]
+fn random_widths_are_separate_to_the_bit() {
+    let _others = COUNTED.lock().unwrap();
+    if !fuses() {
+        return;
+    }
+    // Drawn once: numbers from 0 to 59 decide each width and side.
+    let drawn = integers(12 * 9, 30, 2014);
+    for (index, draw) in drawn.chunks(9).enumerate() {
+        let from = |at: usize, least: usize, range: usize| {
+            least + (draw[at] as i64).rem_euclid(range as i64) as usize
+        };
+        let mut widths: [usize; 7] = from_fn(|at| from(at, 1, 41));
+        // Enough channels that special values reach every kind of branch.
+        widths[0] += 16;
+        let image = (from(7, 3, 7), from(8, 3, 7));
+        let layout = Layout::ALL[index / 3 % 2];
+        let special = index >= 6;
+        let job = module(widths, 2, image, DType::ALL[index % 3], layout);
+        match job.dtype {
+            DType::F32 => fused_is_separate::<f32>(&job, special),
+            DType::F16 => fused_is_separate::<half::f16>(&job, special),
+            DType::Bf16 => fused_is_separate::<half::bf16>(&job, special),
         }
     }
 }
@@ -300,11 +268,6 @@ fn outputs<T: Stored>(branches: &Branches, plan: &BranchesPlan, x: &[Vec<f64>]) 
         unpack(conv.output(), &stored).unwrap()
     })
     .collect()
-}
-
-fn filters(conv: &Conv2d, index: usize) -> (Vec<f64>, Vec<f64>) {
-    let w = integers(conv.filter_elements(), 1, 10 + index as u64);
-    (w, integers(conv.k(), 3, 50 + index as u64))
 }
 
 fn expected(branches: &Branches, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -410,184 +373,4 @@ fn what_no_kernel_takes_is_separate_and_says_why() {
     );
     let new = old.choose(&Capability::h200()).unwrap();
     assert_eq!((new.module.launches(), new.reason), (2, None));
-}
-
-/// Each launch's sectors of device memory counted once, by the plans as they are: input, filters and output, what lies between
-/// the launches written and read again, parts of sums that blocks share. The bound is the least that three launches move: all 1x1s
-/// over the input, 3x3 and 5x5, and the pooling with its projection, each its operands once.
-#[test]
-fn little_more_moves_than_three_launches_must() {
-    let _alone = COUNTED.lock().unwrap();
-    let gpu = gpu();
-    if !fuses() || gpu.counters().is_none() {
-        return;
-    }
-    for (index, n, side, dtype, layout) in [
-        (0, 1, 28, DType::Bf16, Layout::Nhwc),
-        (0, 2, 14, DType::F32, Layout::Nchw),
-        (6, 1, 14, DType::Bf16, Layout::Nhwc),
-        (8, 1, 7, DType::F16, Layout::Nhwc),
-        (8, 3, 7, DType::Bf16, Layout::Nhwc),
-        (8, 1, 7, DType::F32, Layout::Nhwc),
-    ] {
-        let (name, widths) = GOOGLENET[index];
-        let job = module(widths, n, (side, side), dtype, layout);
-        let least = job.fused_in_three().unwrap().min_bytes();
-        for fused in [job.fused().unwrap(), job.fused_in_three().unwrap()] {
-            let moved = match dtype {
-                DType::F32 => moved_by::<f32>(&fused),
-                DType::F16 => moved_by::<half::f16>(&fused),
-                DType::Bf16 => moved_by::<half::bf16>(&fused),
-            };
-            let numbers = format!(
-                "{name}, N = {n}, {}: {moved} bytes by {} launches, the least of three is {least}",
-                dtype.name(),
-                fused.launches()
-            );
-            println!("{numbers}");
-            assert!(4 * moved <= 5 * least, "{numbers}");
-            assert!(2 * moved > least, "{numbers}");
-        }
-    }
-}
-
-/// Bytes from and to device memory of one pass.
-fn moved_by<T: Stored>(module: &Module) -> u64 {
-    let gpu = gpu();
-    let mut loaded = LoadedModule::<T>::new(gpu, module).unwrap();
-    gpu.synchronize().unwrap();
-    gpu.reset_counters();
-    loaded.launch().unwrap();
-    gpu.synchronize().unwrap();
-    gpu.counters().unwrap().device_bytes()
-}
-
-/// A captured module, replayed twice, gives what plain launches give, to the bit: what a launch leaves in the workspace does for the
-/// next one.
-#[test]
-fn a_captured_module_is_what_plain_launches_are() {
-    let _alone = COUNTED.lock().unwrap();
-    if !fuses() {
-        return;
-    }
-    let gpu = gpu();
-    // SAFETY: what follows happens in one stream, and so does each of the other tests.
-    unsafe { gpu.context().disable_event_tracking() };
-    let stream = gpu.context().new_stream().unwrap();
-    let tuning = Tuning::new(gpu.card());
-    for (widths, image) in [(ODD, IMAGE), (GOOGLENET[8].1, (2, 3))] {
-        let job = module(widths, 1, image, DType::Bf16, Layout::Nhwc);
-        let fused = job.fused().unwrap();
-        let load = || LoadedModule::<half::bf16>::in_stream(gpu, &stream, &fused, &tuning).unwrap();
-        let x = integers(fused.input().unwrap().elements(), 3, 11);
-        let mut plain = load();
-        plain.launch().unwrap();
-        let first = plain.outputs().unwrap();
-        plain.set_input(&x).unwrap();
-        plain.launch().unwrap();
-        let want = plain.outputs().unwrap();
-        assert_ne!(first, want);
-        assert!(want.iter().flat_map(|(_, y)| y).all(|v| v.is_finite()));
-
-        let mut captured = load();
-        let graph = captured.capture().unwrap();
-        graph.launch().unwrap();
-        assert_eq!(captured.outputs().unwrap(), first);
-        captured.set_input(&x).unwrap();
-        for _ in 0..2 {
-            graph.launch().unwrap();
-            assert_eq!(captured.outputs().unwrap(), want);
-        }
-    }
-}
-
-/// A device of compute capability 7.5 has no such kernels: the launches are separate, which is said, and each is within its bound
-/// of the reference.
-#[test]
-fn an_older_device_computes_it_separately() {
-    let _alone = COUNTED.lock().unwrap();
-    let gpu = match Gpu::open(&DeviceChoice::Emulator { sm: 75 }) {
-        Ok(gpu) => gpu,
-        // A process has one driver: where that is a GPU's, this is for a run without.
-        Err(Error::DriverInUse { .. } | Error::NoEmulator { .. }) => return,
-        Err(error) => panic!("{error}"),
-    };
-    assert_eq!(gpu.capability().version(), (7, 5));
-    for (dtype, layout) in [(DType::F16, Layout::Nhwc), (DType::F16, Layout::Nchw)] {
-        let job = module(ODD, 2, IMAGE, dtype, layout);
-        assert!(job.fused().unwrap().prepare(&gpu).is_err());
-        let choice = job.choose(gpu.capability()).unwrap();
-        assert_eq!(choice.form, InceptionForm::Separate);
-        assert_eq!(choice.module, job.separate().unwrap());
-        let text = choice.to_string();
-        assert!(
-            text.contains("needs compute capability 8.0, the device has 7.5"),
-            "{text}"
-        );
-        let mut loaded = LoadedModule::<half::f16>::new(&gpu, &choice.module).unwrap();
-        loaded.launch().unwrap();
-        assert_eq!(loaded.check(u64::MAX).unwrap().failure, None);
-    }
-}
-
-/// The naive module: every launch within its bound, and with infinities and NaN in the input what the reference says, to the bit.
-#[test]
-fn the_naive_module_is_what_the_reference_says() {
-    let _others = COUNTED.lock().unwrap();
-    for dtype in DType::ALL {
-        for layout in Layout::ALL {
-            let job = Inception {
-                math: Math::Strict,
-                ..module(ODD, 2, IMAGE, dtype, layout)
-            };
-            let naive = job.naive().unwrap();
-            for special in [false, true] {
-                let name = format!("naive {} {} {special}", dtype.name(), layout.name());
-                let mut x = integers(naive.input().unwrap().elements(), 1, 7);
-                if special {
-                    sprinkle_special(&mut x, 97, 3);
-                }
-                let got = match dtype {
-                    DType::F32 => run_dense::<f32>(&naive, &x),
-                    DType::F16 => run_dense::<half::f16>(&naive, &x),
-                    DType::Bf16 => run_dense::<half::bf16>(&naive, &x),
-                };
-                let mut want = Vec::new();
-                for node in naive.nodes() {
-                    want.push(match &node.step {
-                        Step::Conv(conv) => {
-                            let (w, bias) = filters(conv, want.len());
-                            reference::conv2d(conv, &x, &w, Some(&bias), None).unwrap()
-                        }
-                        Step::Pool(pool) => reference::pool2d(pool, &x).unwrap().0,
-                        step => panic!("{step:?}"),
-                    });
-                }
-                assert_eq!(special, want.iter().flatten().any(|v| v.is_nan()), "{name}");
-                assert_eq!(got.len(), want.len(), "{name}");
-                for (got, want) in got.iter().zip(&want) {
-                    same(&name, got, want);
-                }
-            }
-        }
-    }
-}
-
-/// Each tensor in the module's output, dense, for the weights of [`filters`].
-fn run_dense<T: Stored>(module: &Module, x: &[f64]) -> Vec<Vec<f64>> {
-    let weights = module.weights();
-    let operands = weights.iter().enumerate().map(|(index, conv)| {
-        let (w, bias) = filters(conv, index);
-        Operands {
-            w,
-            bias: Some(bias),
-        }
-    });
-    let (gpu, operands) = (gpu(), operands.collect());
-    let tuning = Tuning::new(gpu.card());
-    let mut loaded =
-        LoadedModule::<T>::with(gpu, gpu.stream(), module, &tuning, x, operands).unwrap();
-    loaded.launch().unwrap();
-    let outputs = loaded.outputs().unwrap();
-    outputs.into_iter().map(|(_, y)| y).collect()
 }

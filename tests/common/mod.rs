@@ -2,6 +2,7 @@
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
+pub mod inception;
 pub mod tensor;
 
 use std::sync::OnceLock;
