@@ -104,6 +104,9 @@ pub struct EraArgs {
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     /// Folders of cases (searched for case.json and for trained networks), benchdnn shape files, or FILE:LINE
+    ///
+    /// Operations of a case: conv2d, linear, relu, maxpool2d, avgpool2d, adaptive_avgpool2d, global_avgpool2d, global_maxpool2d, lrn,
+    /// softmax, tanh (amplitude, slope), subsample (kernel, stride, mean, activation), concat, flatten, add
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Only cases whose path or problem contains this text
@@ -251,7 +254,8 @@ pub struct NetsArgs {
     /// Count and predict only, run nothing
     #[arg(long)]
     pub count_only: bool,
-    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's statistics
+    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's statistics; once more in fused
+    /// launches where there are kernels for them
     #[arg(long, value_name = "FOLDER")]
     pub check: Option<PathBuf>,
 }

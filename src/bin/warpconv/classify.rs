@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use half::{bf16, f16};
-use image::imageops::FilterType;
-use image::{DynamicImage, GenericImageView};
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::Error;
@@ -17,26 +15,17 @@ use crate::args::{ClassifyArgs, Global};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{JsonFile, say};
+use crate::picture::{self, Preprocessing};
 use crate::tuning;
 use crate::verify::{best, npy};
 
 /// Classes that are named.
 const TOP: usize = 5;
 
-/// What a set of weights expects of its pictures.
-#[derive(Clone, Copy, PartialEq)]
-enum Preprocessing {
-    /// 227 pixels; blue, green, red, each less its mean of 0 to 255.
-    Ndf,
-    /// 224 of 256 pixels; red, green, blue from 0 to 1, each less its mean and divided by its deviation.
-    Torchvision,
-}
-
 /// Runs the command.
 pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
-    let picture = image::open(&args.picture)
-        .map_err(|error| Failure::input(format!("{}: {error}", args.picture.display())))?;
+    let picture = picture::read(&args.picture).map_err(Failure::input)?;
     let labels = args.labels.as_deref().map(labels).transpose()?;
     // A folder holds the arrays of the package ndf, a file torchvision's tensors.
     let folder = args.weights.as_deref().filter(|path| path.is_dir());
@@ -57,7 +46,7 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     };
     let gpu = device::open(global.device)?;
     let tuning = tuning::load(global, &gpu);
-    let x = pixels(&picture, preprocessing, size as u32);
+    let x = preprocessing.square(&picture, size as u32);
     let logits = match dtype {
         DType::F32 => run::<f32>(&gpu, &tuning, &network, &x, weights)?,
         DType::F16 => run::<f16>(&gpu, &tuning, &network, &x, weights)?,
@@ -100,44 +89,6 @@ fn run<T: Stored>(
     loaded.launch().map_err(Failure::device)?;
     let outputs = loaded.outputs().map_err(Failure::device)?;
     Ok(outputs.into_iter().flat_map(|(_, values)| values).collect())
-}
-
-/// The picture as the network takes it: the square in its middle, resized, as planes.
-fn pixels(picture: &DynamicImage, preprocessing: Preprocessing, size: u32) -> Vec<f64> {
-    let square = |picture: &DynamicImage, side: u32| {
-        let (width, height) = picture.dimensions();
-        picture.crop_imm((width - side) / 2, (height - side) / 2, side, side)
-    };
-    let resized = |picture: &DynamicImage, side: u32| {
-        if picture.dimensions() == (side, side) {
-            return picture.clone();
-        }
-        picture.resize_exact(side, side, FilterType::Triangle)
-    };
-    let short = picture.width().min(picture.height());
-    let picture = square(picture, short);
-    let picture = match preprocessing {
-        Preprocessing::Ndf => resized(&picture, size),
-        Preprocessing::Torchvision => square(&resized(&picture, 256), size),
-    };
-    let rgb = picture.to_rgb8();
-    let plane = |channel: usize, of: &dyn Fn(f64) -> f64| -> Vec<f64> {
-        let values = rgb.pixels().map(|pixel| f64::from(pixel[channel]));
-        values.map(of).collect()
-    };
-    match preprocessing {
-        Preprocessing::Ndf => [(2, 104.0), (1, 117.0), (0, 123.0)]
-            .iter()
-            .flat_map(|&(channel, mean)| plane(channel, &|v| v - mean))
-            .collect(),
-        Preprocessing::Torchvision => [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]
-            .iter()
-            .enumerate()
-            .flat_map(|(channel, &(mean, deviation))| {
-                plane(channel, &|v| (v / 255.0 - mean) / deviation)
-            })
-            .collect(),
-    }
 }
 
 /// The arrays of a folder, named `conv1_w`, `conv1_b`, `fire2_squeeze1x1_w` and so on, under this crate's names.

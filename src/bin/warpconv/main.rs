@@ -17,6 +17,7 @@ mod exit;
 mod explain;
 mod nets;
 mod output;
+mod picture;
 mod problems;
 mod tune;
 mod tuning;

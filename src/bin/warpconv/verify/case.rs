@@ -191,6 +191,7 @@ fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
                 names.push("w".to_owned());
                 names.extend(inputs.get("b").map(|_| "b".to_owned()));
             }
+            Op::Subsample(_) => names.extend(["w".to_owned(), "b".to_owned()]),
             Op::Add => names.push("r".to_owned()),
             _ => {}
         }
@@ -407,6 +408,10 @@ fn onnx_operation(op: &str, attributes: &Value) -> Result<Option<Op>, String> {
         "GlobalMaxPool" => Op::GlobalMaxPool,
         "Relu" => Op::Relu,
         "Softmax" => Op::Softmax,
+        "Tanh" => Op::Tanh {
+            amplitude: 1.0,
+            slope: 1.0,
+        },
         _ => return Ok(None),
     }))
 }

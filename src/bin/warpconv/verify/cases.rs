@@ -17,6 +17,7 @@ use super::lower::{Problem, Shapes, Storage, accepting, extents, lower, shares};
 use super::modules::modules;
 use super::real::Network;
 use super::report::{Report, Steps, Variation};
+use super::squash::subsampled;
 use crate::exit::Failure;
 
 /// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut at 2^-23 where f32 rounds
@@ -453,6 +454,20 @@ impl Prepared {
             Problem::Softmax(softmax) => {
                 let values = reference::softmax(softmax, &x).map_err(wrong)?;
                 let bounds = reference::softmax_bound(softmax, &x).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Tanh(tanh) => {
+                let (values, bounds) = (reference::tanh(tanh, &x), reference::tanh_bound(tanh, &x));
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Subsample(made) => {
+                let (w, b) = (
+                    input(1).ok_or("no coefficients")?,
+                    input(2).ok_or("no biases")?,
+                );
+                let (values, bounds) = subsampled(made, [&x, &w, &b]).map_err(wrong)?;
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }

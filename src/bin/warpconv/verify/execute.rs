@@ -125,6 +125,20 @@ impl Executor<'_> {
             Problem::Lrn(lrn) => self.map(lrn, &inputs[0], given, ran),
             Problem::Bottleneck(bottleneck) => self.bottleneck(step, bottleneck, given, ran),
             Problem::Softmax(softmax) => self.map(softmax, &inputs[0], given, ran),
+            Problem::Tanh(tanh) => self.map(tanh, &inputs[0], given, ran),
+            Problem::Subsample(subsample) => {
+                let plan = self.plan(subsample)?;
+                let tensor = |name: &String| find(given, &ran.tensors, name);
+                let [x, w, b] = [
+                    tensor(&inputs[0])?,
+                    tensor(&inputs[1])?,
+                    tensor(&inputs[2])?,
+                ];
+                let operands = [&x.data[..], &w.data, &b.data];
+                let fences = check::Fences::of(self.gpu);
+                check::run_subsample(self.gpu, &plan, fences, operands)
+                    .map_err(|error| error.to_string())
+            }
             Problem::Host => self.host(step, given, ran),
         }
     }

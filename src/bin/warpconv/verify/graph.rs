@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::report::Steps;
+use super::squash::{self, Subsampling};
 
 /// A tensor in dense order, as the cases store it.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,10 @@ pub enum Op {
     },
     /// Softmax over channels.
     Softmax,
+    /// `amplitude * tanh(slope * x)`.
+    Tanh { amplitude: f64, slope: f64 },
+    /// LeNet-5's trainable subsampling. Inputs: x, a coefficient and a bias for each channel.
+    Subsample(Subsampling),
     /// Channels of the inputs, one after another.
     Concat,
     /// All but the batch in one dimension.
@@ -87,6 +92,8 @@ impl Op {
             Op::GlobalMaxPool => "global_maxpool2d",
             Op::Lrn { .. } => "lrn",
             Op::Softmax => "softmax",
+            Op::Tanh { .. } => "tanh",
+            Op::Subsample(_) => "subsample",
             Op::Concat => "concat",
             Op::Flatten => "flatten",
             Op::Add => "add",
@@ -223,6 +230,7 @@ fn parse_layer(layer: &Value) -> Result<Layer, String> {
         .ok_or("`inputs` is no list of names")?;
     let op = operation(op, params)?;
     let least = match op {
+        Op::Subsample(_) => 3,
         Op::Conv { .. } | Op::Linear | Op::Add => 2,
         _ => 1,
     };
@@ -282,6 +290,8 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
         },
         // The loss of a training step is not computed, what goes into it is.
         "softmax" | "softmax_cross_entropy" => Op::Softmax,
+        "tanh" => squash::tanh(params)?,
+        "subsample" => squash::subsample(params)?,
         "concat" => match params.get("axis").and_then(Value::as_i64).unwrap_or(1) {
             1 => Op::Concat,
             axis => {
@@ -329,7 +339,7 @@ pub fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, String> {
 }
 
 /// A number member.
-fn real(value: &Value, name: &str) -> Result<f64, String> {
+pub fn real(value: &Value, name: &str) -> Result<f64, String> {
     value
         .get(name)
         .and_then(Value::as_f64)
@@ -355,7 +365,7 @@ pub fn sizes(value: &Value, name: &str) -> Result<Vec<usize>, String> {
 }
 
 /// A pair of sizes.
-fn pair(value: &Value, name: &str) -> Result<[usize; 2], String> {
+pub fn pair(value: &Value, name: &str) -> Result<[usize; 2], String> {
     let list = sizes(value.get(name).unwrap_or(&Value::Null), name)?;
     list.try_into()
         .map_err(|_| format!("`{name}` has not 2 numbers"))

@@ -6,14 +6,16 @@ use std::fmt;
 use warpconv::catalog::{KernelId, Math};
 use warpconv::plan::{
     BottleneckPlan, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, SoftmaxPlan,
+    SubsamplePlan, TanhPlan,
 };
 use warpconv::problem::{
     Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
-    PoolKind, Relu, Softmax,
+    PoolKind, Relu, Softmax, Subsample, Tanh,
 };
 use warpconv::{DType, Layout};
 
 use super::graph::{Op, Slice, Step, Window};
+use super::squash::{Subsampling, tanh_problem};
 
 /// How the tensors of a graph are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Problem {
     Lrn(Lrn),
     Bottleneck(Bottleneck2d),
     Softmax(Softmax),
+    Tanh(Tanh),
+    Subsample(Subsample),
     /// Nothing to compute on the device: joined, reshaped or added on the host.
     Host,
 }
@@ -47,6 +51,8 @@ impl Problem {
             Problem::Lrn(lrn) => LrnPlan::candidates(lrn, device),
             Problem::Bottleneck(bottleneck) => BottleneckPlan::candidates(bottleneck, device),
             Problem::Softmax(softmax) => SoftmaxPlan::candidates(softmax, device),
+            Problem::Tanh(tanh) => TanhPlan::candidates(tanh, device),
+            Problem::Subsample(subsample) => SubsamplePlan::candidates(subsample, device),
             Problem::Host => return Vec::new(),
         };
         candidates
@@ -211,8 +217,37 @@ fn problem(
             };
             Ok(Problem::Softmax(softmax))
         }
+        &Op::Tanh { amplitude, slope } => tanh_problem(x, storage, slice, [amplitude, slope])
+            .map(Problem::Tanh)
+            .map_err(named),
+        Op::Subsample(subsampling) => {
+            subsample(step, shapes, storage, slice, subsampling).map(Problem::Subsample)
+        }
         Op::Concat | Op::Flatten | Op::Add => Ok(Problem::Host),
     }
+}
+
+/// The subsampling of a step, whose coefficients and biases are one a channel.
+fn subsample(
+    step: &Step,
+    shapes: &Shapes,
+    storage: Storage,
+    slice: Option<(usize, usize)>,
+    subsampling: &Subsampling,
+) -> Result<Subsample, String> {
+    let inputs = &step.layer.inputs;
+    let x = extents(shapes, &inputs[0])?;
+    for name in &inputs[1..3] {
+        let shape = shapes.get(name).map_or(&[][..], |shape| shape);
+        if shape != [x[1]] {
+            return Err(format!(
+                "`{name}` has shape {shape:?}, a subsampling of {} channels takes [{}]",
+                x[1], x[1]
+            ));
+        }
+    }
+    let made = subsampling.problem(x, storage, slice);
+    made.map_err(|error| format!("subsample of `{}`: {error}", inputs[0]))
 }
 
 /// A pool's window.
@@ -334,6 +369,7 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
             vec![problem.n(), problem.k(), problem.p(), problem.q()]
         }
         (Problem::Pool(pool), _) => vec![pool.n(), pool.c(), pool.p(), pool.q()],
+        (Problem::Subsample(made), _) => vec![made.n(), made.c(), made.p(), made.q()],
         (Problem::Host, Op::Concat) => {
             let [n, _, h, w] = extents(shapes, input)?;
             let mut channels = 0usize;
@@ -386,108 +422,5 @@ pub fn extents(shapes: &Shapes, name: &str) -> Result<[usize; 4], String> {
             "`{name}` has {} dimensions, more than 4",
             shape.len()
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::graph::{parse, steps};
-    use super::super::report::Steps;
-    use super::*;
-    use serde_json::json;
-
-    const STORAGE: Storage = Storage {
-        dtype: DType::F32,
-        layout: Layout::Nchw,
-        filter_layout: FilterLayout::Kcrs,
-        math: Math::Strict,
-    };
-
-    #[test]
-    fn branches_get_their_place_in_the_concat() {
-        let graph = parse(&json!([
-            {"op": "conv2d", "inputs": ["x", "w_a"], "output": "a", "params": {}},
-            {"op": "relu", "inputs": ["a"], "output": "ra", "params": {}},
-            {"op": "maxpool2d", "inputs": ["x"], "output": "b",
-             "params": {"kernel": [3, 3], "stride": [1, 1], "pad": [1, 1, 1, 1]}},
-            {"op": "concat", "inputs": ["ra", "b"], "output": "c", "params": {"axis": 1}},
-            {"op": "flatten", "inputs": ["c"], "output": "f", "params": {}},
-            {"op": "linear", "inputs": ["f", "w_f", "b_f"], "output": "y", "params": {}},
-        ]))
-        .expect("a graph");
-        let steps = steps(&graph, Steps::Fused);
-        let mut shapes: Shapes = [
-            ("x", vec![2, 3, 4, 5]),
-            ("w_a", vec![7, 3, 1, 1]),
-            ("w_f", vec![11, 200]),
-            ("b_f", vec![11]),
-        ]
-        .into_iter()
-        .map(|(name, shape)| (name.to_owned(), shape))
-        .collect();
-        let problems = lower(&steps, &mut shapes, STORAGE).expect("a chain of problems");
-        let Problem::Conv(conv) = &problems[0] else {
-            panic!("a convolution first")
-        };
-        assert!(conv.relu());
-        assert_eq!(
-            (
-                conv.output().channel_pitch(),
-                conv.output().channel_offset()
-            ),
-            (10, 0)
-        );
-        let Problem::Pool(pool) = &problems[1] else {
-            panic!("a pool second")
-        };
-        assert_eq!(
-            (
-                pool.output().channel_pitch(),
-                pool.output().channel_offset()
-            ),
-            (10, 7)
-        );
-        let Problem::Conv(linear) = &problems[4] else {
-            panic!("a linear layer last")
-        };
-        assert_eq!((linear.c(), linear.k(), linear.bias()), (200, 11, true));
-        assert_eq!(shapes["y"], [2, 11]);
-    }
-
-    #[test]
-    fn extents_whose_product_overflows_are_refused_in_words() {
-        let graph =
-            parse(&json!([{"op": "flatten", "inputs": ["x"], "output": "y"}])).expect("a graph");
-        let steps = steps(&graph, Steps::Layers);
-        // No elements, so that a file of a few bytes may say so.
-        let mut shapes: Shapes = [("x".to_owned(), vec![0, 1 << 32, 1 << 32])]
-            .into_iter()
-            .collect();
-        let why = lower(&steps, &mut shapes, STORAGE).expect_err("2^64 features");
-        assert!(
-            why.contains("flatten of `x`") && why.contains("4294967296"),
-            "{why}"
-        );
-    }
-
-    #[test]
-    fn shapes_that_do_not_fit_are_refused_in_words() {
-        let graph = parse(&json!([{"op": "conv2d", "inputs": ["x", "w"], "output": "y", "params": {"groups": 0}}]))
-            .expect("a graph");
-        let steps = steps(&graph, Steps::Layers);
-        for (x, w) in [
-            (vec![1, 4, 3, 3], vec![2, 4, 1, 1]),
-            (vec![1, 1, 1, 1, 1], vec![2, 4, 1, 1]),
-        ] {
-            let mut shapes: Shapes = [("x".to_owned(), x), ("w".to_owned(), w)]
-                .into_iter()
-                .collect();
-            assert!(lower(&steps, &mut shapes, STORAGE).is_err());
-        }
-        assert!(
-            lower(&steps, &mut Shapes::new(), STORAGE)
-                .expect_err("no x")
-                .contains("no tensor `x`")
-        );
     }
 }

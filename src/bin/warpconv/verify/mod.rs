@@ -7,11 +7,14 @@ mod execute;
 mod graph;
 mod inception;
 mod lower;
+#[cfg(test)]
+mod lower_tests;
 mod modules;
 pub mod npy;
 mod real;
 mod report;
 mod shapes;
+mod squash;
 
 use std::cell::RefCell;
 

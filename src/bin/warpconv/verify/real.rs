@@ -12,6 +12,7 @@ use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
 use super::graph::{self, Layer, Tensor};
 use super::npy;
+use crate::picture::{self, Preprocessing};
 
 /// A network with its pictures and what it should say of them.
 pub struct Network {
@@ -194,23 +195,13 @@ fn weights(folder: &Path, layers: &[Layer]) -> Result<Tensors, String> {
     Ok(tensors)
 }
 
-/// A picture as SqueezeNet takes it: blue, green, red, each less its mean.
+/// A picture as SqueezeNet takes it, of the size that it has.
 fn pixels(path: &Path) -> Result<Tensor, String> {
-    let picture = image::open(path)
-        .map_err(|error| format!("{}: {error}", path.display()))?
-        .to_rgb8();
+    let picture = picture::read(path)?.to_rgb8();
     let (width, height) = picture.dimensions();
-    let mut data = Vec::with_capacity(3 * (width * height) as usize);
-    for (channel, mean) in [(2, 104.0), (1, 117.0), (0, 123.0)] {
-        data.extend(
-            picture
-                .pixels()
-                .map(|pixel| f64::from(pixel[channel]) - mean),
-        );
-    }
     Ok(Tensor {
         shape: vec![1, 3, height as usize, width as usize],
-        data,
+        data: Preprocessing::Ndf.normalised(&picture),
     })
 }
 
