@@ -3,11 +3,12 @@
 mod common;
 
 use common::gpu;
+use half::{bf16, f16};
 use warpconv::DType;
-use warpconv::check::LoadedModule;
+use warpconv::check::{LoadedModule, Stored};
 use warpconv::nets::{
-    Edges, Form, Network, Variant, alexnet, entries, googlenet, lenet5, nin_cifar, nin_imagenet,
-    resnet50, squeezenet1_1, vgg16, zfnet512,
+    Builder, Conv, Edges, Form, Fusion, Network, Variant, alexnet, entries, googlenet, lenet5,
+    nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
 };
 use warpconv::ops::Module;
 use warpconv::plan::Tuning;
@@ -118,31 +119,177 @@ fn small_networks_compute_what_they_should() {
     assert_eq!(own.outputs().unwrap(), replayed);
 }
 
-/// ResNet-50 on a small picture: each bottleneck that the plan fuses is one launch, of the same weights in the same order, and
-/// within its own bound of the reference.
+/// What fusing changes at full size: launches and bytes, and neither weights nor multiplications.
 #[test]
-fn bottlenecks_of_a_network_are_fused() {
+fn networks_are_fused_where_it_pays() {
     let gpu = gpu();
-    let build = |n, image| {
-        let form = Form::tensor(n, image, DType::Bf16);
-        resnet50(&form, Variant::Bottlenecked).unwrap()
-    };
-    let fuse = |network: Network| network.with_fused_bottlenecks(gpu.capability()).unwrap();
-    let (separate, fused) = (build(128, 224), fuse(build(128, 224)));
-    let launches = |network: &Network| network.module().launches();
-    assert!(
-        launches(&fused) < launches(&separate),
-        "{}",
-        launches(&fused)
+    let (resnet, google): (Build, Build) = (
+        |form| resnet50(form, Variant::Bottlenecked).unwrap(),
+        |form| googlenet(form, Variant::Bottlenecked).unwrap(),
     );
-    let convs = |network: &Network| -> Vec<[usize; 4]> {
-        let weights = network.module().weights();
-        weights
-            .iter()
-            .map(|w| [w.k(), w.c(), w.r(), w.s()])
-            .collect()
+    for (name, build) in [("ResNet-50", resnet), ("GoogLeNet", google)] {
+        let separate = build(&Form::tensor(128, 224, DType::Bf16));
+        let fused = separate
+            .clone()
+            .fused(gpu.capability(), Fusion::WhereItPays);
+        let fused = fused.unwrap();
+        let launches = |network: &Network| network.module().launches();
+        assert!(
+            launches(&fused) < launches(&separate),
+            "{name}: {}",
+            launches(&fused)
+        );
+        assert_eq!(fused.module().macs(), separate.module().macs(), "{name}");
+        assert!(
+            fused.module().min_bytes() < separate.module().min_bytes(),
+            "{name}"
+        );
+        // Each launch takes the weights of its own layers, which are the same numbers as before.
+        let mut taken = Vec::new();
+        for (weights, parameter) in fused.module().weights().iter().zip(fused.parameters()) {
+            let shape = [weights.k(), weights.group_c(), weights.r(), weights.s()];
+            assert_eq!(shape, parameter.shape(), "{name}: {}", parameter.name);
+            taken.push(parameter.name.as_str());
+        }
+        let mut all: Vec<&str> = separate.parameters().iter().map(|p| &*p.name).collect();
+        taken.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(taken, all, "{name}");
+        assert_eq!(
+            fused.parameter_count(),
+            separate.parameter_count(),
+            "{name}"
+        );
+    }
+    // Two launches a module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have three.
+    let fits = |network: Network| {
+        let fused = network
+            .fused(gpu.capability(), Fusion::WhereItFits)
+            .unwrap();
+        fused.module().launches()
     };
-    assert_eq!(convs(&fused), convs(&separate));
-    assert_eq!(fused.module().macs(), separate.module().macs());
-    assert!(fused.module().min_bytes() < separate.module().min_bytes());
+    let google = google(&Form::tensor(1, 64, DType::F16));
+    let whole = google.module().launches();
+    assert_eq!(fits(google), whole - 9 * 5);
+    let squeeze = squeezenet(&Form::tensor(1, 64, DType::F16));
+    let whole = squeeze.module().launches();
+    assert_eq!(fits(squeeze), whole - 8);
+}
+
+type Build = fn(&Form) -> Network;
+
+/// All launches that a kernel takes at once, each within its own bound of the f64 reference; sharing buffers gives the same bits;
+/// and the logits are those of separate launches. Both may be off by what the stored small networks allow a pass (f16 0.006,
+/// bf16 0.055 of the norm; f32 1e-5 as the stored ones of full size state), so their difference by twice that.
+fn fused_equals_separate<T: Stored>(network: Network, fewer: usize, allowed: f64) {
+    let gpu = gpu();
+    let tuning = Tuning::new(gpu.card());
+    let fused = network.clone().fused(gpu.capability(), Fusion::WhereItFits);
+    let fused = fused.unwrap();
+    assert_eq!(
+        fused.module().launches() + fewer,
+        network.module().launches()
+    );
+    let x = network.random_input(1);
+    let load = |network: &Network, module: &Module| {
+        let weights = network.random(10);
+        LoadedModule::<T>::with(gpu, gpu.stream(), module, &tuning, &x, weights).unwrap()
+    };
+    let logits = |loaded: &mut LoadedModule<T>| -> Vec<f64> {
+        loaded.launch().unwrap();
+        let outputs = loaded.outputs().unwrap().into_iter();
+        outputs.flat_map(|(_, values)| values).collect()
+    };
+    let want = logits(&mut load(&network, network.module()));
+    let mut own = load(&fused, fused.module());
+    let got = logits(&mut own);
+    assert_eq!(own.check(u64::MAX).unwrap().failure, None);
+    let shared = fused.module().clone().sharing_buffers();
+    assert_eq!(logits(&mut load(&fused, &shared)), got);
+    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let off: Vec<f64> = got
+        .iter()
+        .zip(&want)
+        .map(|(got, want)| got - want)
+        .collect();
+    let error = norm(&off) / norm(&want);
+    println!(
+        "{} launches fewer: off by {error:.2e} of {allowed:.2e}",
+        fewer
+    );
+    assert!(error <= allowed, "{error:e} of {allowed:e}");
+    assert!(norm(&want) > 0.0);
+}
+
+#[test]
+fn a_fused_googlenet_equals_a_separate_one() {
+    let network = googlenet(&Form::tensor(1, 64, DType::F16), Variant::Bottlenecked).unwrap();
+    fused_equals_separate::<f16>(network, 45, 2.0 * 0.006);
+}
+
+#[test]
+fn a_fused_squeezenet_equals_a_separate_one() {
+    fused_equals_separate::<bf16>(
+        squeezenet(&Form::tensor(2, 51, DType::Bf16)),
+        8,
+        2.0 * 0.055,
+    );
+}
+
+/// Two stages of bottlenecks, the second with a stride, on CUDA cores; and the same on tensor cores.
+fn two_bottlenecks(form: &Form) -> Network {
+    let (mut net, x) = Builder::new(form, 24);
+    let mut block = |name: &str, x, narrow: usize, wide: usize, stride: usize| {
+        let past = net.conv(format!("{name}.past"), x, Conv::new(wide, 1).stride(stride));
+        let y = net.conv(format!("{name}.1"), x, Conv::new(narrow, 1).relu());
+        let y = net.conv(
+            format!("{name}.2"),
+            y,
+            Conv::new(narrow, 3).stride(stride).padding(1).relu(),
+        );
+        net.conv(format!("{name}.3"), y, Conv::new(wide, 1).relu().add(past))
+    };
+    let x = block("a", x, 16, 48, 1);
+    let x = block("b", x, 15, 64, 2);
+    let x = net.global_mean("mean", x);
+    let x = net.linear("fc", x, 10, false);
+    net.finish(x).unwrap()
+}
+
+#[test]
+fn fused_bottlenecks_equal_separate_ones_on_cuda_cores() {
+    fused_equals_separate::<f32>(two_bottlenecks(&Form::new(2, 13)), 4, 2.0 * 1e-5);
+}
+
+#[test]
+fn a_fused_resnet_equals_a_separate_one() {
+    let network = resnet50(&Form::tensor(1, 33, DType::Bf16), Variant::Bottlenecked).unwrap();
+    let fused = network
+        .clone()
+        .with_fused_bottlenecks(gpu().capability(), Fusion::WhereItFits);
+    let fewer = network.module().launches() - fused.unwrap().module().launches();
+    assert!(fewer >= 2 * 3, "{fewer}");
+    fused_equals_separate::<bf16>(network, fewer, 2.0 * 0.055);
+}
+
+/// The clock of a pass: by a graph where the stream can be captured, else launch by launch.
+#[test]
+fn a_pass_is_timed_as_a_graph() {
+    let gpu = gpu();
+    // SAFETY: everything below happens in one stream.
+    unsafe { gpu.context().disable_event_tracking() };
+    let stream = gpu.context().new_stream().unwrap();
+    let network = two_bottlenecks(&Form::new(1, 5));
+    let tuning = Tuning::new(gpu.card());
+    for (stream, captured) in [(&stream, true), (gpu.stream(), false)] {
+        let (x, weights) = (network.random_input(1), network.random(10));
+        let module = network.module().clone().sharing_buffers();
+        let loaded = LoadedModule::<f32>::with(gpu, stream, &module, &tuning, &x, weights);
+        let mut loaded = loaded.unwrap();
+        let time = loaded.time(1).unwrap();
+        assert_eq!(time.captured, captured);
+        assert!(time.us.is_finite() && time.us >= 0.0, "{time:?}");
+        // What was timed is the network.
+        assert_eq!(loaded.check(u64::MAX).unwrap().failure, None);
+    }
 }

@@ -34,6 +34,7 @@ mod pack;
 mod run;
 mod step;
 mod stored;
+mod time;
 mod verdict;
 
 pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between};
@@ -47,6 +48,7 @@ pub use run::{
     run_pool_between, run_relu, run_relu_between, run_relu_in_place, run_subsample,
 };
 pub use stored::{Stored, round, round_to_tf32};
+pub use time::PassTime;
 pub use verdict::Verdict;
 
 use crate::problem::TensorDesc;

@@ -110,7 +110,11 @@ pub struct Builder {
     pub(super) tensors: Vec<Shape>,
     pub(super) layers: Vec<Layer>,
     pub(super) wrong: Option<Error>,
+    pub(super) norm_epsilon: f64,
 }
+
+/// What a batch normalisation adds to the variance unless the network says otherwise: the default of PyTorch's `BatchNorm2d`.
+const NORM_EPSILON: f64 = 1e-5;
 
 impl Builder {
     /// A network of one form, and its input: `channels` planes of the form's rows and columns.
@@ -126,8 +130,14 @@ impl Builder {
             tensors: vec![input],
             layers: Vec::new(),
             wrong: None,
+            norm_epsilon: NORM_EPSILON,
         };
         (builder, Tensor(0))
+    }
+
+    /// What the network's batch normalisations add to their variance before its root is taken; 1e-5 unless said.
+    pub fn norm_epsilon(&mut self, epsilon: f64) {
+        self.norm_epsilon = epsilon;
     }
 
     /// A convolution.

@@ -35,7 +35,10 @@ impl Builder {
             let mut node = Node::new(layer.name.clone(), step, from, to);
             node.residual = residual.map(&mut place);
             nodes.push(node);
-            parameters.extend(parameter);
+            parameters.extend(parameter.map(|parameter| Parameter {
+                index: parameters.len() as u64,
+                ..parameter
+            }));
         }
         let [c, h, w] = self.extents(output);
         Ok(Network {
@@ -70,9 +73,11 @@ impl Builder {
                 let parameter = Parameter {
                     name: layer.name.clone(),
                     norm: norm.clone(),
+                    norm_epsilon: self.norm_epsilon,
                     conv: conv.clone(),
                     sees: *sees,
                     trained: *trained,
+                    index: 0,
                 };
                 Ok((Step::Conv(conv), Some(parameter), *residual))
             }
@@ -106,9 +111,11 @@ impl Builder {
                 let parameter = Parameter {
                     name: layer.name.clone(),
                     norm: None,
+                    norm_epsilon: self.norm_epsilon,
                     conv: subsample.parameters()?,
                     sees: None,
                     trained: true,
+                    index: 0,
                 };
                 Ok((Step::Subsample(subsample), Some(parameter), None))
             }

@@ -15,7 +15,9 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
-//! [`Network::with_fused_bottlenecks`] computes bottlenecks by one launch each, where the plan says that it pays.
+//! [`Network::fused`] puts launches together where kernels take them and the model says that it pays: a bottleneck becomes one;
+//! branches over the same input become one, and so do convolutions side by side of as many pixels. An inception module is two
+//! launches then, a fire module two.
 //!
 //! # Weights
 //! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named tensors, and with the feature
@@ -39,6 +41,7 @@ mod weights;
 pub use alexnet::{alexnet, zfnet512};
 pub use builder::{Builder, Conv, Tensor};
 pub use catalog::{Entry, Published, entries};
+pub use fuse::Fusion;
 pub use googlenet::googlenet;
 pub use lenet::{lenet5, lenet5_relu};
 pub use network::{Network, Parameter};

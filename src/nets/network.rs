@@ -1,6 +1,6 @@
 //! A network ready to be planned: a module, and what its weights are called.
 
-use crate::ops::Module;
+use crate::ops::{Module, Step};
 use crate::problem::{Conv2d, TensorDesc};
 
 /// One set of filters with its bias, by the names under which files hold them.
@@ -11,12 +11,17 @@ pub struct Parameter {
     /// The batch normalisation to be folded into it, if a file holds `NORM.weight`, `NORM.bias`, `NORM.running_mean` and
     /// `NORM.running_var`.
     pub norm: Option<String>,
+    /// What that normalisation adds to the variance.
+    pub norm_epsilon: f64,
     /// The convolution that takes it.
     pub conv: Conv2d,
     /// The channels that each filter sees, a bit each, if not all: its other weights are zero.
     pub sees: Option<&'static [u16]>,
     /// Whether it is trained; patterns that are set by hand are not.
     pub trained: bool,
+    /// Which of the network's parameters it is, in the order of the description: its random numbers stay the same in whatever
+    /// order launches take them.
+    pub(super) index: u64,
 }
 
 impl Parameter {
@@ -78,9 +83,30 @@ impl Network {
         &self.parameters
     }
 
-    /// The same with its launches put together in another way, which take the same weights.
-    pub(super) fn with_module(self, module: Module) -> Network {
-        Network { module, ..self }
+    /// The layers that a launch computes the last of: one for each output of its step, in their order. A launch by itself has
+    /// its own name only.
+    pub fn layers_of(&self, launch: usize) -> Vec<&str> {
+        let nodes = self.module.nodes();
+        let Some(node) = nodes.get(launch) else {
+            return Vec::new();
+        };
+        let Step::Branches(_) = node.step else {
+            return vec![&node.name];
+        };
+        let before = nodes[..launch].iter().map(|node| node.step.weights().len());
+        let own = self.parameters.iter().skip(before.sum());
+        let own = own.take(node.step.outputs().len());
+        own.map(|parameter| parameter.name.as_str()).collect()
+    }
+
+    /// The same with its launches put together in another way: they take parameter `order[i]` as their `i`-th.
+    pub(super) fn with_module(self, module: Module, order: &[usize]) -> Network {
+        let parameters = order.iter().map(|&old| self.parameters[old].clone());
+        Network {
+            parameters: parameters.collect(),
+            module,
+            ..self
+        }
     }
 
     /// The logits.

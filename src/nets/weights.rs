@@ -34,12 +34,12 @@ fn values(seed: u64, len: usize, scale: f64) -> Vec<f64> {
 impl Network {
     /// Weights by seed: filters uniform in `±sqrt(6 / m)` where `m` products make a sum, so that activations keep their size
     /// behind a ReLU (He et al., Delving Deep into Rectifiers, 2015), biases in ±0.1. The first filters are those of the
-    /// generator `seed`, the first bias that of `seed + 1`, and so on.
+    /// generator `seed`, the first bias that of `seed + 1`, and so on, in the order of the description: fusing launches changes no
+    /// number.
     pub fn random(&self, seed: u64) -> Vec<Operands> {
-        let parameters = self.parameters().iter().zip(0..);
-        let operands = parameters.map(|(parameter, index)| {
+        let operands = self.parameters().iter().map(|parameter| {
             let conv = &parameter.conv;
-            let seed = seed.wrapping_add(2 * index);
+            let seed = seed.wrapping_add(2 * parameter.index);
             let scale = f64::from((6.0 / conv.gemm_k() as f64).sqrt() as f32);
             let bias = f64::from(0.1f32);
             let mut w = values(seed, conv.filter_elements(), scale);
@@ -61,7 +61,7 @@ impl Network {
     }
 
     /// Weights by name: `find` gives the tensor of a name, if there is one. A fully connected layer may have its filters as a
-    /// matrix. Where there is a batch normalisation, it is folded into filters and bias (with 1e-5 added to its variance).
+    /// matrix. Where there is a batch normalisation, it is folded into filters and bias (with [`Parameter::norm_epsilon`] added to its variance).
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing or of another shape, and what `find` returns.
@@ -165,7 +165,7 @@ fn read(
         let (beta, mean, variance) = (part("bias")?, part("running_mean")?, part("running_var")?);
         let taps = operands.w.len() / filters;
         for (k, filter) in operands.w.chunks_mut(taps).enumerate() {
-            let scale = gamma[k] / (variance[k] + NORM_EPSILON).sqrt();
+            let scale = gamma[k] / (variance[k] + parameter.norm_epsilon).sqrt();
             filter.iter_mut().for_each(|w| *w *= scale);
             bias[k] = (bias[k] - mean[k]) * scale + beta[k];
         }
@@ -173,9 +173,6 @@ fn read(
     operands.bias = parameter.conv.bias().then_some(bias);
     Ok(operands)
 }
-
-/// What a batch normalisation adds to the variance.
-const NORM_EPSILON: f64 = 1e-5;
 
 fn missing(name: &str, shape: &[usize]) -> Error {
     Error::Weights {
@@ -204,8 +201,9 @@ mod tests {
         near(first(10, 3), &[-0.3237565, -0.7189893, -0.7835607]);
     }
 
-    fn small() -> Network {
+    fn small(epsilon: f64) -> Network {
         let (mut net, x) = Builder::new(&Form::new(1, 2), 1);
+        net.norm_epsilon(epsilon);
         let x = net.conv_norm("conv", "bn", x, Conv::new(2, 1));
         let x = net.linear("fc", x, 1, false);
         net.finish(x).expect("a small network")
@@ -213,6 +211,8 @@ mod tests {
 
     #[test]
     fn a_normalisation_is_folded_and_shapes_are_held_to() {
+        // Exact in binary, and large enough for a default to show.
+        const EPSILON: f64 = 0.25;
         let vector = |values: &[f64]| Named {
             shape: vec![values.len()],
             values: values.to_vec(),
@@ -226,14 +226,11 @@ mod tests {
             ("bn.weight", vector(&[3.0, 1.0])),
             ("bn.bias", vector(&[0.5, 0.0])),
             ("bn.running_mean", vector(&[2.0, 0.0])),
-            (
-                "bn.running_var",
-                vector(&[4.0 - NORM_EPSILON, 1.0 - NORM_EPSILON]),
-            ),
+            ("bn.running_var", vector(&[4.0 - EPSILON, 1.0 - EPSILON])),
             ("fc.weight", shaped(&[1, 8], &[1.0; 8])),
             ("fc.bias", vector(&[7.0])),
         ]);
-        let network = small();
+        let network = small(EPSILON);
         let read = |file: &HashMap<&str, Named>| network.read(|name| Ok(file.get(name).cloned()));
         let operands = read(&file).expect("all is there");
         // 3 / sqrt(4) = 1.5; (0 - 2) * 1.5 + 0.5 = -2.5.
@@ -253,5 +250,55 @@ mod tests {
             wrong,
             "fc.weight is missing; the layer takes shape [1, 2, 2, 2]"
         );
+    }
+
+    /// Each network's own: PyTorch's default for ResNet-50, torchvision's for GoogLeNet.
+    #[test]
+    fn normalisations_have_the_epsilon_of_their_network() {
+        use crate::nets::{Variant, googlenet, resnet50};
+        let form = Form::new(1, 64);
+        let google = googlenet(&form, Variant::Bottlenecked).expect("a network");
+        let resnet = resnet50(&form, Variant::Bottlenecked).expect("a network");
+        for (network, epsilon) in [(google, 1e-3), (resnet, 1e-5)] {
+            let (kind, last) = network
+                .parameters()
+                .split_last_chunk::<1>()
+                .expect("layers");
+            assert!(
+                kind.iter()
+                    .all(|p| p.norm.is_some() && p.norm_epsilon == epsilon)
+            );
+            assert!(last[0].norm.is_none());
+            // A gamma of one, a beta and a mean of zero, a variance of nothing: filters divided by the root of epsilon.
+            let one = |shape: &[usize], value: f64| {
+                let values = vec![value; shape.iter().product()];
+                Ok(Some(Named {
+                    shape: shape.to_vec(),
+                    values,
+                }))
+            };
+            let read = network.read(|name| {
+                let of = |p: &&Parameter| name.strip_prefix(&format!("{}.", p.name)).is_some();
+                if let Some(parameter) = network.parameters().iter().find(of) {
+                    let bias = name.ends_with(".bias");
+                    return match (bias, &parameter.norm) {
+                        (true, Some(_)) => Ok(None),
+                        (true, None) => one(&[parameter.conv.k()], 0.0),
+                        (false, _) => one(&parameter.shape(), 1.0),
+                    };
+                }
+                let of = |p: &&Parameter| {
+                    let norm = p.norm.as_ref().map(|norm| format!("{norm}."));
+                    norm.is_some_and(|norm| name.starts_with(&norm))
+                };
+                let parameter = network.parameters().iter().find(of).expect("a norm");
+                one(
+                    &[parameter.conv.k()],
+                    f64::from(u8::from(name.ends_with(".weight"))),
+                )
+            });
+            let read = read.expect("all is there");
+            assert_eq!(read[0].w[0], 1.0 / epsilon.sqrt());
+        }
     }
 }

@@ -1,30 +1,36 @@
-//! Bottlenecks of a network by one launch each, where the plan says that it pays.
+//! Bottlenecks of a network by one launch each.
 
-use std::collections::HashMap;
-
-use super::network::Network;
+use super::{Fusion, only_reader, renumber};
 use crate::error::Error;
-use crate::ops::{Module, Node, Place, Step};
-use crate::plan::{BottleneckWay, Capability};
+use crate::nets::Network;
+use crate::ops::{Module, Node, Step};
+use crate::plan::{BottleneckPlan, BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Padding};
 
 impl Network {
-    /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as one launch, if there is a
-    /// kernel for it on the device and the model ranks it before three. The weights are the same, in the same order.
+    /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as one launch, where `fusion`
+    /// says so. The weights are the same, in the same order.
     ///
     /// # Errors
     /// As [`Module::new`]; none that a valid network could cause.
-    pub fn with_fused_bottlenecks(self, capability: &Capability) -> Result<Network, Error> {
+    pub fn with_fused_bottlenecks(
+        self,
+        capability: &Capability,
+        fusion: Fusion,
+    ) -> Result<Network, Error> {
         let nodes = self.module().nodes();
         let mut fused = Vec::new();
         let mut next = 0;
         while let Some(node) = nodes.get(next) {
             let three = nodes.get(next..next + 3);
             let one = three.and_then(|three| bottleneck(nodes, three));
-            let pays = one.filter(|(problem, _)| {
-                matches!(BottleneckWay::new(problem, capability), Ok(way) if way.is_fused())
+            let taken = one.filter(|(problem, _)| match fusion {
+                Fusion::WhereItPays => {
+                    matches!(BottleneckWay::new(problem, capability), Ok(way) if way.is_fused())
+                }
+                Fusion::WhereItFits => BottleneckPlan::new(problem, capability).is_ok(),
             });
-            match pays {
+            match taken {
                 Some((_, node)) => {
                     fused.push(node);
                     next += 3;
@@ -37,7 +43,8 @@ impl Network {
         }
         renumber(&mut fused);
         let module = Module::new(fused, self.module().dtype())?;
-        Ok(self.with_module(module))
+        let order: Vec<usize> = (0..self.parameters().len()).collect();
+        Ok(self.with_module(module, &order))
     }
 }
 
@@ -115,33 +122,4 @@ fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<(Bottleneck2d, Node)> {
         residual,
     };
     Some((problem, node))
-}
-
-/// Whether `to` is the only launch that reads what `from` writes, and nothing else writes there.
-fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
-    let ([place @ Place::Hidden(_)], [read]) = (&from.to[..], &to.from[..]) else {
-        return false;
-    };
-    let readers = nodes.iter().flat_map(Node::reads);
-    let writers = nodes.iter().flat_map(Node::writes);
-    place == read
-        && readers.filter(|(other, _)| other == place).count() == 1
-        && writers.filter(|(other, _)| other == place).count() == 1
-}
-
-/// Numbers the hidden tensors that are left, in the order of their writing.
-fn renumber(nodes: &mut [Node]) {
-    let mut numbers = HashMap::new();
-    let mut number = |place: &mut Place| {
-        if let Place::Hidden(index) = place {
-            let next = numbers.len();
-            *index = *numbers.entry(*index).or_insert(next);
-        }
-    };
-    for node in nodes {
-        let residual = node.residual.iter_mut();
-        for place in node.from.iter_mut().chain(&mut node.to).chain(residual) {
-            number(place);
-        }
-    }
 }

@@ -2,7 +2,11 @@
 //!
 //! The folder holds `graph.json` (name, picture, layers in order), `logits.npy` (before the softmax) and `layers.json` (mean and
 //! root of the mean square of every layer's output). Weights and picture are those of the generator that this crate has too.
+//!
+//! Where the device has kernels for several layers at once, the network is computed a second time in those launches, and what
+//! they write is held to the same numbers.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -10,7 +14,10 @@ use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::check::{LoadedModule, Stored};
 use warpconv::gpu::Gpu;
-use warpconv::nets::{Edges, Form, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512};
+use warpconv::nets::{
+    Edges, Form, Fusion, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
+};
+use warpconv::ops::Place;
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
 
@@ -59,6 +66,24 @@ fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     }
 }
 
+/// What one way of computing the network gave.
+struct Outcome {
+    launches: usize,
+    lines: Vec<Line>,
+    logits: usize,
+    error: f64,
+    allowed: f64,
+}
+
+impl Outcome {
+    fn failed(&self) -> usize {
+        let lines = self.lines.iter().filter(|line| !line.ok).count();
+        // Not `>`, so that a NaN fails.
+        let near = self.error <= self.allowed;
+        lines + usize::from(!near)
+    }
+}
+
 fn run<T: Stored>(
     gpu: &Gpu,
     tuning: &Tuning,
@@ -68,34 +93,81 @@ fn run<T: Stored>(
     let graph = read(&folder.join("graph.json"))?;
     let name = graph.get("net").and_then(Value::as_str).unwrap_or_default();
     let network = build(name, &form(1, 224, T::DTYPE))?;
+    let fused = network.clone().fused(gpu.capability(), Fusion::WhereItFits);
+    let fused = fused.map_err(Failure::input)?;
+    let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;
+    let wanted = wanted(&network, &graph, &read(&folder.join("layers.json"))?)?;
+    let mut ways = vec![("", network)];
+    if fused.module().launches() < ways[0].1.module().launches() {
+        ways.push((", fused", fused));
+    }
+    let (mut failed, mut objects) = (0, Vec::new());
+    for (how, network) in &ways {
+        let outcome = compare::<T>(gpu, tuning, network, &wanted, &stored.data)?;
+        report(&outcome.lines)?;
+        failed += outcome.failed();
+        say(format_args!(
+            "{name} in {}{how}: {} logits differ by at most {:.2e} (allowed {:.2e}), {} launches, {} layers, {} failed",
+            T::DTYPE.name(),
+            outcome.logits,
+            outcome.error,
+            outcome.allowed,
+            outcome.launches,
+            outcome.lines.len(),
+            outcome.failed()
+        ))?;
+        objects.push(to_json(name, T::DTYPE, &outcome));
+    }
+    if let Some(file) = json {
+        let mut objects = objects.into_iter();
+        let mut document = objects.next().unwrap_or(Value::Null);
+        document["fused"] = objects.next().unwrap_or(Value::Null);
+        file.write(&document)?;
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::Checks { failed }),
+    }
+}
+
+fn to_json(name: &str, dtype: DType, outcome: &Outcome) -> Value {
+    let layers: Vec<Value> = outcome
+        .lines
+        .iter()
+        .map(|line| json!({"layer": line.name, "mean": number(Some(line.got.mean)), "rms": number(Some(line.got.rms)), "ok": line.ok}))
+        .collect();
+    json!({"network": name, "dtype": dtype.name(), "launches": outcome.launches, "max_logit_error": number(Some(outcome.error)),
+        "allowed": outcome.allowed, "verified": outcome.failed() == 0, "layers": layers})
+}
+
+/// Computes a network, and holds its logits and all that its launches write to what is stored.
+fn compare<T: Stored>(
+    gpu: &Gpu,
+    tuning: &Tuning,
+    network: &Network,
+    wanted: &HashMap<String, Statistics>,
+    stored: &[f64],
+) -> Result<Outcome, Failure> {
     let (x, weights) = (network.random_input(1), network.random(SEED));
     let module = network.module();
     let loaded = LoadedModule::<T>::with(gpu, gpu.stream(), module, tuning, &x, weights);
     let mut loaded = loaded.map_err(Failure::device)?;
     let traced = loaded.trace().map_err(Failure::device)?;
-    let lines = lines(
-        &network,
-        &traced,
-        &graph,
-        &read(&folder.join("layers.json"))?,
-        T::DTYPE,
-    )?;
+    let lines = lines(network, &traced, wanted, T::DTYPE)?;
     let logits = traced.last().map_or(&[][..], |(_, values)| values);
-    let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;
-    if stored.data.len() != logits.len() {
+    if stored.len() != logits.len() {
         return Err(Failure::input(format!(
-            "logits.npy has {} numbers, {name} has {} classes",
-            stored.data.len(),
+            "logits.npy has {} numbers, the network has {} classes",
+            stored.len(),
             logits.len()
         )));
     }
     let largest = stored
-        .data
         .iter()
         .fold(0.0f64, |most, value| most.max(value.abs()));
     let differences = logits
         .iter()
-        .zip(&stored.data)
+        .zip(stored)
         .map(|(got, want)| (got - want).abs());
     // `max` would drop a NaN.
     let error = differences.fold(
@@ -103,28 +175,13 @@ fn run<T: Stored>(
         |worst, e| if e > worst || e.is_nan() { e } else { worst },
     );
     let (allowed, _) = tolerance(T::DTYPE, largest);
-    report(&lines)?;
-    let mut failed = lines.iter().filter(|line| !line.ok).count();
-    let near = error <= allowed;
-    failed += usize::from(!near);
-    say(format_args!(
-        "{name} in {}: {} logits differ by at most {error:.2e} (allowed {allowed:.2e}), {} layers, {failed} failed",
-        T::DTYPE.name(),
-        logits.len(),
-        lines.len()
-    ))?;
-    if let Some(file) = json {
-        let layers: Vec<Value> = lines
-            .iter()
-            .map(|line| json!({"layer": line.name, "mean": number(Some(line.got.mean)), "rms": number(Some(line.got.rms)), "ok": line.ok}))
-            .collect();
-        file.write(&json!({"network": name, "dtype": T::DTYPE.name(), "max_logit_error": number(Some(error)),
-            "allowed": allowed, "verified": failed == 0, "layers": layers}))?;
-    }
-    match failed {
-        0 => Ok(()),
-        failed => Err(Failure::Checks { failed }),
-    }
+    Ok(Outcome {
+        launches: module.launches(),
+        lines,
+        logits: logits.len(),
+        error,
+        allowed,
+    })
 }
 
 /// The networks that are stored so.
@@ -143,14 +200,12 @@ fn build(name: &str, form: &Form) -> Result<Network, Failure> {
     network.map_err(Failure::input)
 }
 
-/// Holds each launch to the layer that it is, its ReLU included.
-fn lines(
+/// What is stored of each layer of the network, its ReLU included.
+fn wanted(
     network: &Network,
-    traced: &[(usize, Vec<f64>)],
     graph: &Value,
     stored: &Value,
-    dtype: DType,
-) -> Result<Vec<Line>, Failure> {
+) -> Result<HashMap<String, Statistics>, Failure> {
     let wrong = |what: &str| Failure::input(format!("the stored network: {what}"));
     let layers = graph
         .get("graph")
@@ -166,37 +221,58 @@ fn lines(
             op(index),
             Some("conv2d" | "linear" | "maxpool2d" | "lrn" | "global_avgpool2d")
         ) {
-            let behind = if op(index + 1) == Some("relu") {
-                index + 1
-            } else {
-                index
+            let behind = match op(index + 1) {
+                Some("relu") => index + 1,
+                _ => index,
             };
-            wanted.push(
-                stored
-                    .get(behind)
-                    .ok_or_else(|| wrong("layers.json is too short"))?,
-            );
+            let layer = stored
+                .get(behind)
+                .ok_or_else(|| wrong("layers.json is too short"))?;
+            let field = |name: &str| layer.get(name).and_then(Value::as_f64);
+            let (mean, rms) = field("mean")
+                .zip(field("rms"))
+                .ok_or_else(|| wrong("a layer without mean and rms"))?;
+            wanted.push(Statistics { mean, rms });
         }
     }
     let nodes = network.module().nodes();
     if wanted.len() != nodes.len() {
         return Err(wrong(&format!(
-            "{} layers, the network has {} launches",
+            "{} layers, the network has {}",
             wanted.len(),
             nodes.len()
         )));
     }
+    let names = nodes.iter().map(|node| node.name.to_string());
+    Ok(names.zip(wanted).collect())
+}
+
+/// Holds all that launches write to the layer that it is.
+fn lines(
+    network: &Network,
+    traced: &[(usize, Vec<f64>)],
+    wanted: &HashMap<String, Statistics>,
+    dtype: DType,
+) -> Result<Vec<Line>, Failure> {
+    // A launch's tensors in the order of a trace: those between launches as they are made, the output's at the end.
+    let nodes = network.module().nodes();
+    let mut names: Vec<(bool, usize, &str)> = Vec::new();
+    for (launch, node) in nodes.iter().enumerate() {
+        let places = node.to.iter().map(|place| *place == Place::Output);
+        let layers = network.layers_of(launch);
+        names.extend(places.zip(layers).map(|(last, name)| (last, launch, name)));
+    }
+    names.sort_by_key(|(last, ..)| *last);
+    if names.len() != traced.len() {
+        let (traced, named) = (traced.len(), names.len());
+        return Err(Failure::device(format!(
+            "{traced} tensors were written, {named} have a name"
+        )));
+    }
     let (_, allowed) = tolerance(dtype, 0.0);
-    let mut lines = Vec::new();
-    for (index, values) in traced {
-        let field = |name: &str| wanted[*index].get(name).and_then(Value::as_f64);
-        let want = field("mean")
-            .zip(field("rms"))
-            .ok_or_else(|| wrong("a layer without mean and rms"))?;
-        let want = Statistics {
-            mean: want.0,
-            rms: want.1,
-        };
+    let line = |(_, _, name): &(bool, usize, &str), values: &[f64]| -> Result<Line, Failure> {
+        let want = wanted.get(*name).copied();
+        let want = want.ok_or_else(|| Failure::input(format!("nothing is stored of {name}")))?;
         let count = values.len() as f64;
         let got = Statistics {
             mean: values.iter().sum::<f64>() / count,
@@ -204,14 +280,17 @@ fn lines(
         };
         let bound = allowed * want.rms;
         let ok = (got.mean - want.mean).abs() <= bound && (got.rms - want.rms).abs() <= bound;
-        lines.push(Line {
-            name: nodes[*index].name.to_string(),
+        Ok(Line {
+            name: (*name).to_owned(),
             got,
             want,
             ok,
-        });
-    }
-    Ok(lines)
+        })
+    };
+    let pairs = names.iter().zip(traced);
+    pairs
+        .map(|(name, (_, values))| line(name, values))
+        .collect()
 }
 
 fn report(lines: &[Line]) -> Result<(), Failure> {

@@ -2,63 +2,28 @@
 
 mod full;
 mod picture;
+mod run;
 
 use std::path::Path;
 
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::check::{LoadedModule, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv::nets::{Entry, Form, Network, entries};
-use warpconv::plan::{Ceilings, Tuning};
+use warpconv::nets::{Entry, Form, entries};
 
 use crate::args::{Global, NetsArgs};
 use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, Progress, grouped, number, say, table};
 use crate::tuning;
+use run::{Checked, Lowered, Row, Session};
 
 /// Images for which times are predicted, or measured on a GPU.
 const FULL_BATCH: usize = 128;
 
-/// Times a network is measured on a GPU; the least counts.
-const MEASUREMENTS: usize = 10;
-
 /// Seed of the weights.
 const SEED: u64 = 10;
-
-/// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather than minutes.
-const EMULATED_MACS: u64 = 2_000_000_000;
-
-/// Networks that the emulator computes at full size though they are larger than that.
-const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
-
-/// What was found of one network.
-pub struct Row {
-    entry: &'static Entry,
-    /// Multiplications for one picture of full size.
-    macs: u64,
-    parameters: u64,
-    launches: usize,
-    /// Rows and columns of the picture that was computed and checked, of which there was one.
-    checked: Option<(usize, Verdict)>,
-    /// For the batch, at full size.
-    predicted_us: f64,
-    /// For the batch, at full size, on a GPU.
-    time_us: Option<f64>,
-    batch: usize,
-}
-
-impl Row {
-    fn images_per_second(&self) -> f64 {
-        self.batch as f64 / self.time_us.unwrap_or(self.predicted_us) * 1e6
-    }
-
-    fn operations(&self) -> u64 {
-        2 * self.macs
-    }
-}
 
 /// Runs the command.
 pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
@@ -86,14 +51,15 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
             known.join(", ")
         )));
     }
+    let session = Session::new(&gpu, &tuning, args)?;
     let progress = Progress::new(chosen.len(), global.quiet);
     let mut rows = Vec::new();
     for entry in chosen {
         progress.doing(format!("{} {}", entry.name, entry.variant.name()));
         rows.push(match dtype {
-            DType::F32 => run::<f32>(&gpu, &tuning, entry, args)?,
-            DType::F16 => run::<f16>(&gpu, &tuning, entry, args)?,
-            DType::Bf16 => run::<bf16>(&gpu, &tuning, entry, args)?,
+            DType::F32 => session.run::<f32>(entry)?,
+            DType::F16 => session.run::<f16>(entry)?,
+            DType::Bf16 => session.run::<bf16>(entry)?,
         });
         progress.step();
     }
@@ -119,69 +85,6 @@ fn form(n: usize, image: usize, dtype: DType) -> Form {
     }
 }
 
-/// Counts, runs and checks one network.
-fn run<T: Stored>(
-    gpu: &Gpu,
-    tuning: &Tuning,
-    entry: &'static Entry,
-    args: &NetsArgs,
-) -> Result<Row, Failure> {
-    let build = |n, image| {
-        entry
-            .build(&form(n, image, T::DTYPE))
-            .map_err(Failure::input)
-    };
-    let batch = args.batch.unwrap_or(FULL_BATCH);
-    let full = build(batch, entry.image)?;
-    let one = build(1, entry.image)?;
-    let macs = one.module().macs();
-    let emulated = gpu.kind() == DeviceKind::Emulator;
-    let fits =
-        macs <= EMULATED_MACS || ALWAYS_FULL.contains(&entry.name) && entry.published.is_some();
-    let image = match args.size {
-        Some(size) => size,
-        None if emulated && fits => entry.image,
-        None => entry.small,
-    };
-    let checked = if args.count_only {
-        None
-    } else {
-        let network = build(1, image)?;
-        Some((image, check::<T>(gpu, tuning, &network)?))
-    };
-    let time_us = if emulated || args.count_only {
-        None
-    } else {
-        let module = full.module().clone().sharing_buffers();
-        let x = full.random_input(1);
-        let weights = full.random(SEED);
-        let loaded = LoadedModule::<T>::with(gpu, gpu.stream(), &module, tuning, &x, weights);
-        let mut loaded = loaded.map_err(Failure::device)?;
-        Some(loaded.time_us(MEASUREMENTS).map_err(Failure::device)?)
-    };
-    let ceilings = Ceilings::h200(T::DTYPE);
-    Ok(Row {
-        entry,
-        macs,
-        parameters: one.parameter_count(),
-        launches: one.module().launches(),
-        checked,
-        predicted_us: full.module().roofline(&ceilings).floor_us,
-        time_us,
-        batch,
-    })
-}
-
-/// One picture through the network: each launch within its own bound of the f64 reference.
-fn check<T: Stored>(gpu: &Gpu, tuning: &Tuning, network: &Network) -> Result<Verdict, Failure> {
-    let (x, weights) = (network.random_input(1), network.random(SEED));
-    let module = network.module();
-    let loaded = LoadedModule::<T>::with(gpu, gpu.stream(), module, tuning, &x, weights);
-    let mut loaded = loaded.map_err(Failure::device)?;
-    loaded.launch().map_err(Failure::device)?;
-    loaded.check(u64::MAX).map_err(Failure::device)
-}
-
 /// Prints the table and how to read it.
 fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
     let headings = [
@@ -192,21 +95,30 @@ fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
         ("of naive's", Align::Right),
         ("parameters", Align::Right),
         ("launches", Align::Right),
+        ("fused", Align::Right),
         ("H200 us, predicted", Align::Right),
+        ("fused", Align::Right),
         ("time us", Align::Right),
+        ("fused", Align::Right),
         ("images/s", Align::Right),
         ("of roofline", Align::Right),
         ("top-1 %", Align::Right),
         ("checked at", Align::Left),
         ("checked", Align::Left),
+        ("fused at", Align::Left),
+        ("fused", Align::Left),
+        ("fused from unfused", Align::Left),
     ];
     let cells = rows.iter().map(|row| cells(row, rows));
     say(table(&headings, cells.collect()))?;
     let batch = rows.first().map_or(FULL_BATCH, |row| row.batch);
     say(format_args!(
         "Multiplications are of one picture of full size. Predicted: the roofline of an H200 for a batch of {batch} in {}, \
-         each launch moving its operands once; no measurement. Images a second are measured where there is a time, else \
-         predicted. Weights are drawn by seed; every launch is held to the f64 reference for one picture.",
+         each launch moving its operands once; no measurement. Fused: bottlenecks, and branches over the same input or of as many \
+         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. The check takes every fusion that \
+         a kernel accepts, holds its launches to the reference, and its logits to the unfused network's: the norm of their \
+         difference, and how much is allowed. Times are the median of replays of a captured graph. Images a second and the share \
+         of the roofline are of the fused network where there is one, measured where there is a time, else predicted. Weights are drawn by seed; every launch is held to the f64 reference for one picture.",
         dtype.name()
     ))?;
     for row in rows {
@@ -231,10 +143,18 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
     let dash = || "-".to_owned();
     let share = naive.map(|naive| row.macs as f64 / naive.macs as f64);
     let applies = row.entry.has_naive();
-    let (size, verdict) = match &row.checked {
-        Some((image, verdict)) => (format!("1 x {image} x {image}"), verdict.to_string()),
+    let fused = row.fused.as_ref();
+    let best = row.best();
+    let (size, verdict) = match &row.separate.checked {
+        Some(checked) => (at(checked.image), checked.verdict.to_string()),
         None => (dash(), dash()),
     };
+    let us = |lowered: &Lowered| format!("{:.1}", lowered.predicted_us);
+    let time = |lowered: Option<&Lowered>| {
+        let time = lowered.and_then(|lowered| lowered.time);
+        time.map_or_else(dash, |time| format!("{:.1}", time.us))
+    };
+    let checked = row.fitting.as_ref();
     vec![
         row.entry.name.to_owned(),
         row.entry.year.to_string(),
@@ -248,24 +168,39 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
             .filter(|_| applies)
             .map_or_else(dash, |share| format!("{:.1}%", share * 100.0)),
         grouped(row.parameters),
-        row.launches.to_string(),
-        format!("{:.1}", row.predicted_us),
-        row.time_us.map_or_else(dash, |us| format!("{us:.1}")),
+        row.separate.launches.to_string(),
+        fused.map_or_else(dash, |fused| fused.launches.to_string()),
+        us(&row.separate),
+        fused.map_or_else(dash, us),
+        time(Some(&row.separate)),
+        time(fused),
         grouped(row.images_per_second().round() as u64),
-        row.time_us
-            .map_or_else(dash, |us| format!("{:.1}%", row.predicted_us / us * 100.0)),
+        best.time.map_or_else(dash, |time| {
+            format!("{:.1}%", best.predicted_us / time.us * 100.0)
+        }),
         row.entry
             .published
             .map_or_else(dash, |published| format!("{:.1}", published.top1)),
         size,
         verdict,
+        checked.map_or_else(dash, |checked| at(checked.image)),
+        checked.map_or_else(dash, |checked| checked.verdict.to_string()),
+        checked
+            .and_then(|checked| checked.apart)
+            .map_or_else(dash, |apart| apart.to_string()),
     ]
+}
+
+/// One picture of so many rows and columns.
+fn at(image: usize) -> String {
+    format!("1 x {image} x {image}")
 }
 
 /// A row in JSON; what is unknown is null.
 fn row_json(row: &Row) -> Value {
-    let checked = row.checked.as_ref();
-    json!({
+    let best = row.best();
+    let mut json = lowered_json(&row.separate);
+    let more = json!({
         "network": row.entry.name,
         "year": row.entry.year,
         "variant": row.entry.variant.name(),
@@ -273,41 +208,70 @@ fn row_json(row: &Row) -> Value {
         "macs": row.macs,
         "operations": row.operations(),
         "parameters": row.parameters,
-        "launches": row.launches,
         "batch": row.batch,
-        "predicted_us": number(Some(row.predicted_us)),
-        "time_us": number(row.time_us),
         "images_per_second": number(Some(row.images_per_second())),
-        "images_per_second_is_predicted": row.time_us.is_none(),
-        "roofline_share": number(row.time_us.map(|us| row.predicted_us / us)),
+        "images_per_second_is_predicted": best.time.is_none(),
+        "roofline_share": number(best.time.map(|time| best.predicted_us / time.us)),
         "top1": row.entry.published.map(|published| published.top1),
         "top1_source": row.entry.published.map(|published| published.source),
-        "checked_image": checked.map(|(image, _)| *image),
-        "verified": checked.map(|(_, verdict)| verdict.failure.is_none()),
-        "max_rel_error": number(checked.map(|(_, verdict)| verdict.max_rel_error)),
+        "fused": row.fused.as_ref().map(lowered_json),
+        "fitting": row.fitting.as_ref().map(checked_json),
+    });
+    if let (Some(json), Value::Object(more)) = (json.as_object_mut(), more) {
+        json.extend(more);
+    }
+    json
+}
+
+/// A network in separate launches, or in fused ones.
+fn lowered_json(lowered: &Lowered) -> Value {
+    let mut json = json!({
+        "launches": lowered.launches,
+        "predicted_us": number(Some(lowered.predicted_us)),
+        "time_us": number(lowered.time.map(|time| time.us)),
+        "time_is_of_a_graph": lowered.time.map(|time| time.captured),
+    });
+    let checked = lowered.checked.as_ref().map_or(Value::Null, checked_json);
+    if let (Some(json), Value::Object(checked)) = (json.as_object_mut(), checked) {
+        json.extend(checked);
+    }
+    json
+}
+
+/// What one picture showed.
+fn checked_json(checked: &Checked) -> Value {
+    json!({
+        "checked_image": checked.image,
+        "checked_launches": checked.launches,
+        "verified": checked.failure().is_none(),
+        "max_rel_error": number(Some(checked.verdict.max_rel_error)),
+        "difference_from_unfused": number(checked.apart.map(|apart| apart.norm)),
+        "difference_allowed": number(checked.apart.map(|apart| apart.allowed)),
     })
 }
 
 /// The last line, and a failure if a check failed.
 fn finish(rows: &[Row]) -> Result<(), Failure> {
-    let checked: Vec<_> = rows
-        .iter()
-        .filter_map(|row| Some((row, row.checked.as_ref()?)))
-        .collect();
-    let mut failed = 0;
-    for (row, (_, verdict)) in &checked {
-        if let Some(why) = &verdict.failure {
-            failed += 1;
-            say(format_args!(
-                "FAILED {} {}: {why}",
-                row.entry.name,
-                row.entry.variant.name()
-            ))?;
+    let (mut count, mut failed) = (0, 0);
+    for row in rows {
+        let lowered = [
+            ("", row.separate.checked.as_ref()),
+            (" fused", row.fitting.as_ref()),
+        ];
+        for (how, checked) in lowered {
+            let Some(checked) = checked else {
+                continue;
+            };
+            count += 1;
+            if let Some(why) = checked.failure() {
+                failed += 1;
+                let (name, variant) = (row.entry.name, row.entry.variant.name());
+                say(format_args!("FAILED {name} {variant}{how}: {why}"))?;
+            }
         }
     }
     say(format_args!(
-        "{} networks checked against the f64 reference, {failed} failed",
-        checked.len()
+        "{count} networks checked against the f64 reference, {failed} failed"
     ))?;
     match failed {
         0 => Ok(()),
