@@ -8,20 +8,37 @@
 // A pooled product's x_b is the 3x3 maximum of x, stride 1, padded with -infinity, taken on the way (mma_pooled.cuh).
 //
 // gemm_k = blocks of TILE_K channels, all taps of a block (mma_fill.cuh). Tile, shared memory and instructions: mma_tile.cuh;
-// barriers: mma_loop.cuh, mma_epilogue.cuh; tables and grid: mma_branches.cuh. x, y NCHW or NHWC (LAYOUT_NHWC); w as
+// main loop and barriers: mma_branch_product.cuh, of pooled products mma_pooled_tile.cuh; tables and grid: mma_branches.cuh. x, y NCHW or NHWC (LAYOUT_NHWC); w as
 // [k][tap][w_channels], see branch_args.cuh.
 //
 // Constraints: as mma.cu of each product; a pooled product has 1x1 filters, stride 1 and no padding.
 // Grid: columns * by_column blocks, columns = ceil(n * p * q / TILE_N), by_column = the sum of tiles_m * splits.
+#include "mma_branch_product.cuh"
 #include "mma_pooled.cuh"
+#if LAYOUT_NHWC && VECTOR == 16
+#include "mma_pooled_tile.cuh"
+#endif
 
 template <class Pixels>
 DEVICE void run(const TensorArgs& args) {
     Tile tile(args);
     BranchFiller<Pixels> filler(args, tile);
+    Steps steps(args, tile);
     Sums sums;
-    matrix_product(filler, Steps(args, tile).count, sums);
+    branch_product(filler, Extent(args, tile, steps), steps.count, sums);
     branch_epilogue(args, sums);
+}
+
+DEVICE void run_pooled(const TensorArgs& args) {
+#if LAYOUT_NHWC && VECTOR == 16
+    if (PooledTile::fits(args.conv)) {
+        Sums sums;
+        pooled_product(args, Tile(args), sums);
+        branch_epilogue(args, sums);
+        return;
+    }
+#endif
+    run<PooledPixels>(args);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ BranchesArgs args) {
@@ -32,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(co
     while (b + 1 < args.branches && place >= args.branch[b + 1].first) ++b;
     const BranchArgs& branch = args.branch[b];
     if (branch.pooled)
-        run<PooledPixels>(branch.tensor);
+        run_pooled(branch.tensor);
     else
         run<PixelFiller>(branch.tensor);
 }

@@ -50,6 +50,12 @@ static_assert(ASYNC_COPY, "compute_80 and later");
 static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + TILE_M * 8 + PIXEL_TABLES, "stages and tables");
 static_assert(GROUPS_A_TILE == 1, "products of one group");
 
+// Pairs of columns of instructions that a warp multiplies: as many as the tile's filters need if all warps have equally many.
+DEVICE int pairs_of(const TensorArgs& args, const Tile& tile) {
+    constexpr int FILTERS = WARPS_COLUMNS * 16;
+    return min((args.conv.group_k - tile.m + FILTERS - 1) / FILTERS, MMA_COLUMNS / 2);
+}
+
 // The destination of a filter of the product, which exists.
 DEVICE const Destination& destination_of(const BranchArgs& branch, int filter) {
     int i = 0;
@@ -68,6 +74,7 @@ struct BranchFilters {
     unsigned table;  // shared byte address of the row of the thread's first filter
     unsigned to;     // in a stage
     int channel;     // of its chunk, in a block
+    int filters;     // of the tile that are multiplied; whole pairs of all warps
 
     // The caller's next barrier makes the table readable.
     DEVICE BranchFilters(const TensorArgs& args, const Tile& tile) {
@@ -86,6 +93,7 @@ struct BranchFilters {
         }
         int piece = threadIdx.x % PIECES, row = threadIdx.x / PIECES;
         channel = piece * CHUNK;
+        filters = pairs_of(args, tile) * WARPS_COLUMNS * 16;
         to = X_BYTES + swizzled<W_ROW>(row, piece);
         table = rows + row * 8;
     }
@@ -95,7 +103,7 @@ struct BranchFilters {
         bool here = now.left > 0 && now.channel + channel < args.w_channels;
 #pragma unroll
         for (int i = 0; i < COPIES; ++i)
-            if (i >= share(COPIES, part) && i < share(COPIES, part + 1) && in_tile(i)) {
+            if (i >= share(COPIES, part) && i < share(COPIES, part + 1) && in_tile(i) && i * STEP < filters) {
                 address_t row;
                 asm volatile("ld.shared.u64 %0, [%1];" : "=l"(row) : "r"(table + i * STEP * 8) : "memory");
                 copy_async<16>(stage + to + i * STEP * W_ROW, element(row, now.tap_offset + now.channel + channel), here && row != 0);
@@ -145,43 +153,22 @@ DEVICE void finish_branch(const Destination& to, Floats<WIDTH> values, const Out
     *reinterpret_cast<Elements<WIDTH>*>(static_cast<storage_t*>(to.y) + offset) = result;
 }
 
-// As take_round() of mma_epilogue.cuh, each filter to its destination.
+// As take_round() of mma_epilogue.cuh, all rows at once, each filter to its destination.
 template <int WIDTH>
-DEVICE void take_branch_round(const BranchArgs& branch, const Tile& tile, unsigned thread, int round) {
+DEVICE void take_branch_rows(const BranchArgs& branch, const Tile& tile, unsigned thread) {
     constexpr int ACROSS = TILE_INNER / WIDTH < THREADS ? TILE_INNER / WIDTH : THREADS;
     const ConvArgs& conv = branch.tensor.conv;
     const float* rows = reinterpret_cast<const float*>(shared_bytes);
 #pragma unroll 1
     for (int inner = thread % ACROSS * WIDTH; inner < TILE_INNER; inner += ACROSS * WIDTH) {
 #pragma unroll 1
-        for (int row = thread / ACROSS; row < TILE_OUTER / ROUNDS; row += THREADS / ACROSS) {
-            int outer = row / ROUND_OUTER * WARP_OUTER + round * ROUND_OUTER + row % ROUND_OUTER;
+        for (int outer = thread / ACROSS; outer < TILE_OUTER; outer += THREADS / ACROSS) {
             int m = tile.m + (LAYOUT_NHWC ? inner : outer);
             unsigned n = tile.n + (LAYOUT_NHWC ? outer : inner);
             if (m >= conv.group_k || n >= conv.gemm_n) continue;
             const Destination& to = destination_of(branch, m);
-            finish_branch<WIDTH>(to, *reinterpret_cast<const Floats<WIDTH>*>(rows + row * PITCH + inner), OutputPixel(conv, n),
+            finish_branch<WIDTH>(to, *reinterpret_cast<const Floats<WIDTH>*>(rows + outer * PITCH + inner), OutputPixel(conv, n),
                                  m - to.first);
         }
-    }
-}
-
-// Writes the tile; barriers as epilogue() of mma_epilogue.cuh.
-DEVICE void branch_epilogue(const TensorArgs& args, Sums& sums) {
-    wait<0>();
-    if (!add_parts(args, sums)) return;
-    Tile tile(args);
-    unsigned thread;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));  // read anew: the main loop has the registers for itself
-    __syncthreads();
-#pragma unroll 1
-    for (int round = 0; round < ROUNDS; ++round) {
-        put_round(sums, thread, round);
-        __syncthreads();
-        if (args.conv.y_vector)
-            take_branch_round<4>(branch_of(args), tile, thread, round);
-        else
-            take_branch_round<1>(branch_of(args), tile, thread, round);
-        if (ROUNDS > 1) __syncthreads();
     }
 }

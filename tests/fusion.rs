@@ -297,7 +297,7 @@ fn every_kernel_computes_both_launches() {
         }
         // Wide enough for two tiles of filters with a boundary between convolutions inside, and for several steps.
         let wide = if kernel.vector == 16 {
-            [160, 40, 32, 72, 16, 24, 88]
+            [160, 104, 32, 152, 16, 24, 88]
         } else {
             [71, 37, 21, 67, 3, 9, 5]
         };
@@ -347,6 +347,55 @@ fn every_kernel_computes_both_launches() {
         }
     }
     assert_eq!(ran > 0, fuses());
+}
+
+/// Maxima of cells that were brought into shared memory, and of those of images too wide for that: edges of images within a
+/// tile, a last tile that is not full, infinities and NaN.
+#[test]
+fn pooled_cells_are_those_of_the_image() {
+    let _others = COUNTED.lock().unwrap();
+    let entries = kernels().iter().enumerate().filter(|(_, kernel)| {
+        let whole = kernel.vector == 16 && kernel.dtype != DType::F16;
+        kernel.algorithm == Algorithm::MmaBranches && whole && fuses()
+    });
+    for (index, kernel) in entries {
+        for image in [(13, 11), (1, 1), (3, 70)] {
+            let job = Inception {
+                math: kernel.math,
+                ..module(
+                    [72, 8, 8, 8, 8, 8, 24],
+                    2,
+                    image,
+                    kernel.dtype,
+                    Layout::Nhwc,
+                )
+            };
+            let fused = job.fused().unwrap();
+            let Step::Branches(branches) = &fused.nodes()[0].step else {
+                panic!("{fused:?} begins with something else");
+            };
+            let mut x = integers(branches.inputs().next().unwrap().elements(), 2, 5);
+            sprinkle_special(&mut x, 211, 3);
+            let limits = Limits {
+                kernel: Some(KernelId(index)),
+                ..Limits::default()
+            };
+            let plan = BranchesPlan::within(branches, gpu().capability(), &limits).unwrap();
+            let want = expected(branches, std::slice::from_ref(&x));
+            gpu().reset_counters();
+            let got = match kernel.dtype {
+                DType::F32 => outputs::<f32>(branches, &plan, &[x]),
+                _ => outputs::<half::bf16>(branches, &plan, &[x]),
+            };
+            if let Some(counted) = gpu().counters() {
+                let conflicts = counted.shared_loads.conflicts + counted.shared_stores.conflicts;
+                assert_eq!(conflicts, 0, "{} {image:?}", kernel.id());
+            }
+            for (got, want) in got.iter().zip(&want) {
+                same(&format!("{} {image:?}", kernel.id()), got, want);
+            }
+        }
+    }
 }
 
 #[test]

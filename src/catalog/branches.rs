@@ -6,7 +6,8 @@ use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
 type Tile = (u32, u32, u32, u32, u32, u32, u32);
 
 /// Tiles of f16 and bf16. Copies of x are of 16 bytes or, for odd channels, go through registers.
-const HALF_NHWC: [Tile; 3] = [
+const HALF_NHWC: [Tile; 4] = [
+    (128, 128, 64, 16, 128, 3, 2),
     (64, 128, 64, 16, 128, 3, 3),
     (64, 64, 64, 16, 128, 4, 3),
     (64, 64, 64, 2, 128, 4, 3),
@@ -14,7 +15,11 @@ const HALF_NHWC: [Tile; 3] = [
 const HALF_NCHW: [Tile; 1] = [(64, 64, 64, 2, 128, 4, 3)];
 
 /// Tiles of tf32.
-const TF32_NHWC: [Tile; 2] = [(64, 64, 32, 16, 128, 4, 3), (64, 64, 32, 4, 128, 4, 3)];
+const TF32_NHWC: [Tile; 3] = [
+    (128, 128, 32, 16, 128, 3, 2),
+    (64, 64, 32, 16, 128, 4, 3),
+    (64, 64, 32, 4, 128, 4, 3),
+];
 const TF32_NCHW: [Tile; 1] = [(64, 64, 32, 4, 128, 4, 3)];
 
 /// Adds them in a fixed order.

@@ -7,7 +7,7 @@ use super::tensor_cost::{Tiling, score};
 use super::workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::{Capability, Ceilings, Limits, Operation, Plan, Refusal, Roofline, Score};
 use crate::catalog::{Algorithm, Kernel, Layout};
-use crate::problem::{Branches, Product, TensorDesc};
+use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 
 /// The most blocks that share a sum, unless somebody asks for more.
 const MOST_SPLITS: u32 = 16;
@@ -17,7 +17,14 @@ const MOST_SPLITS: u32 = 16;
 /// for a number of blocks, or measured one to be faster, gets it.
 const PARTS_SHARE: u64 = 5;
 
-/// Steps that one of a pooled product takes as long as: it loads nine cells for each of the others' one.
+/// Filters by which a tile's are multiplied: two warps' sixteen.
+const FILTERS: usize = 32;
+
+/// Bytes of a row of channels by which it is multiplied.
+const ROW_BYTES: usize = 32;
+
+/// Steps that one of a pooled product takes as long as: the maxima of nine cells are taken before the tile is
+/// multiplied.
 const POOLED_STEP: u64 = 2;
 
 impl Operation for Branches {
@@ -198,6 +205,19 @@ fn parts_moved(problem: &Branches, kernel: &Kernel, splits: u32) -> u64 {
     needs.saturating_sub(counters).saturating_mul(2)
 }
 
+/// The shares of a product's tiles that are multiplied, along filters and channels: what is beyond the last is left out.
+fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
+    let share = |count: usize, by: usize, tile: u32| {
+        let whole = count.next_multiple_of(tile.max(1) as usize);
+        count.next_multiple_of(by.max(1)) as f64 / whole.max(1) as f64
+    };
+    let terms = ROW_BYTES / kernel.dtype.size();
+    [
+        share(conv.group_k(), FILTERS, kernel.tile_m),
+        share(conv.group_c(), terms, kernel.tile_k),
+    ]
+}
+
 fn rate_one(
     problem: &Branches,
     kernel: &Kernel,
@@ -257,6 +277,7 @@ fn score_of(
         ..*roofline
     };
     let (mut blocks, mut all_steps, mut terms) = (0u64, 0u64, 0.0);
+    let (mut filters_of, mut terms_of, mut products) = (0.0, 0.0, 0.0);
     let mut alone = Score::EMPTY;
     for (product, splits) in problem
         .products()
@@ -274,12 +295,18 @@ fn score_of(
         blocks += tiles * u64::from(splits);
         all_steps += taken;
         terms += channels(conv, kernel) * taken as f64;
+        let [filters, each] = multiplied(conv, kernel);
+        filters_of += filters * taken as f64;
+        terms_of += filters * each * taken as f64;
+        products += conv.macs() as f64 * filters * each / useful(conv, kernel, tiles, steps);
         let tiling = Tiling {
             tiles,
             splits,
             steps: steps * slower as u32,
             channels: channels(conv, kernel),
-            useful: useful(conv, kernel, tiles, steps),
+            filters,
+            terms: each,
+            useful: 1.0,
             packed_bytes: 0,
             workspace,
         };
@@ -293,7 +320,9 @@ fn score_of(
         splits: 1,
         steps: all_steps.div_ceil(blocks.max(1)) as u32,
         channels: terms / all_steps.max(1) as f64,
-        useful: alone.useful,
+        filters: filters_of / all_steps.max(1) as f64,
+        terms: terms_of / f64::max(filters_of, f64::MIN_POSITIVE),
+        useful: problem.macs() as f64 / products.max(1.0),
         packed_bytes: 0,
         workspace,
     };

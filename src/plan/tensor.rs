@@ -275,6 +275,8 @@ pub(super) fn rate(
             splits,
             steps,
             channels: channels(problem, kernel),
+            filters: 1.0,
+            terms: 1.0,
             useful: useful(problem, kernel, tiles, steps),
             packed_bytes: match packs(problem, kernel) {
                 true => packed_bytes(problem, kernel),

@@ -19,6 +19,10 @@ pub(super) struct Tiling {
     pub steps: u32,
     /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is not read.
     pub channels: f64,
+    /// The share of the tiles' filters that are brought and multiplied: 1 unless the kernel leaves out what does not exist.
+    pub filters: f64,
+    /// The same of the steps' terms, which are multiplied.
+    pub terms: f64,
     pub useful: f64,
     /// Bytes of the filters if they are packed first, or 0.
     pub packed_bytes: u64,
@@ -142,9 +146,10 @@ impl Step {
         let narrow = kernel.algorithm == Algorithm::MmaNarrow;
         // Elements that a step brings of x, of each group its own, and of w.
         let groups = if narrow { (m / k).max(1.0) } else { 1.0 };
-        let (x, w) = (n * groups * work.channels, m * work.channels);
+        let (x, w) = (n * groups * work.channels, m * work.filters * work.channels);
+        let multiplied = work.filters * work.terms;
         let warps = f64::from(kernel.threads) / 32.0;
-        let multiply = m * n * k / rate(kernel, device);
+        let multiply = m * n * k * multiplied / rate(kernel, device);
         let x_bytes = if narrow { NEAR_BYTES } else { L2_BYTES };
         let arrive = x * size / x_bytes + w * size / L2_BYTES;
         let (read, convert) = if persistent(kernel) {
@@ -157,8 +162,8 @@ impl Step {
                 false => warps * 2.0 * (m * n / warps).sqrt() * k,
             };
             (
-                elements * size / SHARED_BYTES,
-                elements * conversions(kernel) / 64.0,
+                elements * multiplied * size / SHARED_BYTES,
+                elements * multiplied * conversions(kernel) / 64.0,
             )
         };
         let copies = copy_clocks(kernel, x, w * size);
