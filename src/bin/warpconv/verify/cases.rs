@@ -1,6 +1,8 @@
 //! Running cases and networks in every type, layout and kernel.
 
-use std::collections::{BTreeSet, HashMap};
+mod choices;
+
+use std::collections::HashMap;
 
 use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance};
@@ -13,7 +15,7 @@ use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
 use super::graph::{Op, Step, Tensor, steps};
 use super::inception;
-use super::lower::{Problem, Shapes, Storage, accepting, extents, lower, shares};
+use super::lower::{Problem, Shapes, Storage, extents, lower};
 use super::modules::modules;
 use super::real::Network;
 use super::report::{Report, Steps, Variation};
@@ -238,58 +240,6 @@ fn all_modules(problems: &[Problem], device: &Capability) -> bool {
 }
 
 impl Prepared {
-    /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where none accepts, which
-    /// then says for which problem.
-    fn choices(&self, context: &Context) -> Vec<(Option<KernelId>, Option<u32>)> {
-        let (select, device) = (&context.select, &context.capability);
-        let accepting = accepting(&self.problems, device);
-        if accepting.is_empty() {
-            return vec![(None, None)];
-        }
-        let chosen = accepting
-            .into_iter()
-            .filter(|&kernel| select.takes(kernel, self.storage.math));
-        let mut choices = Vec::new();
-        let mut seen = BTreeSet::new();
-        for kernel in chosen {
-            let algorithm = kernel.kernel().algorithm;
-            // Filters in another order are packed before the kernel sees them: one kernel of each family shows that.
-            // Those of a whole bottleneck read any order themselves, and share no sum.
-            let splits_sums = algorithm.tensor() && !algorithm.bottleneck();
-            let other_order = splits_sums && select.kernel.is_none() && !self.is_natural();
-            if other_order && !seen.insert(algorithm) {
-                continue;
-            }
-            let wanted: &[u32] = match &select.splits {
-                Some(only) => std::slice::from_ref(only),
-                // One order of the filters and one cut are enough for what has nothing to do with either.
-                None if self.is_natural() => &[1, 2, 3],
-                None => &[1],
-            };
-            let shared = |splits: &&u32| shares(&self.problems, device, kernel, **splits);
-            match splits_sums {
-                true => choices.extend(
-                    wanted
-                        .iter()
-                        .filter(shared)
-                        .map(|&splits| (Some(kernel), Some(splits))),
-                ),
-                false if select.splits.is_some_and(|splits| splits > 1) => {}
-                false => choices.push((Some(kernel), None)),
-            }
-        }
-        choices
-    }
-
-    /// Whether filters come in the order that goes with the layout, and a graph is fused.
-    fn is_natural(&self) -> bool {
-        let natural = match self.storage.layout {
-            Layout::Nchw => FilterLayout::Kcrs,
-            Layout::Nhwc => FilterLayout::Krsc,
-        };
-        self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut != Steps::Layers)
-    }
-
     /// How a run with the kernel is named.
     pub fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
         Variation {

@@ -5,8 +5,8 @@ use std::fmt;
 
 use warpconv::catalog::{KernelId, Math};
 use warpconv::plan::{
-    BottleneckPlan, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, SoftmaxPlan,
-    SubsamplePlan, TanhPlan,
+    BottleneckPlan, Candidate, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, Score,
+    SoftmaxPlan, SubsamplePlan, TanhPlan,
 };
 use warpconv::problem::{
     Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
@@ -42,6 +42,22 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Every kernel that accepts something to multiply, with its multiplications, the padding of its tiles among them.
+    pub fn padded_macs(&self, device: &Capability) -> Vec<(KernelId, f64)> {
+        let (candidates, macs) = match self {
+            Problem::Conv(conv) => (ConvPlan::candidates(conv, device), conv.macs()),
+            Problem::Bottleneck(module) => {
+                (BottleneckPlan::candidates(module, device), module.macs())
+            }
+            _ => return Vec::new(),
+        };
+        let padded = |candidate: Candidate| {
+            let score = candidate.verdict.ok()?;
+            Some((candidate.kernel, padded(macs, &score)))
+        };
+        candidates.into_iter().filter_map(padded).collect()
+    }
+
     /// Every kernel that accepts the problem.
     pub fn accepting(&self, device: &Capability) -> Vec<KernelId> {
         let candidates = match self {
@@ -61,6 +77,11 @@ impl Problem {
             .map(|candidate| candidate.kernel)
             .collect()
     }
+}
+
+/// Of so many multiplications, those of a kernel that scored so, the padding of its tiles among them.
+pub fn padded(macs: u64, score: &Score) -> f64 {
+    macs as f64 / score.useful.max(f64::MIN_POSITIVE)
 }
 
 /// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing the sum of a tile.

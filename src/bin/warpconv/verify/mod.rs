@@ -16,7 +16,7 @@ mod report;
 mod shapes;
 mod squash;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use warpconv::catalog::{KernelId, Math, kernels};
 use warpconv::gpu::{DeviceChoice, Gpu};
@@ -47,6 +47,7 @@ struct Selection {
     filter_layout: Option<FilterLayout>,
     steps: Option<Steps>,
     kernel: Option<KernelId>,
+    every_kernel: bool,
     splits: Option<u32>,
     batch: usize,
     max_macs: u64,
@@ -57,7 +58,12 @@ struct Selection {
 impl Selection {
     /// Whether the user named what to check, and so wants every kernel for it.
     fn is_thorough(&self) -> bool {
-        self.named_dtypes || self.named_maths || self.kernel.is_some()
+        self.every_kernel || self.named_dtypes || self.named_maths || self.kernel.is_some()
+    }
+
+    /// Whether every kernel that accepts a case has its turn, however much work it is.
+    fn takes_every_kernel(&self) -> bool {
+        self.every_kernel || self.kernel.is_some()
     }
 
     /// Whether the options leave the kernel to a problem multiplied in `math`: unless it is named, only a kernel that is made
@@ -90,6 +96,8 @@ struct Context {
     gpu: RefCell<Option<Gpu>>,
     capability: Capability,
     select: Selection,
+    /// Cases so far in which families took turns.
+    turn: Cell<usize>,
 }
 
 /// Runs the command.
@@ -103,6 +111,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
         capability: *gpu.capability(),
         select: selection(args, kernel),
         gpu: RefCell::new(None),
+        turn: Cell::new(0),
     };
 
     let progress = Progress::new(sources.len(), global.quiet);
@@ -232,6 +241,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
         filter_layout: args.filter_layout.map(Into::into),
         steps: args.steps.map(Into::into),
         kernel,
+        every_kernel: args.every_kernel,
         splits: args.splits,
         batch: args.batch,
         max_macs: args.max_macs,
@@ -251,6 +261,9 @@ fn repeating(context: &Context, args: &VerifyArgs) -> String {
     }
     if args.max_elements != 100_000_000 {
         text.push_str(&format!(" --max-elements {}", args.max_elements));
+    }
+    if args.every_kernel {
+        text.push_str(" --every-kernel");
     }
     if let Some(images) = args.images {
         text.push_str(&format!(" --images {images}"));

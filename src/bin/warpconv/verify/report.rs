@@ -170,14 +170,18 @@ impl<'a> Report<'a> {
             .say(format_args!("FAILED {case}: {}", one_line(why)))
     }
 
-    /// A case, or one of its types, is something that the crate does not do.
+    /// A case, or one of its types, is something that the crate does not do; said once of a case.
     pub fn skip(&mut self, case: &str, why: impl Into<String>) {
         let why = why.into();
+        let cases = self.skipped.entry(why.clone()).or_default();
+        if cases.last().is_some_and(|last| last == case) {
+            return;
+        }
+        cases.push(case.to_owned());
         if self.keep_rows {
             self.rows
                 .push(json!({"case": case, "status": "skipped", "message": why}));
         }
-        self.skipped.entry(why).or_default().push(case.to_owned());
     }
 
     /// Prints what a user wants to see of a check that passed.

@@ -13,7 +13,7 @@ use warpconv::problem::{
 use warpconv::{DType, Error, Layout, reference};
 
 use super::discover::ShapeLine;
-use super::lower::no_kernel;
+use super::lower::{no_kernel, padded};
 use super::report::{Report, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
@@ -129,10 +129,11 @@ fn convolution(
                 continue;
             }
         };
-        let accepting = accepting(ConvPlan::candidates(&stored, &context.capability));
-        if accepting.is_empty() {
+        let candidates = ConvPlan::candidates(&stored, &context.capability);
+        if accepting(&candidates).is_empty() {
             context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
         }
+        let accepting = affordable(context, label, &stored, &candidates, report);
         for kernel in chosen(context, accepting, &variation) {
             for limits in limits(context, &stored, kernel) {
                 let outcome = run_conv(context, &stored, &limits, &operands, &want);
@@ -245,6 +246,10 @@ fn pooling(
             Ok(pool) => pool,
             Err(error) => return report.unreadable(label, &error.to_string()),
         };
+        let want = match Pooled::reference(&pool, &x) {
+            Ok(want) => want,
+            Err(error) => return report.unreadable(label, &error.to_string()),
+        };
         for variation in variations(context, false) {
             let stored = pool
                 .with_dtype(variation.dtype)
@@ -256,17 +261,35 @@ fn pooling(
                     continue;
                 }
             };
-            let accepting = accepting(PoolPlan::candidates(&stored, &context.capability));
+            let accepting = accepting(&PoolPlan::candidates(&stored, &context.capability));
             if accepting.is_empty() {
                 context.fail(report, label, op, &variation, &no_kernel(&stored))?;
             }
             for kernel in chosen(context, accepting, &variation) {
-                let outcome = run_pool(context, &stored, kernel, &x);
+                let outcome = run_pool(context, &stored, kernel, &x, &want);
                 record(context, report, label, op, &variation, kernel, outcome)?;
             }
         }
     }
     Ok(())
+}
+
+/// What a pool should make of its input, in every type and layout.
+struct Pooled {
+    values: Vec<f64>,
+    positions: Option<Vec<u8>>,
+    magnitudes: Vec<f64>,
+}
+
+impl Pooled {
+    fn reference(pool: &Pool2d, x: &[f64]) -> Result<Pooled, Error> {
+        let (values, positions) = reference::pool2d(pool, x)?;
+        Ok(Pooled {
+            values,
+            positions,
+            magnitudes: reference::pool2d_abs(pool, x)?,
+        })
+    }
 }
 
 /// Runs a pool with one kernel and compares.
@@ -275,32 +298,64 @@ fn run_pool(
     pool: &Pool2d,
     kernel: KernelId,
     x: &[f64],
+    want: &Pooled,
 ) -> Result<Stats, String> {
     let plan = PoolPlan::with_kernel(pool, &context.capability, kernel)
         .map_err(|error| error.to_string())?;
     let (got, positions) =
         check::run_pool(&context.gpu()?, &plan, x).map_err(|error| error.to_string())?;
-    let (want, wanted) = reference::pool2d(pool, x).map_err(|error| error.to_string())?;
     let extents = extents(pool.output());
-    if let (Some(positions), Some(wanted)) = (positions, wanted) {
-        check::compare_indices(&positions, &wanted, extents)
+    if let (Some(positions), Some(wanted)) = (&positions, &want.positions) {
+        check::compare_indices(positions, wanted, extents)
             .map_err(|mismatch| format!("indices: {mismatch}"))?;
     }
-    let magnitudes = reference::pool2d_abs(pool, x).map_err(|error| error.to_string())?;
     check::compare(
         &got,
-        &want,
+        &want.values,
         extents,
         pool.dtype(),
-        Tolerance::of_pool(pool, &magnitudes),
+        Tolerance::of_pool(pool, &want.magnitudes),
     )
     .map_err(|mismatch| mismatch.to_string())
 }
 
+/// The kernels that do not multiply more than `--max-macs` allows, the padding of their tiles counted: those with tiles for
+/// wider groups may do a depthwise convolution with 32 times its multiplications. The plan's own in strict arithmetic is
+/// always among them, and so is all that the options name.
+fn affordable(
+    context: &Context,
+    label: &str,
+    conv: &Conv2d,
+    candidates: &[Candidate],
+    report: &mut Report<'_>,
+) -> Vec<KernelId> {
+    let select = &context.select;
+    let strict = conv.math() == Math::Strict;
+    let mut kernels = Vec::new();
+    for (rank, candidate) in candidates.iter().enumerate() {
+        let Ok(score) = candidate.verdict else {
+            continue;
+        };
+        let planned = strict && rank == 0;
+        let affordable = padded(conv.macs(), &score) <= select.max_macs as f64;
+        if planned || select.is_thorough() || affordable {
+            kernels.push(candidate.kernel);
+        }
+    }
+    if kernels.len() < accepting(candidates).len() {
+        let most = select.max_macs;
+        report.skip(
+            label,
+            format!("kernels whose tiles pad a problem to more than {most} multiplications (--max-macs, --every-kernel)"),
+        );
+    }
+    kernels
+}
+
 /// The kernels that accept.
-fn accepting(candidates: Vec<Candidate>) -> Vec<KernelId> {
+fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
     candidates
-        .into_iter()
+        .iter()
         .filter(|candidate| candidate.verdict.is_ok())
         .map(|candidate| candidate.kernel)
         .collect()
