@@ -85,6 +85,7 @@ fn a_small_network_is_checked_and_the_picture_drawn() {
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| row["verified"] == true));
     assert_eq!(rows[0]["parameters"], 60_000);
+    assert!(said(&output).contains("2 checks of networks against the f64 reference, 0 failed"));
 
     args[1] = "squeezenet".into();
     args.push("--count-only".into());

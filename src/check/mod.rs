@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod apart;
 mod bottleneck;
 mod compare;
 mod fence;
@@ -37,6 +38,7 @@ mod stored;
 mod time;
 mod verdict;
 
+pub use apart::{Apart, network_tolerance};
 pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between};
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
 pub use fence::Fences;

@@ -10,7 +10,7 @@ use crate::launch::Workspace;
 use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
 use crate::plan::Tuning;
 use crate::problem::{Conv2d, TensorDesc};
-use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaSlice, CudaStream};
 use std::sync::Arc;
 
@@ -291,34 +291,6 @@ impl<T: Stored> LoadedModule<T> {
             }
         }
         Ok(seen)
-    }
-
-    /// The time of one pass in microseconds, by events of the device: the least of `measurements`, after a few passes
-    /// that are not measured.
-    ///
-    /// # Errors
-    /// As [`PreparedModule::launch`].
-    pub fn time_us(&mut self, measurements: usize) -> Result<f64, Error> {
-        const WARM_UP: usize = 3;
-        for _ in 0..WARM_UP {
-            self.launch()?;
-        }
-        let failed = |error| driver_error("timing a module", error);
-        let context = self.stream.context().clone();
-        let event = || {
-            context
-                .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-                .map_err(failed)
-        };
-        let (start, end) = (event()?, event()?);
-        let mut least = f64::INFINITY;
-        for _ in 0..measurements {
-            start.record(&self.stream).map_err(failed)?;
-            self.launch()?;
-            end.record(&self.stream).map_err(failed)?;
-            least = least.min(f64::from(start.elapsed_ms(&end).map_err(failed)?) * 1e3);
-        }
-        Ok(least)
     }
 }
 

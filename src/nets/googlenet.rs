@@ -19,7 +19,8 @@ const NORM_EPSILON: f64 = 1e-3;
 /// [`Variant::Naive`] has the 3x3 and 5x5 windows straight on the input of each module, without reductions.
 ///
 /// Names are torchvision's (`conv1.conv`, `inception3a.branch2.0.conv` and so on), whose batch normalisations are folded where a
-/// file has them, with 1e-3 added to their variance as there; its third branch has 3x3 windows by an old mistake, this one the paper's 5x5.
+/// file has them, with 1e-3 added to their variance as there; its third branch has 3x3 windows by an old mistake, this one the
+/// paper's 5x5.
 ///
 /// # Errors
 /// As [`Builder::finish`].

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! [`Network::fused`] puts launches together where kernels take them and the model says that it pays: a bottleneck becomes one;
-//! branches over the same input become one, and so do convolutions side by side of as many pixels. An inception module is two
-//! launches then, a fire module two.
+//! branches over the same input become one, and so do convolutions side by side of as many pixels. Where every group is taken,
+//! an inception module is two launches then, a fire module two.
 //!
 //! # Weights
 //! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named tensors, and with the feature

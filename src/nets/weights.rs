@@ -61,7 +61,8 @@ impl Network {
     }
 
     /// Weights by name: `find` gives the tensor of a name, if there is one. A fully connected layer may have its filters as a
-    /// matrix. Where there is a batch normalisation, it is folded into filters and bias (with [`Parameter::norm_epsilon`] added to its variance).
+    /// matrix. Where there is a batch normalisation, it is folded into filters and bias (with [`Parameter::norm_epsilon`] added
+    /// to its variance).
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing or of another shape, and what `find` returns.

@@ -249,7 +249,8 @@ pub struct NetsArgs {
     /// Images a batch, measured on a GPU, predicted elsewhere [default: 128]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
-    /// Rows and columns of the picture that is checked [default: full size where that ends soon]
+    /// Rows and columns of the picture that is checked [default: on the emulator full size where that ends soon, else a small
+    /// one; on a GPU a small one]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
     /// Where the picture goes, or `none`

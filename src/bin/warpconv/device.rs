@@ -1,5 +1,8 @@
 //! Opening the device that the user chose, and saying which it became and why.
 
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
 use serde_json::{Value, json};
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
 
@@ -28,6 +31,13 @@ pub fn open(choice: DeviceChoice) -> Result<Gpu, Failure> {
     };
     say(format_args!("device: {} ({why})", describe(&gpu)))?;
     Ok(gpu)
+}
+
+/// The one stream of a command that times passes as graphs: all that it queues goes there.
+pub fn stream(gpu: &Gpu) -> Result<Arc<CudaStream>, Failure> {
+    // SAFETY: each buffer of such a command is used in this one stream, whose order is all the order that is needed.
+    unsafe { gpu.context().disable_event_tracking() };
+    gpu.context().new_stream().map_err(Failure::device)
 }
 
 /// The device in words.

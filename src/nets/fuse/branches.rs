@@ -5,15 +5,17 @@ use crate::error::Error;
 use crate::nets::Network;
 use crate::ops::{Module, Node, Place, Step};
 use crate::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, PoolPlan};
-use crate::problem::{Branches, Conv2d, MOST_MERGED, Pool2d, Product, TensorDesc};
+use crate::problem::{
+    Branches, Conv2d, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Pool2d, Product, TensorDesc,
+};
 
 /// How many launches are looked at for a group, from its first one: an inception module has seven.
 const WINDOW: usize = 8;
 
 impl Network {
     /// The same network with convolutions that do not wait for each other in one launch, where `fusion` says so: those that read
-    /// the same tensor, among them a 1x1 behind the maxima of 3x3 pixels, else those that make as many pixels. So an inception
-    /// module becomes two launches, and so does a fire module. Weights are taken in another order, and
+    /// the same tensor, among them a 1x1 behind the maxima of 3x3 pixels, else those that make as many pixels. Where every group
+    /// is taken, an inception module becomes two launches, and so does a fire module. Weights are taken in another order, and
     /// [`Network::parameters`] follows it.
     ///
     /// # Errors
@@ -147,8 +149,9 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// The best group that begins with a launch: of those over its input, with poolings or without, else of those that make as many
-/// pixels. All before it have been placed.
+/// The group that begins with a launch: the first of three choices that a kernel takes and, where that is asked, that pays. All
+/// over its input; those of them without a pooling; those without a pooling that make as many pixels. Nothing says that a later
+/// choice, or fewer of the same, would not be faster. All launches before it have been placed.
 fn group(
     nodes: &[Node],
     first: usize,
@@ -183,7 +186,8 @@ fn group(
     })
 }
 
-/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it before theirs.
+/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it before theirs. Those that
+/// [`Branches`] has no room for are left for later groups; the first unit never is.
 fn launch(
     units: &[Unit<'_>],
     one_input: bool,
@@ -191,14 +195,18 @@ fn launch(
     fusion: Fusion,
 ) -> Option<Group> {
     let mut products: Vec<Vec<Unit<'_>>> = Vec::new();
-    for unit in units {
+    let mut taken = Vec::new();
+    for unit in units.iter().take(MOST_CONVOLUTIONS) {
         let room = |product: &&mut Vec<Unit<'_>>| {
             product.len() < MOST_MERGED && product[0].merges_with(unit)
         };
+        let more = products.len() < MOST_PRODUCTS;
         match products.iter_mut().find(room) {
             Some(product) => product.push(*unit),
-            None => products.push(vec![*unit]),
+            None if more => products.push(vec![*unit]),
+            None => continue,
         }
+        taken.push(*unit);
     }
     let each = products.iter().map(|product| {
         let convolutions = product.iter().map(|unit| unit.conv.clone()).collect();
@@ -215,9 +223,9 @@ fn launch(
     let branches = branches.ok()?;
     let plan = BranchesPlan::new(&branches, capability).ok()?;
     if fusion == Fusion::WhereItPays {
-        let poolings = units.iter().filter(|unit| unit.pooling.is_some()).count();
-        let gaps = LAUNCH_US * (units.len() + poolings - 1) as f64;
-        let separate = units.iter().map(|unit| unit.separate_us(capability));
+        let poolings = taken.iter().filter(|unit| unit.pooling.is_some()).count();
+        let gaps = LAUNCH_US * (taken.len() + poolings - 1) as f64;
+        let separate = taken.iter().map(|unit| unit.separate_us(capability));
         let separate: Option<f64> = separate.sum();
         if separate.is_some_and(|separate| plan.score().us > separate + gaps) {
             return None;

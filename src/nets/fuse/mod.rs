@@ -19,16 +19,6 @@ pub enum Fusion {
     WhereItFits,
 }
 
-impl Fusion {
-    /// `pays` or `fits`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Fusion::WhereItPays => "pays",
-            Fusion::WhereItFits => "fits",
-        }
-    }
-}
-
 impl Network {
     /// The same network in fewer launches: [`Network::with_fused_bottlenecks`], then [`Network::with_fused_branches`].
     ///

@@ -2,6 +2,9 @@
 
 mod variants;
 
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::check::{LoadedModule, Stored, Verdict};
@@ -20,8 +23,8 @@ use variants::{FULL_BATCH, Size, VARIANTS, Variant, natural};
 /// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
 const REFERENCE_MACS: u64 = 20_000_000_000;
 
-/// Times a variant is measured on a GPU; the least counts.
-const MEASUREMENTS: usize = 10;
+/// Samples of a pass on a GPU; their median counts.
+const SAMPLES: usize = 11;
 
 /// What was found of one variant.
 struct Row {
@@ -69,6 +72,7 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
     let tuning = tuning::load(global, &gpu);
+    let stream = device::stream(&gpu)?;
     arithmetic()?;
 
     let dtypes: Vec<DType> = match args.dtype[..] {
@@ -97,9 +101,9 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
                     why,
                 }),
                 None => rows.push(match dtype {
-                    DType::F32 => run::<f32>(&gpu, &tuning, variant, size, &module)?,
-                    DType::F16 => run::<f16>(&gpu, &tuning, variant, size, &module)?,
-                    DType::Bf16 => run::<bf16>(&gpu, &tuning, variant, size, &module)?,
+                    DType::F32 => run::<f32>(&gpu, &stream, &tuning, variant, size, &module)?,
+                    DType::F16 => run::<f16>(&gpu, &stream, &tuning, variant, size, &module)?,
+                    DType::Bf16 => run::<bf16>(&gpu, &stream, &tuning, variant, size, &module)?,
                 }),
             }
             progress.step();
@@ -157,12 +161,14 @@ fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Si
 /// Runs and checks one variant.
 fn run<T: Stored>(
     gpu: &Gpu,
+    stream: &Arc<CudaStream>,
     tuning: &Tuning,
     variant: Variant,
     size: Size,
     module: &Module,
 ) -> Result<Row, Failure> {
-    let mut loaded = LoadedModule::<T>::tuned(gpu, module, tuning).map_err(Failure::device)?;
+    let loaded = LoadedModule::<T>::in_stream(gpu, stream, module, tuning);
+    let mut loaded = loaded.map_err(Failure::device)?;
     gpu.reset_counters();
     loaded.launch().map_err(Failure::device)?;
     gpu.synchronize().map_err(Failure::device)?;
@@ -172,7 +178,7 @@ fn run<T: Stored>(
     let time_us = if emulated {
         None
     } else {
-        Some(loaded.time_us(MEASUREMENTS).map_err(Failure::device)?)
+        Some(loaded.time(SAMPLES).map_err(Failure::device)?.us)
     };
     Ok(Row {
         variant,
@@ -262,7 +268,7 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     say(if emulated {
         "Images in 0.5 ms: of the layer, by the roofline, at a batch of 128."
     } else {
-        "Images in 0.5 ms: of the layer, by the time measured."
+        "Times are the median of replays of a captured graph. Images in 0.5 ms: of the layer, by that time."
     })?;
     plans(gpu, rows, missing)?;
     if emulated {

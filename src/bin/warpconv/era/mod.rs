@@ -5,9 +5,11 @@ mod history;
 mod points;
 mod report;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cudarc::driver::CudaStream;
 use warpconv::DType;
 use warpconv::check::{LoadedModule, Random};
 use warpconv::gpu::{DeviceKind, Gpu};
@@ -32,8 +34,8 @@ const LONG: Duration = Duration::from_millis(1500);
 /// Times that a short layer is run on the processor after one that warms up; the least counts.
 const RUNS: usize = 3;
 
-/// Times that a layer is measured on a GPU; the least counts.
-const MEASUREMENTS: usize = 10;
+/// Samples of a layer on a GPU; their median counts.
+const SAMPLES: usize = 11;
 
 /// Multiplications that the f64 reference may take to check a layer on a GPU; beyond, it looks at some images.
 const REFERENCE_MACS: u64 = 1_000_000_000;
@@ -63,6 +65,7 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     let network = network.map_err(Failure::input)?;
     let gpu = device::open(global.device)?;
     let tuning = tuning::load(global, &gpu);
+    let stream = device::stream(&gpu)?;
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let cpu = Cpu {
         threads: args.threads.unwrap_or_else(cores),
@@ -76,7 +79,7 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     for (index, node) in nodes.iter().enumerate() {
         progress.doing(&*node.name);
         let layer = Operands::draw(&node.step, x, 2 * index as u64 + 1);
-        let (row, y) = run(&gpu, &tuning, cpu, node, &layer)?;
+        let (row, y) = run(&gpu, &stream, &tuning, cpu, node, &layer)?;
         x = y;
         rows.push(row);
         progress.step();
@@ -135,6 +138,7 @@ fn draw(len: usize, most: f64, seed: u64) -> Vec<f32> {
 /// Runs a layer on the processor, and on the GPU if there is one; its output is the next one's input.
 fn run(
     gpu: &Gpu,
+    stream: &Arc<CudaStream>,
     tuning: &Tuning,
     cpu: Cpu,
     node: &Node,
@@ -147,7 +151,7 @@ fn run(
     let gpu_ms = match gpu.kind() {
         DeviceKind::Emulator => None,
         DeviceKind::Gpu => {
-            let (ms, wrong) = on_gpu(gpu, tuning, node)?;
+            let (ms, wrong) = on_gpu(gpu, stream, tuning, node)?;
             failure = failure.or(wrong);
             Some(ms)
         }
@@ -203,7 +207,12 @@ fn foreign() -> Failure {
 }
 
 /// Measures a layer by itself on the GPU, and checks it there.
-fn on_gpu(gpu: &Gpu, tuning: &Tuning, node: &Node) -> Result<(f64, Option<String>), Failure> {
+fn on_gpu(
+    gpu: &Gpu,
+    stream: &Arc<CudaStream>,
+    tuning: &Tuning,
+    node: &Node,
+) -> Result<(f64, Option<String>), Failure> {
     let alone = Node::new(
         node.name.clone(),
         node.step.clone(),
@@ -211,9 +220,10 @@ fn on_gpu(gpu: &Gpu, tuning: &Tuning, node: &Node) -> Result<(f64, Option<String
         Place::Output,
     );
     let module = Module::new(vec![alone], DType::F32).map_err(Failure::input)?;
-    let mut loaded = LoadedModule::<f32>::tuned(gpu, &module, tuning).map_err(Failure::device)?;
+    let loaded = LoadedModule::<f32>::in_stream(gpu, stream, &module, tuning);
+    let mut loaded = loaded.map_err(Failure::device)?;
     loaded.launch().map_err(Failure::device)?;
     let verdict = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
-    let us = loaded.time_us(MEASUREMENTS).map_err(Failure::device)?;
+    let us = loaded.time(SAMPLES).map_err(Failure::device)?.us;
     Ok((us / 1e3, verdict.failure.map(|why| format!("GPU: {why}"))))
 }

@@ -135,7 +135,8 @@ impl Report<'_> {
     /// What the columns mean, and what was published.
     fn explain(&self, all: &Total) -> Result<(), Failure> {
         say(if self.measured() {
-            "GPU: measured, each layer by itself, the least of its runs. GTX 580: its roofline, which no program reached."
+            "GPU: measured, each layer by itself, the median of replays of a captured graph. GTX 580: its roofline, which no program \
+             reached."
         } else {
             "No GPU: H200 and GTX 580 are rooflines in f32 (67 TFLOP/s, 4.3 TB/s; 1.58 TFLOP/s, 192 GB/s), predictions that no \
              program beats."

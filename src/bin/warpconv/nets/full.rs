@@ -12,7 +12,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::check::{LoadedModule, Stored};
+use warpconv::check::{LoadedModule, Stored, network_tolerance};
 use warpconv::gpu::Gpu;
 use warpconv::nets::{
     Edges, Form, Fusion, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
@@ -61,8 +61,10 @@ pub fn command(
 fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     match dtype {
         DType::F32 => (1e-4, 1e-4),
-        DType::F16 => (0.012 * largest, 0.006),
-        DType::Bf16 => (0.11 * largest, 0.055),
+        DType::F16 | DType::Bf16 => {
+            let norm = network_tolerance(dtype);
+            (2.0 * norm * largest, norm)
+        }
     }
 }
 

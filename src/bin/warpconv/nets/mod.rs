@@ -7,7 +7,7 @@ mod run;
 use std::path::Path;
 
 use half::{bf16, f16};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use warpconv::DType;
 use warpconv::gpu::{DeviceKind, Gpu};
 use warpconv::nets::{Entry, Form, entries};
@@ -17,7 +17,7 @@ use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, JsonFile, Progress, grouped, number, say, table};
 use crate::tuning;
-use run::{Checked, Lowered, Row, Session};
+use run::{ALWAYS_FULL, Checked, EMULATED_FUSED_MACS, EMULATED_MACS, Lowered, Row, Session};
 
 /// Images for which times are predicted, or measured on a GPU.
 const FULL_BATCH: usize = 128;
@@ -64,7 +64,7 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
         progress.step();
     }
     drop(progress);
-    print(&gpu, &rows, dtype)?;
+    print(&gpu, args, &rows, dtype)?;
     let picture = Path::new(&args.svg);
     if args.svg != "none" {
         picture::draw(picture, &rows)?;
@@ -86,7 +86,7 @@ fn form(n: usize, image: usize, dtype: DType) -> Form {
 }
 
 /// Prints the table and how to read it.
-fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
+fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), Failure> {
     let headings = [
         ("network", Align::Left),
         ("year", Align::Right),
@@ -95,18 +95,18 @@ fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
         ("of naive's", Align::Right),
         ("parameters", Align::Right),
         ("launches", Align::Right),
-        ("fused", Align::Right),
+        ("launches, fused", Align::Right),
         ("H200 us, predicted", Align::Right),
-        ("fused", Align::Right),
+        ("predicted, fused", Align::Right),
         ("time us", Align::Right),
-        ("fused", Align::Right),
+        ("time, fused", Align::Right),
         ("images/s", Align::Right),
         ("of roofline", Align::Right),
         ("top-1 %", Align::Right),
         ("checked at", Align::Left),
         ("checked", Align::Left),
-        ("fused at", Align::Left),
-        ("fused", Align::Left),
+        ("checked at, fused", Align::Left),
+        ("checked, fused", Align::Left),
         ("fused from unfused", Align::Left),
     ];
     let cells = rows.iter().map(|row| cells(row, rows));
@@ -115,12 +115,12 @@ fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
     say(format_args!(
         "Multiplications are of one picture of full size. Predicted: the roofline of an H200 for a batch of {batch} in {}, \
          each launch moving its operands once; no measurement. Fused: bottlenecks, and branches over the same input or of as many \
-         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. The check takes every fusion that \
-         a kernel accepts, holds its launches to the reference, and its logits to the unfused network's: the norm of their \
-         difference, and how much is allowed. Times are the median of replays of a captured graph. Images a second and the share \
-         of the roofline are of the fused network where there is one, measured where there is a time, else predicted. Weights are drawn by seed; every launch is held to the f64 reference for one picture.",
+         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. Times are the median of replays \
+         of a captured graph. Images a second and the share of the roofline are of the fused network where there is one, measured \
+         where there is a time, else predicted.",
         dtype.name()
     ))?;
+    how_checked(gpu, args)?;
     for row in rows {
         if let Some(published) = row.entry.published {
             let name = row.entry.name;
@@ -130,10 +130,39 @@ fn print(gpu: &Gpu, rows: &[Row], dtype: DType) -> Result<(), Failure> {
             ))?;
         }
     }
-    if gpu.kind() == DeviceKind::Emulator {
-        say("The emulator has no times; large networks are computed on a smaller picture there.")?;
-    }
     Ok(())
+}
+
+/// Says what the checks look at, and what they do not.
+fn how_checked(gpu: &Gpu, args: &NetsArgs) -> Result<(), Failure> {
+    if args.count_only {
+        return say("Nothing ran, and nothing was checked.");
+    }
+    say(
+        "Checked: weights are drawn by seed, and every launch is held to the f64 reference for one picture. Fused, that is with every \
+         fusion that a kernel accepts, so that launches and tiles may be others than at the batch; those logits are held to the \
+         unfused network's: the norm of their difference, and how much is allowed.",
+    )?;
+    let emulated = gpu.kind() == DeviceKind::Emulator;
+    say(if emulated {
+        "The emulator has no times: the batch does not run there, so the fused network of the images a second is counted and not \
+         checked."
+    } else {
+        "What is timed runs at full size: the batch's logits of the fused network are held to the unfused one's."
+    })?;
+    match args.size {
+        Some(size) => say(format_args!(
+            "Pictures checked have {size} rows, by --size."
+        )),
+        None if emulated => say(format_args!(
+            "Pictures checked are of full size up to {} multiplications ({} as published beyond that too), fused up to {}; else \
+             they are smaller.",
+            grouped(EMULATED_MACS),
+            ALWAYS_FULL.join(", "),
+            grouped(EMULATED_FUSED_MACS)
+        )),
+        None => say("Pictures checked are small on a GPU, for every network; --size takes others."),
+    }
 }
 
 fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
@@ -145,7 +174,7 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
     let applies = row.entry.has_naive();
     let fused = row.fused.as_ref();
     let best = row.best();
-    let (size, verdict) = match &row.separate.checked {
+    let (size, verdict) = match &row.checked {
         Some(checked) => (at(checked.image), checked.verdict.to_string()),
         None => (dash(), dash()),
     };
@@ -199,7 +228,8 @@ fn at(image: usize) -> String {
 /// A row in JSON; what is unknown is null.
 fn row_json(row: &Row) -> Value {
     let best = row.best();
-    let mut json = lowered_json(&row.separate);
+    let separate = lowered_json(&row.separate);
+    let checked = row.checked.as_ref().map_or(Value::Null, checked_json);
     let more = json!({
         "network": row.entry.name,
         "year": row.entry.year,
@@ -214,28 +244,41 @@ fn row_json(row: &Row) -> Value {
         "roofline_share": number(best.time.map(|time| best.predicted_us / time.us)),
         "top1": row.entry.published.map(|published| published.top1),
         "top1_source": row.entry.published.map(|published| published.source),
-        "fused": row.fused.as_ref().map(lowered_json),
+        "fused": row.fused.as_ref().map(fused_json),
         "fitting": row.fitting.as_ref().map(checked_json),
     });
-    if let (Some(json), Value::Object(more)) = (json.as_object_mut(), more) {
-        json.extend(more);
-    }
-    json
+    joined([separate, checked, more])
 }
 
 /// A network in separate launches, or in fused ones.
 fn lowered_json(lowered: &Lowered) -> Value {
-    let mut json = json!({
+    json!({
         "launches": lowered.launches,
         "predicted_us": number(Some(lowered.predicted_us)),
         "time_us": number(lowered.time.map(|time| time.us)),
         "time_is_of_a_graph": lowered.time.map(|time| time.captured),
+    })
+}
+
+/// A network in fused launches, and what its batch showed where that ran.
+fn fused_json(fused: &Lowered) -> Value {
+    let apart = json!({
+        "verified": fused.apart.map(|apart| apart.is_near()),
+        "difference_from_unfused": number(fused.apart.map(|apart| apart.norm)),
+        "difference_allowed": number(fused.apart.map(|apart| apart.allowed)),
     });
-    let checked = lowered.checked.as_ref().map_or(Value::Null, checked_json);
-    if let (Some(json), Value::Object(checked)) = (json.as_object_mut(), checked) {
-        json.extend(checked);
+    joined([lowered_json(fused), apart])
+}
+
+/// The members of several objects in one.
+fn joined<const N: usize>(objects: [Value; N]) -> Value {
+    let mut all = Map::new();
+    for object in objects {
+        if let Value::Object(object) = object {
+            all.extend(object);
+        }
     }
-    json
+    Value::Object(all)
 }
 
 /// What one picture showed.
@@ -252,26 +295,33 @@ fn checked_json(checked: &Checked) -> Value {
 
 /// The last line, and a failure if a check failed.
 fn finish(rows: &[Row]) -> Result<(), Failure> {
-    let (mut count, mut failed) = (0, 0);
+    let (mut count, mut batches, mut failed) = (0, 0, 0);
     for row in rows {
-        let lowered = [
-            ("", row.separate.checked.as_ref()),
-            (" fused", row.fitting.as_ref()),
-        ];
-        for (how, checked) in lowered {
-            let Some(checked) = checked else {
-                continue;
-            };
-            count += 1;
-            if let Some(why) = checked.failure() {
+        let mut found = Vec::new();
+        for (how, checked) in [("", &row.checked), (" fused", &row.fitting)] {
+            if let Some(checked) = checked {
+                count += 1;
+                found.push((how, checked.failure()));
+            }
+        }
+        if let Some(fused) = row.fused.as_ref().filter(|fused| fused.apart.is_some()) {
+            batches += 1;
+            found.push((" fused, the batch", fused.failure()));
+        }
+        for (how, why) in found {
+            if let Some(why) = why {
                 failed += 1;
                 let (name, variant) = (row.entry.name, row.entry.variant.name());
                 say(format_args!("FAILED {name} {variant}{how}: {why}"))?;
             }
         }
     }
+    let batches = match batches {
+        0 => String::new(),
+        _ => format!("{batches} of fused batches against unfused ones, "),
+    };
     say(format_args!(
-        "{count} networks checked against the f64 reference, {failed} failed"
+        "{count} checks of networks against the f64 reference, {batches}{failed} failed"
     ))?;
     match failed {
         0 => Ok(()),

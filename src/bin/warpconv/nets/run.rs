@@ -1,30 +1,29 @@
 //! One network: counted, computed and checked, in separate launches and in fused ones.
 
-use std::fmt;
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
-use warpconv::DType;
-use warpconv::check::{LoadedModule, PassTime, Stored, Verdict};
+use warpconv::check::{Apart, LoadedModule, PassTime, Stored, Verdict};
 use warpconv::gpu::{DeviceKind, Gpu};
 use warpconv::nets::{Entry, Fusion, Network};
 use warpconv::plan::{Ceilings, Tuning};
 
 use super::{FULL_BATCH, SEED, form};
 use crate::args::NetsArgs;
+use crate::device;
 use crate::exit::Failure;
 
 /// Samples of a pass on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
 /// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather than minutes.
-const EMULATED_MACS: u64 = 2_000_000_000;
+pub const EMULATED_MACS: u64 = 2_000_000_000;
 
 /// The same for fused launches, whose networks it computes in separate ones as well.
-const EMULATED_FUSED_MACS: u64 = 500_000_000;
+pub const EMULATED_FUSED_MACS: u64 = 500_000_000;
 
-/// Networks that the emulator computes at full size though they are larger than that.
-const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
+/// Networks that, as published, the emulator computes at full size though they are larger than that.
+pub const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
 
 /// What was found of one network.
 pub struct Row {
@@ -35,6 +34,8 @@ pub struct Row {
     pub batch: usize,
     /// Each layer by itself.
     pub separate: Lowered,
+    /// What one picture showed of that; `None` if nothing is checked.
+    pub checked: Option<Checked>,
     /// With launches put together where the model says that it pays; `None` if it says so nowhere.
     pub fused: Option<Lowered>,
     /// What one picture showed with all launches put together that a kernel takes at once; `None` if there are none, or nothing
@@ -49,8 +50,15 @@ pub struct Lowered {
     pub predicted_us: f64,
     /// For the batch, at full size, on a GPU.
     pub time: Option<PassTime>,
-    /// What one picture showed.
-    pub checked: Option<Checked>,
+    /// Of a fused network that was timed: the distance of the batch's logits from the unfused one's.
+    pub apart: Option<Apart>,
+}
+
+impl Lowered {
+    /// What is wrong with what was timed, if something is.
+    pub fn failure(&self) -> Option<String> {
+        far(self.apart)
+    }
 }
 
 /// One picture's way through a network.
@@ -67,51 +75,14 @@ pub struct Checked {
 impl Checked {
     /// What is wrong, if something is.
     pub fn failure(&self) -> Option<String> {
-        let apart = self.apart.filter(|apart| !apart.is_near());
-        let apart = apart.map(|apart| format!("logits differ from the unfused ones by {apart}"));
-        self.verdict.failure.clone().or(apart)
+        self.verdict.failure.clone().or_else(|| far(self.apart))
     }
 }
 
-/// How far logits are from others.
-#[derive(Clone, Copy, Debug)]
-pub struct Apart {
-    /// The norm of the difference, as a share of the others'.
-    pub norm: f64,
-    pub allowed: f64,
-}
-
-impl Apart {
-    /// Twice what each may be off: in f32 what the stored networks state, else what the small stored networks allow.
-    pub fn of(got: &[f64], want: &[f64], dtype: DType) -> Apart {
-        let each = match dtype {
-            DType::F32 => 1e-5,
-            DType::F16 => 0.006,
-            DType::Bf16 => 0.055,
-        };
-        let norm =
-            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let off = norm(&mut got.iter().zip(want).map(|(got, want)| got - want));
-        let norm = match got.len() == want.len() {
-            true => off / norm(&mut want.iter().copied()),
-            false => f64::INFINITY,
-        };
-        Apart {
-            norm,
-            allowed: 2.0 * each,
-        }
-    }
-
-    /// Whether it is within what is allowed; not if it is NaN.
-    pub fn is_near(&self) -> bool {
-        self.norm <= self.allowed
-    }
-}
-
-impl fmt::Display for Apart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1e} (allowed {:.1e})", self.norm, self.allowed)
-    }
+/// Says how far logits are, if that is too far.
+fn far(apart: Option<Apart>) -> Option<String> {
+    let apart = apart.filter(|apart| !apart.is_near())?;
+    Some(format!("logits differ from the unfused ones by {apart}"))
 }
 
 impl Row {
@@ -141,56 +112,32 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub fn new(gpu: &'a Gpu, tuning: &'a Tuning, args: &'a NetsArgs) -> Result<Self, Failure> {
-        // SAFETY: everything that the command does from here on happens in the one stream below.
-        unsafe { gpu.context().disable_event_tracking() };
-        let stream = gpu.context().new_stream();
-        let stream = stream.map_err(Failure::device)?;
         Ok(Session {
             gpu,
             tuning,
             args,
-            stream,
+            stream: device::stream(gpu)?,
         })
     }
 
     /// Counts, runs and checks one network.
     pub fn run<T: Stored>(&self, entry: &'static Entry) -> Result<Row, Failure> {
-        let capability = self.gpu.capability();
-        let build = |n, image| {
-            let network = entry.build(&form(n, image, T::DTYPE));
-            network.map_err(Failure::input)
-        };
-        let fuse = |network: &Network, fusion| -> Result<Option<Network>, Failure> {
-            let fused = network.clone().fused(capability, fusion);
-            let fused = fused.map_err(Failure::input)?;
-            let fewer = fused.module().launches() < network.module().launches();
-            Ok(fewer.then_some(fused))
-        };
         let batch = self.args.batch.unwrap_or(FULL_BATCH);
-        let full = build(batch, entry.image)?;
-        let pays = fuse(&full, Fusion::WhereItPays)?;
-        let one = build(1, entry.image)?;
+        let full = self.build::<T>(entry, batch, entry.image)?;
+        let one = self.build::<T>(entry, 1, entry.image)?;
         let macs = one.module().macs();
-        let mut separate = self.lowered::<T>(&full)?;
-        let fused = pays.map(|network| self.lowered::<T>(&network));
-        let mut fitting = None;
+        let (separate, want) = self.lowered::<T>(&full)?;
+        let mut fused = None;
+        if let Some(network) = self.fuse(&full, Fusion::WhereItPays)? {
+            let (mut lowered, got) = self.lowered::<T>(&network)?;
+            let logits = got.zip(want);
+            lowered.apart = logits.map(|(got, want)| Apart::of(&got, &want, T::DTYPE));
+            fused = Some(lowered);
+        }
+        let (mut checked, mut fitting) = (None, None);
         if !self.args.count_only {
-            let published = entry.published.is_some();
-            let always = published && ALWAYS_FULL.contains(&entry.name);
-            let image = self.image(entry, always || macs <= EMULATED_MACS);
-            let (checked, logits) = self.check::<T>(&build(1, image)?, image)?;
-            separate.checked = Some(checked);
-            let smaller = self.image(entry, macs <= EMULATED_FUSED_MACS);
-            let network = build(1, smaller)?;
-            if let Some(fused) = fuse(&network, Fusion::WhereItFits)? {
-                let want = match smaller == image {
-                    true => logits,
-                    false => self.logits::<T>(&network)?,
-                };
-                let (mut checked, got) = self.check::<T>(&fused, smaller)?;
-                checked.apart = Some(Apart::of(&got, &want, T::DTYPE));
-                fitting = Some(checked);
-            }
+            let (found, fits) = self.checks::<T>(entry, macs)?;
+            (checked, fitting) = (Some(found), fits);
         }
         Ok(Row {
             entry,
@@ -198,9 +145,47 @@ impl<'a> Session<'a> {
             parameters: one.parameter_count(),
             batch,
             separate,
-            fused: fused.transpose()?,
+            checked,
+            fused,
             fitting,
         })
+    }
+
+    fn build<T: Stored>(&self, entry: &Entry, n: usize, image: usize) -> Result<Network, Failure> {
+        let network = entry.build(&form(n, image, T::DTYPE));
+        network.map_err(Failure::input)
+    }
+
+    /// The network in fewer launches, if that is possible.
+    fn fuse(&self, network: &Network, fusion: Fusion) -> Result<Option<Network>, Failure> {
+        let fused = network.clone().fused(self.gpu.capability(), fusion);
+        let fused = fused.map_err(Failure::input)?;
+        let fewer = fused.module().launches() < network.module().launches();
+        Ok(fewer.then_some(fused))
+    }
+
+    /// One picture through separate launches, and through all fused ones that there are kernels for.
+    fn checks<T: Stored>(
+        &self,
+        entry: &Entry,
+        macs: u64,
+    ) -> Result<(Checked, Option<Checked>), Failure> {
+        let published = entry.published.is_some();
+        let always = published && ALWAYS_FULL.contains(&entry.name);
+        let image = self.image(entry, always || macs <= EMULATED_MACS);
+        let (separate, logits) = self.check::<T>(&self.build::<T>(entry, 1, image)?, image)?;
+        let smaller = self.image(entry, macs <= EMULATED_FUSED_MACS);
+        let network = self.build::<T>(entry, 1, smaller)?;
+        let Some(fused) = self.fuse(&network, Fusion::WhereItFits)? else {
+            return Ok((separate, None));
+        };
+        let want = match smaller == image {
+            true => logits,
+            false => self.logits::<T>(&network)?,
+        };
+        let (mut checked, got) = self.check::<T>(&fused, smaller)?;
+        checked.apart = Some(Apart::of(&got, &want, T::DTYPE));
+        Ok((separate, Some(checked)))
     }
 
     /// Rows and columns of the picture to check.
@@ -213,21 +198,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A network counted, and timed if there is a GPU.
-    fn lowered<T: Stored>(&self, network: &Network) -> Result<Lowered, Failure> {
+    /// A network counted, and on a GPU timed; the logits of what was timed.
+    fn lowered<T: Stored>(
+        &self,
+        network: &Network,
+    ) -> Result<(Lowered, Option<Vec<f64>>), Failure> {
         let ceilings = Ceilings::h200(T::DTYPE);
-        let measured = self.gpu.kind() != DeviceKind::Emulator && !self.args.count_only;
-        let time = measured.then(|| {
+        let (mut time, mut logits) = (None, None);
+        if self.gpu.kind() != DeviceKind::Emulator && !self.args.count_only {
             let module = network.module().clone().sharing_buffers();
             let mut loaded = self.load::<T>(network, &module)?;
-            loaded.time(SAMPLES).map_err(Failure::device)
-        });
-        Ok(Lowered {
+            time = Some(loaded.time(SAMPLES).map_err(Failure::device)?);
+            logits = Some(outputs(&loaded)?);
+        }
+        let lowered = Lowered {
             launches: network.module().launches(),
             predicted_us: network.module().roofline(&ceilings).floor_us,
-            time: time.transpose()?,
-            checked: None,
-        })
+            time,
+            apart: None,
+        };
+        Ok((lowered, logits))
     }
 
     fn load<T: Stored>(

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::catalog::Math;
+use warpconv::check::network_tolerance;
 
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
@@ -141,25 +142,21 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         .data
         .iter()
         .fold(0.0f64, |largest, value| largest.max(value.abs()));
-    // f32: what the stored full-size networks state. The others: the norm that the stored small networks (AlexNet,
-    // NiN, LeNet-5 at an eighth) allow, each logit within twice that of the largest.
-    let near = |rel_l2: f64| Acceptance::Close {
-        atol: Some(2.0 * rel_l2 * largest),
-        rtol: 0.0,
-        rel_l2: Some(rel_l2),
+    // Each f32 logit: what the stored full-size networks state. The others: within twice the norm's share of the largest.
+    let near = |dtype: DType| {
+        let rel_l2 = network_tolerance(dtype);
+        let atol = match dtype {
+            DType::F32 => 1e-4,
+            DType::F16 | DType::Bf16 => 2.0 * rel_l2 * largest,
+        };
+        Acceptance::Close {
+            atol: Some(atol),
+            rtol: 0.0,
+            rel_l2: Some(rel_l2),
+        }
     };
-    let acceptance = HashMap::from([
-        (
-            DType::F32.name(),
-            Acceptance::Close {
-                atol: Some(1e-4),
-                rtol: 0.0,
-                rel_l2: Some(1e-5),
-            },
-        ),
-        (DType::F16.name(), near(0.006)),
-        (DType::Bf16.name(), near(0.055)),
-    ]);
+    let acceptance = DType::ALL.map(|dtype| (dtype.name(), near(dtype)));
+    let acceptance = HashMap::from(acceptance);
     let expected = vec![Expected {
         tensor: y,
         values,
