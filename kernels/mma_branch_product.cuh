@@ -11,6 +11,7 @@
 #include "mma_branches.cuh"
 
 static_assert(ROUNDS == 1, "the sums of a tile in one round");
+static_assert(WARPS_COLUMNS == 2 && K_BYTES == 32, "src/plan/branches.rs: FILTERS, ROW_BYTES");
 
 // What of a product's tile exists.
 struct Extent {

@@ -5,11 +5,12 @@
 //
 // A launch is up to four products b, each with x, channels, filter size, stride, padding and dilation of its own; a product's
 // filters are those of up to four convolutions d over the same x, put side by side, each with its own filters, bias and output.
-// A pooled product's x_b is the 3x3 maximum of x, stride 1, padded with -infinity, taken on the way (mma_pooled.cuh).
+// A pooled product's x_b is the 3x3 maximum of x, stride 1, padded with -infinity, taken on the way (mma_pooled_tile.cuh where it
+// fits, else mma_pooled.cuh).
 //
 // gemm_k = blocks of TILE_K channels, all taps of a block (mma_fill.cuh). Tile, shared memory and instructions: mma_tile.cuh;
-// main loop and barriers: mma_branch_product.cuh, of pooled products mma_pooled_tile.cuh; tables and grid: mma_branches.cuh. x, y NCHW or NHWC (LAYOUT_NHWC); w as
-// [k][tap][w_channels], see branch_args.cuh.
+// main loop and barriers: mma_branch_product.cuh, of pooled products mma_pooled_tile.cuh; tables and grid: mma_branches.cuh.
+// x, y NCHW or NHWC (LAYOUT_NHWC); w as [k][tap][w_channels], see branch_args.cuh.
 //
 // Constraints: as mma.cu of each product; a pooled product has 1x1 filters, stride 1 and no padding.
 // Grid: columns * by_column blocks, columns = ceil(n * p * q / TILE_N), by_column = the sum of tiles_m * splits.

@@ -1,8 +1,9 @@
 // Pixels that are maxima: x is brought into the stages of mma_branches.cu as the maximum of the 3x3 cells around each pixel
-// (stride 1, padding of -infinity; a NaN among them gives NaN), for a 1x1 convolution behind such a pooling.
+// (stride 1, padding of -infinity; a NaN among them gives NaN), for a 1x1 convolution behind such a pooling. For NCHW, for pieces
+// under 16 bytes (VECTOR 2 or 4) and for images too wide for PooledTile::fits; mma_pooled_tile.cuh has the others, by fewer loads.
 //
 // A thread loads the nine cells of a piece of channels into registers, takes the maximum and stores it into the stage. NHWC:
-// pieces of 16 bytes (VECTOR 16) or two channels (VECTOR 2), neighbouring lanes along a pixel's row. NCHW: a thread has the channels of a
+// pieces of 16 bytes (VECTOR 16, wide images) or of 4, neighbouring lanes along a pixel's row. NCHW: a thread has the channels of a
 // chunk, neighbouring lanes have neighbouring pixels. The stores meet no bank twice, as those of PixelFiller. Neighbours' cells
 // come from the L1 cache.
 //

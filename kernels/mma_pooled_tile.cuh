@@ -25,6 +25,8 @@ struct PooledTile {
     static constexpr int UP = 1, DOWN = 2, LEFT = 4, RIGHT = 8;
     static_assert(TILE_N % STEP == 0 && STRIP <= 8, "four bits a pixel in a register");
     static_assert(CELLS * 8 <= PIXEL_TABLES, "the table of cells");
+    static_assert(X_ROW == 128 && W_ROW == 128, "eight pieces a row");
+    static_assert(CELLS == (STAGES * (TILE_N + TILE_M) - TILE_N - 2 * TILE_M) / 2, "src/plan/branches.rs: pooled_cells");
 
     unsigned stages;
     unsigned edges;  // the neighbours that the thread's pixels have, four bits a pixel
@@ -32,7 +34,7 @@ struct PooledTile {
     int bytes;       // from the thread's piece of block 0 to the end of the channels
     int row;         // bytes from a cell to the one below
 
-    // Whether all cells have room.
+    // Whether all cells have room; src/plan/branches.rs asks the same.
     static DEVICE bool fits(const ConvArgs& conv) { return TILE_N + 2 * (conv.width + 1) <= CELLS; }
     static DEVICE unsigned table() { return shared_address(shared_bytes) + SHARED_BYTES - PIXEL_TABLES; }
     DEVICE unsigned cells(int turn) const { return stages + X_BYTES + 2 * W_BYTES + turn * CELL_BYTES; }

@@ -12,7 +12,9 @@ use warpconv::check::{integers, sprinkle_special};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
 use warpconv::ops::{Inception, Module, ModuleBuffers, Step, Weights};
 use warpconv::plan::{BranchesPlan, Capability, Limits};
-use warpconv::problem::{Branches, Conv2d, MOST_CONVOLUTIONS};
+use warpconv::problem::{
+    Branches, Conv2d, FilterLayout, MOST_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
+};
 use warpconv::{Error, reference};
 
 use common::gpu;
@@ -349,51 +351,111 @@ fn every_kernel_computes_both_launches() {
     assert_eq!(ran > 0, fuses());
 }
 
+/// The kernels that copy 16 bytes of x at a time: those that bring cells into shared memory.
+fn copying_kernels() -> impl Iterator<Item = KernelId> {
+    let entries = kernels().iter().enumerate().filter(|(_, kernel)| {
+        kernel.algorithm == Algorithm::MmaBranches && kernel.vector == 16 && fuses()
+    });
+    entries.map(|(index, _)| KernelId(index))
+}
+
+/// A launch of the kernel is the reference to the bit, with about one special value in `every`, and meets no bank twice.
+fn pooled_holds(id: KernelId, branches: &Branches, splits: u32, every: u64) {
+    let kernel = id.kernel();
+    let mut x = integers(branches.inputs().next().unwrap().elements(), 2, 5);
+    sprinkle_special(&mut x, every, 3);
+    let limits = Limits {
+        kernel: Some(id),
+        splits: Some(splits),
+        ..Limits::default()
+    };
+    let name = format!("{} {branches} x{splits}", kernel.id());
+    let plan = BranchesPlan::within(branches, gpu().capability(), &limits).unwrap();
+    assert_eq!(plan.splits(), splits, "{name}");
+    let want = expected(branches, std::slice::from_ref(&x));
+    for want in &want {
+        assert!(want.iter().any(|v| v.is_finite()), "{name}: nothing to see");
+    }
+    gpu().reset_counters();
+    let got = match kernel.dtype {
+        DType::F32 => outputs::<f32>(branches, &plan, &[x]),
+        DType::F16 => outputs::<half::f16>(branches, &plan, &[x]),
+        DType::Bf16 => outputs::<half::bf16>(branches, &plan, &[x]),
+    };
+    if let Some(counted) = gpu().counters() {
+        let conflicts = counted.shared_loads.conflicts + counted.shared_stores.conflicts;
+        assert_eq!(conflicts, 0, "{name}");
+    }
+    for (got, want) in got.iter().zip(&want) {
+        same(&name, got, want);
+    }
+}
+
 /// Maxima of cells that were brought into shared memory, and of those of images too wide for that: edges of images within a
-/// tile, a last tile that is not full, infinities and NaN.
+/// tile, a last tile that is not full, the widest image whose cells fit and the next, infinities and NaN.
 #[test]
 fn pooled_cells_are_those_of_the_image() {
     let _others = COUNTED.lock().unwrap();
-    let entries = kernels().iter().enumerate().filter(|(_, kernel)| {
-        let whole = kernel.vector == 16 && kernel.dtype != DType::F16;
-        kernel.algorithm == Algorithm::MmaBranches && whole && fuses()
-    });
-    for (index, kernel) in entries {
-        for image in [(13, 11), (1, 1), (3, 70)] {
+    for id in copying_kernels() {
+        let kernel = id.kernel();
+        let fits = match (kernel.tile_m, kernel.tile_n) {
+            (128, 128) => 31,
+            (64, 128) => 15,
+            (64, 64) => 47,
+            _ => panic!("how wide an image fits {}?", kernel.id()),
+        };
+        for image in [(13, 11), (1, 1), (3, 70), (3, fits), (3, fits + 1)] {
+            let widths = [72, 8, 8, 8, 8, 8, 24];
             let job = Inception {
                 math: kernel.math,
-                ..module(
-                    [72, 8, 8, 8, 8, 8, 24],
-                    2,
-                    image,
-                    kernel.dtype,
-                    Layout::Nhwc,
-                )
+                ..module(widths, 2, image, kernel.dtype, Layout::Nhwc)
             };
             let fused = job.fused().unwrap();
             let Step::Branches(branches) = &fused.nodes()[0].step else {
                 panic!("{fused:?} begins with something else");
             };
-            let mut x = integers(branches.inputs().next().unwrap().elements(), 2, 5);
-            sprinkle_special(&mut x, 211, 3);
-            let limits = Limits {
-                kernel: Some(KernelId(index)),
-                ..Limits::default()
-            };
-            let plan = BranchesPlan::within(branches, gpu().capability(), &limits).unwrap();
-            let want = expected(branches, std::slice::from_ref(&x));
-            gpu().reset_counters();
-            let got = match kernel.dtype {
-                DType::F32 => outputs::<f32>(branches, &plan, &[x]),
-                _ => outputs::<half::bf16>(branches, &plan, &[x]),
-            };
-            if let Some(counted) = gpu().counters() {
-                let conflicts = counted.shared_loads.conflicts + counted.shared_stores.conflicts;
-                assert_eq!(conflicts, 0, "{} {image:?}", kernel.id());
-            }
-            for (got, want) in got.iter().zip(&want) {
-                same(&format!("{} {image:?}", kernel.id()), got, want);
-            }
+            pooled_holds(id, branches, 1, 211);
+        }
+    }
+}
+
+/// Rows whose last channels fill no whole copy: those behind them, NaN, must not be read as channels. By one step and by several,
+/// by one block a tile and by two of two steps each.
+#[test]
+fn pooled_rows_end_within_a_copy() {
+    let _others = COUNTED.lock().unwrap();
+    for id in copying_kernels() {
+        let kernel = id.kernel();
+        // 54 bytes of 64, and 104 of 112.
+        let (c, pitch) = match kernel.dtype {
+            DType::F32 => (26, 28),
+            _ => (27, 32),
+        };
+        for (blocks, splits) in [(0, 1), (3, 1), (3, 2)] {
+            let before = blocks * kernel.tile_k as usize;
+            let pooling = Pool2d::builder()
+                .input(1, before + c, 5, 11)
+                .input_slice(before + pitch, 0)
+                .window(3, 3)
+                .stride(1, 1)
+                .padding(Padding::same(1))
+                .kind(PoolKind::Max { indices: false })
+                .dtype(kernel.dtype)
+                .layout(Layout::Nhwc)
+                .build();
+            let conv = Conv2d::builder()
+                .input(1, before + c, 5, 11)
+                .filters(24)
+                .kernel(1, 1)
+                .bias(true)
+                .dtype(kernel.dtype)
+                .layout(Layout::Nhwc)
+                .filter_layout(FilterLayout::Packed)
+                .math(kernel.math)
+                .build();
+            let product = Product::pooled(pooling.unwrap(), vec![conv.unwrap()]).unwrap();
+            let branches = Branches::new(vec![product]).unwrap();
+            pooled_holds(id, &branches, splits, 2011);
         }
     }
 }

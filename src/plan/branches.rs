@@ -17,15 +17,22 @@ const MOST_SPLITS: u32 = 16;
 /// for a number of blocks, or measured one to be faster, gets it.
 const PARTS_SHARE: u64 = 5;
 
-/// Filters by which a tile's are multiplied: two warps' sixteen.
+/// Filters by which a tile's are multiplied: two warps' sixteen. The kernel asserts it, and [`ROW_BYTES`].
 const FILTERS: usize = 32;
 
 /// Bytes of a row of channels by which it is multiplied.
 const ROW_BYTES: usize = 32;
 
-/// Steps that one of a pooled product takes as long as: the maxima of nine cells are taken before the tile is
-/// multiplied.
-const POOLED_STEP: u64 = 2;
+/// Steps that one of a pooled product takes as long as, where each cell is brought into shared memory once: the maxima of
+/// nine are taken before the tile is multiplied. A guess.
+const POOLED_STEP: u32 = 2;
+
+/// The same where nine cells a pixel go through registers: more loads than of all else in a step, most of them from the L1
+/// cache. A guess, too.
+const POOLED_SLOW_STEP: u32 = 5;
+
+/// Bytes of a row of cells, pixels or filters in shared memory.
+const CELL_BYTES: u32 = 128;
 
 impl Operation for Branches {
     const NAME: &'static str = "several convolutions";
@@ -218,6 +225,24 @@ fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
     ]
 }
 
+/// Cells for which there is room in place of the stages: two steps' of them beside the maxima of one and the filters of two.
+/// `CELLS` of mma_pooled_tile.cuh, which asserts it.
+fn pooled_cells(kernel: &Kernel) -> u32 {
+    let [m, n] = [kernel.tile_m, kernel.tile_n];
+    (kernel.stages * (n + m)).saturating_sub(n + 2 * m) / 2
+}
+
+/// Steps that one of a pooled product takes as long as: by the kernel's own condition (`run_pooled` of mma_branches.cu).
+fn pooled_step(kernel: &Kernel, conv: &Conv2d) -> u32 {
+    let row = kernel.tile_k as usize * kernel.dtype.size();
+    let copied = kernel.layout == Some(Layout::Nhwc) && kernel.vector == 16;
+    let cells = kernel.tile_n as usize + 2 * (conv.input().w() + 1);
+    match copied && row == CELL_BYTES as usize && cells <= pooled_cells(kernel) as usize {
+        true => POOLED_STEP,
+        false => POOLED_SLOW_STEP,
+    }
+}
+
 fn rate_one(
     problem: &Branches,
     kernel: &Kernel,
@@ -260,6 +285,55 @@ fn rate_one(
     Ok(score_of(problem, kernel, device, roofline, splits, needs))
 }
 
+/// A product as if it were launched alone.
+fn alone(product: &Product, kernel: &Kernel, splits: u32, workspace: u64) -> Tiling {
+    let conv = product.merged();
+    let slower = match product.pooling() {
+        Some(_) => pooled_step(kernel, conv),
+        None => 1,
+    };
+    let [filters, terms] = multiplied(conv, kernel);
+    Tiling {
+        tiles: tiles(conv, kernel),
+        splits,
+        steps: steps(conv, kernel).saturating_mul(slower),
+        channels: channels(conv, kernel),
+        filters,
+        terms,
+        useful: 1.0,
+        packed_bytes: 0,
+        workspace,
+    }
+}
+
+/// All products, each as [`alone`] has it, as if their sums were of equal length.
+fn together(problem: &Branches, kernel: &Kernel, each: &[Tiling], workspace: u64) -> Tiling {
+    let (mut blocks, mut all_steps, mut all_channels) = (0u64, 0u64, 0.0);
+    let (mut filters, mut terms, mut products) = (0.0, 0.0, 0.0);
+    for (product, own) in problem.products().iter().zip(each) {
+        let conv = product.merged();
+        let taken = own.tiles * u64::from(own.steps);
+        blocks += own.tiles * u64::from(own.splits);
+        all_steps += taken;
+        all_channels += own.channels * taken as f64;
+        filters += own.filters * taken as f64;
+        terms += own.filters * own.terms * taken as f64;
+        let useful = useful(conv, kernel, own.tiles, steps(conv, kernel));
+        products += conv.macs() as f64 * own.filters * own.terms / useful;
+    }
+    Tiling {
+        tiles: blocks,
+        splits: 1,
+        steps: all_steps.div_ceil(blocks.max(1)) as u32,
+        channels: all_channels / all_steps.max(1) as f64,
+        filters: filters / all_steps.max(1) as f64,
+        terms: terms / f64::max(filters, f64::MIN_POSITIVE),
+        useful: problem.macs() as f64 / products.max(1.0),
+        packed_bytes: 0,
+        workspace,
+    }
+}
+
 /// The longer of what all blocks together take, as if their sums were of equal length, and what the product with the longest
 /// ones would take alone.
 fn score_of(
@@ -276,64 +350,31 @@ fn score_of(
         bytes: roofline.bytes.saturating_add(parts),
         ..*roofline
     };
-    let (mut blocks, mut all_steps, mut terms) = (0u64, 0u64, 0.0);
-    let (mut filters_of, mut terms_of, mut products) = (0.0, 0.0, 0.0);
-    let mut alone = Score::EMPTY;
-    for (product, splits) in problem
+    let splits_of = splits_of(problem, kernel, splits);
+    let each: Vec<Tiling> = problem
         .products()
         .iter()
-        .zip(splits_of(problem, kernel, splits))
-    {
-        let conv = product.merged();
-        let (tiles, steps) = (tiles(conv, kernel), steps(conv, kernel));
-        let slower = if product.pooling().is_some() {
-            POOLED_STEP
-        } else {
-            1
-        };
-        let taken = tiles * u64::from(steps) * slower;
-        blocks += tiles * u64::from(splits);
-        all_steps += taken;
-        terms += channels(conv, kernel) * taken as f64;
-        let [filters, each] = multiplied(conv, kernel);
-        filters_of += filters * taken as f64;
-        terms_of += filters * each * taken as f64;
-        products += conv.macs() as f64 * filters * each / useful(conv, kernel, tiles, steps);
-        let tiling = Tiling {
-            tiles,
-            splits,
-            steps: steps * slower as u32,
-            channels: channels(conv, kernel),
-            filters,
-            terms: each,
-            useful: 1.0,
-            packed_bytes: 0,
-            workspace,
-        };
-        let own = score(&tiling, kernel, device, roofline);
-        if own.us > alone.us {
-            alone = own;
+        .zip(splits_of)
+        .map(|(product, splits)| alone(product, kernel, splits, workspace))
+        .collect();
+    let mut longest = Score::EMPTY;
+    for tiling in &each {
+        let own = score(tiling, kernel, device, roofline);
+        if own.us > longest.us {
+            longest = own;
         }
     }
-    let together = Tiling {
-        tiles: blocks,
-        splits: 1,
-        steps: all_steps.div_ceil(blocks.max(1)) as u32,
-        channels: terms / all_steps.max(1) as f64,
-        filters: filters_of / all_steps.max(1) as f64,
-        terms: terms_of / f64::max(filters_of, f64::MIN_POSITIVE),
-        useful: problem.macs() as f64 / products.max(1.0),
-        packed_bytes: 0,
-        workspace,
-    };
-    let together = score(&together, kernel, device, roofline);
-    let us = together.us.max(alone.us);
+    let all = together(problem, kernel, &each, workspace);
+    let together = score(&all, kernel, device, roofline);
     Score {
-        us,
-        blocks,
+        us: together.us.max(longest.us),
+        blocks: all.tiles,
         splits,
         workspace,
-        arithmetic_us: together.arithmetic_us.max(alone.arithmetic_us),
+        arithmetic_us: together.arithmetic_us.max(longest.arithmetic_us),
         ..together
     }
 }
+
+#[cfg(test)]
+mod tests;
