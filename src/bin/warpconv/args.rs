@@ -127,23 +127,26 @@ pub struct VerifyArgs {
     /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not accept take their plan's
     #[arg(long, value_name = "ID")]
     pub kernel: Option<String>,
-    /// Force every kernel that accepts [default: of those to which a case is much work, the plan's and one of each family]
+    /// Force every kernel that accepts [default: of those to which a case is more than a million multiplications, the plan's and,
+    /// within --max-macs, one of each other family; in shape files strict f32 with those within --max-macs, the best in others]
     #[arg(long)]
     pub every_kernel: bool,
-    /// Only with as many blocks sharing the sum of a tile [default: 1, 2 and 3 in turn where a kernel can]
+    /// Only with as many blocks sharing the sum of a tile [default: in cases 1, 2 and 3 in turn where a kernel can,
+    /// 1 and 2 where the case is much work to it; in shape files the plan's, unless types, modes or kernels are named]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub splits: Option<u32>,
     /// Images a batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
-    /// Skip problems of shape files with more multiplications than this, and kernels whose tiles pad larger ones to more
-    /// (suffixes K, M, G)
+    /// Skip problems of shape files with more multiplications than this, and kernels that multiply more, their tiles' padding
+    /// counted, unless they are the plan's (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
     pub max_macs: u64,
     /// Skip problems of shape files whose tensors have more elements than this together (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
-    /// Only graphs cut this way: one launch a layer, with epilogues and concats fused, or whole modules
+    /// Graphs only cut this way: one launch a layer, with epilogues and concats fused, or whole modules, those of inception in
+    /// two launches or, with in-three, in three
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
     /// Only the first COUNT test images of each trained network

@@ -2,6 +2,8 @@
 
 mod choices;
 
+pub(super) use choices::Turns;
+
 use std::collections::HashMap;
 
 use warpconv::catalog::{KernelId, Math};
@@ -41,7 +43,7 @@ pub fn case(
     {
         report.skip(label, format!("{other}: no kernel of this type yet"));
     }
-    let storages = storages(context, case, true);
+    let (storages, before) = (storages(context, case, true), report.checks());
     each(
         context,
         label,
@@ -49,7 +51,7 @@ pub fn case(
         &storages,
         report,
         &mut |prepared, report| {
-            for (kernel, splits) in prepared.choices(context) {
+            for (kernel, splits) in prepared.choices(context, label, report) {
                 let variation = prepared.variation(kernel, splits);
                 let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
                     report.on_host(&ran.host);
@@ -63,7 +65,29 @@ pub fn case(
             Ok(())
         },
     )?;
-    inception::case(context, label, case, report)
+    inception::case(context, label, case, report)?;
+    nothing_cut(context, label, case, before, report);
+    Ok(())
+}
+
+/// Says it if no check since `before` is for want of what `--steps` asks for.
+fn nothing_cut(
+    context: &Context,
+    label: &str,
+    case: &Case,
+    before: usize,
+    report: &mut Report<'_>,
+) {
+    if let Some(steps) = context.select.steps
+        && !case.one_operation
+        && report.checks() == before
+    {
+        let name = steps.name();
+        report.skip(
+            label,
+            format!("graphs of which the options leave nothing cut this way (--steps {name})"),
+        );
+    }
 }
 
 /// Runs a network with the kernels of its layers' plans, in every type and layout.
@@ -74,7 +98,7 @@ pub fn network(
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let case = &network.case;
-    let storages = storages(context, case, false);
+    let (storages, before) = (storages(context, case, false), report.checks());
     each(
         context,
         label,
@@ -102,7 +126,9 @@ pub fn network(
                 Err(why) => context.fail(report, label, &case.op, &variation, &why),
             }
         },
-    )
+    )?;
+    nothing_cut(context, label, case, before, report);
+    Ok(())
 }
 
 /// A case cut into launches and stored in one way.

@@ -18,7 +18,7 @@ use super::graph::{Op, Slice, Step, Window};
 use super::squash::{Subsampling, tanh_problem};
 
 /// How the tensors of a graph are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Storage {
     pub dtype: DType,
     pub layout: Layout,

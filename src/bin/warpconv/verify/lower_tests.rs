@@ -1,6 +1,5 @@
 use super::graph::{parse, steps};
-use super::lower::*;
-use super::lower::{Problem, Shapes, Storage};
+use super::lower::{Problem, Shapes, Storage, lower};
 use super::report::Steps;
 use serde_json::json;
 use warpconv::catalog::Math;

@@ -16,7 +16,7 @@ mod report;
 mod shapes;
 mod squash;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use warpconv::catalog::{KernelId, Math, kernels};
 use warpconv::gpu::{DeviceChoice, Gpu};
@@ -56,12 +56,13 @@ struct Selection {
 }
 
 impl Selection {
-    /// Whether the user named what to check, and so wants every kernel for it.
+    /// Whether problems of shape files, which name neither types nor modes, run with every kernel in all of them: who names
+    /// any wants that. Of cases see [`Selection::takes_every_kernel`].
     fn is_thorough(&self) -> bool {
         self.every_kernel || self.named_dtypes || self.named_maths || self.kernel.is_some()
     }
 
-    /// Whether every kernel that accepts a case has its turn, however much work it is.
+    /// Whether every kernel that accepts a case, and that the options leave, runs it, however much work it is.
     fn takes_every_kernel(&self) -> bool {
         self.every_kernel || self.kernel.is_some()
     }
@@ -96,8 +97,8 @@ struct Context {
     gpu: RefCell<Option<Gpu>>,
     capability: Capability,
     select: Selection,
-    /// Cases so far in which families took turns.
-    turn: Cell<usize>,
+    /// Which kernels had the turn of their family, in cases that are much work.
+    turns: RefCell<cases::Turns>,
 }
 
 /// Runs the command.
@@ -111,7 +112,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
         capability: *gpu.capability(),
         select: selection(args, kernel),
         gpu: RefCell::new(None),
-        turn: Cell::new(0),
+        turns: RefCell::default(),
     };
 
     let progress = Progress::new(sources.len(), global.quiet);

@@ -31,7 +31,7 @@ pub struct Variation {
 }
 
 /// How a graph is cut into launches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Steps {
     /// One launch a layer.
     Layers,
@@ -105,6 +105,8 @@ pub struct Report<'a> {
     failed: usize,
     unreadable: usize,
     skipped: BTreeMap<String, Vec<String>>,
+    /// By reason: how many kernels did not run cases that others did, and the cases.
+    left_out: BTreeMap<String, (usize, Vec<String>)>,
     host_ops: BTreeSet<&'static str>,
 }
 
@@ -120,6 +122,7 @@ impl<'a> Report<'a> {
             failed: 0,
             unreadable: 0,
             skipped: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             host_ops: BTreeSet::new(),
         }
     }
@@ -184,6 +187,15 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// So many kernels do not run one way of a case that others run: nothing is skipped, and less is checked.
+    pub fn leave_out(&mut self, case: &str, kernels: usize, why: String) {
+        let (all, cases) = self.left_out.entry(why).or_default();
+        *all += kernels;
+        if cases.last().is_none_or(|last| last != case) {
+            cases.push(case.to_owned());
+        }
+    }
+
     /// Prints what a user wants to see of a check that passed.
     pub fn note(&self, line: &str) -> Result<(), Failure> {
         self.progress.say(line)
@@ -192,6 +204,11 @@ impl<'a> Report<'a> {
     /// Layers of these operations were computed on the host.
     pub fn on_host(&mut self, ops: &[&'static str]) {
         self.host_ops.extend(ops);
+    }
+
+    /// Checks so far.
+    pub fn checks(&self) -> usize {
+        self.passed + self.failed
     }
 
     /// Whether any outcome was recorded.
@@ -207,6 +224,7 @@ impl<'a> Report<'a> {
             "passed": self.passed,
             "failed": self.failed,
             "skipped": self.count_skipped(),
+            "left_out": self.left_out.values().map(|(kernels, _)| kernels).sum::<usize>(),
         })
     }
 
@@ -218,8 +236,16 @@ impl<'a> Report<'a> {
                 "layers of graphs that ran on the host, for want of a kernel of their own: {ops}"
             ))?;
         }
-        for (why, cases) in &self.skipped {
-            say(format_args!("skipped {}: {why}", cases.len()))?;
+        let left_out = self.left_out.iter().map(|(why, (kernels, cases))| {
+            let line = format!("left out {kernels} kernels in {} cases: {why}", cases.len());
+            (line, cases)
+        });
+        let skipped = self
+            .skipped
+            .iter()
+            .map(|(why, cases)| (format!("skipped {}: {why}", cases.len()), cases));
+        for (line, cases) in left_out.chain(skipped) {
+            say(line)?;
             if list_skipped {
                 for case in cases {
                     say(format_args!("    {case}"))?;

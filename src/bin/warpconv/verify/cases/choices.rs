@@ -3,23 +3,80 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warpconv::Layout;
-use warpconv::catalog::KernelId;
+use warpconv::catalog::{Algorithm, KernelId};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 
 use super::super::Context;
-use super::super::lower::{accepting, shares};
-use super::super::report::Steps;
+use super::super::lower::{Storage, accepting, shares};
+use super::super::report::{Report, Steps};
 use super::Prepared;
 
 /// Multiplications, the padding of its tiles among them, beyond which a kernel shares a case with its family, unless the
 /// options say otherwise: the emulator pays for each more with seconds, and what tiles do at borders shows in the others.
 const LARGE: f64 = 1e6;
 
+/// How often each kernel had its family's turn, apart for each way to store a case and to cut it: every case comes in the same
+/// ways in the same order, so that one counter of them all would meet each way at the same member again and again.
+#[derive(Debug, Default)]
+pub(in super::super) struct Turns(BTreeMap<(KernelId, Way), usize>);
+
+/// A way to store a case and to cut it.
+type Way = (Storage, Option<Steps>);
+
+impl Turns {
+    /// Of the members of a family, the one that had the fewest turns this way: members that some cases lack come up too.
+    fn next(&mut self, family: &[KernelId], way: Way) -> Option<KernelId> {
+        let had = |kernel: &&KernelId| self.0.get(&(**kernel, way)).copied().unwrap_or_default();
+        let next = *family.iter().min_by_key(had)?;
+        *self.0.entry((next, way)).or_default() += 1;
+        Some(next)
+    }
+}
+
+/// The kernels to which a case is much work: those that take it, and how many are left out for what reason.
+struct Costly {
+    taken: Vec<KernelId>,
+    /// More multiplications than `--max-macs` allows.
+    beyond: usize,
+    /// Another of the family takes the case.
+    waiting: usize,
+}
+
+impl Costly {
+    /// Counts the kernels that are left out.
+    fn report(&self, label: &str, most: u64, report: &mut Report<'_>) {
+        let reasons = [
+            (
+                self.beyond,
+                format!(
+                    "more than {most} multiplications, the padding of tiles counted (--max-macs, --every-kernel)"
+                ),
+            ),
+            (
+                self.waiting,
+                format!(
+                    "more than {LARGE} multiplications, and others of the family run (--every-kernel)"
+                ),
+            ),
+        ];
+        for (kernels, why) in reasons {
+            if kernels > 0 {
+                report.leave_out(label, kernels, why);
+            }
+        }
+    }
+}
+
 impl Prepared {
     /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where none accepts, which
-    /// then says for which problem.
-    pub(super) fn choices(&self, context: &Context) -> Vec<(Option<KernelId>, Option<u32>)> {
+    /// then says for which problem. What is left out for its work is counted in the report.
+    pub(super) fn choices(
+        &self,
+        context: &Context,
+        label: &str,
+        report: &mut Report<'_>,
+    ) -> Vec<(Option<KernelId>, Option<u32>)> {
         let (select, device) = (&context.select, &context.capability);
         let accepting = accepting(&self.problems, device);
         if accepting.is_empty() {
@@ -33,9 +90,13 @@ impl Prepared {
         if !select.takes_every_kernel() {
             let work = self.work(device);
             let macs = |kernel: &KernelId| work.get(kernel).copied().unwrap_or_default();
-            (chosen, costly) = chosen.iter().partition(|kernel| macs(kernel) <= LARGE);
-            let most = select.max_macs as f64;
-            costly = self.one_of_each_family(context, &costly, |kernel| macs(kernel) <= most);
+            let most = select.max_macs;
+            let much: Vec<KernelId>;
+            (chosen, much) = chosen.iter().partition(|kernel| macs(kernel) <= LARGE);
+            let found =
+                self.one_of_each_family(context, &much, |kernel| macs(kernel) <= most as f64);
+            found.report(label, most, report);
+            costly = found.taken;
             chosen.extend(&costly);
         }
         let mut choices = Vec::new();
@@ -71,36 +132,43 @@ impl Prepared {
         choices
     }
 
-    /// Of the kernels, those that the plans take, and of each other family the next one in each case, of those that are
-    /// `affordable`.
+    /// Of the kernels, those that the plans take, and of each other family the next one, of those that are `affordable`.
     fn one_of_each_family(
         &self,
         context: &Context,
         kernels: &[KernelId],
         affordable: impl Fn(&KernelId) -> bool,
-    ) -> Vec<KernelId> {
-        let turn = context.turn.get();
-        context.turn.set(turn + 1);
+    ) -> Costly {
         let planned: BTreeSet<KernelId> = self
             .problems
             .iter()
             .filter_map(|problem| problem.accepting(&context.capability).first().copied())
             .collect();
-        let mut families: BTreeMap<_, Vec<KernelId>> = BTreeMap::new();
+        let mut families: BTreeMap<Algorithm, Vec<KernelId>> = BTreeMap::new();
+        let mut beyond = 0;
         for &kernel in kernels {
             if planned.contains(&kernel) || affordable(&kernel) {
                 let family = families.entry(kernel.kernel().algorithm).or_default();
                 family.push(kernel);
-            }
-        }
-        for family in families.values_mut() {
-            if family.iter().any(|kernel| planned.contains(kernel)) {
-                family.retain(|kernel| planned.contains(kernel));
             } else {
-                *family = vec![family[turn % family.len()]];
+                beyond += 1;
             }
         }
-        families.into_values().flatten().collect()
+        let mut taken = Vec::new();
+        for family in families.values() {
+            if family.iter().any(|kernel| planned.contains(kernel)) {
+                taken.extend(family.iter().filter(|kernel| planned.contains(kernel)));
+            } else {
+                let mut turns = context.turns.borrow_mut();
+                taken.extend(turns.next(family, (self.storage, self.cut)));
+            }
+        }
+        let waiting = kernels.len() - beyond - taken.len();
+        Costly {
+            taken,
+            beyond,
+            waiting,
+        }
     }
 
     /// What each kernel multiplies in the case, the padding of its tiles among it.
@@ -121,5 +189,51 @@ impl Prepared {
             Layout::Nhwc => FilterLayout::Krsc,
         };
         self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut != Steps::Layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warpconv::DType;
+    use warpconv::catalog::Math;
+
+    use super::*;
+
+    fn way(dtype: DType) -> Way {
+        let storage = Storage {
+            dtype,
+            layout: Layout::Nhwc,
+            filter_layout: FilterLayout::Krsc,
+            math: Math::Strict,
+        };
+        (storage, None)
+    }
+
+    #[test]
+    fn as_many_cases_as_a_family_has_members_reach_each_of_them_in_every_way() {
+        for members in 1..=20 {
+            let family: Vec<KernelId> = (0..members).map(KernelId).collect();
+            let mut turns = Turns::default();
+            let mut met = BTreeSet::new();
+            for _ in 0..members {
+                for dtype in DType::ALL {
+                    let kernel = turns.next(&family, way(dtype)).expect("a member");
+                    met.insert((kernel, dtype));
+                }
+            }
+            assert_eq!(met.len(), members * DType::ALL.len());
+        }
+    }
+
+    #[test]
+    fn a_member_that_few_cases_have_comes_up_in_the_first_that_does() {
+        let family = [KernelId(0), KernelId(1), KernelId(2)];
+        let mut turns = Turns::default();
+        for _ in 0..4 {
+            let kernel = turns.next(&family[..2], way(DType::F16));
+            assert_ne!(kernel, Some(family[2]));
+        }
+        assert_eq!(turns.next(&family, way(DType::F16)), Some(family[2]));
+        assert_eq!(turns.next(&[], way(DType::F16)), None);
     }
 }
