@@ -7,7 +7,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Mutex;
 
-use cudarc::driver::CudaSlice;
 use half::f16;
 
 use common::{Case, gpu, small_conv, tensor, zeros};
@@ -41,6 +40,26 @@ static ALLOCATOR: Counting = Counting;
 
 static DEVICE_MEMORY: Mutex<()> = Mutex::new(());
 
+/// Launches several times, and holds that neither the host's nor the device's memory is asked for any. One launch must have
+/// gone before, for the first call resolves the driver's functions.
+fn allocates_nothing(mut launch: impl FnMut()) {
+    let gpu = gpu();
+    gpu.synchronize().unwrap();
+    let free = gpu.context().mem_get_info().unwrap().0;
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..8 {
+        launch();
+    }
+    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    gpu.synchronize().unwrap();
+    assert_eq!(allocated, 0, "allocations on the host");
+    assert_eq!(
+        gpu.context().mem_get_info().unwrap().0,
+        free,
+        "device memory"
+    );
+}
+
 #[test]
 fn a_launch_allocates_nothing() {
     let _alone = DEVICE_MEMORY.lock().unwrap();
@@ -52,25 +71,12 @@ fn a_launch_allocates_nothing() {
     let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
     let bias = gpu.upload(&case.bias).unwrap();
     let mut y = zeros::<f32>(case.y.len());
-    // The first call resolves the driver's functions.
-    plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y).bias(&bias))
-        .unwrap();
-    gpu.synchronize().unwrap();
-
-    let free = gpu.context().mem_get_info().unwrap().0;
-    let before = ALLOCATIONS.with(Cell::get);
-    for _ in 0..8 {
+    let mut launch = || {
         plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y).bias(&bias))
             .unwrap();
-    }
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
-    gpu.synchronize().unwrap();
-    assert_eq!(allocated, 0, "allocations on the host");
-    assert_eq!(
-        gpu.context().mem_get_info().unwrap().0,
-        free,
-        "device memory"
-    );
+    };
+    launch();
+    allocates_nothing(launch);
     assert_eq!(gpu.download(&y).unwrap(), case.y);
 }
 
@@ -83,21 +89,10 @@ fn nor_does_one_that_packs_filters_and_splits_sums() {
     let mut workspace = Workspace::new(gpu.stream(), prepared.plan().workspace_bytes()).unwrap();
     job.run(&prepared, &mut workspace);
     let mut y = job.y();
-    gpu.synchronize().unwrap();
-    let free = gpu.context().mem_get_info().unwrap().0;
-    let before = ALLOCATIONS.with(Cell::get);
-    for _ in 0..4 {
+    allocates_nothing(|| {
         let buffers = job.buffers(&mut y).workspace(&mut workspace);
         prepared.launch(gpu.stream(), buffers).unwrap();
-    }
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
-    gpu.synchronize().unwrap();
-    assert_eq!(allocated, 0, "allocations on the host");
-    assert_eq!(
-        gpu.context().mem_get_info().unwrap().0,
-        free,
-        "device memory"
-    );
+    });
     assert_eq!(gpu.download(&y).unwrap(), job.want);
 }
 
@@ -135,31 +130,18 @@ fn nor_does_a_module_of_several_convolutions_a_launch() {
     let mut hidden = module.allocate_hidden(gpu.stream()).unwrap();
     let mut y = zeros::<f16>(module.output_len());
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
-    let mut launch = |y: &mut CudaSlice<f16>| {
+    let mut launch = || {
         let buffers = ModuleBuffers {
             x: &x,
             weights: &weights,
             hidden: &mut hidden,
-            y,
+            y: &mut y,
             workspace: workspace.as_mut(),
         };
         prepared.launch(gpu.stream(), buffers).unwrap();
     };
-    launch(&mut y);
-    gpu.synchronize().unwrap();
-    let free = gpu.context().mem_get_info().unwrap().0;
-    let before = ALLOCATIONS.with(Cell::get);
-    for _ in 0..4 {
-        launch(&mut y);
-    }
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
-    gpu.synchronize().unwrap();
-    assert_eq!(allocated, 0, "allocations on the host");
-    assert_eq!(
-        gpu.context().mem_get_info().unwrap().0,
-        free,
-        "device memory"
-    );
+    launch();
+    allocates_nothing(launch);
     // With filters of zero every output is its bias.
     assert_eq!(
         gpu.download(&y).unwrap(),

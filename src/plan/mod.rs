@@ -18,6 +18,7 @@
 
 pub(crate) mod bottleneck;
 pub(crate) mod branches;
+mod candidate;
 mod capability;
 mod conv;
 mod cost;
@@ -40,6 +41,7 @@ mod workspace;
 use std::cmp::Ordering;
 use std::fmt;
 
+pub use candidate::Candidate;
 pub use capability::Capability;
 pub use cost::Score;
 pub use limits::Limits;
@@ -51,6 +53,8 @@ pub use tuned_file::{TuningError, TuningReason};
 pub use way::{BottleneckWay, Unfused};
 pub(crate) use workspace::{FilterRows, WorkspaceParts};
 pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+
+use candidate::{bound, judge};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
@@ -162,32 +166,6 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// How well a kernel on CUDA cores does.
     #[doc(hidden)]
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
-}
-
-/// A kernel that was asked, and what it said.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// The kernel.
-    pub kernel: KernelId,
-    /// Its score, or the one reason for which it is not for the problem.
-    pub verdict: Result<Score, Refusal>,
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.kernel.kernel().id())?;
-        match &self.verdict {
-            Ok(score) => write!(
-                f,
-                "accepts, {} blocks in {} turns, {:.1}% of the tiles useful, ranked by {:.2} us",
-                score.blocks,
-                score.turns,
-                score.useful * 100.0,
-                score.us
-            ),
-            Err(refusal) => write!(f, "{refusal}"),
-        }
-    }
 }
 
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any device that is open.
@@ -433,66 +411,6 @@ impl<P: Operation> fmt::Display for Plan<P> {
         writeln!(f, "shared   {} bytes a block", self.shared_bytes())?;
         write!(f, "roofline {} (H200)", self.roofline)
     }
-}
-
-/// The bound of the problem on an H200.
-fn bound<P: Operation>(problem: &P) -> Roofline {
-    let (macs, bytes) = problem.work();
-    problem.ceilings().bound(macs, bytes)
-}
-
-/// Asks one kernel.
-fn judge<P: Operation>(
-    problem: &P,
-    device: &Capability,
-    limits: &Limits,
-    id: KernelId,
-    kernel: &Kernel,
-) -> Result<Score, Refusal> {
-    if !P::computed_by(kernel.algorithm) {
-        return Err(Refusal::Operation {
-            kernel: kernel.algorithm.name(),
-            problem: P::NAME,
-        });
-    }
-    if kernel.dtype != problem.element() {
-        return Err(Refusal::DType {
-            kernel: kernel.dtype,
-            problem: problem.element(),
-        });
-    }
-    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.order()) {
-        return Err(Refusal::Layout {
-            kernel: layout,
-            problem: problem.order(),
-        });
-    }
-    problem.suits(kernel)?;
-    if !device.runs(kernel.tier) {
-        return Err(Refusal::Tier {
-            needs: kernel.tier.capability(),
-            has: device.version(),
-        });
-    }
-    let needs = ptx::shared_bytes(id);
-    // What a launch asks for may go beyond what a module may declare.
-    let has = match kernel.dynamic_shared() {
-        0 => device.shared_per_block,
-        _ => device.shared_per_block_optin,
-    };
-    if needs > has {
-        return Err(Refusal::SharedMemory { needs, has });
-    }
-    if kernel.threads > device.max_threads_per_block {
-        return Err(Refusal::Threads {
-            needs: kernel.threads,
-            has: device.max_threads_per_block,
-        });
-    }
-    if problem.is_empty() {
-        return Ok(Score::EMPTY);
-    }
-    problem.rate(kernel, device, &bound(problem), limits)
 }
 
 /// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.

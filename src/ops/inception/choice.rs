@@ -227,7 +227,6 @@ mod tests {
     #[test]
     fn small_modules_take_fewer_launches() {
         let choice = job(1, 7).choose(&Capability::h200()).unwrap();
-        println!("{choice}");
         assert_eq!(choice.form, InceptionForm::InTwo, "{choice}");
     }
 }

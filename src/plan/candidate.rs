@@ -1,0 +1,93 @@
+//! One kernel is asked: whether it is for the problem and runs on the device, and how good it would be.
+
+use std::fmt;
+
+use super::{Capability, Limits, Operation, Refusal, Roofline, Score};
+use crate::catalog::{Kernel, KernelId};
+use crate::ptx;
+
+/// A kernel that was asked, and what it said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Its score, or the one reason for which it is not for the problem.
+    pub verdict: Result<Score, Refusal>,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.kernel.kernel().id())?;
+        match &self.verdict {
+            Ok(score) => write!(
+                f,
+                "accepts, {} blocks in {} turns, {:.1}% of the tiles useful, ranked by {:.2} us",
+                score.blocks,
+                score.turns,
+                score.useful * 100.0,
+                score.us
+            ),
+            Err(refusal) => write!(f, "{refusal}"),
+        }
+    }
+}
+
+/// The bound of the problem on an H200.
+pub(super) fn bound<P: Operation>(problem: &P) -> Roofline {
+    let (macs, bytes) = problem.work();
+    problem.ceilings().bound(macs, bytes)
+}
+
+/// Asks one kernel.
+pub(super) fn judge<P: Operation>(
+    problem: &P,
+    device: &Capability,
+    limits: &Limits,
+    id: KernelId,
+    kernel: &Kernel,
+) -> Result<Score, Refusal> {
+    if !P::computed_by(kernel.algorithm) {
+        return Err(Refusal::Operation {
+            kernel: kernel.algorithm.name(),
+            problem: P::NAME,
+        });
+    }
+    if kernel.dtype != problem.element() {
+        return Err(Refusal::DType {
+            kernel: kernel.dtype,
+            problem: problem.element(),
+        });
+    }
+    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.order()) {
+        return Err(Refusal::Layout {
+            kernel: layout,
+            problem: problem.order(),
+        });
+    }
+    problem.suits(kernel)?;
+    if !device.runs(kernel.tier) {
+        return Err(Refusal::Tier {
+            needs: kernel.tier.capability(),
+            has: device.version(),
+        });
+    }
+    let needs = ptx::shared_bytes(id);
+    // What a launch asks for may go beyond what a module may declare.
+    let has = match kernel.dynamic_shared() {
+        0 => device.shared_per_block,
+        _ => device.shared_per_block_optin,
+    };
+    if needs > has {
+        return Err(Refusal::SharedMemory { needs, has });
+    }
+    if kernel.threads > device.max_threads_per_block {
+        return Err(Refusal::Threads {
+            needs: kernel.threads,
+            has: device.max_threads_per_block,
+        });
+    }
+    if problem.is_empty() {
+        return Ok(Score::EMPTY);
+    }
+    problem.rate(kernel, device, &bound(problem), limits)
+}
