@@ -1,7 +1,11 @@
 //! Tensor maps: what a bulk tensor copy knows of a tensor in device memory.
 //!
 //! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they hold the fields of [`TensorMap`] between two
-//! marks, so that something else in their place is recognised.
+//! marks, so that something else in their place is recognised, and a checksum, so that a changed map is.
+//!
+//! One bit has no meaning: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and `copy_traits_sm90_im2col.hpp`)
+//! clears bit 21 of the second 64-bit word of the map of a tensor of less than 128 KiB, on drivers up to 13.1. See
+//! [`FREE_BIT`].
 
 /// The number of bytes of an encoded map.
 pub const MAP_BYTES: usize = 128;
@@ -11,6 +15,27 @@ pub const MAX_RANK: usize = 5;
 
 /// First and last bytes of an encoded map.
 const MARKS: [u32; 2] = [0x6d54_5850, 0x5058_546d];
+
+/// The 32-bit word that holds no field but [`FREE_BIT`].
+const FREE_WORD: usize = 2;
+
+/// The bit that programs may clear: bit 21 of the second 64-bit word. It is set when a map is encoded; the checksum
+/// leaves it out.
+const FREE_BIT: u32 = 1 << 21;
+
+/// The 32-bit word of the checksum.
+const SUM: usize = 30;
+
+/// Why bytes are no map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoMap {
+    /// The marks are missing: no map was ever encoded there.
+    #[error("it is no encoded tensor map")]
+    NotEncoded,
+    /// The marks are there, and another byte has changed since the map was encoded.
+    #[error("its bytes were changed after it was encoded")]
+    Changed,
+}
 
 /// Why a map cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -308,7 +333,8 @@ impl TensorMap {
             | swizzle << 8
             | u32::from(self.nan) << 12
             | u32::from(im2col) << 13;
-        (words[2], words[3]) = halves(self.address);
+        words[FREE_WORD] = FREE_BIT;
+        (words[28], words[29]) = halves(self.address);
         for i in 0..MAX_RANK {
             words[4 + i] = (self.dims[i] - 1) as u32;
             (words[9 + 2 * i], words[10 + 2 * i]) = halves(self.strides[i]);
@@ -327,6 +353,7 @@ impl TensorMap {
                 (words[26], words[27]) = (channels, pixels);
             }
         }
+        words[SUM] = checksum(&words);
         let mut bytes = [0; MAP_BYTES];
         for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
             four.copy_from_slice(&word.to_le_bytes());
@@ -334,39 +361,57 @@ impl TensorMap {
         bytes
     }
 
-    /// The map of an opaque form; `None` if it is none.
-    pub fn decode(bytes: &[u8; MAP_BYTES]) -> Option<TensorMap> {
-        let word = |i: usize| {
-            let four = &bytes[4 * i..4 * i + 4];
-            u32::from_le_bytes([four[0], four[1], four[2], four[3]])
-        };
-        if [word(0), word(31)] != MARKS {
-            return None;
+    /// The map of an opaque form.
+    ///
+    /// # Errors
+    /// The bytes are none, or were changed.
+    pub fn decode(bytes: &[u8; MAP_BYTES]) -> Result<TensorMap, NoMap> {
+        let mut words = [0u32; MAP_BYTES / 4];
+        for (four, word) in bytes.chunks_exact(4).zip(&mut words) {
+            *word = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
         }
-        let long = |i: usize| u64::from(word(i)) | u64::from(word(i + 1)) << 32;
-        let flags = word(1);
+        let marks = [words[0], words[31]];
+        if marks != MARKS {
+            // One mark without the other: the map was overwritten in part.
+            let either = marks[0] == MARKS[0] || marks[1] == MARKS[1];
+            return Err(if either {
+                NoMap::Changed
+            } else {
+                NoMap::NotEncoded
+            });
+        }
+        if words[SUM] != checksum(&words) {
+            return Err(NoMap::Changed);
+        }
+        Self::of_words(&words).ok_or(NoMap::Changed)
+    }
+
+    /// The map of words whose checksum is right.
+    fn of_words(words: &[u32; MAP_BYTES / 4]) -> Option<TensorMap> {
+        let long = |i: usize| u64::from(words[i]) | u64::from(words[i + 1]) << 32;
+        let flags = words[1];
         let swizzles = [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128];
         let rank = (flags & 15) as usize;
-        let corner = |at: usize| std::array::from_fn(|i| word(at + i).cast_signed());
+        let corner = |at: usize| std::array::from_fn(|i| words[at + i].cast_signed());
         Some(TensorMap {
-            address: long(2),
+            address: long(28),
             rank: (1..=MAX_RANK).contains(&rank).then_some(rank)?,
             size: flags >> 4 & 15,
-            dims: std::array::from_fn(|i| u64::from(word(4 + i)) + 1),
+            dims: std::array::from_fn(|i| u64::from(words[4 + i]) + 1),
             strides: std::array::from_fn(|i| long(9 + 2 * i)),
-            steps: std::array::from_fn(|i| (word(19) >> (4 * i) & 15) + 1),
+            steps: std::array::from_fn(|i| (words[19] >> (4 * i) & 15) + 1),
             swizzle: *swizzles.iter().find(|s| s.span() / 16 == flags >> 8 & 15)?,
             nan: flags >> 12 & 1 != 0,
             walk: if flags >> 13 & 1 == 0 {
                 Walk::Tile {
-                    extent: std::array::from_fn(|i| word(20 + i)),
+                    extent: std::array::from_fn(|i| words[20 + i]),
                 }
             } else {
                 Walk::Im2col {
                     lower: corner(20),
                     upper: corner(23),
-                    channels: word(26),
-                    pixels: word(27),
+                    channels: words[26],
+                    pixels: words[27],
                 }
             },
         })
@@ -391,6 +436,22 @@ impl TensorMap {
         let rows = (1..MAX_RANK).map(|dim| self.count(dim)).product();
         (self.count(0) * self.size, rows)
     }
+}
+
+/// The checksum of a map's words, without its own place and the bit that programs may change.
+///
+/// Every step can be undone, so no change of a single word goes unseen; of others one in 2^32 does.
+fn checksum(words: &[u32; MAP_BYTES / 4]) -> u32 {
+    let mut sum = 0x9e37_79b9;
+    for (i, &word) in words.iter().enumerate() {
+        let word = match i {
+            SUM => 0,
+            FREE_WORD => word | FREE_BIT,
+            _ => word,
+        };
+        sum = (sum ^ word).wrapping_mul(0x85eb_ca6b).rotate_left(13);
+    }
+    sum
 }
 
 fn halves(long: u64) -> (u32, u32) {

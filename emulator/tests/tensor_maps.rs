@@ -104,13 +104,19 @@ fn maps_are_encoded_and_bad_arguments_refused() {
     assert_eq!(encode(4, &[64, 257, 1, 1], 3).0, invalid);
     assert_eq!(encode(4, &[64, 1, 1, 1], 2).0, invalid);
     // What was there is left as it was.
-    assert_eq!(TensorMap::decode(&map.0), Some(decoded));
+    assert_eq!(TensorMap::decode(&map.0), Ok(decoded));
 
     // SAFETY: a map at a multiple of 64 bytes.
     unsafe {
         assert_eq!(replace(&mut map, address + 8), invalid);
         assert_eq!(replace(&mut map, address + 16), CUresult::CUDA_SUCCESS);
     }
+    // A map that was changed by hand is none. The one bit that CUTLASS clears may be cleared.
+    map.0[113] ^= 1;
+    // SAFETY: a map at a multiple of 64 bytes.
+    assert_eq!(unsafe { replace(&mut map, address) }, invalid);
+    map.0[113] ^= 1;
+    map.0[8 + 2] &= !(1 << 5);
     let moved = TensorMap::decode(&map.0).expect("a map");
     assert_eq!(
         moved,
@@ -152,7 +158,7 @@ fn maps_are_encoded_and_bad_arguments_refused() {
         channels: 64,
         pixels: 128,
     };
-    assert_eq!(walk, Some(wanted));
+    assert_eq!(walk, Ok(wanted));
 
     // A map must lie at a multiple of 64 bytes.
     let mut unaligned = [0u8; 256];

@@ -19,7 +19,8 @@ struct Refusal {
     log: String,
 }
 
-/// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor.
+/// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor: the table "PTX Release History" of
+/// the PTX ISA. A driver newer than 13.5 is taken for 13.5.
 fn newest_ptx(driver_version: i32) -> u32 {
     match driver_version {
         ..11020 => 71,
@@ -40,7 +41,10 @@ fn newest_ptx(driver_version: i32) -> u32 {
         12090..13000 => 88,
         13000..13010 => 90,
         13010..13020 => 91,
-        _ => 92,
+        13020..13030 => 92,
+        13030..13040 => 93,
+        13040..13050 => 94,
+        _ => 95,
     }
 }
 
@@ -337,6 +341,16 @@ mod tests {
     fn drivers_read_the_ptx_of_their_time() {
         assert_eq!(newest_ptx(11040), 74);
         assert_eq!(newest_ptx(12060), 85);
-        assert_eq!(newest_ptx(13000), 90);
+        for (driver, ptx) in [
+            (13000, 90),
+            (13010, 91),
+            (13020, 92),
+            (13030, 93),
+            (13040, 94),
+        ] {
+            assert_eq!(newest_ptx(driver), ptx);
+        }
+        assert_eq!(newest_ptx(13050), 95);
+        assert_eq!(newest_ptx(14000), 95);
     }
 }

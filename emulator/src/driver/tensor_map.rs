@@ -111,8 +111,10 @@ driver! {
 
     fn cuTensorMapReplaceAddress(map: Out<Map>, address: DevicePtr) {
         check_map(map)?;
-        let old = TensorMap::decode(&In(map.0.cast_const()).get()?);
-        let old = old.ok_or(CUresult::INVALID_VALUE)?;
+        let old = TensorMap::decode(&In(map.0.cast_const()).get()?).map_err(|why| {
+            super::log_detail(&format!("the tensor map: {why}"));
+            CUresult::INVALID_VALUE
+        })?;
         check(address.is_multiple_of(16))?;
         map.set(TensorMap { address, ..old }.encode())
     }

@@ -13,6 +13,7 @@ use super::isa::Isa;
 use super::lanes::lanes;
 use super::ldmatrix::Matrices;
 use super::run::Flow;
+use super::tensor::Form;
 use super::warp::Warp;
 use super::{
     bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor, wgmma,
@@ -288,11 +289,22 @@ fn rare<I: Isa>(
             list,
         } => {
             let list = &cx.grid.kernel.lists[usize::from(list)][..];
-            tensor::load(cx, w, m, [dst, map, barrier], (list, im2col))?;
+            let form = if im2col { Form::Im2col } else { Form::Tile };
+            tensor::load(cx, w, m, [dst, map, barrier], (list, form))?;
         }
-        Op::TensorStore { map, src, list } => {
+        Op::TensorStore {
+            map,
+            src,
+            im2col,
+            list,
+        } => {
             let list = &cx.grid.kernel.lists[usize::from(list)][..];
-            tensor::store(cx, w, m, [map, src], list)?;
+            let form = if im2col {
+                Form::Im2colNoOffsets
+            } else {
+                Form::Tile
+            };
+            tensor::store(cx, w, m, [map, src], (list, form))?;
         }
         Op::Wgmma { .. } => return wgmma::arrive(cx, w, m, op),
         Op::WgmmaFence => wgmma::fence(w, m)?,

@@ -9,7 +9,7 @@ use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, Reg, Space};
 use crate::report::{AccessKind, AsyncFault, FaultKind};
-use crate::tensor_map::{MAP_BYTES, MAX_RANK, TensorMap, Walk};
+use crate::tensor_map::{MAP_BYTES, MAX_RANK, NoMap, TensorMap, Walk};
 
 /// Alignment of a copy's part in shared memory.
 const SHARED_ALIGN: u32 = 128;
@@ -32,15 +32,27 @@ fn read_map(
         };
         return Err(Trouble::lane(lane, kind));
     }
-    let none = || Trouble::lane(lane, AsyncFault::NoTensorMap { address }.into());
+    let none = |why| Trouble::lane(lane, AsyncFault::NoTensorMap { address, why }.into());
     if space == Space::Param {
         let at = (address - window(space)) as usize;
-        let found = cx.grid.params.get(at..at + MAP_BYTES).ok_or_else(none)?;
+        let found = cx.grid.params.get(at..at + MAP_BYTES);
+        let found = found.ok_or_else(|| none(NoMap::NotEncoded))?;
         bytes.copy_from_slice(found);
     } else {
         read_global(cx, w, lane, address, &mut bytes)?;
     }
-    TensorMap::decode(&bytes).ok_or_else(none)
+    TensorMap::decode(&bytes).map_err(none)
+}
+
+/// How an instruction names the elements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `.tile`
+    Tile,
+    /// `.im2col`: coordinates, then an offset for each dimension between channels and images.
+    Im2col,
+    /// `.im2col_no_offs`: coordinates only.
+    Im2colNoOffsets,
 }
 
 /// A copy of one lane.
@@ -60,10 +72,12 @@ impl Copy {
         w: &Warp,
         lane: usize,
         (map, shared): (u64, u64),
-        (list, im2col): (&[Reg], bool),
+        (list, form): (&[Reg], Form),
     ) -> Result<Copy, Box<Trouble>> {
         let map = read_map(cx, w, lane, map)?;
-        let rank = if im2col {
+        let im2col = form != Form::Tile;
+        let offsets = form == Form::Im2col;
+        let rank = if offsets {
             list.len().div_ceil(2) + 1
         } else {
             list.len()
@@ -84,10 +98,12 @@ impl Copy {
             at: std::array::from_fn(|i| if i < rank { value(i) } else { 0 }),
             offsets: [0; 3],
         };
-        if im2col {
+        if offsets {
             for i in 0..rank - 2 {
                 copy.offsets[i] = value(rank + i) & 0xffff;
             }
+        }
+        if im2col {
             copy.check_im2col()?;
         }
         Ok(copy)
@@ -230,7 +246,7 @@ pub(crate) fn load(
     w: &mut Warp,
     m: u32,
     [dst, map, barrier]: [Address; 3],
-    list: (&[Reg], bool),
+    list: (&[Reg], Form),
 ) -> Outcome {
     let (target, maps) = (compute(w, dst), compute(w, map));
     let barrier = shared_addresses(cx, w, m, barrier, false, 8)?;
@@ -275,11 +291,11 @@ pub(crate) fn store(
     w: &mut Warp,
     m: u32,
     [map, src]: [Address; 2],
-    list: &[Reg],
+    list: (&[Reg], Form),
 ) -> Outcome {
     let (source, maps) = (compute(w, src), compute(w, map));
     for lane in lanes(m) {
-        let copy = Copy::new(cx, w, lane, (maps[lane], source[lane]), (list, false))?;
+        let copy = Copy::new(cx, w, lane, (maps[lane], source[lane]), list)?;
         let (touched, _) = copy.bytes();
         shared_part(
             cx,

@@ -500,10 +500,12 @@ pub enum Op {
         im2col: bool,
         list: u16,
     },
-    /// `cp.async.bulk.tensor` from shared memory, in a group.
+    /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates; `im2col`: in the form
+    /// `im2col_no_offs`.
     TensorStore {
         map: Address,
         src: Address,
+        im2col: bool,
         list: u16,
     },
     /// `fence.proxy.async` for shared memory; `mbarrier_init`: `fence.mbarrier_init`.

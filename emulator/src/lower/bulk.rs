@@ -75,12 +75,12 @@ impl<'a> Builder<'_, 'a> {
     fn tensor_copy(&mut self, loads: bool, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ranks = [("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)];
         let rank = m.need_of("the number of dimensions", &ranks)?;
-        let im2col = m.take("im2col");
+        let im2col = m.take(if loads { "im2col" } else { "im2col_no_offs" });
         if m.take("tile") && im2col {
             return m.error("`.tile` and `.im2col` exclude each other");
         }
-        if im2col && (rank < 3 || !loads) {
-            return m.error("`.im2col` is for loads of 3 to 5 dimensions");
+        if im2col && rank < 3 {
+            return m.error("im2col is for 3 to 5 dimensions");
         }
         let all = self.without_policy(i, m)?;
         let (shared, map, barrier, offsets) = match all {
@@ -122,6 +122,7 @@ impl<'a> Builder<'_, 'a> {
             None => self.emit(Op::TensorStore {
                 map,
                 src: shared,
+                im2col,
                 list,
             }),
         }

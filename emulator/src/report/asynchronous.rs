@@ -1,5 +1,6 @@
 //! What is reported of asynchronous operations.
 use super::{Region, Touch};
+use crate::tensor_map::NoMap;
 use std::fmt;
 
 /// What went wrong with a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
@@ -131,6 +132,8 @@ pub enum AsyncFault {
     NoTensorMap {
         /// The generic address.
         address: u64,
+        /// What is wrong there.
+        why: NoMap,
     },
     /// A tensor map of another rank or kind than the instruction's.
     OtherTensorMap {
@@ -366,7 +369,9 @@ impl AsyncFault {
                 f,
                 "a thread exited without waiting for its bulk copies from shared memory"
             ),
-            K::NoTensorMap { address } => write!(f, "no tensor map at {address:#x}"),
+            K::NoTensorMap { address, why } => {
+                write!(f, "no tensor map at {address:#x}: {why}")
+            }
             K::OtherTensorMap { rank, im2col } => write!(
                 f,
                 "the tensor map does not fit the instruction: it has {rank} dimensions and is {}",

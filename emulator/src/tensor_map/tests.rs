@@ -17,12 +17,38 @@ const TENSOR: Tensor<'static> = Tensor {
 #[test]
 fn maps_survive_their_encoding() {
     let tiled = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");
-    assert_eq!(TensorMap::decode(&tiled.encode()), Some(tiled));
+    assert_eq!(TensorMap::decode(&tiled.encode()), Ok(tiled));
     assert_eq!(tiled.rows(), (128, 4 * 5 * 2));
     let im2col = TensorMap::im2col(&TENSOR, &[-3, -128], &[127, -2], 32, 1024).expect("a good map");
-    assert_eq!(TensorMap::decode(&im2col.encode()), Some(im2col));
+    assert_eq!(TensorMap::decode(&im2col.encode()), Ok(im2col));
     assert_eq!(im2col.rows(), (64, 1024));
-    assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), None);
+    assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), Err(NoMap::NotEncoded));
+}
+
+/// The one bit that CUTLASS clears changes nothing; each of the other 1023 is seen, alone and with that one cleared.
+#[test]
+fn one_bit_is_free_and_every_other_is_checked() {
+    let map = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");
+    let encoded = map.encode();
+    let mut cleared = encoded;
+    cleared[8 + 21 / 8] &= !(1 << (21 % 8));
+    assert_ne!(cleared, encoded, "the bit is set to begin with");
+    assert_eq!(TensorMap::decode(&cleared), Ok(map));
+    for bit in (0..8 * MAP_BYTES).filter(|&bit| bit != 64 + 21) {
+        for good in [encoded, cleared] {
+            let mut poked = good;
+            poked[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(TensorMap::decode(&poked), Err(NoMap::Changed), "bit {bit}");
+        }
+    }
+    // Two maps mixed: the address of the one, the rest of the other.
+    let other = TensorMap {
+        address: map.address + 0x1000,
+        ..map
+    };
+    let mut mixed = encoded;
+    mixed[112..120].copy_from_slice(&other.encode()[112..120]);
+    assert_eq!(TensorMap::decode(&mixed), Err(NoMap::Changed));
 }
 
 #[test]

@@ -34,6 +34,8 @@ const HEAD: &str = "
 pub struct Bench {
     device: Device,
     pub address: u64,
+    /// Bits of the encoded map that are flipped before the launch.
+    pub poke: Vec<usize>,
 }
 
 impl Bench {
@@ -51,7 +53,11 @@ impl Bench {
             .expect("memory");
         let data: Vec<u8> = (0..bytes).map(byte).collect();
         memory.write(address, &data).expect("memory");
-        Bench { device, address }
+        Bench {
+            device,
+            address,
+            poke: Vec::new(),
+        }
     }
 
     /// What memory holds at a place.
@@ -71,6 +77,9 @@ impl Bench {
         let kernel = kernel.kernel("copy").expect("there");
         let mut params = map.encode().to_vec();
         assert_eq!(params.len(), MAP_BYTES);
+        for bit in &self.poke {
+            params[bit / 8] ^= 1 << (bit % 8);
+        }
         params.extend(memory.to_le_bytes());
         let mut config = LaunchConfig::linear(1, 64);
         config.shared_bytes = shared;
@@ -133,10 +142,12 @@ OUT:
         Ok(data)
     }
 
-    /// Fills shared memory with numbered bytes and stores a box of them.
+    /// Fills shared memory with numbered bytes and stores what a map takes of them.
     pub fn store(&self, map: &TensorMap, at: &[i32]) -> Result<(), String> {
         let (row, rows) = map.rows();
         let bytes = (row * rows).next_multiple_of(1024);
+        let im2col = matches!(map.walk, ptx_emulator::tensor_map::Walk::Im2col { .. });
+        let mode = if im2col { "im2col_no_offs" } else { "tile" };
         let image: Vec<u8> = (0..u64::from(bytes)).map(byte).collect();
         let source = self.device.memory().alloc(bytes.into()).expect("memory");
         self.device.memory().write(source, &image).expect("memory");
@@ -156,7 +167,7 @@ IN:
     fence.proxy.async;
     bar.sync 0;
     @%p1 ret;
-    cp.async.bulk.tensor.{rank}d.global.shared::cta.tile.bulk_group [%rd3, {{{at}}}], [%r2];
+    cp.async.bulk.tensor.{rank}d.global.shared::cta.{mode}.bulk_group [%rd3, {{{at}}}], [%r2];
     cp.async.bulk.commit_group;
     cp.async.bulk.wait_group.read 0;",
             words = bytes / 4,

@@ -224,6 +224,88 @@ fn sequences_and_volumes() {
     }
 }
 
+/// A store puts each pixel where a load without offsets would take it from, and nothing outside of the tensor or
+/// beside the box's channels. Compared with the index formula, byte by byte over the whole of memory.
+#[test]
+fn stores_walk_the_bounding_box() {
+    for (case, first_pixel, first_channel) in [
+        (PLAIN, 0, 0),
+        (PLAIN, 100, 0),
+        (
+            Case {
+                stride: [2, 1],
+                pad: [2, 0],
+                c: 40,
+                pixel: 96,
+                channels: 32,
+                swizzle: (2, 64),
+                ..PLAIN
+            },
+            5,
+            32,
+        ),
+    ] {
+        let total = 1 << 17;
+        let bench = Bench::new(total);
+        let mut strides = Vec::new();
+        let map = case.map(&bench, &mut strides);
+        let [q, p] = case.output();
+        let size = case.element.1 as usize;
+        let mut wanted: Vec<u8> = (0..total).map(byte).collect();
+        let split = |pixel: i64| {
+            [
+                pixel % q * case.stride[0] - case.pad[0],
+                pixel / q % p * case.stride[1] - case.pad[1],
+                pixel / (q * p),
+            ]
+        };
+        for pixel in 0..i64::from(case.pixels) {
+            let [x, y, image] = split(first_pixel + pixel);
+            for channel in 0..i64::from(case.channels) {
+                let c = first_channel + channel;
+                let inside = c < case.c as i64
+                    && (0..case.w as i64).contains(&x)
+                    && (0..case.h as i64).contains(&y)
+                    && image < case.n as i64;
+                if !inside {
+                    continue;
+                }
+                let linear = (pixel * i64::from(case.channels) + channel) as usize * size;
+                let from = swizzled(linear, case.swizzle.1);
+                let to = c as usize * size
+                    + x as usize * strides[0] as usize
+                    + y as usize * strides[1] as usize
+                    + image as usize * strides[2] as usize;
+                for i in 0..size {
+                    wanted[to + i] = byte((from + i) as u64);
+                }
+            }
+        }
+        let [x, y, image] = split(first_pixel);
+        let at = [first_channel, x, y, image].map(|at| at as i32);
+        bench.store(&map, &at).expect("runs");
+        let got = bench.read(bench.address, total as usize);
+        let differs = got
+            .iter()
+            .zip(&wanted)
+            .position(|(got, wanted)| got != wanted);
+        assert_eq!(differs, None, "{case:?}");
+    }
+}
+
+#[test]
+fn stores_outside_of_the_bounding_box_are_reported() {
+    let bench = Bench::new(1 << 17);
+    let map = PLAIN.map(&bench, &mut Vec::new());
+    let report = bench
+        .store(&map, &[0, -2, 0, 0])
+        .expect_err("before the box");
+    assert!(
+        report.starts_with("im2col begins outside of its bounding box: at -2 along dimension 1, which runs from -1 to 5"),
+        "{report}"
+    );
+}
+
 #[test]
 fn copies_outside_of_the_bounding_box_are_reported() {
     let bench = Bench::new(1 << 17);

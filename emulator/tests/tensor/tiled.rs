@@ -264,3 +264,29 @@ fn maps_that_do_not_fit_are_reported() {
         "{report}"
     );
 }
+
+/// CUTLASS clears bit 21 of the second 64-bit word of small tensors' maps: the copy is as if it had not. Any other
+/// change of a map is reported, in memory and as a parameter.
+#[test]
+fn a_map_may_lose_one_bit_and_no_other() {
+    let mut bench = Bench::new(1 << 14);
+    let mut strides = Vec::new();
+    let plain = tensor(BF16, &[64, 16], 128, &mut strides);
+    let plain = Tensor {
+        address: bench.address,
+        ..plain
+    };
+    let map = TensorMap::tiled(&plain, &[64, 8]).expect("a good map");
+    let untouched = bench.load(&map, &[0, 4], None).expect("runs");
+    bench.poke = vec![64 + 21];
+    let cleared = bench.load(&map, &[0, 4], None).expect("runs");
+    assert_eq!(cleared, untouched);
+    for bit in [32, 64 + 20, 64 + 22, 28 * 32 + 21, 30 * 32, 31 * 32] {
+        bench.poke = vec![64 + 21, bit];
+        let report = bench.load(&map, &[0, 4], None).expect_err("changed");
+        assert!(
+            report.contains("its bytes were changed after it was encoded"),
+            "{report}"
+        );
+    }
+}
