@@ -5,8 +5,10 @@
 //! Kernels with named barriers for some of the warps, or with barriers in shared memory ([`Order::precise`]), keep a
 //! vector clock for each warp: the time up to which it may rely on each other warp. The clock has further columns: one
 //! for each barrier in shared memory (how many of its phases the warp knows to be complete) and one for each reader of
-//! the asynchronous proxy (the time of its latest read that the warp knows to be over). What one warp knows, others
-//! learn at the barriers where they meet it, and from flags between fences ([`super::flags`]).
+//! the asynchronous proxy (the time of its latest read that the warp knows to be over). The columns of warps and of
+//! barriers are there twice: the second time they say what is behind a fence between the proxies too, see
+//! [`super::proxy::Fences`]. What one warp knows, others learn at the barriers where they meet it, and from flags
+//! between fences ([`super::flags`]).
 
 use super::flags::Flags;
 
@@ -41,7 +43,7 @@ const RESERVE: u32 = 64;
 
 impl Order {
     pub fn new(warps: usize, precise: bool) -> Order {
-        let columns = warps + SLOTS + READERS;
+        let columns = warps + SLOTS + READERS + warps + SLOTS;
         let known = if precise {
             vec![0; warps * columns]
         } else {
@@ -160,6 +162,48 @@ impl Order {
     #[inline]
     pub fn reads_over(&self, warp: usize, reader: usize) -> u32 {
         self.known[warp * self.columns + self.warps + SLOTS + reader]
+    }
+
+    /// Where the columns of what is fenced begin.
+    fn fenced(&self) -> usize {
+        self.warps + SLOTS + READERS
+    }
+
+    /// What a warp knows now, as columns of warps and of barriers: the warps' own times up to `time`.
+    pub fn knowledge(&self, warp: usize, time: u32) -> Vec<u32> {
+        if !self.precise {
+            return Vec::new();
+        }
+        let start = warp * self.columns;
+        let mut row = self.known[start..start + self.warps + SLOTS].to_vec();
+        for known in &mut row[..self.warps] {
+            *known = (*known).max(self.floor.saturating_sub(1));
+        }
+        row[warp] = row[warp].max(time);
+        row
+    }
+
+    /// All of what a warp knows at `time` is now behind a fence between the proxies that its threads have executed.
+    pub fn fence_proxies(&mut self, warp: usize, time: u32) {
+        let row = self.knowledge(warp, time);
+        let start = warp * self.columns + self.fenced();
+        for (fenced, &known) in self.known[start..].iter_mut().zip(&row) {
+            *fenced = (*fenced).max(known);
+        }
+    }
+
+    /// Whether a fence between the proxies lies on a path from what `other` did at `time` to what `me` does now.
+    pub fn is_fenced(&self, me: u32, other: u32, time: u32) -> bool {
+        let column = self.fenced() + other as usize;
+        self.precise && time <= self.known[me as usize * self.columns + column]
+    }
+
+    /// Up to how many phases of a barrier in shared memory such a fence lies behind their completion.
+    pub fn phases_fenced(&self, me: u32, slot: usize) -> u32 {
+        if !self.precise {
+            return 0;
+        }
+        self.known[me as usize * self.columns + self.fenced() + self.warps + slot]
     }
 
     /// Whether what `other` did at `time` is ordered before what `me` does now.

@@ -5,8 +5,18 @@
 //! * An access to what a copy writes, by a warp that does not know that the phase of the barrier which completes the
 //!   copy is over. A warp knows it by waiting for the phase, or by meeting a warp that knows.
 //! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or `cp.async`) without a
-//!   `fence.proxy.async` of that thread after it and a barrier after that. This is the strict reading: the writer
-//!   fences.
+//!   `fence.proxy.async` between. The fence may be the writer's (with a barrier after it), the reader's (with a barrier
+//!   before it), or that of a third thread between two barriers.
+//!
+//! Which threads may fence: the PTX ISA says of `fence.proxy.async` and its like (9.4, "membar / fence"): "Bi-directional
+//! proxy fences do not directly synchronize with other fences in the sense that fences with .release or .acquire
+//! semantics do. Instead, bi-directional proxy fences take effect within a single thread and therefore do not have a
+//! .scope qualifier. Their cross-proxy synchronizing effect composes with other forms of synchronization according to
+//! the rules of the Memory Consistency Model." The rule for the only kind that these rules name is (section "Causality
+//! Order"): "X precedes Y in base causality order, and: [...] X and Y are aliases and there is an alias proxy fence along
+//! the base causality path from X to Y." So the fence has to lie on the path from the write to the asynchronous access,
+//! and it does not matter in which of the path's threads: a store, a barrier and then a fence of the thread that begins
+//! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and a barrier (CUTLASS's).
 //! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is over.
 //! * An ordinary access to a barrier.
 use super::order::Order;
@@ -51,9 +61,35 @@ impl Tracked {
 }
 
 /// The fences between the proxies that the lanes of each warp have executed, in order.
+///
+/// A fence of all lanes that a warp still has covers what the warp knows, and goes on to other warps with what they
+/// learn of it ([`Order::fence_proxies`]). A fence of some lanes covers the same for these lanes only.
 #[derive(Default)]
 pub(crate) struct Fences {
     list: Vec<Vec<Fence>>,
+    /// For each warp, the latest fence of each set of lanes that is not the whole warp.
+    partial: Vec<Vec<Partial>>,
+}
+
+/// A fence of some lanes of a warp.
+struct Partial {
+    lanes: u32,
+    /// The warp's count of synchronisations then.
+    sync: u32,
+    /// What the warp knew, by [`Order::knowledge`].
+    known: Vec<u32>,
+}
+
+/// What a fence is to cover: an ordinary write.
+#[derive(Clone, Copy)]
+pub(crate) struct Write {
+    pub warp: u32,
+    pub lane: u32,
+    pub time: u32,
+    /// The warp's count of synchronisations then.
+    pub sync: u32,
+    /// It was a barrier's initialisation.
+    pub init: bool,
 }
 
 /// One of them.
@@ -69,16 +105,36 @@ impl Fences {
     pub fn new(warps: usize) -> Fences {
         Fences {
             list: vec![Vec::new(); warps],
+            partial: (0..warps).map(|_| Vec::new()).collect(),
         }
     }
 
     pub fn clear(&mut self) {
         self.list.iter_mut().for_each(Vec::clear);
+        self.partial.iter_mut().for_each(Vec::clear);
     }
 
-    /// Lanes of a warp execute a fence.
-    pub fn add(&mut self, order: &mut Order, warp: usize, lanes: u32, only_init: bool) {
+    /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its count of
+    /// synchronisations.
+    pub fn add(
+        &mut self,
+        order: &mut Order,
+        warp: usize,
+        (lanes, whole): (u32, bool),
+        sync: u32,
+        only_init: bool,
+    ) {
         let time = order.arrive();
+        if !only_init && whole {
+            order.fence_proxies(warp, time);
+        } else if !only_init {
+            let known = order.knowledge(warp, time);
+            let list = &mut self.partial[warp];
+            list.retain(|fence| fence.lanes != lanes);
+            // As many bits as a writer's count has.
+            let sync = sync & (u32::MAX >> 6);
+            list.push(Partial { lanes, sync, known });
+        }
         self.list[warp].push(Fence {
             time,
             lanes,
@@ -86,23 +142,44 @@ impl Fences {
         });
     }
 
-    /// Whether what a lane did at `time` is behind a fence of its own that comes before what `me` does now. `init`: it
-    /// was a barrier's initialisation.
-    pub fn covers(
-        &self,
-        order: &Order,
-        me: u32,
-        warp: u32,
-        lane: u32,
-        time: u32,
-        init: bool,
-    ) -> bool {
+    /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no lane: what all do.
+    pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
+        let Write {
+            warp,
+            lane,
+            time,
+            sync,
+            init,
+        } = write;
+        let sync = sync & (u32::MAX >> 6);
         let list = &self.list[warp as usize];
         let first = list.partition_point(|fence| fence.time < time);
-        let fence = list[first..]
+        let own = list[first..]
             .iter()
             .find(|fence| fence.lanes >> lane & 1 != 0 && (init || !fence.only_init));
-        fence.is_some_and(|fence| me == warp || order.is_before(me, warp, fence.time))
+        own.is_some_and(|fence| me == warp || order.is_before(me, warp, fence.time))
+            || order.is_fenced(me, warp, time)
+            || self.mine(me, my_lane).any(|fence| {
+                // Between lanes of a warp, the write is before the fence if they have met.
+                let met = me != warp || my_lane == Some(lane) || sync != fence.sync;
+                met && fence.known.get(warp as usize).is_some_and(|&t| time <= t)
+            })
+    }
+
+    /// Whether a fence lies between the completion of a copy that a barrier's phase completes and what a lane does now.
+    pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
+        let column = order.warps() + copy.slot;
+        order.phases_fenced(me, copy.slot) > copy.phase
+            || self
+                .mine(me, my_lane)
+                .any(|fence| fence.known.get(column).is_some_and(|&n| n > copy.phase))
+    }
+
+    /// The fences that a lane executed with only some of its warp.
+    fn mine(&self, me: u32, my_lane: Option<u32>) -> impl Iterator<Item = &Partial> {
+        let list = self.partial.get(me as usize).map_or(&[][..], Vec::as_slice);
+        list.iter()
+            .filter(move |fence| my_lane.is_some_and(|lane| fence.lanes >> lane & 1 != 0))
     }
 }
 
@@ -134,6 +211,8 @@ pub(crate) struct AsyncReader<'a> {
     pub fences: &'a Fences,
     /// The lane that began it, or any.
     pub actor: Actor,
+    /// Whether all lanes began it together.
+    pub together: bool,
     /// The last unit that was found good: its stamp and writer. What neighbours share needs no second look.
     pub good: (u32, u32, u32),
 }
@@ -141,6 +220,7 @@ pub(crate) struct AsyncReader<'a> {
 impl<'a> AsyncReader<'a> {
     pub fn new(warps: std::ops::Range<u32>, fences: &'a Fences, actor: Actor) -> AsyncReader<'a> {
         AsyncReader {
+            together: warps.len() > 1,
             warps,
             fences,
             actor,
@@ -264,7 +344,8 @@ impl Shadow {
                 ..reader.actor
             };
             self.check_written(unit, order, &actor, true)?;
-            self.check_fence(unit, order, reader.fences, warp)?;
+            let lane = (!reader.together).then_some(actor.lane);
+            self.check_fence(unit, order, reader.fences, warp, lane)?;
         }
         reader.good = (stamp, writer.pc, writer.info);
         Ok(())
@@ -277,19 +358,27 @@ impl Shadow {
         order: &Order,
         fences: &Fences,
         me: u32,
+        my_lane: Option<u32>,
     ) -> Result<(), Conflict> {
         let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
         if stamp == TRACKED {
             let copy = Tracked::of(writer);
-            // Whoever waited for the barrier cannot have fenced for the thread that copied.
-            return if copy.ordinary {
+            // What a copy of the asynchronous proxy wrote needs none.
+            return if copy.ordinary && !fences.covers_copy(order, me, my_lane, copy) {
                 Err(Conflict::Tracked(copy))
             } else {
                 Ok(())
             };
         }
         let (time, warp, lane) = (stamp >> 5, stamp & 31, writer.info & 31);
-        if time < order.start || fences.covers(order, me, warp, lane, time, false) {
+        let write = Write {
+            warp,
+            lane,
+            time,
+            sync: writer.info >> 6,
+            init: false,
+        };
+        if time < order.start || fences.covers(order, me, my_lane, write) {
             return Ok(());
         }
         let pc = writer.pc;
@@ -316,7 +405,7 @@ impl Shadow {
                 self.check_written(unit, order, actor, false)
                     .map_err(conflict)?;
                 if stamp < BARRIER {
-                    self.check_fence(unit, order, fences, actor.warp)
+                    self.check_fence(unit, order, fences, actor.warp, Some(actor.lane))
                         .map_err(conflict)?;
                 }
                 good = (stamp, writer.pc, writer.info);

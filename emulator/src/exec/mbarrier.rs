@@ -16,7 +16,7 @@ use super::run::Flow;
 use super::shared::{actor, check_bounds};
 use super::warp::{State, Warp};
 use crate::check::order::SLOTS;
-use crate::check::proxy::Tracked;
+use crate::check::proxy::{Tracked, Write};
 use crate::check::shadow::Actor;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, MbarrierOp, Op, SHARED_WINDOW, Space};
@@ -73,10 +73,14 @@ pub(crate) fn usable(
         || cx.fences.covers(
             &cx.order,
             actor.warp,
-            init.warp,
-            init.lane,
-            barrier.time,
-            true,
+            Some(actor.lane),
+            Write {
+                warp: init.warp,
+                lane: init.lane,
+                time: barrier.time,
+                sync: init.sync,
+                init: true,
+            },
         );
     if seen && fenced {
         return Ok(slot);

@@ -311,8 +311,10 @@ fn rare<I: Isa>(
         Op::WgmmaCommit => wgmma::commit(w, m)?,
         Op::WgmmaWait { pending } => wgmma::wait(cx, w, m, pending.into())?,
         Op::ProxyFence { mbarrier_init } => {
+            let lanes = (m, m == w.alive);
+            let warp = w.index as usize;
             cx.fences
-                .add(&mut cx.order, w.index as usize, m, mbarrier_init);
+                .add(&mut cx.order, warp, lanes, w.sync_count, mbarrier_init);
         }
         Op::SetMaxRegisters { count, more } => {
             return registers::set(cx, w, m, count.into(), more);

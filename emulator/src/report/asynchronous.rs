@@ -98,7 +98,7 @@ pub enum AsyncFault {
         parity: u32,
         /// The copy's line.
         line: u32,
-        /// Whether it was a `cp.async`, whose thread cannot have fenced.
+        /// Whether it was a `cp.async`, and waited for, but no fence between the proxies came behind the wait.
         ordinary: bool,
     },
     /// The asynchronous proxy touches what ordinary stores wrote without a fence.
@@ -345,7 +345,7 @@ impl AsyncFault {
                 f,
                 "asynchronous copy {}: {touch}",
                 if *ordinary {
-                    "of the generic proxy read by the asynchronous one, where its thread cannot fence"
+                    "of the generic proxy touched by the asynchronous one without a fence.proxy.async behind the wait"
                 } else {
                     "not waited for"
                 }
