@@ -4,8 +4,10 @@ use crate::launch::{self, LaunchConfig};
 use crate::load_error::LoadError;
 use crate::memory::Memory;
 use crate::module::{LoadedKernel, LoadedModule, Module};
+use crate::panics;
 use crate::report::Fault;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +23,19 @@ pub struct DeviceConfig {
     /// A launch ends with a fault when one warp has executed more instructions than this, so that a loop which never
     /// ends is reported.
     pub instruction_limit: u64,
+    /// A launch ends with a fault when it has taken longer than this; `None` for no such limit.
+    pub time_limit: Option<Duration>,
+    /// Bytes of text that a launch may print; of what is more, the latest is kept, as in CUDA's circular buffer.
+    pub print_bytes: usize,
 }
 
 impl DeviceConfig {
     /// 10^10 instructions of one warp: some minutes.
     pub const DEFAULT_INSTRUCTION_LIMIT: u64 = 10_000_000_000;
+    /// Ten minutes.
+    pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(600);
+    /// 1 MiB: CUDA's default of `CU_LIMIT_PRINTF_FIFO_SIZE`.
+    pub const DEFAULT_PRINT_BYTES: usize = 1 << 20;
 
     /// A device of capability `sm` (75, 80, 90) with 16 GiB.
     pub fn new(sm: u32) -> DeviceConfig {
@@ -35,6 +45,17 @@ impl DeviceConfig {
             ordinal: 0,
             workers: None,
             instruction_limit: Self::DEFAULT_INSTRUCTION_LIMIT,
+            time_limit: Some(Self::DEFAULT_TIME_LIMIT),
+            print_bytes: Self::DEFAULT_PRINT_BYTES,
+        }
+    }
+
+    /// What one launch may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            instructions: self.instruction_limit,
+            time: self.time_limit,
+            print_bytes: self.print_bytes,
         }
     }
 
@@ -100,7 +121,11 @@ impl Device {
             );
             return Err(LoadError::new(0, message));
         }
-        LoadedModule::place(module, &self.memory).map_err(|e| LoadError::new(0, e.to_string()))
+        let placed = panics::contain(|| LoadedModule::place(module, &self.memory));
+        match placed {
+            Ok(placed) => placed.map_err(|error| LoadError::new(0, error.to_string())),
+            Err(panic) => Err(LoadError::new(0, panic.to_string())),
+        }
     }
 
     /// As [`Device::launch`], with a thread of the host for every block, so that blocks may wait for each other. Grids
@@ -112,8 +137,7 @@ impl Device {
         config: LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        let _one_at_a_time = self.one_at_a_time();
-        launch::run_cooperative(&self.config, kernel, config, params)
+        self.launch_within(&self.config.limits(), kernel, config, params, true)
     }
 
     fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
@@ -129,7 +153,40 @@ impl Device {
         config: LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        let _one_at_a_time = self.one_at_a_time();
-        launch::run(&self.config, kernel, config, params)
+        self.launch_within(&self.config.limits(), kernel, config, params, false)
     }
+
+    /// Runs a kernel within other limits than the device's own.
+    pub(crate) fn launch_within(
+        &self,
+        limits: &Limits,
+        kernel: &LoadedKernel,
+        config: LaunchConfig,
+        params: &[u8],
+        cooperative: bool,
+    ) -> Result<Counters, Fault> {
+        let device = DeviceConfig {
+            instruction_limit: limits.instructions,
+            time_limit: limits.time,
+            print_bytes: limits.print_bytes,
+            ..self.config.clone()
+        };
+        let _one_at_a_time = self.one_at_a_time();
+        if cooperative {
+            launch::run_cooperative(&device, kernel, config, params)
+        } else {
+            launch::run(&device, kernel, config, params)
+        }
+    }
+}
+
+/// What one launch may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Instructions of one warp.
+    pub instructions: u64,
+    /// How long it may run.
+    pub time: Option<Duration>,
+    /// Bytes that it may print.
+    pub print_bytes: usize,
 }

@@ -3,6 +3,7 @@ use crate::counters::Counters;
 use crate::device::DeviceConfig;
 use crate::ir::Kernel;
 use crate::module::LoadedKernel;
+use crate::panics;
 use crate::report::{Fault, FaultKind};
 
 /// The shape of a launch.
@@ -28,7 +29,9 @@ impl LaunchConfig {
 
     /// Threads of a block.
     pub fn threads(&self) -> u64 {
-        self.block.iter().map(|&n| u64::from(n)).product()
+        self.block
+            .iter()
+            .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
     }
 
     /// Blocks of the grid.
@@ -92,10 +95,27 @@ pub(crate) fn run(
     config: LaunchConfig,
     params: &[u8],
 ) -> Result<Counters, Fault> {
-    match refuse(device, kernel.kernel(), &config, params.len()) {
-        Some(message) => Err(invalid(kernel, message)),
-        None => crate::exec::run_grid(device, kernel, config, params),
+    guarded(device, kernel, config, params, false)
+}
+
+/// Runs a kernel whose parameters may be impossible on an emulator that may fail.
+fn guarded(
+    device: &DeviceConfig,
+    kernel: &LoadedKernel,
+    config: LaunchConfig,
+    params: &[u8],
+    together: bool,
+) -> Result<Counters, Fault> {
+    if let Some(message) = refuse(device, kernel.kernel(), &config, params.len()) {
+        return Err(invalid(kernel, message));
     }
+    let run = || crate::exec::run_grid(device, kernel, config, params, together);
+    panics::contain(run).unwrap_or_else(|panic| {
+        Err(Fault {
+            kind: Box::new(FaultKind::Internal(panic.to_string())),
+            ..invalid(kernel, String::new())
+        })
+    })
 }
 
 /// Runs a kernel with a thread for every block, so that blocks may wait for each other.
@@ -111,12 +131,7 @@ pub(crate) fn run_cooperative(
         let message = format!("{blocks} blocks that run together, the device holds {most}");
         return Err(invalid(kernel, message));
     }
-    let device = DeviceConfig {
-        // A thread takes one block after the other: with as many threads as blocks, none waits for another's end.
-        workers: Some(blocks as usize),
-        ..device.clone()
-    };
-    run(&device, kernel, config, params)
+    guarded(device, kernel, config, params, true)
 }
 
 fn invalid(kernel: &LoadedKernel, message: String) -> Fault {

@@ -16,9 +16,21 @@ mod load_error;
 mod lower;
 pub mod memory;
 pub mod module;
+mod panics;
 mod parse;
 pub mod report;
 pub mod tensor_map;
+
+/// Writes a line to standard error, unless the client has silenced reports.
+pub(crate) fn note(line: &str) {
+    #[cfg(unix)]
+    driver::note(line);
+    #[cfg(not(unix))]
+    {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
 
 pub use counters::{Class, Counters, MatrixKind, MatrixWork};
 pub use device::{Device, DeviceConfig};

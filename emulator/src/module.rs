@@ -3,6 +3,7 @@ use crate::ir::{Kernel, Program};
 use crate::load_error::LoadError;
 use crate::lower;
 use crate::memory::{Memory, MemoryError};
+use crate::panics;
 use std::sync::Arc;
 
 /// A lowered module, not yet on a device. Cheap to clone.
@@ -24,7 +25,9 @@ impl Module {
     /// # Errors
     /// The first thing in the text that is not PTX, or is PTX that the emulator does not implement, with its line.
     pub fn parse(ptx: &str) -> Result<Module, LoadError> {
-        Ok(Module::from_program(lower::compile(ptx)?))
+        let program = panics::contain(|| lower::compile(ptx))
+            .unwrap_or_else(|panic| Err(LoadError::new(0, panic.to_string())))?;
+        Ok(Module::from_program(program))
     }
 
     /// The program.
@@ -72,24 +75,24 @@ impl LoadedModule {
             memory: Arc::clone(memory),
         };
         for global in &program.globals {
-            let address = memory.place(global.size.max(1), Some(&global.name), global.constant)?;
+            let address =
+                memory.place_zeroed(global.size.max(1), Some(&global.name), global.constant)?;
             loaded.addresses.push(address);
         }
+        // The rest of a variable is zero, as the language has it, and is not touched: it may be gigabytes.
         for (global, &address) in program.globals.iter().zip(&loaded.addresses) {
-            let mut bytes = vec![0; global.size.max(1) as usize];
-            let given = global.init.len().min(bytes.len());
-            bytes[..given].copy_from_slice(&global.init[..given]);
+            let given = (global.init.len() as u64).min(global.size) as usize;
+            memory.write(address, &global.init[..given])?;
             for relocation in &global.relocations {
-                let target = loaded.addresses[relocation.symbol as usize];
-                let value = target.wrapping_add_signed(relocation.addend);
-                if let Some(place) = bytes
-                    .get_mut(relocation.offset as usize..)
-                    .and_then(|b| b.get_mut(..8))
+                let target = loaded.addresses.get(relocation.symbol as usize);
+                let value = target.map(|target| target.wrapping_add_signed(relocation.addend));
+                let inside = relocation.offset.checked_add(8);
+                if let Some(value) = value
+                    && inside.is_some_and(|end| end <= global.size)
                 {
-                    place.copy_from_slice(&value.to_le_bytes());
+                    memory.write(address + relocation.offset, &value.to_le_bytes())?;
                 }
             }
-            memory.write(address, &bytes)?;
         }
         Ok(LoadedModule {
             inner: Arc::new(loaded),

@@ -315,6 +315,20 @@ pub enum FaultKind {
     },
     /// Something about a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
     Asynchronous(AsyncFault),
+    /// The launch took longer than it may.
+    TimeLimit {
+        /// The limit in milliseconds.
+        milliseconds: u64,
+    },
+    /// The kernel holds more of something than the emulator keeps track of.
+    TooMany {
+        /// What of, in the plural.
+        what: &'static str,
+        /// The most there may be.
+        most: u64,
+    },
+    /// The emulator itself failed; the text says where.
+    Internal(String),
     /// The launch's own parameters are impossible; nothing ran.
     InvalidLaunch(String),
 }
@@ -424,6 +438,15 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
                 "instruction limit: a warp executed more than {limit} instructions"
             )
         }
+        K::TimeLimit { milliseconds } => {
+            let seconds = *milliseconds as f64 / 1e3;
+            write!(
+                f,
+                "time limit: the launch took longer than {seconds} seconds"
+            )
+        }
+        K::TooMany { what, most } => write!(f, "too many {what}: more than {most}"),
+        K::Internal(message) => f.write_str(message),
         K::Asynchronous(fault) => fault.headline(f),
         K::InvalidLaunch(message) => write!(f, "invalid launch: {message}"),
     }
@@ -480,6 +503,14 @@ fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             }
             Ok(())
         }
+        K::InstructionLimit { .. } => write!(
+            f,
+            "\n  the limit is set by PTX_EMULATOR_INSTRUCTIONS, or in DeviceConfig"
+        ),
+        K::TimeLimit { .. } => write!(
+            f,
+            "\n  the limit is set by PTX_EMULATOR_SECONDS, or in DeviceConfig"
+        ),
         K::Asynchronous(fault) => fault.details(f),
         _ => Ok(()),
     }

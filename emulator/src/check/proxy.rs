@@ -92,6 +92,11 @@ pub(crate) struct Write {
     pub init: bool,
 }
 
+/// Fences of a warp that are remembered: 12 MiB.
+pub(crate) const MOST_FENCES: usize = 1 << 20;
+/// Sets of lanes of a warp, other than all, whose fences are remembered: about 4 MiB.
+const MOST_SETS: usize = 4096;
+
 /// One of them.
 #[derive(Clone, Copy)]
 struct Fence {
@@ -115,7 +120,7 @@ impl Fences {
     }
 
     /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its count of
-    /// synchronisations.
+    /// synchronisations. Whether there was room to note it.
     pub fn add(
         &mut self,
         order: &mut Order,
@@ -123,8 +128,11 @@ impl Fences {
         (lanes, whole): (u32, bool),
         sync: u32,
         only_init: bool,
-    ) {
+    ) -> bool {
         let time = order.arrive();
+        if self.list[warp].len() == MOST_FENCES || self.partial[warp].len() == MOST_SETS {
+            return false;
+        }
         if !only_init && whole {
             order.fence_proxies(warp, time);
         } else if !only_init {
@@ -140,6 +148,7 @@ impl Fences {
             lanes,
             only_init,
         });
+        true
     }
 
     /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no lane: what all do.

@@ -20,6 +20,7 @@ pub(crate) mod wire;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::Counters;
 use wire::LaunchHeader;
@@ -122,6 +123,7 @@ struct Functions {
         unsafe extern "C" fn(u64, *mut LaunchHeader, *mut c_char, c_int, *mut u64, usize) -> usize,
     last_report: unsafe extern "C" fn(*mut c_char, c_int, *mut u32) -> usize,
     silence: unsafe extern "C" fn(c_int),
+    limits: unsafe extern "C" fn(u64, u64),
     label: unsafe extern "C" fn(u64, *const c_char) -> u32,
 }
 
@@ -261,6 +263,17 @@ impl Library {
         unsafe { (self.functions.silence)(c_int::from(silent)) }
     }
 
+    /// Sets what one launch on any device may take from now on, in place of `PTX_EMULATOR_INSTRUCTIONS` and
+    /// `PTX_EMULATOR_SECONDS`: instructions of one warp (at least 1), and time, to a millisecond (`None` for no limit).
+    pub fn set_limits(&self, instructions: u64, time: Option<Duration>) {
+        // A limit below a millisecond must not become none.
+        let milliseconds = time.map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+        });
+        // SAFETY: takes numbers.
+        unsafe { (self.functions.limits)(instructions, milliseconds) }
+    }
+
     /// Gives the allocation that begins at a device address a name for reports; says whether there is one.
     pub fn label(&self, address: u64, label: &str) -> bool {
         let Ok(label) = CString::new(label) else {
@@ -308,6 +321,7 @@ fn functions(library: &libloading::Library) -> Result<Functions, libloading::Err
             launch: *library.get(b"ptx_emulator_launch\0")?,
             last_report: *library.get(b"ptx_emulator_last_report\0")?,
             silence: *library.get(b"ptx_emulator_silence\0")?,
+            limits: *library.get(b"ptx_emulator_limits\0")?,
             label: *library.get(b"ptx_emulator_label\0")?,
         })
     }

@@ -23,7 +23,9 @@ pub fn registers(kernel: &Kernel) -> u32 {
 
 /// The most threads a block may have. Registers do not count: how many a real compiler would use is only estimated.
 pub fn max_threads(kernel: &Kernel) -> u32 {
-    let required = kernel.required_block.map(|[x, y, z]| x * y * z);
+    let required = kernel
+        .required_block
+        .map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z));
     required.or(kernel.max_threads).unwrap_or(1024).min(1024)
 }
 
@@ -43,8 +45,8 @@ fn attribute(function: &Arc<Function>, number: c_int) -> Result<i32> {
             .globals
             .iter()
             .filter(|global| global.constant)
-            .map(|global| global.size as u32)
-            .sum(),
+            .fold(0u64, |sum, global| sum.saturating_add(global.size))
+            .min(i32::MAX as u64) as u32,
         3 => kernel.local_bytes,
         4 => registers(kernel),
         5 => program.target,

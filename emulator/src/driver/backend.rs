@@ -1,7 +1,9 @@
 //! The driver's way to the emulator proper: one device's memory, modules and launches, errors turned into codes.
 
+use super::config;
 use super::status::{CUresult, Result};
 use super::types::DevicePtr;
+use crate::device::Limits;
 use crate::report::FaultKind;
 use crate::{
     Counters, Device, DeviceConfig, Fault, LaunchConfig, LoadError, LoadedKernel, LoadedModule,
@@ -109,12 +111,16 @@ impl Backend {
         config: LaunchConfig,
         params: &[u8],
         cooperative: bool,
+        print_bytes: usize,
     ) -> std::result::Result<Counters, Fault> {
-        if cooperative {
-            self.device.launch_cooperative(kernel, config, params)
-        } else {
-            self.device.launch(kernel, config, params)
-        }
+        let (instructions, time) = config::limits();
+        let limits = Limits {
+            instructions,
+            time,
+            print_bytes,
+        };
+        self.device
+            .launch_within(&limits, kernel, config, params, cooperative)
     }
 }
 
@@ -127,7 +133,10 @@ pub fn fault_code(fault: &Fault) -> CUresult {
         FaultKind::Misaligned { .. } => CUresult::MISALIGNED_ADDRESS,
         FaultKind::WrongSpace { .. } => CUresult::INVALID_ADDRESS_SPACE,
         FaultKind::Assert { .. } => CUresult::ASSERT,
-        FaultKind::InstructionLimit { .. } => CUresult::LAUNCH_TIMEOUT,
+        FaultKind::InstructionLimit { .. } | FaultKind::TimeLimit { .. } => {
+            CUresult::LAUNCH_TIMEOUT
+        }
+        FaultKind::Internal(_) => CUresult::UNKNOWN,
         FaultKind::InvalidLaunch(_) => CUresult::INVALID_VALUE,
         _ => CUresult::LAUNCH_FAILED,
     }

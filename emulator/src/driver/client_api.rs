@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::config::SILENT;
+use super::config::{SILENT, set_limits};
 use super::registry::lock;
 use super::state::driver_raw;
 use super::status::{CUresult, Result};
@@ -61,9 +61,9 @@ pub fn note_fault(report: String, code: CUresult) {
     journal.code = code.0;
 }
 
-/// Runs the body of an exported function: a panic gives `otherwise`.
+/// Runs the body of an exported function: a panic is reported and gives `otherwise`.
 fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+    super::contained("a function of the client", body).unwrap_or(otherwise)
 }
 
 fn code(result: Result) -> u32 {
@@ -194,6 +194,15 @@ pub unsafe extern "C" fn ptx_emulator_last_report(
         }
         report.len()
     })
+}
+
+/// Sets what one launch may take from now on: instructions of one warp, and milliseconds (0 for no limit).
+#[unsafe(no_mangle)]
+pub extern "C" fn ptx_emulator_limits(instructions: u64, milliseconds: u64) {
+    guard((), || {
+        let time = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+        set_limits(instructions, time);
+    });
 }
 
 /// Keeps reports from standard error (1) or lets them through (0).

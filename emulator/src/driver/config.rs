@@ -1,9 +1,13 @@
 //! What the environment asks for, read once.
 
-use std::sync::OnceLock;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
+use super::registry::lock;
 use super::status::{CUresult, Result};
+use crate::DeviceConfig;
 use crate::memory::MAX_DEVICES;
 
 /// The settings of this process.
@@ -18,6 +22,10 @@ pub struct Config {
     pub log: Log,
     /// Worker threads of a launch; `None`: one a CPU core.
     pub threads: Option<usize>,
+    /// Instructions that one warp may execute in a launch.
+    pub instructions: u64,
+    /// How long a launch may take; `None` for as long as it likes.
+    pub time: Option<Duration>,
     /// The version of the posed driver, as `cuDriverGetVersion` gives it: 13000 for 13.0.
     pub driver_version: i32,
 }
@@ -39,8 +47,33 @@ pub static SILENT: AtomicBool = AtomicBool::new(false);
 /// Writes a line to standard error unless reports are silenced.
 pub fn report(line: &str) {
     if !SILENT.load(Ordering::Relaxed) {
-        eprintln!("{line}");
+        say(line);
     }
+}
+
+/// Writes a line to standard error. `eprintln!` would panic where nobody reads it.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Limits of launches that the client has set, in place of the environment's: instructions of a warp, and time.
+static LIMITS: Mutex<Option<(u64, Option<Duration>)>> = Mutex::new(None);
+
+/// What one launch may take: instructions of a warp, and time.
+pub fn limits() -> (u64, Option<Duration>) {
+    let set = *lock(&LIMITS);
+    set.unwrap_or_else(|| match Config::get() {
+        Ok(config) => (config.instructions, config.time),
+        Err(_) => (
+            DeviceConfig::DEFAULT_INSTRUCTION_LIMIT,
+            Some(DeviceConfig::DEFAULT_TIME_LIMIT),
+        ),
+    })
+}
+
+/// Sets what one launch may take from now on.
+pub fn set_limits(instructions: u64, time: Option<Duration>) {
+    *lock(&LIMITS) = Some((instructions.max(1), time));
 }
 
 impl Config {
@@ -51,7 +84,7 @@ impl Config {
             match Config::from_environment(|name| std::env::var(name).ok()) {
                 Ok(config) => Some(config),
                 Err(message) => {
-                    eprintln!("ptx-emulator: {message}");
+                    say(&format!("ptx-emulator: {message}"));
                     None
                 }
             }
@@ -91,6 +124,14 @@ impl Config {
             Some(count) => Some(number("PTX_EMULATOR_THREADS", &count, 1024)?.max(1)),
             None => None,
         };
+        let instructions = match variable("PTX_EMULATOR_INSTRUCTIONS") {
+            Some(count) => instructions(&count)?,
+            None => DeviceConfig::DEFAULT_INSTRUCTION_LIMIT,
+        };
+        let time = match variable("PTX_EMULATOR_SECONDS") {
+            Some(time) => seconds(&time)?,
+            None => Some(DeviceConfig::DEFAULT_TIME_LIMIT),
+        };
         let driver_version = match variable("PTX_EMULATOR_DRIVER") {
             Some(version) => driver_version(&version)?,
             None => 13000,
@@ -101,6 +142,8 @@ impl Config {
             memory,
             log,
             threads,
+            instructions,
+            time,
             driver_version,
         })
     }
@@ -125,6 +168,26 @@ fn number(name: &str, text: &str, most: usize) -> std::result::Result<usize, Str
             "{name} is \"{text}\"; it may be a number up to {most}"
         )),
     }
+}
+
+/// A number from 1 on.
+fn instructions(text: &str) -> std::result::Result<u64, String> {
+    let count = text.trim().parse::<u64>().ok();
+    count.filter(|&count| count > 0).ok_or_else(|| {
+        format!("PTX_EMULATOR_INSTRUCTIONS is \"{text}\"; it may be a number from 1 on")
+    })
+}
+
+/// A number of seconds, such as `0.5` or `600`; 0 for no limit.
+fn seconds(text: &str) -> std::result::Result<Option<Duration>, String> {
+    let seconds = text.trim().parse::<f64>().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = time.ok_or_else(|| {
+        format!(
+            "PTX_EMULATOR_SECONDS is \"{text}\"; it may be a number such as 0.5 or 600, or 0 for no limit"
+        )
+    })?;
+    Ok((!time.is_zero()).then_some(time))
 }
 
 /// `8G`, `512M`, `64K` or a number of bytes.
@@ -153,7 +216,9 @@ fn driver_version(text: &str) -> std::result::Result<i32, String> {
             .parse::<i32>()
             .ok()
             .zip(minor.parse::<i32>().ok())
-            .map(|(major, minor)| major * 1000 + minor * 10),
+            .and_then(|(major, minor)| {
+                major.checked_mul(1000)?.checked_add(minor.checked_mul(10)?)
+            }),
         None => text.trim().parse::<i32>().ok(),
     };
     version
@@ -184,12 +249,18 @@ mod tests {
             ("PTX_EMULATOR_SM", "75,9.0"),
             ("PTX_EMULATOR_MEMORY", "2G"),
             ("PTX_EMULATOR_DRIVER", "12.4"),
+            ("PTX_EMULATOR_INSTRUCTIONS", "5000"),
+            ("PTX_EMULATOR_SECONDS", "0.5"),
         ])
         .expect("the values are good");
         assert_eq!(config.capabilities, [75, 90]);
         assert_eq!(config.devices, 2);
         assert_eq!(config.memory, Some(2 << 30));
         assert_eq!(config.driver_version, 12040);
+        assert_eq!(config.instructions, 5000);
+        assert_eq!(config.time, Some(Duration::from_millis(500)));
+        let endless = with(&[("PTX_EMULATOR_SECONDS", "0")]).expect("0 means no limit");
+        assert_eq!(endless.time, None);
         assert!(
             with(&[])
                 .is_ok_and(|config| config.capabilities == [80] && config.driver_version == 13000)
@@ -208,6 +279,12 @@ mod tests {
             ("PTX_EMULATOR_SM", "80,80,80,80,80,80,80,80,80,80,80"),
             ("PTX_EMULATOR_MEMORY", "0"),
             ("PTX_EMULATOR_DRIVER", "9"),
+            ("PTX_EMULATOR_DRIVER", "9999999.1"),
+            ("PTX_EMULATOR_INSTRUCTIONS", "0"),
+            ("PTX_EMULATOR_INSTRUCTIONS", "18446744073709551616"),
+            ("PTX_EMULATOR_SECONDS", "-1"),
+            ("PTX_EMULATOR_SECONDS", "nan"),
+            ("PTX_EMULATOR_SECONDS", "1e30"),
         ] {
             assert!(
                 with(&[pair])

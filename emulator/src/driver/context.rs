@@ -32,6 +32,17 @@ fn create(out: Out<Handle>, flags: c_uint, ordinal: Ordinal) -> Result {
     Ok(())
 }
 
+/// `CU_LIMIT_PRINTF_FIFO_SIZE`.
+pub const PRINT_BYTES: c_uint = 1;
+/// The largest printf buffer that may be asked for.
+const MOST_PRINT_BYTES: usize = 1 << 30;
+
+/// A limit of a context as it stands.
+pub fn limit(context: &Context, limit: c_uint) -> usize {
+    let set = lock(&context.limits).get(&limit).copied();
+    set.or(default_limit(limit)).unwrap_or(0)
+}
+
 /// The value of a limit that nobody has set.
 fn default_limit(limit: c_uint) -> Option<usize> {
     Some(match limit {
@@ -224,6 +235,7 @@ driver! {
     fn cuCtxSetLimit(limit: c_uint, value: usize) {
         let context = healthy()?;
         default_limit(limit).ok_or(CUresult::UNSUPPORTED_LIMIT)?;
+        check(limit != PRINT_BYTES || value <= MOST_PRINT_BYTES)?;
         lock(&context.limits).insert(limit, value);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Host memory: page-locked, registered, and managed. Kernels reach all three under the host's own addresses.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
@@ -14,16 +15,50 @@ use super::types::{DevicePtr, Handle, Out, check};
 /// What pages are aligned to.
 const PAGE: usize = 4096;
 
-/// Allocates zeroed pages.
-fn pages(bytes: usize) -> Result<(u64, Layout)> {
-    let layout =
-        Layout::from_size_align(bytes.max(1), PAGE).map_err(|_| CUresult::OUT_OF_MEMORY)?;
+/// Pages that the driver allocated: where they begin, and where the allocation does that holds them.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    start: usize,
+    layout: Layout,
+}
+
+/// Allocates zeroed pages. Nothing is written: of an alignment above the system's own, `alloc_zeroed` would write every
+/// byte, so they are aligned by hand.
+fn pages(bytes: usize) -> Result<(u64, Pages)> {
+    let size = bytes
+        .max(1)
+        .checked_next_multiple_of(PAGE)
+        .and_then(|size| size.checked_add(PAGE));
+    let layout = size.and_then(|size| Layout::from_size_align(size, 16).ok());
+    let layout = layout.ok_or(CUresult::OUT_OF_MEMORY)?;
     // SAFETY: the size is not zero.
-    let pointer = unsafe { alloc_zeroed(layout.pad_to_align()) };
+    let pointer = unsafe { alloc_zeroed(layout) };
     if pointer.is_null() {
         return Err(CUresult::OUT_OF_MEMORY);
     }
-    Ok((pointer as u64, layout.pad_to_align()))
+    let start = pointer as usize;
+    Ok((start.next_multiple_of(PAGE) as u64, Pages { start, layout }))
+}
+
+/// Refuses host memory beyond what there may be at a time: page-locked and managed memory together take as much as the
+/// largest device has.
+fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) -> Result {
+    let devices = driver.devices();
+    let limit = devices.iter().map(|device| device.memory_bytes).max();
+    let used = host
+        .values()
+        .filter(|range| range.layout.is_some())
+        .fold(0u64, |sum, range| sum.saturating_add(range.bytes as u64));
+    match used.checked_add(bytes as u64) {
+        Some(all) if all <= limit.unwrap_or(0) => Ok(()),
+        _ => {
+            super::log_detail(&format!(
+                "{bytes} bytes of host memory asked for with {used} in use: PTX_EMULATOR_MEMORY is the most, {}",
+                limit.unwrap_or(0)
+            ));
+            Err(CUresult::OUT_OF_MEMORY)
+        }
+    }
 }
 
 /// Lets every device's kernels reach a range of host memory.
@@ -61,6 +96,8 @@ pub fn unmap(driver: &Driver, address: u64) {
 
 fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKind) -> Result<u64> {
     let driver = driver()?;
+    let mut host = lock(&driver.host);
+    within_limit(driver, &host, bytes)?;
     let (address, layout) = pages(bytes)?;
     let range = HostRange {
         bytes,
@@ -68,7 +105,8 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
         layout: Some(layout),
         context: context.handle,
     };
-    lock(&driver.host).insert(address, range);
+    host.insert(address, range);
+    drop(host);
     if let Err(code) = map(driver, address, bytes, context.handle, kind) {
         drop_range(driver, address);
         return Err(code);
@@ -80,9 +118,9 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
 fn drop_range(driver: &Driver, address: u64) {
     unmap(driver, address);
     let range = lock(&driver.host).remove(&address);
-    if let Some(layout) = range.and_then(|range| range.layout) {
+    if let Some(pages) = range.and_then(|range| range.layout) {
         // SAFETY: allocated by `pages` with this layout, and no longer in the table.
-        unsafe { dealloc(address as *mut u8, layout) };
+        unsafe { dealloc(pages.start as *mut u8, pages.layout) };
     }
 }
 
@@ -160,8 +198,9 @@ driver! {
         let context = healthy()?;
         let driver = driver()?;
         let address = pointer as u64;
+        let end = address.checked_add(bytes as u64).ok_or(CUresult::INVALID_VALUE)?;
         let mut host = lock(&driver.host);
-        let before = host.range(..address + bytes as u64).next_back();
+        let before = host.range(..end).next_back();
         if before.is_some_and(|(&base, range)| base + range.bytes as u64 > address) {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }

@@ -39,7 +39,14 @@ impl Launch {
         let start = Instant::now();
         let kernel = &self.function.kernel;
         let backend = &context.device.backend;
-        match backend.launch(kernel, self.config, &self.params, self.cooperative) {
+        let print_bytes = super::context::limit(context, super::context::PRINT_BYTES);
+        match backend.launch(
+            kernel,
+            self.config,
+            &self.params,
+            self.cooperative,
+            print_bytes,
+        ) {
             Ok(counters) => {
                 client_api::note_launch(client_api::Record {
                     kernel: kernel.kernel().name.clone(),

@@ -51,26 +51,46 @@ mod tensor_map;
 mod types;
 mod work;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+pub(crate) use config::report as note;
 use config::{Config, Log};
 use status::{CUresult, Result};
 
-/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN`, and what the log asks for is written.
+/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and what the log asks for is
+/// written.
 fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
-    let code = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => CUresult::SUCCESS,
-        Ok(Err(code)) => code,
-        Err(_) => CUresult::UNKNOWN,
-    };
-    log_call(name, code);
-    code
+    let result = contained(name, || {
+        let code = match body() {
+            Ok(()) => CUresult::SUCCESS,
+            Err(code) => code,
+        };
+        log_call(name, code);
+        code
+    });
+    result.unwrap_or(CUresult::UNKNOWN)
+}
+
+/// Runs work of the driver; a panic of the emulator is reported, with `name` for what was being done, and gives nothing.
+///
+/// For everything that an exported function or a thread of the driver does.
+fn contained<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
+    match crate::panics::contain(body) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            // Standard error may be closed, and a report must not panic again.
+            let _ = crate::panics::contain(|| {
+                let report = format!("{panic}\n  in {name}");
+                config::report(&format!("ptx-emulator: {report}"));
+                client_api::note_fault(report, CUresult::UNKNOWN);
+            });
+            None
+        }
+    }
 }
 
 /// Writes why a call fails to the log, if failures are to be there.
 fn log_detail(text: &str) {
     if Config::get().map_or(Log::Quiet, |config| config.log) != Log::Quiet {
-        eprintln!("ptx-emulator: {text}");
+        config::say(&format!("ptx-emulator: {text}"));
     }
 }
 
@@ -80,6 +100,6 @@ fn log_call(name: &str, code: CUresult) {
     if level == Log::All
         || (level == Log::Failures && code != CUresult::SUCCESS && code != CUresult::NOT_READY)
     {
-        eprintln!("ptx-emulator: {name} -> {}", code.name());
+        config::say(&format!("ptx-emulator: {name} -> {}", code.name()));
     }
 }

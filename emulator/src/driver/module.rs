@@ -63,7 +63,8 @@ fn admissible(ptx: &str, capability: u32) -> std::result::Result<(), Refusal> {
     let newest = newest_ptx(Config::get().map_or(13000, |config| config.driver_version));
     let version = directive(ptx, ".version").and_then(|version| {
         let (major, minor) = version.split_once('.')?;
-        Some(major.parse::<u32>().ok()? * 10 + minor.parse::<u32>().ok()?)
+        let major = major.parse::<u32>().ok()?.checked_mul(10)?;
+        major.checked_add(minor.parse::<u32>().ok()?)
     });
     if let Some(version) = version.filter(|&version| version > newest) {
         let log = format!(

@@ -142,7 +142,7 @@ pub struct HostRange {
     pub bytes: usize,
     pub flags: u32,
     /// How it was allocated; `None` where it was only registered.
-    pub layout: Option<std::alloc::Layout>,
+    pub layout: Option<super::host::Pages>,
     pub context: Handle,
 }
 

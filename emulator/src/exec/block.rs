@@ -15,6 +15,8 @@ use crate::check::proxy::Fences;
 use crate::check::shadow::Shadow;
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
 use crate::ir::{AtomTy, BarrierKind, ConstantValue, Inst, Kernel, Op, Reg, Space, Special};
+use crate::launch::LaunchConfig;
+use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
 
 /// What one thread of the host needs to run blocks, one after the other.
@@ -61,13 +63,40 @@ impl<'a> Worker<'a> {
             counters: Counters::default(),
             sites: vec![Site::default(); instructions + 1],
             profile: vec![Profile::default(); instructions + 1],
-            printed: String::new(),
+            stopped: false,
+            current: 0,
         };
         let rows = kernel.rows as usize + 1;
         let warps = (0..count)
             .map(|i| Warp::new(i, rows, kernel.preds as usize))
             .collect();
         Worker { cx, warps }
+    }
+
+    /// The bytes of the host that a worker takes at most, all in all.
+    pub fn bytes(kernel: &Kernel, config: &LaunchConfig) -> u64 {
+        let warps = config.threads().div_ceil(32);
+        let code = kernel.code.len() as u64 + 1;
+        let rows = u64::from(kernel.rows) + 1;
+        let local = u64::from(kernel.local_bytes).next_multiple_of(4) + 8;
+        // A row is 128 bytes; products of a warpgroup keep a note of each row; shared memory has a shadow.
+        let warp = rows * 144 + local * 32 + 8192;
+        let code = code * (size_of::<Site>() + size_of::<Profile>()) as u64;
+        let shared = u64::from(kernel.dynamic_shared_offset()) + u64::from(config.shared_bytes);
+        warps * warp + code + shared * 32
+    }
+
+    /// The fault of a block in which the emulator itself failed.
+    pub fn internal(&self, panic: &Panic) -> Fault {
+        let kernel = self.cx.grid.kernel;
+        let pc = self.warps.get(self.cx.current).map_or(0, |w| w.pc);
+        Fault {
+            kernel: kernel.name.clone(),
+            line: kernel.lines.get(pc as usize).copied().unwrap_or(0),
+            block: self.cx.block,
+            thread: None,
+            kind: Box::new(FaultKind::Internal(panic.to_string())),
+        }
     }
 
     /// Runs a block to its end.
@@ -87,14 +116,9 @@ impl<'a> Worker<'a> {
     fn begin(&mut self, index: u64) {
         let cx = &mut self.cx;
         let grid = cx.grid;
-        let [gx, gy, _] = grid.config.grid;
         cx.block_index = index;
-        let (gx, gy) = (u64::from(gx), u64::from(gy));
-        cx.block = [
-            (index % gx) as u32,
-            (index / gx % gy) as u32,
-            (index / gx / gy) as u32,
-        ];
+        cx.block = grid.block_index(index);
+        cx.current = 0;
         if cx.order.begin_block() {
             cx.shared.shadow.clear();
         }
@@ -139,6 +163,7 @@ impl<'a> Worker<'a> {
                     continue;
                 }
                 let before = w.executed;
+                self.cx.current = i;
                 let stop = run::<I>(&mut self.cx, w);
                 let w = &self.warps[i];
                 let stop = stop.map_err(|t| fault(&self.cx, w, *t))?;
@@ -158,6 +183,8 @@ impl<'a> Worker<'a> {
             if !alive {
                 return self.after();
             }
+            let time = self.cx.check_time();
+            time.map_err(|t| fault(&self.cx, &self.warps[self.cx.current], *t))?;
             if !(moved || patience.lasts(&self.cx) && self.wake(true)) {
                 return Err(self.deadlock());
             }

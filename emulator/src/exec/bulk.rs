@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Not in a group yet.
 const OPEN: u32 = u32::MAX;
 
+/// Groups of a warp's lanes that are told apart.
+const GROUPS: usize = 4096;
+
 /// A copy from shared memory.
 struct Store {
     lane: u32,
@@ -44,6 +47,32 @@ impl Stores {
         self.list.clear();
         self.committed = [0; 32];
         self.latest = 0;
+    }
+
+    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the first stands for all.
+    fn begin(&mut self, lane: u32, time: u32) {
+        self.latest = time;
+        let open = |store: &Store| store.lane == lane && store.group == OPEN;
+        if !self.list.iter().any(open) {
+            let group = OPEN;
+            self.list.push(Store { lane, group, time });
+        }
+    }
+
+    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first, too: neither is taken
+    /// to be over before both are.
+    fn join_oldest(&mut self, lane: u32) {
+        let of_lane = |store: &Store| store.lane == lane;
+        if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
+            return;
+        }
+        // In the order of their groups, since they were begun and committed in that order.
+        if let Some(first) = self.list.iter().position(of_lane) {
+            let time = self.list.remove(first).time;
+            if let Some(next) = self.list.iter_mut().find(|store| of_lane(store)) {
+                next.time = next.time.min(time);
+            }
+        }
     }
 
     /// A lane whose copies may still be reading.
@@ -218,13 +247,8 @@ pub(crate) fn begin_store(
     for place in at / 16..(at + u64::from(bytes)) / 16 {
         shadow.note_async_read(place as usize, reader, time);
     }
-    w.stores.latest = time;
-    w.stores.list.push(Store {
-        lane: lane as u32,
-        group: OPEN,
-        time,
-    });
-    Ok(())
+    w.stores.begin(lane as u32, time);
+    cx.check_time()
 }
 
 /// `cp.async.bulk` to shared memory.
@@ -299,7 +323,8 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
         }
     }
     for lane in lanes(m) {
-        stores.committed[lane] += 1;
+        stores.committed[lane] = stores.committed[lane].saturating_add(1);
+        stores.join_oldest(lane as u32);
     }
 }
 
@@ -312,9 +337,13 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
             || store.group == OPEN
             || store.group.saturating_add(pending) >= committed[store.lane as usize]
     });
+    if stores.latest == 0 {
+        // The warp has begun none: nothing is over, and a kernel that cannot begin one keeps no track of readers.
+        return;
+    }
     // What the warp knows to be over is all before the first copy that may not be.
     let first = stores.list.iter().map(|store| store.time).min();
-    let over = first.map_or(stores.latest, |time| time - 1);
+    let over = first.map_or(stores.latest, |time| time.saturating_sub(1));
     cx.order
         .learn_read(w.index as usize, COPY_READERS + w.index as usize, over);
 }

@@ -1,15 +1,16 @@
 //! What the instructions of a block share: the grid, its shared memory, the counters.
-use crate::check::Trouble;
 use crate::check::order::Order;
 use crate::check::proxy::COPY_READERS;
 use crate::check::shadow::{Actor, Conflict, Shadow};
+use crate::check::{Outcome, Trouble};
 use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
 use crate::device::DeviceConfig;
 use crate::ir::{Kernel, Space};
 use crate::launch::LaunchConfig;
 use crate::memory::{self, Memory, Snapshot};
 use crate::report::{AccessKind, AsyncFault, AsyncReader, FaultKind, Region, Rival, Touch};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A launch, as its workers see it.
 pub(crate) struct Grid<'a> {
@@ -27,7 +28,26 @@ pub(crate) struct Grid<'a> {
     pub next_block: AtomicU64,
     /// Blocks from here on need not run: the one before has a fault.
     pub end_block: AtomicU64,
-    pub began: std::time::Instant,
+    pub began: Instant,
+    /// When the launch has taken as long as it may.
+    pub deadline: Option<Instant>,
+    /// Whether blocks may wait for each other.
+    pub together: bool,
+    /// The launch ends without the blocks that still run.
+    pub stop: AtomicBool,
+    pub printed: super::print::Printed,
+}
+
+impl Grid<'_> {
+    /// The index of the `linear`-th block.
+    pub fn block_index(&self, linear: u64) -> [u32; 3] {
+        let [x, y, _] = self.config.grid.map(|n| u64::from(n.max(1)));
+        [
+            (linear % x) as u32,
+            (linear / x % y) as u32,
+            (linear / x / y) as u32,
+        ]
+    }
 }
 
 /// What the last execution of an instruction found out about its addresses, which the next is likely to share.
@@ -83,11 +103,28 @@ pub(crate) struct Context<'a> {
     pub counters: Counters,
     pub sites: Vec<Site>,
     pub profile: Vec<Profile>,
-    /// Text that the kernel printed.
-    pub printed: String,
+    /// The block ends because another has a fault.
+    pub stopped: bool,
+    /// The warp that runs.
+    pub current: usize,
 }
 
 impl Context<'_> {
+    /// A fault if the launch has taken too long, or ends.
+    ///
+    /// To be asked at least once in what a warp does in about a millisecond: at the end of its turn, and by instructions
+    /// that move many bytes.
+    pub fn check_time(&mut self) -> Outcome {
+        if self.grid.stop.load(Ordering::Relaxed) {
+            self.stopped = true;
+        } else if self.grid.deadline.is_none_or(|end| Instant::now() < end) {
+            return Ok(());
+        }
+        let limit = self.grid.device.time_limit.unwrap_or_default();
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        Err(Trouble::warp(FaultKind::TimeLimit { milliseconds }))
+    }
+
     /// The PTX line of an instruction.
     pub fn line(&self, pc: u32) -> u32 {
         self.grid

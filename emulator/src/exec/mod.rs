@@ -15,6 +15,7 @@ mod compare;
 mod context;
 mod convert;
 mod float;
+mod format;
 mod global;
 mod half;
 mod int;
@@ -41,30 +42,34 @@ use crate::counters::Counters;
 use crate::device::DeviceConfig;
 use crate::launch::LaunchConfig;
 use crate::module::LoadedKernel;
-use crate::report::Fault;
+use crate::panics;
+use crate::report::{Fault, FaultKind};
 use block::Worker;
 use context::Grid;
 use isa::{Isa, Level};
-use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use print::Printed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// What a worker hands back.
 struct Part {
     counters: Counters,
     /// The fault of a block, if it came to one.
     fault: Option<(u64, Fault)>,
-    /// What each block printed.
-    printed: Vec<(u64, String)>,
 }
 
 /// Runs every block of a grid.
+///
+/// `together`: blocks may wait for each other, so each has a thread of the host.
 pub(crate) fn run_grid(
     device: &DeviceConfig,
     kernel: &LoadedKernel,
     config: LaunchConfig,
     params: &[u8],
+    together: bool,
 ) -> Result<Counters, Fault> {
     let memory = kernel.memory();
+    let began = Instant::now();
     let grid = Grid {
         device,
         kernel: kernel.kernel(),
@@ -76,29 +81,86 @@ pub(crate) fn run_grid(
         epoch: memory.next_epoch(),
         next_block: AtomicU64::new(0),
         end_block: AtomicU64::new(config.blocks()),
-        began: std::time::Instant::now(),
+        began,
+        deadline: device.time_limit.and_then(|limit| began.checked_add(limit)),
+        together,
+        stop: AtomicBool::new(false),
+        printed: Printed::new(device.print_bytes),
     };
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = device
-        .workers
-        .unwrap_or_else(cores)
-        .clamp(1, config.blocks().min(1 << 16) as usize);
-    let parts = if workers == 1 {
-        vec![work(&grid)]
+    let workers = workers(&grid).map_err(|message| refused(&grid, message))?;
+    let (parts, threads) = if workers == 1 {
+        (vec![work(&grid)], 1)
     } else {
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(|| work(&grid))).collect();
-            let mut parts = vec![work(&grid)];
-            for other in others {
-                match other.join() {
-                    Ok(part) => parts.push(part),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            parts
-        })
+        spread(&grid, workers)
     };
-    merge(parts)
+    if together && threads < workers {
+        let message = format!(
+            "{workers} blocks that run together need a thread each, the host gives {threads}"
+        );
+        return Err(refused(&grid, message));
+    }
+    merge(parts, &grid)
+}
+
+/// Works on so many threads, this one among them; on how many the host gave.
+fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers)
+            .map_while(|_| {
+                let thread = std::thread::Builder::new();
+                thread.spawn_scoped(scope, || work(grid)).ok()
+            })
+            .collect();
+        let threads = others.len() + 1;
+        if grid.together && threads < workers {
+            grid.stop.store(true, Ordering::Relaxed);
+        }
+        let mut parts = vec![work(grid)];
+        parts.extend(others.into_iter().map(|other| {
+            // `work` contains panics, so that a thread always has a result.
+            let lost = |_| Part::failed(grid, 0, "a thread that ran blocks panicked".to_owned());
+            other.join().unwrap_or_else(lost)
+        }));
+        (parts, threads)
+    })
+}
+
+/// How many threads run blocks: as many as the device may have, as there are blocks, and as the memory of a block allows.
+///
+/// # Errors
+/// Not even one block fits, or not all that run together.
+fn workers(grid: &Grid) -> Result<usize, String> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let blocks = grid.config.blocks();
+    let wanted = if grid.together {
+        blocks
+    } else {
+        let threads = grid.device.workers.unwrap_or_else(cores) as u64;
+        threads.clamp(1, blocks.min(1 << 16))
+    };
+    let each = Worker::bytes(grid.kernel, &grid.config);
+    let limit = grid.device.memory_bytes.max(LEAST_MEMORY);
+    let fitting = limit / each;
+    let least = if grid.together { wanted } else { 1 };
+    if fitting < least {
+        return Err(format!(
+            "{least} blocks at a time take {each} bytes each for local memory and registers, the device has {limit} (PTX_EMULATOR_MEMORY)"
+        ));
+    }
+    Ok(wanted.min(fitting) as usize)
+}
+
+/// What blocks may take for local memory and registers where the device has less memory: those of small test devices.
+const LEAST_MEMORY: u64 = 1 << 30;
+
+fn refused(grid: &Grid, message: String) -> Fault {
+    Fault {
+        kernel: grid.kernel.name.clone(),
+        line: 0,
+        block: [0; 3],
+        thread: None,
+        kind: Box::new(FaultKind::InvalidLaunch(message)),
+    }
 }
 
 fn work(grid: &Grid) -> Part {
@@ -113,51 +175,70 @@ fn work(grid: &Grid) -> Part {
 
 /// Runs blocks until none is left.
 fn work_on<I: Isa>(grid: &Grid) -> Part {
-    let mut worker = Worker::new(grid);
-    let mut fault = None;
-    let mut printed = Vec::new();
-    loop {
-        let block = grid.next_block.fetch_add(1, Ordering::Relaxed);
-        if block >= grid.end_block.load(Ordering::Relaxed) {
-            break;
+    let mut block = 0;
+    let done = panics::contain(|| {
+        let mut worker = Worker::new(grid);
+        let mut fault = None;
+        loop {
+            block = grid.next_block.fetch_add(1, Ordering::Relaxed);
+            if block >= grid.end_block.load(Ordering::Relaxed) {
+                break;
+            }
+            let result = panics::contain(|| worker.run_block::<I>(block));
+            let result = result.unwrap_or_else(|panic| Err(worker.internal(&panic)));
+            if let Err(f) = result {
+                if grid.together {
+                    // Others may wait for this one.
+                    if grid.stop.swap(true, Ordering::Relaxed) && worker.cx.stopped {
+                        break;
+                    }
+                }
+                // Blocks before this one still run, so that the first fault is found whatever the order.
+                grid.end_block.fetch_min(block, Ordering::Relaxed);
+                fault = Some((block, f));
+                break;
+            }
         }
-        let result = worker.run_block::<I>(block);
-        if !worker.cx.printed.is_empty() {
-            printed.push((block, std::mem::take(&mut worker.cx.printed)));
+        Part {
+            counters: worker.into_counters(),
+            fault,
         }
-        if let Err(f) = result {
-            // Blocks before this one still run, so that the first fault is found whatever the order.
-            grid.end_block.fetch_min(block, Ordering::Relaxed);
-            fault = Some((block, f));
-            break;
+    });
+    done.unwrap_or_else(|panic| {
+        grid.end_block.fetch_min(block, Ordering::Relaxed);
+        Part::failed(grid, block, panic.to_string())
+    })
+}
+
+impl Part {
+    /// What comes of a worker that failed outside of its blocks.
+    fn failed(grid: &Grid, block: u64, message: String) -> Part {
+        let fault = Fault {
+            kernel: grid.kernel.name.clone(),
+            line: 0,
+            block: grid.block_index(block),
+            thread: None,
+            kind: Box::new(FaultKind::Internal(message)),
+        };
+        Part {
+            counters: Counters::default(),
+            fault: Some((block, fault)),
         }
-    }
-    Part {
-        counters: worker.into_counters(),
-        fault,
-        printed,
     }
 }
 
-fn merge(parts: Vec<Part>) -> Result<Counters, Fault> {
+fn merge(parts: Vec<Part>, grid: &Grid) -> Result<Counters, Fault> {
     let mut counters = Counters::default();
     let mut first: Option<(u64, Fault)> = None;
-    let mut printed = Vec::new();
     for part in parts {
         counters += &part.counters;
-        printed.extend(part.printed);
         if let Some((block, fault)) = part.fault
             && first.as_ref().is_none_or(|(other, _)| block < *other)
         {
             first = Some((block, fault));
         }
     }
-    printed.sort_by_key(|(block, _)| *block);
-    let mut out = std::io::stdout().lock();
-    for (_, text) in printed {
-        // `print!` would panic where nobody reads standard output.
-        let _ = out.write_all(text.as_bytes());
-    }
+    grid.printed.show(&grid.kernel.name);
     match first {
         Some((_, fault)) => Err(fault),
         None => Ok(counters),

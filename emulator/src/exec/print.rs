@@ -1,15 +1,94 @@
 //! `printf` and `assert` of device code.
+//!
+//! What a launch prints is kept until its end, in a buffer whose size is `CU_LIMIT_PRINTF_FIFO_SIZE`. As CUDA documents
+//! it, the buffer is circular: where a launch prints more, the oldest text is lost.
 use super::address::{space_of, window};
 use super::context::Context;
+use super::format::{self, Arguments};
 use super::lanes::lanes;
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Reg, Space};
 use crate::memory::find;
 use crate::report::FaultKind;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 /// Strings longer than this are cut.
 const LONGEST: u64 = 4096;
+
+/// What a launch has printed.
+pub(crate) struct Printed {
+    /// Bytes that are kept at most, [`EACH`] for each piece counted in.
+    limit: usize,
+    text: Mutex<Text>,
+}
+
+#[derive(Default)]
+struct Text {
+    /// Each block's, in the order of printing.
+    pieces: VecDeque<(u64, String)>,
+    bytes: usize,
+    lost: u64,
+}
+
+/// Bytes that a piece takes besides its text.
+const EACH: usize = 64;
+/// A piece is not made longer than this; the oldest piece is what is lost at a time.
+const PIECE: usize = 1024;
+
+impl Printed {
+    pub fn new(limit: usize) -> Printed {
+        Printed {
+            limit,
+            text: Mutex::default(),
+        }
+    }
+
+    /// Adds what a thread of a block prints at once.
+    fn add(&self, block: u64, more: &str) {
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        if more.len() + EACH > self.limit {
+            text.lost += more.len() as u64;
+            return;
+        }
+        match text.pieces.back_mut() {
+            Some((of, last)) if *of == block && last.len() + more.len() <= PIECE => {
+                last.push_str(more);
+                text.bytes += more.len();
+            }
+            _ => {
+                text.pieces.push_back((block, more.to_owned()));
+                text.bytes += more.len() + EACH;
+            }
+        }
+        while text.bytes > self.limit
+            && let Some((_, piece)) = text.pieces.pop_front()
+        {
+            text.bytes -= piece.len() + EACH;
+            text.lost += piece.len() as u64;
+        }
+    }
+
+    /// Writes it to standard output, block by block.
+    pub fn show(&self, kernel: &str) {
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = Vec::from(std::mem::take(&mut text.pieces));
+        pieces.sort_by_key(|(block, _)| *block);
+        let mut out = std::io::stdout().lock();
+        for (_, piece) in pieces {
+            // `print!` would panic where nobody reads standard output.
+            let _ = out.write_all(piece.as_bytes());
+        }
+        if text.lost > 0 {
+            let (lost, limit) = (text.lost, self.limit);
+            crate::note(&format!(
+                "ptx-emulator: kernel {kernel} printed {lost} bytes more than the {limit} bytes of its buffer hold; the oldest are lost (CU_LIMIT_PRINTF_FIFO_SIZE sets its size)"
+            ));
+        }
+    }
+}
 
 /// A byte at a generic address, if there is one.
 fn byte(cx: &Context, w: &Warp, lane: usize, address: u64) -> Option<u8> {
@@ -61,27 +140,6 @@ pub(crate) fn assertion(
     Trouble::lane(lane, kind)
 }
 
-/// The arguments of a `printf`, one after the other, each aligned to its size.
-struct Arguments<'a> {
-    cx: &'a Context<'a>,
-    w: &'a Warp,
-    lane: usize,
-    address: u64,
-    count: u32,
-}
-
-impl Arguments<'_> {
-    fn next(&mut self, bytes: u64) -> u64 {
-        self.address = self.address.next_multiple_of(bytes);
-        let value = (0..bytes).rev().fold(0, |value, i| {
-            value << 8 | u64::from(byte(self.cx, self.w, self.lane, self.address + i).unwrap_or(0))
-        });
-        self.address += bytes;
-        self.count += 1;
-        value
-    }
-}
-
 /// `vprintf`.
 pub(crate) fn printf(
     cx: &mut Context,
@@ -91,6 +149,7 @@ pub(crate) fn printf(
     format: Reg,
     args: Reg,
 ) -> Outcome {
+    cx.check_time()?;
     for lane in lanes(m) {
         let format = string(cx, w, lane, w.u64s(format)[lane]);
         let address = if args.is_none() {
@@ -98,16 +157,14 @@ pub(crate) fn printf(
         } else {
             w.u64s(args)[lane]
         };
-        let mut arguments = Arguments {
+        let mut arguments = Values {
             cx,
             w,
             lane,
             address,
-            count: 0,
         };
-        let text = expand(&format, &mut arguments);
-        let count = arguments.count;
-        cx.printed.push_str(&text);
+        let (text, count) = format::expand(&format, &mut arguments);
+        cx.grid.printed.add(cx.block_index, &text);
         if !d.is_none() {
             w.u32s_mut(d)[lane] = count;
         }
@@ -115,111 +172,57 @@ pub(crate) fn printf(
     Ok(())
 }
 
-/// Fills the places of a format.
-fn expand(format: &str, arguments: &mut Arguments) -> String {
-    let mut text = String::new();
-    let mut rest = format.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        let mut spec = String::new();
-        while let Some(&c) = rest.peek() {
-            spec.push(c);
-            rest.next();
-            if c.is_ascii_alphabetic() && !"hlLjzt".contains(c) || c == '%' {
-                break;
-            }
-        }
-        text.push_str(&place(&spec, arguments));
-    }
-    text
+/// The arguments of a `printf`, one after the other, each aligned to its size.
+struct Values<'a> {
+    cx: &'a Context<'a>,
+    w: &'a Warp,
+    lane: usize,
+    address: u64,
 }
 
-/// One place of a format, given without its percent sign.
-fn place(spec: &str, arguments: &mut Arguments) -> String {
-    let Some(kind) = spec.chars().last() else {
-        return "%".into();
-    };
-    if kind == '%' {
-        return "%".into();
+impl Arguments for Values<'_> {
+    fn next(&mut self, bytes: u64) -> u64 {
+        // Past the end of the addresses there is nothing, which reads as zero.
+        let start = self.address.checked_next_multiple_of(bytes);
+        let start = start.unwrap_or(u64::MAX - bytes);
+        self.address = start.saturating_add(bytes);
+        (0..bytes).rev().fold(0, |value, i| {
+            let byte = byte(self.cx, self.w, self.lane, start.saturating_add(i));
+            value << 8 | u64::from(byte.unwrap_or(0))
+        })
     }
-    let long =
-        spec.contains("ll") || spec.contains('l') || spec.contains('z') || spec.contains('j');
-    let flags: String = spec.chars().take_while(|c| "-+ #0".contains(*c)).collect();
-    let numbers: String = spec[flags.len()..]
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
-    let (width, precision) = match numbers.split_once('.') {
-        Some((width, precision)) => (
-            width.parse().unwrap_or(0),
-            Some(precision.parse().unwrap_or(0)),
-        ),
-        None => (numbers.parse().unwrap_or(0), None),
-    };
-    let integer = |arguments: &mut Arguments| arguments.next(if long { 8 } else { 4 });
-    let body = match kind {
-        'd' | 'i' if long => (integer(arguments) as i64).to_string(),
-        'd' | 'i' => (integer(arguments) as u32 as i32).to_string(),
-        'u' => integer(arguments).to_string(),
-        'x' => format!("{:x}", integer(arguments)),
-        'X' => format!("{:X}", integer(arguments)),
-        'o' => format!("{:o}", integer(arguments)),
-        'c' => char::from(arguments.next(4) as u8).to_string(),
-        'p' => format!("{:#x}", arguments.next(8)),
-        's' => {
-            let address = arguments.next(8);
-            string(arguments.cx, arguments.w, arguments.lane, address)
-        }
-        'f' | 'F' => float(arguments, |x| format!("{x:.*}", precision.unwrap_or(6))),
-        'e' | 'E' => float(arguments, |x| exponent(x, precision.unwrap_or(6))),
-        'g' | 'G' | 'a' | 'A' => float(arguments, |x| x.to_string()),
-        _ => format!("%{spec}"),
-    };
-    let body = if flags.contains('+') && !body.starts_with('-') && "dieEfFgG".contains(kind) {
-        format!("+{body}")
-    } else {
-        body
-    };
-    match () {
-        () if flags.contains('-') => format!("{body:<width$}"),
-        () if flags.contains('0') && body.starts_with('-') => {
-            format!("-{:0>1$}", &body[1..], width.max(1) - 1)
-        }
-        () if flags.contains('0') => format!("{body:0>width$}"),
-        () => format!("{body:>width$}"),
+
+    fn text(&mut self) -> String {
+        let address = self.next(8);
+        string(self.cx, self.w, self.lane, address)
     }
 }
 
-fn float(arguments: &mut Arguments, show: impl Fn(f64) -> String) -> String {
-    let x = f64::from_bits(arguments.next(8));
-    match () {
-        () if x.is_nan() => "nan".into(),
-        () if x.is_infinite() => {
-            if x > 0.0 {
-                "inf".into()
-            } else {
-                "-inf".into()
-            }
-        }
-        () => show(x),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// As C writes it: two digits of exponent with a sign.
-fn exponent(x: f64, precision: usize) -> String {
-    let text = format!("{x:.precision$e}");
-    match text.split_once('e') {
-        Some((digits, power)) => {
-            let power: i32 = power.parse().unwrap_or(0);
-            format!(
-                "{digits}e{}{:02}",
-                if power < 0 { '-' } else { '+' },
-                power.abs()
-            )
+    #[test]
+    fn the_buffer_keeps_what_was_printed_last() {
+        let printed = Printed::new(10_000);
+        for line in 0..100_000 {
+            printed.add(line % 3, &format!("{line}\n"));
         }
-        None => text,
+        printed.add(0, &"x".repeat(10_000));
+        let text = printed.text.lock().expect("not poisoned");
+        let kept: usize = text.pieces.iter().map(|(_, piece)| piece.len()).sum();
+        assert!(
+            text.bytes <= 10_000 && kept > 500,
+            "{kept} of {}",
+            text.bytes
+        );
+        assert_eq!(
+            text.pieces.back().map(|(_, piece)| piece.as_str()),
+            Some("99999\n")
+        );
+        let all: usize = (0..100_000)
+            .map(|line: u32| line.to_string().len() + 1)
+            .sum();
+        assert_eq!(text.lost, (all - kept + 10_000) as u64);
     }
 }

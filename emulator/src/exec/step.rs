@@ -19,6 +19,7 @@ use super::{
     bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor, wgmma,
 };
 use crate::check::Trouble;
+use crate::check::proxy::MOST_FENCES;
 use crate::ir::*;
 use crate::report::FaultKind;
 
@@ -312,9 +313,16 @@ fn rare<I: Isa>(
         Op::WgmmaWait { pending } => wgmma::wait(cx, w, m, pending.into())?,
         Op::ProxyFence { mbarrier_init } => {
             let lanes = (m, m == w.alive);
-            let warp = w.index as usize;
-            cx.fences
-                .add(&mut cx.order, warp, lanes, w.sync_count, mbarrier_init);
+            let (warp, sync) = (w.index as usize, w.sync_count);
+            let noted = cx
+                .fences
+                .add(&mut cx.order, warp, lanes, sync, mbarrier_init);
+            if !noted {
+                return Err(Trouble::warp(FaultKind::TooMany {
+                    what: "fences between the proxies in one warp of a block",
+                    most: MOST_FENCES as u64,
+                }));
+            }
         }
         Op::SetMaxRegisters { count, more } => {
             return registers::set(cx, w, m, count.into(), more);

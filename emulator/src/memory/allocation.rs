@@ -253,7 +253,8 @@ impl Allocation {
             return;
         }
         if self.is_all_init() {
-            // Who set it has marked every byte.
+            // A module's variable has no marks before its first unwritten byte.
+            self.mark_init(0, self.bytes);
             self.all_init.store(false, Ordering::Relaxed);
         }
         let first = to / GROUP;

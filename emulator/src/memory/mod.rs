@@ -185,15 +185,25 @@ impl Memory {
 
     /// [`Memory::alloc`] with a name for reports.
     pub fn alloc_labelled(&self, bytes: u64, label: Option<&str>) -> Result<u64, MemoryError> {
-        self.place(bytes, label, false)
+        self.place(bytes, label, false, false)
     }
 
-    /// Allocates; `constant` memory cannot be written by kernels.
-    pub(crate) fn place(
+    /// Allocates zeros that count as written; `constant` memory cannot be written by kernels. The bytes are not touched.
+    pub(crate) fn place_zeroed(
         &self,
         bytes: u64,
         label: Option<&str>,
         constant: bool,
+    ) -> Result<u64, MemoryError> {
+        self.place(bytes, label, constant, true)
+    }
+
+    fn place(
+        &self,
+        bytes: u64,
+        label: Option<&str>,
+        constant: bool,
+        written: bool,
     ) -> Result<u64, MemoryError> {
         if bytes == 0 {
             return Err(MemoryError::ZeroBytes);
@@ -215,6 +225,9 @@ impl Memory {
         let label = label.map(str::to_owned);
         let allocation =
             Allocation::new(base, bytes, sequence, label, constant).ok_or(out_of_memory)?;
+        if written {
+            allocation.set_all_init();
+        }
         table.sequence = sequence;
         table.next = after(&allocation);
         table.forget_freed(base, bytes);
