@@ -15,6 +15,8 @@ fn main() -> io::Result<()> {
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         // cudarc and most other loaders ask for `libcuda.so`; a library already loaded under that name is what they get.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcuda.so");
+        // The driver has threads, so its code stays where it is when a client lets go of the library.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
         // Calls inside the library stay inside it, whatever else in the process exports the same names.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
     }

@@ -183,7 +183,7 @@ pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
         }
         // Waiting for an event that was never recorded does nothing, captured or not.
         (Some(_), EventState::Never) => Ok(()),
-        (Some(part), EventState::Done(_)) => {
+        (Some(part), EventState::Recorded { .. }) => {
             part.capture.invalidate();
             Err(CUresult::STREAM_CAPTURE_ISOLATION)
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::config::{SILENT, set_limits};
+use super::queue;
 use super::registry::lock;
 use super::state::driver_raw;
 use super::status::{CUresult, Result};
@@ -66,6 +67,12 @@ fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     super::contained("a function of the client", body).unwrap_or(otherwise)
 }
 
+/// Has all work done that was submitted, so that what is told takes it in.
+fn settle() {
+    // An error means that the process ends.
+    let _ = queue::wait(queue::Target::All);
+}
+
 fn code(result: Result) -> u32 {
     match result {
         Ok(()) => 0,
@@ -110,6 +117,7 @@ pub unsafe extern "C" fn ptx_emulator_devices(
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_reset() {
     guard((), || {
+        settle();
         let mut journal = lock(&JOURNAL);
         journal.launches = 0;
         journal.total = None;
@@ -122,7 +130,10 @@ pub extern "C" fn ptx_emulator_reset() {
 /// Launches since the last reset.
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_launches() -> u64 {
-    guard(0, || lock(&JOURNAL).launches)
+    guard(0, || {
+        settle();
+        lock(&JOURNAL).launches
+    })
 }
 
 /// The sum of all counters since the last reset: up to `room` words. Returns how many there are.
@@ -132,6 +143,7 @@ pub extern "C" fn ptx_emulator_launches() -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ptx_emulator_totals(words: Out<u64>, room: usize) -> usize {
     guard(0, || {
+        settle();
         let total = lock(&JOURNAL).total.clone().unwrap_or_default();
         give_words(&wire::to_words(&total), words, room)
     })
@@ -152,6 +164,7 @@ pub unsafe extern "C" fn ptx_emulator_launch(
     room: usize,
 ) -> usize {
     guard(0, || {
+        settle();
         let journal = lock(&JOURNAL);
         let forgotten = journal.launches - journal.records.len() as u64;
         let Some(record) = number
@@ -184,6 +197,7 @@ pub unsafe extern "C" fn ptx_emulator_last_report(
     code: Out<u32>,
 ) -> usize {
     guard(0, || {
+        settle();
         let journal = lock(&JOURNAL);
         let Some(report) = &journal.report else {
             return 0;
@@ -201,6 +215,7 @@ pub unsafe extern "C" fn ptx_emulator_last_report(
 pub extern "C" fn ptx_emulator_limits(instructions: u64, milliseconds: u64) {
     guard((), || {
         let time = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+        settle();
         set_limits(instructions, time);
     });
 }

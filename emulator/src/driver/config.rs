@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use super::queue::schedule::Schedule;
 use super::registry::lock;
 use super::status::{CUresult, Result};
 use crate::DeviceConfig;
@@ -28,6 +29,8 @@ pub struct Config {
     pub time: Option<Duration>,
     /// The version of the posed driver, as `cuDriverGetVersion` gives it: 13000 for 13.0.
     pub driver_version: i32,
+    /// When work that may begin does.
+    pub schedule: Schedule,
 }
 
 /// `PTX_EMULATOR_LOG`.
@@ -136,7 +139,12 @@ impl Config {
             Some(version) => driver_version(&version)?,
             None => 13000,
         };
+        let schedule = match variable("PTX_EMULATOR_SCHEDULE") {
+            Some(schedule) => Schedule::parse(&schedule)?,
+            None => Schedule::Eager,
+        };
         Ok(Config {
+            schedule,
             capabilities,
             devices,
             memory,
@@ -285,6 +293,8 @@ mod tests {
             ("PTX_EMULATOR_SECONDS", "-1"),
             ("PTX_EMULATOR_SECONDS", "nan"),
             ("PTX_EMULATOR_SECONDS", "1e30"),
+            ("PTX_EMULATOR_SCHEDULE", "late"),
+            ("PTX_EMULATOR_SCHEDULE", "random"),
         ] {
             assert!(
                 with(&[pair])

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::capture;
 use super::config::Config;
 use super::current::{current, healthy, with_stack};
+use super::queue;
 use super::registry::lock;
 use super::state::{Context, driver};
 use super::status::{CUresult, Result};
@@ -55,6 +56,13 @@ fn default_limit(limit: c_uint) -> Option<usize> {
         6 => 0,       // persisting L2 cache
         _ => return None,
     })
+}
+
+/// Waits for all of a context's streams.
+fn synchronize(context: &Context) -> Result {
+    capture::forbid_in_context(context)?;
+    queue::wait(queue::Target::Context(context.handle))?;
+    context.healthy()
 }
 
 driver! {
@@ -214,16 +222,15 @@ driver! {
         Ok(())
     }
 
-    // All work is done at the call that submits it, so there is never anything to wait for.
     fn cuCtxSynchronize() {
         let context = healthy()?;
-        capture::forbid_in_context(&context)
+        synchronize(&context)
     }
 
     fn cuCtxSynchronize_v2(handle: Handle) {
         let context = if handle == 0 { current()? } else { context(handle)? };
         context.healthy()?;
-        capture::forbid_in_context(&context)
+        synchronize(&context)
     }
 
     fn cuCtxGetLimit(value: Out<usize>, limit: c_uint) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::capture;
 use super::current::{healthy, stream};
-use super::registry::lock;
-use super::state::{Context, Device, driver};
+use super::queue;
+use super::state::{Context, Stream, driver};
 use super::status::{CUresult, Result};
-use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check, host_bytes, host_bytes_mut};
-use super::work::{Op, submit};
+use super::transfer::{self, Kind, Transfer};
+use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
+use super::work::{Op, noted, wait_for_everything, wait_for_stream};
 
 /// Where one side of a copy lies. Host addresses stand as numbers, as they may be used from another thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +41,6 @@ pub struct Copy {
     depth: usize,
 }
 
-/// A side, resolved.
-enum Memory {
-    Host(usize),
-    Device(Arc<Device>, DevicePtr),
-}
-
 impl Side {
     /// Where row `y` of plane `z` begins.
     fn row(&self, y: usize, z: usize) -> Result<Place> {
@@ -62,25 +57,33 @@ impl Side {
     }
 }
 
+/// A place that has been found, with the kind of its memory.
+type Found = (transfer::Place, Kind);
+
 /// Finds the memory of `bytes` bytes at a place. Device memory must lie inside one allocation.
-fn resolve(place: Place, bytes: usize) -> Result<Memory> {
+fn find(place: Place, bytes: usize) -> Result<Found> {
     let (address, unknown_is_host) = match place {
-        Place::Host(address) => return Ok(Memory::Host(address)),
+        Place::Host(address) => return host(address, bytes),
         Place::Device(address) => (address, false),
         Place::Either(address) => (address, true),
     };
     if let Some((device, base, allocation)) = driver()?.find(address) {
         check(allocation.bytes - (address - base) >= bytes as u64)?;
-        return Ok(Memory::Device(device, address));
+        let place = transfer::Place::Device(device, address);
+        return Ok((place, transfer::kind_of(allocation.kind)));
     }
-    let pinned = lock(&driver()?.host)
-        .range(..=address)
-        .next_back()
-        .is_some_and(|(&base, range)| {
-            range.bytes as u64 - (address - base).min(range.bytes as u64) >= bytes as u64
-        });
-    check(pinned || unknown_is_host)?;
-    Ok(Memory::Host(address as usize))
+    let (place, kind) = host(address as usize, bytes)?;
+    check(kind == Kind::Pinned || unknown_is_host)?;
+    Ok((place, kind))
+}
+
+/// Host memory, the driver's or the caller's.
+fn host(address: usize, bytes: usize) -> Result<Found> {
+    check(address != 0)?;
+    Ok(match transfer::pinned_range(address, bytes)? {
+        Some(number) => (transfer::Place::Pinned(address, number), Kind::Pinned),
+        None => (transfer::Place::Host(address), Kind::Pageable),
+    })
 }
 
 impl Copy {
@@ -99,56 +102,113 @@ impl Copy {
         }
     }
 
-    /// Does the copy.
-    pub fn run(&self, _context: &Arc<Context>) -> Result {
-        if self.width == 0 {
-            return Ok(());
-        }
-        for z in 0..self.depth {
-            for y in 0..self.height {
-                let from = resolve(self.from.row(y, z)?, self.width)?;
-                let to = resolve(self.to.row(y, z)?, self.width)?;
-                move_bytes(from, to, self.width)?;
+    /// Finds the memory of both sides, every row of it.
+    pub fn resolve(&self) -> Result<Transfer> {
+        Ok(Transfer {
+            from: self.side(&self.from)?,
+            to: self.side(&self.to)?,
+            width: self.width,
+            height: self.height,
+            depth: self.depth,
+        })
+    }
+
+    fn side(&self, side: &Side) -> Result<transfer::Side> {
+        let nothing = (transfer::Place::Host(0), Kind::Pageable);
+        let (mut place, mut kind) = nothing;
+        for (y, z) in (0..self.depth).flat_map(|z| (0..self.height).map(move |y| (y, z))) {
+            if self.width == 0 {
+                break;
+            }
+            let row = find(side.row(y, z)?, self.width)?;
+            if (y, z) == (0, 0) {
+                (place, kind) = row;
+            } else if row.1 == Kind::Pageable {
+                // One row of the caller's memory makes all of it pageable.
+                kind = Kind::Pageable;
             }
         }
-        Ok(())
-    }
-}
-
-/// Copies one row.
-fn move_bytes(from: Memory, to: Memory, bytes: usize) -> Result {
-    match (from, to) {
-        (Memory::Host(from), Memory::Host(to)) => {
-            check(from != 0 && to != 0)?;
-            // SAFETY: the caller of a copy vouches for both ranges of host memory; `copy` allows them to overlap.
-            unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
-            Ok(())
+        if kind == Kind::Pageable
+            && let transfer::Place::Pinned(address, _) = place
+        {
+            place = transfer::Place::Host(address);
         }
-        (Memory::Host(from), Memory::Device(device, to)) => device
-            .backend
-            .write(to, host_bytes(from as *const c_void, bytes)?),
-        (Memory::Device(device, from), Memory::Host(to)) => device
-            .backend
-            .read(from, host_bytes_mut(to as *mut c_void, bytes)?),
-        (Memory::Device(source, from), Memory::Device(target, to)) => {
-            target
-                .backend
-                .copy_from(to, &source.backend, from, bytes as u64)
-        }
+        Ok(transfer::Side {
+            place,
+            kind,
+            pitch: side.pitch,
+            plane: side.plane,
+        })
     }
 }
 
 /// A copy that the caller waits for: in the legacy stream of the current context.
+///
+/// CUDA driver API, "API synchronization behavior", synchronous copies: "1. For transfers from pageable host memory to
+/// device memory, a stream sync is performed before the copy is initiated. The function will return once the pageable
+/// buffer has been copied to the staging memory for DMA transfer to device memory, but the DMA to final destination may
+/// not have completed. 2. For transfers from pinned host memory to device memory, the function is synchronous with
+/// respect to the host. 3. For transfers from device to either pageable or pinned host memory, the function returns
+/// only once the copy has completed. 4. For transfers from device memory to device memory, no host-side synchronization
+/// is performed. 5. For transfers from any host memory to any host memory, the function is fully synchronous with
+/// respect to the host."
 fn wait_for(copy: Copy) -> Result {
     let context = healthy()?;
     capture::forbid_unsafe_call()?;
-    submit(&context, &context.legacy_stream, Op::Copy(copy))
+    let stream = &context.legacy_stream;
+    if noted(&context, stream, &Op::Copy(copy))? {
+        return Ok(());
+    }
+    let transfer = copy.resolve()?;
+    match (transfer.from.kind, transfer.to.kind) {
+        (Kind::Pageable, Kind::Device) => {
+            wait_for_stream(&context, stream)?;
+            staged(&context, stream, transfer)
+        }
+        (Kind::Device, Kind::Device) => {
+            queue::submit(&context, stream, Op::Transfer(transfer), &[]);
+            Ok(())
+        }
+        _ => queue::submit_and_wait(&context, stream, Op::Transfer(transfer)),
+    }
 }
 
 /// A copy in a stream.
+///
+/// CUDA driver API, "API synchronization behavior", asynchronous copies: "1. For transfers between device memory and
+/// pageable host memory, the function might be synchronous with respect to host. 2. For transfers from any host memory
+/// to any host memory, the function is fully synchronous with respect to the host. 3. If pageable memory must first be
+/// staged to pinned memory, the driver may synchronize with the stream and stage the copy into pinned memory. 4. For
+/// all other transfers, the function should be fully asynchronous." Editions up to 12 say of 1: "For transfers from
+/// device memory to pageable host memory, the function will return only once the copy has completed."
 fn enqueue(copy: Copy, handle: Handle) -> Result {
     let (context, stream) = stream(handle)?;
-    submit(&context, &stream, Op::Copy(copy))
+    if noted(&context, &stream, &Op::Copy(copy))? {
+        return Ok(());
+    }
+    let transfer = copy.resolve()?;
+    let is_host = |kind| matches!(kind, Kind::Pageable | Kind::Pinned);
+    let (from, to) = (transfer.from.kind, transfer.to.kind);
+    if to == Kind::Pageable || is_host(from) && is_host(to) {
+        return queue::submit_and_wait(&context, &stream, Op::Transfer(transfer));
+    }
+    if from == Kind::Pageable {
+        return staged(&context, &stream, transfer);
+    }
+    queue::submit(&context, &stream, Op::Transfer(transfer), &[]);
+    Ok(())
+}
+
+/// A copy from the caller's pageable memory: read when the call returns, and no more is promised.
+fn staged(context: &Arc<Context>, stream: &Arc<Stream>, mut transfer: Transfer) -> Result {
+    if queue::is_eager() && queue::is_idle() {
+        // Nothing is before it: the copy is done here, though the caller is not told so.
+        queue::submit_and_run(context, stream, Op::Transfer(transfer));
+        return Ok(());
+    }
+    transfer.stage()?;
+    queue::submit(context, stream, Op::Transfer(transfer), &[]);
+    Ok(())
 }
 
 /// One side's place from a copy's description: `CUmemorytype` 1 host, 2 device, 3 array, 4 either.
@@ -285,7 +345,16 @@ driver! {
         from_context: Handle,
         bytes: usize,
     ) {
-        wait_for(peer(to, to_context, from, from_context, bytes)?)
+        // "This function is asynchronous with respect to the host, but serialized with respect all pending and future
+        // asynchronous work in to the current context, srcContext, and dstContext": stricter, it waits.
+        let copy = peer(to, to_context, from, from_context, bytes)?;
+        let context = healthy()?;
+        capture::forbid_unsafe_call()?;
+        wait_for_everything(&context)?;
+        if noted(&context, &context.legacy_stream, &Op::Copy(copy))? {
+            return Ok(());
+        }
+        queue::submit_and_wait(&context, &context.legacy_stream, Op::Transfer(copy.resolve()?))
     }
 
     fn cuMemcpyPeerAsync(

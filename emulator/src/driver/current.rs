@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::state::{Context, Stream, driver};
 use super::status::{CUresult, Result};
 use super::types::Handle;
+use super::work::in_host_function;
 
 thread_local! {
     /// The contexts pushed on this thread; the last is current.
@@ -24,8 +25,13 @@ pub fn with_stack<T>(work: impl FnOnce(&mut Vec<Arc<Context>>) -> T) -> T {
 }
 
 /// The thread's current context, broken or not; `CUDA_ERROR_INVALID_CONTEXT` if there is none.
+/// `CUDA_ERROR_NOT_PERMITTED` in a host function: "The host function must not make any CUDA API calls. Attempting to use
+/// a CUDA API may result in CUDA_ERROR_NOT_PERMITTED".
 pub fn current() -> Result<Arc<Context>> {
     driver()?;
+    if in_host_function() {
+        return Err(CUresult::NOT_PERMITTED);
+    }
     let context = with_stack(|stack| stack.last().cloned()).ok_or(CUresult::INVALID_CONTEXT)?;
     context.alive()?;
     Ok(context)

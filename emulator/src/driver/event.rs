@@ -1,11 +1,11 @@
-//! Events, timed by the machine's clock.
+//! Events, timed by the machine's clock when their stream comes to them.
 
 use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::capture;
 use super::current::{healthy, stream};
+use super::queue::{self, TaskId};
 use super::registry::lock;
 use super::state::{Context, Event, EventState, Stream, driver};
 use super::status::{CUresult, Result};
@@ -24,35 +24,61 @@ pub fn record(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> R
     if capture::record(stream, &event)? {
         return Ok(());
     }
-    *lock(&event.state) = EventState::Done(Instant::now());
+    queue::submit(context, stream, Op::Record(event), &[]);
     Ok(())
 }
 
-/// Makes a stream wait for an event. Its work is done already; only captures have something to note.
-pub fn wait(_context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Result {
+/// Makes a stream wait for an event: for its last record before this call. One that was never recorded is no wait.
+pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Result {
     let event = driver()?.events.get(handle)?;
-    capture::wait(stream, &event)
+    capture::wait(stream, &event)?;
+    let recorded = match *lock(&event.state) {
+        EventState::Recorded { task, .. } => task,
+        _ => return Ok(()),
+    };
+    queue::submit(context, stream, Op::Wait, &[recorded]);
+    Ok(())
 }
 
-/// The event, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT` if it stands for captured work.
-fn finished(handle: Handle) -> Result<Arc<Event>> {
+/// The event and the task of its record, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT` if it stands for
+/// captured work.
+fn known(handle: Handle) -> Result<(Arc<Event>, TaskId)> {
     healthy()?;
     let event = driver()?.events.get(handle)?;
     driver()?.contexts.get(event.context)?.healthy()?;
-    match *lock(&event.state) {
-        EventState::Captured(..) => Err(CUresult::CAPTURED_EVENT),
-        _ => Ok(event.clone()),
-    }
+    let task = match *lock(&event.state) {
+        EventState::Captured(..) => return Err(CUresult::CAPTURED_EVENT),
+        EventState::Recorded { task, .. } => task,
+        EventState::Never => 0,
+    };
+    Ok((event, task))
+}
+
+/// An error of the work before an event, if its context has one.
+fn after(event: &Event) -> Result {
+    driver()?.contexts.get(event.context)?.healthy()
 }
 
 fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Result {
     check(!milliseconds.is_null())?;
-    let (start, end) = (finished(start)?, finished(end)?);
-    let timed = |event: &Event| match *lock(&event.state) {
-        EventState::Done(instant) if event.flags & DISABLE_TIMING == 0 => Ok(instant),
-        _ => Err(CUresult::INVALID_HANDLE),
+    let timed = |handle| {
+        let (event, task) = known(handle)?;
+        if event.flags & DISABLE_TIMING != 0 {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        queue::query(&[task])?;
+        match *lock(&event.state) {
+            EventState::Recorded { reached, .. } => reached.ok_or(CUresult::NOT_READY),
+            _ => Err(CUresult::INVALID_HANDLE),
+        }
     };
-    let (from, to) = (timed(&start)?, timed(&end)?);
+    // Errors of the arguments come before those of time.
+    let (from, to) = match (timed(start), timed(end)) {
+        (Err(CUresult::NOT_READY), Err(code)) | (Err(code), _) | (_, Err(code)) => {
+            return Err(code);
+        }
+        (Ok(from), Ok(to)) => (from, to),
+    };
     let forward = to.saturating_duration_since(from).as_secs_f64();
     let backward = from.saturating_duration_since(to).as_secs_f64();
     milliseconds.set(((forward - backward) * 1e3) as f32)
@@ -94,11 +120,15 @@ driver! {
     }
 
     fn cuEventQuery(handle: Handle) {
-        finished(handle).map(|_| ())
+        let (event, task) = known(handle)?;
+        queue::query(&[task])?;
+        after(&event)
     }
 
     fn cuEventSynchronize(handle: Handle) {
-        finished(handle).map(|_| ())
+        let (event, task) = known(handle)?;
+        queue::wait(queue::Target::Tasks(&[task]))?;
+        after(&event)
     }
 
     fn cuEventElapsedTime(milliseconds: Out<f32>, start: Handle, end: Handle) {

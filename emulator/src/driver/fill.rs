@@ -1,17 +1,22 @@
 //! Filling device memory with a value of one, two or four bytes.
 
 use std::ffi::{c_uchar, c_uint, c_ushort};
+use std::sync::Arc;
 
 use super::capture;
 use super::current::{healthy, stream};
-use super::state::driver;
+use super::queue;
+use super::state::{Device, driver};
 use super::status::{CUresult, Result};
+use super::transfer::{self, Kind};
 use super::types::{DevicePtr, Handle, check};
-use super::work::{Op, submit};
+use super::work::{Op, gone, noted, submit};
 
 /// `height` rows of `width` values, `pitch` bytes apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Fill {
+    /// Whose memory it is, and of which kind, once that was found out.
+    target: Option<(Arc<Device>, Kind)>,
     address: DevicePtr,
     value: [u8; 4],
     value_bytes: usize,
@@ -40,6 +45,7 @@ impl Fill {
             .ok_or(CUresult::INVALID_VALUE)?;
         check(height <= 1 || pitch >= row)?;
         Ok(Fill {
+            target: None,
             address,
             value: bytes,
             value_bytes: value.len(),
@@ -49,28 +55,64 @@ impl Fill {
         })
     }
 
-    /// Does it.
-    pub fn run(&self) -> Result {
-        let bytes = self.width * self.value_bytes;
-        if bytes == 0 {
-            return Ok(());
+    /// Finds the memory. Each row must lie inside one allocation.
+    pub fn resolve(mut self) -> Result<Fill> {
+        if self.row_bytes() == 0 {
+            return Ok(self);
         }
         for y in 0..self.height {
             let row = self.address.wrapping_add((y * self.pitch) as u64);
             let (device, base, allocation) = driver()?.find(row).ok_or(CUresult::INVALID_VALUE)?;
-            check(allocation.bytes - (row - base) >= bytes as u64)?;
-            device
-                .backend
-                .fill(row, &self.value[..self.value_bytes], self.width as u64)?;
+            check(allocation.bytes - (row - base) >= self.row_bytes() as u64)?;
+            (self.target).get_or_insert((device, transfer::kind_of(allocation.kind)));
+        }
+        Ok(self)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.width * self.value_bytes
+    }
+
+    /// How many bytes it writes.
+    pub fn bytes(&self) -> usize {
+        self.row_bytes().saturating_mul(self.height)
+    }
+
+    /// Does it.
+    pub fn run(&self) -> Result {
+        let Some((device, _)) = &self.target else {
+            return Ok(());
+        };
+        for y in 0..self.height {
+            let row = self.address.wrapping_add((y * self.pitch) as u64);
+            let value = &self.value[..self.value_bytes];
+            (device.backend.fill(row, value, self.width as u64))
+                .map_err(|_| gone("memset", row, self.row_bytes()))?;
         }
         Ok(())
     }
 }
 
+/// CUDA driver API, "API synchronization behavior": "The synchronous memset functions are asynchronous with respect to
+/// the host except when the target is pinned host memory or a Unified Memory region, in which case they are fully
+/// synchronous. The Async versions are always asynchronous with respect to the host."
 fn wait_for(fill: Fill) -> Result {
     let context = healthy()?;
     capture::forbid_unsafe_call()?;
-    submit(&context, &context.legacy_stream, Op::Fill(fill))
+    let stream = &context.legacy_stream;
+    if noted(&context, stream, &Op::Fill(fill.clone()))? {
+        return Ok(());
+    }
+    let fill = fill.resolve()?;
+    match fill.target {
+        Some((_, Kind::Pinned | Kind::Unified)) => {
+            queue::submit_and_wait(&context, stream, Op::Fill(fill))
+        }
+        _ => {
+            queue::submit(&context, stream, Op::Fill(fill), &[]);
+            Ok(())
+        }
+    }
 }
 
 fn enqueue(fill: Fill, handle: Handle) -> Result {

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use super::capture;
 use super::current::{healthy, stream};
+use super::queue;
 use super::registry::lock;
 use super::state::{AllocationKind, Graph, GraphExec, Node, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, In, Out, check};
-use super::work::{Op, submit};
+use super::work::{Op, noted, submit};
 
 /// Flags of an instantiation: free on launch, upload, launch from the device, priorities of nodes.
 const AUTO_FREE: u64 = 1;
@@ -26,6 +27,7 @@ fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result {
     let driver = driver()?;
     let nodes = lock(&driver.graphs.get(graph)?.nodes).clone();
     let made = driver.execs.insert(|handle| GraphExec {
+        last: Mutex::default(),
         handle,
         nodes,
         flags,
@@ -55,6 +57,21 @@ fn release_memory(nodes: &[Node]) -> Result {
             _ => Ok(()),
         }
     })
+}
+
+/// What the nodes of a graph do, with its memory looked up. Where one cannot be done, nothing has been freed.
+fn prepare(nodes: &[Node]) -> Result<Vec<Op>> {
+    let mut ops = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        ops.push(match &node.op {
+            free @ Op::Free(_) => free.clone(),
+            other => other.clone().prepare()?,
+        });
+    }
+    for op in ops.iter_mut().filter(|op| matches!(op, Op::Free(_))) {
+        *op = op.clone().prepare()?;
+    }
+    Ok(ops)
 }
 
 /// Writes up to `count` handles, and how many there are.
@@ -122,6 +139,10 @@ driver! {
 
     fn cuGraphExecDestroy(handle: Handle) {
         let exec = driver()?.execs.remove(handle)?;
+        if exec.nodes.iter().any(|node| matches!(node.op, Op::Alloc(_))) {
+            let last = *lock(&exec.last);
+            queue::wait(queue::Target::Tasks(&[last]))?;
+        }
         release_memory(&exec.nodes)
     }
 
@@ -138,8 +159,16 @@ driver! {
     fn cuGraphLaunch(exec: Handle, handle: Handle) {
         let exec = driver()?.execs.get(exec)?;
         let (context, stream) = stream(handle)?;
-        // In a capturing stream each node becomes one of the graph under way.
-        exec.nodes.iter().try_for_each(|node| submit(&context, &stream, node.op.clone()))
+        if capture::is_capturing(&stream) {
+            // Each node becomes one of the graph under way.
+            return exec.nodes.iter().try_for_each(|node| submit(&context, &stream, node.op.clone()));
+        }
+        if noted(&context, &stream, &Op::Empty)? {
+            return Ok(());
+        }
+        let ops = prepare(&exec.nodes)?;
+        queue::submit_graph(&context, &stream, &exec, ops);
+        Ok(())
     }
 
     fn cuGraphGetNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) {

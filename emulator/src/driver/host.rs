@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::capture;
 use super::current::healthy;
-use super::registry::lock;
+use super::queue;
+use super::registry::{fresh_handle, lock};
 use super::state::{Allocation, AllocationKind, Context, Driver, HostRange, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Out, check};
+use super::work::wait_for_everything;
 
 /// What pages are aligned to.
 const PAGE: usize = 4096;
@@ -100,6 +102,7 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
     within_limit(driver, &host, bytes)?;
     let (address, layout) = pages(bytes)?;
     let range = HostRange {
+        number: fresh_handle(),
         bytes,
         flags,
         layout: Some(layout),
@@ -114,10 +117,15 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
     Ok(address)
 }
 
-/// Forgets a range, and frees it if the driver allocated it.
+/// Forgets a range, and frees it if the driver allocated it. Work that begins later does not find it any more, and what
+/// runs now is waited for, in whichever stream.
 fn drop_range(driver: &Driver, address: u64) {
     unmap(driver, address);
     let range = lock(&driver.host).remove(&address);
+    if queue::wait_for_running().is_err() {
+        // The process ends: work that cannot be waited for may still use it.
+        return;
+    }
     if let Some(pages) = range.and_then(|range| range.layout) {
         // SAFETY: allocated by `pages` with this layout, and no longer in the table.
         unsafe { dealloc(pages.start as *mut u8, pages.layout) };
@@ -183,12 +191,14 @@ driver! {
         allocate_pinned(out, bytes, 0)
     }
 
+    // Kernels and copies under way may use the memory, so the driver waits for all of them.
     fn cuMemFreeHost(pointer: *mut c_void) {
-        healthy()?;
+        let context = healthy()?;
         capture::forbid_unsafe_call()?;
         let driver = driver()?;
         let address = pointer as u64;
         check(lock(&driver.host).get(&address).is_some_and(|range| range.layout.is_some()))?;
+        wait_for_everything(&context)?;
         drop_range(driver, address);
         Ok(())
     }
@@ -204,7 +214,7 @@ driver! {
         if before.is_some_and(|(&base, range)| base + range.bytes as u64 > address) {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        host.insert(address, HostRange { bytes, flags, layout: None, context: context.handle });
+        host.insert(address, HostRange { number: fresh_handle(), bytes, flags, layout: None, context: context.handle });
         drop(host);
         let mapped = map(driver, address, bytes, context.handle, AllocationKind::Host);
         if mapped.is_err() {
@@ -214,12 +224,13 @@ driver! {
     }
 
     fn cuMemHostUnregister(pointer: *mut c_void) {
-        healthy()?;
+        let context = healthy()?;
         let driver = driver()?;
         let address = pointer as u64;
         if lock(&driver.host).get(&address).is_none_or(|range| range.layout.is_some()) {
             return Err(CUresult::HOST_MEMORY_NOT_REGISTERED);
         }
+        wait_for_everything(&context)?;
         drop_range(driver, address);
         Ok(())
     }

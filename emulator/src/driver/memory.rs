@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::capture;
 use super::current::{healthy, stream};
+use super::queue;
 use super::registry::lock;
 use super::state::{Allocation, AllocationKind, Context, Device, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Location, Out, check};
-use super::work::{Op, submit};
+use super::work::{Op, submit, wait_for_device, wait_for_everything};
 
 /// Takes `bytes` bytes of a device's memory and notes whose they are.
 pub fn allocate(
@@ -18,7 +19,14 @@ pub fn allocate(
     bytes: usize,
     kind: AllocationKind,
 ) -> Result<DevicePtr> {
-    let address = device.backend.alloc(bytes as u64)?;
+    let address = match device.backend.alloc(bytes as u64) {
+        Err(CUresult::OUT_OF_MEMORY) => {
+            // What streams are to free comes back first.
+            queue::wait_for_frees()?;
+            device.backend.alloc(bytes as u64)?
+        }
+        done => done?,
+    };
     lock(&device.allocations).insert(
         address,
         Allocation {
@@ -33,8 +41,9 @@ pub fn allocate(
     Ok(address)
 }
 
-/// Gives memory back. The address must be the first of an allocation that callers may free.
-pub fn release(address: DevicePtr) -> Result {
+/// Takes memory out of the table, so that calls do not find it any more, and says whose it is. The address must be the
+/// first of an allocation that callers may free. [`super::backend::Backend::free`] gives it back.
+pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     let (device, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
     check(
         base == address
@@ -43,12 +52,41 @@ pub fn release(address: DevicePtr) -> Result {
                 AllocationKind::Module | AllocationKind::Host
             ),
     )?;
-    lock(&device.allocations).remove(&address);
-    device.backend.free(address);
+    // Of two threads that free the same memory one is too late.
+    (lock(&device.allocations).remove(&address)).ok_or(CUresult::INVALID_VALUE)?;
     if let AllocationKind::Pool(pool) = allocation.kind {
         super::pool::note_freed(pool, allocation.bytes);
     }
+    Ok(device)
+}
+
+/// Gives memory back at once.
+pub fn release(address: DevicePtr) -> Result {
+    forget(address)?.backend.free(address);
     Ok(())
+}
+
+/// `cuMemFree`.
+fn free(address: DevicePtr) -> Result {
+    let context = ready_to_allocate()?;
+    if address == 0 {
+        return Ok(());
+    }
+    let (_, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
+    check(base == address)?;
+    match allocation.kind {
+        // "This API will not perform any implicit synchronization when the pointer was allocated with cuMemAllocAsync
+        // or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to these pointer have completed before
+        // invoking cuMemFree."
+        AllocationKind::Pool(_) => queue::hooks::freed_by_host(address),
+        // Memory that every device reaches.
+        AllocationKind::Managed | AllocationKind::External => wait_for_everything(&context)?,
+        _ => wait_for_device(&context)?,
+    }
+    if super::host::release_managed(address)? || super::external::release_buffer(address)? {
+        return Ok(());
+    }
+    release(address)
 }
 
 /// Stream-ordered allocation from a pool of a device; a node where the stream is captured.
@@ -75,13 +113,13 @@ pub fn allocate_async(
         submit(&context, &stream, Op::Alloc(address))?;
         return out.set(address);
     }
-    submit(&context, &stream, Op::Empty)?;
-    out.set(allocate(
-        &owner,
-        context.handle,
-        bytes,
-        AllocationKind::Pool(pool),
-    )?)
+    let kind = AllocationKind::Pool(pool);
+    let address = allocate(&owner, context.handle, bytes, kind)?;
+    if let Err(code) = submit(&context, &stream, Op::Alloc(address)) {
+        release(address)?;
+        return Err(code);
+    }
+    out.set(address)
 }
 
 fn advise(address: DevicePtr, bytes: usize) -> Result {
@@ -123,14 +161,7 @@ driver! {
     }
 
     fn cuMemFree_v2(address: DevicePtr) {
-        ready_to_allocate()?;
-        if address == 0 {
-            return Ok(());
-        }
-        if super::host::release_managed(address)? || super::external::release_buffer(address)? {
-            return Ok(());
-        }
-        release(address)
+        free(address)
     }
 
     fn cuMemAllocAsync(out: Out<DevicePtr>, bytes: usize, stream: Handle) {

@@ -4,8 +4,8 @@
 //! panics from crossing the C boundary. `build.rs` finds them there and gives every other exported name a function
 //! that returns `CUDA_ERROR_NOT_SUPPORTED`.
 //!
-//! Work is done at the call that submits it, in the caller's thread: streams are always in order, and a caller never
-//! sees less done than a GPU might have done. Handles are looked up, never followed, so a stale one is an error.
+//! Work is done behind the caller's back: a call that submits it makes a task of it (`queue`), and calls that wait do so
+//! where CUDA's wait. Handles are looked up, never followed, so a stale one is an error.
 
 /// Defines exported driver functions. Each body is a `Result<(), CUresult>`, or ends in a semicolon-free expression
 /// of that type; arguments are plain C data.
@@ -43,11 +43,13 @@ mod occupancy;
 mod pointer;
 mod pool;
 mod posed;
+mod queue;
 mod registry;
 mod state;
 mod status;
 mod stream;
 mod tensor_map;
+mod transfer;
 mod types;
 mod work;
 
@@ -58,6 +60,7 @@ use status::{CUresult, Result};
 /// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and what the log asks for is
 /// written.
 fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
+    queue::note_call();
     let result = contained(name, || {
         let code = match body() {
             Ok(()) => CUresult::SUCCESS,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::config::{self, Config};
 use super::current::healthy;
+use super::queue;
 use super::registry::lock;
 use super::state::{Allocation, AllocationKind, Context, Function, Module, driver};
 use super::status::{CUresult, Result};
@@ -267,6 +268,9 @@ driver! {
     fn cuModuleUnload(handle: Handle) {
         let context = healthy()?;
         let driver = driver()?;
+        driver.modules.get(handle)?;
+        queue::wait(queue::Target::Context(context.handle))?;
+        context.healthy()?;
         let module = driver.modules.remove(handle)?;
         driver.functions.retain(|function| function.module.handle != handle);
         let mut allocations = lock(&context.device.allocations);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use super::backend::Backend;
 use super::capture::{Capture, StreamCapture};
 use super::config::Config;
 use super::posed::Card;
+use super::queue::{self, LegacyOrder, TaskId};
 use super::registry::{Registry, fresh_handle, lock};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle};
@@ -139,6 +140,8 @@ impl Driver {
 
 /// Host memory known to the driver.
 pub struct HostRange {
+    /// Tells it from others that have its address at another time.
+    pub number: Handle,
     pub bytes: usize,
     pub flags: u32,
     /// How it was allocated; `None` where it was only registered.
@@ -256,6 +259,7 @@ pub struct Context {
     destroyed: AtomicBool,
     pub legacy_stream: Arc<Stream>,
     per_thread_streams: Mutex<HashMap<ThreadId, Arc<Stream>>>,
+    pub legacy_order: Mutex<LegacyOrder>,
     pub limits: Mutex<HashMap<u32, usize>>,
     pub cache_config: AtomicU32,
     pub shared_config: AtomicU32,
@@ -272,6 +276,7 @@ impl Context {
             destroyed: AtomicBool::new(false),
             legacy_stream: Arc::new(Stream::new(1, handle, 0, 0)),
             per_thread_streams: Mutex::default(),
+            legacy_order: Mutex::default(),
             limits: Mutex::default(),
             cache_config: AtomicU32::new(0),
             shared_config: AtomicU32::new(0),
@@ -310,8 +315,10 @@ impl Context {
         }
     }
 
-    /// Ends the context: what belongs to it is gone.
+    /// Ends the context: its work is waited for, and what belongs to it is gone.
     pub fn destroy(&self, driver: &Driver) {
+        // An error means that the process ends.
+        let _ = queue::wait(queue::Target::Context(self.handle));
         if self.destroyed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -344,6 +351,10 @@ impl Context {
 
 /// A stream.
 pub struct Stream {
+    /// Its number in the process; the handles of default streams are the same in all contexts and threads.
+    pub id: u64,
+    /// The task submitted to it last. Changed under the scheduler's lock only.
+    last: AtomicU64,
     pub handle: Handle,
     pub context: Handle,
     pub flags: u32,
@@ -356,13 +367,31 @@ impl Stream {
     pub const NON_BLOCKING: u32 = 1;
 
     pub fn new(handle: Handle, context: Handle, flags: u32, priority: i32) -> Stream {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Stream {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            last: AtomicU64::new(0),
             handle,
             context,
             flags,
             priority,
             capture: Mutex::default(),
         }
+    }
+
+    /// The task submitted to it last.
+    pub fn last(&self) -> TaskId {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// Notes the task submitted to it last; the scheduler does so.
+    pub fn set_last(&self, task: TaskId) {
+        self.last.store(task, Ordering::Release);
+    }
+
+    /// Whether it and the legacy stream wait for each other.
+    pub fn is_blocking(&self) -> bool {
+        self.flags & Stream::NON_BLOCKING == 0
     }
 
     /// Whether this is a default stream, shared by everybody.
@@ -384,8 +413,11 @@ pub struct Event {
 pub enum EventState {
     #[default]
     Never,
-    /// When the work before it was done.
-    Done(Instant),
+    /// Recorded by a task, and when the stream came to it.
+    Recorded {
+        task: TaskId,
+        reached: Option<Instant>,
+    },
     /// Recorded in a capturing stream: the nodes that it stands for.
     Captured(Arc<Capture>, Vec<usize>),
 }
@@ -437,6 +469,8 @@ pub struct Graph {
 
 /// A graph ready to run.
 pub struct GraphExec {
+    /// The task that ends its last launch.
+    pub last: Mutex<TaskId>,
     pub handle: Handle,
     pub nodes: Vec<Node>,
     pub flags: u64,

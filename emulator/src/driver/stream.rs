@@ -1,4 +1,4 @@
-//! Streams. Work is done when it is submitted, so a stream never has anything left to do.
+//! Streams: made, waited for, asked, and given functions of the host.
 
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -7,7 +7,9 @@ use super::current::{healthy, stream};
 use super::state::{Context, Stream, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Ordinal, Out, check};
-use super::work::{HostData, HostFunction, Op, submit};
+use super::work::{
+    CallbackFunction, HostData, HostFunction, Op, query_stream, submit, wait_for_stream,
+};
 
 /// Priorities run from 0 down to this one, the most urgent.
 const GREATEST_PRIORITY: c_int = -5;
@@ -20,21 +22,6 @@ fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {
         .streams
         .insert(|handle| Stream::new(handle, context.handle, flags, priority));
     out.set(made.handle)
-}
-
-/// A callback of `cuStreamAddCallback`, to be called as a host function.
-struct Callback {
-    function: unsafe extern "C" fn(Handle, c_uint, *mut c_void),
-    stream: Handle,
-    data: *mut c_void,
-}
-
-/// Calls the `Callback` that `data` owns.
-unsafe extern "C" fn call_back(data: *mut c_void) {
-    // SAFETY: `cuStreamAddCallback` made the box and this function runs once.
-    let callback = unsafe { Box::from_raw(data.cast::<Callback>()) };
-    // SAFETY: who added the callback vouches that it may be called with this argument.
-    unsafe { (callback.function)(callback.stream, 0, callback.data) };
 }
 
 driver! {
@@ -52,17 +39,22 @@ driver! {
             return Err(CUresult::INVALID_HANDLE);
         }
         let _ = capture::forbid_on_stream(&found);
+        // "In case the device is still doing work in the stream hStream when cuStreamDestroy() is called, the function
+        // will return immediately and the resources associated with hStream will be released automatically once the
+        // device has completed all work in hStream."
         driver()?.streams.remove(handle).map(|_| ())
     }
 
     fn cuStreamSynchronize(handle: Handle) {
-        let (_, stream) = stream(handle)?;
-        capture::forbid_on_stream(&stream)
+        let (context, stream) = stream(handle)?;
+        capture::forbid_on_stream(&stream)?;
+        wait_for_stream(&context, &stream)
     }
 
     fn cuStreamQuery(handle: Handle) {
-        let (_, stream) = stream(handle)?;
-        capture::forbid_on_stream(&stream)
+        let (context, stream) = stream(handle)?;
+        capture::forbid_on_stream(&stream)?;
+        query_stream(&context, &stream)
     }
 
     fn cuStreamWaitEvent(handle: Handle, event: Handle, flags: c_uint) {
@@ -112,7 +104,7 @@ driver! {
 
     fn cuStreamAddCallback(
         handle: Handle,
-        function: Option<unsafe extern "C" fn(Handle, c_uint, *mut c_void)>,
+        function: Option<CallbackFunction>,
         data: *mut c_void,
         flags: c_uint,
     ) {
@@ -120,7 +112,6 @@ driver! {
         let function = function.ok_or(CUresult::INVALID_VALUE)?;
         let (context, stream) = stream(handle)?;
         capture::forbid_on_stream(&stream)?;
-        let callback = Box::new(Callback { function, stream: handle, data });
-        submit(&context, &stream, Op::Host(call_back, HostData(Box::into_raw(callback).cast())))
+        submit(&context, &stream, Op::Callback(handle, function, HostData(data)))
     }
 }

@@ -1,20 +1,24 @@
 //! What a stream can be told to do, and doing it.
 
-use std::ffi::c_void;
+use std::cell::Cell;
+use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::capture;
 use super::copy::Copy;
 use super::fill::Fill;
 use super::launch::Launch;
-use super::registry::lock;
-use super::state::{AllocationKind, Context, Event, EventState, Stream, driver};
-use super::status::Result;
-use super::types::DevicePtr;
+use super::queue;
+use super::state::{AllocationKind, Context, Device, Event, Stream, driver};
+use super::status::{CUresult, Result};
+use super::transfer::Transfer;
+use super::types::{DevicePtr, Handle};
 
 /// A host function: `CUhostFn`.
 pub type HostFunction = unsafe extern "C" fn(*mut c_void);
+
+/// A callback: `CUstreamCallback`.
+pub type CallbackFunction = unsafe extern "C" fn(Handle, c_uint, *mut c_void);
 
 /// A host function's argument: an address that the emulator only passes on.
 #[derive(Clone, Copy)]
@@ -25,18 +29,40 @@ unsafe impl Send for HostData {}
 // SAFETY: as above; the emulator itself never follows the address.
 unsafe impl Sync for HostData {}
 
+/// Copies and fills of up to so many bytes take less time than waking a thread.
+const SHORT_BYTES: usize = 1 << 16;
+
+thread_local! {
+    static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a host function, which may not call the driver: `CUDA_ERROR_NOT_PERMITTED`.
+pub fn in_host_function() -> bool {
+    IN_HOST_FUNCTION.get()
+}
+
 /// One piece of work; also what a node of a graph does.
 #[derive(Clone)]
 pub enum Op {
     Empty,
     Launch(Launch),
+    /// A copy as the caller described it: a graph's node. Streams get [`Op::Transfer`].
     Copy(Copy),
+    /// A copy whose memory has been found.
+    Transfer(Transfer),
     Fill(Fill),
     Host(HostFunction, HostData),
+    /// `cuStreamAddCallback`: it is also called, with the code, where the context is broken.
+    Callback(Handle, CallbackFunction, HostData),
     Record(Arc<Event>),
-    /// Memory of an allocation node, reserved when the node is made.
+    /// What comes behind it comes behind the record of an event, which the task names.
+    Wait,
+    /// Memory of an allocation node or of a stream-ordered allocation, reserved already.
     Alloc(DevicePtr),
+    /// A free as the caller described it: a graph's node. Streams get [`Op::Release`].
     Free(DevicePtr),
+    /// Memory to give back that calls of the driver do not find any more.
+    Release(Arc<Device>, DevicePtr),
 }
 
 impl Op {
@@ -44,46 +70,130 @@ impl Op {
     pub fn node_type(&self) -> u32 {
         match self {
             Op::Launch(_) => 0,
-            Op::Copy(_) => 1,
+            Op::Copy(_) | Op::Transfer(_) => 1,
             Op::Fill(_) => 2,
-            Op::Host(..) => 3,
+            Op::Host(..) | Op::Callback(..) => 3,
             Op::Empty => 5,
+            Op::Wait => 6,
             Op::Record(_) => 7,
             Op::Alloc(_) => 10,
-            Op::Free(_) => 11,
+            Op::Free(_) | Op::Release(..) => 11,
         }
     }
 
-    /// Does the work, in the caller's thread. A kernel's fault is no error here: it breaks the context.
-    pub fn run(&self, context: &Arc<Context>) -> Result {
+    /// Whether it takes no time: done as soon as all before it is.
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Op::Empty | Op::Record(_) | Op::Wait | Op::Alloc(_))
+    }
+
+    /// Whether it is a function of the host, which may wait for anything.
+    pub fn is_host_function(&self) -> bool {
+        matches!(self, Op::Host(..) | Op::Callback(..))
+    }
+
+    /// Whether doing it takes less time than waking a thread.
+    pub fn is_short(&self) -> bool {
         match self {
-            // The memory of a graph's own allocation stays reserved until the graph is gone.
-            Op::Empty | Op::Alloc(_) => Ok(()),
-            Op::Launch(launch) => launch.run(context),
-            Op::Copy(copy) => copy.run(context),
-            Op::Fill(fill) => fill.run(),
+            Op::Release(..) => true,
+            Op::Transfer(transfer) => transfer.bytes() <= SHORT_BYTES,
+            Op::Fill(fill) => fill.bytes() <= SHORT_BYTES,
+            _ => false,
+        }
+    }
+
+    /// The op with its memory looked up: what is wrong with the addresses is an error of the call that submits it.
+    pub fn prepare(self) -> Result<Op> {
+        Ok(match self {
+            Op::Copy(copy) => Op::Transfer(copy.resolve()?),
+            Op::Fill(fill) => Op::Fill(fill.resolve()?),
+            Op::Free(address) => match driver()?.find(address) {
+                // The memory of a graph's own allocation stays reserved until the graph is gone.
+                Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph => Op::Empty,
+                _ => Op::Release(super::memory::forget(address)?, address),
+            },
+            other => other,
+        })
+    }
+
+    /// Does the work. An error breaks the context; a kernel's fault has done so already.
+    pub fn run(&self, context: &Arc<Context>) -> Result {
+        let broken = context.healthy();
+        match self {
+            Op::Release(device, address) => device.backend.free(*address),
+            Op::Callback(stream, function, data) => {
+                let code = broken.err().map_or(0, |code| code.0);
+                // SAFETY: who added the callback vouches that it may be called with this argument.
+                call_host(|| unsafe { function(*stream, code, data.0) });
+            }
+            // Behind a fault, nothing of the context runs. "The function will not be called in the event of an error
+            // in the CUDA context" (cuLaunchHostFunc).
+            _ if broken.is_err() => {}
+            Op::Launch(launch) => launch.run(context)?,
+            Op::Transfer(transfer) => transfer.run()?,
+            Op::Fill(fill) => fill.run()?,
             Op::Host(function, data) => {
                 // SAFETY: who submitted the function vouches that it may be called with this argument.
-                unsafe { function(data.0) };
-                Ok(())
+                call_host(|| unsafe { function(data.0) });
             }
-            Op::Record(event) => {
-                *lock(&event.state) = EventState::Done(Instant::now());
-                Ok(())
-            }
-            Op::Free(address) => match driver()?.find(*address) {
-                Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph => Ok(()),
-                _ => super::memory::release(*address),
-            },
+            Op::Copy(copy) => copy.resolve()?.run()?,
+            Op::Empty | Op::Record(_) | Op::Wait | Op::Alloc(_) | Op::Free(_) => {}
         }
+        Ok(())
     }
 }
 
-/// Gives a stream work: done at once, or noted as a node where the stream is being captured.
-pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
+/// Calls a function of the host, which finds the driver closed to it.
+fn call_host(function: impl FnOnce()) {
+    let before = IN_HOST_FUNCTION.replace(true);
+    function();
+    IN_HOST_FUNCTION.set(before);
+}
+
+/// Whether work became a node, where the stream is being captured; else the stream may have it.
+pub fn noted(context: &Arc<Context>, stream: &Arc<Stream>, op: &Op) -> Result<bool> {
     context.healthy()?;
-    if capture::note(context, stream, &op)? {
-        return Ok(());
+    capture::note(context, stream, op)
+}
+
+/// Gives a stream work, or notes it as a node where the stream is being captured.
+pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
+    if !noted(context, stream, &op)? {
+        queue::submit(context, stream, op.prepare()?, &[]);
     }
-    op.run(context)
+    Ok(())
+}
+
+/// Waits until a stream has done what it was given, and what the legacy stream waits for if it is that one.
+pub fn wait_for_stream(context: &Arc<Context>, stream: &Arc<Stream>) -> Result {
+    queue::wait(queue::Target::Tasks(&queue::tail(context, stream)))?;
+    context.healthy()
+}
+
+/// Says whether a stream has done what it was given: `CUDA_ERROR_NOT_READY` if not.
+pub fn query_stream(context: &Arc<Context>, stream: &Arc<Stream>) -> Result {
+    queue::query(&queue::tail(context, stream))?;
+    context.healthy()
+}
+
+/// Waits for all of a device, as calls do that free memory.
+pub fn wait_for_device(context: &Arc<Context>) -> Result {
+    queue::wait(queue::Target::Device(context.device.ordinal))?;
+    context.healthy()
+}
+
+/// Waits for all work there is, as calls do that free memory which all devices reach.
+pub fn wait_for_everything(context: &Arc<Context>) -> Result {
+    queue::wait(queue::Target::All)?;
+    context.healthy()
+}
+
+/// Why a task cannot be done any more: its memory is gone. The fault of an operation, as a kernel's would be.
+pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
+    let report = format!(
+        "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after the call that submitted \
+         the work and before the stream came to it"
+    );
+    super::config::report(&format!("ptx-emulator: {report}"));
+    super::client_api::note_fault(report, CUresult::ILLEGAL_ADDRESS);
+    CUresult::ILLEGAL_ADDRESS
 }

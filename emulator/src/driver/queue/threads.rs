@@ -1,0 +1,250 @@
+//! The driver's threads: made when there is work, ended when there was none for a while.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::schedule::Schedule;
+use super::{LONG_PATIENCE, PATIENCE, SCHEDULER, SILENCE, Scheduler, State, Task, TaskId, hooks};
+use crate::driver::contained;
+use crate::driver::status::CUresult;
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_millis(1000);
+/// Threads for work that always ends by itself (a kernel a device, copies), on top of one a host function.
+const MOST: usize = 16;
+
+/// The threads there are.
+#[derive(Default)]
+pub struct Pool {
+    threads: usize,
+    idle: usize,
+    /// Idle threads that were told to look for work and have not looked yet.
+    woken: usize,
+    /// Tasks that a lazy or random schedule wants to run in a thread of the driver.
+    handed: VecDeque<TaskId>,
+    /// A thread sees to it that a silent host does not stop everything.
+    watched: bool,
+}
+
+/// When the host last called the driver, in milliseconds since the scheduler was made; for lazy and random only.
+static LAST_CALL: AtomicU64 = AtomicU64::new(0);
+
+/// Milliseconds since the first call of this function.
+fn now() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// Notes that the host calls the driver.
+pub fn note_call() {
+    if SCHEDULER.schedule == Schedule::Eager {
+        return;
+    }
+    LAST_CALL.store(now(), Ordering::Relaxed);
+}
+
+/// At exit nothing new begins: what a host function uses may be gone.
+extern "C" fn close() {
+    SCHEDULER.closing.store(true, Ordering::Release);
+}
+
+unsafe extern "C" {
+    fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
+}
+
+/// Makes a thread of the driver; says whether that went well.
+fn spawn(body: fn()) -> bool {
+    static CLOSE_AT_EXIT: Once = Once::new();
+    CLOSE_AT_EXIT.call_once(|| {
+        // SAFETY: `close` may be called at any time, and the library is never unloaded (`-z nodelete`).
+        unsafe { atexit(close) };
+    });
+    let named = std::thread::Builder::new().name("ptx-emulator".to_owned());
+    named.spawn(body).is_ok()
+}
+
+impl Scheduler {
+    /// The next task for a thread of the driver.
+    fn next(&self, state: &mut State) -> Option<Arc<Task>> {
+        if self.is_closing() {
+            return None;
+        }
+        if self.schedule == Schedule::Eager {
+            let id = state.dag.takeable().next()?;
+            return state.dag.take(id);
+        }
+        while let Some(id) = state.threads.handed.pop_front() {
+            if let Some(task) = state.dag.take(id) {
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// Whether a thread of the driver would find something to do.
+    fn has_work(&self, state: &State) -> bool {
+        match self.schedule {
+            Schedule::Eager => state.dag.takeable().next().is_some(),
+            _ => !state.threads.handed.is_empty(),
+        }
+    }
+
+    /// Sees to it that a thread of the driver looks for work if there is some.
+    pub(super) fn signal(&self, state: &mut State) {
+        if self.is_closing() || !self.has_work(state) || state.threads.woken > 0 {
+            return;
+        }
+        let pool = &mut state.threads;
+        if pool.idle > 0 {
+            pool.idle -= 1;
+            pool.woken += 1;
+            self.work.notify_one();
+        } else if pool.threads < MOST + state.dag.running_host_functions() {
+            pool.woken += 1;
+            pool.threads += 1;
+            if !spawn(serve) {
+                // The threads there are will come to it; without any, whoever waits runs it.
+                pool.woken -= 1;
+                pool.threads -= 1;
+            }
+        }
+    }
+
+    /// Runs a task that was taken, and notes that it is done.
+    pub(super) fn run<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        task: &Arc<Task>,
+    ) -> MutexGuard<'a, State> {
+        drop(state);
+        execute(task);
+        let mut state = self.lock();
+        let finished = state.dag.finish(task);
+        if finished.awaited || self.schedule != Schedule::Eager {
+            self.changed.notify_all();
+        }
+        self.signal(&mut state);
+        drop(state);
+        drop(finished);
+        self.lock()
+    }
+
+    /// Has a thread of the driver run a task, and waits until it is done unless it takes long.
+    pub(super) fn hand_over<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        id: TaskId,
+    ) -> MutexGuard<'a, State> {
+        let before = state.threads.handed.len();
+        state.threads.handed.push_back(id);
+        self.signal(&mut state);
+        if state.threads.threads == 0 {
+            // No thread can be made.
+            state.threads.handed.truncate(before);
+            return match state.dag.take(id) {
+                Some(task) => self.run(state, &task),
+                None => state,
+            };
+        }
+        let patience = match state.dag.is_host_function(id) {
+            true => PATIENCE,
+            false => LONG_PATIENCE,
+        };
+        let until = Instant::now() + patience;
+        while state.dag.is_pending(id) && !self.is_closing() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            state = self.sleep(state, left);
+        }
+        state
+    }
+
+    /// Sleeps until something has changed, or for so long.
+    pub(super) fn sleep<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        time: Duration,
+    ) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout(state, time)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Makes the thread that goes on where the host is silent.
+    pub(super) fn watch(&self, state: &mut State) {
+        if !state.threads.watched && state.dag.len() > 0 && !self.is_closing() {
+            state.threads.watched = spawn(keep_going);
+        }
+    }
+}
+
+/// What a thread of the driver does.
+fn serve() {
+    let scheduler = &*SCHEDULER;
+    let mut state = scheduler.lock();
+    state.threads.woken -= 1;
+    loop {
+        while let Some(task) = scheduler.next(&mut state) {
+            // This thread may be busy for long.
+            scheduler.signal(&mut state);
+            state = scheduler.run(state, &task);
+        }
+        state.threads.idle += 1;
+        loop {
+            let (guard, timeout) = scheduler
+                .work
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if state.threads.woken > 0 {
+                state.threads.woken -= 1;
+                break;
+            }
+            if timeout.timed_out() {
+                state.threads.idle -= 1;
+                state.threads.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// Begins one thing after the other while the host is silent, until nothing is left.
+fn keep_going() {
+    let scheduler = &*SCHEDULER;
+    let mut state = scheduler.lock();
+    while state.dag.len() > 0 && !scheduler.is_closing() {
+        let silent = now().saturating_sub(LAST_CALL.load(Ordering::Relaxed));
+        let stands_still = state.dag.running_device_work() == 0;
+        if silent < SILENCE.as_millis() as u64 || !stands_still || state.waiting > 0 {
+            drop(state);
+            std::thread::sleep(PATIENCE / 4);
+            state = scheduler.lock();
+            continue;
+        }
+        let ready: Vec<TaskId> = state.dag.takeable().collect();
+        let next = match scheduler.schedule {
+            Schedule::Random(_) => state.random.choose(&ready),
+            _ => ready.first().copied(),
+        };
+        state = match next {
+            Some(id) => scheduler.hand_over(state, id),
+            None => scheduler.sleep(state, PATIENCE),
+        };
+    }
+    state.threads.watched = false;
+}
+
+/// Does what a task is. What goes wrong breaks the context; nothing that happens here ends a thread of the driver.
+fn execute(task: &Arc<Task>) {
+    hooks::begins(task);
+    let done = contained("work of a stream", || task.op.run(&task.context));
+    if let Err(code) = done.unwrap_or(Err(CUresult::UNKNOWN)) {
+        task.context.fail(code);
+    }
+    hooks::ends(task);
+}
