@@ -132,6 +132,7 @@ impl Class {
             },
             Op::FloatUnary { .. } => Class::Special,
             Op::Cvt { .. } | Op::CvtPack { .. } | Op::CvtPackInt { .. } => Class::Convert,
+            Op::CvtToFp8 { .. } | Op::CvtFromFp8 { .. } => Class::Convert,
             Op::Setp { .. } | Op::Set { .. } | Op::PredLogic { .. } => Class::Compare,
             Op::Selp { .. } | Op::SlctS32 { .. } | Op::SlctF32 { .. } => Class::Compare,
             Op::Mov { .. } | Op::Pack { .. } | Op::Unpack { .. } => Class::Move,
@@ -205,16 +206,19 @@ pub enum MatrixKind {
     Int8,
     /// Integers of 4 bits.
     Int4,
+    /// Floating-point numbers of 8 bits.
+    Fp8,
 }
 
 impl MatrixKind {
     /// Every kind, in the order of [`Counters::matrix`].
-    pub const ALL: [MatrixKind; 5] = [
+    pub const ALL: [MatrixKind; 6] = [
         MatrixKind::F16,
         MatrixKind::Bf16,
         MatrixKind::Tf32,
         MatrixKind::Int8,
         MatrixKind::Int4,
+        MatrixKind::Fp8,
     ];
 
     /// Its name in tables and JSON.
@@ -223,6 +227,7 @@ impl MatrixKind {
             MatrixKind::F16 => "f16",
             MatrixKind::Bf16 => "bf16",
             MatrixKind::Tf32 => "tf32",
+            MatrixKind::Fp8 => "fp8",
             MatrixKind::Int8 => "int8",
             MatrixKind::Int4 => "int4",
         }
@@ -234,6 +239,7 @@ impl MatrixKind {
             MatrixTy::F16 => MatrixKind::F16,
             MatrixTy::Bf16 => MatrixKind::Bf16,
             MatrixTy::Tf32 => MatrixKind::Tf32,
+            MatrixTy::E4m3 | MatrixTy::E5m2 => MatrixKind::Fp8,
             MatrixTy::S8 | MatrixTy::U8 => MatrixKind::Int8,
             MatrixTy::S4 | MatrixTy::U4 => MatrixKind::Int4,
         }

@@ -110,6 +110,10 @@ handlers! {
         = address::load(cx, w, m, access, d, addr);
     fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
         = product::multiply(w, sums, factors, warp, keep);
+    fn multiply_half(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
+        = product::multiply_half(w, sums, factors, warp, keep);
+    fn multiply_integers(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, how: (bool, MatrixSum))
+        = product::multiply_integers(w, sums, factors, warp, how);
     fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, src: [Reg; 4], addr: Address) -> Outcome
         = address::store(cx, w, m, access, src, addr);
     fn mma(w: &mut Warp, kind: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) = matrix::mma(w, kind, d, a, b);

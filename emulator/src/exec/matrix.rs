@@ -11,10 +11,11 @@
 //! Sums in f16 are formed like that in f32 and rounded once, to nearest, at the end of each instruction. NaN is
 //! 0x7fffffff (0x7fff in f16). Integers are exact.
 use super::float::canonical;
+use super::fp8;
 use super::soft::f32_to_f16;
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
-use crate::ir::{MatrixSum, MatrixTy, Mma, Reg};
+use crate::ir::{Fp8, MatrixSum, MatrixTy, Mma, Reg};
 use crate::report::FaultKind;
 use std::hint::black_box;
 
@@ -60,6 +61,22 @@ fn product(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b: &[Reg]) {
         MatrixTy::Tf32 => {
             let part = |word: u32, _| f32::from_bits(word & !0x1fff);
             float::<1>(w, mma.sum, d, split(w, a, b, part));
+        }
+        MatrixTy::E4m3 | MatrixTy::E5m2 => {
+            let part = |ty: MatrixTy| {
+                let ty = match ty {
+                    MatrixTy::E4m3 => Fp8::E4m3,
+                    _ => Fp8::E5m2,
+                };
+                move |word: u32, part: u32| fp8::value(ty, word >> (8 * part))
+            };
+            let left = split::<f32, 4>(w, a, &[], part(mma.a));
+            let right = split::<f32, 4>(w, &[], b, part(mma.b));
+            let both = Factors {
+                left: left.left,
+                ..right
+            };
+            float::<4>(w, mma.sum, d, both);
         }
         MatrixTy::S8 | MatrixTy::U8 => integer::<4>(w, mma, d, a, b),
         MatrixTy::S4 | MatrixTy::U4 => integer::<8>(w, mma, d, a, b),

@@ -16,6 +16,7 @@ mod context;
 mod convert;
 mod float;
 mod format;
+mod fp8;
 mod global;
 mod half;
 mod int;

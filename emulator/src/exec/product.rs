@@ -4,12 +4,14 @@
 //! dimension, each with one rounding to nearest.
 use super::context::{Context, touch};
 use super::float::canonical;
+use super::fp8;
 use super::matrix::half_value;
 use super::shared::{actor, byte_slice};
+use super::soft::f32_to_f16;
 use super::warp::Warp;
 use crate::check::proxy::AsyncReader;
 use crate::check::{Outcome, Trouble};
-use crate::ir::{MatrixTy, Reg, Space, Wgmma};
+use crate::ir::{Fp8, MatrixSum, MatrixTy, Reg, Space, Wgmma};
 use crate::report::{AccessKind, AsyncFault, FaultKind};
 use crate::tensor_map::Swizzle;
 
@@ -103,7 +105,7 @@ impl Factors {
 
 /// The elements of a piece.
 #[inline(always)]
-fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 8]) -> usize {
+fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 16]) -> usize {
     let sign = if negate { 1 << 31 } else { 0 };
     let word = |i: usize| {
         u32::from_le_bytes([
@@ -114,6 +116,12 @@ fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 8]) ->
         ])
     };
     let flip = |value: f32| f32::from_bits(value.to_bits() ^ sign);
+    if ty.bits() == 8 {
+        for (out, &byte) in out.iter_mut().zip(piece) {
+            *out = flip(byte_value(ty, byte));
+        }
+        return 16;
+    }
     if ty == MatrixTy::Tf32 {
         for (i, out) in out.iter_mut().enumerate().take(4) {
             *out = flip(f32::from_bits(word(i) & !0x1fff));
@@ -130,6 +138,17 @@ fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 8]) ->
         }
     }
     8
+}
+
+/// A factor of eight bits.
+#[inline(always)]
+fn byte_value(ty: MatrixTy, byte: u8) -> f32 {
+    match ty {
+        MatrixTy::E4m3 => fp8::value(Fp8::E4m3, byte.into()),
+        MatrixTy::E5m2 => fp8::value(Fp8::E5m2, byte.into()),
+        MatrixTy::S8 => f32::from(byte.cast_signed()),
+        _ => f32::from(byte),
+    }
 }
 
 /// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, place and value.
@@ -151,7 +170,7 @@ fn read(
         (rows, 2)
     };
     let shift = cx.shared.shadow.shift;
-    let mut values = [0f32; 8];
+    let mut values = [0f32; 16];
     for row in 0..outer {
         for k in 0..inner {
             let at = matrix.piece(row, k);
@@ -203,7 +222,7 @@ pub(crate) fn load_right(
     time: u32,
 ) -> Outcome {
     let matrix = Matrix::new(descriptor, wgmma.transpose_b)?;
-    let what = (u32::from(wgmma.columns), wgmma.ty, wgmma.negate_b);
+    let what = (u32::from(wgmma.columns), wgmma.ty_b, wgmma.negate_b);
     read(cx, w, matrix, what, time, |column, k, value| {
         factors.set_right(column, k, value);
     })
@@ -242,6 +261,11 @@ pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgm
                     set(2 * at + 1, half_value(word >> 16));
                 }
                 MatrixTy::Tf32 => set(at, f32::from_bits(word & !0x1fff)),
+                ty if ty.bits() == 8 => {
+                    for (i, byte) in word.to_le_bytes().into_iter().enumerate() {
+                        set(4 * at + i, byte_value(ty, byte));
+                    }
+                }
                 _ => {
                     set(2 * at, f32::from_bits(word << 16));
                     set(2 * at + 1, f32::from_bits(word & 0xffff_0000));
@@ -292,7 +316,70 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
         for (j, four) in sums.chunks_exact(4).enumerate() {
             let regs = [four[2 * half], four[2 * half + 1]];
             let right = &factors.right[2 * j * depth..][..2 * depth];
-            pair(w, regs, left, right.split_at(depth), keep);
+            let before = regs.map(|reg| if keep { *w.u32s(reg) } else { [0; 32] });
+            let after = pair(before, left, right.split_at(depth));
+            for (reg, row) in regs.into_iter().zip(after) {
+                *w.u32s_mut(reg) = row;
+            }
+        }
+    }
+}
+
+/// Likewise with sums of 16 bits: formed in f32, rounded once.
+#[inline(always)]
+pub(crate) fn multiply_half(
+    w: &mut Warp,
+    sums: &[Reg],
+    factors: &Factors,
+    warp: usize,
+    keep: bool,
+) {
+    let depth = factors.depth;
+    for (i, &reg) in sums.iter().enumerate() {
+        let (j, half) = (i / 2, i % 2);
+        let left = &factors.left[(2 * warp + half) * depth..][..depth];
+        let right = &factors.right[2 * j * depth..][..2 * depth];
+        let row = *w.u32s(reg);
+        let before = [0, 16].map(|shift| match keep {
+            true => row.map(|word| half_value(word >> shift & 0xffff).to_bits()),
+            false => [0; 32],
+        });
+        let [even, odd] = pair(before, left, right.split_at(depth));
+        let row = w.u32s_mut(reg);
+        for (lane, word) in row.iter_mut().enumerate() {
+            *word = f32_to_f16(odd[lane]) << 16 | f32_to_f16(even[lane]);
+        }
+    }
+}
+
+/// Likewise with integers, which are exact.
+#[inline(always)]
+pub(crate) fn multiply_integers(
+    w: &mut Warp,
+    sums: &[Reg],
+    factors: &Factors,
+    warp: usize,
+    (keep, sum): (bool, MatrixSum),
+) {
+    let depth = factors.depth;
+    for (i, &reg) in sums.iter().enumerate() {
+        let (j, half, e) = (i / 4, i / 2 % 2, i % 2);
+        let left = &factors.left[(2 * warp + half) * depth..][..depth];
+        let right = &factors.right[(2 * j + e) * depth..][..depth];
+        // Thirty-two products of 16 bits do not overflow.
+        let mut products = [0i32; 32];
+        for (left, right) in left.iter().zip(right) {
+            for (lane, product) in products.iter_mut().enumerate() {
+                *product += left[lane] as i32 * right[lane % 8] as i32;
+            }
+        }
+        for (word, product) in w.u32s_mut(reg).iter_mut().zip(products) {
+            let old = if keep { word.cast_signed() } else { 0 };
+            let new = match sum {
+                MatrixSum::S32Sat => old.saturating_add(product),
+                _ => old.wrapping_add(product),
+            };
+            *word = new.cast_unsigned();
         }
     }
 }
@@ -300,14 +387,10 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
 /// Sums of two registers. The eight vectors are variables of their own so that they stay in the processor's registers.
 #[inline(always)]
 fn pair(
-    w: &mut Warp,
-    regs: [Reg; 2],
+    [first, second]: [[u32; 32]; 2],
     left: &[[f32; 32]],
     (even, odd): (&[[f32; 8]], &[[f32; 8]]),
-    keep: bool,
-) {
-    let zero = [0; 32];
-    let [first, second] = regs.map(|reg| if keep { *w.u32s(reg) } else { zero });
+) -> [[u32; 32]; 2] {
     let (mut a0, mut a1) = (Eight::bits(&first, 0), Eight::bits(&first, 1));
     let (mut a2, mut a3) = (Eight::bits(&first, 2), Eight::bits(&first, 3));
     let (mut b0, mut b1) = (Eight::bits(&second, 0), Eight::bits(&second, 1));
@@ -321,10 +404,11 @@ fn pair(
         (a2, b2) = (a2.plus(l2, even), b2.plus(l2, odd));
         (a3, b3) = (a3.plus(l3, even), b3.plus(l3, odd));
     }
-    for (reg, sums) in regs.into_iter().zip([[a0, a1, a2, a3], [b0, b1, b2, b3]]) {
-        let row = w.u32s_mut(reg);
+    [[a0, a1, a2, a3], [b0, b1, b2, b3]].map(|sums| {
+        let mut row = [0; 32];
         for (octet, sum) in sums.into_iter().enumerate() {
-            sum.put(row, octet);
+            sum.put(&mut row, octet);
         }
-    }
+        row
+    })
 }

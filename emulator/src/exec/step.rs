@@ -9,6 +9,7 @@ use super::collective;
 use super::compare::{Comparison, logic};
 use super::context::Context;
 use super::convert::{self, Conversion};
+use super::fp8;
 use super::isa::Isa;
 use super::lanes::lanes;
 use super::ldmatrix::Matrices;
@@ -382,6 +383,8 @@ fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
             a,
             b,
         } => convert::pack(w, m, bf16, mode, d, a, b),
+        Op::CvtToFp8 { ty, relu, d, a, b } => fp8::pack(w, m, (ty, relu), d, a, b),
+        Op::CvtFromFp8 { ty, relu, d, a } => fp8::unpack(w, m, (ty, relu), d, a),
         Op::CvtPackInt { to, d, a, b, c } => convert::pack_int(w, m, to, d, [a, b, c]),
         Op::Set {
             cmp,

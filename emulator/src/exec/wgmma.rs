@@ -9,7 +9,7 @@ use super::product;
 use super::run::Flow;
 use super::warp::{State, Warp};
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Op, Reg, Wgmma};
+use crate::ir::{MatrixSum, Op, Reg, Wgmma};
 use crate::report::{AsyncFault, WaitsFor};
 
 /// Not in a group yet.
@@ -149,7 +149,7 @@ fn note_rows(cx: &Context, products: &mut Products, product: usize) {
     let regs = &cx.grid.kernel.lists[usize::from(list)];
     for (i, reg) in regs.iter().enumerate() {
         let row = &mut products.rows[usize::from(reg.0)];
-        row.used = if i < usize::from(wgmma.columns / 2) {
+        row.used = if i < wgmma.sums() {
             Use::Sum
         } else {
             Use::Factor
@@ -169,7 +169,7 @@ fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcom
             let line = Some(cx.line(row.touched - 1));
             return fault(AsyncFault::RegisterUnfenced { line });
         }
-        let sum = i < usize::from(wgmma.columns / 2);
+        let sum = i < wgmma.sums();
         let good = match row.used {
             Use::None => true,
             Use::Factor => !sum,
@@ -177,8 +177,8 @@ fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcom
             Use::Sum => {
                 let same = |p: &&Product| p.pc == row.by;
                 let earlier = w.products.list.iter().find(same);
-                sum && earlier
-                    .is_none_or(|p| p.wgmma.columns == wgmma.columns && p.wgmma.ty == wgmma.ty)
+                let shape = |p: Wgmma| (p.columns, p.ty, p.ty_b, p.sum);
+                sum && earlier.is_none_or(|p| shape(p.wgmma) == shape(wgmma))
             }
         };
         if !good {
@@ -261,7 +261,7 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     }
     let kernel = cx.grid.kernel;
     let regs = &kernel.lists[usize::from(list)];
-    let (sums, fragment) = regs.split_at(usize::from(wgmma.columns / 2));
+    let (sums, fragment) = regs.split_at(wgmma.sums());
     let time = cx.order.arrive();
     let mut factors = std::mem::take(&mut cx.factors);
     factors.start(wgmma);
@@ -277,7 +277,11 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     }
     let keep = warps[0].pred(scale) != 0;
     for (i, w) in warps.iter_mut().enumerate() {
-        I::multiply(w, sums, &factors, i, keep);
+        match wgmma.sum {
+            MatrixSum::F32 => I::multiply(w, sums, &factors, i, keep),
+            MatrixSum::F16 => I::multiply_half(w, sums, &factors, i, keep),
+            sum => I::multiply_integers(w, sums, &factors, i, (keep, sum)),
+        }
         w.products.list.push(Product {
             group: OPEN,
             time,

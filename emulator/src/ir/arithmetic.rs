@@ -55,6 +55,15 @@ pub enum CvtTy {
     Tf32,
 }
 
+/// A floating-point type of eight bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fp8 {
+    /// Four bits of exponent, three of fraction: up to 448, no infinity.
+    E4m3,
+    /// Five bits of exponent, two of fraction: up to 57344.
+    E5m2,
+}
+
 /// A rounding mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rounding {

@@ -36,13 +36,18 @@ pub enum MbarrierOp {
 }
 
 /// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of lane `4 * g + t` of the
-/// warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t + e`.
+/// warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t + e`. Sums of 16 bits stand in pairs:
+/// register `2 * j + i` has what registers `4 * j + 2 * i` and `4 * j + 2 * i + 1` have above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wgmma {
     /// Columns: a multiple of 8 up to 256.
     pub columns: u16,
-    /// Type of the factors.
+    /// Type of the left matrix.
     pub ty: super::MatrixTy,
+    /// Type of the right matrix: that of the left one, but for the signs of integers and the two types of `f8`.
+    pub ty_b: super::MatrixTy,
+    /// Type of the sums.
+    pub sum: super::MatrixSum,
     /// The left matrix is negated.
     pub negate_a: bool,
     /// The right matrix is negated.
@@ -57,6 +62,15 @@ impl Wgmma {
     /// Elements along the summed dimension: 32 bytes.
     pub const fn depth(self) -> u32 {
         256 / self.ty.bits()
+    }
+
+    /// Registers of sums.
+    pub const fn sums(self) -> usize {
+        self.columns as usize
+            / match self.sum {
+                super::MatrixSum::F16 => 4,
+                _ => 2,
+            }
     }
 
     /// Multiply-adds of one warp's part.

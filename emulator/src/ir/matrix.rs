@@ -8,6 +8,10 @@ pub enum MatrixTy {
     Bf16,
     /// f32 of which the low 13 bits are ignored.
     Tf32,
+    /// Eight bits, four of them the exponent; no infinity.
+    E4m3,
+    /// Eight bits, five of them the exponent.
+    E5m2,
     S8,
     U8,
     S4,
@@ -20,7 +24,7 @@ impl MatrixTy {
         match self {
             MatrixTy::F16 | MatrixTy::Bf16 => 16,
             MatrixTy::Tf32 => 32,
-            MatrixTy::S8 | MatrixTy::U8 => 8,
+            MatrixTy::E4m3 | MatrixTy::E5m2 | MatrixTy::S8 | MatrixTy::U8 => 8,
             MatrixTy::S4 | MatrixTy::U4 => 4,
         }
     }

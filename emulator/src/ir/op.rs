@@ -247,6 +247,22 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
+    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b` and likewise `e5m2x2`: `a` goes to the upper byte. Of a pair of halves
+    /// (`.f16x2`) `b` is none.
+    CvtToFp8 {
+        ty: Fp8,
+        relu: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `cvt.rn.f16x2.e4m3x2 d, a` and likewise `e5m2x2`.
+    CvtFromFp8 {
+        ty: Fp8,
+        relu: bool,
+        d: Reg,
+        a: Reg,
+    },
     /// `cvt.pack.sat.{u16,s16,u8,s8}.s32 d, a, b`: for 16-bit types `a` goes to the upper half, `b` to the lower; for
     /// 8-bit types `d = (c << 16) | (a << 8) | b` with `c` the third operand.
     CvtPackInt {

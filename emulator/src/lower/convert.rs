@@ -4,7 +4,7 @@ use super::Result;
 use super::builder::{Builder, operands, width};
 use super::mods::Mods;
 use crate::ast::{Instruction, Operand, Type};
-use crate::ir::{CvtTy, FloatMode, Op, Reg, Rounding, Width};
+use crate::ir::{CvtTy, FloatMode, Fp8, Op, Reg, Rounding, Width};
 
 fn convert_type(ty: Type) -> Option<CvtTy> {
     Some(match ty {
@@ -43,6 +43,9 @@ impl<'a> Builder<'_, 'a> {
         let mode = self.convert_mode(m)?;
         if m.take("tf32") {
             return self.cvt_tf32(mode, i, m);
+        }
+        if let Some(ty) = m.take_of(&[("e4m3x2", Fp8::E4m3), ("e5m2x2", Fp8::E5m2)]) {
+            return self.cvt_fp8(ty, mode, i, m);
         }
         let (to, from) = (m.need_type()?, m.need_type()?);
         if matches!(to, Type::F16x2 | Type::Bf16x2) {
@@ -214,6 +217,46 @@ impl<'a> Builder<'_, 'a> {
             d,
             a,
         });
+        Ok(())
+    }
+
+    /// `cvt.rn.satfinite.e4m3x2.f32`, `cvt.rn.satfinite.e4m3x2.f16x2`, `cvt.rn.f16x2.e4m3x2`; likewise `e5m2x2`
+    fn cvt_fp8(
+        &mut self,
+        ty: Fp8,
+        mode: FloatMode,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let other = m.need_type()?;
+        if mode.rounding != Rounding::Rn || mode.ftz || mode.sat {
+            return m.error("conversions of pairs of 8 bits have `.rn`");
+        }
+        self.need(m, 89, (7, 8))?;
+        let relu = mode.relu;
+        match (mode.finite, other, i.operands.as_slice()) {
+            (true, Type::F32, [d, a, b]) => {
+                let (a, b) = (self.source(a, Type::F32)?, self.source(b, Type::F32)?);
+                let d = self.destination(d, Type::B16)?;
+                self.emit(Op::CvtToFp8 { ty, relu, d, a, b });
+            }
+            (true, Type::F16x2, [d, a]) => {
+                let a = self.source(a, Type::F16x2)?;
+                let d = self.destination(d, Type::B16)?;
+                let b = Reg::NONE;
+                self.emit(Op::CvtToFp8 { ty, relu, d, a, b });
+            }
+            (false, Type::F16x2, [d, a]) => {
+                let a = self.source(a, Type::B16)?;
+                let d = self.destination(d, Type::F16x2)?;
+                self.emit(Op::CvtFromFp8 { ty, relu, d, a });
+            }
+            _ => {
+                return m.error(
+                    "pairs of 8 bits are converted from .f32 and .f16x2 with `.satfinite`, and to .f16x2",
+                );
+            }
+        }
         Ok(())
     }
 

@@ -14,10 +14,12 @@ enum Element {
     S32,
 }
 
-const ELEMENTS: [(&str, Element); 9] = [
+const ELEMENTS: [(&str, Element); 11] = [
     ("f16", Element::Operand(MatrixTy::F16)),
     ("bf16", Element::Operand(MatrixTy::Bf16)),
     ("tf32", Element::Operand(MatrixTy::Tf32)),
+    ("e4m3", Element::Operand(MatrixTy::E4m3)),
+    ("e5m2", Element::Operand(MatrixTy::E5m2)),
     ("s8", Element::Operand(MatrixTy::S8)),
     ("u8", Element::Operand(MatrixTy::U8)),
     ("s4", Element::Operand(MatrixTy::S4)),
@@ -135,16 +137,20 @@ impl<'a> Builder<'_, 'a> {
         let [d, Element::Operand(a), Element::Operand(b), c] = types else {
             return m.error("the types of the factors are not supported");
         };
-        use MatrixTy::{Bf16, F16, S4, S8, Tf32, U4, U8};
-        let float = matches!(a, F16 | Bf16 | Tf32);
+        use MatrixTy::{Bf16, E4m3, E5m2, F16, S4, S8, Tf32, U4, U8};
+        let fp8 = matches!(a, E4m3 | E5m2);
+        let float = fp8 || matches!(a, F16 | Bf16 | Tf32);
         let sum = match c {
             Element::F32 if float => MatrixSum::F32,
-            Element::Operand(F16) if a == F16 => MatrixSum::F16,
+            Element::Operand(F16) if a == F16 || fp8 => MatrixSum::F16,
             Element::S32 if !float && saturate => MatrixSum::S32Sat,
             Element::S32 if !float => MatrixSum::S32,
             _ => return m.error("the types of factors and sums do not fit"),
         };
-        let alike = matches!((a, b), (S8 | U8, S8 | U8) | (S4 | U4, S4 | U4)) || a == b;
+        let alike = matches!(
+            (a, b),
+            (S8 | U8, S8 | U8) | (S4 | U4, S4 | U4) | (E4m3 | E5m2, E4m3 | E5m2)
+        ) || a == b;
         if d != c || !alike || (saturate && float) {
             return m.error("the types of factors and sums do not fit");
         }
@@ -154,6 +160,10 @@ impl<'a> Builder<'_, 'a> {
         }
         if a == F16 && words == 4 {
             self.need(m, 75, (6, 5))?;
+        } else if fp8 && words == 8 && sum == MatrixSum::F32 {
+            self.need(m, 89, (8, 4))?;
+        } else if fp8 {
+            self.need(m, 89, (8, 7))?;
         } else {
             self.need(m, 80, (7, 0))?;
         }

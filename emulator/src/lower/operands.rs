@@ -132,12 +132,14 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             | Op::Cvta { d, a, .. }
             | Op::IntUnary { d, a, .. }
             | Op::FloatUnary { d, a, .. }
-            | Op::Cvt { d, a, .. } => self.unary(d, a),
+            | Op::Cvt { d, a, .. }
+            | Op::CvtFromFp8 { d, a, .. } => self.unary(d, a),
             Op::IntBinary { d, a, b, .. }
             | Op::Bmsk { d, a, b, .. }
             | Op::Szext { d, a, b, .. }
             | Op::FloatBinary { d, a, b, .. }
-            | Op::CvtPack { d, a, b, .. } => self.binary(d, a, b),
+            | Op::CvtPack { d, a, b, .. }
+            | Op::CvtToFp8 { d, a, b, .. } => self.binary(d, a, b),
             Op::SlctS32 { d, a, b, c, .. }
             | Op::SlctF32 { d, a, b, c, .. }
             | Op::Mad { d, a, b, c, .. }

@@ -5,10 +5,18 @@ use super::builder::{Builder, Draft};
 use super::mods::Mods;
 use super::operands::{Place, visit};
 use crate::ast::{Instruction, Operand, Type};
-use crate::ir::{Inst, Kernel, MatrixTy, Op, Reg, Watch, Wgmma};
+use crate::ir::{Inst, Kernel, MatrixSum, MatrixTy, Op, Reg, Watch, Wgmma};
 
 /// The list of registers that are only said to be needed.
 const HELD: u16 = u16::MAX;
+
+fn is_integer(ty: MatrixTy) -> bool {
+    matches!(ty, MatrixTy::S8 | MatrixTy::U8)
+}
+
+fn is_fp8(ty: MatrixTy) -> bool {
+    matches!(ty, MatrixTy::E4m3 | MatrixTy::E5m2)
+}
 
 impl<'a> Builder<'_, 'a> {
     /// `wgmma`
@@ -35,27 +43,57 @@ impl<'a> Builder<'_, 'a> {
             return m.error("the instruction is not supported");
         }
         let (columns, bytes) = m.shape(64)?;
-        m.need_of("sums of `.f32`", &[("f32", ())])?;
+        let satfinite = m.take("satfinite");
+        let sums = [
+            ("f32", MatrixSum::F32),
+            ("f16", MatrixSum::F16),
+            ("s32", MatrixSum::S32),
+        ];
+        let sum = m.need_of("the type of the sums", &sums)?;
         let types = [
             ("f16", MatrixTy::F16),
             ("bf16", MatrixTy::Bf16),
             ("tf32", MatrixTy::Tf32),
+            ("e4m3", MatrixTy::E4m3),
+            ("e5m2", MatrixTy::E5m2),
+            ("s8", MatrixTy::S8),
+            ("u8", MatrixTy::U8),
         ];
         let ty = m.need_of("the type of the factors", &types)?;
-        let same = m.need_of("the type of the factors", &types)? == ty;
-        if !same || bytes * ty.bits() != 256 || !columns.is_multiple_of(8) || columns > 256 {
+        let ty_b = m.need_of("the type of the factors", &types)?;
+        let (types_fit, columns_fit) = match sum {
+            MatrixSum::F32 => (
+                ty == ty_b && !is_integer(ty) || is_fp8(ty) && is_fp8(ty_b),
+                true,
+            ),
+            MatrixSum::F16 => (
+                ty == MatrixTy::F16 && ty == ty_b || is_fp8(ty) && is_fp8(ty_b),
+                true,
+            ),
+            _ => (
+                is_integer(ty) && is_integer(ty_b),
+                columns <= 32 || columns.is_multiple_of(16),
+            ),
+        };
+        let shape_fits =
+            bytes * ty.bits() == 256 && columns.is_multiple_of(8) && columns <= 256 && columns_fit;
+        if !types_fit || !shape_fits || satfinite && sum != MatrixSum::S32 {
             return m.error("there is no product of this shape and these types");
         }
-        self.product(columns as u16, ty, i, m)
+        let wgmma = Wgmma {
+            columns: columns as u16,
+            ty,
+            ty_b,
+            sum: if satfinite { MatrixSum::S32Sat } else { sum },
+            negate_a: false,
+            negate_b: false,
+            transpose_a: false,
+            transpose_b: false,
+        };
+        self.product(wgmma, i, m)
     }
 
-    fn product(
-        &mut self,
-        columns: u16,
-        ty: MatrixTy,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn product(&mut self, shape: Wgmma, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let [Operand::Vector(d), a, b, scale, rest @ ..] = i.operands.as_slice() else {
             return m.error("operands are missing, or the sums are not in braces");
         };
@@ -64,41 +102,47 @@ impl<'a> Builder<'_, 'a> {
             .map(|operand| self.immediate(operand))
             .collect::<Result<_>>()?;
         let in_registers = matches!(a, Operand::Vector(_));
-        let transposes = match (ty, in_registers) {
-            (MatrixTy::Tf32, _) => 0,
-            (_, true) => 1,
-            _ => 2,
+        // Only types of 16 bits can be transposed, and only floating-point ones negated.
+        let transposes = match (shape.ty.bits(), in_registers) {
+            (16, true) => 1,
+            (16, false) => 2,
+            _ => 0,
         };
-        if flags.len() != 2 + transposes {
+        let signs = if is_integer(shape.ty) { 0 } else { 2 };
+        if flags.len() != signs + transposes {
             return m.error("has a wrong number of operands");
         }
-        let (scales, transposes) = flags.split_at(2);
-        let sign = |scale: u64| match scale.cast_signed() {
-            1 => Ok(false),
-            -1 => Ok(true),
+        let (scales, transposes) = flags.split_at(signs);
+        let sign = |i: usize| match scales.get(i).map(|scale| scale.cast_signed()) {
+            None | Some(1) => Ok(false),
+            Some(-1) => Ok(true),
             _ => m.error("the factors of the matrices must be 1 or -1"),
         };
         if transposes.iter().any(|&t| t > 1) {
             return m.error("whether a matrix is transposed must be 0 or 1");
         }
         let wgmma = Wgmma {
-            columns,
-            ty,
-            negate_a: sign(scales[0])?,
-            negate_b: sign(scales[1])?,
+            negate_a: sign(0)?,
+            negate_b: sign(1)?,
             transpose_a: transposes.len() == 2 && transposes[0] == 1,
             transpose_b: transposes.last() == Some(&1),
+            ..shape
         };
-        if d.len() != usize::from(columns) / 2 {
+        if d.len() != wgmma.sums() {
             return m.error(&format!(
                 "{} registers of sums, where {} are needed",
                 d.len(),
-                columns / 2
+                wgmma.sums()
             ));
         }
+        let sum_type = match wgmma.sum {
+            MatrixSum::F32 => Type::F32,
+            MatrixSum::F16 => Type::B32,
+            MatrixSum::S32 | MatrixSum::S32Sat => Type::S32,
+        };
         let sums: Vec<Reg> = d
             .iter()
-            .map(|d| self.destination(d, Type::F32))
+            .map(|d| self.destination(d, sum_type))
             .collect::<Result<_>>()?;
         let mut fragment = Vec::new();
         let a = match a {

@@ -279,3 +279,101 @@ fn halves_may_stay_finite() {
         [bf16(b), bf16(a)]
     });
 }
+
+/// A number of eight bits from the format's definition: sign, exponent, fraction; `None` for NaN.
+fn fp8(code: u64, exponent_bits: u32) -> Option<f64> {
+    let code = code & 0xff;
+    let fraction_bits = 7 - exponent_bits;
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let exponent = ((code & 0x7f) >> fraction_bits) as i32;
+    let fraction = code & ((1 << fraction_bits) - 1);
+    let sign = if code & 0x80 != 0 { -1.0 } else { 1.0 };
+    let part = fraction as f64 / f64::from(1 << fraction_bits);
+    match (exponent_bits, exponent, fraction) {
+        // The only NaN of e4m3; e5m2 has infinities, which are not made here, and NaN as binary16.
+        (4, 15, 7) | (5, 31, 1..) => None,
+        (5, 31, 0) => Some(sign * f64::INFINITY),
+        (_, 0, _) => Some(sign * part * 2f64.powi(1 - bias)),
+        _ => Some(sign * (1.0 + part) * 2f64.powi(exponent - bias)),
+    }
+}
+
+/// The nearest of all finite numbers, the one with the even code of two; NaN is 0x7f.
+fn nearest_fp8(x: f64, exponent_bits: u32, relu: bool) -> u64 {
+    if x.is_nan() {
+        return 0x7f;
+    }
+    let x = if relu && x <= 0.0 { 0.0 } else { x };
+    let sign = if x.is_sign_negative() { 0x80 } else { 0 };
+    let finite = |code: &u64| fp8(*code, exponent_bits).is_some_and(f64::is_finite);
+    let codes: Vec<u64> = (0..0x80).filter(finite).collect();
+    let distance = |code: u64| (fp8(code, exponent_bits).expect("finite") - x.abs()).abs();
+    let best = codes.iter().copied().min_by(|&a, &b| {
+        let order = distance(a).total_cmp(&distance(b));
+        order.then((a & 1).cmp(&(b & 1)))
+    });
+    // Beyond the largest one, distances of huge numbers would round to the same.
+    let largest = codes[codes.len() - 1];
+    let end = fp8(largest, exponent_bits).expect("finite");
+    sign | if x.abs() >= end {
+        largest
+    } else {
+        best.expect("some")
+    }
+}
+
+#[test]
+fn pairs_of_eight_bits() {
+    use half::f16;
+    let mut values: Vec<f32> = special_f32().into_iter().map(f).collect();
+    for exponent in -20..18 {
+        for step in 0..33 {
+            let x = 2f32.powi(exponent) * (1.0 + step as f32 / 32.0);
+            values.extend([x, -x, f32::from_bits(x.to_bits() + 1)]);
+        }
+    }
+    let singles: Vec<[u64; 3]> = values
+        .iter()
+        .zip(values.iter().rev())
+        .map(|(a, b)| [u64::from(a.to_bits()), u64::from(b.to_bits()), 0])
+        .collect();
+    let halves: Vec<[u64; 3]> = (0..0x1_0000u64)
+        .step_by(7)
+        .map(|bits| [bits << 16 | ((bits * 31) & 0xffff), 0, 0])
+        .collect();
+    let pairs: Vec<[u64; 3]> = (0..0x100u64)
+        .map(|a| [a << 8 | ((a * 5) & 0xff), 0, 0])
+        .collect();
+    for (name, exponent_bits) in [("e4m3x2", 4), ("e5m2x2", 5)] {
+        for (suffix, relu) in [("", false), (".relu", true)] {
+            let to = |x: f64| nearest_fp8(x, exponent_bits, relu);
+            integers(
+                &format!("cvt.rn.satfinite{suffix}.{name}.f32 %d, %a, %b;"),
+                B16,
+                [F32; 3],
+                &singles,
+                |[a, b, _]| to(f64::from(f(b))) | to(f64::from(f(a))) << 8,
+            );
+            let half = |bits: u64| f64::from(f16::from_bits(bits as u16));
+            integers(
+                &format!("cvt.rn.satfinite{suffix}.{name}.f16x2 %d, %a;"),
+                B16,
+                [B32; 3],
+                &halves,
+                |[a, ..]| to(half(a & 0xffff)) | to(half(a >> 16)) << 8,
+            );
+            let from = |code: u64| match fp8(code, exponent_bits) {
+                None => 0x7fff,
+                Some(x) if relu && x <= 0.0 => 0,
+                Some(x) => u64::from(f16::from_f64(x).to_bits()),
+            };
+            integers(
+                &format!("cvt.rn{suffix}.f16x2.{name} %d, %a;"),
+                B32,
+                [B16; 3],
+                &pairs,
+                |[a, ..]| from(a) | from(a >> 8) << 16,
+            );
+        }
+    }
+}

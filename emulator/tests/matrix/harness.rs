@@ -15,7 +15,7 @@ pub fn run(code: &str, reads: usize, writes: usize, cases: &[Lanes]) -> (Vec<Lan
         .map(|i| format!("    st.global.b32 [%l2+{}], %d{i};\n", 4 * i))
         .collect();
     let text = format!(
-        ".version 7.8\n.target sm_90\n.address_size 64
+        ".version 8.7\n.target sm_90\n.address_size 64
 .visible .entry op(.param .u64 x, .param .u64 y)
 {{
     .reg .b32 %i<8>, %a<33>, %d<33>, %s, %t<8>;

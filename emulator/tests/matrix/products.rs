@@ -222,6 +222,83 @@ const INTEGERS: [(&str, usize, usize, bool, bool, bool); 8] = [
     ),
 ];
 
+/// A number of eight bits from the format's definition.
+fn fp8(code: u32, exponent_bits: u32) -> f32 {
+    let fraction_bits = 7 - exponent_bits;
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let exponent = ((code & 0x7f) >> fraction_bits) as i32;
+    let fraction = code & ((1 << fraction_bits) - 1);
+    let part = fraction as f32 / (1 << fraction_bits) as f32;
+    let sign = if code & 0x80 != 0 { -1.0 } else { 1.0 };
+    sign * match (exponent_bits, exponent, fraction) {
+        (4, 15, 7) | (5, 31, 1..) => f32::NAN,
+        (5, 31, 0) => f32::INFINITY,
+        (_, 0, _) => part * 2f32.powi(1 - bias),
+        _ => (1.0 + part) * 2f32.powi(exponent - bias),
+    }
+}
+
+/// Every code comes up, NaN and infinity in few of the cases; compared to the bit with sums in the documented order.
+#[test]
+fn factors_of_eight_bits_go_through_to_the_bit() {
+    for (name, depth, a_bits, b_bits) in [
+        ("m16n8k32.row.col.f32.e4m3.e4m3.f32", 32, 4, 4),
+        ("m16n8k32.row.col.f32.e5m2.e4m3.f32", 32, 5, 4),
+        ("m16n8k32.row.col.f32.e4m3.e5m2.f32", 32, 4, 5),
+        ("m16n8k16.row.col.f32.e5m2.e5m2.f32", 16, 5, 5),
+        ("m16n8k32.row.col.f16.e4m3.e4m3.f16", 32, 4, 4),
+    ] {
+        let narrow = name.ends_with("f16");
+        let product = Product {
+            name,
+            kind: MatrixKind::Fp8,
+            depth,
+            bits: 8,
+            narrow,
+        };
+        let mut random = Random(0x0ddc_0ffe_e0dd_f00d);
+        let cases: Vec<Matrices> = (0..60)
+            .map(|case| {
+                let mut some = |count: usize| -> Vec<Bits> {
+                    let code = |random: &mut Random| match random.bits() as u32 & 0xff {
+                        code if case % 4 != 0 && code & 0x78 == 0x78 => code & 0x87,
+                        code => code,
+                    };
+                    (0..count).map(|_| code(&mut random)).collect()
+                };
+                let (a, b) = (some(16 * depth), some(8 * depth));
+                let codes = some(16 * 8);
+                let c = codes.iter().map(|&code| match narrow {
+                    true => u32::from(f16::from_f32(code as f32).to_bits()),
+                    false => (code as f32).to_bits(),
+                });
+                let c = c.collect();
+                Matrices { a, b, c }
+            })
+            .collect();
+        let mut finite = 0;
+        for (case, got) in cases.iter().zip(product.run(&cases)) {
+            for (at, &bits) in got.iter().enumerate() {
+                let (row, column) = (at / 8, at % 8);
+                let sum = (0..depth).fold(product.sum(case.c[at]), |sum, k| {
+                    let a = fp8(case.a[row * depth + k], a_bits);
+                    let b = fp8(case.b[column * depth + k], b_bits);
+                    a.mul_add(b, sum)
+                });
+                let want = match (narrow, sum.is_nan()) {
+                    (true, true) => 0x7fff,
+                    (true, false) => u32::from(f16::from_f32(sum).to_bits()),
+                    (false, true) => 0x7fff_ffff,
+                    (false, false) => sum.to_bits(),
+                };
+                assert_eq!(bits, want, "{name} at {at}: {bits:#x} is not {want:#x}");
+                finite += usize::from(sum.is_finite());
+            }
+        }
+        assert!(finite > 4000, "{name}: only {finite} sums are finite");
+    }
+}
+
 #[test]
 fn integers_are_exact() {
     for (name, depth, bits, a_signed, b_signed, saturates) in INTEGERS {

@@ -11,11 +11,58 @@ pub enum Factor {
     F16,
     Bf16,
     Tf32,
+    E4m3,
+    E5m2,
+    S8,
+    U8,
+}
+
+/// The type of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    F32,
+    /// In pairs.
+    F16,
+    S32,
+    /// With `.satfinite`.
+    Saturated,
+}
+
+/// The number of eight bits that is a value, found among all of them.
+pub fn fp8(value: f32, exponent_bits: u32) -> u8 {
+    let fraction_bits = 7 - exponent_bits;
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let decoded = |code: u8| {
+        let exponent = i32::from(code & 0x7f) >> fraction_bits;
+        let fraction = f32::from(code & ((1 << fraction_bits) - 1)) / (1 << fraction_bits) as f32;
+        let magnitude = match exponent {
+            0 => fraction * 2f32.powi(1 - bias),
+            _ => (1.0 + fraction) * 2f32.powi(exponent - bias),
+        };
+        if code & 0x80 != 0 {
+            -magnitude
+        } else {
+            magnitude
+        }
+    };
+    let codes = (0..=255u8).filter(|&code| code & 0x7f != 0x7f);
+    codes
+        .into_iter()
+        .find(|&code| decoded(code) == value)
+        .expect("a number of eight bits")
 }
 
 impl Factor {
     fn size(self) -> usize {
-        if self == Factor::Tf32 { 4 } else { 2 }
+        match self {
+            Factor::Tf32 => 4,
+            Factor::F16 | Factor::Bf16 => 2,
+            _ => 1,
+        }
+    }
+
+    pub fn is_integer(self) -> bool {
+        matches!(self, Factor::S8 | Factor::U8)
     }
 
     fn name(self) -> &'static str {
@@ -23,6 +70,10 @@ impl Factor {
             Factor::F16 => "f16",
             Factor::Bf16 => "bf16",
             Factor::Tf32 => "tf32",
+            Factor::E4m3 => "e4m3",
+            Factor::E5m2 => "e5m2",
+            Factor::S8 => "s8",
+            Factor::U8 => "u8",
         }
     }
 
@@ -31,6 +82,10 @@ impl Factor {
             Factor::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
             Factor::Bf16 => bf16::from_f32(value).to_le_bytes().to_vec(),
             Factor::Tf32 => value.to_le_bytes().to_vec(),
+            Factor::E4m3 => vec![fp8(value, 4)],
+            Factor::E5m2 => vec![fp8(value, 5)],
+            Factor::S8 => vec![(value as i8).cast_unsigned()],
+            Factor::U8 => vec![value as u8],
         }
     }
 }
@@ -42,6 +97,9 @@ const STEPS: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Product {
     pub factor: Factor,
+    /// The type of the right matrix.
+    pub factor_b: Factor,
+    pub sum: Sum,
     pub columns: usize,
     /// The left matrix in shared memory; `None` for registers.
     pub a: Option<Layout>,
@@ -58,6 +116,12 @@ impl Product {
     pub fn new(factor: Factor, columns: usize, a: Option<Layout>, b: Layout) -> Product {
         Product {
             factor,
+            factor_b: factor,
+            sum: if factor.is_integer() {
+                Sum::S32
+            } else {
+                Sum::F32
+            },
             columns,
             a,
             b,
@@ -66,6 +130,11 @@ impl Product {
             negate_b: false,
             shift_b: 0,
         }
+    }
+
+    /// Registers of sums of a thread.
+    fn registers(&self) -> usize {
+        self.columns / if self.sum == Sum::F16 { 4 } else { 2 }
     }
 
     /// Places along the summed dimension.
@@ -109,18 +178,17 @@ fn image(product: &Product, a: Matrix<'_>, b: Matrix<'_>) -> (Vec<u8>, usize) {
     };
     let start = left.next_multiple_of(1024);
     let mut image = vec![0; (start + product.columns * depth * size).next_multiple_of(1024)];
-    let mut put = |at: usize, value: f32| {
-        image[at..at + size].copy_from_slice(&product.factor.bytes(value));
-    };
     for k in 0..depth {
         if let Some(layout) = product.a {
             for row in 0..64 {
-                put(layout.at((row, k), (64, depth), size), a(row, k));
+                let at = layout.at((row, k), (64, depth), size);
+                image[at..at + size].copy_from_slice(&product.factor.bytes(a(row, k)));
             }
         }
         for column in 0..product.columns {
             let at = product.b.at((column, k), (product.columns, depth), size);
-            put(start + at, b(column, k));
+            let bytes = product.factor_b.bytes(b(column, k));
+            image[start + at..start + at + size].copy_from_slice(&bytes);
         }
     }
     (image, start)
@@ -129,7 +197,12 @@ fn image(product: &Product, a: Matrix<'_>, b: Matrix<'_>) -> (Vec<u8>, usize) {
 /// The kernel: fills shared memory, multiplies, writes the sums thread by thread.
 fn kernel(product: &Product, image: usize, start: usize) -> String {
     let (size, depth, columns) = (product.factor.size(), product.depth(), product.columns);
-    let registers = columns / 2;
+    let registers = product.registers();
+    let ty = if product.sum == Sum::F32 {
+        "f32"
+    } else {
+        "b32"
+    };
     let sums: Vec<String> = (0..registers).map(|i| format!("%f{i}")).collect();
     let mut text = format!(
         "
@@ -141,7 +214,7 @@ fn kernel(product: &Product, image: usize, start: usize) -> String {
 .visible .entry product(.param .u64 image, .param .u64 left, .param .u64 sums)
 {{
     .reg .pred %p<4>;
-    .reg .f32 %f<{registers}>;
+    .reg .{ty} %f<{registers}>;
     .reg .b32 %r<8>;
     .reg .b32 %a<{}>;
     .reg .b64 %rd<8>;
@@ -171,7 +244,7 @@ FILL:
         4 * registers,
     );
     for (i, sum) in sums.iter().enumerate() {
-        let _ = writeln!(text, "    ld.global.f32 {sum}, [%rd3+{}];", 4 * i);
+        let _ = writeln!(text, "    ld.global.{ty} {sum}, [%rd3+{}];", 4 * i);
     }
     if product.a.is_none() {
         for step in 0..STEPS {
@@ -203,9 +276,19 @@ FILL:
         let scale = u32::from(step > 0 || product.add);
         let sign = |negative| if negative { -1 } else { 1 };
         let (sign_a, sign_b) = (sign(product.negate_a), sign(product.negate_b));
-        let name = product.factor.name();
+        let (name, name_b) = (product.factor.name(), product.factor_b.name());
+        let (sum, saturate) = match product.sum {
+            Sum::F32 => ("f32", ""),
+            Sum::F16 => ("f16", ""),
+            Sum::S32 => ("s32", ""),
+            Sum::Saturated => ("s32", ".satfinite"),
+        };
+        let signs = match product.factor.is_integer() {
+            true => String::new(),
+            false => format!(", {sign_a}, {sign_b}"),
+        };
         let transposes = match (product.factor, product.a) {
-            (Factor::Tf32, _) => String::new(),
+            _ if size != 2 => String::new(),
             (_, None) => format!(", {}", u32::from(product.b.transposed)),
             (_, Some(a)) => format!(
                 ", {}, {}",
@@ -215,15 +298,15 @@ FILL:
         };
         let _ = writeln!(
             text,
-            "    setp.ne.u32 %p2, {scale}, 0;\n    wgmma.mma_async.sync.aligned.m64n{columns}k{}.f32.{name}.{name} \
-             {{{}}}, {a}, {b}, %p2, {sign_a}, {sign_b}{transposes};",
+            "    setp.ne.u32 %p2, {scale}, 0;\n    wgmma.mma_async.sync.aligned.m64n{columns}k{}{saturate}.{sum}.{name}.{name_b} \
+             {{{}}}, {a}, {b}, %p2{signs}{transposes};",
             32 / size,
             sums.join(","),
         );
     }
     text += "    wgmma.commit_group.sync.aligned;\n    wgmma.wait_group.sync.aligned 0;\n";
     for (i, sum) in sums.iter().enumerate() {
-        let _ = writeln!(text, "    st.global.f32 [%rd3+{}], {sum};", 4 * i);
+        let _ = writeln!(text, "    st.global.{ty} [%rd3+{}], {sum};", 4 * i);
     }
     text + "    ret;\n}\n"
 }
@@ -248,16 +331,23 @@ pub fn run(
         .expect("loads")
         .kernel("product")
         .expect("there");
-    let registers = product.columns / 2;
+    let registers = product.registers();
+    let halves = product.sum == Sum::F16;
     let threads = (0..STEPS).flat_map(|step| (0..128).map(move |thread| (step, thread)));
     let left: Vec<u8> = threads
         .flat_map(|(step, thread)| fragment(product, a, step, thread))
         .collect();
-    let places = (0..128).flat_map(|thread| (0..registers).map(move |i| place(thread, i)));
+    let places =
+        (0..128).flat_map(|thread| (0..product.columns / 2).map(move |i| place(thread, i)));
     let sums: Vec<u8> = places
         .clone()
-        .flat_map(|(row, column)| start(row, column).to_le_bytes())
+        .flat_map(|(row, column)| match product.sum {
+            Sum::F32 => start(row, column).to_le_bytes().to_vec(),
+            Sum::F16 => f16::from_f32(start(row, column)).to_le_bytes().to_vec(),
+            Sum::S32 | Sum::Saturated => (start(row, column) as i32).to_le_bytes().to_vec(),
+        })
         .collect();
+    assert_eq!(sums.len(), 128 * registers * 4);
     let memory = device.memory();
     let mut params = Vec::new();
     let mut address = 0;
@@ -274,8 +364,12 @@ pub fn run(
     let mut bytes = vec![0; sums.len()];
     memory.read(address, &mut bytes).expect("memory");
     let mut out = vec![vec![0.0; product.columns]; 64];
-    for ((row, column), four) in places.zip(bytes.chunks_exact(4)) {
-        out[row][column] = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+    for ((row, column), sum) in places.zip(bytes.chunks_exact(if halves { 2 } else { 4 })) {
+        out[row][column] = match (product.sum, sum) {
+            (Sum::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+            (_, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32,
+            (_, two) => f16::from_le_bytes([two[0], two[1]]).to_f32(),
+        };
     }
     Ok(out)
 }

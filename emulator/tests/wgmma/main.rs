@@ -6,7 +6,7 @@
 mod harness;
 mod layout;
 
-use harness::{Factor, Product, run};
+use harness::{Factor, Product, Sum, run};
 use layout::{Layout, Swizzle};
 
 const SWIZZLES: [Swizzle; 4] = [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128];
@@ -102,6 +102,112 @@ fn sums_that_are_added_to_and_signs() {
             };
             check(&product, &integers(11), &integers(4));
         }
+    }
+}
+
+/// Sums of eight bits are small integers here, exact in every type.
+#[test]
+fn factors_of_eight_bits() {
+    let small = |seed: u32, least: f32| {
+        let integers = integers(seed);
+        move |row: usize, k: usize| (integers(row, k) / 4.0).trunc().max(least)
+    };
+    for (a, b) in [
+        (Factor::E4m3, Factor::E4m3),
+        (Factor::E5m2, Factor::E5m2),
+        (Factor::E4m3, Factor::E5m2),
+        (Factor::S8, Factor::S8),
+        (Factor::S8, Factor::U8),
+        (Factor::U8, Factor::S8),
+    ] {
+        let least = |factor| if factor == Factor::U8 { 0.0 } else { -4.0 };
+        for swizzle in SWIZZLES {
+            for in_registers in [false, true] {
+                let layout = Layout::new(swizzle, false);
+                let left = (!in_registers).then_some(layout);
+                for columns in [8, 24, 64, 256] {
+                    let product = Product {
+                        factor_b: b,
+                        add: columns == 64,
+                        ..Product::new(a, columns, left, layout)
+                    };
+                    check(&product, &small(1, least(a)), &small(7, least(b)));
+                }
+            }
+        }
+    }
+    let layout = Layout::new(Swizzle::B128, false);
+    let product = Product {
+        negate_a: true,
+        add: true,
+        ..Product::new(Factor::E4m3, 16, Some(layout), layout)
+    };
+    check(&product, &small(3, -4.0), &small(4, -4.0));
+}
+
+/// Sums of 16 bits, exact here, in pairs.
+#[test]
+fn sums_of_sixteen_bits() {
+    let layout = Layout::new(Swizzle::B128, false);
+    let start = |row: usize, column: usize| (row + column) as f32;
+    let small = |seed: u32| {
+        let integers = integers(seed);
+        move |row: usize, k: usize| (integers(row, k) / 6.0).trunc()
+    };
+    for factor in [Factor::F16, Factor::E4m3, Factor::E5m2] {
+        for (add, columns, in_registers) in
+            [(false, 8, false), (true, 40, true), (true, 256, false)]
+        {
+            let product = Product {
+                sum: Sum::F16,
+                add,
+                ..Product::new(factor, columns, (!in_registers).then_some(layout), layout)
+            };
+            let (a, b) = (small(2), small(5));
+            let got = run(&product, &a, &b, &start).expect("runs");
+            for (row, sums) in got.iter().enumerate() {
+                for (column, &got) in sums.iter().enumerate() {
+                    let terms = (0..product.depth()).map(|k| a(row, k) * b(column, k));
+                    let from = if add { start(row, column) } else { 0.0 };
+                    let wanted = terms.fold(from, |sum, term| sum + term);
+                    assert_eq!(got, wanted, "{product:?}, row {row}, column {column}");
+                }
+            }
+        }
+    }
+    // Rounded once for each instruction: 2048 and four times 16 ones, of which each instruction adds 16.
+    let product = Product {
+        sum: Sum::F16,
+        add: true,
+        ..Product::new(Factor::F16, 8, Some(layout), layout)
+    };
+    let ones = |_: usize, _: usize| 1.0;
+    let half = |_: usize, k: usize| if k.is_multiple_of(16) { 1.0 } else { 0.0 };
+    let got = run(&product, &ones, &ones, &|_, _| 2048.0).expect("runs");
+    assert_eq!(got[3][5], 2048.0 + 64.0);
+    // One at a time is a tie to even each time, and lost.
+    let got = run(&product, &ones, &half, &|_, _| 2048.0).expect("runs");
+    assert_eq!(got[3][5], 2048.0);
+}
+
+/// Integer sums wrap around, or stop at the end of their range.
+#[test]
+fn integers_wrap_or_saturate() {
+    let layout = Layout::new(Swizzle::B64, false);
+    // The start is exact in f32, and 128 products of 255 * 255 above it is past the range.
+    let start = 2f32.powi(31) - 128.0;
+    for (sum, wanted) in [
+        (Sum::Saturated, i32::MAX),
+        (Sum::S32, (start as i32).wrapping_add(128 * 255 * 255)),
+    ] {
+        let product = Product {
+            sum,
+            add: true,
+            ..Product::new(Factor::U8, 8, Some(layout), layout)
+        };
+        let full = |_: usize, _: usize| 255.0;
+        let got = run(&product, &full, &full, &|_, _| start).expect("runs");
+        assert_eq!(got[63][7], wanted as f32, "{sum:?}");
     }
 }
 
