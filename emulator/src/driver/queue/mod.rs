@@ -44,7 +44,7 @@ pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 pub type TaskId = u64;
 
 /// How long lazy and random schedules let a host function run before they take it to wait for something else.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// The same for kernels and copies, which wait for others only where a program relies on what CUDA does not promise.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a host may stay away from the driver before lazy and random schedules go on by themselves.
