@@ -305,6 +305,12 @@ pub struct Function<'a> {
     pub max_registers: Option<u32>,
     /// `.minnctapersm`
     pub min_blocks: Option<u32>,
+    /// `.reqnctapercluster`
+    pub required_cluster: Option<[u32; 3]>,
+    /// `.explicitcluster`
+    pub explicit_cluster: bool,
+    /// `.maxclusterrank`
+    pub max_cluster: Option<u32>,
     /// The body, or `None` for a prototype.
     pub body: Option<Vec<Statement<'a>>>,
 }

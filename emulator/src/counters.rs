@@ -139,7 +139,7 @@ impl Class {
             Op::Cvta { .. } | Op::IsSpace { .. } | Op::ReadClock { .. } => Class::Move,
             Op::Ld { access, .. } => load_class(access.space),
             Op::St { access, .. } => match access.space {
-                Space::Shared => Class::StoreShared,
+                Space::Shared | Space::Cluster => Class::StoreShared,
                 Space::Local => Class::StoreLocal,
                 _ => Class::StoreGlobal,
             },
@@ -148,6 +148,11 @@ impl Class {
             Op::CpAsyncWait { .. } | Op::CpAsyncWaitAll => Class::AsyncCopy,
             Op::Bra { .. } | Op::BrxIdx { .. } | Op::Exit | Op::Trap => Class::Control,
             Op::Barrier { .. } | Op::Mbarrier { .. } => Class::Barrier,
+            Op::ClusterArrive { .. } | Op::ClusterWait { .. } => Class::Barrier,
+            Op::MapBlock { .. } | Op::RankOf { .. } => Class::Move,
+            Op::StoreAsync { .. } => Class::StoreShared,
+            Op::ReduceAsync { .. } => Class::Atomic,
+            Op::BulkShared { .. } => Class::AsyncCopy,
             Op::WarpSync { .. } | Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } => {
                 Class::Warp
             }
@@ -171,7 +176,7 @@ impl Class {
 fn load_class(space: Space) -> Class {
     match space {
         Space::Generic | Space::Global => Class::LoadGlobal,
-        Space::Shared => Class::LoadShared,
+        Space::Shared | Space::Cluster => Class::LoadShared,
         Space::Local => Class::LoadLocal,
         Space::Const | Space::Param => Class::LoadConst,
     }
@@ -285,6 +290,16 @@ pub struct SharedTraffic {
     pub conflicts: u64,
 }
 
+/// Traffic between the blocks of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DistributedTraffic {
+    /// Warp-level loads, stores and atomics, and copies, to the shared memory of another block of the cluster. A copy to
+    /// several blocks counts once for each other block.
+    pub requests: u64,
+    /// Bytes that they moved.
+    pub bytes: u64,
+}
+
 /// What a launch did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -318,6 +333,8 @@ pub struct Counters {
     pub warps: u64,
     /// Threads that ran.
     pub threads: u64,
+    /// Accesses to shared memory of other blocks of a cluster, which also count as accesses to shared memory.
+    pub distributed: DistributedTraffic,
 }
 
 impl Counters {
@@ -367,6 +384,8 @@ impl AddAssign<&Counters> for Counters {
         self.blocks += other.blocks;
         self.warps += other.warps;
         self.threads += other.threads;
+        self.distributed.requests += other.distributed.requests;
+        self.distributed.bytes += other.distributed.bytes;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A launch: checks its parameters and runs its blocks over the machine's cores.
 use crate::counters::Counters;
 use crate::device::DeviceConfig;
-use crate::ir::Kernel;
+use crate::ir::{Kernel, MAX_CLUSTER};
 use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
@@ -15,6 +15,8 @@ pub struct LaunchConfig {
     pub block: [u32; 3],
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
+    /// Blocks of a cluster along x, y, z; `None` for what the kernel says, which is mostly a cluster of one block.
+    pub cluster: Option<[u32; 3]>,
 }
 
 impl LaunchConfig {
@@ -24,7 +26,19 @@ impl LaunchConfig {
             grid: [blocks, 1, 1],
             block: [threads, 1, 1],
             shared_bytes: 0,
+            cluster: None,
         }
+    }
+
+    /// Blocks of a cluster of a kernel along x, y, z.
+    pub(crate) fn cluster_of(&self, kernel: &Kernel) -> [u32; 3] {
+        self.cluster.or(kernel.required_cluster).unwrap_or([1; 3])
+    }
+
+    /// Clusters of the grid.
+    pub(crate) fn clusters(&self, kernel: &Kernel) -> u64 {
+        let blocks: u32 = self.cluster_of(kernel).iter().product();
+        self.blocks() / u64::from(blocks.max(1))
     }
 
     /// Threads of a block.
@@ -40,6 +54,46 @@ impl LaunchConfig {
             .iter()
             .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
     }
+}
+
+/// Why the cluster is impossible, if it is.
+fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig) -> Option<String> {
+    let cluster = config.cluster_of(kernel);
+    let [x, y, z] = cluster;
+    if kernel.explicit_cluster && config.cluster.or(kernel.required_cluster).is_none() {
+        return Some("the kernel is .explicitcluster: the launch must give its cluster".to_owned());
+    }
+    if let Some([rx, ry, rz]) = kernel.required_cluster.filter(|&r| r != cluster) {
+        return Some(format!(
+            "cluster ({x},{y},{z}), the kernel's .reqnctapercluster is ({rx},{ry},{rz})"
+        ));
+    }
+    let blocks = cluster
+        .iter()
+        .fold(1u32, |product, &n| product.saturating_mul(n));
+    if blocks == 0 || blocks > MAX_CLUSTER {
+        return Some(format!(
+            "cluster ({x},{y},{z}), a cluster has 1 to {MAX_CLUSTER} blocks"
+        ));
+    }
+    if blocks > 1 && device.sm < 90 {
+        return Some(format!(
+            "cluster ({x},{y},{z}), devices have clusters of several blocks from sm_90 on, this one is sm_{}",
+            device.sm
+        ));
+    }
+    if let Some(most) = kernel.max_cluster.filter(|&most| blocks > most) {
+        return Some(format!(
+            "cluster of {blocks} blocks, the kernel's .maxclusterrank is {most}"
+        ));
+    }
+    let [gx, gy, gz] = config.grid;
+    if gx % x != 0 || gy % y != 0 || gz % z != 0 {
+        return Some(format!(
+            "grid ({gx},{gy},{gz}) is no multiple of the cluster ({x},{y},{z})"
+        ));
+    }
+    None
 }
 
 /// Why the parameters are impossible, if they are.
@@ -85,7 +139,7 @@ fn refuse(
             kernel.param_bytes
         ));
     }
-    None
+    refuse_cluster(device, kernel, config)
 }
 
 /// Runs a kernel to its end.
@@ -118,7 +172,7 @@ fn guarded(
     })
 }
 
-/// Runs a kernel with a thread for every block, so that blocks may wait for each other.
+/// Runs a kernel with a thread for every block or cluster, so that blocks may wait for each other.
 pub(crate) fn run_cooperative(
     device: &DeviceConfig,
     kernel: &LoadedKernel,

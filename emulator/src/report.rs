@@ -8,8 +8,10 @@
 //!   nearest allocation: #2 "x" of 4096 bytes at 0x7f0000000000; the access begins 0 bytes past its end
 //! ```
 mod asynchronous;
+mod cluster;
 
 pub use asynchronous::{AsyncFault, AsyncReader, Waiting, WaitsFor};
+pub use cluster::ClusterFault;
 
 use crate::ir::Space;
 use std::fmt;
@@ -85,6 +87,7 @@ pub fn space_name(space: Space) -> &'static str {
         Space::Generic => "generic",
         Space::Global => "global",
         Space::Shared => "shared",
+        Space::Cluster => "shared::cluster",
         Space::Local => "local",
         Space::Const => "const",
         Space::Param => "param",
@@ -143,6 +146,8 @@ pub struct Rival {
     pub warp: Option<u32>,
     /// Line of its instruction, where known (0 if not).
     pub line: u32,
+    /// Its block, where that is another one of the cluster than the one whose shared memory it is.
+    pub block: Option<[u32; 3]>,
 }
 
 impl fmt::Display for Rival {
@@ -152,6 +157,9 @@ impl fmt::Display for Rival {
             (Some([x, y, z]), _) => write!(f, "thread ({x},{y},{z})")?,
             (None, Some(warp)) => write!(f, "warp {warp}")?,
             (None, None) => write!(f, "several warps")?,
+        }
+        if let Some([x, y, z]) = self.block {
+            write!(f, " of block ({x},{y},{z})")?;
         }
         if self.line != 0 {
             write!(f, " at PTX line {}", self.line)?;
@@ -329,6 +337,15 @@ pub enum FaultKind {
     },
     /// The emulator itself failed; the text says where.
     Internal(String),
+    /// Something between the blocks of a cluster.
+    Cluster(ClusterFault),
+    /// The fault is in the shared memory of another block of the cluster.
+    InCluster {
+        /// The block.
+        block: [u32; 3],
+        /// What went wrong there; addresses are offsets in that block's shared memory.
+        fault: Box<FaultKind>,
+    },
     /// The launch's own parameters are impossible; nothing ran.
     InvalidLaunch(String),
 }
@@ -336,6 +353,12 @@ pub enum FaultKind {
 impl From<AsyncFault> for FaultKind {
     fn from(fault: AsyncFault) -> FaultKind {
         FaultKind::Asynchronous(fault)
+    }
+}
+
+impl From<ClusterFault> for FaultKind {
+    fn from(fault: ClusterFault) -> FaultKind {
+        FaultKind::Cluster(fault)
     }
 }
 
@@ -403,7 +426,11 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             f,
             "too many barriers and fences: the block has passed 2^25 of them, the most that races can be told for"
         ),
-        K::Deadlock { .. } => write!(f, "deadlock: no warp of the block can go on"),
+        K::Deadlock { waiting } => {
+            let cluster = waiting.iter().any(|w| w.block.is_some());
+            let all = if cluster { "cluster" } else { "block" };
+            write!(f, "deadlock: no warp of the {all} can go on")
+        }
         K::DivergentWarp { named, active } => write!(
             f,
             "divergent warp operation: its mask names lanes {named:#010x}, lanes {active:#010x} execute it"
@@ -448,6 +475,8 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
         K::TooMany { what, most } => write!(f, "too many {what}: more than {most}"),
         K::Internal(message) => f.write_str(message),
         K::Asynchronous(fault) => fault.headline(f),
+        K::Cluster(fault) => fault.headline(f),
+        K::InCluster { fault, .. } => write_headline(f, fault),
         K::InvalidLaunch(message) => write!(f, "invalid launch: {message}"),
     }
 }
@@ -512,6 +541,14 @@ fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             "\n  the limit is set by PTX_EMULATOR_SECONDS, or in DeviceConfig"
         ),
         K::Asynchronous(fault) => fault.details(f),
+        K::Cluster(fault) => fault.details(f),
+        K::InCluster {
+            block: [x, y, z],
+            fault,
+        } => {
+            write_details(f, fault)?;
+            write!(f, "\n  in the shared memory of block ({x},{y},{z})")
+        }
         _ => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 //! free NAME                      free it before the launch
 //! arg NAME [OFFSET]              a parameter: the buffer's address and some bytes
 //! arg TYPE VALUE                 a parameter: a number
+//! cluster SIZE                   blocks of a cluster of the launches after it, as X or X,Y,Z
 //! launch NAME GRID BLOCK [SHARED]  sizes as X or X,Y,Z
 //! show NAME                      print the buffer afterwards
 //! counters                       print what was counted
@@ -102,6 +103,7 @@ fn run(text: &str) -> Result<String, String> {
     let mut params = Vec::new();
     let mut shown = String::new();
     let mut counters = Counters::default();
+    let mut cluster = None;
     for words in &directives {
         match words[..] {
             ["buffer", name, kind, count, ref fill @ ..] => {
@@ -115,11 +117,13 @@ fn run(text: &str) -> Result<String, String> {
                 .free(buffers[name].address)
                 .expect("an allocation"),
             ["arg", first, ref rest @ ..] => argument(&mut params, buffers.get(first), first, rest),
+            ["cluster", size] => cluster = Some(sizes(size)),
             ["launch", name, grid, block, ref shared @ ..] => {
                 let config = LaunchConfig {
                     grid: sizes(grid),
                     block: sizes(block),
                     shared_bytes: shared.first().map_or(0, |bytes| number(bytes) as u32),
+                    cluster,
                 };
                 let kernel = loaded.kernel(name).expect("the module has the kernel");
                 counters = device
@@ -297,6 +301,8 @@ fn count(out: &mut String, counters: &Counters) {
         ("blocks", counters.blocks),
         ("warps", counters.warps),
         ("threads", counters.threads),
+        ("distributed requests", counters.distributed.requests),
+        ("distributed bytes", counters.distributed.bytes),
     ];
     for (name, value) in rest.into_iter().filter(|(_, value)| *value > 0) {
         let _ = writeln!(out, "{name}: {value}");

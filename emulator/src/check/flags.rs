@@ -13,7 +13,7 @@ pub(crate) struct Flags {
     fenced: Vec<u32>,
     /// What each warp has read beside flags, but not yet fenced.
     observed: Vec<u32>,
-    /// What stands beside a flag, by its unit.
+    /// What stands beside a flag, by its unit and block.
     released: HashMap<usize, Vec<u32>>,
 }
 
@@ -55,8 +55,18 @@ impl Order {
         self.flags = Some(flags);
     }
 
+    /// Adds to what a barrier hands on what a warp knew and did at its latest fence.
+    pub fn gather_fenced(&self, together: &mut Vec<u32>, warp: u32) {
+        if let Some(flags) = &self.flags {
+            let row = &flags.fenced[flags.row(warp)];
+            together.resize(together.len().max(row.len()), 0);
+            raise(together, row);
+        }
+    }
+
     /// A warp reads a unit strongly.
     pub fn read_flag(&mut self, unit: usize, warp: u32) {
+        let unit = unit | self.block << 32;
         let Some(flags) = &mut self.flags else {
             return;
         };
@@ -68,6 +78,7 @@ impl Order {
 
     /// A warp writes a unit. An atomic leaves what stood beside it, a strong write replaces it, a plain one drops it.
     pub fn write_flag(&mut self, unit: usize, warp: u32, strong: bool, atomic: bool) {
+        let unit = unit | self.block << 32;
         let Some(flags) = &mut self.flags else {
             return;
         };
@@ -99,7 +110,7 @@ mod tests {
 
     /// Whether warp 2 may rely on what warp 0 did first, after the given steps.
     fn ordered(steps: &[&dyn Fn(&mut Order)]) -> bool {
-        let mut order = Order::new(3, true);
+        let mut order = Order::new(3, 1, true);
         order.watch_flags();
         order.begin_block();
         let time = order.now;

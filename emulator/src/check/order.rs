@@ -9,6 +9,11 @@
 //! barriers are there twice: the second time they say what is behind a fence between the proxies too, see
 //! [`super::proxy::Fences`]. What one warp knows, others learn at the barriers where they meet it, and from flags
 //! between fences ([`super::flags`]).
+//!
+//! The blocks of a cluster share one clock. Warps are counted over all of them, while barriers in shared memory and
+//! asynchronous readers are those of [`Order::block`], the block whose shared memory is looked at. Two more kinds of
+//! columns are for what a cluster barrier without memory ordering still tells: which blocks run, and which barriers a
+//! `fence.mbarrier_init` has published.
 
 use super::flags::Flags;
 
@@ -22,6 +27,13 @@ pub(crate) struct Order {
     pub floor: u32,
     /// Whether vector clocks are kept.
     pub precise: bool,
+    /// The block of the cluster whose shared memory is looked at.
+    pub block: usize,
+    /// Blocks of the cluster.
+    pub blocks: usize,
+    /// Whether there are columns for cluster barriers.
+    cluster: bool,
+    /// Warps of all blocks.
     warps: usize,
     /// Columns of each warp's clock.
     columns: usize,
@@ -42,8 +54,10 @@ const LAST_TIME: u32 = (1 << 26) - 4;
 const RESERVE: u32 = 64;
 
 impl Order {
-    pub fn new(warps: usize, precise: bool) -> Order {
-        let columns = warps + SLOTS + READERS + warps + SLOTS;
+    /// For `blocks` blocks of `warps` warps.
+    pub fn new(warps: usize, blocks: usize, precise: bool) -> Order {
+        let warps = warps * blocks;
+        let columns = warps + (SLOTS + READERS) * blocks + warps + SLOTS * blocks;
         let known = if precise {
             vec![0; warps * columns]
         } else {
@@ -54,6 +68,9 @@ impl Order {
             start: 0,
             floor: 0,
             precise,
+            block: 0,
+            blocks,
+            cluster: false,
             warps,
             columns,
             known,
@@ -66,13 +83,26 @@ impl Order {
         self.flags = Some(Box::new(Flags::new(self.warps, self.columns)));
     }
 
-    /// Begins a block. Whether the clock has started again, so that shadows must be cleared.
+    /// The columns for cluster barriers are kept, too; only with vector clocks.
+    pub fn watch_cluster(&mut self) {
+        self.cluster = true;
+        self.columns += self.warps + self.blocks;
+        self.known = vec![0; self.warps * self.columns];
+    }
+
+    /// Begins a block, or the blocks of a cluster. Whether the clock has started again, so that shadows must be cleared.
     pub fn begin_block(&mut self) -> bool {
         let again = self.now > LAST_TIME / 2;
         self.now = if again { 1 } else { self.now + 1 };
         self.start = self.now;
         self.floor = self.now;
         self.known.fill(0);
+        if self.cluster {
+            for warp in 0..self.warps {
+                let runs = self.runs_column(warp / self.block_warps());
+                self.known[warp * self.columns + runs] = 1;
+            }
+        }
         if let Some(flags) = &mut self.flags {
             flags.clear();
         }
@@ -142,31 +172,90 @@ impl Order {
 
     /// A warp learns that `phases` phases of a barrier in shared memory are complete.
     pub fn learn_phase(&mut self, warp: usize, slot: usize, phases: u32) {
-        let mine = &mut self.known[warp * self.columns + self.warps + slot];
+        let at = warp * self.columns + self.slot_column(slot);
+        let mine = &mut self.known[at];
         *mine = (*mine).max(phases);
     }
 
     /// How many phases of a barrier in shared memory a warp knows to be complete.
     #[inline]
     pub fn phases(&self, warp: usize, slot: usize) -> u32 {
-        self.known[warp * self.columns + self.warps + slot]
+        self.known[warp * self.columns + self.slot_column(slot)]
     }
 
     /// A warp learns that what a reader began up to `time` is over.
     pub fn learn_read(&mut self, warp: usize, reader: usize, time: u32) {
-        let mine = &mut self.known[warp * self.columns + self.warps + SLOTS + reader];
+        let at = warp * self.columns + self.reader_column(self.block, reader);
+        let mine = &mut self.known[at];
         *mine = (*mine).max(time);
     }
 
     /// Up to which time a warp knows a reader's reads to be over.
     #[inline]
     pub fn reads_over(&self, warp: usize, reader: usize) -> u32 {
-        self.known[warp * self.columns + self.warps + SLOTS + reader]
+        self.known[warp * self.columns + self.reader_column(self.block, reader)]
+    }
+
+    /// The column of a barrier in the shared memory of [`Order::block`].
+    pub fn slot_column(&self, slot: usize) -> usize {
+        self.warps + self.block * SLOTS + slot
+    }
+
+    fn reader_column(&self, block: usize, reader: usize) -> usize {
+        self.warps + self.blocks * SLOTS + block * READERS + reader
+    }
+
+    /// Adds to what a barrier hands on that a reader's reads of a block's memory up to `time` are over.
+    pub fn gather_read(&self, together: &mut Vec<u32>, block: usize, reader: usize, time: u32) {
+        together.resize(self.columns, 0);
+        let over = &mut together[self.reader_column(block, reader)];
+        *over = (*over).max(time);
+    }
+
+    fn runs_column(&self, block: usize) -> usize {
+        self.columns - self.blocks + block
+    }
+
+    /// Whether there is a cluster barrier, or several blocks.
+    pub fn meets(&self) -> bool {
+        self.cluster
+    }
+
+    /// Whether a warp knows that a block of the cluster runs.
+    pub fn knows_running(&self, warp: u32, block: usize) -> bool {
+        !self.cluster || self.known[warp as usize * self.columns + self.runs_column(block)] != 0
+    }
+
+    /// A warp learns that all blocks of the cluster run.
+    pub fn learn_running(&mut self, warp: usize) {
+        if self.cluster {
+            let first = warp * self.columns + self.runs_column(0);
+            self.known[first..first + self.blocks].fill(1);
+        }
+    }
+
+    fn init_column(&self, warp: usize) -> usize {
+        self.columns - self.blocks - self.warps + warp
+    }
+
+    /// Adds to what a barrier hands on that the barriers which a warp initialised up to `time` are to be seen.
+    pub fn gather_init(&self, together: &mut Vec<u32>, warp: usize, time: u32) {
+        if self.cluster {
+            together.resize(self.columns, 0);
+            let seen = &mut together[self.init_column(warp)];
+            *seen = (*seen).max(time);
+        }
+    }
+
+    /// Whether a fence for initialisations that `other` executed at `time` is ordered before what `me` does now.
+    pub fn sees_init(&self, me: u32, other: u32, time: u32) -> bool {
+        self.cluster
+            && time <= self.known[me as usize * self.columns + self.init_column(other as usize)]
     }
 
     /// Where the columns of what is fenced begin.
     fn fenced(&self) -> usize {
-        self.warps + SLOTS + READERS
+        self.warps + (SLOTS + READERS) * self.blocks
     }
 
     /// What a warp knows now, as columns of warps and of barriers: the warps' own times up to `time`.
@@ -175,7 +264,7 @@ impl Order {
             return Vec::new();
         }
         let start = warp * self.columns;
-        let mut row = self.known[start..start + self.warps + SLOTS].to_vec();
+        let mut row = self.known[start..start + self.warps + SLOTS * self.blocks].to_vec();
         for known in &mut row[..self.warps] {
             *known = (*known).max(self.floor.saturating_sub(1));
         }
@@ -203,7 +292,7 @@ impl Order {
         if !self.precise {
             return 0;
         }
-        self.known[me as usize * self.columns + self.fenced() + self.warps + slot]
+        self.known[me as usize * self.columns + self.fenced() + self.slot_column(slot)]
     }
 
     /// Whether what `other` did at `time` is ordered before what `me` does now.
@@ -213,9 +302,20 @@ impl Order {
             || (self.precise && time <= self.known[me as usize * self.columns + other as usize])
     }
 
-    /// Warps of the block.
-    pub fn warps(&self) -> usize {
-        self.warps
+    /// Warps of a block.
+    pub fn block_warps(&self) -> usize {
+        self.warps / self.blocks
+    }
+
+    /// The number in [`Order::block`] of a warp, if it is one of it.
+    pub fn own(&self, warp: u32) -> Option<usize> {
+        if self.blocks == 1 {
+            return Some(warp as usize);
+        }
+        let first = self.block * self.block_warps();
+        (warp as usize)
+            .checked_sub(first)
+            .filter(|&own| own < self.block_warps())
     }
 }
 
@@ -225,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_clock_says_when_it_is_at_its_end() {
-        let mut order = Order::new(2, false);
+        let mut order = Order::new(2, 1, false);
         order.now = LAST_TIME / 2;
         assert!(!order.begin_block());
         assert!(!order.is_exhausted());

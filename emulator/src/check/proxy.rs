@@ -166,7 +166,9 @@ impl Fences {
         let own = list[first..]
             .iter()
             .find(|fence| fence.lanes >> lane & 1 != 0 && (init || !fence.only_init));
-        own.is_some_and(|fence| me == warp || order.is_before(me, warp, fence.time))
+        let seen =
+            |time| order.is_before(me, warp, time) || init && order.sees_init(me, warp, time);
+        own.is_some_and(|fence| me == warp || seen(fence.time))
             || order.is_fenced(me, warp, time)
             || self.mine(me, my_lane).any(|fence| {
                 // Between lanes of a warp, the write is before the fence if they have met.
@@ -177,7 +179,7 @@ impl Fences {
 
     /// Whether a fence lies between the completion of a copy that a barrier's phase completes and what a lane does now.
     pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
-        let column = order.warps() + copy.slot;
+        let column = order.slot_column(copy.slot);
         order.phases_fenced(me, copy.slot) > copy.phase
             || self
                 .mine(me, my_lane)
@@ -189,6 +191,12 @@ impl Fences {
         let list = self.partial.get(me as usize).map_or(&[][..], Vec::as_slice);
         list.iter()
             .filter(move |fence| my_lane.is_some_and(|lane| fence.lanes >> lane & 1 != 0))
+    }
+
+    /// The time of the latest fence of a warp in which any of the lanes took part.
+    pub fn latest(&self, warp: usize, lanes: u32) -> Option<u32> {
+        let fence = self.list[warp].iter().rfind(|f| f.lanes & lanes != 0);
+        fence.map(|fence| fence.time)
     }
 }
 
@@ -379,7 +387,7 @@ impl Shadow {
                 Ok(())
             };
         }
-        let (time, warp, lane) = (stamp >> 5, stamp & 31, writer.info & 31);
+        let (time, warp, lane) = (stamp >> 5, writer.warp(stamp), writer.info & 31);
         let write = Write {
             warp,
             lane,
@@ -390,7 +398,7 @@ impl Shadow {
         if time < order.start || fences.covers(order, me, my_lane, write) {
             return Ok(());
         }
-        let pc = writer.pc;
+        let pc = writer.instruction();
         Err(Conflict::Unfenced { warp, lane, pc })
     }
 

@@ -12,6 +12,7 @@
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
 //! * What concerns barriers in shared memory and the asynchronous proxy: see [`super::proxy`].
 use super::order::Order;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
@@ -26,7 +27,8 @@ pub(super) const SEVERAL: u32 = 32;
 /// What the last writer of a unit was.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Writer {
-    /// The instruction. Of a tracked copy with its barrier, see [`super::proxy::Tracked`].
+    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a tracked copy with its
+    /// barrier, see [`super::proxy::Tracked`].
     pub pc: u32,
     /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy the phase.
     pub info: u32,
@@ -34,9 +36,27 @@ pub(super) struct Writer {
 
 const STRONG: u32 = 32;
 
+/// Bits of a warp's number that stamps hold.
+const WARP_BITS: u32 = 5;
+/// Where a writer's instruction has the other bits: a cluster has up to 512 warps.
+const PC_BITS: u32 = 28;
+
+impl Writer {
+    /// The instruction.
+    pub fn instruction(self) -> u32 {
+        self.pc & ((1 << PC_BITS) - 1)
+    }
+
+    /// The warp, of which the stamp has the low bits.
+    pub fn warp(self, stamp: u32) -> u32 {
+        stamp & 31 | self.pc >> PC_BITS << WARP_BITS
+    }
+}
+
 /// Who does an access.
 #[derive(Clone, Copy)]
 pub(crate) struct Actor {
+    /// The warp, counted over all blocks of a cluster.
     pub warp: u32,
     pub lane: u32,
     pub pc: u32,
@@ -49,6 +69,16 @@ pub(crate) struct Actor {
 impl Actor {
     pub(super) fn info(&self) -> u32 {
         self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
+    }
+
+    /// The stamp of what is done at a time.
+    pub(super) fn stamp(&self, time: u32) -> u32 {
+        time << 5 | self.warp & 31
+    }
+
+    /// The instruction and the bits of the warp that the stamp has no room for.
+    pub(super) fn place(&self) -> u32 {
+        self.pc | self.warp >> WARP_BITS << PC_BITS
     }
 }
 
@@ -102,6 +132,8 @@ pub(crate) struct Shadow {
     pub(super) last_strong: u32,
     /// With vector clocks: the times of the last plain read by each warp, then of the last strong one.
     read_times: Vec<u32>,
+    /// Likewise of warps of other blocks of the cluster, by unit: warp, whether strong, time.
+    remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
     /// What the asynchronous proxy reads.
     pub(super) asynchronous: super::proxy::Reads,
 }
@@ -111,7 +143,7 @@ impl Shadow {
     pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
         let units = (bytes >> shift) + 16;
         let times = if order.precise {
-            2 * units * order.warps()
+            2 * units * order.block_warps()
         } else {
             0
         };
@@ -123,6 +155,7 @@ impl Shadow {
             strong_readers: vec![0; units],
             last_strong: 0,
             read_times: vec![0; times],
+            remote_reads: HashMap::new(),
             asynchronous: super::proxy::Reads::default(),
         }
     }
@@ -134,17 +167,28 @@ impl Shadow {
         self.last_strong = 0;
         self.read_times.fill(0);
         self.asynchronous.clear();
+        self.remote_reads.clear();
+    }
+
+    /// What warps of other blocks did in the cluster before this one does not matter.
+    pub fn forget_remote_reads(&mut self) {
+        self.remote_reads.clear();
     }
 
     /// Checks and notes a read of a unit.
     pub fn read(&mut self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
         self.check_written(unit, order, actor, true)?;
         if order.precise {
-            let times = self.times_of(unit, actor.strong, order);
-            self.read_times[times.start + actor.warp as usize] = order.now;
+            match order.own(actor.warp) {
+                Some(own) => {
+                    let times = self.times_of(unit, actor.strong, order);
+                    self.read_times[times.start + own] = order.now;
+                }
+                None => self.note_remote_read(unit, order, actor),
+            }
         }
         let base = order.now << 6;
-        let mine = base | actor.warp;
+        let mine = base | actor.warp & 31;
         let readers = if actor.strong {
             self.last_strong = order.now;
             &mut self.strong_readers
@@ -160,10 +204,19 @@ impl Shadow {
         Ok(())
     }
 
+    fn note_remote_read(&mut self, unit: usize, order: &Order, actor: &Actor) {
+        let reads = self.remote_reads.entry(unit).or_default();
+        let who = (actor.warp, actor.strong);
+        match reads.iter_mut().find(|read| (read.0, read.1) == who) {
+            Some(read) => read.2 = order.now,
+            None => reads.push((actor.warp, actor.strong, order.now)),
+        }
+    }
+
     /// Where a unit's times of reads stand.
     fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
-        let start = (unit * 2 + usize::from(strong)) * order.warps();
-        start..start + order.warps()
+        let start = (unit * 2 + usize::from(strong)) * order.block_warps();
+        start..start + order.block_warps()
     }
 
     /// Whether the last write lets this access pass.
@@ -186,7 +239,7 @@ impl Shadow {
         if stamp >= BARRIER {
             return self.check_special(unit, order, actor);
         }
-        let (time, warp) = (stamp >> 5, stamp & 31);
+        let (time, warp) = (stamp >> 5, writer.warp(stamp));
         if time < order.start {
             return if must_be_written {
                 Err(Conflict::Uninitialised)
@@ -208,7 +261,7 @@ impl Shadow {
             Err(Conflict::Written {
                 warp,
                 lane,
-                pc: writer.pc,
+                pc: writer.instruction(),
             })
         }
     }
@@ -230,9 +283,9 @@ impl Shadow {
             self.check_readers(unit, order, actor, true)?;
         }
         self.check_asynchronous_readers(unit, order, actor.warp)?;
-        self.stamps[unit] = order.now << 5 | actor.warp;
+        self.stamps[unit] = actor.stamp(order.now);
         self.writers[unit] = Writer {
-            pc: actor.pc,
+            pc: actor.place(),
             info: actor.info(),
         };
         Ok(())
@@ -279,15 +332,25 @@ impl Shadow {
             let warp = (reader & SEVERAL == 0).then_some(reader & 31);
             return Err(Conflict::ReadBy { warp });
         }
+        let open = |warp: u32, time: u32| {
+            warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
+        };
         let times = &self.read_times[self.times_of(unit, strong, order)];
+        let first = order.block * order.block_warps();
         for (warp, &time) in times.iter().enumerate() {
-            let warp = warp as u32;
-            if warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
-            {
+            let warp = (first + warp) as u32;
+            if open(warp, time) {
                 return Err(Conflict::ReadBy { warp: Some(warp) });
             }
         }
-        Ok(())
+        if self.remote_reads.is_empty() {
+            return Ok(());
+        }
+        let remote = self.remote_reads.get(&unit).map_or(&[][..], Vec::as_slice);
+        match remote.iter().find(|r| r.1 == strong && open(r.0, r.2)) {
+            Some(&(warp, ..)) => Err(Conflict::ReadBy { warp: Some(warp) }),
+            None => Ok(()),
+        }
     }
 
     /// An asynchronous copy to the unit begins.
@@ -300,7 +363,7 @@ impl Shadow {
         self.write(unit, order, actor, false)?;
         self.stamps[unit] = PENDING;
         self.writers[unit] = Writer {
-            pc: actor.pc,
+            pc: actor.place(),
             info: actor.lane | actor.warp << 6,
         };
         Ok(())
@@ -309,7 +372,7 @@ impl Shadow {
     /// The thread of the copy to these units has waited for it.
     #[inline]
     pub fn end_copy(&mut self, units: Range<usize>, order: &Order, actor: &Actor) {
-        let (stamp, info) = (order.now << 5 | actor.warp, actor.info());
+        let (stamp, info) = (actor.stamp(order.now), actor.info());
         let stamps = &mut self.stamps[units.clone()];
         for (old, writer) in stamps.iter_mut().zip(&mut self.writers[units]) {
             if *old == PENDING {
@@ -335,7 +398,7 @@ mod tests {
     }
 
     fn new(precise: bool) -> (Order, Shadow) {
-        let mut order = Order::new(4, precise);
+        let mut order = Order::new(4, 1, precise);
         order.begin_block();
         let shadow = Shadow::new(64, 2, &order);
         (order, shadow)

@@ -46,6 +46,7 @@ fn each(counters: &mut Counters, visit: &mut dyn FnMut(&mut u64)) {
         blocks,
         warps,
         threads,
+        distributed,
     } = counters;
     for executed in classes {
         visit(&mut executed.warp);
@@ -87,7 +88,9 @@ fn each(counters: &mut Counters, visit: &mut dyn FnMut(&mut u64)) {
     .for_each(&mut *visit);
     [barriers, divergent_branches, blocks, warps, threads]
         .into_iter()
-        .for_each(visit);
+        .for_each(&mut *visit);
+    visit(&mut distributed.requests);
+    visit(&mut distributed.bytes);
 }
 
 /// The counters as words.

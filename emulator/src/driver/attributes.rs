@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int, c_uint};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::cluster;
 use super::current::healthy;
 use super::posed::Card;
 use super::state::{Function, driver};
@@ -54,8 +55,7 @@ fn attribute(function: &Arc<Function>, number: c_int) -> Result<i32> {
         7 => 0,
         8 => function.max_dynamic_shared.load(Ordering::Relaxed),
         9 => function.carveout.load(Ordering::Relaxed),
-        // Clusters: none required, of no size, not beyond the portable size, spread as the driver likes.
-        10..=15 => 0,
+        10..=15 => cluster::attribute(function, number),
         _ => return Err(CUresult::INVALID_VALUE),
     };
     Ok(value as i32)
@@ -74,7 +74,7 @@ fn set_attribute(function: &Arc<Function>, number: c_int, value: c_int) -> Resul
             function.carveout.store(value as u32, Ordering::Relaxed);
             Ok(())
         }
-        11..=15 => Err(CUresult::NOT_SUPPORTED),
+        11..=15 => cluster::set_attribute(function, number, value),
         _ => Err(CUresult::INVALID_VALUE),
     }
 }

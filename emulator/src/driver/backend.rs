@@ -126,7 +126,12 @@ impl Backend {
 
 /// The code that a real driver gives for what a kernel did.
 pub fn fault_code(fault: &Fault) -> CUresult {
-    match *fault.kind {
+    kind_code(&fault.kind)
+}
+
+fn kind_code(kind: &FaultKind) -> CUresult {
+    match *kind {
+        FaultKind::InCluster { ref fault, .. } => kind_code(fault),
         FaultKind::OutOfBounds { .. }
         | FaultKind::UseAfterFree { .. }
         | FaultKind::ReadOnly { .. } => CUresult::ILLEGAL_ADDRESS,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::attributes::{card, max_threads};
 use super::backend::fault_code;
 use super::client_api;
+use super::cluster;
 use super::config;
 use super::current::stream;
 use super::occupancy::blocks_per_multiprocessor;
@@ -144,6 +145,10 @@ fn launch(
         return Err(CUresult::INVALID_HANDLE);
     }
     admissible(&function, &config)?;
+    let config = LaunchConfig {
+        cluster: cluster::admissible(&function, config.cluster, &config)?,
+        ..config
+    };
     if cooperative {
         let card = card(&function)?;
         let threads = config.threads() as u32;
@@ -185,7 +190,7 @@ driver! {
         extra: In<usize>,
     ) {
         let config =
-            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes };
+            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes, cluster: None };
         launch(function, config, stream, params, extra, false)
     }
 
@@ -202,24 +207,25 @@ driver! {
         params: In<*const c_void>,
     ) {
         let config =
-            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes };
+            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes, cluster: None };
         launch(function, config, stream, params, In(std::ptr::null()), true)
     }
 
     fn cuLaunchKernelEx(given: In<LaunchConfigC>, function: Handle, params: In<*const c_void>, extra: In<usize>) {
         let given = given.get()?;
-        let mut cooperative = false;
+        let (mut cooperative, mut cluster) = (false, None);
         for index in 0..given.attribute_count as usize {
             let attribute = In(given.attributes).at(index)?;
             match attribute.id {
                 2 => cooperative = attribute.value[0] != 0,
-                // A cluster of several blocks.
-                4 if attribute.value[..3] != [1, 1, 1] => return Err(CUresult::NOT_SUPPORTED),
+                4 => cluster = Some([attribute.value[0], attribute.value[1], attribute.value[2]]),
+                // How the blocks of a cluster are spread over multiprocessors: 0 to 2.
+                5 => check(attribute.value[0] <= 2)?,
                 // Hints, priorities, and orders that work done at the call respects anyway.
                 _ => {}
             }
         }
-        let config = LaunchConfig { grid: given.grid, block: given.block, shared_bytes: given.shared_bytes };
+        let config = LaunchConfig { grid: given.grid, block: given.block, shared_bytes: given.shared_bytes, cluster };
         launch(function, config, given.stream, params, extra, cooperative)
     }
 }

@@ -24,6 +24,7 @@ mod attributes;
 mod backend;
 mod capture;
 mod client_api;
+mod cluster;
 mod config;
 mod context;
 mod copy;

@@ -223,6 +223,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
         name: c_name,
         max_dynamic_shared: AtomicU32::new(room),
         carveout: AtomicU32::new(u32::MAX),
+        cluster: super::cluster::Settings::default(),
     });
     functions.insert(name.to_owned(), made.handle);
     Ok(made.handle)

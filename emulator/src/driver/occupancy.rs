@@ -3,10 +3,11 @@
 use std::ffi::{c_int, c_uint};
 
 use super::attributes::{card, max_threads, registers};
+use super::cluster;
 use super::current::healthy;
 use super::posed::{Card, REGISTERS};
 use super::state::{Function, driver};
-use super::status::{CUresult, Result};
+use super::status::Result;
 use super::types::{Handle, In, LaunchConfigC, Out, check};
 use crate::ir::Kernel;
 
@@ -174,31 +175,33 @@ driver! {
         out.set(room.saturating_sub(kernel.dynamic_shared_offset()) as usize)
     }
 
-    // Clusters of several blocks are not executed; a cluster of one is a block.
     fn cuOccupancyMaxActiveClusters(out: Out<c_int>, handle: Handle, config: In<LaunchConfigC>) {
         check(!out.is_null())?;
         healthy()?;
         let function = driver()?.functions.get(handle)?;
         let config = config.get()?;
-        let card = card(&function)?;
-        if card.capability < 90 {
-            return Err(CUresult::INVALID_CLUSTER_SIZE);
-        }
-        let threads = config.block.iter().try_fold(1u32, |product, &n| product.checked_mul(n));
-        let threads = threads.ok_or(CUresult::INVALID_VALUE)?;
-        let kernel = function.kernel.kernel();
-        let blocks = blocks_per_multiprocessor(card, kernel, threads, config.shared_bytes as usize);
-        out.set(blocks as c_int * card.multiprocessors)
+        out.set(cluster::active(&function, &config, cluster_of(&config)?)? as c_int)
     }
 
     fn cuOccupancyMaxPotentialClusterSize(out: Out<c_int>, handle: Handle, config: In<LaunchConfigC>) {
         check(!out.is_null())?;
         healthy()?;
         let function = driver()?.functions.get(handle)?;
-        config.get()?;
-        if card(&function)?.capability < 90 {
-            return Err(CUresult::INVALID_CLUSTER_SIZE);
-        }
-        out.set(1)
+        out.set(cluster::potential(&function, &config.get()?)? as c_int)
     }
+}
+
+/// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION` of a launch.
+fn cluster_of(config: &LaunchConfigC) -> Result<Option<[u32; 3]>> {
+    for index in 0..config.attribute_count as usize {
+        let attribute = In(config.attributes).at(index)?;
+        if attribute.id == 4 {
+            return Ok(Some([
+                attribute.value[0],
+                attribute.value[1],
+                attribute.value[2],
+            ]));
+        }
+    }
+    Ok(None)
 }

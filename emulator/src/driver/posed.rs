@@ -105,8 +105,8 @@ impl Card {
             108 => ampere * (self.l2_bytes / 4 * 3),
             109 => ampere * (128 << 20),
             111 => self.reserved_shared,
-            // Tensor maps.
-            127 => i32::from(self.capability >= 90),
+            // Clusters, tensor maps.
+            120 | 127 => i32::from(self.capability >= 90),
             _ => return common_attribute(attribute),
         })
     }
@@ -134,8 +134,8 @@ fn common_attribute(attribute: i32) -> Option<i32> {
         92..=94 => 0,
         // No virtual memory management, no sharing between processes, no access to the host's page tables.
         100..=105 => 0,
-        // Thread block clusters (120) and what came after them are not executed.
-        120..=126 | 128..=160 => 0,
+        // What came after thread block clusters (120) is not executed.
+        121..=126 | 128..=160 => 0,
         _ => return None,
     })
 }

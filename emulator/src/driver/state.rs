@@ -441,6 +441,7 @@ pub struct Function {
     /// The dynamic shared memory that launches may ask for.
     pub max_dynamic_shared: AtomicU32,
     pub carveout: AtomicU32,
+    pub cluster: super::cluster::Settings,
 }
 
 /// A node of a graph: what it does and after which others.

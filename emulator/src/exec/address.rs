@@ -2,10 +2,11 @@
 use super::context::{Context, touch};
 use super::lanes::lanes;
 use super::warp::Warp;
-use super::{global, local, shared};
+use super::{cluster, global, local, shared};
 use crate::check::{Outcome, Trouble};
 use crate::ir::{
-    Access, Address, LOCAL_WINDOW, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, WINDOW_BYTES,
+    Access, Address, CLUSTER_WINDOW_BYTES, LOCAL_WINDOW, PARAM_WINDOW, Reg, SHARED_WINDOW, Space,
+    WINDOW_BYTES,
 };
 use crate::report::{AccessKind, FaultKind};
 
@@ -31,11 +32,11 @@ pub(crate) fn compute(w: &Warp, addr: Address) -> [u64; 32] {
     out
 }
 
-/// The space that a generic address points into.
+/// The space that a generic address points into; `Shared` also for shared memory of another block of the cluster.
 pub(crate) fn space_of(address: u64) -> Space {
     let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     match address {
-        _ if inside(SHARED_WINDOW) => Space::Shared,
+        _ if address.wrapping_sub(SHARED_WINDOW) < CLUSTER_WINDOW_BYTES => Space::Shared,
         _ if inside(LOCAL_WINDOW) => Space::Local,
         _ if inside(PARAM_WINDOW) => Space::Param,
         _ => Space::Global,
@@ -45,7 +46,7 @@ pub(crate) fn space_of(address: u64) -> Space {
 /// First generic address of a space's window.
 pub(crate) fn window(space: Space) -> u64 {
     match space {
-        Space::Shared => SHARED_WINDOW,
+        Space::Shared | Space::Cluster => SHARED_WINDOW,
         Space::Local => LOCAL_WINDOW,
         Space::Param => PARAM_WINDOW,
         _ => 0,
@@ -92,7 +93,14 @@ pub(crate) fn load(
     let address = compute(w, addr);
     match access.space {
         Space::Global | Space::Const => global::load(cx, w, m, access, d, &address),
-        Space::Shared => shared::load(cx, w, m, access, d, &address),
+        Space::Shared => match shared::load(cx, w, m, access, d, &address) {
+            Err(trouble) => match cluster::own_offsets(cx, m, &address) {
+                Some(address) => shared::load(cx, w, m, access, d, &address),
+                None => Err(trouble),
+            },
+            done => done,
+        },
+        Space::Cluster => load_cluster(cx, w, m, access, d, &address),
         Space::Local => local::load(w, m, access, d, &address),
         Space::Param => local::load_param(cx, w, m, access, d, &address),
         Space::Generic if all_global(m, &address) => global::load(cx, w, m, access, d, &address),
@@ -112,13 +120,47 @@ fn load_generic(
     for (space, mask, relative) in sort(m, address) {
         match space {
             _ if mask == 0 => {}
-            Space::Shared => shared::load(cx, w, mask, access, d, &relative)?,
+            Space::Shared => load_cluster(cx, w, mask, access, d, &relative)?,
             Space::Local => local::load(w, mask, access, d, &relative)?,
             Space::Param => local::load_param(cx, w, mask, access, d, &relative)?,
             _ => global::load(cx, w, mask, access, d, &relative)?,
         }
     }
     Ok(())
+}
+
+/// `ld.shared::cluster`
+#[inline(never)]
+fn load_cluster(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    d: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let what = (AccessKind::Read, bytes, true);
+    cluster::each_block(cx, w, m, what, address, |cx, w, m, address| {
+        shared::load(cx, w, m, access, d, address)
+    })
+}
+
+/// `st.shared::cluster`
+#[inline(never)]
+fn store_cluster(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    access: Access,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = u32::from(access.bytes) * u32::from(access.count);
+    let what = (AccessKind::Write, bytes, true);
+    cluster::each_block(cx, w, m, what, address, |cx, w, m, address| {
+        shared::store(cx, w, m, access, src, address)
+    })
 }
 
 /// `st` in any space.
@@ -134,7 +176,14 @@ pub(crate) fn store(
     let address = compute(w, addr);
     match access.space {
         Space::Global => global::store(cx, w, m, access, src, &address),
-        Space::Shared => shared::store(cx, w, m, access, src, &address),
+        Space::Shared => match shared::store(cx, w, m, access, src, &address) {
+            Err(trouble) => match cluster::own_offsets(cx, m, &address) {
+                Some(address) => shared::store(cx, w, m, access, src, &address),
+                None => Err(trouble),
+            },
+            done => done,
+        },
+        Space::Cluster => store_cluster(cx, w, m, access, src, &address),
         Space::Local => local::store(w, m, access, src, &address),
         Space::Generic if all_global(m, &address) => global::store(cx, w, m, access, src, &address),
         Space::Generic => store_generic(cx, w, m, access, src, &address),
@@ -154,7 +203,7 @@ fn store_generic(
     for (space, mask, relative) in sort(m, address) {
         match space {
             _ if mask == 0 => {}
-            Space::Shared => shared::store(cx, w, mask, access, src, &relative)?,
+            Space::Shared => store_cluster(cx, w, mask, access, src, &relative)?,
             Space::Local => local::store(w, mask, access, src, &relative)?,
             Space::Param => return Err(read_only(mask, space, access, &relative)),
             _ => global::store(cx, w, mask, access, src, &relative)?,

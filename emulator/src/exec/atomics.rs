@@ -1,5 +1,6 @@
 //! `atom` and `red`. Lanes take effect in ascending order.
 use super::address::{compute, sort};
+use super::cluster;
 use super::context::{Context, touch};
 use super::global;
 use super::lanes::lanes;
@@ -24,7 +25,7 @@ pub(crate) struct Atom {
 }
 
 impl Atom {
-    fn bytes(&self) -> u32 {
+    pub(super) fn bytes(&self) -> u32 {
         match self.ty {
             AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16 => 2,
             AtomTy::U64 | AtomTy::S64 | AtomTy::F64 => 8,
@@ -56,12 +57,19 @@ impl Atom {
     ) -> Outcome {
         let address = compute(w, addr);
         match space {
-            Space::Shared => self.shared(cx, w, m, &address),
+            Space::Shared => match self.shared(cx, w, m, &address) {
+                Err(trouble) => match cluster::own_offsets(cx, m, &address) {
+                    Some(address) => self.shared(cx, w, m, &address),
+                    None => Err(trouble),
+                },
+                done => done,
+            },
+            Space::Cluster => self.cluster(cx, w, m, &address),
             Space::Generic => {
                 for (space, mask, relative) in sort(m, &address) {
                     match space {
                         _ if mask == 0 => {}
-                        Space::Shared => self.shared(cx, w, mask, &relative)?,
+                        Space::Shared => self.cluster(cx, w, mask, &relative)?,
                         Space::Global => self.global(cx, w, mask, &relative)?,
                         _ => return Err(self.wrong_space(mask, space, &relative)),
                     }
@@ -70,6 +78,13 @@ impl Atom {
             }
             _ => self.global(cx, w, m, &address),
         }
+    }
+
+    fn cluster(&self, cx: &mut Context, w: &mut Warp, m: u32, address: &[u64; 32]) -> Outcome {
+        let what = (AccessKind::Atomic, self.bytes(), true);
+        cluster::each_block(cx, w, m, what, address, |cx, w, m, address| {
+            self.shared(cx, w, m, address)
+        })
     }
 
     #[cold]
@@ -156,7 +171,13 @@ impl Atom {
         }
     }
 
-    fn shared(&self, cx: &mut Context, w: &mut Warp, m: u32, address: &[u64; 32]) -> Outcome {
+    pub(super) fn shared(
+        &self,
+        cx: &mut Context,
+        w: &mut Warp,
+        m: u32,
+        address: &[u64; 32],
+    ) -> Outcome {
         let bytes = self.bytes() as usize;
         let kind = AccessKind::Atomic;
         check_bounds(cx, m, kind, address, bytes as u32)?;

@@ -225,7 +225,8 @@ pub(crate) fn release(cx: &mut Context, warps: &mut [Warp]) {
     while let Some(number) = cx.barriers.complete.pop() {
         let barrier = std::mem::take(&mut cx.barriers.list[number]);
         cx.counters.barriers += 1;
-        if barrier.expected == cx.barriers.threads && barrier.only_sync {
+        let all = barrier.expected == cx.barriers.threads && cx.order.blocks == 1;
+        if all && barrier.only_sync {
             cx.order.full_barrier();
         } else {
             let waiting: Vec<usize> = barrier.waiting.iter().map(|w| w.warp).collect();

@@ -1,6 +1,8 @@
-//! A block: its warps take turns until all have ended.
+//! A block, or the blocks of a cluster: the warps take turns until all have ended.
 use super::async_copy;
 use super::barrier::{self, Barriers};
+use super::cluster::{self, Cluster, Part};
+use super::cluster_barrier::{self, ClusterBarrier};
 use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
 use super::isa::Isa;
 use super::mbarrier::{self, Mbarriers};
@@ -19,7 +21,7 @@ use crate::launch::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
 
-/// What one thread of the host needs to run blocks, one after the other.
+/// What one thread of the host needs to run clusters, one after the other.
 pub(crate) struct Worker<'a> {
     pub cx: Context<'a>,
     pub warps: Vec<Warp>,
@@ -32,32 +34,52 @@ impl<'a> Worker<'a> {
         let count = threads.div_ceil(32);
         let shared_bytes = kernel.dynamic_shared_offset() + grid.config.shared_bytes;
         let flags = shared_bytes > 0 && has_flags(kernel);
-        let mut order = Order::new(count as usize, flags || is_order_partial(kernel));
+        let blocks = grid.cluster.iter().product::<u32>();
+        let meets = blocks > 1 || uses_cluster_barrier(kernel);
+        let precise = meets || flags || is_order_partial(kernel);
+        let mut order = Order::new(count as usize, blocks as usize, precise);
+        if meets {
+            order.watch_cluster();
+        }
         if flags {
             order.watch_flags();
         }
-        let shift = smallest_shared_access(kernel).trailing_zeros();
-        let mut shared = SharedMemory {
-            words: vec![0; shared_bytes as usize / 4 + 8],
-            bytes: shared_bytes,
-            shadow: Shadow::new(shared_bytes as usize, shift, &order),
+        let part = || new_part(kernel, threads, shared_bytes, &order);
+        let parts = if blocks > 1 {
+            (0..blocks).map(|_| part()).collect()
+        } else {
+            Vec::new()
         };
-        if reads_asynchronously(kernel) {
-            let warpgroups = threads.div_ceil(128) as usize;
-            shared.shadow.watch_reads(shared_bytes as usize, warpgroups);
-        }
+        let Part {
+            shared,
+            barriers,
+            mbarriers,
+            registers,
+            products_arrived,
+        } = part();
+        let warps = (count * blocks) as usize;
+        let cluster = Cluster {
+            size: grid.cluster,
+            rank: 0,
+            warps: count,
+            blocks: vec![[0; 3]; blocks as usize],
+            parts,
+            alive: vec![0; blocks as usize],
+            visits: vec![Vec::new(); blocks as usize],
+            barrier: ClusterBarrier::new(if meets { warps } else { 0 }),
+        };
         let instructions = kernel.code.len();
         let cx = Context {
             grid,
             block: [0; 3],
-            block_index: 0,
             shared,
             order,
-            barriers: Barriers::new(count * 32),
-            mbarriers: Mbarriers::default(),
-            fences: Fences::new(count as usize),
-            registers: Registers::new(kernel, threads),
-            products_arrived: [0; 8],
+            barriers,
+            mbarriers,
+            fences: Fences::new(warps),
+            cluster,
+            registers,
+            products_arrived,
             product_ready: None,
             factors: Factors::default(),
             counters: Counters::default(),
@@ -67,8 +89,8 @@ impl<'a> Worker<'a> {
             current: 0,
         };
         let rows = kernel.rows as usize + 1;
-        let warps = (0..count)
-            .map(|i| Warp::new(i, rows, kernel.preds as usize))
+        let warps = (0..warps as u32)
+            .map(|i| Warp::new(i, i % count, rows, kernel.preds as usize))
             .collect();
         Worker { cx, warps }
     }
@@ -99,40 +121,46 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs a block to its end.
-    pub fn run_block<I: Isa>(&mut self, index: u64) -> Result<(), Fault> {
+    /// Runs a cluster to its end, which is a block where there are no clusters.
+    pub fn run_cluster<I: Isa>(&mut self, index: u64) -> Result<(), Fault> {
         self.begin(index);
         let result = self.run_warps::<I>();
         for w in &mut self.warps {
+            self.cx.switch(self.cx.cluster.rank_of(w.index));
             async_copy::abandon(&mut self.cx, w);
         }
+        let blocks = u64::from(self.cx.cluster.count());
         let counters = &mut self.cx.counters;
-        counters.blocks += 1;
+        counters.blocks += blocks;
         counters.warps += self.warps.len() as u64;
-        counters.threads += self.cx.grid.config.threads();
+        counters.threads += self.cx.grid.config.threads() * blocks;
         result
     }
 
     fn begin(&mut self, index: u64) {
         let cx = &mut self.cx;
         let grid = cx.grid;
-        cx.block_index = index;
-        cx.block = grid.block_index(index);
         cx.current = 0;
-        if cx.order.begin_block() {
-            cx.shared.shadow.clear();
+        let first = grid.first_block(index);
+        for (rank, block) in cx.cluster.blocks.iter_mut().enumerate() {
+            let place = thread_index(grid.cluster, rank as u32);
+            *block = std::array::from_fn(|axis| first[axis] + place[axis]);
         }
-        cx.barriers.clear();
-        cx.mbarriers.clear();
+        let again = cx.order.begin_block();
+        for rank in 0..cx.cluster.count() {
+            cx.switch(rank);
+            begin_part(cx, again);
+        }
+        cx.switch(0);
+        cx.block = first;
+        cx.cluster.alive.fill(cx.cluster.warps);
+        cx.cluster.barrier.clear();
         cx.fences.clear();
-        cx.registers.clear();
         wgmma::start_block(cx);
-        if uses_barriers_in_memory(grid.kernel) {
-            cx.shared.shadow.forget_writes();
-        }
         let threads = grid.config.threads() as u32;
         for w in &mut self.warps {
-            let left = threads - w.index * 32;
+            cx.switch(cx.cluster.rank_of(w.index));
+            let left = threads - w.own * 32;
             let existing = if left >= 32 {
                 u32::MAX
             } else {
@@ -150,6 +178,7 @@ impl<'a> Worker<'a> {
 
     fn run_warps<I: Isa>(&mut self) -> Result<(), Fault> {
         let mut patience = Patience::default();
+        let meets = self.cx.order.meets();
         loop {
             let mut moved = false;
             let mut alive = false;
@@ -164,10 +193,14 @@ impl<'a> Worker<'a> {
                 }
                 let before = w.executed;
                 self.cx.current = i;
+                self.cx.switch(self.cx.cluster.rank_of(w.index));
                 let stop = run::<I>(&mut self.cx, w);
                 let w = &self.warps[i];
                 let stop = stop.map_err(|t| fault(&self.cx, w, *t))?;
                 moved |= w.executed != before || stop != Stop::Waiting;
+                if meets {
+                    self.meet(i)?;
+                }
                 if self.cx.barriers.is_any_complete() {
                     barrier::release(&mut self.cx, &mut self.warps);
                 }
@@ -191,9 +224,29 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// What a turn of a warp means to the other blocks of its cluster: it may have ended, or come to the cluster's
+    /// barrier.
+    fn meet(&mut self, warp: usize) -> Result<(), Fault> {
+        let cx = &mut self.cx;
+        let rank = cx.cluster.rank;
+        if self.warps[warp].alive == 0 {
+            let alive = &mut cx.cluster.alive[rank as usize];
+            *alive -= 1;
+            if *alive == 0 {
+                let ended = cluster::check_exit(cx, rank);
+                ended.map_err(|t| fault(cx, &self.warps[warp], *t))?;
+            }
+        }
+        if cx.cluster.barrier.is_open() {
+            cluster_barrier::settle(cx, &self.warps);
+        }
+        Ok(())
+    }
+
     /// The product that the warps of a warpgroup have come to.
     fn multiply<I: Isa>(&mut self, warpgroup: usize) -> Result<(), Fault> {
-        let first = warpgroup * wgmma::WARPS;
+        let block = self.cx.cluster.rank * self.cx.cluster.warps;
+        let first = block as usize + warpgroup * wgmma::WARPS;
         let warps = &mut self.warps[first..first + wgmma::WARPS];
         let done = wgmma::execute::<I>(&mut self.cx, warps);
         done.map_err(|trouble| fault(&self.cx, &self.warps[first], *trouble))
@@ -214,71 +267,88 @@ impl<'a> Worker<'a> {
     }
 
     /// What can be said only once all warps have ended.
-    fn after(&self) -> Result<(), Fault> {
-        let stores = self.warps.iter().find_map(|w| {
-            let lane = w.stores.unfinished()?;
-            Some((w.index as usize, lane, AsyncFault::BulkNotWaited))
-        });
-        let registers = self.cx.registers.incomplete();
-        let registers = registers.map(|(warp, kind)| (warp, 0, kind));
-        let Some((warp, lane, kind)) = stores.or(registers) else {
-            return Ok(());
-        };
-        Err(Fault {
-            kernel: self.cx.grid.kernel.name.clone(),
-            line: 0,
-            block: self.cx.block,
-            thread: Some(self.cx.thread(warp as u32, lane)),
-            kind: Box::new(kind.into()),
-        })
+    fn after(&mut self) -> Result<(), Fault> {
+        let count = self.cx.cluster.warps as usize;
+        for (rank, warps) in self.warps.chunks(count).enumerate() {
+            self.cx.switch(rank as u32);
+            let stores = warps.iter().find_map(|w| {
+                let lane = w.stores.unfinished()?;
+                Some((w.own as usize, lane, AsyncFault::BulkNotWaited))
+            });
+            let registers = self.cx.registers.incomplete();
+            let registers = registers.map(|(warp, kind)| (warp, 0, kind));
+            if let Some((warp, lane, kind)) = stores.or(registers) {
+                return Err(Fault {
+                    kernel: self.cx.grid.kernel.name.clone(),
+                    line: 0,
+                    block: self.cx.block,
+                    thread: Some(self.cx.thread(warp as u32, lane)),
+                    kind: Box::new(kind.into()),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Why no warp can go on.
-    fn deadlock(&self) -> Fault {
-        let lines = &self.cx.grid.kernel.lines;
-        let line = |pc: u32| lines.get(pc as usize).copied().unwrap_or(0);
-        let waiting: Vec<Waiting> = self
-            .warps
-            .iter()
-            .filter_map(|w| {
-                let waits = |s: &&Split| {
-                    matches!(s.state, State::Barrier | State::Event | State::Warpgroup)
-                };
-                let split = w.splits.iter().find(waits)?;
-                Some(Waiting {
-                    warp: w.index,
-                    line: line(split.pc),
-                    wants: match split.state {
-                        State::Event => mbarrier::waits_for(&self.cx, w),
-                        State::Warpgroup => WaitsFor::Warpgroup,
-                        _ => WaitsFor::Barrier,
-                    },
-                })
-            })
-            .collect();
+    fn deadlock(&mut self) -> Fault {
+        let count = self.cx.cluster.warps as usize;
+        let waiting: Vec<Waiting> = self.warps.iter().filter_map(|w| self.waiting(w)).collect();
         let events = waiting.iter().any(|w| w.wants != WaitsFor::Barrier);
-        let exited: u32 = self
-            .warps
-            .iter()
-            .map(|w| (w.existing & !w.alive).count_ones())
-            .sum();
         let first = waiting.first().map_or(0, |w| w.line);
-        let kind = match self.cx.barriers.unfinished() {
-            Some((id, arrived, expected)) if exited > 0 && !events => FaultKind::ExitedAtBarrier {
-                id,
-                exited,
-                arrived,
-                expected,
-            },
-            _ => FaultKind::Deadlock { waiting },
-        };
+        let mut kind = None;
+        let mut blamed = 0;
+        for (rank, warps) in self.warps.chunks(count).enumerate() {
+            self.cx.switch(rank as u32);
+            let exited: u32 = warps
+                .iter()
+                .map(|w| (w.existing & !w.alive).count_ones())
+                .sum();
+            if let Some((id, arrived, expected)) = self.cx.barriers.unfinished()
+                && exited > 0
+                && !events
+                && kind.is_none()
+            {
+                blamed = rank as u32;
+                kind = Some(FaultKind::ExitedAtBarrier {
+                    id,
+                    exited,
+                    arrived,
+                    expected,
+                });
+            }
+        }
+        self.cx.switch(blamed);
         Fault {
             kernel: self.cx.grid.kernel.name.clone(),
             line: first,
             block: self.cx.block,
             thread: None,
-            kind: Box::new(kind),
+            kind: Box::new(kind.unwrap_or(FaultKind::Deadlock { waiting })),
         }
+    }
+
+    /// What a warp waits for, if it does.
+    fn waiting(&self, w: &Warp) -> Option<Waiting> {
+        let cx = &self.cx;
+        let waits =
+            |s: &&Split| matches!(s.state, State::Barrier | State::Event | State::Warpgroup);
+        let split = w.splits.iter().find(waits)?;
+        let lines = &cx.grid.kernel.lines;
+        let rank = cx.cluster.rank_of(w.index) as usize;
+        Some(Waiting {
+            warp: w.own,
+            block: (cx.cluster.count() > 1).then(|| cx.cluster.blocks[rank]),
+            line: lines.get(split.pc as usize).copied().unwrap_or(0),
+            wants: match (split.state, w.wants) {
+                (State::Event, WaitsFor::Cluster { .. }) => WaitsFor::Cluster {
+                    threads: cx.cluster.barrier.lacks(&self.warps),
+                },
+                (State::Event, _) => mbarrier::waits_for(cx, w),
+                (State::Warpgroup, _) => WaitsFor::Warpgroup,
+                _ => WaitsFor::Barrier,
+            },
+        })
     }
 
     /// The counters, with the instructions sorted into their classes.
@@ -331,6 +401,44 @@ impl Patience {
     }
 }
 
+/// What a block has of its own.
+fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> Part {
+    let shift = smallest_shared_access(kernel).trailing_zeros();
+    let mut shared = SharedMemory {
+        words: vec![0; shared_bytes as usize / 4 + 8],
+        bytes: shared_bytes,
+        shadow: Shadow::new(shared_bytes as usize, shift, order),
+    };
+    if reads_asynchronously(kernel) {
+        let warpgroups = threads.div_ceil(128) as usize;
+        shared.shadow.watch_reads(shared_bytes as usize, warpgroups);
+    }
+    Part {
+        shared,
+        barriers: Barriers::new(threads.next_multiple_of(32)),
+        mbarriers: Mbarriers::default(),
+        registers: Registers::new(kernel, threads),
+        products_arrived: [0; 8],
+    }
+}
+
+/// Begins a block. `again`: the clock has started again.
+fn begin_part(cx: &mut Context, again: bool) {
+    if again {
+        cx.shared.shadow.clear();
+    }
+    cx.shared.shadow.forget_remote_reads();
+    cx.barriers.clear();
+    cx.mbarriers.clear();
+    cx.registers.clear();
+    cx.products_arrived.fill(0);
+    let rank = cx.cluster.rank as usize;
+    cx.cluster.visits[rank].clear();
+    if uses_barriers_in_memory(cx.grid.kernel) {
+        cx.shared.shadow.forget_writes();
+    }
+}
+
 /// Adds kernel, line, block and thread to a fault.
 fn fault(cx: &Context, w: &Warp, trouble: Trouble) -> Fault {
     let kernel = cx.grid.kernel;
@@ -360,7 +468,7 @@ fn fill_rows(cx: &Context, w: &mut Warp) {
         if special == Special::GridId {
             *w.u64s_mut(reg) = [u64::from(cx.grid.epoch); 32];
         } else {
-            let row = std::array::from_fn(|lane| special_value(cx, w.index, lane as u32, special));
+            let row = std::array::from_fn(|lane| special_value(cx, w.own, lane as u32, special));
             *w.u32s_mut(reg) = row;
         }
     }
@@ -378,7 +486,7 @@ fn special_value(cx: &Context, warp: u32, lane: u32, special: Special) -> u32 {
         Special::LaneId => lane,
         Special::WarpId => warp,
         Special::NwarpId => config.threads().div_ceil(32) as u32,
-        Special::SmId => (cx.block_index % u64::from(sms)) as u32,
+        Special::SmId => (cx.block_number() % u64::from(sms)) as u32,
         Special::NsmId => sms,
         Special::LaneMaskEq => 1 << lane,
         Special::LaneMaskLt => (1 << lane) - 1,
@@ -387,9 +495,21 @@ fn special_value(cx: &Context, warp: u32, lane: u32, special: Special) -> u32 {
         Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
         Special::DynamicSharedBytes => config.shared_bytes,
         Special::TotalSharedBytes => cx.shared.bytes,
-        Special::One => 1,
-        Special::Zero | Special::GridId => 0,
+        Special::ClusterId(a) => cx.block[axis(a)] / cx.cluster.size[axis(a)],
+        Special::NclusterId(a) => config.grid[axis(a)] / cx.cluster.size[axis(a)],
+        Special::ClusterCtaId(a) => cx.block[axis(a)] % cx.cluster.size[axis(a)],
+        Special::ClusterNctaId(a) => cx.cluster.size[axis(a)],
+        Special::ClusterRank => cx.cluster.rank,
+        Special::ClusterBlocks => cx.cluster.count(),
+        Special::IsExplicitCluster => u32::from(cx.grid.explicit_cluster),
+        Special::GridId => 0,
     }
+}
+
+/// Whether the kernel has the cluster's barrier, which also a cluster of one block has.
+fn uses_cluster_barrier(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::ClusterArrive { .. } | Op::ClusterWait { .. });
+    kernel.code.iter().any(is)
 }
 
 /// Whether the kernel has barriers of some of its warps.
@@ -411,7 +531,10 @@ fn reads_asynchronously(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| {
         matches!(
             inst.op,
-            Op::BulkStore { .. } | Op::TensorStore { .. } | Op::Wgmma { .. }
+            Op::BulkStore { .. }
+                | Op::BulkShared { .. }
+                | Op::TensorStore { .. }
+                | Op::Wgmma { .. }
         )
     };
     kernel.code.iter().any(is)
@@ -419,7 +542,7 @@ fn reads_asynchronously(kernel: &Kernel) -> bool {
 
 /// Whether the kernel may hand data over in shared memory with fences and flags.
 fn has_flags(kernel: &Kernel) -> bool {
-    let shared = |space: Space| matches!(space, Space::Shared | Space::Generic);
+    let shared = |space: Space| space.may_be_shared();
     let is_flag = |inst: &Inst| match inst.op {
         Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
         Op::Atom { space, .. } => shared(space),
@@ -431,7 +554,7 @@ fn has_flags(kernel: &Kernel) -> bool {
 
 /// Bytes of the smallest access that may go to shared memory, at most four.
 fn smallest_shared_access(kernel: &Kernel) -> u32 {
-    let shared = |space: Space| matches!(space, Space::Shared | Space::Generic);
+    let shared = |space: Space| space.may_be_shared();
     let bytes = |op: &Op| match op {
         Op::Ld { access, .. } | Op::St { access, .. } if shared(access.space) => {
             access.bytes.into()

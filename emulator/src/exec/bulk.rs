@@ -3,10 +3,11 @@
 //! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that completes it; of one
 //! from shared memory, until it is waited for, that the bytes are read.
 use super::address::compute;
+use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::global;
 use super::lanes::lanes;
-use super::mbarrier::{self, shared_addresses};
+use super::mbarrier;
 use super::shared::{actor, byte_slice, byte_slice_mut};
 use super::traffic;
 use super::warp::Warp;
@@ -224,7 +225,7 @@ pub(crate) fn begin_load(
     Ok(slot)
 }
 
-/// A copy from shared memory begins: checks and notes the read.
+/// A copy from shared memory begins that a group completes.
 pub(crate) fn begin_store(
     cx: &mut Context,
     w: &mut Warp,
@@ -232,9 +233,22 @@ pub(crate) fn begin_store(
     at: u64,
     bytes: u32,
 ) -> Outcome {
+    let (_, time) = note_read(cx, w, lane, at, bytes)?;
+    w.stores.begin(lane as u32, time);
+    cx.check_time()
+}
+
+/// Checks and notes a read of shared memory by a copy; gives its reader and time.
+pub(crate) fn note_read(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    at: u64,
+    bytes: u32,
+) -> Result<(usize, u32), Box<Trouble>> {
     let time = cx.order.arrive();
     let actor = actor(w, lane, false);
-    let reader = COPY_READERS + w.index as usize;
+    let reader = COPY_READERS + w.own as usize;
     let mut check = AsyncReader::new(w.index..w.index + 1, &cx.fences, actor);
     let shadow = &mut cx.shared.shadow;
     let shift = shadow.shift;
@@ -247,8 +261,7 @@ pub(crate) fn begin_store(
     for place in at / 16..(at + u64::from(bytes)) / 16 {
         shadow.note_async_read(place as usize, reader, time);
     }
-    w.stores.begin(lane as u32, time);
-    cx.check_time()
+    Ok((reader, time))
 }
 
 /// `cp.async.bulk` to shared memory.
@@ -257,25 +270,30 @@ pub(crate) fn load(
     w: &mut Warp,
     m: u32,
     [dst, src, barrier]: [Address; 3],
-    size: Reg,
+    list: &[Reg],
 ) -> Outcome {
     let target = compute(w, dst);
     let source = compute(w, src);
-    let barrier = shared_addresses(cx, w, m, barrier, false, 8)?;
+    let barrier = compute(w, barrier);
+    let (size, mask) = (list[0], list.get(1).copied());
     for lane in lanes(m) {
         let bytes = bulk_size(w, lane, size)?;
-        shared_part(cx, lane, AccessKind::Write, target[lane], bytes, 16)?;
+        let places = [target[lane], barrier[lane]];
+        let mut to = Destinations::new(cx, w, lane, places, (bytes, 16), mask)?;
         if !source[lane].is_multiple_of(16) {
             let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
             return Err(misaligned(cx, lane, touch, 16));
         }
-        let slot = begin_load(cx, w, lane, target[lane], bytes, barrier[lane])?;
+        to.begin(cx, w, lane, bytes)?;
         let mut data = vec![0; bytes as usize];
         read_global(cx, w, lane, source[lane], &mut data)?;
-        let at = target[lane] as usize;
-        byte_slice_mut(&mut cx.shared.words)[at..at + data.len()].copy_from_slice(&data);
+        let at = to.at as usize;
+        to.each(cx, |cx| {
+            byte_slice_mut(&mut cx.shared.words)[at..at + data.len()].copy_from_slice(&data);
+            Ok(())
+        })?;
         cx.counters.global_loads.requests += 1;
-        mbarrier::expect(cx, slot, lane, -i64::from(bytes))?;
+        to.end(cx, lane, bytes)?;
     }
     Ok(())
 }
@@ -306,7 +324,7 @@ pub(crate) fn store(
     Ok(())
 }
 
-fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<Trouble>> {
+pub(crate) fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<Trouble>> {
     let bytes = w.u32s(size)[lane];
     if bytes.is_multiple_of(16) && bytes < 1 << 24 {
         return Ok(bytes);
@@ -345,5 +363,5 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
     let first = stores.list.iter().map(|store| store.time).min();
     let over = first.map_or(stores.latest, |time| time.saturating_sub(1));
     cx.order
-        .learn_read(w.index as usize, COPY_READERS + w.index as usize, over);
+        .learn_read(w.index as usize, COPY_READERS + w.own as usize, over);
 }

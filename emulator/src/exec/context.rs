@@ -24,10 +24,14 @@ pub(crate) struct Grid<'a> {
     pub symbols: &'a [u64],
     /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
     pub epoch: u16,
-    /// The next block that nobody has begun.
-    pub next_block: AtomicU64,
-    /// Blocks from here on need not run: the one before has a fault.
-    pub end_block: AtomicU64,
+    /// Blocks of a cluster along x, y, z.
+    pub cluster: [u32; 3],
+    /// Whether the launch or the kernel says so.
+    pub explicit_cluster: bool,
+    /// The next cluster that nobody has begun.
+    pub next_cluster: AtomicU64,
+    /// Clusters from here on need not run: the one before has a fault.
+    pub end_cluster: AtomicU64,
     pub began: Instant,
     /// When the launch has taken as long as it may.
     pub deadline: Option<Instant>,
@@ -39,13 +43,15 @@ pub(crate) struct Grid<'a> {
 }
 
 impl Grid<'_> {
-    /// The index of the `linear`-th block.
-    pub fn block_index(&self, linear: u64) -> [u32; 3] {
-        let [x, y, _] = self.config.grid.map(|n| u64::from(n.max(1)));
+    /// The index of the first block of the `linear`-th cluster.
+    pub fn first_block(&self, linear: u64) -> [u32; 3] {
+        let [width, height, depth] = self.cluster;
+        let [x, y, _] = self.config.grid;
+        let (x, y) = (u64::from(x / width).max(1), u64::from(y / height).max(1));
         [
-            (linear % x) as u32,
-            (linear / x % y) as u32,
-            (linear / x / y) as u32,
+            (linear % x) as u32 * width,
+            (linear / x % y) as u32 * height,
+            (linear / x / y) as u32 * depth,
         ]
     }
 }
@@ -87,13 +93,14 @@ pub(crate) struct SharedMemory {
 /// The state that a worker has besides its warps.
 pub(crate) struct Context<'a> {
     pub grid: &'a Grid<'a>,
+    /// Index in the grid of the block whose part this is.
     pub block: [u32; 3],
-    pub block_index: u64,
     pub shared: SharedMemory,
     pub order: Order,
     pub barriers: super::barrier::Barriers,
     pub mbarriers: super::mbarrier::Mbarriers,
     pub fences: crate::check::proxy::Fences,
+    pub cluster: super::cluster::Cluster,
     pub registers: super::registers::Registers,
     /// Warps of each warpgroup that have come to a matrix product.
     pub products_arrived: [u8; 8],
@@ -125,6 +132,13 @@ impl Context<'_> {
         Err(Trouble::warp(FaultKind::TimeLimit { milliseconds }))
     }
 
+    /// The number of the block in its grid.
+    pub fn block_number(&self) -> u64 {
+        let [width, height, _] = self.grid.config.grid.map(u64::from);
+        let [x, y, z] = self.block.map(u64::from);
+        (z * height + y) * width + x
+    }
+
     /// The PTX line of an instruction.
     pub fn line(&self, pc: u32) -> u32 {
         self.grid
@@ -135,8 +149,9 @@ impl Context<'_> {
             .unwrap_or(0)
     }
 
-    /// Index in the block of a warp's lane.
+    /// Index in its block of a warp's lane.
     pub fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
+        let warp = warp % self.cluster.warps;
         thread_index(self.grid.config.block, warp * 32 + lane)
     }
 
@@ -184,11 +199,12 @@ impl Context<'_> {
     ) -> Box<Trouble> {
         let nearest = self.shared_region(at);
         let lines = &self.grid.kernel.lines;
-        let rival = |kind, thread, warp, line| Rival {
+        let rival = |kind, thread, warp: Option<u32>, line| Rival {
             kind,
             thread,
-            warp,
+            warp: warp.map(|warp| warp % self.cluster.warps),
             line,
+            block: warp.and_then(|warp| self.cluster.other_block(warp)),
         };
         let kind = match conflict {
             Conflict::Uninitialised => FaultKind::Uninitialised {

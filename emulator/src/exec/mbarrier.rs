@@ -10,6 +10,7 @@ pub(crate) use state::{Mbarrier, Mbarriers};
 
 use super::address::{compute, space_of};
 use super::async_copy;
+use super::cluster;
 use super::context::{Context, touch};
 use super::lanes::lanes;
 use super::run::Flow;
@@ -19,8 +20,8 @@ use crate::check::order::SLOTS;
 use crate::check::proxy::{Tracked, Write};
 use crate::check::shadow::Actor;
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Address, MbarrierOp, Op, SHARED_WINDOW, Space};
-use crate::report::{AccessKind, AsyncFault, WaitsFor};
+use crate::ir::{Address, CLUSTER_SHIFT, MbarrierOp, Op, SHARED_WINDOW, Space};
+use crate::report::{AccessKind, AsyncFault, ClusterFault, WaitsFor};
 
 /// The largest counts, of arrivals and of bytes.
 const MOST: u32 = (1 << 20) - 1;
@@ -29,25 +30,25 @@ fn fault(lane: usize, fault: AsyncFault) -> Box<Trouble> {
     Trouble::lane(lane, fault.into())
 }
 
-/// The addresses in shared memory of an operand of `bytes` bytes.
-pub(crate) fn shared_addresses(
-    cx: &Context,
-    w: &Warp,
-    m: u32,
-    addr: Address,
-    generic: bool,
-    bytes: u32,
-) -> Result<[u64; 32], Box<Trouble>> {
+/// The addresses of barriers, as those of `.shared::cluster`.
+fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
     let mut address = compute(w, addr);
-    if generic {
+    if space == Space::Generic {
         for lane in lanes(m) {
             if space_of(address[lane]) == Space::Shared {
                 address[lane] -= SHARED_WINDOW;
             }
         }
     }
-    check_bounds(cx, m, AccessKind::Atomic, &address, bytes)?;
-    Ok(address)
+    address
+}
+
+/// Whether an operation may be one on a barrier of another block.
+fn may_be_remote(op: MbarrierOp) -> bool {
+    matches!(
+        op,
+        MbarrierOp::Arrive { .. } | MbarrierOp::ExpectTx | MbarrierOp::CompleteTx
+    )
 }
 
 /// The barrier at an address, if the actor may use it.
@@ -68,6 +69,7 @@ pub(crate) fn usable(
         init.lane == actor.lane || init.sync != actor.sync
     } else {
         cx.order.is_before(actor.warp, init.warp, barrier.time)
+            || cx.order.sees_init(actor.warp, init.warp, barrier.time)
     };
     let fenced = !proxy
         || cx.fences.covers(
@@ -100,12 +102,11 @@ pub(crate) fn usable(
 pub(crate) fn run(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Result<Flow, Box<Trouble>> {
     let Op::Mbarrier {
         op: what,
-        relaxed,
-        generic,
+        space,
         addr,
         d,
-        p: _,
         a,
+        ..
     } = *op
     else {
         return Ok(Flow::Next);
@@ -118,12 +119,68 @@ pub(crate) fn run(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Result<Flo
     if cx.order.is_exhausted() {
         return Err(Trouble::warp(crate::report::FaultKind::TooManyBarriers));
     }
-    let address = shared_addresses(cx, w, m, addr, generic, 8)?;
+    let mut address = addresses(w, m, addr, space);
+    let mut remote = 0u32;
+    for lane in lanes(m) {
+        if address[lane] >> CLUSTER_SHIFT == 0 {
+            continue;
+        }
+        let touched = touch(AccessKind::Atomic, Space::Cluster, address[lane], 8);
+        let (rank, offset) = cluster::locate(cx, lane, touched)?;
+        if rank != cx.cluster.rank {
+            if space != Space::Cluster || !may_be_remote(what) {
+                let block = cx.cluster.blocks[rank as usize];
+                let kind = ClusterFault::OtherBlocksBarrier { block };
+                return Err(Trouble::lane(lane, kind.into()));
+            }
+            remote |= 1 << lane;
+        } else {
+            address[lane] = offset;
+        }
+    }
+    let own = m & !remote;
+    if own != 0 {
+        check_bounds(cx, own, AccessKind::Atomic, &address, 8)?;
+    }
     if let MbarrierOp::Wait { parity } = what {
         return wait(cx, w, m, &address, parity, op);
     }
-    let time = cx.order.arrive();
     let mut states = [0u64; 32];
+    if own != 0 {
+        each(cx, w, own, &address, op, &mut states)?;
+    }
+    if remote != 0 {
+        let access = (AccessKind::Atomic, 8, false);
+        cluster::each_block(cx, w, remote, access, &address, |cx, w, m, address| {
+            check_bounds(cx, m, AccessKind::Atomic, address, 8)?;
+            each(cx, w, m, address, op, &mut states)
+        })?;
+    }
+    if !d.is_none() {
+        w.set64(m, d, &states);
+    }
+    Ok(Flow::Next)
+}
+
+/// What is not a wait, lane by lane, on barriers of the block whose part is in the context.
+fn each(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    address: &[u64; 32],
+    op: &Op,
+    states: &mut [u64; 32],
+) -> Outcome {
+    let Op::Mbarrier {
+        op: what,
+        relaxed,
+        a,
+        ..
+    } = *op
+    else {
+        return Ok(());
+    };
+    let time = cx.order.arrive();
     for lane in lanes(m) {
         let actor = actor(w, lane, false);
         let value = if a.is_none() { 1 } else { w.u32s(a)[lane] };
@@ -133,6 +190,10 @@ pub(crate) fn run(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Result<Flo
         }
         let slot = usable(cx, &actor, address[lane], false)?;
         states[lane] = cx.mbarriers.list[slot].state(slot);
+        if cx.cluster.rank_of(w.index) != cx.cluster.rank {
+            let phase = (slot, cx.mbarriers.list[slot].phases);
+            cluster::visit(cx, w, lane, cx.cluster.rank, (Some(phase), false));
+        }
         let gather = (!relaxed).then_some((w.index as usize, time));
         match what {
             MbarrierOp::Inval => invalidate(cx, slot),
@@ -160,10 +221,7 @@ pub(crate) fn run(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Result<Flo
             _ => {}
         }
     }
-    if !d.is_none() {
-        w.set64(m, d, &states);
-    }
-    Ok(Flow::Next)
+    Ok(())
 }
 
 fn init(cx: &mut Context, actor: &Actor, address: u64, count: u32, time: u32) -> Outcome {
@@ -429,10 +487,11 @@ pub(crate) fn waits_for(cx: &Context, w: &Warp) -> WaitsFor {
     else {
         return w.wants;
     };
-    match cx.mbarriers.find(address) {
+    let mbarriers = cx.mbarriers_of(cx.cluster.rank_of(w.index));
+    match mbarriers.find(address) {
         None => w.wants,
         Some(slot) => {
-            let barrier = cx.mbarriers.get(slot);
+            let barrier = mbarriers.get(slot);
             WaitsFor::Mbarrier {
                 address,
                 parity,

@@ -1,8 +1,9 @@
 //! Execution of kernels: blocks over the cores, warps in turn, 32 lanes at a time.
 //!
-//! Each thread of the host takes the next block that nobody has begun. Warps of a block run one after the other, each
-//! until it waits, so results depend on the order of threads only where the program's do (atomics of several blocks
-//! on one address). Of several faults the one of the lowest block is reported.
+//! Each thread of the host takes the next block that nobody has begun, or the next cluster of blocks. Warps of a block
+//! or cluster run one after the other, each until it waits, so results depend on the order of threads only where the
+//! program's do (atomics of several blocks on one address). Of several faults the one of the lowest block or cluster
+//! is reported.
 mod address;
 mod async_copy;
 mod atomics;
@@ -10,6 +11,9 @@ mod barrier;
 mod bits;
 mod block;
 mod bulk;
+mod cluster;
+mod cluster_barrier;
+mod cluster_copy;
 mod collective;
 mod compare;
 mod context;
@@ -55,7 +59,7 @@ use std::time::Instant;
 /// What a worker hands back.
 struct Part {
     counters: Counters,
-    /// The fault of a block, if it came to one.
+    /// The fault of a cluster, if it came to one, and the cluster's number.
     fault: Option<(u64, Fault)>,
 }
 
@@ -71,6 +75,10 @@ pub(crate) fn run_grid(
 ) -> Result<Counters, Fault> {
     let memory = kernel.memory();
     let began = Instant::now();
+    let (cluster, clusters) = (
+        config.cluster_of(kernel.kernel()),
+        config.clusters(kernel.kernel()),
+    );
     let grid = Grid {
         device,
         kernel: kernel.kernel(),
@@ -80,8 +88,10 @@ pub(crate) fn run_grid(
         allocations: memory.snapshot(),
         symbols: &kernel.module.addresses,
         epoch: memory.next_epoch(),
-        next_block: AtomicU64::new(0),
-        end_block: AtomicU64::new(config.blocks()),
+        cluster,
+        explicit_cluster: config.cluster.is_some() || kernel.kernel().required_cluster.is_some(),
+        next_cluster: AtomicU64::new(0),
+        end_cluster: AtomicU64::new(clusters),
         began,
         deadline: device.time_limit.and_then(|limit| began.checked_add(limit)),
         together,
@@ -132,14 +142,15 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
 /// Not even one block fits, or not all that run together.
 fn workers(grid: &Grid) -> Result<usize, String> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let blocks = grid.config.blocks();
+    let clusters = grid.config.clusters(grid.kernel);
     let wanted = if grid.together {
-        blocks
+        clusters
     } else {
         let threads = grid.device.workers.unwrap_or_else(cores) as u64;
-        threads.clamp(1, blocks.min(1 << 16))
+        threads.clamp(1, clusters.min(1 << 16))
     };
     let each = Worker::bytes(grid.kernel, &grid.config);
+    let each = each * u64::from(grid.cluster.iter().product::<u32>());
     let limit = grid.device.memory_bytes.max(LEAST_MEMORY);
     let fitting = limit / each;
     let least = if grid.together { wanted } else { 1 };
@@ -174,18 +185,18 @@ fn work(grid: &Grid) -> Part {
     }
 }
 
-/// Runs blocks until none is left.
+/// Runs clusters until none is left.
 fn work_on<I: Isa>(grid: &Grid) -> Part {
-    let mut block = 0;
+    let mut cluster = 0;
     let done = panics::contain(|| {
         let mut worker = Worker::new(grid);
         let mut fault = None;
         loop {
-            block = grid.next_block.fetch_add(1, Ordering::Relaxed);
-            if block >= grid.end_block.load(Ordering::Relaxed) {
+            cluster = grid.next_cluster.fetch_add(1, Ordering::Relaxed);
+            if cluster >= grid.end_cluster.load(Ordering::Relaxed) {
                 break;
             }
-            let result = panics::contain(|| worker.run_block::<I>(block));
+            let result = panics::contain(|| worker.run_cluster::<I>(cluster));
             let result = result.unwrap_or_else(|panic| Err(worker.internal(&panic)));
             if let Err(f) = result {
                 if grid.together {
@@ -194,9 +205,9 @@ fn work_on<I: Isa>(grid: &Grid) -> Part {
                         break;
                     }
                 }
-                // Blocks before this one still run, so that the first fault is found whatever the order.
-                grid.end_block.fetch_min(block, Ordering::Relaxed);
-                fault = Some((block, f));
+                // Clusters before this one still run, so that the first fault is found whatever the order.
+                grid.end_cluster.fetch_min(cluster, Ordering::Relaxed);
+                fault = Some((cluster, f));
                 break;
             }
         }
@@ -206,24 +217,24 @@ fn work_on<I: Isa>(grid: &Grid) -> Part {
         }
     });
     done.unwrap_or_else(|panic| {
-        grid.end_block.fetch_min(block, Ordering::Relaxed);
-        Part::failed(grid, block, panic.to_string())
+        grid.end_cluster.fetch_min(cluster, Ordering::Relaxed);
+        Part::failed(grid, cluster, panic.to_string())
     })
 }
 
 impl Part {
-    /// What comes of a worker that failed outside of its blocks.
-    fn failed(grid: &Grid, block: u64, message: String) -> Part {
+    /// What comes of a worker that failed outside of its clusters.
+    fn failed(grid: &Grid, cluster: u64, message: String) -> Part {
         let fault = Fault {
             kernel: grid.kernel.name.clone(),
             line: 0,
-            block: grid.block_index(block),
+            block: grid.first_block(cluster),
             thread: None,
             kind: Box::new(FaultKind::Internal(message)),
         };
         Part {
             counters: Counters::default(),
-            fault: Some((block, fault)),
+            fault: Some((cluster, fault)),
         }
     }
 }

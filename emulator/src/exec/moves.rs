@@ -3,7 +3,7 @@ use super::address::{space_of, window};
 use super::lanes::{lanes, wide1};
 use super::soft::flush;
 use super::warp::Warp;
-use crate::ir::{Packing, Pred, PredSrc, Reg, Space, Width};
+use crate::ir::{CLUSTER_SHIFT, Packing, Pred, PredSrc, Reg, Space, Width};
 
 /// Copies a register.
 #[inline(always)]
@@ -132,16 +132,18 @@ pub(crate) fn cvta(w: &mut Warp, m: u32, space: Space, to_space: bool, wide: boo
     }
 }
 
-/// Whether a generic address lies in a space.
-pub(crate) fn is_space(w: &mut Warp, m: u32, space: Space, p: Pred, a: Reg) {
+/// Whether a generic address lies in a space. `rank`: the block's in its cluster.
+pub(crate) fn is_space(w: &mut Warp, m: u32, (space, rank): (Space, u32), p: Pred, a: Reg) {
     let address = *w.u64s(a);
-    let wanted = if space == Space::Const {
-        Space::Global
-    } else {
-        space
+    let is = |address: u64| match (space, space_of(address)) {
+        (Space::Const, actual) => actual == Space::Global,
+        (Space::Cluster, actual) => actual == Space::Shared,
+        (Space::Shared, Space::Shared) => {
+            let tag = (address - window(Space::Shared)) >> CLUSTER_SHIFT;
+            tag == 0 || tag == u64::from(rank) + 1
+        }
+        (wanted, actual) => actual == wanted,
     };
-    let bits = lanes(m).fold(0, |bits, i| {
-        bits | u32::from(space_of(address[i]) == wanted) << i
-    });
+    let bits = lanes(m).fold(0, |bits, i| bits | u32::from(is(address[i])) << i);
     w.set_pred(m, p, bits);
 }

@@ -164,7 +164,7 @@ pub(crate) fn printf(
             address,
         };
         let (text, count) = format::expand(&format, &mut arguments);
-        cx.grid.printed.add(cx.block_index, &text);
+        cx.grid.printed.add(cx.block_number(), &text);
         if !d.is_none() {
             w.u32s_mut(d)[lane] = count;
         }

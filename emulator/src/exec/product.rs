@@ -161,8 +161,8 @@ fn read(
     time: u32,
     mut each: impl FnMut(usize, usize, f32),
 ) -> Outcome {
-    let group = w.index / 4;
-    let mut check = AsyncReader::new(4 * group..4 * group + 4, &cx.fences, actor(w, 0, false));
+    let group = w.own / 4;
+    let mut check = AsyncReader::new(w.index..w.index + 4, &cx.fences, actor(w, 0, false));
     let depth = 256 / ty.bits();
     let (outer, inner) = if matrix.transposed {
         (rows / 8, depth)

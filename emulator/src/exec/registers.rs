@@ -104,7 +104,7 @@ pub(crate) fn set(
     count: u32,
     more: bool,
 ) -> Result<Flow, Box<Trouble>> {
-    let warp = w.index as usize;
+    let warp = w.own as usize;
     let known = cx.grid.kernel.max_registers.is_some();
     let registers = &mut cx.registers;
     let current = registers.current[warp];

@@ -19,8 +19,9 @@ use super::warp::Warp;
 use super::{
     bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor, wgmma,
 };
-use crate::check::Trouble;
+use super::{cluster, cluster_barrier, cluster_copy};
 use crate::check::proxy::MOST_FENCES;
+use crate::check::{Outcome, Trouble};
 use crate::ir::*;
 use crate::report::FaultKind;
 
@@ -277,9 +278,18 @@ fn rare<I: Isa>(
             barrier,
             list,
         } => {
-            let size = cx.grid.kernel.lists[usize::from(list)][0];
-            bulk::load(cx, w, m, [dst, src, barrier], size)?;
+            let list = &cx.grid.kernel.lists[usize::from(list)][..];
+            bulk::load(cx, w, m, [dst, src, barrier], list)?;
         }
+        Op::MapBlock { .. }
+        | Op::RankOf { .. }
+        | Op::BulkShared { .. }
+        | Op::StoreAsync { .. }
+        | Op::ReduceAsync { .. } => clusters(cx, w, m, op)?,
+        Op::ClusterArrive { relaxed, aligned } => {
+            return cluster_barrier::arrive(cx, w, m, (relaxed, aligned));
+        }
+        Op::ClusterWait { aligned } => return cluster_barrier::wait(cx, w, m, aligned),
         Op::BulkStore { dst, src, size } => bulk::store(cx, w, m, [dst, src], size)?,
         Op::BulkCommit => bulk::commit(w, m),
         Op::BulkWait { pending } => bulk::wait(cx, w, m, pending.into()),
@@ -287,12 +297,20 @@ fn rare<I: Isa>(
             dst,
             map,
             barrier,
-            im2col,
+            mode,
             list,
         } => {
             let list = &cx.grid.kernel.lists[usize::from(list)][..];
-            let form = if im2col { Form::Im2col } else { Form::Tile };
-            tensor::load(cx, w, m, [dst, map, barrier], (list, form))?;
+            let (list, mask) = match list.split_last() {
+                Some((mask, list)) if mode.multicast() => (list, Some(*mask)),
+                _ => (list, None),
+            };
+            let form = if mode.im2col() {
+                Form::Im2col
+            } else {
+                Form::Tile
+            };
+            tensor::load(cx, w, m, [dst, map, barrier], (list, form), mask)?;
         }
         Op::TensorStore {
             map,
@@ -331,6 +349,51 @@ fn rare<I: Isa>(
         _ => arithmetic::<I>(cx, w, m, op),
     }
     Ok(Flow::Next)
+}
+
+/// Other blocks of the cluster. A table, too.
+fn clusters(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Outcome {
+    match *op {
+        Op::MapBlock {
+            generic,
+            wide,
+            d,
+            a,
+            b,
+        } => cluster::mapa(w, m, [d, a, b], (generic, wide)),
+        Op::RankOf {
+            generic,
+            wide,
+            d,
+            a,
+        } => cluster::rank(cx, w, m, [d, a], (generic, wide)),
+        Op::BulkShared {
+            dst,
+            src,
+            barrier,
+            list,
+        } => {
+            let size = cx.grid.kernel.lists[usize::from(list)][0];
+            cluster_copy::between(cx, w, m, [dst, src, barrier], size)
+        }
+        Op::StoreAsync {
+            bytes,
+            addr,
+            barrier,
+            list,
+        } => {
+            let list = &cx.grid.kernel.lists[usize::from(list)][..];
+            cluster_copy::store(cx, w, m, [addr, barrier], (bytes, list))
+        }
+        Op::ReduceAsync {
+            op,
+            ty,
+            addr,
+            barrier,
+            b,
+        } => cluster_copy::reduce(cx, w, m, [addr, barrier], (op, ty, b)),
+        _ => Ok(()),
+    }
 }
 
 /// Arithmetic that main loops do not have. A table, too.
@@ -428,7 +491,7 @@ fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
             d,
             a,
         } => moves::cvta(w, m, space, to_space, wide, d, a),
-        Op::IsSpace { space, p, a } => moves::is_space(w, m, space, p, a),
+        Op::IsSpace { space, p, a } => moves::is_space(w, m, (space, cx.cluster.rank), p, a),
         Op::ReadClock { clock, d } => read_clock(cx, w, m, clock, d),
         Op::IntUnary { op, ty, d, a } => int::unary(w, m, op, ty, d, a),
         Op::Sad { ty, d, a, b, c } => int::sad(w, m, ty, d, [a, b, c]),

@@ -1,9 +1,9 @@
 //! Bulk tensor copies.
 use super::address::{compute, space_of, window};
-use super::bulk::{begin_load, begin_store, read_global, shared_part, write_global};
+use super::bulk::{begin_store, read_global, shared_part, write_global};
+use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::lanes::lanes;
-use super::mbarrier::{self, shared_addresses};
 use super::shared::{byte_slice, byte_slice_mut};
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
@@ -240,28 +240,24 @@ impl Copy {
     }
 }
 
-/// `cp.async.bulk.tensor` to shared memory. `list`: the coordinates, then the offsets of im2col.
+/// `cp.async.bulk.tensor` to shared memory. `list`: the coordinates, then the offsets of im2col. `mask`: the blocks of
+/// the cluster that it goes to.
 pub(crate) fn load(
     cx: &mut Context,
     w: &mut Warp,
     m: u32,
     [dst, map, barrier]: [Address; 3],
     list: (&[Reg], Form),
+    mask: Option<Reg>,
 ) -> Outcome {
     let (target, maps) = (compute(w, dst), compute(w, map));
-    let barrier = shared_addresses(cx, w, m, barrier, false, 8)?;
+    let barrier = compute(w, barrier);
     for lane in lanes(m) {
         let copy = Copy::new(cx, w, lane, (maps[lane], target[lane]), list)?;
         let (touched, moved) = copy.bytes();
-        shared_part(
-            cx,
-            lane,
-            AccessKind::Write,
-            copy.shared,
-            touched,
-            SHARED_ALIGN,
-        )?;
-        let slot = begin_load(cx, w, lane, copy.shared, touched, barrier[lane])?;
+        let places = [copy.shared, barrier[lane]];
+        let mut to = Destinations::new(cx, w, lane, places, (touched, SHARED_ALIGN), mask)?;
+        to.begin(cx, w, lane, touched)?;
         let mut row = vec![0; (copy.map.rows().0) as usize];
         copy.rows(|number, place| {
             let inside = copy.inside(place);
@@ -271,16 +267,18 @@ pub(crate) fn load(
             if let Some((skip, bytes, address)) = inside {
                 read_global(cx, w, lane, address, &mut row[skip..skip + bytes])?;
             }
-            let start = copy.shared as u32 + number * row.len() as u32;
-            let shared = byte_slice_mut(&mut cx.shared.words);
-            for (i, piece) in row.chunks_exact(16).enumerate() {
-                let at = copy.map.swizzle.apply(start + 16 * i as u32) as usize;
-                shared[at..at + 16].copy_from_slice(piece);
-            }
-            Ok(())
+            let start = to.at as u32 + number * row.len() as u32;
+            to.each(cx, |cx| {
+                let shared = byte_slice_mut(&mut cx.shared.words);
+                for (i, piece) in row.chunks_exact(16).enumerate() {
+                    let at = copy.map.swizzle.apply(start + 16 * i as u32) as usize;
+                    shared[at..at + 16].copy_from_slice(piece);
+                }
+                Ok(())
+            })
         })?;
         cx.counters.global_loads.requests += 1;
-        mbarrier::expect(cx, slot, lane, -i64::from(moved))?;
+        to.end(cx, lane, moved)?;
     }
     Ok(())
 }

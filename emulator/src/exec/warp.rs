@@ -55,8 +55,10 @@ pub(crate) struct Warp {
     pub preds: Vec<u32>,
     /// The carry flag of each lane.
     pub carry: u32,
-    /// Index in the block.
+    /// Index among the warps of all blocks of the cluster.
     pub index: u32,
+    /// Index in the block.
+    pub own: u32,
     /// Lanes that have a thread.
     pub existing: u32,
     /// Lanes that have not exited.
@@ -78,12 +80,13 @@ pub(crate) struct Warp {
 }
 
 impl Warp {
-    pub fn new(index: u32, rows: usize, preds: usize) -> Warp {
+    pub fn new(index: u32, own: u32, rows: usize, preds: usize) -> Warp {
         Warp {
             rows: vec![Row([0; 32]); rows],
             preds: vec![0; preds.max(1)],
             carry: 0,
             index,
+            own,
             existing: 0,
             alive: 0,
             splits: Vec::with_capacity(8),

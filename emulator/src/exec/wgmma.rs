@@ -137,7 +137,7 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outc
     let first = products.list.iter().map(|p| p.time).min();
     let over = first.map_or(products.latest, |time| time - 1);
     cx.order
-        .learn_read(w.index as usize, w.index as usize / WARPS, over);
+        .learn_read(w.index as usize, w.own as usize / WARPS, over);
     Ok(())
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn arrive(
     split.pc = pc;
     split.state = State::Warpgroup;
     w.wants = WaitsFor::Warpgroup;
-    let warpgroup = w.index as usize / WARPS;
+    let warpgroup = w.own as usize / WARPS;
     cx.products_arrived[warpgroup] += 1;
     if cx.products_arrived[warpgroup] as usize == WARPS {
         cx.products_arrived[warpgroup] = 0;
@@ -305,6 +305,5 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
 
 /// What four warps share while they wait: nothing has arrived yet.
 pub(crate) fn start_block(cx: &mut Context) {
-    cx.products_arrived.fill(0);
     cx.product_ready = None;
 }

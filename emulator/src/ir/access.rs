@@ -9,9 +9,18 @@ pub enum Space {
     Generic,
     Global,
     Shared,
+    /// `.shared::cluster`.
+    Cluster,
     Local,
     Const,
     Param,
+}
+
+impl Space {
+    /// Whether an address of it may lie in shared memory.
+    pub const fn may_be_shared(self) -> bool {
+        matches!(self, Space::Shared | Space::Cluster | Space::Generic)
+    }
 }
 
 /// An address: a register, or none, plus a constant.

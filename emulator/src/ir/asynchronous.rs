@@ -35,6 +35,31 @@ pub enum MbarrierOp {
     },
 }
 
+/// How a `cp.async.bulk.tensor` to shared memory walks through the tensor, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadMode {
+    /// `.tile`.
+    Tile,
+    /// `.im2col`.
+    Im2col,
+    /// `.tile` with `.multicast::cluster`.
+    TileMulticast,
+    /// `.im2col` with `.multicast::cluster`.
+    Im2colMulticast,
+}
+
+impl LoadMode {
+    /// Whether it is im2col.
+    pub const fn im2col(self) -> bool {
+        matches!(self, LoadMode::Im2col | LoadMode::Im2colMulticast)
+    }
+
+    /// Whether it is to several blocks.
+    pub const fn multicast(self) -> bool {
+        matches!(self, LoadMode::TileMulticast | LoadMode::Im2colMulticast)
+    }
+}
+
 /// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of lane `4 * g + t` of the
 /// warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t + e`. Sums of 16 bits stand in pairs:
 /// register `2 * j + i` has what registers `4 * j + 2 * i` and `4 * j + 2 * i + 1` have above.

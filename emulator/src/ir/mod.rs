@@ -32,6 +32,7 @@
 //! |---|---|
 //! | global, const | the device address, the same as the generic one (`cvta` keeps it) |
 //! | shared | byte offset in the block's shared memory: static variables first, then the dynamic part |
+//! | shared::cluster | the offset, plus the block's rank in the cluster plus one, shifted by [`CLUSTER_SHIFT`]; without a rank the block's own |
 //! | local | byte offset in the thread's local memory |
 //! | param | byte offset in the kernel's parameter buffer |
 //! | generic | device address, or [`SHARED_WINDOW`], [`LOCAL_WINDOW`], [`PARAM_WINDOW`] plus the offset |
@@ -57,8 +58,15 @@ pub const SHARED_WINDOW: u64 = 0x7100_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x7200_0000_0000;
 /// Generic address of byte 0 of the kernel's parameters.
 pub const PARAM_WINDOW: u64 = 0x7300_0000_0000;
-/// Bytes of each of the three windows.
+/// Bytes of the windows of local memory and parameters.
 pub const WINDOW_BYTES: u64 = 1 << 24;
+/// Bytes of the window of shared memory: the block's own part, and one for each block of a cluster, and for those that
+/// the cluster does not have.
+pub const CLUSTER_WINDOW_BYTES: u64 = 256 << CLUSTER_SHIFT;
+/// Where an address of `.shared::cluster` has the rank of its block, plus one.
+pub const CLUSTER_SHIFT: u32 = 24;
+/// Blocks of the largest cluster.
+pub const MAX_CLUSTER: u32 = 16;
 
 /// Index of an instruction in [`Kernel::code`].
 pub type Pc = u32;
@@ -196,6 +204,12 @@ pub struct Kernel {
     pub min_blocks: Option<u32>,
     /// `.reqntid`: the only block that may be launched.
     pub required_block: Option<[u32; 3]>,
+    /// `.reqnctapercluster`: the only cluster that may be launched.
+    pub required_cluster: Option<[u32; 3]>,
+    /// `.explicitcluster`: the launch or `.reqnctapercluster` must give the cluster's size.
+    pub explicit_cluster: bool,
+    /// `.maxclusterrank`: the most blocks of a cluster.
+    pub max_cluster: Option<u32>,
     /// Registers of the operations that have more than fit them, by the number that they name.
     pub lists: Vec<Vec<Reg>>,
     /// Which instructions touch registers of a warpgroup's matrix products; as long as `code`, or empty where there are
@@ -300,10 +314,20 @@ pub enum Special {
     DynamicSharedBytes,
     /// `%total_smem_size`.
     TotalSharedBytes,
-    /// `%clusterid.{x,y,z}` and `%cluster_ctaid`, `%cluster_ctarank`: no clusters, so zero.
-    Zero,
-    /// `%cluster_nctaid.{x,y,z}` and `%cluster_nctarank`: no clusters, so one.
-    One,
+    /// `%clusterid`. Without clusters every block is one.
+    ClusterId(u8),
+    /// `%nclusterid`.
+    NclusterId(u8),
+    /// `%cluster_ctaid`.
+    ClusterCtaId(u8),
+    /// `%cluster_nctaid`.
+    ClusterNctaId(u8),
+    /// `%cluster_ctarank`.
+    ClusterRank,
+    /// `%cluster_nctarank`.
+    ClusterBlocks,
+    /// `%is_explicit_cluster`: 1 or 0.
+    IsExplicitCluster,
 }
 
 /// An instruction with its guard.

@@ -477,18 +477,19 @@ pub enum Op {
         update: bool,
         regs: [Reg; 8],
     },
-    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `generic`: the address is
-    /// generic. `relaxed`: it orders nothing.
+    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `space`: `Shared`, `Cluster` or
+    /// `Generic`. `relaxed`: it orders nothing.
     Mbarrier {
         op: MbarrierOp,
         relaxed: bool,
-        generic: bool,
+        space: Space,
         addr: Address,
         d: Reg,
         p: Pred,
         a: Reg,
     },
-    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes.
+    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes and, of a copy to
+    /// several blocks of the cluster, their mask.
     BulkLoad {
         dst: Address,
         src: Address,
@@ -501,6 +502,55 @@ pub enum Op {
         src: Address,
         size: Reg,
     },
+    /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed by a barrier there;
+    /// the list is the number of bytes.
+    BulkShared {
+        dst: Address,
+        src: Address,
+        barrier: Address,
+        list: u16,
+    },
+    /// `st.async` of the list's registers to another block of the cluster, completed by a barrier there: `count`
+    /// elements of `bytes` bytes.
+    StoreAsync {
+        bytes: u8,
+        addr: Address,
+        barrier: Address,
+        list: u16,
+    },
+    /// `red.async`, likewise.
+    ReduceAsync {
+        op: AtomOp,
+        ty: AtomTy,
+        addr: Address,
+        barrier: Address,
+        b: Reg,
+    },
+    /// `barrier.cluster.arrive`
+    ClusterArrive {
+        relaxed: bool,
+        aligned: bool,
+    },
+    /// `barrier.cluster.wait`
+    ClusterWait {
+        aligned: bool,
+    },
+    /// `mapa`: the address in block `b` of the cluster that corresponds to `a`. `generic`: of generic addresses, else of
+    /// `.shared::cluster`. `wide`: of 64 bits.
+    MapBlock {
+        generic: bool,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `getctarank`: the rank of the block that an address lies in.
+    RankOf {
+        generic: bool,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+    },
     /// `cp.async.bulk.commit_group`
     BulkCommit,
     /// `cp.async.bulk.wait_group`, with or without `.read`: until at most `pending` of the latest groups are under way.
@@ -508,12 +558,12 @@ pub enum Op {
         pending: u16,
     },
     /// `cp.async.bulk.tensor` to shared memory, completed by a barrier. `map`: a generic address. The list has the
-    /// coordinates and the offsets of im2col.
+    /// coordinates and the offsets of im2col and, of a copy to several blocks of the cluster, their mask.
     TensorLoad {
         dst: Address,
         map: Address,
         barrier: Address,
-        im2col: bool,
+        mode: LoadMode,
         list: u16,
     },
     /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates; `im2col`: in the form

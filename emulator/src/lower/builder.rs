@@ -104,6 +104,7 @@ pub fn lower_kernel<'m, 'a>(
     builder.parameters(&function.params)?;
     builder.kernel.max_threads = function.max_threads.map(product);
     builder.kernel.required_block = function.required_threads;
+    builder.clusters(function)?;
     builder.kernel.max_registers = function.max_registers;
     builder.kernel.min_blocks = function.min_blocks;
     builder.statements(body)?;

@@ -4,7 +4,7 @@ use super::Result;
 use super::builder::Builder;
 use super::mods::Mods;
 use crate::ast::{Base, Instruction, Operand, Type};
-use crate::ir::{Op, Reg, Space};
+use crate::ir::{LoadMode, Op, Reg, Space};
 
 impl<'a> Builder<'_, 'a> {
     /// `cp.async.bulk`, whose other modifiers are left.
@@ -30,9 +30,20 @@ impl<'a> Builder<'_, 'a> {
         }
         let tensor = m.take("tensor");
         let global = m.take("global");
-        let shared = Self::take_shared(m);
+        let cluster = m.take("shared::cluster");
+        let cta = m.take("shared::cta");
+        let shared = if cluster {
+            Some(Space::Cluster)
+        } else if cta {
+            Some(Space::Shared)
+        } else {
+            Self::take_shared(m)
+        };
         let loads = m.take("mbarrier::complete_tx::bytes");
-        if !global || shared.is_none() || loads == m.take("bulk_group") {
+        if cluster && cta && loads && !global && !tensor {
+            return self.bulk_between(i, m);
+        }
+        if !global || cluster && cta || shared.is_none() || loads == m.take("bulk_group") {
             return m.error("copies go between `.global` and `.shared`, loads with `.mbarrier::complete_tx::bytes`, stores with `.bulk_group`");
         }
         match (tensor, loads) {
@@ -42,14 +53,37 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    fn bulk_load(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    /// `cp.async.bulk.shared::cluster.shared::cta`
+    fn bulk_between(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let [dst, src, size, barrier] = self.without_policy(i, m)? else {
             return m.error("takes 4 operands");
         };
         let size = self.source(size, Type::U32)?;
-        let (dst, _) = self.address(dst, Space::Shared)?;
+        let (dst, _) = self.address(dst, Space::Cluster)?;
+        let (src, _) = self.address(src, Space::Shared)?;
+        let (barrier, _) = self.address(barrier, Space::Cluster)?;
+        let list = self.new_list()?;
+        self.emit(Op::BulkShared {
+            dst,
+            src,
+            barrier,
+            list,
+        });
+        self.emit_list(list, false, &[size]);
+        Ok(())
+    }
+
+    fn bulk_load(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let multicast = m.take("multicast::cluster");
+        let all = self.without_policy(i, m)?;
+        let (all, mask) = self.cluster_mask(multicast, all, m)?;
+        let [dst, src, size, barrier] = all else {
+            return m.error("has a wrong number of operands");
+        };
+        let size = self.source(size, Type::U32)?;
+        let (dst, _) = self.address(dst, Space::Cluster)?;
         let (src, _) = self.address(src, Space::Global)?;
-        let (barrier, _) = self.address(barrier, Space::Shared)?;
+        let (barrier, _) = self.address(barrier, Space::Cluster)?;
         let list = self.new_list()?;
         self.emit(Op::BulkLoad {
             dst,
@@ -57,7 +91,8 @@ impl<'a> Builder<'_, 'a> {
             barrier,
             list,
         });
-        self.emit_list(list, false, &[size]);
+        let mask = mask.unwrap_or(Reg::NONE);
+        self.emit_list(list, false, &[size, mask]);
         Ok(())
     }
 
@@ -82,7 +117,9 @@ impl<'a> Builder<'_, 'a> {
         if im2col && rank < 3 {
             return m.error("im2col is for 3 to 5 dimensions");
         }
+        let multicast = loads && m.take("multicast::cluster");
         let all = self.without_policy(i, m)?;
+        let (all, mask) = self.cluster_mask(multicast, all, m)?;
         let (shared, map, barrier, offsets) = match all {
             [map, src] if !loads => (src, map, None, None),
             [dst, map, barrier] if loads && !im2col => (dst, map, Some(barrier), None),
@@ -106,16 +143,23 @@ impl<'a> Builder<'_, 'a> {
         if space != Space::Generic && space != Space::Global {
             return m.error("the map's address must be generic");
         }
-        let (shared, _) = self.address(shared, Space::Shared)?;
+        let home = if loads { Space::Cluster } else { Space::Shared };
+        let (shared, _) = self.address(shared, home)?;
+        regs.extend(mask);
         let list = self.new_list()?;
         match barrier {
             Some(barrier) => {
-                let (barrier, _) = self.address(barrier, Space::Shared)?;
+                let (barrier, _) = self.address(barrier, Space::Cluster)?;
                 self.emit(Op::TensorLoad {
                     dst: shared,
                     map,
                     barrier,
-                    im2col,
+                    mode: match (im2col, multicast) {
+                        (false, false) => LoadMode::Tile,
+                        (true, false) => LoadMode::Im2col,
+                        (false, true) => LoadMode::TileMulticast,
+                        (true, true) => LoadMode::Im2colMulticast,
+                    },
                     list,
                 });
             }

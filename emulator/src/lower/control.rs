@@ -88,6 +88,9 @@ impl<'m, 'a> Builder<'m, 'a> {
             self.emit(Op::WarpSync { mask });
             return Ok(());
         }
+        if m.take("cluster") {
+            return self.cluster_barrier(i, m);
+        }
         m.take("cta");
         let aligned = m.take("aligned") || base == "bar";
         let kinds = [("sync", 0), ("arrive", 1), ("red", 2)];

@@ -49,6 +49,8 @@ impl<'m, 'a> Builder<'m, 'a> {
             "dp4a" | "dp2a" => self.dot_product(base, i, m),
             "atom" | "red" => self.atomic(base == "atom", i, m),
             "cp" => self.cp_async(i, m),
+            "mapa" => self.mapa(i, m),
+            "getctarank" => self.get_rank(i, m),
             "mbarrier" => self.mbarrier(i, m),
             "wgmma" => self.wgmma(i, m),
             "setmaxnreg" => self.set_max_registers(i, m),

@@ -7,27 +7,26 @@ use crate::ast::{Instruction, Operand, Type};
 use crate::ir::{Address, MbarrierOp, Op, Pred, Reg, Space};
 
 impl<'a> Builder<'_, 'a> {
-    /// An address in shared memory, and whether it is a generic one. The instruction's space has been taken.
+    /// An address in shared memory, and its space. The instruction's space has been taken.
     pub(super) fn shared_address(
         &mut self,
         operand: &Operand<'a>,
         space: Option<Space>,
-    ) -> Result<(Address, bool)> {
+    ) -> Result<(Address, Space)> {
         let (addr, space) = self.address(operand, space.unwrap_or(Space::Generic))?;
-        match space {
-            Space::Shared => Ok((addr, false)),
-            Space::Generic => Ok((addr, true)),
-            _ => self.error("the address must be in shared memory"),
+        if space.may_be_shared() {
+            return Ok((addr, space));
         }
+        self.error("the address must be in shared memory")
     }
 
-    /// Takes `.shared`, `.shared::cta` or `.shared::cluster`: every block is a cluster of its own.
+    /// Takes `.shared`, `.shared::cta` or `.shared::cluster`.
     pub(super) fn take_shared(m: &mut Mods<'a>) -> Option<Space> {
-        let spaces = ["shared", "shared::cta", "shared::cluster"];
-        spaces
-            .map(|space| m.take(space))
-            .contains(&true)
-            .then_some(Space::Shared)
+        m.take_of(&[
+            ("shared", Space::Shared),
+            ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Cluster),
+        ])
     }
 
     /// `mbarrier`
@@ -45,7 +44,7 @@ impl<'a> Builder<'_, 'a> {
                 self.destination(d, Type::B32)?,
             );
             let addr = NOWHERE;
-            self.emit_mbarrier(MbarrierOp::PendingCount, false, (addr, false), d, a);
+            self.emit_mbarrier(MbarrierOp::PendingCount, false, (addr, Space::Shared), d, a);
             return Ok(());
         }
         for (name, op) in [("init", MbarrierOp::Init), ("inval", MbarrierOp::Inval)] {
@@ -72,14 +71,14 @@ impl<'a> Builder<'_, 'a> {
         &mut self,
         op: MbarrierOp,
         relaxed: bool,
-        (addr, generic): (Address, bool),
+        (addr, space): (Address, Space),
         d: Reg,
         a: Reg,
     ) {
         self.emit(Op::Mbarrier {
             op,
             relaxed,
-            generic,
+            space,
             addr,
             d,
             p: Pred::NONE,
@@ -101,6 +100,10 @@ impl<'a> Builder<'_, 'a> {
             [address, a] if op != MbarrierOp::Inval => (address, self.source(a, Type::U32)?),
             _ => return m.error("has a wrong number of operands"),
         };
+        let bytes = matches!(op, MbarrierOp::ExpectTx | MbarrierOp::CompleteTx);
+        if space == Some(Space::Cluster) && !bytes {
+            return m.error("only a barrier of the block itself can be initialised or invalidated");
+        }
         let address = self.shared_address(address, space)?;
         self.emit_mbarrier(op, relaxed, address, Reg::NONE, a);
         Ok(())
@@ -134,6 +137,9 @@ impl<'a> Builder<'_, 'a> {
             None | Some(Operand::Name("_")) => Reg::NONE,
             Some(d) => self.destination(d, Type::B64)?,
         };
+        if space == Some(Space::Cluster) && !d.is_none() {
+            return m.error("`.shared::cluster` gives no state: the destination must be `_`");
+        }
         let address = self.shared_address(address, space)?;
         self.emit_mbarrier(op, relaxed, address, d, a);
         Ok(())
@@ -158,11 +164,14 @@ impl<'a> Builder<'_, 'a> {
         }
         let a = self.source(a, if parity { Type::B32 } else { Type::B64 })?;
         let p = self.pred_operand(p)?;
-        let (addr, generic) = self.shared_address(address, space)?;
+        if space == Some(Space::Cluster) {
+            return m.error("only a barrier of the block itself can be waited for");
+        }
+        let (addr, space) = self.shared_address(address, space)?;
         self.emit(Op::Mbarrier {
             op: MbarrierOp::Wait { parity },
             relaxed,
-            generic,
+            space,
             addr,
             d: Reg::NONE,
             p,

@@ -37,10 +37,11 @@ const CACHE_HINTS: [&str; 26] = [
     "no_allocate",
 ];
 
-pub(super) const SPACES: [(&str, Space); 9] = [
+pub(super) const SPACES: [(&str, Space); 10] = [
     ("global", Space::Global),
     ("shared", Space::Shared),
     ("shared::cta", Space::Shared),
+    ("shared::cluster", Space::Cluster),
     ("const", Space::Const),
     ("local", Space::Local),
     ("param", Space::Param),
@@ -109,6 +110,7 @@ impl<'a> Builder<'_, 'a> {
         };
         let fits = space == home
             || space == Space::Generic
+            || (space, home) == (Space::Cluster, Space::Shared)
             || (space, home) == (Space::Param, Space::Local);
         if !fits {
             return self.error(format!(
@@ -227,6 +229,9 @@ impl<'a> Builder<'_, 'a> {
 
     /// `st`
     pub(super) fn store(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        if m.take("async") {
+            return self.store_async(i, m);
+        }
         let (mut access, ty) = self.access(m)?;
         access.signed = false;
         let [address, a] = self.without_policy(i, m)? else {
@@ -275,8 +280,11 @@ impl<'a> Builder<'_, 'a> {
         i: &Instruction<'a>,
         m: &mut Mods<'a>,
     ) -> Result<()> {
+        if !returns && m.take("async") {
+            return self.reduce_async(i, m);
+        }
         let space = m.take_of(&SPACES).unwrap_or(Space::Generic);
-        if !matches!(space, Space::Global | Space::Shared | Space::Generic) {
+        if space != Space::Global && !space.may_be_shared() {
             return m.error("atomics work on global and shared memory");
         }
         m.ignore(&[

@@ -20,6 +20,7 @@ mod bits;
 mod builder;
 mod bulk;
 mod calls;
+mod cluster;
 mod compare;
 mod control;
 mod convert;

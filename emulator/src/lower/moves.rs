@@ -80,6 +80,7 @@ impl<'a> Builder<'_, 'a> {
             ("const", Space::Const),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Cluster),
             ("local", Space::Local),
             ("param", Space::Param),
             ("param::entry", Space::Param),

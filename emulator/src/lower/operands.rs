@@ -80,6 +80,13 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::WgmmaWait { .. }
         | Op::BulkLoad { .. }
         | Op::BulkStore { .. }
+        | Op::BulkShared { .. }
+        | Op::StoreAsync { .. }
+        | Op::ReduceAsync { .. }
+        | Op::ClusterArrive { .. }
+        | Op::ClusterWait { .. }
+        | Op::MapBlock { .. }
+        | Op::RankOf { .. }
         | Op::BulkCommit
         | Op::BulkWait { .. }
         | Op::TensorLoad { .. }
@@ -337,11 +344,27 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             }
             Op::BulkLoad {
                 dst, src, barrier, ..
+            }
+            | Op::BulkShared {
+                dst, src, barrier, ..
             } => {
                 self.address(dst);
                 self.address(src);
                 self.address(barrier);
             }
+            Op::StoreAsync { addr, barrier, .. } => {
+                self.address(addr);
+                self.address(barrier);
+            }
+            Op::ReduceAsync {
+                addr, barrier, b, ..
+            } => {
+                self.address(addr);
+                self.address(barrier);
+                self.uses(&mut [b]);
+            }
+            Op::MapBlock { d, a, b, .. } => self.binary(d, a, b),
+            Op::RankOf { d, a, .. } => self.unary(d, a),
             Op::BulkStore { dst, src, size } => {
                 self.address(dst);
                 self.address(src);

@@ -170,7 +170,7 @@ fn fold_address(regs: &[Virtual], op: &mut Op) {
         Op::Atom { space, addr, .. } => (*space, addr),
         Op::CpAsync { dst, .. } => (Space::Shared, dst),
         Op::Mbarrier {
-            generic: false,
+            space: Space::Shared,
             addr,
             ..
         } => (Space::Shared, addr),

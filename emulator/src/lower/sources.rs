@@ -188,6 +188,7 @@ impl<'a> Builder<'_, 'a> {
     /// A predicate that is read.
     pub(super) fn pred_source(&mut self, operand: &Operand<'a>) -> Result<PredSrc> {
         match *operand {
+            Operand::Name("%is_explicit_cluster") => self.explicit_cluster(),
             Operand::Name(name) => Ok(PredSrc {
                 pred: self.pred(name)?,
                 negated: false,

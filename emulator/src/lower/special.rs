@@ -26,11 +26,10 @@ pub fn find(name: &str) -> Option<SpecialRegister> {
             "ntid" => Special::Ntid(axis),
             "ctaid" => Special::Ctaid(axis),
             "nctaid" => Special::Nctaid(axis),
-            // Every block is a cluster of its own.
-            "clusterid" => Special::Ctaid(axis),
-            "nclusterid" => Special::Nctaid(axis),
-            "cluster_ctaid" => Special::Zero,
-            "cluster_nctaid" => Special::One,
+            "clusterid" => Special::ClusterId(axis),
+            "nclusterid" => Special::NclusterId(axis),
+            "cluster_ctaid" => Special::ClusterCtaId(axis),
+            "cluster_nctaid" => Special::ClusterNctaId(axis),
             _ => return None,
         };
         return Some(SpecialRegister::Row(special, false));
@@ -61,8 +60,8 @@ fn row(name: &str) -> Option<Special> {
         "lanemask_gt" => Special::LaneMaskGt,
         "dynamic_smem_size" => Special::DynamicSharedBytes,
         "total_smem_size" => Special::TotalSharedBytes,
-        "cluster_ctarank" => Special::Zero,
-        "cluster_nctarank" => Special::One,
+        "cluster_ctarank" => Special::ClusterRank,
+        "cluster_nctarank" => Special::ClusterBlocks,
         _ => return None,
     })
 }

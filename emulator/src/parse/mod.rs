@@ -222,6 +222,9 @@ impl<'a> Parser<'a> {
             required_threads: None,
             max_registers: None,
             min_blocks: None,
+            required_cluster: None,
+            explicit_cluster: false,
+            max_cluster: None,
             body: None,
         };
         self.function_directives(&mut function)?;
@@ -266,14 +269,11 @@ impl<'a> Parser<'a> {
                 ".maxnreg" => function.max_registers = Some(self.expect_u32("a register count")?),
                 ".minnctapersm" => function.min_blocks = Some(self.expect_u32("a block count")?),
                 ".maxnctapersm" => drop(self.expect_u32("a block count")?),
-                // Every block is a cluster of its own.
-                ".reqnctapercluster" => {
-                    if self.triple()? != [1; 3] {
-                        return self.error("clusters of several blocks are not supported");
-                    }
+                ".reqnctapercluster" => function.required_cluster = Some(self.triple()?),
+                ".maxclusterrank" => {
+                    function.max_cluster = Some(self.expect_u32("a block count")?);
                 }
-                ".maxclusterrank" => drop(self.expect_u32("a block count")?),
-                ".explicitcluster" => {}
+                ".explicitcluster" => function.explicit_cluster = true,
                 ".noreturn" | ".abi_preserve" | ".abi_preserve_control" => {}
                 ".attribute" => self.skip_past(b')')?,
                 ".pragma" => self.skip_past(b';')?,

@@ -233,6 +233,11 @@ pub enum WaitsFor {
     },
     /// The other warps of its warpgroup.
     Warpgroup,
+    /// The cluster's barrier.
+    Cluster {
+        /// Threads that have not arrived.
+        threads: u32,
+    },
 }
 
 /// One warp that cannot go on.
@@ -240,6 +245,8 @@ pub enum WaitsFor {
 pub struct Waiting {
     /// The warp.
     pub warp: u32,
+    /// Its block, in a cluster of several.
+    pub block: Option<[u32; 3]>,
     /// The line of its instruction.
     pub line: u32,
     /// What would let it go on.
@@ -248,7 +255,11 @@ pub struct Waiting {
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "warp {} waits at PTX line {}", self.warp, self.line)?;
+        write!(f, "warp {}", self.warp)?;
+        if let Some([x, y, z]) = self.block {
+            write!(f, " of block ({x},{y},{z})")?;
+        }
+        write!(f, " waits at PTX line {}", self.line)?;
         match self.wants {
             WaitsFor::Barrier => Ok(()),
             WaitsFor::Mbarrier {
@@ -265,6 +276,10 @@ impl fmt::Display for Waiting {
                 " for {count} registers a thread, where {available} are available"
             ),
             WaitsFor::Warpgroup => write!(f, " for the other warps of its warpgroup"),
+            WaitsFor::Cluster { threads } => write!(
+                f,
+                " for {threads} threads of the cluster to arrive at its barrier"
+            ),
         }
     }
 }

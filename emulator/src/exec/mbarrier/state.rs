@@ -1,5 +1,6 @@
 //! What a barrier in shared memory is between two operations.
 
+use crate::check::order::Order;
 use crate::check::shadow::Actor;
 
 /// One barrier.
@@ -28,6 +29,11 @@ impl Mbarrier {
     /// The phase now, counted from its initialisation.
     pub(super) fn phase(&self) -> u32 {
         self.phases - self.first
+    }
+
+    /// Phases that are complete, over all barriers at this address.
+    pub fn phase_number(&self) -> u32 {
+        self.phases
     }
 
     /// Ends the phase if nothing is lacking. Whether it did.
@@ -71,6 +77,22 @@ impl Mbarriers {
     /// A barrier by its slot.
     pub fn get(&self, slot: usize) -> &Mbarrier {
         &self.list[slot]
+    }
+
+    /// Those who wait for the phase learn that a reader's reads of a block's memory up to `time` are over.
+    pub fn gather_read(
+        &mut self,
+        order: &Order,
+        slot: usize,
+        (block, reader): (usize, usize),
+        time: u32,
+    ) {
+        order.gather_read(&mut self.list[slot].gathered, block, reader, time);
+    }
+
+    /// Those who wait for the phase learn what a warp knew and did at `time`.
+    pub fn gather(&mut self, order: &Order, slot: usize, warp: u32, time: u32) {
+        order.gather(&mut self.list[slot].gathered, warp as usize, time);
     }
 
     pub(super) fn find(&self, address: u64) -> Option<usize> {
