@@ -214,8 +214,9 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
     }
     let kernel = module.loaded.kernel(name).ok_or(CUresult::NOT_FOUND)?;
     let c_name = CString::new(name).map_err(|_| CUresult::INVALID_VALUE)?;
-    let static_shared = kernel.kernel().static_shared;
-    let room = (super::posed::SHARED_PER_BLOCK as u32).saturating_sub(static_shared);
+    // The static part with what brings the dynamic one to its alignment, as a launch counts it.
+    let taken = kernel.kernel().dynamic_shared_offset();
+    let room = (super::posed::SHARED_PER_BLOCK as u32).saturating_sub(taken);
     let made = driver()?.functions.insert(|handle| Function {
         handle,
         module: module.clone(),
