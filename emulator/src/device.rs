@@ -4,6 +4,8 @@ use crate::launch::{self, LaunchConfig};
 use crate::load_error::LoadError;
 use crate::memory::Memory;
 use crate::module::{LoadedKernel, LoadedModule, Module};
+#[cfg(unix)]
+use crate::order;
 use crate::panics;
 use crate::report::Fault;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -165,13 +167,52 @@ impl Device {
         params: &[u8],
         cooperative: bool,
     ) -> Result<Counters, Fault> {
+        let _one_at_a_time = self.one_at_a_time();
+        self.launch_alone(limits, kernel, config, params, cooperative)
+    }
+
+    /// As [`Device::launch_within`], and says what the launch did to each allocation that it touched: to some of its
+    /// bytes, or if `fine` to which.
+    #[cfg(unix)]
+    pub(crate) fn launch_watched(
+        &self,
+        limits: &Limits,
+        (kernel, config, params): (&LoadedKernel, LaunchConfig, &[u8]),
+        cooperative: bool,
+        fine: bool,
+    ) -> (Result<Counters, Fault>, Vec<order::Access>) {
+        let _one_at_a_time = self.one_at_a_time();
+        let watching = self.memory.watching();
+        let watch = watching.begin(fine);
+        let allocations = self.memory.snapshot();
+        let result = self.launch_alone(limits, kernel, config, params, cooperative);
+        watching.end();
+        let touched = allocations.iter().filter_map(|allocation| {
+            let footprint = allocation.watched.take(watch.number(), allocation.bytes)?;
+            Some(order::Access {
+                region: allocation.region(),
+                is_host: allocation.is_host(),
+                footprint,
+            })
+        });
+        (result, touched.collect())
+    }
+
+    /// Runs a kernel while no other launch of the device does.
+    fn launch_alone(
+        &self,
+        limits: &Limits,
+        kernel: &LoadedKernel,
+        config: LaunchConfig,
+        params: &[u8],
+        cooperative: bool,
+    ) -> Result<Counters, Fault> {
         let device = DeviceConfig {
             instruction_limit: limits.instructions,
             time_limit: limits.time,
             print_bytes: limits.print_bytes,
             ..self.config.clone()
         };
-        let _one_at_a_time = self.one_at_a_time();
         if cooperative {
             launch::run_cooperative(&device, kernel, config, params)
         } else {

@@ -16,6 +16,7 @@ mod load_error;
 mod lower;
 pub mod memory;
 pub mod module;
+mod order;
 mod panics;
 mod parse;
 pub mod report;

@@ -8,9 +8,11 @@ use super::lanes::lanes;
 use super::shared::{actor, byte_slice_mut, check_bounds};
 use super::traffic;
 use super::warp::Warp;
+use super::watch;
 use crate::check::proxy::Tracked;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, Reg, Space};
+use crate::memory::Class;
 use crate::report::{AccessKind, FaultKind};
 
 /// Not in a group yet.
@@ -172,6 +174,7 @@ fn read_part(
         return Ok(());
     };
     traffic::count(cx, &allocation, m, kind, &moved, size, false);
+    watch::note(cx, &allocation, m, Class::Read, &moved, size, false);
     let all_init = allocation.is_all_init();
     for lane in lanes(m) {
         let at = moved[lane] - allocation.base;

@@ -8,9 +8,10 @@ use super::local::get;
 use super::shared::{actor, byte_slice, byte_slice_mut, check_bounds};
 use super::soft::{BF16, F16, add_odd, round};
 use super::warp::Warp;
+use super::watch;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, AtomOp, AtomTy, Reg, Rounding, Space, Width};
-use crate::memory::Allocation;
+use crate::memory::{Allocation, Class};
 use crate::report::{AccessKind, FaultKind};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -108,6 +109,7 @@ impl Atom {
             }
             return Ok(());
         };
+        watch::note(cx, &allocation, m, Class::Atomic, address, bytes, false);
         for lane in lanes(m) {
             let offset = address[lane] - allocation.base;
             if !self.reads() {

@@ -11,10 +11,11 @@ use super::mbarrier;
 use super::shared::{actor, byte_slice, byte_slice_mut};
 use super::traffic;
 use super::warp::Warp;
+use super::watch;
 use crate::check::proxy::{AsyncReader, COPY_READERS};
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, Reg, Space};
-use crate::memory::{Allocation, find_index};
+use crate::memory::{Allocation, Class, find_index};
 use crate::report::{AccessKind, AsyncFault, FaultKind, Touch};
 use std::sync::Arc;
 
@@ -175,6 +176,7 @@ pub(crate) fn read_global(
         return Err(Trouble::lane(lane, kind));
     }
     traffic::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
+    watch::note_run(cx, &allocation, Class::Read, address, bytes.into());
     // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time are a race of the
     // emulated program.
     unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
@@ -193,6 +195,7 @@ pub(crate) fn write_global(
     let allocation = allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
     let at = address - allocation.base;
     traffic::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
+    watch::note_run(cx, &allocation, Class::Write, address, bytes.into());
     // SAFETY: as in `read_global`.
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), allocation.data(at), data.len()) };
     allocation.mark_init(at, bytes.into());

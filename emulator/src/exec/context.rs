@@ -7,7 +7,7 @@ use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
 use crate::device::DeviceConfig;
 use crate::ir::{Kernel, Space};
 use crate::launch::LaunchConfig;
-use crate::memory::{self, Memory, Snapshot};
+use crate::memory::{self, Memory, Snapshot, Watch};
 use crate::report::{AccessKind, AsyncFault, AsyncReader, FaultKind, Region, Rival, Touch};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -24,6 +24,8 @@ pub(crate) struct Grid<'a> {
     pub symbols: &'a [u64],
     /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
     pub epoch: u16,
+    /// What it notes of the bytes that it touches.
+    pub watch: Watch,
     /// Blocks of a cluster along x, y, z.
     pub cluster: [u32; 3],
     /// Whether the launch or the kernel says so.

@@ -5,6 +5,7 @@ use super::lanes::lanes;
 use super::local::{get, put};
 use super::traffic::count;
 use super::warp::Warp;
+use super::watch;
 use crate::check::{Outcome, Trouble};
 use crate::ir::{Access, Reg, Space, Width};
 use crate::memory::{Allocation, find_index};
@@ -174,6 +175,31 @@ fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
     }
 }
 
+/// Notes a load or store for the checker of the order of launches.
+#[inline(always)]
+fn watch(
+    cx: &Context,
+    allocation: &Allocation,
+    m: u32,
+    kind: AccessKind,
+    access: Access,
+    address: &[u64; 32],
+    shape: Shape,
+) {
+    if let Some(class) = watch::class(kind, access.strong) {
+        let bytes = u32::from(access.bytes) * u32::from(access.count);
+        watch::note(
+            cx,
+            allocation,
+            m,
+            class,
+            address,
+            bytes,
+            shape == Shape::Row,
+        );
+    }
+}
+
 /// `ld.global` and `ld.const`.
 #[inline(always)]
 pub(crate) fn load(
@@ -194,6 +220,7 @@ pub(crate) fn load(
     if access.space != Space::Const {
         count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
     }
+    watch(cx, allocation, m, kind, access, address, shape);
     let words = access.bytes == 4 && access.reg == Width::W32;
     if shape == Shape::Row && words && !access.strong {
         check_row(allocation, address[0], 32 * bytes, bytes)?;
@@ -365,6 +392,7 @@ pub(crate) fn store(
     let allocation = &*allocation;
     let shape = shape(m, address, bytes);
     count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
+    watch(cx, allocation, m, kind, access, address, shape);
     let words = access.bytes == 4 && access.reg == Width::W32;
     if shape == Shape::Row && words && !access.strong {
         let offset = address[0] - allocation.base;

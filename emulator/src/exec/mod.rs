@@ -41,6 +41,7 @@ mod step;
 mod tensor;
 mod traffic;
 mod warp;
+mod watch;
 mod wgmma;
 
 use crate::counters::Counters;
@@ -88,6 +89,7 @@ pub(crate) fn run_grid(
         allocations: memory.snapshot(),
         symbols: &kernel.module.addresses,
         epoch: memory.next_epoch(),
+        watch: memory.watching().get(),
         cluster,
         explicit_cluster: config.cluster.is_some() || kernel.kernel().required_cluster.is_some(),
         next_cluster: AtomicU64::new(0),

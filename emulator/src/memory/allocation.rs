@@ -1,13 +1,14 @@
 //! One allocation and its shadow.
 
 use super::ALLOCATION_ALIGN;
+use super::watched::Watched;
 use crate::report::Region;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// Zeroed bytes outside Rust's aliasing rules.
-struct Buffer {
+pub(super) struct Buffer {
     ptr: NonNull<u8>,
     /// Where and how they were allocated; `None` for memory of the host's own.
     owned: Option<(NonNull<u8>, Layout)>,
@@ -20,7 +21,7 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may overhang.
-    fn zeroed(bytes: u64) -> Option<Buffer> {
+    pub(super) fn zeroed(bytes: u64) -> Option<Buffer> {
         // Aligned by hand: of an alignment above the system's own, `alloc_zeroed` writes every byte, so that gigabytes
         // would take seconds and be resident before anybody uses them.
         let align = ALLOCATION_ALIGN as usize;
@@ -34,6 +35,11 @@ impl Buffer {
             ptr: unsafe { start.add(skip) },
             owned: Some((start, layout)),
         })
+    }
+
+    /// The first byte.
+    pub(super) fn pointer(&self) -> *mut u8 {
+        self.ptr.as_ptr()
     }
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Allocation {
     all_init: AtomicBool,
     /// Per sector two u16: the last launch that read it, the last that wrote it.
     sectors: Buffer,
+    /// What the launch touched, for the checker of the order of launches.
+    pub watched: Watched,
 }
 
 /// All four bytes of a word are written.
@@ -121,6 +129,7 @@ impl Allocation {
             init: Buffer::zeroed(bytes.div_ceil(4))?,
             all_init: AtomicBool::new(false),
             sectors: Buffer::zeroed(bytes.div_ceil(32) * 4)?,
+            watched: Watched::default(),
         })
     }
 
@@ -139,11 +148,12 @@ impl Allocation {
             init: Buffer::zeroed(bytes.div_ceil(4))?,
             all_init: AtomicBool::new(true),
             sectors: Buffer::zeroed(bytes.div_ceil(32) * 4)?,
+            watched: Watched::default(),
         })
     }
 
     /// Whether it is memory of the host's own.
-    pub(super) fn is_host(&self) -> bool {
+    pub(crate) fn is_host(&self) -> bool {
         self.data.owned.is_none()
     }
 

@@ -19,8 +19,10 @@
 //! is read once, into a register of the emulated kernel, and never decides by itself where the emulator reads, writes or
 //! jumps (addresses are checked after they were read). No reference, length or enum of the emulator lies in that memory.
 mod allocation;
+mod watched;
 
 pub(crate) use allocation::Allocation;
+pub(crate) use watched::{Class, Watch, Watching};
 
 use crate::report::Region;
 use std::ptr::NonNull;
@@ -154,6 +156,7 @@ pub struct Memory {
     first: u64,
     capacity: u64,
     peak: AtomicU64,
+    watch: Watching,
 }
 
 impl Memory {
@@ -169,6 +172,7 @@ impl Memory {
             first,
             capacity,
             peak: AtomicU64::new(0),
+            watch: Watching::default(),
         }
     }
 
@@ -398,6 +402,18 @@ impl Memory {
         }
         table.epoch += 1;
         table.epoch
+    }
+
+    /// How much the launch that runs notes of what it touches.
+    pub(crate) fn watching(&self) -> &Watching {
+        &self.watch
+    }
+
+    /// The allocation that holds an address, as reports name it, and whether it is memory of the host's own.
+    #[cfg(unix)]
+    pub(crate) fn region_at(&self, address: u64) -> Option<(Region, bool)> {
+        let snapshot = self.snapshot();
+        find(&snapshot, address, 1).map(|a| (a.region(), a.is_host()))
     }
 
     /// The freed allocation that held an address.
