@@ -239,10 +239,15 @@ fn devices_copy_to_each_other() {
     // Streams of two contexts wait for each other only where they are told to.
     from.synchronize().expect("the copy is done");
     let to = CudaContext::new_non_primary(second, 0).expect("a context");
-    let target = to
-        .default_stream()
-        .clone_dtod(&source)
+    let stream = to.default_stream();
+    let mut target = stream.alloc_zeros::<f32>(3).expect("memory");
+    to.synchronize().expect("the memory is there");
+    // cudarc 0.19.10 drops an event of the source's context before it copies. That makes this context current, so that
+    // the copy goes to its default stream, which the target's stream does not wait for.
+    stream
+        .memcpy_dtod(&source, &mut target)
         .expect("a copy between devices");
+    from.synchronize().expect("the copy is done");
     assert_eq!(target.ordinal(), second);
     assert_eq!(
         to.default_stream().clone_dtoh(&target),

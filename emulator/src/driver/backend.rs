@@ -1,10 +1,11 @@
 //! The driver's way to the emulator proper: one device's memory, modules and launches, errors turned into codes.
 
 use super::config;
+use super::ordering;
 use super::status::{CUresult, Result};
 use super::types::DevicePtr;
 use crate::device::Limits;
-use crate::report::FaultKind;
+use crate::report::{FaultKind, Region};
 use crate::{
     Counters, Device, DeviceConfig, Fault, LaunchConfig, LoadError, LoadedKernel, LoadedModule,
     MemoryError, Module,
@@ -105,6 +106,12 @@ impl Backend {
         self.device.load(module)
     }
 
+    /// The allocation that holds an address, as reports name it, and whether it is memory of the host's own.
+    pub fn region_at(&self, address: u64) -> Option<(Region, bool)> {
+        self.device.memory().region_at(address)
+    }
+
+    /// Runs a kernel, and tells the checker of order what it touched.
     pub fn launch(
         &self,
         kernel: &LoadedKernel,
@@ -119,8 +126,11 @@ impl Backend {
             time,
             print_bytes,
         };
-        self.device
-            .launch_within(&limits, kernel, config, params, cooperative)
+        let what = (kernel, config, params);
+        let fine = ordering::is_fine();
+        let (result, touched) = self.device.launch_watched(&limits, what, cooperative, fine);
+        ordering::touched(touched);
+        result
     }
 }
 

@@ -78,6 +78,13 @@ impl Fill {
         self.row_bytes().saturating_mul(self.height)
     }
 
+    /// The device, the first address, and the bytes of a row, how many rows, and the bytes from one to the next.
+    pub fn place(&self) -> Option<(&Arc<Device>, DevicePtr, [u64; 3])> {
+        let (device, _) = self.target.as_ref()?;
+        let sizes = [self.row_bytes(), self.height, self.pitch].map(|n| n as u64);
+        Some((device, self.address, sizes))
+    }
+
     /// Does it.
     pub fn run(&self) -> Result {
         let Some((device, _)) = &self.target else {

@@ -35,6 +35,11 @@ const PARAM_BUFFER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
 
 impl Launch {
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        &self.function.kernel.kernel().name
+    }
+
     /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself has succeeded.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let start = Instant::now();

@@ -41,6 +41,7 @@ mod launch;
 mod memory;
 mod module;
 mod occupancy;
+mod ordering;
 mod pointer;
 mod pool;
 mod posed;

@@ -21,6 +21,7 @@ fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {
     let made = driver()?
         .streams
         .insert(|handle| Stream::new(handle, context.handle, flags, priority));
+    super::ordering::stream_created();
     out.set(made.handle)
 }
 

@@ -80,16 +80,13 @@ impl Order {
 
     /// The host frees memory without a wait.
     pub fn freed_by_host(&mut self, access: Access) -> Option<Conflict> {
-        let base = access.region.base;
         let operation = Operation {
             what: What::Free,
             place: Place::Host,
-            in_graph: false,
+            stream: 0,
         };
         let stamp = self.clocks.host();
-        let conflict = self.note(&stamp, operation, vec![access]);
-        self.histories.remove(&base);
-        conflict
+        self.note(&stamp, operation, vec![access])
     }
 
     fn note(
@@ -98,7 +95,6 @@ impl Order {
         operation: Operation,
         accesses: Vec<Access>,
     ) -> Option<Conflict> {
-        let frees = operation.what == What::Free;
         let operation = Arc::new(operation);
         let mut first = None;
         for access in accesses {
@@ -121,9 +117,6 @@ impl Order {
             }
             let found = history.add(&self.clocks, &operation, stamp, footprint, &region);
             first = first.or(found);
-            if frees {
-                self.histories.remove(&region.base);
-            }
         }
         first
     }

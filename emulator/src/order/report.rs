@@ -12,8 +12,8 @@ use crate::report::Region;
 pub enum What {
     /// A kernel, by its name.
     Kernel(String),
-    /// A copy and its direction.
-    Copy(&'static str),
+    /// A copy, and from what kind of memory to which.
+    Copy(&'static str, &'static str),
     /// A fill (`cuMemset…`).
     Fill,
     /// `cuMemAllocAsync` and its like.
@@ -26,7 +26,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Kernel(name) => write!(f, "kernel {name}"),
-            What::Copy(direction) => write!(f, "copy {direction}"),
+            What::Copy(from, to) => write!(f, "copy from {from} to {to}"),
             What::Fill => f.write_str("memset"),
             What::Allocation => f.write_str("stream-ordered allocation"),
             What::Free => f.write_str("free"),
@@ -68,18 +68,13 @@ pub struct Operation {
     pub what: What,
     /// Where.
     pub place: Place,
-    /// Whether it is a node of a graph.
-    pub in_graph: bool,
+    /// The stream's number in the process. Two operations of one stream without an order are nodes of a graph.
+    pub stream: u64,
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let node = if self.in_graph {
-            ", a graph's node"
-        } else {
-            ""
-        };
-        write!(f, "{} in {}{node}", self.what, self.place)
+        write!(f, "{} in {}", self.what, self.place)
     }
 }
 
@@ -144,11 +139,8 @@ impl fmt::Display for Conflict {
             self.region
         )?;
         f.write_str("\n  missing: ")?;
-        if first.in_graph && second.in_graph && first.place == second.place {
-            return write!(
-                f,
-                "an edge of the graph between the two nodes, or between the graph's launches"
-            );
+        if first.stream == second.stream {
+            return f.write_str("an edge of the graph between these two nodes");
         }
         match second.place {
             Place::Host => write!(

@@ -43,7 +43,7 @@ impl Program {
         let operation = Operation {
             what: What::Kernel(format!("k{task}")),
             place: Place::Stream(task as usize, false),
-            in_graph: false,
+            stream: task,
         };
         let access = Access {
             region,

@@ -4,11 +4,11 @@
 //! behind `ends` of each one before it.
 
 use super::{Task, TaskId};
+use crate::driver::ordering;
 use crate::driver::types::{DevicePtr, Handle};
 
 /// What a host thread knows to be done.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code)] // Observers decide what they look at.
 pub enum Known<'a> {
     /// These tasks, and those before them.
     Tasks(&'a [TaskId]),
@@ -21,16 +21,26 @@ pub enum Known<'a> {
 }
 
 /// A task was submitted, in the thread that submits it. The scheduler is locked.
-pub fn submitted(_task: &Task) {}
+pub fn submitted(task: &Task) {
+    ordering::submitted(task);
+}
 
 /// A task begins, in the thread that runs it. For a momentary one the scheduler is locked.
-pub fn begins(_task: &Task) {}
+pub fn begins(task: &Task) {
+    ordering::begins(task);
+}
 
 /// A task has ended, in the thread that ran it. For a momentary one the scheduler is locked.
-pub fn ends(_task: &Task) {}
+pub fn ends(task: &Task) {
+    ordering::ends(task);
+}
 
 /// The calling host thread has learned that tasks are done.
-pub fn host_knows(_known: Known) {}
+pub fn host_knows(known: Known) {
+    ordering::host_knows(known);
+}
 
 /// The calling host thread frees memory of a pool without a wait.
-pub fn freed_by_host(_address: DevicePtr) {}
+pub fn freed_by_host(address: DevicePtr) {
+    ordering::freed_by_host(address);
+}

@@ -56,8 +56,6 @@ const MANY: usize = 1024;
 pub struct Task {
     pub id: TaskId,
     pub context: Arc<Context>,
-    /// For observers of the order of work.
-    #[allow(dead_code)]
     pub stream: Arc<Stream>,
     pub op: Op,
     /// All tasks right before it, those included that were done when it was submitted.

@@ -1,0 +1,215 @@
+//! Tells the checker of order ([`crate::order`]) of the driver's tasks, and the world of what it finds.
+//!
+//! Kernels note which bytes they touch as soon as a program has made a stream, or uses more than one default stream:
+//! before, nothing can run side by side.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use super::client_api;
+use super::config;
+use super::current::healthy;
+use super::queue::Task;
+use super::queue::hooks::Known;
+use super::registry::lock;
+use super::state::{Context, Device, Stream, driver};
+use super::status::CUresult;
+use super::transfer::{self, Kind, Side, Transfer};
+use super::types::DevicePtr;
+use super::work::Op;
+use crate::order::{Access, Bytes, Conflict, Done, Footprint, Operation, Order, Place, Site, What};
+
+static ORDER: LazyLock<Mutex<Order>> = LazyLock::new(Mutex::default);
+
+/// Whether tasks may run side by side.
+static FINE: AtomicBool = AtomicBool::new(false);
+/// The only stream that has had a task; 0 before the first.
+static ONLY_STREAM: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// What the task that runs in this thread has touched.
+    static TOUCHED: RefCell<Vec<Access>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether kernels note the bytes that they touch.
+pub fn is_fine() -> bool {
+    FINE.load(Ordering::Relaxed)
+}
+
+/// A stream was made.
+pub fn stream_created() {
+    FINE.store(true, Ordering::Relaxed);
+}
+
+/// The task that runs in this thread has touched memory.
+pub fn touched(accesses: Vec<Access>) {
+    // While the thread ends there is no place for them any more.
+    let _ = TOUCHED.try_with(|touched| touched.borrow_mut().extend(accesses));
+}
+
+/// A task was submitted.
+pub fn submitted(task: &Task) {
+    if !is_fine() {
+        let id = task.stream.id;
+        let before = ONLY_STREAM.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
+        if before.is_err_and(|only| only != id) {
+            FINE.store(true, Ordering::Relaxed);
+        }
+    }
+    let site = Site {
+        context: task.context.handle,
+        device: task.context.device.ordinal,
+    };
+    lock(&ORDER).submitted(task.id, site, &task.after);
+}
+
+/// A task begins in this thread.
+pub fn begins(task: &Task) {
+    match &task.op {
+        op if op.is_host_function() => lock(&ORDER).host_function_begins(task.id),
+        // Afterwards there is no allocation to be found.
+        Op::Release(device, address) => touched(whole(device, *address)),
+        _ => {}
+    }
+}
+
+/// A task has ended in this thread.
+pub fn ends(task: &Task) {
+    let mut accesses = TOUCHED.try_with(RefCell::take).unwrap_or_default();
+    let is_run = matches!(task.op, Op::Release(..)) || task.context.healthy().is_ok();
+    let what = if is_run {
+        describe(&task.op, &mut accesses)
+    } else {
+        None
+    };
+    let operation = what.map(|what| Operation {
+        what,
+        place: place(&task.stream),
+        stream: task.stream.id,
+    });
+    let conflict = lock(&ORDER).ended(task.id, operation, accesses);
+    if let Some(conflict) = conflict {
+        report(&task.context, &conflict);
+    }
+}
+
+/// A host thread has learned that tasks are done.
+pub fn host_knows(known: Known) {
+    lock(&ORDER).host_knows(match known {
+        Known::Tasks(tasks) => Done::Tasks(tasks),
+        Known::Context(context, last) => Done::Context(context, last),
+        Known::Device(device, last) => Done::Device(device, last),
+        Known::All(last) => Done::All(last),
+    });
+}
+
+/// The host frees memory without a wait.
+pub fn freed_by_host(address: DevicePtr) {
+    let found = driver().ok().and_then(|driver| driver.find(address));
+    let Some((device, ..)) = found else {
+        return;
+    };
+    for access in whole(&device, address) {
+        let conflict = lock(&ORDER).freed_by_host(access);
+        if let (Some(conflict), Ok(context)) = (conflict, healthy()) {
+            report(&context, &conflict);
+        }
+    }
+}
+
+/// Breaks the context, as a kernel's fault does.
+fn report(context: &Arc<Context>, conflict: &Conflict) {
+    let text = conflict.to_string();
+    config::report(&format!("ptx-emulator: {text}"));
+    client_api::note_fault(text, CUresult::LAUNCH_FAILED);
+    context.fail(CUresult::LAUNCH_FAILED);
+}
+
+fn place(stream: &Stream) -> Place {
+    match stream.handle {
+        0 | 1 => Place::Legacy,
+        2 => Place::PerThread(stream.id),
+        handle => Place::Stream(handle, !stream.is_blocking()),
+    }
+}
+
+/// What an operation is, and what it touched besides what is known already. `None` for those that touch nothing.
+fn describe(op: &Op, accesses: &mut Vec<Access>) -> Option<What> {
+    match op {
+        Op::Launch(launch) => Some(What::Kernel(launch.name().to_owned())),
+        Op::Transfer(transfer) => {
+            let sizes = [transfer.width, transfer.height, transfer.depth].map(|n| n as u64);
+            accesses.extend(side(&transfer.from, sizes, Footprint::reads));
+            accesses.extend(side(&transfer.to, sizes, Footprint::writes));
+            Some(direction(transfer))
+        }
+        Op::Fill(fill) => {
+            let (device, address, [width, height, pitch]) = fill.place()?;
+            let sizes = [width, height, 1];
+            accesses.extend(rows(device, address, sizes, [pitch, 0], Footprint::writes));
+            Some(What::Fill)
+        }
+        Op::Alloc(address) => {
+            let devices = driver().map(|driver| driver.devices()).unwrap_or_default();
+            accesses.extend(devices.iter().flat_map(|device| whole(device, *address)));
+            Some(What::Allocation)
+        }
+        Op::Release(..) => Some(What::Free),
+        _ => None,
+    }
+}
+
+fn direction(transfer: &Transfer) -> What {
+    let name = |kind| match kind {
+        Kind::Pageable => "pageable memory",
+        Kind::Pinned => "page-locked memory",
+        Kind::Unified => "managed memory",
+        Kind::Device => "device memory",
+    };
+    What::Copy(name(transfer.from.kind), name(transfer.to.kind))
+}
+
+/// The whole allocation at an address, as changed.
+fn whole(device: &Device, address: DevicePtr) -> Vec<Access> {
+    let found = device.backend.region_at(address);
+    let access = found.map(|(region, is_host)| Access {
+        footprint: Footprint::writes(Bytes::range(0, region.bytes)),
+        region,
+        is_host,
+    });
+    access.into_iter().collect()
+}
+
+/// One side of a copy, as far as it is memory of the driver's.
+fn side(side: &Side, sizes: [u64; 3], footprint: fn(Bytes) -> Footprint) -> Option<Access> {
+    let pitches = [side.pitch, side.plane].map(|n| n as u64);
+    match &side.place {
+        transfer::Place::Device(device, address) => {
+            rows(device, *address, sizes, pitches, footprint)
+        }
+        transfer::Place::Pinned(address, _) => {
+            // Every device knows it.
+            let device = driver().ok()?.devices().into_iter().next()?;
+            rows(&device, *address as u64, sizes, pitches, footprint)
+        }
+        transfer::Place::Host(_) | transfer::Place::Staged(_) => None,
+    }
+}
+
+/// Rows of bytes that begin at an address.
+fn rows(
+    device: &Device,
+    address: DevicePtr,
+    sizes: [u64; 3],
+    pitches: [u64; 2],
+    footprint: fn(Bytes) -> Footprint,
+) -> Option<Access> {
+    let (region, is_host) = device.backend.region_at(address)?;
+    let bytes = Bytes::rows(address - region.base, sizes, pitches);
+    Some(Access {
+        region,
+        is_host,
+        footprint: footprint(bytes),
+    })
+}
