@@ -31,6 +31,31 @@ pub struct Config {
     pub driver_version: i32,
     /// When work that may begin does.
     pub schedule: Schedule,
+    /// What becomes of operations that do not wait for what they must.
+    pub order: OrderCheck,
+}
+
+/// `PTX_EMULATOR_ORDER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderCheck {
+    /// They are reported and break their context.
+    Error,
+    /// They are reported, and work goes on.
+    Report,
+    /// Nobody looks.
+    Off,
+}
+
+/// `error`, `report` or `off`.
+fn order_check(text: &str) -> std::result::Result<OrderCheck, String> {
+    match text {
+        "error" => Ok(OrderCheck::Error),
+        "report" => Ok(OrderCheck::Report),
+        "off" => Ok(OrderCheck::Off),
+        _ => Err(format!(
+            "PTX_EMULATOR_ORDER is {text:?}; it may be error, report or off"
+        )),
+    }
 }
 
 /// `PTX_EMULATOR_LOG`.
@@ -143,8 +168,13 @@ impl Config {
             Some(schedule) => Schedule::parse(&schedule)?,
             None => Schedule::Eager,
         };
+        let order = match variable("PTX_EMULATOR_ORDER") {
+            Some(order) => order_check(&order)?,
+            None => OrderCheck::Error,
+        };
         Ok(Config {
             schedule,
+            order,
             capabilities,
             devices,
             memory,
@@ -295,6 +325,7 @@ mod tests {
             ("PTX_EMULATOR_SECONDS", "1e30"),
             ("PTX_EMULATOR_SCHEDULE", "late"),
             ("PTX_EMULATOR_SCHEDULE", "random"),
+            ("PTX_EMULATOR_ORDER", "on"),
         ] {
             assert!(
                 with(&[pair])

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use super::client_api;
-use super::config;
+use super::config::{self, Config, OrderCheck};
 use super::current::healthy;
 use super::queue::Task;
 use super::queue::hooks::Known;
@@ -34,7 +34,18 @@ thread_local! {
 
 /// Whether kernels note the bytes that they touch.
 pub fn is_fine() -> bool {
-    FINE.load(Ordering::Relaxed)
+    FINE.load(Ordering::Relaxed) && !is_off()
+}
+
+/// What the environment asks for.
+fn setting() -> OrderCheck {
+    static SETTING: LazyLock<OrderCheck> =
+        LazyLock::new(|| Config::get().map_or(OrderCheck::Error, |config| config.order));
+    *SETTING
+}
+
+fn is_off() -> bool {
+    setting() == OrderCheck::Off
 }
 
 /// A stream was made.
@@ -50,6 +61,9 @@ pub fn touched(accesses: Vec<Access>) {
 
 /// A task was submitted.
 pub fn submitted(task: &Task) {
+    if is_off() {
+        return;
+    }
     if !is_fine() {
         let id = task.stream.id;
         let before = ONLY_STREAM.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
@@ -67,6 +81,7 @@ pub fn submitted(task: &Task) {
 /// A task begins in this thread.
 pub fn begins(task: &Task) {
     match &task.op {
+        _ if is_off() => {}
         op if op.is_host_function() => lock(&ORDER).host_function_begins(task.id),
         // Afterwards there is no allocation to be found.
         Op::Release(device, address) => touched(whole(device, *address)),
@@ -77,12 +92,16 @@ pub fn begins(task: &Task) {
 /// A task has ended in this thread.
 pub fn ends(task: &Task) {
     let mut accesses = TOUCHED.try_with(RefCell::take).unwrap_or_default();
+    if is_off() {
+        return;
+    }
     let is_run = matches!(task.op, Op::Release(..)) || task.context.healthy().is_ok();
     let what = if is_run {
         describe(&task.op, &mut accesses)
     } else {
         None
     };
+    accesses.retain_mut(name_host_memory);
     let operation = what.map(|what| Operation {
         what,
         place: place(&task.stream),
@@ -96,6 +115,9 @@ pub fn ends(task: &Task) {
 
 /// A host thread has learned that tasks are done.
 pub fn host_knows(known: Known) {
+    if is_off() {
+        return;
+    }
     lock(&ORDER).host_knows(match known {
         Known::Tasks(tasks) => Done::Tasks(tasks),
         Known::Context(context, last) => Done::Context(context, last),
@@ -107,7 +129,7 @@ pub fn host_knows(known: Known) {
 /// The host frees memory without a wait.
 pub fn freed_by_host(address: DevicePtr) {
     let found = driver().ok().and_then(|driver| driver.find(address));
-    let Some((device, ..)) = found else {
+    let Some((device, ..)) = found.filter(|_| !is_off()) else {
         return;
     };
     for access in whole(&device, address) {
@@ -118,12 +140,26 @@ pub fn freed_by_host(address: DevicePtr) {
     }
 }
 
-/// Breaks the context, as a kernel's fault does.
+/// Tells of a conflict, which breaks the context as a kernel's fault does.
 fn report(context: &Arc<Context>, conflict: &Conflict) {
     let text = conflict.to_string();
     config::report(&format!("ptx-emulator: {text}"));
     client_api::note_fault(text, CUresult::LAUNCH_FAILED);
-    context.fail(CUresult::LAUNCH_FAILED);
+    if setting() == OrderCheck::Error {
+        context.fail(CUresult::LAUNCH_FAILED);
+    }
+}
+
+/// Gives memory of the host, which each device numbers by itself, the first device's number. It says whether the memory
+/// is still there; else it was given back by a call that has waited.
+fn name_host_memory(access: &mut Access) -> bool {
+    if !access.is_host {
+        return true;
+    }
+    let first = driver().ok().and_then(|driver| driver.device(0).ok());
+    let found = first.and_then(|device| device.backend.region_at(access.region.base));
+    let same = found.filter(|(region, _)| region.base == access.region.base);
+    same.map(|(region, _)| access.region = region).is_some()
 }
 
 fn place(stream: &Stream) -> Place {
@@ -190,7 +226,7 @@ fn side(side: &Side, sizes: [u64; 3], footprint: fn(Bytes) -> Footprint) -> Opti
         }
         transfer::Place::Pinned(address, _) => {
             // Every device knows it.
-            let device = driver().ok()?.devices().into_iter().next()?;
+            let device = driver().ok()?.device(0).ok()?;
             rows(&device, *address as u64, sizes, pitches, footprint)
         }
         transfer::Place::Host(_) | transfer::Place::Staged(_) => None,

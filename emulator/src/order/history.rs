@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clock::{Clocks, Stamp};
 use super::footprint::Footprint;
-use super::report::{Conflict, Operation};
+use super::report::{Conflict, Operation, Place, What};
 use crate::report::Region;
 
 /// Operations that are remembered of an allocation. With more that differ in their bytes and that nothing orders for
@@ -22,7 +22,7 @@ struct Record {
 #[derive(Default)]
 pub(super) struct History {
     records: Vec<Record>,
-    /// Tells allocations of a device apart that have had the same address; 0 for memory of the host.
+    /// Tells allocations apart that have had the same address.
     pub sequence: u64,
 }
 
@@ -50,6 +50,11 @@ impl History {
                 let replaced = record.stamp.task <= stamp.task
                     && footprint.stands_for(&record.footprint, bytes);
                 return !replaced && !clocks.is_settled(&record.stamp);
+            }
+            if operation.place == Place::Host && record.operation.what == What::Allocation {
+                // "Callers must ensure that all accesses to these pointer have completed before invoking cuMemFree": an
+                // allocation is none.
+                return true;
             }
             let found = footprint.conflict(&record.footprint, bytes);
             if conflict.is_none()

@@ -102,14 +102,9 @@ impl Order {
                 continue;
             }
             let Access {
-                region,
-                is_host,
-                footprint,
+                region, footprint, ..
             } = access;
-            let sequence = match is_host {
-                true => 0,
-                false => region.sequence.unwrap_or(0),
-            };
+            let sequence = region.sequence.unwrap_or(0);
             let history = self.histories.entry(region.base).or_default();
             if history.sequence != sequence {
                 // The address belongs to another allocation now.

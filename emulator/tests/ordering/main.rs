@@ -317,9 +317,9 @@ fn a_free_that_does_not_wait_needs_a_wait() {
     });
     assert_eq!(
         text,
-        "not ordered: free of 64 bytes at @ is not ordered behind an earlier allocation of them\n  \
+        "not ordered: free of 1 byte at @ is not ordered behind an earlier write of them\n  \
          free in no stream, at the call\n  \
-         does not wait for stream-ordered allocation in non-blocking stream @\n  \
+         does not wait for kernel put in non-blocking stream @\n  \
          allocation: #n of 64 bytes at @; the bytes begin at its byte 0\n  \
          missing: a wait of the host for non-blocking stream @ (cuStreamSynchronize, cuEventSynchronize) before the \
          free, or cuMemFreeAsync in that stream"
@@ -328,8 +328,12 @@ fn a_free_that_does_not_wait_needs_a_wait() {
         let y = pool_memory(p, p.a);
         p.launch(p.a, "put", y, 1, 1);
         ok(p.synchronise());
-        // SAFETY: the memory is freed once.
-        ok(unsafe { sys::cuMemFree_v2(y) });
+        // Nobody uses the other.
+        let z = pool_memory(p, p.a);
+        for memory in [y, z] {
+            // SAFETY: the memory is freed once.
+            ok(unsafe { sys::cuMemFree_v2(memory) });
+        }
     });
     // Memory of cuMemAlloc: the free waits.
     passes(|p| {

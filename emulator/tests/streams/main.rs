@@ -227,13 +227,14 @@ fn host_functions_may_not_call_the_driver() {
 #[test]
 fn many_submissions_and_many_streams_end() {
     let driver = Driver::new();
-    let memory = driver.memory(1);
+    let memory = driver.memory(21);
     let streams: Vec<_> = (0..20).map(|_| driver.stream(true)).collect();
     let gates: Vec<_> = streams.iter().map(|&stream| driver.gate(stream)).collect();
     let kernel = driver.kernel(SET, c"set");
     for (index, &stream) in streams.iter().enumerate() {
         for _ in 0..20 {
-            assert_eq!(driver.launch(stream, kernel, memory, index as u64), OK);
+            let word = memory + 4 * (1 + index as u64);
+            assert_eq!(driver.launch(stream, kernel, word, index as u64), OK);
         }
     }
     // More host functions wait at a time than there are threads for anything else.
