@@ -159,6 +159,8 @@ pub enum Value<'a> {
         /// Written as `generic(name)`.
         generic: bool,
     },
+    /// So many elements of zero, where an inner list of an initialiser is short.
+    Zeros(u64),
 }
 
 /// A declaration of a variable or parameter.
@@ -180,7 +182,7 @@ pub struct Variable<'a> {
     pub vector: u32,
     /// Array dimensions, outermost first; 0 stands for `[]`.
     pub dims: Vec<u64>,
-    /// The values, nested lists flattened with zeros in their gaps, or nothing.
+    /// The values, nested lists flattened with [`Value::Zeros`] in their gaps, or nothing.
     pub init: Option<Vec<Value<'a>>>,
 }
 

@@ -233,7 +233,8 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
         w.copies.list.append(&mut made);
     }
     for lane in lanes(m) {
-        w.copies.committed[lane] += 1;
+        let committed = &mut w.copies.committed[lane];
+        *committed = committed.saturating_add(1).min(OPEN - 1);
     }
 }
 
@@ -244,7 +245,7 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) 
         let done = |&lane: &usize| match pending {
             None => true,
             Some(_) if copy.group == OPEN => false,
-            Some(n) => copy.group + u32::from(n) < w.copies.committed[lane],
+            Some(n) => copy.group.saturating_add(u32::from(n)) < w.copies.committed[lane],
         };
         let finished = lanes(copy.mask & m)
             .filter(done)

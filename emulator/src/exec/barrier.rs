@@ -236,7 +236,7 @@ pub(crate) fn release(cx: &mut Context, warps: &mut [Warp]) {
             let w = &mut warps[waiting.warp];
             w.splits[waiting.split].state = State::Ready;
             w.splits[waiting.split].pc += 1;
-            w.sync_count += 1;
+            w.sync_count = w.sync_count.wrapping_add(1);
             let holds = match waiting.kind {
                 BarrierKind::RedPopc => {
                     for lane in lanes(waiting.lanes) {

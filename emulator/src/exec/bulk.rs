@@ -344,7 +344,7 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
         }
     }
     for lane in lanes(m) {
-        stores.committed[lane] = stores.committed[lane].saturating_add(1);
+        stores.committed[lane] = stores.committed[lane].saturating_add(1).min(OPEN - 1);
         stores.join_oldest(lane as u32);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn gather(w: &mut Warp, m: u32, mask: Reg) -> Result<Option<u32>, Box
 pub(crate) fn warp_sync(w: &mut Warp, m: u32, mask: Reg) -> Result<bool, Box<Trouble>> {
     let named = named(w, m, mask)?;
     if named & w.alive & !m == 0 {
-        w.sync_count += 1;
+        w.sync_count = w.sync_count.wrapping_add(1);
         return Ok(true);
     }
     wait(w, m, named, State::WarpSync(named))?;

@@ -460,7 +460,7 @@ fn wait(
         w.wants = wants;
         return Ok(block(w));
     }
-    w.sync_count += 1;
+    w.sync_count = w.sync_count.wrapping_add(1);
     w.set_pred(m, p, complete);
     // A loop of lanes that wait and others that do not goes on with the others.
     Ok(if complete == m {

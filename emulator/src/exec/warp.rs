@@ -326,7 +326,7 @@ impl Warp {
                         .filter(|s| same(s))
                         .fold(0, |m, s| m | s.mask);
                     if mask & self.alive & !there == 0 {
-                        self.sync_count += 1;
+                        self.sync_count = self.sync_count.wrapping_add(1);
                         for split in self.splits.iter_mut().filter(|s| same(s)) {
                             split.state = State::Ready;
                             split.pc += 1;

@@ -10,10 +10,13 @@ use super::run::Flow;
 use super::warp::{State, Warp};
 use crate::check::{Outcome, Trouble};
 use crate::ir::{MatrixSum, Op, Reg, Wgmma};
-use crate::report::{AsyncFault, WaitsFor};
+use crate::report::{AsyncFault, FaultKind, WaitsFor};
 
 /// Not in a group yet.
 const OPEN: u32 = u32::MAX;
+
+/// Products that may be under way: far more than registers for their sums.
+const MOST_PRODUCTS: usize = 1 << 12;
 
 /// Warps of a warpgroup.
 pub(crate) const WARPS: usize = 4;
@@ -116,7 +119,7 @@ pub(crate) fn commit(w: &mut Warp, m: u32) -> Outcome {
             product.group = group;
         }
     }
-    w.products.committed += 1;
+    w.products.committed = w.products.committed.saturating_add(1).min(OPEN - 1);
     Ok(())
 }
 
@@ -134,8 +137,12 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outc
     for i in 0..products.list.len() {
         note_rows(cx, products, i);
     }
+    if products.latest == 0 {
+        // There has been none: nothing is over, and a kernel without products keeps no track of their reads.
+        return Ok(());
+    }
     let first = products.list.iter().map(|p| p.time).min();
-    let over = first.map_or(products.latest, |time| time - 1);
+    let over = first.map_or(products.latest, |time| time.saturating_sub(1));
     cx.order
         .learn_read(w.index as usize, w.own as usize / WARPS, over);
     Ok(())
@@ -211,7 +218,7 @@ pub(crate) fn arrive(
     };
     all_lanes(m)?;
     if cx.order.is_exhausted() {
-        return Err(Trouble::warp(crate::report::FaultKind::TooManyBarriers));
+        return Err(Trouble::warp(FaultKind::TooManyBarriers));
     }
     for descriptor in [a, b] {
         if !descriptor.is_none() {
@@ -276,6 +283,12 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
         product::load_left(cx, &warps[0], &mut factors, wgmma, descriptor, time)?;
     }
     let keep = warps[0].pred(scale) != 0;
+    if warps[0].products.list.len() >= MOST_PRODUCTS {
+        return Err(Trouble::warp(FaultKind::TooMany {
+            what: "matrix products of a warpgroup that nobody waits for",
+            most: MOST_PRODUCTS as u64,
+        }));
+    }
     for (i, w) in warps.iter_mut().enumerate() {
         match wgmma.sum {
             MatrixSum::F32 => I::multiply(w, sums, &factors, i, keep),

@@ -33,7 +33,7 @@ pub struct Assignment {
 pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     simplify::run(&mut draft);
     wgmma::hold(&mut draft);
-    let graph = Graph::new(&mut draft);
+    let graph = Graph::new(&mut draft)?;
     reconverge::set(&mut draft, &graph);
     let assignment = assign(&draft, &graph, &mut kernel)?;
     #[cfg(test)]
@@ -55,7 +55,7 @@ pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
 }
 
 fn assign(draft: &Draft, graph: &Graph, kernel: &mut Kernel) -> Result<Assignment> {
-    let mut live = live::find(&draft.code, graph, draft.regs.len(), draft.preds as usize);
+    let mut live = live::find(&draft.code, graph, draft.regs.len(), draft.preds as usize)?;
     let (classes, keep) = join_copies(draft, &mut live);
     let rows = assign_rows(draft, &live, &classes, kernel)?;
     let preds = assign_preds(&live, kernel);
@@ -110,6 +110,16 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// As [`Classes::find`], and makes the ways of those that it passes shorter.
+    fn shorten(&mut self, mut reg: usize) -> usize {
+        while self.parent[reg] as usize != reg {
+            let next = self.parent[self.parent[reg] as usize];
+            self.parent[reg] = next;
+            reg = next as usize;
+        }
+        reg
+    }
+
     /// The register that stands for the class of `reg`.
     pub fn find(&self, mut reg: usize) -> usize {
         while self.parent[reg] as usize != reg {
@@ -135,8 +145,8 @@ fn join_copies(draft: &Draft, live: &mut Liveness) -> (Classes, Vec<bool>) {
             continue;
         }
         let (to, from) = (
-            classes.find(usize::from(d.0)),
-            classes.find(usize::from(a.0)),
+            classes.shorten(usize::from(d.0)),
+            classes.shorten(usize::from(a.0)),
         );
         if to != from {
             let Some(joined) = join(&live.segments[to], &live.segments[from]) else {

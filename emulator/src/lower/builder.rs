@@ -11,6 +11,9 @@ use crate::ir::{
 };
 use crate::load_error::LoadError;
 
+/// Local memory of a thread: what every compute capability has.
+const MAX_LOCAL: u64 = 512 << 10;
+
 /// What a virtual register is before it has rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -309,9 +312,9 @@ impl<'m, 'a> Builder<'m, 'a> {
     /// Takes `size` bytes of the thread's frame.
     pub(super) fn take_local(&mut self, size: u64, align: u32) -> Result<u32> {
         let offset = u64::from(self.frame).next_multiple_of(u64::from(align.max(1)));
-        if offset + size > 1 << 23 {
+        if offset + size > MAX_LOCAL {
             return self.error(format!(
-                "a local variable of {size} bytes does not fit the thread's frame"
+                "a local variable of {size} bytes does not fit the {MAX_LOCAL} bytes of a thread's local memory"
             ));
         }
         self.frame = (offset + size) as u32;

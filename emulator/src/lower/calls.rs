@@ -6,15 +6,26 @@ use super::builder::{Builder, width};
 use super::layout::Symbol;
 use super::mods::Mods;
 use super::names::Entity;
-use crate::ast::{Function, Instruction, Operand, Type, Variable};
+use crate::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 use crate::ir::{Access, Address, Op, PredSrc, Reg, Space, Width};
 
 /// More instructions than a kernel may grow to by inlining.
 const MAX_CODE: usize = 1 << 21;
 /// More calls than a kernel may hold once all are inlined.
 const MAX_CALLS: u32 = 1 << 16;
+/// Statements that inlining may add to all kernels of a module. What a statement leaves behind is some hundred bytes.
+pub const MAX_INLINED: u64 = 1 << 22;
 /// Calls within calls; inlining recurses.
 const MAX_DEPTH: usize = 64;
+
+/// What a statement counts for when it is inlined.
+fn statement_size(statement: &Statement<'_>) -> u64 {
+    match statement {
+        Statement::Targets(targets, _) => targets.len() as u64 + 1,
+        Statement::Registers(registers) => registers.names.len() as u64 + 1,
+        _ => 1,
+    }
+}
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// `call (r), f, (a, b);`
@@ -50,7 +61,11 @@ impl<'m, 'a> Builder<'m, 'a> {
             ));
         }
         self.calls += 1;
+        let size = body.iter().map(statement_size).sum::<u64>() + 1;
+        let inlined = self.module.inlined.get().saturating_add(size);
+        self.module.inlined.set(inlined);
         if self.draft.code.len() > MAX_CODE
+            || inlined > MAX_INLINED
             || self.calls > MAX_CALLS
             || self.stack.len() > MAX_DEPTH
         {
@@ -118,7 +133,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     fn inline(
         &mut self,
         function: &'m Function<'a>,
-        body: &'m [crate::ast::Statement<'a>],
+        body: &'m [Statement<'a>],
         args: &[u32],
         results: &[u32],
     ) -> Result<()> {

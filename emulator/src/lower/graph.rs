@@ -1,7 +1,12 @@
 //! Basic blocks and the ways between them.
 
+use super::Result;
 use super::builder::Draft;
 use crate::ir::{Op, PredSrc};
+use crate::load_error::LoadError;
+
+/// Targets of all computed branches of a kernel, those of one table counted at each branch that uses it.
+const MAX_WAYS: usize = 1 << 22;
 
 /// A run of instructions that is entered at its start and left at its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,11 +30,26 @@ pub struct Graph {
 
 impl Graph {
     /// Finds the blocks of a draft, and drops instructions that cannot be reached from it.
-    pub fn new(draft: &mut Draft) -> Graph {
+    ///
+    /// # Errors
+    /// Computed branches lead to more places, all in all, than is reasonable.
+    pub fn new(draft: &mut Draft) -> Result<Graph> {
+        let mut ways = 0usize;
+        for (inst, &line) in draft.code.iter().zip(&draft.lines) {
+            if let Op::BrxIdx { table, .. } = inst.op {
+                ways = ways.saturating_add(draft.tables[usize::from(table)].len());
+            }
+            if ways > MAX_WAYS {
+                let message = format!(
+                    "the computed branches of the kernel have more than {MAX_WAYS} targets"
+                );
+                return Err(LoadError::new(line, message));
+            }
+        }
         let graph = Graph::of_code(draft);
         let reached = graph.reached();
         if reached.iter().all(|&reached| reached) {
-            return graph;
+            return Ok(graph);
         }
         let mut keep = vec![false; draft.code.len()];
         for (block, _) in graph
@@ -41,7 +61,7 @@ impl Graph {
             keep[block.start..block.end].fill(true);
         }
         draft.retain(&keep);
-        Graph::of_code(draft)
+        Ok(Graph::of_code(draft))
     }
 
     fn of_code(draft: &Draft) -> Graph {
@@ -83,6 +103,30 @@ impl Graph {
             }
         }
         Graph { blocks }
+    }
+
+    /// The blocks, each behind those that follow it where no loop forbids that.
+    pub fn postorder(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.blocks.len());
+        let mut seen = vec![false; self.blocks.len()];
+        let mut open = Vec::new();
+        if !seen.is_empty() {
+            seen[0] = true;
+            open.push((0, 0));
+        }
+        while let Some((block, tried)) = open.last_mut() {
+            let block = *block;
+            if let Some(&next) = self.blocks[block].next.get(*tried) {
+                *tried += 1;
+                if !std::mem::replace(&mut seen[next], true) {
+                    open.push((next, 0));
+                }
+            } else {
+                order.push(block);
+                open.pop();
+            }
+        }
+        order
     }
 
     fn reached(&self) -> Vec<bool> {

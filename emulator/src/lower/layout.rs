@@ -1,10 +1,15 @@
 //! What a module declares: its functions, and its variables in device memory with their first values.
 
+use std::cell::Cell;
+
 use super::Result;
 use super::names::NameMap;
 use crate::ast::{self, Linkage, Space, Type, Value, Variable};
 use crate::ir::{Global, Relocation};
 use crate::load_error::LoadError;
+
+/// The last byte of a variable that may have a value other than zero: what is before is held in the host's memory.
+const MAX_INIT: u64 = 1 << 28;
 
 /// What a name at module level stands for.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +33,8 @@ pub struct Module<'m, 'a> {
     pub architecture: &'a str,
     /// `.version`, as (major, minor).
     pub version: (u32, u32),
+    /// Statements of functions that have been inlined so far, in all kernels.
+    pub inlined: Cell<u64>,
 }
 
 impl<'m, 'a> Module<'m, 'a> {
@@ -41,6 +48,7 @@ impl<'m, 'a> Module<'m, 'a> {
             target,
             architecture: ast.target,
             version: ast.version,
+            inlined: Cell::new(0),
         };
         let mut defined = Vec::new();
         for variable in &ast.variables {
@@ -123,6 +131,24 @@ impl<'m, 'a> Module<'m, 'a> {
     ) -> Result<()> {
         let fail = |message: String| Err(LoadError::new(variable.line, message));
         let bytes = variable.ty.bytes() as usize;
+        let count = if let Value::Zeros(count) = value {
+            count
+        } else {
+            1
+        };
+        let end = count
+            .checked_mul(bytes as u64)
+            .and_then(|more| more.checked_add(global.init.len() as u64));
+        let Some(end) = end.filter(|&end| end <= MAX_INIT) else {
+            return fail(format!(
+                "the initialiser of `{}` goes beyond its first {MAX_INIT} bytes, which is not supported",
+                variable.name
+            ));
+        };
+        if let Value::Zeros(_) = value {
+            global.init.resize(end as usize, 0);
+            return Ok(());
+        }
         let bits = match (value, variable.ty) {
             (Value::Int(bits), Type::F32) => u64::from((bits.cast_signed() as f32).to_bits()),
             (Value::Int(bits), Type::F64) => (bits.cast_signed() as f64).to_bits(),
@@ -131,6 +157,7 @@ impl<'m, 'a> Module<'m, 'a> {
             (Value::F32(bits), _) => u64::from(bits),
             (Value::F64(bits), Type::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
             (Value::F64(bits), _) => bits,
+            (Value::Zeros(_), _) => 0,
             (Value::Address { name, offset, .. }, _) => {
                 let Some(Symbol::Global(symbol)) = self.find(name) else {
                     return fail(format!(

@@ -1,8 +1,10 @@
 //! Where each virtual register and predicate holds a value that is still needed.
 
+use super::Result;
 use super::graph::Graph;
 use super::operands::{Place, Role, visit};
 use crate::ir::{Inst, PredSrc};
+use crate::load_error::LoadError;
 
 /// A stretch of code, half open. Instruction `i` reads at point `2 * i` and writes at `2 * i + 1`.
 pub type Segment = (u32, u32);
@@ -17,8 +19,14 @@ pub struct Liveness {
 
 const LOCAL: u32 = u32::MAX;
 
+/// Bits of a set for every block, one for each place that lives across blocks: 128 MiB. There are three such sets.
+const MAX_BITS: usize = 1 << 30;
+
 /// Finds the segments.
-pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Liveness {
+///
+/// # Errors
+/// The kernel has so many blocks and registers that their product is beyond reason.
+pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<Liveness> {
     let walker = Walker { code, regs };
     let places = regs + preds;
     let mut marks = Marks {
@@ -38,6 +46,16 @@ pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Liveness
             global.push(place);
         }
     }
+    if graph.blocks.len().saturating_mul(global.len()) > MAX_BITS {
+        return Err(LoadError::new(
+            0,
+            format!(
+                "a kernel of {} basic blocks with {} registers that live across them is too large",
+                graph.blocks.len(),
+                global.len()
+            ),
+        ));
+    }
     let out = walker.live_out(graph, &exposed, &number, global.len());
     let mut segments = vec![Vec::new(); places];
     let words = global.len().div_ceil(64);
@@ -55,7 +73,7 @@ pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Liveness
     for list in &mut segments {
         list.reverse();
     }
-    Liveness { segments, regs }
+    Ok(Liveness { segments, regs })
 }
 
 /// The places that are live at a point of a walk backwards.
@@ -152,18 +170,33 @@ impl Walker<'_> {
             }
         }
         let mut out = vec![0u64; blocks * words];
+        // In an order in which blocks come after those that follow them, loops apart, a few rounds do; and only blocks
+        // are looked at again of which something that follows has changed.
+        let order = graph.postorder();
+        let mut stale = vec![true; blocks];
         let mut changed = true;
         while changed {
             changed = false;
-            for block in (0..blocks).rev() {
+            for &block in &order {
+                if !std::mem::replace(&mut stale[block], false) {
+                    continue;
+                }
+                let mut grown = false;
                 for word in 0..words {
                     let at = block * words + word;
                     let next = graph.blocks[block].next.iter();
                     let new = next.fold(0, |set, &next| set | live_in[next * words + word]);
                     if new != out[at] {
                         out[at] = new;
+                        let before = live_in[at];
                         live_in[at] |= new & !killed[at];
-                        changed = true;
+                        grown |= live_in[at] != before;
+                    }
+                }
+                if grown {
+                    changed = true;
+                    for &previous in &graph.blocks[block].previous {
+                        stale[previous] = true;
                     }
                 }
             }

@@ -130,7 +130,10 @@ impl<'a> Mods<'a> {
         let parsed = numbers.and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
         self.left &= !(1 << i);
         match parsed {
-            Some((columns, depth)) if columns > 0 => Ok((columns, depth)),
+            // Larger than any shape that there is, and small enough to calculate with.
+            Some((columns, depth)) if (1..=4096).contains(&columns) && depth <= 4096 => {
+                Ok((columns, depth))
+            }
             _ => self.error("a shape is missing or not supported"),
         }
     }

@@ -72,8 +72,8 @@ pub enum Entity {
 struct Range {
     ty: Type,
     count: u32,
-    /// Where its slots begin.
-    slots: usize,
+    /// Which of all ranges it is.
+    index: u32,
 }
 
 /// A scope between braces.
@@ -92,14 +92,21 @@ pub enum Found {
     /// Known.
     Entity(Entity),
     /// An element of a range that nothing has named yet: make a register of the type and [`Names::fill`] the slot.
-    Fresh(Type, usize),
+    Fresh(Type, Slot),
 }
+
+/// An element of a range: the range, and the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(u32, u32);
 
 /// The stack of scopes.
 #[derive(Default, Debug)]
 pub struct Names<'a> {
     scopes: Vec<Scope<'a>>,
-    slots: Vec<Option<Entity>>,
+    /// Ranges that there have been.
+    ranges: u32,
+    /// The elements that have been named. A range of a million registers takes no more than those of it that are used.
+    named: NameMap<Slot, Entity>,
 }
 
 impl<'a> Names<'a> {
@@ -127,12 +134,13 @@ impl<'a> Names<'a> {
 
     /// Declares `prefix<count>`; false if it is there already.
     pub fn declare_range(&mut self, prefix: &'a str, count: u32, ty: Type) -> bool {
-        let slots = self.slots.len();
-        self.slots.resize(slots + count as usize, None);
+        // One for each declaration, of which there are fewer than statements.
+        self.ranges = self.ranges.wrapping_add(1);
+        let index = self.ranges;
         match self.scopes.last_mut() {
             Some(scope) => scope
                 .ranges
-                .insert(prefix, Range { ty, count, slots })
+                .insert(prefix, Range { ty, count, index })
                 .is_none(),
             None => false,
         }
@@ -151,9 +159,9 @@ impl<'a> Names<'a> {
                 && let Some(range) = scope.ranges.get(prefix)
                 && number < range.count
             {
-                let slot = range.slots + number as usize;
-                return Some(match self.slots[slot] {
-                    Some(entity) => Found::Entity(entity),
+                let slot = Slot(range.index, number);
+                return Some(match self.named.get(&slot) {
+                    Some(&entity) => Found::Entity(entity),
                     None => Found::Fresh(range.ty, slot),
                 });
             }
@@ -165,8 +173,8 @@ impl<'a> Names<'a> {
     }
 
     /// Gives a fresh element of a range its register.
-    pub fn fill(&mut self, slot: usize, entity: Entity) {
-        self.slots[slot] = Some(entity);
+    pub fn fill(&mut self, slot: Slot, entity: Entity) {
+        self.named.insert(slot, entity);
     }
 }
 
@@ -197,13 +205,12 @@ mod tests {
             names.find("%r1"),
             Some(Found::Entity(Entity::Label(7)))
         ));
-        assert!(matches!(
-            names.find("%r3"),
-            Some(Found::Fresh(Type::B32, 3))
-        ));
+        let Some(Found::Fresh(Type::B32, slot)) = names.find("%r3") else {
+            panic!("%r3 is an element that nothing has named");
+        };
         assert!(names.find("%r4").is_none());
         assert!(names.find("%r03").is_none());
-        names.fill(3, Entity::Reg(Reg(9), Type::B32));
+        names.fill(slot, Entity::Reg(Reg(9), Type::B32));
         names.open(true, 16);
         assert!(names.find("x").is_none() && names.find("%r3").is_none());
         assert_eq!((names.close(), names.close()), (16, 8));

@@ -6,6 +6,8 @@
 //! reach it are not asked, and have their own turn with the exits that remain. Lanes that leave the blocks of one
 //! turn never come back to them, for else those blocks would reach the turn's exit, too.
 
+use std::collections::VecDeque;
+
 use super::builder::Draft;
 use super::graph::Graph;
 use crate::ir::{NO_PC, Op, PredSrc};
@@ -49,70 +51,89 @@ pub fn immediate_post_dominators(
         .collect();
     // The last is tried first, so that it wins among equals.
     ends.sort_by_key(|&block| (!exits(block), std::cmp::Reverse(block)));
-    while let Some(last) = left.iter().rposition(|&left| left) {
-        let end = choose_end(graph, &left, &ends, &exits).unwrap_or(last);
-        let order = Turn::new(graph, &left, end);
-        order.dominators(graph, &mut meet);
-        for &block in &order.postorder {
-            left[block] = false;
+    let mut ends = VecDeque::from(ends);
+    let mut turn = Turn::new(count);
+    for last in (0..count).rev() {
+        // Turns until the block has had its own.
+        while left[last] {
+            let end = choose_end(graph, &left, &mut ends, &exits, &mut turn).unwrap_or(last);
+            turn.walk(graph, &left, end);
+            turn.dominators(graph, &mut meet);
+            for &block in &turn.postorder {
+                left[block] = false;
+            }
         }
-        ends.retain(|&block| left[block]);
     }
     meet
 }
 
-/// The end that most of the blocks left reach.
+/// Takes the end that most of the blocks left reach. An end reaches no other, so only its own turn takes it away.
 fn choose_end(
     graph: &Graph,
     left: &[bool],
-    ends: &[usize],
+    ends: &mut VecDeque<usize>,
     exits: &impl Fn(usize) -> bool,
+    turn: &mut Turn,
 ) -> Option<usize> {
-    let first = *ends.first()?;
-    let mut best = (0, first);
-    for &end in ends
+    let first = *ends.front()?;
+    let mut best = (0, 0);
+    for (index, &end) in ends
         .iter()
+        .enumerate()
         .take(MAX_TRIED)
-        .take_while(|&&end| exits(end) == exits(first))
+        .take_while(|&(_, &end)| exits(end) == exits(first))
     {
-        let reach = Turn::new(graph, left, end).postorder.len();
+        turn.walk(graph, left, end);
+        let reach = turn.postorder.len();
         if reach > best.0 {
-            best = (reach, end);
+            best = (reach, index);
         }
     }
-    Some(best.1)
+    ends.remove(best.1)
 }
 
 /// The blocks that reach an end, in the postorder of a walk backwards from it.
 struct Turn {
     postorder: Vec<usize>,
-    /// Each block's place in `postorder`.
+    /// Each block's place in `postorder`, where `seen` says that the latest walk came there.
     place: Vec<usize>,
+    /// The latest walk that came to each block. A walk costs what it visits, whatever the size of the graph.
+    seen: Vec<u32>,
+    walk: u32,
+    open: Vec<(usize, usize)>,
 }
 
 impl Turn {
-    fn new(graph: &Graph, left: &[bool], end: usize) -> Turn {
-        let mut turn = Turn {
+    fn new(count: usize) -> Turn {
+        Turn {
             postorder: Vec::new(),
-            place: vec![usize::MAX; graph.blocks.len()],
-        };
-        let mut seen = vec![false; graph.blocks.len()];
-        let mut open = vec![(end, 0)];
-        seen[end] = true;
-        while let Some((block, tried)) = open.last_mut() {
+            place: vec![0; count],
+            seen: vec![0; count],
+            walk: 0,
+            open: Vec::new(),
+        }
+    }
+
+    /// Walks anew.
+    fn walk(&mut self, graph: &Graph, left: &[bool], end: usize) {
+        self.walk += 1;
+        self.postorder.clear();
+        self.open.push((end, 0));
+        self.seen[end] = self.walk;
+        while let Some((block, tried)) = self.open.last_mut() {
             let block = *block;
             if let Some(&previous) = graph.blocks[block].previous.get(*tried) {
                 *tried += 1;
-                if left[previous] && !std::mem::replace(&mut seen[previous], true) {
-                    open.push((previous, 0));
+                if left[previous] && self.seen[previous] != self.walk {
+                    self.seen[previous] = self.walk;
+                    self.open.push((previous, 0));
                 }
             } else {
-                turn.place[block] = turn.postorder.len();
-                turn.postorder.push(block);
-                open.pop();
+                self.place[block] = self.postorder.len();
+                self.postorder.push(block);
+                self.open.pop();
             }
         }
-        turn
     }
 
     /// The iterative algorithm of Cooper, Harvey and Kennedy, on the graph turned round.
@@ -128,9 +149,9 @@ impl Turn {
                 let nexts = graph.blocks[self.postorder[place]]
                     .next
                     .iter()
+                    .filter(|&&next| self.seen[next] == self.walk)
                     .map(|&next| self.place[next]);
-                let known =
-                    nexts.filter(|&next| next != usize::MAX && dominator[next] != usize::MAX);
+                let known = nexts.filter(|&next| dominator[next] != usize::MAX);
                 let new = known
                     .reduce(|a, b| common(&dominator, a, b))
                     .unwrap_or(root);

@@ -30,6 +30,8 @@ impl Aliases {
             }
             end = next;
         }
+        // It is cut open where the walk has ended, so that nobody goes round it again.
+        self.of[usize::from(end.0)] = end;
         let mut at = reg;
         while at != end {
             at = std::mem::replace(&mut self.of[usize::from(at.0)], end);
@@ -199,45 +201,53 @@ fn fold_address(regs: &[Virtual], op: &mut Op) {
 /// Drops instructions without effect whose results are not read, until there are no more.
 fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
     let regs = draft.regs.len();
-    let mut reads = vec![0u32; regs + draft.preds as usize];
+    let places = regs + draft.preds as usize;
     let index = |place: &Place<'_>| match place {
         Place::Reg(reg) => usize::from(reg.0),
         Place::Pred(pred) => regs + usize::from(pred.0),
     };
-    for (inst, _) in draft
+    let mut reads = vec![0u32; places];
+    let mut writers = vec![Vec::new(); places];
+    for (i, (inst, _)) in draft
         .code
         .iter_mut()
         .zip(keep.iter())
-        .filter(|(_, keep)| **keep)
+        .enumerate()
+        .filter(|(_, (_, keep))| **keep)
     {
+        let pure = is_pure(&inst.op);
         visit(inst, &mut |place, role| {
             if role.reads() {
                 reads[index(&place)] += 1;
             }
+            if role.writes() && pure {
+                writers[index(&place)].push(i as u32);
+            }
         });
     }
-    let mut changed = true;
-    while changed {
-        changed = false;
-        // Backwards, so that a chain goes in one pass.
-        for (inst, keep) in draft.code.iter_mut().zip(keep.iter_mut()).rev() {
-            if !*keep || !is_pure(&inst.op) {
-                continue;
-            }
-            let mut read = false;
-            visit(inst, &mut |place, role| {
-                read |= role.writes() && reads[index(&place)] > 0
-            });
-            if !read {
-                *keep = false;
-                changed = true;
-                visit(inst, &mut |place, role| {
-                    if role.reads() {
-                        reads[index(&place)] -= 1;
-                    }
-                });
-            }
+    // Each instruction is looked at once for each place that it writes, when nobody reads it any more.
+    let mut open: Vec<u32> = (0..draft.code.len() as u32)
+        .filter(|&i| keep[i as usize] && is_pure(&draft.code[i as usize].op))
+        .collect();
+    while let Some(i) = open.pop() {
+        let (inst, keep) = (&mut draft.code[i as usize], &mut keep[i as usize]);
+        let mut read = !*keep;
+        visit(inst, &mut |place, role| {
+            read |= role.writes() && reads[index(&place)] > 0
+        });
+        if read {
+            continue;
         }
+        *keep = false;
+        visit(inst, &mut |place, role| {
+            if role.reads() {
+                let count = &mut reads[index(&place)];
+                *count -= 1;
+                if *count == 0 {
+                    open.append(&mut writers[index(&place)]);
+                }
+            }
+        });
     }
     // An atomic whose result nobody reads does not read memory either, as far as checks go.
     for inst in &mut draft.code {

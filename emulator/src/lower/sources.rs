@@ -76,6 +76,8 @@ impl<'a> Builder<'_, 'a> {
             (Value::F32(bits), Type::F32 | Type::B32) => u64::from(bits),
             (Value::F64(bits), Type::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
             (Value::F64(bits), Type::F64 | Type::B64) => bits,
+            // Only initialisers have these.
+            (Value::Zeros(_), _) => 0,
             (Value::F32(_) | Value::F64(_), _) => {
                 return self.error(format!(
                     "a floating-point literal where the instruction takes {ty}"

@@ -15,6 +15,28 @@ fn inner_elements(dims: &[u64]) -> u64 {
         .max(1)
 }
 
+/// The elements of an array as they are read.
+#[derive(Default)]
+struct Elements<'a> {
+    values: Vec<Value<'a>>,
+    /// How many the values stand for.
+    count: u64,
+}
+
+impl<'a> Elements<'a> {
+    fn push(&mut self, value: Value<'a>, count: u64) {
+        self.values.push(value);
+        self.count = self.count.saturating_add(count);
+    }
+
+    /// Adds zeros until there are so many elements.
+    fn fill_up(&mut self, wanted: u64) {
+        if let Some(more) = wanted.checked_sub(self.count).filter(|&more| more > 0) {
+            self.push(Value::Zeros(more), more);
+        }
+    }
+}
+
 impl<'a> Parser<'a> {
     /// `.global .align 4 .b8 a[4] = {1, 2}, b;` with the space's directive current.
     pub(super) fn variables(&mut self, linkage: Linkage) -> Result<Vec<Variable<'a>>> {
@@ -140,10 +162,8 @@ impl<'a> Parser<'a> {
     }
 
     fn initialiser(&mut self, variable: &mut Variable<'a>) -> Result<Vec<Value<'a>>> {
-        let mut values = Vec::new();
         if !self.at_mark(b'{') {
-            values.push(self.initial_value()?);
-            return Ok(values);
+            return Ok(vec![self.initial_value()?]);
         }
         let unsized_array = variable.dims.first() == Some(&0);
         let mut dims: Vec<u64> = variable.dims.clone();
@@ -151,24 +171,18 @@ impl<'a> Parser<'a> {
             dims.push(u64::from(variable.vector));
         }
         let inner = inner_elements(&dims);
-        // Rows are filled with zeros as they are read, so a row must not be absurd.
-        if inner > 1 << 24 {
-            return self.error(format!(
-                "`{}` has rows too long for an initialiser",
-                variable.name
-            ));
-        }
-        self.initial_list(&dims, &mut values)?;
+        let mut elements = Elements::default();
+        self.initial_list(&dims, &mut elements)?;
         if unsized_array {
-            variable.dims[0] = (values.len() as u64).div_ceil(inner);
-        } else if values.len() as u64 > inner.saturating_mul(dims.first().copied().unwrap_or(1)) {
+            variable.dims[0] = elements.count.div_ceil(inner);
+        } else if elements.count > inner.saturating_mul(dims.first().copied().unwrap_or(1)) {
             return self.error(format!("`{}` has more values than elements", variable.name));
         }
-        Ok(values)
+        Ok(elements.values)
     }
 
     /// `{...}` for an array of these dimensions; a nested list that is short is filled with zeros.
-    fn initial_list(&mut self, dims: &[u64], values: &mut Vec<Value<'a>>) -> Result<()> {
+    fn initial_list(&mut self, dims: &[u64], elements: &mut Elements<'a>) -> Result<()> {
         self.expect_mark(b'{')?;
         let inner = inner_elements(dims);
         while !self.take_mark(b'}')? {
@@ -178,17 +192,17 @@ impl<'a> Parser<'a> {
                         "the initialiser has more nested lists than the array has dimensions",
                     );
                 }
-                let before = values.len();
-                self.initial_list(&dims[1..], values)?;
-                let wanted = before + usize::try_from(inner).unwrap_or(usize::MAX / 2);
-                if values.len() > wanted {
+                let wanted = elements.count.saturating_add(inner);
+                self.initial_list(&dims[1..], elements)?;
+                if elements.count > wanted {
                     return self.error("an inner list has more values than its row has elements");
                 }
                 if !self.at_mark(b'}') {
-                    values.resize(wanted, Value::Int(0));
+                    elements.fill_up(wanted);
                 }
             } else {
-                values.push(self.initial_value()?);
+                let value = self.initial_value()?;
+                elements.push(value, 1);
             }
             if !self.at_mark(b'}') {
                 self.expect_mark(b',')?;
