@@ -94,11 +94,11 @@ pub(crate) fn load(
     match access.space {
         Space::Global | Space::Const => global::load(cx, w, m, access, d, &address),
         Space::Shared => match shared::load(cx, w, m, access, d, &address) {
+            Ok(()) => Ok(()),
             Err(trouble) => match cluster::own_offsets(cx, m, &address) {
-                Some(address) => shared::load(cx, w, m, access, d, &address),
+                Some(address) => load_cluster(cx, w, m, access, d, &address),
                 None => Err(trouble),
             },
-            done => done,
         },
         Space::Cluster => load_cluster(cx, w, m, access, d, &address),
         Space::Local => local::load(w, m, access, d, &address),
@@ -130,6 +130,7 @@ fn load_generic(
 }
 
 /// `ld.shared::cluster`
+#[cold]
 #[inline(never)]
 fn load_cluster(
     cx: &mut Context,
@@ -147,6 +148,7 @@ fn load_cluster(
 }
 
 /// `st.shared::cluster`
+#[cold]
 #[inline(never)]
 fn store_cluster(
     cx: &mut Context,
@@ -177,11 +179,11 @@ pub(crate) fn store(
     match access.space {
         Space::Global => global::store(cx, w, m, access, src, &address),
         Space::Shared => match shared::store(cx, w, m, access, src, &address) {
+            Ok(()) => Ok(()),
             Err(trouble) => match cluster::own_offsets(cx, m, &address) {
-                Some(address) => shared::store(cx, w, m, access, src, &address),
+                Some(address) => store_cluster(cx, w, m, access, src, &address),
                 None => Err(trouble),
             },
-            done => done,
         },
         Space::Cluster => store_cluster(cx, w, m, access, src, &address),
         Space::Local => local::store(w, m, access, src, &address),

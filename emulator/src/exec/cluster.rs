@@ -251,17 +251,20 @@ pub(crate) fn each_block(
 }
 
 /// Addresses of `.shared::cta` that name the block by its rank, as those that `mapa` gives for the block itself do, as
-/// offsets. `None` if there are none.
+/// offsets. `None` if there are none, or if others name another block.
 #[cold]
+#[inline(never)]
 pub(crate) fn own_offsets(cx: &Context, m: u32, address: &[u64; 32]) -> Option<[u64; 32]> {
     let own = u64::from(cx.cluster.rank + 1);
     let mut offset = *address;
     let mut any = false;
     for lane in lanes(m) {
-        if address[lane] >> CLUSTER_SHIFT == own {
-            offset[lane] &= (1 << CLUSTER_SHIFT) - 1;
-            any = true;
+        let tag = address[lane] >> CLUSTER_SHIFT;
+        if tag != 0 && tag != own {
+            return None;
         }
+        any |= tag == own;
+        offset[lane] &= (1 << CLUSTER_SHIFT) - 1;
     }
     any.then_some(offset)
 }

@@ -148,6 +148,69 @@ fn a_cluster_sums_over_its_blocks() {
     }
 }
 
+/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block hands its number to the other block of its cluster,
+/// which writes it to `x`; when all blocks of the grid have, block `i` copies `x` of block `i + 3`.
+const AROUND: &str = "
+.visible .entry around(.param .u64 arrived, .param .u64 x, .param .u64 y)
+{
+    .reg .pred %p<4>;
+    .reg .b32 %r<20>;
+    .reg .b64 %rd<10>;
+    .shared .align 4 .b32 cell;
+    ld.param.u64 %rd1, [arrived];
+    ld.param.u64 %rd2, [x];
+    ld.param.u64 %rd3, [y];
+    mov.u32 %r1, %ctaid.x;
+    mov.u32 %r2, %nctaid.x;
+    mov.u32 %r3, %cluster_ctarank;
+    mov.u32 %r4, cell;
+    xor.b32 %r5, %r3, 1;
+    barrier.cluster.arrive.aligned;
+    barrier.cluster.wait.aligned;
+    mapa.shared::cluster.u32 %r6, %r4, %r5;
+    st.shared::cluster.u32 [%r6], %r1;
+    barrier.cluster.arrive.aligned;
+    barrier.cluster.wait.aligned;
+    ld.shared.u32 %r7, [cell];
+    mul.wide.u32 %rd4, %r1, 4;
+    add.u64 %rd5, %rd2, %rd4;
+    st.global.u32 [%rd5], %r7;
+    membar.gl;
+    atom.global.add.u32 %r8, [%rd1], 1;
+spin:
+    ld.volatile.global.u32 %r9, [%rd1];
+    setp.lt.u32 %p1, %r9, %r2;
+    @%p1 bra spin;
+    membar.gl;
+    add.u32 %r10, %r1, 3;
+    rem.u32 %r10, %r10, %r2;
+    mul.wide.u32 %rd6, %r10, 4;
+    add.u64 %rd7, %rd2, %rd6;
+    ld.volatile.global.u32 %r11, [%rd7];
+    add.u64 %rd8, %rd3, %rd4;
+    st.global.u32 [%rd8], %r11;
+    ret;
+}
+";
+
+#[test]
+fn clusters_of_a_cooperative_launch_wait_for_each_other() {
+    let bench = Bench::new(AROUND, "around");
+    let blocks = 8;
+    let addresses = [&[0][..], &[9; 8], &[9; 8]].map(|words| bench.words(words));
+    let params: Vec<u8> = addresses.iter().flat_map(|a| a.to_le_bytes()).collect();
+    let config = LaunchConfig {
+        cluster: Some([2, 1, 1]),
+        ..LaunchConfig::linear(blocks, 1)
+    };
+    let ran = bench
+        .device
+        .launch_cooperative(&bench.kernel, config, &params);
+    ran.expect("no fault");
+    let expected: Vec<u32> = (0..blocks).map(|i| ((i + 3) % blocks) ^ 1).collect();
+    assert_eq!(bench.read(addresses[2], 8), expected);
+}
+
 /// `count(const unsigned* x, unsigned* bins)`: a histogram of 64 bins, a share of them in each block of the cluster.
 /// Generic addresses.
 const HISTOGRAM: &str = "
