@@ -222,6 +222,23 @@ fn place(kind: c_uint, host: *const c_void, device: DevicePtr, offset: usize) ->
     })
 }
 
+/// The bytes before the first one that a copy touches on one side. An error where its last one has no address.
+fn first_byte(at: [usize; 3], [pitch, plane]: [usize; 2], size: [usize; 3]) -> Result<usize> {
+    let [x, y, z] = at;
+    let [width, height, depth] = size;
+    let rows = |x: usize, y: usize, z: usize| {
+        let (row, layer) = (y.checked_mul(pitch)?, z.checked_mul(plane)?);
+        x.checked_add(row)?.checked_add(layer)
+    };
+    let last = || {
+        let y = y.checked_add(height.saturating_sub(1))?;
+        let z = z.checked_add(depth.saturating_sub(1))?;
+        rows(x, y, z)?.checked_add(width)
+    };
+    check(last().is_some_and(|end| isize::try_from(end).is_ok()))?;
+    rows(x, y, z).ok_or(CUresult::INVALID_VALUE)
+}
+
 fn planar(description: In<Copy2d>) -> Result<Copy> {
     let d = description.get()?;
     let pitch = |pitch: usize, x: usize| {
@@ -230,18 +247,11 @@ fn planar(description: In<Copy2d>) -> Result<Copy> {
         Ok(pitch)
     };
     let (src_pitch, dst_pitch) = (pitch(d.src_pitch, d.src_x)?, pitch(d.dst_pitch, d.dst_x)?);
-    let src = place(
-        d.src_kind,
-        d.src_host,
-        d.src_device,
-        d.src_x + d.src_y * src_pitch,
-    )?;
-    let dst = place(
-        d.dst_kind,
-        d.dst_host,
-        d.dst_device,
-        d.dst_x + d.dst_y * dst_pitch,
-    )?;
+    let size = [d.width, d.height, 1];
+    let src_offset = first_byte([d.src_x, d.src_y, 0], [src_pitch, 0], size)?;
+    let dst_offset = first_byte([d.dst_x, d.dst_y, 0], [dst_pitch, 0], size)?;
+    let src = place(d.src_kind, d.src_host, d.src_device, src_offset)?;
+    let dst = place(d.dst_kind, d.dst_host, d.dst_device, dst_offset)?;
     Ok(Copy {
         from: Side {
             place: src,
@@ -264,13 +274,19 @@ fn solid(description: In<Copy3d>) -> Result<Copy> {
     check(d.src_lod == 0 && d.dst_lod == 0)?;
     let or = |value: usize, otherwise: usize| if value == 0 { otherwise } else { value };
     let (src_pitch, dst_pitch) = (or(d.src_pitch, d.width), or(d.dst_pitch, d.width));
+    let plane = |pitch: usize, height| {
+        let bytes = pitch.checked_mul(or(height, d.height));
+        bytes.ok_or(CUresult::INVALID_VALUE)
+    };
     let (src_plane, dst_plane) = (
-        src_pitch * or(d.src_height, d.height),
-        dst_pitch * or(d.dst_height, d.height),
+        plane(src_pitch, d.src_height)?,
+        plane(dst_pitch, d.dst_height)?,
     );
-    check(d.src_x + d.width <= src_pitch && d.dst_x + d.width <= dst_pitch)?;
-    let src_offset = d.src_x + d.src_y * src_pitch + d.src_z * src_plane;
-    let dst_offset = d.dst_x + d.dst_y * dst_pitch + d.dst_z * dst_plane;
+    let fits = |x: usize, pitch| x.checked_add(d.width).is_some_and(|end| end <= pitch);
+    check(fits(d.src_x, src_pitch) && fits(d.dst_x, dst_pitch))?;
+    let size = [d.width, d.height, d.depth];
+    let src_offset = first_byte([d.src_x, d.src_y, d.src_z], [src_pitch, src_plane], size)?;
+    let dst_offset = first_byte([d.dst_x, d.dst_y, d.dst_z], [dst_pitch, dst_plane], size)?;
     Ok(Copy {
         from: Side {
             place: place(d.src_kind, d.src_host, d.src_device, src_offset)?,

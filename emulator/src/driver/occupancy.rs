@@ -34,7 +34,7 @@ pub fn blocks_per_multiprocessor(
     let shared = if dynamic == 0 {
         kernel.static_shared
     } else {
-        kernel.dynamic_shared_offset() + dynamic
+        kernel.dynamic_shared_offset().saturating_add(dynamic)
     };
     if shared > card.shared_per_block_optin as u32 {
         return 0;

@@ -9,6 +9,7 @@ use crate::setting;
 use cudarc::driver::sys::{self, CUresult};
 use ptx_emulator::client::Library;
 use std::ffi::{CString, c_uint, c_void};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 const KERNELS: &str = r#"
@@ -134,7 +135,7 @@ impl Caller {
         // SAFETY: every pointer to host memory is null or leads to a place for the result; sizes that belong to such
         // memory are its own.
         unsafe {
-            match random.below(25) {
+            match random.below(27) {
                 0..=5 => self.launch(function, stream, random),
                 6 => {
                     let code = sys::cuMemAlloc_v2(&mut result, n);
@@ -206,6 +207,7 @@ impl Caller {
                         sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
                     sys::cuFuncGetAttribute(&mut value, attribute, function)
                 }
+                24 | 25 => self.copy(random),
                 23 => {
                     let limit = sys::CUlimit::CU_LIMIT_PRINTF_FIFO_SIZE;
                     sys::cuCtxSetLimit(limit, n)
@@ -218,6 +220,38 @@ impl Caller {
     fn note(&mut self, code: CUresult, address: u64) {
         if code == CUresult::CUDA_SUCCESS {
             self.memory.push(address);
+        }
+    }
+
+    /// A copy of rows or planes inside of device memory.
+    ///
+    /// # Safety
+    /// None that the caller must see to.
+    unsafe fn copy(&self, random: &mut Random) -> CUresult {
+        let device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
+        let (from, to) = (self.address(random), self.address(random));
+        let mut any = || size(random) as usize;
+        // SAFETY: descriptions are plain numbers, of which zeros are good, and kinds of memory, which are written.
+        unsafe {
+            let mut rows = MaybeUninit::<sys::CUDA_MEMCPY2D>::zeroed();
+            (&raw mut (*rows.as_mut_ptr()).srcMemoryType).write(device);
+            (&raw mut (*rows.as_mut_ptr()).dstMemoryType).write(device);
+            let mut rows = rows.assume_init();
+            (rows.srcDevice, rows.dstDevice) = (from, to);
+            (rows.srcY, rows.dstY, rows.srcPitch) = (any(), any(), any());
+            (rows.dstPitch, rows.WidthInBytes, rows.Height) = (any(), any() % 64, any());
+            if any().is_multiple_of(2) {
+                return sys::cuMemcpy2D_v2(&rows);
+            }
+            let mut planes = MaybeUninit::<sys::CUDA_MEMCPY3D>::zeroed();
+            (&raw mut (*planes.as_mut_ptr()).srcMemoryType).write(device);
+            (&raw mut (*planes.as_mut_ptr()).dstMemoryType).write(device);
+            let mut planes = planes.assume_init();
+            (planes.srcDevice, planes.dstDevice) = (from, to);
+            (planes.srcZ, planes.dstZ, planes.srcPitch) = (any(), any(), any());
+            (planes.dstPitch, planes.srcHeight, planes.dstHeight) = (any(), any(), any());
+            (planes.WidthInBytes, planes.Height, planes.Depth) = (any() % 64, any(), any());
+            sys::cuMemcpy3D_v2(&planes)
         }
     }
 
