@@ -163,6 +163,7 @@ impl Class {
             Op::Mma { .. } | Op::Wgmma { .. } => Class::Matrix,
             Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait { .. } => Class::Matrix,
             Op::BulkLoad { .. } | Op::BulkStore { .. } | Op::BulkCommit => Class::AsyncCopy,
+            Op::ReplaceField { .. } | Op::CopyMap { .. } => Class::AsyncCopy,
             Op::TensorLoad { .. } | Op::TensorStore { .. } | Op::BulkWait { .. } => {
                 Class::AsyncCopy
             }

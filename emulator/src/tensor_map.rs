@@ -7,6 +7,10 @@
 //! clears bit 21 of the second 64-bit word of the map of a tensor of less than 128 KiB, on drivers up to 13.1. See
 //! [`FREE_BIT`].
 
+mod replace;
+
+pub use replace::Field;
+
 /// The number of bytes of an encoded map.
 pub const MAP_BYTES: usize = 128;
 
@@ -35,6 +39,9 @@ pub enum NoMap {
     /// The marks are there, and another byte has changed since the map was encoded.
     #[error("its bytes were changed after it was encoded")]
     Changed,
+    /// `tensormap.replace` made it so.
+    #[error("{0}")]
+    Invalid(&'static str),
 }
 
 /// Why a map cannot be encoded.
@@ -130,6 +137,8 @@ pub struct TensorMap {
     pub address: u64,
     /// Dimensions.
     pub rank: usize,
+    /// `CUtensorMapDataType`
+    pub data_type: u32,
     /// Bytes of an element.
     pub size: u32,
     /// Elements along each dimension.
@@ -269,6 +278,7 @@ impl TensorMap {
         let mut map = TensorMap {
             address: tensor.address,
             rank,
+            data_type: tensor.data_type,
             size,
             dims: [1; MAX_RANK],
             strides: [0; MAX_RANK],
@@ -332,7 +342,8 @@ impl TensorMap {
             | self.size << 4
             | swizzle << 8
             | u32::from(self.nan) << 12
-            | u32::from(im2col) << 13;
+            | u32::from(im2col) << 13
+            | self.data_type << 16;
         words[FREE_WORD] = FREE_BIT;
         (words[28], words[29]) = halves(self.address);
         for i in 0..MAX_RANK {
@@ -396,6 +407,7 @@ impl TensorMap {
         Some(TensorMap {
             address: long(28),
             rank: (1..=MAX_RANK).contains(&rank).then_some(rank)?,
+            data_type: flags >> 16 & 15,
             size: flags >> 4 & 15,
             dims: std::array::from_fn(|i| u64::from(words[4 + i]) + 1),
             strides: std::array::from_fn(|i| long(9 + 2 * i)),

@@ -149,7 +149,7 @@ impl Atom {
     }
 
     /// Applies the operation to memory that other blocks may be using; gives the old value.
-    fn exchange(&self, allocation: &Allocation, offset: u64, b: u64, c: u64) -> u64 {
+    pub(super) fn exchange(&self, allocation: &Allocation, offset: u64, b: u64, c: u64) -> u64 {
         let place = allocation.data(offset);
         let order = Ordering::SeqCst;
         let next = |old: u64| self.apply(old, b, c);

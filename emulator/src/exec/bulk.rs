@@ -3,6 +3,7 @@
 //! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that completes it; of one
 //! from shared memory, until it is waited for, that the bytes are read.
 use super::address::compute;
+use super::atomics::Atom;
 use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::global;
@@ -14,7 +15,7 @@ use super::warp::Warp;
 use super::watch;
 use crate::check::proxy::{AsyncReader, COPY_READERS};
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Address, Reg, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Reg, Space};
 use crate::memory::{Allocation, Class, find_index};
 use crate::report::{AccessKind, AsyncFault, FaultKind, Touch};
 use std::sync::Arc;
@@ -202,6 +203,56 @@ pub(crate) fn write_global(
     Ok(())
 }
 
+/// Writes neighbouring bytes of device memory, or combines each element with what is there, one after the other.
+pub(crate) fn put_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    (address, data): (u64, &[u8]),
+    reduce: Option<(AtomOp, AtomTy)>,
+) -> Outcome {
+    let Some((op, ty)) = reduce else {
+        return write_global(cx, w, lane, address, data);
+    };
+    let atom = Atom {
+        op,
+        ty,
+        d: Reg::NONE,
+        b: Reg::NONE,
+        c: Reg::NONE,
+    };
+    let bytes = data.len() as u32;
+    // As a write first, which constant memory refuses.
+    allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
+    let allocation = allocation(cx, w, lane, AccessKind::Atomic, address, bytes)?;
+    let at = address - allocation.base;
+    if let Some(first) = allocation.first_uninit(at, bytes.into()) {
+        let kind = FaultKind::Uninitialised {
+            touch: touch(AccessKind::Atomic, Space::Global, address, bytes),
+            first: allocation.base + first,
+            nearest: Some(allocation.region()),
+        };
+        return Err(Trouble::lane(lane, kind));
+    }
+    for kind in [AccessKind::Read, AccessKind::Write] {
+        traffic::count_run(cx, &allocation, kind, at, bytes.into());
+    }
+    watch::note_run(cx, &allocation, Class::Atomic, address, bytes.into());
+    let size = atom.bytes() as usize;
+    for (i, element) in data.chunks_exact(size).enumerate() {
+        let mut value = [0; 8];
+        value[..size].copy_from_slice(element);
+        atom.exchange(
+            &allocation,
+            at + (i * size) as u64,
+            u64::from_le_bytes(value),
+            0,
+        );
+    }
+    cx.counters.global_atomics += (data.len() / size) as u64;
+    Ok(())
+}
+
 /// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is told, the bytes are
 /// to be written by the caller.
 pub(crate) fn begin_load(
@@ -307,7 +358,7 @@ pub(crate) fn store(
     w: &mut Warp,
     m: u32,
     [dst, src]: [Address; 2],
-    size: Reg,
+    (size, reduce): (Reg, Option<(AtomOp, AtomTy)>),
 ) -> Outcome {
     let target = compute(w, dst);
     let source = compute(w, src);
@@ -321,7 +372,7 @@ pub(crate) fn store(
         begin_store(cx, w, lane, source[lane], bytes)?;
         let at = source[lane] as usize;
         let data = byte_slice(&cx.shared.words)[at..at + bytes as usize].to_vec();
-        write_global(cx, w, lane, target[lane], &data)?;
+        put_global(cx, w, lane, (target[lane], &data), reduce)?;
         cx.counters.global_stores.requests += 1;
     }
     Ok(())

@@ -39,6 +39,7 @@ mod shared;
 mod soft;
 mod step;
 mod tensor;
+mod tensor_map;
 mod traffic;
 mod warp;
 mod watch;

@@ -15,6 +15,7 @@ use super::lanes::lanes;
 use super::ldmatrix::Matrices;
 use super::run::Flow;
 use super::tensor::Form;
+use super::tensor_map;
 use super::warp::Warp;
 use super::{
     bits, bulk, float, half, int, matrix, mbarrier, moves, print, registers, tensor, wgmma,
@@ -290,7 +291,19 @@ fn rare<I: Isa>(
             return cluster_barrier::arrive(cx, w, m, (relaxed, aligned));
         }
         Op::ClusterWait { aligned } => return cluster_barrier::wait(cx, w, m, aligned),
-        Op::BulkStore { dst, src, size } => bulk::store(cx, w, m, [dst, src], size)?,
+        Op::BulkStore {
+            dst,
+            src,
+            size,
+            reduce,
+        } => bulk::store(cx, w, m, [dst, src], (size, reduce))?,
+        Op::ReplaceField {
+            space,
+            map,
+            field,
+            value,
+        } => tensor_map::replace(cx, w, m, (space, map), (field, value))?,
+        Op::CopyMap { dst, src } => tensor_map::copy(cx, w, m, [dst, src])?,
         Op::BulkCommit => bulk::commit(w, m),
         Op::BulkWait { pending } => bulk::wait(cx, w, m, pending.into()),
         Op::TensorLoad {
@@ -316,6 +329,7 @@ fn rare<I: Isa>(
             map,
             src,
             im2col,
+            reduce,
             list,
         } => {
             let list = &cx.grid.kernel.lists[usize::from(list)][..];
@@ -324,7 +338,7 @@ fn rare<I: Isa>(
             } else {
                 Form::Tile
             };
-            tensor::store(cx, w, m, [map, src], (list, form))?;
+            tensor::store(cx, w, m, [map, src], (list, form), reduce)?;
         }
         Op::Wgmma { .. } => return wgmma::arrive(cx, w, m, op),
         Op::WgmmaFence => wgmma::fence(w, m)?,

@@ -1,15 +1,15 @@
 //! Bulk tensor copies.
 use super::address::{compute, space_of, window};
-use super::bulk::{begin_store, read_global, shared_part, write_global};
+use super::bulk::{begin_store, put_global, read_global, shared_part};
 use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::lanes::lanes;
 use super::shared::{byte_slice, byte_slice_mut};
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Address, Reg, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Reg, Space};
 use crate::report::{AccessKind, AsyncFault, FaultKind};
-use crate::tensor_map::{MAP_BYTES, MAX_RANK, NoMap, TensorMap, Walk};
+use crate::tensor_map::{MAP_BYTES, MAX_RANK, MapError, NoMap, TensorMap, Walk};
 
 /// Alignment of a copy's part in shared memory.
 const SHARED_ALIGN: u32 = 128;
@@ -41,7 +41,11 @@ fn read_map(
     } else {
         read_global(cx, w, lane, address, &mut bytes)?;
     }
-    TensorMap::decode(&bytes).map_err(none)
+    let map = TensorMap::decode(&bytes).map_err(none)?;
+    map.check().map_err(|error| match error {
+        MapError::Invalid(why) | MapError::Unsupported(why) => none(NoMap::Invalid(why)),
+    })?;
+    Ok(map)
 }
 
 /// How an instruction names the elements.
@@ -283,17 +287,45 @@ pub(crate) fn load(
     Ok(())
 }
 
-/// `cp.async.bulk.tensor` from shared memory.
+/// How a reduction of a tensor's elements is done; `None` where it does not exist.
+fn reduction(map: &TensorMap, op: AtomOp) -> Option<(AtomOp, AtomTy)> {
+    use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
+    let ty = match (op, map.data_type) {
+        (And | Or | Xor, 2 | 3) | (Add | Min | Max | Inc | Dec, 2) => AtomTy::U32,
+        (And | Or | Xor, 4 | 5) | (Add | Min | Max, 4) => AtomTy::U64,
+        (Add | Min | Max, 3) => AtomTy::S32,
+        (Min | Max, 5) => AtomTy::S64,
+        (Add | Min | Max, 6) => AtomTy::F16,
+        (Add | Min | Max, 9) => AtomTy::Bf16,
+        (Add, 7 | 11) => AtomTy::F32,
+        (Add, 8) => AtomTy::F64,
+        _ => return None,
+    };
+    Some((op, ty))
+}
+
+/// `cp.async.bulk.tensor` from shared memory, and `cp.reduce.async.bulk.tensor`.
 pub(crate) fn store(
     cx: &mut Context,
     w: &mut Warp,
     m: u32,
     [map, src]: [Address; 2],
     list: (&[Reg], Form),
+    reduce: Option<AtomOp>,
 ) -> Outcome {
     let (source, maps) = (compute(w, src), compute(w, map));
     for lane in lanes(m) {
         let copy = Copy::new(cx, w, lane, (maps[lane], source[lane]), list)?;
+        let reduce = match reduce.map(|op| reduction(&copy.map, op)) {
+            None => None,
+            Some(Some(reduce)) => Some(reduce),
+            Some(None) => {
+                let why = NoMap::Invalid("its elements cannot be reduced in this way");
+                let address = maps[lane];
+                let fault = AsyncFault::NoTensorMap { address, why };
+                return Err(Trouble::lane(lane, fault.into()));
+            }
+        };
         let (touched, _) = copy.bytes();
         shared_part(
             cx,
@@ -315,7 +347,7 @@ pub(crate) fn store(
                 let at = copy.map.swizzle.apply(start + 16 * i as u32) as usize;
                 piece.copy_from_slice(&shared[at..at + 16]);
             }
-            write_global(cx, w, lane, address, &row[skip..skip + bytes])
+            put_global(cx, w, lane, (address, &row[skip..skip + bytes]), reduce)
         })?;
         cx.counters.global_stores.requests += 1;
     }

@@ -496,11 +496,12 @@ pub enum Op {
         barrier: Address,
         list: u16,
     },
-    /// `cp.async.bulk` from shared memory, in a group; `size` bytes.
+    /// `cp.async.bulk` from shared memory, in a group; `size` bytes. With `reduce` it is `cp.reduce.async.bulk`.
     BulkStore {
         dst: Address,
         src: Address,
         size: Reg,
+        reduce: Option<(AtomOp, AtomTy)>,
     },
     /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed by a barrier there;
     /// the list is the number of bytes.
@@ -567,12 +568,25 @@ pub enum Op {
         list: u16,
     },
     /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates; `im2col`: in the form
-    /// `im2col_no_offs`.
+    /// `im2col_no_offs`. With `reduce` it is `cp.reduce.async.bulk.tensor`, of the map's element type.
     TensorStore {
         map: Address,
         src: Address,
         im2col: bool,
+        reduce: Option<AtomOp>,
         list: u16,
+    },
+    /// `tensormap.replace`: the value of a field of the map at an address of global or shared memory.
+    ReplaceField {
+        space: Space,
+        map: Address,
+        field: crate::tensor_map::Field,
+        value: Reg,
+    },
+    /// `tensormap.cp_fenceproxy`: a map from shared to global memory.
+    CopyMap {
+        dst: Address,
+        src: Address,
     },
     /// `fence.proxy.async` for shared memory; `mbarrier_init`: `fence.mbarrier_init`.
     ProxyFence {

@@ -4,7 +4,23 @@ use super::Result;
 use super::builder::Builder;
 use super::mods::Mods;
 use crate::ast::{Base, Instruction, Operand, Type};
-use crate::ir::{LoadMode, Op, Reg, Space};
+use crate::ir::{AtomOp, AtomTy, LoadMode, Op, Reg, Space};
+
+/// How a reduction of elements of a type is done; `None` where it does not exist.
+fn reduced_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
+    use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
+    Some(match (op, ty) {
+        (Add | Min | Max | Inc | Dec, Type::U32) | (And | Or | Xor, Type::B32) => AtomTy::U32,
+        (Add | Min | Max, Type::U64) | (And | Or | Xor, Type::B64) => AtomTy::U64,
+        (Add | Min | Max, Type::S32) => AtomTy::S32,
+        (Min | Max, Type::S64) => AtomTy::S64,
+        (Add, Type::F32) => AtomTy::F32,
+        (Add, Type::F64) => AtomTy::F64,
+        (Add | Min | Max, Type::F16) => AtomTy::F16,
+        (Add | Min | Max, Type::Bf16) => AtomTy::Bf16,
+        _ => return None,
+    })
+}
 
 impl<'a> Builder<'_, 'a> {
     /// `cp.async.bulk`, whose other modifiers are left.
@@ -47,9 +63,44 @@ impl<'a> Builder<'_, 'a> {
             return m.error("copies go between `.global` and `.shared`, loads with `.mbarrier::complete_tx::bytes`, stores with `.bulk_group`");
         }
         match (tensor, loads) {
-            (true, _) => self.tensor_copy(loads, i, m),
+            (true, _) => self.tensor_copy(loads, None, i, m),
             (false, true) => self.bulk_load(i, m),
-            (false, false) => self.bulk_store(i, m),
+            (false, false) => self.bulk_store(None, i, m),
+        }
+    }
+
+    /// `cp.reduce.async.bulk` from shared to global memory, with or without `.tensor`
+    pub(super) fn bulk_reduce(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        if !m.take("async") || !m.take("bulk") {
+            return m.error("the instruction is not supported");
+        }
+        let tensor = m.take("tensor");
+        if !m.take("global") || !m.take("shared::cta") || !m.take("bulk_group") {
+            return m.error("reductions go from `.shared::cta` to `.global`, with `.bulk_group`");
+        }
+        let operations = [
+            ("add", AtomOp::Add),
+            ("min", AtomOp::Min),
+            ("max", AtomOp::Max),
+            ("inc", AtomOp::Inc),
+            ("dec", AtomOp::Dec),
+            ("and", AtomOp::And),
+            ("or", AtomOp::Or),
+            ("xor", AtomOp::Xor),
+        ];
+        let op = m.need_of("the operation", &operations)?;
+        if tensor {
+            return self.tensor_copy(false, Some(op), i, m);
+        }
+        let halves = m.take("noftz");
+        let ty = m.need_type()?;
+        let reduced = reduced_type(op, ty);
+        let half = matches!(ty, Type::F16 | Type::Bf16);
+        match reduced {
+            Some(reduced) if halves == (half && op == AtomOp::Add) => {
+                self.bulk_store(Some((op, reduced)), i, m)
+            }
+            _ => m.error(&format!("the operation does not exist for {ty}")),
         }
     }
 
@@ -96,18 +147,34 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    fn bulk_store(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn bulk_store(
+        &mut self,
+        reduce: Option<(AtomOp, AtomTy)>,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
         let [dst, src, size] = self.without_policy(i, m)? else {
             return m.error("takes 3 operands");
         };
         let size = self.source(size, Type::U32)?;
         let (dst, _) = self.address(dst, Space::Global)?;
         let (src, _) = self.address(src, Space::Shared)?;
-        self.emit(Op::BulkStore { dst, src, size });
+        self.emit(Op::BulkStore {
+            dst,
+            src,
+            size,
+            reduce,
+        });
         Ok(())
     }
 
-    fn tensor_copy(&mut self, loads: bool, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn tensor_copy(
+        &mut self,
+        loads: bool,
+        reduce: Option<AtomOp>,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
         let ranks = [("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)];
         let rank = m.need_of("the number of dimensions", &ranks)?;
         let im2col = m.take(if loads { "im2col" } else { "im2col_no_offs" });
@@ -167,6 +234,7 @@ impl<'a> Builder<'_, 'a> {
                 map,
                 src: shared,
                 im2col,
+                reduce,
                 list,
             }),
         }

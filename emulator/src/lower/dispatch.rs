@@ -52,6 +52,7 @@ impl<'m, 'a> Builder<'m, 'a> {
             "mapa" => self.mapa(i, m),
             "getctarank" => self.get_rank(i, m),
             "mbarrier" => self.mbarrier(i, m),
+            "tensormap" => self.tensor_map(i, m),
             "wgmma" => self.wgmma(i, m),
             "setmaxnreg" => self.set_max_registers(i, m),
             "membar" | "fence" => self.fence(i, m),

@@ -338,7 +338,10 @@ impl<'a> Builder<'_, 'a> {
 
     /// `cp.async`
     pub(super) fn cp_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        if !m.take("async") || m.take("reduce") {
+        if m.take("reduce") {
+            return self.bulk_reduce(i, m);
+        }
+        if !m.take("async") {
             return m.error("the instruction is not supported");
         }
         if m.take("bulk") {

@@ -42,6 +42,7 @@ mod simplify;
 mod sources;
 mod special;
 mod statements;
+mod tensor_map;
 #[cfg(test)]
 mod tests;
 mod tier;

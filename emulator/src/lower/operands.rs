@@ -91,6 +91,8 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::BulkWait { .. }
         | Op::TensorLoad { .. }
         | Op::TensorStore { .. }
+        | Op::ReplaceField { .. }
+        | Op::CopyMap { .. }
         | Op::Mbarrier { .. }
         | Op::ProxyFence { .. }
         | Op::SetMaxRegisters { .. } => false,
@@ -365,7 +367,7 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             }
             Op::MapBlock { d, a, b, .. } => self.binary(d, a, b),
             Op::RankOf { d, a, .. } => self.unary(d, a),
-            Op::BulkStore { dst, src, size } => {
+            Op::BulkStore { dst, src, size, .. } => {
                 self.address(dst);
                 self.address(src);
                 self.uses(&mut [size]);
@@ -379,6 +381,14 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             }
             Op::TensorStore { map, src, .. } => {
                 self.address(map);
+                self.address(src);
+            }
+            Op::ReplaceField { map, value, .. } => {
+                self.address(map);
+                self.uses(&mut [value]);
+            }
+            Op::CopyMap { dst, src } => {
+                self.address(dst);
                 self.address(src);
             }
             Op::Wgmma { a, b, scale, .. } => {

@@ -6,14 +6,18 @@ use ptx_emulator::{Device, DeviceConfig, LaunchConfig, Module};
 /// `CU_TENSOR_MAP_DATA_TYPE_*` and the bytes of an element.
 pub const U8: (u32, u32) = (0, 1);
 pub const BF16: (u32, u32) = (9, 2);
+pub const U32: (u32, u32) = (2, 4);
+pub const S32: (u32, u32) = (3, 4);
+pub const U64: (u32, u32) = (4, 8);
 pub const F32: (u32, u32) = (7, 4);
 pub const F64: (u32, u32) = (8, 8);
 
 const HEAD: &str = "
-.version 8.0
+.version 8.6
 .target sm_90a
 .address_size 64
 
+.global .align 128 .b8 built[128];
 .extern .shared .align 1024 .b8 tile[];
 
 .visible .entry copy(.param .align 64 .b8 map[128], .param .u64 memory)
@@ -22,6 +26,7 @@ const HEAD: &str = "
     .reg .b32 %r<8>;
     .reg .b64 %rd<8>;
     .shared .align 8 .b64 bar;
+    .shared .align 128 .b8 scratch[128];
     mov.u32 %r1, %tid.x;
     mov.u32 %r2, tile;
     ld.param.u64 %rd1, [memory];
@@ -36,6 +41,10 @@ pub struct Bench {
     pub address: u64,
     /// Bits of the encoded map that are flipped before the launch.
     pub poke: Vec<usize>,
+    /// Code before the copy; it may change the map's address, which is in `%rd3`.
+    pub prologue: String,
+    /// The operation of a store that reduces.
+    pub reduce: Option<&'static str>,
 }
 
 impl Bench {
@@ -57,6 +66,8 @@ impl Bench {
             device,
             address,
             poke: Vec::new(),
+            prologue: String::new(),
+            reduce: None,
         }
     }
 
@@ -71,8 +82,8 @@ impl Bench {
     }
 
     fn run(&self, body: &str, map: &TensorMap, memory: u64, shared: u32) -> Result<(), String> {
-        let module =
-            Module::parse(&format!("{HEAD}{body}\n    ret;\n}}\n")).expect("a good module");
+        let module = Module::parse(&format!("{HEAD}{}{body}\n    ret;\n}}\n", self.prologue))
+            .expect("a good module");
         let kernel = self.device.load(&module).expect("loads");
         let kernel = kernel.kernel("copy").expect("there");
         let mut params = map.encode().to_vec();
@@ -148,6 +159,10 @@ OUT:
         let bytes = (row * rows).next_multiple_of(1024);
         let im2col = matches!(map.walk, ptx_emulator::tensor_map::Walk::Im2col { .. });
         let mode = if im2col { "im2col_no_offs" } else { "tile" };
+        let (copy, mode) = match self.reduce {
+            Some(op) => ("cp.reduce.async.bulk.tensor", format!("{op}.{mode}")),
+            None => ("cp.async.bulk.tensor", mode.to_owned()),
+        };
         let image: Vec<u8> = (0..u64::from(bytes)).map(byte).collect();
         let source = self.device.memory().alloc(bytes.into()).expect("memory");
         self.device.memory().write(source, &image).expect("memory");
@@ -167,7 +182,7 @@ IN:
     fence.proxy.async;
     bar.sync 0;
     @%p1 ret;
-    cp.async.bulk.tensor.{rank}d.global.shared::cta.{mode}.bulk_group [%rd3, {{{at}}}], [%r2];
+    {copy}.{rank}d.global.shared::cta.{mode}.bulk_group [%rd3, {{{at}}}], [%r2];
     cp.async.bulk.commit_group;
     cp.async.bulk.wait_group.read 0;",
             words = bytes / 4,

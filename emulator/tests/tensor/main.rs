@@ -2,4 +2,5 @@
 
 mod harness;
 mod im2col;
+mod replace;
 mod tiled;
