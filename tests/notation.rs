@@ -175,15 +175,11 @@ fn words_that_repeat_or_contradict_are_refused() {
 #[test]
 fn what_cannot_be_read_is_named() {
     assert_eq!(reason("ic1oc1ih3kh3xx1"), NotationReason::Unknown);
-    assert_eq!(reason("ic1oc1ih3kh3+tf16"), NotationReason::Unknown);
     assert_eq!(
-        reason("ic3ic4oc1ih3kh3"),
-        NotationReason::Repeated { field: "ic" }
-    );
-    // Not even to say the same again.
-    assert_eq!(
-        reason("ic3oc1ih3kh3_sh2sw1_sh2"),
-        NotationReason::Repeated { field: "sh" }
+        reason("ic1oc1ih3kh3+tf16"),
+        NotationReason::UnknownWord {
+            word: "tf16".into()
+        }
     );
     assert_eq!(
         reason("ic1oc1ih3kh3+align"),

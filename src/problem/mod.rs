@@ -24,7 +24,7 @@ pub use branches::{Branches, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Prod
 pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
 pub use lrn::{Lrn, LrnParameters};
-pub use notation::NotationReason;
+pub use notation::{NotationReason, NotationWarning};
 pub use pool2d::{MAX_INDEXED_WINDOW, NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};
 pub use relu::Relu;
 pub use softmax::Softmax;

@@ -39,10 +39,11 @@ pub fn command(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
 
 /// The problem that the user wrote, in the type and layout of the options.
 fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
-    let problem = notation::parse(&args.problem)
-        .map_err(Failure::input)?
-        .problem;
-    let changed = match problem {
+    let named = notation::parse(&args.problem).map_err(Failure::input)?;
+    for warning in &named.warnings {
+        tuning::warn(format_args!("{}: {warning}", args.problem));
+    }
+    let changed = match named.problem {
         Problem::Conv(mut conv) => {
             let dtype = args.dtype.map_or(conv.dtype(), Into::into);
             let layout = args.layout.map_or(conv.layout(), Into::into);

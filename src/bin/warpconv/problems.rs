@@ -9,6 +9,7 @@ use warpconv::{DType, Error, Layout};
 
 use crate::args::ProblemsArgs;
 use crate::exit::Failure;
+use crate::tuning::warn;
 use crate::verify::{file_and_line, shape_lines};
 
 /// What the options make of every problem.
@@ -141,6 +142,9 @@ fn one(text: &str, label: String, changes: &Changes) -> Result<Listed, Failure> 
         };
         Failure::Input(format!("{label}: {error}{file}"))
     })?;
+    for warning in &named.warnings {
+        warn(format_args!("{label}: {warning}"));
+    }
     let problem = changes
         .apply(named.problem)
         .map_err(|error| Failure::Input(format!("{label}: {error}")))?;

@@ -188,11 +188,13 @@ fn kind(fields: &Fields, raw: &[RawAxis; 2]) -> Result<PoolKind, Error> {
     }
 }
 
-/// Rows and columns, with what stands for both copied and depth refused.
+/// Rows and columns, with what stands for both copied and depth refused: an axis with input and kernel is whole, and
+/// benchdnn's defaults apply to the rest of it; one without takes all that it lacks from the other axis.
 fn two_axes(fields: &Fields) -> Result<[RawAxis; 2], Error> {
-    let [depth, mut rows, mut columns] = fields.axes;
+    let [depth, mut rows, columns] = fields.axes;
+    let pooling = !fields.is_convolution();
     let trivial = |field: Option<u64>| field.unwrap_or(1) == 1;
-    let flat = depth.is_absent()
+    let flat = depth.is_absent(pooling)
         || (trivial(depth.input)
             && trivial(depth.output)
             && trivial(depth.kernel)
@@ -200,9 +202,11 @@ fn two_axes(fields: &Fields) -> Result<[RawAxis; 2], Error> {
     if !flat {
         return Err(fields.error(0, NotationReason::ThreeDimensional));
     }
-    if columns.is_absent() {
-        columns = rows;
-    } else if rows.is_absent() {
+    // benchdnn promotes what was said of depth to rows and columns if nothing was said of these; flat, it is 1.
+    if rows.is_absent(pooling) && columns.is_absent(pooling) && depth.is_whole() {
+        rows = rows.or(depth);
+    }
+    if rows.is_absent(pooling) && columns.is_whole() {
         let one = Some(1);
         rows = RawAxis {
             input: one,
@@ -213,11 +217,9 @@ fn two_axes(fields: &Fields) -> Result<[RawAxis; 2], Error> {
             dilation: Some(0),
         };
     }
-    // benchdnn refuses an axis of which only a part is given; here the missing size is that of the other axis.
-    let complete = |axis: RawAxis, other: RawAxis| RawAxis {
-        input: axis.input.or(other.input),
-        kernel: axis.kernel.or(other.kernel),
-        ..axis
+    let complete = |axis: RawAxis, other: RawAxis| match axis.is_whole() {
+        true => axis,
+        false => axis.or(other),
     };
     Ok([complete(rows, columns), complete(columns, rows)])
 }

@@ -16,11 +16,15 @@
 //! | `dh`, `dw` | dilation, **0 is dense** | 0 |
 //! | `n` | a name; the rest of the text, quoted or not | none |
 //!
-//! If no field of the columns is given, those of the rows stand for both. If none of the rows is given, the problem
-//! is one-dimensional: one row, a kernel of one row. The padding at the bottom and at the right is that at the top and
-//! at the left if this gives the output's size, else just as much as the output's size asks for. A pooling may ask for fewer
-//! outputs than fit; the rest of its input is not read. Depth (`id`, `od`,
-//! `kd`, `sd`, `pd`, `dd`) may be given if it is trivial.
+//! An axis with both its input and its kernel (`iw` and `kw`) is whole: what else is not given has the value of the table.
+//! An axis without takes everything that it lacks (input, output, kernel, stride, padding, dilation) from the other
+//! axis: `ih8kh3ph1` is square, and `ih8iw9kh3ph1sh2` has `kw3pw1sw2`. benchdnn does so if no field of the columns is given,
+//! and refuses a part of an axis; what is given is never replaced. If none of the rows is given, the problem is
+//! one-dimensional: one row, a kernel of one row. Text printed by this crate names both axes.
+//!
+//! The padding at the bottom and at the right is that at the top and at the left if this gives the output's size, else
+//! just as much as the output's size asks for. A pooling may ask for fewer outputs than fit; the rest of its input is not
+//! read. Depth (`id`, `od`, `kd`, `sd`, `pd`, `dd`) may be given if it is trivial.
 //!
 //! What benchdnn says with options of the driver, this crate says with words behind a `+`:
 //!
@@ -38,7 +42,8 @@
 //! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
 //! | `+global_max` `+global_avg` `+adaptive_avg` | no window; the last one takes `oh` and `ow` |
 //!
-//! Fields and words that say the same thing twice, or contradict each other (`ic3ic4`, `+max+avg_p`), are an error.
+//! Words that say the same thing twice, or contradict each other (`+max+avg_p`), are an error. Of a field that is given
+//! twice (`ic3ic4`) the last one counts, as in benchdnn, and [`Named::warnings`] says so.
 //!
 //! ```
 //! use warpconv::problem::Conv2d;
@@ -63,6 +68,12 @@ pub enum NotationReason {
     /// Neither a field nor a word nor a name begins here.
     #[error("no field, `+word` or name begins here")]
     Unknown,
+    /// A word behind a `+` that the notation does not have.
+    #[error("there is no word `+{word}`; the words are {}", scan::vocabulary())]
+    UnknownWord {
+        /// The word, cut where it is long.
+        word: String,
+    },
     /// A field without a number, or with one that 64 bits do not hold.
     #[error("`{field}` needs a number between 0 and 2^64 - 1")]
     Number {
@@ -82,12 +93,6 @@ pub enum NotationReason {
         field: &'static str,
         /// `convolution` or `pooling`.
         problem: &'static str,
-    },
-    /// A field that was given before.
-    #[error("`{field}` is given a second time")]
-    Repeated {
-        /// The field's key.
-        field: &'static str,
     },
     /// A word that says again, or otherwise, what an earlier one has said.
     #[error("`+{word}` comes after `+{earlier}`: only one of them may be given, and once")]
@@ -114,6 +119,24 @@ pub enum NotationReason {
     },
 }
 
+/// What was read, but may not be what was meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotationWarning {
+    /// A field was given before; the last one counts.
+    #[error("`{field}` is given again at byte {offset}: {used} counts, {ignored} is ignored")]
+    Repeated {
+        /// The field's key.
+        field: &'static str,
+        /// The earlier number.
+        ignored: u64,
+        /// The number that counts.
+        used: u64,
+        /// Where the field stands again, in bytes.
+        offset: usize,
+    },
+}
+
 /// A problem and what a shape file calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named<T> {
@@ -121,6 +144,8 @@ pub struct Named<T> {
     pub problem: T,
     /// Its name without quotes, if it has one: `resnet_50:res2b_branch2a*2`.
     pub name: Option<String>,
+    /// What of the text may not be what was meant. Parsing by [`FromStr`] drops it.
+    pub warnings: Vec<NotationWarning>,
 }
 
 impl<T> Named<T> {
@@ -157,6 +182,7 @@ pub fn parse(text: &str) -> Result<Named<Problem>, Error> {
     Ok(Named {
         problem,
         name: fields.name,
+        warnings: fields.warnings,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Text to fields: no meaning yet.
 
-use super::NotationReason;
+use super::{NotationReason, NotationWarning};
 use crate::error::Error;
 
 /// The keys of fields with no axis.
@@ -42,6 +42,17 @@ const WORDS: [(&str, usize); 26] = [
     ("out", 2),
 ];
 
+/// Characters of an unknown word that its error shows.
+const LONGEST_SHOWN: usize = 24;
+
+/// All words, each behind its `+`, with the numbers that follow.
+pub(super) fn vocabulary() -> String {
+    let numbers = |count: usize| ["", "N", "N:N"][count.min(2)];
+    let words = WORDS.iter().chain(&[("residual", 0)]);
+    let words = words.map(|(word, count)| format!("+{word}{}", numbers(*count)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Words of which a text has one at most; any other goes with all but itself.
 const CHOICES: [&[&str]; 5] = [
     &["f32", "f16", "bf16"],
@@ -70,13 +81,33 @@ pub(super) struct RawAxis {
 }
 
 impl RawAxis {
-    /// Whether nothing was said about the axis, by benchdnn's rule: zeros and a stride of 1 say nothing.
-    pub fn is_absent(&self) -> bool {
+    /// Whether the axis has what no rule can infer but from the other axis: its input and its kernel. Zero is no size.
+    pub fn is_whole(&self) -> bool {
+        self.input.unwrap_or(0) != 0 && self.kernel.unwrap_or(0) != 0
+    }
+
+    /// This axis, with what was not said about it taken from `other`. Zero is no size.
+    pub fn or(self, other: RawAxis) -> RawAxis {
+        let sized =
+            |size: Option<u64>, other: Option<u64>| size.filter(|&size| size != 0).or(other);
+        RawAxis {
+            input: sized(self.input, other.input),
+            output: sized(self.output, other.output),
+            kernel: sized(self.kernel, other.kernel),
+            stride: self.stride.or(other.stride),
+            padding: self.padding.or(other.padding),
+            dilation: self.dilation.or(other.dilation),
+        }
+    }
+
+    /// Whether nothing was said about the axis, by benchdnn's rule: zeros and a stride of 1 say nothing, and a pooling's
+    /// dilation alone does not either.
+    pub fn is_absent(&self, pooling: bool) -> bool {
         let nothing = |field: Option<u64>| field.unwrap_or(0) == 0;
         nothing(self.input)
             && nothing(self.output)
             && nothing(self.kernel)
-            && nothing(self.dilation)
+            && (pooling || nothing(self.dilation))
             && nothing(self.padding)
             && self.stride.unwrap_or(1) == 1
     }
@@ -114,6 +145,7 @@ pub(super) struct Fields {
     pub axes: [RawAxis; 3],
     pub words: Vec<Word>,
     pub name: Option<String>,
+    pub warnings: Vec<NotationWarning>,
 }
 
 impl Fields {
@@ -190,8 +222,13 @@ fn field(fields: &mut Fields, at: usize) -> Result<usize, Error> {
             fields.axes[place / QUANTITIES.len()].slot(place % QUANTITIES.len())
         }
     };
-    if slot.replace(value).is_some() {
-        return Err(fields.error(at, NotationReason::Repeated { field: key }));
+    if let Some(ignored) = slot.replace(value) {
+        fields.warnings.push(NotationWarning::Repeated {
+            field: key,
+            ignored,
+            used: value,
+            offset: at,
+        });
     }
     Ok(end)
 }
@@ -210,7 +247,11 @@ fn word(fields: &mut Fields, at: usize) -> Result<usize, Error> {
             let sliced = rest["residual".len()..].starts_with(|c: char| c.is_ascii_digit());
             ("residual", if sliced { 2 } else { 0 })
         }
-        None => return Err(fields.error(at, NotationReason::Unknown)),
+        None => {
+            let word = rest.split('+').next().unwrap_or_default();
+            let word = word.chars().take(LONGEST_SHOWN).collect();
+            return Err(fields.error(at, NotationReason::UnknownWord { word }));
+        }
     };
     let contradicts = |earlier: &str| {
         let both = |choice: &&[&str]| choice.contains(&earlier) && choice.contains(&word);

@@ -17,6 +17,7 @@ use super::lower::{no_kernel, padded};
 use super::report::{Report, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
+use crate::tuning::warn;
 
 /// The largest magnitude of inputs and filters: small enough that the sums of every problem of moderate size are exact
 /// in f32.
@@ -31,7 +32,12 @@ pub fn shape(
 ) -> Result<(), Failure> {
     let batch = context.select.batch;
     let problem = match notation::parse(&shape.text) {
-        Ok(named) => named.problem,
+        Ok(named) => {
+            for warning in &named.warnings {
+                warn(format_args!("{label}: {warning}"));
+            }
+            named.problem
+        }
         Err(Error::Notation {
             reason: NotationReason::ThreeDimensional,
             ..
