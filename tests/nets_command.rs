@@ -108,7 +108,19 @@ fn a_picture_is_classified_and_bad_input_is_said() {
     gradient.save(&picture).unwrap();
     let mut args: Vec<std::ffi::OsString> = vec!["classify".into(), picture.into()];
     args.extend(["--json".into(), json.clone().into()]);
+    // Classes of weights that nobody trained are no answer: they have to be asked for.
     let output = warpconv(&args);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    for option in ["--weights", "--random"] {
+        assert!(said(&output).contains(option), "{}", said(&output));
+    }
+    assert!(!json.exists(), "nothing was classified");
+    let mut both = args.clone();
+    both.extend(["--random".into(), "--weights".into(), "w".into()]);
+    assert_eq!(warpconv(&both).status.code(), Some(2));
+    let mut random = args.clone();
+    random.push("--random".into());
+    let output = warpconv(&random);
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("drawn by seed"));
     let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
@@ -127,7 +139,7 @@ fn a_picture_is_classified_and_bad_input_is_said() {
     );
     let none = scratch.file("none.png");
     assert_eq!(
-        warpconv(&["classify".as_ref(), none.as_os_str()])
+        warpconv(&["classify".as_ref(), none.as_os_str(), "--random".as_ref()])
             .status
             .code(),
         Some(2)

@@ -275,8 +275,11 @@ pub struct ClassifyArgs {
     #[arg(required = true, value_name = "PICTURE")]
     pub picture: PathBuf,
     /// SqueezeNet 1.1's weights: a safetensors file with torchvision's names, or a folder of the package ndf's arrays
-    #[arg(long, value_name = "FILE|FOLDER")]
+    #[arg(long, value_name = "FILE|FOLDER", required_unless_present = "random")]
     pub weights: Option<PathBuf>,
+    /// Draw weights by seed: the classes say nothing of the picture, but everything is computed
+    #[arg(long, conflicts_with = "weights")]
+    pub random: bool,
     /// The names of the classes, one a line
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,

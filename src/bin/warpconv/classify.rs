@@ -54,7 +54,7 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     };
     let classes = best(&logits, TOP);
     let shares = softmax(&logits);
-    if args.weights.is_none() {
+    if args.random {
         say("Weights are drawn by seed: the classes say nothing of the picture. See --weights.")?;
     }
     let name = |class: usize| labels.as_ref().and_then(|labels| labels.get(class));
