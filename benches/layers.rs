@@ -144,7 +144,7 @@ fn table(text: &str) -> Result<Vec<(String, Conv2d)>, String> {
 
 /// A file of benchdnn's; three-dimensional problems and poolings in it are left out.
 fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
-    let text = std::fs::read_to_string(path)
+    let text = warpconv::files::text(path, warpconv::files::SHAPES)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut layers = Vec::new();

@@ -51,6 +51,8 @@ struct Readme;
 pub mod catalog;
 pub mod check;
 pub mod error;
+#[doc(hidden)]
+pub mod files;
 pub mod gpu;
 pub mod launch;
 pub mod nets;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::catalog::{Kernel, KernelId, kernels};
+use crate::files;
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
@@ -21,7 +22,7 @@ fn from_folder(ids: &[&str]) -> Vec<&'static str> {
     };
     let named = std::env::var_os("WARPCONV_PTX").map(std::path::PathBuf::from);
     let folder = named.or_else(beside).unwrap_or_default();
-    let read = |id: &&str| std::fs::read_to_string(folder.join(format!("{id}.ptx")));
+    let read = |id: &&str| files::text(&folder.join(format!("{id}.ptx")), files::PTX);
     ids.iter()
         .map(|id| &*read(id).unwrap_or_default().leak())
         .collect()

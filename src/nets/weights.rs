@@ -86,7 +86,8 @@ impl Network {
             name: path.display().to_string(),
             reason,
         };
-        let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let bytes = crate::files::bytes(path, crate::files::WEIGHTS);
+        let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
         let file = safetensors::SafeTensors::deserialize(&bytes);
         let file = file.map_err(|error| wrong(error.to_string()))?;
         self.read(|name| match file.tensor(name) {

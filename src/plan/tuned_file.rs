@@ -14,15 +14,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::tuned::{Card, Entry, Key, Measure, SEED, Tuning, build, fingerprint};
+use crate::files;
 
 /// The word that a tuning file begins with.
 const MAGIC: &str = "warpconv-tuning";
 
 /// The format that this crate writes and reads.
 const FORMAT: u32 = 1;
-
-/// The largest file that is read: entries have some 200 bytes.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// Why a tuning file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -193,11 +191,15 @@ fn read(path: &Path) -> Result<String, TuningError> {
         path: path.to_owned(),
         error,
     };
-    let bytes = fs::metadata(path).map_err(failed)?.len();
-    if bytes > MOST_BYTES {
-        return Err(content(path, TuningReason::TooLarge { bytes }));
-    }
-    let text = String::from_utf8(fs::read(path).map_err(failed)?);
+    let read = files::bytes(path, files::TUNING).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            let limit = files::TUNING.limit;
+            let bytes = fs::metadata(path).map_or(limit + 1, |metadata| metadata.len());
+            content(path, TuningReason::TooLarge { bytes })
+        }
+        _ => failed(error),
+    });
+    let text = String::from_utf8(read?);
     text.map_err(|error| {
         let ours = error.as_bytes().starts_with(MAGIC.as_bytes());
         content(

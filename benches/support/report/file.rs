@@ -27,7 +27,7 @@ impl Contents {
 
 /// Reads a file of rows.
 pub fn read(path: &Path) -> Result<Contents, String> {
-    let text = std::fs::read_to_string(path)
+    let text = warpconv::files::text(path, warpconv::files::ROWS)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     Ok(contents(&text))
 }

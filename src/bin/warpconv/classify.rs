@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::Error;
 use warpconv::check::{LoadedModule, Operands, Stored};
+use warpconv::files;
 use warpconv::gpu::Gpu;
 use warpconv::nets::{Edges, Form, Named, Network, Variant, squeezenet1_1};
 use warpconv::plan::Tuning;
@@ -141,7 +142,7 @@ fn array_name(name: &str) -> Option<String> {
 
 /// The names of the classes, one a line.
 fn labels(path: &Path) -> Result<Vec<String>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::File {
+    let text = files::text(path, files::LABELS).map_err(|error| Failure::File {
         path: path.to_owned(),
         error,
     })?;

@@ -1,9 +1,16 @@
 //! Pictures as the networks take them: cut, resized, and each plane normalised.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, GenericImageView, RgbImage};
+use image::{DynamicImage, GenericImageView, ImageReader, Limits, RgbImage};
+use warpconv::files;
+
+/// Rows and columns of a picture at most: JPEG's own limit.
+const MOST_SIDE: u32 = 65_535;
+/// Bytes that decoding a picture may take: a few hundred bytes of PNG can say that they are gigabytes.
+const MOST_DECODED: u64 = 1 << 30;
 
 /// What a set of weights expects of its pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +75,16 @@ impl Preprocessing {
 
 /// Reads a PNG or JPEG file.
 pub fn read(path: &Path) -> Result<DynamicImage, String> {
-    image::open(path).map_err(|error| format!("{}: {error}", path.display()))
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = files::bytes(path, files::PICTURE).map_err(|error| failed(&error))?;
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| failed(&error))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MOST_SIDE);
+    limits.max_image_height = Some(MOST_SIDE);
+    limits.max_alloc = Some(MOST_DECODED);
+    reader.limits(limits);
+    reader.decode().map_err(|error| failed(&error))
 }
 
 #[cfg(test)]

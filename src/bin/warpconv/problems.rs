@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use warpconv::catalog::Math;
+use warpconv::files;
 use warpconv::problem::FilterLayout;
 use warpconv::problem::notation::{self, Problem};
 use warpconv::{DType, Error, Layout};
@@ -97,7 +98,7 @@ pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
                 "{text}: a folder; give a shape file or a problem"
             )));
         }
-        if path.is_file() {
+        if path.is_file() || files::is_open_pipe(path) {
             from_file(path, None, changes, &mut all)?;
         } else if let Some((file, line)) = file_and_line(path) {
             from_file(&file, Some(line), changes, &mut all)?;

@@ -13,6 +13,7 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::check::{LoadedModule, Stored, network_tolerance};
+use warpconv::files;
 use warpconv::gpu::Gpu;
 use warpconv::nets::{
     Edges, Form, Fusion, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
@@ -320,6 +321,6 @@ fn report(lines: &[Line]) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<Value, Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let text = files::text(path, files::JSON).map_err(|error| failed(&error))?;
     serde_json::from_str(&text).map_err(|error| failed(&error))
 }

@@ -2,12 +2,12 @@
 //! With its tests a little over 500 lines; both formats stay here because they share the reading of tensors.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 use warpconv::DType;
 use warpconv::catalog::Math;
+use warpconv::files;
 
 use super::graph::{self, Layer, Op, Tensor, Window, text};
 use super::npy;
@@ -77,7 +77,8 @@ pub fn indices_of(tensor: &str) -> String {
 /// Reads `folder/case.json`, whichever kind it is.
 pub fn read(folder: &Path) -> Result<Read, String> {
     let path = folder.join("case.json");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        files::text(&path, files::JSON).map_err(|error| format!("{}: {error}", path.display()))?;
     let json: Value =
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     if json.get("suite").is_some() {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use warpconv::files;
+
 use crate::exit::Failure;
 
 /// Folders inside folders are searched this deep; a loop of links ends here.
@@ -103,9 +105,13 @@ fn file(path: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if files::is_open_pipe(path) {
+        sources.extend(shape_lines(path)?.into_iter().map(Source::Shape));
+        return Ok(());
+    }
     match fs::metadata(path) {
         Ok(_) => Err(Failure::Input(format!(
-            "{}: neither a file nor a folder",
+            "{}: neither a file nor a folder; a pipe is read only where it is open already, as <(...) is",
             path.display()
         ))),
         Err(error) => Err(Failure::File {
@@ -164,7 +170,7 @@ fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Fa
 /// The problems of a shape file: one a line; `#` starts a comment. benchdnn's own options (`--batch=...`) are passed
 /// over, since they say how its driver runs a problem, not which.
 pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| Failure::File {
+    let text = files::text(file, files::SHAPES).map_err(|error| Failure::File {
         path: file.to_owned(),
         error,
     })?;

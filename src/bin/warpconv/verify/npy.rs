@@ -1,15 +1,16 @@
 //! NumPy's `.npy` files, as the cases use them: little-endian, C order.
 
-use std::fs;
 use std::path::Path;
 
 use half::f16;
+use warpconv::files;
 
 use super::graph::Tensor;
 
 /// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8 beyond 2^53 aside).
 pub fn read(path: &Path) -> Result<Tensor, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes =
+        files::bytes(path, files::ARRAY).map_err(|error| format!("{}: {error}", path.display()))?;
     parse(&bytes).map_err(|why| format!("{}: {why}", path.display()))
 }
 

@@ -1,13 +1,13 @@
 //! Real networks on real pictures: the pretrained SqueezeNet and the trained nets with their test images.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::catalog::Math;
 use warpconv::check::network_tolerance;
+use warpconv::files;
 
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
@@ -260,7 +260,8 @@ fn pool(input: &str, output: &str) -> Value {
 
 /// A JSON file.
 fn read_json(path: &Path) -> Result<Value, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        files::text(path, files::JSON).map_err(|error| format!("{}: {error}", path.display()))?;
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
