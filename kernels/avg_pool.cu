@@ -8,7 +8,7 @@
 // Units: NCHW: channel (outer), row (middle), column (inner); NHWC: row, column, VECTOR channels in 16-byte accesses (one
 // channel if they are not aligned). Not for windows of the whole plane: that is global_pool.cu.
 // Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
-#include "units.cuh"
+#include "wide_units.cuh"
 
 // One axis of a window: the cells to add and how many the divisor counts.
 struct Axis {
@@ -43,12 +43,15 @@ DEVICE void mean(const PoolArgs& a, const storage_t* x, storage_t* y, const Axis
     const int row_step = a.adaptive ? 1 : a.dilation_h;
     const int column_step = a.adaptive ? 1 : a.dilation_w;
     for (int r = down.cells.begin; r < down.cells.end; r++) {
-        int row = (down.cells.first + r * row_step) * a.width + across.cells.first;
+        // Rows by 64 bits, the cells of a row by a product of 32-bit numbers.
+        long long first = static_cast<long long>(down.cells.first + r * row_step) * a.width + across.cells.first;
+        const storage_t* row = x + first * (LAYOUT_NHWC ? a.x_strides.pixel : 1);
         float sum[WIDTH] = {};
 #pragma unroll 4
         for (int s = across.cells.begin; s < across.cells.end; s++) {
-            long long at = static_cast<long long>(row + s * column_step) * a.x_strides.pixel;
-            Stored<WIDTH> cell = *reinterpret_cast<const Stored<WIDTH>*>(x + at);
+            int column = s * column_step;
+            long long at = LAYOUT_NHWC ? static_cast<long long>(column) * a.x_strides.pixel : column;
+            Stored<WIDTH> cell = *reinterpret_cast<const Stored<WIDTH>*>(row + at);
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
                 sum[v] += to_float(cell.v[v]);
@@ -72,22 +75,22 @@ DEVICE void mean(const PoolArgs& a, const storage_t* x, storage_t* y, const Axis
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ PoolArgs a) {
-    Unit unit;
-    if (!find_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
+    WideUnit unit;
+    if (!find_wide_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
         return;
     }
 #if LAYOUT_NHWC
     int p = unit.outer;
     int q = unit.middle;
-    long long channel = unit.inner * (a.vector ? VECTOR : 1);
+    long long channel = static_cast<int>(unit.inner) * (a.vector ? VECTOR : 1);
 #else
     int p = unit.middle;
     int q = unit.inner;
     long long channel = unit.outer;
 #endif
-    const storage_t* x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image + channel * a.x_strides.channel;
-    storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + channel * a.y_strides.channel +
-                   static_cast<long long>(p * a.q + q) * a.y_strides.pixel;
+    const storage_t* x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image + channel * channel_step(a.h, a.width);
+    storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + channel * channel_step(a.p, a.q) +
+                   (static_cast<long long>(p) * a.q + q) * a.y_strides.pixel;
     Axis down = axis(a, p, a.p, a.r, a.stride_h, a.dilation_h, a.pad_top, a.pad_bottom, a.h);
     Axis across = axis(a, q, a.q, a.s, a.stride_w, a.dilation_w, a.pad_left, a.pad_right, a.width);
 #if LAYOUT_NHWC

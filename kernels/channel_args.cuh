@@ -10,8 +10,8 @@ struct LrnArgs {
     void* y;
     Strides x_strides;
     Strides y_strides;
+    long long pixels;  // rows times columns: NCHW: also from one channel to the next
     int n, c;
-    int pixels;        // rows times columns
     int size, before;  // channels of a window, and how many of them come before the centre: size / 2
     float scale;       // alpha / size
     float k, beta;
@@ -21,7 +21,7 @@ struct LrnArgs {
     FastDiv by_inner;  // unit of an image -> what lies outside the innermost dimension
     FastDiv by_middle; // by the number of those, so that nothing lies further out
 };
-static_assert(sizeof(LrnArgs) == 16 + 2 * 16 + 4 * 10 + 3 * 12 + 4, "src/launch/channel_args.rs mirrors this struct");
+static_assert(sizeof(LrnArgs) == 16 + 2 * 16 + 8 + 4 * 9 + 3 * 12, "src/launch/channel_args.rs mirrors this struct");
 
 // y[c] = exp(x[c] - max) / sum_j exp(x[j] - max) for each pixel. A row is the channels of one pixel.
 struct SoftmaxArgs {
@@ -29,11 +29,11 @@ struct SoftmaxArgs {
     void* y;
     Strides x_strides;
     Strides y_strides;
+    long long pixels;   // rows times columns: where pixels are neighbours, also from one channel to the next
     int n, c;
-    int pixels;         // rows times columns
     int neighbours;     // 1: the channels of a row are neighbours in memory; 0: pixels are
     int vector;         // 1: 16-byte accesses along a row (x and y are aligned for it, and the rows whole)
     int team;           // neighbours: threads a row, a warp or a block
     FastDiv by_image;   // neighbours: row -> image; else: tile of pixels -> image
 };
-static_assert(sizeof(SoftmaxArgs) == 16 + 2 * 16 + 4 * 6 + 12 + 4, "src/launch/channel_args.rs mirrors this struct");
+static_assert(sizeof(SoftmaxArgs) == 16 + 2 * 16 + 8 + 4 * 5 + 12, "src/launch/channel_args.rs mirrors this struct");

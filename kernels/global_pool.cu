@@ -9,7 +9,7 @@
 // NHWC: `team` neighbouring threads take neighbouring channels (VECTOR each with 16-byte accesses, or one), the
 // THREADS / team groups share out the pixels. by_image: block -> image; tiles of team channel vectors within.
 // Grid: n * ceil(channel vectors / team) blocks of THREADS.
-#include "units.cuh"
+#include "wide_units.cuh"
 
 // Terms that are added one after the other before their sum joins the total.
 constexpr int RUN = 64;
@@ -17,22 +17,22 @@ constexpr int RUN = 64;
 struct Mean {
     static DEVICE float neutral() { return 0.0f; }
     static DEVICE float join(float a, float b) { return a + b; }
-    static DEVICE float finish(float sum, int count) { return sum / static_cast<float>(count); }
+    static DEVICE float finish(float sum, long long count) { return sum / static_cast<float>(count); }
 };
 
 struct Maximum {
     static DEVICE float neutral() { return __int_as_float(0xff800000); }
     static DEVICE float join(float a, float b) { return b > a || b != b ? b : a; }
-    static DEVICE float finish(float maximum, int) { return maximum; }
+    static DEVICE float finish(float maximum, long long) { return maximum; }
 };
 
 // Joins what lane, lane + lanes, lane + 2 * lanes, ... of `pixels` pixels hold, WIDTH channels or neighbours side by side.
 template <typename Op, int WIDTH>
-DEVICE void walk(const storage_t* x, int lane, int lanes, int pixels, long long pitch, float (&total)[WIDTH]) {
+DEVICE void walk(const storage_t* x, int lane, int lanes, long long pixels, long long pitch, float (&total)[WIDTH]) {
     const storage_t* at = x + lane * pitch;
     const long long step = lanes * pitch;
-    // A count, since an index that runs past the last pixel could overflow.
-    int left = lane < pixels ? (pixels - lane + lanes - 1) / lanes : 0;
+    // A count, since an index that runs past the last pixel could overflow. `lanes` is a power of two.
+    int left = lane < pixels ? static_cast<int>((pixels - lane + lanes - 1) >> (31 - __clz(lanes))) : 0;
     while (left > 0) {
         float run[WIDTH];
 #pragma unroll
@@ -91,8 +91,8 @@ DEVICE void pool(const PoolArgs& a) {
     }
     long long image = plane < (1ll << 31) ? fast_div(static_cast<unsigned>(plane), a.by_image) : plane / a.c;
     int channel = static_cast<int>(plane - image * a.c);
-    const storage_t* x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image + static_cast<long long>(channel) * a.x_strides.channel;
-    int pixels = a.h * a.width;
+    long long pixels = static_cast<long long>(a.h) * a.width;
+    const storage_t* x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image + channel * pixels;
     float value = Op::neutral();
     if (a.vector) {
         float total[VECTOR];
@@ -126,7 +126,7 @@ DEVICE void columns(const PoolArgs& a, float* shared) {
     unsigned image = fast_div(blockIdx.x, a.by_image);
     int tile = blockIdx.x - image * a.by_image.divisor;
     int channel = (tile * a.team + lane) * WIDTH;
-    int pixels = a.h * a.width;
+    long long pixels = static_cast<long long>(a.h) * a.width;
     float total[WIDTH];
 #pragma unroll
     for (int v = 0; v < WIDTH; v++) {

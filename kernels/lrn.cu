@@ -19,7 +19,7 @@
 //
 // Grid: ceil(units / THREADS) blocks of THREADS. No shared memory, no barrier. x and y are different elements.
 #include "channel_args.cuh"
-#include "units.cuh"
+#include "wide_units.cuh"
 
 // The window that stays in registers.
 constexpr int SIZE = 5;
@@ -95,7 +95,7 @@ DEVICE void walk(const LrnArgs& a, const storage_t* x, storage_t* y, int first, 
         int channel = first - BEFORE + i;
         zero(window[i]);
         if (channel >= 0 && channel < a.c) {
-            load(window[i], x + static_cast<long long>(channel) * a.x_strides.channel);
+            load(window[i], x + static_cast<long long>(channel) * a.pixels);
         }
     }
 #pragma unroll 1
@@ -105,7 +105,7 @@ DEVICE void walk(const LrnArgs& a, const storage_t* x, storage_t* y, int first, 
             int channel = c + AFTER + i;
             zero(window[SIZE - 1 + i]);
             if (channel < a.c && channel < end + AFTER) {
-                load(window[SIZE - 1 + i], x + static_cast<long long>(channel) * a.x_strides.channel);
+                load(window[SIZE - 1 + i], x + static_cast<long long>(channel) * a.pixels);
             }
         }
 #pragma unroll
@@ -122,7 +122,7 @@ DEVICE void walk(const LrnArgs& a, const storage_t* x, storage_t* y, int first, 
                     }
                 }
                 normalise(result, squares, a);
-                store(y + static_cast<long long>(c + i) * a.y_strides.channel, result);
+                store(y + static_cast<long long>(c + i) * a.pixels, result);
             }
         }
 #pragma unroll
@@ -148,23 +148,23 @@ DEVICE void walk_any(const LrnArgs& a, const storage_t* x, storage_t* y, int fir
         int from = max(c - a.before, 0), to = min(c - a.before + a.size, a.c);
 #pragma unroll 4
         for (int j = from; j < to; j++) {
-            load(cell, x + static_cast<long long>(j) * a.x_strides.channel);
+            load(cell, x + static_cast<long long>(j) * a.pixels);
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
                 squares[v] = fmaf(cell[v], cell[v], squares[v]);
             }
         }
-        load(cell, x + static_cast<long long>(c) * a.x_strides.channel);
+        load(cell, x + static_cast<long long>(c) * a.pixels);
         normalise(cell, squares, a);
-        store(y + static_cast<long long>(c) * a.y_strides.channel, cell);
+        store(y + static_cast<long long>(c) * a.pixels, cell);
     }
 }
 
 template <int WIDTH>
-DEVICE void unit_of(const LrnArgs& a, const Unit& unit) {
+DEVICE void unit_of(const LrnArgs& a, const WideUnit& unit) {
     const storage_t* x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image + unit.inner * WIDTH;
     storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + unit.inner * WIDTH;
-    int first = unit.middle * a.segment;
+    int first = static_cast<int>(unit.middle) * a.segment;
     int end = min(first + a.segment, a.c);
     if (a.size == SIZE) {
         walk<WIDTH>(a, x, y, first, end);
@@ -210,12 +210,12 @@ DEVICE void vector_of(const LrnArgs& a, const storage_t* x, storage_t* y, int c)
 }
 
 template <int WIDTH>
-DEVICE void unit_of(const LrnArgs& a, const Unit& unit) {
+DEVICE void unit_of(const LrnArgs& a, const WideUnit& unit) {
     const storage_t* x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image +
                          static_cast<long long>(unit.middle) * a.x_strides.pixel;
     storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image +
                    static_cast<long long>(unit.middle) * a.y_strides.pixel;
-    int c = unit.inner * WIDTH;
+    int c = static_cast<int>(unit.inner) * WIDTH;
     if (WIDTH == VECTOR) {
         vector_of(a, x, y, c);
         return;
@@ -234,8 +234,8 @@ DEVICE void unit_of(const LrnArgs& a, const Unit& unit) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ LrnArgs a) {
-    Unit unit;
-    if (!find_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
+    WideUnit unit;
+    if (!find_wide_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
         return;
     }
     if (a.vector) {

@@ -10,7 +10,7 @@
 // Units: NCHW: channel (outer), strip of TILE_M rows (middle), column (inner). NHWC: TILE_M = 1: row, column, channel
 // vector.
 // Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
-#include "units.cuh"
+#include "wide_units.cuh"
 
 DEVICE float minus_infinity() {
     return __int_as_float(0xff800000);
@@ -27,7 +27,7 @@ DEVICE void take(float& best, int& where, float value, int cell) {
 
 // Where this thread's column of outputs begins.
 struct Column {
-    const storage_t* x;  // the plane
+    const storage_t* x;  // the plane, from the window's first column on
     storage_t* y;        // output (first row, column)
     unsigned char* indices;
     int p, rows;         // first output row, and how many
@@ -36,9 +36,9 @@ struct Column {
 
 template <bool INDEX>
 DEVICE void store(const PoolArgs& a, const Column& at, int row, float best, int where) {
-    at.y[row * a.q] = from_float(best);
+    at.y[static_cast<long long>(row) * a.q] = from_float(best);
     if (INDEX) {
-        at.indices[row * a.q] = static_cast<unsigned char>(where);
+        at.indices[static_cast<long long>(row) * a.q] = static_cast<unsigned char>(where);
     }
 }
 
@@ -63,11 +63,11 @@ DEVICE void common_window(const PoolArgs& a, const Column& at) {
 #pragma unroll
         for (int t = 0; t < STRIDE; t++) {
             int row = top + step * STRIDE + t;
+            const storage_t* line = at.x + static_cast<long long>(row) * a.width;
 #pragma unroll
             for (int s = 0; s < SIZE; s++) {
                 bool inside = row >= 0 && row < end && s >= at.across.begin && s < at.across.end;
-                int cell = row * a.width + at.across.first + s * a.dilation_w;
-                next[t][s] = inside ? to_float(at.x[cell]) : minus_infinity();
+                next[t][s] = inside ? to_float(line[s * a.dilation_w]) : minus_infinity();
             }
         }
     };
@@ -131,12 +131,12 @@ DEVICE void any_window(const PoolArgs& a, const Column& at) {
     for (int i = 0; i < longest; i++) {
 #pragma unroll 1
         for (int s = at.across.begin; s < at.across.end; s++) {
-            const storage_t* column = at.x + at.across.first + s * a.dilation_w;
+            const storage_t* column = at.x + s * a.dilation_w;
             float values[TILE_M];
 #pragma unroll
             for (int m = 0; m < TILE_M; m++) {
                 int r = down[m].begin + i;
-                values[m] = r < down[m].end ? to_float(column[(down[m].first + r * a.dilation_h) * a.width]) : minus_infinity();
+                values[m] = r < down[m].end ? to_float(column[static_cast<long long>(down[m].first + r * a.dilation_h) * a.width]) : minus_infinity();
             }
 #pragma unroll
             for (int m = 0; m < TILE_M; m++) {
@@ -153,17 +153,20 @@ DEVICE void any_window(const PoolArgs& a, const Column& at) {
 }
 
 template <bool INDEX>
-DEVICE void pool(const PoolArgs& a, const Unit& unit) {
-    int p = unit.middle * TILE_M;
+DEVICE void pool(const PoolArgs& a, const WideUnit& unit) {
+    int p = static_cast<int>(unit.middle) * TILE_M;
     int q = unit.inner;
-    int output = p * a.q + q;
+    long long output = static_cast<long long>(p) * a.q + q;
+    long long x_step = channel_step(a.h, a.width), y_step = channel_step(a.p, a.q);
+    long long channel = unit.outer;
     Column at;
-    at.x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image + static_cast<long long>(unit.outer) * a.x_strides.channel;
-    at.y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + static_cast<long long>(unit.outer) * a.y_strides.channel + output;
-    at.indices = a.indices + unit.image * a.index_strides.image + static_cast<long long>(unit.outer) * a.index_strides.channel + output;
+    at.x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image + channel * x_step;
+    at.y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + channel * y_step + output;
+    at.indices = a.indices + unit.image * a.index_strides.image + channel * y_step + output;
     at.p = p;
     at.rows = min(TILE_M, a.p - p);
     at.across = span(q * a.stride_w - a.pad_left, a.s, a.dilation_w, a.width);
+    at.x += at.across.first;
     if (a.r == 3 && a.s == 3 && a.dilation_h == 1 && a.stride_h == 1) {
         common_window<3, 1, INDEX>(a, at);
     } else if (a.r == 3 && a.s == 3 && a.dilation_h == 1 && a.stride_h == 2) {
@@ -183,15 +186,18 @@ DEVICE void cells(const PoolArgs& a, const storage_t* x, const Span& down, const
     const int rows = SIZE ? SIZE : down.end;
     const int columns = SIZE ? SIZE : across.end;
     Stored<WIDTH> loaded[SIZE ? SIZE * SIZE : 1];
+    // Rows by 64 bits, the cells of a row by a product of 32-bit numbers.
+    const long long line = static_cast<long long>(a.width) * a.x_strides.pixel;
     if (SIZE) {
 #pragma unroll
         for (int cell = 0; cell < SIZE * SIZE; cell++) {
             int r = cell / (SIZE ? SIZE : 1);
             int s = cell % (SIZE ? SIZE : 1);
             bool inside = r >= down.begin && r < down.end && s >= across.begin && s < across.end;
-            int pixel = (down.first + r * a.dilation_h) * a.width + across.first + s * a.dilation_w;
+            long long column = across.first + s * a.dilation_w;
             if (inside) {
-                loaded[cell] = *reinterpret_cast<const Stored<WIDTH>*>(x + static_cast<long long>(pixel) * a.x_strides.pixel);
+                long long at = (down.first + r * a.dilation_h) * line + column * a.x_strides.pixel;
+                loaded[cell] = *reinterpret_cast<const Stored<WIDTH>*>(x + at);
             } else {
 #pragma unroll
                 for (int v = 0; v < WIDTH; v++) {
@@ -205,8 +211,9 @@ DEVICE void cells(const PoolArgs& a, const storage_t* x, const Span& down, const
 #pragma unroll(SIZE ? SIZE : 2)
         for (int s = SIZE ? 0 : across.begin; s < columns; s++) {
             if (!SIZE) {
-                int pixel = (down.first + r * a.dilation_h) * a.width + across.first + s * a.dilation_w;
-                loaded[0] = *reinterpret_cast<const Stored<WIDTH>*>(x + static_cast<long long>(pixel) * a.x_strides.pixel);
+                long long column = across.first + s * a.dilation_w;
+                long long at = (down.first + r * a.dilation_h) * line + column * a.x_strides.pixel;
+                loaded[0] = *reinterpret_cast<const Stored<WIDTH>*>(x + at);
             }
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
@@ -217,11 +224,13 @@ DEVICE void cells(const PoolArgs& a, const storage_t* x, const Span& down, const
 }
 
 template <int WIDTH, bool INDEX>
-DEVICE void pixel(const PoolArgs& a, const Unit& unit) {
-    int channel = unit.inner * WIDTH;
-    int output = unit.outer * a.q + unit.middle;
-    Span down = span(unit.outer * a.stride_h - a.pad_top, a.r, a.dilation_h, a.h);
-    Span across = span(unit.middle * a.stride_w - a.pad_left, a.s, a.dilation_w, a.width);
+DEVICE void pixel(const PoolArgs& a, const WideUnit& unit) {
+    int channel = static_cast<int>(unit.inner) * WIDTH;
+    int p = unit.outer;
+    int q = unit.middle;
+    long long output = static_cast<long long>(p) * a.q + q;
+    Span down = span(p * a.stride_h - a.pad_top, a.r, a.dilation_h, a.h);
+    Span across = span(q * a.stride_w - a.pad_left, a.s, a.dilation_w, a.width);
     bool none = down.begin >= down.end || across.begin >= across.end;
     float best[WIDTH];
     int where[WIDTH];
@@ -241,7 +250,7 @@ DEVICE void pixel(const PoolArgs& a, const Unit& unit) {
     for (int v = 0; v < WIDTH; v++) {
         result.v[v] = from_float(best[v]);
     }
-    storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + static_cast<long long>(output) * a.y_strides.pixel;
+    storage_t* y = static_cast<storage_t*>(a.y) + unit.image * a.y_strides.image + output * a.y_strides.pixel;
     *reinterpret_cast<Stored<WIDTH>*>(y + channel) = result;
     if (INDEX) {
         struct alignas(WIDTH) Bytes {
@@ -251,13 +260,13 @@ DEVICE void pixel(const PoolArgs& a, const Unit& unit) {
         for (int v = 0; v < WIDTH; v++) {
             bytes.v[v] = static_cast<unsigned char>(where[v]);
         }
-        unsigned char* indices = a.indices + unit.image * a.index_strides.image + static_cast<long long>(output) * a.index_strides.pixel;
+        unsigned char* indices = a.indices + unit.image * a.index_strides.image + output * a.index_strides.pixel;
         *reinterpret_cast<Bytes*>(indices + channel) = bytes;
     }
 }
 
 template <bool INDEX>
-DEVICE void pool(const PoolArgs& a, const Unit& unit) {
+DEVICE void pool(const PoolArgs& a, const WideUnit& unit) {
     if (a.vector) {
         pixel<VECTOR, INDEX>(a, unit);
     } else {
@@ -268,8 +277,8 @@ DEVICE void pool(const PoolArgs& a, const Unit& unit) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ PoolArgs a) {
-    Unit unit;
-    if (!find_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
+    WideUnit unit;
+    if (!find_wide_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
         return;
     }
     if (a.indices != nullptr) {

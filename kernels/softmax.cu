@@ -169,7 +169,8 @@ DEVICE void along_rows(const SoftmaxArgs& a, float* shared) {
     if (index >= static_cast<long long>(a.n) * a.pixels) {
         return;
     }
-    long long image = index < (1ll << 31) ? fast_div(static_cast<unsigned>(index), a.by_image) : index / a.pixels;
+    // A plane of 2^31 pixels or more has the largest divisor, whose quotient of what is below is 0 as well.
+    long long image = index < 0x7fffffff ? fast_div(static_cast<unsigned>(index), a.by_image) : index / a.pixels;
     long long pixel = index - image * a.pixels;
     Row<WIDTH> row;
     row.x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image + pixel * a.x_strides.pixel;
@@ -181,13 +182,12 @@ DEVICE void along_rows(const SoftmaxArgs& a, float* shared) {
 
 DEVICE void across_pixels(const SoftmaxArgs& a, float* shared) {
     unsigned image = fast_div(blockIdx.x, a.by_image);
-    int tile = blockIdx.x - image * a.by_image.divisor;
-    int pixel = tile * 32 + threadIdx.x % 32;
+    unsigned tile = blockIdx.x - image * a.by_image.divisor;
+    long long pixel = static_cast<long long>(tile) * 32 + threadIdx.x % 32;
     Row<1> row;
-    row.x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image + static_cast<long long>(pixel) * a.x_strides.pixel;
-    row.y = static_cast<storage_t*>(a.y) + image * a.y_strides.image + static_cast<long long>(pixel) * a.y_strides.pixel;
-    row.x_step = a.x_strides.channel;
-    row.y_step = a.y_strides.channel;
+    row.x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image + pixel * a.x_strides.pixel;
+    row.y = static_cast<storage_t*>(a.y) + image * a.y_strides.image + pixel * a.y_strides.pixel;
+    row.x_step = row.y_step = a.pixels;
     row.cells = pixel < a.pixels ? a.c : 0;
     softmax(row, threadIdx.x / 32, GROUPS, AcrossPixels{}, shared);
 }

@@ -12,12 +12,12 @@
 //
 // Grid: ceil(units / THREADS) blocks of THREADS. No shared memory, no barrier.
 #include "squash_args.cuh"
-#include "units.cuh"
+#include "wide_units.cuh"
 
 template <int WIDTH>
 DEVICE void window(const SubsampleArgs& a, int image, int channel, int p, int q) {
     const storage_t* x = static_cast<const storage_t*>(a.x) + image * a.x_strides.image +
-                         static_cast<long long>(channel) * a.x_strides.channel +
+                         channel * channel_step(a.h, a.width) +
                          (static_cast<long long>(p) * a.stride_h * a.width + q * a.stride_w) * a.x_strides.pixel;
     float sum[WIDTH];
 #pragma unroll
@@ -49,19 +49,19 @@ DEVICE void window(const SubsampleArgs& a, int image, int channel, int p, int q)
         }
         result.v[v] = from_float(value);
     }
-    storage_t* y = static_cast<storage_t*>(a.y) + image * a.y_strides.image + static_cast<long long>(channel) * a.y_strides.channel +
+    storage_t* y = static_cast<storage_t*>(a.y) + image * a.y_strides.image + channel * channel_step(a.p, a.q) +
                    (static_cast<long long>(p) * a.q + q) * a.y_strides.pixel;
     *reinterpret_cast<Stored<WIDTH>*>(y) = result;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) KERNEL_NAME(const __grid_constant__ SubsampleArgs a) {
-    Unit unit;
-    if (!find_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
+    WideUnit unit;
+    if (!find_wide_unit(a.n, a.by_image, a.by_inner, a.by_middle, unit)) {
         return;
     }
 #if LAYOUT_NHWC
     if (a.vector) {
-        window<VECTOR>(a, unit.image, unit.inner * VECTOR, unit.outer, unit.middle);
+        window<VECTOR>(a, unit.image, static_cast<int>(unit.inner) * VECTOR, unit.outer, unit.middle);
     } else {
         window<1>(a, unit.image, unit.inner, unit.outer, unit.middle);
     }

@@ -43,7 +43,7 @@ pub enum Error {
     },
 
     /// A number is beyond what the kernels' 31-bit arithmetic can address.
-    #[error("{what} is {value}, beyond the limit of {limit}")]
+    #[error("{what}: {value}, beyond the limit of {limit}")]
     TooLarge {
         /// The quantity, in words.
         what: &'static str,
@@ -170,7 +170,7 @@ pub enum Error {
     },
 
     /// The weights of a network cannot be used.
-    #[error("{name} {reason}")]
+    #[error("{name}: {reason}")]
     Weights {
         /// The tensor, or the file.
         name: String,
@@ -284,6 +284,17 @@ pub enum Error {
     OutOfMemory {
         /// What was tried.
         operation: &'static str,
+    },
+
+    /// The device has no memory for the workspace of any plan.
+    #[error(
+        "out of memory: the plan takes a workspace of {needs} bytes, {free} are free on the device, and no plan takes less"
+    )]
+    NoWorkspace {
+        /// Bytes that the plan with the smallest workspace takes.
+        needs: u64,
+        /// Bytes that the driver calls free.
+        free: u64,
     },
 
     /// A kernel's module was refused by the driver.

@@ -27,6 +27,15 @@ impl FastDiv {
         }
     }
 
+    /// No division but an extent in 64 bits, as `kernels/wide_units.cuh` reads it where there are 2^31 units or more.
+    pub(super) fn wide(extent: u64) -> FastDiv {
+        FastDiv {
+            mul: (extent >> 32) as u32,
+            shift: u32::MAX,
+            divisor: extent as u32,
+        }
+    }
+
     /// What the kernel computes: `n / divisor` for `n` under 2^31.
     pub fn divide(self, n: u32) -> u32 {
         ((u64::from(n << 1) * u64::from(self.mul)) >> 32) as u32 >> self.shift
@@ -174,6 +183,18 @@ pub(super) fn blocks(units: u64, threads: u32) -> u64 {
     units.div_ceil(u64::from(threads))
 }
 
+/// How `images` images of `outer * middle * inner` units are numbered: the number of units, and the divisors by an image's
+/// units, by the inner and by the middle extent, as `find_wide_unit` in `kernels/wide_units.cuh` takes them.
+pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [FastDiv; 3]) {
+    let image = outer.saturating_mul(middle).saturating_mul(inner);
+    let total = image.saturating_mul(images as u64);
+    let by = match u32::try_from(image) {
+        Ok(image) if total < 1 << 31 => [image, inner as u32, middle as u32].map(FastDiv::new),
+        _ => [outer, inner, middle].map(FastDiv::wide),
+    };
+    (total, by)
+}
+
 impl ReluArgs {
     /// Chooses the accesses from the other fields, which must be set, and returns the number of blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
@@ -275,13 +296,9 @@ impl PoolArgs {
                 (lanes as u32, self.q as u32, strips)
             }
         };
-        self.by_inner = FastDiv::new(inner);
-        self.by_middle = FastDiv::new(middle);
-        self.by_image = FastDiv::new(inner * middle * outer);
-        blocks(
-            self.n as u64 * u64::from(inner * middle * outer),
-            kernel.threads,
-        )
+        let (units, by) = units(self.n, [outer, middle, inner].map(u64::from));
+        [self.by_image, self.by_inner, self.by_middle] = by;
+        blocks(units, kernel.threads)
     }
 
     fn schedule_global(
@@ -351,6 +368,54 @@ mod tests {
                 .chain([last - 1, last])
             {
                 assert_eq!(by.divide(n), n / divisor, "{n} / {divisor}");
+            }
+        }
+    }
+
+    /// The number of units and the divisors, as the kernel takes a unit apart with them.
+    #[test]
+    fn units_are_numbered_beyond_31_bits() {
+        let apart = |index: u64, [by_image, by_inner, by_middle]: [FastDiv; 3]| {
+            let extent = |by: FastDiv| u64::from(by.mul) << 32 | u64::from(by.divisor);
+            if by_image.shift == u32::MAX {
+                let (rest, inner) = (index / extent(by_inner), index % extent(by_inner));
+                let (rest, middle) = (rest / extent(by_middle), rest % extent(by_middle));
+                return [
+                    rest / extent(by_image),
+                    rest % extent(by_image),
+                    middle,
+                    inner,
+                ];
+            }
+            let index = index as u32;
+            let image = by_image.divide(index);
+            let rest = index - image * by_image.divisor;
+            let outside = by_inner.divide(rest);
+            let outer = by_middle.divide(outside);
+            let middle = outside - outer * by_middle.divisor;
+            let inner = rest - outside * by_inner.divisor;
+            [image, outer, middle, inner].map(u64::from)
+        };
+        for (images, extents) in [
+            (1, [3, 5, 7]),
+            (1, [1, 1, (1 << 31) - 1]),
+            (1, [1, 1, 1 << 31]),
+            (2, [1, 1, 1 << 30]),
+            (1, [1, 70_000, 70_000]),
+            (3, [5, 1, 70_000 * 70_000]),
+            (i32::MAX, [1, 1, 1]),
+            (i32::MAX, [2, 1, 1]),
+        ] {
+            let (total, by) = units(images, extents);
+            let [outer, middle, inner] = extents;
+            assert_eq!(total, images as u64 * outer * middle * inner);
+            for index in [0, 1, total / 3, total / 2, total - 1] {
+                let [image, o, m, i] = apart(index, by);
+                assert_eq!(((image * outer + o) * middle + m) * inner + i, index);
+                assert!(
+                    o < outer && m < middle && i < inner,
+                    "{images} of {extents:?}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The argument structs of the kernels that normalise over channels: a mirror of `kernels/channel_args.cuh`, field by field.
 
-use super::args::{FastDiv, Strides, VECTOR_BYTES, blocks, whole, whole_strides};
+use super::args::{FastDiv, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
 use super::fill::{Arguments, int};
 use crate::catalog::{Kernel, Layout};
 use crate::problem::{Lrn, Softmax};
@@ -15,9 +15,9 @@ pub struct LrnArgs {
     pub y: u64,
     pub x_strides: Strides,
     pub y_strides: Strides,
+    pub pixels: i64,
     pub n: i32,
     pub c: i32,
-    pub pixels: i32,
     pub size: i32,
     pub before: i32,
     pub scale: f32,
@@ -31,7 +31,7 @@ pub struct LrnArgs {
     pub by_middle: FastDiv,
 }
 
-const _: () = assert!(size_of::<LrnArgs>() == 16 + 2 * 16 + 4 * 10 + 3 * 12 + 4);
+const _: () = assert!(size_of::<LrnArgs>() == 16 + 2 * 16 + 8 + 4 * 9 + 3 * 12);
 
 /// The window that the kernel keeps in registers.
 const LRN_SIZE: i32 = 5;
@@ -51,11 +51,11 @@ impl LrnArgs {
                     && whole_strides(&[self.x_strides, self.y_strides], vector);
                 self.vector = i32::from(aligned && rows && self.size == LRN_SIZE);
                 self.segment = self.c;
-                (self.c, self.pixels)
+                (self.c as u64, self.pixels as u64)
             }
             _ => {
                 let images = [self.x_strides.image, self.y_strides.image];
-                let planes = whole(&[i64::from(self.pixels)], vector) && whole(&images, vector);
+                let planes = whole(&[self.pixels], vector) && whole(&images, vector);
                 self.vector = i32::from(aligned && planes);
                 let lanes = self.pixels as u64 / if self.vector == 1 { vector as u64 } else { 1 };
                 let wanted = MANY_THREADS.div_ceil((self.n as u64 * lanes).max(1));
@@ -63,18 +63,13 @@ impl LrnArgs {
                 let segments = wanted.min(channels.div_ceil(LEAST_SEGMENT)).max(1);
                 self.segment = channels.div_ceil(segments) as i32;
                 let segments = channels.div_ceil(self.segment.max(1) as u64);
-                (self.pixels, segments as i32)
+                (self.pixels as u64, segments)
             }
         };
-        let inner = inner as u32 / if self.vector == 1 { vector as u32 } else { 1 };
-        let middle = middle as u32;
-        self.by_inner = FastDiv::new(inner);
-        self.by_middle = FastDiv::new(middle);
-        self.by_image = FastDiv::new(inner * middle);
-        blocks(
-            self.n as u64 * u64::from(inner) * u64::from(middle),
-            kernel.threads,
-        )
+        let inner = inner / if self.vector == 1 { vector as u64 } else { 1 };
+        let (units, by) = units(self.n, [1, middle, inner]);
+        [self.by_image, self.by_inner, self.by_middle] = by;
+        blocks(units, kernel.threads)
     }
 }
 
@@ -86,7 +81,7 @@ impl From<&Lrn> for LrnArgs {
             y_strides: problem.output().into(),
             n: int(problem.n()),
             c: int(problem.c()),
-            pixels: int(problem.h() * problem.w()),
+            pixels: (problem.h() * problem.w()) as i64,
             size: int(parameters.size),
             before: int(parameters.size / 2),
             scale: (parameters.alpha / parameters.size as f64) as f32,
@@ -112,9 +107,9 @@ pub struct SoftmaxArgs {
     pub y: u64,
     pub x_strides: Strides,
     pub y_strides: Strides,
+    pub pixels: i64,
     pub n: i32,
     pub c: i32,
-    pub pixels: i32,
     /// Filled by [`SoftmaxArgs::schedule`], like all that follows.
     pub neighbours: i32,
     pub vector: i32,
@@ -122,7 +117,7 @@ pub struct SoftmaxArgs {
     pub by_image: FastDiv,
 }
 
-const _: () = assert!(size_of::<SoftmaxArgs>() == 16 + 2 * 16 + 4 * 6 + 12 + 4);
+const _: () = assert!(size_of::<SoftmaxArgs>() == 16 + 2 * 16 + 8 + 4 * 5 + 12);
 
 impl SoftmaxArgs {
     /// Shares the rows out among threads, from the other fields, which must be set, and returns the number of blocks.
@@ -132,7 +127,7 @@ impl SoftmaxArgs {
         self.neighbours = i32::from(steps == [1, 1]);
         if self.neighbours == 0 {
             let tiles = pixels.div_ceil(32);
-            self.by_image = FastDiv::new(tiles as u32);
+            self.by_image = FastDiv::new(u32::try_from(tiles).unwrap_or(u32::MAX));
             return n * tiles;
         }
         let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
@@ -153,7 +148,7 @@ impl SoftmaxArgs {
         } else {
             kernel.threads as i32
         };
-        self.by_image = FastDiv::new(self.pixels as u32);
+        self.by_image = FastDiv::new(u32::try_from(pixels).unwrap_or(u32::MAX));
         blocks(n * pixels, kernel.threads / self.team as u32)
     }
 }
@@ -165,7 +160,7 @@ impl From<&Softmax> for SoftmaxArgs {
             y_strides: problem.output().into(),
             n: int(problem.n()),
             c: int(problem.c()),
-            pixels: int(problem.h() * problem.w()),
+            pixels: (problem.h() * problem.w()) as i64,
             ..SoftmaxArgs::default()
         }
     }

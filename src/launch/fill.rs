@@ -21,7 +21,9 @@ impl From<&TensorDesc> for Strides {
         let strides = desc.strides();
         Strides {
             image: strides.image,
-            channel: strides.channel as i32,
+            // A plane may have more pixels than that: poolings and what keeps the extents take the step from rows and columns.
+            channel: strides.channel.min(i64::from(i32::MAX)) as i32,
+            // No more than the channels, which have 31 bits.
             pixel: strides.pixel as i32,
         }
     }
@@ -176,7 +178,7 @@ fn dense(output: &TensorDesc) -> Strides {
     match output.layout() {
         Layout::Nchw => Strides {
             image: c * plane,
-            channel: plane as i32,
+            channel: plane.min(i64::from(i32::MAX)) as i32,
             pixel: 1,
         },
         Layout::Nhwc => Strides {

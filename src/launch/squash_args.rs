@@ -1,7 +1,7 @@
 //! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of `kernels/squash_args.cuh`, field
 //! by field.
 
-use super::args::{FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, whole, whole_strides};
+use super::args::{FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
 use super::fill::{Arguments, elementwise, int};
 use crate::catalog::{Kernel, Layout};
 use crate::problem::{Activation, Subsample, Tanh};
@@ -85,14 +85,9 @@ impl SubsampleArgs {
                 (self.q, self.p, self.c)
             }
         };
-        let [inner, middle, outer] = [inner as u32, middle as u32, outer as u32];
-        self.by_inner = FastDiv::new(inner);
-        self.by_middle = FastDiv::new(middle);
-        self.by_image = FastDiv::new(inner * middle * outer);
-        blocks(
-            self.n as u64 * u64::from(inner * middle * outer),
-            kernel.threads,
-        )
+        let (units, by) = units(self.n, [outer, middle, inner].map(|extent| extent as u64));
+        [self.by_image, self.by_inner, self.by_middle] = by;
+        blocks(units, kernel.threads)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 
-/// The largest number that the kernels' `int` arithmetic holds: every extent, every span within one image and the
-/// number of output pixels stay at or below it.
+/// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it, and of a convolution every
+/// span within one image and the number of output pixels. Poolings and what keeps the extents count elements in 64 bits.
 pub const MAX_INDEX: u64 = i32::MAX as u64;
 
 /// One axis of a sliding window.

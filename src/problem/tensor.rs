@@ -4,6 +4,10 @@ use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::extent::{at_most, nonzero, product};
 
+/// What is refused of an image that is too large for a convolution.
+const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows one by one, with the \
+    rows that their windows share)";
+
 /// Four-dimensional activations, possibly a slice of the channels of a wider tensor.
 ///
 /// The wider tensor has [`channel_pitch`](Self::channel_pitch) channels, of which this one takes
@@ -36,8 +40,8 @@ impl TensorDesc {
     /// A dense tensor.
     ///
     /// # Errors
-    /// [`Error::Zero`] if `c`, `h` or `w` is 0 (`n` may be); [`Error::TooLarge`] if an image spans 2^31 elements or
-    /// more, or the whole tensor does not fit the address space.
+    /// [`Error::Zero`] if `c`, `h` or `w` is 0 (`n` may be); [`Error::TooLarge`] if an extent is 2^31 or more,
+    /// or the whole tensor does not fit the address space. An image may have more elements; a convolution's may not.
     pub fn new(
         n: usize,
         c: usize,
@@ -52,7 +56,7 @@ impl TensorDesc {
     /// The same tensor as channels `offset..offset + c` of a tensor of `pitch` channels.
     ///
     /// # Errors
-    /// [`Error::Slice`] if they do not lie inside, [`Error::TooLarge`] if an image of the wider tensor is too large.
+    /// [`Error::Slice`] if they do not lie inside, [`Error::TooLarge`] if the wider tensor is too large.
     pub fn slice(&self, pitch: usize, offset: usize) -> Result<Self, Error> {
         let extents = [self.n, self.c, self.h, self.w];
         Self::named(
@@ -95,8 +99,14 @@ impl TensorDesc {
                 offset,
             });
         }
-        at_most("the batch", n as u128)?;
-        at_most("the elements of one image", product(&[pitch, h, w]))?;
+        for (name, extent) in [
+            ("the batch", n),
+            ("the number of channels", pitch),
+            ("the height", h),
+            ("the width", w),
+        ] {
+            at_most(name, extent as u128)?;
+        }
         let bytes = product(&[n, pitch, h, w, dtype.size()]);
         if bytes > isize::MAX as u128 {
             return Err(Error::TooLarge {
@@ -115,6 +125,15 @@ impl TensorDesc {
             channel_pitch: pitch,
             channel_offset: offset,
         })
+    }
+
+    /// Fails if an image has more elements than the kernels of a convolution address.
+    pub(crate) fn convolvable(self) -> Result<Self, Error> {
+        at_most(
+            CONVOLVED_IMAGE,
+            product(&[self.channel_pitch, self.h, self.w]),
+        )?;
+        Ok(self)
     }
 
     /// Images.
@@ -261,12 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn an_image_spans_less_than_two_to_the_31() {
+    fn a_convolution_s_image_has_less_than_two_to_the_31_elements() {
         let build = |c, h, w| TensorDesc::new(3, c, h, w, Layout::Nhwc, DType::F16);
-        assert!(build(1, 46340, 46341).is_ok());
+        let convolvable = |c, h, w| build(c, h, w).and_then(TensorDesc::convolvable);
+        assert!(convolvable(1, 46340, 46341).is_ok());
+        assert!(build(1, 1 << 16, 1 << 15).is_ok());
         assert!(
-            matches!(build(1, 1 << 16, 1 << 15), Err(Error::TooLarge { value, .. }) if value == 1 << 31)
+            matches!(convolvable(1, 1 << 16, 1 << 15), Err(Error::TooLarge { value, .. }) if value == 1 << 31)
         );
+        assert!(matches!(build(1, 1 << 31, 1), Err(Error::TooLarge { .. })));
         assert!(matches!(
             build(usize::MAX, usize::MAX, usize::MAX),
             Err(Error::TooLarge { .. })

@@ -184,7 +184,8 @@ fn indices_keep_within_31_bits() {
     assert_eq!(
         message(image.build()),
         format!(
-            "the elements of one image is {}, beyond the limit of {MAX_INDEX}",
+            "the elements of one image of a convolution (compute bands of rows one by one, with the rows that their \
+             windows share): {}, beyond the limit of {MAX_INDEX}",
             1u64 << 31
         )
     );
@@ -212,10 +213,7 @@ fn indices_keep_within_31_bits() {
         .build();
     assert!(matches!(
         many,
-        Err(Error::TooLarge {
-            what: "the elements of one image",
-            ..
-        })
+        Err(Error::TooLarge { what, .. }) if what.starts_with("the elements of one image")
     ));
     let filters = Conv2d::builder()
         .input(1, 1 << 16, 1, 1)
@@ -237,10 +235,7 @@ fn indices_keep_within_31_bits() {
         .output_slice(1 << 11, 0);
     assert!(matches!(
         slice.build(),
-        Err(Error::TooLarge {
-            what: "the elements of one image",
-            ..
-        })
+        Err(Error::TooLarge { what, .. }) if what.starts_with("the elements of one image")
     ));
 }
 

@@ -193,7 +193,8 @@ impl Conv2dBuilder {
             self.layout,
             self.dtype,
             self.input_slice,
-        )?;
+        )?
+        .convolvable()?;
         let [rows, columns] = self.axes();
         let [p, q] = outputs(rows, columns, false)?;
         at_most(
@@ -208,15 +209,19 @@ impl Conv2dBuilder {
         at_most("the number of output pixels", product(&[n, p, q]))?;
         let result = [n, k, p, q];
         let output =
-            TensorDesc::named("output", result, self.layout, self.dtype, self.output_slice)?;
+            TensorDesc::named("output", result, self.layout, self.dtype, self.output_slice)?
+                .convolvable()?;
         let residual = match self.residual {
-            true => Some(TensorDesc::named(
-                "residual",
-                result,
-                self.layout,
-                self.dtype,
-                self.residual_slice,
-            )?),
+            true => Some(
+                TensorDesc::named(
+                    "residual",
+                    result,
+                    self.layout,
+                    self.dtype,
+                    self.residual_slice,
+                )?
+                .convolvable()?,
+            ),
             false => None,
         };
         debug_assert!(h > 0 && w > 0);

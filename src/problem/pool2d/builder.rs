@@ -142,7 +142,6 @@ impl Pool2dBuilder {
                 )
             }
         };
-        at_most("the number of output pixels", product(&[n, p, q]))?;
         let output = TensorDesc::named(
             "output",
             [n, c, p, q],
