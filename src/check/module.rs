@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::Workspace;
 use crate::ops::{Module, ModuleBuffers, Place, PreparedModule, Weights};
-use crate::plan::Tuning;
+use crate::plan::{Limits, Tuning};
 use crate::problem::{Conv2d, TensorDesc};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaSlice, CudaStream};
@@ -115,9 +115,10 @@ impl<T: Stored> LoadedModule<T> {
         for (conv, operands) in convs.iter().zip(&mut operands) {
             weights.push(upload(&stream, conv, operands)?);
         }
-        let prepared = module.prepare_tuned(gpu, tuning)?;
+        let (prepared, workspace) =
+            module.prepare_with_workspace(gpu, &stream, tuning, &Limits::default())?;
         Ok(Self {
-            workspace: prepared.allocate_workspace(&stream)?,
+            workspace,
             stream,
             prepared,
             x,

@@ -7,6 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
 use crate::launch::{DeviceBuffer, Element, Workspace};
+use crate::plan::Limits;
 use crate::problem::TensorDesc;
 
 impl Gpu {
@@ -67,6 +68,38 @@ pub(super) fn workspace(stream: &Arc<CudaStream>, bytes: u64) -> Result<Option<W
     match bytes {
         0 => Ok(None),
         bytes => Workspace::new(stream, bytes).map(Some),
+    }
+}
+
+/// Plans within the limits and allocates the workspace that the plan `needs`. Where that does not fit, it plans again within
+/// what the driver calls free, and at last without a workspace.
+pub(super) fn fitting<P>(
+    stream: &Arc<CudaStream>,
+    limits: &Limits,
+    plan: impl Fn(&Limits) -> Result<P, Error>,
+    needs: impl Fn(&P) -> u64,
+) -> Result<(P, Option<Workspace>), Error> {
+    let mut within = *limits;
+    let mut missing = None;
+    loop {
+        let planned = match (plan(&within), missing) {
+            // Nothing takes less: what the plan before lacked is the answer.
+            (Err(Error::NoKernel { .. } | Error::KernelRefused { .. }), Some(missing)) => {
+                return Err(missing);
+            }
+            (planned, _) => planned?,
+        };
+        let needs = needs(&planned);
+        match workspace(stream, needs) {
+            Err(Error::OutOfMemory { .. }) => {}
+            made => return made.map(|workspace| (planned, workspace)),
+        }
+        let free = stream.context().mem_get_info();
+        let (free, _) = free.map_err(|e| driver_error("asking for the free memory", e))?;
+        let free = free as u64;
+        // Free memory may lie in pieces, or be taken meanwhile: what did not fit within it is not asked for again.
+        within.workspace = if free < needs { free } else { 0 };
+        missing = Some(Error::NoWorkspace { needs, free });
     }
 }
 

@@ -39,9 +39,9 @@ use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Map, MapBuffers, PoolBuffers,
     SubsampleBuffers,
 };
-use crate::plan::{ConvPlan, Plan, PoolPlan};
+use crate::plan::{ConvPlan, Limits, Plan, PoolPlan};
 use crate::problem::{Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
-use memory::{allocate, workspace, zeros};
+use memory::{allocate, fitting, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
 #[must_use = "nothing is computed before `run` or `run_into`"]
@@ -53,6 +53,7 @@ pub struct ConvCall<'a, T> {
     w: &'a dyn DeviceBuffer<T>,
     bias: Option<&'a dyn DeviceBuffer<T>>,
     residual: Option<&'a dyn DeviceBuffer<T>>,
+    limits: Limits,
 }
 
 /// Computes a convolution of `x` with the filters `w`, in the device's default stream unless told otherwise.
@@ -70,6 +71,7 @@ pub fn conv2d<'a, T: Element>(
         w,
         bias: None,
         residual: None,
+        limits: Limits::default(),
     }
 }
 
@@ -95,23 +97,32 @@ impl<'a, T: Element> ConvCall<'a, T> {
         }
     }
 
+    /// What the plan may take: [`Limits::default`] unless said otherwise.
+    pub fn limits(self, limits: Limits) -> Self {
+        ConvCall { limits, ..self }
+    }
+
     /// Computes into a new buffer; of a wider tensor the other channels are zero.
     ///
     /// # Errors
-    /// As [`ConvPlan::new`](crate::plan::Plan::new), [`Gpu::prepare_conv`],
-    /// [`PreparedConv::launch`](crate::launch::PreparedConv), and [`Error::OutOfMemory`].
+    /// As [`ConvPlan::within`](crate::plan::Plan::within), [`Gpu::prepare_conv`],
+    /// [`PreparedConv::launch`](crate::launch::PreparedConv), [`Error::OutOfMemory`] and [`Error::NoWorkspace`].
     pub fn run(self) -> Result<CudaSlice<T>, Error> {
         let mut y = allocate(self.stream, self.problem.output())?;
         self.run_into(&mut y)?;
         Ok(y)
     }
 
-    /// Computes into `y`. A plan that computes in a workspace is given one of its own for the call.
+    /// Computes into `y`. A plan that computes in a workspace is given one of its own for the call; if the device has no
+    /// memory for it, another plan is made within what is left.
     ///
     /// # Errors
     /// As [`ConvCall::run`].
     pub fn run_into(self, y: &mut dyn DeviceBufferMut<T>) -> Result<(), Error> {
-        let plan = ConvPlan::new(self.problem, self.gpu.capability())?;
+        let capability = self.gpu.capability();
+        let plan = |limits: &Limits| ConvPlan::within(self.problem, capability, limits);
+        let (plan, mut workspace) =
+            fitting(self.stream, &self.limits, plan, ConvPlan::workspace_bytes)?;
         let ConvCall {
             x,
             w,
@@ -119,7 +130,6 @@ impl<'a, T: Element> ConvCall<'a, T> {
             residual,
             ..
         } = self;
-        let mut workspace = workspace(self.stream, plan.workspace_bytes())?;
         self.gpu.prepare_conv(&plan)?.launch(
             self.stream,
             ConvBuffers {

@@ -104,7 +104,7 @@ fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
         }
         let array = npy::read(&path).map_err(|reason| Error::Weights {
             name: name.to_owned(),
-            reason: format!("cannot be read: {reason}"),
+            reason,
         })?;
         Ok(Some(Named {
             shape: array.shape,

@@ -18,12 +18,12 @@ pub(crate) use prepared::PreparedStep;
 pub use prepared::{ModuleBuffers, PreparedModule, Weights};
 pub use step::{Node, Place, Step};
 
-use super::memory::zeros;
+use super::memory::{fitting, zeros};
 use crate::catalog::DType;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::launch::Element;
-use crate::plan::{Ceilings, Roofline, Tuning};
+use crate::launch::{Element, Workspace};
+use crate::plan::{Ceilings, Limits, Roofline, Tuning};
 use crate::problem::{Conv2d, TensorDesc};
 use places::{Rooms, Seats};
 
@@ -181,7 +181,36 @@ impl Module {
     /// # Errors
     /// As [`Module::prepare`].
     pub fn prepare_tuned(&self, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedModule, Error> {
-        PreparedModule::new(self, gpu, tuning)
+        self.prepare_within(gpu, tuning, &Limits::default())
+    }
+
+    /// As [`Module::prepare_tuned`], with every plan within these limits.
+    ///
+    /// # Errors
+    /// As [`Module::prepare`].
+    pub fn prepare_within(
+        &self,
+        gpu: &Gpu,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<PreparedModule, Error> {
+        PreparedModule::new(self, gpu, tuning, limits)
+    }
+
+    /// As [`Module::prepare_within`], with a workspace for the launches if they need one. If the device has no memory for it,
+    /// other plans are made within what is left: allocate everything else first.
+    ///
+    /// # Errors
+    /// As [`Module::prepare`] and [`Workspace::new`]; [`Error::NoWorkspace`].
+    pub fn prepare_with_workspace(
+        &self,
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<(PreparedModule, Option<Workspace>), Error> {
+        let plan = |limits: &Limits| self.prepare_within(gpu, tuning, limits);
+        fitting(stream, limits, plan, PreparedModule::workspace_bytes)
     }
 
     /// New buffers for what lies between the launches.

@@ -59,35 +59,40 @@ pub(crate) enum PreparedStep {
 }
 
 impl PreparedStep {
-    fn new(node: &Node, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedStep, Error> {
-        let (device, limits) = (gpu.capability(), Limits::default());
+    fn new(
+        node: &Node,
+        gpu: &Gpu,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<PreparedStep, Error> {
+        let device = gpu.capability();
         Ok(match &node.step {
             Step::Conv(conv) => {
-                let plan = ConvPlan::tuned(conv, device, &limits, tuning)?;
+                let plan = ConvPlan::tuned(conv, device, limits, tuning)?;
                 PreparedStep::Conv(Box::new(gpu.prepare_conv(&plan)?))
             }
             Step::Pool(pool) => {
-                let plan = PoolPlan::tuned(pool, device, &limits, tuning)?;
+                let plan = PoolPlan::tuned(pool, device, limits, tuning)?;
                 PreparedStep::Pool(Box::new(gpu.prepare_pool(&plan)?))
             }
             Step::Branches(branches) => {
-                let plan = BranchesPlan::tuned(branches, device, &limits, tuning)?;
+                let plan = BranchesPlan::tuned(branches, device, limits, tuning)?;
                 let branches = LoadedBranches::new(gpu.prepare_branches(&plan)?, &node.to);
                 PreparedStep::Branches(Box::new(branches))
             }
             Step::Relu(relu) => {
-                let plan = ReluPlan::tuned(relu, device, &limits, tuning)?;
+                let plan = ReluPlan::tuned(relu, device, limits, tuning)?;
                 PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
             }
             Step::Bottleneck(bottleneck) => {
-                let plan = BottleneckPlan::tuned(bottleneck, device, &limits, tuning)?;
+                let plan = BottleneckPlan::tuned(bottleneck, device, limits, tuning)?;
                 PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
             }
             Step::Lrn(lrn) => PreparedStep::Lrn(Box::new(map(lrn, gpu, tuning)?)),
             Step::Softmax(softmax) => PreparedStep::Softmax(Box::new(map(softmax, gpu, tuning)?)),
             Step::Tanh(tanh) => PreparedStep::Tanh(Box::new(map(tanh, gpu, tuning)?)),
             Step::Subsample(subsample) => {
-                let plan = SubsamplePlan::tuned(subsample, device, &limits, tuning)?;
+                let plan = SubsamplePlan::tuned(subsample, device, limits, tuning)?;
                 PreparedStep::Subsample(Box::new(gpu.prepare_subsample(&plan)?))
             }
         })
@@ -209,10 +214,11 @@ impl PreparedModule {
         module: &Module,
         gpu: &Gpu,
         tuning: &Tuning,
+        limits: &Limits,
     ) -> Result<PreparedModule, Error> {
         let steps = module.nodes().iter().map(|node| {
             Ok(Prepared {
-                step: PreparedStep::new(node, gpu, tuning)?,
+                step: PreparedStep::new(node, gpu, tuning, limits)?,
                 seats: module.seats(node),
                 weights: node.step.weights().len(),
             })
