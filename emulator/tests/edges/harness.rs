@@ -63,6 +63,23 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Launches a cluster of two blocks of one warp.
+    pub fn run_cluster(
+        &self,
+        kernel: &LoadedKernel,
+        shared: u32,
+        params: &Params,
+    ) -> Result<(), Fault> {
+        let config = LaunchConfig {
+            cluster: Some([2, 1, 1]),
+            shared_bytes: shared,
+            ..LaunchConfig::linear(2, 32)
+        };
+        self.device.launch(kernel, config, &params.0).map(|_| ())
+    }
+}
+
 /// The bytes of a kernel's parameters.
 #[derive(Clone, Default)]
 pub struct Params(pub Vec<u8>);

@@ -4,6 +4,7 @@
 //! of the edge. Sizes are odd on purpose; the lane at the edge is alone, or among 31 others that are far from it.
 mod accesses;
 mod barriers;
+mod clusters;
 mod copies;
 mod harness;
 mod host;

@@ -1,0 +1,221 @@
+//! Running tests: all of them once without a mutant, then those that reach a mutant with it.
+
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::build::{Built, Program};
+
+/// Longer tests are left out: a survivor would wait for every one of them.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Address space of a test, in KiB: a mutant may ask for any amount of memory.
+const MEMORY: &str = "10000000";
+
+/// What came of a mutant.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The test that failed.
+    Killed(String),
+    /// The tests that did not end.
+    TimedOut(String),
+    Survived,
+    /// No test reaches it.
+    Unreached,
+    /// It does not compile.
+    Invalid,
+}
+
+/// A test and the mutants that it reaches.
+pub struct Test {
+    program: usize,
+    name: String,
+    took: Duration,
+    reached: HashSet<usize>,
+}
+
+fn command(program: &Program, mutant: &str) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            &format!("ulimit -v {MEMORY}; ulimit -c 0; exec \"$0\" \"$@\""),
+        ])
+        .arg(&program.path)
+        .arg("--test-threads=1")
+        .current_dir(&program.folder)
+        .env("MUTANT", mutant)
+        .env("RUST_BACKTRACE", "0")
+        .env("CARGO_MANIFEST_DIR", &program.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Waits for a program up to a limit. `Some(whether it was good)`, or `None` if it had to be killed for its time. It is
+/// killed, too, as soon as it says that a test has failed; that test's name is noted.
+fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> {
+    let out = child.stdout.take();
+    let seen = Arc::new(Mutex::new(String::new()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (seen, stop) = (seen.clone(), stop.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(out?).lines() {
+                let line = line.ok()?;
+                if line.ends_with("FAILED") && line.starts_with("test ") {
+                    let name = line
+                        .split_whitespace()
+                        .nth(1)
+                        .unwrap_or_default()
+                        .to_owned();
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = name;
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Some(())
+        })
+    };
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    let result = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status.success()),
+            Err(_) => break Some(false),
+            Ok(None) => {}
+        }
+        if stop.load(Ordering::Relaxed) || began.elapsed() > limit {
+            let stopped = stop.load(Ordering::Relaxed);
+            let _ = child.kill();
+            let _ = child.wait();
+            break stopped.then_some(false);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    };
+    // A grandchild may hold the pipe open: what it says then is of no interest.
+    if result.is_some() || reader.is_finished() {
+        let _ = reader.join();
+    }
+    failed.clone_from(&seen.lock().unwrap_or_else(PoisonError::into_inner));
+    result
+}
+
+/// The tests of a program.
+fn list(program: &Program) -> Result<Vec<String>, Box<dyn Error>> {
+    let mut child = command(program, "0")
+        .args(["--list", "--format", "terse"])
+        .spawn()?;
+    let mut text = String::new();
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_string(&mut text)?;
+    }
+    child.wait()?;
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Runs every test once and notes which mutants it reaches.
+pub fn baseline(built: &Built, folder: &Path, jobs: usize) -> Result<Vec<Test>, Box<dyn Error>> {
+    let _ = std::fs::remove_dir_all(folder);
+    let mut all = Vec::new();
+    for (index, program) in built.programs.iter().enumerate() {
+        all.extend(list(program)?.into_iter().map(|name| (index, name)));
+    }
+    let next = AtomicUsize::new(0);
+    let tests = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((index, name)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let folder = folder.join(format!("{index}-{}", name.replace(':', "_")));
+                    if let Some(test) = record(&built.programs[*index], *index, name, &folder) {
+                        tests
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(test);
+                    }
+                }
+            });
+        }
+    });
+    let mut tests = tests.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tests.retain(|test: &Test| !test.reached.is_empty());
+    Ok(tests)
+}
+
+fn record(program: &Program, index: usize, name: &str, folder: &Path) -> Option<Test> {
+    std::fs::create_dir_all(folder).ok()?;
+    let began = Instant::now();
+    let child = command(program, &u32::MAX.to_string())
+        .args(["--exact", name])
+        .env("MUTANTS_REACHED", folder)
+        .spawn()
+        .ok()?;
+    let mut failed = String::new();
+    match wait(child, 3 * LONGEST, &mut failed) {
+        Some(true) => {}
+        Some(false) => {
+            println!("left out, for it fails by itself: {} {name}", program.name);
+            return None;
+        }
+        None => {
+            println!("left out, for it takes too long: {} {name}", program.name);
+            return None;
+        }
+    }
+    let took = began.elapsed();
+    if took > LONGEST {
+        println!("left out, for it takes {took:?}: {} {name}", program.name);
+        return None;
+    }
+    let mut reached = HashSet::new();
+    for file in std::fs::read_dir(folder).ok()? {
+        let text = std::fs::read_to_string(file.ok()?.path()).ok()?;
+        reached.extend(text.lines().filter_map(|line| line.parse::<usize>().ok()));
+    }
+    Some(Test {
+        program: index,
+        name: name.to_owned(),
+        took,
+        reached,
+    })
+}
+
+/// Runs the tests that reach the `index`-th mutant, up to the first that notices.
+pub fn try_mutant(built: &Built, tests: &[Test], index: usize) -> Outcome {
+    let number = index + 1;
+    let mut programs: HashMap<usize, Vec<&Test>> = HashMap::new();
+    for test in tests.iter().filter(|test| test.reached.contains(&number)) {
+        programs.entry(test.program).or_default().push(test);
+    }
+    if programs.is_empty() {
+        return Outcome::Unreached;
+    }
+    let mut programs: Vec<(usize, Vec<&Test>)> = programs.into_iter().collect();
+    let all = |list: &[&Test]| list.iter().map(|test| test.took).sum::<Duration>();
+    programs.sort_by_key(|(_, list)| all(list));
+    for (program, list) in programs {
+        let program = &built.programs[program];
+        let names: Vec<&str> = list.iter().map(|test| test.name.as_str()).collect();
+        let Ok(child) = command(program, &number.to_string())
+            .arg("--exact")
+            .args(&names)
+            .spawn()
+        else {
+            return Outcome::Killed(program.name.clone());
+        };
+        let mut failed = String::new();
+        match wait(child, all(&list) * 3 + Duration::from_secs(5), &mut failed) {
+            Some(true) => {}
+            Some(false) => return Outcome::Killed(format!("{} {failed}", program.name)),
+            None => return Outcome::TimedOut(program.name.clone()),
+        }
+    }
+    Outcome::Survived
+}
