@@ -232,6 +232,34 @@ pub enum Error {
         reason: String,
     },
 
+    /// There is a driver that works, but whoever asks for `libcuda.so` gets another library. cudarc does.
+    #[error(
+        "the NVIDIA driver {driver} works, but programs that ask for libcuda.so get {by} ({reason}): take its folder out of \
+        LD_LIBRARY_PATH, or put the driver's before it"
+    )]
+    DriverHidden {
+        /// The driver's file.
+        driver: String,
+        /// The file of the other library.
+        by: String,
+        /// What is wrong with that one.
+        reason: String,
+    },
+
+    /// The GPU is there and healthy, but takes no work now.
+    #[error(
+        "GPU {ordinal} takes no work now: {message}. Wait, choose another one (gpu:N), or name the emulator \
+        (--device emulator, WARPCONV_DEVICE=emulator, DeviceChoice::Emulator)"
+    )]
+    DeviceBusy {
+        /// The device.
+        ordinal: usize,
+        /// The driver's code.
+        code: u32,
+        /// The code again, with the driver's words for it and what is behind it.
+        message: String,
+    },
+
     /// The emulator is not there.
     #[error("no emulator: {reason}")]
     NoEmulator {
@@ -337,9 +365,11 @@ pub enum Error {
         buffers: DType,
     },
 
-    /// A buffer or the stream belongs to another context than the plan was prepared in. Another
+    /// A buffer or the stream belongs to another context than the plan was prepared in, or the device is. Another
     /// [`CudaContext`](cudarc::driver::CudaContext) of the same device is another context: use one for all.
-    #[error("{what} belongs to another context than the prepared plan")]
+    #[error(
+        "{what} belongs to another context than what it is used with: take one CudaContext for all"
+    )]
     WrongContext {
         /// The buffer's name, or `stream`.
         what: &'static str,

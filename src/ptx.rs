@@ -33,6 +33,17 @@ pub fn text(id: KernelId) -> Option<&'static str> {
     PTX.get(id.0).copied()
 }
 
+/// The CUDA version (12000 is 12.0) that introduced a PTX ISA version, as the release notes of the PTX ISA list them: 6.3 came
+/// with 10.0, 7.0 with 11.0, 8.0 with 12.0, 9.0 with 13.0, and each minor version of CUDA brought at most one.
+pub fn cuda_version(ptx: &str) -> u32 {
+    let (major, minor) = ptx.trim().split_once('.').unwrap_or((ptx, "0"));
+    let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
+    match number(major) {
+        0..=6 => 10_000 + number(minor).saturating_sub(3) * 10,
+        major => (major + 4) * 1000 + number(minor) * 10,
+    }
+}
+
 /// The PTX ISA version that the module asks for (its `.version`); a driver older than that refuses it.
 pub fn version(ptx: &str) -> &str {
     ptx.lines()
@@ -97,6 +108,16 @@ mod tests {
         let scalars = "\t.shared .align 1 .u8 flag;\n\t.shared .align 8 .f64 sum;\n.extern .shared .align 16 .b8 rest[];\n";
         assert_eq!(shared_of(scalars), 1 + 7 + 8);
         assert_eq!(version(ptx), "7.0");
+        for (ptx, cuda) in [
+            ("6.3", 10_000),
+            ("6.5", 10_020),
+            ("7.0", 11_000),
+            ("7.4", 11_040),
+            ("8.0", 12_000),
+            ("9.0", 13_000),
+        ] {
+            assert_eq!(cuda_version(ptx), cuda, "{ptx}");
+        }
     }
 
     #[test]

@@ -2,21 +2,27 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use common::{Case, gpu, small_conv, tensor, zeros};
-use cudarc::driver::CudaStream;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaStream};
 use half::f16;
 use warpconv::Error;
+use warpconv::gpu::Gpu;
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::ConvPlan;
 
 const THREAD_LOCAL: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const NO_FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
 
+/// Tests that wait for the context break captures of others.
+static CAPTURES: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_launch_is_captured_and_replayed_on_new_contents() {
+    let _alone = CAPTURES.lock();
     let gpu = gpu();
     let case = Case::new(small_conv(), 1);
     let plan = gpu
@@ -100,4 +106,30 @@ fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
         graph.launch().unwrap();
         assert_eq!(stream.clone_dtoh(&y).unwrap(), job.want);
     }
+}
+
+/// A capture in global mode does not bear that any thread waits for the context, which unloading a kernel would have to.
+#[test]
+fn dropping_plans_and_devices_breaks_no_capture() {
+    let _alone = CAPTURES.lock();
+    let context = CudaContext::new(gpu().context().ordinal()).unwrap();
+    let gpu = Gpu::new(context.clone()).unwrap();
+    let conv = ConvPlan::new(&small_conv(), gpu.capability()).unwrap();
+    let plan = gpu.prepare_conv(&conv).unwrap();
+    let stream = context.new_stream().unwrap();
+    // SAFETY: the buffer is used in this stream only.
+    unsafe { context.disable_event_tracking() };
+    let mut buffer = stream.alloc_zeros::<f32>(4).unwrap();
+    stream.synchronize().unwrap();
+    stream
+        .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL)
+        .unwrap();
+    stream.memset_zeros(&mut buffer).unwrap();
+    thread::spawn(move || drop((plan, gpu))).join().unwrap();
+    let graph = stream.end_capture(NO_FLAGS).unwrap().expect("a graph");
+    graph.launch().unwrap();
+    stream.synchronize().unwrap();
+    // The next device of this context finds the kernel loaded.
+    let again = Gpu::new(context).unwrap();
+    again.prepare_conv(&conv).unwrap();
 }

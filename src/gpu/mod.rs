@@ -5,10 +5,14 @@
 //! stands until the process ends, and a later one that contradicts it is [`Error::DriverInUse`].
 
 mod choice;
+mod contexts;
 mod emulator;
+mod library;
 mod module;
+mod open;
 mod probe;
 pub(crate) mod tensor_map;
+mod words;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,14 +48,21 @@ struct Inner {
     name: String,
     capability: Capability,
     driver_version: u32,
-    modules: module::Modules,
+    modules: Arc<module::Modules>,
 }
 
 impl Gpu {
     /// Opens the device of `choice`.
     ///
+    /// [`DeviceChoice::Auto`] takes the emulator where there is no GPU: no driver, one that does not start (the toolkit's
+    /// stub among them) or is too old, or one without a device. A GPU that is there and takes no work now is an error instead,
+    /// since the emulator is slower by orders of magnitude: who wants it then names it.
+    ///
     /// # Errors
     /// - [`Error::NoDriver`] if NVIDIA's driver is asked for and cannot be loaded or initialised.
+    /// - [`Error::DriverHidden`] if there is one, but another library goes by the name that cudarc asks for.
+    /// - [`Error::DeviceBusy`] if the device has no memory left, belongs to another process alone, or its MPS server takes no
+    ///   client.
     /// - [`Error::NoDevice`] if the driver has no device of that ordinal.
     /// - [`Error::NoEmulator`] if the emulator is asked for (or, for [`DeviceChoice::Auto`], needed) and its library
     ///   cannot be found, or the crate was built without the feature `emulator`.
@@ -65,12 +76,15 @@ impl Gpu {
             DeviceChoice::Emulator { sm } => open_emulator(&mut driver, sm)?,
         };
         drop(driver);
-        let context = CudaContext::new(ordinal)
-            .map_err(|e| driver_error("opening the device's context", e))?;
-        Gpu::new(context)
+        Gpu::new(open::context(ordinal)?)
     }
 
     /// The device of a context that the caller has already made with cudarc.
+    ///
+    /// From here on the context is in cudarc's multi-stream mode for good, as if it had a stream that is never dropped: that
+    /// is what orders launches behind the earlier uses of their buffers, and later uses, frees among them, behind launches
+    /// (see [`launch`](crate::launch)). The first call for a context that has no stream yet waits for its work, so not
+    /// while a stream of it is being captured. Kernels stay loaded as long as the context lives.
     ///
     /// # Errors
     /// [`Error::DeviceTooOld`] if the device is below compute capability 7.5, [`Error::Driver`] if it does not answer.
@@ -92,6 +106,7 @@ impl Gpu {
             DeviceKind::Gpu
         };
         let driver_version = driver_version()?;
+        let modules = contexts::modules(&context)?;
         Ok(Gpu {
             inner: Arc::new(Inner {
                 stream: context.default_stream(),
@@ -100,7 +115,7 @@ impl Gpu {
                 name,
                 capability,
                 driver_version,
-                modules: module::Modules::new(),
+                modules,
             }),
         })
     }
@@ -213,6 +228,8 @@ fn open_any(driver: &mut Option<Driver>) -> Result<usize, Error> {
     }
     match open_installed(driver, 0) {
         Ok(ordinal) => Ok(ordinal),
+        // There is a GPU: what keeps it from being used is to be mended, not to be worked around by a slower device.
+        Err(hidden @ Error::DriverHidden { .. }) => Err(hidden),
         Err(no_gpu) => match open_emulator(driver, emulator::default_sm()) {
             Ok(ordinal) => Ok(ordinal),
             // Both reasons are worth knowing.
@@ -234,18 +251,9 @@ fn open_installed(driver: &mut Option<Driver>, ordinal: usize) -> Result<usize, 
             });
         }
         None => {
-            let found = probe::probe()?;
-            if found.version < OLDEST_DRIVER {
-                return Err(Error::DriverTooOld {
-                    driver: found.version,
-                    what: String::from("this crate's driver interface"),
-                    needs: String::from("CUDA 11.4"),
-                });
-            }
-            *driver = Some(Driver::Installed {
-                devices: found.devices,
-            });
-            found.devices
+            let devices = probe::probe()?;
+            *driver = Some(Driver::Installed { devices });
+            devices
         }
     };
     if ordinal >= devices {
@@ -265,9 +273,6 @@ fn open_emulator(driver: &mut Option<Driver>, sm: u32) -> Result<usize, Error> {
     *driver = Some(Driver::Emulator);
     Ok(ordinal)
 }
-
-/// The oldest driver that has every function which cudarc calls for this crate: CUDA 11.4.
-const OLDEST_DRIVER: u32 = 11_040;
 
 /// The CUDA version of the driver that cudarc speaks to.
 fn driver_version() -> Result<u32, Error> {

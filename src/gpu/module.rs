@@ -12,18 +12,26 @@ use crate::catalog::{Kernel, KernelId, kernels};
 use crate::error::Error;
 use crate::ptx;
 
-/// A kernel in a context, ready to launch; unloaded when the last user is gone.
+/// A kernel in a context, ready to launch.
+///
+/// Its module is never unloaded: the driver destroys it with the context. Unloading before that would have to wait for the
+/// context's work, in streams that only their owners know, and a context in which a stream is being captured cannot be
+/// waited for: the attempt breaks the capture, in whichever thread it is. It would also pull the kernel from under graphs.
+#[derive(Clone)]
 pub(crate) struct LoadedKernel {
     kernel: &'static Kernel,
-    module: sys::CUmodule,
-    function: sys::CUfunction,
+    function: Function,
     context: Arc<CudaContext>,
 }
 
-// SAFETY: the driver's handles may be used from any thread, and nothing here changes after construction.
-unsafe impl Send for LoadedKernel {}
+/// A function of a module that lives as long as the context.
+#[derive(Clone, Copy, Debug)]
+struct Function(sys::CUfunction);
+
+// SAFETY: the driver's handles may be used from any thread.
+unsafe impl Send for Function {}
 // SAFETY: as above.
-unsafe impl Sync for LoadedKernel {}
+unsafe impl Sync for Function {}
 
 impl LoadedKernel {
     /// The catalog's entry.
@@ -32,7 +40,7 @@ impl LoadedKernel {
     }
 
     pub(crate) fn function(&self) -> sys::CUfunction {
-        self.function
+        self.function.0
     }
 
     pub(crate) fn context(&self) -> &Arc<CudaContext> {
@@ -44,60 +52,46 @@ impl LoadedKernel {
         self.context
             .bind_to_thread()
             .map_err(|e| driver_error("binding the context", e))?;
-        // SAFETY: the function belongs to a module that lives as long as `self`, in the context bound above.
-        unsafe { result::function::get_function_attribute(self.function, attribute) }
+        // SAFETY: the function belongs to a module that lives as long as the context, which is bound above.
+        unsafe { result::function::get_function_attribute(self.function(), attribute) }
             .map(|value| value.max(0) as u32)
             .map_err(|e| driver_error("cuFuncGetAttribute", e))
     }
-
-    fn load(context: &Arc<CudaContext>, id: KernelId, text: &str) -> Result<LoadedKernel, Error> {
-        let kernel = id.kernel();
-        let name = kernel.id();
-        // The build's texts hold no NUL; where there is one, the driver refuses the empty module.
-        let image = CString::new(text).unwrap_or_default();
-        context
-            .bind_to_thread()
-            .map_err(|e| driver_error("binding the context", e))?;
-        let module = load_data(&name, &image)?;
-        // From here on `loaded` unloads the module, whatever happens.
-        let mut loaded = LoadedKernel {
-            kernel,
-            module,
-            function: ptr::null_mut(),
-            context: context.clone(),
-        };
-        let entry = CString::new(name.as_str()).unwrap_or_default();
-        // SAFETY: the module was just loaded into the context that is bound to this thread.
-        loaded.function = unsafe { result::module::get_function(module, entry) }
-            .map_err(|e| driver_error("cuModuleGetFunction", e))?;
-        loaded.allow_dynamic_shared()?;
-        Ok(loaded)
-    }
 }
 
-impl LoadedKernel {
-    /// Asks for the shared memory that launches will ask for: of more than 48 KiB a function has to be told beforehand.
-    fn allow_dynamic_shared(&self) -> Result<(), Error> {
-        use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
-        let bytes = self.kernel.dynamic_shared();
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: the function belongs to a module that lives as long as `self`, in the context that `load` has bound.
-        unsafe { result::function::set_function_attribute(self.function, MOST, bytes as i32) }
-            .map_err(|e| driver_error("cuFuncSetAttribute", e))
+/// Loads the kernel from a text into the context.
+fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Error> {
+    let kernel = id.kernel();
+    let name = kernel.id();
+    // The build's texts hold no NUL; where there is one, the driver refuses the empty module.
+    let image = CString::new(text).unwrap_or_default();
+    context
+        .bind_to_thread()
+        .map_err(|e| driver_error("binding the context", e))?;
+    let module = load_data(&name, &image)?;
+    let function = entry(module, kernel, &name);
+    if function.is_err() {
+        // SAFETY: the module was just loaded into the bound context, and none of its kernels was launched.
+        context.record_err(unsafe { result::module::unload(module) });
     }
+    function
 }
 
-impl Drop for LoadedKernel {
-    fn drop(&mut self) {
-        self.context.record_err(self.context.bind_to_thread());
-        // Launches may be under way, in streams that only their owners know.
-        self.context.record_err(result::ctx::synchronize());
-        // SAFETY: the module is this value's own; its kernels have ended, and none can be launched any more.
-        self.context
-            .record_err(unsafe { result::module::unload(self.module) });
+/// The module's kernel, which is told of the shared memory that launches will ask for: of more than 48 KiB a function has to
+/// know beforehand.
+fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
+    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
+    let entry = CString::new(name).unwrap_or_default();
+    // SAFETY: the module was just loaded into the context that is bound to this thread.
+    let function = unsafe { result::module::get_function(module, entry) }
+        .map_err(|e| driver_error("cuModuleGetFunction", e))?;
+    let bytes = kernel.dynamic_shared();
+    if bytes > 0 {
+        // SAFETY: as above; the function is the module's.
+        unsafe { result::function::set_function_attribute(function, MOST, bytes as i32) }
+            .map_err(|e| driver_error("cuFuncSetAttribute", e))?;
     }
+    Ok(Function(function))
 }
 
 impl fmt::Debug for LoadedKernel {
@@ -144,11 +138,13 @@ fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
         reason = format!("{reason}: {}", said.trim());
     }
     Err(match status {
-        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => Error::DriverTooOld {
-            driver: super::driver_version().unwrap_or(0),
-            what: kernel.to_owned(),
-            needs: format!("PTX {}", ptx::version(&image.to_string_lossy())),
-        },
+        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            let (driver, text) = (
+                super::driver_version().unwrap_or(0),
+                image.to_string_lossy(),
+            );
+            unsupported_ptx(kernel, driver, ptx::version(&text), &reason)
+        }
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
             operation: "loading a module",
         },
@@ -160,10 +156,34 @@ fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
     })
 }
 
-/// One place a kernel of the catalog.
+/// The error for a driver that refuses a module for its PTX version.
+fn unsupported_ptx(kernel: &str, driver: u32, version: &str, said: &str) -> Error {
+    let needs = ptx::cuda_version(version);
+    if driver < needs {
+        return Error::DriverTooOld {
+            driver,
+            what: kernel.to_owned(),
+            needs: format!("PTX {version}"),
+        };
+    }
+    let cuda = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    Error::ModuleLoad {
+        kernel: kernel.to_owned(),
+        code: sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION as u32,
+        reason: format!(
+            "{said}. The driver speaks CUDA {}, and PTX {version} needs no more than {}: its PTX compiler, \
+            libnvidia-ptxjitcompiler.so.1, is probably of an older driver than libcuda.so (compare their versions, and look for \
+            a second one in LD_LIBRARY_PATH)",
+            cuda(driver),
+            cuda(needs)
+        ),
+    }
+}
+
+/// One place per kernel of the catalog.
 #[derive(Debug)]
 pub(super) struct Modules {
-    loaded: Vec<OnceLock<Arc<LoadedKernel>>>,
+    loaded: Vec<OnceLock<Function>>,
     /// Held while a module is being loaded, so that two threads do not load the same one.
     loading: Mutex<()>,
 }
@@ -179,37 +199,41 @@ impl Modules {
         }
     }
 
-    /// The kernel, loaded if this is its first use; a failure is not remembered.
+    /// The kernel, loaded if this is its first use in `context`, the one that these modules are of; a failure is not
+    /// remembered.
     pub(super) fn get(
         &self,
         context: &Arc<CudaContext>,
         id: KernelId,
     ) -> Result<Arc<LoadedKernel>, Error> {
+        Ok(Arc::new(LoadedKernel {
+            kernel: id.kernel(),
+            function: self.function(context, id)?,
+            context: context.clone(),
+        }))
+    }
+
+    fn function(&self, context: &CudaContext, id: KernelId) -> Result<Function, Error> {
         let place = &self.loaded[id.0];
-        if let Some(kernel) = place.get() {
-            return Ok(kernel.clone());
+        if let Some(function) = place.get() {
+            return Ok(*function);
         }
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernel) = place.get() {
-            return Ok(kernel.clone());
+        if let Some(function) = place.get() {
+            return Ok(*function);
         }
         let text = ptx::text(id).unwrap_or_default();
-        let kernel = Arc::new(LoadedKernel::load(context, id, text)?);
-        Ok(place.get_or_init(|| kernel).clone())
+        let function = load(context, id, text)?;
+        Ok(*place.get_or_init(|| function))
     }
 
     /// Loads `text` as the kernel, which must not be loaded yet.
     #[cfg(feature = "emulator")]
-    pub(super) fn put(
-        &self,
-        context: &Arc<CudaContext>,
-        id: KernelId,
-        text: &str,
-    ) -> Result<(), Error> {
+    pub(super) fn put(&self, context: &CudaContext, id: KernelId, text: &str) -> Result<(), Error> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let kernel = Arc::new(LoadedKernel::load(context, id, text)?);
+        let function = load(context, id, text)?;
         self.loaded[id.0]
-            .set(kernel)
+            .set(function)
             .map_err(|_| Error::ModuleLoad {
                 kernel: id.kernel().id(),
                 code: sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,

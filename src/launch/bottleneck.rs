@@ -8,6 +8,7 @@ use super::check::{self, Span};
 use super::element::Element;
 use super::fill::{Arguments, int, offset_bytes};
 use super::prepared::{Prepared, launch_kernel};
+use super::uses;
 use crate::catalog::{Kernel, Layout};
 use crate::error::Error;
 use crate::gpu::Gpu;
@@ -228,11 +229,11 @@ impl PreparedBottleneck {
             y,
         } = buffers;
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = x.device_ptr(stream);
-        let w = w.map(|w| w.device_ptr(stream));
-        let bias = bias.map(|bias| bias.map(|bias| bias.device_ptr(stream)));
-        let residual = residual.map(|residual| residual.device_ptr(stream));
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (x, _x) = uses::read(x, stream);
+        let w = w.map(|w| uses::read(w, stream));
+        let bias = bias.map(|bias| bias.map(|bias| uses::read(bias, stream)));
+        let residual = residual.map(|residual| uses::read(residual, stream));
+        let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
@@ -243,9 +244,9 @@ impl PreparedBottleneck {
             residual: address(&residual),
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream is of
-        // this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
+        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
+        // for as long as the context lives (`uses` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

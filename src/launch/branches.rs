@@ -11,6 +11,7 @@ use super::element::Element;
 use super::fill::{Arguments, int, offset_bytes};
 use super::prepared::{Prepared, launch_kernel};
 use super::tensor::TensorArgs;
+use super::uses;
 use super::workspace::Workspace;
 use crate::catalog::{Kernel, Layout};
 use crate::error::Error;
@@ -220,14 +221,14 @@ impl PreparedBranches {
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
         let (mut xs, mut ws) = (buffers.x.iter(), buffers.w.iter());
         let mut biases = buffers.bias.iter();
-        let x: [_; MOST_PRODUCTS] = from_fn(|_| xs.next().map(|x| x.device_ptr(stream)));
-        let w: [_; MOST_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| w.device_ptr(stream)));
+        let x: [_; MOST_PRODUCTS] = from_fn(|_| xs.next().map(|x| uses::read(*x, stream)));
+        let w: [_; MOST_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| uses::read(*w, stream)));
         let bias: [_; MOST_CONVOLUTIONS] =
-            from_fn(|_| biases.next()?.map(|bias| bias.device_ptr(stream)));
+            from_fn(|_| biases.next()?.map(|bias| uses::read(bias, stream)));
         let mut ys = buffers.y;
         let y = ys
             .each_mut()
-            .map(|y| y.as_mut().map(|y| y.device_ptr_mut(stream)));
+            .map(|y| y.as_mut().map(|y| uses::write(&mut **y, stream)));
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         self.check_ordering()?;
         let address =
@@ -240,9 +241,10 @@ impl PreparedBranches {
             y: from_fn(|conv| buffers.y_of.get(conv).map_or(0, |&of| address(&y[of]))),
             workspace: address(&workspace),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, alive until its uses
-        // in this stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The
-        // stream is of this context. A `Workspace` begins with counters that are zero between launches.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, and borrowed for
+        // the call; each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every
+        // stream and for as long as the context lives (`uses` says why). The stream is of this context. A `Workspace`
+        // begins with counters that are zero between launches.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

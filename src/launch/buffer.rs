@@ -5,10 +5,25 @@ use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DevicePtrMut};
 mod sealed {
     use super::{CudaSlice, CudaView, CudaViewMut};
 
-    pub trait Sealed {}
-    impl<T> Sealed for CudaSlice<T> {}
-    impl<T> Sealed for CudaView<'_, T> {}
-    impl<T> Sealed for CudaViewMut<'_, T> {}
+    pub trait Sealed {
+        /// Whether it is a view, whose slice may have other views that are used at the same time.
+        fn is_part(&self) -> bool;
+    }
+    impl<T> Sealed for CudaSlice<T> {
+        fn is_part(&self) -> bool {
+            false
+        }
+    }
+    impl<T> Sealed for CudaView<'_, T> {
+        fn is_part(&self) -> bool {
+            true
+        }
+    }
+    impl<T> Sealed for CudaViewMut<'_, T> {
+        fn is_part(&self) -> bool {
+            true
+        }
+    }
 }
 
 /// Device memory that can be read: cudarc's [`CudaSlice`], [`CudaView`] and [`CudaViewMut`].

@@ -6,6 +6,7 @@ use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::prepared::Prepared;
+use super::uses;
 use super::work::ConvWork;
 use super::workspace::Workspace;
 use crate::catalog::Algorithm;
@@ -147,11 +148,11 @@ impl PreparedConv {
         }
 
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = x.device_ptr(stream);
-        let (w, _w) = w.device_ptr(stream);
-        let bias = bias.map(|bias| bias.device_ptr(stream));
-        let residual = residual.map(|residual| residual.device_ptr(stream));
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (x, _x) = uses::read(x, stream);
+        let (w, _w) = uses::read(w, stream);
+        let bias = bias.map(|bias| uses::read(bias, stream));
+        let residual = residual.map(|residual| uses::read(residual, stream));
+        let (y, _y) = uses::write(y, stream);
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         self.check_ordering()?;
         let address =
@@ -164,9 +165,10 @@ impl PreparedConv {
             y,
             workspace: address(&workspace),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, alive until its uses
-        // in this stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The
-        // stream is of this context. A `Workspace` begins with counters that are zero between launches.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, and borrowed for
+        // the call; each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every
+        // stream and for as long as the context lives (`uses` says why). The stream is of this context. A `Workspace`
+        // begins with counters that are zero between launches.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

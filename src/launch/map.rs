@@ -10,6 +10,7 @@ use super::element::Element;
 use super::fill::{Arguments, offset_bytes};
 use super::prepared::Prepared;
 use super::squash_args::TanhArgs;
+use super::uses;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::{Operation, Plan, ReluPlan};
@@ -153,12 +154,12 @@ impl<P: Map> Prepared<P, P::Args> {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = x.device_ptr(stream);
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (x, _x) = uses::read(x, stream);
+        let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
-        // SAFETY: both pointers are buffers of this context, as long as the problem says, alive until their uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
-        // is of this context.
+        // SAFETY: both pointers are buffers of this context, as long as the problem says, and borrowed for the call;
+        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
+        // for as long as the context lives (`uses` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x, y }) }
     }
 
@@ -180,7 +181,7 @@ impl<P: Map> Prepared<P, P::Args> {
         if problem.is_empty() {
             return Ok(());
         }
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
         // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked there.
         unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x: y, y }) }

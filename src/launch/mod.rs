@@ -18,14 +18,24 @@
 //! ReLU, and any two tensors may be different channels of the same wider tensor.
 //!
 //! # Streams, events and graphs
-//! Work goes to the stream of the call and to no other. cudarc makes a stream wait for the events of its slices once a
-//! context has a stream of its own (`CudaContext::new_stream`); launches here take part in that, so slices may be
-//! used from several streams and dropped while work is under way.
+//! Work goes to the stream of the call and to no other. A launch waits for the earlier uses of its buffers in whatever
+//! streams of the context, and later uses wait for the launch, so slices may be used from several streams, and they, their
+//! streams and the [`Gpu`](crate::gpu::Gpu) may be dropped while work is under way. That rests on cudarc's events: each
+//! slice has one for its last read and one for its last write, which copies, launches and the freeing of the slice wait for. cudarc
+//! works with them while it counts a stream in the context; a [`Gpu`](crate::gpu::Gpu) makes it count one for good. This
+//! takes three or four calls of the driver per buffer and launch. Where that is too much, turn event tracking off
+//! (`unsafe { context.disable_event_tracking() }`), which is a promise to order all uses yourself, as by one stream.
+//!
+//! One thing is cudarc's own and stays: its copies *from* a slice (`clone_dtoh`, `memcpy_dtod` and the like) record the slice's
+//! read without regard to an earlier one in another stream. If a launch reads a slice in one stream, do not read the same
+//! slice by cudarc's copies in another one and then write or drop it, without waiting for the first.
+//! [`Gpu::download`](crate::gpu::Gpu::download) has the regard.
 //!
 //! A launch can be captured into a graph and replayed. Waiting for events from before the capture is what a capture
-//! cannot contain, so turn event tracking off first (`unsafe { context.disable_event_tracking() }`), keep all uses of
-//! the buffers in one stream or order them yourself, and keep buffers, workspace and prepared plan alive as long as the graph. A
-//! captured launch with tracking on is refused ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
+//! cannot contain, so turn event tracking off first. Part of that promise is then to keep all uses of the buffers in one stream
+//! or order them yourself, and to keep buffers and workspace alive as long as the graph, whose launches nothing records. (Kernels
+//! stay loaded as long as the context, which the graph keeps.) A captured launch with tracking on is refused
+//! ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
 pub mod args;
 pub mod bottleneck;
@@ -43,6 +53,7 @@ mod prepared;
 pub mod squash_args;
 mod subsample;
 pub mod tensor;
+pub(crate) mod uses;
 mod wgmma;
 mod work;
 mod workspace;

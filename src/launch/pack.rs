@@ -10,6 +10,7 @@ use super::check::{self, Span};
 use super::element::Element;
 use super::fill::{Arguments, int};
 use super::prepared::launch_kernel;
+use super::uses;
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, kernels};
 use crate::error::Error;
 use crate::gpu::{Gpu, LoadedKernel};
@@ -160,12 +161,12 @@ impl PreparedPack {
         check::stream(context, stream)?;
         check::buffer(context, "w", w, self.problem.filter_len())?;
         check::buffer(context, "packed", packed, self.packed.filter_len())?;
-        let (w, _w) = w.device_ptr(stream);
-        let (packed, _packed) = packed.device_ptr_mut(stream);
+        let (w, _w) = uses::read(w, stream);
+        let (packed, _packed) = uses::write(packed, stream);
         check::ordering(context)?;
-        // SAFETY: both pointers are buffers of this context, as long as the problems say, alive until their uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
-        // is of this context.
+        // SAFETY: both pointers are buffers of this context, as long as the problems say, and borrowed for the call;
+        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
+        // for as long as the context lives (`uses` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
 

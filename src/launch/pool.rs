@@ -8,6 +8,7 @@ use super::check::{self, Span};
 use super::element::Element;
 use super::fill::offset_bytes;
 use super::prepared::Prepared;
+use super::uses;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::PoolPlan;
@@ -95,20 +96,20 @@ impl PreparedPool {
         }
 
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = x.device_ptr(stream);
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (x, _x) = uses::read(x, stream);
+        let (y, _y) = uses::write(y, stream);
         let indices = indices
             .as_mut()
-            .map(|indices| indices.device_ptr_mut(stream));
+            .map(|indices| uses::write(&mut **indices, stream));
         self.check_ordering()?;
         let pointers = PoolPointers {
             x,
             y,
             indices: indices.as_ref().map_or(0, |(at, _)| *at),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
-        // is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
+        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
+        // for as long as the context lives (`uses` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

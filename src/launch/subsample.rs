@@ -8,6 +8,7 @@ use super::element::Element;
 use super::fill::offset_bytes;
 use super::prepared::Prepared;
 use super::squash_args::SubsampleArgs;
+use super::uses;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::SubsamplePlan;
@@ -78,10 +79,10 @@ impl PreparedSubsample {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = x.device_ptr(stream);
-        let (coefficient, _coefficient) = coefficient.device_ptr(stream);
-        let (bias, _bias) = bias.device_ptr(stream);
-        let (y, _y) = y.device_ptr_mut(stream);
+        let (x, _x) = uses::read(x, stream);
+        let (coefficient, _coefficient) = uses::read(coefficient, stream);
+        let (bias, _bias) = uses::read(bias, stream);
+        let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
         let pointers = SubsamplePointers {
             x,
@@ -89,9 +90,9 @@ impl PreparedSubsample {
             bias,
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, alive until its uses in this
-        // stream are done (cudarc frees in stream order and was told of the use), and borrowed for the call. The stream
-        // is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
+        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
+        // for as long as the context lives (`uses` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtrMut, SyncOnDrop, sys};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, sys};
 
+use super::uses::{self, Use};
 use crate::error::Error;
 use crate::gpu::driver_error;
 use crate::plan::WORKSPACE_COUNTERS;
@@ -12,8 +13,7 @@ use crate::plan::WORKSPACE_COUNTERS;
 /// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
 ///
 /// One will do for any number of plans, as large as the largest needs; launches that share one run one after the other,
-/// as far as cudarc orders a buffer's uses in several streams: not while its event tracking is off, nor in streams that it
-/// does not count (`per_thread_stream`, foreign ones); there, order them yourself or give each stream a workspace. A
+/// in whatever streams, unless cudarc's event tracking is off; then order them yourself or give each stream a workspace. A
 /// launch leaves it as it found it as far as the next one cares: nothing has to be set or cleared in between, and it can be
 /// part of a captured graph.
 #[derive(Debug)]
@@ -75,14 +75,11 @@ impl Workspace {
         self.memory.context()
     }
 
-    /// Its address, with the guard that records its use in the stream when dropped.
-    pub(super) fn pointer<'a>(
-        &'a mut self,
-        stream: &'a CudaStream,
-    ) -> (sys::CUdeviceptr, SyncOnDrop<'a>) {
+    /// Its address for a launch that computes in it.
+    pub(super) fn pointer<'a>(&'a mut self, stream: &'a CudaStream) -> (sys::CUdeviceptr, Use<'a>) {
         let start = self.start as u64;
-        let (address, guard) = self.memory.device_ptr_mut(stream);
-        (address + start, guard)
+        let (address, used) = uses::write(&mut self.memory, stream);
+        (address + start, used)
     }
 
     /// The memory that it is part of, for the checks to look at.

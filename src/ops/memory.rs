@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits, sys};
 
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
-use crate::launch::{DeviceBuffer, Element, Workspace};
+use crate::launch::{DeviceBuffer, Element, Workspace, uses};
 use crate::plan::Limits;
 use crate::problem::TensorDesc;
 
 impl Gpu {
-    /// Copies elements to a new buffer on the device, in the default stream. No elements make a buffer of length 0.
+    /// Copies elements to a new buffer on the device, in the default stream, and waits for that. No elements make a buffer of
+    /// length 0.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Driver`] if the copy, or earlier work, failed.
@@ -20,18 +21,46 @@ impl Gpu {
         if elements.is_empty() {
             return empty(self.stream()).map_err(failed);
         }
-        self.stream().clone_htod(elements).map_err(failed)
+        let buffer = self.stream().clone_htod(elements).map_err(failed)?;
+        // A copy from pageable memory has read it all when the call returns. One from pinned memory, which a slice may
+        // be in, goes on: wait, so that the elements may be changed or freed in any case.
+        self.stream().synchronize().map_err(failed)?;
+        Ok(buffer)
     }
 
-    /// Copies a buffer's elements back, once the default stream has done all that was queued before.
+    /// Copies a buffer's elements back, once the default stream has done all that was queued before, and every stream what
+    /// writes the buffer.
     ///
     /// # Errors
-    /// [`Error::Driver`] if the copy, or earlier work, failed.
+    /// [`Error::WrongContext`] if the buffer belongs to another context; [`Error::Driver`] if the copy, or earlier work,
+    /// failed.
     pub fn download<T: DeviceRepr>(&self, buffer: &impl DeviceBuffer<T>) -> Result<Vec<T>, Error> {
-        let stream = self.stream();
-        stream
-            .clone_dtoh(buffer)
-            .map_err(|e| driver_error("copying from the device", e))
+        let failed = |e| driver_error("copying from the device", e);
+        let (stream, context) = (self.stream(), self.context());
+        // What another context knows of its streams orders nothing here.
+        if !Arc::ptr_eq(buffer.stream().context(), context) {
+            return Err(Error::WrongContext { what: "the buffer" });
+        }
+        let mut elements: Vec<T> = Vec::with_capacity(buffer.len());
+        context.bind_to_thread().map_err(failed)?;
+        let (address, used) = uses::read(buffer, stream);
+        context.check_err().map_err(failed)?;
+        // SAFETY: both sides have room for the buffer's elements, and the vector outlives the wait below.
+        let copied = match buffer.len() {
+            0 => Ok(()),
+            _ => unsafe {
+                let to = elements.as_mut_ptr().cast();
+                sys::cuMemcpyDtoHAsync_v2(to, address, buffer.num_bytes(), stream.cu_stream())
+                    .result()
+            },
+        };
+        drop(used);
+        // A copy to pageable memory blocks the host until it is done. Memory that somebody has pinned, as a program's
+        // allocator may have the vector's, is written behind the host's back: wait in any case.
+        copied.and_then(|()| stream.synchronize()).map_err(failed)?;
+        // SAFETY: the copy has written them, from a slice whose elements are of this type.
+        unsafe { elements.set_len(buffer.len()) };
+        Ok(elements)
     }
 }
 
@@ -45,7 +74,7 @@ pub(super) fn allocate<T: Element>(
         return zeros(stream, desc.len(), WHAT);
     }
     // SAFETY: every element of a dense output is written before anything can read it: the launch follows in the
-    // same stream, and any bits are a valid T.
+    // same stream, readers in other streams wait for the write that it records, and any bits are a valid T.
     unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error(WHAT, e))
 }
 

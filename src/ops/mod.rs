@@ -159,7 +159,7 @@ pub fn pack_filter<T: Element>(
 ) -> Result<(Conv2d, CudaSlice<T>), Error> {
     let pack = gpu.prepare_pack_filter(problem)?;
     // SAFETY: every element is written, gaps included, before anything can read it: the launch follows in the same stream,
-    // and any bits are a valid T.
+    // readers in other streams wait for the write that it records, and any bits are a valid T.
     let mut packed = unsafe { stream.alloc(pack.packed().filter_len()) }
         .map_err(|e| driver_error("allocating the filters", e))?;
     pack.launch(stream, w, &mut packed)?;
