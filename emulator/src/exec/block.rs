@@ -6,6 +6,10 @@ use super::cluster_barrier::{self, ClusterBarrier};
 use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
 use super::isa::Isa;
 use super::mbarrier::{self, Mbarriers};
+use super::needs::{
+    has_flags, is_order_partial, reads_asynchronously, smallest_shared_access,
+    uses_barriers_in_memory, uses_cluster_barrier,
+};
 use super::product::Factors;
 use super::registers::Registers;
 use super::run::{Stop, run};
@@ -16,7 +20,7 @@ use crate::check::order::Order;
 use crate::check::proxy::Fences;
 use crate::check::shadow::Shadow;
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
-use crate::ir::{AtomTy, BarrierKind, ConstantValue, Inst, Kernel, Op, Reg, Space, Special};
+use crate::ir::{ConstantValue, Kernel, Op, Special};
 use crate::launch::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
@@ -504,73 +508,4 @@ fn special_value(cx: &Context, warp: u32, lane: u32, special: Special) -> u32 {
         Special::IsExplicitCluster => u32::from(cx.grid.explicit_cluster),
         Special::GridId => 0,
     }
-}
-
-/// Whether the kernel has the cluster's barrier, which also a cluster of one block has.
-fn uses_cluster_barrier(kernel: &Kernel) -> bool {
-    let is = |inst: &Inst| matches!(inst.op, Op::ClusterArrive { .. } | Op::ClusterWait { .. });
-    kernel.code.iter().any(is)
-}
-
-/// Whether the kernel has barriers of some of its warps.
-fn is_order_partial(kernel: &Kernel) -> bool {
-    kernel.code.iter().any(|inst| match inst.op {
-        Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
-        _ => false,
-    }) || uses_barriers_in_memory(kernel)
-}
-
-/// Whether the kernel has operations of the asynchronous proxy or their barriers.
-fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
-    let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
-    kernel.code.iter().any(is) || reads_asynchronously(kernel)
-}
-
-/// Whether the asynchronous proxy reads shared memory.
-fn reads_asynchronously(kernel: &Kernel) -> bool {
-    let is = |inst: &Inst| {
-        matches!(
-            inst.op,
-            Op::BulkStore { .. }
-                | Op::BulkShared { .. }
-                | Op::TensorStore { .. }
-                | Op::Wgmma { .. }
-        )
-    };
-    kernel.code.iter().any(is)
-}
-
-/// Whether the kernel may hand data over in shared memory with fences and flags.
-fn has_flags(kernel: &Kernel) -> bool {
-    let shared = |space: Space| space.may_be_shared();
-    let is_flag = |inst: &Inst| match inst.op {
-        Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
-        Op::Atom { space, .. } => shared(space),
-        _ => false,
-    };
-    let fences = kernel.code.iter().any(|inst| inst.op == Op::Fence);
-    fences && kernel.code.iter().any(is_flag)
-}
-
-/// Bytes of the smallest access that may go to shared memory, at most four.
-fn smallest_shared_access(kernel: &Kernel) -> u32 {
-    let shared = |space: Space| space.may_be_shared();
-    let bytes = |op: &Op| match op {
-        Op::Ld { access, .. } | Op::St { access, .. } if shared(access.space) => {
-            access.bytes.into()
-        }
-        Op::Atom {
-            space,
-            ty: AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16,
-            ..
-        } if shared(*space) => 2,
-        _ => 4,
-    };
-    kernel
-        .code
-        .iter()
-        .map(|inst| bytes(&inst.op))
-        .min()
-        .unwrap_or(4)
-        .min(4)
 }

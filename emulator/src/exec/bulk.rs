@@ -4,6 +4,7 @@
 //! from shared memory, until it is waited for, that the bytes are read.
 use super::address::compute;
 use super::atomics::Atom;
+use super::cluster::own_offsets;
 use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::global;
@@ -362,6 +363,7 @@ pub(crate) fn store(
 ) -> Outcome {
     let target = compute(w, dst);
     let source = compute(w, src);
+    let source = own_offsets(cx, m, &source).unwrap_or(source);
     for lane in lanes(m) {
         let bytes = bulk_size(w, lane, size)?;
         shared_part(cx, lane, AccessKind::Read, source[lane], bytes, 16)?;

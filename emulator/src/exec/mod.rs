@@ -31,6 +31,7 @@ mod local;
 mod matrix;
 mod mbarrier;
 mod moves;
+mod needs;
 mod print;
 mod product;
 mod registers;

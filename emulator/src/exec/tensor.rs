@@ -1,6 +1,7 @@
 //! Bulk tensor copies.
 use super::address::{compute, space_of, window};
 use super::bulk::{begin_store, put_global, read_global, shared_part};
+use super::cluster::own_offsets;
 use super::cluster_copy::Destinations;
 use super::context::{Context, touch};
 use super::lanes::lanes;
@@ -314,6 +315,7 @@ pub(crate) fn store(
     reduce: Option<AtomOp>,
 ) -> Outcome {
     let (source, maps) = (compute(w, src), compute(w, map));
+    let source = own_offsets(cx, m, &source).unwrap_or(source);
     for lane in lanes(m) {
         let copy = Copy::new(cx, w, lane, (maps[lane], source[lane]), list)?;
         let reduce = match reduce.map(|op| reduction(&copy.map, op)) {

@@ -1,0 +1,71 @@
+//! What a kernel's instructions need of the state that a block is run with.
+use crate::ir::{AtomTy, BarrierKind, Inst, Kernel, Op, Reg, Space};
+
+/// Whether the kernel has the cluster's barrier, which also a cluster of one block has.
+pub(crate) fn uses_cluster_barrier(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::ClusterArrive { .. } | Op::ClusterWait { .. });
+    kernel.code.iter().any(is)
+}
+
+/// Whether the kernel has barriers of some of its warps.
+pub(crate) fn is_order_partial(kernel: &Kernel) -> bool {
+    kernel.code.iter().any(|inst| match inst.op {
+        Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
+        _ => false,
+    }) || uses_barriers_in_memory(kernel)
+}
+
+/// Whether the kernel has operations of the asynchronous proxy or their barriers.
+pub(crate) fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
+    kernel.code.iter().any(is) || reads_asynchronously(kernel)
+}
+
+/// Whether the asynchronous proxy reads shared memory.
+pub(crate) fn reads_asynchronously(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| {
+        matches!(
+            inst.op,
+            Op::BulkStore { .. }
+                | Op::BulkShared { .. }
+                | Op::TensorStore { .. }
+                | Op::Wgmma { .. }
+        )
+    };
+    kernel.code.iter().any(is)
+}
+
+/// Whether the kernel may hand data over in shared memory with fences and flags.
+pub(crate) fn has_flags(kernel: &Kernel) -> bool {
+    let shared = |space: Space| space.may_be_shared();
+    let is_flag = |inst: &Inst| match inst.op {
+        Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
+        Op::Atom { space, .. } => shared(space),
+        _ => false,
+    };
+    let fences = kernel.code.iter().any(|inst| inst.op == Op::Fence);
+    fences && kernel.code.iter().any(is_flag)
+}
+
+/// Bytes of the smallest access that may go to shared memory, at most four.
+pub(crate) fn smallest_shared_access(kernel: &Kernel) -> u32 {
+    let shared = |space: Space| space.may_be_shared();
+    let bytes = |op: &Op| match op {
+        Op::Ld { access, .. } | Op::St { access, .. } if shared(access.space) => {
+            access.bytes.into()
+        }
+        Op::Atom {
+            space,
+            ty: AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16,
+            ..
+        } if shared(*space) => 2,
+        _ => 4,
+    };
+    kernel
+        .code
+        .iter()
+        .map(|inst| bytes(&inst.op))
+        .min()
+        .unwrap_or(4)
+        .min(4)
+}
