@@ -237,9 +237,21 @@ impl Clocks {
             Done::Device(device, last) => self.learn_all(last, |site| site.device == device),
             Done::All(last) => self.learn_all(last, |_| true),
         }
-        if self.changes != changes {
-            self.tidy();
+        if self.changes == changes {
+            return;
         }
+        // The earliest are mostly done.
+        while let Some((task, stamp)) = self.stamps.first_key_value()
+            && self.host.get(stamp.chain) >= *task
+            && !self.pending.contains(task)
+        {
+            self.stamps.pop_first();
+        }
+        if !matches!(done, Done::Tasks(_)) {
+            // All stamps were looked at anyway.
+            self.kept = 0;
+        }
+        self.tidy();
     }
 
     fn learn_all(&mut self, last: TaskId, wanted: impl Fn(Site) -> bool) {

@@ -4,6 +4,8 @@
 mod common;
 mod harness;
 mod legal;
+mod price;
+mod safe;
 mod streams;
 
 use cudarc::driver::sys::{self, CUresult};
