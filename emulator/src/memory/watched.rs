@@ -110,6 +110,16 @@ impl Watched {
         // SAFETY: there is a cell for each sector of the allocation; cells are only used atomically.
         let cell = unsafe { AtomicU64::from_ptr(cell) };
         let mut old = cell.load(Ordering::Relaxed);
+        let all = u64::from(launch) << 32 | u64::from(u32::MAX);
+        if old == all {
+            return;
+        }
+        if mask == u32::MAX {
+            // Nothing that another thread may be noting gets lost.
+            cell.store(all, Ordering::Relaxed);
+            self.note_page(launch, bytes, sector);
+            return;
+        }
         loop {
             let own = (old >> 32) as u32 == launch;
             let before = if own { old as u32 } else { 0 };
@@ -123,7 +133,13 @@ impl Watched {
                 Err(current) => old = current,
             }
         }
-        if let Some(page) = self.page(bytes, sector / PAGE) {
+        self.note_page(launch, bytes, sector);
+    }
+
+    fn note_page(&self, launch: u32, bytes: u64, sector: u64) {
+        if let Some(page) = self.page(bytes, sector / PAGE)
+            && page.load(Ordering::Relaxed) != launch
+        {
             page.store(launch, Ordering::Relaxed);
         }
     }
