@@ -212,6 +212,26 @@ fn states_of_phases() {
     assert_eq!(asynchronous(&fault), &wanted);
 }
 
+/// A state belongs to its barrier, whichever of the block's it is.
+#[test]
+fn states_of_several_barriers() {
+    let run = |waits_for: u32| {
+        let lines = format!(
+            "    mbarrier.init.shared::cta.b64 [bar], 1;
+    mbarrier.init.shared::cta.b64 [bar+8], 1;
+    mbarrier.arrive.shared::cta.b64 %rd1, [bar+8];
+    mbarrier.test_wait.shared::cta.b64 %p1, [bar+{waits_for}], %rd1;"
+        );
+        alone(&lines)
+    };
+    legal(run(8), "its own barrier");
+    let fault = reported(run(0), "another barrier");
+    assert!(
+        matches!(asynchronous(&fault), AsyncFault::MbarrierState { .. }),
+        "{fault}"
+    );
+}
+
 /// Ordinary accesses beside a barrier are good, to its first and last byte they are not.
 #[test]
 fn bytes_beside_a_barrier() {

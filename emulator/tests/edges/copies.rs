@@ -366,3 +366,62 @@ fn sizes_and_alignments_of_bulk_copies() {
         }
     }
 }
+
+/// One lane hands its copies over to a barrier; those of another lane, begun by the same instruction, stay its own.
+#[test]
+fn copies_of_two_lanes_that_end_differently() {
+    let bench = Bench::new(90);
+    let far = bench.filled(64);
+    let body = "    .shared .align 8 .b64 bar;
+    .shared .align 16 .b32 tile[4];
+    mov.u32 %r1, tile;
+    mov.u32 %r2, %tid.x;
+    ld.param.u64 %rd1, [far];
+    setp.eq.u32 %p1, %r2, 1;
+    @%p1 mbarrier.init.shared::cta.b64 [bar], 1;
+    shl.b32 %r3, %r2, 2;
+    add.u32 %r4, %r1, %r3;
+    setp.lt.u32 %p2, %r2, 2;
+    @%p2 cp.async.ca.shared.global [%r4], [%rd1], 4;
+    @%p1 cp.async.mbarrier.arrive.noinc.shared::cta.b64 [bar];
+    ld.param.u32 %r5, [waits];
+    setp.ne.u32 %p3, %r5, 0;
+    @%p3 cp.async.wait_all;
+    setp.eq.u32 %p4, %r2, 0;
+    @%p4 ld.shared.u32 %r6, [%r4];";
+    let kernel = bench.kernel(&text(90, "", ".param .u64 far, .param .u32 waits", body));
+    let run = |waits: u32| bench.run(&kernel, (32, 0), &Params::default().u64(far).u32(waits));
+    legal(run(1), "lane 0 has waited");
+    let fault = reported(run(0), "lane 0 has not waited");
+    assert!(
+        matches!(&*fault.kind, FaultKind::AsyncCopyPending { .. }),
+        "{fault}"
+    );
+}
+
+/// A commit takes the copies of the lanes that execute it, and no others'.
+#[test]
+fn commits_of_other_lanes() {
+    let bench = Bench::new(80);
+    let far = bench.filled(64);
+    let body = "    .shared .align 16 .b32 tile[4];
+    mov.u32 %r2, %tid.x;
+    ld.param.u64 %rd1, [far];
+    ld.param.u32 %r5, [by];
+    setp.eq.u32 %p1, %r2, 0;
+    setp.eq.u32 %p2, %r2, %r5;
+    @%p1 cp.async.ca.shared.global [tile], [%rd1], 4;
+    @%p2 cp.async.commit_group;
+    cp.async.wait_group 0;
+    @%p1 ld.shared.u32 %r6, [tile];";
+    let kernel = bench.kernel(&text(80, "", ".param .u64 far, .param .u32 by", body));
+    let run = |by: u32| bench.run(&kernel, (32, 0), &Params::default().u64(far).u32(by));
+    legal(run(0), "its own commit");
+    for by in [1, 31, 32] {
+        let fault = reported(run(by), "another lane's commit");
+        assert!(
+            matches!(&*fault.kind, FaultKind::AsyncCopyPending { .. }),
+            "{fault}"
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! Rows of `ldmatrix` and `stmatrix`, and what the descriptors of `wgmma` reach.
-use super::harness::{Bench, LANES, Params, legal, out_of_bounds, text, touch};
-use ptx_emulator::LoadedKernel;
+use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
 use ptx_emulator::ir::Space;
-use ptx_emulator::report::AccessKind;
+use ptx_emulator::report::{AccessKind, AsyncFault};
+use ptx_emulator::{FaultKind, LoadedKernel};
 
 const TILE: &str = ".extern .shared .align 128 .b8 tile[];";
 
@@ -29,7 +29,8 @@ FILLED:
     )
 }
 
-fn rows(bench: &Bench, instruction: &str, generic: bool, small: bool) -> LoadedKernel {
+fn rows(sm: u32, instruction: &str, generic: bool, small: bool) -> (Bench, LoadedKernel) {
+    let bench = Bench::new(sm);
     let (space, convert) = if generic {
         ("", "    cvta.shared.u64 %rd1, %rd1;")
     } else {
@@ -49,13 +50,19 @@ fn rows(bench: &Bench, instruction: &str, generic: bool, small: bool) -> LoadedK
         fill(32, small),
         instruction.replace("{}", space)
     );
-    bench.kernel(&text(90, TILE, ".param .u32 at, .param .u32 lane", &body))
+    // The fence is for the asynchronous proxy, which devices before 9.0 do not have.
+    let body = if sm < 90 {
+        body.replace("fence.proxy.async;", "")
+    } else {
+        body
+    };
+    let kernel = bench.kernel(&text(sm, TILE, ".param .u32 at, .param .u32 lane", &body));
+    (bench, kernel)
 }
 
 /// Each lane that gives a row gives one at the edge; all others lie in the first 512 bytes.
 #[test]
 fn rows_at_the_end_of_shared_memory() {
-    let bench = Bench::new(90);
     for (instruction, count, kind) in [
         (
             "ldmatrix.sync.aligned.m8n8.x1{}.b16 {%r11}, [%rd1]",
@@ -88,8 +95,9 @@ fn rows_at_the_end_of_shared_memory() {
             AccessKind::Write,
         ),
     ] {
-        for (generic, small) in [(false, false), (true, true)] {
-            let kernel = rows(&bench, instruction, generic, small);
+        let oldest = if kind == AccessKind::Read { 80 } else { 90 };
+        for (generic, small, sm) in [(false, false, oldest), (true, true, 90)] {
+            let (bench, kernel) = rows(sm, instruction, generic, small);
             for lane in 0..8 * count {
                 for more in [16, 17, 20, 24, 31] {
                     let shared = 512 + more;
@@ -193,5 +201,141 @@ fn descriptors_at_the_end_of_shared_memory() {
             let what = format!("{missing} bytes short, left {left:?}");
             out_of_bounds(run(2048, shared), wanted, None, &what);
         }
+    }
+}
+
+/// What a product under way reads may not be written, to the last byte; what lies beside it may. Once it has been waited
+/// for, all may be written.
+#[test]
+fn bytes_beside_the_factors_of_a_product() {
+    let bench = Bench::new(90);
+    for waits in [false, true] {
+        let wait = "    wgmma.wait_group.sync.aligned 0;\n";
+        let body = format!(
+            "{}
+    shr.u32 %r6, %r1, 4;
+    cvt.u64.u32 %rd5, %r6;
+    or.b64 %rd7, %rd5, 0x0000000800400000;
+    add.u64 %rd8, %rd5, 144;
+    or.b64 %rd8, %rd8, 0x0000000800080000;
+    setp.eq.u32 %p2, %r1, %r1;
+    wgmma.fence.sync.aligned;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.commit_group.sync.aligned;
+{}
+    mov.u32 %r7, %tid.x;
+    ld.param.u32 %r8, [by];
+    setp.eq.u32 %p3, %r7, %r8;
+    ld.param.u32 %r5, [at];
+    mov.u32 %r9, 7;
+    @%p3 st.shared.u8 [%r5], %r9;
+{}",
+            fill(128, true),
+            if waits { wait } else { "" },
+            if waits { "" } else { wait },
+        );
+        let kernel = bench.kernel(&text(90, TILE, ".param .u32 by, .param .u32 at", &body));
+        // The left matrix has 2048 bytes; the right one begins behind 256 that neither has, and has 256.
+        for by in [0, 127] {
+            for (at, read) in [
+                (0, true),
+                (1024, true),
+                (2047, true),
+                (2048, false),
+                (2303, false),
+                (2304, true),
+                (2559, true),
+                (2560, false),
+            ] {
+                let params = Params::default().u32(by).u32(at);
+                let result = bench.run(&kernel, (128, 2816), &params);
+                let what = format!("a write at {at} by {by}, waits {waits}");
+                if waits || !read {
+                    legal(result, &what);
+                    continue;
+                }
+                let fault = reported(result, &what);
+                let good = matches!(&*fault.kind,
+                    FaultKind::Asynchronous(AsyncFault::ReadUnderWay { at: a, .. }) if *a == u64::from(at));
+                assert!(good, "{what}\n{fault}");
+            }
+        }
+    }
+}
+
+/// Instructions of a whole warp: 31 lanes are too few, whichever is missing.
+#[test]
+fn instructions_that_want_all_lanes() {
+    let bench = Bench::new(90);
+    for instruction in [
+        "wgmma.fence.sync.aligned",
+        "wgmma.commit_group.sync.aligned",
+        "wgmma.wait_group.sync.aligned 0",
+        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r11}, [%r1]",
+        "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r12], {%r11}",
+        "movmatrix.sync.aligned.m8n8.trans.b16 %r11, %r13",
+        "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r11, %r12}, {%r13}, {%f1, %f2, %f3, %f4}",
+    ] {
+        let body = format!(
+            "{}
+    mov.u32 %r7, %tid.x;
+    shl.b32 %r12, %r7, 4;
+    ld.param.u32 %r8, [missing];
+    setp.eq.u32 %p3, %r7, %r8;
+    @%p3 bra MET;
+    {instruction};
+MET:",
+            fill(32, false)
+        );
+        let kernel = bench.kernel(&text(90, TILE, ".param .u32 missing", &body));
+        legal(
+            bench.run(&kernel, (32, 512), &Params::default().u32(32)),
+            instruction,
+        );
+        for lane in LANES {
+            let result = bench.run(&kernel, (32, 512), &Params::default().u32(lane));
+            let fault = reported(result, instruction);
+            let good = matches!(&*fault.kind, FaultKind::MissingLanes { .. });
+            assert!(good, "{instruction}\n{fault}");
+        }
+    }
+}
+
+/// Products of one shape may follow each other on the same sums; one of another shape has to wait.
+#[test]
+fn products_that_share_their_sums() {
+    let bench = Bench::new(90);
+    for (second, good) in [("n8", true), ("n16", false)] {
+        let sums = if second == "n8" {
+            "{%f0, %f1, %f2, %f3}"
+        } else {
+            "{%f0, %f1, %f2, %f3, %f4, %f5, %f6, %f7}"
+        };
+        let body = format!(
+            "{}
+    shr.u32 %r6, %r1, 4;
+    cvt.u64.u32 %rd5, %r6;
+    or.b64 %rd7, %rd5, 0x0000000800400000;
+    or.b64 %rd8, %rd5, 0x0000000800080000;
+    setp.eq.u32 %p2, %r1, %r1;
+    wgmma.fence.sync.aligned;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f0, %f1, %f2, %f3}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.mma_async.sync.aligned.m64{second}k16.f32.bf16.bf16 {sums}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.commit_group.sync.aligned;
+    wgmma.wait_group.sync.aligned 0;",
+            fill(128, false)
+        );
+        let kernel = bench.kernel(&text(90, TILE, "", &body));
+        let result = bench.run(&kernel, (128, 2048), &Params::default());
+        if good {
+            legal(result, second);
+            continue;
+        }
+        let fault = reported(result, second);
+        let under_way = matches!(
+            &*fault.kind,
+            FaultKind::Asynchronous(AsyncFault::RegisterUnderWay { sum: true, .. })
+        );
+        assert!(under_way, "{fault}");
     }
 }

@@ -191,6 +191,49 @@ fn global_memory_before_its_start() {
     }
 }
 
+/// Lanes that lie in different allocations do what each would do alone.
+#[test]
+fn lanes_in_different_allocations() {
+    let bench = Bench::new(80);
+    let body = "
+    ld.param.u64 %rd1, [a];
+    ld.param.u64 %rd2, [b];
+    mov.u32 %r1, %tid.x;
+    and.b32 %r2, %r1, 1;
+    setp.ne.u32 %p1, %r2, 0;
+    selp.b64 %rd3, %rd1, %rd2, %p1;
+    mul.wide.u32 %rd4, %r1, 4;
+    add.u64 %rd5, %rd3, %rd4;
+    st.global.u32 [%rd5], %r1;
+    ld.global.u32 %r3, [%rd5];
+    add.u32 %r3, %r3, 1;
+    atom.global.add.u32 %r4, [%rd3+128], %r3;
+    st.global.u32 [%rd5], %r3;
+    red.global.max.u32 [%rd3+132], %r3;";
+    let kernel = bench.kernel(&text(80, "", ".param .u64 a, .param .u64 b", body));
+    let (a, b) = (bench.filled(136), bench.filled(136));
+    legal(
+        bench.run(&kernel, (32, 0), &Params::default().u64(a).u64(b)),
+        "lanes in two allocations",
+    );
+    for (base, odd) in [(a, 1), (b, 0)] {
+        let mut bytes = [0; 136];
+        bench.memory().read(base, &mut bytes).expect("inside");
+        let words: Vec<u32> = bytes
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().expect("four bytes")))
+            .collect();
+        let mine = |lane: &u32| lane % 2 == odd;
+        for lane in 0..32 {
+            let wanted = if mine(&lane) { lane + 1 } else { 0 };
+            assert_eq!(words[lane as usize], wanted, "lane {lane}");
+        }
+        let sum: u32 = (0..32).filter(mine).map(|lane| lane + 1).sum();
+        let most = (0..32).filter(mine).map(|lane| lane + 1).max().unwrap_or(0);
+        assert_eq!(words[32..], [sum, most]);
+    }
+}
+
 /// Writes shared memory up to `size`, in words as far as they go or byte by byte, so that its units are that large.
 fn fill_shared(size: u64, small: bool) -> String {
     let (unit, shift, count) = if small {
