@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,13 +39,15 @@ pub struct Test {
     reached: HashSet<usize>,
 }
 
-fn command(program: &Program, mutant: &str) -> Command {
+/// A program with a mutant and a limit of processor time, which unlike that of the clock does not depend on what else
+/// the machine does.
+fn command(program: &Program, mutant: &str, limit: Duration) -> Command {
     let mut command = Command::new("sh");
+    let seconds = limit.as_secs().max(1);
+    let limits =
+        format!("ulimit -v {MEMORY}; ulimit -c 0; ulimit -t {seconds}; exec \"$0\" \"$@\"");
     command
-        .args([
-            "-c",
-            &format!("ulimit -v {MEMORY}; ulimit -c 0; exec \"$0\" \"$@\""),
-        ])
+        .args(["-c", &limits])
         .arg(&program.path)
         .arg("--test-threads=1")
         .current_dir(&program.folder)
@@ -85,6 +88,8 @@ fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> 
     let mut pause = Duration::from_millis(1);
     let result = loop {
         match child.try_wait() {
+            // SIGXCPU or, at the hard limit, SIGKILL: its processor time is up.
+            Ok(Some(status)) if matches!(status.signal(), Some(9 | 24)) => break None,
             Ok(Some(status)) => break Some(status.success()),
             Err(_) => break Some(false),
             Ok(None) => {}
@@ -108,7 +113,7 @@ fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> 
 
 /// The tests of a program.
 fn list(program: &Program) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut child = command(program, "0")
+    let mut child = command(program, "0", LONGEST)
         .args(["--list", "--format", "terse"])
         .spawn()?;
     let mut text = String::new();
@@ -152,7 +157,7 @@ pub fn baseline(built: &Built, folder: &Path, jobs: usize) -> Result<Vec<Test>, 
 fn record(program: &Program, index: usize, name: &str, folder: &Path) -> Option<Test> {
     std::fs::create_dir_all(folder).ok()?;
     let began = Instant::now();
-    let child = command(program, &u32::MAX.to_string())
+    let child = command(program, &u32::MAX.to_string(), 3 * LONGEST)
         .args(["--exact", name])
         .env("MUTANTS_REACHED", folder)
         .spawn()
@@ -202,8 +207,9 @@ pub fn try_mutant(built: &Built, tests: &[Test], index: usize) -> Outcome {
     programs.sort_by_key(|(_, list)| all(list));
     for (program, list) in programs {
         let program = &built.programs[program];
+        let limit = all(&list) * 3 + Duration::from_secs(5);
         let names: Vec<&str> = list.iter().map(|test| test.name.as_str()).collect();
-        let Ok(child) = command(program, &number.to_string())
+        let Ok(child) = command(program, &number.to_string(), limit)
             .arg("--exact")
             .args(&names)
             .spawn()
@@ -211,7 +217,8 @@ pub fn try_mutant(built: &Built, tests: &[Test], index: usize) -> Outcome {
             return Outcome::Killed(program.name.clone());
         };
         let mut failed = String::new();
-        match wait(child, all(&list) * 3 + Duration::from_secs(5), &mut failed) {
+        // What sleeps uses no processor time.
+        match wait(child, limit * 10 + Duration::from_secs(60), &mut failed) {
             Some(true) => {}
             Some(false) => return Outcome::Killed(format!("{} {failed}", program.name)),
             None => return Outcome::TimedOut(program.name.clone()),
