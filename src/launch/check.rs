@@ -170,11 +170,10 @@ pub(super) fn workspace<'a>(
 
 /// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not break a capture.
 ///
-/// Where a context has streams of its own and tracks events, cudarc makes the launch wait for events recorded before
-/// the capture began, which a capture cannot contain. That is found out here, before anything invalidates the capture.
-/// A context that tracks events but has no stream of its own is refused too (the per-thread stream can be captured): a
-/// graph outlives cudarc's hold on its buffers, so whoever captures has to say so by turning tracking off, which is
-/// unsafe. The default stream cannot be captured.
+/// Where a context tracks events, cudarc makes the launch wait for events recorded before the capture began, which a capture
+/// cannot contain. That is found out here, before anything invalidates the capture. Besides, a graph outlives cudarc's hold on
+/// its buffers, so whoever captures has to say so by turning tracking off, which is unsafe. The default stream cannot be
+/// captured.
 pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
     if !Arc::ptr_eq(stream.context(), context) {
         return Err(Error::WrongContext { what: "stream" });
