@@ -424,4 +424,16 @@ fn commits_of_other_lanes() {
             "{fault}"
         );
     }
+    // Another lane that has committed oftener does not count for this one.
+    let copy = "    @%p1 cp.async.ca";
+    let more = "    @%p2 cp.async.commit_group;\n".repeat(3) + copy;
+    let wait = "    cp.async.wait_group 0;";
+    let last = "    @%p1 cp.async.commit_group;\n".to_owned() + wait;
+    let body = body.replace(copy, &more).replace(wait, &last);
+    let kernel = bench.kernel(&text(80, "", ".param .u64 far, .param .u32 by", &body));
+    let params = Params::default().u64(far).u32(1);
+    legal(
+        bench.run(&kernel, (32, 0), &params),
+        "commits of both lanes",
+    );
 }
