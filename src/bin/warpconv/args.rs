@@ -270,15 +270,16 @@ pub struct NetsArgs {
 
 /// Options of `classify`.
 #[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("filters").required(true)))]
 pub struct ClassifyArgs {
     /// A PNG or JPEG file
     #[arg(required = true, value_name = "PICTURE")]
     pub picture: PathBuf,
     /// SqueezeNet 1.1's weights: a safetensors file with torchvision's names, or a folder of the package ndf's arrays
-    #[arg(long, value_name = "FILE|FOLDER", required_unless_present = "random")]
+    #[arg(long, value_name = "FILE|FOLDER", group = "filters")]
     pub weights: Option<PathBuf>,
     /// Draw weights by seed: the classes say nothing of the picture, but everything is computed
-    #[arg(long, conflicts_with = "weights")]
+    #[arg(long, group = "filters")]
     pub random: bool,
     /// The names of the classes, one a line
     #[arg(long, value_name = "FILE")]
