@@ -41,6 +41,8 @@ pub(crate) fn has_flags(kernel: &Kernel) -> bool {
     let is_flag = |inst: &Inst| match inst.op {
         Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
         Op::Atom { space, .. } => shared(space),
+        // What a fence before it has ordered is known behind the wait.
+        Op::ClusterArrive { relaxed, .. } => relaxed,
         _ => false,
     };
     let fences = kernel.code.iter().any(|inst| inst.op == Op::Fence);
