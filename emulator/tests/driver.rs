@@ -410,8 +410,27 @@ fn memory_of_others_is_shared() {
     context.check_err().expect("unmapped and destroyed");
     // SAFETY: the file has fewer bytes; the call must find that out.
     let too_much = unsafe { context.import_external_memory(open(), 8193) };
+    memory_stays_while_a_buffer_lies_on_it(&context, open());
     assert_eq!(code(too_much), Some(CUresult::CUDA_ERROR_INVALID_VALUE));
     let _ = std::fs::remove_file(path);
+}
+
+/// A buffer outlives the object that it was mapped from until it is freed.
+fn memory_stays_while_a_buffer_lies_on_it(context: &Arc<CudaContext>, file: std::fs::File) {
+    use std::os::fd::IntoRawFd;
+    context.bind_to_thread().expect("current");
+    // SAFETY: the file has as many bytes; the driver gets the descriptor, and the buffer is freed once.
+    unsafe {
+        let memory =
+            result::external_memory::import_external_memory_opaque_fd(file.into_raw_fd(), 8192);
+        let memory = memory.expect("imported");
+        let buffer = result::external_memory::get_mapped_buffer(memory, 0, 64).expect("mapped");
+        result::external_memory::destroy_external_memory(memory).expect("destroyed");
+        let mut bytes = [0u8; 64];
+        result::memcpy_dtoh_sync(&mut bytes, buffer).expect("a copy");
+        assert_eq!(bytes, [7; 64]);
+        result::memory_free(buffer).expect("freed");
+    }
 }
 
 #[test]

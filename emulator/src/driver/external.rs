@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 
 use super::current::healthy;
 use super::host::{map, unmap};
-use super::registry::Registry;
+use super::queue;
+use super::registry::{Registry, lock};
 use super::state::{AllocationKind, driver};
 use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, In, Out, check};
@@ -99,7 +100,7 @@ impl ExternalMemory {
 
 impl Drop for ExternalMemory {
     fn drop(&mut self) {
-        // SAFETY: the mapping that `import` made; buffers mapped onto it were freed before, as the API demands.
+        // SAFETY: the mapping that `import` made; each buffer on it keeps it, so none is left.
         unsafe { munmap(self.address as *mut c_void, self.bytes as usize) };
     }
 }
@@ -114,6 +115,9 @@ pub fn release_buffer(address: DevicePtr) -> Result<bool> {
         Some((_, base, allocation)) if allocation.kind == AllocationKind::External => {
             check(base == address)?;
             unmap(driver, address);
+            // Work that runs now may still use it; then the mapping goes, if the memory was destroyed before.
+            queue::wait_for_running()?;
+            lock(&driver.external_buffers).remove(&address);
             Ok(true)
         }
         _ => Ok(false),
@@ -152,9 +156,12 @@ driver! {
         check(wanted.flags == 0 && wanted.bytes > 0 && end.is_some_and(|end| end <= memory.bytes))?;
         let address = memory.address + wanted.offset;
         map(driver()?, address, wanted.bytes as usize, context.handle, AllocationKind::External)?;
+        lock(&driver()?.external_buffers).insert(address, memory);
         out.set(address)
     }
 
+    // "Any existing buffers and CUDA mipmapped arrays mapped onto this object must no longer be used and must be explicitly
+    // freed": the mapping stays until they are, so that their use is no fault of the process.
     fn cuDestroyExternalMemory(handle: Handle) {
         healthy()?;
         driver()?.imports.remove(handle).map(|_| ())

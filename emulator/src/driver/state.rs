@@ -32,6 +32,8 @@ pub struct Driver {
     pub execs: Registry<GraphExec>,
     pub pools: Registry<Pool>,
     pub imports: super::external::Imports,
+    /// What each buffer on imported memory keeps mapped, by the buffer's address.
+    pub external_buffers: Mutex<HashMap<DevicePtr, Arc<super::external::ExternalMemory>>>,
     /// Host memory that the driver allocated or registered, by its first address.
     pub host: Mutex<BTreeMap<u64, HostRange>>,
     /// Captures under way.
