@@ -34,17 +34,6 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// No text may take longer by the clock on the wall, which runs on while a busy machine has no time for the test.
 const LONGEST_WAIT: Duration = Duration::from_secs(200);
 
-/// How long the processor has worked for this process; nothing where that cannot be found out.
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the program's name in parentheses: user and system time are the 12th and 13th fields, in hundredths of a
-    // second.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
-}
-
 /// Bytes that one text may take at a time, with all that the test itself holds. Zeroed pages count, touched or not.
 const MOST: usize = 1 << 30;
 
@@ -58,9 +47,12 @@ fn damaged_programs_are_refused_or_reported() {
         let mut random = Random::new(number);
         let source = &sources[random.below(sources.len())];
         let text = mutate::mutate(source, &sources, &mut random);
-        let (start, begun) = (Instant::now(), processor_time());
+        let (start, begun) = (Instant::now(), limited::processor_time());
         let outcome = run::run(&text, source, &mut random);
-        let (taken, busy) = (start.elapsed(), processor_time().saturating_sub(begun));
+        let (taken, busy) = (
+            start.elapsed(),
+            limited::processor_time().saturating_sub(begun),
+        );
         let (held, path) = (limited::peak(), &source.name);
         let fail = |why: &str| -> ! {
             let kept = std::env::temp_dir().join(format!("ptx_fuzz_{number}.ptx"));
