@@ -84,7 +84,15 @@ fn a_kernel_with_everything() {
 fn initialisers_fill_rows() {
     let text = format!("{HEAD}.global .u32 a[][3] = {{{{1}}, {{2, 3}}, {{4}}}}, b = -1;");
     let module = parse(&text).unwrap();
-    let values = [1u64, 0, 0, 2, 3, 0, 4].map(Value::Int);
+    let int = Value::Int;
+    let values = [
+        int(1),
+        Value::Zeros(2),
+        int(2),
+        int(3),
+        Value::Zeros(1),
+        int(4),
+    ];
     assert_eq!(module.variables[0].init.as_deref(), Some(&values[..]));
     assert_eq!(module.variables[0].dims, [3, 3]);
     assert_eq!(
