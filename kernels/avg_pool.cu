@@ -42,16 +42,15 @@ DEVICE void mean(const PoolArgs& a, const storage_t* x, storage_t* y, const Axis
     float total[WIDTH] = {};
     const int row_step = a.adaptive ? 1 : a.dilation_h;
     const int column_step = a.adaptive ? 1 : a.dilation_w;
-    for (int r = down.cells.begin; r < down.cells.end; r++) {
-        // Rows by 64 bits, the cells of a row by a product of 32-bit numbers.
-        long long first = static_cast<long long>(down.cells.first + r * row_step) * a.width + across.cells.first;
-        const storage_t* row = x + first * (LAYOUT_NHWC ? a.x_strides.pixel : 1);
+    // Rows by steps in 64 bits, the cells of a row by a product of 32-bit numbers.
+    const int pixel = LAYOUT_NHWC ? a.x_strides.pixel : 1;
+    const long long line = static_cast<long long>(a.width) * pixel;
+    const storage_t* row = x + (down.cells.first + down.cells.begin * row_step) * line + static_cast<long long>(across.cells.first) * pixel;
+    for (int r = down.cells.begin; r < down.cells.end; r++, row += row_step * line) {
         float sum[WIDTH] = {};
 #pragma unroll 4
         for (int s = across.cells.begin; s < across.cells.end; s++) {
-            int column = s * column_step;
-            long long at = LAYOUT_NHWC ? static_cast<long long>(column) * a.x_strides.pixel : column;
-            Stored<WIDTH> cell = *reinterpret_cast<const Stored<WIDTH>*>(row + at);
+            Stored<WIDTH> cell = *reinterpret_cast<const Stored<WIDTH>*>(row + static_cast<long long>(s * column_step) * pixel);
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
                 sum[v] += to_float(cell.v[v]);

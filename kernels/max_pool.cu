@@ -186,18 +186,20 @@ DEVICE void cells(const PoolArgs& a, const storage_t* x, const Span& down, const
     const int rows = SIZE ? SIZE : down.end;
     const int columns = SIZE ? SIZE : across.end;
     Stored<WIDTH> loaded[SIZE ? SIZE * SIZE : 1];
-    // Rows by 64 bits, the cells of a row by a product of 32-bit numbers.
+    // Steps in 64 bits, since a row and a window may span more than 2^31 elements. The first cell may lie in the padding; only
+    // cells inside are read.
     const long long line = static_cast<long long>(a.width) * a.x_strides.pixel;
+    const long long row_step = a.dilation_h * line;
+    const long long column_step = static_cast<long long>(a.dilation_w) * a.x_strides.pixel;
+    const storage_t* first = x + down.first * line + static_cast<long long>(across.first) * a.x_strides.pixel;
     if (SIZE) {
 #pragma unroll
         for (int cell = 0; cell < SIZE * SIZE; cell++) {
             int r = cell / (SIZE ? SIZE : 1);
             int s = cell % (SIZE ? SIZE : 1);
             bool inside = r >= down.begin && r < down.end && s >= across.begin && s < across.end;
-            long long column = across.first + s * a.dilation_w;
             if (inside) {
-                long long at = (down.first + r * a.dilation_h) * line + column * a.x_strides.pixel;
-                loaded[cell] = *reinterpret_cast<const Stored<WIDTH>*>(x + at);
+                loaded[cell] = *reinterpret_cast<const Stored<WIDTH>*>(first + r * row_step + s * column_step);
             } else {
 #pragma unroll
                 for (int v = 0; v < WIDTH; v++) {
@@ -208,12 +210,11 @@ DEVICE void cells(const PoolArgs& a, const storage_t* x, const Span& down, const
     }
 #pragma unroll(SIZE ? SIZE : 1)
     for (int r = SIZE ? 0 : down.begin; r < rows; r++) {
+        const storage_t* row = first + r * row_step;
 #pragma unroll(SIZE ? SIZE : 2)
         for (int s = SIZE ? 0 : across.begin; s < columns; s++) {
             if (!SIZE) {
-                long long column = across.first + s * a.dilation_w;
-                long long at = (down.first + r * a.dilation_h) * line + column * a.x_strides.pixel;
-                loaded[0] = *reinterpret_cast<const Stored<WIDTH>*>(x + at);
+                loaded[0] = *reinterpret_cast<const Stored<WIDTH>*>(row + s * column_step);
             }
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {

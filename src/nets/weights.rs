@@ -244,7 +244,7 @@ mod tests {
         let wrong = read(&file).expect_err("another shape").to_string();
         assert_eq!(
             wrong,
-            "fc.weight has shape [1, 9], the layer takes [1, 2, 2, 2]"
+            "fc.weight: has shape [1, 9], the layer takes [1, 2, 2, 2]"
         );
         file.remove("fc.weight");
         let wrong = read(&file).expect_err("missing").to_string();
