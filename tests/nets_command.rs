@@ -201,7 +201,7 @@ fn weights_are_read_from_a_file() {
     let name = "features.3.squeeze.weight";
     files.get_mut(name).unwrap().1 = vec![64, 16, 1, 1];
     write(&files);
-    let reason = String::from("has shape [64, 16, 1, 1], the layer takes [16, 64, 1, 1]");
+    let reason = String::from("shape [64, 16, 1, 1], the layer takes [16, 64, 1, 1]");
     let wrong = Error::Weights {
         name: name.into(),
         reason,
@@ -209,7 +209,7 @@ fn weights_are_read_from_a_file() {
     assert_eq!(network.read_safetensors(&path).unwrap_err(), wrong);
     files.remove(name);
     write(&files);
-    let reason = String::from("is missing; the layer takes shape [16, 64, 1, 1]");
+    let reason = String::from("missing, the layer takes shape [16, 64, 1, 1]");
     let wrong = Error::Weights {
         name: name.into(),
         reason,

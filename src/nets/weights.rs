@@ -136,7 +136,7 @@ fn read(
     if weight.shape != shape && weight.shape != matrix {
         return Err(Error::Weights {
             name,
-            reason: format!("has shape {:?}, the layer takes {shape:?}", weight.shape),
+            reason: format!("shape {:?}, the layer takes {shape:?}", weight.shape),
         });
     }
     let mut operands = Operands {
@@ -148,7 +148,7 @@ fn read(
         Some(found) if found.shape == [filters] => Ok(Some(found.values)),
         Some(found) => Err(Error::Weights {
             name,
-            reason: format!("has shape {:?}, the layer takes [{filters}]", found.shape),
+            reason: format!("shape {:?}, the layer takes [{filters}]", found.shape),
         }),
         None if needed => Err(missing(&name, &[filters])),
         None => Ok(None),
@@ -179,7 +179,7 @@ fn read(
 fn missing(name: &str, shape: &[usize]) -> Error {
     Error::Weights {
         name: name.to_owned(),
-        reason: format!("is missing; the layer takes shape {shape:?}"),
+        reason: format!("missing, the layer takes shape {shape:?}"),
     }
 }
 
@@ -244,13 +244,13 @@ mod tests {
         let wrong = read(&file).expect_err("another shape").to_string();
         assert_eq!(
             wrong,
-            "fc.weight: has shape [1, 9], the layer takes [1, 2, 2, 2]"
+            "fc.weight: shape [1, 9], the layer takes [1, 2, 2, 2]"
         );
         file.remove("fc.weight");
         let wrong = read(&file).expect_err("missing").to_string();
         assert_eq!(
             wrong,
-            "fc.weight is missing; the layer takes shape [1, 2, 2, 2]"
+            "fc.weight: missing, the layer takes shape [1, 2, 2, 2]"
         );
     }
 
