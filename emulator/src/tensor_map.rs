@@ -4,8 +4,7 @@
 //! marks, so that something else in their place is recognised, and a checksum, so that a changed map is.
 //!
 //! One bit has no meaning: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and `copy_traits_sm90_im2col.hpp`)
-//! clears bit 21 of the second 64-bit word of the map of a tensor of less than 128 KiB, on drivers up to 13.1. See
-//! [`FREE_BIT`].
+//! clears bit 21 of the second 64-bit word of the map of a tensor of less than 128 KiB, on drivers up to 13.1.
 
 mod replace;
 
