@@ -133,3 +133,24 @@ fn dropping_plans_and_devices_breaks_no_capture() {
     let again = Gpu::new(context).unwrap();
     again.prepare_conv(&conv).unwrap();
 }
+
+/// A graph does not keep its buffers alive, so a capture is refused until event tracking is turned off, which is unsafe;
+/// also in a context that has no stream of its own: it tracks uses all the same.
+#[test]
+fn a_capture_of_the_per_thread_stream_is_refused_too() {
+    // The per-thread stream is a blocking one: while it is captured, nobody may use the legacy stream.
+    let _alone = CAPTURES.lock();
+    let gpu = Gpu::new(CudaContext::new(gpu().context().ordinal()).unwrap()).unwrap();
+    assert!(gpu.context().is_managing_stream_synchronization());
+    let case = Case::new(small_conv(), 4);
+    let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare_conv(&plan).unwrap();
+    let [x, w, bias] = [&case.x, &case.w, &case.bias].map(|values| gpu.upload(values).unwrap());
+    let mut y = gpu.upload(&vec![0.0; case.y.len()]).unwrap();
+    gpu.synchronize().unwrap();
+    let stream = gpu.context().per_thread_stream();
+    stream.begin_capture(THREAD_LOCAL).unwrap();
+    let refused = prepared.launch(&stream, ConvBuffers::new(&x, &w, &mut y).bias(&bias));
+    assert_eq!(refused, Err(Error::CaptureWithEventTracking));
+    drop(stream.end_capture(NO_FLAGS).unwrap());
+}
