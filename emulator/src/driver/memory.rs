@@ -78,7 +78,7 @@ fn free(address: DevicePtr) -> Result {
         // "This API will not perform any implicit synchronization when the pointer was allocated with cuMemAllocAsync
         // or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to these pointer have completed before
         // invoking cuMemFree."
-        AllocationKind::Pool(_) => queue::hooks::freed_by_host(address),
+        AllocationKind::Pool(_) => super::ordering::freed_by_host(address),
         // Memory that every device reaches.
         AllocationKind::Managed | AllocationKind::External => wait_for_everything(&context)?,
         _ => wait_for_device(&context)?,

@@ -11,7 +11,6 @@ use super::client_api;
 use super::config::{self, Config, OrderCheck};
 use super::current::healthy;
 use super::queue::Task;
-use super::queue::hooks::Known;
 use super::registry::lock;
 use super::state::{Context, Device, Stream, driver};
 use super::status::CUresult;
@@ -59,7 +58,7 @@ pub fn touched(accesses: Vec<Access>) {
     let _ = TOUCHED.try_with(|touched| touched.borrow_mut().extend(accesses));
 }
 
-/// A task was submitted.
+/// A task was submitted, in the thread that submits it and with the scheduler locked; called in the order of numbers.
 pub fn submitted(task: &Task) {
     if is_off() {
         return;
@@ -78,7 +77,7 @@ pub fn submitted(task: &Task) {
     lock(&ORDER).submitted(task.id, site, &task.after);
 }
 
-/// A task begins in this thread.
+/// A task begins in this thread, behind the end of each task before it. For a momentary one the scheduler is locked.
 pub fn begins(task: &Task) {
     match &task.op {
         _ if is_off() => {}
@@ -89,7 +88,7 @@ pub fn begins(task: &Task) {
     }
 }
 
-/// A task has ended in this thread.
+/// A task has ended in this thread. For a momentary one the scheduler is locked.
 pub fn ends(task: &Task) {
     let mut accesses = TOUCHED.try_with(RefCell::take).unwrap_or_default();
     if is_off() {
@@ -114,19 +113,13 @@ pub fn ends(task: &Task) {
 }
 
 /// A host thread has learned that tasks are done.
-pub fn host_knows(known: Known) {
-    if is_off() {
-        return;
+pub fn host_knows(done: Done) {
+    if !is_off() {
+        lock(&ORDER).host_knows(done);
     }
-    lock(&ORDER).host_knows(match known {
-        Known::Tasks(tasks) => Done::Tasks(tasks),
-        Known::Context(context, last) => Done::Context(context, last),
-        Known::Device(device, last) => Done::Device(device, last),
-        Known::All(last) => Done::All(last),
-    });
 }
 
-/// The host frees memory without a wait.
+/// The calling host thread frees memory of a pool without a wait.
 pub fn freed_by_host(address: DevicePtr) {
     let found = driver().ok().and_then(|driver| driver.find(address));
     let Some((device, ..)) = found.filter(|_| !is_off()) else {

@@ -30,54 +30,61 @@ fn waits(prepare: impl FnOnce(&Driver) -> u64, call: fn(u64) -> CUresult) -> boo
     })
 }
 
-// Each call is given what was made for it, once.
-#[allow(clippy::undocumented_unsafe_blocks)]
 #[test]
 fn calls_that_take_memory_away_wait() {
+    // SAFETY: memory that was made for this call, freed once.
     assert!(waits(|d| d.memory(1), |x| unsafe { sys::cuMemFree_v2(x) }));
     assert!(waits(
         |d| d.pinned(1).as_ptr() as u64,
+        // SAFETY: as above.
         |x| unsafe { sys::cuMemFreeHost(x as *mut _) }
     ));
     let managed = |_: &Driver| {
         let mut address = 0;
+        // SAFETY: a place for the result.
         assert_eq!(unsafe { sys::cuMemAllocManaged(&mut address, 64, 1) }, OK);
         address
     };
+    // SAFETY: memory that was made for this call, freed once.
     assert!(waits(managed, |x| unsafe { sys::cuMemFree_v2(x) }));
     let registered = |_: &Driver| {
         let memory: &'static mut [u64] = Box::leak(Box::new([0; 1024]));
         let address = memory.as_mut_ptr();
         assert_eq!(
+            // SAFETY: memory that is never freed.
             unsafe { sys::cuMemHostRegister_v2(address.cast(), 8192, 0) },
             OK
         );
         address as u64
     };
+    // SAFETY: a range that was registered for this call.
     assert!(waits(registered, |x| unsafe {
         sys::cuMemHostUnregister(x as *mut _)
     }));
-    let module = |d: &Driver| {
+    let module = |_: &Driver| {
         let text = format!(".version 6.3\n.target sm_75\n.address_size 64\n{SET}\0");
         let mut module = std::ptr::null_mut();
-        let _ = d;
         assert_eq!(
+            // SAFETY: a place for the result, and a text that ends in NUL.
             unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast()) },
             OK
         );
         module as u64
     };
+    // SAFETY: a module that was loaded for this call.
     assert!(waits(module, |x| unsafe { sys::cuModuleUnload(x as _) }));
     // Memory of a pool is the caller's affair.
     let pool = |d: &Driver| {
         let mut address = 0;
         let stream = d.stream(false);
         assert_eq!(
+            // SAFETY: a place for the result.
             unsafe { sys::cuMemAllocAsync(&mut address, 64, stream.raw()) },
             OK
         );
         address
     };
+    // SAFETY: memory that was made for this call, freed once.
     assert!(!waits(pool, |x| unsafe { sys::cuMemFree_v2(x) }));
 }
 

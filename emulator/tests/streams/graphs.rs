@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::harness::{Driver, NOT_READY, OK, SET, Stream};
 use cudarc::driver::sys;
 
-// Places for results on the stack, handles of this test's own.
-#[allow(clippy::undocumented_unsafe_blocks)]
-fn captured(driver: &Driver, stream: Stream, work: impl FnOnce()) -> sys::CUgraphExec {
-    let _ = driver;
+fn captured(stream: Stream, work: impl FnOnce()) -> sys::CUgraphExec {
     let (mut graph, mut exec) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: places for results on the stack, and handles of this test's own.
     unsafe {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         assert_eq!(sys::cuStreamBeginCapture_v2(stream.raw(), mode), OK);
@@ -31,7 +29,7 @@ fn edges_order_and_not_the_order_of_capture() {
     let driver = Driver::new();
     let (stream, fork) = (driver.stream(false), driver.stream(false));
     let gate = crate::harness::Gate::new();
-    let exec = captured(&driver, stream, || {
+    let exec = captured(stream, || {
         let begin = driver.record(stream);
         driver.wait(fork, begin);
         // Captured first, this branch needs the other one.
@@ -51,7 +49,7 @@ fn a_launch_stands_in_its_stream() {
     let stream = driver.stream(false);
     let kernel = driver.kernel(SET, c"set");
     let (x, y) = (driver.memory(1), driver.memory(1));
-    let exec = captured(&driver, stream, || {
+    let exec = captured(stream, || {
         assert_eq!(driver.launch(stream, kernel, x, 2), OK);
         driver.copy(stream, y, x, 1);
     });
@@ -80,9 +78,7 @@ fn two_launches_of_one_graph_do_not_overlap() {
     }
     let driver = Driver::new();
     let (first, second) = (driver.stream(false), driver.stream(false));
-    let exec = captured(&driver, first, || {
-        driver.host(first, stay, std::ptr::null_mut())
-    });
+    let exec = captured(first, || driver.host(first, stay, std::ptr::null_mut()));
     for _ in 0..2 {
         launch(exec, first);
         launch(exec, second);

@@ -175,8 +175,7 @@ pub struct Kernel(pub usize);
 #[derive(Clone, Copy)]
 pub struct Event(pub usize);
 
-// Every call below hands over places for results on the stack, or memory that the test keeps until the work is done.
-#[allow(clippy::undocumented_unsafe_blocks)]
+// SAFETY of every call below: it is given places for results on the stack, or what the test keeps until the work is done.
 impl Driver {
     pub fn new() -> Driver {
         let context = common::context(80);
@@ -190,6 +189,7 @@ impl Driver {
     pub fn stream(&self, blocking: bool) -> Stream {
         let mut made = std::ptr::null_mut();
         assert_eq!(
+            // SAFETY: see above this block.
             unsafe { sys::cuStreamCreate(&mut made, u32::from(!blocking)) },
             OK
         );
@@ -198,6 +198,7 @@ impl Driver {
 
     pub fn event(&self) -> Event {
         let mut made = std::ptr::null_mut();
+        // SAFETY: see above this block.
         assert_eq!(unsafe { sys::cuEventCreate(&mut made, 0) }, OK);
         Event(made as usize)
     }
@@ -205,6 +206,7 @@ impl Driver {
     pub fn record(&self, stream: Stream) -> Event {
         let event = self.event();
         assert_eq!(
+            // SAFETY: see above this block.
             unsafe { sys::cuEventRecord(event.0 as _, stream.raw()) },
             OK
         );
@@ -213,12 +215,14 @@ impl Driver {
 
     pub fn wait(&self, stream: Stream, event: Event) {
         assert_eq!(
+            // SAFETY: see above this block.
             unsafe { sys::cuStreamWaitEvent(stream.raw(), event.0 as _, 0) },
             OK
         );
     }
 
     pub fn query(&self, event: Event) -> CUresult {
+        // SAFETY: see above this block.
         unsafe { sys::cuEventQuery(event.0 as _) }
     }
 
@@ -231,10 +235,12 @@ impl Driver {
     }
 
     pub fn sync(&self, stream: Stream) -> CUresult {
+        // SAFETY: see above this block.
         unsafe { sys::cuStreamSynchronize(stream.raw()) }
     }
 
     pub fn sync_all(&self) -> CUresult {
+        // SAFETY: see above this block.
         unsafe { sys::cuCtxSynchronize() }
     }
 
@@ -245,6 +251,7 @@ impl Driver {
         data: *mut c_void,
     ) {
         assert_eq!(
+            // SAFETY: see above this block.
             unsafe { sys::cuLaunchHostFunc(stream.raw(), Some(function), data) },
             OK
         );
@@ -268,6 +275,7 @@ impl Driver {
     /// Device memory of zeros, `words` of 32 bits.
     pub fn memory(&self, words: usize) -> u64 {
         let mut address = 0;
+        // SAFETY: see above this block.
         assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 4 * words) }, OK);
         let stream = self.stream(false);
         self.fill(stream, address, 0, words);
@@ -278,29 +286,35 @@ impl Driver {
     pub fn pinned(&self, words: usize) -> &'static mut [u32] {
         let mut address = std::ptr::null_mut();
         assert_eq!(
+            // SAFETY: see above this block.
             unsafe { sys::cuMemHostAlloc(&mut address, 4 * words, 0) },
             OK
         );
+        // SAFETY: see above this block.
         unsafe { std::slice::from_raw_parts_mut(address.cast(), words) }
     }
 
     pub fn fill(&self, stream: Stream, address: u64, value: u32, words: usize) {
+        // SAFETY: see above this block.
         let code = unsafe { sys::cuMemsetD32Async(address, value, words, stream.raw()) };
         assert_eq!(code, OK);
     }
 
     pub fn copy(&self, stream: Stream, to: u64, from: u64, words: usize) {
+        // SAFETY: see above this block.
         let code = unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, 4 * words, stream.raw()) };
         assert_eq!(code, OK);
     }
 
     pub fn upload(&self, stream: Stream, to: u64, from: &[u32]) -> CUresult {
         let bytes = std::mem::size_of_val(from);
+        // SAFETY: see above this block.
         unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.as_ptr().cast(), bytes, stream.raw()) }
     }
 
     pub fn download(&self, stream: Stream, to: &mut [u32], from: u64) -> CUresult {
         let bytes = std::mem::size_of_val(to);
+        // SAFETY: see above this block.
         unsafe { sys::cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, bytes, stream.raw()) }
     }
 
@@ -316,6 +330,7 @@ impl Driver {
     pub fn kernel(&self, body: &str, name: &CStr) -> Kernel {
         let text = format!(".version 6.3\n.target sm_75\n.address_size 64\n{body}\0");
         let (mut module, mut function) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: see above this block.
         unsafe {
             assert_eq!(sys::cuModuleLoadData(&mut module, text.as_ptr().cast()), OK);
             assert_eq!(
@@ -336,6 +351,7 @@ impl Driver {
     ) -> CUresult {
         let mut parameters = [(&raw mut address).cast::<c_void>(), (&raw mut value).cast()];
         let function = kernel.0 as sys::CUfunction;
+        // SAFETY: see above this block.
         unsafe {
             sys::cuLaunchKernel(
                 function,

@@ -165,8 +165,8 @@ fn the_copies_and_fills_of_the_legacy_stream_follow_their_rules() {
     assert_eq!(pinned, [9; 4]);
     assert!(opener.join().is_ok());
     let mut back = [0; 4];
-    // SAFETY: as above.
     assert_eq!(
+        // SAFETY: as above.
         unsafe { sys::cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), y, 16) },
         OK
     );

@@ -84,8 +84,8 @@ fn a_wait_is_for_the_record_before_it() {
     // What is waited for stays so though the event is recorded anew, and destroyed.
     record(second);
     assert_eq!(driver.query(event), OK);
-    // SAFETY: no arguments by address.
     assert_eq!(
+        // SAFETY: no arguments by address.
         unsafe { cudarc::driver::sys::cuEventDestroy_v2(event.0 as _) },
         OK
     );

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::hooks;
 use super::{Task, TaskId};
+use crate::driver::ordering;
 use crate::driver::registry::lock;
 use crate::driver::state::{Context, Event, EventState, Stream};
 use crate::driver::work::Op;
@@ -158,7 +158,7 @@ impl Dag {
             op,
             after,
         });
-        hooks::submitted(&task);
+        ordering::submitted(&task);
         let mut missing = 0;
         for before in &task.after {
             if let Some(entry) = self.entries.get_mut(before) {
@@ -306,11 +306,11 @@ impl Dag {
 
 /// Does what a momentary task does: nothing, or telling an event that it was reached.
 fn settle(task: &Arc<Task>) {
-    hooks::begins(task);
+    ordering::begins(task);
     if let Op::Record(event) = &task.op {
         reach(event, task.id);
     }
-    hooks::ends(task);
+    ordering::ends(task);
 }
 
 /// Notes the time of a record, unless the event was recorded anew since.

@@ -16,11 +16,10 @@
 //! driver for [`SILENCE`], lazy and random begin what is left one by one, so that a program which waits by means of its
 //! own (a channel, a flag in pinned memory) ends too.
 //!
-//! Locks: the scheduler's comes before those of events, legacy orders and the observers in [`hooks`]; nothing else is
+//! Locks: the scheduler's comes before those of events, legacy orders and the checker of order ([`super::ordering`]); nothing else is
 //! locked under it, and no destructor of a task runs there.
 
 mod dag;
-pub mod hooks;
 pub mod schedule;
 mod threads;
 mod wait;

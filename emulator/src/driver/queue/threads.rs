@@ -6,8 +6,9 @@ use std::sync::{Arc, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::schedule::Schedule;
-use super::{LONG_PATIENCE, PATIENCE, SCHEDULER, SILENCE, Scheduler, State, Task, TaskId, hooks};
+use super::{LONG_PATIENCE, PATIENCE, SCHEDULER, SILENCE, Scheduler, State, Task, TaskId};
 use crate::driver::contained;
+use crate::driver::ordering;
 use crate::driver::status::CUresult;
 
 /// How long a thread without work stays.
@@ -241,10 +242,10 @@ fn keep_going() {
 
 /// Does what a task is. What goes wrong breaks the context; nothing that happens here ends a thread of the driver.
 fn execute(task: &Arc<Task>) {
-    hooks::begins(task);
+    ordering::begins(task);
     let done = contained("work of a stream", || task.op.run(&task.context));
     if let Err(code) = done.unwrap_or(Err(CUresult::UNKNOWN)) {
         task.context.fail(code);
     }
-    hooks::ends(task);
+    ordering::ends(task);
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::hooks::{self, Known};
 use super::schedule::Schedule;
 use super::{PATIENCE, SCHEDULER, Scheduler, State, TaskId};
+use crate::driver::ordering;
 use crate::driver::registry::lock;
 use crate::driver::state::{Context, Stream};
 use crate::driver::status::{CUresult, Result};
 use crate::driver::types::Handle;
 use crate::driver::work::Op;
+use crate::order::Done;
 
 /// What a host waits for: all of it that was submitted before.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +42,13 @@ impl Target<'_> {
         }
     }
 
-    /// Tells the observers that the host knows it to be done, up to task `last`.
+    /// Tells the checker of order that the host knows it to be done, up to task `last`.
     fn known(self, last: TaskId) {
-        hooks::host_knows(match self {
-            Target::Tasks(ids) => Known::Tasks(ids),
-            Target::Context(handle) => Known::Context(handle, last),
-            Target::Device(ordinal) => Known::Device(ordinal, last),
-            Target::All => Known::All(last),
+        ordering::host_knows(match self {
+            Target::Tasks(ids) => Done::Tasks(ids),
+            Target::Context(handle) => Done::Context(handle, last),
+            Target::Device(ordinal) => Done::Device(ordinal, last),
+            Target::All => Done::All(last),
         });
     }
 }
@@ -94,7 +95,7 @@ pub fn query(ids: &[TaskId]) -> Result {
     let mut state = SCHEDULER.lock();
     if !ids.iter().any(|&id| state.dag.is_pending(id)) {
         drop(state);
-        hooks::host_knows(Known::Tasks(ids));
+        ordering::host_knows(Done::Tasks(ids));
         return Ok(());
     }
     let ready: Vec<TaskId> = state.dag.takeable().collect();
