@@ -206,6 +206,12 @@ fn a_plan_says_why_there_are_three_launches() {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
     assert_eq!(wide.best(&Capability::h200()).unwrap().launches(), 3);
+    let BottleneckWay::Separate { plans, .. } = &way else {
+        unreachable!("it was above")
+    };
+    // Two microseconds between launches, of which there are three.
+    let each: f64 = plans.iter().map(|plan| plan.score().us).sum();
+    assert!((way.model_us() - each - 4.0).abs() < 1e-9);
 
     let job = Bottleneck {
         dtype: DType::Bf16,

@@ -117,6 +117,36 @@ fn the_raw_door_takes_pointers_and_a_foreign_stream() {
     assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
 }
 
+/// A thread that has made no call of the driver has no current context; a launch makes its own the current one.
+#[test]
+fn a_raw_launch_needs_no_current_context() {
+    let gpu = gpu();
+    let case = Case::new(small_conv(), 8);
+    let plan = gpu
+        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .unwrap();
+    let stream = gpu.stream();
+    let [x, w, bias] = [&case.x, &case.w, &case.bias].map(|values| gpu.upload(values).unwrap());
+    let mut y = zeros::<f32>(case.y.len());
+    let pointers = ConvPointers {
+        x: x.device_ptr(stream).0,
+        w: w.device_ptr(stream).0,
+        bias: bias.device_ptr(stream).0,
+        residual: 0,
+        y: y.device_ptr_mut(stream).0,
+        workspace: 0,
+    };
+    gpu.synchronize().unwrap();
+    let (plan, raw) = (&plan, stream.cu_stream() as usize);
+    thread::scope(|scope| {
+        // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the download below.
+        let launch = move || unsafe { plan.launch_raw(raw as _, pointers) };
+        scope.spawn(launch).join().expect("no panic")
+    })
+    .unwrap();
+    assert_eq!(gpu.download(&y).unwrap(), case.y);
+}
+
 #[test]
 fn the_residual_may_be_the_output_itself() {
     let gpu = gpu();

@@ -151,6 +151,8 @@ fn a_workspace_that_will_not_do_is_refused() {
         format!("the workspace has {has} bytes, the plan needs {needs}")
     );
     assert!(workspace(0).is_empty());
+    // Shorter than the counters, all of it is zeroed and nothing behind it.
+    assert_eq!(workspace(100).len(), 100);
 
     let twin = Gpu::new(CudaContext::new(gpu.context().ordinal()).unwrap()).unwrap();
     let mut theirs = Workspace::new(twin.stream(), needs).unwrap();

@@ -409,6 +409,9 @@ mod tests {
             let (total, by) = units(images, extents);
             let [outer, middle, inner] = extents;
             assert_eq!(total, images as u64 * outer * middle * inner);
+            // Divisions by constants are quicker, and hold below 2^31.
+            let wide = by[0].shift == u32::MAX;
+            assert_eq!(wide, total >= 1 << 31, "{images} {extents:?}");
             for index in [0, 1, total / 3, total / 2, total - 1] {
                 let [image, o, m, i] = apart(index, by);
                 assert_eq!(((image * outer + o) * middle + m) * inner + i, index);

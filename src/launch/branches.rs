@@ -402,3 +402,6 @@ fn check_pointers(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

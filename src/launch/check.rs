@@ -196,3 +196,6 @@ pub(super) fn ordering(context: &CudaContext) -> Result<(), Error> {
         .check_err()
         .map_err(|e| driver_error("ordering the stream behind its buffers", e))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,8 @@ mod prepared;
 pub mod squash_args;
 mod subsample;
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 pub(crate) mod uses;
 mod wgmma;
 mod work;

@@ -204,27 +204,4 @@ fn rate(kernel: &Kernel, device: &Capability) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn x_is_as_aligned_as_its_weakest_stride() {
-        let aligned = |c, pitch, offset, layout, dtype| {
-            let problem = Bottleneck2d::builder()
-                .input(1, c, 8, 8)
-                .input_slice(pitch, offset)
-                .narrow(8)
-                .filters(8)
-                .layout(layout)
-                .dtype(dtype)
-                .build();
-            x_alignment(&problem.expect("a valid problem"))
-        };
-        assert_eq!(aligned(252, 252, 0, Layout::Nhwc, DType::Bf16), 8);
-        assert_eq!(aligned(252, 252, 0, Layout::Nhwc, DType::F32), 16);
-        assert_eq!(aligned(63, 63, 0, Layout::Nhwc, DType::F16), 2);
-        assert_eq!(aligned(63, 64, 0, Layout::Nhwc, DType::F16), 16);
-        assert_eq!(aligned(60, 64, 2, Layout::Nhwc, DType::F16), 4);
-        assert_eq!(aligned(64, 64, 0, Layout::Nchw, DType::F16), 16);
-    }
-}
+mod tests;

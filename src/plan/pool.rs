@@ -109,4 +109,42 @@ mod tests {
         assert_eq!(chosen(&pool(7, maximum(false))), Algorithm::GlobalPool);
         assert_eq!(chosen(&pool(7, maximum(true))), Algorithm::MaxPool);
     }
+
+    /// A single window over the whole plane without gaps or edges, of which nothing but the values is asked.
+    #[test]
+    fn a_window_is_global_if_it_is_the_plane() {
+        let of = |window, padding, kind| {
+            let builder = Pool2d::builder().input(2, 4, 7, 7).kind(kind);
+            let builder = builder.window(window, window).stride(9, 9);
+            let builder = builder.padding(crate::problem::Padding::same(padding));
+            is_global(&builder.build().expect("a valid pooling"))
+        };
+        let mean = |divisor_override| PoolKind::Average {
+            count_include_pad: true,
+            divisor_override,
+        };
+        let maximum = |indices| PoolKind::Max { indices };
+        for (window, padding, kind, global) in [
+            (7, 0, mean(None), true),
+            (7, 0, maximum(false), true),
+            (6, 0, mean(None), false),
+            (6, 0, maximum(false), false),
+            (7, 1, mean(None), false),
+            (7, 1, maximum(false), false),
+            (7, 0, mean(Some(3)), false),
+            (7, 0, maximum(true), false),
+        ] {
+            assert_eq!(
+                of(window, padding, kind),
+                global,
+                "{window} {padding} {kind:?}"
+            );
+        }
+        let adaptive = |p, q| {
+            let builder = Pool2d::builder().input(2, 4, 7, 7);
+            let problem = builder.kind(PoolKind::AdaptiveAverage { p, q }).build();
+            is_global(&problem.expect("a valid pooling"))
+        };
+        assert!(adaptive(1, 1) && !adaptive(1, 2) && !adaptive(2, 1));
+    }
 }

@@ -194,6 +194,8 @@ mod tests {
         close(bottleneck(Ceilings::H200_FP32, 4).floor_us, 808.0);
         close(bottleneck(Ceilings::H200_TENSOR, 2).floor_us, 154.0);
         assert_eq!(bottleneck(Ceilings::H200_FP32, 4).macs, PIXELS * 67_473);
+        let bytes = PIXELS * (2 * 315 + 126) + 252 * 63 * 2 + 63 * 63 * 9;
+        assert_eq!(bottleneck(Ceilings::H200_FP32, 4).bytes, 4 * bytes);
         assert_eq!(naive(Ceilings::H200_FP32, 4).bound(), Bound::Compute);
         assert_eq!(bottleneck(Ceilings::H200_TENSOR, 2).bound(), Bound::Memory);
     }

@@ -112,3 +112,27 @@ impl Plan<Conv2d> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that are runs of memory in the problem's own filters, and how far apart those begin: of a tap each, and of all taps.
+    #[test]
+    fn rows_are_found_where_they_are_runs() {
+        for (text, tap, flat) in [
+            ("ic6ih5oc4kh3", None, None),
+            ("ic6ih5oc4kh1", Some(6), Some(6)),
+            ("g6ic6ih5oc6kh3", Some(1), Some(9)),
+            ("ic6ih5oc4kh3+krsc", Some(6), Some(54)),
+            // Rows of 6 floats are padded to 8, so that taps do not follow each other.
+            ("ic6ih5oc4kh3+packed", Some(8), None),
+            ("ic8ih5oc4kh3+packed", Some(8), Some(72)),
+        ] {
+            let problem: Conv2d = text.parse().expect("a valid problem");
+            let [by_tap, all] = [false, true].map(|flat| FilterRows::new(&problem, flat));
+            assert_eq!(by_tap.source(&problem), tap, "{text}");
+            assert_eq!(all.source(&problem), flat, "{text}");
+        }
+    }
+}

@@ -37,8 +37,9 @@ impl Placed {
 }
 
 /// Makes a file quicker to compile: thousands of switches are slow to optimise, the more so once for each level of the
-/// processor's instructions. The tests need no more than the first degree of optimisation and this machine's level.
-fn lighten(file: &str, bytes: Vec<u8>) -> Vec<u8> {
+/// processor's instructions. The tests need no more than the first degree of optimisation and this machine's level; an
+/// emulator without mutants is built once, and better optimised the tests are faster.
+fn lighten(file: &str, bytes: Vec<u8>, emulator: bool) -> Vec<u8> {
     let replace = |pairs: &[(&str, &str)]| {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let replaced = pairs
@@ -47,7 +48,7 @@ fn lighten(file: &str, bytes: Vec<u8>) -> Vec<u8> {
         replaced.into_bytes()
     };
     match file {
-        "Cargo.toml" => replace(&[(
+        "Cargo.toml" if emulator => replace(&[(
             "[profile.dev.package.ptx-emulator]\nopt-level = 3",
             "[profile.dev.package.ptx-emulator]\ndebug = false\nopt-level = 1",
         )]),
@@ -101,12 +102,12 @@ impl Tree {
 
     /// Copies what git knows and what it would add, but the files that are rewritten: written twice, they would look
     /// changed to cargo.
-    fn fill(&self, rewritten: &BTreeSet<&str>) -> Result<()> {
+    fn fill(&self, rewritten: &BTreeSet<&str>, emulator: bool) -> Result<()> {
         for file in self.files(".")? {
             if !rewritten.contains(file.as_str())
                 && let Ok(bytes) = std::fs::read(self.root.join(&file))
             {
-                write(&self.copy.join(&file), &lighten(&file, bytes))?;
+                write(&self.copy.join(&file), &lighten(&file, bytes, emulator))?;
             }
         }
         Ok(())
@@ -211,8 +212,13 @@ pub struct Built {
     pub programs: Vec<Program>,
 }
 
-/// Builds the tests with as many of the mutants as the compiler takes.
-pub fn build(tree: &Tree, mutants: Vec<Placed>, results: &mut Results) -> Result<Built> {
+/// Builds the tests, and those of the library in `also`, with as many of the mutants as the compiler takes.
+pub fn build(
+    tree: &Tree,
+    mutants: Vec<Placed>,
+    also: &[String],
+    results: &mut Results,
+) -> Result<Built> {
     let mut mutants: Vec<Placed> = mutants;
     mutants.retain(|placed| !results.is_invalid(placed));
     let emulator = mutants
@@ -224,11 +230,18 @@ pub fn build(tree: &Tree, mutants: Vec<Placed>, results: &mut Results) -> Result
     // Before any is found not to compile, so that all of their files are rewritten.
     let files: BTreeSet<String> = mutants.iter().map(|placed| placed.file.clone()).collect();
     let mut rewritten: BTreeSet<&str> = files.iter().map(String::as_str).collect();
-    rewritten.extend(["emulator/src/lib.rs", "src/lib.rs"]);
-    tree.fill(&rewritten)?;
+    let roots = [("emulator/src", emulator), ("src", library)];
+    let roots: Vec<&str> = roots
+        .iter()
+        .filter(|root| root.1)
+        .map(|root| root.0)
+        .collect();
+    let files_of_roots: Vec<String> = roots.iter().map(|root| format!("{root}/lib.rs")).collect();
+    rewritten.extend(files_of_roots.iter().map(String::as_str));
+    tree.fill(&rewritten, emulator)?;
     for round in 1..=20 {
-        let texts = write_mutants(tree, &mutants)?;
-        let messages = tests(tree, emulator, library)?;
+        let texts = write_mutants(tree, &mutants, &roots)?;
+        let messages = tests(tree, emulator, library, also)?;
         let bad = culprits(&messages, &texts);
         if bad.is_empty() {
             if messages.iter().any(is_error) {
@@ -256,8 +269,12 @@ pub fn build(tree: &Tree, mutants: Vec<Placed>, results: &mut Results) -> Result
     Err("the mutated tree does not compile".into())
 }
 
-/// Writes the mutated files; their texts by path.
-fn write_mutants(tree: &Tree, mutants: &[Placed]) -> Result<BTreeMap<String, String>> {
+/// Writes the mutated files, and the switches into the crates in `roots`, which have mutants; the files' texts by path.
+fn write_mutants(
+    tree: &Tree,
+    mutants: &[Placed],
+    roots: &[&str],
+) -> Result<BTreeMap<String, String>> {
     let count = mutants.len() as u32 + 1;
     let mut by_file: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
     for (i, placed) in mutants.iter().enumerate() {
@@ -272,11 +289,11 @@ fn write_mutants(tree: &Tree, mutants: &[Placed]) -> Result<BTreeMap<String, Str
         let text = rewrite(&source, list);
         write(
             &tree.copy.join(file),
-            &lighten(file, text.clone().into_bytes()),
+            &lighten(file, text.clone().into_bytes(), true),
         )?;
         texts.insert(file.to_owned(), text);
     }
-    for crate_root in ["emulator/src", "src"] {
+    for crate_root in roots {
         let library = std::fs::read_to_string(tree.root.join(crate_root).join("lib.rs"))?;
         let with = format!("{library}\nmod mutants;\n");
         write(&tree.copy.join(crate_root).join("lib.rs"), with.as_bytes())?;
@@ -391,7 +408,7 @@ const EMULATOR_TESTS: [&str; 11] = [
 ];
 
 /// Tests of the library that reach `src/launch` and `src/plan` and do not take minutes.
-const LIBRARY_TESTS: [&str; 10] = [
+const LIBRARY_TESTS: [&str; 11] = [
     "bottleneck",
     "buffers",
     "counters",
@@ -399,17 +416,27 @@ const LIBRARY_TESTS: [&str; 10] = [
     "launch",
     "pack",
     "plan",
+    "pointers",
     "shared_memory",
     "tensor_plan",
     "workspace",
 ];
 
 /// Builds the test programs; cargo's messages.
-fn tests(tree: &Tree, emulator: bool, library: bool) -> Result<Vec<Value>> {
+fn tests(tree: &Tree, emulator: bool, library: bool, also: &[String]) -> Result<Vec<Value>> {
     let mut arguments = vec!["test", "--no-run", "--lib"];
-    let mut add = |package, folder: &str, names: &[&'static str]| {
+    let mut packages: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    if emulator {
+        packages.push(("ptx-emulator", "emulator/tests", EMULATOR_TESTS.to_vec()));
+    }
+    if library {
+        let also = also.iter().map(String::as_str);
+        let names = LIBRARY_TESTS.into_iter().chain(also).collect();
+        packages.push(("warpconv", "tests", names));
+    }
+    for (package, folder, names) in packages {
         arguments.extend(["-p", package]);
-        for &name in names {
+        for name in names {
             let tests = tree.copy.join(folder);
             if tests.join(format!("{name}.rs")).exists()
                 || tests.join(name).join("main.rs").exists()
@@ -417,12 +444,6 @@ fn tests(tree: &Tree, emulator: bool, library: bool) -> Result<Vec<Value>> {
                 arguments.extend(["--test", name]);
             }
         }
-    };
-    if emulator {
-        add("ptx-emulator", "emulator/tests", &EMULATOR_TESTS);
-    }
-    if library {
-        add("warpconv", "tests", &LIBRARY_TESTS);
     }
     cargo(tree, &arguments)
 }

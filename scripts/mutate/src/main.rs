@@ -1,7 +1,7 @@
 //! Mutation tester: changes the program in one small way at a time and sees whether a test notices.
 //!
 //! ```text
-//! scripts/mutate/run [--dir DIR]... [--sample N] [--seed S] [--time SECONDS] [--jobs N]
+//! scripts/mutate/run [--dir DIR]... [--sample N] [--seed S] [--time SECONDS] [--jobs N] [--also TEST]...
 //! scripts/mutate/run --report
 //! ```
 //!
@@ -41,6 +41,8 @@ struct Options {
     seed: u64,
     time: Duration,
     jobs: usize,
+    /// Tests of the library beside those that always run.
+    also: Vec<String>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -64,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .unwrap_or(usize::MAX),
         seed: arguments.opt_value_from_str("--seed")?.unwrap_or(1),
         time: Duration::from_secs(arguments.opt_value_from_str("--time")?.unwrap_or(u64::MAX)),
+        also: arguments.values_from_str("--also")?,
         jobs: arguments.opt_value_from_str("--jobs")?.unwrap_or(2),
     };
     let rest = arguments.finish();
@@ -86,7 +89,7 @@ fn run(
         "{all} mutants, {} chosen, {skipped} of them done before",
         chosen.mutants.len()
     );
-    let built = build::build(&tree, chosen.mutants, &mut results)?;
+    let built = build::build(&tree, chosen.mutants, &options.also, &mut results)?;
     println!(
         "built with {} mutants after {:?}",
         built.mutants.len(),

@@ -35,6 +35,7 @@ pub enum Outcome {
 pub struct Test {
     program: usize,
     name: String,
+    /// Processor time.
     took: Duration,
     reached: HashSet<usize>,
 }
@@ -60,9 +61,31 @@ fn command(program: &Program, mutant: &str, limit: Duration) -> Command {
     command
 }
 
-/// Waits for a program up to a limit. `Some(whether it was good)`, or `None` if it had to be killed for its time. It is
-/// killed, too, as soon as it says that a test has failed; that test's name is noted.
-fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> {
+/// The processor time of a process and of all of its threads so far.
+fn processor_time(child: &Child) -> Option<Duration> {
+    /// Ticks per second in `/proc`, which Linux fixes.
+    const TICKS: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    // The command's name stands in parentheses and may hold anything; the 14th and 15th field of all are the time
+    // outside of and in the kernel.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = ticks.filter_map(|field| field.parse::<u64>().ok());
+    Some(Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS))
+}
+
+/// How a program ended.
+struct Ended {
+    /// Whether it was good; `None` if it had to be killed for its time.
+    good: Option<bool>,
+    /// The processor time that it took.
+    took: Duration,
+    /// The test that failed.
+    failed: String,
+}
+
+/// Waits for a program up to a limit by the clock. It is killed as soon as it says that a test has failed.
+fn wait(mut child: Child, limit: Duration) -> Ended {
     let out = child.stdout.take();
     let seen = Arc::new(Mutex::new(String::new()));
     let stop = Arc::new(AtomicBool::new(false));
@@ -86,7 +109,9 @@ fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> 
     };
     let began = Instant::now();
     let mut pause = Duration::from_millis(1);
+    let mut took = Duration::ZERO;
     let result = loop {
+        took = processor_time(&child).unwrap_or(took);
         match child.try_wait() {
             // SIGXCPU or, at the hard limit, SIGKILL: its processor time is up.
             Ok(Some(status)) if matches!(status.signal(), Some(9 | 24)) => break None,
@@ -107,8 +132,12 @@ fn wait(mut child: Child, limit: Duration, failed: &mut String) -> Option<bool> 
     if result.is_some() || reader.is_finished() {
         let _ = reader.join();
     }
-    failed.clone_from(&seen.lock().unwrap_or_else(PoisonError::into_inner));
-    result
+    let failed = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ended {
+        good: result,
+        took,
+        failed,
+    }
 }
 
 /// The tests of a program.
@@ -156,14 +185,13 @@ pub fn baseline(built: &Built, folder: &Path, jobs: usize) -> Result<Vec<Test>, 
 
 fn record(program: &Program, index: usize, name: &str, folder: &Path) -> Option<Test> {
     std::fs::create_dir_all(folder).ok()?;
-    let began = Instant::now();
     let child = command(program, &u32::MAX.to_string(), 3 * LONGEST)
         .args(["--exact", name])
         .env("MUTANTS_REACHED", folder)
         .spawn()
         .ok()?;
-    let mut failed = String::new();
-    match wait(child, 3 * LONGEST, &mut failed) {
+    let ended = wait(child, 30 * LONGEST);
+    match ended.good {
         Some(true) => {}
         Some(false) => {
             println!("left out, for it fails by itself: {} {name}", program.name);
@@ -174,7 +202,7 @@ fn record(program: &Program, index: usize, name: &str, folder: &Path) -> Option<
             return None;
         }
     }
-    let took = began.elapsed();
+    let took = ended.took;
     if took > LONGEST {
         println!("left out, for it takes {took:?}: {} {name}", program.name);
         return None;
@@ -216,11 +244,11 @@ pub fn try_mutant(built: &Built, tests: &[Test], index: usize) -> Outcome {
         else {
             return Outcome::Killed(program.name.clone());
         };
-        let mut failed = String::new();
         // What sleeps uses no processor time.
-        match wait(child, limit * 10 + Duration::from_secs(60), &mut failed) {
+        let ended = wait(child, limit * 10 + Duration::from_secs(60));
+        match ended.good {
             Some(true) => {}
-            Some(false) => return Outcome::Killed(format!("{} {failed}", program.name)),
+            Some(false) => return Outcome::Killed(format!("{} {}", program.name, ended.failed)),
             None => return Outcome::TimedOut(program.name.clone()),
         }
     }

@@ -145,3 +145,218 @@ fn parts_of_sums_move_no_more_than_their_share() {
         assert!(asked.us < chosen.us, "{} {}", asked.us, chosen.us);
     }
 }
+
+/// Three products with the same 256 pixels: one step of whole tiles; 18 steps of tiles of which 96 of 128 filters and
+/// channels are multiplied; two steps of a half tile's filters.
+fn unequal() -> Branches {
+    let of = |c, k, r| conv(DType::Bf16, Layout::Nhwc, c, [16, 16], k, r);
+    let products = [of(64, 64, 1), of(96, 80, 3), of(128, 32, 1)]
+        .map(|conv| Product::new(vec![conv]).expect("a product"));
+    Branches::new(products.to_vec()).expect("branches")
+}
+
+/// By hand, of tiles of 64 filters, 128 pixels and 64 channels.
+#[test]
+fn unequal_products_are_weighted_by_their_steps() {
+    let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
+    assert_eq!(longest(&problem, kernel), 18);
+    for (splits, each) in [
+        (1, [1, 1, 1]),
+        (3, [1, 3, 1]),
+        (9, [1, 9, 1]),
+        (18, [1, 18, 2]),
+    ] {
+        let got: Vec<u32> = splits_of(&problem, kernel, splits).collect();
+        assert_eq!(got, each, "{splits}");
+    }
+    let each: Vec<Tiling> = problem
+        .products()
+        .iter()
+        .zip(splits_of(&problem, kernel, 3))
+        .map(|(product, splits)| alone(product, kernel, splits, 99))
+        .collect();
+    let figures = |tiling: &Tiling| {
+        (
+            [
+                tiling.tiles,
+                u64::from(tiling.splits),
+                u64::from(tiling.steps),
+            ],
+            [tiling.channels, tiling.filters, tiling.terms],
+        )
+    };
+    assert_eq!(figures(&each[0]), ([2, 1, 1], [64.0, 1.0, 1.0]));
+    assert_eq!(figures(&each[1]), ([4, 3, 18], [48.0, 0.75, 0.75]));
+    assert_eq!(figures(&each[2]), ([2, 1, 2], [64.0, 0.5, 1.0]));
+    let all = together(&problem, kernel, &each, 99);
+    // 2 + 4 x 3 + 2 blocks; 2 x 1, 4 x 18 and 2 x 2 steps.
+    assert_eq!((all.tiles, all.splits, all.steps), (16, 1, 5));
+    assert_eq!((all.packed_bytes, all.workspace), (0, 99));
+    let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-9, "{got} is not {want}");
+    close(all.channels, (2.0 * 64.0 + 72.0 * 48.0 + 4.0 * 64.0) / 78.0);
+    let filters = 2.0 + 72.0 * 0.75 + 4.0 * 0.5;
+    close(all.filters, filters / 78.0);
+    let products = 2.0 + 72.0 * 0.75 * 0.75 + 4.0 * 0.5;
+    close(all.terms, products / filters);
+    let macs = 256.0 * (64.0 * 64.0 + 9.0 * 96.0 * 80.0 + 128.0 * 32.0);
+    close(all.useful, macs / (products * 64.0 * 128.0 * 64.0));
+}
+
+/// Counters and parts of each product's tiles follow those of the product before it.
+#[test]
+fn shared_sums_lie_one_after_another() {
+    let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
+    let tile = 4 * 64 * 128;
+    for (splits, places, needs) in [
+        (1, [(0, 65536); 3], 0),
+        (
+            3,
+            [(0, 65536), (0, 65536), (4, 65536 + 12 * tile)],
+            65536 + 12 * tile,
+        ),
+        (
+            18,
+            [(0, 65536), (0, 65536), (4, 65536 + 72 * tile)],
+            65536 + 76 * tile,
+        ),
+    ] {
+        assert_eq!(
+            shared_sums(&problem, kernel, splits),
+            (places.to_vec(), needs)
+        );
+        let moved = if needs == 0 { 0 } else { 2 * (needs - 65536) };
+        assert_eq!(parts_moved(&problem, kernel, splits), moved);
+    }
+}
+
+/// The time is the longer of all blocks' and of the longest product's, and the refusals have their numbers.
+#[test]
+fn a_launch_of_unequal_products_is_scored_as_a_whole() {
+    let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
+    let device = Capability::h200();
+    let roofline = problem
+        .ceilings()
+        .bound(problem.macs(), problem.min_bytes());
+    let rate = |device: &Capability, splits, workspace| {
+        let limits = Limits {
+            splits: Some(splits),
+            workspace,
+            ..Limits::default()
+        };
+        problem.rate(kernel, device, &roofline, &limits)
+    };
+    let needs = 65536 + 12 * 4 * 64 * 128;
+    let score = rate(&device, 3, needs).expect("accepted");
+    assert_eq!((score.blocks, score.splits), (16, 3));
+    assert_eq!(score.workspace, needs);
+    let most = needs - 1;
+    assert_eq!(
+        rate(&device, 3, most),
+        Err(Refusal::Workspace { needs, most })
+    );
+    // Of 18 steps four splits take 5, 5, 5 and 3; seven of 3 would leave the last none.
+    assert!(rate(&device, 4, u64::MAX).is_ok() && rate(&device, 5, u64::MAX).is_ok());
+    for asked in [7, 19] {
+        let refused = Refusal::Splits { asked, most: 18 };
+        assert_eq!(rate(&device, asked, u64::MAX), Err(refused));
+    }
+    let small = |max_grid_x| Capability {
+        max_grid_x,
+        ..device
+    };
+    assert!(rate(&small(16), 3, needs).is_ok());
+    let (blocks, most) = (16, 15);
+    assert_eq!(
+        rate(&small(15), 3, needs),
+        Err(Refusal::Grid { blocks, most })
+    );
+    // One multiprocessor takes all blocks one after the other; of many the longest product's blocks take longest.
+    let one = Capability {
+        sm_count: 1,
+        ..device
+    };
+    for device in [one, device] {
+        let score = rate(&device, 1, 0).expect("accepted");
+        let each: Vec<Tiling> = problem
+            .products()
+            .iter()
+            .map(|product| alone(product, kernel, 1, 0))
+            .collect();
+        let all = super::score(
+            &together(&problem, kernel, &each, 0),
+            kernel,
+            &device,
+            &roofline,
+        );
+        let longest = super::score(&each[1], kernel, &device, &roofline);
+        assert_eq!(all.us > longest.us, device.sm_count == 1);
+        assert_eq!(score.us, all.us.max(longest.us));
+        let arithmetic = all.arithmetic_us.max(longest.arithmetic_us);
+        assert_eq!(score.arithmetic_us, arithmetic);
+        assert_eq!((score.turns, score.blocks), (all.turns, 8));
+    }
+}
+
+/// A kernel takes x that is just aligned enough, packed filters, and products as exact as asked.
+#[test]
+fn branches_are_refused_for_their_reasons() {
+    let of = |dtype, c| {
+        let product = Product::new(vec![conv(dtype, Layout::Nhwc, c, [4, 4], 32, 1)]);
+        Branches::new(vec![product.expect("a product")]).expect("branches")
+    };
+    let wide = kernel(DType::Bf16, Layout::Nhwc, [64, 64], 16);
+    let narrow = kernel(DType::Bf16, Layout::Nhwc, [64, 64], 2);
+    let (needs, has) = (16, 8);
+    assert_eq!(of(DType::Bf16, 64).suits(wide), Ok(()));
+    let refused = Refusal::Alignment { needs, has };
+    assert_eq!(of(DType::Bf16, 60).suits(wide), Err(refused));
+    assert_eq!(of(DType::Bf16, 63).suits(narrow), Ok(()));
+    // The weakest product counts.
+    let both = [64, 60].map(|c| {
+        let conv = conv(DType::Bf16, Layout::Nhwc, c, [4, 4], 32, 1);
+        Product::new(vec![conv]).expect("a product")
+    });
+    let both = Branches::new(both.to_vec()).expect("branches");
+    assert_eq!(both.suits(wide), Err(refused));
+    let strict = "mb1ic64ih4oc32kh1+nhwc+packed";
+    let plain = "mb1ic63ih4oc32kh1+bf16+nhwc";
+    let single = |text: &str| {
+        let conv: Conv2d = text.parse().expect("a valid problem");
+        let product = Product::new(vec![conv]).expect("a product");
+        Branches::new(vec![product]).expect("branches")
+    };
+    let tf32 = kernel(DType::F32, Layout::Nhwc, [64, 64], 16);
+    assert!(matches!(
+        single(strict).suits(tf32),
+        Err(Refusal::Math { .. })
+    ));
+    assert!(matches!(
+        single(plain).suits(narrow),
+        Err(Refusal::UnpackedFilters { .. })
+    ));
+}
+
+/// 64 KiB count the tiles of 16384 shared sums; those that are not shared need no counter.
+#[test]
+fn too_many_shared_tiles_are_refused() {
+    let kernel = kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16);
+    for (rows, tiles) in [(4096, 16384), (4097, 16388)] {
+        let products = [128, 64].map(|c| {
+            let conv = conv(DType::Bf16, Layout::Nhwc, c, [rows, 512], 64, 1);
+            Product::new(vec![conv]).expect("a product")
+        });
+        let problem = Branches::new(products.to_vec()).expect("branches");
+        let limits = Limits {
+            splits: Some(2),
+            workspace: u64::MAX,
+            ..Limits::default()
+        };
+        let device = Capability::h200();
+        let got = problem.rate(kernel, &device, &Roofline::default(), &limits);
+        let most = 16384;
+        match tiles {
+            16384 => assert!(got.is_ok(), "{got:?}"),
+            _ => assert_eq!(got, Err(Refusal::SplitTiles { tiles, most })),
+        }
+    }
+}

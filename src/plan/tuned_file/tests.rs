@@ -225,6 +225,9 @@ fn the_environment_says_where() {
         Some(PathBuf::from("here.txt"))
     );
     assert_eq!(of(&[("WARPCONV_TUNING", ""), ("HOME", "/h")]), None);
+    let own = place(|name| std::env::var_os(name));
+    assert_eq!(Tuning::default_path(), own);
+    assert!(own.is_some() || std::env::var_os("HOME").is_none_or(|home| home.is_empty()));
     assert_eq!(of(&[]), None);
     if cfg!(target_os = "linux") {
         assert_eq!(
