@@ -116,6 +116,61 @@ fn modules_are_refused_with_their_reason() {
     );
 }
 
+/// Files that are modules, and paths that must neither be read for ever nor waited for.
+#[test]
+fn module_files() {
+    let context = context(80);
+    context.bind_to_thread().expect("bound");
+    let folder = std::env::temp_dir().join(format!("ptx-emulator-files-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    };
+    let good = b".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry f() { ret; }\n";
+    let huge = file("huge", b"");
+    // No bytes of it are on the disk.
+    let made = std::fs::File::options().write(true).open(&huge);
+    made.and_then(|file| file.set_len(1 << 40))
+        .expect("a file with a hole");
+    let pipe = folder.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "a pipe");
+    for (path, wanted) in [
+        (file("good", good), CUresult::CUDA_SUCCESS),
+        (
+            file("nul", &[&good[..], b"\0"].concat()),
+            CUresult::CUDA_SUCCESS,
+        ),
+        (
+            file("elf", b"\x7fELF\x02"),
+            CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU,
+        ),
+        (
+            file("bytes", &[0xff; 8]),
+            CUresult::CUDA_ERROR_INVALID_IMAGE,
+        ),
+        (file("empty", b""), CUresult::CUDA_ERROR_INVALID_IMAGE),
+        (huge, CUresult::CUDA_ERROR_INVALID_IMAGE),
+        (folder.join("none"), CUresult::CUDA_ERROR_FILE_NOT_FOUND),
+        (folder.clone(), CUresult::CUDA_ERROR_FILE_NOT_FOUND),
+        (pipe, CUresult::CUDA_ERROR_FILE_NOT_FOUND),
+        ("/dev/zero".into(), CUresult::CUDA_ERROR_FILE_NOT_FOUND),
+    ] {
+        let name = std::ffi::CString::new(path.to_str().expect("text")).expect("no NUL");
+        let mut module = std::ptr::null_mut();
+        // SAFETY: a place for the module, and a C string.
+        let code = unsafe { sys::cuModuleLoad(&mut module, name.as_ptr()) };
+        assert_eq!(code, wanted, "{}", path.display());
+        if code == CUresult::CUDA_SUCCESS {
+            // SAFETY: the module was just loaded, and nothing uses it.
+            unsafe { result::module::unload(module) }.expect("unloaded");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
 #[test]
 fn logs_say_which_line_is_wrong() {
     let context = context(80);

@@ -40,6 +40,7 @@ mod init;
 mod launch;
 mod memory;
 mod module;
+mod module_file;
 mod occupancy;
 mod ordering;
 mod pointer;

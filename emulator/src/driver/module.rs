@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use super::config::{self, Config};
 use super::current::healthy;
+use super::module_file;
 use super::queue;
 use super::registry::lock;
 use super::state::{Allocation, AllocationKind, Context, Function, Module, driver};
@@ -18,6 +20,18 @@ use crate::LoadError;
 struct Refusal {
     code: CUresult,
     log: String,
+}
+
+impl Refusal {
+    /// Tells why on standard error; the code.
+    fn tell(&self) -> CUresult {
+        config::report(&format!(
+            "ptx-emulator: module refused ({}): {}",
+            self.code.name(),
+            self.log
+        ));
+        self.code
+    }
 }
 
 /// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor: the table "PTX Release History" of
@@ -176,15 +190,26 @@ fn load_text(out: Out<Handle>, ptx: &str, log: impl FnOnce(&str)) -> Result {
     match load(&context, ptx) {
         Ok(module) => out.set(module.handle),
         Err(refusal) => {
-            config::report(&format!(
-                "ptx-emulator: module refused ({}): {}",
-                refusal.code.name(),
-                refusal.log
-            ));
             log(&refusal.log);
-            Err(refusal.code)
+            Err(refusal.tell())
         }
     }
+}
+
+/// The text of a module file.
+fn file_text(path: &Path) -> std::result::Result<String, Refusal> {
+    let bytes = module_file::read(path, module_file::MOST_BYTES)
+        .map_err(|(code, log)| Refusal { code, log })?;
+    if bytes.starts_with(b"\x7fELF") {
+        return Err(Refusal {
+            code: CUresult::NO_BINARY_FOR_GPU,
+            log: format!("{}: it is machine code", path.display()),
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| Refusal {
+        code: CUresult::INVALID_IMAGE,
+        log: format!("{}: it is no text", path.display()),
+    })
 }
 
 /// Where `cuModuleLoadDataEx` wants its error log: option 5 with its size in option 6.
@@ -233,11 +258,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
 driver! {
     fn cuModuleLoad(out: Out<Handle>, path: In<c_char>) {
         healthy()?;
-        let bytes = std::fs::read(text(path)?).map_err(|_| CUresult::FILE_NOT_FOUND)?;
-        if bytes.starts_with(b"\x7fELF") {
-            return Err(CUresult::NO_BINARY_FOR_GPU);
-        }
-        let ptx = String::from_utf8(bytes).map_err(|_| CUresult::INVALID_IMAGE)?;
+        let ptx = file_text(Path::new(&text(path)?)).map_err(|refusal| refusal.tell())?;
         load_text(out, ptx.trim_end_matches('\0'), |_| ())
     }
 
