@@ -58,10 +58,8 @@ fn devices_pose_as_their_cards() {
     );
     let mut version = 0;
     // SAFETY: a place for the result.
-    assert_eq!(
-        unsafe { sys::cuDriverGetVersion(&mut version) },
-        CUresult::CUDA_SUCCESS
-    );
+    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
+    assert_eq!(code, CUresult::CUDA_SUCCESS);
     assert_eq!(version, 13000);
 }
 
@@ -465,8 +463,6 @@ fn what_is_missing_says_so() {
     context(80);
     let mut reference = std::ptr::null_mut();
     // SAFETY: a place for the result.
-    assert_eq!(
-        unsafe { sys::cuTexRefCreate(&mut reference) },
-        CUresult::CUDA_ERROR_NOT_SUPPORTED
-    );
+    let code = unsafe { sys::cuTexRefCreate(&mut reference) };
+    assert_eq!(code, CUresult::CUDA_ERROR_NOT_SUPPORTED);
 }
