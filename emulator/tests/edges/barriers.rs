@@ -155,6 +155,23 @@ fn arrivals_that_must_not_complete() {
     );
 }
 
+/// The same after any number of phases.
+#[test]
+fn arrivals_that_must_not_complete_later_phases() {
+    for phases in 0..=5 {
+        let run = |last: u32| {
+            let phase = "    mbarrier.arrive.shared::cta.b64 _, [bar], 4;\n".repeat(phases);
+            let lines =
+                format!("    mbarrier.arrive.noComplete.shared::cta.b64 %rd1, [bar], {last};");
+            alone(&(init(4) + &phase + &lines))
+        };
+        legal(run(3), "one is left");
+        let fault = reported(run(4), "none is left");
+        let wanted = AsyncFault::MbarrierCompletes { address: 0 };
+        assert_eq!(asynchronous(&fault), &wanted, "{phases} phases");
+    }
+}
+
 #[test]
 fn bytes_that_a_phase_waits_for() {
     let run = |first: u32, second: u32| {

@@ -2,8 +2,8 @@
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, Touch};
 use ptx_emulator::{
-    Device, DeviceConfig, Fault, FaultKind, LaunchConfig, LoadedKernel, LoadedModule, Memory,
-    Module,
+    Counters, Device, DeviceConfig, Fault, FaultKind, LaunchConfig, LoadedKernel, LoadedModule,
+    Memory, Module,
 };
 
 /// The lanes that are tried at an edge: the first, one in the middle, the last.
@@ -19,7 +19,7 @@ impl Bench {
         let config = DeviceConfig {
             memory_bytes: 1 << 26,
             workers: Some(1),
-            instruction_limit: 1 << 20,
+            instruction_limit: 1 << 21,
             ..DeviceConfig::new(sm)
         };
         Bench {
@@ -59,7 +59,17 @@ impl Bench {
     ) -> Result<(), Fault> {
         let mut config = LaunchConfig::linear(1, threads);
         config.shared_bytes = shared;
-        self.device.launch(kernel, config, &params.0).map(|_| ())
+        self.launch(kernel, config, params).map(|_| ())
+    }
+
+    /// Launches a grid of any size; what it counted.
+    pub fn launch(
+        &self,
+        kernel: &LoadedKernel,
+        config: LaunchConfig,
+        params: &Params,
+    ) -> Result<Counters, Fault> {
+        self.device.launch(kernel, config, &params.0)
     }
 }
 
@@ -76,7 +86,7 @@ impl Bench {
             shared_bytes: shared,
             ..LaunchConfig::linear(2, 32)
         };
-        self.device.launch(kernel, config, &params.0).map(|_| ())
+        self.launch(kernel, config, params).map(|_| ())
     }
 }
 

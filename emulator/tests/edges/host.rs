@@ -5,9 +5,10 @@ mod common;
 use common::{context, module};
 use cudarc::driver::LaunchConfig;
 use cudarc::driver::sys::{self, CUresult};
+use ptx_emulator::FaultKind;
 use ptx_emulator::memory::MemoryError;
 
-use super::harness::Bench;
+use super::harness::{Bench, Params, reported, text};
 
 /// Sizes of allocations and accesses.
 const SIZES: [u64; 9] = [1, 2, 3, 5, 16, 17, 31, 33, 256];
@@ -44,6 +45,34 @@ fn ranges_of_the_rust_api() {
                 assert_eq!(memory.is_written(address, bytes), Err(bad));
             }
         }
+    }
+}
+
+/// The latest freed allocations are remembered, the one before them is not: what reads there is out of bounds.
+#[test]
+fn freed_allocations_that_are_remembered() {
+    const REMEMBERED: usize = 1 << 16;
+    let bench = Bench::new(80);
+    let body = "    ld.param.u64 %rd1, [at];\n    ld.global.u32 %r1, [%rd1];";
+    let kernel = bench.kernel(&text(80, "", ".param .u64 at", body));
+    let memory = bench.memory();
+    let freed: Vec<u64> = (0..=REMEMBERED)
+        .map(|_| {
+            let address = memory.alloc(4).expect("room");
+            memory.free(address).expect("just allocated");
+            address
+        })
+        .collect();
+    for (index, remembered) in [(0, false), (1, true), (2, true), (REMEMBERED, true)] {
+        let params = Params::default().u64(freed[index]);
+        let fault = reported(bench.run(&kernel, (1, 0), &params), "freed memory");
+        let known = matches!(&*fault.kind, FaultKind::UseAfterFree { .. });
+        let beyond = matches!(&*fault.kind, FaultKind::OutOfBounds { .. });
+        assert_eq!(
+            (known, beyond),
+            (remembered, !remembered),
+            "{index}\n{fault}"
+        );
     }
 }
 

@@ -4,12 +4,17 @@
 //! of the edge. Sizes are odd on purpose; the lane at the edge is alone, or among 31 others that are far from it.
 mod accesses;
 mod barriers;
+mod between;
+mod blocks;
 mod clusters;
 mod copies;
+mod counts;
 mod harness;
 mod host;
 mod marks;
 mod matrix;
 mod memory;
+mod own;
 mod races;
 mod tensors;
+mod under_way;

@@ -197,6 +197,66 @@ fn the_host_marks_what_it_writes() {
     }
 }
 
+/// Shared memory, word by word: a store marks its own words, and no word beside them is taken for written or for written
+/// by its thread.
+#[test]
+fn shared_words_beside_a_store() {
+    let bench = Bench::new(80);
+    for (store, words) in [
+        ("st.shared.u32 [%r5], %r2", 1u32),
+        ("st.shared.u64 [%r5], %rd2", 2),
+        ("st.shared.v2.u32 [%r5], {%r2, %r2}", 2),
+        ("st.shared.v4.u32 [%r5], {%r2, %r2, %r2, %r2}", 4),
+        ("st.shared.v2.u64 [%r5], {%rd2, %rd2}", 4),
+    ] {
+        // Thread 5 may write one more word first, thread 41 of another warp stores, thread 70 of a third one reads.
+        let body = format!(
+            "    .shared .align 16 .b32 tile[16];
+    mov.u32 %r1, tile;
+    mov.u32 %r2, %tid.x;
+    cvt.u64.u32 %rd2, %r2;
+    ld.param.u32 %r3, [first];
+    setp.eq.u32 %p1, %r2, 5;
+    setp.lt.and.u32 %p1, %r3, 64, %p1;
+    @%p1 st.shared.u32 [%r3], %r2;
+    setp.eq.u32 %p2, %r2, 41;
+    mov.u32 %r5, 16;
+    @%p2 {store};
+    ld.param.u32 %r4, [at];
+    setp.eq.u32 %p3, %r2, 70;
+    ld.param.u32 %r6, [meets];
+    setp.eq.u32 %p4, %r6, 0;
+    @%p4 bra READ;
+    bar.sync 0;
+READ:
+    @%p3 ld.shared.u32 %r7, [%r4];"
+        );
+        let params = ".param .u32 first, .param .u32 at, .param .u32 meets";
+        let kernel = bench.kernel(&text(80, "", params, &body));
+        let run = |first: u32, at: u32, meets: u32| {
+            let params = Params::default().u32(first).u32(at).u32(meets);
+            bench.run(&kernel, (96, 0), &params)
+        };
+        let stored = 16..16 + 4 * words;
+        for at in (0..64).step_by(4) {
+            let what = format!("`{store}` at 16, a read at {at}");
+            if stored.contains(&at) {
+                legal(run(64, at, 1), &what);
+                continue;
+            }
+            unwritten(run(64, at, 1), at.into(), &what);
+            legal(run(at, at, 1), &what);
+            let fault = reported(run(at, at, 0), &what);
+            match &*fault.kind {
+                FaultKind::SharedRace { rival, .. } => {
+                    assert_eq!(rival.thread, Some([5, 0, 0]), "{what}\n{fault}");
+                }
+                _ => panic!("{what}\n{fault}"),
+            }
+        }
+    }
+}
+
 /// Shared memory, byte by byte: the bytes of one store are written, those beside it are not.
 #[test]
 fn shared_bytes_that_nobody_wrote() {

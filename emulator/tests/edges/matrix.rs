@@ -263,6 +263,48 @@ fn bytes_beside_the_factors_of_a_product() {
     }
 }
 
+/// Bits of a descriptor: a base offset, which is not supported, has bits 49 to 51; those beside it mean nothing.
+#[test]
+fn bits_of_descriptors() {
+    let bench = Bench::new(90);
+    let body = format!(
+        "{}
+    shr.u32 %r6, %r1, 4;
+    cvt.u64.u32 %rd5, %r6;
+    ld.param.u64 %rd6, [left];
+    ld.param.u64 %rd9, [right];
+    or.b64 %rd7, %rd5, 0x0000000800400000;
+    or.b64 %rd7, %rd7, %rd6;
+    or.b64 %rd8, %rd5, 0x0000000800080000;
+    or.b64 %rd8, %rd8, %rd9;
+    setp.eq.u32 %p2, %r1, %r1;
+    wgmma.fence.sync.aligned;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.commit_group.sync.aligned;
+    wgmma.wait_group.sync.aligned 0;",
+        fill(128, false)
+    );
+    let params = ".param .u64 left, .param .u64 right";
+    let kernel = bench.kernel(&text(90, TILE, params, &body));
+    for bit in [14, 15, 30, 31, 46, 47, 48, 49, 50, 51, 52, 61] {
+        for (left, right) in [(1u64 << bit, 0), (0, 1 << bit)] {
+            let params = Params::default().u64(left).u64(right);
+            let result = bench.run(&kernel, (128, 2048), &params);
+            let what = format!("bit {bit}, {left:#x} {right:#x}");
+            if !(49..52).contains(&bit) {
+                legal(result, &what);
+                continue;
+            }
+            let fault = reported(result, &what);
+            let offset = matches!(
+                &*fault.kind,
+                FaultKind::Asynchronous(AsyncFault::BaseOffset { .. })
+            );
+            assert!(offset, "{what}\n{fault}");
+        }
+    }
+}
+
 /// Instructions of a whole warp: 31 lanes are too few, whichever is missing.
 #[test]
 fn instructions_that_want_all_lanes() {
