@@ -26,6 +26,17 @@ pub(crate) struct Atom {
 }
 
 impl Atom {
+    /// One without registers: it gives nothing, and its operand comes from elsewhere.
+    pub(super) fn of((op, ty): (AtomOp, AtomTy)) -> Atom {
+        Atom {
+            op,
+            ty,
+            d: Reg::NONE,
+            b: Reg::NONE,
+            c: Reg::NONE,
+        }
+    }
+
     pub(super) fn bytes(&self) -> u32 {
         match self.ty {
             AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16 => 2,

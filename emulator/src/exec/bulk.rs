@@ -150,7 +150,7 @@ fn allocation(
             }
         },
     };
-    if found.constant && kind == AccessKind::Write {
+    if found.constant && kind != AccessKind::Read {
         let touch = touch(kind, Space::Global, address, bytes);
         let region = Some(found.region());
         return Err(Trouble::lane(lane, FaultKind::ReadOnly { touch, region }));
@@ -212,19 +212,11 @@ pub(crate) fn put_global(
     (address, data): (u64, &[u8]),
     reduce: Option<(AtomOp, AtomTy)>,
 ) -> Outcome {
-    let Some((op, ty)) = reduce else {
+    let Some(reduce) = reduce else {
         return write_global(cx, w, lane, address, data);
     };
-    let atom = Atom {
-        op,
-        ty,
-        d: Reg::NONE,
-        b: Reg::NONE,
-        c: Reg::NONE,
-    };
+    let atom = Atom::of(reduce);
     let bytes = data.len() as u32;
-    // As a write first, which constant memory refuses.
-    allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
     let allocation = allocation(cx, w, lane, AccessKind::Atomic, address, bytes)?;
     let at = address - allocation.base;
     if let Some(first) = allocation.first_uninit(at, bytes.into()) {
