@@ -8,6 +8,7 @@ mod fast;
 mod flags;
 pub(crate) mod order;
 pub(crate) mod proxy;
+mod reduction;
 pub(crate) mod shadow;
 
 use crate::report::FaultKind;

@@ -45,7 +45,7 @@ impl Tracked {
         }
     }
 
-    fn of(writer: Writer) -> Tracked {
+    pub(super) fn of(writer: Writer) -> Tracked {
         Tracked {
             pc: writer.pc & 0xff_ffff,
             slot: (writer.pc >> 24 & 0x7f) as usize,
@@ -369,7 +369,7 @@ impl Shadow {
     }
 
     /// Whether a unit's ordinary write is behind a fence.
-    fn check_fence(
+    pub(super) fn check_fence(
         &self,
         unit: usize,
         order: &Order,
@@ -437,9 +437,14 @@ impl Shadow {
             self.check_asynchronous_readers(unit, order, actor.warp)
                 .map_err(conflict)?;
         }
+        self.track(units, copy);
+        Ok(())
+    }
+
+    /// The units are now a copy's that a phase completes.
+    pub(super) fn track(&mut self, units: std::ops::Range<usize>, copy: Tracked) {
         self.stamps[units.clone()].fill(TRACKED);
         self.writers[units].fill(copy.writer());
-        Ok(())
     }
 
     /// What a `cp.async` writes is now completed by a barrier's phase.

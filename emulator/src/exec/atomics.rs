@@ -184,6 +184,20 @@ impl Atom {
         }
     }
 
+    /// Combines each element with one of `data`.
+    pub(super) fn combine(&self, elements: &mut [u8], data: &[u8]) {
+        let size = self.bytes() as usize;
+        for (element, b) in elements.chunks_exact_mut(size).zip(data.chunks_exact(size)) {
+            let word = |bytes: &[u8]| {
+                let mut word = [0; 8];
+                word[..size].copy_from_slice(bytes);
+                u64::from_le_bytes(word)
+            };
+            let new = self.apply(word(element), word(b), 0).to_le_bytes();
+            element.copy_from_slice(&new[..size]);
+        }
+    }
+
     pub(super) fn shared(
         &self,
         cx: &mut Context,

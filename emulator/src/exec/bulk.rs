@@ -16,7 +16,7 @@ use super::warp::Warp;
 use super::watch;
 use crate::check::proxy::{AsyncReader, COPY_READERS};
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Address, AtomOp, AtomTy, Reg, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Inst, Op, Reg, Space};
 use crate::memory::{Allocation, Class, find_index};
 use crate::report::{AccessKind, AsyncFault, FaultKind, Touch};
 use std::sync::Arc;
@@ -246,27 +246,54 @@ pub(crate) fn put_global(
     Ok(())
 }
 
+/// How a copy to shared memory is reported.
+pub(crate) fn changes(reduces: bool) -> AccessKind {
+    if reduces {
+        AccessKind::Atomic
+    } else {
+        AccessKind::Write
+    }
+}
+
+/// Whether the instruction at a place is a reduction of shared memory by the asynchronous proxy.
+fn is_reduction(code: &[Inst], pc: u32) -> bool {
+    let reduces = |op| {
+        matches!(
+            op,
+            Op::BulkShared {
+                reduce: Some(_),
+                ..
+            }
+        )
+    };
+    code.get(pc as usize).is_some_and(|inst| reduces(inst.op))
+}
+
 /// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is told, the bytes are
-/// to be written by the caller.
+/// to be written by the caller. `reduces`: it combines them with what is there.
 pub(crate) fn begin_load(
     cx: &mut Context,
     w: &Warp,
     lane: usize,
-    at: u64,
-    bytes: u32,
+    (at, bytes): (u64, u32),
     barrier: u64,
+    reduces: bool,
 ) -> Result<usize, Box<Trouble>> {
     let actor = actor(w, lane, false);
     let slot = mbarrier::usable(cx, &actor, barrier, true)?;
     let copy = mbarrier::tracked(cx, slot, w.pc, false);
     let shift = cx.shared.shadow.shift;
     let units = (at >> shift) as usize..((at + u64::from(bytes)) >> shift) as usize;
-    let begun = cx
-        .shared
-        .shadow
-        .begin_tracked(units, &cx.order, &actor, &cx.fences, copy);
+    let (shadow, order, fences) = (&mut cx.shared.shadow, &cx.order, &cx.fences);
+    let begun = if reduces {
+        let code = &cx.grid.kernel.code;
+        let other = |pc| is_reduction(code, pc);
+        shadow.begin_reduction(units, order, &actor, (fences, &other), copy)
+    } else {
+        shadow.begin_tracked(units, order, &actor, fences, copy)
+    };
     if let Err((unit, conflict)) = begun {
-        let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+        let touched = touch(changes(reduces), Space::Shared, at, bytes);
         return Err(cx.shared_trouble(conflict, touched, (unit as u64) << shift, &actor));
     }
     Ok(slot)
@@ -326,12 +353,12 @@ pub(crate) fn load(
     for lane in lanes(m) {
         let bytes = bulk_size(w, lane, size)?;
         let places = [target[lane], barrier[lane]];
-        let mut to = Destinations::new(cx, w, lane, places, (bytes, 16), mask)?;
+        let mut to = Destinations::new(cx, w, lane, places, (AccessKind::Write, bytes, 16), mask)?;
         if !source[lane].is_multiple_of(16) {
             let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
             return Err(misaligned(cx, lane, touch, 16));
         }
-        to.begin(cx, w, lane, bytes)?;
+        to.begin(cx, w, lane, (bytes, false))?;
         let mut data = vec![0; bytes as usize];
         read_global(cx, w, lane, source[lane], &mut data)?;
         let at = to.at as usize;

@@ -1,7 +1,7 @@
 //! Asynchronous copies to blocks of a cluster: where they go, `cp.async.bulk` between blocks, `st.async`, `red.async`.
 use super::address::compute;
 use super::atomics::Atom;
-use super::bulk::{begin_load, bulk_size, note_read, shared_part};
+use super::bulk::{begin_load, bulk_size, changes, note_read, shared_part};
 use super::cluster::{check_reachable, locate, own_offsets, visit};
 use super::context::{Context, touch};
 use super::lanes::lanes;
@@ -9,7 +9,7 @@ use super::mbarrier;
 use super::shared::{actor, byte_slice, byte_slice_mut, check_bounds, write_units};
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
-use crate::ir::{Address, AtomOp, AtomTy, Reg, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Reg, SharedReduction, Space};
 use crate::report::{AccessKind, ClusterFault, Touch};
 
 /// Where a copy writes, and which barriers complete it: at the same offsets in each of some blocks.
@@ -33,10 +33,10 @@ impl Destinations {
         w: &Warp,
         lane: usize,
         [dst, barrier]: [u64; 2],
-        (bytes, align): (u32, u32),
+        (kind, bytes, align): (AccessKind, u32, u32),
         mask: Option<Reg>,
     ) -> Result<Destinations, Box<Trouble>> {
-        let written = touch(AccessKind::Write, Space::Cluster, dst, bytes);
+        let written = touch(kind, Space::Cluster, dst, bytes);
         let (rank, at) = locate(cx, lane, written)?;
         let (other, barrier) = locate(
             cx,
@@ -72,7 +72,7 @@ impl Destinations {
             cx.at(rank, |cx| {
                 let barrier = [found.barrier; 32];
                 check_bounds(cx, 1 << lane, AccessKind::Atomic, &barrier, 8)?;
-                shared_part(cx, lane, AccessKind::Write, at, bytes, align)
+                shared_part(cx, lane, kind, at, bytes, align)
             })?;
         }
         Ok(found)
@@ -92,10 +92,17 @@ impl Destinations {
     }
 
     /// The copy begins.
-    pub fn begin(&mut self, cx: &mut Context, w: &Warp, lane: usize, bytes: u32) -> Outcome {
+    pub fn begin(
+        &mut self,
+        cx: &mut Context,
+        w: &Warp,
+        lane: usize,
+        (bytes, reduces): (u32, bool),
+    ) -> Outcome {
         for rank in self.ranks() {
+            let place = (self.at, bytes);
             let slot = cx.at(rank, |cx| {
-                begin_load(cx, w, lane, self.at, bytes, self.barrier)
+                begin_load(cx, w, lane, place, self.barrier, reduces)
             })?;
             if rank != cx.cluster.rank {
                 note_copy(cx, w, lane, (rank, slot), bytes);
@@ -124,24 +131,26 @@ fn note_copy(cx: &mut Context, w: &Warp, lane: usize, (rank, slot): (u32, usize)
     visit(cx, w, lane, rank, (Some((slot, phase)), true));
 }
 
-/// `cp.async.bulk.shared::cluster.shared::cta`
+/// `cp.async.bulk.shared::cluster.shared::cta`, and `cp.reduce` likewise.
 pub(crate) fn between(
     cx: &mut Context,
     w: &mut Warp,
     m: u32,
     [dst, src, barrier]: [Address; 3],
-    size: Reg,
+    (size, reduce): (Reg, Option<SharedReduction>),
 ) -> Outcome {
+    let atom = reduce.map(|reduce| Atom::of(reduce.parts()));
     let (target, barrier) = (compute(w, dst), compute(w, barrier));
     let mut source = compute(w, src);
     source = own_offsets(cx, m, &source).unwrap_or(source);
     for lane in lanes(m) {
         let bytes = bulk_size(w, lane, size)?;
         let places = [target[lane], barrier[lane]];
-        let mut to = Destinations::new(cx, w, lane, places, (bytes, 16), None)?;
+        let kind = changes(atom.is_some());
+        let mut to = Destinations::new(cx, w, lane, places, (kind, bytes, 16), None)?;
         shared_part(cx, lane, AccessKind::Read, source[lane], bytes, 16)?;
         let (reader, time) = note_read(cx, w, lane, source[lane], bytes)?;
-        to.begin(cx, w, lane, bytes)?;
+        to.begin(cx, w, lane, (bytes, atom.is_some()))?;
         let at = source[lane] as usize;
         let data = byte_slice(&cx.shared.words)[at..at + bytes as usize].to_vec();
         let home = cx.cluster.rank as usize;
@@ -150,7 +159,14 @@ pub(crate) fn between(
         };
         cx.at(rank, |cx| {
             let at = to.at as usize;
-            byte_slice_mut(&mut cx.shared.words)[at..at + data.len()].copy_from_slice(&data);
+            let target = &mut byte_slice_mut(&mut cx.shared.words)[at..at + data.len()];
+            match atom {
+                None => target.copy_from_slice(&data),
+                Some(atom) => {
+                    atom.combine(target, &data);
+                    cx.counters.shared_atomics += u64::from(bytes / atom.bytes());
+                }
+            }
             // Whoever waits for the copy knows that its source has been read.
             cx.mbarriers
                 .gather_read(&cx.order, slot, (home, reader), time);

@@ -382,13 +382,14 @@ fn clusters(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Outcome {
             a,
         } => cluster::rank(cx, w, m, [d, a], (generic, wide)),
         Op::BulkShared {
+            reduce,
             dst,
             src,
             barrier,
             list,
         } => {
             let size = cx.grid.kernel.lists[usize::from(list)][0];
-            cluster_copy::between(cx, w, m, [dst, src, barrier], size)
+            cluster_copy::between(cx, w, m, [dst, src, barrier], (size, reduce))
         }
         Op::StoreAsync {
             bytes,

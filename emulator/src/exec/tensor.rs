@@ -261,8 +261,9 @@ pub(crate) fn load(
         let copy = Copy::new(cx, w, lane, (maps[lane], target[lane]), list)?;
         let (touched, moved) = copy.bytes();
         let places = [copy.shared, barrier[lane]];
-        let mut to = Destinations::new(cx, w, lane, places, (touched, SHARED_ALIGN), mask)?;
-        to.begin(cx, w, lane, touched)?;
+        let written = (AccessKind::Write, touched, SHARED_ALIGN);
+        let mut to = Destinations::new(cx, w, lane, places, written, mask)?;
+        to.begin(cx, w, lane, (touched, false))?;
         let mut row = vec![0; (copy.map.rows().0) as usize];
         copy.rows(|number, place| {
             let inside = copy.inside(place);

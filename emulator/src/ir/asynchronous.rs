@@ -1,4 +1,6 @@
-//! Barriers in shared memory.
+//! Barriers in shared memory, and what asynchronous operations do.
+
+use super::{AtomOp, AtomTy};
 
 /// What an operation on an `mbarrier` does. Its operand `a` is what is said; `d` is the barrier's state before, if
 /// anybody wants it.
@@ -57,6 +59,42 @@ impl LoadMode {
     /// Whether it is to several blocks.
     pub const fn multicast(self) -> bool {
         matches!(self, LoadMode::TileMulticast | LoadMode::Im2colMulticast)
+    }
+}
+
+/// What `cp.reduce.async.bulk` does to the elements of shared memory: an operation and its type, in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum SharedReduction {
+    Add32,
+    Add64,
+    MinU32,
+    MinS32,
+    MaxU32,
+    MaxS32,
+    Inc,
+    Dec,
+    And,
+    Or,
+    Xor,
+}
+
+impl SharedReduction {
+    /// The operation and its type.
+    pub const fn parts(self) -> (AtomOp, AtomTy) {
+        match self {
+            SharedReduction::Add32 => (AtomOp::Add, AtomTy::U32),
+            SharedReduction::Add64 => (AtomOp::Add, AtomTy::U64),
+            SharedReduction::MinU32 => (AtomOp::Min, AtomTy::U32),
+            SharedReduction::MinS32 => (AtomOp::Min, AtomTy::S32),
+            SharedReduction::MaxU32 => (AtomOp::Max, AtomTy::U32),
+            SharedReduction::MaxS32 => (AtomOp::Max, AtomTy::S32),
+            SharedReduction::Inc => (AtomOp::Inc, AtomTy::U32),
+            SharedReduction::Dec => (AtomOp::Dec, AtomTy::U32),
+            SharedReduction::And => (AtomOp::And, AtomTy::U32),
+            SharedReduction::Or => (AtomOp::Or, AtomTy::U32),
+            SharedReduction::Xor => (AtomOp::Xor, AtomTy::U32),
+        }
     }
 }
 

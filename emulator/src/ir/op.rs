@@ -504,8 +504,9 @@ pub enum Op {
         reduce: Option<(AtomOp, AtomTy)>,
     },
     /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed by a barrier there;
-    /// the list is the number of bytes.
+    /// the list is the number of bytes. With `reduce` it is `cp.reduce.async.bulk`.
     BulkShared {
+        reduce: Option<SharedReduction>,
         dst: Address,
         src: Address,
         barrier: Address,

@@ -4,7 +4,7 @@ use super::Result;
 use super::builder::Builder;
 use super::mods::Mods;
 use crate::ast::{Base, Instruction, Operand, Type};
-use crate::ir::{AtomOp, AtomTy, LoadMode, Op, Reg, Space};
+use crate::ir::{AtomOp, AtomTy, LoadMode, Op, Reg, SharedReduction, Space};
 
 /// How a reduction of elements of a type is done; `None` where it does not exist.
 fn reduced_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
@@ -18,6 +18,24 @@ fn reduced_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
         (Add, Type::F64) => AtomTy::F64,
         (Add | Min | Max, Type::F16) => AtomTy::F16,
         (Add | Min | Max, Type::Bf16) => AtomTy::Bf16,
+        _ => return None,
+    })
+}
+
+/// Likewise in shared memory.
+fn shared_reduction(op: AtomOp, ty: Type) -> Option<SharedReduction> {
+    Some(match (op, ty) {
+        (AtomOp::Add, Type::U32 | Type::S32) => SharedReduction::Add32,
+        (AtomOp::Add, Type::U64) => SharedReduction::Add64,
+        (AtomOp::Min, Type::U32) => SharedReduction::MinU32,
+        (AtomOp::Min, Type::S32) => SharedReduction::MinS32,
+        (AtomOp::Max, Type::U32) => SharedReduction::MaxU32,
+        (AtomOp::Max, Type::S32) => SharedReduction::MaxS32,
+        (AtomOp::Inc, Type::U32) => SharedReduction::Inc,
+        (AtomOp::Dec, Type::U32) => SharedReduction::Dec,
+        (AtomOp::And, Type::B32) => SharedReduction::And,
+        (AtomOp::Or, Type::B32) => SharedReduction::Or,
+        (AtomOp::Xor, Type::B32) => SharedReduction::Xor,
         _ => return None,
     })
 }
@@ -57,7 +75,7 @@ impl<'a> Builder<'_, 'a> {
         };
         let loads = m.take("mbarrier::complete_tx::bytes");
         if cluster && cta && loads && !global && !tensor {
-            return self.bulk_between(i, m);
+            return self.bulk_between(None, i, m);
         }
         if !global || cluster && cta || shared.is_none() || loads == m.take("bulk_group") {
             return m.error("copies go between `.global` and `.shared`, loads with `.mbarrier::complete_tx::bytes`, stores with `.bulk_group`");
@@ -69,14 +87,21 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// `cp.reduce.async.bulk` from shared to global memory, with or without `.tensor`
+    /// `cp.reduce.async.bulk` from shared memory: to global memory, with or without `.tensor`, or to the shared memory of
+    /// a block of the cluster.
     pub(super) fn bulk_reduce(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         if !m.take("async") || !m.take("bulk") {
             return m.error("the instruction is not supported");
         }
         let tensor = m.take("tensor");
-        if !m.take("global") || !m.take("shared::cta") || !m.take("bulk_group") {
-            return m.error("reductions go from `.shared::cta` to `.global`, with `.bulk_group`");
+        let cluster = !tensor && m.take("shared::cluster");
+        let way = if cluster {
+            m.take("mbarrier::complete_tx::bytes")
+        } else {
+            m.take("global") && m.take("bulk_group")
+        };
+        if !way || !m.take("shared::cta") {
+            return m.error("reductions go from `.shared::cta` to `.global` with `.bulk_group`, or to `.shared::cluster` with `.mbarrier::complete_tx::bytes`");
         }
         let operations = [
             ("add", AtomOp::Add),
@@ -92,6 +117,15 @@ impl<'a> Builder<'_, 'a> {
         if tensor {
             return self.tensor_copy(false, Some(op), i, m);
         }
+        if cluster {
+            let ty = m.need_type()?;
+            return match shared_reduction(op, ty) {
+                Some(reduce) => self.bulk_between(Some(reduce), i, m),
+                None => m.error(&format!(
+                    "the operation does not exist for {ty} in shared memory"
+                )),
+            };
+        }
         let halves = m.take("noftz");
         let ty = m.need_type()?;
         let reduced = reduced_type(op, ty);
@@ -104,8 +138,13 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// `cp.async.bulk.shared::cluster.shared::cta`
-    fn bulk_between(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    /// `cp.async.bulk.shared::cluster.shared::cta`, and `cp.reduce` likewise.
+    fn bulk_between(
+        &mut self,
+        reduce: Option<SharedReduction>,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
         let [dst, src, size, barrier] = self.without_policy(i, m)? else {
             return m.error("takes 4 operands");
         };
@@ -115,6 +154,7 @@ impl<'a> Builder<'_, 'a> {
         let (barrier, _) = self.address(barrier, Space::Cluster)?;
         let list = self.new_list()?;
         self.emit(Op::BulkShared {
+            reduce,
             dst,
             src,
             barrier,

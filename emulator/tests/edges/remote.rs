@@ -17,7 +17,7 @@ const fn remote(text: &'static str, bytes: u32, kind: AccessKind) -> Remote {
     Remote { text, bytes, kind }
 }
 
-const REMOTE: [Remote; 12] = {
+const REMOTE: [Remote; 15] = {
     use AccessKind::{Atomic, Write};
     [
         remote(
@@ -64,6 +64,21 @@ const REMOTE: [Remote; 12] = {
             "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [tile], 48, [%r10]",
             48,
             Write,
+        ),
+        remote(
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u32 [%r7], [tile], 16, [%r10]",
+            16,
+            Atomic,
+        ),
+        remote(
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u64 [%r7], [tile], 16, [%r10]",
+            16,
+            Atomic,
+        ),
+        remote(
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.xor.b32 [%r7], [tile], 48, [%r10]",
+            48,
+            Atomic,
         ),
         remote(
             "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd1], 16, [%r10]",
