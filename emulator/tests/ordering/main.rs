@@ -4,7 +4,6 @@
 mod common;
 mod harness;
 mod legal;
-mod price;
 mod safe;
 mod streams;
 

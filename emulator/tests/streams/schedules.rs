@@ -136,36 +136,3 @@ fn other_schedules() {
         process(&["--skip", "schedules::"], other);
     }
 }
-
-/// Prints what a launch and a wait for it take; run by hand, with an older library in `PTX_EMULATOR_LIB` to compare.
-#[test]
-#[ignore = "measures, and checks nothing"]
-fn print_times() {
-    let driver = Driver::new();
-    let stream = driver.stream(false);
-    let kernel = driver.kernel(SET, c"set");
-    let memory = driver.memory(1);
-    let rounds = 20_000u32;
-    let time = |name: &str, work: &dyn Fn()| {
-        let begin = std::time::Instant::now();
-        (0..rounds).for_each(|_| work());
-        println!(
-            "{name}: {:.2} us",
-            begin.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
-        );
-    };
-    for _ in 0..3 {
-        time("launch and synchronise", &|| {
-            assert_eq!(driver.launch(stream, kernel, memory, 1), OK);
-            assert_eq!(driver.sync(stream), OK);
-        });
-        time("memset and synchronise", &|| {
-            driver.fill(stream, memory, 1, 1);
-            assert_eq!(driver.sync(stream), OK);
-        });
-        time("launch, synchronised once at the end", &|| {
-            assert_eq!(driver.launch(stream, kernel, memory, 1), OK);
-        });
-        assert_eq!(driver.sync(stream), OK);
-    }
-}
