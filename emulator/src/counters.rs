@@ -316,7 +316,8 @@ pub struct Counters {
     pub shared_loads: SharedTraffic,
     /// Stores to shared memory (`cp.async` included).
     pub shared_stores: SharedTraffic,
-    /// Bytes of device memory read: each 32-byte sector once a launch, atomics included.
+    /// Bytes of device memory read: each 32-byte sector once per launch, atomics included. Where kernels of different streams
+    /// overlap, a sector that both touch may count several times.
     pub device_bytes_read: u64,
     /// Bytes of device memory written, likewise.
     pub device_bytes_written: u64,

@@ -2,13 +2,13 @@
 use crate::counters::Counters;
 use crate::launch::{self, LaunchConfig};
 use crate::load_error::LoadError;
-use crate::memory::Memory;
+use crate::memory::{Memory, Watch};
 use crate::module::{LoadedKernel, LoadedModule, Module};
 #[cfg(unix)]
 use crate::order;
 use crate::panics;
 use crate::report::Fault;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// What a device is.
@@ -75,6 +75,14 @@ impl DeviceConfig {
         if self.sm >= 80 { 32 } else { 16 }
     }
 
+    /// Threads that run blocks.
+    pub(crate) fn workers(&self) -> usize {
+        // The standard library reads the limits of control groups from files each time.
+        static CORES: LazyLock<usize> =
+            LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+        self.workers.unwrap_or(*CORES)
+    }
+
     /// `%nsmid`: multiprocessors of a typical card of that capability.
     pub fn multiprocessors(&self) -> u32 {
         match self.sm {
@@ -85,11 +93,13 @@ impl DeviceConfig {
     }
 }
 
-/// An emulated device. All methods may be called from any thread; launches run one after the other.
+/// An emulated device. All methods may be called from any thread; launches run one after the other, except that the driver
+/// has launches of different streams overlap.
 pub struct Device {
     config: DeviceConfig,
     memory: Arc<Memory>,
-    launching: Mutex<()>,
+    /// Shared by launches that may overlap.
+    launching: RwLock<()>,
 }
 
 impl Device {
@@ -99,7 +109,7 @@ impl Device {
         Device {
             config,
             memory,
-            launching: Mutex::new(()),
+            launching: RwLock::new(()),
         }
     }
 
@@ -142,12 +152,6 @@ impl Device {
         self.launch_within(&self.config.limits(), kernel, config, params, true)
     }
 
-    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
-        self.launching
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// Runs a kernel to its end. `params` is its parameter buffer, laid out as [`crate::ir::Kernel::params`] says.
     pub fn launch(
         &self,
@@ -167,28 +171,33 @@ impl Device {
         params: &[u8],
         cooperative: bool,
     ) -> Result<Counters, Fault> {
-        let _one_at_a_time = self.one_at_a_time();
-        self.launch_alone(limits, kernel, config, params, cooperative)
+        let _alone = self
+            .launching
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let what = (kernel, config, params);
+        self.launch_noting(limits, what, cooperative, Watch::Off)
     }
 
-    /// As [`Device::launch_within`], and says what the launch did to each allocation that it touched: to some of its
-    /// bytes, or if `fine` to which.
+    /// As [`Device::launch_within`], but beside others, and says what the launch did to each allocation that it touched: to
+    /// some of its bytes, or if `fine` to which.
     #[cfg(unix)]
     pub(crate) fn launch_watched(
         &self,
         limits: &Limits,
-        (kernel, config, params): (&LoadedKernel, LaunchConfig, &[u8]),
+        what: (&LoadedKernel, LaunchConfig, &[u8]),
         cooperative: bool,
         fine: bool,
     ) -> (Result<Counters, Fault>, Vec<order::Access>) {
-        let _one_at_a_time = self.one_at_a_time();
-        let watching = self.memory.watching();
-        let watch = watching.begin(fine);
+        let _shared = self
+            .launching
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slot = self.memory.watching().begin(fine);
         let allocations = self.memory.snapshot();
-        let result = self.launch_alone(limits, kernel, config, params, cooperative);
-        watching.end();
+        let result = self.launch_noting(limits, what, cooperative, slot.watch);
         let touched = allocations.iter().filter_map(|allocation| {
-            let footprint = allocation.watched.take(watch.number(), allocation.bytes)?;
+            let footprint = allocation.watched.take(slot.watch, allocation.bytes)?;
             Some(order::Access {
                 region: allocation.region(),
                 is_host: allocation.is_host(),
@@ -198,14 +207,13 @@ impl Device {
         (result, touched.collect())
     }
 
-    /// Runs a kernel while no other launch of the device does.
-    fn launch_alone(
+    /// Runs a kernel, which notes of what it touches what `watch` says.
+    fn launch_noting(
         &self,
         limits: &Limits,
-        kernel: &LoadedKernel,
-        config: LaunchConfig,
-        params: &[u8],
+        (kernel, config, params): (&LoadedKernel, LaunchConfig, &[u8]),
         cooperative: bool,
+        watch: Watch,
     ) -> Result<Counters, Fault> {
         let device = DeviceConfig {
             instruction_limit: limits.instructions,
@@ -214,9 +222,9 @@ impl Device {
             ..self.config.clone()
         };
         if cooperative {
-            launch::run_cooperative(&device, kernel, config, params)
+            launch::run_cooperative(&device, kernel, config, params, watch)
         } else {
-            launch::run(&device, kernel, config, params)
+            launch::run(&device, kernel, config, params, watch)
         }
     }
 }

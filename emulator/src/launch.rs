@@ -2,6 +2,7 @@
 use crate::counters::Counters;
 use crate::device::DeviceConfig;
 use crate::ir::{Kernel, MAX_CLUSTER};
+use crate::memory::Watch;
 use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
@@ -148,8 +149,9 @@ pub(crate) fn run(
     kernel: &LoadedKernel,
     config: LaunchConfig,
     params: &[u8],
+    watch: Watch,
 ) -> Result<Counters, Fault> {
-    guarded(device, kernel, config, params, false)
+    guarded(device, kernel, config, params, false, watch)
 }
 
 /// Runs a kernel whose parameters may be impossible on an emulator that may fail.
@@ -159,11 +161,12 @@ fn guarded(
     config: LaunchConfig,
     params: &[u8],
     together: bool,
+    watch: Watch,
 ) -> Result<Counters, Fault> {
     if let Some(message) = refuse(device, kernel.kernel(), &config, params.len()) {
         return Err(invalid(kernel, message));
     }
-    let run = || crate::exec::run_grid(device, kernel, config, params, together);
+    let run = || crate::exec::run_grid(device, kernel, config, params, together, watch);
     panics::contain(run).unwrap_or_else(|panic| {
         Err(Fault {
             kind: Box::new(FaultKind::Internal(panic.to_string())),
@@ -178,6 +181,7 @@ pub(crate) fn run_cooperative(
     kernel: &LoadedKernel,
     config: LaunchConfig,
     params: &[u8],
+    watch: Watch,
 ) -> Result<Counters, Fault> {
     let most = u64::from(device.multiprocessors() * device.blocks_per_multiprocessor());
     let blocks = config.blocks();
@@ -185,7 +189,7 @@ pub(crate) fn run_cooperative(
         let message = format!("{blocks} blocks that run together, the device holds {most}");
         return Err(invalid(kernel, message));
     }
-    guarded(device, kernel, config, params, true)
+    guarded(device, kernel, config, params, true, watch)
 }
 
 fn invalid(kernel: &LoadedKernel, message: String) -> Fault {

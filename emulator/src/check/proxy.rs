@@ -160,6 +160,10 @@ impl Fences {
             sync,
             init,
         } = write;
+        // Mostly a whole warp has fenced, which takes no search.
+        if order.is_fenced(me, warp, time) {
+            return true;
+        }
         let sync = sync & (u32::MAX >> 6);
         let list = &self.list[warp as usize];
         let first = list.partition_point(|fence| fence.time < time);
@@ -169,7 +173,6 @@ impl Fences {
         let seen =
             |time| order.is_before(me, warp, time) || init && order.sees_init(me, warp, time);
         own.is_some_and(|fence| me == warp || seen(fence.time))
-            || order.is_fenced(me, warp, time)
             || self.mine(me, my_lane).any(|fence| {
                 // Between lanes of a warp, the write is before the fence if they have met.
                 let met = me != warp || my_lane == Some(lane) || sync != fence.sync;

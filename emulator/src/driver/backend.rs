@@ -111,6 +111,11 @@ impl Backend {
         self.device.memory().region_at(address)
     }
 
+    /// Threads that run blocks.
+    pub fn workers(&self) -> usize {
+        self.device.config().workers()
+    }
+
     /// Runs a kernel, and tells the checker of order what it touched.
     pub fn launch(
         &self,

@@ -40,6 +40,16 @@ impl Launch {
         &self.function.kernel.kernel().name
     }
 
+    /// How many of so many threads that run blocks it keeps busy.
+    pub fn workers(&self, most: usize) -> usize {
+        if self.cooperative {
+            // Each of its blocks has a thread.
+            return most;
+        }
+        let clusters = self.config.clusters(self.function.kernel.kernel());
+        usize::try_from(clusters).unwrap_or(most).clamp(1, most)
+    }
+
     /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself has succeeded.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let start = Instant::now();

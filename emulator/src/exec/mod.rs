@@ -49,6 +49,7 @@ mod wgmma;
 use crate::counters::Counters;
 use crate::device::DeviceConfig;
 use crate::launch::LaunchConfig;
+use crate::memory::Watch;
 use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
@@ -66,7 +67,7 @@ struct Part {
     fault: Option<(u64, Fault)>,
 }
 
-/// Runs every block of a grid.
+/// Runs every block of a grid, and notes of what it touches what `watch` says.
 ///
 /// `together`: blocks may wait for each other, so each has a thread of the host.
 pub(crate) fn run_grid(
@@ -75,6 +76,7 @@ pub(crate) fn run_grid(
     config: LaunchConfig,
     params: &[u8],
     together: bool,
+    watch: Watch,
 ) -> Result<Counters, Fault> {
     let memory = kernel.memory();
     let began = Instant::now();
@@ -91,7 +93,7 @@ pub(crate) fn run_grid(
         allocations: memory.snapshot(),
         symbols: &kernel.module.addresses,
         epoch: memory.next_epoch(),
-        watch: memory.watching().get(),
+        watch,
         cluster,
         explicit_cluster: config.cluster.is_some() || kernel.kernel().required_cluster.is_some(),
         next_cluster: AtomicU64::new(0),
@@ -145,12 +147,11 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
 /// # Errors
 /// Not even one block fits, or not all that run together.
 fn workers(grid: &Grid) -> Result<usize, String> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let clusters = grid.config.clusters(grid.kernel);
     let wanted = if grid.together {
         clusters
     } else {
-        let threads = grid.device.workers.unwrap_or_else(cores) as u64;
+        let threads = grid.device.workers() as u64;
         threads.clamp(1, clusters.min(1 << 16))
     };
     let each = Worker::bytes(grid.kernel, &grid.config);

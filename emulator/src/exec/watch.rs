@@ -1,7 +1,7 @@
 //! Notes which bytes of device memory a launch touches, for the checker of the order of launches ([`crate::order`]).
 use super::context::Context;
 use super::lanes::lanes;
-use crate::memory::{Allocation, Class, Watch};
+use crate::memory::{Allocation, Class, Marks, Watch};
 use crate::report::AccessKind;
 
 /// The class of a load, store or atomic. Strong loads have none: programs poll flags that copies and other kernels
@@ -30,11 +30,22 @@ pub(crate) fn note(
 ) {
     match cx.grid.watch {
         Watch::Off => {}
-        Watch::Coarse => allocation.watched.note(class),
-        Watch::Fine(number) if row => {
-            note_fine(allocation, class, number, address[0], u64::from(bytes) * 32);
+        Watch::Coarse(slot) => allocation.watched.slot(slot).note(class),
+        Watch::Fine(slot, number) => {
+            let marks = allocation.watched.slot(slot);
+            if row {
+                note_fine(
+                    allocation,
+                    marks,
+                    class,
+                    number,
+                    address[0],
+                    u64::from(bytes) * 32,
+                );
+            } else {
+                note_lanes(allocation, marks, m, class, number, address, bytes);
+            }
         }
-        Watch::Fine(number) => note_lanes(allocation, m, class, number, address, bytes),
     }
 }
 
@@ -48,28 +59,39 @@ pub(crate) fn note_run(
 ) {
     match cx.grid.watch {
         Watch::Off => {}
-        Watch::Coarse => allocation.watched.note(class),
-        Watch::Fine(number) => note_fine(allocation, class, number, address, bytes),
+        Watch::Coarse(slot) => allocation.watched.slot(slot).note(class),
+        Watch::Fine(slot, number) => {
+            let marks = allocation.watched.slot(slot);
+            note_fine(allocation, marks, class, number, address, bytes);
+        }
     }
 }
 
 #[inline(never)]
 fn note_lanes(
     allocation: &Allocation,
+    marks: &Marks,
     m: u32,
     class: Class,
     number: u32,
     address: &[u64; 32],
     bytes: u32,
 ) {
-    allocation.watched.note(class);
+    marks.note(class);
     // Lanes mostly ascend: neighbours in a sector are noted at once.
     let (mut sector, mut mask) = (u64::MAX, 0);
     for lane in lanes(m) {
         let offset = address[lane] - allocation.base;
         let skip = offset % 32;
         if skip + u64::from(bytes) > 32 {
-            note_fine(allocation, class, number, address[lane], bytes.into());
+            note_fine(
+                allocation,
+                marks,
+                class,
+                number,
+                address[lane],
+                bytes.into(),
+            );
             continue;
         }
         let own = (((1u64 << bytes) - 1) << skip) as u32;
@@ -78,25 +100,32 @@ fn note_lanes(
             continue;
         }
         if mask != 0 {
-            (allocation.watched).note_sector(class, number, allocation.bytes, sector, mask);
+            marks.note_sector(class, number, allocation.bytes, sector, mask);
         }
         (sector, mask) = (offset / 32, own);
     }
     if mask != 0 {
-        (allocation.watched).note_sector(class, number, allocation.bytes, sector, mask);
+        marks.note_sector(class, number, allocation.bytes, sector, mask);
     }
 }
 
 #[inline(never)]
-fn note_fine(allocation: &Allocation, class: Class, number: u32, address: u64, bytes: u64) {
-    allocation.watched.note(class);
+fn note_fine(
+    allocation: &Allocation,
+    marks: &Marks,
+    class: Class,
+    number: u32,
+    address: u64,
+    bytes: u64,
+) {
+    marks.note(class);
     let (mut at, end) = (address - allocation.base, address - allocation.base + bytes);
     while at < end {
         let sector = at / 32;
         let next = (sector * 32 + 32).min(end);
         let count = next - at;
         let mask = (((1u64 << count) - 1) << (at % 32)) as u32;
-        (allocation.watched).note_sector(class, number, allocation.bytes, sector, mask);
+        marks.note_sector(class, number, allocation.bytes, sector, mask);
         at = next;
     }
 }

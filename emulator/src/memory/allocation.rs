@@ -71,7 +71,7 @@ pub(crate) struct Allocation {
     all_init: AtomicBool,
     /// Per sector two u16: the last launch that read it, the last that wrote it.
     sectors: Buffer,
-    /// What the launch touched, for the checker of the order of launches.
+    /// What launches touched, for the checker of their order.
     pub watched: Watched,
 }
 
@@ -312,15 +312,12 @@ impl Allocation {
         }
     }
 
-    /// Forgets which launches touched it. No launch may be under way.
+    /// Forgets which launches touched it.
     pub(super) fn clear_sectors(&self) {
-        // SAFETY: the whole buffer, no launch runs.
-        unsafe {
-            std::ptr::write_bytes(
-                self.sectors.ptr.as_ptr(),
-                0,
-                (self.bytes.div_ceil(32) * 4) as usize,
-            )
-        };
+        let first = self.sectors.pointer().cast::<u16>();
+        for index in 0..self.bytes.div_ceil(32) as usize * 2 {
+            // SAFETY: each sector has two cells in the buffer, which are only used atomically.
+            unsafe { AtomicU16::from_ptr(first.wrapping_add(index)) }.store(0, Ordering::Relaxed);
+        }
     }
 }

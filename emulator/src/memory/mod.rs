@@ -22,7 +22,7 @@ mod allocation;
 mod watched;
 
 pub(crate) use allocation::Allocation;
-pub(crate) use watched::{Class, Watch, Watching};
+pub(crate) use watched::{Class, Marks, SLOTS, Watch, Watching};
 
 use crate::report::Region;
 use std::ptr::NonNull;
@@ -393,7 +393,8 @@ impl Memory {
         Arc::clone(&self.table().live)
     }
 
-    /// The number of a new launch for [`Allocation::touch_sector`]; launches of a device do not overlap.
+    /// The number of a new launch for [`Allocation::touch_sector`]. Of launches that overlap, one may count a sector again
+    /// that another has touched in between.
     pub(crate) fn next_epoch(&self) -> u16 {
         let mut table = self.table();
         if table.epoch == u16::MAX {
@@ -404,7 +405,7 @@ impl Memory {
         table.epoch
     }
 
-    /// How much the launch that runs notes of what it touches.
+    /// The launches that run and note what they touch.
     pub(crate) fn watching(&self) -> &Watching {
         &self.watch
     }

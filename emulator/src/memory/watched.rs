@@ -1,7 +1,7 @@
-//! Which bytes of an allocation the launch that runs has touched, for who compares launches with each other.
+//! Which bytes of an allocation a launch has touched, for who compares launches with each other.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use super::allocation::Buffer;
 use crate::order::{Bytes, Footprint};
@@ -14,59 +14,89 @@ pub(crate) enum Class {
     Atomic = 2,
 }
 
+/// Launches of a device that may overlap: each has a slot, and each allocation has marks for each slot.
+pub(crate) const SLOTS: usize = 4;
+
 /// How much a launch notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Watch {
     /// Nothing: nobody compares launches.
     #[default]
     Off,
-    /// Which allocations: nothing runs beside the launch.
-    Coarse,
-    /// Which bytes, under this number.
-    Fine(u32),
+    /// Which allocations, in this slot.
+    Coarse(u8),
+    /// Which bytes, in this slot and under this number.
+    Fine(u8, u32),
 }
 
 impl Watch {
     /// The number that bytes are noted under; 0 if they are not.
-    pub fn number(self) -> u32 {
+    fn number(self) -> u32 {
         match self {
-            Watch::Fine(number) => number,
+            Watch::Fine(_, number) => number,
             _ => 0,
         }
     }
+
+    fn slot(self) -> u8 {
+        match self {
+            Watch::Off => 0,
+            Watch::Coarse(slot) | Watch::Fine(slot, _) => slot,
+        }
+    }
 }
 
-/// How much the launch of a device notes that runs; launches of a device do not overlap.
+/// The launches of a device that run, and the slots that they have.
 #[derive(Default)]
 pub(crate) struct Watching {
-    is_on: AtomicU8,
+    state: Mutex<Slots>,
+    /// A slot was given back.
+    free: Condvar,
+}
+
+#[derive(Default)]
+struct Slots {
+    /// A bit for each slot that a launch has.
+    taken: u8,
     /// The number of the last launch that noted bytes.
-    number: AtomicU32,
+    number: u32,
+}
+
+/// A slot, until it is dropped.
+pub(crate) struct Slot<'a> {
+    watching: &'a Watching,
+    /// What the launch notes.
+    pub watch: Watch,
 }
 
 impl Watching {
-    /// What the launch that runs notes.
-    pub fn get(&self) -> Watch {
-        match self.is_on.load(Ordering::Relaxed) {
-            0 => Watch::Off,
-            1 => Watch::Coarse,
-            _ => Watch::Fine(self.number.load(Ordering::Relaxed)),
-        }
-    }
-
-    /// The next launch notes which allocations it touches, and if `fine` which bytes.
-    pub fn begin(&self, fine: bool) -> Watch {
-        self.is_on.store(1 + u8::from(fine), Ordering::Relaxed);
-        if fine && self.number.fetch_add(1, Ordering::Relaxed) == u32::MAX {
+    /// A slot for a launch that notes which allocations it touches, and if `fine` which bytes. Waits until one is free.
+    pub fn begin(&self, fine: bool) -> Slot<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |state: &mut Slots| state.taken.trailing_ones() as usize >= SLOTS;
+        let mut state =
+            (self.free.wait_while(state, is_full)).unwrap_or_else(PoisonError::into_inner);
+        let slot = state.taken.trailing_ones() as u8;
+        state.taken |= 1 << slot;
+        let watch = if fine {
             // 0 is what nobody has touched.
-            self.number.store(1, Ordering::Relaxed);
+            state.number = state.number.checked_add(1).unwrap_or(1);
+            Watch::Fine(slot, state.number)
+        } else {
+            Watch::Coarse(slot)
+        };
+        Slot {
+            watching: self,
+            watch,
         }
-        self.get()
     }
+}
 
-    /// Launches note nothing again.
-    pub fn end(&self) {
-        self.is_on.store(0, Ordering::Relaxed);
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut state = (self.watching.state.lock()).unwrap_or_else(PoisonError::into_inner);
+        state.taken &= !(1 << self.watch.slot());
+        self.watching.free.notify_one();
     }
 }
 
@@ -75,9 +105,27 @@ const SECTOR: u64 = 32;
 /// Sectors of a page, the unit in which touched sectors are looked for.
 const PAGE: u64 = 128;
 
-/// What launches touched. A launch notes the classes of its accesses, and if it has a number also the bytes.
+/// What launches touched.
 #[derive(Default)]
-pub(crate) struct Watched {
+pub(crate) struct Watched([Marks; SLOTS]);
+
+impl Watched {
+    /// The marks of a slot.
+    #[inline(always)]
+    pub fn slot(&self, slot: u8) -> &Marks {
+        &self.0[usize::from(slot) % SLOTS]
+    }
+
+    /// What a launch did to the allocation of `bytes` bytes, and forgets that it did.
+    pub fn take(&self, watch: Watch, bytes: u64) -> Option<Footprint> {
+        self.slot(watch.slot()).take(watch.number(), bytes)
+    }
+}
+
+/// What the launches of one slot touched. A launch notes the classes of its accesses, and if it has a number also the
+/// bytes.
+#[derive(Default)]
+pub(crate) struct Marks {
     /// A bit for each class.
     touched: AtomicU8,
     /// Of each class: a cell for each sector, the launch's number in the high half and its bytes in the low one. Made
@@ -87,7 +135,7 @@ pub(crate) struct Watched {
     pages: OnceLock<Option<Buffer>>,
 }
 
-impl Watched {
+impl Marks {
     /// Notes that the launch touched some byte.
     #[inline(always)]
     pub fn note(&self, class: Class) {
@@ -153,7 +201,7 @@ impl Watched {
     }
 
     /// What the launch did to the allocation, and forgets that it did. `launch` is 0 if it noted no bytes.
-    pub fn take(&self, launch: u32, bytes: u64) -> Option<Footprint> {
+    fn take(&self, launch: u32, bytes: u64) -> Option<Footprint> {
         if self.touched.load(Ordering::Relaxed) == 0 {
             return None;
         }

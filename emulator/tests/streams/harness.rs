@@ -32,6 +32,24 @@ pub const SET: &str = r"
 }
 ";
 
+/// `await_word(unsigned* x, unsigned value)`: until *x == value.
+pub const AWAIT: &str = r"
+.visible .entry await_word(.param .u64 x, .param .u32 value)
+{
+    .reg .b32 %r<3>;
+    .reg .b64 %rd<2>;
+    .reg .pred %p<2>;
+    ld.param.u64 %rd1, [x];
+    ld.param.u32 %r1, [value];
+    cvta.to.global.u64 %rd1, %rd1;
+again:
+    ld.volatile.global.u32 %r2, [%rd1];
+    setp.ne.u32 %p1, %r2, %r1;
+    @%p1 bra again;
+    ret;
+}
+";
+
 /// `append(unsigned* log, unsigned value)`: log[++log[0]] = value.
 pub const APPEND: &str = r"
 .visible .entry append(.param .u64 log, .param .u32 value)
@@ -58,20 +76,26 @@ pub fn schedule() -> String {
 
 /// Runs one test of this binary in a process of its own, where no other test's waits run what this one has left.
 pub fn alone(test: &str, schedule: &str) -> Output {
-    process(&["--exact", test, "--ignored", "--nocapture"], schedule)
+    alone_with(test, &[("PTX_EMULATOR_SCHEDULE", schedule)])
+}
+
+/// [`alone`] with variables of the environment.
+pub fn alone_with(test: &str, variables: &[(&str, &str)]) -> Output {
+    let arguments = ["--exact", test, "--ignored", "--nocapture"];
+    process(&arguments, variables)
 }
 
 /// Runs this binary again; it must end well and in time.
-pub fn process(arguments: &[&str], schedule: &str) -> Output {
+pub fn process(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let binary = std::env::current_exe().expect("this binary");
     // What a missing wait gives is seen only where it does not end the program.
     let is_one = arguments.contains(&"--ignored");
     let order = if is_one { "report" } else { "error" };
     let mut child = Command::new(binary)
         .args(arguments)
-        .env("PTX_EMULATOR_SCHEDULE", schedule)
         .env("PTX_EMULATOR_ORDER", order)
         .env("RUST_TEST_THREADS", "1")
+        .envs(variables.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -80,14 +104,14 @@ pub fn process(arguments: &[&str], schedule: &str) -> Output {
     while child.try_wait().expect("a state").is_none() {
         if begin.elapsed() > LIMIT {
             let _ = child.kill();
-            panic!("{arguments:?} under {schedule} takes longer than {LIMIT:?}");
+            panic!("{arguments:?} under {variables:?} takes longer than {LIMIT:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output().expect("what it wrote");
     assert!(
         output.status.success(),
-        "{arguments:?} under {schedule}: {}\n{}{}",
+        "{arguments:?} under {variables:?}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)

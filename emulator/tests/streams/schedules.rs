@@ -1,6 +1,8 @@
 //! The three schedules: what a missing wait gives under each, and that a seed is an order.
 
-use crate::harness::{APPEND, Driver, Gate, OK, SET, alone, pass, process, schedule};
+use crate::harness::{
+    APPEND, AWAIT, Driver, Gate, OK, SET, alone, alone_with, pass, process, schedule,
+};
 use cudarc::driver::sys;
 
 /// Writes in one stream and reads in another, with the wait between or without; what was read.
@@ -127,12 +129,51 @@ fn a_process_ends_with_work_left() {
     }
 }
 
+/// A kernel waits for what a kernel of another stream writes; what the wait for it gives.
+fn awaited() -> sys::CUresult {
+    let driver = Driver::new();
+    let (first, second) = (driver.stream(false), driver.stream(false));
+    let memory = driver.memory(1);
+    let wait = driver.kernel(AWAIT, c"await_word");
+    let set = driver.kernel(SET, c"set");
+    assert_eq!(driver.launch(first, wait, memory, 3), OK);
+    assert_eq!(driver.launch(second, set, memory, 3), OK);
+    driver.sync(first)
+}
+
+#[test]
+#[ignore = "run by small_kernels_overlap"]
+fn kernels_that_overlap() {
+    assert_eq!(awaited(), OK);
+}
+
+#[test]
+#[ignore = "run by small_kernels_overlap"]
+fn kernels_that_do_not() {
+    assert_eq!(awaited(), sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT);
+}
+
+#[test]
+fn small_kernels_overlap() {
+    let with = |test, threads| {
+        let seconds = ("PTX_EMULATOR_SECONDS", "2");
+        let eager = ("PTX_EMULATOR_SCHEDULE", "eager");
+        alone_with(test, &[("PTX_EMULATOR_THREADS", threads), seconds, eager]);
+    };
+    with("schedules::kernels_that_overlap", "2");
+    // One thread runs one block at a time, and with it one kernel.
+    with("schedules::kernels_that_do_not", "1");
+}
+
 #[test]
 fn other_schedules() {
     if schedule() != "eager" {
         return;
     }
     for other in ["lazy", "random:1", "random:2"] {
-        process(&["--skip", "schedules::"], other);
+        process(
+            &["--skip", "schedules::"],
+            &[("PTX_EMULATOR_SCHEDULE", other)],
+        );
     }
 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 use super::{Task, TaskId};
 use crate::driver::ordering;
 use crate::driver::registry::lock;
-use crate::driver::state::{Context, Event, EventState, Stream};
+use crate::driver::state::{Context, Device, Event, EventState, Stream};
 use crate::driver::work::Op;
+use crate::memory::SLOTS;
 
 /// How the legacy stream of a context orders the blocking ones.
 ///
@@ -55,8 +56,8 @@ struct Entry {
 pub struct Dag {
     entries: BTreeMap<TaskId, Entry>,
     ready: BTreeSet<TaskId>,
-    /// Devices that run a kernel, a bit each: a device runs one kernel at a time.
-    busy: u64,
+    /// What the kernels that run on each device keep busy.
+    loads: BTreeMap<usize, Load>,
     last: TaskId,
     running: usize,
     running_host: usize,
@@ -71,12 +72,22 @@ pub struct Finished {
     pub awaited: bool,
 }
 
-/// The bit of a task's device if it is a kernel.
-fn device_bit(task: &Task) -> u64 {
-    match task.op {
-        Op::Launch(_) => 1 << (task.context.device.ordinal % 64),
-        _ => 0,
-    }
+/// The kernels that run on a device. They overlap as far as there are threads for their blocks, as those of a GPU do as far
+/// as there are multiprocessors.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    kernels: usize,
+    /// Threads that run their blocks.
+    workers: usize,
+}
+
+/// The device of a kernel, and how many threads it keeps busy there.
+fn demand(task: &Task) -> Option<(&Device, usize)> {
+    let Op::Launch(launch) = &task.op else {
+        return None;
+    };
+    let device = &*task.context.device;
+    Some((device, launch.workers(device.backend.workers())))
 }
 
 impl Dag {
@@ -190,11 +201,30 @@ impl Dag {
 
     /// Whether a task may begin now.
     pub fn is_takeable(&self, id: TaskId) -> bool {
-        self.ready.contains(&id)
-            && self
-                .entries
-                .get(&id)
-                .is_some_and(|entry| device_bit(&entry.task) & self.busy == 0)
+        self.ready.contains(&id) && self.has_room(id)
+    }
+
+    /// Whether a ready task finds what it needs: kernels do not if those that run, or an earlier one that waits for room
+    /// too, keep the device busy.
+    fn has_room(&self, id: TaskId) -> bool {
+        let Some((device, _)) = self.demand(id) else {
+            return true;
+        };
+        let load = self.loads.get(&device.ordinal).copied();
+        let Some(load) = load.filter(|load| load.kernels > 0) else {
+            return true;
+        };
+        load.kernels < SLOTS
+            && self.ready.range(..=id).all(|&earlier| {
+                self.demand(earlier).is_none_or(|(other, workers)| {
+                    other.ordinal != device.ordinal
+                        || load.workers + workers <= device.backend.workers()
+                })
+            })
+    }
+
+    fn demand(&self, id: TaskId) -> Option<(&Device, usize)> {
+        demand(&self.entries.get(&id)?.task)
     }
 
     /// Whether a task that is not done is a host function.
@@ -220,7 +250,11 @@ impl Dag {
         let entry = self.entries.get_mut(&id)?;
         self.ready.remove(&id);
         entry.phase = Phase::Running(Instant::now());
-        self.busy |= device_bit(&entry.task);
+        if let Some((device, workers)) = demand(&entry.task) {
+            let load = self.loads.entry(device.ordinal).or_default();
+            load.kernels += 1;
+            load.workers += workers;
+        }
         self.running += 1;
         self.running_host += usize::from(entry.task.op.is_host_function());
         Some(entry.task.clone())
@@ -228,7 +262,12 @@ impl Dag {
 
     /// Notes that a task is done, and with it every momentary one that waited for it alone.
     pub fn finish(&mut self, task: &Arc<Task>) -> Finished {
-        self.busy &= !device_bit(task);
+        if let Some((device, workers)) = demand(task)
+            && let Some(load) = self.loads.get_mut(&device.ordinal)
+        {
+            load.kernels -= 1;
+            load.workers -= workers;
+        }
         self.running -= 1;
         self.running_host -= usize::from(task.op.is_host_function());
         let mut finished = Finished::default();

@@ -5,7 +5,7 @@
 //! are in these names; a task whose predecessors are done may begin. [`Schedule`] says when it does:
 //!
 //! - `eager`: at once, in a thread of the driver. A host thread that waits runs what it waits for itself if nobody has
-//!   begun it.
+//!   begun it. Kernels of different streams overlap while there are threads for all of their blocks.
 //! - `lazy`: when a host thread waits for it or for something behind it, in order of submission. A query lets one task
 //!   run that it asks for, after it has answered.
 //! - `random:SEED`: after each submission some tasks run, none or more; who waits or asks lets one after the other run,

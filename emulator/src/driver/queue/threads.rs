@@ -13,7 +13,7 @@ use crate::driver::status::CUresult;
 
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_millis(1000);
-/// Threads for work that always ends by itself (a kernel a device, copies), on top of one a host function.
+/// Threads for work that always ends by itself (some kernels per device, copies), on top of one per host function.
 const MOST: usize = 16;
 
 /// The threads there are.
