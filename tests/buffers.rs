@@ -9,7 +9,7 @@ use warpconv::Error;
 use warpconv::launch::{ConvBuffers, Element, Workspace};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::Conv2d;
-use warpconv::reference;
+use warpconv::{ops, reference};
 
 /// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the buffer of y.
 fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
@@ -202,6 +202,30 @@ fn an_output_may_share_its_tensor_with_the_input() {
         unsafe { plan.launch_raw(gpu.stream().cu_stream(), pointers) }.unwrap();
     }
     assert_eq!(gpu.download(&tensor).unwrap(), want);
+}
+
+/// What [`Gpu::with_stream`] gives uploads, downloads and runs `ops` in that stream, in the same context.
+#[test]
+fn a_device_may_have_a_stream_of_its_own() {
+    let gpu = gpu();
+    let stream = gpu.context().new_stream().unwrap();
+    let own = gpu.with_stream(stream.clone()).unwrap();
+    assert_eq!(own.stream().cu_stream(), stream.cu_stream());
+    let case = Case::new(small_conv(), 4);
+    let [x, w, bias] = [&case.x, &case.w, &case.bias].map(|values| own.upload(values).unwrap());
+    assert_eq!(x.stream().cu_stream(), stream.cu_stream());
+    let y = ops::conv2d(&own, &case.problem, &x, &w)
+        .bias(&bias)
+        .run()
+        .unwrap();
+    assert_eq!(y.stream().cu_stream(), stream.cu_stream());
+    // Either handle reads it: the buffer is ordered behind the launch.
+    assert_eq!(gpu.download(&y).unwrap(), case.y);
+    assert_eq!(own.download(&y).unwrap(), case.y);
+    let twin = CudaContext::new(gpu.context().ordinal()).unwrap();
+    let foreign = gpu.with_stream(twin.default_stream()).map(|_| ());
+    let what = "the stream";
+    assert_eq!(foreign, Err(Error::WrongContext { what }));
 }
 
 /// Two contexts of cudarc's on one device share the driver's, but neither knows of the other's streams: a launch that

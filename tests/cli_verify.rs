@@ -9,6 +9,7 @@ mod places;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use command::{Scratch, data, expect, json, verify};
 
@@ -113,6 +114,42 @@ fn shapes_run_and_repeat_by_their_line() {
     let line = format!("{}:2", file.display());
     let (out, _) = verify(Path::new(&line), &["--dtype", "bf16"], 0);
     assert!(!out.contains("FAILED"), "{out}");
+}
+
+/// Rows of a run of some problems with so many at a time, of which larger ones run into a limit of instructions, which
+/// breaks the context that all of them share.
+fn rows_with_faults(file: &Path, jobs: &str) -> Vec<serde_json::Value> {
+    let written = file.with_extension(jobs);
+    let options = ["--math", "strict", "--dtype", "f32", "--layout", "nchw"];
+    let output = Command::new(places::warpconv())
+        .args(["verify", "--device", "emulator:80", "--jobs", jobs])
+        .args(options)
+        .args([Path::new("--json"), &written, file])
+        .env("PTX_EMULATOR_INSTRUCTIONS", "4000")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let mut rows = json(&written)["rows"].as_array().unwrap().clone();
+    for row in &mut rows {
+        // Allocations are counted on.
+        row["message"] = (!row["message"].is_null()).into();
+    }
+    rows
+}
+
+#[test]
+fn problems_side_by_side_give_what_one_after_the_other_gives() {
+    let scratch = Scratch::new("jobs");
+    let file = scratch.0.join("shapes_mixed");
+    let problems = "ic16ih4oc16oh4kh1ph0\nic64ih6oc32oh6kh3ph1\nic8ih4oc8oh4kh1ph0\nnonsense\n\
+        ic128ih3oc16oh3kh3ph1\nic16ih2oc16oh2kh1ph0\nic16ih3oc16oh3kh1ph0\n";
+    fs::write(&file, problems).unwrap();
+    let one = rows_with_faults(&file, "1");
+    let count = |status: &str| one.iter().filter(|row| row["status"] == status).count();
+    // Sound problems before, between and behind those that break the context.
+    assert!(count("passed") > 20 && count("failed") > 5, "{one:?}");
+    assert_eq!(count("unreadable"), 1);
+    assert_eq!(rows_with_faults(&file, "3"), one);
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub struct Gpu {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -150,10 +151,28 @@ impl Gpu {
         &self.inner.context
     }
 
-    /// The context's default stream. Work goes to whatever stream a launch is given; this is the one for callers who
-    /// do not care. (A default stream cannot be captured into a graph: make one with `context().new_stream()`.)
+    /// The stream of uploads, downloads and [`ops`](crate::ops): the context's default stream, or that of
+    /// [`Gpu::with_stream`]. Launches go to whatever stream they are given; this is the one for callers who do not care. (A
+    /// default stream cannot be captured into a graph: make one with `context().new_stream()`.)
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.inner.stream
+    }
+
+    /// The same device with another stream of its context as its own: uploads, downloads and [`ops`](crate::ops) go there. With
+    /// a stream per thread, the work of one thread does not wait for that of another.
+    ///
+    /// # Errors
+    /// [`Error::WrongContext`] if the stream belongs to another context.
+    pub fn with_stream(&self, stream: Arc<CudaStream>) -> Result<Gpu, Error> {
+        if !Arc::ptr_eq(stream.context(), &self.inner.context) {
+            return Err(Error::WrongContext { what: "the stream" });
+        }
+        Ok(Gpu {
+            inner: Arc::new(Inner {
+                stream,
+                ..Inner::clone(&self.inner)
+            }),
+        })
     }
 
     /// Waits for all work on the device and reports what went wrong in it, if anything did.

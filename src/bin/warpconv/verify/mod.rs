@@ -11,6 +11,7 @@ mod lower;
 mod lower_tests;
 mod modules;
 pub mod npy;
+mod parallel;
 mod real;
 mod report;
 mod shapes;
@@ -36,6 +37,7 @@ use discover::{Source, discover};
 use report::{Report, Variation};
 
 /// What the options select.
+#[derive(Clone)]
 struct Selection {
     dtypes: Vec<DType>,
     /// Whether the user named types.
@@ -119,10 +121,18 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let mut report = Report::new(&progress, repeating(&context, args), json.is_some());
     let described = device::to_json(&gpu);
     context.gpu.replace(Some(gpu));
-    for source in &sources {
-        progress.doing(source.label());
-        context.run(source, &mut report)?;
-        progress.step();
+    let jobs = parallel::jobs(&context, args.jobs);
+    let mut left = &sources[..];
+    while let Some(source) = left.first() {
+        // Cases choose their kernels by turns, so one comes after the other.
+        let shapes = parallel::shapes(left);
+        if shapes > 1 && jobs > 1 {
+            parallel::run(&context, &left[..shapes], jobs, &mut report)?;
+            left = &left[shapes..];
+        } else {
+            context.run_noted(source, &mut report)?;
+            left = &left[1..];
+        }
     }
     if report.is_empty() {
         return Err(Failure::Input(
@@ -146,8 +156,7 @@ impl Context {
             .ok_or_else(|| "the device is gone".to_owned())
     }
 
-    /// Reports a failure. A fault in a kernel takes the whole context with it, so that everything after it would fail
-    /// too: the device is then opened again.
+    /// Reports a failure, and sees to it that what comes after it finds the device well.
     fn fail(
         &self,
         report: &mut Report<'_>,
@@ -157,12 +166,22 @@ impl Context {
         why: &str,
     ) -> Result<(), Failure> {
         report.fail(label, op, variation, why)?;
-        let lost = self
-            .gpu
-            .borrow()
-            .as_ref()
-            .is_some_and(|gpu| gpu.synchronize().is_err());
-        if lost {
+        if report.is_draft() {
+            // Others use the device, too, and it all runs again.
+            return Ok(());
+        }
+        self.revive()
+    }
+
+    /// Whether a fault has taken the device's context with it, so that everything after it fails too.
+    fn is_lost(&self) -> bool {
+        let gpu = self.gpu.borrow();
+        gpu.as_ref().is_some_and(|gpu| gpu.synchronize().is_err())
+    }
+
+    /// Opens the device again if it is lost.
+    fn revive(&self) -> Result<(), Failure> {
+        if self.is_lost() {
             // Its context must be gone before a new one can take its place.
             drop(self.gpu.replace(None));
             let gpu = Gpu::open(&self.choice).and_then(|gpu| gpu.synchronize().map(|()| gpu));
@@ -173,6 +192,14 @@ impl Context {
             })?;
             self.gpu.replace(Some(gpu));
         }
+        Ok(())
+    }
+
+    /// Runs one source and says so.
+    fn run_noted(&self, source: &Source, report: &mut Report<'_>) -> Result<(), Failure> {
+        report.progress().doing(source.label());
+        self.run(source, report)?;
+        report.progress().step();
         Ok(())
     }
 

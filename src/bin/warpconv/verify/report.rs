@@ -101,6 +101,8 @@ pub struct Report<'a> {
     common: String,
     rows: Vec<Value>,
     keep_rows: bool,
+    /// Failures are counted, not printed.
+    draft: bool,
     passed: usize,
     failed: usize,
     unreadable: usize,
@@ -118,6 +120,7 @@ impl<'a> Report<'a> {
             common,
             rows: Vec::new(),
             keep_rows,
+            draft: false,
             passed: 0,
             failed: 0,
             unreadable: 0,
@@ -125,6 +128,43 @@ impl<'a> Report<'a> {
             left_out: BTreeMap::new(),
             host_ops: BTreeSet::new(),
         }
+    }
+
+    /// An empty report of the same kind that prints nothing: it is kept if nothing failed ([`Report::add`]).
+    pub fn draft(&self) -> Report<'a> {
+        Report {
+            draft: true,
+            ..Report::new(self.progress, self.common.clone(), self.keep_rows)
+        }
+    }
+
+    /// Whether it prints nothing.
+    pub fn is_draft(&self) -> bool {
+        self.draft
+    }
+
+    /// Where progress is shown.
+    pub fn progress(&self) -> &'a Progress {
+        self.progress
+    }
+
+    /// Adds a draft; says whether it did, which is if nothing in it failed.
+    pub fn add(&mut self, draft: Report<'_>) -> bool {
+        if draft.failed > 0 {
+            return false;
+        }
+        self.rows.extend(draft.rows);
+        self.passed += draft.passed;
+        for (why, cases) in draft.skipped {
+            self.skipped.entry(why).or_default().extend(cases);
+        }
+        for (why, (kernels, cases)) in draft.left_out {
+            let (all, left_out) = self.left_out.entry(why).or_default();
+            *all += kernels;
+            left_out.extend(cases);
+        }
+        self.host_ops.extend(draft.host_ops);
+        true
     }
 
     /// A check passed.
@@ -145,6 +185,9 @@ impl<'a> Report<'a> {
         why: &str,
     ) -> Result<(), Failure> {
         self.failed += 1;
+        if self.draft {
+            return Ok(());
+        }
         if self.keep_rows {
             self.rows
                 .push(row(case, op, variation, "failed", None, Some(why)));
@@ -165,6 +208,9 @@ impl<'a> Report<'a> {
     pub fn unreadable(&mut self, case: &str, why: &str) -> Result<(), Failure> {
         self.unreadable += 1;
         self.failed += 1;
+        if self.draft {
+            return Ok(());
+        }
         if self.keep_rows {
             self.rows
                 .push(json!({"case": case, "status": "unreadable", "message": why}));

@@ -1,0 +1,135 @@
+//! Problems of shape files side by side on the emulator, which has a processor's cores and small grids to fill them with.
+//!
+//! Each thread has a stream of its own. What fails beside others runs again alone, and only that counts: a fault takes the
+//! context that all threads share.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use warpconv::gpu::{DeviceKind, Gpu};
+
+use super::Context;
+use super::discover::Source;
+use super::report::Report;
+use crate::exit::Failure;
+
+/// How many problems run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
+pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
+    let is_emulator = |gpu: &Gpu| gpu.kind() == DeviceKind::Emulator;
+    if !context.gpu.borrow().as_ref().is_some_and(is_emulator) {
+        return 1;
+    }
+    wanted.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// How many sources from the first on are problems of shape files.
+pub fn shapes(sources: &[Source]) -> usize {
+    let is_shape = |source: &&Source| matches!(source, Source::Shape(_));
+    sources.iter().take_while(is_shape).count()
+}
+
+/// Runs sources in `jobs` threads; the report is as if they had run one after the other.
+pub fn run(
+    context: &Context,
+    mut sources: &[Source],
+    jobs: usize,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    while !sources.is_empty() {
+        let (done, mut late) = side_by_side(context, sources, jobs, report)?;
+        let Some(failed) = sources.get(done) else {
+            return Ok(());
+        };
+        // All threads are gone, so the context can be given up.
+        context.revive()?;
+        context.run_noted(failed, report)?;
+        let mut next = done + 1;
+        while let Some(draft) = late.remove(&next) {
+            if !report.add(draft) {
+                break;
+            }
+            report.progress().step();
+            next += 1;
+        }
+        sources = &sources[next..];
+    }
+    Ok(())
+}
+
+/// Runs sources in threads up to the first that fails. How many are in the report now, and what came of those that had
+/// begun behind them.
+fn side_by_side<'p>(
+    context: &Context,
+    sources: &[Source],
+    jobs: usize,
+    report: &mut Report<'p>,
+) -> Result<(usize, BTreeMap<usize, Report<'p>>), Failure> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (send, outcomes) = mpsc::channel();
+    let gpu = context.gpu().map_err(Failure::Device)?;
+    let empty = report.draft();
+    let work = |send: mpsc::Sender<_>, mine: Result<Context, Failure>| {
+        let mine = match mine {
+            Ok(mine) => mine,
+            Err(failure) => return drop(send.send((0, Err(failure)))),
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(source) = sources.get(index) else {
+                return;
+            };
+            let mut draft = empty.draft();
+            let outcome = mine.run(source, &mut draft).map(|()| draft);
+            if mine.is_lost() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            // Nobody listens only where another thread has failed.
+            drop(send.send((index, outcome)));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs.min(sources.len()) {
+            let (send, mine) = (send.clone(), beside(context, &gpu));
+            let work = &work;
+            scope.spawn(move || work(send, mine));
+        }
+        drop(send);
+        let (mut done, mut late) = (0, BTreeMap::new());
+        let (mut has_failed, mut first_failure) = (false, None);
+        for (index, outcome) in outcomes {
+            match outcome {
+                Ok(draft) => {
+                    late.insert(index, draft);
+                }
+                Err(failure) => first_failure = Some(failure),
+            }
+            while !has_failed && let Some(draft) = late.remove(&done) {
+                has_failed = !report.add(draft);
+                if has_failed {
+                    stop.store(true, Ordering::Relaxed);
+                } else {
+                    report.progress().step();
+                    done += 1;
+                }
+            }
+        }
+        first_failure.map_or(Ok((done, late)), Err)
+    })
+}
+
+/// What a thread needs: the device with a stream of its own.
+fn beside(context: &Context, gpu: &Gpu) -> Result<Context, Failure> {
+    let stream = gpu.context().new_stream();
+    let stream = stream.map_err(|error| Failure::Device(format!("making a stream: {error}")))?;
+    let gpu = gpu.with_stream(stream).map_err(Failure::device)?;
+    Ok(Context {
+        choice: context.choice,
+        gpu: RefCell::new(Some(gpu)),
+        capability: context.capability,
+        select: context.select.clone(),
+        turns: RefCell::default(),
+    })
+}
