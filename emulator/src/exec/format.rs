@@ -109,7 +109,10 @@ impl<'a> Place<'a> {
             left |= given < 0;
             width = (given.unsigned_abs() as usize).min(WIDEST);
         }
-        let body = self.body(arguments);
+        let mut body = self.body(arguments);
+        if "FEGA".contains(self.kind) {
+            body.make_ascii_uppercase();
+        }
         let signed = "dieEfFgG".contains(self.kind);
         let body = if self.flags.contains('+') && !body.starts_with('-') && signed {
             format!("+{body}")
@@ -142,6 +145,7 @@ impl<'a> Place<'a> {
             's' => arguments.text(),
             'f' | 'F' => float(arguments, |x| format!("{x:.digits$}")),
             'e' | 'E' => float(arguments, |x| exponent(x, digits)),
+            'g' | 'G' => float(arguments, |x| general(x, digits)),
             _ => float(arguments, |x| x.to_string()),
         }
     }
@@ -175,6 +179,30 @@ fn exponent(x: f64, precision: usize) -> String {
             )
         }
         None => text,
+    }
+}
+
+/// As C writes it: so many digits in all, with an exponent where that is shorter, and without zeros at the end.
+fn general(x: f64, precision: usize) -> String {
+    let precision = precision.max(1);
+    let text = exponent(x, precision - 1);
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let power: i64 = power.parse().unwrap_or(0);
+    let (digits, tail) = if (-4..precision as i64).contains(&power) {
+        let behind = (precision as i64 - 1 - power) as usize;
+        (format!("{x:.behind$}"), "")
+    } else {
+        (digits.to_owned(), &text[digits.len()..])
+    };
+    match digits.contains('.') {
+        true => {
+            digits
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned()
+                + tail
+        }
+        false => digits + tail,
     }
 }
 
@@ -221,6 +249,128 @@ mod tests {
             "   7|7   |"
         );
         assert_eq!(shown("%n %y %", &[1]), "%n %y %");
+    }
+
+    /// Every kind of place, by what glibc's `printf` writes.
+    #[test]
+    fn kinds_are_shown_as_c_does() {
+        let real = f64::to_bits;
+        for (format, given, want) in [
+            ("%i|%d", &[-3i64 as u64, 4][..], "-3|4"),
+            ("%d", &[0xffff_ffff_0000_0005], "5"),
+            ("%ld|%lli", &[-5i64 as u64, 1 << 40], "-5|1099511627776"),
+            (
+                "%zu|%ju",
+                &[1 << 40, u64::MAX],
+                "1099511627776|18446744073709551615",
+            ),
+            ("%u", &[u32::MAX.into()], "4294967295"),
+            ("%x|%X|%o", &[255, 255, 255], "ff|FF|377"),
+            (
+                "%lx|%lX",
+                &[0xab_1234_5678, 0xab_1234_5678],
+                "ab12345678|AB12345678",
+            ),
+            ("%c%c", &[65, 98], "Ab"),
+            ("%p", &[0x1f00], "0x1f00"),
+            ("%f|%F", &[real(1.5), real(-0.25)], "1.500000|-0.250000"),
+            ("%.0f|%.3f", &[real(2.5), real(2.0)], "2|2.000"),
+            (
+                "%e|%E",
+                &[real(12345.0), real(0.5)],
+                "1.234500e+04|5.000000E-01",
+            ),
+            ("%.1e|%.0E", &[real(-1e100), real(1.0)], "-1.0e+100|1E+00"),
+            (
+                "%g|%g|%g",
+                &[real(1.5), real(0.0), real(100000.0)],
+                "1.5|0|100000",
+            ),
+            (
+                "%g|%g",
+                &[real(1e6), real(123456789.0)],
+                "1e+06|1.23457e+08",
+            ),
+            ("%g|%g", &[real(0.0001), real(0.00001)], "0.0001|1e-05"),
+            ("%g|%G", &[real(999999.5), real(1e-7)], "1e+06|1E-07"),
+            (
+                "%.3g|%.0g|%.10g",
+                &[real(1234.5), real(25.0), real(0.1)],
+                "1.23e+03|2e+01|0.1",
+            ),
+            ("%f|%e|%g", &[real(f64::NAN); 3], "nan|nan|nan"),
+            (
+                "%f|%F",
+                &[real(f64::INFINITY), real(f64::NEG_INFINITY)],
+                "inf|-INF",
+            ),
+            // Widths, signs and zeros.
+            ("%+d|%+d|%+u", &[3, -3i64 as u64, 3], "+3|-3|3"),
+            (
+                "%+f|%+e|%+g",
+                &[real(1.0), real(-1.0), real(2.0)],
+                "+1.000000|-1.000000e+00|+2",
+            ),
+            (
+                "%5d|%5d|%5d",
+                &[1, -1i64 as u64, 1234567],
+                "    1|   -1|1234567",
+            ),
+            ("%-5d|%-5d|", &[1, -1i64 as u64], "1    |-1   |"),
+            (
+                "%05d|%05d|%05x",
+                &[1, -1i64 as u64, 255],
+                "00001|-0001|000ff",
+            ),
+            ("%-05d|%1d", &[1, -12i64 as u64], "1    |-12"),
+            (
+                "%08.3f|%-8.2f|",
+                &[real(-1.5), real(1.5)],
+                "-001.500|1.50    |",
+            ),
+            ("%*d|%-*d|", &[3, 7, 3, 7], "  7|7  |"),
+        ] {
+            assert_eq!(shown(format, given), want, "{format}");
+        }
+        // The places before text that is longer than they are.
+        assert_eq!(
+            shown("%3s|%9s|%-9s|", &[1, 2, 3]),
+            "text 1|   text 2|text 3   |"
+        );
+        assert_eq!(expand("%d %*d %% %s", &mut Given(vec![1, 2, 3, 4])).1, 4);
+    }
+
+    /// Notes the sizes that are asked for.
+    struct Sizes(Vec<u64>);
+
+    impl Arguments for Sizes {
+        fn next(&mut self, bytes: u64) -> u64 {
+            self.0.push(bytes);
+            0
+        }
+
+        fn text(&mut self) -> String {
+            self.next(8);
+            String::new()
+        }
+    }
+
+    #[test]
+    fn arguments_have_the_sizes_of_their_kinds() {
+        let mut sizes = Sizes(Vec::new());
+        expand("%d %ld %hd %llu %zx %c %p %s %f %e %g %*d %o", &mut sizes);
+        assert_eq!(sizes.0, [4, 8, 4, 8, 8, 4, 8, 8, 8, 8, 8, 4, 4, 4]);
+    }
+
+    /// Thirty-two arguments are one too few for the last place where its width is one more.
+    #[test]
+    fn a_place_that_takes_two_arguments_counts_twice() {
+        let format = "%d".repeat(31) + "|%*d";
+        let (text, count) = expand(&format, &mut Given(vec![1; 40]));
+        assert_eq!((text.as_str(), count), (&*("1".repeat(31) + "|%*d"), 31));
+        let format = "%d".repeat(30) + "|%*d";
+        let (text, count) = expand(&format, &mut Given(vec![1; 40]));
+        assert_eq!((text.as_str(), count), (&*("1".repeat(30) + "|1"), 32));
     }
 
     #[test]

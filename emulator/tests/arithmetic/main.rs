@@ -7,3 +7,4 @@ mod float;
 mod half_types;
 mod harness;
 mod integer;
+mod warp;

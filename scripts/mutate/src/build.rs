@@ -393,7 +393,7 @@ fn places(text: &str) -> Vec<Place> {
 
 /// Tests of the emulator that reach `check`, `memory` and `exec`. `kernels`, `driver` and `streams` go through the shared
 /// library, which is mutated like the rest.
-const EMULATOR_TESTS: [&str; 11] = [
+const EMULATOR_TESTS: [&str; 12] = [
     "arithmetic",
     "clusters",
     "cooperative",
@@ -402,6 +402,7 @@ const EMULATOR_TESTS: [&str; 11] = [
     "kernels",
     "matrix",
     "memory",
+    "printing",
     "programs",
     "tensor",
     "wgmma",
