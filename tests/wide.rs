@@ -3,14 +3,22 @@
 //! very wide tensor (NHWC), or windows far apart in a plane of 2.16e9 pixels (NCHW). Results are compared with the f64
 //! reference of the small problem that holds the touched elements only; offsets that were cut to 32 bits read what was never
 //! written, which the emulator reports.
+//!
+//! Not here: LRN and tanh of more than 2^31 elements, all of which they would have to compute (2e9 of them, some minutes of the
+//! emulator); what is here are their offsets beyond 2^31, within an image and from one image to the next.
 
 mod common;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{gpu, integers};
 use cudarc::driver::CudaSlice;
 use half::f16;
 use warpconv::ops;
-use warpconv::problem::{Conv2d, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax, TensorDesc};
+use warpconv::problem::{
+    Activation, Conv2d, Lrn, LrnParameters, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax,
+    Subsample, Tanh, TensorDesc,
+};
 use warpconv::{DType, Error, Layout, reference};
 
 /// Channels of the slice, those of the tensor around it, and the first.
@@ -21,6 +29,12 @@ const FIRST: usize = PITCH - C;
 const ROWS: usize = 3;
 const COLUMNS: usize = 720_000_000;
 const STEP: usize = 239_000_000;
+
+/// One test at a time: each takes up to 11 GB of addresses, and the device has no more than the machine has memory.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn half(values: &[f32]) -> Vec<f16> {
     values.iter().map(|&value| f16::from_f32(value)).collect()
@@ -118,6 +132,7 @@ fn judge(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[f64]) {
 
 #[test]
 fn pools_of_a_slice_of_a_very_wide_tensor() {
+    let _alone = alone();
     let values = integers(9 * C, 3);
     let x = pixels(&half(&values));
     for kind in kinds() {
@@ -136,6 +151,7 @@ fn pools_of_a_slice_of_a_very_wide_tensor() {
 
 #[test]
 fn pools_of_a_plane_of_more_than_two_to_the_31_pixels() {
+    let _alone = alone();
     for (kind, size, stride) in [
         (PoolKind::Max { indices: false }, 3, 1),
         (PoolKind::Max { indices: true }, 3, 2),
@@ -162,6 +178,7 @@ fn pools_of_a_plane_of_more_than_two_to_the_31_pixels() {
 
 #[test]
 fn what_keeps_the_extents_takes_very_wide_tensors() {
+    let _alone = alone();
     let values = integers(9 * C, 7);
     let x = pixels(&half(&values));
     let dense = TensorDesc::new(1, C, 3, 3, Layout::Nhwc, DType::F16).unwrap();
@@ -188,6 +205,149 @@ fn what_keeps_the_extents_takes_very_wide_tensors() {
             );
         }
     }
+}
+
+/// A few elements of a tensor of more than 2^31.
+struct Slice {
+    /// The elements, dense and within the wide tensor.
+    dense: TensorDesc,
+    input: TensorDesc,
+    x: CudaSlice<f16>,
+    /// The elements in the reference's order.
+    values: Vec<f64>,
+}
+
+/// NHWC: nine pixels, 240 million channels apart; NCHW: three images, 1.08e9 elements apart.
+fn slices() -> [Slice; 2] {
+    let desc = |n, layout| TensorDesc::new(n, C, 3, 3, layout, DType::F16).unwrap();
+    let (pixel, image) = (desc(1, Layout::Nhwc), desc(3, Layout::Nchw));
+    let values = integers(9 * C, 7);
+    let (between, plane) = (PITCH / 2, 9);
+    let images = integers(3 * C * plane, 11);
+    let stored = half(&images);
+    let runs = stored.chunks(C * plane).enumerate().map(|(number, run)| {
+        let before = number * between + between - C;
+        (before * plane, run)
+    });
+    [
+        Slice {
+            input: pixel.slice(PITCH, FIRST).unwrap(),
+            dense: pixel,
+            x: pixels(&half(&values)),
+            values: planes(&values, 9),
+        },
+        Slice {
+            input: image.slice(between, between - C).unwrap(),
+            dense: image,
+            x: sparse(3 * between * plane, runs),
+            values: wide(&images),
+        },
+    ]
+}
+
+/// Holds a dense result to the reference's: `bounds` before the rounding to f16 (2^-11, or half of its least step).
+fn near(y: &CudaSlice<f16>, layout: Layout, want: &[f64], bounds: &[f64]) {
+    let got = download(y);
+    assert_eq!(got.len(), want.len());
+    for (at, (want, bound)) in want.iter().zip(bounds).enumerate() {
+        let place = match layout {
+            Layout::Nchw => at,
+            Layout::Nhwc => at % (got.len() / C) * C + at / (got.len() / C),
+        };
+        let allowed = bound + (want.abs() + bound) * 2f64.powi(-11) + 2f64.powi(-25);
+        let off = (got[place] - want).abs();
+        assert!(
+            off <= allowed,
+            "{layout:?} at {at}: {} for {want}",
+            got[place]
+        );
+    }
+}
+
+#[test]
+fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
+    let _alone = alone();
+    let strong = LrnParameters {
+        alpha: 1.0,
+        ..LrnParameters::GOOGLENET
+    };
+    for slice in slices() {
+        let (layout, small) = (slice.dense.layout(), slice.dense.clone());
+        let (input, x, values) = (&slice.input, &slice.x, &slice.values[..]);
+        // Five channels stay in registers, windows of another size are summed from memory.
+        for size in [5, 4] {
+            let parameters = LrnParameters { size, ..strong };
+            let lrn = Lrn::between(input.clone(), small.clone(), parameters).unwrap();
+            let y = ops::lrn(gpu(), &lrn, x).run().unwrap();
+            let dense = Lrn::between(small.clone(), small.clone(), parameters).unwrap();
+            let want = reference::lrn(&dense, values).unwrap();
+            near(
+                &y,
+                layout,
+                &want,
+                &reference::lrn_bound(&dense, values).unwrap(),
+            );
+        }
+        let [amplitude, slope] = Tanh::LENET5;
+        let tanh = Tanh::between(input.clone(), small).unwrap();
+        let tanh = tanh.scaled(amplitude, slope).unwrap();
+        let y = ops::tanh(gpu(), &tanh, x).run().unwrap();
+        let bounds = reference::tanh_bound(&tanh, values);
+        near(&y, layout, &reference::tanh(&tanh, values), &bounds);
+    }
+}
+
+/// A subsampling with LeNet-5's tangent.
+fn subsampling(extents: [usize; 4], layout: Layout, stride: [usize; 2]) -> Subsample {
+    let [amplitude, slope] = Tanh::LENET5;
+    Subsample::new(extents, layout, DType::F16, [3, 2])
+        .and_then(|problem| problem.stride(stride))
+        .and_then(|problem| problem.activation(Activation::Tanh { amplitude, slope }))
+        .unwrap()
+}
+
+/// Holds a subsampling to the reference of `small`, whose input is `values`.
+fn judge_subsampling(problem: &Subsample, small: &Subsample, x: &CudaSlice<f16>, values: &[f64]) {
+    // Small enough for the tangent not to be 1 everywhere; exact in f16.
+    let operand = |seed| {
+        let scaled = integers(small.c(), seed).into_iter().map(|v| v / 32.0);
+        scaled.collect::<Vec<f32>>()
+    };
+    let (coefficient, bias) = (operand(13), operand(17));
+    let device = |values: &[f32]| gpu().upload(&half(values)).unwrap();
+    let (w, b) = (device(&coefficient), device(&bias));
+    let y = ops::subsample(gpu(), problem, x, &w, &b).unwrap();
+    let operands = [values, &wide(&coefficient), &wide(&bias)];
+    let want = reference::subsample(small, operands[0], operands[1], operands[2]).unwrap();
+    let bounds = reference::subsample_bound(small, operands[0], operands[1], operands[2]).unwrap();
+    near(&y, problem.layout(), &want, &bounds);
+}
+
+#[test]
+fn subsampling_takes_very_wide_tensors_and_planes() {
+    let _alone = alone();
+    let [pixels, images] = slices();
+    for (slice, layout, pitch) in [
+        (pixels, Layout::Nhwc, PITCH),
+        (images, Layout::Nchw, PITCH / 2),
+    ] {
+        let n = slice.dense.n();
+        let small = subsampling([n, C, 3, 3], layout, [1, 1]);
+        let problem = small.clone().input_slice(pitch, pitch - C).unwrap();
+        judge_subsampling(&problem, &small, &slice.x, &slice.values);
+    }
+    let problem = subsampling([1, 1, ROWS, COLUMNS], Layout::Nchw, [1, STEP]);
+    assert!(problem.input().len() > 1 << 31 && problem.q() == 4);
+    let width = 2 * problem.q();
+    let values = integers(ROWS * width, 5);
+    let stored = half(&values);
+    let runs = stored.chunks(2).enumerate().map(|(run, cells)| {
+        let (row, window) = (run / problem.q(), run % problem.q());
+        (row * COLUMNS + window * STEP, cells)
+    });
+    let x = sparse(problem.input().len(), runs);
+    let small = subsampling([1, 1, ROWS, width], Layout::Nchw, [1, 2]);
+    judge_subsampling(&problem, &small, &x, &wide(&values));
 }
 
 #[test]
