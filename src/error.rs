@@ -172,7 +172,7 @@ pub enum Error {
     /// The weights of a network cannot be used.
     #[error("{name}: {reason}")]
     Weights {
-        /// The tensor, or the file.
+        /// The tensor, the file, or the tensor behind the file that should hold it.
         name: String,
         /// What is wrong with it.
         reason: String,

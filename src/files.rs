@@ -34,16 +34,16 @@ const fn regular(what: &'static str, limit: u64, way_out: &'static str) -> Kind 
 /// benchdnn's shape files; all of its own together have under 10 MB.
 pub const SHAPES: Kind = Kind {
     pipes: true,
-    ..regular("a shape file", 64 << 20, "split it")
+    ..regular("a shape file", 16 << 20, "split it")
 };
-/// `case.json`, `expected.json`, `graph.json`.
-pub const JSON: Kind = regular(
-    "a JSON file of a case",
-    64 << 20,
-    "make several cases of it",
+/// `case.json`, `expected.json`, `graph.json`: those of this crate have under 200 KB, and a parsed object takes 80 times its text.
+pub const JSON: Kind = regular("a JSON file of a case", 4 << 20, "make several cases of it");
+/// `.npy` arrays: 2^26 elements of 8 bytes, and their header.
+pub const ARRAY: Kind = regular(
+    "an .npy array",
+    (512 << 20) + (16 << 10),
+    "make a smaller case of it",
 );
-/// `.npy` arrays.
-pub const ARRAY: Kind = regular("an .npy array", 2 << 30, "store it in a narrower type");
 /// safetensors files; the weights of VGG-16 in f64 have 1.1 GB.
 pub const WEIGHTS: Kind = regular(
     "a file of weights",
@@ -53,17 +53,17 @@ pub const WEIGHTS: Kind = regular(
 /// Encoded pictures.
 pub const PICTURE: Kind = regular("a picture", 256 << 20, "scale the picture down");
 /// Names of classes.
-pub const LABELS: Kind = regular("a list of classes", 16 << 20, "give one name a line");
+pub const LABELS: Kind = regular("a list of classes", 1 << 20, "give one name per line");
 /// Tuning files; entries have some 200 bytes.
-pub const TUNING: Kind = regular("a tuning file", 64 << 20, "tune into a new file");
+pub const TUNING: Kind = regular("a tuning file", 16 << 20, "tune into a new file");
 /// PTX modules.
 pub const PTX: Kind = regular(
     "a PTX module",
     64 << 20,
     "name the folder that the build made",
 );
-/// Rows of the benchmarks.
-pub const ROWS: Kind = regular("a file of rows", 256 << 20, "split it");
+/// Rows of the benchmarks; a row has some 500 bytes.
+pub const ROWS: Kind = regular("a file of rows", 64 << 20, "split it");
 
 /// Reads a file.
 ///
@@ -71,6 +71,20 @@ pub const ROWS: Kind = regular("a file of rows", 256 << 20, "split it");
 /// What the system says; [`ErrorKind::InvalidInput`] if it is no regular file; [`ErrorKind::FileTooLarge`] if it has more
 /// bytes than the kind allows.
 pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>> {
+    bytes_if(path, kind, 0, |_, _| Ok(()))
+}
+
+/// Reads a file whose first bytes say whether the rest is worth the memory: `fits` gets up to `head` of them and the size of the
+/// file in bytes.
+///
+/// # Errors
+/// As [`bytes`], and what `fits` returns.
+pub fn bytes_if(
+    path: &Path,
+    kind: Kind,
+    head: usize,
+    fits: impl FnOnce(&[u8], u64) -> Result<()>,
+) -> Result<Vec<u8>> {
     let known = fs::metadata(path)?;
     readable(path, &known, kind)?;
     let file = File::open(path)?;
@@ -78,9 +92,17 @@ pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>> {
     if size > kind.limit {
         return Err(too_large(kind));
     }
+    let mut bytes = Vec::new();
+    let mut file = file.take(kind.limit + 1);
+    file.by_ref().take(head as u64).read_to_end(&mut bytes)?;
+    fits(&bytes, size)?;
     // The system's size is where reading starts to allocate, no more.
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    file.take(kind.limit + 1).read_to_end(&mut bytes)?;
+    bytes.reserve_exact(
+        usize::try_from(size)
+            .unwrap_or(0)
+            .saturating_sub(bytes.len()),
+    );
+    file.read_to_end(&mut bytes)?;
     if bytes.len() as u64 > kind.limit {
         return Err(too_large(kind));
     }
@@ -96,6 +118,22 @@ pub fn text(path: &Path, kind: Kind) -> Result<String> {
         let at = error.utf8_error().valid_up_to();
         Error::new(ErrorKind::InvalidData, format!("no UTF-8 at byte {at}"))
     })
+}
+
+/// Creates or empties a file of this crate's own, whose name follows from that of a file that somebody else has named.
+///
+/// # Errors
+/// What the system says; [`ErrorKind::InvalidInput`] if something else has the name: opening a pipe that nobody reads from waits
+/// forever, and what a link leads to is not this crate's to empty.
+pub fn create_own(path: &Path) -> Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "is in the way: it is no regular file, and only such a one is replaced; remove it",
+        )),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => File::create(path),
+    }
 }
 
 /// Whether a path is a pipe that is open already: one of this process's descriptors.
@@ -116,9 +154,13 @@ fn readable(path: &Path, metadata: &Metadata, kind: Kind) -> Result<()> {
         _ => "a device",
     };
     let what = kind.what;
+    let or = match kind.pipes {
+        true => ", or a pipe that is open already, as <(...) is",
+        false => "",
+    };
     Err(Error::new(
         ErrorKind::InvalidInput,
-        format!("is {found}; {what} must be a regular file: copy it to one"),
+        format!("is {found}; {what} must be a regular file{or}: copy it to one"),
     ))
 }
 

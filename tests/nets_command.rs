@@ -203,7 +203,7 @@ fn weights_are_read_from_a_file() {
     write(&files);
     let reason = String::from("shape [64, 16, 1, 1], the layer takes [16, 64, 1, 1]");
     let wrong = Error::Weights {
-        name: name.into(),
+        name: format!("{}: {name}", path.display()),
         reason,
     };
     assert_eq!(network.read_safetensors(&path).unwrap_err(), wrong);
@@ -211,7 +211,7 @@ fn weights_are_read_from_a_file() {
     write(&files);
     let reason = String::from("missing, the layer takes shape [16, 64, 1, 1]");
     let wrong = Error::Weights {
-        name: name.into(),
+        name: format!("{}: {name}", path.display()),
         reason,
     };
     assert_eq!(network.read_safetensors(&path).unwrap_err(), wrong);

@@ -86,19 +86,95 @@ impl Network {
             name: path.display().to_string(),
             reason,
         };
-        let bytes = crate::files::bytes(path, crate::files::WEIGHTS);
+        let bytes = crate::files::bytes_if(path, crate::files::WEIGHTS, 9, header_fits);
         let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
-        let file = safetensors::SafeTensors::deserialize(&bytes);
-        let file = file.map_err(|error| wrong(error.to_string()))?;
-        self.read(|name| match file.tensor(name) {
+        let file = tensors(&bytes).map_err(wrong)?;
+        let read = self.read(|name| match file.tensor(name) {
             Ok(view) => Ok(Some(Named {
                 shape: view.shape().to_vec(),
                 values: decode(name, view.dtype(), view.data())?,
             })),
             Err(safetensors::SafeTensorError::TensorNotFound(_)) => Ok(None),
-            Err(error) => Err(wrong(format!("{name}: {error}"))),
+            Err(error) => Err(Error::Weights {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            }),
+        });
+        // What is wrong with a tensor does not say of which file.
+        read.map_err(|error| match error {
+            Error::Weights { name, reason } => Error::Weights {
+                name: format!("{}: {name}", path.display()),
+                reason,
+            },
+            error => error,
         })
     }
+}
+
+/// Bytes of a header at most. Those of these networks have under 100 KB, and reading one takes 16 times its size.
+#[cfg(feature = "safetensors")]
+const MOST_HEADER: u64 = 16 << 20;
+
+/// Whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of a header that is within the file, and
+/// the brace that begins it.
+#[cfg(feature = "safetensors")]
+fn header_fits(head: &[u8], size: u64) -> std::io::Result<()> {
+    let refused = |why: String| {
+        let why = format!("no safetensors file: {why}; give one, or a folder of .npy arrays");
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+    };
+    let (Some(length), Some(first)) = (head.first_chunk(), head.get(8)) else {
+        return refused(format!("{size} bytes are too few"));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > size.saturating_sub(8) {
+        return refused(format!("a header of {length} bytes in a file of {size}"));
+    }
+    if length > MOST_HEADER {
+        return refused(format!(
+            "a header of {length} bytes, the most is {MOST_HEADER}"
+        ));
+    }
+    if *first != b'{' {
+        return refused("its header is no JSON object".to_owned());
+    }
+    Ok(())
+}
+
+/// The tensors of a safetensors file.
+#[cfg(feature = "safetensors")]
+fn tensors(bytes: &[u8]) -> Result<safetensors::SafeTensors<'_>, String> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        format!("the safetensors file is damaged: {why}; write it anew")
+    };
+    let metadata = safetensors::SafeTensors::read_metadata(bytes);
+    let (length, metadata) = metadata.map_err(|error| wrong(&error))?;
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| wrong(&error))?;
+    // The format forbids a name that stands twice; its reader takes the last of them.
+    let kept = file.len() + usize::from(metadata.metadata().is_some());
+    if members(&bytes[8..8 + length]) != kept {
+        return Err(wrong(&"a tensor's name stands twice in its header"));
+    }
+    Ok(file)
+}
+
+/// How many members the outermost object of a JSON text has, which must be valid.
+#[cfg(feature = "safetensors")]
+fn members(json: &[u8]) -> usize {
+    let (mut count, mut depth, mut quoted, mut escaped) = (0, 0usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b':' if depth == 1 => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// The numbers of a tensor in a file.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -136,7 +136,7 @@ impl Tuning {
         };
         // The lock is a file of its own: the other one is replaced.
         let lock = beside(".lock");
-        let held = File::create(&lock).map_err(failed(&lock))?;
+        let held = files::create_own(&lock).map_err(failed(&lock))?;
         held.lock().map_err(failed(&lock))?;
         let mut entries = match Tuning::read(path, self.card().clone()) {
             Ok(there) => there.entries,
@@ -152,8 +152,8 @@ impl Tuning {
 
         // In the same folder, so that renaming replaces the file in one step. The lock makes the name ours.
         let new = beside(".new");
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&new)?;
+        let mut file = files::create_own(&new).map_err(failed(&new))?;
+        let mut write = || -> io::Result<()> {
             file.write_all(print(&entries).as_bytes())?;
             file.sync_all()?;
             fs::rename(&new, path)

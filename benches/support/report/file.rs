@@ -1,5 +1,6 @@
 //! The rows of several benchmarks from a file of JSON lines, and the report as JSON.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -35,13 +36,16 @@ pub fn read(path: &Path) -> Result<Contents, String> {
 /// The lines of a file.
 pub fn contents(text: &str) -> Contents {
     let mut contents = Contents::default();
+    // By their names: a file may have a hundred thousand rows.
+    let mut places: HashMap<String, usize> = HashMap::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         match parse(line) {
             Some(Line::Run(run)) => contents.runs.push(run),
             Some(Line::Row(row)) => {
-                match contents.rows.iter_mut().find(|known| known.id == row.id) {
-                    Some(known) => *known = *row,
-                    None => contents.rows.push(*row),
+                let end = contents.rows.len();
+                match *places.entry(row.id.clone()).or_insert(end) {
+                    place if place < end => contents.rows[place] = *row,
+                    _ => contents.rows.push(*row),
                 }
             }
             None => contents.unread += 1,

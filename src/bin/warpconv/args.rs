@@ -138,11 +138,11 @@ pub struct VerifyArgs {
     /// Images a batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
-    /// Skip problems of shape files with more multiplications than this, and kernels that multiply more, their tiles' padding
-    /// counted, unless they are the plan's (suffixes K, M, G)
+    /// Skip problems of shape files with more multiplications than this, cases with a layer of a thousand times as many, and kernels
+    /// that multiply more, their tiles' padding counted, unless they are the plan's (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
     pub max_macs: u64,
-    /// Skip problems of shape files whose tensors have more elements than this together (suffixes K, M, G)
+    /// Skip problems of shape files and cases whose tensors have more elements than this together (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
     /// Graphs only cut this way: one launch a layer, with epilogues and concats fused, or whole modules, those of inception in
@@ -284,7 +284,7 @@ pub struct ClassifyArgs {
     /// Draw weights by seed: the classes say nothing of the picture, but everything is computed
     #[arg(long, group = "filters")]
     pub random: bool,
-    /// The names of the classes, one a line
+    /// The names of the 1000 classes, one per line
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Type of the tensors [default: f32]

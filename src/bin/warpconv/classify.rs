@@ -22,12 +22,18 @@ use crate::verify::{best, npy};
 
 /// Classes that are named.
 const TOP: usize = 5;
+/// Classes that the network tells apart.
+const CLASSES: usize = 1000;
 
 /// Runs the command.
 pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let picture = picture::read(&args.picture).map_err(Failure::input)?;
-    let labels = args.labels.as_deref().map(labels).transpose()?;
+    let labels = args
+        .labels
+        .as_deref()
+        .map(|path| labels(path, CLASSES))
+        .transpose()?;
     // A folder holds the arrays of the package ndf, a file torchvision's tensors.
     let folder = args.weights.as_deref().filter(|path| path.is_dir());
     let (preprocessing, edges, size) = match folder {
@@ -53,6 +59,13 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
         DType::F16 => run::<f16>(&gpu, &tuning, &network, &x, weights)?,
         DType::Bf16 => run::<bf16>(&gpu, &tuning, &network, &x, weights)?,
     };
+    if let Some(logit) = logits.iter().find(|logit| !logit.is_finite()) {
+        let (weights, dtype) = (args.weights.as_deref(), dtype.name());
+        return Err(Failure::Input(format!(
+            "{}: a logit is {logit} in {dtype}: give trained weights, or --dtype f32",
+            weights.unwrap_or(Path::new("weights")).display()
+        )));
+    }
     let classes = best(&logits, TOP);
     let shares = softmax(&logits);
     if args.random {
@@ -111,7 +124,14 @@ fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
             values: array.data,
         }))
     });
-    found.map_err(Failure::input)
+    found.map_err(|error| {
+        let file = match &error {
+            Error::Weights { name, .. } => array_name(name).map(|stem| format!(" ({stem}.npy)")),
+            _ => None,
+        };
+        let file = file.unwrap_or_default();
+        Failure::Input(format!("{}{file}: {error}", folder.display()))
+    })
 }
 
 /// What the package ndf calls a tensor of torchvision's: `features.3.squeeze.weight` is `fire2_squeeze1x1_w`.
@@ -140,12 +160,20 @@ fn array_name(name: &str) -> Option<String> {
     Some(format!("{stem}_{kind}"))
 }
 
-/// The names of the classes, one a line.
-fn labels(path: &Path) -> Result<Vec<String>, Failure> {
+/// The names of so many classes, one per line.
+fn labels(path: &Path, classes: usize) -> Result<Vec<String>, Failure> {
     let text = files::text(path, files::LABELS).map_err(|error| Failure::File {
         path: path.to_owned(),
         error,
     })?;
+    let lines = text.lines().count();
+    if lines != classes {
+        // With one more, as for a background, every name would be that of its neighbour.
+        return Err(Failure::Input(format!(
+            "{}: {lines} names, the network has {classes} classes: give one name per line, class 0 first",
+            path.display()
+        )));
+    }
     Ok(text.lines().map(str::to_owned).collect())
 }
 

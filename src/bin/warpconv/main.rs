@@ -15,6 +15,7 @@ mod device;
 mod era;
 mod exit;
 mod explain;
+mod json_input;
 mod nets;
 mod output;
 mod picture;

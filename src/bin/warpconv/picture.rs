@@ -4,13 +4,15 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, GenericImageView, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, GenericImageView, ImageDecoder, ImageError, ImageReader, Limits, RgbImage,
+};
 use warpconv::files;
 
 /// Rows and columns of a picture at most: JPEG's own limit.
 const MOST_SIDE: u32 = 65_535;
-/// Bytes that decoding a picture may take: a few hundred bytes of PNG can say that they are gigabytes.
-const MOST_DECODED: u64 = 1 << 30;
+/// Bytes that a decoded picture may have, 89 million pixels of RGB: a few hundred bytes of PNG can say that they are gigabytes.
+const MOST_DECODED: u64 = 256 << 20;
 
 /// What a set of weights expects of its pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +76,50 @@ impl Preprocessing {
 }
 
 /// Reads a PNG or JPEG file.
+///
+/// # Errors
+/// A sentence that names the file: if it cannot be read, is neither, is damaged, has no pixels, or decodes to more than
+/// 256 MB.
 pub fn read(path: &Path) -> Result<DynamicImage, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = files::bytes(path, files::PICTURE).map_err(|error| failed(&error))?;
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| failed(&error))?;
+    let named = |why: String| format!("{}: {why}", path.display());
+    let bytes = files::bytes(path, files::PICTURE).map_err(|error| named(error.to_string()))?;
+    decode(&bytes).map_err(named)
+}
+
+fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
+    let failed = |error: ImageError| match error {
+        ImageError::Unsupported(_) => {
+            "neither a PNG nor a JPEG file that can be read: save it as one of them".to_owned()
+        }
+        error => format!("cannot be decoded: {error}; save the picture anew"),
+    };
+    let reader = || {
+        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        reader.map_err(|error| error.to_string())
+    };
+    let decoder = reader()?.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(format!(
+            "has {width}x{height} pixels, none at all: give another picture"
+        ));
+    }
+    if width.max(height) > MOST_SIDE || decoder.total_bytes() > MOST_DECODED {
+        return Err(format!(
+            "has {width}x{height} pixels, decoded {} bytes; the most is {MOST_SIDE} pixels a side and {MOST_DECODED} bytes: scale \
+             the picture down",
+            decoder.total_bytes()
+        ));
+    }
+    drop(decoder);
     let mut limits = Limits::default();
     limits.max_image_width = Some(MOST_SIDE);
     limits.max_image_height = Some(MOST_SIDE);
-    limits.max_alloc = Some(MOST_DECODED);
+    // What a decoder keeps beside the picture is of its size at most.
+    limits.max_alloc = Some(2 * MOST_DECODED);
+    let mut reader = reader()?;
     reader.limits(limits);
-    reader.decode().map_err(|error| failed(&error))
+    reader.decode().map_err(failed)
 }
 
 #[cfg(test)]

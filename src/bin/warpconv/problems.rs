@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use warpconv::catalog::Math;
-use warpconv::files;
 use warpconv::problem::FilterLayout;
 use warpconv::problem::notation::{self, Problem};
 use warpconv::{DType, Error, Layout};
@@ -98,7 +97,8 @@ pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
                 "{text}: a folder; give a shape file or a problem"
             )));
         }
-        if path.is_file() || files::is_open_pipe(path) {
+        // What is there but no regular file is refused by the reading, in words.
+        if path.exists() {
             from_file(path, None, changes, &mut all)?;
         } else if let Some((file, line)) = file_and_line(path) {
             from_file(&file, Some(line), changes, &mut all)?;

@@ -13,7 +13,6 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::check::{LoadedModule, Stored, network_tolerance};
-use warpconv::files;
 use warpconv::gpu::Gpu;
 use warpconv::nets::{
     Edges, Form, Fusion, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
@@ -24,6 +23,7 @@ use warpconv::problem::LrnParameters;
 
 use super::{SEED, form};
 use crate::exit::Failure;
+use crate::json_input;
 use crate::output::{Align, JsonFile, number, say, table};
 use crate::verify::npy;
 
@@ -93,13 +93,24 @@ fn run<T: Stored>(
     folder: &Path,
     json: Option<JsonFile>,
 ) -> Result<(), Failure> {
-    let graph = read(&folder.join("graph.json"))?;
-    let name = graph.get("net").and_then(Value::as_str).unwrap_or_default();
-    let network = build(name, &form(1, 224, T::DTYPE))?;
+    let read = |name: &str| json_input::read(&folder.join(name)).map_err(Failure::Input);
+    let named = |error: Failure| match error {
+        Failure::Input(why) => Failure::Input(format!("{}: {why}", folder.display())),
+        other => other,
+    };
+    let graph = read("graph.json")?;
+    let name = graph.get("net").and_then(Value::as_str);
+    let name = name.ok_or_else(|| {
+        named(Failure::input(
+            "graph.json has no `net`, the network's name",
+        ))
+    })?;
+    let network = build(name, &form(1, 224, T::DTYPE)).map_err(named)?;
     let fused = network.clone().fused(gpu.capability(), Fusion::WhereItFits);
     let fused = fused.map_err(Failure::input)?;
     let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;
-    let wanted = wanted(&network, &graph, &read(&folder.join("layers.json"))?)?;
+    let wanted = wanted(&network, &graph, &read("layers.json")?).map_err(named)?;
+    fits(&network, stored.data.len()).map_err(named)?;
     let mut ways = vec![("", network)];
     if fused.module().launches() < ways[0].1.module().launches() {
         ways.push((", fused", fused));
@@ -158,13 +169,6 @@ fn compare<T: Stored>(
     let traced = loaded.trace().map_err(Failure::device)?;
     let lines = lines(network, &traced, wanted, T::DTYPE)?;
     let logits = traced.last().map_or(&[][..], |(_, values)| values);
-    if stored.len() != logits.len() {
-        return Err(Failure::input(format!(
-            "logits.npy has {} numbers, the network has {} classes",
-            stored.len(),
-            logits.len()
-        )));
-    }
     let largest = stored
         .iter()
         .fold(0.0f64, |most, value| most.max(value.abs()));
@@ -187,6 +191,17 @@ fn compare<T: Stored>(
     })
 }
 
+/// Refuses stored logits that are not one per class, before anything is computed.
+fn fits(network: &Network, stored: usize) -> Result<(), Failure> {
+    let classes = network.output().elements();
+    if stored == classes {
+        return Ok(());
+    }
+    Err(Failure::input(format!(
+        "logits.npy has {stored} numbers, the network has {classes} classes: store one per class"
+    )))
+}
+
 /// The networks that are stored so.
 fn build(name: &str, form: &Form) -> Result<Network, Failure> {
     let network = match name {
@@ -196,7 +211,8 @@ fn build(name: &str, form: &Form) -> Result<Network, Failure> {
         "zfnet512" => zfnet512(form),
         other => {
             return Err(Failure::input(format!(
-                "no network is stored as `{other}`: alexnet, googlenet, squeezenet11 or zfnet512"
+                "no network is stored as {:?}: alexnet, googlenet, squeezenet11 or zfnet512",
+                other.chars().take(40).collect::<String>()
             )));
         }
     };
@@ -316,11 +332,4 @@ fn report(lines: &[Line]) -> Result<(), Failure> {
         ]
     });
     say(table(&headings, rows.collect()))
-}
-
-fn read(path: &Path) -> Result<Value, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", path.display()));
-    let text = files::text(path, files::JSON).map_err(|error| failed(&error))?;
-    serde_json::from_str(&text).map_err(|error| failed(&error))
 }

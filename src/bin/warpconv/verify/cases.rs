@@ -1,6 +1,7 @@
 //! Running cases and networks in every type, layout and kernel.
 
 mod choices;
+mod size;
 
 pub(super) use choices::Turns;
 
@@ -228,6 +229,9 @@ fn each(
         match lower(&steps, &mut shapes, storage) {
             // A module that no kernel takes, of this type or layout, is several launches.
             Ok(problems) if !all_modules(&problems, &context.capability) => {}
+            Ok(problems) if size::is_too_large(&context.select, &problems, &shapes) => {
+                report.skip(label, size::too_large(&context.select));
+            }
             Ok(problems) => check(
                 &Prepared {
                     steps,

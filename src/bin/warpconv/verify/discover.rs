@@ -1,5 +1,6 @@
 //! Which cases the given paths hold.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,12 @@ use warpconv::files;
 
 use crate::exit::Failure;
 
-/// Folders inside folders are searched this deep; a loop of links ends here.
+/// Folders inside folders are searched this deep.
 const MAX_DEPTH: usize = 8;
+/// Problems of a shape file at most; all of benchdnn's own together have a tenth.
+const MOST_PROBLEMS: usize = 100_000;
+/// Bytes of a problem at most, several times those of one with every field, word and a long name.
+const MOST_BYTES: usize = 4096;
 
 /// One thing to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +63,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     for path in paths {
         let before = sources.len();
         if path.is_dir() {
-            walk(path, 0, &mut sources)?;
+            walk(path, 0, &mut HashSet::new(), &mut sources)?;
         } else {
             file(path, &mut sources)?;
         }
@@ -105,20 +110,9 @@ fn file(path: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    if files::is_open_pipe(path) {
-        sources.extend(shape_lines(path)?.into_iter().map(Source::Shape));
-        return Ok(());
-    }
-    match fs::metadata(path) {
-        Ok(_) => Err(Failure::Input(format!(
-            "{}: neither a file nor a folder; a pipe is read only where it is open already, as <(...) is",
-            path.display()
-        ))),
-        Err(error) => Err(Failure::File {
-            path: path.to_owned(),
-            error,
-        }),
-    }
+    // A pipe, or what the reading refuses.
+    sources.extend(shape_lines(path)?.into_iter().map(Source::Shape));
+    Ok(())
 }
 
 /// `FILE:LINE` where FILE exists.
@@ -128,39 +122,48 @@ pub fn file_and_line(path: &Path) -> Option<(PathBuf, usize)> {
     file.is_file().then_some((file, line.parse().ok()?))
 }
 
-/// Searches a folder.
-fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Failure> {
-    if folder.join("case.json").is_file() {
+/// Searches a folder that was not `seen` yet: links may lead to it in any number of ways, and back to itself.
+fn walk(
+    folder: &Path,
+    depth: usize,
+    seen: &mut HashSet<PathBuf>,
+    sources: &mut Vec<Source>,
+) -> Result<(), Failure> {
+    let failure = |error| Failure::File {
+        path: folder.to_owned(),
+        error,
+    };
+    if !seen.insert(folder.canonicalize().map_err(failure)?) {
+        return Ok(());
+    }
+    // Whatever they are: a pipe or a device of that name is refused where it is read, not passed over.
+    if folder.join("case.json").exists() {
         sources.push(Source::Case(folder.to_owned()));
         return Ok(());
     }
-    if folder.join("graph.json").is_file() {
+    if folder.join("graph.json").exists() {
         sources.push(Source::Generated(folder.to_owned()));
         return Ok(());
     }
     if depth == MAX_DEPTH {
         return Ok(());
     }
-    let failure = |error| Failure::File {
-        path: folder.to_owned(),
-        error,
-    };
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(failure)? {
         entries.push(entry.map_err(failure)?.path());
     }
     entries.sort();
-    let squeezenet = folder.join("expected.json").is_file() && folder.join("conv1_w.npy").is_file();
+    let squeezenet = folder.join("expected.json").exists() && folder.join("conv1_w.npy").exists();
     for entry in entries {
         let name = entry
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or("");
         if entry.is_dir() {
-            walk(&entry, depth + 1, sources)?;
+            walk(&entry, depth + 1, seen, sources)?;
         } else if squeezenet && name.starts_with("input_") && name.ends_with(".png") {
             sources.push(Source::Picture(entry));
-        } else if name.starts_with("shapes_") && entry.is_file() {
+        } else if name.starts_with("shapes_") {
             sources.extend(shape_lines(&entry)?.into_iter().map(Source::Shape));
         }
     }
@@ -174,10 +177,26 @@ pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
         path: file.to_owned(),
         error,
     })?;
+    let refused = |line: usize, why: String| {
+        let file = file.display();
+        Err(Failure::Input(format!("{file}:{line}: {why}")))
+    };
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let problem = line.split('#').next().unwrap_or("").trim();
         if !problem.is_empty() && !problem.starts_with("--") {
+            if problem.len() > MOST_BYTES {
+                let has = problem.len();
+                let why = format!(
+                    "{has} bytes, the most that a problem may have is {MOST_BYTES}: give one problem per line"
+                );
+                return refused(index + 1, why);
+            }
+            if lines.len() == MOST_PROBLEMS {
+                let why =
+                    format!("more than {MOST_PROBLEMS} problems, the most of a file: split it");
+                return refused(index + 1, why);
+            }
             lines.push(ShapeLine {
                 file: file.to_owned(),
                 line: index + 1,

@@ -204,9 +204,18 @@ fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, S
     (!made_later && layers[add].inputs.len() == 2).then(|| (add, other.clone()))
 }
 
+/// Layers of a graph at most: cutting it into launches takes the square of their number.
+pub const MOST_LAYERS: usize = 4096;
+
 /// Reads the `graph` of a case.
 pub fn parse(graph: &Value) -> Result<Vec<Layer>, String> {
     let layers = graph.as_array().ok_or("`graph` is no list")?;
+    if layers.len() > MOST_LAYERS {
+        return Err(format!(
+            "`graph` has {} layers, the most is {MOST_LAYERS}: make several cases of it",
+            layers.len()
+        ));
+    }
     layers
         .iter()
         .enumerate()

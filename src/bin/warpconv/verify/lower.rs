@@ -58,6 +58,26 @@ impl Problem {
         candidates.into_iter().filter_map(padded).collect()
     }
 
+    /// Multiplications, or for a pool the elements of its windows; 0 for what reads each element once.
+    pub fn work(&self) -> u64 {
+        let windows = |outputs: u64, [r, s]: [usize; 2]| {
+            outputs.saturating_mul(r as u64).saturating_mul(s as u64)
+        };
+        match self {
+            Problem::Conv(conv) => conv.macs(),
+            Problem::Bottleneck(module) => module.macs(),
+            Problem::Pool(pool) => windows(pool.output().elements() as u64, [pool.r(), pool.s()]),
+            Problem::Lrn(lrn) => windows(
+                lrn.input().elements() as u64,
+                [lrn.parameters().size.min(lrn.input().c()), 1],
+            ),
+            Problem::Subsample(subsample) => {
+                windows(subsample.output().elements() as u64, subsample.window())
+            }
+            _ => 0,
+        }
+    }
+
     /// Every kernel that accepts the problem.
     pub fn accepting(&self, device: &Capability) -> Vec<KernelId> {
         let candidates = match self {

@@ -207,7 +207,7 @@ impl Context {
     fn run(&self, source: &Source, report: &mut Report<'_>) -> Result<(), Failure> {
         let label = source.label();
         match source {
-            Source::Case(folder) if folder.join("images.npy").is_file() => {
+            Source::Case(folder) if folder.join("images.npy").exists() => {
                 match real::trained(folder, self.select.images) {
                     Ok(network) => cases::network(self, &label, &network, report),
                     Err(why) => report.unreadable(&label, &why),

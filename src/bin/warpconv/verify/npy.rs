@@ -7,6 +7,13 @@ use warpconv::files;
 
 use super::graph::Tensor;
 
+/// Bytes of a header at most: NumPy's own limit for files that it is not told to trust.
+const MOST_HEADER: usize = 10_000;
+/// Axes at most: one more than any layer's, and what an error can show.
+const MOST_AXES: usize = 8;
+/// Elements at most: 512 MB as f64.
+const MOST_ELEMENTS: usize = 1 << 26;
+
 /// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8 beyond 2^53 aside).
 pub fn read(path: &Path) -> Result<Tensor, String> {
     let bytes =
@@ -29,11 +36,18 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
         ),
         version => return Err(format!("version {version} of the format is unknown")),
     };
+    if length > MOST_HEADER {
+        return Err(format!(
+            "a header of {length} bytes, the most is {MOST_HEADER}: save the array with NumPy"
+        ));
+    }
     let data = start + length;
     let header = bytes.get(start..data).ok_or_else(cut)?;
     let header = str::from_utf8(header).map_err(|_| "the header is no text")?;
     if !value(header, "fortran_order")?.starts_with("False") {
-        return Err("Fortran order is not read".to_owned());
+        return Err(
+            "Fortran order is not read: save numpy.ascontiguousarray of the array".to_owned(),
+        );
     }
     let descr = value(header, "descr")?;
     let descr = descr
@@ -43,21 +57,26 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     let shape = shape(value(header, "shape")?)?;
     let count = shape
         .iter()
-        .try_fold(1usize, |product, &extent| product.checked_mul(extent));
-    let data = elements(descr, &bytes[data..])?;
-    if Some(data.len()) != count {
-        return Err(format!("{} elements for a shape of {shape:?}", data.len()));
-    }
+        .try_fold(1usize, |product, &extent| product.checked_mul(extent))
+        .filter(|count| *count <= MOST_ELEMENTS)
+        .ok_or_else(|| {
+            format!(
+                "shape {shape:?} has more than {MOST_ELEMENTS} elements: make a smaller case of it"
+            )
+        })?;
+    let data = elements(descr, &shape, count, &bytes[data..])?;
     Ok(Tensor { shape, data })
 }
 
 /// What follows `'key':` in a header, from its first character on.
 fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let quoted = format!("'{key}':");
-    let at = header
-        .find(&quoted)
-        .ok_or_else(|| format!("the header has no `{key}`"))?;
-    Ok(header[at + quoted.len()..].trim_start())
+    let mut parts = header.split(&quoted).skip(1);
+    match (parts.next(), parts.next()) {
+        (Some(_), Some(_)) => Err(format!("the header has `{key}` twice")),
+        (Some(value), None) => Ok(value.trim_start()),
+        (None, _) => Err(format!("the header has no `{key}`")),
+    }
 }
 
 /// A shape: `()`, `(3,)`, `(3, 4)`.
@@ -67,40 +86,71 @@ fn shape(text: &str) -> Result<Vec<usize>, String> {
         .and_then(|rest| rest.split_once(')'))
         .map(|(inside, _)| inside);
     let inside = inside.ok_or("`shape` is no tuple")?;
-    let extents = inside
+    let extents: Vec<&str> = inside
         .split(',')
         .map(str::trim)
-        .filter(|part| !part.is_empty());
-    extents
-        .map(|part| part.parse().map_err(|_| format!("`shape` holds `{part}`")))
-        .collect()
+        .filter(|part| !part.is_empty())
+        .collect();
+    if extents.len() > MOST_AXES {
+        return Err(format!(
+            "`shape` has {} axes, the most is {MOST_AXES}",
+            extents.len()
+        ));
+    }
+    let extent = |part: &&str| {
+        let wrong = |_| format!("`shape` holds {:?}, no extent", start(part));
+        part.parse().map_err(wrong)
+    };
+    extents.iter().map(extent).collect()
 }
 
-/// The elements of a type.
-fn elements(descr: &str, bytes: &[u8]) -> Result<Vec<f64>, String> {
-    /// Elements of `N` bytes.
-    fn each<const N: usize>(
-        bytes: &[u8],
-        value: impl Fn([u8; N]) -> f64,
-    ) -> Result<Vec<f64>, String> {
-        let (elements, rest) = bytes.as_chunks::<N>();
-        if !rest.is_empty() {
+/// As much of a text as an error shows.
+fn start(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// The `count` elements of a type, of an array of that shape.
+fn elements(descr: &str, shape: &[usize], count: usize, bytes: &[u8]) -> Result<Vec<f64>, String> {
+    let data = Elements {
+        shape,
+        count,
+        bytes,
+    };
+    match descr {
+        "<f4" => data.each(|b| f64::from(f32::from_le_bytes(b))),
+        "<f8" => data.each(f64::from_le_bytes),
+        "<f2" => data.each(|b| f64::from(f16::from_le_bytes(b))),
+        "<i4" => data.each(|b| f64::from(i32::from_le_bytes(b))),
+        "<i8" => data.each(|b| i64::from_le_bytes(b) as f64),
+        "|u1" | "|b1" => data.each(|[b]| f64::from(b)),
+        "|i1" => data.each(|b| f64::from(i8::from_le_bytes(b))),
+        other => Err(format!(
+            "elements of type {:?} are not read: save them as f2, f4, f8, i1, i4, i8, u1 or b1, little-endian",
+            start(other)
+        )),
+    }
+}
+
+/// The bytes behind a header, and how many elements they should be.
+struct Elements<'a> {
+    shape: &'a [usize],
+    count: usize,
+    bytes: &'a [u8],
+}
+
+impl Elements<'_> {
+    /// Elements of `N` bytes each as numbers.
+    fn each<const N: usize>(&self, value: impl Fn([u8; N]) -> f64) -> Result<Vec<f64>, String> {
+        let (elements, rest) = self.bytes.as_chunks::<N>();
+        if elements.len() != self.count || !rest.is_empty() {
             return Err(format!(
-                "{} bytes are no whole number of elements of {N}",
-                bytes.len()
+                "{} bytes of data, shape {:?} takes {} of {N} bytes each: save the array anew",
+                self.bytes.len(),
+                self.shape,
+                self.count
             ));
         }
         Ok(elements.iter().map(|element| value(*element)).collect())
-    }
-    match descr {
-        "<f4" => each(bytes, |b| f64::from(f32::from_le_bytes(b))),
-        "<f8" => each(bytes, f64::from_le_bytes),
-        "<f2" => each(bytes, |b| f64::from(f16::from_le_bytes(b))),
-        "<i4" => each(bytes, |b| f64::from(i32::from_le_bytes(b))),
-        "<i8" => each(bytes, |b| i64::from_le_bytes(b) as f64),
-        "|u1" | "|b1" => each(bytes, |[b]| f64::from(b)),
-        "|i1" => each(bytes, |b| f64::from(i8::from_le_bytes(b))),
-        other => Err(format!("elements of type `{other}` are not read")),
     }
 }
 
@@ -156,17 +206,25 @@ mod tests {
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }",
-                "2 elements",
+                "8 bytes of data",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 2), }",
-                "2 elements",
+                "more than 67108864",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
                 "-2",
             ),
             ("{'descr': '<f4', 'fortran_order': False}", "shape"),
+            (
+                "{'descr': '<f4', 'descr': '<f8', 'fortran_order': False, 'shape': (2,), }",
+                "`descr` twice",
+            ),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,2), }",
+                "9 axes",
+            ),
         ] {
             let why = parse(&file(header, &[0; 8])).expect_err("a corrupt header");
             assert!(why.contains(word), "{why}");

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::catalog::Math;
 use warpconv::check::network_tolerance;
-use warpconv::files;
 
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
 use super::graph::{self, Layer, Tensor};
 use super::npy;
+use crate::json_input;
 use crate::picture::{self, Preprocessing};
 
 /// A network with its pictures and what it should say of them.
@@ -31,13 +31,15 @@ pub enum Classes {
     Labels(Vec<usize>),
 }
 
+/// Rows and columns of a picture for SqueezeNet at most, four times what it was trained with: it is not scaled down here.
+const MOST_SIDE: u32 = 1024;
+
 /// The name of the logits in a trained network's case.
 const LOGITS: &str = "logits.npy";
 
 /// Reads a folder of `trained/`: the first `count` of its test images.
 pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
-    let path = folder.join("case.json");
-    let json = read_json(&path)?;
+    let json = json_input::read(&folder.join("case.json"))?;
     let layers = graph::parse(json.get("graph").ok_or("`graph` is missing")?)?;
     let images = npy::read(&folder.join("images.npy"))?;
     let &[stored, h, w] = &images.shape[..] else {
@@ -102,7 +104,7 @@ pub fn squeezenet(picture: &Path) -> Result<Network, String> {
         .and_then(|stem| stem.to_str())
         .and_then(|stem| stem.strip_prefix("input_"));
     let stem = stem.ok_or_else(|| format!("{}: not named input_*.png", picture.display()))?;
-    let json = read_json(&folder.join("expected.json"))?;
+    let json = json_input::read(&folder.join("expected.json"))?;
     let results = json
         .get("results")
         .and_then(Value::as_array)
@@ -196,6 +198,12 @@ fn weights(folder: &Path, layers: &[Layer]) -> Result<Tensors, String> {
 fn pixels(path: &Path) -> Result<Tensor, String> {
     let picture = picture::read(path)?.to_rgb8();
     let (width, height) = picture.dimensions();
+    if width.max(height) > MOST_SIDE {
+        return Err(format!(
+            "{}: {width}x{height} pixels, the network is computed of up to {MOST_SIDE} a side: scale the picture down",
+            path.display()
+        ));
+    }
     Ok(Tensor {
         shape: vec![1, 3, height as usize, width as usize],
         data: Preprocessing::Ndf.normalised(&picture),
@@ -256,13 +264,6 @@ fn conv(name: &str, input: &str, params: Value, relu: bool) -> Vec<Value> {
 fn pool(input: &str, output: &str) -> Value {
     let params = json!({"kernel": [3, 3], "stride": [2, 2]});
     json!({"op": "maxpool2d", "inputs": [input], "output": output, "params": params})
-}
-
-/// A JSON file.
-fn read_json(path: &Path) -> Result<Value, String> {
-    let text =
-        files::text(path, files::JSON).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl Classes {

@@ -1,0 +1,28 @@
+//! Which cases are too large to run.
+
+use super::super::Selection;
+use super::super::lower::{Problem, Shapes};
+
+/// How many times `--max-macs` a layer of a case may multiply: cases are chosen one by one, problems of shape files are not.
+const CASE_WORK: u64 = 1000;
+
+/// Whether a case's tensors, those between its layers among them, or its work are more than the options let through: padding
+/// makes much of little, so that the size of a case's files bounds neither.
+pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Shapes) -> bool {
+    let elements = shapes.values().map(|shape| {
+        let extents = shape.iter().map(|&extent| extent as u64);
+        extents.fold(1, u64::saturating_mul)
+    });
+    let most_work = select.max_macs.saturating_mul(CASE_WORK);
+    elements.fold(0, u64::saturating_add) > select.max_elements
+        || problems.iter().any(|problem| problem.work() > most_work)
+}
+
+/// What is said of such a case.
+pub(super) fn too_large(select: &Selection) -> String {
+    format!(
+        "cases of more than {} elements in all tensors (--max-elements), or a layer of more than {CASE_WORK} times {} \
+         multiplications or elements of windows (--max-macs)",
+        select.max_elements, select.max_macs
+    )
+}
