@@ -98,7 +98,7 @@ fn misaligned(cx: &Context, lane: usize, touch: Touch, align: u32) -> Box<Troubl
     Trouble::lane(lane, kind)
 }
 
-/// The address of a copy's part in shared memory, inside of it and aligned.
+/// The address of a copy's part in shared memory, inside of it and aligned. No bytes may be anywhere.
 pub(crate) fn shared_part(
     cx: &Context,
     lane: usize,
@@ -112,7 +112,7 @@ pub(crate) fn shared_part(
         return Err(misaligned(cx, lane, touched, align));
     }
     let limit = u64::from(cx.shared.bytes);
-    if address <= limit && u64::from(bytes) <= limit - address {
+    if bytes == 0 || address <= limit && u64::from(bytes) <= limit - address {
         return Ok(());
     }
     let nearest = cx.shared_region(address);
@@ -281,6 +281,9 @@ pub(crate) fn begin_load(
 ) -> Result<usize, Box<Trouble>> {
     let actor = actor(w, lane, false);
     let slot = mbarrier::usable(cx, &actor, barrier, true)?;
+    if bytes == 0 {
+        return Ok(slot);
+    }
     let copy = mbarrier::tracked(cx, slot, w.pc, false);
     let shift = cx.shared.shadow.shift;
     let units = (at >> shift) as usize..((at + u64::from(bytes)) >> shift) as usize;
@@ -359,6 +362,10 @@ pub(crate) fn load(
             return Err(misaligned(cx, lane, touch, 16));
         }
         to.begin(cx, w, lane, (bytes, false))?;
+        if bytes == 0 {
+            to.end(cx, lane, 0)?;
+            continue;
+        }
         let mut data = vec![0; bytes as usize];
         read_global(cx, w, lane, source[lane], &mut data)?;
         let at = to.at as usize;
@@ -390,6 +397,9 @@ pub(crate) fn store(
             let touch = touch(AccessKind::Write, Space::Global, target[lane], bytes);
             return Err(misaligned(cx, lane, touch, 16));
         }
+        if bytes == 0 {
+            continue;
+        }
         begin_store(cx, w, lane, source[lane], bytes)?;
         let at = source[lane] as usize;
         let data = byte_slice(&cx.shared.words)[at..at + bytes as usize].to_vec();
@@ -399,6 +409,7 @@ pub(crate) fn store(
     Ok(())
 }
 
+/// The size of a lane's copy. With none it touches nothing, and its addresses need only be aligned.
 pub(crate) fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<Trouble>> {
     let bytes = w.u32s(size)[lane];
     if bytes.is_multiple_of(16) && bytes < 1 << 24 {

@@ -125,7 +125,7 @@ impl Destinations {
 
 /// Counts a copy to another block, which must be over before that block ends.
 fn note_copy(cx: &mut Context, w: &Warp, lane: usize, (rank, slot): (u32, usize), bytes: u32) {
-    cx.counters.distributed.requests += 1;
+    cx.counters.distributed.requests += u64::from(bytes != 0);
     cx.counters.distributed.bytes += u64::from(bytes);
     let phase = cx.mbarriers_of(rank).get(slot).phase_number();
     visit(cx, w, lane, rank, (Some((slot, phase)), true));
@@ -149,6 +149,11 @@ pub(crate) fn between(
         let kind = changes(atom.is_some());
         let mut to = Destinations::new(cx, w, lane, places, (kind, bytes, 16), None)?;
         shared_part(cx, lane, AccessKind::Read, source[lane], bytes, 16)?;
+        if bytes == 0 {
+            to.begin(cx, w, lane, (0, false))?;
+            to.end(cx, lane, 0)?;
+            continue;
+        }
         let (reader, time) = note_read(cx, w, lane, source[lane], bytes)?;
         to.begin(cx, w, lane, (bytes, atom.is_some()))?;
         let at = source[lane] as usize;

@@ -2,7 +2,7 @@
 use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
-use ptx_emulator::{Fault, FaultKind, LoadedKernel};
+use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
 
 const PARAMS: &str = ".param .u64 near, .param .u64 far, .param .u32 size, .param .u32 edge, .param .u32 active, \
                       .param .u64 near_rest, .param .u64 far_rest";
@@ -363,6 +363,45 @@ fn sizes_and_alignments_of_bulk_copies() {
                 matches!(&*fault.kind, FaultKind::Asynchronous(f) if *f == wanted),
                 "{fault}"
             );
+        }
+    }
+}
+
+/// A copy of no bytes touches nothing and counts as nothing, behind the last byte of both memories, too.
+#[test]
+fn bulk_copies_of_no_bytes() {
+    let bench = Bench::new(90);
+    let base = bench.filled(32);
+    for load in [true, false] {
+        let kernel = bulk(&bench, load);
+        for (near, far) in [
+            (TILE, base),
+            (TILE + 32, base + 32),
+            (TILE + 48, base + 48),
+            (1 << 20, 0),
+        ] {
+            let params = Params::default().u64(near.into()).u64(far).u32(0);
+            let params = params.u32(1 << 17).u32(1 << 17).u64(0).u64(base);
+            let config = LaunchConfig {
+                shared_bytes: 32,
+                ..LaunchConfig::linear(1, 32)
+            };
+            let what = format!("load {load}: from {near:#x} or {far:#x}");
+            let counted = bench.launch(&kernel, config, &params);
+            let counted = counted.unwrap_or_else(|fault| panic!("{what}\n{fault}"));
+            let (loads, stores) = (counted.global_loads, counted.global_stores);
+            assert_eq!(
+                (loads.requests, loads.sectors, loads.bytes),
+                (0, 0, 0),
+                "{what}"
+            );
+            assert_eq!(
+                (stores.requests, stores.sectors, stores.bytes),
+                (0, 0, 0),
+                "{what}"
+            );
+            let device = (counted.device_bytes_read, counted.device_bytes_written);
+            assert_eq!(device, (0, 0), "{what}");
         }
     }
 }

@@ -150,6 +150,14 @@ fn reductions_of_odd_sizes_and_places() {
             shared: 96,
         };
         legal(good.run(&bench, &kernel), operation);
+        // No bytes: nothing is touched.
+        let none = Run {
+            to: base + 96,
+            near: TILE + 96,
+            size: 0,
+            ..good
+        };
+        legal(none.run(&bench, &kernel), operation);
         for off in [1, 2, 4, 8, 15] {
             let near = Run {
                 near: good.near + off,
