@@ -340,3 +340,31 @@ fn classes_of_numbers_are_told_apart() {
         });
     }
 }
+
+/// The reciprocals of f64 that keep the upper 32 bits, and what changes a sign alone.
+#[test]
+fn doubles_by_their_upper_halves() {
+    let inputs: Vec<[u64; 3]> = random(500, u64::MAX)
+        .into_iter()
+        .chain(singles(&special_f64()))
+        .filter(|[a, ..]| !d(*a).is_nan() && !d(*a).is_subnormal())
+        .collect();
+    let upper = |x: f64| x.to_bits() >> 32 << 32;
+    let three = [B64; 3];
+    integers("abs.f64 %d, %a;", B64, three, &inputs, |[a, ..]| {
+        a & !(1 << 63)
+    });
+    integers("neg.f64 %d, %a;", B64, three, &inputs, |[a, ..]| {
+        a ^ 1 << 63
+    });
+    let code = "rcp.approx.ftz.f64 %d, %a;";
+    integers(code, B64, three, &inputs, |[a, ..]| upper(1.0 / d(a)));
+    let positive: Vec<[u64; 3]> = inputs
+        .iter()
+        .map(|[a, b, c]| [a & !(1 << 63), *b, *c])
+        .collect();
+    let code = "rsqrt.approx.ftz.f64 %d, %a;";
+    integers(code, B64, three, &positive, |[a, ..]| {
+        upper(1.0 / d(a).sqrt())
+    });
+}

@@ -244,3 +244,126 @@ fn half_comparisons_are_those_of_numbers() {
         },
     );
 }
+
+/// Packed operations are the single ones of each half: what those give is compared with Rust's arithmetic above and below.
+#[test]
+fn packed_operations_are_two_single_ones() {
+    let mut inputs = random(2000, 0xffff_ffff);
+    let special = special_f16();
+    for (i, input) in inputs.iter_mut().enumerate().take(1000) {
+        let pick = |n: usize| special[n % special.len()] | special[n / 7 % special.len()] << 16;
+        *input = [pick(i), pick(3 * i + 1), pick(11 * i + 5)];
+    }
+    for (code, ty) in [
+        ("add.rn.TY %d, %a, %b;", "f16"),
+        ("sub.rn.TY %d, %a, %b;", "f16"),
+        ("mul.rn.TY %d, %a, %b;", "f16"),
+        ("add.rn.sat.TY %d, %a, %b;", "f16"),
+        ("mul.rn.ftz.TY %d, %a, %b;", "f16"),
+        ("fma.rn.sat.TY %d, %a, %b, %c;", "f16"),
+        ("fma.rn.relu.TY %d, %a, %b, %c;", "f16"),
+        ("min.TY %d, %a, %b;", "f16"),
+        ("max.TY %d, %a, %b;", "f16"),
+        ("abs.TY %d, %a;", "f16"),
+        ("neg.TY %d, %a;", "f16"),
+        ("add.rn.TY %d, %a, %b;", "bf16"),
+        ("sub.rn.TY %d, %a, %b;", "bf16"),
+        ("mul.rn.TY %d, %a, %b;", "bf16"),
+        ("fma.rn.relu.TY %d, %a, %b, %c;", "bf16"),
+        ("min.TY %d, %a, %b;", "bf16"),
+        ("max.TY %d, %a, %b;", "bf16"),
+        ("abs.TY %d, %a;", "bf16"),
+        ("neg.TY %d, %a;", "bf16"),
+    ] {
+        let single = |shift: u32| {
+            let inputs: Vec<[u64; 3]> = inputs
+                .iter()
+                .map(|input| input.map(|bits| bits >> shift & 0xffff))
+                .collect();
+            run(&code.replace("TY", ty), B16, HALVES, &inputs)
+        };
+        let packed = run(
+            &code.replace("TY", &format!("{ty}x2")),
+            B32,
+            [B32; 3],
+            &inputs,
+        );
+        for (((got, low), high), input) in packed.iter().zip(single(0)).zip(single(16)).zip(&inputs)
+        {
+            let want = low & 0xffff | (high & 0xffff) << 16;
+            assert_eq!(got & 0xffff_ffff, want, "{code} {ty}x2 of {input:x?}");
+        }
+    }
+}
+
+/// `.sat` keeps results within 0 and 1, `.relu` above 0; NaN becomes 0 by the one and stays by the other.
+#[test]
+fn half_results_are_kept_within_bounds() {
+    let inputs = triples(&special_f16(), 0xffff);
+    let exact = |[x, y, z]: [u64; 3]| f16::from_f32(sticky_f32(fused(h(x), h(y), h(z))));
+    let sum = |[x, y, _]: [u64; 3]| f16::from_f32(sticky_f32(fused(h(x), 1.0, h(y))));
+    let saturated = |value: f16| match value.to_f32() {
+        value if value > 0.0 => f16::from_f32(value.min(1.0)),
+        _ => f16::ZERO,
+    };
+    f16s("add.rn.sat.f16 %d, %a, %b;", HALVES, &inputs, |input| {
+        saturated(sum(input))
+    });
+    f16s("fma.rn.sat.f16 %d, %a, %b, %c;", HALVES, &inputs, |input| {
+        saturated(exact(input))
+    });
+    // Whether minus zero is below zero is not said; where the result is one, either will do.
+    let positive = |value: f16, got: f16| match value.to_f32() {
+        value if value.is_nan() => got.is_nan(),
+        value if value > 0.0 => got == f16::from_f32(value),
+        _ => got == f16::ZERO,
+    };
+    let code = "fma.rn.relu.f16 %d, %a, %b, %c;";
+    for (input, bits) in inputs.iter().zip(run(code, B16, HALVES, &inputs)) {
+        let got = f16::from_bits(bits as u16);
+        assert!(
+            positive(exact(*input), got),
+            "{code} of {input:x?} is {got}"
+        );
+    }
+}
+
+/// `set` writes ones of the destination's kind: all bits of an integer, 1.0 of a real.
+#[test]
+fn comparisons_are_written_as_numbers() {
+    let inputs: Vec<[u64; 3]> = random(300, u64::MAX)
+        .into_iter()
+        .flat_map(|[a, b, c]| [[a, b, c], [a, a, c]])
+        .collect();
+    for (to, register, one) in [
+        ("u32", B32, 0xffff_ffff),
+        ("s32", B32, 0xffff_ffff),
+        ("f32", B32, 0x3f80_0000),
+    ] {
+        let code = format!("set.lt.{to}.s32 %d, %a, %b;");
+        integers(&code, register, [B32; 3], &inputs, |[a, b, _]| {
+            if (a as i32) < (b as i32) { one } else { 0 }
+        });
+        let code = format!("setp.gt.s32 %p, %c, 0;\nset.eq.and.{to}.u32 %d, %a, %b, %p;");
+        integers(&code, register, [B32; 3], &inputs, |[a, b, c]| {
+            if a as u32 == b as u32 && c as i32 > 0 {
+                one
+            } else {
+                0
+            }
+        });
+    }
+    for (ty, one) in [("f16", 0x3c00u64), ("bf16", 0x3f80)] {
+        let less = |a: u64, b: u64| {
+            let value = |bits: u64| match ty {
+                "f16" => f16::from_bits(bits as u16).to_f32(),
+                _ => bf16::from_bits(bits as u16).to_f32(),
+            };
+            if value(a) < value(b) { one } else { 0 }
+        };
+        let code = format!("set.lt.{ty}x2.{ty}x2 %d, %a, %b;");
+        integers(&code, B32, [B32; 3], &inputs, |[a, b, _]| {
+            less(a, b) | less(a >> 16, b >> 16) << 16
+        });
+    }
+}

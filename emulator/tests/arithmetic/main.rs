@@ -3,6 +3,7 @@
 
 mod convert;
 mod exact;
+mod fields;
 mod float;
 mod half_types;
 mod harness;

@@ -1,6 +1,8 @@
 //! Operations of a whole warp: by all lanes, and by every second lane on a path of its own. Each is compared with what the
 //! PTX ISA says of the lanes that take part.
 
+use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};
+
 use crate::harness::*;
 
 /// Runs `code` for whole warps, and with the even and the odd lanes apart. `MASK` in it stands for the lanes that take part;
@@ -199,4 +201,74 @@ fn one_lane_is_elected() {
         let leader = members.trailing_zeros() as usize;
         leader as u64 | u64::from(lane == leader) << 32
     });
+}
+
+/// A mask names every lane that executes the instruction, and all lanes give the same.
+#[test]
+fn masks_that_differ_or_leave_out_a_lane_are_reported() {
+    let wrong = |mask: &str, use_it: &str| {
+        let text = format!(
+            ".version 8.1\n.target sm_90\n.address_size 64\n.visible .entry k()\n{{\n.reg .pred %p<2>;\n.reg .b32 %r<4>;\nmov.u32 %r1, %tid.x;\n{mask}\n{use_it}\nret;\n}}"
+        );
+        let module = Module::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let device = Device::new(DeviceConfig::new(90));
+        let loaded = device.load(&module).expect("the module fits");
+        let kernel = loaded.kernel("k").expect("the kernel");
+        let result = device.launch(&kernel, LaunchConfig::linear(1, 32), &[]);
+        *result.expect_err("the mask is wrong").kind
+    };
+    for (mask, named) in [
+        // Lane 7 is left out.
+        ("mov.u32 %r2, 0xffffff7f;", 0xffff_ff7f),
+        // The last lane gives a mask of its own.
+        (
+            "setp.eq.u32 %p1, %r1, 31;\nselp.u32 %r2, 0x80000000, 0xffffffff, %p1;",
+            u32::MAX,
+        ),
+    ] {
+        for use_it in [
+            "vote.sync.ballot.b32 %r3, 1, %r2;",
+            "bar.warp.sync %r2;",
+            "redux.sync.add.u32 %r3, %r1, %r2;",
+        ] {
+            let active = u32::MAX;
+            let want = FaultKind::BadWarpMask { named, active };
+            assert_eq!(wrong(mask, use_it), want, "{mask} {use_it}");
+        }
+    }
+    // The guard keeps half of the lanes from coming.
+    let half = "setp.lt.u32 %p1, %r1, 16;";
+    for use_it in [
+        "@%p1 vote.sync.ballot.b32 %r3, 1, 0xffffffff;",
+        "@%p1 bar.warp.sync 0xffffffff;",
+    ] {
+        let (named, active) = (u32::MAX, 0xffff);
+        let want = FaultKind::DivergentWarp { named, active };
+        assert_eq!(wrong(half, use_it), want, "{use_it}");
+    }
+}
+
+#[test]
+fn lanes_know_their_place() {
+    let inputs = random(32 * 8, u64::MAX);
+    type Place = fn(u32, u32) -> u32;
+    let places: [(&str, Place); 8] = [
+        ("laneid", |_, lane| lane),
+        ("warpid", |warp, _| warp),
+        ("nwarpid", |_, _| 8),
+        ("lanemask_eq", |_, lane| 1 << lane),
+        ("lanemask_lt", |_, lane| (0..lane).map(|i| 1 << i).sum()),
+        ("lanemask_le", |_, lane| (0..=lane).map(|i| 1 << i).sum()),
+        ("lanemask_gt", |_, lane| {
+            (lane + 1..32).map(|i| 1 << i).sum()
+        }),
+        ("lanemask_ge", |_, lane| (lane..32).map(|i| 1 << i).sum()),
+    ];
+    for (name, place) in places {
+        let got = run(&format!("mov.u32 %d, %{name};"), B32, [B32; 3], &inputs);
+        for (at, got) in got.iter().enumerate() {
+            let want = place(at as u32 / 32, at as u32 % 32);
+            assert_eq!(*got as u32, want, "{name} of thread {at}");
+        }
+    }
 }

@@ -212,7 +212,7 @@ pub struct Built {
     pub programs: Vec<Program>,
 }
 
-/// Builds the tests, and those of the library in `also`, with as many of the mutants as the compiler takes.
+/// Builds the tests, and those named in `also`, with as many of the mutants as the compiler takes.
 pub fn build(
     tree: &Tree,
     mutants: Vec<Placed>,
@@ -427,11 +427,12 @@ const LIBRARY_TESTS: [&str; 11] = [
 fn tests(tree: &Tree, emulator: bool, library: bool, also: &[String]) -> Result<Vec<Value>> {
     let mut arguments = vec!["test", "--no-run", "--lib"];
     let mut packages: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    let also = also.iter().map(String::as_str);
     if emulator {
-        packages.push(("ptx-emulator", "emulator/tests", EMULATOR_TESTS.to_vec()));
+        let names = EMULATOR_TESTS.into_iter().chain(also.clone()).collect();
+        packages.push(("ptx-emulator", "emulator/tests", names));
     }
     if library {
-        let also = also.iter().map(String::as_str);
         let names = LIBRARY_TESTS.into_iter().chain(also).collect();
         packages.push(("warpconv", "tests", names));
     }

@@ -41,7 +41,7 @@ struct Options {
     seed: u64,
     time: Duration,
     jobs: usize,
-    /// Tests of the library beside those that always run.
+    /// Tests beside those that always run.
     also: Vec<String>,
 }
 

@@ -192,6 +192,20 @@ fn clocks_are_those_of_a_second_implementation() {
     );
 }
 
+/// An empty batch costs nothing, a single tile something.
+#[test]
+fn nothing_to_do_costs_nothing() {
+    let kernel = tiled(Algorithm::Bottleneck, DType::F16);
+    let builder = Bottleneck2d::builder().input(1, 20, 4, 8).narrow(7);
+    let builder = builder.filters(30).dtype(DType::F16).layout(Layout::Nhwc);
+    let one = builder.build().expect("a valid problem");
+    let none = one.with_batch(0).expect("a valid problem");
+    let score = |problem: &Bottleneck2d| problem.score(&kernel, &rounded(), &Roofline::default());
+    assert_eq!(score(&none), Score::EMPTY);
+    assert_eq!((score(&one).turns, score(&one).blocks), (1, 1));
+    assert!(score(&one).us > 2.0, "{}", score(&one).us);
+}
+
 /// A tile's sum is one block's.
 #[test]
 fn splits_are_refused() {
