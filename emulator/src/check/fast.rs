@@ -80,6 +80,13 @@ impl Shadow {
         order: &Order,
         warp: u32,
     ) -> bool {
+        // Lengths that are known to the compiler become vector instructions.
+        match len {
+            2 => return self.read_fast::<2>(units, order, warp),
+            4 => return self.read_fast::<4>(units, order, warp),
+            8 => return self.read_fast::<8>(units, order, warp),
+            _ => {}
+        }
         let start = order.start << 5;
         let safe = (order.floor << 5).wrapping_sub(start);
         let base = order.now << 6;
@@ -107,12 +114,21 @@ impl Shadow {
         actor: &Actor,
         pending: bool,
     ) -> bool {
+        if order.precise {
+            return false;
+        }
+        match len {
+            2 => return self.write_units_fast::<2>(unit, order, actor, pending),
+            4 => return self.write_units_fast::<4>(unit, order, actor, pending),
+            8 => return self.write_units_fast::<8>(unit, order, actor, pending),
+            _ => {}
+        }
         let (floor, base) = (order.floor << 5, order.now << 6);
         let (stamps, readers) = (
             &self.stamps[unit..unit + len],
             &self.readers[unit..unit + len],
         );
-        let mut good = self.last_strong < order.floor && !order.precise;
+        let mut good = self.last_strong < order.floor;
         for (&stamp, &reader) in stamps.iter().zip(readers) {
             good &= (stamp < floor) & ((reader < base) | (reader == base | actor.warp));
         }
@@ -124,6 +140,24 @@ impl Shadow {
             };
             self.stamps[unit..unit + len].fill(stamp);
             self.writers[unit..unit + len].fill(Writer { pc: actor.pc, info });
+        }
+        good
+    }
+
+    /// [`Shadow::write_small`] of `COUNT` units.
+    fn write_units_fast<const COUNT: usize>(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        pending: bool,
+    ) -> bool {
+        if pending {
+            return self.begin_copy_fast::<COUNT>(unit, order, actor);
+        }
+        let good = self.may_write_fast::<COUNT>(unit, order, actor.warp);
+        if good {
+            self.write_fast::<COUNT>(unit, order, actor);
         }
         good
     }

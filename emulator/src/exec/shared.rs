@@ -101,14 +101,16 @@ fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], by
     site.mask = m;
     site.pattern = relative;
     site.unique = 0;
+    let mut highest = None;
     for lane in lanes(m) {
-        let before = lanes(m & ((1 << lane) - 1));
-        if !before
-            .into_iter()
-            .any(|other| relative[other] == relative[lane])
+        let mut before = lanes(m & ((1 << lane) - 1));
+        // Ascending addresses need no search.
+        if highest.is_none_or(|highest| highest < address[lane])
+            || !before.any(|other| relative[other] == relative[lane])
         {
             site.unique |= 1 << lane;
         }
+        highest = highest.max(Some(address[lane]));
     }
     let lanes_a_phase = if bytes <= 4 { 32 } else { 128 / bytes as usize };
     site.wavefronts = 0;
@@ -124,6 +126,18 @@ fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], by
 
 /// Passes that the lanes of a phase take: the most different words that one bank must give.
 fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
+    // Mostly no bank is asked for two words.
+    let mut asked = [u64::MAX; 32];
+    let has_conflict = lanes(mask).any(|lane| {
+        let first = address[lane] / 4;
+        (first..first + u64::from(bytes.div_ceil(4))).any(|word| {
+            let before = std::mem::replace(&mut asked[(word % 32) as usize], word);
+            before != u64::MAX && before != word
+        })
+    });
+    if !has_conflict {
+        return 1;
+    }
     let mut words: Vec<u64> = Vec::with_capacity(64);
     for lane in lanes(mask) {
         let first = address[lane] / 4;
