@@ -116,9 +116,9 @@ fn shapes_run_and_repeat_by_their_line() {
     assert!(!out.contains("FAILED"), "{out}");
 }
 
-/// Rows of a run of some problems with so many at a time, of which larger ones run into a limit of instructions, which
-/// breaks the context that all of them share.
-fn rows_with_faults(file: &Path, jobs: &str) -> Vec<serde_json::Value> {
+/// Rows and warnings of a run of some problems with so many at a time, of which larger ones run into a limit of instructions,
+/// which breaks the context that all of them share.
+fn rows_with_faults(file: &Path, jobs: &str) -> (Vec<serde_json::Value>, Vec<String>) {
     let written = file.with_extension(jobs);
     let options = ["--math", "strict", "--dtype", "f32", "--layout", "nchw"];
     let output = Command::new(places::warpconv())
@@ -134,22 +134,26 @@ fn rows_with_faults(file: &Path, jobs: &str) -> Vec<serde_json::Value> {
         // Allocations are counted on.
         row["message"] = (!row["message"].is_null()).into();
     }
-    rows
+    let written = String::from_utf8_lossy(&output.stderr);
+    let warnings = written.lines().filter(|line| line.contains("warning: "));
+    (rows, warnings.map(str::to_owned).collect())
 }
 
 #[test]
 fn problems_side_by_side_give_what_one_after_the_other_gives() {
     let scratch = Scratch::new("jobs");
     let file = scratch.0.join("shapes_mixed");
-    let problems = "ic16ih4oc16oh4kh1ph0\nic64ih6oc32oh6kh3ph1\nic8ih4oc8oh4kh1ph0\nnonsense\n\
+    let problems = "ic16ih4oc16oh4kh1ph0\nic64ic64ih6oc32oh6kh3ph1\nic8ic8ih4oc8oh4kh1ph0\nnonsense\n\
         ic128ih3oc16oh3kh3ph1\nic16ih2oc16oh2kh1ph0\nic16ih3oc16oh3kh1ph0\n";
     fs::write(&file, problems).unwrap();
-    let one = rows_with_faults(&file, "1");
+    let (one, warnings) = rows_with_faults(&file, "1");
     let count = |status: &str| one.iter().filter(|row| row["status"] == status).count();
     // Sound problems before, between and behind those that break the context.
     assert!(count("passed") > 20 && count("failed") > 5, "{one:?}");
     assert_eq!(count("unreadable"), 1);
-    assert_eq!(rows_with_faults(&file, "3"), one);
+    // One of a problem that breaks the context, one of a sound problem.
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_eq!(rows_with_faults(&file, "3"), (one, warnings));
 }
 
 #[test]

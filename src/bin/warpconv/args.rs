@@ -155,7 +155,7 @@ pub struct VerifyArgs {
     /// Name each skipped case, not only the reasons and their counts
     #[arg(long)]
     pub list_skipped: bool,
-    /// Problems of shape files that the emulator runs at a time [default: one per processor core]
+    /// Problems of shape files that the emulator runs at a time, up to 256 [default: one per processor core]
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub jobs: Option<usize>,
 }

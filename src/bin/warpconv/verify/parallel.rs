@@ -1,7 +1,7 @@
-//! Problems of shape files side by side on the emulator, which has a processor's cores and small grids to fill them with.
+//! Problems of shape files side by side on the emulator: one of them rarely has blocks for all cores.
 //!
-//! Each thread has a stream of its own. What fails beside others runs again alone, and only that counts: a fault takes the
-//! context that all threads share.
+//! Each thread has a stream of its own. A problem that fails runs again alone, and only that result counts: a fault breaks the
+//! context that all threads share, so that sound problems fail too.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,13 +16,17 @@ use super::discover::Source;
 use super::report::Report;
 use crate::exit::Failure;
 
+/// Threads at most: the system may refuse more.
+const MOST_JOBS: usize = 256;
+
 /// How many problems run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
 pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
     let is_emulator = |gpu: &Gpu| gpu.kind() == DeviceKind::Emulator;
     if !context.gpu.borrow().as_ref().is_some_and(is_emulator) {
         return 1;
     }
-    wanted.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    wanted.unwrap_or_else(cores).min(MOST_JOBS)
 }
 
 /// How many sources from the first on are problems of shape files.
@@ -86,7 +90,7 @@ fn side_by_side<'p>(
             if mine.is_lost() {
                 stop.store(true, Ordering::Relaxed);
             }
-            // Nobody listens only where another thread has failed.
+            // The receiver lives as long as the senders.
             drop(send.send((index, outcome)));
         }
     };
@@ -104,7 +108,10 @@ fn side_by_side<'p>(
                 Ok(draft) => {
                     late.insert(index, draft);
                 }
-                Err(failure) => first_failure = Some(failure),
+                Err(failure) => {
+                    stop.store(true, Ordering::Relaxed);
+                    first_failure.get_or_insert(failure);
+                }
             }
             while !has_failed && let Some(draft) = late.remove(&done) {
                 has_failed = !report.add(draft);

@@ -10,6 +10,7 @@ use warpconv::{DType, Layout};
 
 use crate::exit::Failure;
 use crate::output::{Progress, number, say};
+use crate::tuning::warn;
 
 /// How a case was run: what it takes to run exactly that again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +102,10 @@ pub struct Report<'a> {
     common: String,
     rows: Vec<Value>,
     keep_rows: bool,
-    /// Failures are counted, not printed.
+    /// Failures are counted, not printed, and warnings are kept.
     draft: bool,
+    /// The warnings of a draft.
+    warnings: Vec<String>,
     passed: usize,
     failed: usize,
     unreadable: usize,
@@ -121,6 +124,7 @@ impl<'a> Report<'a> {
             rows: Vec::new(),
             keep_rows,
             draft: false,
+            warnings: Vec::new(),
             passed: 0,
             failed: 0,
             unreadable: 0,
@@ -153,6 +157,7 @@ impl<'a> Report<'a> {
         if draft.failed > 0 {
             return false;
         }
+        draft.warnings.into_iter().for_each(|line| self.warn(line));
         self.rows.extend(draft.rows);
         self.passed += draft.passed;
         for (why, cases) in draft.skipped {
@@ -165,6 +170,14 @@ impl<'a> Report<'a> {
         }
         self.host_ops.extend(draft.host_ops);
         true
+    }
+
+    /// Prints a warning; a draft keeps it until it is added.
+    pub fn warn(&mut self, line: String) {
+        match self.draft {
+            true => self.warnings.push(line),
+            false => warn(line),
+        }
     }
 
     /// A check passed.

@@ -17,7 +17,6 @@ use super::lower::{no_kernel, padded};
 use super::report::{Report, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
-use crate::tuning::warn;
 
 /// The largest magnitude of inputs and filters: small enough that the sums of every problem of moderate size are exact
 /// in f32.
@@ -34,7 +33,7 @@ pub fn shape(
     let problem = match notation::parse(&shape.text) {
         Ok(named) => {
             for warning in &named.warnings {
-                warn(format_args!("{label}: {warning}"));
+                report.warn(format!("{label}: {warning}"));
             }
             named.problem
         }
