@@ -120,11 +120,11 @@ pub fn text(path: &Path, kind: Kind) -> Result<String> {
     })
 }
 
-/// Creates or empties a file of this crate's own, whose name follows from that of a file that somebody else has named.
+/// Creates or empties a file of this crate's own beside one that the user named, such as its lock.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::InvalidInput`] if something else has the name: opening a pipe that nobody reads from waits
-/// forever, and what a link leads to is not this crate's to empty.
+/// What the system says; [`ErrorKind::InvalidInput`] if the name is that of no regular file: opening a pipe without a reader blocks,
+/// and the target of a link may be any file.
 pub fn create_own(path: &Path) -> Result<File> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => Err(Error::new(

@@ -93,8 +93,8 @@ impl DeviceConfig {
     }
 }
 
-/// An emulated device. All methods may be called from any thread; launches run one after the other, except that the driver
-/// has launches of different streams overlap.
+/// An emulated device. All methods may be called from any thread. Launches run one after the other; those of the driver may
+/// overlap.
 pub struct Device {
     config: DeviceConfig,
     memory: Arc<Memory>,
@@ -207,7 +207,7 @@ impl Device {
         (result, touched.collect())
     }
 
-    /// Runs a kernel, which notes of what it touches what `watch` says.
+    /// Runs a kernel and notes its accesses as `watch` says.
     fn launch_noting(
         &self,
         limits: &Limits,

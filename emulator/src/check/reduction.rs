@@ -1,9 +1,12 @@
 //! Reductions of the asynchronous proxy in shared memory: `cp.reduce.async.bulk` of several threads and blocks to the same
 //! bytes.
 //!
-//! Each is atomic by element, so that the order of two is nobody's business, and the second one may begin while the
-//! first is under way. In all else a reduction is checked as a copy that reads what it writes. Of several that are under
+//! Each is atomic by element, so that the result does not depend on the order of two, and the second one may begin while
+//! the first is under way. In all else a reduction is checked as a copy that reads what it writes. Of several that are under
 //! way the shadow keeps the latest: where they are completed by different barriers, a wait for that one's is enough.
+//!
+//! What the shadow cannot see: a reduction that begins while another is under way is not held against the writes before
+//! that one, since their stamps are gone.
 use super::order::Order;
 use super::proxy::{Fences, Tracked};
 use super::shadow::{Actor, Conflict, Shadow, TRACKED};

@@ -40,7 +40,7 @@ impl Launch {
         &self.function.kernel.kernel().name
     }
 
-    /// How many of so many threads that run blocks it keeps busy.
+    /// Threads, of `most` that run blocks, that the launch keeps busy.
     pub fn workers(&self, most: usize) -> usize {
         if self.cooperative {
             // Each of its blocks has a thread.

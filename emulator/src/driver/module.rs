@@ -23,7 +23,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Tells why on standard error; the code.
+    /// Writes the reason to standard error and gives the code.
     fn tell(&self) -> CUresult {
         config::report(&format!(
             "ptx-emulator: module refused ({}): {}",

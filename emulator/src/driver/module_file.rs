@@ -1,6 +1,6 @@
 //! Module files: regular files only, read as far as a module may be long.
 //!
-//! A directory, a device such as `/dev/zero` or a pipe would be read for ever, or wait for somebody who writes.
+//! A device such as `/dev/zero` has no end, and a pipe blocks its reader until another process writes.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Refusal> {
         let log = format!("{}: {error}", path.display());
         (CUresult::FILE_NOT_FOUND, log)
     };
-    // Before it is opened: to open a pipe would wait for somebody who writes to it.
+    // Before it is opened: opening a pipe blocks until another process opens it to write.
     check(path, &std::fs::metadata(path).map_err(unreadable)?, most)?;
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();

@@ -67,7 +67,7 @@ struct Part {
     fault: Option<(u64, Fault)>,
 }
 
-/// Runs every block of a grid, and notes of what it touches what `watch` says.
+/// Runs every block of a grid and notes their accesses as `watch` says.
 ///
 /// `together`: blocks may wait for each other, so each has a thread of the host.
 pub(crate) fn run_grid(

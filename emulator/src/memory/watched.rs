@@ -1,4 +1,4 @@
-//! Which bytes of an allocation a launch has touched, for who compares launches with each other.
+//! Which bytes of an allocation a launch has touched, for the checker of the order of launches.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};

@@ -204,8 +204,8 @@ impl Dag {
         self.ready.contains(&id) && self.has_room(id)
     }
 
-    /// Whether a ready task finds what it needs: kernels do not if those that run, or an earlier one that waits for room
-    /// too, keep the device busy.
+    /// Whether a ready task has the threads it needs. A kernel does not while those that run leave too few, or too few for
+    /// a kernel submitted before it that is ready too: else small kernels could hold back a large one for ever.
     fn has_room(&self, id: TaskId) -> bool {
         let Some((device, _)) = self.demand(id) else {
             return true;
