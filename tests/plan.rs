@@ -2,7 +2,10 @@
 
 use warpconv::catalog::{Algorithm, FLAT_GEMM_K, KernelId, Tier, kernels};
 use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
-use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind, Relu};
+use warpconv::problem::{
+    Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
+    Tanh,
+};
 use warpconv::{DType, Error, Layout};
 
 fn devices() -> [Capability; 3] {
@@ -374,6 +377,44 @@ fn poolings_and_relus_are_planned() {
             assert_eq!(ReluPlan::new(&problem, &device).unwrap().grid(), 1);
         }
     }
+}
+
+/// The blocks that a plan names for small layers: enough for what a thread takes at most: 64 elements, or 256 of a
+/// normalisation.
+#[test]
+fn grids_of_small_layers_grow_with_them() {
+    let shape = [8, 64, 32, 32];
+    let [n, c, h, w] = shape;
+    let elements = (n * c * h * w) as u32;
+    for device in devices() {
+        for layout in Layout::ALL {
+            let relu = Relu::new(n, c, h, w, layout, DType::F32).unwrap();
+            let tanh = Tanh::new(shape, layout, DType::F32).unwrap();
+            let lrn = Lrn::new(shape, layout, DType::F32, LrnParameters::ALEXNET).unwrap();
+            let softmax = Softmax::new(shape, layout, DType::F32).unwrap();
+            let halves = Subsample::new(shape, layout, DType::F32, [2, 2]).unwrap();
+            let blocks = [
+                grid(&relu, &device, elements / 64),
+                grid(&tanh, &device, elements / 64),
+                // A segment of up to 64 channels a thread, and 64 channels a warp.
+                grid(&lrn, &device, elements / 64 / 4),
+                grid(&softmax, &device, elements / 64),
+                grid(&halves, &device, elements / 4 / 4),
+            ];
+            assert!(blocks.iter().all(|&enough| enough), "{blocks:?} {layout:?}");
+        }
+    }
+}
+
+/// Whether the plan has blocks for so many threads; of small layers only its own kernels are asked.
+fn grid<P: Operation>(problem: &P, device: &Capability, threads: u32) -> bool {
+    let plan = Plan::new(problem, device).unwrap();
+    let chosen = plan.kernel().kernel().algorithm;
+    for entry in kernels() {
+        let asked = P::computed_by(entry.algorithm);
+        assert_eq!(asked, entry.algorithm == chosen, "{}", entry.id());
+    }
+    plan.grid() > 1 && plan.grid() * plan.block() >= threads
 }
 
 #[test]

@@ -428,7 +428,7 @@ fn subsamplings_take_four_channels_where_all_is_whole() {
 }
 
 fn bottleneck(k: usize, layout: Layout, filters: FilterLayout, pitch: usize) -> Bottleneck2d {
-    let builder = Bottleneck2d::builder().input(2, 8, 5, 6).narrow(4);
+    let builder = Bottleneck2d::builder().input(2, 8, 5, 5).narrow(4);
     let builder = builder.filters(k).layout(layout).filter_layout(filters);
     let problem = builder.output_slice(pitch, 0).build();
     problem.expect("a valid bottleneck")
@@ -449,7 +449,7 @@ fn bottlenecks_take_wide_accesses_where_all_is_whole() {
         (6, Nhwc, Krsc, 8, [16, 16, 0], [1, 0]),
         // The nine taps of a channel are neighbours there.
         (8, Nhwc, Kcrs, 8, [16, 16, 0], [0, 1]),
-        // 30 pixels are no multiple of four.
+        // 25 pixels are no multiple of four.
         (8, Nchw, Krsc, 8, [16, 16, 0], [1, 0]),
     ] {
         let problem = bottleneck(k, layout, filters, pitch);

@@ -299,7 +299,9 @@ fn packed_operations_are_two_single_ones() {
 /// `.sat` keeps results within 0 and 1, `.relu` above 0; NaN becomes 0 by the one and stays by the other.
 #[test]
 fn half_results_are_kept_within_bounds() {
-    let inputs = triples(&special_f16(), 0xffff);
+    let mut inputs = triples(&special_f16(), 0xffff);
+    // Zeros of both signs, which leave by the lower bound.
+    inputs.extend(pairs(&special_f16()));
     let exact = |[x, y, z]: [u64; 3]| f16::from_f32(sticky_f32(fused(h(x), h(y), h(z))));
     let sum = |[x, y, _]: [u64; 3]| f16::from_f32(sticky_f32(fused(h(x), 1.0, h(y))));
     let saturated = |value: f16| match value.to_f32() {
@@ -364,6 +366,41 @@ fn comparisons_are_written_as_numbers() {
         let code = format!("set.lt.{ty}x2.{ty}x2 %d, %a, %b;");
         integers(&code, B32, [B32; 3], &inputs, |[a, b, _]| {
             less(a, b) | less(a >> 16, b >> 16) << 16
+        });
+    }
+}
+
+/// `.ftz` takes subnormal halves for zeros of their sign, as operands and as results.
+#[test]
+fn subnormal_halves_are_flushed_when_asked() {
+    let flush = |bits: u64| {
+        if bits & 0x7c00 == 0 {
+            bits & 0x8000
+        } else {
+            bits
+        }
+    };
+    let mut inputs = triples(&special_f16(), 0xffff);
+    inputs.extend(pairs(&special_f16()));
+    // Small operands with others that bring them back into range, and the other way round.
+    inputs.extend(
+        random(4000, 0x83ff)
+            .into_iter()
+            .map(|[a, b, c]| [a, b | 0x7000, c]),
+    );
+    inputs.extend(random(4000, 0x8fff));
+    type Exact = fn([f64; 3]) -> f64;
+    let operations: [(&str, Exact); 4] = [
+        ("add.rn.ftz.f16 %d, %a, %b;", |[x, y, _]| fused(x, 1.0, y)),
+        ("sub.rn.ftz.f16 %d, %a, %b;", |[x, y, _]| fused(x, 1.0, -y)),
+        ("mul.rn.ftz.f16 %d, %a, %b;", |[x, y, _]| x * y),
+        ("fma.rn.ftz.f16 %d, %a, %b, %c;", |[x, y, z]| fused(x, y, z)),
+    ];
+    for (code, exact) in operations {
+        f16s(code, HALVES, &inputs, |input| {
+            let result = exact(input.map(|bits| h(flush(bits & 0xffff))));
+            let rounded = f16::from_f32(sticky_f32(result));
+            f16::from_bits(flush(rounded.to_bits().into()) as u16)
         });
     }
 }

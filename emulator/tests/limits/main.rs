@@ -241,6 +241,10 @@ fn large_frames_cost_what_is_used_of_them() {
     let before = resident();
     let (result, taken, _) = launch(&device(|_| {}), &frame, config);
     assert_eq!(result, Ok(()));
+    // A block of them takes more than half of what there is at least.
+    let small = device(|config| config.memory_bytes = 1 << 20);
+    let (one_at_a_time, ..) = launch(&small, &frame, LaunchConfig::linear(2, 1024));
+    assert_eq!(one_at_a_time, Ok(()));
     assert!(taken < Duration::from_secs(20), "{taken:?}");
     assert!(resident().saturating_sub(before) < 1 << 30);
     // 512 KiB for each of 1024 threads, and a device that has less than the blocks that run together take.

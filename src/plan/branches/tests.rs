@@ -202,6 +202,20 @@ fn unequal_products_are_weighted_by_their_steps() {
     close(all.useful, macs / (products * 64.0 * 128.0 * 64.0));
 }
 
+/// A tile of one product alone has that product's steps.
+#[test]
+fn one_tile_is_what_it_is_alone() {
+    let kernel = kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16);
+    let conv = conv(DType::Bf16, Layout::Nhwc, 96, [4, 4], 64, 3);
+    let product = Product::new(vec![conv]).expect("a product");
+    let own = alone(&product, kernel, 1, 0);
+    assert_eq!((own.tiles, own.steps), (1, 18));
+    let problem = Branches::new(vec![product]).expect("branches");
+    let all = together(&problem, kernel, &[own], 0);
+    assert_eq!((all.tiles, all.steps), (1, 18));
+    assert_eq!(all.channels, own.channels);
+}
+
 /// Counters and parts of each product's tiles follow those of the product before it.
 #[test]
 fn shared_sums_lie_one_after_another() {
