@@ -137,7 +137,7 @@ pub fn create_own(path: &Path) -> Result<File> {
 }
 
 /// Whether a path is a pipe that is open already: one of this process's descriptors.
-pub fn is_open_pipe(path: &Path) -> bool {
+fn is_open_pipe(path: &Path) -> bool {
     let descriptor = ["/dev/fd/", "/proc/self/fd/", "/dev/stdin"];
     let named = path.to_str().unwrap_or_default();
     descriptor.iter().any(|start| named.starts_with(start))

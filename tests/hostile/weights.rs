@@ -67,8 +67,6 @@ fn headers_that_say_what_cannot_be() {
             tensor("b", "F32", "2", second)
         )
     };
-    let dead = "written anew";
-    let _ = dead;
     for (what, members, word) in [
         (
             "2^60 elements",
