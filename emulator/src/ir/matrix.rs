@@ -57,6 +57,8 @@ pub enum MatrixSum {
 /// Sums of 16 bits stand in pairs: `d[0]` has what `d[0]` and `d[1]` have above, `d[1]` what `d[2]` and `d[3]` have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mma {
+    /// Rows of the left matrix: 16, or 8, and then those from the eighth on are zero.
+    pub rows: u8,
     /// Type of the left matrix.
     pub a: MatrixTy,
     /// Type of the right matrix: that of the left one, but for the signs of integers.
@@ -75,6 +77,6 @@ impl Mma {
 
     /// Multiply-adds of one instruction.
     pub const fn multiply_adds(self) -> u64 {
-        16 * 8 * self.depth() as u64
+        self.rows as u64 * 8 * self.depth() as u64
     }
 }

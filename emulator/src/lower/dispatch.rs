@@ -70,6 +70,7 @@ impl<'m, 'a> Builder<'m, 'a> {
             "activemask" => self.active_mask(i, m),
             "elect" => self.elect(i, m),
             "mma" => self.mma(i, m),
+            "wmma" => self.wmma(i, m),
             "ldmatrix" => self.ldmatrix(i, m),
             "stmatrix" => self.stmatrix(i, m),
             "movmatrix" => self.movmatrix(i, m),

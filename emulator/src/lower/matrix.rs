@@ -8,13 +8,13 @@ use crate::ir::{Address, MatrixSum, MatrixTy, Mma, Op, Reg, Space, Width};
 
 /// An element type of an `mma`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Element {
+pub(super) enum Element {
     Operand(MatrixTy),
     F32,
     S32,
 }
 
-const ELEMENTS: [(&str, Element); 11] = [
+pub(super) const ELEMENTS: [(&str, Element); 11] = [
     ("f16", Element::Operand(MatrixTy::F16)),
     ("bf16", Element::Operand(MatrixTy::Bf16)),
     ("tf32", Element::Operand(MatrixTy::Tf32)),
@@ -28,13 +28,15 @@ const ELEMENTS: [(&str, Element); 11] = [
     ("s32", Element::S32),
 ];
 
-/// Shapes by the elements along the summed dimension.
-const SHAPES: [(&str, u32); 5] = [
-    ("m16n8k4", 4),
-    ("m16n8k8", 8),
-    ("m16n8k16", 16),
-    ("m16n8k32", 32),
-    ("m16n8k64", 64),
+/// Shapes by the rows and the elements along the summed dimension.
+const SHAPES: [(&str, (u8, u32)); 7] = [
+    ("m8n8k16", (8, 16)),
+    ("m8n8k32", (8, 32)),
+    ("m16n8k4", (16, 4)),
+    ("m16n8k8", (16, 8)),
+    ("m16n8k16", (16, 16)),
+    ("m16n8k32", (16, 32)),
+    ("m16n8k64", (16, 64)),
 ];
 
 impl<'a> Builder<'_, 'a> {
@@ -75,7 +77,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `.sync.aligned`, which all of these instructions must have.
-    fn sync_aligned(&self, m: &mut Mods<'a>) -> Result<()> {
+    pub(super) fn sync_aligned(&self, m: &mut Mods<'a>) -> Result<()> {
         if m.take("sync") && m.take("aligned") {
             return Ok(());
         }
@@ -86,6 +88,9 @@ impl<'a> Builder<'_, 'a> {
     pub(super) fn mma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.sync_aligned(m)?;
         let mma = self.mma_kind(m)?;
+        if mma.rows == 8 {
+            return self.mma_of_eight_rows(mma, i, m);
+        }
         let [d, a, b, c] = operands(i, m)?;
         let halves = usize::from(mma.words / 4);
         let (sum, sums) = match mma.sum {
@@ -115,8 +120,32 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
+    /// `mma.m8n8k16` of bytes and `mma.m8n8k32` of half bytes: one of 16 rows whose lower half is zero.
+    fn mma_of_eight_rows(&mut self, mma: Mma, i: &Instruction<'a>, m: &Mods<'a>) -> Result<()> {
+        let [d, a, b, c] = operands(i, m)?;
+        let [a] = self.sources::<1>(a, "a", 1, Type::B32, m)?;
+        let [b] = self.sources::<1>(b, "b", 1, Type::B32, m)?;
+        let c = self.sources::<2>(c, "c", 2, Type::S32, m)?;
+        let d = self.destinations(d, 2, m)?;
+        let zero = self.word(0)?;
+        let mut sums = [Reg::NONE; 4];
+        for (sum, from) in sums.iter_mut().zip([c[0], c[1], zero, zero]) {
+            *sum = self.new_reg(Width::W32)?;
+            self.copy(*sum, from);
+        }
+        self.emit(Op::Mma {
+            mma,
+            d: sums,
+            a: [a, zero, Reg::NONE, Reg::NONE],
+            b: [b, Reg::NONE],
+        });
+        self.copy(d[0], sums[0]);
+        self.copy(d[1], sums[1]);
+        Ok(())
+    }
+
     /// Copies a 32-bit register, unless it is the same.
-    fn copy(&mut self, d: Reg, a: Reg) {
+    pub(super) fn copy(&mut self, d: Reg, a: Reg) {
         if d != a {
             let w = Width::W32;
             self.emit(Op::Mov { w, d, a });
@@ -125,7 +154,7 @@ impl<'a> Builder<'_, 'a> {
 
     /// Shape, layouts and types, `.m16n8k16.row.col.f32.bf16.bf16.f32`.
     fn mma_kind(&self, m: &mut Mods<'a>) -> Result<Mma> {
-        let depth = m.need_of("a shape", &SHAPES)?;
+        let (rows, depth) = m.need_of("a shape", &SHAPES)?;
         if !m.take("row") || !m.take("col") {
             return m.error("the layouts `.row.col` are missing or not supported");
         }
@@ -155,10 +184,10 @@ impl<'a> Builder<'_, 'a> {
             return m.error("the types of factors and sums do not fit");
         }
         let words = depth * a.bits() / 32;
-        if words != 4 && words != 8 {
+        if words != 4 && (words != 8 || rows == 8) || rows == 8 && float {
             return m.error("the shape does not exist for the type");
         }
-        if a == F16 && words == 4 {
+        if rows == 8 || a == F16 && words == 4 {
             self.need(m, 75, (6, 5))?;
         } else if fp8 && words == 8 && sum == MatrixSum::F32 {
             self.need(m, 89, (8, 4))?;
@@ -168,7 +197,13 @@ impl<'a> Builder<'_, 'a> {
             self.need(m, 80, (7, 0))?;
         }
         let words = words as u8;
-        Ok(Mma { a, b, sum, words })
+        Ok(Mma {
+            rows,
+            a,
+            b,
+            sum,
+            words,
+        })
     }
 
     /// `.m8n8.x4.trans.shared.b16`: how many matrices, whether transposed, whether by generic addresses.
@@ -250,7 +285,7 @@ impl<'a> Builder<'_, 'a> {
 }
 
 /// The elements of a vector of so many registers.
-fn elements<'o, 'a>(
+pub(super) fn elements<'o, 'a>(
     operand: &'o Operand<'a>,
     what: &str,
     count: usize,

@@ -26,6 +26,7 @@ mod control;
 mod convert;
 mod dispatch;
 mod float;
+mod fragment;
 mod graph;
 mod integer;
 mod layout;
@@ -50,6 +51,7 @@ mod tier;
 mod verify;
 mod warp;
 mod wgmma;
+mod wmma;
 
 use crate::ir::Program;
 use crate::load_error::LoadError;

@@ -5,3 +5,4 @@ mod harness;
 mod moves;
 mod product;
 mod products;
+mod wmma;
