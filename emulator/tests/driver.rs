@@ -308,6 +308,31 @@ fn events_are_timed() {
 }
 
 #[test]
+fn events_are_waited_for_where_no_context_is_current() {
+    let context = context(80);
+    let stream = context.new_stream().expect("a stream");
+    let [start, end] = [0, 1].map(|_| {
+        let timed = sys::CUevent_flags::CU_EVENT_DEFAULT;
+        let event = result::event::create(timed).expect("an event");
+        // SAFETY: the event and the stream are alive.
+        unsafe { result::event::record(event, stream.cu_stream()) }.expect("recorded");
+        event as usize
+    });
+    let other = std::thread::spawn(move || {
+        let [start, end] = [start, end].map(|event| event as sys::CUevent);
+        // SAFETY: the events are alive until they are destroyed, each of them once.
+        unsafe {
+            result::event::synchronize(end).expect("reached");
+            result::event::query(end).expect("reached");
+            result::event::elapsed(start, end).expect("a time");
+            result::event::destroy(start).expect("destroyed");
+            result::event::destroy(end).expect("destroyed");
+        }
+    });
+    other.join().expect("no call fails");
+}
+
+#[test]
 fn host_functions_run_in_order() {
     unsafe extern "C" fn count(data: *mut std::ffi::c_void) {
         // SAFETY: the test hands over a counter that outlives the stream's work.

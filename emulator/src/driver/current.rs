@@ -44,6 +44,14 @@ pub fn healthy() -> Result<Arc<Context>> {
     Ok(context)
 }
 
+/// For calls on an event, which has a context of its own: none needs to be current. One that is current must be without a fault.
+pub fn healthy_if_current() -> Result {
+    match healthy() {
+        Err(CUresult::INVALID_CONTEXT) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// The stream that a handle means in the current context, and the stream's own context.
 pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
     let context = healthy()?;

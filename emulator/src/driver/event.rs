@@ -4,7 +4,7 @@ use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
 
 use super::capture;
-use super::current::{healthy, stream};
+use super::current::{healthy, healthy_if_current, stream};
 use super::queue::{self, TaskId};
 use super::registry::lock;
 use super::state::{Context, Event, EventState, Stream, driver};
@@ -43,7 +43,7 @@ pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Res
 /// The event and the task of its record, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT` if it stands for
 /// captured work.
 fn known(handle: Handle) -> Result<(Arc<Event>, TaskId)> {
-    healthy()?;
+    healthy_if_current()?;
     let event = driver()?.events.get(handle)?;
     driver()?.contexts.get(event.context)?.healthy()?;
     let task = match *lock(&event.state) {
@@ -99,7 +99,7 @@ driver! {
     }
 
     fn cuEventDestroy_v2(handle: Handle) {
-        healthy()?;
+        healthy_if_current()?;
         driver()?.events.remove(handle).map(|_| ())
     }
 

@@ -3,6 +3,10 @@
 //! Where the elements of a fragment lie is left to the implementation. Here they lie as those of `mma`, so that a
 //! product is two of those; loads and stores become ordinary ones, of an element or a word each. As on a GPU, that is what
 //! counters see.
+//!
+//! "Waits until all warp lanes have arrived at load_matrix_sync and then loads" (CUDA C++ Programming Guide), and stores
+//! likewise: what lanes of the warp wrote before is loaded. What is stored may be read by other lanes without another barrier:
+//! the guide does not say so, but the store is one of the warp, and programs (cubecl's) count on it.
 
 use super::Result;
 use super::builder::{Builder, Kind, operands};
@@ -109,6 +113,7 @@ impl<'a> Builder<'_, 'a> {
         let count = matrix.operand_registers(ty);
         let d = self.wmma_destinations(d, count, m)?;
         let accesses = self.wmma_accesses(matrix, space, rest, m)?;
+        self.all_lanes_meet()?;
         // The destination may be an operand, so it is written when everything is loaded.
         let mut loaded = Vec::new();
         for register in 0..matrix.registers() {
@@ -133,9 +138,17 @@ impl<'a> Builder<'_, 'a> {
         let source = self.wmma_sources(source, "a", matrix.registers(), m)?;
         let rest: Vec<_> = std::iter::once(address).chain(stride).cloned().collect();
         let accesses = self.wmma_accesses(matrix, space, &rest, m)?;
+        self.all_lanes_meet()?;
         for (register, source) in source.into_iter().enumerate() {
             self.store_register(&accesses, register, source)?;
         }
+        self.all_lanes_meet()
+    }
+
+    /// A barrier of the warp.
+    fn all_lanes_meet(&mut self) -> Result<()> {
+        let mask = self.word(u32::MAX)?;
+        self.emit(Op::WarpSync { mask });
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! `wmma`: loads, products and stores of every shape, layout and type, and `mma` of eight rows.
 //!
 //! All elements are small integers, so the products and sums are exact in every type and the results must be equal to the bit,
-//! in whatever order the sums are formed.
+//! in whatever order the sums are formed. Nothing but the instructions orders the lanes that write, load, store and read.
 
 use crate::harness::{Lanes, Random, run};
 use half::{bf16, f16};
@@ -165,14 +165,13 @@ fn product(
     let code = format!(
         "{{ .reg .b32 %e<8>, %g<8>, %h<8>; .reg .b64 %c;
         shl.b32 %t0, %i2, 7; add.u32 %t0, %t0, %s; shl.b32 %t1, %i2, 5; add.u32 %t1, %t1, %s;
-        {fill} bar.sync 0;
+        {fill}
         cvt.u64.u32 %c, %s; cvta.shared.u64 %c, %c;
         wmma.load.a.sync.aligned.{}.{name}.shared.{ty} {}, [%s]{};
         wmma.load.b.sync.aligned.{}.{name}.{ty} {}, [%c+1024]{};
         wmma.load.c.sync.aligned.{}.{name}.shared::cta.{sum} {}, [tile+2048]{};
         wmma.mma.sync.aligned.{}.{}.{name}{sat}.{types} {}, {}, {}, {};
         wmma.store.d.sync.aligned.{}.{name}.shared.{sum} [%s+3072], {}{};
-        bar.sync 0;
         {read} }}",
         a.layout(),
         list("e", in_a),
