@@ -2,14 +2,18 @@
 
 mod common;
 
+use common::inception::fuses;
 use common::{Case, gpu, integers, small_conv};
 use cudarc::driver::CudaContext;
 use half::{bf16, f16};
 use warpconv::Error;
-use warpconv::launch::{ConvBuffers, Element, Workspace};
-use warpconv::plan::ConvPlan;
-use warpconv::problem::Conv2d;
-use warpconv::{ops, reference};
+use warpconv::launch::{
+    BottleneckBuffers, BranchesBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element,
+    Workspace,
+};
+use warpconv::plan::{BottleneckPlan, BranchesPlan, ConvPlan};
+use warpconv::problem::{Bottleneck2d, Branches, Conv2d, Product};
+use warpconv::{check as checks, ops, reference};
 
 /// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the buffer of y.
 fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
@@ -249,4 +253,87 @@ fn another_context_of_the_same_device_is_another_context() {
     let buffers = ConvBuffers::new(&x, &w, &mut y).bias(&bias);
     prepared.launch(gpu.stream(), buffers).unwrap();
     assert_eq!(gpu.download(&y).unwrap(), case.y);
+}
+
+/// Two convolutions over one slice, each with a slice of a tensor of its own.
+#[test]
+fn branches_read_and_write_their_slices() {
+    if !fuses() {
+        return;
+    }
+    let gpu = gpu();
+    let convs = ["oc8kh1+relu+out20:8", "oc12kh1+out20:4"].map(|rest| -> Conv2d {
+        let line = format!("mb2ic16ih4{rest}+tf32+nhwc+packed+in24:4");
+        line.parse().unwrap()
+    });
+    let product = Product::new(convs.to_vec()).unwrap();
+    let problem = Branches::new(vec![product]).unwrap();
+    let plan = BranchesPlan::new(&problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare_branches(&plan).unwrap();
+    let x = checks::integers(convs[0].input().elements(), 3, 1);
+    let own_x = checks::pack(convs[0].input(), &x, f32::NAN).unwrap();
+    let own_x = gpu.upload(&own_x).unwrap();
+    let ws = [2, 3].map(|seed| checks::integers(convs[seed - 2].filter_elements(), 3, seed as u64));
+    let own_w = [0, 1].map(|i| {
+        let packed = checks::pack_filter::<f32>(&convs[i], &ws[i]).unwrap();
+        gpu.upload(&packed).unwrap()
+    });
+    let mut ys = [0, 1].map(|i| gpu.upload(&vec![7.0; convs[i].output().len()]).unwrap());
+    let mut workspace = Workspace::new(gpu.stream(), plan.workspace_bytes()).unwrap();
+    let mut outputs = ys.iter_mut().map(|y| y as &mut dyn DeviceBufferMut<f32>);
+    let buffers = BranchesBuffers {
+        x: &[&own_x as &dyn DeviceBuffer<f32>],
+        w: &[&own_w[0] as &dyn DeviceBuffer<f32>, &own_w[1]],
+        bias: &[None, None],
+        y: std::array::from_fn(|_| outputs.next()),
+        y_of: &[0, 1],
+        workspace: Some(&mut workspace),
+    };
+    prepared.launch(gpu.stream(), buffers).unwrap();
+    for i in 0..2 {
+        let want = reference::conv2d(&convs[i], &x, &ws[i], None, None).unwrap();
+        let want = checks::pack(convs[i].output(), &want, 7.0f32).unwrap();
+        assert_eq!(gpu.download(&ys[i]).unwrap(), want, "{}", convs[i]);
+    }
+}
+
+#[test]
+fn a_bottleneck_reads_and_writes_its_slices() {
+    let gpu = gpu();
+    let builder = Bottleneck2d::builder().input(1, 8, 5, 6).narrow(4);
+    let builder = builder.filters(8).bias(false).input_slice(12, 3);
+    let problem = builder.output_slice(20, 9).build().unwrap();
+    let plan = BottleneckPlan::new(&problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare_bottleneck(&plan).unwrap();
+    let x = checks::integers(problem.input().elements(), 3, 1);
+    let convs = problem.convolutions();
+    let ws: Vec<Vec<f64>> = (2..)
+        .zip(convs)
+        .map(|(seed, conv)| checks::integers(conv.filter_elements(), 1, seed))
+        .collect();
+    let mut want = x.clone();
+    for (conv, w) in convs.iter().zip(&ws) {
+        want = reference::conv2d(conv, &want, w, None, None).unwrap();
+    }
+    let own_x = checks::pack(problem.input(), &x, f32::NAN).unwrap();
+    let own_x = gpu.upload(&own_x).unwrap();
+    let own_w: Vec<_> = convs
+        .iter()
+        .zip(&ws)
+        .map(|(conv, w)| {
+            gpu.upload(&checks::pack_filter::<f32>(conv, w).unwrap())
+                .unwrap()
+        })
+        .collect();
+    let mut y = gpu.upload(&vec![7.0; problem.output().len()]).unwrap();
+    let buffers = BottleneckBuffers {
+        x: &own_x,
+        w: [&own_w[0], &own_w[1], &own_w[2]],
+        bias: [None; 3],
+        residual: None,
+        y: &mut y,
+    };
+    prepared.launch(gpu.stream(), buffers).unwrap();
+    let want = checks::pack(problem.output(), &want, 7.0f32).unwrap();
+    assert_eq!(gpu.download(&y).unwrap(), want);
 }
