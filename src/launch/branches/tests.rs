@@ -59,31 +59,31 @@ fn columns_of_tiles_follow_each_other() {
 
 #[test]
 fn results_are_wide_where_all_is_whole() {
-    let nhwc = "mb2ic32ih3oc8kh1+tf32+nhwc+packed";
+    let nhwc = "mb2ic32ih5oc8kh1+tf32+nhwc+packed";
     for (lines, layout, ys, wide) in [
         (&[nhwc, nhwc][..], Layout::Nhwc, [16, 32], 1),
         (&[nhwc, nhwc], Layout::Nhwc, [8, 16], 0),
         (&[nhwc, nhwc], Layout::Nhwc, [16, 4], 0),
         (
-            &["mb2ic32ih3oc6kh1+tf32+nhwc+packed", nhwc],
+            &["mb2ic32ih5oc6kh1+tf32+nhwc+packed", nhwc],
             Layout::Nhwc,
             [16, 16],
             0,
         ),
         (
-            &[nhwc, "mb2ic32ih3oc6kh1+tf32+nhwc+packed+out8:0"],
+            &[nhwc, "mb2ic32ih5oc6kh1+tf32+nhwc+packed+out8:0"],
             Layout::Nhwc,
             [16, 16],
             0,
         ),
         (
-            &[nhwc, "mb2ic32ih3oc8kh1+tf32+nhwc+packed+out10:0"],
+            &[nhwc, "mb2ic32ih5oc8kh1+tf32+nhwc+packed+out10:0"],
             Layout::Nhwc,
             [16, 16],
             0,
         ),
         (
-            &[nhwc, "mb2ic32ih3oc8kh1+tf32+nhwc+packed+out12:0"],
+            &[nhwc, "mb2ic32ih5oc8kh1+tf32+nhwc+packed+out12:0"],
             Layout::Nhwc,
             [16, 16],
             1,
@@ -96,7 +96,7 @@ fn results_are_wide_where_all_is_whole() {
             [16, 0],
             1,
         ),
-        (&["mb2ic32ih3oc8kh1+tf32+packed"], Layout::Nchw, [16, 0], 0),
+        (&["mb2ic32ih5oc8kh1+tf32+packed"], Layout::Nchw, [16, 0], 0),
     ] {
         let (problem, kernel) = (branches(&[lines]), kernel(layout));
         let mut args = BranchesArgs::new(&problem, &kernel, 1);
