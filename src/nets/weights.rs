@@ -153,7 +153,9 @@ fn tensors(bytes: &[u8]) -> Result<safetensors::SafeTensors<'_>, String> {
     // The format forbids a name that stands twice; its reader takes the last of them.
     let kept = file.len() + usize::from(metadata.metadata().is_some());
     if members(&bytes[8..8 + length]) != kept {
-        return Err(wrong(&"a tensor's name stands twice in its header"));
+        return Err(wrong(
+            &"a name stands twice in its header, or its __metadata__ is null",
+        ));
     }
     Ok(file)
 }

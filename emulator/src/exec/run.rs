@@ -45,7 +45,11 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
     let mut turn = 0;
     loop {
         if !w.choose() {
-            return not_ready(w);
+            match not_ready(w) {
+                // Who waits for good may wait for lanes that wait for it at a point of reconvergence.
+                Err(_) if w.part() => continue,
+                stop => return stop,
+            }
         }
         let split = *w.split();
         let mut pc = split.pc;

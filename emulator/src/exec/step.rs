@@ -219,10 +219,11 @@ fn rare<I: Isa>(
         | Op::Vote { mask, .. }
         | Op::Match { mask, .. }
         | Op::Redux { mask, .. }
-        | Op::Elect { mask, .. } => match collective::gather(w, m, mask)? {
-            Some(there) => collective::run(w, there, op),
-            None => return Ok(Flow::Changed),
-        },
+        | Op::Elect { mask, .. } => {
+            if !collective::step(w, m, mask, op, &cx.grid.kernel.code)? {
+                return Ok(Flow::Changed);
+            }
+        }
         Op::ActiveMask { d } => w.set32(m, d, &[m; 32]),
         Op::Atom {
             space,

@@ -31,7 +31,7 @@ pub(crate) enum State {
     Event,
     /// Waits at `bar.warp.sync` for the lanes of the mask.
     WarpSync(u32),
-    /// Waits at a warp-level operation for the lanes of the mask to come to the same instruction.
+    /// Waits at a warp-level operation for the lanes of the mask to come to the same operation.
     Collective(u32),
 }
 
@@ -63,6 +63,10 @@ pub(crate) struct Warp {
     pub existing: u32,
     /// Lanes that have not exited.
     pub alive: u32,
+    /// Lanes that went on from a point of reconvergence for others that wait for them, and have not met these since.
+    parted: u32,
+    /// Those of them that have exited: they are waited for in vain.
+    missed: u32,
     pub splits: Vec<Split>,
     pub current: usize,
     /// The instruction that is being executed.
@@ -89,6 +93,8 @@ impl Warp {
             own,
             existing: 0,
             alive: 0,
+            parted: 0,
+            missed: 0,
             splits: Vec::with_capacity(8),
             current: 0,
             pc: 0,
@@ -106,6 +112,8 @@ impl Warp {
     pub fn start(&mut self, existing: u32) {
         self.existing = existing;
         self.alive = existing;
+        self.parted = 0;
+        self.missed = 0;
         self.carry = 0;
         self.executed = 0;
         self.sync_count = 0;
@@ -274,9 +282,48 @@ impl Warp {
         }
     }
 
+    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as they wait for them.
+    /// Whether there were any. The two groups meet again at the next such point around this one.
+    pub fn part(&mut self) -> bool {
+        let mut parted = false;
+        for at in 0..self.splits.len() {
+            let waiting = self.splits[at];
+            if waiting.state != State::Parent {
+                continue;
+            }
+            let children = self.splits.iter().filter(|s| s.parent == at as u32);
+            let apart = children
+                .filter(|s| s.state != State::Free)
+                .fold(0, |m, s| m | s.mask);
+            let arrived = waiting.mask & !apart;
+            // Where its own parent waits at the same place, these lanes are that one's now.
+            if arrived == 0 {
+                continue;
+            }
+            parted = true;
+            self.parted |= arrived;
+            self.splits[at].mask &= !arrived;
+            if waiting.pc == waiting.rpc {
+                continue;
+            }
+            self.place(Split {
+                mask: arrived,
+                children: 0,
+                state: State::Ready,
+                expired: false,
+                ..waiting
+            });
+            if waiting.parent != NO_SPLIT {
+                self.splits[waiting.parent as usize].children += 1;
+            }
+        }
+        parted
+    }
+
     /// Lanes of the current split end.
     pub fn exit(&mut self, lanes: u32) {
         self.alive &= !lanes;
+        self.missed |= lanes & self.parted;
         let mut at = self.current as u32;
         while at != NO_SPLIT {
             let split = &mut self.splits[at as usize];
@@ -325,7 +372,8 @@ impl Warp {
                         .iter()
                         .filter(|s| same(s))
                         .fold(0, |m, s| m | s.mask);
-                    if mask & self.alive & !there == 0 {
+                    if mask & self.expected() & !there == 0 {
+                        self.parted = 0;
                         self.sync_count = self.sync_count.wrapping_add(1);
                         for split in self.splits.iter_mut().filter(|s| same(s)) {
                             split.state = State::Ready;
@@ -334,9 +382,7 @@ impl Warp {
                     }
                 }
                 // It runs its instruction again, which finds its partners waiting.
-                State::Collective(mask)
-                    if mask & self.alive & !self.gathered(self.splits[at].pc, mask) == 0 =>
-                {
+                State::Collective(mask) if mask & self.expected() & !self.gathered(mask) == 0 => {
                     self.splits[at].state = State::Ready;
                 }
                 _ => {}
@@ -344,9 +390,20 @@ impl Warp {
         }
     }
 
-    /// Lanes that wait at a collective operation or are at it.
-    pub fn gathered(&self, pc: Pc, mask: u32) -> u32 {
-        let there = |s: &&Split| s.pc == pc && s.state == State::Collective(mask);
+    /// Lanes that a collective operation waits for if its mask names them: not those that have exited, unless others had to be
+    /// let go so that they could come.
+    pub fn expected(&self) -> u32 {
+        self.alive | self.missed
+    }
+
+    /// Lanes of a collective operation have met.
+    pub fn met(&mut self) {
+        self.parted = 0;
+    }
+
+    /// Lanes that wait at a collective operation of a mask.
+    fn gathered(&self, mask: u32) -> u32 {
+        let there = |s: &&Split| s.state == State::Collective(mask);
         self.splits.iter().filter(there).fold(0, |m, s| m | s.mask)
     }
 }

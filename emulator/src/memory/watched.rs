@@ -244,3 +244,53 @@ impl Marks {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_that_overlap_have_marks_of_their_own() {
+        let (watching, watched) = (Watching::default(), Watched::default());
+        let (first, second) = (watching.begin(true), watching.begin(true));
+        let note = |watch: Watch, class, sector| {
+            let marks = watched.slot(watch.slot());
+            marks.note(class);
+            marks.note_sector(class, watch.number(), 64, sector, 0xf);
+        };
+        note(first.watch, Class::Read, 0);
+        note(second.watch, Class::Write, 0);
+        note(second.watch, Class::Write, 1);
+        let bytes = |ranges: &[u64]| {
+            let mut bytes = Bytes::default();
+            ranges.iter().for_each(|&at| bytes.push_mask(at, 0xf));
+            bytes
+        };
+        let footprint = watched.take(first.watch, 64).unwrap();
+        assert_eq!(footprint.read, bytes(&[0]));
+        assert_eq!(footprint.write, bytes(&[]));
+        let footprint = watched.take(second.watch, 64).unwrap();
+        assert_eq!(footprint.read, bytes(&[]));
+        assert_eq!(footprint.write, bytes(&[0, 32]));
+        // The next launch in a slot finds nothing of the last.
+        drop(first);
+        let third = watching.begin(true);
+        assert_eq!(third.watch.slot(), 0);
+        assert!(watched.take(third.watch, 64).is_none());
+    }
+
+    #[test]
+    fn a_launch_waits_for_a_slot() {
+        let watching = Watching::default();
+        let mut taken: Vec<_> = (0..SLOTS).map(|_| watching.begin(false)).collect();
+        let slots: Vec<u8> = taken.iter().map(|slot| slot.watch.slot()).collect();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| watching.begin(false).watch.slot());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!late.is_finished());
+            drop(taken.remove(2));
+            assert_eq!(late.join().unwrap(), 2);
+        });
+    }
+}

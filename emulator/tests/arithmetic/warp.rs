@@ -1,11 +1,12 @@
-//! Operations of a whole warp: by all lanes, and by every second lane on a path of its own. Each is compared with what the
-//! PTX ISA says of the lanes that take part.
+//! Operations of a whole warp: by all lanes, by every second lane on a path of its own, and by lanes of both paths together.
+//! Each is compared with what the PTX ISA says of the lanes that take part.
 
 use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};
 
 use crate::harness::*;
 
-/// Runs `code` for whole warps, and with the even and the odd lanes apart. `MASK` in it stands for the lanes that take part;
+/// Runs `code` for whole warps, with the even and the odd lanes apart, and with both at instructions of their own that name
+/// all lanes. `MASK` in it stands for the lanes that take part;
 /// `%i0`, `%i1` and `%i2` are the lower halves of the operands.
 fn check(
     code: &str,
@@ -15,13 +16,22 @@ fn check(
 ) {
     assert_eq!(inputs.len() % 32, 0);
     let part = |mask: &str| code.replace("MASK", mask);
-    let (even, odd) = (part("0x55555555"), part("0xaaaaaaaa"));
     let halves = "cvt.u32.u64 %i0, %a;\ncvt.u32.u64 %i1, %b;\ncvt.u32.u64 %i2, %c;\n";
-    let apart = format!(
-        "{halves}and.b32 %i4, %i3, 1;\nsetp.eq.u32 %q, %i4, 0;\n@%q bra EVEN;\n{odd}\nbra DONE;\nEVEN:\n{even}\nDONE:"
-    );
+    let paths = |even: &str, odd: &str| {
+        let (even, odd) = (part(even), part(odd));
+        format!(
+            "{halves}and.b32 %i4, %i3, 1;\nsetp.eq.u32 %q, %i4, 0;\n@%q bra EVEN;\n{odd}\nbra DONE;\nEVEN:\n{even}\nDONE:"
+        )
+    };
+    let apart = paths("0x55555555", "0xaaaaaaaa");
+    let met = paths("0xffffffff", "0xffffffff");
     let all = halves.to_owned() + &part("0xffffffff");
-    for (text, members) in [(&all, [u32::MAX; 2]), (&apart, [0x5555_5555, 0xaaaa_aaaa])] {
+    let texts = [
+        (&all, [u32::MAX; 2]),
+        (&apart, [0x5555_5555, 0xaaaa_aaaa]),
+        (&met, [u32::MAX; 2]),
+    ];
+    for (text, members) in texts {
         let got = run(text, B64, operands, inputs);
         for (at, got) in got.iter().enumerate() {
             let (warp, lane) = (&inputs[at / 32 * 32..][..32], at % 32);
