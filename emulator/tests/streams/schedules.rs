@@ -155,14 +155,14 @@ fn kernels_that_do_not() {
 
 #[test]
 fn small_kernels_overlap() {
-    let with = |test, threads| {
-        let seconds = ("PTX_EMULATOR_SECONDS", "2");
+    let with = |test, threads, seconds| {
         let eager = ("PTX_EMULATOR_SCHEDULE", "eager");
-        alone_with(test, &[("PTX_EMULATOR_THREADS", threads), seconds, eager]);
+        let threads = ("PTX_EMULATOR_THREADS", threads);
+        alone_with(test, &[threads, ("PTX_EMULATOR_SECONDS", seconds), eager]);
     };
-    with("schedules::kernels_that_overlap", "2");
+    with("schedules::kernels_that_overlap", "2", "30");
     // One thread runs one block at a time, and with it one kernel.
-    with("schedules::kernels_that_do_not", "1");
+    with("schedules::kernels_that_do_not", "1", "1");
 }
 
 #[test]

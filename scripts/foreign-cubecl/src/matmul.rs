@@ -4,7 +4,7 @@
 //!
 //! - `mma` before 9.0, and with f32 results: lanes read from shared memory what others of the warp have written, with no
 //!   `bar.warp.sync` between, which the emulator reports as a race;
-//! - `SpecializedTma`: the elected lane and the others meet in two different `shfl.sync`, which PTX allows and the emulator does not.
+//! - `SpecializedTma`: lanes exit while the elected one waits for them in `elect.sync`, which PTX allows and the emulator reports.
 //!
 //! Stages that are loaded asynchronously in part are right only where they divide the summed dimension.
 
