@@ -366,8 +366,14 @@ impl Driver {
     }
 
     /// Launches a kernel of one thread with an address and a number.
-    pub fn launch(
+    pub fn launch(&self, stream: Stream, kernel: Kernel, address: u64, value: u64) -> CUresult {
+        self.launch_blocks(1, stream, kernel, address, value)
+    }
+
+    /// Launches blocks of one thread each.
+    pub fn launch_blocks(
         &self,
+        blocks: u32,
         stream: Stream,
         kernel: Kernel,
         mut address: u64,
@@ -379,7 +385,7 @@ impl Driver {
         unsafe {
             sys::cuLaunchKernel(
                 function,
-                1,
+                blocks,
                 1,
                 1,
                 1,

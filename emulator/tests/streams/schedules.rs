@@ -1,7 +1,8 @@
 //! The three schedules: what a missing wait gives under each, and that a seed is an order.
 
 use crate::harness::{
-    APPEND, AWAIT, Driver, Gate, OK, SET, alone, alone_with, pass, process, schedule,
+    APPEND, AWAIT, Driver, Gate, MOMENT, NOT_READY, OK, SET, alone, alone_with, pass, process,
+    schedule,
 };
 use cudarc::driver::sys;
 
@@ -154,6 +155,26 @@ fn kernels_that_do_not() {
 }
 
 #[test]
+#[ignore = "run by small_kernels_overlap"]
+fn kernels_that_come_first() {
+    let driver = Driver::new();
+    let streams: Vec<_> = (0..4).map(|_| driver.stream(false)).collect();
+    let (awaited, x, y) = (driver.memory(1), driver.memory(1), driver.memory(1));
+    let wait = driver.kernel(AWAIT, c"await_word");
+    let set = driver.kernel(SET, c"set");
+    assert_eq!(driver.launch(streams[0], wait, awaited, 3), OK);
+    // Two blocks find no room beside the one that runs, and one block would; but it came later.
+    assert_eq!(driver.launch_blocks(2, streams[1], set, x, 5), OK);
+    assert_eq!(driver.launch(streams[2], set, y, 7), OK);
+    let late = driver.record(streams[2]);
+    std::thread::sleep(MOMENT);
+    assert_eq!(driver.query(late), NOT_READY);
+    driver.fill(streams[3], awaited, 3, 1);
+    assert_eq!(driver.sync_all(), OK);
+    assert_eq!([driver.word(x), driver.word(y)], [5, 7]);
+}
+
+#[test]
 fn small_kernels_overlap() {
     let with = |test, threads, seconds| {
         let eager = ("PTX_EMULATOR_SCHEDULE", "eager");
@@ -161,6 +182,7 @@ fn small_kernels_overlap() {
         alone_with(test, &[threads, ("PTX_EMULATOR_SECONDS", seconds), eager]);
     };
     with("schedules::kernels_that_overlap", "2", "30");
+    with("schedules::kernels_that_come_first", "2", "30");
     // One thread runs one block at a time, and with it one kernel.
     with("schedules::kernels_that_do_not", "1", "1");
 }
