@@ -73,6 +73,7 @@ impl Shadow {
     }
 
     /// [`Shadow::read_fast`] of `len` units each, where units are smaller than a word.
+    #[inline(always)]
     pub fn read_small(
         &mut self,
         units: impl Iterator<Item = usize>,
@@ -106,6 +107,7 @@ impl Shadow {
 
     /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, where units are smaller than a word. False,
     /// with nothing done, if that needs a closer look. `pending`: a copy begins.
+    #[inline(always)]
     pub fn write_small(
         &mut self,
         unit: usize,
@@ -145,6 +147,7 @@ impl Shadow {
     }
 
     /// [`Shadow::write_small`] of `COUNT` units.
+    #[inline(always)]
     fn write_units_fast<const COUNT: usize>(
         &mut self,
         unit: usize,

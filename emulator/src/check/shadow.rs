@@ -370,11 +370,17 @@ impl Shadow {
     }
 
     /// The thread of the copy to these units has waited for it.
-    #[inline]
+    #[inline(always)]
     pub fn end_copy(&mut self, units: Range<usize>, order: &Order, actor: &Actor) {
         let (stamp, info) = (actor.stamp(order.now), actor.info());
         let stamps = &mut self.stamps[units.clone()];
-        for (old, writer) in stamps.iter_mut().zip(&mut self.writers[units]) {
+        let writers = &mut self.writers[units];
+        if stamps.iter().all(|&old| old == PENDING) {
+            stamps.fill(stamp);
+            writers.iter_mut().for_each(|writer| writer.info = info);
+            return;
+        }
+        for (old, writer) in stamps.iter_mut().zip(writers) {
             if *old == PENDING {
                 *old = stamp;
                 writer.info = info;

@@ -45,6 +45,7 @@ impl Copies {
 }
 
 /// `cp.async`.
+#[inline(always)]
 pub(crate) fn copy(
     cx: &mut Context,
     w: &mut Warp,
@@ -239,6 +240,7 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
 }
 
 /// `cp.async.wait_group`, or with `None` `cp.async.wait_all`.
+#[inline(always)]
 pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) {
     let mut list = std::mem::take(&mut w.copies.list);
     for copy in &mut list {
@@ -271,6 +273,7 @@ pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) 
 }
 
 /// The bytes of some lanes have arrived.
+#[inline(always)]
 fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     let shift = cx.shared.shadow.shift;
     for lane in lanes(lanes_done) {

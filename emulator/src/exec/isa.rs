@@ -9,7 +9,7 @@ use super::convert::Conversion;
 use super::ldmatrix::Matrices;
 use super::product::{self, Factors};
 use super::warp::Warp;
-use super::{address, bits, float, half, int, matrix, moves};
+use super::{address, async_copy, bits, float, half, int, matrix, moves};
 use crate::check::Outcome;
 use crate::ir::*;
 
@@ -116,6 +116,10 @@ handlers! {
         = product::multiply_integers(w, sums, factors, warp, how);
     fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: Access, src: [Reg; 4], addr: Address) -> Outcome
         = address::store(cx, w, m, access, src, addr);
+    fn copy_async(cx: &mut Context<'_>, w: &mut Warp, m: u32, bytes: u8, places: [Address; 2], size: Reg) -> Outcome
+        = async_copy::copy(cx, w, m, bytes, places, size);
+    fn wait_async(cx: &mut Context<'_>, w: &mut Warp, m: u32, pending: Option<u8>)
+        = async_copy::wait(cx, w, m, pending);
     fn mma(w: &mut Warp, kind: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) = matrix::mma(w, kind, d, a, b);
     fn ldmatrix(cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, d: [Reg; 4], addr: Address) -> Outcome
         = kind.load(cx, w, m, d, addr);

@@ -242,7 +242,7 @@ fn rare<I: Isa>(
             src,
             src_size,
         } => {
-            async_copy::copy(cx, w, m, bytes, [dst, src], src_size)?;
+            I::copy_async(cx, w, m, bytes, [dst, src], src_size)?;
         }
         Op::StMatrix {
             count,
@@ -271,8 +271,8 @@ fn rare<I: Isa>(
             cx.order.fence(w.index);
         }
         Op::CpAsyncCommit => async_copy::commit(w, m),
-        Op::CpAsyncWait { pending } => async_copy::wait(cx, w, m, Some(pending)),
-        Op::CpAsyncWaitAll => async_copy::wait(cx, w, m, None),
+        Op::CpAsyncWait { pending } => I::wait_async(cx, w, m, Some(pending)),
+        Op::CpAsyncWaitAll => I::wait_async(cx, w, m, None),
         Op::Mbarrier { .. } => return mbarrier::run(cx, w, m, op),
         Op::BulkLoad {
             dst,
