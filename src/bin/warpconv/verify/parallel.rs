@@ -75,11 +75,10 @@ fn side_by_side<'p>(
     let (send, outcomes) = mpsc::channel();
     let gpu = context.gpu().map_err(Failure::Device)?;
     let empty = report.draft();
-    let work = |send: mpsc::Sender<_>, mine: Result<Context, Failure>| {
-        let mine = match mine {
-            Ok(mine) => mine,
-            Err(failure) => return drop(send.send((0, Err(failure)))),
-        };
+    // All streams are made before the first thread can break the context.
+    let threads = (0..jobs.min(sources.len())).map(|_| beside(context, &gpu));
+    let threads = threads.collect::<Result<Vec<Context>, Failure>>()?;
+    let work = |send: mpsc::Sender<_>, mine: Context| {
         while !stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(source) = sources.get(index) else {
@@ -95,9 +94,8 @@ fn side_by_side<'p>(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..jobs.min(sources.len()) {
-            let (send, mine) = (send.clone(), beside(context, &gpu));
-            let work = &work;
+        for mine in threads {
+            let (send, work) = (send.clone(), &work);
             scope.spawn(move || work(send, mine));
         }
         drop(send);
