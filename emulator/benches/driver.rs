@@ -1,4 +1,4 @@
-//! What calls of the driver API take, and what the checker of the order of operations adds to kernels.
+//! Times of driver API calls, and the price of the ordering check per kernel.
 //!
 //! `cargo bench -p ptx-emulator --bench driver`, and once more with `PTX_EMULATOR_ORDER=off`; `PTX_EMULATOR_LIB` names
 //! another library to compare with. The order is looked at from the second stream on, so each kernel is timed with one

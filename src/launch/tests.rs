@@ -178,7 +178,7 @@ fn pool(image: [usize; 4], window: usize, kind: PoolKind, layout: Layout) -> Poo
     builder.build().expect("a valid pooling")
 }
 
-/// Windows: in NCHW an output a thread and strip of 4 rows, in NHWC one or four channels.
+/// Windows: in NCHW one output per thread and strip of 4 rows, in NHWC one channel or four.
 #[test]
 fn windows_take_four_channels_where_all_is_whole() {
     const INDICES: PoolKind = PoolKind::Max { indices: true };
@@ -216,7 +216,7 @@ fn windows_take_four_channels_where_all_is_whole() {
     }
 }
 
-/// Whole planes: in NCHW a warp or a block each, in NHWC a team of threads for up to 32 lanes of channels.
+/// Whole planes: in NCHW one warp or block per plane, in NHWC one group of threads per up to 32 channels.
 #[test]
 fn planes_are_shared_out_by_their_length() {
     let of = |c, [h, w]: [usize; 2], layout| {

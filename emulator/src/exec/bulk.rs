@@ -246,7 +246,7 @@ pub(crate) fn put_global(
     Ok(())
 }
 
-/// How a copy to shared memory is reported.
+/// The kind of access that a copy to shared memory is reported as.
 pub(crate) fn changes(reduces: bool) -> AccessKind {
     if reduces {
         AccessKind::Atomic
@@ -255,18 +255,10 @@ pub(crate) fn changes(reduces: bool) -> AccessKind {
     }
 }
 
-/// Whether the instruction at a place is a reduction of shared memory by the asynchronous proxy.
+/// Tells whether the instruction at a place is a reduction of shared memory by the asynchronous proxy.
 fn is_reduction(code: &[Inst], pc: u32) -> bool {
-    let reduces = |op| {
-        matches!(
-            op,
-            Op::BulkShared {
-                reduce: Some(_),
-                ..
-            }
-        )
-    };
-    code.get(pc as usize).is_some_and(|inst| reduces(inst.op))
+    let op = code.get(pc as usize).map(|inst| &inst.op);
+    matches!(op, Some(Op::BulkShared { reduce, .. }) if reduce.is_some())
 }
 
 /// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is told, the bytes are

@@ -56,7 +56,7 @@ pub(crate) fn step(
     Ok(true)
 }
 
-/// Whether two instructions are one operation: they may have other registers.
+/// Tells whether two instructions are one operation: they may have other registers.
 fn is_same(op: &Op, other: &Op) -> bool {
     match (op, other) {
         (Op::Shfl { mode: x, .. }, Op::Shfl { mode: y, .. }) => x == y,
@@ -182,7 +182,7 @@ fn given(op: &Op) -> Reg {
     }
 }
 
-/// What each party's lanes give, as 32 bits.
+/// The values that each party's lanes give, of 32 bits.
 fn words(w: &Warp, parties: &[(&Op, u32)]) -> [u32; 32] {
     let mut all = *w.u32s(given(parties[0].0));
     for &(op, m) in &parties[1..] {
@@ -192,7 +192,7 @@ fn words(w: &Warp, parties: &[(&Op, u32)]) -> [u32; 32] {
     all
 }
 
-/// What each party's lanes give, as 64 bits.
+/// The values that each party's lanes give, of 64 bits.
 fn wide(w: &Warp, parties: &[(&Op, u32)]) -> [u64; 32] {
     let mut all = *w.u64s(given(parties[0].0));
     for &(op, m) in &parties[1..] {

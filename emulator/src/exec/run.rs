@@ -46,7 +46,7 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
     loop {
         if !w.choose() {
             match not_ready(w) {
-                // Who waits for good may wait for lanes that wait for it at a point of reconvergence.
+                // Splits that would wait forever may wait for lanes that are held at a point of reconvergence.
                 Err(_) if w.part() => continue,
                 stop => return stop,
             }

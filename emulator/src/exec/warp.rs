@@ -282,8 +282,8 @@ impl Warp {
         }
     }
 
-    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as they wait for them.
-    /// Whether there were any. The two groups meet again at the next such point around this one.
+    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as these wait for them. True
+    /// if there were any. The two groups meet again at the next such point around this one.
     pub fn part(&mut self) -> bool {
         let mut parted = false;
         for at in 0..self.splits.len() {
@@ -373,7 +373,7 @@ impl Warp {
                         .filter(|s| same(s))
                         .fold(0, |m, s| m | s.mask);
                     if mask & self.expected() & !there == 0 {
-                        self.parted = 0;
+                        self.met();
                         self.sync_count = self.sync_count.wrapping_add(1);
                         for split in self.splits.iter_mut().filter(|s| same(s)) {
                             split.state = State::Ready;
@@ -396,7 +396,8 @@ impl Warp {
         self.alive | self.missed
     }
 
-    /// Lanes of a collective operation have met.
+    /// Notes that the lanes of a collective operation have met.
+    #[inline(always)]
     pub fn met(&mut self) {
         self.parted = 0;
     }

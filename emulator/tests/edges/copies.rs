@@ -1,5 +1,7 @@
 //! `cp.async` and bulk copies: both of their sides, and what they do to neighbouring bytes.
-use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
+use super::harness::{
+    Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
+};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
 use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
@@ -174,6 +176,7 @@ fn bulk(bench: &Bench, load: bool) -> LoadedKernel {
     cp.async.bulk.wait_group 0;"
     };
     // The barrier lies in the first 16 bytes, the dynamic part behind it.
+    let fill = fill_shared("%r12", 0);
     let body = format!(
         "    .shared .align 8 .b64 bar;
     mov.u32 %r1, tile;
@@ -183,16 +186,7 @@ fn bulk(bench: &Bench, load: bool) -> LoadedKernel {
     setp.eq.u32 %p3, %r12, 0;
     @%p3 mbarrier.init.shared::cta.b64 [bar], %r11;
     @%p3 fence.mbarrier_init.release.cluster;
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r12;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 0;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     fence.proxy.async;
     bar.sync 0;
 {copy}"

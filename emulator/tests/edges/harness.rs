@@ -114,6 +114,23 @@ impl Params {
     }
 }
 
+/// Instructions of a warp that write `value` to every byte of dynamic shared memory. `%r1` is its address, `thread` the register
+/// with the thread's index.
+pub fn fill_shared(thread: &str, value: u8) -> String {
+    format!(
+        "    mov.u32 %r14, %dynamic_smem_size;
+    mov.u32 %r15, {thread};
+FILL:
+    setp.ge.u32 %p4, %r15, %r14;
+    @%p4 bra FILLED;
+    add.u32 %r16, %r1, %r15;
+    st.shared.u8 [%r16], {value};
+    add.u32 %r15, %r15, 32;
+    bra FILL;
+FILLED:"
+    )
+}
+
 /// The text of a module with the kernel `k`.
 pub fn text(sm: u32, variables: &str, params: &str, body: &str) -> String {
     let (version, target) = match sm {

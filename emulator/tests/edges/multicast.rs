@@ -1,5 +1,5 @@
 //! Copies to several blocks of a cluster: each of them is looked at, and none that the mask does not name.
-use super::harness::{Bench, LANES, Params, legal, reported, text, touch};
+use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault, ClusterFault};
 use ptx_emulator::tensor_map::{Tensor, TensorMap};
@@ -23,16 +23,7 @@ const BODY: &str = "    .shared .align 8 .b64 bar;
     cvt.u16.u32 %h1, %r6;
     mov.b64 %rd2, map;
     cvta.param.u64 %rd2, %rd2;
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r2;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 7;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     fence.proxy.async;
     bar.warp.sync 0xffffffff;
     setp.eq.u32 %p1, %r2, 0;
@@ -83,7 +74,9 @@ fn kernel(bench: &Bench, tensor: bool, odd: &str) -> LoadedKernel {
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster \
          [%r5], [%rd1], 32, [bar], %h1"
     };
-    let body = BODY.replace("{odd}", odd).replace("{copy}", copy);
+    let fill = fill_shared("%r2", 7);
+    let body = BODY.replace("{fill}", &fill);
+    let body = body.replace("{odd}", odd).replace("{copy}", copy);
     let params = ".param .u64 far, .param .u64 out, .param .u32 at, .param .u32 mask, .param .u32 without, \
                   .param .u32 special, .param .u32 lane, .param .align 64 .b8 map[128]";
     let tile = ".extern .shared .align 128 .b8 tile[];";

@@ -1,5 +1,7 @@
 //! `cp.reduce.async.bulk` to device memory: both of its sides, one lane alone and among others, and bytes beside it.
-use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
+use super::harness::{
+    Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
+};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
 use ptx_emulator::{Fault, FaultKind, LoadedKernel};
@@ -33,21 +35,13 @@ const REST: u32 = 512;
 /// A kernel of one warp: `lane` adds `size` bytes from `near` to those at `to`, the others, if all take part, 16 bytes
 /// each to places of their own from `rest` on.
 fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
+    let fill = fill_shared("%r2", 1);
     let body = format!(
         "    .shared .align 128 .b8 first[128];
     mov.u32 %r1, first;
     mov.u32 %r1, tile;
     mov.u32 %r2, %tid.x;
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r2;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 1;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     fence.proxy.async;
     bar.sync 0;
     ld.param.u64 %rd1, [to];

@@ -1,6 +1,6 @@
 //! What a block does in the shared memory of another of its cluster without waiting: `st.async`, `red.async`, bulk copies
 //! and operations on barriers. The last byte there, and the first beyond; the last barrier, and the first beyond.
-use super::harness::{Bench, LANES, Params, legal, reported, text, touch};
+use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault, ClusterFault, Touch};
 use ptx_emulator::{Fault, FaultKind, LoadedKernel};
@@ -111,16 +111,7 @@ const BODY: &str = "    .shared .align 16 .b64 bars[2];
     mov.u32 %r3, %cluster_ctarank;
     ld.param.u32 %r4, [object];
     ld.param.u64 %rd1, [far];
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r2;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 0;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     bar.warp.sync 0xffffffff;
     ld.param.u32 %r17, [bytes];
     setp.eq.u32 %p1, %r2, 0;
@@ -167,7 +158,9 @@ MEET:
 /// told, at the barrier of the first 16 bytes or at the one that ends its shared memory. Lanes of the first block do the
 /// operation: `lane` at `at`, the others, if all take part, each at a place of its own.
 fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
-    let body = BODY.replace("{operation}", operation);
+    let fill = fill_shared("%r2", 0);
+    let body = BODY.replace("{fill}", &fill);
+    let body = body.replace("{operation}", operation);
     let params = ".param .u64 far, .param .u32 object, .param .u32 bytes, .param .u32 at, .param .u32 bar, \
                   .param .u32 lane, .param .u32 all, .param .u32 rank, .param .u32 waits";
     let tile = ".extern .shared .align 16 .b8 tile[];";

@@ -1,6 +1,8 @@
 //! Tensor copies from shared memory: their source while they are under way, reductions and im2col at the ends of their
 //! memory, and what is counted of them.
-use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
+use super::harness::{
+    Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
+};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
 use ptx_emulator::tensor_map::{Tensor, TensorMap};
@@ -76,6 +78,7 @@ const TILE: u32 = 128;
 fn kernel(bench: &Bench, instruction: &str, at: &[i32], before: &str, after: &str) -> LoadedKernel {
     let list = at.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     let instruction = instruction.replace("{at}", &format!("[%rd1, {{{list}}}]"));
+    let fill = fill_shared("%r2", 0);
     let body = format!(
         "    .shared .align 16 .b8 first[16];
     mov.u32 %r1, first;
@@ -86,16 +89,7 @@ fn kernel(bench: &Bench, instruction: &str, at: &[i32], before: &str, after: &st
     ld.param.u32 %r5, [near];
     ld.param.u32 %r6, [lane];
     setp.eq.u32 %p2, %r2, %r6;
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r2;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 0;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     fence.proxy.async;
     bar.sync 0;
     @!%p2 bra END;

@@ -1,5 +1,7 @@
 //! Tensor copies: their part of shared memory, the tensor, the map, and the bounding box of im2col.
-use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
+use super::harness::{
+    Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
+};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
 use ptx_emulator::tensor_map::{MAP_BYTES, Tensor, TensorMap};
@@ -85,6 +87,7 @@ fn kernel(
     cp.async.bulk.wait_group 0;"
         )
     };
+    let fill = fill_shared("%r2", 0);
     let body = format!(
         "    .shared .align 8 .b64 bar;
     mov.u32 %r1, tile;
@@ -102,16 +105,7 @@ fn kernel(
     setp.eq.u32 %p3, %r2, 0;
     @%p3 mbarrier.init.shared::cta.b64 [bar], 1;
     @%p3 fence.mbarrier_init.release.cluster;
-    mov.u32 %r14, %dynamic_smem_size;
-    mov.u32 %r15, %r2;
-FILL:
-    setp.ge.u32 %p4, %r15, %r14;
-    @%p4 bra FILLED;
-    add.u32 %r16, %r1, %r15;
-    st.shared.u8 [%r16], 0;
-    add.u32 %r15, %r15, 32;
-    bra FILL;
-FILLED:
+{fill}
     fence.proxy.async;
     bar.sync 0;
 {copy}"

@@ -182,7 +182,7 @@ fn groups_are_narrow_up_to_a_step() {
     }
 }
 
-/// Tiles, steps, channels a step and the useful share, by hand.
+/// Tiles, steps, channels per step and the useful share, worked out by hand.
 #[test]
 fn work_is_counted_in_tiles_and_steps() {
     use Algorithm::{Mma, MmaFlat, MmaNarrow};
@@ -227,7 +227,7 @@ fn the_workspace_has_room_for_filters_and_parts() {
     }
 }
 
-/// Up to sixteen blocks share a sum, as many as the model finds fastest; who asks for a number gets it.
+/// Up to sixteen blocks share a sum, as many as the model finds fastest, or as many as the limits name.
 #[test]
 fn the_fastest_number_of_splits_is_taken() {
     let (kernel, device) = (made(Algorithm::Mma, 64), Capability::h200());

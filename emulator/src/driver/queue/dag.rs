@@ -56,7 +56,7 @@ struct Entry {
 pub struct Dag {
     entries: BTreeMap<TaskId, Entry>,
     ready: BTreeSet<TaskId>,
-    /// What the kernels that run on each device keep busy.
+    /// The load of each device, by ordinal.
     loads: BTreeMap<usize, Load>,
     last: TaskId,
     running: usize,

@@ -43,34 +43,26 @@ pub fn run(
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     while !sources.is_empty() {
-        let (done, mut late) = side_by_side(context, sources, jobs, report)?;
+        let done = side_by_side(context, sources, jobs, report)?;
         let Some(failed) = sources.get(done) else {
             return Ok(());
         };
         // All threads are gone, so the context can be given up.
         context.revive()?;
         context.run_noted(failed, report)?;
-        let mut next = done + 1;
-        while let Some(draft) = late.remove(&next) {
-            if !report.add(draft) {
-                break;
-            }
-            report.progress().step();
-            next += 1;
-        }
-        sources = &sources[next..];
+        sources = &sources[done + 1..];
     }
     Ok(())
 }
 
-/// Runs sources in threads up to the first that fails. How many are in the report now, and what came of those that had
-/// begun behind them.
-fn side_by_side<'p>(
+/// Runs sources in threads up to the first that fails. Returns how many are in the report now; what ran behind them is
+/// dropped.
+fn side_by_side(
     context: &Context,
     sources: &[Source],
     jobs: usize,
-    report: &mut Report<'p>,
-) -> Result<(usize, BTreeMap<usize, Report<'p>>), Failure> {
+    report: &mut Report<'_>,
+) -> Result<usize, Failure> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, outcomes) = mpsc::channel();
     let gpu = context.gpu().map_err(Failure::Device)?;
@@ -121,7 +113,7 @@ fn side_by_side<'p>(
                 }
             }
         }
-        first_failure.map_or(Ok((done, late)), Err)
+        first_failure.map_or(Ok(done), Err)
     })
 }
 
