@@ -1,8 +1,10 @@
-//! Makes the PTX that the crate embeds: one module a catalog entry, listed in `$OUT_DIR/ptx.rs` in the catalog's order.
+//! Makes the PTX that the crate embeds: one module a catalog entry, listed in `$OUT_DIR/ptx.rs` in
+//! the catalog's order.
 //!
-//! With an nvcc at hand the modules are compiled from `kernels/`; without one, with `WARPCONV_PREBUILT=1` or on docs.rs
-//! they come from `kernels/prebuilt/`. It never asks the machine for its GPU. `scripts/prebuilt` runs this same program
-//! to make `kernels/prebuilt/`, so it uses nothing but `std`; and that program is one file, hence a little over 500 lines.
+//! With an nvcc at hand the modules are compiled from `kernels/`; without one, with
+//! `WARPCONV_PREBUILT=1` or on docs.rs they come from `kernels/prebuilt/`. It never asks the
+//! machine for its GPU. `scripts/prebuilt` runs this same program to make `kernels/prebuilt/`, so
+//! it uses nothing but `std`; and that program is one file, hence a little over 500 lines.
 
 // The catalog has more than a build needs.
 #[allow(dead_code)]
@@ -16,7 +18,8 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, io, thread};
 
-/// The release that `kernels/prebuilt` is made with. Another one's output is used, but never stored there.
+/// The release that `kernels/prebuilt` is made with. Another one's output is used, but never stored
+/// there.
 const PINNED_NVCC: &str = "13.0.88";
 
 /// Counts changes to the flags and to [`tidy`], which shape the PTX as much as its sources do.
@@ -132,7 +135,8 @@ struct Module {
     hash: u64,
 }
 
-/// The value of an environment variable that is set and not empty; the build reruns when it changes.
+/// The value of an environment variable that is set and not empty; the build reruns when it
+/// changes.
 fn variable(name: &str) -> Option<String> {
     if !matches!(name, "OUT_DIR" | "CARGO_MANIFEST_DIR" | "DOCS_RS") {
         println!("cargo::rerun-if-env-changed={name}");
@@ -154,7 +158,8 @@ fn write(path: &Path, contents: &str) -> Result<(), Failure> {
 
 /// `ptx.rs`, and the manifest that `scripts/prebuilt` stores beside the modules.
 fn write_table(out: &Path, modules: &[Module]) -> Result<(), Failure> {
-    // Set by scripts/bundle: its many programs share one folder of modules, which they read when they start.
+    // Set by scripts/bundle: its many programs share one folder of modules, which they read when
+    // they start.
     let files = variable("WARPCONV_PTX_FILES").is_some();
     let doc = "/// The PTX of each kernel, in the order of the catalog.\n";
     let (head, tail) = if files {
@@ -193,7 +198,8 @@ impl Hasher {
         Hasher(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Adds a text without its carriage returns, and an end mark so that neighbours do not run together.
+    /// Adds a text without its carriage returns, and an end mark so that neighbours do not run
+    /// together.
     fn add(&mut self, text: &str) {
         for byte in text.bytes().filter(|&byte| byte != b'\r').chain([0]) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -201,8 +207,9 @@ impl Hasher {
     }
 }
 
-/// A hash of all that shapes a kernel's PTX, the same on every machine: recipe, flags, definitions, the source and the
-/// headers it includes. Not of the whole folder: one edited header recompiles only the kernels that use it.
+/// A hash of all that shapes a kernel's PTX, the same on every machine: recipe, flags, definitions,
+/// the source and the headers it includes. Not of the whole folder: one edited header recompiles
+/// only the kernels that use it.
 fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
     let mut hasher = Hasher::new();
     hasher.add(&format!(
@@ -397,7 +404,8 @@ fn compile(
     let raw = ptx.join(format!("{}.raw", module.id));
     let source = module.kernel.algorithm.source();
     let mut command = Command::new(nvcc);
-    // In the folder and with a relative name, so that no path of this machine can end up in the PTX.
+    // In the folder and with a relative name, so that no path of this machine can end up in the
+    // PTX.
     command
         .current_dir(kernels)
         .args(FLAGS)
@@ -442,8 +450,9 @@ fn compile(
 // ---------------------------------------------------------------------------------------------------------------------
 // PTX
 
-/// Drops comments, debug lines, hints and blanks, and lowers `.version` to the lowest that the module's instructions allow (at
-/// least `floor`): an older driver refuses a module only for the number that stands there.
+/// Drops comments, debug lines, hints and blanks, and lowers `.version` to the lowest that the
+/// module's instructions allow (at least `floor`): an older driver refuses a module only for the
+/// number that stands there.
 fn tidy(text: &str, floor: &str) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -454,7 +463,8 @@ fn tidy(text: &str, floor: &str) -> Option<String> {
         if body.is_empty() || hint || body.starts_with(".loc") || body.starts_with(".file") {
             continue;
         }
-        // One tab is enough to see what is inside a body; nvcc aligns operands with tabs and blanks.
+        // One tab is enough to see what is inside a body; nvcc aligns operands with tabs and
+        // blanks.
         let indent = if body.len() < line.len() { "\t" } else { "" };
         lines.push(format!(
             "{indent}{}",

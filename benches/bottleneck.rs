@@ -1,4 +1,5 @@
-//! Bottleneck and inception against the naive modules that they replace, and against the same from cuDNN.
+//! Bottleneck and inception against the naive modules that they replace, and against the same from
+//! cuDNN.
 
 mod support;
 
@@ -15,7 +16,8 @@ use warpconv::ops::{Bottleneck, Inception, Module};
 use warpconv::plan::BottleneckPlan;
 use warpconv::{DType, Error, Layout};
 
-/// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool projection.
+/// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool
+/// projection.
 const INCEPTIONS: [(&str, [usize; 8]); 9] = [
     ("3a", [192, 28, 64, 96, 128, 16, 32, 32]),
     ("3b", [256, 28, 128, 128, 192, 32, 96, 64]),

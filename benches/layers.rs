@@ -1,6 +1,7 @@
 //! The convolutions of the networks of `layers.txt`, with bias and ReLU, beside cuDNN's.
 //!
-//! `cargo bench --bench layers --features cudnn -- googlenet n128 bf16` runs some of them; `--help` says more.
+//! `cargo bench --bench layers --features cudnn -- googlenet n128 bf16` runs some of them; `--help`
+//! says more.
 
 mod support;
 

@@ -1,7 +1,9 @@
-//! Puts the rows of the other benchmarks together: a table, the families against their targets, JSON and a chart.
+//! Puts the rows of the other benchmarks together: a table, the families against their targets,
+//! JSON and a chart.
 //!
-//! `cargo bench --bench report -- rows.jsonl --json report.json --svg report.svg`, where rows.jsonl is what the other
-//! benchmarks wrote with `--json rows.jsonl` or `WARPCONV_BENCH_JSON=rows.jsonl`.
+//! `cargo bench --bench report -- rows.jsonl --json report.json --svg
+//! report.svg`, where rows.jsonl is what the other benchmarks wrote with `--json
+//! rows.jsonl` or `WARPCONV_BENCH_JSON=rows.jsonl`.
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! Writes the table of exported driver functions, and names the shared library `libcuda.so`.
 //!
-//! `src/driver/exports.txt` lists what the real library exports. A name that a `driver!` block in `src/driver/`
-//! implements goes into the table as it is; every other one gets a function that returns
-//! `CUDA_ERROR_NOT_SUPPORTED`.
+//! `src/driver/exports.txt` lists what the real library exports. A name that a `driver!` block in
+//! `src/driver/` implements goes into the table as it is; every other one gets a function that
+//! returns `CUDA_ERROR_NOT_SUPPORTED`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,11 +13,14 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/driver");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
-        // cudarc and most other loaders ask for `libcuda.so`; a library already loaded under that name is what they get.
+        // cudarc and most other loaders ask for `libcuda.so`; a library already loaded under that
+        // name is what they get.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcuda.so");
-        // The driver has threads, so its code stays where it is when a client lets go of the library.
+        // The driver has threads, so its code stays where it is when a client lets go of the
+        // library.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
-        // Calls inside the library stay inside it, whatever else in the process exports the same names.
+        // Calls inside the library stay inside it, whatever else in the process exports the same
+        // names.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
     }
     let sources = Path::new("src/driver");
@@ -30,7 +33,8 @@ fn main() -> io::Result<()> {
     )
 }
 
-/// Name and module of every function that a `driver!` block defines: `fn cuName(` at the start of a line.
+/// Name and module of every function that a `driver!` block defines: `fn cuName(` at the start of a
+/// line.
 fn implemented(sources: &Path) -> io::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(sources)? {

@@ -1,8 +1,8 @@
 //! The kernels that were compiled: one [`Kernel`] a PTX module.
 //!
-//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and hands each
-//! entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here once. It must therefore depend
-//! on nothing but `core` and `std`.
+//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and
+//! hands each entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here
+//! once. It must therefore depend on nothing but `core` and `std`.
 
 use std::sync::OnceLock;
 
@@ -29,8 +29,9 @@ pub use kinds::{DType, Layout, Math, Tier};
 pub enum Algorithm {
     /// Convolution as an implicit matrix product, any filter, groups = 1.
     Direct,
-    /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs through channels and
-    /// filter taps in one go, so that no channel block is padded. Needs c * r * s <= [`FLAT_GEMM_K`].
+    /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs
+    /// through channels and filter taps in one go, so that no channel block is padded. Needs
+    /// c * r * s <= [`FLAT_GEMM_K`].
     DirectFlat,
     /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
     Pointwise,
@@ -42,14 +43,16 @@ pub enum Algorithm {
     Depthwise,
     /// Convolution on tensor cores by `mma.sync`: an implicit matrix product a group, 1x1 included.
     Mma,
-    /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and channels in one go.
-    /// Needs c * r * s <= [`FLAT_GEMM_K`].
+    /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and
+    /// channels in one go. Needs c * r * s <= [`FLAT_GEMM_K`].
     MmaFlat,
     /// Convolution on tensor cores with groups narrower than a tile, several of which share one.
     MmaNarrow,
-    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk tensor copies (im2col).
+    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk
+    /// tensor copies (im2col).
     Wgmma,
-    /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and NCHW.
+    /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and
+    /// NCHW.
     WgmmaGather,
     /// A whole bottleneck, 1x1, 3x3 and 1x1, on CUDA cores.
     BottleneckCores,
@@ -57,7 +60,8 @@ pub enum Algorithm {
     Bottleneck,
     /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
     BottleneckWgmma,
-    /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one launch.
+    /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one
+    /// launch.
     MmaBranches,
     /// No convolution itself: brings filters into the order that those on tensor cores read.
     PackFilter,
@@ -155,7 +159,8 @@ impl Algorithm {
         )
     }
 
-    /// Whether it computes a whole bottleneck, and an entry's tile reads as `catalog/bottleneck.rs` says.
+    /// Whether it computes a whole bottleneck, and an entry's tile reads as `catalog/bottleneck.rs`
+    /// says.
     pub const fn bottleneck(self) -> bool {
         matches!(
             self,
@@ -164,11 +169,12 @@ impl Algorithm {
     }
 }
 
-/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] and [`Algorithm::MmaFlat`] take: they keep a table of its
-/// terms in shared memory.
+/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] and [`Algorithm::MmaFlat`] take: they
+/// keep a table of its terms in shared memory.
 pub const FLAT_GEMM_K: u32 = 512;
 
-/// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name as [`Kernel::id`].
+/// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
+/// as [`Kernel::id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// What it computes and how.
@@ -179,9 +185,10 @@ pub struct Kernel {
     pub layout: Option<Layout>,
     /// The instruction set it needs.
     pub tier: Tier,
-    /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output pixels, gemm_k = the
-    /// channels of one filter tap taken a step); for kernels that are no matrix product, what their header says. Of a
-    /// bottleneck: output rows and columns of one image, and narrow channels, rounded up.
+    /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output
+    /// pixels, gemm_k = the channels of one filter tap taken a step); for kernels that are no
+    /// matrix product, what their header says. Of a bottleneck: output rows and columns of one
+    /// image, and narrow channels, rounded up.
     pub tile_m: u32,
     /// See [`Kernel::tile_m`].
     pub tile_n: u32,
@@ -189,10 +196,12 @@ pub struct Kernel {
     pub tile_k: u32,
     /// How it makes products of f32 numbers.
     pub math: Math,
-    /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies must be aligned; 0 where
-    /// no choice is left: gathered element by element, or by bulk copies, which want 16.
+    /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies
+    /// must be aligned; 0 where no choice is left: gathered element by element, or by bulk copies,
+    /// which want 16.
     pub vector: u32,
-    /// The stride of a bottleneck's 3x3, for which the kernel was compiled; 0 where it takes any, or has none.
+    /// The stride of a bottleneck's 3x3, for which the kernel was compiled; 0 where it takes any,
+    /// or has none.
     pub stride: u32,
     /// Threads a block.
     pub threads: u32,
@@ -203,7 +212,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, `mma_tf32_nhwc_128x128x32_v16_sm80`; also the PTX entry point.
+    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, `mma_tf32_nhwc_128x128x32_v16_sm80`; also
+    /// the PTX entry point.
     pub fn id(&self) -> String {
         let mut id = String::from(self.algorithm.name());
         if id.starts_with(|c: char| c.is_ascii_digit()) {
@@ -258,12 +268,14 @@ impl Kernel {
         }
     }
 
-    /// Whether a bottleneck's kernel brings its filters again for each tile, for want of shared memory to keep them in.
+    /// Whether a bottleneck's kernel brings its filters again for each tile, for want of shared
+    /// memory to keep them in.
     pub fn streams_filters(&self) -> bool {
         bottleneck::streams_filters(self)
     }
 
-    /// The most channels that a bottleneck may have at either end; `None` where the kernel takes any number.
+    /// The most channels that a bottleneck may have at either end; `None` where the kernel takes
+    /// any number.
     pub fn most_channels(&self) -> Option<u32> {
         bottleneck::most_channels(self)
     }

@@ -232,7 +232,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// There is a driver that works, but whoever asks for `libcuda.so` gets another library. cudarc does.
+    /// There is a driver that works, but whoever asks for `libcuda.so` gets another library. cudarc
+    /// does.
     #[error(
         "the NVIDIA driver {driver} works, but programs that ask for libcuda.so get {by} ({reason}): take its folder out of \
         LD_LIBRARY_PATH, or put the driver's before it"
@@ -365,8 +366,9 @@ pub enum Error {
         buffers: DType,
     },
 
-    /// A buffer or the stream belongs to another context than the plan was prepared in, or the device is. Another
-    /// [`CudaContext`](cudarc::driver::CudaContext) of the same device is another context: use one for all.
+    /// A buffer or the stream belongs to another context than the plan was prepared in, or the
+    /// device is. Another [`CudaContext`](cudarc::driver::CudaContext) of the same device is
+    /// another context: use one for all.
     #[error(
         "{what} belongs to another context than what it is used with: take one CudaContext for all"
     )]
@@ -425,7 +427,8 @@ pub enum Error {
     /// The workspace is smaller than the plan needs.
     #[error("the workspace has {has} bytes, the plan needs {needs}")]
     WorkspaceTooSmall {
-        /// Bytes that the plan needs: [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+        /// Bytes that the plan needs:
+        /// [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
         needs: u64,
         /// Bytes that were given.
         has: u64,

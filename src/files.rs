@@ -1,9 +1,11 @@
-//! Reading files whole, none without an end: every file that the crate or its command line reads comes through here.
+//! Reading files whole, none without an end: every file that the crate or its command line reads
+//! comes through here.
 //!
-//! A size that the system tells is no bound: `/dev/zero` and a pipe have none, and a file may grow while it is read. So each
-//! kind of file has a stated maximum, at most one byte more than that is ever read, and what is no regular file is refused
-//! before it is opened, since opening a pipe that nobody writes to waits forever. Shape files may also be pipes that are open
-//! already, as a shell's `<(...)` and `/dev/stdin` are; these end when their writer does.
+//! A size that the system tells is no bound: `/dev/zero` and a pipe have none, and a file may grow
+//! while it is read. So each kind of file has a stated maximum, at most one byte more than that is
+//! ever read, and what is no regular file is refused before it is opened, since opening a pipe that
+//! nobody writes to waits forever. Shape files may also be pipes that are open already, as a
+//! shell's `<(...)` and `/dev/stdin` are; these end when their writer does.
 
 use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -36,7 +38,8 @@ pub const SHAPES: Kind = Kind {
     pipes: true,
     ..regular("a shape file", 16 << 20, "split it")
 };
-/// `case.json`, `expected.json`, `graph.json`: those of this crate have under 200 KB, and a parsed object takes 80 times its text.
+/// `case.json`, `expected.json`, `graph.json`: those of this crate have under 200 KB, and a parsed
+/// object takes 80 times its text.
 pub const JSON: Kind = regular("a JSON file of a case", 4 << 20, "make several cases of it");
 /// `.npy` arrays: 2^26 elements of 8 bytes, and their header.
 pub const ARRAY: Kind = regular(
@@ -68,14 +71,14 @@ pub const ROWS: Kind = regular("a file of rows", 64 << 20, "split it");
 /// Reads a file.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::InvalidInput`] if it is no regular file; [`ErrorKind::FileTooLarge`] if it has more
-/// bytes than the kind allows.
+/// What the system says; [`ErrorKind::InvalidInput`] if it is no regular file;
+/// [`ErrorKind::FileTooLarge`] if it has more bytes than the kind allows.
 pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>> {
     bytes_if(path, kind, 0, |_, _| Ok(()))
 }
 
-/// Reads a file whose first bytes say whether the rest is worth the memory: `fits` gets up to `head` of them and the size of the
-/// file in bytes.
+/// Reads a file whose first bytes say whether the rest is worth the memory: `fits` gets up to
+/// `head` of them and the size of the file in bytes.
 ///
 /// # Errors
 /// As [`bytes`], and what `fits` returns.
@@ -123,8 +126,8 @@ pub fn text(path: &Path, kind: Kind) -> Result<String> {
 /// Creates or empties a file of this crate's own beside one that the user named, such as its lock.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::InvalidInput`] if the name is that of no regular file: opening a pipe without a reader blocks,
-/// and the target of a link may be any file.
+/// What the system says; [`ErrorKind::InvalidInput`] if the name is that of no regular file:
+/// opening a pipe without a reader blocks, and the target of a link may be any file.
 pub fn create_own(path: &Path) -> Result<File> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => Err(Error::new(

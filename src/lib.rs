@@ -1,4 +1,5 @@
-//! Hand-written CUDA kernels for convolution, pooling and ReLU, with safe launchers over [cudarc](cudarc::driver).
+//! Hand-written CUDA kernels for convolution, pooling and ReLU, with safe launchers over
+//! [cudarc](cudarc::driver).
 //!
 //! ```no_run
 //! use warpconv::gpu::{DeviceChoice, Gpu};
@@ -34,14 +35,15 @@
 //! | [`error`] | everything that can go wrong |
 //!
 //! # Semantics
-//! Sums are in f32, rounded once to the stored type ([`DType`]). NaN passes through ReLU and max pooling; padding is
-//! zero for a convolution and for a mean, minus infinity for a maximum; the first maximum wins a tie. These are PyTorch's
-//! and ONNX's.
+//! Sums are in f32, rounded once to the stored type ([`DType`]). NaN passes through ReLU and max
+//! pooling; padding is zero for a convolution and for a mean, minus infinity for a maximum; the
+//! first maximum wins a tie. These are PyTorch's and ONNX's.
 //!
 //! # Features
-//! `cli` (on by default): the command line `warpconv`. `emulator` (part of `cli`): [`gpu::Gpu::open`] can put
-//! ptx-emulator in the driver's place. `cuda-11040` (on by default): the version of the driver API that cudarc binds;
-//! turn it off to choose another of cudarc's own, or to let cudarc ask the toolkit at hand.
+//! `cli` (on by default): the command line `warpconv`. `emulator` (part of `cli`):
+//! [`gpu::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
+//! version of the driver API that cudarc binds; turn it off to choose another of cudarc's own, or
+//! to let cudarc ask the toolkit at hand.
 #![deny(missing_docs)]
 
 #[cfg(doctest)]

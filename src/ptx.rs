@@ -7,8 +7,9 @@ use crate::files;
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
-/// The modules of a build with `WARPCONV_PTX_FILES`, read when they are first asked for: from the folder that
-/// `WARPCONV_PTX` names, else from `ptx` beside the program's own. One that is missing is empty, which no driver takes.
+/// The modules of a build with `WARPCONV_PTX_FILES`, read when they are first asked for: from the
+/// folder that `WARPCONV_PTX` names, else from `ptx` beside the program's own. One that is missing
+/// is empty, which no driver takes.
 #[allow(dead_code, reason = "only the table of such a build calls it")]
 fn from_folder(ids: &[&str]) -> Vec<&'static str> {
     let beside = || {
@@ -33,8 +34,9 @@ pub fn text(id: KernelId) -> Option<&'static str> {
     PTX.get(id.0).copied()
 }
 
-/// The CUDA version (12000 is 12.0) that introduced a PTX ISA version, as the release notes of the PTX ISA list them: 6.3 came
-/// with 10.0, 7.0 with 11.0, 8.0 with 12.0, 9.0 with 13.0, and each minor version of CUDA brought at most one.
+/// The CUDA version (12000 is 12.0) that introduced a PTX ISA version, as the release notes of the
+/// PTX ISA list them: 6.3 came with 10.0, 7.0 with 11.0, 8.0 with 12.0, 9.0 with 13.0, and each
+/// minor version of CUDA brought at most one.
 pub fn cuda_version(ptx: &str) -> u32 {
     let (major, minor) = ptx.trim().split_once('.').unwrap_or((ptx, "0"));
     let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
@@ -44,14 +46,16 @@ pub fn cuda_version(ptx: &str) -> u32 {
     }
 }
 
-/// The PTX ISA version that the module asks for (its `.version`); a driver older than that refuses it.
+/// The PTX ISA version that the module asks for (its `.version`); a driver older than that refuses
+/// it.
 pub fn version(ptx: &str) -> &str {
     ptx.lines()
         .find_map(|line| line.trim().strip_prefix(".version"))
         .map_or("unknown", str::trim)
 }
 
-/// Bytes of shared memory that a block of the kernel takes: its module's shared variables and what the launch adds.
+/// Bytes of shared memory that a block of the kernel takes: its module's shared variables and what
+/// the launch adds.
 pub fn shared_bytes(id: KernelId) -> u32 {
     let dynamic = kernels().get(id.0).map_or(0, Kernel::dynamic_shared);
     static_shared(id) + dynamic
@@ -64,8 +68,8 @@ fn static_shared(id: KernelId) -> u32 {
     all.get(id.0).copied().unwrap_or(0)
 }
 
-/// Sums `.shared .align A .b8 name[BYTES];` and `.shared .align A .u32 name;`, the forms that nvcc writes, each variable at
-/// its alignment.
+/// Sums `.shared .align A .b8 name[BYTES];` and `.shared .align A .u32 name;`, the forms that nvcc
+/// writes, each variable at its alignment.
 fn shared_of(ptx: &str) -> u32 {
     let mut bytes = 0u32;
     for line in ptx.lines() {

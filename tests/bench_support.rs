@@ -1,5 +1,6 @@
-//! What the benchmarks share, where it can be held to something without a GPU: samples and copies, rows and their lines,
-//! families and their targets, the report and its chart, and the way to cuDNN where there is none.
+//! What the benchmarks share, where it can be held to something without a GPU: samples and copies,
+//! rows and their lines, families and their targets, the report and its chart, and the way to cuDNN
+//! where there is none.
 #![cfg(feature = "cli")]
 
 #[path = "../benches/support/mod.rs"]
@@ -79,7 +80,8 @@ fn copies_add_up_to_twice_the_cache() {
     assert!(chain::copies(0, 0, 0) == 1);
 }
 
-/// The emulator's time means nothing and is not looked at; what a chain launches, and how often, is.
+/// The emulator's time means nothing and is not looked at; what a chain launches, and how often,
+/// is.
 #[test]
 fn a_chain_launches_what_it_says() {
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();

@@ -1,4 +1,5 @@
-//! What a bottleneck by one launch refuses, which way a plan takes, and that a module of one launch is one of three.
+//! What a bottleneck by one launch refuses, which way a plan takes, and that a module of one launch
+//! is one of three.
 
 use cudarc::driver::CudaSlice;
 use warpconv::catalog::{DType, Layout};

@@ -1,5 +1,6 @@
-//! The crate's own kernels, each with one line of its PTX broken on purpose: the emulator reports the very check that the line
-//! is there for, at the instruction that relies on it, and what no check can see the comparison with the reference finds.
+//! The crate's own kernels, each with one line of its PTX broken on purpose: the emulator reports
+//! the very check that the line is there for, at the instruction that relies on it, and what no
+//! check can see the comparison with the reference finds.
 //!
 //! On the emulator only: on a GPU such kernels do whatever they like.
 
@@ -79,7 +80,8 @@ const CASES: &[Case] = &[
         lacks: "the swizzle of ldmatrix's addresses",
         kernel: MMA,
         edit: |text| {
-            // Three for where copies go and where the fragments of k = 0 are, then two for each other k.
+            // Three for where copies go and where the fragments of k = 0 are, then two for each
+            // other k.
             let addresses = text.all("xor.b32", 9);
             text.swap(addresses[3], ", 32;", ", 64;");
         },
@@ -175,7 +177,8 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// The lines of a kernel's PTX. Whatever is looked for must be there, as often as said: a kernel that has changed fails here.
+/// The lines of a kernel's PTX. Whatever is looked for must be there, as often as said: a kernel
+/// that has changed fails here.
 struct Text {
     lines: Vec<String>,
 }
@@ -269,8 +272,8 @@ impl Problem {
         check::run_conv(gpu, &self.plan, &self.x, &self.w, None, None)
     }
 
-    /// Whether the result is the reference's, bit for bit: the sums of these integers are exact in f32, and both are rounded
-    /// once.
+    /// Whether the result is the reference's, bit for bit: the sums of these integers are exact in
+    /// f32, and both are rounded once.
     fn right(&self, y: &[f64]) -> bool {
         let conv = self.plan.problem();
         let extents = check::extents(conv.output());

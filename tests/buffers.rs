@@ -15,7 +15,8 @@ use warpconv::plan::{BottleneckPlan, BranchesPlan, ConvPlan};
 use warpconv::problem::{Bottleneck2d, Branches, Conv2d, Product};
 use warpconv::{check as checks, ops, reference};
 
-/// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the buffer of y.
+/// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the
+/// buffer of y.
 fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
     let gpu = gpu();
     let problem = case.problem.with_dtype(T::DTYPE).unwrap();
@@ -208,7 +209,8 @@ fn an_output_may_share_its_tensor_with_the_input() {
     assert_eq!(gpu.download(&tensor).unwrap(), want);
 }
 
-/// What [`Gpu::with_stream`] gives uploads, downloads and runs `ops` in that stream, in the same context.
+/// What [`Gpu::with_stream`] gives uploads, downloads and runs `ops` in that stream, in the same
+/// context.
 #[test]
 fn a_device_may_have_a_stream_of_its_own() {
     let gpu = gpu();
@@ -232,8 +234,8 @@ fn a_device_may_have_a_stream_of_its_own() {
     assert_eq!(foreign, Err(Error::WrongContext { what }));
 }
 
-/// Two contexts of cudarc's on one device share the driver's, but neither knows of the other's streams: a launch that
-/// mixed them would wait for nothing.
+/// Two contexts of cudarc's on one device share the driver's, but neither knows of the other's
+/// streams: a launch that mixed them would wait for nothing.
 #[test]
 fn another_context_of_the_same_device_is_another_context() {
     let gpu = gpu();

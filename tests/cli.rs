@@ -1,5 +1,5 @@
-//! The command line as a user meets it: exit codes, messages, JSON. Everything runs on the emulator; `verify` has
-//! `cli_verify.rs`.
+//! The command line as a user meets it: exit codes, messages, JSON. Everything runs on the
+//! emulator; `verify` has `cli_verify.rs`.
 
 #![cfg(feature = "cli")]
 

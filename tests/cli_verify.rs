@@ -1,5 +1,5 @@
-//! `warpconv verify` as a user meets it: what runs, what is left out and said, how failures repeat. Everything runs on the
-//! emulator.
+//! `warpconv verify` as a user meets it: what runs, what is left out and said, how failures repeat.
+//! Everything runs on the emulator.
 
 #![cfg(feature = "cli")]
 
@@ -116,8 +116,8 @@ fn shapes_run_and_repeat_by_their_line() {
     assert!(!out.contains("FAILED"), "{out}");
 }
 
-/// Rows and warnings of a run of some problems with so many at a time, of which larger ones run into a limit of instructions,
-/// which breaks the context that all of them share.
+/// Rows and warnings of a run of some problems with so many at a time, of which larger ones run
+/// into a limit of instructions, which breaks the context that all of them share.
 fn rows_with_faults(file: &Path, jobs: &str) -> (Vec<serde_json::Value>, Vec<String>) {
     let written = file.with_extension(jobs);
     let options = ["--math", "strict", "--dtype", "f32", "--layout", "nchw"];

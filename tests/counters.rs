@@ -1,9 +1,10 @@
-//! Limits that hold the kernels to what they cost, as a profiler would count it: a change that moves more bytes, touches
-//! more sectors, conflicts in shared memory or issues more instructions fails here. Whoever has a reason to cost more
-//! changes the limit together with the kernel and says why.
+//! Limits that hold the kernels to what they cost, as a profiler would count it: a change that
+//! moves more bytes, touches more sectors, conflicts in shared memory or issues more instructions
+//! fails here. Whoever has a reason to cost more changes the limit together with the kernel and
+//! says why.
 //!
-//! The counters are the emulator's, so this runs anywhere; on a GPU there is nothing to look at. `warpconv counters` shows
-//! the same numbers for any problem.
+//! The counters are the emulator's, so this runs anywhere; on a GPU there is nothing to look at.
+//! `warpconv counters` shows the same numbers for any problem.
 
 #![cfg(feature = "emulator")]
 
@@ -24,7 +25,8 @@ use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{ConvPlan, Limits, PoolPlan};
 use warpconv::problem::Conv2d;
 
-/// Runs of this file share the emulator's counters, so there is one test, which does one thing after another.
+/// Runs of this file share the emulator's counters, so there is one test, which does one thing
+/// after another.
 #[test]
 fn kernels_cost_no_more_than_they_may() {
     let gpu = |sm| Gpu::open(&DeviceChoice::Emulator { sm }).expect("the emulator's library");

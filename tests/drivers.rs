@@ -1,6 +1,7 @@
-//! Which driver is spoken to, where `libcuda.so` is a stub, does not start, lacks functions, is hidden by another, or has a
-//! device that is busy. The drivers are fakes, compiled here; each case is a process of its own, which opens a device and says what
-//! came of it. Skipped where there is no rustc, and where there is a GPU, whose driver would be found too.
+//! Which driver is spoken to, where `libcuda.so` is a stub, does not start, lacks functions, is
+//! hidden by another, or has a device that is busy. The drivers are fakes, compiled here; each case
+//! is a process of its own, which opens a device and says what came of it. Skipped where there is
+//! no rustc, and where there is a GPU, whose driver would be found too.
 #![cfg(all(target_os = "linux", feature = "emulator"))]
 
 mod common;
@@ -130,7 +131,8 @@ impl Outcome {
     }
 }
 
-/// Opens a device in a process whose linker finds the libraries in these folders, in this order; `None` if it cannot be told here.
+/// Opens a device in a process whose linker finds the libraries in these folders, in this order;
+/// `None` if it cannot be told here.
 fn open(name: &str, choice: &str, folders: &[&[(&str, Fake)]]) -> Option<Outcome> {
     if gpu().kind() == DeviceKind::Gpu {
         return None;

@@ -1,4 +1,5 @@
-//! Sizes and situations that broke launches elsewhere, on the GPU if there is one, else on the emulator.
+//! Sizes and situations that broke launches elsewhere, on the GPU if there is one, else on the
+//! emulator.
 
 use std::sync::OnceLock;
 use warpconv::check::{self, Tolerance};
@@ -104,8 +105,8 @@ fn windows_of_any_size() {
 
 #[test]
 fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
-    // One row and 2^29 of padding: both outputs have that row in their window, and no loop goes through the rest. The
-    // reference would, so the maximum is written down here.
+    // One row and 2^29 of padding: both outputs have that row in their window, and no loop goes
+    // through the rest. The reference would, so the maximum is written down here.
     for layout in [Layout::Nchw, Layout::Nhwc] {
         let pool = Pool2d::builder()
             .input(1, 3, 1, 2)

@@ -1,5 +1,5 @@
-//! A kernel that is handed memory too short for its problem: the emulator's report comes back in the error. A process of
-//! its own, for a fault ends a context.
+//! A kernel that is handed memory too short for its problem: the emulator's report comes back in
+//! the error. A process of its own, for a fault ends a context.
 #![cfg(feature = "emulator")]
 
 mod common;
@@ -37,7 +37,8 @@ fn an_output_beyond_its_allocation_is_reported_and_sticks() {
         y: y.device_ptr_mut(stream).0,
         ..ConvPointers::default()
     };
-    // SAFETY: not kept, on purpose: y is one element short. The emulator stops the kernel before it writes there.
+    // SAFETY: not kept, on purpose: y is one element short. The emulator stops the kernel before it
+    // writes there.
     let launched = unsafe { prepared.launch_raw(stream.cu_stream(), pointers) };
     let error = launched.and_then(|()| gpu.synchronize()).unwrap_err();
     let Error::Driver {

@@ -1,5 +1,5 @@
-//! Several convolutions in one launch, and the inception module made of such launches, against the reference and against one
-//! launch each.
+//! Several convolutions in one launch, and the inception module made of such launches, against the
+//! reference and against one launch each.
 
 mod common;
 
@@ -160,8 +160,8 @@ fn fused_is_separate<T: Stored>(job: &Inception, special: bool) {
     );
 }
 
-/// Integers: every sum is exact, so that the order of additions cannot show. With infinities and NaN in x, each must reach what
-/// lies in its field and nothing else.
+/// Integers: every sum is exact, so that the order of additions cannot show. With infinities and
+/// NaN in x, each must reach what lies in its field and nothing else.
 #[test]
 fn fused_is_separate_to_the_bit() {
     let _others = COUNTED.lock().unwrap();
@@ -185,7 +185,8 @@ fn fused_is_separate_to_the_bit() {
     }
 }
 
-/// Widths and images drawn from a fixed seed, in turn in every type and layout, with and without infinities and NaN.
+/// Widths and images drawn from a fixed seed, in turn in every type and layout, with and without
+/// infinities and NaN.
 #[test]
 fn random_widths_are_separate_to_the_bit() {
     let _others = COUNTED.lock().unwrap();
@@ -213,7 +214,8 @@ fn random_widths_are_separate_to_the_bit() {
     }
 }
 
-/// The outputs of a launch with this kernel and as many blocks a tile: each convolution into a buffer of its own.
+/// The outputs of a launch with this kernel and as many blocks a tile: each convolution into a
+/// buffer of its own.
 fn outputs<T: Stored>(branches: &Branches, plan: &BranchesPlan, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let gpu = gpu();
     let prepared = gpu.prepare_branches(plan).unwrap();
@@ -287,8 +289,8 @@ fn expected(branches: &Branches, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
     all
 }
 
-/// Every kernel of the catalog on both launches of a module, with and without several blocks to a sum, against the reference
-/// to the bit: all numbers are integers.
+/// Every kernel of the catalog on both launches of a module, with and without several blocks to a
+/// sum, against the reference to the bit: all numbers are integers.
 #[test]
 fn every_kernel_computes_both_launches() {
     let _others = COUNTED.lock().unwrap();
@@ -297,7 +299,8 @@ fn every_kernel_computes_both_launches() {
         if kernel.algorithm != Algorithm::MmaBranches || !fuses() {
             continue;
         }
-        // Wide enough for two tiles of filters with a boundary between convolutions inside, and for several steps.
+        // Wide enough for two tiles of filters with a boundary between convolutions inside, and for
+        // several steps.
         let wide = if kernel.vector == 16 {
             [160, 104, 32, 152, 16, 24, 88]
         } else {
@@ -359,7 +362,8 @@ fn copying_kernels() -> impl Iterator<Item = KernelId> {
     entries.map(|(index, _)| KernelId(index))
 }
 
-/// A launch of the kernel is the reference to the bit, with about one special value in `every`, and meets no bank twice.
+/// A launch of the kernel is the reference to the bit, with about one special value in `every`, and
+/// meets no bank twice.
 fn pooled_holds(id: KernelId, branches: &Branches, splits: u32, every: u64) {
     let kernel = id.kernel();
     let mut x = integers(branches.inputs().next().unwrap().elements(), 2, 5);
@@ -391,8 +395,9 @@ fn pooled_holds(id: KernelId, branches: &Branches, splits: u32, every: u64) {
     }
 }
 
-/// Maxima of cells that were brought into shared memory, and of those of images too wide for that: edges of images within a
-/// tile, a last tile that is not full, the widest image whose cells fit and the next, infinities and NaN.
+/// Maxima of cells that were brought into shared memory, and of those of images too wide for that:
+/// edges of images within a tile, a last tile that is not full, the widest image whose cells fit
+/// and the next, infinities and NaN.
 #[test]
 fn pooled_cells_are_those_of_the_image() {
     let _others = COUNTED.lock().unwrap();
@@ -419,8 +424,8 @@ fn pooled_cells_are_those_of_the_image() {
     }
 }
 
-/// Rows whose last channels fill no whole copy: those behind them, NaN, must not be read as channels. By one step and by several,
-/// by one block a tile and by two of two steps each.
+/// Rows whose last channels fill no whole copy: those behind them, NaN, must not be read as
+/// channels. By one step and by several, by one block a tile and by two of two steps each.
 #[test]
 fn pooled_rows_end_within_a_copy() {
     let _others = COUNTED.lock().unwrap();

@@ -1,4 +1,5 @@
-//! ONNX's node tests, PyTorch's results and benchdnn's shapes through the command line, as a user runs them.
+//! ONNX's node tests, PyTorch's results and benchdnn's shapes through the command line, as a user
+//! runs them.
 #![cfg(feature = "cli")]
 
 mod places;
@@ -8,7 +9,8 @@ use std::process::Command;
 /// The exit code of the command line where there is no such device.
 const NO_DEVICE: i32 = 3;
 
-/// Runs `warpconv verify` on folders of `tests/data`; fails if a case fails, or if fewer than `least` passed.
+/// Runs `warpconv verify` on folders of `tests/data`; fails if a case fails, or if fewer than
+/// `least` passed.
 fn verify(device: &str, folders: &[&str], options: &[&str], least: usize) {
     let data = places::data();
     let paths = folders.iter().map(|folder| data.join(folder));

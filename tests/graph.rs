@@ -1,4 +1,5 @@
-//! Launches captured into a graph and replayed. A process of its own: event tracking is switched off for a whole context.
+//! Launches captured into a graph and replayed. A process of its own: event tracking is switched
+//! off for a whole context.
 
 mod common;
 
@@ -81,7 +82,8 @@ fn a_launch_is_captured_and_replayed_on_new_contents() {
     two_kernels_with_a_workspace_are_replayed(&stream);
 }
 
-/// A sum in splits leaves the workspace as the next launch needs it, which a graph's next launch is too.
+/// A sum in splits leaves the workspace as the next launch needs it, which a graph's next launch is
+/// too.
 fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
     let gpu = gpu();
     let job = tensor::job();
@@ -108,7 +110,8 @@ fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
     }
 }
 
-/// A capture in global mode does not bear that any thread waits for the context, which unloading a kernel would have to.
+/// A capture in global mode does not bear that any thread waits for the context, which unloading a
+/// kernel would have to.
 #[test]
 fn dropping_plans_and_devices_breaks_no_capture() {
     let _alone = CAPTURES.lock();
@@ -134,11 +137,13 @@ fn dropping_plans_and_devices_breaks_no_capture() {
     again.prepare_conv(&conv).unwrap();
 }
 
-/// A graph does not keep its buffers alive, so a capture is refused until event tracking is turned off, which is unsafe;
-/// also in a context that has no stream of its own: it tracks uses all the same.
+/// A graph does not keep its buffers alive, so a capture is refused until event tracking is turned
+/// off, which is unsafe; also in a context that has no stream of its own: it tracks uses all the
+/// same.
 #[test]
 fn a_capture_of_the_per_thread_stream_is_refused_too() {
-    // The per-thread stream is a blocking one: while it is captured, nobody may use the legacy stream.
+    // The per-thread stream is a blocking one: while it is captured, nobody may use the legacy
+    // stream.
     let _alone = CAPTURES.lock();
     let gpu = Gpu::new(CudaContext::new(gpu().context().ordinal()).unwrap()).unwrap();
     assert!(gpu.context().is_managing_stream_synchronization());

@@ -17,9 +17,10 @@ use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};
 /// Counters are the process's: who reads them runs alone.
 static COUNTED: Mutex<()> = Mutex::new(());
 
-/// Each launch's sectors of device memory counted once, by the plans as they are: input, filters and output, what lies between
-/// the launches written and read again, parts of sums that blocks share. The bound is the least that three launches move: all 1x1s
-/// over the input, 3x3 and 5x5, and the pooling with its projection, each its operands once.
+/// Each launch's sectors of device memory counted once, by the plans as they are: input, filters
+/// and output, what lies between the launches written and read again, parts of sums that blocks
+/// share. The bound is the least that three launches move: all 1x1s over the input, 3x3 and 5x5,
+/// and the pooling with its projection, each its operands once.
 #[test]
 fn little_more_moves_than_three_launches_must() {
     let _alone = COUNTED.lock().unwrap();
@@ -67,8 +68,8 @@ fn moved_by<T: Stored>(module: &Module) -> u64 {
     gpu.counters().unwrap().device_bytes()
 }
 
-/// A captured module, replayed twice, gives what plain launches give, to the bit: what a launch leaves in the workspace does for the
-/// next one.
+/// A captured module, replayed twice, gives what plain launches give, to the bit: what a launch
+/// leaves in the workspace does for the next one.
 #[test]
 fn a_captured_module_is_what_plain_launches_are() {
     let _alone = COUNTED.lock().unwrap();
@@ -106,8 +107,8 @@ fn a_captured_module_is_what_plain_launches_are() {
     }
 }
 
-/// A device of compute capability 7.5 has no such kernels: the launches are separate, which is said, and each is within its bound
-/// of the reference.
+/// A device of compute capability 7.5 has no such kernels: the launches are separate, which is
+/// said, and each is within its bound of the reference.
 #[test]
 fn an_older_device_computes_it_separately() {
     let _alone = COUNTED.lock().unwrap();
@@ -135,7 +136,8 @@ fn an_older_device_computes_it_separately() {
     }
 }
 
-/// The naive module: every launch within its bound, and with infinities and NaN in the input what the reference says, to the bit.
+/// The naive module: every launch within its bound, and with infinities and NaN in the input what
+/// the reference says, to the bit.
 #[test]
 fn the_naive_module_is_what_the_reference_says() {
     let _others = COUNTED.lock().unwrap();

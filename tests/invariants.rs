@@ -1,4 +1,5 @@
-//! What must hold between launches, bit for bit: on small integers every sum is exact, whatever its order.
+//! What must hold between launches, bit for bit: on small integers every sum is exact, whatever its
+//! order.
 
 mod common;
 

@@ -110,14 +110,16 @@ fn the_raw_door_takes_pointers_and_a_foreign_stream() {
             y,
             workspace: 0,
         };
-        // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the synchronisation below.
+        // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the
+        // synchronisation below.
         unsafe { plan.launch_raw(stream.cu_stream(), pointers) }.unwrap();
     }
     stream.synchronize().unwrap();
     assert_eq!(stream.clone_dtoh(&y).unwrap(), case.y);
 }
 
-/// A thread that has made no call of the driver has no current context; a launch makes its own the current one.
+/// A thread that has made no call of the driver has no current context; a launch makes its own the
+/// current one.
 #[test]
 fn a_raw_launch_needs_no_current_context() {
     let gpu = gpu();
@@ -139,7 +141,8 @@ fn a_raw_launch_needs_no_current_context() {
     gpu.synchronize().unwrap();
     let (plan, raw) = (&plan, stream.cu_stream() as usize);
     thread::scope(|scope| {
-        // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the download below.
+        // SAFETY: the pointers are to buffers of the problem's lengths, alive beyond the download
+        // below.
         let launch = move || unsafe { plan.launch_raw(raw as _, pointers) };
         scope.spawn(launch).join().expect("no panic")
     })
@@ -203,7 +206,8 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
     ops::relu_in_place(gpu, gpu.stream(), &problem, &mut same).unwrap();
     assert_eq!(gpu.download(&same).unwrap(), expected);
 
-    // Channels 0..3 of a wider tensor into its channels 3..6: nothing in common, though the bytes interleave.
+    // Channels 0..3 of a wider tensor into its channels 3..6: nothing in common, though the bytes
+    // interleave.
     let slices = Relu::new(2, 3, 4, 5, Layout::Nhwc, DType::F32).unwrap();
     let slices = slices
         .input_slice(6, 0)
@@ -393,7 +397,8 @@ fn inception_branches_write_their_slices() {
             );
         }
     }
-    // The pooled branch: the maximum of nine neighbours, checked at one interior pixel of each channel.
+    // The pooled branch: the maximum of nine neighbours, checked at one interior pixel of each
+    // channel.
     for (n, c) in [(0, 0), (1, 4)] {
         let plane = &x[(n * 5 + c) * pixels..][..pixels];
         let window = (1..4).flat_map(|h| plane[h * 5 + 1..h * 5 + 4].iter().copied());

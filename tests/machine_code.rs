@@ -1,5 +1,6 @@
-//! What the assembler makes of the large f32 tiles, where ptxas and nvdisasm are at hand: see `scripts/sass`, which holds
-//! every kernel to the same rules in `.ci/run`. Without the tools the test has nothing to look at and passes.
+//! What the assembler makes of the large f32 tiles, where ptxas and nvdisasm are at hand: see
+//! `scripts/sass`, which holds every kernel to the same rules in `.ci/run`. Without the tools the
+//! test has nothing to look at and passes.
 
 use std::path::Path;
 use std::process::Command;

@@ -18,10 +18,11 @@ fn squeezenet(form: &Form) -> Network {
     squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked).unwrap()
 }
 
-/// Parameters: 25,557,032 of torchvision's ResNet-50 count two numbers a channel of each batch normalisation, which folded
-/// leaves one (26,560 channels); the others are torchvision's (VGG-16, SqueezeNet), the ONNX collection's (AlexNet, ZFNet-512
-/// and GoogLeNet), the paper's (LeNet-5), and summed by hand over the published widths (Network in Network). Multiplications:
-/// torchvision states 15.47, 4.089 and 0.349 thousand millions; AlexNet's are summed by hand.
+/// Parameters: 25,557,032 of torchvision's ResNet-50 count two numbers a channel of each batch
+/// normalisation, which folded leaves one (26,560 channels); the others are torchvision's (VGG-16,
+/// SqueezeNet), the ONNX collection's (AlexNet, ZFNet-512 and GoogLeNet), the paper's (LeNet-5),
+/// and summed by hand over the published widths (Network in Network). Multiplications: torchvision
+/// states 15.47, 4.089 and 0.349 thousand millions; AlexNet's are summed by hand.
 #[test]
 fn networks_have_their_published_numbers() {
     let numbers = |network: Network| (network.parameter_count(), network.module().macs());
@@ -83,11 +84,13 @@ fn every_network_ends_in_logits_and_needs_few_buffers() {
     }
 }
 
-/// Every launch within its own bound of the f64 reference; sharing buffers, and replaying a graph, give the same bits.
+/// Every launch within its own bound of the f64 reference; sharing buffers, and replaying a graph,
+/// give the same bits.
 #[test]
 fn small_networks_compute_what_they_should() {
     let gpu = gpu();
-    // SAFETY: each buffer is used in one stream only, here and in the other tests, which share this context.
+    // SAFETY: each buffer is used in one stream only, here and in the other tests, which share this
+    // context.
     unsafe { gpu.context().disable_event_tracking() };
     let stream = gpu.context().new_stream().unwrap();
     let tuning = Tuning::new(gpu.card());
@@ -164,7 +167,8 @@ fn networks_are_fused_where_it_pays() {
             "{name}"
         );
     }
-    // Two launches a module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have three.
+    // Two launches a module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have
+    // three.
     let fits = |network: Network| {
         let fused = network
             .fused(gpu.capability(), Fusion::WhereItFits)
@@ -190,9 +194,10 @@ fn fuses() -> bool {
     has
 }
 
-/// All launches that a kernel takes at once, each within its own bound of the f64 reference; sharing buffers gives the same bits;
-/// and the logits are those of separate launches: both may be off by what [`network_tolerance`](warpconv::check::network_tolerance)
-/// allows, so their difference by twice that.
+/// All launches that a kernel takes at once, each within its own bound of the f64 reference;
+/// sharing buffers gives the same bits; and the logits are those of separate launches: both may be
+/// off by what [`network_tolerance`](warpconv::check::network_tolerance) allows, so their
+/// difference by twice that.
 fn fused_equals_separate<T: Stored>(network: Network, fewer: usize) {
     let gpu = gpu();
     let tuning = Tuning::new(gpu.card());
@@ -240,7 +245,8 @@ fn a_fused_squeezenet_equals_a_separate_one() {
     fused_equals_separate::<bf16>(squeezenet(&Form::tensor(2, 51, DType::Bf16)), 8);
 }
 
-/// Two stages of bottlenecks, the second with a stride, on CUDA cores; and the same on tensor cores.
+/// Two stages of bottlenecks, the second with a stride, on CUDA cores; and the same on tensor
+/// cores.
 fn two_bottlenecks(form: &Form) -> Network {
     let (mut net, x) = Builder::new(form, 24);
     let mut block = |name: &str, x, narrow: usize, wide: usize, stride: usize| {
@@ -304,7 +310,8 @@ fn a_fused_resnet_equals_a_separate_one() {
 #[test]
 fn a_pass_is_timed_as_a_graph() {
     let gpu = gpu();
-    // SAFETY: each buffer is used in one stream only, here and in the other tests, which share this context.
+    // SAFETY: each buffer is used in one stream only, here and in the other tests, which share this
+    // context.
     unsafe { gpu.context().disable_event_tracking() };
     let stream = gpu.context().new_stream().unwrap();
     let network = two_bottlenecks(&Form::new(1, 5));

@@ -1,4 +1,5 @@
-//! `warpconv nets` and `classify` as a user meets them, and weights from a file. Everything runs on the emulator.
+//! `warpconv nets` and `classify` as a user meets them, and weights from a file. Everything runs on
+//! the emulator.
 
 #![cfg(feature = "cli")]
 
@@ -50,7 +51,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// At full size, against PyTorch's logits and the statistics of every layer; a wrong number is found.
+/// At full size, against PyTorch's logits and the statistics of every layer; a wrong number is
+/// found.
 #[test]
 fn squeezenet_equals_the_stored_one_layer_by_layer() {
     let stored = places::data().join("fullnets/squeezenet11");

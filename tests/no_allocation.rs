@@ -1,5 +1,6 @@
-//! A launch allocates nothing on the host and nothing on the device, and loads no module; what is dropped is given back.
-//! A process of its own, for its allocator counts, and one test at a time, for the device's memory is everyone's.
+//! A launch allocates nothing on the host and nothing on the device, and loads no module; what is
+//! dropped is given back. A process of its own, for its allocator counts, and one test at a time,
+//! for the device's memory is everyone's.
 
 mod common;
 
@@ -40,8 +41,8 @@ static ALLOCATOR: Counting = Counting;
 
 static DEVICE_MEMORY: Mutex<()> = Mutex::new(());
 
-/// Launches several times, and holds that neither the host's nor the device's memory is asked for any. One launch must have
-/// gone before, for the first call resolves the driver's functions.
+/// Launches several times, and holds that neither the host's nor the device's memory is asked for
+/// any. One launch must have gone before, for the first call resolves the driver's functions.
 fn allocates_nothing(mut launch: impl FnMut()) {
     let gpu = gpu();
     gpu.synchronize().unwrap();

@@ -25,7 +25,8 @@ fn reason(text: &str) -> NotationReason {
     }
 }
 
-/// Every line of the shape files: how many are problems, and how many of them are three-dimensional.
+/// Every line of the shape files: how many are problems, and how many of them are
+/// three-dimensional.
 fn shape_files(folder: &str) -> (usize, usize) {
     let folder = places::data().join("shapes").join(folder);
     let (mut problems, mut deep) = (0, 0);

@@ -1,6 +1,7 @@
-//! benchdnn's notation, held to an oracle of its own: benchdnn's rule over the eighteen numbers of three axes, written
-//! from the description of its `str2desc`, with nothing of the crate's reader in it. Where benchdnn refuses a part of an
-//! axis, the oracle is this crate's documented rule: what is missing is the other axis's.
+//! benchdnn's notation, held to an oracle of its own: benchdnn's rule over the eighteen numbers of
+//! three axes, written from the description of its `str2desc`, with nothing of the crate's reader
+//! in it. Where benchdnn refuses a part of an axis, the oracle is this crate's documented rule:
+//! what is missing is the other axis's.
 
 mod places;
 
@@ -46,8 +47,8 @@ fn fields(text: &str) -> Fields {
     found
 }
 
-/// What benchdnn makes of one axis before it looks at the others: `Ok(None)` if nothing was said of it, an error if it
-/// refuses.
+/// What benchdnn makes of one axis before it looks at the others: `Ok(None)` if nothing was said of
+/// it, an error if it refuses.
 fn benchdnn_axis(fields: &Fields, axis: char, pool: bool) -> Result<Option<Axis>, ()> {
     let get = |quantity: char, missing: i64| {
         *fields.get(&format!("{quantity}{axis}")).unwrap_or(&missing)
@@ -143,7 +144,8 @@ fn held_to_benchdnn(text: &str) -> bool {
             round_trip(&named.problem);
         }
         Err(error) => {
-            // What no padding makes is refused, not guessed: benchdnn leaves that to the library it tests.
+            // What no padding makes is refused, not guessed: benchdnn leaves that to the library it
+            // tests.
             let known = matches!(
                 error,
                 Error::Notation {
@@ -192,7 +194,8 @@ fn every_shape_file_reads_as_benchdnn_reads_it() {
     assert_eq!((held, deep), (310, 31));
 }
 
-/// Texts of benchdnn's own test inputs whose columns have fewer fields than the rows, and yet are whole.
+/// Texts of benchdnn's own test inputs whose columns have fewer fields than the rows, and yet are
+/// whole.
 #[test]
 fn whole_columns_have_benchdnn_s_defaults() {
     for text in [
@@ -373,7 +376,8 @@ fn any_text() -> impl Strategy<Value = String> {
     )
 }
 
-/// The crate's rule for what benchdnn refuses: an axis without input or kernel takes what it lacks from the other one.
+/// The crate's rule for what benchdnn refuses: an axis without input or kernel takes what it lacks
+/// from the other one.
 fn completed(fields: &Fields) -> Fields {
     let whole = |axis: char| {
         ['i', 'k'].iter().all(|quantity| {
@@ -403,7 +407,8 @@ proptest! {
     #[test]
     fn generated_texts_read_as_the_rules_say(text in any_text()) {
         let given = fields(&text);
-        // An explicit `sw1`, `pw0` or `dw0` is absent for benchdnn, and given here: see the notation's documentation.
+        // An explicit `sw1`, `pw0` or `dw0` is absent for benchdnn, and given here: see the
+        // notation's documentation.
         let trivial = |axis: char| {
             let key = |quantity: char| given.get(&format!("{quantity}{axis}"));
             let lacks = ['i', 'k'].iter().any(|&quantity| key(quantity).is_none_or(|&n| n == 0));

@@ -1,8 +1,9 @@
-//! What safe code may do with streams while their work is under way: drop them, drop buffers, read in several of them, use
-//! per-thread ones. Each test compares the results with the reference.
+//! What safe code may do with streams while their work is under way: drop them, drop buffers, read
+//! in several of them, use per-thread ones. Each test compares the results with the reference.
 //!
-//! A missing wait seldom shows on its own. So [`work_that_waits_until_it_is_asked_for`] runs this file again with an emulator that
-//! does a stream's work only when somebody waits for it, where every missing wait is a wrong result, and in random orders.
+//! A missing wait seldom shows on its own. So [`work_that_waits_until_it_is_asked_for`] runs this
+//! file again with an emulator that does a stream's work only when somebody waits for it, where
+//! every missing wait is a wrong result, and in random orders.
 
 mod common;
 
@@ -56,7 +57,8 @@ impl Job {
         self.gpu.upload(&vec![0.0; self.case.y.len()]).unwrap()
     }
 
-    /// Drops the input and has its memory written by whoever gets it next: the allocator gives freed memory of the same size.
+    /// Drops the input and has its memory written by whoever gets it next: the allocator gives
+    /// freed memory of the same size.
     fn reuse_input(mut self) -> (Gpu, CudaSlice<f32>, Vec<f32>) {
         let nothing = self.gpu.upload(&[0.0]).unwrap();
         let len = self.x.len();

@@ -1,5 +1,6 @@
-//! A workspace that the device has no memory for: `ops` plan again within what is left, and say both sizes if nothing does.
-//! Results are compared with the f64 reference, exactly: all operands are small integers.
+//! A workspace that the device has no memory for: `ops` plan again within what is left, and say
+//! both sizes if nothing does. Results are compared with the f64 reference, exactly: all operands
+//! are small integers.
 
 mod common;
 

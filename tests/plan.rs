@@ -314,7 +314,8 @@ fn tiles_follow_the_problem() {
     };
     // Enough of everything: the tile with the most reuse.
     assert_eq!(tile(&conv(128, 128, 28, 256, 3, 1)), (128, 128));
-    // 49 pixels: one image of GoogLeNet's last modules does not fill 132 multiprocessors with large tiles.
+    // 49 pixels: one image of GoogLeNet's last modules does not fill 132 multiprocessors with large
+    // tiles.
     let (m, n) = tile(&conv(1, 160, 7, 320, 3, 1));
     assert!(m * n < 128 * 128, "{m}x{n}");
     // 63 filters: half of a tile of 128 would be padding.
@@ -379,8 +380,8 @@ fn poolings_and_relus_are_planned() {
     }
 }
 
-/// The blocks that a plan names for small layers: enough for what a thread takes at most: 64 elements, or 256 of a
-/// normalisation.
+/// The blocks that a plan names for small layers: enough for what a thread takes at most: 64
+/// elements, or 256 of a normalisation.
 #[test]
 fn grids_of_small_layers_grow_with_them() {
     let shape = [8, 64, 32, 32];

@@ -1,5 +1,6 @@
-//! Raw pointers of every kind of launch: null, off the alignment, or over what is written. Each is refused with the operand's
-//! name before anything is launched; so the addresses here are none. And the buffers of branches, which are many.
+//! Raw pointers of every kind of launch: null, off the alignment, or over what is written. Each is
+//! refused with the operand's name before anything is launched; so the addresses here are none. And
+//! the buffers of branches, which are many.
 
 mod common;
 
@@ -32,7 +33,8 @@ use Null::{Missing, Refused};
 /// An operand's name, what 0 means, its size in bytes and what it is aligned to at least.
 type Operand = (&'static str, Null, u64, u64);
 
-/// Tries every wrong address. `pairs` are numbers of operands that must lie apart: the one that is written, and another.
+/// Tries every wrong address. `pairs` are numbers of operands that must lie apart: the one that is
+/// written, and another.
 fn refuses(
     kind: &str,
     operands: &[Operand],
@@ -235,7 +237,8 @@ fn of_a_bottleneck() {
     });
 }
 
-/// Two convolutions of each of two inputs, with and without sums that blocks share in the workspace.
+/// Two convolutions of each of two inputs, with and without sums that blocks share in the
+/// workspace.
 #[test]
 fn of_branches() {
     if !fuses() {

@@ -1,5 +1,5 @@
-//! A device can be opened again after a kernel has faulted, as `warpconv verify` does. On the emulator: no test may
-//! break a GPU that others use.
+//! A device can be opened again after a kernel has faulted, as `warpconv verify` does. On the
+//! emulator: no test may break a GPU that others use.
 
 #![cfg(feature = "emulator")]
 
@@ -41,7 +41,8 @@ fn a_fault_is_sticky_until_the_context_is_gone() {
         y: 3 << 20,
         ..ConvPointers::default()
     };
-    // SAFETY: not safe, and that is the point: the emulator checks every access and reports this one.
+    // SAFETY: not safe, and that is the point: the emulator checks every access and reports this
+    // one.
     let launched = unsafe { prepared.launch_raw(gpu.stream().cu_stream(), nowhere) };
     assert!(launched.and_then(|()| gpu.synchronize()).is_err());
     assert!(gpu.synchronize().is_err(), "the fault stays");

@@ -1,4 +1,5 @@
-//! The f64 reference against numbers worked out by hand, and against what must hold of any convolution or pooling.
+//! The f64 reference against numbers worked out by hand, and against what must hold of any
+//! convolution or pooling.
 
 use warpconv::problem::{Conv2d, NO_INDEX, Padding, Pool2d, PoolKind};
 use warpconv::reference::{conv2d, conv2d_abs, pool2d, pool2d_abs, relu};

@@ -1,6 +1,6 @@
-//! What a profiler would count in one launch of each convolution kernel on a problem that fills its tiles: no bank
-//! conflict in shared memory, and every byte of device memory moved once. The counters are the emulator's; on a GPU
-//! there is nothing to look at here.
+//! What a profiler would count in one launch of each convolution kernel on a problem that fills its
+//! tiles: no bank conflict in shared memory, and every byte of device memory moved once. The
+//! counters are the emulator's; on a GPU there is nothing to look at here.
 
 #![cfg(feature = "emulator")]
 
@@ -10,7 +10,8 @@ use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{ConvPlan, Limits, Operation};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 
-/// One problem an algorithm: its tiles of up to 128 filters and 256 pixels are full, rows are whole sectors.
+/// One problem an algorithm: its tiles of up to 128 filters and 256 pixels are full, rows are whole
+/// sectors.
 fn problem(algorithm: Algorithm) -> Option<Conv2d> {
     let (channels, kernel, groups, filters) = match algorithm {
         Algorithm::Direct => (32, 3, 1, 128),

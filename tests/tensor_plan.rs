@@ -1,4 +1,5 @@
-//! When kernels on tensor cores are planned, which of them, how their sums are shared out, and why they refuse.
+//! When kernels on tensor cores are planned, which of them, how their sums are shared out, and why
+//! they refuse.
 
 use warpconv::catalog::{Algorithm, KernelId, Math, kernels};
 use warpconv::plan::{Capability, ConvPlan, Limits, Operation, Refusal};

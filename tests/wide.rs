@@ -1,11 +1,13 @@
-//! Images and planes of more than 2^31 elements: poolings and what keeps the extents count them in 64 bits, a convolution
-//! says its limit. Tensors have more than 4 GB of addresses, of which the launches touch a few pages: a slice of 8 channels of a
-//! very wide tensor (NHWC), or windows far apart in a plane of 2.16e9 pixels (NCHW). Results are compared with the f64
-//! reference of the small problem that holds the touched elements only; offsets that were cut to 32 bits read what was never
-//! written, which the emulator reports.
+//! Images and planes of more than 2^31 elements: poolings and what keeps the extents count them in
+//! 64 bits, a convolution says its limit. Tensors have more than 4 GB of addresses, of which the
+//! launches touch a few pages: a slice of 8 channels of a very wide tensor (NHWC), or windows far
+//! apart in a plane of 2.16e9 pixels (NCHW). Results are compared with the f64 reference of the
+//! small problem that holds the touched elements only; offsets that were cut to 32 bits read what
+//! was never written, which the emulator reports.
 //!
-//! Not here: LRN and tanh of more than 2^31 elements, all of which they would have to compute (2e9 of them, some minutes of the
-//! emulator); what is here are their offsets beyond 2^31, within an image and from one image to the next.
+//! Not here: LRN and tanh of more than 2^31 elements, all of which they would have to compute (2e9
+//! of them, some minutes of the emulator); what is here are their offsets beyond 2^31, within an
+//! image and from one image to the next.
 
 mod common;
 
@@ -30,7 +32,8 @@ const ROWS: usize = 3;
 const COLUMNS: usize = 720_000_000;
 const STEP: usize = 239_000_000;
 
-/// One test at a time: each takes up to 11 GB of addresses, and the device has no more than the machine has memory.
+/// One test at a time: each takes up to 11 GB of addresses, and the device has no more than the
+/// machine has memory.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,7 +116,8 @@ fn judge(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[f64]) {
             Layout::Nchw => at,
             Layout::Nhwc => pixel * c + channel,
         };
-        // Sums of small integers are exact in f32; the quotient and the result are each rounded once.
+        // Sums of small integers are exact in f32; the quotient and the result are each rounded
+        // once.
         let bound = want.abs() * 2f64.powi(-10);
         assert!(
             (got[place] - want).abs() <= bound,
@@ -245,7 +249,8 @@ fn slices() -> [Slice; 2] {
     ]
 }
 
-/// Holds a dense result to the reference's: `bounds` before the rounding to f16 (2^-11, or half of its least step).
+/// Holds a dense result to the reference's: `bounds` before the rounding to f16 (2^-11, or half of
+/// its least step).
 fn near(y: &CudaSlice<f16>, layout: Layout, want: &[f64], bounds: &[f64]) {
     let got = download(y);
     assert_eq!(got.len(), want.len());

@@ -1,5 +1,5 @@
-//! `warpconv counters` and `warpconv tune` as a user meets them: exit codes, messages, JSON. Everything runs on the
-//! emulator.
+//! `warpconv counters` and `warpconv tune` as a user meets them: exit codes, messages, JSON.
+//! Everything runs on the emulator.
 
 #![cfg(feature = "cli")]
 
@@ -59,7 +59,8 @@ fn json(path: impl AsRef<Path>) -> Value {
 fn counters_stand_beside_what_the_problem_allows() {
     let scratch = Scratch::new("counted");
     let file = scratch.path("c.json");
-    // 16 channels to 128 filters by 1x1 on 128 pixels: one tile of 128 x 128 in steps of 8, none of it padding.
+    // 16 channels to 128 filters by 1x1 on 128 pixels: one tile of 128 x 128 in steps of 8, none of
+    // it padding.
     let (out, _) = expect(
         &[
             "counters",
@@ -207,7 +208,8 @@ fn tune_keeps_winners_that_plans_take() {
         "{out}{err}"
     );
 
-    // A damaged file is ignored, which is said, and replaced by the next winners; a foreign one is left alone.
+    // A damaged file is ignored, which is said, and replaced by the next winners; a foreign one is
+    // left alone.
     let whole = fs::read_to_string(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 5]).unwrap();
     let (out, err) = on(&explain, 0);

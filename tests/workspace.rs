@@ -1,4 +1,5 @@
-//! Launches that compute in a workspace: what is asked of it, what is left in it, and that nothing else changes.
+//! Launches that compute in a workspace: what is asked of it, what is left in it, and that nothing
+//! else changes.
 
 mod common;
 
@@ -72,7 +73,8 @@ fn the_driver_is_asked_for_all_of_the_shared_memory() {
         assert_eq!(attributes.shared_bytes, plan.shared_bytes());
         large = large.max(plan.shared_bytes());
     }
-    // A function may have 48 KiB without asking; beyond that the launches above the baseline work only because it did.
+    // A function may have 48 KiB without asking; beyond that the launches above the baseline work
+    // only because it did.
     let asks = capability.version() >= (8, 0);
     assert!(!asks || large > 48 << 10, "{large} bytes at most");
 }
@@ -192,7 +194,8 @@ fn raw_pointers_are_held_to_what_the_kernel_needs() {
     let launch = |change: &dyn Fn(&mut ConvPointers)| {
         let mut pointers = good;
         change(&mut pointers);
-        // SAFETY: refused before anything is launched, see the assertions; the last one's pointers are the buffers'.
+        // SAFETY: refused before anything is launched, see the assertions; the last one's pointers
+        // are the buffers'.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     };
     let off = |buffer, address: u64, needs| {
@@ -315,7 +318,8 @@ fn the_launches_of_a_module_share_a_workspace() {
         workspace: workspace.as_mut(),
     };
     prepared.launch(gpu.stream(), buffers).unwrap();
-    // 20 + 1 = 21; 7 * 21 taps inside the image + 1; 7 times that + 1. Integers up to 2048 are f16's, then every second.
+    // 20 + 1 = 21; 7 * 21 taps inside the image + 1; 7 times that + 1. Integers up to 2048 are
+    // f16's, then every second.
     let y = gpu.download(&y).unwrap();
     let pixel =
         |taps: f64| f16::from_f64(7.0 * f16::from_f64(7.0 * 21.0 * taps + 1.0).to_f64() + 1.0);

@@ -1,4 +1,5 @@
-//! What a card can do at most: the measured ceilings of an H200, else peaks from the card's own clocks.
+//! What a card can do at most: the measured ceilings of an H200, else peaks from the card's own
+//! clocks.
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
@@ -35,7 +36,8 @@ impl Card {
         source: "measured ceilings of an H200",
     };
 
-    /// The card's ceilings. On the emulator those of an H200: they are what a prediction is made for.
+    /// The card's ceilings. On the emulator those of an H200: they are what a prediction is made
+    /// for.
     pub fn of(gpu: &Gpu) -> Card {
         let l2 = ask(gpu.context(), Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE) as u64;
         if gpu.kind() == DeviceKind::Emulator || gpu.name().contains("H200") {
@@ -82,7 +84,8 @@ impl Card {
     }
 }
 
-/// Operations that a multiprocessor does in a clock: f32 on CUDA cores, and f16 on tensor cores with sums in f32.
+/// Operations that a multiprocessor does in a clock: f32 on CUDA cores, and f16 on tensor cores
+/// with sums in f32.
 fn a_clock(major: u32, minor: u32) -> (f64, f64) {
     match (major, minor) {
         (7, _) => (128.0, 1024.0),

@@ -1,9 +1,10 @@
-//! Device time of a launch: a chain of equal launches, captured into a graph so that the host's share is out of it,
-//! between two events of the device.
+//! Device time of a launch: a chain of equal launches, captured into a graph so that the host's
+//! share is out of it, between two events of the device.
 //!
-//! Each launch of a chain works on another copy of its operands, round and round, until the copies add up to twice the
-//! L2 cache: what one launch finds there is what a network would leave it, nothing of its own. So times can be held
-//! against a roofline that counts each operand once from device memory. `--warm` takes one copy instead.
+//! Each launch of a chain works on another copy of its operands, round and round, until the copies
+//! add up to twice the L2 cache: what one launch finds there is what a network would leave it,
+//! nothing of its own. So times can be held against a roofline that counts each operand once from
+//! device memory. `--warm` takes one copy instead.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 
-/// Queues launch number `i` of a chain, on copy `i` of its operands (the callee takes it modulo their number).
+/// Queues launch number `i` of a chain, on copy `i` of its operands (the callee takes it modulo
+/// their number).
 pub type Launch<'a> = dyn FnMut(usize) -> Result<(), String> + 'a;
 
 /// How long a sample is.
@@ -38,7 +40,8 @@ pub struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// Warms up, finds how many launches make a sample, and captures them where the stream and the work allow it.
+    /// Warms up, finds how many launches make a sample, and captures them where the stream and the
+    /// work allow it.
     pub fn new(
         stream: &Arc<CudaStream>,
         length: Length,
@@ -54,7 +57,8 @@ impl<'a> Chain<'a> {
             graph: None,
             launches: 1,
         };
-        // Of the host's time where that is the longer; a chain is then shorter than it could be, but never too short.
+        // Of the host's time where that is the longer; a chain is then shorter than it could be,
+        // but never too short.
         let estimate = chain.sample()?.max(0.5);
         if estimate < LONG_US {
             let wanted = (length.target_us / estimate).ceil() as usize;
@@ -106,14 +110,16 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The launches as a graph; `None` where something in them cannot be captured, and they are then queued one by one.
+    /// The launches as a graph; `None` where something in them cannot be captured, and they are
+    /// then queued one by one.
     fn capture(&mut self) -> Option<CudaGraph> {
         self.stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .ok()?;
         let queued = (0..self.launches).try_for_each(|i| (self.launch)(i));
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        // A failed call in a capture is no failure of the work: without the capture it is tried again.
+        // A failed call in a capture is no failure of the work: without the capture it is tried
+        // again.
         let graph = graph.ok().flatten().filter(|_| queued.is_ok())?;
         graph.upload().ok()?;
         Some(graph)

@@ -1,4 +1,5 @@
-//! The card's clocks while it is measured, as NVML tells them; a time without its clock says little.
+//! The card's clocks while it is measured, as NVML tells them; a time without its clock says
+//! little.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 

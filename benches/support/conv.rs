@@ -1,4 +1,5 @@
-//! A convolution on the device: copies of its operands, launched once and checked, then a chain to be timed.
+//! A convolution on the device: copies of its operands, launched once and checked, then a chain to
+//! be timed.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,14 +25,15 @@ pub struct Conv<T> {
     bias: Copies<T>,
     y: Copies<T>,
     wanted: Rc<Wanted>,
-    /// The filters in the order that this crate's kernel reads, where that is another than the problem's: packed once, as
-    /// a user packs the filters of a trained network.
+    /// The filters in the order that this crate's kernel reads, where that is another than the
+    /// problem's: packed once, as a user packs the filters of a trained network.
     packed: Option<Copies<T>>,
     /// What the kernel works in, if it needs anything.
     workspace: Option<CudaSlice<u8>>,
 }
 
-/// This crate's plan for a problem; with filters that are packed beforehand where its kernel wants them so.
+/// This crate's plan for a problem; with filters that are packed beforehand where its kernel wants
+/// them so.
 pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
     let plan = ConvPlan::new(problem, gpu.capability()).map_err(text)?;
     if !plan.packs_filter() {
@@ -43,8 +45,9 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
     ConvPlan::new(&packed, gpu.capability()).map_err(text)
 }
 
-/// By how much of the largest value cuDNN may be off and still count as a peer: Winograd's transforms in 16 bits round
-/// coarsely. It is there to notice a baseline that computes something else.
+/// By how much of the largest value cuDNN may be off and still count as a peer: Winograd's
+/// transforms in 16 bits round coarsely. It is there to notice a baseline that computes something
+/// else.
 const PEER_SLACK: f64 = 0.05;
 
 /// Bytes of one copy of the operands.
@@ -54,7 +57,8 @@ pub fn bytes(problem: &Conv2d) -> u64 {
 }
 
 impl<T: Stored> Conv<T> {
-    /// Uploads the operands of a plan for the problem; outputs hold NaN. The problem is dense and has no residual.
+    /// Uploads the operands of a plan for the problem; outputs hold NaN. The problem is dense and
+    /// has no residual.
     pub fn new(
         stream: &Arc<CudaStream>,
         problem: &Conv2d,
@@ -129,8 +133,8 @@ impl<T: Stored> Conv<T> {
             if let Some(packed) = &self.packed {
                 pointers.w = packed.at(i);
             }
-            // SAFETY: the addresses are those of buffers as long as the plan's problem says, which `self` keeps; nothing
-            // else uses them meanwhile, and the stream is of their context.
+            // SAFETY: the addresses are those of buffers as long as the plan's problem says, which
+            // `self` keeps; nothing else uses them meanwhile, and the stream is of their context.
             unsafe { prepared.launch_raw(self.stream.cu_stream(), pointers) }.map_err(text)
         }))
     }

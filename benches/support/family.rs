@@ -1,5 +1,6 @@
-//! The families that rows are summed up by, and the numbers that each is held to (on an H200, best plan of cuDNN as the
-//! peer, same run). What misses them is named by the benchmarks and the report.
+//! The families that rows are summed up by, and the numbers that each is held to (on an H200, best
+//! plan of cuDNN as the peer, same run). What misses them is named by the benchmarks and the
+//! report.
 
 use warpconv::DType;
 use warpconv::catalog::Math;
@@ -103,7 +104,8 @@ pub static FAMILIES: [&Family; 17] = [
 /// Rows of another version of this crate.
 pub static UNKNOWN: Family = untargeted("unknown");
 
-/// Targets of whole modules: what, microseconds at most, and of which other row's time how much less at least.
+/// Targets of whole modules: what, microseconds at most, and of which other row's time how much
+/// less at least.
 pub struct ModuleTarget {
     /// The row's name begins so.
     pub row: &'static str,
@@ -165,7 +167,8 @@ pub fn named(name: &str) -> &'static Family {
 }
 
 impl Family {
-    /// Whether a time meets the family's share of the roofline, or its longest time; `None` where it has neither.
+    /// Whether a time meets the family's share of the roofline, or its longest time; `None` where
+    /// it has neither.
     pub fn meets_floor(&self, us: f64, floor_us: f64) -> Option<bool> {
         if let Some((floors, least)) = self.within {
             return Some(us <= (floors * floor_us).max(least));

@@ -132,7 +132,8 @@ pub fn checked(
     Ok(counted.map(|counters| counters.instructions().thread))
 }
 
-/// Times ours and the peer's in turn and fills the row. A peer that has nothing, or computes something else, is a note.
+/// Times ours and the peer's in turn and fills the row. A peer that has nothing, or computes
+/// something else, is a note.
 pub fn times<'a>(
     session: &Session,
     row: &mut Row,
@@ -177,7 +178,8 @@ fn fill(session: &Session, row: &mut Row, times: Times) {
     row.sm_mhz = session.sm_mhz();
 }
 
-/// The problem in a type's storage and mode of products, with bias and ReLU; `None` where that is the same as another.
+/// The problem in a type's storage and mode of products, with bias and ReLU; `None` where that is
+/// the same as another.
 pub fn of_kind(problem: &Conv2d, kind: Kind) -> Result<Conv2d, Error> {
     problem
         .to_builder()

@@ -21,8 +21,8 @@ pub struct Copies<T> {
 }
 
 impl<T: Stored> Copies<T> {
-    /// The `unit` repeated until a buffer is `len` long, `copies` times; only the unit crosses the bus. `len` is a
-    /// multiple of the unit's length.
+    /// The `unit` repeated until a buffer is `len` long, `copies` times; only the unit crosses the
+    /// bus. `len` is a multiple of the unit's length.
     pub fn new(
         stream: &Arc<CudaStream>,
         unit: &[T],
@@ -31,7 +31,8 @@ impl<T: Stored> Copies<T> {
     ) -> Result<Copies<T>, String> {
         let step = ALIGNMENT / size_of::<T>();
         let pitch = len.next_multiple_of(step).max(step);
-        // SAFETY: every element that a kernel reads is copied to below; what lies between copies is not read.
+        // SAFETY: every element that a kernel reads is copied to below; what lies between copies is
+        // not read.
         let mut all = unsafe { stream.alloc::<T>(pitch * copies) }.map_err(text)?;
         if !unit.is_empty() {
             let unit = stream.clone_htod(unit).map_err(text)?;
@@ -79,8 +80,8 @@ impl<T: Stored> Copies<T> {
     pub fn poison(&self, stream: &Arc<CudaStream>) -> Result<(), String> {
         let bytes = self.len * size_of::<T>();
         stream.context().bind_to_thread().map_err(text)?;
-        // SAFETY: the first copy is so many bytes of an allocation of this context, which `self` keeps; all uses of it
-        // are in this stream.
+        // SAFETY: the first copy is so many bytes of an allocation of this context, which `self`
+        // keeps; all uses of it are in this stream.
         unsafe { result::memset_d8_async(self.address, 0xff, bytes, stream.cu_stream()) }
             .map_err(text)
     }

@@ -1,5 +1,6 @@
-//! What the benchmarks share: a device, time by its own events, a result checked before its time is taken, the peer
-//! beside it, and rows that the report puts together. `CONTRIBUTING.md` says how to run them and what is measured.
+//! What the benchmarks share: a device, time by its own events, a result checked before its time is
+//! taken, the peer beside it, and rows that the report puts together. `CONTRIBUTING.md` says how to
+//! run them and what is measured.
 
 // Each benchmark uses its part of this.
 #![allow(dead_code)]

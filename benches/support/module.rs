@@ -1,8 +1,8 @@
 //! A module of several launches beside the chain of cuDNN's best plans that computes the same.
 //!
-//! cuDNN writes dense tensors, so what it computes for a slice of a concatenation is copied there: `concat`, shown
-//! apart and part of its time, as in a library that is built on it. Its convolutions have bias and ReLU in their kernels
-//! where it has such a plan.
+//! cuDNN writes dense tensors, so what it computes for a slice of a concatenation is copied there:
+//! `concat`, shown apart and part of its time, as in a library that is built on it. Its
+//! convolutions have bias and ReLU in their kernels where it has such a plan.
 
 use std::sync::Arc;
 
@@ -23,10 +23,12 @@ use super::peer::{Best, Peer};
 use super::row::{PeerRow, Row};
 use super::session::Session;
 
-/// Multiplications that the reference may take for a module; beyond, it looks at some images of the batch.
+/// Multiplications that the reference may take for a module; beyond, it looks at some images of the
+/// batch.
 const REFERENCE_MACS: u64 = 10_000_000_000;
 
-/// A module is timed on one copy of its buffers: what a launch leaves in the L2 cache, the next one finds.
+/// A module is timed on one copy of its buffers: what a launch leaves in the L2 cache, the next one
+/// finds.
 const ONE: Length = Length {
     copies: 1,
     target_us: 1_000.0,
@@ -252,7 +254,8 @@ impl<T: Stored> Peers<T> {
             WidthInBytes: copy.width,
             Height: copy.height,
         };
-        // SAFETY: both ends are buffers of `self`: the source as long as the slice, the target as the whole tensor.
+        // SAFETY: both ends are buffers of `self`: the source as long as the slice, the target as
+        // the whole tensor.
         unsafe { sys::cuMemcpy2DAsync_v2(&what, self.stream.cu_stream()) }
             .result()
             .map_err(text)

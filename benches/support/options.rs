@@ -52,11 +52,12 @@ impl Kind {
     }
 }
 
-/// Times kernels on a GPU beside cuDNN's, or counts their instructions on the emulator (WARPCONV_DEVICE=emulator:80).
+/// Times kernels on a GPU beside cuDNN's, or counts their instructions on the emulator
+/// (WARPCONV_DEVICE=emulator:80).
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
-    /// Rows whose name, such as googlenet/3a_3x3/n128/bf16/nhwc, contains every one of these; one of several with
-    /// commas: `googlenet,vgg n128`
+    /// Rows whose name, such as googlenet/3a_3x3/n128/bf16/nhwc, contains every one of these; one
+    /// of several with commas: `googlenet,vgg n128`
     pub filters: Vec<String>,
     /// Only these batches, with commas [default: the benchmark's own]
     #[arg(long, value_delimiter = ',')]
@@ -64,7 +65,8 @@ pub struct Options {
     /// Only these types, with commas [default: the benchmark's own]
     #[arg(long = "type", value_enum, value_delimiter = ',')]
     pub kinds: Vec<Kind>,
-    /// Only these layouts, with commas: nhwc, nchw [default: both; of modules the one that goes with the type, both if full]
+    /// Only these layouts, with commas: nhwc, nchw [default: both; of modules the one that goes
+    /// with the type, both if full]
     #[arg(long, value_delimiter = ',', value_parser = layout)]
     pub layout: Vec<Layout>,
     /// Problems from files in benchdnn notation in place of the networks' layers
@@ -82,7 +84,8 @@ pub struct Options {
     /// Skip problems of more multiplications [default: none on a GPU, 20 million on the emulator]
     #[arg(long)]
     pub max_macs: Option<u64>,
-    /// Seconds that the search through cuDNN's plans may take for a row [default: 2, 1 if quick, 5 if full]
+    /// Seconds that the search through cuDNN's plans may take for a row [default: 2, 1 if quick, 5
+    /// if full]
     #[arg(long)]
     pub cudnn_seconds: Option<f64>,
     /// MiB of workspace that a plan of cuDNN may take
@@ -91,7 +94,8 @@ pub struct Options {
     /// Leave cuDNN out
     #[arg(long)]
     pub no_cudnn: bool,
-    /// Append the rows to this file as JSON lines [default: what WARPCONV_BENCH_JSON names, if it is set]
+    /// Append the rows to this file as JSON lines [default: what WARPCONV_BENCH_JSON names, if it
+    /// is set]
     #[arg(long)]
     pub json: Option<PathBuf>,
     /// Name the rows and stop
@@ -131,7 +135,8 @@ impl Options {
             .all(|filter| filter.split(',').any(|part| id.contains(part)))
     }
 
-    /// The batches: those asked for, else the benchmark's own, of which `--quick` takes the last and `--full` all.
+    /// The batches: those asked for, else the benchmark's own, of which `--quick` takes the last
+    /// and `--full` all.
     pub fn batches(&self, usual: &[usize], full: &[usize]) -> Vec<usize> {
         match self {
             _ if !self.batch.is_empty() => self.batch.clone(),

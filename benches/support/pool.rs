@@ -108,7 +108,8 @@ impl<T: Stored> Pool<T> {
     pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &PoolPlan) -> Result<Box<Launch<'a>>, String> {
         let prepared: PreparedPool = gpu.prepare_pool(plan).map_err(text)?;
         Ok(Box::new(move |i| {
-            // SAFETY: as for convolutions: the buffers are `self`'s, long enough, and of the stream's context.
+            // SAFETY: as for convolutions: the buffers are `self`'s, long enough, and of the
+            // stream's context.
             unsafe { prepared.launch_raw(self.stream.cu_stream(), self.pointers(i)) }.map_err(text)
         }))
     }
@@ -119,7 +120,8 @@ impl<T: Stored> Judged for Pool<T> {
         self.y.poison(&self.stream)
     }
 
-    /// Where padding stands in for ceil mode the peer's windows lie elsewhere: only whether it wrote can be said.
+    /// Where padding stands in for ceil mode the peer's windows lie elsewhere: only whether it
+    /// wrote can be said.
     fn judge_peer(&self) -> Result<(), String> {
         let got = self.y.read(&self.stream, 0..self.y.len())?;
         let left = got.iter().filter(|y| y.value().is_nan()).count();

@@ -35,9 +35,11 @@ pub struct PeerRow {
     pub us: Option<f64>,
     /// That plan.
     pub plan: String,
-    /// Whether bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the same.
+    /// Whether bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the
+    /// same.
     pub fused: bool,
-    /// Microseconds of its best plan without Winograd's transform or Fourier's, if the best has one.
+    /// Microseconds of its best plan without Winograd's transform or Fourier's, if the best has
+    /// one.
     pub direct_us: Option<f64>,
     /// Microseconds of single kernels: the convolution alone, bias and ReLU, layout transposes.
     pub parts: Vec<(String, f64)>,
@@ -72,7 +74,8 @@ pub struct Row {
     pub floor_us: f64,
     /// What bounds it: arithmetic or memory.
     pub bound: String,
-    /// Blocks of the launch for each place that the card has for one, rounded up: 1 is a single wave.
+    /// Blocks of the launch for each place that the card has for one, rounded up: 1 is a single
+    /// wave.
     pub turns: u64,
     /// Microseconds of a launch, the median of the samples; `None` on the emulator.
     pub us: Option<f64>,
@@ -200,7 +203,8 @@ impl Row {
     }
 }
 
-/// A line of a file of rows; `None` for what is neither of the two, and for lines of another version.
+/// A line of a file of rows; `None` for what is neither of the two, and for lines of another
+/// version.
 pub fn parse(line: &str) -> Option<Line> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["format"].as_u64() != Some(FORMAT) {

@@ -46,8 +46,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the GPU, or the emulator where WARPCONV_DEVICE names it; without either a sentence, and the benchmark is
-    /// over. The emulator is never timed: its rows hold instruction counts.
+    /// Opens the GPU, or the emulator where WARPCONV_DEVICE names it; without either a sentence,
+    /// and the benchmark is over. The emulator is never timed: its rows hold instruction counts.
     pub fn open(bench: &str) -> Option<Session> {
         let options = Options::read();
         if options.test {
@@ -68,8 +68,8 @@ impl Session {
             chosen => chosen,
         };
         let gpu = Gpu::open(&choice).map_err(|error| format!("there is no GPU here ({error})"))?;
-        // SAFETY: everything is queued in the one stream made here, so that its order is all the order that is needed;
-        // events recorded by cudarc besides could not be captured.
+        // SAFETY: everything is queued in the one stream made here, so that its order is all the
+        // order that is needed; events recorded by cudarc besides could not be captured.
         unsafe { gpu.context().disable_event_tracking() };
         let stream = gpu.context().new_stream().map_err(text)?;
         let card = Card::of(&gpu);

@@ -10,10 +10,12 @@ use warpconv::{DType, Error, Layout, reference};
 
 use super::chain::text;
 
-/// Different images of a batch; the others repeat them, which makes large batches cheap to fill and to check.
+/// Different images of a batch; the others repeat them, which makes large batches cheap to fill and
+/// to check.
 pub const IMAGES: usize = 2;
 
-/// The largest magnitude of operands: integers, so that every type holds them and results must be exact.
+/// The largest magnitude of operands: integers, so that every type holds them and results must be
+/// exact.
 const MOST: u32 = 2;
 
 /// A shape's operands and result, dense, for `IMAGES` images.
@@ -78,8 +80,8 @@ pub fn few(desc: &TensorDesc) -> Result<TensorDesc, Error> {
     TensorDesc::new(n, desc.c(), desc.h(), desc.w(), desc.layout(), desc.dtype())
 }
 
-/// Compares a batch with what its first images should be; `read` fetches elements of it. `slack` is the share of the
-/// largest magnitude by which an element may be off: 0 for exact.
+/// Compares a batch with what its first images should be; `read` fetches elements of it. `slack` is
+/// the share of the largest magnitude by which an element may be off: 0 for exact.
 pub fn judge<T: Stored>(
     desc: &TensorDesc,
     want: &[f64],

@@ -1,6 +1,7 @@
 //! Thread-instructions a second and core on the main loop of an f32 matrix product, all checks on.
 //!
-//! `cargo bench -p ptx-emulator --bench main_loop`; the throughput that criterion prints counts thread-instructions.
+//! `cargo bench -p ptx-emulator --bench main_loop`; the throughput that criterion prints counts
+//! thread-instructions.
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ptx_emulator::{Device, DeviceConfig, LaunchConfig, Module};
 

@@ -1,8 +1,9 @@
-//! Multiply-adds a second and core on the main loop of a matrix product by `mma.sync`, all checks on.
+//! Multiply-adds a second and core on the main loop of a matrix product by `mma.sync`, all checks
+//! on.
 //!
-//! `cargo bench -p ptx-emulator --bench matrix`; the throughput that criterion prints counts multiply-adds. A step of
-//! the loop is that of a warp with a tile of 64 by 64: eight `ldmatrix.x4`, 32 products and a barrier; with tf32 the
-//! rounding of every operand too.
+//! `cargo bench -p ptx-emulator --bench matrix`; the throughput that criterion prints counts
+//! multiply-adds. A step of the loop is that of a warp with a tile of 64 by 64: eight
+//! `ldmatrix.x4`, 32 products and a barrier; with tf32 the rounding of every operand too.
 use std::fmt::Write as _;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

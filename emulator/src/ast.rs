@@ -1,4 +1,5 @@
-//! The syntax tree of a PTX module. It borrows names from the text and knows nothing of what instructions mean.
+//! The syntax tree of a PTX module. It borrows names from the text and knows nothing of what
+//! instructions mean.
 
 use std::fmt;
 
@@ -150,7 +151,8 @@ pub enum Value<'a> {
     F32(u32),
     /// A `0d` or decimal literal: the bits of a binary64.
     F64(u64),
-    /// The address of a symbol in its own space (or a generic one if `generic`), plus a number of bytes.
+    /// The address of a symbol in its own space (or a generic one if `generic`), plus a number of
+    /// bytes.
     Address {
         /// The symbol.
         name: &'a str,

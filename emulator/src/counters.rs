@@ -284,8 +284,9 @@ pub struct GlobalTraffic {
 pub struct SharedTraffic {
     /// Warp-level instructions that moved something.
     pub requests: u64,
-    /// Passes through the 32 banks of 4 bytes. A 64-bit access takes one for each half warp, a 128-bit one for each
-    /// quarter, `ldmatrix` and `stmatrix` one for each matrix; lanes that ask for the same word share it.
+    /// Passes through the 32 banks of 4 bytes. A 64-bit access takes one for each half warp, a
+    /// 128-bit one for each quarter, `ldmatrix` and `stmatrix` one for each matrix; lanes that ask
+    /// for the same word share it.
     pub wavefronts: u64,
     /// Passes more than an access without conflicts would take.
     pub conflicts: u64,
@@ -294,8 +295,8 @@ pub struct SharedTraffic {
 /// Traffic between the blocks of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DistributedTraffic {
-    /// Warp-level loads, stores and atomics, and copies, to the shared memory of another block of the cluster. A copy to
-    /// several blocks counts once for each other block.
+    /// Warp-level loads, stores and atomics, and copies, to the shared memory of another block of
+    /// the cluster. A copy to several blocks counts once for each other block.
     pub requests: u64,
     /// Bytes that they moved.
     pub bytes: u64,
@@ -316,8 +317,8 @@ pub struct Counters {
     pub shared_loads: SharedTraffic,
     /// Stores to shared memory (`cp.async` included).
     pub shared_stores: SharedTraffic,
-    /// Bytes of device memory read: each 32-byte sector once per launch, atomics included. Where kernels of different streams
-    /// overlap, a sector that both touch may count several times.
+    /// Bytes of device memory read: each 32-byte sector once per launch, atomics included. Where
+    /// kernels of different streams overlap, a sector that both touch may count several times.
     pub device_bytes_read: u64,
     /// Bytes of device memory written, likewise.
     pub device_bytes_written: u64,
@@ -335,7 +336,8 @@ pub struct Counters {
     pub warps: u64,
     /// Threads that ran.
     pub threads: u64,
-    /// Accesses to shared memory of other blocks of a cluster, which also count as accesses to shared memory.
+    /// Accesses to shared memory of other blocks of a cluster, which also count as accesses to
+    /// shared memory.
     pub distributed: DistributedTraffic,
 }
 

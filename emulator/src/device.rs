@@ -18,16 +18,18 @@ pub struct DeviceConfig {
     pub sm: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
-    /// Which of several devices it is; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have different addresses.
+    /// Which of several devices it is; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have
+    /// different addresses.
     pub ordinal: u32,
     /// Threads that run blocks; `None` for as many as the machine has cores.
     pub workers: Option<usize>,
-    /// A launch ends with a fault when one warp has executed more instructions than this, so that a loop which never
-    /// ends is reported.
+    /// A launch ends with a fault when one warp has executed more instructions than this, so that a
+    /// loop which never ends is reported.
     pub instruction_limit: u64,
     /// A launch ends with a fault when it has taken longer than this; `None` for no such limit.
     pub time_limit: Option<Duration>,
-    /// Bytes of text that a launch may print; of what is more, the latest is kept, as in CUDA's circular buffer.
+    /// Bytes of text that a launch may print; of what is more, the latest is kept, as in CUDA's
+    /// circular buffer.
     pub print_bytes: usize,
 }
 
@@ -93,8 +95,8 @@ impl DeviceConfig {
     }
 }
 
-/// An emulated device. All methods may be called from any thread. Launches run one after the other; those of the driver may
-/// overlap.
+/// An emulated device. All methods may be called from any thread. Launches run one after the other;
+/// those of the driver may overlap.
 pub struct Device {
     config: DeviceConfig,
     memory: Arc<Memory>,
@@ -123,7 +125,8 @@ impl Device {
         &self.memory
     }
 
-    /// Places a module's variables. An error if the module is for a newer device or memory is short.
+    /// Places a module's variables. An error if the module is for a newer device or memory is
+    /// short.
     pub fn load(&self, module: &Module) -> Result<LoadedModule, LoadError> {
         let target = module.program().target;
         if target > self.config.sm {
@@ -140,9 +143,10 @@ impl Device {
         }
     }
 
-    /// As [`Device::launch`], with a thread of the host for every block, so that blocks may wait for each other. Grids
-    /// that no card of the capability holds at a time are refused: more than 16 blocks a multiprocessor on 7.5, 32 from
-    /// 8.0 on (the driver API counts in also what each block takes).
+    /// As [`Device::launch`], with a thread of the host for every block, so that blocks may wait
+    /// for each other. Grids that no card of the capability holds at a time are refused: more than
+    /// 16 blocks a multiprocessor on 7.5, 32 from 8.0 on (the driver API counts in also what each
+    /// block takes).
     pub fn launch_cooperative(
         &self,
         kernel: &LoadedKernel,
@@ -152,7 +156,8 @@ impl Device {
         self.launch_within(&self.config.limits(), kernel, config, params, true)
     }
 
-    /// Runs a kernel to its end. `params` is its parameter buffer, laid out as [`crate::ir::Kernel::params`] says.
+    /// Runs a kernel to its end. `params` is its parameter buffer, laid out as
+    /// [`crate::ir::Kernel::params`] says.
     pub fn launch(
         &self,
         kernel: &LoadedKernel,
@@ -179,8 +184,8 @@ impl Device {
         self.launch_noting(limits, what, cooperative, Watch::Off)
     }
 
-    /// As [`Device::launch_within`], but beside others, and says what the launch did to each allocation that it touched: to
-    /// some of its bytes, or if `fine` to which.
+    /// As [`Device::launch_within`], but beside others, and says what the launch did to each
+    /// allocation that it touched: to some of its bytes, or if `fine` to which.
     #[cfg(unix)]
     pub(crate) fn launch_watched(
         &self,

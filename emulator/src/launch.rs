@@ -16,7 +16,8 @@ pub struct LaunchConfig {
     pub block: [u32; 3],
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// Blocks of a cluster along x, y, z; `None` for what the kernel says, which is mostly a cluster of one block.
+    /// Blocks of a cluster along x, y, z; `None` for what the kernel says, which is mostly a
+    /// cluster of one block.
     pub cluster: Option<[u32; 3]>,
 }
 

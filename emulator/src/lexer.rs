@@ -1,8 +1,8 @@
 //! PTX text to tokens.
 //!
-//! Tokens borrow from the text. A mnemonic with its modifiers (`ld.global.nc.v4.f32`) and a special register with its
-//! component (`%tid.x`) are one token each: PTX never puts a blank inside them, and the later stages take them apart
-//! only once they know which instruction it is.
+//! Tokens borrow from the text. A mnemonic with its modifiers (`ld.global.nc.v4.f32`) and a special
+//! register with its component (`%tid.x`) are one token each: PTX never puts a blank inside them,
+//! and the later stages take them apart only once they know which instruction it is.
 
 use crate::load_error::LoadError;
 
@@ -62,8 +62,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The line that the next token's search starts on; after [`Lexer::next_token`], the line of that token (or of its
-    /// end, if it spans several).
+    /// The line that the next token's search starts on; after [`Lexer::next_token`], the line of
+    /// that token (or of its end, if it spans several).
     pub fn line(&self) -> u32 {
         self.line
     }
@@ -76,7 +76,8 @@ impl<'a> Lexer<'a> {
             .unwrap_or(0)
     }
 
-    /// Drops the rest of the line: how `.loc`, `.file` and the like are skipped, which end with their line.
+    /// Drops the rest of the line: how `.loc`, `.file` and the like are skipped, which end with
+    /// their line.
     pub fn skip_line(&mut self) {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Why a PTX module was refused: the line of the text and what is wrong there.
 ///
-/// The emulator never guesses: an instruction, modifier or directive that it does not implement ends the load with
-/// this error, which names it.
+/// The emulator never guesses: an instruction, modifier or directive that it does not implement
+/// ends the load with this error, which names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
     /// The line of the PTX text, counted from 1; 0 where no line is to blame.

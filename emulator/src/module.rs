@@ -23,7 +23,8 @@ impl Module {
     /// A module from PTX text.
     ///
     /// # Errors
-    /// The first thing in the text that is not PTX, or is PTX that the emulator does not implement, with its line.
+    /// The first thing in the text that is not PTX, or is PTX that the emulator does not implement,
+    /// with its line.
     pub fn parse(ptx: &str) -> Result<Module, LoadError> {
         let program = panics::contain(|| lower::compile(ptx))
             .unwrap_or_else(|panic| Err(LoadError::new(0, panic.to_string())))?;
@@ -41,7 +42,8 @@ impl Module {
     }
 }
 
-/// A module on a device: its variables have addresses. Dropping the last handle (kernels hold one) frees them.
+/// A module on a device: its variables have addresses. Dropping the last handle (kernels hold one)
+/// frees them.
 #[derive(Clone)]
 pub struct LoadedModule {
     inner: Arc<Loaded>,
@@ -79,7 +81,8 @@ impl LoadedModule {
                 memory.place_zeroed(global.size.max(1), Some(&global.name), global.constant)?;
             loaded.addresses.push(address);
         }
-        // The rest of a variable is zero, as the language has it, and is not touched: it may be gigabytes.
+        // The rest of a variable is zero, as the language has it, and is not touched: it may be
+        // gigabytes.
         for (global, &address) in program.globals.iter().zip(&loaded.addresses) {
             let given = (global.init.len() as u64).min(global.size) as usize;
             memory.write(address, &global.init[..given])?;

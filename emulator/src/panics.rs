@@ -1,8 +1,9 @@
 //! Panics of the emulator itself, which must not reach the program that uses it.
 //!
-//! [`contain`] is the one way to run code that might panic: at the C boundary of the driver API, on the threads that run
-//! blocks, and around parsing, loading and launching through the Rust API. What is caught becomes a [`Panic`] with its
-//! message and the file and line it comes from; the caller makes an error or a [`Fault`](crate::Fault) of it.
+//! [`contain`] is the one way to run code that might panic: at the C boundary of the driver API, on
+//! the threads that run blocks, and around parsing, loading and launching through the Rust API.
+//! What is caught becomes a [`Panic`] with its message and the file and line it comes from; the
+//! caller makes an error or a [`Fault`](crate::Fault) of it.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -55,8 +56,8 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
         .unwrap_or(false)
 }
 
-/// Puts a hook before the process's own: only a hook is told where a panic comes from. Panics outside of [`contain`]
-/// are handed on.
+/// Puts a hook before the process's own: only a hook is told where a panic comes from. Panics
+/// outside of [`contain`] are handed on.
 fn install() {
     static INSTALL: Once = Once::new();
     if std::thread::panicking() {
@@ -74,7 +75,8 @@ fn install() {
 
 /// Runs `body`; a panic inside of it is returned.
 ///
-/// State that `body` was changing is left as it was then: the caller must drop it, or find it usable in any state.
+/// State that `body` was changing is left as it was then: the caller must drop it, or find it
+/// usable in any state.
 pub(crate) fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     install();
     let change = |by: isize| {

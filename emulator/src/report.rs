@@ -26,7 +26,8 @@ pub struct Fault {
     pub line: u32,
     /// Index of the block.
     pub block: [u32; 3],
-    /// Index of the thread in its block; the lowest lane of those at fault. `None` if a whole block is.
+    /// Index of the thread in its block; the lowest lane of those at fault. `None` if a whole block
+    /// is.
     pub thread: Option<[u32; 3]>,
     /// What happened. Boxed to keep results small.
     pub kind: Box<FaultKind>,
@@ -157,7 +158,8 @@ impl fmt::Display for Rival {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The access is not inside any allocation, or not inside the block's shared, local or parameter memory.
+    /// The access is not inside any allocation, or not inside the block's shared, local or
+    /// parameter memory.
     OutOfBounds {
         /// The access.
         touch: Touch,
@@ -248,7 +250,8 @@ pub enum FaultKind {
         /// Thread count.
         count: u32,
     },
-    /// Lanes of a warp that come to a barrier together give different numbers of it, or different thread counts.
+    /// Lanes of a warp that come to a barrier together give different numbers of it, or different
+    /// thread counts.
     BarrierOperand {
         /// What the lowest lane gives.
         first: u32,
@@ -269,14 +272,16 @@ pub enum FaultKind {
         /// Lanes that execute it.
         active: u32,
     },
-    /// A lane executes a warp-level operation whose mask does not name it, or the masks differ between lanes.
+    /// A lane executes a warp-level operation whose mask does not name it, or the masks differ
+    /// between lanes.
     BadWarpMask {
         /// The mask.
         named: u32,
         /// Lanes that execute it.
         active: u32,
     },
-    /// An instruction that all 32 lanes of a warp must execute (`.aligned`) is executed by some of them.
+    /// An instruction that all 32 lanes of a warp must execute (`.aligned`) is executed by some of
+    /// them.
     MissingLanes {
         /// Lanes that execute it.
         active: u32,

@@ -1,10 +1,12 @@
 //! Tensor maps: what a bulk tensor copy knows of a tensor in device memory.
 //!
-//! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they hold the fields of [`TensorMap`] between two
-//! marks, so that something else in their place is recognised, and a checksum, so that a changed map is.
+//! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they hold the fields of
+//! [`TensorMap`] between two marks, so that something else in their place is recognised, and a
+//! checksum, so that a changed map is.
 //!
-//! One bit has no meaning: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and `copy_traits_sm90_im2col.hpp`)
-//! clears bit 21 of the second 64-bit word of the map of a tensor of less than 128 KiB, on drivers up to 13.1.
+//! One bit has no meaning: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and
+//! `copy_traits_sm90_im2col.hpp`) clears bit 21 of the second 64-bit word of the map of a tensor of
+//! less than 128 KiB, on drivers up to 13.1.
 
 mod replace;
 
@@ -22,8 +24,8 @@ const MARKS: [u32; 2] = [0x6d54_5850, 0x5058_546d];
 /// The 32-bit word that holds no field but [`FREE_BIT`].
 const FREE_WORD: usize = 2;
 
-/// The bit that programs may clear: bit 21 of the second 64-bit word. It is set when a map is encoded; the checksum
-/// leaves it out.
+/// The bit that programs may clear: bit 21 of the second 64-bit word. It is set when a map is
+/// encoded; the checksum leaves it out.
 const FREE_BIT: u32 = 1 << 21;
 
 /// The 32-bit word of the checksum.
@@ -78,7 +80,8 @@ impl Swizzle {
         }
     }
 
-    /// Where the byte of an address in shared memory goes: address bits 7.. are added to bits 4.. without carry.
+    /// Where the byte of an address in shared memory goes: address bits 7.. are added to bits 4..
+    /// without carry.
     #[inline(always)]
     pub fn apply(self, address: u32) -> u32 {
         address ^ (address >> 3 & (self.span() - 16))
@@ -95,7 +98,8 @@ pub enum Walk {
     },
     /// Pixels of the bounding box, one after the other, some channels of each.
     Im2col {
-        /// The bounding box's first pixel, from the tensor's first, along the dimensions between channels and images.
+        /// The bounding box's first pixel, from the tensor's first, along the dimensions between
+        /// channels and images.
         lower: [i32; 3],
         /// Its last pixel, from the tensor's last.
         upper: [i32; 3],
@@ -106,7 +110,8 @@ pub enum Walk {
     },
 }
 
-/// What both kinds of maps say of a tensor, as the driver API takes it. Dimensions run from the innermost.
+/// What both kinds of maps say of a tensor, as the driver API takes it. Dimensions run from the
+/// innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor<'a> {
     /// `CUtensorMapDataType`
@@ -197,8 +202,8 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// A map for copies of pixels: `cuTensorMapEncodeIm2col`. The corners are in the order of the dimensions, from the
-    /// one after the channels on.
+    /// A map for copies of pixels: `cuTensorMapEncodeIm2col`. The corners are in the order of the
+    /// dimensions, from the one after the channels on.
     ///
     /// # Errors
     /// An argument that the driver API's documentation rules out.

@@ -1,5 +1,5 @@
-//! The client's view: counters by launch, reports, labels. One test, because the journal is the process's.
-//! And what the environment asks for, in processes of their own.
+//! The client's view: counters by launch, reports, labels. One test, because the journal is the
+//! process's. And what the environment asks for, in processes of their own.
 
 mod common;
 

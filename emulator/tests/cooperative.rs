@@ -1,4 +1,5 @@
-//! Cooperative launches: blocks that wait for each other. A program of its own, for it sets the environment.
+//! Cooperative launches: blocks that wait for each other. A program of its own, for it sets the
+//! environment.
 
 mod common;
 
@@ -6,8 +7,8 @@ use common::{code, context, kernel};
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
 
-/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block writes its x, waits for all, and copies the x of the
-/// next block to its y.
+/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block writes its x, waits for all,
+/// and copies the x of the next block to its y.
 const AROUND: &str = r"
 .visible .entry around(.param .u64 arrived, .param .u64 x, .param .u64 y)
 {

@@ -240,8 +240,9 @@ fn devices_copy_to_each_other() {
     let stream = to.default_stream();
     let mut target = stream.alloc_zeros::<f32>(3).expect("memory");
     to.synchronize().expect("the memory is there");
-    // cudarc 0.19.10 drops an event of the source's context before it copies. That makes this context current, so that
-    // the copy goes to its default stream, which the target's stream does not wait for.
+    // cudarc 0.19.10 drops an event of the source's context before it copies. That makes this
+    // context current, so that the copy goes to its default stream, which the target's stream does
+    // not wait for.
     stream
         .memcpy_dtod(&source, &mut target)
         .expect("a copy between devices");
@@ -442,7 +443,8 @@ fn memory_of_others_is_shared() {
 fn memory_stays_while_a_buffer_lies_on_it(context: &Arc<CudaContext>, file: std::fs::File) {
     use std::os::fd::IntoRawFd;
     context.bind_to_thread().expect("current");
-    // SAFETY: the file has as many bytes; the driver gets the descriptor, and the buffer is freed once.
+    // SAFETY: the file has as many bytes; the driver gets the descriptor, and the buffer is freed
+    // once.
     unsafe {
         let memory =
             result::external_memory::import_external_memory_opaque_fd(file.into_raw_fd(), 8192);

@@ -1,4 +1,5 @@
-//! Modules and launches through cudarc: what is refused and how, faults that stick, functions and occupancy.
+//! Modules and launches through cudarc: what is refused and how, faults that stick, functions and
+//! occupancy.
 
 mod common;
 
@@ -315,7 +316,8 @@ fn functions_say_what_they_are() {
     );
 }
 
-/// Launches `wild` with four bytes at `offset` of a buffer of 64, and gives the codes of the launch and of what follows.
+/// Launches `wild` with four bytes at `offset` of a buffer of 64, and gives the codes of the launch
+/// and of what follows.
 fn wild(context: &Arc<CudaContext>, offset: i64) -> (Option<CUresult>, Option<CUresult>) {
     let stream = context.default_stream();
     let wild = kernel(context, WILD, "wild");

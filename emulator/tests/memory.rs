@@ -4,7 +4,8 @@ use ptx_emulator::memory::{DEVICE_STRIDE, FIRST_ADDRESS, GUARD_BYTES};
 use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};
 use std::time::{Duration, Instant};
 
-/// An allocation is not touched before somebody uses it: 4 GiB and their shadow would take seconds to write.
+/// An allocation is not touched before somebody uses it: 4 GiB and their shadow would take seconds
+/// to write.
 #[test]
 fn large_allocations_cost_nothing_until_they_are_used() {
     let device = Device::new(DeviceConfig::new(80));
@@ -37,7 +38,8 @@ fn fills_repeat_their_pattern() {
     }
 }
 
-/// Two passes through the device's range of addresses, a gibibyte at a time, around an allocation that stays.
+/// Two passes through the device's range of addresses, a gibibyte at a time, around an allocation
+/// that stays.
 #[test]
 fn freed_addresses_come_again_when_all_were_used() {
     let device = Device::new(DeviceConfig::new(80));

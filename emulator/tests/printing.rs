@@ -1,10 +1,12 @@
-//! What device code prints: the text on standard output, by a second process, for libtest keeps that of its own.
+//! What device code prints: the text on standard output, by a second process, for libtest keeps
+//! that of its own.
 
 use std::process::Command;
 
 use ptx_emulator::{Device, DeviceConfig, LaunchConfig, Module};
 
-/// Each thread prints its number, that number negated, times 1.5, as a letter, and a string of device and one of local memory.
+/// Each thread prints its number, that number negated, times 1.5, as a letter, and a string of
+/// device and one of local memory.
 const SAY: &str = r"
 .version 8.1
 .target sm_90
@@ -123,7 +125,8 @@ fn threads_print_block_by_block() {
     assert!(!error.contains("printed"), "{error}");
 }
 
-/// Pieces of up to 1024 bytes with 64 more each: with the first line that is too much, the oldest piece goes.
+/// Pieces of up to 1024 bytes with 64 more each: with the first line that is too much, the oldest
+/// piece goes.
 #[test]
 fn the_oldest_text_is_lost() {
     const LIMIT: usize = 2000;

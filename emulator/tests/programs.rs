@@ -1,7 +1,8 @@
 //! The emulator against itself: small PTX programs with what comes of them.
 //!
-//! Each `pass/NAME.ptx` and `fail/NAME.ptx` says in its first lines how it is run, and `NAME.expected` beside it what
-//! the program leaves behind or what is reported of it, to the letter. Directives, one a line after `//!`:
+//! Each `pass/NAME.ptx` and `fail/NAME.ptx` says in its first lines how it is run, and
+//! `NAME.expected` beside it what the program leaves behind or what is reported of it, to the
+//! letter. Directives, one a line after `//!`:
 //!
 //! ```text
 //! sm 80                          pose as 8.0 (the default)
@@ -16,7 +17,8 @@
 //! limit COUNT                    instructions of a warp before the launch is given up
 //! ```
 //!
-//! `UPDATE_EXPECTED=1 cargo test -p ptx-emulator --test programs` writes the files anew; look at the difference.
+//! `UPDATE_EXPECTED=1 cargo test -p ptx-emulator --test programs` writes the files anew; look at
+//! the difference.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

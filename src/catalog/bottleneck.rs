@@ -1,8 +1,8 @@
 //! The kernels that compute a whole bottleneck: 1x1, 3x3, 1x1 and the residual in one launch.
 //!
-//! An entry's tile reads otherwise than a convolution's: `tile_m` x `tile_n` (`TILE_P` x `TILE_Q`) are the output pixels of
-//! one image that a block takes, `tile_k` (`NARROW`) the channels of both intermediates, rounded up; `stride` is that of
-//! the 3x3.
+//! An entry's tile reads otherwise than a convolution's: `tile_m` x `tile_n` (`TILE_P` x `TILE_Q`)
+//! are the output pixels of one image that a block takes, `tile_k` (`NARROW`) the channels of both
+//! intermediates, rounded up; `stride` is that of the 3x3.
 
 use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
 
@@ -56,8 +56,9 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
     }
 }
 
-/// The most channels of input and output. Those on tensor cores that keep all filters of the two 1x1s in shared memory have
-/// room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the kernels).
+/// The most channels of input and output. Those on tensor cores that keep all filters of the two
+/// 1x1s in shared memory have room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the
+/// kernels).
 pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
     match kernel.algorithm {
         Algorithm::Bottleneck if streams_filters(kernel) => None,
@@ -79,8 +80,8 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
 // ---------------------------------------------------------------------------------------------------------------------
 // CUDA cores: kernels/bottleneck_cores.cu
 
-/// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small images, few of them, and a
-/// stride of 2, whose halo is four times as large.
+/// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small
+/// images, few of them, and a stride of 2, whose halo is four times as large.
 const CORES: [Entry; 17] = [
     cores(Layout::Nchw, [8, 28, 64], 1, 16),
     cores(Layout::Nchw, [8, 28, 64], 1, 4),
@@ -101,7 +102,8 @@ const CORES: [Entry; 17] = [
     cores_75(Layout::Nhwc, [8, 8, 64]),
 ];
 
-/// As many blocks a multiprocessor as shared memory of compute capability 9.0 holds while all of a tile's sums find registers.
+/// As many blocks a multiprocessor as shared memory of compute capability 9.0 holds while all of a
+/// tile's sums find registers.
 const fn cores(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
     Entry {
         tier: Tier::Sm80,
@@ -158,11 +160,13 @@ fn cores_shared(kernel: &Kernel) -> u32 {
 // ---------------------------------------------------------------------------------------------------------------------
 // mma.sync: kernels/bottleneck.cu
 
-/// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a multiprocessor.
+/// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a
+/// multiprocessor.
 type Patch = ([u32; 3], u32, u32, u32, u32);
 
-/// Tiles of f16 and bf16. Two groups of four warps keep all filters in shared memory, of which only the largest cards have
-/// enough; one group streams them for each patch. None takes copies of 2 bytes at stride 2: it would spill registers.
+/// Tiles of f16 and bf16. Two groups of four warps keep all filters in shared memory, of which only
+/// the largest cards have enough; one group streams them for each patch. None takes copies of 2
+/// bytes at stride 2: it would spill registers.
 const HALF: [Patch; 12] = [
     ([8, 14, 64], 1, 16, RESIDENT, 1),
     ([8, 14, 64], 1, 8, RESIDENT, 1),
@@ -259,7 +263,8 @@ fn mma_shared(kernel: &Kernel) -> u32 {
 /// The most channels and filters: those of both 1x1 stay in shared memory.
 const WGMMA_CHANNELS: u32 = 256;
 
-/// f16 and bf16 on compute capability 9.0, NHWC: pixels whose channels begin at multiples of 16 bytes (256) or of 8 (252).
+/// f16 and bf16 on compute capability 9.0, NHWC: pixels whose channels begin at multiples of 16
+/// bytes (256) or of 8 (252).
 const WGMMA: [Entry; 8] = [
     wgmma(DType::F16, 1, 16),
     wgmma(DType::F16, 1, 8),
@@ -272,7 +277,8 @@ const WGMMA: [Entry; 8] = [
 ];
 
 const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
-    // A row of outputs is a group of eight; either way the patch needs 160 pixels of the first intermediate.
+    // A row of outputs is a group of eight; either way the patch needs 160 pixels of the first
+    // intermediate.
     let (rows, stages) = if stride == 1 { (14, 3) } else { (4, 5) };
     Entry {
         tier: Tier::Sm90a,
@@ -288,9 +294,10 @@ const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
     }
 }
 
-/// As `kernels/bottleneck_wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels; three copies of the
-/// first intermediate, eight pixels a row of the patch (at stride 2 the last copy has 16 rows), and 32 spare lines; the
-/// second one and two buffers for y; the filters of the two 1x1. Then the last bias and the barriers.
+/// As `kernels/bottleneck_wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels;
+/// three copies of the first intermediate, eight pixels a row of the patch (at stride 2 the last
+/// copy has 16 rows), and 32 spare lines; the second one and two buffers for y; the filters of the
+/// two 1x1. Then the last bias and the barriers.
 fn wgmma_shared(kernel: &Kernel) -> u32 {
     let (rows, stages) = (kernel.tile_m, kernel.stages);
     let copies = if kernel.stride == 1 {

@@ -2,7 +2,8 @@
 
 use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
 
-/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a multiprocessor.
+/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
+/// multiprocessor.
 type Tile = (u32, u32, u32, u32, u32, u32, u32);
 
 /// Tiles of f16 and bf16. Copies of x are of 16 bytes or, for odd channels, go through registers.
@@ -53,8 +54,8 @@ fn add(all: &mut Vec<Kernel>, dtype: DType, math: Math, layout: Layout, tiles: &
     }));
 }
 
-/// Bytes of dynamic shared memory of a block: as the other kernels by `mma.sync`, and a table of where filters begin; of NCHW
-/// a table of pixels too, for those that pool.
+/// Bytes of dynamic shared memory of a block: as the other kernels by `mma.sync`, and a table of
+/// where filters begin; of NCHW a table of pixels too, for those that pool.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     let pixels = match kernel.layout {
         Some(Layout::Nchw) => 16 * kernel.tile_n,

@@ -2,8 +2,8 @@
 
 use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
 
-/// Tiles, as (tile_m, tile_n), with the types and tiers they are compiled for. cp.async cannot convert, so f16 and bf16
-/// have the baseline tier only.
+/// Tiles, as (tile_m, tile_n), with the types and tiers they are compiled for. cp.async cannot
+/// convert, so f16 and bf16 have the baseline tier only.
 struct Tiles {
     algorithm: Algorithm,
     f32_sm80: &'static [(u32, u32)],
@@ -80,9 +80,10 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
     }
 }
 
-/// A tile of `kernels/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in. Every thread owns 8x8 sums, or
-/// 4x8 where there are 32 filters, so that 128 registers a thread and 512 threads a multiprocessor fit each other; 168 and
-/// 384 where 64 threads share out a 64x64 tile and each brings 16 elements a step through registers.
+/// A tile of `kernels/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in. Every
+/// thread owns 8x8 sums, or 4x8 where there are 32 filters, so that 128 registers a thread and 512
+/// threads a multiprocessor fit each other; 168 and 384 where 64 threads share out a 64x64 tile and
+/// each brings 16 elements a step through registers.
 fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
     let sums = if tile_m < 64 { 32 } else { 64 };
     let threads = tile_m * tile_n / sums;
@@ -98,7 +99,8 @@ fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
         vector: 0,
         stride: 0,
         threads,
-        // cp.async keeps several steps in flight; through registers there is one read and one filled.
+        // cp.async keeps several steps in flight; through registers there is one read and one
+        // filled.
         stages: if tier == Tier::Sm80 { 4 } else { 2 },
         min_blocks: if tier == Tier::Sm75 && threads == 64 && sums == 64 {
             6
@@ -108,8 +110,9 @@ fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
     }
 }
 
-/// Depthwise convolution. `tile_k` is the filter that a module is made for (`tile_k` x `tile_k`, vertical stride 1 or 2, no
-/// vertical dilation), or 1 for any; `tile_m` the output rows a thread makes.
+/// Depthwise convolution. `tile_k` is the filter that a module is made for (`tile_k` x `tile_k`,
+/// vertical stride 1 or 2, no vertical dilation), or 1 for any; `tile_m` the output rows a thread
+/// makes.
 pub(super) fn depthwise(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         for layout in Layout::ALL {

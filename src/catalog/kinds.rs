@@ -1,4 +1,5 @@
-//! What kernels differ in: how elements are stored, laid out and multiplied, and the instruction set.
+//! What kernels differ in: how elements are stored, laid out and multiplied, and the instruction
+//! set.
 
 /// How an element is stored. Sums are always in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,15 +56,15 @@ impl Layout {
     }
 }
 
-/// How exactly products of f32 numbers are made. The types of 16 bits have one way only, [`Math::Strict`]: their
-/// products are exact in f32.
+/// How exactly products of f32 numbers are made. The types of 16 bits have one way only,
+/// [`Math::Strict`]: their products are exact in f32.
 ///
-/// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the most exact on: a
-/// kernel may always compute more exactly than it is asked to.
+/// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the
+/// most exact on: a kernel may always compute more exactly than it is asked to.
 ///
 /// # Error
-/// With `m` the sum of the magnitudes that an output adds up, `sum |x| |w| + |bias| + |residual|`, and `n` its terms, a
-/// result in f32 is at most `(p + s) m` away from the exact one:
+/// With `m` the sum of the magnitudes that an output adds up, `sum |x| |w| + |bias| + |residual|`,
+/// and `n` its terms, a result in f32 is at most `(p + s) m` away from the exact one:
 ///
 /// | kernel | `p`, of the products | `s`, of the sums |
 /// |---|---|---|
@@ -73,15 +74,16 @@ impl Layout {
 /// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + b + 4) 2^-23` |
 /// | `tf32`, `wgmma` | `2^-9`: bulk copies bring operands as they are, and their last bits are cut off | as above |
 ///
-/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`, and `b` the blocks that share it. CUDA cores round each addition to
-/// nearest; tensor cores align the products of an instruction and the sum with the largest of them and cut off what is
-/// below its last place. `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
-/// product of the small parts. These are bounds for the worst case; errors of random signs add up to about the square
-/// root of it.
+/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`, and `b` the
+/// blocks that share it. CUDA cores round each addition to nearest; tensor cores align the products
+/// of an instruction and the sum with the largest of them and cut off what is below its last place.
+/// `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
+/// product of the small parts. These are bounds for the worst case; errors of random signs add up
+/// to about the square root of it.
 ///
-/// Measured on the emulator, whose tensor cores do not cut off but add one product after the other, each sum rounded to
-/// nearest: the largest error against the largest output, of all kernels of compute capability 8.0 for NHWC and of
-/// operands with 24 bits:
+/// Measured on the emulator, whose tensor cores do not cut off but add one product after the other,
+/// each sum rounded to nearest: the largest error against the largest output, of all kernels of
+/// compute capability 8.0 for NHWC and of operands with 24 bits:
 ///
 /// | terms | strict | `tf32x3` | `tf32` |
 /// |---|---|---|---|
@@ -93,8 +95,8 @@ pub enum Math {
     /// f32 as the CPU has it, on CUDA cores.
     #[default]
     Strict,
-    /// Tensor cores: each operand is split into two tf32 numbers, and of their four products the three that count are
-    /// added.
+    /// Tensor cores: each operand is split into two tf32 numbers, and of their four products the
+    /// three that count are added.
     Tf32x3,
     /// Tensor cores: each operand is rounded to tf32, which has 11 bits of precision.
     Tf32,
@@ -113,7 +115,8 @@ impl Math {
         }
     }
 
-    /// Whether a problem in this mode may be computed by a kernel of mode `kernel`: one that is no less exact.
+    /// Whether a problem in this mode may be computed by a kernel of mode `kernel`: one that is no
+    /// less exact.
     pub fn allows(self, kernel: Math) -> bool {
         kernel <= self
     }
@@ -126,7 +129,8 @@ pub enum Tier {
     Sm75,
     /// compute_80: `cp.async`, `mma.sync` for bf16 and tf32.
     Sm80,
-    /// compute_90a: `wgmma`, bulk tensor copies. Runs on compute capability 9.0 and on nothing else.
+    /// compute_90a: `wgmma`, bulk tensor copies. Runs on compute capability 9.0 and on nothing
+    /// else.
     Sm90a,
 }
 

@@ -13,11 +13,13 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     turing(all);
 }
 
-/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a multiprocessor.
+/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
+/// multiprocessor.
 type Tile = (u32, u32, u32, u32, u32, u32, u32);
 
-/// Tiles of f16 and bf16 on compute capability 8.0 and later. What has four warps of 64x64 sums takes all registers of two
-/// blocks a multiprocessor; x in pieces of 4 and 2 bytes takes more threads to bring than to multiply.
+/// Tiles of f16 and bf16 on compute capability 8.0 and later. What has four warps of 64x64 sums
+/// takes all registers of two blocks a multiprocessor; x in pieces of 4 and 2 bytes takes more
+/// threads to bring than to multiply.
 const HALF_NHWC: [Tile; 11] = [
     (128, 256, 64, 16, 256, 3, 1),
     (128, 128, 64, 16, 128, 3, 2),
@@ -97,7 +99,8 @@ const PRODUCTS: [(DType, Math); 4] = [
     (DType::F32, Math::Tf32x3),
 ];
 
-/// Sums over all taps and channels at once. x is brought element by element, whatever its alignment.
+/// Sums over all taps and channels at once. x is brought element by element, whatever its
+/// alignment.
 fn few_channels(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         for layout in Layout::ALL {
@@ -113,7 +116,8 @@ fn few_channels(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`. A pixel's row is 128 bytes of groups.
+/// Groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`. A pixel's row is
+/// 128 bytes of groups.
 fn narrow_groups(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         let (tile_m, least) = match dtype {
@@ -164,9 +168,10 @@ fn turing(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Bytes of dynamic shared memory of a block. Stages hold the tile's pixels, a row for each with all groups of the tile, and
-/// its filters; the sums pass through the same memory on their way out, in two halves where it is short. What places in x are
-/// looked up in comes after them: 16 bytes a term, or two times 16 a pixel.
+/// Bytes of dynamic shared memory of a block. Stages hold the tile's pixels, a row for each with
+/// all groups of the tile, and its filters; the sums pass through the same memory on their way out,
+/// in two halves where it is short. What places in x are looked up in comes after them: 16 bytes a
+/// term, or two times 16 a pixel.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     let Kernel {
         tile_m,

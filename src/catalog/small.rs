@@ -1,4 +1,5 @@
-//! The kernels of the small layers between convolutions: normalisation, softmax, squashing, subsampling.
+//! The kernels of the small layers between convolutions: normalisation, softmax, squashing,
+//! subsampling.
 
 use super::cuda_cores::one_by_one;
 use super::{Algorithm, DType, Kernel, Layout};

@@ -10,8 +10,8 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Filters, pixels, channels of 16 bits, stages and blocks a multiprocessor of a tile whose x comes by bulk copies. As many
-/// stages as shared memory has room for.
+/// Filters, pixels, channels of 16 bits, stages and blocks a multiprocessor of a tile whose x comes
+/// by bulk copies. As many stages as shared memory has room for.
 const COPIED: [[u32; 5]; 8] = [
     [128, 128, 64, 6, 1],
     [256, 128, 64, 4, 1],
@@ -37,8 +37,8 @@ fn copied(all: &mut Vec<Kernel>, dtype: DType) {
     }
 }
 
-/// Layout, bytes a copy, filters, pixels, threads, stages and blocks a multiprocessor of a tile whose x is gathered. Two
-/// warpgroups take turns where x passes through registers.
+/// Layout, bytes a copy, filters, pixels, threads, stages and blocks a multiprocessor of a tile
+/// whose x is gathered. Two warpgroups take turns where x passes through registers.
 const GATHERED: [(Layout, u32, [u32; 5]); 10] = [
     (Layout::Nhwc, 16, [128, 128, 384, 5, 1]),
     (Layout::Nhwc, 16, [64, 128, 384, 3, 2]),
@@ -101,9 +101,10 @@ fn kernel(algorithm: Algorithm, dtype: DType, layout: Layout) -> Kernel {
     }
 }
 
-/// Bytes of dynamic shared memory of a block, as `kernels/wgmma_tile.cuh` lays it out. A stage holds 128 bytes of
-/// channels of each filter and pixel of the tile: narrow channel blocks come several taps at a time. Each warpgroup
-/// that computes has two staging buffers of 8 KiB and the biases of the tile; each that gathers x has 16 bytes a pixel.
+/// Bytes of dynamic shared memory of a block, as `kernels/wgmma_tile.cuh` lays it out. A stage
+/// holds 128 bytes of channels of each filter and pixel of the tile: narrow channel blocks come
+/// several taps at a time. Each warpgroup that computes has two staging buffers of 8 KiB and the
+/// biases of the tile; each that gathers x has 16 bytes a pixel.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     let consumers = consumers(kernel);
     let stages = kernel.stages * (kernel.tile_m + kernel.tile_n) * 128;
@@ -114,7 +115,8 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     stages + consumers * (2 * 8192 + kernel.tile_m * 4) + gathered + BARRIERS
 }
 
-/// Warpgroups that compute: the side of the tile that is the instruction's 64 rows is shared out among them.
+/// Warpgroups that compute: the side of the tile that is the instruction's 64 rows is shared out
+/// among them.
 fn consumers(kernel: &Kernel) -> u32 {
     let rows = match kernel.layout {
         Some(Layout::Nchw) => kernel.tile_m,

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::catalog::DType;
 
-/// How far the outputs of a network may be from those of f64 arithmetic: the norm of the difference, as a share of theirs. f32:
-/// what the stored networks of full size state; the others: what the small stored networks (AlexNet, NiN and LeNet-5 at an
-/// eighth) allow.
+/// How far the outputs of a network may be from those of f64 arithmetic: the norm of the
+/// difference, as a share of theirs. f32: what the stored networks of full size state; the others:
+/// what the small stored networks (AlexNet, NiN and LeNet-5 at an eighth) allow.
 pub const fn network_tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-5,
@@ -18,7 +18,8 @@ pub const fn network_tolerance(dtype: DType) -> f64 {
 /// How far the outputs of a network are from those of the same one in other launches.
 #[derive(Clone, Copy, Debug)]
 pub struct Apart {
-    /// The norm of the difference, as a share of the others'; not a number where that is of nothing.
+    /// The norm of the difference, as a share of the others'; not a number where that is of
+    /// nothing.
     pub norm: f64,
     /// Twice [`network_tolerance`]: both may be off by that.
     pub allowed: f64,

@@ -1,9 +1,10 @@
 //! Bottlenecks by one launch: what they should make, and how near.
 //!
-//! An intermediate is stored, so a sum that is a little off may end at the neighbouring number, half a unit in the last
-//! place away from where the exact sum ends. How far each intermediate may be from the reference's follows from the bound
-//! of its sum, for rounding keeps order: the sum lies between `a - e` and `a + e`, so what is stored lies between what is
-//! stored of those. The next convolution passes that on through the magnitudes of its filters and adds its own.
+//! An intermediate is stored, so a sum that is a little off may end at the neighbouring number,
+//! half a unit in the last place away from where the exact sum ends. How far each intermediate may
+//! be from the reference's follows from the bound of its sum, for rounding keeps order: the sum
+//! lies between `a - e` and `a + e`, so what is stored lies between what is stored of those. The
+//! next convolution passes that on through the magnitudes of its filters and adds its own.
 
 use super::compare::Tolerance;
 use super::fence::{Fenced, Fences};
@@ -28,8 +29,8 @@ pub struct ExpectedBottleneck {
 }
 
 impl ExpectedBottleneck {
-    /// What kernels may make whose first, second and third convolution are those of `kernels`: one and the same, or those of
-    /// three launches.
+    /// What kernels may make whose first, second and third convolution are those of `kernels`: one
+    /// and the same, or those of three launches.
     ///
     /// # Errors
     /// [`Error::Length`] if a slice does not have the problem's number of elements.
@@ -81,7 +82,8 @@ impl Sums {
     ) -> Result<Sums, Error> {
         let plain = conv.with_epilogue(bias.is_some(), residual.is_some(), false)?;
         let (share, least) = sum_error(conv, kernel);
-        // Linear in its operands: what x is off, and the sum's own error, a share of the magnitudes.
+        // Linear in its operands: what x is off, and the sum's own error, a share of the
+        // magnitudes.
         let x_off: Vec<f64> = x
             .iter()
             .zip(off)
@@ -103,8 +105,8 @@ impl Sums {
         })
     }
 
-    /// What is stored behind the ReLU, and how far from it a kernel's may be. Infinities and NaN come out of any order of
-    /// the sum alike.
+    /// What is stored behind the ReLU, and how far from it a kernel's may be. Infinities and NaN
+    /// come out of any order of the sum alike.
     fn stored(&self, dtype: DType) -> [Vec<f64>; 2] {
         let store = |sum: f64| round(dtype, if sum < 0.0 { 0.0 } else { sum });
         let values: Vec<f64> = self.values.iter().map(|&sum| store(sum)).collect();
@@ -118,7 +120,8 @@ impl Sums {
     }
 }
 
-/// How far a kernel's sum may be off: as a share of its magnitudes, and for what is below the least number.
+/// How far a kernel's sum may be off: as a share of its magnitudes, and for what is below the least
+/// number.
 fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
     let least = |roundings: usize| 2.0 * roundings as f64 * half_of_least(DType::F32);
     match Tolerance::of_conv(conv, kernel, 1, &[]) {

@@ -19,12 +19,14 @@ pub enum Tolerance<'a> {
         /// Bound of the Euclidean norm of the difference.
         rel_l2: Option<f64>,
     },
-    /// What adding `terms` products in f32, in whatever order, and rounding once to the storage type can cost:
-    /// `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the unit roundoff of the storage type.
+    /// What adding `terms` products in f32, in whatever order, and rounding once to the storage
+    /// type can cost: `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the
+    /// unit roundoff of the storage type.
     ///
-    /// `n v` takes the place of the textbooks' `n v / (1 - n v)`, which means nothing from 2^24 terms on; it holds for
-    /// every length (Jeannerod and Rump, Improved error bounds for inner products in floating-point arithmetic, SIAM J.
-    /// Matrix Anal. Appl. 34, 2013), with fused multiplications and additions too.
+    /// `n v` takes the place of the textbooks' `n v / (1 - n v)`, which means nothing from 2^24
+    /// terms on; it holds for every length (Jeannerod and Rump, Improved error bounds for inner
+    /// products in floating-point arithmetic, SIAM J. Matrix Anal. Appl. 34, 2013), with fused
+    /// multiplications and additions too.
     Sum {
         /// Terms of the sum; of a sum of sums, the most additions that any one term passes through.
         terms: usize,
@@ -32,8 +34,8 @@ pub enum Tolerance<'a> {
         /// [`crate::reference::pool2d_abs`].
         magnitudes: &'a [f64],
     },
-    /// What a product on tensor cores can cost: `relative * magnitude`, and rounding once to the storage type. Made by
-    /// [`Tolerance::of_conv`].
+    /// What a product on tensor cores can cost: `relative * magnitude`, and rounding once to the
+    /// storage type. Made by [`Tolerance::of_conv`].
     Products {
         /// Error of operands and sums together, as a share of the magnitude.
         relative: f64,
@@ -51,9 +53,10 @@ pub enum Tolerance<'a> {
 }
 
 impl<'a> Tolerance<'a> {
-    /// How near a convolution must be that `kernel` computes, with the sums of a tile shared by `splits` blocks:
-    /// what that kernel may cost, however little the problem asks for. `magnitudes` is what
-    /// [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the figures come from.
+    /// How near a convolution must be that `kernel` computes, with the sums of a tile shared by
+    /// `splits` blocks: what that kernel may cost, however little the problem asks for.
+    /// `magnitudes` is what [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the
+    /// figures come from.
     pub fn of_conv(
         conv: &Conv2d,
         kernel: &Kernel,
@@ -63,8 +66,8 @@ impl<'a> Tolerance<'a> {
         Tolerance::with_operands(conv, kernel, splits, magnitudes, operand_error(kernel))
     }
 
-    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of [`round_to_tf32`](super::round_to_tf32): only the
-    /// sum rounds.
+    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of
+    /// [`round_to_tf32`](super::round_to_tf32): only the sum rounds.
     pub fn of_exact_products(
         conv: &Conv2d,
         kernel: &Kernel,
@@ -89,8 +92,8 @@ impl<'a> Tolerance<'a> {
             Math::Tf32x3 => 3,
             Math::Strict | Math::Tf32 => 1,
         };
-        // An instruction adds at least four products to a sum, of one tap unless gemm_k is flat, and all of them are cut to
-        // the largest one's last place, the sum too.
+        // An instruction adds at least four products to a sum, of one tap unless gemm_k is flat,
+        // and all of them are cut to the largest one's last place, the sum too.
         let instructions = match kernel.algorithm {
             Algorithm::MmaFlat => terms.div_ceil(4),
             _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
@@ -104,8 +107,8 @@ impl<'a> Tolerance<'a> {
         }
     }
 
-    /// How near a pool's result must be: a maximum is exact, a mean is a sum rounded. `magnitudes` is what
-    /// [`crate::reference::pool2d_abs`] gives.
+    /// How near a pool's result must be: a maximum is exact, a mean is a sum rounded. `magnitudes`
+    /// is what [`crate::reference::pool2d_abs`] gives.
     pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
         let (rows, columns) = match pool.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
@@ -120,7 +123,8 @@ impl<'a> Tolerance<'a> {
     }
 }
 
-/// What an addition that cuts, rather than rounds, costs at most as a share of its result: tensor cores add so.
+/// What an addition that cuts, rather than rounds, costs at most as a share of its result: tensor
+/// cores add so.
 const CUT: f64 = 1.0 / (1 << 23) as f64;
 
 /// What a kernel's way with its operands costs a product, as a share of it: see [`Math`].
@@ -132,19 +136,21 @@ fn operand_error(kernel: &Kernel) -> f64 {
     );
     match kernel.math {
         Math::Strict => 0.0,
-        // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which drop what they have no
-        // bits for.
+        // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which
+        // drop what they have no bits for.
         Math::Tf32 if !bulk => both(1.0 / 2048.0),
         Math::Tf32 => both(1.0 / 1024.0),
-        // What is beyond the small part, once for each operand, and the product of the small parts; 2^-22 each.
+        // What is beyond the small part, once for each operand, and the product of the small parts;
+        // 2^-22 each.
         Math::Tf32x3 => 3.01 / (1 << 22) as f64,
     }
 }
 
 /// The most additions that a term of a mean over `rows` x `columns` passes through.
 ///
-/// `avg_pool.cu` adds rows, then their sums. `global_pool.cu` adds runs of 64, then the runs of a thread, of which at
-/// least eight share a plane, then the threads' sums and vectors' parts, in less than 64 steps.
+/// `avg_pool.cu` adds rows, then their sums. `global_pool.cu` adds runs of 64, then the runs of a
+/// thread, of which at least eight share a plane, then the threads' sums and vectors' parts, in
+/// less than 64 steps.
 fn mean_depth(rows: usize, columns: usize) -> usize {
     let all = rows.saturating_mul(columns);
     let by_rows = rows.saturating_add(columns);
@@ -208,8 +214,8 @@ pub enum Mismatch {
 
 /// Compares a result (dense NCHW, of the given extents n, c, h, w) with the reference.
 ///
-/// NaN agrees with NaN only, an infinity with the same infinity only (a reference that `dtype` cannot hold counts as
-/// infinite), and zeros of either sign are equal.
+/// NaN agrees with NaN only, an infinity with the same infinity only (a reference that `dtype`
+/// cannot hold counts as infinite), and zeros of either sign are equal.
 ///
 /// # Errors
 /// [`Mismatch`] if the result is not accepted.

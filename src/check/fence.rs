@@ -12,16 +12,16 @@ use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
 /// What surrounds the buffers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fences {
-    /// Bytes of fence on either side of every buffer, whole elements. 0: the allocation is the buffer, which is the
-    /// right choice where the device itself checks every access.
+    /// Bytes of fence on either side of every buffer, whole elements. 0: the allocation is the
+    /// buffer, which is the right choice where the device itself checks every access.
     pub bytes: usize,
     /// Elements by which every buffer is moved away from its alignment.
     pub shift: usize,
 }
 
 impl Fences {
-    /// What suits the device: exact allocations on the emulator, which reports any access beyond them, and fences of
-    /// 512 bytes on a GPU, which does not.
+    /// What suits the device: exact allocations on the emulator, which reports any access beyond
+    /// them, and fences of 512 bytes on a GPU, which does not.
     pub fn of(gpu: &Gpu) -> Self {
         let bytes = match gpu.kind() {
             DeviceKind::Emulator => 0,
@@ -182,7 +182,8 @@ impl Bytes {
     }
 }
 
-/// A workspace between two fences, its counters zero and the rest what no kernel may take for numbers of its own.
+/// A workspace between two fences, its counters zero and the rest what no kernel may take for
+/// numbers of its own.
 pub(super) struct FencedWorkspace {
     pub(super) inner: Workspace,
     before: usize,
@@ -202,8 +203,8 @@ impl FencedWorkspace {
         let len = bytes as usize;
         let before = fences.bytes.next_multiple_of(WORKSPACE_ALIGNMENT as usize);
         let memory = match gpu.kind() {
-            // Whatever is read there before it is written is an error to the emulator, which is stricter than any poison.
-            // SAFETY: bytes may hold anything.
+            // Whatever is read there before it is written is an error to the emulator, which is
+            // stricter than any poison. SAFETY: bytes may hold anything.
             DeviceKind::Emulator => unsafe { gpu.stream().alloc(before + len + fences.bytes) }
                 .map_err(|error| driver_error("allocating a workspace", error))?,
             DeviceKind::Gpu => {

@@ -34,8 +34,8 @@ impl Random {
     }
 }
 
-/// Integers of `-most..=most`: exact in every storage type up to 256, with exact sums in f32 up to 2^24, so that
-/// results compare without any tolerance.
+/// Integers of `-most..=most`: exact in every storage type up to 256, with exact sums in f32 up to
+/// 2^24, so that results compare without any tolerance.
 pub fn integers(len: usize, most: u32, seed: u64) -> Vec<f64> {
     let mut random = Random::new(seed);
     let span = 2 * u64::from(most) + 1;

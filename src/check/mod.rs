@@ -1,11 +1,12 @@
-//! The harness that tests, benchmarks and `warpconv verify` share: run a plan on a device between fences, and judge
-//! what comes back.
+//! The harness that tests, benchmarks and `warpconv verify` share: run a plan on a device between
+//! fences, and judge what comes back.
 //!
-//! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS), as for
-//! [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`], [`run_pool`] and [`run_map`]
-//! poison the output before the launch and look afterwards whether every element was written, and nothing else.
-//! [`compare`] judges the result by a [`Tolerance`]. [`LoadedModule`] does the same for a module of several launches
-//! that stays on the device, and times it.
+//! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS),
+//! as for [`crate::reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
+//! [`run_pool`] and [`run_map`] poison the output before the launch and look afterwards whether
+//! every element was written, and nothing else. [`compare`] judges the result by a [`Tolerance`].
+//! [`LoadedModule`] does the same for a module of several launches that stays on the device, and
+//! times it.
 //!
 //! ```no_run
 //! use warpconv::check::{self, Tolerance};

@@ -1,4 +1,5 @@
-//! A module on the device with operands of its own: its buffers stay there, one launch feeds the next.
+//! A module on the device with operands of its own: its buffers stay there, one launch feeds the
+//! next.
 
 use super::fill::reals;
 use super::pack::{pack, pack_filter, unpack};
@@ -36,12 +37,13 @@ pub struct LoadedModule<T> {
 }
 
 impl<T: Stored> LoadedModule<T> {
-    /// Draws operands, uploads them and prepares every launch in the device's own stream. What launches write holds
-    /// NaN first. Filters are scaled so that sums keep the size of what goes in, however long they are.
+    /// Draws operands, uploads them and prepares every launch in the device's own stream. What
+    /// launches write holds NaN first. Filters are scaled so that sums keep the size of what goes
+    /// in, however long they are.
     ///
     /// # Errors
-    /// As [`Module::prepare`]; [`Error::WrongDType`] if the module is stored in another type than `T`;
-    /// [`Error::OutOfMemory`].
+    /// As [`Module::prepare`]; [`Error::WrongDType`] if the module is stored in another type than
+    /// `T`; [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, module: &Module) -> Result<Self, Error> {
         Self::tuned(gpu, module, &Tuning::new(gpu.card()))
     }
@@ -72,12 +74,13 @@ impl<T: Stored> LoadedModule<T> {
         Self::with(gpu, stream, module, tuning, &x, operands.collect())
     }
 
-    /// As [`LoadedModule::in_stream`], with operands of the caller's: `x` is dense NCHW, `operands` are one for each of
-    /// [`Module::weights`]. Both are rounded to the stored type.
+    /// As [`LoadedModule::in_stream`], with operands of the caller's: `x` is dense NCHW, `operands`
+    /// are one for each of [`Module::weights`]. Both are rounded to the stored type.
     ///
     /// # Errors
-    /// As [`LoadedModule::new`]; [`Error::Length`] if there are more or fewer numbers than the module takes,
-    /// [`Error::MissingBuffer`] or [`Error::UnexpectedBuffer`] if a bias is not where it should be.
+    /// As [`LoadedModule::new`]; [`Error::Length`] if there are more or fewer numbers than the
+    /// module takes, [`Error::MissingBuffer`] or [`Error::UnexpectedBuffer`] if a bias is not where
+    /// it should be.
     pub fn with(
         gpu: &Gpu,
         stream: &Arc<CudaStream>,
@@ -178,7 +181,8 @@ impl<T: Stored> LoadedModule<T> {
     /// Other inputs, dense NCHW, for the passes to come.
     ///
     /// # Errors
-    /// [`Error::Length`] if there are more or fewer numbers than the input has; [`Error::Driver`] if earlier work failed.
+    /// [`Error::Length`] if there are more or fewer numbers than the input has; [`Error::Driver`]
+    /// if earlier work failed.
     pub fn set_input(&mut self, x: &[f64]) -> Result<(), Error> {
         let Some(input) = self.module().input() else {
             return Ok(());
@@ -188,7 +192,8 @@ impl<T: Stored> LoadedModule<T> {
         copied.map_err(|error| driver_error("copying to the device", error))
     }
 
-    /// What the last pass wrote to the output: each tensor there, with its node's number, dense NCHW.
+    /// What the last pass wrote to the output: each tensor there, with its node's number, dense
+    /// NCHW.
     ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
@@ -206,7 +211,8 @@ impl<T: Stored> LoadedModule<T> {
         Ok(outputs)
     }
 
-    /// What one more pass writes, node by node, as [`LoadedModule::outputs`]: every tensor, dense NCHW.
+    /// What one more pass writes, node by node, as [`LoadedModule::outputs`]: every tensor, dense
+    /// NCHW.
     ///
     /// # Errors
     /// As [`PreparedModule::launch`].
@@ -228,8 +234,9 @@ impl<T: Stored> LoadedModule<T> {
         Ok(traced)
     }
 
-    /// One pass as a graph, which replays all launches with one call. The stream must be one that can be captured
-    /// (not the default one), and event tracking off in its context. The graph must not outlive `self`.
+    /// One pass as a graph, which replays all launches with one call. The stream must be one that
+    /// can be captured (not the default one), and event tracking off in its context. The graph must
+    /// not outlive `self`.
     ///
     /// # Errors
     /// As [`PreparedModule::launch`]; [`Error::CaptureWithEventTracking`] if tracking is on.
@@ -246,11 +253,13 @@ impl<T: Stored> LoadedModule<T> {
         })
     }
 
-    /// Compares what the last pass made with the f64 reference: each launch with what it was given, within the bound
-    /// that rounding its sums can cost, and the module's output with f64 arithmetic throughout. If that would take
-    /// the reference more than `most_macs` multiplications, it looks at some images from the first to the last.
+    /// Compares what the last pass made with the f64 reference: each launch with what it was given,
+    /// within the bound that rounding its sums can cost, and the module's output with f64
+    /// arithmetic throughout. If that would take the reference more than `most_macs`
+    /// multiplications, it looks at some images from the first to the last.
     ///
-    /// Where hidden tensors share buffers there is a pass more, to look at each launch's work before it is overwritten.
+    /// Where hidden tensors share buffers there is a pass more, to look at each launch's work
+    /// before it is overwritten.
     ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
@@ -307,7 +316,8 @@ fn held<'a, T>(
     }
 }
 
-/// Images of a whole tensor at the start of a buffer, in dense NCHW order, one after another; `desc` is any slice of it.
+/// Images of a whole tensor at the start of a buffer, in dense NCHW order, one after another;
+/// `desc` is any slice of it.
 fn download<T: Stored>(
     stream: &Arc<CudaStream>,
     buffer: &CudaSlice<T>,

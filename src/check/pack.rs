@@ -4,8 +4,8 @@ use super::stored::Stored;
 use crate::error::Error;
 use crate::problem::{Conv2d, TensorDesc};
 
-/// The whole buffer of a tensor: `dense` (NCHW) rounded and laid out as `desc` says, with `gap` in the channels of the
-/// wider tensor that are not its own.
+/// The whole buffer of a tensor: `dense` (NCHW) rounded and laid out as `desc` says, with `gap` in
+/// the channels of the wider tensor that are not its own.
 ///
 /// # Errors
 /// [`Error::Length`] if `dense` does not have the tensor's elements.

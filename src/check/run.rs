@@ -69,7 +69,8 @@ pub enum RunError {
 /// Runs a convolution. `x`, `w`, `bias` and `residual` as for [`crate::reference::conv2d`].
 ///
 /// # Errors
-/// [`RunError`] if the launch fails, a fence or gap was overwritten, or part of the output was not written.
+/// [`RunError`] if the launch fails, a fence or gap was overwritten, or part of the output was not
+/// written.
 pub fn run_conv(
     gpu: &Gpu,
     plan: &ConvPlan,
@@ -99,7 +100,8 @@ pub fn run_conv_between(
     with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, fences, operands))
 }
 
-/// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense NCHW.
+/// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense
+/// NCHW.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -296,7 +298,8 @@ fn pool<T: Stored>(
     let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
     let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
     let mut indices = match &index_desc {
-        // Bytes have no NaN: what is not written shows in the comparison, for no window has this many positions.
+        // Bytes have no NaN: what is not written shows in the comparison, for no window has this
+        // many positions.
         Some(_) => Some(Bytes::filled(gpu, fences, problem.index_len())?),
         None => None,
     };

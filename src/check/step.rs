@@ -13,14 +13,15 @@ use crate::reference::{self, BottleneckOperands};
 pub(super) struct Reference {
     /// The tensor's own channels, dense NCHW.
     pub values: Vec<f64>,
-    /// The sum of magnitudes behind each value of a convolution or a mean, of others how far each may be off before it is
-    /// stored; none if the result is exact.
+    /// The sum of magnitudes behind each value of a convolution or a mean, of others how far each
+    /// may be off before it is stored; none if the result is exact.
     magnitudes: Option<Vec<f64>>,
 }
 
 impl Reference {
-    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by their place. What a launch
-    /// stores in between is rounded as the device does, with the kernels of `prepared`, or not at all without them.
+    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by
+    /// their place. What a launch stores in between is rounded as the device does, with the kernels
+    /// of `prepared`, or not at all without them.
     pub(super) fn of(
         node: &Node,
         buffers: &Buffers,
@@ -99,7 +100,8 @@ impl Reference {
         Ok(vec![one])
     }
 
-    /// How near a result must be, given the kernels that computed it: the step's output of number `output`.
+    /// How near a result must be, given the kernels that computed it: the step's output of number
+    /// `output`.
     pub(super) fn tolerance(
         &self,
         step: &Step,

@@ -18,7 +18,8 @@ pub trait Stored: Element + PartialEq + std::fmt::Debug {
     /// What lies around inputs: a NaN, so that whatever is read out of bounds shows in the result.
     fn fence() -> Self;
 
-    /// What outputs hold before the launch: a NaN of other bits, so that whatever is not written shows.
+    /// What outputs hold before the launch: a NaN of other bits, so that whatever is not written
+    /// shows.
     fn poison() -> Self;
 }
 
@@ -46,8 +47,8 @@ impl Stored for f32 {
 
 impl Stored for f16 {
     fn nearest(value: f64) -> Self {
-        // `f16::from_f64` drops the low half of an f64 before it rounds, which turns what is just above a tie into a
-        // tie. Rounded here first, the conversion is exact.
+        // `f16::from_f64` drops the low half of an f64 before it rounds, which turns what is just
+        // above a tie into a tie. Rounded here first, the conversion is exact.
         f16::from_f64(round_to(value, 11, -14, 65504.0))
     }
 
@@ -90,7 +91,8 @@ impl Stored for bf16 {
     }
 }
 
-/// `value` rounded to the nearest number that the type stores, ties to even; out of range is infinite.
+/// `value` rounded to the nearest number that the type stores, ties to even; out of range is
+/// infinite.
 pub fn round(dtype: DType, value: f64) -> f64 {
     match dtype {
         DType::F32 => f32::nearest(value).value(),
@@ -99,7 +101,8 @@ pub fn round(dtype: DType, value: f64) -> f64 {
     }
 }
 
-/// `value` rounded to tf32, which has the exponents of f32 and 11 bits: ties go away from zero, as `cvt.rna` has it.
+/// `value` rounded to tf32, which has the exponents of f32 and 11 bits: ties go away from zero, as
+/// `cvt.rna` has it.
 pub fn round_to_tf32(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
@@ -122,8 +125,8 @@ fn round_to(value: f64, precision: i32, least: i32, most: f64) -> f64 {
     }
 }
 
-/// The last place of a number of `precision` bits near `value`. A power of two: division and multiplication by it are exact,
-/// and subnormal f64s are far below `least`.
+/// The last place of a number of `precision` bits near `value`. A power of two: division and
+/// multiplication by it are exact, and subnormal f64s are far below `least`.
 fn unit_of(value: f64, precision: i32, least: i32) -> f64 {
     let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
     f64::from(2).powi(exponent.max(least) + 1 - precision)

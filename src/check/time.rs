@@ -21,14 +21,15 @@ const MOST_PASSES: f64 = 100.0;
 pub struct PassTime {
     /// Microseconds, by the device's events: the median of the samples.
     pub us: f64,
-    /// Whether a pass was one graph. Else its launches were queued one by one, and where they are shorter than the host takes to
-    /// queue them, the host was measured.
+    /// Whether a pass was one graph. Else its launches were queued one by one, and where they are
+    /// shorter than the host takes to queue them, the host was measured.
     pub captured: bool,
 }
 
 impl<T: Stored> LoadedModule<T> {
-    /// Captures a pass as a graph and times its replays, `samples` times so many that events can tell their time, after a few
-    /// that are not measured. A stream that cannot be captured, see [`LoadedModule::capture`], is given launch after launch.
+    /// Captures a pass as a graph and times its replays, `samples` times so many that events can
+    /// tell their time, after a few that are not measured. A stream that cannot be captured, see
+    /// [`LoadedModule::capture`], is given launch after launch.
     ///
     /// # Errors
     /// As [`PreparedModule::launch`](crate::ops::PreparedModule::launch).

@@ -14,8 +14,8 @@ use std::fmt;
 pub struct Verdict {
     /// What is wrong, if anything: the first launch, with its first wrong element.
     pub failure: Option<String>,
-    /// The largest difference of the module's output from f64 arithmetic throughout, relative to the output's largest
-    /// magnitude; NaN if the output has one.
+    /// The largest difference of the module's output from f64 arithmetic throughout, relative to
+    /// the output's largest magnitude; NaN if the output has one.
     pub max_rel_error: f64,
     /// Images that were compared.
     pub compared: usize,

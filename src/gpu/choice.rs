@@ -8,7 +8,8 @@ use crate::error::Error;
 /// Which device to open; written `auto`, `gpu`, `gpu:1`, `emulator`, `emulator:75`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
-    /// The first NVIDIA GPU if there is one, else the emulator. One that is busy or full is there: that is an error.
+    /// The first NVIDIA GPU if there is one, else the emulator. One that is busy or full is there:
+    /// that is an error.
     #[default]
     Auto,
     /// The NVIDIA GPU of this ordinal.

@@ -1,4 +1,5 @@
-//! What the crate keeps per [`CudaContext`], for as long as that lives: its kernels, and its count of streams above zero.
+//! What the crate keeps per [`CudaContext`], for as long as that lives: its kernels, and its count
+//! of streams above zero.
 
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -14,15 +15,18 @@ use crate::error::Error;
 static CONTEXTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 struct Entry {
-    /// Not to keep the context alive: a device that has faulted works again once its context is gone.
+    /// Not to keep the context alive: a device that has faulted works again once its context is
+    /// gone.
     context: Weak<CudaContext>,
     modules: Arc<Modules>,
 }
 
-/// The context's kernels. On the first call for this context, it begins to track the uses of its buffers for good.
+/// The context's kernels. On the first call for this context, it begins to track the uses of its
+/// buffers for good.
 ///
 /// # Errors
-/// [`Error::Driver`] or [`Error::OutOfMemory`] if the driver makes no stream, or cannot wait for the context's work.
+/// [`Error::Driver`] or [`Error::OutOfMemory`] if the driver makes no stream, or cannot wait for
+/// the context's work.
 pub(super) fn modules(context: &Arc<CudaContext>) -> Result<Arc<Modules>, Error> {
     let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     contexts.retain(|entry| entry.context.strong_count() > 0);
@@ -43,9 +47,10 @@ pub(super) fn modules(context: &Arc<CudaContext>) -> Result<Arc<Modules>, Error>
 
 /// Makes cudarc count one stream more in this context than there are.
 ///
-/// cudarc orders the uses of a slice in several streams by events, but only while it counts streams of its own: dropping the
-/// last one ends that, though the stream's work goes on, and per-thread streams do not count. With one more, it does so as
-/// long as the context lives. What was queued before is waited for (`CudaContext::new_stream` does, if it is the first).
+/// cudarc orders the uses of a slice in several streams by events, but only while it counts streams
+/// of its own: dropping the last one ends that, though the stream's work goes on, and per-thread
+/// streams do not count. With one more, it does so as long as the context lives. What was queued
+/// before is waited for (`CudaContext::new_stream` does, if it is the first).
 fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
     let failed = |e| driver_error("making a stream", e);
     let stream = context.new_stream().map_err(failed)?;
@@ -57,7 +62,8 @@ fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
     let stream = ManuallyDrop::new(stream);
     // SAFETY: the stream is this function's own, was given no work, and is not used again.
     let destroyed = unsafe { result::stream::destroy(stream.cu_stream()) };
-    // SAFETY: the value is never dropped nor used again, so its share of the context is moved out of it, once.
+    // SAFETY: the value is never dropped nor used again, so its share of the context is moved out
+    // of it, once.
     drop(unsafe { ptr::read(stream.context()) });
     destroyed.map_err(|e| driver_error("destroying a stream", e))
 }

@@ -8,7 +8,8 @@ use crate::error::Error;
 
 /// Whether the driver that cudarc speaks to is the emulator, however it came there.
 pub(super) fn is_loaded() -> bool {
-    // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not called.
+    // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not
+    // called.
     unsafe {
         sys::culib()
             .get::<unsafe extern "C" fn()>(b"ptx_emulator_version\0")
@@ -20,7 +21,8 @@ pub(super) fn is_loaded() -> bool {
 #[cfg(feature = "emulator")]
 static LIBRARY: std::sync::OnceLock<Library> = std::sync::OnceLock::new();
 
-/// Puts the emulator in the driver's place and returns the ordinal of its device of capability `sm`.
+/// Puts the emulator in the driver's place and returns the ordinal of its device of capability
+/// `sm`.
 #[cfg(feature = "emulator")]
 pub(super) fn load(sm: u32) -> Result<usize, Error> {
     use ptx_emulator::client::ClientError;
@@ -49,7 +51,8 @@ pub(super) fn load(_sm: u32) -> Result<usize, Error> {
     })
 }
 
-/// The capability that the emulator poses as where nobody asked for one: what its own variable says, else 9.0.
+/// The capability that the emulator poses as where nobody asked for one: what its own variable
+/// says, else 9.0.
 pub(super) fn default_sm() -> u32 {
     let named = std::env::var("PTX_EMULATOR_SM").ok();
     let first = named.as_deref().and_then(|list| list.split(',').next());

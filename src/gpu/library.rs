@@ -10,17 +10,20 @@ pub(super) struct Library(libloading::Library);
 impl Library {
     /// Loads the library that the dynamic linker finds by this name.
     ///
-    /// The linker answers a name with the library that was loaded by it before, for as long as that stays loaded. So this loads
-    /// the library by its path, which leaves the name to whoever comes next, such as the emulator.
+    /// The linker answers a name with the library that was loaded by it before, for as long as that
+    /// stays loaded. So this loads the library by its path, which leaves the name to whoever comes
+    /// next, such as the emulator.
     pub(super) fn open(name: &str) -> Result<Library, String> {
-        // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any time.
+        // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any
+        // time.
         let named = unsafe { libloading::Library::new(name) }.map_err(words)?;
         let named = Library(named);
         let path = named.path();
         if !std::path::Path::new(&path).is_absolute() {
             return Ok(named);
         }
-        // Nothing of it was called, so it may be unloaded, and is, unless somebody else has loaded it.
+        // Nothing of it was called, so it may be unloaded, and is, unless somebody else has loaded
+        // it.
         drop(named);
         // SAFETY: as above.
         match unsafe { libloading::Library::new(&path) } {
@@ -97,7 +100,8 @@ fn answers_to(_name: &str) -> bool {
 pub(super) fn path_of(address: usize) -> String {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let address = std::ptr::without_provenance::<libc::c_void>(address);
-    // SAFETY: the address is only compared with those of the loaded libraries, and there is room for the answer.
+    // SAFETY: the address is only compared with those of the loaded libraries, and there is room
+    // for the answer.
     let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
     // SAFETY: any bits, zeros among them, are a valid Dl_info.
     let info = unsafe { info.assume_init() };

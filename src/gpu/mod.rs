@@ -1,8 +1,9 @@
 //! A device: its context, a stream, what it can do, and the kernels loaded into it.
 //!
-//! [`Gpu::open`] looks for NVIDIA's driver itself before cudarc touches anything (cudarc panics where there is none)
-//! and can put ptx-emulator in its place (feature `emulator`). A process speaks to one driver only: the first choice
-//! stands until the process ends, and a later one that contradicts it is [`Error::DriverInUse`].
+//! [`Gpu::open`] looks for NVIDIA's driver itself before cudarc touches anything (cudarc panics
+//! where there is none) and can put ptx-emulator in its place (feature `emulator`). A process
+//! speaks to one driver only: the first choice stands until the process ends, and a later one that
+//! contradicts it is [`Error::DriverInUse`].
 
 mod choice;
 mod contexts;
@@ -55,18 +56,21 @@ struct Inner {
 impl Gpu {
     /// Opens the device of `choice`.
     ///
-    /// [`DeviceChoice::Auto`] takes the emulator where there is no GPU: no driver, one that does not start (the toolkit's
-    /// stub among them) or is too old, or one without a device. A GPU that is there and takes no work now is an error instead,
-    /// since the emulator is slower by orders of magnitude: who wants it then names it.
+    /// [`DeviceChoice::Auto`] takes the emulator where there is no GPU: no driver, one that does
+    /// not start (the toolkit's stub among them) or is too old, or one without a device. A GPU that
+    /// is there and takes no work now is an error instead, since the emulator is slower by orders
+    /// of magnitude: who wants it then names it.
     ///
     /// # Errors
     /// - [`Error::NoDriver`] if NVIDIA's driver is asked for and cannot be loaded or initialised.
-    /// - [`Error::DriverHidden`] if there is one, but another library goes by the name that cudarc asks for.
-    /// - [`Error::DeviceBusy`] if the device has no memory left, belongs to another process alone, or its MPS server takes no
-    ///   client.
+    /// - [`Error::DriverHidden`] if there is one, but another library goes by the name that cudarc
+    ///   asks for.
+    /// - [`Error::DeviceBusy`] if the device has no memory left, belongs to another process alone,
+    ///   or its MPS server takes no client.
     /// - [`Error::NoDevice`] if the driver has no device of that ordinal.
-    /// - [`Error::NoEmulator`] if the emulator is asked for (or, for [`DeviceChoice::Auto`], needed) and its library
-    ///   cannot be found, or the crate was built without the feature `emulator`.
+    /// - [`Error::NoEmulator`] if the emulator is asked for (or, for [`DeviceChoice::Auto`],
+    ///   needed) and its library cannot be found, or the crate was built without the feature
+    ///   `emulator`.
     /// - [`Error::DriverInUse`] if this process already speaks to the other driver.
     /// - [`Error::DeviceTooOld`] if the device is below compute capability 7.5.
     pub fn open(choice: &DeviceChoice) -> Result<Gpu, Error> {
@@ -82,13 +86,15 @@ impl Gpu {
 
     /// The device of a context that the caller has already made with cudarc.
     ///
-    /// From here on the context is in cudarc's multi-stream mode for good, as if it had a stream that is never dropped: that
-    /// is what orders launches behind the earlier uses of their buffers, and later uses, frees among them, behind launches
-    /// (see [`launch`](crate::launch)). The first call for a context that has no stream yet waits for its work, so not
-    /// while a stream of it is being captured. Kernels stay loaded as long as the context lives.
+    /// From here on the context is in cudarc's multi-stream mode for good, as if it had a stream
+    /// that is never dropped: that is what orders launches behind the earlier uses of their
+    /// buffers, and later uses, frees among them, behind launches (see [`launch`](crate::launch)).
+    /// The first call for a context that has no stream yet waits for its work, so not while a
+    /// stream of it is being captured. Kernels stay loaded as long as the context lives.
     ///
     /// # Errors
-    /// [`Error::DeviceTooOld`] if the device is below compute capability 7.5, [`Error::Driver`] if it does not answer.
+    /// [`Error::DeviceTooOld`] if the device is below compute capability 7.5, [`Error::Driver`] if
+    /// it does not answer.
     pub fn new(context: Arc<CudaContext>) -> Result<Gpu, Error> {
         let name = context
             .name()
@@ -151,15 +157,17 @@ impl Gpu {
         &self.inner.context
     }
 
-    /// The stream of uploads, downloads and [`ops`](crate::ops): the context's default stream, or that of
-    /// [`Gpu::with_stream`]. Launches go to whatever stream they are given; this is the one for callers who do not care. (A
-    /// default stream cannot be captured into a graph: make one with `context().new_stream()`.)
+    /// The stream of uploads, downloads and [`ops`](crate::ops): the context's default stream, or
+    /// that of [`Gpu::with_stream`]. Launches go to whatever stream they are given; this is the one
+    /// for callers who do not care. (A default stream cannot be captured into a graph: make one
+    /// with `context().new_stream()`.)
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.inner.stream
     }
 
-    /// The same device with another stream of its context as its own: uploads, downloads and [`ops`](crate::ops) go there. With
-    /// a stream per thread, the work of one thread does not wait for that of another.
+    /// The same device with another stream of its context as its own: uploads, downloads and
+    /// [`ops`](crate::ops) go there. With a stream per thread, the work of one thread does not wait
+    /// for that of another.
     ///
     /// # Errors
     /// [`Error::WrongContext`] if the stream belongs to another context.
@@ -186,8 +194,9 @@ impl Gpu {
             .map_err(|e| driver_error("waiting for the device", e))
     }
 
-    /// The emulator behind this device, to read its reports and each launch's counters; `None` on hardware, and where the
-    /// emulator was put in the driver's place by other means than [`Gpu::open`].
+    /// The emulator behind this device, to read its reports and each launch's counters; `None` on
+    /// hardware, and where the emulator was put in the driver's place by other means than
+    /// [`Gpu::open`].
     #[cfg(feature = "emulator")]
     pub fn emulator(&self) -> Option<&'static ptx_emulator::client::Library> {
         match self.inner.kind {
@@ -196,7 +205,8 @@ impl Gpu {
         }
     }
 
-    /// What the emulator counted, in all launches of this process since [`Gpu::reset_counters`]; `None` on hardware.
+    /// What the emulator counted, in all launches of this process since [`Gpu::reset_counters`];
+    /// `None` on hardware.
     #[cfg(feature = "emulator")]
     pub fn counters(&self) -> Option<ptx_emulator::Counters> {
         self.emulator().map(|library| library.totals())
@@ -210,8 +220,8 @@ impl Gpu {
         }
     }
 
-    /// Takes `text` for the kernel's PTX in this device's context, in which it has not been used yet: for the tests that break
-    /// kernels on purpose.
+    /// Takes `text` for the kernel's PTX in this device's context, in which it has not been used
+    /// yet: for the tests that break kernels on purpose.
     ///
     /// # Errors
     /// [`Error::ModuleLoad`] if the driver does not take the text or the kernel is loaded already.
@@ -247,7 +257,8 @@ fn open_any(driver: &mut Option<Driver>) -> Result<usize, Error> {
     }
     match open_installed(driver, 0) {
         Ok(ordinal) => Ok(ordinal),
-        // There is a GPU: what keeps it from being used is to be mended, not to be worked around by a slower device.
+        // There is a GPU: what keeps it from being used is to be mended, not to be worked around by
+        // a slower device.
         Err(hidden @ Error::DriverHidden { .. }) => Err(hidden),
         Err(no_gpu) => match open_emulator(driver, emulator::default_sm()) {
             Ok(ordinal) => Ok(ordinal),
@@ -296,8 +307,8 @@ fn open_emulator(driver: &mut Option<Driver>, sm: u32) -> Result<usize, Error> {
 /// The CUDA version of the driver that cudarc speaks to.
 fn driver_version() -> Result<u32, Error> {
     let mut version = 0;
-    // SAFETY: the pointer is valid for the call. A context exists by now, or a module is being loaded into one, so the
-    // library is there.
+    // SAFETY: the pointer is valid for the call. A context exists by now, or a module is being
+    // loaded into one, so the library is there.
     unsafe { sys::cuDriverGetVersion(&mut version) }
         .result()
         .map_err(|e| driver_error("cuDriverGetVersion", e))?;

@@ -14,9 +14,10 @@ use crate::ptx;
 
 /// A kernel in a context, ready to launch.
 ///
-/// Its module is never unloaded: the driver destroys it with the context. Unloading before that would have to wait for the
-/// context's work, in streams that only their owners know, and a context in which a stream is being captured cannot be
-/// waited for: the attempt breaks the capture, in whichever thread it is. It would also pull the kernel from under graphs.
+/// Its module is never unloaded: the driver destroys it with the context. Unloading before that
+/// would have to wait for the context's work, in streams that only their owners know, and a context
+/// in which a stream is being captured cannot be waited for: the attempt breaks the capture, in
+/// whichever thread it is. It would also pull the kernel from under graphs.
 #[derive(Clone)]
 pub(crate) struct LoadedKernel {
     kernel: &'static Kernel,
@@ -52,7 +53,8 @@ impl LoadedKernel {
         self.context
             .bind_to_thread()
             .map_err(|e| driver_error("binding the context", e))?;
-        // SAFETY: the function belongs to a module that lives as long as the context, which is bound above.
+        // SAFETY: the function belongs to a module that lives as long as the context, which is
+        // bound above.
         unsafe { result::function::get_function_attribute(self.function(), attribute) }
             .map(|value| value.max(0) as u32)
             .map_err(|e| driver_error("cuFuncGetAttribute", e))
@@ -71,14 +73,15 @@ fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Err
     let module = load_data(&name, &image)?;
     let function = entry(module, kernel, &name);
     if function.is_err() {
-        // SAFETY: the module was just loaded into the bound context, and none of its kernels was launched.
+        // SAFETY: the module was just loaded into the bound context, and none of its kernels was
+        // launched.
         context.record_err(unsafe { result::module::unload(module) });
     }
     function
 }
 
-/// The module's kernel, which is told of the shared memory that launches will ask for: of more than 48 KiB a function has to
-/// know beforehand.
+/// The module's kernel, which is told of the shared memory that launches will ask for: of more than
+/// 48 KiB a function has to know beforehand.
 fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
     use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
     let entry = CString::new(name).unwrap_or_default();
@@ -116,8 +119,8 @@ fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
         ptr::without_provenance_mut(LOG_BYTES),
     ];
     let mut module = ptr::null_mut();
-    // SAFETY: the image ends in NUL; the two options have the values that the driver documents for them, and the log
-    // outlives the call with the room that was stated.
+    // SAFETY: the image ends in NUL; the two options have the values that the driver documents for
+    // them, and the log outlives the call with the room that was stated.
     let status = unsafe {
         sys::cuModuleLoadDataEx(
             &mut module,
@@ -199,8 +202,8 @@ impl Modules {
         }
     }
 
-    /// The kernel, loaded if this is its first use in `context`, the one that these modules are of; a failure is not
-    /// remembered.
+    /// The kernel, loaded if this is its first use in `context`, the one that these modules are of;
+    /// a failure is not remembered.
     pub(super) fn get(
         &self,
         context: &Arc<CudaContext>,

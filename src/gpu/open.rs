@@ -10,8 +10,8 @@ use super::driver_error;
 use super::words::words;
 use crate::error::Error;
 
-/// `CUDA_ERROR_OUT_OF_MEMORY`, `CUDA_ERROR_DEVICE_UNAVAILABLE` and the codes of the Multi-Process Service: the device is there, but
-/// takes no work now.
+/// `CUDA_ERROR_OUT_OF_MEMORY`, `CUDA_ERROR_DEVICE_UNAVAILABLE` and the codes of the Multi-Process
+/// Service: the device is there, but takes no work now.
 const BUSY: &[c_int] = &[2, 46, 805, 806, 807, 808, 809];
 
 type Init = unsafe extern "C" fn(u32) -> c_int;
@@ -21,8 +21,9 @@ type Release = unsafe extern "C" fn(c_int) -> c_int;
 
 /// The primary context of the device. cudarc has opened the driver by now.
 ///
-/// It is retained here first, since cudarc takes the driver's code for a value of its enum without a look, and the enum of
-/// CUDA 11.4 does not have the one that says that the device is another process's.
+/// It is retained here first, since cudarc takes the driver's code for a value of its enum without
+/// a look, and the enum of CUDA 11.4 does not have the one that says that the device is another
+/// process's.
 pub(super) fn context(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     let failed = |code| match BUSY.contains(&code) {
         true => Error::DeviceBusy {
@@ -52,7 +53,8 @@ pub(super) fn context(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     };
     let (mut device, mut retained) = (0, ptr::null_mut());
     let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-    // SAFETY: the pointers are to a device and to a context, and the device is asked for before it is used.
+    // SAFETY: the pointers are to a device and to a context, and the device is asked for before it
+    // is used.
     let code = unsafe {
         let mut code = init(0);
         if code == 0 {

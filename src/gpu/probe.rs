@@ -1,7 +1,9 @@
-//! Asking for NVIDIA's driver without touching cudarc, which panics where there is none, or where it lacks a function.
+//! Asking for NVIDIA's driver without touching cudarc, which panics where there is none, or where
+//! it lacks a function.
 //!
-//! cudarc opens `libcuda.so` by that name at its first call, and only where there is none the names behind it. So that name
-//! is probed first, and in the end the library that cudarc has opened is compared with the one that was probed.
+//! cudarc opens `libcuda.so` by that name at its first call, and only where there is none the names
+//! behind it. So that name is probed first, and in the end the library that cudarc has opened is
+//! compared with the one that was probed.
 
 use std::ffi::{CStr, c_int};
 
@@ -11,14 +13,17 @@ use super::library::{self, Library};
 use super::words::words;
 use crate::error::Error;
 
-/// The names under which the driver's library is installed, in the order in which cudarc tries them.
+/// The names under which the driver's library is installed, in the order in which cudarc tries
+/// them.
 #[cfg(windows)]
 const NAMES: &[&str] = &["nvcuda.dll"];
-/// The names under which the driver's library is installed, in the order in which cudarc tries them.
+/// The names under which the driver's library is installed, in the order in which cudarc tries
+/// them.
 #[cfg(not(windows))]
 const NAMES: &[&str] = &["libcuda.so", "libcuda.so.1"];
 
-/// The functions that this crate calls, by itself or through cudarc, which panics where one is missing. All are in CUDA 11.4.
+/// The functions that this crate calls, by itself or through cudarc, which panics where one is
+/// missing. All are in CUDA 11.4.
 const FUNCTIONS: &[&CStr] = &[
     c"cuInit",
     c"cuDriverGetVersion",
@@ -75,14 +80,16 @@ const NO_DEVICE: c_int = 100;
 type Init = unsafe extern "C" fn(u32) -> c_int;
 type Number = unsafe extern "C" fn(*mut c_int) -> c_int;
 
-/// Loads the installed driver, makes cudarc open it, and returns how many devices it has: at least one.
+/// Loads the installed driver, makes cudarc open it, and returns how many devices it has: at least
+/// one.
 ///
-/// The library stays loaded (a driver may not survive being unloaded). One that cannot be used stays loaded too, but not under the
-/// name that cudarc asks for, so that the emulator can be put in its place.
+/// The library stays loaded (a driver may not survive being unloaded). One that cannot be used
+/// stays loaded too, but not under the name that cudarc asks for, so that the emulator can be put
+/// in its place.
 ///
 /// # Errors
-/// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::DriverTooOld`] where there is no driver to use; [`Error::DriverHidden`]
-/// where there is one, but cudarc would open another library.
+/// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::DriverTooOld`] where there is no driver to
+/// use; [`Error::DriverHidden`] where there is one, but cudarc would open another library.
 pub(super) fn probe() -> Result<usize, Error> {
     let mut refused: Vec<(Option<Library>, Error)> = Vec::new();
     for &name in NAMES {
@@ -148,8 +155,8 @@ fn adopt(library: Library, refused: Vec<(Option<Library>, Error)>) -> Result<(),
         library.keep();
         return Err(hidden);
     }
-    // SAFETY: cudarc finds a library by one of its names, that of `library` among them, so it does not panic; the symbol is
-    // only looked for.
+    // SAFETY: cudarc finds a library by one of its names, that of `library` among them, so it does
+    // not panic; the symbol is only looked for.
     let theirs = unsafe { sys::culib().get::<Init>(b"cuInit\0") }.map(|symbol| *symbol as usize);
     let ours = library.address(c"cuInit");
     library.keep();

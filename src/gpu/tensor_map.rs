@@ -1,7 +1,8 @@
-//! Tensor maps: what the instructions that copy boxes of a tensor are told of it, encoded by the driver.
+//! Tensor maps: what the instructions that copy boxes of a tensor are told of it, encoded by the
+//! driver.
 //!
-//! The driver's functions are looked up when first needed: they came with CUDA 12.0, and this crate runs on older drivers
-//! as long as no kernel wants them.
+//! The driver's functions are looked up when first needed: they came with CUDA 12.0, and this crate
+//! runs on older drivers as long as no kernel wants them.
 
 use std::ffi::{c_int, c_void};
 use std::fmt;
@@ -52,7 +53,8 @@ fn swizzle(row_bytes: u32) -> u32 {
     }
 }
 
-/// A tensor whose boxes are copied: dimensions from the innermost on, strides in bytes of all but that one.
+/// A tensor whose boxes are copied: dimensions from the innermost on, strides in bytes of all but
+/// that one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiled<'a> {
     /// The operand's name, for errors.
@@ -136,8 +138,8 @@ impl TensorMaps {
         if let Some(functions) = FUNCTIONS.get() {
             return Ok(*functions);
         }
-        // SAFETY: a device is open, so the library is loaded; these are the driver API's signatures, with enumerations as
-        // the integers that they are.
+        // SAFETY: a device is open, so the library is loaded; these are the driver API's
+        // signatures, with enumerations as the integers that they are.
         let functions = unsafe {
             TensorMaps {
                 tiled: symbol("cuTensorMapEncodeTiled\0")?,
@@ -158,7 +160,8 @@ impl TensorMaps {
         let mut map = TensorMap::NONE;
         let code = match matching {
             false => sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,
-            // SAFETY: the map is the driver's to write, and the arrays are as long as the rank (checked above) says.
+            // SAFETY: the map is the driver's to write, and the arrays are as long as the rank
+            // (checked above) says.
             true => unsafe {
                 (self.tiled)(
                     &mut map,
@@ -184,8 +187,8 @@ impl TensorMaps {
         const CALL: &str = "cuTensorMapEncodeIm2col";
         let [columns, rows] = images.stride;
         let mut map = TensorMap::NONE;
-        // SAFETY: the map is the driver's to write; for rank 4 it reads 4 dimensions, 3 strides, 2 numbers a corner and 4
-        // element strides.
+        // SAFETY: the map is the driver's to write; for rank 4 it reads 4 dimensions, 3 strides, 2
+        // numbers a corner and 4 element strides.
         let code = unsafe {
             (self.im2col)(
                 &mut map,

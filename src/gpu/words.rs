@@ -1,12 +1,13 @@
-//! What an error code of the driver means, in the driver's words and ours. cudarc's names for them are an enum, which a newer
-//! driver's codes are not in.
+//! What an error code of the driver means, in the driver's words and ours. cudarc's names for them
+//! are an enum, which a newer driver's codes are not in.
 
 use std::ffi::{CStr, c_char, c_int};
 
 /// `cuGetErrorName` and `cuGetErrorString`.
 pub(super) type Words = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int;
 
-/// A code with the driver's name and words for it, and what is known to cause it. `find` looks the two functions up.
+/// A code with the driver's name and words for it, and what is known to cause it. `find` looks the
+/// two functions up.
 pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> String {
     let ask = |function: &CStr| {
         let mut text = std::ptr::null();

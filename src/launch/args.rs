@@ -1,6 +1,7 @@
 //! The argument structs of the kernels: a mirror of `kernels/args.cuh`, field by field.
 //!
-//! Pointers are device addresses that already include the channel offset of a slice. Strides are in elements.
+//! Pointers are device addresses that already include the channel offset of a slice. Strides are in
+//! elements.
 
 use crate::catalog::{Algorithm, Kernel, Layout};
 
@@ -14,8 +15,8 @@ pub struct FastDiv {
 }
 
 impl FastDiv {
-    /// For division by `divisor`, from 1 to 2^31 - 1. Zero is taken as one: it is the length of something empty, and
-    /// nothing is launched for that.
+    /// For division by `divisor`, from 1 to 2^31 - 1. Zero is taken as one: it is the length of
+    /// something empty, and nothing is launched for that.
     pub fn new(divisor: u32) -> FastDiv {
         let divisor = divisor.clamp(1, (1 << 31) - 1);
         let shift = divisor.next_power_of_two().trailing_zeros();
@@ -27,7 +28,8 @@ impl FastDiv {
         }
     }
 
-    /// No division but an extent in 64 bits, as `kernels/wide_units.cuh` reads it where there are 2^31 units or more.
+    /// No division but an extent in 64 bits, as `kernels/wide_units.cuh` reads it where there are
+    /// 2^31 units or more.
     pub(super) fn wide(extent: u64) -> FastDiv {
         FastDiv {
             mul: (extent >> 32) as u32,
@@ -47,7 +49,8 @@ impl FastDiv {
     }
 }
 
-/// Where element (n, c, h, w) of an activation lies: `n * image + c * channel + (h * width + w) * pixel`.
+/// Where element (n, c, h, w) of an activation lies:
+/// `n * image + c * channel + (h * width + w) * pixel`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
@@ -59,7 +62,8 @@ pub struct Strides {
     pub pixel: i32,
 }
 
-/// The arguments of every convolution kernel. The comments of `kernels/args.cuh` say what each field holds.
+/// The arguments of every convolution kernel. The comments of `kernels/args.cuh` say what each
+/// field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,8 +108,8 @@ pub struct ConvArgs {
     pub by_groups: FastDiv,
 }
 
-/// The arguments of the windowed and the global pooling kernels. The comments of `kernels/args.cuh` say what each field
-/// holds.
+/// The arguments of the windowed and the global pooling kernels. The comments of `kernels/args.cuh`
+/// say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +148,8 @@ pub struct PoolArgs {
     pub by_middle: FastDiv,
 }
 
-/// The arguments of the ReLU kernel: both tensors are `elements / length` runs of `length` elements, a pitch apart.
+/// The arguments of the ReLU kernel: both tensors are `elements / length` runs of `length`
+/// elements, a pitch apart.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,13 +183,15 @@ pub(super) fn whole_strides(strides: &[Strides], of: i64) -> bool {
         .all(|s| whole(&[s.image, i64::from(s.pixel)], of))
 }
 
-/// `n` units a block of `threads` at a time; the kernels' grids have one dimension of up to 2^31 - 1 blocks.
+/// `n` units a block of `threads` at a time; the kernels' grids have one dimension of up to
+/// 2^31 - 1 blocks.
 pub(super) fn blocks(units: u64, threads: u32) -> u64 {
     units.div_ceil(u64::from(threads))
 }
 
-/// How `images` images of `outer * middle * inner` units are numbered: the number of units, and the divisors by an image's
-/// units, by the inner and by the middle extent, as `find_wide_unit` in `kernels/wide_units.cuh` takes them.
+/// How `images` images of `outer * middle * inner` units are numbered: the number of units, and the
+/// divisors by an image's units, by the inner and by the middle extent, as `find_wide_unit` in
+/// `kernels/wide_units.cuh` takes them.
 pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [FastDiv; 3]) {
     let image = outer.saturating_mul(middle).saturating_mul(inner);
     let total = image.saturating_mul(images as u64);
@@ -196,7 +203,8 @@ pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [Fas
 }
 
 impl ReluArgs {
-    /// Chooses the accesses from the other fields, which must be set, and returns the number of blocks.
+    /// Chooses the accesses from the other fields, which must be set, and returns the number of
+    /// blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
         let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
         if self.x_pitch == self.length && self.y_pitch == self.length {
@@ -214,9 +222,9 @@ impl ReluArgs {
 }
 
 impl ConvArgs {
-    /// Shares the outputs of a depthwise convolution out among threads, from the other fields (pointers and strides
-    /// included), which must be set, and returns the number of blocks. The divisors then mean what the header of
-    /// `kernels/depthwise.cu` says.
+    /// Shares the outputs of a depthwise convolution out among threads, from the other fields
+    /// (pointers and strides included), which must be set, and returns the number of blocks. The
+    /// divisors then mean what the header of `kernels/depthwise.cu` says.
     pub fn schedule_depthwise(&mut self, kernel: &Kernel) -> u64 {
         let strips = (self.p as u32).div_ceil(kernel.tile_m);
         let pixel_units = strips * self.q as u32;
@@ -254,8 +262,8 @@ impl ConvArgs {
 }
 
 impl PoolArgs {
-    /// Shares the outputs out among threads, from the other fields, which must be set, and returns the number of
-    /// blocks.
+    /// Shares the outputs out among threads, from the other fields, which must be set, and returns
+    /// the number of blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
         let layout = kernel.layout.unwrap_or(Layout::Nchw);
         let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;

@@ -18,8 +18,8 @@ use crate::problem::{Added, Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES, Te
 /// A bottleneck ready to be launched at once; made by [`Gpu::prepare_bottleneck`].
 pub type PreparedBottleneck = Prepared<Bottleneck2d, BottleneckWork>;
 
-/// The arguments of every kernel that computes a bottleneck: a mirror of `kernels/bottleneck_args.cuh`, whose comments say
-/// what each field holds.
+/// The arguments of every kernel that computes a bottleneck: a mirror of
+/// `kernels/bottleneck_args.cuh`, whose comments say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub struct BottleneckArgs {
 
 const _: () = assert!(size_of::<BottleneckArgs>() == 9 * 8 + 3 * 16 + 20 * 4 + 2 * 12);
 
-/// What a prepared bottleneck launches: the arguments without the pointers, for as many blocks as the device holds at once.
+/// What a prepared bottleneck launches: the arguments without the pointers, for as many blocks as
+/// the device holds at once.
 #[derive(Clone, Copy, Debug)]
 pub struct BottleneckWork {
     arguments: BottleneckArgs,
@@ -110,7 +111,8 @@ fn filter_strides(conv: &Conv2d) -> [i32; 3] {
     }
 }
 
-/// Whether the channels of a filter's tap are a run of whole 16 bytes, zeros behind the last channel included.
+/// Whether the channels of a filter's tap are a run of whole 16 bytes, zeros behind the last
+/// channel included.
 fn whole_rows(conv: &Conv2d) -> bool {
     let one_run = conv.filter_layout() != FilterLayout::Kcrs || conv.r() * conv.s() == 1;
     one_run && (conv.filter_pitch() * conv.dtype().size()).is_multiple_of(PACKED_BYTES)
@@ -155,8 +157,8 @@ impl BottleneckArgs {
     }
 }
 
-/// The operands of a bottleneck, as cudarc's slices or views. Lengths in elements; the three convolutions are those of
-/// [`Bottleneck2d::convolutions`].
+/// The operands of a bottleneck, as cudarc's slices or views. Lengths in elements; the three
+/// convolutions are those of [`Bottleneck2d::convolutions`].
 pub struct BottleneckBuffers<'a, T> {
     /// The input: [`Bottleneck2d::input`]`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
@@ -164,14 +166,16 @@ pub struct BottleneckBuffers<'a, T> {
     pub w: [&'a dyn DeviceBuffer<T>; 3],
     /// The bias of each convolution, one a filter, exactly if it has one.
     pub bias: [Option<&'a dyn DeviceBuffer<T>>; 3],
-    /// What is added before the last ReLU, exactly if that is [`Added::Tensor`]: [`Bottleneck2d::residual`]`().len()`.
+    /// What is added before the last ReLU, exactly if that is [`Added::Tensor`]:
+    /// [`Bottleneck2d::residual`]`().len()`.
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
-    /// The output: [`Bottleneck2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    /// The output: [`Bottleneck2d::output`]`().len()`. Of a wider tensor only the slice's channels
+    /// are written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
-/// The operands of a bottleneck as device addresses: each that of the whole buffer's first element. What the problem does
-/// not have is 0.
+/// The operands of a bottleneck as device addresses: each that of the whole buffer's first element.
+/// What the problem does not have is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BottleneckPointers {
     /// The input.
@@ -206,11 +210,12 @@ impl Gpu {
 }
 
 impl PreparedBottleneck {
-    /// Computes the bottleneck in the stream, by one launch. Returns when the work is queued, not when it is done. An empty
-    /// batch is nothing to do.
+    /// Computes the bottleneck in the stream, by one launch. Returns when the work is queued, not
+    /// when it is done. An empty batch is nothing to do.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch), but for the workspace: there is none.
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch), but for the workspace: there is
+    /// none.
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -244,9 +249,10 @@ impl PreparedBottleneck {
             residual: address(&residual),
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
-        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
-        // for as long as the context lives (`uses` says why). The stream is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
@@ -274,7 +280,8 @@ impl PreparedBottleneck {
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
     ///
     /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw); the output may not be the residual here.
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw); the output may not be the
+    /// residual here.
     pub unsafe fn launch_raw(
         &self,
         stream: sys::CUstream,
@@ -299,8 +306,8 @@ impl PreparedBottleneck {
         };
         arguments.y = pointers.y + offset_bytes(problem.output());
         let grid = arguments.share_out(loaded.kernel()).min(most_blocks);
-        // SAFETY: the caller's promise is this function's own; every block takes tiles until there are no more, so fewer
-        // blocks than tiles compute all of them.
+        // SAFETY: the caller's promise is this function's own; every block takes tiles until there
+        // are no more, so fewer blocks than tiles compute all of them.
         unsafe { launch_kernel(loaded, stream, grid, arguments) }
     }
 }

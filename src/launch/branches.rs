@@ -25,8 +25,8 @@ use crate::problem::{
 /// Several convolutions ready to be launched at once; made by [`Gpu::prepare_branches`].
 pub type PreparedBranches = Prepared<Branches, BranchesWork>;
 
-/// A range of a product's filters: one convolution. As all structs here it mirrors `kernels/branch_args.cuh`, whose comments
-/// say what each field holds.
+/// A range of a product's filters: one convolution. As all structs here it mirrors
+/// `kernels/branch_args.cuh`, whose comments say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +143,8 @@ impl Arguments for BranchesArgs {
     }
 }
 
-/// What prepared branches launch: the arguments without the pointers, and where the sums that several blocks share lie.
+/// What prepared branches launch: the arguments without the pointers, and where the sums that
+/// several blocks share lie.
 #[derive(Clone, Debug)]
 pub struct BranchesWork {
     arguments: BranchesArgs,
@@ -161,15 +162,16 @@ pub struct BranchesBuffers<'a, 'b, T> {
     pub bias: &'b [Option<&'a dyn DeviceBuffer<T>>],
     /// The buffers that are written, from the first on.
     pub y: [Option<&'b mut dyn DeviceBufferMut<T>>; MOST_CONVOLUTIONS],
-    /// Which of them each convolution writes: one that several write is a tensor of which each has a slice.
+    /// Which of them each convolution writes: one that several write is a tensor of which each has
+    /// a slice.
     pub y_of: &'b [usize],
     /// What the plan computes in, if it needs any: at least
     /// [`BranchesPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
 
-/// The operands of several convolutions as device addresses: each that of the whole buffer's first element, those of
-/// products and convolutions that are not there 0.
+/// The operands of several convolutions as device addresses: each that of the whole buffer's first
+/// element, those of products and convolutions that are not there 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BranchesPointers {
     /// What each product reads; of products over one input all the same.
@@ -201,11 +203,12 @@ impl Gpu {
 }
 
 impl PreparedBranches {
-    /// Computes all convolutions in the stream, by one launch. Returns when the work is queued, not when it is done. An empty
-    /// batch is nothing to do.
+    /// Computes all convolutions in the stream, by one launch. Returns when the work is queued, not
+    /// when it is done. An empty batch is nothing to do.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Length`] for too few or too many buffers.
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Length`] for too few or
+    /// too many buffers.
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -241,10 +244,11 @@ impl PreparedBranches {
             y: from_fn(|conv| buffers.y_of.get(conv).map_or(0, |&of| address(&y[of]))),
             workspace: address(&workspace),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, and borrowed for
-        // the call; each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every
-        // stream and for as long as the context lives (`uses` says why). The stream is of this context. A `Workspace`
-        // begins with counters that are zero between launches.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
+        // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
+        // order frees and later uses behind it, in every stream and for as long as the context
+        // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
+        // counters that are zero between launches.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
@@ -316,8 +320,8 @@ impl PreparedBranches {
             }
         }
         let grid = arguments.share_out(loaded.kernel());
-        // SAFETY: the caller's promise is this function's own; counters and parts of each product lie in the workspace where
-        // the plan counted them.
+        // SAFETY: the caller's promise is this function's own; counters and parts of each product
+        // lie in the workspace where the plan counted them.
         unsafe { launch_kernel(loaded, stream, grid, arguments) }
     }
 }

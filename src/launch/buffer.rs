@@ -28,9 +28,11 @@ mod sealed {
 
 /// Device memory that can be read: cudarc's [`CudaSlice`], [`CudaView`] and [`CudaViewMut`].
 ///
-/// Nothing else: cudarc's [`DevicePtr`] can be implemented, safely, to return any address and any length, and a launch
-/// has to rely on both. Memory of another origin goes through `launch_raw`, which is unsafe, or first through
-/// [`CudaStream::upgrade_device_ptr`](cudarc::driver::CudaStream::upgrade_device_ptr), which is too.
+/// Nothing else: cudarc's [`DevicePtr`] can be implemented, safely, to return any address and any
+/// length, and a launch has to rely on both. Memory of another origin goes through `launch_raw`,
+/// which is unsafe, or first through
+/// [`CudaStream::upgrade_device_ptr`](cudarc::driver::CudaStream::upgrade_device_ptr), which is
+/// too.
 ///
 /// ```compile_fail,E0277
 /// fn launchable<T>(_: &dyn warpconv::launch::DeviceBuffer<T>) {}
@@ -40,7 +42,8 @@ mod sealed {
 /// ```
 pub trait DeviceBuffer<T>: DevicePtr<T> + sealed::Sealed {}
 
-/// Device memory that can be written: cudarc's [`CudaSlice`] and [`CudaViewMut`]. See [`DeviceBuffer`].
+/// Device memory that can be written: cudarc's [`CudaSlice`] and [`CudaViewMut`]. See
+/// [`DeviceBuffer`].
 pub trait DeviceBufferMut<T>: DevicePtrMut<T> + sealed::Sealed {}
 
 impl<T> DeviceBuffer<T> for CudaSlice<T> {}

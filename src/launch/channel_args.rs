@@ -1,12 +1,13 @@
-//! The argument structs of the kernels that normalise over channels: a mirror of `kernels/channel_args.cuh`, field by field.
+//! The argument structs of the kernels that normalise over channels: a mirror of
+//! `kernels/channel_args.cuh`, field by field.
 
 use super::args::{FastDiv, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
 use super::fill::{Arguments, int};
 use crate::catalog::{Kernel, Layout};
 use crate::problem::{Lrn, Softmax};
 
-/// The arguments of the kernel of the local response normalisation. The comments of `kernels/channel_args.cuh` say what each
-/// field holds.
+/// The arguments of the kernel of the local response normalisation. The comments of
+/// `kernels/channel_args.cuh` say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,7 +42,8 @@ const MANY_THREADS: u64 = 132 * 2048;
 const LEAST_SEGMENT: u64 = 16;
 
 impl LrnArgs {
-    /// Shares the outputs out among threads, from the other fields, which must be set, and returns the number of blocks.
+    /// Shares the outputs out among threads, from the other fields, which must be set, and returns
+    /// the number of blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
         let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
         let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
@@ -98,7 +100,8 @@ impl Arguments for LrnArgs {
     }
 }
 
-/// The arguments of the softmax kernel. The comments of `kernels/channel_args.cuh` say what each field holds.
+/// The arguments of the softmax kernel. The comments of `kernels/channel_args.cuh` say what each
+/// field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -120,7 +123,8 @@ pub struct SoftmaxArgs {
 const _: () = assert!(size_of::<SoftmaxArgs>() == 16 + 2 * 16 + 8 + 4 * 5 + 12);
 
 impl SoftmaxArgs {
-    /// Shares the rows out among threads, from the other fields, which must be set, and returns the number of blocks.
+    /// Shares the rows out among threads, from the other fields, which must be set, and returns the
+    /// number of blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
         let (n, pixels) = (self.n as u64, self.pixels as u64);
         let steps = [self.x_strides.channel, self.y_strides.channel];

@@ -28,7 +28,8 @@ impl Span {
         }
     }
 
-    /// Neither null nor off the alignment that is needed; an operand without elements may be anything.
+    /// Neither null nor off the alignment that is needed; an operand without elements may be
+    /// anything.
     pub(super) fn check(&self, needs: u64) -> Result<(), Error> {
         if self.bytes == 0 {
             return Ok(());
@@ -66,8 +67,8 @@ impl Span {
     }
 }
 
-/// Whether two tensors that start at the same address are channel slices of one wider tensor without a common channel:
-/// their bytes interleave, yet none belongs to both.
+/// Whether two tensors that start at the same address are channel slices of one wider tensor
+/// without a common channel: their bytes interleave, yet none belongs to both.
 pub(super) fn disjoint_slices(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) -> bool {
     let same_parent = a.0.address == b.0.address && same_parent(a.1, b.1);
     same_parent
@@ -112,8 +113,9 @@ pub(super) fn dtype(problem: DType, buffers: DType) -> Result<(), Error> {
 
 /// That a buffer is exactly as long as the problem says and lives in the context of the launch.
 ///
-/// The very same [`CudaContext`], not an equal one: two of the same device share the driver's context, but each counts
-/// its own streams, and one that knows of none neither waits for nor records what the other's do.
+/// The very same [`CudaContext`], not an equal one: two of the same device share the driver's
+/// context, but each counts its own streams, and one that knows of none neither waits for nor
+/// records what the other's do.
 pub(super) fn buffer<T>(
     context: &Arc<CudaContext>,
     name: &'static str,
@@ -146,7 +148,8 @@ pub(super) fn optional<B>(
     }
 }
 
-/// That a plan which computes in a workspace has one, and one that is large enough. Others may be given any.
+/// That a plan which computes in a workspace has one, and one that is large enough. Others may be
+/// given any.
 pub(super) fn workspace<'a>(
     context: &Arc<CudaContext>,
     needs: u64,
@@ -168,11 +171,13 @@ pub(super) fn workspace<'a>(
     Ok(Some(workspace))
 }
 
-/// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not break a capture.
+/// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not
+/// break a capture.
 ///
-/// Where a context tracks events, cudarc makes the launch wait for events recorded before the capture began, which a capture
-/// cannot contain. That is found out here, before anything invalidates the capture. Besides, a graph outlives cudarc's hold on
-/// its buffers, so whoever captures has to say so by turning tracking off, which is unsafe. The default stream cannot be
+/// Where a context tracks events, cudarc makes the launch wait for events recorded before the
+/// capture began, which a capture cannot contain. That is found out here, before anything
+/// invalidates the capture. Besides, a graph outlives cudarc's hold on its buffers, so whoever
+/// captures has to say so by turning tracking off, which is unsafe. The default stream cannot be
 /// captured.
 pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
     if !Arc::ptr_eq(stream.context(), context) {
@@ -189,8 +194,8 @@ pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<
     Ok(())
 }
 
-/// Whether cudarc, which cannot say so where it happens, failed to order the stream behind the buffers' last uses, or to
-/// record this one.
+/// Whether cudarc, which cannot say so where it happens, failed to order the stream behind the
+/// buffers' last uses, or to record this one.
 pub(super) fn ordering(context: &CudaContext) -> Result<(), Error> {
     context
         .check_err()

@@ -26,11 +26,14 @@ pub struct ConvBuffers<'a, T> {
     pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one a filter, exactly if the problem has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
-    /// What is added before the ReLU, exactly if the problem has one: [`Conv2d::residual`]`().len()`.
+    /// What is added before the ReLU, exactly if the problem has one:
+    /// [`Conv2d::residual`]`().len()`.
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
-    /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are
+    /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// What the plan computes in, if it needs any: at least [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+    /// What the plan computes in, if it needs any: at least
+    /// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
 
@@ -76,8 +79,9 @@ impl<'a, T> ConvBuffers<'a, T> {
     }
 }
 
-/// The operands of a convolution as device addresses: each that of the whole buffer's first element (a slice's channel
-/// offset is the problem's to add). `bias` and `residual` are 0 if the problem has none.
+/// The operands of a convolution as device addresses: each that of the whole buffer's first element
+/// (a slice's channel offset is the problem's to add). `bias` and `residual` are 0 if the problem
+/// has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConvPointers {
     /// The input.
@@ -90,9 +94,10 @@ pub struct ConvPointers {
     pub residual: sys::CUdeviceptr,
     /// The output.
     pub y: sys::CUdeviceptr,
-    /// What the plan computes in: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) or more, aligned to
-    /// [`WORKSPACE_ALIGNMENT`] bytes, of which the first [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero
-    /// before the first launch (each leaves them so). 0 if it needs none.
+    /// What the plan computes in: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes)
+    /// or more, aligned to [`WORKSPACE_ALIGNMENT`] bytes, of which the first
+    /// [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero before the first launch
+    /// (each leaves them so). 0 if it needs none.
     pub workspace: sys::CUdeviceptr,
 }
 
@@ -100,22 +105,24 @@ impl Gpu {
     /// Loads the plan's kernels, if this is their first use, and makes the plan ready to launch.
     ///
     /// # Errors
-    /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has, [`Error::ModuleLoad`],
-    /// [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does not take the kernel.
+    /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has,
+    /// [`Error::ModuleLoad`], [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does
+    /// not take the kernel.
     pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
         Prepared::new(self, plan, ConvWork::new(self, plan)?)
     }
 }
 
 impl PreparedConv {
-    /// Computes the convolution in the stream. Returns when the work is queued, not when it is done. An empty batch
-    /// is nothing to do.
+    /// Computes the convolution in the stream. Returns when the work is queued, not when it is
+    /// done. An empty batch is nothing to do.
     ///
     /// # Errors
-    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`], [`Error::Length`],
-    /// [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`], [`Error::Overlap`], [`Error::Misaligned`],
-    /// [`Error::WorkspaceTooSmall`], [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier work in the context
-    /// did.
+    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`],
+    /// [`Error::Length`], [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`],
+    /// [`Error::Overlap`], [`Error::Misaligned`], [`Error::WorkspaceTooSmall`],
+    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier
+    /// work in the context did.
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -165,25 +172,27 @@ impl PreparedConv {
             y,
             workspace: address(&workspace),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan says, and borrowed for
-        // the call; each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every
-        // stream and for as long as the context lives (`uses` says why). The stream is of this context. A `Workspace`
-        // begins with counters that are zero between launches.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
+        // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
+        // order frees and later uses behind it, in every stream and for as long as the context
+        // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
+        // counters that are zero between launches.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
     /// Computes the convolution in a stream of anyone's, on memory of anyone's.
     ///
     /// # Safety
-    /// Each pointer is to device memory of this context (or null, where allowed) that holds the problem's elements (the
-    /// plan's bytes, and what is said there of them, in the case of the workspace) and stays allocated until the stream has
-    /// done the work; meanwhile nothing else writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this
-    /// context. Nothing is recorded in cudarc's events.
+    /// Each pointer is to device memory of this context (or null, where allowed) that holds the
+    /// problem's elements (the plan's bytes, and what is said there of them, in the case of the
+    /// workspace) and stays allocated until the stream has done the work; meanwhile nothing else
+    /// writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this context. Nothing
+    /// is recorded in cudarc's events.
     ///
     /// # Errors
-    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`], [`Error::MissingBuffer`] or
-    /// [`Error::Overlap`] before anything is launched; [`Error::Driver`] if the launch fails, or if earlier work in
-    /// the context did.
+    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`],
+    /// [`Error::MissingBuffer`] or [`Error::Overlap`] before anything is launched;
+    /// [`Error::Driver`] if the launch fails, or if earlier work in the context did.
     pub unsafe fn launch_raw(
         &self,
         stream: sys::CUstream,

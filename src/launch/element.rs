@@ -11,7 +11,8 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A type that activations, filters and bias can be stored as: [`f32`], [`half::f16`], [`half::bf16`].
+/// A type that activations, filters and bias can be stored as: [`f32`], [`half::f16`],
+/// [`half::bf16`].
 pub trait Element:
     DeviceRepr + ValidAsZeroBits + Copy + Send + Sync + 'static + sealed::Sealed
 {

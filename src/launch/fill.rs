@@ -6,7 +6,8 @@ use crate::problem::{Conv2d, FilterLayout, Pool2d, PoolKind, Relu, TensorDesc};
 
 /// An argument struct that shares a problem out among blocks.
 pub trait Arguments: Copy {
-    /// Fills in what depends on the kernel and on the pointers' alignment, and returns the number of blocks.
+    /// Fills in what depends on the kernel and on the pointers' alignment, and returns the number
+    /// of blocks.
     fn share_out(&mut self, kernel: &Kernel) -> u64;
 }
 
@@ -21,7 +22,8 @@ impl From<&TensorDesc> for Strides {
         let strides = desc.strides();
         Strides {
             image: strides.image,
-            // A plane may have more pixels than that: poolings and what keeps the extents take the step from rows and columns.
+            // A plane may have more pixels than that: poolings and what keeps the extents take the
+            // step from rows and columns.
             channel: strides.channel.min(i64::from(i32::MAX)) as i32,
             // No more than the channels, which have 31 bits.
             pixel: strides.pixel as i32,
@@ -87,8 +89,8 @@ impl Arguments for ConvArgs {
 }
 
 impl ConvArgs {
-    /// Shares the tiles of the matrix-product kernels out among blocks; see `gemm_n` and what follows in
-    /// `kernels/args.cuh`.
+    /// Shares the tiles of the matrix-product kernels out among blocks; see `gemm_n` and what
+    /// follows in `kernels/args.cuh`.
     fn schedule_product(&mut self, kernel: &Kernel) -> u64 {
         self.tiles_m = (self.group_k as u32).div_ceil(kernel.tile_m);
         self.by_pq = FastDiv::new(self.p as u32 * self.q as u32);

@@ -1,4 +1,5 @@
-//! Launching an operation from one tensor to another of the same extents: ReLU, tanh, local response normalisation, softmax.
+//! Launching an operation from one tensor to another of the same extents: ReLU, tanh, local
+//! response normalisation, softmax.
 
 use cudarc::driver::{CudaStream, sys};
 
@@ -90,7 +91,8 @@ pub type PreparedTanh = PreparedMap<Tanh>;
 pub struct MapBuffers<'a, T> {
     /// The input: `input().len()` of the problem.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// The output: `output().len()` of the problem. Of a wider tensor only the slice's channels are written.
+    /// The output: `output().len()` of the problem. Of a wider tensor only the slice's channels are
+    /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
@@ -135,8 +137,8 @@ impl Gpu {
 }
 
 impl<P: Map> Prepared<P, P::Args> {
-    /// Computes in the stream, from one buffer to another. Returns when the work is queued, not when it is done. An empty
-    /// batch is nothing to do.
+    /// Computes in the stream, from one buffer to another. Returns when the work is queued, not
+    /// when it is done. An empty batch is nothing to do.
     ///
     /// # Errors
     /// As [`PreparedConv::launch`](super::PreparedConv::launch).
@@ -157,18 +159,20 @@ impl<P: Map> Prepared<P, P::Args> {
         let (x, _x) = uses::read(x, stream);
         let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
-        // SAFETY: both pointers are buffers of this context, as long as the problem says, and borrowed for the call;
-        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
-        // for as long as the context lives (`uses` says why). The stream is of this context.
+        // SAFETY: both pointers are buffers of this context, as long as the problem says, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x, y }) }
     }
 
-    /// Computes in place: `y` is both operands, which therefore are the same channels of the same tensor, or have no channel
-    /// in common.
+    /// Computes in place: `y` is both operands, which therefore are the same channels of the same
+    /// tensor, or have no channel in common.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Overlap`] if the problem's input and output
-    /// are different slices with common channels, or the operation cannot be done in place ([`Map::IN_PLACE`]).
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Overlap`] if the
+    /// problem's input and output are different slices with common channels, or the operation
+    /// cannot be done in place ([`Map::IN_PLACE`]).
     pub fn launch_in_place<T: Element>(
         &self,
         stream: &CudaStream,
@@ -183,11 +187,13 @@ impl<P: Map> Prepared<P, P::Args> {
         }
         let (y, _y) = uses::write(y, stream);
         self.check_ordering()?;
-        // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked there.
+        // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked
+        // there.
         unsafe { self.launch_raw(stream.cu_stream(), MapPointers { x: y, y }) }
     }
 
-    /// Computes in a stream of anyone's, on memory of anyone's, in place if both pointers are the same.
+    /// Computes in a stream of anyone's, on memory of anyone's, in place if both pointers are the
+    /// same.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

@@ -17,7 +17,8 @@ use crate::gpu::{Gpu, LoadedKernel};
 use crate::plan::FilterRows;
 use crate::problem::{Conv2d, FilterLayout};
 
-/// The arguments of the kernel that packs filters. The comments of `kernels/pack_args.cuh` say what each field holds.
+/// The arguments of the kernel that packs filters. The comments of `kernels/pack_args.cuh` say what
+/// each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,13 +113,16 @@ pub struct PreparedPack {
 }
 
 impl Gpu {
-    /// Loads the kernel that brings a convolution's filters into [`FilterLayout::Packed`], if this is its first use.
+    /// Loads the kernel that brings a convolution's filters into [`FilterLayout::Packed`], if this
+    /// is its first use.
     ///
-    /// Plans with kernels on tensor cores read such filters as they are; from others their launch makes them, every time. So
-    /// whoever convolves with the same filters again and again packs them once, and plans [`PreparedPack::packed`].
+    /// Plans with kernels on tensor cores read such filters as they are; from others their launch
+    /// makes them, every time. So whoever convolves with the same filters again and again packs
+    /// them once, and plans [`PreparedPack::packed`].
     ///
     /// # Errors
-    /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements than a problem may have.
+    /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements
+    /// than a problem may have.
     pub fn prepare_pack_filter(&self, problem: &Conv2d) -> Result<PreparedPack, Error> {
         let packed = problem.with_filter_layout(FilterLayout::Packed)?;
         let id = kernel(problem.dtype()).ok_or(Error::UnknownKernel {
@@ -145,8 +149,9 @@ impl PreparedPack {
         &self.packed
     }
 
-    /// Packs the filters `w` in the stream: [`Conv2d::filter_len`] elements of [`PreparedPack::problem`] become as many as
-    /// [`PreparedPack::packed`] has. Returns when the work is queued, not when it is done.
+    /// Packs the filters `w` in the stream: [`Conv2d::filter_len`] elements of
+    /// [`PreparedPack::problem`] become as many as [`PreparedPack::packed`] has. Returns when the
+    /// work is queued, not when it is done.
     ///
     /// # Errors
     /// As [`PreparedConv::launch`](super::PreparedConv::launch).
@@ -164,17 +169,18 @@ impl PreparedPack {
         let (w, _w) = uses::read(w, stream);
         let (packed, _packed) = uses::write(packed, stream);
         check::ordering(context)?;
-        // SAFETY: both pointers are buffers of this context, as long as the problems say, and borrowed for the call;
-        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
-        // for as long as the context lives (`uses` says why). The stream is of this context.
+        // SAFETY: both pointers are buffers of this context, as long as the problems say, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
 
     /// Packs the filters in a stream of anyone's, on memory of anyone's.
     ///
     /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw), of the filters and of the packed ones, which are
-    /// written.
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw), of the filters and of the
+    /// packed ones, which are written.
     ///
     /// # Errors
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
@@ -193,7 +199,8 @@ impl PreparedPack {
         let mut arguments = self.arguments;
         (arguments.from, arguments.to) = (w, packed);
         let grid = arguments.share_out(self.kernel.kernel());
-        // SAFETY: the caller's promise is this function's own, and these are the arguments of the packing kernel.
+        // SAFETY: the caller's promise is this function's own, and these are the arguments of the
+        // packing kernel.
         unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }
     }
 }

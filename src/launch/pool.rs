@@ -21,9 +21,11 @@ pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
 pub struct PoolBuffers<'a, T> {
     /// The input: [`Pool2d::input`]`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are
+    /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// Where the index of each maximum goes, exactly if the problem asks for it: [`Pool2d::index_len`].
+    /// Where the index of each maximum goes, exactly if the problem asks for it:
+    /// [`Pool2d::index_len`].
     pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }
 
@@ -49,8 +51,8 @@ impl<'a, T> PoolBuffers<'a, T> {
     }
 }
 
-/// The operands of a pooling as device addresses: each that of the whole buffer's first element. `indices` is 0 if the
-/// problem has none.
+/// The operands of a pooling as device addresses: each that of the whole buffer's first element.
+/// `indices` is 0 if the problem has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolPointers {
     /// The input.
@@ -72,8 +74,8 @@ impl Gpu {
 }
 
 impl PreparedPool {
-    /// Computes the pooling in the stream. Returns when the work is queued, not when it is done. An empty batch is
-    /// nothing to do.
+    /// Computes the pooling in the stream. Returns when the work is queued, not when it is done. An
+    /// empty batch is nothing to do.
     ///
     /// # Errors
     /// As [`PreparedConv::launch`](super::PreparedConv::launch).
@@ -107,9 +109,10 @@ impl PreparedPool {
             y,
             indices: indices.as_ref().map_or(0, |(at, _)| *at),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
-        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
-        // for as long as the context lives (`uses` says why). The stream is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

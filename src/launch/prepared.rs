@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::gpu::{Gpu, LoadedKernel, driver_error};
 use crate::plan::{Operation, Plan};
 
-/// A plan with its kernel loaded into a device's context: launch it as often as wanted, from any thread.
+/// A plan with its kernel loaded into a device's context: launch it as often as wanted, from any
+/// thread.
 #[derive(Clone, Debug)]
 pub struct Prepared<P, A> {
     plan: Plan<P>,
@@ -27,7 +28,8 @@ pub struct Prepared<P, A> {
 pub struct FunctionAttributes {
     /// Registers of a thread.
     pub registers: u32,
-    /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have none.
+    /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have
+    /// none.
     pub local_bytes: u32,
     /// Bytes of shared memory of a block: what the module declares and what a launch adds.
     pub shared_bytes: u32,
@@ -125,9 +127,10 @@ impl<P: Operation, A> Prepared<P, A> {
 /// Launches a kernel with arguments whose pointers are set and whose work is shared out.
 ///
 /// # Safety
-/// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every pointer in them is to memory of
-/// the kernel's context that is as large as the problem says and stays allocated until the stream has done the work, during
-/// which nothing else writes it (or, if it is written by the kernel, reads it). The stream belongs to this context.
+/// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every pointer
+/// in them is to memory of the kernel's context that is as large as the problem says and stays
+/// allocated until the stream has done the work, during which nothing else writes it (or, if it is
+/// written by the kernel, reads it). The stream belongs to this context.
 pub(super) unsafe fn launch_kernel<A: Copy>(
     loaded: &LoadedKernel,
     stream: sys::CUstream,
@@ -152,9 +155,10 @@ pub(super) unsafe fn launch_kernel<A: Copy>(
         .bind_to_thread()
         .map_err(|e| driver_error("binding the context", e))?;
     let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
-    // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field (their sizes are asserted
-    // on both sides), and the driver copies it before it returns. The caller vouches for the pointers in it and for the
-    // stream; the context is bound, and the kernel's block fits every device of its tier.
+    // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field
+    // (their sizes are asserted on both sides), and the driver copies it before it returns. The
+    // caller vouches for the pointers in it and for the stream; the context is bound, and the
+    // kernel's block fits every device of its tier.
     unsafe {
         result::launch_kernel(
             loaded.function(),

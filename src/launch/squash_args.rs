@@ -1,5 +1,5 @@
-//! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of `kernels/squash_args.cuh`, field
-//! by field.
+//! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of
+//! `kernels/squash_args.cuh`, field by field.
 
 use super::args::{FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
 use super::fill::{Arguments, elementwise, int};
@@ -16,7 +16,8 @@ pub struct TanhArgs {
     pub slope: f32,
 }
 
-/// The arguments of the subsampling kernels. The comments of `kernels/squash_args.cuh` say what each field holds.
+/// The arguments of the subsampling kernels. The comments of `kernels/squash_args.cuh` say what
+/// each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,7 +69,8 @@ impl Arguments for TanhArgs {
 }
 
 impl SubsampleArgs {
-    /// Shares the outputs out among threads, from the other fields, which must be set, and returns the number of blocks.
+    /// Shares the outputs out among threads, from the other fields, which must be set, and returns
+    /// the number of blocks.
     pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
         let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
         let (inner, middle, outer) = match kernel.layout {

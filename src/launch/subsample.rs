@@ -25,11 +25,13 @@ pub struct SubsampleBuffers<'a, T> {
     pub coefficient: &'a dyn DeviceBuffer<T>,
     /// A bias a channel: [`Subsample::c`].
     pub bias: &'a dyn DeviceBuffer<T>,
-    /// The output: [`Subsample::output`]`().len()`. Of a wider tensor only the slice's channels are written.
+    /// The output: [`Subsample::output`]`().len()`. Of a wider tensor only the slice's channels are
+    /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
-/// The operands of a subsampling as device addresses: each that of the whole buffer's first element.
+/// The operands of a subsampling as device addresses: each that of the whole buffer's first
+/// element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubsamplePointers {
     /// The input.
@@ -53,8 +55,8 @@ impl Gpu {
 }
 
 impl PreparedSubsample {
-    /// Computes the subsampling in the stream. Returns when the work is queued, not when it is done. An empty batch is
-    /// nothing to do.
+    /// Computes the subsampling in the stream. Returns when the work is queued, not when it is
+    /// done. An empty batch is nothing to do.
     ///
     /// # Errors
     /// As [`PreparedConv::launch`](super::PreparedConv::launch).
@@ -90,9 +92,10 @@ impl PreparedSubsample {
             bias,
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and borrowed for the call;
-        // each `Use`, dropped behind the launch, makes cudarc order frees and later uses behind it, in every stream and
-        // for as long as the context lives (`uses` says why). The stream is of this context.
+        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 

@@ -1,5 +1,6 @@
-//! Which accesses a launch takes and among how many blocks its work is shared out. Each table begins with a problem whose
-//! extents, strides and addresses permit wide accesses; the lines after it change one of them. Blocks are counted by hand.
+//! Which accesses a launch takes and among how many blocks its work is shared out. Each table
+//! begins with a problem whose extents, strides and addresses permit wide accesses; the lines after
+//! it change one of them. Blocks are counted by hand.
 
 use super::args::{ConvArgs, PoolArgs, ReluArgs};
 use super::bottleneck::BottleneckArgs;
@@ -109,7 +110,8 @@ fn products_take_four_elements_where_all_is_whole() {
     }
 }
 
-/// Strips of 4 rows. In NHWC a block of 128 threads has some pixels with all of their channels, one or four a thread.
+/// Strips of 4 rows. In NHWC a block of 128 threads has some pixels with all of their channels, one
+/// or four a thread.
 #[test]
 fn depthwise_takes_four_channels_where_all_is_whole() {
     for (line, at, wide, blocks) in [
@@ -216,7 +218,8 @@ fn windows_take_four_channels_where_all_is_whole() {
     }
 }
 
-/// Whole planes: in NCHW one warp or block per plane, in NHWC one group of threads per up to 32 channels.
+/// Whole planes: in NCHW one warp or block per plane, in NHWC one group of threads per up to 32
+/// channels.
 #[test]
 fn planes_are_shared_out_by_their_length() {
     let of = |c, [h, w]: [usize; 2], layout| {
@@ -297,7 +300,8 @@ fn slices(extents: [usize; 4], layout: Layout, pitches: [usize; 2]) -> [TensorDe
     pitches.map(|pitch| whole.slice(pitch, 0).expect("a slice"))
 }
 
-/// In NHWC a thread has a channel or four of a pixel, in NCHW a segment of the channels of a pixel or four.
+/// In NHWC a thread has a channel or four of a pixel, in NCHW a segment of the channels of a pixel
+/// or four.
 #[test]
 fn normalisations_share_channels_out_by_segments() {
     use Layout::{Nchw, Nhwc};

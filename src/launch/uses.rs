@@ -1,16 +1,20 @@
 //! What orders a launch behind the earlier uses of its buffers, and later uses behind the launch.
 //!
-//! cudarc keeps two events per slice, the last read and the last write, which all views of the slice share. Its accessors
-//! make a stream wait for the write (and for the read, before a write) and record the use afterwards. Three things are missing
-//! there, and are done here or in [`contexts`](crate::gpu):
+//! cudarc keeps two events per slice, the last read and the last write, which all views of the
+//! slice share. Its accessors make a stream wait for the write (and for the read, before a write)
+//! and record the use afterwards. Three things are missing there, and are done here or in
+//! [`contexts`](crate::gpu):
 //!
-//! - cudarc does neither while it counts no stream, and it counts none once the last `CudaStream` is dropped, though the work
-//!   in it goes on, and none for per-thread streams. A [`Gpu`](crate::gpu::Gpu) therefore keeps its context's count above zero.
-//! - Recording an event forgets what it stood for. A read in a second stream would hide the read in the first, so that a
-//!   later write, or a free, would wait for the second alone. A [`Use`] waits for the event before it records it again: behind
-//!   the launch, so that launches which read the same buffer in different streams still run side by side.
-//! - Two threads that read one slice, or write two halves of one, would each wait for the same old event and record a new
-//!   one, of which the second stays. Waiting and recording are one step here, under a lock.
+//! - cudarc does neither while it counts no stream, and it counts none once the last `CudaStream`
+//!   is dropped, though the work in it goes on, and none for per-thread streams. A
+//!   [`Gpu`](crate::gpu::Gpu) therefore keeps its context's count above zero.
+//! - Recording an event forgets what it stood for. A read in a second stream would hide the read in
+//!   the first, so that a later write, or a free, would wait for the second alone. A [`Use`] waits
+//!   for the event before it records it again: behind the launch, so that launches which read the
+//!   same buffer in different streams still run side by side.
+//! - Two threads that read one slice, or write two halves of one, would each wait for the same old
+//!   event and record a new one, of which the second stays. Waiting and recording are one step
+//!   here, under a lock.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,15 +22,18 @@ use cudarc::driver::{CudaEvent, CudaStream, SyncOnDrop, sys};
 
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 
-/// Locks for the events, shared out by their handles: two events with the same lock cost time, nothing else.
+/// Locks for the events, shared out by their handles: two events with the same lock cost time,
+/// nothing else.
 static LOCKS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
 
-/// A launch's use of a buffer in a stream. To be dropped once the launch is queued: that makes later uses wait for it.
+/// A launch's use of a buffer in a stream. To be dropped once the launch is queued: that makes
+/// later uses wait for it.
 #[must_use]
 pub(crate) struct Use<'a> {
     /// Records the use.
     record: Option<SyncOnDrop<'a>>,
-    /// The event that is about to be recorded, where it may stand for work that the launch did not wait for.
+    /// The event that is about to be recorded, where it may stand for work that the launch did not
+    /// wait for.
     shared: Option<&'a CudaEvent>,
     stream: &'a CudaStream,
 }
@@ -72,12 +79,14 @@ pub(crate) fn read<'a, T>(
     (address, Use::new(record, stream, true))
 }
 
-/// A buffer's address for a launch that writes it: the stream waits for the buffer's last read and its last write.
+/// A buffer's address for a launch that writes it: the stream waits for the buffer's last read and
+/// its last write.
 pub(crate) fn write<'a, T>(
     buffer: &'a mut (dyn DeviceBufferMut<T> + 'a),
     stream: &'a CudaStream,
 ) -> (sys::CUdeviceptr, Use<'a>) {
-    // Of a whole slice nobody else has a part while it is borrowed here; of a view's slice another thread may.
+    // Of a whole slice nobody else has a part while it is borrowed here; of a view's slice another
+    // thread may.
     let shared = buffer.is_part();
     let (address, record) = buffer.device_ptr_mut(stream);
     (address, Use::new(record, stream, shared))
@@ -130,7 +139,8 @@ mod tests {
         is_complete(buffer.device_ptr_mut(&stream).1)
     }
 
-    /// As two threads may do, whose steps interleave: whatever event is recorded last stands for both uses.
+    /// As two threads may do, whose steps interleave: whatever event is recorded last stands for
+    /// both uses.
     #[test]
     fn an_event_stands_for_all_uses_before_it() {
         let gpu = Gpu::open(&DeviceChoice::from_env().unwrap()).unwrap();

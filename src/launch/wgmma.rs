@@ -1,5 +1,5 @@
-//! The argument struct of the kernels on tensor cores by `wgmma`: a mirror of `kernels/wgmma_args.cuh`, whose comments say
-//! what each map describes.
+//! The argument struct of the kernels on tensor cores by `wgmma`: a mirror of
+//! `kernels/wgmma_args.cuh`, whose comments say what each map describes.
 
 use super::args::{ConvArgs, FastDiv, Strides};
 use super::fill::Arguments;
@@ -95,8 +95,8 @@ impl WgmmaArgs {
     }
 }
 
-/// How elements are called in a map. f32 that is multiplied as tf32 is copied as it is: the tensor core cuts its last bits
-/// off, where a map of tf32 would round, the largest numbers to infinity.
+/// How elements are called in a map. f32 that is multiplied as tf32 is copied as it is: the tensor
+/// core cuts its last bits off, where a map of tf32 would round, the largest numbers to infinity.
 fn kind(dtype: DType) -> MapType {
     match dtype {
         DType::F16 => MapType::F16,

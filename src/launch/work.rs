@@ -17,7 +17,8 @@ use crate::gpu::{Gpu, LoadedKernel};
 use crate::plan::{ConvPlan, FilterRows, WorkspaceParts};
 use crate::problem::Conv2d;
 
-/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has to run before it.
+/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has
+/// to run before it.
 #[derive(Clone, Debug)]
 pub struct ConvWork {
     arguments: ConvArguments,
@@ -82,8 +83,8 @@ impl ConvWork {
             w = pointers.workspace + self.parts.filter;
             arguments.to = w;
             let grid = arguments.share_out(kernel.kernel());
-            // SAFETY: the filters are the problem's, and the workspace has room for them where the plan says; the caller
-            // vouches for both, and for the stream.
+            // SAFETY: the filters are the problem's, and the workspace has room for them where the
+            // plan says; the caller vouches for both, and for the stream.
             unsafe { launch_kernel(kernel, stream, grid, arguments) }?;
         }
         let problem = prepared.problem();
@@ -97,8 +98,8 @@ impl ConvWork {
             ConvArguments::Tensor(tensor) => {
                 let mut tensor = *tensor;
                 self.point_tensor(&mut tensor, problem, pointers, w);
-                // SAFETY: the caller's promise is this function's own; the parts of the workspace are as large as the
-                // kernel makes use of them.
+                // SAFETY: the caller's promise is this function's own; the parts of the workspace
+                // are as large as the kernel makes use of them.
                 unsafe { prepared.launch_arguments(stream, tensor) }
             }
             ConvArguments::Wgmma(wgmma) => {

@@ -9,13 +9,13 @@ use crate::error::Error;
 use crate::gpu::driver_error;
 use crate::plan::WORKSPACE_COUNTERS;
 
-/// Memory in which launches bring filters into order and add up what blocks computed in parts: at least
-/// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
+/// Memory in which launches bring filters into order and add up what blocks computed in parts: at
+/// least [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
 ///
-/// One will do for any number of plans, as large as the largest needs; launches that share one run one after the other,
-/// in whatever streams, unless cudarc's event tracking is off; then order them yourself or give each stream a workspace. A
-/// launch leaves it as it found it as far as the next one cares: nothing has to be set or cleared in between, and it can be
-/// part of a captured graph.
+/// One will do for any number of plans, as large as the largest needs; launches that share one run
+/// one after the other, in whatever streams, unless cudarc's event tracking is off; then order them
+/// yourself or give each stream a workspace. A launch leaves it as it found it as far as the next
+/// one cares: nothing has to be set or cleared in between, and it can be part of a captured graph.
 #[derive(Debug)]
 pub struct Workspace {
     memory: CudaSlice<u8>,
@@ -36,8 +36,8 @@ impl Workspace {
             value: bytes.into(),
             limit: usize::MAX as u64,
         })?;
-        // SAFETY: the counters are zeroed below; kernels read nothing else that they have not written, and any bits are
-        // a valid u8. (A driver may refuse to allocate no bytes.)
+        // SAFETY: the counters are zeroed below; kernels read nothing else that they have not
+        // written, and any bits are a valid u8. (A driver may refuse to allocate no bytes.)
         let memory = unsafe { stream.alloc::<u8>(len.max(1)) }.map_err(failed)?;
         Workspace::within(stream, memory, 0, len)
     }

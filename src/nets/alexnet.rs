@@ -6,11 +6,13 @@ use super::network::Network;
 use crate::error::Error;
 use crate::problem::LrnParameters;
 
-/// Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, 2012: convolutions in
-/// two groups, one on each of two cards; overlapping pooling; ReLU; local response normalisation.
+/// Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural
+/// Networks, 2012: convolutions in two groups, one on each of two cards; overlapping pooling; ReLU;
+/// local response normalisation.
 ///
-/// The paper's picture has 224 pixels; its 55x55 windows of the first layer need 227. This one takes both: from 224 pixels on
-/// the planes are 54, 26, 12 and 6 wide, from 227 on 55, 27, 13 and 6. The normalisation is `lrn`: the paper's adds 2, Caffe's 1.
+/// The paper's picture has 224 pixels; its 55x55 windows of the first layer need 227. This one
+/// takes both: from 224 pixels on the planes are 54, 26, 12 and 6 wide, from 227 on 55, 27, 13
+/// and 6. The normalisation is `lrn`: the paper's adds 2, Caffe's 1.
 ///
 /// Names are Caffe's: `conv1` to `conv5`, `fc6` to `fc8`.
 ///
@@ -34,8 +36,9 @@ pub fn alexnet(form: &Form, lrn: LrnParameters) -> Result<Network, Error> {
     net.finish(x)
 }
 
-/// Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2013, with the 512 wide layers of its last table:
-/// AlexNet with smaller windows in front and no groups, as the ONNX collection's ZFNet-512 has it.
+/// Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2013, with the 512 wide
+/// layers of its last table: AlexNet with smaller windows in front and no groups, as the ONNX
+/// collection's ZFNet-512 has it.
 ///
 /// # Errors
 /// As [`Builder::finish`].

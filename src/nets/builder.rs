@@ -1,4 +1,5 @@
-//! The layers of a network, named one after the other: shapes are inferred, concatenations become slices.
+//! The layers of a network, named one after the other: shapes are inferred, concatenations become
+//! slices.
 
 use crate::error::Error;
 use crate::nets::Form;
@@ -102,8 +103,8 @@ pub(super) struct Layer {
     pub(super) to: Tensor,
 }
 
-/// Describes a network, layer by layer. The first thing that is wrong is kept and returned by [`Builder::finish`], so that a
-/// description reads as one.
+/// Describes a network, layer by layer. The first thing that is wrong is kept and returned by
+/// [`Builder::finish`], so that a description reads as one.
 #[derive(Debug)]
 pub struct Builder {
     pub(super) form: Form,
@@ -113,7 +114,8 @@ pub struct Builder {
     pub(super) norm_epsilon: f64,
 }
 
-/// What a batch normalisation adds to the variance unless the network says otherwise: the default of PyTorch's `BatchNorm2d`.
+/// What a batch normalisation adds to the variance unless the network says otherwise: the default
+/// of PyTorch's `BatchNorm2d`.
 const NORM_EPSILON: f64 = 1e-5;
 
 impl Builder {
@@ -135,7 +137,8 @@ impl Builder {
         (builder, Tensor(0))
     }
 
-    /// What the network's batch normalisations add to their variance before its root is taken; 1e-5 unless said.
+    /// What the network's batch normalisations add to their variance before its root is taken; 1e-5
+    /// unless said.
     pub fn norm_epsilon(&mut self, epsilon: f64) {
         self.norm_epsilon = epsilon;
     }
@@ -184,7 +187,8 @@ impl Builder {
         self.max_pool_padded(name, from, [size, stride, 0])
     }
 
-    /// The same with windows that reach over the last row and column where the stride leaves some over, as Caffe's do.
+    /// The same with windows that reach over the last row and column where the stride leaves some
+    /// over, as Caffe's do.
     pub fn max_pool_ceil(
         &mut self,
         name: impl Into<String>,
@@ -247,8 +251,8 @@ impl Builder {
         self.layer(name.into(), Kind::Tanh, from, extents)
     }
 
-    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, its bias, and the squashing
-    /// function.
+    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, its
+    /// bias, and the squashing function.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         let [c, h, w] = self.extents(from);
         let form = &self.form;
@@ -264,7 +268,8 @@ impl Builder {
         }
     }
 
-    /// A convolution whose filters see only some channels each, a bit for each channel: the others' weights are zero.
+    /// A convolution whose filters see only some channels each, a bit for each channel: the others'
+    /// weights are zero.
     pub fn conv_seeing(
         &mut self,
         name: impl Into<String>,
@@ -296,7 +301,8 @@ impl Builder {
         tensor
     }
 
-    /// Tensors one behind the other in the channels of a wider one. What makes them writes them there: nothing is copied.
+    /// Tensors one behind the other in the channels of a wider one. What makes them writes them
+    /// there: nothing is copied.
     pub fn concat(&mut self, parts: &[Tensor]) -> Tensor {
         let shapes: Vec<Shape> = parts.iter().map(|part| self.tensors[part.0]).collect();
         let first = shapes.first().copied().unwrap_or(Shape {

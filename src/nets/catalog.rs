@@ -11,7 +11,8 @@ use crate::problem::LrnParameters;
 /// A published accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
-    /// The share of ImageNet's validation pictures whose class is named first, one crop each, in percent.
+    /// The share of ImageNet's validation pictures whose class is named first, one crop each, in
+    /// percent.
     pub top1: f64,
     /// Who published it.
     pub source: &'static str,
@@ -55,9 +56,10 @@ const fn published(top1: f64, source: &'static str) -> Option<Published> {
     Some(Published { top1, source })
 }
 
-/// The accuracies: Caffe's models at github.com/BVLC/caffe (`models/bvlc_alexnet/readme.md` 57.1, `models/bvlc_googlenet/readme.md`
-/// 68.7, centre crop), Network in Network's in its authors' entry of Caffe's model zoo (gist d802a5849de39225bcc6: 59.36),
-/// torchvision's weights `IMAGENET1K_V1` as stated beside them in github.com/pytorch/vision (VGG-16 71.592, SqueezeNet 1.1 58.178,
+/// The accuracies: Caffe's models at github.com/BVLC/caffe (`models/bvlc_alexnet/readme.md` 57.1,
+/// `models/bvlc_googlenet/readme.md` 68.7, centre crop), Network in Network's in its authors' entry
+/// of Caffe's model zoo (gist d802a5849de39225bcc6: 59.36), torchvision's weights `IMAGENET1K_V1`
+/// as stated beside them in github.com/pytorch/vision (VGG-16 71.592, SqueezeNet 1.1 58.178,
 /// ResNet-50 76.130).
 const ENTRIES: [Entry; 13] = [
     Entry {

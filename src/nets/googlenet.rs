@@ -6,21 +6,24 @@ use super::{Form, Variant};
 use crate::error::Error;
 use crate::problem::LrnParameters;
 
-/// Widths of an inception module: 1x1, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection of the pooling.
+/// Widths of an inception module: 1x1, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection of the
+/// pooling.
 type Widths = [usize; 6];
 
-/// What torchvision's batch normalisations of this network add to the variance: `BatchNorm2d(out_channels, eps=0.001)` in
-/// `BasicConv2d` of github.com/pytorch/vision, `torchvision/models/googlenet.py`.
+/// What torchvision's batch normalisations of this network add to the variance:
+/// `BatchNorm2d(out_channels, eps=0.001)` in `BasicConv2d` of github.com/pytorch/vision,
+/// `torchvision/models/googlenet.py`.
 const NORM_EPSILON: f64 = 1e-3;
 
-/// Szegedy et al., Going Deeper with Convolutions, 2014: nine inception modules, the mean of a plane before the classifier.
-/// Without the two auxiliary classifiers, which are for training only.
+/// Szegedy et al., Going Deeper with Convolutions, 2014: nine inception modules, the mean of a
+/// plane before the classifier. Without the two auxiliary classifiers, which are for training only.
 ///
-/// [`Variant::Naive`] has the 3x3 and 5x5 windows straight on the input of each module, without reductions.
+/// [`Variant::Naive`] has the 3x3 and 5x5 windows straight on the input of each module, without
+/// reductions.
 ///
-/// Names are torchvision's (`conv1.conv`, `inception3a.branch2.0.conv` and so on), whose batch normalisations are folded where a
-/// file has them, with 1e-3 added to their variance as there; its third branch has 3x3 windows by an old mistake, this one the
-/// paper's 5x5.
+/// Names are torchvision's (`conv1.conv`, `inception3a.branch2.0.conv` and so on), whose batch
+/// normalisations are folded where a file has them, with 1e-3 added to their variance as there; its
+/// third branch has 3x3 windows by an old mistake, this one the paper's 5x5.
 ///
 /// # Errors
 /// As [`Builder::finish`].

@@ -5,7 +5,8 @@ use super::builder::{Builder, Conv};
 use super::network::Network;
 use crate::error::Error;
 
-/// Which of the six maps of S2 each of the sixteen maps of C3 sees (table I of the paper), the lowest bit the first.
+/// Which of the six maps of S2 each of the sixteen maps of C3 sees (table I of the paper), the
+/// lowest bit the first.
 const C3: [u16; 16] = [
     0b000111, 0b001110, 0b011100, 0b111000, 0b110001, 0b100011, // three side by side
     0b001111, 0b011110, 0b111100, 0b111001, 0b110011, 0b100111, // four side by side
@@ -13,15 +14,17 @@ const C3: [u16; 16] = [
     0b111111,
 ];
 
-/// LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition, 1998: pictures of 32 pixels,
-/// trainable subsampling, `1.7159 tanh(2/3 x)`, a third layer in which no map sees all of the one before.
+/// LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition,
+/// 1998: pictures of 32 pixels, trainable subsampling, `1.7159 tanh(2/3 x)`, a third layer in which
+/// no map sees all of the one before.
 ///
-/// The last layer's units measure the distance of the 84 values `x` to a stored pattern `w`, `|x|^2 - 2 w x + |w|^2`. Here they
-/// are a fully connected layer of filters `w` and biases `-|w|^2 / 2`, half the distance less `|x|^2`, turned: the largest is
-/// the nearest. The patterns are not trained, and not counted among the 60,000 parameters.
+/// The last layer's units measure the distance of the 84 values `x` to a stored pattern `w`,
+/// `|x|^2 - 2 w x + |w|^2`. Here they are a fully connected layer of filters `w` and biases
+/// `-|w|^2 / 2`, half the distance less `|x|^2`, turned: the largest is the nearest. The patterns
+/// are not trained, and not counted among the 60,000 parameters.
 ///
-/// Names: `c1`, `s2`, `c3`, `s4`, `c5`, `f6`, `rbf`. The subsampling's coefficients are filters of one number. What `c3.weight`
-/// has where a map does not see another is not taken.
+/// Names: `c1`, `s2`, `c3`, `s4`, `c5`, `f6`, `rbf`. The subsampling's coefficients are filters of
+/// one number. What `c3.weight` has where a map does not see another is not taken.
 ///
 /// # Errors
 /// As [`Builder::finish`].
@@ -41,8 +44,8 @@ pub fn lenet5(form: &Form) -> Result<Network, Error> {
     net.finish(x)
 }
 
-/// LeNet-5 as it is taught today: ReLU for tanh, maxima for the trained subsampling, all maps of the third layer seeing all of
-/// the second. Pictures of 28 pixels, ten digits.
+/// LeNet-5 as it is taught today: ReLU for tanh, maxima for the trained subsampling, all maps of
+/// the third layer seeing all of the second. Pictures of 28 pixels, ten digits.
 ///
 /// Names: `c1`, `c3`, `f5`, `f6`, `f7`.
 ///

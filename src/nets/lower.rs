@@ -10,8 +10,8 @@ impl Builder {
     /// The network that ends in `output`.
     ///
     /// # Errors
-    /// The first error of any layer, as of [`Conv2dBuilder::build`](crate::problem::Conv2dBuilder::build); else as
-    /// [`Module::new`].
+    /// The first error of any layer, as of
+    /// [`Conv2dBuilder::build`](crate::problem::Conv2dBuilder::build); else as [`Module::new`].
     pub fn finish(mut self, output: Tensor) -> Result<Network, Error> {
         if let Some(wrong) = self.wrong.take() {
             return Err(wrong);

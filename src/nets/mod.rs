@@ -1,9 +1,11 @@
-//! Whole networks, LeNet-5 to ResNet-50: plain descriptions, made into modules of [`ops`](crate::ops).
+//! Whole networks, LeNet-5 to ResNet-50: plain descriptions, made into modules of
+//! [`ops`](crate::ops).
 //!
-//! A description names its layers one after the other on a [`Builder`], which infers the shapes, lets the branches of a
-//! concatenation write their slices of it, and puts bias, residual and ReLU into the launch of the convolution before.
-//! Fully connected layers are convolutions whose filters are as large as the plane. What comes out is a [`Network`]: a
-//! [`Module`](crate::ops::Module) to plan, launch or capture, and the names of its weights.
+//! A description names its layers one after the other on a [`Builder`], which infers the shapes,
+//! lets the branches of a concatenation write their slices of it, and puts bias, residual and ReLU
+//! into the launch of the convolution before. Fully connected layers are convolutions whose filters
+//! are as large as the plane. What comes out is a [`Network`]: a [`Module`](crate::ops::Module) to
+//! plan, launch or capture, and the names of its weights.
 //!
 //! ```
 //! use warpconv::nets::{Form, Variant, resnet50};
@@ -15,14 +17,15 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
-//! [`Network::fused`] puts launches together where kernels take them and the model says that it pays: a bottleneck becomes one;
-//! branches over the same input become one, and so do convolutions side by side of as many pixels. Where every group is taken,
-//! an inception module is two launches then, a fire module two.
+//! [`Network::fused`] puts launches together where kernels take them and the model says that it
+//! pays: a bottleneck becomes one; branches over the same input become one, and so do convolutions
+//! side by side of as many pixels. Where every group is taken, an inception module is two launches
+//! then, a fire module two.
 //!
 //! # Weights
-//! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named tensors, and with the feature
-//! `safetensors` [`Network::read_safetensors`] from a file. Names are torchvision's where torchvision has the network; each
-//! description says which.
+//! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named
+//! tensors, and with the feature `safetensors` [`Network::read_safetensors`] from a file. Names are
+//! torchvision's where torchvision has the network; each description says which.
 
 mod alexnet;
 mod builder;
@@ -84,8 +87,8 @@ impl Form {
         }
     }
 
-    /// What tensor cores like: NHWC, and filters that are packed once rather than before every launch. f32 is multiplied
-    /// as tf32.
+    /// What tensor cores like: NHWC, and filters that are packed once rather than before every
+    /// launch. f32 is multiplied as tf32.
     pub const fn tensor(n: usize, image: usize, dtype: DType) -> Form {
         Form {
             n,

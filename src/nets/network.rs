@@ -8,8 +8,8 @@ use crate::problem::{Conv2d, TensorDesc};
 pub struct Parameter {
     /// `NAME.weight` and `NAME.bias`.
     pub name: String,
-    /// The batch normalisation to be folded into it, if a file holds `NORM.weight`, `NORM.bias`, `NORM.running_mean` and
-    /// `NORM.running_var`.
+    /// The batch normalisation to be folded into it, if a file holds `NORM.weight`, `NORM.bias`,
+    /// `NORM.running_mean` and `NORM.running_var`.
     pub norm: Option<String>,
     /// What that normalisation adds to the variance.
     pub norm_epsilon: f64,
@@ -19,8 +19,8 @@ pub struct Parameter {
     pub sees: Option<&'static [u16]>,
     /// Whether it is trained; patterns that are set by hand are not.
     pub trained: bool,
-    /// Which of the network's parameters it is, in the order of the description: its random numbers stay the same in whatever
-    /// order launches take them.
+    /// Which of the network's parameters it is, in the order of the description: its random numbers
+    /// stay the same in whatever order launches take them.
     pub(super) index: u64,
 }
 
@@ -83,8 +83,8 @@ impl Network {
         &self.parameters
     }
 
-    /// The layers that a launch computes the last of: one for each output of its step, in their order. A launch by itself has
-    /// its own name only.
+    /// The layers that a launch computes the last of: one for each output of its step, in their
+    /// order. A launch by itself has its own name only.
     pub fn layers_of(&self, launch: usize) -> Vec<&str> {
         let nodes = self.module.nodes();
         let Some(node) = nodes.get(launch) else {
@@ -99,7 +99,8 @@ impl Network {
         own.map(|parameter| parameter.name.as_str()).collect()
     }
 
-    /// The same with its launches put together in another way: they take parameter `order[i]` as their `i`-th.
+    /// The same with its launches put together in another way: they take parameter `order[i]` as
+    /// their `i`-th.
     pub(super) fn with_module(self, module: Module, order: &[usize]) -> Network {
         let parameters = order.iter().map(|&old| self.parameters[old].clone());
         Network {

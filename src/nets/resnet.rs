@@ -5,14 +5,15 @@ use super::network::Network;
 use super::{Form, Variant};
 use crate::error::Error;
 
-/// He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015: fifty layers, sixteen bottlenecks. The batch
-/// normalisations are folded into the convolutions. A stride of 2 sits on the 3x3, as in torchvision; the paper has it on the
-/// first 1x1.
+/// He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015: fifty layers,
+/// sixteen bottlenecks. The batch normalisations are folded into the convolutions. A stride of 2
+/// sits on the 3x3, as in torchvision; the paper has it on the first 1x1.
 ///
-/// [`Variant::Naive`] has one 3x3 convolution of all channels in place of each bottleneck's three, which is what a bottleneck saves.
+/// [`Variant::Naive`] has one 3x3 convolution of all channels in place of each bottleneck's three,
+/// which is what a bottleneck saves.
 ///
-/// Names are torchvision's: `conv1` with `bn1`, `layer1.0.conv1` with `layer1.0.bn1`, `layer1.0.downsample.0` with
-/// `layer1.0.downsample.1`, `fc`.
+/// Names are torchvision's: `conv1` with `bn1`, `layer1.0.conv1` with `layer1.0.bn1`,
+/// `layer1.0.downsample.0` with `layer1.0.downsample.1`, `fc`.
 ///
 /// # Errors
 /// As [`Builder::finish`].
@@ -54,7 +55,8 @@ fn residual_block(
 ) -> Tensor {
     let wide = 4 * narrow;
     let [channels, ..] = net.extents(x);
-    // What goes past comes first, so that the bottleneck's own launches are next to each other and can be one.
+    // What goes past comes first, so that the bottleneck's own launches are next to each other and
+    // can be one.
     let past = if stride != 1 || channels != wide {
         let names = (
             format!("{name}.downsample.0"),

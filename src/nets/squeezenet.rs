@@ -20,20 +20,21 @@ impl Edges {
         padding: 0,
         relu: true,
     };
-    /// The weights of the Python package `ndf`: a pixel of padding, no ReLU; pictures of 227 pixels.
+    /// The weights of the Python package `ndf`: a pixel of padding, no ReLU; pictures of 227
+    /// pixels.
     pub const NDF: Edges = Edges {
         padding: 1,
         relu: false,
     };
 }
 
-/// Iandola et al., SqueezeNet, 2016, version 1.1: eight fire modules, each a bottleneck without its last layer, no fully connected
-/// layer.
+/// Iandola et al., SqueezeNet, 2016, version 1.1: eight fire modules, each a bottleneck without its
+/// last layer, no fully connected layer.
 ///
 /// [`Variant::Naive`] has one 3x3 convolution on all channels in place of each fire module.
 ///
-/// Names are torchvision's: `features.0`, `features.3.squeeze`, `features.3.expand1x1`, `features.3.expand3x3`, ...,
-/// `classifier.1`.
+/// Names are torchvision's: `features.0`, `features.3.squeeze`, `features.3.expand1x1`,
+/// `features.3.expand3x3`, ..., `classifier.1`.
 ///
 /// # Errors
 /// As [`Builder::finish`].

@@ -5,11 +5,11 @@ use super::builder::{Builder, Conv};
 use super::network::Network;
 use crate::error::Error;
 
-/// Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014: configuration D, sixteen
-/// layers with weights, every window 3x3.
+/// Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,
+/// 2014: configuration D, sixteen layers with weights, every window 3x3.
 ///
-/// Names are torchvision's: `features.0` to `features.28`, `classifier.0`, `.3`, `.6`. The picture has 224 pixels; another
-/// multiple of 32 changes the first fully connected layer.
+/// Names are torchvision's: `features.0` to `features.28`, `classifier.0`, `.3`, `.6`. The picture
+/// has 224 pixels; another multiple of 32 changes the first fully connected layer.
 ///
 /// # Errors
 /// As [`Builder::finish`].

@@ -13,8 +13,8 @@ pub struct Named {
     pub values: Vec<f64>,
 }
 
-/// The `i`-th number of the generator `seed`: one of [-1, 1), a multiple of 2^-23, by splitmix64 of `seed * 2^32 + i`.
-/// The same numbers on every machine, in any order, exact in f32.
+/// The `i`-th number of the generator `seed`: one of [-1, 1), a multiple of 2^-23, by splitmix64 of
+/// `seed * 2^32 + i`. The same numbers on every machine, in any order, exact in f32.
 pub fn value(seed: u64, i: u64) -> f64 {
     let mut z = (seed << 32)
         .wrapping_add(i)
@@ -32,10 +32,10 @@ fn values(seed: u64, len: usize, scale: f64) -> Vec<f64> {
 }
 
 impl Network {
-    /// Weights by seed: filters uniform in `±sqrt(6 / m)` where `m` products make a sum, so that activations keep their size
-    /// behind a ReLU (He et al., Delving Deep into Rectifiers, 2015), biases in ±0.1. The first filters are those of the
-    /// generator `seed`, the first bias that of `seed + 1`, and so on, in the order of the description: fusing launches changes no
-    /// number.
+    /// Weights by seed: filters uniform in `±sqrt(6 / m)` where `m` products make a sum, so that
+    /// activations keep their size behind a ReLU (He et al., Delving Deep into Rectifiers, 2015),
+    /// biases in ±0.1. The first filters are those of the generator `seed`, the first bias that of
+    /// `seed + 1`, and so on, in the order of the description: fusing launches changes no number.
     pub fn random(&self, seed: u64) -> Vec<Operands> {
         let operands = self.parameters().iter().map(|parameter| {
             let conv = &parameter.conv;
@@ -60,9 +60,9 @@ impl Network {
         values(seed, input.map_or(0, |input| input.elements()), 2.0)
     }
 
-    /// Weights by name: `find` gives the tensor of a name, if there is one. A fully connected layer may have its filters as a
-    /// matrix. Where there is a batch normalisation, it is folded into filters and bias (with [`Parameter::norm_epsilon`] added
-    /// to its variance).
+    /// Weights by name: `find` gives the tensor of a name, if there is one. A fully connected layer
+    /// may have its filters as a matrix. Where there is a batch normalisation, it is folded into
+    /// filters and bias (with [`Parameter::norm_epsilon`] added to its variance).
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing or of another shape, and what `find` returns.
@@ -76,7 +76,8 @@ impl Network {
             .collect()
     }
 
-    /// Weights from a file in the safetensors format: f64, f32, f16 or bf16; names and shapes as for [`Network::read`].
+    /// Weights from a file in the safetensors format: f64, f32, f16 or bf16; names and shapes as
+    /// for [`Network::read`].
     ///
     /// # Errors
     /// As [`Network::read`]; [`Error::Weights`] if the file cannot be read.
@@ -111,12 +112,13 @@ impl Network {
     }
 }
 
-/// Bytes of a header at most. Those of these networks have under 100 KB, and reading one takes 16 times its size.
+/// Bytes of a header at most. Those of these networks have under 100 KB, and reading one takes 16
+/// times its size.
 #[cfg(feature = "safetensors")]
 const MOST_HEADER: u64 = 16 << 20;
 
-/// Whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of a header that is within the file, and
-/// the brace that begins it.
+/// Whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of a
+/// header that is within the file, and the brace that begins it.
 #[cfg(feature = "safetensors")]
 fn header_fits(head: &[u8], size: u64) -> std::io::Result<()> {
     let refused = |why: String| {
@@ -349,7 +351,8 @@ mod tests {
                     .all(|p| p.norm.is_some() && p.norm_epsilon == epsilon)
             );
             assert!(last[0].norm.is_none());
-            // A gamma of one, a beta and a mean of zero, a variance of nothing: filters divided by the root of epsilon.
+            // A gamma of one, a beta and a mean of zero, a variance of nothing: filters divided by
+            // the root of epsilon.
             let one = |shape: &[usize], value: f64| {
                 let values = vec![value; shape.iter().product()];
                 Ok(Some(Named {

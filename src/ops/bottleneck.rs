@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::plan::{BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
-/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `narrow` channels: 1x1, 3x3, 1x1.
-/// Every convolution has a bias and a ReLU in its epilogue.
+/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `narrow`
+/// channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
 ///
 /// ```
 /// use warpconv::ops::Bottleneck;
@@ -46,7 +46,8 @@ pub struct Bottleneck {
 }
 
 impl Bottleneck {
-    /// The main job's: 252 to 63 to 63 to 252 channels, f32, NCHW, no residual, filters as PyTorch has them.
+    /// The main job's: 252 to 63 to 63 to 252 channels, f32, NCHW, no residual, filters as PyTorch
+    /// has them.
     pub const fn main_job(n: usize, h: usize, w: usize) -> Bottleneck {
         Bottleneck {
             n,
@@ -125,8 +126,8 @@ impl Bottleneck {
             .build()
     }
 
-    /// One launch of a kernel that does all of it. Preparing it fails where no kernel does ([`Error::NoKernel`], with each
-    /// one's reason); see [`Bottleneck::best`].
+    /// One launch of a kernel that does all of it. Preparing it fails where no kernel does
+    /// ([`Error::NoKernel`], with each one's reason); see [`Bottleneck::best`].
     ///
     /// # Errors
     /// As [`Bottleneck::problem`].
@@ -144,7 +145,8 @@ impl Bottleneck {
         BottleneckWay::new(&self.problem()?, capability)
     }
 
-    /// One launch where the plan says so, else three: either takes the filters and biases of the three, in their order.
+    /// One launch where the plan says so, else three: either takes the filters and biases of the
+    /// three, in their order.
     ///
     /// # Errors
     /// As [`Bottleneck::plan`].

@@ -10,8 +10,9 @@ use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, Conv2dBuilder, Padding, Pool2d, PoolKind};
 
-/// Four branches over the same input, side by side in the channels of the output: 1x1, 3x3, 5x5, 3x3 max pooling. Each
-/// branch writes its own channels, so there is no copy. Every convolution has a bias and a ReLU in its epilogue.
+/// Four branches over the same input, side by side in the channels of the output: 1x1, 3x3, 5x5,
+/// 3x3 max pooling. Each branch writes its own channels, so there is no copy. Every convolution has
+/// a bias and a ReLU in its epilogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inception {
     /// Images.
@@ -43,7 +44,8 @@ pub struct Inception {
 }
 
 impl Inception {
-    /// GoogLeNet's inception 3a: 192 channels, 64 + 128 (96) + 32 (16) + 32; 28x28 pixels in the network. f32, NCHW.
+    /// GoogLeNet's inception 3a: 192 channels, 64 + 128 (96) + 32 (16) + 32; 28x28 pixels in the
+    /// network. f32, NCHW.
     pub const fn inception_3a(n: usize, h: usize, w: usize) -> Inception {
         Inception {
             n,
@@ -62,8 +64,8 @@ impl Inception {
         }
     }
 
-    /// The naive module: 3x3 and 5x5 straight on the input, the pooling concatenated as it is. Four launches;
-    /// `k1 + k3 + k5 + c` channels.
+    /// The naive module: 3x3 and 5x5 straight on the input, the pooling concatenated as it is. Four
+    /// launches; `k1 + k3 + k5 + c` channels.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
@@ -94,8 +96,8 @@ impl Inception {
         Module::new(nodes, self.dtype)
     }
 
-    /// The module of the paper: 1x1 reductions before 3x3 and 5x5, a 1x1 projection behind the pooling. Seven launches;
-    /// `k1 + k3 + k5 + pool_projection` channels.
+    /// The module of the paper: 1x1 reductions before 3x3 and 5x5, a 1x1 projection behind the
+    /// pooling. Seven launches; `k1 + k3 + k5 + pool_projection` channels.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].

@@ -11,8 +11,8 @@ use crate::plan::Limits;
 use crate::problem::TensorDesc;
 
 impl Gpu {
-    /// Copies elements to a new buffer on the device, in the default stream, and waits for that. No elements make a buffer of
-    /// length 0.
+    /// Copies elements to a new buffer on the device, in the default stream, and waits for that. No
+    /// elements make a buffer of length 0.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Driver`] if the copy, or earlier work, failed.
@@ -22,18 +22,19 @@ impl Gpu {
             return empty(self.stream()).map_err(failed);
         }
         let buffer = self.stream().clone_htod(elements).map_err(failed)?;
-        // A copy from pageable memory has read it all when the call returns. One from pinned memory, which a slice may
-        // be in, goes on: wait, so that the elements may be changed or freed in any case.
+        // A copy from pageable memory has read it all when the call returns. One from pinned
+        // memory, which a slice may be in, goes on: wait, so that the elements may be changed or
+        // freed in any case.
         self.stream().synchronize().map_err(failed)?;
         Ok(buffer)
     }
 
-    /// Copies a buffer's elements back, once the default stream has done all that was queued before, and every stream what
-    /// writes the buffer.
+    /// Copies a buffer's elements back, once the default stream has done all that was queued
+    /// before, and every stream what writes the buffer.
     ///
     /// # Errors
-    /// [`Error::WrongContext`] if the buffer belongs to another context; [`Error::Driver`] if the copy, or earlier work,
-    /// failed.
+    /// [`Error::WrongContext`] if the buffer belongs to another context; [`Error::Driver`] if the
+    /// copy, or earlier work, failed.
     pub fn download<T: DeviceRepr>(&self, buffer: &impl DeviceBuffer<T>) -> Result<Vec<T>, Error> {
         let failed = |e| driver_error("copying from the device", e);
         let (stream, context) = (self.stream(), self.context());
@@ -45,7 +46,8 @@ impl Gpu {
         context.bind_to_thread().map_err(failed)?;
         let (address, used) = uses::read(buffer, stream);
         context.check_err().map_err(failed)?;
-        // SAFETY: both sides have room for the buffer's elements, and the vector outlives the wait below.
+        // SAFETY: both sides have room for the buffer's elements, and the vector outlives the wait
+        // below.
         let copied = match buffer.len() {
             0 => Ok(()),
             _ => unsafe {
@@ -55,8 +57,9 @@ impl Gpu {
             },
         };
         drop(used);
-        // A copy to pageable memory blocks the host until it is done. Memory that somebody has pinned, as a program's
-        // allocator may have the vector's, is written behind the host's back: wait in any case.
+        // A copy to pageable memory blocks the host until it is done. Memory that somebody has
+        // pinned, as a program's allocator may have the vector's, is written behind the host's
+        // back: wait in any case.
         copied.and_then(|()| stream.synchronize()).map_err(failed)?;
         // SAFETY: the copy has written them, from a slice whose elements are of this type.
         unsafe { elements.set_len(buffer.len()) };
@@ -73,8 +76,9 @@ pub(super) fn allocate<T: Element>(
     if desc.is_empty() || !desc.is_dense() {
         return zeros(stream, desc.len(), WHAT);
     }
-    // SAFETY: every element of a dense output is written before anything can read it: the launch follows in the
-    // same stream, readers in other streams wait for the write that it records, and any bits are a valid T.
+    // SAFETY: every element of a dense output is written before anything can read it: the launch
+    // follows in the same stream, readers in other streams wait for the write that it records, and
+    // any bits are a valid T.
     unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error(WHAT, e))
 }
 
@@ -100,8 +104,8 @@ pub(super) fn workspace(stream: &Arc<CudaStream>, bytes: u64) -> Result<Option<W
     }
 }
 
-/// Plans within the limits and allocates the workspace that the plan `needs`. Where that does not fit, it plans again within
-/// what the driver calls free, and at last without a workspace.
+/// Plans within the limits and allocates the workspace that the plan `needs`. Where that does not
+/// fit, it plans again within what the driver calls free, and at last without a workspace.
 pub(super) fn fitting<P>(
     stream: &Arc<CudaStream>,
     limits: &Limits,
@@ -126,7 +130,8 @@ pub(super) fn fitting<P>(
         let free = stream.context().mem_get_info();
         let (free, _) = free.map_err(|e| driver_error("asking for the free memory", e))?;
         let free = free as u64;
-        // Free memory may lie in pieces, or be taken meanwhile: what did not fit within it is not asked for again.
+        // Free memory may lie in pieces, or be taken meanwhile: what did not fit within it is not
+        // asked for again.
         within.workspace = if free < needs { free } else { 0 };
         missing = Some(Error::NoWorkspace { needs, free });
     }
@@ -138,6 +143,7 @@ fn empty<T: DeviceRepr>(
 ) -> Result<CudaSlice<T>, cudarc::driver::DriverError> {
     // SAFETY: nothing reads the byte.
     let byte = unsafe { stream.alloc::<u8>(1) }?;
-    // SAFETY: the address is an allocation of this stream that nothing owns any more, and long enough for no element.
+    // SAFETY: the address is an allocation of this stream that nothing owns any more, and long
+    // enough for no element.
     Ok(unsafe { stream.upgrade_device_ptr(byte.leak(), 0) })
 }

@@ -1,7 +1,8 @@
 //! One call each: plan, load, allocate the output, launch.
 //!
-//! These are for code that computes something once. They plan anew on every call (some tens of microseconds); whoever
-//! repeats a call keeps the [`Plan`] and the prepared plan of [`launch`](crate::launch).
+//! These are for code that computes something once. They plan anew on every call (some tens of
+//! microseconds); whoever repeats a call keeps the [`Plan`] and the prepared plan of
+//! [`launch`](crate::launch).
 //!
 //! ```no_run
 //! use warpconv::gpu::{DeviceChoice, Gpu};
@@ -56,7 +57,8 @@ pub struct ConvCall<'a, T> {
     limits: Limits,
 }
 
-/// Computes a convolution of `x` with the filters `w`, in the device's default stream unless told otherwise.
+/// Computes a convolution of `x` with the filters `w`, in the device's default stream unless told
+/// otherwise.
 pub fn conv2d<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Conv2d,
@@ -106,15 +108,16 @@ impl<'a, T: Element> ConvCall<'a, T> {
     ///
     /// # Errors
     /// As [`ConvPlan::within`](crate::plan::Plan::within), [`Gpu::prepare_conv`],
-    /// [`PreparedConv::launch`](crate::launch::PreparedConv), [`Error::OutOfMemory`] and [`Error::NoWorkspace`].
+    /// [`PreparedConv::launch`](crate::launch::PreparedConv), [`Error::OutOfMemory`] and
+    /// [`Error::NoWorkspace`].
     pub fn run(self) -> Result<CudaSlice<T>, Error> {
         let mut y = allocate(self.stream, self.problem.output())?;
         self.run_into(&mut y)?;
         Ok(y)
     }
 
-    /// Computes into `y`. A plan that computes in a workspace is given one of its own for the call; if the device has no
-    /// memory for it, another plan is made within what is left.
+    /// Computes into `y`. A plan that computes in a workspace is given one of its own for the call;
+    /// if the device has no memory for it, another plan is made within what is left.
     ///
     /// # Errors
     /// As [`ConvCall::run`].
@@ -144,13 +147,14 @@ impl<'a, T: Element> ConvCall<'a, T> {
     }
 }
 
-/// Brings the filters of a convolution into [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed), in the given
-/// stream: the new buffer, and the problem that takes it. Worth doing once where the same filters are used again, as
-/// [`Gpu::prepare_pack_filter`] says.
+/// Brings the filters of a convolution into
+/// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed), in the given stream: the new
+/// buffer, and the problem that takes it. Worth doing once where the same filters are used again,
+/// as [`Gpu::prepare_pack_filter`] says.
 ///
 /// # Errors
-/// As [`Gpu::prepare_pack_filter`], [`PreparedPack::launch`](crate::launch::PreparedPack::launch), and
-/// [`Error::OutOfMemory`].
+/// As [`Gpu::prepare_pack_filter`], [`PreparedPack::launch`](crate::launch::PreparedPack::launch),
+/// and [`Error::OutOfMemory`].
 pub fn pack_filter<T: Element>(
     gpu: &Gpu,
     stream: &Arc<CudaStream>,
@@ -158,8 +162,9 @@ pub fn pack_filter<T: Element>(
     w: &dyn DeviceBuffer<T>,
 ) -> Result<(Conv2d, CudaSlice<T>), Error> {
     let pack = gpu.prepare_pack_filter(problem)?;
-    // SAFETY: every element is written, gaps included, before anything can read it: the launch follows in the same stream,
-    // readers in other streams wait for the write that it records, and any bits are a valid T.
+    // SAFETY: every element is written, gaps included, before anything can read it: the launch
+    // follows in the same stream, readers in other streams wait for the write that it records, and
+    // any bits are a valid T.
     let mut packed = unsafe { stream.alloc(pack.packed().filter_len()) }
         .map_err(|e| driver_error("allocating the filters", e))?;
     pack.launch(stream, w, &mut packed)?;
@@ -175,8 +180,8 @@ pub struct PoolCall<'a, T> {
     x: &'a dyn DeviceBuffer<T>,
 }
 
-/// Computes a pooling of `x`: maximum, mean, global or adaptive, as the problem says; in the device's default stream
-/// unless told otherwise.
+/// Computes a pooling of `x`: maximum, mean, global or adaptive, as the problem says; in the
+/// device's default stream unless told otherwise.
 pub fn pool2d<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Pool2d,
@@ -196,8 +201,8 @@ impl<'a, T: Element> PoolCall<'a, T> {
         PoolCall { stream, ..self }
     }
 
-    /// Computes into a new buffer, and the indices, if the problem asks for them, into another; of a wider tensor the
-    /// other channels are zero.
+    /// Computes into a new buffer, and the indices, if the problem asks for them, into another; of
+    /// a wider tensor the other channels are zero.
     ///
     /// # Errors
     /// As [`ConvCall::run`].
@@ -247,7 +252,8 @@ pub struct MapCall<'a, P, T> {
 /// A ReLU about to be computed.
 pub type ReluCall<'a, T> = MapCall<'a, Relu, T>;
 
-/// Computes an operation that keeps the extents, in the device's default stream unless told otherwise.
+/// Computes an operation that keeps the extents, in the device's default stream unless told
+/// otherwise.
 pub fn map<'a, P: Map, T: Element>(
     gpu: &'a Gpu,
     problem: &'a P,
@@ -270,7 +276,8 @@ pub fn relu<'a, T: Element>(
     map(gpu, problem, x)
 }
 
-/// Computes a local response normalisation of `x`, in the device's default stream unless told otherwise.
+/// Computes a local response normalisation of `x`, in the device's default stream unless told
+/// otherwise.
 pub fn lrn<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Lrn,
@@ -288,7 +295,8 @@ pub fn softmax<'a, T: Element>(
     map(gpu, problem, x)
 }
 
-/// Computes the hyperbolic tangent of `x`, scaled as the problem says, in the device's default stream unless told otherwise.
+/// Computes the hyperbolic tangent of `x`, scaled as the problem says, in the device's default
+/// stream unless told otherwise.
 pub fn tanh<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Tanh,
@@ -297,8 +305,8 @@ pub fn tanh<'a, T: Element>(
     map(gpu, problem, x)
 }
 
-/// Computes a trainable subsampling of `x` into a new buffer, in the device's default stream; of a wider tensor the other
-/// channels are zero.
+/// Computes a trainable subsampling of `x` into a new buffer, in the device's default stream; of a
+/// wider tensor the other channels are zero.
 ///
 /// # Errors
 /// As [`ConvCall::run`].
@@ -353,8 +361,8 @@ impl<'a, P: Map, T: Element> MapCall<'a, P, T> {
 /// Computes an operation that keeps the extents in place, in the given stream.
 ///
 /// # Errors
-/// As [`ConvCall::run`]; [`Error::Overlap`] if the problem's input and output are different slices with channels in
-/// common, or the operation cannot be done in place ([`Map::IN_PLACE`]).
+/// As [`ConvCall::run`]; [`Error::Overlap`] if the problem's input and output are different slices
+/// with channels in common, or the operation cannot be done in place ([`Map::IN_PLACE`]).
 pub fn map_in_place<P: Map, T: Element>(
     gpu: &Gpu,
     stream: &CudaStream,

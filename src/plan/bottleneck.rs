@@ -1,8 +1,8 @@
 //! What each kernel that computes a whole bottleneck accepts, and how well it does.
 //!
-//! The model is as coarse as the convolutions' (`tensor_cost`): a tile takes the longer of its products, the halo's done
-//! again for it included, and of its way from and to the L2 cache, and part of the shorter one. It ranks tiles, and says
-//! whether three launches would be faster.
+//! The model is as coarse as the convolutions' (`tensor_cost`): a tile takes the longer of its
+//! products, the halo's done again for it included, and of its way from and to the L2 cache, and
+//! part of the shorter one. It ranks tiles, and says whether three launches would be faster.
 
 use super::cost::{Score, memory_us, overlapped};
 use super::tensor::alignment_of;
@@ -103,8 +103,8 @@ impl Operation for Bottleneck2d {
         let tile = Tile::of(self, kernel);
         let multiply = tile.products / rate(kernel, device);
         let arrive = tile.bytes / L2_BYTES;
-        // One block alone waits for what it fetches, unless some of its warps do nothing else; several fill each other's
-        // gaps.
+        // One block alone waits for what it fetches, unless some of its warps do nothing else;
+        // several fill each other's gaps.
         let (longer, shorter) = (multiply.max(arrive), multiply.min(arrive));
         let waits = match kernel.algorithm {
             Algorithm::BottleneckWgmma => 0.0,
@@ -128,8 +128,8 @@ impl Operation for Bottleneck2d {
     }
 }
 
-/// Blocks that a multiprocessor holds at once, as far as shared memory and what the kernel was compiled for tell; the
-/// launch has as many for each, at most.
+/// Blocks that a multiprocessor holds at once, as far as shared memory and what the kernel was
+/// compiled for tell; the launch has as many for each, at most.
 pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
     // The driver takes 1 KiB a block for itself.
     let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));
@@ -141,7 +141,8 @@ pub(crate) fn x_alignment(problem: &Bottleneck2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
     let within = match problem.layout() {
         Layout::Nhwc => alignment_of(x.channel_pitch(), size).min(alignment_of(x.offset(), size)),
-        // A channel's rows, of which a tile may begin anywhere: kernels copy whole vectors around it.
+        // A channel's rows, of which a tile may begin anywhere: kernels copy whole vectors around
+        // it.
         Layout::Nchw => alignment_of(x.w(), size),
     };
     problem.alignment().min(within)
@@ -193,7 +194,8 @@ impl Tile {
     }
 }
 
-/// Multiply-adds a clock of one multiprocessor: short products between barriers reach this share of the best programs'.
+/// Multiply-adds a clock of one multiprocessor: short products between barriers reach this share of
+/// the best programs'.
 fn rate(kernel: &Kernel, device: &Capability) -> f64 {
     let half = device.tensor_rate(kernel.tier);
     match (kernel.algorithm, kernel.dtype) {

@@ -12,23 +12,25 @@ use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 /// The most blocks that share a sum, unless somebody asks for more.
 const MOST_SPLITS: u32 = 16;
 
-/// Parts of sums that several blocks share may move as much as this share of what a launch has to move: written once and
-/// read once. So a launch stays within 1.2 times its least, and a module of two within 1.25 times the least of three. Who asks
-/// for a number of blocks, or measured one to be faster, gets it.
+/// Parts of sums that several blocks share may move as much as this share of what a launch has to
+/// move: written once and read once. So a launch stays within 1.2 times its least, and a module of
+/// two within 1.25 times the least of three. Who asks for a number of blocks, or measured one to be
+/// faster, gets it.
 const PARTS_SHARE: u64 = 5;
 
-/// Filters by which a tile's are multiplied: two warps' sixteen. The kernel asserts it, and [`ROW_BYTES`].
+/// Filters by which a tile's are multiplied: two warps' sixteen. The kernel asserts it, and
+/// [`ROW_BYTES`].
 const FILTERS: usize = 32;
 
 /// Bytes of a row of channels by which it is multiplied.
 const ROW_BYTES: usize = 32;
 
-/// Steps that one of a pooled product takes as long as, where each cell is brought into shared memory once: the maxima of
-/// nine are taken before the tile is multiplied. A guess.
+/// Steps that one of a pooled product takes as long as, where each cell is brought into shared
+/// memory once: the maxima of nine are taken before the tile is multiplied. A guess.
 const POOLED_STEP: u32 = 2;
 
-/// The same where nine cells a pixel go through registers: more loads than of all else in a step, most of them from the L1
-/// cache. A guess, too.
+/// The same where nine cells a pixel go through registers: more loads than of all else in a step,
+/// most of them from the L1 cache. A guess, too.
 const POOLED_SLOW_STEP: u32 = 5;
 
 /// Bytes of a row of cells, pixels or filters in shared memory.
@@ -127,13 +129,14 @@ impl Plan<Branches> {
         u32::from(self.grid() > 0)
     }
 
-    /// Blocks that share the sum of a tile of the product with the longest sums; those of the others are shared by as many
-    /// as make their parts no longer.
+    /// Blocks that share the sum of a tile of the product with the longest sums; those of the
+    /// others are shared by as many as make their parts no longer.
     pub fn splits(&self) -> u32 {
         self.score().splits
     }
 
-    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs none.
+    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs
+    /// none.
     pub fn workspace_bytes(&self) -> u64 {
         self.score().workspace
     }
@@ -175,8 +178,9 @@ fn product_alignment(product: &Product) -> usize {
     }
 }
 
-/// Where the sums of tiles that several blocks share lie in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then
-/// the parts. For each product its first counter and its first byte of parts; then the bytes in all.
+/// Where the sums of tiles that several blocks share lie in the workspace: first counters, as
+/// [`WORKSPACE_COUNTERS`], then the parts. For each product its first counter and its first byte of
+/// parts; then the bytes in all.
 pub(crate) fn shared_sums(
     problem: &Branches,
     kernel: &Kernel,
@@ -205,14 +209,16 @@ pub(crate) fn shared_sums(
     (places, needs)
 }
 
-/// Bytes of parts of sums that a launch moves: what the workspace holds of them, written and read again.
+/// Bytes of parts of sums that a launch moves: what the workspace holds of them, written and read
+/// again.
 fn parts_moved(problem: &Branches, kernel: &Kernel, splits: u32) -> u64 {
     let (_, needs) = shared_sums(problem, kernel, splits);
     let counters = WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT);
     needs.saturating_sub(counters).saturating_mul(2)
 }
 
-/// The shares of a product's tiles that are multiplied, along filters and channels: what is beyond the last is left out.
+/// The shares of a product's tiles that are multiplied, along filters and channels: what is beyond
+/// the last is left out.
 fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
     let share = |count: usize, by: usize, tile: u32| {
         let whole = count.next_multiple_of(tile.max(1) as usize);
@@ -225,14 +231,15 @@ fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
     ]
 }
 
-/// Cells for which there is room in place of the stages: two steps' of them beside the maxima of one and the filters of two.
-/// `CELLS` of mma_pooled_tile.cuh, which asserts it.
+/// Cells for which there is room in place of the stages: two steps' of them beside the maxima of
+/// one and the filters of two. `CELLS` of mma_pooled_tile.cuh, which asserts it.
 fn pooled_cells(kernel: &Kernel) -> u32 {
     let [m, n] = [kernel.tile_m, kernel.tile_n];
     (kernel.stages * (n + m)).saturating_sub(n + 2 * m) / 2
 }
 
-/// Steps that one of a pooled product takes as long as: by the kernel's own condition (`run_pooled` of mma_branches.cu).
+/// Steps that one of a pooled product takes as long as: by the kernel's own condition (`run_pooled`
+/// of mma_branches.cu).
 fn pooled_step(kernel: &Kernel, conv: &Conv2d) -> u32 {
     let row = kernel.tile_k as usize * kernel.dtype.size();
     let copied = kernel.layout == Some(Layout::Nhwc) && kernel.vector == 16;
@@ -334,8 +341,8 @@ fn together(problem: &Branches, kernel: &Kernel, each: &[Tiling], workspace: u64
     }
 }
 
-/// The longer of what all blocks together take, as if their sums were of equal length, and what the product with the longest
-/// ones would take alone.
+/// The longer of what all blocks together take, as if their sums were of equal length, and what the
+/// product with the longest ones would take alone.
 fn score_of(
     problem: &Branches,
     kernel: &Kernel,

@@ -1,4 +1,5 @@
-//! One kernel is asked: whether it is for the problem and runs on the device, and how good it would be.
+//! One kernel is asked: whether it is for the problem and runs on the device, and how good it would
+//! be.
 
 use std::fmt;
 

@@ -4,8 +4,8 @@ use crate::catalog::Tier;
 
 /// The figures of a device that decide which kernels it runs and how well.
 ///
-/// Pure data: [`Gpu::capability`](crate::gpu::Gpu::capability) fills it in from a device, and the constructors here let
-/// a plan be made, printed and tested where there is none.
+/// Pure data: [`Gpu::capability`](crate::gpu::Gpu::capability) fills it in from a device, and the
+/// constructors here let a plan be made, printed and tested where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Capability {
@@ -95,8 +95,9 @@ impl Capability {
         tier.runs_on(self.version())
     }
 
-    /// Multiply-adds of 16-bit numbers a clock that the tensor cores of one multiprocessor do for kernels of `tier`, as far as
-    /// the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by `wgmma` and 63% of that by `mma.sync`.
+    /// Multiply-adds of 16-bit numbers a clock that the tensor cores of one multiprocessor do for
+    /// kernels of `tier`, as far as the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by
+    /// `wgmma` and 63% of that by `mma.sync`.
     pub fn tensor_rate(&self, tier: Tier) -> f64 {
         match (self.major, self.minor, tier) {
             (9, 0, Tier::Sm90a) => 1511.0,
@@ -115,7 +116,8 @@ impl Capability {
         }
     }
 
-    /// Peak rate of FP32 fused multiply-adds, a multiply-add counted as two operations, in operations a second.
+    /// Peak rate of FP32 fused multiply-adds, a multiply-add counted as two operations, in
+    /// operations a second.
     pub fn fp32_peak(&self) -> f64 {
         2.0 * f64::from(self.fp32_lanes())
             * f64::from(self.sm_count)

@@ -112,18 +112,20 @@ impl Operation for Conv2d {
                 product((taps * channels).next_multiple_of(tile_k)).score(kernel, device, roofline)
             }
             Algorithm::GroupedNarrow => {
-                // Filters beyond the group's last are computed too. Two instructions for a multiply-add: x comes
-                // straight from memory, for the filters of one tile.
+                // Filters beyond the group's last are computed too. Two instructions for a
+                // multiply-add: x comes straight from memory, for the filters of one tile.
                 let filters = (self.group_k() as u64).next_multiple_of(u64::from(kernel.tile_m));
                 let work = (self.macs() / self.group_k() as u64).saturating_mul(filters);
-                // With one channel a group finding the few terms outweighs them: the emulator counted 248 instructions for
-                // a multiplication, where the depthwise kernels take 10.
+                // With one channel a group finding the few terms outweighs them: the emulator
+                // counted 248 instructions for a multiplication, where the depthwise kernels take
+                // 10.
                 let cost = if self.group_c() == 1 { 31.0 } else { 2.0 };
                 streaming(kernel, device, roofline, self.blocks(kernel), work, cost)
             }
             Algorithm::Depthwise => {
-                // No tile is shared: a multiply-add costs loads of its own, about three instructions in all; two where
-                // the kernel keeps a known filter in registers and reuses each input row.
+                // No tile is shared: a multiply-add costs loads of its own, about three
+                // instructions in all; two where the kernel keeps a known filter in registers and
+                // reuses each input row.
                 let cost = if kernel.tile_k > 1 { 2.0 } else { 3.0 };
                 streaming(
                     kernel,
@@ -183,7 +185,8 @@ fn pointwise(problem: &Conv2d) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    /// Filters of one size, steps of one or two rows, rows that are neighbours; columns are free. Kernels of size 1 take all.
+    /// Filters of one size, steps of one or two rows, rows that are neighbours; columns are free.
+    /// Kernels of size 1 take all.
     #[test]
     fn modules_of_one_filter_take_nothing_else() {
         for (axes, fits) in [
@@ -215,7 +218,8 @@ mod tests {
         assert_eq!(fixed_filter(&problem, 3), Err(refused));
     }
 
-    /// The model is asked for the terms that a kernel walks, padding included, and for what its multiplications cost.
+    /// The model is asked for the terms that a kernel walks, padding included, and for what its
+    /// multiplications cost.
     #[test]
     fn kernels_are_scored_by_the_work_that_they_do() {
         use crate::catalog::{DType, Layout};

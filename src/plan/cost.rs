@@ -1,7 +1,8 @@
 //! A small model of how long a kernel takes: enough to choose a tile, not a prediction to quote.
 //!
-//! What decides between tiles of the same kernel is (1) how much of the last tiles is padding, (2) how evenly the
-//! blocks fall on the multiprocessors and (3) how many multiply-adds a thread does for each load from shared memory.
+//! What decides between tiles of the same kernel is (1) how much of the last tiles is padding, (2)
+//! how evenly the blocks fall on the multiprocessors and (3) how many multiply-adds a thread does
+//! for each load from shared memory.
 
 use super::capability::Capability;
 use super::roofline::{Ceilings, Roofline};
@@ -64,7 +65,8 @@ impl Score {
     }
 }
 
-/// Warps that a multiprocessor needs to hide its arithmetic's latency, four schedulers with two each.
+/// Warps that a multiprocessor needs to hide its arithmetic's latency, four schedulers with two
+/// each.
 const WARPS_TO_FILL: f64 = 8.0;
 
 /// A matrix product of `groups` products, each gemm_m x gemm_n x gemm_k.
@@ -91,8 +93,8 @@ impl Product {
         let real = (self.groups * self.gemm_m * self.gemm_n) as f64 * self.gemm_k as f64;
 
         let turns = blocks.div_ceil(u64::from(device.sm_count.max(1)));
-        // Blocks that share a multiprocessor share its lanes, so only the sum of their work counts; but a few warps
-        // alone cannot keep the lanes busy.
+        // Blocks that share a multiprocessor share its lanes, so only the sum of their work counts;
+        // but a few warps alone cannot keep the lanes busy.
         let resident = turns.min(u64::from(kernel.min_blocks.max(1)));
         let warps = resident as f64 * f64::from(kernel.threads) / 32.0;
         let filled = (warps / WARPS_TO_FILL).min(1.0);
@@ -102,7 +104,8 @@ impl Product {
         let edges = 1.0 / f64::from(kernel.tile_m) + 1.0 / f64::from(kernel.tile_n);
         let share = 1.0 / (1.0 + 2.0 / outputs.sqrt() + fill(kernel.algorithm) * edges);
         let rate = lane_rate(device) * filled * share * tier;
-        // A block starts and ends once: its first loads and its stores, about 1.5 us each turn of residents.
+        // A block starts and ends once: its first loads and its stores, about 1.5 us each turn of
+        // residents.
         let setup = 1.5 * turns.div_ceil(u64::from(kernel.min_blocks.max(1))) as f64;
         let arithmetic =
             turns as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64 / rate * 1e6;
@@ -112,7 +115,8 @@ impl Product {
     }
 }
 
-/// The score of a kernel that is no matrix product: `work` multiply-adds (or comparisons) in all, in `blocks` blocks.
+/// The score of a kernel that is no matrix product: `work` multiply-adds (or comparisons) in all,
+/// in `blocks` blocks.
 pub(super) fn streaming(
     kernel: &Kernel,
     device: &Capability,
@@ -139,8 +143,8 @@ fn waves(kernel: &Kernel, device: &Capability, blocks: u64) -> f64 {
     blocks as f64 / (f64::from(kernel.min_blocks.max(1)) * f64::from(device.sm_count.max(1)))
 }
 
-/// Arithmetic and memory traffic run side by side, though not perfectly: a tenth of the shorter shows. So kernels that
-/// are bound by memory are still told apart.
+/// Arithmetic and memory traffic run side by side, though not perfectly: a tenth of the shorter
+/// shows. So kernels that are bound by memory are still told apart.
 pub(super) fn overlapped(arithmetic: f64, memory: f64) -> f64 {
     arithmetic.max(memory) + 0.1 * arithmetic.min(memory)
 }
@@ -150,9 +154,9 @@ fn lane_rate(device: &Capability) -> f64 {
     f64::from(device.fp32_lanes()) * f64::from(device.clock_khz) * 1e3
 }
 
-/// Instructions that bring one element into shared memory. A multiply-add of the tile needs 1 / tile_m + 1 / tile_n
-/// elements; from there a thread that keeps `outputs` sums, a square of them, fetches 2 / sqrt(outputs) values for
-/// each.
+/// Instructions that bring one element into shared memory. A multiply-add of the tile needs
+/// 1 / tile_m + 1 / tile_n elements; from there a thread that keeps `outputs` sums, a square of
+/// them, fetches 2 / sqrt(outputs) values for each.
 fn fill(algorithm: Algorithm) -> f64 {
     match algorithm {
         // No bounds in the image, no taps.

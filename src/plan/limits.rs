@@ -15,11 +15,13 @@ use crate::catalog::KernelId;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Bytes of workspace at most: room for packed filters and for the sums of blocks that share a tile.
+    /// Bytes of workspace at most: room for packed filters and for the sums of blocks that share a
+    /// tile.
     pub workspace: u64,
     /// The kernel to take, or the best one.
     pub kernel: Option<KernelId>,
-    /// Blocks that share the sum of a tile, or the best number. Kernels that cannot share one refuse any but 1.
+    /// Blocks that share the sum of a tile, or the best number. Kernels that cannot share one
+    /// refuse any but 1.
     pub splits: Option<u32>,
 }
 

@@ -1,7 +1,9 @@
-//! From a problem and a device's capability to a kernel, its tile and its grid. Pure: nothing here touches a driver.
+//! From a problem and a device's capability to a kernel, its tile and its grid. Pure: nothing here
+//! touches a driver.
 //!
-//! A [`Plan`] is made once and launched as often as wanted. Every kernel of the catalog that computes the operation is
-//! asked in turn and either accepts, with a [`Score`], or says why not, with a [`Refusal`]; the best score wins.
+//! A [`Plan`] is made once and launched as often as wanted. Every kernel of the catalog that
+//! computes the operation is asked in turn and either accepts, with a [`Score`], or says why not,
+//! with a [`Refusal`]; the best score wins.
 //!
 //! ```
 //! use warpconv::plan::{Capability, ConvPlan};
@@ -95,7 +97,8 @@ mod sealed {
     impl Sealed for super::Subsample {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`], [`Subsample`], [`Bottleneck2d`], [`Branches`].
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`],
+/// [`Subsample`], [`Bottleneck2d`], [`Branches`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]
@@ -168,9 +171,11 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
 }
 
-/// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any device that is open.
+/// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any
+/// device that is open.
 ///
-/// [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings load the kernel and give what launches it.
+/// [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings load the kernel and give
+/// what launches it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<P> {
     problem: P,
@@ -195,8 +200,8 @@ impl<P: Operation> Plan<P> {
     /// Plans the problem with the given kernel.
     ///
     /// # Errors
-    /// [`Error::KernelRefused`] with the kernel's reason if it is not for the problem, [`Error::UnknownKernel`] if
-    /// the catalog has no such kernel.
+    /// [`Error::KernelRefused`] with the kernel's reason if it is not for the problem,
+    /// [`Error::UnknownKernel`] if the catalog has no such kernel.
     pub fn with_kernel(
         problem: &P,
         capability: &Capability,
@@ -243,9 +248,9 @@ impl<P: Operation> Plan<P> {
         }
     }
 
-    /// Plans the problem with the kernel and the splits that were fastest when they were measured, or within the limits
-    /// alone: where nobody measured the problem, where the limits themselves name a kernel or a number of splits, or do not
-    /// leave the winner its workspace.
+    /// Plans the problem with the kernel and the splits that were fastest when they were measured,
+    /// or within the limits alone: where nobody measured the problem, where the limits themselves
+    /// name a kernel or a number of splits, or do not leave the winner its workspace.
     ///
     /// # Errors
     /// As [`Plan::within`].
@@ -274,8 +279,8 @@ impl<P: Operation> Plan<P> {
         Plan::within(problem, capability, limits)
     }
 
-    /// Every kernel that computes the operation with its verdict: those that accept, best first, then the others in
-    /// the catalog's order.
+    /// Every kernel that computes the operation with its verdict: those that accept, best first,
+    /// then the others in the catalog's order.
     pub fn candidates(problem: &P, capability: &Capability) -> Vec<Candidate> {
         Plan::candidates_within(problem, capability, &Limits::default())
     }
@@ -347,8 +352,8 @@ impl<P: Operation> Plan<P> {
         self.kernel
     }
 
-    /// Blocks of the launch, along x, with buffers that are aligned to 16 bytes (others can take more); 0 if there is
-    /// nothing to compute and nothing will be launched.
+    /// Blocks of the launch, along x, with buffers that are aligned to 16 bytes (others can take
+    /// more); 0 if there is nothing to compute and nothing will be launched.
     pub fn grid(&self) -> u32 {
         self.grid
     }
@@ -387,8 +392,8 @@ impl<P: Operation> Plan<P> {
             .filter(|candidate| candidate.verdict.is_err())
     }
 
-    /// The least time that the problem can take on an H200: on its tensor cores where type and mode are theirs, else on its
-    /// CUDA cores.
+    /// The least time that the problem can take on an H200: on its tensor cores where type and mode
+    /// are theirs, else on its CUDA cores.
     pub fn roofline(&self) -> Roofline {
         self.roofline
     }

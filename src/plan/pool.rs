@@ -110,7 +110,8 @@ mod tests {
         assert_eq!(chosen(&pool(7, maximum(true))), Algorithm::MaxPool);
     }
 
-    /// A single window over the whole plane without gaps or edges, of which nothing but the values is asked.
+    /// A single window over the whole plane without gaps or edges, of which nothing but the values
+    /// is asked.
     #[test]
     fn a_window_is_global_if_it_is_the_plane() {
         let of = |window, padding, kind| {

@@ -16,7 +16,8 @@ pub enum Refusal {
         /// What the problem asks for.
         problem: &'static str,
     },
-    /// The device does not run the kernel's instruction set: it is older, or the kernel is for one architecture alone.
+    /// The device does not run the kernel's instruction set: it is older, or the kernel is for one
+    /// architecture alone.
     Tier {
         /// The compute capability that runs the kernel: the lowest, or the only one.
         needs: (u32, u32),
@@ -109,8 +110,8 @@ pub enum Refusal {
         /// The problem's layout of filters.
         problem: FilterLayout,
     },
-    /// The kernel reads filters as rows of whole 16 bytes, and nothing brings these into that order first:
-    /// [`FilterLayout::Packed`] is in it.
+    /// The kernel reads filters as rows of whole 16 bytes, and nothing brings these into that order
+    /// first: [`FilterLayout::Packed`] is in it.
     UnpackedFilters {
         /// The layout of the filters.
         problem: FilterLayout,
@@ -146,7 +147,8 @@ pub enum Refusal {
         /// The most that the kernel takes.
         most: usize,
     },
-    /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated downwards.
+    /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated
+    /// downwards.
     FixedFilter {
         /// Its rows and columns.
         size: usize,

@@ -39,7 +39,8 @@ impl Ceilings {
         bytes: 4.3e12,
     };
 
-    /// The H200's highest ceilings for a convolution of elements stored as `dtype`, multiplied in the mode `math`.
+    /// The H200's highest ceilings for a convolution of elements stored as `dtype`, multiplied in
+    /// the mode `math`.
     pub const fn of_products(dtype: DType, math: Math) -> Ceilings {
         match (dtype, math) {
             (DType::F32, Math::Strict) => Ceilings::H200_FP32,
@@ -49,7 +50,8 @@ impl Ceilings {
         }
     }
 
-    /// The H200's highest ceilings for elements stored as `dtype`: tensor cores where they take the type.
+    /// The H200's highest ceilings for elements stored as `dtype`: tensor cores where they take the
+    /// type.
     pub const fn h200(dtype: DType) -> Ceilings {
         Ceilings::of_products(dtype, Math::Strict)
     }
@@ -102,7 +104,8 @@ pub struct Roofline {
     pub compute_us: f64,
     /// Time of the memory traffic alone, in microseconds.
     pub memory_us: f64,
-    /// The floor, in microseconds: for one launch the longer of the two, for several the sum of their floors.
+    /// The floor, in microseconds: for one launch the longer of the two, for several the sum of
+    /// their floors.
     pub floor_us: f64,
 }
 

@@ -1,4 +1,5 @@
-//! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out among blocks.
+//! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out
+//! among blocks.
 
 use super::tensor_cost::{Tiling, score};
 use super::workspace::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
@@ -6,7 +7,8 @@ use super::{Capability, Limits, Refusal, Roofline, Score};
 use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
-/// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is written and read again.
+/// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is
+/// written and read again.
 const MOST_SPLITS: u32 = 16;
 
 /// The constraints of a kernel on tensor cores, those of type, layout and device aside.
@@ -77,7 +79,8 @@ fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
         if before > 128 {
             return refuse("the padding before the image", before, 128);
         }
-        // The last window begins at (outputs - 1) * stride - before; the corner is its distance from the last pixel.
+        // The last window begins at (outputs - 1) * stride - before; the corner is its distance
+        // from the last pixel.
         let (window, last) = (outputs.saturating_sub(1) * stride, input - 1 + before);
         if last > window + 128 {
             let short = last - window;
@@ -112,8 +115,9 @@ fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What every run of x that a kernel copies from is aligned to, in bytes: a pixel's channels of a group in NHWC. In NCHW a
-/// row of the image begins anywhere; only where filters are points do whole planes count.
+/// What every run of x that a kernel copies from is aligned to, in bytes: a pixel's channels of a
+/// group in NHWC. In NCHW a row of the image begins anywhere; only where filters are points do
+/// whole planes count.
 pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
     let of = |elements: usize| alignment_of(elements, size);
@@ -132,7 +136,8 @@ pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
     problem.alignment().min(within)
 }
 
-/// What a stride of so many elements leaves of an alignment, in bytes; of 0 the address alone counts.
+/// What a stride of so many elements leaves of an alignment, in bytes; of 0 the address alone
+/// counts.
 pub(super) fn alignment_of(elements: usize, size: usize) -> usize {
     match elements {
         0 => usize::MAX,
@@ -148,8 +153,8 @@ fn is_plain_pointwise(problem: &Conv2d) -> bool {
         && [sides.top, sides.bottom, sides.left, sides.right] == [0; 4]
 }
 
-/// Whether filters have to be brought into the kernel's order first: rows of channels, or of all terms of a sum, each
-/// whole 16 bytes long.
+/// Whether filters have to be brought into the kernel's order first: rows of channels, or of all
+/// terms of a sum, each whole 16 bytes long.
 pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
     if !kernel.algorithm.tensor() {
         return false;
@@ -186,8 +191,8 @@ pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     steps as u32
 }
 
-/// The number of splits, at most `wanted`, of which each has as many steps as the others, the last one perhaps fewer but
-/// at least one.
+/// The number of splits, at most `wanted`, of which each has as many steps as the others, the last
+/// one perhaps fewer but at least one.
 pub(crate) fn whole_splits(steps: u32, wanted: u32) -> u32 {
     let each = steps.div_ceil(wanted.max(1)).max(1);
     steps.div_ceil(each).max(1)
@@ -235,7 +240,8 @@ fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
     FilterRows::of(problem, kernel).bytes(problem)
 }
 
-/// The score of the kernel with the best number of splits that the limits and the device leave, or why there is none.
+/// The score of the kernel with the best number of splits that the limits and the device leave, or
+/// why there is none.
 pub(super) fn rate(
     problem: &Conv2d,
     kernel: &Kernel,
@@ -244,7 +250,8 @@ pub(super) fn rate(
     limits: &Limits,
 ) -> Result<Score, Refusal> {
     if packs(problem, kernel) {
-        // Kernels count a filter's place in 31 bits; padding a single channel to 16 bytes can take that eightfold.
+        // Kernels count a filter's place in 31 bits; padding a single channel to 16 bytes can take
+        // that eightfold.
         let elements = packed_bytes(problem, kernel) / problem.dtype().size() as u64;
         let most = i32::MAX as u64;
         if elements > most {
@@ -298,7 +305,8 @@ pub(super) fn rate(
         if whole_splits(steps, wanted) != wanted {
             continue;
         }
-        // One block a tile may be refused for nothing that more would not be refused for too, so a refusal stays.
+        // One block a tile may be refused for nothing that more would not be refused for too, so a
+        // refusal stays.
         if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
             && more.us < fewer.us
         {

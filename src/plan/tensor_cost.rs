@@ -1,9 +1,11 @@
-//! How long a kernel on tensor cores takes: enough to choose kernel, tile and splits, not a prediction to quote.
+//! How long a kernel on tensor cores takes: enough to choose kernel, tile and splits, not a
+//! prediction to quote.
 //!
-//! A step of a tile takes the longest of its multiplications, its reads of shared memory, its copies from the L2 cache
-//! and their instructions. A multiprocessor works on the blocks that it holds side by side, one group of them after
-//! another; each group pays once for filling its pipelines and for writing its tiles. Blocks that share a tile write their
-//! sums and the last one adds them up.
+//! A step of a tile takes the longest of its multiplications, its reads of shared memory, its
+//! copies from the L2 cache and their instructions. A multiprocessor works on the blocks that it
+//! holds side by side, one group of them after another; each group pays once for filling its
+//! pipelines and for writing its tiles. Blocks that share a tile write their sums and the last one
+//! adds them up.
 
 use super::capability::Capability;
 use super::cost::{Score, memory_us, overlapped};
@@ -17,9 +19,11 @@ pub(super) struct Tiling {
     pub splits: u32,
     /// Steps of a tile, all splits together.
     pub steps: u32,
-    /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is not read.
+    /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is
+    /// not read.
     pub channels: f64,
-    /// The share of the tiles' filters that are brought and multiplied: 1 unless the kernel leaves out what does not exist.
+    /// The share of the tiles' filters that are brought and multiplied: 1 unless the kernel leaves
+    /// out what does not exist.
     pub filters: f64,
     /// The same of the steps' terms, which are multiplied.
     pub terms: f64,
@@ -29,12 +33,12 @@ pub(super) struct Tiling {
     pub workspace: u64,
 }
 
-/// Bytes a clock that a multiprocessor gets from the L2 cache: about 5.5 TB/s shared by 132 at 1.98 GHz are 21, most rows
-/// of x come from neighbours' blocks shortly before and hit better.
+/// Bytes a clock that a multiprocessor gets from the L2 cache: about 5.5 TB/s shared by 132 at 1.98
+/// GHz are 21, most rows of x come from neighbours' blocks shortly before and hit better.
 pub(super) const L2_BYTES: f64 = 36.0;
 
-/// The same where steps are short and every one reads what its neighbour has read, a tap further on: partly from the L1
-/// cache.
+/// The same where steps are short and every one reads what its neighbour has read, a tap further
+/// on: partly from the L1 cache.
 const NEAR_BYTES: f64 = 54.0;
 
 /// Bytes a clock from shared memory.
@@ -123,7 +127,8 @@ fn persistent(kernel: &Kernel) -> bool {
     matches!(kernel.algorithm, Algorithm::Wgmma | Algorithm::WgmmaGather)
 }
 
-/// Blocks that a multiprocessor holds: what the kernel was compiled for and shared memory has room for.
+/// Blocks that a multiprocessor holds: what the kernel was compiled for and shared memory has room
+/// for.
 fn resident(kernel: &Kernel, device: &Capability) -> u64 {
     // The driver takes 1 KiB a block for itself.
     let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));
@@ -156,7 +161,8 @@ impl Step {
             // The tensor cores read shared memory themselves.
             (0.0, 0.0)
         } else {
-            // Each warp reads the rows and columns of its part, about a square; of groups each is one warp's.
+            // Each warp reads the rows and columns of its part, about a square; of groups each is
+            // one warp's.
             let elements = match narrow {
                 true => n * m + m * k,
                 false => warps * 2.0 * (m * n / warps).sqrt() * k,
@@ -187,9 +193,11 @@ impl Step {
     }
 }
 
-/// Clocks of the instructions that bring a step's pixels and filters (`w` bytes) into shared memory.
+/// Clocks of the instructions that bring a step's pixels and filters (`w` bytes) into shared
+/// memory.
 fn copy_clocks(kernel: &Kernel, x: f64, w: f64) -> f64 {
-    // Instructions of a warp for each copy, its address and its bounds included, over four schedulers.
+    // Instructions of a warp for each copy, its address and its bounds included, over four
+    // schedulers.
     let filters = w / 16.0 / 32.0 * 2.0;
     let pixels = |bytes: f64, clocks: f64| x * kernel.dtype.size() as f64 / bytes / 32.0 * clocks;
     match kernel.algorithm {
@@ -212,7 +220,8 @@ fn conversions(kernel: &Kernel) -> f64 {
     }
 }
 
-/// Clocks of a tile's results: its stores, and where blocks share a tile the parts' way through the L2 cache.
+/// Clocks of a tile's results: its stores, and where blocks share a tile the parts' way through the
+/// L2 cache.
 fn finish(kernel: &Kernel, splits: u32) -> f64 {
     let sums = f64::from(kernel.tile_m) * f64::from(kernel.tile_n);
     let store = sums * kernel.dtype.size() as f64 / L2_BYTES;

@@ -110,10 +110,11 @@ pub(super) struct Entry {
 
 /// The winners of earlier measurements, for one card.
 ///
-/// [`Plan::tuned`](super::Plan::tuned) takes a winner where there is one for the problem, and ranks the candidates where
-/// there is none. A winner counts only for the same problem on the same card with the same driver and the same build of
-/// this crate: another compiler of the driver, or a kernel that was changed, may order candidates otherwise.
-/// [`Tuning::read`] and [`Tuning::save`] keep them in a file, which several cards and programs may share.
+/// [`Plan::tuned`](super::Plan::tuned) takes a winner where there is one for the problem, and ranks
+/// the candidates where there is none. A winner counts only for the same problem on the same card
+/// with the same driver and the same build of this crate: another compiler of the driver, or a
+/// kernel that was changed, may order candidates otherwise. [`Tuning::read`] and [`Tuning::save`]
+/// keep them in a file, which several cards and programs may share.
 ///
 /// ```
 /// use warpconv::plan::{Capability, Card, ConvPlan, Limits, Measure, Tuning, Winner};
@@ -155,8 +156,8 @@ impl Tuning {
         &self.card
     }
 
-    /// The winner of a problem, which is named by how it prints itself. `None` if nobody measured it on this card with
-    /// this driver and this build.
+    /// The winner of a problem, which is named by how it prints itself. `None` if nobody measured
+    /// it on this card with this driver and this build.
     pub fn winner(&self, problem: &str) -> Option<Winner> {
         let entry = self.entry(problem)?;
         if entry.build != build() {
@@ -172,8 +173,8 @@ impl Tuning {
         })
     }
 
-    /// Whether the problem was measured on this card by a build of this crate with other kernels, so that nothing is known
-    /// of it.
+    /// Whether the problem was measured on this card by a build of this crate with other kernels,
+    /// so that nothing is known of it.
     pub fn is_outdated(&self, problem: &str) -> bool {
         self.entry(problem)
             .is_some_and(|entry| entry.build != build())
@@ -218,8 +219,8 @@ impl Tuning {
     }
 }
 
-/// The crate's version and a fingerprint of its kernels: `0.1.0+89abcdef01234567`. Times of other kernels, be it of
-/// the same version, say nothing of these.
+/// The crate's version and a fingerprint of its kernels: `0.1.0+89abcdef01234567`. Times of other
+/// kernels, be it of the same version, say nothing of these.
 pub(super) fn build() -> &'static str {
     static BUILD: OnceLock<String> = OnceLock::new();
     BUILD.get_or_init(|| {

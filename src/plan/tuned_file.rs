@@ -90,8 +90,9 @@ impl TuningReason {
 }
 
 impl Tuning {
-    /// Where tuning files are kept unless somebody says otherwise: what `WARPCONV_TUNING` names (nothing if it is empty),
-    /// else `warpconv/tuning.txt` in the user's folder of caches. `None` if there is no such folder.
+    /// Where tuning files are kept unless somebody says otherwise: what `WARPCONV_TUNING` names
+    /// (nothing if it is empty), else `warpconv/tuning.txt` in the user's folder of caches. `None`
+    /// if there is no such folder.
     pub fn default_path() -> Option<PathBuf> {
         place(|name| std::env::var_os(name))
     }
@@ -99,8 +100,8 @@ impl Tuning {
     /// Reads a file; one that does not exist has no winners.
     ///
     /// # Errors
-    /// [`TuningError`] if it cannot be read, or is damaged or no tuning file. Plans do well without: the caller says why
-    /// it is ignored and goes on with [`Tuning::new`].
+    /// [`TuningError`] if it cannot be read, or is damaged or no tuning file. Plans do well
+    /// without: the caller says why it is ignored and goes on with [`Tuning::new`].
     pub fn read(path: &Path, card: Card) -> Result<Tuning, TuningError> {
         let entries = match read(path) {
             Ok(text) => parse(&text).map_err(|reason| content(path, reason))?,
@@ -112,13 +113,13 @@ impl Tuning {
         Ok(Tuning::with_entries(card, entries))
     }
 
-    /// Adds the winners that count for the card to a file, whose other entries stay; those of the card by another build
-    /// go. Whoever reads meanwhile sees the file as it was or as it is; of programs that write at the same time, none
-    /// loses its winners. A damaged file is replaced.
+    /// Adds the winners that count for the card to a file, whose other entries stay; those of the
+    /// card by another build go. Whoever reads meanwhile sees the file as it was or as it is; of
+    /// programs that write at the same time, none loses its winners. A damaged file is replaced.
     ///
     /// # Errors
-    /// [`TuningError`] if it cannot be written, and for what is in its place and not a tuning file, or one of a later
-    /// version.
+    /// [`TuningError`] if it cannot be written, and for what is in its place and not a tuning file,
+    /// or one of a later version.
     pub fn save(&self, path: &Path) -> Result<(), TuningError> {
         let failed = |at: &Path| {
             let path = at.to_owned();
@@ -150,7 +151,8 @@ impl Tuning {
             .filter(|(key, entry)| key.card == *self.card() && entry.build == build());
         entries.extend(own.map(|(key, entry)| (key.clone(), entry.clone())));
 
-        // In the same folder, so that renaming replaces the file in one step. The lock makes the name ours.
+        // In the same folder, so that renaming replaces the file in one step. The lock makes the
+        // name ours.
         let new = beside(".new");
         let mut file = files::create_own(&new).map_err(failed(&new))?;
         let mut write = || -> io::Result<()> {

@@ -8,7 +8,8 @@ use crate::catalog::KernelId;
 use crate::error::Error;
 use crate::problem::{Bottleneck2d, Conv2d};
 
-/// How a bottleneck is computed: by one launch where a kernel takes it and the model says that it pays, else by three.
+/// How a bottleneck is computed: by one launch where a kernel takes it and the model says that it
+/// pays, else by three.
 ///
 /// ```
 /// use warpconv::plan::{BottleneckWay, Capability};
@@ -25,7 +26,8 @@ pub enum BottleneckWay {
     Fused {
         /// Its plan.
         plan: Box<BottleneckPlan>,
-        /// What the model says of three launches, in microseconds; infinite where they cannot be planned.
+        /// What the model says of three launches, in microseconds; infinite where they cannot be
+        /// planned.
         separate_us: f64,
     },
     /// Three launches, with tensors in device memory between them.
@@ -64,7 +66,8 @@ impl BottleneckWay {
         BottleneckWay::choose(problem, capability, &limits, nobody)
     }
 
-    /// As [`BottleneckWay::new`], within limits and with the kernels that were fastest where somebody measured.
+    /// As [`BottleneckWay::new`], within limits and with the kernels that were fastest where
+    /// somebody measured.
     ///
     /// # Errors
     /// As [`BottleneckWay::new`].

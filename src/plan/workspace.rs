@@ -1,18 +1,19 @@
-//! What a convolution needs beside its operands: how the kernels on tensor cores read filters, and where things lie in the
-//! workspace.
+//! What a convolution needs beside its operands: how the kernels on tensor cores read filters, and
+//! where things lie in the workspace.
 
 use super::{Plan, tensor};
 use crate::catalog::{Algorithm, Kernel};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
-/// Bytes at the start of every workspace that count the blocks which have arrived at a tile, 4 a tile; zero before and
-/// after every launch.
+/// Bytes at the start of every workspace that count the blocks which have arrived at a tile, 4 a
+/// tile; zero before and after every launch.
 pub const WORKSPACE_COUNTERS: u64 = 64 << 10;
 
 /// What a workspace, and each part of it, is aligned to.
 pub const WORKSPACE_ALIGNMENT: u64 = 256;
 
-/// The filters as a kernel on tensor cores reads them: rows of channels, each padded with zeros to whole 16 bytes.
+/// The filters as a kernel on tensor cores reads them: rows of channels, each padded with zeros to
+/// whole 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilterRows {
     /// Rows: one a filter and tap, or one a filter.
@@ -53,7 +54,8 @@ impl FilterRows {
         self.rows as u64 * self.pitch as u64 * problem.dtype().size() as u64
     }
 
-    /// From one row to the next in the problem's own filters, in elements; `None` if a row is no run of memory there.
+    /// From one row to the next in the problem's own filters, in elements; `None` if a row is no
+    /// run of memory there.
     pub(crate) fn source(&self, problem: &Conv2d) -> Option<usize> {
         let taps = problem.r() * problem.s();
         let (channels, pitch) = (problem.group_c(), problem.filter_pitch());
@@ -79,8 +81,8 @@ pub(crate) struct WorkspaceParts {
 }
 
 impl Plan<Conv2d> {
-    /// Whether a launch brings the filters into the kernel's order first, by a kernel of its own. To do that once instead of
-    /// every time, see [`FilterLayout::Packed`].
+    /// Whether a launch brings the filters into the kernel's order first, by a kernel of its own.
+    /// To do that once instead of every time, see [`FilterLayout::Packed`].
     pub fn packs_filter(&self) -> bool {
         self.grid() > 0 && tensor::packs(self.problem(), self.kernel().kernel())
     }
@@ -95,7 +97,8 @@ impl Plan<Conv2d> {
         u32::from(self.grid() > 0) + u32::from(self.packs_filter())
     }
 
-    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs none.
+    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs
+    /// none.
     pub fn workspace_bytes(&self) -> u64 {
         self.score().workspace
     }
@@ -117,7 +120,8 @@ impl Plan<Conv2d> {
 mod tests {
     use super::*;
 
-    /// Rows that are runs of memory in the problem's own filters, and how far apart those begin: of a tap each, and of all taps.
+    /// Rows that are runs of memory in the problem's own filters, and how far apart those begin: of
+    /// a tap each, and of all taps.
     #[test]
     fn rows_are_found_where_they_are_runs() {
         for (text, tap, flat) in [

@@ -1,4 +1,5 @@
-//! Several convolutions with the same output pixels, to be computed in one launch: the branches of a module.
+//! Several convolutions with the same output pixels, to be computed in one launch: the branches of
+//! a module.
 
 use std::fmt;
 
@@ -15,8 +16,9 @@ pub const MOST_MERGED: usize = 4;
 /// The most convolutions of a launch, all products together.
 pub const MOST_CONVOLUTIONS: usize = 8;
 
-/// One matrix product of a launch: convolutions over the same input with filters of the same size, which together are one
-/// convolution whose filters, and channels of output, lie in several buffers. The input may be pooled on the way.
+/// One matrix product of a launch: convolutions over the same input with filters of the same size,
+/// which together are one convolution whose filters, and channels of output, lie in several
+/// buffers. The input may be pooled on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Product {
     convolutions: Vec<Conv2d>,
@@ -28,9 +30,10 @@ impl Product {
     /// Puts the filters of one to [`MOST_MERGED`] convolutions side by side.
     ///
     /// # Errors
-    /// [`Error::Incompatible`] for groups and residuals; [`Error::Shape`] if there are none or too many, or if they differ in
-    /// input, filter size, stride, dilation or padding; [`Error::Incompatible`] if they differ in the order or the
-    /// alignment of what they read; [`Error::TooLarge`] for what no [`Conv2d`] of all their filters may have.
+    /// [`Error::Incompatible`] for groups and residuals; [`Error::Shape`] if there are none or too
+    /// many, or if they differ in input, filter size, stride, dilation or padding;
+    /// [`Error::Incompatible`] if they differ in the order or the alignment of what they read;
+    /// [`Error::TooLarge`] for what no [`Conv2d`] of all their filters may have.
     pub fn new(convolutions: Vec<Conv2d>) -> Result<Product, Error> {
         let first = alike(&convolutions)?;
         let filters = convolutions.iter().map(Conv2d::k).sum();
@@ -50,8 +53,9 @@ impl Product {
     /// The same behind a 3x3 max pooling of stride 1 and padding 1, whose result is not stored.
     ///
     /// # Errors
-    /// As [`Product::new`]; [`Error::Incompatible`] if the pooling is another one, or a convolution behind it is not 1x1 with
-    /// stride 1 and no padding; [`Error::Shape`] if it does not read what the pooling makes.
+    /// As [`Product::new`]; [`Error::Incompatible`] if the pooling is another one, or a convolution
+    /// behind it is not 1x1 with stride 1 and no padding; [`Error::Shape`] if it does not read what
+    /// the pooling makes.
     pub fn pooled(pooling: Pool2d, convolutions: Vec<Conv2d>) -> Result<Product, Error> {
         let product = Product::new(convolutions)?;
         let conv = &product.merged;
@@ -105,8 +109,8 @@ impl Product {
         self.pooling.as_ref()
     }
 
-    /// All convolutions as one, over what the launch reads: before the pooling, if there is one. Its output is dense, its bias
-    /// that of any.
+    /// All convolutions as one, over what the launch reads: before the pooling, if there is one.
+    /// Its output is dense, its bias that of any.
     pub fn merged(&self) -> &Conv2d {
         &self.merged
     }
@@ -181,8 +185,8 @@ fn shape(what: &'static str, got: &TensorDesc, expected: &TensorDesc) -> Result<
     })
 }
 
-/// Up to [`MOST_PRODUCTS`] products whose outputs have the same images, rows and columns, computed in one launch; see
-/// `kernels/mma_branches.cu`. What one convolution writes is nobody's input.
+/// Up to [`MOST_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
+/// in one launch; see `kernels/mma_branches.cu`. What one convolution writes is nobody's input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Branches {
     products: Vec<Product>,
@@ -193,8 +197,8 @@ impl Branches {
     /// Puts products together.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are none or too many, or if the outputs differ in images, rows or columns;
-    /// [`Error::Incompatible`] if they differ in type, layout or mode of products.
+    /// [`Error::Shape`] if there are none or too many, or if the outputs differ in images, rows or
+    /// columns; [`Error::Incompatible`] if they differ in type, layout or mode of products.
     pub fn new(products: Vec<Product>) -> Result<Branches, Error> {
         let Some(first) = products.first().filter(|_| products.len() <= MOST_PRODUCTS) else {
             return Err(Error::Shape {
@@ -355,8 +359,8 @@ impl Branches {
 }
 
 impl fmt::Display for Branches {
-    /// The convolutions in benchdnn's notation: `&` joins those of a product, `|` separates products, `max3x3` stands before a
-    /// pooled one.
+    /// The convolutions in benchdnn's notation: `&` joins those of a product, `|` separates
+    /// products, `max3x3` stands before a pooled one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, product) in self.products.iter().enumerate() {
             if index > 0 {

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 
-/// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it, and of a convolution every
-/// span within one image and the number of output pixels. Poolings and what keeps the extents count elements in 64 bits.
+/// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it,
+/// and of a convolution every span within one image and the number of output pixels. Poolings and
+/// what keeps the extents count elements in 64 bits.
 pub const MAX_INDEX: u64 = i32::MAX as u64;
 
 /// One axis of a sliding window.
@@ -34,11 +35,12 @@ impl Axis {
         self.input as u128 + self.before as u128 + self.after as u128
     }
 
-    /// The number of outputs, or `None` where the window does not fit into the padded input. Stride and window are
-    /// at least 1.
+    /// The number of outputs, or `None` where the window does not fit into the padded input. Stride
+    /// and window are at least 1.
     ///
-    /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division rounds up, and the
-    /// last window is dropped if it would start at or after the end of the input, that is, in the padding after it.
+    /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division
+    /// rounds up, and the last window is dropped if it would start at or after the end of the
+    /// input, that is, in the padding after it.
     pub fn outputs(&self, ceil: bool) -> Option<u128> {
         let room = self.padded().checked_sub(self.effective())?;
         let stride = (self.stride as u128).max(1);
@@ -54,7 +56,8 @@ impl Axis {
     }
 }
 
-/// The outputs of both axes (rows, columns), with everything that can be wrong about them as an error.
+/// The outputs of both axes (rows, columns), with everything that can be wrong about them as an
+/// error.
 pub(crate) fn outputs(rows: Axis, columns: Axis, ceil: bool) -> Result<[usize; 2], Error> {
     for axis in [&rows, &columns] {
         at_most("the padded input", axis.padded())?;

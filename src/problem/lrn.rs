@@ -6,10 +6,11 @@ use crate::problem::extent::{at_most, nonzero};
 use crate::problem::pair::{Pair, Real, pair_methods};
 use crate::problem::tensor::TensorDesc;
 
-/// The constants of a local response normalisation, by PyTorch's convention: `alpha` is divided by the size.
+/// The constants of a local response normalisation, by PyTorch's convention: `alpha` is divided by
+/// the size.
 ///
-/// The paper on AlexNet multiplies the sum by its alpha of 1e-4 undivided, which is an alpha of 5e-4 here; the programs that
-/// trained with it (cuda-convnet, Caffe) divide.
+/// The paper on AlexNet multiplies the sum by its alpha of 1e-4 undivided, which is an alpha of
+/// 5e-4 here; the programs that trained with it (cuda-convnet, Caffe) divide.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LrnParameters {
     /// Channels of a window.
@@ -38,11 +39,12 @@ impl LrnParameters {
 }
 
 /// Local response normalisation across channels, as `torch.nn.LocalResponseNorm` has it:
-/// `y[c] = x[c] / (k + alpha / size * sum_{j = c - size / 2}^{c - size / 2 + size - 1} x[j]^2)^beta` at each pixel, channels
-/// outside the tensor left out. A window of even size has one channel more before its centre than after it (ONNX's has it
-/// after).
+/// `y[c] = x[c] / (k + alpha / size * sum_{j = c - size / 2}^{c - size / 2 + size - 1}
+/// x[j]^2)^beta` at each pixel, channels outside the tensor left out. A window of even size has one
+/// channel more before its centre than after it (ONNX's has it after).
 ///
-/// Sums are in f32: where a square passes its range (x beyond 1.8e19) it is infinite and the result 0, as in PyTorch.
+/// Sums are in f32: where a square passes its range (x beyond 1.8e19) it is infinite and the result
+/// 0, as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lrn {
     pair: Pair,
@@ -56,8 +58,8 @@ impl Lrn {
     /// A normalisation between two dense tensors.
     ///
     /// # Errors
-    /// As [`TensorDesc::new`]; [`Error::Zero`] or [`Error::TooLarge`] for the size, [`Error::Parameter`] if `alpha` or `k` is
-    /// negative, or any constant is not finite.
+    /// As [`TensorDesc::new`]; [`Error::Zero`] or [`Error::TooLarge`] for the size,
+    /// [`Error::Parameter`] if `alpha` or `k` is negative, or any constant is not finite.
     pub fn new(
         [n, c, h, w]: [usize; 4],
         layout: Layout,
@@ -70,7 +72,8 @@ impl Lrn {
     /// A normalisation from `input` to `output`, which may be slices, but share no element.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types do; else as [`Lrn::new`].
+    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types
+    /// do; else as [`Lrn::new`].
     pub fn between(
         input: TensorDesc,
         output: TensorDesc,

@@ -1,9 +1,10 @@
 //! What is to be computed: shapes, strides, paddings and storage, validated on construction.
 //!
-//! Sizes go by one-letter names throughout the crate: `n` images of `c` channels, `h` rows and `w` columns go in; `k`
-//! filters of `r` rows and `s` columns make `p` rows and `q` columns of output, in `groups` groups. [`Conv2d`],
-//! [`Pool2d`], [`Relu`] and [`Bottleneck2d`] are made by builders that refuse what cannot be computed, the first two also by [`str::parse`]
-//! from the notation of oneDNN's benchdnn (see [`notation`]).
+//! Sizes go by one-letter names throughout the crate: `n` images of `c` channels, `h` rows and `w`
+//! columns go in; `k` filters of `r` rows and `s` columns make `p` rows and `q` columns of output,
+//! in `groups` groups. [`Conv2d`], [`Pool2d`], [`Relu`] and [`Bottleneck2d`] are made by builders
+//! that refuse what cannot be computed, the first two also by [`str::parse`] from the notation of
+//! oneDNN's benchdnn (see [`notation`]).
 
 mod bottleneck2d;
 mod branches;

@@ -74,7 +74,8 @@ impl Pair {
 /// The methods of a problem that holds a `pair`.
 macro_rules! pair_methods {
     () => {
-        /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch` channels.
+        /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch`
+        /// channels.
         ///
         /// # Errors
         /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
@@ -83,7 +84,8 @@ macro_rules! pair_methods {
             Ok(self)
         }
 
-        /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch` channels.
+        /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch`
+        /// channels.
         ///
         /// # Errors
         /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
@@ -142,7 +144,8 @@ macro_rules! pair_methods {
             &self.pair.output
         }
 
-        /// Bytes that device memory must move at least: one read and one write of every element; saturated.
+        /// Bytes that device memory must move at least: one read and one write of every element;
+        /// saturated.
         pub fn min_bytes(&self) -> u64 {
             self.pair.min_bytes()
         }

@@ -32,9 +32,9 @@ enum Stored {
     Tanh(Real, Real),
 }
 
-/// Trainable subsampling (LeCun et al. 1998, section II.B, S2 and S4): each channel has a coefficient and a bias,
-/// `y[c][p][q] = act(coefficient[c] * sum of the window of x[c] + bias[c])`. Without padding; windows that would pass the end
-/// of the image are left out.
+/// Trainable subsampling (LeCun et al. 1998, section II.B, S2 and S4): each channel has a
+/// coefficient and a bias, `y[c][p][q] = act(coefficient[c] * sum of the window of
+/// x[c] + bias[c])`. Without padding; windows that would pass the end of the image are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Subsample {
     input: TensorDesc,
@@ -46,10 +46,12 @@ pub struct Subsample {
 }
 
 impl Subsample {
-    /// A subsampling between two dense tensors by windows (rows, columns) side by side: sums, and no activation.
+    /// A subsampling between two dense tensors by windows (rows, columns) side by side: sums, and
+    /// no activation.
     ///
     /// # Errors
-    /// As [`TensorDesc::new`]; [`Error::Zero`] if the window is, [`Error::WindowTooLarge`] if it does not fit the image.
+    /// As [`TensorDesc::new`]; [`Error::Zero`] if the window is, [`Error::WindowTooLarge`] if it
+    /// does not fit the image.
     pub fn new(
         [n, c, h, w]: [usize; 4],
         layout: Layout,
@@ -98,7 +100,8 @@ impl Subsample {
         Ok(Self { activation, ..self })
     }
 
-    /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch` channels.
+    /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch`
+    /// channels.
     ///
     /// # Errors
     /// As [`TensorDesc::slice`].
@@ -107,7 +110,8 @@ impl Subsample {
         Ok(Self { input, ..self })
     }
 
-    /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch` channels.
+    /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch`
+    /// channels.
     ///
     /// # Errors
     /// As [`TensorDesc::slice`].
@@ -208,8 +212,8 @@ impl Subsample {
         }
     }
 
-    /// The convolution whose parameters have the form of these: 1x1 of one channel a group, on the output, the filters being
-    /// the coefficients.
+    /// The convolution whose parameters have the form of these: 1x1 of one channel a group, on the
+    /// output, the filters being the coefficients.
     ///
     /// # Errors
     /// None that a valid subsampling could cause.
@@ -245,7 +249,8 @@ impl Subsample {
         &self.output
     }
 
-    /// Bytes that device memory must move at least: input, coefficients, biases and output once; saturated.
+    /// Bytes that device memory must move at least: input, coefficients, biases and output once;
+    /// saturated.
     pub fn min_bytes(&self) -> u64 {
         let elements = self.input.elements() as u64 + self.output.elements() as u64;
         let weights = 2 * self.c() as u64;

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::problem::pair::{Pair, Real, pair_methods};
 use crate::problem::tensor::TensorDesc;
 
-/// `y = amplitude tanh(slope x)`, element by element. Input and output may be different slices, or the same buffer.
+/// `y = amplitude tanh(slope x)`, element by element. Input and output may be different slices, or
+/// the same buffer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tanh {
     pair: Pair,
@@ -14,7 +15,8 @@ pub struct Tanh {
 }
 
 impl Tanh {
-    /// The amplitude and the slope of LeNet-5's squashing function (LeCun et al. 1998, appendix A): 1.7159 and 2/3.
+    /// The amplitude and the slope of LeNet-5's squashing function (LeCun et al. 1998, appendix A):
+    /// 1.7159 and 2/3.
     pub const LENET5: [f64; 2] = [1.7159, 2.0 / 3.0];
 
     /// The hyperbolic tangent (amplitude 1, slope 1) between two dense tensors.
@@ -28,7 +30,8 @@ impl Tanh {
     /// The hyperbolic tangent from `input` to `output`, which may be slices.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types do.
+    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types
+    /// do.
     pub fn between(input: TensorDesc, output: TensorDesc) -> Result<Self, Error> {
         Self::of(Pair::between("output of a tanh", input, output)?)
     }

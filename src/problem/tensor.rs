@@ -1,4 +1,5 @@
-//! Activation tensors: extents, storage type, layout, and the slice of a wider tensor that they may be.
+//! Activation tensors: extents, storage type, layout, and the slice of a wider tensor that they may
+//! be.
 
 use crate::catalog::{DType, Layout};
 use crate::error::Error;
@@ -24,8 +25,8 @@ pub struct TensorDesc {
     channel_offset: usize,
 }
 
-/// Where element (n, c, h, w) lies from a tensor's element (0, 0, 0, 0) on: `n * image + c * channel +
-/// (h * width + w) * pixel`, in elements.
+/// Where element (n, c, h, w) lies from a tensor's element (0, 0, 0, 0) on:
+/// `n * image + c * channel + (h * width + w) * pixel`, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TensorStrides {
     /// Elements from one image to the next.
@@ -40,8 +41,9 @@ impl TensorDesc {
     /// A dense tensor.
     ///
     /// # Errors
-    /// [`Error::Zero`] if `c`, `h` or `w` is 0 (`n` may be); [`Error::TooLarge`] if an extent is 2^31 or more,
-    /// or the whole tensor does not fit the address space. An image may have more elements; a convolution's may not.
+    /// [`Error::Zero`] if `c`, `h` or `w` is 0 (`n` may be); [`Error::TooLarge`] if an extent is
+    /// 2^31 or more, or the whole tensor does not fit the address space. An image may have more
+    /// elements; a convolution's may not.
     pub fn new(
         n: usize,
         c: usize,
@@ -56,7 +58,8 @@ impl TensorDesc {
     /// The same tensor as channels `offset..offset + c` of a tensor of `pitch` channels.
     ///
     /// # Errors
-    /// [`Error::Slice`] if they do not lie inside, [`Error::TooLarge`] if the wider tensor is too large.
+    /// [`Error::Slice`] if they do not lie inside, [`Error::TooLarge`] if the wider tensor is too
+    /// large.
     pub fn slice(&self, pitch: usize, offset: usize) -> Result<Self, Error> {
         let extents = [self.n, self.c, self.h, self.w];
         Self::named(
@@ -181,7 +184,8 @@ impl TensorDesc {
         self.channel_pitch == self.c
     }
 
-    /// Elements that its buffer holds: those of the whole wider tensor, `n * channel_pitch * h * w`.
+    /// Elements that its buffer holds: those of the whole wider tensor,
+    /// `n * channel_pitch * h * w`.
     pub fn len(&self) -> usize {
         self.n * self.channel_pitch * self.h * self.w
     }

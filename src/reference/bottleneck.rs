@@ -27,8 +27,8 @@ impl<'a> BottleneckOperands<'a> {
     }
 }
 
-/// The output of a bottleneck, dense NCHW. `store` is what becomes of each number between the convolutions: rounded to the
-/// storage type by [`check::round`](crate::check::round), or itself.
+/// The output of a bottleneck, dense NCHW. `store` is what becomes of each number between the
+/// convolutions: rounded to the storage type by [`check::round`](crate::check::round), or itself.
 ///
 /// # Errors
 /// [`Error::Length`] if a slice does not have the problem's number of elements.

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 /// The output of a convolution, epilogue included, dense NCHW.
 ///
-/// `x` is the input in NCHW, `w` the filters in KCRS; `bias` and `residual` (NCHW) are given just if the problem has
-/// them. Padding takes part as zeros: over padding, an infinite or NaN weight gives NaN.
+/// `x` is the input in NCHW, `w` the filters in KCRS; `bias` and `residual` (NCHW) are given just
+/// if the problem has them. Padding takes part as zeros: over padding, an infinite or NaN weight
+/// gives NaN.
 ///
 /// # Errors
 /// [`Error::Length`] if a slice does not have the problem's number of elements.
@@ -27,9 +28,11 @@ pub fn conv2d(
     Ok(y)
 }
 
-/// The sum of the magnitudes that each output adds up: `sum |x| |w| + |bias| + |residual|`, dense NCHW.
+/// The sum of the magnitudes that each output adds up: `sum |x| |w| + |bias| + |residual|`, dense
+/// NCHW.
 ///
-/// The rounding error of an output is bounded by a small multiple of it, see the tolerances of the `check` module.
+/// The rounding error of an output is bounded by a small multiple of it, see the tolerances of the
+/// `check` module.
 ///
 /// # Errors
 /// As [`conv2d`].

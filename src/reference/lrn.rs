@@ -12,16 +12,17 @@ pub fn lrn(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
     each(problem, x, |_, y| y)
 }
 
-/// How far the output may be from [`lrn`]'s before it is rounded to the storage type, `x` being exact:
-/// `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms, its constants and the last addition)
-/// and `p` those of the power and what is done with it.
+/// How far the output may be from [`lrn`]'s before it is rounded to the storage type, `x` being
+/// exact: `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms, its
+/// constants and the last addition) and `p` those of the power and what is done with it.
 ///
-/// With beta = 3/4 the kernel computes `r = rsqrtf(base)`, at most 2 ulp from the correctly rounded result, and
-/// `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Else it is `x / powf(base, beta)`, at most 4 ulp from it, and beta is rounded to f32, which
-/// counts by the logarithm of the base: p = 9 + 1 + |beta ln(base)|. The figures are those of NVIDIA's CUDA Programming Guide
-/// (sections 5.5.7 and 5.5.8 of the edition for CUDA 13, mathematical functions) without fast math, the largest observed; the
-/// correctly rounded result itself is half an ulp off, and an ulp is at most 2^-23 of a number. Square roots and divisions are
-/// rounded correctly.
+/// With beta = 3/4 the kernel computes `r = rsqrtf(base)`, at most 2 ulp from the correctly rounded
+/// result, and `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Else it is `x / powf(base, beta)`, at most 4 ulp
+/// from it, and beta is rounded to f32, which counts by the logarithm of the base:
+/// p = 9 + 1 + |beta ln(base)|. The figures are those of NVIDIA's CUDA Programming Guide (sections
+/// 5.5.7 and 5.5.8 of the edition for CUDA 13, mathematical functions) without fast math, the
+/// largest observed; the correctly rounded result itself is half an ulp off, and an ulp is at most
+/// 2^-23 of a number. Square roots and divisions are rounded correctly.
 ///
 /// # Errors
 /// As [`lrn`].
@@ -34,7 +35,8 @@ pub fn lrn_bound(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
         } else {
             10.0 + (parameters.beta * base.ln()).abs()
         };
-        // What a square loses below the least number of f32, which counts where the base is not much larger itself.
+        // What a square loses below the least number of f32, which counts where the base is not
+        // much larger itself.
         let lost = base_roundings * LEAST / base;
         let base_error = parameters.beta.abs() * (base_roundings * UNIT + lost);
         // A hundredth for the products of errors.

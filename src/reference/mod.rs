@@ -1,8 +1,8 @@
 //! What the kernels are checked against: the definitions, computed naively in f64 on the CPU.
 //!
-//! Tensors are dense and in logical order whatever the problem's layouts and slices say: activations NCHW, filters
-//! KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact in f64 than any kernel computes it, so these
-//! results count as true.
+//! Tensors are dense and in logical order whatever the problem's layouts and slices say:
+//! activations NCHW, filters KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact
+//! in f64 than any kernel computes it, so these results count as true.
 
 mod bottleneck;
 mod conv;

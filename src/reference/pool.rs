@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::problem::{NO_INDEX, Pool2d, PoolKind};
 use std::ops::Range;
 
-/// The output of a pooling and, if it asks for them, the indices of the maxima, both dense NCHW. `x` is the input in
-/// NCHW.
+/// The output of a pooling and, if it asks for them, the indices of the maxima, both dense NCHW.
+/// `x` is the input in NCHW.
 ///
 /// # Errors
 /// [`Error::Length`] if `x` does not have the problem's number of elements.
@@ -33,8 +33,8 @@ pub fn pool2d(pool: &Pool2d, x: &[f64]) -> Result<(Vec<f64>, Option<Vec<u8>>), E
     ))
 }
 
-/// The pooling of magnitudes: a mean's `sum |x| / |divisor|`, to which its rounding error is proportional. Maxima are
-/// exact; for them it is the pooling of `|x|` too, of no use.
+/// The pooling of magnitudes: a mean's `sum |x| / |divisor|`, to which its rounding error is
+/// proportional. Maxima are exact; for them it is the pooling of `|x|` too, of no use.
 ///
 /// # Errors
 /// As [`pool2d`].
@@ -98,7 +98,8 @@ fn windows(pool: &Pool2d, p: usize, q: usize) -> [Window; 2] {
     })
 }
 
-/// Calls `visit(tap, value)` for the elements of the image in the window, in row-major order; `tap` counts all taps.
+/// Calls `visit(tap, value)` for the elements of the image in the window, in row-major order; `tap`
+/// counts all taps.
 fn visit(
     pool: &Pool2d,
     x: &[f64],

@@ -1,8 +1,10 @@
-//! Softmax, the scaled hyperbolic tangent and trainable subsampling by their definitions, and how near f32 arithmetic comes.
+//! Softmax, the scaled hyperbolic tangent and trainable subsampling by their definitions, and how
+//! near f32 arithmetic comes.
 //!
-//! The bounds take from NVIDIA's CUDA Programming Guide (section 5.5.7 of the edition for CUDA 13, mathematical functions) that
-//! without fast math `expf` and `tanhf` differ by at most 2 ulp from the correctly rounded result, which itself is half an ulp
-//! off: 5 units of 2^-24, for an ulp is at most 2^-23 of a number. The guide calls these the largest differences observed, not
+//! The bounds take from NVIDIA's CUDA Programming Guide (section 5.5.7 of the edition for CUDA 13,
+//! mathematical functions) that without fast math `expf` and `tanhf` differ by at most 2 ulp from
+//! the correctly rounded result, which itself is half an ulp off: 5 units of 2^-24, for an ulp is
+//! at most 2^-23 of a number. The guide calls these the largest differences observed, not
 //! guaranteed. Additions, multiplications and divisions are rounded correctly, to 2^-24.
 
 use super::{LEAST, UNIT, expect_len, for_each_plane, rectify};
@@ -17,11 +19,12 @@ pub fn softmax(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
     rows(problem, x, |_, y, _| y)
 }
 
-/// How far the output may be from [`softmax`]'s before it is rounded to the storage type, `x` being exact:
-/// `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The difference from the largest is rounded, which
-/// an exponential turns into a relative error of as many units as the difference has; so are, each by its share, those in
-/// the sum; 5 units each for the two exponentials, one for the division, `d` the most additions that a term passes through:
-/// `c` among eight threads at least, and 16 to join them.
+/// How far the output may be from [`softmax`]'s before it is rounded to the storage type, `x` being
+/// exact: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The difference
+/// from the largest is rounded, which an exponential turns into a relative error of as many units
+/// as the difference has; so are, each by its share, those in the sum; 5 units each for the two
+/// exponentials, one for the division, `d` the most additions that a term passes through: `c` among
+/// eight threads at least, and 16 to join them.
 ///
 /// # Errors
 /// As [`softmax`].
@@ -29,7 +32,8 @@ pub fn softmax_bound(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
     let depth = (problem.c().div_ceil(8) + 16) as f64;
     rows(problem, x, |below, y, mean_below| {
         let units = below + mean_below + depth + 11.0;
-        // A hundredth for the products of errors; what is near the least number of f32 loses its last bits.
+        // A hundredth for the products of errors; what is near the least number of f32 loses its
+        // last bits.
         1.01 * units * UNIT * y + 4.0 * LEAST
     })
 }
@@ -71,9 +75,9 @@ pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| amplitude * (slope * x).tanh()).collect()
 }
 
-/// How far the output may be from [`tanh`]'s before it is rounded to the storage type, `x` being exact: `9 * 2^-24 |y|`. Two
-/// units for the slope and its product, which a tangent at most hands on; five for `tanhf`, two for the amplitude and its
-/// product.
+/// How far the output may be from [`tanh`]'s before it is rounded to the storage type, `x` being
+/// exact: `9 * 2^-24 |y|`. Two units for the slope and its product, which a tangent at most hands
+/// on; five for `tanhf`, two for the amplitude and its product.
 pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     let lost = problem.amplitude().abs() * (problem.slope().abs() + 2.0) * LEAST;
     tanh(problem, x)
@@ -82,7 +86,8 @@ pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The output of a trainable subsampling, dense NCHW. `x` is the input in NCHW; coefficients and biases are one a channel.
+/// The output of a trainable subsampling, dense NCHW. `x` is the input in NCHW; coefficients and
+/// biases are one a channel.
 ///
 /// # Errors
 /// [`Error::Length`] if an operand does not have the problem's number of elements.
@@ -97,10 +102,10 @@ pub fn subsample(
     })
 }
 
-/// How far the output may be from [`subsample`]'s before it is rounded to the storage type, the operands being exact. Before
-/// the activation it is `(r s + 3) 2^-24` of the sum of the magnitudes: the window's additions, the division, the
-/// multiplication and addition in one. A tangent hands on as much times amplitude and slope, and adds what [`tanh_bound`]
-/// says.
+/// How far the output may be from [`subsample`]'s before it is rounded to the storage type, the
+/// operands being exact. Before the activation it is `(r s + 3) 2^-24` of the sum of the
+/// magnitudes: the window's additions, the division, the multiplication and addition in one. A
+/// tangent hands on as much times amplitude and slope, and adds what [`tanh_bound`] says.
 ///
 /// # Errors
 /// As [`subsample`].

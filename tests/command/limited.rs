@@ -1,4 +1,5 @@
-//! The command line in a process that is watched: how long it computes, how much memory it takes, and that it ends.
+//! The command line in a process that is watched: how long it computes, how much memory it takes,
+//! and that it ends.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,7 +28,8 @@ pub struct Run {
     pub peak: u64,
 }
 
-/// Runs it with the arguments; its output goes through files in `folder`, since a pipe would have to be emptied meanwhile.
+/// Runs it with the arguments; its output goes through files in `folder`, since a pipe would have
+/// to be emptied meanwhile.
 pub fn run<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Run {
     let (out, err) = (folder.join("stdout"), folder.join("stderr"));
     let file = |path: &Path| File::create(path).expect("a file for the output");
@@ -66,14 +68,16 @@ fn wait(pid: libc::pid_t) -> (libc::c_int, libc::rusage) {
         let mut status = 0;
         // SAFETY: a structure of numbers, for which zeros are valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are to variables of this function; the child is ours and was not waited for.
+        // SAFETY: both pointers are to variables of this function; the child is ours and was not
+        // waited for.
         let waited = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, &mut usage) };
         if waited == pid {
             return (status, usage);
         }
         assert_eq!(waited, 0, "wait4: {}", std::io::Error::last_os_error());
         if started.elapsed() > HANGS {
-            // SAFETY: the child is ours and was not waited for, so that its number is still its own.
+            // SAFETY: the child is ours and was not waited for, so that its number is still its
+            // own.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         std::thread::sleep(Duration::from_millis(2));

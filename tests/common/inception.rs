@@ -10,7 +10,8 @@ use super::gpu;
 /// An image small enough for the emulator, odd in both directions.
 pub const IMAGE: (usize, usize) = (5, 7);
 
-/// GoogLeNet's modules: channels, then the widths of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and projection.
+/// GoogLeNet's modules: channels, then the widths of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and
+/// projection.
 pub const GOOGLENET: [(&str, [usize; 7]); 9] = [
     ("3a", [192, 64, 96, 128, 16, 32, 32]),
     ("3b", [256, 128, 128, 192, 32, 96, 64]),

@@ -10,8 +10,8 @@ use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv::reference;
 
-/// A convolution that kernels on tensor cores take on every tier, with sums of nine steps or more and filters that have to
-/// be packed.
+/// A convolution that kernels on tensor cores take on every tier, with sums of nine steps or more
+/// and filters that have to be packed.
 pub const LINE: &str = "mb2ic64ih7oc40kh3ph1+f16+nhwc+bias+relu";
 
 /// A convolution on the device with its operands and the result.

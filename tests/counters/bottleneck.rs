@@ -1,4 +1,5 @@
-//! Whole bottlenecks by one launch: device memory, bank conflicts and multiplications against the least.
+//! Whole bottlenecks by one launch: device memory, bank conflicts and multiplications against the
+//! least.
 
 use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, kernels};
 use warpconv::check;
@@ -33,7 +34,8 @@ fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
     gpu.counters().expect("the device is the emulator")
 }
 
-/// The main job's bottleneck, 56x56, one image, with its input added, by every kernel of its stride that takes it.
+/// The main job's bottleneck, 56x56, one image, with its input added, by every kernel of its stride
+/// that takes it.
 pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
     let mut checked = 0;
     for (index, kernel) in kernels().iter().enumerate() {
@@ -75,8 +77,9 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
     assert!(checked > 0, "no kernel computes a bottleneck at once");
 }
 
-/// What those on CUDA cores may cost: as counted when they were last tuned, and 5% for another compiler's taste. Tiles of 8x8
-/// compute 100 pixels of the first intermediate, as 128, for 64 outputs, and share a load among fewer products.
+/// What those on CUDA cores may cost: as counted when they were last tuned, and 5% for another
+/// compiler's taste. Tiles of 8x8 compute 100 pixels of the first intermediate, as 128, for 64
+/// outputs, and share a load among fewer products.
 fn cores(kernel: &Kernel, problem: &Bottleneck2d, counters: &Counters, broken: &mut Broken) {
     let name = kernel.id();
     let most = if kernel.tile_n == 28 { 1.50 } else { 2.10 };

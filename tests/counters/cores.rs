@@ -11,18 +11,20 @@ use super::{Broken, conflicts, convolve, plan_of, pool};
 
 /// What a kernel may cost.
 struct Limits {
-    /// Times the sectors that the bytes of its loads would fill. Rows that begin off a sector (padding) and threads that walk
-    /// along channels touch more.
+    /// Times the sectors that the bytes of its loads would fill. Rows that begin off a sector
+    /// (padding) and threads that walk along channels touch more.
     load_sectors: f64,
     /// Instructions of warps for each multiply-add, or each element of a pool's window, of a warp.
     instructions: f64,
 }
 
-/// The limits of a kernel: what was counted when the kernel was last tuned, and 5% for another compiler's taste.
+/// The limits of a kernel: what was counted when the kernel was last tuned, and 5% for another
+/// compiler's taste.
 fn limits(kernel: &Kernel) -> Limits {
     const SLACK: f64 = 1.05;
     let nhwc = kernel.layout == Some(Layout::Nhwc);
-    // f32, and the types of 16 bits, whose sectors hold twice the elements and whose values have to be converted.
+    // f32, and the types of 16 bits, whose sectors hold twice the elements and whose values have to
+    // be converted.
     let pick = |pair: [f64; 2]| pair[usize::from(kernel.dtype != DType::F32)];
     let (nchw_sectors, nhwc_sectors) = match kernel.algorithm {
         Algorithm::Direct => ([4.55, 5.45], [4.92, 6.49]),
@@ -169,7 +171,8 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64, broken: &mut Broken) {
     );
     let instructions = counters.instructions().warp as f64 * 32.0 / work as f64;
     broken.hold("instructions", &name, instructions, limits.instructions);
-    // Those of depthwise convolution in NHWC bring their filters into shared memory once, some 30 channels at a time.
+    // Those of depthwise convolution in NHWC bring their filters into shared memory once, some 30
+    // channels at a time.
     let most = if kernel.algorithm == Algorithm::Depthwise {
         228
     } else {
@@ -188,7 +191,8 @@ fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, broken: &mut Broken
     let name = kernel.id();
     let (m, n) = (kernel.tile_m as usize, kernel.tile_n as usize);
     let terms = conv.gemm_k().next_multiple_of(8);
-    // The multiply-adds are the problem's: no tile is partly empty, and only the flat kernel's sum is padded.
+    // The multiply-adds are the problem's: no tile is partly empty, and only the flat kernel's sum
+    // is padded.
     let macs = (conv.macs() as usize / conv.gemm_k() * terms) as u64;
     assert_eq!(
         32 * counters.class(Class::FmaF32).warp,
@@ -201,8 +205,9 @@ fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, broken: &mut Broken
     let asked = counters.global_loads.bytes + counters.global_stores.bytes;
     let most = (elements * conv.dtype().size()) as f64;
     broken.hold("bytes asked for", &name, asked as f64, most);
-    // A thread that keeps 8x8 sums fetches 16 values for 64 multiply-adds, four to a wavefront of each quarter warp: 1/4;
-    // one with 4x8 fetches 12 for 32. A fifth more for the epilogue, and as much again for the flat kernel's table.
+    // A thread that keeps 8x8 sums fetches 16 values for 64 multiply-adds, four to a wavefront of
+    // each quarter warp: 1/4; one with 4x8 fetches 12 for 32. A fifth more for the epilogue, and as
+    // much again for the flat kernel's table.
     let sums = if m < 64 { 12.0 / 32.0 } else { 16.0 / 64.0 };
     let table = if kernel.algorithm == Algorithm::DirectFlat {
         1.45

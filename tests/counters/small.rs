@@ -20,7 +20,8 @@ pub fn check(gpu: &Gpu, broken: &mut Broken) {
         for layout in Layout::ALL {
             let planes = [2, 96, 16, 16];
             let lrn = |parameters| Lrn::new(planes, layout, dtype, parameters).expect("valid");
-            // NCHW: segments of 16 channels and the four around them. NHWC: a vector and the two beside it.
+            // NCHW: segments of 16 channels and the four around them. NHWC: a vector and the two
+            // beside it.
             let most = match layout {
                 Layout::Nchw => 1.25,
                 Layout::Nhwc => 3.0,

@@ -15,7 +15,8 @@ fn products(kernel: &Kernel) -> u64 {
     }
 }
 
-/// A problem that fills a tile with filters and pixels, of few or many steps; `None` if the kernel is none on tensor cores.
+/// A problem that fills a tile with filters and pixels, of few or many steps; `None` if the kernel
+/// is none on tensor cores.
 fn one_tile(kernel: &Kernel, deep: bool) -> Option<Conv2d> {
     let tile_k = kernel.tile_k as usize;
     let (mut filters, mut groups) = (kernel.tile_m as usize, 1);
@@ -94,12 +95,13 @@ pub fn main_loops(gpu: &Gpu, broken: &mut Broken) {
 /// A layer and how many times its least multiply-adds a plan may take.
 struct Layer {
     text: &'static str,
-    /// The project's promise for channels and filters in multiples of 64; what odd ones cost elsewhere.
+    /// The project's promise for channels and filters in multiples of 64; what odd ones cost
+    /// elsewhere.
     matrix: f64,
 }
 
-/// Layers of GoogLeNet at batches of 1 to 8, of every kind that it has. The batches are such that the pixels fill tiles,
-/// else what would be held is not the kernels but 14 x 14.
+/// Layers of GoogLeNet at batches of 1 to 8, of every kind that it has. The batches are such that
+/// the pixels fill tiles, else what would be held is not the kernels but 14 x 14.
 const LAYERS: [Layer; 6] = [
     Layer {
         text: "mb1ic192ih28oc64kh1n\"inception_3a/1x1\"",
@@ -130,7 +132,8 @@ const LAYERS: [Layer; 6] = [
     },
 ];
 
-/// Plans for GoogLeNet's layers in bf16: no more bytes and matrix operations than the project promises.
+/// Plans for GoogLeNet's layers in bf16: no more bytes and matrix operations than the project
+/// promises.
 pub fn layers(gpu: &Gpu, broken: &mut Broken) {
     for layer in LAYERS {
         let conv: Conv2d = layer.text.parse().expect("the problem is valid");
@@ -153,8 +156,8 @@ pub fn layers(gpu: &Gpu, broken: &mut Broken) {
             kernel.id(),
             plan.splits()
         );
-        // Blocks that share a tile write their parts and read them, whole tiles, from the L2 cache as a rule; the counters
-        // say device memory, so these are allowed for.
+        // Blocks that share a tile write their parts and read them, whole tiles, from the L2 cache
+        // as a rule; the counters say device memory, so these are allowed for.
         let parts = plan.workspace_bytes().saturating_sub(WORKSPACE_COUNTERS);
         let bytes = counters.device_bytes().saturating_sub(2 * parts);
         broken.hold(

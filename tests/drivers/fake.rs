@@ -1,11 +1,11 @@
-//! A `libcuda.so` that computes nothing and fails as it is told to: `tests/drivers.rs` compiles it once, and writes other numbers
-//! behind the mark in copies of it.
+//! A `libcuda.so` that computes nothing and fails as it is told to: `tests/drivers.rs` compiles it
+//! once, and writes other numbers behind the mark in copies of it.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
-/// The mark, then decimal numbers of six digits: what `cuInit` returns, the devices, the version, what
-/// `cuDevicePrimaryCtxRetain` and `cuModuleLoadDataEx` return.
+/// The mark, then decimal numbers of six digits: what `cuInit` returns, the devices, the version,
+/// what `cuDevicePrimaryCtxRetain` and `cuModuleLoadDataEx` return.
 static TOLD: [u8; 50] = *b"FAKE-DRIVER-IS-TOLD:000000000001012040000000000000";
 
 fn told(place: usize) -> c_int {

@@ -1,5 +1,5 @@
-//! Every refusal of a launch, with its numbers; and that the context works afterwards. One binary, since a process opens one driver
-//! and the refusals share one device.
+//! Every refusal of a launch, with its numbers; and that the context works afterwards. One binary,
+//! since a process opens one driver and the refusals share one device.
 
 #[path = "../common/mod.rs"]
 mod common;

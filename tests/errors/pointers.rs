@@ -41,8 +41,8 @@ impl Raw {
     fn launch(&self, change: impl FnOnce(&mut ConvPointers)) -> Result<(), Error> {
         let mut pointers = self.good;
         change(&mut pointers);
-        // SAFETY: every pointer is null, off its alignment or inside the buffer with room for its operand behind it, and
-        // the buffer outlives the synchronisation in the tests that launch.
+        // SAFETY: every pointer is null, off its alignment or inside the buffer with room for its
+        // operand behind it, and the buffer outlives the synchronisation in the tests that launch.
         unsafe { self.plan.launch_raw(gpu().stream().cu_stream(), pointers) }
     }
 }
@@ -127,7 +127,8 @@ fn pools_and_relus_check_their_pointers_too() {
         indices: x + 2048,
     };
     let launch = |pointers| {
-        // SAFETY: refused before anything is launched, see the assertions; the one that is not has room for all.
+        // SAFETY: refused before anything is launched, see the assertions; the one that is not has
+        // room for all.
         unsafe { plan.launch_raw(gpu.stream().cu_stream(), pointers) }
     };
     launch(good).unwrap();

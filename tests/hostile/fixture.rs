@@ -22,7 +22,8 @@ pub struct Victim {
     pub file: PathBuf,
     /// The command's arguments.
     pub args: Vec<String>,
-    /// The exit code when the file cannot be used: 2 but for tuning files, without which plans are made too.
+    /// The exit code when the file cannot be used: 2 but for tuning files, without which plans are
+    /// made too.
     pub code: i32,
 }
 

@@ -19,7 +19,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// A PNG file whose header says another size, with a checksum that matches.
 fn sized(mut png: Vec<u8>, width: u32, height: u32) -> Vec<u8> {
-    // Behind the signature: 4 bytes of length, `IHDR`, width, height, five bytes more, the checksum.
+    // Behind the signature: 4 bytes of length, `IHDR`, width, height, five bytes more, the
+    // checksum.
     png[16..20].copy_from_slice(&width.to_be_bytes());
     png[20..24].copy_from_slice(&height.to_be_bytes());
     let crc = crc32(&png[12..29]);

@@ -1,4 +1,5 @@
-//! Tuning files, without which plans are made too: `explain` warns and goes on, `tune` overwrites nothing that is not its own.
+//! Tuning files, without which plans are made too: `explain` warns and goes on, `tune` overwrites
+//! nothing that is not its own.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -50,7 +51,8 @@ fn a_plan_does_without() {
     }
 }
 
-/// What `tune` would write to is somebody else's: it neither waits for a pipe's reader nor empties what a link leads to.
+/// What `tune` would write to is somebody else's: it neither waits for a pipe's reader nor empties
+/// what a link leads to.
 #[test]
 fn winners_go_nowhere_else() {
     let scratch = Scratch::new("tunings-tune");

@@ -1,5 +1,5 @@
-//! Where tests find what they need: in the tree they were built in, or where the environment says, as in a bundle that was
-//! brought to another machine.
+//! Where tests find what they need: in the tree they were built in, or where the environment says,
+//! as in a bundle that was brought to another machine.
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 

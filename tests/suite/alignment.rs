@@ -1,4 +1,5 @@
-//! Convolutions of buffers that are aligned to their elements only, as the problem says or against its word.
+//! Convolutions of buffers that are aligned to their elements only, as the problem says or against
+//! its word.
 
 use super::conv::{Operands, judge, parse, variants};
 use super::{Coverage, Device, Failure};
@@ -18,7 +19,8 @@ fn reads(plan: &ConvPlan) -> u64 {
     }
 }
 
-/// Buffers one element off: a kernel that cannot read them is not launched, and all others are right.
+/// Buffers one element off: a kernel that cannot read them is not launched, and all others are
+/// right.
 pub fn broken_promises(device: &Device) {
     let mut coverage = Coverage::default();
     let mut refused = 0;

@@ -1,4 +1,5 @@
-//! Bottlenecks by one launch: each kernel that accepts a problem against the reference, and against three launches.
+//! Bottlenecks by one launch: each kernel that accepts a problem against the reference, and against
+//! three launches.
 
 use super::conv::samples;
 use super::{Coverage, Device, Failure};
@@ -16,8 +17,8 @@ const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::BottleneckWgmma,
 ];
 
-/// Images, channels, rows and columns of the input, narrow channels, filters, stride. Odd counts, single pixels, less than a
-/// tile, rows longer than a tile.
+/// Images, channels, rows and columns of the input, narrow channels, filters, stride. Odd counts,
+/// single pixels, less than a tile, rows longer than a tile.
 const EDGE_SHAPES: [([usize; 4], usize, usize, usize); 15] = [
     ([1, 1, 1, 1], 1, 1, 1),
     ([2, 252, 7, 7], 63, 252, 1),
@@ -60,8 +61,8 @@ impl Operands {
         }
     }
 
-    /// Integers of -1 to 1: intermediates stay where every type, tf32 too, holds integers exactly or rounds one sum, which is
-    /// exact in f32 in any order, in one way.
+    /// Integers of -1 to 1: intermediates stay where every type, tf32 too, holds integers exactly
+    /// or rounds one sum, which is exact in f32 in any order, in one way.
     fn integers(problem: &Bottleneck2d) -> Self {
         Self::new(problem, |len, seed| check::integers(len, 1, seed))
     }
@@ -82,7 +83,8 @@ impl Operands {
     }
 }
 
-/// The problem in every type and layout; slices, epilogue and the filters' layout go through their choices meanwhile.
+/// The problem in every type and layout; slices, epilogue and the filters' layout go through their
+/// choices meanwhile.
 fn variants(
     &([n, c, h, w], narrow, k, stride): &([usize; 4], usize, usize, usize),
     turn: usize,
@@ -169,8 +171,8 @@ fn separate(device: &Device, problem: &Bottleneck2d, operands: &Operands) -> Vec
     x
 }
 
-/// Integers through every edge shape, type, layout and kernel: no error is allowed, neither against the reference nor against
-/// three launches.
+/// Integers through every edge shape, type, layout and kernel: no error is allowed, neither against
+/// the reference nor against three launches.
 pub fn edge_shapes(device: &Device) {
     let mut coverage = Coverage::default();
     let fences = Fences::of(&device.gpu);
@@ -245,8 +247,8 @@ fn reals(problem: &Bottleneck2d) -> Operands {
     operands
 }
 
-/// Real numbers through random problems and every kernel, within the bound that follows from the sums; a second run gives
-/// the same bits.
+/// Real numbers through random problems and every kernel, within the bound that follows from the
+/// sums; a second run gives the same bits.
 pub fn random(device: &Device) {
     let fences = Fences::of(&device.gpu);
     let mut coverage = Coverage::default();
@@ -300,7 +302,8 @@ pub fn special_values(device: &Device) {
         for (index, problem) in variants(shape, turn).into_iter().enumerate() {
             let mut operands = Operands::integers(&problem);
             let seed = (turn * 10 + index) as u64;
-            // One operand of each problem, so that not everything is NaN: a pixel or two, or a weight.
+            // One operand of each problem, so that not everything is NaN: a pixel or two, or a
+            // weight.
             match (turn + index) % 6 {
                 0 => check::sprinkle_special(&mut operands.w[0], 90, seed),
                 1 => check::sprinkle_special(&mut operands.w[1], 150, seed),

@@ -83,7 +83,8 @@ fn loosest(builder: Conv2dBuilder, dtype: DType) -> Conv2dBuilder {
     }
 }
 
-/// The problem in every type and layout; the filter's layout and the epilogue go through their choices meanwhile.
+/// The problem in every type and layout; the filter's layout and the epilogue go through their
+/// choices meanwhile.
 pub(super) fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     let mut turn = turn;
     let mut all = Vec::new();
@@ -206,7 +207,8 @@ pub fn random(device: &Device) {
     }
 }
 
-/// Sums of a tile that several blocks share: the same numbers, the counters of the workspace zero again for the next launch.
+/// Sums of a tile that several blocks share: the same numbers, the counters of the workspace zero
+/// again for the next launch.
 pub fn shared_sums(device: &Device) {
     let fences = Fences::of(&device.gpu);
     let mut ran = 0;
@@ -250,7 +252,8 @@ pub fn shared_sums(device: &Device) {
     assert_eq!(ran > 0, kernels().iter().any(shares));
 }
 
-/// `count` problems of the strategy, the same ones every time: a failure names its problem, which parses.
+/// `count` problems of the strategy, the same ones every time: a failure names its problem, which
+/// parses.
 pub fn samples<T: std::fmt::Debug>(
     strategy: impl Strategy<Value = Option<T>>,
     count: usize,
@@ -271,8 +274,8 @@ pub fn samples<T: std::fmt::Debug>(
     drawn.flatten().take(count)
 }
 
-/// NaN and infinities in inputs and weights: they reach the outputs that they belong to, padding included, and no
-/// other.
+/// NaN and infinities in inputs and weights: they reach the outputs that they belong to, padding
+/// included, and no other.
 pub fn special_values(device: &Device) {
     let shapes = [
         "ic5ih7oc9kh3ph1",
@@ -306,7 +309,8 @@ pub fn special_values(device: &Device) {
     }
 }
 
-/// 4096 ones: an f16 sum would stick at 2048, a bf16 one at 256. And products far beyond f16's range that cancel.
+/// 4096 ones: an f16 sum would stick at 2048, a bf16 one at 256. And products far beyond f16's
+/// range that cancel.
 pub fn long_sums(device: &Device) {
     let mut coverage = Coverage::default();
     let fences = Fences::of(&device.gpu);
@@ -377,7 +381,8 @@ pub fn batch_split(device: &Device) {
     }
 }
 
-/// All ones count taps; a one in the image gives the kernel back; a one in the kernel shifts the image.
+/// All ones count taps; a one in the image gives the kernel back; a one in the kernel shifts the
+/// image.
 pub fn probes(device: &Device) {
     let fences = Fences::of(&device.gpu);
     let mut coverage = Coverage::default();

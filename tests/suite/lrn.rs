@@ -1,4 +1,5 @@
-//! Local response normalisation: windows of even and odd size, tensors around vectors and segments, slices, special values.
+//! Local response normalisation: windows of even and odd size, tensors around vectors and segments,
+//! slices, special values.
 
 use super::{Coverage, Device};
 use warpconv::catalog::Algorithm;
@@ -12,7 +13,8 @@ const STRONG: LrnParameters = LrnParameters {
     ..LrnParameters::GOOGLENET
 };
 
-/// Sizes and constants: those of the networks, one that makes the window count, and powers other than 3/4.
+/// Sizes and constants: those of the networks, one that makes the window count, and powers other
+/// than 3/4.
 const PARAMETERS: [LrnParameters; 8] = [
     LrnParameters::ALEXNET,
     STRONG,
@@ -43,7 +45,8 @@ const PARAMETERS: [LrnParameters; 8] = [
     },
 ];
 
-/// Extents: planes of one pixel, odd ones and whole vectors; channels around a vector and around a segment.
+/// Extents: planes of one pixel, odd ones and whole vectors; channels around a vector and around a
+/// segment.
 const EXTENTS: [[usize; 4]; 7] = [
     [1, 1, 1, 1],
     [2, 3, 1, 1],
@@ -60,7 +63,8 @@ pub fn all(device: &Device) {
     for (index, extents) in EXTENTS.into_iter().enumerate() {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
-                // Every pair of a shape and a set of constants comes in one type and layout at least.
+                // Every pair of a shape and a set of constants comes in one type and layout at
+                // least.
                 for (number, parameters) in PARAMETERS.into_iter().enumerate() {
                     if number > 1 && (number + index) % 3 != dtype as usize {
                         continue;
@@ -80,8 +84,8 @@ pub fn all(device: &Device) {
     coverage.expect_all(device, &[Algorithm::Lrn]);
 }
 
-/// Infinities and NaN reach the windows that they are in and nothing else; an infinite value itself becomes NaN, its
-/// neighbours 0.
+/// Infinities and NaN reach the windows that they are in and nothing else; an infinite value itself
+/// becomes NaN, its neighbours 0.
 pub fn special_values(device: &Device) {
     let mut coverage = Coverage::default();
     for layout in Layout::ALL {

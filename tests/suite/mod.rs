@@ -1,7 +1,9 @@
-//! Every kernel against the reference, on one device. A test binary a tier includes this: a process speaks to one device.
+//! Every kernel against the reference, on one device. A test binary a tier includes this: a process
+//! speaks to one device.
 //!
-//! With an NVIDIA GPU the tests run on it, planned as if it were of the tier's capability; else on the emulator, which
-//! poses as such a device. `WARPCONV_DEVICE` can name either, and then there is no other.
+//! With an NVIDIA GPU the tests run on it, planned as if it were of the tier's capability; else on
+//! the emulator, which poses as such a device. `WARPCONV_DEVICE` can name either, and then there is
+//! no other.
 
 pub mod alignment;
 pub mod bottleneck;
@@ -72,7 +74,8 @@ impl From<warpconv::Error> for Failure {
 pub struct Coverage(Vec<KernelId>);
 
 impl Coverage {
-    /// Runs `check` with a plan for each kernel that accepts the problem; panics with the problem's line if one fails.
+    /// Runs `check` with a plan for each kernel that accepts the problem; panics with the problem's
+    /// line if one fails.
     pub fn each_kernel<P: Operation + std::fmt::Debug>(
         &mut self,
         device: &Device,
@@ -96,7 +99,8 @@ impl Coverage {
         assert!(any, "no kernel takes {line}");
     }
 
-    /// Panics unless every kernel of these algorithms that the device can run, and has the shared memory for, has run.
+    /// Panics unless every kernel of these algorithms that the device can run, and has the shared
+    /// memory for, has run.
     pub fn expect_all(&self, device: &Device, algorithms: &[Algorithm]) {
         for (index, kernel) in kernels().iter().enumerate() {
             let room = device.capability.shared_per_block_optin;

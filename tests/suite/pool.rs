@@ -9,7 +9,8 @@ use warpconv::plan::PoolPlan;
 use warpconv::problem::{Padding, Pool2d, PoolKind};
 use warpconv::{DType, Layout, reference};
 
-/// Shapes that have broken kernels elsewhere; each is run as maximum, maximum with indices, and both means.
+/// Shapes that have broken kernels elsewhere; each is run as maximum, maximum with indices, and
+/// both means.
 const WINDOWS: &[&str] = &[
     "ic3ih1kh1",
     "ic3ih8kh2sh2",

@@ -9,7 +9,8 @@ use warpconv::plan::{Plan, SubsamplePlan};
 use warpconv::problem::{Activation, Conv2d, Lrn, LrnParameters, Softmax, Subsample, Tanh};
 use warpconv::{DType, Layout, reference};
 
-/// Rows shorter than a warp, around what a warp and a block keep in registers, and beyond; planes of one pixel and others.
+/// Rows shorter than a warp, around what a warp and a block keep in registers, and beyond; planes
+/// of one pixel and others.
 const SOFTMAX: [[usize; 4]; 10] = [
     [1, 1, 1, 1],
     [7, 10, 1, 1],
@@ -47,7 +48,8 @@ pub fn softmax(device: &Device) {
     coverage.expect_all(device, &[Algorithm::Softmax]);
 }
 
-/// A row of a hundred thousand, where a sum that is not spread over threads would lose its last digits.
+/// A row of a hundred thousand, where a sum that is not spread over threads would lose its last
+/// digits.
 pub fn long_softmax(device: &Device) {
     let mut coverage = Coverage::default();
     for dtype in DType::ALL {
@@ -60,7 +62,8 @@ pub fn long_softmax(device: &Device) {
     }
 }
 
-/// A NaN or an infinity spoils its own row only; -inf is 0 among numbers; the largest numbers do not overflow.
+/// A NaN or an infinity spoils its own row only; -inf is 0 among numbers; the largest numbers do
+/// not overflow.
 pub fn special_softmax(device: &Device) {
     let mut coverage = Coverage::default();
     for (layout, h) in [(Layout::Nchw, 4), (Layout::Nhwc, 4), (Layout::Nhwc, 1)] {
@@ -80,7 +83,8 @@ pub fn special_softmax(device: &Device) {
     }
 }
 
-/// The tangent, plain and LeNet-5's, of numbers around 0, where it is nearly linear, far from it, and special ones.
+/// The tangent, plain and LeNet-5's, of numbers around 0, where it is nearly linear, far from it,
+/// and special ones.
 pub fn tanh(device: &Device) {
     let mut coverage = Coverage::default();
     for extents in [[1, 1, 1, 1], [2, 7, 3, 5], [1, 3, 61, 83], [2, 16, 4, 4]] {
@@ -112,7 +116,8 @@ pub fn tanh(device: &Device) {
     coverage.expect_all(device, &[Algorithm::Tanh]);
 }
 
-/// LeNet-5's S2, windows of other sizes, overlapping and with gaps, sums and means, each activation.
+/// LeNet-5's S2, windows of other sizes, overlapping and with gaps, sums and means, each
+/// activation.
 pub fn subsample(device: &Device) {
     let mut coverage = Coverage::default();
     let [amplitude, slope] = Tanh::LENET5;
@@ -219,7 +224,8 @@ fn each<P: Map>(
     );
 }
 
-/// All small layers behind one another in a module: each launch against the reference of what it was given.
+/// All small layers behind one another in a module: each launch against the reference of what it
+/// was given.
 pub fn module(device: &Device) {
     let [amplitude, slope] = Tanh::LENET5;
     for layout in Layout::ALL {

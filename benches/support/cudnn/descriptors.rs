@@ -34,7 +34,8 @@ macro_rules! descriptor {
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // SAFETY: made by `create` and not given back before. A failure cannot be helped here.
+                // SAFETY: made by `create` and not given back before. A failure cannot be helped
+                // here.
                 let _status = unsafe { sys::$destroy(self.0) };
             }
         }
@@ -205,8 +206,8 @@ impl Convolution {
     }
 }
 
-/// How products are made. For f32 the default lets tensor cores take tf32; FMA is f32 itself, which is also what
-/// 3xTF32 stands in for.
+/// How products are made. For f32 the default lets tensor cores take tf32; FMA is f32 itself, which
+/// is also what 3xTF32 stands in for.
 fn products(conv: &Conv2d) -> cudnnMathType_t {
     match (conv.dtype(), conv.math()) {
         (DType::F32, Math::Tf32) => cudnnMathType_t::CUDNN_DEFAULT_MATH,

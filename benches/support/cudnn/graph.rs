@@ -109,7 +109,8 @@ impl Descriptor {
         Ok(value)
     }
 
-    /// The numbers of an enumeration's values: a newer library may have more than the bindings name.
+    /// The numbers of an enumeration's values: a newer library may have more than the bindings
+    /// name.
     pub fn notes(&self, name: Name, kind: Type) -> Result<Vec<i32>, Failure> {
         const ROOM: usize = 32;
         let (mut count, mut values) = (0i64, [0i32; ROOM]);
@@ -131,7 +132,8 @@ impl Descriptor {
         }
         let mut raw: Vec<_> = found.iter().map(|one| one.0).collect();
         let mut count = 0i64;
-        // SAFETY: the descriptor is live, and so many live descriptors of the attribute's kind are there to be filled.
+        // SAFETY: the descriptor is live, and so many live descriptors of the attribute's kind are
+        // there to be filled.
         let status = unsafe {
             sys::cudnnBackendGetAttribute(
                 self.0,
@@ -332,8 +334,8 @@ impl Plan {
     /// Queues the plan.
     ///
     /// # Safety
-    /// The pack's addresses are of device memory of the handle's context, as long as the problem says, the workspace as
-    /// long as the plan's; all stay until the stream has done the work.
+    /// The pack's addresses are of device memory of the handle's context, as long as the problem
+    /// says, the workspace as long as the plan's; all stay until the stream has done the work.
     pub unsafe fn execute(&self, cudnn: &Cudnn, pack: &Descriptor) -> Result<(), Failure> {
         // SAFETY: the caller vouches for what the pack holds; plan and pack are live and complete.
         let status = unsafe { sys::cudnnBackendExecute(cudnn.handle, self.plan.0, pack.0) };
@@ -473,8 +475,8 @@ fn pointwise(
     operation.finalize()
 }
 
-/// Whether an engine's arithmetic is the problem's: f32 that is f32, or inputs that are rounded to tf32 once and no
-/// further; sums in f32. 16-bit inputs are what they are.
+/// Whether an engine's arithmetic is the problem's: f32 that is f32, or inputs that are rounded to
+/// tf32 once and no further; sums in f32. 16-bit inputs are what they are.
 pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     use sys::cudnnBackendNumericalNote_t as Note;
     use warpconv::catalog::Math;

@@ -11,8 +11,8 @@ use warpconv::problem::Conv2d;
 use super::descriptors::{Activation, Convolution, Filter, Tensor};
 use super::{Cudnn, Failure, checked};
 
-/// The algorithms, each with its name and whether it transforms its operands, so that products are fewer and rounding
-/// is another.
+/// The algorithms, each with its name and whether it transforms its operands, so that products are
+/// fewer and rounding is another.
 pub const ALGORITHMS: [(Algorithm, &str, bool); 8] = {
     use Algorithm as A;
     [
@@ -119,8 +119,8 @@ impl LegacyConv {
     /// The convolution alone.
     ///
     /// # Safety
-    /// The addresses are of device memory of the handle's context, as long as the problem says, and the workspace is of
-    /// `bytes`; all stay until the stream has done the work.
+    /// The addresses are of device memory of the handle's context, as long as the problem says, and
+    /// the workspace is of `bytes`; all stay until the stream has done the work.
     pub unsafe fn forward(
         &self,
         cudnn: &Cudnn,
@@ -162,7 +162,8 @@ impl LegacyConv {
         workspace: *mut c_void,
         bytes: u64,
     ) -> Result<(), Failure> {
-        // SAFETY: as above. What would be added, times zero, is y itself, as cuDNN's documentation allows.
+        // SAFETY: as above. What would be added, times zero, is y itself, as cuDNN's documentation
+        // allows.
         let status = unsafe {
             sys::cudnnConvolutionBiasActivationForward(
                 cudnn.handle,

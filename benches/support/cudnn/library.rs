@@ -12,7 +12,8 @@ pub const VARIABLE: &str = "WARPCONV_CUDNN";
 /// The versions whose numbers are those of the bindings.
 const VERSIONS: std::ops::Range<usize> = 90_000..100_000;
 
-/// Every function of cuDNN that is called here: cudarc panics at a call of one that the library lacks.
+/// Every function of cuDNN that is called here: cudarc panics at a call of one that the library
+/// lacks.
 const FUNCTIONS: [&str; 35] = [
     "cudnnActivationForward",
     "cudnnAddTensor",
@@ -51,7 +52,8 @@ const FUNCTIONS: [&str; 35] = [
     "cudnnTransformTensor",
 ];
 
-/// Loads the library, for the rest of the process, and returns its version. The error says what is missing.
+/// Loads the library, for the rest of the process, and returns its version. The error says what is
+/// missing.
 pub fn find() -> Result<usize, String> {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
         // cudarc asks for it by name later and is given this one, for it bears that name.
@@ -81,8 +83,8 @@ pub fn find() -> Result<usize, String> {
     Ok(version)
 }
 
-/// Whether the loader finds the library under a name that cudarc tries. It stays loaded: a library that has started
-/// threads does not survive being unloaded.
+/// Whether the loader finds the library under a name that cudarc tries. It stays loaded: a library
+/// that has started threads does not survive being unloaded.
 fn is_found() -> bool {
     cudarc::get_lib_name_candidates("cudnn")
         .iter()

@@ -1,13 +1,16 @@
-//! cuDNN, the peer: found at run time, asked for everything that it has for a problem, and the best of it timed.
+//! cuDNN, the peer: found at run time, asked for everything that it has for a problem, and the best
+//! of it timed.
 //!
-//! Convolutions come from both of its interfaces. The older one has eight algorithms, with and without bias and ReLU in
-//! the kernel ([`legacy`]). The graph interface has engines ([`graph`]): all configurations that its heuristics A and B
-//! and its fallback name, and every engine of the operation graph as it comes, each built into an execution plan, for
-//! the convolution alone and for convolution, bias and ReLU in one. What takes more workspace than allowed, cannot be
-//! built or fails is passed over; [`search`] times the rest. Sums are in f32; what rounds inputs or sums further than
-//! the problem says is passed over too.
+//! Convolutions come from both of its interfaces. The older one has eight algorithms, with and
+//! without bias and ReLU in the kernel ([`legacy`]). The graph interface has engines ([`graph`]):
+//! all configurations that its heuristics A and B and its fallback name, and every engine of the
+//! operation graph as it comes, each built into an execution plan, for the convolution alone and
+//! for convolution, bias and ReLU in one. What takes more workspace than allowed, cannot be built
+//! or fails is passed over; [`search`] times the rest. Sums are in f32; what rounds inputs or sums
+//! further than the problem says is passed over too.
 //!
-//! Only cuDNN 9 is taken: statuses and attributes have other numbers in version 8, and cudarc's bindings are those of 9.
+//! Only cuDNN 9 is taken: statuses and attributes have other numbers in version 8, and cudarc's
+//! bindings are those of 9.
 
 mod descriptors;
 mod graph;
@@ -69,7 +72,8 @@ impl Cudnn {
         let version = find()?;
         stream.context().bind_to_thread().map_err(text)?;
         let mut handle = std::ptr::null_mut();
-        // SAFETY: the library and all of its functions that are called here were found; the context is bound.
+        // SAFETY: the library and all of its functions that are called here were found; the context
+        // is bound.
         checked("cudnnCreate", unsafe { sys::cudnnCreate(&mut handle) })
             .map_err(|failure| format!("cuDNN is there and does not start: {failure}"))?;
         let cudnn = Cudnn {
@@ -80,7 +84,8 @@ impl Cudnn {
             most_workspace: options.cudnn_workspace << 20,
             seconds: options.search_seconds(),
         };
-        // SAFETY: the handle is cuDNN's own and the stream belongs to the context in which it was made.
+        // SAFETY: the handle is cuDNN's own and the stream belongs to the context in which it was
+        // made.
         let status = unsafe { sys::cudnnSetStream(handle, stream.cu_stream().cast()) };
         checked("cudnnSetStream", status).map_err(text)?;
         Ok(cudnn)
@@ -92,8 +97,8 @@ impl Cudnn {
         format!("cuDNN {major}.{minor}.{}", self.version % 100)
     }
 
-    /// Workspace of at least so many bytes, shared by all plans: they run one after another in one stream. An address
-    /// stays valid until more is asked for.
+    /// Workspace of at least so many bytes, shared by all plans: they run one after another in one
+    /// stream. An address stays valid until more is asked for.
     fn workspace(&self, bytes: u64) -> Result<*mut c_void, String> {
         if bytes == 0 {
             return Ok(std::ptr::null_mut());

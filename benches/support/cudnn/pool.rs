@@ -30,7 +30,8 @@ impl Cudnn {
         let y = Tensor::of(pool.output()).map_err(text)?;
         let launch = Box::new(move |i| {
             let at = at(i);
-            // SAFETY: the benchmark keeps the operands, as long as the problem says; descriptors and factors are live.
+            // SAFETY: the benchmark keeps the operands, as long as the problem says; descriptors
+            // and factors are live.
             let status = unsafe {
                 sys::cudnnPoolingForward(
                     self.handle,
@@ -77,8 +78,9 @@ fn mode(pool: &Pool2d) -> Option<Mode> {
 /// Window, padding, stride, and what is to be said of them.
 type Window = ([usize; 2], [usize; 2], [usize; 2], String);
 
-/// cuDNN rounds output sizes down and pads opposite sides alike. Where that gives another size, one more row and column
-/// of padding can make up for it: the windows lie elsewhere, and are as many of the same work.
+/// cuDNN rounds output sizes down and pads opposite sides alike. Where that gives another size, one
+/// more row and column of padding can make up for it: the windows lie elsewhere, and are as many of
+/// the same work.
 fn window(pool: &Pool2d) -> Result<Window, String> {
     if matches!(pool.kind(), PoolKind::GlobalMax | PoolKind::GlobalAverage) {
         let all = [pool.h(), pool.w()];

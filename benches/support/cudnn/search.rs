@@ -15,7 +15,8 @@ use super::Cudnn;
 use super::graph::{Descriptor, Graph, Plan, is_exact_enough, transforms};
 use super::legacy::{ALGORITHMS, LegacyConv, Transpose};
 
-/// Samples by which candidates are compared; the best is measured as carefully as this crate's kernel.
+/// Samples by which candidates are compared; the best is measured as carefully as this crate's
+/// kernel.
 const SAMPLES: usize = 3;
 
 /// How long a candidate's sample is.
@@ -51,8 +52,8 @@ struct Search<'a> {
     at: Operands<'a>,
     length: Length,
     deadline: Instant,
-    /// Bias and ReLU as kernels of their own; `None` where cuDNN has none for the type, and then only what has them
-    /// fused counts.
+    /// Bias and ReLU as kernels of their own; `None` where cuDNN has none for the type, and then
+    /// only what has them fused counts.
     epilogue_us: Option<f64>,
     best: Option<Leader>,
     /// The best that transforms nothing.
@@ -255,8 +256,9 @@ impl<'a> Search<'a> {
                 Ok(Box::new(move |i| {
                     let legacy = legacy.as_ref().ok_or("no older descriptors")?;
                     let at = at(i);
-                    // SAFETY: the benchmark keeps the operands, as long as the problem says; the workspace is at least
-                    // as large as any that is allowed, and plans use it one after another.
+                    // SAFETY: the benchmark keeps the operands, as long as the problem says; the
+                    // workspace is at least as large as any that is allowed, and plans use it one
+                    // after another.
                     let launched = unsafe {
                         if candidate.fused {
                             legacy.fused(cudnn, algorithm, &at, workspace, bytes)
@@ -274,7 +276,8 @@ impl<'a> Search<'a> {
                 let packs = packs.map_err(text)?;
                 let plan_of = candidate.clone();
                 Ok(Box::new(move |i| match &plan_of.how {
-                    // SAFETY: as above; the packs hold the operands' addresses and that workspace's.
+                    // SAFETY: as above; the packs hold the operands' addresses and that
+                    // workspace's.
                     How::Graph(plan) => {
                         unsafe { plan.execute(cudnn, &packs[i % packs.len()]) }.map_err(text)
                     }
@@ -340,7 +343,8 @@ impl<'a> Search<'a> {
         parts
     }
 
-    /// The time of a change of layout, into the workspace or from it; `None` where cuDNN has none for the type.
+    /// The time of a change of layout, into the workspace or from it; `None` where cuDNN has none
+    /// for the type.
     fn transpose(&self, desc: &warpconv::problem::TensorDesc, back: bool) -> Option<f64> {
         let cudnn = self.cudnn;
         let change = Transpose::of(desc, back).ok()?;
@@ -356,7 +360,8 @@ impl<'a> Search<'a> {
             } else {
                 (at.x, scratch)
             };
-            // SAFETY: both are as long as the tensor: an operand, and the workspace, which was just compared.
+            // SAFETY: both are as long as the tensor: an operand, and the workspace, which was just
+            // compared.
             unsafe { change.run(cudnn, from, to) }.map_err(text)
         });
         self.time(launch).ok()

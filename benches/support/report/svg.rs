@@ -1,5 +1,6 @@
-//! The report as a chart: a bar for each family and row, this crate's beside cuDNN's, as a share of the roofline.
-//! Where there are no times, the instructions a multiplication that the emulator counted.
+//! The report as a chart: a bar for each family and row, this crate's beside cuDNN's, as a share of
+//! the roofline. Where there are no times, the instructions a multiplication that the emulator
+//! counted.
 
 use plotters::prelude::*;
 

@@ -1,11 +1,11 @@
-//! The shadow's quick ways: accesses about which nothing need be reported, many units at a time. Whatever they do not
-//! let pass is looked at unit by unit. They know nothing of vector clocks.
+//! The shadow's quick ways: accesses about which nothing need be reported, many units at a time.
+//! Whatever they do not let pass is looked at unit by unit. They know nothing of vector clocks.
 use super::order::Order;
 use super::shadow::{Actor, PENDING, SEVERAL, Shadow, Writer};
 
 impl Shadow {
-    /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs a closer look: then
-    /// [`Shadow::read`] must be asked unit by unit.
+    /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs
+    /// a closer look: then [`Shadow::read`] must be asked unit by unit.
     #[inline(always)]
     pub fn read_fast<const COUNT: usize>(
         &mut self,
@@ -38,8 +38,8 @@ impl Shadow {
         worst.iter().all(|&w| w < safe)
     }
 
-    /// Whether `COUNT` four-byte units from `unit` on may be written without a closer look: nobody wrote them since
-    /// the last barrier, and nobody else read them.
+    /// Whether `COUNT` four-byte units from `unit` on may be written without a closer look: nobody
+    /// wrote them since the last barrier, and nobody else read them.
     #[inline(always)]
     pub fn may_write_fast<const COUNT: usize>(
         &self,
@@ -105,8 +105,9 @@ impl Shadow {
         worst < safe
     }
 
-    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, where units are smaller than a word. False,
-    /// with nothing done, if that needs a closer look. `pending`: a copy begins.
+    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, where units are
+    /// smaller than a word. False, with nothing done, if that needs a closer look. `pending`: a
+    /// copy begins.
     #[inline(always)]
     pub fn write_small(
         &mut self,
@@ -165,7 +166,8 @@ impl Shadow {
         good
     }
 
-    /// [`Shadow::begin_copy`] of `COUNT` four-byte units. False, with nothing done, if that needs a closer look.
+    /// [`Shadow::begin_copy`] of `COUNT` four-byte units. False, with nothing done, if that needs a
+    /// closer look.
     #[inline(always)]
     pub fn begin_copy_fast<const COUNT: usize>(
         &mut self,

@@ -1,8 +1,9 @@
 //! Data handed over in shared memory with fences and flags.
 //!
-//! A fence notes what its warp knows and did. A strong write puts the note of its warp's latest fence beside the flag
-//! (an atomic adds it to what stands there); a strong read takes what stands beside the flag along, and the reader's
-//! next fence makes it known. A fence counts for the whole warp of the lanes that execute it.
+//! A fence notes what its warp knows and did. A strong write puts the note of its warp's latest
+//! fence beside the flag (an atomic adds it to what stands there); a strong read takes what stands
+//! beside the flag along, and the reader's next fence makes it known. A fence counts for the whole
+//! warp of the lanes that execute it.
 use super::order::Order;
 use std::collections::HashMap;
 
@@ -76,7 +77,8 @@ impl Order {
         }
     }
 
-    /// A warp writes a unit. An atomic leaves what stood beside it, a strong write replaces it, a plain one drops it.
+    /// A warp writes a unit. An atomic leaves what stood beside it, a strong write replaces it, a
+    /// plain one drops it.
     pub fn write_flag(&mut self, unit: usize, warp: u32, strong: bool, atomic: bool) {
         let unit = unit | self.block << 32;
         let Some(flags) = &mut self.flags else {

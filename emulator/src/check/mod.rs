@@ -1,7 +1,8 @@
 //! What is always checked while a kernel runs.
 //!
 //! * [`order`]: which warps of a block have synchronised with which.
-//! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what nobody wrote.
+//! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what
+//!   nobody wrote.
 //! * [`proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
 //! * [`reduction`]: reductions of shared memory by the asynchronous proxy.
 //! * Global memory has its shadow in [`crate::memory`]; `exec::global` consults it.

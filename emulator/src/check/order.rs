@@ -1,19 +1,21 @@
 //! Which accesses of other warps a warp may rely on.
 //!
-//! A block has a clock that advances at its barriers. Where only barriers of the whole block are used, everything
-//! before the latest one ([`Order::floor`]) is ordered before everything after it, and that is all there is to know.
-//! Kernels with named barriers for some of the warps, or with barriers in shared memory ([`Order::precise`]), keep a
-//! vector clock for each warp: the time up to which it may rely on each other warp. The clock has further columns: one
-//! for each barrier in shared memory (how many of its phases the warp knows to be complete) and one for each reader of
-//! the asynchronous proxy (the time of its latest read that the warp knows to be over). The columns of warps and of
-//! barriers are there twice: the second time they say what is behind a fence between the proxies too, see
-//! [`super::proxy::Fences`]. What one warp knows, others learn at the barriers where they meet it, and from flags
-//! between fences ([`super::flags`]).
+//! A block has a clock that advances at its barriers. Where only barriers of the whole block are
+//! used, everything before the latest one ([`Order::floor`]) is ordered before everything after it,
+//! and that is all there is to know. Kernels with named barriers for some of the warps, or with
+//! barriers in shared memory ([`Order::precise`]), keep a vector clock for each warp: the time up
+//! to which it may rely on each other warp. The clock has further columns: one for each barrier in
+//! shared memory (how many of its phases the warp knows to be complete) and one for each reader of
+//! the asynchronous proxy (the time of its latest read that the warp knows to be over). The columns
+//! of warps and of barriers are there twice: the second time they say what is behind a fence
+//! between the proxies too, see [`super::proxy::Fences`]. What one warp knows, others learn at the
+//! barriers where they meet it, and from flags between fences ([`super::flags`]).
 //!
-//! The blocks of a cluster share one clock. Warps are counted over all of them, while barriers in shared memory and
-//! asynchronous readers are those of [`Order::block`], the block whose shared memory is looked at. Two more kinds of
-//! columns are for what a cluster barrier without memory ordering still tells: which blocks run, and which barriers a
-//! `fence.mbarrier_init` has published.
+//! The blocks of a cluster share one clock. Warps are counted over all of them, while barriers in
+//! shared memory and asynchronous readers are those of [`Order::block`], the block whose shared
+//! memory is looked at. Two more kinds of columns are for what a cluster barrier without memory
+//! ordering still tells: which blocks run, and which barriers a `fence.mbarrier_init` has
+//! published.
 
 use super::flags::Flags;
 
@@ -90,7 +92,8 @@ impl Order {
         self.known = vec![0; self.warps * self.columns];
     }
 
-    /// Begins a block, or the blocks of a cluster. Whether the clock has started again, so that shadows must be cleared.
+    /// Begins a block, or the blocks of a cluster. Whether the clock has started again, so that
+    /// shadows must be cleared.
     pub fn begin_block(&mut self) -> bool {
         let again = self.now > LAST_TIME / 2;
         self.now = if again { 1 } else { self.now + 1 };
@@ -109,7 +112,8 @@ impl Order {
         again
     }
 
-    /// Whether the block has used up the times that there are; it can have no further barriers then.
+    /// Whether the block has used up the times that there are; it can have no further barriers
+    /// then.
     #[inline]
     pub fn is_exhausted(&self) -> bool {
         self.now > LAST_TIME - RESERVE
@@ -205,7 +209,8 @@ impl Order {
         self.warps + self.blocks * SLOTS + block * READERS + reader
     }
 
-    /// Adds to what a barrier hands on that a reader's reads of a block's memory up to `time` are over.
+    /// Adds to what a barrier hands on that a reader's reads of a block's memory up to `time` are
+    /// over.
     pub fn gather_read(&self, together: &mut Vec<u32>, block: usize, reader: usize, time: u32) {
         together.resize(self.columns, 0);
         let over = &mut together[self.reader_column(block, reader)];
@@ -238,7 +243,8 @@ impl Order {
         self.columns - self.blocks - self.warps + warp
     }
 
-    /// Adds to what a barrier hands on that the barriers which a warp initialised up to `time` are to be seen.
+    /// Adds to what a barrier hands on that the barriers which a warp initialised up to `time` are
+    /// to be seen.
     pub fn gather_init(&self, together: &mut Vec<u32>, warp: usize, time: u32) {
         if self.cluster {
             together.resize(self.columns, 0);
@@ -247,7 +253,8 @@ impl Order {
         }
     }
 
-    /// Whether a fence for initialisations that `other` executed at `time` is ordered before what `me` does now.
+    /// Whether a fence for initialisations that `other` executed at `time` is ordered before what
+    /// `me` does now.
     pub fn sees_init(&self, me: u32, other: u32, time: u32) -> bool {
         self.cluster
             && time <= self.known[me as usize * self.columns + self.init_column(other as usize)]
@@ -258,7 +265,8 @@ impl Order {
         self.warps + (SLOTS + READERS) * self.blocks
     }
 
-    /// What a warp knows now, as columns of warps and of barriers: the warps' own times up to `time`.
+    /// What a warp knows now, as columns of warps and of barriers: the warps' own times up to
+    /// `time`.
     pub fn knowledge(&self, warp: usize, time: u32) -> Vec<u32> {
         if !self.precise {
             return Vec::new();
@@ -272,7 +280,8 @@ impl Order {
         row
     }
 
-    /// All of what a warp knows at `time` is now behind a fence between the proxies that its threads have executed.
+    /// All of what a warp knows at `time` is now behind a fence between the proxies that its
+    /// threads have executed.
     pub fn fence_proxies(&mut self, warp: usize, time: u32) {
         let row = self.knowledge(warp, time);
         let start = warp * self.columns + self.fenced();
@@ -281,13 +290,15 @@ impl Order {
         }
     }
 
-    /// Whether a fence between the proxies lies on a path from what `other` did at `time` to what `me` does now.
+    /// Whether a fence between the proxies lies on a path from what `other` did at `time` to what
+    /// `me` does now.
     pub fn is_fenced(&self, me: u32, other: u32, time: u32) -> bool {
         let column = self.fenced() + other as usize;
         self.precise && time <= self.known[me as usize * self.columns + column]
     }
 
-    /// Up to how many phases of a barrier in shared memory such a fence lies behind their completion.
+    /// Up to how many phases of a barrier in shared memory such a fence lies behind their
+    /// completion.
     pub fn phases_fenced(&self, me: u32, slot: usize) -> u32 {
         if !self.precise {
             return 0;

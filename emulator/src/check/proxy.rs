@@ -1,23 +1,30 @@
-//! Shared memory between ordinary accesses and the asynchronous proxy: bulk copies and matrix products of a warpgroup.
+//! Shared memory between ordinary accesses and the asynchronous proxy: bulk copies and matrix
+//! products of a warpgroup.
 //!
 //! What is reported, besides what [`super::shadow`] says of any access:
 //!
-//! * An access to what a copy writes, by a warp that does not know that the phase of the barrier which completes the
-//!   copy is over. A warp knows it by waiting for the phase, or by meeting a warp that knows.
-//! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or `cp.async`) without a
-//!   `fence.proxy.async` between. The fence may be the writer's (with a barrier after it), the reader's (with a barrier
-//!   before it), or that of a third thread between two barriers.
+//! * An access to what a copy writes, by a warp that does not know that the phase of the barrier
+//!   which completes the copy is over. A warp knows it by waiting for the phase, or by meeting a
+//!   warp that knows.
+//! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or
+//!   `cp.async`) without a `fence.proxy.async` between. The fence may be the writer's (with a
+//!   barrier after it), the reader's (with a barrier before it), or that of a third thread between
+//!   two barriers.
 //!
-//! Which threads may fence: the PTX ISA says of `fence.proxy.async` and its like (9.4, "membar / fence"): "Bi-directional
-//! proxy fences do not directly synchronize with other fences in the sense that fences with .release or .acquire
-//! semantics do. Instead, bi-directional proxy fences take effect within a single thread and therefore do not have a
-//! .scope qualifier. Their cross-proxy synchronizing effect composes with other forms of synchronization according to
-//! the rules of the Memory Consistency Model." The rule for the only kind that these rules name is (section "Causality
-//! Order"): "X precedes Y in base causality order, and: [...] X and Y are aliases and there is an alias proxy fence along
-//! the base causality path from X to Y." So the fence has to lie on the path from the write to the asynchronous access,
-//! and it does not matter in which of the path's threads: a store, a barrier and then a fence of the thread that begins
-//! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and a barrier (CUTLASS's).
-//! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is over.
+//! Which threads may fence: the PTX ISA says of `fence.proxy.async` and its like (9.4,
+//! "membar / fence"): "Bi-directional proxy fences do not directly synchronize with other fences in
+//! the sense that fences with .release or .acquire semantics do. Instead, bi-directional proxy
+//! fences take effect within a single thread and therefore do not have a .scope qualifier. Their
+//! cross-proxy synchronizing effect composes with other forms of synchronization according to the
+//! rules of the Memory Consistency Model." The rule for the only kind that these rules name is
+//! (section "Causality Order"): "X precedes Y in base causality order, and: [...] X and Y are
+//! aliases and there is an alias proxy fence along the base causality path from X to Y." So the
+//! fence has to lie on the path from the write to the asynchronous access, and it does not matter
+//! in which of the path's threads: a store, a barrier and then a fence of the thread that begins
+//! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and
+//! a barrier (CUTLASS's).
+//! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is
+//!   over.
 //! * An ordinary access to a barrier.
 use super::order::Order;
 use super::shadow::{Actor, BARRIER, Conflict, Shadow, TRACKED, Writer};
@@ -62,8 +69,9 @@ impl Tracked {
 
 /// The fences between the proxies that the lanes of each warp have executed, in order.
 ///
-/// A fence of all lanes that a warp still has covers what the warp knows, and goes on to other warps with what they
-/// learn of it ([`Order::fence_proxies`]). A fence of some lanes covers the same for these lanes only.
+/// A fence of all lanes that a warp still has covers what the warp knows, and goes on to other
+/// warps with what they learn of it ([`Order::fence_proxies`]). A fence of some lanes covers the
+/// same for these lanes only.
 #[derive(Default)]
 pub(crate) struct Fences {
     list: Vec<Vec<Fence>>,
@@ -119,8 +127,8 @@ impl Fences {
         self.partial.iter_mut().for_each(Vec::clear);
     }
 
-    /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its count of
-    /// synchronisations. Whether there was room to note it.
+    /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its
+    /// count of synchronisations. Whether there was room to note it.
     pub fn add(
         &mut self,
         order: &mut Order,
@@ -151,7 +159,8 @@ impl Fences {
         true
     }
 
-    /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no lane: what all do.
+    /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no
+    /// lane: what all do.
     pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
         let Write {
             warp,
@@ -180,7 +189,8 @@ impl Fences {
             })
     }
 
-    /// Whether a fence lies between the completion of a copy that a barrier's phase completes and what a lane does now.
+    /// Whether a fence lies between the completion of a copy that a barrier's phase completes and
+    /// what a lane does now.
     pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
         let column = order.slot_column(copy.slot);
         order.phases_fenced(me, copy.slot) > copy.phase
@@ -233,7 +243,8 @@ pub(crate) struct AsyncReader<'a> {
     pub actor: Actor,
     /// Whether all lanes began it together.
     pub together: bool,
-    /// The last unit that was found good: its stamp and writer. What neighbours share needs no second look.
+    /// The last unit that was found good: its stamp and writer. What neighbours share needs no
+    /// second look.
     pub good: (u32, u32, u32),
 }
 
@@ -307,7 +318,8 @@ impl Shadow {
         Ok(())
     }
 
-    /// Whether what the asynchronous proxy reads of the units lets writes of this warp pass, for sure.
+    /// Whether what the asynchronous proxy reads of the units lets writes of this warp pass, for
+    /// sure.
     fn all_asynchronous_reads_over(
         &self,
         units: std::ops::Range<usize>,

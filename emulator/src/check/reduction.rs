@@ -1,20 +1,21 @@
-//! Reductions of the asynchronous proxy in shared memory: `cp.reduce.async.bulk` of several threads and blocks to the same
-//! bytes.
+//! Reductions of the asynchronous proxy in shared memory: `cp.reduce.async.bulk` of several threads
+//! and blocks to the same bytes.
 //!
-//! Each is atomic by element, so that the result does not depend on the order of two, and the second one may begin while
-//! the first is under way. In all else a reduction is checked as a copy that reads what it writes. Of several that are under
-//! way the shadow keeps the latest: where they are completed by different barriers, a wait for that one's is enough.
+//! Each is atomic by element, so that the result does not depend on the order of two, and the
+//! second one may begin while the first is under way. In all else a reduction is checked as a copy
+//! that reads what it writes. Of several that are under way the shadow keeps the latest: where they
+//! are completed by different barriers, a wait for that one's is enough.
 //!
-//! What the shadow cannot see: a reduction that begins while another is under way is not held against the writes before
-//! that one, since their stamps are gone.
+//! What the shadow cannot see: a reduction that begins while another is under way is not held
+//! against the writes before that one, since their stamps are gone.
 use super::order::Order;
 use super::proxy::{Fences, Tracked};
 use super::shadow::{Actor, Conflict, Shadow, TRACKED};
 use std::ops::Range;
 
 impl Shadow {
-    /// A reduction of the asynchronous proxy changes units. `reduces`: whether the instruction at a place is one. The
-    /// unit at fault, if there is one.
+    /// A reduction of the asynchronous proxy changes units. `reduces`: whether the instruction at a
+    /// place is one. The unit at fault, if there is one.
     pub fn begin_reduction(
         &mut self,
         units: Range<usize>,

@@ -1,14 +1,16 @@
 //! The shadow of shared memory.
 //!
-//! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in most kernels). Of
-//! each the shadow holds who wrote it last and who has read it since. What is reported:
+//! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in
+//! most kernels). Of each the shadow holds who wrote it last and who has read it since. What is
+//! reported:
 //!
 //! * A read of a unit that nobody in the block wrote.
-//! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or `volatile`
-//!   accesses are no race, nor are two writes of the same value.
-//! * Inside a warp: a read of what another lane wrote, or a second write of another value by another lane, with
-//!   neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier between. A write after another lane's read
-//!   is not reported: an instruction's reads are over before the warp's next instruction begins.
+//! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or
+//!   `volatile` accesses are no race, nor are two writes of the same value.
+//! * Inside a warp: a read of what another lane wrote, or a second write of another value by
+//!   another lane, with neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier
+//!   between. A write after another lane's read is not reported: an instruction's reads are over
+//!   before the warp's next instruction begins.
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
 //! * What concerns barriers in shared memory and the asynchronous proxy: see [`super::proxy`].
 use super::order::Order;
@@ -27,10 +29,11 @@ pub(super) const SEVERAL: u32 = 32;
 /// What the last writer of a unit was.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Writer {
-    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a tracked copy with its
-    /// barrier, see [`super::proxy::Tracked`].
+    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a
+    /// tracked copy with its barrier, see [`super::proxy::Tracked`].
     pub pc: u32,
-    /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy the phase.
+    /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy
+    /// the phase.
     pub info: u32,
 }
 
@@ -109,7 +112,8 @@ pub(crate) enum Conflict {
     AsyncRead {
         reader: usize,
     },
-    /// Written by a lane without a fence between the proxies, and read or written by the asynchronous one.
+    /// Written by a lane without a fence between the proxies, and read or written by the
+    /// asynchronous one.
     Unfenced {
         warp: u32,
         lane: u32,
@@ -130,7 +134,8 @@ pub(crate) struct Shadow {
     strong_readers: Vec<u32>,
     /// The time of the last strong read of any unit.
     pub(super) last_strong: u32,
-    /// With vector clocks: the times of the last plain read by each warp, then of the last strong one.
+    /// With vector clocks: the times of the last plain read by each warp, then of the last strong
+    /// one.
     read_times: Vec<u32>,
     /// Likewise of warps of other blocks of the cluster, by unit: warp, whether strong, time.
     remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
@@ -497,7 +502,8 @@ mod tests {
     fn small_units_are_told_apart() {
         let (mut order, _) = new(false);
         let mut shadow = Shadow::new(64, 0, &order);
-        // Two warps write neighbouring bytes of a word, and a third one reads them too early, and one too many.
+        // Two warps write neighbouring bytes of a word, and a third one reads them too early, and
+        // one too many.
         assert!(shadow.write_small(8, 2, &order, &actor(0, 0, 0), false));
         assert!(shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
         assert!(!shadow.write_small(9, 1, &order, &actor(1, 0, 0), false));

@@ -7,8 +7,8 @@ use super::ClientError;
 /// The library's file name.
 const FILE: &str = "libptx_emulator.so";
 
-/// Where the library may be: what `PTX_EMULATOR_LIB` names, else beside the executable and where cargo puts the
-/// libraries of a program, its tests, examples and benchmarks.
+/// Where the library may be: what `PTX_EMULATOR_LIB` names, else beside the executable and where
+/// cargo puts the libraries of a program, its tests, examples and benchmarks.
 fn candidates(named: Option<PathBuf>, executable: Option<&Path>) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![if named.is_dir() {
@@ -81,7 +81,8 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
 /// Whether who asks for `libcuda.so` gets the library that has this function at this address.
 #[cfg(target_os = "linux")]
 pub fn is_the_driver(version: usize) -> bool {
-    // SAFETY: a library of that name is loaded by now: the emulator, or a driver that runs nothing on loading.
+    // SAFETY: a library of that name is loaded by now: the emulator, or a driver that runs nothing
+    // on loading.
     let Ok(driver) = (unsafe { libloading::Library::new("libcuda.so") }) else {
         return false;
     };

@@ -1,7 +1,8 @@
-//! Using the drop-in library from a Rust program: finding and loading it, and reading what it counted.
+//! Using the drop-in library from a Rust program: finding and loading it, and reading what it
+//! counted.
 //!
-//! The shared library keeps its own state, so a program that links this crate reaches the emulated devices only
-//! through the driver API, as any CUDA program does, and through [`Library`].
+//! The shared library keeps its own state, so a program that links this crate reaches the emulated
+//! devices only through the driver API, as any CUDA program does, and through [`Library`].
 //!
 //! ```no_run
 //! use ptx_emulator::client::Library;
@@ -135,11 +136,12 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library so that bindings which look for `libcuda.so` find it, and makes sure that it has `devices`
-    /// devices of capability `sm` (75, 80 or 90).
+    /// Loads the library so that bindings which look for `libcuda.so` find it, and makes sure that
+    /// it has `devices` devices of capability `sm` (75, 80 or 90).
     ///
-    /// Must come before the process's first driver call. May be called again, also with another capability: devices
-    /// that are missing are added, and [`Library::ordinals`] says which ones were meant.
+    /// Must come before the process's first driver call. May be called again, also with another
+    /// capability: devices that are missing are added, and [`Library::ordinals`] says which ones
+    /// were meant.
     pub fn load(sm: u32, devices: usize) -> Result<Library, ClientError> {
         static LOADED: OnceLock<Result<(Functions, PathBuf), ClientError>> = OnceLock::new();
         let (functions, path) = LOADED
@@ -197,8 +199,8 @@ impl Library {
         wire::from_words(&words)
     }
 
-    /// Launch number `index` since the last reset, from 0. `None` where there was none, or so many came after it
-    /// that it is forgotten (the last 4096 are kept).
+    /// Launch number `index` since the last reset, from 0. `None` where there was none, or so many
+    /// came after it that it is forgotten (the last 4096 are kept).
     pub fn launch(&self, index: u64) -> Option<Launch> {
         let mut header = LaunchHeader::default();
         let mut name = vec![0u8; 1024];
@@ -263,8 +265,9 @@ impl Library {
         unsafe { (self.functions.silence)(c_int::from(silent)) }
     }
 
-    /// Sets what one launch on any device may take from now on, in place of `PTX_EMULATOR_INSTRUCTIONS` and
-    /// `PTX_EMULATOR_SECONDS`: instructions of one warp (at least 1), and time, to a millisecond (`None` for no limit).
+    /// Sets what one launch on any device may take from now on, in place of
+    /// `PTX_EMULATOR_INSTRUCTIONS` and `PTX_EMULATOR_SECONDS`: instructions of one warp (at least
+    /// 1), and time, to a millisecond (`None` for no limit).
     pub fn set_limits(&self, instructions: u64, time: Option<Duration>) {
         // A limit below a millisecond must not become none.
         let milliseconds = time.map_or(0, |time| {
@@ -274,7 +277,8 @@ impl Library {
         unsafe { (self.functions.limits)(instructions, milliseconds) }
     }
 
-    /// Gives the allocation that begins at a device address a name for reports; says whether there is one.
+    /// Gives the allocation that begins at a device address a name for reports; says whether there
+    /// is one.
     pub fn label(&self, address: u64, label: &str) -> bool {
         let Ok(label) = CString::new(label) else {
             return false;
@@ -310,7 +314,8 @@ fn open() -> Result<(Functions, PathBuf), ClientError> {
 
 /// Looks the exported functions up.
 fn functions(library: &libloading::Library) -> Result<Functions, libloading::Error> {
-    // SAFETY: the names and types are those of `driver::client_api`; the version is compared before any other call.
+    // SAFETY: the names and types are those of `driver::client_api`; the version is compared before
+    // any other call.
     unsafe {
         Ok(Functions {
             version: *library.get(b"ptx_emulator_version\0")?,

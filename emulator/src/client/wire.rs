@@ -5,7 +5,8 @@ use std::ffi::CStr;
 use crate::Counters;
 use crate::counters::{GlobalTraffic, MatrixWork, SharedTraffic};
 
-/// The crate's version. Library and client must be of the same, or the words would mean something else.
+/// The crate's version. Library and client must be of the same, or the words would mean something
+/// else.
 pub const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(version) => version,

@@ -22,7 +22,8 @@ pub fn registers(kernel: &Kernel) -> u32 {
     kernel.registers.clamp(8, 255).next_multiple_of(8).min(255)
 }
 
-/// The most threads a block may have. Registers do not count: how many a real compiler would use is only estimated.
+/// The most threads a block may have. Registers do not count: how many a real compiler would use is
+/// only estimated.
 pub fn max_threads(kernel: &Kernel) -> u32 {
     let required = kernel
         .required_block

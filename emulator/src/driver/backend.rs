@@ -1,4 +1,5 @@
-//! The driver's way to the emulator proper: one device's memory, modules and launches, errors turned into codes.
+//! The driver's way to the emulator proper: one device's memory, modules and launches, errors
+//! turned into codes.
 
 use super::config;
 use super::ordering;
@@ -95,7 +96,8 @@ impl Backend {
     /// Lets kernels reach `bytes` bytes of host memory under their host address.
     ///
     /// # Safety
-    /// The memory must stay valid until [`Backend::free`] is called with its address and no launch runs.
+    /// The memory must stay valid until [`Backend::free`] is called with its address and no launch
+    /// runs.
     pub unsafe fn map_host(&self, address: u64, bytes: u64) -> Result {
         // SAFETY: the caller vouches for the memory.
         unsafe { self.device.memory().map_host(address, bytes) }.map_err(code)
@@ -106,7 +108,8 @@ impl Backend {
         self.device.load(module)
     }
 
-    /// The allocation that holds an address, as reports name it, and whether it is memory of the host's own.
+    /// The allocation that holds an address, as reports name it, and whether it is memory of the
+    /// host's own.
     pub fn region_at(&self, address: u64) -> Option<(Region, bool)> {
         self.device.memory().region_at(address)
     }

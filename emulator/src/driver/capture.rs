@@ -81,7 +81,8 @@ fn active() -> Result<Vec<Arc<Capture>>> {
     Ok(captures.iter().filter_map(Weak::upgrade).collect())
 }
 
-/// Work on the legacy stream would wait for the context's blocking streams: not while one of them is captured.
+/// Work on the legacy stream would wait for the context's blocking streams: not while one of them
+/// is captured.
 fn forbid_legacy(context: &Arc<Context>) -> Result {
     for capture in active()?
         .iter()
@@ -99,8 +100,8 @@ fn forbid_legacy(context: &Arc<Context>) -> Result {
     Ok(())
 }
 
-/// Calls that may wait or change the device are refused while a capture that is not relaxed goes on: in any thread
-/// if it is global, else in its own.
+/// Calls that may wait or change the device are refused while a capture that is not relaxed goes
+/// on: in any thread if it is global, else in its own.
 pub fn forbid_unsafe_call() -> Result {
     let relaxed = THREAD_MODE.get() == 2;
     let here = std::thread::current().id();
@@ -153,7 +154,8 @@ pub fn record(stream: &Stream, event: &Event) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes a stream wait for an event as far as captures go: a captured event draws the stream into its capture.
+/// Makes a stream wait for an event as far as captures go: a captured event draws the stream into
+/// its capture.
 pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
     let state = lock(&event.state).clone();
     let mut guard = lock(&stream.capture);
@@ -190,7 +192,8 @@ pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
     }
 }
 
-/// Whether all work of the capture's other streams comes before what the origin's next node would come after.
+/// Whether all work of the capture's other streams comes before what the origin's next node would
+/// come after.
 fn joined(capture: &Capture, origin: &Stream, origin_after: &[usize]) -> bool {
     let nodes = lock(&capture.nodes);
     let mut before: HashSet<usize> = HashSet::new();

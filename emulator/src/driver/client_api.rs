@@ -1,4 +1,5 @@
-//! What the library offers beyond the driver API: `ptx_emulator_…`, C functions that [`crate::client`] calls.
+//! What the library offers beyond the driver API: `ptx_emulator_…`, C functions that
+//! [`crate::client`] calls.
 
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
@@ -94,7 +95,8 @@ pub extern "C" fn ptx_emulator_version() -> *const c_char {
     wire::VERSION.as_ptr()
 }
 
-/// Makes sure that there are `count` devices of a capability and writes their ordinals. Returns a `CUresult`.
+/// Makes sure that there are `count` devices of a capability and writes their ordinals. Returns a
+/// `CUresult`.
 ///
 /// # Safety
 /// `ordinals` must have room for `count` entries.
@@ -149,11 +151,12 @@ pub unsafe extern "C" fn ptx_emulator_totals(words: Out<u64>, room: usize) -> us
     })
 }
 
-/// One launch by its number since the last reset, from 0. Returns how many words its counters have, or 0 if the
-/// launch is not remembered.
+/// One launch by its number since the last reset, from 0. Returns how many words its counters have,
+/// or 0 if the launch is not remembered.
 ///
 /// # Safety
-/// `header` must be writable, `name` have `name_bytes` bytes (at least 1) and `words` room for `room` entries.
+/// `header` must be writable, `name` have `name_bytes` bytes (at least 1) and `words` room for
+/// `room` entries.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ptx_emulator_launch(
     number: u64,
@@ -185,8 +188,8 @@ pub unsafe extern "C" fn ptx_emulator_launch(
     })
 }
 
-/// The report of the last fault since the last reset: up to `room` bytes with a NUL, its code in `code`. Returns the
-/// length of the whole report, 0 if there is none.
+/// The report of the last fault since the last reset: up to `room` bytes with a NUL, its code in
+/// `code`. Returns the length of the whole report, 0 if there is none.
 ///
 /// # Safety
 /// `text` must have `room` bytes and `code` be null or writable.
@@ -210,7 +213,8 @@ pub unsafe extern "C" fn ptx_emulator_last_report(
     })
 }
 
-/// Sets what one launch may take from now on: instructions of one warp, and milliseconds (0 for no limit).
+/// Sets what one launch may take from now on: instructions of one warp, and milliseconds (0 for no
+/// limit).
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_limits(instructions: u64, milliseconds: u64) {
     guard((), || {

@@ -1,4 +1,5 @@
-//! Thread-block clusters: what a function says of them, which ones a launch may have, how many of them fit.
+//! Thread-block clusters: what a function says of them, which ones a launch may have, how many of
+//! them fit.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,7 +16,8 @@ use crate::ir::{Kernel, MAX_CLUSTER};
 /// Blocks of the largest cluster that every card with clusters runs.
 const PORTABLE: u32 = 8;
 
-/// Multiprocessors of each group (GPC) of the H200 that the emulator poses as: a cluster lies within one.
+/// Multiprocessors of each group (GPC) of the H200 that the emulator poses as: a cluster lies
+/// within one.
 const GROUPS: [u32; 8] = [16, 16, 16, 16, 16, 16, 18, 18];
 
 /// What may be set of a function.

@@ -84,7 +84,8 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Limits of launches that the client has set, in place of the environment's: instructions of a warp, and time.
+/// Limits of launches that the client has set, in place of the environment's: instructions of a
+/// warp, and time.
 static LIMITS: Mutex<Option<(u64, Option<Duration>)>> = Mutex::new(None);
 
 /// What one launch may take: instructions of a warp, and time.
@@ -105,7 +106,8 @@ pub fn set_limits(instructions: u64, time: Option<Duration>) {
 }
 
 impl Config {
-    /// The settings, or `CUDA_ERROR_NO_DEVICE` where a variable makes no sense (said once on standard error).
+    /// The settings, or `CUDA_ERROR_NO_DEVICE` where a variable makes no sense (said once on
+    /// standard error).
     pub fn get() -> Result<&'static Config> {
         static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
         let config = CONFIG.get_or_init(|| {

@@ -12,7 +12,8 @@ use super::transfer::{self, Kind, Transfer};
 use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
 use super::work::{Op, noted, wait_for_everything, wait_for_stream};
 
-/// Where one side of a copy lies. Host addresses stand as numbers, as they may be used from another thread.
+/// Where one side of a copy lies. Host addresses stand as numbers, as they may be used from another
+/// thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Host(usize),
@@ -144,14 +145,15 @@ impl Copy {
 
 /// A copy that the caller waits for: in the legacy stream of the current context.
 ///
-/// CUDA driver API, "API synchronization behavior", synchronous copies: "1. For transfers from pageable host memory to
-/// device memory, a stream sync is performed before the copy is initiated. The function will return once the pageable
-/// buffer has been copied to the staging memory for DMA transfer to device memory, but the DMA to final destination may
-/// not have completed. 2. For transfers from pinned host memory to device memory, the function is synchronous with
-/// respect to the host. 3. For transfers from device to either pageable or pinned host memory, the function returns
-/// only once the copy has completed. 4. For transfers from device memory to device memory, no host-side synchronization
-/// is performed. 5. For transfers from any host memory to any host memory, the function is fully synchronous with
-/// respect to the host."
+/// CUDA driver API, "API synchronization behavior", synchronous copies: "1. For transfers from
+/// pageable host memory to device memory, a stream sync is performed before the copy is initiated.
+/// The function will return once the pageable buffer has been copied to the staging memory for DMA
+/// transfer to device memory, but the DMA to final destination may not have completed. 2. For
+/// transfers from pinned host memory to device memory, the function is synchronous with respect to
+/// the host. 3. For transfers from device to either pageable or pinned host memory, the function
+/// returns only once the copy has completed. 4. For transfers from device memory to device memory,
+/// no host-side synchronization is performed. 5. For transfers from any host memory to any host
+/// memory, the function is fully synchronous with respect to the host."
 fn wait_for(copy: Copy) -> Result {
     let context = healthy()?;
     capture::forbid_unsafe_call()?;
@@ -175,12 +177,14 @@ fn wait_for(copy: Copy) -> Result {
 
 /// A copy in a stream.
 ///
-/// CUDA driver API, "API synchronization behavior", asynchronous copies: "1. For transfers between device memory and
-/// pageable host memory, the function might be synchronous with respect to host. 2. For transfers from any host memory
-/// to any host memory, the function is fully synchronous with respect to the host. 3. If pageable memory must first be
-/// staged to pinned memory, the driver may synchronize with the stream and stage the copy into pinned memory. 4. For
-/// all other transfers, the function should be fully asynchronous." Editions up to 12 say of 1: "For transfers from
-/// device memory to pageable host memory, the function will return only once the copy has completed."
+/// CUDA driver API, "API synchronization behavior", asynchronous copies: "1. For transfers between
+/// device memory and pageable host memory, the function might be synchronous with respect to
+/// host. 2. For transfers from any host memory to any host memory, the function is fully
+/// synchronous with respect to the host. 3. If pageable memory must first be staged to pinned
+/// memory, the driver may synchronize with the stream and stage the copy into pinned memory. 4. For
+/// all other transfers, the function should be fully asynchronous." Editions up to 12 say of 1:
+/// "For transfers from device memory to pageable host memory, the function will return only once
+/// the copy has completed."
 fn enqueue(copy: Copy, handle: Handle) -> Result {
     let (context, stream) = stream(handle)?;
     if noted(&context, &stream, &Op::Copy(copy))? {
@@ -222,7 +226,8 @@ fn place(kind: c_uint, host: *const c_void, device: DevicePtr, offset: usize) ->
     })
 }
 
-/// The bytes before the first one that a copy touches on one side. An error where its last one has no address.
+/// The bytes before the first one that a copy touches on one side. An error where its last one has
+/// no address.
 fn first_byte(at: [usize; 3], [pitch, plane]: [usize; 2], size: [usize; 3]) -> Result<usize> {
     let [x, y, z] = at;
     let [width, height, depth] = size;
@@ -361,8 +366,9 @@ driver! {
         from_context: Handle,
         bytes: usize,
     ) {
-        // "This function is asynchronous with respect to the host, but serialized with respect all pending and future
-        // asynchronous work in to the current context, srcContext, and dstContext": stricter, it waits.
+        // "This function is asynchronous with respect to the host, but serialized with respect all
+        // pending and future asynchronous work in to the current context, srcContext, and
+        // dstContext": stricter, it waits.
         let copy = peer(to, to_context, from, from_context, bytes)?;
         let context = healthy()?;
         capture::forbid_unsafe_call()?;

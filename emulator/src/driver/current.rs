@@ -25,8 +25,8 @@ pub fn with_stack<T>(work: impl FnOnce(&mut Vec<Arc<Context>>) -> T) -> T {
 }
 
 /// The thread's current context, broken or not; `CUDA_ERROR_INVALID_CONTEXT` if there is none.
-/// `CUDA_ERROR_NOT_PERMITTED` in a host function: "The host function must not make any CUDA API calls. Attempting to use
-/// a CUDA API may result in CUDA_ERROR_NOT_PERMITTED".
+/// `CUDA_ERROR_NOT_PERMITTED` in a host function: "The host function must not make any CUDA API
+/// calls. Attempting to use a CUDA API may result in CUDA_ERROR_NOT_PERMITTED".
 pub fn current() -> Result<Arc<Context>> {
     driver()?;
     if in_host_function() {
@@ -44,7 +44,8 @@ pub fn healthy() -> Result<Arc<Context>> {
     Ok(context)
 }
 
-/// For calls on an event, which has a context of its own: none needs to be current. One that is current must be without a fault.
+/// For calls on an event, which has a context of its own: none needs to be current. One that is
+/// current must be without a fault.
 pub fn healthy_if_current() -> Result {
     match healthy() {
         Err(CUresult::INVALID_CONTEXT) => Ok(()),

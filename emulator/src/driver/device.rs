@@ -6,7 +6,8 @@ use super::state::{Device, driver};
 use super::status::{CUresult, Result};
 use super::types::{In, Ordinal, Out, Uuid, check, copy_text, text};
 
-/// An identifier that is the same in every process: the emulator's name, the capability and the ordinal.
+/// An identifier that is the same in every process: the emulator's name, the capability and the
+/// ordinal.
 fn uuid(device: &Device) -> Uuid {
     let mut bytes = *b"ptx-emulator\0\0\0\0";
     bytes[13] = device.card.capability as u8;
@@ -80,7 +81,8 @@ driver! {
         Err(CUresult::NOT_SUPPORTED)
     }
 
-    // Kernels cannot follow addresses of another device; copies between devices need no such access.
+    // Kernels cannot follow addresses of another device; copies between devices need no such
+    // access.
     fn cuDeviceCanAccessPeer(can: Out<c_int>, device: Ordinal, peer: Ordinal) {
         driver()?.device(device)?;
         driver()?.device(peer)?;

@@ -28,7 +28,8 @@ pub fn record(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> R
     Ok(())
 }
 
-/// Makes a stream wait for an event: for its last record before this call. One that was never recorded is no wait.
+/// Makes a stream wait for an event: for its last record before this call. One that was never
+/// recorded is no wait.
 pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Result {
     let event = driver()?.events.get(handle)?;
     capture::wait(stream, &event)?;
@@ -40,8 +41,8 @@ pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Res
     Ok(())
 }
 
-/// The event and the task of its record, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT` if it stands for
-/// captured work.
+/// The event and the task of its record, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT`
+/// if it stands for captured work.
 fn known(handle: Handle) -> Result<(Arc<Event>, TaskId)> {
     healthy_if_current()?;
     let event = driver()?.events.get(handle)?;

@@ -1,4 +1,5 @@
-//! The table of exported names, written by `build.rs`, and `cuGetProcAddress`, which looks names up in it.
+//! The table of exported names, written by `build.rs`, and `cuGetProcAddress`, which looks names up
+//! in it.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -11,8 +12,8 @@ pub struct Symbol(*const c_void);
 // SAFETY: the address of a function may be read anywhere.
 unsafe impl Sync for Symbol {}
 
-/// Exports functions that the emulator does not have. Their arguments do not matter: in the C calling convention the
-/// caller clears them away.
+/// Exports functions that the emulator does not have. Their arguments do not matter: in the C
+/// calling convention the caller clears them away.
 macro_rules! unsupported {
     ($($name:ident,)*) => {$(
         #[unsafe(no_mangle)]
@@ -27,8 +28,9 @@ include!(concat!(env!("OUT_DIR"), "/exports.rs"));
 
 /// The address of the newest variant of `name` that a driver of `version` (12040 for 12.4) has.
 fn address(name: &str, version: c_int) -> Option<*const c_void> {
-    // Programs ask for the plain name and their own CUDA version. The variants of a function are told apart by suffix;
-    // `_v3` and `_v4` change parameters and came late, so older programs must not get them.
+    // Programs ask for the plain name and their own CUDA version. The variants of a function are
+    // told apart by suffix; `_v3` and `_v4` change parameters and came late, so older programs must
+    // not get them.
     let find = |name: &str| {
         let index = TABLE.binary_search_by(|row| row.0.cmp(name)).ok()?;
         Some(TABLE[index].1.0)

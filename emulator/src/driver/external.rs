@@ -1,4 +1,5 @@
-//! Memory of others, imported by file descriptor: a shared mapping that kernels reach under its host address.
+//! Memory of others, imported by file descriptor: a shared mapping that kernels reach under its
+//! host address.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::fs::File;
@@ -115,7 +116,8 @@ pub fn release_buffer(address: DevicePtr) -> Result<bool> {
         Some((_, base, allocation)) if allocation.kind == AllocationKind::External => {
             check(base == address)?;
             unmap(driver, address);
-            // Work that runs now may still use it; then the mapping goes, if the memory was destroyed before.
+            // Work that runs now may still use it; then the mapping goes, if the memory was
+            // destroyed before.
             queue::wait_for_running()?;
             lock(&driver.external_buffers).remove(&address);
             Ok(true)
@@ -160,8 +162,9 @@ driver! {
         out.set(address)
     }
 
-    // "Any existing buffers and CUDA mipmapped arrays mapped onto this object must no longer be used and must be explicitly
-    // freed": the mapping stays until they are, so that their use is no fault of the process.
+    // "Any existing buffers and CUDA mipmapped arrays mapped onto this object must no longer be
+    // used and must be explicitly freed": the mapping stays until they are, so that their use is no
+    // fault of the process.
     fn cuDestroyExternalMemory(handle: Handle) {
         healthy()?;
         driver()?.imports.remove(handle).map(|_| ())

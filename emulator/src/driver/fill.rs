@@ -78,7 +78,8 @@ impl Fill {
         self.row_bytes().saturating_mul(self.height)
     }
 
-    /// The device, the first address, and the bytes of a row, how many rows, and the bytes from one to the next.
+    /// The device, the first address, and the bytes of a row, how many rows, and the bytes from one
+    /// to the next.
     pub fn place(&self) -> Option<(&Arc<Device>, DevicePtr, [u64; 3])> {
         let (device, _) = self.target.as_ref()?;
         let sizes = [self.row_bytes(), self.height, self.pitch].map(|n| n as u64);
@@ -100,9 +101,10 @@ impl Fill {
     }
 }
 
-/// CUDA driver API, "API synchronization behavior": "The synchronous memset functions are asynchronous with respect to
-/// the host except when the target is pinned host memory or a Unified Memory region, in which case they are fully
-/// synchronous. The Async versions are always asynchronous with respect to the host."
+/// CUDA driver API, "API synchronization behavior": "The synchronous memset functions are
+/// asynchronous with respect to the host except when the target is pinned host memory or a Unified
+/// Memory region, in which case they are fully synchronous. The Async versions are always
+/// asynchronous with respect to the host."
 fn wait_for(fill: Fill) -> Result {
     let context = healthy()?;
     capture::forbid_unsafe_call()?;

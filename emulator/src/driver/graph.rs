@@ -35,7 +35,8 @@ fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result {
     out.set(made.handle)
 }
 
-/// Gives back the memory of a graph's allocation nodes once neither the graph nor an instance holds them.
+/// Gives back the memory of a graph's allocation nodes once neither the graph nor an instance holds
+/// them.
 fn release_memory(nodes: &[Node]) -> Result {
     let driver = driver()?;
     let mut addresses = nodes.iter().filter_map(|node| match node.op {
@@ -59,7 +60,8 @@ fn release_memory(nodes: &[Node]) -> Result {
     })
 }
 
-/// What the nodes of a graph do, with its memory looked up. Where one cannot be done, nothing has been freed.
+/// What the nodes of a graph do, with its memory looked up. Where one cannot be done, nothing has
+/// been freed.
 fn prepare(nodes: &[Node]) -> Result<Vec<Op>> {
     let mut ops = Vec::with_capacity(nodes.len());
     for node in nodes {

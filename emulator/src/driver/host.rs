@@ -1,4 +1,5 @@
-//! Host memory: page-locked, registered, and managed. Kernels reach all three under the host's own addresses.
+//! Host memory: page-locked, registered, and managed. Kernels reach all three under the host's own
+//! addresses.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
@@ -17,15 +18,16 @@ use super::work::wait_for_everything;
 /// What pages are aligned to.
 const PAGE: usize = 4096;
 
-/// Pages that the driver allocated: where they begin, and where the allocation does that holds them.
+/// Pages that the driver allocated: where they begin, and where the allocation does that holds
+/// them.
 #[derive(Clone, Copy)]
 pub struct Pages {
     start: usize,
     layout: Layout,
 }
 
-/// Allocates zeroed pages. Nothing is written: of an alignment above the system's own, `alloc_zeroed` would write every
-/// byte, so they are aligned by hand.
+/// Allocates zeroed pages. Nothing is written: of an alignment above the system's own,
+/// `alloc_zeroed` would write every byte, so they are aligned by hand.
 fn pages(bytes: usize) -> Result<(u64, Pages)> {
     let size = bytes
         .max(1)
@@ -42,8 +44,8 @@ fn pages(bytes: usize) -> Result<(u64, Pages)> {
     Ok((start.next_multiple_of(PAGE) as u64, Pages { start, layout }))
 }
 
-/// Refuses host memory beyond what there may be at a time: page-locked and managed memory together take as much as the
-/// largest device has.
+/// Refuses host memory beyond what there may be at a time: page-locked and managed memory together
+/// take as much as the largest device has.
 fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) -> Result {
     let devices = driver.devices();
     let limit = devices.iter().map(|device| device.memory_bytes).max();
@@ -72,8 +74,8 @@ pub fn map(
     kind: AllocationKind,
 ) -> Result {
     for device in driver.devices() {
-        // SAFETY: the range stays valid until it is unmapped: the driver frees its own after that, and who registers
-        // memory vouches for it until it is unregistered.
+        // SAFETY: the range stays valid until it is unmapped: the driver frees its own after that,
+        // and who registers memory vouches for it until it is unregistered.
         unsafe { device.backend.map_host(address, bytes as u64) }?;
         lock(&device.allocations).insert(
             address,
@@ -117,8 +119,8 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
     Ok(address)
 }
 
-/// Forgets a range, and frees it if the driver allocated it. Work that begins later does not find it any more, and what
-/// runs now is waited for, in whichever stream.
+/// Forgets a range, and frees it if the driver allocated it. Work that begins later does not find
+/// it any more, and what runs now is waited for, in whichever stream.
 fn drop_range(driver: &Driver, address: u64) {
     unmap(driver, address);
     let range = lock(&driver.host).remove(&address);

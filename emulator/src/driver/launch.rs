@@ -50,7 +50,8 @@ impl Launch {
         usize::try_from(clusters).unwrap_or(most).clamp(1, most)
     }
 
-    /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself has succeeded.
+    /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself
+    /// has succeeded.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let start = Instant::now();
         let kernel = &self.function.kernel;

@@ -41,8 +41,9 @@ pub fn allocate(
     Ok(address)
 }
 
-/// Takes memory out of the table, so that calls do not find it any more, and says whose it is. The address must be the
-/// first of an allocation that callers may free. [`super::backend::Backend::free`] gives it back.
+/// Takes memory out of the table, so that calls do not find it any more, and says whose it is. The
+/// address must be the first of an allocation that callers may free.
+/// [`super::backend::Backend::free`] gives it back.
 pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     let (device, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
     check(
@@ -75,9 +76,9 @@ fn free(address: DevicePtr) -> Result {
     let (_, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
     check(base == address)?;
     match allocation.kind {
-        // "This API will not perform any implicit synchronization when the pointer was allocated with cuMemAllocAsync
-        // or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to these pointer have completed before
-        // invoking cuMemFree."
+        // "This API will not perform any implicit synchronization when the pointer was allocated
+        // with cuMemAllocAsync or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to
+        // these pointer have completed before invoking cuMemFree."
         AllocationKind::Pool(_) => super::ordering::freed_by_host(address),
         // Memory that every device reaches.
         AllocationKind::Managed | AllocationKind::External => wait_for_everything(&context)?,

@@ -1,14 +1,15 @@
 //! The driver API: every function that `libcuda.so` exports.
 //!
-//! A function of the API is written in a [`driver!`] block, which exports it under its C name, logs it, and keeps
-//! panics from crossing the C boundary. `build.rs` finds them there and gives every other exported name a function
-//! that returns `CUDA_ERROR_NOT_SUPPORTED`.
+//! A function of the API is written in a [`driver!`] block, which exports it under its C name, logs
+//! it, and keeps panics from crossing the C boundary. `build.rs` finds them there and gives every
+//! other exported name a function that returns `CUDA_ERROR_NOT_SUPPORTED`.
 //!
-//! Work is done behind the caller's back: a call that submits it makes a task of it (`queue`), and calls that wait do so
-//! where CUDA's wait. Handles are looked up, never followed, so a stale one is an error.
+//! Work is done behind the caller's back: a call that submits it makes a task of it (`queue`), and
+//! calls that wait do so where CUDA's wait. Handles are looked up, never followed, so a stale one
+//! is an error.
 
-/// Defines exported driver functions. Each body is a `Result<(), CUresult>`, or ends in a semicolon-free expression
-/// of that type; arguments are plain C data.
+/// Defines exported driver functions. Each body is a `Result<(), CUresult>`, or ends in a
+/// semicolon-free expression of that type; arguments are plain C data.
 macro_rules! driver {
     ($($(#[$meta:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
@@ -60,8 +61,8 @@ pub(crate) use config::report as note;
 use config::{Config, Log};
 use status::{CUresult, Result};
 
-/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and what the log asks for is
-/// written.
+/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and what
+/// the log asks for is written.
 fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
     queue::note_call();
     let result = contained(name, || {
@@ -75,7 +76,8 @@ fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
     result.unwrap_or(CUresult::UNKNOWN)
 }
 
-/// Runs work of the driver; a panic of the emulator is reported, with `name` for what was being done, and gives nothing.
+/// Runs work of the driver; a panic of the emulator is reported, with `name` for what was being
+/// done, and gives nothing.
 ///
 /// For everything that an exported function or a thread of the driver does.
 fn contained<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {

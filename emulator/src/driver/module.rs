@@ -34,8 +34,8 @@ impl Refusal {
     }
 }
 
-/// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor: the table "PTX Release History" of
-/// the PTX ISA. A driver newer than 13.5 is taken for 13.5.
+/// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor: the table "PTX
+/// Release History" of the PTX ISA. A driver newer than 13.5 is taken for 13.5.
 fn newest_ptx(driver_version: i32) -> u32 {
     match driver_version {
         ..11020 => 71,
@@ -130,7 +130,8 @@ fn image_text<'a>(image: *const c_void) -> Result<&'a str> {
         );
         return Err(CUresult::NO_BINARY_FOR_GPU);
     }
-    // SAFETY: an image that is not binary is text with a NUL at its end, as the caller of the driver vouches.
+    // SAFETY: an image that is not binary is text with a NUL at its end, as the caller of the
+    // driver vouches.
     let text = unsafe { CStr::from_ptr(image.cast()) };
     text.to_str().map_err(|_| CUresult::INVALID_IMAGE)
 }

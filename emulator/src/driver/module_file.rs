@@ -1,6 +1,7 @@
 //! Module files: regular files only, read as far as a module may be long.
 //!
-//! A device such as `/dev/zero` has no end, and a pipe blocks its reader until another process writes.
+//! A device such as `/dev/zero` has no end, and a pipe blocks its reader until another process
+//! writes.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -17,7 +18,8 @@ pub(super) type Refusal = (CUresult, String);
 /// The bytes of a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// `FILE_NOT_FOUND` where there is no regular file that can be read, `INVALID_IMAGE` where it is too long.
+/// `FILE_NOT_FOUND` where there is no regular file that can be read, `INVALID_IMAGE` where it is
+/// too long.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| {
         let log = format!("{}: {error}", path.display());

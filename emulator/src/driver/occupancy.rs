@@ -52,7 +52,8 @@ pub fn blocks_per_multiprocessor(
 /// What `CUoccupancyB2DSize` computes: the dynamic shared memory of a block of so many threads.
 type SharedOfBlock = Option<unsafe extern "C" fn(c_int) -> usize>;
 
-/// The largest block that keeps most threads on a multiprocessor, and the grid that fills the device with it.
+/// The largest block that keeps most threads on a multiprocessor, and the grid that fills the
+/// device with it.
 fn best_block(
     card: &Card,
     function: &Function,

@@ -1,7 +1,8 @@
-//! Tells the checker of order ([`crate::order`]) of the driver's tasks, and the world of what it finds.
+//! Tells the checker of order ([`crate::order`]) of the driver's tasks, and the world of what it
+//! finds.
 //!
-//! Kernels note which bytes they touch as soon as a program has made a stream, or uses more than one default stream:
-//! before, nothing can run side by side.
+//! Kernels note which bytes they touch as soon as a program has made a stream, or uses more than
+//! one default stream: before, nothing can run side by side.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,7 +59,8 @@ pub fn touched(accesses: Vec<Access>) {
     let _ = TOUCHED.try_with(|touched| touched.borrow_mut().extend(accesses));
 }
 
-/// A task was submitted, in the thread that submits it and with the scheduler locked; called in the order of numbers.
+/// A task was submitted, in the thread that submits it and with the scheduler locked; called in the
+/// order of numbers.
 pub fn submitted(task: &Task) {
     if is_off() {
         return;
@@ -77,7 +79,8 @@ pub fn submitted(task: &Task) {
     lock(&ORDER).submitted(task.id, site, &task.after);
 }
 
-/// A task begins in this thread, behind the end of each task before it. For a momentary one the scheduler is locked.
+/// A task begins in this thread, behind the end of each task before it. For a momentary one the
+/// scheduler is locked.
 pub fn begins(task: &Task) {
     match &task.op {
         _ if is_off() => {}
@@ -143,8 +146,8 @@ fn report(context: &Arc<Context>, conflict: &Conflict) {
     }
 }
 
-/// Gives memory of the host, which each device numbers by itself, the first device's number. It says whether the memory
-/// is still there; else it was given back by a call that has waited.
+/// Gives memory of the host, which each device numbers by itself, the first device's number. It
+/// says whether the memory is still there; else it was given back by a call that has waited.
 fn name_host_memory(access: &mut Access) -> bool {
     if !access.is_host {
         return true;
@@ -163,7 +166,8 @@ fn place(stream: &Stream) -> Place {
     }
 }
 
-/// What an operation is, and what it touched besides what is known already. `None` for those that touch nothing.
+/// What an operation is, and what it touched besides what is known already. `None` for those that
+/// touch nothing.
 fn describe(op: &Op, accesses: &mut Vec<Access>) -> Option<What> {
     match op {
         Op::Launch(launch) => Some(What::Kernel(launch.name().to_owned())),

@@ -83,7 +83,8 @@ impl Card {
         CARDS.iter().find(|card| card.capability == capability)
     }
 
-    /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` where there is no such number.
+    /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` where there
+    /// is no such number.
     pub fn attribute(&self, attribute: i32, ordinal: i32) -> Option<i32> {
         let ampere = i32::from(self.capability >= 80);
         Some(match attribute {
@@ -132,7 +133,8 @@ fn common_attribute(attribute: i32) -> Option<i32> {
         84 | 86 | 88 | 96 | 98 | 107 | 110 | 112..=114 | 116..=119 => 0,
         // Waits on memory that another party writes cannot end where work runs at the call.
         92..=94 => 0,
-        // No virtual memory management, no sharing between processes, no access to the host's page tables.
+        // No virtual memory management, no sharing between processes, no access to the host's page
+        // tables.
         100..=105 => 0,
         // What came after thread block clusters (120) is not executed.
         121..=126 | 128..=160 => 0,
@@ -140,7 +142,8 @@ fn common_attribute(attribute: i32) -> Option<i32> {
     })
 }
 
-/// Texture and surface limits: the sizes that every one of the cards has. Textures themselves are not supported.
+/// Texture and surface limits: the sizes that every one of the cards has. Textures themselves are
+/// not supported.
 fn texture_limit(attribute: i32) -> i32 {
     match attribute {
         21 | 22 | 73 | 74 => 131_072,

@@ -12,7 +12,8 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handle that no other object of the process has or had. Handles look like pointers but lead nowhere.
+/// A handle that no other object of the process has or had. Handles look like pointers but lead
+/// nowhere.
 pub fn fresh_handle() -> Handle {
     static NEXT: AtomicUsize = AtomicUsize::new(0x5054_5800_0000);
     NEXT.fetch_add(0x40, Ordering::Relaxed)

@@ -57,7 +57,8 @@ pub fn driver() -> Result<&'static Driver> {
 }
 
 impl Driver {
-    /// `cuInit`: makes the devices that the environment asks for, unless the client has made others.
+    /// `cuInit`: makes the devices that the environment asks for, unless the client has made
+    /// others.
     pub fn initialize(&self) -> Result {
         let config = Config::get()?;
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
@@ -353,7 +354,8 @@ impl Context {
 
 /// A stream.
 pub struct Stream {
-    /// Its number in the process; the handles of default streams are the same in all contexts and threads.
+    /// Its number in the process; the handles of default streams are the same in all contexts and
+    /// threads.
     pub id: u64,
     /// The task submitted to it last. Changed under the scheduler's lock only.
     last: AtomicU64,

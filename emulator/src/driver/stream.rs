@@ -40,9 +40,9 @@ driver! {
             return Err(CUresult::INVALID_HANDLE);
         }
         let _ = capture::forbid_on_stream(&found);
-        // "In case the device is still doing work in the stream hStream when cuStreamDestroy() is called, the function
-        // will return immediately and the resources associated with hStream will be released automatically once the
-        // device has completed all work in hStream."
+        // "In case the device is still doing work in the stream hStream when cuStreamDestroy() is
+        // called, the function will return immediately and the resources associated with hStream
+        // will be released automatically once the device has completed all work in hStream."
         driver()?.streams.remove(handle).map(|_| ())
     }
 

@@ -147,7 +147,8 @@ impl Transfer {
             Place::Host(address) | Place::Pinned(address, _) => {
                 let target = address.wrapping_add(to);
                 check(target != 0)?;
-                // SAFETY: the caller of a copy vouches for both ranges of host memory; `copy` allows them to overlap.
+                // SAFETY: the caller of a copy vouches for both ranges of host memory; `copy`
+                // allows them to overlap.
                 unsafe { std::ptr::copy(source, target as *mut u8, bytes) };
                 Ok(())
             }

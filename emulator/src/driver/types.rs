@@ -1,4 +1,5 @@
-//! The C side's types: opaque handles as integers, pointers to results, the structs that are passed by address.
+//! The C side's types: opaque handles as integers, pointers to results, the structs that are passed
+//! by address.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
@@ -42,7 +43,8 @@ impl<T> Out<T> {
     /// Writes the result; a null pointer is `CUDA_ERROR_INVALID_VALUE`.
     pub fn set(self, value: T) -> Result {
         check(!self.0.is_null())?;
-        // SAFETY: the caller of the driver function vouches for a non-null result pointer; `T` is plain data.
+        // SAFETY: the caller of the driver function vouches for a non-null result pointer; `T` is
+        // plain data.
         unsafe { self.0.write_unaligned(value) };
         Ok(())
     }
@@ -73,7 +75,8 @@ impl<T: Copy> In<T> {
     /// Reads the value; a null pointer is `CUDA_ERROR_INVALID_VALUE`.
     pub fn get(self) -> Result<T> {
         check(!self.0.is_null())?;
-        // SAFETY: the caller of the driver function vouches for a non-null argument pointer; `T` is plain data.
+        // SAFETY: the caller of the driver function vouches for a non-null argument pointer; `T` is
+        // plain data.
         Ok(unsafe { self.0.read_unaligned() })
     }
 
@@ -96,7 +99,8 @@ pub fn text(pointer: In<c_char>) -> Result<String> {
         .map_err(|_| CUresult::INVALID_VALUE)
 }
 
-/// Copies `text` and a NUL into the caller's buffer of `length` bytes, cut off where it does not fit.
+/// Copies `text` and a NUL into the caller's buffer of `length` bytes, cut off where it does not
+/// fit.
 pub fn copy_text(text: &str, buffer: Out<c_char>, length: c_int) -> Result {
     check(length > 0 && !buffer.is_null())?;
     let count = text.len().min(length as usize - 1);
@@ -114,7 +118,8 @@ pub fn host_bytes<'a>(pointer: *const c_void, length: usize) -> Result<&'a [u8]>
         return Ok(&[]);
     }
     check(!pointer.is_null() && isize::try_from(length).is_ok())?;
-    // SAFETY: the caller of a copy vouches for `length` readable bytes that nobody writes during the call.
+    // SAFETY: the caller of a copy vouches for `length` readable bytes that nobody writes during
+    // the call.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
@@ -124,7 +129,8 @@ pub fn host_bytes_mut<'a>(pointer: *mut c_void, length: usize) -> Result<&'a mut
         return Ok(&mut []);
     }
     check(!pointer.is_null() && isize::try_from(length).is_ok())?;
-    // SAFETY: the caller of a copy vouches for `length` writable bytes that nobody else touches during the call.
+    // SAFETY: the caller of a copy vouches for `length` writable bytes that nobody else touches
+    // during the call.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), length) })
 }
 

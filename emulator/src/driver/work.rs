@@ -24,7 +24,8 @@ pub type CallbackFunction = unsafe extern "C" fn(Handle, c_uint, *mut c_void);
 #[derive(Clone, Copy)]
 pub struct HostData(pub *mut c_void);
 
-// SAFETY: whoever submits a host function vouches that it may be called with its argument from any thread.
+// SAFETY: whoever submits a host function vouches that it may be called with its argument from any
+// thread.
 unsafe impl Send for HostData {}
 // SAFETY: as above; the emulator itself never follows the address.
 unsafe impl Sync for HostData {}
@@ -36,7 +37,8 @@ thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread runs a host function, which may not call the driver: `CUDA_ERROR_NOT_PERMITTED`.
+/// Whether this thread runs a host function, which may not call the driver:
+/// `CUDA_ERROR_NOT_PERMITTED`.
 pub fn in_host_function() -> bool {
     IN_HOST_FUNCTION.get()
 }
@@ -101,7 +103,8 @@ impl Op {
         }
     }
 
-    /// The op with its memory looked up: what is wrong with the addresses is an error of the call that submits it.
+    /// The op with its memory looked up: what is wrong with the addresses is an error of the call
+    /// that submits it.
     pub fn prepare(self) -> Result<Op> {
         Ok(match self {
             Op::Copy(copy) => Op::Transfer(copy.resolve()?),
@@ -125,14 +128,15 @@ impl Op {
                 // SAFETY: who added the callback vouches that it may be called with this argument.
                 call_host(|| unsafe { function(*stream, code, data.0) });
             }
-            // Behind a fault, nothing of the context runs. "The function will not be called in the event of an error
-            // in the CUDA context" (cuLaunchHostFunc).
+            // Behind a fault, nothing of the context runs. "The function will not be called in the
+            // event of an error in the CUDA context" (cuLaunchHostFunc).
             _ if broken.is_err() => {}
             Op::Launch(launch) => launch.run(context)?,
             Op::Transfer(transfer) => transfer.run()?,
             Op::Fill(fill) => fill.run()?,
             Op::Host(function, data) => {
-                // SAFETY: who submitted the function vouches that it may be called with this argument.
+                // SAFETY: who submitted the function vouches that it may be called with this
+                // argument.
                 call_host(|| unsafe { function(data.0) });
             }
             Op::Copy(copy) => copy.resolve()?.run()?,
@@ -163,7 +167,8 @@ pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
     Ok(())
 }
 
-/// Waits until a stream has done what it was given, and what the legacy stream waits for if it is that one.
+/// Waits until a stream has done what it was given, and what the legacy stream waits for if it is
+/// that one.
 pub fn wait_for_stream(context: &Arc<Context>, stream: &Arc<Stream>) -> Result {
     queue::wait(queue::Target::Tasks(&queue::tail(context, stream)))?;
     context.healthy()
@@ -187,7 +192,8 @@ pub fn wait_for_everything(context: &Arc<Context>) -> Result {
     context.healthy()
 }
 
-/// Why a task cannot be done any more: its memory is gone. The fault of an operation, as a kernel's would be.
+/// Why a task cannot be done any more: its memory is gone. The fault of an operation, as a kernel's
+/// would be.
 pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
     let report = format!(
         "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after the call that submitted \

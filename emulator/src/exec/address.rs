@@ -32,7 +32,8 @@ pub(crate) fn compute(w: &Warp, addr: Address) -> [u64; 32] {
     out
 }
 
-/// The space that a generic address points into; `Shared` also for shared memory of another block of the cluster.
+/// The space that a generic address points into; `Shared` also for shared memory of another block
+/// of the cluster.
 pub(crate) fn space_of(address: u64) -> Space {
     let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     match address {
@@ -53,7 +54,8 @@ pub(crate) fn window(space: Space) -> u64 {
     }
 }
 
-/// The lanes of `m` whose generic addresses lie in each space, addresses made relative to its window.
+/// The lanes of `m` whose generic addresses lie in each space, addresses made relative to its
+/// window.
 pub(crate) fn sort(m: u32, address: &[u64; 32]) -> [(Space, u32, [u64; 32]); 4] {
     [Space::Global, Space::Shared, Space::Local, Space::Param].map(|space| {
         let mut mask = 0;

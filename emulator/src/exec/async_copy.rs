@@ -193,8 +193,8 @@ fn read_part(
             ));
         }
         let target = &mut data[lane][offset as usize..][..size as usize];
-        // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time are a race of
-        // the emulated program.
+        // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time
+        // are a race of the emulated program.
         unsafe {
             std::ptr::copy_nonoverlapping(allocation.data(at), target.as_mut_ptr(), target.len())
         };
@@ -206,7 +206,8 @@ fn read_part(
 pub(crate) fn commit(w: &mut Warp, m: u32) {
     let committed = w.copies.committed;
     let first = committed[(m.trailing_zeros() & 31) as usize];
-    // Nearly always the warp's lanes have committed equally often, and all of a copy's lanes commit.
+    // Nearly always the warp's lanes have committed equally often, and all of a copy's lanes
+    // commit.
     let equal = lanes(m).all(|i| committed[i] == first);
     let mut made = Vec::new();
     for copy in w.copies.list.iter_mut().filter(|c| c.group == OPEN) {

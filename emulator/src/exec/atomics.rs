@@ -53,7 +53,8 @@ impl Atom {
         }
     }
 
-    /// Whether it gives and depends on the old value. An exchange whose result nobody reads is a store.
+    /// Whether it gives and depends on the old value. An exchange whose result nobody reads is a
+    /// store.
     fn reads(&self) -> bool {
         self.op != AtomOp::Exch || !self.d.is_none()
     }
@@ -164,7 +165,8 @@ impl Atom {
         let place = allocation.data(offset);
         let order = Ordering::SeqCst;
         let next = |old: u64| self.apply(old, b, c);
-        // SAFETY: `locate` has checked bounds and alignment; blocks use such memory through atomics.
+        // SAFETY: `locate` has checked bounds and alignment; blocks use such memory through
+        // atomics.
         let old = unsafe {
             match self.bytes() {
                 2 => AtomicU16::from_ptr(place.cast())

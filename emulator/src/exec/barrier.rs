@@ -77,7 +77,8 @@ impl Barriers {
 }
 
 impl Barrier {
-    /// Counts lanes that come. Places of a warp that have no thread come with the last of its threads.
+    /// Counts lanes that come. Places of a warp that have no thread come with the last of its
+    /// threads.
     fn count(&mut self, warp: usize, m: u32, alive: u32) {
         self.arrived += m.count_ones();
         let before = self.parts.iter().position(|&(w, _)| w == warp);
@@ -109,7 +110,8 @@ fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<Trouble>> {
     }
 }
 
-/// Which barrier an instruction names, and for how many threads, if the lanes of `m` may come to it.
+/// Which barrier an instruction names, and for how many threads, if the lanes of `m` may come to
+/// it.
 fn named(cx: &Context, w: &Warp, m: u32, op: &Op) -> Result<(u32, u32), Box<Trouble>> {
     let Op::Barrier {
         aligned, id, count, ..

@@ -105,7 +105,8 @@ impl<'a> Worker<'a> {
         let code = kernel.code.len() as u64 + 1;
         let rows = u64::from(kernel.rows) + 1;
         let local = u64::from(kernel.local_bytes).next_multiple_of(4) + 8;
-        // A row is 128 bytes; products of a warpgroup keep a note of each row; shared memory has a shadow.
+        // A row is 128 bytes; products of a warpgroup keep a note of each row; shared memory has a
+        // shadow.
         let warp = rows * 144 + local * 32 + 8192;
         let code = code * (size_of::<Site>() + size_of::<Profile>()) as u64;
         let shared = u64::from(kernel.dynamic_shared_offset()) + u64::from(config.shared_bytes);
@@ -228,8 +229,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What a turn of a warp means to the other blocks of its cluster: it may have ended, or come to the cluster's
-    /// barrier.
+    /// What a turn of a warp means to the other blocks of its cluster: it may have ended, or come
+    /// to the cluster's barrier.
     fn meet(&mut self, warp: usize) -> Result<(), Fault> {
         let cx = &mut self.cx;
         let rank = cx.cluster.rank;
@@ -256,8 +257,8 @@ impl<'a> Worker<'a> {
         done.map_err(|trouble| fault(&self.cx, &self.warps[first], *trouble))
     }
 
-    /// Lets the splits look again that wait for an event. Whether there are any. `expired`: they have waited as long as
-    /// they will.
+    /// Lets the splits look again that wait for an event. Whether there are any. `expired`: they
+    /// have waited as long as they will.
     fn wake(&mut self, expired: bool) -> bool {
         let mut any = false;
         for split in self.warps.iter_mut().flat_map(|w| &mut w.splits) {

@@ -1,7 +1,8 @@
-//! Bulk copies between device memory and shared memory, and the groups of those that read shared memory.
+//! Bulk copies between device memory and shared memory, and the groups of those that read shared
+//! memory.
 //!
-//! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that completes it; of one
-//! from shared memory, until it is waited for, that the bytes are read.
+//! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that
+//! completes it; of one from shared memory, until it is waited for, that the bytes are read.
 use super::address::compute;
 use super::atomics::Atom;
 use super::cluster::own_offsets;
@@ -53,7 +54,8 @@ impl Stores {
         self.latest = 0;
     }
 
-    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the first stands for all.
+    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the
+    /// first stands for all.
     fn begin(&mut self, lane: u32, time: u32) {
         self.latest = time;
         let open = |store: &Store| store.lane == lane && store.group == OPEN;
@@ -63,8 +65,8 @@ impl Stores {
         }
     }
 
-    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first, too: neither is taken
-    /// to be over before both are.
+    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first,
+    /// too: neither is taken to be over before both are.
     fn join_oldest(&mut self, lane: u32) {
         let of_lane = |store: &Store| store.lane == lane;
         if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
@@ -98,7 +100,8 @@ fn misaligned(cx: &Context, lane: usize, touch: Touch, align: u32) -> Box<Troubl
     Trouble::lane(lane, kind)
 }
 
-/// The address of a copy's part in shared memory, inside of it and aligned. No bytes may be anywhere.
+/// The address of a copy's part in shared memory, inside of it and aligned. No bytes may be
+/// anywhere.
 pub(crate) fn shared_part(
     cx: &Context,
     lane: usize,
@@ -179,8 +182,8 @@ pub(crate) fn read_global(
     }
     traffic::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
     watch::note_run(cx, &allocation, Class::Read, address, bytes.into());
-    // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time are a race of the
-    // emulated program.
+    // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time
+    // are a race of the emulated program.
     unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
     Ok(())
 }
@@ -204,7 +207,8 @@ pub(crate) fn write_global(
     Ok(())
 }
 
-/// Writes neighbouring bytes of device memory, or combines each element with what is there, one after the other.
+/// Writes neighbouring bytes of device memory, or combines each element with what is there, one
+/// after the other.
 pub(crate) fn put_global(
     cx: &mut Context,
     w: &Warp,
@@ -255,14 +259,15 @@ pub(crate) fn changes(reduces: bool) -> AccessKind {
     }
 }
 
-/// Tells whether the instruction at a place is a reduction of shared memory by the asynchronous proxy.
+/// Tells whether the instruction at a place is a reduction of shared memory by the asynchronous
+/// proxy.
 fn is_reduction(code: &[Inst], pc: u32) -> bool {
     let op = code.get(pc as usize).map(|inst| &inst.op);
     matches!(op, Some(Op::BulkShared { reduce, .. }) if reduce.is_some())
 }
 
-/// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is told, the bytes are
-/// to be written by the caller. `reduces`: it combines them with what is there.
+/// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is
+/// told, the bytes are to be written by the caller. `reduces`: it combines them with what is there.
 pub(crate) fn begin_load(
     cx: &mut Context,
     w: &Warp,
@@ -434,7 +439,8 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
             || store.group.saturating_add(pending) >= committed[store.lane as usize]
     });
     if stores.latest == 0 {
-        // The warp has begun none: nothing is over, and a kernel that cannot begin one keeps no track of readers.
+        // The warp has begun none: nothing is over, and a kernel that cannot begin one keeps no
+        // track of readers.
         return;
     }
     // What the warp knows to be over is all before the first copy that may not be.

@@ -1,9 +1,10 @@
 //! Clusters: shared memory of other blocks.
 //!
-//! The warps of all blocks of a cluster take turns in one thread of the host, so nothing here needs a lock. What belongs
-//! to a block (its shared memory, its barriers, its registers) is in the [`Context`] while one of its warps runs, and in a
-//! [`Part`] otherwise. An access to another block's shared memory puts that block's part into the context, does what
-//! an access to the block's own memory does, and puts the first block back.
+//! The warps of all blocks of a cluster take turns in one thread of the host, so nothing here needs
+//! a lock. What belongs to a block (its shared memory, its barriers, its registers) is in the
+//! [`Context`] while one of its warps runs, and in a [`Part`] otherwise. An access to another
+//! block's shared memory puts that block's part into the context, does what an access to the
+//! block's own memory does, and puts the first block back.
 use super::address::{space_of, window};
 use super::cluster_barrier::ClusterBarrier;
 use super::context::{Context, SharedMemory, touch};
@@ -143,7 +144,8 @@ fn fault(lane: usize, fault: ClusterFault) -> Box<Trouble> {
     Trouble::lane(lane, fault.into())
 }
 
-/// The rank that an address of `.shared::cluster` names, and the offset in that block's shared memory.
+/// The rank that an address of `.shared::cluster` names, and the offset in that block's shared
+/// memory.
 pub(crate) fn locate(cx: &Context, lane: usize, touch: Touch) -> Result<(u32, u64), Box<Trouble>> {
     let address = touch.address;
     if address >> 32 != 0 {
@@ -211,7 +213,8 @@ pub(crate) fn visit(
     }
 }
 
-/// Does an access of the lanes of `m`, block by block. `data`: it is no operation on barriers, which count otherwise.
+/// Does an access of the lanes of `m`, block by block. `data`: it is no operation on barriers,
+/// which count otherwise.
 pub(crate) fn each_block(
     cx: &mut Context,
     w: &mut Warp,
@@ -250,8 +253,8 @@ pub(crate) fn each_block(
     Ok(())
 }
 
-/// Addresses of `.shared::cta` that name the block by its rank, as those that `mapa` gives for the block itself do, as
-/// offsets. `None` if there are none, or if others name another block.
+/// Addresses of `.shared::cta` that name the block by its rank, as those that `mapa` gives for the
+/// block itself do, as offsets. `None` if there are none, or if others name another block.
 #[cold]
 #[inline(never)]
 pub(crate) fn own_offsets(cx: &Context, m: u32, address: &[u64; 32]) -> Option<[u64; 32]> {
@@ -331,7 +334,8 @@ pub(crate) fn rank(
     Ok(())
 }
 
-/// Whether what other blocks did in a block's shared memory is over, now that its last warp has ended.
+/// Whether what other blocks did in a block's shared memory is over, now that its last warp has
+/// ended.
 pub(crate) fn check_exit(cx: &mut Context, rank: u32) -> Result<(), Box<Trouble>> {
     let visits = std::mem::take(&mut cx.cluster.visits[rank as usize]);
     let warps = rank * cx.cluster.warps..(rank + 1) * cx.cluster.warps;

@@ -15,7 +15,8 @@ pub(crate) struct ClusterBarrier {
     passed: Vec<u32>,
     /// When each warp arrived last, in this phase and in the latest complete one.
     times: [Vec<u32>; 2],
-    /// What those know that have arrived in this phase, and what those that wait for the latest complete one learn.
+    /// What those know that have arrived in this phase, and what those that wait for the latest
+    /// complete one learn.
     gathered: Vec<u32>,
     released: Vec<u32>,
 }
@@ -127,7 +128,8 @@ pub(crate) fn wait(
     Ok(Flow::Next)
 }
 
-/// Completes the phase if every thread of the cluster that has not exited has arrived. Whether it did.
+/// Completes the phase if every thread of the cluster that has not exited has arrived. Whether it
+/// did.
 pub(crate) fn settle(cx: &mut Context, warps: &[Warp]) -> bool {
     let barrier = &mut cx.cluster.barrier;
     if barrier.lacks(warps) != 0 {

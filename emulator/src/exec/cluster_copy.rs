@@ -1,4 +1,5 @@
-//! Asynchronous copies to blocks of a cluster: where they go, `cp.async.bulk` between blocks, `st.async`, `red.async`.
+//! Asynchronous copies to blocks of a cluster: where they go, `cp.async.bulk` between blocks,
+//! `st.async`, `red.async`.
 use super::address::compute;
 use super::atomics::Atom;
 use super::bulk::{begin_load, bulk_size, changes, note_read, shared_part};

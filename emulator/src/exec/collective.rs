@@ -1,9 +1,10 @@
 //! Operations of a whole warp: shuffles, votes, matches, reductions.
 //!
-//! Lanes that a mask names but that are on another path are waited for: their splits run until they come to the same
-//! operation, and then all of them execute it together. Lanes that have exited are not waited for. It need not be the same
-//! instruction: a thread waits, as the PTX ISA says of `shfl.sync` and its like, "until all non-exited threads corresponding
-//! to membermask have executed" it "with the same qualifiers and same membermask value".
+//! Lanes that a mask names but that are on another path are waited for: their splits run until they
+//! come to the same operation, and then all of them execute it together. Lanes that have exited are
+//! not waited for. It need not be the same instruction: a thread waits, as the PTX ISA says of
+//! `shfl.sync` and its like, "until all non-exited threads corresponding to membermask have
+//! executed" it "with the same qualifiers and same membermask value".
 use super::lanes::lanes;
 use super::warp::{Split, State, Warp};
 use crate::check::Trouble;
@@ -20,7 +21,8 @@ fn named(w: &Warp, m: u32, mask: Reg) -> Result<u32, Box<Trouble>> {
     Ok(named)
 }
 
-/// A collective operation of the lanes of `m`. Whether the split can go on; else it waits for others.
+/// A collective operation of the lanes of `m`. Whether the split can go on; else it waits for
+/// others.
 pub(crate) fn step(
     w: &mut Warp,
     m: u32,
@@ -111,8 +113,8 @@ pub(crate) fn stuck(w: &Warp) -> Option<(Box<Trouble>, u32)> {
     })
 }
 
-/// Executes an operation for lanes that have all come (`all`): those of each party by the party's own instruction, with
-/// what the lanes of all parties give.
+/// Executes an operation for lanes that have all come (`all`): those of each party by the party's
+/// own instruction, with what the lanes of all parties give.
 fn run(w: &mut Warp, parties: &[(&Op, u32)], all: u32) {
     match *parties[0].0 {
         Op::Shfl { .. } => {

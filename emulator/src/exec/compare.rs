@@ -98,7 +98,8 @@ fn floats(w: &Warp, cmp: Cmp, ftz: bool, a: Reg, b: Reg) -> u32 {
 }
 
 impl Comparison {
-    /// The lanes where the bare comparison holds: of the value or the low half, and of the high half.
+    /// The lanes where the bare comparison holds: of the value or the low half, and of the high
+    /// half.
     #[inline(always)]
     fn test(&self, w: &Warp, a: Reg, b: Reg) -> (u32, u32) {
         let cmp = self.cmp;

@@ -58,7 +58,8 @@ impl Grid<'_> {
     }
 }
 
-/// What the last execution of an instruction found out about its addresses, which the next is likely to share.
+/// What the last execution of an instruction found out about its addresses, which the next is
+/// likely to share.
 #[derive(Clone, Default)]
 pub(crate) struct Site {
     /// Index of the allocation.
@@ -121,8 +122,8 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// A fault if the launch has taken too long, or ends.
     ///
-    /// To be asked at least once in what a warp does in about a millisecond: at the end of its turn, and by instructions
-    /// that move many bytes.
+    /// To be asked at least once in what a warp does in about a millisecond: at the end of its
+    /// turn, and by instructions that move many bytes.
     pub fn check_time(&mut self) -> Outcome {
         if self.grid.stop.load(Ordering::Relaxed) {
             self.stopped = true;

@@ -6,7 +6,8 @@ use super::soft::{self, BF16, F16, F32, Format, TF32, f32_to_bf16, f32_to_f16, f
 use super::warp::Warp;
 use crate::ir::{CvtTy, FloatMode, Reg, Rounding, Width};
 
-/// A value on its way from one type to another: integers exactly, floats as f64, which holds all the others.
+/// A value on its way from one type to another: integers exactly, floats as f64, which holds all
+/// the others.
 #[derive(Clone, Copy)]
 enum Value {
     Int(i128),
@@ -141,8 +142,8 @@ impl Conversion {
         }
     }
 
-    /// A float rounded to an integer. NaN is 0, but the highest bit alone where source or destination has 64 bits
-    /// (PTX ISA 9.0, `cvt`).
+    /// A float rounded to an integer. NaN is 0, but the highest bit alone where source or
+    /// destination has 64 bits (PTX ISA 9.0, `cvt`).
     fn rounded(&self, x: f64, width: u32, signed: bool) -> i128 {
         if x.is_nan() {
             let wide = self.from == CvtTy::F64 || width == 64;

@@ -1,8 +1,8 @@
 //! f32 and f64 arithmetic.
 //!
-//! f32 results that are NaN are the canonical 0x7fffffff, as NVIDIA's hardware gives them; f64 ones are what the
-//! host gives. The approximate functions are computed in f64 and rounded once to f32; their special values are those
-//! of the PTX manual.
+//! f32 results that are NaN are the canonical 0x7fffffff, as NVIDIA's hardware gives them; f64 ones
+//! are what the host gives. The approximate functions are computed in f64 and rounded once to f32;
+//! their special values are those of the PTX manual.
 use super::lanes::{map1, map2, map3, wide1, wide2, wide3};
 use super::soft::{self, F32, flush};
 use super::warp::Warp;
@@ -299,7 +299,8 @@ pub(crate) fn transcendental(op: FloatUnary, x: f64) -> f64 {
     }
 }
 
-/// One-operand operations of f64. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` keep the upper 32 bits.
+/// One-operand operations of f64. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` keep the upper 32
+/// bits.
 pub(crate) fn unary64(w: &mut Warp, m: u32, op: FloatUnary, mode: FloatMode, d: Reg, a: Reg) {
     wide1(w, m, d, a, |bits| {
         let x = f64::from_bits(bits);

@@ -1,7 +1,7 @@
 //! The places of a `printf` format.
 //!
-//! As CUDA has it: up to 32 arguments, and `*` for a width. What a place may take is bounded, whatever its width and
-//! precision say.
+//! As CUDA has it: up to 32 arguments, and `*` for a width. What a place may take is bounded,
+//! whatever its width and precision say.
 
 /// Arguments that a format may have; the places of more are printed as they stand.
 const MOST_ARGUMENTS: u32 = 32;
@@ -182,7 +182,8 @@ fn exponent(x: f64, precision: usize) -> String {
     }
 }
 
-/// As C writes it: so many digits in all, with an exponent where that is shorter, and without zeros at the end.
+/// As C writes it: so many digits in all, with an exponent where that is shorter, and without zeros
+/// at the end.
 fn general(x: f64, precision: usize) -> String {
     let precision = precision.max(1);
     let text = exponent(x, precision - 1);

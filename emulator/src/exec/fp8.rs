@@ -42,8 +42,8 @@ fn nearest(ty: Fp8, relu: bool, x: f32) -> u32 {
     }
     let magnitude = f64::from(x.abs());
     let exponent = ((magnitude.to_bits() >> 52) as i32 - 1023).max(least);
-    // In steps of the last place: exact, for the steps are powers of two. A number that is rounded up to the next power
-    // of two gets its exponent by the carry.
+    // In steps of the last place: exact, for the steps are powers of two. A number that is rounded
+    // up to the next power of two gets its exponent by the carry.
     let steps = (magnitude * 2f64.powi(fraction - exponent)).round_ties_even();
     let bits = (i64::from(exponent - least) << fraction) + steps.min(1e9) as i64;
     let sign = if x.is_sign_negative() { 0x80 } else { 0 };

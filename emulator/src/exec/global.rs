@@ -286,7 +286,8 @@ fn load_lane(
 #[inline(always)]
 pub(crate) fn read_element(allocation: &Allocation, offset: u64, bytes: u32) -> u64 {
     let source = allocation.data(offset);
-    // SAFETY: the caller has checked bounds and alignment. Other blocks may write at the same time, hence atomics.
+    // SAFETY: the caller has checked bounds and alignment. Other blocks may write at the same time,
+    // hence atomics.
     unsafe {
         match bytes {
             1 => u64::from(AtomicU8::from_ptr(source).load(Ordering::Relaxed)),
@@ -312,10 +313,12 @@ fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
     }
 }
 
-/// Whether neighbouring bytes, a multiple of four from a multiple of four, are all written; names the lane if not.
+/// Whether neighbouring bytes, a multiple of four from a multiple of four, are all written; names
+/// the lane if not.
 #[inline(always)]
 fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
-    // A word that another block is just writing counts as written or not, as on a GPU the read sees it or not.
+    // A word that another block is just writing counts as written or not, as on a GPU the read sees
+    // it or not.
     let offset = address - allocation.base;
     if allocation.first_uninit(offset, u64::from(total)).is_none() {
         return Ok(());
@@ -350,9 +353,10 @@ fn load_row(w: &mut Warp, source: *const u8, count: usize, d: [Reg; 4]) {
         }
         let row = w.u32s_mut(reg);
         for (i, word) in row.iter_mut().enumerate() {
-            // SAFETY: 32 * count words from `source` on lie inside the allocation, and no Rust reference to them
-            // exists. The reads are not atomic, which is what lets them be vectors. If the emulated program races, they
-            // are a race in the Rust sense too; the module `memory` tells what is relied on then.
+            // SAFETY: 32 * count words from `source` on lie inside the allocation, and no Rust
+            // reference to them exists. The reads are not atomic, which is what lets them be
+            // vectors. If the emulated program races, they are a race in the Rust sense too; the
+            // module `memory` tells what is relied on then.
             *word = unsafe { source.add(i * count + j).read() };
         }
     }

@@ -1,7 +1,7 @@
 //! f16 and bf16 arithmetic, scalar and packed in pairs.
 //!
-//! A result is the exact one rounded once: sums and products are formed in f64 rounded to odd. The approximate
-//! functions are computed in f64. NaN results are the canonical 0x7fff.
+//! A result is the exact one rounded once: sums and products are formed in f64 rounded to odd. The
+//! approximate functions are computed in f64. NaN results are the canonical 0x7fff.
 use super::float::transcendental;
 use super::lanes::{map1, map2, map3};
 use super::soft::{
@@ -101,7 +101,8 @@ pub(crate) fn binary(
     let (bf16, packed) = kind(ty);
     let simple = !mode.sat && !mode.relu && !mode.ftz;
     use FloatBinary as B;
-    // f32 holds more than twice the bits of a half, so rounding an f32 result once more is exact rounding.
+    // f32 holds more than twice the bits of a half, so rounding an f32 result once more is exact
+    // rounding.
     match op {
         B::Add if simple => map2(w, m, d, a, b, |x, y| {
             both(packed, |s| quick(x >> s, y >> s, bf16, |x, y| x + y))

@@ -1,8 +1,9 @@
-//! The hot handlers, compiled once for every processor and once for those with wider vectors and fused
-//! multiply-add; which of them run is decided when a launch begins.
+//! The hot handlers, compiled once for every processor and once for those with wider vectors and
+//! fused multiply-add; which of them run is decided when a launch begins.
 //!
-//! The handlers are `#[inline(always)]`, so that their loops become part of a function with the right target
-//! features. `f32::mul_add` is the processor's instruction there, and a correct library routine in the baseline.
+//! The handlers are `#[inline(always)]`, so that their loops become part of a function with the
+//! right target features. `f32::mul_add` is the processor's instruction there, and a correct
+//! library routine in the baseline.
 use super::compare::Comparison;
 use super::context::Context;
 use super::convert::Conversion;
@@ -17,7 +18,8 @@ macro_rules! handlers {
     ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;)*) => {
         /// The handlers of an instruction set.
         pub(crate) trait Isa {
-            /// Executes plain `fma.rn.f32` of all lanes from `from` on; gives the first instruction that is none.
+            /// Executes plain `fma.rn.f32` of all lanes from `from` on; gives the first instruction
+            /// that is none.
             fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize;
             $(fn $name($($arg: $ty),*) $(-> $ret)?;)*
         }
@@ -46,14 +48,16 @@ macro_rules! handlers {
                 fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
                     fma_run_body(w, code, from, end)
                 }
-                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these features.
+                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these
+                // features.
                 unsafe { inner(w, code, from, end) }
             }
             $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? {
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
                 #[inline(never)]
                 fn inner($($arg: $ty),*) $(-> $ret)? { $body }
-                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these features.
+                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these
+                // features.
                 unsafe { inner($($arg),*) }
             })*
         }
@@ -72,7 +76,8 @@ macro_rules! handlers {
                 fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
                     fma_run_body(w, code, from, end)
                 }
-                // SAFETY: `Avx512` is only chosen where `Level::detect` has found all of these features.
+                // SAFETY: `Avx512` is only chosen where `Level::detect` has found all of these
+                // features.
                 unsafe { inner(w, code, from, end) }
             }
             $(#[inline(always)] fn $name($($arg: $ty),*) $(-> $ret)? { Avx2::$name($($arg),*) })*
@@ -127,8 +132,9 @@ handlers! {
         = kind.store(cx, w, m, src, addr);
 }
 
-/// Executes plain `fma.rn.f32` of all lanes, one after the other; gives the index of the first instruction that is
-/// none. Main loops consist of these, so they are worth a loop without dispatch.
+/// Executes plain `fma.rn.f32` of all lanes, one after the other; gives the index of the first
+/// instruction that is none. Main loops consist of these, so they are worth a loop without
+/// dispatch.
 #[inline(always)]
 fn fma_run_body(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
     let mut at = from;

@@ -1,5 +1,5 @@
-//! Loops over the lanes of rows. Written so that the compiler turns them into vector instructions of whatever
-//! instruction set the caller is compiled for.
+//! Loops over the lanes of rows. Written so that the compiler turns them into vector instructions
+//! of whatever instruction set the caller is compiled for.
 use super::warp::Warp;
 use crate::ir::Reg;
 

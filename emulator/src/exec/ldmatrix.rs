@@ -1,4 +1,5 @@
-//! `ldmatrix` and `stmatrix`: matrices of eight rows of 16 bytes between shared memory and the registers of a warp.
+//! `ldmatrix` and `stmatrix`: matrices of eight rows of 16 bytes between shared memory and the
+//! registers of a warp.
 //!
 //! A row is an access of the lane that gives its address; who races with whom is told by that lane.
 use super::address::{compute, space_of};
@@ -28,7 +29,8 @@ impl Matrices {
         ((1u64 << (8 * self.count)) - 1) as u32
     }
 
-    /// The offsets of the rows in shared memory, checked and counted; the lanes whose row no lower lane has.
+    /// The offsets of the rows in shared memory, checked and counted; the lanes whose row no lower
+    /// lane has.
     #[inline(always)]
     fn rows(
         self,

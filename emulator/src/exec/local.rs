@@ -1,5 +1,5 @@
-//! Local memory: bytes of a thread's own. The words of the 32 lanes lie side by side, so that the same variable of
-//! all lanes is one row.
+//! Local memory: bytes of a thread's own. The words of the 32 lanes lie side by side, so that the
+//! same variable of all lanes is one row.
 use super::context::{Context, touch};
 use super::lanes::lanes;
 use super::warp::Warp;
@@ -10,7 +10,8 @@ use crate::report::{AccessKind, FaultKind, Region};
 /// The local memory of a warp's threads.
 #[derive(Default)]
 pub(crate) struct LocalMemory {
-    /// Zeros that nobody has touched cost nothing, so that a large frame of which little is used is cheap.
+    /// Zeros that nobody has touched cost nothing, so that a large frame of which little is used is
+    /// cheap.
     words: Vec<u32>,
     bytes: u32,
     /// Rows before this one may have been written.

@@ -1,15 +1,17 @@
 //! Matrix products of a warp.
 //!
-//! How sums of floating-point products round: here the sum begins with `c`, and the products are added one after the
-//! other in the order of the summed dimension, each with one rounding to nearest (a fused multiply-add in f32).
-//! Hardware adds some of the products (4, 8 or 16 of them, by architecture and type) and the sum so far at a time, all
-//! shifted to the largest exponent among them and cut off below about the 24th bit; which ones, and in what order it
-//! takes them, is not specified. With `k` products either differs from the exact sum by at most
-//! `k * 2^-22 * (|c| + the sum of |a * b|)` (and by `k * 2^-149`, where subnormal numbers are lost). So a test that
-//! compares the two may allow twice that, over all products of a sum that goes through several instructions.
+//! How sums of floating-point products round: here the sum begins with `c`, and the products are
+//! added one after the other in the order of the summed dimension, each with one rounding to
+//! nearest (a fused multiply-add in f32). Hardware adds some of the products (4, 8 or 16 of them,
+//! by architecture and type) and the sum so far at a time, all shifted to the largest exponent
+//! among them and cut off below about the 24th bit; which ones, and in what order it takes them, is
+//! not specified. With `k` products either differs from the exact sum by at most
+//! `k * 2^-22 * (|c| + the sum of |a * b|)` (and by `k * 2^-149`, where subnormal numbers are
+//! lost). So a test that compares the two may allow twice that, over all products of a sum that
+//! goes through several instructions.
 //!
-//! Sums in f16 are formed like that in f32 and rounded once, to nearest, at the end of each instruction. NaN is
-//! 0x7fffffff (0x7fff in f16). Integers are exact.
+//! Sums in f16 are formed like that in f32 and rounded once, to nearest, at the end of each
+//! instruction. NaN is 0x7fffffff (0x7fff in f16). Integers are exact.
 use super::float::canonical;
 use super::fp8;
 use super::soft::f32_to_f16;
@@ -21,9 +23,9 @@ use std::hint::black_box;
 
 /// Rows of the left matrix and of the sums.
 const ROWS: usize = 16;
-/// Columns of the right matrix and of the sums, a vector of which is in this order: 0, 2, 4, 6, 1, 3, 5, 7. So the
-/// fragments of the sums are stretches of it, and those of the right matrix come into it by exchanges within halves
-/// of vectors.
+/// Columns of the right matrix and of the sums, a vector of which is in this order: 0, 2, 4, 6, 1,
+/// 3, 5, 7. So the fragments of the sums are stretches of it, and those of the right matrix come
+/// into it by exchanges within halves of vectors.
 const COLUMNS: usize = 8;
 
 /// The fault of an instruction that all lanes of the warp must execute, if not all do.
@@ -100,8 +102,8 @@ pub(crate) fn half_value(word: u32) -> f32 {
 struct Factors<T, const PARTS: usize> {
     /// Registers along the summed dimension: 1 or 2.
     halves: usize,
-    /// By half of the summed dimension, half of the rows, part of the word: as the register has them, element
-    /// `4 * row + word`.
+    /// By half of the summed dimension, half of the rows, part of the word: as the register has
+    /// them, element `4 * row + word`.
     left: [[[[T; 32]; PARTS]; 2]; 2],
     /// By half of the summed dimension, part of the word: element `8 * word + column`.
     right: [[[T; 32]; PARTS]; 2],
@@ -140,7 +142,8 @@ fn split<T: Copy + Default, const PARTS: usize>(
     out
 }
 
-/// A register of the right matrix, which has element `4 * column + word`, with element `8 * word + column`.
+/// A register of the right matrix, which has element `4 * column + word`, with element
+/// `8 * word + column`.
 #[inline(always)]
 fn turned(words: &[u32; 32]) -> [u32; 32] {
     let mut out = [0; 32];

@@ -1,8 +1,9 @@
 //! Barriers in shared memory.
 //!
-//! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a phase that is not
-//! complete takes its lanes out of the turn until the state of some barrier changes; if no warp of the block can go on,
-//! waits give up and say so, as their time limit allows.
+//! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a
+//! phase that is not complete takes its lanes out of the turn until the state of some barrier
+//! changes; if no warp of the block can go on, waits give up and say so, as their time limit
+//! allows.
 
 mod state;
 

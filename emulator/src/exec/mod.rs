@@ -1,9 +1,9 @@
 //! Execution of kernels: blocks over the cores, warps in turn, 32 lanes at a time.
 //!
-//! Each thread of the host takes the next block that nobody has begun, or the next cluster of blocks. Warps of a block
-//! or cluster run one after the other, each until it waits, so results depend on the order of threads only where the
-//! program's do (atomics of several blocks on one address). Of several faults the one of the lowest block or cluster
-//! is reported.
+//! Each thread of the host takes the next block that nobody has begun, or the next cluster of
+//! blocks. Warps of a block or cluster run one after the other, each until it waits, so results
+//! depend on the order of threads only where the program's do (atomics of several blocks on one
+//! address). Of several faults the one of the lowest block or cluster is reported.
 mod address;
 mod async_copy;
 mod atomics;
@@ -142,7 +142,8 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
     })
 }
 
-/// How many threads run blocks: as many as the device may have, as there are blocks, and as the memory of a block allows.
+/// How many threads run blocks: as many as the device may have, as there are blocks, and as the
+/// memory of a block allows.
 ///
 /// # Errors
 /// Not even one block fits, or not all that run together.
@@ -167,7 +168,8 @@ fn workers(grid: &Grid) -> Result<usize, String> {
     Ok(wanted.min(fitting) as usize)
 }
 
-/// What blocks may take for local memory and registers where the device has less memory: those of small test devices.
+/// What blocks may take for local memory and registers where the device has less memory: those of
+/// small test devices.
 const LEAST_MEMORY: u64 = 1 << 30;
 
 fn refused(grid: &Grid, message: String) -> Fault {
@@ -210,7 +212,8 @@ fn work_on<I: Isa>(grid: &Grid) -> Part {
                         break;
                     }
                 }
-                // Clusters before this one still run, so that the first fault is found whatever the order.
+                // Clusters before this one still run, so that the first fault is found whatever the
+                // order.
                 grid.end_cluster.fetch_min(cluster, Ordering::Relaxed);
                 fault = Some((cluster, f));
                 break;

@@ -1,7 +1,8 @@
 //! `printf` and `assert` of device code.
 //!
-//! What a launch prints is kept until its end, in a buffer whose size is `CU_LIMIT_PRINTF_FIFO_SIZE`. As CUDA documents
-//! it, the buffer is circular: where a launch prints more, the oldest text is lost.
+//! What a launch prints is kept until its end, in a buffer whose size is
+//! `CU_LIMIT_PRINTF_FIFO_SIZE`. As CUDA documents it, the buffer is circular: where a launch prints
+//! more, the oldest text is lost.
 use super::address::{space_of, window};
 use super::context::Context;
 use super::format::{self, Arguments};

@@ -1,7 +1,7 @@
 //! The arithmetic of a warpgroup's matrix products, and how their operands lie in shared memory.
 //!
-//! Sums round as those of `mma.sync` do, see [`super::matrix`]: products are added in the order of the summed
-//! dimension, each with one rounding to nearest.
+//! Sums round as those of `mma.sync` do, see [`super::matrix`]: products are added in the order of
+//! the summed dimension, each with one rounding to nearest.
 use super::context::{Context, touch};
 use super::float::canonical;
 use super::fp8;
@@ -20,9 +20,10 @@ const ROWS: usize = 64;
 
 /// A matrix in shared memory, as its descriptor says.
 ///
-/// Memory is seen in pieces of 16 bytes. Rows (of the left matrix; columns of the right one) come in eights. Where the
-/// summed dimension is that of neighbours (`!transposed`), a row has two pieces; else a piece has neighbouring rows, and
-/// there is one for each place along the summed dimension.
+/// Memory is seen in pieces of 16 bytes. Rows (of the left matrix; columns of the right one) come
+/// in eights. Where the summed dimension is that of neighbours (`!transposed`), a row has two
+/// pieces; else a piece has neighbouring rows, and there is one for each place along the summed
+/// dimension.
 #[derive(Clone, Copy)]
 struct Matrix {
     start: u32,
@@ -54,7 +55,8 @@ impl Matrix {
         })
     }
 
-    /// The address of a piece: of row `row` the `k`-th, or, transposed, of the `row`-th eighth of rows that at `k`.
+    /// The address of a piece: of row `row` the `k`-th, or, transposed, of the `row`-th eighth of
+    /// rows that at `k`.
     fn piece(&self, row: u32, k: u32) -> u32 {
         let span = self.swizzle.span();
         let offset = match (self.transposed, self.swizzle) {
@@ -75,9 +77,11 @@ impl Matrix {
 #[derive(Default)]
 pub(crate) struct Factors {
     depth: usize,
-    /// Of warp `w`, half `i` of its rows, place `k`: for each lane its row's. Index `(2 * w + i) * depth + k`.
+    /// Of warp `w`, half `i` of its rows, place `k`: for each lane its row's. Index
+    /// `(2 * w + i) * depth + k`.
     left: Vec<[f32; 32]>,
-    /// Of columns `8 * j + 2 * t + e` at place `k`: for lanes `t` and `4 + t`. Index `(2 * j + e) * depth + k`.
+    /// Of columns `8 * j + 2 * t + e` at place `k`: for lanes `t` and `4 + t`. Index
+    /// `(2 * j + e) * depth + k`.
     right: Vec<[f32; 8]>,
 }
 
@@ -151,7 +155,8 @@ fn byte_value(ty: MatrixTy, byte: u8) -> f32 {
     }
 }
 
-/// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, place and value.
+/// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, place and
+/// value.
 #[inline(always)]
 fn read(
     cx: &mut Context,
@@ -244,8 +249,8 @@ pub(crate) fn load_left(
     })
 }
 
-/// Takes a warp's part of the left matrix from its registers: they hold words `t` and `t + 4` of rows `g` and `g + 8`,
-/// as those of `mma.sync` do.
+/// Takes a warp's part of the left matrix from its registers: they hold words `t` and `t + 4` of
+/// rows `g` and `g + 8`, as those of `mma.sync` do.
 pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgmma, regs: &[Reg]) {
     let sign = if wgmma.negate_a { 1u32 << 31 } else { 0 };
     for (i, &reg) in regs.iter().enumerate() {
@@ -312,7 +317,8 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
     let depth = factors.depth;
     for half in 0..2 {
         let left = &factors.left[(2 * warp + half) * depth..][..depth];
-        // Two registers at a time, of neighbouring columns, share what is loaded of the left matrix.
+        // Two registers at a time, of neighbouring columns, share what is loaded of the left
+        // matrix.
         for (j, four) in sums.chunks_exact(4).enumerate() {
             let regs = [four[2 * half], four[2 * half + 1]];
             let right = &factors.right[2 * j * depth..][..2 * depth];
@@ -384,7 +390,8 @@ pub(crate) fn multiply_integers(
     }
 }
 
-/// Sums of two registers. The eight vectors are variables of their own so that they stay in the processor's registers.
+/// Sums of two registers. The eight vectors are variables of their own so that they stay in the
+/// processor's registers.
 #[inline(always)]
 fn pair(
     [first, second]: [[u32; 32]; 2],

@@ -1,7 +1,8 @@
 //! `setmaxnreg`: warps hand registers to each other.
 //!
-//! How many registers a thread has at the start is known where the kernel says so (`.maxnreg`); else it is taken to be
-//! what a compiler gives it: an even share of the 65536 of a multiprocessor, in eights.
+//! How many registers a thread has at the start is known where the kernel says so (`.maxnreg`);
+//! else it is taken to be what a compiler gives it: an even share of the 65536 of a multiprocessor,
+//! in eights.
 use super::context::Context;
 use super::mbarrier;
 use super::run::Flow;
@@ -14,7 +15,8 @@ use crate::report::{AsyncFault, FaultKind, WaitsFor};
 const ALL: u32 = 1 << 16;
 /// The fewest registers that `setmaxnreg` gives a thread.
 const LEAST: u64 = 24;
-/// Requests that a warp may be ahead of another of its warpgroup. The language wants them to meet between two.
+/// Requests that a warp may be ahead of another of its warpgroup. The language wants them to meet
+/// between two.
 const AHEAD: usize = 1024;
 
 /// Who has how many registers.
@@ -26,7 +28,8 @@ pub(crate) struct Registers {
     current: Vec<u32>,
     /// Registers of a warp's thread that nobody has.
     free: u32,
-    /// What each warp has asked for, in order, without what all warps of its warpgroup have asked for.
+    /// What each warp has asked for, in order, without what all warps of its warpgroup have asked
+    /// for.
     history: Vec<Vec<u32>>,
     /// Whether each warp has asked for any.
     asked: Vec<bool>,
@@ -62,7 +65,8 @@ impl Registers {
         self.asked.fill(false);
     }
 
-    /// Notes what a warp was given, and forgets what all of its warpgroup have. Whether it is not too far ahead.
+    /// Notes what a warp was given, and forgets what all of its warpgroup have. Whether it is not
+    /// too far ahead.
     fn note(&mut self, warp: usize, count: u32) -> bool {
         self.current[warp] = count;
         self.asked[warp] = true;

@@ -46,7 +46,8 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
     loop {
         if !w.choose() {
             match not_ready(w) {
-                // Splits that would wait forever may wait for lanes that are held at a point of reconvergence.
+                // Splits that would wait forever may wait for lanes that are held at a point of
+                // reconvergence.
                 Err(_) if w.part() => continue,
                 stop => return stop,
             }

@@ -76,7 +76,8 @@ fn bounds_trouble(
     Trouble::lane(lane, FaultKind::OutOfBounds { touch, nearest })
 }
 
-/// Compares the lanes' addresses with the site's pattern and works the pattern out anew if they differ.
+/// Compares the lanes' addresses with the site's pattern and works the pattern out anew if they
+/// differ.
 #[inline(always)]
 pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) {
     let first = address[(m.trailing_zeros() & 31) as usize];
@@ -152,7 +153,8 @@ fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
     banks.into_iter().max().unwrap_or(0)
 }
 
-/// Counts a request, by the pattern of its addresses; gives the lanes whose address no lower lane has.
+/// Counts a request, by the pattern of its addresses; gives the lanes whose address no lower lane
+/// has.
 #[inline(always)]
 pub(crate) fn count(
     cx: &mut Context,
@@ -306,8 +308,8 @@ fn load_words<const COUNT: usize>(
     let words = &cx.shared.words[..];
     for lane in 0..32 {
         debug_assert!(first[lane] + COUNT <= words.len());
-        // SAFETY: `check_bounds` has passed for the lanes that take part, and the others read the first words, of
-        // which there are always eight (see `Worker::new`).
+        // SAFETY: `check_bounds` has passed for the lanes that take part, and the others read the
+        // first words, of which there are always eight (see `Worker::new`).
         let source: [u32; COUNT] = unsafe {
             words
                 .as_ptr()
@@ -398,7 +400,8 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Stores `COUNT` words a lane, each lane to another place. False, with nothing done, if that needs a closer look.
+/// Stores `COUNT` words a lane, each lane to another place. False, with nothing done, if that needs
+/// a closer look.
 #[inline(always)]
 fn store_words<const COUNT: usize>(
     cx: &mut Context,

@@ -1,8 +1,9 @@
-//! Rounding that the host's arithmetic does not offer: other modes than nearest-even, and the 16-bit formats.
+//! Rounding that the host's arithmetic does not offer: other modes than nearest-even, and the
+//! 16-bit formats.
 //!
-//! Sums and products are formed in f64 *rounded to odd*: if the exact result lies between two f64, the one with the
-//! odd last bit is taken. Rounding that once more to a format with at least two bits less gives what rounding the
-//! exact result would.
+//! Sums and products are formed in f64 *rounded to odd*: if the exact result lies between two f64,
+//! the one with the odd last bit is taken. Rounding that once more to a format with at least two
+//! bits less gives what rounding the exact result would.
 use crate::ir::Rounding;
 
 /// A binary floating-point format narrower than f64.
@@ -147,7 +148,8 @@ pub(crate) fn signed_zero(sum: f64, a: f64, b: f64, rounding: Rounding) -> f64 {
     }
 }
 
-/// Next f64 in the direction of a rounding mode, given the rounded-to-nearest result and the sign of its error.
+/// Next f64 in the direction of a rounding mode, given the rounded-to-nearest result and the sign
+/// of its error.
 pub(crate) fn direct(x: f64, error: f64, rounding: Rounding) -> f64 {
     if error == 0.0 || error.is_nan() {
         return x;
@@ -294,7 +296,8 @@ pub(crate) fn f32_to_tf32_even(bits: u32) -> u32 {
     tf32_of(bits, 0xfff + (bits >> 13 & 1))
 }
 
-/// The bits with something added and the low 13 cut off: a carry goes into the exponent, past the largest to infinity.
+/// The bits with something added and the low 13 cut off: a carry goes into the exponent, past the
+/// largest to infinity.
 #[inline(always)]
 fn tf32_of(bits: u32, add: u32) -> u32 {
     if bits & 0x7fff_ffff > 0x7f80_0000 {

@@ -1,6 +1,7 @@
 //! What each instruction does.
 //!
-//! Longer than other files because it is a table, an entry an instruction: whoever looks for one finds it here.
+//! Longer than other files because it is a table, an entry an instruction: whoever looks for one
+//! finds it here.
 
 use super::async_copy;
 use super::atomics::Atom;

@@ -146,7 +146,8 @@ impl Copy {
         Ok(())
     }
 
-    /// First and last place of the bounding box along the `i`-th dimension between channels and images.
+    /// First and last place of the bounding box along the `i`-th dimension between channels and
+    /// images.
     fn bounds(&self, i: usize, lower: &[i32; 3], upper: &[i32; 3]) -> (i64, i64) {
         let last = self.map.dims[i + 1] as i64 - 1;
         (lower[i].into(), last + i64::from(upper[i]))
@@ -184,7 +185,8 @@ impl Copy {
         Ok(())
     }
 
-    /// The pixel of the bounding box after this one; after the last of an image the next image's first.
+    /// The pixel of the bounding box after this one; after the last of an image the next image's
+    /// first.
     fn next_pixel(&self, pixel: &mut [i64; MAX_RANK], lower: &[i32; 3], upper: &[i32; 3]) {
         let images = self.map.rank - 1;
         for i in 0..images - 1 {
@@ -198,7 +200,8 @@ impl Copy {
         pixel[images] += i64::from(self.map.steps[images]);
     }
 
-    /// The part of a row that lies in the tensor: its first byte within the row, its bytes, its address.
+    /// The part of a row that lies in the tensor: its first byte within the row, its bytes, its
+    /// address.
     fn inside(&self, place: &[i64; MAX_RANK]) -> Option<(usize, usize, u64)> {
         let map = &self.map;
         let outer = 1..map.rank;
@@ -245,8 +248,8 @@ impl Copy {
     }
 }
 
-/// `cp.async.bulk.tensor` to shared memory. `list`: the coordinates, then the offsets of im2col. `mask`: the blocks of
-/// the cluster that it goes to.
+/// `cp.async.bulk.tensor` to shared memory. `list`: the coordinates, then the offsets of im2col.
+/// `mask`: the blocks of the cluster that it goes to.
 pub(crate) fn load(
     cx: &mut Context,
     w: &mut Warp,

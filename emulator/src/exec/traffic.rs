@@ -1,5 +1,5 @@
-//! Traffic of device memory: the sectors of 32 bytes that a request touches, and how many of them the launch had not
-//! read or written before.
+//! Traffic of device memory: the sectors of 32 bytes that a request touches, and how many of them
+//! the launch had not read or written before.
 use super::context::Context;
 use super::lanes::lanes;
 use crate::counters::GlobalTraffic;

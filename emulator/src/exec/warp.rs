@@ -1,9 +1,9 @@
 //! A warp: its registers, and which of its lanes are where.
 //!
-//! Lanes that go different ways at a branch become *splits*, each with its own program counter and lane mask. A split
-//! whose lanes have divided waits at the point of reconvergence until its children have reached it. Splits make
-//! progress one after the other, also when one of them waits for the others, so threads of a warp may wait for one
-//! another as on sm_70 and later.
+//! Lanes that go different ways at a branch become *splits*, each with its own program counter and
+//! lane mask. A split whose lanes have divided waits at the point of reconvergence until its
+//! children have reached it. Splits make progress one after the other, also when one of them waits
+//! for the others, so threads of a warp may wait for one another as on sm_70 and later.
 use crate::ir::{NO_PC, Pc, Pred, PredSrc, Reg};
 
 /// One 32-bit register of every lane.
@@ -63,7 +63,8 @@ pub(crate) struct Warp {
     pub existing: u32,
     /// Lanes that have not exited.
     pub alive: u32,
-    /// Lanes that went on from a point of reconvergence for others that wait for them, and have not met these since.
+    /// Lanes that went on from a point of reconvergence for others that wait for them, and have not
+    /// met these since.
     parted: u32,
     /// Those of them that have exited: they are waited for in vain.
     missed: u32,
@@ -282,8 +283,9 @@ impl Warp {
         }
     }
 
-    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as these wait for them. True
-    /// if there were any. The two groups meet again at the next such point around this one.
+    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as
+    /// these wait for them. True if there were any. The two groups meet again at the next such
+    /// point around this one.
     pub fn part(&mut self) -> bool {
         let mut parted = false;
         for at in 0..self.splits.len() {
@@ -390,8 +392,8 @@ impl Warp {
         }
     }
 
-    /// Lanes that a collective operation waits for if its mask names them: not those that have exited, unless others had to be
-    /// let go so that they could come.
+    /// Lanes that a collective operation waits for if its mask names them: not those that have
+    /// exited, unless others had to be let go so that they could come.
     pub fn expected(&self) -> u32 {
         self.alive | self.missed
     }

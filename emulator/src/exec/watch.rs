@@ -1,11 +1,12 @@
-//! Notes which bytes of device memory a launch touches, for the checker of the order of launches ([`crate::order`]).
+//! Notes which bytes of device memory a launch touches, for the checker of the order of launches
+//! ([`crate::order`]).
 use super::context::Context;
 use super::lanes::lanes;
 use crate::memory::{Allocation, Class, Marks, Watch};
 use crate::report::AccessKind;
 
-/// The class of a load, store or atomic. Strong loads have none: programs poll flags that copies and other kernels
-/// set.
+/// The class of a load, store or atomic. Strong loads have none: programs poll flags that copies
+/// and other kernels set.
 #[inline(always)]
 pub(crate) fn class(kind: AccessKind, strong: bool) -> Option<Class> {
     match kind {
@@ -16,8 +17,8 @@ pub(crate) fn class(kind: AccessKind, strong: bool) -> Option<Class> {
     }
 }
 
-/// Notes accesses of `bytes` bytes by some lanes, all inside the allocation. `row`: each begins where the one of the
-/// lane before ends.
+/// Notes accesses of `bytes` bytes by some lanes, all inside the allocation. `row`: each begins
+/// where the one of the lane before ends.
 #[inline(always)]
 pub(crate) fn note(
     cx: &Context,

@@ -1,7 +1,8 @@
 //! Matrix products of a warpgroup: when they are done, and what their registers are meanwhile.
 //!
-//! A product is done when the last of the four warps has come to it, for all of them; until then the others wait at it.
-//! Its sums count as under way until the warp has waited for the product's group, although they are there.
+//! A product is done when the last of the four warps has come to it, for all of them; until then
+//! the others wait at it. Its sums count as under way until the warp has waited for the product's
+//! group, although they are there.
 use super::context::Context;
 use super::isa::Isa;
 use super::matrix::all_lanes;
@@ -138,7 +139,8 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outc
         note_rows(cx, products, i);
     }
     if products.latest == 0 {
-        // There has been none: nothing is over, and a kernel without products keeps no track of their reads.
+        // There has been none: nothing is over, and a kernel without products keeps no track of
+        // their reads.
         return Ok(());
     }
     let first = products.list.iter().map(|p| p.time).min();

@@ -47,8 +47,8 @@ pub struct Access {
     pub signed: bool,
     /// Width of each register. Stores write its low bytes.
     pub reg: Width,
-    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: a synchronising access; racing with another of the
-    /// kind is not reported.
+    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: a synchronising access; racing
+    /// with another of the kind is not reported.
     pub strong: bool,
 }
 
@@ -68,7 +68,8 @@ pub enum AtomOp {
     Dec,
 }
 
-/// The type of an atomic. Untyped 32 and 64 bits are `U32` and `U64`, 16 bits `B16` (`cas` and `exch` only).
+/// The type of an atomic. Untyped 32 and 64 bits are `U32` and `U64`, 16 bits `B16` (`cas` and
+/// `exch` only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum AtomTy {

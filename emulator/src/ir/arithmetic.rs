@@ -98,7 +98,8 @@ pub struct FloatMode {
     pub ftz: bool,
     /// `.sat`: the result is clamped to 0..1, NaN becomes 0.
     pub sat: bool,
-    /// `.relu` (fma of f16 and bf16, cvt): negative results and -0 become 0; NaN becomes the canonical NaN.
+    /// `.relu` (fma of f16 and bf16, cvt): negative results and -0 become 0; NaN becomes the
+    /// canonical NaN.
     pub relu: bool,
     /// `.satfinite` (cvt): the largest finite number of its sign instead of an infinity.
     pub finite: bool,
@@ -121,7 +122,8 @@ impl FloatMode {
     }
 }
 
-/// Two-operand integer operations. Shift amounts (`b` of `Shl`, `Shr`) are one 32-bit row for every type.
+/// Two-operand integer operations. Shift amounts (`b` of `Shl`, `Shr`) are one 32-bit row for every
+/// type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum IntBinary {
@@ -133,7 +135,8 @@ pub enum IntBinary {
     SubSat,
     MulLo,
     MulHi,
-    /// `mul.wide`: the type is the operands', the result is twice as wide (S16, U16, S32, U32 only).
+    /// `mul.wide`: the type is the operands', the result is twice as wide (S16, U16, S32, U32
+    /// only).
     MulWide,
     /// `mul24.lo`.
     Mul24Lo,
@@ -233,8 +236,8 @@ pub enum FloatBinary {
     Copysign,
 }
 
-/// One-operand floating-point operations. The approximate ones are computed in f64 and rounded once to f32, so they
-/// are nearer to the true value than the hardware's.
+/// One-operand floating-point operations. The approximate ones are computed in f64 and rounded once
+/// to f32, so they are nearer to the true value than the hardware's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum FloatUnary {
@@ -264,7 +267,8 @@ pub enum TestP {
     Subnormal,
 }
 
-/// A comparison. The unsigned integer ones (`lo`, `ls`, `hi`, `hs`) are `Lt` ... `Ge` of an unsigned type.
+/// A comparison. The unsigned integer ones (`lo`, `ls`, `hi`, `hs`) are `Lt` ... `Ge` of an
+/// unsigned type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Cmp {

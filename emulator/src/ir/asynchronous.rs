@@ -2,8 +2,8 @@
 
 use super::{AtomOp, AtomTy};
 
-/// What an operation on an `mbarrier` does. Its operand `a` is what is said; `d` is the barrier's state before, if
-/// anybody wants it.
+/// What an operation on an `mbarrier` does. Its operand `a` is what is said; `d` is the barrier's
+/// state before, if anybody wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MbarrierOp {
     /// `a`: the arrivals of a phase.
@@ -30,7 +30,8 @@ pub enum MbarrierOp {
     },
     /// `d`: the pending arrivals in the state `a`.
     PendingCount,
-    /// `cp.async.mbarrier.arrive`: the barrier gets an arrival once the thread's copies so far have arrived.
+    /// `cp.async.mbarrier.arrive`: the barrier gets an arrival once the thread's copies so far have
+    /// arrived.
     CopyArrive {
         /// `.noinc`: it is one of those that the phase waits for already.
         noinc: bool,
@@ -62,7 +63,8 @@ impl LoadMode {
     }
 }
 
-/// What `cp.reduce.async.bulk` does to the elements of shared memory: an operation and its type, in one byte.
+/// What `cp.reduce.async.bulk` does to the elements of shared memory: an operation and its type, in
+/// one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum SharedReduction {
@@ -98,16 +100,18 @@ impl SharedReduction {
     }
 }
 
-/// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of lane `4 * g + t` of the
-/// warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t + e`. Sums of 16 bits stand in pairs:
-/// register `2 * j + i` has what registers `4 * j + 2 * i` and `4 * j + 2 * i + 1` have above.
+/// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of
+/// lane `4 * g + t` of the warpgroup's warp `w` is row `16 * w + 8 * i + g`, column
+/// `8 * j + 2 * t + e`. Sums of 16 bits stand in pairs: register `2 * j + i` has what registers
+/// `4 * j + 2 * i` and `4 * j + 2 * i + 1` have above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wgmma {
     /// Columns: a multiple of 8 up to 256.
     pub columns: u16,
     /// Type of the left matrix.
     pub ty: super::MatrixTy,
-    /// Type of the right matrix: that of the left one, but for the signs of integers and the two types of `f8`.
+    /// Type of the right matrix: that of the left one, but for the signs of integers and the two
+    /// types of `f8`.
     pub ty_b: super::MatrixTy,
     /// Type of the sums.
     pub sum: super::MatrixSum,

@@ -43,8 +43,8 @@ pub enum MatrixSum {
     S32Sat,
 }
 
-/// An `mma.sync` of 16 rows and 8 columns. Its fragments are the same for every type, counted in words of 32 bits. Of
-/// lane `4 * g + t`:
+/// An `mma.sync` of 16 rows and 8 columns. Its fragments are the same for every type, counted in
+/// words of 32 bits. Of lane `4 * g + t`:
 ///
 /// | register | word |
 /// |---|---|
@@ -54,7 +54,8 @@ pub enum MatrixSum {
 /// | `d[0]`, `d[1]` | row `g`, columns `2 * t` and `2 * t + 1` |
 /// | `d[2]`, `d[3]` | likewise, row `g + 8` |
 ///
-/// Sums of 16 bits stand in pairs: `d[0]` has what `d[0]` and `d[1]` have above, `d[1]` what `d[2]` and `d[3]` have.
+/// Sums of 16 bits stand in pairs: `d[0]` has what `d[0]` and `d[1]` have above, `d[1]` what `d[2]`
+/// and `d[3]` have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mma {
     /// Rows of the left matrix: 16, or 8, and then those from the eighth on are zero.

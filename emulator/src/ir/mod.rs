@@ -2,29 +2,33 @@
 //!
 //! # Registers
 //!
-//! A warp's register file is a list of *rows*; a row is one 32-bit word for each of the 32 lanes. Every operand is a
-//! row, named by [`Reg`]:
+//! A warp's register file is a list of *rows*; a row is one 32-bit word for each of the 32 lanes.
+//! Every operand is a row, named by [`Reg`]:
 //!
 //! * A 32-bit register is one row.
-//! * A 64-bit register is two adjacent rows `r` and `r + 1`, read together as `[u64; 32]` (256 bytes, lane by lane);
-//!   it is named by its first row. Any row may be the first.
-//! * A 16-bit register is one row, with the value in the low half of each lane. **The upper half is always zero**:
-//!   every handler that writes a 16-bit result writes zeros above it, also for signed types and `.f16`. 8-bit values
-//!   only exist in 16-, 32- or 64-bit registers, extended as their load or conversion says.
-//! * Immediates, the addresses of variables and the special registers that do not change while a warp runs are rows
-//!   too: [`Kernel::constants`] and [`Kernel::specials`] say which, and they are filled before the warp's first
-//!   instruction. The program must never write them.
+//! * A 64-bit register is two adjacent rows `r` and `r + 1`, read together as `[u64; 32]` (256
+//!   bytes, lane by lane); it is named by its first row. Any row may be the first.
+//! * A 16-bit register is one row, with the value in the low half of each lane. **The upper half is
+//!   always zero**: every handler that writes a 16-bit result writes zeros above it, also for
+//!   signed types and `.f16`. 8-bit values only exist in 16-, 32- or 64-bit registers, extended as
+//!   their load or conversion says.
+//! * Immediates, the addresses of variables and the special registers that do not change while a
+//!   warp runs are rows too: [`Kernel::constants`] and [`Kernel::specials`] say which, and they are
+//!   filled before the warp's first instruction. The program must never write them.
 //!
-//! Predicates live in an array of their own, one 32-bit lane mask each, named by [`Pred`]. [`Pred::TRUE`] is all ones
-//! and must not be written. The carry flag of `add.cc` and the like is one more lane mask that no operand names.
+//! Predicates live in an array of their own, one 32-bit lane mask each, named by [`Pred`].
+//! [`Pred::TRUE`] is all ones and must not be written. The carry flag of `add.cc` and the like is
+//! one more lane mask that no operand names.
 //!
-//! Rows and predicates that no instruction has written hold zero, which real hardware does not promise.
+//! Rows and predicates that no instruction has written hold zero, which real hardware does not
+//! promise.
 //!
 //! # Control flow
 //!
-//! A program counter ([`Pc`]) is an index into [`Kernel::code`]. Every branch carries the place where its lanes meet
-//! again: the first instruction of the block that is its immediate post-dominator, or [`NO_PC`] where lanes meet
-//! only by exiting. Device functions are inlined before this form; `ret` of a kernel is [`Op::Exit`].
+//! A program counter ([`Pc`]) is an index into [`Kernel::code`]. Every branch carries the place
+//! where its lanes meet again: the first instruction of the block that is its immediate
+//! post-dominator, or [`NO_PC`] where lanes meet only by exiting. Device functions are inlined
+//! before this form; `ret` of a kernel is [`Op::Exit`].
 //!
 //! # Address spaces
 //!
@@ -37,8 +41,8 @@
 //! | param | byte offset in the kernel's parameter buffer |
 //! | generic | device address, or [`SHARED_WINDOW`], [`LOCAL_WINDOW`], [`PARAM_WINDOW`] plus the offset |
 //!
-//! So `mov.u64 %rd1, shared_variable` is a constant row with its offset, and `mov.b64 %rd1, kernel_param_0` one with
-//! the parameter's offset.
+//! So `mov.u64 %rd1, shared_variable` is a constant row with its offset, and
+//! `mov.b64 %rd1, kernel_param_0` one with the parameter's offset.
 
 mod access;
 mod arithmetic;
@@ -60,8 +64,8 @@ pub const LOCAL_WINDOW: u64 = 0x7200_0000_0000;
 pub const PARAM_WINDOW: u64 = 0x7300_0000_0000;
 /// Bytes of the windows of local memory and parameters.
 pub const WINDOW_BYTES: u64 = 1 << 24;
-/// Bytes of the window of shared memory: the block's own part, and one for each block of a cluster, and for those that
-/// the cluster does not have.
+/// Bytes of the window of shared memory: the block's own part, and one for each block of a cluster,
+/// and for those that the cluster does not have.
 pub const CLUSTER_WINDOW_BYTES: u64 = 256 << CLUSTER_SHIFT;
 /// Where an address of `.shared::cluster` has the rank of its block, plus one.
 pub const CLUSTER_SHIFT: u32 = 24;
@@ -130,7 +134,8 @@ impl PredSrc {
 pub struct Program {
     /// Its entry points.
     pub kernels: Vec<Kernel>,
-    /// Its `.global` and `.const` variables, in the order in which [`ConstantValue::Symbol`] counts them.
+    /// Its `.global` and `.const` variables, in the order in which [`ConstantValue::Symbol`] counts
+    /// them.
     pub globals: Vec<Global>,
     /// `.target`: 75 for `sm_75`, 90 for `sm_90` and `sm_90a`.
     pub target: u32,
@@ -138,8 +143,8 @@ pub struct Program {
     pub version: (u32, u32),
 }
 
-/// A variable in device memory. Loading the module places it and marks all its bytes initialised (PTX: zero unless
-/// an initialiser says otherwise).
+/// A variable in device memory. Loading the module places it and marks all its bytes initialised
+/// (PTX: zero unless an initialiser says otherwise).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
     /// Its name, by which the driver finds it.
@@ -172,7 +177,8 @@ pub struct Relocation {
 pub struct Kernel {
     /// Its name.
     pub name: String,
-    /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; falling off the end is an exit.
+    /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; falling off the end is an
+    /// exit.
     pub code: Vec<Inst>,
     /// The PTX line of each instruction (counted from 1), as long as `code`.
     pub lines: Vec<u32>,
@@ -190,9 +196,11 @@ pub struct Kernel {
     pub param_bytes: u32,
     /// Its static shared variables, for reports; their bytes are counted in `static_shared`.
     pub shared_vars: Vec<SharedVar>,
-    /// Bytes of static shared memory. The dynamic part begins at this offset, rounded up to `dynamic_shared_align`.
+    /// Bytes of static shared memory. The dynamic part begins at this offset, rounded up to
+    /// `dynamic_shared_align`.
     pub static_shared: u32,
-    /// Alignment of the dynamic part (1 if there is none): the largest of its `extern` variables, at least 16.
+    /// Alignment of the dynamic part (1 if there is none): the largest of its `extern` variables,
+    /// at least 16.
     pub dynamic_shared_align: u32,
     /// Bytes of local memory a thread.
     pub local_bytes: u32,
@@ -212,8 +220,8 @@ pub struct Kernel {
     pub max_cluster: Option<u32>,
     /// Registers of the operations that have more than fit them, by the number that they name.
     pub lists: Vec<Vec<Reg>>,
-    /// Which instructions touch registers of a warpgroup's matrix products; as long as `code`, or empty where there are
-    /// no products.
+    /// Which instructions touch registers of a warpgroup's matrix products; as long as `code`, or
+    /// empty where there are no products.
     pub watched: Vec<Option<Box<Watch>>>,
     /// Targets of [`Op::BrxIdx`].
     pub branch_tables: Vec<Vec<Pc>>,
@@ -276,8 +284,8 @@ pub enum ConstantValue {
     },
 }
 
-/// A special register that stays the same while a warp runs. One row, two where said. The changing ones are
-/// [`Op::ReadClock`] and [`Op::ActiveMask`].
+/// A special register that stays the same while a warp runs. One row, two where said. The changing
+/// ones are [`Op::ReadClock`] and [`Op::ActiveMask`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
     /// `%tid.x`, `.y`, `.z`.

@@ -1,6 +1,7 @@
 //! The operations.
 //!
-//! Longer than other files because it is a table: one enum, which cannot be split, with an entry an operation.
+//! Longer than other files because it is a table: one enum, which cannot be split, with an entry an
+//! operation.
 
 use super::*;
 
@@ -104,7 +105,8 @@ pub enum Op {
         b: Reg,
         c: Reg,
     },
-    /// Extended precision: `carry_in` reads the flag, `carry_out` writes it. `c` is `NONE` for `Add` and `Sub`.
+    /// Extended precision: `carry_in` reads the flag, `carry_out` writes it. `c` is `NONE` for
+    /// `Add` and `Sub`.
     Carry {
         op: CarryOp,
         ty: IntTy,
@@ -186,7 +188,8 @@ pub enum Op {
         b: Reg,
         c: Reg,
     },
-    /// Two-way dot product of 16-bit halves of `a` with two bytes of `b` (upper two if `hi`), plus `c`.
+    /// Two-way dot product of 16-bit halves of `a` with two bytes of `b` (upper two if `hi`), plus
+    /// `c`.
     Dp2a {
         a_signed: bool,
         b_signed: bool,
@@ -228,9 +231,10 @@ pub enum Op {
         p: Pred,
         a: Reg,
     },
-    /// `cvt` between two scalar types. Integer to integer: `mode.sat` clamps to the destination's range, else the low
-    /// bits remain. Float to integer clamps always, NaN gives 0. Destinations narrower than their register
-    /// (`reg` is the destination register's width) are sign- or zero-extended as the destination type says.
+    /// `cvt` between two scalar types. Integer to integer: `mode.sat` clamps to the destination's
+    /// range, else the low bits remain. Float to integer clamps always, NaN gives 0. Destinations
+    /// narrower than their register (`reg` is the destination register's width) are sign- or
+    /// zero-extended as the destination type says.
     Cvt {
         to: CvtTy,
         from: CvtTy,
@@ -247,8 +251,8 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
-    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b` and likewise `e5m2x2`: `a` goes to the upper byte. Of a pair of halves
-    /// (`.f16x2`) `b` is none.
+    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b` and likewise `e5m2x2`: `a` goes to the upper byte. Of
+    /// a pair of halves (`.f16x2`) `b` is none.
     CvtToFp8 {
         ty: Fp8,
         relu: bool,
@@ -263,8 +267,8 @@ pub enum Op {
         d: Reg,
         a: Reg,
     },
-    /// `cvt.pack.sat.{u16,s16,u8,s8}.s32 d, a, b`: for 16-bit types `a` goes to the upper half, `b` to the lower; for
-    /// 8-bit types `d = (c << 16) | (a << 8) | b` with `c` the third operand.
+    /// `cvt.pack.sat.{u16,s16,u8,s8}.s32 d, a, b`: for 16-bit types `a` goes to the upper half, `b`
+    /// to the lower; for 8-bit types `d = (c << 16) | (a << 8) | b` with `c` the third operand.
     CvtPackInt {
         to: CvtTy,
         d: Reg,
@@ -274,8 +278,9 @@ pub enum Op {
     },
 
     // ---- predicates ----
-    /// `p = (a cmp b) bool c`, `q = !(a cmp b) bool c`; without a combination `c` is `TRUE` and `bool` is `And`.
-    /// Of `F16x2` and `Bf16x2`, `p` is the low half's and `q` the high half's comparison.
+    /// `p = (a cmp b) bool c`, `q = !(a cmp b) bool c`; without a combination `c` is `TRUE` and
+    /// `bool` is `And`. Of `F16x2` and `Bf16x2`, `p` is the low half's and `q` the high half's
+    /// comparison.
     Setp {
         cmp: Cmp,
         ty: CmpTy,
@@ -318,7 +323,8 @@ pub enum Op {
         src: [Reg; 4],
         addr: Address,
     },
-    /// `atom`, and `red` with `d = NONE`. `c` is the new value of `cas` (then `b` is the compared one).
+    /// `atom`, and `red` with `d = NONE`. `c` is the new value of `cas` (then `b` is the compared
+    /// one).
     Atom {
         space: Space,
         op: AtomOp,
@@ -328,8 +334,8 @@ pub enum Op {
         b: Reg,
         c: Reg,
     },
-    /// `cp.async.{ca,cg}.shared.global [dst], [src], bytes{, src_size}`; `src_size` is `NONE` for all bytes, else a
-    /// 32-bit row; bytes past it are zeroed.
+    /// `cp.async.{ca,cg}.shared.global [dst], [src], bytes{, src_size}`; `src_size` is `NONE` for
+    /// all bytes, else a 32-bit row; bytes past it are zeroed.
     CpAsync {
         bytes: u8,
         dst: Address,
@@ -378,9 +384,9 @@ pub enum Op {
     },
 
     // ---- threads together ----
-    /// Block barrier. `id` a 32-bit row; `count` a 32-bit row or `NONE` for the whole block. `aligned`: all lanes of
-    /// a warp must be there (`bar`, `barrier.aligned`). `src` is the predicate of a reduction, `d` its result
-    /// (`RedPopc`), `p` its result (`RedAnd`, `RedOr`).
+    /// Block barrier. `id` a 32-bit row; `count` a 32-bit row or `NONE` for the whole block.
+    /// `aligned`: all lanes of a warp must be there (`bar`, `barrier.aligned`). `src` is the
+    /// predicate of a reduction, `d` its result (`RedPopc`), `p` its result (`RedAnd`, `RedOr`).
     Barrier {
         kind: BarrierKind,
         aligned: bool,
@@ -439,8 +445,9 @@ pub enum Op {
     },
 
     // ---- matrices ----
-    /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes; lane `8 * j + i` gives the address of row `i`
-    /// of matrix `j`, which goes to `d[j]`. `generic`: the addresses are generic ones of shared memory.
+    /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes; lane `8 * j + i` gives
+    /// the address of row `i` of matrix `j`, which goes to `d[j]`. `generic`: the addresses are
+    /// generic ones of shared memory.
     LdMatrix {
         count: u8,
         trans: bool,
@@ -470,15 +477,15 @@ pub enum Op {
     },
 
     // ---- asynchronous operations ----
-    /// Registers of the operation before that has this list, read or (`update`) read and written. Only while a kernel
-    /// is lowered: then they stand in [`Kernel::lists`].
+    /// Registers of the operation before that has this list, read or (`update`) read and written.
+    /// Only while a kernel is lowered: then they stand in [`Kernel::lists`].
     Extra {
         list: u16,
         update: bool,
         regs: [Reg; 8],
     },
-    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `space`: `Shared`, `Cluster` or
-    /// `Generic`. `relaxed`: it orders nothing.
+    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `space`:
+    /// `Shared`, `Cluster` or `Generic`. `relaxed`: it orders nothing.
     Mbarrier {
         op: MbarrierOp,
         relaxed: bool,
@@ -488,23 +495,25 @@ pub enum Op {
         p: Pred,
         a: Reg,
     },
-    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes and, of a copy to
-    /// several blocks of the cluster, their mask.
+    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes
+    /// and, of a copy to several blocks of the cluster, their mask.
     BulkLoad {
         dst: Address,
         src: Address,
         barrier: Address,
         list: u16,
     },
-    /// `cp.async.bulk` from shared memory, in a group; `size` bytes. With `reduce` it is `cp.reduce.async.bulk`.
+    /// `cp.async.bulk` from shared memory, in a group; `size` bytes. With `reduce` it is
+    /// `cp.reduce.async.bulk`.
     BulkStore {
         dst: Address,
         src: Address,
         size: Reg,
         reduce: Option<(AtomOp, AtomTy)>,
     },
-    /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed by a barrier there;
-    /// the list is the number of bytes. With `reduce` it is `cp.reduce.async.bulk`.
+    /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed
+    /// by a barrier there; the list is the number of bytes. With `reduce` it is
+    /// `cp.reduce.async.bulk`.
     BulkShared {
         reduce: Option<SharedReduction>,
         dst: Address,
@@ -512,8 +521,8 @@ pub enum Op {
         barrier: Address,
         list: u16,
     },
-    /// `st.async` of the list's registers to another block of the cluster, completed by a barrier there: `count`
-    /// elements of `bytes` bytes.
+    /// `st.async` of the list's registers to another block of the cluster, completed by a barrier
+    /// there: `count` elements of `bytes` bytes.
     StoreAsync {
         bytes: u8,
         addr: Address,
@@ -537,8 +546,8 @@ pub enum Op {
     ClusterWait {
         aligned: bool,
     },
-    /// `mapa`: the address in block `b` of the cluster that corresponds to `a`. `generic`: of generic addresses, else of
-    /// `.shared::cluster`. `wide`: of 64 bits.
+    /// `mapa`: the address in block `b` of the cluster that corresponds to `a`. `generic`: of
+    /// generic addresses, else of `.shared::cluster`. `wide`: of 64 bits.
     MapBlock {
         generic: bool,
         wide: bool,
@@ -555,12 +564,14 @@ pub enum Op {
     },
     /// `cp.async.bulk.commit_group`
     BulkCommit,
-    /// `cp.async.bulk.wait_group`, with or without `.read`: until at most `pending` of the latest groups are under way.
+    /// `cp.async.bulk.wait_group`, with or without `.read`: until at most `pending` of the latest
+    /// groups are under way.
     BulkWait {
         pending: u16,
     },
-    /// `cp.async.bulk.tensor` to shared memory, completed by a barrier. `map`: a generic address. The list has the
-    /// coordinates and the offsets of im2col and, of a copy to several blocks of the cluster, their mask.
+    /// `cp.async.bulk.tensor` to shared memory, completed by a barrier. `map`: a generic address.
+    /// The list has the coordinates and the offsets of im2col and, of a copy to several blocks of
+    /// the cluster, their mask.
     TensorLoad {
         dst: Address,
         map: Address,
@@ -568,8 +579,9 @@ pub enum Op {
         mode: LoadMode,
         list: u16,
     },
-    /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates; `im2col`: in the form
-    /// `im2col_no_offs`. With `reduce` it is `cp.reduce.async.bulk.tensor`, of the map's element type.
+    /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates;
+    /// `im2col`: in the form `im2col_no_offs`. With `reduce` it is `cp.reduce.async.bulk.tensor`,
+    /// of the map's element type.
     TensorStore {
         map: Address,
         src: Address,
@@ -577,7 +589,8 @@ pub enum Op {
         reduce: Option<AtomOp>,
         list: u16,
     },
-    /// `tensormap.replace`: the value of a field of the map at an address of global or shared memory.
+    /// `tensormap.replace`: the value of a field of the map at an address of global or shared
+    /// memory.
     ReplaceField {
         space: Space,
         map: Address,
@@ -593,8 +606,9 @@ pub enum Op {
     ProxyFence {
         mbarrier_init: bool,
     },
-    /// `wgmma.mma_async`. The list has the sums, then the four registers of the left matrix if it is in registers.
-    /// `a`, `b`: descriptors in shared memory. `scale`: whether the sums are added to.
+    /// `wgmma.mma_async`. The list has the sums, then the four registers of the left matrix if it
+    /// is in registers. `a`, `b`: descriptors in shared memory. `scale`: whether the sums are added
+    /// to.
     Wgmma {
         wgmma: Wgmma,
         a: Reg,

@@ -74,7 +74,8 @@ impl Assignment {
     }
 }
 
-/// The registers of the operations that have more than fit them; what held them until here is not kept.
+/// The registers of the operations that have more than fit them; what held them until here is not
+/// kept.
 fn take_lists(draft: &Draft, keep: &mut [bool]) -> Vec<Vec<Reg>> {
     let mut lists = vec![Vec::new(); usize::from(draft.lists)];
     for (inst, keep) in draft.code.iter().zip(keep) {
@@ -129,8 +130,8 @@ impl Classes {
     }
 }
 
-/// Joins the two registers of a copy if they are never needed at the same time; the copy need not be kept. So a loop's
-/// `mov accumulator, sum;` costs nothing.
+/// Joins the two registers of a copy if they are never needed at the same time; the copy need not
+/// be kept. So a loop's `mov accumulator, sum;` costs nothing.
 fn join_copies(draft: &Draft, live: &mut Liveness) -> (Classes, Vec<bool>) {
     let mut classes = Classes {
         parent: (0..draft.regs.len() as u32).collect(),
@@ -186,7 +187,8 @@ fn join(a: &[Segment], b: &[Segment]) -> Option<Vec<Segment>> {
     Some(joined)
 }
 
-/// From its first to its last need, whole instructions: a destination does not share rows with a source that ends.
+/// From its first to its last need, whole instructions: a destination does not share rows with a
+/// source that ends.
 fn extent(segments: &[Segment]) -> Option<(u32, u32)> {
     Some((segments.first()?.0 & !1, segments.last()?.1))
 }
@@ -227,7 +229,8 @@ impl Rows {
     }
 }
 
-/// Linear scan over (start, end, rows, index), sorted by start. Calls `place` with each index and its first row.
+/// Linear scan over (start, end, rows, index), sorted by start. Calls `place` with each index and
+/// its first row.
 fn scan(
     mut intervals: Vec<(u32, u32, usize, usize)>,
     mut place: impl FnMut(usize, usize),
@@ -250,7 +253,8 @@ fn scan(
     rows.taken.len()
 }
 
-/// The first row of each class: constants and special registers first, then what instructions write.
+/// The first row of each class: constants and special registers first, then what instructions
+/// write.
 fn assign_rows(
     draft: &Draft,
     live: &Liveness,
@@ -259,9 +263,10 @@ fn assign_rows(
 ) -> Result<Vec<u16>> {
     let mut rows = vec![UNASSIGNED; draft.regs.len()];
     let mut next = 0usize;
-    // A 64-bit register is an array of 32 whole values over its two rows, so a lane's value lies across two lanes of a
-    // 32-bit row there. Rows are therefore reused among registers of one width only: else what some lanes write on
-    // their side of a branch would change other lanes' values on the other side.
+    // A 64-bit register is an array of 32 whole values over its two rows, so a lane's value lies
+    // across two lanes of a 32-bit row there. Rows are therefore reused among registers of one
+    // width only: else what some lanes write on their side of a branch would change other lanes'
+    // values on the other side.
     let (mut narrow, mut wide) = (Vec::new(), Vec::new());
     for (index, reg) in draft.regs.iter().enumerate() {
         let Some((start, end)) = extent(&live.segments[index]) else {

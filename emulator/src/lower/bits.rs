@@ -49,7 +49,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table: one entry an instruction.
+    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table: one entry an
+    /// instruction.
     pub(super) fn ternary(
         &mut self,
         base: &str,

@@ -23,7 +23,8 @@ pub enum Kind {
     Constant(ConstantValue),
     /// Likewise.
     Special(Special),
-    /// The address of dynamic shared memory, known once the static variables are laid out, plus an addend.
+    /// The address of dynamic shared memory, known once the static variables are laid out, plus an
+    /// addend.
     DynamicShared(i64),
 }
 
@@ -153,7 +154,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.draft.lines.push(self.line);
     }
 
-    /// A list of registers for the operation that is emitted next, which must be followed by [`Self::emit_list`].
+    /// A list of registers for the operation that is emitted next, which must be followed by
+    /// [`Self::emit_list`].
     pub(super) fn new_list(&mut self) -> Result<u16> {
         if self.draft.lists == u16::MAX {
             return self.error("the kernel has more than 65535 operations of this kind");

@@ -87,8 +87,8 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// `cp.reduce.async.bulk` from shared memory: to global memory, with or without `.tensor`, or to the shared memory of
-    /// a block of the cluster.
+    /// `cp.reduce.async.bulk` from shared memory: to global memory, with or without `.tensor`, or
+    /// to the shared memory of a block of the cluster.
     pub(super) fn bulk_reduce(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         if !m.take("async") || !m.take("bulk") {
             return m.error("the instruction is not supported");

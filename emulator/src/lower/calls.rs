@@ -1,5 +1,5 @@
-//! Calls. A device function is inlined where it is called: its parameters are names for the caller's `.param`
-//! variables, which live in local memory, and its `ret` is a branch to the end.
+//! Calls. A device function is inlined where it is called: its parameters are names for the
+//! caller's `.param` variables, which live in local memory, and its `ret` is a branch to the end.
 
 use super::Result;
 use super::builder::{Builder, width};
@@ -13,7 +13,8 @@ use crate::ir::{Access, Address, Op, PredSrc, Reg, Space, Width};
 const MAX_CODE: usize = 1 << 21;
 /// More calls than a kernel may hold once all are inlined.
 const MAX_CALLS: u32 = 1 << 16;
-/// Statements that inlining may add to all kernels of a module. What a statement leaves behind is some hundred bytes.
+/// Statements that inlining may add to all kernels of a module. What a statement leaves behind is
+/// some hundred bytes.
 pub const MAX_INLINED: u64 = 1 << 22;
 /// Calls within calls; inlining recurses.
 const MAX_DEPTH: usize = 64;
@@ -85,8 +86,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// The local memory of each argument: the `.param` variable that is passed, or a new place for a value, which is
-    /// stored there if the argument goes in.
+    /// The local memory of each argument: the `.param` variable that is passed, or a new place for
+    /// a value, which is stored there if the argument goes in.
     fn arguments(
         &mut self,
         given: &'m [Operand<'a>],

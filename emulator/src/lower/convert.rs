@@ -24,7 +24,8 @@ fn convert_type(ty: Type) -> Option<CvtTy> {
     })
 }
 
-/// Significand bits, the hidden one included, and exponent bits: whether a conversion is exact follows from them.
+/// Significand bits, the hidden one included, and exponent bits: whether a conversion is exact
+/// follows from them.
 fn precision(ty: Type) -> (u32, u32) {
     match ty {
         Type::F16 => (11, 5),
@@ -95,8 +96,8 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// Roundings must be there exactly where the conversion needs one: a missing one is an error in PTX too, and
-    /// guessing it would change results.
+    /// Roundings must be there exactly where the conversion needs one: a missing one is an error in
+    /// PTX too, and guessing it would change results.
     fn check_mode(&self, to: Type, from: Type, mode: FloatMode, m: &Mods<'a>) -> Result<()> {
         let integral = matches!(
             mode.rounding,
@@ -220,7 +221,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `cvt.rn.satfinite.e4m3x2.f32`, `cvt.rn.satfinite.e4m3x2.f16x2`, `cvt.rn.f16x2.e4m3x2`; likewise `e5m2x2`
+    /// `cvt.rn.satfinite.e4m3x2.f32`, `cvt.rn.satfinite.e4m3x2.f16x2`, `cvt.rn.f16x2.e4m3x2`;
+    /// likewise `e5m2x2`
     fn cvt_fp8(
         &mut self,
         ty: Fp8,

@@ -228,9 +228,9 @@ impl<'a> Builder<'_, 'a> {
 
     /// `rcp`, `sqrt`, `rsqrt`, `ex2`, `lg2`, `sin`, `cos`, `tanh`.
     ///
-    /// The `.approx` forms have no bits prescribed; the emulator computes them more exactly than hardware does.
-    /// `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` are meant as first guesses of an iteration, which a better
-    /// guess does not hurt.
+    /// The `.approx` forms have no bits prescribed; the emulator computes them more exactly than
+    /// hardware does. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` are meant as first guesses of
+    /// an iteration, which a better guess does not hurt.
     pub(super) fn float_function(
         &mut self,
         base: &str,
@@ -276,7 +276,8 @@ impl<'a> Builder<'_, 'a> {
         self.float_unary(op, ty, mode, i, m)
     }
 
-    /// `copysign`: PTX's first source gives the sign, the second the magnitude, as in the program's form.
+    /// `copysign`: PTX's first source gives the sign, the second the magnitude, as in the program's
+    /// form.
     pub(super) fn copysign(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if !matches!(ty, Type::F32 | Type::F64) {

@@ -1,4 +1,5 @@
-//! Where the elements of the matrices of `wmma` lie: in registers as those of `mma`, and in memory as the instruction says.
+//! Where the elements of the matrices of `wmma` lie: in registers as those of `mma`, and in memory
+//! as the instruction says.
 
 use crate::ir::{MatrixTy, Reg};
 
@@ -99,7 +100,8 @@ impl Matrix {
                 1 => (within / 2, within % 2),
                 _ => (within, 0),
             };
-            // The two products lie below each other where the left matrix has 32 rows, else side by side.
+            // The two products lie below each other where the left matrix has 32 rows, else side by
+            // side.
             let below = self.shape[0] != self.shape[1];
             let (down, right) = if below { (block, 0) } else { (0, block) };
             return Place {
@@ -120,8 +122,8 @@ impl Matrix {
         }
     }
 
-    /// Whether memory has the elements of a line side by side: a line is a row of `A` or of the sums, a column of `B`,
-    /// and of transposed sums a column.
+    /// Whether memory has the elements of a line side by side: a line is a row of `A` or of the
+    /// sums, a column of `B`, and of transposed sums a column.
     pub(super) fn lines_are_dense(&self) -> bool {
         match self.role {
             Role::A => self.row_major,

@@ -5,7 +5,8 @@ use super::builder::Draft;
 use crate::ir::{Op, PredSrc};
 use crate::load_error::LoadError;
 
-/// Targets of all computed branches of a kernel, those of one table counted at each branch that uses it.
+/// Targets of all computed branches of a kernel, those of one table counted at each branch that
+/// uses it.
 const MAX_WAYS: usize = 1 << 22;
 
 /// A run of instructions that is entered at its start and left at its end.

@@ -1,4 +1,5 @@
-//! Integer arithmetic and logic; `add`, `mul` and the like go on to [`super::float`] if their type is one of its.
+//! Integer arithmetic and logic; `add`, `mul` and the like go on to [`super::float`] if their type
+//! is one of its.
 
 use super::Result;
 use super::builder::{Builder, operands, width};

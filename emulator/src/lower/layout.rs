@@ -1,4 +1,5 @@
-//! What a module declares: its functions, and its variables in device memory with their first values.
+//! What a module declares: its functions, and its variables in device memory with their first
+//! values.
 
 use std::cell::Cell;
 
@@ -8,7 +9,8 @@ use crate::ast::{self, Linkage, Space, Type, Value, Variable};
 use crate::ir::{Global, Relocation};
 use crate::load_error::LoadError;
 
-/// The last byte of a variable that may have a value other than zero: what is before is held in the host's memory.
+/// The last byte of a variable that may have a value other than zero: what is before is held in the
+/// host's memory.
 const MAX_INIT: u64 = 1 << 28;
 
 /// What a name at module level stands for.

@@ -19,7 +19,8 @@ pub struct Liveness {
 
 const LOCAL: u32 = u32::MAX;
 
-/// Bits of a set for every block, one for each place that lives across blocks: 128 MiB. There are three such sets.
+/// Bits of a set for every block, one for each place that lives across blocks: 128 MiB. There are
+/// three such sets.
 const MAX_BITS: usize = 1 << 30;
 
 /// Finds the segments.
@@ -170,8 +171,8 @@ impl Walker<'_> {
             }
         }
         let mut out = vec![0u64; blocks * words];
-        // In an order in which blocks come after those that follow them, loops apart, a few rounds do; and only blocks
-        // are looked at again of which something that follows has changed.
+        // In an order in which blocks come after those that follow them, loops apart, a few rounds
+        // do; and only blocks are looked at again of which something that follows has changed.
         let order = graph.postorder();
         let mut stale = vec![true; blocks];
         let mut changed = true;

@@ -102,7 +102,8 @@ impl<'a> Builder<'_, 'a> {
         let b = self.sources::<2>(b, "b", halves, Type::B32, m)?;
         let c = self.sources::<4>(c, "c", sums, sum, m)?;
         let d = self.destinations(d, sums, m)?;
-        // The operation adds to its destination. Where that holds something it still needs, another one is used.
+        // The operation adds to its destination. Where that holds something it still needs, another
+        // one is used.
         let clash = |reg: &Reg| a.contains(reg) || b.contains(reg);
         let crossed = (0..sums).any(|i| (0..sums).any(|j| i != j && d[i] == c[j]));
         let inside = !crossed && !d[..sums].iter().any(clash);
@@ -120,7 +121,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `mma.m8n8k16` of bytes and `mma.m8n8k32` of half bytes: one of 16 rows whose lower half is zero.
+    /// `mma.m8n8k16` of bytes and `mma.m8n8k32` of half bytes: one of 16 rows whose lower half is
+    /// zero.
     fn mma_of_eight_rows(&mut self, mma: Mma, i: &Instruction<'a>, m: &Mods<'a>) -> Result<()> {
         let [d, a, b, c] = operands(i, m)?;
         let [a] = self.sources::<1>(a, "a", 1, Type::B32, m)?;
@@ -206,7 +208,8 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// `.m8n8.x4.trans.shared.b16`: how many matrices, whether transposed, whether by generic addresses.
+    /// `.m8n8.x4.trans.shared.b16`: how many matrices, whether transposed, whether by generic
+    /// addresses.
     fn matrix_access(&self, m: &mut Mods<'a>) -> Result<(u8, bool, bool)> {
         self.sync_aligned(m)?;
         if !m.take("m8n8") {

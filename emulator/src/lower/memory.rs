@@ -66,8 +66,8 @@ fn take_strength(m: &mut Mods<'_>) -> bool {
 }
 
 impl<'a> Builder<'_, 'a> {
-    /// An address operand in a space. A `.param` variable of a call or device function is in local memory, so the
-    /// space that is accessed comes with the address.
+    /// An address operand in a space. A `.param` variable of a call or device function is in local
+    /// memory, so the space that is accessed comes with the address.
     pub(super) fn address(
         &mut self,
         operand: &Operand<'a>,
@@ -81,7 +81,8 @@ impl<'a> Builder<'_, 'a> {
         };
         let entity = self.find(name)?;
         let (at, home) = match entity {
-            // In a device function, registers that point into `.param` space point at its parameters.
+            // In a device function, registers that point into `.param` space point at its
+            // parameters.
             Some(Entity::Reg(reg, _)) if space == Space::Param && self.stack.len() > 1 => {
                 return self.based(Some(reg), offset, Space::Local);
             }
@@ -429,8 +430,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// Instructions that only advise: their operands are not looked at, for nothing depends on them. `createpolicy`
-    /// writes a policy that nothing reads.
+    /// Instructions that only advise: their operands are not looked at, for nothing depends on
+    /// them. `createpolicy` writes a policy that nothing reads.
     pub(super) fn hint(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.ignore(&[
             "global",

@@ -1,17 +1,21 @@
-//! Syntax tree to program: what every instruction means is decided here, once, when a module is loaded.
+//! Syntax tree to program: what every instruction means is decided here, once, when a module is
+//! loaded.
 //!
 //! Each kernel goes through these steps:
 //!
-//! 1. `statements`, `dispatch` and the files named after families of instructions check every operand and modifier
-//!    and write [`ir`](crate::ir) instructions over *virtual* registers, inlining device functions on the way;
+//! 1. `statements`, `dispatch` and the files named after families of instructions check every
+//!    operand and modifier and write [`ir`](crate::ir) instructions over *virtual* registers,
+//!    inlining device functions on the way;
 //! 2. `simplify` removes copies and what nothing reads;
-//! 3. `graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each branch meet again;
-//! 4. `live` finds where each virtual register holds a value that is still needed, `allocate` joins the two ends of
-//!    copies where it can and gives every virtual register its rows.
+//! 3. `graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each
+//!    branch meet again;
+//! 4. `live` finds where each virtual register holds a value that is still needed, `allocate` joins
+//!    the two ends of copies where it can and gives every virtual register its rows.
 //!
-//! Liveness is that of a single thread. It is right for the whole warp, because an instruction writes only the lanes
-//! that execute it, so that two registers may share a row if no *lane* needs both. A guarded instruction may leave
-//! its destination as it was, so it does not end the life of the old value.
+//! Liveness is that of a single thread. It is right for the whole warp, because an instruction
+//! writes only the lanes that execute it, so that two registers may share a row if no *lane* needs
+//! both. A guarded instruction may leave its destination as it was, so it does not end the life of
+//! the old value.
 //!
 //! A function that no kernel calls is not looked at.
 

@@ -1,4 +1,5 @@
-//! The modifiers of an instruction: each is taken by the code that understands it, and what nobody took is an error.
+//! The modifiers of an instruction: each is taken by the code that understands it, and what nobody
+//! took is an error.
 
 use super::Result;
 use crate::ast::{Instruction, Type};

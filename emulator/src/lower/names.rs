@@ -6,7 +6,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::ast::Type;
 use crate::ir::{Pred, Reg};
 
-/// The hash of FxHash: names are short and there are tens of thousands of them, so a quick hash is worth having.
+/// The hash of FxHash: names are short and there are tens of thousands of them, so a quick hash is
+/// worth having.
 #[derive(Default)]
 pub struct NameHasher(u64);
 
@@ -54,8 +55,8 @@ pub enum Entity {
     Label(u32),
     /// A branch table, by its index.
     Table(u16),
-    /// A `.local` variable, or a `.param` one of a call or device function, which lives in local memory too: its
-    /// offset in the thread's frame.
+    /// A `.local` variable, or a `.param` one of a call or device function, which lives in local
+    /// memory too: its offset in the thread's frame.
     Local(u32),
     /// A kernel's parameter: its offset in the buffer.
     KernelParam(u32),
@@ -91,7 +92,8 @@ struct Scope<'a> {
 pub enum Found {
     /// Known.
     Entity(Entity),
-    /// An element of a range that nothing has named yet: make a register of the type and [`Names::fill`] the slot.
+    /// An element of a range that nothing has named yet: make a register of the type and
+    /// [`Names::fill`] the slot.
     Fresh(Type, Slot),
 }
 
@@ -105,7 +107,8 @@ pub struct Names<'a> {
     scopes: Vec<Scope<'a>>,
     /// Ranges that there have been.
     ranges: u32,
-    /// The elements that have been named. A range of a million registers takes no more than those of it that are used.
+    /// The elements that have been named. A range of a million registers takes no more than those
+    /// of it that are used.
     named: NameMap<Slot, Entity>,
 }
 

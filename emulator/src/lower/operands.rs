@@ -40,8 +40,8 @@ pub fn visit(inst: &mut Inst, visit: &mut impl FnMut(Place<'_>, Role)) {
     v.op(&mut inst.op);
 }
 
-/// Whether the instruction may be dropped if nothing reads what it writes. Loads stay, for the sake of their checks,
-/// except those of parameters, which cannot fail if their address is fixed.
+/// Whether the instruction may be dropped if nothing reads what it writes. Loads stay, for the sake
+/// of their checks, except those of parameters, which cannot fail if their address is fixed.
 pub fn is_pure(op: &Op) -> bool {
     match op {
         Op::Ld { access, addr, .. } => {
@@ -200,8 +200,8 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
         self.def(d);
     }
 
-    /// Instructions with predicates among their operands, and warp-wide ones. Long because it is a table: one entry an
-    /// instruction.
+    /// Instructions with predicates among their operands, and warp-wide ones. Long because it is a
+    /// table: one entry an instruction.
     fn predicates(&mut self, op: &mut Op) {
         match op {
             Op::Selp { d, a, b, p, .. } => {
@@ -326,8 +326,8 @@ impl<F: FnMut(Place<'_>, Role)> Visitor<'_, F> {
             Op::Mma { d, a, b, .. } => {
                 a.iter_mut().for_each(|reg| self.uses(&mut [reg]));
                 b.iter_mut().for_each(|reg| self.uses(&mut [reg]));
-                // It is one place that is read and then written: a copy is shown to who looks at what is read, so
-                // that the place itself is rewritten only once.
+                // It is one place that is read and then written: a copy is shown to who looks at
+                // what is read, so that the place itself is rewritten only once.
                 let mut read = *d;
                 read.iter_mut().for_each(|reg| self.uses(&mut [reg]));
                 d.iter_mut().for_each(|reg| self.def(reg));

@@ -1,10 +1,11 @@
 //! Where the lanes of a branch meet again: at the branch's immediate post-dominator.
 //!
-//! Post-dominators are those of lanes that stay. A block that exits is not a way on, so it must not keep lanes that
-//! go on from meeting: in `if (a) { if (b) return; x } y` the outer branch meets at `y`, although some lanes never
-//! get there. So one exit at a time is taken as *the* end, the one that most blocks can reach; blocks that cannot
-//! reach it are not asked, and have their own turn with the exits that remain. Lanes that leave the blocks of one
-//! turn never come back to them, for else those blocks would reach the turn's exit, too.
+//! Post-dominators are those of lanes that stay. A block that exits is not a way on, so it must not
+//! keep lanes that go on from meeting: in `if (a) { if (b) return; x } y` the outer branch meets at
+//! `y`, although some lanes never get there. So one exit at a time is taken as *the* end, the one
+//! that most blocks can reach; blocks that cannot reach it are not asked, and have their own turn
+//! with the exits that remain. Lanes that leave the blocks of one turn never come back to them, for
+//! else those blocks would reach the turn's exit, too.
 
 use std::collections::VecDeque;
 
@@ -37,8 +38,9 @@ pub fn set(draft: &mut Draft, graph: &Graph) {
     }
 }
 
-/// The immediate post-dominator of each block, as the module's documentation says. `exits` tells the blocks that end
-/// by returning from those that end in a trap; the former are preferred as ends.
+/// The immediate post-dominator of each block, as the module's documentation says. `exits` tells
+/// the blocks that end by returning from those that end in a trap; the former are preferred as
+/// ends.
 pub fn immediate_post_dominators(
     graph: &Graph,
     exits: impl Fn(usize) -> bool,
@@ -67,7 +69,8 @@ pub fn immediate_post_dominators(
     meet
 }
 
-/// Takes the end that most of the blocks left reach. An end reaches no other, so only its own turn takes it away.
+/// Takes the end that most of the blocks left reach. An end reaches no other, so only its own turn
+/// takes it away.
 fn choose_end(
     graph: &Graph,
     left: &[bool],
@@ -97,7 +100,8 @@ struct Turn {
     postorder: Vec<usize>,
     /// Each block's place in `postorder`, where `seen` says that the latest walk came there.
     place: Vec<usize>,
-    /// The latest walk that came to each block. A walk costs what it visits, whatever the size of the graph.
+    /// The latest walk that came to each block. A walk costs what it visits, whatever the size of
+    /// the graph.
     seen: Vec<u32>,
     walk: u32,
     open: Vec<(usize, usize)>,

@@ -22,7 +22,8 @@ struct Aliases {
 impl Aliases {
     fn find(&mut self, reg: Reg) -> Reg {
         let mut end = reg;
-        // A circle of copies gives none of its registers a value; the count of registers bounds the walk round it.
+        // A circle of copies gives none of its registers a value; the count of registers bounds the
+        // walk round it.
         for _ in 0..self.of.len() {
             let next = self.of[usize::from(end.0)];
             if next == end {
@@ -40,12 +41,12 @@ impl Aliases {
     }
 }
 
-/// `mov d, a` where each of the two is written once (or `a` is a filled row): readers of `d` read `a` instead. A sum
-/// of two constants is a constant likewise.
+/// `mov d, a` where each of the two is written once (or `a` is a filled row): readers of `d` read
+/// `a` instead. A sum of two constants is a constant likewise.
 ///
-/// Wherever `d` is read its only write has happened, and between that write and the read `a` cannot change: its only
-/// write would have to happen again, and `d`'s after it. (That is so for registers that are written before they are
-/// read, and what others hold is undefined.)
+/// Wherever `d` is read its only write has happened, and between that write and the read `a` cannot
+/// change: its only write would have to happen again, and `d`'s after it. (That is so for registers
+/// that are written before they are read, and what others hold is undefined.)
 fn forward_copies(draft: &mut Draft, keep: &mut [bool]) {
     let mut writes = vec![0u32; draft.regs.len()];
     for inst in &mut draft.code {
@@ -225,7 +226,8 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
             }
         });
     }
-    // Each instruction is looked at once for each place that it writes, when nobody reads it any more.
+    // Each instruction is looked at once for each place that it writes, when nobody reads it any
+    // more.
     let mut open: Vec<u32> = (0..draft.code.len() as u32)
         .filter(|&i| keep[i as usize] && is_pure(&draft.code[i as usize].op))
         .collect();

@@ -8,7 +8,8 @@ use crate::ast::{Operand, Type, Value};
 use crate::ir::{ConstantValue, Op, Pred, PredSrc, Reg, Width};
 
 impl<'a> Builder<'_, 'a> {
-    /// A source of a type: a register of its size, a literal, the address of a variable, a special register.
+    /// A source of a type: a register of its size, a literal, the address of a variable, a special
+    /// register.
     pub(super) fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
         let reg = self.any_source(operand, ty)?;
         let found = self.width_of(reg);

@@ -35,7 +35,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// Declares the labels of the scope that `body` starts in, which may be branched to before they are placed.
+    /// Declares the labels of the scope that `body` starts in, which may be branched to before they
+    /// are placed.
     fn declare_labels(&mut self, body: &'m [Statement<'a>]) -> Result<()> {
         let mut depth = 0u32;
         let mut tables = Vec::new();
@@ -124,7 +125,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.declare(variable.name, entity)
     }
 
-    /// nvcc puts shared variables that one kernel uses into it; they are counted whether named or not, as on a GPU.
+    /// nvcc puts shared variables that one kernel uses into it; they are counted whether named or
+    /// not, as on a GPU.
     fn declare_shared(&mut self, variable: &'m Variable<'a>) -> Result<()> {
         let entity = self.shared_variable(variable)?;
         self.declare(variable.name, entity)
@@ -144,8 +146,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// The registers of `{a, b}` (or of one register) as sources of a type; literals among them get the width that
-    /// the registers have.
+    /// The registers of `{a, b}` (or of one register) as sources of a type; literals among them get
+    /// the width that the registers have.
     pub(super) fn source_vector(
         &mut self,
         operand: &Operand<'a>,

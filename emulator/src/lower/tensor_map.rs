@@ -77,7 +77,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [dst], [src], 128`
+    /// `tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned
+    /// [dst], [src], 128`
     fn copy_map(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.ignore(&["cta", "cluster", "gpu", "sys"]);
         for needed in [

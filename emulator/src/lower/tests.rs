@@ -1,10 +1,11 @@
-//! Whole kernels through the lowering. The allocation of each is checked on the way, see [`super::verify`].
+//! Whole kernels through the lowering. The allocation of each is checked on the way, see
+//! [`super::verify`].
 
 use super::compile;
 use crate::ir::{Inst, Kernel, NO_PC, Op};
 
-/// Lowers a body as a kernel `k(p)` with a 64-bit parameter, 32-bit registers `%r`, 64-bit `%rd`, 16-bit `%rs`,
-/// `%f`, `%fd` and predicates `%p`. The body begins in line 6.
+/// Lowers a body as a kernel `k(p)` with a 64-bit parameter, 32-bit registers `%r`, 64-bit `%rd`,
+/// 16-bit `%rs`, `%f`, `%fd` and predicates `%p`. The body begins in line 6.
 pub fn kernel(body: &str) -> Result<Kernel, (u32, String)> {
     let text = format!(
         ".version 7.8\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {{\n\

@@ -1,5 +1,5 @@
-//! Checks an allocation: follows every value through the code and panics where a row that is read does not hold what
-//! the virtual register had. Runs on every kernel that the unit tests lower.
+//! Checks an allocation: follows every value through the code and panics where a row that is read
+//! does not hold what the virtual register had. Runs on every kernel that the unit tests lower.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use super::graph::Graph;
 use super::operands::{Place, visit};
 use crate::ir::{Op, PredSrc, Reg, Width};
 
-/// The virtual registers (and after them the predicates) whose value each row (and after them each predicate) holds;
-/// `None` before anything was written.
+/// The virtual registers (and after them the predicates) whose value each row (and after them each
+/// predicate) holds; `None` before anything was written.
 type State = Vec<Option<BTreeSet<usize>>>;
 
 struct Checker<'c> {

@@ -173,8 +173,8 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// Keeps the registers of all products needed until every wait for products, so that no other value is in them while
-/// they are in use.
+/// Keeps the registers of all products needed until every wait for products, so that no other value
+/// is in them while they are in use.
 pub fn hold(draft: &mut Draft) {
     let mut regs: Vec<Reg> = Vec::new();
     let mut product = false;

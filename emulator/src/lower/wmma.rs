@@ -1,12 +1,13 @@
 //! The instructions of `wmma`: loads, stores and products of matrices that a warp holds together.
 //!
-//! Where the elements of a fragment lie is left to the implementation. Here they lie as those of `mma`, so that a
-//! product is two of those; loads and stores become ordinary ones, of an element or a word each. As on a GPU, that is what
-//! counters see.
+//! Where the elements of a fragment lie is left to the implementation. Here they lie as those of
+//! `mma`, so that a product is two of those; loads and stores become ordinary ones, of an element
+//! or a word each. As on a GPU, that is what counters see.
 //!
-//! "Waits until all warp lanes have arrived at load_matrix_sync and then loads" (CUDA C++ Programming Guide), and stores
-//! likewise: what lanes of the warp wrote before is loaded. What is stored may be read by other lanes without another barrier:
-//! the guide does not say so, but the store is one of the warp, and programs (cubecl's) count on it.
+//! "Waits until all warp lanes have arrived at load_matrix_sync and then loads" (CUDA C++
+//! Programming Guide), and stores likewise: what lanes of the warp wrote before is loaded. What is
+//! stored may be read by other lanes without another barrier: the guide does not say so, but the
+//! store is one of the warp, and programs (cubecl's) count on it.
 
 use super::Result;
 use super::builder::{Builder, Kind, operands};
@@ -327,7 +328,8 @@ impl<'a> Builder<'_, 'a> {
 
     fn wmma_mma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.sync_aligned(m)?;
-        // The layouts say how the fragments were loaded, and do not change where their elements lie.
+        // The layouts say how the fragments were loaded, and do not change where their elements
+        // lie.
         let layouts = [self.is_row_major(m)?, self.is_row_major(m)?];
         let shape = m.need_of("a shape", &SHAPES)?;
         let (ty, sum) = self.wmma_types(shape, m)?;

@@ -20,10 +20,11 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may overhang.
+    /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may
+    /// overhang.
     pub(super) fn zeroed(bytes: u64) -> Option<Buffer> {
-        // Aligned by hand: of an alignment above the system's own, `alloc_zeroed` writes every byte, so that gigabytes
-        // would take seconds and be resident before anybody uses them.
+        // Aligned by hand: of an alignment above the system's own, `alloc_zeroed` writes every
+        // byte, so that gigabytes would take seconds and be resident before anybody uses them.
         let align = ALLOCATION_ALIGN as usize;
         let size = usize::try_from(bytes).ok()?.checked_add(64 + align)?;
         let layout = Layout::from_size_align(size, 16).ok()?;
@@ -31,7 +32,8 @@ impl Buffer {
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let skip = start.addr().get().wrapping_neg() % align;
         Some(Buffer {
-            // SAFETY: `skip` is less than `align`, by which the allocation is longer than its bytes.
+            // SAFETY: `skip` is less than `align`, by which the allocation is longer than its
+            // bytes.
             ptr: unsafe { start.add(skip) },
             owned: Some((start, layout)),
         })
@@ -86,7 +88,8 @@ const GROUP_INIT: u64 = u64::from_ne_bytes([WORD_INIT; 8]);
 /// The marks of the bytes `first..end` of a group.
 #[inline(always)]
 fn group_mask(first: u64, end: u64) -> u64 {
-    // Four marks lie in each byte: a mark's place is its byte's number, with four more for each word before.
+    // Four marks lie in each byte: a mark's place is its byte's number, with four more for each
+    // word before.
     let below = |n: u64| match n {
         GROUP => u64::MAX,
         n => (1u64 << (n / 4 * 8 + n % 4)) - 1,
@@ -133,7 +136,8 @@ impl Allocation {
         })
     }
 
-    /// An allocation of host memory, all of it written. `None` if the host has no memory left for the shadow.
+    /// An allocation of host memory, all of it written. `None` if the host has no memory left for
+    /// the shadow.
     pub(super) fn over(host: NonNull<u8>, base: u64, bytes: u64, sequence: u64) -> Option<Self> {
         Some(Allocation {
             base,
@@ -196,7 +200,8 @@ impl Allocation {
     #[inline(always)]
     pub fn touch_sector(&self, offset: u64, epoch: u16, write: bool) -> bool {
         let cell = self.sector(offset).wrapping_add(usize::from(write));
-        // SAFETY: `offset` is inside the allocation, so the cell is inside `sectors`, and it is only used atomically.
+        // SAFETY: `offset` is inside the allocation, so the cell is inside `sectors`, and it is
+        // only used atomically.
         let cell = unsafe { AtomicU16::from_ptr(cell) };
         cell.load(Ordering::Relaxed) != epoch && cell.swap(epoch, Ordering::Relaxed) != epoch
     }
@@ -207,8 +212,9 @@ impl Allocation {
         debug_assert!(offset < self.bytes);
         let start = self.init.ptr.as_ptr().cast::<u64>();
         let cell = start.wrapping_add((offset / GROUP) as usize);
-        // SAFETY: the shadow of a byte inside the allocation lies in the buffer, which is aligned to more than a u64 and
-        // has slack behind; it is only used through this function, so every access to it is atomic and of eight bytes.
+        // SAFETY: the shadow of a byte inside the allocation lies in the buffer, which is aligned
+        // to more than a u64 and has slack behind; it is only used through this function, so every
+        // access to it is atomic and of eight bytes.
         unsafe { AtomicU64::from_ptr(cell) }
     }
 
@@ -225,7 +231,8 @@ impl Allocation {
                 cell.store(GROUP_INIT, Ordering::Relaxed);
             } else {
                 let wanted = group_mask(at - group, next - group);
-                // Most stores hit what is marked already, and a load is much cheaper than a read-modify-write.
+                // Most stores hit what is marked already, and a load is much cheaper than a
+                // read-modify-write.
                 if cell.load(Ordering::Relaxed) & wanted != wanted {
                     cell.fetch_or(wanted, Ordering::Relaxed);
                 }
@@ -255,8 +262,8 @@ impl Allocation {
         None
     }
 
-    /// Makes the marks of `bytes` bytes those of `source`'s, written or not; both ranges are inside, and may overlap if
-    /// the allocation is the same.
+    /// Makes the marks of `bytes` bytes those of `source`'s, written or not; both ranges are
+    /// inside, and may overlap if the allocation is the same.
     pub(super) fn copy_marks(&self, to: u64, source: &Allocation, from: u64, bytes: u64) {
         if self.is_host() {
             // The host writes its memory without telling.

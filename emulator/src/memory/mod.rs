@@ -1,23 +1,25 @@
 //! Device memory: allocations, what is known about their bytes, and the host's way to them.
 //!
-//! Allocations lie at least [`GUARD_BYTES`] apart, and an address that was freed is used again only when all others of
-//! the device's range have been, the oldest first: a pointer past an allocation's end or to one that was freed is
-//! recognised. Each allocation has a shadow: which bytes somebody has written, and which 32-byte sectors the current
-//! launch has touched.
+//! Allocations lie at least [`GUARD_BYTES`] apart, and an address that was freed is used again only
+//! when all others of the device's range have been, the oldest first: a pointer past an
+//! allocation's end or to one that was freed is recognised. Each allocation has a shadow: which
+//! bytes somebody has written, and which 32-byte sectors the current launch has touched.
 //!
-//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do. Rust code outside this crate
-//! only gets copies.
+//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do. Rust code
+//! outside this crate only gets copies.
 //!
 //! # What is relied on where an emulated program races
 //!
-//! Marks and sectors are only used as atomics of one size. Atomic, volatile and scattered accesses of a kernel are relaxed
-//! atomics. Rows of 32 neighbouring words (`ld.global` and `st.global` of a whole warp, `cp.async`) and the host's
-//! copies are plain accesses, for speed. As long as the program has no data race by PTX's own memory model (ordered by
-//! atomics and fences, by barriers, or by one launch ending before the next), neither have they one by Rust's. If it has,
-//! or if a host thread copies what a launch is using, that is formally undefined in Rust. What is relied on then is that
-//! the compiler makes ordinary loads and stores of them, which give old, new or torn values as a GPU's do: each such word
-//! is read once, into a register of the emulated kernel, and never decides by itself where the emulator reads, writes or
-//! jumps (addresses are checked after they were read). No reference, length or enum of the emulator lies in that memory.
+//! Marks and sectors are only used as atomics of one size. Atomic, volatile and scattered accesses
+//! of a kernel are relaxed atomics. Rows of 32 neighbouring words (`ld.global` and `st.global` of a
+//! whole warp, `cp.async`) and the host's copies are plain accesses, for speed. As long as the
+//! program has no data race by PTX's own memory model (ordered by atomics and fences, by barriers,
+//! or by one launch ending before the next), neither have they one by Rust's. If it has, or if a
+//! host thread copies what a launch is using, that is formally undefined in Rust. What is relied on
+//! then is that the compiler makes ordinary loads and stores of them, which give old, new or torn
+//! values as a GPU's do: each such word is read once, into a register of the emulated kernel, and
+//! never decides by itself where the emulator reads, writes or jumps (addresses are checked after
+//! they were read). No reference, length or enum of the emulator lies in that memory.
 mod allocation;
 mod watched;
 
@@ -33,12 +35,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub const ALLOCATION_ALIGN: u64 = 256;
 /// The least distance between two allocations.
 pub const GUARD_BYTES: u64 = 1 << 16;
-/// Address of the first allocation of device 0; each further device begins [`DEVICE_STRIDE`] higher.
+/// Address of the first allocation of device 0; each further device begins [`DEVICE_STRIDE`]
+/// higher.
 pub const FIRST_ADDRESS: u64 = 0x7400_0000_0000;
 /// Distance between the address ranges of two devices.
 pub const DEVICE_STRIDE: u64 = 1 << 40;
-/// Devices with ranges of their own. The next range would begin at 0x7e00_0000_0000, and not far above Linux places the
-/// memory that a process maps.
+/// Devices with ranges of their own. The next range would begin at 0x7e00_0000_0000, and not far
+/// above Linux places the memory that a process maps.
 pub const MAX_DEVICES: u32 = 10;
 /// How many freed ranges are remembered.
 const FREED_MEMORY: usize = 1 << 16;
@@ -98,7 +101,8 @@ impl Table {
         live.insert(index, Arc::new(allocation));
     }
 
-    /// The first place at or after `from` and before `end` for so many bytes with a guard on both sides.
+    /// The first place at or after `from` and before `end` for so many bytes with a guard on both
+    /// sides.
     fn gap(&self, from: u64, end: u64, bytes: u64) -> Option<u64> {
         let mut at = from;
         let before = self.live.partition_point(|a| after(a) <= from);
@@ -111,8 +115,8 @@ impl Table {
         (at.checked_add(bytes)? <= end).then_some(at)
     }
 
-    /// A place in the range `first..end`: behind the last allocation, or where that range is used up, in the gaps from
-    /// its beginning on, which are those that were given out longest ago.
+    /// A place in the range `first..end`: behind the last allocation, or where that range is used
+    /// up, in the gaps from its beginning on, which are those that were given out longest ago.
     fn find_room(&mut self, first: u64, end: u64, bytes: u64) -> Option<u64> {
         if let Some(base) = self.gap(self.next, end, bytes) {
             return Some(base);
@@ -122,8 +126,8 @@ impl Table {
         Some(base)
     }
 
-    /// Forgets what was freed where an allocation comes to lie, so that what goes wrong beside it is not taken for a
-    /// use after free.
+    /// Forgets what was freed where an allocation comes to lie, so that what goes wrong beside it
+    /// is not taken for a use after free.
     fn forget_freed(&mut self, base: u64, bytes: u64) {
         if self.wrapped {
             let (low, high) = (base - GUARD_BYTES, base + bytes + GUARD_BYTES);
@@ -160,7 +164,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Memory of `capacity` bytes for the device with this ordinal; from [`MAX_DEVICES`] on the ranges repeat.
+    /// Memory of `capacity` bytes for the device with this ordinal; from [`MAX_DEVICES`] on the
+    /// ranges repeat.
     pub(crate) fn new(capacity: u64, ordinal: u32) -> Memory {
         let first = FIRST_ADDRESS + u64::from(ordinal % MAX_DEVICES) * DEVICE_STRIDE;
         let table = Table {
@@ -182,7 +187,8 @@ impl Memory {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Allocates bytes that nobody has written yet (they read as zero, and a kernel that reads them is reported).
+    /// Allocates bytes that nobody has written yet (they read as zero, and a kernel that reads them
+    /// is reported).
     pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
         self.alloc_labelled(bytes, None)
     }
@@ -192,7 +198,8 @@ impl Memory {
         self.place(bytes, label, false, false)
     }
 
-    /// Allocates zeros that count as written; `constant` memory cannot be written by kernels. The bytes are not touched.
+    /// Allocates zeros that count as written; `constant` memory cannot be written by kernels. The
+    /// bytes are not touched.
     pub(crate) fn place_zeroed(
         &self,
         bytes: u64,
@@ -241,8 +248,8 @@ impl Memory {
         Ok(base)
     }
 
-    /// Makes host memory an allocation under its own address, all its bytes written. It does not count as memory of
-    /// the device. [`Memory::free`] takes it out again.
+    /// Makes host memory an allocation under its own address, all its bytes written. It does not
+    /// count as memory of the device. [`Memory::free`] takes it out again.
     ///
     /// # Safety
     /// The memory must stay valid until it is taken out and no launch runs that began before.
@@ -376,7 +383,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies inside the device, which may overlap. What nobody wrote in the source counts as unwritten in the copy.
+    /// Copies inside the device, which may overlap. What nobody wrote in the source counts as
+    /// unwritten in the copy.
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), MemoryError> {
         copy_between(self, to, self, from, bytes)
     }
@@ -393,8 +401,8 @@ impl Memory {
         Arc::clone(&self.table().live)
     }
 
-    /// The number of a new launch for [`Allocation::touch_sector`]. Of launches that overlap, one may count a sector again
-    /// that another has touched in between.
+    /// The number of a new launch for [`Allocation::touch_sector`]. Of launches that overlap, one
+    /// may count a sector again that another has touched in between.
     pub(crate) fn next_epoch(&self) -> u16 {
         let mut table = self.table();
         if table.epoch == u16::MAX {
@@ -410,7 +418,8 @@ impl Memory {
         &self.watch
     }
 
-    /// The allocation that holds an address, as reports name it, and whether it is memory of the host's own.
+    /// The allocation that holds an address, as reports name it, and whether it is memory of the
+    /// host's own.
     #[cfg(unix)]
     pub(crate) fn region_at(&self, address: u64) -> Option<(Region, bool)> {
         let snapshot = self.snapshot();

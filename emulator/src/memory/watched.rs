@@ -14,7 +14,8 @@ pub(crate) enum Class {
     Atomic = 2,
 }
 
-/// Launches of a device that may overlap: each has a slot, and each allocation has marks for each slot.
+/// Launches of a device that may overlap: each has a slot, and each allocation has marks for each
+/// slot.
 pub(crate) const SLOTS: usize = 4;
 
 /// How much a launch notes.
@@ -70,7 +71,8 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Watching {
-    /// A slot for a launch that notes which allocations it touches, and if `fine` which bytes. Waits until one is free.
+    /// A slot for a launch that notes which allocations it touches, and if `fine` which bytes.
+    /// Waits until one is free.
     pub fn begin(&self, fine: bool) -> Slot<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |state: &mut Slots| state.taken.trailing_ones() as usize >= SLOTS;
@@ -122,14 +124,14 @@ impl Watched {
     }
 }
 
-/// What the launches of one slot touched. A launch notes the classes of its accesses, and if it has a number also the
-/// bytes.
+/// What the launches of one slot touched. A launch notes the classes of its accesses, and if it has
+/// a number also the bytes.
 #[derive(Default)]
 pub(crate) struct Marks {
     /// A bit for each class.
     touched: AtomicU8,
-    /// Of each class: a cell for each sector, the launch's number in the high half and its bytes in the low one. Made
-    /// at the first access; `None` where the host has no memory left.
+    /// Of each class: a cell for each sector, the launch's number in the high half and its bytes in
+    /// the low one. Made at the first access; `None` where the host has no memory left.
     cells: [OnceLock<Option<Buffer>>; 3],
     /// Numbers of the launches that touched the pages last.
     pages: OnceLock<Option<Buffer>>,
@@ -155,7 +157,8 @@ impl Marks {
             return;
         };
         let cell = cells.pointer().cast::<u64>().wrapping_add(sector as usize);
-        // SAFETY: there is a cell for each sector of the allocation; cells are only used atomically.
+        // SAFETY: there is a cell for each sector of the allocation; cells are only used
+        // atomically.
         let cell = unsafe { AtomicU64::from_ptr(cell) };
         let mut old = cell.load(Ordering::Relaxed);
         let all = u64::from(launch) << 32 | u64::from(u32::MAX);
@@ -200,7 +203,8 @@ impl Marks {
         Some(unsafe { AtomicU32::from_ptr(cell.wrapping_add(page as usize)) })
     }
 
-    /// What the launch did to the allocation, and forgets that it did. `launch` is 0 if it noted no bytes.
+    /// What the launch did to the allocation, and forgets that it did. `launch` is 0 if it noted no
+    /// bytes.
     fn take(&self, launch: u32, bytes: u64) -> Option<Footprint> {
         if self.touched.load(Ordering::Relaxed) == 0 {
             return None;

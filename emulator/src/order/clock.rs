@@ -1,12 +1,13 @@
 //! Who comes before whom: vector clocks over chains of tasks.
 //!
-//! Every task belongs to a chain, in which each task comes after all earlier ones. A clock says for each chain up to
-//! which task everything is done. The number of a task is its time, as numbers ascend with submission. A task is put
-//! into a chain whose last task comes before it, whichever stream that was in, so that there are only as many chains as
-//! tasks that may run side by side.
+//! Every task belongs to a chain, in which each task comes after all earlier ones. A clock says for
+//! each chain up to which task everything is done. The number of a task is its time, as numbers
+//! ascend with submission. A task is put into a chain whose last task comes before it, whichever
+//! stream that was in, so that there are only as many chains as tasks that may run side by side.
 //!
-//! All threads of the host share one clock: how they signal to each other cannot be seen, so what one of them knows to
-//! be done counts as known to all. Every task comes after what the host knew when it was submitted.
+//! All threads of the host share one clock: how they signal to each other cannot be seen, so what
+//! one of them knows to be done counts as known to all. Every task comes after what the host knew
+//! when it was submitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -131,7 +132,8 @@ pub struct Clocks {
 const FEW: usize = 64;
 
 impl Clocks {
-    /// A task was submitted behind those named. A name that is not known is of a task that the host knows to be done.
+    /// A task was submitted behind those named. A name that is not known is of a task that the host
+    /// knows to be done.
     pub fn submit(&mut self, task: TaskId, site: Site, after: &[TaskId]) -> Stamp {
         let stamp = self.stamp(task, site, after);
         self.stamps.insert(task, stamp.clone());

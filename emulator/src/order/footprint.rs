@@ -174,9 +174,9 @@ impl Footprint {
 
     /// The first bytes that two operations may not both touch side by side, and how each does.
     ///
-    /// Two reads do no harm, nor do two atomic operations: by PTX's memory model, "Data-Races", two overlapping
-    /// operations of which one writes conflict, and conflicts that are morally strong (atomics and other strong
-    /// operations whose scopes hold both threads) are no data race.
+    /// Two reads do no harm, nor do two atomic operations: by PTX's memory model, "Data-Races", two
+    /// overlapping operations of which one writes conflict, and conflicts that are morally strong
+    /// (atomics and other strong operations whose scopes hold both threads) are no data race.
     pub fn conflict(&self, other: &Footprint, bytes: u64) -> Option<((u64, u64), Way, Way)> {
         use Way::*;
         let pairs = [

@@ -7,8 +7,8 @@ use super::footprint::Footprint;
 use super::report::{Conflict, Operation, Place, What};
 use crate::report::Region;
 
-/// Operations that are remembered of an allocation. With more that differ in their bytes and that nothing orders for
-/// good, the oldest are forgotten.
+/// Operations that are remembered of an allocation. With more that differ in their bytes and that
+/// nothing orders for good, the oldest are forgotten.
 const REMEMBERED: usize = 1024;
 
 /// What an operation did to an allocation.
@@ -52,8 +52,8 @@ impl History {
                 return !replaced && !clocks.is_settled(&record.stamp);
             }
             if operation.place == Place::Host && record.operation.what == What::Allocation {
-                // "Callers must ensure that all accesses to these pointer have completed before invoking cuMemFree": an
-                // allocation is none.
+                // "Callers must ensure that all accesses to these pointer have completed before
+                // invoking cuMemFree": an allocation is none.
                 return true;
             }
             let found = footprint.conflict(&record.footprint, bytes);

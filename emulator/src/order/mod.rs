@@ -1,10 +1,11 @@
-//! The order of operations: whether every kernel, copy, fill and free waits for the work on the same bytes that it must
-//! not overlap with.
+//! The order of operations: whether every kernel, copy, fill and free waits for the work on the
+//! same bytes that it must not overlap with.
 //!
-//! What the streams, events, graphs and waits of a program order is known when work is submitted ([`clock`]), so it does
-//! not matter in which order the emulator then runs it. What bytes an operation touches is known when it ends
-//! ([`footprint`]). Each allocation remembers the operations on it whose order to later ones matters ([`history`]).
-//! Whichever of two operations without an order ends second finds the conflict.
+//! What the streams, events, graphs and waits of a program order is known when work is submitted
+//! ([`clock`]), so it does not matter in which order the emulator then runs it. What bytes an
+//! operation touches is known when it ends ([`footprint`]). Each allocation remembers the
+//! operations on it whose order to later ones matters ([`history`]). Whichever of two operations
+//! without an order ends second finds the conflict.
 
 mod clock;
 mod footprint;
@@ -61,7 +62,8 @@ impl Order {
         self.clocks.learn(done);
     }
 
-    /// A task has ended and has touched memory. Gives the first conflict with one that it is not ordered to.
+    /// A task has ended and has touched memory. Gives the first conflict with one that it is not
+    /// ordered to.
     pub fn ended(
         &mut self,
         task: TaskId,
@@ -116,7 +118,8 @@ impl Order {
         first
     }
 
-    /// Forgets allocations of which everything is settled, once there are twice as many as the last time.
+    /// Forgets allocations of which everything is settled, once there are twice as many as the last
+    /// time.
     fn tidy(&mut self) {
         if self.histories.len() <= 2 * self.kept + FEW {
             return;

@@ -68,7 +68,8 @@ pub struct Operation {
     pub what: What,
     /// Where.
     pub place: Place,
-    /// The stream's number in the process. Two operations of one stream without an order are nodes of a graph.
+    /// The stream's number in the process. Two operations of one stream without an order are nodes
+    /// of a graph.
     pub stream: u64,
 }
 

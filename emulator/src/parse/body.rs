@@ -4,7 +4,8 @@ use super::{Parser, Result};
 use crate::ast::{Base, Guard, Instruction, Linkage, Operand, Statement, Value};
 use crate::lexer::Token;
 
-/// More scopes within each other than any function has; looking for labels takes time with the depth.
+/// More scopes within each other than any function has; looking for labels takes time with the
+/// depth.
 const MAX_SCOPES: u32 = 256;
 
 impl<'a> Parser<'a> {

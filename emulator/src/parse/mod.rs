@@ -1,10 +1,11 @@
 //! PTX text to syntax tree.
 //!
-//! The parser is written by hand. `ptx-syntax` of crates.io parses PTX as well, but its 126,000 generated lines take
-//! 2 min 40 s to build in release mode on two cores, and it parses the operands of every instruction of the ISA, of
-//! which the lowering understands a tenth. This one knows directives, declarations and the shape of operands only,
-//! and reads a 200 KB module in a few milliseconds. What an instruction means, and whether its modifiers make sense,
-//! is decided once, by [`crate::lower`].
+//! The parser is written by hand. `ptx-syntax` of crates.io parses PTX as well, but its 126,000
+//! generated lines take 2 min 40 s to build in release mode on two cores, and it parses the
+//! operands of every instruction of the ISA, of which the lowering understands a tenth. This one
+//! knows directives, declarations and the shape of operands only, and reads a 200 KB module in a
+//! few milliseconds. What an instruction means, and whether its modifiers make sense, is decided
+//! once, by [`crate::lower`].
 
 mod body;
 mod declaration;
@@ -21,7 +22,8 @@ type Result<T> = std::result::Result<T, LoadError>;
 /// Parses a module.
 ///
 /// # Errors
-/// The first thing in the text that is not PTX, or is PTX that the emulator does not know, with its line.
+/// The first thing in the text that is not PTX, or is PTX that the emulator does not know, with its
+/// line.
 pub fn parse(text: &str) -> Result<Module<'_>> {
     let mut parser = Parser::new(text)?;
     let mut module = Module::default();
@@ -114,8 +116,9 @@ impl<'a> Parser<'a> {
 
     /// Drops the rest of the current line, whose first token is current.
     fn skip_line(&mut self) -> Result<()> {
-        // The token after the directive may already lie on the next line only if the directive stood alone; the lexer
-        // is then exactly at the end of the current token, so what is skipped is this line's rest in every case.
+        // The token after the directive may already lie on the next line only if the directive
+        // stood alone; the lexer is then exactly at the end of the current token, so what is
+        // skipped is this line's rest in every case.
         self.lexer.skip_line();
         self.advance().map(drop)
     }

@@ -74,7 +74,8 @@ pub enum AsyncFault {
         /// The parity.
         parity: u32,
     },
-    /// The state of another barrier, or of a phase that is neither the current one nor the one before it.
+    /// The state of another barrier, or of a phase that is neither the current one nor the one
+    /// before it.
     MbarrierState {
         /// The barrier's address.
         address: u64,
@@ -88,7 +89,8 @@ pub enum AsyncFault {
         /// How many that would be.
         most: u32,
     },
-    /// The bytes are written by a copy that a phase of a barrier completes, which the warp has not waited for.
+    /// The bytes are written by a copy that a phase of a barrier completes, which the warp has not
+    /// waited for.
     CopyPending {
         /// The access.
         touch: Touch,
@@ -98,7 +100,8 @@ pub enum AsyncFault {
         parity: u32,
         /// The copy's line.
         line: u32,
-        /// Whether it was a `cp.async`, and waited for, but no fence between the proxies came behind the wait.
+        /// Whether it was a `cp.async`, and waited for, but no fence between the proxies came
+        /// behind the wait.
         ordinary: bool,
     },
     /// The asynchronous proxy touches what ordinary stores wrote without a fence.
@@ -169,7 +172,8 @@ pub enum AsyncFault {
         /// The product's line.
         line: u32,
     },
-    /// A register of a matrix product was touched by another instruction, and no `wgmma.fence` followed.
+    /// A register of a matrix product was touched by another instruction, and no `wgmma.fence`
+    /// followed.
     RegisterUnfenced {
         /// The line where; `None` if there was no `wgmma.fence` at all.
         line: Option<u32>,

@@ -13,7 +13,8 @@ pub enum Field {
     BoxDim(u8),
     /// `.global_dim`
     Dim(u8),
-    /// `.global_stride`: bytes from one index to the next of the dimension after that of the ordinal.
+    /// `.global_stride`: bytes from one index to the next of the dimension after that of the
+    /// ordinal.
     Stride(u8),
     /// `.global_stride` before PTX 8.5: without the low four bits, which are zero.
     Sixteenths(u8),
@@ -29,7 +30,8 @@ pub enum Field {
     Fill,
 }
 
-/// `CUtensorMapDataType` by the values of `.elemtype` (PTX ISA, table "Tensormap new_val validity").
+/// `CUtensorMapDataType` by the values of `.elemtype` (PTX ISA, table "Tensormap new_val
+/// validity").
 const ELEMENT_TYPES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 10, 8, 9, 11, 12];
 
 impl Field {
@@ -63,7 +65,8 @@ impl TensorMap {
         }
     }
 
-    /// The map with another value of a field. Whether the fields fit together is seen when the map is used.
+    /// The map with another value of a field. Whether the fields fit together is seen when the map
+    /// is used.
     ///
     /// # Errors
     /// The field has no such value, or the map no such field.

@@ -25,7 +25,8 @@ fn maps_survive_their_encoding() {
     assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), Err(NoMap::NotEncoded));
 }
 
-/// The one bit that CUTLASS clears changes nothing; each of the other 1023 is seen, alone and with that one cleared.
+/// The one bit that CUTLASS clears changes nothing; each of the other 1023 is seen, alone and with
+/// that one cleared.
 #[test]
 fn one_bit_is_free_and_every_other_is_checked() {
     let map = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");

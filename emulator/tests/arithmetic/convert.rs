@@ -188,8 +188,8 @@ fn doubles_become_floats_and_back() {
     });
 }
 
-/// A number rounded to ten bits after the point, subnormal ones to multiples of 2^-136; `finite` keeps what is too
-/// large below infinity.
+/// A number rounded to ten bits after the point, subnormal ones to multiples of 2^-136; `finite`
+/// keeps what is too large below infinity.
 fn to_tf32(x: f32, round: fn(f64) -> f64, relu: bool, finite: bool) -> f32 {
     if x.is_nan() || x.is_infinite() && !finite {
         return if relu && x < 0.0 { 0.0 } else { x };
@@ -197,7 +197,8 @@ fn to_tf32(x: f32, round: fn(f64) -> f64, relu: bool, finite: bool) -> f32 {
     let x = f64::from(x);
     let largest = f64::from(f32::from_bits(0x7f7f_e000));
     let exponent = x.abs().max(2f64.powi(-126)).log2().floor() as i32;
-    // The logarithm may be off by one next to a power of two; the step must be that of the number itself.
+    // The logarithm may be off by one next to a power of two; the step must be that of the number
+    // itself.
     let exponent = if 2f64.powi(exponent) > x.abs().max(2f64.powi(-126)) {
         exponent - 1
     } else {

@@ -28,8 +28,8 @@ pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - b_part)) + (b - b_part))
 }
 
-/// The f64 nearest to `sum + rest` that a second rounding to few bits treats as it would the exact value: the last bit
-/// is set where something is left out.
+/// The f64 nearest to `sum + rest` that a second rounding to few bits treats as it would the exact
+/// value: the last bit is set where something is left out.
 pub fn sticky(sum: f64, rest: f64) -> f64 {
     if rest == 0.0 || !sum.is_finite() || sum.to_bits() & 1 == 1 {
         return sum;
@@ -41,8 +41,8 @@ pub fn sticky(sum: f64, rest: f64) -> f64 {
     }
 }
 
-/// An f32 that a rounding to fewer bits treats as it would the f64: cut off, the last bit set where that left
-/// something out.
+/// An f32 that a rounding to fewer bits treats as it would the f64: cut off, the last bit set where
+/// that left something out.
 pub fn sticky_f32(value: f64) -> f32 {
     let cut = round_f32(value, 0.0, Round::Rz);
     if value.is_nan() || f64::from(cut) == value {

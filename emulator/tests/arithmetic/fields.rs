@@ -1,4 +1,5 @@
-//! Bits at every place: shifts, fields, masks, carries, registers taken apart. Compared with the PTX ISA's own loops.
+//! Bits at every place: shifts, fields, masks, carries, registers taken apart. Compared with the
+//! PTX ISA's own loops.
 
 use crate::harness::*;
 

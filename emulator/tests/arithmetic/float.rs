@@ -272,7 +272,8 @@ fn double_sums_round_as_told() {
     }
 }
 
-/// Compares approximate results: as many units in the last place off as allowed, or less than `absolute`.
+/// Compares approximate results: as many units in the last place off as allowed, or less than
+/// `absolute`.
 fn near(code: &str, inputs: &[[u64; 3]], ulps: f64, absolute: f64, expected: impl Fn(f64) -> f64) {
     let same = |got: &f32, want: &f32| {
         let (got, want) = (f64::from(*got), f64::from(*want));

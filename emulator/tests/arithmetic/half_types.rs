@@ -245,7 +245,8 @@ fn half_comparisons_are_those_of_numbers() {
     );
 }
 
-/// Packed operations are the single ones of each half: what those give is compared with Rust's arithmetic above and below.
+/// Packed operations are the single ones of each half: what those give is compared with Rust's
+/// arithmetic above and below.
 #[test]
 fn packed_operations_are_two_single_ones() {
     let mut inputs = random(2000, 0xffff_ffff);
@@ -296,7 +297,8 @@ fn packed_operations_are_two_single_ones() {
     }
 }
 
-/// `.sat` keeps results within 0 and 1, `.relu` above 0; NaN becomes 0 by the one and stays by the other.
+/// `.sat` keeps results within 0 and 1, `.relu` above 0; NaN becomes 0 by the one and stays by the
+/// other.
 #[test]
 fn half_results_are_kept_within_bounds() {
     let mut inputs = triples(&special_f16(), 0xffff);

@@ -34,7 +34,8 @@ pub const B64: Type = Type {
     memory: "b64",
 };
 
-/// Runs `code`, which computes `%d` from `%a`, `%b` and `%c` (predicate `%p` is free to use), for each set of operands.
+/// Runs `code`, which computes `%d` from `%a`, `%b` and `%c` (predicate `%p` is free to use), for
+/// each set of operands.
 pub fn run(code: &str, result: Type, operands: [Type; 3], inputs: &[[u64; 3]]) -> Vec<u64> {
     let [a, b, c] = operands;
     let text = format!(

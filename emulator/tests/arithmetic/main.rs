@@ -1,4 +1,5 @@
-//! Each instruction's arithmetic against Rust's own: rounding, denormals, NaN, infinities, saturation, wrap-around.
+//! Each instruction's arithmetic against Rust's own: rounding, denormals, NaN, infinities,
+//! saturation, wrap-around.
 #![allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)] // what a NaN gives depends on them
 
 mod convert;

@@ -1,12 +1,13 @@
-//! Operations of a whole warp: by all lanes, by every second lane on a path of its own, and by lanes of both paths together.
-//! Each is compared with what the PTX ISA says of the lanes that take part.
+//! Operations of a whole warp: by all lanes, by every second lane on a path of its own, and by
+//! lanes of both paths together. Each is compared with what the PTX ISA says of the lanes that take
+//! part.
 
 use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};
 
 use crate::harness::*;
 
-/// Runs `code` for whole warps, with the even and the odd lanes apart, and with both at instructions of their own that name
-/// all lanes. `MASK` in it stands for the lanes that take part;
+/// Runs `code` for whole warps, with the even and the odd lanes apart, and with both at
+/// instructions of their own that name all lanes. `MASK` in it stands for the lanes that take part;
 /// `%i0`, `%i1` and `%i2` are the lower halves of the operands.
 fn check(
     code: &str,
@@ -107,7 +108,8 @@ fn shuffles_take_the_lanes_that_the_isa_says() {
         );
         check(&code, [B64; 3], &inputs, |warp, _, lane| {
             let (from, inside) = source(mode, lane as i64, warp[lane][1], warp[lane][2]);
-            // Of a lane that takes no part the ISA promises nothing; here it is what the lane holds.
+            // Of a lane that takes no part the ISA promises nothing; here it is what the lane
+            // holds.
             warp[from][0] & 0xffff_ffff | u64::from(inside) << 32
         });
     }

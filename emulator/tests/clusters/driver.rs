@@ -1,5 +1,5 @@
-//! Clusters through the driver API. cudarc's bindings for CUDA 11.4 do not have `cuLaunchKernelEx`, so functions are
-//! asked for by name.
+//! Clusters through the driver API. cudarc's bindings for CUDA 11.4 do not have `cuLaunchKernelEx`,
+//! so functions are asked for by name.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -56,8 +56,8 @@ type GetAttribute = unsafe extern "C" fn(*mut c_int, c_int, CUfunction) -> u32;
 type SetAttribute = unsafe extern "C" fn(CUfunction, c_int, c_int) -> u32;
 type Occupancy = unsafe extern "C" fn(*mut c_int, CUfunction, *const Config) -> u32;
 
-/// The kernel `main` of a module from PTX text without its header, in the current context. cudarc keeps its functions'
-/// handles to itself.
+/// The kernel `main` of a module from PTX text without its header, in the current context. cudarc
+/// keeps its functions' handles to itself.
 fn load(context: &Arc<CudaContext>, sm: u32, body: &str) -> CUfunction {
     context.bind_to_thread().expect("a context");
     let text = format!(".version 8.0\n.target sm_{sm}\n.address_size 64\n{body}\0");
@@ -100,7 +100,8 @@ fn launch(
         count: attributes.len() as c_uint,
     };
     let mut parameters = [std::ptr::from_mut(&mut parameter).cast::<c_void>()];
-    // SAFETY: the function's type is that of the driver's header; the kernels take one parameter of eight bytes.
+    // SAFETY: the function's type is that of the driver's header; the kernels take one parameter of
+    // eight bytes.
     unsafe {
         let launch: LaunchEx = std::mem::transmute(symbol("cuLaunchKernelEx"));
         launch(
@@ -165,8 +166,8 @@ fn occupancy(
     }
 }
 
-/// `main(unsigned* out)`: each block writes the rank of its cluster's next block, which it reads from that block's
-/// shared memory.
+/// `main(unsigned* out)`: each block writes the rank of its cluster's next block, which it reads
+/// from that block's shared memory.
 const NEXT: &str = "
     .reg .pred %p<2>;
     .reg .b32 %r<12>;

@@ -1,5 +1,5 @@
-//! Thread-block clusters: values that blocks of a cluster hand each other against what the host computes, and what the
-//! driver says of clusters.
+//! Thread-block clusters: values that blocks of a cluster hand each other against what the host
+//! computes, and what the driver says of clusters.
 
 mod driver;
 mod pipeline;
@@ -70,8 +70,8 @@ impl Bench {
     }
 }
 
-/// `reduce(const unsigned* x, unsigned* sums)`: each cluster sums its blocks' words; the last block reads the others'
-/// sums.
+/// `reduce(const unsigned* x, unsigned* sums)`: each cluster sums its blocks' words; the last block
+/// reads the others' sums.
 const REDUCE: &str = "
 .visible .entry reduce(.param .u64 x, .param .u64 sums)
 {
@@ -148,8 +148,9 @@ fn a_cluster_sums_over_its_blocks() {
     }
 }
 
-/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block hands its number to the other block of its cluster,
-/// which writes it to `x`; when all blocks of the grid have, block `i` copies `x` of block `i + 3`.
+/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block hands its number to the other
+/// block of its cluster, which writes it to `x`; when all blocks of the grid have, block `i` copies
+/// `x` of block `i + 3`.
 const AROUND: &str = "
 .visible .entry around(.param .u64 arrived, .param .u64 x, .param .u64 y)
 {
@@ -211,8 +212,8 @@ fn clusters_of_a_cooperative_launch_wait_for_each_other() {
     assert_eq!(bench.read(addresses[2], 8), expected);
 }
 
-/// `count(const unsigned* x, unsigned* bins)`: a histogram of 64 bins, a share of them in each block of the cluster.
-/// Generic addresses.
+/// `count(const unsigned* x, unsigned* bins)`: a histogram of 64 bins, a share of them in each
+/// block of the cluster. Generic addresses.
 const HISTOGRAM: &str = "
 .visible .entry count(.param .u64 x, .param .u64 bins)
 {

@@ -1,5 +1,5 @@
-//! A pipeline of bulk tensor copies to both blocks of a cluster, released by arrivals at the barriers of both, as CUTLASS
-//! has them.
+//! A pipeline of bulk tensor copies to both blocks of a cluster, released by arrivals at the
+//! barriers of both, as CUTLASS has them.
 
 use super::Bench;
 use ptx_emulator::LaunchConfig;
@@ -8,9 +8,10 @@ use ptx_emulator::tensor_map::{Tensor, TensorMap};
 /// Rows of the tensor, two a step.
 const ROWS: u32 = 12;
 
-/// `pipe(map, unsigned* out)`: in every step each block loads a row of 32 words and sends it to both; lane `i` of the
-/// second warp sums three times the first row's word and the second one's. `arrivals` at an empty barrier, whose block is
-/// the rank of lane 0 to `arrivals - 1` or the block itself, and what the producer does at the end.
+/// `pipe(map, unsigned* out)`: in every step each block loads a row of 32 words and sends it to
+/// both; lane `i` of the second warp sums three times the first row's word and the second one's.
+/// `arrivals` at an empty barrier, whose block is the rank of lane 0 to `arrivals - 1` or the block
+/// itself, and what the producer does at the end.
 fn program(arrivals: u32, target: &str, tail: &str) -> String {
     format!(
         "
@@ -112,7 +113,8 @@ done:
     )
 }
 
-/// Waits until both stages are free: no block ends before the others have arrived at its barriers for the last time.
+/// Waits until both stages are free: no block ends before the others have arrived at its barriers
+/// for the last time.
 const TAIL: &str = "
 tail:
     mbarrier.try_wait.parity.shared::cta.b64 %p3, [empty], 0;
@@ -174,7 +176,8 @@ fn copies_to_both_blocks_feed_a_pipeline() {
 
 #[test]
 fn a_consumer_that_releases_only_its_own_block_is_reported() {
-    // One arrival, at the own block's barrier: the other block's producer knows nothing of this consumer.
+    // One arrival, at the own block's barrier: the other block's producer knows nothing of this
+    // consumer.
     let report = run(&program(1, "%r2", TAIL)).expect_err("a fault");
     let pending = "asynchronous copy not waited for: shared write of 128 bytes";
     assert!(report.starts_with(pending), "{report}");

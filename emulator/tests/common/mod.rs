@@ -19,7 +19,8 @@ pub fn ordinal(sm: u32, index: usize) -> usize {
     load(sm, index + 1).ordinals()[index]
 }
 
-/// A context of its own on the first device of a capability, so that faults of other tests do not reach it.
+/// A context of its own on the first device of a capability, so that faults of other tests do not
+/// reach it.
 pub fn context(sm: u32) -> Arc<CudaContext> {
     CudaContext::new_non_primary(ordinal(sm, 0), 0).expect("a context")
 }

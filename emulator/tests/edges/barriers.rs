@@ -1,4 +1,5 @@
-//! Barriers: objects at the end of shared memory, counts, bytes, parities and numbers at the ends of their ranges.
+//! Barriers: objects at the end of shared memory, counts, bytes, parities and numbers at the ends
+//! of their ranges.
 use super::harness::{Bench, LANES, Params, legal, out_of_bounds, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
@@ -16,7 +17,8 @@ fn asynchronous(fault: &Fault) -> &AsyncFault {
     }
 }
 
-/// A barrier is an object of eight bytes: the operation touches the last eight, or eight of which one is missing.
+/// A barrier is an object of eight bytes: the operation touches the last eight, or eight of which
+/// one is missing.
 #[test]
 fn barriers_at_the_end_of_shared_memory() {
     let bench = Bench::new(90);

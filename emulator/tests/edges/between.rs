@@ -3,7 +3,8 @@ use super::harness::{Bench, LANES, Params, legal, out_of_bounds, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::AccessKind;
 
-/// Both blocks fill their shared memory; a lane of the first copies to the second, which puts all of its bytes out.
+/// Both blocks fill their shared memory; a lane of the first copies to the second, which puts all
+/// of its bytes out.
 const BODY: &str = "    .shared .align 16 .b64 bars[2];
     mov.u32 %r1, bars;
     mov.u32 %r1, tile;
@@ -60,8 +61,8 @@ MEET:
     barrier.cluster.arrive.release.aligned;
     barrier.cluster.wait.acquire.aligned;";
 
-/// A copy from shared memory to another block: its source ends with the block's own shared memory, or bytes of it are
-/// beyond. The destination's bytes are copied, and none beside them.
+/// A copy from shared memory to another block: its source ends with the block's own shared memory,
+/// or bytes of it are beyond. The destination's bytes are copied, and none beside them.
 #[test]
 fn sources_of_copies_between_blocks() {
     let bench = Bench::new(90);

@@ -3,7 +3,8 @@ use super::harness::{Bench, Params, reported, text};
 use ptx_emulator::report::{AsyncFault, ClusterFault};
 use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
 
-/// Launches blocks of one thread, or with `cluster` clusters of two blocks of one thread, one after the other.
+/// Launches blocks of one thread, or with `cluster` clusters of two blocks of one thread, one after
+/// the other.
 fn run(
     bench: &Bench,
     kernel: &LoadedKernel,
@@ -17,8 +18,8 @@ fn run(
     bench.launch(kernel, config, params).map(|_| ())
 }
 
-/// Blocks below `waits` wait for their copy. The others may not rely on what a block before had waited for, though
-/// barrier, phase and warp have the same numbers.
+/// Blocks below `waits` wait for their copy. The others may not rely on what a block before had
+/// waited for, though barrier, phase and warp have the same numbers.
 #[test]
 fn phases_that_the_block_before_waited_for() {
     let bench = Bench::new(90);
@@ -57,8 +58,8 @@ READ:
     }
 }
 
-/// Clusters below `meets` meet before one of their blocks writes to the other; in the others it cannot know that the
-/// other block runs, whichever of the two it is.
+/// Clusters below `meets` meet before one of their blocks writes to the other; in the others it
+/// cannot know that the other block runs, whichever of the two it is.
 #[test]
 fn clusters_that_have_not_met() {
     let bench = Bench::new(90);
@@ -103,8 +104,8 @@ MEET:
     }
 }
 
-/// A copy that a barrier counts, and a fence behind the wait for it, in each block of a cluster and at each of its
-/// barriers: the bytes may then be copied on.
+/// A copy that a barrier counts, and a fence behind the wait for it, in each block of a cluster and
+/// at each of its barriers: the bytes may then be copied on.
 #[test]
 fn fences_behind_copies_of_every_barrier_of_a_cluster() {
     let bench = Bench::new(90);

@@ -1,10 +1,12 @@
-//! Accesses to the shared memory of another block of the cluster: its last byte, and the first beyond.
+//! Accesses to the shared memory of another block of the cluster: its last byte, and the first
+//! beyond.
 use super::accesses::{Access, LOADS, STORES, STRONG};
 use super::harness::{Bench, LANES, Params, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::{Fault, FaultKind};
 
-/// Two blocks with `size` bytes each, all written; one lane of the first accesses `at` in the second, others its start.
+/// Two blocks with `size` bytes each, all written; one lane of the first accesses `at` in the
+/// second, others its start.
 fn run(
     bench: &Bench,
     access: &Access,

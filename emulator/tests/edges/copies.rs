@@ -8,7 +8,8 @@ use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
 
 const PARAMS: &str = ".param .u64 near, .param .u64 far, .param .u32 size, .param .u32 edge, .param .u32 active, \
                       .param .u64 near_rest, .param .u64 far_rest";
-/// `%r5`: the lane's address in shared memory; `%rd1`: in device memory; `%p2`: whether it takes part.
+/// `%r5`: the lane's address in shared memory; `%rd1`: in device memory; `%p2`: whether it takes
+/// part.
 const ADDRESSES: &str = "
     ld.param.u64 %rd4, [near];
     ld.param.u64 %rd5, [near_rest];
@@ -76,7 +77,8 @@ fn cp_async(bench: &Bench, bytes: u32, with_size: bool, small: bool) -> LoadedKe
     ))
 }
 
-/// Dynamic shared memory that holds 32 times 16 bytes for lanes that are not at the edge, and `more`.
+/// Dynamic shared memory that holds 32 times 16 bytes for lanes that are not at the edge, and
+/// `more`.
 const REST: u32 = 512;
 
 #[test]
@@ -106,7 +108,8 @@ fn asynchronous_copies_to_the_end_of_shared_memory() {
                         let what = format!(
                             "{bytes} bytes to {beyond} of {shared}, lane {lane} of {active:#x}"
                         );
-                        // The last 16 bytes may be another lane's where the edge lies among the others'.
+                        // The last 16 bytes may be another lane's where the edge lies among the
+                        // others'.
                         if active != u32::MAX || more >= bytes {
                             legal(run(beyond - bytes), &what);
                         }
@@ -361,7 +364,8 @@ fn sizes_and_alignments_of_bulk_copies() {
     }
 }
 
-/// A copy of no bytes touches nothing and counts as nothing, behind the last byte of both memories, too.
+/// A copy of no bytes touches nothing and counts as nothing, behind the last byte of both memories,
+/// too.
 #[test]
 fn bulk_copies_of_no_bytes() {
     let bench = Bench::new(90);
@@ -400,7 +404,8 @@ fn bulk_copies_of_no_bytes() {
     }
 }
 
-/// One lane hands its copies over to a barrier; those of another lane, begun by the same instruction, stay its own.
+/// One lane hands its copies over to a barrier; those of another lane, begun by the same
+/// instruction, stay its own.
 #[test]
 fn copies_of_two_lanes_that_end_differently() {
     let bench = Bench::new(90);

@@ -1,4 +1,5 @@
-//! Bytes of device memory that a launch counts: each sector of 32 bytes once, whichever instruction touches it.
+//! Bytes of device memory that a launch counts: each sector of 32 bytes once, whichever instruction
+//! touches it.
 use super::harness::{Bench, Params, text};
 use ptx_emulator::LaunchConfig;
 
@@ -21,8 +22,9 @@ LOOP:
     setp.ne.u32 %p2, %r7, 0;
     @%p2 bra LOOP;";
 
-/// A warp, or a bulk copy, touches rows of 128 bytes one after the other; each sector of the rows counts once, and a later
-/// launch counts it again. Some rows begin inside of a sector, and some overlap.
+/// A warp, or a bulk copy, touches rows of 128 bytes one after the other; each sector of the rows
+/// counts once, and a later launch counts it again. Some rows begin inside of a sector, and some
+/// overlap.
 #[test]
 fn rows_are_counted_by_their_sectors() {
     let bench = Bench::new(90);

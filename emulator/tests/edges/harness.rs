@@ -114,8 +114,8 @@ impl Params {
     }
 }
 
-/// Instructions of a warp that write `value` to every byte of dynamic shared memory. `%r1` is its address, `thread` the register
-/// with the thread's index.
+/// Instructions of a warp that write `value` to every byte of dynamic shared memory. `%r1` is its
+/// address, `thread` the register with the thread's index.
 pub fn fill_shared(thread: &str, value: u8) -> String {
     format!(
         "    mov.u32 %r14, %dynamic_smem_size;
@@ -168,7 +168,8 @@ pub fn reported(result: Result<(), Fault>, what: &str) -> Fault {
         .unwrap_or_else(|| panic!("not reported: {what}"))
 }
 
-/// The launch must have been reported as an access out of bounds by this lane (`None`: by the warp).
+/// The launch must have been reported as an access out of bounds by this lane (`None`: by the
+/// warp).
 pub fn out_of_bounds(result: Result<(), Fault>, wanted: Touch, lane: Option<u32>, what: &str) {
     let fault = reported(result, what);
     match &*fault.kind {

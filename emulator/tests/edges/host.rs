@@ -1,4 +1,5 @@
-//! The host's copies, fills and launches at their edges: through the Rust API and through the driver's.
+//! The host's copies, fills and launches at their edges: through the Rust API and through the
+//! driver's.
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -48,7 +49,8 @@ fn ranges_of_the_rust_api() {
     }
 }
 
-/// The latest freed allocations are remembered, the one before them is not: what reads there is out of bounds.
+/// The latest freed allocations are remembered, the one before them is not: what reads there is out
+/// of bounds.
 #[test]
 fn freed_allocations_that_are_remembered() {
     const REMEMBERED: usize = 1 << 16;
@@ -135,7 +137,8 @@ fn ranges_of_the_driver_api() {
         {
             let last = base + (size - bytes) as u64;
             for (address, wanted) in [(last, good), (last + 1, bad)] {
-                // SAFETY: the host's ranges have 512 bytes; device ranges are checked, which is what is tested.
+                // SAFETY: the host's ranges have 512 bytes; device ranges are checked, which is
+                // what is tested.
                 let codes = unsafe {
                     [
                         sys::cuMemcpyHtoD_v2(address, source, bytes),

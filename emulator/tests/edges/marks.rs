@@ -1,4 +1,5 @@
-//! Which bytes count as written: exactly those that somebody wrote, whoever wrote and whoever reads.
+//! Which bytes count as written: exactly those that somebody wrote, whoever wrote and whoever
+//! reads.
 use super::harness::{Bench, LANES, Params, legal, reported, text};
 use ptx_emulator::{Fault, FaultKind};
 
@@ -40,7 +41,8 @@ fn params(at: u64, stride: u64, active: u32) -> Params {
     Params::default().u64(at).u64(stride).u32(active)
 }
 
-/// One byte is missing: reads beside it are good, reads of it name it. Where it lies in its group of 32 differs.
+/// One byte is missing: reads beside it are good, reads of it name it. Where it lies in its group
+/// of 32 differs.
 #[test]
 fn one_byte_that_nobody_wrote() {
     let bench = Bench::new(80);
@@ -169,7 +171,8 @@ fn stores_mark_what_they_write() {
     }
 }
 
-/// The host's own copies, fills and questions, at every offset and length around a group of 32 bytes.
+/// The host's own copies, fills and questions, at every offset and length around a group of 32
+/// bytes.
 #[test]
 fn the_host_marks_what_it_writes() {
     let bench = Bench::new(80);
@@ -197,8 +200,8 @@ fn the_host_marks_what_it_writes() {
     }
 }
 
-/// Shared memory, word by word: a store marks its own words, and no word beside them is taken for written or for written
-/// by its thread.
+/// Shared memory, word by word: a store marks its own words, and no word beside them is taken for
+/// written or for written by its thread.
 #[test]
 fn shared_words_beside_a_store() {
     let bench = Bench::new(80);
@@ -209,7 +212,8 @@ fn shared_words_beside_a_store() {
         ("st.shared.v4.u32 [%r5], {%r2, %r2, %r2, %r2}", 4),
         ("st.shared.v2.u64 [%r5], {%rd2, %rd2}", 4),
     ] {
-        // Thread 5 may write one more word first, thread 41 of another warp stores, thread 70 of a third one reads.
+        // Thread 5 may write one more word first, thread 41 of another warp stores, thread 70 of a
+        // third one reads.
         let body = format!(
             "    .shared .align 16 .b32 tile[16];
     mov.u32 %r1, tile;

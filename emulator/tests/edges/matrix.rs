@@ -151,10 +151,11 @@ fn rows_of_unused_lanes_before_8_0() {
     }
 }
 
-/// A product of 64 rows, 8 columns and two pieces of 16 bytes a row. `left`: whether the left matrix is the one that
-/// `at` moves; the other stays where it is, or is in registers.
+/// A product of 64 rows, 8 columns and two pieces of 16 bytes a row. `left`: whether the left
+/// matrix is the one that `at` moves; the other stays where it is, or is in registers.
 fn product(bench: &Bench, left: Option<bool>) -> LoadedKernel {
-    // Eights of rows 128 bytes apart, pieces along the summed dimension 1024 (left) and 128 (right) bytes.
+    // Eights of rows 128 bytes apart, pieces along the summed dimension 1024 (left) and 128 (right)
+    // bytes.
     let body = format!(
         "{}
     ld.param.u32 %r5, [at];
@@ -178,7 +179,8 @@ fn product(bench: &Bench, left: Option<bool>) -> LoadedKernel {
     bench.kernel(&text(90, TILE, ".param .u32 at", &body))
 }
 
-/// The last piece that a descriptor reaches ends at the last byte of shared memory, or one byte beyond.
+/// The last piece that a descriptor reaches ends at the last byte of shared memory, or one byte
+/// beyond.
 #[test]
 fn descriptors_at_the_end_of_shared_memory() {
     let bench = Bench::new(90);
@@ -204,8 +206,8 @@ fn descriptors_at_the_end_of_shared_memory() {
     }
 }
 
-/// What a product under way reads may not be written, to the last byte; what lies beside it may. Once it has been waited
-/// for, all may be written.
+/// What a product under way reads may not be written, to the last byte; what lies beside it may.
+/// Once it has been waited for, all may be written.
 #[test]
 fn bytes_beside_the_factors_of_a_product() {
     let bench = Bench::new(90);
@@ -235,7 +237,8 @@ fn bytes_beside_the_factors_of_a_product() {
             if waits { "" } else { wait },
         );
         let kernel = bench.kernel(&text(90, TILE, ".param .u32 by, .param .u32 at", &body));
-        // The left matrix has 2048 bytes; the right one begins behind 256 that neither has, and has 256.
+        // The left matrix has 2048 bytes; the right one begins behind 256 that neither has, and has
+        // 256.
         for by in [0, 127] {
             for (at, read) in [
                 (0, true),
@@ -263,7 +266,8 @@ fn bytes_beside_the_factors_of_a_product() {
     }
 }
 
-/// Bits of a descriptor: a base offset, which is not supported, has bits 49 to 51; those beside it mean nothing.
+/// Bits of a descriptor: a base offset, which is not supported, has bits 49 to 51; those beside it
+/// mean nothing.
 #[test]
 fn bits_of_descriptors() {
     let bench = Bench::new(90);

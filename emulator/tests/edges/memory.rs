@@ -5,7 +5,8 @@ use ptx_emulator::LoadedKernel;
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::AccessKind;
 
-/// The lanes' addresses: those of `edge` from `at` on, the others from `rest` on, each lane `stride` bytes further.
+/// The lanes' addresses: those of `edge` from `at` on, the others from `rest` on, each lane
+/// `stride` bytes further.
 const PARAMS: &str =
     ".param .u64 at, .param .u64 rest, .param .u64 stride, .param .u32 edge, .param .u32 active";
 const ADDRESSES: &str = "
@@ -234,7 +235,8 @@ fn lanes_in_different_allocations() {
     }
 }
 
-/// Writes shared memory up to `size`, in words as far as they go or byte by byte, so that its units are that large.
+/// Writes shared memory up to `size`, in words as far as they go or byte by byte, so that its units
+/// are that large.
 fn fill_shared(size: u64, small: bool) -> String {
     let (unit, shift, count) = if small {
         ("u8", 0, size)
@@ -312,7 +314,8 @@ fn shared_memory() {
     }
 }
 
-/// The bytes of static variables count as they are declared; the dynamic part begins at the next multiple of 16.
+/// The bytes of static variables count as they are declared; the dynamic part begins at the next
+/// multiple of 16.
 #[test]
 fn static_shared_memory_and_both_kinds_together() {
     for access in LOADS.iter().chain(&STORES) {

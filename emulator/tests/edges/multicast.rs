@@ -1,4 +1,5 @@
-//! Copies to several blocks of a cluster: each of them is looked at, and none that the mask does not name.
+//! Copies to several blocks of a cluster: each of them is looked at, and none that the mask does
+//! not name.
 use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault, ClusterFault};
@@ -63,9 +64,10 @@ MEET:
     st.global.u8 [%rd5+1], %r12;
 END:";
 
-/// A cluster of four blocks of a warp; one lane of the second copies 32 bytes to all blocks of the mask, which wait for
-/// them. One block may have no barrier, or `odd` something of its own at its destination: an ordinary write without a
-/// fence, or a copy from there under way. Afterwards each block puts the first and the last byte of its destination out.
+/// A cluster of four blocks of a warp; one lane of the second copies 32 bytes to all blocks of the
+/// mask, which wait for them. One block may have no barrier, or `odd` something of its own at its
+/// destination: an ordinary write without a fence, or a copy from there under way. Afterwards each
+/// block puts the first and the last byte of its destination out.
 fn kernel(bench: &Bench, tensor: bool, odd: &str) -> LoadedKernel {
     let copy = if tensor {
         "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster \
@@ -233,8 +235,8 @@ fn masks_of_blocks() {
     }
 }
 
-/// One block differs from the others: it has no barrier, or something is under way at its destination. That is
-/// reported if the mask names it, and only then.
+/// One block differs from the others: it has no barrier, or something is under way at its
+/// destination. That is reported if the mask names it, and only then.
 #[test]
 fn one_destination_that_is_not_ready() {
     let bench = Bench::new(90);

@@ -1,4 +1,5 @@
-//! What a thread has of its own: bytes of local memory beside a store, and the end of the parameters.
+//! What a thread has of its own: bytes of local memory beside a store, and the end of the
+//! parameters.
 use super::harness::{Bench, LANES, Params, legal, reported, text};
 use ptx_emulator::FaultKind;
 use ptx_emulator::ir::Space;
@@ -39,7 +40,8 @@ COPY:
     setp.lt.u32 %p1, %r1, 40;
     @%p1 bra COPY;";
 
-/// A store of one to sixteen bytes to local memory leaves the bytes beside it as they were, in every lane.
+/// A store of one to sixteen bytes to local memory leaves the bytes beside it as they were, in
+/// every lane.
 #[test]
 fn local_bytes_beside_a_store() {
     let bench = Bench::new(80);
@@ -76,8 +78,8 @@ fn local_bytes_beside_a_store() {
     }
 }
 
-/// Parameters are read at addresses that a register holds: to the last byte, one beyond, and misaligned, also where the
-/// misaligned read ends with the buffer.
+/// Parameters are read at addresses that a register holds: to the last byte, one beyond, and
+/// misaligned, also where the misaligned read ends with the buffer.
 #[test]
 fn parameters_at_the_end_and_misaligned() {
     let bench = Bench::new(80);

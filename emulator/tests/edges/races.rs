@@ -1,4 +1,5 @@
-//! Races and copies under way: accesses that touch at their ends are good, those that share a byte are reported.
+//! Races and copies under way: accesses that touch at their ends are good, those that share a byte
+//! are reported.
 use super::harness::{Bench, Params, legal, reported, text};
 use ptx_emulator::report::AsyncFault;
 use ptx_emulator::{Fault, FaultKind};
@@ -53,7 +54,8 @@ fn is_race(fault: &Fault) -> bool {
     matches!(&*fault.kind, FaultKind::SharedRace { .. })
 }
 
-/// Thread 0 accesses at 64; a thread of another warp, or of the same one, accesses around it, with no barrier between.
+/// Thread 0 accesses at 64; a thread of another warp, or of the same one, accesses around it, with
+/// no barrier between.
 #[test]
 fn accesses_that_touch_and_that_overlap() {
     let bench = Bench::new(90);
@@ -127,7 +129,8 @@ fn bytes_beside_an_asynchronous_copy() {
                         format!("{copied} bytes under way to 64, `{access}` at {at} by {other}");
                     if share((64, copied), (at, bytes)) {
                         let fault = reported(result, &what);
-                        // When another warp comes to its turn, the copy's own may have waited: then it is a race.
+                        // When another warp comes to its turn, the copy's own may have waited: then
+                        // it is a race.
                         let pending = matches!(&*fault.kind, FaultKind::AsyncCopyPending { .. });
                         assert!(pending || other >= 32 && is_race(&fault), "{what}\n{fault}");
                     } else {
@@ -139,7 +142,8 @@ fn bytes_beside_an_asynchronous_copy() {
     }
 }
 
-/// The sides of a bulk copy under way: to shared memory nobody may touch the bytes, from it nobody may write them.
+/// The sides of a bulk copy under way: to shared memory nobody may touch the bytes, from it nobody
+/// may write them.
 #[test]
 fn bytes_beside_a_bulk_copy() {
     let bench = Bench::new(90);
@@ -199,7 +203,8 @@ fn bytes_beside_a_bulk_copy() {
     }
 }
 
-/// Bytes that ordinary stores wrote without a fence: beside a bulk copy they are good, in it they are not.
+/// Bytes that ordinary stores wrote without a fence: beside a bulk copy they are good, in it they
+/// are not.
 #[test]
 fn unfenced_bytes_beside_a_bulk_copy() {
     let bench = Bench::new(90);

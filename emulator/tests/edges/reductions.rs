@@ -1,4 +1,5 @@
-//! `cp.reduce.async.bulk` to device memory: both of its sides, one lane alone and among others, and bytes beside it.
+//! `cp.reduce.async.bulk` to device memory: both of its sides, one lane alone and among others, and
+//! bytes beside it.
 use super::harness::{
     Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
 };
@@ -32,8 +33,8 @@ const TILE: u32 = 128;
 /// Bytes of it for lanes that are not at the edge, 16 each.
 const REST: u32 = 512;
 
-/// A kernel of one warp: `lane` adds `size` bytes from `near` to those at `to`, the others, if all take part, 16 bytes
-/// each to places of their own from `rest` on.
+/// A kernel of one warp: `lane` adds `size` bytes from `near` to those at `to`, the others, if all
+/// take part, 16 bytes each to places of their own from `rest` on.
 fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
     let fill = fill_shared("%r2", 1);
     let body = format!(

@@ -1,11 +1,13 @@
-//! What a block does in the shared memory of another of its cluster without waiting: `st.async`, `red.async`, bulk copies
-//! and operations on barriers. The last byte there, and the first beyond; the last barrier, and the first beyond.
+//! What a block does in the shared memory of another of its cluster without waiting: `st.async`,
+//! `red.async`, bulk copies and operations on barriers. The last byte there, and the first beyond;
+//! the last barrier, and the first beyond.
 use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault, ClusterFault, Touch};
 use ptx_emulator::{Fault, FaultKind, LoadedKernel};
 
-/// An operation on `bytes` bytes at `%r7`, completed by the barrier at `%r10`, both addresses of another block.
+/// An operation on `bytes` bytes at `%r7`, completed by the barrier at `%r10`, both addresses of
+/// another block.
 #[derive(Clone, Copy)]
 struct Remote {
     text: &'static str,
@@ -154,9 +156,10 @@ MEET:
     barrier.cluster.arrive.release.aligned;
     barrier.cluster.wait.acquire.aligned;";
 
-/// A cluster of two blocks of a warp. Both write all of their shared memory; the second waits for the bytes that it is
-/// told, at the barrier of the first 16 bytes or at the one that ends its shared memory. Lanes of the first block do the
-/// operation: `lane` at `at`, the others, if all take part, each at a place of its own.
+/// A cluster of two blocks of a warp. Both write all of their shared memory; the second waits for
+/// the bytes that it is told, at the barrier of the first 16 bytes or at the one that ends its
+/// shared memory. Lanes of the first block do the operation: `lane` at `at`, the others, if all
+/// take part, each at a place of its own.
 fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
     let fill = fill_shared("%r2", 0);
     let body = BODY.replace("{fill}", &fill);
@@ -292,8 +295,8 @@ fn on_barriers() -> impl Iterator<Item = (&'static str, u32)> {
     copies.chain(barriers.map(|operation| (operation, 0)))
 }
 
-/// The barrier that completes an operation, or that one is on, ends with the other block's shared memory; or bytes of it
-/// are beyond.
+/// The barrier that completes an operation, or that one is on, ends with the other block's shared
+/// memory; or bytes of it are beyond.
 #[test]
 fn barriers_at_the_end_of_another_blocks_memory() {
     let bench = Bench::new(90);
@@ -377,8 +380,9 @@ fn barriers_that_are_not_there() {
     }
 }
 
-/// Operations that only a barrier of the block itself allows: at its generic address they are good, at that of the other
-/// block's barrier they are not; and so in a cluster of one block, whose barriers have addresses in the cluster, too.
+/// Operations that only a barrier of the block itself allows: at its generic address they are good,
+/// at that of the other block's barrier they are not; and so in a cluster of one block, whose
+/// barriers have addresses in the cluster, too.
 #[test]
 fn barriers_of_the_block_itself() {
     let bench = Bench::new(90);

@@ -1,5 +1,5 @@
-//! Tensor copies from shared memory: their source while they are under way, reductions and im2col at the ends of their
-//! memory, and what is counted of them.
+//! Tensor copies from shared memory: their source while they are under way, reductions and im2col
+//! at the ends of their memory, and what is counted of them.
 use super::harness::{
     Bench, LANES, Params, fill_shared, legal, out_of_bounds, reported, text, touch,
 };
@@ -73,8 +73,9 @@ impl Shape {
 /// Where the dynamic part of shared memory begins.
 const TILE: u32 = 128;
 
-/// A kernel of one warp that writes shared memory, fences, and has one of its threads execute an instruction. `before`
-/// and `after` are more instructions of that thread. `{at}` stands for the map and the coordinates.
+/// A kernel of one warp that writes shared memory, fences, and has one of its threads execute an
+/// instruction. `before` and `after` are more instructions of that thread. `{at}` stands for the
+/// map and the coordinates.
 fn kernel(bench: &Bench, instruction: &str, at: &[i32], before: &str, after: &str) -> LoadedKernel {
     let list = at.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     let instruction = instruction.replace("{at}", &format!("[%rd1, {{{list}}}]"));
@@ -127,8 +128,9 @@ const STORE: &str = "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group 
 const ADD: &str =
     "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group {at}, [%r5]";
 
-/// The source of a store: 48 bytes from `tile + 128` on. Until it has been waited for nobody may write them, and what
-/// ordinary stores wrote there has to be behind a fence. Bytes beside them are nobody's.
+/// The source of a store: 48 bytes from `tile + 128` on. Until it has been waited for nobody may
+/// write them, and what ordinary stores wrote there has to be behind a fence. Bytes beside them are
+/// nobody's.
 #[test]
 fn sources_of_stores() {
     let bench = Bench::new(90);
@@ -198,8 +200,8 @@ fn what_stores_count() {
     }
 }
 
-/// Reductions of every type and operation, with a row of an odd number of elements: the tensor ends with its allocation
-/// or lacks bytes of its last row.
+/// Reductions of every type and operation, with a row of an odd number of elements: the tensor ends
+/// with its allocation or lacks bytes of its last row.
 #[test]
 fn reductions_at_the_end_of_an_allocation() {
     let bench = Bench::new(90);
@@ -322,7 +324,8 @@ fn reductions_that_do_not_exist() {
     }
 }
 
-/// A store of two pixels, or a reduction: the tensor, the instruction, and how it changes the tensor.
+/// A store of two pixels, or a reduction: the tensor, the instruction, and how it changes the
+/// tensor.
 fn pixels(spatial: usize, reduces: bool) -> (Shape, String, AccessKind) {
     let rank = spatial + 2;
     let (element, channels) = if reduces { (U32, 3) } else { (U8, 13) };
@@ -339,8 +342,9 @@ fn pixels(spatial: usize, reduces: bool) -> (Shape, String, AccessKind) {
     (Shape::new(element, &dims), instruction, kind)
 }
 
-/// Two pixels from the last but one of the tensor on, from the one before, and from the last, which the pixel of an
-/// image that the tensor does not have follows; the tensor ends with its allocation or lacks bytes of its last pixel.
+/// Two pixels from the last but one of the tensor on, from the one before, and from the last, which
+/// the pixel of an image that the tensor does not have follows; the tensor ends with its allocation
+/// or lacks bytes of its last pixel.
 #[test]
 fn pixels_at_the_end_of_an_allocation() {
     let bench = Bench::new(90);

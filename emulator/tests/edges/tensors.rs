@@ -13,7 +13,8 @@ const U8: u32 = 0;
 /// Bytes that the barrier takes of shared memory, up to the next multiple of the copies' alignment.
 const TILE: u32 = 128;
 
-/// A tensor of bytes whose rows are `dims[0]` bytes long, rounded up to 16, and nothing between the dimensions.
+/// A tensor of bytes whose rows are `dims[0]` bytes long, rounded up to 16, and nothing between the
+/// dimensions.
 fn map(dims: &[u64], extent: &[u32], swizzle: u32) -> (TensorMap, u64) {
     let strides = strides(dims);
     let tensor = tensor(dims, &strides, swizzle);
@@ -316,7 +317,8 @@ fn im2col(at: &[i32], offsets: &[u32], lower: i32, upper: i32) -> Result<(), Fau
     bench.run(&kernel, (32, 32), &params(&map, TILE, 17))
 }
 
-/// The first pixel lies in the bounding box: its first and last along each dimension are good, those beside are not.
+/// The first pixel lies in the bounding box: its first and last along each dimension are good,
+/// those beside are not.
 #[test]
 fn first_pixels_at_the_edges_of_the_bounding_box() {
     for spatial in 1..=3 {

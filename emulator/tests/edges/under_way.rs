@@ -1,4 +1,5 @@
-//! Copies under way: which of them a wait is for, whose they are, and what may touch their bytes meanwhile.
+//! Copies under way: which of them a wait is for, whose they are, and what may touch their bytes
+//! meanwhile.
 use super::harness::{Bench, Params, legal, reported, text};
 use ptx_emulator::report::AsyncFault;
 use ptx_emulator::{Fault, FaultKind};
@@ -7,8 +8,9 @@ fn is_pending(fault: &Fault) -> bool {
     matches!(&*fault.kind, FaultKind::AsyncCopyPending { .. })
 }
 
-/// Two groups of `cp.async` whose bytes lie side by side. A wait that leaves the later one under way lets the bytes of
-/// the first be read and none beside them; the next wait is for the other one.
+/// Two groups of `cp.async` whose bytes lie side by side. A wait that leaves the later one under
+/// way lets the bytes of the first be read and none beside them; the next wait is for the other
+/// one.
 #[test]
 fn waits_for_one_group_after_the_other() {
     let bench = Bench::new(80);
@@ -63,7 +65,8 @@ READ:
     }
 }
 
-/// The report of a copy under way names the thread that began it, with and without barriers of some of the warps.
+/// The report of a copy under way names the thread that began it, with and without barriers of some
+/// of the warps.
 #[test]
 fn owners_of_copies() {
     let bench = Bench::new(80);
@@ -106,8 +109,8 @@ fn owners_of_copies() {
     }
 }
 
-/// A bulk copy from shared memory, and one to the same bytes or to bytes beside them: where they share some, the first
-/// has to be waited for. In a kernel with matrix products and without.
+/// A bulk copy from shared memory, and one to the same bytes or to bytes beside them: where they
+/// share some, the first has to be waited for. In a kernel with matrix products and without.
 #[test]
 fn bulk_copies_over_what_another_reads() {
     let bench = Bench::new(90);

@@ -1,8 +1,9 @@
-//! Hostile calls of the driver API: sizes, handles, attributes and null pointers that CUDA answers with an error. Pointers
-//! to host memory that a caller vouches for are good ones; what they point to is not.
+//! Hostile calls of the driver API: sizes, handles, attributes and null pointers that CUDA answers
+//! with an error. Pointers to host memory that a caller vouches for are good ones; what they point
+//! to is not.
 //!
-//! A call may fail with any code but `CUDA_ERROR_UNKNOWN`, which stands for a panic inside of the library, and no report
-//! may speak of one. A context that a fault has broken is replaced.
+//! A call may fail with any code but `CUDA_ERROR_UNKNOWN`, which stands for a panic inside of the
+//! library, and no report may speak of one. A context that a fault has broken is replaced.
 
 use crate::mutate::{NUMBERS_OF_LAUNCHES, Random};
 use crate::setting;
@@ -132,8 +133,8 @@ impl Caller {
         let (n, address) = (size(random) as usize, self.address(random));
         let (function, stream) = (self.function(random), self.stream(random));
         let mut result = 0u64;
-        // SAFETY: every pointer to host memory is null or leads to a place for the result; sizes that belong to such
-        // memory are its own.
+        // SAFETY: every pointer to host memory is null or leads to a place for the result; sizes
+        // that belong to such memory are its own.
         unsafe {
             match random.below(27) {
                 0..=5 => self.launch(function, stream, random),
@@ -231,7 +232,8 @@ impl Caller {
         let device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
         let (from, to) = (self.address(random), self.address(random));
         let mut any = || size(random) as usize;
-        // SAFETY: descriptions are plain numbers, of which zeros are good, and kinds of memory, which are written.
+        // SAFETY: descriptions are plain numbers, of which zeros are good, and kinds of memory,
+        // which are written.
         unsafe {
             let mut rows = MaybeUninit::<sys::CUDA_MEMCPY2D>::zeroed();
             (&raw mut (*rows.as_mut_ptr()).srcMemoryType).write(device);

@@ -1,5 +1,6 @@
-//! An allocator that knows how much the process holds, and ends it before the machine's memory is gone; and how long the
-//! process has had the processor, which does not depend on what else a machine does.
+//! An allocator that knows how much the process holds, and ends it before the machine's memory is
+//! gone; and how long the process has had the processor, which does not depend on what else a
+//! machine does.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,8 +27,8 @@ pub fn peak() -> usize {
 /// How long the processor has worked for this process; nothing where that cannot be found out.
 pub fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the program's name in parentheses: user and system time are the 12th and 13th fields, in hundredths of a
-    // second.
+    // Behind the program's name in parentheses: user and system time are the 12th and 13th fields,
+    // in hundredths of a second.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();

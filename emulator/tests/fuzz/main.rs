@@ -1,8 +1,9 @@
-//! Damaged programs: whatever the text and the launch, the outcome is an error at loading, a clean run, or a report. A
-//! panic, an abort, a run that does not end and memory without bound are none of these.
+//! Damaged programs: whatever the text and the launch, the outcome is an error at loading, a clean
+//! run, or a report. A panic, an abort, a run that does not end and memory without bound are none
+//! of these.
 //!
-//! The programs of `pass/`, `fail/` and some compiled kernels are changed at random (see `mutate`), loaded and launched on
-//! a small device with low limits. The same seed gives the same texts:
+//! The programs of `pass/`, `fail/` and some compiled kernels are changed at random (see `mutate`),
+//! loaded and launched on a small device with low limits. The same seed gives the same texts:
 //!
 //! ```text
 //! PTX_FUZZ_TEXTS    how many texts (default 2000)
@@ -10,8 +11,8 @@
 //! PTX_FUZZ_LAUNCHES how many hostile launches (default 3000)
 //! ```
 //!
-//! Built with overflow checks (`--config 'profile.dev.package.ptx-emulator.overflow-checks=true'`), it finds arithmetic
-//! that wraps, too.
+//! Built with overflow checks (`--config 'profile.dev.package.ptx-emulator.overflow-checks=true'`),
+//! it finds arithmetic that wraps, too.
 
 mod launches;
 mod limited;
@@ -29,12 +30,15 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
-/// No text may keep the processor longer, from parsing on: hundreds of times what a text takes by itself.
+/// No text may keep the processor longer, from parsing on: hundreds of times what a text takes by
+/// itself.
 const LONGEST: Duration = Duration::from_secs(20);
-/// No text may take longer by the clock on the wall, which runs on while a busy machine has no time for the test.
+/// No text may take longer by the clock on the wall, which runs on while a busy machine has no time
+/// for the test.
 const LONGEST_WAIT: Duration = Duration::from_secs(200);
 
-/// Bytes that one text may take at a time, with all that the test itself holds. Zeroed pages count, touched or not.
+/// Bytes that one text may take at a time, with all that the test itself holds. Zeroed pages count,
+/// touched or not.
 const MOST: usize = 1 << 30;
 
 #[test]

@@ -116,7 +116,8 @@ const NUMBERS: [&str; 24] = [
     "18446744073709551615",
 ];
 
-/// Directives and instructions that no or few programs of the folders have, to be put anywhere in a body.
+/// Directives and instructions that no or few programs of the folders have, to be put anywhere in a
+/// body.
 const PIECES: [&str; 34] = [
     "cp.async.bulk.wait_group 0;",
     "cp.async.bulk.wait_group.read 4294967295;",

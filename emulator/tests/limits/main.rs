@@ -1,5 +1,5 @@
-//! Kernels and modules that ask for more than there is: time, instructions, memory, text. Each ends with a report or an
-//! error, soon, and without taking more of the host than is said.
+//! Kernels and modules that ask for more than there is: time, instructions, memory, text. Each ends
+//! with a report or an error, soon, and without taking more of the host than is said.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -204,7 +204,8 @@ fn variables_are_zero_without_being_written() {
     let (taken, held) = (start.elapsed(), resident().saturating_sub(before));
     assert!(held < 256 << 20, "{held} bytes are resident");
     assert!(taken < Duration::from_secs(5), "{taken:?}");
-    // What nobody wrote stays unwritten where it is copied into such a variable, and the rest written.
+    // What nobody wrote stays unwritten where it is copied into such a variable, and the rest
+    // written.
     let memory = device.memory();
     let (big, _) = loaded.global("big").expect("the variable is there");
     let mut first = [0];
@@ -247,7 +248,8 @@ fn large_frames_cost_what_is_used_of_them() {
     assert_eq!(one_at_a_time, Ok(()));
     assert!(taken < Duration::from_secs(20), "{taken:?}");
     assert!(resident().saturating_sub(before) < 1 << 30);
-    // 512 KiB for each of 1024 threads, and a device that has less than the blocks that run together take.
+    // 512 KiB for each of 1024 threads, and a device that has less than the blocks that run
+    // together take.
     let small = device(|config| config.memory_bytes = 1 << 30);
     let loaded = load(&small, &frame);
     let result = small.launch_cooperative(&loaded, config, &[]);
@@ -264,7 +266,8 @@ fn large_frames_cost_what_is_used_of_them() {
 #[test]
 fn a_panic_of_the_emulator_is_a_report() {
     let _alone = alone();
-    // A program that was built wrongly by hand: an instruction names a row that the kernel does not have.
+    // A program that was built wrongly by hand: an instruction names a row that the kernel does not
+    // have.
     let module =
         Module::parse(&kernel("mov.u64 %rd1, %clock64;\nst.shared.u64 [0], %rd1;")).expect("good");
     let mut program = module.program().clone();

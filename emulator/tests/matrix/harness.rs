@@ -5,8 +5,9 @@ use ptx_emulator::{Counters, Device, DeviceConfig, LaunchConfig, Module};
 /// The registers of a warp: of each lane as many words as an instruction takes.
 pub type Lanes = Vec<Vec<u32>>;
 
-/// Runs `code` for each case, a block of one warp each. It reads `%a0` ... and writes `%d0` ..., which are `reads` and
-/// `writes` registers of 32 bits; `%s` is the address of `shared` bytes of shared memory in its own space.
+/// Runs `code` for each case, a block of one warp each. It reads `%a0` ... and writes `%d0` ...,
+/// which are `reads` and `writes` registers of 32 bits; `%s` is the address of `shared` bytes of
+/// shared memory in its own space.
 pub fn run(code: &str, reads: usize, writes: usize, cases: &[Lanes]) -> (Vec<Lanes>, Counters) {
     let load: String = (0..reads)
         .map(|i| format!("    ld.global.b32 %a{i}, [%l1+{}];\n", 4 * i))

@@ -1,7 +1,8 @@
 //! `ldmatrix`, `stmatrix`, `movmatrix`.
 //!
-//! PTX ISA: of a matrix of eight rows of eight elements of 16 bits, lane `l` has elements `2 * (l % 4)` and the next of
-//! row `l / 4`; transposed, those of column `l / 4`. Lane `8 * j + i` gives the address of row `i` of matrix `j`.
+//! PTX ISA: of a matrix of eight rows of eight elements of 16 bits, lane `l` has elements
+//! `2 * (l % 4)` and the next of row `l / 4`; transposed, those of column `l / 4`. Lane `8 * j + i`
+//! gives the address of row `i` of matrix `j`.
 
 use crate::harness::{Lanes, Random, run};
 
@@ -9,7 +10,8 @@ use crate::harness::{Lanes, Random, run};
 const FILL: &str = "shl.b32 %t0, %i2, 5; add.u32 %t0, %t0, %s;
     st.shared.v4.b32 [%t0], {%a0,%a1,%a2,%a3}; st.shared.v4.b32 [%t0+16], {%a4,%a5,%a6,%a7}; bar.sync 0;";
 
-/// Where each lane's address points: rows of 16 bytes, each once, in an order that is not that of the lanes.
+/// Where each lane's address points: rows of 16 bytes, each once, in an order that is not that of
+/// the lanes.
 fn rows() -> Vec<u32> {
     (0..32).map(|lane| lane * 37 % 64).collect()
 }
@@ -138,7 +140,8 @@ fn matrices_transpose_in_registers() {
 
 #[test]
 fn bank_conflicts_are_those_of_eight_rows_at_a_time() {
-    // The same four banks for all rows of a matrix; half of them; rows side by side; one row for all.
+    // The same four banks for all rows of a matrix; half of them; rows side by side; one row for
+    // all.
     for (stride, wavefronts) in [
         (128, 32),
         (64, 16),

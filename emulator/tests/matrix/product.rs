@@ -1,8 +1,8 @@
 //! An `mma` as the tests know it: fragments, registers and values.
 //!
-//! The fragments are those of the PTX ISA, "Matrix Fragments for mma.m16n8k4" and its like: of the lane with
-//! `group = lane / 4` and `thread = lane % 4`, element `i` of a lane's part of each matrix is in the row and column
-//! that the functions here say.
+//! The fragments are those of the PTX ISA, "Matrix Fragments for mma.m16n8k4" and its like: of the
+//! lane with `group = lane / 4` and `thread = lane % 4`, element `i` of a lane's part of each
+//! matrix is in the row and column that the functions here say.
 
 use half::{bf16, f16};
 use ptx_emulator::{MatrixKind, MatrixWork};

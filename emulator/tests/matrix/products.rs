@@ -41,7 +41,8 @@ fn random_cases(product: Product, count: usize) -> Vec<Matrices> {
     cases
 }
 
-/// The sum and the sum of magnitudes, in f64. Products of factors are exact there, and so nearly are sums.
+/// The sum and the sum of magnitudes, in f64. Products of factors are exact there, and so nearly
+/// are sums.
 fn reference(product: Product, case: &Matrices, row: usize, column: usize) -> (f64, f64) {
     let c = f64::from(product.sum(case.c[row * 8 + column]));
     (0..product.depth).fold((c, c.abs()), |(sum, magnitude), k| {
@@ -59,7 +60,8 @@ fn sums_are_near_the_exact_ones() {
             for (at, &bits) in sums.iter().enumerate() {
                 let (want, magnitude) = reference(product, case, at / 8, at % 8);
                 let got = f64::from(product.sum(bits));
-                // One rounding to nearest a product, and one of f16 (with its smallest step) at the end.
+                // One rounding to nearest a product, and one of f16 (with its smallest step) at the
+                // end.
                 let mut bound = product.depth as f64 * magnitude * 2f64.powi(-24) * 1.001;
                 if product.narrow {
                     bound += want.abs() * 2f64.powi(-11) + 2f64.powi(-25);
@@ -238,7 +240,8 @@ fn fp8(code: u32, exponent_bits: u32) -> f32 {
     }
 }
 
-/// Every code comes up, NaN and infinity in few of the cases; compared to the bit with sums in the documented order.
+/// Every code comes up, NaN and infinity in few of the cases; compared to the bit with sums in the
+/// documented order.
 #[test]
 fn factors_of_eight_bits_go_through_to_the_bit() {
     for (name, depth, a_bits, b_bits) in [
@@ -403,7 +406,8 @@ fn destinations_may_be_sources() {
 
 #[test]
 fn chains_of_products_accumulate() {
-    // Three products into the same sums, in a loop, with a guard that is true, and the first of constants.
+    // Three products into the same sums, in a loop, with a guard that is true, and the first of
+    // constants.
     let product = FLOATS[4];
     let case = &random_cases(product, 1)[0];
     let code = format!(

@@ -1,7 +1,8 @@
 //! `wmma`: loads, products and stores of every shape, layout and type, and `mma` of eight rows.
 //!
-//! All elements are small integers, so the products and sums are exact in every type and the results must be equal to the bit,
-//! in whatever order the sums are formed. Nothing but the instructions orders the lanes that write, load, store and read.
+//! All elements are small integers, so the products and sums are exact in every type and the
+//! results must be equal to the bit, in whatever order the sums are formed. Nothing but the
+//! instructions orders the lanes that write, load, store and read.
 
 use crate::harness::{Lanes, Random, run};
 use half::{bf16, f16};
@@ -128,7 +129,8 @@ fn registers(ty: &str, sum: &str, [m, n, _]: [usize; 3]) -> [usize; 3] {
     }
 }
 
-/// Runs one product with the layouts of a, b, c and d, which are row-major or not, and compares what is stored.
+/// Runs one product with the layouts of a, b, c and d, which are row-major or not, and compares
+/// what is stored.
 fn product(
     ty: &'static str,
     sum: &'static str,
@@ -257,8 +259,9 @@ fn integers() {
     }
 }
 
-/// PTX ISA: of `mma.m8n8`, lane `4 * g + t` has row `g` of `a` and column `g` of `b`, elements `4 * t` and the next three
-/// (half bytes: `8 * t` and the next seven), and of the sums row `g`, columns `2 * t` and the next.
+/// PTX ISA: of `mma.m8n8`, lane `4 * g + t` has row `g` of `a` and column `g` of `b`, elements
+/// `4 * t` and the next three (half bytes: `8 * t` and the next seven), and of the sums row `g`,
+/// columns `2 * t` and the next.
 #[test]
 fn integers_of_eight_rows() {
     for (shape, ty, depth) in [

@@ -13,8 +13,8 @@ use crate::common::{context, load, module};
 /// Bytes of the allocation.
 pub const BYTES: usize = 256;
 
-/// Kernels of one thread per byte: `put` and `get` write and read `count` bytes, `step` apart; `add` and `poll` use the
-/// first word atomically and strongly; `row` writes a word per thread.
+/// Kernels of one thread per byte: `put` and `get` write and read `count` bytes, `step` apart;
+/// `add` and `poll` use the first word atomically and strongly; `row` writes a word per thread.
 const KERNELS: &str = r"
 .visible .entry put(.param .u64 x, .param .u32 step, .param .u32 count)
 {
@@ -192,7 +192,8 @@ pub struct Expected<'a> {
 
 impl Program {
     fn new(sm: u32) -> Program {
-        // Contexts live as long as the process; each program has one, so that its faults are its own.
+        // Contexts live as long as the process; each program has one, so that its faults are its
+        // own.
         let context = Box::leak(Box::new(context(sm)));
         let module = match sm {
             90 => load(context, COPIES).expect("the module is good"),

@@ -1,4 +1,5 @@
-//! The checker of order: each fault with its report, and beside it the legal program that is nearest to it.
+//! The checker of order: each fault with its report, and beside it the legal program that is
+//! nearest to it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -346,8 +347,8 @@ fn a_free_that_does_not_wait_needs_a_wait() {
     });
 }
 
-/// Gives what was submitted the time to end, without a wait that the driver knows of. Lazy schedules go on after half a
-/// second.
+/// Gives what was submitted the time to end, without a wait that the driver knows of. Lazy
+/// schedules go on after half a second.
 fn let_it_end() {
     std::thread::sleep(std::time::Duration::from_millis(1000));
 }

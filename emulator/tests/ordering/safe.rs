@@ -1,4 +1,5 @@
-//! A fault of safe code: with its last stream gone, cudarc takes all work to be in one stream and waits for nothing.
+//! A fault of safe code: with its last stream gone, cudarc takes all work to be in one stream and
+//! waits for nothing.
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{LaunchConfig, PushKernelArg};

@@ -141,7 +141,8 @@ fn branches_of_a_graph_run_side_by_side() {
             p.put(a, 0, 4);
             p.put(b, 4, 5);
         });
-        // Launches of one graph do not overlap, whatever the streams; what is behind a launch is behind all nodes.
+        // Launches of one graph do not overlap, whatever the streams; what is behind a launch is
+        // behind all nodes.
         launch(exec, p.a);
         launch(exec, p.b);
         p.put(p.b, 0, 9);
@@ -250,7 +251,8 @@ fn blocking_copies_block_as_cuda_says() {
         ok(unsafe { sys::cuMemcpyHtoD_v2(p.x, host, 8) });
         p.put(p.a, 0, 8);
     });
-    // From pageable memory: read at the return, but not written yet for who does not wait for the legacy stream.
+    // From pageable memory: read at the return, but not written yet for who does not wait for the
+    // legacy stream.
     let upload = "copy from pageable memory to device memory";
     fails(|p| {
         // SAFETY: both sides have the bytes.

@@ -1,5 +1,5 @@
-//! What the tests of streams share: calls of the driver, gates that host functions wait at, and this binary run again
-//! under another schedule.
+//! What the tests of streams share: calls of the driver, gates that host functions wait at, and
+//! this binary run again under another schedule.
 
 use std::ffi::{CStr, c_void};
 use std::process::{Command, Output, Stdio};
@@ -74,7 +74,8 @@ pub fn schedule() -> String {
     std::env::var("PTX_EMULATOR_SCHEDULE").unwrap_or_else(|_| "eager".to_owned())
 }
 
-/// Runs one test of this binary in a process of its own, where no other test's waits run what this one has left.
+/// Runs one test of this binary in a process of its own, where no other test's waits run what this
+/// one has left.
 pub fn alone(test: &str, schedule: &str) -> Output {
     alone_with(test, &[("PTX_EMULATOR_SCHEDULE", schedule)])
 }
@@ -127,7 +128,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate of a test. It lives as long as the process, since a host function may come to it late.
+    /// A gate of a test. It lives as long as the process, since a host function may come to it
+    /// late.
     pub fn new() -> &'static Gate {
         Box::leak(Box::default())
     }
@@ -199,7 +201,8 @@ pub struct Kernel(pub usize);
 #[derive(Clone, Copy)]
 pub struct Event(pub usize);
 
-// SAFETY of every call below: it is given places for results on the stack, or what the test keeps until the work is done.
+// SAFETY of every call below: it is given places for results on the stack, or what the test keeps
+// until the work is done.
 impl Driver {
     pub fn new() -> Driver {
         let context = common::context(80);

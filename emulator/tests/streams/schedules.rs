@@ -47,7 +47,8 @@ fn synchronous_copy() {
     // SAFETY: the ranges are as long as the copy.
     let copied = unsafe { sys::cuMemcpyHtoD_v2(x, host.as_ptr().cast(), 4) };
     assert_eq!(copied, OK);
-    // "The DMA to final destination may not have completed", and this stream does not wait for the legacy one.
+    // "The DMA to final destination may not have completed", and this stream does not wait for the
+    // legacy one.
     driver.copy(stream, y, x, 1);
     let mut word = [u32::MAX];
     assert_eq!(driver.download(stream, &mut word, y), OK);

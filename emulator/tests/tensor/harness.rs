@@ -203,7 +203,8 @@ fn list(values: &[impl ToString]) -> String {
     values.join(", ")
 }
 
-/// Where the piece of 16 bytes that holds a byte lies in memory swizzled within `span` bytes: told by rows of 128 bytes.
+/// Where the piece of 16 bytes that holds a byte lies in memory swizzled within `span` bytes: told
+/// by rows of 128 bytes.
 pub fn swizzled(at: usize, span: usize) -> usize {
     let (line, piece, byte) = (at / 128, at / 16 % 8, at % 16);
     let moved = match span {
@@ -215,7 +216,8 @@ pub fn swizzled(at: usize, span: usize) -> usize {
     line * 128 + moved * 16 + byte
 }
 
-/// A tensor whose rows are `pitch` bytes apart and whose further dimensions have one row more than they need.
+/// A tensor whose rows are `pitch` bytes apart and whose further dimensions have one row more than
+/// they need.
 pub fn tensor<'a>(
     (data_type, size): (u32, u32),
     dims: &'a [u64],

@@ -224,8 +224,9 @@ fn sequences_and_volumes() {
     }
 }
 
-/// A store puts each pixel where a load without offsets would take it from, and nothing outside of the tensor or
-/// beside the box's channels. Compared with the index formula, byte by byte over the whole of memory.
+/// A store puts each pixel where a load without offsets would take it from, and nothing outside of
+/// the tensor or beside the box's channels. Compared with the index formula, byte by byte over the
+/// whole of memory.
 #[test]
 fn stores_walk_the_bounding_box() {
     for (case, first_pixel, first_channel) in [

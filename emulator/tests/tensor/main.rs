@@ -1,4 +1,5 @@
-//! Bulk tensor copies against plain loops over coordinates. Bytes are copied, so everything is compared exactly.
+//! Bulk tensor copies against plain loops over coordinates. Bytes are copied, so everything is
+//! compared exactly.
 
 mod harness;
 mod im2col;

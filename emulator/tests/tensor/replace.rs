@@ -4,7 +4,8 @@ use super::harness::{BF16, Bench, S32, U32, U64, byte, swizzled, tensor};
 use ptx_emulator::Module;
 use ptx_emulator::tensor_map::{Tensor, TensorMap};
 
-/// Code of a kernel that builds a map in shared memory from nothing, by `replace`, and copies it to global memory.
+/// Code of a kernel that builds a map in shared memory from nothing, by `replace`, and copies it to
+/// global memory.
 fn built(replace: &[String]) -> String {
     let replace: String = replace
         .iter()

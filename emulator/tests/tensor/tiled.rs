@@ -265,8 +265,8 @@ fn maps_that_do_not_fit_are_reported() {
     );
 }
 
-/// CUTLASS clears bit 21 of the second 64-bit word of small tensors' maps: the copy is as if it had not. Any other
-/// change of a map is reported, in memory and as a parameter.
+/// CUTLASS clears bit 21 of the second 64-bit word of small tensors' maps: the copy is as if it had
+/// not. Any other change of a map is reported, in memory and as a parameter.
 #[test]
 fn a_map_may_lose_one_bit_and_no_other() {
     let mut bench = Bench::new(1 << 14);

@@ -35,8 +35,9 @@ impl Layout {
         }
     }
 
-    /// The byte of an element of `size` bytes in a matrix of `rows` rows and `depth` places: tiles of `span` bytes by
-    /// all the rest, one after the other; within a tile pieces are permuted by the number of their 128 bytes.
+    /// The byte of an element of `size` bytes in a matrix of `rows` rows and `depth` places: tiles
+    /// of `span` bytes by all the rest, one after the other; within a tile pieces are permuted by
+    /// the number of their 128 bytes.
     pub fn at(self, (row, k): (usize, usize), (rows, depth): (usize, usize), size: usize) -> usize {
         let (inner, outer, outers) = if self.transposed {
             (row, k, depth)
@@ -56,7 +57,8 @@ impl Layout {
         line * 128 + moved * 16 + linear % 16
     }
 
-    /// The descriptor of the `step`-th 32 bytes along the summed dimension, of a matrix that starts at a multiple of 1024.
+    /// The descriptor of the `step`-th 32 bytes along the summed dimension, of a matrix that starts
+    /// at a multiple of 1024.
     pub fn descriptor(
         self,
         start: usize,
@@ -74,7 +76,8 @@ impl Layout {
                 let (tile, byte) = (step * 32 / span, step * 32 % span);
                 (tile * rows * span + byte, 16, 8 * span)
             }
-            // Here the leading distance is that of eight places, the stride that of eight rows: a tile.
+            // Here the leading distance is that of eight places, the stride that of eight rows: a
+            // tile.
             (true, Swizzle::None) => (step * per_step * 16, 8 * 16, depth * 16),
             // And here the other way round: of tiles, and of eight places.
             (true, _) => (step * per_step * span, depth * span, 8 * span),

@@ -1,7 +1,8 @@
 //! Matrix products of a warpgroup against plain sums in f64, over every layout of their operands.
 //!
-//! Most factors are small integers, so that sums are exact. The tolerance for others: an f32 sum of `k` exact products,
-//! each added with one rounding, is off by at most `k * 2^-24` times the sum of the products' magnitudes.
+//! Most factors are small integers, so that sums are exact. The tolerance for others: an f32 sum of
+//! `k` exact products, each added with one rounding, is off by at most `k * 2^-24` times the sum of
+//! the products' magnitudes.
 
 mod harness;
 mod layout;
@@ -175,7 +176,8 @@ fn sums_of_sixteen_bits() {
             }
         }
     }
-    // Rounded once for each instruction: 2048 and four times 16 ones, of which each instruction adds 16.
+    // Rounded once for each instruction: 2048 and four times 16 ones, of which each instruction
+    // adds 16.
     let product = Product {
         sum: Sum::F16,
         add: true,

@@ -1,4 +1,5 @@
-//! Kernels written with cubecl's macro: element by element, through shared memory, within a warp, atomics.
+//! Kernels written with cubecl's macro: element by element, through shared memory, within a warp,
+//! atomics.
 
 use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;

@@ -1,7 +1,9 @@
-//! Kernels of cubecl and cubek on whatever libcuda is loaded, each compared with a reference in f64.
+//! Kernels of cubecl and cubek on whatever libcuda is loaded, each compared with a reference in
+//! f64.
 //!
-//! `foreign-cubecl CAPABILITY` runs what that capability has. Exit status 1 if a result is wrong or a kernel does not run.
-//! `foreign-cubecl CAPABILITY NAME` runs the kernel of that name alone, `foreign-cubecl CAPABILITY list` prints the names.
+//! `foreign-cubecl CAPABILITY` runs what that capability has. Exit status 1 if a result is wrong or
+//! a kernel does not run. `foreign-cubecl CAPABILITY NAME` runs the kernel of that name alone,
+//! `foreign-cubecl CAPABILITY list` prints the names.
 
 mod conv;
 mod elementwise;

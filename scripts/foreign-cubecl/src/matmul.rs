@@ -2,11 +2,13 @@
 //!
 //! What is left out, of cubek 0.2:
 //!
-//! - `mma` before 9.0, and with f32 results: lanes read from shared memory what others of the warp have written, with no
-//!   `bar.warp.sync` between, which the emulator reports as a race;
-//! - `SpecializedTma`: lanes exit while the elected one waits for them in `elect.sync`, which PTX allows and the emulator reports.
+//! - `mma` before 9.0, and with f32 results: lanes read from shared memory what others of the warp
+//!   have written, with no `bar.warp.sync` between, which the emulator reports as a race;
+//! - `SpecializedTma`: lanes exit while the elected one waits for them in `elect.sync`, which PTX
+//!   allows and the emulator reports.
 //!
-//! Stages that are loaded asynchronously in part are right only where they divide the summed dimension.
+//! Stages that are loaded asynchronously in part are right only where they divide the summed
+//! dimension.
 
 use cubecl::cuda::CudaRuntime;
 use cubek_matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -17,7 +19,8 @@ use half::f16;
 use crate::tensors::{Element, Expected, compare, poisoned, random};
 use crate::{Client, Tally};
 
-/// The strategies that use tensor cores: from the capability on that each needs, with the size of the summed dimension.
+/// The strategies that use tensor cores: from the capability on that each needs, with the size of
+/// the summed dimension.
 fn strategies() -> Vec<(u32, usize, Strategy)> {
     use Strategy::*;
     vec![
@@ -74,7 +77,8 @@ pub fn run(client: &Client, capability: u32, tally: &mut Tally) {
     }
 }
 
-/// Multiplies an m x k by a k x n matrix. The tolerance is a share of the sum of the products' magnitudes.
+/// Multiplies an m x k by a k x n matrix. The tolerance is a share of the sum of the products'
+/// magnitudes.
 fn product<E: Element>(
     client: &Client,
     strategy: &Strategy,

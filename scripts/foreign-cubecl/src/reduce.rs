@@ -95,7 +95,8 @@ fn one(
                 _ => input.values[at * columns..][..columns].to_vec(),
             };
             match operation {
-                // Each of the additions rounds once, to half a unit in the last place of a sum below that of the magnitudes.
+                // Each of the additions rounds once, to half a unit in the last place of a sum
+                // below that of the magnitudes.
                 ReduceOperationConfig::Sum => {
                     let magnitude: f64 = along.iter().map(|value| value.abs()).sum();
                     let tolerance = magnitude * along.len() as f64 * 2f64.powi(-24);

@@ -60,8 +60,8 @@ pub fn random<E: Element>(client: &Client, shape: &[usize], seed: u64) -> Tensor
     upload(client, shape, &elements)
 }
 
-/// A tensor of `shape` with 1000 in each element: what no kernel writes stays wrong. Not NaN: cubek loads what lies behind a
-/// matrix and multiplies it by zero.
+/// A tensor of `shape` with 1000 in each element: what no kernel writes stays wrong. Not NaN: cubek
+/// loads what lies behind a matrix and multiplies it by zero.
 pub fn poisoned<E: Element>(client: &Client, shape: &[usize]) -> Tensor {
     upload(client, shape, &vec![E::of(1000.0); shape.iter().product()])
 }

@@ -36,9 +36,10 @@ impl Placed {
     }
 }
 
-/// Makes a file quicker to compile: thousands of switches are slow to optimise, the more so once for each level of the
-/// processor's instructions. The tests need no more than the first degree of optimisation and this machine's level; an
-/// emulator without mutants is built once, and better optimised the tests are faster.
+/// Makes a file quicker to compile: thousands of switches are slow to optimise, the more so once
+/// for each level of the processor's instructions. The tests need no more than the first degree of
+/// optimisation and this machine's level; an emulator without mutants is built once, and better
+/// optimised the tests are faster.
 fn lighten(file: &str, bytes: Vec<u8>, emulator: bool) -> Vec<u8> {
     let replace = |pairs: &[(&str, &str)]| {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -100,8 +101,8 @@ impl Tree {
             .collect())
     }
 
-    /// Copies what git knows and what it would add, but the files that are rewritten: written twice, they would look
-    /// changed to cargo.
+    /// Copies what git knows and what it would add, but the files that are rewritten: written
+    /// twice, they would look changed to cargo.
     fn fill(&self, rewritten: &BTreeSet<&str>, emulator: bool) -> Result<()> {
         for file in self.files(".")? {
             if !rewritten.contains(file.as_str())
@@ -165,8 +166,8 @@ pub fn choose(tree: &Tree, dirs: &[String], sample: usize, seed: u64) -> Result<
     Ok(Chosen { mutants, all })
 }
 
-/// The faults of `planted.tsv`, which every sample has: file, a text that contains the original, the original, its
-/// replacement.
+/// The faults of `planted.tsv`, which every sample has: file, a text that contains the original,
+/// the original, its replacement.
 fn planted(tree: &Tree, dirs: &[String]) -> Result<Vec<Placed>> {
     let list = std::fs::read_to_string(tree.root.join("scripts/mutate/planted.tsv"))?;
     let mut planted = Vec::new();
@@ -269,7 +270,8 @@ pub fn build(
     Err("the mutated tree does not compile".into())
 }
 
-/// Writes the mutated files, and the switches into the crates in `roots`, which have mutants; the files' texts by path.
+/// Writes the mutated files, and the switches into the crates in `roots`, which have mutants; the
+/// files' texts by path.
 fn write_mutants(
     tree: &Tree,
     mutants: &[Placed],
@@ -335,7 +337,8 @@ fn describe(messages: &[Value]) -> String {
         .collect()
 }
 
-/// The mutants that errors come from: those around the error's place, else those inside of it, else the nearest one.
+/// The mutants that errors come from: those around the error's place, else those inside of it, else
+/// the nearest one.
 fn culprits(messages: &[Value], texts: &BTreeMap<String, String>) -> BTreeSet<usize> {
     let mut bad = BTreeSet::new();
     for message in messages.iter().filter(|message| is_error(message)) {
@@ -391,8 +394,8 @@ fn places(text: &str) -> Vec<Place> {
     places
 }
 
-/// Tests of the emulator that reach `check`, `memory` and `exec`. `kernels`, `driver` and `streams` go through the shared
-/// library, which is mutated like the rest.
+/// Tests of the emulator that reach `check`, `memory` and `exec`. `kernels`, `driver` and `streams`
+/// go through the shared library, which is mutated like the rest.
 const EMULATOR_TESTS: [&str; 12] = [
     "arithmetic",
     "clusters",

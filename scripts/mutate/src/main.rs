@@ -5,10 +5,11 @@
 //! scripts/mutate/run --report
 //! ```
 //!
-//! All mutants are compiled into one build under `target/mutate`, each behind a switch that an environment variable
-//! sets, since thousands of builds would take days. A first run of every test notes which mutants it reaches; then each
-//! mutant runs those tests only, the fastest binaries first, up to the first failure. Results are kept in
-//! `target/mutate/results.jsonl` by the text of the mutant and its function, so that a run that was stopped goes on.
+//! All mutants are compiled into one build under `target/mutate`, each behind a switch that an
+//! environment variable sets, since thousands of builds would take days. A first run of every test
+//! notes which mutants it reaches; then each mutant runs those tests only, the fastest binaries
+//! first, up to the first failure. Results are kept in `target/mutate/results.jsonl` by the text of
+//! the mutant and its function, so that a run that was stopped goes on.
 
 mod build;
 mod points;

@@ -1,7 +1,8 @@
 //! Where a file can be mutated, and how.
 //!
-//! Each mutated expression becomes a choice that the running program makes: `(if on(7) { (a) <= (b) } else { a < b })`.
-//! The branch of a mutant holds the original text of what it contains, for only one mutant is active at a time.
+//! Each mutated expression becomes a choice that the running program makes:
+//! `(if on(7) { (a) <= (b) } else { a < b })`. The branch of a mutant holds the original text of
+//! what it contains, for only one mutant is active at a time.
 
 use std::ops::Range;
 

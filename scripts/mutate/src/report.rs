@@ -44,7 +44,8 @@ fn reasons(root: &Path) -> HashMap<String, String> {
         .collect()
 }
 
-/// What a survivor is called in `reasons.tsv`: stable when lines move, and free of tabs and line ends.
+/// What a survivor is called in `reasons.tsv`: stable when lines move, and free of tabs and line
+/// ends.
 fn name(record: &Record) -> String {
     format!("{} {}: {}", record.file, record.function, record.change())
 }

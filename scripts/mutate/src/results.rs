@@ -117,7 +117,8 @@ impl Results {
         Ok(Results { file, records })
     }
 
-    /// Whether a mutant need not be tried. Those that survived are tried anew: there may be new tests.
+    /// Whether a mutant need not be tried. Those that survived are tried anew: there may be new
+    /// tests.
     pub fn has(&self, placed: &Placed) -> bool {
         let record = self.records.get(&placed.key());
         record.is_some_and(|record| !matches!(record.status.as_str(), "survived" | "unreached"))

@@ -40,8 +40,8 @@ pub struct Test {
     reached: HashSet<usize>,
 }
 
-/// A program with a mutant and a limit of processor time, which unlike that of the clock does not depend on what else
-/// the machine does.
+/// A program with a mutant and a limit of processor time, which unlike that of the clock does not
+/// depend on what else the machine does.
 fn command(program: &Program, mutant: &str, limit: Duration) -> Command {
     let mut command = Command::new("sh");
     let seconds = limit.as_secs().max(1);
@@ -66,8 +66,8 @@ fn processor_time(child: &Child) -> Option<Duration> {
     /// Ticks per second in `/proc`, which Linux fixes.
     const TICKS: u64 = 100;
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
-    // The command's name stands in parentheses and may hold anything; the 14th and 15th field of all are the time
-    // outside of and in the kernel.
+    // The command's name stands in parentheses and may hold anything; the 14th and 15th field of
+    // all are the time outside of and in the kernel.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks = ticks.filter_map(|field| field.parse::<u64>().ok());
@@ -84,7 +84,8 @@ struct Ended {
     failed: String,
 }
 
-/// Waits for a program up to a limit by the clock. It is killed as soon as it says that a test has failed.
+/// Waits for a program up to a limit by the clock. It is killed as soon as it says that a test has
+/// failed.
 fn wait(mut child: Child, limit: Duration) -> Ended {
     let out = child.stdout.take();
     let seen = Arc::new(Mutex::new(String::new()));

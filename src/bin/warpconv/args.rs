@@ -30,7 +30,8 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// auto (a GPU if there is one, else the emulator), gpu, gpu:N, emulator, or emulator:75, :80, :90
+    /// auto (a GPU if there is one, else the emulator), gpu, gpu:N, emulator, or emulator:75, :80,
+    /// :90
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
     /// Also write the results to FILE as JSON
@@ -39,8 +40,8 @@ pub struct Global {
     /// Show no progress bar
     #[arg(long, global = true)]
     pub quiet: bool,
-    /// The winners that `tune` found, for plans to take, or `none` [default: what WARPCONV_TUNING names, else
-    /// warpconv/tuning.txt in the user's folder of caches]
+    /// The winners that `tune` found, for plans to take, or `none` [default: what WARPCONV_TUNING
+    /// names, else warpconv/tuning.txt in the user's folder of caches]
     #[arg(long, global = true, value_name = "FILE")]
     pub tuning: Option<PathBuf>,
 }
@@ -48,7 +49,8 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what a bottleneck saves: count, run, check and compare it with the layers that it replaces (the default)
+    /// Show what a bottleneck saves: count, run, check and compare it with the layers that it
+    /// replaces (the default)
     Bottleneck(BottleneckArgs),
     /// Run cases on the device and compare with their stored results or with the f64 reference
     Verify(VerifyArgs),
@@ -56,9 +58,11 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Run plans on the emulator and show what they count against the least that the problem allows
     Counters(CountersArgs),
-    /// Measure every kernel that accepts, with every number of splits, and keep the winners for plans
+    /// Measure every kernel that accepts, with every number of splits, and keep the winners for
+    /// plans
     Tune(TuneArgs),
-    /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against operations
+    /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against
+    /// operations
     Nets(NetsArgs),
     /// Say which five classes SqueezeNet 1.1 sees in a picture
     Classify(ClassifyArgs),
@@ -84,7 +88,8 @@ pub struct BottleneckArgs {
     /// Rows and columns of the image of every module [default: 56 and 28]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
-    /// Order of the activations in memory [default: nchw for f32, nhwc, which tensor cores read best, for f16 and bf16]
+    /// Order of the activations in memory [default: nchw for f32, nhwc, which tensor cores read
+    /// best, for f16 and bf16]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
 }
@@ -103,10 +108,12 @@ pub struct EraArgs {
 /// Options of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Folders of cases (searched for case.json and for trained networks), benchdnn shape files, or FILE:LINE
+    /// Folders of cases (searched for case.json and for trained networks), benchdnn shape files, or
+    /// FILE:LINE
     ///
-    /// Operations of a case: conv2d, linear, relu, maxpool2d, avgpool2d, adaptive_avgpool2d, global_avgpool2d, global_maxpool2d, lrn,
-    /// softmax, tanh (amplitude, slope), subsample (kernel, stride, mean, activation), concat, flatten, add
+    /// Operations of a case: conv2d, linear, relu, maxpool2d, avgpool2d, adaptive_avgpool2d,
+    /// global_avgpool2d, global_maxpool2d, lrn, softmax, tanh (amplitude, slope), subsample
+    /// (kernel, stride, mean, activation), concat, flatten, add
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Only cases whose path or problem contains this text
@@ -115,7 +122,8 @@ pub struct VerifyArgs {
     /// Only these types, comma-separated
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
-    /// How f32 numbers may be multiplied, comma-separated [default: in every mode, each by the kernels that are made for it]
+    /// How f32 numbers may be multiplied, comma-separated [default: in every mode, each by the
+    /// kernels that are made for it]
     #[arg(long, value_name = "MODES", value_delimiter = ',')]
     pub math: Vec<MathArg>,
     /// Only this order of the activations
@@ -124,29 +132,34 @@ pub struct VerifyArgs {
     /// Only this order of the filters
     #[arg(long, value_enum)]
     pub filter_layout: Option<FilterLayoutArg>,
-    /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not accept take their plan's
+    /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not
+    /// accept take their plan's
     #[arg(long, value_name = "ID")]
     pub kernel: Option<String>,
-    /// Force every kernel that accepts [default: of those to which a case is more than a million multiplications, the plan's and,
-    /// within --max-macs, one of each other family; in shape files strict f32 with those within --max-macs, the best in others]
+    /// Force every kernel that accepts [default: of those to which a case is more than a million
+    /// multiplications, the plan's and, within --max-macs, one of each other family; in shape files
+    /// strict f32 with those within --max-macs, the best in others]
     #[arg(long)]
     pub every_kernel: bool,
-    /// Only with as many blocks sharing the sum of a tile [default: in cases 1, 2 and 3 in turn where a kernel can,
-    /// 1 and 2 where the case is much work to it; in shape files the plan's, unless types, modes or kernels are named]
+    /// Only with as many blocks sharing the sum of a tile [default: in cases 1, 2 and 3 in turn
+    /// where a kernel can, 1 and 2 where the case is much work to it; in shape files the plan's,
+    /// unless types, modes or kernels are named]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub splits: Option<u32>,
     /// Images a batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
-    /// Skip problems of shape files with more multiplications than this, cases with a layer of a thousand times as many, and kernels
-    /// that multiply more, their tiles' padding counted, unless they are the plan's (suffixes K, M, G)
+    /// Skip problems of shape files with more multiplications than this, cases with a layer of a
+    /// thousand times as many, and kernels that multiply more, their tiles' padding counted, unless
+    /// they are the plan's (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
     pub max_macs: u64,
-    /// Skip problems of shape files and cases whose tensors have more elements than this together (suffixes K, M, G)
+    /// Skip problems of shape files and cases whose tensors have more elements than this together
+    /// (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
-    /// Graphs only cut this way: one launch a layer, with epilogues and concats fused, or whole modules, those of inception in
-    /// two launches or, with in-three, in three
+    /// Graphs only cut this way: one launch a layer, with epilogues and concats fused, or whole
+    /// modules, those of inception in two launches or, with in-three, in three
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
     /// Only the first COUNT test images of each trained network
@@ -155,7 +168,8 @@ pub struct VerifyArgs {
     /// Name each skipped case, not only the reasons and their counts
     #[arg(long)]
     pub list_skipped: bool,
-    /// Problems of shape files that the emulator runs at a time, up to 256 [default: one per processor core]
+    /// Problems of shape files that the emulator runs at a time, up to 256 [default: one per
+    /// processor core]
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub jobs: Option<usize>,
 }
@@ -163,7 +177,8 @@ pub struct VerifyArgs {
 /// Options of `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// A convolution or a pool (no `oc`) in benchdnn notation, e.g. mb128ic64ih56oc64oh56kh3ph1+bf16+nhwc
+    /// A convolution or a pool (no `oc`) in benchdnn notation, e.g.
+    /// mb128ic64ih56oc64oh56kh3ph1+bf16+nhwc
     #[arg(required = true, value_name = "PROBLEM")]
     pub problem: String,
     /// Type of the tensors [default: what the problem says, else f32]
@@ -235,7 +250,8 @@ pub struct TuneArgs {
     /// Samples of which the median counts
     #[arg(long, value_name = "COUNT", default_value = "20", value_parser = at_least_one)]
     pub samples: usize,
-    /// Bytes of workspace that a plan may take (suffixes K, M, G: powers of ten) [default: what plans take]
+    /// Bytes of workspace that a plan may take (suffixes K, M, G: powers of ten) [default: what
+    /// plans take]
     #[arg(long, value_name = "BYTES", value_parser = count)]
     pub workspace: Option<u64>,
     /// Keep nothing
@@ -255,8 +271,8 @@ pub struct NetsArgs {
     /// Images a batch, measured on a GPU, predicted elsewhere [default: 128]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
-    /// Rows and columns of the picture that is checked [default: on the emulator full size where that ends soon, else a small
-    /// one; on a GPU a small one]
+    /// Rows and columns of the picture that is checked [default: on the emulator full size where
+    /// that ends soon, else a small one; on a GPU a small one]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
     /// Where the picture goes, or `none`
@@ -265,8 +281,8 @@ pub struct NetsArgs {
     /// Count and predict only, run nothing
     #[arg(long)]
     pub count_only: bool,
-    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's statistics; once more in fused
-    /// launches where there are kernels for them
+    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's
+    /// statistics; once more in fused launches where there are kernels for them
     #[arg(long, value_name = "FOLDER")]
     pub check: Option<PathBuf>,
 }
@@ -278,7 +294,8 @@ pub struct ClassifyArgs {
     /// A PNG or JPEG file
     #[arg(required = true, value_name = "PICTURE")]
     pub picture: PathBuf,
-    /// SqueezeNet 1.1's weights: a safetensors file with torchvision's names, or a folder of the package ndf's arrays
+    /// SqueezeNet 1.1's weights: a safetensors file with torchvision's names, or a folder of the
+    /// package ndf's arrays
     #[arg(long, value_name = "FILE|FOLDER", group = "filters")]
     pub weights: Option<PathBuf>,
     /// Draw weights by seed: the classes say nothing of the picture, but everything is computed
@@ -392,7 +409,8 @@ pub enum StepsArg {
     Layers,
     /// ReLU and residual add in the convolution's epilogue, branches into their slice of a concat
     Fused,
-    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an inception module by two
+    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an
+    /// inception module by two
     Modules,
     /// An inception module by three launches
     InThree,

@@ -105,7 +105,8 @@ fn run<T: Stored>(
     Ok(outputs.into_iter().flat_map(|(_, values)| values).collect())
 }
 
-/// The arrays of a folder, named `conv1_w`, `conv1_b`, `fire2_squeeze1x1_w` and so on, under this crate's names.
+/// The arrays of a folder, named `conv1_w`, `conv1_b`, `fire2_squeeze1x1_w` and so on, under this
+/// crate's names.
 fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
     let found = network.read(|name| {
         let Some(stem) = array_name(name) else {
@@ -134,7 +135,8 @@ fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
     })
 }
 
-/// What the package ndf calls a tensor of torchvision's: `features.3.squeeze.weight` is `fire2_squeeze1x1_w`.
+/// What the package ndf calls a tensor of torchvision's: `features.3.squeeze.weight` is
+/// `fire2_squeeze1x1_w`.
 fn array_name(name: &str) -> Option<String> {
     const FIRE: [&str; 8] = ["3", "4", "6", "7", "9", "10", "11", "12"];
     let (layer, kind) = name.rsplit_once('.')?;

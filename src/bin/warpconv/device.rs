@@ -35,7 +35,8 @@ pub fn open(choice: DeviceChoice) -> Result<Gpu, Failure> {
 
 /// The one stream of a command that times passes as graphs: all that it queues goes there.
 pub fn stream(gpu: &Gpu) -> Result<Arc<CudaStream>, Failure> {
-    // SAFETY: each buffer of such a command is used in this one stream, whose order is all the order that is needed.
+    // SAFETY: each buffer of such a command is used in this one stream, whose order is all the
+    // order that is needed.
     unsafe { gpu.context().disable_event_tracking() };
     gpu.context().new_stream().map_err(Failure::device)
 }

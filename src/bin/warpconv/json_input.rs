@@ -1,4 +1,5 @@
-//! JSON files that the command line reads: bounded in size and depth, each name at most once in an object.
+//! JSON files that the command line reads: bounded in size and depth, each name at most once in an
+//! object.
 
 use std::fmt;
 use std::path::Path;
@@ -11,8 +12,8 @@ use warpconv::files;
 /// Reads a file.
 ///
 /// # Errors
-/// A sentence that names the file, the place and the way out: if it cannot be read, or is no JSON, or has a name twice in one
-/// object, a number beyond f64 or more than 127 levels.
+/// A sentence that names the file, the place and the way out: if it cannot be read, or is no JSON,
+/// or has a name twice in one object, a number beyond f64 or more than 127 levels.
 pub fn read(path: &Path) -> Result<Value, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let text = files::text(path, files::JSON).map_err(|error| named(&error))?;
@@ -30,8 +31,8 @@ fn parse(text: &str) -> Result<Value, String> {
     })
 }
 
-/// A value in whose objects each name stands once. serde_json's own keeps the last of several, so that two readers of one file may
-/// see two cases.
+/// A value in whose objects each name stands once. serde_json's own keeps the last of several, so
+/// that two readers of one file may see two cases.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {

@@ -1,9 +1,11 @@
-//! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases against their stored
-//! results, on this device), `explain` (what a plan would do, and why), `counters` (what it does, counted), `tune` (which
-//! kernel is fastest, measured), `nets` (whole networks), `classify` (what one
-//! of them sees in a picture) and `era` (AlexNet beside this machine's processor).
+//! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases
+//! against their stored results, on this device), `explain` (what a plan would do, and why),
+//! `counters` (what it does, counted), `tune` (which kernel is fastest, measured), `nets` (whole
+//! networks), `classify` (what one of them sees in a picture) and `era` (AlexNet beside this
+//! machine's processor).
 //!
-//! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a device error.
+//! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a
+//! device error.
 
 #![deny(missing_docs)]
 

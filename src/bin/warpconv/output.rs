@@ -37,7 +37,8 @@ pub enum Align {
 pub fn table(headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN);
-    // Never wrapped: a narrow terminal may scroll sideways, but numbers stay whole and pipes stay parseable.
+    // Never wrapped: a narrow terminal may scroll sideways, but numbers stay whole and pipes stay
+    // parseable.
     table.set_content_arrangement(ContentArrangement::Disabled);
     let align = |index: usize| match headings.get(index) {
         Some((_, Align::Right)) => CellAlignment::Right,

@@ -11,7 +11,8 @@ use warpconv::files;
 
 /// Rows and columns of a picture at most: JPEG's own limit.
 const MOST_SIDE: u32 = 65_535;
-/// Bytes that a decoded picture may have, 89 million pixels of RGB: a few hundred bytes of PNG can say that they are gigabytes.
+/// Bytes that a decoded picture may have, 89 million pixels of RGB: a few hundred bytes of PNG can
+/// say that they are gigabytes.
 const MOST_DECODED: u64 = 256 << 20;
 
 /// What a set of weights expects of its pictures.
@@ -19,12 +20,14 @@ const MOST_DECODED: u64 = 256 << 20;
 pub enum Preprocessing {
     /// Blue, green, red, each less its mean of 0 to 255: the weights of the package ndf.
     Ndf,
-    /// The middle of 256 pixels; red, green, blue from 0 to 1, each less its mean and divided by its deviation.
+    /// The middle of 256 pixels; red, green, blue from 0 to 1, each less its mean and divided by
+    /// its deviation.
     Torchvision,
 }
 
 impl Preprocessing {
-    /// A channel of the picture, what is subtracted from it and what it is then divided by, for each plane.
+    /// A channel of the picture, what is subtracted from it and what it is then divided by, for
+    /// each plane.
     const fn planes(self) -> [(usize, f64, f64); 3] {
         match self {
             Preprocessing::Ndf => [(2, 104.0, 1.0), (1, 117.0, 1.0), (0, 123.0, 1.0)],
@@ -78,8 +81,8 @@ impl Preprocessing {
 /// Reads a PNG or JPEG file.
 ///
 /// # Errors
-/// A sentence that names the file: if it cannot be read, is neither, is damaged, has no pixels, or decodes to more than
-/// 256 MB.
+/// A sentence that names the file: if it cannot be read, is neither, is damaged, has no pixels, or
+/// decodes to more than 256 MB.
 pub fn read(path: &Path) -> Result<DynamicImage, String> {
     let named = |why: String| format!("{}: {why}", path.display());
     let bytes = files::bytes(path, files::PICTURE).map_err(|error| named(error.to_string()))?;

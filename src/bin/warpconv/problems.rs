@@ -37,7 +37,8 @@ impl Changes {
     /// The problem, changed. What only convolutions have leaves a pool as it is.
     fn apply(&self, problem: Problem) -> Result<Problem, Error> {
         match problem {
-            // At once: some changes are possible only together, such as another type and another mode.
+            // At once: some changes are possible only together, such as another type and another
+            // mode.
             Problem::Conv(conv) => conv
                 .to_builder()
                 .input(self.batch.unwrap_or(conv.n()), conv.c(), conv.h(), conv.w())
@@ -80,7 +81,8 @@ impl Listed {
     }
 }
 
-/// Reads every text: a file if there is one of that name, a line of one for `FILE:LINE`, else a problem.
+/// Reads every text: a file if there is one of that name, a line of one for `FILE:LINE`, else a
+/// problem.
 pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
     let changes = &Changes {
         batch: args.batch,

@@ -8,7 +8,8 @@ use warpconv::plan::Tuning;
 
 use crate::args::Global;
 
-/// The file that the options name, or the usual one; `None` if the user wants none, or there is no place for one.
+/// The file that the options name, or the usual one; `None` if the user wants none, or there is no
+/// place for one.
 pub fn path(global: &Global) -> Option<PathBuf> {
     match &global.tuning {
         Some(named) => Some(named.clone()).filter(|path| path.as_os_str() != "none"),
@@ -16,8 +17,8 @@ pub fn path(global: &Global) -> Option<PathBuf> {
     }
 }
 
-/// The winners for a device, from the file that the options name. One that cannot be used is ignored with a warning that
-/// says why.
+/// The winners for a device, from the file that the options name. One that cannot be used is
+/// ignored with a warning that says why.
 pub fn load(global: &Global, gpu: &Gpu) -> Tuning {
     let path = path(global);
     let read = path.as_ref().map(|path| {

@@ -1,4 +1,5 @@
-//! How several products share the columns of a launch, and when their results are written four elements at a time.
+//! How several products share the columns of a launch, and when their results are written four
+//! elements at a time.
 
 use super::*;
 use crate::catalog::{DType, kernels};
@@ -29,8 +30,8 @@ fn branches(lines: &[&[&str]]) -> Branches {
     problem.unwrap_or_else(|error| panic!("{lines:?}: {error}"))
 }
 
-/// 2 images of 5 x 5 pixels are two tiles. Columns: 100 filters are two, three blocks share those of 32 filters and three
-/// steps, and both of 20 and 40 are one.
+/// 2 images of 5 x 5 pixels are two tiles. Columns: 100 filters are two, three blocks share those
+/// of 32 filters and three steps, and both of 20 and 40 are one.
 #[test]
 fn columns_of_tiles_follow_each_other() {
     let problem = branches(&[

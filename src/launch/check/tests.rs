@@ -24,7 +24,8 @@ fn spans_meet_where_they_share_a_byte() {
     }
 }
 
-/// Channels 2 to 4 of twelve beside other channels of the same tensor, and beside tensors that are not the same.
+/// Channels 2 to 4 of twelve beside other channels of the same tensor, and beside tensors that are
+/// not the same.
 #[test]
 fn slices_of_one_tensor_are_told_apart() {
     let slice = |[n, c, h, w]: [usize; 4], layout, dtype, pitch, offset| {

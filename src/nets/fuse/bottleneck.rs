@@ -8,8 +8,8 @@ use crate::plan::{BottleneckPlan, BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Padding};
 
 impl Network {
-    /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as one launch, where `fusion`
-    /// says so. The weights are the same, in the same order.
+    /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as
+    /// one launch, where `fusion` says so. The weights are the same, in the same order.
     ///
     /// # Errors
     /// As [`Module::new`]; none that a valid network could cause.

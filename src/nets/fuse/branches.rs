@@ -13,9 +13,10 @@ use crate::problem::{
 const WINDOW: usize = 8;
 
 impl Network {
-    /// The same network with convolutions that do not wait for each other in one launch, where `fusion` says so: those that read
-    /// the same tensor, among them a 1x1 behind the maxima of 3x3 pixels, else those that make as many pixels. Where every group
-    /// is taken, an inception module becomes two launches, and so does a fire module. Weights are taken in another order, and
+    /// The same network with convolutions that do not wait for each other in one launch, where
+    /// `fusion` says so: those that read the same tensor, among them a 1x1 behind the maxima of 3x3
+    /// pixels, else those that make as many pixels. Where every group is taken, an inception module
+    /// becomes two launches, and so does a fire module. Weights are taken in another order, and
     /// [`Network::parameters`] follows it.
     ///
     /// # Errors
@@ -149,9 +150,10 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// The group that begins with a launch: the first of three choices that a kernel takes and, where that is asked, that pays. All
-/// over its input; those of them without a pooling; those without a pooling that make as many pixels. Nothing says that a later
-/// choice, or fewer of the same, would not be faster. All launches before it have been placed.
+/// The group that begins with a launch: the first of three choices that a kernel takes and, where
+/// that is asked, that pays. All over its input; those of them without a pooling; those without a
+/// pooling that make as many pixels. Nothing says that a later choice, or fewer of the same, would
+/// not be faster. All launches before it have been placed.
 fn group(
     nodes: &[Node],
     first: usize,
@@ -186,8 +188,9 @@ fn group(
     })
 }
 
-/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it before theirs. Those that
-/// [`Branches`] has no room for are left for later groups; the first unit never is.
+/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it
+/// before theirs. Those that [`Branches`] has no room for are left for later groups; the first unit
+/// never is.
 fn launch(
     units: &[Unit<'_>],
     one_input: bool,

@@ -20,7 +20,8 @@ pub enum Fusion {
 }
 
 impl Network {
-    /// The same network in fewer launches: [`Network::with_fused_bottlenecks`], then [`Network::with_fused_branches`].
+    /// The same network in fewer launches: [`Network::with_fused_bottlenecks`], then
+    /// [`Network::with_fused_branches`].
     ///
     /// # Errors
     /// As [`Module::new`](crate::ops::Module::new); none that a valid network could cause.

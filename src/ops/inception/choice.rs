@@ -45,7 +45,8 @@ pub struct InceptionEstimate {
     pub expected: Result<Expected, String>,
 }
 
-/// The module as it should be launched on a device. Shows all forms with their launches, bytes and times.
+/// The module as it should be launched on a device. Shows all forms with their launches, bytes and
+/// times.
 #[derive(Clone, Debug)]
 pub struct InceptionChoice {
     /// The form that is taken.
@@ -54,7 +55,8 @@ pub struct InceptionChoice {
     pub module: Module,
     /// Of each form, in the order of [`InceptionForm::ALL`].
     pub estimates: [InceptionEstimate; 3],
-    /// Why not two launches, unless they are two: what the model says, or the first kernel's reason.
+    /// Why not two launches, unless they are two: what the model says, or the first kernel's
+    /// reason.
     pub reason: Option<String>,
 }
 
@@ -71,9 +73,10 @@ impl Inception {
         }
     }
 
-    /// The form of which the planner expects the shortest time on the device: its model of every launch, and
-    /// [`LAUNCH_US`] between two. Of equals that with fewer launches. What no kernel takes is not in the race: strict f32, which
-    /// CUDA cores compute, and devices without `cp.async` are left with separate launches. Pure: no device is touched.
+    /// The form of which the planner expects the shortest time on the device: its model of every
+    /// launch, and [`LAUNCH_US`] between two. Of equals that with fewer launches. What no kernel
+    /// takes is not in the race: strict f32, which CUDA cores compute, and devices without
+    /// `cp.async` are left with separate launches. Pure: no device is touched.
     ///
     /// # Errors
     /// As [`Inception::in_form`].
@@ -117,7 +120,8 @@ impl Inception {
     }
 }
 
-/// Why no kernel takes a module: what keeps the one that asks least of the input, of those that store its type and layout.
+/// Why no kernel takes a module: what keeps the one that asks least of the input, of those that
+/// store its type and layout.
 fn refusal(module: &Module, device: &Capability, error: &Error) -> String {
     let refused = module.nodes().iter().find_map(|node| match &node.step {
         Step::Branches(branches) => {

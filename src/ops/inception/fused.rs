@@ -7,12 +7,14 @@ use crate::ops::module::{Module, Node, Place, Step};
 use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
 
 impl Inception {
-    /// The module in two launches. The first reads the input alone: one matrix product of the 1x1 branch and both reductions,
-    /// whose filters each write where they belong, and beside it the projection of the 3x3 maxima, which are taken on the way.
-    /// The second has the 3x3 and the 5x5.
+    /// The module in two launches. The first reads the input alone: one matrix product of the 1x1
+    /// branch and both reductions, whose filters each write where they belong, and beside it the
+    /// projection of the 3x3 maxima, which are taken on the way. The second has the 3x3 and the
+    /// 5x5.
     ///
-    /// The filters, in the order of [`Module::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool projection, 3x3, 5x5, all
-    /// [`FilterLayout::Packed`], so that nothing has to bring them into order at each launch.
+    /// The filters, in the order of [`Module::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool
+    /// projection, 3x3, 5x5, all [`FilterLayout::Packed`], so that nothing has to bring them into
+    /// order at each launch.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`] and [`Branches::new`].
@@ -83,7 +85,8 @@ impl Inception {
             self.packed(c, k, size).output_slice(pitch, offset)
         };
         let (at3, at5) = (self.k1, self.k1 + self.k3);
-        // Rows of whole 16 bytes between the launches, whatever the widths: they can be copied fastest.
+        // Rows of whole 16 bytes between the launches, whatever the widths: they can be copied
+        // fastest.
         let (wide3, wide5) = (self.whole(self.reduce3), self.whole(self.reduce5));
         let reduce = |k, pitch| -> Result<Conv2d, Error> {
             self.packed(self.c, k, 1).output_slice(pitch, 0).build()
@@ -113,7 +116,8 @@ impl Inception {
         self.conv(c, k, size).filter_layout(FilterLayout::Packed)
     }
 
-    /// Channels rounded up so that a pixel's row is whole 16 bytes; planes have no rows of channels.
+    /// Channels rounded up so that a pixel's row is whole 16 bytes; planes have no rows of
+    /// channels.
     fn whole(&self, channels: usize) -> usize {
         match self.layout {
             Layout::Nhwc => channels.next_multiple_of(PACKED_BYTES / self.dtype.size()),

@@ -7,8 +7,8 @@ use crate::plan::{BottleneckPlan, BranchesPlan, Capability, ConvPlan, LAUNCH_US,
 /// What the planner expects of a module's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// The model's time in microseconds: of every plan, and [`LAUNCH_US`] between two. It ranks, and is no prediction to
-    /// quote.
+    /// The model's time in microseconds: of every plan, and [`LAUNCH_US`] between two. It ranks,
+    /// and is no prediction to quote.
     pub us: f64,
     /// Kernels that are launched, those that bring filters into order among them.
     pub launches: u32,
@@ -17,7 +17,8 @@ pub struct Expected {
 }
 
 impl Module {
-    /// Plans every launch for the device, and adds up what the plans say. Pure: no device is touched.
+    /// Plans every launch for the device, and adds up what the plans say. Pure: no device is
+    /// touched.
     ///
     /// # Errors
     /// [`Error::NoKernel`] if no kernel takes one of the launches.

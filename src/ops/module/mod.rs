@@ -1,5 +1,5 @@
-//! A few layers, or a whole network, as launches one after the other; the branches of a concatenation write their slices
-//! of it.
+//! A few layers, or a whole network, as launches one after the other; the branches of a
+//! concatenation write their slices of it.
 
 mod branches;
 mod expected;
@@ -43,9 +43,9 @@ impl Module {
     /// A module of these launches, in this order; each hidden tensor has a buffer of its own.
     ///
     /// # Errors
-    /// [`Error::Module`] if a node's places do not fit its step, tensors of one place differ in length or in type, a
-    /// place is read before anything was written there, or read and written by the same launch, or nothing writes the
-    /// output.
+    /// [`Error::Module`] if a node's places do not fit its step, tensors of one place differ in
+    /// length or in type, a place is read before anything was written there, or read and written by
+    /// the same launch, or nothing writes the output.
     pub fn new(nodes: Vec<Node>, dtype: DType) -> Result<Module, Error> {
         let mut lens = HashMap::new();
         for node in &nodes {
@@ -76,8 +76,8 @@ impl Module {
         })
     }
 
-    /// The same with hidden tensors that are never needed at the same time in one buffer. Planned here, once; what is
-    /// between launches can then not be looked at after the last one.
+    /// The same with hidden tensors that are never needed at the same time in one buffer. Planned
+    /// here, once; what is between launches can then not be looked at after the last one.
     pub fn sharing_buffers(self) -> Module {
         let mut lives = vec![(usize::MAX, 0); self.tensors.len()];
         for (launch, node) in self.nodes.iter().enumerate() {
@@ -142,8 +142,8 @@ impl Module {
         self.dtype
     }
 
-    /// Operations that are launched one after the other; a plan may bring filters into order by a launch of its own
-    /// before one of them: [`PreparedModule::launches`] counts those too.
+    /// Operations that are launched one after the other; a plan may bring filters into order by a
+    /// launch of its own before one of them: [`PreparedModule::launches`] counts those too.
     pub fn launches(&self) -> usize {
         self.nodes.len()
     }
@@ -197,8 +197,9 @@ impl Module {
         PreparedModule::new(self, gpu, tuning, limits)
     }
 
-    /// As [`Module::prepare_within`], with a workspace for the launches if they need one. If the device has no memory for it,
-    /// other plans are made within what is left: allocate everything else first.
+    /// As [`Module::prepare_within`], with a workspace for the launches if they need one. If the
+    /// device has no memory for it, other plans are made within what is left: allocate everything
+    /// else first.
     ///
     /// # Errors
     /// As [`Module::prepare`] and [`Workspace::new`]; [`Error::NoWorkspace`].

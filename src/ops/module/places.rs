@@ -46,8 +46,8 @@ pub(super) struct Operands<'a, T> {
     pub from: [Option<Read<'a, T>>; MOST_PLACES],
     /// The residual, if the step has one.
     pub residual: Option<Read<'a, T>>,
-    /// What is written, in the order of the node's `to`. `None` where an earlier output of the node has the same place:
-    /// it is the same buffer.
+    /// What is written, in the order of the node's `to`. `None` where an earlier output of the node
+    /// has the same place: it is the same buffer.
     pub to: [Option<Write<'a, T>>; MOST_PLACES],
     /// As many as [`Step::weights`](super::Step::weights) says.
     pub weights: &'a [Weights<'a, T>],
@@ -191,8 +191,9 @@ impl Rooms {
         }
     }
 
-    /// Tensors that are never needed at the same time share a buffer. `lives` has the first and the last launch of
-    /// each. The longest tensors choose first, so that no buffer is longer than the longest tensor in it.
+    /// Tensors that are never needed at the same time share a buffer. `lives` has the first and the
+    /// last launch of each. The longest tensors choose first, so that no buffer is longer than the
+    /// longest tensor in it.
     pub(super) fn shared(tensors: &[usize], lives: &[(usize, usize)]) -> Rooms {
         let mut order: Vec<usize> = (0..tensors.len()).collect();
         order.sort_by_key(|&tensor| std::cmp::Reverse(tensors[tensor]));

@@ -35,7 +35,8 @@ pub struct ModuleBuffers<'a, T> {
     pub x: &'a dyn DeviceBuffer<T>,
     /// Filters and bias of each of [`Module::weights`].
     pub weights: &'a [Weights<'a, T>],
-    /// What lies between launches: one buffer for each of [`Module::hidden`], as from [`Module::allocate_hidden`].
+    /// What lies between launches: one buffer for each of [`Module::hidden`], as from
+    /// [`Module::allocate_hidden`].
     pub hidden: &'a mut [CudaSlice<T>],
     /// The output: [`Module::output_len`].
     pub y: &'a mut dyn DeviceBufferMut<T>,
@@ -244,7 +245,8 @@ impl PreparedModule {
         self.steps().map(PreparedStep::launches).sum()
     }
 
-    /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if none needs any.
+    /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if
+    /// none needs any.
     pub fn workspace_bytes(&self) -> u64 {
         let each = self.steps().map(PreparedStep::workspace_bytes);
         each.max().unwrap_or(0)
@@ -261,7 +263,8 @@ impl PreparedModule {
     /// Queues all launches in the stream.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or hidden buffers is another one.
+    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or hidden buffers is
+    /// another one.
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -270,8 +273,9 @@ impl PreparedModule {
         self.launch_each(stream, buffers, |_, _| Ok(()))
     }
 
-    /// As [`PreparedModule::launch`], calling `after` behind each launch with its number and the hidden buffers: to
-    /// record an event, to read the emulator's counters, or to copy what was just written.
+    /// As [`PreparedModule::launch`], calling `after` behind each launch with its number and the
+    /// hidden buffers: to record an event, to read the emulator's counters, or to copy what was
+    /// just written.
     ///
     /// # Errors
     /// As [`PreparedModule::launch`], and what `after` returns.
@@ -307,7 +311,8 @@ impl PreparedModule {
         Ok(())
     }
 
-    /// Before anything is launched: a launch that then finds too little would leave the module half done.
+    /// Before anything is launched: a launch that then finds too little would leave the module half
+    /// done.
     fn check<T>(&self, buffers: &ModuleBuffers<'_, T>) -> Result<(), Error> {
         let weights = self.steps.iter().map(|prepared| prepared.weights).sum();
         count("the weights of a module", weights, buffers.weights.len())?;

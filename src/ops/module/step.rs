@@ -1,7 +1,7 @@
 //! What can be launched as one step of a module.
 //!
-//! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`, and one arm of the
-//! check's reference in `check/step.rs`; the compiler names the places.
+//! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`,
+//! and one arm of the check's reference in `check/step.rs`; the compiler names the places.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,8 @@ pub enum Step {
     Branches(Box<Branches>),
     /// A ReLU by itself, from one place to another.
     Relu(Relu),
-    /// A whole bottleneck. A residual has a place only if it is another tensor than the input ([`Added::Tensor`]).
+    /// A whole bottleneck. A residual has a place only if it is another tensor than the input
+    /// ([`Added::Tensor`]).
     Bottleneck(Bottleneck2d),
     /// A local response normalisation.
     Lrn(Lrn),
@@ -28,8 +29,8 @@ pub enum Step {
     Softmax(Softmax),
     /// A hyperbolic tangent, scaled.
     Tanh(Tanh),
-    /// A trainable subsampling. Its coefficients are given as the filters, its biases as the bias, of
-    /// [`Subsample::parameters`].
+    /// A trainable subsampling. Its coefficients are given as the filters, its biases as the bias,
+    /// of [`Subsample::parameters`].
     Subsample(Subsample),
 }
 
@@ -77,9 +78,10 @@ impl Step {
         }
     }
 
-    /// The convolutions whose filters it takes, in their order: each wants a [`Weights`](super::Weights) of
-    /// [`Conv2d::filter_len`] elements and, exactly if it has one, a bias. A step with parameters of another kind says
-    /// here which convolution (a 1x1 of as many groups as channels, say) has parameters of that form.
+    /// The convolutions whose filters it takes, in their order: each wants a
+    /// [`Weights`](super::Weights) of [`Conv2d::filter_len`] elements and, exactly if it has one, a
+    /// bias. A step with parameters of another kind says here which convolution (a 1x1 of as many
+    /// groups as channels, say) has parameters of that form.
     pub fn weights(&self) -> Vec<Conv2d> {
         match self {
             Step::Conv(conv) => vec![conv.clone()],
@@ -124,7 +126,8 @@ impl Step {
 pub enum Place {
     /// The module's input.
     Input,
-    /// The tensor of this number between launches. Several launches may write it, each its own channels.
+    /// The tensor of this number between launches. Several launches may write it, each its own
+    /// channels.
     Hidden(usize),
     /// The module's output; the problem says which slice of it.
     Output,
@@ -139,8 +142,8 @@ pub struct Node {
     pub step: Step,
     /// Where it reads, one place for each of [`Step::inputs`]: never the output.
     pub from: Vec<Place>,
-    /// Where it writes, one place for each of [`Step::outputs`]: never the input, nor where it reads. Two outputs may
-    /// be different channels of the same place.
+    /// Where it writes, one place for each of [`Step::outputs`]: never the input, nor where it
+    /// reads. Two outputs may be different channels of the same place.
     pub to: Vec<Place>,
     /// Where the residual is, exactly if the step has one: read like `from`.
     pub residual: Option<Place>,

@@ -61,8 +61,9 @@ fn problem(c: [usize; 3], dtype: DType, stride: usize, added: Added) -> Bottlene
     problem.expect("a valid problem")
 }
 
-/// Every term of the model, by clocks that a second program computed from what the comments of the module say; with them the
-/// turns of the busiest multiprocessor, the blocks, the share of products that are the problem's, and the waves.
+/// Every term of the model, by clocks that a second program computed from what the comments of the
+/// module say; with them the turns of the busiest multiprocessor, the blocks, the share of products
+/// that are the problem's, and the waves.
 #[test]
 fn clocks_are_those_of_a_second_implementation() {
     use Algorithm::{Bottleneck, BottleneckCores, BottleneckWgmma};

@@ -30,7 +30,8 @@ fn conv(dtype: DType, layout: Layout, c: usize, image: [usize; 2], k: usize, r: 
         .expect("a valid problem")
 }
 
-/// The widths up to which the kernel brings cells into shared memory, and what a step costs there and beyond.
+/// The widths up to which the kernel brings cells into shared memory, and what a step costs there
+/// and beyond.
 #[test]
 fn pooled_steps_are_quick_where_the_cells_fit() {
     for (tile, cells, most) in [
@@ -74,7 +75,8 @@ fn pooled_steps_are_quick_where_the_cells_fit() {
     }
 }
 
-/// A pooled product alone costs as many steps more, and one of the same filters without pooling does not.
+/// A pooled product alone costs as many steps more, and one of the same filters without pooling
+/// does not.
 #[test]
 fn only_pooled_products_are_slower() {
     let kernel = kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16);
@@ -114,12 +116,14 @@ fn what_is_multiplied_is_rounded_up_to_instructions() {
     }
 }
 
-/// Blocks share sums as long as their parts move no more than the share allows; who asks for more gets it.
+/// Blocks share sums as long as their parts move no more than the share allows; who asks for more
+/// gets it.
 #[test]
 fn parts_of_sums_move_no_more_than_their_share() {
     let kernel = kernel(DType::Bf16, Layout::Nhwc, [64, 64], 16);
     let device = Capability::h200();
-    // Filters, rows of them, image, the most blocks a sum: a tile of a long sum, and six tiles whose parts would be too many.
+    // Filters, rows of them, image, the most blocks a sum: a tile of a long sum, and six tiles
+    // whose parts would be too many.
     for (k, r, side, most) in [(32, 3, 3, 3), (384, 1, 7, 1)] {
         let conv = conv(DType::Bf16, Layout::Nhwc, 832, [side, side], k, r);
         let product = Product::new(vec![conv]).expect("a product");
@@ -146,8 +150,8 @@ fn parts_of_sums_move_no_more_than_their_share() {
     }
 }
 
-/// Three products with the same 256 pixels: one step of whole tiles; 18 steps of tiles of which 96 of 128 filters and
-/// channels are multiplied; two steps of a half tile's filters.
+/// Three products with the same 256 pixels: one step of whole tiles; 18 steps of tiles of which 96
+/// of 128 filters and channels are multiplied; two steps of a half tile's filters.
 fn unequal() -> Branches {
     let of = |c, k, r| conv(DType::Bf16, Layout::Nhwc, c, [16, 16], k, r);
     let products = [of(64, 64, 1), of(96, 80, 3), of(128, 32, 1)]
@@ -243,7 +247,8 @@ fn shared_sums_lie_one_after_another() {
     }
 }
 
-/// The time is the longer of all blocks' and of the longest product's, and the refusals have their numbers.
+/// The time is the longer of all blocks' and of the longest product's, and the refusals have their
+/// numbers.
 #[test]
 fn a_launch_of_unequal_products_is_scored_as_a_whole() {
     let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
@@ -284,7 +289,8 @@ fn a_launch_of_unequal_products_is_scored_as_a_whole() {
         rate(&small(15), 3, needs),
         Err(Refusal::Grid { blocks, most })
     );
-    // One multiprocessor takes all blocks one after the other; of many the longest product's blocks take longest.
+    // One multiprocessor takes all blocks one after the other; of many the longest product's blocks
+    // take longest.
     let one = Capability {
         sm_count: 1,
         ..device

@@ -128,7 +128,8 @@ fn close(name: &str, got: f64, want: f64) {
     );
 }
 
-/// Every term of the model of tiles, by microseconds that a second program computed from what the comments say.
+/// Every term of the model of tiles, by microseconds that a second program computed from what the
+/// comments say.
 #[test]
 fn tiles_take_what_a_second_implementation_says() {
     let product = Product {
@@ -189,7 +190,8 @@ fn tiles_take_what_a_second_implementation_says() {
     close("both", score.us, 68.772785982);
 }
 
-/// The same of kernels that are no products: turns, then microseconds of arithmetic, of memory and of both.
+/// The same of kernels that are no products: turns, then microseconds of arithmetic, of memory and
+/// of both.
 #[test]
 fn streams_take_what_a_second_implementation_says() {
     for (blocks, threads, bytes, turns, [arithmetic, memory, both]) in [

@@ -93,7 +93,8 @@ fn parse(text: &str) -> Conv2d {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What bounds a tensor map, at the last value that it can say and at the next, along rows and along columns.
+/// What bounds a tensor map, at the last value that it can say and at the next, along rows and
+/// along columns.
 #[test]
 fn boxes_are_refused_beyond_what_a_map_can_say() {
     const LAST: &str = "the distance of the last window from the image's end";
@@ -117,7 +118,8 @@ fn boxes_are_refused_beyond_what_a_map_can_say() {
         (2, 1, 255, [128, 126], Some((LAST, 129, 128))),
         (1, 1, 1, [0, 127], None),
         (1, 1, 1, [0, 128], Some((LAST, 128, 127))),
-        // The last of 54 windows begins at 8 x 53 = 424, 125 beyond the image's last pixel; of 55 at 432.
+        // The last of 54 windows begins at 8 x 53 = 424, 125 beyond the image's last pixel; of 55
+        // at 432.
         (1, 8, 1, [0, 125], None),
         (1, 8, 1, [0, 133], Some((LAST, 133, 127))),
     ] {
@@ -217,7 +219,8 @@ fn the_workspace_has_room_for_filters_and_parts() {
         ("mb1ic64ih5oc64kh3+bf16+nhwc+krsc", 1, 0),
         ("mb1ic64ih5oc64kh3+bf16+nhwc+krsc", 3, COUNTERS + 3 * PART),
         ("mb1ic64ih5oc64kh3+bf16+nhwc", 1, COUNTERS + 64 * 9 * 64 * 2),
-        // Rows of 3 channels become 8: 9 x 8 x 2 bytes for each of 5 filters are 720, which is no multiple of 256.
+        // Rows of 3 channels become 8: 9 x 8 x 2 bytes for each of 5 filters are 720, which is no
+        // multiple of 256.
         ("mb1ic3ih5oc5kh3+bf16+nhwc", 1, COUNTERS + 768),
         ("mb1ic3ih5oc5kh3+bf16+nhwc", 2, COUNTERS + 768 + 2 * PART),
     ] {
@@ -227,7 +230,8 @@ fn the_workspace_has_room_for_filters_and_parts() {
     }
 }
 
-/// Up to sixteen blocks share a sum, as many as the model finds fastest, or as many as the limits name.
+/// Up to sixteen blocks share a sum, as many as the model finds fastest, or as many as the limits
+/// name.
 #[test]
 fn the_fastest_number_of_splits_is_taken() {
     let (kernel, device) = (made(Algorithm::Mma, 64), Capability::h200());

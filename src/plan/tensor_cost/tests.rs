@@ -1,4 +1,5 @@
-//! Orders that the model must keep, with kernels made up here: none of them has to be in the catalog.
+//! Orders that the model must keep, with kernels made up here: none of them has to be in the
+//! catalog.
 
 use super::super::Limits;
 use super::super::tensor;
@@ -186,8 +187,9 @@ fn of_wgmma(algorithm: Algorithm, tile: [u32; 3], threads: u32, min_blocks: u32)
     }
 }
 
-/// Every term of the model, by clocks that a second program computed from what the comments of the module say. Turns are
-/// ceil(47 / 10) = 5 unless said; three blocks run side by side, the rest after them.
+/// Every term of the model, by clocks that a second program computed from what the comments of the
+/// module say. Turns are ceil(47 / 10) = 5 unless said; three blocks run side by side, the rest
+/// after them.
 #[test]
 fn clocks_are_those_of_a_second_implementation() {
     let cases: [(&str, Change, f64); 19] = [

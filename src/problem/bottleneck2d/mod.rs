@@ -30,8 +30,9 @@ pub enum Added {
 /// y    = act(conv 1x1 (mid2, w3) + b3 + residual)   narrow -> k
 /// ```
 ///
-/// with `act` the ReLU (NaN kept) or nothing. The stride is the 3x3's, as in torchvision's ResNet; the paper of 2015 had it
-/// in the first 1x1, which drops three quarters of the input. Padding is zeros around `mid1`, whatever `b1` is.
+/// with `act` the ReLU (NaN kept) or nothing. The stride is the 3x3's, as in torchvision's ResNet;
+/// the paper of 2015 had it in the first 1x1, which drops three quarters of the input. Padding is
+/// zeros around `mid1`, whatever `b1` is.
 ///
 /// ```
 /// use warpconv::problem::Bottleneck2d;
@@ -68,7 +69,8 @@ impl Bottleneck2d {
             .build()
     }
 
-    /// The three convolutions that compute the same one after the other, with dense tensors between them.
+    /// The three convolutions that compute the same one after the other, with dense tensors between
+    /// them.
     pub fn convolutions(&self) -> &[Conv2d; 3] {
         &self.convolutions
     }
@@ -179,8 +181,8 @@ impl Bottleneck2d {
         macs.fold(0, u64::saturating_add)
     }
 
-    /// Bytes that device memory must move at least: input, filters, biases, and the residual where it is a tensor of its
-    /// own, read once, output written once; saturated.
+    /// Bytes that device memory must move at least: input, filters, biases, and the residual where
+    /// it is a tensor of its own, read once, output written once; saturated.
     pub fn min_bytes(&self) -> u64 {
         let residual = match self.added {
             Added::Tensor => self.output().elements(),

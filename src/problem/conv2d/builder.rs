@@ -9,9 +9,9 @@ use crate::problem::tensor::TensorDesc;
 /// The largest alignment that can be promised, in bytes: that of every allocation on a device.
 const MAX_ALIGNMENT: usize = 256;
 
-/// Collects a [`Conv2d`]; made by [`Conv2d::builder`]. `input`, `filters` and `kernel` must be given; the rest
-/// defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW, KCRS, [`Math::Strict`] and buffers
-/// aligned to 16 bytes.
+/// Collects a [`Conv2d`]; made by [`Conv2d::builder`]. `input`, `filters` and `kernel` must be
+/// given; the rest defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW,
+/// KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Conv2dBuilder {
@@ -123,8 +123,9 @@ impl Conv2dBuilder {
         self
     }
 
-    /// What the address of every buffer's first element is a multiple of, in bytes: a power of two, at least an element's
-    /// size and at most 256. Kernels that copy 16 bytes at a time need 16, which is the default.
+    /// What the address of every buffer's first element is a multiple of, in bytes: a power of two,
+    /// at least an element's size and at most 256. Kernels that copy 16 bytes at a time need 16,
+    /// which is the default.
     pub fn alignment(mut self, bytes: usize) -> Self {
         self.alignment = bytes;
         self
@@ -142,7 +143,8 @@ impl Conv2dBuilder {
         self
     }
 
-    /// A residual is added, and it is channels `offset..offset + k` of a tensor of `pitch` channels.
+    /// A residual is added, and it is channels `offset..offset + k` of a tensor of `pitch`
+    /// channels.
     pub fn residual_slice(mut self, pitch: usize, offset: usize) -> Self {
         self.residual = true;
         self.residual_slice = Some((pitch, offset));
@@ -152,15 +154,16 @@ impl Conv2dBuilder {
     /// Checks everything and computes the output's size.
     ///
     /// # Errors
-    /// * [`Error::Zero`]: channels, rows, columns, filters, kernel, stride, dilation or groups are 0 (a batch of 0 is
-    ///   valid and has an empty output);
+    /// * [`Error::Zero`]: channels, rows, columns, filters, kernel, stride, dilation or groups are
+    ///   0 (a batch of 0 is valid and has an empty output);
     /// * [`Error::Groups`]: channels or filters do not divide into the groups;
     /// * [`Error::WindowTooLarge`]: the effective kernel is larger than the padded input;
     /// * [`Error::Slice`]: a slice does not lie inside its tensor;
     /// * [`Error::MathMode`]: a mode other than [`Math::Strict`] for a type other than f32;
-    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than 256 bytes;
-    /// * [`Error::TooLarge`]: an image, the filters, the padded input or the number of output pixels `n * p * q`
-    ///   reaches 2^31.
+    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than
+    ///   256 bytes;
+    /// * [`Error::TooLarge`]: an image, the filters, the padded input or the number of output
+    ///   pixels `n * p * q` reaches 2^31.
     pub fn build(self) -> Result<Conv2d, Error> {
         let [n, c, h, w] = self.input;
         let ([r, s], k) = (self.kernel, self.filters);

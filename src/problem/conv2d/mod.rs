@@ -8,16 +8,17 @@ use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
 
-/// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels and r x s taps.
+/// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels
+/// and r x s taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FilterLayout {
     /// Filter, channel, row, column (PyTorch's and ONNX's OIHW).
     Kcrs,
     /// Filter, row, column, channel (OHWI).
     Krsc,
-    /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes and the rest zero:
-    /// [`Conv2d::filter_pitch`]. The form that kernels on tensor cores read; from any other one their launch makes it
-    /// first, every time.
+    /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
+    /// and the rest zero: [`Conv2d::filter_pitch`]. The form that kernels on tensor cores read;
+    /// from any other one their launch makes it first, every time.
     Packed,
 }
 
@@ -38,8 +39,8 @@ impl FilterLayout {
         }
     }
 
-    /// Elements from one tap's channels to the next where channels are innermost, for `channels` of them stored as
-    /// `dtype`; `channels` itself where they are not.
+    /// Elements from one tap's channels to the next where channels are innermost, for `channels` of
+    /// them stored as `dtype`; `channels` itself where they are not.
     pub(crate) fn pitch(self, channels: usize, dtype: DType) -> usize {
         match self {
             FilterLayout::Kcrs | FilterLayout::Krsc => channels,
@@ -86,15 +87,16 @@ impl Padding {
     }
 }
 
-/// A two-dimensional convolution (cross-correlation, as PyTorch and ONNX have it) with its fused epilogue:
+/// A two-dimensional convolution (cross-correlation, as PyTorch and ONNX have it) with its fused
+/// epilogue:
 ///
 /// ```text
 /// y[n][k][p][q] = act(sum over c, r, s of x[n][c][p * stride - top + r * dilation][q * stride - left + s * dilation]
 /// * w[k][c][r][s] + bias[k] + residual[n][k][p][q])
 /// ```
 ///
-/// with `act` the ReLU (NaN kept) or nothing, and the channels of a group only. Padding takes part as zeros: an
-/// infinite or NaN weight over padding gives NaN, because `0 * w` does.
+/// with `act` the ReLU (NaN kept) or nothing, and the channels of a group only. Padding takes part
+/// as zeros: an infinite or NaN weight over padding gives NaN, because `0 * w` does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
     input: TensorDesc,
@@ -332,8 +334,8 @@ impl Conv2d {
         self.math
     }
 
-    /// What the address of every buffer's first element is promised to be a multiple of, in bytes. A kernel whose accesses
-    /// need more is not planned.
+    /// What the address of every buffer's first element is promised to be a multiple of, in bytes.
+    /// A kernel whose accesses need more is not planned.
     pub fn alignment(&self) -> usize {
         self.alignment
     }
@@ -368,13 +370,15 @@ impl Conv2d {
         self.k() * self.gemm_k()
     }
 
-    /// Elements that the buffer of the filters holds: the weights, and the gaps of [`FilterLayout::Packed`].
+    /// Elements that the buffer of the filters holds: the weights, and the gaps of
+    /// [`FilterLayout::Packed`].
     pub fn filter_len(&self) -> usize {
         self.k() * self.r * self.s * self.filter_pitch()
     }
 
-    /// Elements from one tap's channels to the next one's where channels are innermost: the channels of a group, for
-    /// [`FilterLayout::Packed`] rounded up to a multiple of [`PACKED_BYTES`].
+    /// Elements from one tap's channels to the next one's where channels are innermost: the
+    /// channels of a group, for [`FilterLayout::Packed`] rounded up to a multiple of
+    /// [`PACKED_BYTES`].
     pub fn filter_pitch(&self) -> usize {
         self.filter_layout.pitch(self.group_c(), self.dtype())
     }
@@ -409,8 +413,8 @@ impl Conv2d {
         self.gemm_n() as u64 * self.filter_elements() as u64
     }
 
-    /// Bytes that device memory must move at least: input, filters, bias and residual read once, output written once;
-    /// saturated.
+    /// Bytes that device memory must move at least: input, filters, bias and residual read once,
+    /// output written once; saturated.
     pub fn min_bytes(&self) -> u64 {
         let bias = if self.bias { self.k() } else { 0 };
         let residual = self.residual.as_ref().map_or(0, TensorDesc::elements);

@@ -188,8 +188,9 @@ fn kind(fields: &Fields, raw: &[RawAxis; 2]) -> Result<PoolKind, Error> {
     }
 }
 
-/// Rows and columns, with what stands for both copied and depth refused: an axis with input and kernel is whole, and
-/// benchdnn's defaults apply to the rest of it; one without takes all that it lacks from the other axis.
+/// Rows and columns, with what stands for both copied and depth refused: an axis with input and
+/// kernel is whole, and benchdnn's defaults apply to the rest of it; one without takes all that it
+/// lacks from the other axis.
 fn two_axes(fields: &Fields) -> Result<[RawAxis; 2], Error> {
     let [depth, mut rows, columns] = fields.axes;
     let pooling = !fields.is_convolution();
@@ -202,7 +203,8 @@ fn two_axes(fields: &Fields) -> Result<[RawAxis; 2], Error> {
     if !flat {
         return Err(fields.error(0, NotationReason::ThreeDimensional));
     }
-    // benchdnn promotes what was said of depth to rows and columns if nothing was said of these; flat, it is 1.
+    // benchdnn promotes what was said of depth to rows and columns if nothing was said of these;
+    // flat, it is 1.
     if rows.is_absent(pooling) && columns.is_absent(pooling) && depth.is_whole() {
         rows = rows.or(depth);
     }
@@ -295,7 +297,8 @@ fn cropped(window: &Window, ceil: bool) -> [Option<u64>; 2] {
     if smaller { given.map(Some) } else { [None; 2] }
 }
 
-/// Padding of both sides together that makes just `output` windows fit; negative where some input is left over.
+/// Padding of both sides together that makes just `output` windows fit; negative where some input
+/// is left over.
 pub(super) fn padding_for(axis: &Axis, output: u64) -> i128 {
     let spanned = (i128::from(output) - 1).saturating_mul(axis.stride as i128);
     spanned

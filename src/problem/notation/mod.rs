@@ -1,7 +1,8 @@
-//! Problems as text, in the notation of oneDNN's benchdnn, so that peers' shape files run as they are.
+//! Problems as text, in the notation of oneDNN's benchdnn, so that peers' shape files run as they
+//! are.
 //!
-//! A problem is a run of fields, each a key and a number, in any order, with `_` ignored between them, and a name at
-//! the end: `g2mb256_ic96ih27_oc256oh27_kh5ph2n"alexnet:conv2"`.
+//! A problem is a run of fields, each a key and a number, in any order, with `_` ignored between
+//! them, and a name at the end: `g2mb256_ic96ih27_oc256oh27_kh5ph2n"alexnet:conv2"`.
 //!
 //! | field | meaning | if missing |
 //! |---|---|---|
@@ -16,15 +17,17 @@
 //! | `dh`, `dw` | dilation, **0 is dense** | 0 |
 //! | `n` | a name; the rest of the text, quoted or not | none |
 //!
-//! An axis with both its input and its kernel (`iw` and `kw`) is whole: what else is not given has the value of the table.
-//! An axis without takes everything that it lacks (input, output, kernel, stride, padding, dilation) from the other
-//! axis: `ih8kh3ph1` is square, and `ih8iw9kh3ph1sh2` has `kw3pw1sw2`. benchdnn does so if no field of the columns is given,
-//! and refuses a part of an axis; what is given is never replaced. If none of the rows is given, the problem is
+//! An axis with both its input and its kernel (`iw` and `kw`) is whole: what else is not given has
+//! the value of the table. An axis without takes everything that it lacks (input, output, kernel,
+//! stride, padding, dilation) from the other axis: `ih8kh3ph1` is square, and `ih8iw9kh3ph1sh2` has
+//! `kw3pw1sw2`. benchdnn does so if no field of the columns is given, and refuses a part of an
+//! axis; what is given is never replaced. If none of the rows is given, the problem is
 //! one-dimensional: one row, a kernel of one row. Text printed by this crate names both axes.
 //!
-//! The padding at the bottom and at the right is that at the top and at the left if this gives the output's size, else
-//! just as much as the output's size asks for. A pooling may ask for fewer outputs than fit; the rest of its input is not
-//! read. Depth (`id`, `od`, `kd`, `sd`, `pd`, `dd`) may be given if it is trivial.
+//! The padding at the bottom and at the right is that at the top and at the left if this gives the
+//! output's size, else just as much as the output's size asks for. A pooling may ask for fewer
+//! outputs than fit; the rest of its input is not read. Depth (`id`, `od`, `kd`, `sd`, `pd`, `dd`)
+//! may be given if it is trivial.
 //!
 //! What benchdnn says with options of the driver, this crate says with words behind a `+`:
 //!
@@ -42,8 +45,9 @@
 //! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
 //! | `+global_max` `+global_avg` `+adaptive_avg` | no window; the last one takes `oh` and `ow` |
 //!
-//! Words that say the same thing twice, or contradict each other (`+max+avg_p`), are an error. Of a field that is given
-//! twice (`ic3ic4`) the last one counts, as in benchdnn, and [`Named::warnings`] says so.
+//! Words that say the same thing twice, or contradict each other (`+max+avg_p`), are an error. Of a
+//! field that is given twice (`ic3ic4`) the last one counts, as in benchdnn, and
+//! [`Named::warnings`] says so.
 //!
 //! ```
 //! use warpconv::problem::Conv2d;
@@ -105,7 +109,8 @@ pub enum NotationReason {
     /// The problem has depth, and this crate computes in two dimensions.
     #[error("the problem is three-dimensional")]
     ThreeDimensional,
-    /// The output's size that is given is not the one that input, kernel, stride, dilation and padding make.
+    /// The output's size that is given is not the one that input, kernel, stride, dilation and
+    /// padding make.
     #[error(
         "`{field}` is {given}, but input, kernel, stride, dilation and padding make {computed}"
     )]
@@ -149,7 +154,8 @@ pub struct Named<T> {
 }
 
 impl<T> Named<T> {
-    /// How often a network has the problem: benchdnn's names end in `*2` where it occurs twice. 1 without such an end.
+    /// How often a network has the problem: benchdnn's names end in `*2` where it occurs twice. 1
+    /// without such an end.
     pub fn occurrences(&self) -> u32 {
         let count = self
             .name
@@ -186,8 +192,8 @@ pub fn parse(text: &str) -> Result<Named<Problem>, Error> {
     })
 }
 
-/// The problems of a shape file: pairs of a line's number, from 1 on, and the text of a problem. Comments (from `#`
-/// on), empty lines and the driver's options (`--dir=FWD_B`) are left out.
+/// The problems of a shape file: pairs of a line's number, from 1 on, and the text of a problem.
+/// Comments (from `#` on), empty lines and the driver's options (`--dir=FWD_B`) are left out.
 pub fn lines(file: &str) -> impl Iterator<Item = (usize, &str)> {
     file.lines().enumerate().flat_map(|(index, line)| {
         let content = line.split_once('#').map_or(line, |(content, _)| content);

@@ -7,8 +7,8 @@ use crate::problem::conv2d::Padding;
 use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
 use crate::problem::tensor::TensorDesc;
 
-/// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `window` for the kinds that slide
-/// one; the rest defaults to stride = 1, dilation 1, no padding, f32 and NCHW.
+/// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `window` for the
+/// kinds that slide one; the rest defaults to stride = 1, dilation 1, no padding, f32 and NCHW.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Pool2dBuilder {
@@ -57,14 +57,15 @@ impl Pool2dBuilder {
         self
     }
 
-    /// Whether the output's size is rounded up: a last window may hang over the padding, but not start in it.
+    /// Whether the output's size is rounded up: a last window may hang over the padding, but not
+    /// start in it.
     pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
         self.ceil_mode = ceil_mode;
         self
     }
 
-    /// Rows and columns of the output, where fewer are wanted than windows fit: the first ones are computed and the
-    /// rest of the input is not read (benchdnn's "negative padding").
+    /// Rows and columns of the output, where fewer are wanted than windows fit: the first ones are
+    /// computed and the rest of the input is not read (benchdnn's "negative padding").
     pub fn output_size(mut self, p: usize, q: usize) -> Self {
         self.output_size = Some([p, q]);
         self
@@ -103,12 +104,14 @@ impl Pool2dBuilder {
     /// Checks everything and computes the output's size.
     ///
     /// # Errors
-    /// * [`Error::Zero`]: channels, rows, columns, window, stride, dilation or an adaptive output are 0 (a batch of 0
-    ///   is valid and has an empty output);
+    /// * [`Error::Zero`]: channels, rows, columns, window, stride, dilation or an adaptive output
+    ///   are 0 (a batch of 0 is valid and has an empty output);
     /// * [`Error::WindowTooLarge`]: the effective window is larger than the padded input;
-    /// * [`Error::IndexRange`]: indices are asked for and the window has more than [`MAX_INDEXED_WINDOW`] positions;
+    /// * [`Error::IndexRange`]: indices are asked for and the window has more than
+    ///   [`MAX_INDEXED_WINDOW`] positions;
     /// * [`Error::ZeroDivisor`]: the divisor is overridden by 0;
-    /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that slides no window;
+    /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that
+    ///   slides no window;
     /// * [`Error::Shape`]: more outputs are wanted than windows fit;
     /// * [`Error::Slice`], [`Error::TooLarge`]: as for a convolution.
     pub fn build(self) -> Result<Pool2d, Error> {

@@ -10,8 +10,8 @@ use crate::problem::conv2d::Padding;
 use crate::problem::extent::outputs;
 use crate::problem::tensor::TensorDesc;
 
-/// The most positions that a window may have for its maximum's index to be asked for: one byte, of which
-/// [`NO_INDEX`] is taken.
+/// The most positions that a window may have for its maximum's index to be asked for: one byte, of
+/// which [`NO_INDEX`] is taken.
 pub const MAX_INDEXED_WINDOW: usize = 255;
 
 /// The index of a window that lies wholly in padding: it has no maximum.
@@ -22,14 +22,16 @@ pub const NO_INDEX: u8 = 255;
 pub enum PoolKind {
     /// The maximum; padding counts as minus infinity, a NaN wins.
     Max {
-        /// Whether the position of each maximum in its window, `row * s + column`, is written too, as one byte: the
-        /// first maximum in row-major order, the last NaN if there is one, [`NO_INDEX`] if the window holds no
-        /// element of the image.
+        /// Whether the position of each maximum in its window, `row * s + column`, is written too,
+        /// as one byte: the first maximum in row-major order, the last NaN if there is one,
+        /// [`NO_INDEX`] if the window holds no element of the image.
         indices: bool,
     },
-    /// The mean. One over no element at all (a window wholly in padding that does not count) is 0 / 0, NaN.
+    /// The mean. One over no element at all (a window wholly in padding that does not count) is
+    /// 0 / 0, NaN.
     Average {
-        /// Whether the divisor counts padding (never what ceil mode adds beyond it); if not, elements of the image.
+        /// Whether the divisor counts padding (never what ceil mode adds beyond it); if not,
+        /// elements of the image.
         count_include_pad: bool,
         /// Divides by this number instead.
         divisor_override: Option<i32>,
@@ -38,8 +40,9 @@ pub enum PoolKind {
     GlobalMax,
     /// The mean of each channel's plane.
     GlobalAverage,
-    /// The mean over windows placed so that the output has the given size: row `i` of the output covers input rows
-    /// `floor(i * h / p)` up to, and without, `ceil((i + 1) * h / p)`; columns alike.
+    /// The mean over windows placed so that the output has the given size: row `i` of the output
+    /// covers input rows `floor(i * h / p)` up to, and without, `ceil((i + 1) * h / p)`; columns
+    /// alike.
     AdaptiveAverage {
         /// Rows of the output.
         p: usize,
@@ -49,13 +52,15 @@ pub enum PoolKind {
 }
 
 impl PoolKind {
-    /// Whether there is a window that slides: its size, stride, padding and dilation have a meaning.
+    /// Whether there is a window that slides: its size, stride, padding and dilation have a
+    /// meaning.
     pub const fn is_windowed(self) -> bool {
         matches!(self, PoolKind::Max { .. } | PoolKind::Average { .. })
     }
 }
 
-/// A two-dimensional pooling. Padding may exceed half the window, as ONNX and oneDNN allow and PyTorch does not.
+/// A two-dimensional pooling. Padding may exceed half the window, as ONNX and oneDNN allow and
+/// PyTorch does not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool2d {
     kind: PoolKind,
@@ -190,12 +195,14 @@ impl Pool2d {
         self.input.w()
     }
 
-    /// Rows of the window; of a global pooling those of the input, of an adaptive one an upper bound.
+    /// Rows of the window; of a global pooling those of the input, of an adaptive one an upper
+    /// bound.
     pub fn r(&self) -> usize {
         self.window[0]
     }
 
-    /// Columns of the window; of a global pooling those of the input, of an adaptive one an upper bound.
+    /// Columns of the window; of a global pooling those of the input, of an adaptive one an upper
+    /// bound.
     pub fn s(&self) -> usize {
         self.window[1]
     }
@@ -255,8 +262,8 @@ impl Pool2d {
         self.kind == PoolKind::Max { indices: true }
     }
 
-    /// Bytes of the index buffer, one an output; 0 if no indices are written. Indices are dense, in the order of the
-    /// output's layout, whatever slice the output is.
+    /// Bytes of the index buffer, one an output; 0 if no indices are written. Indices are dense, in
+    /// the order of the output's layout, whatever slice the output is.
     pub fn index_len(&self) -> usize {
         if self.indices() {
             self.output.elements()
@@ -265,7 +272,8 @@ impl Pool2d {
         }
     }
 
-    /// Bytes that device memory must move at least: the input read once, output and indices written once; saturated.
+    /// Bytes that device memory must move at least: the input read once, output and indices written
+    /// once; saturated.
     pub fn min_bytes(&self) -> u64 {
         let elements = self.input.elements() + self.output.elements();
         (elements as u64)

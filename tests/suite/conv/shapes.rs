@@ -51,7 +51,8 @@ pub const EDGE_SHAPES: &[&str] = &[
     "mb1ic63ih4oc252kh1+bias+residual+relu",
     "mb1ic19ih7oc34kh3ph1",
     "mb1ic7ih4oc8kh5ph2",
-    // Images that are a row, a column, much wider than tall; a batch that is odd; pixels around a tile's size.
+    // Images that are a row, a column, much wider than tall; a batch that is odd; pixels around a
+    // tile's size.
     "mb1ic3ih1iw130oc5kh1kw3pw1ph0",
     "mb1ic3ih130iw1oc5kh3kw1pw0ph1",
     "mb1ic4ih2iw65oc6kh3ph1",
@@ -97,7 +98,8 @@ pub const EDGE_SHAPES: &[&str] = &[
     // A block of channels that ends within a copy of 16 bytes, and within one of 8.
     "mb1ic13ih5oc20kh3ph1+in32:16",
     "mb1ic67ih4oc9kh2+in68:0",
-    // Narrow groups in whole vectors, more of them than a tile has; groups that share a tile with nothing.
+    // Narrow groups in whole vectors, more of them than a tile has; groups that share a tile with
+    // nothing.
     "g8mb1ic64ih5oc64kh3ph1+bias",
     "g5mb1ic80ih4oc80kh3ph1sh2+relu",
     "g3mb1ic96ih4oc72kh3ph1",

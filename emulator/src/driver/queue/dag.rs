@@ -13,9 +13,10 @@ use crate::memory::SLOTS;
 
 /// How the legacy stream of a context orders the blocking ones.
 ///
-/// CUDA driver API, "Stream synchronization behavior": "When an action is taken in the legacy stream such as a kernel
-/// launch or cudaStreamWaitEvent(), the legacy stream first waits on all blocking streams, the action is queued in the
-/// legacy stream, and then all blocking streams wait on the legacy stream."
+/// CUDA driver API, "Stream synchronization behavior": "When an action is taken in the legacy
+/// stream such as a kernel launch or cudaStreamWaitEvent(), the legacy stream first waits on all
+/// blocking streams, the action is queued in the legacy stream, and then all blocking streams wait
+/// on the legacy stream."
 #[derive(Default)]
 pub struct LegacyOrder {
     /// The legacy stream's last task.
@@ -72,8 +73,8 @@ pub struct Finished {
     pub awaited: bool,
 }
 
-/// The kernels that run on a device. They overlap as far as there are threads for their blocks, as those of a GPU do as far
-/// as there are multiprocessors.
+/// The kernels that run on a device. They overlap as far as there are threads for their blocks, as
+/// those of a GPU do as far as there are multiprocessors.
 #[derive(Clone, Copy, Default)]
 struct Load {
     kernels: usize,
@@ -204,8 +205,9 @@ impl Dag {
         self.ready.contains(&id) && self.has_room(id)
     }
 
-    /// Whether a ready task has the threads it needs. A kernel does not while those that run leave too few, or too few for
-    /// a kernel submitted before it that is ready too: else small kernels could hold back a large one for ever.
+    /// Whether a ready task has the threads it needs. A kernel does not while those that run leave
+    /// too few, or too few for a kernel submitted before it that is ready too: else small kernels
+    /// could hold back a large one for ever.
     fn has_room(&self, id: TaskId) -> bool {
         let Some((device, _)) = self.demand(id) else {
             return true;

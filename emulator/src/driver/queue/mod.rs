@@ -1,23 +1,28 @@
-//! Work behind the host's back: streams give tasks to a scheduler, threads of the driver or those that wait run them.
+//! Work behind the host's back: streams give tasks to a scheduler, threads of the driver or those
+//! that wait run them.
 //!
-//! A task is one thing that a stream was told to do. It names the tasks that come before it: the one before it in its
-//! stream, what the legacy stream's rules add, the record that its stream waits for, or a graph's edges. All orders
-//! are in these names; a task whose predecessors are done may begin. [`Schedule`] says when it does:
+//! A task is one thing that a stream was told to do. It names the tasks that come before it: the
+//! one before it in its stream, what the legacy stream's rules add, the record that its stream
+//! waits for, or a graph's edges. All orders are in these names; a task whose predecessors are done
+//! may begin. [`Schedule`] says when it does:
 //!
-//! - `eager`: at once, in a thread of the driver. A host thread that waits runs what it waits for itself if nobody has
-//!   begun it. Kernels of different streams overlap while there are threads for all of their blocks.
-//! - `lazy`: when a host thread waits for it or for something behind it, in order of submission. A query lets one task
-//!   run that it asks for, after it has answered.
-//! - `random:SEED`: after each submission some tasks run, none or more; who waits or asks lets one after the other run,
-//!   until what was waited for is done. All are chosen by the seed, and one runs at a time.
+//! - `eager`: at once, in a thread of the driver. A host thread that waits runs what it waits for
+//!   itself if nobody has begun it. Kernels of different streams overlap while there are threads
+//!   for all of their blocks.
+//! - `lazy`: when a host thread waits for it or for something behind it, in order of submission. A
+//!   query lets one task run that it asks for, after it has answered.
+//! - `random:SEED`: after each submission some tasks run, none or more; who waits or asks lets one
+//!   after the other run, until what was waited for is done. All are chosen by the seed, and one
+//!   runs at a time.
 //!
-//! A host function always has a thread of its own, and one that runs longer than [`PATIENCE`] holds nothing else back:
-//! it may wait for the submitting thread or for another stream. Where the host neither waits nor calls the
-//! driver for [`SILENCE`], lazy and random begin what is left one by one, so that a program which waits by means of its
-//! own (a channel, a flag in pinned memory) ends too.
+//! A host function always has a thread of its own, and one that runs longer than [`PATIENCE`] holds
+//! nothing else back: it may wait for the submitting thread or for another stream. Where the host
+//! neither waits nor calls the driver for [`SILENCE`], lazy and random begin what is left one by
+//! one, so that a program which waits by means of its own (a channel, a flag in pinned memory) ends
+//! too.
 //!
-//! Locks: the scheduler's comes before those of events, legacy orders and the checker of order ([`super::ordering`]); nothing else is
-//! locked under it, and no destructor of a task runs there.
+//! Locks: the scheduler's comes before those of events, legacy orders and the checker of order
+//! ([`super::ordering`]); nothing else is locked under it, and no destructor of a task runs there.
 
 mod dag;
 pub mod schedule;
@@ -42,13 +47,17 @@ pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 /// The number of a task, by order of submission. 0 is none, and done.
 pub type TaskId = u64;
 
-/// How long lazy and random schedules let a host function run before they take it to wait for something else.
+/// How long lazy and random schedules let a host function run before they take it to wait for
+/// something else.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The same for kernels and copies, which wait for others only where a program relies on what CUDA does not promise.
+/// The same for kernels and copies, which wait for others only where a program relies on what CUDA
+/// does not promise.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a host may stay away from the driver before lazy and random schedules go on by themselves.
+/// How long a host may stay away from the driver before lazy and random schedules go on by
+/// themselves.
 const SILENCE: Duration = Duration::from_millis(500);
-/// More tasks than this make a submitting thread run one itself, if one is ready, so that queues do not grow for ever.
+/// More tasks than this make a submitting thread run one itself, if one is ready, so that queues do
+/// not grow for ever.
 const MANY: usize = 1024;
 
 /// One piece of work in a stream.
@@ -112,7 +121,8 @@ pub fn is_idle() -> bool {
     SCHEDULER.lock().dag.len() == 0
 }
 
-/// Gives a stream a task, behind the tasks in `extra` too. Whoever calls checks that the context is well.
+/// Gives a stream a task, behind the tasks in `extra` too. Whoever calls checks that the context is
+/// well.
 pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op, extra: &[TaskId]) -> TaskId {
     let short = op.is_short();
     let mut finished = Finished::default();
@@ -133,8 +143,8 @@ pub fn submit_and_wait(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> 
     context.healthy()
 }
 
-/// Gives a stream a task, and runs it in the calling thread if nothing has to come before it. The host does not learn
-/// that it is done.
+/// Gives a stream a task, and runs it in the calling thread if nothing has to come before it. The
+/// host does not learn that it is done.
 pub fn submit_and_run(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();
@@ -145,8 +155,8 @@ pub fn submit_and_run(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) {
     }
 }
 
-/// Gives a stream the nodes of a graph: their edges order them, and the launch as a whole stands in its stream. Two
-/// launches of one executable graph do not overlap.
+/// Gives a stream the nodes of a graph: their edges order them, and the launch as a whole stands in
+/// its stream. Two launches of one executable graph do not overlap.
 pub fn submit_graph(
     context: &Arc<Context>,
     stream: &Arc<Stream>,

@@ -13,7 +13,8 @@ use crate::driver::status::CUresult;
 
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_millis(1000);
-/// Threads for work that always ends by itself (some kernels per device, copies), on top of one per host function.
+/// Threads for work that always ends by itself (some kernels per device, copies), on top of one per
+/// host function.
 const MOST: usize = 16;
 
 /// The threads there are.
@@ -29,7 +30,8 @@ pub struct Pool {
     watched: bool,
 }
 
-/// When the host last called the driver, in milliseconds since the scheduler was made; for lazy and random only.
+/// When the host last called the driver, in milliseconds since the scheduler was made; for lazy and
+/// random only.
 static LAST_CALL: AtomicU64 = AtomicU64::new(0);
 
 /// Milliseconds since the first call of this function.
@@ -59,7 +61,8 @@ unsafe extern "C" {
 fn spawn(body: fn()) -> bool {
     static CLOSE_AT_EXIT: Once = Once::new();
     CLOSE_AT_EXIT.call_once(|| {
-        // SAFETY: `close` may be called at any time, and the library is never unloaded (`-z nodelete`).
+        // SAFETY: `close` may be called at any time, and the library is never unloaded
+        // (`-z nodelete`).
         unsafe { atexit(close) };
     });
     let named = std::thread::Builder::new().name("ptx-emulator".to_owned());
@@ -240,7 +243,8 @@ fn keep_going() {
     state.threads.watched = false;
 }
 
-/// Does what a task is. What goes wrong breaks the context; nothing that happens here ends a thread of the driver.
+/// Does what a task is. What goes wrong breaks the context; nothing that happens here ends a thread
+/// of the driver.
 fn execute(task: &Arc<Task>) {
     ordering::begins(task);
     let done = contained("work of a stream", || task.op.run(&task.context));

@@ -70,16 +70,16 @@ pub fn wait_for_frees() -> Result {
     SCHEDULER.wait(state, frees).map(|_| ())
 }
 
-/// Waits until everything is done that runs now, host functions aside: behind this call nothing uses what could no
-/// longer be found before it.
+/// Waits until everything is done that runs now, host functions aside: behind this call nothing
+/// uses what could no longer be found before it.
 pub fn wait_for_running() -> Result {
     let state = SCHEDULER.lock();
     let running = state.dag.running(|task| !task.op.is_host_function());
     SCHEDULER.wait(state, running).map(|_| ())
 }
 
-/// The tasks that are the last of a stream; for a legacy stream those of the blocking streams too. A wait for that
-/// stream waits for them, as an action in it would.
+/// The tasks that are the last of a stream; for a legacy stream those of the blocking streams too.
+/// A wait for that stream waits for them, as an action in it would.
 pub fn tail(context: &Context, stream: &Stream) -> Vec<TaskId> {
     let _state = SCHEDULER.lock();
     if stream.is_legacy() {
@@ -89,8 +89,8 @@ pub fn tail(context: &Context, stream: &Stream) -> Vec<TaskId> {
     }
 }
 
-/// Whether tasks are done, as a host asks: `CUDA_ERROR_NOT_READY` if not; then lazy and random schedules let one thing
-/// run, so that a loop which asks ends.
+/// Whether tasks are done, as a host asks: `CUDA_ERROR_NOT_READY` if not; then lazy and random
+/// schedules let one thing run, so that a loop which asks ends.
 pub fn query(ids: &[TaskId]) -> Result {
     let mut state = SCHEDULER.lock();
     if !ids.iter().any(|&id| state.dag.is_pending(id)) {
@@ -114,8 +114,8 @@ pub fn query(ids: &[TaskId]) -> Result {
 }
 
 impl Scheduler {
-    /// Waits until all of `targets`, in ascending order, are done, and meanwhile lets run, or runs, what the schedule
-    /// wants.
+    /// Waits until all of `targets`, in ascending order, are done, and meanwhile lets run, or runs,
+    /// what the schedule wants.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -171,8 +171,9 @@ impl Scheduler {
         self.sleep(state, PATIENCE)
     }
 
-    /// Has a task run, or waits for those that do. Where nothing runs but host functions, and they for long, they may
-    /// wait for something that is not needed here: then anything that is ready runs.
+    /// Has a task run, or waits for those that do. Where nothing runs but host functions, and they
+    /// for long, they may wait for something that is not needed here: then anything that is ready
+    /// runs.
     fn drive<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -186,7 +187,8 @@ impl Scheduler {
     }
 }
 
-/// Whether nothing runs but host functions that have run for so long that they may wait for something else.
+/// Whether nothing runs but host functions that have run for so long that they may wait for
+/// something else.
 fn overdue(state: &State) -> bool {
     state.dag.running_device_work() == 0
         && Instant::now()

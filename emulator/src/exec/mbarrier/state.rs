@@ -20,7 +20,8 @@ pub(crate) struct Mbarrier {
     /// Who initialised it, and when.
     pub(super) init: Actor,
     pub(super) time: u32,
-    /// What those know that have arrived in this phase, and what those that waited for the last one learn.
+    /// What those know that have arrived in this phase, and what those that waited for the last one
+    /// learn.
     pub(super) gathered: Vec<u32>,
     pub(super) released: Vec<u32>,
 }
@@ -79,7 +80,8 @@ impl Mbarriers {
         &self.list[slot]
     }
 
-    /// Those who wait for the phase learn that a reader's reads of a block's memory up to `time` are over.
+    /// Those who wait for the phase learn that a reader's reads of a block's memory up to `time`
+    /// are over.
     pub fn gather_read(
         &mut self,
         order: &Order,

@@ -20,7 +20,8 @@ use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, tabl
 use crate::tuning;
 use variants::{FULL_BATCH, Size, VARIANTS, Variant, natural};
 
-/// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images of the batch.
+/// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images
+/// of the batch.
 const REFERENCE_MACS: u64 = 20_000_000_000;
 
 /// Samples of a pass on a GPU; their median counts.
@@ -47,7 +48,8 @@ struct Row {
     model_speedup: Option<f64>,
 }
 
-/// A fused variant that no kernel of the device computes, so that it has no row: its launches are those of `separate`.
+/// A fused variant that no kernel of the device computes, so that it has no row: its launches are
+/// those of `separate`.
 struct Missing {
     variant: Variant,
     dtype: DType,
@@ -58,7 +60,8 @@ struct Missing {
 const BUDGET_US: f64 = 500.0;
 
 impl Row {
-    /// How many images of the layer fit into the budget: measured if there is a time, else by the roofline.
+    /// How many images of the layer fit into the budget: measured if there is a time, else by the
+    /// roofline.
     fn images_in_budget(&self) -> f64 {
         match self.time_us {
             Some(us) => self.size.n as f64 * BUDGET_US / us,

@@ -82,11 +82,12 @@ pub const VARIANTS: [Variant; 6] = [
     },
 ];
 
-/// The side of the tiles for which the roofline of the fused bottleneck counts the halo: 14 x 14 outputs read 16 x 16 pixels
-/// of the first 1x1, which each tile computes for itself.
+/// The side of the tiles for which the roofline of the fused bottleneck counts the halo: 14 x 14
+/// outputs read 16 x 16 pixels of the first 1x1, which each tile computes for itself.
 const ROOF_TILE: usize = 14;
 
-/// Rows of the first 1x1 that tiles compute over an image of `rows`: two more at each border between tiles.
+/// Rows of the first 1x1 that tiles compute over an image of `rows`: two more at each border
+/// between tiles.
 fn with_halo(rows: usize) -> u64 {
     (rows + 2 * (rows.div_ceil(ROOF_TILE) - 1)) as u64
 }
@@ -100,7 +101,8 @@ pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
     })
 }
 
-/// The reason of every kernel that stores the type, if none takes the problem; of every kernel, if none stores it.
+/// The reason of every kernel that stores the type, if none takes the problem; of every kernel, if
+/// none stores it.
 fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
     Plan::new(problem, capability).err()?;
     let asked = Plan::candidates(problem, capability).into_iter();
@@ -124,8 +126,8 @@ fn inception(size: Size) -> Inception {
 }
 
 impl Variant {
-    /// Of the fused inception module what the planner makes of it on a device: its forms with their launches and bytes, and
-    /// which one it ranks first.
+    /// Of the fused inception module what the planner makes of it on a device: its forms with their
+    /// launches and bytes, and which one it ranks first.
     ///
     /// # Errors
     /// If the size is too large for a launch.
@@ -185,8 +187,8 @@ impl Variant {
         Ok(self.full(1, DType::F32)?.macs() / (self.full_size * self.full_size) as u64)
     }
 
-    /// The roofline of an H200 at the full size in microseconds, a prediction: tensor cores in f16 and bf16. That of a fused
-    /// bottleneck counts the halo, which tiles of 14x14 compute anew.
+    /// The roofline of an H200 at the full size in microseconds, a prediction: tensor cores in f16
+    /// and bf16. That of a fused bottleneck counts the halo, which tiles of 14x14 compute anew.
     ///
     /// # Errors
     /// Never for the variants of this module.
@@ -205,8 +207,8 @@ impl Variant {
         Ok(floors.sum::<Roofline>().floor_us)
     }
 
-    /// What the planner's model says of the plans for an H200 at the full size, in microseconds, gaps between launches
-    /// included; `None` where a step has no kernel there.
+    /// What the planner's model says of the plans for an H200 at the full size, in microseconds,
+    /// gaps between launches included; `None` where a step has no kernel there.
     ///
     /// # Errors
     /// Never for the variants of this module.
@@ -253,8 +255,8 @@ mod tests {
         );
     }
 
-    /// The project's table of fused and unfused modules at a batch of 128: bytes (which leaves the biases, under 2 KB,
-    /// out) and floor times in microseconds.
+    /// The project's table of fused and unfused modules at a batch of 128: bytes (which leaves the
+    /// biases, under 2 KB, out) and floor times in microseconds.
     #[test]
     fn bytes_and_times_are_those_of_the_roofline_table() {
         for (module, name, dtype, bytes, us) in [

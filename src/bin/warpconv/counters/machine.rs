@@ -1,5 +1,5 @@
-//! What the assembler makes of a kernel, where ptxas and nvdisasm are at hand: registers, spills, and the mix of
-//! instructions in the main loop. `scripts/sass` does the same for whole folders.
+//! What the assembler makes of a kernel, where ptxas and nvdisasm are at hand: registers, spills,
+//! and the mix of instructions in the main loop. `scripts/sass` does the same for whole folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ pub struct Machine {
     pub spill_bytes: u32,
     /// Bytes of stack.
     pub stack_bytes: u32,
-    /// The main loop's instructions: opcode without its modifiers, and how often; the most frequent first. Empty where
-    /// nvdisasm is missing or there is no loop.
+    /// The main loop's instructions: opcode without its modifiers, and how often; the most frequent
+    /// first. Empty where nvdisasm is missing or there is no loop.
     pub main_loop: Vec<(String, u32)>,
 }
 
@@ -198,7 +198,8 @@ fn opcode(instruction: &str) -> &str {
     whole.split('.').next().unwrap_or(whole)
 }
 
-/// How much an instruction marks the loop that it is in as the main one: a matrix operation more than a multiply-add.
+/// How much an instruction marks the loop that it is in as the main one: a matrix operation more
+/// than a multiply-add.
 fn weight(instruction: &str) -> (u32, u32) {
     match opcode(instruction) {
         "HGMMA" | "HMMA" => (1, 0),
@@ -207,8 +208,9 @@ fn weight(instruction: &str) -> (u32, u32) {
     }
 }
 
-/// The loop with the most matrix operations, or else multiply-adds, or else instructions, among those that hold no
-/// other such: from the target of a backward branch to the branch. Loops that only wait are nobody's inner loop.
+/// The loop with the most matrix operations, or else multiply-adds, or else instructions, among
+/// those that hold no other such: from the target of a backward branch to the branch. Loops that
+/// only wait are nobody's inner loop.
 fn main_loop(listing: &str) -> Vec<&str> {
     let mut instructions = Vec::new();
     let mut labels = BTreeMap::new();

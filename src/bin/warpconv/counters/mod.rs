@@ -1,5 +1,5 @@
-//! `counters`: what a plan does when it runs, counted on the emulator, against the least that its problem allows; and
-//! the time on an H200 that follows from it, which is a prediction.
+//! `counters`: what a plan does when it runs, counted on the emulator, against the least that its
+//! problem allows; and the time on an H200 that follows from it, which is a prediction.
 
 mod machine;
 mod occupancy;
@@ -30,7 +30,8 @@ use machine::{Machine, Tools};
 use occupancy::{Block, Occupancy, occupancy};
 use predict::{Prediction, Work, predict};
 
-/// The largest magnitude of operands. Their values do not matter; zeros would do, but a sum of these is exact.
+/// The largest magnitude of operands. Their values do not matter; zeros would do, but a sum of
+/// these is exact.
 const MOST: u32 = 2;
 
 /// One plan that ran.
@@ -272,7 +273,8 @@ fn counted<P: Operation>(
         )),
         _ => None,
     };
-    // The same kernel, ranked for an H200; one that is for other cards only has the model's time there.
+    // The same kernel, ranked for an H200; one that is for other cards only has the model's time
+    // there.
     let same = Limits {
         kernel: Some(plan.kernel()),
         splits: Some(plan.score().splits),
@@ -304,11 +306,12 @@ fn counted<P: Operation>(
     })
 }
 
-/// What an H200's L2 cache holds: half of it keeps the sums of shared tiles away from device memory.
+/// What an H200's L2 cache holds: half of it keeps the sums of shared tiles away from device
+/// memory.
 const H200_L2_BYTES: u64 = 50 << 20;
 
-/// Bytes of sums that blocks which share a tile write and read again: the workspace but for its counters and for what was
-/// packed into it.
+/// Bytes of sums that blocks which share a tile write and read again: the workspace but for its
+/// counters and for what was packed into it.
 fn part_bytes<P: Operation>(plan: &Plan<P>, launches: &[Launch]) -> u64 {
     if plan.score().splits <= 1 {
         return 0;

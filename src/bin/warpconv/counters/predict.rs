@@ -1,10 +1,11 @@
 //! The time on an H200 that follows from what was counted: a prediction, and called one everywhere.
 //!
-//! Each thing that was counted takes the card a time at its highest rate. The longest of these bounds the launch; a
-//! tenth of the next one is added, for they do not overlap perfectly, and what a launch costs before its first useful
-//! instruction. Work that is shared out over multiprocessors takes as long as on the busiest one. The plan's cost model
-//! knows of latencies and of how well blocks share a multiprocessor, which no counter shows: where its time is
-//! longer, it is the prediction.
+//! Each thing that was counted takes the card a time at its highest rate. The longest of these
+//! bounds the launch; a tenth of the next one is added, for they do not overlap perfectly, and what
+//! a launch costs before its first useful instruction. Work that is shared out over multiprocessors
+//! takes as long as on the busiest one. The plan's cost model knows of latencies and of how well
+//! blocks share a multiprocessor, which no counter shows: where its time is longer, it is the
+//! prediction.
 
 use warpconv::catalog::{Kernel, Math};
 use warpconv::plan::{Capability, Ceilings};
@@ -48,7 +49,8 @@ pub struct Prediction {
     pub parts: Vec<Part>,
 }
 
-/// Microseconds that a launch takes before its first useful instruction and after its last, as in the cost model.
+/// Microseconds that a launch takes before its first useful instruction and after its last, as in
+/// the cost model.
 const LAUNCH_US: f64 = 1.5;
 
 /// The time on an H200 of work in `blocks` blocks; `model_us` is the cost model's.

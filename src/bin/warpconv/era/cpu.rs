@@ -1,9 +1,10 @@
-//! The layers on the processor: f32, all cores, convolutions as matrix products (im2col) by the crate `gemm`, of
-//! which only the part for f32 is built (`gemm-f32`).
+//! The layers on the processor: f32, all cores, convolutions as matrix products (im2col) by the
+//! crate `gemm`, of which only the part for f32 is built (`gemm-f32`).
 //!
-//! Threads share the images of a batch. Each lays out one image's windows at a time, so that a layer needs a few megabytes a
-//! thread however large the batch is, and multiplies by itself. Fully connected layers are one product, of which a thread
-//! makes some rows for the whole batch, so that each weight is read once.
+//! Threads share the images of a batch. Each lays out one image's windows at a time, so that a
+//! layer needs a few megabytes a thread however large the batch is, and multiplies by itself. Fully
+//! connected layers are one product, of which a thread makes some rows for the whole batch, so that
+//! each weight is read once.
 
 use std::ops::Range;
 
@@ -66,8 +67,8 @@ fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
         return;
     }
     let product = gemm_f32::gemm::f32::get_gemm_fn();
-    // SAFETY: every element that the extents and strides of both operands name lies within their slices, those of c (n
-    // columns of m) within its; c is borrowed alone, so it overlaps neither.
+    // SAFETY: every element that the extents and strides of both operands name lies within their
+    // slices, those of c (n columns of m) within its; c is borrowed alone, so it overlaps neither.
     unsafe {
         product(
             m,
@@ -94,8 +95,8 @@ fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
 }
 
 impl Cpu {
-    /// Shares `all`, in units of `unit` elements, out among the threads: each calls `work` with the number of its first unit
-    /// and its units.
+    /// Shares `all`, in units of `unit` elements, out among the threads: each calls `work` with the
+    /// number of its first unit and its units.
     fn share(&self, all: &mut [f32], unit: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         let units = all.len() / unit.max(1);
         let each = units.div_ceil(self.threads.max(1)).max(1);
@@ -176,7 +177,8 @@ impl Cpu {
         });
     }
 
-    /// A local response normalisation with beta 3/4: two square roots in place of a power, as on the device.
+    /// A local response normalisation with beta 3/4: two square roots in place of a power, as on
+    /// the device.
     pub fn lrn(&self, lrn: &Lrn, x: &[f32], y: &mut [f32]) {
         let (c, plane) = (lrn.c(), lrn.h() * lrn.w());
         let parameters = lrn.parameters();

@@ -2,8 +2,8 @@
 
 use warpconv::plan::Ceilings;
 
-/// A GeForce GTX 580 at its best (NVIDIA, GeForce GTX 580 specifications, 2010): 512 cores at 1544 MHz, two operations a
-/// clock; 384 bits of memory at 4008 million transfers a second.
+/// A GeForce GTX 580 at its best (NVIDIA, GeForce GTX 580 specifications, 2010): 512 cores at 1544
+/// MHz, two operations a clock; 384 bits of memory at 4008 million transfers a second.
 pub const GTX_580: Ceilings = Ceilings {
     flops: 512.0 * 1544e6 * 2.0,
     bytes: 384.0 / 8.0 * 4008e6,
@@ -21,7 +21,8 @@ pub const CYCLES: f64 = 90.0;
 /// Images of the training set (section 5).
 pub const IMAGES: f64 = 1.2e6;
 
-/// Images a second that the training went through, forward and backward, on both cards: at least and at most.
+/// Images a second that the training went through, forward and backward, on both cards: at least
+/// and at most.
 pub fn training_images_a_second() -> [f64; 2] {
     let [least, most] = DAYS.map(|days| CYCLES * IMAGES / (days * 86_400.0));
     [most, least]

@@ -25,7 +25,8 @@ use crate::output::{JsonFile, Progress};
 use crate::tuning;
 use cpu::Cpu;
 
-/// Rows and columns of AlexNet's pictures: the paper says 224, the 55 that it counts after the first layer need 227.
+/// Rows and columns of AlexNet's pictures: the paper says 224, the 55 that it counts after the
+/// first layer need 227.
 const IMAGE: usize = 227;
 
 /// A layer that took longer than this is not run again to warm up, nor for a better time.
@@ -37,7 +38,8 @@ const RUNS: usize = 3;
 /// Samples of a layer on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
-/// Multiplications that the f64 reference may take to check a layer on a GPU; beyond, it looks at some images.
+/// Multiplications that the f64 reference may take to check a layer on a GPU; beyond, it looks at
+/// some images.
 const REFERENCE_MACS: u64 = 1_000_000_000;
 
 /// What was found of one layer. Times in milliseconds.
@@ -112,7 +114,8 @@ impl Operands {
     /// Draws filters that keep the size of what goes in, however long the sums are, and a bias.
     fn draw(step: &Step, x: Vec<f32>, seed: u64) -> Operands {
         let (w, bias) = match step {
-            // The mean square of a number of [-1, 1) is a third, and a ReLU halves that of its input.
+            // The mean square of a number of [-1, 1) is a third, and a ReLU halves that of its
+            // input.
             Step::Conv(conv) => (
                 draw(
                     conv.filter_elements(),
@@ -135,7 +138,8 @@ fn draw(len: usize, most: f64, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Runs a layer on the processor, and on the GPU if there is one; its output is the next one's input.
+/// Runs a layer on the processor, and on the GPU if there is one; its output is the next one's
+/// input.
 fn run(
     gpu: &Gpu,
     stream: &Arc<CudaStream>,

@@ -14,7 +14,8 @@ const POINTS: u64 = 64;
 /// What adding up in f32 may cost each term, in whatever order: its unit roundoff.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
-/// Compares some outputs with f64 arithmetic on the same operands: how many, and what is wrong with the first that is.
+/// Compares some outputs with f64 arithmetic on the same operands: how many, and what is wrong with
+/// the first that is.
 pub fn check(
     step: &Step,
     operands: &Operands,
@@ -28,7 +29,8 @@ pub fn check(
     }
 }
 
-/// Outputs of a convolution here and there, each within `(terms + 4) 2^-24` of the sum of its terms' magnitudes.
+/// Outputs of a convolution here and there, each within `(terms + 4) 2^-24` of the sum of its
+/// terms' magnitudes.
 fn points(conv: &Conv2d, operands: &Operands, y: &[f32]) -> (usize, Option<String>) {
     let mut random = Random::new(7);
     let count = POINTS.min(y.len() as u64);
@@ -73,7 +75,8 @@ fn pooled(pool: &Pool2d, x: &[f32], y: &[f32]) -> Result<(usize, Option<String>)
     Ok(first_wrong(y, &want, &vec![0.0; want.len()]))
 }
 
-/// The first image of a normalisation, within the bound of the device's kernel: the arithmetic is nearly the same.
+/// The first image of a normalisation, within the bound of the device's kernel: the arithmetic is
+/// nearly the same.
 fn normalised(lrn: &Lrn, x: &[f32], y: &[f32]) -> Result<(usize, Option<String>), warpconv::Error> {
     let one = lrn.with_batch(1)?;
     let x = wide(x, one.input().elements());

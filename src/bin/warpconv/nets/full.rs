@@ -1,10 +1,12 @@
-//! `nets --check FOLDER`: a network at full size against stored logits and statistics of its layers.
+//! `nets --check FOLDER`: a network at full size against stored logits and statistics of its
+//! layers.
 //!
-//! The folder holds `graph.json` (name, picture, layers in order), `logits.npy` (before the softmax) and `layers.json` (mean and
-//! root of the mean square of every layer's output). Weights and picture are those of the generator that this crate has too.
+//! The folder holds `graph.json` (name, picture, layers in order), `logits.npy` (before the
+//! softmax) and `layers.json` (mean and root of the mean square of every layer's output). Weights
+//! and picture are those of the generator that this crate has too.
 //!
-//! Where the device has kernels for several layers at once, the network is computed a second time in those launches, and what
-//! they write is held to the same numbers.
+//! Where the device has kernels for several layers at once, the network is computed a second time
+//! in those launches, and what they write is held to the same numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -57,8 +59,9 @@ pub fn command(
     }
 }
 
-/// How far a logit may be, the largest being given, and a layer's mean and root mean square as a share of the latter. f32: what
-/// the stored networks state. The others: what the small stored networks allow, each logit twice what their norm may be off.
+/// How far a logit may be, the largest being given, and a layer's mean and root mean square as a
+/// share of the latter. f32: what the stored networks state. The others: what the small stored
+/// networks allow, each logit twice what their norm may be off.
 fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     match dtype {
         DType::F32 => (1e-4, 1e-4),
@@ -273,7 +276,8 @@ fn lines(
     wanted: &HashMap<String, Statistics>,
     dtype: DType,
 ) -> Result<Vec<Line>, Failure> {
-    // A launch's tensors in the order of a trace: those between launches as they are made, the output's at the end.
+    // A launch's tensors in the order of a trace: those between launches as they are made, the
+    // output's at the end.
     let nodes = network.module().nodes();
     let mut names: Vec<(bool, usize, &str)> = Vec::new();
     for (launch, node) in nodes.iter().enumerate() {

@@ -16,13 +16,15 @@ use crate::exit::Failure;
 /// Samples of a pass on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
-/// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather than minutes.
+/// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather
+/// than minutes.
 pub const EMULATED_MACS: u64 = 2_000_000_000;
 
 /// The same for fused launches, whose networks it computes in separate ones as well.
 pub const EMULATED_FUSED_MACS: u64 = 500_000_000;
 
-/// Networks that, as published, the emulator computes at full size though they are larger than that.
+/// Networks that, as published, the emulator computes at full size though they are larger than
+/// that.
 pub const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
 
 /// What was found of one network.
@@ -38,8 +40,8 @@ pub struct Row {
     pub checked: Option<Checked>,
     /// With launches put together where the model says that it pays; `None` if it says so nowhere.
     pub fused: Option<Lowered>,
-    /// What one picture showed with all launches put together that a kernel takes at once; `None` if there are none, or nothing
-    /// is checked.
+    /// What one picture showed with all launches put together that a kernel takes at once; `None`
+    /// if there are none, or nothing is checked.
     pub fitting: Option<Checked>,
 }
 
@@ -50,7 +52,8 @@ pub struct Lowered {
     pub predicted_us: f64,
     /// For the batch, at full size, on a GPU.
     pub time: Option<PassTime>,
-    /// Of a fused network that was timed: the distance of the batch's logits from the unfused one's.
+    /// Of a fused network that was timed: the distance of the batch's logits from the unfused
+    /// one's.
     pub apart: Option<Apart>,
 }
 
@@ -164,7 +167,8 @@ impl<'a> Session<'a> {
         Ok(fewer.then_some(fused))
     }
 
-    /// One picture through separate launches, and through all fused ones that there are kernels for.
+    /// One picture through separate launches, and through all fused ones that there are kernels
+    /// for.
     fn checks<T: Stored>(
         &self,
         entry: &Entry,
@@ -230,7 +234,8 @@ impl<'a> Session<'a> {
             .map_err(Failure::device)
     }
 
-    /// One picture through the network: each launch within its own bound of the f64 reference. And its logits.
+    /// One picture through the network: each launch within its own bound of the f64 reference. And
+    /// its logits.
     fn check<T: Stored>(
         &self,
         network: &Network,

@@ -191,8 +191,8 @@ impl<T: Stored> Measuring<Pool2d> for Timing<'_, T> {
     }
 }
 
-/// The median time of a launch in microseconds: of samples that each last long enough for the events' clock, after a few
-/// launches that are not measured.
+/// The median time of a launch in microseconds: of samples that each last long enough for the
+/// events' clock, after a few launches that are not measured.
 fn time(
     stream: &Arc<CudaStream>,
     samples: usize,

@@ -12,7 +12,8 @@ const SPLITS: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32];
 pub struct Measured {
     /// Microseconds or instructions: less is better.
     pub amount: f64,
-    /// A fingerprint of the result. Operands are integers, so that all kernels must agree to the bit.
+    /// A fingerprint of the result. Operands are integers, so that all kernels must agree to the
+    /// bit.
     pub result: u64,
 }
 
@@ -21,7 +22,8 @@ pub trait Measuring<P> {
     /// What it compares.
     fn by(&self) -> Measure;
 
-    /// Runs a plan. `best` is the least amount so far: what is far beyond it need not be measured well.
+    /// Runs a plan. `best` is the least amount so far: what is far beyond it need not be measured
+    /// well.
     ///
     /// # Errors
     /// One sentence that says why there is no result.
@@ -47,8 +49,8 @@ pub struct Tried {
 /// What came of a problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
-    /// The candidates: what the plan would take without measurements first, then those that were measured, the best
-    /// first, then those that failed.
+    /// The candidates: what the plan would take without measurements first, then those that were
+    /// measured, the best first, then those that failed.
     pub tried: Vec<Tried>,
     /// The best of them; `None` if none ran, or if they disagree about the result.
     pub winner: Option<Winner>,
@@ -58,8 +60,8 @@ pub struct Search {
     pub lost: bool,
 }
 
-/// The candidates of a problem: what the plan takes first, then the other kernels in the order of their ranks, each with
-/// every number of splits that it accepts.
+/// The candidates of a problem: what the plan takes first, then the other kernels in the order of
+/// their ranks, each with every number of splits that it accepts.
 ///
 /// # Errors
 /// As [`Plan::new`] if no kernel accepts.

@@ -1,4 +1,5 @@
-//! Cases of `case.json`: golden ones (PyTorch's operators) here, ONNX's in [`onnx`], read into graphs with their expected results.
+//! Cases of `case.json`: golden ones (PyTorch's operators) here, ONNX's in [`onnx`], read into
+//! graphs with their expected results.
 
 mod onnx;
 
@@ -20,8 +21,8 @@ pub struct Case {
     pub op: String,
     /// What to compute.
     pub layers: Vec<Layer>,
-    /// Whether the layers are parts of one operation, `conv2d+add+relu`: its result is rounded once, so only its
-    /// fused form is held to it.
+    /// Whether the layers are parts of one operation, `conv2d+add+relu`: its result is rounded
+    /// once, so only its fused form is held to it.
     pub one_operation: bool,
     /// Inputs and filters.
     pub tensors: HashMap<String, Tensor>,
@@ -51,7 +52,8 @@ pub struct Expected {
     pub tensor: String,
     /// Its stored values. Indices are rows * width + columns within the plane.
     pub values: Tensor,
-    /// How close a result must be, per type or mode (`tf32`). A type without an entry is judged by the f64 reference instead.
+    /// How close a result must be, per type or mode (`tf32`). A type without an entry is judged by
+    /// the f64 reference instead.
     pub acceptance: HashMap<&'static str, Acceptance>,
 }
 
@@ -94,7 +96,8 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
     };
     let mut tensors = HashMap::new();
     for (name, description) in members(json, "inputs")? {
-        // Gradients that come in are no inputs of a forward pass, nor are the classes that a loss is computed for.
+        // Gradients that come in are no inputs of a forward pass, nor are the classes that a loss
+        // is computed for.
         if !matches!(name.as_str(), "dy" | "labels") {
             tensors.insert(name.clone(), stored(folder, name, description)?);
         }
@@ -104,7 +107,8 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         .map(|layer| layer.output.clone())
         .ok_or("`graph` has no layer")?;
     let (dtypes, mut other_dtypes) = golden_dtypes(json)?;
-    // tf32 is f32 multiplied in another way; a case that does not name it has operands that it cannot hold.
+    // tf32 is f32 multiplied in another way; a case that does not name it has operands that it
+    // cannot hold.
     let maths: &[Math] = match other_dtypes.iter().any(|name| name == "tf32") {
         true => &Math::ALL,
         false => &[Math::Strict],

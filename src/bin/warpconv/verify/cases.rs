@@ -25,8 +25,9 @@ use super::report::{Report, Steps, Variation};
 use super::squash::subsampled;
 use crate::exit::Failure;
 
-/// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut at 2^-23 where f32 rounds
-/// to 2^-24, a fourth more additions for the instructions' own; see [`Math`].
+/// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut
+/// at 2^-23 where f32 rounds to 2^-24, a fourth more additions for the instructions' own; see
+/// [`Math`].
 const THRICE: f64 = 8.0;
 
 /// Runs a case: every kernel that accepts any of its layers in turn.
@@ -143,8 +144,9 @@ pub(super) struct Prepared {
     pub cut: Option<Steps>,
 }
 
-/// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all pairs of them;
-/// if not, filters come in the order that goes with the layout, and graphs are fused only.
+/// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all
+/// pairs of them; if not, filters come in the order that goes with the layout, and graphs are fused
+/// only.
 fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
     let select = &context.select;
     let natural = |layout| match layout {
@@ -358,8 +360,9 @@ impl Prepared {
             .map_err(|mismatch| mismatch.to_string())
     }
 
-    /// What three products of tf32 for one of f32 may cost, of the stored rule for f32: exact inputs stay exact, a single
-    /// convolution has its bound from the reference, a graph eight times the error.
+    /// What three products of tf32 for one of f32 may cost, of the stored rule for f32: exact
+    /// inputs stay exact, a single convolution has its bound from the reference, a graph eight
+    /// times the error.
     fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
         let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
         match f32_rule {
@@ -373,8 +376,8 @@ impl Prepared {
         }
     }
 
-    /// Compares the result of a single layer with the f64 reference of its rounded inputs, within the bound that
-    /// rounding its sums can cost: for types of which nothing is stored.
+    /// Compares the result of a single layer with the f64 reference of its rounded inputs, within
+    /// the bound that rounding its sums can cost: for types of which nothing is stored.
     fn judge_by_reference(
         &self,
         case: &Case,

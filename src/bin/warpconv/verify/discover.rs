@@ -122,7 +122,8 @@ pub fn file_and_line(path: &Path) -> Option<(PathBuf, usize)> {
     file.is_file().then_some((file, line.parse().ok()?))
 }
 
-/// Searches a folder that was not `seen` yet: links may lead to it in any number of ways, and back to itself.
+/// Searches a folder that was not `seen` yet: links may lead to it in any number of ways, and back
+/// to itself.
 fn walk(
     folder: &Path,
     depth: usize,
@@ -136,7 +137,8 @@ fn walk(
     if !seen.insert(folder.canonicalize().map_err(failure)?) {
         return Ok(());
     }
-    // Whatever they are: a pipe or a device of that name is refused where it is read, not passed over.
+    // Whatever they are: a pipe or a device of that name is refused where it is read, not passed
+    // over.
     if folder.join("case.json").exists() {
         sources.push(Source::Case(folder.to_owned()));
         return Ok(());
@@ -170,8 +172,8 @@ fn walk(
     Ok(())
 }
 
-/// The problems of a shape file: one a line; `#` starts a comment. benchdnn's own options (`--batch=...`) are passed
-/// over, since they say how its driver runs a problem, not which.
+/// The problems of a shape file: one a line; `#` starts a comment. benchdnn's own options
+/// (`--batch=...`) are passed over, since they say how its driver runs a problem, not which.
 pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
     let text = files::text(file, files::SHAPES).map_err(|error| Failure::File {
         path: file.to_owned(),

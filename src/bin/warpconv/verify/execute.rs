@@ -1,8 +1,8 @@
 //! Running the steps of a graph on the device, one checked launch after another.
 //!
-//! Every launch goes through the crate's checking harness: fresh buffers with canaries around them, the output
-//! poisoned, the gaps of a slice checked to be untouched. Values travel between launches through the host, rounded to
-//! the storage type by the launch that made them.
+//! Every launch goes through the crate's checking harness: fresh buffers with canaries around them,
+//! the output poisoned, the gaps of a slice checked to be untouched. Values travel between launches
+//! through the host, rounded to the storage type by the launch that made them.
 
 use std::collections::HashMap;
 
@@ -250,7 +250,8 @@ fn find<'t>(given: &'t Tensors, made: &'t Tensors, name: &str) -> Result<&'t Ten
         .ok_or_else(|| format!("no tensor `{name}`"))
 }
 
-/// Positions in windows as rows * width + columns in the plane, -1 for a window without any element.
+/// Positions in windows as rows * width + columns in the plane, -1 for a window without any
+/// element.
 pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
     let (padding, [stride_h, stride_w], [dilation_h, dilation_w]) =
         (pool.padding(), pool.stride(), pool.dilation());

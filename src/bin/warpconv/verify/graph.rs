@@ -71,7 +71,8 @@ pub enum Op {
     Flatten,
     /// Sum of two tensors.
     Add,
-    /// 1x1, 3x3 and 1x1 by one launch; only [`modules`](super::modules::modules) makes it. Inputs: x and the three filters.
+    /// 1x1, 3x3 and 1x1 by one launch; only [`modules`](super::modules::modules) makes it. Inputs:
+    /// x and the three filters.
     Bottleneck {
         stride: usize,
         bias: [Option<String>; 3],
@@ -124,8 +125,8 @@ pub struct Step {
     pub residual: Option<String>,
     /// Whether a ReLU is fused.
     pub relu: bool,
-    /// If the output is read by a concat only: (first channels' tensors before it, whole list), as indices into the
-    /// concat's inputs.
+    /// If the output is read by a concat only: (first channels' tensors before it, whole list), as
+    /// indices into the concat's inputs.
     pub concat: Option<Slice>,
 }
 
@@ -196,7 +197,8 @@ fn only_reader(layers: &[Layer], tensor: &str) -> Option<usize> {
     readers.next().is_none().then_some(reader)
 }
 
-/// The add that alone reads `tensor`, made by layer `index`, and its other input, if that is there by then.
+/// The add that alone reads `tensor`, made by layer `index`, and its other input, if that is there
+/// by then.
 fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, String)> {
     let add = only_reader(layers, tensor).filter(|&i| layers[i].op == Op::Add)?;
     let other = layers[add].inputs.iter().find(|name| *name != tensor)?;

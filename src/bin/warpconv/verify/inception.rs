@@ -19,14 +19,16 @@ use super::modules::{plain, readers};
 use super::report::{Report, Steps};
 use crate::exit::Failure;
 
-/// The forms, by how they are asked for and reported. Of a form the order of its weights, by their number in [`Found::weights`].
+/// The forms, by how they are asked for and reported. Of a form the order of its weights, by their
+/// number in [`Found::weights`].
 const FORMS: [(Steps, InceptionForm, [usize; 6]); 2] = [
     (Steps::Modules, InceptionForm::InTwo, [0, 1, 2, 3, 4, 5]),
     (Steps::InThree, InceptionForm::InThree, [0, 1, 2, 4, 5, 3]),
 ];
 
-/// Runs a case that is an inception module, in every type, layout and mode that has kernels for it, by the plans' kernels.
-/// Other cases, and options that name what this has no choice of, leave nothing to do.
+/// Runs a case that is an inception module, in every type, layout and mode that has kernels for it,
+/// by the plans' kernels. Other cases, and options that name what this has no choice of, leave
+/// nothing to do.
 pub fn case(
     context: &Context,
     label: &str,
@@ -200,8 +202,8 @@ struct Found {
 }
 
 impl Found {
-    /// The module that all steps of a graph are, if they are one: 1x1, 3x3 and 5x5 behind their reductions, 3x3 maximum with its
-    /// projection, and the concatenation of the four.
+    /// The module that all steps of a graph are, if they are one: 1x1, 3x3 and 5x5 behind their
+    /// reductions, 3x3 maximum with its projection, and the concatenation of the four.
     fn new(steps: &[Step], shapes: &Shapes) -> Option<Found> {
         let [one, reduce3, three, reduce5, five, pool, projection, concat] = steps else {
             return None;

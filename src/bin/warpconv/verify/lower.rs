@@ -42,7 +42,8 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Every kernel that accepts something to multiply, with its multiplications, the padding of its tiles among them.
+    /// Every kernel that accepts something to multiply, with its multiplications, the padding of
+    /// its tiles among them.
     pub fn padded_macs(&self, device: &Capability) -> Vec<(KernelId, f64)> {
         let (candidates, macs) = match self {
             Problem::Conv(conv) => (ConvPlan::candidates(conv, device), conv.macs()),
@@ -58,7 +59,8 @@ impl Problem {
         candidates.into_iter().filter_map(padded).collect()
     }
 
-    /// Multiplications, or for a pool the elements of its windows; 0 for what reads each element once.
+    /// Multiplications, or for a pool the elements of its windows; 0 for what reads each element
+    /// once.
     pub fn work(&self) -> u64 {
         let windows = |outputs: u64, [r, s]: [usize; 2]| {
             outputs.saturating_mul(r as u64).saturating_mul(s as u64)
@@ -99,12 +101,14 @@ impl Problem {
     }
 }
 
-/// Of so many multiplications, those of a kernel that scored so, the padding of its tiles among them.
+/// Of so many multiplications, those of a kernel that scored so, the padding of its tiles among
+/// them.
 pub fn padded(macs: u64, score: &Score) -> f64 {
     macs as f64 / score.useful.max(f64::MIN_POSITIVE)
 }
 
-/// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing the sum of a tile.
+/// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing
+/// the sum of a tile.
 pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, splits: u32) -> bool {
     let limits = Limits {
         kernel: Some(kernel),

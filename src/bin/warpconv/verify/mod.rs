@@ -58,19 +58,21 @@ struct Selection {
 }
 
 impl Selection {
-    /// Whether problems of shape files, which name neither types nor modes, run with every kernel in all of them: who names
-    /// any wants that. Of cases see [`Selection::takes_every_kernel`].
+    /// Whether problems of shape files, which name neither types nor modes, run with every kernel
+    /// in all of them: who names any wants that. Of cases see [`Selection::takes_every_kernel`].
     fn is_thorough(&self) -> bool {
         self.every_kernel || self.named_dtypes || self.named_maths || self.kernel.is_some()
     }
 
-    /// Whether every kernel that accepts a case, and that the options leave, runs it, however much work it is.
+    /// Whether every kernel that accepts a case, and that the options leave, runs it, however much
+    /// work it is.
     fn takes_every_kernel(&self) -> bool {
         self.every_kernel || self.kernel.is_some()
     }
 
-    /// Whether the options leave the kernel to a problem multiplied in `math`: unless it is named, only a kernel that is made
-    /// for that mode. The more exact ones that accept the problem too have had their turn in their own.
+    /// Whether the options leave the kernel to a problem multiplied in `math`: unless it is named,
+    /// only a kernel that is made for that mode. The more exact ones that accept the problem too
+    /// have had their turn in their own.
     fn takes(&self, kernel: KernelId, math: Math) -> bool {
         match self.kernel {
             Some(only) => only == kernel,
@@ -173,7 +175,8 @@ impl Context {
         self.revive()
     }
 
-    /// Whether a fault has taken the device's context with it, so that everything after it fails too.
+    /// Whether a fault has taken the device's context with it, so that everything after it fails
+    /// too.
     fn is_lost(&self) -> bool {
         let gpu = self.gpu.borrow();
         gpu.as_ref().is_some_and(|gpu| gpu.synchronize().is_err())

@@ -3,8 +3,8 @@
 use super::graph::{Layer, Op, Step, Window};
 use super::lower::Shapes;
 
-/// Puts the convolutions of a bottleneck together: 1x1, 3x3 and 1x1 of which each reads what the one before made and nobody
-/// else reads it. `shapes` has the filters' at least.
+/// Puts the convolutions of a bottleneck together: 1x1, 3x3 and 1x1 of which each reads what the
+/// one before made and nobody else reads it. `shapes` has the filters' at least.
 pub fn modules(steps: &[Step], shapes: &Shapes) -> Vec<Step> {
     let mut merged = Vec::new();
     let mut rest = steps;
@@ -59,7 +59,8 @@ fn bottleneck(all: &[Step], rest: &[Step], shapes: &Shapes) -> Option<Step> {
     })
 }
 
-/// The stride of a convolution of `size` x `size` taps that keeps the image's size at stride 1; `None` for everything else.
+/// The stride of a convolution of `size` x `size` taps that keeps the image's size at stride 1;
+/// `None` for everything else.
 pub(super) fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> {
     let Op::Conv { window, groups: 1 } = &step.layer.op else {
         return None;

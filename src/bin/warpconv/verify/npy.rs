@@ -14,7 +14,8 @@ const MOST_AXES: usize = 8;
 /// Elements at most: 512 MB as f64.
 const MOST_ELEMENTS: usize = 1 << 26;
 
-/// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8 beyond 2^53 aside).
+/// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8
+/// beyond 2^53 aside).
 pub fn read(path: &Path) -> Result<Tensor, String> {
     let bytes =
         files::bytes(path, files::ARRAY).map_err(|error| format!("{}: {error}", path.display()))?;

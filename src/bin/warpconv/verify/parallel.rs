@@ -1,7 +1,8 @@
-//! Problems of shape files side by side on the emulator: one of them rarely has blocks for all cores.
+//! Problems of shape files side by side on the emulator: one of them rarely has blocks for all
+//! cores.
 //!
-//! Each thread has a stream of its own. A problem that fails runs again alone, and only that result counts: a fault breaks the
-//! context that all threads share, so that sound problems fail too.
+//! Each thread has a stream of its own. A problem that fails runs again alone, and only that result
+//! counts: a fault breaks the context that all threads share, so that sound problems fail too.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -55,8 +56,8 @@ pub fn run(
     Ok(())
 }
 
-/// Runs sources in threads up to the first that fails. Returns how many are in the report now; what ran behind them is
-/// dropped.
+/// Runs sources in threads up to the first that fails. Returns how many are in the report now; what
+/// ran behind them is dropped.
 fn side_by_side(
     context: &Context,
     sources: &[Source],

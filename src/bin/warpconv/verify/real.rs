@@ -1,4 +1,5 @@
-//! Real networks on real pictures: the pretrained SqueezeNet and the trained nets with their test images.
+//! Real networks on real pictures: the pretrained SqueezeNet and the trained nets with their test
+//! images.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -31,7 +32,8 @@ pub enum Classes {
     Labels(Vec<usize>),
 }
 
-/// Rows and columns of a picture for SqueezeNet at most, four times what it was trained with: it is not scaled down here.
+/// Rows and columns of a picture for SqueezeNet at most, four times what it was trained with: it is
+/// not scaled down here.
 const MOST_SIDE: u32 = 1024;
 
 /// The name of the logits in a trained network's case.
@@ -144,7 +146,8 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         .data
         .iter()
         .fold(0.0f64, |largest, value| largest.max(value.abs()));
-    // Each f32 logit: what the stored full-size networks state. The others: within twice the norm's share of the largest.
+    // Each f32 logit: what the stored full-size networks state. The others: within twice the norm's
+    // share of the largest.
     let near = |dtype: DType| {
         let rel_l2 = network_tolerance(dtype);
         let atol = match dtype {
@@ -267,9 +270,9 @@ fn pool(input: &str, output: &str) -> Value {
 }
 
 impl Classes {
-    /// Judges the classes that the logits choose. In f32 they must be the reference's; in a type of fewer bits, the
-    /// order of two classes counts only if the reference tells them apart by more than twice `slack`, the error that
-    /// each logit may have.
+    /// Judges the classes that the logits choose. In f32 they must be the reference's; in a type of
+    /// fewer bits, the order of two classes counts only if the reference tells them apart by more
+    /// than twice `slack`, the error that each logit may have.
     pub fn judge(&self, logits: &[f64], reference: &[f64], slack: f64) -> Result<String, String> {
         match self {
             Classes::Top5(expected) => {

@@ -36,9 +36,11 @@ pub struct Variation {
 pub enum Steps {
     /// One launch a layer.
     Layers,
-    /// ReLU and residual add in the epilogue of the convolution before them; branches write their slice of a concat.
+    /// ReLU and residual add in the epilogue of the convolution before them; branches write their
+    /// slice of a concat.
     Fused,
-    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an inception module by two.
+    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an
+    /// inception module by two.
     Modules,
     /// An inception module by three launches, pooling and projection by themselves.
     InThree,
@@ -116,7 +118,8 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// An empty report. `common` are the options of every repeating command; `keep_rows`: JSON is wanted.
+    /// An empty report. `common` are the options of every repeating command; `keep_rows`: JSON is
+    /// wanted.
     pub fn new(progress: &'a Progress, common: String, keep_rows: bool) -> Report<'a> {
         Report {
             progress,
@@ -134,7 +137,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// An empty report of the same kind that prints nothing: it is kept if nothing failed ([`Report::add`]).
+    /// An empty report of the same kind that prints nothing: it is kept if nothing failed
+    /// ([`Report::add`]).
     pub fn draft(&self) -> Report<'a> {
         Report {
             draft: true,
@@ -246,7 +250,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// So many kernels do not run one way of a case that others run: nothing is skipped, and less is checked.
+    /// So many kernels do not run one way of a case that others run: nothing is skipped, and less
+    /// is checked.
     pub fn leave_out(&mut self, case: &str, kernels: usize, why: String) {
         let (all, cases) = self.left_out.entry(why).or_default();
         *all += kernels;
@@ -357,7 +362,8 @@ fn row(
     })
 }
 
-/// A message without line breaks: a report of the emulator has several lines, and a failure has one.
+/// A message without line breaks: a report of the emulator has several lines, and a failure has
+/// one.
 fn one_line(text: &str) -> String {
     text.lines()
         .map(str::trim)

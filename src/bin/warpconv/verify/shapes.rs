@@ -1,7 +1,7 @@
 //! Problems of benchdnn's shape files: integer-valued operands, so that every kernel must be exact.
 //!
-//! A file names no types: every kernel runs in f32, or in the types that the options name; the other types run with
-//! their plan's kernel.
+//! A file names no types: every kernel runs in f32, or in the types that the options name; the
+//! other types run with their plan's kernel.
 
 use warpconv::catalog::{KernelId, Math};
 use warpconv::check::{self, Stats, Tolerance, extents};
@@ -18,8 +18,8 @@ use super::report::{Report, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
 
-/// The largest magnitude of inputs and filters: small enough that the sums of every problem of moderate size are exact
-/// in f32.
+/// The largest magnitude of inputs and filters: small enough that the sums of every problem of
+/// moderate size are exact in f32.
 const MOST: u32 = 2;
 
 /// Runs a problem in every type, layout and kernel.
@@ -73,7 +73,8 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
         Problem::Conv(conv) => (conv.macs(), "multiplications"),
         Problem::Pool(pool) => (comparisons(pool), "elements of windows"),
     };
-    // Little work may still be on tensors that the memory does not hold: a stride steps over most of them.
+    // Little work may still be on tensors that the memory does not hold: a stride steps over most
+    // of them.
     let elements = match problem {
         Problem::Conv(conv) => [
             conv.input().elements(),
@@ -155,7 +156,8 @@ fn convolution(
     Ok(())
 }
 
-/// The numbers of blocks to share a tile among, with the kernel: who names types or modes wants all of it, else the plan's.
+/// The numbers of blocks to share a tile among, with the kernel: who names types or modes wants all
+/// of it, else the plan's.
 fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
     let select = &context.select;
     let with = |splits| Limits {
@@ -324,9 +326,10 @@ fn run_pool(
     .map_err(|mismatch| mismatch.to_string())
 }
 
-/// The kernels that do not multiply more than `--max-macs` allows, the padding of their tiles counted: those with tiles for
-/// wider groups may do a depthwise convolution with 32 times its multiplications. The plan's own in strict arithmetic is
-/// always among them, and so is all that the options name.
+/// The kernels that do not multiply more than `--max-macs` allows, the padding of their tiles
+/// counted: those with tiles for wider groups may do a depthwise convolution with 32 times its
+/// multiplications. The plan's own in strict arithmetic is always among them, and so is all that
+/// the options name.
 fn affordable(
     context: &Context,
     label: &str,
@@ -366,9 +369,9 @@ fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
         .collect()
 }
 
-/// The kernels to run: every one that accepts, or the one that the options name. A shape file names no types, so
-/// unless the options do, strict f32 stands for all of them and the others run with their best kernel only; else a
-/// thousand shapes would take an emulator hours.
+/// The kernels to run: every one that accepts, or the one that the options name. A shape file names
+/// no types, so unless the options do, strict f32 stands for all of them and the others run with
+/// their best kernel only; else a thousand shapes would take an emulator hours.
 fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) -> Vec<KernelId> {
     let select = &context.select;
     let math = variation.math.unwrap_or_default();
@@ -384,8 +387,8 @@ fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) ->
     taken.take(most).collect()
 }
 
-/// The types and layouts that the options leave. Filters come in the order that goes with the layout, unless the
-/// options say otherwise: the cases run all four pairs.
+/// The types and layouts that the options leave. Filters come in the order that goes with the
+/// layout, unless the options say otherwise: the cases run all four pairs.
 fn variations(context: &Context, filters: bool) -> Vec<Variation> {
     let mut all = Vec::new();
     for &dtype in &context.select.dtypes {

@@ -25,8 +25,8 @@ pub fn tanh(params: &Value) -> Result<Op, String> {
     Ok(Op::Tanh { amplitude, slope })
 }
 
-/// `subsample`: `kernel`, `stride` (the kernel unless said), `mean` (false), and an `activation`: `none`, `relu` or `tanh` with
-/// its `amplitude` and `slope`.
+/// `subsample`: `kernel`, `stride` (the kernel unless said), `mean` (false), and an `activation`:
+/// `none`, `relu` or `tanh` with its `amplitude` and `slope`.
 pub fn subsample(params: &Value) -> Result<Op, String> {
     let window = graph::pair(params, "kernel")?;
     let given = |name: &str| params.get(name).filter(|value| !value.is_null());
@@ -104,7 +104,8 @@ impl Subsampling {
     }
 }
 
-/// What a subsampling of rounded operands gives in f64, and how far each element may be off before it is rounded.
+/// What a subsampling of rounded operands gives in f64, and how far each element may be off before
+/// it is rounded.
 pub fn subsampled(
     problem: &Subsample,
     [x, coefficient, bias]: [&[f64]; 3],

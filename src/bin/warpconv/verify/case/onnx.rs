@@ -61,8 +61,8 @@ pub fn read(folder: &Path, json: &Value) -> Result<Read, String> {
     })))
 }
 
-/// The axis of a softmax of ONNX that does not go over channels: as written, or by default (before opset 13 the second, then
-/// the last).
+/// The axis of a softmax of ONNX that does not go over channels: as written, or by default (before
+/// opset 13 the second, then the last).
 fn other_axis(json: &Value, inputs: &[Value]) -> Option<i64> {
     let rank = inputs
         .first()
@@ -99,7 +99,8 @@ fn given(
     Ok((names, tensors))
 }
 
-/// The stored results of an ONNX case: `y` and, of a maximum, the indices. `x` is the input's shape.
+/// The stored results of an ONNX case: `y` and, of a maximum, the indices. `x` is the input's
+/// shape.
 fn results(
     folder: &Path,
     json: &Value,
@@ -149,7 +150,8 @@ fn list<'a>(json: &'a Value, name: &str) -> Result<&'a [Value], String> {
         .ok_or_else(|| format!("`{name}` is no list"))
 }
 
-/// The operation of an ONNX node, if the crate has it. Attributes have their defaults and `auto_pad` resolved.
+/// The operation of an ONNX node, if the crate has it. Attributes have their defaults and
+/// `auto_pad` resolved.
 fn operation(op: &str, attributes: &Value) -> Result<Option<Op>, String> {
     let flag = |name: &str| attributes.get(name).and_then(Value::as_i64).unwrap_or(0) != 0;
     Ok(Some(match op {
@@ -220,7 +222,8 @@ fn widen(tensor: &mut Tensor, op: &str) {
     }
 }
 
-/// ONNX counts a maximum's index over the whole tensor, within the plane by columns if `column_major`.
+/// ONNX counts a maximum's index over the whole tensor, within the plane by columns if
+/// `column_major`.
 fn in_plane(indices: &mut Tensor, input: &[usize], column_major: bool) -> Result<(), String> {
     let &[.., h, w] = input else {
         return Err("indices of an input without a plane".to_owned());

@@ -12,12 +12,14 @@ use super::super::lower::{Storage, accepting, shares};
 use super::super::report::{Report, Steps};
 use super::Prepared;
 
-/// Multiplications, the padding of its tiles among them, beyond which a kernel shares a case with its family, unless the
-/// options say otherwise: the emulator pays for each more with seconds, and what tiles do at borders shows in the others.
+/// Multiplications, the padding of its tiles among them, beyond which a kernel shares a case with
+/// its family, unless the options say otherwise: the emulator pays for each more with seconds, and
+/// what tiles do at borders shows in the others.
 const LARGE: f64 = 1e6;
 
-/// How often each kernel had its family's turn, apart for each way to store a case and to cut it: every case comes in the same
-/// ways in the same order, so that one counter of them all would meet each way at the same member again and again.
+/// How often each kernel had its family's turn, apart for each way to store a case and to cut it:
+/// every case comes in the same ways in the same order, so that one counter of them all would meet
+/// each way at the same member again and again.
 #[derive(Debug, Default)]
 pub(in super::super) struct Turns(BTreeMap<(KernelId, Way), usize>);
 
@@ -25,7 +27,8 @@ pub(in super::super) struct Turns(BTreeMap<(KernelId, Way), usize>);
 type Way = (Storage, Option<Steps>);
 
 impl Turns {
-    /// Of the members of a family, the one that had the fewest turns this way: members that some cases lack come up too.
+    /// Of the members of a family, the one that had the fewest turns this way: members that some
+    /// cases lack come up too.
     fn next(&mut self, family: &[KernelId], way: Way) -> Option<KernelId> {
         let had = |kernel: &&KernelId| self.0.get(&(**kernel, way)).copied().unwrap_or_default();
         let next = *family.iter().min_by_key(had)?;
@@ -34,7 +37,8 @@ impl Turns {
     }
 }
 
-/// The kernels to which a case is much work: those that take it, and how many are left out for what reason.
+/// The kernels to which a case is much work: those that take it, and how many are left out for what
+/// reason.
 struct Costly {
     taken: Vec<KernelId>,
     /// More multiplications than `--max-macs` allows.
@@ -69,8 +73,9 @@ impl Costly {
 }
 
 impl Prepared {
-    /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where none accepts, which
-    /// then says for which problem. What is left out for its work is counted in the report.
+    /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where
+    /// none accepts, which then says for which problem. What is left out for its work is counted in
+    /// the report.
     pub(super) fn choices(
         &self,
         context: &Context,
@@ -103,8 +108,9 @@ impl Prepared {
         let mut seen = BTreeSet::new();
         for kernel in chosen {
             let algorithm = kernel.kernel().algorithm;
-            // Filters in another order are packed before the kernel sees them: one kernel of each family shows that.
-            // Those of a whole bottleneck read any order themselves, and share no sum.
+            // Filters in another order are packed before the kernel sees them: one kernel of each
+            // family shows that. Those of a whole bottleneck read any order themselves, and share
+            // no sum.
             let splits_sums = algorithm.tensor() && !algorithm.bottleneck();
             let other_order = splits_sums && select.kernel.is_none() && !self.is_natural();
             if other_order && !seen.insert(algorithm) {
@@ -112,7 +118,8 @@ impl Prepared {
             }
             let wanted: &[u32] = match &select.splits {
                 Some(only) => std::slice::from_ref(only),
-                // One order of the filters and one cut are enough for what has nothing to do with either.
+                // One order of the filters and one cut are enough for what has nothing to do with
+                // either.
                 None if self.is_natural() && costly.contains(&kernel) => &[1, 2],
                 None if self.is_natural() => &[1, 2, 3],
                 None => &[1],
@@ -132,7 +139,8 @@ impl Prepared {
         choices
     }
 
-    /// Of the kernels, those that the plans take, and of each other family the next one, of those that are `affordable`.
+    /// Of the kernels, those that the plans take, and of each other family the next one, of those
+    /// that are `affordable`.
     fn one_of_each_family(
         &self,
         context: &Context,

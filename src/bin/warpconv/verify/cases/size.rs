@@ -3,11 +3,13 @@
 use super::super::Selection;
 use super::super::lower::{Problem, Shapes};
 
-/// How many times `--max-macs` a layer of a case may multiply: cases are chosen one by one, problems of shape files are not.
+/// How many times `--max-macs` a layer of a case may multiply: cases are chosen one by one,
+/// problems of shape files are not.
 const CASE_WORK: u64 = 1000;
 
-/// Whether a case's tensors, those between its layers among them, or its work are more than the options let through: padding
-/// makes much of little, so that the size of a case's files bounds neither.
+/// Whether a case's tensors, those between its layers among them, or its work are more than the
+/// options let through: padding makes much of little, so that the size of a case's files bounds
+/// neither.
 pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Shapes) -> bool {
     let elements = shapes.values().map(|shape| {
         let extents = shape.iter().map(|&extent| extent as u64);
