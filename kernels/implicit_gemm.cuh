@@ -1,4 +1,4 @@
-// The main loop of the matrix-product kernels: direct, direct_flat, pointwise, grouped.
+// The main loop of the matrix-product kernels: direct, direct_few_channels, pointwise, grouped.
 //
 //   D[m][n] = sum_k A[k][m] * B[k][n]     m: a filter of the group, n: an output pixel (n, p, q flattened), k: see the loader
 //

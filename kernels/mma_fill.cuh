@@ -1,4 +1,4 @@
-// How filters and pixels come into the stages of mma.cu and mma_narrow.cu.
+// How filters and pixels come into the stages of mma.cu and mma_small_groups.cu.
 //
 // gemm_k runs through blocks of TILE_K channels, and in each block through all filter taps (r, s), one tap of one block a
 // step: what the taps of a block share of x stays in the caches. Both operands are zero where the channel is beyond the
@@ -158,7 +158,7 @@ constexpr DEVICE unsigned further(unsigned address, unsigned rows) {
     return (address ^ (rows / (128 / ROW) % (ROW / 16) << 4)) + rows * ROW;
 }
 
-#ifndef CUSTOM_FILLER  // mma_flat.cu has its own
+#ifndef CUSTOM_FILLER  // mma_few_channels.cu has its own
 #if LAYOUT_NHWC
 #include "mma_fill_nhwc.cuh"
 #else

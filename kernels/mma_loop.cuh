@@ -1,4 +1,4 @@
-// The main loop of mma.cu and mma_flat.cu: each step multiplies the TILE_K terms of one stage while the next are on their way.
+// The main loop of mma.cu and mma_few_channels.cu: each step multiplies the TILE_K terms of one stage while the next are on their way.
 //
 // Barriers: one a step, between the last fragment read of a stage (its last terms were fetched into registers one instruction's
 // worth earlier) and the refill of that stage; the same barrier, after the wait for the copies, makes the next stage readable.

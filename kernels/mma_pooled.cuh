@@ -1,4 +1,4 @@
-// Pixels that are maxima: x is brought into the stages of mma_branches.cu as the maximum of the 3x3 cells around each pixel
+// Pixels that are maxima: x is brought into the stages of mma_multi_conv.cu as the maximum of the 3x3 cells around each pixel
 // (stride 1, padding of -infinity; a NaN among them gives NaN), for a 1x1 convolution behind such a pooling. For NCHW, for pieces
 // under 16 bytes (VECTOR 2 or 4) and for images too wide for PooledTile::fits; mma_pooled_tile.cuh has the others, by fewer loads.
 //
@@ -11,7 +11,7 @@
 // exist. They do not change, as there is one tap; the barrier after start() makes them readable.
 #pragma once
 
-#include "mma_branches.cuh"
+#include "mma_multi_conv.cuh"
 
 // A register of stored elements, and those of a piece.
 #if KERNEL_DTYPE == 0

@@ -7,13 +7,13 @@
 // because it lies at the edge of the image, its own cell, or no column, takes its place: padding of -infinity. A NaN gives NaN.
 //
 // Shared memory, in place of the stages: x[TILE_N][X_ROW], w[2][TILE_M][W_ROW], cells[2][CELLS][X_ROW], then the table of
-// mma_branches.cuh and rows[CELLS], 8 bytes each: where each cell's channels begin, 0 where there is none. Rows of cells are not
+// mma_multi_conv.cuh and rows[CELLS], 8 bytes each: where each cell's channels begin, 0 where there is none. Rows of cells are not
 // swizzled: eight lanes copy, and read, the eight pieces of one row. They write a row of x, swizzled, the same way.
 // Barriers, two a step: one after the wait for the copies: the step's cells and filters can be read, and those of the step before,
 // and x, are read; and one between the maxima's stores into x and its reading.
 #pragma once
 
-#include "mma_branch_product.cuh"
+#include "mma_multi_conv_product.cuh"
 #include "mma_pooled.cuh"
 
 struct PooledTile {

@@ -23,7 +23,7 @@
 #include "tensor_args.cuh"
 
 #ifndef GROUPS_A_TILE
-#define GROUPS_A_TILE 1  // mma_narrow.cu has several
+#define GROUPS_A_TILE 1  // mma_small_groups.cu has several
 #endif
 
 constexpr int ELEMENT = sizeof(storage_t);
@@ -292,7 +292,7 @@ DEVICE void clear(Sums& sums) {
 struct Tile {
     unsigned index;  // of the tile
     int split;
-    int group;   // mma_narrow.cu: the first of the tile
+    int group;   // mma_small_groups.cu: the first of the tile
     int m;       // first filter of the tile, counted in the group
     unsigned n;  // first pixel
 

@@ -1,4 +1,4 @@
-// The output pixels of a block, as the loaders of windows (tap_loader.cuh, direct_flat.cu) need them.
+// The output pixels of a block, as the loaders of windows (tap_loader.cuh, direct_few_channels.cu) need them.
 #pragma once
 
 #include "implicit_gemm.cuh"

@@ -5,7 +5,7 @@
 #include "args.cuh"
 
 struct TensorArgs {
-    // Its filters are [k][tap][w_channels]: w_k = taps * w_channels, w_tap = w_channels, w_c = 1; those of mma_flat.cu are
+    // Its filters are [k][tap][w_channels]: w_k = taps * w_channels, w_tap = w_channels, w_c = 1; those of mma_few_channels.cu are
     // [k][tap][group_c], each filter rounded up to 16 bytes: w_k is that pitch, w_tap = group_c. Its tiles_m, by_tiles_m and
     // by_groups number the tiles as in ConvArgs, of which there are `tiles`.
     ConvArgs conv;

@@ -9,14 +9,14 @@ use std::sync::OnceLock;
 // Written out: build.rs reads this file from another place.
 #[path = "catalog/bottleneck.rs"]
 mod bottleneck;
-#[path = "catalog/branches.rs"]
-mod branches;
-#[path = "catalog/cuda_cores.rs"]
-mod cuda_cores;
 #[path = "catalog/kinds.rs"]
 mod kinds;
 #[path = "catalog/mma.rs"]
 mod mma;
+#[path = "catalog/multi_conv.rs"]
+mod multi_conv;
+#[path = "catalog/simt.rs"]
+mod simt;
 #[path = "catalog/small.rs"]
 mod small;
 #[path = "catalog/wgmma.rs"]
@@ -31,23 +31,23 @@ pub enum Algorithm {
     Direct,
     /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs
     /// through channels and filter taps in one go, so that no channel block is padded. Needs
-    /// c * r * s <= [`FLAT_GEMM_K`].
-    DirectFlat,
+    /// c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    DirectFewChannels,
     /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
     Pointwise,
     /// Convolution with 1 < groups, many channels a group: an implicit matrix product a group.
     Grouped,
     /// Convolution with 1 < groups, few channels a group: one thread a pixel and a few filters.
-    GroupedNarrow,
+    SmallGroups,
     /// Convolution with groups = channels, channel multiplier included.
     Depthwise,
     /// Convolution on tensor cores by `mma.sync`: an implicit matrix product a group, 1x1 included.
     Mma,
     /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and
-    /// channels in one go. Needs c * r * s <= [`FLAT_GEMM_K`].
-    MmaFlat,
-    /// Convolution on tensor cores with groups narrower than a tile, several of which share one.
-    MmaNarrow,
+    /// channels in one go. Needs c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    MmaFewChannels,
+    /// Convolution on tensor cores with groups smaller than a tile, several of which share one.
+    MmaSmallGroups,
     /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk
     /// tensor copies (im2col).
     Wgmma,
@@ -55,14 +55,14 @@ pub enum Algorithm {
     /// NCHW.
     WgmmaGather,
     /// A whole bottleneck, 1x1, 3x3 and 1x1, on CUDA cores.
-    BottleneckCores,
+    BottleneckSimt,
     /// The same on tensor cores by `mma.sync`.
     Bottleneck,
     /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
     BottleneckWgmma,
     /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one
     /// launch.
-    MmaBranches,
+    MmaMultiConv,
     /// No convolution itself: brings filters into the order that those on tensor cores read.
     PackFilter,
     /// Windowed maximum, with the index of each maximum if asked.
@@ -88,20 +88,20 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct",
-            Algorithm::DirectFlat => "direct_flat",
+            Algorithm::DirectFewChannels => "direct_few_channels",
             Algorithm::Pointwise => "1x1",
             Algorithm::Grouped => "grouped",
-            Algorithm::GroupedNarrow => "grouped_narrow",
+            Algorithm::SmallGroups => "small_groups",
             Algorithm::Depthwise => "depthwise",
             Algorithm::Mma => "mma",
-            Algorithm::MmaFlat => "mma_flat",
-            Algorithm::MmaNarrow => "mma_narrow",
+            Algorithm::MmaFewChannels => "mma_few_channels",
+            Algorithm::MmaSmallGroups => "mma_small_groups",
             Algorithm::Wgmma => "wgmma",
             Algorithm::WgmmaGather => "wgmma_gather",
-            Algorithm::BottleneckCores => "bottleneck_cores",
+            Algorithm::BottleneckSimt => "bottleneck_simt",
             Algorithm::Bottleneck => "bottleneck",
             Algorithm::BottleneckWgmma => "bottleneck_wgmma",
-            Algorithm::MmaBranches => "mma_branches",
+            Algorithm::MmaMultiConv => "mma_multi_conv",
             Algorithm::PackFilter => "pack_filter",
             Algorithm::MaxPool => "max_pool",
             Algorithm::AvgPool => "avg_pool",
@@ -118,20 +118,20 @@ impl Algorithm {
     pub const fn source(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct.cu",
-            Algorithm::DirectFlat => "direct_flat.cu",
+            Algorithm::DirectFewChannels => "direct_few_channels.cu",
             Algorithm::Pointwise => "pointwise.cu",
             Algorithm::Grouped => "grouped.cu",
-            Algorithm::GroupedNarrow => "grouped_narrow.cu",
+            Algorithm::SmallGroups => "small_groups.cu",
             Algorithm::Depthwise => "depthwise.cu",
             Algorithm::Mma => "mma.cu",
-            Algorithm::MmaFlat => "mma_flat.cu",
-            Algorithm::MmaNarrow => "mma_narrow.cu",
+            Algorithm::MmaFewChannels => "mma_few_channels.cu",
+            Algorithm::MmaSmallGroups => "mma_small_groups.cu",
             Algorithm::Wgmma => "wgmma.cu",
             Algorithm::WgmmaGather => "wgmma_gather.cu",
-            Algorithm::BottleneckCores => "bottleneck_cores.cu",
+            Algorithm::BottleneckSimt => "bottleneck_simt.cu",
             Algorithm::Bottleneck => "bottleneck.cu",
             Algorithm::BottleneckWgmma => "bottleneck_wgmma.cu",
-            Algorithm::MmaBranches => "mma_branches.cu",
+            Algorithm::MmaMultiConv => "mma_multi_conv.cu",
             Algorithm::PackFilter => "pack_filter.cu",
             Algorithm::MaxPool => "max_pool.cu",
             Algorithm::AvgPool => "avg_pool.cu",
@@ -149,13 +149,13 @@ impl Algorithm {
         matches!(
             self,
             Algorithm::Mma
-                | Algorithm::MmaFlat
-                | Algorithm::MmaNarrow
+                | Algorithm::MmaFewChannels
+                | Algorithm::MmaSmallGroups
                 | Algorithm::Wgmma
                 | Algorithm::WgmmaGather
                 | Algorithm::Bottleneck
                 | Algorithm::BottleneckWgmma
-                | Algorithm::MmaBranches
+                | Algorithm::MmaMultiConv
         )
     }
 
@@ -164,14 +164,14 @@ impl Algorithm {
     pub const fn bottleneck(self) -> bool {
         matches!(
             self,
-            Algorithm::BottleneckCores | Algorithm::Bottleneck | Algorithm::BottleneckWgmma
+            Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma
         )
     }
 }
 
-/// The longest sum (c * r * s) that [`Algorithm::DirectFlat`] and [`Algorithm::MmaFlat`] take: they
+/// The longest sum (c * r * s) that [`Algorithm::DirectFewChannels`] and [`Algorithm::MmaFewChannels`] take: they
 /// keep a table of its terms in shared memory.
-pub const FLAT_GEMM_K: u32 = 512;
+pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
 /// as [`Kernel::id`].
@@ -260,9 +260,11 @@ impl Kernel {
     /// Bytes of shared memory that a launch must ask for, beyond what the module declares.
     pub fn dynamic_shared(&self) -> u32 {
         match self.algorithm {
-            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => mma::dynamic_shared(self),
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
+                mma::dynamic_shared(self)
+            }
             Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
-            Algorithm::MmaBranches => branches::dynamic_shared(self),
+            Algorithm::MmaMultiConv => multi_conv::dynamic_shared(self),
             algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
             _ => 0,
         }
@@ -313,8 +315,14 @@ impl Kernel {
             defines.push(("NARROW", self.tile_k.to_string()));
             defines.push(("STRIDE", self.stride.to_string()));
         }
-        if matches!(self.algorithm, Algorithm::DirectFlat | Algorithm::MmaFlat) {
-            defines.push(("FLAT_GEMM_K", FLAT_GEMM_K.to_string()));
+        if matches!(
+            self.algorithm,
+            Algorithm::DirectFewChannels | Algorithm::MmaFewChannels
+        ) {
+            defines.push((
+                "FEW_CHANNELS_MAX_GEMM_K",
+                FEW_CHANNELS_MAX_GEMM_K.to_string(),
+            ));
         }
         if let Some(layout) = self.layout {
             defines.push(("LAYOUT_NHWC", u32::from(layout == Layout::Nhwc).to_string()));
@@ -342,14 +350,14 @@ pub fn kernels() -> &'static [Kernel] {
     static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
     KERNELS.get_or_init(|| {
         let mut all = Vec::new();
-        cuda_cores::convolution(&mut all);
-        cuda_cores::depthwise(&mut all);
-        cuda_cores::pooling_and_relu(&mut all);
+        simt::convolution(&mut all);
+        simt::depthwise(&mut all);
+        simt::pooling_and_relu(&mut all);
         small::kernels(&mut all);
         mma::kernels(&mut all);
         wgmma::kernels(&mut all);
         bottleneck::kernels(&mut all);
-        branches::kernels(&mut all);
+        multi_conv::kernels(&mut all);
         helpers(&mut all);
         all
     })

@@ -219,7 +219,7 @@ fn convolutions_find_their_family() {
         (
             "mb128g32ic512ih14oc512kh3ph1+bf16",
             strict,
-            &family::GROUPED_NARROW,
+            &family::SMALL_GROUPS,
         ),
         (
             "mb128g32ic32ih112oc32kh3ph1+bf16",

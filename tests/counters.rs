@@ -10,8 +10,8 @@
 
 #[path = "counters/bottleneck.rs"]
 mod bottleneck;
-#[path = "counters/cores.rs"]
-mod cores;
+#[path = "counters/simt.rs"]
+mod simt;
 #[path = "counters/small.rs"]
 mod small;
 #[path = "counters/tensor.rs"]
@@ -32,7 +32,7 @@ fn kernels_cost_no_more_than_they_may() {
     let gpu = |sm| Gpu::open(&DeviceChoice::Emulator { sm }).expect("the emulator's library");
     let h200 = gpu(90);
     let mut broken = Broken::default();
-    cores::check(&h200, &mut broken);
+    simt::check(&h200, &mut broken);
     small::check(&h200, &mut broken);
     tensor::main_loops(&h200, &mut broken);
     bottleneck::main_job(&h200, &mut broken);

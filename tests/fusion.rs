@@ -296,7 +296,7 @@ fn every_kernel_computes_both_launches() {
     let _others = COUNTED.lock().unwrap();
     let mut ran = 0;
     for (index, kernel) in kernels().iter().enumerate() {
-        if kernel.algorithm != Algorithm::MmaBranches || !fuses() {
+        if kernel.algorithm != Algorithm::MmaMultiConv || !fuses() {
             continue;
         }
         // Wide enough for two tiles of filters with a boundary between convolutions inside, and for
@@ -357,7 +357,7 @@ fn every_kernel_computes_both_launches() {
 /// The kernels that copy 16 bytes of x at a time: those that bring cells into shared memory.
 fn copying_kernels() -> impl Iterator<Item = KernelId> {
     let entries = kernels().iter().enumerate().filter(|(_, kernel)| {
-        kernel.algorithm == Algorithm::MmaBranches && kernel.vector == 16 && fuses()
+        kernel.algorithm == Algorithm::MmaMultiConv && kernel.vector == 16 && fuses()
     });
     entries.map(|(index, _)| KernelId(index))
 }

@@ -1,6 +1,6 @@
 //! What is planned for which problem on which device, and why the other kernels were refused.
 
-use warpconv::catalog::{Algorithm, FLAT_GEMM_K, KernelId, Tier, kernels};
+use warpconv::catalog::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, KernelId, Tier, kernels};
 use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
@@ -60,7 +60,7 @@ fn each_kind_of_convolution_gets_its_kernel() {
     );
     assert_eq!(
         algorithm(&conv(32, 3, 224, 64, 7, 1)),
-        Algorithm::DirectFlat
+        Algorithm::DirectFewChannels
     );
     assert_eq!(algorithm(&conv(32, 96, 27, 256, 5, 2)), Algorithm::Grouped);
     assert_eq!(
@@ -124,7 +124,7 @@ fn the_grid_covers_every_output() {
             if matches!(
                 kernel.algorithm,
                 Algorithm::Direct
-                    | Algorithm::DirectFlat
+                    | Algorithm::DirectFewChannels
                     | Algorithm::Pointwise
                     | Algorithm::Grouped
             ) {
@@ -177,10 +177,10 @@ fn refusals_have_their_reason_and_its_numbers() {
     );
     let long = conv(1, 64, 8, 16, 3, 1);
     assert_eq!(
-        refusal(&long, &h200, nchw(Algorithm::DirectFlat)),
+        refusal(&long, &h200, nchw(Algorithm::DirectFewChannels)),
         Refusal::SumTooLong {
             terms: 576,
-            most: FLAT_GEMM_K as usize
+            most: FEW_CHANNELS_MAX_GEMM_K as usize
         }
     );
     let half = plain.with_dtype(DType::F16).unwrap();

@@ -15,12 +15,12 @@ use warpconv::problem::{Conv2d, FilterLayout, Padding};
 fn problem(algorithm: Algorithm) -> Option<Conv2d> {
     let (channels, kernel, groups, filters) = match algorithm {
         Algorithm::Direct => (32, 3, 1, 128),
-        Algorithm::DirectFlat => (3, 5, 1, 128),
+        Algorithm::DirectFewChannels => (3, 5, 1, 128),
         Algorithm::Pointwise => (64, 1, 1, 128),
         Algorithm::Grouped => (32, 3, 2, 128),
-        Algorithm::GroupedNarrow | Algorithm::MmaNarrow => (32, 3, 4, 32),
+        Algorithm::SmallGroups | Algorithm::MmaSmallGroups => (32, 3, 4, 32),
         Algorithm::Mma => (64, 3, 1, 128),
-        Algorithm::MmaFlat => (8, 3, 1, 128),
+        Algorithm::MmaFewChannels => (8, 3, 1, 128),
         _ => return None,
     };
     let conv = Conv2d::builder()

@@ -58,17 +58,21 @@ fn half_precision_runs_on_tensor_cores() {
 }
 
 #[test]
-fn few_channels_and_narrow_groups_have_kernels_of_their_own() {
+fn few_channels_and_small_groups_have_kernels_of_their_own() {
     for layout in ["", "+nhwc+krsc"] {
         for dtype in ["+f16", "+bf16", "+tf32"] {
             let first = algorithms(&format!("mb32ic3ih224oc64kh7sh2ph3{dtype}{layout}"));
-            assert_eq!(first[1..], [Algorithm::MmaFlat; 2], "{dtype}{layout}");
+            assert_eq!(
+                first[1..],
+                [Algorithm::MmaFewChannels; 2],
+                "{dtype}{layout}"
+            );
         }
     }
     // In NCHW, where pixels come one by one, CUDA cores are about as good.
     for dtype in ["+f16", "+bf16"] {
         let narrow = algorithms(&format!("g32mb32ic128ih56oc128kh3ph1+nhwc+krsc{dtype}"));
-        assert_eq!(narrow[1..], [Algorithm::MmaNarrow; 2], "{dtype}");
+        assert_eq!(narrow[1..], [Algorithm::MmaSmallGroups; 2], "{dtype}");
     }
     // One channel a group is no product of matrices.
     let depthwise = algorithms("g144mb32ic144ih56oc144kh3ph1+bf16+nhwc+krsc");

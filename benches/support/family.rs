@@ -53,8 +53,8 @@ pub static SINGLE: Family = within("N=1", 2.0, 4.0, 1.5);
 pub static DEPTHWISE: Family = family("depthwise", 0.85, 2.0);
 /// Two groups, as AlexNet's.
 pub static GROUPED_WIDE: Family = family("grouped, wide groups", 0.80, 1.2);
-/// Narrow groups, as ResNeXt's.
-pub static GROUPED_NARROW: Family = family("grouped, narrow groups", 0.70, 3.0);
+/// Small groups, as ResNeXt's.
+pub static SMALL_GROUPS: Family = family("grouped, small groups", 0.70, 3.0);
 /// f32 on CUDA cores.
 pub static STRICT: Family = family("fp32 strict", 0.80, 1.1);
 /// f32 stored, tensor cores.
@@ -91,7 +91,7 @@ pub static FAMILIES: [&Family; 17] = [
     &STRICT,
     &TF32,
     &GROUPED_WIDE,
-    &GROUPED_NARROW,
+    &SMALL_GROUPS,
     &DEPTHWISE,
     &SINGLE,
     &MAX_POOL,
@@ -139,7 +139,7 @@ pub fn of_conv(conv: &Conv2d, math: Math, bound: Bound) -> &'static Family {
     match () {
         () if conv.n() == 1 => &SINGLE,
         () if conv.groups() > 1 && conv.group_c() == 1 => &DEPTHWISE,
-        () if conv.groups() > 1 && conv.group_c() <= 32 => &GROUPED_NARROW,
+        () if conv.groups() > 1 && conv.group_c() <= 32 => &SMALL_GROUPS,
         () if conv.groups() > 1 => &GROUPED_WIDE,
         () if !half && math == Math::Strict => &STRICT,
         () if !half => &TF32,

@@ -9,9 +9,8 @@ use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     all.extend(
-        CORES
-            .iter()
-            .map(|entry| of(Algorithm::BottleneckCores, entry)),
+        SIMT.iter()
+            .map(|entry| of(Algorithm::BottleneckSimt, entry)),
     );
     mma(all);
     all.extend(
@@ -71,40 +70,40 @@ pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
 /// Bytes of dynamic shared memory of a block.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     match kernel.algorithm {
-        Algorithm::BottleneckCores => cores_shared(kernel),
+        Algorithm::BottleneckSimt => simt_shared(kernel),
         Algorithm::BottleneckWgmma => wgmma_shared(kernel),
         _ => mma_shared(kernel),
     }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// CUDA cores: kernels/bottleneck_cores.cu
+// CUDA cores: kernels/bottleneck_simt.cu
 
 /// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small
 /// images, few of them, and a stride of 2, whose halo is four times as large.
-const CORES: [Entry; 17] = [
-    cores(Layout::Nchw, [8, 28, 64], 1, 16),
-    cores(Layout::Nchw, [8, 28, 64], 1, 4),
-    cores(Layout::Nchw, [8, 8, 64], 2, 4),
-    cores(Layout::Nchw, [8, 28, 32], 1, 4),
-    cores(Layout::Nchw, [8, 8, 32], 2, 4),
-    cores(Layout::Nchw, [8, 28, 16], 1, 4),
-    cores(Layout::Nchw, [8, 8, 16], 2, 4),
-    cores(Layout::Nchw, [8, 8, 64], 1, 4),
+const SIMT: [Entry; 17] = [
+    simt(Layout::Nchw, [8, 28, 64], 1, 16),
+    simt(Layout::Nchw, [8, 28, 64], 1, 4),
+    simt(Layout::Nchw, [8, 8, 64], 2, 4),
+    simt(Layout::Nchw, [8, 28, 32], 1, 4),
+    simt(Layout::Nchw, [8, 8, 32], 2, 4),
+    simt(Layout::Nchw, [8, 28, 16], 1, 4),
+    simt(Layout::Nchw, [8, 8, 16], 2, 4),
+    simt(Layout::Nchw, [8, 8, 64], 1, 4),
     cores_75(Layout::Nchw, [8, 8, 64]),
-    cores(Layout::Nhwc, [8, 28, 64], 1, 4),
-    cores(Layout::Nhwc, [8, 8, 64], 2, 4),
-    cores(Layout::Nhwc, [8, 28, 32], 1, 4),
-    cores(Layout::Nhwc, [8, 8, 32], 2, 4),
-    cores(Layout::Nhwc, [8, 28, 16], 1, 4),
-    cores(Layout::Nhwc, [8, 8, 16], 2, 4),
-    cores(Layout::Nhwc, [8, 8, 64], 1, 4),
+    simt(Layout::Nhwc, [8, 28, 64], 1, 4),
+    simt(Layout::Nhwc, [8, 8, 64], 2, 4),
+    simt(Layout::Nhwc, [8, 28, 32], 1, 4),
+    simt(Layout::Nhwc, [8, 8, 32], 2, 4),
+    simt(Layout::Nhwc, [8, 28, 16], 1, 4),
+    simt(Layout::Nhwc, [8, 8, 16], 2, 4),
+    simt(Layout::Nhwc, [8, 8, 64], 1, 4),
     cores_75(Layout::Nhwc, [8, 8, 64]),
 ];
 
 /// As many blocks a multiprocessor as shared memory of compute capability 9.0 holds while all of a
 /// tile's sums find registers.
-const fn cores(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
+const fn simt(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
     Entry {
         tier: Tier::Sm80,
         dtype: DType::F32,
@@ -124,12 +123,12 @@ const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     Entry {
         tier: Tier::Sm75,
         stages: 2,
-        ..cores(layout, tile, 1, 4)
+        ..simt(layout, tile, 1, 4)
     }
 }
 
-/// What `kernels/bottleneck_cores.cuh` lays out: area A, area B, places.
-fn cores_shared(kernel: &Kernel) -> u32 {
+/// What `kernels/bottleneck_simt.cuh` lays out: area A, area B, places.
+fn simt_shared(kernel: &Kernel) -> u32 {
     let (wide, narrow) = (kernel.vector == 16, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
     let (halo_p, halo_q) = (halo(kernel.tile_m), halo(kernel.tile_n));

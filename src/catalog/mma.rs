@@ -1,6 +1,6 @@
 //! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma_tile.cuh`.
 
-use super::{Algorithm, DType, FLAT_GEMM_K, Kernel, Layout, Math, Tier};
+use super::{Algorithm, DType, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout, Math, Tier};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
@@ -9,7 +9,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     }
     single(all);
     few_channels(all);
-    narrow_groups(all);
+    small_groups(all);
     turing(all);
 }
 
@@ -110,7 +110,7 @@ fn few_channels(all: &mut Vec<Kernel>) {
                 Math::Tf32x3 => &[(64, 128, 32, 0, 256, 3, 1)],
             };
             for &tile in tiles {
-                all.push(kernel(Algorithm::MmaFlat, dtype, math, layout, tile));
+                all.push(kernel(Algorithm::MmaFewChannels, dtype, math, layout, tile));
             }
         }
     }
@@ -118,7 +118,7 @@ fn few_channels(all: &mut Vec<Kernel>) {
 
 /// Groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`. A pixel's row is
 /// 128 bytes of groups.
-fn narrow_groups(all: &mut Vec<Kernel>) {
+fn small_groups(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         let (tile_m, least) = match dtype {
             DType::F32 => (32, 4),
@@ -143,7 +143,7 @@ fn narrow_groups(all: &mut Vec<Kernel>) {
                 // What passes through registers has fewer elements a thread.
                 let (threads, blocks) = if vector == 2 { (256, 2) } else { (128, 3) };
                 let tile = (tile_m, 128, tile_k, vector, threads, 4, blocks);
-                all.push(kernel(Algorithm::MmaNarrow, dtype, math, layout, tile));
+                all.push(kernel(Algorithm::MmaSmallGroups, dtype, math, layout, tile));
             };
             for &vector in vectors {
                 add(Layout::Nhwc, vector);
@@ -181,7 +181,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     } = *kernel;
     let nhwc = kernel.layout == Some(Layout::Nhwc);
     let groups = match kernel.algorithm {
-        Algorithm::MmaNarrow => tile_m / tile_k,
+        Algorithm::MmaSmallGroups => tile_m / tile_k,
         _ => 1,
     };
     let row = tile_k * kernel.dtype.size() as u32;
@@ -192,7 +192,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     };
     let rounds = if kernel.tier == Tier::Sm75 { 2 } else { 1 };
     let table = match kernel.algorithm {
-        Algorithm::MmaFlat => 16 * (FLAT_GEMM_K + kernel.stages * tile_k),
+        Algorithm::MmaFewChannels => 16 * (FEW_CHANNELS_MAX_GEMM_K + kernel.stages * tile_k),
         _ if nhwc => 2 * 16 * tile_n,
         _ => 0,
     };

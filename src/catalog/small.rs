@@ -1,7 +1,7 @@
 //! The kernels of the small layers between convolutions: normalisation, softmax, squashing,
 //! subsampling.
 
-use super::cuda_cores::one_by_one;
+use super::simt::one_by_one;
 use super::{Algorithm, DType, Kernel, Layout};
 
 /// All of them.

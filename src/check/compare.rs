@@ -92,10 +92,10 @@ impl<'a> Tolerance<'a> {
             Math::Tf32x3 => 3,
             Math::Strict | Math::Tf32 => 1,
         };
-        // An instruction adds at least four products to a sum, of one tap unless gemm_k is flat,
+        // An instruction adds at least four products to a sum, of one tap unless gemm_k runs through taps and channels,
         // and all of them are cut to the largest one's last place, the sum too.
         let instructions = match kernel.algorithm {
-            Algorithm::MmaFlat => terms.div_ceil(4),
+            Algorithm::MmaFewChannels => terms.div_ceil(4),
             _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
         };
         // Parts of several blocks, bias, residual and what the epilogue adds.

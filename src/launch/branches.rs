@@ -26,7 +26,7 @@ use crate::problem::{
 pub type PreparedBranches = Prepared<Branches, BranchesWork>;
 
 /// A range of a product's filters: one convolution. As all structs here it mirrors
-/// `kernels/branch_args.cuh`, whose comments say what each field holds.
+/// `kernels/multi_conv_args.cuh`, whose comments say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

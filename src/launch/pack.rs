@@ -259,8 +259,8 @@ mod tests {
                     .filter_layout(layout)
                     .build()
                     .unwrap();
-                for flat in [false, true] {
-                    let rows = FilterRows::new(&conv, flat);
+                for one_row in [false, true] {
+                    let rows = FilterRows::new(&conv, one_row);
                     let mut from = vec![u32::MAX; conv.filter_len()];
                     let mut want = vec![Some(0); rows.rows * rows.pitch];
                     let (taps, channels) = (conv.r() * conv.s(), conv.group_c());
@@ -270,7 +270,7 @@ mod tests {
                         {
                             let value = (1 + (k * taps + tap) * channels + c) as u32;
                             from[conv.filter_index(k, c, tap / conv.s(), tap % conv.s())] = value;
-                            let at = match flat {
+                            let at = match one_row {
                                 true => k * rows.pitch + tap * channels + c,
                                 false => (k * taps + tap) * rows.pitch + c,
                             };
@@ -281,7 +281,7 @@ mod tests {
                     assert_eq!(
                         packed(&arguments, &from, want.len()),
                         want,
-                        "{conv} flat {flat}"
+                        "{conv} one_row {one_row}"
                     );
                 }
             }

@@ -34,7 +34,7 @@ impl TensorArgs {
         let taps = problem.r() * problem.s();
         let mut conv = ConvArgs::from(problem);
         let [w_k, w_tap, w_c] = match kernel.algorithm {
-            Algorithm::MmaFlat => [rows.pitch, problem.group_c(), 1],
+            Algorithm::MmaFewChannels => [rows.pitch, problem.group_c(), 1],
             _ => [taps * rows.pitch, rows.pitch, 1],
         };
         (conv.w_k, conv.w_tap, conv.w_c) = (int(w_k), int(w_tap), int(w_c));
@@ -55,7 +55,7 @@ impl TensorArgs {
 impl Arguments for TensorArgs {
     fn share_out(&mut self, kernel: &Kernel) -> u64 {
         let mut tiles = self.conv.share_out(kernel);
-        if kernel.algorithm == Algorithm::MmaNarrow {
+        if kernel.algorithm == Algorithm::MmaSmallGroups {
             // A tile has several groups, and counts as one.
             let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
             self.conv.tiles_m = (self.conv.groups as u32).div_ceil(groups);

@@ -149,13 +149,13 @@ fn depthwise_takes_four_channels_where_all_is_whole() {
 
 /// Tiles of 64 filters: of groups of up to 16 filters, four groups.
 #[test]
-fn narrow_groups_share_tiles() {
+fn small_groups_share_tiles() {
     for (line, tiles_m, blocks) in [
         ("g8mb1ic64ih8oc64kh3ph1+nhwc", 2, 4),
         ("g9mb1ic72ih8oc72kh3ph1+nhwc", 3, 6),
     ] {
         let problem = parse(line);
-        let kernel = kernel(Algorithm::MmaNarrow, [64, 32, 16], 128, Layout::Nhwc);
+        let kernel = kernel(Algorithm::MmaSmallGroups, [64, 32, 16], 128, Layout::Nhwc);
         for splits in [1, 3] {
             let mut args = TensorArgs::new(&problem, &kernel, splits);
             assert_eq!(

@@ -43,7 +43,7 @@ impl ConvWork {
         let arguments = match kernel.algorithm {
             // No driver encodes a map of nothing.
             _ if plan.grid() == 0 => ConvArguments::Cores(ConvArgs::from(problem)),
-            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow => {
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
                 ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.splits()))
             }
             Algorithm::Wgmma | Algorithm::WgmmaGather => {

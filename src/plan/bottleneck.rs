@@ -199,7 +199,7 @@ impl Tile {
 fn rate(kernel: &Kernel, device: &Capability) -> f64 {
     let half = device.tensor_rate(kernel.tier);
     match (kernel.algorithm, kernel.dtype) {
-        (Algorithm::BottleneckCores, _) => 0.7 * f64::from(device.fp32_lanes()),
+        (Algorithm::BottleneckSimt, _) => 0.7 * f64::from(device.fp32_lanes()),
         (_, DType::F32) => 0.6 * half / 2.0,
         _ => 0.6 * half,
     }

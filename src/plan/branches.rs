@@ -40,7 +40,7 @@ impl Operation for Branches {
     const NAME: &'static str = "several convolutions";
 
     fn computed_by(algorithm: Algorithm) -> bool {
-        algorithm == Algorithm::MmaBranches
+        algorithm == Algorithm::MmaMultiConv
     }
 
     fn describe(&self) -> String {
@@ -239,7 +239,7 @@ fn pooled_cells(kernel: &Kernel) -> u32 {
 }
 
 /// Steps that one of a pooled product takes as long as: by the kernel's own condition (`run_pooled`
-/// of mma_branches.cu).
+/// of mma_multi_conv.cu).
 fn pooled_step(kernel: &Kernel, conv: &Conv2d) -> u32 {
     let row = kernel.tile_k as usize * kernel.dtype.size();
     let copied = kernel.layout == Some(Layout::Nhwc) && kernel.vector == 16;

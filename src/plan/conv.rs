@@ -2,7 +2,7 @@
 
 use super::cost::{Product, streaming};
 use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline, Score, on_cores, tensor};
-use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel};
+use crate::catalog::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel};
 use crate::launch::{Arguments, args::ConvArgs};
 use crate::problem::{Conv2d, FilterLayout, TensorDesc};
 
@@ -13,12 +13,12 @@ impl Operation for Conv2d {
         matches!(
             algorithm,
             Algorithm::Direct
-                | Algorithm::DirectFlat
+                | Algorithm::DirectFewChannels
                 | Algorithm::Pointwise
                 | Algorithm::Grouped
-                | Algorithm::GroupedNarrow
+                | Algorithm::SmallGroups
                 | Algorithm::Depthwise
-        ) || (algorithm.tensor() && !algorithm.bottleneck() && algorithm != Algorithm::MmaBranches)
+        ) || (algorithm.tensor() && !algorithm.bottleneck() && algorithm != Algorithm::MmaMultiConv)
     }
 
     fn describe(&self) -> String {
@@ -53,15 +53,15 @@ impl Operation for Conv2d {
         };
         match kernel.algorithm {
             Algorithm::Direct => one_group(),
-            Algorithm::DirectFlat => {
+            Algorithm::DirectFewChannels => {
                 one_group()?;
-                at_most(self.gemm_k(), FLAT_GEMM_K as usize)
+                at_most(self.gemm_k(), FEW_CHANNELS_MAX_GEMM_K as usize)
             }
             Algorithm::Pointwise => {
                 one_group()?;
                 pointwise(self)
             }
-            Algorithm::Grouped | Algorithm::GroupedNarrow if self.groups() == 1 => {
+            Algorithm::Grouped | Algorithm::SmallGroups if self.groups() == 1 => {
                 Err(Refusal::SeveralGroupsOnly)
             }
             Algorithm::Depthwise if self.group_c() != 1 => Err(Refusal::OneChannelAGroupOnly {
@@ -108,10 +108,10 @@ impl Operation for Conv2d {
             padded_k,
         };
         match kernel.algorithm {
-            Algorithm::DirectFlat => {
+            Algorithm::DirectFewChannels => {
                 product((taps * channels).next_multiple_of(tile_k)).score(kernel, device, roofline)
             }
-            Algorithm::GroupedNarrow => {
+            Algorithm::SmallGroups => {
                 // Filters beyond the group's last are computed too. Two instructions for a
                 // multiply-add: x comes straight from memory, for the filters of one tile.
                 let filters = (self.group_k() as u64).next_multiple_of(u64::from(kernel.tile_m));
@@ -235,7 +235,8 @@ mod tests {
         };
         let (device, roofline) = (Capability::h200(), Roofline::default());
         // Terms of a sum: nine taps of 10 channels, each as 16 or 90 in all as 96.
-        for (algorithm, padded_k) in [(Algorithm::Direct, 144), (Algorithm::DirectFlat, 96)] {
+        for (algorithm, padded_k) in [(Algorithm::Direct, 144), (Algorithm::DirectFewChannels, 96)]
+        {
             let (problem, kernel): (Conv2d, _) = (
                 "mb2ic10ih9oc24kh3ph1".parse().expect("a valid problem"),
                 made(algorithm, 16, 16),
@@ -254,14 +255,14 @@ mod tests {
         for (line, algorithm, tile_k, work, cost) in [
             (
                 "g4mb2ic8ih9oc24kh3ph1",
-                Algorithm::GroupedNarrow,
+                Algorithm::SmallGroups,
                 1,
                 162 * 9 * 2 * 32,
                 2.0,
             ),
             (
                 "g4mb2ic4ih9oc24kh3ph1",
-                Algorithm::GroupedNarrow,
+                Algorithm::SmallGroups,
                 1,
                 162 * 9 * 32,
                 31.0,

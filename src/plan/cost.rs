@@ -162,7 +162,7 @@ fn fill(algorithm: Algorithm) -> f64 {
         // No bounds in the image, no taps.
         Algorithm::Pointwise => 2.0,
         // An entry of a table for each term.
-        Algorithm::DirectFlat => 5.0,
+        Algorithm::DirectFewChannels => 5.0,
         _ => 4.0,
     }
 }

@@ -4,7 +4,7 @@
 use super::tensor_cost::{Tiling, score};
 use super::workspace::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::{Capability, Limits, Refusal, Roofline, Score};
-use crate::catalog::{Algorithm, FLAT_GEMM_K, Kernel, Layout};
+use crate::catalog::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is
@@ -14,14 +14,14 @@ const MOST_SPLITS: u32 = 16;
 /// The constraints of a kernel on tensor cores, those of type, layout and device aside.
 pub(super) fn suits(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     match kernel.algorithm {
-        Algorithm::MmaFlat => {
+        Algorithm::MmaFewChannels => {
             one_group(problem)?;
-            let (terms, most) = (problem.gemm_k(), FLAT_GEMM_K as usize);
+            let (terms, most) = (problem.gemm_k(), FEW_CHANNELS_MAX_GEMM_K as usize);
             if terms > most {
                 return Err(Refusal::SumTooLong { terms, most });
             }
         }
-        Algorithm::MmaNarrow => narrow_groups(problem, kernel)?,
+        Algorithm::MmaSmallGroups => small_groups(problem, kernel)?,
         Algorithm::Wgmma => boxes(problem, kernel)?,
         _ => {}
     }
@@ -36,7 +36,7 @@ fn one_group(problem: &Conv2d) -> Result<(), Refusal> {
 }
 
 /// A group's channels are one step of the sum, and its filters as many rows of the tile.
-fn narrow_groups(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+fn small_groups(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     if problem.groups() == 1 {
         return Err(Refusal::SeveralGroupsOnly);
     }
@@ -164,13 +164,13 @@ pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
             problem.gemm_k() == problem.group_c() && whole(problem, problem.group_c())
         }
         FilterLayout::Krsc => match kernel.algorithm {
-            Algorithm::MmaFlat => whole(problem, problem.gemm_k()),
+            Algorithm::MmaFewChannels => whole(problem, problem.gemm_k()),
             _ => whole(problem, problem.group_c()),
         },
         FilterLayout::Packed => {
             let gaps = !whole(problem, problem.group_c());
             let one_tap = problem.gemm_k() == problem.group_c();
-            kernel.algorithm != Algorithm::MmaFlat || one_tap || !gaps
+            kernel.algorithm != Algorithm::MmaFewChannels || one_tap || !gaps
         }
     };
     !(in_place && problem.alignment() >= PACKED_BYTES)
@@ -185,7 +185,7 @@ fn whole(problem: &Conv2d, elements: usize) -> bool {
 pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     let tile_k = kernel.tile_k.max(1) as usize;
     let steps = match kernel.algorithm {
-        Algorithm::MmaFlat => problem.gemm_k().div_ceil(tile_k),
+        Algorithm::MmaFewChannels => problem.gemm_k().div_ceil(tile_k),
         _ => problem.r() * problem.s() * problem.group_c().div_ceil(tile_k),
     };
     steps as u32
@@ -202,7 +202,7 @@ pub(crate) fn whole_splits(steps: u32, wanted: u32) -> u32 {
 pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
     let pixels = (problem.gemm_n() as u64).div_ceil(u64::from(kernel.tile_n.max(1)));
     let filters = match kernel.algorithm {
-        Algorithm::MmaNarrow => {
+        Algorithm::MmaSmallGroups => {
             let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
             (problem.groups() as u64).div_ceil(u64::from(groups))
         }
@@ -319,7 +319,7 @@ pub(super) fn rate(
 /// Terms of a sum that a step brings on average.
 pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
     let terms = match kernel.algorithm {
-        Algorithm::MmaFlat => problem.gemm_k(),
+        Algorithm::MmaFewChannels => problem.gemm_k(),
         _ => problem.group_c(),
     };
     let steps = terms.div_ceil(kernel.tile_k.max(1) as usize).max(1);

@@ -148,7 +148,7 @@ impl Step {
     fn of(work: &Tiling, kernel: &Kernel, device: &Capability) -> Step {
         let [m, n, k] = [kernel.tile_m, kernel.tile_n, kernel.tile_k].map(f64::from);
         let size = kernel.dtype.size() as f64;
-        let narrow = kernel.algorithm == Algorithm::MmaNarrow;
+        let narrow = kernel.algorithm == Algorithm::MmaSmallGroups;
         // Elements that a step brings of x, of each group its own, and of w.
         let groups = if narrow { (m / k).max(1.0) } else { 1.0 };
         let (x, w) = (n * groups * work.channels, m * work.filters * work.channels);
@@ -204,7 +204,7 @@ fn copy_clocks(kernel: &Kernel, x: f64, w: f64) -> f64 {
         // One thread asks for a box.
         Algorithm::Wgmma => 0.0,
         // An entry of a table for each term.
-        Algorithm::MmaFlat => filters + pixels(kernel.dtype.size() as f64, 4.0),
+        Algorithm::MmaFewChannels => filters + pixels(kernel.dtype.size() as f64, 4.0),
         // cp.async has no 2 bytes: through registers, and put together there.
         _ if kernel.vector < 4 => filters + pixels(2.0, 5.0),
         _ => filters + pixels(f64::from(kernel.vector), 2.5),

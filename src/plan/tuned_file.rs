@@ -22,6 +22,16 @@ const MAGIC: &str = "warpconv-tuning";
 /// The format that this crate writes and reads.
 const FORMAT: u32 = 1;
 
+/// Kernel families by their earlier names, and by those that they have now.
+const RENAMED: [(&str, &str); 6] = [
+    ("bottleneck_cores", "bottleneck_simt"),
+    ("direct_flat", "direct_few_channels"),
+    ("grouped_narrow", "small_groups"),
+    ("mma_branches", "mma_multi_conv"),
+    ("mma_flat", "mma_few_channels"),
+    ("mma_narrow", "mma_small_groups"),
+];
+
 /// Why a tuning file is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +77,19 @@ pub enum TuningReason {
         line: usize,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// A kernel has the name that its family had in an earlier version.
+    #[error(
+        "line {line} of the tuning file is by an earlier version: kernels {old}_* are now {new}_*; \
+         delete the file and run `warpconv tune` again"
+    )]
+    Renamed {
+        /// The line, from 1.
+        line: usize,
+        /// The family's earlier name.
+        old: &'static str,
+        /// Its name now.
+        new: &'static str,
     },
     /// The text is not the one that was written.
     #[error("the tuning file is damaged: its checksum does not match")]
@@ -275,6 +298,14 @@ fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
             line: index + 1,
             what,
         })?;
+        let former = |(old, _): &&(&str, &str)| {
+            let rest = entry.kernel.strip_prefix(old);
+            rest.is_some_and(|rest| rest.starts_with('_'))
+        };
+        if let Some(&(old, new)) = RENAMED.iter().find(former) {
+            let line = index + 1;
+            return Err(TuningReason::Renamed { line, old, new });
+        }
         entries.insert(key, entry);
     }
     match count.parse::<usize>() {

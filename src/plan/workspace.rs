@@ -26,7 +26,7 @@ pub(crate) struct FilterRows {
 
 impl FilterRows {
     pub(crate) fn of(problem: &Conv2d, kernel: &Kernel) -> FilterRows {
-        FilterRows::new(problem, kernel.algorithm == Algorithm::MmaFlat)
+        FilterRows::new(problem, kernel.algorithm == Algorithm::MmaFewChannels)
     }
 
     /// The rows of [`FilterLayout::Packed`].
@@ -34,10 +34,10 @@ impl FilterRows {
         FilterRows::new(problem, false)
     }
 
-    /// A row a filter if `flat`, else a row a tap of each.
-    pub(crate) fn new(problem: &Conv2d, flat: bool) -> FilterRows {
+    /// A row a filter if `one_row`, else a row a tap of each.
+    pub(crate) fn new(problem: &Conv2d, one_row: bool) -> FilterRows {
         let taps = problem.r() * problem.s();
-        let (rows, columns) = match flat {
+        let (rows, columns) = match one_row {
             true => (problem.k(), problem.gemm_k()),
             false => (problem.k() * taps, problem.group_c()),
         };
@@ -124,7 +124,7 @@ mod tests {
     /// a tap each, and of all taps.
     #[test]
     fn rows_are_found_where_they_are_runs() {
-        for (text, tap, flat) in [
+        for (text, tap, one_row) in [
             ("ic6ih5oc4kh3", None, None),
             ("ic6ih5oc4kh1", Some(6), Some(6)),
             ("g6ic6ih5oc6kh3", Some(1), Some(9)),
@@ -134,9 +134,9 @@ mod tests {
             ("ic8ih5oc4kh3+packed", Some(8), Some(72)),
         ] {
             let problem: Conv2d = text.parse().expect("a valid problem");
-            let [by_tap, all] = [false, true].map(|flat| FilterRows::new(&problem, flat));
+            let [by_tap, all] = [false, true].map(|one_row| FilterRows::new(&problem, one_row));
             assert_eq!(by_tap.source(&problem), tap, "{text}");
-            assert_eq!(all.source(&problem), flat, "{text}");
+            assert_eq!(all.source(&problem), one_row, "{text}");
         }
     }
 }

@@ -66,11 +66,11 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
         let bytes = counters.device_bytes() as f64 / problem.min_bytes() as f64;
         broken.hold("device memory", &name, bytes, 1.15);
         broken.hold("device memory, at least", &name, -bytes, -1.0);
-        if kernel.algorithm != Algorithm::BottleneckCores {
+        if kernel.algorithm != Algorithm::BottleneckSimt {
             let macs = matrix_macs(&counters) as f64 / problem.macs() as f64;
             broken.hold("matrix operations, at least", &name, -macs, -1.0);
         } else {
-            cores(kernel, &problem, &counters, broken);
+            simt(kernel, &problem, &counters, broken);
         }
         checked += 1;
     }
@@ -80,7 +80,7 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
 /// What those on CUDA cores may cost: as counted when they were last tuned, and 5% for another
 /// compiler's taste. Tiles of 8x8 compute 100 pixels of the first intermediate, as 128, for 64
 /// outputs, and share a load among fewer products.
-fn cores(kernel: &Kernel, problem: &Bottleneck2d, counters: &Counters, broken: &mut Broken) {
+fn simt(kernel: &Kernel, problem: &Bottleneck2d, counters: &Counters, broken: &mut Broken) {
     let name = kernel.id();
     let most = if kernel.tile_n == 28 { 1.50 } else { 2.10 };
     let warps = counters.instructions().warp as f64 * 32.0 / problem.macs() as f64;

@@ -24,9 +24,9 @@ fn one_tile(kernel: &Kernel, deep: bool) -> Option<Conv2d> {
     match kernel.algorithm {
         Algorithm::Mma | Algorithm::Wgmma | Algorithm::WgmmaGather => {}
         // All terms of the sum in one go: 288 and 144.
-        Algorithm::MmaFlat => channels = if deep { 32 } else { 16 },
+        Algorithm::MmaFewChannels => channels = if deep { 32 } else { 16 },
         // A step is a tap.
-        Algorithm::MmaNarrow => {
+        Algorithm::MmaSmallGroups => {
             groups = (kernel.tile_m as usize / tile_k).max(2);
             channels = groups * tile_k;
             filters = channels;

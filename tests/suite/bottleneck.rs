@@ -12,7 +12,7 @@ use warpconv::reference::{self, BottleneckOperands};
 use warpconv::{DType, Layout};
 
 const ALGORITHMS: [Algorithm; 3] = [
-    Algorithm::BottleneckCores,
+    Algorithm::BottleneckSimt,
     Algorithm::Bottleneck,
     Algorithm::BottleneckWgmma,
 ];

@@ -15,14 +15,14 @@ use warpconv::{DType, Layout, reference};
 /// Algorithms that convolve.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::Direct,
-    Algorithm::DirectFlat,
+    Algorithm::DirectFewChannels,
     Algorithm::Pointwise,
     Algorithm::Grouped,
-    Algorithm::GroupedNarrow,
+    Algorithm::SmallGroups,
     Algorithm::Depthwise,
     Algorithm::Mma,
-    Algorithm::MmaFlat,
-    Algorithm::MmaNarrow,
+    Algorithm::MmaFewChannels,
+    Algorithm::MmaSmallGroups,
 ];
 
 /// A problem's operands.
@@ -245,7 +245,7 @@ pub fn shared_sums(device: &Device) {
     let shares = |kernel: &Kernel| {
         let mma = matches!(
             kernel.algorithm,
-            Algorithm::Mma | Algorithm::MmaFlat | Algorithm::MmaNarrow
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups
         );
         mma && Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.tier)
     };

@@ -186,7 +186,7 @@ fn a_lost_term_shows() {
         (Algorithm::Mma, Math::Strict),
         (Algorithm::Mma, Math::Tf32x3),
         (Algorithm::Mma, Math::Tf32),
-        (Algorithm::MmaFlat, Math::Tf32),
+        (Algorithm::MmaFewChannels, Math::Tf32),
         (Algorithm::Wgmma, Math::Tf32),
     ] {
         let allowed = allowed(&conv(64, 1), &kernel(algorithm, math), 16);
@@ -201,11 +201,11 @@ fn longer_sums_and_more_splits_may_cost_more() {
     assert!(short < allowed(&conv(16, 1), &kernel, 3));
     assert!(short < allowed(&conv(17, 1), &kernel, 1));
     // Nine taps of one channel are nine instructions, in one go three.
-    let flat = Kernel {
-        algorithm: Algorithm::MmaFlat,
+    let few_channels = Kernel {
+        algorithm: Algorithm::MmaFewChannels,
         ..kernel
     };
-    assert!(allowed(&conv(1, 3), &flat, 1) < allowed(&conv(1, 3), &kernel, 1));
+    assert!(allowed(&conv(1, 3), &few_channels, 1) < allowed(&conv(1, 3), &kernel, 1));
 }
 
 #[test]

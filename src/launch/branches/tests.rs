@@ -7,7 +7,7 @@ use crate::catalog::{DType, kernels};
 /// A kernel made up here, of tiles of 64 filters, 32 pixels and 32 channels.
 fn kernel(layout: Layout) -> Kernel {
     Kernel {
-        algorithm: crate::catalog::Algorithm::MmaBranches,
+        algorithm: crate::catalog::Algorithm::MmaMultiConv,
         dtype: DType::F32,
         layout: Some(layout),
         tile_m: 64,

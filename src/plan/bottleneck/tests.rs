@@ -66,7 +66,7 @@ fn problem(c: [usize; 3], dtype: DType, stride: usize, added: Added) -> Bottlene
 /// that are the problem's, and the waves.
 #[test]
 fn clocks_are_those_of_a_second_implementation() {
-    use Algorithm::{Bottleneck, BottleneckCores, BottleneckWgmma};
+    use Algorithm::{Bottleneck, BottleneckSimt, BottleneckWgmma};
     let (f16, f32) = (DType::F16, DType::F32);
     let plain = problem([20, 7, 30], f16, 1, Added::Nothing);
     let wide = problem([512, 64, 512], f32, 1, Added::Nothing)
@@ -78,7 +78,7 @@ fn clocks_are_those_of_a_second_implementation() {
         kernel
     };
     let mma = tiled(Bottleneck, f16);
-    let cores = change(tiled(BottleneckCores, f32), |k| k.min_blocks = 3);
+    let simt = change(tiled(BottleneckSimt, f32), |k| k.min_blocks = 3);
     for (name, problem, kernel, clocks, [turns, blocks], useful, waves) in [
         (
             "plain",
@@ -126,9 +126,9 @@ fn clocks_are_those_of_a_second_implementation() {
             3.0,
         ),
         (
-            "cores",
+            "simt",
             &problem([20, 7, 30], f32, 1, Added::Nothing),
-            cores,
+            simt,
             19029.031746032,
             [6, 30],
             0.142261556,
@@ -137,7 +137,7 @@ fn clocks_are_those_of_a_second_implementation() {
         (
             "no room for the filters",
             &wide,
-            change(cores, |k| k.tile_k = 64),
+            change(simt, |k| k.tile_k = 64),
             218203.009523810,
             [2, 20],
             0.523200758,

@@ -6,7 +6,7 @@ use crate::problem::{FilterLayout, Padding, Pool2d, PoolKind};
 
 fn kernel(dtype: DType, layout: Layout, tile: [u32; 2], vector: u32) -> &'static Kernel {
     let fits = |kernel: &&Kernel| {
-        kernel.algorithm == Algorithm::MmaBranches
+        kernel.algorithm == Algorithm::MmaMultiConv
             && (kernel.dtype, kernel.layout) == (dtype, Some(layout))
             && ([kernel.tile_m, kernel.tile_n], kernel.vector) == (tile, vector)
     };

@@ -168,9 +168,9 @@ fn tiles_take_what_a_second_implementation_says() {
             2.2,
         ),
         (
-            "flat",
+            "few channels",
             product,
-            of(Algorithm::DirectFlat),
+            of(Algorithm::DirectFewChannels),
             45.150966799,
             2.2,
         ),

@@ -35,7 +35,7 @@ fn filters_are_packed_unless_they_are_rows_of_16_bytes() {
         dtype: DType::Bf16,
         ..crate::catalog::kernels()[0]
     };
-    for (text, mma, flat) in [
+    for (text, mma, one_row) in [
         ("ic64oc8ih5kh3+krsc", false, false),
         ("ic64oc8ih5kh3+kcrs", true, true),
         ("ic64oc8ih5kh1+kcrs", false, false),
@@ -52,7 +52,11 @@ fn filters_are_packed_unless_they_are_rows_of_16_bytes() {
     ] {
         let problem: Conv2d = format!("{text}+bf16").parse().expect("a valid problem");
         assert_eq!(packs(&problem, &kernel(Algorithm::Mma)), mma, "{text}");
-        assert_eq!(packs(&problem, &kernel(Algorithm::MmaFlat)), flat, "{text}");
+        assert_eq!(
+            packs(&problem, &kernel(Algorithm::MmaFewChannels)),
+            one_row,
+            "{text}"
+        );
         assert!(!packs(&problem, &kernel(Algorithm::Direct)), "{text}");
     }
 }
@@ -162,10 +166,10 @@ fn boxes_are_refused_beyond_what_a_map_can_say() {
     assert_eq!(grouped("g2ic64ih8oc8kh3"), Err(refused));
 }
 
-/// Kernels of narrow groups take groups of up to a step's channels and filters.
+/// Kernels of small groups take groups of up to a step's channels and filters.
 #[test]
 fn groups_are_narrow_up_to_a_step() {
-    let suits = |text| suits(&parse(text), &made(Algorithm::MmaNarrow, 16));
+    let suits = |text| suits(&parse(text), &made(Algorithm::MmaSmallGroups, 16));
     let wide = |group_c, group_k| {
         let most = 16;
         Err(Refusal::WideGroups {
@@ -187,18 +191,18 @@ fn groups_are_narrow_up_to_a_step() {
 /// Tiles, steps, channels per step and the useful share, worked out by hand.
 #[test]
 fn work_is_counted_in_tiles_and_steps() {
-    use Algorithm::{Mma, MmaFlat, MmaNarrow};
+    use Algorithm::{Mma, MmaFewChannels, MmaSmallGroups};
     for (text, algorithm, tile_k, figures, brought) in [
         // 2 images of 25 pixels are two tiles, 100 filters two.
         ("mb2ic100ih5oc100kh3ph1", Mma, 64, (4, 18), 50.0),
         ("mb2ic64ih5oc64kh3ph1", Mma, 64, (2, 9), 64.0),
         ("g3mb2ic300ih5oc300kh3ph1", Mma, 64, (12, 18), 50.0),
         // 27 terms of three channels and nine taps.
-        ("mb2ic3ih5oc64kh3ph1", MmaFlat, 16, (2, 2), 13.5),
-        ("mb2ic3ih5oc64kh3ph1", MmaFlat, 64, (2, 1), 27.0),
+        ("mb2ic3ih5oc64kh3ph1", MmaFewChannels, 16, (2, 2), 13.5),
+        ("mb2ic3ih5oc64kh3ph1", MmaFewChannels, 64, (2, 1), 27.0),
         // Four groups a tile.
-        ("g9mb2ic72ih5oc72kh3ph1", MmaNarrow, 16, (6, 9), 8.0),
-        ("g8mb2ic64ih5oc64kh3ph1", MmaNarrow, 16, (4, 9), 8.0),
+        ("g9mb2ic72ih5oc72kh3ph1", MmaSmallGroups, 16, (6, 9), 8.0),
+        ("g8mb2ic64ih5oc64kh3ph1", MmaSmallGroups, 16, (4, 9), 8.0),
     ] {
         let (problem, kernel) = (parse(text), made(algorithm, tile_k));
         let (tiles, steps) = (tiles(&problem, &kernel), steps(&problem, &kernel));

@@ -213,14 +213,14 @@ fn clocks_are_those_of_a_second_implementation() {
             21337.777778,
         ),
         (
-            "flat",
-            |_, k, _| k.algorithm = Algorithm::MmaFlat,
+            "few channels",
+            |_, k, _| k.algorithm = Algorithm::MmaFewChannels,
             37531.111111,
         ),
         (
-            "narrow",
+            "small groups",
             |_, k, t| {
-                (k.algorithm, k.tile_k) = (Algorithm::MmaNarrow, 16);
+                (k.algorithm, k.tile_k) = (Algorithm::MmaSmallGroups, 16);
                 t.channels = 12.0;
             },
             16060.0,

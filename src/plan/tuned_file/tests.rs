@@ -1,7 +1,7 @@
 //! Files as they come: missing, damaged, foreign, older, and written by several at a time.
 
 use super::*;
-use crate::catalog::KernelId;
+use crate::catalog::{KernelId, kernels};
 use crate::plan::Winner;
 use std::thread;
 
@@ -105,6 +105,30 @@ fn any_damage_is_found_and_the_file_replaced() {
     fs::write(&path, "").unwrap();
     assert_eq!(reason(&path), TuningReason::CutOff);
     two().save(&path).unwrap();
+}
+
+/// Files by a version whose kernel families had other names.
+#[test]
+fn kernels_by_their_earlier_names_are_named() {
+    let scratch = Scratch::new("renamed");
+    let path = scratch.0.join("tuning.txt");
+    for (old, new) in RENAMED {
+        let current = kernels().iter().find(|k| k.algorithm.name() == new);
+        let current = current.unwrap_or_else(|| panic!("no family {new}")).id();
+        let mut tuning = two();
+        for entry in tuning.entries.values_mut().skip(1) {
+            entry.kernel = current.replacen(new, old, 1);
+        }
+        fs::write(&path, print(&tuning.entries)).unwrap();
+        let message = Tuning::read(&path, card()).unwrap_err().to_string();
+        let want = format!(
+            "line 3 of the tuning file is by an earlier version: kernels {old}_* are now {new}_*"
+        );
+        assert!(message.contains(&want), "{message}");
+        assert!(message.ends_with("run `warpconv tune` again"), "{message}");
+        two().save(&path).unwrap();
+        assert_eq!(Tuning::read(&path, card()).unwrap(), two());
+    }
 }
 
 #[test]

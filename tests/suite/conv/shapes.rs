@@ -98,7 +98,7 @@ pub const EDGE_SHAPES: &[&str] = &[
     // A block of channels that ends within a copy of 16 bytes, and within one of 8.
     "mb1ic13ih5oc20kh3ph1+in32:16",
     "mb1ic67ih4oc9kh2+in68:0",
-    // Narrow groups in whole vectors, more of them than a tile has; groups that share a tile with
+    // Small groups in whole vectors, more of them than a tile has; groups that share a tile with
     // nothing.
     "g8mb1ic64ih5oc64kh3ph1+bias",
     "g5mb1ic80ih4oc80kh3ph1sh2+relu",
