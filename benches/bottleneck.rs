@@ -1,20 +1,18 @@
 //! Bottleneck and inception against the naive modules that they replace, and against the same from
 //! cuDNN.
 
-mod support;
-
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use half::{bf16, f16};
-use support::family::{BOTTLENECK, Family, INCEPTION};
-use support::module::{Named, row};
-use support::options::Kind;
-use support::row::{PeerRow, Row};
-use support::session::Session;
 use warpconv::ops::{Bottleneck, Inception, Module};
 use warpconv::plan::BottleneckPlan;
 use warpconv::{DType, Error, Layout};
+use warpconv_bench::family::{BOTTLENECK, Family, INCEPTION};
+use warpconv_bench::module::{Named, row};
+use warpconv_bench::options::Kind;
+use warpconv_bench::row::{PeerRow, Row};
+use warpconv_bench::session::Session;
 
 /// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool
 /// projection.

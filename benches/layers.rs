@@ -3,18 +3,16 @@
 //! `cargo bench --bench layers --features cudnn -- googlenet n128 bf16` runs some of them; `--help`
 //! says more.
 
-mod support;
-
 use std::path::Path;
 use std::process::ExitCode;
 
 use half::{bf16, f16};
-use support::measure;
-use support::options::Kind;
-use support::row::Row;
-use support::session::Session;
 use warpconv::DType;
 use warpconv::problem::{Conv2d, notation};
+use warpconv_bench::measure;
+use warpconv_bench::options::Kind;
+use warpconv_bench::row::Row;
+use warpconv_bench::session::Session;
 
 /// Network, layer and problem, one a line.
 const LAYERS: &str = include_str!("layers.txt");
@@ -160,8 +158,8 @@ fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
 
 /// A problem with bias and ReLU.
 fn epilogue(text: &str) -> Result<Conv2d, String> {
-    let problem: Conv2d = text.parse().map_err(support::chain::text)?;
+    let problem: Conv2d = text.parse().map_err(warpconv_bench::chain::text)?;
     problem
         .with_epilogue(true, false, true)
-        .map_err(support::chain::text)
+        .map_err(warpconv_bench::chain::text)
 }

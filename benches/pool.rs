@@ -1,15 +1,13 @@
 //! The pools of AlexNet, GoogLeNet and ResNet-50, beside cuDNN's.
 
-mod support;
-
 use std::process::ExitCode;
 
 use half::{bf16, f16};
-use support::measure;
-use support::options::Kind;
-use support::session::Session;
 use warpconv::DType;
 use warpconv::problem::Pool2d;
+use warpconv_bench::measure;
+use warpconv_bench::options::Kind;
+use warpconv_bench::session::Session;
 
 /// Name, problem in benchdnn notation.
 const POOLS: [(&str, &str); 13] = [

@@ -5,13 +5,11 @@
 //! report.svg`, where rows.jsonl is what the other benchmarks wrote with `--json
 //! rows.jsonl` or `WARPCONV_BENCH_JSON=rows.jsonl`.
 
-mod support;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use support::report::{file, modules, svg, text};
+use warpconv_bench::report::{file, modules, svg, text};
 
 /// Puts the rows of benchmarks together.
 #[derive(Parser)]
@@ -34,7 +32,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let named = || std::env::var_os(support::options::JSON_VARIABLE).map(PathBuf::from);
+    let named = || std::env::var_os(warpconv_bench::options::JSON_VARIABLE).map(PathBuf::from);
     let Some(path) = options.rows.clone().or_else(named) else {
         println!("report: no file of rows is named, so there is nothing to put together.");
         return ExitCode::SUCCESS;

@@ -29,9 +29,6 @@
 //! | [`gpu`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
 //! | [`launch`] | buffers checked against the plan, and the launch |
 //! | [`ops`] | one-call wrappers; bottleneck and inception |
-//! | [`nets`] | whole networks, LeNet-5 to ResNet-50, as modules of [`ops`] |
-//! | [`mod@reference`] | the same in f64 on the CPU, by the definition |
-//! | [`check`] | running a plan between fences and judging what comes back, for `warpconv verify` and the tests |
 //! | [`error`] | everything that can go wrong |
 //!
 //! # Semantics
@@ -40,8 +37,7 @@
 //! first maximum wins a tie. These are PyTorch's and ONNX's.
 //!
 //! # Features
-//! `cli` (on by default): the command line `warpconv`. `emulator` (part of `cli`):
-//! [`gpu::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
+//! `emulator` (on by default): [`gpu::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
 //! version of the driver API that cudarc binds; turn it off to choose another of cudarc's own, or
 //! to let cudarc ask the toolkit at hand.
 #![deny(missing_docs)]
@@ -51,18 +47,15 @@
 struct Readme;
 
 pub mod catalog;
-pub mod check;
 pub mod error;
-#[doc(hidden)]
+#[doc(hidden)] // for the workspace's own crates, which read files under the same limits
 pub mod files;
 pub mod gpu;
 pub mod launch;
-pub mod nets;
 pub mod ops;
 pub mod plan;
 pub mod problem;
 pub mod ptx;
-pub mod reference;
 
 pub use catalog::{DType, Layout};
 pub use error::Error;

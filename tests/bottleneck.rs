@@ -2,13 +2,14 @@
 //! is one of three.
 
 use cudarc::driver::CudaSlice;
+use warpconv::Error;
 use warpconv::catalog::{DType, Layout};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
 use warpconv::ops::{Bottleneck, Module, ModuleBuffers, Weights};
 use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability, Refusal, Unfused};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d};
-use warpconv::{Error, check};
+use warpconv_testing as check;
 
 fn gpu() -> Gpu {
     Gpu::open(&DeviceChoice::from_env().expect("WARPCONV_DEVICE names a device"))

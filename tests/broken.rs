@@ -8,12 +8,13 @@
 
 use warpconv::Error;
 use warpconv::catalog::{KernelId, kernels};
-use warpconv::check::{self, RunError, Tolerance};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::Conv2d;
 use warpconv::ptx;
-use warpconv::reference;
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{RunError, Tolerance};
 
 /// f16, copies of 16 bytes, four stages.
 const MMA: &str = "mma_f16_nhwc_64x64x64_v16_sm80";

@@ -11,9 +11,11 @@ use warpconv::launch::{
     BottleneckBuffers, BranchesBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element,
     Workspace,
 };
+use warpconv::ops;
 use warpconv::plan::{BottleneckPlan, BranchesPlan, ConvPlan};
 use warpconv::problem::{Bottleneck2d, Branches, Conv2d, Product};
-use warpconv::{check as checks, ops, reference};
+use warpconv_testing as checks;
+use warpconv_testing::reference;
 
 /// Runs the case with every operand a view `shift` elements into a larger buffer, and returns the
 /// buffer of y.

@@ -20,10 +20,10 @@ mod tensor;
 use ptx_emulator::Counters;
 use ptx_emulator::counters::MatrixKind;
 use warpconv::catalog::KernelId;
-use warpconv::check;
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{ConvPlan, Limits, PoolPlan};
 use warpconv::problem::Conv2d;
+use warpconv_testing as check;
 
 /// Runs of this file share the emulator's counters, so there is one test, which does one thing
 /// after another.

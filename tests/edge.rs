@@ -2,12 +2,14 @@
 //! emulator.
 
 use std::sync::OnceLock;
-use warpconv::check::{self, Tolerance};
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::launch::{ConvBuffers, ReluBuffers};
 use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
-use warpconv::{DType, Error, Layout, reference};
+use warpconv::{DType, Error, Layout};
+use warpconv_testing as check;
+use warpconv_testing::Tolerance;
+use warpconv_testing::reference;
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();

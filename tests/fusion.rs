@@ -6,16 +6,17 @@ mod common;
 use std::array::from_fn;
 use std::sync::Mutex;
 
+use warpconv::Error;
 use warpconv::catalog::{Algorithm, DType, KernelId, Layout, Math, kernels};
-use warpconv::check::{LoadedModule, Stored, disturbed_gap, pack, pack_filter, unpack};
-use warpconv::check::{integers, sprinkle_special};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
 use warpconv::ops::{Inception, Module, ModuleBuffers, Step, Weights};
 use warpconv::plan::{BranchesPlan, Capability, Limits};
 use warpconv::problem::{
     Branches, Conv2d, FilterLayout, MOST_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
 };
-use warpconv::{Error, reference};
+use warpconv_testing::reference;
+use warpconv_testing::{LoadedModule, Stored, disturbed_gap, pack, pack_filter, unpack};
+use warpconv_testing::{integers, sprinkle_special};
 
 use common::gpu;
 use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};

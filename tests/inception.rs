@@ -4,12 +4,13 @@ mod common;
 
 use std::sync::Mutex;
 
+use warpconv::Error;
 use warpconv::catalog::{DType, Layout, Math};
-use warpconv::check::{LoadedModule, Operands, Stored, integers, sprinkle_special};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::ops::{Inception, InceptionForm, Module, Step};
 use warpconv::plan::Tuning;
-use warpconv::{Error, reference};
+use warpconv_testing::reference;
+use warpconv_testing::{LoadedModule, Operands, Stored, integers, sprinkle_special};
 
 use common::gpu;
 use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};

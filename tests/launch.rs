@@ -336,7 +336,8 @@ fn expected(conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
     let dense = conv.to_builder().output_slice(conv.k(), 0).build().unwrap();
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let y =
-        warpconv::reference::conv2d(&dense, &wide(x), &wide(w), Some(&wide(bias)), None).unwrap();
+        warpconv_testing::reference::conv2d(&dense, &wide(x), &wide(w), Some(&wide(bias)), None)
+            .unwrap();
     y.into_iter().map(|v| v as f32).collect()
 }
 

@@ -5,14 +5,14 @@ mod common;
 use common::gpu;
 use half::{bf16, f16};
 use warpconv::DType;
-use warpconv::check::{Apart, LoadedModule, Stored};
-use warpconv::nets::{
-    Builder, Conv, Edges, Form, Fusion, Network, Variant, alexnet, entries, googlenet, lenet5,
-    nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
-};
 use warpconv::ops::Module;
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
+use warpconv_nets::{
+    Builder, Conv, Edges, Form, Fusion, Network, Variant, alexnet, entries, googlenet, lenet5,
+    nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
+};
+use warpconv_testing::{Apart, LoadedModule, Stored};
 
 fn squeezenet(form: &Form) -> Network {
     squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked).unwrap()
@@ -196,7 +196,7 @@ fn fuses() -> bool {
 
 /// All launches that a kernel takes at once, each within its own bound of the f64 reference;
 /// sharing buffers gives the same bits; and the logits are those of separate launches: both may be
-/// off by what [`network_tolerance`](warpconv::check::network_tolerance) allows, so their
+/// off by what [`network_tolerance`](warpconv_testing::network_tolerance) allows, so their
 /// difference by twice that.
 fn fused_equals_separate<T: Stored>(network: Network, fewer: usize) {
     let gpu = gpu();

@@ -1,7 +1,5 @@
 //! benchdnn's notation: its own shape files, its defaults, and a round trip of every problem.
 
-mod places;
-
 use proptest::prelude::*;
 use warpconv::catalog::Math;
 use warpconv::problem::notation::{self, Named, NotationReason, Problem};
@@ -28,7 +26,7 @@ fn reason(text: &str) -> NotationReason {
 /// Every line of the shape files: how many are problems, and how many of them are
 /// three-dimensional.
 fn shape_files(folder: &str) -> (usize, usize) {
-    let folder = places::data().join("shapes").join(folder);
+    let folder = warpconv_testing::paths::data().join("shapes").join(folder);
     let (mut problems, mut deep) = (0, 0);
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

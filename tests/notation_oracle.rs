@@ -3,8 +3,6 @@
 //! in it. Where benchdnn refuses a part of an axis, the oracle is this crate's documented rule:
 //! what is missing is the other axis's.
 
-mod places;
-
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use warpconv::problem::notation::{self, Problem};
@@ -172,7 +170,7 @@ fn round_trip(problem: &Problem) {
 fn every_shape_file_reads_as_benchdnn_reads_it() {
     let (mut held, mut deep) = (0, 0);
     for folder in ["conv", "pool"] {
-        let folder = places::data().join("shapes").join(folder);
+        let folder = warpconv_testing::paths::data().join("shapes").join(folder);
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let file = std::fs::read_to_string(&path).unwrap();

@@ -6,11 +6,12 @@ mod common;
 
 use common::{gpu, integers};
 use half::f16;
-use warpconv::check::LoadedModule;
+use warpconv::Error;
 use warpconv::ops::{self, Module, Node, Place, Step};
 use warpconv::plan::{ConvPlan, Limits, Tuning};
 use warpconv::problem::Conv2d;
-use warpconv::{Error, reference};
+use warpconv_testing::LoadedModule;
+use warpconv_testing::reference;
 
 /// Of the free memory, leaves so many bytes (the allocator's granularity aside).
 fn fill_but(bytes: u64) -> cudarc::driver::CudaSlice<u8> {
@@ -129,7 +130,7 @@ fn modules(conv: &Conv2d, needs: u64) {
     );
     drop(filler);
     let zeros = vec![0.0; conv.input().len()];
-    let weights = vec![warpconv::check::Operands {
+    let weights = vec![warpconv_testing::Operands {
         w: vec![0.0; conv.filter_elements()],
         bias: None,
     }];

@@ -5,10 +5,11 @@ mod common;
 use common::{gpu, zeros};
 use cudarc::driver::{DevicePtr, DevicePtrMut};
 use half::{bf16, f16};
-use warpconv::check::{self, Stored};
 use warpconv::launch::Element;
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv::{DType, Error, ops};
+use warpconv_testing as check;
+use warpconv_testing::Stored;
 
 /// Filters around the kernel's tile of 64 channels and 32 taps, whole vectors or not.
 const SHAPES: &[&str] = &[

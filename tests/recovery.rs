@@ -3,12 +3,13 @@
 
 #![cfg(feature = "emulator")]
 
-use warpconv::check::{self, Tolerance};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::launch::ConvPointers;
 use warpconv::plan::ConvPlan;
 use warpconv::problem::Conv2d;
-use warpconv::reference;
+use warpconv_testing as check;
+use warpconv_testing::Tolerance;
+use warpconv_testing::reference;
 
 #[test]
 fn a_fault_is_sticky_until_the_context_is_gone() {

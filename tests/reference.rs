@@ -2,7 +2,7 @@
 //! convolution or pooling.
 
 use warpconv::problem::{Conv2d, NO_INDEX, Padding, Pool2d, PoolKind};
-use warpconv::reference::{conv2d, conv2d_abs, pool2d, pool2d_abs, relu};
+use warpconv_testing::reference::{conv2d, conv2d_abs, pool2d, pool2d_abs, relu};
 
 /// Small integers that look random, the same every time.
 fn integers(len: usize, seed: u64) -> Vec<f64> {

@@ -5,10 +5,10 @@
 #![cfg(feature = "emulator")]
 
 use warpconv::catalog::{Algorithm, Kernel, KernelId, kernels};
-use warpconv::check;
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{ConvPlan, Limits, Operation};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
+use warpconv_testing as check;
 
 /// One problem an algorithm: its tiles of up to 128 filters and 256 pixels are full, rows are whole
 /// sectors.

@@ -21,7 +21,8 @@ use warpconv::problem::{
     Activation, Conv2d, Lrn, LrnParameters, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax,
     Subsample, Tanh, TensorDesc,
 };
-use warpconv::{DType, Error, Layout, reference};
+use warpconv::{DType, Error, Layout};
+use warpconv_testing::reference;
 
 /// Channels of the slice, those of the tensor around it, and the first.
 const C: usize = 8;

@@ -7,13 +7,13 @@ use common::tensor::{job, packed_job, plan};
 use common::{gpu, zeros};
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
 use half::f16;
-use warpconv::check;
 use warpconv::gpu::Gpu;
 use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv, Workspace};
 use warpconv::ops::{self, Bottleneck, ModuleBuffers, Weights};
 use warpconv::plan::{ConvPlan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};
+use warpconv_testing as check;
 
 fn prepare(plan: &ConvPlan) -> PreparedConv {
     gpu().prepare_conv(plan).unwrap()

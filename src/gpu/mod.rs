@@ -351,7 +351,8 @@ fn message(status: sys::CUresult) -> String {
 }
 
 /// The crate's error for a failed driver call; `operation` says what was tried.
-pub(crate) fn driver_error(operation: &'static str, error: DriverError) -> Error {
+#[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
+pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
     use sys::CUresult as Status;
     match error.0 {
         Status::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { operation },

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, sys};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
 
 use super::uses::{self, Use};
 use crate::error::Error;
 use crate::gpu::driver_error;
-use crate::plan::WORKSPACE_COUNTERS;
+use crate::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 /// Memory in which launches bring filters into order and add up what blocks computed in parts: at
 /// least [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
@@ -42,13 +42,35 @@ impl Workspace {
         Workspace::within(stream, memory, 0, len)
     }
 
-    /// A part of some memory, whose counters are zeroed in the stream.
-    pub(crate) fn within(
+    /// A workspace in `len` bytes from `start` of memory that the caller allocated, whose counters
+    /// are zeroed in the stream.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the memory ends before; [`Error::Misaligned`] unless its address is a
+    /// multiple of [`WORKSPACE_ALIGNMENT`]; else as [`Workspace::new`].
+    pub fn within(
         stream: &Arc<CudaStream>,
         memory: CudaSlice<u8>,
         start: usize,
         len: usize,
     ) -> Result<Workspace, Error> {
+        let end = start.saturating_add(len);
+        if end > memory.len() {
+            return Err(Error::Length {
+                what: "the memory of a workspace",
+                expected: end,
+                got: memory.len(),
+            });
+        }
+        let address = memory.device_ptr(stream).0 + start as u64;
+        if !address.is_multiple_of(WORKSPACE_ALIGNMENT) {
+            return Err(Error::Misaligned {
+                buffer: "workspace",
+                address,
+                needs: WORKSPACE_ALIGNMENT,
+                has: 1 << address.trailing_zeros(),
+            });
+        }
         let mut workspace = Workspace { memory, start, len };
         let counters = len.min(WORKSPACE_COUNTERS as usize);
         if counters > 0 {
@@ -82,8 +104,8 @@ impl Workspace {
         (address + start, used)
     }
 
-    /// The memory that it is part of, for the checks to look at.
-    pub(crate) fn memory(&self) -> &CudaSlice<u8> {
+    /// The memory that it is part of.
+    pub fn memory(&self) -> &CudaSlice<u8> {
         &self.memory
     }
 }

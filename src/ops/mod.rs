@@ -29,7 +29,6 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
 pub use inception::{Inception, InceptionChoice, InceptionEstimate, InceptionForm};
-pub(crate) use module::PreparedStep;
 pub use module::{
     Expected, MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights,
 };

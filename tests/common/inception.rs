@@ -1,9 +1,9 @@
 //! What the tests of inception modules share.
 
 use warpconv::catalog::{DType, Layout, Math};
-use warpconv::check::integers;
 use warpconv::ops::Inception;
 use warpconv::problem::Conv2d;
+use warpconv_testing::integers;
 
 use super::gpu;
 

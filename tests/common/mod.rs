@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::launch::Element;
 use warpconv::problem::{Conv2d, Padding};
-use warpconv::reference;
+use warpconv_testing::reference;
 
 /// The device of `WARPCONV_DEVICE`, else a GPU, else the emulator; one for the whole process.
 pub fn gpu() -> &'static Gpu {

@@ -4,11 +4,11 @@ use super::gpu;
 use cudarc::driver::CudaSlice;
 use half::f16;
 use warpconv::catalog::Algorithm;
-use warpconv::check;
 use warpconv::launch::{ConvBuffers, PreparedConv, Workspace};
 use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::{Conv2d, FilterLayout};
-use warpconv::reference;
+use warpconv_testing as check;
+use warpconv_testing::reference;
 
 /// A convolution that kernels on tensor cores take on every tier, with sums of nine steps or more
 /// and filters that have to be packed.

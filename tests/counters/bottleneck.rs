@@ -2,11 +2,11 @@
 //! least.
 
 use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, kernels};
-use warpconv::check;
 use warpconv::gpu::Gpu;
 use warpconv::plan::BottleneckPlan;
 use warpconv::problem::{Added, Bottleneck2d, FilterLayout};
-use warpconv::reference::BottleneckOperands;
+use warpconv_testing as check;
+use warpconv_testing::reference::BottleneckOperands;
 
 use super::{Broken, Counters, matrix_macs};
 

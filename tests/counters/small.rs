@@ -3,11 +3,12 @@
 use ptx_emulator::Counters;
 use warpconv::DType;
 use warpconv::catalog::Layout;
-use warpconv::check::{self, Fences};
 use warpconv::gpu::Gpu;
 use warpconv::launch::Map;
 use warpconv::plan::Plan;
 use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh};
+use warpconv_testing as check;
+use warpconv_testing::Fences;
 
 use super::{Broken, conflicts};
 

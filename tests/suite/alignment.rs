@@ -5,9 +5,10 @@ use super::conv::{Operands, judge, parse, variants};
 use super::{Coverage, Device, Failure};
 use warpconv::Error;
 use warpconv::catalog::{Algorithm, kernels};
-use warpconv::check::{self, Fences, RunError, Tolerance};
 use warpconv::plan::{ConvPlan, Operation};
 use warpconv::problem::Conv2d;
+use warpconv_testing as check;
+use warpconv_testing::{Fences, RunError, Tolerance};
 
 /// Bytes that the kernel reads of x or of the filters at a time, both where they lie.
 fn reads(plan: &ConvPlan) -> u64 {

@@ -5,11 +5,12 @@ use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::catalog::{Algorithm, Math};
-use warpconv::check::{self, ExpectedBottleneck, Fences, Tolerance};
 use warpconv::plan::{BottleneckPlan, ConvPlan, Plan};
 use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
-use warpconv::reference::{self, BottleneckOperands};
 use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference::{self, BottleneckOperands};
+use warpconv_testing::{ExpectedBottleneck, Fences, Tolerance};
 
 const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::BottleneckSimt,

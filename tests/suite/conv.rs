@@ -7,10 +7,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use shapes::EDGE_SHAPES;
 use warpconv::catalog::{Algorithm, Kernel, Math, kernels};
-use warpconv::check::{self, Fences, Tolerance};
 use warpconv::plan::{ConvPlan, Limits, Operation, Plan};
 use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
-use warpconv::{DType, Layout, reference};
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Fences, Tolerance};
 
 /// Algorithms that convolve.
 const ALGORITHMS: [Algorithm; 9] = [

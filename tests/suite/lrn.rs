@@ -3,10 +3,12 @@
 
 use super::{Coverage, Device};
 use warpconv::catalog::Algorithm;
-use warpconv::check::{self, Fences, Tolerance};
 use warpconv::plan::LrnPlan;
 use warpconv::problem::{Lrn, LrnParameters};
-use warpconv::{DType, Layout, reference};
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Fences, Tolerance};
 
 const STRONG: LrnParameters = LrnParameters {
     alpha: 1.0,

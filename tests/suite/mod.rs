@@ -15,9 +15,9 @@ pub mod squash;
 
 use std::sync::OnceLock;
 use warpconv::catalog::{Algorithm, KernelId, kernels};
-use warpconv::check::{Mismatch, RunError};
 use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::{Capability, Operation, Plan};
+use warpconv_testing::{Mismatch, RunError};
 
 /// A device and what it is planned for.
 pub struct Device {

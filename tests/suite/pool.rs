@@ -4,10 +4,12 @@ use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::catalog::Algorithm;
-use warpconv::check::{self, Fences, Tolerance};
 use warpconv::plan::PoolPlan;
 use warpconv::problem::{Padding, Pool2d, PoolKind};
-use warpconv::{DType, Layout, reference};
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Fences, Tolerance};
 
 /// Shapes that have broken kernels elsewhere; each is run as maximum, maximum with indices, and
 /// both means.

@@ -2,10 +2,12 @@
 
 use super::{Coverage, Device};
 use warpconv::catalog::Algorithm;
-use warpconv::check::{self, Fences, Tolerance};
 use warpconv::plan::ReluPlan;
 use warpconv::problem::Relu;
-use warpconv::{DType, Layout, reference};
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Fences, Tolerance};
 
 /// Everything, on numbers of both signs with NaN, infinities and zeros among them.
 pub fn all(device: &Device) {

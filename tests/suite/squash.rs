@@ -2,12 +2,14 @@
 
 use super::{Coverage, Device, Failure};
 use warpconv::catalog::Algorithm;
-use warpconv::check::{self, Fences, LoadedModule, Tolerance};
 use warpconv::launch::Map;
 use warpconv::ops::{Module, Node, Place, Step};
 use warpconv::plan::{Plan, SubsamplePlan};
 use warpconv::problem::{Activation, Conv2d, Lrn, LrnParameters, Softmax, Subsample, Tanh};
-use warpconv::{DType, Layout, reference};
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Fences, LoadedModule, Tolerance};
 
 /// Rows shorter than a warp, around what a warp and a block keep in registers, and beyond; planes
 /// of one pixel and others.

@@ -14,7 +14,6 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use expected::Expected;
 pub use places::MOST_PLACES;
-pub(crate) use prepared::PreparedStep;
 pub use prepared::{ModuleBuffers, PreparedModule, Weights};
 pub use step::{Node, Place, Step};
 

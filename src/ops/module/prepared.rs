@@ -7,6 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use super::branches::LoadedBranches;
 use super::places::{Operands, Seats, Shared};
 use super::{Module, Node, Step};
+use crate::catalog::Kernel;
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::launch::{
@@ -47,7 +48,7 @@ pub struct ModuleBuffers<'a, T> {
 
 /// A step that was planned and whose kernel is loaded.
 #[derive(Clone, Debug)]
-pub(crate) enum PreparedStep {
+enum PreparedStep {
     Conv(Box<PreparedConv>),
     Pool(Box<PreparedPool>),
     Branches(Box<LoadedBranches>),
@@ -97,6 +98,23 @@ impl PreparedStep {
                 PreparedStep::Subsample(Box::new(gpu.prepare_subsample(&plan)?))
             }
         })
+    }
+
+    /// The kernel, and how many blocks share a sum in it.
+    fn kernel(&self) -> (&'static Kernel, u32) {
+        match self {
+            PreparedStep::Conv(conv) => (conv.plan().kernel().kernel(), conv.plan().splits()),
+            PreparedStep::Branches(branches) => {
+                (branches.plan().kernel().kernel(), branches.plan().splits())
+            }
+            PreparedStep::Pool(pool) => (pool.plan().kernel().kernel(), 1),
+            PreparedStep::Relu(relu) => (relu.plan().kernel().kernel(), 1),
+            PreparedStep::Bottleneck(one) => (one.plan().kernel().kernel(), 1),
+            PreparedStep::Lrn(lrn) => (lrn.plan().kernel().kernel(), 1),
+            PreparedStep::Softmax(softmax) => (softmax.plan().kernel().kernel(), 1),
+            PreparedStep::Tanh(tanh) => (tanh.plan().kernel().kernel(), 1),
+            PreparedStep::Subsample(subsample) => (subsample.plan().kernel().kernel(), 1),
+        }
     }
 
     /// Kernels that are launched, one that brings filters into order among them.
@@ -235,8 +253,14 @@ impl PreparedModule {
         &self.module
     }
 
+    /// The kernel that each of [`Module::nodes`] launches, and how many blocks share a sum in it: 1
+    /// where each has its own.
+    pub fn kernels(&self) -> impl Iterator<Item = (&'static Kernel, u32)> {
+        self.steps().map(PreparedStep::kernel)
+    }
+
     /// What each of [`Module::nodes`] became.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = &PreparedStep> {
+    fn steps(&self) -> impl Iterator<Item = &PreparedStep> {
         self.steps.iter().map(|prepared| &prepared.step)
     }
 

@@ -1,0 +1,151 @@
+//! A convolution on the device: copies of its operands, launched once and checked, then a chain to
+//! be timed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use warpconv::gpu::Gpu;
+use warpconv::launch::{ConvPointers, PreparedConv};
+use warpconv::plan::ConvPlan;
+use warpconv::problem::{Conv2d, FilterLayout};
+use warpconv_testing::{Stored, pack_filter};
+
+use super::chain::{Launch, text};
+use super::measure::Judged;
+use super::memory::Copies;
+use super::wanted::{self, Wanted};
+
+/// Operands of a convolution on the device, several times.
+pub struct Conv<T> {
+    stream: Arc<CudaStream>,
+    problem: Conv2d,
+    x: Copies<T>,
+    w: Copies<T>,
+    bias: Copies<T>,
+    y: Copies<T>,
+    wanted: Rc<Wanted>,
+    /// The filters in the order that this crate's kernel reads, where that is another than the
+    /// problem's: packed once, as a user packs the filters of a trained network.
+    packed: Option<Copies<T>>,
+    /// What the kernel works in, if it needs anything.
+    workspace: Option<CudaSlice<u8>>,
+}
+
+/// This crate's plan for a problem; with filters that are packed beforehand where its kernel wants
+/// them so.
+pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
+    let plan = ConvPlan::new(problem, gpu.capability()).map_err(text)?;
+    if !plan.packs_filter() {
+        return Ok(plan);
+    }
+    let packed = problem
+        .with_filter_layout(FilterLayout::Packed)
+        .map_err(text)?;
+    ConvPlan::new(&packed, gpu.capability()).map_err(text)
+}
+
+/// By how much of the largest value cuDNN may be off and still count as a peer: Winograd's
+/// transforms in 16 bits round coarsely. It is there to notice a baseline that computes something
+/// else.
+const PEER_SLACK: f64 = 0.05;
+
+/// Bytes of one copy of the operands.
+pub fn bytes(problem: &Conv2d) -> u64 {
+    let elements = problem.input().len() + problem.filter_len() + problem.output().len();
+    (elements * problem.dtype().size()) as u64
+}
+
+impl<T: Stored> Conv<T> {
+    /// Uploads the operands of a plan for the problem; outputs hold NaN. The problem is dense and
+    /// has no residual.
+    pub fn new(
+        stream: &Arc<CudaStream>,
+        problem: &Conv2d,
+        plan: &ConvPlan,
+        wanted: Rc<Wanted>,
+        copies: usize,
+    ) -> Result<Conv<T>, String> {
+        let (input, output) = (problem.input(), problem.output());
+        let x = wanted::images::<T>(input, &wanted.x)?;
+        let w = pack_filter(problem, &wanted.w).map_err(text)?;
+        let packed = if plan.problem().filter_layout() == problem.filter_layout() {
+            None
+        } else {
+            let w = pack_filter(plan.problem(), &wanted.w).map_err(text)?;
+            Some(Copies::new(stream, &w, w.len(), copies)?)
+        };
+        // All of it zero, of which the counters need to be.
+        let bytes = usize::try_from(plan.workspace_bytes()).map_err(text)?;
+        let workspace = (bytes > 0).then(|| stream.alloc_zeros::<u8>(bytes).map_err(text));
+        let poison = vec![T::poison(); output.len() / output.n().max(1)];
+        let bias: Vec<T> = wanted.bias.iter().map(|&value| T::nearest(value)).collect();
+        Ok(Conv {
+            x: Copies::new(stream, &x, input.len(), copies)?,
+            w: Copies::new(stream, &w, w.len(), copies)?,
+            bias: Copies::new(stream, &bias, bias.len(), 1)?,
+            y: Copies::new(stream, &poison, output.len(), copies)?,
+            stream: stream.clone(),
+            problem: problem.clone(),
+            wanted,
+            packed,
+            workspace: workspace.transpose()?,
+        })
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &Conv2d {
+        &self.problem
+    }
+
+    /// The operands of copy `i`.
+    pub fn pointers(&self, i: usize) -> ConvPointers {
+        let bias = if self.problem.bias() {
+            self.bias.at(i)
+        } else {
+            0
+        };
+        ConvPointers {
+            x: self.x.at(i),
+            w: self.w.at(i),
+            bias,
+            y: self.y.at(i),
+            ..ConvPointers::default()
+        }
+    }
+
+    /// Compares the first copy's output with the reference; `slack` as for [`wanted::judge`].
+    pub fn judge(&self, slack: f64) -> Result<(), String> {
+        let read = |elements| self.y.read(&self.stream, elements);
+        wanted::judge(self.problem.output(), &self.wanted.y, slack, read)
+    }
+
+    /// What launches the plan on copy after copy.
+    pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &ConvPlan) -> Result<Box<Launch<'a>>, String> {
+        let prepared: PreparedConv = gpu.prepare_conv(plan).map_err(text)?;
+        let workspace = self
+            .workspace
+            .as_ref()
+            .map_or(0, |held| held.device_ptr(&self.stream).0);
+        Ok(Box::new(move |i| {
+            let mut pointers = self.pointers(i);
+            pointers.workspace = workspace;
+            if let Some(packed) = &self.packed {
+                pointers.w = packed.at(i);
+            }
+            // SAFETY: the addresses are those of buffers as long as the plan's problem says, which
+            // `self` keeps; nothing else uses them meanwhile, and the stream is of their context.
+            unsafe { prepared.launch_raw(self.stream.cu_stream(), pointers) }.map_err(text)
+        }))
+    }
+}
+
+impl<T: Stored> Judged for Conv<T> {
+    fn poison(&self) -> Result<(), String> {
+        self.y.poison(&self.stream)
+    }
+
+    fn judge_peer(&self) -> Result<(), String> {
+        self.judge(PEER_SLACK)
+    }
+}

@@ -1,0 +1,93 @@
+//! Several copies of a buffer on the device, for chains of launches.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, result};
+use warpconv_testing::Stored;
+
+use super::chain::text;
+
+/// Every copy begins at a multiple of so many bytes, as an allocation does.
+const ALIGNMENT: usize = 256;
+
+/// Equal buffers one after another in one allocation.
+pub struct Copies<T> {
+    all: CudaSlice<T>,
+    len: usize,
+    pitch: usize,
+    copies: usize,
+    address: CUdeviceptr,
+}
+
+impl<T: Stored> Copies<T> {
+    /// The `unit` repeated until a buffer is `len` long, `copies` times; only the unit crosses the
+    /// bus. `len` is a multiple of the unit's length.
+    pub fn new(
+        stream: &Arc<CudaStream>,
+        unit: &[T],
+        len: usize,
+        copies: usize,
+    ) -> Result<Copies<T>, String> {
+        let step = ALIGNMENT / size_of::<T>();
+        let pitch = len.next_multiple_of(step).max(step);
+        // SAFETY: every element that a kernel reads is copied to below; what lies between copies is
+        // not read.
+        let mut all = unsafe { stream.alloc::<T>(pitch * copies) }.map_err(text)?;
+        if !unit.is_empty() {
+            let unit = stream.clone_htod(unit).map_err(text)?;
+            for copy in 0..copies {
+                for start in (0..len).step_by(unit.len()) {
+                    let end = (start + unit.len()).min(len);
+                    let base = copy * pitch;
+                    stream
+                        .memcpy_dtod(
+                            &unit.slice(0..end - start),
+                            &mut all.slice_mut(base + start..base + end),
+                        )
+                        .map_err(text)?;
+                }
+            }
+            stream.synchronize().map_err(text)?;
+        }
+        let address = all.device_ptr(stream).0;
+        Ok(Copies {
+            all,
+            len,
+            pitch,
+            copies,
+            address,
+        })
+    }
+
+    /// The address of copy `i` modulo their number.
+    pub fn at(&self, i: usize) -> CUdeviceptr {
+        self.address + (i % self.copies * self.pitch * size_of::<T>()) as u64
+    }
+
+    /// Some elements of the first copy.
+    pub fn read(
+        &self,
+        stream: &Arc<CudaStream>,
+        elements: std::ops::Range<usize>,
+    ) -> Result<Vec<T>, String> {
+        let got = stream.clone_dtoh(&self.all.slice(elements)).map_err(text)?;
+        stream.synchronize().map_err(text)?;
+        Ok(got)
+    }
+
+    /// Sets every bit of the first copy, which is NaN in every type.
+    pub fn poison(&self, stream: &Arc<CudaStream>) -> Result<(), String> {
+        let bytes = self.len * size_of::<T>();
+        stream.context().bind_to_thread().map_err(text)?;
+        // SAFETY: the first copy is so many bytes of an allocation of this context, which `self`
+        // keeps; all uses of it are in this stream.
+        unsafe { result::memset_d8_async(self.address, 0xff, bytes, stream.cu_stream()) }
+            .map_err(text)
+    }
+
+    /// Elements of a copy.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}

@@ -1,0 +1,358 @@
+//! A module of several launches beside the chain of cuDNN's best plans that computes the same.
+//!
+//! cuDNN writes dense tensors, so what it computes for a slice of a concatenation is copied there:
+//! `concat`, shown apart and part of its time, as in a library that is built on it. Its
+//! convolutions have bias and ReLU in their kernels where it has such a plan.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::{self, CUdeviceptr, CUmemorytype};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use warpconv::Layout;
+use warpconv::launch::{ConvPointers, PoolPointers};
+use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::plan::Tuning;
+use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
+use warpconv_testing as check;
+use warpconv_testing::{LoadedModule, Stored};
+
+use super::chain::{Chain, Length, in_turn, text};
+use super::family;
+use super::measure::bound;
+use super::options::Kind;
+use super::peer::{Best, Peer};
+use super::row::{PeerRow, Row};
+use super::session::Session;
+
+/// Multiplications that the reference may take for a module; beyond, it looks at some images of the
+/// batch.
+const REFERENCE_MACS: u64 = 10_000_000_000;
+
+/// A module is timed on one copy of its buffers: what a launch leaves in the L2 cache, the next one
+/// finds.
+const ONE: Length = Length {
+    copies: 1,
+    target_us: 1_000.0,
+};
+
+/// What a row of a module is called.
+pub struct Named<'a> {
+    /// The row's name.
+    pub id: &'a str,
+    /// The family.
+    pub family: &'static family::Family,
+    /// The type.
+    pub kind: Kind,
+    /// Images.
+    pub batch: usize,
+    /// The layout.
+    pub layout: Layout,
+}
+
+/// Measures a module stored as `T`, beside cuDNN's launches of `peer`, or of the module itself.
+pub fn row<T: Stored>(
+    session: &Session,
+    named: &Named<'_>,
+    module: &Module,
+    peer: Option<&Module>,
+) -> Result<Row, String> {
+    let tuning = Tuning::new(session.gpu.card());
+    let mut loaded = LoadedModule::<T>::in_stream(&session.gpu, &session.stream, module, &tuning)
+        .map_err(text)?;
+    session.gpu.reset_counters();
+    loaded.launch().map_err(text)?;
+    session.gpu.synchronize().map_err(text)?;
+    let counted = session.gpu.counters();
+    let verdict = loaded.check(REFERENCE_MACS).map_err(text)?;
+    if let Some(failure) = verdict.failure {
+        return Err(failure.to_string());
+    }
+    let ceilings = session.card.ceilings(named.kind.dtype(), named.kind.math());
+    let roofline = module.roofline(&ceilings);
+    let mut row = Row {
+        id: named.id.to_owned(),
+        family: named.family.name.to_owned(),
+        batch: named.batch as u64,
+        kind: named.kind.name().to_owned(),
+        layout: named.layout.name().to_owned(),
+        kernel: match loaded.launches() {
+            1 => String::from("1 launch"),
+            launches => format!("{launches} launches"),
+        },
+        macs: module.macs(),
+        bytes: module.min_bytes(),
+        floor_us: roofline.floor_us,
+        bound: bound(roofline.bound()),
+        instructions: counted.map(|counters| counters.instructions().thread),
+        ..Row::default()
+    };
+    if session.is_emulated() {
+        row.peer.note = session.peer.words.clone();
+        return Ok(row);
+    }
+    let samples = session.options.samples();
+    let peers = if session.peer.is_there() {
+        Peers::<T>::new(&session.stream, peer.unwrap_or(module))
+    } else {
+        Err(session.peer.words.clone())
+    };
+    let launch = Box::new(move |_| loaded.launch().map_err(text));
+    let mut ours = Chain::new(&session.stream, ONE, launch)?;
+    let theirs = match &peers {
+        Ok(peers) => peers.chain(&session.peer),
+        Err(why) => Err(why.clone()),
+    };
+    let times = match theirs {
+        Ok((peer, mut theirs)) => {
+            let [ours, theirs] = in_turn([&mut ours, &mut theirs], samples)?;
+            row.peer = PeerRow {
+                us: Some(theirs.median),
+                ..peer
+            };
+            ours
+        }
+        Err(why) => {
+            row.peer.note = why;
+            let [times] = in_turn([&mut ours], samples)?;
+            times
+        }
+    };
+    row.us = Some(times.median);
+    row.spread = Some(times.spread);
+    row.sm_mhz = session.sm_mhz();
+    Ok(row)
+}
+
+/// One step of cuDNN's chain.
+struct Stage {
+    step: Step,
+    x: CUdeviceptr,
+    w: CUdeviceptr,
+    bias: CUdeviceptr,
+    y: CUdeviceptr,
+    /// Where the dense result is copied to.
+    concat: Option<Concat>,
+}
+
+/// A dense tensor that is copied into its slice of a wider one.
+#[derive(Clone, Copy)]
+struct Concat {
+    from: CUdeviceptr,
+    to: CUdeviceptr,
+    width: usize,
+    pitch: usize,
+    height: usize,
+}
+
+/// cuDNN's chain: its buffers and stages.
+struct Peers<T> {
+    stream: Arc<CudaStream>,
+    stages: Vec<Stage>,
+    /// Keeps the addresses in the stages valid.
+    _buffers: Vec<CudaSlice<T>>,
+}
+
+impl<T: Stored> Peers<T> {
+    /// Allocates the module's buffers once more, with numbers in them: zeros would cost less power.
+    fn new(stream: &Arc<CudaStream>, module: &Module) -> Result<Peers<T>, String> {
+        let mut buffers = Vec::new();
+        let mut filled = |len: usize| -> Result<CUdeviceptr, String> {
+            let few = check::reals(len.min(1 << 20), T::DTYPE, len as u64);
+            let values: Vec<T> = (0..len).map(|i| T::nearest(few[i % few.len()])).collect();
+            let buffer = stream.clone_htod(&values).map_err(text)?;
+            let address = buffer.device_ptr(stream).0;
+            buffers.push(buffer);
+            Ok(address)
+        };
+        let input = filled(module.input_len())?;
+        let output = filled(module.output_len())?;
+        let hidden: Vec<CUdeviceptr> = module
+            .hidden()
+            .iter()
+            .map(|&len| filled(len))
+            .collect::<Result<_, _>>()?;
+        let mut stages = Vec::new();
+        for node in module.nodes() {
+            let place = |place| match place {
+                Place::Input => Some(input),
+                Place::Output => Some(output),
+                Place::Hidden(index) => hidden.get(index).copied(),
+            };
+            let missing = || String::from("a buffer of the module is missing");
+            let ([from], [to]) = (&node.from[..], &node.to[..]) else {
+                return Err(format!("{}: several tensors in one launch", node.name));
+            };
+            let from = place(*from).ok_or_else(missing)?;
+            let to = place(*to).ok_or_else(missing)?;
+            stages.push(stage(node, from, to, &mut filled)?);
+        }
+        stream.synchronize().map_err(text)?;
+        Ok(Peers {
+            stream: stream.clone(),
+            stages,
+            _buffers: buffers,
+        })
+    }
+
+    /// The chain of best plans, ready to be timed.
+    fn chain<'a>(&'a self, peer: &'a Peer) -> Result<(PeerRow, Chain<'a>), String> {
+        let best = self.best(peer)?;
+        let chain = Chain::new(&self.stream, ONE, best.launch)?;
+        Ok((best.row, chain))
+    }
+
+    fn best<'a>(&'a self, peer: &'a Peer) -> Result<Best<'a>, String> {
+        let mut launches = Vec::new();
+        let mut row = PeerRow {
+            fused: true,
+            ..PeerRow::default()
+        };
+        let (mut plans, mut copies) = (Vec::new(), Vec::new());
+        for stage in &self.stages {
+            let best = stage.best(peer)?;
+            row.fused &= best.row.fused;
+            row.timed += best.row.timed;
+            plans.push(best.row.plan);
+            launches.push(best.launch);
+            copies.push(stage.concat);
+        }
+        row.plan = plans.join(", ");
+        let concats: Vec<Concat> = copies.iter().flatten().copied().collect();
+        if !concats.is_empty() {
+            let all = Box::new(move |_| concats.iter().try_for_each(|copy| self.copy(copy)));
+            let us = Chain::new(&self.stream, ONE, all)?.median(5)?;
+            row.parts.push((String::from("concat"), us));
+        }
+        let launch = Box::new(move |i| {
+            for (launch, copy) in launches.iter_mut().zip(&copies) {
+                launch(i)?;
+                if let Some(copy) = copy {
+                    self.copy(copy)?;
+                }
+            }
+            Ok(())
+        });
+        Ok(Best { row, launch })
+    }
+
+    fn copy(&self, copy: &Concat) -> Result<(), String> {
+        let device = CUmemorytype::CU_MEMORYTYPE_DEVICE;
+        let what = sys::CUDA_MEMCPY2D {
+            srcXInBytes: 0,
+            srcY: 0,
+            srcMemoryType: device,
+            srcHost: std::ptr::null(),
+            srcDevice: copy.from,
+            srcArray: std::ptr::null_mut(),
+            srcPitch: copy.width,
+            dstXInBytes: 0,
+            dstY: 0,
+            dstMemoryType: device,
+            dstHost: std::ptr::null_mut(),
+            dstDevice: copy.to,
+            dstArray: std::ptr::null_mut(),
+            dstPitch: copy.pitch,
+            WidthInBytes: copy.width,
+            Height: copy.height,
+        };
+        // SAFETY: both ends are buffers of `self`: the source as long as the slice, the target as
+        // the whole tensor.
+        unsafe { sys::cuMemcpy2DAsync_v2(&what, self.stream.cu_stream()) }
+            .result()
+            .map_err(text)
+    }
+}
+
+/// A node with dense results; a slice is copied into place behind it.
+fn stage(
+    node: &Node,
+    x: CUdeviceptr,
+    to: CUdeviceptr,
+    filled: &mut dyn FnMut(usize) -> Result<CUdeviceptr, String>,
+) -> Result<Stage, String> {
+    let (inputs, outputs) = (node.step.inputs(), node.step.outputs());
+    let output = outputs.first().ok_or("a launch that writes nothing")?;
+    if inputs.iter().any(|input| !input.is_dense()) {
+        return Err(String::from(
+            "a launch reads a slice, which cuDNN is not given",
+        ));
+    }
+    let sliced = !output.is_dense();
+    let y = if sliced {
+        filled(output.elements())?
+    } else {
+        to
+    };
+    let (step, w, bias) = match &node.step {
+        Step::Conv(conv) => {
+            let dense = conv.to_builder().output_slice(conv.k(), 0).build();
+            let dense: Conv2d = dense.map_err(text)?;
+            if dense.residual().is_some() {
+                return Err(String::from("a residual, which cuDNN is not given"));
+            }
+            let w = filled(dense.filter_len())?;
+            let bias = filled(dense.k())?;
+            (Step::Conv(dense), w, bias)
+        }
+        Step::Pool(pool) => {
+            let dense = pool.to_builder().output_slice(pool.c(), 0).build();
+            let dense: Pool2d = dense.map_err(text)?;
+            (Step::Pool(dense), 0, 0)
+        }
+        _ => return Err(format!("{}: no layer of cuDNN's chain", node.name)),
+    };
+    Ok(Stage {
+        step,
+        x,
+        w,
+        bias,
+        y,
+        concat: sliced.then(|| concat(output, y, to)),
+    })
+}
+
+/// The copy of a dense tensor into the slice that `desc` is.
+fn concat(desc: &TensorDesc, from: CUdeviceptr, to: CUdeviceptr) -> Concat {
+    let size = desc.dtype().size();
+    let pixels = desc.h() * desc.w();
+    let (channel, height) = match desc.layout() {
+        Layout::Nhwc => (size, desc.n() * pixels),
+        Layout::Nchw => (pixels * size, desc.n()),
+    };
+    Concat {
+        from,
+        to: to + (desc.offset() * size) as u64,
+        width: desc.c() * channel,
+        pitch: desc.channel_pitch() * channel,
+        height,
+    }
+}
+
+impl Stage {
+    fn best<'a>(&'a self, peer: &'a Peer) -> Result<Best<'a>, String> {
+        match &self.step {
+            Step::Conv(conv) => peer.conv(conv, self.conv_pointers(), ONE),
+            Step::Pool(pool) => peer.pool(pool, self.pool_pointers()),
+            // `stage` makes no other.
+            _ => Err(String::from("no layer of cuDNN's chain")),
+        }
+    }
+
+    fn conv_pointers<'a>(&'a self) -> Box<dyn Fn(usize) -> ConvPointers + 'a> {
+        Box::new(|_| ConvPointers {
+            x: self.x,
+            w: self.w,
+            bias: self.bias,
+            y: self.y,
+            ..ConvPointers::default()
+        })
+    }
+
+    fn pool_pointers<'a>(&'a self) -> Box<dyn Fn(usize) -> PoolPointers + 'a> {
+        Box::new(|_| PoolPointers {
+            x: self.x,
+            y: self.y,
+            indices: 0,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! The rows of several benchmarks from a file of JSON lines, and the report as JSON.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::summaries;
+use crate::row::{Line, Row, Run, parse};
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// The rows; of several of one name the last.
+    pub rows: Vec<Row>,
+    /// Lines that are neither.
+    pub unread: usize,
+}
+
+impl Contents {
+    /// Whether the rows were counted on the emulator: then there are no times.
+    pub fn is_emulated(&self) -> bool {
+        self.runs.iter().any(|run| run.emulated)
+    }
+}
+
+/// Reads a file of rows.
+pub fn read(path: &Path) -> Result<Contents, String> {
+    let text = warpconv::files::text(path, warpconv::files::ROWS)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    Ok(contents(&text))
+}
+
+/// The lines of a file.
+pub fn contents(text: &str) -> Contents {
+    let mut contents = Contents::default();
+    // By their names: a file may have a hundred thousand rows.
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        match parse(line) {
+            Some(Line::Run(run)) => contents.runs.push(run),
+            Some(Line::Row(row)) => {
+                let end = contents.rows.len();
+                match *places.entry(row.id.clone()).or_insert(end) {
+                    place if place < end => contents.rows[place] = *row,
+                    _ => contents.rows.push(*row),
+                }
+            }
+            None => contents.unread += 1,
+        }
+    }
+    contents
+}
+
+/// The report as one JSON value.
+pub fn to_json(contents: &Contents) -> Value {
+    let families: Vec<Value> = summaries(&contents.rows)
+        .iter()
+        .map(|summary| {
+            let missed: Vec<&str> = summary.missed.iter().map(|miss| &miss.row.id[..]).collect();
+            json!({
+                "family": summary.family.name,
+                "rows": summary.rows.len(),
+                "roofline_share": summary.share,
+                "cudnn_roofline_share": summary.peer_share,
+                "ratio": summary.ratio,
+                "targets": summary.family.targets(),
+                "missed": missed,
+            })
+        })
+        .collect();
+    json!({
+        "runs": contents.runs.iter().map(Run::to_json).collect::<Vec<_>>(),
+        "rows": contents.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+        "families": families,
+    })
+}

@@ -1,0 +1,195 @@
+//! The report as text.
+
+use super::{Summary, bounds, summaries};
+use crate::row::{Row, Run};
+
+/// What a run is on.
+pub fn heading(run: &Run, most_mhz: Option<u32>) {
+    println!("{}", describe(run));
+    if let Some(mhz) = most_mhz {
+        println!(
+            "the multiprocessors' highest clock: {mhz} MHz; the clock column is what they ran at"
+        );
+    }
+    println!("{}", columns(run.emulated));
+}
+
+/// What a run is on, in lines.
+pub fn describe(run: &Run) -> String {
+    let Run {
+        bench,
+        device,
+        driver,
+        commit,
+        date,
+        peer,
+        ceilings,
+        cache,
+        ..
+    } = run;
+    if run.emulated {
+        return format!(
+            "{bench}: {device} on {date} UTC, commit {commit}: instructions are counted, nothing is timed\n\
+             cuDNN: {peer}"
+        );
+    }
+    format!(
+        "{bench}: {device}, driver {}.{}, {date} UTC, commit {commit}\n\
+         times: medians of device time a launch, {cache}; roofline: {ceilings}\n\
+         cuDNN: {peer}",
+        driver / 1000,
+        driver % 1000 / 10
+    )
+}
+
+/// The table's head.
+pub fn columns(emulated: bool) -> String {
+    if emulated {
+        return format!(
+            "{:<52} {:>16} {:>12} {:<24} kernel",
+            "row", "instructions", "a multiply", "family"
+        );
+    }
+    format!(
+        "{:<52} {:>9} {:>9} {:>6} {:>9} {:>6} {:>5} {:<24} kernel | cuDNN's plan",
+        "row", "us", "floor us", "roof%", "cuDNN us", "ratio", "MHz", "family"
+    )
+}
+
+/// A row of the table.
+pub fn row(row: &Row, emulated: bool) {
+    println!("{}", line(row, emulated));
+}
+
+/// A row of the table.
+pub fn line(row: &Row, emulated: bool) -> String {
+    if emulated {
+        let count = row.instructions;
+        let each = count.map(|count| count as f64 / row.macs.max(1) as f64);
+        return format!(
+            "{:<52} {:>16} {:>12} {:<24} {}",
+            row.id,
+            count.map_or_else(dash, |count| count.to_string()),
+            number(each, 3),
+            row.family,
+            row.kernel
+        );
+    }
+    let percent = row.share().map(|share| share * 100.0);
+    let clock = row.sm_mhz.map_or_else(dash, |mhz| mhz.to_string());
+    format!(
+        "{:<52} {:>9} {:>9} {:>6} {:>9} {:>6} {:>5} {:<24} {} | {}",
+        row.id,
+        number(row.us, 2),
+        number(Some(row.floor_us), 2),
+        number(percent, 1),
+        number(row.peer.us, 2),
+        number(row.ratio(), 2),
+        clock,
+        row.family,
+        row.kernel,
+        peer(row)
+    )
+}
+
+/// cuDNN's part in words.
+fn peer(row: &Row) -> String {
+    let part = &row.peer;
+    if part.us.is_none() {
+        return part.note.clone();
+    }
+    let mut words = part.plan.clone();
+    if !part.fused {
+        words.push_str(", bias and ReLU as kernels");
+    }
+    if let Some(us) = part.direct_us {
+        words.push_str(&format!("; without transforms {us:.2} us"));
+    }
+    for (name, us) in &part.parts {
+        words.push_str(&format!("; {name} {us:.2}"));
+    }
+    words.push_str(&format!("; {} plans timed", part.timed));
+    if !part.note.is_empty() {
+        words.push_str(&format!("; {}", part.note));
+    }
+    words
+}
+
+/// The families against their targets, and what misses them.
+pub fn families(rows: &[Row], emulated: bool) {
+    for line in family_lines(rows, emulated) {
+        println!("{line}");
+    }
+}
+
+/// The families against their targets, and what misses them, in lines.
+pub fn family_lines(rows: &[Row], emulated: bool) -> Vec<String> {
+    let summaries = summaries(rows);
+    if emulated || summaries.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{:<26} {:>5} {:>7} {:>8} {:>7} {:>7} {:<34} verdict",
+            "family (geometric means)",
+            "rows",
+            "roof%",
+            "cuDNN's%",
+            "ratio",
+            "missed",
+            "targets on an H200"
+        ),
+    ];
+    lines.extend(summaries.iter().map(family_line));
+    for summary in &summaries {
+        for miss in &summary.missed {
+            let what = match (miss.floor, miss.peer) {
+                (true, true) => "roofline and cuDNN",
+                (true, false) => "roofline",
+                _ => "cuDNN",
+            };
+            lines.push(format!(
+                "misses {what}: {} ({}): {}% of the roofline, {} x cuDNN; bound by {}",
+                miss.row.id,
+                summary.family.name,
+                number(miss.row.share().map(|share| share * 100.0), 1),
+                number(miss.row.ratio(), 2),
+                bounds(miss.row)
+            ));
+        }
+    }
+    lines
+}
+
+fn family_line(summary: &Summary<'_>) -> String {
+    let percent = |share: Option<f64>| number(share.map(|share| share * 100.0), 1);
+    let targets = summary.family.targets();
+    let timed = summary.rows.iter().any(|row| row.us.is_some());
+    let verdict = match () {
+        () if targets.is_empty() => "no target",
+        () if !timed => "not timed",
+        () if !summary.missed.is_empty() => "MISSED",
+        () if summary.family.ratio.is_some() && summary.ratio.is_none() => "met, without cuDNN",
+        () => "met",
+    };
+    format!(
+        "{:<26} {:>5} {:>7} {:>8} {:>7} {:>7} {:<34} {verdict}",
+        summary.family.name,
+        summary.rows.len(),
+        percent(summary.share),
+        percent(summary.peer_share),
+        number(summary.ratio, 2),
+        summary.missed.len(),
+        targets
+    )
+}
+
+/// A number, or a dash where there is none.
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(dash, |value| format!("{value:.digits$}"))
+}
+
+fn dash() -> String {
+    String::from("-")
+}

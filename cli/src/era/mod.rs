@@ -1,0 +1,233 @@
+//! `era`: AlexNet's layers forward beside this machine's processor, as in 2012.
+
+mod cpu;
+mod history;
+mod points;
+mod report;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cudarc::driver::CudaStream;
+use warpconv::DType;
+use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::plan::{Ceilings, Tuning};
+use warpconv::problem::LrnParameters;
+use warpconv_nets::{Form, alexnet};
+use warpconv_testing::{LoadedModule, Random};
+
+use crate::args::{EraArgs, Global};
+use crate::device;
+use crate::exit::Failure;
+use crate::output::{JsonFile, Progress};
+use crate::tuning;
+use cpu::Cpu;
+
+/// Rows and columns of AlexNet's pictures: the paper says 224, the 55 that it counts after the
+/// first layer need 227.
+const IMAGE: usize = 227;
+
+/// A layer that took longer than this is not run again to warm up, nor for a better time.
+const LONG: Duration = Duration::from_millis(1500);
+
+/// Times that a short layer is run on the processor after one that warms up; the least counts.
+const RUNS: usize = 3;
+
+/// Samples of a layer on a GPU; their median counts.
+const SAMPLES: usize = 11;
+
+/// Multiplications that the f64 reference may take to check a layer on a GPU; beyond, it looks at
+/// some images.
+const REFERENCE_MACS: u64 = 1_000_000_000;
+
+/// What was found of one layer. Times in milliseconds.
+pub struct Row {
+    name: String,
+    macs: u64,
+    bytes: u64,
+    cpu_ms: f64,
+    /// Measured; `None` without a GPU.
+    gpu_ms: Option<f64>,
+    /// The roofline of an H200 in f32.
+    roofline_ms: f64,
+    /// The roofline of one GTX 580.
+    gtx_580_ms: f64,
+    /// Outputs of the processor that were compared with f64.
+    compared: usize,
+    /// What is wrong on the processor or the GPU.
+    failure: Option<String>,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
+    let json = JsonFile::create(global.json.as_deref())?;
+    let network = alexnet(&Form::new(args.batch, IMAGE), LrnParameters::ALEXNET);
+    let network = network.map_err(Failure::input)?;
+    let gpu = device::open(global.device)?;
+    let tuning = tuning::load(global, &gpu);
+    let stream = device::stream(&gpu)?;
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let cpu = Cpu {
+        threads: args.threads.unwrap_or_else(cores),
+    };
+
+    let nodes = network.module().nodes();
+    let progress = Progress::new(nodes.len(), global.quiet);
+    let input = network.module().input_len();
+    let mut x = draw(input, 1.0, 0);
+    let mut rows = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        progress.doing(&*node.name);
+        let layer = Operands::draw(&node.step, x, 2 * index as u64 + 1);
+        let (row, y) = run(&gpu, &stream, &tuning, cpu, node, &layer)?;
+        x = y;
+        rows.push(row);
+        progress.step();
+    }
+    drop(progress);
+    let report = report::Report {
+        gpu: &gpu,
+        cpu,
+        batch: args.batch,
+        rows: &rows,
+    };
+    report.print()?;
+    if let Some(file) = json {
+        file.write(&report.json())?;
+    }
+    match rows.iter().filter(|row| row.failure.is_some()).count() {
+        0 => Ok(()),
+        failed => Err(Failure::Checks { failed }),
+    }
+}
+
+/// What a layer is given on the processor.
+pub struct Operands {
+    x: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Operands {
+    /// Draws filters that keep the size of what goes in, however long the sums are, and a bias.
+    fn draw(step: &Step, x: Vec<f32>, seed: u64) -> Operands {
+        let (w, bias) = match step {
+            // The mean square of a number of [-1, 1) is a third, and a ReLU halves that of its
+            // input.
+            Step::Conv(conv) => (
+                draw(
+                    conv.filter_elements(),
+                    (6.0 / conv.gemm_k() as f64).sqrt(),
+                    seed,
+                ),
+                draw(conv.k(), 0.25, seed + 1),
+            ),
+            _ => (Vec::new(), Vec::new()),
+        };
+        Operands { x, w, bias }
+    }
+}
+
+/// Numbers of `-most..most`.
+fn draw(len: usize, most: f64, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    std::iter::repeat_with(|| (random.signed_unit() * most) as f32)
+        .take(len)
+        .collect()
+}
+
+/// Runs a layer on the processor, and on the GPU if there is one; its output is the next one's
+/// input.
+fn run(
+    gpu: &Gpu,
+    stream: &Arc<CudaStream>,
+    tuning: &Tuning,
+    cpu: Cpu,
+    node: &Node,
+    operands: &Operands,
+) -> Result<(Row, Vec<f32>), Failure> {
+    let outputs = node.step.outputs();
+    let mut y = vec![f32::NAN; outputs.iter().map(|desc| desc.elements()).sum()];
+    let cpu_ms = time(|| on_cpu(cpu, &node.step, operands, &mut y))?;
+    let (compared, mut failure) = points::check(&node.step, operands, &y)?;
+    let gpu_ms = match gpu.kind() {
+        DeviceKind::Emulator => None,
+        DeviceKind::Gpu => {
+            let (ms, wrong) = on_gpu(gpu, stream, tuning, node)?;
+            failure = failure.or(wrong);
+            Some(ms)
+        }
+    };
+    let (macs, bytes) = (node.macs(), node.min_bytes());
+    let floor = |ceilings: &Ceilings| ceilings.bound(macs, bytes).floor_us / 1e3;
+    let row = Row {
+        name: node.name.to_string(),
+        macs,
+        bytes,
+        cpu_ms,
+        gpu_ms,
+        roofline_ms: floor(&Ceilings::H200_FP32),
+        gtx_580_ms: floor(&history::GTX_580),
+        compared,
+        failure,
+    };
+    Ok((row, y))
+}
+
+/// The least time of a few runs, in milliseconds; the first only warms up, unless it takes long.
+fn time(mut run: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
+    let mut once = || {
+        let start = Instant::now();
+        run().map(|()| start.elapsed())
+    };
+    let first = once()?;
+    let mut least = first;
+    if first < LONG {
+        least = Duration::MAX;
+        for _ in 0..RUNS {
+            least = least.min(once()?);
+        }
+    }
+    Ok(least.as_secs_f64() * 1e3)
+}
+
+/// Computes a layer on the processor.
+fn on_cpu(cpu: Cpu, step: &Step, operands: &Operands, y: &mut [f32]) -> Result<(), Failure> {
+    let Operands { x, w, bias } = operands;
+    match step {
+        Step::Conv(conv) => cpu.conv(conv, x, w, bias, y),
+        Step::Pool(pool) => cpu.max_pool(pool, x, y),
+        Step::Lrn(lrn) => cpu.lrn(lrn, x, y),
+        _ => return Err(foreign()),
+    }
+    Ok(())
+}
+
+/// What AlexNet has no layer of.
+fn foreign() -> Failure {
+    Failure::Input("a layer that the processor's side of `era` does not compute".to_owned())
+}
+
+/// Measures a layer by itself on the GPU, and checks it there.
+fn on_gpu(
+    gpu: &Gpu,
+    stream: &Arc<CudaStream>,
+    tuning: &Tuning,
+    node: &Node,
+) -> Result<(f64, Option<String>), Failure> {
+    let alone = Node::new(
+        node.name.clone(),
+        node.step.clone(),
+        Place::Input,
+        Place::Output,
+    );
+    let module = Module::new(vec![alone], DType::F32).map_err(Failure::input)?;
+    let loaded = LoadedModule::<f32>::in_stream(gpu, stream, &module, tuning);
+    let mut loaded = loaded.map_err(Failure::device)?;
+    loaded.launch().map_err(Failure::device)?;
+    let verdict = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
+    let us = loaded.time(SAMPLES).map_err(Failure::device)?.us;
+    Ok((us / 1e3, verdict.failure.map(|why| format!("GPU: {why}"))))
+}

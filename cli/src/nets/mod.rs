@@ -1,0 +1,330 @@
+//! `nets`: whole networks, naive against bottlenecked: counted, run, checked, and drawn.
+
+mod full;
+mod picture;
+mod run;
+
+use std::path::Path;
+
+use half::{bf16, f16};
+use serde_json::{Map, Value, json};
+use warpconv::DType;
+use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv_nets::{Entry, Form, entries};
+
+use crate::args::{Global, NetsArgs};
+use crate::device;
+use crate::exit::Failure;
+use crate::output::{Align, JsonFile, Progress, grouped, number, say, table};
+use crate::tuning;
+use run::{ALWAYS_FULL, Checked, EMULATED_FUSED_MACS, EMULATED_MACS, Lowered, Row, Session};
+
+/// Images for which times are predicted, or measured on a GPU.
+const FULL_BATCH: usize = 128;
+
+/// Seed of the weights.
+const SEED: u64 = 10;
+
+/// Runs the command.
+pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
+    let json = JsonFile::create(global.json.as_deref())?;
+    let gpu = device::open(global.device)?;
+    let tuning = tuning::load(global, &gpu);
+    let dtype = args.dtype.map(DType::from);
+    if let Some(folder) = &args.check {
+        return full::command(&gpu, &tuning, folder, dtype.unwrap_or(DType::F32), json);
+    }
+    let dtype = dtype.unwrap_or(DType::Bf16);
+    let chosen: Vec<&'static Entry> = entries()
+        .iter()
+        .filter(|entry| {
+            let name = entry.name.to_lowercase();
+            let wanted = |text: &String| name.starts_with(&text.to_lowercase());
+            args.networks.is_empty() || args.networks.iter().any(wanted)
+        })
+        .collect();
+    if chosen.is_empty() {
+        let known: Vec<&str> = entries().iter().map(|entry| entry.name).collect();
+        return Err(Failure::input(format!(
+            "no network is called {:?}; there are {}",
+            args.networks,
+            known.join(", ")
+        )));
+    }
+    let session = Session::new(&gpu, &tuning, args)?;
+    let progress = Progress::new(chosen.len(), global.quiet);
+    let mut rows = Vec::new();
+    for entry in chosen {
+        progress.doing(format!("{} {}", entry.name, entry.variant.name()));
+        rows.push(match dtype {
+            DType::F32 => session.run::<f32>(entry)?,
+            DType::F16 => session.run::<f16>(entry)?,
+            DType::Bf16 => session.run::<bf16>(entry)?,
+        });
+        progress.step();
+    }
+    drop(progress);
+    print(&gpu, args, &rows, dtype)?;
+    let picture = Path::new(&args.svg);
+    if args.svg != "none" {
+        picture::draw(picture, &rows)?;
+        say(format_args!("The picture is in {}.", picture.display()))?;
+    }
+    if let Some(file) = json {
+        let rows: Vec<Value> = rows.iter().map(row_json).collect();
+        file.write(&json!({"device": device::to_json(&gpu), "dtype": dtype.name(), "rows": rows}))?;
+    }
+    finish(&rows)
+}
+
+/// The form that suits a type: f32 is strict, on CUDA cores; the others run on tensor cores.
+fn form(n: usize, image: usize, dtype: DType) -> Form {
+    match dtype {
+        DType::F32 => Form::new(n, image),
+        DType::F16 | DType::Bf16 => Form::tensor(n, image, dtype),
+    }
+}
+
+/// Prints the table and how to read it.
+fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), Failure> {
+    let headings = [
+        ("network", Align::Left),
+        ("year", Align::Right),
+        ("variant", Align::Left),
+        ("multiplications", Align::Right),
+        ("of naive's", Align::Right),
+        ("parameters", Align::Right),
+        ("launches", Align::Right),
+        ("launches, fused", Align::Right),
+        ("H200 us, predicted", Align::Right),
+        ("predicted, fused", Align::Right),
+        ("time us", Align::Right),
+        ("time, fused", Align::Right),
+        ("images/s", Align::Right),
+        ("of roofline", Align::Right),
+        ("top-1 %", Align::Right),
+        ("checked at", Align::Left),
+        ("checked", Align::Left),
+        ("checked at, fused", Align::Left),
+        ("checked, fused", Align::Left),
+        ("fused from unfused", Align::Left),
+    ];
+    let cells = rows.iter().map(|row| cells(row, rows));
+    say(table(&headings, cells.collect()))?;
+    let batch = rows.first().map_or(FULL_BATCH, |row| row.batch);
+    say(format_args!(
+        "Multiplications are of one picture of full size. Predicted: the roofline of an H200 for a batch of {batch} in {}, \
+         each launch moving its operands once; no measurement. Fused: bottlenecks, and branches over the same input or of as many \
+         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. Times are the median of replays \
+         of a captured graph. Images a second and the share of the roofline are of the fused network where there is one, measured \
+         where there is a time, else predicted.",
+        dtype.name()
+    ))?;
+    how_checked(gpu, args)?;
+    for row in rows {
+        if let Some(published) = row.entry.published {
+            let name = row.entry.name;
+            say(format_args!(
+                "Top-1 of {name}, one crop: {}.",
+                published.source
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says what the checks look at, and what they do not.
+fn how_checked(gpu: &Gpu, args: &NetsArgs) -> Result<(), Failure> {
+    if args.count_only {
+        return say("Nothing ran, and nothing was checked.");
+    }
+    say(
+        "Checked: weights are drawn by seed, and every launch is held to the f64 reference for one picture. Fused, that is with every \
+         fusion that a kernel accepts, so that launches and tiles may be others than at the batch; those logits are held to the \
+         unfused network's: the norm of their difference, and how much is allowed.",
+    )?;
+    let emulated = gpu.kind() == DeviceKind::Emulator;
+    say(if emulated {
+        "The emulator has no times: the batch does not run there, so the fused network of the images a second is counted and not \
+         checked."
+    } else {
+        "What is timed runs at full size: the batch's logits of the fused network are held to the unfused one's."
+    })?;
+    match args.size {
+        Some(size) => say(format_args!(
+            "Pictures checked have {size} rows, by --size."
+        )),
+        None if emulated => say(format_args!(
+            "Pictures checked are of full size up to {} multiplications ({} as published beyond that too), fused up to {}; else \
+             they are smaller.",
+            grouped(EMULATED_MACS),
+            ALWAYS_FULL.join(", "),
+            grouped(EMULATED_FUSED_MACS)
+        )),
+        None => say("Pictures checked are small on a GPU, for every network; --size takes others."),
+    }
+}
+
+fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
+    let naive = rows
+        .iter()
+        .find(|other| other.entry.name == row.entry.name && other.entry.published.is_none());
+    let dash = || "-".to_owned();
+    let share = naive.map(|naive| row.macs as f64 / naive.macs as f64);
+    let applies = row.entry.has_naive();
+    let fused = row.fused.as_ref();
+    let best = row.best();
+    let (size, verdict) = match &row.checked {
+        Some(checked) => (at(checked.image), checked.verdict.to_string()),
+        None => (dash(), dash()),
+    };
+    let us = |lowered: &Lowered| format!("{:.1}", lowered.predicted_us);
+    let time = |lowered: Option<&Lowered>| {
+        let time = lowered.and_then(|lowered| lowered.time);
+        time.map_or_else(dash, |time| format!("{:.1}", time.us))
+    };
+    let checked = row.fitting.as_ref();
+    vec![
+        row.entry.name.to_owned(),
+        row.entry.year.to_string(),
+        if applies {
+            row.entry.variant.name().to_owned()
+        } else {
+            dash()
+        },
+        grouped(row.macs),
+        share
+            .filter(|_| applies)
+            .map_or_else(dash, |share| format!("{:.1}%", share * 100.0)),
+        grouped(row.parameters),
+        row.separate.launches.to_string(),
+        fused.map_or_else(dash, |fused| fused.launches.to_string()),
+        us(&row.separate),
+        fused.map_or_else(dash, us),
+        time(Some(&row.separate)),
+        time(fused),
+        grouped(row.images_per_second().round() as u64),
+        best.time.map_or_else(dash, |time| {
+            format!("{:.1}%", best.predicted_us / time.us * 100.0)
+        }),
+        row.entry
+            .published
+            .map_or_else(dash, |published| format!("{:.1}", published.top1)),
+        size,
+        verdict,
+        checked.map_or_else(dash, |checked| at(checked.image)),
+        checked.map_or_else(dash, |checked| checked.verdict.to_string()),
+        checked
+            .and_then(|checked| checked.apart)
+            .map_or_else(dash, |apart| apart.to_string()),
+    ]
+}
+
+/// One picture of so many rows and columns.
+fn at(image: usize) -> String {
+    format!("1 x {image} x {image}")
+}
+
+/// A row in JSON; what is unknown is null.
+fn row_json(row: &Row) -> Value {
+    let best = row.best();
+    let separate = lowered_json(&row.separate);
+    let checked = row.checked.as_ref().map_or(Value::Null, checked_json);
+    let more = json!({
+        "network": row.entry.name,
+        "year": row.entry.year,
+        "variant": row.entry.variant.name(),
+        "image": row.entry.image,
+        "macs": row.macs,
+        "operations": row.operations(),
+        "parameters": row.parameters,
+        "batch": row.batch,
+        "images_per_second": number(Some(row.images_per_second())),
+        "images_per_second_is_predicted": best.time.is_none(),
+        "roofline_share": number(best.time.map(|time| best.predicted_us / time.us)),
+        "top1": row.entry.published.map(|published| published.top1),
+        "top1_source": row.entry.published.map(|published| published.source),
+        "fused": row.fused.as_ref().map(fused_json),
+        "fitting": row.fitting.as_ref().map(checked_json),
+    });
+    joined([separate, checked, more])
+}
+
+/// A network in separate launches, or in fused ones.
+fn lowered_json(lowered: &Lowered) -> Value {
+    json!({
+        "launches": lowered.launches,
+        "predicted_us": number(Some(lowered.predicted_us)),
+        "time_us": number(lowered.time.map(|time| time.us)),
+        "time_is_of_a_graph": lowered.time.map(|time| time.captured),
+    })
+}
+
+/// A network in fused launches, and what its batch showed where that ran.
+fn fused_json(fused: &Lowered) -> Value {
+    let apart = json!({
+        "verified": fused.apart.map(|apart| apart.is_near()),
+        "difference_from_unfused": number(fused.apart.map(|apart| apart.norm)),
+        "difference_allowed": number(fused.apart.map(|apart| apart.allowed)),
+    });
+    joined([lowered_json(fused), apart])
+}
+
+/// The members of several objects in one.
+fn joined<const N: usize>(objects: [Value; N]) -> Value {
+    let mut all = Map::new();
+    for object in objects {
+        if let Value::Object(object) = object {
+            all.extend(object);
+        }
+    }
+    Value::Object(all)
+}
+
+/// What one picture showed.
+fn checked_json(checked: &Checked) -> Value {
+    json!({
+        "checked_image": checked.image,
+        "checked_launches": checked.launches,
+        "verified": checked.failure().is_none(),
+        "max_rel_error": number(Some(checked.verdict.max_rel_error)),
+        "difference_from_unfused": number(checked.apart.map(|apart| apart.norm)),
+        "difference_allowed": number(checked.apart.map(|apart| apart.allowed)),
+    })
+}
+
+/// The last line, and a failure if a check failed.
+fn finish(rows: &[Row]) -> Result<(), Failure> {
+    let (mut count, mut batches, mut failed) = (0, 0, 0);
+    for row in rows {
+        let mut found = Vec::new();
+        for (how, checked) in [("", &row.checked), (" fused", &row.fitting)] {
+            if let Some(checked) = checked {
+                count += 1;
+                found.push((how, checked.failure()));
+            }
+        }
+        if let Some(fused) = row.fused.as_ref().filter(|fused| fused.apart.is_some()) {
+            batches += 1;
+            found.push((" fused, the batch", fused.failure()));
+        }
+        for (how, why) in found {
+            if let Some(why) = why {
+                failed += 1;
+                let (name, variant) = (row.entry.name, row.entry.variant.name());
+                say(format_args!("FAILED {name} {variant}{how}: {why}"))?;
+            }
+        }
+    }
+    let batches = match batches {
+        0 => String::new(),
+        _ => format!("{batches} of fused batches against unfused ones, "),
+    };
+    say(format_args!(
+        "{count} checks of networks against the f64 reference, {batches}{failed} failed"
+    ))?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::Checks { failed }),
+    }
+}

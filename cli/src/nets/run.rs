@@ -1,0 +1,266 @@
+//! One network: counted, computed and checked, in separate launches and in fused ones.
+
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
+use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::plan::{Ceilings, Tuning};
+use warpconv_nets::{Entry, Fusion, Network};
+use warpconv_testing::{Apart, LoadedModule, PassTime, Stored, Verdict};
+
+use super::{FULL_BATCH, SEED, form};
+use crate::args::NetsArgs;
+use crate::device;
+use crate::exit::Failure;
+
+/// Samples of a pass on a GPU; their median counts.
+const SAMPLES: usize = 11;
+
+/// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather
+/// than minutes.
+pub const EMULATED_MACS: u64 = 2_000_000_000;
+
+/// The same for fused launches, whose networks it computes in separate ones as well.
+pub const EMULATED_FUSED_MACS: u64 = 500_000_000;
+
+/// Networks that, as published, the emulator computes at full size though they are larger than
+/// that.
+pub const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
+
+/// What was found of one network.
+pub struct Row {
+    pub entry: &'static Entry,
+    /// Multiplications for one picture of full size.
+    pub macs: u64,
+    pub parameters: u64,
+    pub batch: usize,
+    /// Each layer by itself.
+    pub separate: Lowered,
+    /// What one picture showed of that; `None` if nothing is checked.
+    pub checked: Option<Checked>,
+    /// With launches put together where the model says that it pays; `None` if it says so nowhere.
+    pub fused: Option<Lowered>,
+    /// What one picture showed with all launches put together that a kernel takes at once; `None`
+    /// if there are none, or nothing is checked.
+    pub fitting: Option<Checked>,
+}
+
+/// A network as launches.
+pub struct Lowered {
+    pub launches: usize,
+    /// For the batch, at full size.
+    pub predicted_us: f64,
+    /// For the batch, at full size, on a GPU.
+    pub time: Option<PassTime>,
+    /// Of a fused network that was timed: the distance of the batch's logits from the unfused
+    /// one's.
+    pub apart: Option<Apart>,
+}
+
+impl Lowered {
+    /// What is wrong with what was timed, if something is.
+    pub fn failure(&self) -> Option<String> {
+        far(self.apart)
+    }
+}
+
+/// One picture's way through a network.
+pub struct Checked {
+    /// Rows and columns of the picture.
+    pub image: usize,
+    pub launches: usize,
+    /// Each launch within its own bound of the f64 reference.
+    pub verdict: Verdict,
+    /// Of a fused network: the distance of its logits from the unfused one's.
+    pub apart: Option<Apart>,
+}
+
+impl Checked {
+    /// What is wrong, if something is.
+    pub fn failure(&self) -> Option<String> {
+        self.verdict.failure.clone().or_else(|| far(self.apart))
+    }
+}
+
+/// Says how far logits are, if that is too far.
+fn far(apart: Option<Apart>) -> Option<String> {
+    let apart = apart.filter(|apart| !apart.is_near())?;
+    Some(format!("logits differ from the unfused ones by {apart}"))
+}
+
+impl Row {
+    /// In fused launches where there are such.
+    pub fn best(&self) -> &Lowered {
+        self.fused.as_ref().unwrap_or(&self.separate)
+    }
+
+    pub fn images_per_second(&self) -> f64 {
+        let best = self.best();
+        self.batch as f64 / best.time.map_or(best.predicted_us, |time| time.us) * 1e6
+    }
+
+    pub fn operations(&self) -> u64 {
+        2 * self.macs
+    }
+}
+
+/// What every network is run with.
+pub struct Session<'a> {
+    gpu: &'a Gpu,
+    tuning: &'a Tuning,
+    args: &'a NetsArgs,
+    /// The one stream of all work, which can be captured.
+    stream: Arc<CudaStream>,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(gpu: &'a Gpu, tuning: &'a Tuning, args: &'a NetsArgs) -> Result<Self, Failure> {
+        Ok(Session {
+            gpu,
+            tuning,
+            args,
+            stream: device::stream(gpu)?,
+        })
+    }
+
+    /// Counts, runs and checks one network.
+    pub fn run<T: Stored>(&self, entry: &'static Entry) -> Result<Row, Failure> {
+        let batch = self.args.batch.unwrap_or(FULL_BATCH);
+        let full = self.build::<T>(entry, batch, entry.image)?;
+        let one = self.build::<T>(entry, 1, entry.image)?;
+        let macs = one.module().macs();
+        let (separate, want) = self.lowered::<T>(&full)?;
+        let mut fused = None;
+        if let Some(network) = self.fuse(&full, Fusion::WhereItPays)? {
+            let (mut lowered, got) = self.lowered::<T>(&network)?;
+            let logits = got.zip(want);
+            lowered.apart = logits.map(|(got, want)| Apart::of(&got, &want, T::DTYPE));
+            fused = Some(lowered);
+        }
+        let (mut checked, mut fitting) = (None, None);
+        if !self.args.count_only {
+            let (found, fits) = self.checks::<T>(entry, macs)?;
+            (checked, fitting) = (Some(found), fits);
+        }
+        Ok(Row {
+            entry,
+            macs,
+            parameters: one.parameter_count(),
+            batch,
+            separate,
+            checked,
+            fused,
+            fitting,
+        })
+    }
+
+    fn build<T: Stored>(&self, entry: &Entry, n: usize, image: usize) -> Result<Network, Failure> {
+        let network = entry.build(&form(n, image, T::DTYPE));
+        network.map_err(Failure::input)
+    }
+
+    /// The network in fewer launches, if that is possible.
+    fn fuse(&self, network: &Network, fusion: Fusion) -> Result<Option<Network>, Failure> {
+        let fused = network.clone().fused(self.gpu.capability(), fusion);
+        let fused = fused.map_err(Failure::input)?;
+        let fewer = fused.module().launches() < network.module().launches();
+        Ok(fewer.then_some(fused))
+    }
+
+    /// One picture through separate launches, and through all fused ones that there are kernels
+    /// for.
+    fn checks<T: Stored>(
+        &self,
+        entry: &Entry,
+        macs: u64,
+    ) -> Result<(Checked, Option<Checked>), Failure> {
+        let published = entry.published.is_some();
+        let always = published && ALWAYS_FULL.contains(&entry.name);
+        let image = self.image(entry, always || macs <= EMULATED_MACS);
+        let (separate, logits) = self.check::<T>(&self.build::<T>(entry, 1, image)?, image)?;
+        let smaller = self.image(entry, macs <= EMULATED_FUSED_MACS);
+        let network = self.build::<T>(entry, 1, smaller)?;
+        let Some(fused) = self.fuse(&network, Fusion::WhereItFits)? else {
+            return Ok((separate, None));
+        };
+        let want = match smaller == image {
+            true => logits,
+            false => self.logits::<T>(&network)?,
+        };
+        let (mut checked, got) = self.check::<T>(&fused, smaller)?;
+        checked.apart = Some(Apart::of(&got, &want, T::DTYPE));
+        Ok((separate, Some(checked)))
+    }
+
+    /// Rows and columns of the picture to check.
+    fn image(&self, entry: &Entry, full: bool) -> usize {
+        let emulated = self.gpu.kind() == DeviceKind::Emulator;
+        match self.args.size {
+            Some(size) => size,
+            None if emulated && full => entry.image,
+            None => entry.small,
+        }
+    }
+
+    /// A network counted, and on a GPU timed; the logits of what was timed.
+    fn lowered<T: Stored>(
+        &self,
+        network: &Network,
+    ) -> Result<(Lowered, Option<Vec<f64>>), Failure> {
+        let ceilings = Ceilings::h200(T::DTYPE);
+        let (mut time, mut logits) = (None, None);
+        if self.gpu.kind() != DeviceKind::Emulator && !self.args.count_only {
+            let module = network.module().clone().sharing_buffers();
+            let mut loaded = self.load::<T>(network, &module)?;
+            time = Some(loaded.time(SAMPLES).map_err(Failure::device)?);
+            logits = Some(outputs(&loaded)?);
+        }
+        let lowered = Lowered {
+            launches: network.module().launches(),
+            predicted_us: network.module().roofline(&ceilings).floor_us,
+            time,
+            apart: None,
+        };
+        Ok((lowered, logits))
+    }
+
+    fn load<T: Stored>(
+        &self,
+        network: &Network,
+        module: &warpconv::ops::Module,
+    ) -> Result<LoadedModule<T>, Failure> {
+        let (x, weights) = (network.random_input(1), network.random(SEED));
+        LoadedModule::with(self.gpu, &self.stream, module, self.tuning, &x, weights)
+            .map_err(Failure::device)
+    }
+
+    /// One picture through the network: each launch within its own bound of the f64 reference. And
+    /// its logits.
+    fn check<T: Stored>(
+        &self,
+        network: &Network,
+        image: usize,
+    ) -> Result<(Checked, Vec<f64>), Failure> {
+        let mut loaded = self.load::<T>(network, network.module())?;
+        loaded.launch().map_err(Failure::device)?;
+        let checked = Checked {
+            image,
+            launches: network.module().launches(),
+            verdict: loaded.check(u64::MAX).map_err(Failure::device)?,
+            apart: None,
+        };
+        Ok((checked, outputs(&loaded)?))
+    }
+
+    fn logits<T: Stored>(&self, network: &Network) -> Result<Vec<f64>, Failure> {
+        let module = network.module().clone().sharing_buffers();
+        let mut loaded = self.load::<T>(network, &module)?;
+        loaded.launch().map_err(Failure::device)?;
+        outputs(&loaded)
+    }
+}
+
+fn outputs<T: Stored>(loaded: &LoadedModule<T>) -> Result<Vec<f64>, Failure> {
+    let outputs = loaded.outputs().map_err(Failure::device)?;
+    Ok(outputs.into_iter().flat_map(|(_, values)| values).collect())
+}

@@ -1,0 +1,331 @@
+//! Running candidates on the device: timed by a GPU's own events, or counted by the emulator.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaSlice, CudaStream, DriverError};
+use warpconv::Error;
+use warpconv::gpu::Gpu;
+use warpconv::launch::{ConvBuffers, PoolBuffers, Workspace};
+use warpconv::plan::{ConvPlan, Measure, Plan, PoolPlan};
+use warpconv::problem::{Conv2d, Pool2d};
+use warpconv_testing as check;
+use warpconv_testing::Stored;
+
+use super::search::{Measured, Measuring};
+
+/// The largest magnitude of operands: integers, so that all kernels' results are the same bits.
+const MOST: u32 = 2;
+
+/// Different operands; more of them repeat these.
+const DRAWN: usize = 1 << 18;
+
+/// Elements of the result that are compared.
+const COMPARED: usize = 1 << 22;
+
+/// Launches that are not measured.
+const WARM_UP: usize = 3;
+
+/// Microseconds that a sample lasts at least: events have half a microsecond's resolution.
+const SAMPLE_US: f64 = 200.0;
+
+/// Launches of a sample at most.
+const MOST_LAUNCHES: f64 = 100.0;
+
+/// A candidate this many times slower than the best is not measured further.
+const HOPELESS: f64 = 3.0;
+
+/// A problem's operands on a GPU.
+pub struct Timing<'a, T> {
+    gpu: &'a Gpu,
+    samples: usize,
+    x: CudaSlice<T>,
+    w: Option<CudaSlice<T>>,
+    bias: Option<CudaSlice<T>>,
+    residual: Option<CudaSlice<T>>,
+    y: CudaSlice<T>,
+    indices: Option<CudaSlice<u8>>,
+}
+
+/// Elements to put into a buffer.
+fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
+    let few: Vec<T> = check::integers(len.min(DRAWN), MOST, seed)
+        .into_iter()
+        .map(T::nearest)
+        .collect();
+    few.iter().copied().cycle().take(len).collect()
+}
+
+/// Filters in the problem's layout, with zeros where a layout has gaps.
+fn filters<T: Stored>(conv: &Conv2d) -> Result<Vec<T>, Error> {
+    let dense = check::integers(conv.filter_elements(), MOST, 2);
+    check::pack_filter(conv, &dense)
+}
+
+impl<'a, T: Stored> Timing<'a, T> {
+    /// A convolution's.
+    pub fn conv(gpu: &'a Gpu, conv: &Conv2d, samples: usize) -> Result<Self, Error> {
+        let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
+        let bias = conv.bias().then(|| upload(conv.k(), 3));
+        let residual = conv.residual().map(|desc| upload(desc.len(), 4));
+        Ok(Timing {
+            gpu,
+            samples,
+            x: upload(conv.input().len(), 1)?,
+            w: Some(gpu.upload(&filters::<T>(conv)?)?),
+            bias: bias.transpose()?,
+            residual: residual.transpose()?,
+            y: upload(conv.output().len(), 5)?,
+            indices: None,
+        })
+    }
+
+    /// A pool's.
+    pub fn pool(gpu: &'a Gpu, pool: &Pool2d, samples: usize) -> Result<Self, Error> {
+        let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
+        let indices = pool
+            .indices()
+            .then(|| gpu.upload(&vec![0; pool.index_len()]));
+        Ok(Timing {
+            gpu,
+            samples,
+            x: upload(pool.input().len(), 1)?,
+            w: None,
+            bias: None,
+            residual: None,
+            y: upload(pool.output().len(), 5)?,
+            indices: indices.transpose()?,
+        })
+    }
+
+    /// A fingerprint of what the last launch wrote.
+    fn result(&self) -> Result<u64, Error> {
+        let all = self.gpu.download(&self.y)?;
+        Ok(fingerprint(
+            all.iter()
+                .take(COMPARED)
+                .map(|value| u64::from(value.bits())),
+        ))
+    }
+
+    /// Zeroes the output: what a kernel leaves out must not look as the one before it wrote it.
+    fn clear(&mut self) -> Result<(), String> {
+        self.gpu
+            .stream()
+            .memset_zeros(&mut self.y)
+            .map_err(|error| format!("clearing the output: {error}"))
+    }
+}
+
+impl<T: Stored> Measuring<Conv2d> for Timing<'_, T> {
+    fn by(&self) -> Measure {
+        Measure::Time
+    }
+
+    fn measure(&mut self, plan: &ConvPlan, best: Option<f64>) -> Result<Measured, String> {
+        self.clear()?;
+        let failed = |error: Error| error.to_string();
+        let (gpu, samples) = (self.gpu, self.samples);
+        let stream = gpu.stream().clone();
+        let prepared = gpu.prepare_conv(plan).map_err(failed)?;
+        let workspace = match plan.workspace_bytes() {
+            0 => None,
+            bytes => Some(Workspace::new(&stream, bytes)),
+        };
+        let mut workspace = workspace.transpose().map_err(failed)?;
+        let (x, bias, residual) = (&self.x, &self.bias, &self.residual);
+        let w = self.w.as_ref().ok_or("a convolution without filters")?;
+        let y = &mut self.y;
+        let amount = time(&stream, samples, best, || {
+            let mut buffers = ConvBuffers::new(x, w, y);
+            if let Some(bias) = bias {
+                buffers = buffers.bias(bias);
+            }
+            if let Some(residual) = residual {
+                buffers = buffers.residual(residual);
+            }
+            if let Some(workspace) = &mut workspace {
+                buffers = buffers.workspace(workspace);
+            }
+            prepared.launch(&stream, buffers)
+        })
+        .map_err(failed)?;
+        Ok(Measured {
+            amount,
+            result: self.result().map_err(failed)?,
+        })
+    }
+
+    fn usable(&self) -> bool {
+        self.gpu.synchronize().is_ok()
+    }
+}
+
+impl<T: Stored> Measuring<Pool2d> for Timing<'_, T> {
+    fn by(&self) -> Measure {
+        Measure::Time
+    }
+
+    fn measure(&mut self, plan: &PoolPlan, best: Option<f64>) -> Result<Measured, String> {
+        self.clear()?;
+        let failed = |error: Error| error.to_string();
+        let (gpu, samples) = (self.gpu, self.samples);
+        let stream = gpu.stream().clone();
+        let prepared = gpu.prepare_pool(plan).map_err(failed)?;
+        let (x, y, indices) = (&self.x, &mut self.y, &mut self.indices);
+        let amount = time(&stream, samples, best, || {
+            let mut buffers = PoolBuffers::new(x, y);
+            if let Some(indices) = indices {
+                buffers = buffers.indices(indices);
+            }
+            prepared.launch(&stream, buffers)
+        })
+        .map_err(failed)?;
+        Ok(Measured {
+            amount,
+            result: self.result().map_err(failed)?,
+        })
+    }
+
+    fn usable(&self) -> bool {
+        self.gpu.synchronize().is_ok()
+    }
+}
+
+/// The median time of a launch in microseconds: of samples that each last long enough for the
+/// events' clock, after a few launches that are not measured.
+fn time(
+    stream: &Arc<CudaStream>,
+    samples: usize,
+    best: Option<f64>,
+    mut launch: impl FnMut() -> Result<(), Error>,
+) -> Result<f64, Error> {
+    let failed = |error: DriverError| Error::Driver {
+        operation: "timing a launch",
+        code: error.0 as u32,
+        message: error.to_string(),
+    };
+    let event = || {
+        stream
+            .context()
+            .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+            .map_err(failed)
+    };
+    let (start, end) = (event()?, event()?);
+    let mut sample = |launches: usize| -> Result<f64, Error> {
+        start.record(stream).map_err(failed)?;
+        for _ in 0..launches {
+            launch()?;
+        }
+        end.record(stream).map_err(failed)?;
+        let ms = start.elapsed_ms(&end).map_err(failed)?;
+        Ok(f64::from(ms) * 1e3 / launches as f64)
+    };
+    for _ in 0..WARM_UP {
+        sample(1)?;
+    }
+    let first = sample(1)?;
+    if best.is_some_and(|best| first > HOPELESS * best + SAMPLE_US) {
+        return Ok(first);
+    }
+    let launches = (SAMPLE_US / first.max(0.1)).clamp(1.0, MOST_LAUNCHES) as usize;
+    let mut times = Vec::with_capacity(samples);
+    for _ in 0..samples {
+        times.push(sample(launches)?);
+    }
+    Ok(median(&mut times))
+}
+
+/// The middle one, or the mean of the two in the middle; infinite of none.
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    match times {
+        [] => f64::INFINITY,
+        _ => (times[times.len() / 2] + times[(times.len() - 1) / 2]) / 2.0,
+    }
+}
+
+/// A problem's launches on the emulator, counted: no times.
+pub struct Counting<'a> {
+    /// The emulator.
+    pub gpu: &'a Gpu,
+}
+
+impl Counting<'_> {
+    /// What the launches since the last reset executed.
+    fn measured(&self, y: &[f64]) -> Result<Measured, String> {
+        let counters = self.gpu.counters().ok_or("a GPU counts no instructions")?;
+        Ok(Measured {
+            amount: counters.instructions().warp as f64,
+            result: fingerprint(y.iter().map(|value| value.to_bits())),
+        })
+    }
+}
+
+impl Measuring<Conv2d> for Counting<'_> {
+    fn by(&self) -> Measure {
+        Measure::Instructions
+    }
+
+    fn measure(&mut self, plan: &ConvPlan, _: Option<f64>) -> Result<Measured, String> {
+        let conv = plan.problem();
+        let draw = |len, seed| check::integers(len, MOST, seed);
+        let bias = conv.bias().then(|| draw(conv.k(), 3));
+        let residual = conv.residual().map(|desc| draw(desc.elements(), 4));
+        let (x, w) = (
+            draw(conv.input().elements(), 1),
+            draw(conv.filter_elements(), 2),
+        );
+        self.gpu.reset_counters();
+        let y = check::run_conv(self.gpu, plan, &x, &w, bias.as_deref(), residual.as_deref());
+        self.measured(&y.map_err(|error| error.to_string())?)
+    }
+
+    fn usable(&self) -> bool {
+        self.gpu.synchronize().is_ok()
+    }
+}
+
+impl Measuring<Pool2d> for Counting<'_> {
+    fn by(&self) -> Measure {
+        Measure::Instructions
+    }
+
+    fn measure(&mut self, plan: &Plan<Pool2d>, _: Option<f64>) -> Result<Measured, String> {
+        let x = check::integers(plan.problem().input().elements(), MOST, 1);
+        self.gpu.reset_counters();
+        let y = check::run_pool(self.gpu, plan, &x);
+        self.measured(&y.map_err(|error| error.to_string())?.0)
+    }
+
+    fn usable(&self) -> bool {
+        self.gpu.synchronize().is_ok()
+    }
+}
+
+/// FNV-1a over words.
+fn fingerprint(words: impl Iterator<Item = u64>) -> u64 {
+    words.fold(0xcbf2_9ce4_8422_2325, |print, word| {
+        (print ^ word).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 100.0]), 3.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 100.0]), 3.0);
+        assert_eq!(median(&mut []), f64::INFINITY);
+    }
+
+    #[test]
+    fn operands_repeat() {
+        let drawn = drawn::<f32>(DRAWN + 3, 1);
+        assert_eq!(drawn.len(), DRAWN + 3);
+        assert_eq!(drawn[..3], drawn[DRAWN..]);
+        assert!(drawn.iter().any(|&value| value != 0.0));
+    }
+}

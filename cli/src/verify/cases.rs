@@ -1,0 +1,494 @@
+//! Running cases and networks in every type, layout and kernel.
+
+mod choices;
+mod size;
+
+pub(super) use choices::Turns;
+
+use std::collections::HashMap;
+
+use warpconv::catalog::{KernelId, Math};
+use warpconv::plan::Capability;
+use warpconv::problem::FilterLayout;
+use warpconv::{DType, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Stats, Tolerance};
+
+use super::Context;
+use super::case::{Acceptance, Case, Expected};
+use super::execute::{Executor, Ran, Tensors, in_plane};
+use super::graph::{Op, Step, Tensor, steps};
+use super::inception;
+use super::lower::{Problem, Shapes, Storage, extents, lower};
+use super::modules::modules;
+use super::real::Network;
+use super::report::{Report, Steps, Variation};
+use super::squash::subsampled;
+use crate::exit::Failure;
+
+/// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut
+/// at 2^-23 where f32 rounds to 2^-24, a fourth more additions for the instructions' own; see
+/// [`Math`].
+const THRICE: f64 = 8.0;
+
+/// Runs a case: every kernel that accepts any of its layers in turn.
+pub fn case(
+    context: &Context,
+    label: &str,
+    case: &Case,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    // Who names types does not ask for these.
+    for other in case
+        .other_dtypes
+        .iter()
+        .filter(|_| !context.select.named_dtypes)
+    {
+        report.skip(label, format!("{other}: no kernel of this type yet"));
+    }
+    let (storages, before) = (storages(context, case, true), report.checks());
+    each(
+        context,
+        label,
+        case,
+        &storages,
+        report,
+        &mut |prepared, report| {
+            for (kernel, splits) in prepared.choices(context, label, report) {
+                let variation = prepared.variation(kernel, splits);
+                let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
+                    report.on_host(&ran.host);
+                    prepared.judge(case, &ran)
+                });
+                match outcome {
+                    Ok(stats) => report.pass(label, &case.op, &variation, stats),
+                    Err(why) => context.fail(report, label, &case.op, &variation, &why)?,
+                }
+            }
+            Ok(())
+        },
+    )?;
+    inception::case(context, label, case, report)?;
+    nothing_cut(context, label, case, before, report);
+    Ok(())
+}
+
+/// Says it if no check since `before` is for want of what `--steps` asks for.
+fn nothing_cut(
+    context: &Context,
+    label: &str,
+    case: &Case,
+    before: usize,
+    report: &mut Report<'_>,
+) {
+    if let Some(steps) = context.select.steps
+        && !case.one_operation
+        && report.checks() == before
+    {
+        let name = steps.name();
+        report.skip(
+            label,
+            format!("graphs of which the options leave nothing cut this way (--steps {name})"),
+        );
+    }
+}
+
+/// Runs a network with the kernels of its layers' plans, in every type and layout.
+pub fn network(
+    context: &Context,
+    label: &str,
+    network: &Network,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let case = &network.case;
+    let (storages, before) = (storages(context, case, false), report.checks());
+    each(
+        context,
+        label,
+        case,
+        &storages,
+        report,
+        &mut |prepared, report| {
+            let (kernel, splits) = (context.select.kernel, context.select.splits);
+            let variation = prepared.variation(kernel, splits);
+            let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
+                report.on_host(&ran.host);
+                let stats = prepared.judge(case, &ran)?;
+                let answer = prepared.classes(network, &ran, stats)?;
+                Ok((stats, answer))
+            });
+            match outcome {
+                Ok((stats, answer)) => {
+                    report.pass(label, &case.op, &variation, stats);
+                    report.note(&format!(
+                        "{label} {} {}: {answer}",
+                        variation.dtype.name(),
+                        variation.layout.name()
+                    ))
+                }
+                Err(why) => context.fail(report, label, &case.op, &variation, &why),
+            }
+        },
+    )?;
+    nothing_cut(context, label, case, before, report);
+    Ok(())
+}
+
+/// A case cut into launches and stored in one way.
+pub(super) struct Prepared {
+    pub steps: Vec<Step>,
+    pub problems: Vec<Problem>,
+    pub shapes: Shapes,
+    pub storage: Storage,
+    /// The order of the filters if there are any, and how a graph is cut.
+    pub filter_layout: Option<FilterLayout>,
+    pub cut: Option<Steps>,
+}
+
+/// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all
+/// pairs of them; if not, filters come in the order that goes with the layout, and graphs are fused
+/// only.
+fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
+    let select = &context.select;
+    let natural = |layout| match layout {
+        Layout::Nchw => FilterLayout::Kcrs,
+        Layout::Nhwc => FilterLayout::Krsc,
+    };
+    let cuts = match select.steps {
+        _ if case.one_operation => vec![None],
+        // Only a whole inception module is cut in three.
+        Some(Steps::InThree) => Vec::new(),
+        Some(only) => vec![Some(only)],
+        None if every => Steps::ALL.map(Some).to_vec(),
+        None => vec![Some(Steps::Fused)],
+    };
+    let mut storages = Vec::new();
+    for &dtype in case
+        .dtypes
+        .iter()
+        .filter(|dtype| select.dtypes.contains(dtype))
+    {
+        for &layout in &select.layouts {
+            let filter_layouts = match select.filter_layout {
+                Some(only) => vec![only],
+                None if every && has_filters(case) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
+                None => vec![natural(layout)],
+            };
+            // Without filters nothing is multiplied.
+            let maths: Vec<Math> = select
+                .maths(dtype)
+                .filter(|math| case.maths.contains(math))
+                .filter(|&math| math == Math::Strict || has_filters(case))
+                .collect();
+            for filter_layout in filter_layouts {
+                for &math in &maths {
+                    let storage = Storage {
+                        dtype,
+                        layout,
+                        filter_layout,
+                        math,
+                    };
+                    storages.extend(cuts.iter().map(|&cut| (storage, cut)));
+                }
+            }
+        }
+    }
+    storages
+}
+
+/// Whether any layer multiplies by filters.
+fn has_filters(case: &Case) -> bool {
+    case.layers
+        .iter()
+        .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear))
+}
+
+/// Calls `check` for the case in each of these ways.
+fn each(
+    context: &Context,
+    label: &str,
+    case: &Case,
+    storages: &[(Storage, Option<Steps>)],
+    report: &mut Report<'_>,
+    check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for &(storage, cut) in storages {
+        let cut_in = cut.unwrap_or(Steps::Fused);
+        let mut steps = steps(&case.layers, cut_in);
+        let mut shapes: Shapes = case
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+            .collect();
+        if cut_in == Steps::Modules {
+            let merged = modules(&steps, &shapes);
+            // What has no module was fused already.
+            if merged.len() == steps.len() {
+                continue;
+            }
+            steps = merged;
+        }
+        let filter_layout = has_filters(case).then_some(storage.filter_layout);
+        match lower(&steps, &mut shapes, storage) {
+            // A module that no kernel takes, of this type or layout, is several launches.
+            Ok(problems) if !all_modules(&problems, &context.capability) => {}
+            Ok(problems) if size::is_too_large(&context.select, &problems, &shapes) => {
+                report.skip(label, size::too_large(&context.select));
+            }
+            Ok(problems) => check(
+                &Prepared {
+                    steps,
+                    problems,
+                    shapes,
+                    storage,
+                    filter_layout,
+                    cut,
+                },
+                report,
+            )?,
+            Err(why) => {
+                let (dtype, layout) = (storage.dtype, storage.layout);
+                let variation = Variation {
+                    dtype,
+                    layout,
+                    filter_layout,
+                    math: filter_layout.map(|_| storage.math),
+                    kernel: None,
+                    splits: None,
+                    steps: cut,
+                };
+                context.fail(report, label, &case.op, &variation, &why)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a kernel for each of the modules.
+fn all_modules(problems: &[Problem], device: &Capability) -> bool {
+    problems.iter().all(|problem| match problem {
+        Problem::Bottleneck(_) => !problem.accepting(device).is_empty(),
+        _ => true,
+    })
+}
+
+impl Prepared {
+    /// How a run with the kernel is named.
+    pub fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
+        Variation {
+            dtype: self.storage.dtype,
+            layout: self.storage.layout,
+            filter_layout: self.filter_layout,
+            math: self.filter_layout.map(|_| self.storage.math),
+            kernel: kernel.map(|kernel| kernel.kernel().id()),
+            splits,
+            steps: self.cut,
+        }
+    }
+
+    /// Runs it on the device.
+    fn run(
+        &self,
+        context: &Context,
+        case: &Case,
+        kernel: Option<KernelId>,
+        splits: Option<u32>,
+    ) -> Result<Ran, String> {
+        let gpu = context.gpu()?;
+        let executor = Executor {
+            gpu: &gpu,
+            steps: &self.steps,
+            problems: &self.problems,
+            shapes: &self.shapes,
+            dtype: self.storage.dtype,
+            kernel,
+            splits,
+        };
+        executor.run(&case.tensors)
+    }
+
+    /// Compares every result with what is stored of it, or with the reference.
+    pub fn judge(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
+        let mut worst = Stats::default();
+        for expected in &case.expected {
+            let name = &expected.tensor;
+            let got = ran
+                .tensors
+                .get(name)
+                .ok_or_else(|| format!("no result `{name}`"))?;
+            let stats =
+                self.judge_one(case, expected, got, &ran.convs)
+                    .map_err(|why| match case.expected.len() {
+                        1 => why,
+                        _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
+                    })?;
+            worst.elements += stats.elements;
+            worst.max_abs = worst.max_abs.max(stats.max_abs);
+            worst.max_rel = worst.max_rel.max(stats.max_rel);
+            worst.rel_l2 = worst.rel_l2.max(stats.rel_l2);
+        }
+        Ok(worst)
+    }
+
+    /// Compares one result.
+    fn judge_one(
+        &self,
+        case: &Case,
+        expected: &Expected,
+        got: &Tensor,
+        convs: &[(KernelId, u32)],
+    ) -> Result<Stats, String> {
+        let dtype = self.storage.dtype;
+        let want = &expected.values;
+        let extents = extents(&HashMap::from([(String::new(), got.shape.clone())]), "")?;
+        let indices = expected.tensor.ends_with("#indices");
+        let rule = match self.storage.math {
+            Math::Strict => expected.acceptance.get(dtype.name()).copied(),
+            Math::Tf32 => expected.acceptance.get("tf32").copied(),
+            Math::Tf32x3 => self.thrice(expected.acceptance.get(dtype.name())),
+        };
+        let (dtype, rule) = match rule {
+            Some(Acceptance::Skip) => return Ok(Stats::default()),
+            // An index is no number of the storage type.
+            Some(Acceptance::Exact) if indices => (DType::F32, Tolerance::Exact),
+            Some(Acceptance::Exact) => (dtype, Tolerance::Exact),
+            Some(Acceptance::Close { atol, rtol, rel_l2 }) => {
+                (dtype, Tolerance::Close { atol, rtol, rel_l2 })
+            }
+            None => return self.judge_by_reference(case, got, extents, indices, convs),
+        };
+        check::compare(&got.data, &want.data, extents, dtype, rule)
+            .map_err(|mismatch| mismatch.to_string())
+    }
+
+    /// What three products of tf32 for one of f32 may cost, of the stored rule for f32: exact
+    /// inputs stay exact, a single convolution has its bound from the reference, a graph eight
+    /// times the error.
+    fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
+        let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
+        match f32_rule {
+            Some(Acceptance::Close { .. }) if single => None,
+            Some(&Acceptance::Close { atol, rtol, rel_l2 }) => Some(Acceptance::Close {
+                atol: atol.map(|atol| THRICE * atol),
+                rtol: THRICE * rtol,
+                rel_l2: rel_l2.map(|rel_l2| THRICE * rel_l2),
+            }),
+            rule => rule.copied(),
+        }
+    }
+
+    /// Compares the result of a single layer with the f64 reference of its rounded inputs, within
+    /// the bound that rounding its sums can cost: for types of which nothing is stored.
+    fn judge_by_reference(
+        &self,
+        case: &Case,
+        got: &Tensor,
+        extents: [usize; 4],
+        indices: bool,
+        convs: &[(KernelId, u32)],
+    ) -> Result<Stats, String> {
+        let ([step], [problem]) = (&self.steps[..], &self.problems[..]) else {
+            return Err(format!(
+                "no result is stored for {}",
+                self.storage.dtype.name()
+            ));
+        };
+        let dtype = self.storage.dtype;
+        let input = |index: usize| rounded(&case.tensors, step.layer.inputs.get(index), dtype);
+        let x = input(0).ok_or("no input")?;
+        let wrong = |error: warpconv::Error| error.to_string();
+        let compared = match problem {
+            Problem::Conv(conv) => {
+                let (w, bias) = (input(1).ok_or("no filters")?, input(2));
+                let values =
+                    reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
+                let magnitudes =
+                    reference::conv2d_abs(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
+                let &[(kernel, splits)] = convs else {
+                    return Err("no convolution ran".to_owned());
+                };
+                let tolerance = Tolerance::of_conv(conv, kernel.kernel(), splits, &magnitudes);
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Pool(pool) => {
+                let (values, positions) = reference::pool2d(pool, &x).map_err(wrong)?;
+                if indices {
+                    let wanted = in_plane(pool, &positions.unwrap_or_default());
+                    check::compare(&got.data, &wanted, extents, DType::F32, Tolerance::Exact)
+                } else {
+                    let magnitudes = reference::pool2d_abs(pool, &x).map_err(wrong)?;
+                    let tolerance = Tolerance::of_pool(pool, &magnitudes);
+                    check::compare(&got.data, &values, extents, dtype, tolerance)
+                }
+            }
+            Problem::Relu(_) => check::compare(
+                &got.data,
+                &reference::relu(&x),
+                extents,
+                dtype,
+                Tolerance::Exact,
+            ),
+            Problem::Lrn(lrn) => {
+                let values = reference::lrn(lrn, &x).map_err(wrong)?;
+                let bounds = reference::lrn_bound(lrn, &x).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Bottleneck(_) => return Err("no result is stored for a bottleneck".to_owned()),
+            Problem::Softmax(softmax) => {
+                let values = reference::softmax(softmax, &x).map_err(wrong)?;
+                let bounds = reference::softmax_bound(softmax, &x).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Tanh(tanh) => {
+                let (values, bounds) = (reference::tanh(tanh, &x), reference::tanh_bound(tanh, &x));
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Subsample(made) => {
+                let (w, b) = (
+                    input(1).ok_or("no coefficients")?,
+                    input(2).ok_or("no biases")?,
+                );
+                let (values, bounds) = subsampled(made, [&x, &w, &b]).map_err(wrong)?;
+                let tolerance = Tolerance::Off { sums: &bounds };
+                check::compare(&got.data, &values, extents, dtype, tolerance)
+            }
+            Problem::Host => return Err("nothing ran on the device".to_owned()),
+        };
+        compared.map_err(|mismatch| mismatch.to_string())
+    }
+
+    /// Judges the classes that a network chose.
+    fn classes(&self, network: &Network, ran: &Ran, stats: Stats) -> Result<String, String> {
+        let expected = network
+            .case
+            .expected
+            .first()
+            .ok_or("no logits are stored")?;
+        let got = ran.tensors.get(&expected.tensor).ok_or("no logits")?;
+        // In f32 there is no slack: the reference's classes are right or the arithmetic is wrong.
+        let slack = if self.storage.dtype == DType::F32 {
+            0.0
+        } else {
+            stats.max_abs
+        };
+        network
+            .classes
+            .judge(&got.data, &expected.values.data, slack)
+    }
+}
+
+/// A tensor as the storage type holds it.
+fn rounded(tensors: &Tensors, name: Option<&String>, dtype: DType) -> Option<Vec<f64>> {
+    let tensor = tensors.get(name?)?;
+    Some(
+        tensor
+            .data
+            .iter()
+            .map(|&value| check::round(dtype, value))
+            .collect(),
+    )
+}

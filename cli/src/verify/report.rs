@@ -1,0 +1,420 @@
+//! The tally of a verification: lines for failures, counts for the rest, rows for JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use warpconv::catalog::Math;
+use warpconv::problem::FilterLayout;
+use warpconv::{DType, Layout};
+use warpconv_testing::Stats;
+
+use crate::exit::Failure;
+use crate::output::{Progress, number, say};
+use crate::tuning::warn;
+
+/// How a case was run: what it takes to run exactly that again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variation {
+    /// Storage type.
+    pub dtype: DType,
+    /// Order of the activations.
+    pub layout: Layout,
+    /// Order of the filters, where there are any.
+    pub filter_layout: Option<FilterLayout>,
+    /// How f32 may be multiplied, where anything is.
+    pub math: Option<Math>,
+    /// The kernel that was forced, or that ran.
+    pub kernel: Option<String>,
+    /// Blocks that were to share the sum of a tile.
+    pub splits: Option<u32>,
+    /// Whether a graph ran one launch a layer, or with epilogues fused.
+    pub steps: Option<Steps>,
+}
+
+/// How a graph is cut into launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Steps {
+    /// One launch a layer.
+    Layers,
+    /// ReLU and residual add in the epilogue of the convolution before them; branches write their
+    /// slice of a concat.
+    Fused,
+    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an
+    /// inception module by two.
+    Modules,
+    /// An inception module by three launches, pooling and projection by themselves.
+    InThree,
+}
+
+impl Steps {
+    /// Every one that cuts a graph of any kind.
+    pub const ALL: [Steps; 3] = [Steps::Layers, Steps::Fused, Steps::Modules];
+
+    /// The name on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Steps::Layers => "layers",
+            Steps::Fused => "fused",
+            Steps::Modules => "modules",
+            Steps::InThree => "in-three",
+        }
+    }
+}
+
+/// The name of an order of filters on the command line and in JSON.
+pub fn filter_layout_name(layout: FilterLayout) -> &'static str {
+    match layout {
+        FilterLayout::Kcrs => "kcrs",
+        FilterLayout::Krsc => "krsc",
+        FilterLayout::Packed => "packed",
+    }
+}
+
+impl Variation {
+    /// The options that select it.
+    fn options(&self) -> String {
+        let mut text = format!(
+            "--dtype {} --layout {}",
+            self.dtype.name(),
+            self.layout.name()
+        );
+        if let Some(layout) = self.filter_layout {
+            text.push_str(&format!(" --filter-layout {}", filter_layout_name(layout)));
+        }
+        if let Some(math) = self.math {
+            text.push_str(&format!(" --math {}", math.name()));
+        }
+        if let Some(steps) = self.steps {
+            text.push_str(&format!(" --steps {}", steps.name()));
+        }
+        if let Some(kernel) = &self.kernel {
+            text.push_str(&format!(" --kernel {kernel}"));
+        }
+        if let Some(splits) = self.splits {
+            text.push_str(&format!(" --splits {splits}"));
+        }
+        text
+    }
+}
+
+/// Collects the outcomes.
+pub struct Report<'a> {
+    progress: &'a Progress,
+    /// Options that every command needs to repeat a check: the device, the batch.
+    common: String,
+    rows: Vec<Value>,
+    keep_rows: bool,
+    /// Failures are counted, not printed, and warnings are kept.
+    draft: bool,
+    /// The warnings of a draft.
+    warnings: Vec<String>,
+    passed: usize,
+    failed: usize,
+    unreadable: usize,
+    skipped: BTreeMap<String, Vec<String>>,
+    /// By reason: how many kernels did not run cases that others did, and the cases.
+    left_out: BTreeMap<String, (usize, Vec<String>)>,
+    host_ops: BTreeSet<&'static str>,
+}
+
+impl<'a> Report<'a> {
+    /// An empty report. `common` are the options of every repeating command; `keep_rows`: JSON is
+    /// wanted.
+    pub fn new(progress: &'a Progress, common: String, keep_rows: bool) -> Report<'a> {
+        Report {
+            progress,
+            common,
+            rows: Vec::new(),
+            keep_rows,
+            draft: false,
+            warnings: Vec::new(),
+            passed: 0,
+            failed: 0,
+            unreadable: 0,
+            skipped: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            host_ops: BTreeSet::new(),
+        }
+    }
+
+    /// An empty report of the same kind that prints nothing: it is kept if nothing failed
+    /// ([`Report::add`]).
+    pub fn draft(&self) -> Report<'a> {
+        Report {
+            draft: true,
+            ..Report::new(self.progress, self.common.clone(), self.keep_rows)
+        }
+    }
+
+    /// Whether it prints nothing.
+    pub fn is_draft(&self) -> bool {
+        self.draft
+    }
+
+    /// Where progress is shown.
+    pub fn progress(&self) -> &'a Progress {
+        self.progress
+    }
+
+    /// Adds a draft; says whether it did, which is if nothing in it failed.
+    pub fn add(&mut self, draft: Report<'_>) -> bool {
+        if draft.failed > 0 {
+            return false;
+        }
+        draft.warnings.into_iter().for_each(|line| self.warn(line));
+        self.rows.extend(draft.rows);
+        self.passed += draft.passed;
+        for (why, cases) in draft.skipped {
+            self.skipped.entry(why).or_default().extend(cases);
+        }
+        for (why, (kernels, cases)) in draft.left_out {
+            let (all, left_out) = self.left_out.entry(why).or_default();
+            *all += kernels;
+            left_out.extend(cases);
+        }
+        self.host_ops.extend(draft.host_ops);
+        true
+    }
+
+    /// Prints a warning; a draft keeps it until it is added.
+    pub fn warn(&mut self, line: String) {
+        match self.draft {
+            true => self.warnings.push(line),
+            false => warn(line),
+        }
+    }
+
+    /// A check passed.
+    pub fn pass(&mut self, case: &str, op: &str, variation: &Variation, stats: Stats) {
+        self.passed += 1;
+        if self.keep_rows {
+            self.rows
+                .push(row(case, op, variation, "passed", Some(stats), None));
+        }
+    }
+
+    /// A check failed: one line, with the command that repeats it.
+    pub fn fail(
+        &mut self,
+        case: &str,
+        op: &str,
+        variation: &Variation,
+        why: &str,
+    ) -> Result<(), Failure> {
+        self.failed += 1;
+        if self.draft {
+            return Ok(());
+        }
+        if self.keep_rows {
+            self.rows
+                .push(row(case, op, variation, "failed", None, Some(why)));
+        }
+        let why = one_line(why);
+        let command = format!(
+            "warpconv verify {} {}{}",
+            shell(case),
+            variation.options(),
+            self.common
+        );
+        self.progress.say(format_args!(
+            "FAILED {case} ({op}): {why}; repeat: {command}"
+        ))
+    }
+
+    /// A case could not be read, so nothing was checked.
+    pub fn unreadable(&mut self, case: &str, why: &str) -> Result<(), Failure> {
+        self.unreadable += 1;
+        self.failed += 1;
+        if self.draft {
+            return Ok(());
+        }
+        if self.keep_rows {
+            self.rows
+                .push(json!({"case": case, "status": "unreadable", "message": why}));
+        }
+        self.progress
+            .say(format_args!("FAILED {case}: {}", one_line(why)))
+    }
+
+    /// A case, or one of its types, is something that the crate does not do; said once of a case.
+    pub fn skip(&mut self, case: &str, why: impl Into<String>) {
+        let why = why.into();
+        let cases = self.skipped.entry(why.clone()).or_default();
+        if cases.last().is_some_and(|last| last == case) {
+            return;
+        }
+        cases.push(case.to_owned());
+        if self.keep_rows {
+            self.rows
+                .push(json!({"case": case, "status": "skipped", "message": why}));
+        }
+    }
+
+    /// So many kernels do not run one way of a case that others run: nothing is skipped, and less
+    /// is checked.
+    pub fn leave_out(&mut self, case: &str, kernels: usize, why: String) {
+        let (all, cases) = self.left_out.entry(why).or_default();
+        *all += kernels;
+        if cases.last().is_none_or(|last| last != case) {
+            cases.push(case.to_owned());
+        }
+    }
+
+    /// Prints what a user wants to see of a check that passed.
+    pub fn note(&self, line: &str) -> Result<(), Failure> {
+        self.progress.say(line)
+    }
+
+    /// Layers of these operations were computed on the host.
+    pub fn on_host(&mut self, ops: &[&'static str]) {
+        self.host_ops.extend(ops);
+    }
+
+    /// Checks so far.
+    pub fn checks(&self) -> usize {
+        self.passed + self.failed
+    }
+
+    /// Whether any outcome was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.skipped.len() == 0
+    }
+
+    /// The rows and the counts for JSON.
+    pub fn json(&mut self, device: Value) -> Value {
+        json!({
+            "device": device,
+            "rows": std::mem::take(&mut self.rows),
+            "passed": self.passed,
+            "failed": self.failed,
+            "skipped": self.count_skipped(),
+            "left_out": self.left_out.values().map(|(kernels, _)| kernels).sum::<usize>(),
+        })
+    }
+
+    /// Prints what was skipped and the last line; a failure if a check failed.
+    pub fn finish(&self, list_skipped: bool) -> Result<(), Failure> {
+        if !self.host_ops.is_empty() {
+            let ops = self.host_ops.iter().copied().collect::<Vec<_>>().join(", ");
+            say(format_args!(
+                "layers of graphs that ran on the host, for want of a kernel of their own: {ops}"
+            ))?;
+        }
+        let left_out = self.left_out.iter().map(|(why, (kernels, cases))| {
+            let line = format!("left out {kernels} kernels in {} cases: {why}", cases.len());
+            (line, cases)
+        });
+        let skipped = self
+            .skipped
+            .iter()
+            .map(|(why, cases)| (format!("skipped {}: {why}", cases.len()), cases));
+        for (line, cases) in left_out.chain(skipped) {
+            say(line)?;
+            if list_skipped {
+                for case in cases {
+                    say(format_args!("    {case}"))?;
+                }
+            }
+        }
+        say(format_args!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed,
+            self.count_skipped()
+        ))?;
+        match (self.failed, self.unreadable) {
+            (0, _) => Ok(()),
+            (failed, unreadable) if failed == unreadable => Err(Failure::Input(format!(
+                "{unreadable} unreadable cases or problems, no check failed"
+            ))),
+            (failed, _) => Err(Failure::Checks { failed }),
+        }
+    }
+
+    fn count_skipped(&self) -> usize {
+        self.skipped.values().map(Vec::len).sum()
+    }
+}
+
+/// The JSON of one check.
+fn row(
+    case: &str,
+    op: &str,
+    variation: &Variation,
+    status: &str,
+    stats: Option<Stats>,
+    why: Option<&str>,
+) -> Value {
+    json!({
+        "case": case,
+        "op": op,
+        "dtype": variation.dtype.name(),
+        "layout": variation.layout.name(),
+        "filter_layout": variation.filter_layout.map(filter_layout_name),
+        "steps": variation.steps.map(Steps::name),
+        "math": variation.math.map(Math::name),
+        "kernel": variation.kernel,
+        "splits": variation.splits,
+        "status": status,
+        "max_abs_error": number(stats.map(|stats| stats.max_abs)),
+        "max_rel_error": number(stats.map(|stats| stats.max_rel)),
+        "message": why,
+    })
+}
+
+/// A message without line breaks: a report of the emulator has several lines, and a failure has
+/// one.
+fn one_line(text: &str) -> String {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" | ")
+}
+
+/// A path as a shell takes it.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=+,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_the_shell() {
+        assert_eq!(shell("a/b.c:3"), "a/b.c:3");
+        assert_eq!(shell("it's here"), r"'it'\''s here'");
+        assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(
+            one_line("first\n  second\n\nthird"),
+            "first | second | third"
+        );
+    }
+
+    #[test]
+    fn a_variation_names_its_options() {
+        let variation = Variation {
+            dtype: DType::F16,
+            layout: Layout::Nhwc,
+            filter_layout: Some(FilterLayout::Krsc),
+            math: Some(Math::Strict),
+            kernel: Some("direct_f16".into()),
+            splits: Some(2),
+            steps: Some(Steps::Fused),
+        };
+        assert_eq!(
+            variation.options(),
+            "--dtype f16 --layout nhwc --filter-layout krsc --math strict --steps fused --kernel direct_f16 --splits 2"
+        );
+    }
+}

@@ -1,0 +1,442 @@
+//! Problems of benchdnn's shape files: integer-valued operands, so that every kernel must be exact.
+//!
+//! A file names no types: every kernel runs in f32, or in the types that the options name; the
+//! other types run with their plan's kernel.
+
+use warpconv::catalog::{KernelId, Math};
+use warpconv::plan::{Candidate, ConvPlan, Limits, PoolPlan};
+use warpconv::problem::notation::{self, Problem};
+use warpconv::problem::{
+    Conv2d, FilterLayout, MAX_INDEXED_WINDOW, NotationReason, Pool2d, PoolKind,
+};
+use warpconv::{DType, Error, Layout};
+use warpconv_testing as check;
+use warpconv_testing::reference;
+use warpconv_testing::{Stats, Tolerance, extents};
+
+use super::discover::ShapeLine;
+use super::lower::{no_kernel, padded};
+use super::report::{Report, Variation};
+use super::{Context, Selection};
+use crate::exit::Failure;
+
+/// The largest magnitude of inputs and filters: small enough that the sums of every problem of
+/// moderate size are exact in f32.
+const MOST: u32 = 2;
+
+/// Runs a problem in every type, layout and kernel.
+pub fn shape(
+    context: &Context,
+    label: &str,
+    shape: &ShapeLine,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let batch = context.select.batch;
+    let problem = match notation::parse(&shape.text) {
+        Ok(named) => {
+            for warning in &named.warnings {
+                report.warn(format!("{label}: {warning}"));
+            }
+            named.problem
+        }
+        Err(Error::Notation {
+            reason: NotationReason::ThreeDimensional,
+            ..
+        }) => {
+            report.skip(label, "three-dimensional problems");
+            return Ok(());
+        }
+        Err(error) => return report.unreadable(label, &error.to_string()),
+    };
+    let problem = match problem {
+        Problem::Conv(conv) => conv
+            .with_batch(batch)
+            .and_then(|conv| conv.with_epilogue(true, false, false))
+            .map(Problem::Conv),
+        Problem::Pool(pool) => pool.with_batch(batch).map(Problem::Pool),
+    };
+    let problem = match problem {
+        Ok(problem) => problem,
+        Err(error) => return report.unreadable(label, &error.to_string()),
+    };
+    if let Some(why) = too_large(&problem, &context.select) {
+        report.skip(label, why);
+        return Ok(());
+    }
+    match problem {
+        Problem::Conv(conv) => convolution(context, label, &conv, report),
+        Problem::Pool(pool) => pooling(context, label, &pool, report),
+    }
+}
+
+/// Why a problem is skipped for its size, if it is.
+fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
+    let (work, what) = match problem {
+        Problem::Conv(conv) => (conv.macs(), "multiplications"),
+        Problem::Pool(pool) => (comparisons(pool), "elements of windows"),
+    };
+    // Little work may still be on tensors that the memory does not hold: a stride steps over most
+    // of them.
+    let elements = match problem {
+        Problem::Conv(conv) => [
+            conv.input().elements(),
+            conv.filter_elements(),
+            conv.output().elements(),
+        ],
+        Problem::Pool(pool) => [pool.input().elements(), 0, pool.output().elements()],
+    };
+    let elements = elements
+        .iter()
+        .fold(0u64, |sum, &len| sum.saturating_add(len as u64));
+    let limits = [
+        (work, select.max_macs, what, "--max-macs"),
+        (
+            elements,
+            select.max_elements,
+            "elements in all tensors",
+            "--max-elements",
+        ),
+    ];
+    limits
+        .into_iter()
+        .find(|&(has, most, ..)| has > most)
+        .map(|(_, most, what, option)| {
+            format!("problems of more than {most} {what} at this batch ({option})")
+        })
+}
+
+/// Elements that a pool looks at.
+fn comparisons(pool: &Pool2d) -> u64 {
+    (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
+}
+
+/// Runs a convolution: bias, no ReLU (which would hide wrong negative numbers).
+fn convolution(
+    context: &Context,
+    label: &str,
+    conv: &Conv2d,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let operands = Operands::draw(conv, label);
+    let want = match operands.reference(conv) {
+        Ok(want) => want,
+        Err(error) => return report.unreadable(label, &error),
+    };
+    for variation in variations(context, true) {
+        let stored = conv
+            .with_dtype(variation.dtype)
+            .and_then(|conv| conv.with_layout(variation.layout))
+            .and_then(|conv| {
+                conv.with_filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
+            })
+            .and_then(|conv| conv.with_math(variation.math.unwrap_or_default()));
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                context.fail(report, label, "conv2d", &variation, &error.to_string())?;
+                continue;
+            }
+        };
+        let candidates = ConvPlan::candidates(&stored, &context.capability);
+        if accepting(&candidates).is_empty() {
+            context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
+        }
+        let accepting = affordable(context, label, &stored, &candidates, report);
+        for kernel in chosen(context, accepting, &variation) {
+            for limits in limits(context, &stored, kernel) {
+                let outcome = run_conv(context, &stored, &limits, &operands, &want);
+                let variation = Variation {
+                    splits: limits.splits,
+                    ..variation.clone()
+                };
+                record(
+                    context, report, label, "conv2d", &variation, kernel, outcome,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of blocks to share a tile among, with the kernel: who names types or modes wants all
+/// of it, else the plan's.
+fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
+    let select = &context.select;
+    let with = |splits| Limits {
+        kernel: Some(kernel),
+        splits,
+        ..Limits::default()
+    };
+    let wanted = match select.splits {
+        Some(only) => vec![only],
+        None if select.is_thorough() && kernel.kernel().algorithm.tensor() => vec![1, 2, 3],
+        None => return vec![with(None)],
+    };
+    let all = wanted.into_iter().map(|splits| with(Some(splits)));
+    all.filter(|limits| ConvPlan::within(conv, &context.capability, limits).is_ok())
+        .collect()
+}
+
+/// Runs a convolution with one kernel and compares.
+fn run_conv(
+    context: &Context,
+    conv: &Conv2d,
+    limits: &Limits,
+    operands: &Operands,
+    want: &[f64],
+) -> Result<Stats, String> {
+    let plan =
+        ConvPlan::within(conv, &context.capability, limits).map_err(|error| error.to_string())?;
+    let Operands { x, w, bias } = operands;
+    let got = check::run_conv(&context.gpu()?, &plan, x, w, Some(bias), None)
+        .map_err(|error| error.to_string())?;
+    check::compare(
+        &got,
+        want,
+        extents(conv.output()),
+        conv.dtype(),
+        Tolerance::Exact,
+    )
+    .map_err(|mismatch| mismatch.to_string())
+}
+
+/// The operands of a convolution.
+struct Operands {
+    x: Vec<f64>,
+    w: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+impl Operands {
+    /// Integers that follow from the problem's name.
+    fn draw(conv: &Conv2d, label: &str) -> Operands {
+        let seed = label
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        Operands {
+            x: check::integers(conv.input().elements(), MOST, seed),
+            w: check::integers(conv.filter_elements(), MOST, seed ^ 1),
+            bias: check::integers(conv.k(), MOST, seed ^ 2),
+        }
+    }
+
+    /// What the problem should make of them.
+    fn reference(&self, conv: &Conv2d) -> Result<Vec<f64>, String> {
+        reference::conv2d(conv, &self.x, &self.w, Some(&self.bias), None)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Runs a pool as each kind that the shape allows.
+fn pooling(
+    context: &Context,
+    label: &str,
+    pool: &Pool2d,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let average = |count_include_pad| PoolKind::Average {
+        count_include_pad,
+        divisor_override: None,
+    };
+    let mut kinds = vec![("maxpool2d", PoolKind::Max { indices: false })];
+    if pool.r() * pool.s() <= MAX_INDEXED_WINDOW {
+        kinds.push(("maxpool2d with indices", PoolKind::Max { indices: true }));
+    }
+    // An average of dilated windows is nobody's operation.
+    if pool.dilation() == [1, 1] {
+        kinds.push(("avgpool2d counting padding", average(true)));
+        kinds.push(("avgpool2d", average(false)));
+    }
+    let x = check::integers(pool.input().elements(), 100, 7);
+    for (op, kind) in kinds {
+        let pool = match pool.with_kind(kind) {
+            Ok(pool) => pool,
+            Err(error) => return report.unreadable(label, &error.to_string()),
+        };
+        let want = match Pooled::reference(&pool, &x) {
+            Ok(want) => want,
+            Err(error) => return report.unreadable(label, &error.to_string()),
+        };
+        for variation in variations(context, false) {
+            let stored = pool
+                .with_dtype(variation.dtype)
+                .and_then(|pool| pool.with_layout(variation.layout));
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    context.fail(report, label, op, &variation, &error.to_string())?;
+                    continue;
+                }
+            };
+            let accepting = accepting(&PoolPlan::candidates(&stored, &context.capability));
+            if accepting.is_empty() {
+                context.fail(report, label, op, &variation, &no_kernel(&stored))?;
+            }
+            for kernel in chosen(context, accepting, &variation) {
+                let outcome = run_pool(context, &stored, kernel, &x, &want);
+                record(context, report, label, op, &variation, kernel, outcome)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a pool should make of its input, in every type and layout.
+struct Pooled {
+    values: Vec<f64>,
+    positions: Option<Vec<u8>>,
+    magnitudes: Vec<f64>,
+}
+
+impl Pooled {
+    fn reference(pool: &Pool2d, x: &[f64]) -> Result<Pooled, Error> {
+        let (values, positions) = reference::pool2d(pool, x)?;
+        Ok(Pooled {
+            values,
+            positions,
+            magnitudes: reference::pool2d_abs(pool, x)?,
+        })
+    }
+}
+
+/// Runs a pool with one kernel and compares.
+fn run_pool(
+    context: &Context,
+    pool: &Pool2d,
+    kernel: KernelId,
+    x: &[f64],
+    want: &Pooled,
+) -> Result<Stats, String> {
+    let plan = PoolPlan::with_kernel(pool, &context.capability, kernel)
+        .map_err(|error| error.to_string())?;
+    let (got, positions) =
+        check::run_pool(&context.gpu()?, &plan, x).map_err(|error| error.to_string())?;
+    let extents = extents(pool.output());
+    if let (Some(positions), Some(wanted)) = (&positions, &want.positions) {
+        check::compare_indices(positions, wanted, extents)
+            .map_err(|mismatch| format!("indices: {mismatch}"))?;
+    }
+    check::compare(
+        &got,
+        &want.values,
+        extents,
+        pool.dtype(),
+        Tolerance::of_pool(pool, &want.magnitudes),
+    )
+    .map_err(|mismatch| mismatch.to_string())
+}
+
+/// The kernels that do not multiply more than `--max-macs` allows, the padding of their tiles
+/// counted: those with tiles for wider groups may do a depthwise convolution with 32 times its
+/// multiplications. The plan's own in strict arithmetic is always among them, and so is all that
+/// the options name.
+fn affordable(
+    context: &Context,
+    label: &str,
+    conv: &Conv2d,
+    candidates: &[Candidate],
+    report: &mut Report<'_>,
+) -> Vec<KernelId> {
+    let select = &context.select;
+    let strict = conv.math() == Math::Strict;
+    let mut kernels = Vec::new();
+    for (rank, candidate) in candidates.iter().enumerate() {
+        let Ok(score) = candidate.verdict else {
+            continue;
+        };
+        let planned = strict && rank == 0;
+        let affordable = padded(conv.macs(), &score) <= select.max_macs as f64;
+        if planned || select.is_thorough() || affordable {
+            kernels.push(candidate.kernel);
+        }
+    }
+    if kernels.len() < accepting(candidates).len() {
+        let most = select.max_macs;
+        report.skip(
+            label,
+            format!("kernels whose tiles pad a problem to more than {most} multiplications (--max-macs, --every-kernel)"),
+        );
+    }
+    kernels
+}
+
+/// The kernels that accept.
+fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
+    candidates
+        .iter()
+        .filter(|candidate| candidate.verdict.is_ok())
+        .map(|candidate| candidate.kernel)
+        .collect()
+}
+
+/// The kernels to run: every one that accepts, or the one that the options name. A shape file names
+/// no types, so unless the options do, strict f32 stands for all of them and the others run with
+/// their best kernel only; else a thousand shapes would take an emulator hours.
+fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) -> Vec<KernelId> {
+    let select = &context.select;
+    let math = variation.math.unwrap_or_default();
+    let strict = (variation.dtype, math) == (DType::F32, Math::Strict);
+    let most = if strict || select.is_thorough() {
+        usize::MAX
+    } else {
+        1
+    };
+    let taken = accepting
+        .into_iter()
+        .filter(|&kernel| select.takes(kernel, math));
+    taken.take(most).collect()
+}
+
+/// The types and layouts that the options leave. Filters come in the order that goes with the
+/// layout, unless the options say otherwise: the cases run all four pairs.
+fn variations(context: &Context, filters: bool) -> Vec<Variation> {
+    let mut all = Vec::new();
+    for &dtype in &context.select.dtypes {
+        for &layout in &context.select.layouts {
+            let natural = match layout {
+                Layout::Nchw => FilterLayout::Kcrs,
+                Layout::Nhwc => FilterLayout::Krsc,
+            };
+            let filter_layout = filters.then(|| context.select.filter_layout.unwrap_or(natural));
+            // Without filters nothing is multiplied.
+            let maths = context.select.maths(dtype);
+            for math in maths.filter(|&math| filters || math == Math::Strict) {
+                all.push(Variation {
+                    dtype,
+                    layout,
+                    filter_layout,
+                    math: filters.then_some(math),
+                    kernel: None,
+                    splits: None,
+                    steps: None,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// Records the outcome of one kernel.
+fn record(
+    context: &Context,
+    report: &mut Report<'_>,
+    label: &str,
+    op: &str,
+    variation: &Variation,
+    kernel: KernelId,
+    outcome: Result<Stats, String>,
+) -> Result<(), Failure> {
+    let variation = Variation {
+        kernel: Some(kernel.kernel().id()),
+        ..variation.clone()
+    };
+    match outcome {
+        Ok(stats) => {
+            report.pass(label, op, &variation, stats);
+            Ok(())
+        }
+        Err(why) => context.fail(report, label, op, &variation, &why),
+    }
+}

@@ -1,0 +1,452 @@
+//! The layers of a network, named one after the other: shapes are inferred, concatenations become
+//! slices.
+
+use crate::Form;
+use warpconv::error::Error;
+use warpconv::problem::{
+    Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
+};
+
+/// A maximum whose place nobody asks for.
+const MAXIMUM: PoolKind = PoolKind::Max { indices: false };
+
+/// A tensor of a network that is being described; made by the layers of [`Builder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tensor(pub(super) usize);
+
+/// A convolution as a layer: it has a bias always.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Conv {
+    filters: usize,
+    size: [usize; 2],
+    stride: usize,
+    padding: usize,
+    groups: usize,
+    relu: bool,
+    residual: Option<Tensor>,
+}
+
+impl Conv {
+    /// Filters of `size` x `size`, stride 1, no padding, no ReLU.
+    pub const fn new(filters: usize, size: usize) -> Conv {
+        Conv {
+            filters,
+            size: [size, size],
+            stride: 1,
+            padding: 0,
+            groups: 1,
+            relu: false,
+            residual: None,
+        }
+    }
+
+    /// Pixels from one window to the next.
+    pub const fn stride(self, stride: usize) -> Conv {
+        Conv { stride, ..self }
+    }
+
+    /// Zeros on all four sides.
+    pub const fn padding(self, padding: usize) -> Conv {
+        Conv { padding, ..self }
+    }
+
+    /// Groups that see only their own channels.
+    pub const fn groups(self, groups: usize) -> Conv {
+        Conv { groups, ..self }
+    }
+
+    /// A ReLU behind it, in the same launch.
+    pub const fn relu(self) -> Conv {
+        Conv { relu: true, ..self }
+    }
+
+    /// Adds a tensor before the ReLU, in the same launch.
+    pub const fn add(self, residual: Tensor) -> Conv {
+        Conv {
+            residual: Some(residual),
+            ..self
+        }
+    }
+}
+
+/// The extents of a tensor, and the wider one that it is a slice of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) c: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) part_of: Option<(Tensor, usize)>,
+}
+
+/// What a layer computes; slices are filled in when all of them are known.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Conv {
+        conv: Conv2d,
+        residual: Option<Tensor>,
+        norm: Option<String>,
+        sees: Option<&'static [u16]>,
+        trained: bool,
+    },
+    Pool(Pool2d),
+    Lrn(LrnParameters),
+    Tanh,
+    Subsample(Subsample),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) from: Tensor,
+    pub(super) to: Tensor,
+}
+
+/// Describes a network, layer by layer. The first thing that is wrong is kept and returned by
+/// [`Builder::finish`], so that a description reads as one.
+#[derive(Debug)]
+pub struct Builder {
+    pub(super) form: Form,
+    pub(super) tensors: Vec<Shape>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) wrong: Option<Error>,
+    pub(super) norm_epsilon: f64,
+}
+
+/// What a batch normalisation adds to the variance unless the network says otherwise: the default
+/// of PyTorch's `BatchNorm2d`.
+const NORM_EPSILON: f64 = 1e-5;
+
+impl Builder {
+    /// A network of one form, and its input: `channels` planes of the form's rows and columns.
+    pub fn new(form: &Form, channels: usize) -> (Builder, Tensor) {
+        let input = Shape {
+            c: channels,
+            h: form.image,
+            w: form.image,
+            part_of: None,
+        };
+        let builder = Builder {
+            form: *form,
+            tensors: vec![input],
+            layers: Vec::new(),
+            wrong: None,
+            norm_epsilon: NORM_EPSILON,
+        };
+        (builder, Tensor(0))
+    }
+
+    /// What the network's batch normalisations add to their variance before its root is taken; 1e-5
+    /// unless said.
+    pub fn norm_epsilon(&mut self, epsilon: f64) {
+        self.norm_epsilon = epsilon;
+    }
+
+    /// A convolution.
+    pub fn conv(&mut self, name: impl Into<String>, from: Tensor, conv: Conv) -> Tensor {
+        self.convolve(name.into(), None, from, conv)
+    }
+
+    /// A convolution into which the batch normalisation `norm` is folded when its weights are read.
+    pub fn conv_norm(
+        &mut self,
+        name: impl Into<String>,
+        norm: impl Into<String>,
+        from: Tensor,
+        conv: Conv,
+    ) -> Tensor {
+        self.convolve(name.into(), Some(norm.into()), from, conv)
+    }
+
+    /// A fully connected layer: a convolution whose filters are as large as the plane.
+    pub fn linear(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        outputs: usize,
+        relu: bool,
+    ) -> Tensor {
+        let Shape { h, w, .. } = self.tensors[from.0];
+        let conv = Conv {
+            size: [h, w],
+            relu,
+            ..Conv::new(outputs, 1)
+        };
+        self.convolve(name.into(), None, from, conv)
+    }
+
+    /// The maximum of windows of `size` x `size`.
+    pub fn max_pool(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        size: usize,
+        stride: usize,
+    ) -> Tensor {
+        self.max_pool_padded(name, from, [size, stride, 0])
+    }
+
+    /// The same with windows that reach over the last row and column where the stride leaves some
+    /// over, as Caffe's do.
+    pub fn max_pool_ceil(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        size: usize,
+        stride: usize,
+    ) -> Tensor {
+        self.pool(name.into(), from, [size, stride, 0], MAXIMUM, true)
+    }
+
+    /// The maximum of the nine neighbours of each pixel, as many as before.
+    pub fn max_pool_same(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        self.max_pool_padded(name, from, [3, 1, 1])
+    }
+
+    /// The same as [`Builder::max_pool`] with `padding` on all four sides.
+    pub fn max_pool_padded(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        [size, stride, padding]: [usize; 3],
+    ) -> Tensor {
+        self.pool(name.into(), from, [size, stride, padding], MAXIMUM, false)
+    }
+
+    /// The mean of windows of `size` x `size`, in ceil mode.
+    pub fn mean_pool_ceil(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        size: usize,
+        stride: usize,
+    ) -> Tensor {
+        let kind = PoolKind::Average {
+            count_include_pad: true,
+            divisor_override: None,
+        };
+        self.pool(name.into(), from, [size, stride, 0], kind, true)
+    }
+
+    /// The mean of each plane.
+    pub fn global_mean(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        self.pool(name.into(), from, [1, 1, 0], PoolKind::GlobalAverage, false)
+    }
+
+    /// Local response normalisation.
+    pub fn lrn(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        parameters: LrnParameters,
+    ) -> Tensor {
+        let Shape { c, h, w, .. } = self.tensors[from.0];
+        self.layer(name.into(), Kind::Lrn(parameters), from, [c, h, w])
+    }
+
+    /// LeNet-5's squashing function, `1.7159 tanh(2/3 x)`.
+    pub fn tanh(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let extents = self.extents(from);
+        self.layer(name.into(), Kind::Tanh, from, extents)
+    }
+
+    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, its
+    /// bias, and the squashing function.
+    pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let form = &self.form;
+        let [amplitude, slope] = Tanh::LENET5;
+        let made = Subsample::new([form.n, c, h, w], form.layout, form.dtype, [2, 2])
+            .and_then(|made| made.activation(Activation::Tanh { amplitude, slope }));
+        match made {
+            Ok(made) => {
+                let extents = [c, made.output().h(), made.output().w()];
+                self.layer(name.into(), Kind::Subsample(made), from, extents)
+            }
+            Err(error) => self.failed(error, [c, 1, 1]),
+        }
+    }
+
+    /// A convolution whose filters see only some channels each, a bit for each channel: the others'
+    /// weights are zero.
+    pub fn conv_seeing(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        conv: Conv,
+        channels: &'static [u16],
+    ) -> Tensor {
+        let tensor = self.convolve(name.into(), None, from, conv);
+        if let Some(Layer {
+            kind: Kind::Conv { sees, .. },
+            ..
+        }) = self.layers.last_mut()
+        {
+            *sees = Some(channels);
+        }
+        tensor
+    }
+
+    /// A fully connected layer whose weights are patterns set by hand.
+    pub fn patterns(&mut self, name: impl Into<String>, from: Tensor, outputs: usize) -> Tensor {
+        let tensor = self.linear(name, from, outputs, false);
+        if let Some(Layer {
+            kind: Kind::Conv { trained, .. },
+            ..
+        }) = self.layers.last_mut()
+        {
+            *trained = false;
+        }
+        tensor
+    }
+
+    /// Tensors one behind the other in the channels of a wider one. What makes them writes them
+    /// there: nothing is copied.
+    pub fn concat(&mut self, parts: &[Tensor]) -> Tensor {
+        let shapes: Vec<Shape> = parts.iter().map(|part| self.tensors[part.0]).collect();
+        let first = shapes.first().copied().unwrap_or(Shape {
+            c: 0,
+            h: 0,
+            w: 0,
+            part_of: None,
+        });
+        let mut channels = 0;
+        let whole = Tensor(self.tensors.len());
+        for (part, shape) in parts.iter().zip(&shapes) {
+            if (shape.h, shape.w) != (first.h, first.w) {
+                self.keep(Error::Shape {
+                    what: "rows and columns of a part of a concatenation",
+                    expected: vec![first.h, first.w],
+                    got: vec![shape.h, shape.w],
+                });
+            }
+            // A tensor lies in one place only; the input's is the caller's.
+            if shape.part_of.is_some() || part.0 == 0 {
+                self.keep(Error::Incompatible {
+                    what: "a part of a concatenation",
+                    with: "another concatenation or the network's input",
+                });
+            }
+            self.tensors[part.0].part_of = Some((whole, channels));
+            channels += shape.c;
+        }
+        self.tensors.push(Shape {
+            c: channels,
+            h: first.h,
+            w: first.w,
+            part_of: None,
+        });
+        whole
+    }
+
+    /// Channels, rows and columns of a tensor.
+    pub fn extents(&self, tensor: Tensor) -> [usize; 3] {
+        let Shape { c, h, w, .. } = self.tensors[tensor.0];
+        [c, h, w]
+    }
+
+    fn convolve(&mut self, name: String, norm: Option<String>, from: Tensor, conv: Conv) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let form = &self.form;
+        let built = Conv2d::builder()
+            .input(form.n, c, h, w)
+            .filters(conv.filters)
+            .kernel(conv.size[0], conv.size[1])
+            .stride(conv.stride, conv.stride)
+            .padding(Padding::same(conv.padding))
+            .groups(conv.groups)
+            .bias(true)
+            .relu(conv.relu)
+            .residual(conv.residual.is_some())
+            .dtype(form.dtype)
+            .layout(form.layout)
+            .filter_layout(form.filter_layout)
+            .math(form.math)
+            .build();
+        let built = match built {
+            Ok(built) => built,
+            Err(error) => return self.failed(error, [conv.filters, 1, 1]),
+        };
+        let extents = [built.k(), built.p(), built.q()];
+        if let Some(added) = conv.residual
+            && self.extents(added) != extents
+        {
+            let got = self.extents(added).to_vec();
+            self.keep(Error::Shape {
+                what: "the tensor that a convolution adds",
+                expected: extents.to_vec(),
+                got,
+            });
+        }
+        let kind = Kind::Conv {
+            conv: built,
+            residual: conv.residual,
+            norm,
+            sees: None,
+            trained: true,
+        };
+        self.layer(name, kind, from, extents)
+    }
+
+    fn pool(
+        &mut self,
+        name: String,
+        from: Tensor,
+        [size, stride, padding]: [usize; 3],
+        kind: PoolKind,
+        ceil: bool,
+    ) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let mut builder = Pool2d::builder()
+            .kind(kind)
+            .input(self.form.n, c, h, w)
+            .dtype(self.form.dtype)
+            .layout(self.form.layout);
+        if kind.is_windowed() {
+            builder = builder
+                .window(size, size)
+                .stride(stride, stride)
+                .padding(Padding::same(padding))
+                .ceil_mode(ceil);
+        }
+        match builder.build() {
+            Ok(pool) => {
+                let extents = [c, pool.p(), pool.q()];
+                self.layer(name, Kind::Pool(pool), from, extents)
+            }
+            Err(error) => self.failed(error, [c, 1, 1]),
+        }
+    }
+
+    fn layer(&mut self, name: String, kind: Kind, from: Tensor, [c, h, w]: [usize; 3]) -> Tensor {
+        let to = self.tensor([c, h, w]);
+        self.layers.push(Layer {
+            name,
+            kind,
+            from,
+            to,
+        });
+        to
+    }
+
+    fn tensor(&mut self, [c, h, w]: [usize; 3]) -> Tensor {
+        self.tensors.push(Shape {
+            c,
+            h,
+            w,
+            part_of: None,
+        });
+        Tensor(self.tensors.len() - 1)
+    }
+
+    /// Keeps an error, and gives a tensor for the description to go on with.
+    fn failed(&mut self, error: Error, extents: [usize; 3]) -> Tensor {
+        self.keep(error);
+        self.tensor(extents)
+    }
+
+    fn keep(&mut self, error: Error) {
+        self.wrong.get_or_insert(error);
+    }
+}

@@ -1,0 +1,187 @@
+//! The networks by name, with what was published of them.
+
+use super::{Edges, Form, Network, Variant};
+use super::{
+    alexnet, googlenet, lenet5, lenet5_relu, nin_cifar, nin_imagenet, resnet50, squeezenet1_1,
+    vgg16, zfnet512,
+};
+use warpconv::error::Error;
+use warpconv::problem::LrnParameters;
+
+/// A published accuracy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Published {
+    /// The share of ImageNet's validation pictures whose class is named first, one crop each, in
+    /// percent.
+    pub top1: f64,
+    /// Who published it.
+    pub source: &'static str,
+}
+
+/// A network that can be built by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// When it was published.
+    pub year: u32,
+    /// With or without its bottlenecks.
+    pub variant: Variant,
+    /// Rows and columns of its picture.
+    pub image: usize,
+    /// The smallest picture that it computes something sensible of, for a quick look.
+    pub small: usize,
+    /// Its accuracy, if published for one crop.
+    pub published: Option<Published>,
+    build: fn(&Form) -> Result<Network, Error>,
+}
+
+impl Entry {
+    /// Whether there is a naive variant to compare with, or this is it.
+    pub fn has_naive(&self) -> bool {
+        let naive = |other: &Entry| other.name == self.name && other.variant == Variant::Naive;
+        ENTRIES.iter().any(naive)
+    }
+
+    /// Describes the network in a form.
+    ///
+    /// # Errors
+    /// As [`Builder::finish`](super::Builder::finish): a picture may be too small for it.
+    pub fn build(&self, form: &Form) -> Result<Network, Error> {
+        (self.build)(form)
+    }
+}
+
+const fn published(top1: f64, source: &'static str) -> Option<Published> {
+    Some(Published { top1, source })
+}
+
+/// The accuracies: Caffe's models at github.com/BVLC/caffe (`models/bvlc_alexnet/readme.md` 57.1,
+/// `models/bvlc_googlenet/readme.md` 68.7, centre crop), Network in Network's in its authors' entry
+/// of Caffe's model zoo (gist d802a5849de39225bcc6: 59.36), torchvision's weights `IMAGENET1K_V1`
+/// as stated beside them in github.com/pytorch/vision (VGG-16 71.592, SqueezeNet 1.1 58.178,
+/// ResNet-50 76.130).
+const ENTRIES: [Entry; 13] = [
+    Entry {
+        name: "LeNet-5",
+        year: 1998,
+        variant: Variant::Bottlenecked,
+        image: 32,
+        small: 32,
+        published: None,
+        build: lenet5,
+    },
+    Entry {
+        name: "LeNet-5 (ReLU)",
+        year: 1998,
+        variant: Variant::Bottlenecked,
+        image: 28,
+        small: 28,
+        published: None,
+        build: lenet5_relu,
+    },
+    Entry {
+        name: "AlexNet",
+        year: 2012,
+        variant: Variant::Bottlenecked,
+        image: 227,
+        small: 67,
+        published: published(57.1, "Caffe, bvlc_alexnet, centre crop"),
+        build: |form| alexnet(form, LrnParameters::ALEXNET),
+    },
+    Entry {
+        name: "ZFNet-512",
+        year: 2013,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 64,
+        published: None,
+        build: zfnet512,
+    },
+    Entry {
+        name: "NiN (CIFAR)",
+        year: 2013,
+        variant: Variant::Bottlenecked,
+        image: 32,
+        small: 32,
+        published: None,
+        build: nin_cifar,
+    },
+    Entry {
+        name: "NiN",
+        year: 2013,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 67,
+        published: published(59.36, "Caffe model zoo, Network in Network"),
+        build: nin_imagenet,
+    },
+    Entry {
+        name: "VGG-16",
+        year: 2014,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 32,
+        published: published(71.592, "torchvision, IMAGENET1K_V1"),
+        build: vgg16,
+    },
+    Entry {
+        name: "GoogLeNet",
+        year: 2014,
+        variant: Variant::Naive,
+        image: 224,
+        small: 64,
+        published: None,
+        build: |form| googlenet(form, Variant::Naive),
+    },
+    Entry {
+        name: "GoogLeNet",
+        year: 2014,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 64,
+        published: published(68.7, "Caffe, bvlc_googlenet, centre crop"),
+        build: |form| googlenet(form, Variant::Bottlenecked),
+    },
+    Entry {
+        name: "ResNet-50",
+        year: 2015,
+        variant: Variant::Naive,
+        image: 224,
+        small: 32,
+        published: None,
+        build: |form| resnet50(form, Variant::Naive),
+    },
+    Entry {
+        name: "ResNet-50",
+        year: 2015,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 32,
+        published: published(76.13, "torchvision, IMAGENET1K_V1"),
+        build: |form| resnet50(form, Variant::Bottlenecked),
+    },
+    Entry {
+        name: "SqueezeNet 1.1",
+        year: 2016,
+        variant: Variant::Naive,
+        image: 224,
+        small: 32,
+        published: None,
+        build: |form| squeezenet1_1(form, Edges::TORCHVISION, Variant::Naive),
+    },
+    Entry {
+        name: "SqueezeNet 1.1",
+        year: 2016,
+        variant: Variant::Bottlenecked,
+        image: 224,
+        small: 32,
+        published: published(58.178, "torchvision, IMAGENET1K_V1"),
+        build: |form| squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked),
+    },
+];
+
+/// Every network, oldest first, the naive variant before the published one.
+pub fn entries() -> &'static [Entry] {
+    &ENTRIES
+}

@@ -1,0 +1,254 @@
+//! Convolutions of a network that share a launch: over the same input, or side by side.
+
+use super::{Fusion, only_reader, renumber};
+use crate::Network;
+use warpconv::error::Error;
+use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, PoolPlan};
+use warpconv::problem::{
+    Branches, Conv2d, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Pool2d, Product, TensorDesc,
+};
+
+/// How many launches are looked at for a group, from its first one: an inception module has seven.
+const WINDOW: usize = 8;
+
+impl Network {
+    /// The same network with convolutions that do not wait for each other in one launch, where
+    /// `fusion` says so: those that read the same tensor, among them a 1x1 behind the maxima of 3x3
+    /// pixels, else those that make as many pixels. Where every group is taken, an inception module
+    /// becomes two launches, and so does a fire module. Weights are taken in another order, and
+    /// [`Network::parameters`] follows it.
+    ///
+    /// # Errors
+    /// As [`Module::new`]; none that a valid network could cause.
+    pub fn with_fused_branches(
+        self,
+        capability: &Capability,
+        fusion: Fusion,
+    ) -> Result<Network, Error> {
+        let nodes = self.module().nodes();
+        let mut weights = Vec::with_capacity(nodes.len());
+        let mut next = 0;
+        for node in nodes {
+            let first = next;
+            next += node.step.weights().len();
+            weights.push(first..next);
+        }
+        let mut placed = vec![false; nodes.len()];
+        let (mut fused, mut order) = (Vec::new(), Vec::new());
+        for index in 0..nodes.len() {
+            if placed[index] {
+                continue;
+            }
+            match group(nodes, index, &placed, capability, fusion) {
+                Some(Group { node, members }) => {
+                    for member in members {
+                        placed[member] = true;
+                        order.extend(weights[member].clone());
+                    }
+                    fused.push(node);
+                }
+                None => {
+                    placed[index] = true;
+                    order.extend(weights[index].clone());
+                    fused.push(nodes[index].clone());
+                }
+            }
+        }
+        renumber(&mut fused);
+        let module = Module::new(fused, self.module().dtype())?;
+        Ok(self.with_module(module, &order))
+    }
+}
+
+/// Launches as one.
+struct Group {
+    node: Node,
+    /// Which launches, the convolutions in the order of the step's.
+    members: Vec<usize>,
+}
+
+/// A convolution, with the pooling before it if nobody else reads that.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    node: &'a Node,
+    at: usize,
+    conv: &'a Conv2d,
+    pooling: Option<(usize, &'a Pool2d)>,
+    from: Place,
+    input: &'a TensorDesc,
+}
+
+impl<'a> Unit<'a> {
+    /// What a launch begins, if it is something that may share one.
+    fn of(nodes: &'a [Node], at: usize) -> Option<Unit<'a>> {
+        let plain = |at: usize| match &nodes[at].step {
+            Step::Conv(conv) if conv.groups() == 1 && conv.residual().is_none() => Some(conv),
+            _ => None,
+        };
+        let [from] = nodes[at].from[..] else {
+            return None;
+        };
+        if let Step::Pool(pool) = &nodes[at].step {
+            let mut behind = at + 1..nodes.len();
+            let reader = behind.find(|&other| only_reader(nodes, &nodes[at], &nodes[other]))?;
+            return Some(Unit {
+                node: &nodes[reader],
+                at: reader,
+                conv: plain(reader)?,
+                pooling: Some((at, pool)),
+                from,
+                input: pool.input(),
+            });
+        }
+        let conv = plain(at)?;
+        Some(Unit {
+            node: &nodes[at],
+            at,
+            conv,
+            pooling: None,
+            from,
+            input: conv.input(),
+        })
+    }
+
+    /// Whether all that it reads has been written.
+    fn is_ready(&self, nodes: &[Node], placed: &[bool]) -> bool {
+        let first = self.input.channel_offset();
+        let channels = first..first + self.input.c();
+        let mut waits = nodes.iter().zip(placed).filter(|(_, placed)| !**placed);
+        !waits.any(|(node, _)| {
+            node.writes().any(|(place, desc)| {
+                let first = desc.channel_offset();
+                place == self.from && first < channels.end && channels.start < first + desc.c()
+            })
+        })
+    }
+
+    fn reads_with(&self, other: &Unit<'_>) -> bool {
+        (self.from, self.input) == (other.from, other.input)
+    }
+
+    /// Whether their filters can be put side by side.
+    fn merges_with(&self, other: &Unit<'_>) -> bool {
+        let geometry = |conv: &Conv2d| {
+            let size = [conv.r(), conv.s()];
+            (size, conv.stride(), conv.dilation(), conv.padding())
+        };
+        self.reads_with(other)
+            && (self.pooling, other.pooling) == (None, None)
+            && geometry(self.conv) == geometry(other.conv)
+    }
+
+    /// The model's time of its own launches, if they can be planned.
+    fn separate_us(&self, capability: &Capability) -> Option<f64> {
+        let conv = ConvPlan::new(self.conv, capability).ok()?.score().us;
+        match self.pooling {
+            None => Some(conv),
+            Some((_, pool)) => Some(conv + PoolPlan::new(pool, capability).ok()?.score().us),
+        }
+    }
+}
+
+/// The group that begins with a launch: the first of three choices that a kernel takes and, where
+/// that is asked, that pays. All over its input; those of them without a pooling; those without a
+/// pooling that make as many pixels. Nothing says that a later choice, or fewer of the same, would
+/// not be faster. All launches before it have been placed.
+fn group(
+    nodes: &[Node],
+    first: usize,
+    placed: &[bool],
+    capability: &Capability,
+    fusion: Fusion,
+) -> Option<Group> {
+    let begins = Unit::of(nodes, first)?;
+    let pixels = |unit: &Unit<'_>| {
+        let output = unit.conv.output();
+        [output.n(), output.h(), output.w()]
+    };
+    let window = first..nodes.len().min(first + WINDOW);
+    let ready: Vec<Unit<'_>> = window
+        .filter(|&at| !placed[at])
+        .filter_map(|at| Unit::of(nodes, at))
+        .filter(|unit| unit.is_ready(nodes, placed) && pixels(unit) == pixels(&begins))
+        .collect();
+    let only = |keep: &dyn Fn(&Unit<'_>) -> bool| -> Vec<Unit<'_>> {
+        ready.iter().copied().filter(|unit| keep(unit)).collect()
+    };
+    let same = only(&|unit| unit.reads_with(&begins));
+    let unpooled = only(&|unit| unit.reads_with(&begins) && unit.pooling.is_none());
+    let side_by_side = only(&|unit| unit.pooling.is_none());
+    let choices = [(same, true), (unpooled, true), (side_by_side, false)];
+    choices.iter().find_map(|(units, one_input)| {
+        let begun = units.iter().any(|unit| unit.at == begins.at);
+        if units.len() < 2 || !begun {
+            return None;
+        }
+        launch(units, *one_input, capability, fusion)
+    })
+}
+
+/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it
+/// before theirs. Those that [`Branches`] has no room for are left for later groups; the first unit
+/// never is.
+fn launch(
+    units: &[Unit<'_>],
+    one_input: bool,
+    capability: &Capability,
+    fusion: Fusion,
+) -> Option<Group> {
+    let mut products: Vec<Vec<Unit<'_>>> = Vec::new();
+    let mut taken = Vec::new();
+    for unit in units.iter().take(MOST_CONVOLUTIONS) {
+        let room = |product: &&mut Vec<Unit<'_>>| {
+            product.len() < MOST_MERGED && product[0].merges_with(unit)
+        };
+        let more = products.len() < MOST_PRODUCTS;
+        match products.iter_mut().find(room) {
+            Some(product) => product.push(*unit),
+            None if more => products.push(vec![*unit]),
+            None => continue,
+        }
+        taken.push(*unit);
+    }
+    let each = products.iter().map(|product| {
+        let convolutions = product.iter().map(|unit| unit.conv.clone()).collect();
+        match product[0].pooling {
+            Some((_, pool)) => Product::pooled(pool.clone(), convolutions),
+            None => Product::new(convolutions),
+        }
+    });
+    let each: Vec<Product> = each.collect::<Result<_, _>>().ok()?;
+    let branches = match one_input {
+        true => Branches::over_one_input(each),
+        false => Branches::new(each),
+    };
+    let branches = branches.ok()?;
+    let plan = BranchesPlan::new(&branches, capability).ok()?;
+    if fusion == Fusion::WhereItPays {
+        let poolings = taken.iter().filter(|unit| unit.pooling.is_some()).count();
+        let gaps = LAUNCH_US * (taken.len() + poolings - 1) as f64;
+        let separate = taken.iter().map(|unit| unit.separate_us(capability));
+        let separate: Option<f64> = separate.sum();
+        if separate.is_some_and(|separate| plan.score().us > separate + gaps) {
+            return None;
+        }
+    }
+    let from = match one_input {
+        true => vec![products[0][0].from],
+        false => products.iter().map(|product| product[0].from).collect(),
+    };
+    let all = || products.iter().flatten();
+    let names: Vec<&str> = all().map(|unit| &*unit.node.name).collect();
+    let poolings = all().filter_map(|unit| Some(unit.pooling?.0));
+    Some(Group {
+        members: all().map(|unit| unit.at).chain(poolings).collect(),
+        node: Node {
+            name: names.join(" + ").into(),
+            step: Step::Branches(Box::new(branches)),
+            from,
+            to: all().flat_map(|unit| unit.node.to.clone()).collect(),
+            residual: None,
+        },
+    })
+}

@@ -1,0 +1,61 @@
+//! Launches of a network put together: bottlenecks, and branches that share what they read.
+
+mod bottleneck;
+mod branches;
+
+use std::collections::HashMap;
+
+use super::network::Network;
+use warpconv::error::Error;
+use warpconv::ops::{Node, Place};
+use warpconv::plan::Capability;
+
+/// Which launches of a network become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fusion {
+    /// Those that a kernel takes at once and that the model ranks before separate ones.
+    WhereItPays,
+    /// All that a kernel takes at once, for a check of those kernels, say.
+    WhereItFits,
+}
+
+impl Network {
+    /// The same network in fewer launches: [`Network::with_fused_bottlenecks`], then
+    /// [`Network::with_fused_branches`].
+    ///
+    /// # Errors
+    /// As [`Module::new`](warpconv::ops::Module::new); none that a valid network could cause.
+    pub fn fused(self, capability: &Capability, fusion: Fusion) -> Result<Network, Error> {
+        self.with_fused_bottlenecks(capability, fusion)?
+            .with_fused_branches(capability, fusion)
+    }
+}
+
+/// Whether `to` is the only launch that reads what `from` writes, and nothing else writes there.
+fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
+    let ([place @ Place::Hidden(_)], [read]) = (&from.to[..], &to.from[..]) else {
+        return false;
+    };
+    let readers = nodes.iter().flat_map(Node::reads);
+    let writers = nodes.iter().flat_map(Node::writes);
+    place == read
+        && readers.filter(|(other, _)| other == place).count() == 1
+        && writers.filter(|(other, _)| other == place).count() == 1
+}
+
+/// Numbers the hidden tensors that are left, in the order of their writing.
+fn renumber(nodes: &mut [Node]) {
+    let mut numbers = HashMap::new();
+    let mut number = |place: &mut Place| {
+        if let Place::Hidden(index) = place {
+            let next = numbers.len();
+            *index = *numbers.entry(*index).or_insert(next);
+        }
+    };
+    for node in nodes {
+        let residual = node.residual.iter_mut();
+        for place in node.from.iter_mut().chain(&mut node.to).chain(residual) {
+            number(place);
+        }
+    }
+}

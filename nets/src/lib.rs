@@ -1,0 +1,126 @@
+//! Whole networks, LeNet-5 to ResNet-50: plain descriptions, made into modules of
+//! [`ops`](warpconv::ops).
+//!
+//! A description names its layers one after the other on a [`Builder`], which infers the shapes,
+//! lets the branches of a concatenation write their slices of it, and puts bias, residual and ReLU
+//! into the launch of the convolution before. Fully connected layers are convolutions whose filters
+//! are as large as the plane. What comes out is a [`Network`]: a [`Module`](warpconv::ops::Module) to
+//! plan, launch or capture, and the names of its weights.
+//!
+//! ```
+//! use warpconv_nets::{Form, Variant, resnet50};
+//!
+//! let network = resnet50(&Form::new(1, 224), Variant::Bottlenecked)?;
+//! assert_eq!(network.module().macs() / 1_000_000, 4_089);
+//! let shared = network.module().clone().sharing_buffers();
+//! assert!(shared.hidden().len() < 8);
+//! # Ok::<(), warpconv::Error>(())
+//! ```
+//!
+//! [`Network::fused`] puts launches together where kernels take them and the model says that it
+//! pays: a bottleneck becomes one; branches over the same input become one, and so do convolutions
+//! side by side of as many pixels. Where every group is taken, an inception module is two launches
+//! then, a fire module two.
+//!
+//! # Weights
+//! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named
+//! tensors, and [`Network::read_safetensors`] from a file. Names are
+//! torchvision's where torchvision has the network; each description says which.
+
+#![deny(missing_docs)]
+
+mod alexnet;
+mod builder;
+mod catalog;
+mod fuse;
+mod googlenet;
+mod lenet;
+mod lower;
+mod network;
+mod nin;
+mod resnet;
+mod squeezenet;
+mod vgg;
+mod weights;
+
+pub use alexnet::{alexnet, zfnet512};
+pub use builder::{Builder, Conv, Tensor};
+pub use catalog::{Entry, Published, entries};
+pub use fuse::Fusion;
+pub use googlenet::googlenet;
+pub use lenet::{lenet5, lenet5_relu};
+pub use network::{Network, Parameter};
+pub use nin::{nin_cifar, nin_imagenet};
+pub use resnet::resnet50;
+pub use squeezenet::{Edges, squeezenet1_1};
+pub use vgg::vgg16;
+pub use weights::{Named, value};
+
+use warpconv::catalog::{DType, Layout, Math};
+use warpconv::problem::FilterLayout;
+
+/// In which form a network is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Images.
+    pub n: usize,
+    /// Rows and columns of an image.
+    pub image: usize,
+    /// How everything is stored.
+    pub dtype: DType,
+    /// How f32 numbers may be multiplied.
+    pub math: Math,
+    /// The order of activations.
+    pub layout: Layout,
+    /// The order of filters.
+    pub filter_layout: FilterLayout,
+}
+
+impl Form {
+    /// f32 as CUDA cores compute it: NCHW, filters KCRS.
+    pub const fn new(n: usize, image: usize) -> Form {
+        Form {
+            n,
+            image,
+            dtype: DType::F32,
+            math: Math::Strict,
+            layout: Layout::Nchw,
+            filter_layout: FilterLayout::Kcrs,
+        }
+    }
+
+    /// What tensor cores like: NHWC, and filters that are packed once rather than before every
+    /// launch. f32 is multiplied as tf32.
+    pub const fn tensor(n: usize, image: usize, dtype: DType) -> Form {
+        Form {
+            n,
+            image,
+            dtype,
+            math: match dtype {
+                DType::F32 => Math::Tf32,
+                DType::F16 | DType::Bf16 => Math::Strict,
+            },
+            layout: Layout::Nhwc,
+            filter_layout: FilterLayout::Packed,
+        }
+    }
+}
+
+/// Whether a network has its bottlenecks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Wide windows on all channels, as it would be without the idea.
+    Naive,
+    /// As published.
+    Bottlenecked,
+}
+
+impl Variant {
+    /// `naive` or `bottlenecked`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Variant::Naive => "naive",
+            Variant::Bottlenecked => "bottlenecked",
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! From the layers of a description to the launches of a module, when all slices are known.
+
+use super::builder::{Builder, Kind, Layer, Tensor};
+use super::network::{Network, Parameter};
+use warpconv::error::Error;
+use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::problem::{Lrn, Tanh, TensorDesc};
+
+impl Builder {
+    /// The network that ends in `output`.
+    ///
+    /// # Errors
+    /// The first error of any layer, as of
+    /// [`Conv2dBuilder::build`](warpconv::problem::Conv2dBuilder::build); else as [`Module::new`].
+    pub fn finish(mut self, output: Tensor) -> Result<Network, Error> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
+        let mut hidden = vec![None; self.tensors.len()];
+        let (mut nodes, mut parameters) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            let mut place = |tensor: Tensor| {
+                let (root, _) = self.root(tensor);
+                if root.0 == 0 {
+                    return Place::Input;
+                }
+                if root == self.root(output).0 {
+                    return Place::Output;
+                }
+                let used = hidden.iter().flatten().count();
+                Place::Hidden(*hidden[root.0].get_or_insert(used))
+            };
+            let (step, parameter, residual) = self.step(layer)?;
+            let (from, to) = (place(layer.from), place(layer.to));
+            let mut node = Node::new(layer.name.clone(), step, from, to);
+            node.residual = residual.map(&mut place);
+            nodes.push(node);
+            parameters.extend(parameter.map(|parameter| Parameter {
+                index: parameters.len() as u64,
+                ..parameter
+            }));
+        }
+        let [c, h, w] = self.extents(output);
+        Ok(Network {
+            module: Module::new(nodes, self.form.dtype)?,
+            parameters,
+            output: TensorDesc::new(self.form.n, c, h, w, self.form.layout, self.form.dtype)?,
+        })
+    }
+
+    /// A layer with the slices that its tensors turned out to be.
+    fn step(&self, layer: &Layer) -> Result<(Step, Option<Parameter>, Option<Tensor>), Error> {
+        let (from, to) = (self.slice(layer.from), self.slice(layer.to));
+        match &layer.kind {
+            Kind::Conv {
+                conv,
+                residual,
+                norm,
+                sees,
+                trained,
+            } => {
+                let mut builder = conv.to_builder();
+                if let Some((pitch, offset)) = from {
+                    builder = builder.input_slice(pitch, offset);
+                }
+                if let Some((pitch, offset)) = to {
+                    builder = builder.output_slice(pitch, offset);
+                }
+                if let Some((pitch, offset)) = residual.and_then(|tensor| self.slice(tensor)) {
+                    builder = builder.residual_slice(pitch, offset);
+                }
+                let conv = builder.build()?;
+                let parameter = Parameter {
+                    name: layer.name.clone(),
+                    norm: norm.clone(),
+                    norm_epsilon: self.norm_epsilon,
+                    conv: conv.clone(),
+                    sees: *sees,
+                    trained: *trained,
+                    index: 0,
+                };
+                Ok((Step::Conv(conv), Some(parameter), *residual))
+            }
+            Kind::Pool(pool) => {
+                let mut builder = pool.to_builder();
+                if let Some((pitch, offset)) = from {
+                    builder = builder.input_slice(pitch, offset);
+                }
+                if let Some((pitch, offset)) = to {
+                    builder = builder.output_slice(pitch, offset);
+                }
+                Ok((Step::Pool(builder.build()?), None, None))
+            }
+            Kind::Lrn(parameters) => {
+                let lrn = Lrn::between(self.desc(layer.from)?, self.desc(layer.to)?, *parameters)?;
+                Ok((Step::Lrn(lrn), None, None))
+            }
+            Kind::Tanh => {
+                let [amplitude, slope] = Tanh::LENET5;
+                let tanh = Tanh::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                Ok((Step::Tanh(tanh.scaled(amplitude, slope)?), None, None))
+            }
+            Kind::Subsample(subsample) => {
+                let mut subsample = subsample.clone();
+                if let Some((pitch, offset)) = from {
+                    subsample = subsample.input_slice(pitch, offset)?;
+                }
+                if let Some((pitch, offset)) = to {
+                    subsample = subsample.output_slice(pitch, offset)?;
+                }
+                let parameter = Parameter {
+                    name: layer.name.clone(),
+                    norm: None,
+                    norm_epsilon: self.norm_epsilon,
+                    conv: subsample.parameters()?,
+                    sees: None,
+                    trained: true,
+                    index: 0,
+                };
+                Ok((Step::Subsample(subsample), Some(parameter), None))
+            }
+        }
+    }
+
+    /// The tensor that has memory of its own, and the first channel in it.
+    fn root(&self, tensor: Tensor) -> (Tensor, usize) {
+        match self.tensors[tensor.0].part_of {
+            None => (tensor, 0),
+            Some((whole, offset)) => {
+                let (root, before) = self.root(whole);
+                (root, before + offset)
+            }
+        }
+    }
+
+    /// Pitch and offset, if the tensor is part of another.
+    fn slice(&self, tensor: Tensor) -> Option<(usize, usize)> {
+        self.tensors[tensor.0].part_of?;
+        let (root, offset) = self.root(tensor);
+        Some((self.tensors[root.0].c, offset))
+    }
+
+    fn desc(&self, tensor: Tensor) -> Result<TensorDesc, Error> {
+        let [c, h, w] = self.extents(tensor);
+        let form = &self.form;
+        let dense = TensorDesc::new(form.n, c, h, w, form.layout, form.dtype)?;
+        match self.slice(tensor) {
+            Some((pitch, offset)) => dense.slice(pitch, offset),
+            None => Ok(dense),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Bottlenecks by one launch: what they should make, and how near.
+//!
+//! An intermediate is stored, so a sum that is a little off may end at the neighbouring number,
+//! half a unit in the last place away from where the exact sum ends. How far each intermediate may
+//! be from the reference's follows from the bound of its sum, for rounding keeps order: the sum
+//! lies between `a - e` and `a + e`, so what is stored lies between what is stored of those. The
+//! next convolution passes that on through the magnitudes of its filters and adds its own.
+
+use super::compare::Tolerance;
+use super::fence::{Fenced, Fences};
+use super::pack::{pack, pack_filter};
+use super::run::{RunError, finish};
+use super::stored::{Stored, half_of_least, round, with_stored};
+use crate::reference::{self, BottleneckOperands};
+use warpconv::catalog::{DType, Kernel};
+use warpconv::error::Error;
+use warpconv::gpu::Gpu;
+use warpconv::launch::{BottleneckBuffers, DeviceBuffer};
+use warpconv::plan::BottleneckPlan;
+use warpconv::problem::{Bottleneck2d, Conv2d};
+
+/// What a bottleneck should make, and how near each element must be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedBottleneck {
+    /// The output, with intermediates as the storage type holds them.
+    pub values: Vec<f64>,
+    /// How far the sum of each element may be off, before it is stored.
+    pub sums: Vec<f64>,
+}
+
+impl ExpectedBottleneck {
+    /// What kernels may make whose first, second and third convolution are those of `kernels`: one
+    /// and the same, or those of three launches.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if a slice does not have the problem's number of elements.
+    pub fn of(
+        problem: &Bottleneck2d,
+        kernels: [&Kernel; 3],
+        operands: &BottleneckOperands<'_>,
+    ) -> Result<ExpectedBottleneck, Error> {
+        let [reduce, middle, expand] = problem.convolutions();
+        let BottleneckOperands { x, w, bias, .. } = *operands;
+        let dtype = problem.dtype();
+        let exact = vec![0.0; x.len()];
+        let first = Sums::of(reduce, kernels[0], [x, &exact], w[0], bias[0], None)?;
+        let [mid1, off1] = first.stored(dtype);
+        let second = Sums::of(middle, kernels[1], [&mid1, &off1], w[1], bias[1], None)?;
+        let [mid2, off2] = second.stored(dtype);
+        let added = operands.added(problem);
+        let last = Sums::of(expand, kernels[2], [&mid2, &off2], w[2], bias[2], added)?;
+        Ok(ExpectedBottleneck {
+            values: match expand.relu() {
+                true => reference::relu(&last.values),
+                false => last.values,
+            },
+            sums: last.off,
+        })
+    }
+
+    /// As [`compare`](super::compare()) takes it.
+    pub fn tolerance(&self) -> Tolerance<'_> {
+        Tolerance::Off { sums: &self.sums }
+    }
+}
+
+/// What a convolution adds up, before its ReLU, and how far a kernel's sums may be from it.
+struct Sums {
+    values: Vec<f64>,
+    off: Vec<f64>,
+}
+
+impl Sums {
+    /// Of an input that may be off itself.
+    fn of(
+        conv: &Conv2d,
+        kernel: &Kernel,
+        [x, off]: [&[f64]; 2],
+        w: &[f64],
+        bias: Option<&[f64]>,
+        residual: Option<&[f64]>,
+    ) -> Result<Sums, Error> {
+        let plain = conv.with_epilogue(bias.is_some(), residual.is_some(), false)?;
+        let (share, least) = sum_error(conv, kernel);
+        // Linear in its operands: what x is off, and the sum's own error, a share of the
+        // magnitudes.
+        let x_off: Vec<f64> = x
+            .iter()
+            .zip(off)
+            .map(|(x, off)| off + share * (x.abs() + off))
+            .collect();
+        let shared =
+            |values: &[f64]| -> Vec<f64> { values.iter().map(|value| share * value).collect() };
+        let [bias_off, residual_off] = [bias.map(shared), residual.map(shared)];
+        let off = reference::conv2d_abs(
+            &plain,
+            &x_off,
+            w,
+            bias_off.as_deref(),
+            residual_off.as_deref(),
+        )?;
+        Ok(Sums {
+            values: reference::conv2d(&plain, x, w, bias, residual)?,
+            off: off.into_iter().map(|off| off + least).collect(),
+        })
+    }
+
+    /// What is stored behind the ReLU, and how far from it a kernel's may be. Infinities and NaN
+    /// come out of any order of the sum alike.
+    fn stored(&self, dtype: DType) -> [Vec<f64>; 2] {
+        let store = |sum: f64| round(dtype, if sum < 0.0 { 0.0 } else { sum });
+        let values: Vec<f64> = self.values.iter().map(|&sum| store(sum)).collect();
+        let sums = self.values.iter().zip(&self.off).zip(&values);
+        let off = sums.map(|((&sum, &off), &stored)| match sum.is_finite() {
+            true => (store(sum + off) - stored).max(stored - store(sum - off)),
+            false => 0.0,
+        });
+        let off = off.collect();
+        [values, off]
+    }
+}
+
+/// How far a kernel's sum may be off: as a share of its magnitudes, and for what is below the least
+/// number.
+fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
+    let least = |roundings: usize| 2.0 * roundings as f64 * half_of_least(DType::F32);
+    match Tolerance::of_conv(conv, kernel, 1, &[]) {
+        Tolerance::Products {
+            relative,
+            roundings,
+            ..
+        } => (relative, least(roundings)),
+        _ => {
+            let terms = conv.gemm_k() + 4;
+            (terms as f64 * 2f64.powi(-24), least(terms))
+        }
+    }
+}
+
+/// Runs a bottleneck by one launch.
+///
+/// # Errors
+/// As [`run_conv`](super::run_conv).
+pub fn run_bottleneck(
+    gpu: &Gpu,
+    plan: &BottleneckPlan,
+    operands: &BottleneckOperands<'_>,
+) -> Result<Vec<f64>, RunError> {
+    run_bottleneck_between(gpu, plan, Fences::of(gpu), operands)
+}
+
+/// [`run_bottleneck`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`](super::run_conv).
+pub fn run_bottleneck_between(
+    gpu: &Gpu,
+    plan: &BottleneckPlan,
+    fences: Fences,
+    operands: &BottleneckOperands<'_>,
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => run::<T>(gpu, plan, fences, operands))
+}
+
+fn run<T: Stored>(
+    gpu: &Gpu,
+    plan: &BottleneckPlan,
+    fences: Fences,
+    operands: &BottleneckOperands<'_>,
+) -> Result<Vec<f64>, RunError> {
+    const FILTERS: [&str; 3] = ["w1", "w2", "w3"];
+    const BIASES: [&str; 3] = ["bias1", "bias2", "bias3"];
+    let problem = plan.problem();
+    let prepared = gpu.prepare_bottleneck(plan)?;
+    let upload = |name, content: Vec<T>| Fenced::upload(gpu, name, fences, content);
+    let x = upload("x", pack(problem.input(), operands.x, T::fence())?)?;
+    let (mut w, mut biases) = (Vec::new(), Vec::new());
+    for (index, conv) in problem.convolutions().iter().enumerate() {
+        w.push(upload(
+            FILTERS[index],
+            pack_filter(conv, operands.w[index])?,
+        )?);
+        let bias =
+            operands.bias[index].map(|bias| bias.iter().map(|&value| T::nearest(value)).collect());
+        biases.push(bias.map(|bias| upload(BIASES[index], bias)).transpose()?);
+    }
+    let residual = operands.residual.map(|residual| {
+        let desc = problem.residual().unwrap_or(problem.output());
+        upload("residual", pack(desc, residual, T::fence())?)
+    });
+    let residual = residual.transpose()?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+
+    let (x_view, mut y_view) = (x.view(), y.view_mut());
+    let [w1, w2, w3] = [w[0].view(), w[1].view(), w[2].view()];
+    let bias_views: Vec<_> = biases
+        .iter()
+        .map(|bias| bias.as_ref().map(Fenced::view))
+        .collect();
+    let residual_view = residual.as_ref().map(Fenced::view);
+    let bias = |index: usize| {
+        bias_views[index]
+            .as_ref()
+            .map(|b| b as &dyn DeviceBuffer<T>)
+    };
+    prepared.launch(
+        gpu.stream(),
+        BottleneckBuffers {
+            x: &x_view,
+            w: [&w1, &w2, &w3],
+            bias: [bias(0), bias(1), bias(2)],
+            residual: residual_view.as_ref().map(|r| r as &dyn DeviceBuffer<T>),
+            y: &mut y_view,
+        },
+    )?;
+
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    let biases = biases.iter().flatten();
+    for input in biases.chain(&w).chain(&residual).chain([&x]) {
+        input.expect_untouched(gpu)?;
+    }
+    Ok(dense)
+}

@@ -1,0 +1,65 @@
+//! The f64 reference of [`warpconv`], and the harness that tests, benchmarks and `warpconv verify`
+//! share: run a plan on a device between guard bytes and compare the result.
+//!
+//! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS),
+//! as for [`reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
+//! [`run_pool`] and [`run_map`] poison the output before the launch and look afterwards whether
+//! every element was written, and nothing else. [`compare`] judges the result by a [`Tolerance`].
+//! [`LoadedModule`] does the same for a module of several launches that stays on the device, and
+//! times it.
+//!
+//! ```no_run
+//! use warpconv::gpu::{DeviceChoice, Gpu};
+//! use warpconv::plan::ConvPlan;
+//! use warpconv::problem::Conv2d;
+//! use warpconv_testing::{self as check, Tolerance, reference};
+//!
+//! let gpu = Gpu::open(&DeviceChoice::Auto)?;
+//! let conv: Conv2d = "mb2ic64ih28oc32kh3ph1+relu".parse()?;
+//! let plan = ConvPlan::new(&conv, gpu.capability())?;
+//! let x = check::integers(conv.input().elements(), 4, 1);
+//! let w = check::integers(conv.filter_elements(), 4, 2);
+//! let y = check::run_conv(&gpu, &plan, &x, &w, None, None)?;
+//! let want = reference::conv2d(&conv, &x, &w, None, None)?;
+//! check::compare(&y, &want, check::extents(conv.output()), conv.dtype(), Tolerance::Exact)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(missing_docs)]
+
+mod apart;
+mod bottleneck;
+mod compare;
+mod fence;
+mod fill;
+mod module;
+mod pack;
+pub mod paths;
+pub mod reference;
+mod run;
+mod step;
+mod stored;
+mod time;
+mod verdict;
+
+pub use apart::{Apart, network_tolerance};
+pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between};
+pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
+pub use fence::Fences;
+pub use fill::{Random, integers, reals, sprinkle_special};
+pub use module::{LoadedModule, Operands};
+pub use pack::{disturbed_gap, pack, pack_filter, unpack};
+pub use run::{
+    RunError, run_conv, run_conv_between, run_map, run_map_between, run_map_in_place, run_pool,
+    run_pool_between, run_relu, run_relu_between, run_relu_in_place, run_subsample,
+};
+pub use stored::{Stored, round, round_to_tf32};
+pub use time::PassTime;
+pub use verdict::Verdict;
+
+use warpconv::problem::TensorDesc;
+
+/// A tensor's images, channels, rows and columns, as [`compare`] takes them.
+pub fn extents(desc: &TensorDesc) -> [usize; 4] {
+    [desc.n(), desc.c(), desc.h(), desc.w()]
+}

@@ -1,0 +1,104 @@
+//! Local response normalisation by its definition, and how near f32 arithmetic comes to it.
+
+use super::{LEAST, UNIT, expect_len, for_each_plane};
+use warpconv::error::Error;
+use warpconv::problem::Lrn;
+
+/// The output of a local response normalisation, dense NCHW. `x` is the input in NCHW.
+///
+/// # Errors
+/// [`Error::Length`] if `x` does not have the problem's number of elements.
+pub fn lrn(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
+    each(problem, x, |_, y| y)
+}
+
+/// How far the output may be from [`lrn`]'s before it is rounded to the storage type, `x` being
+/// exact: `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms, its
+/// constants and the last addition) and `p` those of the power and what is done with it.
+///
+/// With beta = 3/4 the kernel computes `r = rsqrtf(base)`, at most 2 ulp from the correctly rounded
+/// result, and `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Else it is `x / powf(base, beta)`, at most 4 ulp
+/// from it, and beta is rounded to f32, which counts by the logarithm of the base:
+/// p = 9 + 1 + |beta ln(base)|. The figures are those of NVIDIA's CUDA Programming Guide (sections
+/// 5.5.7 and 5.5.8 of the edition for CUDA 13, mathematical functions) without fast math, the
+/// largest observed; the correctly rounded result itself is half an ulp off, and an ulp is at most
+/// 2^-23 of a number. Square roots and divisions are rounded correctly.
+///
+/// # Errors
+/// As [`lrn`].
+pub fn lrn_bound(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
+    let parameters = problem.parameters();
+    let base_roundings = parameters.size.min(problem.c()) as f64 + 4.0;
+    each(problem, x, |base, y| {
+        let power = if parameters.beta == 0.75 {
+            10.5
+        } else {
+            10.0 + (parameters.beta * base.ln()).abs()
+        };
+        // What a square loses below the least number of f32, which counts where the base is not
+        // much larger itself.
+        let lost = base_roundings * LEAST / base;
+        let base_error = parameters.beta.abs() * (base_roundings * UNIT + lost);
+        // A hundredth for the products of errors.
+        1.01 * y.abs() * (base_error + power * UNIT) + LEAST
+    })
+}
+
+/// Calls `value(base, y)` for every element; base is what is raised to the power.
+fn each(
+    problem: &Lrn,
+    x: &[f64],
+    value: impl Fn(f64, f64) -> f64 + Sync,
+) -> Result<Vec<f64>, Error> {
+    expect_len("input", x, problem.input().elements())?;
+    let parameters = problem.parameters();
+    let plane = problem.h() * problem.w();
+    let mut result = vec![0.0; x.len()];
+    for_each_plane(&mut result, problem.c() * plane, |image, result| {
+        let x = &x[image * problem.c() * plane..][..problem.c() * plane];
+        for (place, result) in result.iter_mut().enumerate() {
+            let (channel, pixel) = (place / plane, place % plane);
+            let window = problem.window(channel);
+            let squares: f64 = window.map(|c| x[c * plane + pixel].powi(2)).sum();
+            let base = parameters.k + parameters.alpha / parameters.size as f64 * squares;
+            *result = value(base, x[place] / base.powf(parameters.beta));
+        }
+    });
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warpconv::problem::LrnParameters;
+    use warpconv::{DType, Layout};
+
+    fn of(c: usize, parameters: LrnParameters) -> Lrn {
+        Lrn::new([1, c, 1, 1], Layout::Nchw, DType::F32, parameters).expect("a valid problem")
+    }
+
+    #[test]
+    fn a_window_is_clipped_and_its_size_is_not() {
+        let parameters = LrnParameters {
+            size: 3,
+            alpha: 3.0,
+            beta: 1.0,
+            k: 1.0,
+        };
+        let y = lrn(&of(3, parameters), &[1.0, 2.0, 3.0]).expect("a result");
+        assert_eq!(y, [1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0]);
+    }
+
+    #[test]
+    fn an_even_window_looks_back_further() {
+        // torch.nn.LocalResponseNorm(2, alpha=2, beta=1, k=0) of [1, 2, 3]: 1 / 1, 2 / 5, 3 / 13.
+        let parameters = LrnParameters {
+            size: 2,
+            alpha: 2.0,
+            beta: 1.0,
+            k: 0.0,
+        };
+        let y = lrn(&of(3, parameters), &[1.0, 2.0, 3.0]).expect("a result");
+        assert_eq!(y, [1.0, 2.0 / 5.0, 3.0 / 13.0]);
+    }
+}

@@ -1,0 +1,376 @@
+//! One launch between fences.
+
+use super::fence::{Bytes, Fenced, FencedWorkspace, Fences};
+use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
+use super::stored::{Stored, with_stored};
+use warpconv::error::Error;
+use warpconv::gpu::Gpu;
+use warpconv::launch::{ConvBuffers, Map, MapBuffers, PoolBuffers, SubsampleBuffers};
+use warpconv::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
+use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
+
+/// Why a run has no result to judge.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The launch, or a copy to or from the device, failed.
+    #[error(transparent)]
+    Device(#[from] Error),
+    /// Something outside a buffer was written.
+    #[error("{distance} elements {side} {buffer} were overwritten with {bits:#x}")]
+    Fence {
+        /// The operand.
+        buffer: &'static str,
+        /// `before` or `after`.
+        side: &'static str,
+        /// How far from the buffer's first or last element.
+        distance: usize,
+        /// The bits found there.
+        bits: u32,
+    },
+    /// A channel of the wider tensor that is not the output's own was written.
+    #[error(
+        "element {index} of the buffer of {buffer} was overwritten; it belongs to other channels"
+    )]
+    Gap {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+    /// An element of the output was not written.
+    #[error("element {index} of the buffer of {buffer} was not written")]
+    Unwritten {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+    /// The workspace was not left as the next launch needs it.
+    #[error(
+        "byte {index} of the workspace, a counter, is {value:#x} after the launch instead of 0"
+    )]
+    Counter {
+        /// The byte of the workspace.
+        index: usize,
+        /// What it holds.
+        value: u8,
+    },
+    /// An operand that is only read was written.
+    #[error("element {index} of the buffer of {buffer}, an input, was overwritten")]
+    Input {
+        /// The operand.
+        buffer: &'static str,
+        /// The element of the buffer.
+        index: usize,
+    },
+}
+
+/// Runs a convolution. `x`, `w`, `bias` and `residual` as for [`crate::reference::conv2d`].
+///
+/// # Errors
+/// [`RunError`] if the launch fails, a fence or gap was overwritten, or part of the output was not
+/// written.
+pub fn run_conv(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    x: &[f64],
+    w: &[f64],
+    bias: Option<&[f64]>,
+    residual: Option<&[f64]>,
+) -> Result<Vec<f64>, RunError> {
+    run_conv_between(
+        gpu,
+        plan,
+        Fences::of(gpu),
+        [Some(x), Some(w), bias, residual],
+    )
+}
+
+/// [`run_conv`] between other fences; the operands are x, w, bias and residual.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_conv_between(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    fences: Fences,
+    operands: [Option<&[f64]>; 4],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, fences, operands))
+}
+
+/// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense
+/// NCHW.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_pool(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    run_pool_between(gpu, plan, Fences::of(gpu), x)
+}
+
+/// [`run_pool`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_pool_between(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, fences, x))
+}
+
+/// Runs an operation that keeps the extents: ReLU, local response normalisation.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map<P: Map>(gpu: &Gpu, plan: &Plan<P>, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_map_between(gpu, plan, Fences::of(gpu), x)
+}
+
+/// [`run_map`] between other fences.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map_between<P: Map>(
+    gpu: &Gpu,
+    plan: &Plan<P>,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().element(), T => map::<P, T>(gpu, plan, fences, x))
+}
+
+/// [`run_map`] on its own input's buffer; the problem's input and output must be the same channels.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_map_in_place<P: Map>(
+    gpu: &Gpu,
+    plan: &Plan<P>,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().element(), T => {
+        let problem = plan.problem();
+        let prepared = gpu.prepare_map(plan)?;
+        let image = pack(problem.x(), x, T::poison())?;
+        let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
+        prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
+        finish::<T>(gpu, problem.y(), &y, false)
+    })
+}
+
+/// Runs a trainable subsampling between fences; the operands are x, coefficients and biases.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_subsample(
+    gpu: &Gpu,
+    plan: &SubsamplePlan,
+    fences: Fences,
+    [x, coefficient, bias]: [&[f64]; 3],
+) -> Result<Vec<f64>, RunError> {
+    with_stored!(plan.problem().dtype(), T => {
+        let problem = plan.problem();
+        let prepared = gpu.prepare_subsample(plan)?;
+        let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+        let row = |values: &[f64]| values.iter().map(|&value| T::nearest(value)).collect();
+        let coefficient = Fenced::<T>::upload(gpu, "coefficient", fences, row(coefficient))?;
+        let bias = Fenced::<T>::upload(gpu, "bias", fences, row(bias))?;
+        let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+        let buffers = SubsampleBuffers {
+            x: &x.view(),
+            coefficient: &coefficient.view(),
+            bias: &bias.view(),
+            y: &mut y.view_mut(),
+        };
+        prepared.launch(gpu.stream(), buffers)?;
+        let dense = finish(gpu, problem.output(), &y, true)?;
+        for input in [&x, &coefficient, &bias] {
+            input.expect_untouched(gpu)?;
+        }
+        Ok(dense)
+    })
+}
+
+/// [`run_map`] of a ReLU.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_map(gpu, plan, x)
+}
+
+/// [`run_map_between`] of a ReLU.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu_between(
+    gpu: &Gpu,
+    plan: &ReluPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    run_map_between(gpu, plan, fences, x)
+}
+
+/// [`run_map_in_place`] of a ReLU.
+///
+/// # Errors
+/// As [`run_conv`].
+pub fn run_relu_in_place(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_map_in_place(gpu, plan, x)
+}
+
+fn conv<T: Stored>(
+    gpu: &Gpu,
+    plan: &ConvPlan,
+    fences: Fences,
+    [x, w, bias, residual]: [Option<&[f64]>; 4],
+) -> Result<Vec<f64>, RunError> {
+    let problem: &Conv2d = plan.problem();
+    let prepared = gpu.prepare_conv(plan)?;
+    let x = pack(problem.input(), x.unwrap_or(&[]), T::fence())?;
+    let x = Fenced::upload(gpu, "x", fences, x)?;
+    let w = Fenced::upload(
+        gpu,
+        "w",
+        fences,
+        pack_filter::<T>(problem, w.unwrap_or(&[]))?,
+    )?;
+    let bias = bias.map(|bias| bias.iter().map(|&value| T::nearest(value)).collect());
+    let bias = bias
+        .map(|bias| Fenced::upload(gpu, "bias", fences, bias))
+        .transpose()?;
+    let residual = residual.map(|residual| {
+        let desc = problem.residual().unwrap_or(problem.output());
+        Fenced::upload(gpu, "residual", fences, pack(desc, residual, T::fence())?)
+    });
+    let residual = residual.transpose()?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let mut workspace = FencedWorkspace::new(gpu, fences, plan.workspace_bytes())?;
+
+    let (bias_view, residual_view) = (
+        bias.as_ref().map(Fenced::view),
+        residual.as_ref().map(Fenced::view),
+    );
+    let (x_view, w_view, mut y_view) = (x.view(), w.view(), y.view_mut());
+    let mut buffers = ConvBuffers::new(&x_view, &w_view, &mut y_view);
+    if let Some(bias) = &bias_view {
+        buffers = buffers.bias(bias);
+    }
+    if let Some(residual) = &residual_view {
+        buffers = buffers.residual(residual);
+    }
+    if let Some(workspace) = &mut workspace {
+        buffers = buffers.workspace(&mut workspace.inner);
+    }
+    prepared.launch(gpu.stream(), buffers)?;
+
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    if let Some(workspace) = &workspace {
+        workspace.expect_ready(gpu)?;
+    }
+    for input in [Some(&x), Some(&w), bias.as_ref(), residual.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        input.expect_untouched(gpu)?;
+    }
+    Ok(dense)
+}
+
+fn pool<T: Stored>(
+    gpu: &Gpu,
+    plan: &PoolPlan,
+    fences: Fences,
+    x: &[f64],
+) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
+    let problem: &Pool2d = plan.problem();
+    let prepared = gpu.prepare_pool(plan)?;
+    let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
+    let mut indices = match &index_desc {
+        // Bytes have no NaN: what is not written shows in the comparison, for no window has this
+        // many positions.
+        Some(_) => Some(Bytes::filled(gpu, fences, problem.index_len())?),
+        None => None,
+    };
+
+    let (x_view, mut y_view) = (x.view(), y.view_mut());
+    let mut index_view = indices.as_mut().map(Bytes::view_mut);
+    let mut buffers = PoolBuffers::new(&x_view, &mut y_view);
+    if let Some(indices) = &mut index_view {
+        buffers = buffers.indices(indices);
+    }
+    prepared.launch(gpu.stream(), buffers)?;
+
+    let dense = finish(gpu, problem.output(), &y, true)?;
+    x.expect_untouched(gpu)?;
+    let found = match (&index_desc, &indices) {
+        (Some(desc), Some(indices)) => {
+            let stored = indices.download(gpu)?;
+            let mut dense = Vec::with_capacity(stored.len());
+            each_element(desc, |place| dense.push(stored[place]));
+            Some(dense)
+        }
+        _ => None,
+    };
+    Ok((dense, found))
+}
+
+fn map<P: Map, T: Stored>(
+    gpu: &Gpu,
+    plan: &Plan<P>,
+    fences: Fences,
+    x: &[f64],
+) -> Result<Vec<f64>, RunError> {
+    let problem = plan.problem();
+    let prepared = gpu.prepare_map(plan)?;
+    let x = Fenced::upload(gpu, "x", fences, pack(problem.x(), x, T::fence())?)?;
+    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.y())?;
+    let (x_view, mut y_view) = (x.view(), y.view_mut());
+    prepared.launch(gpu.stream(), MapBuffers::new(&x_view, &mut y_view))?;
+    let dense = finish(gpu, problem.y(), &y, true)?;
+    x.expect_untouched(gpu)?;
+    Ok(dense)
+}
+
+/// Where the indices of a pooling lie: dense, in the output's layout.
+fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
+    let y = pool.output();
+    TensorDesc::new(y.n(), y.c(), y.h(), y.w(), y.layout(), y.dtype())
+}
+
+/// The output, dense, after all checks; `whole` asks that every element was written.
+pub(super) fn finish<T: Stored>(
+    gpu: &Gpu,
+    desc: &TensorDesc,
+    y: &Fenced<T>,
+    whole: bool,
+) -> Result<Vec<f64>, RunError> {
+    gpu.synchronize()?;
+    let stored = y.download(gpu)?;
+    if let Some(index) = disturbed_gap(desc, &stored, T::poison()) {
+        return Err(RunError::Gap { buffer: "y", index });
+    }
+    if whole {
+        let mut unwritten = None;
+        each_element(desc, |place| {
+            if stored[place].bits() == T::poison().bits() {
+                unwritten.get_or_insert(place);
+            }
+        });
+        if let Some(index) = unwritten {
+            return Err(RunError::Unwritten { buffer: "y", index });
+        }
+    }
+    Ok(unpack(desc, &stored)?)
+}

@@ -1,0 +1,197 @@
+//! What each kind of step should have made, and how near it must be.
+
+use super::bottleneck::ExpectedBottleneck;
+use super::compare::Tolerance;
+use super::module::Operands;
+use super::verdict::{Buffers, part, slice};
+use crate::reference::{self, BottleneckOperands};
+use warpconv::catalog::Kernel;
+use warpconv::error::Error;
+use warpconv::ops::{Node, Step};
+use warpconv::problem::{Bottleneck2d, Branches};
+
+/// The kernel of a launch, and the blocks that share a sum.
+type Launched = (&'static Kernel, u32);
+
+/// What a launch should have made of one tensor.
+pub(super) struct Reference {
+    /// The tensor's own channels, dense NCHW.
+    pub values: Vec<f64>,
+    /// The sum of magnitudes behind each value of a convolution or a mean, of others how far each
+    /// may be off before it is stored; none if the result is exact.
+    magnitudes: Option<Vec<f64>>,
+}
+
+impl Reference {
+    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by
+    /// their place. What a launch stores in between is rounded as the device does, with the kernel
+    /// of `launched`, or not at all without one.
+    pub(super) fn of(
+        node: &Node,
+        buffers: &Buffers,
+        operands: &[Operands],
+        n: usize,
+        launched: Option<Launched>,
+    ) -> Result<Vec<Reference>, Error> {
+        let x = node
+            .from
+            .first()
+            .map_or(&[][..], |&from| part(buffers, from));
+        let residual = node.residual.map(|place| part(buffers, place));
+        let one = match &node.step {
+            Step::Conv(conv) => {
+                let conv = conv.with_batch(n)?;
+                let own = operands.first();
+                let (w, bias) = own.map_or((&[][..], None), |o| (&o.w[..], o.bias.as_deref()));
+                let magnitudes = || reference::conv2d_abs(&conv, x, w, bias, residual);
+                Reference {
+                    values: reference::conv2d(&conv, x, w, bias, residual)?,
+                    // Without a device there is nothing to judge.
+                    magnitudes: launched.map(|_| magnitudes()).transpose()?,
+                }
+            }
+            Step::Pool(pool) => {
+                let pool = pool.with_batch(n)?;
+                Reference {
+                    values: reference::pool2d(&pool, x)?.0,
+                    magnitudes: Some(reference::pool2d_abs(&pool, x)?),
+                }
+            }
+            Step::Bottleneck(bottleneck) => {
+                let bottleneck = bottleneck.with_batch(n)?;
+                let x = slice(x, bottleneck.input());
+                let residual = residual.zip(node.step.residual());
+                let residual = residual.map(|(whole, desc)| slice(whole, desc));
+                of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, launched)?
+            }
+            Step::Branches(branches) => return of_branches(node, branches, buffers, operands, n),
+            Step::Relu(relu) => Reference {
+                values: reference::relu(&slice(x, relu.input())),
+                magnitudes: None,
+            },
+            Step::Lrn(lrn) => {
+                let (lrn, x) = (lrn.with_batch(n)?, slice(x, lrn.input()));
+                Reference {
+                    values: reference::lrn(&lrn, &x)?,
+                    magnitudes: Some(reference::lrn_bound(&lrn, &x)?),
+                }
+            }
+            Step::Softmax(softmax) => {
+                let (softmax, x) = (softmax.with_batch(n)?, slice(x, softmax.input()));
+                Reference {
+                    values: reference::softmax(&softmax, &x)?,
+                    magnitudes: Some(reference::softmax_bound(&softmax, &x)?),
+                }
+            }
+            Step::Tanh(tanh) => {
+                let x = slice(x, tanh.input());
+                Reference {
+                    values: reference::tanh(tanh, &x),
+                    magnitudes: Some(reference::tanh_bound(tanh, &x)),
+                }
+            }
+            Step::Subsample(subsample) => {
+                let (subsample, x) = (subsample.with_batch(n)?, slice(x, subsample.input()));
+                let own = operands.first();
+                let weights = own.and_then(|o| Some((&o.w[..], o.bias.as_deref()?)));
+                let (w, bias) = weights.unwrap_or_default();
+                Reference {
+                    values: reference::subsample(&subsample, &x, w, bias)?,
+                    magnitudes: Some(reference::subsample_bound(&subsample, &x, w, bias)?),
+                }
+            }
+        };
+        Ok(vec![one])
+    }
+
+    /// How near a result must be, given the kernels that computed it: the step's output of number
+    /// `output`.
+    pub(super) fn tolerance(
+        &self,
+        step: &Step,
+        output: usize,
+        (kernel, splits): Launched,
+    ) -> Tolerance<'_> {
+        let Some(magnitudes) = &self.magnitudes else {
+            return Tolerance::Exact;
+        };
+        let of_conv = |conv| Tolerance::of_conv(conv, kernel, splits, magnitudes);
+        match step {
+            Step::Conv(conv) => of_conv(conv),
+            Step::Branches(branches) => {
+                let conv = branches.convolutions().nth(output);
+                conv.map_or(Tolerance::Exact, of_conv)
+            }
+            Step::Pool(pool) => Tolerance::of_pool(pool, magnitudes),
+            Step::Bottleneck(_)
+            | Step::Lrn(_)
+            | Step::Softmax(_)
+            | Step::Tanh(_)
+            | Step::Subsample(_) => Tolerance::Off { sums: magnitudes },
+            Step::Relu(_) => Tolerance::Exact,
+        }
+    }
+}
+
+/// What a bottleneck by one launch should have made.
+fn of_bottleneck(
+    problem: &Bottleneck2d,
+    x: &[f64],
+    residual: Option<&[f64]>,
+    operands: &[Operands],
+    launched: Option<Launched>,
+) -> Result<Reference, Error> {
+    let missing = Error::MissingBuffer { buffer: "filter" };
+    let [first, second, third] = operands else {
+        return Err(missing);
+    };
+    let all = [first, second, third];
+    let operands = BottleneckOperands {
+        x,
+        w: all.map(|operands| &operands.w[..]),
+        bias: all.map(|operands| operands.bias.as_deref()),
+        residual,
+    };
+    Ok(match launched {
+        Some((kernel, _)) => {
+            let expected = ExpectedBottleneck::of(problem, [kernel; 3], &operands)?;
+            Reference {
+                values: expected.values,
+                magnitudes: Some(expected.sums),
+            }
+        }
+        None => Reference {
+            values: reference::bottleneck2d(problem, &operands, |value| value)?,
+            magnitudes: None,
+        },
+    })
+}
+
+/// Each convolution by itself, over the maxima of what its product reads if that is pooled.
+fn of_branches(
+    node: &Node,
+    branches: &Branches,
+    buffers: &Buffers,
+    operands: &[Operands],
+    n: usize,
+) -> Result<Vec<Reference>, Error> {
+    let mut results = Vec::new();
+    for (index, product) in branches.products().iter().enumerate() {
+        let from = node.from.get(index).or(node.from.first());
+        let whole = from.map_or(&[][..], |&from| part(buffers, from));
+        let mut x = slice(whole, product.merged().input());
+        if let Some(pooling) = product.pooling() {
+            x = reference::pool2d(&pooling.with_batch(n)?, &x)?.0;
+        }
+        for conv in product.convolutions() {
+            let conv = conv.with_batch(n)?;
+            let own = operands.get(results.len());
+            let (w, bias) = own.map_or((&[][..], None), |o| (&o.w[..], o.bias.as_deref()));
+            results.push(Reference {
+                values: reference::conv2d(&conv, &x, w, bias, None)?,
+                magnitudes: Some(reference::conv2d_abs(&conv, &x, w, bias, None)?),
+            });
+        }
+    }
+    Ok(results)
+}

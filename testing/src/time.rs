@@ -1,0 +1,76 @@
+//! The device time of a module's pass.
+
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUevent_flags;
+
+use super::{LoadedModule, Stored};
+use warpconv::error::Error;
+use warpconv::gpu::driver_error;
+
+/// Passes that are not measured.
+const WARM_UP: usize = 3;
+
+/// Microseconds that a sample lasts at least: events have half a microsecond's resolution.
+const SAMPLE_US: f64 = 200.0;
+
+/// Passes of a sample at most.
+const MOST_PASSES: f64 = 100.0;
+
+/// How long a pass takes on the device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PassTime {
+    /// Microseconds, by the device's events: the median of the samples.
+    pub us: f64,
+    /// Whether a pass was one graph. Else its launches were queued one by one, and where they are
+    /// shorter than the host takes to queue them, the host was measured.
+    pub captured: bool,
+}
+
+impl<T: Stored> LoadedModule<T> {
+    /// Captures a pass as a graph and times its replays, `samples` times so many that events can
+    /// tell their time, after a few that are not measured. A stream that cannot be captured, see
+    /// [`LoadedModule::capture`], is given launch after launch.
+    ///
+    /// # Errors
+    /// As [`PreparedModule::launch`](warpconv::ops::PreparedModule::launch).
+    pub fn time(&mut self, samples: usize) -> Result<PassTime, Error> {
+        let graph = self.capture().ok();
+        let stream = self.stream().clone();
+        let failed = |error: DriverError| driver_error("timing a module", error);
+        let event = || {
+            let event = stream
+                .context()
+                .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+            event.map_err(failed)
+        };
+        let (start, end) = (event()?, event()?);
+        let mut sample = |passes: usize| -> Result<f64, Error> {
+            start.record(&stream).map_err(failed)?;
+            for _ in 0..passes {
+                match &graph {
+                    Some(graph) => graph.launch().map_err(failed)?,
+                    None => self.launch()?,
+                }
+            }
+            end.record(&stream).map_err(failed)?;
+            let ms = start.elapsed_ms(&end).map_err(failed)?;
+            Ok(f64::from(ms) * 1e3 / passes as f64)
+        };
+        for _ in 1..WARM_UP {
+            sample(1)?;
+        }
+        let first = sample(1)?;
+        // A clock that stands still would ask for the most.
+        let passes = match first > 0.0 {
+            true => (SAMPLE_US / first).clamp(1.0, MOST_PASSES) as usize,
+            false => 1,
+        };
+        let times = (0..samples.max(1)).map(|_| sample(passes));
+        let mut times = times.collect::<Result<Vec<f64>, Error>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(PassTime {
+            us: (times[times.len() / 2] + times[(times.len() - 1) / 2]) / 2.0,
+            captured: graph.is_some(),
+        })
+    }
+}
