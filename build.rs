@@ -101,7 +101,7 @@ fn run() -> Result<(), Failure> {
     let mut modules = Vec::new();
     for kernel in catalog::kernels() {
         modules.push(Module {
-            id: kernel.id(),
+            id: kernel.name(),
             kernel,
             hash: source_hash(&kernels, kernel)?,
         });
@@ -215,7 +215,7 @@ fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
     hasher.add(&format!(
         "{RECIPE} {} {} {}",
         FLAGS.join(" "),
-        kernel.tier.arch(),
+        kernel.arch.nvcc_arch(),
         kernel.ptx_version()
     ));
     for (name, value) in kernel.defines() {
@@ -409,7 +409,7 @@ fn compile(
     command
         .current_dir(kernels)
         .args(FLAGS)
-        .arg(format!("-arch={}", module.kernel.tier.arch()));
+        .arg(format!("-arch={}", module.kernel.arch.nvcc_arch()));
     for (name, value) in module.kernel.defines() {
         command.arg(format!("-D{name}={value}"));
     }

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use half::{bf16, f16};
-use warpconv::ops::{Bottleneck, Inception, Module};
+use warpconv::graph::Graph;
+use warpconv::ops::{Bottleneck, Inception};
 use warpconv::plan::BottleneckPlan;
 use warpconv::{DType, Error, Layout};
-use warpconv_bench::family::{BOTTLENECK, Family, INCEPTION};
 use warpconv_bench::module::{Named, row};
 use warpconv_bench::options::Kind;
-use warpconv_bench::row::{PeerRow, Row};
+use warpconv_bench::record::{CudnnRecord, Row};
 use warpconv_bench::session::Session;
+use warpconv_bench::targets::{BOTTLENECK, Family, INCEPTION};
 
 /// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool
 /// projection.
@@ -32,9 +33,9 @@ const INCEPTIONS: [(&str, [usize; 8]); 9] = [
 struct Job {
     name: String,
     family: &'static Family,
-    module: Module,
+    module: Graph,
     /// What cuDNN computes of it, where that is launch by launch something else.
-    peer: Option<Module>,
+    cudnn: Option<Graph>,
 }
 
 fn main() -> ExitCode {
@@ -92,9 +93,9 @@ fn measure(session: &mut Session, jobs: &[Job], batch: usize, kind: Kind, layout
             layout,
         };
         let row = match kind.dtype() {
-            DType::F32 => row::<f32>(session, &named, &job.module, job.peer.as_ref()),
-            DType::F16 => row::<f16>(session, &named, &job.module, job.peer.as_ref()),
-            DType::Bf16 => row::<bf16>(session, &named, &job.module, job.peer.as_ref()),
+            DType::F32 => row::<f32>(session, &named, &job.module, job.cudnn.as_ref()),
+            DType::F16 => row::<f16>(session, &named, &job.module, job.cudnn.as_ref()),
+            DType::Bf16 => row::<bf16>(session, &named, &job.module, job.cudnn.as_ref()),
         };
         session.take(&id, row);
     }
@@ -123,13 +124,13 @@ fn sum(id: String, rows: &[Row]) -> Row {
         floor_us: rows.iter().map(|row| row.floor_us).sum(),
         us: total(|row| row.us),
         instructions: rows.iter().map(|row| row.instructions).sum(),
-        peer: PeerRow {
-            us: total(|row| row.peer.us),
+        cudnn: CudnnRecord {
+            us: total(|row| row.cudnn.us),
             plan: String::from("the sum of the nine modules"),
-            fused: rows.iter().all(|row| row.peer.fused),
-            timed: rows.iter().map(|row| row.peer.timed).sum(),
-            note: first.peer.note.clone(),
-            ..PeerRow::default()
+            fused: rows.iter().all(|row| row.cudnn.fused),
+            timed: rows.iter().map(|row| row.cudnn.timed).sum(),
+            note: first.cudnn.note.clone(),
+            ..CudnnRecord::default()
         },
         ..first
     }
@@ -145,13 +146,13 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
             name,
             family,
             module,
-            peer: None,
+            cudnn: None,
         });
     };
-    for (channels, narrow) in [(252, 63), (256, 64)] {
+    for (channels, mid_channels) in [(252, 63), (256, 64)] {
         let bottleneck = Bottleneck {
             channels,
-            narrow,
+            mid_channels,
             k: channels,
             dtype,
             layout,
@@ -174,7 +175,7 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
                 name: format!("bottleneck{channels}/fused"),
                 family: &BOTTLENECK,
                 module: bottleneck.fused()?,
-                peer: Some(bottleneck.separate()?),
+                cudnn: Some(bottleneck.separate()?),
             });
         }
     }
@@ -206,12 +207,12 @@ fn jobs(session: &Session, batch: usize, kind: Kind, layout: Layout) -> Result<V
         );
         // Measured wherever there are kernels, whichever form the model ranks first.
         let two = inception.fused()?;
-        if two.expected(session.gpu.capability()).is_ok() {
+        if two.estimate(session.gpu.capability()).is_ok() {
             fused.push(Job {
                 name: format!("inception/{name}/fused"),
                 family: &INCEPTION,
                 module: two,
-                peer: Some(inception.separate()?),
+                cudnn: Some(inception.separate()?),
             });
         }
     }

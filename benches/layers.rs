@@ -11,7 +11,7 @@ use warpconv::DType;
 use warpconv::problem::{Conv2d, notation};
 use warpconv_bench::measure;
 use warpconv_bench::options::Kind;
-use warpconv_bench::row::Row;
+use warpconv_bench::record::Row;
 use warpconv_bench::session::Session;
 
 /// Network, layer and problem, one a line.
@@ -158,8 +158,8 @@ fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
 
 /// A problem with bias and ReLU.
 fn epilogue(text: &str) -> Result<Conv2d, String> {
-    let problem: Conv2d = text.parse().map_err(warpconv_bench::chain::text)?;
+    let problem: Conv2d = text.parse().map_err(warpconv_bench::timed_graph::text)?;
     problem
         .with_epilogue(true, false, true)
-        .map_err(warpconv_bench::chain::text)
+        .map_err(warpconv_bench::timed_graph::text)
 }

@@ -22,7 +22,7 @@ mod small;
 #[path = "catalog/wgmma.rs"]
 mod wgmma;
 
-pub use kinds::{DType, Layout, Math, Tier};
+pub use kinds::{Arch, DType, Layout, Math};
 
 /// The algorithm that a kernel implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +174,7 @@ impl Algorithm {
 pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
-/// as [`Kernel::id`].
+/// as [`Kernel::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// What it computes and how.
@@ -184,7 +184,7 @@ pub struct Kernel {
     /// The layout of its activations; `None` where the kernel does not care.
     pub layout: Option<Layout>,
     /// The instruction set it needs.
-    pub tier: Tier,
+    pub arch: Arch,
     /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output
     /// pixels, gemm_k = the channels of one filter tap taken a step); for kernels that are no
     /// matrix product, what their header says. Of a bottleneck: output rows and columns of one
@@ -214,7 +214,7 @@ pub struct Kernel {
 impl Kernel {
     /// The unique name: `direct_f32_nchw_128x128x8_sm80`, `mma_tf32_nhwc_128x128x32_v16_sm80`; also
     /// the PTX entry point.
-    pub fn id(&self) -> String {
+    pub fn name(&self) -> String {
         let mut id = String::from(self.algorithm.name());
         if id.starts_with(|c: char| c.is_ascii_digit()) {
             // A PTX symbol may not start with a digit.
@@ -242,18 +242,18 @@ impl Kernel {
             id.push_str("_streamed");
         }
         id.push('_');
-        id.push_str(self.tier.name());
+        id.push_str(self.arch.name());
         id
     }
 
     /// The lowest PTX ISA version that has the kernel's instructions.
     pub const fn ptx_version(&self) -> &'static str {
-        match self.tier {
+        match self.arch {
             // ldmatrix and mma.sync of 16x8x8.
-            Tier::Sm75 if self.algorithm.tensor() => "6.5",
-            Tier::Sm75 => "6.3",
-            Tier::Sm80 => "7.0",
-            Tier::Sm90a => "8.0",
+            Arch::Sm75 if self.algorithm.tensor() => "6.5",
+            Arch::Sm75 => "6.3",
+            Arch::Sm80 => "7.0",
+            Arch::Sm90a => "8.0",
         }
     }
 
@@ -278,8 +278,8 @@ impl Kernel {
 
     /// The most channels that a bottleneck may have at either end; `None` where the kernel takes
     /// any number.
-    pub fn most_channels(&self) -> Option<u32> {
-        bottleneck::most_channels(self)
+    pub fn max_channels(&self) -> Option<u32> {
+        bottleneck::max_channels(self)
     }
 
     /// The definitions that nvcc is given (`-D NAME=VALUE`).
@@ -290,7 +290,7 @@ impl Kernel {
             DType::Bf16 => 2,
         };
         let mut defines = vec![
-            ("KERNEL_NAME", self.id()),
+            ("KERNEL_NAME", self.name()),
             ("KERNEL_DTYPE", dtype.to_string()),
             ("TILE_M", self.tile_m.to_string()),
             ("TILE_N", self.tile_n.to_string()),
@@ -371,7 +371,7 @@ fn helpers(all: &mut Vec<Kernel>) {
             algorithm: Algorithm::PackFilter,
             dtype,
             layout: None,
-            tier: Tier::Sm75,
+            arch: Arch::Sm75,
             // Filters, channels and taps of a block.
             tile_m: 1,
             tile_n: 64,

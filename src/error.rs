@@ -162,7 +162,7 @@ pub enum Error {
 
     /// Launches that do not make a module.
     #[error("{node}: {reason}")]
-    Module {
+    Graph {
         /// The name of the launch.
         node: String,
         /// What does not fit.

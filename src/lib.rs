@@ -51,6 +51,7 @@ pub mod error;
 #[doc(hidden)] // for the workspace's own crates, which read files under the same limits
 pub mod files;
 pub mod gpu;
+pub mod graph;
 pub mod launch;
 pub mod ops;
 pub mod plan;

@@ -128,8 +128,8 @@ mod tests {
     fn there_is_a_module_for_every_entry_and_it_asks_for_its_tiers_version() {
         for (index, kernel) in kernels().iter().enumerate() {
             let ptx = text(KernelId(index)).unwrap();
-            assert!(ptx.contains(&kernel.id()), "{}", kernel.id());
-            assert_eq!(version(ptx), kernel.ptx_version(), "{}", kernel.id());
+            assert!(ptx.contains(&kernel.name()), "{}", kernel.name());
+            assert_eq!(version(ptx), kernel.ptx_version(), "{}", kernel.name());
         }
         assert_eq!(text(KernelId(kernels().len())), None);
     }
@@ -140,7 +140,7 @@ mod tests {
             assert!(
                 static_shared(KernelId(index)) <= 48 << 10,
                 "{}",
-                kernel.id()
+                kernel.name()
             );
         }
     }

@@ -5,8 +5,9 @@ use cudarc::driver::CudaSlice;
 use warpconv::Error;
 use warpconv::catalog::{DType, Layout};
 use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::graph::{Graph, GraphBuffers, Weights};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
-use warpconv::ops::{Bottleneck, Module, ModuleBuffers, Weights};
+use warpconv::ops::Bottleneck;
 use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability, Refusal, Unfused};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d};
 use warpconv_testing as check;
@@ -17,7 +18,7 @@ fn gpu() -> Gpu {
 }
 
 fn problem() -> Bottleneck2d {
-    let builder = Bottleneck2d::builder().input(1, 12, 5, 4).narrow(3);
+    let builder = Bottleneck2d::builder().input(1, 12, 5, 4).mid_channels(3);
     builder.filters(8).build().expect("a valid problem")
 }
 
@@ -182,7 +183,7 @@ fn pointers_that_overlap_or_are_null_are_refused() {
 fn a_plan_says_why_there_are_three_launches() {
     let wide = Bottleneck {
         channels: 2048,
-        narrow: 512,
+        mid_channels: 512,
         k: 2048,
         ..Bottleneck::main_job(1, 7, 7)
     };
@@ -194,11 +195,13 @@ fn a_plan_says_why_there_are_three_launches() {
     else {
         panic!("{way}")
     };
-    assert!(
-        refused
-            .iter()
-            .any(|(_, refusal)| matches!(refusal, Refusal::NarrowChannels { narrow: 512, .. }))
-    );
+    assert!(refused.iter().any(|(_, refusal)| matches!(
+        refusal,
+        Refusal::MidChannels {
+            mid_channels: 512,
+            ..
+        }
+    )));
     let text = way.to_string();
     for word in [
         "three launches:",
@@ -232,12 +235,12 @@ fn one_launch_of_a_module_makes_what_three_make() {
     let gpu = gpu();
     let job = Bottleneck {
         channels: 20,
-        narrow: 6,
+        mid_channels: 6,
         k: 20,
         residual: true,
         ..Bottleneck::main_job(2, 9, 7)
     };
-    let run = |module: Module| -> Vec<f32> {
+    let run = |module: Graph| -> Vec<f32> {
         let prepared = module.prepare(&gpu).unwrap();
         let upload = |len: usize, seed| {
             let values = check::integers(len, 1, seed);
@@ -259,12 +262,12 @@ fn one_launch_of_a_module_makes_what_three_make() {
                 bias: Some(bias),
             })
             .collect();
-        let mut hidden = module.allocate_hidden(gpu.stream()).unwrap();
+        let mut intermediates = module.allocate_intermediates(gpu.stream()).unwrap();
         let mut y = gpu.upload(&vec![f32::NAN; module.output_len()]).unwrap();
-        let buffers = ModuleBuffers {
+        let buffers = GraphBuffers {
             x: &x,
             weights: &weights,
-            hidden: &mut hidden,
+            intermediates: &mut intermediates,
             y: &mut y,
             workspace: None,
         };

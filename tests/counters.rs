@@ -46,11 +46,11 @@ fn kernels_cost_no_more_than_they_may() {
 fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
     let limits = Limits {
         kernel: Some(id),
-        splits: Some(1),
+        split_k: Some(1),
         ..Limits::default()
     };
     ConvPlan::within(conv, gpu.capability(), &limits)
-        .unwrap_or_else(|error| panic!("{}: {error}", id.kernel().id()))
+        .unwrap_or_else(|error| panic!("{}: {error}", id.kernel().name()))
 }
 
 /// What the launches of a convolution counted.
@@ -61,7 +61,7 @@ fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
     let bias = conv.bias().then(|| check::integers(conv.k(), 2, 3));
     gpu.reset_counters();
     check::run_conv(gpu, plan, &x, &w, bias.as_deref(), None)
-        .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().kernel().id()));
+        .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 
@@ -70,7 +70,7 @@ fn pool(gpu: &Gpu, plan: &PoolPlan) -> Counters {
     let x = check::integers(plan.problem().input().elements(), 2, 1);
     gpu.reset_counters();
     check::run_pool(gpu, plan, &x)
-        .unwrap_or_else(|error| panic!("{}: {error}", plan.kernel().kernel().id()));
+        .unwrap_or_else(|error| panic!("{}: {error}", plan.kernel().kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 

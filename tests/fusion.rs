@@ -8,28 +8,29 @@ use std::sync::Mutex;
 
 use warpconv::Error;
 use warpconv::catalog::{Algorithm, DType, KernelId, Layout, Math, kernels};
+use warpconv::graph::{Graph, GraphBuffers, Step, Weights};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
-use warpconv::ops::{Inception, Module, ModuleBuffers, Step, Weights};
+use warpconv::ops::Inception;
 use warpconv::plan::{BranchesPlan, Capability, Limits};
 use warpconv::problem::{
-    Branches, Conv2d, FilterLayout, MOST_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
+    Branches, Conv2d, FilterLayout, MAX_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
 };
 use warpconv_testing::reference;
-use warpconv_testing::{LoadedModule, Stored, disturbed_gap, pack, pack_filter, unpack};
+use warpconv_testing::{GraphOnDevice, Stored, disturbed_gap, pack, pack_filter, unpack};
 use warpconv_testing::{integers, sprinkle_special};
 
 use common::gpu;
 use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};
 
-fn holds<T: Stored>(name: &str, module: &Module, launches: usize) {
-    let mut loaded = LoadedModule::<T>::new(gpu(), module).unwrap();
+fn holds<T: Stored>(name: &str, module: &Graph, launches: usize) {
+    let mut loaded = GraphOnDevice::<T>::new(gpu(), module).unwrap();
     assert_eq!(loaded.launches(), launches, "{name}");
     loaded.launch().unwrap();
-    let verdict = loaded.check(u64::MAX).unwrap();
-    assert_eq!(verdict.failure, None, "{name}");
+    let check_result = loaded.check(u64::MAX).unwrap();
+    assert_eq!(check_result.failure, None, "{name}");
 }
 
-fn holds_in(name: &str, module: &Module, launches: usize) {
+fn holds_in(name: &str, module: &Graph, launches: usize) {
     match module.dtype() {
         DType::F32 => holds::<f32>(name, module, launches),
         DType::F16 => holds::<half::f16>(name, module, launches),
@@ -76,7 +77,7 @@ fn every_type_and_layout_within_its_bound() {
 }
 
 /// Small integers, so that nothing is rounded anywhere, for the weights of a module in its order.
-fn weights_of(module: &Module, order: &[usize]) -> Vec<(Vec<f64>, Vec<f64>)> {
+fn weights_of(module: &Graph, order: &[usize]) -> Vec<(Vec<f64>, Vec<f64>)> {
     let all = module.weights();
     let each = all.iter().zip(order);
     each.map(|(conv, &seed)| {
@@ -87,7 +88,7 @@ fn weights_of(module: &Module, order: &[usize]) -> Vec<(Vec<f64>, Vec<f64>)> {
 }
 
 /// The output of a module for dense `x`, poisoned before, between canaries.
-fn run<T: Stored>(module: &Module, x: &[f64], order: &[usize]) -> Vec<f64> {
+fn run<T: Stored>(module: &Graph, x: &[f64], order: &[usize]) -> Vec<f64> {
     const CANARIES: usize = 64;
     let gpu = gpu();
     let prepared = module.prepare(gpu).unwrap();
@@ -111,17 +112,21 @@ fn run<T: Stored>(module: &Module, x: &[f64], order: &[usize]) -> Vec<f64> {
         })
         .collect();
     let poisoned = |len: usize| gpu.upload(&vec![T::poison(); len]).unwrap();
-    let mut hidden: Vec<_> = module.hidden().iter().map(|&len| poisoned(len)).collect();
+    let mut intermediates: Vec<_> = module
+        .intermediates()
+        .iter()
+        .map(|&len| poisoned(len))
+        .collect();
     let len = module.output_len();
-    let mut fenced = vec![T::fence(); len + 2 * CANARIES];
+    let mut fenced = vec![T::guard(); len + 2 * CANARIES];
     fenced[CANARIES..CANARIES + len].fill(T::poison());
     let mut whole = gpu.upload(&fenced).unwrap();
     let mut y = whole.slice_mut(CANARIES..CANARIES + len);
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &weights,
-        hidden: &mut hidden,
+        intermediates: &mut intermediates,
         y: &mut y,
         workspace: workspace.as_mut(),
     };
@@ -130,7 +135,7 @@ fn run<T: Stored>(module: &Module, x: &[f64], order: &[usize]) -> Vec<f64> {
     for at in (0..CANARIES).chain(CANARIES + len..len + 2 * CANARIES) {
         assert_eq!(
             got[at].bits(),
-            T::fence().bits(),
+            T::guard().bits(),
             "element {at} was written"
         );
     }
@@ -249,7 +254,7 @@ fn outputs<T: Stored>(branches: &Branches, plan: &BranchesPlan, x: &[Vec<f64>]) 
             .collect();
         let y_of: Vec<usize> = (0..ys.len()).collect();
         let mut each = ys.iter_mut();
-        let y: [_; MOST_CONVOLUTIONS] =
+        let y: [_; MAX_CONVOLUTIONS] =
             from_fn(|_| each.next().map(|y| y as &mut dyn DeviceBufferMut<T>));
         let buffers = BranchesBuffers {
             x: &x,
@@ -322,16 +327,16 @@ fn every_kernel_computes_both_launches() {
                 .map(|desc| integers(desc.elements(), 1, desc.c() as u64))
                 .collect();
             let want = expected(branches, &x);
-            for splits in [1, 2] {
+            for split_k in [1, 2] {
                 let limits = Limits {
                     kernel: Some(KernelId(index)),
-                    splits: Some(splits),
+                    split_k: Some(split_k),
                     ..Limits::default()
                 };
                 let plan = match BranchesPlan::within(branches, gpu().capability(), &limits) {
                     Ok(plan) => plan,
                     Err(Error::KernelRefused { refusal, .. }) => {
-                        assert!(splits > 1, "{}: {refusal}", kernel.id());
+                        assert!(split_k > 1, "{}: {refusal}", kernel.name());
                         continue;
                     }
                     Err(error) => panic!("{error}"),
@@ -343,7 +348,7 @@ fn every_kernel_computes_both_launches() {
                 };
                 for (got, want) in got.iter().zip(&want) {
                     same(
-                        &format!("{} {} x{splits}", kernel.id(), node.name),
+                        &format!("{} {} x{split_k}", kernel.name(), node.name),
                         got,
                         want,
                     );
@@ -365,18 +370,18 @@ fn copying_kernels() -> impl Iterator<Item = KernelId> {
 
 /// A launch of the kernel is the reference to the bit, with about one special value in `every`, and
 /// meets no bank twice.
-fn pooled_holds(id: KernelId, branches: &Branches, splits: u32, every: u64) {
+fn pooled_holds(id: KernelId, branches: &Branches, split_k: u32, every: u64) {
     let kernel = id.kernel();
     let mut x = integers(branches.inputs().next().unwrap().elements(), 2, 5);
     sprinkle_special(&mut x, every, 3);
     let limits = Limits {
         kernel: Some(id),
-        splits: Some(splits),
+        split_k: Some(split_k),
         ..Limits::default()
     };
-    let name = format!("{} {branches} x{splits}", kernel.id());
+    let name = format!("{} {branches} x{split_k}", kernel.name());
     let plan = BranchesPlan::within(branches, gpu().capability(), &limits).unwrap();
-    assert_eq!(plan.splits(), splits, "{name}");
+    assert_eq!(plan.split_k(), split_k, "{name}");
     let want = expected(branches, std::slice::from_ref(&x));
     for want in &want {
         assert!(want.iter().any(|v| v.is_finite()), "{name}: nothing to see");
@@ -408,7 +413,7 @@ fn pooled_cells_are_those_of_the_image() {
             (128, 128) => 31,
             (64, 128) => 15,
             (64, 64) => 47,
-            _ => panic!("how wide an image fits {}?", kernel.id()),
+            _ => panic!("how wide an image fits {}?", kernel.name()),
         };
         for image in [(13, 11), (1, 1), (3, 70), (3, fits), (3, fits + 1)] {
             let widths = [72, 8, 8, 8, 8, 8, 24];
@@ -437,7 +442,7 @@ fn pooled_rows_end_within_a_copy() {
             DType::F32 => (26, 28),
             _ => (27, 32),
         };
-        for (blocks, splits) in [(0, 1), (3, 1), (3, 2)] {
+        for (blocks, split_k) in [(0, 1), (3, 1), (3, 2)] {
             let before = blocks * kernel.tile_k as usize;
             let pooling = Pool2d::builder()
                 .input(1, before + c, 5, 11)
@@ -461,7 +466,7 @@ fn pooled_rows_end_within_a_copy() {
                 .build();
             let product = Product::pooled(pooling.unwrap(), vec![conv.unwrap()]).unwrap();
             let branches = Branches::new(vec![product]).unwrap();
-            pooled_holds(id, &branches, splits, 2011);
+            pooled_holds(id, &branches, split_k, 2011);
         }
     }
 }

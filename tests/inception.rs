@@ -7,10 +7,11 @@ use std::sync::Mutex;
 use warpconv::Error;
 use warpconv::catalog::{DType, Layout, Math};
 use warpconv::gpu::{DeviceChoice, Gpu};
-use warpconv::ops::{Inception, InceptionForm, Module, Step};
+use warpconv::graph::{Graph, Step};
+use warpconv::ops::{Inception, InceptionForm};
 use warpconv::plan::Tuning;
 use warpconv_testing::reference;
-use warpconv_testing::{LoadedModule, Operands, Stored, integers, sprinkle_special};
+use warpconv_testing::{GraphOnDevice, Operands, Stored, integers, sprinkle_special};
 
 use common::gpu;
 use common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};
@@ -59,9 +60,9 @@ fn little_more_moves_than_three_launches_must() {
 }
 
 /// Bytes from and to device memory of one pass.
-fn moved_by<T: Stored>(module: &Module) -> u64 {
+fn moved_by<T: Stored>(module: &Graph) -> u64 {
     let gpu = gpu();
-    let mut loaded = LoadedModule::<T>::new(gpu, module).unwrap();
+    let mut loaded = GraphOnDevice::<T>::new(gpu, module).unwrap();
     gpu.synchronize().unwrap();
     gpu.reset_counters();
     loaded.launch().unwrap();
@@ -85,7 +86,8 @@ fn a_captured_module_is_what_plain_launches_are() {
     for (widths, image) in [(ODD, IMAGE), (GOOGLENET[8].1, (2, 3))] {
         let job = module(widths, 1, image, DType::Bf16, Layout::Nhwc);
         let fused = job.fused().unwrap();
-        let load = || LoadedModule::<half::bf16>::in_stream(gpu, &stream, &fused, &tuning).unwrap();
+        let load =
+            || GraphOnDevice::<half::bf16>::in_stream(gpu, &stream, &fused, &tuning).unwrap();
         let x = integers(fused.input().unwrap().elements(), 3, 11);
         let mut plain = load();
         plain.launch().unwrap();
@@ -131,7 +133,7 @@ fn an_older_device_computes_it_separately() {
             text.contains("needs compute capability 8.0, the device has 7.5"),
             "{text}"
         );
-        let mut loaded = LoadedModule::<half::f16>::new(&gpu, &choice.module).unwrap();
+        let mut loaded = GraphOnDevice::<half::f16>::new(&gpu, &choice.module).unwrap();
         loaded.launch().unwrap();
         assert_eq!(loaded.check(u64::MAX).unwrap().failure, None);
     }
@@ -182,7 +184,7 @@ fn the_naive_module_is_what_the_reference_says() {
 }
 
 /// Each tensor in the module's output, dense, for the weights of [`filters`].
-fn run_dense<T: Stored>(module: &Module, x: &[f64]) -> Vec<Vec<f64>> {
+fn run_dense<T: Stored>(module: &Graph, x: &[f64]) -> Vec<Vec<f64>> {
     let weights = module.weights();
     let operands = weights.iter().enumerate().map(|(index, conv)| {
         let (w, bias) = filters(conv, index);
@@ -194,7 +196,7 @@ fn run_dense<T: Stored>(module: &Module, x: &[f64]) -> Vec<Vec<f64>> {
     let (gpu, operands) = (gpu(), operands.collect());
     let tuning = Tuning::new(gpu.card());
     let mut loaded =
-        LoadedModule::<T>::with(gpu, gpu.stream(), module, &tuning, x, operands).unwrap();
+        GraphOnDevice::<T>::with(gpu, gpu.stream(), module, &tuning, x, operands).unwrap();
     loaded.launch().unwrap();
     let outputs = loaded.outputs().unwrap();
     outputs.into_iter().map(|(_, y)| y).collect()

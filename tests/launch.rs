@@ -6,8 +6,9 @@ use std::thread;
 
 use common::{Case, gpu, integers, small_conv, zeros};
 use cudarc::driver::{DevicePtr, DevicePtrMut};
+use warpconv::graph::{Graph, GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, ReluBuffers, ReluPointers};
-use warpconv::ops::{self, Bottleneck, Inception, Module, ModuleBuffers, Weights};
+use warpconv::ops::{self, Bottleneck, Inception};
 use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Layout};
@@ -296,7 +297,7 @@ fn zeros_u8(len: usize) -> cudarc::driver::CudaSlice<u8> {
 }
 
 /// Runs a module on the device and returns its output.
-fn run(module: &Module, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32> {
+fn run(module: &Graph, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32> {
     let gpu = gpu();
     let prepared = module.prepare(gpu).unwrap();
     let device: Vec<_> = weights
@@ -310,14 +311,14 @@ fn run(module: &Module, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32>
             bias: Some(bias as _),
         })
         .collect();
-    let mut hidden = module.allocate_hidden::<f32>(gpu.stream()).unwrap();
+    let mut intermediates = module.allocate_intermediates::<f32>(gpu.stream()).unwrap();
     let x = gpu.upload(x).unwrap();
     let mut y = zeros::<f32>(module.output_len());
     let mut launched = 0;
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &weights,
-        hidden: &mut hidden,
+        intermediates: &mut intermediates,
         y: &mut y,
         workspace: None,
     };
@@ -345,7 +346,7 @@ fn expected(conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
 fn a_bottleneck_is_its_three_convolutions() {
     let job = Bottleneck {
         channels: 12,
-        narrow: 3,
+        mid_channels: 3,
         ..Bottleneck::main_job(2, 6, 5)
     };
     let module = job.separate().unwrap();

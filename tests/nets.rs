@@ -5,17 +5,17 @@ mod common;
 use common::gpu;
 use half::{bf16, f16};
 use warpconv::DType;
-use warpconv::ops::Module;
+use warpconv::graph::Graph;
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
 use warpconv_nets::{
-    Builder, Conv, Edges, Form, Fusion, Network, Variant, alexnet, entries, googlenet, lenet5,
-    nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
+    Builder, Conv, Edges, FusePolicy, Network, NetworkConfig, Variant, alexnet, entries, googlenet,
+    lenet5, nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
 };
-use warpconv_testing::{Apart, LoadedModule, Stored};
+use warpconv_testing::{GraphOnDevice, NormError, Stored};
 
-fn squeezenet(form: &Form) -> Network {
-    squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked).unwrap()
+fn squeezenet(config: &NetworkConfig) -> Network {
+    squeezenet1_1(config, Edges::TORCHVISION, Variant::Bottlenecked).unwrap()
 }
 
 /// Parameters: 25,557,032 of torchvision's ResNet-50 count two numbers a channel of each batch
@@ -25,28 +25,28 @@ fn squeezenet(form: &Form) -> Network {
 /// states 15.47, 4.089 and 0.349 thousand millions; AlexNet's are summed by hand.
 #[test]
 fn networks_have_their_published_numbers() {
-    let numbers = |network: Network| (network.parameter_count(), network.module().macs());
-    let form = Form::new(1, 224);
+    let numbers = |network: Network| (network.parameter_count(), network.graph().macs());
+    let config = NetworkConfig::new(1, 224);
     assert_eq!(
-        numbers(alexnet(&Form::new(1, 227), LrnParameters::ALEXNET).unwrap()),
+        numbers(alexnet(&NetworkConfig::new(1, 227), LrnParameters::ALEXNET).unwrap()),
         (60_965_224, 724_406_816)
     );
     // "LeNet-5 contains 340,908 connections, but only 60,000 trainable free parameters."
-    let lenet = lenet5(&Form::new(1, 32)).unwrap();
+    let lenet = lenet5(&NetworkConfig::new(1, 32)).unwrap();
     assert_eq!(lenet.parameter_count(), 60_000);
-    assert_eq!(zfnet512(&form).unwrap().parameter_count(), 87_250_536);
-    assert_eq!(nin_imagenet(&form).unwrap().parameter_count(), 7_595_176);
-    let cifar = nin_cifar(&Form::new(1, 32)).unwrap();
+    assert_eq!(zfnet512(&config).unwrap().parameter_count(), 87_250_536);
+    assert_eq!(nin_imagenet(&config).unwrap().parameter_count(), 7_595_176);
+    let cifar = nin_cifar(&NetworkConfig::new(1, 32)).unwrap();
     assert_eq!(cifar.parameter_count(), 966_986);
     assert_eq!(
-        numbers(vgg16(&form).unwrap()),
+        numbers(vgg16(&config).unwrap()),
         (138_357_544, 15_470_264_320)
     );
-    let google = googlenet(&form, Variant::Bottlenecked).unwrap();
+    let google = googlenet(&config, Variant::Bottlenecked).unwrap();
     assert_eq!(google.parameter_count(), 6_998_552);
-    let resnet = resnet50(&form, Variant::Bottlenecked).unwrap();
+    let resnet = resnet50(&config, Variant::Bottlenecked).unwrap();
     assert_eq!(numbers(resnet), (25_557_032 - 26_560, 4_089_184_256));
-    let (parameters, macs) = numbers(squeezenet(&form));
+    let (parameters, macs) = numbers(squeezenet(&config));
     assert_eq!((parameters, macs / 1_000_000), (1_235_496, 349));
 }
 
@@ -54,7 +54,7 @@ fn networks_have_their_published_numbers() {
 fn every_network_ends_in_logits_and_needs_few_buffers() {
     for entry in entries() {
         for image in [entry.image, entry.small] {
-            let network = entry.build(&Form::tensor(2, image, DType::Bf16));
+            let network = entry.build(&NetworkConfig::tensor(2, image, DType::Bf16));
             let network = network.unwrap_or_else(|e| panic!("{} at {image}: {e}", entry.name));
             let output = network.output();
             assert_eq!(
@@ -63,19 +63,19 @@ fn every_network_ends_in_logits_and_needs_few_buffers() {
                 "{}",
                 entry.name
             );
-            let own = network.module().clone();
+            let own = network.graph().clone();
             let shared = own.clone().sharing_buffers();
-            let bytes = |module: &Module| module.hidden().iter().sum::<usize>();
+            let bytes = |module: &Graph| module.intermediates().iter().sum::<usize>();
             assert!(
-                shared.hidden().len() <= 7,
+                shared.intermediates().len() <= 7,
                 "{}: {:?}",
                 entry.name,
-                shared.hidden()
+                shared.intermediates()
             );
             assert!(bytes(&shared) < bytes(&own), "{}", entry.name);
             assert_eq!(own.weights().len(), network.parameters().len());
         }
-        let refused = entry.build(&Form::new(1, 4));
+        let refused = entry.build(&NetworkConfig::new(1, 4));
         assert!(
             refused.is_err() || entry.name.starts_with("ResNet"),
             "{}",
@@ -94,20 +94,20 @@ fn small_networks_compute_what_they_should() {
     unsafe { gpu.context().disable_event_tracking() };
     let stream = gpu.context().new_stream().unwrap();
     let tuning = Tuning::new(gpu.card());
-    let form = Form::new(1, 35);
-    let network = squeezenet(&form);
+    let config = NetworkConfig::new(1, 35);
+    let network = squeezenet(&config);
     let (x, weights) = (network.random_input(1), network.random(10));
-    let load = |module: &Module| {
-        LoadedModule::<f32>::with(gpu, &stream, module, &tuning, &x, weights.clone()).unwrap()
+    let load = |module: &Graph| {
+        GraphOnDevice::<f32>::with(gpu, &stream, module, &tuning, &x, weights.clone()).unwrap()
     };
-    let mut own = load(network.module());
+    let mut own = load(network.graph());
     own.launch().unwrap();
-    let verdict = own.check(u64::MAX).unwrap();
-    assert_eq!(verdict.failure, None);
-    assert!(verdict.max_rel_error < 1e-5, "{verdict}");
+    let check_result = own.check(u64::MAX).unwrap();
+    assert_eq!(check_result.failure, None);
+    assert!(check_result.max_rel_error < 1e-5, "{check_result}");
     let logits = own.outputs().unwrap();
 
-    let mut shared = load(&network.module().clone().sharing_buffers());
+    let mut shared = load(&network.graph().clone().sharing_buffers());
     assert_eq!(shared.check(u64::MAX).unwrap().failure, None);
     assert_eq!(shared.outputs().unwrap(), logits);
 
@@ -130,29 +130,29 @@ fn networks_are_fused_where_it_pays() {
     }
     let gpu = gpu();
     let (resnet, google): (Build, Build) = (
-        |form| resnet50(form, Variant::Bottlenecked).unwrap(),
-        |form| googlenet(form, Variant::Bottlenecked).unwrap(),
+        |config| resnet50(config, Variant::Bottlenecked).unwrap(),
+        |config| googlenet(config, Variant::Bottlenecked).unwrap(),
     );
     for (name, build) in [("ResNet-50", resnet), ("GoogLeNet", google)] {
-        let separate = build(&Form::tensor(128, 224, DType::Bf16));
+        let separate = build(&NetworkConfig::tensor(128, 224, DType::Bf16));
         let fused = separate
             .clone()
-            .fused(gpu.capability(), Fusion::WhereItPays);
+            .fused(gpu.capability(), FusePolicy::IfFaster);
         let fused = fused.unwrap();
-        let launches = |network: &Network| network.module().launches();
+        let launches = |network: &Network| network.graph().launches();
         assert!(
             launches(&fused) < launches(&separate),
             "{name}: {}",
             launches(&fused)
         );
-        assert_eq!(fused.module().macs(), separate.module().macs(), "{name}");
+        assert_eq!(fused.graph().macs(), separate.graph().macs(), "{name}");
         assert!(
-            fused.module().min_bytes() < separate.module().min_bytes(),
+            fused.graph().min_bytes() < separate.graph().min_bytes(),
             "{name}"
         );
         // Each launch takes the weights of its own layers, which are the same numbers as before.
         let mut taken = Vec::new();
-        for (weights, parameter) in fused.module().weights().iter().zip(fused.parameters()) {
+        for (weights, parameter) in fused.graph().weights().iter().zip(fused.parameters()) {
             let shape = [weights.k(), weights.group_c(), weights.r(), weights.s()];
             assert_eq!(shape, parameter.shape(), "{name}: {}", parameter.name);
             taken.push(parameter.name.as_str());
@@ -170,20 +170,18 @@ fn networks_are_fused_where_it_pays() {
     // Two launches a module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have
     // three.
     let fits = |network: Network| {
-        let fused = network
-            .fused(gpu.capability(), Fusion::WhereItFits)
-            .unwrap();
-        fused.module().launches()
+        let fused = network.fused(gpu.capability(), FusePolicy::Always).unwrap();
+        fused.graph().launches()
     };
-    let google = google(&Form::tensor(1, 64, DType::F16));
-    let whole = google.module().launches();
+    let google = google(&NetworkConfig::tensor(1, 64, DType::F16));
+    let whole = google.graph().launches();
     assert_eq!(fits(google), whole - 9 * 5);
-    let squeeze = squeezenet(&Form::tensor(1, 64, DType::F16));
-    let whole = squeeze.module().launches();
+    let squeeze = squeezenet(&NetworkConfig::tensor(1, 64, DType::F16));
+    let whole = squeeze.graph().launches();
     assert_eq!(fits(squeeze), whole - 8);
 }
 
-type Build = fn(&Form) -> Network;
+type Build = fn(&NetworkConfig) -> Network;
 
 /// Whether the device has kernels for several convolutions at once.
 fn fuses() -> bool {
@@ -201,29 +199,26 @@ fn fuses() -> bool {
 fn fused_equals_separate<T: Stored>(network: Network, fewer: usize) {
     let gpu = gpu();
     let tuning = Tuning::new(gpu.card());
-    let fused = network.clone().fused(gpu.capability(), Fusion::WhereItFits);
+    let fused = network.clone().fused(gpu.capability(), FusePolicy::Always);
     let fused = fused.unwrap();
-    assert_eq!(
-        fused.module().launches() + fewer,
-        network.module().launches()
-    );
+    assert_eq!(fused.graph().launches() + fewer, network.graph().launches());
     let x = network.random_input(1);
-    let load = |network: &Network, module: &Module| {
+    let load = |network: &Network, module: &Graph| {
         let weights = network.random(10);
-        LoadedModule::<T>::with(gpu, gpu.stream(), module, &tuning, &x, weights).unwrap()
+        GraphOnDevice::<T>::with(gpu, gpu.stream(), module, &tuning, &x, weights).unwrap()
     };
-    let logits = |loaded: &mut LoadedModule<T>| -> Vec<f64> {
+    let logits = |loaded: &mut GraphOnDevice<T>| -> Vec<f64> {
         loaded.launch().unwrap();
         let outputs = loaded.outputs().unwrap().into_iter();
         outputs.flat_map(|(_, values)| values).collect()
     };
-    let want = logits(&mut load(&network, network.module()));
-    let mut own = load(&fused, fused.module());
+    let want = logits(&mut load(&network, network.graph()));
+    let mut own = load(&fused, fused.graph());
     let got = logits(&mut own);
     assert_eq!(own.check(u64::MAX).unwrap().failure, None);
-    let shared = fused.module().clone().sharing_buffers();
+    let shared = fused.graph().clone().sharing_buffers();
     assert_eq!(logits(&mut load(&fused, &shared)), got);
-    let apart = Apart::of(&got, &want, T::DTYPE);
+    let apart = NormError::of(&got, &want, T::DTYPE);
     println!("{fewer} launches fewer: off by {apart}");
     assert!(apart.is_near(), "{apart}");
 }
@@ -233,7 +228,11 @@ fn a_fused_googlenet_equals_a_separate_one() {
     if !fuses() {
         return;
     }
-    let network = googlenet(&Form::tensor(1, 64, DType::F16), Variant::Bottlenecked).unwrap();
+    let network = googlenet(
+        &NetworkConfig::tensor(1, 64, DType::F16),
+        Variant::Bottlenecked,
+    )
+    .unwrap();
     fused_equals_separate::<f16>(network, 45);
 }
 
@@ -242,20 +241,20 @@ fn a_fused_squeezenet_equals_a_separate_one() {
     if !fuses() {
         return;
     }
-    fused_equals_separate::<bf16>(squeezenet(&Form::tensor(2, 51, DType::Bf16)), 8);
+    fused_equals_separate::<bf16>(squeezenet(&NetworkConfig::tensor(2, 51, DType::Bf16)), 8);
 }
 
 /// Two stages of bottlenecks, the second with a stride, on CUDA cores; and the same on tensor
 /// cores.
-fn two_bottlenecks(form: &Form) -> Network {
-    let (mut net, x) = Builder::new(form, 24);
-    let mut block = |name: &str, x, narrow: usize, wide: usize, stride: usize| {
+fn two_bottlenecks(config: &NetworkConfig) -> Network {
+    let (mut net, x) = Builder::new(config, 24);
+    let mut block = |name: &str, x, mid_channels: usize, wide: usize, stride: usize| {
         let past = net.conv(format!("{name}.past"), x, Conv::new(wide, 1).stride(stride));
-        let y = net.conv(format!("{name}.1"), x, Conv::new(narrow, 1).relu());
+        let y = net.conv(format!("{name}.1"), x, Conv::new(mid_channels, 1).relu());
         let y = net.conv(
             format!("{name}.2"),
             y,
-            Conv::new(narrow, 3).stride(stride).padding(1).relu(),
+            Conv::new(mid_channels, 3).stride(stride).padding(1).relu(),
         );
         net.conv(format!("{name}.3"), y, Conv::new(wide, 1).relu().add(past))
     };
@@ -271,7 +270,7 @@ fn fused_bottlenecks_equal_separate_ones_on_cuda_cores() {
     if !fuses() {
         return;
     }
-    fused_equals_separate::<f32>(two_bottlenecks(&Form::new(2, 13)), 4);
+    fused_equals_separate::<f32>(two_bottlenecks(&NetworkConfig::new(2, 13)), 4);
 }
 
 /// Five windows over one input are one more than a launch takes: the fifth stays by itself.
@@ -280,7 +279,7 @@ fn more_branches_than_a_launch_takes_are_fused_in_part() {
     if !fuses() {
         return;
     }
-    let (mut net, x) = Builder::new(&Form::tensor(2, 9, DType::F16), 16);
+    let (mut net, x) = Builder::new(&NetworkConfig::tensor(2, 9, DType::F16), 16);
     let windows = [1, 3, 5, 7, 9];
     let branches = windows.map(|window| {
         let conv = Conv::new(24, window).padding(window / 2).relu();
@@ -297,11 +296,15 @@ fn a_fused_resnet_equals_a_separate_one() {
     if !fuses() {
         return;
     }
-    let network = resnet50(&Form::tensor(1, 33, DType::Bf16), Variant::Bottlenecked).unwrap();
+    let network = resnet50(
+        &NetworkConfig::tensor(1, 33, DType::Bf16),
+        Variant::Bottlenecked,
+    )
+    .unwrap();
     let fused = network
         .clone()
-        .with_fused_bottlenecks(gpu().capability(), Fusion::WhereItFits);
-    let fewer = network.module().launches() - fused.unwrap().module().launches();
+        .with_fused_bottlenecks(gpu().capability(), FusePolicy::Always);
+    let fewer = network.graph().launches() - fused.unwrap().graph().launches();
     assert!(fewer >= 2 * 3, "{fewer}");
     fused_equals_separate::<bf16>(network, fewer);
 }
@@ -314,12 +317,12 @@ fn a_pass_is_timed_as_a_graph() {
     // context.
     unsafe { gpu.context().disable_event_tracking() };
     let stream = gpu.context().new_stream().unwrap();
-    let network = two_bottlenecks(&Form::new(1, 5));
+    let network = two_bottlenecks(&NetworkConfig::new(1, 5));
     let tuning = Tuning::new(gpu.card());
     for (stream, captured) in [(&stream, true), (gpu.stream(), false)] {
         let (x, weights) = (network.random_input(1), network.random(10));
-        let module = network.module().clone().sharing_buffers();
-        let loaded = LoadedModule::<f32>::with(gpu, stream, &module, &tuning, &x, weights);
+        let module = network.graph().clone().sharing_buffers();
+        let loaded = GraphOnDevice::<f32>::with(gpu, stream, &module, &tuning, &x, weights);
         let mut loaded = loaded.unwrap();
         let time = loaded.time(1).unwrap();
         assert_eq!(time.captured, captured);

@@ -12,8 +12,9 @@ use half::f16;
 
 use common::{Case, gpu, small_conv, tensor, zeros};
 use warpconv::catalog::DType;
+use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::ops::{self, Inception, ModuleBuffers, Weights};
+use warpconv::ops::{self, Inception};
 use warpconv::plan::ConvPlan;
 
 struct Counting;
@@ -128,14 +129,14 @@ fn nor_does_a_module_of_several_convolutions_a_launch() {
             bias: Some(bias),
         })
         .collect();
-    let mut hidden = module.allocate_hidden(gpu.stream()).unwrap();
+    let mut intermediates = module.allocate_intermediates(gpu.stream()).unwrap();
     let mut y = zeros::<f16>(module.output_len());
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
     let mut launch = || {
-        let buffers = ModuleBuffers {
+        let buffers = GraphBuffers {
             x: &x,
             weights: &weights,
-            hidden: &mut hidden,
+            intermediates: &mut intermediates,
             y: &mut y,
             workspace: workspace.as_mut(),
         };

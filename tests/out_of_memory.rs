@@ -7,10 +7,11 @@ mod common;
 use common::{gpu, integers};
 use half::f16;
 use warpconv::Error;
-use warpconv::ops::{self, Module, Node, Place, Step};
+use warpconv::graph::{Graph, Node, Step, TensorId};
+use warpconv::ops;
 use warpconv::plan::{ConvPlan, Limits, Tuning};
 use warpconv::problem::Conv2d;
-use warpconv_testing::LoadedModule;
+use warpconv_testing::GraphOnDevice;
 use warpconv_testing::reference;
 
 /// Of the free memory, leaves so many bytes (the allocator's granularity aside).
@@ -42,7 +43,7 @@ fn plans_are_made_within_what_is_left() {
     };
     let x = gpu.upload(&half(&xs)).unwrap();
     let w = gpu.upload(&half(&ws)).unwrap();
-    let judge = |y: &cudarc::driver::CudaSlice<f16>, how: &str| {
+    let compare = |y: &cudarc::driver::CudaSlice<f16>, how: &str| {
         let got: Vec<f64> = gpu
             .download(y)
             .unwrap()
@@ -58,7 +59,7 @@ fn plans_are_made_within_what_is_left() {
         needs > 1 << 20,
         "the plan that is ranked first takes a workspace: {needs}"
     );
-    judge(
+    compare(
         &ops::conv2d(gpu, &conv, &x, &w).run().unwrap(),
         "with room for all",
     );
@@ -68,11 +69,11 @@ fn plans_are_made_within_what_is_left() {
         let filler = fill_but(left);
         assert!(free() < needs);
         ops::conv2d(gpu, &conv, &x, &w).run_into(&mut y).unwrap();
-        judge(&y, &format!("with {left} bytes left"));
+        compare(&y, &format!("with {left} bytes left"));
         // A kernel that was asked for, and takes no less: both sizes are said.
         let only = Limits {
             kernel: Some(plan.kernel()),
-            splits: Some(plan.splits()),
+            split_k: Some(plan.split_k()),
             ..Limits::default()
         };
         let refused = ops::conv2d(gpu, &conv, &x, &w)
@@ -101,7 +102,7 @@ fn plans_are_made_within_what_is_left() {
         .limits(frugal)
         .run_into(&mut y)
         .unwrap();
-    judge(&y, "within no workspace");
+    compare(&y, "within no workspace");
     modules(&conv, needs);
 }
 
@@ -111,10 +112,10 @@ fn modules(conv: &Conv2d, needs: u64) {
     let node = Node::new(
         "conv",
         Step::Conv(conv.clone()),
-        Place::Input,
-        Place::Output,
+        TensorId::Input,
+        TensorId::Output,
     );
-    let module = Module::new(vec![node], conv.dtype()).unwrap();
+    let module = Graph::new(vec![node], conv.dtype()).unwrap();
     let tuning = Tuning::new(gpu.card());
     let prepare =
         |limits: &Limits| module.prepare_with_workspace(gpu, gpu.stream(), &tuning, limits);
@@ -134,7 +135,7 @@ fn modules(conv: &Conv2d, needs: u64) {
         w: vec![0.0; conv.filter_elements()],
         bias: None,
     }];
-    LoadedModule::<f16>::with(gpu, gpu.stream(), &module, &tuning, &zeros, weights).unwrap();
+    GraphOnDevice::<f16>::with(gpu, gpu.stream(), &module, &tuning, &zeros, weights).unwrap();
 }
 
 /// NHWC numbers in the reference's order.

@@ -1,6 +1,6 @@
 //! What is planned for which problem on which device, and why the other kernels were refused.
 
-use warpconv::catalog::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, KernelId, Tier, kernels};
+use warpconv::catalog::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
 use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
@@ -44,7 +44,7 @@ fn refusal(problem: &Conv2d, device: &Capability, kernel: KernelId) -> Refusal {
             refusal,
             kernel: named,
         }) => {
-            assert_eq!(named, kernel.kernel().id());
+            assert_eq!(named, kernel.kernel().name());
             refusal
         }
         other => panic!("{other:?}"),
@@ -97,7 +97,7 @@ fn every_problem_has_a_kernel_on_every_tier() {
                             .unwrap();
                         let problem = problem.with_filter_layout(filters).unwrap();
                         let plan = ConvPlan::new(&problem, &device).unwrap();
-                        assert!(device.runs(plan.kernel().kernel().tier), "{problem}");
+                        assert!(device.runs(plan.kernel().kernel().arch), "{problem}");
                         assert!(
                             plan.grid() > 0 && plan.shared_bytes() <= device.shared_per_block_optin,
                             "{problem}"
@@ -117,7 +117,7 @@ fn the_grid_covers_every_output() {
         conv(2, 12, 9, 30, 3, 3),
     ] {
         for candidate in ConvPlan::candidates(&problem, &Capability::h200()) {
-            let Ok(score) = candidate.verdict else {
+            let Ok(score) = candidate.evaluation else {
                 continue;
             };
             let kernel = candidate.kernel.kernel();
@@ -132,13 +132,13 @@ fn the_grid_covers_every_output() {
                 let expected = problem.groups() as u64
                     * tiles(problem.group_k(), kernel.tile_m)
                     * tiles(problem.gemm_n(), kernel.tile_n);
-                assert_eq!(score.blocks, expected, "{} for {problem}", kernel.id());
+                assert_eq!(score.blocks, expected, "{} for {problem}", kernel.name());
             }
             let plan =
                 ConvPlan::with_kernel(&problem, &Capability::h200(), candidate.kernel).unwrap();
             assert_eq!(u64::from(plan.grid()), score.blocks);
             assert_eq!(plan.block(), kernel.threads);
-            assert!(score.useful > 0.0 && score.useful <= 1.0);
+            assert!(score.tile_efficiency > 0.0 && score.tile_efficiency <= 1.0);
         }
     }
 }
@@ -205,24 +205,24 @@ fn refusals_have_their_reason_and_its_numbers() {
     ));
 
     let newer = kernels().iter().position(|k| {
-        (k.algorithm, k.dtype, k.layout, k.tier)
+        (k.algorithm, k.dtype, k.layout, k.arch)
             == (
                 Algorithm::Direct,
                 DType::F32,
                 Some(Layout::Nchw),
-                Tier::Sm80,
+                Arch::Sm80,
             )
     });
-    let tier = refusal(&plain, &Capability::sm75(), KernelId(newer.unwrap()));
+    let arch = refusal(&plain, &Capability::sm75(), KernelId(newer.unwrap()));
     assert_eq!(
-        tier,
-        Refusal::Tier {
+        arch,
+        Refusal::Arch {
             needs: (8, 0),
             has: (7, 5)
         }
     );
     assert_eq!(
-        tier.to_string(),
+        arch.to_string(),
         "needs compute capability 8.0, the device has 7.5"
     );
     let mut small = h200;
@@ -266,7 +266,7 @@ fn a_device_that_runs_nothing_is_told_why() {
     };
     assert!(problem.starts_with("mb1_ic4"), "{problem}");
     assert!(refused.iter().any(|(_, why)| *why
-        == Refusal::Tier {
+        == Refusal::Arch {
             needs: (7, 5),
             has: (6, 1)
         }));
@@ -283,7 +283,7 @@ fn an_empty_batch_is_planned_and_launches_nothing() {
 #[test]
 fn candidates_are_ordered_and_complete() {
     let plan = ConvPlan::new(&conv(32, 128, 28, 192, 3, 1), &Capability::h200()).unwrap();
-    let scores: Vec<f64> = plan.accepted().map(|c| c.verdict.unwrap().us).collect();
+    let scores: Vec<f64> = plan.accepted().map(|c| c.evaluation.unwrap().us).collect();
     assert!(scores.is_sorted(), "{scores:?}");
     assert_eq!(plan.accepted().next().unwrap().kernel, plan.kernel());
     let all = plan.accepted().count() + plan.refused().count();
@@ -296,12 +296,12 @@ fn candidates_are_ordered_and_complete() {
     assert_eq!(all, convolutions.count());
     let text = plan.to_string();
     assert!(
-        text.contains(&plan.kernel().kernel().id()) && text.contains("bound by arithmetic"),
+        text.contains(&plan.kernel().kernel().name()) && text.contains("bound by arithmetic"),
         "{text}"
     );
     assert!(
         plan.refused()
-            .all(|c| c.to_string().starts_with(&c.kernel.kernel().id()))
+            .all(|c| c.to_string().starts_with(&c.kernel.kernel().name()))
     );
 }
 
@@ -413,7 +413,7 @@ fn grid<P: Operation>(problem: &P, device: &Capability, threads: u32) -> bool {
     let chosen = plan.kernel().kernel().algorithm;
     for entry in kernels() {
         let asked = P::computed_by(entry.algorithm);
-        assert_eq!(asked, entry.algorithm == chosen, "{}", entry.id());
+        assert_eq!(asked, entry.algorithm == chosen, "{}", entry.name());
     }
     plan.grid() > 1 && plan.grid() * plan.block() >= threads
 }
@@ -426,5 +426,5 @@ fn plans_may_be_sent_and_shared() {
     shared::<warpconv::launch::PreparedConv>();
     shared::<warpconv::launch::PreparedPool>();
     shared::<warpconv::launch::PreparedRelu>();
-    shared::<warpconv::ops::PreparedModule>();
+    shared::<warpconv::graph::PreparedGraph>();
 }

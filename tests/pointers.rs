@@ -8,13 +8,13 @@ use common::inception::fuses;
 use common::{gpu, zeros};
 use warpconv::launch::{
     BottleneckPointers, BranchesBuffers, BranchesPointers, ConvPointers, DeviceBuffer,
-    DeviceBufferMut, MapPointers, PoolPointers, SubsamplePointers, Workspace,
+    DeviceBufferMut, PoolPointers, SubsamplePointers, UnaryPointers, Workspace,
 };
 use warpconv::plan::{
     BottleneckPlan, BranchesPlan, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, SubsamplePlan,
 };
 use warpconv::problem::{
-    Added, Bottleneck2d, Branches, Conv2d, Lrn, LrnParameters, MOST_CONVOLUTIONS, Pool2d, PoolKind,
+    Added, Bottleneck2d, Branches, Conv2d, Lrn, LrnParameters, MAX_CONVOLUTIONS, Pool2d, PoolKind,
     Product, Relu, Subsample,
 };
 use warpconv::{DType, Error, Layout};
@@ -149,10 +149,10 @@ fn of_what_keeps_the_extents() {
         .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
     let of_lrn = gpu
-        .prepare_map(&LrnPlan::new(&lrn, gpu.capability()).unwrap())
+        .prepare_unary(&LrnPlan::new(&lrn, gpu.capability()).unwrap())
         .unwrap();
     let operands = [("x", Refused, bytes(240), 4), ("y", Refused, bytes(240), 4)];
-    let pointers = |at: &[u64]| MapPointers { x: at[0], y: at[1] };
+    let pointers = |at: &[u64]| UnaryPointers { x: at[0], y: at[1] };
     refuses("a ReLU", &operands, &[(1, 0)], |at| {
         // SAFETY: each of these is refused before anything is launched.
         unsafe { of_relu.launch_raw(stream(), pointers(at)) }
@@ -162,7 +162,7 @@ fn of_what_keeps_the_extents() {
         unsafe { of_lrn.launch_raw(stream(), pointers(at)) }
     });
     // A normalisation reads what its neighbours write; a ReLU may be in place.
-    let both = MapPointers {
+    let both = UnaryPointers {
         x: 1 << 24,
         y: 1 << 24,
     };
@@ -198,7 +198,7 @@ fn of_a_subsampling() {
 
 #[test]
 fn of_a_bottleneck() {
-    let builder = Bottleneck2d::builder().input(1, 12, 5, 4).narrow(4);
+    let builder = Bottleneck2d::builder().input(1, 12, 5, 4).mid_channels(4);
     let builder = builder.filters(12).added(Added::Tensor);
     let problem = builder.build().unwrap();
     let plan = BottleneckPlan::new(&problem, gpu().capability()).unwrap();
@@ -250,14 +250,14 @@ fn of_branches() {
     };
     let products = [64, 128].map(|c| Product::new(vec![conv(c), conv(c)]).unwrap());
     let problem = Branches::new(products.to_vec()).unwrap();
-    for splits in [1, 2] {
+    for split_k in [1, 2] {
         let limits = Limits {
-            splits: Some(splits),
+            split_k: Some(split_k),
             ..Limits::default()
         };
         let plan = BranchesPlan::within(&problem, gpu().capability(), &limits).unwrap();
-        assert_eq!(plan.workspace_bytes() > 0, splits == 2, "{plan}");
-        assert_eq!((plan.splits(), plan.launches()), (splits, 1), "{plan}");
+        assert_eq!(plan.workspace_bytes() > 0, split_k == 2, "{plan}");
+        assert_eq!((plan.split_k(), plan.launches()), (split_k, 1), "{plan}");
         of_planned_branches(&plan);
         buffers_of_planned_branches(&plan);
     }
@@ -343,7 +343,7 @@ fn buffers_of_planned_branches(plan: &BranchesPlan) {
         let mut biases: Vec<Option<&dyn DeviceBuffer<f32>>> =
             bias.iter().map(|bias| Some(bias as _)).collect();
         let mut outputs = y.iter_mut().map(|y| y as &mut dyn DeviceBufferMut<f32>);
-        let mut ys: [Option<&mut dyn DeviceBufferMut<f32>>; MOST_CONVOLUTIONS] =
+        let mut ys: [Option<&mut dyn DeviceBufferMut<f32>>; MAX_CONVOLUTIONS] =
             std::array::from_fn(|_| outputs.next());
         let mut y_of = vec![0, 1, 2, 3];
         let mut workspace = Some(&mut workspace);

@@ -42,7 +42,7 @@ fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
     if !Conv2d::computed_by(kernel.algorithm) {
         return;
     }
-    let name = kernel.id();
+    let name = kernel.name();
     let layout = kernel.layout.expect("a convolution keeps to one layout");
     // Kernels on tensor cores read these filters where they lie.
     let filters = match kernel.algorithm.tensor() {
@@ -59,7 +59,7 @@ fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
         .expect("a valid variant");
     let limits = Limits {
         kernel: Some(id),
-        splits: Some(1),
+        split_k: Some(1),
         ..Limits::default()
     };
     let plan = ConvPlan::within(&conv, gpu.capability(), &limits)

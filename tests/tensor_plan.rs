@@ -16,7 +16,7 @@ fn refusal(problem: &Conv2d, device: &Capability, kernel: KernelId) -> Refusal {
             refusal,
             kernel: named,
         }) => {
-            assert_eq!(named, kernel.kernel().id());
+            assert_eq!(named, kernel.kernel().name());
             refusal
         }
         other => panic!("{other:?}"),
@@ -97,8 +97,9 @@ fn f32_is_multiplied_as_exactly_as_asked() {
                 for candidate in plan.accepted() {
                     assert!(candidate.kernel.kernel().math <= most, "{candidate}");
                 }
-                let too_inexact =
-                    |c: &&warpconv::plan::Candidate| matches!(c.verdict, Err(Refusal::Math { .. }));
+                let too_inexact = |c: &&warpconv::plan::Candidate| {
+                    matches!(c.evaluation, Err(Refusal::Math { .. }))
+                };
                 let inexact = kernels()
                     .iter()
                     .filter(|k| Conv2d::computed_by(k.algorithm))
@@ -112,7 +113,7 @@ fn f32_is_multiplied_as_exactly_as_asked() {
     for words in ["+tf32", "+tf32x3"] {
         let text = format!("mb32ic128ih28oc192kh3ph1+nhwc+krsc{words}");
         let kernel = planned(&text, &Capability::h200()).kernel().kernel();
-        assert!(kernel.algorithm.tensor(), "{words}: {}", kernel.id());
+        assert!(kernel.algorithm.tensor(), "{words}: {}", kernel.name());
     }
 }
 
@@ -121,7 +122,7 @@ fn few_pixels_share_their_sums() {
     let text = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+krsc";
     for device in [Capability::sm80(), Capability::h200()] {
         let plan = planned(text, &device);
-        assert!(plan.splits() > 1, "{}", plan);
+        assert!(plan.split_k() > 1, "{}", plan);
         assert!(!plan.packs_filter());
         assert_eq!(plan.launches(), 1);
         let tile = plan.kernel().kernel();
@@ -134,11 +135,11 @@ fn few_pixels_share_their_sums() {
             ..Limits::default()
         };
         let alone = ConvPlan::within(plan.problem(), &device, &frugal).unwrap();
-        assert_eq!((alone.splits(), alone.workspace_bytes()), (1, 0));
+        assert_eq!((alone.split_k(), alone.workspace_bytes()), (1, 0));
         assert!(alone.score().us > plan.score().us);
         // Plenty of pixels need no sharing.
         assert_eq!(
-            planned("mb64ic512ih28oc512kh3ph1+bf16+nhwc+krsc", &device).splits(),
+            planned("mb64ic512ih28oc512kh3ph1+bf16+nhwc+krsc", &device).split_k(),
             1
         );
     }
@@ -149,27 +150,27 @@ fn splits_can_be_forced() {
     let problem = parse("mb1ic256ih7oc64kh3ph1+bf16+nhwc+krsc");
     let device = Capability::sm80();
     let kernel = planned("mb1ic256ih7oc64kh3ph1+bf16+nhwc+krsc", &device).kernel();
-    let within = |splits, kernel| {
+    let within = |split_k, kernel| {
         let limits = Limits {
             kernel: Some(kernel),
-            splits: Some(splits),
+            split_k: Some(split_k),
             ..Limits::default()
         };
         ConvPlan::within(&problem, &device, &limits)
     };
-    for splits in [1, 2, 3] {
-        let plan = within(splits, kernel).unwrap();
-        assert_eq!((plan.splits(), plan.kernel()), (splits, kernel));
+    for split_k in [1, 2, 3] {
+        let plan = within(split_k, kernel).unwrap();
+        assert_eq!((plan.split_k(), plan.kernel()), (split_k, kernel));
     }
-    let blocks = |splits| within(splits, kernel).unwrap().grid();
+    let blocks = |split_k| within(split_k, kernel).unwrap().grid();
     assert_eq!((3 * blocks(1), 2 * blocks(3)), (blocks(3), 3 * blocks(2)));
-    for splits in [0, 1000] {
+    for split_k in [0, 1000] {
         assert!(
             matches!(
-                within(splits, kernel),
-                Err(Error::KernelRefused { refusal: Refusal::Splits { asked, .. }, .. }) if asked == splits
+                within(split_k, kernel),
+                Err(Error::KernelRefused { refusal: Refusal::SplitK { asked, .. }, .. }) if asked == split_k
             ),
-            "{splits}"
+            "{split_k}"
         );
     }
     let cores = kernels()
@@ -182,7 +183,7 @@ fn splits_can_be_forced() {
     assert!(matches!(
         within(2, KernelId(cores)),
         Err(Error::KernelRefused {
-            refusal: Refusal::Splits { asked: 2, most: 1 },
+            refusal: Refusal::SplitK { asked: 2, most: 1 },
             ..
         })
     ));
@@ -216,7 +217,7 @@ fn tensor_kernels_say_why_they_refuse() {
     let plain = parse("mb1ic64ih8oc64kh3+bf16+nhwc+krsc");
     assert_eq!(
         refusal(&plain, &Capability::sm75(), wide),
-        Refusal::Tier {
+        Refusal::Arch {
             needs: (8, 0),
             has: (7, 5)
         }
@@ -276,7 +277,7 @@ fn depthwise_takes_a_depthwise_kernel_however_few_images() {
             kernel.algorithm,
             Algorithm::Depthwise,
             "{line}: {}",
-            kernel.id()
+            kernel.name()
         );
     }
 }

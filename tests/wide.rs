@@ -106,7 +106,7 @@ fn pooled(kind: PoolKind, size: usize) -> Pool2dBuilder {
 }
 
 /// Holds a pooling to the reference of `small`, whose input is `values`.
-fn judge(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[f64]) {
+fn run_and_compare(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[f64]) {
     let (want, positions) = reference::pool2d(small, values).unwrap();
     let (y, indices) = ops::pool2d(gpu(), pool, x).run().unwrap();
     let got = download(&y);
@@ -149,7 +149,7 @@ fn pools_of_a_slice_of_a_very_wide_tensor() {
                 .input_slice(PITCH, FIRST)
                 .build()
                 .unwrap();
-            judge(&pool, &small, &x, &planes(&values, 9));
+            run_and_compare(&pool, &small, &x, &planes(&values, 9));
         }
     }
 }
@@ -177,7 +177,7 @@ fn pools_of_a_plane_of_more_than_two_to_the_31_pixels() {
         let x = sparse(pool.input().len(), runs);
         let small = pooled(kind, size).stride(stride, size);
         let small = small.input(1, 1, ROWS, width).build().unwrap();
-        judge(&pool, &small, &x, &wide(&values));
+        run_and_compare(&pool, &small, &x, &wide(&values));
     }
 }
 

@@ -8,8 +8,9 @@ use common::{gpu, zeros};
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
 use half::f16;
 use warpconv::gpu::Gpu;
+use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv, Workspace};
-use warpconv::ops::{self, Bottleneck, ModuleBuffers, Weights};
+use warpconv::ops::{self, Bottleneck};
 use warpconv::plan::{ConvPlan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};
@@ -36,7 +37,7 @@ fn a_plan_says_what_it_needs() {
         (false, 1, 0)
     );
     assert_eq!(
-        (split.packs_filter(), split.launches(), split.splits()),
+        (split.packs_filter(), split.launches(), split.split_k()),
         (false, 1, 3)
     );
     let kernel = split.kernel().kernel();
@@ -65,7 +66,7 @@ fn the_driver_is_asked_for_all_of_the_shared_memory() {
     let capability = gpu().capability();
     let mut large = 0;
     for candidate in ConvPlan::candidates(&conv, capability) {
-        if candidate.verdict.is_err() {
+        if candidate.evaluation.is_err() {
             continue;
         }
         let plan = ConvPlan::with_kernel(&conv, capability, candidate.kernel).unwrap();
@@ -84,10 +85,10 @@ fn one_workspace_serves_any_number_of_plans() {
     let (job, packed) = (job(), packed_job());
     let plans: Vec<_> = [1, 2, 3, 5]
         .into_iter()
-        .flat_map(|splits| {
+        .flat_map(|split_k| {
             [
-                (&job, plan(&job.conv, splits)),
-                (&packed, plan(&packed.conv, splits)),
+                (&job, plan(&job.conv, split_k)),
+                (&packed, plan(&packed.conv, split_k)),
             ]
         })
         .collect();
@@ -277,7 +278,7 @@ fn the_launches_of_a_module_share_a_workspace() {
     let gpu = gpu();
     let job = Bottleneck {
         channels: 20,
-        narrow: 7,
+        mid_channels: 7,
         k: 20,
         dtype: DType::F16,
         layout: Layout::Nhwc,
@@ -308,12 +309,12 @@ fn the_launches_of_a_module_share_a_workspace() {
             bias: Some(b as _),
         })
         .collect();
-    let mut hidden = module.allocate_hidden::<f16>(gpu.stream()).unwrap();
+    let mut intermediates = module.allocate_intermediates::<f16>(gpu.stream()).unwrap();
     let (x, mut y) = (ones(module.input_len()), zeros::<f16>(module.output_len()));
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &weights,
-        hidden: &mut hidden,
+        intermediates: &mut intermediates,
         y: &mut y,
         workspace: workspace.as_mut(),
     };

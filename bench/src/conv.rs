@@ -11,10 +11,10 @@ use warpconv::plan::ConvPlan;
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv_testing::{Stored, pack_filter};
 
-use super::chain::{Launch, text};
+use super::expected::{self, Expected};
 use super::measure::Judged;
 use super::memory::Copies;
-use super::wanted::{self, Wanted};
+use super::timed_graph::{Launch, text};
 
 /// Operands of a convolution on the device, several times.
 pub struct Conv<T> {
@@ -24,7 +24,7 @@ pub struct Conv<T> {
     w: Copies<T>,
     bias: Copies<T>,
     y: Copies<T>,
-    wanted: Rc<Wanted>,
+    expected: Rc<Expected>,
     /// The filters in the order that this crate's kernel reads, where that is another than the
     /// problem's: packed once, as a user packs the filters of a trained network.
     packed: Option<Copies<T>>,
@@ -48,7 +48,7 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
 /// By how much of the largest value cuDNN may be off and still count as a peer: Winograd's
 /// transforms in 16 bits round coarsely. It is there to notice a baseline that computes something
 /// else.
-const PEER_SLACK: f64 = 0.05;
+const CUDNN_SLACK: f64 = 0.05;
 
 /// Bytes of one copy of the operands.
 pub fn bytes(problem: &Conv2d) -> u64 {
@@ -63,23 +63,27 @@ impl<T: Stored> Conv<T> {
         stream: &Arc<CudaStream>,
         problem: &Conv2d,
         plan: &ConvPlan,
-        wanted: Rc<Wanted>,
+        expected: Rc<Expected>,
         copies: usize,
     ) -> Result<Conv<T>, String> {
         let (input, output) = (problem.input(), problem.output());
-        let x = wanted::images::<T>(input, &wanted.x)?;
-        let w = pack_filter(problem, &wanted.w).map_err(text)?;
+        let x = expected::images::<T>(input, &expected.x)?;
+        let w = pack_filter(problem, &expected.w).map_err(text)?;
         let packed = if plan.problem().filter_layout() == problem.filter_layout() {
             None
         } else {
-            let w = pack_filter(plan.problem(), &wanted.w).map_err(text)?;
+            let w = pack_filter(plan.problem(), &expected.w).map_err(text)?;
             Some(Copies::new(stream, &w, w.len(), copies)?)
         };
         // All of it zero, of which the counters need to be.
         let bytes = usize::try_from(plan.workspace_bytes()).map_err(text)?;
         let workspace = (bytes > 0).then(|| stream.alloc_zeros::<u8>(bytes).map_err(text));
         let poison = vec![T::poison(); output.len() / output.n().max(1)];
-        let bias: Vec<T> = wanted.bias.iter().map(|&value| T::nearest(value)).collect();
+        let bias: Vec<T> = expected
+            .bias
+            .iter()
+            .map(|&value| T::nearest(value))
+            .collect();
         Ok(Conv {
             x: Copies::new(stream, &x, input.len(), copies)?,
             w: Copies::new(stream, &w, w.len(), copies)?,
@@ -87,7 +91,7 @@ impl<T: Stored> Conv<T> {
             y: Copies::new(stream, &poison, output.len(), copies)?,
             stream: stream.clone(),
             problem: problem.clone(),
-            wanted,
+            expected,
             packed,
             workspace: workspace.transpose()?,
         })
@@ -114,10 +118,10 @@ impl<T: Stored> Conv<T> {
         }
     }
 
-    /// Compares the first copy's output with the reference; `slack` as for [`wanted::judge`].
-    pub fn judge(&self, slack: f64) -> Result<(), String> {
+    /// Compares the first copy's output with the reference; `slack` as for [`expected::compare`].
+    pub fn compare(&self, slack: f64) -> Result<(), String> {
         let read = |elements| self.y.read(&self.stream, elements);
-        wanted::judge(self.problem.output(), &self.wanted.y, slack, read)
+        expected::compare(self.problem.output(), &self.expected.y, slack, read)
     }
 
     /// What launches the plan on copy after copy.
@@ -146,6 +150,6 @@ impl<T: Stored> Judged for Conv<T> {
     }
 
     fn judge_peer(&self) -> Result<(), String> {
-        self.judge(PEER_SLACK)
+        self.compare(CUDNN_SLACK)
     }
 }

@@ -2,21 +2,21 @@
 //! taken, the peer beside it, and rows that the report puts together. `CONTRIBUTING.md` says how to
 //! run them and what is measured.
 
-pub mod ceilings;
-pub mod chain;
 pub mod clocks;
 pub mod conv;
 #[cfg(feature = "cudnn")]
 pub mod cudnn;
+pub mod cudnn_baseline;
 pub mod date;
-pub mod family;
+pub mod expected;
 pub mod measure;
 pub mod memory;
 pub mod module;
 pub mod options;
-pub mod peer;
+pub mod peak_rates;
 pub mod pool;
+pub mod record;
 pub mod report;
-pub mod row;
 pub mod session;
-pub mod wanted;
+pub mod targets;
+pub mod timed_graph;

@@ -5,14 +5,14 @@ use warpconv::plan::{Bound, ConvPlan, PoolPlan};
 use warpconv::problem::{Conv2d, FilterLayout, Pool2d};
 use warpconv_testing::Stored;
 
-use super::chain::{Chain, Launch, Length, Times, in_turn, text};
 use super::conv::{self, Conv};
-use super::family;
+use super::cudnn_baseline::Best;
 use super::options::Kind;
-use super::peer::Best;
 use super::pool::{self, Pool};
-use super::row::{PeerRow, Row};
+use super::record::{CudnnRecord, Row};
 use super::session::Session;
+use super::targets;
+use super::timed_graph::{Chain, Launch, Length, Times, in_turn, text};
 
 /// Operands whose result can be judged.
 pub trait Judged {
@@ -31,16 +31,16 @@ pub fn convolution<T: Stored>(
     problem: &Conv2d,
 ) -> Result<Row, String> {
     let plan = conv::plan(&session.gpu, problem)?;
-    let wanted = session.references.of(problem)?;
+    let expected = session.references.of(problem)?;
     let length = session.length(conv::bytes(problem));
-    let operands = Conv::<T>::new(&session.stream, problem, &plan, wanted, length.copies)?;
+    let operands = Conv::<T>::new(&session.stream, problem, &plan, expected, length.copies)?;
     let mut launch = operands.launcher(&session.gpu, &plan)?;
-    let ceilings = session.card.ceilings(problem.dtype(), problem.math());
-    let roofline = ceilings.bound(problem.macs(), problem.min_bytes());
+    let peak_rates = session.card.peak_rates(problem.dtype(), problem.math());
+    let roofline = peak_rates.bound(problem.macs(), problem.min_bytes());
     let mut row = Row {
         id: id.to_owned(),
         problem: problem.to_string(),
-        family: family::of_conv(problem, problem.math(), roofline.bound())
+        family: targets::of_conv(problem, problem.math(), roofline.bound())
             .name
             .to_owned(),
         batch: problem.n() as u64,
@@ -51,25 +51,25 @@ pub fn convolution<T: Stored>(
         bytes: problem.min_bytes(),
         floor_us: roofline.floor_us,
         bound: bound(roofline.bound()),
-        turns: plan.score().turns,
+        blocks_per_sm: plan.score().blocks_per_sm,
         ..Row::default()
     };
-    row.instructions = checked(session, &mut *launch, || operands.judge(0.0))?;
+    row.instructions = checked(session, &mut *launch, || operands.compare(0.0))?;
     if session.is_emulated() {
-        row.peer.note = session.peer.words.clone();
+        row.cudnn.note = session.cudnn.words.clone();
         return Ok(row);
     }
     let at = |i| operands.pointers(i);
-    let best = session.peer.conv(problem, Box::new(at), length);
+    let best = session.cudnn.conv(problem, Box::new(at), length);
     times(session, &mut row, launch, length, best, &operands)?;
     Ok(row)
 }
 
 /// The kernel of a plan, with what the plan adds to it.
 fn kernel(plan: &ConvPlan) -> String {
-    let mut words = plan.kernel().kernel().id();
-    if plan.splits() > 1 {
-        words.push_str(&format!(" in {} splits", plan.splits()));
+    let mut words = plan.kernel().kernel().name();
+    if plan.split_k() > 1 {
+        words.push_str(&format!(" in {} splits", plan.split_k()));
     }
     if plan.problem().filter_layout() == FilterLayout::Packed {
         words.push_str(" (filters packed once)");
@@ -88,32 +88,32 @@ pub fn pooling<T: Stored>(
     let operands = Pool::<T>::new(&session.stream, problem, length.copies)?;
     let mut launch = operands.launcher(&session.gpu, &plan)?;
     let macs = (problem.output().elements() * problem.r() * problem.s()) as u64;
-    let ceilings = session
+    let peak_rates = session
         .card
-        .ceilings(warpconv::DType::F32, warpconv::catalog::Math::Strict);
-    let roofline = ceilings.bound(0, problem.min_bytes());
+        .peak_rates(warpconv::DType::F32, warpconv::catalog::Math::Strict);
+    let roofline = peak_rates.bound(0, problem.min_bytes());
     let mut row = Row {
         id: id.to_owned(),
         problem: problem.to_string(),
-        family: family::of_pool(problem).name.to_owned(),
+        family: targets::of_pool(problem).name.to_owned(),
         batch: problem.n() as u64,
         kind: problem.dtype().name().to_owned(),
         layout: problem.layout().name().to_owned(),
-        kernel: plan.kernel().kernel().id(),
+        kernel: plan.kernel().kernel().name(),
         macs,
         bytes: problem.min_bytes(),
         floor_us: roofline.floor_us,
         bound: bound(Bound::Memory),
-        turns: plan.score().turns,
+        blocks_per_sm: plan.score().blocks_per_sm,
         ..Row::default()
     };
-    row.instructions = checked(session, &mut *launch, || operands.judge())?;
+    row.instructions = checked(session, &mut *launch, || operands.compare())?;
     if session.is_emulated() {
-        row.peer.note = session.peer.words.clone();
+        row.cudnn.note = session.cudnn.words.clone();
         return Ok(row);
     }
     let at = |i| operands.pointers(i);
-    let best = session.peer.pool(problem, Box::new(at));
+    let best = session.cudnn.pool(problem, Box::new(at));
     times(session, &mut row, launch, length, best, &operands)?;
     Ok(row)
 }
@@ -122,13 +122,13 @@ pub fn pooling<T: Stored>(
 pub fn checked(
     session: &Session,
     launch: &mut Launch<'_>,
-    judge: impl Fn() -> Result<(), String>,
+    compare: impl Fn() -> Result<(), String>,
 ) -> Result<Option<u64>, String> {
     session.gpu.reset_counters();
     launch(0)?;
     session.gpu.synchronize().map_err(text)?;
     let counted = session.gpu.counters();
-    judge()?;
+    compare()?;
     Ok(counted.map(|counters| counters.instructions().thread))
 }
 
@@ -144,7 +144,7 @@ pub fn times<'a>(
 ) -> Result<(), String> {
     let samples = session.options.samples();
     let mut ours = Chain::new(&session.stream, length, launch)?;
-    let peer = best.and_then(|best| {
+    let cudnn = best.and_then(|best| {
         operands.poison()?;
         let chain = Chain::new(&session.stream, length, best.launch)?;
         session.gpu.synchronize().map_err(text)?;
@@ -153,17 +153,17 @@ pub fn times<'a>(
             .map_err(|off| format!("its result is not what it should be: {off}"))?;
         Ok((best.row, chain))
     });
-    let times = match peer {
-        Ok((peer, mut theirs)) => {
+    let times = match cudnn {
+        Ok((cudnn, mut theirs)) => {
             let [ours, theirs] = in_turn([&mut ours, &mut theirs], samples)?;
-            row.peer = PeerRow {
+            row.cudnn = CudnnRecord {
                 us: Some(theirs.median),
-                ..peer
+                ..cudnn
             };
             ours
         }
         Err(why) => {
-            row.peer.note = why;
+            row.cudnn.note = why;
             let [ours] = in_turn([&mut ours], samples)?;
             ours
         }

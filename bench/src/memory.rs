@@ -6,7 +6,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, result};
 use warpconv_testing::Stored;
 
-use super::chain::text;
+use super::timed_graph::text;
 
 /// Every copy begins at a multiple of so many bytes, as an allocation does.
 const ALIGNMENT: usize = 256;

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUdeviceptr, CUmemorytype};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use warpconv::Layout;
+use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::launch::{ConvPointers, PoolPointers};
-use warpconv::ops::{Module, Node, Place, Step};
 use warpconv::plan::Tuning;
 use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
 use warpconv_testing as check;
-use warpconv_testing::{LoadedModule, Stored};
+use warpconv_testing::{GraphOnDevice, Stored};
 
-use super::chain::{Chain, Length, in_turn, text};
-use super::family;
+use super::cudnn_baseline::{Best, CudnnBaseline};
 use super::measure::bound;
 use super::options::Kind;
-use super::peer::{Best, Peer};
-use super::row::{PeerRow, Row};
+use super::record::{CudnnRecord, Row};
 use super::session::Session;
+use super::targets;
+use super::timed_graph::{Chain, Length, in_turn, text};
 
 /// Multiplications that the reference may take for a module; beyond, it looks at some images of the
 /// batch.
@@ -40,7 +40,7 @@ pub struct Named<'a> {
     /// The row's name.
     pub id: &'a str,
     /// The family.
-    pub family: &'static family::Family,
+    pub family: &'static targets::Family,
     /// The type.
     pub kind: Kind,
     /// Images.
@@ -49,26 +49,28 @@ pub struct Named<'a> {
     pub layout: Layout,
 }
 
-/// Measures a module stored as `T`, beside cuDNN's launches of `peer`, or of the module itself.
+/// Measures a module stored as `T`, beside cuDNN's launches of `cudnn`, or of the module itself.
 pub fn row<T: Stored>(
     session: &Session,
     named: &Named<'_>,
-    module: &Module,
-    peer: Option<&Module>,
+    module: &Graph,
+    cudnn: Option<&Graph>,
 ) -> Result<Row, String> {
     let tuning = Tuning::new(session.gpu.card());
-    let mut loaded = LoadedModule::<T>::in_stream(&session.gpu, &session.stream, module, &tuning)
+    let mut loaded = GraphOnDevice::<T>::in_stream(&session.gpu, &session.stream, module, &tuning)
         .map_err(text)?;
     session.gpu.reset_counters();
     loaded.launch().map_err(text)?;
     session.gpu.synchronize().map_err(text)?;
     let counted = session.gpu.counters();
-    let verdict = loaded.check(REFERENCE_MACS).map_err(text)?;
-    if let Some(failure) = verdict.failure {
+    let check_result = loaded.check(REFERENCE_MACS).map_err(text)?;
+    if let Some(failure) = check_result.failure {
         return Err(failure.to_string());
     }
-    let ceilings = session.card.ceilings(named.kind.dtype(), named.kind.math());
-    let roofline = module.roofline(&ceilings);
+    let peak_rates = session
+        .card
+        .peak_rates(named.kind.dtype(), named.kind.math());
+    let roofline = module.roofline(&peak_rates);
     let mut row = Row {
         id: named.id.to_owned(),
         family: named.family.name.to_owned(),
@@ -87,32 +89,32 @@ pub fn row<T: Stored>(
         ..Row::default()
     };
     if session.is_emulated() {
-        row.peer.note = session.peer.words.clone();
+        row.cudnn.note = session.cudnn.words.clone();
         return Ok(row);
     }
     let samples = session.options.samples();
-    let peers = if session.peer.is_there() {
-        Peers::<T>::new(&session.stream, peer.unwrap_or(module))
+    let baselines = if session.cudnn.is_there() {
+        CudnnChain::<T>::new(&session.stream, cudnn.unwrap_or(module))
     } else {
-        Err(session.peer.words.clone())
+        Err(session.cudnn.words.clone())
     };
     let launch = Box::new(move |_| loaded.launch().map_err(text));
     let mut ours = Chain::new(&session.stream, ONE, launch)?;
-    let theirs = match &peers {
-        Ok(peers) => peers.chain(&session.peer),
+    let theirs = match &baselines {
+        Ok(baselines) => baselines.chain(&session.cudnn),
         Err(why) => Err(why.clone()),
     };
     let times = match theirs {
-        Ok((peer, mut theirs)) => {
+        Ok((cudnn, mut theirs)) => {
             let [ours, theirs] = in_turn([&mut ours, &mut theirs], samples)?;
-            row.peer = PeerRow {
+            row.cudnn = CudnnRecord {
                 us: Some(theirs.median),
-                ..peer
+                ..cudnn
             };
             ours
         }
         Err(why) => {
-            row.peer.note = why;
+            row.cudnn.note = why;
             let [times] = in_turn([&mut ours], samples)?;
             times
         }
@@ -145,16 +147,16 @@ struct Concat {
 }
 
 /// cuDNN's chain: its buffers and stages.
-struct Peers<T> {
+struct CudnnChain<T> {
     stream: Arc<CudaStream>,
     stages: Vec<Stage>,
     /// Keeps the addresses in the stages valid.
     _buffers: Vec<CudaSlice<T>>,
 }
 
-impl<T: Stored> Peers<T> {
+impl<T: Stored> CudnnChain<T> {
     /// Allocates the module's buffers once more, with numbers in them: zeros would cost less power.
-    fn new(stream: &Arc<CudaStream>, module: &Module) -> Result<Peers<T>, String> {
+    fn new(stream: &Arc<CudaStream>, module: &Graph) -> Result<CudnnChain<T>, String> {
         let mut buffers = Vec::new();
         let mut filled = |len: usize| -> Result<CUdeviceptr, String> {
             let few = check::reals(len.min(1 << 20), T::DTYPE, len as u64);
@@ -166,17 +168,17 @@ impl<T: Stored> Peers<T> {
         };
         let input = filled(module.input_len())?;
         let output = filled(module.output_len())?;
-        let hidden: Vec<CUdeviceptr> = module
-            .hidden()
+        let intermediates: Vec<CUdeviceptr> = module
+            .intermediates()
             .iter()
             .map(|&len| filled(len))
             .collect::<Result<_, _>>()?;
         let mut stages = Vec::new();
         for node in module.nodes() {
             let place = |place| match place {
-                Place::Input => Some(input),
-                Place::Output => Some(output),
-                Place::Hidden(index) => hidden.get(index).copied(),
+                TensorId::Input => Some(input),
+                TensorId::Output => Some(output),
+                TensorId::Intermediate(index) => intermediates.get(index).copied(),
             };
             let missing = || String::from("a buffer of the module is missing");
             let ([from], [to]) = (&node.from[..], &node.to[..]) else {
@@ -187,7 +189,7 @@ impl<T: Stored> Peers<T> {
             stages.push(stage(node, from, to, &mut filled)?);
         }
         stream.synchronize().map_err(text)?;
-        Ok(Peers {
+        Ok(CudnnChain {
             stream: stream.clone(),
             stages,
             _buffers: buffers,
@@ -195,21 +197,21 @@ impl<T: Stored> Peers<T> {
     }
 
     /// The chain of best plans, ready to be timed.
-    fn chain<'a>(&'a self, peer: &'a Peer) -> Result<(PeerRow, Chain<'a>), String> {
-        let best = self.best(peer)?;
+    fn chain<'a>(&'a self, cudnn: &'a CudnnBaseline) -> Result<(CudnnRecord, Chain<'a>), String> {
+        let best = self.best(cudnn)?;
         let chain = Chain::new(&self.stream, ONE, best.launch)?;
         Ok((best.row, chain))
     }
 
-    fn best<'a>(&'a self, peer: &'a Peer) -> Result<Best<'a>, String> {
+    fn best<'a>(&'a self, cudnn: &'a CudnnBaseline) -> Result<Best<'a>, String> {
         let mut launches = Vec::new();
-        let mut row = PeerRow {
+        let mut row = CudnnRecord {
             fused: true,
-            ..PeerRow::default()
+            ..CudnnRecord::default()
         };
         let (mut plans, mut copies) = (Vec::new(), Vec::new());
         for stage in &self.stages {
-            let best = stage.best(peer)?;
+            let best = stage.best(cudnn)?;
             row.fused &= best.row.fused;
             row.timed += best.row.timed;
             plans.push(best.row.plan);
@@ -329,10 +331,10 @@ fn concat(desc: &TensorDesc, from: CUdeviceptr, to: CUdeviceptr) -> Concat {
 }
 
 impl Stage {
-    fn best<'a>(&'a self, peer: &'a Peer) -> Result<Best<'a>, String> {
+    fn best<'a>(&'a self, cudnn: &'a CudnnBaseline) -> Result<Best<'a>, String> {
         match &self.step {
-            Step::Conv(conv) => peer.conv(conv, self.conv_pointers(), ONE),
-            Step::Pool(pool) => peer.pool(pool, self.pool_pointers()),
+            Step::Conv(conv) => cudnn.conv(conv, self.conv_pointers(), ONE),
+            Step::Pool(pool) => cudnn.pool(pool, self.pool_pointers()),
             // `stage` makes no other.
             _ => Err(String::from("no layer of cuDNN's chain")),
         }

@@ -11,13 +11,13 @@ use warpconv_testing as check;
 use warpconv_testing::reference;
 use warpconv_testing::{Stored, Tolerance, unpack};
 
-use super::chain::{Launch, text};
+use super::expected;
 use super::measure::Judged;
 use super::memory::Copies;
-use super::wanted;
+use super::timed_graph::{Launch, text};
 
 /// The largest magnitude of operands.
-const MOST: u32 = 100;
+const MAX: u32 = 100;
 
 /// Operands of a pooling on the device, several times.
 pub struct Pool<T> {
@@ -42,9 +42,9 @@ impl<T: Stored> Pool<T> {
         copies: usize,
     ) -> Result<Pool<T>, String> {
         let (input, output) = (problem.input(), problem.output());
-        let few = wanted::few(input).map_err(text)?;
-        let dense = check::integers(few.elements(), MOST, 1);
-        let x = wanted::images::<T>(input, &dense)?;
+        let few = expected::few(input).map_err(text)?;
+        let dense = check::integers(few.elements(), MAX, 1);
+        let x = expected::images::<T>(input, &dense)?;
         let poison = vec![T::poison(); output.len() / output.n().max(1)];
         let indices = problem
             .indices()
@@ -76,10 +76,10 @@ impl<T: Stored> Pool<T> {
     }
 
     /// Compares the first copy's output with the reference.
-    pub fn judge(&self) -> Result<(), String> {
+    pub fn compare(&self) -> Result<(), String> {
         let few = self
             .problem
-            .with_batch(self.problem.n().min(wanted::IMAGES))
+            .with_batch(self.problem.n().min(expected::IMAGES))
             .map_err(text)?;
         let (want, _) = reference::pool2d(&few, &self.dense).map_err(text)?;
         let magnitudes = reference::pool2d_abs(&few, &self.dense).map_err(text)?;

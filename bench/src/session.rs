@@ -8,15 +8,15 @@ use std::sync::Arc;
 use cudarc::driver::CudaStream;
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
 
-use super::ceilings::Card;
-use super::chain::{self, Length, text};
 use super::clocks::Clocks;
+use super::cudnn_baseline::CudnnBaseline;
 use super::date;
+use super::expected::References;
 use super::options::Options;
-use super::peer::Peer;
+use super::peak_rates::Card;
+use super::record::{Row, Run};
 use super::report;
-use super::row::{Row, Run};
-use super::wanted::References;
+use super::timed_graph::{self, Length, text};
 
 /// Multiplications of a row on the emulator, at most, if nobody says otherwise.
 const EMULATED_MACS: u64 = 20_000_000;
@@ -35,7 +35,7 @@ pub struct Session {
     /// The card's ceilings.
     pub card: Card,
     /// cuDNN.
-    pub peer: Peer,
+    pub cudnn: CudnnBaseline,
     /// What results should be.
     pub references: References,
     clocks: Option<Clocks>,
@@ -73,8 +73,8 @@ impl Session {
         unsafe { gpu.context().disable_event_tracking() };
         let stream = gpu.context().new_stream().map_err(text)?;
         let card = Card::of(&gpu);
-        let peer = Peer::open(&gpu, &stream, &options);
-        let run = describe(bench, &gpu, &card, &peer, &options);
+        let cudnn = CudnnBaseline::open(&gpu, &stream, &options);
+        let run = describe(bench, &gpu, &card, &cudnn, &options);
         let mut file = match &options.json {
             Some(path) => Some(
                 OpenOptions::new()
@@ -94,7 +94,7 @@ impl Session {
             gpu,
             stream,
             card,
-            peer,
+            cudnn,
             references: References::default(),
             run,
             rows: Vec::new(),
@@ -129,7 +129,7 @@ impl Session {
         let copies = if self.options.warm || self.is_emulated() {
             1
         } else {
-            chain::copies(bytes, self.card.l2, ROOM)
+            timed_graph::copies(bytes, self.card.l2, ROOM)
         };
         Length {
             copies,
@@ -185,7 +185,7 @@ impl Session {
     }
 }
 
-fn describe(bench: &str, gpu: &Gpu, card: &Card, peer: &Peer, options: &Options) -> Run {
+fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options: &Options) -> Run {
     Run {
         bench: bench.to_owned(),
         device: gpu.name().to_owned(),
@@ -193,8 +193,8 @@ fn describe(bench: &str, gpu: &Gpu, card: &Card, peer: &Peer, options: &Options)
         driver: u64::from(gpu.driver_version()),
         commit: commit(),
         date: date::now(),
-        peer: peer.words.clone(),
-        ceilings: card.source.to_owned(),
+        cudnn: cudnn.words.clone(),
+        peak_rates: card.source.to_owned(),
         cache: if options.warm {
             String::from("warm: one copy of the operands")
         } else {

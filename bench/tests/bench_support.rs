@@ -11,16 +11,16 @@ use warpconv::gpu::{DeviceChoice, Gpu};
 use warpconv::plan::Bound;
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};
-use warpconv_bench::chain::{self, Chain, Length, Times};
-use warpconv_bench::family;
 use warpconv_bench::options::{Kind, Options};
+use warpconv_bench::record::{CudnnRecord, Line, Row, Run, parse};
 use warpconv_bench::report::file::{self, Contents};
 use warpconv_bench::report::{modules, summaries, svg, text};
-use warpconv_bench::row::{Line, PeerRow, Row, Run, parse};
-use warpconv_bench::{ceilings::Card, date};
+use warpconv_bench::targets;
+use warpconv_bench::timed_graph::{self, Chain, Length, Times};
+use warpconv_bench::{date, peak_rates::Card};
 
 /// A timed row.
-fn row(id: &str, family: &family::Family, us: f64, floor_us: f64, peer_us: Option<f64>) -> Row {
+fn row(id: &str, family: &targets::Family, us: f64, floor_us: f64, cudnn_us: Option<f64>) -> Row {
     Row {
         id: id.to_owned(),
         family: family.name.to_owned(),
@@ -32,15 +32,15 @@ fn row(id: &str, family: &family::Family, us: f64, floor_us: f64, peer_us: Optio
         bytes: 10,
         floor_us,
         bound: String::from("memory"),
-        turns: 2,
+        blocks_per_sm: 2,
         us: Some(us),
         spread: Some(0.01),
-        peer: PeerRow {
-            us: peer_us,
+        cudnn: CudnnRecord {
+            us: cudnn_us,
             plan: String::from("engine 7 k2=6"),
             parts: vec![(String::from("conv alone"), 1.5)],
             timed: 12,
-            ..PeerRow::default()
+            ..CudnnRecord::default()
         },
         ..Row::default()
     }
@@ -67,13 +67,13 @@ fn medians_and_quartiles() {
 #[test]
 fn copies_add_up_to_twice_the_cache() {
     let l2 = 50 << 20;
-    assert_eq!(chain::copies(200 << 20, l2, 1 << 40), 1);
-    assert_eq!(chain::copies(10 << 20, l2, 1 << 40), 10);
+    assert_eq!(timed_graph::copies(200 << 20, l2, 1 << 40), 1);
+    assert_eq!(timed_graph::copies(10 << 20, l2, 1 << 40), 10);
     // Less memory than that: as many as there is room for, and never none.
-    assert_eq!(chain::copies(10 << 20, l2, 35 << 20), 3);
-    assert_eq!(chain::copies(10 << 20, l2, 0), 1);
-    assert!(chain::copies(1, l2, 1 << 40) <= 512);
-    assert!(chain::copies(0, 0, 0) == 1);
+    assert_eq!(timed_graph::copies(10 << 20, l2, 35 << 20), 3);
+    assert_eq!(timed_graph::copies(10 << 20, l2, 0), 1);
+    assert!(timed_graph::copies(1, l2, 1 << 40) <= 512);
+    assert!(timed_graph::copies(0, 0, 0) == 1);
 }
 
 /// The emulator's time means nothing and is not looked at; what a chain launches, and how often,
@@ -100,7 +100,7 @@ fn a_chain_launches_what_it_says() {
         let (address, _) = target.device_ptr(&queue);
         // SAFETY: the buffer is 4 KiB long and stays.
         unsafe { cudarc::driver::result::memset_d8_async(address, 7, 4096, queue.cu_stream()) }
-            .map_err(chain::text)
+            .map_err(timed_graph::text)
     });
     let mut chain = Chain::new(&stream, length, launch).unwrap();
     let before = launched.get();
@@ -139,11 +139,11 @@ fn a_launch_that_fails_is_an_error() {
 
 #[test]
 fn lines_are_read_as_they_were_written() {
-    let mut written = row("a/b/n128/bf16/nhwc", &family::WIDE, 10.0, 9.0, Some(12.0));
+    let mut written = row("a/b/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0));
     written.instructions = Some(1 << 60);
     written.sm_mhz = Some(1980);
-    written.peer.direct_us = Some(13.5);
-    written.peer.fused = true;
+    written.cudnn.direct_us = Some(13.5);
+    written.cudnn.fused = true;
     let line = written.to_json().to_string();
     assert_eq!(parse(&line), Some(Line::Row(Box::new(written))));
     let run = Run {
@@ -158,10 +158,10 @@ fn lines_are_read_as_they_were_written() {
 
 #[test]
 fn other_lines_are_counted_and_times_that_are_none_left_out() {
-    let good = row("a", &family::WIDE, 10.0, 9.0, None);
-    let mut zero = row("b", &family::WIDE, 0.0, 9.0, None);
-    zero.peer.us = Some(-1.0);
-    let later = row("a", &family::WIDE, 11.0, 9.0, None);
+    let good = row("a", &targets::WIDE, 10.0, 9.0, None);
+    let mut zero = row("b", &targets::WIDE, 0.0, 9.0, None);
+    zero.cudnn.us = Some(-1.0);
+    let later = row("a", &targets::WIDE, 11.0, 9.0, None);
     let foreign = good
         .to_json()
         .to_string()
@@ -178,7 +178,7 @@ fn other_lines_are_counted_and_times_that_are_none_left_out() {
     assert_eq!(ids, ["a", "b"]);
     assert_eq!(contents.rows[0].us, Some(11.0), "of two the later");
     assert_eq!(
-        (contents.rows[1].us, contents.rows[1].peer.us),
+        (contents.rows[1].us, contents.rows[1].cudnn.us),
         (None, None)
     );
     assert_eq!(contents.rows[1].ratio(), None);
@@ -188,48 +188,48 @@ fn other_lines_are_counted_and_times_that_are_none_left_out() {
 fn convolutions_find_their_family() {
     let of = |text: &str, math| {
         let conv: Conv2d = text.parse().unwrap();
-        let ceilings = Card::H200.ceilings(conv.dtype(), math);
-        let bound = ceilings.bound(conv.macs(), conv.min_bytes()).bound();
-        family::of_conv(&conv, math, bound).name
+        let peak_rates = Card::H200.peak_rates(conv.dtype(), math);
+        let bound = peak_rates.bound(conv.macs(), conv.min_bytes()).bound();
+        targets::of_conv(&conv, math, bound).name
     };
     let strict = Math::Strict;
     let cases = [
-        ("mb128ic256ih13oc384kh3ph1+bf16", strict, &family::WIDE),
-        ("mb128ic64ih56oc64kh3ph1+f16", strict, &family::FEW),
-        ("mb128ic96ih28oc128kh3ph1+bf16", strict, &family::BETWEEN),
+        ("mb128ic256ih13oc384kh3ph1+bf16", strict, &targets::WIDE),
+        ("mb128ic64ih56oc64kh3ph1+f16", strict, &targets::FEW),
+        ("mb128ic96ih28oc128kh3ph1+bf16", strict, &targets::BETWEEN),
         (
             "mb128ic64ih56oc256kh1ph0+bf16",
             strict,
-            &family::POINTWISE_MEMORY,
+            &targets::POINTWISE_MEMORY,
         ),
         (
             "mb128ic2048ih28oc2048kh1ph0+bf16",
             strict,
-            &family::POINTWISE_ARITHMETIC,
+            &targets::POINTWISE_ARITHMETIC,
         ),
-        ("mb128ic252ih56oc63kh1ph0+bf16", strict, &family::ODD),
-        ("mb128ic3ih224oc64kh7sh2ph3+bf16", strict, &family::ODD),
-        ("mb128ic256ih13oc384kh3ph1", strict, &family::STRICT),
-        ("mb128ic256ih13oc384kh3ph1", Math::Tf32, &family::TF32),
-        ("mb128g2ic96ih27oc256kh5ph2", strict, &family::GROUPED_WIDE),
+        ("mb128ic252ih56oc63kh1ph0+bf16", strict, &targets::ODD),
+        ("mb128ic3ih224oc64kh7sh2ph3+bf16", strict, &targets::ODD),
+        ("mb128ic256ih13oc384kh3ph1", strict, &targets::STRICT),
+        ("mb128ic256ih13oc384kh3ph1", Math::Tf32, &targets::TF32),
+        ("mb128g2ic96ih27oc256kh5ph2", strict, &targets::GROUPED_WIDE),
         (
             "mb128g32ic512ih14oc512kh3ph1+bf16",
             strict,
-            &family::SMALL_GROUPS,
+            &targets::SMALL_GROUPS,
         ),
         (
             "mb128g32ic32ih112oc32kh3ph1+bf16",
             strict,
-            &family::DEPTHWISE,
+            &targets::DEPTHWISE,
         ),
-        ("mb1ic256ih13oc384kh3ph1+bf16", strict, &family::SINGLE),
+        ("mb1ic256ih13oc384kh3ph1+bf16", strict, &targets::SINGLE),
     ];
     for (text, math, family) in cases {
         assert_eq!(of(text, math), family.name, "{text}");
     }
-    for family in family::FAMILIES {
+    for family in targets::FAMILIES {
         assert!(
-            std::ptr::eq(family::named(family.name), family),
+            std::ptr::eq(targets::named(family.name), family),
             "{}",
             family.name
         );
@@ -238,26 +238,26 @@ fn convolutions_find_their_family() {
 
 #[test]
 fn targets_are_held_to() {
-    let wide = &family::WIDE;
+    let wide = &targets::WIDE;
     assert_eq!(wide.meets_floor(10.0, 8.5), Some(true));
     assert_eq!(wide.meets_floor(10.0, 8.4), Some(false));
     assert_eq!(wide.meets_floor(f64::NAN, 8.4), Some(false));
-    assert_eq!(wide.meets_peer(10.0, Some(10.0)), Some(true));
-    assert_eq!(wide.meets_peer(10.0, Some(9.9)), Some(false));
-    assert_eq!(wide.meets_peer(10.0, None), None);
+    assert_eq!(wide.meets_cudnn(10.0, Some(10.0)), Some(true));
+    assert_eq!(wide.meets_cudnn(10.0, Some(9.9)), Some(false));
+    assert_eq!(wide.meets_cudnn(10.0, None), None);
     // One image: twice the floor or 4 us, whichever is more.
-    assert_eq!(family::SINGLE.meets_floor(4.0, 0.1), Some(true));
-    assert_eq!(family::SINGLE.meets_floor(4.1, 0.1), Some(false));
-    assert_eq!(family::SINGLE.meets_floor(19.0, 10.0), Some(true));
-    assert_eq!(family::TF32.meets_floor(1e9, 1.0), None);
+    assert_eq!(targets::SINGLE.meets_floor(4.0, 0.1), Some(true));
+    assert_eq!(targets::SINGLE.meets_floor(4.1, 0.1), Some(false));
+    assert_eq!(targets::SINGLE.meets_floor(19.0, 10.0), Some(true));
+    assert_eq!(targets::TF32.meets_floor(1e9, 1.0), None);
 }
 
 #[test]
 fn misses_are_named_with_what_bounds_them() {
     let rows = [
-        row("met/n128/bf16/nhwc", &family::WIDE, 10.0, 9.0, Some(12.0)),
-        row("slow/n128/bf16/nhwc", &family::WIDE, 30.0, 9.0, Some(12.0)),
-        row("alone/n128/bf16/nhwc", &family::MAX_POOL, 10.0, 9.5, None),
+        row("met/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0)),
+        row("slow/n128/bf16/nhwc", &targets::WIDE, 30.0, 9.0, Some(12.0)),
+        row("alone/n128/bf16/nhwc", &targets::MAX_POOL, 10.0, 9.5, None),
     ];
     let summed = summaries(&rows);
     assert_eq!(summed.len(), 2);
@@ -288,7 +288,7 @@ fn misses_are_named_with_what_bounds_them() {
 
 #[test]
 fn modules_are_held_to_their_targets() {
-    let module = |id: &str, us| row(id, &family::BOTTLENECK, us, 94.0, None);
+    let module = |id: &str, us| row(id, &targets::BOTTLENECK, us, 94.0, None);
     let rows = [
         module("bottleneck252/naive/n128/bf16/nhwc", 700.0),
         module("bottleneck252/separate/n128/bf16/nhwc", 300.0),
@@ -312,7 +312,7 @@ fn modules_are_held_to_their_targets() {
 
 #[test]
 fn emulated_rows_show_no_times() {
-    let mut counted = row("a/n1/f32/nhwc", &family::SINGLE, 1.0, 1.0, None);
+    let mut counted = row("a/n1/f32/nhwc", &targets::SINGLE, 1.0, 1.0, None);
     counted.us = None;
     counted.instructions = Some(2500);
     let line = text::line(&counted, true);
@@ -333,8 +333,14 @@ fn emulated_rows_show_no_times() {
 #[test]
 fn the_chart_has_a_bar_for_each_and_escapes_names() {
     let rows = vec![
-        row("a<b/n128/bf16/nhwc", &family::WIDE, 10.0, 9.0, Some(12.0)),
-        row("other/n128/bf16/nchw", &family::WIDE, 10.0, 9.0, Some(12.0)),
+        row("a<b/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0)),
+        row(
+            "other/n128/bf16/nchw",
+            &targets::WIDE,
+            10.0,
+            9.0,
+            Some(12.0),
+        ),
     ];
     let contents = Contents {
         runs: vec![Run::default()],
@@ -381,13 +387,13 @@ fn options_choose_rows() {
 
 #[test]
 fn ceilings_follow_type_and_mode() {
-    let flops = |dtype, math| Card::H200.ceilings(dtype, math).flops;
+    let flops = |dtype, math| Card::H200.peak_rates(dtype, math).flops;
     assert_eq!(flops(DType::F32, Math::Strict), 67e12);
     assert_eq!(flops(DType::Bf16, Math::Strict), 790e12);
     assert!(flops(DType::F32, Math::Tf32) > flops(DType::F32, Math::Tf32x3));
     assert!(flops(DType::F32, Math::Tf32x3) > 67e12);
     let bound = Card::H200
-        .ceilings(DType::F32, Math::Strict)
+        .peak_rates(DType::F32, Math::Strict)
         .bound(1, 1 << 30);
     assert_eq!(bound.bound(), Bound::Memory);
 }
@@ -396,12 +402,12 @@ fn ceilings_follow_type_and_mode() {
 #[cfg(feature = "cudnn")]
 #[test]
 fn without_cudnn_that_is_said() {
-    use warpconv_bench::peer::Peer;
+    use warpconv_bench::cudnn_baseline::CudnnBaseline;
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
     let options = Options::parse_from(["layers"]);
-    let peer = Peer::open(&gpu, gpu.stream(), &options);
-    assert!(!peer.is_there());
-    assert!(peer.words.contains("emulator"), "{}", peer.words);
+    let cudnn = CudnnBaseline::open(&gpu, gpu.stream(), &options);
+    assert!(!cudnn.is_there());
+    assert!(cudnn.words.contains("emulator"), "{}", cudnn.words);
     match warpconv_bench::cudnn::find() {
         Ok(version) => assert!((90_000..100_000).contains(&version), "{version}"),
         Err(why) => assert!(why.contains("cuDNN"), "{why}"),

@@ -145,7 +145,7 @@ pub struct VerifyArgs {
     /// where a kernel can, 1 and 2 where the case is much work to it; in shape files the plan's,
     /// unless types, modes or kernels are named]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub splits: Option<u32>,
+    pub split_k: Option<u32>,
     /// Images a batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
@@ -229,7 +229,7 @@ pub struct CountersArgs {
     pub all: bool,
     /// Blocks that share the sum of a tile [default: what the plan takes]
     #[arg(long, value_name = "COUNT")]
-    pub splits: Option<u32>,
+    pub split_k: Option<u32>,
     /// Skip problems with more multiplications than this (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "1G", value_parser = count)]
     pub max_macs: u64,

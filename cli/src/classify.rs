@@ -9,14 +9,14 @@ use warpconv::Error;
 use warpconv::files;
 use warpconv::gpu::Gpu;
 use warpconv::plan::Tuning;
-use warpconv_nets::{Edges, Form, Named, Network, Variant, squeezenet1_1};
-use warpconv_testing::{LoadedModule, Operands, Stored};
+use warpconv_nets::{Edges, Named, Network, NetworkConfig, Variant, squeezenet1_1};
+use warpconv_testing::{GraphOnDevice, Operands, Stored};
 
 use crate::args::{ClassifyArgs, Global};
 use crate::device;
 use crate::exit::Failure;
+use crate::image::{self, Preprocessing};
 use crate::output::{JsonFile, say};
-use crate::picture::{self, Preprocessing};
 use crate::tuning;
 use crate::verify::{best, npy};
 
@@ -28,7 +28,7 @@ const CLASSES: usize = 1000;
 /// Runs the command.
 pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
-    let picture = picture::read(&args.picture).map_err(Failure::input)?;
+    let picture = image::read(&args.picture).map_err(Failure::input)?;
     let labels = args
         .labels
         .as_deref()
@@ -41,11 +41,11 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
         None => (Preprocessing::Torchvision, Edges::TORCHVISION, 224),
     };
     let dtype = args.dtype.map_or(DType::F32, DType::from);
-    let form = match dtype {
-        DType::F32 => Form::new(1, size),
-        DType::F16 | DType::Bf16 => Form::tensor(1, size, dtype),
+    let config = match dtype {
+        DType::F32 => NetworkConfig::new(1, size),
+        DType::F16 | DType::Bf16 => NetworkConfig::tensor(1, size, dtype),
     };
-    let network = squeezenet1_1(&form, edges, Variant::Bottlenecked).map_err(Failure::input)?;
+    let network = squeezenet1_1(&config, edges, Variant::Bottlenecked).map_err(Failure::input)?;
     let weights = match (&args.weights, folder) {
         (_, Some(folder)) => arrays(&network, folder)?,
         (Some(file), None) => network.read_safetensors(file).map_err(Failure::input)?,
@@ -97,8 +97,8 @@ fn run<T: Stored>(
     x: &[f64],
     weights: Vec<Operands>,
 ) -> Result<Vec<f64>, Failure> {
-    let module = network.module().clone().sharing_buffers();
-    let loaded = LoadedModule::<T>::with(gpu, gpu.stream(), &module, tuning, x, weights);
+    let module = network.graph().clone().sharing_buffers();
+    let loaded = GraphOnDevice::<T>::with(gpu, gpu.stream(), &module, tuning, x, weights);
     let mut loaded = loaded.map_err(Failure::device)?;
     loaded.launch().map_err(Failure::device)?;
     let outputs = loaded.outputs().map_err(Failure::device)?;

@@ -119,10 +119,10 @@ fn explain<P: Operation>(
     say(format_args!("         {facts}"))?;
     say(format_args!(
         "kernel:  {} ({}), {}",
-        kernel.id(),
+        kernel.name(),
         kernel.algorithm.source(),
-        match plan.winner() {
-            Some(winner) => format!("tuned: {winner}"),
+        match plan.tuned_kernel() {
+            Some(tuned_kernel) => format!("tuned: {tuned_kernel}"),
             None => "ranked: nobody has measured this problem here".to_owned(),
         }
     ))?;
@@ -136,10 +136,10 @@ fn explain<P: Operation>(
         bytes(u64::from(plan.shared_bytes()))
     ))?;
     let score = plan.score();
-    if score.splits > 1 {
+    if score.split_k > 1 {
         say(format_args!(
             "splits:  {} blocks share the sum of a tile",
-            score.splits
+            score.split_k
         ))?;
     }
     if score.workspace > 0 {
@@ -159,11 +159,11 @@ fn explain<P: Operation>(
     candidates(plan)?;
     Ok(json!({
         "problem": problem.to_string(),
-        "kernel": kernel.id(),
-        "tuned": plan.winner().map(|winner| json!({
-            "by": winner.by.name(),
-            "amount": number(Some(winner.amount)),
-            "of": winner.of,
+        "kernel": kernel.name(),
+        "tuned": plan.tuned_kernel().map(|tuned_kernel| json!({
+            "by": tuned_kernel.by.name(),
+            "amount": number(Some(tuned_kernel.amount)),
+            "of": tuned_kernel.of,
         })),
         "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
         "grid": plan.grid(),
@@ -173,9 +173,9 @@ fn explain<P: Operation>(
         "min_bytes": roofline.bytes,
         "bound": roofline.bound().to_string(),
         "predicted_us": number(Some(roofline.floor_us)),
-        "splits": score.splits,
+        "splits": score.split_k,
         "workspace": score.workspace,
-        "accepted": plan.accepted().map(|c| c.kernel.kernel().id()).collect::<Vec<_>>(),
+        "accepted": plan.accepted().map(|c| c.kernel.kernel().name()).collect::<Vec<_>>(),
         "ranking": plan.accepted().filter_map(ranked_json).collect::<Vec<_>>(),
         "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
     }))
@@ -207,7 +207,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
     let mut refused: Vec<&Candidate> = plan.refused().collect();
     refused.sort_by_key(|c| {
         matches!(
-            c.verdict,
+            c.evaluation,
             Err(Refusal::DType { .. } | Refusal::Layout { .. })
         )
     });
@@ -215,9 +215,9 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
         return Ok(());
     }
     let rows = refused.into_iter().map(|c| {
-        let why = c.verdict.err();
+        let why = c.evaluation.err();
         vec![
-            c.kernel.kernel().id(),
+            c.kernel.kernel().name(),
             why.map_or_else(String::new, |why| why.to_string()),
         ]
     });
@@ -229,13 +229,17 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
 
 /// A row of the table of kernels that accept.
 fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
-    let mut row = vec![format!("{}. {}", rank + 1, candidate.kernel.kernel().id())];
-    match &candidate.verdict {
+    let mut row = vec![format!(
+        "{}. {}",
+        rank + 1,
+        candidate.kernel.kernel().name()
+    )];
+    match &candidate.evaluation {
         Ok(score) => row.extend([
             grouped(score.blocks),
-            score.splits.to_string(),
+            score.split_k.to_string(),
             format!("{:.2}", score.waves),
-            format!("{:.1}%", score.useful * 100.0),
+            format!("{:.1}%", score.tile_efficiency * 100.0),
             bytes(score.workspace),
             format!("{:.2}", score.arithmetic_us),
             format!("{:.2}", score.memory_us),
@@ -249,17 +253,17 @@ fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
 
 /// A kernel that accepts, with the parts of its rank, in JSON.
 fn ranked_json(candidate: &Candidate) -> Option<Value> {
-    let score = candidate.verdict.as_ref().ok()?;
+    let score = candidate.evaluation.as_ref().ok()?;
     Some(json!({
-        "kernel": candidate.kernel.kernel().id(),
+        "kernel": candidate.kernel.kernel().name(),
         "us": number(Some(score.us)),
         "arithmetic_us": number(Some(score.arithmetic_us)),
         "memory_us": number(Some(score.memory_us)),
         "pack_us": number(Some(score.pack_us)),
         "blocks": score.blocks,
-        "splits": score.splits,
+        "splits": score.split_k,
         "waves": number(Some(score.waves)),
-        "useful": number(Some(score.useful)),
+        "useful": number(Some(score.tile_efficiency)),
         "workspace": score.workspace,
     }))
 }
@@ -267,7 +271,7 @@ fn ranked_json(candidate: &Candidate) -> Option<Value> {
 /// A refusal in JSON.
 fn refusal_json(candidate: &Candidate) -> Value {
     json!({
-        "kernel": candidate.kernel.kernel().id(),
-        "reason": candidate.verdict.err().map(|why| why.to_string()),
+        "kernel": candidate.kernel.kernel().name(),
+        "reason": candidate.evaluation.err().map(|why| why.to_string()),
     })
 }

@@ -206,7 +206,7 @@ fn options_that_leave_nothing_are_an_error() {
         .iter()
         .find(|k| k.algorithm.name() == "relu")
         .unwrap()
-        .id();
+        .name();
     let (_, err) = verify(&case, &["--kernel", &kernel, "--dtype", "f32"], 2);
     assert!(err.contains("nothing to check"), "{err}");
 }

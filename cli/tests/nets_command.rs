@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 use warpconv::Error;
-use warpconv_nets::{Edges, Form, Network, Variant, squeezenet1_1};
+use warpconv_nets::{Edges, Network, NetworkConfig, Variant, squeezenet1_1};
 
 /// A folder of its own for a test, removed at the end.
 struct Scratch(PathBuf);
@@ -147,7 +147,12 @@ fn a_picture_is_classified_and_bad_input_is_said() {
 }
 
 fn network() -> Network {
-    squeezenet1_1(&Form::new(1, 35), Edges::TORCHVISION, Variant::Bottlenecked).unwrap()
+    squeezenet1_1(
+        &NetworkConfig::new(1, 35),
+        Edges::TORCHVISION,
+        Variant::Bottlenecked,
+    )
+    .unwrap()
 }
 
 /// Exact numbers of bf16 and f32 come back; what is missing or of another shape is named.

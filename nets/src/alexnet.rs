@@ -1,6 +1,6 @@
 //! AlexNet.
 
-use super::Form;
+use super::NetworkConfig;
 use super::builder::{Builder, Conv};
 use super::network::Network;
 use warpconv::error::Error;
@@ -18,8 +18,8 @@ use warpconv::problem::LrnParameters;
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn alexnet(form: &Form, lrn: LrnParameters) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn alexnet(config: &NetworkConfig, lrn: LrnParameters) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     let x = net.conv("conv1", x, Conv::new(96, 11).stride(4).relu());
     let x = net.lrn("norm1", x, lrn);
     let x = net.max_pool("pool1", x, 3, 2);
@@ -42,12 +42,12 @@ pub fn alexnet(form: &Form, lrn: LrnParameters) -> Result<Network, Error> {
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn zfnet512(form: &Form) -> Result<Network, Error> {
+pub fn zfnet512(config: &NetworkConfig) -> Result<Network, Error> {
     let lrn = LrnParameters {
         alpha: 5e-4,
         ..LrnParameters::ALEXNET
     };
-    let (mut net, x) = Builder::new(form, 3);
+    let (mut net, x) = Builder::new(config, 3);
     let x = net.conv("conv1", x, Conv::new(96, 7).stride(2).relu());
     let x = net.lrn("norm1", x, lrn);
     let x = net.max_pool("pool1", x, 3, 2);

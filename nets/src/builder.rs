@@ -1,7 +1,7 @@
 //! The layers of a network, named one after the other: shapes are inferred, concatenations become
 //! slices.
 
-use crate::Form;
+use crate::NetworkConfig;
 use warpconv::error::Error;
 use warpconv::problem::{
     Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
@@ -107,7 +107,7 @@ pub(super) struct Layer {
 /// [`Builder::finish`], so that a description reads as one.
 #[derive(Debug)]
 pub struct Builder {
-    pub(super) form: Form,
+    pub(super) config: NetworkConfig,
     pub(super) tensors: Vec<Shape>,
     pub(super) layers: Vec<Layer>,
     pub(super) wrong: Option<Error>,
@@ -120,15 +120,15 @@ const NORM_EPSILON: f64 = 1e-5;
 
 impl Builder {
     /// A network of one form, and its input: `channels` planes of the form's rows and columns.
-    pub fn new(form: &Form, channels: usize) -> (Builder, Tensor) {
+    pub fn new(config: &NetworkConfig, channels: usize) -> (Builder, Tensor) {
         let input = Shape {
             c: channels,
-            h: form.image,
-            w: form.image,
+            h: config.image,
+            w: config.image,
             part_of: None,
         };
         let builder = Builder {
-            form: *form,
+            config: *config,
             tensors: vec![input],
             layers: Vec::new(),
             wrong: None,
@@ -255,9 +255,9 @@ impl Builder {
     /// bias, and the squashing function.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         let [c, h, w] = self.extents(from);
-        let form = &self.form;
+        let config = &self.config;
         let [amplitude, slope] = Tanh::LENET5;
-        let made = Subsample::new([form.n, c, h, w], form.layout, form.dtype, [2, 2])
+        let made = Subsample::new([config.n, c, h, w], config.layout, config.dtype, [2, 2])
             .and_then(|made| made.activation(Activation::Tanh { amplitude, slope }));
         match made {
             Ok(made) => {
@@ -348,9 +348,9 @@ impl Builder {
 
     fn convolve(&mut self, name: String, norm: Option<String>, from: Tensor, conv: Conv) -> Tensor {
         let [c, h, w] = self.extents(from);
-        let form = &self.form;
+        let config = &self.config;
         let built = Conv2d::builder()
-            .input(form.n, c, h, w)
+            .input(config.n, c, h, w)
             .filters(conv.filters)
             .kernel(conv.size[0], conv.size[1])
             .stride(conv.stride, conv.stride)
@@ -359,10 +359,10 @@ impl Builder {
             .bias(true)
             .relu(conv.relu)
             .residual(conv.residual.is_some())
-            .dtype(form.dtype)
-            .layout(form.layout)
-            .filter_layout(form.filter_layout)
-            .math(form.math)
+            .dtype(config.dtype)
+            .layout(config.layout)
+            .filter_layout(config.filter_layout)
+            .math(config.math)
             .build();
         let built = match built {
             Ok(built) => built,
@@ -400,9 +400,9 @@ impl Builder {
         let [c, h, w] = self.extents(from);
         let mut builder = Pool2d::builder()
             .kind(kind)
-            .input(self.form.n, c, h, w)
-            .dtype(self.form.dtype)
-            .layout(self.form.layout);
+            .input(self.config.n, c, h, w)
+            .dtype(self.config.dtype)
+            .layout(self.config.layout);
         if kind.is_windowed() {
             builder = builder
                 .window(size, size)

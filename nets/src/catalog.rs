@@ -1,6 +1,6 @@
 //! The networks by name, with what was published of them.
 
-use super::{Edges, Form, Network, Variant};
+use super::{Edges, Network, NetworkConfig, Variant};
 use super::{
     alexnet, googlenet, lenet5, lenet5_relu, nin_cifar, nin_imagenet, resnet50, squeezenet1_1,
     vgg16, zfnet512,
@@ -33,7 +33,7 @@ pub struct Entry {
     pub small: usize,
     /// Its accuracy, if published for one crop.
     pub published: Option<Published>,
-    build: fn(&Form) -> Result<Network, Error>,
+    build: fn(&NetworkConfig) -> Result<Network, Error>,
 }
 
 impl Entry {
@@ -47,8 +47,8 @@ impl Entry {
     ///
     /// # Errors
     /// As [`Builder::finish`](super::Builder::finish): a picture may be too small for it.
-    pub fn build(&self, form: &Form) -> Result<Network, Error> {
-        (self.build)(form)
+    pub fn build(&self, config: &NetworkConfig) -> Result<Network, Error> {
+        (self.build)(config)
     }
 }
 
@@ -87,7 +87,7 @@ const ENTRIES: [Entry; 13] = [
         image: 227,
         small: 67,
         published: published(57.1, "Caffe, bvlc_alexnet, centre crop"),
-        build: |form| alexnet(form, LrnParameters::ALEXNET),
+        build: |config| alexnet(config, LrnParameters::ALEXNET),
     },
     Entry {
         name: "ZFNet-512",
@@ -132,7 +132,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 64,
         published: None,
-        build: |form| googlenet(form, Variant::Naive),
+        build: |config| googlenet(config, Variant::Naive),
     },
     Entry {
         name: "GoogLeNet",
@@ -141,7 +141,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 64,
         published: published(68.7, "Caffe, bvlc_googlenet, centre crop"),
-        build: |form| googlenet(form, Variant::Bottlenecked),
+        build: |config| googlenet(config, Variant::Bottlenecked),
     },
     Entry {
         name: "ResNet-50",
@@ -150,7 +150,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 32,
         published: None,
-        build: |form| resnet50(form, Variant::Naive),
+        build: |config| resnet50(config, Variant::Naive),
     },
     Entry {
         name: "ResNet-50",
@@ -159,7 +159,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 32,
         published: published(76.13, "torchvision, IMAGENET1K_V1"),
-        build: |form| resnet50(form, Variant::Bottlenecked),
+        build: |config| resnet50(config, Variant::Bottlenecked),
     },
     Entry {
         name: "SqueezeNet 1.1",
@@ -168,7 +168,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 32,
         published: None,
-        build: |form| squeezenet1_1(form, Edges::TORCHVISION, Variant::Naive),
+        build: |config| squeezenet1_1(config, Edges::TORCHVISION, Variant::Naive),
     },
     Entry {
         name: "SqueezeNet 1.1",
@@ -177,7 +177,7 @@ const ENTRIES: [Entry; 13] = [
         image: 224,
         small: 32,
         published: published(58.178, "torchvision, IMAGENET1K_V1"),
-        build: |form| squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked),
+        build: |config| squeezenet1_1(config, Edges::TORCHVISION, Variant::Bottlenecked),
     },
 ];
 

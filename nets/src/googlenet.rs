@@ -2,7 +2,7 @@
 
 use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{Form, Variant};
+use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 use warpconv::problem::LrnParameters;
 
@@ -27,8 +27,8 @@ const NORM_EPSILON: f64 = 1e-3;
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn googlenet(form: &Form, variant: Variant) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn googlenet(config: &NetworkConfig, variant: Variant) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     net.norm_epsilon(NORM_EPSILON);
     let x = layer(&mut net, "conv1", x, Conv::new(64, 7).stride(2).padding(3));
     let x = net.max_pool_ceil("maxpool1", x, 3, 2);

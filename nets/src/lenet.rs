@@ -1,6 +1,6 @@
 //! LeNet-5.
 
-use super::Form;
+use super::NetworkConfig;
 use super::builder::{Builder, Conv};
 use super::network::Network;
 use warpconv::error::Error;
@@ -28,8 +28,8 @@ const C3: [u16; 16] = [
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn lenet5(form: &Form) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 1);
+pub fn lenet5(config: &NetworkConfig) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 1);
     let x = net.conv("c1", x, Conv::new(6, 5));
     let x = net.tanh("c1.tanh", x);
     let x = net.subsample("s2", x);
@@ -51,8 +51,8 @@ pub fn lenet5(form: &Form) -> Result<Network, Error> {
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn lenet5_relu(form: &Form) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 1);
+pub fn lenet5_relu(config: &NetworkConfig) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 1);
     let x = net.conv("c1", x, Conv::new(6, 5).padding(2).relu());
     let x = net.max_pool("s2", x, 2, 2);
     let x = net.conv("c3", x, Conv::new(16, 5).relu());

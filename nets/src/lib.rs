@@ -4,16 +4,16 @@
 //! A description names its layers one after the other on a [`Builder`], which infers the shapes,
 //! lets the branches of a concatenation write their slices of it, and puts bias, residual and ReLU
 //! into the launch of the convolution before. Fully connected layers are convolutions whose filters
-//! are as large as the plane. What comes out is a [`Network`]: a [`Module`](warpconv::ops::Module) to
+//! are as large as the plane. What comes out is a [`Network`]: a [`Graph`](warpconv::graph::Graph) to
 //! plan, launch or capture, and the names of its weights.
 //!
 //! ```
-//! use warpconv_nets::{Form, Variant, resnet50};
+//! use warpconv_nets::{NetworkConfig, Variant, resnet50};
 //!
-//! let network = resnet50(&Form::new(1, 224), Variant::Bottlenecked)?;
-//! assert_eq!(network.module().macs() / 1_000_000, 4_089);
-//! let shared = network.module().clone().sharing_buffers();
-//! assert!(shared.hidden().len() < 8);
+//! let network = resnet50(&NetworkConfig::new(1, 224), Variant::Bottlenecked)?;
+//! assert_eq!(network.graph().macs() / 1_000_000, 4_089);
+//! let shared = network.graph().clone().sharing_buffers();
+//! assert!(shared.intermediates().len() < 8);
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
@@ -46,7 +46,7 @@ mod weights;
 pub use alexnet::{alexnet, zfnet512};
 pub use builder::{Builder, Conv, Tensor};
 pub use catalog::{Entry, Published, entries};
-pub use fuse::Fusion;
+pub use fuse::FusePolicy;
 pub use googlenet::googlenet;
 pub use lenet::{lenet5, lenet5_relu};
 pub use network::{Network, Parameter};
@@ -61,7 +61,7 @@ use warpconv::problem::FilterLayout;
 
 /// In which form a network is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct NetworkConfig {
     /// Images.
     pub n: usize,
     /// Rows and columns of an image.
@@ -76,10 +76,10 @@ pub struct Form {
     pub filter_layout: FilterLayout,
 }
 
-impl Form {
+impl NetworkConfig {
     /// f32 as CUDA cores compute it: NCHW, filters KCRS.
-    pub const fn new(n: usize, image: usize) -> Form {
-        Form {
+    pub const fn new(n: usize, image: usize) -> NetworkConfig {
+        NetworkConfig {
             n,
             image,
             dtype: DType::F32,
@@ -91,8 +91,8 @@ impl Form {
 
     /// What tensor cores like: NHWC, and filters that are packed once rather than before every
     /// launch. f32 is multiplied as tf32.
-    pub const fn tensor(n: usize, image: usize, dtype: DType) -> Form {
-        Form {
+    pub const fn tensor(n: usize, image: usize, dtype: DType) -> NetworkConfig {
+        NetworkConfig {
             n,
             image,
             dtype,

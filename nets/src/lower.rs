@@ -3,7 +3,7 @@
 use super::builder::{Builder, Kind, Layer, Tensor};
 use super::network::{Network, Parameter};
 use warpconv::error::Error;
-use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::problem::{Lrn, Tanh, TensorDesc};
 
 impl Builder {
@@ -11,24 +11,24 @@ impl Builder {
     ///
     /// # Errors
     /// The first error of any layer, as of
-    /// [`Conv2dBuilder::build`](warpconv::problem::Conv2dBuilder::build); else as [`Module::new`].
+    /// [`Conv2dBuilder::build`](warpconv::problem::Conv2dBuilder::build); else as [`Graph::new`].
     pub fn finish(mut self, output: Tensor) -> Result<Network, Error> {
         if let Some(wrong) = self.wrong.take() {
             return Err(wrong);
         }
-        let mut hidden = vec![None; self.tensors.len()];
+        let mut intermediates = vec![None; self.tensors.len()];
         let (mut nodes, mut parameters) = (Vec::new(), Vec::new());
         for layer in &self.layers {
             let mut place = |tensor: Tensor| {
                 let (root, _) = self.root(tensor);
                 if root.0 == 0 {
-                    return Place::Input;
+                    return TensorId::Input;
                 }
                 if root == self.root(output).0 {
-                    return Place::Output;
+                    return TensorId::Output;
                 }
-                let used = hidden.iter().flatten().count();
-                Place::Hidden(*hidden[root.0].get_or_insert(used))
+                let used = intermediates.iter().flatten().count();
+                TensorId::Intermediate(*intermediates[root.0].get_or_insert(used))
             };
             let (step, parameter, residual) = self.step(layer)?;
             let (from, to) = (place(layer.from), place(layer.to));
@@ -42,9 +42,16 @@ impl Builder {
         }
         let [c, h, w] = self.extents(output);
         Ok(Network {
-            module: Module::new(nodes, self.form.dtype)?,
+            graph: Graph::new(nodes, self.config.dtype)?,
             parameters,
-            output: TensorDesc::new(self.form.n, c, h, w, self.form.layout, self.form.dtype)?,
+            output: TensorDesc::new(
+                self.config.n,
+                c,
+                h,
+                w,
+                self.config.layout,
+                self.config.dtype,
+            )?,
         })
     }
 
@@ -142,8 +149,8 @@ impl Builder {
 
     fn desc(&self, tensor: Tensor) -> Result<TensorDesc, Error> {
         let [c, h, w] = self.extents(tensor);
-        let form = &self.form;
-        let dense = TensorDesc::new(form.n, c, h, w, form.layout, form.dtype)?;
+        let config = &self.config;
+        let dense = TensorDesc::new(config.n, c, h, w, config.layout, config.dtype)?;
         match self.slice(tensor) {
             Some((pitch, offset)) => dense.slice(pitch, offset),
             None => Ok(dense),

@@ -1,6 +1,6 @@
 //! A network ready to be planned: a module, and what its weights are called.
 
-use warpconv::ops::{Module, Step};
+use warpconv::graph::{Graph, Step};
 use warpconv::problem::{Conv2d, TensorDesc};
 
 /// One set of filters with its bias, by the names under which files hold them.
@@ -67,18 +67,18 @@ impl Parameter {
 /// A network ready to be planned: a module, and what its weights are called.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    pub(super) module: Module,
+    pub(super) graph: Graph,
     pub(super) parameters: Vec<Parameter>,
     pub(super) output: TensorDesc,
 }
 
 impl Network {
-    /// The launches. Hidden tensors have buffers of their own; see [`Module::sharing_buffers`].
-    pub fn module(&self) -> &Module {
-        &self.module
+    /// The launches. Intermediate tensors have buffers of their own; see [`Graph::sharing_buffers`].
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
-    /// One for each of [`Module::weights`], in the same order.
+    /// One for each of [`Graph::weights`], in the same order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
@@ -86,7 +86,7 @@ impl Network {
     /// The layers that a launch computes the last of: one for each output of its step, in their
     /// order. A launch by itself has its own name only.
     pub fn layers_of(&self, launch: usize) -> Vec<&str> {
-        let nodes = self.module.nodes();
+        let nodes = self.graph.nodes();
         let Some(node) = nodes.get(launch) else {
             return Vec::new();
         };
@@ -101,11 +101,11 @@ impl Network {
 
     /// The same with its launches put together in another way: they take parameter `order[i]` as
     /// their `i`-th.
-    pub(super) fn with_module(self, module: Module, order: &[usize]) -> Network {
+    pub(super) fn with_graph(self, graph: Graph, order: &[usize]) -> Network {
         let parameters = order.iter().map(|&old| self.parameters[old].clone());
         Network {
             parameters: parameters.collect(),
-            module,
+            graph,
             ..self
         }
     }

@@ -1,6 +1,6 @@
 //! Network in Network.
 
-use super::Form;
+use super::NetworkConfig;
 use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
 use warpconv::error::Error;
@@ -21,8 +21,8 @@ fn mlpconv(net: &mut Builder, name: &str, x: Tensor, conv: Conv, widths: [usize;
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn nin_imagenet(form: &Form) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn nin_imagenet(config: &NetworkConfig) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     let x = mlpconv(&mut net, "1", x, Conv::new(96, 11).stride(4), [96, 96]);
     let x = net.max_pool_ceil("pool1", x, 3, 2);
     let x = mlpconv(&mut net, "2", x, Conv::new(256, 5).padding(2), [256, 256]);
@@ -44,8 +44,8 @@ pub fn nin_imagenet(form: &Form) -> Result<Network, Error> {
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn nin_cifar(form: &Form) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn nin_cifar(config: &NetworkConfig) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     let x = mlpconv(&mut net, "1", x, Conv::new(192, 5).padding(2), [160, 96]);
     let x = net.max_pool_ceil("pool1", x, 3, 2);
     let x = mlpconv(&mut net, "2", x, Conv::new(192, 5).padding(2), [192, 192]);

@@ -2,7 +2,7 @@
 
 use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{Form, Variant};
+use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 
 /// He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015: fifty layers,
@@ -17,8 +17,8 @@ use warpconv::error::Error;
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn resnet50(form: &Form, variant: Variant) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn resnet50(config: &NetworkConfig, variant: Variant) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     let x = net.conv_norm(
         "conv1",
         "bn1",
@@ -26,14 +26,14 @@ pub fn resnet50(form: &Form, variant: Variant) -> Result<Network, Error> {
         Conv::new(64, 7).stride(2).padding(3).relu(),
     );
     let mut x = net.max_pool_padded("maxpool", x, [3, 2, 1]);
-    for (stage, blocks, narrow) in [(1, 3, 64), (2, 4, 128), (3, 6, 256), (4, 3, 512)] {
+    for (stage, blocks, mid_channels) in [(1, 3, 64), (2, 4, 128), (3, 6, 256), (4, 3, 512)] {
         for block in 0..blocks {
             let stride = if block == 0 && stage > 1 { 2 } else { 1 };
             x = residual_block(
                 &mut net,
                 &format!("layer{stage}.{block}"),
                 x,
-                narrow,
+                mid_channels,
                 stride,
                 variant,
             );
@@ -44,16 +44,16 @@ pub fn resnet50(form: &Form, variant: Variant) -> Result<Network, Error> {
     net.finish(x)
 }
 
-/// A bottleneck and what goes past it: `narrow` channels between, four times as many behind.
+/// A bottleneck and what goes past it: `mid_channels` channels between, four times as many behind.
 fn residual_block(
     net: &mut Builder,
     name: &str,
     x: Tensor,
-    narrow: usize,
+    mid_channels: usize,
     stride: usize,
     variant: Variant,
 ) -> Tensor {
-    let wide = 4 * narrow;
+    let wide = 4 * mid_channels;
     let [channels, ..] = net.extents(x);
     // What goes past comes first, so that the bottleneck's own launches are next to each other and
     // can be one.
@@ -72,8 +72,8 @@ fn residual_block(
     };
     let (from, last) = match variant {
         Variant::Bottlenecked => {
-            let y = layer(1, x, Conv::new(narrow, 1));
-            let y = layer(2, y, Conv::new(narrow, 3).stride(stride).padding(1));
+            let y = layer(1, x, Conv::new(mid_channels, 1));
+            let y = layer(2, y, Conv::new(mid_channels, 3).stride(stride).padding(1));
             (y, Conv::new(wide, 1))
         }
         Variant::Naive => (x, Conv::new(wide, 3).stride(stride).padding(1)),

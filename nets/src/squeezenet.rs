@@ -2,7 +2,7 @@
 
 use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{Form, Variant};
+use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 
 /// What differs between the published forms of the first and the last layer.
@@ -38,8 +38,12 @@ impl Edges {
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn squeezenet1_1(form: &Form, edges: Edges, variant: Variant) -> Result<Network, Error> {
-    let (mut net, x) = Builder::new(form, 3);
+pub fn squeezenet1_1(
+    config: &NetworkConfig,
+    edges: Edges,
+    variant: Variant,
+) -> Result<Network, Error> {
+    let (mut net, x) = Builder::new(config, 3);
     let x = net.conv(
         "features.0",
         x,

@@ -1,6 +1,6 @@
 //! VGG.
 
-use super::Form;
+use super::NetworkConfig;
 use super::builder::{Builder, Conv};
 use super::network::Network;
 use warpconv::error::Error;
@@ -13,8 +13,8 @@ use warpconv::error::Error;
 ///
 /// # Errors
 /// As [`Builder::finish`].
-pub fn vgg16(form: &Form) -> Result<Network, Error> {
-    let (mut net, mut x) = Builder::new(form, 3);
+pub fn vgg16(config: &NetworkConfig) -> Result<Network, Error> {
+    let (mut net, mut x) = Builder::new(config, 3);
     // torchvision counts every layer, ReLUs and poolings too.
     let mut index = 0;
     for (width, depth) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {

@@ -56,7 +56,7 @@ impl Network {
 
     /// An input by seed: numbers in ±2, dense NCHW.
     pub fn random_input(&self, seed: u64) -> Vec<f64> {
-        let input = self.module().input();
+        let input = self.graph().input();
         values(seed, input.map_or(0, |input| input.elements()), 2.0)
     }
 
@@ -113,7 +113,7 @@ impl Network {
 
 /// Bytes of a header at most. Those of these networks have under 100 KB, and reading one takes 16
 /// times its size.
-const MOST_HEADER: u64 = 16 << 20;
+const MAX_HEADER: u64 = 16 << 20;
 
 /// Whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of a
 /// header that is within the file, and the brace that begins it.
@@ -129,9 +129,9 @@ fn header_fits(head: &[u8], size: u64) -> std::io::Result<()> {
     if length > size.saturating_sub(8) {
         return refused(format!("a header of {length} bytes in a file of {size}"));
     }
-    if length > MOST_HEADER {
+    if length > MAX_HEADER {
         return refused(format!(
-            "a header of {length} bytes, the most is {MOST_HEADER}"
+            "a header of {length} bytes, the most is {MAX_HEADER}"
         ));
     }
     if *first != b'{' {
@@ -260,7 +260,7 @@ fn missing(name: &str, shape: &[usize]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Builder, Conv, Form};
+    use crate::{Builder, Conv, NetworkConfig};
     use std::collections::HashMap;
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn small(epsilon: f64) -> Network {
-        let (mut net, x) = Builder::new(&Form::new(1, 2), 1);
+        let (mut net, x) = Builder::new(&NetworkConfig::new(1, 2), 1);
         net.norm_epsilon(epsilon);
         let x = net.conv_norm("conv", "bn", x, Conv::new(2, 1));
         let x = net.linear("fc", x, 1, false);
@@ -332,9 +332,9 @@ mod tests {
     #[test]
     fn normalisations_have_the_epsilon_of_their_network() {
         use crate::{Variant, googlenet, resnet50};
-        let form = Form::new(1, 64);
-        let google = googlenet(&form, Variant::Bottlenecked).expect("a network");
-        let resnet = resnet50(&form, Variant::Bottlenecked).expect("a network");
+        let config = NetworkConfig::new(1, 64);
+        let google = googlenet(&config, Variant::Bottlenecked).expect("a network");
+        let resnet = resnet50(&config, Variant::Bottlenecked).expect("a network");
         for (network, epsilon) in [(google, 1e-3), (resnet, 1e-5)] {
             let (kind, last) = network
                 .parameters()

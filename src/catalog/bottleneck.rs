@@ -4,7 +4,7 @@
 //! are the output pixels of one image that a block takes, `tile_k` (`NARROW`) the channels of both
 //! intermediates, rounded up; `stride` is that of the 3x3.
 
-use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
+use super::{Algorithm, Arch, DType, Kernel, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
@@ -22,7 +22,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
 
 /// What entries differ in.
 struct Entry {
-    tier: Tier,
+    arch: Arch,
     dtype: DType,
     math: Math,
     layout: Layout,
@@ -42,7 +42,7 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
         algorithm,
         dtype: entry.dtype,
         layout: Some(entry.layout),
-        tier: entry.tier,
+        arch: entry.arch,
         tile_m,
         tile_n,
         tile_k,
@@ -56,12 +56,12 @@ fn of(algorithm: Algorithm, entry: &Entry) -> Kernel {
 }
 
 /// The most channels of input and output. Those on tensor cores that keep all filters of the two
-/// 1x1s in shared memory have room for so many (MOST_C and MOST_K, or BLOCKS of 64, in the
+/// 1x1s in shared memory have room for so many (MAX_C and MAX_K, or BLOCKS of 64, in the
 /// kernels).
-pub(super) fn most_channels(kernel: &Kernel) -> Option<u32> {
+pub(super) fn max_channels(kernel: &Kernel) -> Option<u32> {
     match kernel.algorithm {
         Algorithm::Bottleneck if streams_filters(kernel) => None,
-        Algorithm::Bottleneck => Some(MOST),
+        Algorithm::Bottleneck => Some(MAX),
         Algorithm::BottleneckWgmma => Some(WGMMA_CHANNELS),
         _ => None,
     }
@@ -105,7 +105,7 @@ const SIMT: [Entry; 17] = [
 /// tile's sums find registers.
 const fn simt(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
     Entry {
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         dtype: DType::F32,
         math: Math::Strict,
         layout,
@@ -121,7 +121,7 @@ const fn simt(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry
 /// Without copies behind the back of a thread a third stage would gain nothing.
 const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     Entry {
-        tier: Tier::Sm75,
+        arch: Arch::Sm75,
         stages: 2,
         ..simt(layout, tile, 1, 4)
     }
@@ -129,7 +129,7 @@ const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
 
 /// What `kernels/bottleneck_simt.cuh` lays out: area A, area B, places.
 fn simt_shared(kernel: &Kernel) -> u32 {
-    let (wide, narrow) = (kernel.vector == 16, kernel.tile_k);
+    let (wide, mid_channels) = (kernel.vector == 16, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
     let (halo_p, halo_q) = (halo(kernel.tile_m), halo(kernel.tile_n));
     let mid_q = (halo_q + u32::from(wide)).next_multiple_of(2);
@@ -143,13 +143,13 @@ fn simt_shared(kernel: &Kernel) -> u32 {
         _ => halo_p * x_q,
     };
     let out = kernel.tile_m * kernel.tile_n;
-    let mid_row = narrow * mid_q + if out == 7 * 32 { 4 } else { 8 };
+    let mid_row = mid_channels * mid_q + if out == 7 * 32 { 4 } else { 8 };
     let step_1 = if wide { 16 } else { 8 };
-    let stage_1 = (step_1 * (x_pitch + narrow + 4)).next_multiple_of(4);
-    let stage_2 = 4 * 9 * (narrow + 8);
+    let stage_1 = (step_1 * (x_pitch + mid_channels + 4)).next_multiple_of(4);
+    let stage_2 = 4 * 9 * (mid_channels + 8);
     let stage_3 = 16 * (64 + 4);
     let area_a = (halo_p * mid_row)
-        .max(narrow * out)
+        .max(mid_channels * out)
         .max(kernel.stages * stage_1);
     let area_b = kernel.stages * stage_2.max(stage_3);
     let places = if wide { 0 } else { halo_p * x_q };
@@ -193,7 +193,7 @@ const RESIDENT: u32 = 256;
 const STREAMED: u32 = 128;
 
 /// What filters are kept for where they are resident.
-const MOST: u32 = 256;
+const MAX: u32 = 256;
 
 fn mma(all: &mut Vec<Kernel>) {
     let kinds = [
@@ -207,7 +207,7 @@ fn mma(all: &mut Vec<Kernel>) {
                 .iter()
                 .map(|&(tile, stride, vector, threads, min_blocks)| {
                     let entry = Entry {
-                        tier: Tier::Sm80,
+                        arch: Arch::Sm80,
                         dtype,
                         math,
                         layout: Layout::Nhwc,
@@ -231,24 +231,24 @@ pub(super) fn streams_filters(kernel: &Kernel) -> bool {
 
 /// As `kernels/bottleneck_patch.cuh` lays it out.
 fn mma_shared(kernel: &Kernel) -> u32 {
-    let (size, narrow) = (kernel.dtype.size() as u32, kernel.tile_k);
+    let (size, mid_channels) = (kernel.dtype.size() as u32, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
     let halo = halo(kernel.tile_m) * halo(kernel.tile_n);
-    let narrow_bytes = narrow * size;
+    let narrow_bytes = mid_channels * size;
     let row = narrow_bytes.min(128);
     // The first product goes over the halo in passes.
     let column_warps = if narrow_bytes >= 128 { 2 } else { 1 };
     let rows = 16 * 4 / column_warps;
-    let columns = narrow / 8 / column_warps;
+    let columns = mid_channels / 8 / column_warps;
     let most = if columns < 4 { 6 } else { 24 / columns };
     let blocks = halo.div_ceil(rows);
     let pass = blocks.div_ceil(blocks.div_ceil(most)) * rows;
     let (groups, biases, filters, stage) = if streams_filters(kernel) {
-        let slot = narrow.max(64) * row;
-        (1, 2 * narrow, 3 * slot, (pass + narrow) * 32)
+        let slot = mid_channels.max(64) * row;
+        (1, 2 * mid_channels, 3 * slot, (pass + mid_channels) * 32)
     } else {
-        let filters = narrow * size * (MOST + 9 * narrow + MOST);
-        (2, 2 * narrow + MOST, filters, pass * 32)
+        let filters = mid_channels * size * (MAX + 9 * mid_channels + MAX);
+        (2, 2 * mid_channels + MAX, filters, pass * 32)
     };
     let mid = (halo * narrow_bytes.max(128)).next_multiple_of(256);
     // Eight pixels of a warp, 64 filters each.
@@ -280,7 +280,7 @@ const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
     // intermediate.
     let (rows, stages) = if stride == 1 { (14, 3) } else { (4, 5) };
     Entry {
-        tier: Tier::Sm90a,
+        arch: Arch::Sm90a,
         dtype,
         math: Math::Strict,
         layout: Layout::Nhwc,

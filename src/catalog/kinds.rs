@@ -124,7 +124,7 @@ impl Math {
 
 /// The instruction set that a module was compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Tier {
+pub enum Arch {
     /// compute_75: the baseline, no `cp.async`; `mma.sync` for f16.
     Sm75,
     /// compute_80: `cp.async`, `mma.sync` for bf16 and tf32.
@@ -134,40 +134,40 @@ pub enum Tier {
     Sm90a,
 }
 
-impl Tier {
+impl Arch {
     /// The lowest compute capability that runs the tier, as (major, minor).
     pub const fn capability(self) -> (u32, u32) {
         match self {
-            Tier::Sm75 => (7, 5),
-            Tier::Sm80 => (8, 0),
-            Tier::Sm90a => (9, 0),
+            Arch::Sm75 => (7, 5),
+            Arch::Sm80 => (8, 0),
+            Arch::Sm90a => (9, 0),
         }
     }
 
     /// Whether a device of this compute capability, (major, minor), runs the tier's modules.
     pub fn runs_on(self, capability: (u32, u32)) -> bool {
         match self {
-            Tier::Sm75 | Tier::Sm80 => capability >= self.capability(),
+            Arch::Sm75 | Arch::Sm80 => capability >= self.capability(),
             // What is specific to an architecture stays with it.
-            Tier::Sm90a => capability == self.capability(),
+            Arch::Sm90a => capability == self.capability(),
         }
     }
 
     /// `sm75`, `sm80` or `sm90a`: the suffix of kernel ids.
     pub const fn name(self) -> &'static str {
         match self {
-            Tier::Sm75 => "sm75",
-            Tier::Sm80 => "sm80",
-            Tier::Sm90a => "sm90a",
+            Arch::Sm75 => "sm75",
+            Arch::Sm80 => "sm80",
+            Arch::Sm90a => "sm90a",
         }
     }
 
     /// nvcc's `-arch` for the tier.
-    pub const fn arch(self) -> &'static str {
+    pub const fn nvcc_arch(self) -> &'static str {
         match self {
-            Tier::Sm75 => "compute_75",
-            Tier::Sm80 => "compute_80",
-            Tier::Sm90a => "compute_90a",
+            Arch::Sm75 => "compute_75",
+            Arch::Sm80 => "compute_80",
+            Arch::Sm90a => "compute_90a",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma_tile.cuh`.
 
-use super::{Algorithm, DType, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout, Math, Tier};
+use super::{Algorithm, Arch, DType, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
@@ -58,7 +58,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, math: Math, layout: Layout, tile: 
         algorithm,
         dtype,
         layout: Some(layout),
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         tile_m,
         tile_n,
         tile_k,
@@ -160,7 +160,7 @@ fn turing(all: &mut Vec<Kernel>) {
             for (tile, threads, min_blocks) in [(128, 256, 1), (64, 128, 3)] {
                 let tile = (tile, tile, 32, vector, threads, 2, min_blocks);
                 all.push(Kernel {
-                    tier: Tier::Sm75,
+                    arch: Arch::Sm75,
                     ..kernel(Algorithm::Mma, DType::F16, Math::Strict, layout, tile)
                 });
             }
@@ -190,7 +190,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
         true => 4 * tile_n * (tile_m + 8),
         false => 4 * tile_m * (tile_n + 4),
     };
-    let rounds = if kernel.tier == Tier::Sm75 { 2 } else { 1 };
+    let rounds = if kernel.arch == Arch::Sm75 { 2 } else { 1 };
     let table = match kernel.algorithm {
         Algorithm::MmaFewChannels => 16 * (FEW_CHANNELS_MAX_GEMM_K + kernel.stages * tile_k),
         _ if nhwc => 2 * 16 * tile_n,

@@ -1,6 +1,6 @@
 //! The kernels that compute several convolutions in one launch: tiles of `kernels/mma_multi_conv.cu`.
 
-use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
+use super::{Algorithm, Arch, DType, Kernel, Layout, Math};
 
 /// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
 /// multiprocessor.
@@ -40,7 +40,7 @@ fn add(all: &mut Vec<Kernel>, dtype: DType, math: Math, layout: Layout, tiles: &
             algorithm: Algorithm::MmaMultiConv,
             dtype,
             layout: Some(layout),
-            tier: Tier::Sm80,
+            arch: Arch::Sm80,
             tile_m,
             tile_n,
             tile_k,

@@ -1,6 +1,6 @@
 //! The kernels that compute on CUDA cores.
 
-use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
+use super::{Algorithm, Arch, DType, Kernel, Layout, Math};
 
 /// Tiles, as (tile_m, tile_n), with the types and tiers they are compiled for. cp.async cannot
 /// convert, so f16 and bf16 have the baseline tier only.
@@ -41,9 +41,9 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
     ];
     for tiles in products {
         for layout in Layout::ALL {
-            let mut push = |dtype, tier, sizes: &[(u32, u32)]| {
+            let mut push = |dtype, arch, sizes: &[(u32, u32)]| {
                 for &(tile_m, tile_n) in sizes {
-                    let kernel = matrix_product(tile_m, tile_n, tier);
+                    let kernel = matrix_product(tile_m, tile_n, arch);
                     all.push(Kernel {
                         algorithm: tiles.algorithm,
                         dtype,
@@ -52,10 +52,10 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
                     });
                 }
             };
-            push(DType::F32, Tier::Sm80, tiles.f32_sm80);
-            push(DType::F32, Tier::Sm75, tiles.f32_sm75);
-            push(DType::F16, Tier::Sm75, tiles.half_sm75);
-            push(DType::Bf16, Tier::Sm75, tiles.half_sm75);
+            push(DType::F32, Arch::Sm80, tiles.f32_sm80);
+            push(DType::F32, Arch::Sm75, tiles.f32_sm75);
+            push(DType::F16, Arch::Sm75, tiles.half_sm75);
+            push(DType::Bf16, Arch::Sm75, tiles.half_sm75);
         }
     }
     for dtype in DType::ALL {
@@ -65,7 +65,7 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
                 algorithm: Algorithm::SmallGroups,
                 dtype,
                 layout: Some(layout),
-                tier: Tier::Sm75,
+                arch: Arch::Sm75,
                 tile_m: 8,
                 tile_n: 256,
                 tile_k: 1,
@@ -84,14 +84,14 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
 /// thread owns 8x8 sums, or 4x8 where there are 32 filters, so that 128 registers a thread and 512
 /// threads a multiprocessor fit each other; 168 and 384 where 64 threads share out a 64x64 tile and
 /// each brings 16 elements a step through registers.
-fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
+fn matrix_product(tile_m: u32, tile_n: u32, arch: Arch) -> Kernel {
     let sums = if tile_m < 64 { 32 } else { 64 };
     let threads = tile_m * tile_n / sums;
     Kernel {
         algorithm: Algorithm::Direct,
         dtype: DType::F32,
         layout: None,
-        tier,
+        arch,
         tile_m,
         tile_n,
         tile_k: 8,
@@ -101,8 +101,8 @@ fn matrix_product(tile_m: u32, tile_n: u32, tier: Tier) -> Kernel {
         threads,
         // cp.async keeps several steps in flight; through registers there is one read and one
         // filled.
-        stages: if tier == Tier::Sm80 { 4 } else { 2 },
-        min_blocks: if tier == Tier::Sm75 && threads == 64 && sums == 64 {
+        stages: if arch == Arch::Sm80 { 4 } else { 2 },
+        min_blocks: if arch == Arch::Sm75 && threads == 64 && sums == 64 {
             6
         } else {
             512 / threads
@@ -166,7 +166,7 @@ pub(super) fn one_by_one(
         algorithm,
         dtype,
         layout,
-        tier: Tier::Sm75,
+        arch: Arch::Sm75,
         tile_m: 1,
         tile_n: 1,
         tile_k: 1,

@@ -1,6 +1,6 @@
 //! The kernels that compute on tensor cores by `wgmma`.
 
-use super::{Algorithm, DType, Kernel, Layout, Math, Tier};
+use super::{Algorithm, Arch, DType, Kernel, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
@@ -85,7 +85,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, layout: Layout) -> Kernel {
         algorithm,
         dtype,
         layout: Some(layout),
-        tier: Tier::Sm90a,
+        arch: Arch::Sm90a,
         math: match dtype {
             DType::F32 => Math::Tf32,
             _ => Math::Strict,

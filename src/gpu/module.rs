@@ -64,7 +64,7 @@ impl LoadedKernel {
 /// Loads the kernel from a text into the context.
 fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Error> {
     let kernel = id.kernel();
-    let name = kernel.id();
+    let name = kernel.name();
     // The build's texts hold no NUL; where there is one, the driver refuses the empty module.
     let image = CString::new(text).unwrap_or_default();
     context
@@ -83,7 +83,7 @@ fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Err
 /// The module's kernel, which is told of the shared memory that launches will ask for: of more than
 /// 48 KiB a function has to know beforehand.
 fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
-    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
+    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX;
     let entry = CString::new(name).unwrap_or_default();
     // SAFETY: the module was just loaded into the context that is bound to this thread.
     let function = unsafe { result::module::get_function(module, entry) }
@@ -91,7 +91,7 @@ fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function,
     let bytes = kernel.dynamic_shared();
     if bytes > 0 {
         // SAFETY: as above; the function is the module's.
-        unsafe { result::function::set_function_attribute(function, MOST, bytes as i32) }
+        unsafe { result::function::set_function_attribute(function, MAX, bytes as i32) }
             .map_err(|e| driver_error("cuFuncSetAttribute", e))?;
     }
     Ok(Function(function))
@@ -238,7 +238,7 @@ impl Modules {
         self.loaded[id.0]
             .set(function)
             .map_err(|_| Error::ModuleLoad {
-                kernel: id.kernel().id(),
+                kernel: id.kernel().name(),
                 code: sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,
                 reason: String::from("another text of it is loaded"),
             })

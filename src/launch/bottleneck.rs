@@ -16,7 +16,7 @@ use crate::plan::{BottleneckPlan, bottleneck::resident};
 use crate::problem::{Added, Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES, TensorDesc};
 
 /// A bottleneck ready to be launched at once; made by [`Gpu::prepare_bottleneck`].
-pub type PreparedBottleneck = Prepared<Bottleneck2d, BottleneckWork>;
+pub type PreparedBottleneck = Prepared<Bottleneck2d, BottleneckKernel>;
 
 /// The arguments of every kernel that computes a bottleneck: a mirror of
 /// `kernels/bottleneck_args.cuh`, whose comments say what each field holds.
@@ -36,7 +36,7 @@ pub struct BottleneckArgs {
     pub c: i32,
     pub h: i32,
     pub width: i32,
-    pub narrow: i32,
+    pub mid_channels: i32,
     pub k: i32,
     pub p: i32,
     pub q: i32,
@@ -47,7 +47,7 @@ pub struct BottleneckArgs {
     pub w2_tap: i32,
     pub w3_k: i32,
     pub w3_c: i32,
-    /// Before `share_out`, which looks at the addresses, what the filters' layout alone permits.
+    /// Before `set_grid`, which looks at the addresses, what the filters' layout alone permits.
     pub w_vector: i32,
     pub y_vector: i32,
     pub relu: i32,
@@ -62,7 +62,7 @@ const _: () = assert!(size_of::<BottleneckArgs>() == 9 * 8 + 3 * 16 + 20 * 4 + 2
 /// What a prepared bottleneck launches: the arguments without the pointers, for as many blocks as
 /// the device holds at once.
 #[derive(Clone, Copy, Debug)]
-pub struct BottleneckWork {
+pub struct BottleneckKernel {
     arguments: BottleneckArgs,
     most_blocks: u64,
 }
@@ -81,7 +81,7 @@ impl From<&Bottleneck2d> for BottleneckArgs {
             c: int(problem.c()),
             h: int(problem.h()),
             width: int(problem.w()),
-            narrow: int(problem.narrow()),
+            mid_channels: int(problem.mid_channels()),
             k: int(problem.k()),
             p: int(problem.p()),
             q: int(problem.q()),
@@ -120,7 +120,7 @@ fn whole_rows(conv: &Conv2d) -> bool {
 
 impl Arguments for BottleneckArgs {
     /// Returns the number of tiles; a launch may have fewer blocks.
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         let tiles_p = (self.p as u32).div_ceil(kernel.tile_m.max(1));
         self.tiles_q = (self.q as u32).div_ceil(kernel.tile_n.max(1));
         let image = u64::from(tiles_p) * u64::from(self.tiles_q);
@@ -201,7 +201,7 @@ impl Gpu {
     /// As [`Gpu::prepare_conv`].
     pub fn prepare_bottleneck(&self, plan: &BottleneckPlan) -> Result<PreparedBottleneck, Error> {
         let (device, kernel) = (self.capability(), plan.kernel().kernel());
-        let work = BottleneckWork {
+        let work = BottleneckKernel {
             arguments: BottleneckArgs::from(plan.problem()),
             most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
         };
@@ -293,7 +293,7 @@ impl PreparedBottleneck {
         }
         let loaded = self.loaded();
         check_pointers(problem, loaded.kernel(), &pointers)?;
-        let BottleneckWork {
+        let BottleneckKernel {
             mut arguments,
             most_blocks,
         } = *self.arguments();
@@ -305,7 +305,7 @@ impl PreparedBottleneck {
             _ => 0,
         };
         arguments.y = pointers.y + offset_bytes(problem.output());
-        let grid = arguments.share_out(loaded.kernel()).min(most_blocks);
+        let grid = arguments.set_grid(loaded.kernel()).min(most_blocks);
         // SAFETY: the caller's promise is this function's own; every block takes tiles until there
         // are no more, so fewer blocks than tiles compute all of them.
         unsafe { launch_kernel(loaded, stream, grid, arguments) }

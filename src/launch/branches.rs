@@ -16,14 +16,14 @@ use super::workspace::Workspace;
 use crate::catalog::{Kernel, Layout};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::plan::branches::{shared_sums, splits_of};
+use crate::plan::branches::{partials_layout, split_k_of};
 use crate::plan::{BranchesPlan, WORKSPACE_ALIGNMENT};
 use crate::problem::{
-    Branches, Conv2d, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, PACKED_BYTES, Product,
+    Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, PACKED_BYTES, Product,
 };
 
 /// Several convolutions ready to be launched at once; made by [`Gpu::prepare_branches`].
-pub type PreparedBranches = Prepared<Branches, BranchesWork>;
+pub type PreparedBranches = Prepared<Branches, BranchesKernel>;
 
 /// A range of a product's filters: one convolution. As all structs here it mirrors
 /// `kernels/multi_conv_args.cuh`, whose comments say what each field holds.
@@ -47,7 +47,7 @@ pub struct Destination {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BranchArgs {
     pub tensor: TensorArgs,
-    pub to: [Destination; MOST_MERGED],
+    pub to: [Destination; MAX_MERGED],
     pub destinations: i32,
     pub pooled: i32,
     pub first: u32,
@@ -59,7 +59,7 @@ pub struct BranchArgs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BranchesArgs {
-    pub branch: [BranchArgs; MOST_PRODUCTS],
+    pub branch: [BranchArgs; MAX_PRODUCTS],
     pub branches: i32,
     pub reserved: i32,
 }
@@ -69,16 +69,16 @@ const _: () = assert!(size_of::<BranchArgs>() == size_of::<TensorArgs>() + 4 * 5
 const _: () = assert!(size_of::<BranchesArgs>() == 4 * size_of::<BranchArgs>() + 8);
 
 impl BranchesArgs {
-    /// Everything but the pointers, and what [`Arguments::share_out`] fills in.
-    fn new(problem: &Branches, kernel: &Kernel, splits: u32) -> BranchesArgs {
+    /// Everything but the pointers, and what [`Arguments::set_grid`] fills in.
+    fn new(problem: &Branches, kernel: &Kernel, split_k: u32) -> BranchesArgs {
         let mut args = BranchesArgs {
             branches: int(problem.products().len()),
             ..BranchesArgs::default()
         };
         let each = problem.products().iter();
-        let each = each.zip(splits_of(problem, kernel, splits));
-        for (branch, (product, splits)) in args.branch.iter_mut().zip(each) {
-            *branch = BranchArgs::new(product, kernel, splits);
+        let each = each.zip(split_k_of(problem, kernel, split_k));
+        for (branch, (product, split_k)) in args.branch.iter_mut().zip(each) {
+            *branch = BranchArgs::new(product, kernel, split_k);
         }
         args
     }
@@ -89,9 +89,9 @@ impl BranchesArgs {
 }
 
 impl BranchArgs {
-    fn new(product: &Product, kernel: &Kernel, splits: u32) -> BranchArgs {
+    fn new(product: &Product, kernel: &Kernel, split_k: u32) -> BranchArgs {
         let mut branch = BranchArgs {
-            tensor: TensorArgs::new(product.merged(), kernel, splits),
+            tensor: TensorArgs::new(product.merged(), kernel, split_k),
             destinations: int(product.convolutions().len()),
             pooled: i32::from(product.pooling().is_some()),
             ..BranchArgs::default()
@@ -127,13 +127,13 @@ impl BranchArgs {
 }
 
 impl Arguments for BranchesArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         let (mut column, mut columns) = (0u32, 0u64);
         for branch in self.used() {
-            branch.tensor.share_out(kernel);
+            branch.tensor.set_grid(kernel);
             branch.tensor.conv.y_vector = i32::from(branch.whole_outputs(kernel));
             branch.first = column;
-            column += branch.tensor.conv.tiles_m * branch.tensor.splits as u32;
+            column += branch.tensor.conv.tiles_m * branch.tensor.split_k as u32;
             columns = u64::from(branch.tensor.conv.gemm_n.div_ceil(kernel.tile_n));
         }
         for branch in self.used() {
@@ -146,10 +146,10 @@ impl Arguments for BranchesArgs {
 /// What prepared branches launch: the arguments without the pointers, and where the sums that
 /// several blocks share lie.
 #[derive(Clone, Debug)]
-pub struct BranchesWork {
+pub struct BranchesKernel {
     arguments: BranchesArgs,
     /// Of each product, first counter and first byte of the parts.
-    shared: [(u64, u64); MOST_PRODUCTS],
+    shared: [(u64, u64); MAX_PRODUCTS],
 }
 
 /// The operands of several convolutions, as cudarc's slices or views. Lengths in elements.
@@ -161,7 +161,7 @@ pub struct BranchesBuffers<'a, 'b, T> {
     /// The bias of each, exactly if it has one.
     pub bias: &'b [Option<&'a dyn DeviceBuffer<T>>],
     /// The buffers that are written, from the first on.
-    pub y: [Option<&'b mut dyn DeviceBufferMut<T>>; MOST_CONVOLUTIONS],
+    pub y: [Option<&'b mut dyn DeviceBufferMut<T>>; MAX_CONVOLUTIONS],
     /// Which of them each convolution writes: one that several write is a tensor of which each has
     /// a slice.
     pub y_of: &'b [usize],
@@ -175,13 +175,13 @@ pub struct BranchesBuffers<'a, 'b, T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BranchesPointers {
     /// What each product reads; of products over one input all the same.
-    pub x: [sys::CUdeviceptr; MOST_PRODUCTS],
+    pub x: [sys::CUdeviceptr; MAX_PRODUCTS],
     /// The filters of each convolution.
-    pub w: [sys::CUdeviceptr; MOST_CONVOLUTIONS],
+    pub w: [sys::CUdeviceptr; MAX_CONVOLUTIONS],
     /// The bias of each convolution or 0.
-    pub bias: [sys::CUdeviceptr; MOST_CONVOLUTIONS],
+    pub bias: [sys::CUdeviceptr; MAX_CONVOLUTIONS],
     /// The output of each convolution.
-    pub y: [sys::CUdeviceptr; MOST_CONVOLUTIONS],
+    pub y: [sys::CUdeviceptr; MAX_CONVOLUTIONS],
     /// As that of [`ConvPointers`](super::ConvPointers), or 0 if the plan needs none.
     pub workspace: sys::CUdeviceptr,
 }
@@ -193,9 +193,9 @@ impl Gpu {
     /// As [`Gpu::prepare_conv`].
     pub fn prepare_branches(&self, plan: &BranchesPlan) -> Result<PreparedBranches, Error> {
         let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
-        let (places, _) = shared_sums(problem, kernel, plan.splits());
-        let work = BranchesWork {
-            arguments: BranchesArgs::new(problem, kernel, plan.splits()),
+        let (places, _) = partials_layout(problem, kernel, plan.split_k());
+        let work = BranchesKernel {
+            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
             shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
         };
         Prepared::new(self, plan, work)
@@ -224,9 +224,9 @@ impl PreparedBranches {
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
         let (mut xs, mut ws) = (buffers.x.iter(), buffers.w.iter());
         let mut biases = buffers.bias.iter();
-        let x: [_; MOST_PRODUCTS] = from_fn(|_| xs.next().map(|x| uses::read(*x, stream)));
-        let w: [_; MOST_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| uses::read(*w, stream)));
-        let bias: [_; MOST_CONVOLUTIONS] =
+        let x: [_; MAX_PRODUCTS] = from_fn(|_| xs.next().map(|x| uses::read(*x, stream)));
+        let w: [_; MAX_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| uses::read(*w, stream)));
+        let bias: [_; MAX_CONVOLUTIONS] =
             from_fn(|_| biases.next()?.map(|bias| uses::read(bias, stream)));
         let mut ys = buffers.y;
         let y = ys
@@ -307,7 +307,7 @@ impl PreparedBranches {
         for (number, product) in problem.products().iter().enumerate() {
             let branch = &mut arguments.branch[number];
             branch.tensor.conv.x = pointers.x[number] + offset_bytes(product.merged().input());
-            if branch.tensor.splits > 1 {
+            if branch.tensor.split_k > 1 {
                 let (counter, parts) = self.arguments().shared[number];
                 branch.tensor.counters = pointers.workspace + 4 * counter;
                 branch.tensor.partials = pointers.workspace + parts;
@@ -319,7 +319,7 @@ impl PreparedBranches {
                 index += 1;
             }
         }
-        let grid = arguments.share_out(loaded.kernel());
+        let grid = arguments.set_grid(loaded.kernel());
         // SAFETY: the caller's promise is this function's own; counters and parts of each product
         // lie in the workspace where the plan counted them.
         unsafe { launch_kernel(loaded, stream, grid, arguments) }

@@ -39,7 +39,7 @@ const LRN_SIZE: i32 = 5;
 /// Threads that fill a large card, 132 multiprocessors of 2048.
 const MANY_THREADS: u64 = 132 * 2048;
 /// Channels of a segment at least, so that few are loaded twice.
-const LEAST_SEGMENT: u64 = 16;
+const MIN_SEGMENT: u64 = 16;
 
 impl LrnArgs {
     /// Shares the outputs out among threads, from the other fields, which must be set, and returns
@@ -62,7 +62,7 @@ impl LrnArgs {
                 let lanes = self.pixels as u64 / if self.vector == 1 { vector as u64 } else { 1 };
                 let wanted = MANY_THREADS.div_ceil((self.n as u64 * lanes).max(1));
                 let channels = self.c as u64;
-                let segments = wanted.min(channels.div_ceil(LEAST_SEGMENT)).max(1);
+                let segments = wanted.min(channels.div_ceil(MIN_SEGMENT)).max(1);
                 self.segment = channels.div_ceil(segments) as i32;
                 let segments = channels.div_ceil(self.segment.max(1) as u64);
                 (self.pixels as u64, segments)
@@ -95,7 +95,7 @@ impl From<&Lrn> for LrnArgs {
 }
 
 impl Arguments for LrnArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         self.schedule(kernel)
     }
 }
@@ -171,7 +171,7 @@ impl From<&Softmax> for SoftmaxArgs {
 }
 
 impl Arguments for SoftmaxArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         self.schedule(kernel)
     }
 }

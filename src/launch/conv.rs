@@ -4,10 +4,10 @@ use cudarc::driver::{CudaStream, sys};
 
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
+use super::conv_kernels::ConvKernels;
 use super::element::Element;
 use super::prepared::Prepared;
 use super::uses;
-use super::work::ConvWork;
 use super::workspace::Workspace;
 use crate::catalog::Algorithm;
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::plan::{ConvPlan, WORKSPACE_ALIGNMENT};
 use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};
 
 /// A convolution ready to launch; made by [`Gpu::prepare_conv`].
-pub type PreparedConv = Prepared<Conv2d, ConvWork>;
+pub type PreparedConv = Prepared<Conv2d, ConvKernels>;
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
@@ -109,7 +109,7 @@ impl Gpu {
     /// [`Error::ModuleLoad`], [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does
     /// not take the kernel.
     pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
-        Prepared::new(self, plan, ConvWork::new(self, plan)?)
+        Prepared::new(self, plan, ConvKernels::new(self, plan)?)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::problem::{Conv2d, FilterLayout, Pool2d, PoolKind, Relu, TensorDesc};
 pub trait Arguments: Copy {
     /// Fills in what depends on the kernel and on the pointers' alignment, and returns the number
     /// of blocks.
-    fn share_out(&mut self, kernel: &Kernel) -> u64;
+    fn set_grid(&mut self, kernel: &Kernel) -> u64;
 }
 
 /// What the problem types promise: every extent and every stride within an image is below 2^31.
@@ -80,7 +80,7 @@ impl From<&Conv2d> for ConvArgs {
 }
 
 impl Arguments for ConvArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         match kernel.algorithm {
             Algorithm::Depthwise => self.schedule_depthwise(kernel),
             _ => self.schedule_product(kernel),
@@ -192,7 +192,7 @@ fn dense(output: &TensorDesc) -> Strides {
 }
 
 impl Arguments for PoolArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         self.schedule(kernel)
     }
 }
@@ -223,7 +223,7 @@ pub(super) fn elementwise(input: &TensorDesc, output: &TensorDesc) -> ReluArgs {
 }
 
 impl Arguments for ReluArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         self.schedule(kernel)
     }
 }

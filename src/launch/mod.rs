@@ -46,6 +46,7 @@
 //! long as the context, which the graph keeps.) A captured launch with tracking on is refused
 //! ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
+pub mod activation_args;
 pub mod args;
 pub mod bottleneck;
 pub mod branches;
@@ -53,37 +54,37 @@ mod buffer;
 pub mod channel_args;
 mod check;
 mod conv;
+mod conv_kernels;
 mod element;
 mod fill;
-mod map;
+pub(crate) mod memory;
 mod pack;
 mod pool;
 mod prepared;
-pub mod squash_args;
 mod subsample;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+mod unary;
 pub(crate) mod uses;
 mod wgmma;
-mod work;
 mod workspace;
 
 pub use bottleneck::{BottleneckBuffers, BottleneckPointers, PreparedBottleneck};
 pub use branches::{BranchesBuffers, BranchesPointers, PreparedBranches};
 pub use buffer::{DeviceBuffer, DeviceBufferMut};
 pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
+pub use conv_kernels::ConvKernels;
 pub use element::Element;
 pub(crate) use fill::Arguments;
-pub use map::{
-    Map, MapBuffers, MapPointers, PreparedLrn, PreparedMap, PreparedRelu, PreparedSoftmax,
-    PreparedTanh, ReluBuffers, ReluPointers,
-};
 pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
 pub use prepared::{FunctionAttributes, Prepared};
 pub use subsample::{PreparedSubsample, SubsampleBuffers, SubsamplePointers};
-pub use work::ConvWork;
+pub use unary::{
+    PreparedLrn, PreparedRelu, PreparedSoftmax, PreparedTanh, PreparedUnary, ReluBuffers,
+    ReluPointers, Unary, UnaryBuffers, UnaryPointers,
+};
 pub use workspace::Workspace;
 
 #[cfg(doc)]

@@ -85,7 +85,7 @@ impl PackArgs {
 }
 
 impl Arguments for PackArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         let channel_tiles = (self.to_tap as u32).div_ceil(kernel.tile_n);
         let tap_tiles = (self.taps as u32).div_ceil(kernel.tile_k);
         self.by_channel_tiles = FastDiv::new(channel_tiles);
@@ -198,7 +198,7 @@ impl PreparedPack {
         to.apart_from(&from)?;
         let mut arguments = self.arguments;
         (arguments.from, arguments.to) = (w, packed);
-        let grid = arguments.share_out(self.kernel.kernel());
+        let grid = arguments.set_grid(self.kernel.kernel());
         // SAFETY: the caller's promise is this function's own, and these are the arguments of the
         // packing kernel.
         unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }

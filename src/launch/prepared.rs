@@ -41,7 +41,7 @@ impl<P: Operation, A> Prepared<P, A> {
         let kernel = plan.kernel().kernel();
         // Cards of one tier differ in shared memory: 8.6 has less than 8.0.
         let most_shared = gpu.capability().shared_per_block_optin;
-        if !kernel.tier.runs_on(device) || kernel.dynamic_shared() > most_shared {
+        if !kernel.arch.runs_on(device) || kernel.dynamic_shared() > most_shared {
             return Err(Error::PlanForAnotherDevice {
                 plan: planned,
                 device,
@@ -95,7 +95,7 @@ impl<P: Operation, A> Prepared<P, A> {
 
     /// Checks the element type and the stream of a safe launch.
     pub(super) fn check_call<T: Element>(&self, stream: &CudaStream) -> Result<(), Error> {
-        check::dtype(self.problem().element(), T::DTYPE)?;
+        check::dtype(self.problem().dtype(), T::DTYPE)?;
         check::stream(self.context(), stream)
     }
 
@@ -118,7 +118,7 @@ impl<P: Operation, A> Prepared<P, A> {
         stream: sys::CUstream,
         mut arguments: impl Arguments,
     ) -> Result<(), Error> {
-        let grid = arguments.share_out(self.kernel.kernel());
+        let grid = arguments.set_grid(self.kernel.kernel());
         // SAFETY: the caller's promise is this function's own.
         unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }
     }

@@ -2,12 +2,12 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::activation_args::SubsampleArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::fill::offset_bytes;
 use super::prepared::Prepared;
-use super::squash_args::SubsampleArgs;
 use super::uses;
 use crate::error::Error;
 use crate::gpu::Gpu;

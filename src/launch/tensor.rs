@@ -5,7 +5,7 @@ use super::args::{ConvArgs, FastDiv};
 use super::fill::{Arguments, int};
 use crate::catalog::{Algorithm, Kernel};
 use crate::plan::FilterRows;
-use crate::plan::tensor::{steps, whole_splits};
+use crate::plan::tensor::{steps, whole_split_k};
 use crate::problem::Conv2d;
 
 /// The arguments of every `mma.sync` kernel. The comments of `kernels/tensor_args.cuh` say what
@@ -17,19 +17,19 @@ pub struct TensorArgs {
     pub conv: ConvArgs,
     pub partials: u64,
     pub counters: u64,
-    pub splits: i32,
+    pub split_k: i32,
     pub steps: i32,
-    pub steps_a_split: i32,
+    pub steps_per_split: i32,
     pub w_channels: i32,
     pub tiles: u32,
-    pub by_splits: FastDiv,
+    pub by_split_k: FastDiv,
 }
 
 const _: () = assert!(size_of::<TensorArgs>() == size_of::<ConvArgs>() + 48);
 
 impl TensorArgs {
-    /// Everything but the pointers, and what [`Arguments::share_out`] fills in.
-    pub(crate) fn new(problem: &Conv2d, kernel: &Kernel, splits: u32) -> TensorArgs {
+    /// Everything but the pointers, and what [`Arguments::set_grid`] fills in.
+    pub(crate) fn new(problem: &Conv2d, kernel: &Kernel, split_k: u32) -> TensorArgs {
         let rows = FilterRows::of(problem, kernel);
         let taps = problem.r() * problem.s();
         let mut conv = ConvArgs::from(problem);
@@ -39,22 +39,22 @@ impl TensorArgs {
         };
         (conv.w_k, conv.w_tap, conv.w_c) = (int(w_k), int(w_tap), int(w_c));
         let steps = steps(problem, kernel);
-        let splits = whole_splits(steps, splits);
+        let split_k = whole_split_k(steps, split_k);
         TensorArgs {
             conv,
-            splits: int(splits as usize),
+            split_k: int(split_k as usize),
             steps: int(steps as usize),
-            steps_a_split: int(steps.div_ceil(splits) as usize),
+            steps_per_split: int(steps.div_ceil(split_k) as usize),
             w_channels: int(rows.pitch),
-            by_splits: FastDiv::new(splits),
+            by_split_k: FastDiv::new(split_k),
             ..TensorArgs::default()
         }
     }
 }
 
 impl Arguments for TensorArgs {
-    fn share_out(&mut self, kernel: &Kernel) -> u64 {
-        let mut tiles = self.conv.share_out(kernel);
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
+        let mut tiles = self.conv.set_grid(kernel);
         if kernel.algorithm == Algorithm::MmaSmallGroups {
             // A tile has several groups, and counts as one.
             let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
@@ -66,6 +66,6 @@ impl Arguments for TensorArgs {
         }
         // Of more there is no launch: the blocks would be too many as well.
         self.tiles = u32::try_from(tiles).unwrap_or(u32::MAX);
-        tiles * self.splits as u64
+        tiles * self.split_k as u64
     }
 }

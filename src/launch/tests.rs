@@ -2,12 +2,12 @@
 //! begins with a problem whose extents, strides and addresses permit wide accesses; the lines after
 //! it change one of them. Blocks are counted by hand.
 
+use super::activation_args::SubsampleArgs;
 use super::args::{ConvArgs, PoolArgs, ReluArgs};
 use super::bottleneck::BottleneckArgs;
 use super::channel_args::{LrnArgs, SoftmaxArgs};
 use super::fill::Arguments;
 use super::pack::PackArgs;
-use super::squash_args::SubsampleArgs;
 use super::tensor::TensorArgs;
 use crate::catalog::{Algorithm, DType, Kernel, Layout, kernels};
 use crate::plan::FilterRows;
@@ -105,7 +105,7 @@ fn products_take_four_elements_where_all_is_whole() {
             ..kernel(algorithm, [16, 32, 8], 64, problem.layout())
         };
         let mut args = conv(&problem, at);
-        assert_eq!(args.share_out(&kernel), blocks, "{line}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{line}");
         assert_eq!([args.x_vector, args.y_vector], wide, "{line} {at:?}");
     }
 }
@@ -142,7 +142,7 @@ fn depthwise_takes_four_channels_where_all_is_whole() {
             ..kernel(Algorithm::Depthwise, [4, 1, 3], 128, problem.layout())
         };
         let mut args = conv(&problem, at);
-        assert_eq!(args.share_out(&kernel), blocks, "{line} {at:?}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{line} {at:?}");
         assert_eq!([args.x_vector, args.y_vector], [wide; 2], "{line} {at:?}");
     }
 }
@@ -156,18 +156,18 @@ fn small_groups_share_tiles() {
     ] {
         let problem = parse(line);
         let kernel = kernel(Algorithm::MmaSmallGroups, [64, 32, 16], 128, Layout::Nhwc);
-        for splits in [1, 3] {
-            let mut args = TensorArgs::new(&problem, &kernel, splits);
+        for split_k in [1, 3] {
+            let mut args = TensorArgs::new(&problem, &kernel, split_k);
             assert_eq!(
-                args.share_out(&kernel),
-                blocks * u64::from(splits),
+                args.set_grid(&kernel),
+                blocks * u64::from(split_k),
                 "{line}"
             );
             assert_eq!(args.conv.tiles_m, tiles_m, "{line}");
             assert_eq!(args.conv.by_groups.divisor(), 1, "{line}");
             assert_eq!(args.conv.by_tiles_m.divisor(), tiles_m, "{line}");
             // Nine taps of one step each.
-            assert_eq!((args.steps, args.steps_a_split), (9, 9 / splits as i32));
+            assert_eq!((args.steps, args.steps_per_split), (9, 9 / split_k as i32));
             assert_eq!(u64::from(args.tiles), blocks, "{line}");
         }
     }
@@ -204,7 +204,7 @@ fn windows_take_four_channels_where_all_is_whole() {
             ..PoolArgs::from(&problem)
         };
         let text = format!("{problem} at {at:?}");
-        assert_eq!(args.share_out(&kernel), blocks, "{text}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         assert_eq!(args.vector, vector, "{text}");
     }
     let slices: [fn(Pool2dBuilder) -> Pool2dBuilder; 2] =
@@ -214,7 +214,7 @@ fn windows_take_four_channels_where_all_is_whole() {
         let problem = slice(whole.to_builder()).build().expect("a valid pooling");
         let kernel = kernel(Algorithm::MaxPool, [4, 1, 1], 32, Layout::Nhwc);
         let mut args = PoolArgs::from(&problem);
-        assert_eq!((args.share_out(&kernel), args.vector), (4, 0), "{problem}");
+        assert_eq!((args.set_grid(&kernel), args.vector), (4, 0), "{problem}");
     }
 }
 
@@ -249,7 +249,7 @@ fn planes_are_shared_out_by_their_length() {
             ..PoolArgs::from(&problem)
         };
         let text = format!("{problem} at {at:?}");
-        assert_eq!(args.share_out(&kernel), blocks, "{text}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         assert_eq!((args.vector, args.team), (vector, team), "{text}");
     }
 }
@@ -283,7 +283,7 @@ fn runs_are_wide_where_all_is_whole() {
             ..ReluArgs::from(&problem)
         };
         let blocks = (problem.output().elements() as u64).div_ceil(64);
-        assert_eq!(args.share_out(&kernel), blocks, "{problem:?}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{problem:?}");
         assert_eq!(
             (args.vector, args.length),
             (vector, length),
@@ -353,7 +353,7 @@ fn normalisations_share_channels_out_by_segments() {
             ..LrnArgs::from(&problem)
         };
         let text = format!("{extents:?} {layout:?} {pitches:?} {size} {at:?}");
-        assert_eq!(args.share_out(&kernel), blocks, "{text}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         assert_eq!([args.vector, args.segment], [vector, segment], "{text}");
     }
 }
@@ -391,7 +391,7 @@ fn softmax_rows_are_shared_out_by_their_length() {
             ..SoftmaxArgs::from(&problem)
         };
         let text = format!("{extents:?} {layout:?} {pitches:?} {at:?}");
-        assert_eq!(args.share_out(&kernel), blocks, "{text}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         let got = [args.neighbours, args.vector, args.team];
         assert_eq!(got, [neighbours, vector, team], "{text}");
     }
@@ -426,13 +426,13 @@ fn subsamplings_take_four_channels_where_all_is_whole() {
             ..SubsampleArgs::from(&problem.expect("a valid subsampling"))
         };
         let text = format!("{c} {layout:?} {pitches:?} {at:?}");
-        assert_eq!(args.share_out(&kernel), blocks, "{text}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         assert_eq!(args.vector, vector, "{text}");
     }
 }
 
 fn bottleneck(k: usize, layout: Layout, filters: FilterLayout, pitch: usize) -> Bottleneck2d {
-    let builder = Bottleneck2d::builder().input(2, 8, 5, 5).narrow(4);
+    let builder = Bottleneck2d::builder().input(2, 8, 5, 5).mid_channels(4);
     let builder = builder.filters(k).layout(layout).filter_layout(filters);
     let problem = builder.output_slice(pitch, 0).build();
     problem.expect("a valid bottleneck")
@@ -464,7 +464,7 @@ fn bottlenecks_take_wide_accesses_where_all_is_whole() {
             args.w[which] = w;
             (args.y, args.residual) = (y, residual);
             args.residual_strides = args.y_strides;
-            assert_eq!(args.share_out(&kernel), 12, "{text}");
+            assert_eq!(args.set_grid(&kernel), 12, "{text}");
             assert_eq!([args.w_vector, args.y_vector], wide, "{text}");
             assert_eq!((args.tiles, args.tiles_q), (12, 2), "{text}");
             assert_eq!(args.by_tiles_q.divisor(), 2, "{text}");
@@ -486,7 +486,7 @@ fn packing_is_shared_out_by_channels_and_taps() {
         let problem = parse(line);
         let kernel = kernel(Algorithm::PackFilter, [1, 16, 4], 64, Layout::Nchw);
         let mut args = PackArgs::new(&problem, &FilterRows::packed(&problem));
-        assert_eq!(args.share_out(&kernel), blocks, "{line}");
+        assert_eq!(args.set_grid(&kernel), blocks, "{line}");
         let got = [args.by_channel_tiles, args.by_tap_tiles, args.by_taps].map(|by| by.divisor());
         assert_eq!(got, divisors, "{line}");
     }

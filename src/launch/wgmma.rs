@@ -40,10 +40,10 @@ const Y_ROW: u32 = 128;
 const Y_PIXELS: u32 = 64;
 
 impl WgmmaArgs {
-    /// Everything but the addresses, and what [`WgmmaArgs::point`] fills in.
-    pub(super) fn new(problem: &Conv2d, kernel: &Kernel, splits: u32) -> Result<WgmmaArgs, Error> {
+    /// Everything but the addresses, and what [`WgmmaArgs::set_pointers`] fills in.
+    pub(super) fn new(problem: &Conv2d, kernel: &Kernel, split_k: u32) -> Result<WgmmaArgs, Error> {
         let maps = TensorMaps::get()?;
-        let tensor = TensorArgs::new(problem, kernel, splits);
+        let tensor = TensorArgs::new(problem, kernel, split_k);
         let conv = &tensor.conv;
         let y_bulk = bulk(problem, conv, &conv.y_strides)
             && (problem.residual().is_none() || bulk(problem, conv, &conv.residual_strides));
@@ -69,7 +69,7 @@ impl WgmmaArgs {
     }
 
     /// Writes the addresses, which stand in `tensor.conv`, into the maps.
-    pub(super) fn point(&mut self) -> Result<(), Error> {
+    pub(super) fn set_pointers(&mut self) -> Result<(), Error> {
         let maps = TensorMaps::get()?;
         let conv = &self.tensor.conv;
         if self.x != TensorMap::NONE {
@@ -88,9 +88,9 @@ impl WgmmaArgs {
         Ok(())
     }
 
-    /// Shares the work out, as [`Arguments::share_out`], among blocks that each take many tiles.
-    pub(super) fn share_out(&mut self, kernel: &Kernel, multiprocessors: u32) -> u64 {
-        let items = self.tensor.share_out(kernel);
+    /// Shares the work out, as [`Arguments::set_grid`], among blocks that each take many tiles.
+    pub(super) fn set_grid(&mut self, kernel: &Kernel, multiprocessors: u32) -> u64 {
+        let items = self.tensor.set_grid(kernel);
         items.min(u64::from(kernel.min_blocks) * u64::from(multiprocessors))
     }
 }

@@ -1,12 +1,12 @@
 //! ResNet's bottleneck, and the plain 3x3 that it replaces.
 
-use super::module::{Module, Node, Place, Step};
 use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
+use crate::graph::{Graph, Node, Step, TensorId};
 use crate::plan::{BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
-/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `narrow`
+/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `mid_channels`
 /// channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
 ///
 /// ```
@@ -28,7 +28,7 @@ pub struct Bottleneck {
     /// Channels of the input.
     pub channels: usize,
     /// Channels between.
-    pub narrow: usize,
+    pub mid_channels: usize,
     /// Channels of the output.
     pub k: usize,
     /// Rows and columns between two windows of the 3x3: 1 or 2.
@@ -54,7 +54,7 @@ impl Bottleneck {
             h,
             w,
             channels: 252,
-            narrow: 63,
+            mid_channels: 63,
             k: 252,
             stride: 1,
             residual: false,
@@ -69,7 +69,7 @@ impl Bottleneck {
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn naive(&self) -> Result<Module, Error> {
+    pub fn naive(&self) -> Result<Graph, Error> {
         // Refuses what cannot be added.
         self.problem()?;
         let conv = self
@@ -77,23 +77,38 @@ impl Bottleneck {
             .stride(self.stride, self.stride)
             .residual(self.residual)
             .build()?;
-        let node = Node::new("3x3", Step::Conv(conv), Place::Input, Place::Output);
-        Module::new(vec![self.added(node)], self.dtype)
+        let node = Node::new("3x3", Step::Conv(conv), TensorId::Input, TensorId::Output);
+        Graph::new(vec![self.added(node)], self.dtype)
     }
 
     /// 1x1, 3x3, 1x1: three launches.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn separate(&self) -> Result<Module, Error> {
+    pub fn separate(&self) -> Result<Graph, Error> {
         let [reduce, middle, expand] = self.problems()?;
         let node = |name, conv, from, to| Node::new(name, Step::Conv(conv), from, to);
         let nodes = vec![
-            node("1x1 reduce", reduce, Place::Input, Place::Hidden(0)),
-            node("3x3", middle, Place::Hidden(0), Place::Hidden(1)),
-            self.added(node("1x1 expand", expand, Place::Hidden(1), Place::Output)),
+            node(
+                "1x1 reduce",
+                reduce,
+                TensorId::Input,
+                TensorId::Intermediate(0),
+            ),
+            node(
+                "3x3",
+                middle,
+                TensorId::Intermediate(0),
+                TensorId::Intermediate(1),
+            ),
+            self.added(node(
+                "1x1 expand",
+                expand,
+                TensorId::Intermediate(1),
+                TensorId::Output,
+            )),
         ];
-        Module::new(nodes, self.dtype)
+        Graph::new(nodes, self.dtype)
     }
 
     /// The three convolutions.
@@ -111,7 +126,7 @@ impl Bottleneck {
     pub fn problem(&self) -> Result<Bottleneck2d, Error> {
         Bottleneck2d::builder()
             .input(self.n, self.channels, self.h, self.w)
-            .narrow(self.narrow)
+            .mid_channels(self.mid_channels)
             .filters(self.k)
             .stride(self.stride)
             .added(if self.residual {
@@ -131,10 +146,10 @@ impl Bottleneck {
     ///
     /// # Errors
     /// As [`Bottleneck::problem`].
-    pub fn fused(&self) -> Result<Module, Error> {
+    pub fn fused(&self) -> Result<Graph, Error> {
         let step = Step::Bottleneck(self.problem()?);
-        let node = Node::new("bottleneck", step, Place::Input, Place::Output);
-        Module::new(vec![node], self.dtype)
+        let node = Node::new("bottleneck", step, TensorId::Input, TensorId::Output);
+        Graph::new(vec![node], self.dtype)
     }
 
     /// One launch or three: which, and why.
@@ -150,7 +165,7 @@ impl Bottleneck {
     ///
     /// # Errors
     /// As [`Bottleneck::plan`].
-    pub fn best(&self, capability: &Capability) -> Result<Module, Error> {
+    pub fn best(&self, capability: &Capability) -> Result<Graph, Error> {
         match self.plan(capability)? {
             BottleneckWay::Fused { .. } => self.fused(),
             BottleneckWay::Separate { .. } => self.separate(),
@@ -160,7 +175,7 @@ impl Bottleneck {
     /// The last launch, with the module's input added if it has a residual.
     fn added(&self, node: Node) -> Node {
         if self.residual {
-            node.with_residual(Place::Input)
+            node.with_residual(TensorId::Input)
         } else {
             node
         }
@@ -184,7 +199,7 @@ impl Bottleneck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Ceilings;
+    use crate::plan::PeakRates;
 
     #[test]
     fn the_main_job_has_its_known_numbers() {
@@ -194,9 +209,9 @@ mod tests {
         assert_eq!((naive.launches(), separate.launches()), (1, 3));
         assert_eq!(naive.macs(), pixels * 571_536);
         assert_eq!(separate.macs(), pixels * 67_473);
-        let us = |module: &Module| module.roofline(&Ceilings::H200_FP32).floor_us.round();
+        let us = |module: &Graph| module.roofline(&PeakRates::H200_FP32).floor_us.round();
         assert_eq!((us(&naive), us(&separate)), (6848.0, 808.0));
-        assert_eq!(separate.hidden(), [63 * pixels as usize; 2]);
+        assert_eq!(separate.intermediates(), [63 * pixels as usize; 2]);
         assert_eq!(separate.input_len(), 252 * pixels as usize);
         assert_eq!(separate.output_len(), naive.output_len());
     }
@@ -212,8 +227,8 @@ mod tests {
             let (naive, fused) = (job.naive().unwrap(), job.fused().unwrap());
             assert_eq!((fused.launches(), fused.weights().len()), (1, 3));
             assert_eq!(fused.input_len(), naive.input_len());
-            assert!(fused.hidden().is_empty());
-            fused.roofline(&Ceilings::h200(dtype)).floor_us
+            assert!(fused.intermediates().is_empty());
+            fused.roofline(&PeakRates::h200(dtype)).floor_us
         };
         // The project's table: one kernel, halo not counted twice.
         assert!((us(DType::Bf16, false) - 94.13).abs() < 0.01);

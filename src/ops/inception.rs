@@ -5,9 +5,9 @@ mod fused;
 
 pub use choice::{InceptionChoice, InceptionEstimate, InceptionForm};
 
-use super::module::{Module, Node, Place, Step};
 use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
+use crate::graph::{Graph, Node, Step, TensorId};
 use crate::problem::{Conv2d, Conv2dBuilder, Padding, Pool2d, PoolKind};
 
 /// Four branches over the same input, side by side in the channels of the output: 1x1, 3x3, 5x5,
@@ -69,7 +69,7 @@ impl Inception {
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn naive(&self) -> Result<Module, Error> {
+    pub fn naive(&self) -> Result<Graph, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.c])?;
         let conv = |name: &'static str, k, size, offset| -> Result<Node, Error> {
             let conv = self
@@ -79,8 +79,8 @@ impl Inception {
             Ok(Node::new(
                 name,
                 Step::Conv(conv),
-                Place::Input,
-                Place::Output,
+                TensorId::Input,
+                TensorId::Output,
             ))
         };
         let pool = self
@@ -91,9 +91,9 @@ impl Inception {
             conv("1x1", self.k1, 1, 0)?,
             conv("3x3", self.k3, 3, self.k1)?,
             conv("5x5", self.k5, 5, self.k1 + self.k3)?,
-            Node::new("pool", Step::Pool(pool), Place::Input, Place::Output),
+            Node::new("pool", Step::Pool(pool), TensorId::Input, TensorId::Output),
         ];
-        Module::new(nodes, self.dtype)
+        Graph::new(nodes, self.dtype)
     }
 
     /// The module of the paper: 1x1 reductions before 3x3 and 5x5, a 1x1 projection behind the
@@ -101,7 +101,7 @@ impl Inception {
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn separate(&self) -> Result<Module, Error> {
+    pub fn separate(&self) -> Result<Graph, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.pool_projection])?;
         let node = |name: &'static str, conv: Conv2dBuilder, from, to| -> Result<Node, Error> {
             Ok(Node::new(name, Step::Conv(conv.build()?), from, to))
@@ -115,42 +115,42 @@ impl Inception {
             node(
                 "1x1",
                 branch(self.c, self.k1, 1, 0),
-                Place::Input,
-                Place::Output,
+                TensorId::Input,
+                TensorId::Output,
             )?,
             node(
                 "3x3 reduce",
                 self.conv(self.c, self.reduce3, 1),
-                Place::Input,
-                Place::Hidden(0),
+                TensorId::Input,
+                TensorId::Intermediate(0),
             )?,
             node(
                 "3x3",
                 branch(self.reduce3, self.k3, 3, at3),
-                Place::Hidden(0),
-                Place::Output,
+                TensorId::Intermediate(0),
+                TensorId::Output,
             )?,
             node(
                 "5x5 reduce",
                 self.conv(self.c, self.reduce5, 1),
-                Place::Input,
-                Place::Hidden(1),
+                TensorId::Input,
+                TensorId::Intermediate(1),
             )?,
             node(
                 "5x5",
                 branch(self.reduce5, self.k5, 5, at5),
-                Place::Hidden(1),
-                Place::Output,
+                TensorId::Intermediate(1),
+                TensorId::Output,
             )?,
-            Node::new("pool", pool, Place::Input, Place::Hidden(2)),
+            Node::new("pool", pool, TensorId::Input, TensorId::Intermediate(2)),
             node(
                 "pool projection",
                 branch(self.c, self.pool_projection, 1, at5 + self.k5),
-                Place::Hidden(2),
-                Place::Output,
+                TensorId::Intermediate(2),
+                TensorId::Output,
             )?,
         ];
-        Module::new(nodes, self.dtype)
+        Graph::new(nodes, self.dtype)
     }
 
     fn conv(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
@@ -194,14 +194,14 @@ fn sum(channels: &[usize]) -> Result<usize, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Ceilings;
+    use crate::plan::PeakRates;
 
     #[test]
     fn inception_3a_has_its_known_numbers() {
         let module = Inception::inception_3a(128, 28, 28).separate().unwrap();
         assert_eq!(module.launches(), 7);
         assert_eq!(2 * module.macs(), 32_780_582_912);
-        let floor = module.roofline(&Ceilings::H200_FP32).floor_us;
+        let floor = module.roofline(&PeakRates::H200_FP32).floor_us;
         assert!((floor - 537.84).abs() < 0.6, "{floor}");
         assert_eq!(module.output_len(), 128 * 256 * 28 * 28);
     }
@@ -215,7 +215,7 @@ mod tests {
         ] {
             let writes = module.nodes().iter().flat_map(Node::writes);
             let mut next = 0;
-            for (_, desc) in writes.filter(|(place, _)| *place == Place::Output) {
+            for (_, desc) in writes.filter(|(place, _)| *place == TensorId::Output) {
                 assert_eq!(desc.channel_offset(), next);
                 assert_eq!(desc.len(), module.output_len());
                 next += desc.c();

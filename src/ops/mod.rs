@@ -20,8 +20,6 @@
 
 mod bottleneck;
 mod inception;
-mod memory;
-mod module;
 
 use std::sync::Arc;
 
@@ -29,19 +27,16 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
 pub use inception::{Inception, InceptionChoice, InceptionEstimate, InceptionForm};
-pub use module::{
-    Expected, MOST_PLACES, Module, ModuleBuffers, Node, Place, PreparedModule, Step, Weights,
-};
 
 use crate::error::Error;
 use crate::gpu::{Gpu, driver_error};
+use crate::launch::memory::{allocate, fitting, zeros};
 use crate::launch::{
-    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Map, MapBuffers, PoolBuffers,
-    SubsampleBuffers,
+    ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, SubsampleBuffers, Unary,
+    UnaryBuffers,
 };
 use crate::plan::{ConvPlan, Limits, Plan, PoolPlan};
 use crate::problem::{Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
-use memory::{allocate, fitting, zeros};
 
 /// A convolution about to be computed; made by [`conv2d`].
 #[must_use = "nothing is computed before `run` or `run_into`"]
@@ -241,7 +236,7 @@ impl<'a, T: Element> PoolCall<'a, T> {
 
 /// An operation that keeps the extents, about to be computed; made by [`map`] and its siblings.
 #[must_use = "nothing is computed before `run` or `run_into`"]
-pub struct MapCall<'a, P, T> {
+pub struct UnaryCall<'a, P, T> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
     problem: &'a P,
@@ -249,16 +244,16 @@ pub struct MapCall<'a, P, T> {
 }
 
 /// A ReLU about to be computed.
-pub type ReluCall<'a, T> = MapCall<'a, Relu, T>;
+pub type ReluCall<'a, T> = UnaryCall<'a, Relu, T>;
 
 /// Computes an operation that keeps the extents, in the device's default stream unless told
 /// otherwise.
-pub fn map<'a, P: Map, T: Element>(
+pub fn unary<'a, P: Unary, T: Element>(
     gpu: &'a Gpu,
     problem: &'a P,
     x: &'a dyn DeviceBuffer<T>,
-) -> MapCall<'a, P, T> {
-    MapCall {
+) -> UnaryCall<'a, P, T> {
+    UnaryCall {
         gpu,
         stream: gpu.stream(),
         problem,
@@ -272,7 +267,7 @@ pub fn relu<'a, T: Element>(
     problem: &'a Relu,
     x: &'a dyn DeviceBuffer<T>,
 ) -> ReluCall<'a, T> {
-    map(gpu, problem, x)
+    unary(gpu, problem, x)
 }
 
 /// Computes a local response normalisation of `x`, in the device's default stream unless told
@@ -281,8 +276,8 @@ pub fn lrn<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Lrn,
     x: &'a dyn DeviceBuffer<T>,
-) -> MapCall<'a, Lrn, T> {
-    map(gpu, problem, x)
+) -> UnaryCall<'a, Lrn, T> {
+    unary(gpu, problem, x)
 }
 
 /// Computes a softmax of `x` over channels, in the device's default stream unless told otherwise.
@@ -290,8 +285,8 @@ pub fn softmax<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Softmax,
     x: &'a dyn DeviceBuffer<T>,
-) -> MapCall<'a, Softmax, T> {
-    map(gpu, problem, x)
+) -> UnaryCall<'a, Softmax, T> {
+    unary(gpu, problem, x)
 }
 
 /// Computes the hyperbolic tangent of `x`, scaled as the problem says, in the device's default
@@ -300,8 +295,8 @@ pub fn tanh<'a, T: Element>(
     gpu: &'a Gpu,
     problem: &'a Tanh,
     x: &'a dyn DeviceBuffer<T>,
-) -> MapCall<'a, Tanh, T> {
-    map(gpu, problem, x)
+) -> UnaryCall<'a, Tanh, T> {
+    unary(gpu, problem, x)
 }
 
 /// Computes a trainable subsampling of `x` into a new buffer, in the device's default stream; of a
@@ -329,10 +324,10 @@ pub fn subsample<T: Element>(
     Ok(y)
 }
 
-impl<'a, P: Map, T: Element> MapCall<'a, P, T> {
+impl<'a, P: Unary, T: Element> UnaryCall<'a, P, T> {
     /// The stream to compute in.
     pub fn stream(self, stream: &'a Arc<CudaStream>) -> Self {
-        MapCall { stream, ..self }
+        UnaryCall { stream, ..self }
     }
 
     /// Computes into a new buffer; of a wider tensor the other channels are zero.
@@ -352,8 +347,8 @@ impl<'a, P: Map, T: Element> MapCall<'a, P, T> {
     pub fn run_into(self, y: &mut dyn DeviceBufferMut<T>) -> Result<(), Error> {
         let plan = Plan::new(self.problem, self.gpu.capability())?;
         self.gpu
-            .prepare_map(&plan)?
-            .launch(self.stream, MapBuffers { x: self.x, y })
+            .prepare_unary(&plan)?
+            .launch(self.stream, UnaryBuffers { x: self.x, y })
     }
 }
 
@@ -361,26 +356,26 @@ impl<'a, P: Map, T: Element> MapCall<'a, P, T> {
 ///
 /// # Errors
 /// As [`ConvCall::run`]; [`Error::Overlap`] if the problem's input and output are different slices
-/// with channels in common, or the operation cannot be done in place ([`Map::IN_PLACE`]).
-pub fn map_in_place<P: Map, T: Element>(
+/// with channels in common, or the operation cannot be done in place ([`Unary::IN_PLACE`]).
+pub fn unary_in_place<P: Unary, T: Element>(
     gpu: &Gpu,
     stream: &CudaStream,
     problem: &P,
     y: &mut dyn DeviceBufferMut<T>,
 ) -> Result<(), Error> {
     let plan = Plan::new(problem, gpu.capability())?;
-    gpu.prepare_map(&plan)?.launch_in_place(stream, y)
+    gpu.prepare_unary(&plan)?.launch_in_place(stream, y)
 }
 
-/// [`map_in_place`] of a ReLU.
+/// [`unary_in_place`] of a ReLU.
 ///
 /// # Errors
-/// As [`map_in_place`].
+/// As [`unary_in_place`].
 pub fn relu_in_place<T: Element>(
     gpu: &Gpu,
     stream: &CudaStream,
     problem: &Relu,
     y: &mut dyn DeviceBufferMut<T>,
 ) -> Result<(), Error> {
-    map_in_place(gpu, stream, problem, y)
+    unary_in_place(gpu, stream, problem, y)
 }

@@ -7,7 +7,7 @@
 use super::cost::{Score, memory_us, overlapped};
 use super::tensor::alignment_of;
 use super::tensor_cost::{FINISH, L2_BYTES, START};
-use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline};
+use super::{Capability, Limits, Operation, PeakRates, Refusal, Roofline};
 use crate::catalog::{Algorithm, DType, Kernel, Layout};
 use crate::launch::{Arguments, bottleneck::BottleneckArgs};
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
@@ -23,7 +23,7 @@ impl Operation for Bottleneck2d {
         self.to_string()
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -31,11 +31,11 @@ impl Operation for Bottleneck2d {
         (self.macs(), self.min_bytes())
     }
 
-    fn ceilings(&self) -> Ceilings {
-        Ceilings::of_products(self.dtype(), self.math())
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::of_products(self.dtype(), self.math())
     }
 
-    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+    fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
         if !self.math().allows(kernel.math) {
             return Err(Refusal::Math {
                 kernel: kernel.math,
@@ -48,13 +48,13 @@ impl Operation for Bottleneck2d {
                 problem: self.stride(),
             });
         }
-        let (narrow, most) = (self.narrow(), kernel.tile_k as usize);
-        if narrow > most {
-            return Err(Refusal::NarrowChannels { narrow, most });
+        let (mid_channels, most) = (self.mid_channels(), kernel.tile_k as usize);
+        if mid_channels > most {
+            return Err(Refusal::MidChannels { mid_channels, most });
         }
         let channels = self.c().max(self.k());
         if let Some(most) = kernel
-            .most_channels()
+            .max_channels()
             .filter(|&most| channels > most as usize)
         {
             let most = most as usize;
@@ -68,18 +68,18 @@ impl Operation for Bottleneck2d {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        BottleneckArgs::from(self).share_out(kernel)
+        BottleneckArgs::from(self).set_grid(kernel)
     }
 
-    fn rate(
+    fn estimate(
         &self,
         kernel: &Kernel,
         device: &Capability,
         roofline: &Roofline,
         limits: &Limits,
     ) -> Result<Score, Refusal> {
-        if let Some(asked) = limits.splits.filter(|&splits| splits != 1) {
-            return Err(Refusal::Splits { asked, most: 1 });
+        if let Some(asked) = limits.split_k.filter(|&split_k| split_k != 1) {
+            return Err(Refusal::SplitK { asked, most: 1 });
         }
         // Tiles are counted in 31 bits.
         let (tiles, most) = (self.blocks(kernel), i32::MAX as u64);
@@ -99,27 +99,27 @@ impl Operation for Bottleneck2d {
         }
         let processors = u64::from(device.sm_count.max(1));
         let resident = resident(kernel, device);
-        let turns = tiles.div_ceil(processors);
+        let blocks_per_sm = tiles.div_ceil(processors);
         let tile = Tile::of(self, kernel);
-        let multiply = tile.products / rate(kernel, device);
+        let multiply = tile.products / macs_per_clock(kernel, device);
         let arrive = tile.bytes / L2_BYTES;
         // One block alone waits for what it fetches, unless some of its warps do nothing else;
         // several fill each other's gaps.
         let (longer, shorter) = (multiply.max(arrive), multiply.min(arrive));
         let waits = match kernel.algorithm {
             Algorithm::BottleneckWgmma => 0.0,
-            _ => 0.5 / resident.min(turns) as f64,
+            _ => 0.5 / resident.min(blocks_per_sm) as f64,
         };
         let each = longer + shorter * (0.1 + waits);
         let once = START + FINISH + tile.weights / L2_BYTES;
-        let clocks = turns as f64 * each + once;
+        let clocks = blocks_per_sm as f64 * each + once;
         let arithmetic_us = clocks / (f64::from(device.clock_khz.max(1)) * 1e-3);
         let memory_us = memory_us(device, roofline);
         Score {
             us: overlapped(arithmetic_us, memory_us),
             blocks: tiles.min(resident * processors),
-            turns,
-            useful: self.macs() as f64 / (tiles as f64 * tile.products),
+            blocks_per_sm,
+            tile_efficiency: self.macs() as f64 / (tiles as f64 * tile.products),
             waves: tiles as f64 / (processors * resident) as f64,
             arithmetic_us,
             memory_us,
@@ -165,9 +165,10 @@ impl Tile {
         let (inside, outside) = ((p * q) as usize, halo(p) * halo(q));
         // Instructions take 16 pixels and 8 or 16 channels at a time.
         let whole = |n: usize| n.next_multiple_of(16) as f64;
-        let narrow = f64::from(kernel.tile_k);
+        let mid_channels = f64::from(kernel.tile_k);
         let (c, k) = (whole(problem.c()), whole(problem.k()));
-        let products = whole(outside) * narrow * c + whole(inside) * narrow * (9.0 * narrow + k);
+        let products = whole(outside) * mid_channels * c
+            + whole(inside) * mid_channels * (9.0 * mid_channels + k);
         let size = problem.dtype().size() as f64;
         let added = match problem.added() {
             Added::Nothing => 0,
@@ -196,8 +197,8 @@ impl Tile {
 
 /// Multiply-adds a clock of one multiprocessor: short products between barriers reach this share of
 /// the best programs'.
-fn rate(kernel: &Kernel, device: &Capability) -> f64 {
-    let half = device.tensor_rate(kernel.tier);
+fn macs_per_clock(kernel: &Kernel, device: &Capability) -> f64 {
+    let half = device.tensor_rate(kernel.arch);
     match (kernel.algorithm, kernel.dtype) {
         (Algorithm::BottleneckSimt, _) => 0.7 * f64::from(device.fp32_lanes()),
         (_, DType::F32) => 0.6 * half / 2.0,

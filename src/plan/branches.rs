@@ -1,22 +1,22 @@
 //! What the kernels that compute several convolutions in one launch accept, and how well they do.
 
 use super::tensor::{
-    alignment_of, channels, packs, steps, tiles, useful, whole_splits, x_alignment,
+    alignment_of, channels, packs, steps, tile_efficiency, tiles, whole_split_k, x_alignment,
 };
 use super::tensor_cost::{Tiling, score};
 use super::workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
-use super::{Capability, Ceilings, Limits, Operation, Plan, Refusal, Roofline, Score};
+use super::{Capability, Limits, Operation, PeakRates, Plan, Refusal, Roofline, Score};
 use crate::catalog::{Algorithm, Kernel, Layout};
 use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 
 /// The most blocks that share a sum, unless somebody asks for more.
-const MOST_SPLITS: u32 = 16;
+const MAX_SPLIT_K: u32 = 16;
 
 /// Parts of sums that several blocks share may move as much as this share of what a launch has to
 /// move: written once and read once. So a launch stays within 1.2 times its least, and a module of
 /// two within 1.25 times the least of three. Who asks for a number of blocks, or measured one to be
 /// faster, gets it.
-const PARTS_SHARE: u64 = 5;
+const PARTIALS_SHARE: u64 = 5;
 
 /// Filters by which a tile's are multiplied: two warps' sixteen. The kernel asserts it, and
 /// [`ROW_BYTES`].
@@ -47,7 +47,7 @@ impl Operation for Branches {
         self.to_string()
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.products()[0].merged().output()
     }
 
@@ -55,11 +55,11 @@ impl Operation for Branches {
         (self.macs(), self.min_bytes())
     }
 
-    fn ceilings(&self) -> Ceilings {
-        Ceilings::of_products(self.dtype(), self.math())
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::of_products(self.dtype(), self.math())
     }
 
-    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+    fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
         if !self.math().allows(kernel.math) {
             return Err(Refusal::Math {
                 kernel: kernel.math,
@@ -86,7 +86,7 @@ impl Operation for Branches {
             .fold(0, u64::saturating_add)
     }
 
-    fn rate(
+    fn estimate(
         &self,
         kernel: &Kernel,
         device: &Capability,
@@ -94,22 +94,23 @@ impl Operation for Branches {
         limits: &Limits,
     ) -> Result<Score, Refusal> {
         let longest = longest(self, kernel);
-        let rate_one = |splits| rate_one(self, kernel, device, roofline, limits, splits);
-        if let Some(asked) = limits.splits {
-            if whole_splits(longest, asked) != asked {
+        let estimate_split_k =
+            |split_k| estimate_split_k(self, kernel, device, roofline, limits, split_k);
+        if let Some(asked) = limits.split_k {
+            if whole_split_k(longest, asked) != asked {
                 let most = longest;
-                return Err(Refusal::Splits { asked, most });
+                return Err(Refusal::SplitK { asked, most });
             }
-            return rate_one(asked);
+            return estimate_split_k(asked);
         }
-        let mut best = rate_one(1);
-        for wanted in 2..=MOST_SPLITS.min(longest) {
-            if whole_splits(longest, wanted) != wanted
-                || parts_moved(self, kernel, wanted) > roofline.bytes / PARTS_SHARE
+        let mut best = estimate_split_k(1);
+        for wanted in 2..=MAX_SPLIT_K.min(longest) {
+            if whole_split_k(longest, wanted) != wanted
+                || partials_moved(self, kernel, wanted) > roofline.bytes / PARTIALS_SHARE
             {
                 continue;
             }
-            if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
+            if let (Ok(fewer), Ok(more)) = (&best, estimate_split_k(wanted))
                 && more.us < fewer.us
             {
                 best = Ok(more);
@@ -131,8 +132,8 @@ impl Plan<Branches> {
 
     /// Blocks that share the sum of a tile of the product with the longest sums; those of the
     /// others are shared by as many as make their parts no longer.
-    pub fn splits(&self) -> u32 {
-        self.score().splits
+    pub fn split_k(&self) -> u32 {
+        self.score().split_k
     }
 
     /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs
@@ -150,16 +151,16 @@ fn longest(problem: &Branches, kernel: &Kernel) -> u32 {
         .unwrap_or(1)
 }
 
-/// Blocks that share a tile's sum, of each product: if `splits` share the longest one.
-pub(crate) fn splits_of(
+/// Blocks that share a tile's sum, of each product: if `split_k` share the longest one.
+pub(crate) fn split_k_of(
     problem: &Branches,
     kernel: &Kernel,
-    splits: u32,
+    split_k: u32,
 ) -> impl Iterator<Item = u32> + Clone {
-    let each = longest(problem, kernel).div_ceil(splits.max(1)).max(1);
+    let each = longest(problem, kernel).div_ceil(split_k.max(1)).max(1);
     problem.products().iter().map(move |product| {
         let steps = steps(product.merged(), kernel);
-        whole_splits(steps, steps.div_ceil(each))
+        whole_split_k(steps, steps.div_ceil(each))
     })
 }
 
@@ -181,10 +182,10 @@ fn product_alignment(product: &Product) -> usize {
 /// Where the sums of tiles that several blocks share lie in the workspace: first counters, as
 /// [`WORKSPACE_COUNTERS`], then the parts. For each product its first counter and its first byte of
 /// parts; then the bytes in all.
-pub(crate) fn shared_sums(
+pub(crate) fn partials_layout(
     problem: &Branches,
     kernel: &Kernel,
-    splits: u32,
+    split_k: u32,
 ) -> (Vec<(u64, u64)>, u64) {
     let tile = 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n);
     let (mut counter, mut bytes) = (
@@ -192,16 +193,18 @@ pub(crate) fn shared_sums(
         WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT),
     );
     let mut places = Vec::new();
-    for (product, splits) in problem
+    for (product, split_k) in problem
         .products()
         .iter()
-        .zip(splits_of(problem, kernel, splits))
+        .zip(split_k_of(problem, kernel, split_k))
     {
         places.push((counter, bytes));
-        if splits > 1 {
+        if split_k > 1 {
             let tiles = tiles(product.merged(), kernel);
             counter = counter.saturating_add(tiles);
-            let parts = tiles.saturating_mul(u64::from(splits)).saturating_mul(tile);
+            let parts = tiles
+                .saturating_mul(u64::from(split_k))
+                .saturating_mul(tile);
             bytes = bytes.saturating_add(parts);
         }
     }
@@ -211,8 +214,8 @@ pub(crate) fn shared_sums(
 
 /// Bytes of parts of sums that a launch moves: what the workspace holds of them, written and read
 /// again.
-fn parts_moved(problem: &Branches, kernel: &Kernel, splits: u32) -> u64 {
-    let (_, needs) = shared_sums(problem, kernel, splits);
+fn partials_moved(problem: &Branches, kernel: &Kernel, split_k: u32) -> u64 {
+    let (_, needs) = partials_layout(problem, kernel, split_k);
     let counters = WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT);
     needs.saturating_sub(counters).saturating_mul(2)
 }
@@ -250,15 +253,15 @@ fn pooled_step(kernel: &Kernel, conv: &Conv2d) -> u32 {
     }
 }
 
-fn rate_one(
+fn estimate_split_k(
     problem: &Branches,
     kernel: &Kernel,
     device: &Capability,
     roofline: &Roofline,
     limits: &Limits,
-    splits: u32,
+    split_k: u32,
 ) -> Result<Score, Refusal> {
-    let (_, needs) = shared_sums(problem, kernel, splits);
+    let (_, needs) = partials_layout(problem, kernel, split_k);
     if needs > limits.workspace {
         let most = limits.workspace;
         return Err(Refusal::Workspace { needs, most });
@@ -266,15 +269,15 @@ fn rate_one(
     let counted = problem
         .products()
         .iter()
-        .zip(splits_of(problem, kernel, splits));
+        .zip(split_k_of(problem, kernel, split_k));
     let tiles = |shared: bool| -> u64 {
         let each = counted
             .clone()
-            .map(|(product, splits)| match (shared, splits) {
+            .map(|(product, split_k)| match (shared, split_k) {
                 (true, 1) => 0,
                 (true, _) => tiles(product.merged(), kernel),
-                (false, splits) => {
-                    tiles(product.merged(), kernel).saturating_mul(u64::from(splits))
+                (false, split_k) => {
+                    tiles(product.merged(), kernel).saturating_mul(u64::from(split_k))
                 }
             });
         each.fold(0, u64::saturating_add)
@@ -282,18 +285,18 @@ fn rate_one(
     let most = WORKSPACE_COUNTERS / 4;
     if tiles(true) > most {
         let tiles = tiles(true);
-        return Err(Refusal::SplitTiles { tiles, most });
+        return Err(Refusal::SplitKTiles { tiles, most });
     }
     let blocks = tiles(false);
     let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
     if blocks > most {
         return Err(Refusal::Grid { blocks, most });
     }
-    Ok(score_of(problem, kernel, device, roofline, splits, needs))
+    Ok(score_of(problem, kernel, device, roofline, split_k, needs))
 }
 
 /// A product as if it were launched alone.
-fn alone(product: &Product, kernel: &Kernel, splits: u32, workspace: u64) -> Tiling {
+fn alone(product: &Product, kernel: &Kernel, split_k: u32, workspace: u64) -> Tiling {
     let conv = product.merged();
     let slower = match product.pooling() {
         Some(_) => pooled_step(kernel, conv),
@@ -302,12 +305,12 @@ fn alone(product: &Product, kernel: &Kernel, splits: u32, workspace: u64) -> Til
     let [filters, terms] = multiplied(conv, kernel);
     Tiling {
         tiles: tiles(conv, kernel),
-        splits,
+        split_k,
         steps: steps(conv, kernel).saturating_mul(slower),
         channels: channels(conv, kernel),
         filters,
         terms,
-        useful: 1.0,
+        tile_efficiency: 1.0,
         packed_bytes: 0,
         workspace,
     }
@@ -320,22 +323,22 @@ fn together(problem: &Branches, kernel: &Kernel, each: &[Tiling], workspace: u64
     for (product, own) in problem.products().iter().zip(each) {
         let conv = product.merged();
         let taken = own.tiles * u64::from(own.steps);
-        blocks += own.tiles * u64::from(own.splits);
+        blocks += own.tiles * u64::from(own.split_k);
         all_steps += taken;
         all_channels += own.channels * taken as f64;
         filters += own.filters * taken as f64;
         terms += own.filters * own.terms * taken as f64;
-        let useful = useful(conv, kernel, own.tiles, steps(conv, kernel));
-        products += conv.macs() as f64 * own.filters * own.terms / useful;
+        let tile_efficiency = tile_efficiency(conv, kernel, own.tiles, steps(conv, kernel));
+        products += conv.macs() as f64 * own.filters * own.terms / tile_efficiency;
     }
     Tiling {
         tiles: blocks,
-        splits: 1,
+        split_k: 1,
         steps: all_steps.div_ceil(blocks.max(1)) as u32,
         channels: all_channels / all_steps.max(1) as f64,
         filters: filters / all_steps.max(1) as f64,
         terms: terms / f64::max(filters, f64::MIN_POSITIVE),
-        useful: problem.macs() as f64 / products.max(1.0),
+        tile_efficiency: problem.macs() as f64 / products.max(1.0),
         packed_bytes: 0,
         workspace,
     }
@@ -348,21 +351,21 @@ fn score_of(
     kernel: &Kernel,
     device: &Capability,
     roofline: &Roofline,
-    splits: u32,
+    split_k: u32,
     workspace: u64,
 ) -> Score {
     // Parts of sums come on top of what has to be moved.
-    let parts = parts_moved(problem, kernel, splits);
+    let parts = partials_moved(problem, kernel, split_k);
     let roofline = &Roofline {
         bytes: roofline.bytes.saturating_add(parts),
         ..*roofline
     };
-    let splits_of = splits_of(problem, kernel, splits);
+    let split_k_of = split_k_of(problem, kernel, split_k);
     let each: Vec<Tiling> = problem
         .products()
         .iter()
-        .zip(splits_of)
-        .map(|(product, splits)| alone(product, kernel, splits, workspace))
+        .zip(split_k_of)
+        .map(|(product, split_k)| alone(product, kernel, split_k, workspace))
         .collect();
     let mut longest = Score::EMPTY;
     for tiling in &each {
@@ -376,7 +379,7 @@ fn score_of(
     Score {
         us: together.us.max(longest.us),
         blocks: all.tiles,
-        splits,
+        split_k,
         workspace,
         arithmetic_us: together.arithmetic_us.max(longest.arithmetic_us),
         ..together

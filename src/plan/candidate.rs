@@ -13,19 +13,19 @@ pub struct Candidate {
     /// The kernel.
     pub kernel: KernelId,
     /// Its score, or the one reason for which it is not for the problem.
-    pub verdict: Result<Score, Refusal>,
+    pub evaluation: Result<Score, Refusal>,
 }
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.kernel.kernel().id())?;
-        match &self.verdict {
+        write!(f, "{}: ", self.kernel.kernel().name())?;
+        match &self.evaluation {
             Ok(score) => write!(
                 f,
                 "accepts, {} blocks in {} turns, {:.1}% of the tiles useful, ranked by {:.2} us",
                 score.blocks,
-                score.turns,
-                score.useful * 100.0,
+                score.blocks_per_sm,
+                score.tile_efficiency * 100.0,
                 score.us
             ),
             Err(refusal) => write!(f, "{refusal}"),
@@ -36,11 +36,11 @@ impl fmt::Display for Candidate {
 /// The bound of the problem on an H200.
 pub(super) fn bound<P: Operation>(problem: &P) -> Roofline {
     let (macs, bytes) = problem.work();
-    problem.ceilings().bound(macs, bytes)
+    problem.peak_rates().bound(macs, bytes)
 }
 
 /// Asks one kernel.
-pub(super) fn judge<P: Operation>(
+pub(super) fn evaluate<P: Operation>(
     problem: &P,
     device: &Capability,
     limits: &Limits,
@@ -53,22 +53,22 @@ pub(super) fn judge<P: Operation>(
             problem: P::NAME,
         });
     }
-    if kernel.dtype != problem.element() {
+    if kernel.dtype != problem.dtype() {
         return Err(Refusal::DType {
             kernel: kernel.dtype,
-            problem: problem.element(),
+            problem: problem.dtype(),
         });
     }
-    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.order()) {
+    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.layout()) {
         return Err(Refusal::Layout {
             kernel: layout,
-            problem: problem.order(),
+            problem: problem.layout(),
         });
     }
-    problem.suits(kernel)?;
-    if !device.runs(kernel.tier) {
-        return Err(Refusal::Tier {
-            needs: kernel.tier.capability(),
+    problem.accepts(kernel)?;
+    if !device.runs(kernel.arch) {
+        return Err(Refusal::Arch {
+            needs: kernel.arch.capability(),
             has: device.version(),
         });
     }
@@ -90,5 +90,5 @@ pub(super) fn judge<P: Operation>(
     if problem.is_empty() {
         return Ok(Score::EMPTY);
     }
-    problem.rate(kernel, device, &bound(problem), limits)
+    problem.estimate(kernel, device, &bound(problem), limits)
 }

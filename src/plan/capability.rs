@@ -1,6 +1,6 @@
 //! What a device can do: the half of a plan's input that is not the problem.
 
-use crate::catalog::Tier;
+use crate::catalog::Arch;
 
 /// The figures of a device that decide which kernels it runs and how well.
 ///
@@ -90,17 +90,17 @@ impl Capability {
         (self.major, self.minor)
     }
 
-    /// Whether the device runs modules of `tier`.
-    pub fn runs(&self, tier: Tier) -> bool {
-        tier.runs_on(self.version())
+    /// Whether the device runs modules of `arch`.
+    pub fn runs(&self, arch: Arch) -> bool {
+        arch.runs_on(self.version())
     }
 
     /// Multiply-adds of 16-bit numbers a clock that the tensor cores of one multiprocessor do for
-    /// kernels of `tier`, as far as the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by
+    /// kernels of `arch`, as far as the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by
     /// `wgmma` and 63% of that by `mma.sync`.
-    pub fn tensor_rate(&self, tier: Tier) -> f64 {
-        match (self.major, self.minor, tier) {
-            (9, 0, Tier::Sm90a) => 1511.0,
+    pub fn tensor_rate(&self, arch: Arch) -> f64 {
+        match (self.major, self.minor, arch) {
+            (9, 0, Arch::Sm90a) => 1511.0,
             (9, _, _) | (10, _, _) => 952.0,
             (8, 0, _) => 1024.0,
             // 7.5, and the 8.x and 12.x of graphics cards.
@@ -132,41 +132,41 @@ mod tests {
 
     #[test]
     fn tiers_follow_the_capability() {
-        assert!(Capability::sm75().runs(Tier::Sm75));
-        assert!(!Capability::sm75().runs(Tier::Sm80));
-        assert!(Capability::sm80().runs(Tier::Sm80));
-        assert!(Capability::h200().runs(Tier::Sm75));
-        assert!(Capability::h200().runs(Tier::Sm80));
-        assert!(Capability::h200().runs(Tier::Sm90a));
+        assert!(Capability::sm75().runs(Arch::Sm75));
+        assert!(!Capability::sm75().runs(Arch::Sm80));
+        assert!(Capability::sm80().runs(Arch::Sm80));
+        assert!(Capability::h200().runs(Arch::Sm75));
+        assert!(Capability::h200().runs(Arch::Sm80));
+        assert!(Capability::h200().runs(Arch::Sm90a));
         let newer = Capability {
             major: 10,
             ..Capability::h200()
         };
-        assert!(newer.runs(Tier::Sm80));
+        assert!(newer.runs(Arch::Sm80));
         for device in [Capability::sm75(), Capability::sm80(), newer] {
-            assert!(!device.runs(Tier::Sm90a));
+            assert!(!device.runs(Arch::Sm90a));
         }
         let turing_never = Capability {
             major: 7,
             minor: 0,
             ..Capability::sm75()
         };
-        assert!(!turing_never.runs(Tier::Sm75));
+        assert!(!turing_never.runs(Arch::Sm75));
     }
 
     #[test]
     fn tensor_rates_are_those_of_the_best_programs() {
-        let peak = |device: Capability, tier| {
+        let peak = |device: Capability, arch| {
             let clock = f64::from(device.clock_khz) * 1e3;
-            2.0 * device.tensor_rate(tier) * f64::from(device.sm_count) * clock / 1e12
+            2.0 * device.tensor_rate(arch) * f64::from(device.sm_count) * clock / 1e12
         };
-        for (device, tier, tflops) in [
-            (Capability::h200(), Tier::Sm90a, 790.0),
-            (Capability::h200(), Tier::Sm80, 0.63 * 790.0),
-            (Capability::sm80(), Tier::Sm80, 312.0),
-            (Capability::sm75(), Tier::Sm75, 65.0),
+        for (device, arch, tflops) in [
+            (Capability::h200(), Arch::Sm90a, 790.0),
+            (Capability::h200(), Arch::Sm80, 0.63 * 790.0),
+            (Capability::sm80(), Arch::Sm80, 312.0),
+            (Capability::sm75(), Arch::Sm75, 65.0),
         ] {
-            let ratio = peak(device, tier) / tflops;
+            let ratio = peak(device, arch) / tflops;
             assert!((ratio - 1.0).abs() < 0.01, "{tflops}: {ratio}");
         }
     }

@@ -1,7 +1,9 @@
 //! What each convolution kernel accepts, and how well it does.
 
 use super::cost::{Product, streaming};
-use super::{Capability, Ceilings, Limits, Operation, Refusal, Roofline, Score, on_cores, tensor};
+use super::{
+    Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score, estimate_simt, tensor,
+};
 use crate::catalog::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel};
 use crate::launch::{Arguments, args::ConvArgs};
 use crate::problem::{Conv2d, FilterLayout, TensorDesc};
@@ -25,7 +27,7 @@ impl Operation for Conv2d {
         self.to_string()
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -33,11 +35,11 @@ impl Operation for Conv2d {
         (self.macs(), self.min_bytes())
     }
 
-    fn ceilings(&self) -> Ceilings {
-        Ceilings::of_products(self.dtype(), self.math())
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::of_products(self.dtype(), self.math())
     }
 
-    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+    fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
         if !self.math().allows(kernel.math) {
             return Err(Refusal::Math {
                 kernel: kernel.math,
@@ -45,7 +47,7 @@ impl Operation for Conv2d {
             });
         }
         if kernel.algorithm.tensor() {
-            return tensor::suits(self, kernel);
+            return tensor::accepts(self, kernel);
         }
         let one_group = || match self.groups() {
             1 => Ok(()),
@@ -79,10 +81,10 @@ impl Operation for Conv2d {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        ConvArgs::from(self).share_out(kernel)
+        ConvArgs::from(self).set_grid(kernel)
     }
 
-    fn rate(
+    fn estimate(
         &self,
         kernel: &Kernel,
         device: &Capability,
@@ -90,9 +92,9 @@ impl Operation for Conv2d {
         limits: &Limits,
     ) -> Result<Score, Refusal> {
         if kernel.algorithm.tensor() {
-            tensor::rate(self, kernel, device, roofline, limits)
+            tensor::estimate(self, kernel, device, roofline, limits)
         } else {
-            on_cores(self, kernel, device, roofline, limits)
+            estimate_simt(self, kernel, device, roofline, limits)
         }
     }
 

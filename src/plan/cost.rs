@@ -5,8 +5,8 @@
 //! for each load from shared memory.
 
 use super::capability::Capability;
-use super::roofline::{Ceilings, Roofline};
-use crate::catalog::{Algorithm, Kernel, Tier};
+use super::roofline::{PeakRates, Roofline};
+use crate::catalog::{Algorithm, Arch, Kernel};
 
 /// The figures by which an accepted kernel was ranked; lower [`Score::us`] is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,11 +17,11 @@ pub struct Score {
     /// Blocks of the launch.
     pub blocks: u64,
     /// Turns that the busiest multiprocessor takes, in blocks.
-    pub turns: u64,
+    pub blocks_per_sm: u64,
     /// The share of the tiles' work that is the problem's, not padding's.
-    pub useful: f64,
+    pub tile_efficiency: f64,
     /// Blocks that share the sum of a tile.
-    pub splits: u32,
+    pub split_k: u32,
     /// Times that the device fills with blocks; what is over the last whole number is the tail.
     pub waves: f64,
     /// The model's time of the arithmetic and of all that goes with it, in microseconds.
@@ -39,9 +39,9 @@ impl Score {
     pub(super) const EMPTY: Score = Score {
         us: 0.0,
         blocks: 0,
-        turns: 0,
-        useful: 1.0,
-        splits: 1,
+        blocks_per_sm: 0,
+        tile_efficiency: 1.0,
+        split_k: 1,
         waves: 0.0,
         arithmetic_us: 0.0,
         memory_us: 0.0,
@@ -50,13 +50,19 @@ impl Score {
     };
 
     /// The score of a kernel on CUDA cores.
-    fn of_cores(blocks: u64, turns: u64, useful: f64, waves: f64, times: [f64; 2]) -> Score {
+    fn of_cores(
+        blocks: u64,
+        blocks_per_sm: u64,
+        tile_efficiency: f64,
+        waves: f64,
+        times: [f64; 2],
+    ) -> Score {
         let [arithmetic_us, memory_us] = times;
         Score {
             us: overlapped(arithmetic_us, memory_us),
             blocks,
-            turns,
-            useful,
+            blocks_per_sm,
+            tile_efficiency,
             waves,
             arithmetic_us,
             memory_us,
@@ -92,26 +98,32 @@ impl Product {
         let tiled = blocks as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64;
         let real = (self.groups * self.gemm_m * self.gemm_n) as f64 * self.gemm_k as f64;
 
-        let turns = blocks.div_ceil(u64::from(device.sm_count.max(1)));
+        let blocks_per_sm = blocks.div_ceil(u64::from(device.sm_count.max(1)));
         // Blocks that share a multiprocessor share its lanes, so only the sum of their work counts;
         // but a few warps alone cannot keep the lanes busy.
-        let resident = turns.min(u64::from(kernel.min_blocks.max(1)));
+        let resident = blocks_per_sm.min(u64::from(kernel.min_blocks.max(1)));
         let warps = resident as f64 * f64::from(kernel.threads) / 32.0;
         let filled = (warps / WARPS_TO_FILL).min(1.0);
         let outputs =
             f64::from(kernel.tile_m) * f64::from(kernel.tile_n) / f64::from(kernel.threads.max(1));
-        let tier = if kernel.tier == Tier::Sm75 { 0.97 } else { 1.0 };
+        let arch = if kernel.arch == Arch::Sm75 { 0.97 } else { 1.0 };
         let edges = 1.0 / f64::from(kernel.tile_m) + 1.0 / f64::from(kernel.tile_n);
         let share = 1.0 / (1.0 + 2.0 / outputs.sqrt() + fill(kernel.algorithm) * edges);
-        let rate = lane_rate(device) * filled * share * tier;
+        let rate = lane_rate(device) * filled * share * arch;
         // A block starts and ends once: its first loads and its stores, about 1.5 us each turn of
         // residents.
-        let setup = 1.5 * turns.div_ceil(u64::from(kernel.min_blocks.max(1))) as f64;
+        let setup = 1.5 * blocks_per_sm.div_ceil(u64::from(kernel.min_blocks.max(1))) as f64;
         let arithmetic =
-            turns as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64 / rate * 1e6;
-        let useful = if tiled > 0.0 { real / tiled } else { 1.0 };
+            blocks_per_sm as f64 * (tile_m * tile_n) as f64 * self.padded_k as f64 / rate * 1e6;
+        let tile_efficiency = if tiled > 0.0 { real / tiled } else { 1.0 };
         let times = [arithmetic + setup, memory_us(device, roofline)];
-        Score::of_cores(blocks, turns, useful, waves(kernel, device, blocks), times)
+        Score::of_cores(
+            blocks,
+            blocks_per_sm,
+            tile_efficiency,
+            waves(kernel, device, blocks),
+            times,
+        )
     }
 }
 
@@ -128,14 +140,20 @@ pub(super) fn streaming(
     if blocks == 0 {
         return Score::EMPTY;
     }
-    let turns = blocks.div_ceil(u64::from(device.sm_count.max(1)));
-    let warps = turns as f64 * f64::from(kernel.threads) / 32.0;
+    let blocks_per_sm = blocks.div_ceil(u64::from(device.sm_count.max(1)));
+    let warps = blocks_per_sm as f64 * f64::from(kernel.threads) / 32.0;
     let filled = (warps / WARPS_TO_FILL).min(1.0);
-    let even = blocks as f64 / (turns * u64::from(device.sm_count.max(1))) as f64;
+    let even = blocks as f64 / (blocks_per_sm * u64::from(device.sm_count.max(1))) as f64;
     let rate = lane_rate(device) * f64::from(device.sm_count) * filled * even;
     let arithmetic = work as f64 * cost / rate * 1e6;
     let times = [arithmetic, memory_us(device, roofline)];
-    Score::of_cores(blocks, turns, 1.0, waves(kernel, device, blocks), times)
+    Score::of_cores(
+        blocks,
+        blocks_per_sm,
+        1.0,
+        waves(kernel, device, blocks),
+        times,
+    )
 }
 
 /// Times that the blocks which are meant to run at once fill the device.
@@ -169,7 +187,7 @@ fn fill(algorithm: Algorithm) -> f64 {
 
 /// The floor by memory, scaled from the H200's to a device of fewer multiprocessors.
 pub(super) fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
-    let bytes = Ceilings::H200_FP32.bytes * f64::from(device.sm_count.max(1)) / 132.0;
+    let bytes = PeakRates::H200_FP32.bytes * f64::from(device.sm_count.max(1)) / 132.0;
     roofline.bytes as f64 / bytes * 1e6
 }
 

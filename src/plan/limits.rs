@@ -22,7 +22,7 @@ pub struct Limits {
     pub kernel: Option<KernelId>,
     /// Blocks that share the sum of a tile, or the best number. Kernels that cannot share one
     /// refuse any but 1.
-    pub splits: Option<u32>,
+    pub split_k: Option<u32>,
 }
 
 impl Limits {
@@ -35,7 +35,7 @@ impl Default for Limits {
         Limits {
             workspace: Limits::WORKSPACE,
             kernel: None,
-            splits: None,
+            split_k: None,
         }
     }
 }

@@ -25,7 +25,7 @@ impl Operation for Lrn {
         )
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -36,7 +36,7 @@ impl Operation for Lrn {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        LrnArgs::from(self).share_out(kernel)
+        LrnArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

@@ -35,8 +35,8 @@ mod subsample;
 mod tanh;
 pub(crate) mod tensor;
 mod tensor_cost;
-mod tuned;
-mod tuned_file;
+mod tuning;
+mod tuning_file;
 mod way;
 mod workspace;
 
@@ -48,15 +48,15 @@ pub use capability::Capability;
 pub use cost::Score;
 pub use limits::Limits;
 pub use refusal::Refusal;
-pub use roofline::{Bound, Ceilings, Roofline};
+pub use roofline::{Bound, PeakRates, Roofline};
 pub use tensor_cost::LAUNCH_US;
-pub use tuned::{Card, Measure, Tuning, Winner};
-pub use tuned_file::{TuningError, TuningReason};
+pub use tuning::{Card, Measure, TunedKernel, Tuning};
+pub use tuning_file::{TuningError, TuningReason};
 pub use way::{BottleneckWay, Unfused};
 pub(crate) use workspace::{FilterRows, WorkspaceParts};
 pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
-use candidate::{bound, judge};
+use candidate::{bound, evaluate};
 
 use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
@@ -114,24 +114,24 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
 
     /// The tensor it computes, or one of them: all are stored alike.
     #[doc(hidden)]
-    fn result(&self) -> &TensorDesc;
+    fn output(&self) -> &TensorDesc;
 
     /// How the elements are stored.
     #[doc(hidden)]
-    fn element(&self) -> DType {
-        self.result().dtype()
+    fn dtype(&self) -> DType {
+        self.output().dtype()
     }
 
     /// How the activations are laid out.
     #[doc(hidden)]
-    fn order(&self) -> Layout {
-        self.result().layout()
+    fn layout(&self) -> Layout {
+        self.output().layout()
     }
 
     /// Whether there is nothing to compute.
     #[doc(hidden)]
     fn is_empty(&self) -> bool {
-        self.result().is_empty()
+        self.output().is_empty()
     }
 
     /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
@@ -140,13 +140,13 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
 
     /// What the best programs reach, of which the problem's bound is made.
     #[doc(hidden)]
-    fn ceilings(&self) -> Ceilings {
-        Ceilings::H200_FP32
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::H200_FP32
     }
 
     /// The algorithm's own constraints, those of type, layout and device aside.
     #[doc(hidden)]
-    fn suits(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+    fn accepts(&self, _kernel: &Kernel) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -156,14 +156,14 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
 
     /// How well the kernel does within the limits.
     #[doc(hidden)]
-    fn rate(
+    fn estimate(
         &self,
         kernel: &Kernel,
         device: &Capability,
         roofline: &Roofline,
         limits: &Limits,
     ) -> Result<Score, Refusal> {
-        on_cores(self, kernel, device, roofline, limits)
+        estimate_simt(self, kernel, device, roofline, limits)
     }
 
     /// How well a kernel on CUDA cores does.
@@ -185,7 +185,7 @@ pub struct Plan<P> {
     score: Score,
     roofline: Roofline,
     candidates: Vec<Candidate>,
-    winner: Option<Winner>,
+    tuned_kernel: Option<TunedKernel>,
 }
 
 impl<P: Operation> Plan<P> {
@@ -224,9 +224,9 @@ impl<P: Operation> Plan<P> {
                 index: kernel.0,
                 kernels: kernels().len(),
             })?;
-            if let Err(refusal) = judge(problem, capability, limits, kernel, entry) {
+            if let Err(refusal) = evaluate(problem, capability, limits, kernel, entry) {
                 return Err(Error::KernelRefused {
-                    kernel: entry.id(),
+                    kernel: entry.name(),
                     refusal,
                 });
             }
@@ -235,14 +235,14 @@ impl<P: Operation> Plan<P> {
         let chosen = candidates
             .iter()
             .filter(|c| limits.kernel.is_none_or(|kernel| kernel == c.kernel))
-            .find_map(|c| Some((c.kernel, c.verdict.ok()?)));
+            .find_map(|c| Some((c.kernel, c.evaluation.ok()?)));
         match chosen {
             Some((kernel, score)) => Ok(Plan::of(problem, capability, kernel, score, candidates)),
             None => Err(Error::NoKernel {
                 problem: problem.describe(),
                 refused: candidates
                     .iter()
-                    .filter_map(|c| Some((c.kernel.kernel().id(), c.verdict.err()?)))
+                    .filter_map(|c| Some((c.kernel.kernel().name(), c.evaluation.err()?)))
                     .collect(),
             }),
         }
@@ -260,16 +260,16 @@ impl<P: Operation> Plan<P> {
         limits: &Limits,
         tuning: &Tuning,
     ) -> Result<Plan<P>, Error> {
-        let free = limits.kernel.is_none() && limits.splits.is_none();
-        if let Some(winner) = tuning.winner(&problem.describe()).filter(|_| free) {
+        let free = limits.kernel.is_none() && limits.split_k.is_none();
+        if let Some(tuned_kernel) = tuning.tuned_kernel(&problem.describe()).filter(|_| free) {
             let named = Limits {
-                kernel: Some(winner.kernel),
-                splits: Some(winner.splits),
+                kernel: Some(tuned_kernel.kernel),
+                split_k: Some(tuned_kernel.split_k),
                 ..*limits
             };
             if let Ok(plan) = Plan::within(problem, capability, &named) {
                 return Ok(Plan {
-                    winner: Some(winner),
+                    tuned_kernel: Some(tuned_kernel),
                     // As if nobody had measured.
                     candidates: Plan::candidates_within(problem, capability, limits),
                     ..plan
@@ -299,17 +299,17 @@ impl<P: Operation> Plan<P> {
                 let kernel = KernelId(index);
                 Candidate {
                     kernel,
-                    verdict: judge(problem, capability, limits, kernel, entry),
+                    evaluation: evaluate(problem, capability, limits, kernel, entry),
                 }
             })
             .collect();
         // Stable, so that of two equals the catalog's first is taken.
         all.sort_by(|a, b| {
-            let us = |c: &Candidate| c.verdict.map_or(f64::INFINITY, |score| score.us);
+            let us = |c: &Candidate| c.evaluation.map_or(f64::INFINITY, |score| score.us);
             let vector = |c: &Candidate| c.kernel.kernel().vector;
             us(a)
                 .total_cmp(&us(b))
-                .then_with(|| match (a.verdict, b.verdict) {
+                .then_with(|| match (a.evaluation, b.evaluation) {
                     (Ok(_), Ok(_)) => vector(b).cmp(&vector(a)),
                     _ => Ordering::Equal,
                 })
@@ -328,12 +328,12 @@ impl<P: Operation> Plan<P> {
             problem: problem.clone(),
             capability: *capability,
             kernel,
-            // `judge` has refused what the device's grid, at most 2^31 - 1, does not hold.
+            // `evaluate` has refused what the device's grid, at most 2^31 - 1, does not hold.
             grid: score.blocks as u32,
             score,
             roofline: bound(problem),
             candidates,
-            winner: None,
+            tuned_kernel: None,
         }
     }
 
@@ -374,22 +374,22 @@ impl<P: Operation> Plan<P> {
     }
 
     /// The measurement to which the plan owes its kernel, if [`Plan::tuned`] found one.
-    pub fn winner(&self) -> Option<Winner> {
-        self.winner
+    pub fn tuned_kernel(&self) -> Option<TunedKernel> {
+        self.tuned_kernel
     }
 
     /// The kernels that accept the problem, best first, the chosen one among them.
     pub fn accepted(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates
             .iter()
-            .filter(|candidate| candidate.verdict.is_ok())
+            .filter(|candidate| candidate.evaluation.is_ok())
     }
 
     /// The kernels that refused the problem, each with its reason.
     pub fn refused(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates
             .iter()
-            .filter(|candidate| candidate.verdict.is_err())
+            .filter(|candidate| candidate.evaluation.is_err())
     }
 
     /// The least time that the problem can take on an H200: on its tensor cores where type and mode
@@ -402,7 +402,7 @@ impl<P: Operation> Plan<P> {
 impl<P: Operation> fmt::Display for Plan<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kernel = self.kernel.kernel();
-        writeln!(f, "kernel   {}", kernel.id())?;
+        writeln!(f, "kernel   {}", kernel.name())?;
         writeln!(
             f,
             "tile     {} x {} x {}",
@@ -419,15 +419,15 @@ impl<P: Operation> fmt::Display for Plan<P> {
 }
 
 /// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.
-fn on_cores<P: Operation>(
+fn estimate_simt<P: Operation>(
     problem: &P,
     kernel: &Kernel,
     device: &Capability,
     roofline: &Roofline,
     limits: &Limits,
 ) -> Result<Score, Refusal> {
-    if let Some(asked) = limits.splits.filter(|&splits| splits != 1) {
-        return Err(Refusal::Splits { asked, most: 1 });
+    if let Some(asked) = limits.split_k.filter(|&split_k| split_k != 1) {
+        return Err(Refusal::SplitK { asked, most: 1 });
     }
     let blocks = problem.blocks(kernel);
     let most = u64::from(device.max_grid_x).min(i32::MAX as u64);

@@ -20,7 +20,7 @@ impl Operation for Pool2d {
         self.to_string()
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -31,7 +31,7 @@ impl Operation for Pool2d {
         (work, self.min_bytes())
     }
 
-    fn suits(&self, kernel: &Kernel) -> Result<(), Refusal> {
+    fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
         let (kind, algorithm) = match self.kind() {
             PoolKind::Max { .. } => ("max pooling", Algorithm::MaxPool),
             PoolKind::Average { .. } => ("average pooling", Algorithm::AvgPool),
@@ -50,7 +50,7 @@ impl Operation for Pool2d {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        PoolArgs::from(self).share_out(kernel)
+        PoolArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

@@ -18,7 +18,7 @@ pub enum Refusal {
     },
     /// The device does not run the kernel's instruction set: it is older, or the kernel is for one
     /// architecture alone.
-    Tier {
+    Arch {
         /// The compute capability that runs the kernel: the lowest, or the only one.
         needs: (u32, u32),
         /// The device's.
@@ -85,14 +85,14 @@ pub enum Refusal {
         most: u64,
     },
     /// The sum of a tile cannot be shared among as many blocks.
-    Splits {
+    SplitK {
         /// Blocks asked for.
         asked: u32,
         /// Steps that there are to share; 1 if the kernel shares none.
         most: u32,
     },
     /// There are more tiles to share than counters.
-    SplitTiles {
+    SplitKTiles {
         /// Tiles of the problem.
         tiles: u64,
         /// Counters.
@@ -169,9 +169,9 @@ pub enum Refusal {
         problem: usize,
     },
     /// The bottleneck's intermediates have more channels than the kernel's tile.
-    NarrowChannels {
+    MidChannels {
         /// Channels of the problem's intermediates.
-        narrow: usize,
+        mid_channels: usize,
         /// The most that the kernel takes.
         most: usize,
     },
@@ -212,12 +212,12 @@ impl fmt::Display for Refusal {
                 write!(f, "computes {kernel}, the problem is {problem}")
             }
             // What is made for one architecture alone runs on no later one either.
-            Refusal::Tier { needs, has } if has > needs => write!(
+            Refusal::Arch { needs, has } if has > needs => write!(
                 f,
                 "runs on compute capability {}.{} only, the device has {}.{}",
                 needs.0, needs.1, has.0, has.1
             ),
-            Refusal::Tier { needs, has } => write!(
+            Refusal::Arch { needs, has } => write!(
                 f,
                 "needs compute capability {}.{}, the device has {}.{}",
                 needs.0, needs.1, has.0, has.1
@@ -270,14 +270,14 @@ impl fmt::Display for Refusal {
                 f,
                 "would pack filters of {elements} elements, at most {most}"
             ),
-            Refusal::Splits { asked, most: 1 } => {
+            Refusal::SplitK { asked, most: 1 } => {
                 write!(f, "does not share a sum, {asked} blocks were asked to")
             }
-            Refusal::Splits { asked, most } => write!(
+            Refusal::SplitK { asked, most } => write!(
                 f,
                 "cannot share {most} steps of a sum out among {asked} blocks"
             ),
-            Refusal::SplitTiles { tiles, most } => {
+            Refusal::SplitKTiles { tiles, most } => {
                 write!(
                     f,
                     "would share {tiles} tiles, there are counters for {most}"
@@ -329,9 +329,9 @@ impl fmt::Display for Refusal {
             Refusal::Stride { kernel, problem } => {
                 write!(f, "is for stride {kernel}, the problem has {problem}")
             }
-            Refusal::NarrowChannels { narrow, most } => write!(
+            Refusal::MidChannels { mid_channels, most } => write!(
                 f,
-                "takes up to {most} narrow channels, the problem has {narrow}"
+                "takes up to {most} narrow channels, the problem has {mid_channels}"
             ),
             Refusal::WideBottleneck { channels, most } => write!(
                 f,

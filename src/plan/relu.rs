@@ -23,7 +23,7 @@ impl Operation for Relu {
         )
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -32,7 +32,7 @@ impl Operation for Relu {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        ReluArgs::from(self).share_out(kernel)
+        ReluArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

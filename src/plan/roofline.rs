@@ -7,53 +7,53 @@ use crate::catalog::{DType, Math};
 
 /// What a card can do at most, as measured by the best programs for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ceilings {
+pub struct PeakRates {
     /// Operations a second; a multiply-add counts as two.
     pub flops: f64,
     /// Device-memory bytes a second.
     pub bytes: f64,
 }
 
-impl Ceilings {
+impl PeakRates {
     /// An H200's CUDA cores in f32: 67 TFLOP/s and 4.3 TB/s.
-    pub const H200_FP32: Ceilings = Ceilings {
+    pub const H200_FP32: PeakRates = PeakRates {
         flops: 67e12,
         bytes: 4.3e12,
     };
 
     /// An H200's tensor cores in bf16 or f16: 790 TFLOP/s and 4.3 TB/s.
-    pub const H200_TENSOR: Ceilings = Ceilings {
+    pub const H200_TENSOR: PeakRates = PeakRates {
         flops: 790e12,
         bytes: 4.3e12,
     };
 
     /// An H200's tensor cores in tf32: 417 TFLOP/s and 4.3 TB/s.
-    pub const H200_TF32: Ceilings = Ceilings {
+    pub const H200_TF32: PeakRates = PeakRates {
         flops: 417e12,
         bytes: 4.3e12,
     };
 
     /// An H200's tensor cores with three products in tf32 for one: 139 TFLOP/s and 4.3 TB/s.
-    pub const H200_TF32X3: Ceilings = Ceilings {
+    pub const H200_TF32X3: PeakRates = PeakRates {
         flops: 139e12,
         bytes: 4.3e12,
     };
 
     /// The H200's highest ceilings for a convolution of elements stored as `dtype`, multiplied in
     /// the mode `math`.
-    pub const fn of_products(dtype: DType, math: Math) -> Ceilings {
+    pub const fn of_products(dtype: DType, math: Math) -> PeakRates {
         match (dtype, math) {
-            (DType::F32, Math::Strict) => Ceilings::H200_FP32,
-            (DType::F32, Math::Tf32x3) => Ceilings::H200_TF32X3,
-            (DType::F32, Math::Tf32) => Ceilings::H200_TF32,
-            (DType::F16 | DType::Bf16, _) => Ceilings::H200_TENSOR,
+            (DType::F32, Math::Strict) => PeakRates::H200_FP32,
+            (DType::F32, Math::Tf32x3) => PeakRates::H200_TF32X3,
+            (DType::F32, Math::Tf32) => PeakRates::H200_TF32,
+            (DType::F16 | DType::Bf16, _) => PeakRates::H200_TENSOR,
         }
     }
 
     /// The H200's highest ceilings for elements stored as `dtype`: tensor cores where they take the
     /// type.
-    pub const fn h200(dtype: DType) -> Ceilings {
-        Ceilings::of_products(dtype, Math::Strict)
+    pub const fn h200(dtype: DType) -> PeakRates {
+        PeakRates::of_products(dtype, Math::Strict)
     }
 
     /// Operations for each byte at which arithmetic and memory take the same time.
@@ -171,17 +171,17 @@ mod tests {
 
     const PIXELS: u64 = 128 * 56 * 56;
 
-    fn naive(ceilings: Ceilings, size: u64) -> Roofline {
+    fn naive(peak_rates: PeakRates, size: u64) -> Roofline {
         let bytes = (2 * PIXELS * 252 + 252 * 252 * 9) * size;
-        ceilings.bound(PIXELS * 571_536, bytes)
+        peak_rates.bound(PIXELS * 571_536, bytes)
     }
 
     /// 252 -> 63 -> 63 -> 252, three launches.
-    fn bottleneck(ceilings: Ceilings, size: u64) -> Roofline {
+    fn bottleneck(peak_rates: PeakRates, size: u64) -> Roofline {
         [(252, 63, 1), (63, 63, 9), (63, 252, 1)]
             .into_iter()
             .map(|(c, k, taps)| {
-                ceilings.bound(
+                peak_rates.bound(
                     PIXELS * c * k * taps,
                     (PIXELS * (c + k) + c * k * taps) * size,
                 )
@@ -192,22 +192,22 @@ mod tests {
     #[test]
     fn the_main_job_has_the_known_floors() {
         let close = |us: f64, want: f64| assert!((us - want).abs() < 1.0, "{us} is not {want}");
-        close(naive(Ceilings::H200_FP32, 4).floor_us, 6848.0);
-        close(naive(Ceilings::H200_TENSOR, 2).floor_us, 581.0);
-        close(bottleneck(Ceilings::H200_FP32, 4).floor_us, 808.0);
-        close(bottleneck(Ceilings::H200_TENSOR, 2).floor_us, 154.0);
-        assert_eq!(bottleneck(Ceilings::H200_FP32, 4).macs, PIXELS * 67_473);
+        close(naive(PeakRates::H200_FP32, 4).floor_us, 6848.0);
+        close(naive(PeakRates::H200_TENSOR, 2).floor_us, 581.0);
+        close(bottleneck(PeakRates::H200_FP32, 4).floor_us, 808.0);
+        close(bottleneck(PeakRates::H200_TENSOR, 2).floor_us, 154.0);
+        assert_eq!(bottleneck(PeakRates::H200_FP32, 4).macs, PIXELS * 67_473);
         let bytes = PIXELS * (2 * 315 + 126) + 252 * 63 * 2 + 63 * 63 * 9;
-        assert_eq!(bottleneck(Ceilings::H200_FP32, 4).bytes, 4 * bytes);
-        assert_eq!(naive(Ceilings::H200_FP32, 4).bound(), Bound::Compute);
-        assert_eq!(bottleneck(Ceilings::H200_TENSOR, 2).bound(), Bound::Memory);
+        assert_eq!(bottleneck(PeakRates::H200_FP32, 4).bytes, 4 * bytes);
+        assert_eq!(naive(PeakRates::H200_FP32, 4).bound(), Bound::Compute);
+        assert_eq!(bottleneck(PeakRates::H200_TENSOR, 2).bound(), Bound::Memory);
     }
 
     #[test]
     fn balance_and_share() {
-        assert!((Ceilings::H200_FP32.balance() - 15.58).abs() < 0.01);
-        assert!((Ceilings::h200(DType::Bf16).balance() - 183.7).abs() < 0.1);
-        let bound = Ceilings::H200_FP32.bound(67_000_000, 43);
+        assert!((PeakRates::H200_FP32.balance() - 15.58).abs() < 0.01);
+        assert!((PeakRates::h200(DType::Bf16).balance() - 183.7).abs() < 0.1);
+        let bound = PeakRates::H200_FP32.bound(67_000_000, 43);
         assert!((bound.floor_us - 2.0).abs() < 1e-9);
         assert!((bound.reached(4.0) - 0.5).abs() < 1e-9);
     }

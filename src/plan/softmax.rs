@@ -25,7 +25,7 @@ impl Operation for Softmax {
         )
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -35,7 +35,7 @@ impl Operation for Softmax {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        SoftmaxArgs::from(self).share_out(kernel)
+        SoftmaxArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

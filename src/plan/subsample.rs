@@ -4,7 +4,7 @@ use super::cost::streaming;
 use super::{Capability, Operation, Roofline, Score};
 use crate::catalog::{Algorithm, Kernel};
 use crate::launch::Arguments;
-use crate::launch::squash_args::SubsampleArgs;
+use crate::launch::activation_args::SubsampleArgs;
 use crate::problem::{Subsample, TensorDesc};
 
 impl Operation for Subsample {
@@ -25,7 +25,7 @@ impl Operation for Subsample {
         )
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -35,7 +35,7 @@ impl Operation for Subsample {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        SubsampleArgs::from(self).share_out(kernel)
+        SubsampleArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

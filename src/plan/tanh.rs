@@ -4,7 +4,7 @@ use super::cost::streaming;
 use super::{Capability, Operation, Roofline, Score};
 use crate::catalog::{Algorithm, Kernel};
 use crate::launch::Arguments;
-use crate::launch::squash_args::TanhArgs;
+use crate::launch::activation_args::TanhArgs;
 use crate::problem::{Tanh, TensorDesc};
 
 impl Operation for Tanh {
@@ -25,7 +25,7 @@ impl Operation for Tanh {
         )
     }
 
-    fn result(&self) -> &TensorDesc {
+    fn output(&self) -> &TensorDesc {
         self.output()
     }
 
@@ -35,7 +35,7 @@ impl Operation for Tanh {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        TanhArgs::from(self).share_out(kernel)
+        TanhArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {

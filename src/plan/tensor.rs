@@ -9,10 +9,10 @@ use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is
 /// written and read again.
-const MOST_SPLITS: u32 = 16;
+const MAX_SPLIT_K: u32 = 16;
 
 /// The constraints of a kernel on tensor cores, those of type, layout and device aside.
-pub(super) fn suits(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+pub(super) fn accepts(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     match kernel.algorithm {
         Algorithm::MmaFewChannels => {
             one_group(problem)?;
@@ -193,7 +193,7 @@ pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
 
 /// The number of splits, at most `wanted`, of which each has as many steps as the others, the last
 /// one perhaps fewer but at least one.
-pub(crate) fn whole_splits(steps: u32, wanted: u32) -> u32 {
+pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
     let each = steps.div_ceil(wanted.max(1)).max(1);
     steps.div_ceil(each).max(1)
 }
@@ -215,19 +215,21 @@ pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
 }
 
 /// Bytes of workspace; 0 if none is needed.
-fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, splits: u32) -> u64 {
+fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, split_k: u32) -> u64 {
     let packed = match packs(problem, kernel) {
         true => packed_bytes(problem, kernel),
         false => 0,
     };
-    if packed == 0 && splits == 1 {
+    if packed == 0 && split_k == 1 {
         return 0;
     }
-    let partials = match splits {
+    let partials = match split_k {
         1 => 0,
         _ => {
             let tile = 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n);
-            tiles.saturating_mul(u64::from(splits)).saturating_mul(tile)
+            tiles
+                .saturating_mul(u64::from(split_k))
+                .saturating_mul(tile)
         }
     };
     (WORKSPACE_COUNTERS + packed)
@@ -242,7 +244,7 @@ fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
 
 /// The score of the kernel with the best number of splits that the limits and the device leave, or
 /// why there is none.
-pub(super) fn rate(
+pub(super) fn estimate(
     problem: &Conv2d,
     kernel: &Kernel,
     device: &Capability,
@@ -259,17 +261,17 @@ pub(super) fn rate(
         }
     }
     let (tiles, steps) = (tiles(problem, kernel), steps(problem, kernel));
-    let rate_one = |splits: u32| -> Result<Score, Refusal> {
-        let needs = workspace(problem, kernel, tiles, splits);
+    let estimate_split_k = |split_k: u32| -> Result<Score, Refusal> {
+        let needs = workspace(problem, kernel, tiles, split_k);
         if needs > limits.workspace {
             let most = limits.workspace;
             return Err(Refusal::Workspace { needs, most });
         }
         let most = WORKSPACE_COUNTERS / 4;
-        if splits > 1 && tiles > most {
-            return Err(Refusal::SplitTiles { tiles, most });
+        if split_k > 1 && tiles > most {
+            return Err(Refusal::SplitKTiles { tiles, most });
         }
-        let items = tiles.saturating_mul(u64::from(splits));
+        let items = tiles.saturating_mul(u64::from(split_k));
         let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
         if items > most {
             return Err(Refusal::Grid {
@@ -279,12 +281,12 @@ pub(super) fn rate(
         }
         let tiling = Tiling {
             tiles,
-            splits,
+            split_k,
             steps,
             channels: channels(problem, kernel),
             filters: 1.0,
             terms: 1.0,
-            useful: useful(problem, kernel, tiles, steps),
+            tile_efficiency: tile_efficiency(problem, kernel, tiles, steps),
             packed_bytes: match packs(problem, kernel) {
                 true => packed_bytes(problem, kernel),
                 false => 0,
@@ -293,21 +295,21 @@ pub(super) fn rate(
         };
         Ok(score(&tiling, kernel, device, roofline))
     };
-    if let Some(asked) = limits.splits {
-        let splits = whole_splits(steps, asked);
-        if splits != asked {
-            return Err(Refusal::Splits { asked, most: steps });
+    if let Some(asked) = limits.split_k {
+        let split_k = whole_split_k(steps, asked);
+        if split_k != asked {
+            return Err(Refusal::SplitK { asked, most: steps });
         }
-        return rate_one(asked);
+        return estimate_split_k(asked);
     }
-    let mut best = rate_one(1);
-    for wanted in 2..=MOST_SPLITS.min(steps) {
-        if whole_splits(steps, wanted) != wanted {
+    let mut best = estimate_split_k(1);
+    for wanted in 2..=MAX_SPLIT_K.min(steps) {
+        if whole_split_k(steps, wanted) != wanted {
             continue;
         }
         // One block a tile may be refused for nothing that more would not be refused for too, so a
         // refusal stays.
-        if let (Ok(fewer), Ok(more)) = (&best, rate_one(wanted))
+        if let (Ok(fewer), Ok(more)) = (&best, estimate_split_k(wanted))
             && more.us < fewer.us
         {
             best = Ok(more);
@@ -327,7 +329,7 @@ pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
 }
 
 /// The share of the tiles' products that are the problem's.
-pub(super) fn useful(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
+pub(super) fn tile_efficiency(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
     let tile = f64::from(kernel.tile_m) * f64::from(kernel.tile_n) * f64::from(kernel.tile_k);
     let tiled = tiles as f64 * f64::from(steps) * tile;
     if tiled > 0.0 {

@@ -10,13 +10,13 @@
 use super::capability::Capability;
 use super::cost::{Score, memory_us, overlapped};
 use super::roofline::Roofline;
-use crate::catalog::{Algorithm, DType, Kernel, Math, Tier};
+use crate::catalog::{Algorithm, Arch, DType, Kernel, Math};
 
 /// What a kernel is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
     pub tiles: u64,
-    pub splits: u32,
+    pub split_k: u32,
     /// Steps of a tile, all splits together.
     pub steps: u32,
     /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is
@@ -27,7 +27,7 @@ pub(super) struct Tiling {
     pub filters: f64,
     /// The same of the steps' terms, which are multiplied.
     pub terms: f64,
-    pub useful: f64,
+    pub tile_efficiency: f64,
     /// Bytes of the filters if they are packed first, or 0.
     pub packed_bytes: u64,
     pub workspace: u64,
@@ -70,23 +70,23 @@ pub(super) fn score(
     roofline: &Roofline,
 ) -> Score {
     let processors = u64::from(device.sm_count.max(1));
-    let items = work.tiles * u64::from(work.splits);
+    let items = work.tiles * u64::from(work.split_k);
     if items == 0 {
         return Score::EMPTY;
     }
     let resident = resident(kernel, device);
     // The busiest multiprocessor's share.
-    let turns = items.div_ceil(processors);
+    let blocks_per_sm = items.div_ceil(processors);
     let step = Step::of(work, kernel, device);
-    let steps = f64::from(work.steps.div_ceil(work.splits));
-    let end = finish(kernel, work.splits);
+    let steps = f64::from(work.steps.div_ceil(work.split_k));
+    let end = finish(kernel, work.split_k);
     let group =
         |blocks: f64| steps * (blocks * step.busy).max(step.alone) + START + FINISH + blocks * end;
-    let (groups, rest) = (turns / resident, turns % resident);
+    let (groups, rest) = (blocks_per_sm / resident, blocks_per_sm % resident);
     let clocks = if persistent(kernel) {
         // A tile's end is hidden behind the next one's steps; the last one's shows.
-        let side_by_side = turns.min(resident) as f64;
-        let tiles = turns as f64;
+        let side_by_side = blocks_per_sm.min(resident) as f64;
+        let tiles = blocks_per_sm as f64;
         steps * (tiles * step.busy).max(tiles / side_by_side * step.alone) + START + FINISH + end
     } else {
         let last = if rest > 0 { group(rest as f64) } else { 0.0 };
@@ -111,9 +111,9 @@ pub(super) fn score(
     Score {
         us: overlapped(arithmetic_us, memory_us) + pack_us,
         blocks,
-        turns,
-        useful: work.useful,
-        splits: work.splits,
+        blocks_per_sm,
+        tile_efficiency: work.tile_efficiency,
+        split_k: work.split_k,
         waves: items as f64 / (processors * resident) as f64,
         arithmetic_us,
         memory_us,
@@ -154,7 +154,7 @@ impl Step {
         let (x, w) = (n * groups * work.channels, m * work.filters * work.channels);
         let multiplied = work.filters * work.terms;
         let warps = f64::from(kernel.threads) / 32.0;
-        let multiply = m * n * k * multiplied / rate(kernel, device);
+        let multiply = m * n * k * multiplied / macs_per_clock(kernel, device);
         let x_bytes = if narrow { NEAR_BYTES } else { L2_BYTES };
         let arrive = x * size / x_bytes + w * size / L2_BYTES;
         let (read, convert) = if persistent(kernel) {
@@ -222,24 +222,24 @@ fn conversions(kernel: &Kernel) -> f64 {
 
 /// Clocks of a tile's results: its stores, and where blocks share a tile the parts' way through the
 /// L2 cache.
-fn finish(kernel: &Kernel, splits: u32) -> f64 {
+fn finish(kernel: &Kernel, split_k: u32) -> f64 {
     let sums = f64::from(kernel.tile_m) * f64::from(kernel.tile_n);
     let store = sums * kernel.dtype.size() as f64 / L2_BYTES;
-    match splits {
+    match split_k {
         0 | 1 => store,
         // Written by each, read by the last to arrive.
-        splits => store + MEETING + sums * 4.0 * (1.0 + f64::from(splits)) / L2_BYTES,
+        split_k => store + MEETING + sums * 4.0 * (1.0 + f64::from(split_k)) / L2_BYTES,
     }
 }
 
 /// Multiply-adds a clock of one multiprocessor.
-fn rate(kernel: &Kernel, device: &Capability) -> f64 {
-    let half = device.tensor_rate(kernel.tier);
+fn macs_per_clock(kernel: &Kernel, device: &Capability) -> f64 {
+    let half = device.tensor_rate(kernel.arch);
     match (kernel.dtype, kernel.math) {
         (DType::F32, Math::Tf32x3) => half / 6.0,
         (DType::F32, _) => half / 2.0,
         // Its instruction is half as long, and nothing newer than it was built for that.
-        _ if kernel.tier == Tier::Sm75 && device.major > 7 => half / 2.0,
+        _ if kernel.arch == Arch::Sm75 && device.major > 7 => half / 2.0,
         _ => half,
     }
 }

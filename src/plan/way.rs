@@ -14,7 +14,7 @@ use crate::problem::{Bottleneck2d, Conv2d};
 /// ```
 /// use warpconv::plan::{BottleneckWay, Capability};
 /// use warpconv::problem::Bottleneck2d;
-/// let wide = Bottleneck2d::builder().input(1, 2048, 7, 7).narrow(512).filters(2048).build()?;
+/// let wide = Bottleneck2d::builder().input(1, 2048, 7, 7).mid_channels(512).filters(2048).build()?;
 /// let way = BottleneckWay::new(&wide, &Capability::h200())?;
 /// println!("{way}"); // which kernels, why, launches and bytes
 /// assert_eq!(way.launches(), 3);
@@ -124,7 +124,7 @@ impl BottleneckWay {
                 let asked = BottleneckPlan::candidates_within(problem, capability, limits);
                 let refused = asked
                     .into_iter()
-                    .filter_map(|candidate| Some((candidate.kernel, candidate.verdict.err()?)));
+                    .filter_map(|candidate| Some((candidate.kernel, candidate.evaluation.err()?)));
                 Ok(BottleneckWay::Separate {
                     plans,
                     why: Unfused::Refused(refused.collect()),
@@ -176,7 +176,7 @@ impl fmt::Display for BottleneckWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BottleneckWay::Fused { plan, separate_us } => {
-                writeln!(f, "one launch: {}", plan.kernel().kernel().id())?;
+                writeln!(f, "one launch: {}", plan.kernel().kernel().name())?;
                 write!(
                     f,
                     "why      the model ranks it by {:.2} us, ",
@@ -188,7 +188,7 @@ impl fmt::Display for BottleneckWay {
                 }
             }
             BottleneckWay::Separate { plans, why } => {
-                let kernels = plans.each_ref().map(|plan| plan.kernel().kernel().id());
+                let kernels = plans.each_ref().map(|plan| plan.kernel().kernel().name());
                 writeln!(f, "three launches: {}", kernels.join(", "))?;
                 writeln!(f, "why      {why}")?;
             }
@@ -204,7 +204,7 @@ impl fmt::Display for Unfused {
             Unfused::Refused(refused) => {
                 write!(f, "no kernel takes it at once")?;
                 for (kernel, refusal) in refused {
-                    write!(f, "\n           {}: {refusal}", kernel.kernel().id())?;
+                    write!(f, "\n           {}: {refusal}", kernel.kernel().name())?;
                 }
                 Ok(())
             }
@@ -215,7 +215,7 @@ impl fmt::Display for Unfused {
             } => write!(
                 f,
                 "the model ranks {} by {fused_us:.2} us, three launches by {separate_us:.2} us",
-                kernel.kernel().id()
+                kernel.kernel().name()
             ),
         }
     }

@@ -88,8 +88,8 @@ impl Plan<Conv2d> {
     }
 
     /// Blocks that share the sum of a tile; 1 where each has a tile of its own.
-    pub fn splits(&self) -> u32 {
-        self.score().splits
+    pub fn split_k(&self) -> u32 {
+        self.score().split_k
     }
 
     /// Kernels that a launch runs: 0 if there is nothing to compute, 2 if it packs the filters.

@@ -8,13 +8,13 @@ use crate::error::Error;
 use crate::problem::{Conv2d, Padding, Pool2d, PoolKind, TensorDesc};
 
 /// The most products of a launch.
-pub const MOST_PRODUCTS: usize = 4;
+pub const MAX_PRODUCTS: usize = 4;
 
 /// The most convolutions that one product is made of.
-pub const MOST_MERGED: usize = 4;
+pub const MAX_MERGED: usize = 4;
 
 /// The most convolutions of a launch, all products together.
-pub const MOST_CONVOLUTIONS: usize = 8;
+pub const MAX_CONVOLUTIONS: usize = 8;
 
 /// One matrix product of a launch: convolutions over the same input with filters of the same size,
 /// which together are one convolution whose filters, and channels of output, lie in several
@@ -27,7 +27,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// Puts the filters of one to [`MOST_MERGED`] convolutions side by side.
+    /// Puts the filters of one to [`MAX_MERGED`] convolutions side by side.
     ///
     /// # Errors
     /// [`Error::Incompatible`] for groups and residuals; [`Error::Shape`] if there are none or too
@@ -120,11 +120,11 @@ impl Product {
 fn alike(convolutions: &[Conv2d]) -> Result<&Conv2d, Error> {
     let Some(first) = convolutions
         .first()
-        .filter(|_| convolutions.len() <= MOST_MERGED)
+        .filter(|_| convolutions.len() <= MAX_MERGED)
     else {
         return Err(Error::Shape {
             what: "the convolutions of a product",
-            expected: vec![MOST_MERGED],
+            expected: vec![MAX_MERGED],
             got: vec![convolutions.len()],
         });
     };
@@ -185,7 +185,7 @@ fn shape(what: &'static str, got: &TensorDesc, expected: &TensorDesc) -> Result<
     })
 }
 
-/// Up to [`MOST_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
+/// Up to [`MAX_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
 /// in one launch; see `kernels/mma_multi_conv.cu`. What one convolution writes is nobody's input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Branches {
@@ -200,10 +200,10 @@ impl Branches {
     /// [`Error::Shape`] if there are none or too many, or if the outputs differ in images, rows or
     /// columns; [`Error::Incompatible`] if they differ in type, layout or mode of products.
     pub fn new(products: Vec<Product>) -> Result<Branches, Error> {
-        let Some(first) = products.first().filter(|_| products.len() <= MOST_PRODUCTS) else {
+        let Some(first) = products.first().filter(|_| products.len() <= MAX_PRODUCTS) else {
             return Err(Error::Shape {
                 what: "the products of a launch",
-                expected: vec![MOST_PRODUCTS],
+                expected: vec![MAX_PRODUCTS],
                 got: vec![products.len()],
             });
         };
@@ -211,10 +211,10 @@ impl Branches {
             .iter()
             .map(|product| product.convolutions.len())
             .sum();
-        if convolutions > MOST_CONVOLUTIONS {
+        if convolutions > MAX_CONVOLUTIONS {
             return Err(Error::Shape {
                 what: "the convolutions of a launch",
-                expected: vec![MOST_CONVOLUTIONS],
+                expected: vec![MAX_CONVOLUTIONS],
                 got: vec![convolutions],
             });
         }

@@ -21,7 +21,7 @@ mod tanh;
 mod tensor;
 
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
-pub use branches::{Branches, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Product};
+pub use branches::{Branches, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Product};
 pub use conv2d::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, PACKED_BYTES, Padding};
 pub use extent::{Axis, MAX_INDEX};
 pub use lrn::{Lrn, LrnParameters};

@@ -201,7 +201,7 @@ impl Subsample {
     }
 
     /// What it ends with.
-    pub fn squash(&self) -> Activation {
+    pub fn activation_kind(&self) -> Activation {
         match self.activation {
             Stored::Identity => Activation::Identity,
             Stored::Relu => Activation::Relu,

@@ -7,10 +7,10 @@
 //! next convolution passes that on through the magnitudes of its filters and adds its own.
 
 use super::compare::Tolerance;
-use super::fence::{Fenced, Fences};
+use super::convert::{Stored, half_of_least, round, with_stored};
+use super::guard::{Guarded, Guards};
 use super::pack::{pack, pack_filter};
 use super::run::{RunError, finish};
-use super::stored::{Stored, half_of_least, round, with_stored};
 use crate::reference::{self, BottleneckOperands};
 use warpconv::catalog::{DType, Kernel};
 use warpconv::error::Error;
@@ -146,34 +146,34 @@ pub fn run_bottleneck(
     plan: &BottleneckPlan,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
-    run_bottleneck_between(gpu, plan, Fences::of(gpu), operands)
+    run_bottleneck_with_guards(gpu, plan, Guards::of(gpu), operands)
 }
 
 /// [`run_bottleneck`] between other fences.
 ///
 /// # Errors
 /// As [`run_conv`](super::run_conv).
-pub fn run_bottleneck_between(
+pub fn run_bottleneck_with_guards(
     gpu: &Gpu,
     plan: &BottleneckPlan,
-    fences: Fences,
+    guards: Guards,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => run::<T>(gpu, plan, fences, operands))
+    with_stored!(plan.problem().dtype(), T => run::<T>(gpu, plan, guards, operands))
 }
 
 fn run<T: Stored>(
     gpu: &Gpu,
     plan: &BottleneckPlan,
-    fences: Fences,
+    guards: Guards,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
     const FILTERS: [&str; 3] = ["w1", "w2", "w3"];
     const BIASES: [&str; 3] = ["bias1", "bias2", "bias3"];
     let problem = plan.problem();
     let prepared = gpu.prepare_bottleneck(plan)?;
-    let upload = |name, content: Vec<T>| Fenced::upload(gpu, name, fences, content);
-    let x = upload("x", pack(problem.input(), operands.x, T::fence())?)?;
+    let upload = |name, content: Vec<T>| Guarded::upload(gpu, name, guards, content);
+    let x = upload("x", pack(problem.input(), operands.x, T::guard())?)?;
     let (mut w, mut biases) = (Vec::new(), Vec::new());
     for (index, conv) in problem.convolutions().iter().enumerate() {
         w.push(upload(
@@ -186,18 +186,18 @@ fn run<T: Stored>(
     }
     let residual = operands.residual.map(|residual| {
         let desc = problem.residual().unwrap_or(problem.output());
-        upload("residual", pack(desc, residual, T::fence())?)
+        upload("residual", pack(desc, residual, T::guard())?)
     });
     let residual = residual.transpose()?;
-    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
 
     let (x_view, mut y_view) = (x.view(), y.view_mut());
     let [w1, w2, w3] = [w[0].view(), w[1].view(), w[2].view()];
     let bias_views: Vec<_> = biases
         .iter()
-        .map(|bias| bias.as_ref().map(Fenced::view))
+        .map(|bias| bias.as_ref().map(Guarded::view))
         .collect();
-    let residual_view = residual.as_ref().map(Fenced::view);
+    let residual_view = residual.as_ref().map(Guarded::view);
     let bias = |index: usize| {
         bias_views[index]
             .as_ref()

@@ -1,6 +1,6 @@
 //! When a result is accepted.
 
-use super::stored::{half_of_least, round, unit_roundoff};
+use super::convert::{half_of_least, round, unit_roundoff};
 use warpconv::catalog::{Algorithm, DType, Kernel, Math};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 
@@ -54,16 +54,16 @@ pub enum Tolerance<'a> {
 
 impl<'a> Tolerance<'a> {
     /// How near a convolution must be that `kernel` computes, with the sums of a tile shared by
-    /// `splits` blocks: what that kernel may cost, however little the problem asks for.
+    /// `split_k` blocks: what that kernel may cost, however little the problem asks for.
     /// `magnitudes` is what [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the
     /// figures come from.
     pub fn of_conv(
         conv: &Conv2d,
         kernel: &Kernel,
-        splits: u32,
+        split_k: u32,
         magnitudes: &'a [f64],
     ) -> Tolerance<'a> {
-        Tolerance::with_operands(conv, kernel, splits, magnitudes, operand_error(kernel))
+        Tolerance::with_operands(conv, kernel, split_k, magnitudes, operand_error(kernel))
     }
 
     /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of
@@ -71,16 +71,16 @@ impl<'a> Tolerance<'a> {
     pub fn of_exact_products(
         conv: &Conv2d,
         kernel: &Kernel,
-        splits: u32,
+        split_k: u32,
         magnitudes: &'a [f64],
     ) -> Tolerance<'a> {
-        Tolerance::with_operands(conv, kernel, splits, magnitudes, 0.0)
+        Tolerance::with_operands(conv, kernel, split_k, magnitudes, 0.0)
     }
 
     fn with_operands(
         conv: &Conv2d,
         kernel: &Kernel,
-        splits: u32,
+        split_k: u32,
         magnitudes: &'a [f64],
         operands: f64,
     ) -> Tolerance<'a> {
@@ -99,7 +99,7 @@ impl<'a> Tolerance<'a> {
             _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
         };
         // Parts of several blocks, bias, residual and what the epilogue adds.
-        let roundings = products * (terms + instructions) + splits as usize + 4;
+        let roundings = products * (terms + instructions) + split_k as usize + 4;
         Tolerance::Products {
             relative: operands + roundings as f64 * CUT,
             roundings,

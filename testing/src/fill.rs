@@ -1,6 +1,6 @@
 //! Inputs that look random and are the same every time.
 
-use super::stored::round;
+use super::convert::round;
 use warpconv::catalog::DType;
 
 /// A source of numbers: splitmix64.

@@ -3,9 +3,9 @@
 //!
 //! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS),
 //! as for [`reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
-//! [`run_pool`] and [`run_map`] poison the output before the launch and look afterwards whether
+//! [`run_pool`] and [`run_unary`] poison the output before the launch and look afterwards whether
 //! every element was written, and nothing else. [`compare`] judges the result by a [`Tolerance`].
-//! [`LoadedModule`] does the same for a module of several launches that stays on the device, and
+//! [`GraphOnDevice`] does the same for a module of several launches that stays on the device, and
 //! times it.
 //!
 //! ```no_run
@@ -27,35 +27,36 @@
 
 #![deny(missing_docs)]
 
-mod apart;
 mod bottleneck;
+mod check_result;
 mod compare;
-mod fence;
+mod convert;
 mod fill;
-mod module;
+mod graph_on_device;
+mod guard;
+mod norm_error;
 mod pack;
 pub mod paths;
 pub mod reference;
 mod run;
 mod step;
-mod stored;
 mod time;
-mod verdict;
 
-pub use apart::{Apart, network_tolerance};
-pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_between};
+pub use bottleneck::{ExpectedBottleneck, run_bottleneck, run_bottleneck_with_guards};
+pub use check_result::CheckResult;
 pub use compare::{Mismatch, Stats, Tolerance, compare, compare_indices};
-pub use fence::Fences;
+pub use convert::{Stored, round, round_to_tf32};
 pub use fill::{Random, integers, reals, sprinkle_special};
-pub use module::{LoadedModule, Operands};
+pub use graph_on_device::{GraphOnDevice, Operands};
+pub use guard::Guards;
+pub use norm_error::{NormError, network_tolerance};
 pub use pack::{disturbed_gap, pack, pack_filter, unpack};
 pub use run::{
-    RunError, run_conv, run_conv_between, run_map, run_map_between, run_map_in_place, run_pool,
-    run_pool_between, run_relu, run_relu_between, run_relu_in_place, run_subsample,
+    RunError, run_conv, run_conv_with_guards, run_pool, run_pool_with_guards, run_relu,
+    run_relu_in_place, run_relu_with_guards, run_subsample, run_unary, run_unary_in_place,
+    run_unary_with_guards,
 };
-pub use stored::{Stored, round, round_to_tf32};
 pub use time::PassTime;
-pub use verdict::Verdict;
 
 use warpconv::problem::TensorDesc;
 

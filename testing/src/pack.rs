@@ -1,6 +1,6 @@
 //! Dense tensors in logical order to what a buffer holds, and back.
 
-use super::stored::Stored;
+use super::convert::Stored;
 use warpconv::error::Error;
 use warpconv::problem::{Conv2d, TensorDesc};
 
@@ -100,7 +100,7 @@ mod tests {
                 .slice(7, 2)
                 .unwrap();
             let dense: Vec<f64> = (0..desc.elements()).map(|i| i as f64).collect();
-            let mut buffer = pack(&desc, &dense, f32::fence()).unwrap();
+            let mut buffer = pack(&desc, &dense, f32::guard()).unwrap();
             assert_eq!(unpack(&desc, &buffer).unwrap(), dense);
             assert_eq!(
                 buffer[desc.index(1, 2, 1, 0)].value(),
@@ -110,9 +110,9 @@ mod tests {
                 buffer.iter().filter(|value| value.is_nan()).count(),
                 2 * 4 * 6
             );
-            assert_eq!(disturbed_gap(&desc, &buffer, f32::fence()), None);
+            assert_eq!(disturbed_gap(&desc, &buffer, f32::guard()), None);
             buffer[0] = 1.0;
-            assert_eq!(disturbed_gap(&desc, &buffer, f32::fence()), Some(0));
+            assert_eq!(disturbed_gap(&desc, &buffer, f32::guard()), Some(0));
         }
     }
 

@@ -1,11 +1,11 @@
 //! One launch between fences.
 
-use super::fence::{Bytes, Fenced, FencedWorkspace, Fences};
+use super::convert::{Stored, with_stored};
+use super::guard::{Guarded, GuardedBytes, GuardedWorkspace, Guards};
 use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
-use super::stored::{Stored, with_stored};
 use warpconv::error::Error;
 use warpconv::gpu::Gpu;
-use warpconv::launch::{ConvBuffers, Map, MapBuffers, PoolBuffers, SubsampleBuffers};
+use warpconv::launch::{ConvBuffers, PoolBuffers, SubsampleBuffers, Unary, UnaryBuffers};
 use warpconv::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
 use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
 
@@ -18,7 +18,7 @@ pub enum RunError {
     Device(#[from] Error),
     /// Something outside a buffer was written.
     #[error("{distance} elements {side} {buffer} were overwritten with {bits:#x}")]
-    Fence {
+    Guard {
         /// The operand.
         buffer: &'static str,
         /// `before` or `after`.
@@ -79,10 +79,10 @@ pub fn run_conv(
     bias: Option<&[f64]>,
     residual: Option<&[f64]>,
 ) -> Result<Vec<f64>, RunError> {
-    run_conv_between(
+    run_conv_with_guards(
         gpu,
         plan,
-        Fences::of(gpu),
+        Guards::of(gpu),
         [Some(x), Some(w), bias, residual],
     )
 }
@@ -91,13 +91,13 @@ pub fn run_conv(
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_conv_between(
+pub fn run_conv_with_guards(
     gpu: &Gpu,
     plan: &ConvPlan,
-    fences: Fences,
+    guards: Guards,
     operands: [Option<&[f64]>; 4],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, fences, operands))
+    with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, guards, operands))
 }
 
 /// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense
@@ -110,57 +110,57 @@ pub fn run_pool(
     plan: &PoolPlan,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
-    run_pool_between(gpu, plan, Fences::of(gpu), x)
+    run_pool_with_guards(gpu, plan, Guards::of(gpu), x)
 }
 
 /// [`run_pool`] between other fences.
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_pool_between(
+pub fn run_pool_with_guards(
     gpu: &Gpu,
     plan: &PoolPlan,
-    fences: Fences,
+    guards: Guards,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
-    with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, fences, x))
+    with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, guards, x))
 }
 
 /// Runs an operation that keeps the extents: ReLU, local response normalisation.
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_map<P: Map>(gpu: &Gpu, plan: &Plan<P>, x: &[f64]) -> Result<Vec<f64>, RunError> {
-    run_map_between(gpu, plan, Fences::of(gpu), x)
+pub fn run_unary<P: Unary>(gpu: &Gpu, plan: &Plan<P>, x: &[f64]) -> Result<Vec<f64>, RunError> {
+    run_unary_with_guards(gpu, plan, Guards::of(gpu), x)
 }
 
-/// [`run_map`] between other fences.
+/// [`run_unary`] between other fences.
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_map_between<P: Map>(
+pub fn run_unary_with_guards<P: Unary>(
     gpu: &Gpu,
     plan: &Plan<P>,
-    fences: Fences,
+    guards: Guards,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().element(), T => map::<P, T>(gpu, plan, fences, x))
+    with_stored!(plan.problem().dtype(), T => map::<P, T>(gpu, plan, guards, x))
 }
 
-/// [`run_map`] on its own input's buffer; the problem's input and output must be the same channels.
+/// [`run_unary`] on its own input's buffer; the problem's input and output must be the same channels.
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_map_in_place<P: Map>(
+pub fn run_unary_in_place<P: Unary>(
     gpu: &Gpu,
     plan: &Plan<P>,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().element(), T => {
+    with_stored!(plan.problem().dtype(), T => {
         let problem = plan.problem();
-        let prepared = gpu.prepare_map(plan)?;
+        let prepared = gpu.prepare_unary(plan)?;
         let image = pack(problem.x(), x, T::poison())?;
-        let mut y = Fenced::upload(gpu, "y", Fences::of(gpu), image)?;
+        let mut y = Guarded::upload(gpu, "y", Guards::of(gpu), image)?;
         prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
         finish::<T>(gpu, problem.y(), &y, false)
     })
@@ -173,17 +173,17 @@ pub fn run_map_in_place<P: Map>(
 pub fn run_subsample(
     gpu: &Gpu,
     plan: &SubsamplePlan,
-    fences: Fences,
+    guards: Guards,
     [x, coefficient, bias]: [&[f64]; 3],
 ) -> Result<Vec<f64>, RunError> {
     with_stored!(plan.problem().dtype(), T => {
         let problem = plan.problem();
         let prepared = gpu.prepare_subsample(plan)?;
-        let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
+        let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;
         let row = |values: &[f64]| values.iter().map(|&value| T::nearest(value)).collect();
-        let coefficient = Fenced::<T>::upload(gpu, "coefficient", fences, row(coefficient))?;
-        let bias = Fenced::<T>::upload(gpu, "bias", fences, row(bias))?;
-        let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+        let coefficient = Guarded::<T>::upload(gpu, "coefficient", guards, row(coefficient))?;
+        let bias = Guarded::<T>::upload(gpu, "bias", guards, row(bias))?;
+        let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
         let buffers = SubsampleBuffers {
             x: &x.view(),
             coefficient: &coefficient.view(),
@@ -199,66 +199,66 @@ pub fn run_subsample(
     })
 }
 
-/// [`run_map`] of a ReLU.
+/// [`run_unary`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
 pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
-    run_map(gpu, plan, x)
+    run_unary(gpu, plan, x)
 }
 
-/// [`run_map_between`] of a ReLU.
+/// [`run_unary_with_guards`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_relu_between(
+pub fn run_relu_with_guards(
     gpu: &Gpu,
     plan: &ReluPlan,
-    fences: Fences,
+    guards: Guards,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
-    run_map_between(gpu, plan, fences, x)
+    run_unary_with_guards(gpu, plan, guards, x)
 }
 
-/// [`run_map_in_place`] of a ReLU.
+/// [`run_unary_in_place`] of a ReLU.
 ///
 /// # Errors
 /// As [`run_conv`].
 pub fn run_relu_in_place(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
-    run_map_in_place(gpu, plan, x)
+    run_unary_in_place(gpu, plan, x)
 }
 
 fn conv<T: Stored>(
     gpu: &Gpu,
     plan: &ConvPlan,
-    fences: Fences,
+    guards: Guards,
     [x, w, bias, residual]: [Option<&[f64]>; 4],
 ) -> Result<Vec<f64>, RunError> {
     let problem: &Conv2d = plan.problem();
     let prepared = gpu.prepare_conv(plan)?;
-    let x = pack(problem.input(), x.unwrap_or(&[]), T::fence())?;
-    let x = Fenced::upload(gpu, "x", fences, x)?;
-    let w = Fenced::upload(
+    let x = pack(problem.input(), x.unwrap_or(&[]), T::guard())?;
+    let x = Guarded::upload(gpu, "x", guards, x)?;
+    let w = Guarded::upload(
         gpu,
         "w",
-        fences,
+        guards,
         pack_filter::<T>(problem, w.unwrap_or(&[]))?,
     )?;
     let bias = bias.map(|bias| bias.iter().map(|&value| T::nearest(value)).collect());
     let bias = bias
-        .map(|bias| Fenced::upload(gpu, "bias", fences, bias))
+        .map(|bias| Guarded::upload(gpu, "bias", guards, bias))
         .transpose()?;
     let residual = residual.map(|residual| {
         let desc = problem.residual().unwrap_or(problem.output());
-        Fenced::upload(gpu, "residual", fences, pack(desc, residual, T::fence())?)
+        Guarded::upload(gpu, "residual", guards, pack(desc, residual, T::guard())?)
     });
     let residual = residual.transpose()?;
-    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
-    let mut workspace = FencedWorkspace::new(gpu, fences, plan.workspace_bytes())?;
+    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
+    let mut workspace = GuardedWorkspace::new(gpu, guards, plan.workspace_bytes())?;
 
     let (bias_view, residual_view) = (
-        bias.as_ref().map(Fenced::view),
-        residual.as_ref().map(Fenced::view),
+        bias.as_ref().map(Guarded::view),
+        residual.as_ref().map(Guarded::view),
     );
     let (x_view, w_view, mut y_view) = (x.view(), w.view(), y.view_mut());
     let mut buffers = ConvBuffers::new(&x_view, &w_view, &mut y_view);
@@ -289,23 +289,23 @@ fn conv<T: Stored>(
 fn pool<T: Stored>(
     gpu: &Gpu,
     plan: &PoolPlan,
-    fences: Fences,
+    guards: Guards,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
     let problem: &Pool2d = plan.problem();
     let prepared = gpu.prepare_pool(plan)?;
-    let x = Fenced::upload(gpu, "x", fences, pack(problem.input(), x, T::fence())?)?;
-    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.output())?;
+    let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;
+    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
     let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
     let mut indices = match &index_desc {
-        // Bytes have no NaN: what is not written shows in the comparison, for no window has this
+        // GuardedBytes have no NaN: what is not written shows in the comparison, for no window has this
         // many positions.
-        Some(_) => Some(Bytes::filled(gpu, fences, problem.index_len())?),
+        Some(_) => Some(GuardedBytes::filled(gpu, guards, problem.index_len())?),
         None => None,
     };
 
     let (x_view, mut y_view) = (x.view(), y.view_mut());
-    let mut index_view = indices.as_mut().map(Bytes::view_mut);
+    let mut index_view = indices.as_mut().map(GuardedBytes::view_mut);
     let mut buffers = PoolBuffers::new(&x_view, &mut y_view);
     if let Some(indices) = &mut index_view {
         buffers = buffers.indices(indices);
@@ -326,18 +326,18 @@ fn pool<T: Stored>(
     Ok((dense, found))
 }
 
-fn map<P: Map, T: Stored>(
+fn map<P: Unary, T: Stored>(
     gpu: &Gpu,
     plan: &Plan<P>,
-    fences: Fences,
+    guards: Guards,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
     let problem = plan.problem();
-    let prepared = gpu.prepare_map(plan)?;
-    let x = Fenced::upload(gpu, "x", fences, pack(problem.x(), x, T::fence())?)?;
-    let mut y = Fenced::<T>::poisoned(gpu, fences, problem.y())?;
+    let prepared = gpu.prepare_unary(plan)?;
+    let x = Guarded::upload(gpu, "x", guards, pack(problem.x(), x, T::guard())?)?;
+    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.y())?;
     let (x_view, mut y_view) = (x.view(), y.view_mut());
-    prepared.launch(gpu.stream(), MapBuffers::new(&x_view, &mut y_view))?;
+    prepared.launch(gpu.stream(), UnaryBuffers::new(&x_view, &mut y_view))?;
     let dense = finish(gpu, problem.y(), &y, true)?;
     x.expect_untouched(gpu)?;
     Ok(dense)
@@ -353,7 +353,7 @@ fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
 pub(super) fn finish<T: Stored>(
     gpu: &Gpu,
     desc: &TensorDesc,
-    y: &Fenced<T>,
+    y: &Guarded<T>,
     whole: bool,
 ) -> Result<Vec<f64>, RunError> {
     gpu.synchronize()?;

@@ -1,13 +1,13 @@
 //! What each kind of step should have made, and how near it must be.
 
 use super::bottleneck::ExpectedBottleneck;
+use super::check_result::{Buffers, part, slice};
 use super::compare::Tolerance;
-use super::module::Operands;
-use super::verdict::{Buffers, part, slice};
+use super::graph_on_device::Operands;
 use crate::reference::{self, BottleneckOperands};
 use warpconv::catalog::Kernel;
 use warpconv::error::Error;
-use warpconv::ops::{Node, Step};
+use warpconv::graph::{Node, Step};
 use warpconv::problem::{Bottleneck2d, Branches};
 
 /// The kernel of a launch, and the blocks that share a sum.
@@ -110,12 +110,12 @@ impl Reference {
         &self,
         step: &Step,
         output: usize,
-        (kernel, splits): Launched,
+        (kernel, split_k): Launched,
     ) -> Tolerance<'_> {
         let Some(magnitudes) = &self.magnitudes else {
             return Tolerance::Exact;
         };
-        let of_conv = |conv| Tolerance::of_conv(conv, kernel, splits, magnitudes);
+        let of_conv = |conv| Tolerance::of_conv(conv, kernel, split_k, magnitudes);
         match step {
             Step::Conv(conv) => of_conv(conv),
             Step::Branches(branches) => {

@@ -3,7 +3,7 @@
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUevent_flags;
 
-use super::{LoadedModule, Stored};
+use super::{GraphOnDevice, Stored};
 use warpconv::error::Error;
 use warpconv::gpu::driver_error;
 
@@ -14,7 +14,7 @@ const WARM_UP: usize = 3;
 const SAMPLE_US: f64 = 200.0;
 
 /// Passes of a sample at most.
-const MOST_PASSES: f64 = 100.0;
+const MAX_PASSES: f64 = 100.0;
 
 /// How long a pass takes on the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +26,13 @@ pub struct PassTime {
     pub captured: bool,
 }
 
-impl<T: Stored> LoadedModule<T> {
+impl<T: Stored> GraphOnDevice<T> {
     /// Captures a pass as a graph and times its replays, `samples` times so many that events can
     /// tell their time, after a few that are not measured. A stream that cannot be captured, see
-    /// [`LoadedModule::capture`], is given launch after launch.
+    /// [`GraphOnDevice::capture`], is given launch after launch.
     ///
     /// # Errors
-    /// As [`PreparedModule::launch`](warpconv::ops::PreparedModule::launch).
+    /// As [`PreparedGraph::launch`](warpconv::graph::PreparedGraph::launch).
     pub fn time(&mut self, samples: usize) -> Result<PassTime, Error> {
         let graph = self.capture().ok();
         let stream = self.stream().clone();
@@ -62,7 +62,7 @@ impl<T: Stored> LoadedModule<T> {
         let first = sample(1)?;
         // A clock that stands still would ask for the most.
         let passes = match first > 0.0 {
-            true => (SAMPLE_US / first).clamp(1.0, MOST_PASSES) as usize,
+            true => (SAMPLE_US / first).clamp(1.0, MAX_PASSES) as usize,
             false => 1,
         };
         let times = (0..samples.max(1)).map(|_| sample(passes));

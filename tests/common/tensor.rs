@@ -68,11 +68,11 @@ pub fn packed_job() -> Job {
 }
 
 /// A plan of the first kernel of `mma.sync` that takes the problem in so many splits.
-pub fn plan(conv: &Conv2d, splits: u32) -> ConvPlan {
+pub fn plan(conv: &Conv2d, split_k: u32) -> ConvPlan {
     let capability = gpu().capability();
     let limits = |kernel| Limits {
         kernel: Some(kernel),
-        splits: Some(splits),
+        split_k: Some(split_k),
         ..Limits::default()
     };
     let candidates = ConvPlan::candidates(conv, capability).into_iter();

@@ -30,7 +30,7 @@ fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
     };
     gpu.reset_counters();
     check::run_bottleneck(gpu, plan, &operands)
-        .unwrap_or_else(|error| panic!("{} {problem}: {error}", plan.kernel().kernel().id()));
+        .unwrap_or_else(|error| panic!("{} {problem}: {error}", plan.kernel().kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 
@@ -39,7 +39,7 @@ fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
 pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
     let mut checked = 0;
     for (index, kernel) in kernels().iter().enumerate() {
-        let fused = kernel.algorithm.bottleneck() && gpu.capability().runs(kernel.tier);
+        let fused = kernel.algorithm.bottleneck() && gpu.capability().runs(kernel.arch);
         let Some(layout) = kernel.layout.filter(|_| fused && kernel.stride == 1) else {
             continue;
         };
@@ -51,7 +51,7 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
         };
         let problem = Bottleneck2d::builder()
             .input(1, channels, 56, 56)
-            .narrow(channels / 4)
+            .mid_channels(channels / 4)
             .filters(channels)
             .added(Added::Input)
             .dtype(kernel.dtype)
@@ -62,7 +62,7 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
             .expect("the problem is valid");
         let plan = BottleneckPlan::with_kernel(&problem, gpu.capability(), KernelId(index));
         let Ok(plan) = plan else { continue };
-        let (name, counters) = (kernel.id(), counted(gpu, &plan));
+        let (name, counters) = (kernel.name(), counted(gpu, &plan));
         let bytes = counters.device_bytes() as f64 / problem.min_bytes() as f64;
         broken.hold("device memory", &name, bytes, 1.15);
         broken.hold("device memory, at least", &name, -bytes, -1.0);
@@ -81,7 +81,7 @@ pub fn main_job(gpu: &Gpu, broken: &mut Broken) {
 /// compiler's taste. Tiles of 8x8 compute 100 pixels of the first intermediate, as 128, for 64
 /// outputs, and share a load among fewer products.
 fn simt(kernel: &Kernel, problem: &Bottleneck2d, counters: &Counters, broken: &mut Broken) {
-    let name = kernel.id();
+    let name = kernel.name();
     let most = if kernel.tile_n == 28 { 1.50 } else { 2.10 };
     let warps = counters.instructions().warp as f64 * 32.0 / problem.macs() as f64;
     broken.hold("instructions a multiply-add", &name, warps, 1.05 * most);

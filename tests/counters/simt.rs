@@ -116,7 +116,7 @@ fn pooling(kernel: &Kernel) -> Option<Pool2d> {
 pub fn check(gpu: &Gpu, broken: &mut Broken) {
     let mut checked = 0;
     for (place, kernel) in kernels().iter().enumerate() {
-        let (id, name) = (KernelId(place), kernel.id());
+        let (id, name) = (KernelId(place), kernel.name());
         if let Some(conv) = convolution(kernel) {
             let counters = convolve(gpu, &plan_of(gpu, &conv, id));
             traffic(&name, &counters, conv.min_bytes());
@@ -151,7 +151,7 @@ fn traffic(name: &str, counters: &Counters, least: u64) {
 
 /// What every kernel is held to.
 fn each(kernel: &Kernel, counters: &Counters, work: u64, broken: &mut Broken) {
-    let (name, limits) = (kernel.id(), limits(kernel));
+    let (name, limits) = (kernel.name(), limits(kernel));
     let times = |traffic: &GlobalTraffic| traffic.sectors as f64 * 32.0 / traffic.bytes as f64;
     let loads = times(&counters.global_loads);
     broken.hold("sectors of loads", &name, loads, limits.load_sectors);
@@ -188,7 +188,7 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64, broken: &mut Broken) {
 
 /// What a tile of a matrix product is held to.
 fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, broken: &mut Broken) {
-    let name = kernel.id();
+    let name = kernel.name();
     let (m, n) = (kernel.tile_m as usize, kernel.tile_n as usize);
     let terms = conv.gemm_k().next_multiple_of(8);
     // The multiply-adds are the problem's: no tile is partly empty, and only the few_channels kernel's sum

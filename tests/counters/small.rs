@@ -4,11 +4,11 @@ use ptx_emulator::Counters;
 use warpconv::DType;
 use warpconv::catalog::Layout;
 use warpconv::gpu::Gpu;
-use warpconv::launch::Map;
+use warpconv::launch::Unary;
 use warpconv::plan::Plan;
 use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh};
 use warpconv_testing as check;
-use warpconv_testing::Fences;
+use warpconv_testing::Guards;
 
 use super::{Broken, conflicts};
 
@@ -48,14 +48,14 @@ pub fn check(gpu: &Gpu, broken: &mut Broken) {
     }
 }
 
-fn map<P: Map>(gpu: &Gpu, problem: &P, loads: Loads, broken: &mut Broken) {
+fn map<P: Unary>(gpu: &Gpu, problem: &P, loads: Loads, broken: &mut Broken) {
     let plan = Plan::new(problem, gpu.capability()).expect("a plan");
-    let x = check::reals(problem.x().elements(), problem.element(), 1);
+    let x = check::reals(problem.x().elements(), problem.dtype(), 1);
     gpu.reset_counters();
-    check::run_map(gpu, &plan, &x).expect("a run");
+    check::run_unary(gpu, &plan, &x).expect("a run");
     let counters = gpu.counters().expect("the device is the emulator");
-    let bytes = problem.x().elements() * problem.element().size();
-    let name = plan.kernel().kernel().id();
+    let bytes = problem.x().elements() * problem.dtype().size();
+    let name = plan.kernel().kernel().name();
     hold(&name, &counters, [bytes, 2 * bytes], loads, broken);
 }
 
@@ -64,13 +64,13 @@ fn subsample(gpu: &Gpu, layout: Layout, dtype: DType, broken: &mut Broken) {
     let plan = Plan::new(&problem, gpu.capability()).expect("a plan");
     let x = check::reals(problem.input().elements(), dtype, 1);
     let weights = check::reals(problem.c(), dtype, 2);
-    let fences = Fences::of(gpu);
+    let guards = Guards::of(gpu);
     gpu.reset_counters();
-    check::run_subsample(gpu, &plan, fences, [&x, &weights, &weights]).expect("a run");
+    check::run_subsample(gpu, &plan, guards, [&x, &weights, &weights]).expect("a run");
     let counters = gpu.counters().expect("the device is the emulator");
     let bytes = problem.input().elements() * dtype.size();
     let all = problem.min_bytes() as usize;
-    let name = plan.kernel().kernel().id();
+    let name = plan.kernel().kernel().name();
     // Each output reads a coefficient and a bias beside its window of four.
     hold(&name, &counters, [bytes, all], Loads(1.5), broken);
 }

@@ -63,7 +63,7 @@ fn planned(gpu: &Gpu) -> Vec<KernelId> {
 pub fn main_loops(gpu: &Gpu, broken: &mut Broken) {
     let (mut checked, planned) = (0, planned(gpu));
     for &id in &planned {
-        let (kernel, name) = (id.kernel(), id.kernel().id());
+        let (kernel, name) = (id.kernel(), id.kernel().name());
         let (Some(shallow), Some(deep)) = (one_tile(kernel, false), one_tile(kernel, true)) else {
             continue;
         };
@@ -145,7 +145,7 @@ pub fn layers(gpu: &Gpu, broken: &mut Broken) {
         let plan = ConvPlan::new(&conv, gpu.capability()).expect("a kernel for every layer");
         let kernel = plan.kernel().kernel();
         if !kernel.algorithm.tensor() {
-            let (name, any) = (kernel.id(), !planned(gpu).is_empty());
+            let (name, any) = (kernel.name(), !planned(gpu).is_empty());
             assert!(!any, "{}: {name} is not on tensor cores", layer.text);
             continue;
         }
@@ -153,8 +153,8 @@ pub fn layers(gpu: &Gpu, broken: &mut Broken) {
         let name = format!(
             "{} by {} in {} splits",
             layer.text,
-            kernel.id(),
-            plan.splits()
+            kernel.name(),
+            plan.split_k()
         );
         // Blocks that share a tile write their parts and read them, whole tiles, from the L2 cache
         // as a rule; the counters say device memory, so these are allowed for.

@@ -9,8 +9,9 @@ use common::{Case, gpu, small_conv, zeros};
 use cudarc::driver::CudaContext;
 use half::f16;
 use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, PoolBuffers, PreparedConv, ReluBuffers};
-use warpconv::ops::{self, Bottleneck, ModuleBuffers, Weights};
+use warpconv::ops::{self, Bottleneck};
 use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout};
@@ -267,7 +268,7 @@ fn a_plan_for_a_newer_device_is_refused_by_an_older_one() {
     let newest = warpconv::plan::Capability::h200();
     let problem = small_conv();
     let plan = ConvPlan::new(&problem, &newest).unwrap();
-    let needs = plan.kernel().kernel().tier.capability();
+    let needs = plan.kernel().kernel().arch.capability();
     let prepared = gpu.prepare_conv(&plan);
     if gpu.capability().version() >= needs {
         assert!(prepared.is_ok());
@@ -289,7 +290,7 @@ fn a_module_counts_its_operands() {
     let gpu = gpu();
     let module = Bottleneck {
         channels: 4,
-        narrow: 2,
+        mid_channels: 2,
         ..Bottleneck::main_job(1, 4, 4)
     }
     .separate()
@@ -297,15 +298,15 @@ fn a_module_counts_its_operands() {
     let prepared = module.prepare(gpu).unwrap();
     let x = zeros::<f32>(module.input_len());
     let mut y = zeros::<f32>(module.output_len());
-    let mut hidden = module.allocate_hidden::<f32>(gpu.stream()).unwrap();
+    let mut intermediates = module.allocate_intermediates::<f32>(gpu.stream()).unwrap();
     let one = [Weights {
         w: &x as _,
         bias: None,
     }];
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &one,
-        hidden: &mut hidden,
+        intermediates: &mut intermediates,
         y: &mut y,
         workspace: None,
     };
@@ -319,10 +320,10 @@ fn a_module_counts_its_operands() {
         }
     );
     let three = [one[0]; 3];
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &three,
-        hidden: &mut hidden[..1],
+        intermediates: &mut intermediates[..1],
         y: &mut y,
         workspace: None,
     };

@@ -1,14 +1,14 @@
 //! Convolutions of buffers that are aligned to their elements only, as the problem says or against
 //! its word.
 
-use super::conv::{Operands, judge, parse, variants};
+use super::conv::{Operands, parse, run_and_compare, variants};
 use super::{Coverage, Device, Failure};
 use warpconv::Error;
 use warpconv::catalog::{Algorithm, kernels};
 use warpconv::plan::{ConvPlan, Operation};
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;
-use warpconv_testing::{Fences, RunError, Tolerance};
+use warpconv_testing::{Guards, RunError, Tolerance};
 
 /// Bytes that the kernel reads of x or of the filters at a time, both where they lie.
 fn reads(plan: &ConvPlan) -> u64 {
@@ -25,7 +25,7 @@ fn reads(plan: &ConvPlan) -> u64 {
 pub fn broken_promises(device: &Device) {
     let mut coverage = Coverage::default();
     let mut refused = 0;
-    let fences = Fences {
+    let guards = Guards {
         bytes: 64,
         shift: 1,
     };
@@ -41,11 +41,18 @@ pub fn broken_promises(device: &Device) {
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
                 let (size, needs) = (conv.dtype().size() as u64, reads(plan));
                 if needs <= size {
-                    return judge(device, plan, fences, &operands, &want, Tolerance::Exact)
-                        .map(|_| ());
+                    return run_and_compare(
+                        device,
+                        plan,
+                        guards,
+                        &operands,
+                        &want,
+                        Tolerance::Exact,
+                    )
+                    .map(|_| ());
                 }
                 refused += 1;
-                let run = check::run_conv_between(&device.gpu, plan, fences, operands.slices());
+                let run = check::run_conv_with_guards(&device.gpu, plan, guards, operands.slices());
                 match run {
                     Err(RunError::Device(Error::Misaligned { has, .. })) if has == size => Ok(()),
                     other => Err(Failure(format!("not refused as misaligned: {other:?}"))),
@@ -54,7 +61,7 @@ pub fn broken_promises(device: &Device) {
         }
     }
     let any = kernels().iter().any(|kernel| {
-        let planned = Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.tier);
+        let planned = Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.arch);
         kernel.algorithm.tensor() && planned
     });
     assert_eq!(any, refused > 0, "kernels that read vectors refuse others");
@@ -79,8 +86,8 @@ pub fn alignment(device: &Device) {
             let want = operands.want(&conv);
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
                 for shift in 1..4 {
-                    let fences = Fences { bytes: 64, shift };
-                    judge(device, plan, fences, &operands, &want, Tolerance::Exact)?;
+                    let guards = Guards { bytes: 64, shift };
+                    run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)?;
                 }
                 Ok(())
             });

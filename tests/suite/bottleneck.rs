@@ -10,7 +10,7 @@ use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference::{self, BottleneckOperands};
-use warpconv_testing::{ExpectedBottleneck, Fences, Tolerance};
+use warpconv_testing::{ExpectedBottleneck, Guards, Tolerance};
 
 const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::BottleneckSimt,
@@ -87,7 +87,7 @@ impl Operands {
 /// The problem in every type and layout; slices, epilogue and the filters' layout go through their
 /// choices meanwhile.
 fn variants(
-    &([n, c, h, w], narrow, k, stride): &([usize; 4], usize, usize, usize),
+    &([n, c, h, w], mid_channels, k, stride): &([usize; 4], usize, usize, usize),
     turn: usize,
 ) -> Vec<Bottleneck2d> {
     let mut turn = turn;
@@ -96,7 +96,7 @@ fn variants(
         for layout in Layout::ALL {
             let mut builder = Bottleneck2d::builder()
                 .input(n, c, h, w)
-                .narrow(narrow)
+                .mid_channels(mid_channels)
                 .filters(k)
                 .stride(stride)
                 .dtype(dtype)
@@ -138,22 +138,22 @@ fn each_kernel(
 ) {
     let accepting = Plan::candidates(problem, &device.capability)
         .into_iter()
-        .any(|candidate| candidate.verdict.is_ok());
+        .any(|candidate| candidate.evaluation.is_ok());
     if accepting {
         coverage.each_kernel(device, problem, &problem.to_string(), &mut check);
     }
 }
 
-fn judge(
+fn run_and_compare(
     device: &Device,
     plan: &BottleneckPlan,
-    fences: Fences,
+    guards: Guards,
     operands: &Operands,
     want: &[f64],
     tolerance: Tolerance<'_>,
 ) -> Result<Vec<f64>, Failure> {
     let problem = plan.problem();
-    let got = check::run_bottleneck_between(&device.gpu, plan, fences, &operands.all())?;
+    let got = check::run_bottleneck_with_guards(&device.gpu, plan, guards, &operands.all())?;
     let extents = check::extents(problem.output());
     check::compare(&got, want, extents, problem.dtype(), tolerance)?;
     Ok(got)
@@ -176,14 +176,15 @@ fn separate(device: &Device, problem: &Bottleneck2d, operands: &Operands) -> Vec
 /// the reference nor against three launches.
 pub fn edge_shapes(device: &Device) {
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for (turn, shape) in EDGE_SHAPES.iter().enumerate() {
         for (index, problem) in variants(shape, turn).into_iter().enumerate() {
             let operands = Operands::integers(&problem);
             let want = operands.want(&problem);
             let mut first = None;
             each_kernel(device, &mut coverage, &problem, |plan| {
-                let got = judge(device, plan, fences, &operands, &want, Tolerance::Exact)?;
+                let got =
+                    run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)?;
                 first.get_or_insert(got);
                 Ok(())
             });
@@ -199,7 +200,7 @@ pub fn edge_shapes(device: &Device) {
 prop_compose! {
     fn any_bottleneck()(
         (n, h, w) in (1usize..3, 1usize..20, 1usize..20),
-        (c, narrow, k) in prop_oneof![(1usize..8, 1usize..8, 1usize..8), (1usize..80, 1usize..65, 1usize..90)],
+        (c, mid_channels, k) in prop_oneof![(1usize..8, 1usize..8, 1usize..8), (1usize..80, 1usize..65, 1usize..90)],
         identity in any::<bool>(),
         stride in 1usize..3,
         bias in any::<[bool; 3]>(),
@@ -216,7 +217,7 @@ prop_compose! {
         };
         let builder: Bottleneck2dBuilder = Bottleneck2d::builder()
             .input(n, c, h, w)
-            .narrow(narrow)
+            .mid_channels(mid_channels)
             .filters(k)
             .stride(stride)
             .biases(bias)
@@ -251,18 +252,18 @@ fn reals(problem: &Bottleneck2d) -> Operands {
 /// Real numbers through random problems and every kernel, within the bound that follows from the
 /// sums; a second run gives the same bits.
 pub fn random(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for problem in samples(any_bottleneck(), 60) {
         let operands = reals(&problem);
         each_kernel(device, &mut coverage, &problem, |plan| {
             let kernel = plan.kernel().kernel();
             let expected = ExpectedBottleneck::of(&problem, [kernel; 3], &operands.all())?;
-            let judge = || {
+            let run_and_compare = || {
                 let (want, tolerance) = (&expected.values, expected.tolerance());
-                judge(device, plan, fences, &operands, want, tolerance)
+                run_and_compare(device, plan, guards, &operands, want, tolerance)
             };
-            if judge()? != judge()? {
+            if run_and_compare()? != run_and_compare()? {
                 return Err(Failure("a second run gives other bits".into()));
             }
             Ok(())
@@ -279,9 +280,10 @@ pub fn alignment(device: &Device) {
             let problem = problem.build().expect("a valid alignment");
             let operands = Operands::integers(&problem);
             let want = operands.want(&problem);
-            let fences = Fences::of(&device.gpu).shifted(1 + turn % 3);
+            let guards = Guards::of(&device.gpu).shifted(1 + turn % 3);
             each_kernel(device, &mut coverage, &problem, |plan| {
-                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                    .map(|_| ())
             });
         }
     }
@@ -290,7 +292,7 @@ pub fn alignment(device: &Device) {
 /// NaN and infinities in any operand reach just the outputs that three launches let them reach.
 pub fn special_values(device: &Device) {
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for (turn, shape) in [
         ([1, 20, 9, 11], 9, 12, 1),
         ([1, 64, 17, 13], 31, 70, 2),
@@ -324,7 +326,8 @@ pub fn special_values(device: &Device) {
             }
             let want = operands.want(&problem);
             each_kernel(device, &mut coverage, &problem, |plan| {
-                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                    .map(|_| ())
             });
             if index == turn {
                 let three = separate(device, &problem, &operands);
@@ -343,8 +346,8 @@ pub fn empty(device: &Device) {
         let operands = Operands::integers(&problem);
         each_kernel(device, &mut coverage, &problem, |plan| {
             assert_eq!(plan.grid(), 0);
-            let fences = Fences::of(&device.gpu);
-            judge(device, plan, fences, &operands, &[], Tolerance::Exact).map(|_| ())
+            let guards = Guards::of(&device.gpu);
+            run_and_compare(device, plan, guards, &operands, &[], Tolerance::Exact).map(|_| ())
         });
     }
 }

@@ -12,7 +12,7 @@ use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
-use warpconv_testing::{Fences, Tolerance};
+use warpconv_testing::{Guards, Tolerance};
 
 /// Algorithms that convolve.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -109,16 +109,16 @@ pub(super) fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
     all
 }
 
-pub(super) fn judge(
+pub(super) fn run_and_compare(
     device: &Device,
     plan: &ConvPlan,
-    fences: Fences,
+    guards: Guards,
     operands: &Operands,
     want: &[f64],
     tolerance: Tolerance<'_>,
 ) -> Result<Vec<f64>, Failure> {
     let conv = plan.problem();
-    let got = check::run_conv_between(&device.gpu, plan, fences, operands.slices())?;
+    let got = check::run_conv_with_guards(&device.gpu, plan, guards, operands.slices())?;
     check::compare(
         &got,
         want,
@@ -132,13 +132,14 @@ pub(super) fn judge(
 /// Integers through every edge shape, type, layout and kernel: no error is allowed.
 pub fn edge_shapes(device: &Device) {
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for (turn, line) in EDGE_SHAPES.iter().enumerate() {
         for conv in variants(&parse(line), turn) {
             let operands = Operands::integers(&conv);
             let want = operands.want(&conv);
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                    .map(|_| ())
             });
         }
     }
@@ -190,17 +191,17 @@ prop_compose! {
 
 /// Real numbers through random problems and every kernel, within the bound of their rounding.
 pub fn random(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for conv in samples(any_conv(), 60) {
         let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
         let (want, magnitudes) = (operands.want(&conv), operands.magnitudes(&conv));
         coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-            let (kernel, splits) = (plan.kernel().kernel(), plan.score().splits);
-            let tolerance = Tolerance::of_conv(&conv, kernel, splits, &magnitudes);
-            let first = judge(device, plan, fences, &operands, &want, tolerance)?;
+            let (kernel, split_k) = (plan.kernel().kernel(), plan.score().split_k);
+            let tolerance = Tolerance::of_conv(&conv, kernel, split_k, &magnitudes);
+            let first = run_and_compare(device, plan, guards, &operands, &want, tolerance)?;
             // The same bits every time.
-            let again = judge(device, plan, fences, &operands, &want, tolerance)?;
+            let again = run_and_compare(device, plan, guards, &operands, &want, tolerance)?;
             if first != again {
                 return Err(Failure("a second run gives other bits".into()));
             }
@@ -211,8 +212,8 @@ pub fn random(device: &Device) {
 
 /// Sums of a tile that several blocks share: the same numbers, the counters of the workspace zero
 /// again for the next launch.
-pub fn shared_sums(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+pub fn split_k(device: &Device) {
+    let guards = Guards::of(&device.gpu);
     let mut ran = 0;
     for line in [
         "mb1ic40ih5oc70kh3ph1+bias+relu",
@@ -224,10 +225,10 @@ pub fn shared_sums(device: &Device) {
             let operands = Operands::integers(&conv);
             let want = operands.want(&conv);
             for candidate in Plan::candidates(&conv, &device.capability) {
-                for splits in [2, 3, 5] {
+                for split_k in [2, 3, 5] {
                     let limits = Limits {
                         kernel: Some(candidate.kernel),
-                        splits: Some(splits),
+                        split_k: Some(split_k),
                         ..Limits::default()
                     };
                     let Ok(plan) = Plan::within(&conv, &device.capability, &limits) else {
@@ -235,10 +236,10 @@ pub fn shared_sums(device: &Device) {
                     };
                     ran += 1;
                     if let Err(Failure(why)) =
-                        judge(device, &plan, fences, &operands, &want, Tolerance::Exact)
+                        run_and_compare(device, &plan, guards, &operands, &want, Tolerance::Exact)
                     {
-                        let kernel = candidate.kernel.kernel().id();
-                        panic!("{conv} with {kernel} in {splits} parts: {why}");
+                        let kernel = candidate.kernel.kernel().name();
+                        panic!("{conv} with {kernel} in {split_k} parts: {why}");
                     }
                 }
             }
@@ -249,7 +250,7 @@ pub fn shared_sums(device: &Device) {
             kernel.algorithm,
             Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups
         );
-        mma && Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.tier)
+        mma && Conv2d::computed_by(kernel.algorithm) && device.capability.runs(kernel.arch)
     };
     assert_eq!(ran > 0, kernels().iter().any(shares));
 }
@@ -290,7 +291,7 @@ pub fn special_values(device: &Device) {
         "mb1ic1ih11oc2kh5ph2",
     ];
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for (turn, line) in shapes.iter().enumerate() {
         let plain = parse(line);
         for (layout, dtype) in Layout::ALL
@@ -305,7 +306,8 @@ pub fn special_values(device: &Device) {
             check::sprinkle_special(&mut operands.w, 40, turn as u64 + 9);
             let want = operands.want(&conv);
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                    .map(|_| ())
             });
         }
     }
@@ -315,7 +317,7 @@ pub fn special_values(device: &Device) {
 /// range that cancel.
 pub fn long_sums(device: &Device) {
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for line in [
         "mb1ic4096ih2oc3kh1",
         "mb1ic512ih3oc2kh3ph1",
@@ -339,7 +341,8 @@ pub fn long_sums(device: &Device) {
             for operands in [ones, cancelling] {
                 let want = operands.want(&conv);
                 coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                    judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                    run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                        .map(|_| ())
                 });
             }
         }
@@ -348,7 +351,7 @@ pub fn long_sums(device: &Device) {
 
 /// An image's result does not depend on the images beside it, not in a single bit.
 pub fn batch_split(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for line in [
         "mb4ic7ih9oc10kh3ph1+bias",
@@ -361,15 +364,16 @@ pub fn batch_split(device: &Device) {
             let half = conv.with_batch(2).expect("a valid variant");
             let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                let whole = check::run_conv_between(&device.gpu, plan, fences, operands.slices())?;
+                let whole =
+                    check::run_conv_with_guards(&device.gpu, plan, guards, operands.slices())?;
                 let part = ConvPlan::with_kernel(&half, &device.capability, plan.kernel())?;
                 let [_, w, bias, _] = operands.slices();
                 let mut parts = Vec::new();
                 for x in operands.x.chunks(half.input().elements()) {
-                    parts.extend(check::run_conv_between(
+                    parts.extend(check::run_conv_with_guards(
                         &device.gpu,
                         &part,
-                        fences,
+                        guards,
                         [Some(x), w, bias, None],
                     )?);
                 }
@@ -386,7 +390,7 @@ pub fn batch_split(device: &Device) {
 /// All ones count taps; a one in the image gives the kernel back; a one in the kernel shifts the
 /// image.
 pub fn probes(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for line in [
         "mb1ic3ih6oc4kh3ph1",
@@ -412,7 +416,8 @@ pub fn probes(device: &Device) {
             for operands in probes {
                 let want = operands.want(&conv);
                 coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-                    judge(device, plan, fences, &operands, &want, Tolerance::Exact).map(|_| ())
+                    run_and_compare(device, plan, guards, &operands, &want, Tolerance::Exact)
+                        .map(|_| ())
                 });
             }
         }

@@ -8,7 +8,7 @@ use warpconv::problem::{Lrn, LrnParameters};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
-use warpconv_testing::{Fences, Tolerance};
+use warpconv_testing::{Guards, Tolerance};
 
 const STRONG: LrnParameters = LrnParameters {
     alpha: 1.0,
@@ -111,12 +111,12 @@ fn one(device: &Device, coverage: &mut Coverage, lrn: &Lrn, shift: usize) {
 fn run(device: &Device, coverage: &mut Coverage, lrn: &Lrn, shift: usize, x: &[f64]) {
     let want = reference::lrn(lrn, x).expect("a reference");
     let bounds = reference::lrn_bound(lrn, x).expect("bounds");
-    let fences = Fences {
+    let guards = Guards {
         shift,
-        ..Fences::of(&device.gpu)
+        ..Guards::of(&device.gpu)
     };
     coverage.each_kernel(device, lrn, &format!("{lrn:?}"), |plan: &LrnPlan| {
-        let got = check::run_map_between(&device.gpu, plan, fences, x)?;
+        let got = check::run_unary_with_guards(&device.gpu, plan, guards, x)?;
         let extents = check::extents(lrn.output());
         check::compare(
             &got,

@@ -5,13 +5,13 @@
 //! the emulator, which poses as such a device. `WARPCONV_DEVICE` can name either, and then there is
 //! no other.
 
+pub mod activation;
 pub mod alignment;
 pub mod bottleneck;
 pub mod conv;
 pub mod lrn;
 pub mod pool;
 pub mod relu;
-pub mod squash;
 
 use std::sync::OnceLock;
 use warpconv::catalog::{Algorithm, KernelId, kernels};
@@ -85,7 +85,7 @@ impl Coverage {
     ) {
         let mut any = false;
         for candidate in Plan::candidates(problem, &device.capability) {
-            if candidate.verdict.is_err() {
+            if candidate.evaluation.is_err() {
                 continue;
             }
             any = true;
@@ -93,7 +93,7 @@ impl Coverage {
             let plan = Plan::with_kernel(problem, &device.capability, candidate.kernel);
             let result = plan.map_err(Failure::from).and_then(|plan| check(&plan));
             if let Err(Failure(why)) = result {
-                panic!("{line} with {}: {why}", candidate.kernel.kernel().id());
+                panic!("{line} with {}: {why}", candidate.kernel.kernel().name());
             }
         }
         assert!(any, "no kernel takes {line}");
@@ -105,13 +105,13 @@ impl Coverage {
         for (index, kernel) in kernels().iter().enumerate() {
             let room = device.capability.shared_per_block_optin;
             if algorithms.contains(&kernel.algorithm)
-                && device.capability.runs(kernel.tier)
+                && device.capability.runs(kernel.arch)
                 && kernel.dynamic_shared() <= room
             {
                 assert!(
                     self.0.contains(&KernelId(index)),
                     "{} was never run",
-                    kernel.id()
+                    kernel.name()
                 );
             }
         }
@@ -133,7 +133,7 @@ macro_rules! tests_on {
 
         #[test]
         fn blocks_share_sums() {
-            suite::conv::shared_sums(suite::device($sm));
+            suite::conv::split_k(suite::device($sm));
         }
 
         #[test]
@@ -228,28 +228,28 @@ macro_rules! tests_on {
 
         #[test]
         fn softmax_of_short_and_long_rows() {
-            suite::squash::softmax(suite::device($sm));
-            suite::squash::long_softmax(suite::device($sm));
+            suite::activation::softmax(suite::device($sm));
+            suite::activation::long_softmax(suite::device($sm));
         }
 
         #[test]
         fn nan_and_infinity_spoil_their_own_row_of_a_softmax() {
-            suite::squash::special_softmax(suite::device($sm));
+            suite::activation::special_softmax(suite::device($sm));
         }
 
         #[test]
         fn tangents_of_any_size_and_place() {
-            suite::squash::tanh(suite::device($sm));
+            suite::activation::tanh(suite::device($sm));
         }
 
         #[test]
         fn trainable_subsampling() {
-            suite::squash::subsample(suite::device($sm));
+            suite::activation::subsample(suite::device($sm));
         }
 
         #[test]
         fn small_layers_in_a_module() {
-            suite::squash::module(suite::device($sm));
+            suite::activation::module(suite::device($sm));
         }
     };
 }

@@ -9,7 +9,7 @@ use warpconv::problem::{Padding, Pool2d, PoolKind};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
-use warpconv_testing::{Fences, Tolerance};
+use warpconv_testing::{Guards, Tolerance};
 
 /// Shapes that have broken kernels elsewhere; each is run as maximum, maximum with indices, and
 /// both means.
@@ -86,9 +86,14 @@ fn variants(pool: &Pool2d) -> impl Iterator<Item = Pool2d> {
     })
 }
 
-fn judge(device: &Device, plan: &PoolPlan, fences: Fences, x: &[f64]) -> Result<(), Failure> {
+fn run_and_compare(
+    device: &Device,
+    plan: &PoolPlan,
+    guards: Guards,
+    x: &[f64],
+) -> Result<(), Failure> {
     let pool = plan.problem();
-    let (got, got_indices) = check::run_pool_between(&device.gpu, plan, fences, x)?;
+    let (got, got_indices) = check::run_pool_with_guards(&device.gpu, plan, guards, x)?;
     let (want, indices) = reference::pool2d(pool, x)?;
     let extents = check::extents(pool.output());
     let magnitudes = reference::pool2d_abs(pool, x)?;
@@ -103,9 +108,9 @@ fn judge(device: &Device, plan: &PoolPlan, fences: Fences, x: &[f64]) -> Result<
     }
 }
 
-fn run(device: &Device, coverage: &mut Coverage, fences: Fences, pool: &Pool2d, x: &[f64]) {
+fn run(device: &Device, coverage: &mut Coverage, guards: Guards, pool: &Pool2d, x: &[f64]) {
     coverage.each_kernel(device, pool, &pool.to_string(), |plan| {
-        judge(device, plan, fences, x)
+        run_and_compare(device, plan, guards, x)
     });
 }
 
@@ -116,12 +121,12 @@ fn reals(pool: &Pool2d, seed: u64) -> Vec<f64> {
 /// Real numbers through every edge shape, kind, type, layout and kernel.
 pub fn edge_shapes(device: &Device) {
     let mut coverage = Coverage::default();
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     for line in WINDOWS {
         let pool = parse(line);
         for kind in kinds(&pool) {
             for pool in variants(&pool.with_kind(kind).expect("a kind for the window")) {
-                run(device, &mut coverage, fences, &pool, &reals(&pool, 5));
+                run(device, &mut coverage, guards, &pool, &reals(&pool, 5));
             }
         }
     }
@@ -141,7 +146,7 @@ pub fn edge_shapes(device: &Device) {
         "ic5ih7iw3oh2ow3+adaptive_avg+in6:1+out8:3",
     ] {
         for pool in variants(&parse(line)) {
-            run(device, &mut coverage, fences, &pool, &reals(&pool, 6));
+            run(device, &mut coverage, guards, &pool, &reals(&pool, 6));
         }
     }
     coverage.expect_all(device, &ALGORITHMS);
@@ -191,13 +196,13 @@ prop_compose! {
 
 /// Random poolings through every kernel.
 pub fn random(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for (seed, pool) in samples(any_pool(), 150).enumerate() {
         run(
             device,
             &mut coverage,
-            fences,
+            guards,
             &pool,
             &reals(&pool, seed as u64),
         );
@@ -206,7 +211,7 @@ pub fn random(device: &Device) {
 
 /// Windows with ties, NaN, infinities and zeros of both signs.
 pub fn special_values(device: &Device) {
-    let fences = Fences::of(&device.gpu);
+    let guards = Guards::of(&device.gpu);
     let mut coverage = Coverage::default();
     for line in [
         "ic3ih9kh3sh2ph1",
@@ -220,14 +225,14 @@ pub fn special_values(device: &Device) {
             for pool in variants(&pool.with_kind(kind).expect("a kind for the window")) {
                 let len = pool.input().elements();
                 let ties = check::integers(len, 1, 3);
-                run(device, &mut coverage, fences, &pool, &ties);
+                run(device, &mut coverage, guards, &pool, &ties);
                 let mut special = check::integers(len, 2, 4);
                 check::sprinkle_special(&mut special, 7, 5);
-                run(device, &mut coverage, fences, &pool, &special);
+                run(device, &mut coverage, guards, &pool, &special);
                 run(
                     device,
                     &mut coverage,
-                    fences,
+                    guards,
                     &pool,
                     &vec![f64::NEG_INFINITY; len],
                 );
@@ -242,7 +247,7 @@ pub fn special_values(device: &Device) {
         for pool in variants(&parse(line)) {
             let mut special = check::integers(pool.input().elements(), 2, 4);
             check::sprinkle_special(&mut special, 50, 5);
-            run(device, &mut coverage, fences, &pool, &special);
+            run(device, &mut coverage, guards, &pool, &special);
         }
     }
 }
@@ -258,7 +263,7 @@ pub fn alignment(device: &Device) {
                     run(
                         device,
                         &mut coverage,
-                        Fences { bytes: 64, shift },
+                        Guards { bytes: 64, shift },
                         &pool,
                         &reals(&pool, 8),
                     );
@@ -275,7 +280,7 @@ pub fn alignment(device: &Device) {
             run(
                 device,
                 &mut coverage,
-                Fences {
+                Guards {
                     bytes: 64,
                     shift: 1,
                 },

@@ -7,7 +7,7 @@ use warpconv::problem::Relu;
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
-use warpconv_testing::{Fences, Tolerance};
+use warpconv_testing::{Guards, Tolerance};
 
 /// Everything, on numbers of both signs with NaN, infinities and zeros among them.
 pub fn all(device: &Device) {
@@ -53,15 +53,15 @@ fn one(device: &Device, coverage: &mut Coverage, relu: &Relu, in_place: bool) {
     let line = format!("{relu:?}");
     coverage.each_kernel(device, relu, &line, |plan: &ReluPlan| {
         for shift in 0..3 {
-            let fences = Fences {
+            let guards = Guards {
                 bytes: if shift == 0 {
-                    Fences::of(&device.gpu).bytes
+                    Guards::of(&device.gpu).bytes
                 } else {
                     64
                 },
                 shift,
             };
-            let got = check::run_relu_between(&device.gpu, plan, fences, &x)?;
+            let got = check::run_relu_with_guards(&device.gpu, plan, guards, &x)?;
             check::compare(&got, &want, extents, relu.dtype(), Tolerance::Exact)?;
         }
         if in_place {

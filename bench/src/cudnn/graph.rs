@@ -249,7 +249,7 @@ impl Graph {
 
     /// The configurations that a heuristic names, best first.
     pub fn heuristic(&self, mode: Mode) -> Result<Vec<Descriptor>, Failure> {
-        const MOST: usize = 64;
+        const MAX: usize = 64;
         let heuristic = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?;
         let graph = Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH;
         heuristic.descriptors(graph, &[&self.graph])?;
@@ -261,7 +261,7 @@ impl Graph {
         heuristic.finalize()?.list(
             Name::CUDNN_ATTR_ENGINEHEUR_RESULTS,
             Listed::Configuration,
-            MOST,
+            MAX,
         )
     }
 

@@ -28,8 +28,8 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
 pub use library::find;
 
-use super::chain::text;
 use super::options::Options;
+use super::timed_graph::text;
 
 /// A call of cuDNN's that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use cudarc::cudnn::sys::{self, cudnnPoolingMode_t as Mode};
 use warpconv::launch::PoolPointers;
 use warpconv::problem::{Pool2d, PoolKind};
 
-use super::super::chain::text;
-use super::super::peer::{At, Best};
-use super::super::row::PeerRow;
+use super::super::cudnn_baseline::{At, Best};
+use super::super::record::CudnnRecord;
+use super::super::timed_graph::text;
 use super::descriptors::{Pooling, Tensor};
 use super::legacy::{factor, input, output};
 use super::{Cudnn, Failure, checked};
@@ -46,12 +46,12 @@ impl Cudnn {
             };
             checked("cudnnPoolingForward", status).map_err(|failure: Failure| failure.to_string())
         });
-        let row = PeerRow {
+        let row = CudnnRecord {
             plan: String::from("cudnnPoolingForward"),
             fused: true,
             timed: 1,
             note,
-            ..PeerRow::default()
+            ..CudnnRecord::default()
         };
         Ok(Best { row, launch })
     }
@@ -92,9 +92,9 @@ fn window(pool: &Pool2d) -> Result<Window, String> {
     for more in 0..=1 {
         let padding = [padding.top + more, padding.left + more];
         let fits = (0..2).all(|side| {
-            let (extent, wanted) = extents[side];
+            let (extent, expected) = extents[side];
             let room = extent + 2 * padding[side];
-            room >= window[side] && (room - window[side]) / stride[side] + 1 == wanted
+            room >= window[side] && (room - window[side]) / stride[side] + 1 == expected
         });
         if fits && padding[0] < window[0] && padding[1] < window[1] {
             let note = if more == 0 {

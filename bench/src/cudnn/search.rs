@@ -8,9 +8,9 @@ use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnConvolutionFwdAlgo
 use warpconv::launch::ConvPointers;
 use warpconv::problem::Conv2d;
 
-use super::super::chain::{Chain, Launch, Length, text};
-use super::super::peer::{At, Best};
-use super::super::row::PeerRow;
+use super::super::cudnn_baseline::{At, Best};
+use super::super::record::CudnnRecord;
+use super::super::timed_graph::{Chain, Launch, Length, text};
 use super::Cudnn;
 use super::graph::{Descriptor, Graph, Plan, is_exact_enough, transforms};
 use super::legacy::{ALGORITHMS, LegacyConv, Transpose};
@@ -310,7 +310,7 @@ impl<'a> Search<'a> {
             notes.push(format!("{} plans want more workspace", self.too_large));
         }
         let kind = candidate.transforms.map(|kind| format!(" ({kind})"));
-        let row = PeerRow {
+        let row = CudnnRecord {
             us: None,
             plan: format!("{}{}", candidate.name, kind.unwrap_or_default()),
             fused: candidate.fused,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::summaries;
-use crate::row::{Line, Row, Run, parse};
+use crate::record::{Line, Row, Run, parse};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ pub fn to_json(contents: &Contents) -> Value {
                 "family": summary.family.name,
                 "rows": summary.rows.len(),
                 "roofline_share": summary.share,
-                "cudnn_roofline_share": summary.peer_share,
+                "cudnn_roofline_share": summary.cudnn_share,
                 "ratio": summary.ratio,
                 "targets": summary.family.targets(),
                 "missed": missed,

@@ -5,8 +5,8 @@ pub mod modules;
 pub mod svg;
 pub mod text;
 
-use super::family::{self, FAMILIES, Family};
-use super::row::Row;
+use super::record::Row;
+use super::targets::{self, FAMILIES, Family};
 
 /// A family's rows, summed up.
 pub struct Summary<'a> {
@@ -17,7 +17,7 @@ pub struct Summary<'a> {
     /// The geometric mean of the shares of the roofline; `None` where nothing was timed.
     pub share: Option<f64>,
     /// The geometric mean of the shares that cuDNN reaches.
-    pub peer_share: Option<f64>,
+    pub cudnn_share: Option<f64>,
     /// The geometric mean of cuDNN's time over ours.
     pub ratio: Option<f64>,
     /// What misses a target, the worst first.
@@ -31,7 +31,7 @@ pub struct Miss<'a> {
     /// Whether it is the roofline's share, or the longest time, that is missed.
     pub floor: bool,
     /// Whether it is cuDNN's.
-    pub peer: bool,
+    pub cudnn: bool,
 }
 
 /// Each family that has rows, in the families' order.
@@ -41,7 +41,7 @@ pub fn summaries(rows: &[Row]) -> Vec<Summary<'_>> {
         .filter_map(|family| {
             let own: Vec<&Row> = rows
                 .iter()
-                .filter(|row| std::ptr::eq(family::named(&row.family), *family))
+                .filter(|row| std::ptr::eq(targets::named(&row.family), *family))
                 .collect();
             (!own.is_empty()).then(|| summary(family, own))
         })
@@ -54,11 +54,11 @@ fn summary<'a>(family: &'static Family, rows: Vec<&'a Row>) -> Summary<'a> {
         let share = |miss: &Miss<'_>| miss.row.share().unwrap_or(0.0);
         share(a).total_cmp(&share(b))
     });
-    let peer_share = |row: &&Row| row.peer.us.map(|us| row.floor_us / us);
+    let cudnn_share = |row: &&Row| row.cudnn.us.map(|us| row.floor_us / us);
     Summary {
         family,
         share: mean(rows.iter().filter_map(|row| row.share())),
-        peer_share: mean(rows.iter().filter_map(peer_share)),
+        cudnn_share: mean(rows.iter().filter_map(cudnn_share)),
         ratio: mean(rows.iter().filter_map(|row| row.ratio())),
         rows,
         missed,
@@ -68,8 +68,8 @@ fn summary<'a>(family: &'static Family, rows: Vec<&'a Row>) -> Summary<'a> {
 fn miss<'a>(family: &Family, row: &'a Row) -> Option<Miss<'a>> {
     let us = row.us?;
     let floor = family.meets_floor(us, row.floor_us) == Some(false);
-    let peer = family.meets_peer(us, row.peer.us) == Some(false);
-    (floor || peer).then_some(Miss { row, floor, peer })
+    let cudnn = family.meets_cudnn(us, row.cudnn.us) == Some(false);
+    (floor || cudnn).then_some(Miss { row, floor, cudnn })
 }
 
 /// The geometric mean; `None` of nothing.
@@ -90,12 +90,12 @@ pub fn bounds(row: &Row) -> String {
         }
         bound => format!("{bound} (the floor is {:.1} us)", row.floor_us),
     };
-    match row.turns {
+    match row.blocks_per_sm {
         0 => {}
         1 => words.push_str(", a single wave of blocks"),
-        turns if turns <= 4 => {
-            words.push_str(&format!(", {turns} waves of blocks with their tail"))
-        }
+        blocks_per_sm if blocks_per_sm <= 4 => words.push_str(&format!(
+            ", {blocks_per_sm} waves of blocks with their tail"
+        )),
         _ => {}
     }
     if row.spread.is_some_and(|spread| spread > 0.05) {

@@ -1,7 +1,7 @@
 //! Whole modules against their targets.
 
-use crate::family::MODULES;
-use crate::row::Row;
+use crate::record::Row;
+use crate::targets::MODULES;
 
 /// One line a target whose row was timed, in bf16 at a batch of 128.
 pub fn lines(rows: &[Row]) -> Vec<String> {

@@ -6,10 +6,10 @@ use plotters::prelude::*;
 
 use super::file::Contents;
 use super::summaries;
-use crate::row::Row;
+use crate::record::Row;
 
 /// Rows drawn at most, in a file that can still be looked at.
-const MOST_ROWS: usize = 120;
+const MAX_ROWS: usize = 120;
 
 /// Which rows are drawn if nobody says.
 const USUAL: [&str; 3] = ["n128", "bf16", "nhwc"];
@@ -22,7 +22,7 @@ const HEAD: i32 = 84;
 const FOOT: i32 = 30;
 
 const OURS: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
-const PEER: RGBColor = RGBColor(0xa0, 0xae, 0xc0);
+const CUDNN: RGBColor = RGBColor(0xa0, 0xae, 0xc0);
 const TARGET: RGBColor = RGBColor(0xc5, 0x30, 0x30);
 const GRID: RGBColor = RGBColor(0xe2, 0xe8, 0xf0);
 
@@ -30,7 +30,7 @@ const GRID: RGBColor = RGBColor(0xe2, 0xe8, 0xf0);
 struct Bar {
     label: String,
     ours: f64,
-    peer: Option<f64>,
+    cudnn: Option<f64>,
     target: Option<f64>,
     note: String,
 }
@@ -75,7 +75,7 @@ fn chosen<'a>(rows: &'a [Row], filters: &[String]) -> Vec<&'a Row> {
     if chosen.is_empty() {
         chosen = rows.iter().collect();
     }
-    chosen.truncate(MOST_ROWS);
+    chosen.truncate(MAX_ROWS);
     chosen
 }
 
@@ -86,7 +86,7 @@ fn family_bars(rows: &[Row]) -> Vec<Bar> {
         Some(Bar {
             label: format!("{} ({} rows)", summary.family.name, summary.rows.len()),
             ours,
-            peer: summary.peer_share,
+            cudnn: summary.cudnn_share,
             target: summary.family.share,
             note: format!("{:.0}%{}", ours * 100.0, ratio.unwrap_or_default()),
         })
@@ -100,7 +100,7 @@ fn row_bar(row: &Row, emulated: bool) -> Option<Bar> {
         return Some(Bar {
             label: row.id.clone(),
             ours: each,
-            peer: None,
+            cudnn: None,
             target: None,
             note: format!("{each:.3}"),
         });
@@ -110,7 +110,7 @@ fn row_bar(row: &Row, emulated: bool) -> Option<Bar> {
     Some(Bar {
         label: row.id.clone(),
         ours: share,
-        peer: row.peer.us.map(|us| row.floor_us / us),
+        cudnn: row.cudnn.us.map(|us| row.floor_us / us),
         target: None,
         note: format!(
             "{:.0}%, {us:.1} us{}",
@@ -146,10 +146,10 @@ fn paint(
         let ours = [(LABEL, top + 2), (end(bar.ours), top + 2 + BAR)];
         root.draw(&Rectangle::new(ours, OURS.filled()))?;
         let mut right = end(bar.ours);
-        if let Some(peer) = bar.peer {
-            let lower = [(LABEL, top + 3 + BAR), (end(peer), top + 2 + 2 * BAR)];
-            root.draw(&Rectangle::new(lower, PEER.filled()))?;
-            right = right.max(end(peer));
+        if let Some(cudnn) = bar.cudnn {
+            let lower = [(LABEL, top + 3 + BAR), (end(cudnn), top + 2 + 2 * BAR)];
+            root.draw(&Rectangle::new(lower, CUDNN.filled()))?;
+            right = right.max(end(cudnn));
         }
         if let Some(target) = bar.target {
             let mark = [(end(target), top), (end(target) + 2, top + 2 * BAR + 4)];
@@ -168,7 +168,7 @@ fn legend(root: &Area<'_>) -> Drawn {
     let font = ("sans-serif", 13).into_font().color(&BLACK);
     let entries = [
         (OURS, "this crate"),
-        (PEER, "cuDNN, best plan"),
+        (CUDNN, "cuDNN, best plan"),
         (TARGET, "target on an H200"),
     ];
     for (index, (color, name)) in entries.into_iter().enumerate() {

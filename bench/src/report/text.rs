@@ -1,7 +1,7 @@
 //! The report as text.
 
 use super::{Summary, bounds, summaries};
-use crate::row::{Row, Run};
+use crate::record::{Row, Run};
 
 /// What a run is on.
 pub fn heading(run: &Run, most_mhz: Option<u32>) {
@@ -22,21 +22,21 @@ pub fn describe(run: &Run) -> String {
         driver,
         commit,
         date,
-        peer,
-        ceilings,
+        cudnn,
+        peak_rates,
         cache,
         ..
     } = run;
     if run.emulated {
         return format!(
             "{bench}: {device} on {date} UTC, commit {commit}: instructions are counted, nothing is timed\n\
-             cuDNN: {peer}"
+             cuDNN: {cudnn}"
         );
     }
     format!(
         "{bench}: {device}, driver {}.{}, {date} UTC, commit {commit}\n\
-         times: medians of device time a launch, {cache}; roofline: {ceilings}\n\
-         cuDNN: {peer}",
+         times: medians of device time a launch, {cache}; roofline: {peak_rates}\n\
+         cuDNN: {cudnn}",
         driver / 1000,
         driver % 1000 / 10
     )
@@ -83,18 +83,18 @@ pub fn line(row: &Row, emulated: bool) -> String {
         number(row.us, 2),
         number(Some(row.floor_us), 2),
         number(percent, 1),
-        number(row.peer.us, 2),
+        number(row.cudnn.us, 2),
         number(row.ratio(), 2),
         clock,
         row.family,
         row.kernel,
-        peer(row)
+        cudnn(row)
     )
 }
 
 /// cuDNN's part in words.
-fn peer(row: &Row) -> String {
-    let part = &row.peer;
+fn cudnn(row: &Row) -> String {
+    let part = &row.cudnn;
     if part.us.is_none() {
         return part.note.clone();
     }
@@ -144,7 +144,7 @@ pub fn family_lines(rows: &[Row], emulated: bool) -> Vec<String> {
     lines.extend(summaries.iter().map(family_line));
     for summary in &summaries {
         for miss in &summary.missed {
-            let what = match (miss.floor, miss.peer) {
+            let what = match (miss.floor, miss.cudnn) {
                 (true, true) => "roofline and cuDNN",
                 (true, false) => "roofline",
                 _ => "cuDNN",
@@ -178,7 +178,7 @@ fn family_line(summary: &Summary<'_>) -> String {
         summary.family.name,
         summary.rows.len(),
         percent(summary.share),
-        percent(summary.peer_share),
+        percent(summary.cudnn_share),
         number(summary.ratio, 2),
         summary.missed.len(),
         targets

@@ -8,10 +8,10 @@ use cudarc::driver::CudaStream;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv::ops::Module;
+use warpconv::graph::Graph;
 use warpconv::plan::{Tuning, Unfused};
 use warpconv::{DType, Layout};
-use warpconv_testing::{LoadedModule, Stored, Verdict};
+use warpconv_testing::{CheckResult, GraphOnDevice, Stored};
 
 use crate::args::{BottleneckArgs, Global};
 use crate::device;
@@ -37,7 +37,7 @@ struct Row {
     device_bytes: Option<u64>,
     /// Instructions of threads that the emulator executed.
     instructions: Option<u64>,
-    verdict: Verdict,
+    check_result: CheckResult,
     time_us: Option<f64>,
     predicted_us: f64,
     /// The planner's model, for an H200 at the full size.
@@ -168,15 +168,15 @@ fn run<T: Stored>(
     tuning: &Tuning,
     variant: Variant,
     size: Size,
-    module: &Module,
+    module: &Graph,
 ) -> Result<Row, Failure> {
-    let loaded = LoadedModule::<T>::in_stream(gpu, stream, module, tuning);
+    let loaded = GraphOnDevice::<T>::in_stream(gpu, stream, module, tuning);
     let mut loaded = loaded.map_err(Failure::device)?;
     gpu.reset_counters();
     loaded.launch().map_err(Failure::device)?;
     gpu.synchronize().map_err(Failure::device)?;
     let counters = gpu.counters();
-    let verdict = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
+    let check_result = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
     let emulated = gpu.kind() == DeviceKind::Emulator;
     let time_us = if emulated {
         None
@@ -194,7 +194,7 @@ fn run<T: Stored>(
             None => Some(module.min_bytes()),
         },
         instructions: counters.map(|counters| counters.instructions().thread),
-        verdict,
+        check_result,
         time_us,
         predicted_us: variant.predicted_us(size.dtype).map_err(Failure::input)?,
         model_us: variant.model_us(size.dtype).map_err(Failure::input)?,
@@ -347,7 +347,7 @@ fn cells(row: &Row, rows: &[Row], emulated: bool) -> Vec<String> {
         format!("{:.2}", row.roofline_speedup),
         or_dash(row.model_speedup.map(|ratio| format!("{ratio:.2}"))),
         format!("{:.0}", row.images_in_budget()),
-        row.verdict.to_string(),
+        row.check_result.to_string(),
     ]
 }
 
@@ -363,8 +363,8 @@ fn row_json(row: &Row) -> Value {
         "macs": row.macs,
         "launches": row.launches,
         "device_bytes": row.device_bytes,
-        "verified": row.verdict.failure.is_none(),
-        "max_rel_error": number(Some(row.verdict.max_rel_error)),
+        "verified": row.check_result.failure.is_none(),
+        "max_rel_error": number(Some(row.check_result.max_rel_error)),
         "time_us": number(row.time_us),
         "predicted_us": number(Some(row.predicted_us)),
         "speedup": number(row.speedup),
@@ -390,7 +390,7 @@ fn missing_json(missing: &Missing) -> Value {
 fn finish(rows: &[Row]) -> Result<(), Failure> {
     let mut failed = 0;
     for row in rows {
-        if let Some(why) = &row.verdict.failure {
+        if let Some(why) = &row.check_result.failure {
             failed += 1;
             say(format_args!(
                 "FAILED {} {} {}: {why}",

@@ -1,8 +1,9 @@
 //! The variants that the main job compares, and their arithmetic.
 
 use warpconv::catalog::KernelId;
-use warpconv::ops::{Bottleneck, Inception, InceptionChoice, Module, Step};
-use warpconv::plan::{Capability, Ceilings, Operation, Plan, Refusal, Roofline, Unfused};
+use warpconv::graph::{Graph, Step};
+use warpconv::ops::{Bottleneck, Inception, InceptionChoice};
+use warpconv::plan::{Capability, Operation, PeakRates, Plan, Refusal, Roofline, Unfused};
 use warpconv::{DType, Error, Layout};
 
 /// The batch for which the roofline is stated.
@@ -93,7 +94,7 @@ fn with_halo(rows: usize) -> u64 {
 }
 
 /// Why no kernel of a device computes a fused variant, if none does.
-pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
+pub fn unfused(module: &Graph, capability: &Capability) -> Option<Unfused> {
     module.nodes().iter().find_map(|node| match &node.step {
         Step::Bottleneck(problem) => refused(problem, capability),
         Step::Branches(problem) => refused(&**problem, capability),
@@ -106,10 +107,10 @@ pub fn unfused(module: &Module, capability: &Capability) -> Option<Unfused> {
 fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
     Plan::new(problem, capability).err()?;
     let asked = Plan::candidates(problem, capability).into_iter();
-    let refused = asked.filter_map(|asked| Some((asked.kernel, asked.verdict.err()?)));
+    let refused = asked.filter_map(|asked| Some((asked.kernel, asked.evaluation.err()?)));
     let mut refused: Vec<(KernelId, Refusal)> = refused.collect();
     let stores =
-        |(kernel, _): &(KernelId, Refusal)| kernel.kernel().dtype == problem.result().dtype();
+        |(kernel, _): &(KernelId, Refusal)| kernel.kernel().dtype == problem.output().dtype();
     if refused.iter().any(stores) {
         refused.retain(stores);
     }
@@ -146,7 +147,7 @@ impl Variant {
     ///
     /// # Errors
     /// If the size is too large for a launch.
-    pub fn at(&self, size: Size) -> Result<Module, Error> {
+    pub fn at(&self, size: Size) -> Result<Graph, Error> {
         let Size {
             n,
             hw,
@@ -170,7 +171,7 @@ impl Variant {
     }
 
     /// The same at the roofline's size.
-    fn full(&self, n: usize, dtype: DType) -> Result<Module, Error> {
+    fn full(&self, n: usize, dtype: DType) -> Result<Graph, Error> {
         self.at(Size {
             n,
             hw: self.full_size,
@@ -193,16 +194,16 @@ impl Variant {
     /// # Errors
     /// Never for the variants of this module.
     pub fn predicted_us(&self, dtype: DType) -> Result<f64, Error> {
-        let (module, ceilings) = (self.full(FULL_BATCH, dtype)?, Ceilings::h200(dtype));
+        let (module, peak_rates) = (self.full(FULL_BATCH, dtype)?, PeakRates::h200(dtype));
         let floors = module.nodes().iter().map(|node| match &node.step {
             Step::Bottleneck(problem) => {
                 let reduce = problem.convolutions()[0].macs();
                 let computed = with_halo(problem.h()) * with_halo(problem.w());
                 let pixels = (problem.h() * problem.w()) as u64;
                 let again = reduce / pixels * (computed - pixels);
-                ceilings.bound(problem.macs() + again, problem.min_bytes())
+                peak_rates.bound(problem.macs() + again, problem.min_bytes())
             }
-            step => ceilings.bound(step.macs(), step.min_bytes()),
+            step => peak_rates.bound(step.macs(), step.min_bytes()),
         });
         Ok(floors.sum::<Roofline>().floor_us)
     }
@@ -220,7 +221,7 @@ impl Variant {
             dtype,
             layout,
         })?;
-        Ok(module.expected(&device).ok().map(|expected| expected.us))
+        Ok(module.estimate(&device).ok().map(|expected| expected.us))
     }
 }
 

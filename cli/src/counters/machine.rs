@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use warpconv::catalog::{KernelId, Tier};
+use warpconv::catalog::{Arch, KernelId};
 use warpconv::ptx;
 
 /// The machine code of one kernel.
@@ -58,7 +58,7 @@ impl Tools {
     /// One sentence that says what the tools or the system refused.
     pub fn examine(&self, kernel: KernelId, capability: (u32, u32)) -> Result<Machine, String> {
         let text = ptx::text(kernel).ok_or("the catalog has no such kernel")?;
-        let specific = if kernel.kernel().tier == Tier::Sm90a {
+        let specific = if kernel.kernel().arch == Arch::Sm90a {
             "a"
         } else {
             ""

@@ -32,12 +32,12 @@ use predict::{Prediction, Work, predict};
 
 /// The largest magnitude of operands. Their values do not matter; zeros would do, but a sum of
 /// these is exact.
-const MOST: u32 = 2;
+const MAX: u32 = 2;
 
 /// One plan that ran.
 struct Counted {
     kernel: KernelId,
-    splits: u32,
+    split_k: u32,
     /// Bytes of sums that blocks which share a tile write and read again.
     part_bytes: u64,
     grid: u32,
@@ -102,7 +102,7 @@ pub fn command(global: &Global, args: &CountersArgs) -> Result<(), Failure> {
         gpu: device::open(emulated(global.device)?)?,
         limits: Limits {
             kernel,
-            splits: args.splits,
+            split_k: args.split_k,
             ..Limits::default()
         },
         all: args.all,
@@ -277,7 +277,7 @@ fn counted<P: Operation>(
     // there.
     let same = Limits {
         kernel: Some(plan.kernel()),
-        splits: Some(plan.score().splits),
+        split_k: Some(plan.score().split_k),
         ..context.limits
     };
     let h200 = Plan::within(problem, &Capability::h200(), &same);
@@ -291,7 +291,7 @@ fn counted<P: Operation>(
     let prediction = predict(&work, entry, main.unwrap_or(0), model_us);
     Ok(Counted {
         kernel: plan.kernel(),
-        splits: plan.score().splits,
+        split_k: plan.score().split_k,
         part_bytes,
         grid: plan.grid(),
         block: plan.block(),
@@ -313,7 +313,7 @@ const H200_L2_BYTES: u64 = 50 << 20;
 /// Bytes of sums that blocks which share a tile write and read again: the workspace but for its
 /// counters and for what was packed into it.
 fn part_bytes<P: Operation>(plan: &Plan<P>, launches: &[Launch]) -> u64 {
-    if plan.score().splits <= 1 {
+    if plan.score().split_k <= 1 {
         return 0;
     }
     let packing = |launch: &&Launch| launch.kernel.starts_with(Algorithm::PackFilter.name());
@@ -350,12 +350,12 @@ fn work(totals: &Counters, launches: usize) -> Work {
 /// Runs a convolution once, on operands of its own.
 fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
     let conv: &Conv2d = plan.problem();
-    let x = check::integers(conv.input().elements(), MOST, 1);
-    let w = check::integers(conv.filter_elements(), MOST, 2);
-    let bias = conv.bias().then(|| check::integers(conv.k(), MOST, 3));
+    let x = check::integers(conv.input().elements(), MAX, 1);
+    let w = check::integers(conv.filter_elements(), MAX, 2);
+    let bias = conv.bias().then(|| check::integers(conv.k(), MAX, 3));
     let residual = conv
         .residual()
-        .map(|desc| check::integers(desc.elements(), MOST, 4));
+        .map(|desc| check::integers(desc.elements(), MAX, 4));
     check::run_conv(gpu, plan, &x, &w, bias.as_deref(), residual.as_deref())
         .map(|_| ())
         .map_err(|error| error.to_string())
@@ -364,7 +364,7 @@ fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
 /// Runs a pool once.
 fn run_pool(gpu: &Gpu, plan: &PoolPlan) -> Result<(), String> {
     let pool: &Pool2d = plan.problem();
-    let x = check::integers(pool.input().elements(), MOST, 1);
+    let x = check::integers(pool.input().elements(), MAX, 1);
     check::run_pool(gpu, plan, &x)
         .map(|_| ())
         .map_err(|error| error.to_string())

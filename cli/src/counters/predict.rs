@@ -8,7 +8,7 @@
 //! prediction.
 
 use warpconv::catalog::{Kernel, Math};
-use warpconv::plan::{Capability, Ceilings};
+use warpconv::plan::{Capability, PeakRates};
 
 /// What a plan's launches did together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,11 +68,11 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
     let mut parts = vec![
         Part {
             what: "device memory",
-            us: us(work.device_bytes, Ceilings::H200_FP32.bytes),
+            us: us(work.device_bytes, PeakRates::H200_FP32.bytes),
         },
         Part {
             what: "multiply-adds on CUDA cores",
-            us: shared_out(work.fma_warps * 64, Ceilings::H200_FP32.flops),
+            us: shared_out(work.fma_warps * 64, PeakRates::H200_FP32.flops),
         },
         Part {
             what: "tensor cores",
@@ -121,7 +121,7 @@ fn matrix_rate(card: &Capability, kernel: &Kernel) -> f64 {
         Math::Strict => 1.0,
         Math::Tf32 | Math::Tf32x3 => 0.5,
     };
-    2.0 * card.tensor_rate(kernel.tier) * width
+    2.0 * card.tensor_rate(kernel.arch) * width
 }
 
 #[cfg(test)]

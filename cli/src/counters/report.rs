@@ -83,10 +83,10 @@ pub fn print(counted: &Counted, capability: &Capability) -> Result<(), Failure> 
     let kernel = counted.kernel.kernel();
     say(format_args!(
         "kernel:  {}{}, {} of {} threads, {} of shared memory a block, {}",
-        kernel.id(),
-        match counted.splits {
+        kernel.name(),
+        match counted.split_k {
             1 => String::new(),
-            splits => format!(" in {splits} splits"),
+            split_k => format!(" in {split_k} splits"),
         },
         several(u64::from(counted.grid), "block"),
         counted.block,
@@ -325,8 +325,8 @@ pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
     json!({
         "problem": problem,
         "name": listed.name,
-        "kernel": counted.kernel.kernel().id(),
-        "splits": counted.splits,
+        "kernel": counted.kernel.kernel().name(),
+        "splits": counted.split_k,
         "part_bytes": counted.part_bytes,
         "grid": counted.grid,
         "block": counted.block,

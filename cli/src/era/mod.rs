@@ -2,8 +2,8 @@
 
 mod cpu;
 mod history;
-mod points;
 mod report;
+mod spot_check;
 
 use std::sync::Arc;
 use std::thread;
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use cudarc::driver::CudaStream;
 use warpconv::DType;
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv::ops::{Module, Node, Place, Step};
-use warpconv::plan::{Ceilings, Tuning};
+use warpconv::graph::{Graph, Node, Step, TensorId};
+use warpconv::plan::{PeakRates, Tuning};
 use warpconv::problem::LrnParameters;
-use warpconv_nets::{Form, alexnet};
-use warpconv_testing::{LoadedModule, Random};
+use warpconv_nets::{NetworkConfig, alexnet};
+use warpconv_testing::{GraphOnDevice, Random};
 
 use crate::args::{EraArgs, Global};
 use crate::device;
@@ -63,7 +63,10 @@ pub struct Row {
 /// Runs the command.
 pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
-    let network = alexnet(&Form::new(args.batch, IMAGE), LrnParameters::ALEXNET);
+    let network = alexnet(
+        &NetworkConfig::new(args.batch, IMAGE),
+        LrnParameters::ALEXNET,
+    );
     let network = network.map_err(Failure::input)?;
     let gpu = device::open(global.device)?;
     let tuning = tuning::load(global, &gpu);
@@ -73,9 +76,9 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
         threads: args.threads.unwrap_or_else(cores),
     };
 
-    let nodes = network.module().nodes();
+    let nodes = network.graph().nodes();
     let progress = Progress::new(nodes.len(), global.quiet);
-    let input = network.module().input_len();
+    let input = network.graph().input_len();
     let mut x = draw(input, 1.0, 0);
     let mut rows = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -151,7 +154,7 @@ fn run(
     let outputs = node.step.outputs();
     let mut y = vec![f32::NAN; outputs.iter().map(|desc| desc.elements()).sum()];
     let cpu_ms = time(|| on_cpu(cpu, &node.step, operands, &mut y))?;
-    let (compared, mut failure) = points::check(&node.step, operands, &y)?;
+    let (compared, mut failure) = spot_check::check(&node.step, operands, &y)?;
     let gpu_ms = match gpu.kind() {
         DeviceKind::Emulator => None,
         DeviceKind::Gpu => {
@@ -161,14 +164,14 @@ fn run(
         }
     };
     let (macs, bytes) = (node.macs(), node.min_bytes());
-    let floor = |ceilings: &Ceilings| ceilings.bound(macs, bytes).floor_us / 1e3;
+    let floor = |peak_rates: &PeakRates| peak_rates.bound(macs, bytes).floor_us / 1e3;
     let row = Row {
         name: node.name.to_string(),
         macs,
         bytes,
         cpu_ms,
         gpu_ms,
-        roofline_ms: floor(&Ceilings::H200_FP32),
+        roofline_ms: floor(&PeakRates::H200_FP32),
         gtx_580_ms: floor(&history::GTX_580),
         compared,
         failure,
@@ -220,14 +223,17 @@ fn on_gpu(
     let alone = Node::new(
         node.name.clone(),
         node.step.clone(),
-        Place::Input,
-        Place::Output,
+        TensorId::Input,
+        TensorId::Output,
     );
-    let module = Module::new(vec![alone], DType::F32).map_err(Failure::input)?;
-    let loaded = LoadedModule::<f32>::in_stream(gpu, stream, &module, tuning);
+    let module = Graph::new(vec![alone], DType::F32).map_err(Failure::input)?;
+    let loaded = GraphOnDevice::<f32>::in_stream(gpu, stream, &module, tuning);
     let mut loaded = loaded.map_err(Failure::device)?;
     loaded.launch().map_err(Failure::device)?;
-    let verdict = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
+    let check_result = loaded.check(REFERENCE_MACS).map_err(Failure::device)?;
     let us = loaded.time(SAMPLES).map_err(Failure::device)?.us;
-    Ok((us / 1e3, verdict.failure.map(|why| format!("GPU: {why}"))))
+    Ok((
+        us / 1e3,
+        check_result.failure.map(|why| format!("GPU: {why}")),
+    ))
 }

@@ -15,15 +15,15 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::gpu::Gpu;
-use warpconv::ops::Place;
+use warpconv::graph::TensorId;
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
 use warpconv_nets::{
-    Edges, Form, Fusion, Network, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
+    Edges, FusePolicy, Network, NetworkConfig, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
 };
-use warpconv_testing::{LoadedModule, Stored, network_tolerance};
+use warpconv_testing::{GraphOnDevice, Stored, network_tolerance};
 
-use super::{SEED, form};
+use super::{SEED, config};
 use crate::exit::Failure;
 use crate::json_input;
 use crate::output::{Align, JsonFile, number, say, table};
@@ -108,14 +108,14 @@ fn run<T: Stored>(
             "graph.json has no `net`, the network's name",
         ))
     })?;
-    let network = build(name, &form(1, 224, T::DTYPE)).map_err(named)?;
-    let fused = network.clone().fused(gpu.capability(), Fusion::WhereItFits);
+    let network = build(name, &config(1, 224, T::DTYPE)).map_err(named)?;
+    let fused = network.clone().fused(gpu.capability(), FusePolicy::Always);
     let fused = fused.map_err(Failure::input)?;
     let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;
     let wanted = wanted(&network, &graph, &read("layers.json")?).map_err(named)?;
     fits(&network, stored.data.len()).map_err(named)?;
     let mut ways = vec![("", network)];
-    if fused.module().launches() < ways[0].1.module().launches() {
+    if fused.graph().launches() < ways[0].1.graph().launches() {
         ways.push((", fused", fused));
     }
     let (mut failed, mut objects) = (0, Vec::new());
@@ -166,8 +166,8 @@ fn compare<T: Stored>(
     stored: &[f64],
 ) -> Result<Outcome, Failure> {
     let (x, weights) = (network.random_input(1), network.random(SEED));
-    let module = network.module();
-    let loaded = LoadedModule::<T>::with(gpu, gpu.stream(), module, tuning, &x, weights);
+    let module = network.graph();
+    let loaded = GraphOnDevice::<T>::with(gpu, gpu.stream(), module, tuning, &x, weights);
     let mut loaded = loaded.map_err(Failure::device)?;
     let traced = loaded.trace().map_err(Failure::device)?;
     let lines = lines(network, &traced, wanted, T::DTYPE)?;
@@ -206,12 +206,12 @@ fn fits(network: &Network, stored: usize) -> Result<(), Failure> {
 }
 
 /// The networks that are stored so.
-fn build(name: &str, form: &Form) -> Result<Network, Failure> {
+fn build(name: &str, config: &NetworkConfig) -> Result<Network, Failure> {
     let network = match name {
-        "alexnet" => alexnet(form, LrnParameters::GOOGLENET),
-        "googlenet" => googlenet(form, Variant::Bottlenecked),
-        "squeezenet11" => squeezenet1_1(form, Edges::TORCHVISION, Variant::Bottlenecked),
-        "zfnet512" => zfnet512(form),
+        "alexnet" => alexnet(config, LrnParameters::GOOGLENET),
+        "googlenet" => googlenet(config, Variant::Bottlenecked),
+        "squeezenet11" => squeezenet1_1(config, Edges::TORCHVISION, Variant::Bottlenecked),
+        "zfnet512" => zfnet512(config),
         other => {
             return Err(Failure::input(format!(
                 "no network is stored as {:?}: alexnet, googlenet, squeezenet11 or zfnet512",
@@ -257,7 +257,7 @@ fn wanted(
             wanted.push(Statistics { mean, rms });
         }
     }
-    let nodes = network.module().nodes();
+    let nodes = network.graph().nodes();
     if wanted.len() != nodes.len() {
         return Err(wrong(&format!(
             "{} layers, the network has {}",
@@ -278,10 +278,10 @@ fn lines(
 ) -> Result<Vec<Line>, Failure> {
     // A launch's tensors in the order of a trace: those between launches as they are made, the
     // output's at the end.
-    let nodes = network.module().nodes();
+    let nodes = network.graph().nodes();
     let mut names: Vec<(bool, usize, &str)> = Vec::new();
     for (launch, node) in nodes.iter().enumerate() {
-        let places = node.to.iter().map(|place| *place == Place::Output);
+        let places = node.to.iter().map(|place| *place == TensorId::Output);
         let layers = network.layers_of(launch);
         names.extend(places.zip(layers).map(|(last, name)| (last, launch, name)));
     }

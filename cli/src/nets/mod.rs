@@ -1,7 +1,7 @@
 //! `nets`: whole networks, naive against bottlenecked: counted, run, checked, and drawn.
 
 mod full;
-mod picture;
+mod plot;
 mod run;
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 use warpconv::DType;
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv_nets::{Entry, Form, entries};
+use warpconv_nets::{Entry, NetworkConfig, entries};
 
 use crate::args::{Global, NetsArgs};
 use crate::device;
@@ -67,7 +67,7 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
     print(&gpu, args, &rows, dtype)?;
     let picture = Path::new(&args.svg);
     if args.svg != "none" {
-        picture::draw(picture, &rows)?;
+        plot::draw(picture, &rows)?;
         say(format_args!("The picture is in {}.", picture.display()))?;
     }
     if let Some(file) = json {
@@ -78,10 +78,10 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
 }
 
 /// The form that suits a type: f32 is strict, on CUDA cores; the others run on tensor cores.
-fn form(n: usize, image: usize, dtype: DType) -> Form {
+fn config(n: usize, image: usize, dtype: DType) -> NetworkConfig {
     match dtype {
-        DType::F32 => Form::new(n, image),
-        DType::F16 | DType::Bf16 => Form::tensor(n, image, dtype),
+        DType::F32 => NetworkConfig::new(n, image),
+        DType::F16 | DType::Bf16 => NetworkConfig::tensor(n, image, dtype),
     }
 }
 
@@ -174,8 +174,8 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
     let applies = row.entry.has_naive();
     let fused = row.fused.as_ref();
     let best = row.best();
-    let (size, verdict) = match &row.checked {
-        Some(checked) => (at(checked.image), checked.verdict.to_string()),
+    let (size, check_result) = match &row.checked {
+        Some(checked) => (at(checked.image), checked.check_result.to_string()),
         None => (dash(), dash()),
     };
     let us = |lowered: &Lowered| format!("{:.1}", lowered.predicted_us);
@@ -211,12 +211,12 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
             .published
             .map_or_else(dash, |published| format!("{:.1}", published.top1)),
         size,
-        verdict,
+        check_result,
         checked.map_or_else(dash, |checked| at(checked.image)),
-        checked.map_or_else(dash, |checked| checked.verdict.to_string()),
+        checked.map_or_else(dash, |checked| checked.check_result.to_string()),
         checked
-            .and_then(|checked| checked.apart)
-            .map_or_else(dash, |apart| apart.to_string()),
+            .and_then(|checked| checked.norm_error)
+            .map_or_else(dash, |norm_error| norm_error.to_string()),
     ]
 }
 
@@ -262,12 +262,12 @@ fn lowered_json(lowered: &Lowered) -> Value {
 
 /// A network in fused launches, and what its batch showed where that ran.
 fn fused_json(fused: &Lowered) -> Value {
-    let apart = json!({
-        "verified": fused.apart.map(|apart| apart.is_near()),
-        "difference_from_unfused": number(fused.apart.map(|apart| apart.norm)),
-        "difference_allowed": number(fused.apart.map(|apart| apart.allowed)),
+    let norm_error = json!({
+        "verified": fused.norm_error.map(|norm_error| norm_error.is_near()),
+        "difference_from_unfused": number(fused.norm_error.map(|norm_error| norm_error.norm)),
+        "difference_allowed": number(fused.norm_error.map(|norm_error| norm_error.allowed)),
     });
-    joined([lowered_json(fused), apart])
+    joined([lowered_json(fused), norm_error])
 }
 
 /// The members of several objects in one.
@@ -287,9 +287,9 @@ fn checked_json(checked: &Checked) -> Value {
         "checked_image": checked.image,
         "checked_launches": checked.launches,
         "verified": checked.failure().is_none(),
-        "max_rel_error": number(Some(checked.verdict.max_rel_error)),
-        "difference_from_unfused": number(checked.apart.map(|apart| apart.norm)),
-        "difference_allowed": number(checked.apart.map(|apart| apart.allowed)),
+        "max_rel_error": number(Some(checked.check_result.max_rel_error)),
+        "difference_from_unfused": number(checked.norm_error.map(|norm_error| norm_error.norm)),
+        "difference_allowed": number(checked.norm_error.map(|norm_error| norm_error.allowed)),
     })
 }
 
@@ -304,7 +304,11 @@ fn finish(rows: &[Row]) -> Result<(), Failure> {
                 found.push((how, checked.failure()));
             }
         }
-        if let Some(fused) = row.fused.as_ref().filter(|fused| fused.apart.is_some()) {
+        if let Some(fused) = row
+            .fused
+            .as_ref()
+            .filter(|fused| fused.norm_error.is_some())
+        {
             batches += 1;
             found.push((" fused, the batch", fused.failure()));
         }

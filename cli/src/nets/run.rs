@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
 use warpconv::gpu::{DeviceKind, Gpu};
-use warpconv::plan::{Ceilings, Tuning};
-use warpconv_nets::{Entry, Fusion, Network};
-use warpconv_testing::{Apart, LoadedModule, PassTime, Stored, Verdict};
+use warpconv::plan::{PeakRates, Tuning};
+use warpconv_nets::{Entry, FusePolicy, Network};
+use warpconv_testing::{CheckResult, GraphOnDevice, NormError, PassTime, Stored};
 
-use super::{FULL_BATCH, SEED, form};
+use super::{FULL_BATCH, SEED, config};
 use crate::args::NetsArgs;
 use crate::device;
 use crate::exit::Failure;
@@ -54,13 +54,13 @@ pub struct Lowered {
     pub time: Option<PassTime>,
     /// Of a fused network that was timed: the distance of the batch's logits from the unfused
     /// one's.
-    pub apart: Option<Apart>,
+    pub norm_error: Option<NormError>,
 }
 
 impl Lowered {
     /// What is wrong with what was timed, if something is.
     pub fn failure(&self) -> Option<String> {
-        far(self.apart)
+        far(self.norm_error)
     }
 }
 
@@ -70,22 +70,27 @@ pub struct Checked {
     pub image: usize,
     pub launches: usize,
     /// Each launch within its own bound of the f64 reference.
-    pub verdict: Verdict,
+    pub check_result: CheckResult,
     /// Of a fused network: the distance of its logits from the unfused one's.
-    pub apart: Option<Apart>,
+    pub norm_error: Option<NormError>,
 }
 
 impl Checked {
     /// What is wrong, if something is.
     pub fn failure(&self) -> Option<String> {
-        self.verdict.failure.clone().or_else(|| far(self.apart))
+        self.check_result
+            .failure
+            .clone()
+            .or_else(|| far(self.norm_error))
     }
 }
 
 /// Says how far logits are, if that is too far.
-fn far(apart: Option<Apart>) -> Option<String> {
-    let apart = apart.filter(|apart| !apart.is_near())?;
-    Some(format!("logits differ from the unfused ones by {apart}"))
+fn far(norm_error: Option<NormError>) -> Option<String> {
+    let norm_error = norm_error.filter(|norm_error| !norm_error.is_near())?;
+    Some(format!(
+        "logits differ from the unfused ones by {norm_error}"
+    ))
 }
 
 impl Row {
@@ -128,13 +133,13 @@ impl<'a> Session<'a> {
         let batch = self.args.batch.unwrap_or(FULL_BATCH);
         let full = self.build::<T>(entry, batch, entry.image)?;
         let one = self.build::<T>(entry, 1, entry.image)?;
-        let macs = one.module().macs();
+        let macs = one.graph().macs();
         let (separate, want) = self.lowered::<T>(&full)?;
         let mut fused = None;
-        if let Some(network) = self.fuse(&full, Fusion::WhereItPays)? {
+        if let Some(network) = self.fuse(&full, FusePolicy::IfFaster)? {
             let (mut lowered, got) = self.lowered::<T>(&network)?;
             let logits = got.zip(want);
-            lowered.apart = logits.map(|(got, want)| Apart::of(&got, &want, T::DTYPE));
+            lowered.norm_error = logits.map(|(got, want)| NormError::of(&got, &want, T::DTYPE));
             fused = Some(lowered);
         }
         let (mut checked, mut fitting) = (None, None);
@@ -155,15 +160,15 @@ impl<'a> Session<'a> {
     }
 
     fn build<T: Stored>(&self, entry: &Entry, n: usize, image: usize) -> Result<Network, Failure> {
-        let network = entry.build(&form(n, image, T::DTYPE));
+        let network = entry.build(&config(n, image, T::DTYPE));
         network.map_err(Failure::input)
     }
 
     /// The network in fewer launches, if that is possible.
-    fn fuse(&self, network: &Network, fusion: Fusion) -> Result<Option<Network>, Failure> {
+    fn fuse(&self, network: &Network, fusion: FusePolicy) -> Result<Option<Network>, Failure> {
         let fused = network.clone().fused(self.gpu.capability(), fusion);
         let fused = fused.map_err(Failure::input)?;
-        let fewer = fused.module().launches() < network.module().launches();
+        let fewer = fused.graph().launches() < network.graph().launches();
         Ok(fewer.then_some(fused))
     }
 
@@ -180,7 +185,7 @@ impl<'a> Session<'a> {
         let (separate, logits) = self.check::<T>(&self.build::<T>(entry, 1, image)?, image)?;
         let smaller = self.image(entry, macs <= EMULATED_FUSED_MACS);
         let network = self.build::<T>(entry, 1, smaller)?;
-        let Some(fused) = self.fuse(&network, Fusion::WhereItFits)? else {
+        let Some(fused) = self.fuse(&network, FusePolicy::Always)? else {
             return Ok((separate, None));
         };
         let want = match smaller == image {
@@ -188,7 +193,7 @@ impl<'a> Session<'a> {
             false => self.logits::<T>(&network)?,
         };
         let (mut checked, got) = self.check::<T>(&fused, smaller)?;
-        checked.apart = Some(Apart::of(&got, &want, T::DTYPE));
+        checked.norm_error = Some(NormError::of(&got, &want, T::DTYPE));
         Ok((separate, Some(checked)))
     }
 
@@ -207,19 +212,19 @@ impl<'a> Session<'a> {
         &self,
         network: &Network,
     ) -> Result<(Lowered, Option<Vec<f64>>), Failure> {
-        let ceilings = Ceilings::h200(T::DTYPE);
+        let peak_rates = PeakRates::h200(T::DTYPE);
         let (mut time, mut logits) = (None, None);
         if self.gpu.kind() != DeviceKind::Emulator && !self.args.count_only {
-            let module = network.module().clone().sharing_buffers();
+            let module = network.graph().clone().sharing_buffers();
             let mut loaded = self.load::<T>(network, &module)?;
             time = Some(loaded.time(SAMPLES).map_err(Failure::device)?);
             logits = Some(outputs(&loaded)?);
         }
         let lowered = Lowered {
-            launches: network.module().launches(),
-            predicted_us: network.module().roofline(&ceilings).floor_us,
+            launches: network.graph().launches(),
+            predicted_us: network.graph().roofline(&peak_rates).floor_us,
             time,
-            apart: None,
+            norm_error: None,
         };
         Ok((lowered, logits))
     }
@@ -227,10 +232,10 @@ impl<'a> Session<'a> {
     fn load<T: Stored>(
         &self,
         network: &Network,
-        module: &warpconv::ops::Module,
-    ) -> Result<LoadedModule<T>, Failure> {
+        module: &warpconv::graph::Graph,
+    ) -> Result<GraphOnDevice<T>, Failure> {
         let (x, weights) = (network.random_input(1), network.random(SEED));
-        LoadedModule::with(self.gpu, &self.stream, module, self.tuning, &x, weights)
+        GraphOnDevice::with(self.gpu, &self.stream, module, self.tuning, &x, weights)
             .map_err(Failure::device)
     }
 
@@ -241,26 +246,26 @@ impl<'a> Session<'a> {
         network: &Network,
         image: usize,
     ) -> Result<(Checked, Vec<f64>), Failure> {
-        let mut loaded = self.load::<T>(network, network.module())?;
+        let mut loaded = self.load::<T>(network, network.graph())?;
         loaded.launch().map_err(Failure::device)?;
         let checked = Checked {
             image,
-            launches: network.module().launches(),
-            verdict: loaded.check(u64::MAX).map_err(Failure::device)?,
-            apart: None,
+            launches: network.graph().launches(),
+            check_result: loaded.check(u64::MAX).map_err(Failure::device)?,
+            norm_error: None,
         };
         Ok((checked, outputs(&loaded)?))
     }
 
     fn logits<T: Stored>(&self, network: &Network) -> Result<Vec<f64>, Failure> {
-        let module = network.module().clone().sharing_buffers();
+        let module = network.graph().clone().sharing_buffers();
         let mut loaded = self.load::<T>(network, &module)?;
         loaded.launch().map_err(Failure::device)?;
         outputs(&loaded)
     }
 }
 
-fn outputs<T: Stored>(loaded: &LoadedModule<T>) -> Result<Vec<f64>, Failure> {
+fn outputs<T: Stored>(loaded: &GraphOnDevice<T>) -> Result<Vec<f64>, Failure> {
     let outputs = loaded.outputs().map_err(Failure::device)?;
     Ok(outputs.into_iter().flat_map(|(_, values)| values).collect())
 }

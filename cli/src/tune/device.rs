@@ -15,7 +15,7 @@ use warpconv_testing::Stored;
 use super::search::{Measured, Measuring};
 
 /// The largest magnitude of operands: integers, so that all kernels' results are the same bits.
-const MOST: u32 = 2;
+const MAX: u32 = 2;
 
 /// Different operands; more of them repeat these.
 const DRAWN: usize = 1 << 18;
@@ -30,7 +30,7 @@ const WARM_UP: usize = 3;
 const SAMPLE_US: f64 = 200.0;
 
 /// Launches of a sample at most.
-const MOST_LAUNCHES: f64 = 100.0;
+const MAX_LAUNCHES: f64 = 100.0;
 
 /// A candidate this many times slower than the best is not measured further.
 const HOPELESS: f64 = 3.0;
@@ -49,7 +49,7 @@ pub struct Timing<'a, T> {
 
 /// Elements to put into a buffer.
 fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
-    let few: Vec<T> = check::integers(len.min(DRAWN), MOST, seed)
+    let few: Vec<T> = check::integers(len.min(DRAWN), MAX, seed)
         .into_iter()
         .map(T::nearest)
         .collect();
@@ -58,7 +58,7 @@ fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
 
 /// Filters in the problem's layout, with zeros where a layout has gaps.
 fn filters<T: Stored>(conv: &Conv2d) -> Result<Vec<T>, Error> {
-    let dense = check::integers(conv.filter_elements(), MOST, 2);
+    let dense = check::integers(conv.filter_elements(), MAX, 2);
     check::pack_filter(conv, &dense)
 }
 
@@ -228,7 +228,7 @@ fn time(
     if best.is_some_and(|best| first > HOPELESS * best + SAMPLE_US) {
         return Ok(first);
     }
-    let launches = (SAMPLE_US / first.max(0.1)).clamp(1.0, MOST_LAUNCHES) as usize;
+    let launches = (SAMPLE_US / first.max(0.1)).clamp(1.0, MAX_LAUNCHES) as usize;
     let mut times = Vec::with_capacity(samples);
     for _ in 0..samples {
         times.push(sample(launches)?);
@@ -269,7 +269,7 @@ impl Measuring<Conv2d> for Counting<'_> {
 
     fn measure(&mut self, plan: &ConvPlan, _: Option<f64>) -> Result<Measured, String> {
         let conv = plan.problem();
-        let draw = |len, seed| check::integers(len, MOST, seed);
+        let draw = |len, seed| check::integers(len, MAX, seed);
         let bias = conv.bias().then(|| draw(conv.k(), 3));
         let residual = conv.residual().map(|desc| draw(desc.elements(), 4));
         let (x, w) = (
@@ -292,7 +292,7 @@ impl Measuring<Pool2d> for Counting<'_> {
     }
 
     fn measure(&mut self, plan: &Plan<Pool2d>, _: Option<f64>) -> Result<Measured, String> {
-        let x = check::integers(plan.problem().input().elements(), MOST, 1);
+        let x = check::integers(plan.problem().input().elements(), MAX, 1);
         self.gpu.reset_counters();
         let y = check::run_pool(self.gpu, plan, &x);
         self.measured(&y.map_err(|error| error.to_string())?.0)

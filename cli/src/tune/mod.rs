@@ -33,7 +33,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
     let problems = problems::read(&args.problems)?;
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = devices::open(global.device)?;
-    suits(gpu.kind(), args.by)?;
+    check_measure(gpu.kind(), args.by)?;
     let path = match args.dry_run {
         true => None,
         false => Some(file(global)?),
@@ -53,11 +53,11 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
         context.progress.doing(listed.label.clone());
         let found = context.problem(listed)?;
         context.report(listed, &found)?;
-        failed += usize::from(found.winner.is_none());
-        if let (Some(winner), Some(path)) = (found.winner, &path) {
+        failed += usize::from(found.tuned_kernel.is_none());
+        if let (Some(tuned_kernel), Some(path)) = (found.tuned_kernel, &path) {
             // After each problem: what was measured stays if something ends the program.
             let mut tuning = Tuning::new(context.gpu.card());
-            tuning.insert(&notation(listed), winner);
+            tuning.insert(&notation(listed), tuned_kernel);
             save(&tuning, path)?;
         }
         rows.push(row_json(listed, &found));
@@ -85,7 +85,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
 }
 
 /// Whether the device can measure what is asked for.
-fn suits(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
+fn check_measure(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
     match (kind, by) {
         (DeviceKind::Emulator, ByArg::Time) => Err(Failure::Input(
             "the emulator has no times, so nothing can be tuned on it: run this on a machine with a GPU, or compare \
@@ -167,15 +167,15 @@ impl Context<'_> {
         let plans =
             candidates(problem, self.gpu.capability(), &self.limits).map_err(Failure::device)?;
         let step = |plan: &Plan<P>| {
-            let kernel = plan.kernel().kernel().id();
-            self.progress.doing(name(&kernel, plan.score().splits));
+            let kernel = plan.kernel().kernel().name();
+            self.progress.doing(name(&kernel, plan.score().split_k));
         };
         Ok(search(&plans, &mut measuring, step))
     }
 
     /// Prints what came of a problem.
     fn report(&self, listed: &Listed, found: &Search) -> Result<(), Failure> {
-        let best = found.winner.map(|winner| winner.amount);
+        let best = found.tuned_kernel.map(|tuned_kernel| tuned_kernel.amount);
         let unit = match self.args.by {
             ByArg::Time => "us",
             ByArg::Instructions => "instructions of warps",
@@ -192,8 +192,8 @@ impl Context<'_> {
                 Err(why) => (why.clone(), "-".to_owned()),
             };
             vec![
-                tried.kernel.kernel().id(),
-                tried.splits.to_string(),
+                tried.kernel.kernel().name(),
+                tried.split_k.to_string(),
                 amount,
                 times,
             ]
@@ -207,19 +207,20 @@ impl Context<'_> {
         let say = |line: String| self.progress.say(line);
         say(format!("\nproblem: {}", listed.title()))?;
         say(table(&headings, rows.collect()).to_string())?;
-        for (kernel, splits) in &found.disagree {
+        for (kernel, split_k) in &found.disagree {
             say(format!(
                 "FAILED {}: its result is not that of the first kernel; see `verify`",
-                name(&kernel.kernel().id(), *splits)
+                name(&kernel.kernel().name(), *split_k)
             ))?;
         }
-        match (found.winner, found.tried.first()) {
-            (Some(winner), Some(first)) => {
-                let own = (first.kernel, first.splits) == (winner.kernel, winner.splits);
-                let (kernel, amount) = (winner.kernel.kernel().id(), winner.amount);
+        match (found.tuned_kernel, found.tried.first()) {
+            (Some(tuned_kernel), Some(first)) => {
+                let own =
+                    (first.kernel, first.split_k) == (tuned_kernel.kernel, tuned_kernel.split_k);
+                let (kernel, amount) = (tuned_kernel.kernel.kernel().name(), tuned_kernel.amount);
                 say(format!(
                     "best: {}, {} {unit}{}",
-                    name(&kernel, winner.splits),
+                    name(&kernel, tuned_kernel.split_k),
                     show(self.args.by, amount),
                     if own {
                         ", which the plan takes unmeasured too".to_owned()
@@ -235,7 +236,7 @@ impl Context<'_> {
 
 /// What the plan would have taken without measurements.
 fn instead(first: &Tried, best: f64) -> String {
-    let kernel = name(&first.kernel.kernel().id(), first.splits);
+    let kernel = name(&first.kernel.kernel().name(), first.split_k);
     match &first.outcome {
         Ok(measured) if best > 0.0 => format!(
             "; unmeasured, the plan takes {kernel}: {:.2} times that",
@@ -246,10 +247,10 @@ fn instead(first: &Tried, best: f64) -> String {
 }
 
 /// A candidate's name.
-fn name(kernel: &str, splits: u32) -> String {
-    match splits {
+fn name(kernel: &str, split_k: u32) -> String {
+    match split_k {
         1 => kernel.to_owned(),
-        splits => format!("{kernel} in {splits} splits"),
+        split_k => format!("{kernel} in {split_k} splits"),
     }
 }
 
@@ -273,8 +274,8 @@ fn notation(listed: &Listed) -> String {
 fn row_json(listed: &Listed, found: &Search) -> Value {
     let tried = found.tried.iter().map(|tried| {
         json!({
-            "kernel": tried.kernel.kernel().id(),
-            "splits": tried.splits,
+            "kernel": tried.kernel.kernel().name(),
+            "splits": tried.split_k,
             "amount": number(tried.outcome.as_ref().ok().map(|measured| measured.amount)),
             "error": tried.outcome.as_ref().err(),
         })
@@ -282,10 +283,10 @@ fn row_json(listed: &Listed, found: &Search) -> Value {
     json!({
         "problem": notation(listed),
         "name": listed.name,
-        "by": found.winner.map(|winner| winner.by.name()),
-        "kernel": found.winner.map(|winner| winner.kernel.kernel().id()),
-        "splits": found.winner.map(|winner| winner.splits),
-        "amount": number(found.winner.map(|winner| winner.amount)),
+        "by": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.by.name()),
+        "kernel": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.kernel.kernel().name()),
+        "splits": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.split_k),
+        "amount": number(found.tuned_kernel.map(|tuned_kernel| tuned_kernel.amount)),
         "candidates": tried.collect::<Vec<_>>(),
     })
 }

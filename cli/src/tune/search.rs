@@ -2,7 +2,7 @@
 
 use warpconv::Error;
 use warpconv::catalog::KernelId;
-use warpconv::plan::{Capability, Limits, Measure, Operation, Plan, Winner};
+use warpconv::plan::{Capability, Limits, Measure, Operation, Plan, TunedKernel};
 
 /// Numbers of blocks that share a tile's sum which are tried.
 const SPLITS: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32];
@@ -41,7 +41,7 @@ pub struct Tried {
     /// The kernel.
     pub kernel: KernelId,
     /// Blocks that share a tile's sum.
-    pub splits: u32,
+    pub split_k: u32,
     /// What was measured, or why nothing was.
     pub outcome: Result<Measured, String>,
 }
@@ -53,7 +53,7 @@ pub struct Search {
     /// measured, the best first, then those that failed.
     pub tried: Vec<Tried>,
     /// The best of them; `None` if none ran, or if they disagree about the result.
-    pub winner: Option<Winner>,
+    pub tuned_kernel: Option<TunedKernel>,
     /// The candidates whose results differ from the first's.
     pub disagree: Vec<(KernelId, u32)>,
     /// Whether the device was lost on the way.
@@ -71,17 +71,17 @@ pub fn candidates<P: Operation>(
     limits: &Limits,
 ) -> Result<Vec<Plan<P>>, Error> {
     let best = Plan::within(problem, capability, limits)?;
-    let first = (best.kernel(), best.score().splits);
+    let first = (best.kernel(), best.score().split_k);
     let kernels: Vec<KernelId> = best.accepted().map(|candidate| candidate.kernel).collect();
     let mut all = vec![best];
     for kernel in kernels {
-        for splits in SPLITS {
-            if (kernel, splits) == first {
+        for split_k in SPLITS {
+            if (kernel, split_k) == first {
                 continue;
             }
             let named = Limits {
                 kernel: Some(kernel),
-                splits: Some(splits),
+                split_k: Some(split_k),
                 ..*limits
             };
             // Most kernels take few of these numbers.
@@ -111,11 +111,11 @@ pub fn search<P: Operation>(
         lost = lost || (outcome.is_err() && !measuring.usable());
         tried.push(Tried {
             kernel: plan.kernel(),
-            splits: plan.score().splits,
+            split_k: plan.score().split_k,
             outcome,
         });
     }
-    judge(tried, lost, measuring.by())
+    best_of(tried, lost, measuring.by())
 }
 
 /// Turns what is no amount into an error: nothing may win by it.
@@ -128,14 +128,14 @@ fn sane(measured: Measured) -> Result<Measured, String> {
 }
 
 /// Compares results and finds the best.
-fn judge(mut tried: Vec<Tried>, lost: bool, by: Measure) -> Search {
+fn best_of(mut tried: Vec<Tried>, lost: bool, by: Measure) -> Search {
     let result = tried
         .iter()
         .find_map(|tried| Some(tried.outcome.as_ref().ok()?.result));
     let disagree: Vec<(KernelId, u32)> = tried
         .iter()
         .filter(|tried| matches!(&tried.outcome, Ok(m) if Some(m.result) != result))
-        .map(|tried| (tried.kernel, tried.splits))
+        .map(|tried| (tried.kernel, tried.split_k))
         .collect();
     let amount = |tried: &Tried| match &tried.outcome {
         Ok(measured) => measured.amount,
@@ -148,15 +148,15 @@ fn judge(mut tried: Vec<Tried>, lost: bool, by: Measure) -> Search {
     let measured = tried.iter().filter(|tried| tried.outcome.is_ok());
     let of = measured.clone().count() as u32;
     let least = measured.min_by(|a, b| amount(a).total_cmp(&amount(b)));
-    let winner = least.map(|tried| Winner {
+    let tuned_kernel = least.map(|tried| TunedKernel {
         kernel: tried.kernel,
-        splits: tried.splits,
+        split_k: tried.split_k,
         by,
         amount: amount(tried),
         of,
     });
     Search {
-        winner: winner.filter(|_| disagree.is_empty()),
+        tuned_kernel: tuned_kernel.filter(|_| disagree.is_empty()),
         tried,
         disagree,
         lost,
@@ -225,15 +225,15 @@ mod tests {
         let all = candidates(&conv, &device, &Limits::default()).expect("kernels that accept");
         let mut seen = std::collections::BTreeSet::new();
         for plan in &all {
-            assert!(seen.insert((plan.kernel(), plan.score().splits)));
+            assert!(seen.insert((plan.kernel(), plan.score().split_k)));
         }
         for accepted in all[0].accepted() {
             assert!(seen.iter().any(|(kernel, _)| *kernel == accepted.kernel));
         }
         let best = Plan::new(&conv, &device).expect("a plan");
         assert_eq!(
-            (all[0].kernel(), all[0].score().splits),
-            (best.kernel(), best.score().splits)
+            (all[0].kernel(), all[0].score().split_k),
+            (best.kernel(), best.score().split_k)
         );
     }
 
@@ -245,17 +245,17 @@ mod tests {
         let found = search(&plans, &mut table, |_| steps += 1);
         assert_eq!(steps, 4);
         assert_eq!(table.bests, [None, Some(5.0), Some(5.0), Some(3.0)]);
-        let winner = found.winner.expect("a winner");
+        let tuned_kernel = found.tuned_kernel.expect("a winner");
         assert_eq!(
-            (winner.kernel, winner.splits),
-            (plans[2].kernel(), plans[2].score().splits)
+            (tuned_kernel.kernel, tuned_kernel.split_k),
+            (plans[2].kernel(), plans[2].score().split_k)
         );
         assert_eq!(
-            (winner.amount, winner.of, winner.by),
+            (tuned_kernel.amount, tuned_kernel.of, tuned_kernel.by),
             (3.0, 3, Measure::Time)
         );
-        let order: Vec<_> = found.tried.iter().map(|t| (t.kernel, t.splits)).collect();
-        let wanted = [0, 2, 1, 3].map(|i: usize| (plans[i].kernel(), plans[i].score().splits));
+        let order: Vec<_> = found.tried.iter().map(|t| (t.kernel, t.split_k)).collect();
+        let wanted = [0, 2, 1, 3].map(|i: usize| (plans[i].kernel(), plans[i].score().split_k));
         assert_eq!(order, wanted);
         assert!(!found.lost && found.disagree.is_empty());
     }
@@ -264,9 +264,12 @@ mod tests {
     fn what_is_no_amount_never_wins() {
         let mut table = Table::of(vec![ok(f64::NAN), ok(-1.0), ok(4.0), ok(f64::INFINITY)]);
         let found = search(&plans(), &mut table, |_| ());
-        assert_eq!(found.winner.map(|w| (w.amount, w.of)), Some((4.0, 1)));
+        assert_eq!(found.tuned_kernel.map(|w| (w.amount, w.of)), Some((4.0, 1)));
         let none = (0..4).map(|_| Err("no".into())).collect();
-        assert_eq!(search(&plans(), &mut Table::of(none), |_| ()).winner, None);
+        assert_eq!(
+            search(&plans(), &mut Table::of(none), |_| ()).tuned_kernel,
+            None
+        );
     }
 
     #[test]
@@ -278,10 +281,10 @@ mod tests {
         });
         let mut table = Table::of(vec![ok(5.0), other, ok(3.0), ok(4.0)]);
         let found = search(&plans, &mut table, |_| ());
-        assert_eq!(found.winner, None);
+        assert_eq!(found.tuned_kernel, None);
         assert_eq!(
             found.disagree,
-            [(plans[1].kernel(), plans[1].score().splits)]
+            [(plans[1].kernel(), plans[1].score().split_k)]
         );
     }
 
@@ -291,7 +294,7 @@ mod tests {
         table.usable = false;
         let found = search(&plans(), &mut table, |_| ());
         assert_eq!((table.next, found.lost), (2, true));
-        assert_eq!(found.winner.map(|w| w.amount), Some(5.0));
+        assert_eq!(found.tuned_kernel.map(|w| w.amount), Some(5.0));
         assert_eq!(
             found.tried[3].outcome,
             Err("the device was lost".to_owned())

@@ -169,10 +169,10 @@ fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
     let params = json.get("params").unwrap_or(&Value::Null);
     let inputs = json.get("inputs").unwrap_or(&Value::Null);
     let parts = op.split('+').count();
-    if parts > graph::MOST_LAYERS {
+    if parts > graph::MAX_LAYERS {
         return Err(format!(
             "`op` has {parts} parts, the most is {}: make several cases of it",
-            graph::MOST_LAYERS
+            graph::MAX_LAYERS
         ));
     }
     let mut layers: Vec<Layer> = Vec::new();

@@ -1,9 +1,9 @@
 //! Running cases and networks in every type, layout and kernel.
 
-mod choices;
+mod kernel_sampling;
 mod size;
 
-pub(super) use choices::Turns;
+pub(super) use kernel_sampling::RoundRobin;
 
 use std::collections::HashMap;
 
@@ -16,6 +16,7 @@ use warpconv_testing::reference;
 use warpconv_testing::{Stats, Tolerance};
 
 use super::Context;
+use super::activation::subsampled;
 use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
 use super::graph::{Op, Step, Tensor, steps};
@@ -24,7 +25,6 @@ use super::lower::{Problem, Shapes, Storage, extents, lower};
 use super::modules::modules;
 use super::real::Network;
 use super::report::{Report, Steps, Variation};
-use super::squash::subsampled;
 use crate::exit::Failure;
 
 /// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut
@@ -55,12 +55,14 @@ pub fn case(
         &storages,
         report,
         &mut |prepared, report| {
-            for (kernel, splits) in prepared.choices(context, label, report) {
-                let variation = prepared.variation(kernel, splits);
-                let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
-                    report.on_host(&ran.host);
-                    prepared.judge(case, &ran)
-                });
+            for (kernel, split_k) in prepared.choices(context, label, report) {
+                let variation = prepared.variation(kernel, split_k);
+                let outcome = prepared
+                    .run(context, case, kernel, split_k)
+                    .and_then(|ran| {
+                        report.on_host(&ran.host);
+                        prepared.compare(case, &ran)
+                    });
                 match outcome {
                     Ok(stats) => report.pass(label, &case.op, &variation, stats),
                     Err(why) => context.fail(report, label, &case.op, &variation, &why)?,
@@ -110,14 +112,16 @@ pub fn network(
         &storages,
         report,
         &mut |prepared, report| {
-            let (kernel, splits) = (context.select.kernel, context.select.splits);
-            let variation = prepared.variation(kernel, splits);
-            let outcome = prepared.run(context, case, kernel, splits).and_then(|ran| {
-                report.on_host(&ran.host);
-                let stats = prepared.judge(case, &ran)?;
-                let answer = prepared.classes(network, &ran, stats)?;
-                Ok((stats, answer))
-            });
+            let (kernel, split_k) = (context.select.kernel, context.select.split_k);
+            let variation = prepared.variation(kernel, split_k);
+            let outcome = prepared
+                .run(context, case, kernel, split_k)
+                .and_then(|ran| {
+                    report.on_host(&ran.host);
+                    let stats = prepared.compare(case, &ran)?;
+                    let answer = prepared.classes(network, &ran, stats)?;
+                    Ok((stats, answer))
+                });
             match outcome {
                 Ok((stats, answer)) => {
                     report.pass(label, &case.op, &variation, stats);
@@ -255,7 +259,7 @@ fn each(
                     filter_layout,
                     math: filter_layout.map(|_| storage.math),
                     kernel: None,
-                    splits: None,
+                    split_k: None,
                     steps: cut,
                 };
                 context.fail(report, label, &case.op, &variation, &why)?;
@@ -275,14 +279,14 @@ fn all_modules(problems: &[Problem], device: &Capability) -> bool {
 
 impl Prepared {
     /// How a run with the kernel is named.
-    pub fn variation(&self, kernel: Option<KernelId>, splits: Option<u32>) -> Variation {
+    pub fn variation(&self, kernel: Option<KernelId>, split_k: Option<u32>) -> Variation {
         Variation {
             dtype: self.storage.dtype,
             layout: self.storage.layout,
             filter_layout: self.filter_layout,
             math: self.filter_layout.map(|_| self.storage.math),
-            kernel: kernel.map(|kernel| kernel.kernel().id()),
-            splits,
+            kernel: kernel.map(|kernel| kernel.kernel().name()),
+            split_k,
             steps: self.cut,
         }
     }
@@ -293,7 +297,7 @@ impl Prepared {
         context: &Context,
         case: &Case,
         kernel: Option<KernelId>,
-        splits: Option<u32>,
+        split_k: Option<u32>,
     ) -> Result<Ran, String> {
         let gpu = context.gpu()?;
         let executor = Executor {
@@ -303,13 +307,13 @@ impl Prepared {
             shapes: &self.shapes,
             dtype: self.storage.dtype,
             kernel,
-            splits,
+            split_k,
         };
         executor.run(&case.tensors)
     }
 
     /// Compares every result with what is stored of it, or with the reference.
-    pub fn judge(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
+    pub fn compare(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
         let mut worst = Stats::default();
         for expected in &case.expected {
             let name = &expected.tensor;
@@ -405,10 +409,10 @@ impl Prepared {
                     reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
                 let magnitudes =
                     reference::conv2d_abs(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
-                let &[(kernel, splits)] = convs else {
+                let &[(kernel, split_k)] = convs else {
                     return Err("no convolution ran".to_owned());
                 };
-                let tolerance = Tolerance::of_conv(conv, kernel.kernel(), splits, &magnitudes);
+                let tolerance = Tolerance::of_conv(conv, kernel.kernel(), split_k, &magnitudes);
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
             Problem::Pool(pool) => {
@@ -477,7 +481,7 @@ impl Prepared {
         };
         network
             .classes
-            .judge(&got.data, &expected.values.data, slack)
+            .compare(&got.data, &expected.values.data, slack)
     }
 }
 

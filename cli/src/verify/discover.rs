@@ -11,9 +11,9 @@ use crate::exit::Failure;
 /// Folders inside folders are searched this deep.
 const MAX_DEPTH: usize = 8;
 /// Problems of a shape file at most; all of benchdnn's own together have a tenth.
-const MOST_PROBLEMS: usize = 100_000;
+const MAX_PROBLEMS: usize = 100_000;
 /// Bytes of a problem at most, several times those of one with every field, word and a long name.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// One thing to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,16 +187,16 @@ pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
     for (index, line) in text.lines().enumerate() {
         let problem = line.split('#').next().unwrap_or("").trim();
         if !problem.is_empty() && !problem.starts_with("--") {
-            if problem.len() > MOST_BYTES {
+            if problem.len() > MAX_BYTES {
                 let has = problem.len();
                 let why = format!(
-                    "{has} bytes, the most that a problem may have is {MOST_BYTES}: give one problem per line"
+                    "{has} bytes, the most that a problem may have is {MAX_BYTES}: give one problem per line"
                 );
                 return refused(index + 1, why);
             }
-            if lines.len() == MOST_PROBLEMS {
+            if lines.len() == MAX_PROBLEMS {
                 let why =
-                    format!("more than {MOST_PROBLEMS} problems, the most of a file: split it");
+                    format!("more than {MAX_PROBLEMS} problems, the most of a file: split it");
                 return refused(index + 1, why);
             }
             lines.push(ShapeLine {

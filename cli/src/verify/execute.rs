@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use warpconv::catalog::KernelId;
 use warpconv::gpu::Gpu;
-use warpconv::launch::Map;
+use warpconv::launch::Unary;
 use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{Added, Bottleneck2d, NO_INDEX, Pool2d};
 use warpconv::{DType, Error};
@@ -33,7 +33,7 @@ pub struct Executor<'a> {
     /// Taken by every step whose problem it accepts; the others take their plan's.
     pub kernel: Option<KernelId>,
     /// Blocks that share the sum of a tile, wherever the kernel can.
-    pub splits: Option<u32>,
+    pub split_k: Option<u32>,
 }
 
 /// What a run made.
@@ -84,7 +84,7 @@ impl Executor<'_> {
         match problem {
             Problem::Conv(conv) => {
                 let plan = self.plan(conv)?;
-                ran.convs.push((plan.kernel(), plan.splits()));
+                ran.convs.push((plan.kernel(), plan.split_k()));
                 let bias = inputs
                     .get(2)
                     .map(|name| find(given, &ran.tensors, name))
@@ -135,8 +135,8 @@ impl Executor<'_> {
                     tensor(&inputs[2])?,
                 ];
                 let operands = [&x.data[..], &w.data, &b.data];
-                let fences = check::Fences::of(self.gpu);
-                check::run_subsample(self.gpu, &plan, fences, operands)
+                let guards = check::Guards::of(self.gpu);
+                check::run_subsample(self.gpu, &plan, guards, operands)
                     .map_err(|error| error.to_string())
             }
             Problem::Host => self.host(step, given, ran),
@@ -144,7 +144,7 @@ impl Executor<'_> {
     }
 
     /// A step that keeps the extents and has no weights.
-    fn map<P: Map>(
+    fn map<P: Unary>(
         &self,
         problem: &P,
         input: &str,
@@ -153,7 +153,7 @@ impl Executor<'_> {
     ) -> Result<Vec<f64>, String> {
         let plan = self.plan(problem)?;
         let x = find(given, &ran.tensors, input)?;
-        check::run_map(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
+        check::run_unary(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
     }
 
     /// A whole bottleneck.
@@ -193,15 +193,15 @@ impl Executor<'_> {
     /// The plan of a problem: with the forced kernel if that accepts it.
     fn plan<P: Operation>(&self, problem: &P) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
-        let forced = |splits| {
+        let forced = |split_k| {
             let limits = Limits {
                 kernel: Some(self.kernel?),
-                splits,
+                split_k,
                 ..Limits::default()
             };
             Plan::within(problem, capability, &limits).ok()
         };
-        match forced(self.splits).or_else(|| forced(None)) {
+        match forced(self.split_k).or_else(|| forced(None)) {
             Some(plan) => Ok(plan),
             None => Plan::new(problem, capability).map_err(|error| match error {
                 Error::NoKernel { problem, .. } => no_kernel(&problem),

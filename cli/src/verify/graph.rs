@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::activation::{self, Subsampling};
 use super::report::Steps;
-use super::squash::{self, Subsampling};
 
 /// A tensor in dense order, as the cases store it.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,14 +207,14 @@ fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, S
 }
 
 /// Layers of a graph at most: cutting it into launches takes the square of their number.
-pub const MOST_LAYERS: usize = 4096;
+pub const MAX_LAYERS: usize = 4096;
 
 /// Reads the `graph` of a case.
 pub fn parse(graph: &Value) -> Result<Vec<Layer>, String> {
     let layers = graph.as_array().ok_or("`graph` is no list")?;
-    if layers.len() > MOST_LAYERS {
+    if layers.len() > MAX_LAYERS {
         return Err(format!(
-            "`graph` has {} layers, the most is {MOST_LAYERS}: make several cases of it",
+            "`graph` has {} layers, the most is {MAX_LAYERS}: make several cases of it",
             layers.len()
         ));
     }
@@ -301,8 +301,8 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
         },
         // The loss of a training step is not computed, what goes into it is.
         "softmax" | "softmax_cross_entropy" => Op::Softmax,
-        "tanh" => squash::tanh(params)?,
-        "subsample" => squash::subsample(params)?,
+        "tanh" => activation::tanh(params)?,
+        "subsample" => activation::subsample(params)?,
         "concat" => match params.get("axis").and_then(Value::as_i64).unwrap_or(1) {
             1 => Op::Concat,
             axis => {

@@ -3,11 +3,12 @@
 use half::{bf16, f16};
 use warpconv::catalog::Math;
 use warpconv::gpu::Gpu;
-use warpconv::ops::{Inception, InceptionForm, Module, Place};
+use warpconv::graph::{Graph, TensorId};
+use warpconv::ops::{Inception, InceptionForm};
 use warpconv::plan::Tuning;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Error, Layout};
-use warpconv_testing::{LoadedModule, Operands, Stored};
+use warpconv_testing::{GraphOnDevice, Operands, Stored};
 
 use super::Context;
 use super::case::Case;
@@ -36,7 +37,7 @@ pub fn case(
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let select = &context.select;
-    let named = select.kernel.is_some() || select.splits.is_some();
+    let named = select.kernel.is_some() || select.split_k.is_some();
     let fused = steps(&case.layers, Steps::Fused);
     let shapes: Shapes = case
         .tensors
@@ -112,7 +113,7 @@ impl Run<'_> {
         variation.math = Some(math);
         let module = self.found.module(self.form, dtype, layout, math);
         let planned = module.and_then(|module| {
-            module.expected(&context.capability)?;
+            module.estimate(&context.capability)?;
             Ok(module)
         });
         let module = match planned {
@@ -133,7 +134,7 @@ impl Run<'_> {
                 convs: Vec::new(),
                 host: Vec::new(),
             };
-            self.prepared.judge(case, &ran)
+            self.prepared.compare(case, &ran)
         });
         match outcome {
             Ok(stats) => {
@@ -145,12 +146,7 @@ impl Run<'_> {
     }
 
     /// What the module makes of the case's tensors.
-    fn run<T: Stored>(
-        &self,
-        gpu: &Gpu,
-        module: &Module,
-        given: &Tensors,
-    ) -> Result<Tensor, String> {
+    fn run<T: Stored>(&self, gpu: &Gpu, module: &Graph, given: &Tensors) -> Result<Tensor, String> {
         let values = |name: &String| match given.get(name) {
             Some(tensor) => Ok(tensor.data.clone()),
             None => Err(format!("no tensor `{name}`")),
@@ -166,7 +162,7 @@ impl Run<'_> {
         let x = values(&self.found.input)?;
         let computed = || -> Result<Tensor, Error> {
             let (stream, tuning) = (gpu.stream(), Tuning::new(gpu.card()));
-            let mut loaded = LoadedModule::<T>::with(gpu, stream, module, &tuning, &x, operands)?;
+            let mut loaded = GraphOnDevice::<T>::with(gpu, stream, module, &tuning, &x, operands)?;
             loaded.launch()?;
             Ok(joined(module, &loaded.outputs()?))
         };
@@ -175,9 +171,9 @@ impl Run<'_> {
 }
 
 /// The slices of a module's output in their places, dense NCHW; NaN where none is.
-fn joined(module: &Module, slices: &[(usize, Vec<f64>)]) -> Tensor {
+fn joined(module: &Graph, slices: &[(usize, Vec<f64>)]) -> Tensor {
     let written = module.nodes().iter().flat_map(|node| node.writes());
-    let written = written.filter(|(place, _)| *place == Place::Output);
+    let written = written.filter(|(place, _)| *place == TensorId::Output);
     let mut shape = vec![0; 4];
     let mut data = vec![f64::NAN; module.output_len()];
     for ((_, desc), (_, slice)) in written.zip(slices) {
@@ -286,7 +282,7 @@ impl Found {
         dtype: DType,
         layout: Layout,
         math: Math,
-    ) -> Result<Module, Error> {
+    ) -> Result<Graph, Error> {
         let problem = Inception {
             dtype,
             layout,

@@ -14,8 +14,8 @@ use warpconv::problem::{
 };
 use warpconv::{DType, Layout};
 
+use super::activation::{Subsampling, tanh_problem};
 use super::graph::{Op, Slice, Step, Window};
-use super::squash::{Subsampling, tanh_problem};
 
 /// How the tensors of a graph are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,7 @@ impl Problem {
             _ => return Vec::new(),
         };
         let padded = |candidate: Candidate| {
-            let score = candidate.verdict.ok()?;
+            let score = candidate.evaluation.ok()?;
             Some((candidate.kernel, padded(macs, &score)))
         };
         candidates.into_iter().filter_map(padded).collect()
@@ -95,7 +95,7 @@ impl Problem {
         };
         candidates
             .into_iter()
-            .filter(|candidate| candidate.verdict.is_ok())
+            .filter(|candidate| candidate.evaluation.is_ok())
             .map(|candidate| candidate.kernel)
             .collect()
     }
@@ -104,15 +104,15 @@ impl Problem {
 /// Of so many multiplications, those of a kernel that scored so, the padding of its tiles among
 /// them.
 pub fn padded(macs: u64, score: &Score) -> f64 {
-    macs as f64 / score.useful.max(f64::MIN_POSITIVE)
+    macs as f64 / score.tile_efficiency.max(f64::MIN_POSITIVE)
 }
 
 /// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing
 /// the sum of a tile.
-pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, splits: u32) -> bool {
+pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split_k: u32) -> bool {
     let limits = Limits {
         kernel: Some(kernel),
-        splits: Some(splits),
+        split_k: Some(split_k),
         ..Limits::default()
     };
     problems.iter().any(|problem| match problem {
@@ -370,7 +370,7 @@ fn bottleneck(
 ) -> Result<Bottleneck2d, String> {
     let inputs = &step.layer.inputs;
     let [n, c, h, w] = extents(shapes, &inputs[0])?;
-    let [narrow, ..] = extents(shapes, &inputs[1])?;
+    let [mid_channels, ..] = extents(shapes, &inputs[1])?;
     let [k, ..] = extents(shapes, &inputs[3])?;
     let added = match &step.residual {
         None => Added::Nothing,
@@ -379,7 +379,7 @@ fn bottleneck(
     };
     let builder = Bottleneck2d::builder()
         .input(n, c, h, w)
-        .narrow(narrow)
+        .mid_channels(mid_channels)
         .filters(k)
         .stride(stride)
         .biases(bias.each_ref().map(Option::is_some))

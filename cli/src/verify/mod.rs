@@ -1,5 +1,6 @@
 //! `verify`: cases and shapes on the device, every kernel that accepts them in turn.
 
+mod activation;
 mod case;
 mod cases;
 mod discover;
@@ -15,7 +16,6 @@ mod parallel;
 mod real;
 mod report;
 mod shapes;
-mod squash;
 
 use std::cell::RefCell;
 
@@ -50,7 +50,7 @@ struct Selection {
     steps: Option<Steps>,
     kernel: Option<KernelId>,
     every_kernel: bool,
-    splits: Option<u32>,
+    split_k: Option<u32>,
     batch: usize,
     max_macs: u64,
     max_elements: u64,
@@ -102,7 +102,7 @@ struct Context {
     capability: Capability,
     select: Selection,
     /// Which kernels had the turn of their family, in cases that are much work.
-    turns: RefCell<cases::Turns>,
+    round_robin: RefCell<cases::RoundRobin>,
 }
 
 /// Runs the command.
@@ -116,7 +116,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
         capability: *gpu.capability(),
         select: selection(args, kernel),
         gpu: RefCell::new(None),
-        turns: RefCell::default(),
+        round_robin: RefCell::default(),
     };
 
     let progress = Progress::new(sources.len(), global.quiet);
@@ -273,7 +273,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
         steps: args.steps.map(Into::into),
         kernel,
         every_kernel: args.every_kernel,
-        splits: args.splits,
+        split_k: args.split_k,
         batch: args.batch,
         max_macs: args.max_macs,
         max_elements: args.max_elements,
@@ -304,11 +304,11 @@ fn repeating(context: &Context, args: &VerifyArgs) -> String {
 
 /// The kernel of an id.
 pub fn kernel_of(id: &str) -> Result<KernelId, Failure> {
-    let found = kernels().iter().position(|kernel| kernel.id() == id);
+    let found = kernels().iter().position(|kernel| kernel.name() == id);
     found.map(KernelId).ok_or_else(|| {
         let near: Vec<String> = kernels()
             .iter()
-            .map(|k| k.id())
+            .map(|k| k.name())
             .filter(|name| name.contains(id))
             .take(5)
             .collect();

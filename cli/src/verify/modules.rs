@@ -35,12 +35,12 @@ fn bottleneck(all: &[Step], rest: &[Step], shapes: &Shapes) -> Option<Step> {
         return None;
     };
     for (step, next) in [(reduce, middle), (middle, expand)] {
-        let hidden = readers(all, &step.layer.output) == 1
+        let intermediates = readers(all, &step.layer.output) == 1
             && next.layer.inputs[0] == step.layer.output
             && step.relu
             && step.residual.is_none()
             && step.concat.is_none();
-        if !hidden {
+        if !intermediates {
             return None;
         }
     }

@@ -8,11 +8,11 @@ use warpconv::files;
 use super::graph::Tensor;
 
 /// Bytes of a header at most: NumPy's own limit for files that it is not told to trust.
-const MOST_HEADER: usize = 10_000;
+const MAX_HEADER: usize = 10_000;
 /// Axes at most: one more than any layer's, and what an error can show.
-const MOST_AXES: usize = 8;
+const MAX_AXES: usize = 8;
 /// Elements at most: 512 MB as f64.
-const MOST_ELEMENTS: usize = 1 << 26;
+const MAX_ELEMENTS: usize = 1 << 26;
 
 /// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8
 /// beyond 2^53 aside).
@@ -37,9 +37,9 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
         ),
         version => return Err(format!("version {version} of the format is unknown")),
     };
-    if length > MOST_HEADER {
+    if length > MAX_HEADER {
         return Err(format!(
-            "a header of {length} bytes, the most is {MOST_HEADER}: save the array with NumPy"
+            "a header of {length} bytes, the most is {MAX_HEADER}: save the array with NumPy"
         ));
     }
     let data = start + length;
@@ -59,10 +59,10 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     let count = shape
         .iter()
         .try_fold(1usize, |product, &extent| product.checked_mul(extent))
-        .filter(|count| *count <= MOST_ELEMENTS)
+        .filter(|count| *count <= MAX_ELEMENTS)
         .ok_or_else(|| {
             format!(
-                "shape {shape:?} has more than {MOST_ELEMENTS} elements: make a smaller case of it"
+                "shape {shape:?} has more than {MAX_ELEMENTS} elements: make a smaller case of it"
             )
         })?;
     let data = elements(descr, &shape, count, &bytes[data..])?;
@@ -92,9 +92,9 @@ fn shape(text: &str) -> Result<Vec<usize>, String> {
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .collect();
-    if extents.len() > MOST_AXES {
+    if extents.len() > MAX_AXES {
         return Err(format!(
-            "`shape` has {} axes, the most is {MOST_AXES}",
+            "`shape` has {} axes, the most is {MAX_AXES}",
             extents.len()
         ));
     }

@@ -18,7 +18,7 @@ use super::report::Report;
 use crate::exit::Failure;
 
 /// Threads at most: the system may refuse more.
-const MOST_JOBS: usize = 256;
+const MAX_JOBS: usize = 256;
 
 /// How many problems run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
 pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
@@ -27,7 +27,7 @@ pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
         return 1;
     }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    wanted.unwrap_or_else(cores).min(MOST_JOBS)
+    wanted.unwrap_or_else(cores).min(MAX_JOBS)
 }
 
 /// How many sources from the first on are problems of shape files.
@@ -128,6 +128,6 @@ fn beside(context: &Context, gpu: &Gpu) -> Result<Context, Failure> {
         gpu: RefCell::new(Some(gpu)),
         capability: context.capability,
         select: context.select.clone(),
-        turns: RefCell::default(),
+        round_robin: RefCell::default(),
     })
 }

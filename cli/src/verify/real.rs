@@ -13,8 +13,8 @@ use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
 use super::graph::{self, Layer, Tensor};
 use super::npy;
+use crate::image::{self, Preprocessing};
 use crate::json_input;
-use crate::picture::{self, Preprocessing};
 
 /// A network with its pictures and what it should say of them.
 pub struct Network {
@@ -34,7 +34,7 @@ pub enum Classes {
 
 /// Rows and columns of a picture for SqueezeNet at most, four times what it was trained with: it is
 /// not scaled down here.
-const MOST_SIDE: u32 = 1024;
+const MAX_SIDE: u32 = 1024;
 
 /// The name of the logits in a trained network's case.
 const LOGITS: &str = "logits.npy";
@@ -199,11 +199,11 @@ fn weights(folder: &Path, layers: &[Layer]) -> Result<Tensors, String> {
 
 /// A picture as SqueezeNet takes it, of the size that it has.
 fn pixels(path: &Path) -> Result<Tensor, String> {
-    let picture = picture::read(path)?.to_rgb8();
+    let picture = image::read(path)?.to_rgb8();
     let (width, height) = picture.dimensions();
-    if width.max(height) > MOST_SIDE {
+    if width.max(height) > MAX_SIDE {
         return Err(format!(
-            "{}: {width}x{height} pixels, the network is computed of up to {MOST_SIDE} a side: scale the picture down",
+            "{}: {width}x{height} pixels, the network is computed of up to {MAX_SIDE} a side: scale the picture down",
             path.display()
         ));
     }
@@ -273,7 +273,7 @@ impl Classes {
     /// Judges the classes that the logits choose. In f32 they must be the reference's; in a type of
     /// fewer bits, the order of two classes counts only if the reference tells them apart by more
     /// than twice `slack`, the error that each logit may have.
-    pub fn judge(&self, logits: &[f64], reference: &[f64], slack: f64) -> Result<String, String> {
+    pub fn compare(&self, logits: &[f64], reference: &[f64], slack: f64) -> Result<String, String> {
         match self {
             Classes::Top5(expected) => {
                 let got = best(logits, expected.len());
@@ -368,18 +368,18 @@ mod tests {
     fn classes_are_judged_with_the_slack_that_the_type_has() {
         let reference = [0.0, 3.0, 2.9, 1.0];
         let top = Classes::Top5(vec![1, 2]);
-        assert!(top.judge(&[0.0, 3.0, 2.9, 1.0], &reference, 0.0).is_ok());
-        assert!(top.judge(&[0.0, 2.9, 3.0, 1.0], &reference, 0.0).is_err());
-        assert!(top.judge(&[0.0, 2.9, 3.0, 1.0], &reference, 0.1).is_ok());
-        assert!(top.judge(&[0.0, 2.9, 1.0, 3.0], &reference, 0.1).is_err());
+        assert!(top.compare(&[0.0, 3.0, 2.9, 1.0], &reference, 0.0).is_ok());
+        assert!(top.compare(&[0.0, 2.9, 3.0, 1.0], &reference, 0.0).is_err());
+        assert!(top.compare(&[0.0, 2.9, 3.0, 1.0], &reference, 0.1).is_ok());
+        assert!(top.compare(&[0.0, 2.9, 1.0, 3.0], &reference, 0.1).is_err());
         let labels = Classes::Labels(vec![0, 1]);
         assert_eq!(
-            labels.judge(&[1.0, 0.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0], 0.0),
+            labels.compare(&[1.0, 0.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0], 0.0),
             Ok("1 of 2 images right".into())
         );
         assert!(
             labels
-                .judge(&[0.0, 1.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0], 0.0)
+                .compare(&[0.0, 1.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0], 0.0)
                 .is_err()
         );
     }

@@ -26,7 +26,7 @@ pub struct Variation {
     /// The kernel that was forced, or that ran.
     pub kernel: Option<String>,
     /// Blocks that were to share the sum of a tile.
-    pub splits: Option<u32>,
+    pub split_k: Option<u32>,
     /// Whether a graph ran one launch a layer, or with epilogues fused.
     pub steps: Option<Steps>,
 }
@@ -90,8 +90,8 @@ impl Variation {
         if let Some(kernel) = &self.kernel {
             text.push_str(&format!(" --kernel {kernel}"));
         }
-        if let Some(splits) = self.splits {
-            text.push_str(&format!(" --splits {splits}"));
+        if let Some(split_k) = self.split_k {
+            text.push_str(&format!(" --splits {split_k}"));
         }
         text
     }
@@ -354,7 +354,7 @@ fn row(
         "steps": variation.steps.map(Steps::name),
         "math": variation.math.map(Math::name),
         "kernel": variation.kernel,
-        "splits": variation.splits,
+        "splits": variation.split_k,
         "status": status,
         "max_abs_error": number(stats.map(|stats| stats.max_abs)),
         "max_rel_error": number(stats.map(|stats| stats.max_rel)),
@@ -409,7 +409,7 @@ mod tests {
             filter_layout: Some(FilterLayout::Krsc),
             math: Some(Math::Strict),
             kernel: Some("direct_f16".into()),
-            splits: Some(2),
+            split_k: Some(2),
             steps: Some(Steps::Fused),
         };
         assert_eq!(

@@ -22,7 +22,7 @@ use crate::exit::Failure;
 
 /// The largest magnitude of inputs and filters: small enough that the sums of every problem of
 /// moderate size are exact in f32.
-const MOST: u32 = 2;
+const MAX: u32 = 2;
 
 /// Runs a problem in every type, layout and kernel.
 pub fn shape(
@@ -146,7 +146,7 @@ fn convolution(
             for limits in limits(context, &stored, kernel) {
                 let outcome = run_conv(context, &stored, &limits, &operands, &want);
                 let variation = Variation {
-                    splits: limits.splits,
+                    split_k: limits.split_k,
                     ..variation.clone()
                 };
                 record(
@@ -162,17 +162,17 @@ fn convolution(
 /// of it, else the plan's.
 fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
     let select = &context.select;
-    let with = |splits| Limits {
+    let with = |split_k| Limits {
         kernel: Some(kernel),
-        splits,
+        split_k,
         ..Limits::default()
     };
-    let wanted = match select.splits {
+    let wanted = match select.split_k {
         Some(only) => vec![only],
         None if select.is_thorough() && kernel.kernel().algorithm.tensor() => vec![1, 2, 3],
         None => return vec![with(None)],
     };
-    let all = wanted.into_iter().map(|splits| with(Some(splits)));
+    let all = wanted.into_iter().map(|split_k| with(Some(split_k)));
     all.filter(|limits| ConvPlan::within(conv, &context.capability, limits).is_ok())
         .collect()
 }
@@ -216,9 +216,9 @@ impl Operands {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
             });
         Operands {
-            x: check::integers(conv.input().elements(), MOST, seed),
-            w: check::integers(conv.filter_elements(), MOST, seed ^ 1),
-            bias: check::integers(conv.k(), MOST, seed ^ 2),
+            x: check::integers(conv.input().elements(), MAX, seed),
+            w: check::integers(conv.filter_elements(), MAX, seed ^ 1),
+            bias: check::integers(conv.k(), MAX, seed ^ 2),
         }
     }
 
@@ -343,7 +343,7 @@ fn affordable(
     let strict = conv.math() == Math::Strict;
     let mut kernels = Vec::new();
     for (rank, candidate) in candidates.iter().enumerate() {
-        let Ok(score) = candidate.verdict else {
+        let Ok(score) = candidate.evaluation else {
             continue;
         };
         let planned = strict && rank == 0;
@@ -366,7 +366,7 @@ fn affordable(
 fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
     candidates
         .iter()
-        .filter(|candidate| candidate.verdict.is_ok())
+        .filter(|candidate| candidate.evaluation.is_ok())
         .map(|candidate| candidate.kernel)
         .collect()
 }
@@ -409,7 +409,7 @@ fn variations(context: &Context, filters: bool) -> Vec<Variation> {
                     filter_layout,
                     math: filters.then_some(math),
                     kernel: None,
-                    splits: None,
+                    split_k: None,
                     steps: None,
                 });
             }
@@ -429,7 +429,7 @@ fn record(
     outcome: Result<Stats, String>,
 ) -> Result<(), Failure> {
     let variation = Variation {
-        kernel: Some(kernel.kernel().id()),
+        kernel: Some(kernel.kernel().name()),
         ..variation.clone()
     };
     match outcome {

@@ -8,11 +8,11 @@ use crate::command::{Scratch, data};
 use crate::limited::{self, Run};
 
 /// Processor time at most.
-const MOST_TIME: Duration = Duration::from_secs(10);
+const MAX_TIME: Duration = Duration::from_secs(10);
 /// Resident memory at most, in bytes.
-const MOST_MEMORY: u64 = 1 << 30;
+const MAX_MEMORY: u64 = 1 << 30;
 /// Bytes of complaint at most: a sentence, and the names in it.
-const MOST_TEXT: usize = 4096;
+const MAX_TEXT: usize = 4096;
 
 /// A command, and the file of it that is replaced.
 pub struct Victim {
@@ -63,9 +63,9 @@ impl Victim {
         let said = format!("{} {what}: {run:?}", self.file.display());
         assert!(run.code.is_some_and(|code| code != 101), "{said}");
         assert!(!run.err.contains("panicked"), "{said}");
-        assert!(run.computed < MOST_TIME, "{said}");
-        assert!(run.peak < MOST_MEMORY, "{said}");
-        assert!(run.err.len() < MOST_TEXT, "{said}");
+        assert!(run.computed < MAX_TIME, "{said}");
+        assert!(run.peak < MAX_MEMORY, "{said}");
+        assert!(run.err.len() < MAX_TEXT, "{said}");
         run
     }
 
@@ -73,7 +73,7 @@ impl Victim {
     pub fn refuses(&self, what: &str, words: &[&str]) {
         let run = self.run(what);
         assert_eq!(run.code, Some(self.code), "{what}: {run:?}");
-        assert!(self.code == 0 || run.out.len() < 4 * MOST_TEXT, "{run:?}");
+        assert!(self.code == 0 || run.out.len() < 4 * MAX_TEXT, "{run:?}");
         // `verify` lists what it cannot read among its results and goes on with other cases.
         let line = |line: &&str| line.starts_with("warpconv: ") || line.starts_with("FAILED ");
         let lines: Vec<&str> = run

@@ -1,34 +1,34 @@
 //! Bottlenecks of a network by one launch each.
 
-use super::{Fusion, only_reader, renumber};
+use super::{FusePolicy, only_reader, renumber};
 use crate::Network;
 use warpconv::error::Error;
-use warpconv::ops::{Module, Node, Step};
+use warpconv::graph::{Graph, Node, Step};
 use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d, Padding};
 
 impl Network {
     /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as
-    /// one launch, where `fusion` says so. The weights are the same, in the same order.
+    /// one launch, where `policy` says so. The weights are the same, in the same order.
     ///
     /// # Errors
-    /// As [`Module::new`]; none that a valid network could cause.
+    /// As [`Graph::new`]; none that a valid network could cause.
     pub fn with_fused_bottlenecks(
         self,
         capability: &Capability,
-        fusion: Fusion,
+        policy: FusePolicy,
     ) -> Result<Network, Error> {
-        let nodes = self.module().nodes();
+        let nodes = self.graph().nodes();
         let mut fused = Vec::new();
         let mut next = 0;
         while let Some(node) = nodes.get(next) {
             let three = nodes.get(next..next + 3);
             let one = three.and_then(|three| bottleneck(nodes, three));
-            let taken = one.filter(|(problem, _)| match fusion {
-                Fusion::WhereItPays => {
+            let taken = one.filter(|(problem, _)| match policy {
+                FusePolicy::IfFaster => {
                     matches!(BottleneckWay::new(problem, capability), Ok(way) if way.is_fused())
                 }
-                Fusion::WhereItFits => BottleneckPlan::new(problem, capability).is_ok(),
+                FusePolicy::Always => BottleneckPlan::new(problem, capability).is_ok(),
             });
             match taken {
                 Some((_, node)) => {
@@ -42,9 +42,9 @@ impl Network {
             }
         }
         renumber(&mut fused);
-        let module = Module::new(fused, self.module().dtype())?;
+        let graph = Graph::new(fused, self.graph().dtype())?;
         let order: Vec<usize> = (0..self.parameters().len()).collect();
-        Ok(self.with_module(module, &order))
+        Ok(self.with_graph(graph, &order))
     }
 }
 
@@ -89,7 +89,7 @@ fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<(Bottleneck2d, Node)> {
     };
     let mut problem = Bottleneck2d::builder()
         .input(first.n(), first.c(), first.h(), first.w())
-        .narrow(first.k())
+        .mid_channels(first.k())
         .filters(third.k())
         .stride(stride)
         .biases([first.bias(), second.bias(), third.bias()])

@@ -1,12 +1,12 @@
 //! Convolutions of a network that share a launch: over the same input, or side by side.
 
-use super::{Fusion, only_reader, renumber};
+use super::{FusePolicy, only_reader, renumber};
 use crate::Network;
 use warpconv::error::Error;
-use warpconv::ops::{Module, Node, Place, Step};
+use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, PoolPlan};
 use warpconv::problem::{
-    Branches, Conv2d, MOST_CONVOLUTIONS, MOST_MERGED, MOST_PRODUCTS, Pool2d, Product, TensorDesc,
+    Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Pool2d, Product, TensorDesc,
 };
 
 /// How many launches are looked at for a group, from its first one: an inception module has seven.
@@ -14,19 +14,19 @@ const WINDOW: usize = 8;
 
 impl Network {
     /// The same network with convolutions that do not wait for each other in one launch, where
-    /// `fusion` says so: those that read the same tensor, among them a 1x1 behind the maxima of 3x3
+    /// `policy` says so: those that read the same tensor, among them a 1x1 behind the maxima of 3x3
     /// pixels, else those that make as many pixels. Where every group is taken, an inception module
     /// becomes two launches, and so does a fire module. Weights are taken in another order, and
     /// [`Network::parameters`] follows it.
     ///
     /// # Errors
-    /// As [`Module::new`]; none that a valid network could cause.
+    /// As [`Graph::new`]; none that a valid network could cause.
     pub fn with_fused_branches(
         self,
         capability: &Capability,
-        fusion: Fusion,
+        policy: FusePolicy,
     ) -> Result<Network, Error> {
-        let nodes = self.module().nodes();
+        let nodes = self.graph().nodes();
         let mut weights = Vec::with_capacity(nodes.len());
         let mut next = 0;
         for node in nodes {
@@ -40,7 +40,7 @@ impl Network {
             if placed[index] {
                 continue;
             }
-            match group(nodes, index, &placed, capability, fusion) {
+            match group(nodes, index, &placed, capability, policy) {
                 Some(Group { node, members }) => {
                     for member in members {
                         placed[member] = true;
@@ -56,8 +56,8 @@ impl Network {
             }
         }
         renumber(&mut fused);
-        let module = Module::new(fused, self.module().dtype())?;
-        Ok(self.with_module(module, &order))
+        let graph = Graph::new(fused, self.graph().dtype())?;
+        Ok(self.with_graph(graph, &order))
     }
 }
 
@@ -75,7 +75,7 @@ struct Unit<'a> {
     at: usize,
     conv: &'a Conv2d,
     pooling: Option<(usize, &'a Pool2d)>,
-    from: Place,
+    from: TensorId,
     input: &'a TensorDesc,
 }
 
@@ -159,7 +159,7 @@ fn group(
     first: usize,
     placed: &[bool],
     capability: &Capability,
-    fusion: Fusion,
+    policy: FusePolicy,
 ) -> Option<Group> {
     let begins = Unit::of(nodes, first)?;
     let pixels = |unit: &Unit<'_>| {
@@ -184,7 +184,7 @@ fn group(
         if units.len() < 2 || !begun {
             return None;
         }
-        launch(units, *one_input, capability, fusion)
+        launch(units, *one_input, capability, policy)
     })
 }
 
@@ -195,15 +195,15 @@ fn launch(
     units: &[Unit<'_>],
     one_input: bool,
     capability: &Capability,
-    fusion: Fusion,
+    policy: FusePolicy,
 ) -> Option<Group> {
     let mut products: Vec<Vec<Unit<'_>>> = Vec::new();
     let mut taken = Vec::new();
-    for unit in units.iter().take(MOST_CONVOLUTIONS) {
+    for unit in units.iter().take(MAX_CONVOLUTIONS) {
         let room = |product: &&mut Vec<Unit<'_>>| {
-            product.len() < MOST_MERGED && product[0].merges_with(unit)
+            product.len() < MAX_MERGED && product[0].merges_with(unit)
         };
-        let more = products.len() < MOST_PRODUCTS;
+        let more = products.len() < MAX_PRODUCTS;
         match products.iter_mut().find(room) {
             Some(product) => product.push(*unit),
             None if more => products.push(vec![*unit]),
@@ -225,7 +225,7 @@ fn launch(
     };
     let branches = branches.ok()?;
     let plan = BranchesPlan::new(&branches, capability).ok()?;
-    if fusion == Fusion::WhereItPays {
+    if policy == FusePolicy::IfFaster {
         let poolings = taken.iter().filter(|unit| unit.pooling.is_some()).count();
         let gaps = LAUNCH_US * (taken.len() + poolings - 1) as f64;
         let separate = taken.iter().map(|unit| unit.separate_us(capability));

@@ -7,16 +7,16 @@ use std::collections::HashMap;
 
 use super::network::Network;
 use warpconv::error::Error;
-use warpconv::ops::{Node, Place};
+use warpconv::graph::{Node, TensorId};
 use warpconv::plan::Capability;
 
 /// Which launches of a network become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fusion {
+pub enum FusePolicy {
     /// Those that a kernel takes at once and that the model ranks before separate ones.
-    WhereItPays,
+    IfFaster,
     /// All that a kernel takes at once, for a check of those kernels, say.
-    WhereItFits,
+    Always,
 }
 
 impl Network {
@@ -24,16 +24,16 @@ impl Network {
     /// [`Network::with_fused_branches`].
     ///
     /// # Errors
-    /// As [`Module::new`](warpconv::ops::Module::new); none that a valid network could cause.
-    pub fn fused(self, capability: &Capability, fusion: Fusion) -> Result<Network, Error> {
-        self.with_fused_bottlenecks(capability, fusion)?
-            .with_fused_branches(capability, fusion)
+    /// As [`Graph::new`](warpconv::graph::Graph::new); none that a valid network could cause.
+    pub fn fused(self, capability: &Capability, policy: FusePolicy) -> Result<Network, Error> {
+        self.with_fused_bottlenecks(capability, policy)?
+            .with_fused_branches(capability, policy)
     }
 }
 
 /// Whether `to` is the only launch that reads what `from` writes, and nothing else writes there.
 fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
-    let ([place @ Place::Hidden(_)], [read]) = (&from.to[..], &to.from[..]) else {
+    let ([place @ TensorId::Intermediate(_)], [read]) = (&from.to[..], &to.from[..]) else {
         return false;
     };
     let readers = nodes.iter().flat_map(Node::reads);
@@ -46,8 +46,8 @@ fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
 /// Numbers the hidden tensors that are left, in the order of their writing.
 fn renumber(nodes: &mut [Node]) {
     let mut numbers = HashMap::new();
-    let mut number = |place: &mut Place| {
-        if let Place::Hidden(index) = place {
+    let mut number = |place: &mut TensorId| {
+        if let TensorId::Intermediate(index) = place {
             let next = numbers.len();
             *index = *numbers.entry(*index).or_insert(next);
         }

@@ -44,9 +44,9 @@ fn columns_of_tiles_follow_each_other() {
     ]);
     let kernel = kernel(Layout::Nhwc);
     let mut args = BranchesArgs::new(&problem, &kernel, 3);
-    let splits = args.used().iter().map(|branch| branch.tensor.splits);
-    assert_eq!(splits.collect::<Vec<_>>(), [1, 3, 2]);
-    assert_eq!(args.share_out(&kernel), 2 * (2 + 3 + 2));
+    let split_k = args.used().iter().map(|branch| branch.tensor.split_k);
+    assert_eq!(split_k.collect::<Vec<_>>(), [1, 3, 2]);
+    assert_eq!(args.set_grid(&kernel), 2 * (2 + 3 + 2));
     let first = args.used().iter().map(|branch| branch.first);
     assert_eq!(first.collect::<Vec<_>>(), [0, 2, 5]);
     for branch in args.used() {
@@ -104,7 +104,7 @@ fn results_are_wide_where_all_is_whole() {
         for (to, y) in args.branch[0].to.iter_mut().zip(ys) {
             to.y = y;
         }
-        args.share_out(&kernel);
+        args.set_grid(&kernel);
         let got = args.branch[0].tensor.conv.y_vector;
         assert_eq!(got, wide, "{lines:?} {ys:?}");
     }

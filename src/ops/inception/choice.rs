@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Inception;
 use crate::error::Error;
-use crate::ops::module::{Expected, Module, Step};
+use crate::graph::{Graph, GraphEstimate, Step};
 use crate::plan::{BranchesPlan, Capability, LAUNCH_US};
 
 /// A way to launch the module.
@@ -42,7 +42,7 @@ pub struct InceptionEstimate {
     /// The form.
     pub form: InceptionForm,
     /// Launches, bytes and the model's time; or why no kernel takes one of its launches.
-    pub expected: Result<Expected, String>,
+    pub expected: Result<GraphEstimate, String>,
 }
 
 /// The module as it should be launched on a device. Shows all forms with their launches, bytes and
@@ -52,7 +52,7 @@ pub struct InceptionChoice {
     /// The form that is taken.
     pub form: InceptionForm,
     /// Its launches.
-    pub module: Module,
+    pub module: Graph,
     /// Of each form, in the order of [`InceptionForm::ALL`].
     pub estimates: [InceptionEstimate; 3],
     /// Why not two launches, unless they are two: what the model says, or the first kernel's
@@ -65,7 +65,7 @@ impl Inception {
     ///
     /// # Errors
     /// As [`Inception::fused`], [`Inception::fused_in_three`] and [`Inception::separate`].
-    pub fn in_form(&self, form: InceptionForm) -> Result<Module, Error> {
+    pub fn in_form(&self, form: InceptionForm) -> Result<Graph, Error> {
         match form {
             InceptionForm::InTwo => self.fused(),
             InceptionForm::InThree => self.fused_in_three(),
@@ -85,7 +85,7 @@ impl Inception {
         let estimates = [0, 1, 2].map(|index: usize| InceptionEstimate {
             form: InceptionForm::ALL[index],
             expected: modules[index]
-                .expected(device)
+                .estimate(device)
                 .map_err(|error| refusal(&modules[index], device, &error)),
         });
         // Where nothing can be planned, preparing separate launches says why.
@@ -122,11 +122,11 @@ impl Inception {
 
 /// Why no kernel takes a module: what keeps the one that asks least of the input, of those that
 /// store its type and layout.
-fn refusal(module: &Module, device: &Capability, error: &Error) -> String {
+fn refusal(module: &Graph, device: &Capability, error: &Error) -> String {
     let refused = module.nodes().iter().find_map(|node| match &node.step {
         Step::Branches(branches) => {
             let candidates = BranchesPlan::candidates(branches, device);
-            if candidates.iter().any(|asked| asked.verdict.is_ok()) {
+            if candidates.iter().any(|asked| asked.evaluation.is_ok()) {
                 return None;
             }
             let stored = candidates.iter().filter(|asked| {
@@ -134,8 +134,8 @@ fn refusal(module: &Module, device: &Capability, error: &Error) -> String {
                 kernel.dtype == branches.dtype() && kernel.layout == Some(branches.layout())
             });
             let asked = stored.min_by_key(|asked| asked.kernel.kernel().vector)?;
-            let refusal = asked.verdict.as_ref().err()?;
-            Some(format!("{}: {refusal}", asked.kernel.kernel().id()))
+            let refusal = asked.evaluation.as_ref().err()?;
+            Some(format!("{}: {refusal}", asked.kernel.kernel().name()))
         }
         _ => None,
     });
@@ -151,7 +151,7 @@ impl fmt::Display for InceptionChoice {
         for InceptionEstimate { form, expected } in &self.estimates {
             write!(f, "\n{:<18}", form.name())?;
             match expected {
-                Ok(Expected {
+                Ok(GraphEstimate {
                     us,
                     launches,
                     bytes,
@@ -220,7 +220,7 @@ mod tests {
             Step::Branches(branches) => BranchesPlan::new(branches, &device).unwrap().score().us,
             step => panic!("{step:?}"),
         });
-        let expected = module.expected(&device).unwrap();
+        let expected = module.estimate(&device).unwrap();
         assert_eq!(expected.launches, 2);
         assert_eq!(expected.bytes, module.min_bytes());
         let us = plans.sum::<f64>() + LAUNCH_US;

@@ -3,7 +3,7 @@
 use super::{Inception, sum};
 use crate::catalog::Layout;
 use crate::error::Error;
-use crate::ops::module::{Module, Node, Place, Step};
+use crate::graph::{Graph, Node, Step, TensorId};
 use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
 
 impl Inception {
@@ -12,13 +12,13 @@ impl Inception {
     /// projection of the 3x3 maxima, which are taken on the way. The second has the 3x3 and the
     /// 5x5.
     ///
-    /// The filters, in the order of [`Module::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool
+    /// The filters, in the order of [`Graph::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool
     /// projection, 3x3, 5x5, all [`FilterLayout::Packed`], so that nothing has to bring them into
     /// order at each launch.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`] and [`Branches::new`].
-    pub fn fused(&self) -> Result<Module, Error> {
+    pub fn fused(&self) -> Result<Graph, Error> {
         let Parts {
             over_input,
             projection,
@@ -29,24 +29,24 @@ impl Inception {
             node(
                 "1x1s, pool",
                 first,
-                &[Place::Input],
+                &[TensorId::Input],
                 &[
-                    Place::Output,
-                    Place::Hidden(0),
-                    Place::Hidden(1),
-                    Place::Output,
+                    TensorId::Output,
+                    TensorId::Intermediate(0),
+                    TensorId::Intermediate(1),
+                    TensorId::Output,
                 ],
             ),
             self.second(over_hidden)?,
         ];
-        Module::new(nodes, self.dtype)
+        Graph::new(nodes, self.dtype)
     }
 
     /// The same in three launches, pooling and projection by themselves.
     ///
     /// # Errors
     /// As [`Inception::fused`].
-    pub fn fused_in_three(&self) -> Result<Module, Error> {
+    pub fn fused_in_three(&self) -> Result<Graph, Error> {
         let Parts {
             over_input,
             projection,
@@ -56,26 +56,30 @@ impl Inception {
             node(
                 "1x1s",
                 Branches::new(vec![over_input])?,
-                &[Place::Input],
-                &[Place::Output, Place::Hidden(0), Place::Hidden(1)],
+                &[TensorId::Input],
+                &[
+                    TensorId::Output,
+                    TensorId::Intermediate(0),
+                    TensorId::Intermediate(1),
+                ],
             ),
             self.second(over_hidden)?,
             node(
                 "pool",
                 Branches::new(vec![projection])?,
-                &[Place::Input],
-                &[Place::Output],
+                &[TensorId::Input],
+                &[TensorId::Output],
             ),
         ];
-        Module::new(nodes, self.dtype)
+        Graph::new(nodes, self.dtype)
     }
 
     fn second(&self, over_hidden: Vec<Product>) -> Result<Node, Error> {
         Ok(node(
             "3x3, 5x5",
             Branches::new(over_hidden)?,
-            &[Place::Hidden(0), Place::Hidden(1)],
-            &[Place::Output, Place::Output],
+            &[TensorId::Intermediate(0), TensorId::Intermediate(1)],
+            &[TensorId::Output, TensorId::Output],
         ))
     }
 
@@ -133,7 +137,7 @@ struct Parts {
     over_hidden: Vec<Product>,
 }
 
-fn node(name: &'static str, branches: Branches, from: &[Place], to: &[Place]) -> Node {
+fn node(name: &'static str, branches: Branches, from: &[TensorId], to: &[TensorId]) -> Node {
     Node {
         name: name.into(),
         step: Step::Branches(Box::new(branches)),

@@ -1,7 +1,7 @@
 //! What x is aligned to, and the figures of the model.
 
 use super::*;
-use crate::catalog::{Math, Tier};
+use crate::catalog::{Arch, Math};
 
 #[test]
 fn x_is_as_aligned_as_its_weakest_stride() {
@@ -9,7 +9,7 @@ fn x_is_as_aligned_as_its_weakest_stride() {
         let problem = Bottleneck2d::builder()
             .input(1, c, 8, 8)
             .input_slice(pitch, offset)
-            .narrow(8)
+            .mid_channels(8)
             .filters(8)
             .layout(layout)
             .dtype(dtype)
@@ -40,7 +40,7 @@ fn tiled(algorithm: Algorithm, dtype: DType) -> Kernel {
         algorithm,
         dtype,
         layout: Some(Layout::Nhwc),
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         tile_m: 4,
         tile_n: 8,
         tile_k: 16,
@@ -54,8 +54,10 @@ fn tiled(algorithm: Algorithm, dtype: DType) -> Kernel {
 }
 
 fn problem(c: [usize; 3], dtype: DType, stride: usize, added: Added) -> Bottleneck2d {
-    let [c, narrow, k] = c;
-    let builder = Bottleneck2d::builder().input(3, c, 17, 26).narrow(narrow);
+    let [c, mid_channels, k] = c;
+    let builder = Bottleneck2d::builder()
+        .input(3, c, 17, 26)
+        .mid_channels(mid_channels);
     let builder = builder.filters(k).stride(stride).added(added);
     let problem = builder.dtype(dtype).layout(Layout::Nhwc).build();
     problem.expect("a valid problem")
@@ -79,7 +81,7 @@ fn clocks_are_those_of_a_second_implementation() {
     };
     let mma = tiled(Bottleneck, f16);
     let simt = change(tiled(BottleneckSimt, f32), |k| k.min_blocks = 3);
-    for (name, problem, kernel, clocks, [turns, blocks], useful, waves) in [
+    for (name, problem, kernel, clocks, [blocks_per_sm, blocks], tile_efficiency, waves) in [
         (
             "plain",
             &plain,
@@ -147,7 +149,7 @@ fn clocks_are_those_of_a_second_implementation() {
             "wgmma",
             &plain,
             change(tiled(BottleneckWgmma, f16), |k| {
-                (k.tier, k.min_blocks) = (Tier::Sm90a, 1)
+                (k.arch, k.min_blocks) = (Arch::Sm90a, 1)
             }),
             3029.180711817,
             [6, 10],
@@ -155,8 +157,8 @@ fn clocks_are_those_of_a_second_implementation() {
             6.0,
         ),
     ] {
-        let device = match kernel.tier {
-            Tier::Sm90a => Capability {
+        let device = match kernel.arch {
+            Arch::Sm90a => Capability {
                 major: 9,
                 ..rounded()
             },
@@ -165,11 +167,15 @@ fn clocks_are_those_of_a_second_implementation() {
         let score = problem.score(&kernel, &device, &Roofline::default());
         let got = score.arithmetic_us * 1e3;
         assert!((got - clocks).abs() < 1e-5, "{name}: {got} for {clocks}");
-        assert_eq!([score.turns, score.blocks], [turns, blocks], "{name}");
+        assert_eq!(
+            [score.blocks_per_sm, score.blocks],
+            [blocks_per_sm, blocks],
+            "{name}"
+        );
         assert!(
-            (score.useful - useful).abs() < 1e-8,
+            (score.tile_efficiency - tile_efficiency).abs() < 1e-8,
             "{name}: {}",
-            score.useful
+            score.tile_efficiency
         );
         assert!(
             (score.waves - waves).abs() < 1e-9,
@@ -197,13 +203,13 @@ fn clocks_are_those_of_a_second_implementation() {
 #[test]
 fn nothing_to_do_costs_nothing() {
     let kernel = tiled(Algorithm::Bottleneck, DType::F16);
-    let builder = Bottleneck2d::builder().input(1, 20, 4, 8).narrow(7);
+    let builder = Bottleneck2d::builder().input(1, 20, 4, 8).mid_channels(7);
     let builder = builder.filters(30).dtype(DType::F16).layout(Layout::Nhwc);
     let one = builder.build().expect("a valid problem");
     let none = one.with_batch(0).expect("a valid problem");
     let score = |problem: &Bottleneck2d| problem.score(&kernel, &rounded(), &Roofline::default());
     assert_eq!(score(&none), Score::EMPTY);
-    assert_eq!((score(&one).turns, score(&one).blocks), (1, 1));
+    assert_eq!((score(&one).blocks_per_sm, score(&one).blocks), (1, 1));
     assert!(score(&one).us > 2.0, "{}", score(&one).us);
 }
 
@@ -211,19 +217,19 @@ fn nothing_to_do_costs_nothing() {
 #[test]
 fn splits_are_refused() {
     let kernel = tiled(Algorithm::Bottleneck, DType::F16);
-    let rate = |problem: &Bottleneck2d, splits| {
+    let estimated = |problem: &Bottleneck2d, split_k| {
         let limits = Limits {
-            splits,
+            split_k,
             ..Limits::default()
         };
-        let score = problem.rate(&kernel, &rounded(), &Roofline::default(), &limits);
-        score.map(|score| score.splits)
+        let score = problem.estimate(&kernel, &rounded(), &Roofline::default(), &limits);
+        score.map(|score| score.split_k)
     };
     let problem = problem([20, 7, 30], DType::F16, 1, Added::Nothing);
-    assert_eq!(rate(&problem, None), Ok(1));
-    assert_eq!(rate(&problem, Some(1)), Ok(1));
+    assert_eq!(estimated(&problem, None), Ok(1));
+    assert_eq!(estimated(&problem, Some(1)), Ok(1));
     for asked in [0, 2] {
-        let refused = Refusal::Splits { asked, most: 1 };
-        assert_eq!(rate(&problem, Some(asked)), Err(refused));
+        let refused = Refusal::SplitK { asked, most: 1 };
+        assert_eq!(estimated(&problem, Some(asked)), Err(refused));
     }
 }

@@ -45,7 +45,7 @@ fn pooled_steps_are_quick_where_the_cells_fit() {
                 continue;
             }
             let kernel = kernel(dtype, Layout::Nhwc, tile, 16);
-            assert_eq!(pooled_cells(kernel), cells, "{}", kernel.id());
+            assert_eq!(pooled_cells(kernel), cells, "{}", kernel.name());
             for (width, want) in [
                 (1, POOLED_STEP),
                 (most, POOLED_STEP),
@@ -53,7 +53,12 @@ fn pooled_steps_are_quick_where_the_cells_fit() {
                 (2000, POOLED_SLOW_STEP),
             ] {
                 let conv = conv(dtype, Layout::Nhwc, 64, [3, width], 32, 1);
-                assert_eq!(pooled_step(kernel, &conv), want, "{} {width}", kernel.id());
+                assert_eq!(
+                    pooled_step(kernel, &conv),
+                    want,
+                    "{} {width}",
+                    kernel.name()
+                );
             }
         }
     }
@@ -70,7 +75,7 @@ fn pooled_steps_are_quick_where_the_cells_fit() {
             pooled_step(kernel, &conv),
             POOLED_SLOW_STEP,
             "{}",
-            kernel.id()
+            kernel.name()
         );
     }
 }
@@ -112,7 +117,7 @@ fn what_is_multiplied_is_rounded_up_to_instructions() {
     ] {
         let kernel = kernel(dtype, Layout::Nhwc, [128, 128], 16);
         let conv = conv(dtype, Layout::Nhwc, c, [3, 5], k, 1);
-        assert_eq!(multiplied(&conv, kernel), want, "{c} {k} {}", kernel.id());
+        assert_eq!(multiplied(&conv, kernel), want, "{c} {k} {}", kernel.name());
     }
 }
 
@@ -129,23 +134,23 @@ fn parts_of_sums_move_no_more_than_their_share() {
         let product = Product::new(vec![conv]).expect("a product");
         let problem = Branches::new(vec![product]).expect("branches");
         let roofline = problem
-            .ceilings()
+            .peak_rates()
             .bound(problem.macs(), problem.min_bytes());
-        let rate = |splits| {
+        let estimated = |split_k| {
             let limits = Limits {
-                splits,
+                split_k,
                 ..Limits::default()
             };
-            let score = problem.rate(kernel, &device, &roofline, &limits);
+            let score = problem.estimate(kernel, &device, &roofline, &limits);
             score.expect("accepted")
         };
-        let share = roofline.bytes / PARTS_SHARE;
-        assert!(parts_moved(&problem, kernel, most) <= share);
-        assert!(parts_moved(&problem, kernel, most + 1) > share);
-        let chosen = rate(None);
-        assert_eq!(chosen.splits, most);
-        let asked = rate(Some(most + 1));
-        assert_eq!(asked.splits, most + 1);
+        let share = roofline.bytes / PARTIALS_SHARE;
+        assert!(partials_moved(&problem, kernel, most) <= share);
+        assert!(partials_moved(&problem, kernel, most + 1) > share);
+        let chosen = estimated(None);
+        assert_eq!(chosen.split_k, most);
+        let asked = estimated(Some(most + 1));
+        assert_eq!(asked.split_k, most + 1);
         assert!(asked.us < chosen.us, "{} {}", asked.us, chosen.us);
     }
 }
@@ -164,26 +169,26 @@ fn unequal() -> Branches {
 fn unequal_products_are_weighted_by_their_steps() {
     let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
     assert_eq!(longest(&problem, kernel), 18);
-    for (splits, each) in [
+    for (split_k, each) in [
         (1, [1, 1, 1]),
         (3, [1, 3, 1]),
         (9, [1, 9, 1]),
         (18, [1, 18, 2]),
     ] {
-        let got: Vec<u32> = splits_of(&problem, kernel, splits).collect();
-        assert_eq!(got, each, "{splits}");
+        let got: Vec<u32> = split_k_of(&problem, kernel, split_k).collect();
+        assert_eq!(got, each, "{split_k}");
     }
     let each: Vec<Tiling> = problem
         .products()
         .iter()
-        .zip(splits_of(&problem, kernel, 3))
-        .map(|(product, splits)| alone(product, kernel, splits, 99))
+        .zip(split_k_of(&problem, kernel, 3))
+        .map(|(product, split_k)| alone(product, kernel, split_k, 99))
         .collect();
     let figures = |tiling: &Tiling| {
         (
             [
                 tiling.tiles,
-                u64::from(tiling.splits),
+                u64::from(tiling.split_k),
                 u64::from(tiling.steps),
             ],
             [tiling.channels, tiling.filters, tiling.terms],
@@ -194,7 +199,7 @@ fn unequal_products_are_weighted_by_their_steps() {
     assert_eq!(figures(&each[2]), ([2, 1, 2], [64.0, 0.5, 1.0]));
     let all = together(&problem, kernel, &each, 99);
     // 2 + 4 x 3 + 2 blocks; 2 x 1, 4 x 18 and 2 x 2 steps.
-    assert_eq!((all.tiles, all.splits, all.steps), (16, 1, 5));
+    assert_eq!((all.tiles, all.split_k, all.steps), (16, 1, 5));
     assert_eq!((all.packed_bytes, all.workspace), (0, 99));
     let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-9, "{got} is not {want}");
     close(all.channels, (2.0 * 64.0 + 72.0 * 48.0 + 4.0 * 64.0) / 78.0);
@@ -203,7 +208,7 @@ fn unequal_products_are_weighted_by_their_steps() {
     let products = 2.0 + 72.0 * 0.75 * 0.75 + 4.0 * 0.5;
     close(all.terms, products / filters);
     let macs = 256.0 * (64.0 * 64.0 + 9.0 * 96.0 * 80.0 + 128.0 * 32.0);
-    close(all.useful, macs / (products * 64.0 * 128.0 * 64.0));
+    close(all.tile_efficiency, macs / (products * 64.0 * 128.0 * 64.0));
 }
 
 /// A tile of one product alone has that product's steps.
@@ -225,7 +230,7 @@ fn one_tile_is_what_it_is_alone() {
 fn shared_sums_lie_one_after_another() {
     let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
     let tile = 4 * 64 * 128;
-    for (splits, places, needs) in [
+    for (split_k, places, needs) in [
         (1, [(0, 65536); 3], 0),
         (
             3,
@@ -239,11 +244,11 @@ fn shared_sums_lie_one_after_another() {
         ),
     ] {
         assert_eq!(
-            shared_sums(&problem, kernel, splits),
+            partials_layout(&problem, kernel, split_k),
             (places.to_vec(), needs)
         );
         let moved = if needs == 0 { 0 } else { 2 * (needs - 65536) };
-        assert_eq!(parts_moved(&problem, kernel, splits), moved);
+        assert_eq!(partials_moved(&problem, kernel, split_k), moved);
     }
 }
 
@@ -254,39 +259,39 @@ fn a_launch_of_unequal_products_is_scored_as_a_whole() {
     let (problem, kernel) = (unequal(), kernel(DType::Bf16, Layout::Nhwc, [64, 128], 16));
     let device = Capability::h200();
     let roofline = problem
-        .ceilings()
+        .peak_rates()
         .bound(problem.macs(), problem.min_bytes());
-    let rate = |device: &Capability, splits, workspace| {
+    let estimated = |device: &Capability, split_k, workspace| {
         let limits = Limits {
-            splits: Some(splits),
+            split_k: Some(split_k),
             workspace,
             ..Limits::default()
         };
-        problem.rate(kernel, device, &roofline, &limits)
+        problem.estimate(kernel, device, &roofline, &limits)
     };
     let needs = 65536 + 12 * 4 * 64 * 128;
-    let score = rate(&device, 3, needs).expect("accepted");
-    assert_eq!((score.blocks, score.splits), (16, 3));
+    let score = estimated(&device, 3, needs).expect("accepted");
+    assert_eq!((score.blocks, score.split_k), (16, 3));
     assert_eq!(score.workspace, needs);
     let most = needs - 1;
     assert_eq!(
-        rate(&device, 3, most),
+        estimated(&device, 3, most),
         Err(Refusal::Workspace { needs, most })
     );
     // Of 18 steps four splits take 5, 5, 5 and 3; seven of 3 would leave the last none.
-    assert!(rate(&device, 4, u64::MAX).is_ok() && rate(&device, 5, u64::MAX).is_ok());
+    assert!(estimated(&device, 4, u64::MAX).is_ok() && estimated(&device, 5, u64::MAX).is_ok());
     for asked in [7, 19] {
-        let refused = Refusal::Splits { asked, most: 18 };
-        assert_eq!(rate(&device, asked, u64::MAX), Err(refused));
+        let refused = Refusal::SplitK { asked, most: 18 };
+        assert_eq!(estimated(&device, asked, u64::MAX), Err(refused));
     }
     let small = |max_grid_x| Capability {
         max_grid_x,
         ..device
     };
-    assert!(rate(&small(16), 3, needs).is_ok());
+    assert!(estimated(&small(16), 3, needs).is_ok());
     let (blocks, most) = (16, 15);
     assert_eq!(
-        rate(&small(15), 3, needs),
+        estimated(&small(15), 3, needs),
         Err(Refusal::Grid { blocks, most })
     );
     // One multiprocessor takes all blocks one after the other; of many the longest product's blocks
@@ -296,7 +301,7 @@ fn a_launch_of_unequal_products_is_scored_as_a_whole() {
         ..device
     };
     for device in [one, device] {
-        let score = rate(&device, 1, 0).expect("accepted");
+        let score = estimated(&device, 1, 0).expect("accepted");
         let each: Vec<Tiling> = problem
             .products()
             .iter()
@@ -313,7 +318,7 @@ fn a_launch_of_unequal_products_is_scored_as_a_whole() {
         assert_eq!(score.us, all.us.max(longest.us));
         let arithmetic = all.arithmetic_us.max(longest.arithmetic_us);
         assert_eq!(score.arithmetic_us, arithmetic);
-        assert_eq!((score.turns, score.blocks), (all.turns, 8));
+        assert_eq!((score.blocks_per_sm, score.blocks), (all.blocks_per_sm, 8));
     }
 }
 
@@ -327,17 +332,17 @@ fn branches_are_refused_for_their_reasons() {
     let wide = kernel(DType::Bf16, Layout::Nhwc, [64, 64], 16);
     let narrow = kernel(DType::Bf16, Layout::Nhwc, [64, 64], 2);
     let (needs, has) = (16, 8);
-    assert_eq!(of(DType::Bf16, 64).suits(wide), Ok(()));
+    assert_eq!(of(DType::Bf16, 64).accepts(wide), Ok(()));
     let refused = Refusal::Alignment { needs, has };
-    assert_eq!(of(DType::Bf16, 60).suits(wide), Err(refused));
-    assert_eq!(of(DType::Bf16, 63).suits(narrow), Ok(()));
+    assert_eq!(of(DType::Bf16, 60).accepts(wide), Err(refused));
+    assert_eq!(of(DType::Bf16, 63).accepts(narrow), Ok(()));
     // The weakest product counts.
     let both = [64, 60].map(|c| {
         let conv = conv(DType::Bf16, Layout::Nhwc, c, [4, 4], 32, 1);
         Product::new(vec![conv]).expect("a product")
     });
     let both = Branches::new(both.to_vec()).expect("branches");
-    assert_eq!(both.suits(wide), Err(refused));
+    assert_eq!(both.accepts(wide), Err(refused));
     let strict = "mb1ic64ih4oc32kh1+nhwc+packed";
     let plain = "mb1ic63ih4oc32kh1+bf16+nhwc";
     let single = |text: &str| {
@@ -347,11 +352,11 @@ fn branches_are_refused_for_their_reasons() {
     };
     let tf32 = kernel(DType::F32, Layout::Nhwc, [64, 64], 16);
     assert!(matches!(
-        single(strict).suits(tf32),
+        single(strict).accepts(tf32),
         Err(Refusal::Math { .. })
     ));
     assert!(matches!(
-        single(plain).suits(narrow),
+        single(plain).accepts(narrow),
         Err(Refusal::UnpackedFilters { .. })
     ));
 }
@@ -367,16 +372,16 @@ fn too_many_shared_tiles_are_refused() {
         });
         let problem = Branches::new(products.to_vec()).expect("branches");
         let limits = Limits {
-            splits: Some(2),
+            split_k: Some(2),
             workspace: u64::MAX,
             ..Limits::default()
         };
         let device = Capability::h200();
-        let got = problem.rate(kernel, &device, &Roofline::default(), &limits);
+        let got = problem.estimate(kernel, &device, &Roofline::default(), &limits);
         let most = 16384;
         match tiles {
             16384 => assert!(got.is_ok(), "{got:?}"),
-            _ => assert_eq!(got, Err(Refusal::SplitTiles { tiles, most })),
+            _ => assert_eq!(got, Err(Refusal::SplitKTiles { tiles, most })),
         }
     }
 }

@@ -8,7 +8,7 @@ fn tile(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
         algorithm: Algorithm::Direct,
         dtype: DType::F32,
         layout: Some(Layout::Nchw),
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         tile_m,
         tile_n,
         tile_k: 8,
@@ -37,7 +37,7 @@ fn a_large_product_takes_the_large_tile() {
     let large = score(product, &tile(128, 128, 256));
     assert!(large.us < score(product, &tile(64, 64, 128)).us);
     assert!(large.us < score(product, &tile(32, 64, 64)).us);
-    assert_eq!(large.useful, 1.0);
+    assert_eq!(large.tile_efficiency, 1.0);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn padding_counts_against_a_tile() {
     };
     let narrow = score(product, &tile(64, 128, 128));
     assert!(narrow.us < score(product, &tile(128, 128, 256)).us);
-    assert!((narrow.useful - 63.0 / 64.0 * 252.0 / 256.0).abs() < 1e-9);
+    assert!((narrow.tile_efficiency - 63.0 / 64.0 * 252.0 / 256.0).abs() < 1e-9);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn tiles_take_what_a_second_implementation_says() {
     let plain = tile(64, 32, 64);
     let of = |algorithm| Kernel { algorithm, ..plain };
     let older = Kernel {
-        tier: Tier::Sm75,
+        arch: Arch::Sm75,
         ..plain
     };
     let filled = Kernel {
@@ -183,8 +183,11 @@ fn tiles_take_what_a_second_implementation_says() {
         close(name, score.waves, waves);
     }
     let score = product.score(&plain, &rounded(), &moving(20 << 20));
-    assert_eq!((score.blocks, score.turns, score.splits), (44, 5, 1));
-    close("useful", score.useful, 0.686645508);
+    assert_eq!(
+        (score.blocks, score.blocks_per_sm, score.split_k),
+        (44, 5, 1)
+    );
+    close("useful", score.tile_efficiency, 0.686645508);
     close("arithmetic", score.arithmetic_us, 43.950966799);
     close("memory", score.memory_us, 64.377689302);
     close("both", score.us, 68.772785982);
@@ -194,14 +197,14 @@ fn tiles_take_what_a_second_implementation_says() {
 /// of both.
 #[test]
 fn streams_take_what_a_second_implementation_says() {
-    for (blocks, threads, bytes, turns, [arithmetic, memory, both]) in [
+    for (blocks, threads, bytes, blocks_per_sm, [arithmetic, memory, both]) in [
         (25, 64, 0, 3, [7.5, 0.0, 7.5]),
         (25, 128, 1 << 20, 3, [5.625, 3.218884465, 5.946888447]),
         (9, 128, 0, 1, [10.416666667, 0.0, 10.416666667]),
     ] {
         let kernel = tile(1, 1, threads);
         let score = streaming(&kernel, &rounded(), &moving(bytes), blocks, 1_000_000, 3.0);
-        assert_eq!((score.blocks, score.turns), (blocks, turns));
+        assert_eq!((score.blocks, score.blocks_per_sm), (blocks, blocks_per_sm));
         close("arithmetic", score.arithmetic_us, arithmetic);
         close("memory", score.memory_us, memory);
         close("both", score.us, both);

@@ -1,7 +1,7 @@
 //! What kernels on tensor cores accept, and what they are counted to do.
 
 use super::*;
-use crate::catalog::{DType, Math, Tier};
+use crate::catalog::{Arch, DType, Math};
 use crate::problem::Padding;
 
 fn x(text: &str) -> usize {
@@ -65,10 +65,10 @@ fn filters_are_packed_unless_they_are_rows_of_16_bytes() {
 fn every_split_has_steps() {
     for steps in 1..200 {
         for wanted in 0..40 {
-            let splits = whole_splits(steps, wanted);
-            let each = steps.div_ceil(splits);
-            assert!((1..=wanted.max(1)).contains(&splits));
-            assert!((splits - 1) * each < steps && splits * each >= steps);
+            let split_k = whole_split_k(steps, wanted);
+            let each = steps.div_ceil(split_k);
+            assert!((1..=wanted.max(1)).contains(&split_k));
+            assert!((split_k - 1) * each < steps && split_k * each >= steps);
         }
     }
 }
@@ -79,7 +79,7 @@ fn made(algorithm: Algorithm, tile_k: u32) -> Kernel {
         algorithm,
         dtype: DType::Bf16,
         layout: Some(Layout::Nhwc),
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         tile_m: 64,
         tile_n: 32,
         tile_k,
@@ -169,7 +169,7 @@ fn boxes_are_refused_beyond_what_a_map_can_say() {
 /// Kernels of small groups take groups of up to a step's channels and filters.
 #[test]
 fn groups_are_narrow_up_to_a_step() {
-    let suits = |text| suits(&parse(text), &made(Algorithm::MmaSmallGroups, 16));
+    let accepts = |text| accepts(&parse(text), &made(Algorithm::MmaSmallGroups, 16));
     let wide = |group_c, group_k| {
         let most = 16;
         Err(Refusal::WideGroups {
@@ -184,7 +184,7 @@ fn groups_are_narrow_up_to_a_step() {
         ("g2ic32ih5oc34kh3+bf16+nhwc", wide(16, 17)),
         ("ic16ih5oc16kh3+bf16+nhwc", Err(Refusal::SeveralGroupsOnly)),
     ] {
-        assert_eq!(suits(text), want, "{text}");
+        assert_eq!(accepts(text), want, "{text}");
     }
 }
 
@@ -210,7 +210,11 @@ fn work_is_counted_in_tiles_and_steps() {
         assert_eq!(channels(&problem, &kernel), brought, "{text}");
         let tiled = (tiles * u64::from(steps) * 64 * 32 * u64::from(tile_k)) as f64;
         let share = problem.macs() as f64 / tiled;
-        assert_eq!(useful(&problem, &kernel, tiles, steps), share, "{text}");
+        assert_eq!(
+            tile_efficiency(&problem, &kernel, tiles, steps),
+            share,
+            "{text}"
+        );
     }
 }
 
@@ -219,7 +223,7 @@ fn work_is_counted_in_tiles_and_steps() {
 fn the_workspace_has_room_for_filters_and_parts() {
     const COUNTERS: u64 = 64 << 10;
     const PART: u64 = 4 * 64 * 32;
-    for (text, splits, bytes) in [
+    for (text, split_k, bytes) in [
         ("mb1ic64ih5oc64kh3+bf16+nhwc+krsc", 1, 0),
         ("mb1ic64ih5oc64kh3+bf16+nhwc+krsc", 3, COUNTERS + 3 * PART),
         ("mb1ic64ih5oc64kh3+bf16+nhwc", 1, COUNTERS + 64 * 9 * 64 * 2),
@@ -230,7 +234,7 @@ fn the_workspace_has_room_for_filters_and_parts() {
     ] {
         let (problem, kernel) = (parse(text), made(Algorithm::Mma, 64));
         assert_eq!(tiles(&problem, &kernel), 1);
-        assert_eq!(workspace(&problem, &kernel, 1, splits), bytes, "{text}");
+        assert_eq!(workspace(&problem, &kernel, 1, split_k), bytes, "{text}");
     }
 }
 
@@ -252,18 +256,18 @@ fn the_fastest_number_of_splits_is_taken() {
             bytes: problem.min_bytes(),
             ..Roofline::default()
         };
-        let rate = |splits| {
+        let estimated = |split_k| {
             let limits = Limits {
-                splits,
+                split_k,
                 ..Limits::default()
             };
-            rate(&problem, &kernel, &device, &roofline, &limits)
+            estimate(&problem, &kernel, &device, &roofline, &limits)
         };
         let steps = steps(&problem, &kernel);
-        let all = (1..=16u32.min(steps)).filter_map(|splits| rate(Some(splits)).ok());
+        let all = (1..=16u32.min(steps)).filter_map(|split_k| estimated(Some(split_k)).ok());
         let best = all.min_by(|a, b| a.us.total_cmp(&b.us)).expect("accepted");
-        assert_eq!(rate(None), Ok(best), "{text}");
-        taken.push(best.splits);
+        assert_eq!(estimated(None), Ok(best), "{text}");
+        taken.push(best.split_k);
     }
     assert!(
         taken.contains(&1) && taken.contains(&2) && taken.contains(&16),
@@ -276,46 +280,50 @@ fn the_fastest_number_of_splits_is_taken() {
 fn too_many_blocks_or_bytes_are_refused() {
     let kernel = made(Algorithm::Mma, 64);
     let problem = parse("mb1ic128ih16oc128kh3ph1+bf16+nhwc+packed");
-    let rate = |max_grid_x, workspace, splits| {
+    let estimated = |max_grid_x, workspace, split_k| {
         let device = Capability {
             max_grid_x,
             ..Capability::h200()
         };
         let limits = Limits {
             workspace,
-            splits: Some(splits),
+            split_k: Some(split_k),
             ..Limits::default()
         };
-        rate(&problem, &kernel, &device, &Roofline::default(), &limits).map(|score| score.blocks)
+        estimate(&problem, &kernel, &device, &Roofline::default(), &limits)
+            .map(|score| score.blocks)
     };
     // 8 tiles of 32 pixels by two of 64 filters.
     let needs = (64 << 10) + 3 * 16 * 4 * 64 * 32;
-    assert_eq!(rate(48, needs, 3), Ok(48));
+    assert_eq!(estimated(48, needs, 3), Ok(48));
     let (blocks, most) = (48, 47);
-    assert_eq!(rate(47, needs, 3), Err(Refusal::Grid { blocks, most }));
+    assert_eq!(estimated(47, needs, 3), Err(Refusal::Grid { blocks, most }));
     let most = needs - 1;
-    assert_eq!(rate(48, most, 3), Err(Refusal::Workspace { needs, most }));
-    assert_eq!(rate(16, 0, 1), Ok(16));
+    assert_eq!(
+        estimated(48, most, 3),
+        Err(Refusal::Workspace { needs, most })
+    );
+    assert_eq!(estimated(16, 0, 1), Ok(16));
     // Eighteen steps: seven splits of three would leave the last none.
     let (asked, most) = (7, 18);
     assert_eq!(
-        rate(1 << 20, u64::MAX, 7),
-        Err(Refusal::Splits { asked, most })
+        estimated(1 << 20, u64::MAX, 7),
+        Err(Refusal::SplitK { asked, most })
     );
     // 64 KiB count 16384 tiles.
     for (rows, tiles) in [(4096, 16384), (4097, 16388)] {
         let problem = parse(&format!("mb1ic128ih{rows}iw128oc64kh1+bf16+nhwc+packed"));
         let limits = Limits {
-            splits: Some(2),
+            split_k: Some(2),
             workspace: u64::MAX,
             ..Limits::default()
         };
         let device = Capability::h200();
-        let got = super::rate(&problem, &kernel, &device, &Roofline::default(), &limits);
+        let got = super::estimate(&problem, &kernel, &device, &Roofline::default(), &limits);
         let most = 16384;
         match tiles {
             16384 => assert!(got.is_ok(), "{got:?}"),
-            _ => assert_eq!(got, Err(Refusal::SplitTiles { tiles, most })),
+            _ => assert_eq!(got, Err(Refusal::SplitKTiles { tiles, most })),
         }
     }
 }

@@ -12,7 +12,7 @@ fn kernel(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
         algorithm: Algorithm::Mma,
         dtype: DType::Bf16,
         layout: Some(Layout::Nhwc),
-        tier: Tier::Sm80,
+        arch: Arch::Sm80,
         tile_m,
         tile_n,
         tile_k: 64,
@@ -46,9 +46,9 @@ fn conv(n: usize, c: usize, hw: usize, k: usize, size: usize) -> Conv2d {
 }
 
 fn rate_with(problem: &Conv2d, kernel: &Kernel, limits: Limits) -> Score {
-    let ceilings = super::super::Ceilings::H200_TENSOR;
-    let roofline = ceilings.bound(problem.macs(), problem.min_bytes());
-    tensor::rate(problem, kernel, &Capability::h200(), &roofline, &limits).expect("accepted")
+    let peak_rates = super::super::PeakRates::H200_TENSOR;
+    let roofline = peak_rates.bound(problem.macs(), problem.min_bytes());
+    tensor::estimate(problem, kernel, &Capability::h200(), &roofline, &limits).expect("accepted")
 }
 
 fn rated(problem: &Conv2d, kernel: &Kernel) -> Score {
@@ -60,7 +60,7 @@ fn much_work_takes_the_large_tile_unsplit() {
     let problem = conv(128, 256, 28, 256, 3);
     let large = rated(&problem, &kernel(128, 128, 256));
     assert!(large.us < rated(&problem, &small()).us);
-    assert_eq!((large.splits, large.workspace), (1, 0));
+    assert_eq!((large.split_k, large.workspace), (1, 0));
     // Within a small factor of the ceiling of mma.sync, 63% of the roofline's.
     let floor = 2.0 * problem.macs() as f64 / (0.63 * 790e12) * 1e6;
     assert!(
@@ -74,10 +74,10 @@ fn much_work_takes_the_large_tile_unsplit() {
 fn few_pixels_are_split() {
     let problem = conv(1, 512, 7, 512, 3);
     let best = rated(&problem, &small());
-    assert!(best.splits >= 4, "{best:?}");
+    assert!(best.split_k >= 4, "{best:?}");
     assert!(best.workspace > 64 << 10);
     let unsplit = Limits {
-        splits: Some(1),
+        split_k: Some(1),
         ..Limits::default()
     };
     let one = rate_with(&problem, &small(), unsplit);
@@ -109,7 +109,7 @@ fn newer_instructions_and_shorter_numbers_are_faster() {
     let mma = kernel(128, 128, 256);
     let wgmma = Kernel {
         algorithm: Algorithm::Wgmma,
-        tier: Tier::Sm90a,
+        arch: Arch::Sm90a,
         threads: 384,
         vector: 0,
         stride: 0,
@@ -165,12 +165,12 @@ fn rounded() -> Capability {
 fn tiling() -> Tiling {
     Tiling {
         tiles: 47,
-        splits: 1,
+        split_k: 1,
         steps: 10,
         channels: 60.0,
         filters: 1.0,
         terms: 1.0,
-        useful: 0.9,
+        tile_efficiency: 0.9,
         packed_bytes: 0,
         workspace: 0,
     }
@@ -180,7 +180,7 @@ fn of_wgmma(algorithm: Algorithm, tile: [u32; 3], threads: u32, min_blocks: u32)
     let [tile_m, tile_n, tile_k] = tile;
     Kernel {
         algorithm,
-        tier: Tier::Sm90a,
+        arch: Arch::Sm90a,
         tile_k,
         min_blocks,
         ..kernel(tile_m, tile_n, threads)
@@ -195,7 +195,7 @@ fn clocks_are_those_of_a_second_implementation() {
     let cases: [(&str, Change, f64); 19] = [
         ("plain", |_, _, _| {}, 31568.611111),
         ("whole groups", |_, _, t| t.tiles = 60, 37042.333333),
-        ("splits", |_, _, t| t.splits = 3, 102697.0),
+        ("splits", |_, _, t| t.split_k = 3, 102697.0),
         (
             "parts",
             |_, _, t| (t.filters, t.terms) = (0.5, 0.75),
@@ -243,7 +243,7 @@ fn clocks_are_those_of_a_second_implementation() {
         ),
         (
             "sm75",
-            |_, k, _| (k.tier, k.stages) = (Tier::Sm75, 1),
+            |_, k, _| (k.arch, k.stages) = (Arch::Sm75, 1),
             36688.611111,
         ),
         // 67584 bytes a block, and 1024 of the driver's.
@@ -317,7 +317,7 @@ fn the_score_has_the_launch_s_figures() {
     let work = Tiling {
         packed_bytes: 1 << 20,
         workspace: 12345,
-        splits: 2,
+        split_k: 2,
         ..tiling()
     };
     let plain = score(&work, &small(), &device, &roofline);
@@ -329,8 +329,11 @@ fn the_score_has_the_launch_s_figures() {
     let (longer, shorter) = (plain.arithmetic_us, plain.memory_us);
     assert!(longer > shorter);
     close(plain.us, longer + 0.1 * shorter + plain.pack_us);
-    assert_eq!((plain.blocks, plain.turns, plain.splits), (94, 10, 2));
-    assert_eq!((plain.useful, plain.workspace), (0.9, 12345));
+    assert_eq!(
+        (plain.blocks, plain.blocks_per_sm, plain.split_k),
+        (94, 10, 2)
+    );
+    assert_eq!((plain.tile_efficiency, plain.workspace), (0.9, 12345));
     close(plain.waves, 94.0 / 30.0);
     // Blocks that take tile after tile are as many as the device holds, or as tiles.
     let nine = Capability { major: 9, ..device };

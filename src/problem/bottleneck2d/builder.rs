@@ -5,14 +5,14 @@ use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, Padding};
 
-/// Collects a [`Bottleneck2d`]; made by [`Bottleneck2d::builder`]. `input`, `narrow` and `filters`
+/// Collects a [`Bottleneck2d`]; made by [`Bottleneck2d::builder`]. `input`, `mid_channels` and `filters`
 /// must be given; the rest defaults to stride 1, a bias in each of the three, no residual, a ReLU
 /// at the end, f32, NCHW, KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Bottleneck2dBuilder {
     input: [usize; 4],
-    narrow: usize,
+    mid_channels: usize,
     filters: usize,
     stride: usize,
     bias: [bool; 3],
@@ -32,7 +32,7 @@ impl Bottleneck2dBuilder {
     pub(super) fn new() -> Bottleneck2dBuilder {
         Bottleneck2dBuilder {
             input: [0; 4],
-            narrow: 0,
+            mid_channels: 0,
             filters: 0,
             stride: 1,
             bias: [true; 3],
@@ -56,7 +56,7 @@ impl Bottleneck2dBuilder {
         };
         Bottleneck2dBuilder {
             input: [problem.n(), problem.c(), problem.h(), problem.w()],
-            narrow: problem.narrow(),
+            mid_channels: problem.mid_channels(),
             filters: problem.k(),
             stride: problem.stride(),
             bias: problem.bias(),
@@ -83,8 +83,8 @@ impl Bottleneck2dBuilder {
     }
 
     /// Channels of both intermediates.
-    pub fn narrow(mut self, narrow: usize) -> Self {
-        self.narrow = narrow;
+    pub fn mid_channels(mut self, mid_channels: usize) -> Self {
+        self.mid_channels = mid_channels;
         self
     }
 
@@ -189,14 +189,17 @@ impl Bottleneck2dBuilder {
             });
         }
         let [n, c, h, w] = self.input;
-        let mut reduce = self.conv(c, self.narrow, 1, 0).input(n, c, h, w).relu(true);
+        let mut reduce = self
+            .conv(c, self.mid_channels, 1, 0)
+            .input(n, c, h, w)
+            .relu(true);
         if let Some((pitch, offset)) = self.input_slice {
             reduce = reduce.input_slice(pitch, offset);
         }
         let reduce = reduce.build()?;
         let middle = self
-            .conv(self.narrow, self.narrow, 3, 1)
-            .input(n, self.narrow, h, w)
+            .conv(self.mid_channels, self.mid_channels, 3, 1)
+            .input(n, self.mid_channels, h, w)
             .stride(self.stride, self.stride)
             .relu(true)
             .build()?;
@@ -208,8 +211,8 @@ impl Bottleneck2dBuilder {
             });
         }
         let mut expand = self
-            .conv(self.narrow, self.filters, 1, 2)
-            .input(n, self.narrow, p, q)
+            .conv(self.mid_channels, self.filters, 1, 2)
+            .input(n, self.mid_channels, p, q)
             .relu(self.relu)
             .residual(self.added != Added::Nothing);
         if let Some((pitch, offset)) = self.output_slice {

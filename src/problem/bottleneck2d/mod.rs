@@ -25,9 +25,9 @@ pub enum Added {
 /// Three convolutions as one operation, by way of a few channels:
 ///
 /// ```text
-/// mid1 = relu(conv 1x1 (x, w1) + b1)                c -> narrow, rounded to the storage type
-/// mid2 = relu(conv 3x3 (mid1, w2) + b2)             narrow -> narrow, padding 1, stride 1 or 2, rounded likewise
-/// y    = act(conv 1x1 (mid2, w3) + b3 + residual)   narrow -> k
+/// mid1 = relu(conv 1x1 (x, w1) + b1)                c -> mid_channels, rounded to the storage type
+/// mid2 = relu(conv 3x3 (mid1, w2) + b2)             mid_channels -> mid_channels, padding 1, stride 1 or 2, rounded likewise
+/// y    = act(conv 1x1 (mid2, w3) + b3 + residual)   mid_channels -> k
 /// ```
 ///
 /// with `act` the ReLU (NaN kept) or nothing. The stride is the 3x3's, as in torchvision's ResNet;
@@ -36,7 +36,7 @@ pub enum Added {
 ///
 /// ```
 /// use warpconv::problem::Bottleneck2d;
-/// let block = Bottleneck2d::builder().input(128, 252, 56, 56).narrow(63).filters(252).build()?;
+/// let block = Bottleneck2d::builder().input(128, 252, 56, 56).mid_channels(63).filters(252).build()?;
 /// assert_eq!(block.macs(), 128 * 56 * 56 * 67_473);
 /// assert_eq!(block.to_string(), "bottleneck_mb128_ic252ih56iw56_narrow63_oc252oh56ow56+bias+relu");
 /// # Ok::<(), warpconv::Error>(())
@@ -96,7 +96,7 @@ impl Bottleneck2d {
     }
 
     /// Channels of both intermediates.
-    pub fn narrow(&self) -> usize {
+    pub fn mid_channels(&self) -> usize {
         self.convolutions[0].k()
     }
 
@@ -208,7 +208,7 @@ impl fmt::Display for Bottleneck2d {
             self.c(),
             self.h(),
             self.w(),
-            self.narrow(),
+            self.mid_channels(),
             self.k(),
             self.p(),
             self.q()
@@ -271,7 +271,7 @@ mod tests {
     fn block() -> Bottleneck2dBuilder {
         Bottleneck2d::builder()
             .input(2, 12, 9, 7)
-            .narrow(3)
+            .mid_channels(3)
             .filters(12)
     }
 
@@ -343,7 +343,7 @@ mod tests {
             "the input, 12x9x7, cannot be added to an output of 12x5x4"
         );
         assert_eq!(
-            block().narrow(0).build().unwrap_err().to_string(),
+            block().mid_channels(0).build().unwrap_err().to_string(),
             "the number of filters is 0; it must be at least 1"
         );
         assert!(block().input_slice(12, 1).build().is_err());

@@ -153,8 +153,8 @@ fn kernel(algorithm: Algorithm, math: Math) -> Kernel {
 }
 
 /// The error that a result of 1 may have where the magnitudes are 1.
-fn allowed(conv: &Conv2d, kernel: &Kernel, splits: u32) -> f64 {
-    let tolerance = Tolerance::of_conv(conv, kernel, splits, &[1.0]);
+fn allowed(conv: &Conv2d, kernel: &Kernel, split_k: u32) -> f64 {
+    let tolerance = Tolerance::of_conv(conv, kernel, split_k, &[1.0]);
     bound(tolerance, DType::F32, 0, 1.0)
 }
 

@@ -4,17 +4,17 @@
 //! activations NCHW, filters KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact
 //! in f64 than any kernel computes it, so these results count as true.
 
+mod activation;
 mod bottleneck;
 mod conv;
 mod lrn;
 mod pool;
-mod squash;
 
+pub use activation::{softmax, softmax_bound, subsample, subsample_bound, tanh, tanh_bound};
 pub use bottleneck::{BottleneckOperands, bottleneck2d};
 pub use conv::{conv2d, conv2d_abs};
 pub use lrn::{lrn, lrn_bound};
 pub use pool::{pool2d, pool2d_abs};
-pub use squash::{softmax, softmax_bound, subsample, subsample_bound, tanh, tanh_bound};
 
 use warpconv::error::Error;
 

@@ -1,0 +1,227 @@
+//! A row of a benchmark, and the run that it belongs to, as JSON lines.
+
+use serde_json::{Value, json};
+
+/// The version of the lines; others are not read.
+pub const FORMAT: u64 = 1;
+
+/// A benchmark's run: what it ran on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    /// The benchmark.
+    pub bench: String,
+    /// The card's name.
+    pub device: String,
+    /// Whether it is the emulator: then no row has a time.
+    pub emulated: bool,
+    /// The driver's CUDA version: 12040 is 12.4.
+    pub driver: u64,
+    /// The commit that was built, if it is known.
+    pub commit: String,
+    /// When, in UTC.
+    pub date: String,
+    /// cuDNN's version, or why there is none.
+    pub cudnn: String,
+    /// Where the ceilings are from.
+    pub peak_rates: String,
+    /// How operands are laid out over a chain of launches.
+    pub cache: String,
+}
+
+/// cuDNN's part of a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CudnnRecord {
+    /// Microseconds of its best plan, bias and ReLU included.
+    pub us: Option<f64>,
+    /// That plan.
+    pub plan: String,
+    /// Whether bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the
+    /// same.
+    pub fused: bool,
+    /// Microseconds of its best plan without Winograd's transform or Fourier's, if the best has
+    /// one.
+    pub direct_us: Option<f64>,
+    /// Microseconds of single kernels: the convolution alone, bias and ReLU, layout transposes.
+    pub parts: Vec<(String, f64)>,
+    /// Plans that were timed.
+    pub timed: u64,
+    /// What is to be said, such as why there is no time.
+    pub note: String,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Row {
+    /// network/layer/batch/type/layout.
+    pub id: String,
+    /// The problem in benchdnn notation; empty for a module.
+    pub problem: String,
+    /// The family's name.
+    pub family: String,
+    /// Images.
+    pub batch: u64,
+    /// f32, tf32x3, tf32, f16, bf16.
+    pub kind: String,
+    /// nhwc or nchw.
+    pub layout: String,
+    /// The kernel, or the kernels.
+    pub kernel: String,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Bytes at least moved.
+    pub bytes: u64,
+    /// The roofline, microseconds.
+    pub floor_us: f64,
+    /// What bounds it: arithmetic or memory.
+    pub bound: String,
+    /// Blocks of the launch for each place that the card has for one, rounded up: 1 is a single
+    /// wave.
+    pub blocks_per_sm: u64,
+    /// Microseconds of a launch, the median of the samples; `None` on the emulator.
+    pub us: Option<f64>,
+    /// The distance between the samples' quartiles, as a share of the median.
+    pub spread: Option<f64>,
+    /// Instructions of all threads, on the emulator.
+    pub instructions: Option<u64>,
+    /// The multiprocessors' clock, MHz, behind the samples.
+    pub sm_mhz: Option<u64>,
+    /// cuDNN's part.
+    pub cudnn: CudnnRecord,
+}
+
+impl Row {
+    /// The share of the roofline.
+    pub fn share(&self) -> Option<f64> {
+        self.us.map(|us| self.floor_us / us)
+    }
+
+    /// How many times ours cuDNN's time is.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.cudnn.us? / self.us?)
+    }
+}
+
+/// Either line.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// The run of the rows behind it.
+    Run(Run),
+    /// A row.
+    Row(Box<Row>),
+}
+
+impl Run {
+    /// As a line.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "kind": "run", "format": FORMAT, "bench": self.bench, "device": self.device, "emulated": self.emulated,
+            "driver": self.driver, "commit": self.commit, "date": self.date, "cudnn": self.cudnn,
+            "ceilings": self.peak_rates, "cache": self.cache,
+        })
+    }
+
+    fn of(line: &Value) -> Run {
+        let text = |key| string(line, key);
+        Run {
+            bench: text("bench"),
+            device: text("device"),
+            emulated: line["emulated"].as_bool().unwrap_or(false),
+            driver: line["driver"].as_u64().unwrap_or(0),
+            commit: text("commit"),
+            date: text("date"),
+            cudnn: text("cudnn"),
+            peak_rates: text("ceilings"),
+            cache: text("cache"),
+        }
+    }
+}
+
+impl CudnnRecord {
+    fn to_json(&self) -> Value {
+        let parts: Vec<Value> = self
+            .parts
+            .iter()
+            .map(|(name, us)| json!([name, us]))
+            .collect();
+        json!({
+            "us": self.us, "plan": self.plan, "fused": self.fused, "direct_us": self.direct_us, "parts": parts,
+            "timed": self.timed, "note": self.note,
+        })
+    }
+
+    fn of(value: &Value) -> CudnnRecord {
+        let parts = value["parts"].as_array().map_or(&[][..], Vec::as_slice);
+        CudnnRecord {
+            us: time(&value["us"]),
+            plan: string(value, "plan"),
+            fused: value["fused"].as_bool().unwrap_or(false),
+            direct_us: time(&value["direct_us"]),
+            parts: parts
+                .iter()
+                .filter_map(|part| Some((part[0].as_str()?.to_owned(), time(&part[1])?)))
+                .collect(),
+            timed: value["timed"].as_u64().unwrap_or(0),
+            note: string(value, "note"),
+        }
+    }
+}
+
+impl Row {
+    /// As a line.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "kind": "row", "format": FORMAT, "id": self.id, "problem": self.problem, "family": self.family,
+            "batch": self.batch, "type": self.kind, "layout": self.layout, "kernel": self.kernel, "macs": self.macs,
+            "bytes": self.bytes, "floor_us": self.floor_us, "bound": self.bound, "turns": self.blocks_per_sm, "us": self.us,
+            "spread": self.spread, "instructions": self.instructions, "sm_mhz": self.sm_mhz,
+            "share": self.share(), "ratio": self.ratio(), "peer": self.cudnn.to_json(),
+        })
+    }
+
+    fn of(line: &Value) -> Option<Row> {
+        let text = |key| string(line, key);
+        let count = |key: &str| line[key].as_u64();
+        Some(Row {
+            id: line["id"].as_str()?.to_owned(),
+            problem: text("problem"),
+            family: text("family"),
+            batch: count("batch")?,
+            kind: text("type"),
+            layout: text("layout"),
+            kernel: text("kernel"),
+            macs: count("macs")?,
+            bytes: count("bytes")?,
+            floor_us: time(&line["floor_us"])?,
+            bound: text("bound"),
+            blocks_per_sm: count("turns").unwrap_or(0),
+            us: time(&line["us"]),
+            spread: line["spread"].as_f64(),
+            instructions: count("instructions"),
+            sm_mhz: count("sm_mhz"),
+            cudnn: CudnnRecord::of(&line["peer"]),
+        })
+    }
+}
+
+/// A line of a file of rows; `None` for what is neither of the two, and for lines of another
+/// version.
+pub fn parse(line: &str) -> Option<Line> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["format"].as_u64() != Some(FORMAT) {
+        return None;
+    }
+    match line["kind"].as_str()? {
+        "run" => Some(Line::Run(Run::of(&line))),
+        "row" => Row::of(&line).map(|row| Line::Row(Box::new(row))),
+        _ => None,
+    }
+}
+
+fn string(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// A time that can be one: positive and finite.
+fn time(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|us| us.is_finite() && *us > 0.0)
+}

@@ -1,0 +1,371 @@
+//! A module planned for a device, and the launch of it, which allocates nothing.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream};
+
+use super::branches::LoadedBranches;
+use super::memory_plan::{Bindings, Operands, Shared};
+use super::{Graph, Node, Step};
+use crate::catalog::Kernel;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::launch::memory::workspace;
+use crate::launch::{
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers,
+    PreparedBottleneck, PreparedConv, PreparedLrn, PreparedPool, PreparedRelu, PreparedSoftmax,
+    PreparedSubsample, PreparedTanh, PreparedUnary, ReluBuffers, SubsampleBuffers, Unary,
+    UnaryBuffers, Workspace,
+};
+use crate::plan::{
+    BottleneckPlan, BranchesPlan, ConvPlan, Limits, Plan, PoolPlan, ReluPlan, SubsamplePlan, Tuning,
+};
+
+/// The filters and the bias of one convolution.
+#[derive(Clone, Copy)]
+pub struct Weights<'a, T> {
+    /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len) elements.
+    pub w: &'a dyn DeviceBuffer<T>,
+    /// The bias, one a filter, exactly if the convolution has one.
+    pub bias: Option<&'a dyn DeviceBuffer<T>>,
+}
+
+/// The operands of a module. Lengths in elements.
+pub struct GraphBuffers<'a, T> {
+    /// The input: [`Graph::input_len`].
+    pub x: &'a dyn DeviceBuffer<T>,
+    /// Filters and bias of each of [`Graph::weights`].
+    pub weights: &'a [Weights<'a, T>],
+    /// What lies between launches: one buffer for each of [`Graph::intermediates`], as from
+    /// [`Graph::allocate_intermediates`].
+    pub intermediates: &'a mut [CudaSlice<T>],
+    /// The output: [`Graph::output_len`].
+    pub y: &'a mut dyn DeviceBufferMut<T>,
+    /// What the launches compute in, one after the other, if any of them needs it: at least
+    /// [`PreparedGraph::workspace_bytes`], as from [`PreparedGraph::allocate_workspace`].
+    pub workspace: Option<&'a mut Workspace>,
+}
+
+/// A step that was planned and whose kernel is loaded.
+#[derive(Clone, Debug)]
+enum PreparedStep {
+    Conv(Box<PreparedConv>),
+    Pool(Box<PreparedPool>),
+    Branches(Box<LoadedBranches>),
+    Relu(Box<PreparedRelu>),
+    Bottleneck(Box<PreparedBottleneck>),
+    Lrn(Box<PreparedLrn>),
+    Softmax(Box<PreparedSoftmax>),
+    Tanh(Box<PreparedTanh>),
+    Subsample(Box<PreparedSubsample>),
+}
+
+impl PreparedStep {
+    fn new(
+        node: &Node,
+        gpu: &Gpu,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<PreparedStep, Error> {
+        let device = gpu.capability();
+        Ok(match &node.step {
+            Step::Conv(conv) => {
+                let plan = ConvPlan::tuned(conv, device, limits, tuning)?;
+                PreparedStep::Conv(Box::new(gpu.prepare_conv(&plan)?))
+            }
+            Step::Pool(pool) => {
+                let plan = PoolPlan::tuned(pool, device, limits, tuning)?;
+                PreparedStep::Pool(Box::new(gpu.prepare_pool(&plan)?))
+            }
+            Step::Branches(branches) => {
+                let plan = BranchesPlan::tuned(branches, device, limits, tuning)?;
+                let branches = LoadedBranches::new(gpu.prepare_branches(&plan)?, &node.to);
+                PreparedStep::Branches(Box::new(branches))
+            }
+            Step::Relu(relu) => {
+                let plan = ReluPlan::tuned(relu, device, limits, tuning)?;
+                PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
+            }
+            Step::Bottleneck(bottleneck) => {
+                let plan = BottleneckPlan::tuned(bottleneck, device, limits, tuning)?;
+                PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
+            }
+            Step::Lrn(lrn) => PreparedStep::Lrn(Box::new(map(lrn, gpu, tuning)?)),
+            Step::Softmax(softmax) => PreparedStep::Softmax(Box::new(map(softmax, gpu, tuning)?)),
+            Step::Tanh(tanh) => PreparedStep::Tanh(Box::new(map(tanh, gpu, tuning)?)),
+            Step::Subsample(subsample) => {
+                let plan = SubsamplePlan::tuned(subsample, device, limits, tuning)?;
+                PreparedStep::Subsample(Box::new(gpu.prepare_subsample(&plan)?))
+            }
+        })
+    }
+
+    /// The kernel, and how many blocks share a sum in it.
+    fn kernel(&self) -> (&'static Kernel, u32) {
+        match self {
+            PreparedStep::Conv(conv) => (conv.plan().kernel().kernel(), conv.plan().split_k()),
+            PreparedStep::Branches(branches) => {
+                (branches.plan().kernel().kernel(), branches.plan().split_k())
+            }
+            PreparedStep::Pool(pool) => (pool.plan().kernel().kernel(), 1),
+            PreparedStep::Relu(relu) => (relu.plan().kernel().kernel(), 1),
+            PreparedStep::Bottleneck(one) => (one.plan().kernel().kernel(), 1),
+            PreparedStep::Lrn(lrn) => (lrn.plan().kernel().kernel(), 1),
+            PreparedStep::Softmax(softmax) => (softmax.plan().kernel().kernel(), 1),
+            PreparedStep::Tanh(tanh) => (tanh.plan().kernel().kernel(), 1),
+            PreparedStep::Subsample(subsample) => (subsample.plan().kernel().kernel(), 1),
+        }
+    }
+
+    /// Kernels that are launched, one that brings filters into order among them.
+    fn launches(&self) -> usize {
+        match self {
+            PreparedStep::Conv(conv) => conv.plan().launches() as usize,
+            PreparedStep::Branches(branches) => branches.plan().launches() as usize,
+            _ => 1,
+        }
+    }
+
+    fn workspace_bytes(&self) -> u64 {
+        match self {
+            PreparedStep::Conv(conv) => conv.plan().workspace_bytes(),
+            PreparedStep::Branches(branches) => branches.plan().workspace_bytes(),
+            _ => 0,
+        }
+    }
+
+    fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        mut operands: Operands<'_, T>,
+    ) -> Result<(), Error> {
+        match self {
+            PreparedStep::Conv(conv) => {
+                let weights = operands.weights.first();
+                let &Weights { w, bias } =
+                    weights.ok_or(Error::MissingBuffer { buffer: "filter" })?;
+                let one = operands.single()?;
+                let buffers = ConvBuffers {
+                    x: one.x,
+                    w,
+                    bias,
+                    residual: one.residual,
+                    y: one.y,
+                    workspace: one.workspace,
+                };
+                conv.launch(stream, buffers)
+            }
+            PreparedStep::Pool(pool) => {
+                let one = operands.single()?;
+                pool.launch(stream, PoolBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Branches(branches) => branches.launch(stream, operands),
+            PreparedStep::Relu(relu) => {
+                let one = operands.single()?;
+                relu.launch(stream, ReluBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Lrn(lrn) => {
+                let one = operands.single()?;
+                lrn.launch(stream, UnaryBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Softmax(softmax) => {
+                let one = operands.single()?;
+                softmax.launch(stream, UnaryBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Tanh(tanh) => {
+                let one = operands.single()?;
+                tanh.launch(stream, UnaryBuffers::new(one.x, one.y))
+            }
+            PreparedStep::Subsample(subsample) => {
+                let weights = operands.weights.first();
+                let &Weights { w, bias } =
+                    weights.ok_or(Error::MissingBuffer { buffer: "filter" })?;
+                let one = operands.single()?;
+                let buffers = SubsampleBuffers {
+                    x: one.x,
+                    coefficient: w,
+                    bias: bias.ok_or(Error::MissingBuffer { buffer: "bias" })?,
+                    y: one.y,
+                };
+                subsample.launch(stream, buffers)
+            }
+            PreparedStep::Bottleneck(bottleneck) => {
+                let [first, second, third] = operands.weights else {
+                    return Err(Error::MissingBuffer { buffer: "filter" });
+                };
+                let one = operands.single()?;
+                let buffers = BottleneckBuffers {
+                    x: one.x,
+                    w: [first.w, second.w, third.w],
+                    bias: [first.bias, second.bias, third.bias],
+                    residual: one.residual,
+                    y: one.y,
+                };
+                bottleneck.launch(stream, buffers)
+            }
+        }
+    }
+}
+
+/// A planned operation that keeps the extents.
+fn map<P: Unary>(problem: &P, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedUnary<P>, Error> {
+    let plan = Plan::tuned(problem, gpu.capability(), &Limits::default(), tuning)?;
+    gpu.prepare_unary(&plan)
+}
+
+/// A step with what its launch needs to know of the module.
+#[derive(Clone, Debug)]
+struct Prepared {
+    step: PreparedStep,
+    bindings: Bindings,
+    weights: usize,
+}
+
+/// A module ready to launch; made by [`Graph::prepare`].
+#[derive(Clone, Debug)]
+pub struct PreparedGraph {
+    graph: Graph,
+    steps: Vec<Prepared>,
+}
+
+impl PreparedGraph {
+    pub(super) fn new(
+        graph: &Graph,
+        gpu: &Gpu,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<PreparedGraph, Error> {
+        let steps = graph.nodes().iter().map(|node| {
+            Ok(Prepared {
+                step: PreparedStep::new(node, gpu, tuning, limits)?,
+                bindings: graph.bindings(node),
+                weights: node.step.weights().len(),
+            })
+        });
+        Ok(PreparedGraph {
+            steps: steps.collect::<Result<_, Error>>()?,
+            graph: graph.clone(),
+        })
+    }
+
+    /// The module.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The kernel that each of [`Graph::nodes`] launches, and how many blocks share a sum in it: 1
+    /// where each has its own.
+    pub fn kernels(&self) -> impl Iterator<Item = (&'static Kernel, u32)> {
+        self.steps().map(PreparedStep::kernel)
+    }
+
+    /// What each of [`Graph::nodes`] became.
+    fn steps(&self) -> impl Iterator<Item = &PreparedStep> {
+        self.steps.iter().map(|prepared| &prepared.step)
+    }
+
+    /// Kernels that are launched, those that bring filters into a kernel's order among them.
+    pub fn launches(&self) -> usize {
+        self.steps().map(PreparedStep::launches).sum()
+    }
+
+    /// Bytes of the workspace that the launches share: as much as the one that needs most; 0 if
+    /// none needs any.
+    pub fn workspace_bytes(&self) -> u64 {
+        let each = self.steps().map(PreparedStep::workspace_bytes);
+        each.max().unwrap_or(0)
+    }
+
+    /// A workspace for the launches, if they need one.
+    ///
+    /// # Errors
+    /// As [`Workspace::new`].
+    pub fn allocate_workspace(&self, stream: &Arc<CudaStream>) -> Result<Option<Workspace>, Error> {
+        workspace(stream, self.workspace_bytes())
+    }
+
+    /// Queues all launches in the stream.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or hidden buffers is
+    /// another one.
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: GraphBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.launch_each(stream, buffers, |_, _| Ok(()))
+    }
+
+    /// As [`PreparedGraph::launch`], calling `after` behind each launch with its number and the
+    /// hidden buffers: to record an event, to read the emulator's counters, or to copy what was
+    /// just written.
+    ///
+    /// # Errors
+    /// As [`PreparedGraph::launch`], and what `after` returns.
+    pub fn launch_each<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: GraphBuffers<'_, T>,
+        mut after: impl FnMut(usize, &[CudaSlice<T>]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.check(&buffers)?;
+        let GraphBuffers {
+            x,
+            mut weights,
+            intermediates,
+            y,
+            mut workspace,
+        } = buffers;
+        for (index, prepared) in self.steps.iter().enumerate() {
+            let (own, others) = weights
+                .split_at_checked(prepared.weights)
+                .unwrap_or_default();
+            weights = others;
+            let shared = Shared {
+                x,
+                intermediates: &mut *intermediates,
+                y: &mut *y,
+            };
+            let workspace = workspace.as_deref_mut();
+            let operands = Operands::new(&prepared.bindings, shared, own, workspace)?;
+            prepared.step.launch(stream, operands)?;
+            after(index, intermediates)?;
+        }
+        Ok(())
+    }
+
+    /// Before anything is launched: a launch that then finds too little would leave the module half
+    /// done.
+    fn check<T>(&self, buffers: &GraphBuffers<'_, T>) -> Result<(), Error> {
+        let weights = self.steps.iter().map(|prepared| prepared.weights).sum();
+        count("the weights of a module", weights, buffers.weights.len())?;
+        let intermediates = self.graph.intermediates().len();
+        count(
+            "the hidden buffers of a module",
+            intermediates,
+            buffers.intermediates.len(),
+        )?;
+        let needs = self.workspace_bytes();
+        let has = buffers.workspace.as_deref().map(Workspace::len);
+        match has {
+            None if needs > 0 => Err(Error::MissingBuffer {
+                buffer: "workspace",
+            }),
+            Some(has) if has < needs => Err(Error::WorkspaceTooSmall { needs, has }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn count(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            what,
+            expected,
+            got,
+        })
+    }
+}

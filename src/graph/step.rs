@@ -1,0 +1,197 @@
+//! What can be launched as one step of a module.
+//!
+//! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`,
+//! and one arm of the check's reference in `check/step.rs`; the compiler names the places.
+
+use std::borrow::Cow;
+
+use crate::problem::{
+    Added, Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
+};
+
+/// One launch of a module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A convolution, its epilogue included.
+    Conv(Conv2d),
+    /// A pooling.
+    Pool(Pool2d),
+    /// Several convolutions at once, a pooling before some of them perhaps.
+    Branches(Box<Branches>),
+    /// A ReLU by itself, from one place to another.
+    Relu(Relu),
+    /// A whole bottleneck. A residual has a place only if it is another tensor than the input
+    /// ([`Added::Tensor`]).
+    Bottleneck(Bottleneck2d),
+    /// A local response normalisation.
+    Lrn(Lrn),
+    /// A softmax over channels.
+    Softmax(Softmax),
+    /// A hyperbolic tangent, scaled.
+    Tanh(Tanh),
+    /// A trainable subsampling. Its coefficients are given as the filters, its biases as the bias,
+    /// of [`Subsample::parameters`].
+    Subsample(Subsample),
+}
+
+impl Step {
+    /// The tensors it reads, in the order of [`Node::from`]; the residual is apart.
+    pub fn inputs(&self) -> Vec<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => vec![conv.input()],
+            Step::Pool(pool) => vec![pool.input()],
+            Step::Branches(branches) => branches.inputs().collect(),
+            Step::Relu(relu) => vec![relu.input()],
+            Step::Bottleneck(bottleneck) => vec![bottleneck.input()],
+            Step::Lrn(lrn) => vec![lrn.input()],
+            Step::Softmax(softmax) => vec![softmax.input()],
+            Step::Tanh(tanh) => vec![tanh.input()],
+            Step::Subsample(subsample) => vec![subsample.input()],
+        }
+    }
+
+    /// The tensor that is added before the last ReLU, if any.
+    pub fn residual(&self) -> Option<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => conv.residual(),
+            Step::Bottleneck(bottleneck) => match bottleneck.added() {
+                Added::Tensor => bottleneck.residual(),
+                Added::Nothing | Added::Input => None,
+            },
+            Step::Branches(_) | Step::Pool(_) | Step::Relu(_) | Step::Subsample(_) => None,
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => None,
+        }
+    }
+
+    /// The tensors it writes, in the order of [`Node::to`].
+    pub fn outputs(&self) -> Vec<&TensorDesc> {
+        match self {
+            Step::Conv(conv) => vec![conv.output()],
+            Step::Pool(pool) => vec![pool.output()],
+            Step::Branches(branches) => branches.convolutions().map(Conv2d::output).collect(),
+            Step::Relu(relu) => vec![relu.output()],
+            Step::Bottleneck(bottleneck) => vec![bottleneck.output()],
+            Step::Lrn(lrn) => vec![lrn.output()],
+            Step::Softmax(softmax) => vec![softmax.output()],
+            Step::Tanh(tanh) => vec![tanh.output()],
+            Step::Subsample(subsample) => vec![subsample.output()],
+        }
+    }
+
+    /// The convolutions whose filters it takes, in their order: each wants a
+    /// [`Weights`](super::Weights) of [`Conv2d::filter_len`] elements and, exactly if it has one, a
+    /// bias. A step with parameters of another kind says here which convolution (a 1x1 of as many
+    /// groups as channels, say) has parameters of that form.
+    pub fn weights(&self) -> Vec<Conv2d> {
+        match self {
+            Step::Conv(conv) => vec![conv.clone()],
+            Step::Bottleneck(bottleneck) => bottleneck.convolutions().to_vec(),
+            Step::Subsample(subsample) => subsample.parameters().into_iter().collect(),
+            Step::Branches(branches) => branches.convolutions().cloned().collect(),
+            Step::Pool(_) | Step::Relu(_) => Vec::new(),
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => Vec::new(),
+        }
+    }
+
+    /// Multiplications with weights; a pooling has none.
+    pub fn macs(&self) -> u64 {
+        match self {
+            Step::Conv(conv) => conv.macs(),
+            Step::Bottleneck(bottleneck) => bottleneck.macs(),
+            Step::Subsample(subsample) => subsample.output().elements() as u64,
+            Step::Branches(branches) => branches.macs(),
+            Step::Pool(_) | Step::Relu(_) => 0,
+            Step::Lrn(_) | Step::Softmax(_) | Step::Tanh(_) => 0,
+        }
+    }
+
+    /// Bytes at least moved: each operand once.
+    pub fn min_bytes(&self) -> u64 {
+        match self {
+            Step::Conv(conv) => conv.min_bytes(),
+            Step::Pool(pool) => pool.min_bytes(),
+            Step::Branches(branches) => branches.min_bytes(),
+            Step::Relu(relu) => relu.min_bytes(),
+            Step::Bottleneck(bottleneck) => bottleneck.min_bytes(),
+            Step::Lrn(lrn) => lrn.min_bytes(),
+            Step::Softmax(softmax) => softmax.min_bytes(),
+            Step::Tanh(tanh) => tanh.min_bytes(),
+            Step::Subsample(subsample) => subsample.min_bytes(),
+        }
+    }
+}
+
+/// Where a launch reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TensorId {
+    /// The module's input.
+    Input,
+    /// The tensor of this number between launches. Several launches may write it, each its own
+    /// channels.
+    Intermediate(usize),
+    /// The module's output; the problem says which slice of it.
+    Output,
+}
+
+/// One launch with where it reads and writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The layer's name, as in the literature.
+    pub name: Cow<'static, str>,
+    /// What is computed.
+    pub step: Step,
+    /// Where it reads, one place for each of [`Step::inputs`]: never the output.
+    pub from: Vec<TensorId>,
+    /// Where it writes, one place for each of [`Step::outputs`]: never the input, nor where it
+    /// reads. Two outputs may be different channels of the same place.
+    pub to: Vec<TensorId>,
+    /// Where the residual is, exactly if the step has one: read like `from`.
+    pub residual: Option<TensorId>,
+}
+
+impl Node {
+    /// A launch that reads one place and writes one, without a residual.
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        step: Step,
+        from: TensorId,
+        to: TensorId,
+    ) -> Node {
+        Node {
+            name: name.into(),
+            step,
+            from: vec![from],
+            to: vec![to],
+            residual: None,
+        }
+    }
+
+    /// The same with the residual at a place.
+    pub fn with_residual(self, residual: TensorId) -> Node {
+        Node {
+            residual: Some(residual),
+            ..self
+        }
+    }
+
+    /// Every tensor it reads, the residual last, with its place.
+    pub fn reads(&self) -> impl Iterator<Item = (TensorId, &TensorDesc)> {
+        let inputs = self.from.iter().copied().zip(self.step.inputs());
+        inputs.chain(self.residual.zip(self.step.residual()))
+    }
+
+    /// Every tensor it writes, with its place.
+    pub fn writes(&self) -> impl Iterator<Item = (TensorId, &TensorDesc)> {
+        self.to.iter().copied().zip(self.step.outputs())
+    }
+
+    /// Multiplications with weights; a pooling has none.
+    pub fn macs(&self) -> u64 {
+        self.step.macs()
+    }
+
+    /// Bytes at least moved: each operand once.
+    pub fn min_bytes(&self) -> u64 {
+        self.step.min_bytes()
+    }
+}

@@ -1,0 +1,234 @@
+//! Launching an operation from one tensor to another of the same extents: ReLU, tanh, local
+//! response normalisation, softmax.
+
+use cudarc::driver::{CudaStream, sys};
+
+use super::activation_args::TanhArgs;
+use super::args::ReluArgs;
+use super::buffer::{DeviceBuffer, DeviceBufferMut};
+use super::channel_args::{LrnArgs, SoftmaxArgs};
+use super::check::{self, Span};
+use super::element::Element;
+use super::fill::{Arguments, offset_bytes};
+use super::prepared::Prepared;
+use super::uses;
+use crate::error::Error;
+use crate::gpu::Gpu;
+use crate::plan::{Operation, Plan, ReluPlan};
+use crate::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
+
+/// An operation from one tensor to another of the same extents, without weights.
+pub trait Unary: Operation {
+    /// The kernel's argument struct.
+    #[doc(hidden)]
+    type Args: Arguments + Send + Sync + std::fmt::Debug + 'static;
+
+    /// Whether the output may be the input's own elements.
+    const IN_PLACE: bool;
+
+    /// The input.
+    #[doc(hidden)]
+    fn x(&self) -> &TensorDesc;
+
+    /// The output.
+    #[doc(hidden)]
+    fn y(&self) -> &TensorDesc;
+
+    /// Everything but the pointers.
+    #[doc(hidden)]
+    fn arguments(&self) -> Self::Args;
+
+    /// Sets the pointers.
+    #[doc(hidden)]
+    fn set_pointers(arguments: &mut Self::Args, x: u64, y: u64);
+}
+
+/// The implementation for a problem with its argument struct.
+macro_rules! map {
+    ($problem:ty, $args:ty $(, $run:ident)?; in place: $in_place:expr) => {
+        impl Unary for $problem {
+            type Args = $args;
+            const IN_PLACE: bool = $in_place;
+
+            fn x(&self) -> &TensorDesc {
+                self.input()
+            }
+
+            fn y(&self) -> &TensorDesc {
+                self.output()
+            }
+
+            fn arguments(&self) -> $args {
+                <$args>::from(self)
+            }
+
+            fn set_pointers(arguments: &mut $args, x: u64, y: u64) {
+                (arguments$(.$run)?.x, arguments$(.$run)?.y) = (x, y);
+            }
+        }
+    };
+}
+
+map!(Relu, ReluArgs; in place: true);
+map!(Tanh, TanhArgs, run; in place: true);
+// An element is read and written by one thread.
+map!(Softmax, SoftmaxArgs; in place: true);
+// A thread reads channels that others write.
+map!(Lrn, LrnArgs; in place: false);
+
+/// A [`Unary`] ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedUnary<P> = Prepared<P, <P as Unary>::Args>;
+/// A ReLU ready to launch; made by [`Gpu::prepare_relu`].
+pub type PreparedRelu = PreparedUnary<Relu>;
+/// A local response normalisation ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedLrn = PreparedUnary<Lrn>;
+/// A softmax ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedSoftmax = PreparedUnary<Softmax>;
+/// A scaled hyperbolic tangent ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedTanh = PreparedUnary<Tanh>;
+
+/// The operands of a [`Unary`], as cudarc's slices or views. Lengths in elements.
+pub struct UnaryBuffers<'a, T> {
+    /// The input: `input().len()` of the problem.
+    pub x: &'a dyn DeviceBuffer<T>,
+    /// The output: `output().len()` of the problem. Of a wider tensor only the slice's channels are
+    /// written.
+    pub y: &'a mut dyn DeviceBufferMut<T>,
+}
+
+/// The operands of a ReLU.
+pub type ReluBuffers<'a, T> = UnaryBuffers<'a, T>;
+
+impl<'a, T> UnaryBuffers<'a, T> {
+    /// Input and output.
+    pub fn new(
+        x: &'a dyn DeviceBuffer<T>,
+        y: &'a mut dyn DeviceBufferMut<T>,
+    ) -> UnaryBuffers<'a, T> {
+        UnaryBuffers { x, y }
+    }
+}
+
+/// The operands of a [`Unary`] as device addresses: each that of the whole buffer's first element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnaryPointers {
+    /// The input.
+    pub x: sys::CUdeviceptr,
+    /// The output; the same as `x` in place.
+    pub y: sys::CUdeviceptr,
+}
+
+/// The operands of a ReLU as device addresses.
+pub type ReluPointers = UnaryPointers;
+
+impl Gpu {
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_unary<P: Unary>(&self, plan: &Plan<P>) -> Result<PreparedUnary<P>, Error> {
+        Prepared::new(self, plan, plan.problem().arguments())
+    }
+
+    /// [`Gpu::prepare_unary`] of a ReLU.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_relu(&self, plan: &ReluPlan) -> Result<PreparedRelu, Error> {
+        self.prepare_unary(plan)
+    }
+}
+
+impl<P: Unary> Prepared<P, P::Args> {
+    /// Computes in the stream, from one buffer to another. Returns when the work is queued, not
+    /// when it is done. An empty batch is nothing to do.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: UnaryBuffers<'_, T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        let UnaryBuffers { x, y } = buffers;
+        check::buffer(context, "x", x, problem.x().len())?;
+        check::buffer(context, "y", y, problem.y().len())?;
+        if problem.is_empty() {
+            return Ok(());
+        }
+        // Each guard records the buffer's use in the stream when it is dropped, after the launch.
+        let (x, _x) = uses::read(x, stream);
+        let (y, _y) = uses::write(y, stream);
+        self.check_ordering()?;
+        // SAFETY: both pointers are buffers of this context, as long as the problem says, and
+        // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
+        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // says why). The stream is of this context.
+        unsafe { self.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
+    }
+
+    /// Computes in place: `y` is both operands, which therefore are the same channels of the same
+    /// tensor, or have no channel in common.
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Overlap`] if the
+    /// problem's input and output are different slices with common channels, or the operation
+    /// cannot be done in place ([`Unary::IN_PLACE`]).
+    pub fn launch_in_place<T: Element>(
+        &self,
+        stream: &CudaStream,
+        y: &mut dyn DeviceBufferMut<T>,
+    ) -> Result<(), Error> {
+        self.check_call::<T>(stream)?;
+        let (problem, context) = (self.problem(), self.context());
+        check::buffer(context, "x", y, problem.x().len())?;
+        check::buffer(context, "y", y, problem.y().len())?;
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let (y, _y) = uses::write(y, stream);
+        self.check_ordering()?;
+        // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked
+        // there.
+        unsafe { self.launch_raw(stream.cu_stream(), UnaryPointers { x: y, y }) }
+    }
+
+    /// Computes in a stream of anyone's, on memory of anyone's, in place if both pointers are the
+    /// same.
+    ///
+    /// # Safety
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    ///
+    /// # Errors
+    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: UnaryPointers,
+    ) -> Result<(), Error> {
+        let problem = self.problem();
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let element = problem.dtype().size();
+        let x = Span::new("x", pointers.x, problem.x().len(), element);
+        let y = Span::new("y", pointers.y, problem.y().len(), element);
+        x.check(element as u64)?;
+        y.check(element as u64)?;
+        let (input, output) = ((&x, problem.x()), (&y, problem.y()));
+        let in_place = P::IN_PLACE && check::same_elements(input, output);
+        if !in_place && !check::disjoint_slices(input, output) {
+            y.apart_from(&x)?;
+        }
+        let mut arguments = *self.arguments();
+        P::set_pointers(
+            &mut arguments,
+            pointers.x + offset_bytes(problem.x()),
+            pointers.y + offset_bytes(problem.y()),
+        );
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { self.launch_arguments(stream, arguments) }
+    }
+}

@@ -1,0 +1,364 @@
+//! Tuning files: a line of text an entry, written whole or not at all.
+//!
+//! ```text
+//! warpconv-tuning 1
+//! <problem> <card> <driver> <build> <kernel> <split_k> <us|instructions> <amount> <of>
+//! end <entries> <checksum>
+//! ```
+//! Fields are separated by tabs. The checksum is that of everything before the last line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::tuning::{Card, Entry, Key, Measure, SEED, Tuning, build, fingerprint};
+use crate::files;
+
+/// The word that a tuning file begins with.
+const MAGIC: &str = "warpconv-tuning";
+
+/// The format that this crate writes and reads.
+const FORMAT: u32 = 1;
+
+/// Kernel families by their earlier names, and by those that they have now.
+const RENAMED: [(&str, &str); 6] = [
+    ("bottleneck_cores", "bottleneck_simt"),
+    ("direct_flat", "direct_few_channels"),
+    ("grouped_narrow", "small_groups"),
+    ("mma_branches", "mma_multi_conv"),
+    ("mma_flat", "mma_few_channels"),
+    ("mma_narrow", "mma_small_groups"),
+];
+
+/// Why a tuning file is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuningError {
+    /// The system does not let it be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: TuningReason,
+    },
+}
+
+/// What is wrong with the text of a tuning file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuningReason {
+    /// It does not begin as one.
+    #[error("no tuning file of warpconv")]
+    Foreign,
+    /// It is of a later version of this crate.
+    #[error("a tuning file of format {found}; this version reads format {FORMAT}")]
+    Format {
+        /// Its format.
+        found: u32,
+    },
+    /// It does not end as it should.
+    #[error("the tuning file is cut off")]
+    CutOff,
+    /// A line cannot be read.
+    #[error("the tuning file is damaged in line {line}: {what}")]
+    Line {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A kernel has the name that its family had in an earlier version.
+    #[error(
+        "line {line} of the tuning file is by an earlier version: kernels {old}_* are now {new}_*; \
+         delete the file and run `warpconv tune` again"
+    )]
+    Renamed {
+        /// The line, from 1.
+        line: usize,
+        /// The family's earlier name.
+        old: &'static str,
+        /// Its name now.
+        new: &'static str,
+    },
+    /// The text is not the one that was written.
+    #[error("the tuning file is damaged: its checksum does not match")]
+    Checksum,
+    /// It is too large to be one.
+    #[error("{bytes} bytes are more than a tuning file has")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+impl TuningReason {
+    /// Whether what is there belongs to somebody else and must not be overwritten.
+    fn keeps_out(&self) -> bool {
+        matches!(
+            self,
+            TuningReason::Foreign | TuningReason::Format { .. } | TuningReason::TooLarge { .. }
+        )
+    }
+}
+
+impl Tuning {
+    /// Where tuning files are kept unless somebody says otherwise: what `WARPCONV_TUNING` names
+    /// (nothing if it is empty), else `warpconv/tuning.txt` in the user's folder of caches. `None`
+    /// if there is no such folder.
+    pub fn default_path() -> Option<PathBuf> {
+        place(|name| std::env::var_os(name))
+    }
+
+    /// Reads a file; one that does not exist has no winners.
+    ///
+    /// # Errors
+    /// [`TuningError`] if it cannot be read, or is damaged or no tuning file. Plans do well
+    /// without: the caller says why it is ignored and goes on with [`Tuning::new`].
+    pub fn read(path: &Path, card: Card) -> Result<Tuning, TuningError> {
+        let entries = match read(path) {
+            Ok(text) => parse(&text).map_err(|reason| content(path, reason))?,
+            Err(TuningError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                BTreeMap::new()
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Tuning::with_entries(card, entries))
+    }
+
+    /// Adds the winners that count for the card to a file, whose other entries stay; those of the
+    /// card by another build go. Whoever reads meanwhile sees the file as it was or as it is; of
+    /// programs that write at the same time, none loses its winners. A damaged file is replaced.
+    ///
+    /// # Errors
+    /// [`TuningError`] if it cannot be written, and for what is in its place and not a tuning file,
+    /// or one of a later version.
+    pub fn save(&self, path: &Path) -> Result<(), TuningError> {
+        let failed = |at: &Path| {
+            let path = at.to_owned();
+            move |error| TuningError::File { path, error }
+        };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        let beside = |end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        // The lock is a file of its own: the other one is replaced.
+        let lock = beside(".lock");
+        let held = files::create_own(&lock).map_err(failed(&lock))?;
+        held.lock().map_err(failed(&lock))?;
+        let mut entries = match Tuning::read(path, self.card().clone()) {
+            Ok(there) => there.entries,
+            Err(TuningError::Content { reason, .. }) if !reason.keeps_out() => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        entries.retain(|key, entry| key.card != *self.card() || entry.build == build());
+        let own = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| key.card == *self.card() && entry.build == build());
+        entries.extend(own.map(|(key, entry)| (key.clone(), entry.clone())));
+
+        // In the same folder, so that renaming replaces the file in one step. The lock makes the
+        // name ours.
+        let new = beside(".new");
+        let mut file = files::create_own(&new).map_err(failed(&new))?;
+        let mut write = || -> io::Result<()> {
+            file.write_all(print(&entries).as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&new);
+            failed(path)(error)
+        })
+    }
+}
+
+/// Where files are kept, by the environment's variables.
+fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if let Some(named) = variable("WARPCONV_TUNING") {
+        return (!named.is_empty()).then(|| PathBuf::from(named));
+    }
+    let folder = |name: &str| {
+        variable(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("warpconv").join("tuning.txt"))
+}
+
+/// The text of a file. What is no UTF-8 is no tuning file.
+fn read(path: &Path) -> Result<String, TuningError> {
+    let failed = |error| TuningError::File {
+        path: path.to_owned(),
+        error,
+    };
+    let read = files::bytes(path, files::TUNING).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            let limit = files::TUNING.limit;
+            let bytes = fs::metadata(path).map_or(limit + 1, |metadata| metadata.len());
+            content(path, TuningReason::TooLarge { bytes })
+        }
+        _ => failed(error),
+    });
+    let text = String::from_utf8(read?);
+    text.map_err(|error| {
+        let ours = error.as_bytes().starts_with(MAGIC.as_bytes());
+        content(
+            path,
+            if ours {
+                TuningReason::Checksum
+            } else {
+                TuningReason::Foreign
+            },
+        )
+    })
+}
+
+fn content(path: &Path, reason: TuningReason) -> TuningError {
+    TuningError::Content {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// The entries as text.
+fn print(entries: &BTreeMap<Key, Entry>) -> String {
+    let mut text = format!("{MAGIC} {FORMAT}\n");
+    for (key, entry) in entries {
+        text.push_str(&format!(
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
+            key.problem,
+            key.card.name(),
+            key.card.driver(),
+            entry.build,
+            entry.kernel,
+            entry.split_k,
+            entry.by.name(),
+            entry.amount,
+            entry.of
+        ));
+    }
+    let sum = fingerprint(text.as_bytes(), SEED);
+    text.push_str(&format!("end {} {sum:016x}\n", entries.len()));
+    text
+}
+
+/// The entries of a text.
+fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
+    // What a program leaves that was stopped before it wrote.
+    if text.is_empty() {
+        return Err(TuningReason::CutOff);
+    }
+    let (first, _) = text.split_once('\n').ok_or(TuningReason::Foreign)?;
+    let format = first
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.strip_prefix(' '))
+        .and_then(|digits| digits.parse::<u32>().ok())
+        .ok_or(TuningReason::Foreign)?;
+    if format != FORMAT {
+        return Err(TuningReason::Format { found: format });
+    }
+    let body = text.strip_suffix('\n').ok_or(TuningReason::CutOff)?;
+    let (_, last) = body.rsplit_once('\n').ok_or(TuningReason::CutOff)?;
+    let (count, sum) = last
+        .strip_prefix("end ")
+        .and_then(|rest| rest.split_once(' '))
+        .ok_or(TuningReason::CutOff)?;
+    let body = &body[..body.len() - last.len()];
+    if sum != format!("{:016x}", fingerprint(body.as_bytes(), SEED)) {
+        return Err(TuningReason::Checksum);
+    }
+    let mut entries = BTreeMap::new();
+    for (index, line) in body.lines().enumerate().skip(1) {
+        let (key, entry) = entry(line).map_err(|what| TuningReason::Line {
+            line: index + 1,
+            what,
+        })?;
+        let former = |(old, _): &&(&str, &str)| {
+            let rest = entry.kernel.strip_prefix(old);
+            rest.is_some_and(|rest| rest.starts_with('_'))
+        };
+        if let Some(&(old, new)) = RENAMED.iter().find(former) {
+            let line = index + 1;
+            return Err(TuningReason::Renamed { line, old, new });
+        }
+        entries.insert(key, entry);
+    }
+    match count.parse::<usize>() {
+        Ok(count) if entries.len() == count => Ok(entries),
+        _ => Err(TuningReason::CutOff),
+    }
+}
+
+/// The entry of a line, or what is wrong with it.
+fn entry(line: &str) -> Result<(Key, Entry), &'static str> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [
+        problem,
+        card,
+        driver,
+        build,
+        kernel,
+        split_k,
+        by,
+        amount,
+        of,
+    ] = fields[..]
+    else {
+        return Err("it has not nine fields");
+    };
+    let by = [Measure::Time, Measure::Instructions]
+        .into_iter()
+        .find(|measure| measure.name() == by)
+        .ok_or("nothing is known of what was measured")?;
+    let amount: f64 = amount.parse().map_err(|_| "the amount is no number")?;
+    // Not a comparison the other way round: NaN must not pass.
+    if !(amount >= 0.0 && amount.is_finite()) {
+        return Err("the amount is none");
+    }
+    let split_k: u32 = split_k.parse().map_err(|_| "the splits are no number")?;
+    if problem.is_empty() || kernel.is_empty() || split_k == 0 {
+        return Err("a field is empty");
+    }
+    let driver = driver.parse().map_err(|_| "the driver is no number")?;
+    let key = Key {
+        problem: problem.to_owned(),
+        card: Card::new(card, driver),
+    };
+    let entry = Entry {
+        build: build.to_owned(),
+        kernel: kernel.to_owned(),
+        split_k,
+        by,
+        amount,
+        of: of.parse().map_err(|_| "the candidates are no number")?,
+    };
+    Ok((key, entry))
+}
+
+#[cfg(test)]
+mod tests;

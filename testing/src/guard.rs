@@ -1,0 +1,271 @@
+//! Buffers on the device between fences.
+
+use super::convert::Stored;
+use super::run::RunError;
+use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
+use warpconv::error::Error;
+use warpconv::gpu::{DeviceKind, Gpu, driver_error};
+use warpconv::launch::Workspace;
+use warpconv::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use warpconv::problem::TensorDesc;
+
+/// What surrounds the buffers of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guards {
+    /// GuardedBytes of fence on either side of every buffer, whole elements. 0: the allocation is the
+    /// buffer, which is the right choice where the device itself checks every access.
+    pub bytes: usize,
+    /// Elements by which every buffer is moved away from its alignment.
+    pub shift: usize,
+}
+
+impl Guards {
+    /// What suits the device: exact allocations on the emulator, which reports any access beyond
+    /// them, and fences of 512 bytes on a GPU, which does not.
+    pub fn of(gpu: &Gpu) -> Self {
+        let bytes = match gpu.kind() {
+            DeviceKind::Emulator => 0,
+            _ => 512,
+        };
+        Self { bytes, shift: 0 }
+    }
+
+    /// The same, with every buffer `elements` away from its alignment.
+    pub fn shifted(self, elements: usize) -> Self {
+        Self {
+            shift: elements,
+            ..self
+        }
+    }
+}
+
+/// A buffer on the device between two fences.
+pub(super) struct Guarded<T> {
+    name: &'static str,
+    memory: CudaSlice<T>,
+    /// Fence elements before the buffer.
+    before: usize,
+    /// What was uploaded, fences included.
+    image: Vec<T>,
+    len: usize,
+}
+
+impl<T: Stored> Guarded<T> {
+    pub(super) fn upload(
+        gpu: &Gpu,
+        name: &'static str,
+        guards: Guards,
+        content: Vec<T>,
+    ) -> Result<Self, Error> {
+        let guard = guards.bytes / size_of::<T>();
+        let (before, len) = (guard + guards.shift, content.len());
+        let mut image = vec![T::guard(); before];
+        image.extend(content);
+        // An allocation of nothing is an error to the driver.
+        let end = (image.len() + guard).max(1);
+        image.resize(end, T::guard());
+        let memory = copy_in(gpu, &image)?;
+        Ok(Self {
+            name,
+            memory,
+            before,
+            image,
+            len,
+        })
+    }
+
+    pub(super) fn poisoned(gpu: &Gpu, guards: Guards, desc: &TensorDesc) -> Result<Self, Error> {
+        Self::upload(gpu, "y", guards, vec![T::poison(); desc.len()])
+    }
+
+    pub(super) fn view(&self) -> CudaView<'_, T> {
+        self.memory.slice(self.before..self.before + self.len)
+    }
+
+    pub(super) fn view_mut(&mut self) -> CudaViewMut<'_, T> {
+        self.memory.slice_mut(self.before..self.before + self.len)
+    }
+
+    /// The buffer's content, after a look at the fences.
+    pub(super) fn download(&self, gpu: &Gpu) -> Result<Vec<T>, RunError> {
+        let all = copy_out(gpu, &self.memory)?;
+        let end = self.before + self.len;
+        let broken = |(place, value): (usize, &T)| {
+            let outside = place < self.before || place >= end;
+            outside && value.bits() != self.image[place].bits()
+        };
+        match all.iter().enumerate().position(broken) {
+            None => Ok(all[self.before..end].to_vec()),
+            Some(place) => {
+                let (side, distance) = match place < self.before {
+                    true => ("before", self.before - place),
+                    false => ("after", place + 1 - end),
+                };
+                Err(RunError::Guard {
+                    buffer: self.name,
+                    side,
+                    distance,
+                    bits: all[place].bits(),
+                })
+            }
+        }
+    }
+
+    /// Fails if an input changed.
+    pub(super) fn expect_untouched(&self, gpu: &Gpu) -> Result<(), RunError> {
+        let content = self.download(gpu)?;
+        let uploaded = &self.image[self.before..];
+        let changed = content
+            .iter()
+            .zip(uploaded)
+            .position(|(now, then)| now.bits() != then.bits());
+        match changed {
+            None => Ok(()),
+            Some(index) => Err(RunError::Input {
+                buffer: self.name,
+                index,
+            }),
+        }
+    }
+}
+
+/// A buffer of bytes on the device between two fences.
+pub(super) struct GuardedBytes {
+    memory: CudaSlice<u8>,
+    before: usize,
+    len: usize,
+}
+
+impl GuardedBytes {
+    const GUARD: u8 = 0xa5;
+    /// Position 254 of a window: only one of 255 positions has it.
+    const POISON: u8 = 0xfe;
+
+    pub(super) fn filled(gpu: &Gpu, guards: Guards, len: usize) -> Result<Self, Error> {
+        let before = guards.bytes + guards.shift;
+        let mut image = vec![Self::GUARD; before];
+        image.resize(before + len, Self::POISON);
+        let end = (image.len() + guards.bytes).max(1);
+        image.resize(end, Self::GUARD);
+        Ok(Self {
+            memory: copy_in(gpu, &image)?,
+            before,
+            len,
+        })
+    }
+
+    pub(super) fn view_mut(&mut self) -> CudaViewMut<'_, u8> {
+        self.memory.slice_mut(self.before..self.before + self.len)
+    }
+
+    pub(super) fn download(&self, gpu: &Gpu) -> Result<Vec<u8>, RunError> {
+        let all = copy_out(gpu, &self.memory)?;
+        let end = self.before + self.len;
+        let broken = |(place, &value): (usize, &u8)| {
+            (place < self.before || place >= end) && value != Self::GUARD && self.len > 0
+        };
+        match all.iter().enumerate().position(broken) {
+            None => Ok(all[self.before..end].to_vec()),
+            Some(place) => {
+                let (side, distance) = match place < self.before {
+                    true => ("before", self.before - place),
+                    false => ("after", place + 1 - end),
+                };
+                Err(RunError::Guard {
+                    buffer: "indices",
+                    side,
+                    distance,
+                    bits: all[place].into(),
+                })
+            }
+        }
+    }
+}
+
+/// A workspace between two fences, its counters zero and the rest what no kernel may take for
+/// numbers of its own.
+pub(super) struct GuardedWorkspace {
+    pub(super) inner: Workspace,
+    before: usize,
+    len: usize,
+}
+
+impl GuardedWorkspace {
+    /// As bits of every type: a NaN.
+    const POISON: u8 = 0xff;
+    const GUARD: u8 = 0xa5;
+
+    /// `None` for no bytes.
+    pub(super) fn new(gpu: &Gpu, guards: Guards, bytes: u64) -> Result<Option<Self>, Error> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let len = bytes as usize;
+        let before = guards.bytes.next_multiple_of(WORKSPACE_ALIGNMENT as usize);
+        let memory = match gpu.kind() {
+            // Whatever is read there before it is written is an error to the emulator, which is
+            // stricter than any poison. SAFETY: bytes may hold anything.
+            DeviceKind::Emulator => unsafe { gpu.stream().alloc(before + len + guards.bytes) }
+                .map_err(|error| driver_error("allocating a workspace", error))?,
+            DeviceKind::Gpu => {
+                let mut image = vec![Self::GUARD; before];
+                image.resize(before + len, Self::POISON);
+                image.resize(before + len + guards.bytes, Self::GUARD);
+                copy_in(gpu, &image)?
+            }
+        };
+        let inner = Workspace::within(gpu.stream(), memory, before, len)?;
+        Ok(Some(Self { inner, before, len }))
+    }
+
+    /// Fails if a launch wrote beyond it, or left a counter that is not zero.
+    pub(super) fn expect_ready(&self, gpu: &Gpu) -> Result<(), RunError> {
+        let memory = self.inner.memory();
+        let end = self.before + self.len;
+        let copy = |range: std::ops::Range<usize>| match range.is_empty() {
+            true => Ok(Vec::new()),
+            false => copy_out(gpu, &memory.slice(range)),
+        };
+        let counters = self.len.min(WORKSPACE_COUNTERS as usize);
+        let counters = copy(self.before..self.before + counters)?;
+        if let Some(index) = counters.iter().position(|&byte| byte != 0) {
+            let value = counters[index];
+            return Err(RunError::Counter { index, value });
+        }
+        if gpu.kind() == DeviceKind::Emulator {
+            return Ok(());
+        }
+        for (side, range) in [("before", 0..self.before), ("after", end..memory.len())] {
+            let guard = copy(range)?;
+            let broken = match side {
+                "before" => guard.iter().rposition(|&byte| byte != Self::GUARD),
+                _ => guard.iter().position(|&byte| byte != Self::GUARD),
+            };
+            if let Some(place) = broken {
+                return Err(RunError::Guard {
+                    buffer: "workspace",
+                    side,
+                    distance: if side == "before" {
+                        self.before - place
+                    } else {
+                        place + 1
+                    },
+                    bits: guard[place].into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copy_in<T: DeviceRepr>(gpu: &Gpu, host: &[T]) -> Result<CudaSlice<T>, Error> {
+    gpu.stream()
+        .clone_htod(host)
+        .map_err(|error| driver_error("copying to the device", error))
+}
+
+fn copy_out<T: DeviceRepr>(gpu: &Gpu, memory: &impl DevicePtr<T>) -> Result<Vec<T>, Error> {
+    gpu.stream()
+        .clone_dtoh(memory)
+        .map_err(|error| driver_error("copying from the device", error))
+}

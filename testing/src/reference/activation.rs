@@ -1,0 +1,208 @@
+//! Softmax, the scaled hyperbolic tangent and trainable subsampling by their definitions, and how
+//! near f32 arithmetic comes.
+//!
+//! The bounds take from NVIDIA's CUDA Programming Guide (section 5.5.7 of the edition for CUDA 13,
+//! mathematical functions) that without fast math `expf` and `tanhf` differ by at most 2 ulp from
+//! the correctly rounded result, which itself is half an ulp off: 5 units of 2^-24, for an ulp is
+//! at most 2^-23 of a number. The guide calls these the largest differences observed, not
+//! guaranteed. Additions, multiplications and divisions are rounded correctly, to 2^-24.
+
+use super::{LEAST, UNIT, expect_len, for_each_plane, rectify};
+use warpconv::error::Error;
+use warpconv::problem::{Activation, Softmax, Subsample, Tanh};
+
+/// The output of a softmax over channels, dense NCHW. `x` is the input in NCHW.
+///
+/// # Errors
+/// [`Error::Length`] if `x` does not have the problem's number of elements.
+pub fn softmax(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
+    rows(problem, x, |_, y, _| y)
+}
+
+/// How far the output may be from [`softmax`]'s before it is rounded to the storage type, `x` being
+/// exact: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The difference
+/// from the largest is rounded, which an exponential turns into a relative error of as many units
+/// as the difference has; so are, each by its share, those in the sum; 5 units each for the two
+/// exponentials, one for the division, `d` the most additions that a term passes through: `c` among
+/// eight threads at least, and 16 to join them.
+///
+/// # Errors
+/// As [`softmax`].
+pub fn softmax_bound(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
+    let depth = (problem.c().div_ceil(8) + 16) as f64;
+    rows(problem, x, |below, y, mean_below| {
+        let units = below + mean_below + depth + 11.0;
+        // A hundredth for the products of errors; what is near the least number of f32 loses its
+        // last bits.
+        1.01 * units * UNIT * y + 4.0 * LEAST
+    })
+}
+
+/// Calls `value(max - x[c], y[c], sum_j y[j] (max - x[j]))` for every element.
+fn rows(
+    problem: &Softmax,
+    x: &[f64],
+    value: impl Fn(f64, f64, f64) -> f64 + Sync,
+) -> Result<Vec<f64>, Error> {
+    expect_len("input", x, problem.input().elements())?;
+    let (c, plane) = (problem.c(), problem.h() * problem.w());
+    let mut result = vec![0.0; x.len()];
+    for_each_plane(&mut result, c * plane, |image, result| {
+        let x = &x[image * c * plane..][..c * plane];
+        for pixel in 0..plane {
+            let row = || x.iter().skip(pixel).step_by(plane);
+            let largest = row().fold(f64::NEG_INFINITY, |largest, &x| largest.max(x));
+            let total: f64 = row().map(|x| (x - largest).exp()).sum();
+            // An exponential that is 0 counts for nothing, however far below the largest its x is.
+            let part = |x: f64| match ((x - largest).exp() / total, largest - x) {
+                (0.0, _) => (0.0, 0.0),
+                (y, below) => (y, below),
+            };
+            let mean: f64 = row().map(|&x| part(x)).map(|(y, below)| y * below).sum();
+            for channel in 0..c {
+                let place = channel * plane + pixel;
+                let (y, below) = part(x[place]);
+                result[place] = value(below, y, mean);
+            }
+        }
+    });
+    Ok(result)
+}
+
+/// `amplitude tanh(slope x)` of every element.
+pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
+    let (amplitude, slope) = (problem.amplitude(), problem.slope());
+    x.iter().map(|x| amplitude * (slope * x).tanh()).collect()
+}
+
+/// How far the output may be from [`tanh`]'s before it is rounded to the storage type, `x` being
+/// exact: `9 * 2^-24 |y|`. Two units for the slope and its product, which a tangent at most hands
+/// on; five for `tanhf`, two for the amplitude and its product.
+pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
+    let lost = problem.amplitude().abs() * (problem.slope().abs() + 2.0) * LEAST;
+    tanh(problem, x)
+        .into_iter()
+        .map(|y| 1.01 * 9.0 * UNIT * y.abs() + lost + LEAST)
+        .collect()
+}
+
+/// The output of a trainable subsampling, dense NCHW. `x` is the input in NCHW; coefficients and
+/// biases are one a channel.
+///
+/// # Errors
+/// [`Error::Length`] if an operand does not have the problem's number of elements.
+pub fn subsample(
+    problem: &Subsample,
+    x: &[f64],
+    coefficient: &[f64],
+    bias: &[f64],
+) -> Result<Vec<f64>, Error> {
+    windows(problem, x, coefficient, bias, |before, _| {
+        activated(problem.activation_kind(), before)
+    })
+}
+
+/// How far the output may be from [`subsample`]'s before it is rounded to the storage type, the
+/// operands being exact. Before the activation it is `(r s + 3) 2^-24` of the sum of the
+/// magnitudes: the window's additions, the division, the multiplication and addition in one. A
+/// tangent hands on as much times amplitude and slope, and adds what [`tanh_bound`] says.
+///
+/// # Errors
+/// As [`subsample`].
+pub fn subsample_bound(
+    problem: &Subsample,
+    x: &[f64],
+    coefficient: &[f64],
+    bias: &[f64],
+) -> Result<Vec<f64>, Error> {
+    let [r, s] = problem.window();
+    let roundings = (r * s + 3) as f64;
+    windows(problem, x, coefficient, bias, |before, magnitude| {
+        let linear = 1.01 * roundings * (UNIT * magnitude + LEAST);
+        match problem.activation_kind() {
+            Activation::Identity | Activation::Relu => linear,
+            Activation::Tanh { amplitude, slope } => {
+                let y = activated(problem.activation_kind(), before);
+                let lost = amplitude.abs() * (slope.abs() + 2.0) * LEAST;
+                (amplitude * slope).abs() * linear + 1.01 * 9.0 * UNIT * y.abs() + lost + LEAST
+            }
+        }
+    })
+}
+
+fn activated(activation: Activation, value: f64) -> f64 {
+    match activation {
+        Activation::Identity => value,
+        Activation::Relu => rectify(value),
+        Activation::Tanh { amplitude, slope } => amplitude * (slope * value).tanh(),
+    }
+}
+
+/// Calls `value(before the activation, sum of magnitudes)` for every output.
+fn windows(
+    problem: &Subsample,
+    x: &[f64],
+    coefficient: &[f64],
+    bias: &[f64],
+    value: impl Fn(f64, f64) -> f64 + Sync,
+) -> Result<Vec<f64>, Error> {
+    let (input, output) = (problem.input(), problem.output());
+    expect_len("input", x, input.elements())?;
+    expect_len("coefficient", coefficient, problem.c())?;
+    expect_len("bias", bias, problem.c())?;
+    let ([r, s], [stride_h, stride_w]) = (problem.window(), problem.strides());
+    let (plane, divisor) = (input.h() * input.w(), problem.divisor() as f64);
+    let mut result = vec![0.0; output.elements()];
+    for_each_plane(&mut result, problem.p() * problem.q(), |index, result| {
+        let channel = index % problem.c();
+        let x = &x[index * plane..][..plane];
+        for (place, result) in result.iter_mut().enumerate() {
+            let (p, q) = (place / problem.q(), place % problem.q());
+            let (mut sum, mut magnitude) = (0.0, 0.0);
+            for row in p * stride_h..p * stride_h + r {
+                for &x in &x[row * input.w() + q * stride_w..][..s] {
+                    sum += x;
+                    magnitude += x.abs();
+                }
+            }
+            let (coefficient, bias) = (coefficient[channel], bias[channel]);
+            *result = value(
+                coefficient * (sum / divisor) + bias,
+                coefficient.abs() * (magnitude / divisor) + bias.abs(),
+            );
+        }
+    });
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warpconv::{DType, Layout};
+
+    #[test]
+    fn softmax_of_the_special_values_is_pytorchs() {
+        let of = |x: &[f64]| {
+            let problem = Softmax::new([1, x.len(), 1, 1], Layout::Nchw, DType::F32);
+            softmax(&problem.expect("a valid problem"), x).expect("a result")
+        };
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        assert_eq!(of(&[-inf, 0.0, 0.0]), [0.0, 0.5, 0.5]);
+        for row in [[inf, 0.0, 1.0], [nan, 0.0, 1.0], [-inf, -inf, -inf]] {
+            assert!(of(&row).iter().all(|y| y.is_nan()), "{row:?}");
+        }
+        let sum: f64 = of(&[700.0, 710.0, 720.0]).iter().sum();
+        assert!((sum - 1.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_subsampling_is_a_weighted_sum() {
+        let problem = Subsample::new([1, 2, 2, 3], Layout::Nchw, DType::F32, [2, 2]);
+        let problem = problem.expect("a valid problem");
+        let x = [1.0, 2.0, 9.0, 3.0, 4.0, 9.0, 5.0, 6.0, 9.0, 7.0, 8.0, 9.0];
+        let y = subsample(&problem, &x, &[2.0, -1.0], &[0.5, 1.0]);
+        assert_eq!(y, Ok(vec![20.5, -25.0]));
+        let y = subsample(&problem.mean(true), &x, &[2.0, -1.0], &[0.5, 1.0]);
+        assert_eq!(y, Ok(vec![5.5, -5.5]));
+    }
+}
