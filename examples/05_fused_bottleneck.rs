@@ -5,7 +5,8 @@
 
 use half::f16;
 use warpconv::gpu::{DeviceChoice, Gpu};
-use warpconv::ops::{Bottleneck, Module, ModuleBuffers, Weights};
+use warpconv::graph::{Graph, GraphBuffers, Weights};
+use warpconv::ops::Bottleneck;
 use warpconv::{DType, Error, Layout};
 
 pub fn main() -> Result<(), Error> {
@@ -31,16 +32,16 @@ pub fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Prepares and launches a module, all of whose values are constants.
-fn run(gpu: &Gpu, module: &Module) -> Result<Vec<f32>, Error> {
-    let prepared = module.prepare(gpu)?;
+/// Prepares and launches a graph, all of whose values are constants.
+fn run(gpu: &Gpu, graph: &Graph) -> Result<Vec<f32>, Error> {
+    let prepared = graph.prepare(gpu)?;
     println!("{} launches", prepared.launches());
 
     let constant = |value: f32, len: usize| gpu.upload(&vec![f16::from_f32(value); len]);
-    let x = constant(0.5, module.input_len())?;
-    let mut y = constant(0.0, module.output_len())?;
+    let x = constant(0.5, graph.input_len())?;
+    let mut y = constant(0.0, graph.output_len())?;
     // One filter and one bias per convolution, the same for every form of the bottleneck.
-    let convolutions = module.weights();
+    let convolutions = graph.weights();
     let parameters = convolutions.iter().map(|conv| {
         let w = constant(1.0 / 64.0, conv.filter_len())?;
         Ok((w, constant(0.125, conv.k())?))
@@ -54,12 +55,12 @@ fn run(gpu: &Gpu, module: &Module) -> Result<Vec<f32>, Error> {
         })
         .collect();
 
-    let mut hidden = module.allocate_hidden(gpu.stream())?;
+    let mut intermediates = graph.allocate_intermediates(gpu.stream())?;
     let mut workspace = prepared.allocate_workspace(gpu.stream())?;
-    let buffers = ModuleBuffers {
+    let buffers = GraphBuffers {
         x: &x,
         weights: &weights,
-        hidden: &mut hidden,
+        intermediates: &mut intermediates,
         y: &mut y,
         workspace: workspace.as_mut(),
     };

@@ -35,7 +35,7 @@ pub fn main() -> Result<(), Error> {
         gpu.synchronize()?;
         let counted = gpu.counters().expect("this device is the emulator");
 
-        println!("{}", kernel.kernel().id());
+        println!("{}", kernel.kernel().name());
         println!("  blocks                {:>10}", counted.blocks);
         println!("  bytes read            {:>10}", counted.device_bytes_read);
         println!(
