@@ -6,7 +6,7 @@ use crate::catalog::{DType, Math};
 use crate::plan::Refusal;
 use crate::problem::NotationReason;
 
-/// What can go wrong, from describing a problem to launching it.
+/// Errors, from describing a problem to launching it.
 ///
 /// Nothing in this crate panics on what a user passes in; it comes back as one of these.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -24,9 +24,9 @@ pub enum Error {
     Groups {
         /// `channels` or `filters`.
         what: &'static str,
-        /// How many there are.
+        /// Number of channels or filters.
         count: usize,
-        /// How many groups were asked for.
+        /// Number of groups.
         groups: usize,
     },
 
@@ -69,7 +69,7 @@ pub enum Error {
     /// Two shapes that must agree do not.
     #[error("{what}: expected {expected:?}, got {got:?}")]
     Shape {
-        /// What was compared.
+        /// Compared quantity.
         what: &'static str,
         /// The extents that the problem asks for.
         expected: Vec<usize>,
@@ -107,7 +107,7 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         value: f64,
-        /// What it must be.
+        /// Required range.
         needs: &'static str,
     },
 
@@ -116,7 +116,7 @@ pub enum Error {
     Incompatible {
         /// The option.
         what: &'static str,
-        /// What it was combined with.
+        /// The other option.
         with: &'static str,
     },
 
@@ -165,7 +165,7 @@ pub enum Error {
     Graph {
         /// The name of the launch.
         node: String,
-        /// What does not fit.
+        /// Mismatch.
         reason: String,
     },
 
@@ -174,7 +174,7 @@ pub enum Error {
     Weights {
         /// The tensor, the file, or the tensor behind the file that should hold it.
         name: String,
-        /// What is wrong with it.
+        /// Description of the fault.
         reason: String,
     },
 
@@ -183,9 +183,9 @@ pub enum Error {
     Notation {
         /// The text as it was given.
         text: String,
-        /// Where the trouble starts, in bytes.
+        /// Position of the fault, in bytes.
         offset: usize,
-        /// What the trouble is.
+        /// The fault.
         reason: NotationReason,
     },
 
@@ -203,7 +203,7 @@ pub enum Error {
     KernelRefused {
         /// The kernel's id.
         kernel: String,
-        /// Why not.
+        /// Reason of the refusal.
         refusal: Refusal,
     },
 
@@ -212,7 +212,7 @@ pub enum Error {
     UnknownKernel {
         /// The number asked for.
         index: usize,
-        /// How many there are, numbered from 0.
+        /// Number of kernels, numbered from 0.
         kernels: usize,
     },
 
@@ -228,7 +228,7 @@ pub enum Error {
     /// NVIDIA's driver is not there, or does not start.
     #[error("no NVIDIA driver: {reason}")]
     NoDriver {
-        /// What the loader or the driver said.
+        /// Message of the loader or the driver.
         reason: String,
     },
 
@@ -243,7 +243,7 @@ pub enum Error {
         driver: String,
         /// The file of the other library.
         by: String,
-        /// What is wrong with that one.
+        /// Fault of that library.
         reason: String,
     },
 
@@ -264,7 +264,7 @@ pub enum Error {
     /// The emulator is not there.
     #[error("no emulator: {reason}")]
     NoEmulator {
-        /// Where it was looked for, and what the loader said.
+        /// Searched places, and the loader's message.
         reason: String,
     },
 
@@ -273,16 +273,16 @@ pub enum Error {
     NoDevice {
         /// The ordinal asked for.
         ordinal: usize,
-        /// How many devices there are, numbered from 0.
+        /// Number of devices, numbered from 0.
         devices: usize,
     },
 
     /// A process speaks to one driver only, and it already speaks to another one.
     #[error("{wanted} was asked for, but this process already speaks to {loaded}")]
     DriverInUse {
-        /// What was asked for.
+        /// Requested driver.
         wanted: String,
-        /// What is in use.
+        /// Driver in use.
         loaded: String,
     },
 
@@ -291,9 +291,9 @@ pub enum Error {
     DriverTooOld {
         /// The driver's version: 11040 is CUDA 11.4.
         driver: u32,
-        /// What was to be run: a kernel or an interface.
+        /// Requested work: a kernel or an interface.
         what: String,
-        /// What that needs: a PTX or CUDA version.
+        /// Requirement: a PTX or CUDA version.
         needs: String,
     },
 
@@ -311,7 +311,7 @@ pub enum Error {
     /// The device, or the host, has no more memory.
     #[error("out of memory in {operation}")]
     OutOfMemory {
-        /// What was tried.
+        /// Operation that failed.
         operation: &'static str,
     },
 
@@ -333,14 +333,14 @@ pub enum Error {
         kernel: String,
         /// The driver's code.
         code: u32,
-        /// What the driver and its compiler said.
+        /// Message of the driver and its compiler.
         reason: String,
     },
 
     /// The driver refused a call, or reports what went wrong in earlier work.
     #[error("{operation}: CUDA error {code}: {message}")]
     Driver {
-        /// What was tried.
+        /// Operation that failed.
         operation: &'static str,
         /// The driver's code, such as 700 for an illegal address.
         code: u32,
@@ -420,7 +420,7 @@ pub enum Error {
         call: &'static str,
         /// The driver's code.
         code: u32,
-        /// What it was given.
+        /// Description that was passed.
         map: String,
     },
 

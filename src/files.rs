@@ -11,16 +11,16 @@ use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-/// What is to be read, the most bytes of it, and what to do with more.
+/// Kind of file, its maximum size, and the way out for a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// In words, with its article.
     pub what: &'static str,
     /// Bytes at most.
     pub limit: u64,
-    /// What the user can do about a larger one.
+    /// Way out for a larger one.
     pub way_out: &'static str,
-    /// Whether it may be a pipe that is already open.
+    /// True if it may be a pipe that is already open.
     pub pipes: bool,
 }
 
@@ -139,7 +139,7 @@ pub fn create_own(path: &Path) -> Result<File> {
     }
 }
 
-/// Whether a path is a pipe that is open already: one of this process's descriptors.
+/// Returns whether a path is a pipe that is open already: one of this process's descriptors.
 fn is_open_pipe(path: &Path) -> bool {
     let descriptor = ["/dev/fd/", "/proc/self/fd/", "/dev/stdin"];
     let named = path.to_str().unwrap_or_default();
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// What the system gives size 0, and what grows faster than it is read.
+    /// Files whose size is given as 0, and files that grow faster than they are read.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_size_that_is_no_bound_is_not_believed() {

@@ -17,7 +17,7 @@ use cubecl::prelude::*;
 /// The runtime and its client.
 pub type Client = ComputeClient<CudaRuntime>;
 
-/// How many kernels ran, and which went wrong.
+/// Number of kernels that ran, and those that failed.
 #[derive(Default)]
 pub struct Tally {
     /// The name of the only kernel to run, or `list`.

@@ -74,7 +74,7 @@ fn upload<E: Element>(client: &Client, shape: &[usize], elements: &[E]) -> Tenso
     }
 }
 
-/// What is expected of an element, and how far from it the element may be.
+/// Expected value of an element, and the bound of its error.
 #[derive(Clone, Copy)]
 pub struct Expected {
     /// The reference's value.

@@ -21,12 +21,12 @@ pub struct Placed {
     pub file: String,
     pub original: String,
     pub mutant: Mutant,
-    /// Which of the function's equal mutants it is.
+    /// Index among the function's equal mutants.
     pub turn: usize,
 }
 
 impl Placed {
-    /// What it is called in the results: independent of what stands elsewhere in the file.
+    /// Name in the results: independent of what stands elsewhere in the file.
     pub fn key(&self) -> String {
         let Mutant { function, text, .. } = &self.mutant;
         format!(
@@ -203,7 +203,7 @@ fn planted(tree: &Tree, dirs: &[String]) -> Result<Vec<Placed>> {
 pub struct Program {
     pub path: PathBuf,
     pub name: String,
-    /// Where it runs: its package's folder.
+    /// Working folder: its package's folder.
     pub folder: PathBuf,
 }
 
@@ -376,7 +376,7 @@ struct Place {
     end: usize,
 }
 
-/// Where the mutants' texts stand, by the comments around them.
+/// Positions of the mutants' texts, by the comments around them.
 fn places(text: &str) -> Vec<Place> {
     let mut places = Vec::new();
     for (start, _) in text.match_indices("/*<") {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use results::{Record, Results};
 
-/// What is mutated unless `--dir` says otherwise.
+/// Default scope of mutation.
 const DIRS: [&str; 5] = [
     "emulator/src/check",
     "emulator/src/memory",

@@ -1,4 +1,4 @@
-//! Where a file can be mutated, and how.
+//! Positions in a file that can be mutated, and the mutations.
 //!
 //! Each mutated expression becomes a choice that the running program makes:
 //! `(if on(7) { (a) <= (b) } else { a < b })`. The branch of a mutant holds the original text of
@@ -11,7 +11,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{BinOp, Expr, ItemFn, Lit, ReturnType, Stmt, Type, UnOp};
 
-/// How a mutant's text takes the place of the original.
+/// Replacement of the original by a mutant's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// An expression in place of an expression.
@@ -26,7 +26,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Mutant {
     pub kind: Kind,
-    /// What it replaces, in bytes; of [`Kind::Early`] the place behind the body's brace.
+    /// Replaced range, in bytes; of [`Kind::Early`] the place behind the body's brace.
     pub range: Range<usize>,
     /// The new text.
     pub text: String,
@@ -267,7 +267,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 }
 
-/// Whether a condition has a `let` in it, which only conditions may have.
+/// Returns whether a condition has a `let` in it, which only conditions may have.
 fn has_let(expr: &Expr) -> bool {
     match expr {
         Expr::Let(_) => true,

@@ -1,4 +1,4 @@
-//! What the results say, as text for a terminal and as Markdown.
+//! Report of the results, as text for a terminal and as Markdown.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
@@ -35,7 +35,7 @@ pub fn summary(results: &Results, keys: Option<&HashSet<String>>) -> String {
     out
 }
 
-/// Why survivors survive: lines of `reasons.tsv`, which are key, tab, reason.
+/// Reasons why survivors survive: lines of `reasons.tsv`, which are key, tab, reason.
 fn reasons(root: &Path) -> HashMap<String, String> {
     let text = std::fs::read_to_string(root.join("scripts/mutate/reasons.tsv")).unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.split_once('\t'));
@@ -44,8 +44,7 @@ fn reasons(root: &Path) -> HashMap<String, String> {
         .collect()
 }
 
-/// What a survivor is called in `reasons.tsv`: stable when lines move, and free of tabs and line
-/// ends.
+/// Key of a survivor in `reasons.tsv`: stable when lines move, and free of tabs and line ends.
 fn name(record: &Record) -> String {
     format!("{} {}: {}", record.file, record.function, record.change())
 }

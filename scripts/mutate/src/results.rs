@@ -1,4 +1,4 @@
-//! What came of each mutant, one JSON object per line.
+//! Results of each mutant, one JSON object per line.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -117,8 +117,8 @@ impl Results {
         Ok(Results { file, records })
     }
 
-    /// Whether a mutant need not be tried. Those that survived are tried anew: there may be new
-    /// tests.
+    /// Returns whether a mutant need not be tried. Those that survived are tried anew: there may be
+    /// new tests.
     pub fn has(&self, placed: &Placed) -> bool {
         let record = self.records.get(&placed.key());
         record.is_some_and(|record| !matches!(record.status.as_str(), "survived" | "unreached"))

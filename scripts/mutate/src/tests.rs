@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// Address space of a test, in KiB: a mutant may ask for any amount of memory.
 const MEMORY: &str = "10000000";
 
-/// What came of a mutant.
+/// Outcome of a mutant.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The test that failed.
@@ -74,9 +74,9 @@ fn processor_time(child: &Child) -> Option<Duration> {
     Some(Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS))
 }
 
-/// How a program ended.
+/// End of a program.
 struct Ended {
-    /// Whether it was good; `None` if it had to be killed for its time.
+    /// True if it was good; `None` if it had to be killed for its time.
     good: Option<bool>,
     /// The processor time that it took.
     took: Duration,
