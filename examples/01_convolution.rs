@@ -3,7 +3,7 @@
 //! `cargo run --release --example 01_convolution`
 
 use warpconv::Error;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::ops;
 use warpconv::problem::{Conv2d, Padding};
 

@@ -3,7 +3,7 @@
 //! `cargo run --release --example 02_plan_reuse`
 
 use half::f16;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::{Conv2d, Padding};

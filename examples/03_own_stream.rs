@@ -5,7 +5,7 @@
 
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use warpconv::Error;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::Conv2d;

@@ -3,7 +3,7 @@
 //! `cargo run --release --example 04_captured_graph`
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::{Conv2d, Padding};

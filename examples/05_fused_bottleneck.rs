@@ -4,7 +4,7 @@
 //! `cargo run --release --example 05_fused_bottleneck`
 
 use half::f16;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::graph::{Graph, GraphBuffers, Weights};
 use warpconv::ops::Bottleneck;
 use warpconv::{DType, Error, Layout};

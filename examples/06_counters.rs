@@ -3,7 +3,7 @@
 //! `cargo run --release --example 06_counters`
 
 use warpconv::Error;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::{ConvPlan, Plan};
 use warpconv::problem::Conv2d;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::catalog::{DType, Math};
+use crate::kernels::{DType, Math};
 use crate::plan::Refusal;
 use crate::problem::NotationReason;
 

@@ -2,7 +2,7 @@
 //! [cudarc](cudarc::driver).
 //!
 //! ```no_run
-//! use warpconv::gpu::{DeviceChoice, Gpu};
+//! use warpconv::device::{DeviceChoice, Gpu};
 //! use warpconv::launch::ConvBuffers;
 //! use warpconv::plan::ConvPlan;
 //! use warpconv::problem::{Conv2d, Padding};
@@ -25,8 +25,8 @@
 //! |---|---|
 //! | [`problem`] | what is to be computed: validated on construction, read and printed in benchdnn's notation |
 //! | [`plan`] | a problem and a device's capability become a kernel, a tile, a grid; every refusal has its reason |
-//! | [`catalog`] | the kernels that were compiled, the one source of their tiles and constraints; [`ptx`] their code |
-//! | [`gpu`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
+//! | [`kernels`] | the kernels that were compiled, the one source of their tiles and constraints; [`ptx`] their code |
+//! | [`device`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
 //! | [`launch`] | buffers checked against the plan, and the launch |
 //! | [`ops`] | one-call wrappers; bottleneck and inception |
 //! | [`error`] | everything that can go wrong |
@@ -37,7 +37,7 @@
 //! first maximum wins a tie. These are PyTorch's and ONNX's.
 //!
 //! # Features
-//! `emulator` (on by default): [`gpu::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
+//! `emulator` (on by default): [`device::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
 //! version of the driver API that cudarc binds; turn it off to choose another of cudarc's own, or
 //! to let cudarc ask the toolkit at hand.
 #![deny(missing_docs)]
@@ -46,17 +46,17 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub mod catalog;
+pub mod device;
 pub mod error;
 #[doc(hidden)] // for the workspace's own crates, which read files under the same limits
 pub mod files;
-pub mod gpu;
 pub mod graph;
+pub mod kernels;
 pub mod launch;
 pub mod ops;
 pub mod plan;
 pub mod problem;
 pub mod ptx;
 
-pub use catalog::{DType, Layout};
 pub use error::Error;
+pub use problem::{DType, Layout};

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use crate::catalog::{Kernel, KernelId, kernels};
 use crate::files;
+use crate::kernels::{Kernel, KernelId, kernels};
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 

@@ -3,9 +3,9 @@
 
 use cudarc::driver::CudaSlice;
 use warpconv::Error;
-use warpconv::catalog::{DType, Layout};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::graph::{Graph, GraphBuffers, Weights};
+use warpconv::kernels::{DType, Layout};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
 use warpconv::ops::Bottleneck;
 use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability, Refusal, Unfused};

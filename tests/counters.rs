@@ -19,8 +19,8 @@ mod tensor;
 
 use ptx_emulator::Counters;
 use ptx_emulator::counters::MatrixKind;
-use warpconv::catalog::KernelId;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::KernelId;
 use warpconv::plan::{ConvPlan, Limits, PoolPlan};
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;

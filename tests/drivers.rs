@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use common::{gpu, small_conv};
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::plan::ConvPlan;
 
 /// Names the device that [`child`] opens.

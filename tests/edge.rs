@@ -2,7 +2,7 @@
 //! emulator.
 
 use std::sync::OnceLock;
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::launch::{ConvBuffers, ReluBuffers};
 use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};

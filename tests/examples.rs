@@ -57,7 +57,7 @@ fn fused_bottleneck_equals_three_launches() {
 /// The example needs the emulator. A process has one driver, so it is skipped where that is a GPU's.
 #[test]
 fn counters_on_the_emulator() {
-    use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+    use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
     let choice = DeviceChoice::from_env().expect("WARPCONV_DEVICE names a device");
     let gpu = Gpu::open(&choice).expect("there is a GPU, or the emulator's library");
     if gpu.kind() == DeviceKind::Emulator {

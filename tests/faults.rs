@@ -7,7 +7,7 @@ mod common;
 use common::{gpu, small_conv, zeros};
 use cudarc::driver::{DevicePtr, DevicePtrMut};
 use warpconv::Error;
-use warpconv::gpu::DeviceKind;
+use warpconv::device::DeviceKind;
 use warpconv::launch::ConvPointers;
 use warpconv::plan::ConvPlan;
 

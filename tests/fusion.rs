@@ -7,8 +7,8 @@ use std::array::from_fn;
 use std::sync::Mutex;
 
 use warpconv::Error;
-use warpconv::catalog::{Algorithm, DType, KernelId, Layout, Math, kernels};
 use warpconv::graph::{Graph, GraphBuffers, Step, Weights};
+use warpconv::kernels::{Algorithm, DType, KernelId, Layout, Math, kernels};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
 use warpconv::ops::Inception;
 use warpconv::plan::{BranchesPlan, Capability, Limits};

@@ -11,7 +11,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaContext, CudaStream};
 use half::f16;
 use warpconv::Error;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::plan::ConvPlan;
 

@@ -5,9 +5,9 @@ mod common;
 use std::sync::Mutex;
 
 use warpconv::Error;
-use warpconv::catalog::{DType, Layout, Math};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::graph::{Graph, Step};
+use warpconv::kernels::{DType, Layout, Math};
 use warpconv::ops::{Inception, InceptionForm};
 use warpconv::plan::Tuning;
 use warpconv_testing::reference;

@@ -7,8 +7,8 @@
 #![cfg(feature = "emulator")]
 
 use warpconv::Error;
-use warpconv::catalog::{KernelId, kernels};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::{KernelId, kernels};
 use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::Conv2d;
 use warpconv::ptx;
@@ -283,7 +283,7 @@ impl Problem {
 }
 
 fn id(name: &str) -> KernelId {
-    let named = |kernel: &warpconv::catalog::Kernel| kernel.name() == name;
+    let named = |kernel: &warpconv::kernels::Kernel| kernel.name() == name;
     KernelId(kernels().iter().position(named).expect("in the catalog"))
 }
 

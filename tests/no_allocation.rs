@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use half::f16;
 
 use common::{Case, gpu, small_conv, tensor, zeros};
-use warpconv::catalog::DType;
 use warpconv::graph::{GraphBuffers, Weights};
+use warpconv::kernels::DType;
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::ops::{self, Inception};
 use warpconv::plan::ConvPlan;

@@ -1,7 +1,7 @@
 //! benchdnn's notation: its own shape files, its defaults, and a round trip of every problem.
 
 use proptest::prelude::*;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::notation::{self, Named, NotationReason, Problem};
 use warpconv::problem::{Conv2d, FilterLayout, Padding, Pool2d, PoolKind};
 use warpconv::{DType, Error, Layout};

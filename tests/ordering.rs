@@ -12,7 +12,7 @@ use std::thread;
 
 use common::{Case, gpu, integers, small_conv};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream};
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv::launch::{ConvBuffers, PreparedConv};
 use warpconv::plan::ConvPlan;
 

@@ -1,6 +1,6 @@
 //! What is planned for which problem on which device, and why the other kernels were refused.
 
-use warpconv::catalog::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
+use warpconv::kernels::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
 use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
@@ -32,7 +32,7 @@ fn algorithm(problem: &Conv2d) -> Algorithm {
 }
 
 fn first(algorithm: Algorithm, layout: Layout) -> KernelId {
-    let fits = |k: &&warpconv::catalog::Kernel| {
+    let fits = |k: &&warpconv::kernels::Kernel| {
         k.algorithm == algorithm && k.dtype == DType::F32 && k.layout.is_none_or(|l| l == layout)
     };
     KernelId(kernels().iter().position(|k| fits(&k)).unwrap())
@@ -422,7 +422,7 @@ fn grid<P: Operation>(problem: &P, device: &Capability, threads: u32) -> bool {
 fn plans_may_be_sent_and_shared() {
     fn shared<T: Send + Sync>() {}
     shared::<Plan<Conv2d>>();
-    shared::<warpconv::gpu::Gpu>();
+    shared::<warpconv::device::Gpu>();
     shared::<warpconv::launch::PreparedConv>();
     shared::<warpconv::launch::PreparedPool>();
     shared::<warpconv::launch::PreparedRelu>();

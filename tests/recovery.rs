@@ -3,7 +3,7 @@
 
 #![cfg(feature = "emulator")]
 
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::ConvPointers;
 use warpconv::plan::ConvPlan;
 use warpconv::problem::Conv2d;

@@ -4,8 +4,8 @@
 
 #![cfg(feature = "emulator")]
 
-use warpconv::catalog::{Algorithm, Kernel, KernelId, kernels};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::{Algorithm, Kernel, KernelId, kernels};
 use warpconv::plan::{ConvPlan, Limits, Operation};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 use warpconv_testing as check;

@@ -1,7 +1,7 @@
 //! When kernels on tensor cores are planned, which of them, how their sums are shared out, and why
 //! they refuse.
 
-use warpconv::catalog::{Algorithm, KernelId, Math, kernels};
+use warpconv::kernels::{Algorithm, KernelId, Math, kernels};
 use warpconv::plan::{Capability, ConvPlan, Limits, Operation, Refusal};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};

@@ -7,7 +7,7 @@ use common::tensor::{job, packed_job, plan};
 use common::{gpu, zeros};
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
 use half::f16;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv, Workspace};
 use warpconv::ops::{self, Bottleneck};

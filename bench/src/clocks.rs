@@ -4,7 +4,7 @@
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
 use libloading::Library;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 
 type Device = *mut c_void;
 type Plain = unsafe extern "C" fn() -> c_int;

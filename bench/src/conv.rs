@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::launch::{ConvPointers, PreparedConv};
 use warpconv::plan::ConvPlan;
 use warpconv::problem::{Conv2d, FilterLayout};

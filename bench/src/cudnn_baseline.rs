@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::launch::{ConvPointers, PoolPointers};
 use warpconv::problem::{Conv2d, Pool2d};
 
@@ -46,7 +46,7 @@ impl CudnnBaseline {
         if options.no_cudnn {
             return CudnnBaseline::absent("left out (--no-cudnn)");
         }
-        if gpu.kind() == warpconv::gpu::DeviceKind::Emulator {
+        if gpu.kind() == warpconv::device::DeviceKind::Emulator {
             return CudnnBaseline::absent("cuDNN cannot run on the emulator");
         }
         match super::cudnn::Cudnn::open(stream, options) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::{Conv2d, FilterLayout, TensorDesc};
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;

@@ -90,7 +90,7 @@ pub fn pooling<T: Stored>(
     let macs = (problem.output().elements() * problem.r() * problem.s()) as u64;
     let peak_rates = session
         .card
-        .peak_rates(warpconv::DType::F32, warpconv::catalog::Math::Strict);
+        .peak_rates(warpconv::DType::F32, warpconv::kernels::Math::Strict);
     let roofline = peak_rates.bound(0, problem.min_bytes());
     let mut row = Row {
         id: id.to_owned(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::{DType, Layout};
 
 /// How an element is stored and how products are made.

@@ -4,8 +4,8 @@
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use warpconv::DType;
-use warpconv::catalog::Math;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
+use warpconv::kernels::Math;
 use warpconv::plan::PeakRates;
 
 /// A card's ceilings, in operations and bytes a second.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::launch::{PoolPointers, PreparedPool};
 use warpconv::plan::PoolPlan;
 use warpconv::problem::{Pool2d, PoolKind};

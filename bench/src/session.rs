@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 
 use super::clocks::Clocks;
 use super::cudnn_baseline::CudnnBaseline;

@@ -3,7 +3,7 @@
 //! report.
 
 use warpconv::DType;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::plan::Bound;
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 

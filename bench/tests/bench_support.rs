@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use clap::Parser;
-use warpconv::catalog::Math;
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::Math;
 use warpconv::plan::Bound;
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use warpconv::catalog::Math;
-use warpconv::gpu::DeviceChoice;
+use warpconv::device::DeviceChoice;
+use warpconv::kernels::Math;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
 use serde_json::{Value, json};
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 
 use crate::exit::Failure;
 use crate::output::say;

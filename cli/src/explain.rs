@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::{Value, json};
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::plan::{Candidate, Limits, Operation, Plan, Refusal};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, Pool2d};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::FilterLayout;
 use warpconv::problem::notation::{self, Problem};
 use warpconv::{DType, Error, Layout};

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::plan::Tuning;
 
 use crate::args::Global;

@@ -202,7 +202,7 @@ fn options_that_leave_nothing_are_an_error() {
     let case = data("golden/conv_2x4_even");
     let (_, err) = verify(&case, &["--filter", "no such case"], 2);
     assert!(err.contains("no such case"), "{err}");
-    let kernel = warpconv::catalog::kernels()
+    let kernel = warpconv::kernels::kernels()
         .iter()
         .find(|k| k.algorithm.name() == "relu")
         .unwrap()

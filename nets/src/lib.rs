@@ -56,7 +56,7 @@ pub use squeezenet::{Edges, squeezenet1_1};
 pub use vgg::vgg16;
 pub use weights::{Named, value};
 
-use warpconv::catalog::{DType, Layout, Math};
+use warpconv::kernels::{DType, Layout, Math};
 use warpconv::problem::FilterLayout;
 
 /// In which form a network is computed.

@@ -17,9 +17,9 @@ pub use memory_plan::MAX_TENSORS;
 pub use prepared::{GraphBuffers, PreparedGraph, Weights};
 pub use step::{Node, Step, TensorId};
 
-use crate::catalog::DType;
+use crate::device::Gpu;
 use crate::error::Error;
-use crate::gpu::Gpu;
+use crate::kernels::DType;
 use crate::launch::memory::{fitting, zeros};
 use crate::launch::{Element, Workspace};
 use crate::plan::{Limits, PeakRates, Roofline, Tuning};
@@ -311,7 +311,7 @@ fn same(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Layout;
+    use crate::kernels::Layout;
     use crate::problem::Relu;
 
     fn relu(n: usize) -> Step {

@@ -7,9 +7,9 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use super::branches::LoadedBranches;
 use super::memory_plan::{Bindings, Operands, Shared};
 use super::{Graph, Node, Step};
-use crate::catalog::Kernel;
+use crate::device::Gpu;
 use crate::error::Error;
-use crate::gpu::Gpu;
+use crate::kernels::Kernel;
 use crate::launch::memory::workspace;
 use crate::launch::{
     BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers,

@@ -4,153 +4,18 @@ use std::array::from_fn;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::args::{FastDiv, Strides};
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
-use super::fill::{Arguments, int, offset_bytes};
-use super::prepared::{Prepared, launch_kernel};
-use super::tensor::TensorArgs;
+use super::kernel::launch_kernel;
 use super::uses;
 use super::workspace::Workspace;
-use crate::catalog::{Kernel, Layout};
+use crate::device::PreparedBranches;
 use crate::error::Error;
-use crate::gpu::Gpu;
-use crate::plan::branches::{partials_layout, split_k_of};
-use crate::plan::{BranchesPlan, WORKSPACE_ALIGNMENT};
-use crate::problem::{
-    Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, PACKED_BYTES, Product,
-};
-
-/// Several convolutions ready to be launched at once; made by [`Gpu::prepare_branches`].
-pub type PreparedBranches = Prepared<Branches, BranchesKernel>;
-
-/// A range of a product's filters: one convolution. As all structs here it mirrors
-/// `kernels/multi_conv_args.cuh`, whose comments say what each field holds.
-#[allow(missing_docs)]
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Destination {
-    pub w: u64,
-    pub bias: u64,
-    pub y: u64,
-    pub y_strides: Strides,
-    pub first: i32,
-    pub end: i32,
-    pub relu: i32,
-    pub reserved: i32,
-}
-
-/// One product.
-#[allow(missing_docs)]
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BranchArgs {
-    pub tensor: TensorArgs,
-    pub to: [Destination; MAX_MERGED],
-    pub destinations: i32,
-    pub pooled: i32,
-    pub first: u32,
-    pub by_column: FastDiv,
-}
-
-/// The arguments of the kernels that compute several convolutions.
-#[allow(missing_docs)]
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BranchesArgs {
-    pub branch: [BranchArgs; MAX_PRODUCTS],
-    pub branches: i32,
-    pub reserved: i32,
-}
-
-const _: () = assert!(size_of::<Destination>() == 24 + 16 + 16);
-const _: () = assert!(size_of::<BranchArgs>() == size_of::<TensorArgs>() + 4 * 56 + 24);
-const _: () = assert!(size_of::<BranchesArgs>() == 4 * size_of::<BranchArgs>() + 8);
-
-impl BranchesArgs {
-    /// Everything but the pointers, and what [`Arguments::set_grid`] fills in.
-    fn new(problem: &Branches, kernel: &Kernel, split_k: u32) -> BranchesArgs {
-        let mut args = BranchesArgs {
-            branches: int(problem.products().len()),
-            ..BranchesArgs::default()
-        };
-        let each = problem.products().iter();
-        let each = each.zip(split_k_of(problem, kernel, split_k));
-        for (branch, (product, split_k)) in args.branch.iter_mut().zip(each) {
-            *branch = BranchArgs::new(product, kernel, split_k);
-        }
-        args
-    }
-
-    fn used(&mut self) -> &mut [BranchArgs] {
-        &mut self.branch[..self.branches as usize]
-    }
-}
-
-impl BranchArgs {
-    fn new(product: &Product, kernel: &Kernel, split_k: u32) -> BranchArgs {
-        let mut branch = BranchArgs {
-            tensor: TensorArgs::new(product.merged(), kernel, split_k),
-            destinations: int(product.convolutions().len()),
-            pooled: i32::from(product.pooling().is_some()),
-            ..BranchArgs::default()
-        };
-        let mut first = 0;
-        for (to, conv) in branch.to.iter_mut().zip(product.convolutions()) {
-            *to = Destination {
-                y_strides: conv.output().into(),
-                first: int(first),
-                end: int(first + conv.k()),
-                relu: i32::from(conv.relu()),
-                ..Destination::default()
-            };
-            first += conv.k();
-        }
-        branch
-    }
-
-    /// Whether every destination may be written four elements at a time.
-    fn whole_outputs(&self, kernel: &Kernel) -> bool {
-        let bytes = 4 * kernel.dtype.size() as u64;
-        let plane = self.tensor.conv.p as u32 * self.tensor.conv.q as u32;
-        self.to[..self.destinations as usize].iter().all(|to| {
-            let whole = match kernel.layout {
-                Some(Layout::Nhwc) => {
-                    to.first % 4 == 0 && to.end % 4 == 0 && to.y_strides.pixel % 4 == 0
-                }
-                _ => plane.is_multiple_of(4),
-            };
-            whole && to.y_strides.image % 4 == 0 && to.y.is_multiple_of(bytes)
-        })
-    }
-}
-
-impl Arguments for BranchesArgs {
-    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
-        let (mut column, mut columns) = (0u32, 0u64);
-        for branch in self.used() {
-            branch.tensor.set_grid(kernel);
-            branch.tensor.conv.y_vector = i32::from(branch.whole_outputs(kernel));
-            branch.first = column;
-            column += branch.tensor.conv.tiles_m * branch.tensor.split_k as u32;
-            columns = u64::from(branch.tensor.conv.gemm_n.div_ceil(kernel.tile_n));
-        }
-        for branch in self.used() {
-            branch.by_column = FastDiv::new(column);
-        }
-        columns * u64::from(column)
-    }
-}
-
-/// What prepared branches launch: the arguments without the pointers, and where the sums that
-/// several blocks share lie.
-#[derive(Clone, Debug)]
-pub struct BranchesKernel {
-    arguments: BranchesArgs,
-    /// Of each product, first counter and first byte of the parts.
-    shared: [(u64, u64); MAX_PRODUCTS],
-}
+use crate::kernels::Kernel;
+use crate::kernels::fill::{Arguments, offset_bytes};
+use crate::plan::WORKSPACE_ALIGNMENT;
+use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
 
 /// The operands of several convolutions, as cudarc's slices or views. Lengths in elements.
 pub struct BranchesBuffers<'a, 'b, T> {
@@ -184,22 +49,6 @@ pub struct BranchesPointers {
     pub y: [sys::CUdeviceptr; MAX_CONVOLUTIONS],
     /// As that of [`ConvPointers`](super::ConvPointers), or 0 if the plan needs none.
     pub workspace: sys::CUdeviceptr,
-}
-
-impl Gpu {
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_branches(&self, plan: &BranchesPlan) -> Result<PreparedBranches, Error> {
-        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
-        let (places, _) = partials_layout(problem, kernel, plan.split_k());
-        let work = BranchesKernel {
-            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
-            shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
-        };
-        Prepared::new(self, plan, work)
-    }
 }
 
 impl PreparedBranches {
@@ -406,6 +255,3 @@ fn check_pointers(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

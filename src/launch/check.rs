@@ -5,9 +5,9 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaStream, DeviceSlice, sys};
 
 use super::workspace::Workspace;
-use crate::catalog::DType;
+use crate::device::driver_error;
 use crate::error::Error;
-use crate::gpu::driver_error;
+use crate::kernels::DType;
 use crate::problem::TensorDesc;
 
 /// A device address with what is known of the memory behind it.

@@ -4,19 +4,14 @@ use cudarc::driver::{CudaStream, sys};
 
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
-use super::conv_kernels::ConvKernels;
 use super::element::Element;
-use super::prepared::Prepared;
 use super::uses;
 use super::workspace::Workspace;
-use crate::catalog::Algorithm;
+use crate::device::PreparedConv;
 use crate::error::Error;
-use crate::gpu::Gpu;
+use crate::kernels::Algorithm;
 use crate::plan::{ConvPlan, WORKSPACE_ALIGNMENT};
-use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};
-
-/// A convolution ready to launch; made by [`Gpu::prepare_conv`].
-pub type PreparedConv = Prepared<Conv2d, ConvKernels>;
+use crate::problem::{PACKED_BYTES, TensorDesc};
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
@@ -99,18 +94,6 @@ pub struct ConvPointers {
     /// [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero before the first launch
     /// (each leaves them so). 0 if it needs none.
     pub workspace: sys::CUdeviceptr,
-}
-
-impl Gpu {
-    /// Loads the plan's kernels, if this is their first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has,
-    /// [`Error::ModuleLoad`], [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does
-    /// not take the kernel.
-    pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
-        Prepared::new(self, plan, ConvKernels::new(self, plan)?)
-    }
 }
 
 impl PreparedConv {

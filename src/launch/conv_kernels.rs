@@ -1,71 +1,17 @@
 //! The kernels of a convolution's launch and their arguments.
 
-use std::sync::Arc;
-
 use cudarc::driver::sys;
 
-use super::args::ConvArgs;
-use super::conv::{ConvPointers, PreparedConv};
-use super::fill::{Arguments, offset_bytes};
-use super::pack::{self, PackArgs};
-use super::prepared::launch_kernel;
-use super::tensor::TensorArgs;
-use super::wgmma::WgmmaArgs;
-use crate::catalog::Algorithm;
+use super::conv::ConvPointers;
+use super::kernel::launch_kernel;
+use crate::device::{ConvArguments, ConvKernels, PreparedConv};
 use crate::error::Error;
-use crate::gpu::{Gpu, LoadedKernel};
-use crate::plan::{ConvPlan, FilterRows, WorkspaceParts};
+use crate::kernels::args::ConvArgs;
+use crate::kernels::fill::{Arguments, offset_bytes};
+use crate::kernels::tensor_args::TensorArgs;
 use crate::problem::Conv2d;
 
-/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has
-/// to run before it.
-#[derive(Clone, Debug)]
-pub struct ConvKernels {
-    arguments: ConvArguments,
-    /// Where the plan packs the filters: the kernel that does, and how.
-    pack: Option<(Arc<LoadedKernel>, PackArgs)>,
-    parts: WorkspaceParts,
-    multiprocessors: u32,
-}
-
-/// One kind for each family of kernels.
-#[derive(Clone, Debug)]
-enum ConvArguments {
-    Cores(ConvArgs),
-    Tensor(TensorArgs),
-    /// With four maps three times as large as the others.
-    Wgmma(Box<WgmmaArgs>),
-}
-
 impl ConvKernels {
-    pub(super) fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvKernels, Error> {
-        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
-        let arguments = match kernel.algorithm {
-            // No driver encodes a map of nothing.
-            _ if plan.grid() == 0 => ConvArguments::Cores(ConvArgs::from(problem)),
-            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
-                ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.split_k()))
-            }
-            Algorithm::Wgmma | Algorithm::WgmmaGather => {
-                ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, plan.split_k())?))
-            }
-            _ => ConvArguments::Cores(ConvArgs::from(problem)),
-        };
-        let pack = match pack::kernel(problem.dtype()).filter(|_| plan.packs_filter()) {
-            Some(id) => {
-                let rows = FilterRows::of(problem, kernel);
-                Some((gpu.load(id)?, PackArgs::new(problem, &rows)))
-            }
-            None => None,
-        };
-        Ok(ConvKernels {
-            arguments,
-            pack,
-            parts: plan.workspace_parts(),
-            multiprocessors: gpu.capability().sm_count,
-        })
-    }
-
     /// Queues the kernels.
     ///
     /// # Safety

@@ -2,7 +2,7 @@
 
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
-use crate::catalog::DType;
+use crate::kernels::DType;
 
 mod sealed {
     pub trait Sealed {}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits, sys};
 
 use super::{DeviceBuffer, Element, Workspace, uses};
+use crate::device::{Gpu, driver_error};
 use crate::error::Error;
-use crate::gpu::{Gpu, driver_error};
 use crate::plan::Limits;
 use crate::problem::TensorDesc;
 

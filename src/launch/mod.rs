@@ -1,6 +1,6 @@
 //! Buffers checked against a plan, one argument struct, and the one unsafe launch.
 //!
-//! [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings give a [`PreparedConv`],
+//! [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings give a [`PreparedConv`],
 //! [`PreparedPool`] or
 //! [`PreparedRelu`]: `Send + Sync`, to be shared by threads and launched as often as wanted. A
 //!                   launch allocates nothing and looks nothing up; it checks the buffers, fills a
@@ -25,10 +25,10 @@
 //! # Streams, events and graphs
 //! Work goes to the stream of the call and to no other. A launch waits for the earlier uses of its
 //! buffers in whatever streams of the context, and later uses wait for the launch, so slices may be
-//! used from several streams, and they, their streams and the [`Gpu`](crate::gpu::Gpu) may be
+//! used from several streams, and they, their streams and the [`Gpu`](crate::device::Gpu) may be
 //! dropped while work is under way. That rests on cudarc's events: each slice has one for its last
 //! read and one for its last write, which copies, launches and the freeing of the slice wait for.
-//! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::gpu::Gpu) makes
+//! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::device::Gpu) makes
 //! it count one for good. This takes three or four calls of the driver per buffer and launch. Where
 //! that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`), which
 //! is a promise to order all uses yourself, as by one stream.
@@ -37,7 +37,7 @@
 //! the like) record the slice's read without regard to an earlier one in another stream. If a
 //! launch reads a slice in one stream, do not read the same slice by cudarc's copies in another one
 //! and then write or drop it, without waiting for the first.
-//! [`Gpu::download`](crate::gpu::Gpu::download) has the regard.
+//! [`Gpu::download`](crate::device::Gpu::download) has the regard.
 //!
 //! A launch can be captured into a graph and replayed. Waiting for events from before the capture
 //! is what a capture cannot contain, so turn event tracking off first. Part of that promise is then
@@ -46,45 +46,36 @@
 //! long as the context, which the graph keeps.) A captured launch with tracking on is refused
 //! ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
-pub mod activation_args;
-pub mod args;
-pub mod bottleneck;
-pub mod branches;
+mod bottleneck;
+mod branches;
 mod buffer;
-pub mod channel_args;
 mod check;
 mod conv;
 mod conv_kernels;
 mod element;
-mod fill;
+mod kernel;
 pub(crate) mod memory;
 mod pack;
 mod pool;
-mod prepared;
 mod subsample;
-pub mod tensor;
-#[cfg(test)]
-mod tests;
 mod unary;
 pub(crate) mod uses;
-mod wgmma;
 mod workspace;
 
-pub use bottleneck::{BottleneckBuffers, BottleneckPointers, PreparedBottleneck};
-pub use branches::{BranchesBuffers, BranchesPointers, PreparedBranches};
-pub use buffer::{DeviceBuffer, DeviceBufferMut};
-pub use conv::{ConvBuffers, ConvPointers, PreparedConv};
-pub use conv_kernels::ConvKernels;
-pub use element::Element;
-pub(crate) use fill::Arguments;
-pub use pack::PreparedPack;
-pub use pool::{PoolBuffers, PoolPointers, PreparedPool};
-pub use prepared::{FunctionAttributes, Prepared};
-pub use subsample::{PreparedSubsample, SubsampleBuffers, SubsamplePointers};
-pub use unary::{
-    PreparedLrn, PreparedRelu, PreparedSoftmax, PreparedTanh, PreparedUnary, ReluBuffers,
-    ReluPointers, Unary, UnaryBuffers, UnaryPointers,
+pub use crate::device::{
+    FunctionAttributes, Prepared, PreparedBottleneck, PreparedBranches, PreparedConv, PreparedLrn,
+    PreparedPack, PreparedPool, PreparedRelu, PreparedSoftmax, PreparedSubsample, PreparedTanh,
+    PreparedUnary,
 };
+pub use crate::kernels::Unary;
+pub use bottleneck::{BottleneckBuffers, BottleneckPointers};
+pub use branches::{BranchesBuffers, BranchesPointers};
+pub use buffer::{DeviceBuffer, DeviceBufferMut};
+pub use conv::{ConvBuffers, ConvPointers};
+pub use element::Element;
+pub use pool::{PoolBuffers, PoolPointers};
+pub use subsample::{SubsampleBuffers, SubsamplePointers};
+pub use unary::{ReluBuffers, ReluPointers, UnaryBuffers, UnaryPointers};
 pub use workspace::Workspace;
 
 #[cfg(doc)]

@@ -2,20 +2,14 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::args::PoolArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
-use super::fill::offset_bytes;
-use super::prepared::Prepared;
 use super::uses;
+use crate::device::PreparedPool;
 use crate::error::Error;
-use crate::gpu::Gpu;
-use crate::plan::PoolPlan;
+use crate::kernels::fill::offset_bytes;
 use crate::problem::Pool2d;
-
-/// A pooling ready to launch; made by [`Gpu::prepare_pool`].
-pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
 
 /// The operands of a pooling, as cudarc's slices or views. Lengths in elements.
 pub struct PoolBuffers<'a, T> {
@@ -61,16 +55,6 @@ pub struct PoolPointers {
     pub y: sys::CUdeviceptr,
     /// The indices or 0.
     pub indices: sys::CUdeviceptr,
-}
-
-impl Gpu {
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_pool(&self, plan: &PoolPlan) -> Result<PreparedPool, Error> {
-        Prepared::new(self, plan, PoolArgs::from(plan.problem()))
-    }
 }
 
 impl PreparedPool {

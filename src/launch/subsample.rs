@@ -2,20 +2,13 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::activation_args::SubsampleArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
-use super::fill::offset_bytes;
-use super::prepared::Prepared;
 use super::uses;
+use crate::device::PreparedSubsample;
 use crate::error::Error;
-use crate::gpu::Gpu;
-use crate::plan::SubsamplePlan;
-use crate::problem::Subsample;
-
-/// A subsampling ready to launch; made by [`Gpu::prepare_subsample`].
-pub type PreparedSubsample = Prepared<Subsample, SubsampleArgs>;
+use crate::kernels::fill::offset_bytes;
 
 /// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
 pub struct SubsampleBuffers<'a, T> {
@@ -42,16 +35,6 @@ pub struct SubsamplePointers {
     pub bias: sys::CUdeviceptr,
     /// The output.
     pub y: sys::CUdeviceptr,
-}
-
-impl Gpu {
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_subsample(&self, plan: &SubsamplePlan) -> Result<PreparedSubsample, Error> {
-        Prepared::new(self, plan, SubsampleArgs::from(plan.problem()))
-    }
 }
 
 impl PreparedSubsample {

@@ -3,89 +3,14 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::activation_args::TanhArgs;
-use super::args::ReluArgs;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::channel_args::{LrnArgs, SoftmaxArgs};
 use super::check::{self, Span};
 use super::element::Element;
-use super::fill::{Arguments, offset_bytes};
-use super::prepared::Prepared;
 use super::uses;
+use crate::device::Prepared;
 use crate::error::Error;
-use crate::gpu::Gpu;
-use crate::plan::{Operation, Plan, ReluPlan};
-use crate::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
-
-/// An operation from one tensor to another of the same extents, without weights.
-pub trait Unary: Operation {
-    /// The kernel's argument struct.
-    #[doc(hidden)]
-    type Args: Arguments + Send + Sync + std::fmt::Debug + 'static;
-
-    /// Whether the output may be the input's own elements.
-    const IN_PLACE: bool;
-
-    /// The input.
-    #[doc(hidden)]
-    fn x(&self) -> &TensorDesc;
-
-    /// The output.
-    #[doc(hidden)]
-    fn y(&self) -> &TensorDesc;
-
-    /// Everything but the pointers.
-    #[doc(hidden)]
-    fn arguments(&self) -> Self::Args;
-
-    /// Sets the pointers.
-    #[doc(hidden)]
-    fn set_pointers(arguments: &mut Self::Args, x: u64, y: u64);
-}
-
-/// The implementation for a problem with its argument struct.
-macro_rules! map {
-    ($problem:ty, $args:ty $(, $run:ident)?; in place: $in_place:expr) => {
-        impl Unary for $problem {
-            type Args = $args;
-            const IN_PLACE: bool = $in_place;
-
-            fn x(&self) -> &TensorDesc {
-                self.input()
-            }
-
-            fn y(&self) -> &TensorDesc {
-                self.output()
-            }
-
-            fn arguments(&self) -> $args {
-                <$args>::from(self)
-            }
-
-            fn set_pointers(arguments: &mut $args, x: u64, y: u64) {
-                (arguments$(.$run)?.x, arguments$(.$run)?.y) = (x, y);
-            }
-        }
-    };
-}
-
-map!(Relu, ReluArgs; in place: true);
-map!(Tanh, TanhArgs, run; in place: true);
-// An element is read and written by one thread.
-map!(Softmax, SoftmaxArgs; in place: true);
-// A thread reads channels that others write.
-map!(Lrn, LrnArgs; in place: false);
-
-/// A [`Unary`] ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedUnary<P> = Prepared<P, <P as Unary>::Args>;
-/// A ReLU ready to launch; made by [`Gpu::prepare_relu`].
-pub type PreparedRelu = PreparedUnary<Relu>;
-/// A local response normalisation ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedLrn = PreparedUnary<Lrn>;
-/// A softmax ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedSoftmax = PreparedUnary<Softmax>;
-/// A scaled hyperbolic tangent ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedTanh = PreparedUnary<Tanh>;
+use crate::kernels::Unary;
+use crate::kernels::fill::offset_bytes;
 
 /// The operands of a [`Unary`], as cudarc's slices or views. Lengths in elements.
 pub struct UnaryBuffers<'a, T> {
@@ -120,24 +45,6 @@ pub struct UnaryPointers {
 
 /// The operands of a ReLU as device addresses.
 pub type ReluPointers = UnaryPointers;
-
-impl Gpu {
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_unary<P: Unary>(&self, plan: &Plan<P>) -> Result<PreparedUnary<P>, Error> {
-        Prepared::new(self, plan, plan.problem().arguments())
-    }
-
-    /// [`Gpu::prepare_unary`] of a ReLU.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_relu(&self, plan: &ReluPlan) -> Result<PreparedRelu, Error> {
-        self.prepare_unary(plan)
-    }
-}
 
 impl<P: Unary> Prepared<P, P::Args> {
     /// Computes in the stream, from one buffer to another. Returns when the work is queued, not

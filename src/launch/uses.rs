@@ -3,11 +3,11 @@
 //! cudarc keeps two events per slice, the last read and the last write, which all views of the
 //! slice share. Its accessors make a stream wait for the write (and for the read, before a write)
 //! and record the use afterwards. Three things are missing there, and are done here or in
-//! [`contexts`](crate::gpu):
+//! [`contexts`](crate::device):
 //!
 //! - cudarc does neither while it counts no stream, and it counts none once the last `CudaStream`
 //!   is dropped, though the work in it goes on, and none for per-thread streams. A
-//!   [`Gpu`](crate::gpu::Gpu) therefore keeps its context's count above zero.
+//!   [`Gpu`](crate::device::Gpu) therefore keeps its context's count above zero.
 //! - Recording an event forgets what it stood for. A read in a second stream would hide the read in
 //!   the first, so that a later write, or a free, would wait for the second alone. A [`Use`] waits
 //!   for the event before it records it again: behind the launch, so that launches which read the
@@ -102,7 +102,7 @@ mod tests {
     use cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut};
 
     use super::*;
-    use crate::gpu::{DeviceChoice, Gpu};
+    use crate::device::{DeviceChoice, Gpu};
 
     /// Keeps a stream busy until the returned end is dropped.
     fn block(stream: &CudaStream) -> Sender<()> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
 
 use super::uses::{self, Use};
+use crate::device::driver_error;
 use crate::error::Error;
-use crate::gpu::driver_error;
 use crate::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 /// Memory in which launches bring filters into order and add up what blocks computed in parts: at

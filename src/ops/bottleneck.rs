@@ -1,8 +1,8 @@
 //! ResNet's bottleneck, and the plain 3x3 that it replaces.
 
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
+use crate::kernels::{DType, Layout, Math};
 use crate::plan::{BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 

@@ -5,9 +5,9 @@ mod fused;
 
 pub use choice::{InceptionChoice, InceptionEstimate, InceptionForm};
 
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
+use crate::kernels::{DType, Layout, Math};
 use crate::problem::{Conv2d, Conv2dBuilder, Padding, Pool2d, PoolKind};
 
 /// Four branches over the same input, side by side in the channels of the output: 1x1, 3x3, 5x5,

@@ -5,7 +5,7 @@
 //! [`launch`](crate::launch).
 //!
 //! ```no_run
-//! use warpconv::gpu::{DeviceChoice, Gpu};
+//! use warpconv::device::{DeviceChoice, Gpu};
 //! use warpconv::ops;
 //! use warpconv::problem::{Conv2d, Padding};
 //!
@@ -28,8 +28,8 @@ use cudarc::driver::{CudaSlice, CudaStream};
 pub use bottleneck::Bottleneck;
 pub use inception::{Inception, InceptionChoice, InceptionEstimate, InceptionForm};
 
+use crate::device::{Gpu, driver_error};
 use crate::error::Error;
-use crate::gpu::{Gpu, driver_error};
 use crate::launch::memory::{allocate, fitting, zeros};
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, SubsampleBuffers, Unary,

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{Capability, Limits, Operation, Refusal, Roofline, Score};
-use crate::catalog::{Kernel, KernelId};
+use crate::kernels::{Kernel, KernelId};
 use crate::ptx;
 
 /// A kernel that was asked, and what it said.

@@ -18,23 +18,7 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 
-pub(crate) mod bottleneck;
-pub(crate) mod branches;
 mod candidate;
-mod capability;
-mod conv;
-mod cost;
-mod limits;
-mod lrn;
-mod pool;
-mod refusal;
-mod relu;
-mod roofline;
-mod softmax;
-mod subsample;
-mod tanh;
-pub(crate) mod tensor;
-mod tensor_cost;
 mod tuning;
 mod tuning_file;
 mod way;
@@ -44,25 +28,21 @@ use std::cmp::Ordering;
 use std::fmt;
 
 pub use candidate::Candidate;
-pub use capability::Capability;
-pub use cost::Score;
-pub use limits::Limits;
-pub use refusal::Refusal;
-pub use roofline::{Bound, PeakRates, Roofline};
-pub use tensor_cost::LAUNCH_US;
 pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
 pub use way::{BottleneckWay, Unfused};
-pub(crate) use workspace::{FilterRows, WorkspaceParts};
-pub use workspace::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+pub(crate) use workspace::WorkspaceParts;
+
+pub use crate::kernels::{
+    Bound, Capability, LAUNCH_US, Limits, Operation, PeakRates, Refusal, Roofline, Score,
+    WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS,
+};
 
 use candidate::{bound, evaluate};
 
-use crate::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use crate::error::Error;
-use crate::problem::{
-    Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
-};
+use crate::kernels::{KernelId, kernels};
+use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use crate::ptx;
 
 /// The plan of a convolution.
@@ -84,97 +64,10 @@ pub type TanhPlan = Plan<Tanh>;
 /// The plan of a trainable subsampling.
 pub type SubsamplePlan = Plan<Subsample>;
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Bottleneck2d {}
-    impl Sealed for super::Branches {}
-    impl Sealed for super::Conv2d {}
-    impl Sealed for super::Pool2d {}
-    impl Sealed for super::Relu {}
-    impl Sealed for super::Lrn {}
-    impl Sealed for super::Softmax {}
-    impl Sealed for super::Tanh {}
-    impl Sealed for super::Subsample {}
-}
-
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`],
-/// [`Subsample`], [`Bottleneck2d`], [`Branches`].
-pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
-    /// The operation in words, with its article, for errors.
-    #[doc(hidden)]
-    const NAME: &'static str;
-
-    /// Whether the algorithm computes this operation at all.
-    #[doc(hidden)]
-    fn computed_by(algorithm: Algorithm) -> bool;
-
-    /// The problem as one line, for errors.
-    #[doc(hidden)]
-    fn describe(&self) -> String;
-
-    /// The tensor it computes, or one of them: all are stored alike.
-    #[doc(hidden)]
-    fn output(&self) -> &TensorDesc;
-
-    /// How the elements are stored.
-    #[doc(hidden)]
-    fn dtype(&self) -> DType {
-        self.output().dtype()
-    }
-
-    /// How the activations are laid out.
-    #[doc(hidden)]
-    fn layout(&self) -> Layout {
-        self.output().layout()
-    }
-
-    /// Whether there is nothing to compute.
-    #[doc(hidden)]
-    fn is_empty(&self) -> bool {
-        self.output().is_empty()
-    }
-
-    /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
-    #[doc(hidden)]
-    fn work(&self) -> (u64, u64);
-
-    /// What the best programs reach, of which the problem's bound is made.
-    #[doc(hidden)]
-    fn peak_rates(&self) -> PeakRates {
-        PeakRates::H200_FP32
-    }
-
-    /// The algorithm's own constraints, those of type, layout and device aside.
-    #[doc(hidden)]
-    fn accepts(&self, _kernel: &Kernel) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    /// Blocks of a launch.
-    #[doc(hidden)]
-    fn blocks(&self, kernel: &Kernel) -> u64;
-
-    /// How well the kernel does within the limits.
-    #[doc(hidden)]
-    fn estimate(
-        &self,
-        kernel: &Kernel,
-        device: &Capability,
-        roofline: &Roofline,
-        limits: &Limits,
-    ) -> Result<Score, Refusal> {
-        estimate_simt(self, kernel, device, roofline, limits)
-    }
-
-    /// How well a kernel on CUDA cores does.
-    #[doc(hidden)]
-    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
-}
-
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any
 /// device that is open.
 ///
-/// [`Gpu::prepare_conv`](crate::gpu::Gpu::prepare_conv) and its siblings load the kernel and give
+/// [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings load the kernel and give
 /// what launches it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<P> {
@@ -416,25 +309,4 @@ impl<P: Operation> fmt::Display for Plan<P> {
         writeln!(f, "shared   {} bytes a block", self.shared_bytes())?;
         write!(f, "roofline {} (H200)", self.roofline)
     }
-}
-
-/// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.
-fn estimate_simt<P: Operation>(
-    problem: &P,
-    kernel: &Kernel,
-    device: &Capability,
-    roofline: &Roofline,
-    limits: &Limits,
-) -> Result<Score, Refusal> {
-    if let Some(asked) = limits.split_k.filter(|&split_k| split_k != 1) {
-        return Err(Refusal::SplitK { asked, most: 1 });
-    }
-    let blocks = problem.blocks(kernel);
-    let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
-    if blocks > most {
-        return Err(Refusal::Grid { blocks, most });
-    }
-    let mut score = problem.score(kernel, device, roofline);
-    score.blocks = blocks;
-    Ok(score)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::catalog::{KernelId, kernels};
+use crate::kernels::{KernelId, kernels};
 use crate::ptx;
 
 /// The card and the driver that something was measured with.
@@ -16,7 +16,7 @@ pub struct Card {
 
 impl Card {
     /// A card by its name and its driver by the CUDA version that it speaks (12040 is 12.4), as
-    /// [`Gpu::card`](crate::gpu::Gpu::card) gives them.
+    /// [`Gpu::card`](crate::device::Gpu::card) gives them.
     pub fn new(name: &str, driver: u32) -> Card {
         Card {
             name: one_line(name),

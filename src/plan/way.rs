@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::tensor_cost::LAUNCH_US;
-use super::{BottleneckPlan, Capability, ConvPlan, Limits, Plan, Refusal, Tuning};
-use crate::catalog::KernelId;
+use super::{BottleneckPlan, Capability, ConvPlan, LAUNCH_US, Limits, Plan, Refusal, Tuning};
 use crate::error::Error;
+use crate::kernels::KernelId;
 use crate::problem::{Bottleneck2d, Conv2d};
 
 /// How a bottleneck is computed: by one launch where a kernel takes it and the model says that it

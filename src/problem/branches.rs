@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, Padding, Pool2d, PoolKind, TensorDesc};
+use crate::problem::{DType, Layout, Math};
 
 /// The most products of a launch.
 pub const MAX_PRODUCTS: usize = 4;

@@ -19,6 +19,7 @@ mod softmax;
 mod subsample;
 mod tanh;
 mod tensor;
+mod types;
 
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
 pub use branches::{Branches, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Product};
@@ -32,3 +33,4 @@ pub use softmax::Softmax;
 pub use subsample::{Activation, Subsample};
 pub use tanh::Tanh;
 pub use tensor::{TensorDesc, TensorStrides};
+pub use types::{DType, Layout, Math};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// Input and output of an operation that keeps the extents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,9 @@
 //! ReLU as an operation of its own.
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::pair::{Pair, pair_methods};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// `y = max(x, 0)` with NaN kept, element by element. Input and output may be different slices, or
 /// the same buffer.

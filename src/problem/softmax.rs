@@ -1,9 +1,9 @@
 //! Softmax.
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::pair::{Pair, pair_methods};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// Softmax over the channels of each pixel: `y[c] = exp(x[c] - max) / sum_j exp(x[j] - max)`, in
 /// f32 and rounded once. Input and output may be different slices, or the same buffer.

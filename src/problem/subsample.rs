@@ -1,11 +1,11 @@
 //! LeNet-5's trainable subsampling.
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::conv2d::Conv2d;
 use crate::problem::extent::{Axis, outputs};
 use crate::problem::pair::Real;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// What a subsampling ends with.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,9 +1,9 @@
 //! The hyperbolic tangent and LeNet-5's squashing function.
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::pair::{Pair, Real, pair_methods};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// `y = amplitude tanh(slope x)`, element by element. Input and output may be different slices, or
 /// the same buffer.

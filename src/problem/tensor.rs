@@ -1,9 +1,9 @@
 //! Activation tensors: extents, storage type, layout, and the slice of a wider tensor that they may
 //! be.
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::extent::{at_most, nonzero, product};
+use crate::problem::{DType, Layout};
 
 /// What is refused of an image that is too large for a convolution.
 const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows one by one, with the \

@@ -164,7 +164,7 @@ fn relative_error(got: &[f64], exact: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warpconv::catalog::{DType, Layout};
+    use warpconv::kernels::{DType, Layout};
     use warpconv::ops::Bottleneck;
 
     #[test]

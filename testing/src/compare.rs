@@ -1,7 +1,7 @@
 //! When a result is accepted.
 
 use super::convert::{half_of_least, round, unit_roundoff};
-use warpconv::catalog::{Algorithm, DType, Kernel, Math};
+use warpconv::kernels::{Algorithm, DType, Kernel, Math};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 
 /// How far a result may be from the reference.

@@ -1,7 +1,7 @@
 //! Numbers as the storage types hold them.
 
 use half::{bf16, f16};
-use warpconv::catalog::DType;
+use warpconv::kernels::DType;
 use warpconv::launch::Element;
 
 /// An element type as the checks see it: rounding, bits, and two NaNs that no kernel makes.

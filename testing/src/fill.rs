@@ -1,7 +1,7 @@
 //! Inputs that look random and are the same every time.
 
 use super::convert::round;
-use warpconv::catalog::DType;
+use warpconv::kernels::DType;
 
 /// A source of numbers: splitmix64.
 #[derive(Clone, Debug)]

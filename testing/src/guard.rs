@@ -3,8 +3,8 @@
 use super::convert::Stored;
 use super::run::RunError;
 use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
+use warpconv::device::{DeviceKind, Gpu, driver_error};
 use warpconv::error::Error;
-use warpconv::gpu::{DeviceKind, Gpu, driver_error};
 use warpconv::launch::Workspace;
 use warpconv::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::TensorDesc;

@@ -9,7 +9,7 @@
 //! times it.
 //!
 //! ```no_run
-//! use warpconv::gpu::{DeviceChoice, Gpu};
+//! use warpconv::device::{DeviceChoice, Gpu};
 //! use warpconv::plan::ConvPlan;
 //! use warpconv::problem::Conv2d;
 //! use warpconv_testing::{self as check, Tolerance, reference};

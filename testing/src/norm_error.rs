@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use warpconv::catalog::DType;
+use warpconv::kernels::DType;
 
 /// How far the outputs of a network may be from those of f64 arithmetic: the norm of the
 /// difference, as a share of theirs. f32: what the stored networks of full size state; the others:

@@ -89,7 +89,7 @@ fn expect(what: &'static str, expected: usize, got: usize) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warpconv::catalog::{DType, Layout};
+    use warpconv::kernels::{DType, Layout};
     use warpconv::problem::FilterLayout;
 
     #[test]

@@ -3,8 +3,8 @@
 use super::convert::{Stored, with_stored};
 use super::guard::{Guarded, GuardedBytes, GuardedWorkspace, Guards};
 use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
+use warpconv::device::Gpu;
 use warpconv::error::Error;
-use warpconv::gpu::Gpu;
 use warpconv::launch::{ConvBuffers, PoolBuffers, SubsampleBuffers, Unary, UnaryBuffers};
 use warpconv::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
 use warpconv::problem::{Conv2d, Pool2d, TensorDesc};

@@ -5,9 +5,9 @@ use super::check_result::{Buffers, part, slice};
 use super::compare::Tolerance;
 use super::graph_on_device::Operands;
 use crate::reference::{self, BottleneckOperands};
-use warpconv::catalog::Kernel;
 use warpconv::error::Error;
 use warpconv::graph::{Node, Step};
+use warpconv::kernels::Kernel;
 use warpconv::problem::{Bottleneck2d, Branches};
 
 /// The kernel of a launch, and the blocks that share a sum.

@@ -4,8 +4,8 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUevent_flags;
 
 use super::{GraphOnDevice, Stored};
+use warpconv::device::driver_error;
 use warpconv::error::Error;
-use warpconv::gpu::driver_error;
 
 /// Passes that are not measured.
 const WARM_UP: usize = 3;

@@ -1,6 +1,6 @@
 //! What the tests of inception modules share.
 
-use warpconv::catalog::{DType, Layout, Math};
+use warpconv::kernels::{DType, Layout, Math};
 use warpconv::ops::Inception;
 use warpconv::problem::Conv2d;
 use warpconv_testing::integers;

@@ -7,7 +7,7 @@ pub mod tensor;
 
 use std::sync::OnceLock;
 
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::Element;
 use warpconv::problem::{Conv2d, Padding};
 use warpconv_testing::reference;

@@ -3,7 +3,7 @@
 use super::gpu;
 use cudarc::driver::CudaSlice;
 use half::f16;
-use warpconv::catalog::Algorithm;
+use warpconv::kernels::Algorithm;
 use warpconv::launch::{ConvBuffers, PreparedConv, Workspace};
 use warpconv::plan::{ConvPlan, Limits};
 use warpconv::problem::{Conv2d, FilterLayout};

@@ -1,8 +1,8 @@
 //! Whole bottlenecks by one launch: device memory, bank conflicts and multiplications against the
 //! least.
 
-use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, kernels};
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
+use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, kernels};
 use warpconv::plan::BottleneckPlan;
 use warpconv::problem::{Added, Bottleneck2d, FilterLayout};
 use warpconv_testing as check;

@@ -2,8 +2,8 @@
 
 use ptx_emulator::counters::GlobalTraffic;
 use ptx_emulator::{Class, Counters};
-use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
+use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
 use warpconv::plan::{Operation, PoolPlan};
 use warpconv::problem::{Conv2d, Padding, Pool2d};
 

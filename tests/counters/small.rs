@@ -2,8 +2,8 @@
 
 use ptx_emulator::Counters;
 use warpconv::DType;
-use warpconv::catalog::Layout;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
+use warpconv::kernels::Layout;
 use warpconv::launch::Unary;
 use warpconv::plan::Plan;
 use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh};

@@ -1,7 +1,7 @@
 //! Every kernel on tensor cores on problems of a tile, and plans for GoogLeNet's layers.
 
-use warpconv::catalog::{Algorithm, DType, Kernel, KernelId, Layout, Math};
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
+use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, Layout, Math};
 use warpconv::plan::{ConvPlan, WORKSPACE_COUNTERS};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 

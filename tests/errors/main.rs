@@ -8,7 +8,7 @@ mod pointers;
 use common::{Case, gpu, small_conv, zeros};
 use cudarc::driver::CudaContext;
 use half::f16;
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, PoolBuffers, PreparedConv, ReluBuffers};
 use warpconv::ops::{self, Bottleneck};

@@ -1,7 +1,7 @@
 //! Raw device pointers: alignment, overlap and null are refused before a launch.
 
 use cudarc::driver::{DevicePtrMut, sys};
-use warpconv::gpu::DeviceKind;
+use warpconv::device::DeviceKind;
 use warpconv::launch::{ConvPointers, PoolPointers, PreparedConv, ReluPointers};
 use warpconv::plan::{PoolPlan, ReluPlan};
 use warpconv::problem::{Pool2d, PoolKind, Relu};

@@ -2,7 +2,7 @@
 
 mod pool;
 
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::{
     Conv2d, Conv2dBuilder, FilterLayout, MAX_INDEX, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu,
     TensorDesc,

@@ -1,8 +1,8 @@
 //! Softmax, the scaled hyperbolic tangent and trainable subsampling.
 
 use super::{Coverage, Device, Failure};
-use warpconv::catalog::Algorithm;
 use warpconv::graph::{Graph, Node, Step, TensorId};
+use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
 use warpconv::plan::{Plan, SubsamplePlan};
 use warpconv::problem::{Activation, Conv2d, Lrn, LrnParameters, Softmax, Subsample, Tanh};

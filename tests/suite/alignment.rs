@@ -4,7 +4,7 @@
 use super::conv::{Operands, parse, run_and_compare, variants};
 use super::{Coverage, Device, Failure};
 use warpconv::Error;
-use warpconv::catalog::{Algorithm, kernels};
+use warpconv::kernels::{Algorithm, kernels};
 use warpconv::plan::{ConvPlan, Operation};
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;

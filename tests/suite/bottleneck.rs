@@ -4,7 +4,7 @@
 use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
-use warpconv::catalog::{Algorithm, Math};
+use warpconv::kernels::{Algorithm, Math};
 use warpconv::plan::{BottleneckPlan, ConvPlan, Plan};
 use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
 use warpconv::{DType, Layout};

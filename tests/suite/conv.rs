@@ -6,7 +6,7 @@ use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use shapes::EDGE_SHAPES;
-use warpconv::catalog::{Algorithm, Kernel, Math, kernels};
+use warpconv::kernels::{Algorithm, Kernel, Math, kernels};
 use warpconv::plan::{ConvPlan, Limits, Operation, Plan};
 use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
 use warpconv::{DType, Layout};

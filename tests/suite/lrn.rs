@@ -2,7 +2,7 @@
 //! slices, special values.
 
 use super::{Coverage, Device};
-use warpconv::catalog::Algorithm;
+use warpconv::kernels::Algorithm;
 use warpconv::plan::LrnPlan;
 use warpconv::problem::{Lrn, LrnParameters};
 use warpconv::{DType, Layout};

@@ -14,8 +14,8 @@ pub mod pool;
 pub mod relu;
 
 use std::sync::OnceLock;
-use warpconv::catalog::{Algorithm, KernelId, kernels};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::{Algorithm, KernelId, kernels};
 use warpconv::plan::{Capability, Operation, Plan};
 use warpconv_testing::{Mismatch, RunError};
 

@@ -3,7 +3,7 @@
 use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
-use warpconv::catalog::Algorithm;
+use warpconv::kernels::Algorithm;
 use warpconv::plan::PoolPlan;
 use warpconv::problem::{Padding, Pool2d, PoolKind};
 use warpconv::{DType, Layout};

@@ -1,7 +1,7 @@
 //! ReLU: sizes around vectors and blocks, slices, in place.
 
 use super::{Coverage, Device};
-use warpconv::catalog::Algorithm;
+use warpconv::kernels::Algorithm;
 use warpconv::plan::ReluPlan;
 use warpconv::problem::Relu;
 use warpconv::{DType, Layout};

@@ -6,7 +6,7 @@ use cudarc::cudnn::sys::{
     self, cudnnActivationMode_t, cudnnConvolutionMode_t, cudnnDataType_t, cudnnMathType_t,
     cudnnNanPropagation_t, cudnnPoolingMode_t, cudnnTensorFormat_t,
 };
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::{Conv2d, TensorDesc};
 use warpconv::{DType, Layout};
 

@@ -479,7 +479,7 @@ fn pointwise(
 /// tf32 once and no further; sums in f32. 16-bit inputs are what they are.
 pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     use sys::cudnnBackendNumericalNote_t as Note;
-    use warpconv::catalog::Math;
+    use warpconv::kernels::Math;
     let has = |note: Note| notes.contains(&(note as i32));
     let strict = conv.dtype() == DType::F32 && conv.math() != Math::Tf32;
     let rounds = has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS)

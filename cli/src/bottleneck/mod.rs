@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::CudaStream;
 use half::{bf16, f16};
 use serde_json::{Value, json};
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv::graph::Graph;
 use warpconv::plan::{Tuning, Unfused};
 use warpconv::{DType, Layout};

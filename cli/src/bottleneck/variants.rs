@@ -1,7 +1,7 @@
 //! The variants that the main job compares, and their arithmetic.
 
-use warpconv::catalog::KernelId;
 use warpconv::graph::{Graph, Step};
+use warpconv::kernels::KernelId;
 use warpconv::ops::{Bottleneck, Inception, InceptionChoice};
 use warpconv::plan::{Capability, Operation, PeakRates, Plan, Refusal, Roofline, Unfused};
 use warpconv::{DType, Error, Layout};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use warpconv::catalog::{Arch, KernelId};
+use warpconv::kernels::{Arch, KernelId};
 use warpconv::ptx;
 
 /// The machine code of one kernel.

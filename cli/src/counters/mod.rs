@@ -7,8 +7,8 @@ mod predict;
 mod report;
 
 use serde_json::{Value, json};
-use warpconv::catalog::{Algorithm, KernelId, Math};
-use warpconv::gpu::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::kernels::{Algorithm, KernelId, Math};
 use warpconv::plan::{
     Candidate, Capability, ConvPlan, Limits, Operation, Plan, PoolPlan, WORKSPACE_COUNTERS,
 };

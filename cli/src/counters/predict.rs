@@ -7,7 +7,7 @@
 //! blocks share a multiprocessor, which no counter shows: where its time is longer, it is the
 //! prediction.
 
-use warpconv::catalog::{Kernel, Math};
+use warpconv::kernels::{Kernel, Math};
 use warpconv::plan::{Capability, PeakRates};
 
 /// What a plan's launches did together.
@@ -127,7 +127,7 @@ fn matrix_rate(card: &Capability, kernel: &Kernel) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warpconv::catalog::kernels;
+    use warpconv::kernels::kernels;
 
     fn any() -> &'static Kernel {
         &kernels()[0]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cudarc::driver::CudaStream;
 use warpconv::DType;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::plan::{PeakRates, Tuning};
 use warpconv::problem::LrnParameters;

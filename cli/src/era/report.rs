@@ -1,7 +1,7 @@
 //! The table of the layers, what was published beside it, and the same as JSON.
 
 use serde_json::{Value, json};
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 
 use super::cpu::Cpu;
 use super::history::{CARDS, CYCLES, DAYS, GTX_580, IMAGES, training_images_a_second};

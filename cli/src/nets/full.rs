@@ -14,7 +14,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::graph::TensorId;
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;

@@ -9,7 +9,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 use warpconv::DType;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv_nets::{Entry, NetworkConfig, entries};
 
 use crate::args::{Global, NetsArgs};

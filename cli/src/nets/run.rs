@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv::plan::{PeakRates, Tuning};
 use warpconv_nets::{Entry, FusePolicy, Network};
 use warpconv_testing::{CheckResult, GraphOnDevice, NormError, PassTime, Stored};

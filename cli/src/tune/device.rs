@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use warpconv::Error;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::launch::{ConvBuffers, PoolBuffers, Workspace};
 use warpconv::plan::{ConvPlan, Measure, Plan, PoolPlan};
 use warpconv::problem::{Conv2d, Pool2d};

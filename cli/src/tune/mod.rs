@@ -8,7 +8,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 use warpconv::plan::{Limits, Operation, Plan, Tuning};
 use warpconv::problem::notation::Problem;
 

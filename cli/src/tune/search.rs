@@ -1,7 +1,7 @@
 //! Measuring a problem's candidates one after the other, whatever measures them.
 
 use warpconv::Error;
-use warpconv::catalog::KernelId;
+use warpconv::kernels::KernelId;
 use warpconv::plan::{Capability, Limits, Measure, Operation, Plan, TunedKernel};
 
 /// Numbers of blocks that share a tile's sum which are tried.

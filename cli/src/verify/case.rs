@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use warpconv::DType;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 
 use super::graph::{self, Layer, Op, Tensor, text};
 use super::npy;

@@ -7,7 +7,7 @@ pub(super) use kernel_sampling::RoundRobin;
 
 use std::collections::HashMap;
 
-use warpconv::catalog::{KernelId, Math};
+use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};

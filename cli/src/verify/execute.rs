@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use warpconv::catalog::KernelId;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
+use warpconv::kernels::KernelId;
 use warpconv::launch::Unary;
 use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{Added, Bottleneck2d, NO_INDEX, Pool2d};

@@ -1,9 +1,9 @@
 //! Inception modules as [`warpconv::ops::Inception`] launches them: by two launches and by three.
 
 use half::{bf16, f16};
-use warpconv::catalog::Math;
-use warpconv::gpu::Gpu;
+use warpconv::device::Gpu;
 use warpconv::graph::{Graph, TensorId};
+use warpconv::kernels::Math;
 use warpconv::ops::{Inception, InceptionForm};
 use warpconv::plan::Tuning;
 use warpconv::problem::FilterLayout;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use warpconv::catalog::{KernelId, Math};
+use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{
     BottleneckPlan, Candidate, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, Score,
     SoftmaxPlan, SubsamplePlan, TanhPlan,

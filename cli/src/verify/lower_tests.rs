@@ -2,7 +2,7 @@ use super::graph::{parse, steps};
 use super::lower::{Problem, Shapes, Storage, lower};
 use super::report::Steps;
 use serde_json::json;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 

@@ -19,8 +19,8 @@ mod shapes;
 
 use std::cell::RefCell;
 
-use warpconv::catalog::{KernelId, Math, kernels};
-use warpconv::gpu::{DeviceChoice, Gpu};
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::{KernelId, Math, kernels};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use warpconv::gpu::{DeviceKind, Gpu};
+use warpconv::device::{DeviceKind, Gpu};
 
 use super::Context;
 use super::discover::Source;

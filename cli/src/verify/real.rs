@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use warpconv::DType;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv_testing::network_tolerance;
 
 use super::case::{Acceptance, Case, Expected};

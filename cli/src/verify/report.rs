@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
 use warpconv_testing::Stats;

@@ -3,7 +3,7 @@
 //! A file names no types: every kernel runs in f32, or in the types that the options name; the
 //! other types run with their plan's kernel.
 
-use warpconv::catalog::{KernelId, Math};
+use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{Candidate, ConvPlan, Limits, PoolPlan};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{

@@ -1,7 +1,7 @@
 //! When two operands share memory.
 
 use super::*;
-use crate::catalog::Layout;
+use crate::kernels::Layout;
 
 #[test]
 fn spans_meet_where_they_share_a_byte() {

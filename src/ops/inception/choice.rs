@@ -169,7 +169,7 @@ impl fmt::Display for InceptionChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{DType, Layout};
+    use crate::kernels::{DType, Layout};
 
     fn job(n: usize, image: usize) -> Inception {
         Inception {

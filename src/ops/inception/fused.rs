@@ -1,9 +1,9 @@
 //! The inception module in two or three launches.
 
 use super::{Inception, sum};
-use crate::catalog::Layout;
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
+use crate::kernels::Layout;
 use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
 
 impl Inception {

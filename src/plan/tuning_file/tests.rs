@@ -1,7 +1,7 @@
 //! Files as they come: missing, damaged, foreign, older, and written by several at a time.
 
 use super::*;
-use crate::catalog::{KernelId, kernels};
+use crate::kernels::{KernelId, kernels};
 use crate::plan::TunedKernel;
 use std::thread;
 

@@ -1,9 +1,9 @@
 //! Collecting and checking a bottleneck's description.
 
 use super::{Added, Bottleneck2d};
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, Padding};
+use crate::problem::{DType, Layout, Math};
 
 /// Collects a [`Bottleneck2d`]; made by [`Bottleneck2d::builder`]. `input`, `mid_channels` and `filters`
 /// must be given; the rest defaults to stride 1, a bias in each of the three, no residual, a ReLU

@@ -6,9 +6,9 @@ pub use builder::Bottleneck2dBuilder;
 
 use std::fmt;
 
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Conv2d, DEFAULT_ALIGNMENT, FilterLayout, TensorDesc};
+use crate::problem::{DType, Layout, Math};
 
 /// What a bottleneck adds to its output before the last ReLU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,10 +1,10 @@
 //! Collecting and checking a convolution's description.
 
 use super::{Conv2d, FilterLayout, Padding};
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout, Math};
 
 /// The largest alignment that can be promised, in bytes: that of every allocation on a device.
 const MAX_ALIGNMENT: usize = 256;

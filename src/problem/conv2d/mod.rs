@@ -4,9 +4,9 @@ mod builder;
 
 pub use builder::Conv2dBuilder;
 
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout, Math};
 
 /// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels
 /// and r x s taps.

@@ -2,9 +2,9 @@
 
 use super::NotationReason;
 use super::scan::{Fields, RawAxis, Word};
-use crate::catalog::{DType, Layout, Math};
 use crate::error::Error;
 use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind};
+use crate::problem::{DType, Layout, Math};
 
 /// The batch of a problem that names none.
 const DEFAULT_IMAGES: u64 = 2;

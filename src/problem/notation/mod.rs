@@ -36,7 +36,7 @@
 //! | `+f32` `+f16` `+bf16` | how tensors are stored; f32 if none is given |
 //! | `+nchw` `+nhwc` | the layout of activations; NCHW if none is given |
 //! | `+kcrs` `+krsc` `+packed` | the layout of filters; KCRS if none is given |
-//! | `+tf32` `+tf32x3` | how f32 numbers may be multiplied ([`Math`](crate::catalog::Math)); strictly if none is given |
+//! | `+tf32` `+tf32x3` | how f32 numbers may be multiplied ([`Math`](crate::kernels::Math)); strictly if none is given |
 //! | `+align2` | the bytes that every buffer is aligned to; 16 if none is given |
 //! | `+bias` `+residual` `+relu` | the epilogue |
 //! | `+in256:3` `+out256:3` `+residual256:3` | the tensor is a slice of one of 256 channels, from channel 3 on |

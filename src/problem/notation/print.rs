@@ -1,10 +1,10 @@
 //! Problems to text.
 
 use super::build::padding_for;
-use crate::catalog::{DType, Layout, Math};
 use crate::problem::{
     Axis, Conv2d, DEFAULT_ALIGNMENT, FilterLayout, Padding, Pool2d, PoolKind, TensorDesc,
 };
+use crate::problem::{DType, Layout, Math};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Conv2d {

@@ -1,11 +1,11 @@
 //! Collecting and checking a pooling's description.
 
 use super::{MAX_INDEXED_WINDOW, Pool2d, PoolKind};
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::conv2d::Padding;
 use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `window` for the
 /// kinds that slide one; the rest defaults to stride = 1, dilation 1, no padding, f32 and NCHW.

@@ -4,11 +4,11 @@ mod builder;
 
 pub use builder::Pool2dBuilder;
 
-use crate::catalog::{DType, Layout};
 use crate::error::Error;
 use crate::problem::conv2d::Padding;
 use crate::problem::extent::outputs;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::{DType, Layout};
 
 /// The most positions that a window may have for its maximum's index to be asked for: one byte, of
 /// which [`NO_INDEX`] is taken.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::round_to_tf32;
-use warpconv::catalog::kernels;
+use warpconv::kernels::kernels;
 
 const ONE: [usize; 4] = [1, 1, 1, 1];
 

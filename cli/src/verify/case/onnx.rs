@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use warpconv::DType;
-use warpconv::catalog::Math;
+use warpconv::kernels::Math;
 
 use super::super::graph::{self, Layer, Op, Tensor, Window, text};
 use super::super::npy;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warpconv::Layout;
-use warpconv::catalog::{Algorithm, KernelId};
+use warpconv::kernels::{Algorithm, KernelId};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 
@@ -205,7 +205,7 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use warpconv::DType;
-    use warpconv::catalog::Math;
+    use warpconv::kernels::Math;
 
     use super::*;
 

@@ -1,0 +1,217 @@
+//! Plans made ready to launch: their kernels loaded, their arguments filled in but for the pointers.
+
+use std::array::from_fn;
+use std::sync::Arc;
+
+use super::wgmma_args::WgmmaArgs;
+use super::{Gpu, LoadedKernel, Prepared};
+use crate::error::Error;
+use crate::kernels::activation_args::SubsampleArgs;
+use crate::kernels::args::{ConvArgs, PoolArgs};
+use crate::kernels::bottleneck::resident;
+use crate::kernels::bottleneck_args::BottleneckArgs;
+use crate::kernels::branches::partials_layout;
+use crate::kernels::branches_args::BranchesArgs;
+use crate::kernels::pack_args::{self, PackArgs};
+use crate::kernels::tensor_args::TensorArgs;
+use crate::kernels::{Algorithm, FilterRows, Unary, kernels};
+use crate::plan::{
+    BottleneckPlan, BranchesPlan, ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan, WorkspaceParts,
+};
+use crate::problem::{
+    Bottleneck2d, Branches, Conv2d, FilterLayout, Lrn, MAX_PRODUCTS, Pool2d, Relu, Softmax,
+    Subsample, Tanh,
+};
+
+/// A [`Unary`] ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedUnary<P> = Prepared<P, <P as Unary>::Args>;
+/// A ReLU ready to launch; made by [`Gpu::prepare_relu`].
+pub type PreparedRelu = PreparedUnary<Relu>;
+/// A local response normalisation ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedLrn = PreparedUnary<Lrn>;
+/// A softmax ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedSoftmax = PreparedUnary<Softmax>;
+/// A scaled hyperbolic tangent ready to launch; made by [`Gpu::prepare_unary`].
+pub type PreparedTanh = PreparedUnary<Tanh>;
+
+/// A convolution ready to launch; made by [`Gpu::prepare_conv`].
+pub type PreparedConv = Prepared<Conv2d, ConvKernels>;
+/// A pooling ready to launch; made by [`Gpu::prepare_pool`].
+pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
+/// A subsampling ready to launch; made by [`Gpu::prepare_subsample`].
+pub type PreparedSubsample = Prepared<Subsample, SubsampleArgs>;
+/// A bottleneck ready to be launched at once; made by [`Gpu::prepare_bottleneck`].
+pub type PreparedBottleneck = Prepared<Bottleneck2d, BottleneckKernel>;
+/// Several convolutions ready to be launched at once; made by [`Gpu::prepare_branches`].
+pub type PreparedBranches = Prepared<Branches, BranchesKernel>;
+
+impl Gpu {
+    /// Loads the plan's kernels, if this is their first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has,
+    /// [`Error::ModuleLoad`], [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does
+    /// not take the kernel.
+    pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
+        Prepared::new(self, plan, ConvKernels::new(self, plan)?)
+    }
+
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_pool(&self, plan: &PoolPlan) -> Result<PreparedPool, Error> {
+        Prepared::new(self, plan, PoolArgs::from(plan.problem()))
+    }
+
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_unary<P: Unary>(&self, plan: &Plan<P>) -> Result<PreparedUnary<P>, Error> {
+        Prepared::new(self, plan, plan.problem().arguments())
+    }
+
+    /// [`Gpu::prepare_unary`] of a ReLU.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_relu(&self, plan: &ReluPlan) -> Result<PreparedRelu, Error> {
+        self.prepare_unary(plan)
+    }
+
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_bottleneck(&self, plan: &BottleneckPlan) -> Result<PreparedBottleneck, Error> {
+        let (device, kernel) = (self.capability(), plan.kernel().kernel());
+        let work = BottleneckKernel {
+            arguments: BottleneckArgs::from(plan.problem()),
+            most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
+        };
+        Prepared::new(self, plan, work)
+    }
+
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_branches(&self, plan: &BranchesPlan) -> Result<PreparedBranches, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
+        let (places, _) = partials_layout(problem, kernel, plan.split_k());
+        let work = BranchesKernel {
+            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
+            shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
+        };
+        Prepared::new(self, plan, work)
+    }
+
+    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`].
+    pub fn prepare_subsample(&self, plan: &SubsamplePlan) -> Result<PreparedSubsample, Error> {
+        Prepared::new(self, plan, SubsampleArgs::from(plan.problem()))
+    }
+
+    /// Loads the kernel that brings a convolution's filters into [`FilterLayout::Packed`], if this
+    /// is its first use.
+    ///
+    /// Plans with kernels on tensor cores read such filters as they are; from others their launch
+    /// makes them, every time. So whoever convolves with the same filters again and again packs
+    /// them once, and plans [`PreparedPack::packed`].
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements
+    /// than a problem may have.
+    pub fn prepare_pack_filter(&self, problem: &Conv2d) -> Result<PreparedPack, Error> {
+        let packed = problem.with_filter_layout(FilterLayout::Packed)?;
+        let id = pack_args::kernel(problem.dtype()).ok_or(Error::UnknownKernel {
+            index: kernels().len(),
+            kernels: kernels().len(),
+        })?;
+        Ok(PreparedPack {
+            kernel: self.load(id)?,
+            arguments: PackArgs::new(problem, &FilterRows::packed(problem)),
+            problem: problem.clone(),
+            packed,
+        })
+    }
+}
+
+/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has
+/// to run before it.
+#[derive(Clone, Debug)]
+pub struct ConvKernels {
+    pub(crate) arguments: ConvArguments,
+    /// Where the plan packs the filters: the kernel that does, and how.
+    pub(crate) pack: Option<(Arc<LoadedKernel>, PackArgs)>,
+    pub(crate) parts: WorkspaceParts,
+    pub(crate) multiprocessors: u32,
+}
+
+/// One kind for each family of kernels.
+#[derive(Clone, Debug)]
+pub(crate) enum ConvArguments {
+    Cores(ConvArgs),
+    Tensor(TensorArgs),
+    /// With four maps three times as large as the others.
+    Wgmma(Box<WgmmaArgs>),
+}
+
+impl ConvKernels {
+    fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvKernels, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
+        let arguments = match kernel.algorithm {
+            // No driver encodes a map of nothing.
+            _ if plan.grid() == 0 => ConvArguments::Cores(ConvArgs::from(problem)),
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
+                ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.split_k()))
+            }
+            Algorithm::Wgmma | Algorithm::WgmmaGather => {
+                ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, plan.split_k())?))
+            }
+            _ => ConvArguments::Cores(ConvArgs::from(problem)),
+        };
+        let pack = match pack_args::kernel(problem.dtype()).filter(|_| plan.packs_filter()) {
+            Some(id) => {
+                let rows = FilterRows::of(problem, kernel);
+                Some((gpu.load(id)?, PackArgs::new(problem, &rows)))
+            }
+            None => None,
+        };
+        Ok(ConvKernels {
+            arguments,
+            pack,
+            parts: plan.workspace_parts(),
+            multiprocessors: gpu.capability().sm_count,
+        })
+    }
+}
+
+/// What a prepared bottleneck launches: the arguments without the pointers, for as many blocks as
+/// the device holds at once.
+#[derive(Clone, Copy, Debug)]
+pub struct BottleneckKernel {
+    pub(crate) arguments: BottleneckArgs,
+    pub(crate) most_blocks: u64,
+}
+
+/// What prepared branches launch: the arguments without the pointers, and where the sums that
+/// several blocks share lie.
+#[derive(Clone, Debug)]
+pub struct BranchesKernel {
+    pub(crate) arguments: BranchesArgs,
+    /// Of each product, first counter and first byte of the parts.
+    pub(crate) shared: [(u64, u64); MAX_PRODUCTS],
+}
+
+/// The packing of a convolution's filters, ready to launch; made by [`Gpu::prepare_pack_filter`].
+#[derive(Clone, Debug)]
+pub struct PreparedPack {
+    pub(crate) kernel: Arc<LoadedKernel>,
+    pub(crate) arguments: PackArgs,
+    pub(crate) problem: Conv2d,
+    pub(crate) packed: Conv2d,
+}

@@ -1,0 +1,96 @@
+//! A plan whose kernel is loaded.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, sys};
+
+use super::{Gpu, LoadedKernel};
+use crate::error::Error;
+use crate::plan::{Operation, Plan};
+
+/// A plan with its kernel loaded into a device's context: launch it as often as wanted, from any
+/// thread.
+#[derive(Clone, Debug)]
+pub struct Prepared<P, A> {
+    plan: Plan<P>,
+    kernel: Arc<LoadedKernel>,
+    /// Everything but the pointers.
+    arguments: A,
+}
+
+/// What the driver's compiler made of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionAttributes {
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have
+    /// none.
+    pub local_bytes: u32,
+    /// Bytes of shared memory of a block: what the module declares and what a launch adds.
+    pub shared_bytes: u32,
+}
+
+impl<P: Operation, A> Prepared<P, A> {
+    pub(crate) fn new(gpu: &Gpu, plan: &Plan<P>, arguments: A) -> Result<Prepared<P, A>, Error> {
+        let (planned, device) = (plan.capability().version(), gpu.capability().version());
+        let kernel = plan.kernel().kernel();
+        // Cards of one tier differ in shared memory: 8.6 has less than 8.0.
+        let most_shared = gpu.capability().shared_per_block_optin;
+        if !kernel.arch.runs_on(device) || kernel.dynamic_shared() > most_shared {
+            return Err(Error::PlanForAnotherDevice {
+                plan: planned,
+                device,
+            });
+        }
+        Ok(Prepared {
+            plan: plan.clone(),
+            kernel: gpu.load(plan.kernel())?,
+            arguments,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan<P> {
+        &self.plan
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &P {
+        self.plan.problem()
+    }
+
+    /// The context that the kernel was loaded into: the one of every buffer and stream of a launch.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        self.kernel.context()
+    }
+
+    /// The compiled kernel's registers and memory, asked of the driver.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the driver does not answer.
+    pub fn attributes(&self) -> Result<FunctionAttributes, Error> {
+        use sys::CUfunction_attribute as Attribute;
+        Ok(FunctionAttributes {
+            registers: self
+                .kernel
+                .attribute(Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+            local_bytes: self
+                .kernel
+                .attribute(Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
+            shared_bytes: self
+                .kernel
+                .attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
+                + self.kernel.kernel().dynamic_shared(),
+        })
+    }
+
+    pub(crate) fn arguments(&self) -> &A {
+        &self.arguments
+    }
+
+    /// The plan's kernel.
+    pub(crate) fn loaded(&self) -> &LoadedKernel {
+        &self.kernel
+    }
+}

@@ -1,0 +1,439 @@
+//! The argument structs of the kernels: a mirror of `kernels/args.cuh`, field by field.
+//!
+//! Pointers are device addresses that already include the channel offset of a slice. Strides are in
+//! elements.
+
+use crate::kernels::{Algorithm, Kernel, Layout};
+
+/// Division of a 31-bit number by a constant, as a multiplication and a shift.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastDiv {
+    mul: u32,
+    shift: u32,
+    divisor: u32,
+}
+
+impl FastDiv {
+    /// For division by `divisor`, from 1 to 2^31 - 1. Zero is taken as one: it is the length of
+    /// something empty, and nothing is launched for that.
+    pub fn new(divisor: u32) -> FastDiv {
+        let divisor = divisor.clamp(1, (1 << 31) - 1);
+        let shift = divisor.next_power_of_two().trailing_zeros();
+        let mul = (1u64 << (31 + shift)).div_ceil(u64::from(divisor));
+        FastDiv {
+            mul: mul as u32,
+            shift,
+            divisor,
+        }
+    }
+
+    /// No division but an extent in 64 bits, as `kernels/wide_units.cuh` reads it where there are
+    /// 2^31 units or more.
+    pub(crate) fn wide(extent: u64) -> FastDiv {
+        FastDiv {
+            mul: (extent >> 32) as u32,
+            shift: u32::MAX,
+            divisor: extent as u32,
+        }
+    }
+
+    /// What the kernel computes: `n / divisor` for `n` under 2^31.
+    pub fn divide(self, n: u32) -> u32 {
+        ((u64::from(n << 1) * u64::from(self.mul)) >> 32) as u32 >> self.shift
+    }
+
+    /// The constant.
+    pub fn divisor(self) -> u32 {
+        self.divisor
+    }
+}
+
+/// Where element (n, c, h, w) of an activation lies:
+/// `n * image + c * channel + (h * width + w) * pixel`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strides {
+    /// From one image to the next.
+    pub image: i64,
+    /// From one channel to the next.
+    pub channel: i32,
+    /// From one pixel to the next.
+    pub pixel: i32,
+}
+
+/// The arguments of every convolution kernel. The comments of `kernels/args.cuh` say what each
+/// field holds.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConvArgs {
+    pub x: u64,
+    pub w: u64,
+    pub bias: u64,
+    pub residual: u64,
+    pub y: u64,
+    pub x_strides: Strides,
+    pub y_strides: Strides,
+    pub residual_strides: Strides,
+    pub n: i32,
+    pub c: i32,
+    pub h: i32,
+    pub width: i32,
+    pub k: i32,
+    pub r: i32,
+    pub s: i32,
+    pub p: i32,
+    pub q: i32,
+    pub groups: i32,
+    pub group_c: i32,
+    pub group_k: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub dilation_h: i32,
+    pub dilation_w: i32,
+    pub w_k: i32,
+    pub w_c: i32,
+    pub w_tap: i32,
+    pub relu: i32,
+    pub y_vector: i32,
+    pub x_vector: i32,
+    pub gemm_n: u32,
+    pub tiles_m: u32,
+    pub by_pq: FastDiv,
+    pub by_q: FastDiv,
+    pub by_tiles_m: FastDiv,
+    pub by_groups: FastDiv,
+}
+
+/// The arguments of the windowed and the global pooling kernels. The comments of `kernels/args.cuh`
+/// say what each field holds.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolArgs {
+    pub x: u64,
+    pub y: u64,
+    pub indices: u64,
+    pub x_strides: Strides,
+    pub y_strides: Strides,
+    pub index_strides: Strides,
+    pub n: i32,
+    pub c: i32,
+    pub h: i32,
+    pub width: i32,
+    pub p: i32,
+    pub q: i32,
+    pub r: i32,
+    pub s: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub pad_bottom: i32,
+    pub pad_right: i32,
+    pub dilation_h: i32,
+    pub dilation_w: i32,
+    pub count_include_pad: i32,
+    pub divisor_override: i32,
+    pub adaptive: i32,
+    pub maximum: i32,
+    /// Filled by [`PoolArgs::schedule`], like all that follows.
+    pub vector: i32,
+    pub team: i32,
+    pub by_image: FastDiv,
+    pub by_inner: FastDiv,
+    pub by_middle: FastDiv,
+}
+
+/// The arguments of the ReLU kernel: both tensors are `elements / length` runs of `length`
+/// elements, a pitch apart.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReluArgs {
+    pub x: u64,
+    pub y: u64,
+    pub elements: i64,
+    pub length: i64,
+    pub x_pitch: i64,
+    pub y_pitch: i64,
+    /// Filled by [`ReluArgs::schedule`], like what follows.
+    pub vector: i32,
+    pub by_length: FastDiv,
+}
+
+const _: () = assert!(size_of::<ConvArgs>() == 40 + 3 * 16 + 4 * 26 + 4 * 12);
+const _: () = assert!(size_of::<PoolArgs>() == 24 + 3 * 16 + 4 * 22 + 3 * 12 + 4);
+const _: () = assert!(size_of::<ReluArgs>() == 16 + 4 * 8 + 4 + 12);
+
+/// Bytes of the widest access.
+pub(super) const VECTOR_BYTES: u64 = 16;
+
+pub(super) fn whole(numbers: &[i64], of: i64) -> bool {
+    numbers.iter().all(|number| number % of == 0)
+}
+
+/// Whether every pixel of NHWC tensors begins on a multiple of `of` elements.
+pub(super) fn whole_strides(strides: &[Strides], of: i64) -> bool {
+    strides
+        .iter()
+        .all(|s| whole(&[s.image, i64::from(s.pixel)], of))
+}
+
+/// `n` units a block of `threads` at a time; the kernels' grids have one dimension of up to
+/// 2^31 - 1 blocks.
+pub(super) fn blocks(units: u64, threads: u32) -> u64 {
+    units.div_ceil(u64::from(threads))
+}
+
+/// How `images` images of `outer * middle * inner` units are numbered: the number of units, and the
+/// divisors by an image's units, by the inner and by the middle extent, as `find_wide_unit` in
+/// `kernels/wide_units.cuh` takes them.
+pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [FastDiv; 3]) {
+    let image = outer.saturating_mul(middle).saturating_mul(inner);
+    let total = image.saturating_mul(images as u64);
+    let by = match u32::try_from(image) {
+        Ok(image) if total < 1 << 31 => [image, inner as u32, middle as u32].map(FastDiv::new),
+        _ => [outer, inner, middle].map(FastDiv::wide),
+    };
+    (total, by)
+}
+
+impl ReluArgs {
+    /// Chooses the accesses from the other fields, which must be set, and returns the number of
+    /// blocks.
+    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
+        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
+        if self.x_pitch == self.length && self.y_pitch == self.length {
+            // No gaps: a single run.
+            self.length = self.elements;
+        }
+        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
+        let one_run = self.length == self.elements;
+        self.vector = i32::from(
+            aligned && (one_run || whole(&[self.length, self.x_pitch, self.y_pitch], vector)),
+        );
+        self.by_length = FastDiv::new(self.length.min(i64::from(u32::MAX >> 1)) as u32);
+        blocks(self.elements as u64, kernel.tile_n)
+    }
+}
+
+impl ConvArgs {
+    /// Shares the outputs of a depthwise convolution out among threads, from the other fields
+    /// (pointers and strides included), which must be set, and returns the number of blocks. The
+    /// divisors then mean what the header of `kernels/depthwise.cu` says.
+    pub fn schedule_depthwise(&mut self, kernel: &Kernel) -> u64 {
+        let strips = (self.p as u32).div_ceil(kernel.tile_m);
+        let pixel_units = strips * self.q as u32;
+        let images = self.n as u64;
+        self.by_q = FastDiv::new(self.q as u32);
+        self.by_groups = FastDiv::new(self.group_k as u32);
+        if kernel.layout != Some(Layout::Nhwc) {
+            (self.x_vector, self.y_vector) = (0, 0);
+            self.tiles_m = strips;
+            self.by_tiles_m = FastDiv::new(strips);
+            self.by_pq = FastDiv::new(self.k as u32 * pixel_units);
+            return blocks(
+                images * u64::from(self.k as u32 * pixel_units),
+                kernel.threads,
+            );
+        }
+        let bytes = 4 * kernel.dtype.size() as u64;
+        let residual = if self.residual == 0 {
+            self.y_strides
+        } else {
+            self.residual_strides
+        };
+        let four = self.group_k == 1
+            && self.k % 4 == 0
+            && (self.x | self.y | self.residual).is_multiple_of(bytes)
+            && whole_strides(&[self.x_strides, self.y_strides, residual], 4);
+        (self.x_vector, self.y_vector) = (i32::from(four), i32::from(four));
+        let lanes = if four { self.k / 4 } else { self.k } as u32;
+        self.tiles_m = lanes.div_ceil(32);
+        self.by_tiles_m = FastDiv::new(self.tiles_m);
+        self.by_pq = FastDiv::new(pixel_units);
+        let pixels_a_block = kernel.threads / lanes.div_ceil(self.tiles_m.max(1)).max(1);
+        blocks(images * u64::from(pixel_units), pixels_a_block) * u64::from(self.tiles_m)
+    }
+}
+
+impl PoolArgs {
+    /// Shares the outputs out among threads, from the other fields, which must be set, and returns
+    /// the number of blocks.
+    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
+        let layout = kernel.layout.unwrap_or(Layout::Nchw);
+        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
+        // One byte an element there, read and written `vector` at a time as well.
+        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES)
+            && self.indices.is_multiple_of(vector as u64);
+        if kernel.algorithm == Algorithm::GlobalPool {
+            self.schedule_global(kernel, layout, vector, aligned)
+        } else {
+            self.schedule_windowed(kernel, layout, vector, aligned)
+        }
+    }
+
+    fn schedule_windowed(
+        &mut self,
+        kernel: &Kernel,
+        layout: Layout,
+        vector: i64,
+        aligned: bool,
+    ) -> u64 {
+        let strips = (self.p as u32).div_ceil(kernel.tile_m.max(1));
+        let (inner, middle, outer) = match layout {
+            Layout::Nchw => {
+                self.vector = 0;
+                (self.q as u32, strips, self.c as u32)
+            }
+            Layout::Nhwc => {
+                self.vector = i32::from(
+                    aligned
+                        && whole(&[i64::from(self.c)], vector)
+                        && whole_strides(&[self.x_strides, self.y_strides], vector),
+                );
+                let lanes = if self.vector == 1 {
+                    self.c / vector as i32
+                } else {
+                    self.c
+                };
+                (lanes as u32, self.q as u32, strips)
+            }
+        };
+        let (units, by) = units(self.n, [outer, middle, inner].map(u64::from));
+        [self.by_image, self.by_inner, self.by_middle] = by;
+        blocks(units, kernel.threads)
+    }
+
+    fn schedule_global(
+        &mut self,
+        kernel: &Kernel,
+        layout: Layout,
+        vector: i64,
+        aligned: bool,
+    ) -> u64 {
+        let pixels = i64::from(self.h) * i64::from(self.width);
+        let channels = i64::from(self.c);
+        match layout {
+            Layout::Nchw => {
+                let aligned = self.x.is_multiple_of(VECTOR_BYTES);
+                self.vector = i32::from(aligned && whole(&[pixels, self.x_strides.image], vector));
+                // A warp is enough for what a few loads a lane fetch.
+                self.team = if pixels <= 32 * 64 {
+                    32
+                } else {
+                    kernel.threads as i32
+                };
+                self.by_image = FastDiv::new(self.c as u32);
+                blocks(
+                    self.n as u64 * self.c as u64,
+                    kernel.threads / self.team as u32,
+                )
+            }
+            Layout::Nhwc => {
+                self.vector = i32::from(
+                    aligned
+                        && whole(&[channels], vector)
+                        && whole_strides(&[self.x_strides, self.y_strides], vector),
+                );
+                let lanes = if self.vector == 1 {
+                    channels / vector
+                } else {
+                    channels
+                } as u32;
+                self.team = lanes.next_power_of_two().min(32) as i32;
+                let tiles = lanes.div_ceil(self.team as u32);
+                self.by_image = FastDiv::new(tiles);
+                self.n as u64 * u64::from(tiles)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn division_is_exact_up_to_the_last_number() {
+        let last = (1u32 << 31) - 1;
+        let mut divisors: Vec<u32> = (1..600)
+            .chain([last, last - 1, 1 << 30, (1 << 30) + 1])
+            .collect();
+        divisors.extend(
+            (0..31).flat_map(|bit| [1u32 << bit, (1u32 << bit) + 1, (1u32 << bit).max(2) - 1]),
+        );
+        for divisor in divisors {
+            let by = FastDiv::new(divisor);
+            let multiples =
+                [1u32, 2, 3, last / divisor].map(|times| times.saturating_mul(divisor).min(last));
+            for n in (0..200)
+                .chain(multiples.iter().flat_map(|n| [n.saturating_sub(1), *n]))
+                .chain([last - 1, last])
+            {
+                assert_eq!(by.divide(n), n / divisor, "{n} / {divisor}");
+            }
+        }
+    }
+
+    /// The number of units and the divisors, as the kernel takes a unit apart with them.
+    #[test]
+    fn units_are_numbered_beyond_31_bits() {
+        let apart = |index: u64, [by_image, by_inner, by_middle]: [FastDiv; 3]| {
+            let extent = |by: FastDiv| u64::from(by.mul) << 32 | u64::from(by.divisor);
+            if by_image.shift == u32::MAX {
+                let (rest, inner) = (index / extent(by_inner), index % extent(by_inner));
+                let (rest, middle) = (rest / extent(by_middle), rest % extent(by_middle));
+                return [
+                    rest / extent(by_image),
+                    rest % extent(by_image),
+                    middle,
+                    inner,
+                ];
+            }
+            let index = index as u32;
+            let image = by_image.divide(index);
+            let rest = index - image * by_image.divisor;
+            let outside = by_inner.divide(rest);
+            let outer = by_middle.divide(outside);
+            let middle = outside - outer * by_middle.divisor;
+            let inner = rest - outside * by_inner.divisor;
+            [image, outer, middle, inner].map(u64::from)
+        };
+        for (images, extents) in [
+            (1, [3, 5, 7]),
+            (1, [1, 1, (1 << 31) - 1]),
+            (1, [1, 1, 1 << 31]),
+            (2, [1, 1, 1 << 30]),
+            (1, [1, 70_000, 70_000]),
+            (3, [5, 1, 70_000 * 70_000]),
+            (i32::MAX, [1, 1, 1]),
+            (i32::MAX, [2, 1, 1]),
+        ] {
+            let (total, by) = units(images, extents);
+            let [outer, middle, inner] = extents;
+            assert_eq!(total, images as u64 * outer * middle * inner);
+            // Divisions by constants are quicker, and hold below 2^31.
+            let wide = by[0].shift == u32::MAX;
+            assert_eq!(wide, total >= 1 << 31, "{images} {extents:?}");
+            for index in [0, 1, total / 3, total / 2, total - 1] {
+                let [image, o, m, i] = apart(index, by);
+                assert_eq!(((image * outer + o) * middle + m) * inner + i, index);
+                assert!(
+                    o < outer && m < middle && i < inner,
+                    "{images} of {extents:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn division_by_the_length_of_nothing_does_not_fail() {
+        assert_eq!(FastDiv::new(0).divisor(), 1);
+        assert_eq!(FastDiv::new(u32::MAX).divisor(), (1 << 31) - 1);
+    }
+}

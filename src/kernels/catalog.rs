@@ -1,0 +1,389 @@
+//! The kernels that were compiled: one [`Kernel`] a PTX module.
+//!
+//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and
+//! hands each entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here
+//! once. It must therefore depend on nothing but `core` and `std`.
+
+use std::sync::OnceLock;
+
+// Written out: build.rs reads this file from another place.
+#[path = "catalog/arch.rs"]
+mod arch;
+#[path = "catalog/bottleneck.rs"]
+mod bottleneck;
+#[path = "catalog/mma.rs"]
+mod mma;
+#[path = "catalog/multi_conv.rs"]
+mod multi_conv;
+#[path = "catalog/simt.rs"]
+mod simt;
+#[path = "catalog/small.rs"]
+mod small;
+#[path = "catalog/wgmma.rs"]
+mod wgmma;
+
+pub use arch::Arch;
+
+use crate::problem::{DType, Layout, Math};
+
+/// The algorithm that a kernel implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// Convolution as an implicit matrix product, any filter, groups = 1.
+    Direct,
+    /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs
+    /// through channels and filter taps in one go, so that no channel block is padded. Needs
+    /// c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    DirectFewChannels,
+    /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
+    Pointwise,
+    /// Convolution with 1 < groups, many channels a group: an implicit matrix product a group.
+    Grouped,
+    /// Convolution with 1 < groups, few channels a group: one thread a pixel and a few filters.
+    SmallGroups,
+    /// Convolution with groups = channels, channel multiplier included.
+    Depthwise,
+    /// Convolution on tensor cores by `mma.sync`: an implicit matrix product a group, 1x1 included.
+    Mma,
+    /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and
+    /// channels in one go. Needs c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    MmaFewChannels,
+    /// Convolution on tensor cores with groups smaller than a tile, several of which share one.
+    MmaSmallGroups,
+    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk
+    /// tensor copies (im2col).
+    Wgmma,
+    /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and
+    /// NCHW.
+    WgmmaGather,
+    /// A whole bottleneck, 1x1, 3x3 and 1x1, on CUDA cores.
+    BottleneckSimt,
+    /// The same on tensor cores by `mma.sync`.
+    Bottleneck,
+    /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
+    BottleneckWgmma,
+    /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one
+    /// launch.
+    MmaMultiConv,
+    /// No convolution itself: brings filters into the order that those on tensor cores read.
+    PackFilter,
+    /// Windowed maximum, with the index of each maximum if asked.
+    MaxPool,
+    /// Windowed mean; adaptive windows included.
+    AvgPool,
+    /// Mean or maximum over the whole plane.
+    GlobalPool,
+    /// `max(x, 0)`, NaN kept.
+    Relu,
+    /// Local response normalisation across channels.
+    Lrn,
+    /// Softmax over channels.
+    Softmax,
+    /// `amplitude tanh(slope x)`.
+    Tanh,
+    /// LeNet-5's trainable subsampling.
+    Subsample,
+}
+
+impl Algorithm {
+    /// The first part of kernel ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::DirectFewChannels => "direct_few_channels",
+            Algorithm::Pointwise => "1x1",
+            Algorithm::Grouped => "grouped",
+            Algorithm::SmallGroups => "small_groups",
+            Algorithm::Depthwise => "depthwise",
+            Algorithm::Mma => "mma",
+            Algorithm::MmaFewChannels => "mma_few_channels",
+            Algorithm::MmaSmallGroups => "mma_small_groups",
+            Algorithm::Wgmma => "wgmma",
+            Algorithm::WgmmaGather => "wgmma_gather",
+            Algorithm::BottleneckSimt => "bottleneck_simt",
+            Algorithm::Bottleneck => "bottleneck",
+            Algorithm::BottleneckWgmma => "bottleneck_wgmma",
+            Algorithm::MmaMultiConv => "mma_multi_conv",
+            Algorithm::PackFilter => "pack_filter",
+            Algorithm::MaxPool => "max_pool",
+            Algorithm::AvgPool => "avg_pool",
+            Algorithm::GlobalPool => "global_pool",
+            Algorithm::Relu => "relu",
+            Algorithm::Lrn => "lrn",
+            Algorithm::Softmax => "softmax",
+            Algorithm::Tanh => "tanh",
+            Algorithm::Subsample => "subsample",
+        }
+    }
+
+    /// The file in `kernels/` that holds the template.
+    pub const fn source(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct.cu",
+            Algorithm::DirectFewChannels => "direct_few_channels.cu",
+            Algorithm::Pointwise => "pointwise.cu",
+            Algorithm::Grouped => "grouped.cu",
+            Algorithm::SmallGroups => "small_groups.cu",
+            Algorithm::Depthwise => "depthwise.cu",
+            Algorithm::Mma => "mma.cu",
+            Algorithm::MmaFewChannels => "mma_few_channels.cu",
+            Algorithm::MmaSmallGroups => "mma_small_groups.cu",
+            Algorithm::Wgmma => "wgmma.cu",
+            Algorithm::WgmmaGather => "wgmma_gather.cu",
+            Algorithm::BottleneckSimt => "bottleneck_simt.cu",
+            Algorithm::Bottleneck => "bottleneck.cu",
+            Algorithm::BottleneckWgmma => "bottleneck_wgmma.cu",
+            Algorithm::MmaMultiConv => "mma_multi_conv.cu",
+            Algorithm::PackFilter => "pack_filter.cu",
+            Algorithm::MaxPool => "max_pool.cu",
+            Algorithm::AvgPool => "avg_pool.cu",
+            Algorithm::GlobalPool => "global_pool.cu",
+            Algorithm::Relu => "relu.cu",
+            Algorithm::Lrn => "lrn.cu",
+            Algorithm::Softmax => "softmax.cu",
+            Algorithm::Tanh => "tanh.cu",
+            Algorithm::Subsample => "subsample.cu",
+        }
+    }
+
+    /// Whether it computes on tensor cores.
+    pub const fn tensor(self) -> bool {
+        matches!(
+            self,
+            Algorithm::Mma
+                | Algorithm::MmaFewChannels
+                | Algorithm::MmaSmallGroups
+                | Algorithm::Wgmma
+                | Algorithm::WgmmaGather
+                | Algorithm::Bottleneck
+                | Algorithm::BottleneckWgmma
+                | Algorithm::MmaMultiConv
+        )
+    }
+
+    /// Whether it computes a whole bottleneck, and an entry's tile reads as `catalog/bottleneck.rs`
+    /// says.
+    pub const fn bottleneck(self) -> bool {
+        matches!(
+            self,
+            Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma
+        )
+    }
+}
+
+/// The longest sum (c * r * s) that [`Algorithm::DirectFewChannels`] and [`Algorithm::MmaFewChannels`] take: they
+/// keep a table of its terms in shared memory.
+pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
+
+/// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
+/// as [`Kernel::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// What it computes and how.
+    pub algorithm: Algorithm,
+    /// How its activations, filters and bias are stored.
+    pub dtype: DType,
+    /// The layout of its activations; `None` where the kernel does not care.
+    pub layout: Option<Layout>,
+    /// The instruction set it needs.
+    pub arch: Arch,
+    /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output
+    /// pixels, gemm_k = the channels of one filter tap taken a step); for kernels that are no
+    /// matrix product, what their header says. Of a bottleneck: output rows and columns of one
+    /// image, and narrow channels, rounded up.
+    pub tile_m: u32,
+    /// See [`Kernel::tile_m`].
+    pub tile_n: u32,
+    /// See [`Kernel::tile_m`].
+    pub tile_k: u32,
+    /// How it makes products of f32 numbers.
+    pub math: Math,
+    /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies
+    /// must be aligned; 0 where no choice is left: gathered element by element, or by bulk copies,
+    /// which want 16.
+    pub vector: u32,
+    /// The stride of a bottleneck's 3x3, for which the kernel was compiled; 0 where it takes any,
+    /// or has none.
+    pub stride: u32,
+    /// Threads a block.
+    pub threads: u32,
+    /// Buffers of the shared-memory pipeline (1 where there is none).
+    pub stages: u32,
+    /// Blocks that a multiprocessor is meant to hold: `__launch_bounds__`' second argument.
+    pub min_blocks: u32,
+}
+
+impl Kernel {
+    /// The unique name: `direct_f32_nchw_128x128x8_sm80`, `mma_tf32_nhwc_128x128x32_v16_sm80`; also
+    /// the PTX entry point.
+    pub fn name(&self) -> String {
+        let mut id = String::from(self.algorithm.name());
+        if id.starts_with(|c: char| c.is_ascii_digit()) {
+            // A PTX symbol may not start with a digit.
+            id.insert_str(0, "conv");
+        }
+        id.push('_');
+        id.push_str(match self.math {
+            Math::Strict => self.dtype.name(),
+            math => math.name(),
+        });
+        if let Some(layout) = self.layout {
+            id.push('_');
+            id.push_str(layout.name());
+        }
+        if self.tile_n > 1 || self.tile_m > 1 {
+            id.push_str(&format!("_{}x{}x{}", self.tile_m, self.tile_n, self.tile_k));
+        }
+        if self.vector > 0 {
+            id.push_str(&format!("_v{}", self.vector));
+        }
+        if self.stride > 1 {
+            id.push_str(&format!("_s{}", self.stride));
+        }
+        if self.streams_filters() {
+            id.push_str("_streamed");
+        }
+        id.push('_');
+        id.push_str(self.arch.name());
+        id
+    }
+
+    /// The lowest PTX ISA version that has the kernel's instructions.
+    pub const fn ptx_version(&self) -> &'static str {
+        match self.arch {
+            // ldmatrix and mma.sync of 16x8x8.
+            Arch::Sm75 if self.algorithm.tensor() => "6.5",
+            Arch::Sm75 => "6.3",
+            Arch::Sm80 => "7.0",
+            Arch::Sm90a => "8.0",
+        }
+    }
+
+    /// Bytes of shared memory that a launch must ask for, beyond what the module declares.
+    pub fn dynamic_shared(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
+                mma::dynamic_shared(self)
+            }
+            Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
+            Algorithm::MmaMultiConv => multi_conv::dynamic_shared(self),
+            algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
+            _ => 0,
+        }
+    }
+
+    /// Whether a bottleneck's kernel brings its filters again for each tile, for want of shared
+    /// memory to keep them in.
+    pub fn streams_filters(&self) -> bool {
+        bottleneck::streams_filters(self)
+    }
+
+    /// The most channels that a bottleneck may have at either end; `None` where the kernel takes
+    /// any number.
+    pub fn max_channels(&self) -> Option<u32> {
+        bottleneck::max_channels(self)
+    }
+
+    /// The definitions that nvcc is given (`-D NAME=VALUE`).
+    pub fn defines(&self) -> Vec<(&'static str, String)> {
+        let dtype = match self.dtype {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::Bf16 => 2,
+        };
+        let mut defines = vec![
+            ("KERNEL_NAME", self.name()),
+            ("KERNEL_DTYPE", dtype.to_string()),
+            ("TILE_M", self.tile_m.to_string()),
+            ("TILE_N", self.tile_n.to_string()),
+            ("TILE_K", self.tile_k.to_string()),
+            ("THREADS", self.threads.to_string()),
+            ("STAGES", self.stages.to_string()),
+            ("MIN_BLOCKS", self.min_blocks.to_string()),
+        ];
+        if self.algorithm.tensor() || self.algorithm.bottleneck() {
+            let math = match self.math {
+                Math::Strict => 0,
+                Math::Tf32 => 1,
+                Math::Tf32x3 => 2,
+            };
+            defines.push(("KERNEL_MATH", math.to_string()));
+            defines.push(("VECTOR", self.vector.to_string()));
+            defines.push(("SHARED_BYTES", self.dynamic_shared().to_string()));
+        }
+        if self.algorithm.bottleneck() {
+            defines.push(("TILE_P", self.tile_m.to_string()));
+            defines.push(("TILE_Q", self.tile_n.to_string()));
+            defines.push(("NARROW", self.tile_k.to_string()));
+            defines.push(("STRIDE", self.stride.to_string()));
+        }
+        if matches!(
+            self.algorithm,
+            Algorithm::DirectFewChannels | Algorithm::MmaFewChannels
+        ) {
+            defines.push((
+                "FEW_CHANNELS_MAX_GEMM_K",
+                FEW_CHANNELS_MAX_GEMM_K.to_string(),
+            ));
+        }
+        if let Some(layout) = self.layout {
+            defines.push(("LAYOUT_NHWC", u32::from(layout == Layout::Nhwc).to_string()));
+        }
+        defines
+    }
+}
+
+/// A kernel's place in [`kernels`]; the PTX table of the build has the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelId(pub usize);
+
+impl KernelId {
+    /// The catalog's entry.
+    ///
+    /// # Panics
+    /// If there is no kernel of that number. Those that this crate gives out exist.
+    pub fn kernel(self) -> &'static Kernel {
+        &kernels()[self.0]
+    }
+}
+
+/// Every kernel, in a fixed order.
+pub fn kernels() -> &'static [Kernel] {
+    static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
+    KERNELS.get_or_init(|| {
+        let mut all = Vec::new();
+        simt::convolution(&mut all);
+        simt::depthwise(&mut all);
+        simt::pooling_and_relu(&mut all);
+        small::kernels(&mut all);
+        mma::kernels(&mut all);
+        wgmma::kernels(&mut all);
+        bottleneck::kernels(&mut all);
+        multi_conv::kernels(&mut all);
+        helpers(&mut all);
+        all
+    })
+}
+
+/// Kernels that prepare what others read.
+fn helpers(all: &mut Vec<Kernel>) {
+    // Bits are moved: bf16 is served by the module for f16.
+    for dtype in [DType::F32, DType::F16] {
+        all.push(Kernel {
+            algorithm: Algorithm::PackFilter,
+            dtype,
+            layout: None,
+            arch: Arch::Sm75,
+            // Filters, channels and taps of a block.
+            tile_m: 1,
+            tile_n: 64,
+            tile_k: 32,
+            math: Math::Strict,
+            vector: 0,
+            stride: 0,
+            threads: 256,
+            stages: 1,
+            min_blocks: 4,
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! What a plan may use.
+
+use crate::kernels::KernelId;
+
+/// What a plan may use, and what it must.
+///
+/// ```
+/// use warpconv::plan::{Capability, ConvPlan, Limits};
+/// use warpconv::problem::Conv2d;
+/// let problem: Conv2d = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+packed".parse()?;
+/// let frugal = Limits { workspace: 0, ..Limits::default() };
+/// let plan = ConvPlan::within(&problem, &Capability::h200(), &frugal)?;
+/// assert_eq!(plan.score().workspace, 0);
+/// # Ok::<(), warpconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Bytes of workspace at most: room for packed filters and for the sums of blocks that share a
+    /// tile.
+    pub workspace: u64,
+    /// The kernel to take, or the best one.
+    pub kernel: Option<KernelId>,
+    /// Blocks that share the sum of a tile, or the best number. Kernels that cannot share one
+    /// refuse any but 1.
+    pub split_k: Option<u32>,
+}
+
+impl Limits {
+    /// What a plan takes of device memory at most if nobody says otherwise: 256 MiB.
+    pub const WORKSPACE: u64 = 256 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            workspace: Limits::WORKSPACE,
+            kernel: None,
+            split_k: None,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the kernels of the local response normalisation accept, and how well they do.
+
+use super::channel_args::LrnArgs;
+use super::cost::streaming;
+use super::fill::Arguments;
+use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::{Algorithm, Kernel};
+use crate::problem::{Lrn, TensorDesc};
+
+impl Operation for Lrn {
+    const NAME: &'static str = "a local response normalisation";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Lrn
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "a local response normalisation of {}x{}x{}x{} over {} channels",
+            self.n(),
+            self.c(),
+            self.h(),
+            self.w(),
+            self.parameters().size
+        )
+    }
+
+    fn output(&self) -> &TensorDesc {
+        self.output()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let terms = self.parameters().size.min(self.c()) as u64;
+        let work = (self.output().elements() as u64).saturating_mul(terms);
+        (work, self.min_bytes())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        LrnArgs::from(self).set_grid(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        // The power takes the time of a few dozen additions.
+        streaming(
+            kernel,
+            device,
+            roofline,
+            self.blocks(kernel),
+            roofline.macs,
+            5.0,
+        )
+    }
+}

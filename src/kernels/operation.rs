@@ -1,0 +1,117 @@
+//! The operations that kernels compute, and what a plan has to find out about a kernel.
+
+use std::fmt;
+
+use super::{Algorithm, Capability, Kernel, Limits, PeakRates, Refusal, Roofline, Score};
+use crate::problem::{
+    Bottleneck2d, Branches, Conv2d, DType, Layout, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh,
+    TensorDesc,
+};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Bottleneck2d {}
+    impl Sealed for super::Branches {}
+    impl Sealed for super::Conv2d {}
+    impl Sealed for super::Pool2d {}
+    impl Sealed for super::Relu {}
+    impl Sealed for super::Lrn {}
+    impl Sealed for super::Softmax {}
+    impl Sealed for super::Tanh {}
+    impl Sealed for super::Subsample {}
+}
+
+/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`],
+/// [`Subsample`], [`Bottleneck2d`], [`Branches`].
+pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
+    /// The operation in words, with its article, for errors.
+    #[doc(hidden)]
+    const NAME: &'static str;
+
+    /// Whether the algorithm computes this operation at all.
+    #[doc(hidden)]
+    fn computed_by(algorithm: Algorithm) -> bool;
+
+    /// The problem as one line, for errors.
+    #[doc(hidden)]
+    fn describe(&self) -> String;
+
+    /// The tensor it computes, or one of them: all are stored alike.
+    #[doc(hidden)]
+    fn output(&self) -> &TensorDesc;
+
+    /// How the elements are stored.
+    #[doc(hidden)]
+    fn dtype(&self) -> DType {
+        self.output().dtype()
+    }
+
+    /// How the activations are laid out.
+    #[doc(hidden)]
+    fn layout(&self) -> Layout {
+        self.output().layout()
+    }
+
+    /// Whether there is nothing to compute.
+    #[doc(hidden)]
+    fn is_empty(&self) -> bool {
+        self.output().is_empty()
+    }
+
+    /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
+    #[doc(hidden)]
+    fn work(&self) -> (u64, u64);
+
+    /// What the best programs reach, of which the problem's bound is made.
+    #[doc(hidden)]
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::H200_FP32
+    }
+
+    /// The algorithm's own constraints, those of type, layout and device aside.
+    #[doc(hidden)]
+    fn accepts(&self, _kernel: &Kernel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Blocks of a launch.
+    #[doc(hidden)]
+    fn blocks(&self, kernel: &Kernel) -> u64;
+
+    /// How well the kernel does within the limits.
+    #[doc(hidden)]
+    fn estimate(
+        &self,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal> {
+        estimate_simt(self, kernel, device, roofline, limits)
+    }
+
+    /// How well a kernel on CUDA cores does.
+    #[doc(hidden)]
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
+}
+
+/// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.
+pub(super) fn estimate_simt<P: Operation>(
+    problem: &P,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    limits: &Limits,
+) -> Result<Score, Refusal> {
+    if let Some(asked) = limits.split_k.filter(|&split_k| split_k != 1) {
+        return Err(Refusal::SplitK { asked, most: 1 });
+    }
+    let blocks = problem.blocks(kernel);
+    let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
+    if blocks > most {
+        return Err(Refusal::Grid { blocks, most });
+    }
+    let mut score = problem.score(kernel, device, roofline);
+    score.blocks = blocks;
+    Ok(score)
+}

@@ -1,0 +1,354 @@
+//! Why a kernel is not for a problem.
+
+use std::fmt;
+
+use crate::kernels::{DType, Layout, Math};
+use crate::problem::FilterLayout;
+
+/// The one reason for which a kernel was refused; its `Display` has the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The kernel computes another operation.
+    Operation {
+        /// What the kernel computes.
+        kernel: &'static str,
+        /// What the problem asks for.
+        problem: &'static str,
+    },
+    /// The device does not run the kernel's instruction set: it is older, or the kernel is for one
+    /// architecture alone.
+    Arch {
+        /// The compute capability that runs the kernel: the lowest, or the only one.
+        needs: (u32, u32),
+        /// The device's.
+        has: (u32, u32),
+    },
+    /// The kernel's elements are stored otherwise.
+    DType {
+        /// The kernel's type.
+        kernel: DType,
+        /// The problem's type.
+        problem: DType,
+    },
+    /// The kernel's activations are laid out otherwise.
+    Layout {
+        /// The kernel's layout.
+        kernel: Layout,
+        /// The problem's layout.
+        problem: Layout,
+    },
+    /// The kernel makes products less exactly than the problem asks for.
+    Math {
+        /// The kernel's mode.
+        kernel: Math,
+        /// The problem's mode.
+        problem: Math,
+    },
+    /// The kernel copies more bytes of x at a time than are aligned.
+    Alignment {
+        /// Bytes that it copies.
+        needs: usize,
+        /// What x is aligned to: its address, or the distance of two of its pixels.
+        has: usize,
+    },
+    /// The kernel is for groups of few channels and few filters.
+    WideGroups {
+        /// Channels a group of the problem.
+        group_c: usize,
+        /// Filters a group of the problem.
+        group_k: usize,
+        /// The most of either.
+        most: usize,
+    },
+    /// The kernel takes groups of whole steps only.
+    GroupChannels {
+        /// Channels a group of the problem.
+        group_c: usize,
+        /// What they must be a multiple of.
+        multiple: usize,
+    },
+    /// A bulk copy cannot fetch such windows.
+    TensorMap {
+        /// The quantity, in words.
+        what: &'static str,
+        /// The problem's.
+        value: usize,
+        /// The most that a tensor map can say.
+        most: usize,
+    },
+    /// Filters that a launch would have to bring into the kernel's order pass the kernel's index.
+    PackedFilters {
+        /// Elements of the packed filters, their padding included.
+        elements: u64,
+        /// The most that the kernel counts.
+        most: u64,
+    },
+    /// The sum of a tile cannot be shared among as many blocks.
+    SplitK {
+        /// Blocks asked for.
+        asked: u32,
+        /// Steps that there are to share; 1 if the kernel shares none.
+        most: u32,
+    },
+    /// There are more tiles to share than counters.
+    SplitKTiles {
+        /// Tiles of the problem.
+        tiles: u64,
+        /// Counters.
+        most: u64,
+    },
+    /// The kernel needs more workspace than it may have.
+    Workspace {
+        /// Bytes that it needs.
+        needs: u64,
+        /// Bytes that it may have.
+        most: u64,
+    },
+    /// The kernel does not read filters laid out so.
+    FilterLayout {
+        /// The problem's layout of filters.
+        problem: FilterLayout,
+    },
+    /// The kernel reads filters as rows of whole 16 bytes, and nothing brings these into that order
+    /// first: [`FilterLayout::Packed`] is in it.
+    UnpackedFilters {
+        /// The layout of the filters.
+        problem: FilterLayout,
+    },
+    /// The kernel is for one group only.
+    OneGroupOnly {
+        /// Groups of the problem.
+        groups: usize,
+    },
+    /// The kernel is for several groups only.
+    SeveralGroupsOnly,
+    /// The kernel is for one channel a group.
+    OneChannelAGroupOnly {
+        /// Channels a group of the problem.
+        group_c: usize,
+    },
+    /// The kernel is for 1x1 filters.
+    PointwiseOnly {
+        /// Filter rows of the problem.
+        r: usize,
+        /// Filter columns of the problem.
+        s: usize,
+    },
+    /// The kernel takes no padding.
+    Padded {
+        /// The largest of the four paddings.
+        padding: usize,
+    },
+    /// The sum of an output is longer than the kernel's table of terms.
+    SumTooLong {
+        /// Terms of the sum: c * r * s.
+        terms: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
+    /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated
+    /// downwards.
+    FixedFilter {
+        /// Its rows and columns.
+        size: usize,
+        /// Filter rows of the problem.
+        r: usize,
+        /// Filter columns of the problem.
+        s: usize,
+        /// Vertical stride of the problem.
+        stride: usize,
+        /// Vertical dilation of the problem.
+        dilation: usize,
+    },
+    /// The kernel is compiled for another stride.
+    Stride {
+        /// The kernel's stride.
+        kernel: usize,
+        /// The problem's.
+        problem: usize,
+    },
+    /// The bottleneck's intermediates have more channels than the kernel's tile.
+    MidChannels {
+        /// Channels of the problem's intermediates.
+        mid_channels: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
+    /// The bottleneck has more channels at either end than the kernel keeps filters for.
+    WideBottleneck {
+        /// Channels of the input or, if it has more, of the output.
+        channels: usize,
+        /// The most that the kernel takes.
+        most: usize,
+    },
+    /// The kernel needs more shared memory than a block of the device can have.
+    SharedMemory {
+        /// Bytes that the kernel needs.
+        needs: u32,
+        /// Bytes that a block can have.
+        has: u32,
+    },
+    /// The kernel's block has more threads than a block of the device can have.
+    Threads {
+        /// Threads of the kernel's block.
+        needs: u32,
+        /// Threads that a block can have.
+        has: u32,
+    },
+    /// The launch would have more blocks than the device takes.
+    Grid {
+        /// Blocks of the launch.
+        blocks: u64,
+        /// The most blocks along x.
+        most: u64,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Refusal::Operation { kernel, problem } => {
+                write!(f, "computes {kernel}, the problem is {problem}")
+            }
+            // What is made for one architecture alone runs on no later one either.
+            Refusal::Arch { needs, has } if has > needs => write!(
+                f,
+                "runs on compute capability {}.{} only, the device has {}.{}",
+                needs.0, needs.1, has.0, has.1
+            ),
+            Refusal::Arch { needs, has } => write!(
+                f,
+                "needs compute capability {}.{}, the device has {}.{}",
+                needs.0, needs.1, has.0, has.1
+            ),
+            Refusal::DType { kernel, problem } => {
+                write!(
+                    f,
+                    "stores {}, the problem is in {}",
+                    kernel.name(),
+                    problem.name()
+                )
+            }
+            Refusal::Layout { kernel, problem } => {
+                write!(
+                    f,
+                    "is for {}, the problem is {}",
+                    kernel.name(),
+                    problem.name()
+                )
+            }
+            Refusal::Math { kernel, problem } => write!(
+                f,
+                "multiplies in {}, the problem asks for {}",
+                kernel.name(),
+                problem.name()
+            ),
+            Refusal::Alignment { needs, has } => write!(
+                f,
+                "copies {needs} bytes of x at a time, which is aligned to {has}"
+            ),
+            Refusal::WideGroups {
+                group_c,
+                group_k,
+                most,
+            } => write!(
+                f,
+                "is for groups of up to {most} channels and filters, the problem's have {group_c} and {group_k}"
+            ),
+            Refusal::GroupChannels { group_c, multiple } => write!(
+                f,
+                "takes a multiple of {multiple} channels a group, the problem has {group_c}"
+            ),
+            Refusal::TensorMap { what, value, most } => {
+                write!(
+                    f,
+                    "fetches x by tensor maps: {what} is {value}, at most {most}"
+                )
+            }
+            Refusal::PackedFilters { elements, most } => write!(
+                f,
+                "would pack filters of {elements} elements, at most {most}"
+            ),
+            Refusal::SplitK { asked, most: 1 } => {
+                write!(f, "does not share a sum, {asked} blocks were asked to")
+            }
+            Refusal::SplitK { asked, most } => write!(
+                f,
+                "cannot share {most} steps of a sum out among {asked} blocks"
+            ),
+            Refusal::SplitKTiles { tiles, most } => {
+                write!(
+                    f,
+                    "would share {tiles} tiles, there are counters for {most}"
+                )
+            }
+            Refusal::Workspace { needs, most } => {
+                write!(f, "needs {needs} bytes of workspace, the limit is {most}")
+            }
+            Refusal::FilterLayout { problem } => {
+                write!(f, "does not read {} filters", problem.name())
+            }
+            Refusal::UnpackedFilters { problem } => write!(
+                f,
+                "reads filters in rows of whole 16 bytes, the problem's are {} (packed ones are in order)",
+                problem.name()
+            ),
+            Refusal::OneGroupOnly { groups } => {
+                write!(f, "is for groups = 1, the problem has {groups}")
+            }
+            Refusal::SeveralGroupsOnly => write!(f, "is for several groups, the problem has 1"),
+            Refusal::OneChannelAGroupOnly { group_c } => {
+                write!(f, "is for 1 channel a group, the problem has {group_c}")
+            }
+            Refusal::PointwiseOnly { r, s } => {
+                write!(f, "is for 1x1 filters, the problem's are {r}x{s}")
+            }
+            Refusal::Padded { padding } => {
+                write!(f, "takes no padding, the problem has {padding}")
+            }
+            Refusal::SumTooLong { terms, most } => {
+                write!(
+                    f,
+                    "takes sums of up to {most} terms, the problem's have {terms}"
+                )
+            }
+            Refusal::FixedFilter {
+                size,
+                r,
+                s,
+                stride,
+                dilation,
+            } => {
+                write!(
+                    f,
+                    "is for {size}x{size} filters with vertical stride 1 or 2 and vertical dilation 1, the problem \
+                     has {r}x{s}, stride {stride}, dilation {dilation}"
+                )
+            }
+            Refusal::Stride { kernel, problem } => {
+                write!(f, "is for stride {kernel}, the problem has {problem}")
+            }
+            Refusal::MidChannels { mid_channels, most } => write!(
+                f,
+                "takes up to {most} narrow channels, the problem has {mid_channels}"
+            ),
+            Refusal::WideBottleneck { channels, most } => write!(
+                f,
+                "keeps the filters of up to {most} channels, the problem has {channels}"
+            ),
+            Refusal::SharedMemory { needs, has } => {
+                write!(
+                    f,
+                    "needs {needs} bytes of shared memory a block, the device has {has}"
+                )
+            }
+            Refusal::Threads { needs, has } => {
+                write!(f, "needs {needs} threads a block, the device has {has}")
+            }
+            Refusal::Grid { blocks, most } => {
+                write!(f, "would launch {blocks} blocks, the device takes {most}")
+            }
+        }
+    }
+}

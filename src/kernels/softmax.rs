@@ -1,0 +1,46 @@
+//! What the softmax kernels accept, and how well they do.
+
+use super::channel_args::SoftmaxArgs;
+use super::cost::streaming;
+use super::fill::Arguments;
+use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::{Algorithm, Kernel};
+use crate::problem::{Softmax, TensorDesc};
+
+impl Operation for Softmax {
+    const NAME: &'static str = "a softmax";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Softmax
+    }
+
+    fn describe(&self) -> String {
+        let input = self.input();
+        format!(
+            "a softmax of {}x{}x{}x{}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn output(&self) -> &TensorDesc {
+        self.output()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.output().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        SoftmaxArgs::from(self).set_grid(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // An exponential and a division take a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 40.0)
+    }
+}

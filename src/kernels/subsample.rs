@@ -1,0 +1,46 @@
+//! What the subsampling kernels accept, and how well they do.
+
+use super::activation_args::SubsampleArgs;
+use super::cost::streaming;
+use super::fill::Arguments;
+use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::{Algorithm, Kernel};
+use crate::problem::{Subsample, TensorDesc};
+
+impl Operation for Subsample {
+    const NAME: &'static str = "a subsampling";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Subsample
+    }
+
+    fn describe(&self) -> String {
+        let (input, [r, s]) = (self.input(), self.window());
+        format!(
+            "a subsampling of {}x{}x{}x{} by {r}x{s}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn output(&self) -> &TensorDesc {
+        self.output()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.input().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        SubsampleArgs::from(self).set_grid(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // An addition for each element read, and a tangent for each window.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 20.0)
+    }
+}

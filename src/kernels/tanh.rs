@@ -1,0 +1,46 @@
+//! What the tanh kernels accept, and how well they do.
+
+use super::activation_args::TanhArgs;
+use super::cost::streaming;
+use super::fill::Arguments;
+use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::{Algorithm, Kernel};
+use crate::problem::{Tanh, TensorDesc};
+
+impl Operation for Tanh {
+    const NAME: &'static str = "a tanh";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        algorithm == Algorithm::Tanh
+    }
+
+    fn describe(&self) -> String {
+        let input = self.input();
+        format!(
+            "a tanh of {}x{}x{}x{}",
+            input.n(),
+            input.c(),
+            input.h(),
+            input.w()
+        )
+    }
+
+    fn output(&self) -> &TensorDesc {
+        self.output()
+    }
+
+    fn work(&self) -> (u64, u64) {
+        let elements = self.output().elements() as u64;
+        (elements, self.min_bytes())
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        TanhArgs::from(self).set_grid(kernel)
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        let blocks = self.blocks(kernel);
+        // A tangent takes a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 30.0)
+    }
+}

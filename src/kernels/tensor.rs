@@ -1,0 +1,343 @@
+//! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out
+//! among blocks.
+
+use super::filter_rows::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use super::tensor_cost::{Tiling, score};
+use super::{Capability, Limits, Refusal, Roofline, Score};
+use crate::kernels::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout};
+use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
+
+/// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is
+/// written and read again.
+const MAX_SPLIT_K: u32 = 16;
+
+/// The constraints of a kernel on tensor cores, those of type, layout and device aside.
+pub(super) fn accepts(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    match kernel.algorithm {
+        Algorithm::MmaFewChannels => {
+            one_group(problem)?;
+            let (terms, most) = (problem.gemm_k(), FEW_CHANNELS_MAX_GEMM_K as usize);
+            if terms > most {
+                return Err(Refusal::SumTooLong { terms, most });
+            }
+        }
+        Algorithm::MmaSmallGroups => small_groups(problem, kernel)?,
+        Algorithm::Wgmma => boxes(problem, kernel)?,
+        _ => {}
+    }
+    aligned(problem, kernel)
+}
+
+fn one_group(problem: &Conv2d) -> Result<(), Refusal> {
+    match problem.groups() {
+        1 => Ok(()),
+        groups => Err(Refusal::OneGroupOnly { groups }),
+    }
+}
+
+/// A group's channels are one step of the sum, and its filters as many rows of the tile.
+fn small_groups(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    if problem.groups() == 1 {
+        return Err(Refusal::SeveralGroupsOnly);
+    }
+    let most = kernel.tile_k as usize;
+    if problem.group_c() > most || problem.group_k() > most {
+        return Err(Refusal::WideGroups {
+            group_c: problem.group_c(),
+            group_k: problem.group_k(),
+            most,
+        });
+    }
+    Ok(())
+}
+
+/// What a tensor map in im2col mode can say; see kernels/wgmma_args.cuh.
+fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    let multiple = kernel.tile_k as usize;
+    if problem.groups() > 1 && !problem.group_c().is_multiple_of(multiple) {
+        return Err(Refusal::GroupChannels {
+            group_c: problem.group_c(),
+            multiple,
+        });
+    }
+    let refuse = |what, value: usize, most| Err(Refusal::TensorMap { what, value, most });
+    let sides = problem.padding();
+    let taps = [problem.r(), problem.s()];
+    let axes = [
+        (problem.h(), problem.p(), sides.top),
+        (problem.w(), problem.q(), sides.left),
+    ];
+    for (axis, (input, outputs, before)) in axes.into_iter().enumerate() {
+        let stride = problem.stride()[axis];
+        if stride > 8 {
+            return refuse("a stride", stride, 8);
+        }
+        let span = (taps[axis] - 1).saturating_mul(problem.dilation()[axis]);
+        if span > 255 {
+            return refuse("the distance of a filter's first and last tap", span, 255);
+        }
+        if before > 128 {
+            return refuse("the padding before the image", before, 128);
+        }
+        // The last window begins at (outputs - 1) * stride - before; the corner is its distance
+        // from the last pixel.
+        let (window, last) = (outputs.saturating_sub(1) * stride, input - 1 + before);
+        if last > window + 128 {
+            let short = last - window;
+            return refuse(
+                "the distance of the last window from the image's end",
+                short,
+                128,
+            );
+        }
+        if window > last + 127 {
+            let beyond = window - last;
+            return refuse(
+                "the distance of the last window from the image's end",
+                beyond,
+                127,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether x may be copied as many bytes at a time as the kernel does.
+fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    let needs = match kernel.algorithm {
+        Algorithm::Wgmma => PACKED_BYTES,
+        _ => kernel.vector as usize,
+    };
+    let has = x_alignment(problem);
+    if has < needs {
+        return Err(Refusal::Alignment { needs, has });
+    }
+    Ok(())
+}
+
+/// What every run of x that a kernel copies from is aligned to, in bytes: a pixel's channels of a
+/// group in NHWC. In NCHW a row of the image begins anywhere; only where filters are points do
+/// whole planes count.
+pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
+    let (x, size) = (problem.input(), problem.dtype().size());
+    let of = |elements: usize| alignment_of(elements, size);
+    let within = match problem.layout() {
+        Layout::Nhwc => {
+            let group = if problem.groups() > 1 {
+                problem.group_c()
+            } else {
+                0
+            };
+            of(x.channel_pitch()).min(of(x.offset())).min(of(group))
+        }
+        Layout::Nchw if is_plain_pointwise(problem) => of(x.h() * x.w()),
+        Layout::Nchw => size,
+    };
+    problem.alignment().min(within)
+}
+
+/// What a stride of so many elements leaves of an alignment, in bytes; of 0 the address alone
+/// counts.
+pub(super) fn alignment_of(elements: usize, size: usize) -> usize {
+    match elements {
+        0 => usize::MAX,
+        elements => 1 << (elements * size).trailing_zeros(),
+    }
+}
+
+/// Whether output pixels are input pixels.
+fn is_plain_pointwise(problem: &Conv2d) -> bool {
+    let sides = problem.padding();
+    (problem.r(), problem.s()) == (1, 1)
+        && problem.stride() == [1, 1]
+        && [sides.top, sides.bottom, sides.left, sides.right] == [0; 4]
+}
+
+/// Whether filters have to be brought into the kernel's order first: rows of channels, or of all
+/// terms of a sum, each whole 16 bytes long.
+pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
+    if !kernel.algorithm.tensor() {
+        return false;
+    }
+    let in_place = match problem.filter_layout() {
+        FilterLayout::Kcrs => {
+            problem.gemm_k() == problem.group_c() && whole(problem, problem.group_c())
+        }
+        FilterLayout::Krsc => match kernel.algorithm {
+            Algorithm::MmaFewChannels => whole(problem, problem.gemm_k()),
+            _ => whole(problem, problem.group_c()),
+        },
+        FilterLayout::Packed => {
+            let gaps = !whole(problem, problem.group_c());
+            let one_tap = problem.gemm_k() == problem.group_c();
+            kernel.algorithm != Algorithm::MmaFewChannels || one_tap || !gaps
+        }
+    };
+    !(in_place && problem.alignment() >= PACKED_BYTES)
+}
+
+/// Whether `elements` are a multiple of 16 bytes.
+fn whole(problem: &Conv2d, elements: usize) -> bool {
+    (elements * problem.dtype().size()).is_multiple_of(PACKED_BYTES)
+}
+
+/// Steps of a tile's sum, TILE_K terms each.
+pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
+    let tile_k = kernel.tile_k.max(1) as usize;
+    let steps = match kernel.algorithm {
+        Algorithm::MmaFewChannels => problem.gemm_k().div_ceil(tile_k),
+        _ => problem.r() * problem.s() * problem.group_c().div_ceil(tile_k),
+    };
+    steps as u32
+}
+
+/// The number of splits, at most `wanted`, of which each has as many steps as the others, the last
+/// one perhaps fewer but at least one.
+pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
+    let each = steps.div_ceil(wanted.max(1)).max(1);
+    steps.div_ceil(each).max(1)
+}
+
+/// Tiles of the output.
+pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
+    let pixels = (problem.gemm_n() as u64).div_ceil(u64::from(kernel.tile_n.max(1)));
+    let filters = match kernel.algorithm {
+        Algorithm::MmaSmallGroups => {
+            let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
+            (problem.groups() as u64).div_ceil(u64::from(groups))
+        }
+        _ => {
+            problem.groups() as u64
+                * (problem.group_k() as u64).div_ceil(u64::from(kernel.tile_m.max(1)))
+        }
+    };
+    pixels.saturating_mul(filters)
+}
+
+/// Bytes of workspace; 0 if none is needed.
+fn workspace(problem: &Conv2d, kernel: &Kernel, tiles: u64, split_k: u32) -> u64 {
+    let packed = match packs(problem, kernel) {
+        true => packed_bytes(problem, kernel),
+        false => 0,
+    };
+    if packed == 0 && split_k == 1 {
+        return 0;
+    }
+    let partials = match split_k {
+        1 => 0,
+        _ => {
+            let tile = 4 * u64::from(kernel.tile_m) * u64::from(kernel.tile_n);
+            tiles
+                .saturating_mul(u64::from(split_k))
+                .saturating_mul(tile)
+        }
+    };
+    (WORKSPACE_COUNTERS + packed)
+        .next_multiple_of(WORKSPACE_ALIGNMENT)
+        .saturating_add(partials)
+}
+
+/// Bytes of the filters in the kernel's order.
+fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
+    FilterRows::of(problem, kernel).bytes(problem)
+}
+
+/// The score of the kernel with the best number of splits that the limits and the device leave, or
+/// why there is none.
+pub(super) fn estimate(
+    problem: &Conv2d,
+    kernel: &Kernel,
+    device: &Capability,
+    roofline: &Roofline,
+    limits: &Limits,
+) -> Result<Score, Refusal> {
+    if packs(problem, kernel) {
+        // Kernels count a filter's place in 31 bits; padding a single channel to 16 bytes can take
+        // that eightfold.
+        let elements = packed_bytes(problem, kernel) / problem.dtype().size() as u64;
+        let most = i32::MAX as u64;
+        if elements > most {
+            return Err(Refusal::PackedFilters { elements, most });
+        }
+    }
+    let (tiles, steps) = (tiles(problem, kernel), steps(problem, kernel));
+    let estimate_split_k = |split_k: u32| -> Result<Score, Refusal> {
+        let needs = workspace(problem, kernel, tiles, split_k);
+        if needs > limits.workspace {
+            let most = limits.workspace;
+            return Err(Refusal::Workspace { needs, most });
+        }
+        let most = WORKSPACE_COUNTERS / 4;
+        if split_k > 1 && tiles > most {
+            return Err(Refusal::SplitKTiles { tiles, most });
+        }
+        let items = tiles.saturating_mul(u64::from(split_k));
+        let most = u64::from(device.max_grid_x).min(i32::MAX as u64);
+        if items > most {
+            return Err(Refusal::Grid {
+                blocks: items,
+                most,
+            });
+        }
+        let tiling = Tiling {
+            tiles,
+            split_k,
+            steps,
+            channels: channels(problem, kernel),
+            filters: 1.0,
+            terms: 1.0,
+            tile_efficiency: tile_efficiency(problem, kernel, tiles, steps),
+            packed_bytes: match packs(problem, kernel) {
+                true => packed_bytes(problem, kernel),
+                false => 0,
+            },
+            workspace: needs,
+        };
+        Ok(score(&tiling, kernel, device, roofline))
+    };
+    if let Some(asked) = limits.split_k {
+        let split_k = whole_split_k(steps, asked);
+        if split_k != asked {
+            return Err(Refusal::SplitK { asked, most: steps });
+        }
+        return estimate_split_k(asked);
+    }
+    let mut best = estimate_split_k(1);
+    for wanted in 2..=MAX_SPLIT_K.min(steps) {
+        if whole_split_k(steps, wanted) != wanted {
+            continue;
+        }
+        // One block a tile may be refused for nothing that more would not be refused for too, so a
+        // refusal stays.
+        if let (Ok(fewer), Ok(more)) = (&best, estimate_split_k(wanted))
+            && more.us < fewer.us
+        {
+            best = Ok(more);
+        }
+    }
+    best
+}
+
+/// Terms of a sum that a step brings on average.
+pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
+    let terms = match kernel.algorithm {
+        Algorithm::MmaFewChannels => problem.gemm_k(),
+        _ => problem.group_c(),
+    };
+    let steps = terms.div_ceil(kernel.tile_k.max(1) as usize).max(1);
+    terms as f64 / steps as f64
+}
+
+/// The share of the tiles' products that are the problem's.
+pub(super) fn tile_efficiency(problem: &Conv2d, kernel: &Kernel, tiles: u64, steps: u32) -> f64 {
+    let tile = f64::from(kernel.tile_m) * f64::from(kernel.tile_n) * f64::from(kernel.tile_k);
+    let tiled = tiles as f64 * f64::from(steps) * tile;
+    if tiled > 0.0 {
+        problem.macs() as f64 / tiled
+    } else {
+        1.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

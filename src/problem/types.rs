@@ -1,0 +1,124 @@
+//! How elements are stored, laid out and multiplied.
+//!
+//! build.rs includes this file too: it depends on `core` alone.
+
+/// How an element is stored. Sums are always in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
+}
+
+impl DType {
+    /// Every storage type.
+    pub const ALL: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
+
+    /// Bytes an element takes.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::Bf16 => 2,
+        }
+    }
+
+    /// The name used in kernel ids, on the command line and in JSON: `f32`, `f16`, `bf16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+        }
+    }
+}
+
+/// The order of an activation tensor's dimensions in memory, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layout {
+    /// Batch, channel, row, column: a channel's plane is contiguous.
+    Nchw,
+    /// Batch, row, column, channel: a pixel's channels are contiguous.
+    Nhwc,
+}
+
+impl Layout {
+    /// Both layouts.
+    pub const ALL: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+
+    /// `nchw` or `nhwc`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
+        }
+    }
+}
+
+/// How exactly products of f32 numbers are made. The types of 16 bits have one way only,
+/// [`Math::Strict`]: their products are exact in f32.
+///
+/// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the
+/// most exact on: a kernel may always compute more exactly than it is asked to.
+///
+/// # Error
+/// With `m` the sum of the magnitudes that an output adds up, `sum |x| |w| + |bias| + |residual|`,
+/// and `n` its terms, a result in f32 is at most `(p + s) m` away from the exact one:
+///
+/// | kernel | `p`, of the products | `s`, of the sums |
+/// |---|---|---|
+/// | CUDA cores, any type | 0 | `(n + 4) 2^-24` |
+/// | tensor cores, f16 and bf16 | 0 | `(n + i + b + 4) 2^-23` |
+/// | `tf32x3` | `3.01 * 2^-22` | `(3 n + 3 i + b + 4) 2^-23` |
+/// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + b + 4) 2^-23` |
+/// | `tf32`, `wgmma` | `2^-9`: bulk copies bring operands as they are, and their last bits are cut off | as above |
+///
+/// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`, and `b` the
+/// blocks that share it. CUDA cores round each addition to nearest; tensor cores align the products
+/// of an instruction and the sum with the largest of them and cut off what is below its last place.
+/// `tf32x3` takes an operand as a big and a small part, which leave out 2^-22 of it, and drops the
+/// product of the small parts. These are bounds for the worst case; errors of random signs add up
+/// to about the square root of it.
+///
+/// Measured on the emulator, whose tensor cores do not cut off but add one product after the other,
+/// each sum rounded to nearest: the largest error against the largest output, of all kernels of
+/// compute capability 8.0 for NHWC and of operands with 24 bits:
+///
+/// | terms | strict | `tf32x3` | `tf32` |
+/// |---|---|---|---|
+/// | 96 (golden case `conv_f32_1x1`) | 2.1e-7 | 4.6e-7 | 2.2e-4 |
+/// | 288 (`conv_f32_3x3`) | 6.7e-7 | 8.1e-7 | 3.0e-4 |
+/// | 4608 (`conv_long_k_4608_f32`) | 1.6e-6 | 5.3e-6 | 5.1e-4 |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Math {
+    /// f32 as the CPU has it, on CUDA cores.
+    #[default]
+    Strict,
+    /// Tensor cores: each operand is split into two tf32 numbers, and of their four products the
+    /// three that count are added.
+    Tf32x3,
+    /// Tensor cores: each operand is rounded to tf32, which has 11 bits of precision.
+    Tf32,
+}
+
+impl Math {
+    /// Every mode, the most exact first.
+    pub const ALL: [Math; 3] = [Math::Strict, Math::Tf32x3, Math::Tf32];
+
+    /// The name used in kernel ids, on the command line and in JSON: `strict`, `tf32x3`, `tf32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Math::Strict => "strict",
+            Math::Tf32x3 => "tf32x3",
+            Math::Tf32 => "tf32",
+        }
+    }
+
+    /// Whether a problem in this mode may be computed by a kernel of mode `kernel`: one that is no
+    /// less exact.
+    pub fn allows(self, kernel: Math) -> bool {
+        kernel <= self
+    }
+}
