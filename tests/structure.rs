@@ -172,10 +172,10 @@ fn retired_names_stay_retired() {
 
 #[test]
 fn names_are_found_as_whole_words() {
-    assert_eq!(line_with("a\nsplits_of splits", "splits"), Some(1));
-    assert_eq!(line_with("a\nsplits_of unsplits", "splits"), None);
-    let list = "# comment\nTier src/ cli/\n";
+    assert_eq!(line_with("a\nlorem_of lorem", "lorem"), Some(1));
+    assert_eq!(line_with("a\nlorem_of unlorem", "lorem"), None);
+    let list = "# comment\nLorem src/ cli/\n";
     let all = retired(list);
-    assert_eq!((all.len(), all[0].name), (1, "Tier"));
+    assert_eq!((all.len(), all[0].name), (1, "Lorem"));
     assert_eq!(all[0].paths, ["src/", "cli/"]);
 }

@@ -7,8 +7,8 @@ use super::{Capability, Limits, Refusal, Roofline, Score};
 use crate::kernels::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
-/// The most blocks that share a tile's sum, unless somebody asks for more: each one's part is
-/// written and read again.
+/// The largest split-K factor that is tried (split-K: several blocks compute one output tile), unless
+/// the limits name one: each partial tile is written and read again.
 const MAX_SPLIT_K: u32 = 16;
 
 /// The constraints of a kernel on tensor cores, those of type, layout and device aside.
@@ -191,8 +191,8 @@ pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     steps as u32
 }
 
-/// The number of splits, at most `wanted`, of which each has as many steps as the others, the last
-/// one perhaps fewer but at least one.
+/// The largest split-K factor up to `wanted` of which each split has as many steps as the others, the
+/// last one perhaps fewer but at least one.
 pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
     let each = steps.div_ceil(wanted.max(1)).max(1);
     steps.div_ceil(each).max(1)
@@ -242,7 +242,7 @@ fn packed_bytes(problem: &Conv2d, kernel: &Kernel) -> u64 {
     FilterRows::of(problem, kernel).bytes(problem)
 }
 
-/// The score of the kernel with the best number of splits that the limits and the device leave, or
+/// The score of the kernel with the best split-K factor that the limits and the device leave, or
 /// why there is none.
 pub(super) fn estimate(
     problem: &Conv2d,

@@ -1,4 +1,4 @@
-//! How long a kernel on tensor cores takes: enough to choose kernel, tile and splits, not a
+//! How long a kernel on tensor cores takes: enough to choose kernel, tile and split-K, not a
 //! prediction to quote.
 //!
 //! A step of a tile takes the longest of its multiplications, its reads of shared memory, its
@@ -17,7 +17,7 @@ use crate::kernels::{Algorithm, Arch, DType, Kernel, Math};
 pub(super) struct Tiling {
     pub tiles: u64,
     pub split_k: u32,
-    /// Steps of a tile, all splits together.
+    /// Steps of a tile, all of split-K together.
     pub steps: u32,
     /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is
     /// not read.
@@ -220,8 +220,8 @@ fn conversions(kernel: &Kernel) -> f64 {
     }
 }
 
-/// Clocks of a tile's results: its stores, and where blocks share a tile the parts' way through the
-/// L2 cache.
+/// Clocks of a tile's results: its stores, and where blocks share a tile the way of the partial
+/// tiles through the L2 cache.
 fn finish(kernel: &Kernel, split_k: u32) -> f64 {
     let sums = f64::from(kernel.tile_m) * f64::from(kernel.tile_n);
     let store = sums * kernel.dtype.size() as f64 / L2_BYTES;

@@ -72,7 +72,7 @@ pub(super) unsafe fn launch_kernel<A: Copy>(
     // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field
     // (their sizes are asserted on both sides), and the driver copies it before it returns. The
     // caller vouches for the pointers in it and for the stream; the context is bound, and the
-    // kernel's block fits every device of its tier.
+    // kernel's block fits every device of its architecture.
     unsafe {
         result::launch_kernel(
             loaded.function(),

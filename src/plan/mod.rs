@@ -141,9 +141,9 @@ impl<P: Operation> Plan<P> {
         }
     }
 
-    /// Plans the problem with the kernel and the splits that were fastest when they were measured,
+    /// Plans the problem with the kernel and the split-K factor that were fastest when they were measured,
     /// or within the limits alone: where nobody measured the problem, where the limits themselves
-    /// name a kernel or a number of splits, or do not leave the winner its workspace.
+    /// name a kernel or a split-K factor, or do not leave the winner its workspace.
     ///
     /// # Errors
     /// As [`Plan::within`].

@@ -340,7 +340,7 @@ fn entry(line: &str) -> Result<(Key, Entry), &'static str> {
     if !(amount >= 0.0 && amount.is_finite()) {
         return Err("the amount is none");
     }
-    let split_k: u32 = split_k.parse().map_err(|_| "the splits are no number")?;
+    let split_k: u32 = split_k.parse().map_err(|_| "split-K is no number")?;
     if problem.is_empty() || kernel.is_empty() || split_k == 0 {
         return Err("a field is empty");
     }

@@ -9,7 +9,7 @@ use warpconv::launch::{ConvBuffers, PoolBuffers, SubsampleBuffers, Unary, UnaryB
 use warpconv::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
 use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
 
-/// Why a run has no result to judge.
+/// The reason why a run has no result to compare.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {

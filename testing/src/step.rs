@@ -46,7 +46,7 @@ impl Reference {
                 let magnitudes = || reference::conv2d_abs(&conv, x, w, bias, residual);
                 Reference {
                     values: reference::conv2d(&conv, x, w, bias, residual)?,
-                    // Without a device there is nothing to judge.
+                    // Without a device there is nothing to compare.
                     magnitudes: launched.map(|_| magnitudes()).transpose()?,
                 }
             }

@@ -118,7 +118,7 @@ pub fn search<P: Operation>(
     best_of(tried, lost, measuring.by())
 }
 
-/// Turns what is no amount into an error: nothing may win by it.
+/// Converts what is no amount into an error: nothing may win by it.
 fn sane(measured: Measured) -> Result<Measured, String> {
     if measured.amount >= 0.0 && measured.amount.is_finite() {
         Ok(measured)

@@ -278,7 +278,7 @@ fn a_launch_of_unequal_products_is_scored_as_a_whole() {
         estimated(&device, 3, most),
         Err(Refusal::Workspace { needs, most })
     );
-    // Of 18 steps four splits take 5, 5, 5 and 3; seven of 3 would leave the last none.
+    // Of 18 steps split-K of four takes 5, 5, 5 and 3; seven of 3 would leave the last none.
     assert!(estimated(&device, 4, u64::MAX).is_ok() && estimated(&device, 5, u64::MAX).is_ok());
     for asked in [7, 19] {
         let refused = Refusal::SplitK { asked, most: 18 };

@@ -304,7 +304,7 @@ fn too_many_blocks_or_bytes_are_refused() {
         Err(Refusal::Workspace { needs, most })
     );
     assert_eq!(estimated(16, 0, 1), Ok(16));
-    // Eighteen steps: seven splits of three would leave the last none.
+    // Eighteen steps: split-K of seven, three each, would leave the last none.
     let (asked, most) = (7, 18);
     assert_eq!(
         estimated(1 << 20, u64::MAX, 7),

@@ -195,7 +195,7 @@ fn clocks_are_those_of_a_second_implementation() {
     let cases: [(&str, Change, f64); 19] = [
         ("plain", |_, _, _| {}, 31568.611111),
         ("whole groups", |_, _, t| t.tiles = 60, 37042.333333),
-        ("splits", |_, _, t| t.split_k = 3, 102697.0),
+        ("split_k", |_, _, t| t.split_k = 3, 102697.0),
         (
             "parts",
             |_, _, t| (t.filters, t.terms) = (0.5, 0.75),
