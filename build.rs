@@ -1,10 +1,10 @@
-//! Makes the PTX that the crate embeds: one module a catalog entry, listed in `$OUT_DIR/ptx.rs` in
-//! the catalog's order.
+//! Makes the PTX that the crate embeds: one packed module per catalog entry, listed in
+//! `$OUT_DIR/ptx.rs` in the catalog's order, with their bytes in `$OUT_DIR/modules.bin`.
 //!
 //! With an nvcc at hand the modules are compiled from `kernels/`; without one, with
-//! `WARPCONV_PREBUILT=1` or on docs.rs they come from `kernels/prebuilt/`. It never asks the
-//! machine for its GPU. `scripts/prebuilt` runs this same program to make `kernels/prebuilt/`, so
-//! it uses nothing but `std`; and that program is one file, hence a little over 500 lines.
+//! `WARPCONV_PREBUILT=1` or on docs.rs they come from the archives in `kernels/prebuilt/`. The
+//! machine's GPU has no influence. `cargo xtask prebuilt` includes this file and makes the archives
+//! with [`make_archives`].
 
 // The catalog and the types that it names have more than a build needs.
 #[allow(dead_code)]
@@ -15,7 +15,8 @@ mod catalog;
 mod problem;
 
 use catalog::Kernel;
-use std::collections::BTreeSet;
+use ptx_archive::{Archive, Entry, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,10 +80,6 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if env::var_os("CARGO").is_none() {
-                eprintln!("error: {failure}");
-                return ExitCode::FAILURE;
-            }
             // cargo fails the build for this and shows nothing else.
             for line in failure.lines() {
                 println!("cargo::error={line}");
@@ -107,34 +104,67 @@ fn run() -> Result<(), Failure> {
         println!("cargo::rerun-if-changed={path}");
     }
     let kernels = root.join("kernels");
-    let mut modules = Vec::new();
-    for kernel in catalog::kernels() {
-        modules.push(Module {
-            id: kernel.name(),
-            kernel,
-            hash: source_hash(&kernels, kernel)?,
-        });
+    let modules = modules(&kernels)?;
+    let prebuilt = variable("WARPCONV_PREBUILT").is_some_and(|value| value != "0")
+        || variable("DOCS_RS").is_some();
+    let nvcc = if prebuilt { None } else { find_nvcc()? };
+    let entries = match nvcc {
+        Some(nvcc) => compile_all(&nvcc, &kernels, &out.join("modules"), &modules)?,
+        None => take_prebuilt(&kernels.join("prebuilt"), &modules)?,
+    };
+    write_table(&out, &entries)
+}
+
+/// Compiles all modules with the pinned nvcc and returns the files of `kernels/prebuilt/`: one
+/// archive per family and architecture. What `work` holds from an earlier call with the same
+/// sources is taken from there. `nvcc` replaces the search
+/// for a compiler.
+#[allow(dead_code, reason = "xtask calls it")]
+pub fn make_archives(
+    root: &Path,
+    work: &Path,
+    nvcc: Option<PathBuf>,
+) -> Result<BTreeMap<String, Archive>, Failure> {
+    let kernels = root.join("kernels");
+    let modules = modules(&kernels)?;
+    let found = match nvcc {
+        Some(nvcc) => Some(nvcc),
+        None => find_nvcc()?,
+    };
+    let nvcc = found
+        .ok_or_else(|| format!("no nvcc found: the prebuilt PTX is made with {PINNED_NVCC}"))?;
+    if nvcc_version(&nvcc)? != PINNED_NVCC {
+        return Err(format!(
+            "{} is not nvcc {PINNED_NVCC}, which the prebuilt PTX is made with",
+            nvcc.display()
+        ));
     }
-    let ptx = out.join("ptx");
-    fs::create_dir_all(&ptx).map_err(|error| cannot("create", &ptx, &error))?;
-    // Set by scripts/prebuilt, which must not take what is stored for what nvcc makes.
-    let pinned_only = variable("WARPCONV_PINNED").is_some();
-    match find_nvcc()? {
-        None if pinned_only => {
-            return Err(format!(
-                "no nvcc found: the prebuilt PTX is made with {PINNED_NVCC}"
-            ));
-        }
-        Some(nvcc) if pinned_only && nvcc_version(&nvcc)? != PINNED_NVCC => {
-            return Err(format!(
-                "{} is not nvcc {PINNED_NVCC}, which the prebuilt PTX is made with",
-                nvcc.display()
-            ));
-        }
-        Some(nvcc) => compile_all(&nvcc, &kernels, &ptx, &modules)?,
-        None => take_prebuilt(&kernels.join("prebuilt"), &ptx, &modules)?,
+    let entries = compile_all(&nvcc, &kernels, work, &modules)?;
+    let mut archives: BTreeMap<String, Archive> = BTreeMap::new();
+    for (module, entry) in modules.iter().zip(entries) {
+        let archive = archives.entry(archive_name(module.kernel)).or_default();
+        archive.entries.push(entry);
     }
-    write_table(&out, &modules)
+    Ok(archives)
+}
+
+/// The file in `kernels/prebuilt/` that holds a kernel's module.
+fn archive_name(kernel: &Kernel) -> String {
+    format!("{}_{}.ptxa", kernel.algorithm.name(), kernel.arch.name())
+}
+
+/// The catalog's modules with the hashes of their sources.
+fn modules(kernels: &Path) -> Result<Vec<Module>, Failure> {
+    catalog::kernels()
+        .iter()
+        .map(|kernel| {
+            Ok(Module {
+                id: kernel.name(),
+                kernel,
+                hash: source_hash(kernels, kernel)?,
+            })
+        })
+        .collect()
 }
 
 /// A catalog entry to be made.
@@ -147,7 +177,9 @@ struct Module {
 /// The value of an environment variable that is set and not empty; the build reruns when it
 /// changes.
 fn variable(name: &str) -> Option<String> {
-    if !matches!(name, "OUT_DIR" | "CARGO_MANIFEST_DIR" | "DOCS_RS") {
+    let own = matches!(name, "OUT_DIR" | "CARGO_MANIFEST_DIR" | "DOCS_RS");
+    // Not in xtask, which has no OUT_DIR and prints for a reader.
+    if !own && env::var_os("OUT_DIR").is_some() {
         println!("cargo::rerun-if-env-changed={name}");
     }
     env::var(name).ok().filter(|value| !value.is_empty())
@@ -158,69 +190,47 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Writes a file only if its contents change, so that what is newer than it stays newer.
-fn write(path: &Path, contents: &str) -> Result<(), Failure> {
-    if fs::read_to_string(path).is_ok_and(|old| old == contents) {
+fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    if fs::read(path).is_ok_and(|old| old == contents) {
         return Ok(());
     }
     fs::write(path, contents).map_err(|error| cannot("write", path, &error))
 }
 
-/// `ptx.rs`, and the manifest that `scripts/prebuilt` stores beside the modules.
-fn write_table(out: &Path, modules: &[Module]) -> Result<(), Failure> {
-    // Set by scripts/bundle: its many programs share one folder of modules, which they read when
-    // they start.
-    let files = variable("WARPCONV_PTX_FILES").is_some();
-    let doc = "/// The PTX of each kernel, in the order of the catalog.\n";
-    let (head, tail) = if files {
-        (
-            "pub static PTX: std::sync::LazyLock<Vec<&str>> = std::sync::LazyLock::new(|| from_folder(&[\n",
-            "]));\n",
-        )
-    } else {
-        ("pub static PTX: &[&str] = &[\n", "];\n")
-    };
-    let mut table = format!("{doc}{head}");
-    let mut manifest = format!("nvcc {PINNED_NVCC}\n");
-    for module in modules {
-        table.push_str(&match files {
-            true => format!("    \"{}\",\n", module.id),
-            false => format!(
-                "    include_str!(concat!(env!(\"OUT_DIR\"), \"/ptx/{}.ptx\")),\n",
-                module.id
-            ),
-        });
-        manifest.push_str(&format!("{} {:016x}\n", module.id, module.hash));
+/// `modules.bin` and `ptx.rs`.
+fn write_table(out: &Path, entries: &[Entry]) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let mut table = String::from(
+        "/// The modules, in the order of the catalog.\nstatic MODULES: &[Module] = &[\n",
+    );
+    for entry in entries {
+        let start = bytes.len();
+        bytes.extend_from_slice(&entry.packed);
+        table.push_str(&format!(
+            "    Module {{ shared: {}, hash: 0x{:016x}, packed: {start}..{} }},\n",
+            entry.shared,
+            entry.text_hash,
+            bytes.len()
+        ));
     }
-    table.push_str(tail);
-    write(&out.join("MANIFEST"), &manifest)?;
-    write(&out.join("ptx.rs"), &table)
+    // Set by scripts/bundle: its many programs share one file of modules, which they read when
+    // they start.
+    table.push_str(match variable("WARPCONV_PTX_FILES").is_some() {
+        true => "];\nstatic PACKED: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(from_folder);\n",
+        false => "];\nstatic PACKED: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/modules.bin\"));\n",
+    });
+    write(&out.join("modules.bin"), &bytes)?;
+    write(&out.join("ptx.rs"), table.as_bytes())
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What a module depends on
 
-/// FNV-1a. It finds files that went stale by accident; nobody gains from forging it.
-struct Hasher(u64);
-
-impl Hasher {
-    fn new() -> Hasher {
-        Hasher(0xcbf2_9ce4_8422_2325)
-    }
-
-    /// Adds a text without its carriage returns, and an end mark so that neighbours do not run
-    /// together.
-    fn add(&mut self, text: &str) {
-        for byte in text.bytes().filter(|&byte| byte != b'\r').chain([0]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
 /// A hash of all that shapes a kernel's PTX, the same on every machine: recipe, flags, definitions,
 /// the source and the headers it includes. Not of the whole folder: one edited header recompiles
 /// only the kernels that use it.
 fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
-    let mut hasher = Hasher::new();
+    let mut hasher = Hasher::default();
     hasher.add(&format!(
         "{RECIPE} {} {} {}",
         FLAGS.join(" "),
@@ -232,7 +242,7 @@ fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
     }
     let mut seen = BTreeSet::new();
     add_source(kernels, kernel.algorithm.source(), &mut seen, &mut hasher)?;
-    Ok(hasher.0)
+    Ok(hasher.finish())
 }
 
 fn add_source(
@@ -267,12 +277,8 @@ fn add_source(
 // ---------------------------------------------------------------------------------------------------------------------
 // nvcc
 
-/// The compiler to use, or `None` for the prebuilt PTX.
+/// The compiler of this machine, `None` if it has none.
 fn find_nvcc() -> Result<Option<PathBuf>, Failure> {
-    let prebuilt = variable("WARPCONV_PREBUILT").is_some_and(|value| value != "0");
-    if prebuilt || variable("DOCS_RS").is_some() {
-        return Ok(None);
-    }
     let program = format!("nvcc{}", env::consts::EXE_SUFFIX);
     for name in ["WARPCONV_NVCC", "NVCC"] {
         let Some(value) = variable(name) else {
@@ -319,7 +325,7 @@ fn in_path(program: &str) -> Option<PathBuf> {
 }
 
 /// The nvcc that `pip install nvidia-cuda-nvcc` puts into a Python environment.
-fn in_python(environment: &str, program: &str) -> Option<PathBuf> {
+pub fn in_python(environment: &str, program: &str) -> Option<PathBuf> {
     let libraries = Path::new(environment).join("lib");
     let mut sites = vec![Path::new(environment).join("Lib").join("site-packages")];
     for entry in fs::read_dir(libraries).into_iter().flatten().flatten() {
@@ -348,22 +354,56 @@ fn nvcc_version(nvcc: &Path) -> Result<String, Failure> {
         .ok_or_else(|| format!("{} --version names no version: is it nvcc?", nvcc.display()))
 }
 
-/// Compiles each module whose sources or compiler changed, on all cores.
-fn compile_all(nvcc: &Path, kernels: &Path, ptx: &Path, modules: &[Module]) -> Result<(), Failure> {
+/// Compiles each module whose sources or compiler changed since `work` was written, on all cores.
+fn compile_all(
+    nvcc: &Path,
+    kernels: &Path,
+    work: &Path,
+    modules: &[Module],
+) -> Result<Vec<Entry>, Failure> {
+    fs::create_dir_all(work).map_err(|error| cannot("create", work, &error))?;
     let version = nvcc_version(nvcc)?;
+    let made: Vec<Option<Entry>> = modules
+        .iter()
+        .map(|module| earlier(work, module, &version))
+        .collect();
     let stale: Vec<&Module> = modules
         .iter()
-        .filter(|module| {
-            let stamp = fs::read_to_string(ptx.join(format!("{}.stamp", module.id)));
-            !(stamp.is_ok_and(|stamp| stamp == self::stamp(module, &version))
-                && module_path(ptx, module).is_file())
-        })
+        .zip(&made)
+        .filter_map(|(module, made)| made.is_none().then_some(module))
         .collect();
+    compile_stale(nvcc, &version, kernels, work, &stale)?;
+    let missing = |module: &Module| format!("the module of {} is gone", module.id);
+    modules
+        .iter()
+        .zip(made)
+        .map(|(module, made)| {
+            made.or_else(|| earlier(work, module, &version))
+                .ok_or_else(|| missing(module))
+        })
+        .collect()
+}
+
+/// The module as an earlier run of the same nvcc made it from the same sources.
+fn earlier(work: &Path, module: &Module, version: &str) -> Option<Entry> {
+    let stamp = fs::read_to_string(work.join(format!("{}.nvcc", module.id))).ok()?;
+    let bytes = fs::read(module_path(work, module)).ok()?;
+    let entry = Archive::parse(&bytes).ok()?.entries.pop()?;
+    (stamp == version && entry.id == module.id && entry.source_hash == module.hash).then_some(entry)
+}
+
+fn compile_stale(
+    nvcc: &Path,
+    version: &str,
+    kernels: &Path,
+    work: &Path,
+    stale: &[&Module],
+) -> Result<(), Failure> {
     let next = AtomicUsize::new(0);
-    let work = || {
+    let compile_next = || {
         let mut failures = Vec::new();
         while let Some(module) = stale.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(failure) = compile(nvcc, &version, kernels, ptx, module) {
+            if let Err(failure) = compile(nvcc, version, kernels, work, module) {
                 failures.push(failure);
             }
         }
@@ -372,7 +412,7 @@ fn compile_all(nvcc: &Path, kernels: &Path, ptx: &Path, modules: &[Module]) -> R
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     let mut failures: Vec<Failure> = thread::scope(|scope| {
         let workers: Vec<_> = (0..cores.min(stale.len()))
-            .map(|_| scope.spawn(work))
+            .map(|_| scope.spawn(compile_next))
             .collect();
         workers
             .into_iter()
@@ -395,22 +435,18 @@ fn compile_all(nvcc: &Path, kernels: &Path, ptx: &Path, modules: &[Module]) -> R
     }
 }
 
-fn module_path(ptx: &Path, module: &Module) -> PathBuf {
-    ptx.join(format!("{}.ptx", module.id))
-}
-
-fn stamp(module: &Module, version: &str) -> String {
-    format!("{:016x} {version}\n", module.hash)
+fn module_path(work: &Path, module: &Module) -> PathBuf {
+    work.join(format!("{}.ptxa", module.id))
 }
 
 fn compile(
     nvcc: &Path,
     version: &str,
     kernels: &Path,
-    ptx: &Path,
+    work: &Path,
     module: &Module,
 ) -> Result<(), Failure> {
-    let raw = ptx.join(format!("{}.raw", module.id));
+    let raw = work.join(format!("{}.raw", module.id));
     let source = module.kernel.algorithm.source();
     let mut command = Command::new(nvcc);
     // In the folder and with a relative name, so that no path of this machine can end up in the
@@ -448,11 +484,16 @@ fn compile(
             module.id
         )
     })?;
-    write(&module_path(ptx, module), &tidied)?;
+    let entry = Entry::new(&module.id, module.hash, &tidied)
+        .map_err(|error| format!("cannot pack {}: {error}", module.id))?;
+    let archive = Archive {
+        entries: vec![entry],
+    };
+    write(&module_path(work, module), &archive.to_bytes())?;
     fs::remove_file(&raw).map_err(|error| cannot("remove", &raw, &error))?;
     write(
-        &ptx.join(format!("{}.stamp", module.id)),
-        &stamp(module, version),
+        &work.join(format!("{}.nvcc", module.id)),
+        version.as_bytes(),
     )
 }
 
@@ -513,38 +554,48 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 // Prebuilt
 
 /// Takes the stored modules if every one was made from the sources that stand here.
-fn take_prebuilt(prebuilt: &Path, ptx: &Path, modules: &[Module]) -> Result<(), Failure> {
-    let manifest = fs::read_to_string(prebuilt.join("MANIFEST")).unwrap_or_default();
-    let entry = |module: &Module| {
-        manifest
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .find(|(id, _)| *id == module.id)
-            .map(|(_, hash)| hash.trim())
-    };
-    let remedy = "point WARPCONV_NVCC at an nvcc to compile it, or run scripts/prebuilt to make the stored PTX again";
+fn take_prebuilt(prebuilt: &Path, modules: &[Module]) -> Result<Vec<Entry>, Failure> {
+    let remedy = "point WARPCONV_NVCC at an nvcc to compile it, or run `cargo xtask prebuilt` to \
+        make the stored PTX again";
+    let mut stored: BTreeMap<String, BTreeMap<String, Entry>> = BTreeMap::new();
+    let mut entries = Vec::with_capacity(modules.len());
     for module in modules {
-        let Some(hash) = entry(module) else {
+        let name = archive_name(module.kernel);
+        if !stored.contains_key(&name) {
+            stored.insert(name.clone(), read_archive(&prebuilt.join(&name))?);
+        }
+        let entry = stored
+            .get_mut(&name)
+            .and_then(|archive| archive.remove(&module.id));
+        let Some(entry) = entry else {
             return Err(format!(
-                "no nvcc was asked for or found and kernels/prebuilt has no {}.ptx: {remedy}",
+                "no nvcc was asked for or found and kernels/prebuilt/{name} has no module {}: {remedy}",
                 module.id
             ));
         };
-        if hash != format!("{:016x}", module.hash) {
+        if entry.source_hash != module.hash {
             return Err(format!(
-                "kernels/prebuilt/{}.ptx is stale, kernels/{} or the catalog has changed since it was made: {remedy}",
+                "{} in kernels/prebuilt/{name} is stale, kernels/{} or the catalog has changed since it was made: {remedy}",
                 module.id,
                 module.kernel.algorithm.source()
             ));
         }
-        let path = prebuilt.join(format!("{}.ptx", module.id));
-        let text = fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
-        write(&module_path(ptx, module), &text)?;
-        // What nvcc left in this folder is gone: it must compile again if asked to.
-        let stamp = ptx.join(format!("{}.stamp", module.id));
-        if stamp.exists() {
-            fs::remove_file(&stamp).map_err(|error| cannot("remove", &stamp, &error))?;
-        }
+        entries.push(entry);
     }
-    Ok(())
+    Ok(entries)
+}
+
+/// The modules of a file by name; none if there is no such file.
+fn read_archive(path: &Path) -> Result<BTreeMap<String, Entry>, Failure> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(cannot("read", path, &error)),
+    };
+    let archive = Archive::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(archive
+        .entries
+        .into_iter()
+        .map(|entry| (entry.id.clone(), entry))
+        .collect())
 }

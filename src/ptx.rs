@@ -1,17 +1,33 @@
 //! The PTX of the catalog's kernels, and what its text says of itself.
+//!
+//! The modules are embedded in packed form, see [`ptx_archive`]; [`text`] unpacks one in a few
+//! milliseconds.
 
-use std::sync::OnceLock;
+use std::ops::Range;
+
+use ptx_archive::Hasher;
 
 use crate::files;
 use crate::kernels::{Kernel, KernelId, kernels};
 
+/// A packed module.
+#[derive(Debug)]
+struct Module {
+    /// Bytes of its shared variables.
+    shared: u32,
+    /// A hash of its text.
+    hash: u64,
+    /// Its place in `PACKED`.
+    packed: Range<usize>,
+}
+
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
-/// The modules of a build with `WARPCONV_PTX_FILES`, read when they are first asked for: from the
-/// folder that `WARPCONV_PTX` names, else from `ptx` beside the program's own. One that is missing
-/// is empty, which no driver takes.
+/// The modules of a build with `WARPCONV_PTX_FILES`, read at the first use: `modules.bin` in the
+/// folder that `WARPCONV_PTX` names, else in `ptx` beside the program's own. A missing file is
+/// empty: no module of it has a text.
 #[allow(dead_code, reason = "only the table of such a build calls it")]
-fn from_folder(ids: &[&str]) -> Vec<&'static str> {
+fn from_folder() -> Vec<u8> {
     let beside = || {
         Some(
             std::env::current_exe()
@@ -23,15 +39,20 @@ fn from_folder(ids: &[&str]) -> Vec<&'static str> {
     };
     let named = std::env::var_os("WARPCONV_PTX").map(std::path::PathBuf::from);
     let folder = named.or_else(beside).unwrap_or_default();
-    let read = |id: &&str| files::text(&folder.join(format!("{id}.ptx")), files::PTX);
-    ids.iter()
-        .map(|id| &*read(id).unwrap_or_default().leak())
-        .collect()
+    files::bytes(&folder.join("modules.bin"), files::PTX).unwrap_or_default()
 }
 
-/// The module of a kernel as it is handed to the driver; `None` if the catalog has no such kernel.
-pub fn text(id: KernelId) -> Option<&'static str> {
-    PTX.get(id.0).copied()
+/// Unpacks the module of a kernel as it is handed to the driver; `None` if the catalog has no such
+/// kernel, or the modules are those of another build.
+pub fn text(id: KernelId) -> Option<String> {
+    let module = MODULES.get(id.0)?;
+    let text = ptx_archive::unpack(PACKED.get(module.packed.clone())?)?;
+    (Hasher::of(&text) == module.hash).then_some(text)
+}
+
+/// The hashes of all modules' texts, in the order of the catalog.
+pub(crate) fn hashes() -> impl Iterator<Item = u64> {
+    MODULES.iter().map(|module| module.hash)
 }
 
 /// The CUDA version (12000 is 12.0) that introduced a PTX ISA version, as the release notes of the
@@ -63,40 +84,7 @@ pub fn shared_bytes(id: KernelId) -> u32 {
 
 /// The sum of the module's shared variables.
 fn static_shared(id: KernelId) -> u32 {
-    static BYTES: OnceLock<Vec<u32>> = OnceLock::new();
-    let all = BYTES.get_or_init(|| PTX.iter().map(|ptx| shared_of(ptx)).collect());
-    all.get(id.0).copied().unwrap_or(0)
-}
-
-/// Sums `.shared .align A .b8 name[BYTES];` and `.shared .align A .u32 name;`, the forms that nvcc
-/// writes, each variable at its alignment.
-fn shared_of(ptx: &str) -> u32 {
-    let mut bytes = 0u32;
-    for line in ptx.lines() {
-        let Some(variable) = line.trim().strip_prefix(".shared") else {
-            continue;
-        };
-        let align = after(variable, ".align ").unwrap_or(1).max(1);
-        let size = after(variable, "[").unwrap_or_else(|| scalar(variable));
-        bytes = bytes.next_multiple_of(align) + size;
-    }
-    bytes
-}
-
-/// Bytes of `.align 4 .u32 name;`.
-fn scalar(variable: &str) -> u32 {
-    const TYPES: [&str; 4] = [".b", ".f", ".s", ".u"];
-    let bits = TYPES.iter().find_map(|prefix| after(variable, prefix));
-    bits.unwrap_or(0) / 8
-}
-
-/// The number that follows `mark`.
-fn after(text: &str, mark: &str) -> Option<u32> {
-    let rest = &text[text.find(mark)? + mark.len()..];
-    let digits = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    rest[..digits].parse().ok()
+    MODULES.get(id.0).map_or(0, |module| module.shared)
 }
 
 #[cfg(test)]
@@ -104,14 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_variables_are_summed() {
-        let ptx = "// .shared in a comment counts for nothing\n.version 7.0\n\
-            \t.shared .align 16 .b8 _ZZ6kernelE1a[4224];\n\
-            .shared .align 4 .b8 b[10];\n.shared .align 8 .b8 c[8];\n";
-        assert_eq!(shared_of(ptx), 4224 + 10 + 6 + 8);
-        let scalars = "\t.shared .align 1 .u8 flag;\n\t.shared .align 8 .f64 sum;\n.extern .shared .align 16 .b8 rest[];\n";
-        assert_eq!(shared_of(scalars), 1 + 7 + 8);
-        assert_eq!(version(ptx), "7.0");
+    fn versions_are_found_and_named() {
+        assert_eq!(
+            version("// a comment\n.version 7.0\n.target sm_80\n"),
+            "7.0"
+        );
         for (ptx, cuda) in [
             ("6.3", 10_000),
             ("6.5", 10_020),
@@ -129,8 +114,9 @@ mod tests {
         for (index, kernel) in kernels().iter().enumerate() {
             let ptx = text(KernelId(index)).unwrap();
             assert!(ptx.contains(&kernel.name()), "{}", kernel.name());
-            assert_eq!(version(ptx), kernel.ptx_version(), "{}", kernel.name());
+            assert_eq!(version(&ptx), kernel.ptx_version(), "{}", kernel.name());
         }
+        assert_eq!(MODULES.len(), kernels().len());
         assert_eq!(text(KernelId(kernels().len())), None);
     }
 

@@ -186,9 +186,9 @@ struct Text {
 
 impl Text {
     fn of(id: KernelId) -> Text {
-        let lines = ptx::text(id).expect("every kernel has a text").lines();
+        let text = ptx::text(id).expect("every kernel has a text");
         Text {
-            lines: lines.map(str::to_owned).collect(),
+            lines: text.lines().map(str::to_owned).collect(),
         }
     }
 

@@ -226,7 +226,7 @@ impl Modules {
             return Ok(*function);
         }
         let text = ptx::text(id).unwrap_or_default();
-        let function = load(context, id, text)?;
+        let function = load(context, id, &text)?;
         Ok(*place.get_or_init(|| function))
     }
 

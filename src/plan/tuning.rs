@@ -224,8 +224,7 @@ impl Tuning {
 pub(super) fn build() -> &'static str {
     static BUILD: OnceLock<String> = OnceLock::new();
     BUILD.get_or_init(|| {
-        let modules = (0..kernels().len()).filter_map(|index| ptx::text(KernelId(index)));
-        let print = modules.fold(SEED, |print, text| fingerprint(text.as_bytes(), print));
+        let print = ptx::hashes().fold(SEED, |print, hash| fingerprint(&hash.to_le_bytes(), print));
         format!("{}+{print:016x}", env!("CARGO_PKG_VERSION"))
     })
 }

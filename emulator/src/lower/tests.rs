@@ -31,10 +31,14 @@ fn stored_kernels_lower() {
     };
     for file in files {
         let path = file.expect("the folder can be read").path();
-        if path.extension().is_some_and(|extension| extension == "ptx") {
-            let text = std::fs::read_to_string(&path).expect("the file can be read");
+        let bytes = std::fs::read(&path).expect("the file can be read");
+        for entry in ptx_archive::Archive::parse(&bytes)
+            .expect("an archive")
+            .entries
+        {
+            let text = entry.text().expect("the module that was packed");
             if let Err(error) = compile(&text) {
-                panic!("{}: {error}", path.display());
+                panic!("{}: {error}", entry.id);
             }
         }
     }

@@ -35,14 +35,14 @@ pub struct Source {
     lines: Vec<usize>,
 }
 
-/// Compiled kernels: small ones of each kind of instruction.
-const COMPILED: [&str; 6] = [
-    "relu_f32_1x4096x1_sm75",
-    "avg_pool_f16_nchw_sm75",
-    "lrn_f32_nhwc_sm75",
-    "subsample_bf16_nchw_sm75",
-    "pack_filter_f16_1x64x32_sm75",
-    "depthwise_f32_nchw_4x1x1_sm75",
+/// Compiled kernels, with the archive of each: small ones of each kind of instruction.
+const COMPILED: [(&str, &str); 6] = [
+    ("relu_sm75.ptxa", "relu_f32_1x4096x1_sm75"),
+    ("avg_pool_sm75.ptxa", "avg_pool_f16_nchw_sm75"),
+    ("lrn_sm75.ptxa", "lrn_f32_nhwc_sm75"),
+    ("subsample_sm75.ptxa", "subsample_bf16_nchw_sm75"),
+    ("pack_filter_sm75.ptxa", "pack_filter_f16_1x64x32_sm75"),
+    ("depthwise_sm75.ptxa", "depthwise_f32_nchw_4x1x1_sm75"),
 ];
 
 impl Source {
@@ -64,16 +64,25 @@ impl Source {
             let found = entries.filter_map(|entry| Some(entry.ok()?.path()));
             paths.extend(found.filter(|path| path.extension().is_some_and(|e| e == "ptx")));
         }
-        paths.extend(COMPILED.map(|name| root.join(format!("../kernels/prebuilt/{name}.ptx"))));
         paths.sort();
-        let sources: Vec<Source> = paths
+        let mut texts: Vec<(String, String)> = paths
             .iter()
             .filter_map(|path| {
                 let text = std::fs::read_to_string(path).ok()?;
-                let name = path.file_name()?.to_string_lossy().into_owned();
-                // Large ones take most of the time and have nothing that small ones lack.
-                (text.len() < 40_000).then(|| Source::new(name, text))
+                Some((path.file_name()?.to_string_lossy().into_owned(), text))
             })
+            .collect();
+        texts.extend(COMPILED.iter().filter_map(|(file, name)| {
+            let bytes = std::fs::read(root.join("../kernels/prebuilt").join(file)).ok()?;
+            let entries = ptx_archive::Archive::parse(&bytes).ok()?.entries;
+            let entry = entries.into_iter().find(|entry| entry.id == *name)?;
+            Some((entry.id.clone(), entry.text()?))
+        }));
+        let sources: Vec<Source> = texts
+            .into_iter()
+            // Large ones take most of the time and have nothing that small ones lack.
+            .filter(|(_, text)| text.len() < 40_000)
+            .map(|(name, text)| Source::new(name, text))
             .collect();
         assert!(sources.len() > 100, "{} programs", sources.len());
         sources
