@@ -20,3 +20,6 @@ pub mod report;
 pub mod session;
 pub mod targets;
 pub mod timed_graph;
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,8 @@ impl Run {
     /// As a line.
     pub fn to_json(&self) -> Value {
         json!({
-            "kind": "run", "format": FORMAT, "bench": self.bench, "device": self.device, "emulated": self.emulated,
+            "kind": "run", "format": FORMAT, "bench": self.bench, "device": self.device,
+            "emulated": self.emulated,
             "driver": self.driver, "commit": self.commit, "date": self.date, "cudnn": self.cudnn,
             "ceilings": self.peak_rates, "cache": self.cache,
         })
@@ -144,7 +145,8 @@ impl CudnnRecord {
             .map(|(name, us)| json!([name, us]))
             .collect();
         json!({
-            "us": self.us, "plan": self.plan, "fused": self.fused, "direct_us": self.direct_us, "parts": parts,
+            "us": self.us, "plan": self.plan, "fused": self.fused, "direct_us": self.direct_us,
+            "parts": parts,
             "timed": self.timed, "note": self.note,
         })
     }
@@ -170,9 +172,12 @@ impl Row {
     /// As a line.
     pub fn to_json(&self) -> Value {
         json!({
-            "kind": "row", "format": FORMAT, "id": self.id, "problem": self.problem, "family": self.family,
-            "batch": self.batch, "type": self.kind, "layout": self.layout, "kernel": self.kernel, "macs": self.macs,
-            "bytes": self.bytes, "floor_us": self.floor_us, "bound": self.bound, "turns": self.blocks_per_sm, "us": self.us,
+            "kind": "row", "format": FORMAT, "id": self.id, "problem": self.problem,
+            "family": self.family,
+            "batch": self.batch, "type": self.kind, "layout": self.layout, "kernel": self.kernel,
+            "macs": self.macs,
+            "bytes": self.bytes, "floor_us": self.floor_us, "bound": self.bound,
+            "turns": self.blocks_per_sm, "us": self.us,
             "spread": self.spread, "instructions": self.instructions, "sm_mhz": self.sm_mhz,
             "share": self.share(), "ratio": self.ratio(), "peer": self.cudnn.to_json(),
         })

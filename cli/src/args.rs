@@ -15,7 +15,8 @@ use crate::verify::Steps;
 #[command(
     version,
     args_conflicts_with_subcommands = false,
-    after_help = "Exit codes: 0 all well, 1 a check failed, 2 wrong usage or unreadable input, 3 no device or a device \
+    after_help = "Exit codes: 0 all well, 1 a check failed, 2 wrong usage or unreadable input, 3 \
+        no device or a device \
                   error.\nWithout a command, `bottleneck` runs."
 )]
 pub struct Cli {
@@ -32,7 +33,13 @@ pub struct Cli {
 pub struct Global {
     /// auto (a GPU if there is one, else the emulator), gpu, gpu:N, emulator, or emulator:75, :80,
     /// :90
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        default_value = "auto",
+        value_parser = device
+    )]
     pub device: DeviceChoice,
     /// Also write the results to FILE as JSON
     #[arg(long, global = true, value_name = "FILE")]
@@ -458,7 +465,12 @@ fn count(text: &str) -> Result<u64, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(scale))
-        .ok_or_else(|| format!("`{text}` is no count: give a whole number, with K, M or G for thousands, millions, 10^9"))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is no count: give a whole number, with K, M or G for \
+                 thousands, millions, 10^9"
+            )
+        })
 }
 
 #[cfg(test)]

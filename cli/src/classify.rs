@@ -83,7 +83,10 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     if let Some(file) = json {
         let top: Vec<Value> = classes
             .iter()
-            .map(|&class| json!({"class": class, "share": shares[class], "logit": logits[class], "name": name(class)}))
+            .map(|&class| {
+                json!({"class": class, "share": shares[class], "logit": logits[class],
+            "name": name(class)})
+            })
             .collect();
         file.write(&json!({"device": device::to_json(&gpu), "dtype": dtype.name(), "top": top}))?;
     }
@@ -172,7 +175,8 @@ fn labels(path: &Path, classes: usize) -> Result<Vec<String>, Failure> {
     if lines != classes {
         // With one more, as for a background, every name would be that of its neighbour.
         return Err(Failure::Input(format!(
-            "{}: {lines} names, the network has {classes} classes: give one name per line, class 0 first",
+            "{}: {lines} names, the network has {classes} classes: give one name per line, class 0 \
+             first",
             path.display()
         )));
     }

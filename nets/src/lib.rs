@@ -4,8 +4,8 @@
 //! A description names its layers one after the other on a [`Builder`], which infers the shapes,
 //! lets the branches of a concatenation write their slices of it, and puts bias, residual and ReLU
 //! into the launch of the convolution before. Fully connected layers are convolutions whose filters
-//! are as large as the plane. What comes out is a [`Network`]: a [`Graph`](warpconv::graph::Graph) to
-//! plan, launch or capture, and the names of its weights.
+//! are as large as the plane. What comes out is a [`Network`]: a [`Graph`](warpconv::graph::Graph)
+//! to plan, launch or capture, and the names of its weights.
 //!
 //! ```
 //! use warpconv_nets::{NetworkConfig, Variant, resnet50};

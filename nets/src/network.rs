@@ -73,7 +73,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The launches. Intermediate tensors have buffers of their own; see [`Graph::sharing_buffers`].
+    /// The launches. Intermediate tensors have buffers of their own; see
+    /// [`Graph::sharing_buffers`].
     pub fn graph(&self) -> &Graph {
         &self.graph
     }

@@ -92,8 +92,9 @@ impl<'a> Tolerance<'a> {
             Math::Tf32x3 => 3,
             Math::Strict | Math::Tf32 => 1,
         };
-        // An instruction adds at least four products to a sum, of one tap unless gemm_k runs through taps and channels,
-        // and all of them are cut to the largest one's last place, the sum too.
+        // An instruction adds at least four products to a sum, of one tap unless gemm_k runs
+        // through taps and channels, and all of them are cut to the largest one's last place, the
+        // sum too.
         let instructions = match kernel.algorithm {
             Algorithm::MmaFewChannels => terms.div_ceil(4),
             _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
@@ -177,7 +178,8 @@ pub struct Stats {
 pub enum Mismatch {
     /// Elements are wrong.
     #[error(
-        "{count} of {of} elements are wrong, first ({}, {}, {}, {}): got {got:e}, expected {want:e}, allowed error {bound:e}",
+        "{count} of {of} elements are wrong, first ({}, {}, {}, {}): got {got:e}, expected \
+         {want:e}, allowed error {bound:e}",
         index[0], index[1], index[2], index[3]
     )]
     Elements {

@@ -74,8 +74,8 @@ impl<T: Stored> GraphOnDevice<T> {
         Self::with(gpu, stream, graph, tuning, &x, operands.collect())
     }
 
-    /// As [`GraphOnDevice::in_stream`], with operands of the caller's: `x` is dense NCHW, `operands`
-    /// are one for each of [`Graph::weights`]. Both are rounded to the stored type.
+    /// As [`GraphOnDevice::in_stream`], with operands of the caller's: `x` is dense NCHW,
+    /// `operands` are one for each of [`Graph::weights`]. Both are rounded to the stored type.
     ///
     /// # Errors
     /// As [`GraphOnDevice::new`]; [`Error::Length`] if there are more or fewer numbers than the

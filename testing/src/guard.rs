@@ -12,7 +12,7 @@ use warpconv::problem::TensorDesc;
 /// What surrounds the buffers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
-    /// GuardedBytes of fence on either side of every buffer, whole elements. 0: the allocation is the
+    /// Guard bytes on either side of every buffer, whole elements. 0: the allocation is the
     /// buffer, which is the right choice where the device itself checks every access.
     pub bytes: usize,
     /// Elements by which every buffer is moved away from its alignment.

@@ -147,7 +147,8 @@ pub fn run_unary_with_guards<P: Unary>(
     with_stored!(plan.problem().dtype(), T => map::<P, T>(gpu, plan, guards, x))
 }
 
-/// [`run_unary`] on its own input's buffer; the problem's input and output must be the same channels.
+/// [`run_unary`] on its own input's buffer; the problem's input and output must be the same
+/// channels.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -298,7 +299,7 @@ fn pool<T: Stored>(
     let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
     let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
     let mut indices = match &index_desc {
-        // GuardedBytes have no NaN: what is not written shows in the comparison, for no window has this
+        // Bytes have no NaN: what is not written shows in the comparison, for no window has this
         // many positions.
         Some(_) => Some(GuardedBytes::filled(gpu, guards, problem.index_len())?),
         None => None,

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod inception;
+pub mod process;
 pub mod tensor;
 
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ use warpconv_testing::reference;
 
 /// The device of `WARPCONV_DEVICE`, else a GPU, else the emulator; one for the whole process.
 pub fn gpu() -> &'static Gpu {
+    process::use_device();
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
         let choice = DeviceChoice::from_env().expect("WARPCONV_DEVICE names a device");

@@ -29,7 +29,8 @@ pub fn describe(run: &Run) -> String {
     } = run;
     if run.emulated {
         return format!(
-            "{bench}: {device} on {date} UTC, commit {commit}: instructions are counted, nothing is timed\n\
+            "{bench}: {device} on {date} UTC, commit {commit}: instructions are counted, nothing \
+             is timed\n\
              cuDNN: {cudnn}"
         );
     }

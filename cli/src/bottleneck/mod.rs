@@ -262,21 +262,27 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     let cells = rows.iter().map(|row| cells(row, rows, emulated));
     say(table(&headings, cells.collect()))?;
     say(
-        "Roofline: of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a batch of 128, 56x56 or \
-         28x28, that of the fused bottleneck with the halo that tiles of 14x14 compute anew; model: what the planner \
-         expects there of the kernels that there are, launches included. Both are predictions. f32 is strict here and \
-         stays on CUDA cores; f16 and bf16 are multiplied on tensor cores. Launches include those that bring filters \
+        "Roofline: of an H200 (790 TFLOP/s in f16 and bf16, 67 TFLOP/s in f32, 4.3 TB/s) for a \
+         batch of 128, 56x56 or \
+         28x28, that of the fused bottleneck with the halo that tiles of 14x14 compute anew; \
+         model: what the planner \
+         expects there of the kernels that there are, launches included. Both are predictions. f32 \
+         is strict here and \
+         stays on CUDA cores; f16 and bf16 are multiplied on tensor cores. Launches include those \
+         that bring filters \
          into a kernel's order.",
     )?;
     say(if emulated {
         "Images in 0.5 ms: of the layer, by the roofline, at a batch of 128."
     } else {
-        "Times are the median of replays of a captured graph. Images in 0.5 ms: of the layer, by that time."
+        "Times are the median of replays of a captured graph. Images in 0.5 ms: of the layer, by \
+         that time."
     })?;
     plans(gpu, rows, missing)?;
     if emulated {
         say(
-            "The emulator has no times: what it executed and moved is counted, at the size in the table.",
+            "The emulator has no times: what it executed and moved is counted, at the size in the \
+             table.",
         )?;
     }
     Ok(())

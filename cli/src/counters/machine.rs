@@ -272,8 +272,10 @@ mod tests {
 
     #[test]
     fn ptxas_is_read() {
-        let log = "ptxas info    : 0 bytes gmem\nptxas info    : Function properties for k\n    8 bytes stack frame, \
-            4 bytes spill stores, 12 bytes spill loads\nptxas info    : Used 128 registers, used 1 barriers, 33280 bytes smem";
+        let log = "ptxas info    : 0 bytes gmem\nptxas info    : Function properties for k\n    8 \
+            bytes stack frame, \
+            4 bytes spill stores, 12 bytes spill loads\nptxas info    : Used 128 registers, used 1 \
+            barriers, 33280 bytes smem";
         let machine = assembled(log);
         assert_eq!(
             (machine.registers, machine.spill_bytes, machine.stack_bytes),

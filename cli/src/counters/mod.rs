@@ -163,7 +163,8 @@ fn emulated(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
     match choice {
         DeviceChoice::Auto => Ok(DeviceChoice::Emulator { sm: 90 }),
         DeviceChoice::Cuda(_) => Err(Failure::Input(format!(
-            "--device {choice}: a GPU counts nothing that this command could read; give emulator:75, :80 or :90"
+            "--device {choice}: a GPU counts nothing that this command could read; give \
+             emulator:75, :80 or :90"
         ))),
         emulator => Ok(emulator),
     }

@@ -243,7 +243,8 @@ fn print_machine(counted: &Counted, capability: &Capability) -> Result<(), Failu
     });
     let (major, minor) = capability.version();
     say(format_args!(
-        "machine code for {}: {} registers, {} bytes spilled, {} bytes of stack{occupancy} on {major}.{minor}",
+        "machine code for {}: {} registers, {} bytes spilled, {} bytes of stack{occupancy} on \
+         {major}.{minor}",
         machine.arch, machine.registers, machine.spill_bytes, machine.stack_bytes
     ))?;
     if machine.main_loop.is_empty() {
@@ -283,7 +284,8 @@ fn print_prediction(counted: &Counted) -> Result<(), Failure> {
         .filter(|part| part.us > 0.0)
         .map(|part| format!("{} {:.2}", part.what, part.us));
     say(format_args!(
-        "predicted on an H200: {:.2} us, bound by {} ({} us; cost model {:.2} us): a prediction, not a measurement",
+        "predicted on an H200: {:.2} us, bound by {} ({} us; cost model {:.2} us): a prediction, \
+         not a measurement",
         prediction.us,
         prediction.bound,
         parts.collect::<Vec<_>>().join(", "),

@@ -79,7 +79,8 @@ impl Report<'_> {
     /// Prints the table and what belongs to it.
     pub fn print(&self) -> Result<(), Failure> {
         say(format_args!(
-            "AlexNet forward, batch {}, {IMAGE}x{IMAGE} pixels, f32; the processor: {}, {} threads, im2col and the crate \
+            "AlexNet forward, batch {}, {IMAGE}x{IMAGE} pixels, f32; the processor: {}, {} \
+             threads, im2col and the crate \
              gemm",
             self.batch,
             processor(),
@@ -135,23 +136,28 @@ impl Report<'_> {
     /// What the columns mean, and what was published.
     fn explain(&self, all: &Total) -> Result<(), Failure> {
         say(if self.measured() {
-            "GPU: measured, each layer by itself, the median of replays of a captured graph. GTX 580: its roofline, which no program \
+            "GPU: measured, each layer by itself, the median of replays of a captured graph. GTX \
+             580: its roofline, which no program \
              reached."
         } else {
-            "No GPU: H200 and GTX 580 are rooflines in f32 (67 TFLOP/s, 4.3 TB/s; 1.58 TFLOP/s, 192 GB/s), predictions that no \
+            "No GPU: H200 and GTX 580 are rooflines in f32 (67 TFLOP/s, 4.3 TB/s; 1.58 TFLOP/s, \
+             192 GB/s), predictions that no \
              program beats."
         })?;
         let [least, most] = training_images_a_second();
         say(format_args!(
-            "Published (Krizhevsky, Sutskever, Hinton 2012): {CARDS} GTX 580 of 3 GB, {CYCLES:.0} cycles through {:.1} million \
-             images in {:.0} to {:.0} days: {least:.0} to {most:.0} images a second, forward and backward.",
+            "Published (Krizhevsky, Sutskever, Hinton 2012): {CARDS} GTX 580 of 3 GB, {CYCLES:.0} \
+             cycles through {:.1} million \
+             images in {:.0} to {:.0} days: {least:.0} to {most:.0} images a second, forward and \
+             backward.",
             IMAGES / 1e6,
             DAYS[0],
             DAYS[1]
         ))?;
         let images = |ms: f64| self.batch as f64 / ms * 1e3;
         say(format_args!(
-            "Here, forward: the processor {:.0} images a second; {} {:.0}; one GTX 580 at most {:.0}, {:.1} times this \
+            "Here, forward: the processor {:.0} images a second; {} {:.0}; one GTX 580 at most \
+             {:.0}, {:.1} times this \
              processor.",
             images(all.cpu_ms),
             if self.measured() {

@@ -124,7 +124,8 @@ fn run<T: Stored>(
         report(&outcome.lines)?;
         failed += outcome.failed();
         say(format_args!(
-            "{name} in {}{how}: {} logits differ by at most {:.2e} (allowed {:.2e}), {} launches, {} layers, {} failed",
+            "{name} in {}{how}: {} logits differ by at most {:.2e} (allowed {:.2e}), {} launches, \
+             {} layers, {} failed",
             T::DTYPE.name(),
             outcome.logits,
             outcome.error,
@@ -151,10 +152,18 @@ fn to_json(name: &str, dtype: DType, outcome: &Outcome) -> Value {
     let layers: Vec<Value> = outcome
         .lines
         .iter()
-        .map(|line| json!({"layer": line.name, "mean": number(Some(line.got.mean)), "rms": number(Some(line.got.rms)), "ok": line.ok}))
+        .map(|line| {
+            json!({
+                "layer": line.name, "mean": number(Some(line.got.mean)),
+                "rms": number(Some(line.got.rms)), "ok": line.ok,
+            })
+        })
         .collect();
-    json!({"network": name, "dtype": dtype.name(), "launches": outcome.launches, "max_logit_error": number(Some(outcome.error)),
-        "allowed": outcome.allowed, "verified": outcome.failed() == 0, "layers": layers})
+    json!({
+        "network": name, "dtype": dtype.name(), "launches": outcome.launches,
+        "max_logit_error": number(Some(outcome.error)), "allowed": outcome.allowed,
+        "verified": outcome.failed() == 0, "layers": layers,
+    })
 }
 
 /// Computes a network, and holds its logits and all that its launches write to what is stored.

@@ -113,10 +113,14 @@ fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), F
     say(table(&headings, cells.collect()))?;
     let batch = rows.first().map_or(FULL_BATCH, |row| row.batch);
     say(format_args!(
-        "Multiplications are of one picture of full size. Predicted: the roofline of an H200 for a batch of {batch} in {}, \
-         each launch moving its operands once; no measurement. Fused: bottlenecks, and branches over the same input or of as many \
-         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. Times are the median of replays \
-         of a captured graph. Images a second and the share of the roofline are of the fused network where there is one, measured \
+        "Multiplications are of one picture of full size. Predicted: the roofline of an H200 for a \
+         batch of {batch} in {}, \
+         each launch moving its operands once; no measurement. Fused: bottlenecks, and branches \
+         over the same input or of as many \
+         pixels, in one launch each where the model ranks it first; a dash where it does nowhere. \
+         Times are the median of replays \
+         of a captured graph. Images a second and the share of the roofline are of the fused \
+         network where there is one, measured \
          where there is a time, else predicted.",
         dtype.name()
     ))?;
@@ -139,23 +143,28 @@ fn how_checked(gpu: &Gpu, args: &NetsArgs) -> Result<(), Failure> {
         return say("Nothing ran, and nothing was checked.");
     }
     say(
-        "Checked: weights are drawn by seed, and every launch is held to the f64 reference for one picture. Fused, that is with every \
-         fusion that a kernel accepts, so that launches and tiles may be others than at the batch; those logits are held to the \
+        "Checked: weights are drawn by seed, and every launch is held to the f64 reference for one \
+         picture. Fused, that is with every \
+         fusion that a kernel accepts, so that launches and tiles may be others than at the batch; \
+         those logits are held to the \
          unfused network's: the norm of their difference, and how much is allowed.",
     )?;
     let emulated = gpu.kind() == DeviceKind::Emulator;
     say(if emulated {
-        "The emulator has no times: the batch does not run there, so the fused network of the images a second is counted and not \
+        "The emulator has no times: the batch does not run there, so the fused network of the \
+         images a second is counted and not \
          checked."
     } else {
-        "What is timed runs at full size: the batch's logits of the fused network are held to the unfused one's."
+        "What is timed runs at full size: the batch's logits of the fused network are held to the \
+         unfused one's."
     })?;
     match args.size {
         Some(size) => say(format_args!(
             "Pictures checked have {size} rows, by --size."
         )),
         None if emulated => say(format_args!(
-            "Pictures checked are of full size up to {} multiplications ({} as published beyond that too), fused up to {}; else \
+            "Pictures checked are of full size up to {} multiplications ({} as published beyond \
+             that too), fused up to {}; else \
              they are smaller.",
             grouped(EMULATED_MACS),
             ALWAYS_FULL.join(", "),

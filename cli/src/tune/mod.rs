@@ -88,12 +88,15 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
 fn check_measure(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
     match (kind, by) {
         (DeviceKind::Emulator, ByArg::Time) => Err(Failure::Input(
-            "the emulator has no times, so nothing can be tuned on it: run this on a machine with a GPU, or compare \
+            "the emulator has no times, so nothing can be tuned on it: run this on a machine with \
+             a GPU, or compare \
              instructions with --by instructions, which are no times"
                 .to_owned(),
         )),
         (DeviceKind::Gpu, ByArg::Instructions) => Err(Failure::Input(
-            "a GPU counts no instructions: leave --by instructions out, or give --device emulator".to_owned(),
+            "a GPU counts no instructions: leave --by instructions out, or give --device \
+             emulator"
+                .to_owned(),
         )),
         _ => Ok(()),
     }

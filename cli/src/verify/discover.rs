@@ -190,7 +190,8 @@ pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
             if problem.len() > MAX_BYTES {
                 let has = problem.len();
                 let why = format!(
-                    "{has} bytes, the most that a problem may have is {MAX_BYTES}: give one problem per line"
+                    "{has} bytes, the most that a problem may have is {MAX_BYTES}: give one \
+                     problem per line"
                 );
                 return refused(index + 1, why);
             }

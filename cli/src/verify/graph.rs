@@ -475,7 +475,8 @@ mod tests {
                 "needs 2",
             ),
             (
-                json!([{"op": "maxpool2d", "inputs": ["x"], "output": "y", "params": {"kernel": [-1, 2]}}]),
+                json!([{"op": "maxpool2d", "inputs": ["x"], "output": "y",
+                "params": {"kernel": [-1, 2]}}]),
                 "not a size",
             ),
         ] {

@@ -331,7 +331,8 @@ fn convolution(
     let expected = c.checked_div(groups).unwrap_or(0);
     if group_c != expected {
         return Err(format!(
-            "filters `{}` have {group_c} channels, the input's {c} in {groups} groups make {expected}",
+            "filters `{}` have {group_c} channels, the input's {c} in {groups} groups make \
+             {expected}",
             inputs[1]
         ));
     }

@@ -126,7 +126,8 @@ fn elements(descr: &str, shape: &[usize], count: usize, bytes: &[u8]) -> Result<
         "|u1" | "|b1" => data.each(|[b]| f64::from(b)),
         "|i1" => data.each(|b| f64::from(i8::from_le_bytes(b))),
         other => Err(format!(
-            "elements of type {:?} are not read: save them as f2, f4, f8, i1, i4, i8, u1 or b1, little-endian",
+            "elements of type {:?} are not read: save them as f2, f4, f8, i1, i4, i8, u1 or b1, \
+             little-endian",
             start(other)
         )),
     }

@@ -203,7 +203,8 @@ fn pixels(path: &Path) -> Result<Tensor, String> {
     let (width, height) = picture.dimensions();
     if width.max(height) > MAX_SIDE {
         return Err(format!(
-            "{}: {width}x{height} pixels, the network is computed of up to {MAX_SIDE} a side: scale the picture down",
+            "{}: {width}x{height} pixels, the network is computed of up to {MAX_SIDE} a side: \
+             scale the picture down",
             path.display()
         ));
     }

@@ -414,7 +414,8 @@ mod tests {
         };
         assert_eq!(
             variation.options(),
-            "--dtype f16 --layout nhwc --filter-layout krsc --math strict --steps fused --kernel direct_f16 --splits 2"
+            "--dtype f16 --layout nhwc --filter-layout krsc --math strict --steps fused --kernel \
+             direct_f16 --splits 2"
         );
     }
 }

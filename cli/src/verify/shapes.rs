@@ -356,7 +356,10 @@ fn affordable(
         let most = select.max_macs;
         report.skip(
             label,
-            format!("kernels whose tiles pad a problem to more than {most} multiplications (--max-macs, --every-kernel)"),
+            format!(
+                "kernels whose tiles pad a problem to more than {most} multiplications \
+                (--max-macs, --every-kernel)"
+            ),
         );
     }
     kernels

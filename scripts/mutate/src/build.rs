@@ -412,19 +412,7 @@ const EMULATOR_TESTS: [&str; 12] = [
 ];
 
 /// Tests of the library that reach `src/launch` and `src/plan` and do not take minutes.
-const LIBRARY_TESTS: [&str; 11] = [
-    "bottleneck",
-    "buffers",
-    "counters",
-    "errors",
-    "launch",
-    "pack",
-    "plan",
-    "pointers",
-    "shared_memory",
-    "tensor_plan",
-    "workspace",
-];
+const LIBRARY_TESTS: [&str; 3] = ["kernels", "launch", "planning"];
 
 /// Builds the test programs; cargo's messages.
 fn tests(tree: &Tree, emulator: bool, library: bool, also: &[String]) -> Result<Vec<Value>> {

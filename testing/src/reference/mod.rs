@@ -9,6 +9,8 @@ mod bottleneck;
 mod conv;
 mod lrn;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 pub use activation::{softmax, softmax_bound, subsample, subsample_bound, tanh, tanh_bound};
 pub use bottleneck::{BottleneckOperands, bottleneck2d};

@@ -54,13 +54,15 @@ impl Expensive {
             (
                 self.beyond,
                 format!(
-                    "more than {most} multiplications, the padding of tiles counted (--max-macs, --every-kernel)"
+                    "more than {most} multiplications, the padding of tiles counted (--max-macs, \
+                     --every-kernel)"
                 ),
             ),
             (
                 self.waiting,
                 format!(
-                    "more than {EXPENSIVE_MACS} multiplications, and others of the family run (--every-kernel)"
+                    "more than {EXPENSIVE_MACS} multiplications, and others of the family run \
+                     (--every-kernel)"
                 ),
             ),
         ];

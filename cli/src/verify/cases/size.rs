@@ -23,7 +23,8 @@ pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Sh
 /// What is said of such a case.
 pub(super) fn too_large(select: &Selection) -> String {
     format!(
-        "cases of more than {} elements in all tensors (--max-elements), or a layer of more than {CASE_WORK} times {} \
+        "cases of more than {} elements in all tensors (--max-elements), or a layer of more than \
+         {CASE_WORK} times {} \
          multiplications or elements of windows (--max-macs)",
         select.max_elements, select.max_macs
     )

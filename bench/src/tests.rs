@@ -1,0 +1,415 @@
+//! What the benchmarks share, where it can be held to something without a GPU: samples and copies,
+//! rows and their lines, families and their targets, the report and its chart, and the way to cuDNN
+//! where there is none.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::options::{Kind, Options};
+use crate::record::{CudnnRecord, Line, Row, Run, parse};
+use crate::report::file::{self, Contents};
+use crate::report::{modules, summaries, svg, text};
+use crate::targets;
+use crate::timed_graph::{self, Chain, Length, Times};
+use crate::{date, peak_rates::Card};
+use clap::Parser;
+use warpconv::device::{DeviceChoice, Gpu};
+use warpconv::kernels::Math;
+use warpconv::plan::Bound;
+use warpconv::problem::Conv2d;
+use warpconv::{DType, Layout};
+
+/// A timed row.
+fn row(id: &str, family: &targets::Family, us: f64, floor_us: f64, cudnn_us: Option<f64>) -> Row {
+    Row {
+        id: id.to_owned(),
+        family: family.name.to_owned(),
+        batch: 128,
+        kind: String::from("bf16"),
+        layout: String::from("nhwc"),
+        kernel: String::from("a_kernel"),
+        macs: 1000,
+        bytes: 10,
+        floor_us,
+        bound: String::from("memory"),
+        blocks_per_sm: 2,
+        us: Some(us),
+        spread: Some(0.01),
+        cudnn: CudnnRecord {
+            us: cudnn_us,
+            plan: String::from("engine 7 k2=6"),
+            parts: vec![(String::from("conv alone"), 1.5)],
+            timed: 12,
+            ..CudnnRecord::default()
+        },
+        ..Row::default()
+    }
+}
+
+#[test]
+fn dates_are_utc() {
+    assert_eq!(date::utc(0), "1970-01-01 00:00");
+    // 2024 and 2000 are leap years, 2100 is none.
+    assert_eq!(date::utc(951_782_400), "2000-02-29 00:00");
+    assert_eq!(date::utc(1_709_251_199), "2024-02-29 23:59");
+    assert_eq!(date::utc(4_107_542_400), "2100-03-01 00:00");
+}
+
+#[test]
+fn medians_and_quartiles() {
+    let times = Times::of(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
+    assert_eq!((times.median, times.spread), (3.0, 2.0 / 3.0));
+    let times = Times::of(vec![2.0, 4.0]);
+    assert_eq!((times.median, times.spread), (3.0, 1.0 / 3.0));
+    assert!(Times::of(Vec::new()).median.is_nan());
+}
+
+#[test]
+fn copies_add_up_to_twice_the_cache() {
+    let l2 = 50 << 20;
+    assert_eq!(timed_graph::copies(200 << 20, l2, 1 << 40), 1);
+    assert_eq!(timed_graph::copies(10 << 20, l2, 1 << 40), 10);
+    // Less memory than that: as many as there is room for, and never none.
+    assert_eq!(timed_graph::copies(10 << 20, l2, 35 << 20), 3);
+    assert_eq!(timed_graph::copies(10 << 20, l2, 0), 1);
+    assert!(timed_graph::copies(1, l2, 1 << 40) <= 512);
+    assert!(timed_graph::copies(0, 0, 0) == 1);
+}
+
+/// The emulator's time means nothing and is not looked at; what a chain launches, and how often,
+/// is.
+#[test]
+fn a_chain_launches_what_it_says() {
+    let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
+    // SAFETY: there is one stream.
+    unsafe { gpu.context().disable_event_tracking() };
+    let stream = gpu.context().new_stream().unwrap();
+    let buffer = stream.alloc_zeros::<u32>(1024).unwrap();
+    let launched = Rc::new(Cell::new(0usize));
+    let highest = Rc::new(Cell::new(0usize));
+    let length = Length {
+        copies: 3,
+        target_us: 1.0,
+    };
+    let (count, most) = (launched.clone(), highest.clone());
+    let (target, queue) = (&buffer, stream.clone());
+    let launch = Box::new(move |i: usize| {
+        use cudarc::driver::DevicePtr;
+        count.set(count.get() + 1);
+        most.set(most.get().max(i));
+        let (address, _) = target.device_ptr(&queue);
+        // SAFETY: the buffer is 4 KiB long and stays.
+        unsafe { cudarc::driver::result::memset_d8_async(address, 7, 4096, queue.cu_stream()) }
+            .map_err(timed_graph::text)
+    });
+    let mut chain = Chain::new(&stream, length, launch).unwrap();
+    let before = launched.get();
+    let us = chain.median(3).unwrap();
+    assert!(us.is_finite() && us >= 0.0, "{us}");
+    if chain.launches() > 1 {
+        assert!(chain.launches() >= 3, "{}", chain.launches());
+        assert!(highest.get() >= 2, "the copies are taken in turn");
+    }
+    if chain.is_captured() {
+        assert_eq!(launched.get(), before, "a graph needs no host");
+    } else {
+        assert_eq!(launched.get(), before + 3 * chain.launches());
+    }
+    drop(chain);
+    assert!(
+        stream
+            .clone_dtoh(&buffer)
+            .unwrap()
+            .iter()
+            .all(|&v| v == 0x0707_0707)
+    );
+}
+
+#[test]
+fn a_launch_that_fails_is_an_error() {
+    let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
+    let stream = gpu.context().new_stream().unwrap();
+    let length = Length {
+        copies: 1,
+        target_us: 1.0,
+    };
+    let failing = Chain::new(&stream, length, Box::new(|_| Err(String::from("refused"))));
+    assert_eq!(failing.err().as_deref(), Some("refused"));
+}
+
+#[test]
+fn lines_are_read_as_they_were_written() {
+    let mut written = row("a/b/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0));
+    written.instructions = Some(1 << 60);
+    written.sm_mhz = Some(1980);
+    written.cudnn.direct_us = Some(13.5);
+    written.cudnn.fused = true;
+    let line = written.to_json().to_string();
+    assert_eq!(parse(&line), Some(Line::Row(Box::new(written))));
+    let run = Run {
+        bench: String::from("layers"),
+        device: String::from("a \"card\""),
+        emulated: true,
+        driver: 12_080,
+        ..Run::default()
+    };
+    assert_eq!(parse(&run.to_json().to_string()), Some(Line::Run(run)));
+}
+
+#[test]
+fn other_lines_are_counted_and_times_that_are_none_left_out() {
+    let good = row("a", &targets::WIDE, 10.0, 9.0, None);
+    let mut zero = row("b", &targets::WIDE, 0.0, 9.0, None);
+    zero.cudnn.us = Some(-1.0);
+    let later = row("a", &targets::WIDE, 11.0, 9.0, None);
+    let foreign = good
+        .to_json()
+        .to_string()
+        .replace("\"format\":1", "\"format\":99");
+    let text = format!(
+        "{}\n\nnonsense\n{{\"kind\":\"row\",\"format\":1}}\n{foreign}\n{}\n{}\n",
+        good.to_json(),
+        zero.to_json(),
+        later.to_json()
+    );
+    let contents = file::contents(&text);
+    assert_eq!(contents.unread, 3);
+    let ids: Vec<&str> = contents.rows.iter().map(|row| &row.id[..]).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(contents.rows[0].us, Some(11.0), "of two the later");
+    assert_eq!(
+        (contents.rows[1].us, contents.rows[1].cudnn.us),
+        (None, None)
+    );
+    assert_eq!(contents.rows[1].ratio(), None);
+}
+
+#[test]
+fn convolutions_find_their_family() {
+    let of = |text: &str, math| {
+        let conv: Conv2d = text.parse().unwrap();
+        let peak_rates = Card::H200.peak_rates(conv.dtype(), math);
+        let bound = peak_rates.bound(conv.macs(), conv.min_bytes()).bound();
+        targets::of_conv(&conv, math, bound).name
+    };
+    let strict = Math::Strict;
+    let cases = [
+        ("mb128ic256ih13oc384kh3ph1+bf16", strict, &targets::WIDE),
+        ("mb128ic64ih56oc64kh3ph1+f16", strict, &targets::FEW),
+        ("mb128ic96ih28oc128kh3ph1+bf16", strict, &targets::BETWEEN),
+        (
+            "mb128ic64ih56oc256kh1ph0+bf16",
+            strict,
+            &targets::POINTWISE_MEMORY,
+        ),
+        (
+            "mb128ic2048ih28oc2048kh1ph0+bf16",
+            strict,
+            &targets::POINTWISE_ARITHMETIC,
+        ),
+        ("mb128ic252ih56oc63kh1ph0+bf16", strict, &targets::ODD),
+        ("mb128ic3ih224oc64kh7sh2ph3+bf16", strict, &targets::ODD),
+        ("mb128ic256ih13oc384kh3ph1", strict, &targets::STRICT),
+        ("mb128ic256ih13oc384kh3ph1", Math::Tf32, &targets::TF32),
+        ("mb128g2ic96ih27oc256kh5ph2", strict, &targets::GROUPED_WIDE),
+        (
+            "mb128g32ic512ih14oc512kh3ph1+bf16",
+            strict,
+            &targets::SMALL_GROUPS,
+        ),
+        (
+            "mb128g32ic32ih112oc32kh3ph1+bf16",
+            strict,
+            &targets::DEPTHWISE,
+        ),
+        ("mb1ic256ih13oc384kh3ph1+bf16", strict, &targets::SINGLE),
+    ];
+    for (text, math, family) in cases {
+        assert_eq!(of(text, math), family.name, "{text}");
+    }
+    for family in targets::FAMILIES {
+        assert!(
+            std::ptr::eq(targets::named(family.name), family),
+            "{}",
+            family.name
+        );
+    }
+}
+
+#[test]
+fn targets_are_held_to() {
+    let wide = &targets::WIDE;
+    assert_eq!(wide.meets_floor(10.0, 8.5), Some(true));
+    assert_eq!(wide.meets_floor(10.0, 8.4), Some(false));
+    assert_eq!(wide.meets_floor(f64::NAN, 8.4), Some(false));
+    assert_eq!(wide.meets_cudnn(10.0, Some(10.0)), Some(true));
+    assert_eq!(wide.meets_cudnn(10.0, Some(9.9)), Some(false));
+    assert_eq!(wide.meets_cudnn(10.0, None), None);
+    // One image: twice the floor or 4 us, whichever is more.
+    assert_eq!(targets::SINGLE.meets_floor(4.0, 0.1), Some(true));
+    assert_eq!(targets::SINGLE.meets_floor(4.1, 0.1), Some(false));
+    assert_eq!(targets::SINGLE.meets_floor(19.0, 10.0), Some(true));
+    assert_eq!(targets::TF32.meets_floor(1e9, 1.0), None);
+}
+
+#[test]
+fn misses_are_named_with_what_bounds_them() {
+    let rows = [
+        row("met/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0)),
+        row("slow/n128/bf16/nhwc", &targets::WIDE, 30.0, 9.0, Some(12.0)),
+        row("alone/n128/bf16/nhwc", &targets::MAX_POOL, 10.0, 9.5, None),
+    ];
+    let summed = summaries(&rows);
+    assert_eq!(summed.len(), 2);
+    let missed: Vec<&str> = summed[0]
+        .missed
+        .iter()
+        .map(|miss| &miss.row.id[..])
+        .collect();
+    assert_eq!(missed, ["slow/n128/bf16/nhwc"]);
+    let share = summed[0].share.unwrap();
+    assert!((share - (0.9f64 * 0.3).sqrt()).abs() < 1e-12, "{share}");
+    let lines = text::family_lines(&rows, false).join("\n");
+    assert!(
+        lines.contains("misses roofline and cuDNN: slow/"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("bound by memory (the floor is 9.0 us), 2 waves"),
+        "{lines}"
+    );
+    assert!(lines.contains("met, without cuDNN"), "{lines}");
+    assert!(
+        !lines.contains("misses roofline and cuDNN: met/"),
+        "{lines}"
+    );
+    assert!(text::family_lines(&rows, true).is_empty());
+}
+
+#[test]
+fn modules_are_held_to_their_targets() {
+    let module = |id: &str, us| row(id, &targets::BOTTLENECK, us, 94.0, None);
+    let rows = [
+        module("bottleneck252/naive/n128/bf16/nhwc", 700.0),
+        module("bottleneck252/separate/n128/bf16/nhwc", 300.0),
+        module("bottleneck252/fused/n128/bf16/nhwc", 139.0),
+    ];
+    let lines = modules::lines(&rows).join("\n");
+    assert!(lines.contains("139.0 us, target <= 140 us: met"), "{lines}");
+    assert!(
+        lines.contains("5.04 x as fast as bottleneck252/naive, target >= 5.0: met"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("2.16 x as fast as bottleneck252/separate, target >= 2.5: MISSED"),
+        "{lines}"
+    );
+    assert!(
+        modules::lines(&rows[..2]).is_empty(),
+        "nothing is fused there"
+    );
+}
+
+#[test]
+fn emulated_rows_show_no_times() {
+    let mut counted = row("a/n1/f32/nhwc", &targets::SINGLE, 1.0, 1.0, None);
+    counted.us = None;
+    counted.instructions = Some(2500);
+    let line = text::line(&counted, true);
+    assert!(line.contains("2500") && line.contains("2.500"), "{line}");
+    let contents = Contents {
+        runs: vec![Run {
+            emulated: true,
+            ..Run::default()
+        }],
+        rows: vec![counted],
+        unread: 0,
+    };
+    let drawn = svg::draw(&contents, &[]).unwrap();
+    assert!(drawn.contains("no times"), "{drawn}");
+    assert!(!drawn.contains(" us"), "{drawn}");
+}
+
+#[test]
+fn the_chart_has_a_bar_for_each_and_escapes_names() {
+    let rows = vec![
+        row("a<b/n128/bf16/nhwc", &targets::WIDE, 10.0, 9.0, Some(12.0)),
+        row(
+            "other/n128/bf16/nchw",
+            &targets::WIDE,
+            10.0,
+            9.0,
+            Some(12.0),
+        ),
+    ];
+    let contents = Contents {
+        runs: vec![Run::default()],
+        rows,
+        unread: 0,
+    };
+    let drawn = svg::draw(&contents, &[]).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"));
+    assert!(
+        drawn.contains("a&lt;b/n128/bf16/nhwc") && !drawn.contains("a<b"),
+        "{drawn}"
+    );
+    assert!(!drawn.contains("other/"), "only what is asked for: {drawn}");
+    assert!(drawn.contains("90%, 10.0 us, 1.20 x cuDNN"), "{drawn}");
+    let other = svg::draw(&contents, &[String::from("nchw")]).unwrap();
+    assert!(other.contains("other/") && !other.contains("a&lt;b"));
+}
+
+#[test]
+fn options_choose_rows() {
+    let options = Options::parse_from(["layers", "googlenet,vgg", "n128", "--bench"]);
+    assert!(options.wants("vgg16/conv1_1/n128/bf16/nhwc"));
+    assert!(!options.wants("vgg16/conv1_1/n1/bf16/nhwc"));
+    assert!(!options.wants("alexnet/conv1/n128/bf16/nhwc"));
+    assert_eq!(options.batches(&[1, 128], &[1, 32, 128]), [1, 128]);
+    assert_eq!(options.layouts(), [Layout::Nhwc, Layout::Nchw]);
+    let quick = Options::parse_from([
+        "layers",
+        "--quick",
+        "--type",
+        "tf32,bf16",
+        "--layout",
+        "nchw",
+    ]);
+    assert_eq!(quick.batches(&[1, 128], &[1, 32, 128]), [128]);
+    assert_eq!(quick.kinds(&[Kind::F32]), [Kind::Tf32, Kind::Bf16]);
+    assert_eq!(quick.layouts(), [Layout::Nchw]);
+    let full = Options::parse_from(["layers", "--full"]);
+    assert_eq!(full.batches(&[1], &[1, 32, 128]), [1, 32, 128]);
+    assert_eq!(full.kinds(&[Kind::F32]).len(), 5);
+    assert!(Options::try_parse_from(["layers", "--layout", "chwn"]).is_err());
+    assert!(Options::try_parse_from(["layers", "--quick", "--full"]).is_err());
+}
+
+#[test]
+fn ceilings_follow_type_and_mode() {
+    let flops = |dtype, math| Card::H200.peak_rates(dtype, math).flops;
+    assert_eq!(flops(DType::F32, Math::Strict), 67e12);
+    assert_eq!(flops(DType::Bf16, Math::Strict), 790e12);
+    assert!(flops(DType::F32, Math::Tf32) > flops(DType::F32, Math::Tf32x3));
+    assert!(flops(DType::F32, Math::Tf32x3) > 67e12);
+    let bound = Card::H200
+        .peak_rates(DType::F32, Math::Strict)
+        .bound(1, 1 << 30);
+    assert_eq!(bound.bound(), Bound::Memory);
+}
+
+/// Without the library, or with something else in its place, there is a sentence; never an abort.
+#[cfg(feature = "cudnn")]
+#[test]
+fn without_cudnn_that_is_said() {
+    use crate::cudnn_baseline::CudnnBaseline;
+    let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
+    let options = Options::parse_from(["layers"]);
+    let cudnn = CudnnBaseline::open(&gpu, gpu.stream(), &options);
+    assert!(!cudnn.is_there());
+    assert!(cudnn.words.contains("emulator"), "{}", cudnn.words);
+    match crate::cudnn::find() {
+        Ok(version) => assert!((90_000..100_000).contains(&version), "{version}"),
+        Err(why) => assert!(why.contains("cuDNN"), "{why}"),
+    }
+}

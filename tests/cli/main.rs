@@ -1,0 +1,10 @@
+//! The command line `warpconv`, in processes of its own.
+
+mod command;
+mod commands;
+mod counters;
+mod golden;
+mod hostile;
+mod nets;
+mod paths;
+mod verify;

@@ -1,0 +1,9 @@
+//! Graphs of several launches: fusion, inception modules, whole networks, capture.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod capture;
+mod fusion;
+mod inception;
+mod nets;

@@ -1,0 +1,133 @@
+//! A `libcuda.so` that computes nothing and fails as it is told to: `tests/drivers.rs` compiles it
+//! once, and writes other numbers behind the mark in copies of it.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+
+/// The mark, then decimal numbers of six digits: what `cuInit` returns, the devices, the version,
+/// what `cuDevicePrimaryCtxRetain` and `cuModuleLoadDataEx` return.
+static TOLD: [u8; 50] = *b"FAKE-DRIVER-IS-TOLD:000000000001012040000000000000";
+
+fn told(place: usize) -> c_int {
+    let from = 20 + 6 * place;
+    // What is compiled in is not what the copy says.
+    let digit = |at: usize| c_int::from(unsafe { ptr::read_volatile(&TOLD[at]) } - b'0');
+    (from..from + 6).fold(0, |number, at| 10 * number + digit(at))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuInit(_: u32) -> c_int {
+    told(0)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
+    unsafe { *count = told(1) };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> c_int {
+    unsafe { *version = told(2) };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetErrorName(code: c_int, name: *mut *const c_char) -> c_int {
+    let text: &CStr = match code {
+        803 => c"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+        _ => c"CUDA_ERROR_OF_THE_FAKE",
+    };
+    unsafe { *name = text.as_ptr() };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetErrorString(_: c_int, text: *mut *const c_char) -> c_int {
+    unsafe { *text = c"the fake's own words".as_ptr() };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGet(device: *mut c_int, _: c_int) -> c_int {
+    unsafe { *device = 0 };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, _: c_int, _: c_int) -> c_int {
+    let text = c"Fake";
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), name, text.to_bytes_with_nul().len()) };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _: c_int) -> c_int {
+    let answer = match attribute {
+        75 => 8,
+        76 => 0,
+        _ => 1 << 16,
+    };
+    unsafe { *value = answer };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, _: c_int) -> c_int {
+    unsafe { *context = ptr::dangling_mut::<u64>().cast() };
+    told(3)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuCtxGetCurrent(context: *mut *mut c_void) -> c_int {
+    unsafe { *context = ptr::dangling_mut::<u64>().cast() };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuStreamCreate(stream: *mut *mut c_void, _: u32) -> c_int {
+    unsafe { *stream = ptr::dangling_mut::<u64>().cast() };
+    0
+}
+
+/// Options 5 and 6 are the buffer of the error log and its size.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleLoadDataEx(
+    _: *mut *mut c_void,
+    _: *const c_void,
+    count: u32,
+    options: *const c_int,
+    values: *const *mut c_void,
+) -> c_int {
+    let log = c"ptxas fatal: the fake's log";
+    for i in 0..count as usize {
+        if unsafe { *options.add(i) } == 5 {
+            let buffer = unsafe { *values.add(i) }.cast::<c_char>();
+            unsafe {
+                ptr::copy_nonoverlapping(log.as_ptr(), buffer, log.to_bytes_with_nul().len())
+            };
+        }
+    }
+    told(4)
+}
+
+macro_rules! succeed {
+    ($($name:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> c_int {
+                0
+            }
+        )*
+    };
+}
+
+succeed! {
+    cuDevicePrimaryCtxRelease_v2 cuCtxSetCurrent cuCtxSynchronize cuEventCreate cuEventDestroy_v2
+    cuEventElapsedTime cuEventQuery cuEventRecord cuEventSynchronize cuFuncGetAttribute
+    cuFuncSetAttribute cuGraphDestroy cuGraphExecDestroy cuGraphLaunch cuLaunchKernel cuMemAlloc_v2
+    cuMemAllocAsync cuMemFree_v2 cuMemFreeAsync cuMemGetInfo_v2 cuMemcpyDtoDAsync_v2
+    cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2 cuMemsetD8Async cuModuleGetFunction cuModuleUnload
+    cuStreamBeginCapture_v2 cuStreamDestroy_v2 cuStreamEndCapture cuStreamIsCapturing
+    cuStreamSynchronize cuStreamWaitEvent
+}

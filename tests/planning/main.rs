@@ -1,0 +1,7 @@
+//! Problems, their notation, and what is planned for them: without a device.
+
+mod notation;
+mod notation_oracle;
+mod plan;
+mod problem;
+mod tensor_plan;

@@ -1,6 +1,0 @@
-//! Every kernel that a device of compute capability 8.0 runs, against the reference.
-
-#[macro_use]
-mod suite;
-
-tests_on!(80);
