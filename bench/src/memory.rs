@@ -87,7 +87,7 @@ impl<T: Stored> Copies<T> {
     }
 
     /// Elements of a copy.
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.len
     }
 }

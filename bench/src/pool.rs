@@ -124,7 +124,7 @@ impl<T: Stored> Judged for Pool<T> {
     /// Where padding stands in for ceil mode the peer's windows lie elsewhere: only whether it
     /// wrote can be said.
     fn judge_peer(&self) -> Result<(), String> {
-        let got = self.y.read(&self.stream, 0..self.y.len())?;
+        let got = self.y.read(&self.stream, 0..self.y.elements())?;
         let left = got.iter().filter(|y| y.value().is_nan()).count();
         if left == 0 {
             return Ok(());

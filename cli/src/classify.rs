@@ -18,7 +18,8 @@ use crate::exit::Failure;
 use crate::image::{self, Preprocessing};
 use crate::output::{JsonFile, say};
 use crate::tuning;
-use crate::verify::{best, npy};
+use crate::verify::best;
+use warpconv_testing::case_files::npy;
 
 /// Classes that are named.
 const TOP: usize = 5;

@@ -18,7 +18,6 @@ mod era;
 mod exit;
 mod explain;
 mod image;
-mod json_input;
 mod nets;
 mod output;
 mod problems;

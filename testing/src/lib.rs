@@ -28,6 +28,7 @@
 #![deny(missing_docs)]
 
 mod bottleneck;
+pub mod case_files;
 mod check_result;
 mod compare;
 mod convert;

@@ -25,9 +25,9 @@ use warpconv_testing::{GraphOnDevice, Stored, network_tolerance};
 
 use super::{SEED, config};
 use crate::exit::Failure;
-use crate::json_input;
 use crate::output::{Align, JsonFile, number, say, table};
-use crate::verify::npy;
+use warpconv_testing::case_files::json;
+use warpconv_testing::case_files::npy;
 
 /// What a layer's output is like.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ fn run<T: Stored>(
     folder: &Path,
     json: Option<JsonFile>,
 ) -> Result<(), Failure> {
-    let read = |name: &str| json_input::read(&folder.join(name)).map_err(Failure::Input);
+    let read = |name: &str| json::read(&folder.join(name)).map_err(Failure::Input);
     let named = |error: Failure| match error {
         Failure::Input(why) => Failure::Input(format!("{}: {why}", folder.display())),
         other => other,

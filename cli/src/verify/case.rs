@@ -11,8 +11,8 @@ use warpconv::DType;
 use warpconv::kernels::Math;
 
 use super::graph::{self, Layer, Op, Tensor, text};
-use super::npy;
-use crate::json_input;
+use warpconv_testing::case_files::json;
+use warpconv_testing::case_files::npy;
 
 /// A case to run.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub fn indices_of(tensor: &str) -> String {
 
 /// Reads `folder/case.json`, whichever kind it is.
 pub fn read(folder: &Path) -> Result<Read, String> {
-    let json = json_input::read(&folder.join("case.json"))?;
+    let json = json::read(&folder.join("case.json"))?;
     if json.get("suite").is_some() {
         onnx::read(folder, &json)
     } else {

@@ -1,18 +1,10 @@
 //! Graphs of layers: what the cases of `case.json` describe, and how they are cut into launches.
 
 use serde_json::Value;
+pub use warpconv_testing::case_files::Tensor;
 
 use super::activation::{self, Subsampling};
 use super::report::Steps;
-
-/// A tensor in dense order, as the cases store it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    /// Its extents, slowest first.
-    pub shape: Vec<usize>,
-    /// Its elements.
-    pub data: Vec<f64>,
-}
 
 /// A sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

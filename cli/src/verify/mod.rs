@@ -11,7 +11,6 @@ mod lower;
 #[cfg(test)]
 mod lower_tests;
 mod modules;
-pub mod npy;
 mod parallel;
 mod real;
 mod report;

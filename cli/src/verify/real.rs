@@ -12,9 +12,9 @@ use warpconv_testing::network_tolerance;
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
 use super::graph::{self, Layer, Tensor};
-use super::npy;
 use crate::image::{self, Preprocessing};
-use crate::json_input;
+use warpconv_testing::case_files::json;
+use warpconv_testing::case_files::npy;
 
 /// A network with its pictures and what it should say of them.
 pub struct Network {
@@ -41,7 +41,7 @@ const LOGITS: &str = "logits.npy";
 
 /// Reads a folder of `trained/`: the first `count` of its test images.
 pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
-    let json = json_input::read(&folder.join("case.json"))?;
+    let json = json::read(&folder.join("case.json"))?;
     let layers = graph::parse(json.get("graph").ok_or("`graph` is missing")?)?;
     let images = npy::read(&folder.join("images.npy"))?;
     let &[stored, h, w] = &images.shape[..] else {
@@ -106,7 +106,7 @@ pub fn squeezenet(picture: &Path) -> Result<Network, String> {
         .and_then(|stem| stem.to_str())
         .and_then(|stem| stem.strip_prefix("input_"));
     let stem = stem.ok_or_else(|| format!("{}: not named input_*.png", picture.display()))?;
-    let json = json_input::read(&folder.join("expected.json"))?;
+    let json = json::read(&folder.join("expected.json"))?;
     let results = json
         .get("results")
         .and_then(Value::as_array)

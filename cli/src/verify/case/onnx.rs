@@ -8,8 +8,8 @@ use warpconv::DType;
 use warpconv::kernels::Math;
 
 use super::super::graph::{self, Layer, Op, Tensor, Window, text};
-use super::super::npy;
 use super::{Acceptance, Case, Expected, Read, indices_of};
+use warpconv_testing::case_files::npy;
 
 /// An ONNX case.
 pub fn read(folder: &Path, json: &Value) -> Result<Read, String> {

@@ -1,4 +1,4 @@
-//! JSON files that the command line reads: bounded in size and depth, each name at most once in an
+//! JSON files: bounded in size and depth, each name at most once in an
 //! object.
 
 use std::fmt;

@@ -5,7 +5,7 @@ use std::path::Path;
 use half::f16;
 use warpconv::files;
 
-use super::graph::Tensor;
+use super::Tensor;
 
 /// Bytes of a header at most: NumPy's own limit for files that it is not told to trust.
 const MAX_HEADER: usize = 10_000;
