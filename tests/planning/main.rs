@@ -4,4 +4,6 @@ mod notation;
 mod notation_oracle;
 mod plan;
 mod problem;
+#[path = "../structure.rs"]
+mod structure;
 mod tensor_plan;
