@@ -98,6 +98,13 @@ fn run() -> Result<(), Failure> {
         "build.rs",
         "src/kernels/catalog.rs",
         "src/kernels/catalog",
+        "src/kernels/bottleneck/entries.rs",
+        "src/kernels/elementwise/entries.rs",
+        "src/kernels/mma/entries.rs",
+        "src/kernels/multi_conv/entries.rs",
+        "src/kernels/pool/entries.rs",
+        "src/kernels/simt/entries.rs",
+        "src/kernels/wgmma/entries.rs",
         "src/problem/types.rs",
         "kernels",
     ] {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use super::wgmma_args::WgmmaArgs;
 use super::{Gpu, LoadedKernel, Prepared};
 use crate::error::Error;
-use crate::kernels::activation_args::SubsampleArgs;
 use crate::kernels::args::{ConvArgs, PoolArgs};
+use crate::kernels::bottleneck::args::BottleneckArgs;
 use crate::kernels::bottleneck::resident;
-use crate::kernels::bottleneck_args::BottleneckArgs;
-use crate::kernels::branches::partials_layout;
-use crate::kernels::branches_args::BranchesArgs;
+use crate::kernels::elementwise::activation_args::SubsampleArgs;
+use crate::kernels::families::{self, conv_family};
+use crate::kernels::multi_conv::args::BranchesArgs;
+use crate::kernels::multi_conv::partials_layout;
 use crate::kernels::pack_args::{self, PackArgs};
 use crate::kernels::tensor_args::TensorArgs;
-use crate::kernels::{Algorithm, FilterRows, Unary, kernels};
+use crate::kernels::{FilterRows, Unary, kernels};
 use crate::plan::{
     BottleneckPlan, BranchesPlan, ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan, WorkspaceParts,
 };
@@ -154,7 +155,7 @@ pub struct ConvKernels {
 /// One kind for each family of kernels.
 #[derive(Clone, Debug)]
 pub(crate) enum ConvArguments {
-    Cores(ConvArgs),
+    Simt(ConvArgs),
     Tensor(TensorArgs),
     /// With four maps three times as large as the others.
     Wgmma(Box<WgmmaArgs>),
@@ -163,16 +164,18 @@ pub(crate) enum ConvArguments {
 impl ConvKernels {
     fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvKernels, Error> {
         let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
-        let arguments = match kernel.algorithm {
+        let arguments = match conv_family(kernel.algorithm) {
             // No driver encodes a map of nothing.
-            _ if plan.grid() == 0 => ConvArguments::Cores(ConvArgs::from(problem)),
-            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
-                ConvArguments::Tensor(TensorArgs::new(problem, kernel, plan.split_k()))
+            Some(family) if plan.grid() > 0 => {
+                match family.arguments(problem, kernel, plan.split_k()) {
+                    families::ConvArguments::Simt(conv) => ConvArguments::Simt(conv),
+                    families::ConvArguments::Tensor(tensor) => ConvArguments::Tensor(tensor),
+                    families::ConvArguments::TensorMaps(tensor) => {
+                        ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, tensor)?))
+                    }
+                }
             }
-            Algorithm::Wgmma | Algorithm::WgmmaGather => {
-                ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, plan.split_k())?))
-            }
-            _ => ConvArguments::Cores(ConvArgs::from(problem)),
+            _ => ConvArguments::Simt(ConvArgs::from(problem)),
         };
         let pack = match pack_args::kernel(problem.dtype()).filter(|_| plan.packs_filter()) {
             Some(id) => {

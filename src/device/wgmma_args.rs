@@ -4,9 +4,10 @@
 use super::tensor_map::{Im2col, MapType, Promotion, TensorMap, TensorMaps, Tiled};
 use crate::error::Error;
 use crate::kernels::args::{ConvArgs, FastDiv, Strides};
+use crate::kernels::families::Copies;
 use crate::kernels::fill::Arguments;
 use crate::kernels::tensor_args::TensorArgs;
-use crate::kernels::{Algorithm, DType, Kernel, Layout};
+use crate::kernels::{DType, Kernel, Layout};
 use crate::problem::Conv2d;
 
 /// The arguments of every `wgmma` kernel.
@@ -41,9 +42,12 @@ const Y_PIXELS: u32 = 64;
 
 impl WgmmaArgs {
     /// Everything but the addresses, and what [`WgmmaArgs::set_pointers`] fills in.
-    pub(crate) fn new(problem: &Conv2d, kernel: &Kernel, split_k: u32) -> Result<WgmmaArgs, Error> {
+    pub(crate) fn new(
+        problem: &Conv2d,
+        kernel: &Kernel,
+        tensor: TensorArgs,
+    ) -> Result<WgmmaArgs, Error> {
         let maps = TensorMaps::get()?;
-        let tensor = TensorArgs::new(problem, kernel, split_k);
         let conv = &tensor.conv;
         let y_bulk = bulk(problem, conv, &conv.y_strides)
             && (problem.residual().is_none() || bulk(problem, conv, &conv.residual_strides));
@@ -53,8 +57,8 @@ impl WgmmaArgs {
         };
         let added = y_bulk && problem.residual().is_some();
         Ok(WgmmaArgs {
-            x: match kernel.algorithm {
-                Algorithm::Wgmma => input(&maps, problem, conv, kernel)?,
+            x: match kernel.tensor_traits().copies {
+                Copies::Boxes => input(&maps, problem, conv, kernel)?,
                 _ => TensorMap::NONE,
             },
             w: filters(&maps, problem, &tensor, kernel)?,

@@ -3,7 +3,7 @@
 //! Pointers are device addresses that already include the channel offset of a slice. Strides are in
 //! elements.
 
-use crate::kernels::{Algorithm, Kernel, Layout};
+use crate::kernels::{Kernel, Layout};
 
 /// Division of a 31-bit number by a constant, as a multiplication and a shift.
 #[repr(C)]
@@ -270,7 +270,7 @@ impl PoolArgs {
         // One byte an element there, read and written `vector` at a time as well.
         let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES)
             && self.indices.is_multiple_of(vector as u64);
-        if kernel.algorithm == Algorithm::GlobalPool {
+        if super::pool::takes_planes(kernel) {
             self.schedule_global(kernel, layout, vector, aligned)
         } else {
             self.schedule_windowed(kernel, layout, vector, aligned)

@@ -2,10 +2,10 @@
 //! begins with a problem whose extents, strides and addresses permit wide accesses; the lines after
 //! it change one of them. Blocks are counted by hand.
 
-use super::activation_args::SubsampleArgs;
 use super::args::{ConvArgs, PoolArgs, ReluArgs};
-use super::bottleneck_args::BottleneckArgs;
-use super::channel_args::{LrnArgs, SoftmaxArgs};
+use super::bottleneck::args::BottleneckArgs;
+use super::elementwise::activation_args::SubsampleArgs;
+use super::elementwise::channel_args::{LrnArgs, SoftmaxArgs};
 use super::fill::Arguments;
 use super::pack_args::PackArgs;
 use super::tensor_args::TensorArgs;

@@ -9,22 +9,25 @@ use std::sync::OnceLock;
 // Written out: build.rs reads this file from another place.
 #[path = "catalog/arch.rs"]
 mod arch;
-#[path = "catalog/bottleneck.rs"]
+#[path = "bottleneck/entries.rs"]
 mod bottleneck;
-#[path = "catalog/mma.rs"]
+#[path = "elementwise/entries.rs"]
+mod elementwise;
+#[path = "mma/entries.rs"]
 mod mma;
-#[path = "catalog/multi_conv.rs"]
+#[path = "multi_conv/entries.rs"]
 mod multi_conv;
-#[path = "catalog/simt.rs"]
+#[path = "pool/entries.rs"]
+mod pool;
+#[path = "simt/entries.rs"]
 mod simt;
-#[path = "catalog/small.rs"]
-mod small;
-#[path = "catalog/wgmma.rs"]
+#[path = "wgmma/entries.rs"]
 mod wgmma;
 
 pub use arch::Arch;
 
-use crate::problem::{DType, Layout, Math};
+// By `super`: build.rs has the types beside the catalog, the library has them as an import of `kernels`.
+use super::problem::{DType, Layout, Math};
 
 /// The algorithm that a kernel implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,8 +164,8 @@ impl Algorithm {
         )
     }
 
-    /// Whether it computes a whole bottleneck, and an entry's tile reads as `catalog/bottleneck.rs`
-    /// says.
+    /// Whether it computes a whole bottleneck, and an entry's tile reads as
+    /// `bottleneck/entries.rs` says.
     pub const fn bottleneck(self) -> bool {
         matches!(
             self,
@@ -190,7 +193,7 @@ pub struct Kernel {
     /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output
     /// pixels, gemm_k = the channels of one filter tap taken a step); for kernels that are no
     /// matrix product, what their header says. Of a bottleneck: output rows and columns of one
-    /// image, and narrow channels, rounded up.
+    /// image, and channels of the intermediates, rounded up.
     pub tile_m: u32,
     /// See [`Kernel::tile_m`].
     pub tile_n: u32,
@@ -354,8 +357,9 @@ pub fn kernels() -> &'static [Kernel] {
         let mut all = Vec::new();
         simt::convolution(&mut all);
         simt::depthwise(&mut all);
-        simt::pooling_and_relu(&mut all);
-        small::kernels(&mut all);
+        pool::kernels(&mut all);
+        elementwise::relu(&mut all);
+        elementwise::kernels(&mut all);
         mma::kernels(&mut all);
         wgmma::kernels(&mut all);
         bottleneck::kernels(&mut all);

@@ -6,7 +6,8 @@
 
 use super::capability::Capability;
 use super::roofline::{PeakRates, Roofline};
-use crate::kernels::{Algorithm, Arch, Kernel};
+use super::simt::fill_instructions;
+use crate::kernels::{Arch, Kernel};
 
 /// The figures by which an accepted kernel was ranked; lower [`Score::us`] is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,7 +109,7 @@ impl Product {
             f64::from(kernel.tile_m) * f64::from(kernel.tile_n) / f64::from(kernel.threads.max(1));
         let arch = if kernel.arch == Arch::Sm75 { 0.97 } else { 1.0 };
         let edges = 1.0 / f64::from(kernel.tile_m) + 1.0 / f64::from(kernel.tile_n);
-        let share = 1.0 / (1.0 + 2.0 / outputs.sqrt() + fill(kernel.algorithm) * edges);
+        let share = 1.0 / (1.0 + 2.0 / outputs.sqrt() + fill_instructions(kernel) * edges);
         let rate = lane_rate(device) * filled * share * arch;
         // A block starts and ends once: its first loads and its stores, about 1.5 us each turn of
         // residents.
@@ -170,19 +171,6 @@ pub(super) fn overlapped(arithmetic: f64, memory: f64) -> f64 {
 /// Multiply-adds a second of one multiprocessor.
 fn lane_rate(device: &Capability) -> f64 {
     f64::from(device.fp32_lanes()) * f64::from(device.clock_khz) * 1e3
-}
-
-/// Instructions that bring one element into shared memory. A multiply-add of the tile needs
-/// 1 / tile_m + 1 / tile_n elements; from there a thread that keeps `outputs` sums, a square of
-/// them, fetches 2 / sqrt(outputs) values for each.
-fn fill(algorithm: Algorithm) -> f64 {
-    match algorithm {
-        // No bounds in the image, no taps.
-        Algorithm::Pointwise => 2.0,
-        // An entry of a table for each term.
-        Algorithm::DirectFewChannels => 5.0,
-        _ => 4.0,
-    }
 }
 
 /// The floor by memory, scaled from the H200's to a device of fewer multiprocessors.

@@ -1,7 +1,8 @@
 //! From a problem to its kernels' argument structs, pointers aside, and from there to a schedule.
 
 use super::args::{ConvArgs, FastDiv, PoolArgs, ReluArgs, Strides};
-use crate::kernels::{Algorithm, Kernel, Layout};
+use super::simt::{has_strips, reads_planes};
+use crate::kernels::{Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, Pool2d, PoolKind, Relu, TensorDesc};
 
 /// An argument struct that shares a problem out among blocks.
@@ -81,9 +82,9 @@ impl From<&Conv2d> for ConvArgs {
 
 impl Arguments for ConvArgs {
     fn set_grid(&mut self, kernel: &Kernel) -> u64 {
-        match kernel.algorithm {
-            Algorithm::Depthwise => self.schedule_depthwise(kernel),
-            _ => self.schedule_product(kernel),
+        match has_strips(kernel) {
+            true => self.schedule_depthwise(kernel),
+            false => self.schedule_product(kernel),
         }
     }
 }
@@ -124,7 +125,7 @@ impl ConvArgs {
 
     /// Whether x may be read four pixels at a time.
     fn whole_inputs(&self, kernel: &Kernel) -> bool {
-        kernel.algorithm == Algorithm::Pointwise
+        reads_planes(kernel)
             && kernel.layout == Some(Layout::Nchw)
             && (self.stride_h, self.stride_w) == (1, 1)
             && (self.h as u32 * self.width as u32).is_multiple_of(4)

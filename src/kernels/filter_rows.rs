@@ -1,6 +1,6 @@
 //! Filters as the kernels on tensor cores read them, and the constants of a workspace.
 
-use super::{Algorithm, Kernel};
+use super::Kernel;
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
 /// Bytes at the start of every workspace that count the blocks which have arrived at a tile, 4 a
@@ -24,7 +24,7 @@ pub(crate) struct FilterRows {
 
 impl FilterRows {
     pub(crate) fn of(problem: &Conv2d, kernel: &Kernel) -> FilterRows {
-        FilterRows::new(problem, kernel.algorithm == Algorithm::MmaFewChannels)
+        FilterRows::new(problem, kernel.tensor_traits().all_taps)
     }
 
     /// The rows of [`FilterLayout::Packed`].

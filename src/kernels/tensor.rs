@@ -4,110 +4,16 @@
 use super::filter_rows::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::tensor_cost::{Tiling, score};
 use super::{Capability, Limits, Refusal, Roofline, Score};
-use crate::kernels::{Algorithm, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout};
+use crate::kernels::{Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The largest split-K factor that is tried (split-K: several blocks compute one output tile), unless
 /// the limits name one: each partial tile is written and read again.
 const MAX_SPLIT_K: u32 = 16;
 
-/// The constraints of a kernel on tensor cores, those of type, layout and device aside.
-pub(super) fn accepts(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
-    match kernel.algorithm {
-        Algorithm::MmaFewChannels => {
-            one_group(problem)?;
-            let (terms, most) = (problem.gemm_k(), FEW_CHANNELS_MAX_GEMM_K as usize);
-            if terms > most {
-                return Err(Refusal::SumTooLong { terms, most });
-            }
-        }
-        Algorithm::MmaSmallGroups => small_groups(problem, kernel)?,
-        Algorithm::Wgmma => boxes(problem, kernel)?,
-        _ => {}
-    }
-    aligned(problem, kernel)
-}
-
-fn one_group(problem: &Conv2d) -> Result<(), Refusal> {
-    match problem.groups() {
-        1 => Ok(()),
-        groups => Err(Refusal::OneGroupOnly { groups }),
-    }
-}
-
-/// A group's channels are one step of the sum, and its filters as many rows of the tile.
-fn small_groups(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
-    if problem.groups() == 1 {
-        return Err(Refusal::SeveralGroupsOnly);
-    }
-    let most = kernel.tile_k as usize;
-    if problem.group_c() > most || problem.group_k() > most {
-        return Err(Refusal::WideGroups {
-            group_c: problem.group_c(),
-            group_k: problem.group_k(),
-            most,
-        });
-    }
-    Ok(())
-}
-
-/// What a tensor map in im2col mode can say; see kernels/wgmma_args.cuh.
-fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
-    let multiple = kernel.tile_k as usize;
-    if problem.groups() > 1 && !problem.group_c().is_multiple_of(multiple) {
-        return Err(Refusal::GroupChannels {
-            group_c: problem.group_c(),
-            multiple,
-        });
-    }
-    let refuse = |what, value: usize, most| Err(Refusal::TensorMap { what, value, most });
-    let sides = problem.padding();
-    let taps = [problem.r(), problem.s()];
-    let axes = [
-        (problem.h(), problem.p(), sides.top),
-        (problem.w(), problem.q(), sides.left),
-    ];
-    for (axis, (input, outputs, before)) in axes.into_iter().enumerate() {
-        let stride = problem.stride()[axis];
-        if stride > 8 {
-            return refuse("a stride", stride, 8);
-        }
-        let span = (taps[axis] - 1).saturating_mul(problem.dilation()[axis]);
-        if span > 255 {
-            return refuse("the distance of a filter's first and last tap", span, 255);
-        }
-        if before > 128 {
-            return refuse("the padding before the image", before, 128);
-        }
-        // The last window begins at (outputs - 1) * stride - before; the corner is its distance
-        // from the last pixel.
-        let (window, last) = (outputs.saturating_sub(1) * stride, input - 1 + before);
-        if last > window + 128 {
-            let short = last - window;
-            return refuse(
-                "the distance of the last window from the image's end",
-                short,
-                128,
-            );
-        }
-        if window > last + 127 {
-            let beyond = window - last;
-            return refuse(
-                "the distance of the last window from the image's end",
-                beyond,
-                127,
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Whether x may be copied as many bytes at a time as the kernel does.
-fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
-    let needs = match kernel.algorithm {
-        Algorithm::Wgmma => PACKED_BYTES,
-        _ => kernel.vector as usize,
-    };
+pub(super) fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
+    let needs = kernel.x_vector();
     let has = x_alignment(problem);
     if has < needs {
         return Err(Refusal::Alignment { needs, has });
@@ -163,14 +69,14 @@ pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
         FilterLayout::Kcrs => {
             problem.gemm_k() == problem.group_c() && whole(problem, problem.group_c())
         }
-        FilterLayout::Krsc => match kernel.algorithm {
-            Algorithm::MmaFewChannels => whole(problem, problem.gemm_k()),
-            _ => whole(problem, problem.group_c()),
+        FilterLayout::Krsc => match kernel.tensor_traits().all_taps {
+            true => whole(problem, problem.gemm_k()),
+            false => whole(problem, problem.group_c()),
         },
         FilterLayout::Packed => {
             let gaps = !whole(problem, problem.group_c());
             let one_tap = problem.gemm_k() == problem.group_c();
-            kernel.algorithm != Algorithm::MmaFewChannels || one_tap || !gaps
+            !kernel.tensor_traits().all_taps || one_tap || !gaps
         }
     };
     !(in_place && problem.alignment() >= PACKED_BYTES)
@@ -184,9 +90,9 @@ fn whole(problem: &Conv2d, elements: usize) -> bool {
 /// Steps of a tile's sum, TILE_K terms each.
 pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     let tile_k = kernel.tile_k.max(1) as usize;
-    let steps = match kernel.algorithm {
-        Algorithm::MmaFewChannels => problem.gemm_k().div_ceil(tile_k),
-        _ => problem.r() * problem.s() * problem.group_c().div_ceil(tile_k),
+    let steps = match kernel.tensor_traits().all_taps {
+        true => problem.gemm_k().div_ceil(tile_k),
+        false => problem.r() * problem.s() * problem.group_c().div_ceil(tile_k),
     };
     steps as u32
 }
@@ -201,12 +107,12 @@ pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
 /// Tiles of the output.
 pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
     let pixels = (problem.gemm_n() as u64).div_ceil(u64::from(kernel.tile_n.max(1)));
-    let filters = match kernel.algorithm {
-        Algorithm::MmaSmallGroups => {
+    let filters = match kernel.tensor_traits().small_groups {
+        true => {
             let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
             (problem.groups() as u64).div_ceil(u64::from(groups))
         }
-        _ => {
+        false => {
             problem.groups() as u64
                 * (problem.group_k() as u64).div_ceil(u64::from(kernel.tile_m.max(1)))
         }
@@ -320,9 +226,9 @@ pub(super) fn estimate(
 
 /// Terms of a sum that a step brings on average.
 pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
-    let terms = match kernel.algorithm {
-        Algorithm::MmaFewChannels => problem.gemm_k(),
-        _ => problem.group_c(),
+    let terms = match kernel.tensor_traits().all_taps {
+        true => problem.gemm_k(),
+        false => problem.group_c(),
     };
     let steps = terms.div_ceil(kernel.tile_k.max(1) as usize).max(1);
     terms as f64 / steps as f64

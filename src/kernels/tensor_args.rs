@@ -5,7 +5,7 @@ use super::args::{ConvArgs, FastDiv};
 use super::fill::{Arguments, int};
 use super::tensor::{steps, whole_split_k};
 use crate::kernels::FilterRows;
-use crate::kernels::{Algorithm, Kernel};
+use crate::kernels::Kernel;
 use crate::problem::Conv2d;
 
 /// The arguments of every `mma.sync` kernel. The comments of `kernels/tensor_args.cuh` say what
@@ -33,9 +33,9 @@ impl TensorArgs {
         let rows = FilterRows::of(problem, kernel);
         let taps = problem.r() * problem.s();
         let mut conv = ConvArgs::from(problem);
-        let [w_k, w_tap, w_c] = match kernel.algorithm {
-            Algorithm::MmaFewChannels => [rows.pitch, problem.group_c(), 1],
-            _ => [taps * rows.pitch, rows.pitch, 1],
+        let [w_k, w_tap, w_c] = match kernel.tensor_traits().all_taps {
+            true => [rows.pitch, problem.group_c(), 1],
+            false => [taps * rows.pitch, rows.pitch, 1],
         };
         (conv.w_k, conv.w_tap, conv.w_c) = (int(w_k), int(w_tap), int(w_c));
         let steps = steps(problem, kernel);
@@ -55,7 +55,7 @@ impl TensorArgs {
 impl Arguments for TensorArgs {
     fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         let mut tiles = self.conv.set_grid(kernel);
-        if kernel.algorithm == Algorithm::MmaSmallGroups {
+        if kernel.tensor_traits().small_groups {
             // A tile has several groups, and counts as one.
             let groups = (kernel.tile_m / kernel.tile_k.max(1)).max(1);
             self.conv.tiles_m = (self.conv.groups as u32).div_ceil(groups);

@@ -9,8 +9,9 @@
 
 use super::capability::Capability;
 use super::cost::{Score, memory_us, overlapped};
+use super::families::Copies;
 use super::roofline::Roofline;
-use crate::kernels::{Algorithm, Arch, DType, Kernel, Math};
+use crate::kernels::{Arch, DType, Kernel, Math};
 
 /// What a kernel is to do.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +125,7 @@ pub(super) fn score(
 
 /// Whether blocks take one tile after another, the epilogue of one beside the steps of the next.
 fn persistent(kernel: &Kernel) -> bool {
-    matches!(kernel.algorithm, Algorithm::Wgmma | Algorithm::WgmmaGather)
+    kernel.tensor_traits().persistent
 }
 
 /// Blocks that a multiprocessor holds: what the kernel was compiled for and shared memory has room
@@ -148,14 +149,14 @@ impl Step {
     fn of(work: &Tiling, kernel: &Kernel, device: &Capability) -> Step {
         let [m, n, k] = [kernel.tile_m, kernel.tile_n, kernel.tile_k].map(f64::from);
         let size = kernel.dtype.size() as f64;
-        let narrow = kernel.algorithm == Algorithm::MmaSmallGroups;
+        let small_groups = kernel.tensor_traits().small_groups;
         // Elements that a step brings of x, of each group its own, and of w.
-        let groups = if narrow { (m / k).max(1.0) } else { 1.0 };
+        let groups = if small_groups { (m / k).max(1.0) } else { 1.0 };
         let (x, w) = (n * groups * work.channels, m * work.filters * work.channels);
         let multiplied = work.filters * work.terms;
         let warps = f64::from(kernel.threads) / 32.0;
         let multiply = m * n * k * multiplied / macs_per_clock(kernel, device);
-        let x_bytes = if narrow { NEAR_BYTES } else { L2_BYTES };
+        let x_bytes = if small_groups { NEAR_BYTES } else { L2_BYTES };
         let arrive = x * size / x_bytes + w * size / L2_BYTES;
         let (read, convert) = if persistent(kernel) {
             // The tensor cores read shared memory themselves.
@@ -163,7 +164,7 @@ impl Step {
         } else {
             // Each warp reads the rows and columns of its part, about a square; of groups each is
             // one warp's.
-            let elements = match narrow {
+            let elements = match small_groups {
                 true => n * m + m * k,
                 false => warps * 2.0 * (m * n / warps).sqrt() * k,
             };
@@ -200,11 +201,11 @@ fn copy_clocks(kernel: &Kernel, x: f64, w: f64) -> f64 {
     // schedulers.
     let filters = w / 16.0 / 32.0 * 2.0;
     let pixels = |bytes: f64, clocks: f64| x * kernel.dtype.size() as f64 / bytes / 32.0 * clocks;
-    match kernel.algorithm {
-        // One thread asks for a box.
-        Algorithm::Wgmma => 0.0,
+    match kernel.tensor_traits().copies {
+        // One thread issues one copy per box.
+        Copies::Boxes => 0.0,
         // An entry of a table for each term.
-        Algorithm::MmaFewChannels => filters + pixels(kernel.dtype.size() as f64, 4.0),
+        Copies::Table => filters + pixels(kernel.dtype.size() as f64, 4.0),
         // cp.async has no 2 bytes: through registers, and put together there.
         _ if kernel.vector < 4 => filters + pixels(2.0, 5.0),
         _ => filters + pixels(f64::from(kernel.vector), 2.5),

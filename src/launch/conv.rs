@@ -9,7 +9,6 @@ use super::uses;
 use super::workspace::Workspace;
 use crate::device::PreparedConv;
 use crate::error::Error;
-use crate::kernels::Algorithm;
 use crate::plan::{ConvPlan, WORKSPACE_ALIGNMENT};
 use crate::problem::{PACKED_BYTES, TensorDesc};
 
@@ -253,11 +252,7 @@ fn needs(plan: &ConvPlan) -> Needs {
     let element = plan.problem().dtype().size() as u64;
     let kernel = plan.kernel().kernel();
     let tensor = kernel.algorithm.tensor();
-    let x = match kernel.algorithm {
-        // A tensor map's address.
-        Algorithm::Wgmma => PACKED_BYTES as u64,
-        _ => u64::from(kernel.vector),
-    };
+    let x = kernel.x_vector() as u64;
     Needs {
         x: x.max(element),
         // Packed, they lie in the workspace.

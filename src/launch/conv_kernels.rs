@@ -35,7 +35,7 @@ impl ConvKernels {
         }
         let problem = prepared.problem();
         match &self.arguments {
-            ConvArguments::Cores(conv) => {
+            ConvArguments::Simt(conv) => {
                 let mut conv = *conv;
                 set_pointers(&mut conv, problem, pointers, w);
                 // SAFETY: the caller's promise is this function's own.

@@ -1,7 +1,7 @@
 //! When a result is accepted.
 
 use super::convert::{half_of_least, round, unit_roundoff};
-use warpconv::kernels::{Algorithm, DType, Kernel, Math};
+use warpconv::kernels::{DType, Kernel, Math};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 
 /// How far a result may be from the reference.
@@ -85,7 +85,8 @@ impl<'a> Tolerance<'a> {
         operands: f64,
     ) -> Tolerance<'a> {
         let terms = conv.gemm_k();
-        if !kernel.algorithm.tensor() {
+        let rounding = kernel.rounding();
+        if !rounding.tensor {
             return Tolerance::Sum { terms, magnitudes };
         }
         let products = match kernel.math {
@@ -95,9 +96,9 @@ impl<'a> Tolerance<'a> {
         // An instruction adds at least four products to a sum, of one tap unless gemm_k runs
         // through taps and channels, and all of them are cut to the largest one's last place, the
         // sum too.
-        let instructions = match kernel.algorithm {
-            Algorithm::MmaFewChannels => terms.div_ceil(4),
-            _ => conv.r() * conv.s() * conv.group_c().div_ceil(4),
+        let instructions = match rounding.all_taps {
+            true => terms.div_ceil(4),
+            false => conv.r() * conv.s() * conv.group_c().div_ceil(4),
         };
         // Parts of several blocks, bias, residual and what the epilogue adds.
         let roundings = products * (terms + instructions) + split_k as usize + 4;
@@ -131,15 +132,12 @@ const CUT: f64 = 1.0 / (1 << 23) as f64;
 /// What a kernel's way with its operands costs a product, as a share of it: see [`Math`].
 fn operand_error(kernel: &Kernel) -> f64 {
     let both = |unit: f64| 2.0 * unit + unit * unit;
-    let bulk = matches!(
-        kernel.algorithm,
-        Algorithm::Wgmma | Algorithm::WgmmaGather | Algorithm::BottleneckWgmma
-    );
+    let cut = kernel.rounding().cuts_operands;
     match kernel.math {
         Math::Strict => 0.0,
         // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which
         // drop what they have no bits for.
-        Math::Tf32 if !bulk => both(1.0 / 2048.0),
+        Math::Tf32 if !cut => both(1.0 / 2048.0),
         Math::Tf32 => both(1.0 / 1024.0),
         // What is beyond the small part, once for each operand, and the product of the small parts;
         // 2^-22 each.

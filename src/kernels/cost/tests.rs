@@ -1,6 +1,7 @@
 //! The model of CUDA cores: orders that it must keep, and its figures.
 
 use super::*;
+use crate::kernels::Algorithm;
 use crate::kernels::{DType, Layout, Math};
 
 fn tile(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {

@@ -1,6 +1,8 @@
 //! What kernels on tensor cores accept, and what they are counted to do.
 
 use super::*;
+use crate::kernels::wgmma::boxes;
+use crate::kernels::{Algorithm, Operation};
 use crate::kernels::{Arch, DType, Math};
 use crate::problem::Padding;
 
@@ -169,7 +171,7 @@ fn boxes_are_refused_beyond_what_a_map_can_say() {
 /// Kernels of small groups take groups of up to a step's channels and filters.
 #[test]
 fn groups_are_narrow_up_to_a_step() {
-    let accepts = |text| accepts(&parse(text), &made(Algorithm::MmaSmallGroups, 16));
+    let accepts = |text| Operation::accepts(&parse(text), &made(Algorithm::MmaSmallGroups, 16));
     let wide = |group_c, group_k| {
         let most = 16;
         Err(Refusal::WideGroups {

@@ -4,6 +4,7 @@
 use super::super::Limits;
 use super::super::tensor;
 use super::*;
+use crate::kernels::Algorithm;
 use crate::kernels::Layout;
 use crate::problem::{Conv2d, Padding};
 

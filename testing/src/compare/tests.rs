@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::round_to_tf32;
+use warpconv::kernels::Algorithm;
 use warpconv::kernels::kernels;
 
 const ONE: [usize; 4] = [1, 1, 1, 1];

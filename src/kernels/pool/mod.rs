@@ -1,10 +1,10 @@
 //! What each pooling kernel accepts, and how well it does.
 
-use super::args::PoolArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Refusal, Roofline, Score};
+use crate::kernels::args::PoolArgs;
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
+use crate::kernels::{Capability, Operation, Refusal, Roofline, Score};
 use crate::problem::{Pool2d, PoolKind, TensorDesc};
 
 impl Operation for Pool2d {
@@ -64,6 +64,11 @@ impl Operation for Pool2d {
             3.0,
         )
     }
+}
+
+/// Whether a kernel takes whole planes.
+pub(super) fn takes_planes(kernel: &Kernel) -> bool {
+    kernel.algorithm == Algorithm::GlobalPool
 }
 
 /// Whether a windowed pooling is a global one: a single window that is the plane.

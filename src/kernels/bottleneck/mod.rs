@@ -4,13 +4,15 @@
 //! products, the halo's done again for it included, and of its way from and to the L2 cache, and
 //! part of the shorter one. It ranks tiles, and says whether three launches would be faster.
 
-use super::bottleneck_args::BottleneckArgs;
-use super::cost::{Score, memory_us, overlapped};
-use super::fill::Arguments;
-use super::tensor::alignment_of;
-use super::tensor_cost::{FINISH, L2_BYTES, START};
-use super::{Capability, Limits, Operation, PeakRates, Refusal, Roofline};
+use args::BottleneckArgs;
+pub(crate) mod args;
+
+use crate::kernels::cost::{Score, memory_us, overlapped};
+use crate::kernels::fill::Arguments;
+use crate::kernels::tensor::alignment_of;
+use crate::kernels::tensor_cost::{FINISH, L2_BYTES, START};
 use crate::kernels::{Algorithm, DType, Kernel, Layout};
+use crate::kernels::{Capability, Limits, Operation, PeakRates, Refusal, Roofline};
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
 
 impl Operation for Bottleneck2d {
@@ -127,6 +129,11 @@ impl Operation for Bottleneck2d {
             ..Score::EMPTY
         }
     }
+}
+
+/// Whether operands reach the tensor cores as they are, which cut bits off instead of rounding.
+pub(super) fn cuts_operands(kernel: &Kernel) -> bool {
+    kernel.algorithm == Algorithm::BottleneckWgmma
 }
 
 /// Blocks that a multiprocessor holds at once, as far as shared memory and what the kernel was

@@ -1,9 +1,9 @@
 //! The argument struct of the kernels that compute a bottleneck: a mirror of
 //! `kernels/bottleneck_args.cuh`, field by field.
 
-use super::args::{FastDiv, Strides};
-use super::fill::{Arguments, int};
-use super::{Kernel, Layout};
+use crate::kernels::args::{FastDiv, Strides};
+use crate::kernels::fill::{Arguments, int};
+use crate::kernels::{Kernel, Layout};
 use crate::problem::{Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The arguments of every kernel that computes a bottleneck: a mirror of

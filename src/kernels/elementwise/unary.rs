@@ -1,11 +1,11 @@
 //! Operations from one tensor to another of the same extents: ReLU, tanh, local response
 //! normalisation, softmax.
 
-use super::Operation;
 use super::activation_args::TanhArgs;
-use super::args::ReluArgs;
 use super::channel_args::{LrnArgs, SoftmaxArgs};
-use super::fill::Arguments;
+use crate::kernels::Operation;
+use crate::kernels::args::ReluArgs;
+use crate::kernels::fill::Arguments;
 use crate::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
 
 /// An operation from one tensor to another of the same extents, without weights.

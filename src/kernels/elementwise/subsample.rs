@@ -1,10 +1,10 @@
 //! What the subsampling kernels accept, and how well they do.
 
 use super::activation_args::SubsampleArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
+use crate::kernels::{Capability, Operation, Roofline, Score};
 use crate::problem::{Subsample, TensorDesc};
 
 impl Operation for Subsample {

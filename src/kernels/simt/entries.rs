@@ -1,7 +1,7 @@
 //! The kernels that compute on CUDA cores.
 
 use super::{Algorithm, Arch, Kernel};
-use crate::problem::{DType, Layout, Math};
+use super::{DType, Layout, Math};
 
 /// Tiles, as (tile_m, tile_n), with the types and architectures they are compiled for. cp.async cannot
 /// convert, so f16 and bf16 have the baseline architecture only.
@@ -131,28 +131,6 @@ pub(super) fn depthwise(all: &mut Vec<Kernel>) {
                 });
             }
         }
-    }
-}
-
-/// Max, average and global pooling, and ReLU.
-pub(super) fn pooling_and_relu(all: &mut Vec<Kernel>) {
-    for dtype in DType::ALL {
-        for layout in Layout::ALL {
-            all.push(Kernel {
-                // Output rows a thread makes.
-                tile_m: if layout == Layout::Nchw { 8 } else { 1 },
-                ..one_by_one(Algorithm::MaxPool, dtype, Some(layout), 256)
-            });
-            all.push(one_by_one(Algorithm::AvgPool, dtype, Some(layout), 256));
-            all.push(one_by_one(Algorithm::GlobalPool, dtype, Some(layout), 256));
-        }
-    }
-    for dtype in DType::ALL {
-        all.push(Kernel {
-            // Elements a block makes: four 16-byte vectors a thread.
-            tile_n: 16384 / dtype.size() as u32,
-            ..one_by_one(Algorithm::Relu, dtype, None, 256)
-        });
     }
 }
 

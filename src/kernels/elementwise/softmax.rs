@@ -1,23 +1,23 @@
-//! What the tanh kernels accept, and how well they do.
+//! What the softmax kernels accept, and how well they do.
 
-use super::activation_args::TanhArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Roofline, Score};
+use super::channel_args::SoftmaxArgs;
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
-use crate::problem::{Tanh, TensorDesc};
+use crate::kernels::{Capability, Operation, Roofline, Score};
+use crate::problem::{Softmax, TensorDesc};
 
-impl Operation for Tanh {
-    const NAME: &'static str = "a tanh";
+impl Operation for Softmax {
+    const NAME: &'static str = "a softmax";
 
     fn computed_by(algorithm: Algorithm) -> bool {
-        algorithm == Algorithm::Tanh
+        algorithm == Algorithm::Softmax
     }
 
     fn describe(&self) -> String {
         let input = self.input();
         format!(
-            "a tanh of {}x{}x{}x{}",
+            "a softmax of {}x{}x{}x{}",
             input.n(),
             input.c(),
             input.h(),
@@ -35,12 +35,12 @@ impl Operation for Tanh {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        TanhArgs::from(self).set_grid(kernel)
+        SoftmaxArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
         let blocks = self.blocks(kernel);
-        // A tangent takes a few dozen additions' time.
-        streaming(kernel, device, roofline, blocks, roofline.macs, 30.0)
+        // An exponential and a division take a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 40.0)
     }
 }

@@ -1,7 +1,7 @@
 //! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma_tile.cuh`.
 
 use super::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
-use crate::problem::{DType, Layout, Math};
+use super::{DType, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {

@@ -1,8 +1,10 @@
 //! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of
 //! `kernels/squash_args.cuh`, field by field.
 
-use super::args::{FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
-use super::fill::{Arguments, elementwise, int};
+use crate::kernels::args::{
+    FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides,
+};
+use crate::kernels::fill::{Arguments, elementwise, int};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Activation, Subsample, Tanh};
 

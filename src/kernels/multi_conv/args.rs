@@ -1,11 +1,11 @@
 //! The argument structs of the kernels that compute several convolutions: a mirror of
 //! `kernels/multi_conv_args.cuh`, field by field.
 
-use super::args::{FastDiv, Strides};
-use super::branches::split_k_of;
-use super::fill::{Arguments, int};
-use super::tensor_args::TensorArgs;
-use super::{Kernel, Layout};
+use super::split_k_of;
+use crate::kernels::args::{FastDiv, Strides};
+use crate::kernels::fill::{Arguments, int};
+use crate::kernels::tensor_args::TensorArgs;
+use crate::kernels::{Kernel, Layout};
 use crate::problem::{Branches, MAX_MERGED, MAX_PRODUCTS, Product};
 
 /// A range of a product's filters: one convolution. As all structs here it mirrors

@@ -1,10 +1,10 @@
 //! What the ReLU kernels accept, and how well they do.
 
-use super::args::ReluArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::args::ReluArgs;
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
+use crate::kernels::{Capability, Operation, Roofline, Score};
 use crate::problem::{Relu, TensorDesc};
 
 impl Operation for Relu {

@@ -5,7 +5,7 @@
 //! intermediates, rounded up; `stride` is that of the 3x3.
 
 use super::{Algorithm, Arch, Kernel};
-use crate::problem::{DType, Layout, Math};
+use super::{DType, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {

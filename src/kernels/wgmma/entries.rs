@@ -1,7 +1,7 @@
 //! The kernels that compute on tensor cores by `wgmma`.
 
 use super::{Algorithm, Arch, Kernel};
-use crate::problem::{DType, Layout, Math};
+use super::{DType, Layout, Math};
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {

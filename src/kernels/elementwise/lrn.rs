@@ -1,10 +1,10 @@
 //! What the kernels of the local response normalisation accept, and how well they do.
 
 use super::channel_args::LrnArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Roofline, Score};
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
+use crate::kernels::{Capability, Operation, Roofline, Score};
 use crate::problem::{Lrn, TensorDesc};
 
 impl Operation for Lrn {

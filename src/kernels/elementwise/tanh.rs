@@ -1,23 +1,23 @@
-//! What the softmax kernels accept, and how well they do.
+//! What the tanh kernels accept, and how well they do.
 
-use super::channel_args::SoftmaxArgs;
-use super::cost::streaming;
-use super::fill::Arguments;
-use super::{Capability, Operation, Roofline, Score};
+use super::activation_args::TanhArgs;
+use crate::kernels::cost::streaming;
+use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
-use crate::problem::{Softmax, TensorDesc};
+use crate::kernels::{Capability, Operation, Roofline, Score};
+use crate::problem::{Tanh, TensorDesc};
 
-impl Operation for Softmax {
-    const NAME: &'static str = "a softmax";
+impl Operation for Tanh {
+    const NAME: &'static str = "a tanh";
 
     fn computed_by(algorithm: Algorithm) -> bool {
-        algorithm == Algorithm::Softmax
+        algorithm == Algorithm::Tanh
     }
 
     fn describe(&self) -> String {
         let input = self.input();
         format!(
-            "a softmax of {}x{}x{}x{}",
+            "a tanh of {}x{}x{}x{}",
             input.n(),
             input.c(),
             input.h(),
@@ -35,12 +35,12 @@ impl Operation for Softmax {
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {
-        SoftmaxArgs::from(self).set_grid(kernel)
+        TanhArgs::from(self).set_grid(kernel)
     }
 
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
         let blocks = self.blocks(kernel);
-        // An exponential and a division take a few dozen additions' time.
-        streaming(kernel, device, roofline, blocks, roofline.macs, 40.0)
+        // A tangent takes a few dozen additions' time.
+        streaming(kernel, device, roofline, blocks, roofline.macs, 30.0)
     }
 }

@@ -1,7 +1,7 @@
 //! The kernels that compute several convolutions in one launch: tiles of `kernels/mma_multi_conv.cu`.
 
 use super::{Algorithm, Arch, Kernel};
-use crate::problem::{DType, Layout, Math};
+use super::{DType, Layout, Math};
 
 /// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
 /// multiprocessor.

@@ -1,12 +1,14 @@
 //! What the kernels that compute several convolutions in one launch accept, and how well they do.
 
-use super::filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
-use super::tensor::{
+use crate::kernels::filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+pub(crate) mod args;
+
+use crate::kernels::tensor::{
     alignment_of, channels, packs, steps, tile_efficiency, tiles, whole_split_k, x_alignment,
 };
-use super::tensor_cost::{Tiling, score};
-use super::{Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score};
+use crate::kernels::tensor_cost::{Tiling, score};
 use crate::kernels::{Algorithm, Kernel, Layout};
+use crate::kernels::{Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score};
 use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 
 /// The most blocks that share a sum, unless somebody asks for more.

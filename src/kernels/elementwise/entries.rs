@@ -1,11 +1,21 @@
-//! The kernels of the small layers between convolutions: normalisation, softmax, squashing,
-//! subsampling.
+//! The kernels of the layers between convolutions: ReLU, normalisation, softmax, tanh, subsampling.
 
 use super::simt::one_by_one;
 use super::{Algorithm, Kernel};
-use crate::problem::{DType, Layout};
+use super::{DType, Layout};
 
-/// All of them.
+/// ReLU.
+pub(super) fn relu(all: &mut Vec<Kernel>) {
+    for dtype in DType::ALL {
+        all.push(Kernel {
+            // Elements a block makes: four 16-byte vectors a thread.
+            tile_n: 16384 / dtype.size() as u32,
+            ..one_by_one(Algorithm::Relu, dtype, None, 256)
+        });
+    }
+}
+
+/// All others.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         for layout in Layout::ALL {
