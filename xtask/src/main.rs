@@ -12,9 +12,6 @@ mod sass;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-// The catalog's files name the types by the path that they have in a build script.
-use build::problem;
-
 use clap::{Parser, Subcommand};
 
 /// One sentence that says why a task failed.
