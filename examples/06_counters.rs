@@ -13,7 +13,7 @@ pub fn main() -> Result<(), Error> {
     let conv: Conv2d = "mb1ic64ih14oc64oh14kh3ph1+f16+nhwc".parse()?;
 
     let ranked = ConvPlan::new(&conv, gpu.capability())?;
-    let candidates: Vec<_> = ranked.accepted().map(|c| c.kernel).collect();
+    let candidates: Vec<_> = ranked.accepted().map(|c| c.id).collect();
     let (best, worst) = (candidates[0], candidates[candidates.len() - 1]);
 
     // Each operand once: f16 has two bytes.

@@ -67,7 +67,7 @@ pub fn convolution<T: Stored>(
 
 /// The kernel of a plan, with what the plan adds to it.
 fn kernel(plan: &ConvPlan) -> String {
-    let mut words = plan.kernel().kernel().name();
+    let mut words = plan.kernel().name();
     if plan.split_k() > 1 {
         words.push_str(&format!(" in {} splits", plan.split_k()));
     }
@@ -99,7 +99,7 @@ pub fn pooling<T: Stored>(
         batch: problem.n() as u64,
         kind: problem.dtype().name().to_owned(),
         layout: problem.layout().name().to_owned(),
-        kernel: plan.kernel().kernel().name(),
+        kernel: plan.kernel().name(),
         macs,
         bytes: problem.min_bytes(),
         floor_us: roofline.floor_us,

@@ -113,7 +113,7 @@ fn explain<P: Operation>(
     problem: &impl fmt::Display,
     facts: &str,
 ) -> Result<Value, Failure> {
-    let kernel = plan.kernel().kernel();
+    let kernel = plan.kernel();
     let roofline = plan.roofline();
     say(format_args!("problem: {problem}"))?;
     say(format_args!("         {facts}"))?;
@@ -176,7 +176,7 @@ fn explain<P: Operation>(
         "predicted_us": number(Some(roofline.floor_us)),
         "splits": score.split_k,
         "workspace": score.workspace,
-        "accepted": plan.accepted().map(|c| c.kernel.kernel().name()).collect::<Vec<_>>(),
+        "accepted": plan.accepted().map(|c| c.kernel().name()).collect::<Vec<_>>(),
         "ranking": plan.accepted().filter_map(ranked_json).collect::<Vec<_>>(),
         "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
     }))
@@ -218,7 +218,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
     let rows = refused.into_iter().map(|c| {
         let why = c.evaluation.err();
         vec![
-            c.kernel.kernel().name(),
+            c.kernel().name(),
             why.map_or_else(String::new, |why| why.to_string()),
         ]
     });
@@ -230,11 +230,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
 
 /// A row of the table of kernels that accept.
 fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
-    let mut row = vec![format!(
-        "{}. {}",
-        rank + 1,
-        candidate.kernel.kernel().name()
-    )];
+    let mut row = vec![format!("{}. {}", rank + 1, candidate.kernel().name())];
     match &candidate.evaluation {
         Ok(score) => row.extend([
             grouped(score.blocks),
@@ -256,7 +252,7 @@ fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
 fn ranked_json(candidate: &Candidate) -> Option<Value> {
     let score = candidate.evaluation.as_ref().ok()?;
     Some(json!({
-        "kernel": candidate.kernel.kernel().name(),
+        "kernel": candidate.kernel().name(),
         "us": number(Some(score.us)),
         "arithmetic_us": number(Some(score.arithmetic_us)),
         "memory_us": number(Some(score.memory_us)),
@@ -272,7 +268,7 @@ fn ranked_json(candidate: &Candidate) -> Option<Value> {
 /// A refusal in JSON.
 fn refusal_json(candidate: &Candidate) -> Value {
     json!({
-        "kernel": candidate.kernel.kernel().name(),
+        "kernel": candidate.kernel().name(),
         "reason": candidate.evaluation.err().map(|why| why.to_string()),
     })
 }

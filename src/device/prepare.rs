@@ -86,7 +86,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::prepare_conv`].
     pub fn prepare_bottleneck(&self, plan: &BottleneckPlan) -> Result<PreparedBottleneck, Error> {
-        let (device, kernel) = (self.capability(), plan.kernel().kernel());
+        let (device, kernel) = (self.capability(), plan.kernel());
         let work = BottleneckKernel {
             arguments: BottleneckArgs::from(plan.problem()),
             most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
@@ -99,7 +99,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::prepare_conv`].
     pub fn prepare_branches(&self, plan: &BranchesPlan) -> Result<PreparedBranches, Error> {
-        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
+        let (problem, kernel) = (plan.problem(), plan.kernel());
         let (places, _) = partials_layout(problem, kernel, plan.split_k());
         let work = BranchesKernel {
             arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
@@ -163,7 +163,7 @@ pub(crate) enum ConvArguments {
 
 impl ConvKernels {
     fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvKernels, Error> {
-        let (problem, kernel) = (plan.problem(), plan.kernel().kernel());
+        let (problem, kernel) = (plan.problem(), plan.kernel());
         let arguments = match conv_family(kernel.algorithm) {
             // No driver encodes a map of nothing.
             Some(family) if plan.grid() > 0 => {

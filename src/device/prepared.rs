@@ -34,7 +34,7 @@ pub struct FunctionAttributes {
 impl<P: Operation, A> Prepared<P, A> {
     pub(crate) fn new(gpu: &Gpu, plan: &Plan<P>, arguments: A) -> Result<Prepared<P, A>, Error> {
         let (planned, device) = (plan.capability().version(), gpu.capability().version());
-        let kernel = plan.kernel().kernel();
+        let kernel = plan.kernel();
         // Cards of one architecture differ in shared memory: 8.6 has less than 8.0.
         let most_shared = gpu.capability().shared_per_block_optin;
         if !kernel.arch.runs_on(device) || kernel.dynamic_shared() > most_shared {
@@ -45,7 +45,7 @@ impl<P: Operation, A> Prepared<P, A> {
         }
         Ok(Prepared {
             plan: plan.clone(),
-            kernel: gpu.load(plan.kernel())?,
+            kernel: gpu.load(plan.kernel_id())?,
             arguments,
         })
     }

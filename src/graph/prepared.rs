@@ -103,17 +103,17 @@ impl PreparedStep {
     /// The kernel, and how many blocks share a sum in it.
     fn kernel(&self) -> (&'static Kernel, u32) {
         match self {
-            PreparedStep::Conv(conv) => (conv.plan().kernel().kernel(), conv.plan().split_k()),
+            PreparedStep::Conv(conv) => (conv.plan().kernel(), conv.plan().split_k()),
             PreparedStep::Branches(branches) => {
-                (branches.plan().kernel().kernel(), branches.plan().split_k())
+                (branches.plan().kernel(), branches.plan().split_k())
             }
-            PreparedStep::Pool(pool) => (pool.plan().kernel().kernel(), 1),
-            PreparedStep::Relu(relu) => (relu.plan().kernel().kernel(), 1),
-            PreparedStep::Bottleneck(one) => (one.plan().kernel().kernel(), 1),
-            PreparedStep::Lrn(lrn) => (lrn.plan().kernel().kernel(), 1),
-            PreparedStep::Softmax(softmax) => (softmax.plan().kernel().kernel(), 1),
-            PreparedStep::Tanh(tanh) => (tanh.plan().kernel().kernel(), 1),
-            PreparedStep::Subsample(subsample) => (subsample.plan().kernel().kernel(), 1),
+            PreparedStep::Pool(pool) => (pool.plan().kernel(), 1),
+            PreparedStep::Relu(relu) => (relu.plan().kernel(), 1),
+            PreparedStep::Bottleneck(one) => (one.plan().kernel(), 1),
+            PreparedStep::Lrn(lrn) => (lrn.plan().kernel(), 1),
+            PreparedStep::Softmax(softmax) => (softmax.plan().kernel(), 1),
+            PreparedStep::Tanh(tanh) => (tanh.plan().kernel(), 1),
+            PreparedStep::Subsample(subsample) => (subsample.plan().kernel(), 1),
         }
     }
 

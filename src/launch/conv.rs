@@ -250,7 +250,7 @@ struct Needs {
 
 fn needs(plan: &ConvPlan) -> Needs {
     let element = plan.problem().dtype().size() as u64;
-    let kernel = plan.kernel().kernel();
+    let kernel = plan.kernel();
     let tensor = kernel.algorithm.tensor();
     let x = kernel.x_vector() as u64;
     Needs {

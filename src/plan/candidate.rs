@@ -10,15 +10,22 @@ use crate::ptx;
 /// A kernel that was asked, and what it said.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// The kernel.
-    pub kernel: KernelId,
+    /// The kernel's place in the catalog.
+    pub id: KernelId,
     /// Its score, or the one reason for which it is not for the problem.
     pub evaluation: Result<Score, Refusal>,
 }
 
+impl Candidate {
+    /// The kernel.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.id.kernel()
+    }
+}
+
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.kernel.kernel().name())?;
+        write!(f, "{}: ", self.kernel().name())?;
         match &self.evaluation {
             Ok(score) => write!(
                 f,

@@ -41,7 +41,7 @@ pub use crate::kernels::{
 use candidate::{bound, evaluate};
 
 use crate::error::Error;
-use crate::kernels::{KernelId, kernels};
+use crate::kernels::{Kernel, KernelId, kernels};
 use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use crate::ptx;
 
@@ -127,15 +127,15 @@ impl<P: Operation> Plan<P> {
         let candidates = Plan::candidates_within(problem, capability, limits);
         let chosen = candidates
             .iter()
-            .filter(|c| limits.kernel.is_none_or(|kernel| kernel == c.kernel))
-            .find_map(|c| Some((c.kernel, c.evaluation.ok()?)));
+            .filter(|c| limits.kernel.is_none_or(|kernel| kernel == c.id))
+            .find_map(|c| Some((c.id, c.evaluation.ok()?)));
         match chosen {
             Some((kernel, score)) => Ok(Plan::of(problem, capability, kernel, score, candidates)),
             None => Err(Error::NoKernel {
                 problem: problem.describe(),
                 refused: candidates
                     .iter()
-                    .filter_map(|c| Some((c.kernel.kernel().name(), c.evaluation.err()?)))
+                    .filter_map(|c| Some((c.kernel().name(), c.evaluation.err()?)))
                     .collect(),
             }),
         }
@@ -191,7 +191,7 @@ impl<P: Operation> Plan<P> {
             .map(|(index, entry)| {
                 let kernel = KernelId(index);
                 Candidate {
-                    kernel,
+                    id: kernel,
                     evaluation: evaluate(problem, capability, limits, kernel, entry),
                 }
             })
@@ -199,7 +199,7 @@ impl<P: Operation> Plan<P> {
         // Stable, so that of two equals the catalog's first is taken.
         all.sort_by(|a, b| {
             let us = |c: &Candidate| c.evaluation.map_or(f64::INFINITY, |score| score.us);
-            let vector = |c: &Candidate| c.kernel.kernel().vector;
+            let vector = |c: &Candidate| c.kernel().vector;
             us(a)
                 .total_cmp(&us(b))
                 .then_with(|| match (a.evaluation, b.evaluation) {
@@ -241,7 +241,12 @@ impl<P: Operation> Plan<P> {
     }
 
     /// The kernel chosen.
-    pub fn kernel(&self) -> KernelId {
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel.kernel()
+    }
+
+    /// The place of the kernel in the catalog.
+    pub fn kernel_id(&self) -> KernelId {
         self.kernel
     }
 

@@ -127,7 +127,7 @@ pub(super) struct Entry {
 /// let tuned_kernel = TunedKernel { kernel: second, split_k: 1, by: Measure::Time, amount: 10.5, of: 2 };
 /// tuning.insert(&problem.to_string(), tuned_kernel);
 /// let plan = ConvPlan::tuned(&problem, &Capability::h200(), &Limits::default(), &tuning)?;
-/// assert_eq!(plan.kernel(), second);
+/// assert_eq!(plan.kernel_id(), second);
 /// assert_eq!(plan.tuned_kernel(), Some(tuned_kernel));
 /// # Ok::<(), warpconv::Error>(())
 /// ```

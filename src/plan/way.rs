@@ -108,7 +108,7 @@ impl BottleneckWay {
                     Ok(plans) if fused_us > separate_us => Ok(BottleneckWay::Separate {
                         plans,
                         why: Unfused::Slower {
-                            kernel: plan.kernel(),
+                            kernel: plan.kernel_id(),
                             fused_us,
                             separate_us,
                         },
@@ -123,7 +123,7 @@ impl BottleneckWay {
                 let asked = BottleneckPlan::candidates_within(problem, capability, limits);
                 let refused = asked
                     .into_iter()
-                    .filter_map(|candidate| Some((candidate.kernel, candidate.evaluation.err()?)));
+                    .filter_map(|candidate| Some((candidate.id, candidate.evaluation.err()?)));
                 Ok(BottleneckWay::Separate {
                     plans,
                     why: Unfused::Refused(refused.collect()),
@@ -175,7 +175,7 @@ impl fmt::Display for BottleneckWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BottleneckWay::Fused { plan, separate_us } => {
-                writeln!(f, "one launch: {}", plan.kernel().kernel().name())?;
+                writeln!(f, "one launch: {}", plan.kernel().name())?;
                 write!(
                     f,
                     "why      the model ranks it by {:.2} us, ",
@@ -187,7 +187,7 @@ impl fmt::Display for BottleneckWay {
                 }
             }
             BottleneckWay::Separate { plans, why } => {
-                let kernels = plans.each_ref().map(|plan| plan.kernel().kernel().name());
+                let kernels = plans.each_ref().map(|plan| plan.kernel().name());
                 writeln!(f, "three launches: {}", kernels.join(", "))?;
                 writeln!(f, "why      {why}")?;
             }

@@ -17,7 +17,7 @@ impl Plan<Conv2d> {
     /// Whether a launch brings the filters into the kernel's order first, by a kernel of its own.
     /// To do that once instead of every time, see [`FilterLayout::Packed`].
     pub fn packs_filter(&self) -> bool {
-        self.grid() > 0 && tensor::packs(self.problem(), self.kernel().kernel())
+        self.grid() > 0 && tensor::packs(self.problem(), self.kernel())
     }
 
     /// Blocks that share the sum of a tile; 1 where each has a tile of its own.
@@ -39,7 +39,7 @@ impl Plan<Conv2d> {
     /// Where things lie in the workspace, as [`Plan::workspace_bytes`] counts them.
     pub(crate) fn workspace_parts(&self) -> WorkspaceParts {
         let packed = match self.packs_filter() {
-            true => FilterRows::of(self.problem(), self.kernel().kernel()).bytes(self.problem()),
+            true => FilterRows::of(self.problem(), self.kernel()).bytes(self.problem()),
             false => 0,
         };
         WorkspaceParts {

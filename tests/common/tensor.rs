@@ -77,7 +77,7 @@ pub fn plan(conv: &Conv2d, split_k: u32) -> ConvPlan {
     };
     let candidates = ConvPlan::candidates(conv, capability).into_iter();
     candidates
-        .filter(|c| c.kernel.kernel().algorithm == Algorithm::Mma)
-        .find_map(|c| ConvPlan::within(conv, capability, &limits(c.kernel)).ok())
+        .filter(|c| c.kernel().algorithm == Algorithm::Mma)
+        .find_map(|c| ConvPlan::within(conv, capability, &limits(c.id)).ok())
         .expect("a kernel on tensor cores takes the problem")
 }

@@ -73,7 +73,7 @@ fn plans_are_made_within_what_is_left() {
             compare(&y, &format!("with {left} bytes left"));
             // A kernel that was asked for, and takes no less: both sizes are said.
             let only = Limits {
-                kernel: Some(plan.kernel()),
+                kernel: Some(plan.kernel_id()),
                 split_k: Some(plan.split_k()),
                 ..Limits::default()
             };

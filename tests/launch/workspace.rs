@@ -38,7 +38,7 @@ fn a_plan_says_what_it_needs() {
         (split.packs_filter(), split.launches(), split.split_k()),
         (false, 1, 3)
     );
-    let kernel = split.kernel().kernel();
+    let kernel = split.kernel();
     let tile = u64::from(kernel.tile_m * kernel.tile_n) * 4;
     assert_eq!(
         split.workspace_bytes(),
@@ -67,7 +67,7 @@ fn the_driver_is_asked_for_all_of_the_shared_memory() {
         if candidate.evaluation.is_err() {
             continue;
         }
-        let plan = ConvPlan::with_kernel(&conv, capability, candidate.kernel).unwrap();
+        let plan = ConvPlan::with_kernel(&conv, capability, candidate.id).unwrap();
         let attributes = prepare(&plan).attributes().unwrap();
         assert_eq!(attributes.shared_bytes, plan.shared_bytes());
         large = large.max(plan.shared_bytes());
@@ -206,7 +206,7 @@ fn raw_pointers_are_held_to_what_the_kernel_needs() {
             has,
         })
     };
-    let vector = u64::from(prepared.plan().kernel().kernel().vector);
+    let vector = u64::from(prepared.plan().kernel().vector);
     assert!(
         vector > 2,
         "the first kernel copies more than an element of x"

@@ -4,6 +4,5 @@ mod notation;
 mod notation_oracle;
 mod plan;
 mod problem;
-#[path = "../structure.rs"]
 mod structure;
 mod tensor_plan;

@@ -34,7 +34,7 @@ fn planned(text: &str, device: &Capability) -> ConvPlan {
 
 /// The algorithm of the plan on each kind of device.
 fn algorithms(text: &str) -> [Algorithm; 3] {
-    devices().map(|device| planned(text, &device).kernel().kernel().algorithm)
+    devices().map(|device| planned(text, &device).kernel().algorithm)
 }
 
 #[test]
@@ -92,10 +92,10 @@ fn f32_is_multiplied_as_exactly_as_asked() {
                 "mb32ic3ih64oc64kh7sh2ph3",
             ] {
                 let plan = planned(&format!("{shape}{words}"), &device);
-                let kernel = plan.kernel().kernel();
+                let kernel = plan.kernel();
                 assert_eq!(kernel.algorithm.tensor(), kernel.math != Math::Strict);
                 for candidate in plan.accepted() {
-                    assert!(candidate.kernel.kernel().math <= most, "{candidate}");
+                    assert!(candidate.kernel().math <= most, "{candidate}");
                 }
                 let too_inexact = |c: &&warpconv::plan::Candidate| {
                     matches!(c.evaluation, Err(Refusal::Math { .. }))
@@ -112,7 +112,7 @@ fn f32_is_multiplied_as_exactly_as_asked() {
     // Where there is enough to do, tensor cores win as soon as they may be taken.
     for words in ["+tf32", "+tf32x3"] {
         let text = format!("mb32ic128ih28oc192kh3ph1+nhwc+krsc{words}");
-        let kernel = planned(&text, &Capability::h200()).kernel().kernel();
+        let kernel = planned(&text, &Capability::h200()).kernel();
         assert!(kernel.algorithm.tensor(), "{words}: {}", kernel.name());
     }
 }
@@ -125,7 +125,7 @@ fn few_pixels_share_their_sums() {
         assert!(plan.split_k() > 1, "{}", plan);
         assert!(!plan.packs_filter());
         assert_eq!(plan.launches(), 1);
-        let tile = plan.kernel().kernel();
+        let tile = plan.kernel();
         let parts = u64::from(plan.grid()) * 4 * u64::from(tile.tile_m * tile.tile_n);
         assert!(plan.workspace_bytes() >= (64 << 10), "{plan}");
         assert!(plan.workspace_bytes() <= (64 << 10) + parts.max(1 << 23));
@@ -149,7 +149,7 @@ fn few_pixels_share_their_sums() {
 fn splits_can_be_forced() {
     let problem = parse("mb1ic256ih7oc64kh3ph1+bf16+nhwc+krsc");
     let device = Capability::sm80();
-    let kernel = planned("mb1ic256ih7oc64kh3ph1+bf16+nhwc+krsc", &device).kernel();
+    let kernel = planned("mb1ic256ih7oc64kh3ph1+bf16+nhwc+krsc", &device).kernel_id();
     let within = |split_k, kernel| {
         let limits = Limits {
             kernel: Some(kernel),
@@ -160,7 +160,7 @@ fn splits_can_be_forced() {
     };
     for split_k in [1, 2, 3] {
         let plan = within(split_k, kernel).unwrap();
-        assert_eq!((plan.split_k(), plan.kernel()), (split_k, kernel));
+        assert_eq!((plan.split_k(), plan.kernel_id()), (split_k, kernel));
     }
     let blocks = |split_k| within(split_k, kernel).unwrap().grid();
     assert_eq!((3 * blocks(1), 2 * blocks(3)), (blocks(3), 3 * blocks(2)));
@@ -273,7 +273,7 @@ fn depthwise_takes_a_depthwise_kernel_however_few_images() {
     ] {
         let problem: Conv2d = line.parse().expect("a valid problem");
         let plan = ConvPlan::new(&problem, &Capability::h200()).expect("a plan");
-        let kernel = plan.kernel().kernel();
+        let kernel = plan.kernel();
         assert_eq!(
             kernel.algorithm,
             Algorithm::Depthwise,

@@ -107,7 +107,7 @@ pub fn unfused(module: &Graph, capability: &Capability) -> Option<Unfused> {
 fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
     Plan::new(problem, capability).err()?;
     let asked = Plan::candidates(problem, capability).into_iter();
-    let refused = asked.filter_map(|asked| Some((asked.kernel, asked.evaluation.err()?)));
+    let refused = asked.filter_map(|asked| Some((asked.id, asked.evaluation.err()?)));
     let mut refused: Vec<(KernelId, Refusal)> = refused.collect();
     let stores =
         |(kernel, _): &(KernelId, Refusal)| kernel.kernel().dtype == problem.output().dtype();

@@ -238,9 +238,9 @@ fn plans<P: Operation>(
     if !context.all {
         return Ok(vec![best]);
     }
-    let accepted = best.accepted().map(|Candidate { kernel, .. }| {
+    let accepted = best.accepted().map(|Candidate { id, .. }| {
         within(&Limits {
-            kernel: Some(*kernel),
+            kernel: Some(*id),
             ..context.limits
         })
     });
@@ -257,12 +257,12 @@ fn counted<P: Operation>(
     let gone = || Failure::Device("the emulator has forgotten its launches".to_owned());
     let library = context.gpu.emulator().ok_or_else(gone)?;
     let (launches, totals) = (library.launches(), library.totals());
-    let entry = plan.kernel().kernel();
+    let entry = plan.kernel();
     let capability = context.gpu.capability();
     let machine = context
         .tools
         .as_ref()
-        .map(|tools| tools.examine(plan.kernel(), capability.version()));
+        .map(|tools| tools.examine(plan.kernel_id(), capability.version()));
     let occupancy = match &machine {
         Some(Ok(machine)) => Some(occupancy(
             Block {
@@ -277,7 +277,7 @@ fn counted<P: Operation>(
     // The same kernel, ranked for an H200; one that is for other cards only has the model's time
     // there.
     let same = Limits {
-        kernel: Some(plan.kernel()),
+        kernel: Some(plan.kernel_id()),
         split_k: Some(plan.score().split_k),
         ..context.limits
     };
@@ -291,7 +291,7 @@ fn counted<P: Operation>(
     }
     let prediction = predict(&work, entry, main.unwrap_or(0), model_us);
     Ok(Counted {
-        kernel: plan.kernel(),
+        kernel: plan.kernel_id(),
         split_k: plan.score().split_k,
         part_bytes,
         grid: plan.grid(),

@@ -170,7 +170,7 @@ impl Context<'_> {
         let plans =
             candidates(problem, self.gpu.capability(), &self.limits).map_err(Failure::device)?;
         let step = |plan: &Plan<P>| {
-            let kernel = plan.kernel().kernel().name();
+            let kernel = plan.kernel().name();
             self.progress.doing(name(&kernel, plan.score().split_k));
         };
         Ok(search(&plans, &mut measuring, step))

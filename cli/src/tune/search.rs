@@ -71,8 +71,8 @@ pub fn candidates<P: Operation>(
     limits: &Limits,
 ) -> Result<Vec<Plan<P>>, Error> {
     let best = Plan::within(problem, capability, limits)?;
-    let first = (best.kernel(), best.score().split_k);
-    let kernels: Vec<KernelId> = best.accepted().map(|candidate| candidate.kernel).collect();
+    let first = (best.kernel_id(), best.score().split_k);
+    let kernels: Vec<KernelId> = best.accepted().map(|candidate| candidate.id).collect();
     let mut all = vec![best];
     for kernel in kernels {
         for split_k in SPLITS {
@@ -110,7 +110,7 @@ pub fn search<P: Operation>(
         }
         lost = lost || (outcome.is_err() && !measuring.usable());
         tried.push(Tried {
-            kernel: plan.kernel(),
+            kernel: plan.kernel_id(),
             split_k: plan.score().split_k,
             outcome,
         });
@@ -225,15 +225,15 @@ mod tests {
         let all = candidates(&conv, &device, &Limits::default()).expect("kernels that accept");
         let mut seen = std::collections::BTreeSet::new();
         for plan in &all {
-            assert!(seen.insert((plan.kernel(), plan.score().split_k)));
+            assert!(seen.insert((plan.kernel_id(), plan.score().split_k)));
         }
         for accepted in all[0].accepted() {
-            assert!(seen.iter().any(|(kernel, _)| *kernel == accepted.kernel));
+            assert!(seen.iter().any(|(kernel, _)| *kernel == accepted.id));
         }
         let best = Plan::new(&conv, &device).expect("a plan");
         assert_eq!(
-            (all[0].kernel(), all[0].score().split_k),
-            (best.kernel(), best.score().split_k)
+            (all[0].kernel_id(), all[0].score().split_k),
+            (best.kernel_id(), best.score().split_k)
         );
     }
 
@@ -248,14 +248,14 @@ mod tests {
         let tuned_kernel = found.tuned_kernel.expect("a winner");
         assert_eq!(
             (tuned_kernel.kernel, tuned_kernel.split_k),
-            (plans[2].kernel(), plans[2].score().split_k)
+            (plans[2].kernel_id(), plans[2].score().split_k)
         );
         assert_eq!(
             (tuned_kernel.amount, tuned_kernel.of, tuned_kernel.by),
             (3.0, 3, Measure::Time)
         );
         let order: Vec<_> = found.tried.iter().map(|t| (t.kernel, t.split_k)).collect();
-        let wanted = [0, 2, 1, 3].map(|i: usize| (plans[i].kernel(), plans[i].score().split_k));
+        let wanted = [0, 2, 1, 3].map(|i: usize| (plans[i].kernel_id(), plans[i].score().split_k));
         assert_eq!(order, wanted);
         assert!(!found.lost && found.disagree.is_empty());
     }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(found.tuned_kernel, None);
         assert_eq!(
             found.disagree,
-            [(plans[1].kernel(), plans[1].score().split_k)]
+            [(plans[1].kernel_id(), plans[1].score().split_k)]
         );
     }
 

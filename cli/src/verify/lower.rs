@@ -54,7 +54,7 @@ impl Problem {
         };
         let padded = |candidate: Candidate| {
             let score = candidate.evaluation.ok()?;
-            Some((candidate.kernel, padded(macs, &score)))
+            Some((candidate.id, padded(macs, &score)))
         };
         candidates.into_iter().filter_map(padded).collect()
     }
@@ -96,7 +96,7 @@ impl Problem {
         candidates
             .into_iter()
             .filter(|candidate| candidate.evaluation.is_ok())
-            .map(|candidate| candidate.kernel)
+            .map(|candidate| candidate.id)
             .collect()
     }
 }

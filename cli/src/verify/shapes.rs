@@ -349,7 +349,7 @@ fn affordable(
         let planned = strict && rank == 0;
         let affordable = padded(conv.macs(), &score) <= select.max_macs as f64;
         if planned || select.is_thorough() || affordable {
-            kernels.push(candidate.kernel);
+            kernels.push(candidate.id);
         }
     }
     if kernels.len() < accepting(candidates).len() {
@@ -370,7 +370,7 @@ fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
     candidates
         .iter()
         .filter(|candidate| candidate.evaluation.is_ok())
-        .map(|candidate| candidate.kernel)
+        .map(|candidate| candidate.id)
         .collect()
 }
 

@@ -107,7 +107,7 @@ mod tests {
         };
         let chosen = |problem: &Pool2d| {
             let plan = PoolPlan::new(problem, &Capability::h200()).expect("a plan");
-            plan.kernel().kernel().algorithm
+            plan.kernel().algorithm
         };
         assert_eq!(chosen(&pool(7, mean)), Algorithm::GlobalPool);
         assert_eq!(chosen(&pool(5, mean)), Algorithm::AvgPool);

@@ -130,12 +130,12 @@ fn refusal(module: &Graph, device: &Capability, error: &Error) -> String {
                 return None;
             }
             let stored = candidates.iter().filter(|asked| {
-                let kernel = asked.kernel.kernel();
+                let kernel = asked.kernel();
                 kernel.dtype == branches.dtype() && kernel.layout == Some(branches.layout())
             });
-            let asked = stored.min_by_key(|asked| asked.kernel.kernel().vector)?;
+            let asked = stored.min_by_key(|asked| asked.kernel().vector)?;
             let refusal = asked.evaluation.as_ref().err()?;
-            Some(format!("{}: {refusal}", asked.kernel.kernel().name()))
+            Some(format!("{}: {refusal}", asked.kernel().name()))
         }
         _ => None,
     });

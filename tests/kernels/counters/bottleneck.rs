@@ -31,7 +31,7 @@ fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
     };
     gpu.reset_counters();
     check::run_bottleneck(gpu, plan, &operands)
-        .unwrap_or_else(|error| panic!("{} {problem}: {error}", plan.kernel().kernel().name()));
+        .unwrap_or_else(|error| panic!("{} {problem}: {error}", plan.kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 

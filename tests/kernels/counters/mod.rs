@@ -71,7 +71,7 @@ fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
     let bias = conv.bias().then(|| check::integers(conv.k(), 2, 3));
     gpu.reset_counters();
     check::run_conv(gpu, plan, &x, &w, bias.as_deref(), None)
-        .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().kernel().name()));
+        .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 
@@ -80,7 +80,7 @@ fn pool(gpu: &Gpu, plan: &PoolPlan) -> Counters {
     let x = check::integers(plan.problem().input().elements(), 2, 1);
     gpu.reset_counters();
     check::run_pool(gpu, plan, &x)
-        .unwrap_or_else(|error| panic!("{}: {error}", plan.kernel().kernel().name()));
+        .unwrap_or_else(|error| panic!("{}: {error}", plan.kernel().name()));
     gpu.counters().expect("the device is the emulator")
 }
 

@@ -55,7 +55,7 @@ fn planned(device: &Capability) -> Vec<KernelId> {
     let conv: Conv2d = "mb1ic8ih8oc8kh1".parse().expect("the problem is valid");
     let candidates = ConvPlan::candidates(&conv, device).into_iter();
     candidates
-        .map(|candidate| candidate.kernel)
+        .map(|candidate| candidate.id)
         .filter(|id| id.kernel().algorithm.tensor())
         .collect()
 }
@@ -155,7 +155,7 @@ fn layer(gpu: &Gpu, layer: &Layer, held: &mut Held) {
         .and_then(|conv| conv.with_filter_layout(FilterLayout::Krsc))
         .expect("a valid variant");
     let plan = ConvPlan::new(&conv, gpu.capability()).expect("a kernel for every layer");
-    let kernel = plan.kernel().kernel();
+    let kernel = plan.kernel();
     if !kernel.algorithm.tensor() {
         let (name, any) = (kernel.name(), !planned(gpu.capability()).is_empty());
         assert!(!any, "{}: {name} is not on tensor cores", layer.text);

@@ -12,7 +12,7 @@ use warpconv_testing::{Guards, RunError, Tolerance};
 
 /// Bytes that the kernel reads of x or of the filters at a time, both where they lie.
 fn reads(plan: &ConvPlan) -> u64 {
-    let kernel = plan.kernel().kernel();
+    let kernel = plan.kernel();
     let filters = kernel.algorithm.tensor() && !plan.packs_filter();
     match filters || kernel.algorithm == Algorithm::Wgmma {
         true => 16,

@@ -260,7 +260,7 @@ pub fn random(device: &Device) {
     for problem in samples(any_bottleneck(), 60) {
         let operands = reals(&problem);
         each_kernel(device, &mut coverage, &problem, |plan| {
-            let kernel = plan.kernel().kernel();
+            let kernel = plan.kernel();
             let expected = ExpectedBottleneck::of(&problem, [kernel; 3], &operands.all())?;
             let run_and_compare = || {
                 let (want, tolerance) = (&expected.values, expected.tolerance());

@@ -211,7 +211,7 @@ pub fn random(device: &Device) {
         let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
         let (want, magnitudes) = (operands.want(&conv), operands.magnitudes(&conv));
         coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
-            let (kernel, split_k) = (plan.kernel().kernel(), plan.score().split_k);
+            let (kernel, split_k) = (plan.kernel(), plan.score().split_k);
             let tolerance = Tolerance::of_conv(&conv, kernel, split_k, &magnitudes);
             let first = run_and_compare(device, plan, guards, &operands, &want, tolerance)?;
             // The same bits every time.
@@ -241,7 +241,7 @@ pub fn split_k(device: &Device) {
             for candidate in Plan::candidates(&conv, &device.capability) {
                 for split_k in [2, 3, 5] {
                     let limits = Limits {
-                        kernel: Some(candidate.kernel),
+                        kernel: Some(candidate.id),
                         split_k: Some(split_k),
                         ..Limits::default()
                     };
@@ -252,7 +252,7 @@ pub fn split_k(device: &Device) {
                     if let Err(Failure(why)) =
                         run_and_compare(device, &plan, guards, &operands, &want, Tolerance::Exact)
                     {
-                        let kernel = candidate.kernel.kernel().name();
+                        let kernel = candidate.kernel().name();
                         panic!("{conv} with {kernel} in {split_k} parts: {why}");
                     }
                 }
@@ -380,7 +380,7 @@ pub fn batch_split(device: &Device) {
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
                 let whole =
                     check::run_conv_with_guards(&device.gpu, plan, guards, operands.slices())?;
-                let part = ConvPlan::with_kernel(&half, &device.capability, plan.kernel())?;
+                let part = ConvPlan::with_kernel(&half, &device.capability, plan.kernel_id())?;
                 let [_, w, bias, _] = operands.slices();
                 let mut parts = Vec::new();
                 for x in operands.x.chunks(half.input().elements()) {

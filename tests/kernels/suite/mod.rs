@@ -129,11 +129,11 @@ impl Coverage {
                 continue;
             }
             any = true;
-            self.0.push(candidate.kernel);
-            let plan = Plan::with_kernel(problem, &device.capability, candidate.kernel);
+            self.0.push(candidate.id);
+            let plan = Plan::with_kernel(problem, &device.capability, candidate.id);
             let result = plan.map_err(Failure::from).and_then(|plan| check(&plan));
             if let Err(Failure(why)) = result {
-                let name = candidate.kernel.kernel().name();
+                let name = candidate.kernel().name();
                 panic!(
                     "{line} with {name}: {why}\nrepeat: {}",
                     device.repeat(line, &name)

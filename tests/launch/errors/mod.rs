@@ -265,7 +265,7 @@ fn a_plan_for_a_newer_device_is_refused_by_an_older_one() {
     let newest = warpconv::plan::Capability::h200();
     let problem = small_conv();
     let plan = ConvPlan::new(&problem, &newest).unwrap();
-    let needs = plan.kernel().kernel().arch.capability();
+    let needs = plan.kernel().arch.capability();
     let prepared = gpu.prepare_conv(&plan);
     if gpu.capability().version() >= needs {
         assert!(prepared.is_ok());
