@@ -1,5 +1,22 @@
-//! Hand-written CUDA kernels for convolution, pooling and ReLU, with safe launchers over
-//! [cudarc](cudarc::driver).
+//! Hand-written CUDA kernels for convolution, pooling and the layers around them, with safe
+//! launchers over [cudarc](cudarc::driver).
+//!
+//! # One call
+//!
+//! ```no_run
+//! use warpconv::device::{DeviceChoice, Gpu};
+//! use warpconv::ops;
+//! use warpconv::problem::Conv2d;
+//!
+//! let gpu = Gpu::open(&DeviceChoice::Auto)?; // an NVIDIA GPU if there is one, else the emulator
+//! let conv: Conv2d = "mb1ic63ih14oc8kh3ph1".parse()?; // benchdnn's notation
+//! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
+//! let w = gpu.upload(&vec![0.5f32; conv.filter_len()])?;
+//! let y = gpu.download(&ops::conv2d(&gpu, &conv, &x, &w).run()?)?;
+//! # Ok::<(), warpconv::Error>(())
+//! ```
+//!
+//! # One plan, many launches
 //!
 //! ```no_run
 //! use warpconv::device::{DeviceChoice, Gpu};
@@ -7,39 +24,51 @@
 //! use warpconv::plan::ConvPlan;
 //! use warpconv::problem::{Conv2d, Padding};
 //!
-//! let conv = Conv2d::builder().input(8, 63, 56, 56).filters(63).kernel(3, 3).padding(Padding::same(1)).build()?;
-//! let gpu = Gpu::open(&DeviceChoice::Auto)?; // an NVIDIA GPU if there is one, else the emulator
-//! let plan = gpu.prepare_conv(&ConvPlan::new(&conv, gpu.capability())?)?; // keep it, share it
+//! let conv = Conv2d::builder()
+//!     .input(8, 63, 56, 56)
+//!     .filters(63)
+//!     .kernel(3, 3)
+//!     .padding(Padding::same(1))
+//!     .build()?;
+//! let gpu = Gpu::open(&DeviceChoice::Auto)?;
+//! let plan = gpu.prepare_conv(&ConvPlan::new(&conv, gpu.capability())?)?; // `Send + Sync`
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
 //! let w = gpu.upload(&vec![0.1f32; conv.filter_len()])?;
 //! let mut y = gpu.upload(&vec![0.0f32; conv.output().len()])?;
-//! plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y))?; // as often as wanted, no allocation
-//! println!("{:?} from {}", &gpu.download(&y)?[..4], gpu.name());
+//! plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y))?; // no allocation, no lookup
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
-//! # The rooms
-//! Data flows one way, problem -> plan -> module -> launch, and no room calls back.
+//! The folder `examples` has six programs to copy: host data, plan reuse, a program's own stream
+//! and context, a captured graph, a fused bottleneck, and counters on the emulator.
 //!
-//! | room | what it holds |
+//! # Modules
+//!
+//! Data flows in one direction, and no module imports one below it in this table.
+//!
+//! | module | content |
 //! |---|---|
-//! | [`problem`] | what is to be computed: validated on construction, read and printed in benchdnn's notation |
-//! | [`plan`] | a problem and a device's capability become a kernel, a tile, a grid; every refusal has its reason |
-//! | [`kernels`] | the kernels that were compiled, the one source of their tiles and constraints; [`ptx`] their code |
-//! | [`device`] | a device: NVIDIA's driver or the emulator, the modules loaded into it |
-//! | [`launch`] | buffers checked against the plan, and the launch |
-//! | [`ops`] | one-call wrappers; bottleneck and inception |
-//! | [`error`] | everything that can go wrong |
+//! | [`problem`] | validated descriptions of what to compute, and their notation |
+//! | [`kernels`] | the compiled kernels with tiles and constraints; [`ptx`] has their code |
+//! | [`plan`] | problem and capability become a kernel and a grid; refusals are typed |
+//! | [`device`] | NVIDIA's driver or the emulator, and the modules loaded into a context |
+//! | [`launch`] | buffers checked against a plan, and the launch |
+//! | [`graph`] | several operations with a memory plan, launched in order or captured |
+//! | [`ops`] | one call per operation; bottleneck and Inception module |
+//!
+//! [`error`] stands outside of the chain.
 //!
 //! # Semantics
-//! Sums are in f32, rounded once to the stored type ([`DType`]). NaN passes through ReLU and max
-//! pooling; padding is zero for a convolution and for a mean, minus infinity for a maximum; the
-//! first maximum wins a tie. These are PyTorch's and ONNX's.
+//!
+//! Accumulators are f32 and are rounded once to the stored type ([`DType`]). NaN passes through
+//! ReLU and max pooling. Padding is zero in a convolution and in a mean, minus infinity in a
+//! maximum. The first maximum wins a tie. PyTorch and ONNX do the same.
 //!
 //! # Features
-//! `emulator` (on by default): [`device::Gpu::open`] can put ptx-emulator in the driver's place. `cuda-11040` (on by default): the
-//! version of the driver API that cudarc binds; turn it off to choose another of cudarc's own, or
-//! to let cudarc ask the toolkit at hand.
+//!
+//! - `emulator` (default): [`device::Gpu::open`] can load ptx-emulator in place of the driver.
+//! - `cuda-11040` (default): the version of the driver API that cudarc binds. Turn it off to select
+//!   another one of cudarc's features, or cudarc's detection of the installed toolkit.
 #![deny(missing_docs)]
 
 #[cfg(doctest)]
