@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::kernels::{DType, Math};
 use crate::plan::Refusal;
+use crate::plan::refusal_groups::grouped;
 use crate::problem::NotationReason;
 
 /// Errors, from describing a problem to launching it.
@@ -208,7 +209,10 @@ pub enum Error {
     },
 
     /// There is no kernel of that number.
-    #[error("no kernel {index}: the catalog has {kernels}")]
+    #[error(
+        "no kernel {index}: the catalog has {kernels}, numbered from 0; take a KernelId from a plan's \
+        candidates"
+    )]
     UnknownKernel {
         /// The number asked for.
         index: usize,
@@ -399,7 +403,10 @@ pub enum Error {
     },
 
     /// A pointer is not aligned to what the plan's kernel reads or writes at a time.
-    #[error("{buffer} is at {address:#x}, aligned to {has} bytes; the kernel needs {needs}")]
+    #[error(
+        "{buffer} is at {address:#x}, aligned to {has} bytes; the kernel needs {needs}: move the buffer, \
+        or build the problem with alignment({has})"
+    )]
     Misaligned {
         /// The operand.
         buffer: &'static str,
@@ -425,7 +432,10 @@ pub enum Error {
     },
 
     /// The workspace is smaller than the plan needs.
-    #[error("the workspace has {has} bytes, the plan needs {needs}")]
+    #[error(
+        "the workspace has {has} bytes, the plan needs {needs}: take \
+        Workspace::new(stream, plan.workspace_bytes()), or plan within Limits {{ workspace: {has}, .. }}"
+    )]
     WorkspaceTooSmall {
         /// Bytes that the plan needs:
         /// [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
@@ -455,14 +465,17 @@ fn extents([c, h, w]: &[usize; 3]) -> String {
     format!("{c}x{h}x{w}")
 }
 
-/// Each kernel's reason, on a line of its own.
+/// The refusals grouped by reason, a line per reason.
 struct Reasons<'a>(&'a [(String, Refusal)]);
 
 impl fmt::Display for Reasons<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (kernel, refusal) in self.0 {
-            write!(f, "\n  {kernel}: {refusal}")?;
+        for group in grouped(self.0.iter().cloned()) {
+            write!(f, "\n  {group}")?;
         }
-        Ok(())
+        write!(
+            f,
+            "\nchange the problem's type, layout or mode, or take another device"
+        )
     }
 }

@@ -18,6 +18,7 @@ mod era;
 mod exit;
 mod explain;
 mod image;
+mod logger;
 mod nets;
 mod output;
 mod problems;
@@ -34,6 +35,7 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    logger::install();
     let outcome = match cli.command.unwrap_or_default() {
         Command::Bottleneck(args) => bottleneck::command(&cli.global, &args),
         Command::Verify(args) => verify::command(&cli.global, &args),

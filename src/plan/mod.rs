@@ -17,8 +17,16 @@
 //! }
 //! # Ok::<(), warpconv::Error>(())
 //! ```
+//!
+//! # Records
+//! Each new plan is a record of the `log` facade: target [`LOG_TARGET`], level debug. It has the
+//! kernel, its tile, split-K, the estimate and the main refusals. Any logger prints it, such as
+//! env_logger with `RUST_LOG=warpconv::plan=debug`; the command line has one of its own, enabled by
+//! `WARPCONV_LOG=plan`. A program without a logger prints nothing.
 
 mod candidate;
+mod log;
+pub(crate) mod refusal_groups;
 mod tuning;
 mod tuning_file;
 mod way;
@@ -28,6 +36,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 pub use candidate::Candidate;
+pub use log::LOG_TARGET;
 pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
 pub use way::{BottleneckWay, Unfused};
@@ -112,6 +121,13 @@ impl<P: Operation> Plan<P> {
     /// # Errors
     /// As [`Plan::with_kernel`] if the limits name a kernel, else as [`Plan::new`].
     pub fn within(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
+        let plan = Plan::choose(problem, capability, limits)?;
+        plan.log();
+        Ok(plan)
+    }
+
+    /// Chooses the kernel, without a record.
+    fn choose(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
         if let Some(kernel) = limits.kernel {
             let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
                 index: kernel.0,
@@ -160,13 +176,15 @@ impl<P: Operation> Plan<P> {
                 split_k: Some(tuned_kernel.split_k),
                 ..*limits
             };
-            if let Ok(plan) = Plan::within(problem, capability, &named) {
-                return Ok(Plan {
+            if let Ok(plan) = Plan::choose(problem, capability, &named) {
+                let plan = Plan {
                     tuned_kernel: Some(tuned_kernel),
                     // As if nobody had measured.
                     candidates: Plan::candidates_within(problem, capability, limits),
                     ..plan
-                });
+                };
+                plan.log();
+                return Ok(plan);
             }
         }
         Plan::within(problem, capability, limits)

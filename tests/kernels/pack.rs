@@ -154,7 +154,10 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(raw(from, address), Err(off.clone()));
     assert_eq!(
         off.to_string(),
-        format!("packed is at {address:#x}, aligned to 2 bytes; the kernel needs 4")
+        format!(
+            "packed is at {address:#x}, aligned to 2 bytes; the kernel needs 4: move the buffer, or \
+             build the problem with alignment(2)"
+        )
     );
 }
 

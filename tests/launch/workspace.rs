@@ -149,7 +149,10 @@ fn a_workspace_that_will_not_do_is_refused() {
     let text = refused.unwrap_err().to_string();
     assert_eq!(
         text,
-        format!("the workspace has {has} bytes, the plan needs {needs}")
+        format!(
+            "the workspace has {has} bytes, the plan needs {needs}: take \
+             Workspace::new(stream, plan.workspace_bytes()), or plan within Limits {{ workspace: {has}, .. }}"
+        )
     );
     assert!(workspace(0).is_empty());
     // Shorter than the counters, all of it is zeroed and nothing behind it.

@@ -65,7 +65,7 @@ fn values_that_nothing_can_be_computed_of() {
             "\"kernel\": [\n   2",
             "\"kernel\": [\n   0",
             1,
-            "0",
+            "the height of the window is 0; it must be at least 1",
         ),
         (
             "maxpool_2x2_s2",

@@ -11,6 +11,7 @@ static TOLD: [u8; 50] = *b"FAKE-DRIVER-IS-TOLD:000000000001012040000000000000";
 fn told(place: usize) -> c_int {
     let from = 20 + 6 * place;
     // What is compiled in is not what the copy says.
+    // SAFETY: the reference is to an element of the array, of which a read by value is valid.
     let digit = |at: usize| c_int::from(unsafe { ptr::read_volatile(&TOLD[at]) } - b'0');
     (from..from + 6).fold(0, |number, at| 10 * number + digit(at))
 }
@@ -22,12 +23,14 @@ extern "C" fn cuInit(_: u32) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *count = told(1) };
     0
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *version = told(2) };
     0
 }
@@ -38,18 +41,21 @@ unsafe extern "C" fn cuGetErrorName(code: c_int, name: *mut *const c_char) -> c_
         803 => c"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
         _ => c"CUDA_ERROR_OF_THE_FAKE",
     };
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *name = text.as_ptr() };
     0
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuGetErrorString(_: c_int, text: *mut *const c_char) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *text = c"the fake's own words".as_ptr() };
     0
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGet(device: *mut c_int, _: c_int) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *device = 0 };
     0
 }
@@ -57,6 +63,7 @@ unsafe extern "C" fn cuDeviceGet(device: *mut c_int, _: c_int) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, _: c_int, _: c_int) -> c_int {
     let text = c"Fake";
+    // SAFETY: cudarc passes a buffer of 128 bytes; the name is shorter and lies elsewhere.
     unsafe { ptr::copy_nonoverlapping(text.as_ptr(), name, text.to_bytes_with_nul().len()) };
     0
 }
@@ -68,24 +75,28 @@ unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _
         76 => 0,
         _ => 1 << 16,
     };
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *value = answer };
     0
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, _: c_int) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *context = ptr::dangling_mut::<u64>().cast() };
     told(3)
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuCtxGetCurrent(context: *mut *mut c_void) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *context = ptr::dangling_mut::<u64>().cast() };
     0
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuStreamCreate(stream: *mut *mut c_void, _: u32) -> c_int {
+    // SAFETY: by the driver API the caller passes a pointer that is valid for one write.
     unsafe { *stream = ptr::dangling_mut::<u64>().cast() };
     0
 }
@@ -101,8 +112,12 @@ unsafe extern "C" fn cuModuleLoadDataEx(
 ) -> c_int {
     let log = c"ptxas fatal: the fake's log";
     for i in 0..count as usize {
-        if unsafe { *options.add(i) } == 5 {
-            let buffer = unsafe { *values.add(i) }.cast::<c_char>();
+        // SAFETY: by the driver API the caller passes `count` options and as many values.
+        let (option, value) = unsafe { (*options.add(i), *values.add(i)) };
+        if option == 5 {
+            let buffer = value.cast::<c_char>();
+            // SAFETY: the value of this option is a buffer of the size that option 6 states; the
+            // library passes thousands of bytes, the log is shorter and lies elsewhere.
             unsafe {
                 ptr::copy_nonoverlapping(log.as_ptr(), buffer, log.to_bytes_with_nul().len())
             };
