@@ -83,6 +83,7 @@ impl Shadow {
     ) -> bool {
         // Lengths that are known to the compiler become vector instructions.
         match len {
+            1 => return self.read_fast::<1>(units, order, warp),
             2 => return self.read_fast::<2>(units, order, warp),
             4 => return self.read_fast::<4>(units, order, warp),
             8 => return self.read_fast::<8>(units, order, warp),
@@ -121,6 +122,7 @@ impl Shadow {
             return false;
         }
         match len {
+            1 => return self.write_units_fast::<1>(unit, order, actor, pending),
             2 => return self.write_units_fast::<2>(unit, order, actor, pending),
             4 => return self.write_units_fast::<4>(unit, order, actor, pending),
             8 => return self.write_units_fast::<8>(unit, order, actor, pending),

@@ -1,7 +1,8 @@
 //! The shadow of shared memory.
 //!
 //! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in
-//! most kernels). Of each the shadow holds who wrote it last and who has read it since. What is
+//! most kernels). A kernel that copies or loads 16 bytes at a time begins each block with units of
+//! 16 bytes; the first smaller access divides all of them. Of each unit the shadow holds who wrote it last and who has read it since. What is
 //! reported:
 //!
 //! * A read of a unit that nobody in the block wrote.
@@ -123,8 +124,14 @@ pub(crate) enum Conflict {
 
 /// The shadow of a block's shared memory.
 pub(crate) struct Shadow {
-    /// A unit is `1 << shift` bytes.
+    /// A unit is `1 << shift` bytes now.
     pub shift: u32,
+    /// Units of the smallest size: those of the kernel's smallest access.
+    fine: u32,
+    /// Units of the size that a block begins with.
+    coarse: u32,
+    /// Bytes of shared memory.
+    bytes: usize,
     /// Last write: `time << 5 | warp`.
     pub(super) stamps: Vec<u32>,
     pub(super) writers: Vec<Writer>,
@@ -145,8 +152,16 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     /// For `bytes` bytes in units of `1 << shift`.
+    #[cfg(test)]
     pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
-        let units = (bytes >> shift) + 16;
+        Shadow::with_units(bytes, shift, shift, order)
+    }
+
+    /// For `bytes` bytes in units of `1 << coarse`, which the first smaller access divides, down to
+    /// `1 << fine`. Units of one size where vector clocks are kept.
+    pub fn with_units(bytes: usize, fine: u32, coarse: u32, order: &Order) -> Shadow {
+        let shift = if order.precise { fine } else { coarse };
+        let units = unit_count(bytes, shift);
         let times = if order.precise {
             2 * units * order.block_warps()
         } else {
@@ -154,6 +169,9 @@ impl Shadow {
         };
         Shadow {
             shift,
+            fine,
+            coarse: shift,
+            bytes,
             stamps: vec![0; units],
             writers: vec![Writer::default(); units],
             readers: vec![0; units],
@@ -175,9 +193,44 @@ impl Shadow {
         self.remote_reads.clear();
     }
 
-    /// What warps of other blocks did in the cluster before this one does not matter.
-    pub fn forget_remote_reads(&mut self) {
+    /// Begins a block: what the warps of another one did does not matter.
+    pub fn begin_block(&mut self) {
+        // All stamps are older than the block, so that it makes no difference whose they were.
+        self.shift = self.coarse;
         self.remote_reads.clear();
+    }
+
+    /// Divides the units if they are larger than an access.
+    #[inline(always)]
+    pub fn divide(&mut self, bytes: u32) {
+        if bytes >> self.shift == 0 {
+            self.divide_to(bytes.trailing_zeros().max(self.fine));
+        }
+    }
+
+    /// Divides the units into those of `1 << shift` bytes. Every access so far was to whole units,
+    /// so that the parts of a unit have its history.
+    #[cold]
+    #[inline(never)]
+    fn divide_to(&mut self, shift: u32) {
+        if shift >= self.shift {
+            return;
+        }
+        let by = self.shift - shift;
+        let units = unit_count(self.bytes, shift);
+        divide_each(&mut self.stamps, units, by);
+        divide_each(&mut self.writers, units, by);
+        divide_each(&mut self.readers, units, by);
+        divide_each(&mut self.strong_readers, units, by);
+        self.shift = shift;
+    }
+
+    /// Divides the units as far as possible, so that a report names the first byte at fault. False
+    /// if they are of that size already.
+    pub fn divide_all(&mut self) -> bool {
+        let divided = self.shift > self.fine;
+        self.divide_to(self.fine);
+        divided
     }
 
     /// Checks and notes a read of a unit.
@@ -380,17 +433,41 @@ impl Shadow {
         let (stamp, info) = (actor.stamp(order.now), actor.info());
         let stamps = &mut self.stamps[units.clone()];
         let writers = &mut self.writers[units];
-        if stamps.iter().all(|&old| old == PENDING) {
-            stamps.fill(stamp);
-            writers.iter_mut().for_each(|writer| writer.info = info);
-            return;
-        }
         for (old, writer) in stamps.iter_mut().zip(writers) {
             if *old == PENDING {
                 *old = stamp;
                 writer.info = info;
             }
         }
+    }
+}
+
+/// Units of `1 << shift` bytes, and some more for accesses of several units at the end.
+fn unit_count(bytes: usize, shift: u32) -> usize {
+    (bytes >> shift) + 16
+}
+
+/// Puts each element in the place of `1 << by` of them, at least `count` in all.
+fn divide_each<T: Copy + Default>(elements: &mut Vec<T>, count: usize, by: u32) {
+    let count = count.next_multiple_of(16);
+    if elements.len() < count {
+        elements.resize(count, T::default());
+    }
+    // Lengths that are known to the compiler become vector instructions.
+    match by {
+        1 => divide_in::<T, 2>(&mut elements[..count]),
+        2 => divide_in::<T, 4>(&mut elements[..count]),
+        3 => divide_in::<T, 8>(&mut elements[..count]),
+        _ => divide_in::<T, 16>(&mut elements[..count]),
+    }
+}
+
+/// Puts each of the first elements in the place of `PARTS`.
+fn divide_in<T: Copy, const PARTS: usize>(elements: &mut [T]) {
+    // From the last on: none is overwritten before it is used.
+    for i in (0..elements.len() / PARTS).rev() {
+        let element = elements[i];
+        elements[i * PARTS..][..PARTS].fill(element);
     }
 }
 
@@ -518,6 +595,50 @@ mod tests {
         assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), pending);
         shadow.end_copy(8..12, &order, &actor(1, 5, 0));
         assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), Ok(()));
+    }
+
+    #[test]
+    fn parts_of_a_divided_unit_have_its_history() {
+        let (mut order, _) = new(false);
+        let mut shadow = Shadow::with_units(64, 1, 4, &order);
+        assert!(shadow.write_small(1, 1, &order, &actor(1, 3, 0), false));
+        assert!(shadow.begin_copy_fast::<1>(2, &order, &actor(1, 4, 0)));
+        shadow.divide(4);
+        assert_eq!(shadow.shift, 2);
+        assert_eq!(shadow.read(7, &order, &actor(1, 3, 0)), Ok(()));
+        let written = Conflict::Written {
+            warp: 1,
+            lane: 3,
+            pc: 7,
+        };
+        assert_eq!(shadow.read(4, &order, &actor(0, 0, 0)), Err(written));
+        assert_eq!(
+            shadow.read(3, &order, &actor(0, 0, 0)),
+            Err(Conflict::Uninitialised)
+        );
+        let pending = Err(Conflict::Pending { warp: 1, lane: 4 });
+        assert_eq!(shadow.read(11, &order, &actor(1, 4, 0)), pending);
+        // No smaller than the smallest access.
+        shadow.divide(1);
+        assert_eq!(shadow.shift, 1);
+        assert_eq!(shadow.read(15, &order, &actor(1, 3, 0)), Ok(()));
+        // Another unit of 16 bytes, divided with a reader.
+        order.full_barrier();
+        let mut shadow = Shadow::with_units(64, 1, 4, &order);
+        assert!(shadow.write_small(0, 1, &order, &actor(1, 3, 0), false));
+        order.full_barrier();
+        assert!(shadow.read_small([0].into_iter(), 1, &order, 2));
+        assert!(shadow.divide_all() && !shadow.divide_all());
+        let read = Err(Conflict::ReadBy { warp: Some(2) });
+        assert_eq!(shadow.write(7, &order, &actor(1, 3, 0), false), read);
+        assert_eq!(shadow.write(8, &order, &actor(1, 3, 0), false), Ok(()));
+        order.begin_block();
+        shadow.begin_block();
+        assert_eq!(shadow.shift, 4);
+        assert_eq!(
+            shadow.read(0, &order, &actor(1, 3, 0)),
+            Err(Conflict::Uninitialised)
+        );
     }
 
     #[test]

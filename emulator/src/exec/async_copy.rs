@@ -4,7 +4,7 @@
 use super::address::compute;
 use super::context::{Context, touch};
 use super::global;
-use super::lanes::lanes;
+use super::lanes::{lanes, where_true};
 use super::shared::{actor, byte_slice_mut, check_bounds};
 use super::traffic;
 use super::warp::Warp;
@@ -63,10 +63,9 @@ pub(crate) fn copy(
         w.u32s(src_size).map(|n| n.min(bytes))
     };
     // Lanes that read nothing may have any source address.
-    let reading = lanes(m)
-        .filter(|&i| sizes[i] > 0)
-        .fold(0, |bits, i| bits | 1u32 << i);
+    let reading = m & where_true(|i| sizes[i] > 0);
     super::shared::count(cx, w, m, AccessKind::Write, &target, bytes);
+    cx.shared.shadow.divide(bytes);
     let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
     let mut record = Copy {
         mask: m,
@@ -77,12 +76,21 @@ pub(crate) fn copy(
     for lane in lanes(m) {
         begin(cx, w, lane, target[lane], bytes)?;
         let at = target[lane] as usize;
-        byte_slice_mut(&mut cx.shared.words)[at..at + bytes as usize]
-            .copy_from_slice(&data[lane][..bytes as usize]);
+        put_words(&mut cx.shared.words, at / 4, &data[lane], bytes);
         record.target[lane] = at as u32;
     }
     w.copies.list.push(record);
     Ok(())
+}
+
+/// Puts 4, 8 or 16 bytes in their place.
+#[inline(always)]
+fn put_words(words: &mut [u32], first: usize, data: &[u32; 4], bytes: u32) {
+    match bytes {
+        16 => words[first..first + 4].copy_from_slice(data),
+        8 => words[first..first + 2].copy_from_slice(&data[..2]),
+        _ => words[first] = data[0],
+    }
 }
 
 /// Notes that a lane's copy is under way.
@@ -92,14 +100,7 @@ fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcom
     let shadow = &mut cx.shared.shadow;
     let shift = shadow.shift;
     let (unit, order) = ((at >> shift) as usize, &cx.order);
-    let done = match (shift, bytes) {
-        _ if order.precise => false,
-        (2, 16) => shadow.begin_copy_fast::<4>(unit, order, &actor),
-        (2, 8) => shadow.begin_copy_fast::<2>(unit, order, &actor),
-        (2, _) => shadow.begin_copy_fast::<1>(unit, order, &actor),
-        _ => shadow.write_small(unit, bytes as usize >> shift, order, &actor, true),
-    };
-    if done {
+    if shadow.write_small(unit, bytes as usize >> shift, order, &actor, true) {
         return Ok(());
     }
     let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
@@ -123,8 +124,8 @@ fn read_source(
     source: &[u64; 32],
     sizes: &[u32; 32],
     bytes: u32,
-) -> Result<[[u8; 16]; 32], Box<Trouble>> {
-    let mut data = [[0u8; 16]; 32];
+) -> Result<[[u32; 4]; 32], Box<Trouble>> {
+    let mut data = [[0; 4]; 32];
     if let Some(lane) = lanes(m).find(|&i| !source[i].is_multiple_of(u64::from(bytes))) {
         let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
         let nearest = cx.nearest(source[lane]);
@@ -141,9 +142,7 @@ fn read_source(
     let mut left = m;
     while left != 0 {
         let size = sizes[left.trailing_zeros() as usize];
-        let same = lanes(left)
-            .filter(|&i| sizes[i] == size)
-            .fold(0, |bits, i| bits | 1u32 << i);
+        let same = left & where_true(|i| sizes[i] == size);
         left &= !same;
         if size.is_power_of_two() {
             read_part(cx, w, same, source, 0, size, &mut data)?;
@@ -164,7 +163,7 @@ fn read_part(
     source: &[u64; 32],
     offset: u32,
     size: u32,
-    data: &mut [[u8; 16]; 32],
+    data: &mut [[u32; 4]; 32],
 ) -> Outcome {
     let kind = AccessKind::Read;
     let moved = source.map(|a| a.wrapping_add(u64::from(offset)));
@@ -192,12 +191,16 @@ fn read_part(
                 },
             ));
         }
-        let target = &mut data[lane][offset as usize..][..size as usize];
+        let source = allocation.data(at);
+        if size == 16 {
+            // SAFETY: as below; any bytes are words.
+            data[lane] = unsafe { source.cast::<[u32; 4]>().read_unaligned() };
+            continue;
+        }
+        let target = &mut byte_slice_mut(&mut data[lane])[offset as usize..][..size as usize];
         // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time
         // are a race of the emulated program.
-        unsafe {
-            std::ptr::copy_nonoverlapping(allocation.data(at), target.as_mut_ptr(), target.len())
-        };
+        unsafe { std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len()) };
     }
     Ok(())
 }
@@ -245,18 +248,23 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
 pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) {
     let mut list = std::mem::take(&mut w.copies.list);
     for copy in &mut list {
-        let done = |&lane: &usize| match pending {
-            None => true,
-            Some(_) if copy.group == OPEN => false,
-            Some(n) => copy.group.saturating_add(u32::from(n)) < w.copies.committed[lane],
+        let done = match pending {
+            None => u32::MAX,
+            Some(_) if copy.group == OPEN => 0,
+            Some(n) => {
+                let group = copy.group.saturating_add(u32::from(n));
+                where_true(|lane| group < w.copies.committed[lane])
+            }
         };
-        let finished = lanes(copy.mask & m)
-            .filter(done)
-            .fold(0, |bits, i| bits | 1u32 << i);
-        finish(cx, w, copy, finished);
-        copy.mask &= !finished;
+        let finished = copy.mask & m & done;
+        if finished != 0 {
+            finish(cx, w, copy, finished);
+            copy.mask &= !finished;
+        }
     }
-    list.retain(|c| c.mask != 0);
+    if list.iter().any(|c| c.mask == 0) {
+        list.retain(|c| c.mask != 0);
+    }
     w.copies.list = list;
 }
 
@@ -277,11 +285,26 @@ pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) 
 #[inline(always)]
 fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     let shift = cx.shared.shadow.shift;
+    // Lengths that are known to the compiler become vector instructions.
+    match copy.bytes as usize >> shift {
+        1 => finish_units::<1>(cx, w, copy, lanes_done),
+        2 => finish_units::<2>(cx, w, copy, lanes_done),
+        4 => finish_units::<4>(cx, w, copy, lanes_done),
+        8 => finish_units::<8>(cx, w, copy, lanes_done),
+        _ => finish_units::<16>(cx, w, copy, lanes_done),
+    }
+}
+
+/// The `UNITS` units of some lanes each have arrived.
+#[inline(always)]
+fn finish_units<const UNITS: usize>(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
+    let shift = cx.shared.shadow.shift;
     for lane in lanes(lanes_done) {
         let actor = actor(w, lane, false);
-        let at = copy.target[lane];
-        let units = (at >> shift) as usize..((at + copy.bytes) >> shift) as usize;
-        cx.shared.shadow.end_copy(units, &cx.order, &actor);
+        let unit = (copy.target[lane] >> shift) as usize;
+        cx.shared
+            .shadow
+            .end_copy(unit..unit + UNITS, &cx.order, &actor);
     }
 }
 

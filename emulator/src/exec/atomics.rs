@@ -210,6 +210,7 @@ impl Atom {
         let bytes = self.bytes() as usize;
         let kind = AccessKind::Atomic;
         check_bounds(cx, m, kind, address, bytes as u32)?;
+        cx.shared.shadow.divide(bytes as u32);
         let shift = cx.shared.shadow.shift;
         for lane in lanes(m) {
             let actor = actor(w, lane, true);

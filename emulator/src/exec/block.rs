@@ -3,17 +3,17 @@ use super::async_copy;
 use super::barrier::{self, Barriers};
 use super::cluster::{self, Cluster, Part};
 use super::cluster_barrier::{self, ClusterBarrier};
-use super::context::{Context, Grid, Profile, SharedMemory, Site, thread_index};
+use super::context::{Context, Grid, Profile, SharedMemory, Site, Sites, thread_index};
 use super::isa::Isa;
 use super::mbarrier::{self, Mbarriers};
 use super::needs::{
-    has_flags, is_order_partial, reads_asynchronously, smallest_shared_access,
+    has_flags, is_order_partial, moves_rows, reads_asynchronously, smallest_shared_access,
     uses_barriers_in_memory, uses_cluster_barrier,
 };
 use super::product::Factors;
 use super::registers::Registers;
 use super::run::{Stop, run};
-use super::warp::{Row, Split, State, Warp};
+use super::warp::{Split, State, Warp};
 use super::wgmma;
 use crate::check::Trouble;
 use crate::check::order::Order;
@@ -87,7 +87,7 @@ impl<'a> Worker<'a> {
             product_ready: None,
             factors: Factors::default(),
             counters: Counters::default(),
-            sites: vec![Site::default(); instructions + 1],
+            sites: Sites::new(instructions),
             profile: vec![Profile::default(); instructions + 1],
             stopped: false,
             current: 0,
@@ -171,7 +171,7 @@ impl<'a> Worker<'a> {
             } else {
                 (1 << left) - 1
             };
-            w.rows.fill(Row([0; 32]));
+            w.clear_rows();
             w.start(existing);
             w.local.start(grid.kernel.local_bytes);
             if !grid.kernel.watched.is_empty() {
@@ -408,11 +408,12 @@ impl Patience {
 
 /// What a block has of its own.
 fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> Part {
-    let shift = smallest_shared_access(kernel).trailing_zeros();
+    let fine = smallest_shared_access(kernel).trailing_zeros();
+    let coarse = if moves_rows(kernel) { 4 } else { fine };
     let mut shared = SharedMemory {
         words: vec![0; shared_bytes as usize / 4 + 8],
         bytes: shared_bytes,
-        shadow: Shadow::new(shared_bytes as usize, shift, order),
+        shadow: Shadow::with_units(shared_bytes as usize, fine, coarse, order),
     };
     if reads_asynchronously(kernel) {
         let warpgroups = threads.div_ceil(128) as usize;
@@ -432,7 +433,7 @@ fn begin_part(cx: &mut Context, again: bool) {
     if again {
         cx.shared.shadow.clear();
     }
-    cx.shared.shadow.forget_remote_reads();
+    cx.shared.shadow.begin_block();
     cx.barriers.clear();
     cx.mbarriers.clear();
     cx.registers.clear();

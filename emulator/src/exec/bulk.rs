@@ -20,7 +20,6 @@ use crate::check::{Outcome, Trouble};
 use crate::ir::{Address, AtomOp, AtomTy, Inst, Op, Reg, Space};
 use crate::memory::{Allocation, Class, find_index};
 use crate::report::{AccessKind, AsyncFault, FaultKind, Touch};
-use std::sync::Arc;
 
 /// Not in a group yet.
 const OPEN: u32 = u32::MAX;
@@ -127,16 +126,17 @@ pub(crate) fn shared_part(
 }
 
 /// The allocation that bytes of device memory lie in.
-fn allocation(
-    cx: &mut Context,
+fn allocation<'a>(
+    cx: &mut Context<'a>,
     w: &Warp,
     lane: usize,
     kind: AccessKind,
     address: u64,
     bytes: u32,
-) -> Result<Arc<Allocation>, Box<Trouble>> {
-    let site = &mut cx.sites[w.pc as usize];
-    let allocations = &cx.grid.allocations;
+) -> Result<&'a Allocation, Box<Trouble>> {
+    let grid = cx.grid;
+    let site = cx.sites.at(w.pc);
+    let allocations = &grid.allocations;
     let cached = allocations.get(site.allocation as usize);
     let found = match cached {
         Some(a) if a.contains(address, bytes.into()) => a,
@@ -158,7 +158,7 @@ fn allocation(
         let region = Some(found.region());
         return Err(Trouble::lane(lane, FaultKind::ReadOnly { touch, region }));
     }
-    Ok(Arc::clone(found))
+    Ok(found)
 }
 
 /// Reads neighbouring bytes of device memory.

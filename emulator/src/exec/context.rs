@@ -5,7 +5,7 @@ use crate::check::shadow::{Actor, Conflict, Shadow};
 use crate::check::{Outcome, Trouble};
 use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
 use crate::device::DeviceConfig;
-use crate::ir::{Kernel, Space};
+use crate::ir::{Kernel, Pc, Space};
 use crate::launch::LaunchConfig;
 use crate::memory::{self, Memory, Snapshot, Watch};
 use crate::report::{AccessKind, AsyncFault, AsyncReader, FaultKind, Region, Rival, Touch};
@@ -77,6 +77,43 @@ pub(crate) struct Site {
     pub ideal: u32,
 }
 
+/// The sites of the instructions that ran.
+pub(crate) struct Sites {
+    /// Of each instruction: where its site is.
+    places: Vec<u32>,
+    /// The first one belongs to no instruction.
+    sites: Vec<Site>,
+}
+
+impl Sites {
+    /// For so many instructions.
+    pub fn new(instructions: usize) -> Sites {
+        Sites {
+            places: vec![0; instructions + 1],
+            sites: vec![Site::default()],
+        }
+    }
+
+    /// The site of an instruction.
+    #[inline(always)]
+    pub fn at(&mut self, pc: Pc) -> &mut Site {
+        let mut place = self.places[pc as usize] as usize;
+        if place == 0 {
+            place = self.add(pc);
+        }
+        &mut self.sites[place]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, pc: Pc) -> usize {
+        let place = self.sites.len();
+        self.sites.push(Site::default());
+        self.places[pc as usize] = place as u32;
+        place
+    }
+}
+
 /// How often an instruction ran, as differences to the one before it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Profile {
@@ -111,7 +148,7 @@ pub(crate) struct Context<'a> {
     pub product_ready: Option<usize>,
     pub factors: super::product::Factors,
     pub counters: Counters,
-    pub sites: Vec<Site>,
+    pub sites: Sites,
     pub profile: Vec<Profile>,
     /// The block ends because another has a fault.
     pub stopped: bool,

@@ -1,6 +1,7 @@
 //! Loads and stores of device memory.
 use super::address::{space_of, window};
 use super::context::{Context, touch};
+use super::int::s16;
 use super::lanes::lanes;
 use super::local::{get, put};
 use super::traffic::count;
@@ -10,7 +11,6 @@ use crate::check::{Outcome, Trouble};
 use crate::ir::{Access, Reg, Space, Width};
 use crate::memory::{Allocation, find_index};
 use crate::report::{AccessKind, FaultKind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// How the lanes' addresses lie to each other.
@@ -25,14 +25,14 @@ enum Shape {
 
 /// The allocation that every lane's access lies in, or `None` if they lie in several.
 #[inline(always)]
-pub(crate) fn locate(
-    cx: &mut Context,
+pub(crate) fn locate<'a>(
+    cx: &mut Context<'a>,
     w: &Warp,
     m: u32,
     kind: AccessKind,
     address: &[u64; 32],
     bytes: u32,
-) -> Result<Option<Arc<Allocation>>, Box<Trouble>> {
+) -> Result<Option<&'a Allocation>, Box<Trouble>> {
     let first = address[(m.trailing_zeros() & 31) as usize];
     let (mut low, mut high, mut bits) = (first, first, first);
     for (i, &lane) in address.iter().enumerate() {
@@ -41,9 +41,10 @@ pub(crate) fn locate(
         high = high.max(a);
         bits |= a;
     }
-    let site = &mut cx.sites[w.pc as usize];
+    let site = cx.sites.at(w.pc);
     let span = (high - low).saturating_add(u64::from(bytes));
-    let allocations = &cx.grid.allocations;
+    let grid = cx.grid;
+    let allocations = &grid.allocations;
     let cached = allocations.get(site.allocation as usize);
     let allocation = match cached {
         Some(a) if a.contains(low, span) => a,
@@ -64,7 +65,7 @@ pub(crate) fn locate(
         let region = Some(allocation.region());
         return Err(Trouble::lane(lane, FaultKind::ReadOnly { touch, region }));
     }
-    Ok(Some(Arc::clone(allocation)))
+    Ok(Some(allocation))
 }
 
 /// Checks lane by lane; the lanes lie in different allocations, or outside of all.
@@ -215,7 +216,6 @@ pub(crate) fn load(
     let Some(allocation) = locate(cx, w, m, kind, address, bytes)? else {
         return load_mixed(cx, w, m, access, d, address);
     };
-    let allocation = &*allocation;
     let shape = shape(m, address, bytes);
     if access.space != Space::Const {
         count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
@@ -250,10 +250,28 @@ pub(crate) fn load(
         }
         return Ok(());
     }
-    for lane in lanes(m) {
-        if !all_init {
+    if !all_init {
+        for lane in lanes(m) {
             check_lane(allocation, lane, address[lane], bytes)?;
         }
+    }
+    if access.bytes == 2 && access.count == 1 && access.reg != Width::W64 {
+        let signed = access.signed && access.reg == Width::W32;
+        let mut out = [0; 32];
+        for lane in lanes(m) {
+            let half = read_element(allocation, address[lane] - allocation.base, 2) as u32;
+            out[lane] = if signed {
+                s16(half).cast_unsigned()
+            } else {
+                half
+            };
+        }
+        if !d[0].is_none() {
+            w.set32(m, d[0], &out);
+        }
+        return Ok(());
+    }
+    for lane in lanes(m) {
         load_lane(w, allocation, lane, access, d, address[lane]);
     }
     Ok(())
@@ -393,7 +411,6 @@ pub(crate) fn store(
     let Some(allocation) = locate(cx, w, m, kind, address, bytes)? else {
         return store_mixed(cx, w, m, access, src, address);
     };
-    let allocation = &*allocation;
     let shape = shape(m, address, bytes);
     count(cx, allocation, m, kind, address, bytes, shape == Shape::Row);
     watch(cx, allocation, m, kind, access, address, shape);

@@ -1,5 +1,5 @@
 //! Integer arithmetic, shifts and logic.
-use super::lanes::{map1, map2, map3, narrow1, wide_by32, wide1, wide2, wide3, widen2};
+use super::lanes::{lane_count, map1, map2, map3, narrow1, wide_by32, wide1, wide2, wide3, widen2};
 use super::warp::Warp;
 use crate::ir::{IntBinary, IntTy, IntUnary, MadPart, Reg};
 
@@ -296,7 +296,7 @@ pub(crate) fn mad(w: &mut Warp, m: u32, part: MadPart, ty: IntTy, d: Reg, abc: [
 fn mad_wide(w: &mut Warp, m: u32, signed: bool, d: Reg, [a, b, c]: [Reg; 3]) {
     let (a, b, c) = (w.u32s(a), w.u32s(b), w.u64s(c));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         let product = if signed {
             (i64::from(a[i] as i32) * i64::from(b[i] as i32)) as u64
         } else {
@@ -307,6 +307,7 @@ fn mad_wide(w: &mut Warp, m: u32, signed: bool, d: Reg, [a, b, c]: [Reg; 3]) {
     w.set64(m, d, &out);
 }
 
+#[inline(always)]
 fn mad32(w: &mut Warp, m: u32, part: MadPart, signed: bool, d: Reg, abc: [Reg; 3]) {
     let sat = |x: u32, c: u32| (x as i32).saturating_add(c as i32) as u32;
     map3(w, m, d, abc, |a, b, c| match (part, signed) {
@@ -322,6 +323,7 @@ fn mad32(w: &mut Warp, m: u32, part: MadPart, signed: bool, d: Reg, abc: [Reg; 3
     });
 }
 
+#[inline(always)]
 fn mad16(w: &mut Warp, m: u32, part: MadPart, signed: bool, d: Reg, abc: [Reg; 3]) {
     map3(w, m, d, abc, |a, b, c| {
         let product = if signed {

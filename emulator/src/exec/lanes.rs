@@ -2,13 +2,21 @@
 //! of whatever instruction set the caller is compiled for.
 use super::warp::Warp;
 use crate::ir::Reg;
+use std::hint::black_box;
+
+/// The number of lanes, hidden from the compiler: it unrolls loops of a known length before it makes
+/// vector instructions of them, which then fails for additions and logic.
+#[inline(always)]
+pub(crate) fn lane_count() -> usize {
+    black_box(32).min(32)
+}
 
 /// `d = f(a)`.
 #[inline(always)]
 pub(crate) fn map1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u32) {
     let a = w.u32s(a);
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i]);
     }
     w.set32(m, d, &out);
@@ -19,7 +27,7 @@ pub(crate) fn map1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u32)
 pub(crate) fn map2(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u32, u32) -> u32) {
     let (a, b) = (w.u32s(a), w.u32s(b));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i]);
     }
     w.set32(m, d, &out);
@@ -36,7 +44,7 @@ pub(crate) fn map3(
 ) {
     let (a, b, c) = (w.u32s(a), w.u32s(b), w.u32s(c));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i], c[i]);
     }
     w.set32(m, d, &out);
@@ -47,7 +55,7 @@ pub(crate) fn map3(
 pub(crate) fn wide1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u64) {
     let a = w.u64s(a);
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i]);
     }
     w.set64(m, d, &out);
@@ -58,7 +66,7 @@ pub(crate) fn wide1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u64
 pub(crate) fn wide2(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u64, u64) -> u64) {
     let (a, b) = (w.u64s(a), w.u64s(b));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i]);
     }
     w.set64(m, d, &out);
@@ -75,7 +83,7 @@ pub(crate) fn wide3(
 ) {
     let (a, b, c) = (w.u64s(a), w.u64s(b), w.u64s(c));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i], c[i]);
     }
     w.set64(m, d, &out);
@@ -86,7 +94,7 @@ pub(crate) fn wide3(
 pub(crate) fn widen2(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u32, u32) -> u64) {
     let (a, b) = (w.u32s(a), w.u32s(b));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i]);
     }
     w.set64(m, d, &out);
@@ -97,7 +105,7 @@ pub(crate) fn widen2(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u3
 pub(crate) fn widen1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u64) {
     let a = w.u32s(a);
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i]);
     }
     w.set64(m, d, &out);
@@ -108,7 +116,7 @@ pub(crate) fn widen1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u6
 pub(crate) fn wide_by32(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u64, u32) -> u64) {
     let (a, b) = (w.u64s(a), w.u32s(b));
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i], b[i]);
     }
     w.set64(m, d, &out);
@@ -119,7 +127,7 @@ pub(crate) fn wide_by32(w: &mut Warp, m: u32, d: Reg, a: Reg, b: Reg, f: impl Fn
 pub(crate) fn narrow1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u32) {
     let a = w.u64s(a);
     let mut out = [0; 32];
-    for i in 0..32 {
+    for i in 0..lane_count() {
         out[i] = f(a[i]);
     }
     w.set32(m, d, &out);
@@ -129,22 +137,42 @@ pub(crate) fn narrow1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u
 #[inline(always)]
 pub(crate) fn test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u32, u32) -> bool) -> u32 {
     let (a, b) = (w.u32s(a), w.u32s(b));
-    let mut out = [0u32; 32];
-    for i in 0..32 {
-        out[i] = u32::from(f(a[i], b[i])) << i;
+    let mut bits = 0;
+    for i in 0..lane_count() {
+        bits |= u32::from(f(a[i], b[i])) << i;
     }
-    out.iter().fold(0, |m, bit| m | bit)
+    bits
 }
 
 /// The lanes where `f(a, b)` holds, of 64-bit registers.
 #[inline(always)]
 pub(crate) fn wide_test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u64, u64) -> bool) -> u32 {
     let (a, b) = (w.u64s(a), w.u64s(b));
-    let mut out = [0u32; 32];
-    for i in 0..32 {
-        out[i] = u32::from(f(a[i], b[i])) << i;
+    let mut bits = 0;
+    for i in 0..lane_count() {
+        bits |= u32::from(f(a[i], b[i])) << i;
     }
-    out.iter().fold(0, |m, bit| m | bit)
+    bits
+}
+
+/// The lanes where `f` holds.
+#[inline(always)]
+pub(crate) fn where_true(f: impl Fn(usize) -> bool) -> u32 {
+    let mut bits = 0;
+    for i in 0..lane_count() {
+        bits |= u32::from(f(i)) << i;
+    }
+    bits
+}
+
+/// The bits of all words.
+#[inline(always)]
+pub(crate) fn any_bits(words: &[u32; 32]) -> u32 {
+    let mut bits = 0;
+    for &word in words {
+        bits |= word;
+    }
+    bits
 }
 
 /// The lanes of a mask, lowest first.

@@ -71,12 +71,7 @@ impl Matrices {
         let shadow = &mut cx.shared.shadow;
         let shift = shadow.shift;
         let units = lanes(unique).map(|lane| (address[lane] >> shift) as usize);
-        let fine = match shift {
-            _ if cx.order.precise => false,
-            2 => shadow.read_fast::<4>(units, &cx.order, w.index),
-            _ => shadow.read_small(units, 16 >> shift, &cx.order, w.index),
-        };
-        if !fine {
+        if cx.order.precise || !shadow.read_small(units, 16 >> shift, &cx.order, w.index) {
             closer_look(cx, w, self.givers(), ROW, &address)?;
         }
         for (matrix, &reg) in d.iter().enumerate().take(usize::from(self.count)) {

@@ -14,6 +14,7 @@
 //! instruction. NaN is 0x7fffffff (0x7fff in f16). Integers are exact.
 use super::float::canonical;
 use super::fp8;
+use super::lanes::any_bits;
 use super::soft::f32_to_f16;
 use super::warp::Warp;
 use crate::check::{Outcome, Trouble};
@@ -41,12 +42,97 @@ pub(crate) fn all_lanes(m: u32) -> Outcome {
 /// `mma`, by all lanes.
 #[inline(always)]
 pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) {
+    if adds_nothing(w, mma, d, a, b) {
+        return;
+    }
     // Two copies, so that loops have lengths that are known.
     if mma.words == 4 {
         product(w, mma, d, &a[..2], &b[..1]);
     } else {
         product(w, mma, d, &a, &b);
     }
+}
+
+/// Whether the product is zero and its addition leaves every bit of the sums as it is: one factor
+/// is zero, the other finite, and no sum is a NaN, which would become canonical, or -0, which would
+/// become 0. Tiles have many such products where problems are smaller than they are.
+#[inline(always)]
+fn adds_nothing(w: &Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) -> bool {
+    // The bits of a word but for signs, and the exponents of its numbers.
+    let (numbers, exponents) = match mma.a {
+        MatrixTy::F16 => (0x7fff_7fff, [0x7c00, 0x7c00_0000]),
+        MatrixTy::Bf16 => (0x7fff_7fff, [0x7f80, 0x7f80_0000]),
+        MatrixTy::Tf32 => (0x7fff_e000, [0x7f80_0000; 2]),
+        _ => return false,
+    };
+    let (a, b) = if mma.words == 4 {
+        (&a[..2], &b[..1])
+    } else {
+        (&a[..], &b[..])
+    };
+    let zero = match (is_zero(w, a, numbers), is_zero(w, b, numbers)) {
+        (false, false) => return false,
+        (true, false) => is_finite(w, b, exponents),
+        (false, true) => is_finite(w, a, exponents),
+        (true, true) => true,
+    };
+    zero && if mma.sum == MatrixSum::F16 {
+        keep_halves(w, &d[..2])
+    } else {
+        keep_words(w, &d)
+    }
+}
+
+/// Whether no register has any bit of a mask.
+#[inline(always)]
+fn is_zero(w: &Warp, regs: &[Reg], mask: u32) -> bool {
+    for &reg in regs {
+        // Mostly the first register decides.
+        if any_bits(w.u32s(reg)) & mask != 0 {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether no number has all bits of its exponent.
+#[inline(always)]
+fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
+    let mut special = 0;
+    for &reg in regs {
+        for &word in w.u32s(reg) {
+            special |= u32::from(word & low == low) | u32::from(word & high == high);
+        }
+    }
+    special == 0
+}
+
+/// Whether sums in f32 stay as they are if zero is added.
+#[inline(always)]
+fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
+    let mut changed = 0;
+    for &reg in sums {
+        for &word in w.u32s(reg) {
+            let magnitude = word & 0x7fff_ffff;
+            changed |= u32::from(magnitude > 0x7f80_0000) | u32::from(word == 1 << 31);
+        }
+    }
+    changed == 0
+}
+
+/// Whether sums in f16, two a word, stay as they are if zero is added.
+#[inline(always)]
+fn keep_halves(w: &Warp, sums: &[Reg]) -> bool {
+    let mut changed = 0;
+    for &reg in sums {
+        for &word in w.u32s(reg) {
+            let (low, high) = (word << 16, word & 0xffff_0000);
+            let special = |half: u32| half & 0x7fff_ffff > 0x7c00_0000;
+            changed |= u32::from(special(low)) | u32::from(special(high));
+            changed |= u32::from(low == 1 << 31) | u32::from(high == 1 << 31);
+        }
+    }
+    changed == 0
 }
 
 #[inline(always)]

@@ -281,6 +281,7 @@ fn invalidate(cx: &mut Context, slot: usize) {
 /// Tells the shadow whose the eight bytes are.
 fn mark(cx: &mut Context, address: u32, there: bool) {
     let shadow = &mut cx.shared.shadow;
+    shadow.divide(8);
     for unit in address >> shadow.shift..(address + 8) >> shadow.shift {
         shadow.set_barrier(unit as usize, there);
     }

@@ -1,6 +1,6 @@
 //! Moves, packing and selection.
 use super::address::{space_of, window};
-use super::lanes::{lanes, wide1};
+use super::lanes::{lane_count, lanes, wide1};
 use super::soft::flush;
 use super::warp::Warp;
 use crate::ir::{CLUSTER_SHIFT, Packing, Pred, PredSrc, Reg, Space, Width};
@@ -91,15 +91,18 @@ fn select(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, choice: u3
     if width == Width::W64 {
         let (a, b) = (w.u64s(a), w.u64s(b));
         let mut out = [0; 32];
-        for i in 0..32 {
-            out[i] = if choice >> i & 1 != 0 { a[i] } else { b[i] };
+        for i in 0..lane_count() {
+            // Not a choice of two addresses, which the compiler makes of a condition.
+            let from_a = 0u64.wrapping_sub(u64::from(choice >> i & 1));
+            out[i] = a[i] & from_a | b[i] & !from_a;
         }
         w.set64(m, d, &out);
     } else {
         let (a, b) = (w.u32s(a), w.u32s(b));
         let mut out = [0; 32];
-        for i in 0..32 {
-            out[i] = if choice >> i & 1 != 0 { a[i] } else { b[i] };
+        for i in 0..lane_count() {
+            let from_a = 0u32.wrapping_sub(choice >> i & 1);
+            out[i] = a[i] & from_a | b[i] & !from_a;
         }
         w.set32(m, d, &out);
     }

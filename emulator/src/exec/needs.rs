@@ -71,3 +71,9 @@ pub(crate) fn smallest_shared_access(kernel: &Kernel) -> u32 {
         .unwrap_or(4)
         .min(4)
 }
+
+/// Whether the kernel moves 16 bytes at a time of shared memory.
+pub(crate) fn moves_rows(kernel: &Kernel) -> bool {
+    let is = |inst: &Inst| matches!(inst.op, Op::LdMatrix { .. } | Op::CpAsync { bytes: 16, .. });
+    kernel.code.iter().any(is)
+}

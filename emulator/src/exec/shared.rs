@@ -101,18 +101,7 @@ pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) 
 fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], bytes: u32) {
     site.mask = m;
     site.pattern = relative;
-    site.unique = 0;
-    let mut highest = None;
-    for lane in lanes(m) {
-        let mut before = lanes(m & ((1 << lane) - 1));
-        // Ascending addresses need no search.
-        if highest.is_none_or(|highest| highest < address[lane])
-            || !before.any(|other| relative[other] == relative[lane])
-        {
-            site.unique |= 1 << lane;
-        }
-        highest = highest.max(Some(address[lane]));
-    }
+    site.unique = unique_lanes(m, &relative);
     let lanes_a_phase = if bytes <= 4 { 32 } else { 128 / bytes as usize };
     site.wavefronts = 0;
     site.ideal = 0;
@@ -125,16 +114,40 @@ fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], by
     }
 }
 
+/// The lanes whose value no lower lane has.
+fn unique_lanes(m: u32, values: &[u32; 32]) -> u32 {
+    const SLOTS: usize = 64;
+    let mut unique = 0;
+    // A hash table; 0 is an empty slot, else a lane and one.
+    let mut table = [0u8; SLOTS];
+    for lane in lanes(m) {
+        let mut slot = (values[lane].wrapping_mul(0x9e37_79b1) >> 26) as usize;
+        loop {
+            match table[slot] {
+                0 => {
+                    table[slot] = lane as u8 + 1;
+                    unique |= 1 << lane;
+                    break;
+                }
+                other if values[usize::from(other) - 1] == values[lane] => break,
+                _ => slot = (slot + 1) % SLOTS,
+            }
+        }
+    }
+    unique
+}
+
 /// Passes that the lanes of a phase take: the most different words that one bank must give.
 fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
-    // Mostly no bank is asked for two words.
+    // Mostly no banks are asked for two words. An access is aligned to its size, so that it has a
+    // group of banks to itself or shares all of it.
+    let width = u64::from(bytes.max(4));
+    let groups = 128 / width;
     let mut asked = [u64::MAX; 32];
     let has_conflict = lanes(mask).any(|lane| {
-        let first = address[lane] / 4;
-        (first..first + u64::from(bytes.div_ceil(4))).any(|word| {
-            let before = std::mem::replace(&mut asked[(word % 32) as usize], word);
-            before != u64::MAX && before != word
-        })
+        let place = address[lane] / width;
+        let before = std::mem::replace(&mut asked[(place % groups) as usize], place);
+        before != u64::MAX && before != place
     });
     if !has_conflict {
         return 1;
@@ -164,7 +177,7 @@ pub(crate) fn count(
     address: &[u64; 32],
     bytes: u32,
 ) -> u32 {
-    let site = &mut cx.sites[w.pc as usize];
+    let site = cx.sites.at(w.pc);
     pattern(site, m, address, bytes);
     let (wavefronts, ideal, unique) = (site.wavefronts, site.ideal, site.unique);
     cx.count_shared(kind, wavefronts, ideal);
@@ -174,6 +187,7 @@ pub(crate) fn count(
 /// Checks and notes a read of a lane, unit by unit.
 #[inline(never)]
 pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Touch) -> Outcome {
+    cx.shared.shadow.divide(touched.bytes);
     let shift = cx.shared.shadow.shift;
     let first = touched.address >> shift;
     let units = u64::from(touched.bytes) >> shift;
@@ -189,13 +203,14 @@ pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Touch) -> Out
 }
 
 /// Checks and notes a write of a lane, unit by unit. `bytes` is what is written.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn write_units(
     cx: &mut Context,
     actor: &Actor,
     touched: Touch,
     bytes: &[u8],
 ) -> Outcome {
+    cx.shared.shadow.divide(touched.bytes);
     let shift = cx.shared.shadow.shift;
     let first = touched.address >> shift;
     let size = 1usize << shift;
@@ -208,6 +223,10 @@ pub(crate) fn write_units(
             .shadow
             .write(unit as usize, &cx.order, actor, same)
         {
+            // Some bytes of a large unit may have the value already.
+            if cx.shared.shadow.divide_all() {
+                return write_units(cx, actor, touched, bytes);
+            }
             return Err(cx.shared_trouble(conflict, touched, unit << shift, actor));
         }
         cx.order
@@ -244,16 +263,20 @@ pub(crate) fn load(
     let kind = AccessKind::Read;
     check_bounds(cx, m, kind, address, bytes)?;
     let unique = count(cx, w, m, kind, address, bytes);
+    cx.shared.shadow.divide(bytes);
+    let quick = !cx.order.precise && !access.strong;
     let words = access.bytes == 4 && access.reg == Width::W32;
-    if words && !cx.order.precise && !access.strong {
+    if words && quick {
         match access.count {
             4 => return load_words::<4>(cx, w, m, unique, d, address),
             2 => return load_words::<2>(cx, w, m, unique, d, address),
             _ => return load_words::<1>(cx, w, m, unique, d, address),
         }
     }
+    if access.bytes == 2 && access.count == 1 && access.reg != Width::W64 && quick {
+        return load_halves(cx, w, m, unique, access, d[0], address);
+    }
     let element = u32::from(access.bytes);
-    let quick = !cx.order.precise && !access.strong;
     for lane in lanes(m) {
         let shadow = &mut cx.shared.shadow;
         let unit = std::iter::once((address[lane] >> shadow.shift) as usize);
@@ -298,8 +321,8 @@ fn load_words<const COUNT: usize>(
         let units = lanes(unique).map(|lane| first[lane]);
         shadow.read_fast::<COUNT>(units, &cx.order, w.index)
     } else {
-        let units = lanes(unique).map(|lane| first[lane] << (2 - shift));
-        shadow.read_small(units, COUNT << (2 - shift), &cx.order, w.index)
+        let units = lanes(unique).map(|lane| first[lane] * 4 >> shift);
+        shadow.read_small(units, COUNT * 4 >> shift, &cx.order, w.index)
     };
     if !fine {
         closer_look(cx, w, m, COUNT as u32 * 4, address)?;
@@ -326,6 +349,40 @@ fn load_words<const COUNT: usize>(
             w.set32(m, d[j], &out[j]);
         }
     }
+    Ok(())
+}
+
+/// Loads two bytes a lane.
+#[inline(always)]
+fn load_halves(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    unique: u32,
+    access: Access,
+    d: Reg,
+    address: &[u64; 32],
+) -> Outcome {
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    let units = lanes(unique).map(|lane| (address[lane] >> shift) as usize);
+    if !shadow.read_small(units, 2 >> shift, &cx.order, w.index) {
+        closer_look(cx, w, m, 2, address)?;
+    }
+    if d.is_none() {
+        return Ok(());
+    }
+    let bytes = byte_slice(&cx.shared.words);
+    let mut out = [0u32; 32];
+    for lane in lanes(m) {
+        let at = address[lane] as usize;
+        let half = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        out[lane] = match (access.signed, access.reg) {
+            (true, Width::W32) => i32::from(half.cast_signed()).cast_unsigned(),
+            _ => u32::from(half),
+        };
+    }
+    w.set32(m, d, &out);
     Ok(())
 }
 
@@ -363,16 +420,28 @@ pub(crate) fn store(
     let kind = AccessKind::Write;
     check_bounds(cx, m, kind, address, bytes)?;
     let unique = count(cx, w, m, kind, address, bytes);
+    cx.shared.shadow.divide(bytes);
     let words = access.bytes == 4 && access.reg == Width::W32 && unique == m;
-    if words && cx.shared.shadow.shift == 2 && !cx.order.precise && !access.strong {
-        let done = match access.count {
-            4 => store_words::<4>(cx, w, m, src, address),
-            2 => store_words::<2>(cx, w, m, src, address),
-            _ => store_words::<1>(cx, w, m, src, address),
+    if words && !cx.order.precise && !access.strong {
+        let shift = cx.shared.shadow.shift;
+        // Lengths that are known to the compiler become vector instructions.
+        let done = match (access.count, bytes >> shift) {
+            (4, 1) => store_words::<4, 1>(cx, w, m, src, address),
+            (4, 4) => store_words::<4, 4>(cx, w, m, src, address),
+            (4, 8) => store_words::<4, 8>(cx, w, m, src, address),
+            (2, 1) => store_words::<2, 1>(cx, w, m, src, address),
+            (2, 2) => store_words::<2, 2>(cx, w, m, src, address),
+            (2, 4) => store_words::<2, 4>(cx, w, m, src, address),
+            (1, 1) => store_words::<1, 1>(cx, w, m, src, address),
+            (1, 2) => store_words::<1, 2>(cx, w, m, src, address),
+            _ => false,
         };
         if done {
             return Ok(());
         }
+    }
+    if access.bytes == 2 && access.count == 1 && access.reg != Width::W64 && !access.strong {
+        return store_halves(cx, w, m, src[0], address);
     }
     let element = usize::from(access.bytes);
     for lane in lanes(m) {
@@ -400,10 +469,28 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Stores `COUNT` words a lane, each lane to another place. False, with nothing done, if that needs
-/// a closer look.
+/// Stores two bytes a lane.
 #[inline(always)]
-fn store_words<const COUNT: usize>(
+fn store_halves(cx: &mut Context, w: &Warp, m: u32, src: Reg, address: &[u64; 32]) -> Outcome {
+    for lane in lanes(m) {
+        let at = address[lane];
+        let value = (w.u32s(src)[lane] as u16).to_le_bytes();
+        let actor = actor(w, lane, false);
+        let shadow = &mut cx.shared.shadow;
+        let unit = (at >> shadow.shift) as usize;
+        if !shadow.write_small(unit, 2 >> shadow.shift, &cx.order, &actor, false) {
+            let touched = touch(AccessKind::Write, Space::Shared, at, 2);
+            write_units(cx, &actor, touched, &value)?;
+        }
+        byte_slice_mut(&mut cx.shared.words)[at as usize..][..2].copy_from_slice(&value);
+    }
+    Ok(())
+}
+
+/// Stores `COUNT` words a lane, in `UNITS` units, each lane to another place. False, with nothing
+/// done, if that needs a closer look.
+#[inline(always)]
+fn store_words<const COUNT: usize, const UNITS: usize>(
     cx: &mut Context,
     w: &Warp,
     m: u32,
@@ -411,10 +498,11 @@ fn store_words<const COUNT: usize>(
     address: &[u64; 32],
 ) -> bool {
     let shadow = &cx.shared.shadow;
-    let unit = |lane: usize| (address[lane] / 4) as usize;
+    let shift = shadow.shift;
+    let unit = |lane: usize| (address[lane] >> shift) as usize;
     let mut good = true;
     for lane in lanes(m) {
-        good &= shadow.may_write_fast::<COUNT>(unit(lane), &cx.order, w.index);
+        good &= shadow.may_write_fast::<UNITS>(unit(lane), &cx.order, w.index);
     }
     if !good {
         return false;
@@ -423,8 +511,8 @@ fn store_words<const COUNT: usize>(
         let actor = actor(w, lane, false);
         cx.shared
             .shadow
-            .write_fast::<COUNT>(unit(lane), &cx.order, &actor);
-        let target = &mut cx.shared.words[unit(lane)..unit(lane) + COUNT];
+            .write_fast::<UNITS>(unit(lane), &cx.order, &actor);
+        let target = &mut cx.shared.words[(address[lane] / 4) as usize..][..COUNT];
         for j in 0..COUNT {
             target[j] = w.u32s(src[j])[lane];
         }

@@ -52,6 +52,7 @@ pub(crate) struct Split {
 /// A warp.
 pub(crate) struct Warp {
     pub rows: Vec<Row>,
+    row_count: usize,
     pub preds: Vec<u32>,
     /// The carry flag of each lane.
     pub carry: u32,
@@ -87,7 +88,9 @@ pub(crate) struct Warp {
 impl Warp {
     pub fn new(index: u32, own: u32, rows: usize, preds: usize) -> Warp {
         Warp {
-            rows: vec![Row([0; 32]); rows],
+            // Filled when a block begins.
+            rows: Vec::with_capacity(rows),
+            row_count: rows,
             preds: vec![0; preds.max(1)],
             carry: 0,
             index,
@@ -107,6 +110,12 @@ impl Warp {
             products: super::wgmma::Products::default(),
             wants: crate::report::WaitsFor::Barrier,
         }
+    }
+
+    /// Makes all registers zero.
+    pub fn clear_rows(&mut self) {
+        self.rows.clear();
+        self.rows.resize(self.row_count, Row([0; 32]));
     }
 
     /// Puts all lanes at the first instruction.
