@@ -29,7 +29,7 @@ const PINNED_NVCC: &str = "13.0.88";
 /// Counts changes to the flags and to [`tidy`], which shape the PTX as much as its sources do.
 const RECIPE: u32 = 2;
 
-/// What nvcc is given besides the architecture and the definitions.
+/// Options of nvcc besides the architecture and the definitions.
 const FLAGS: [&str; 3] = ["-ptx", "-O3", "--std=c++17"];
 
 /// Instructions and qualifiers newer than PTX ISA 6.3, with the version each came in.

@@ -34,7 +34,7 @@ struct Job {
     name: String,
     family: &'static Family,
     module: Graph,
-    /// What cuDNN computes of it, where that is launch by launch something else.
+    /// Problem for cuDNN, where it differs launch by launch.
     cudnn: Option<Graph>,
 }
 

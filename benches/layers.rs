@@ -17,7 +17,7 @@ use warpconv_bench::session::Session;
 /// Network, layer and problem, one a line.
 const LAYERS: &str = include_str!("layers.txt");
 
-/// What `--quick` measures: a few of every family.
+/// Selection of `--quick`: a few of every family.
 const QUICK: [&str; 16] = [
     "alexnet/conv2",
     "alexnet/conv3",
@@ -37,7 +37,7 @@ const QUICK: [&str; 16] = [
     "bottleneck252/naive_3x3_252_252",
 ];
 
-/// What is measured if nobody says otherwise, and what `--full` adds.
+/// Default selection, and the addition of `--full`.
 const NETWORKS: [&str; 9] = [
     "alexnet",
     "bottleneck252",

@@ -29,7 +29,7 @@ const POOLS: [(&str, &str); 13] = [
     ("global_average", "ic1024ih7+global_avg"),
 ];
 
-/// What `--quick` measures.
+/// Selection of `--quick`.
 const QUICK: [&str; 4] = [
     "googlenet_pool1",
     "inception_3a_pool",

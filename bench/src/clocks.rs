@@ -23,7 +23,7 @@ pub struct Clocks {
     device: Device,
 }
 
-/// What the card runs at.
+/// Clocks of the card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Clock of the multiprocessors, MHz.
@@ -55,7 +55,7 @@ impl Clocks {
         found.then_some(Clocks { library, device })
     }
 
-    /// What it runs at now; what NVML does not say is 0.
+    /// Current clocks; what NVML does not say is 0.
     pub fn read(&self) -> Reading {
         Reading {
             sm_mhz: self.clock(b"nvmlDeviceGetClockInfo\0", SM),

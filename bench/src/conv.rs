@@ -28,7 +28,7 @@ pub struct Conv<T> {
     /// The filters in the order that this crate's kernel reads, where that is another than the
     /// problem's: packed once, as a user packs the filters of a trained network.
     packed: Option<Copies<T>>,
-    /// What the kernel works in, if it needs anything.
+    /// Workspace of the kernel, if it needs one.
     workspace: Option<CudaSlice<u8>>,
 }
 
@@ -124,7 +124,7 @@ impl<T: Stored> Conv<T> {
         expected::compare(self.problem.output(), &self.expected.y, slack, read)
     }
 
-    /// What launches the plan on copy after copy.
+    /// Closure that launches the plan on copy after copy.
     pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &ConvPlan) -> Result<Box<Launch<'a>>, String> {
         let prepared: PreparedConv = gpu.prepare_conv(plan).map_err(text)?;
         let workspace = self

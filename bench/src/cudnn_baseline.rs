@@ -19,7 +19,7 @@ pub struct Best<'a> {
     pub launch: Box<Launch<'a>>,
 }
 
-/// Where the operands of copy `i` are.
+/// Addresses of the operands of copy `i`.
 pub type At<'a, P> = Box<dyn Fn(usize) -> P + 'a>;
 
 /// The peer.
@@ -64,7 +64,7 @@ impl CudnnBaseline {
         CudnnBaseline::absent("this build is without the feature `cudnn`")
     }
 
-    /// Whether there is one.
+    /// Returns whether there is one.
     pub fn is_there(&self) -> bool {
         #[cfg(feature = "cudnn")]
         return self.cudnn.is_some();

@@ -1,4 +1,4 @@
-//! What results should be: one reference a shape, for all its types, layouts and batches.
+//! Expected results: one reference a shape, for all its types, layouts and batches.
 
 use std::collections::HashMap;
 use std::rc::Rc;

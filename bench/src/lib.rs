@@ -1,6 +1,6 @@
-//! What the benchmarks share: a device, time by its own events, a result checked before its time is
-//! taken, the peer beside it, and rows that the report puts together. `CONTRIBUTING.md` says how to
-//! run them and what is measured.
+//! Shared parts of the benchmarks: a device, time by its own events, a result checked before its
+//! time is taken, the peer beside it, and rows that the report puts together. `CONTRIBUTING.md`
+//! says how to run them and what is measured.
 
 pub mod clocks;
 pub mod conv;

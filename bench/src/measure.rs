@@ -19,7 +19,7 @@ pub trait Judged {
     /// Puts NaN into the first copy's output.
     fn poison(&self) -> Result<(), String>;
 
-    /// Whether what the peer left there can be the result.
+    /// Checks whether what the peer left there can be the result.
     fn judge_peer(&self) -> Result<(), String>;
 }
 
@@ -188,7 +188,7 @@ pub fn of_kind(problem: &Conv2d, kind: Kind) -> Result<Conv2d, Error> {
         .build()
 }
 
-/// What bounds a row, in a word.
+/// Names the bound of a record.
 pub fn bound(bound: Bound) -> String {
     bound.to_string()
 }

@@ -35,7 +35,7 @@ const ONE: Length = Length {
     target_us: 1_000.0,
 };
 
-/// What a row of a module is called.
+/// Name of a graph's record.
 pub struct Named<'a> {
     /// The row's name.
     pub id: &'a str,
@@ -132,7 +132,7 @@ struct Stage {
     w: CUdeviceptr,
     bias: CUdeviceptr,
     y: CUdeviceptr,
-    /// Where the dense result is copied to.
+    /// Buffer to which the dense result is copied.
     concat: Option<Concat>,
 }
 

@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use warpconv::kernels::Math;
 use warpconv::{DType, Layout};
 
-/// How an element is stored and how products are made.
+/// Storage type and mode of multiplication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// f32 on CUDA cores.
@@ -128,7 +128,7 @@ impl Options {
         options
     }
 
-    /// Whether a row of this name is asked for.
+    /// Returns whether a row of this name is asked for.
     pub fn wants(&self, id: &str) -> bool {
         self.filters
             .iter()

@@ -1,5 +1,4 @@
-//! What a card can do at most: the measured ceilings of an H200, else peaks from the card's own
-//! clocks.
+//! Peak rates of a card: the measured ceilings of an H200, else peaks from the card's own clocks.
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
@@ -21,7 +20,7 @@ pub struct Card {
     pub bytes: f64,
     /// Bytes of the L2 cache.
     pub l2: u64,
-    /// Where the numbers are from.
+    /// Source of the numbers.
     pub source: &'static str,
 }
 

@@ -105,7 +105,7 @@ impl<T: Stored> Pool<T> {
         .map_err(text)
     }
 
-    /// What launches the plan on copy after copy.
+    /// Closure that launches the plan on copy after copy.
     pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &PoolPlan) -> Result<Box<Launch<'a>>, String> {
         let prepared: PreparedPool = gpu.prepare_pool(plan).map_err(text)?;
         Ok(Box::new(move |i| {
@@ -121,7 +121,7 @@ impl<T: Stored> Judged for Pool<T> {
         self.y.poison(&self.stream)
     }
 
-    /// Where padding stands in for ceil mode the peer's windows lie elsewhere: only whether it
+    /// Windows of the baseline lie elsewhere where padding stands in for ceil mode: only whether it
     /// wrote can be said.
     fn judge_peer(&self) -> Result<(), String> {
         let got = self.y.read(&self.stream, 0..self.y.elements())?;

@@ -12,19 +12,19 @@ pub struct Run {
     pub bench: String,
     /// The card's name.
     pub device: String,
-    /// Whether it is the emulator: then no row has a time.
+    /// True if it is the emulator: then no row has a time.
     pub emulated: bool,
     /// The driver's CUDA version: 12040 is 12.4.
     pub driver: u64,
     /// The commit that was built, if it is known.
     pub commit: String,
-    /// When, in UTC.
+    /// Time in UTC.
     pub date: String,
     /// cuDNN's version, or why there is none.
     pub cudnn: String,
-    /// Where the ceilings are from.
+    /// Source of the peak rates.
     pub peak_rates: String,
-    /// How operands are laid out over a chain of launches.
+    /// Layout of operands over a chain of launches.
     pub cache: String,
 }
 
@@ -33,9 +33,9 @@ pub struct Run {
 pub struct CudnnRecord {
     /// Microseconds of its best plan, bias and ReLU included.
     pub us: Option<f64>,
-    /// That plan.
+    /// The best plan.
     pub plan: String,
-    /// Whether bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the
+    /// True if bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the
     /// same.
     pub fused: bool,
     /// Microseconds of its best plan without Winograd's transform or Fourier's, if the best has
@@ -45,7 +45,7 @@ pub struct CudnnRecord {
     pub parts: Vec<(String, f64)>,
     /// Plans that were timed.
     pub timed: u64,
-    /// What is to be said, such as why there is no time.
+    /// Remark, such as why there is no time.
     pub note: String,
 }
 
@@ -72,7 +72,7 @@ pub struct Row {
     pub bytes: u64,
     /// The roofline, microseconds.
     pub floor_us: f64,
-    /// What bounds it: arithmetic or memory.
+    /// Bound: arithmetic or memory.
     pub bound: String,
     /// Blocks of the launch for each place that the card has for one, rounded up: 1 is a single
     /// wave.
@@ -95,7 +95,7 @@ impl Row {
         self.us.map(|us| self.floor_us / us)
     }
 
-    /// How many times ours cuDNN's time is.
+    /// Ratio of cuDNN's time to ours.
     pub fn ratio(&self) -> Option<f64> {
         Some(self.cudnn.us? / self.us?)
     }

@@ -30,13 +30,13 @@ pub struct Session {
     pub options: Options,
     /// The device.
     pub gpu: Gpu,
-    /// Where everything is queued: a stream of its own, for the default one cannot be captured.
+    /// Stream of all work: a stream of its own, for the default one cannot be captured.
     pub stream: Arc<CudaStream>,
     /// The card's ceilings.
     pub card: Card,
     /// cuDNN.
     pub cudnn: CudnnBaseline,
-    /// What results should be.
+    /// Expected results.
     pub references: References,
     clocks: Option<Clocks>,
     run: Run,
@@ -103,12 +103,13 @@ impl Session {
         })
     }
 
-    /// Whether the device is the emulator.
+    /// Returns whether the device is the emulator.
     pub fn is_emulated(&self) -> bool {
         self.run.emulated
     }
 
-    /// Whether a row of this name and size is to be measured; with `--list` it is named instead.
+    /// Returns whether a row of this name and size is to be measured; with `--list` it is named
+    /// instead.
     pub fn wants(&self, id: &str, macs: u64) -> bool {
         let usual = if self.is_emulated() {
             EMULATED_MACS

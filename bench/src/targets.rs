@@ -167,8 +167,8 @@ pub fn named(name: &str) -> &'static Family {
 }
 
 impl Family {
-    /// Whether a time meets the family's share of the roofline, or its longest time; `None` where
-    /// it has neither.
+    /// Returns whether a time meets the family's share of the roofline, or its longest time; `None`
+    /// where it has neither.
     pub fn meets_floor(&self, us: f64, floor_us: f64) -> Option<bool> {
         if let Some((floors, least)) = self.within {
             return Some(us <= (floors * floor_us).max(least));
@@ -176,7 +176,7 @@ impl Family {
         self.share.map(|share| floor_us / us >= share)
     }
 
-    /// Whether cuDNN's time is as many times ours as the family wants.
+    /// Returns whether cuDNN's time is as many times ours as the family wants.
     pub fn meets_cudnn(&self, us: f64, cudnn_us: Option<f64>) -> Option<bool> {
         Some(cudnn_us? / us >= self.ratio?)
     }

@@ -1,6 +1,6 @@
-//! What the benchmarks share, where it can be held to something without a GPU: samples and copies,
-//! rows and their lines, families and their targets, the report and its chart, and the way to cuDNN
-//! where there is none.
+//! Shared parts of the benchmarks, where a test needs no GPU: samples and copies, rows and their
+//! lines, families and their targets, the report and its chart, and the way to cuDNN where there is
+//! none.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -16,7 +16,7 @@ use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptu
 /// their number).
 pub type Launch<'a> = dyn FnMut(usize) -> Result<(), String> + 'a;
 
-/// How long a sample is.
+/// Length of a sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Length {
     /// Copies of the operands: at least so many launches.
@@ -75,7 +75,7 @@ impl<'a> Chain<'a> {
         self.launches
     }
 
-    /// Whether the host is out of the measured time.
+    /// Returns whether the host is out of the measured time.
     pub fn is_captured(&self) -> bool {
         self.graph.is_some()
     }

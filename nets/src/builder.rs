@@ -79,7 +79,7 @@ pub(super) struct Shape {
     pub(super) part_of: Option<(Tensor, usize)>,
 }
 
-/// What a layer computes; slices are filled in when all of them are known.
+/// Operation of a layer; slices are filled in when all of them are known.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     Conv {
@@ -114,8 +114,8 @@ pub struct Builder {
     pub(super) norm_epsilon: f64,
 }
 
-/// What a batch normalisation adds to the variance unless the network says otherwise: the default
-/// of PyTorch's `BatchNorm2d`.
+/// Default of the constant that a batch normalisation adds to the variance: the default of
+/// PyTorch's `BatchNorm2d`.
 const NORM_EPSILON: f64 = 1e-5;
 
 impl Builder {
@@ -137,8 +137,8 @@ impl Builder {
         (builder, Tensor(0))
     }
 
-    /// What the network's batch normalisations add to their variance before its root is taken; 1e-5
-    /// unless said.
+    /// Constant that the network's batch normalisations add to their variance before its root is
+    /// taken; 1e-5 unless said.
     pub fn norm_epsilon(&mut self, epsilon: f64) {
         self.norm_epsilon = epsilon;
     }

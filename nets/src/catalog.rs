@@ -14,7 +14,7 @@ pub struct Published {
     /// The share of ImageNet's validation pictures whose class is named first, one crop each, in
     /// percent.
     pub top1: f64,
-    /// Who published it.
+    /// Source of the figure.
     pub source: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub struct Published {
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// When it was published.
+    /// Year of publication.
     pub year: u32,
     /// With or without its bottlenecks.
     pub variant: Variant,
@@ -37,7 +37,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether there is a naive variant to compare with, or this is it.
+    /// Returns whether there is a naive variant to compare with, or this is it.
     pub fn has_naive(&self) -> bool {
         let naive = |other: &Entry| other.name == self.name && other.variant == Variant::Naive;
         ENTRIES.iter().any(naive)

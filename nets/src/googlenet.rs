@@ -10,7 +10,7 @@ use warpconv::problem::LrnParameters;
 /// pooling.
 type Widths = [usize; 6];
 
-/// What torchvision's batch normalisations of this network add to the variance:
+/// Constant that torchvision's batch normalisations of this network add to the variance:
 /// `BatchNorm2d(out_channels, eps=0.001)` in `BasicConv2d` of github.com/pytorch/vision,
 /// `torchvision/models/googlenet.py`.
 const NORM_EPSILON: f64 = 1e-3;

@@ -5,8 +5,8 @@ use super::builder::{Builder, Conv};
 use super::network::Network;
 use warpconv::error::Error;
 
-/// Which of the six maps of S2 each of the sixteen maps of C3 sees (table I of the paper), the
-/// lowest bit the first.
+/// The maps of S2 that each of the sixteen maps of C3 reads (table I of the paper), the lowest bit
+/// the first.
 const C3: [u16; 16] = [
     0b000111, 0b001110, 0b011100, 0b111000, 0b110001, 0b100011, // three side by side
     0b001111, 0b011110, 0b111100, 0b111001, 0b110011, 0b100111, // four side by side

@@ -66,9 +66,9 @@ pub struct NetworkConfig {
     pub n: usize,
     /// Rows and columns of an image.
     pub image: usize,
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub dtype: DType,
-    /// How f32 numbers may be multiplied.
+    /// Mode of f32 multiplication.
     pub math: Math,
     /// The order of activations.
     pub layout: Layout,
@@ -89,8 +89,8 @@ impl NetworkConfig {
         }
     }
 
-    /// What tensor cores like: NHWC, and filters that are packed once rather than before every
-    /// launch. f32 is multiplied as tf32.
+    /// Configuration for tensor cores: NHWC, and filters that are packed once rather than before
+    /// every launch. f32 is multiplied as tf32.
     pub const fn tensor(n: usize, image: usize, dtype: DType) -> NetworkConfig {
         NetworkConfig {
             n,
@@ -106,7 +106,7 @@ impl NetworkConfig {
     }
 }
 
-/// Whether a network has its bottlenecks.
+/// Presence of a network's bottlenecks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Wide windows on all channels, as it would be without the idea.

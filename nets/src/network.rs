@@ -11,15 +11,15 @@ pub struct Parameter {
     /// The batch normalisation to be folded into it, if a file holds `NORM.weight`, `NORM.bias`,
     /// `NORM.running_mean` and `NORM.running_var`.
     pub norm: Option<String>,
-    /// What that normalisation adds to the variance.
+    /// Constant that the normalisation adds to the variance.
     pub norm_epsilon: f64,
     /// The convolution that takes it.
     pub conv: Conv2d,
     /// The channels that each filter sees, a bit each, if not all: its other weights are zero.
     pub sees: Option<&'static [u16]>,
-    /// Whether it is trained; patterns that are set by hand are not.
+    /// True if it is trained; patterns that are set by hand are not.
     pub trained: bool,
-    /// Which of the network's parameters it is, in the order of the description: its random numbers
+    /// Index among the network's parameters, in the order of the description: its random numbers
     /// stay the same in whatever order launches take them.
     pub(super) index: u64,
 }

@@ -5,12 +5,12 @@ use super::network::Network;
 use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 
-/// What differs between the published forms of the first and the last layer.
+/// Difference between the published forms of the first and the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edges {
     /// Zeros around the picture.
     pub padding: usize,
-    /// Whether the classifier has a ReLU before the mean.
+    /// True if the classifier has a ReLU before the mean.
     pub relu: bool,
 }
 

@@ -115,8 +115,8 @@ impl Network {
 /// times its size.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of a
-/// header that is within the file, and the brace that begins it.
+/// Checks whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of
+/// a header that is within the file, and the brace that begins it.
 fn header_fits(head: &[u8], size: u64) -> std::io::Result<()> {
     let refused = |why: String| {
         let why = format!("no safetensors file: {why}; give one, or a folder of .npy arrays");
@@ -158,7 +158,7 @@ fn tensors(bytes: &[u8]) -> Result<safetensors::SafeTensors<'_>, String> {
     Ok(file)
 }
 
-/// How many members the outermost object of a JSON text has, which must be valid.
+/// Number of members of the outermost object of a JSON text, which must be valid.
 fn members(json: &[u8]) -> usize {
     let (mut count, mut depth, mut quoted, mut escaped) = (0, 0usize, false, false);
     for byte in json {

@@ -1,11 +1,11 @@
-//! Which device to open.
+//! Choice of a device.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Which device to open; written `auto`, `gpu`, `gpu:1`, `emulator`, `emulator:75`.
+/// Choice of a device; written `auto`, `gpu`, `gpu:1`, `emulator`, `emulator:75`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
     /// The first NVIDIA GPU if there is one, else the emulator. One that is busy or full is there:
@@ -75,7 +75,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// What a [`Gpu`](super::Gpu) really is.
+/// Kind of a [`Gpu`](super::Gpu).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
     /// An NVIDIA GPU behind NVIDIA's driver.

@@ -1,5 +1,5 @@
-//! What the crate keeps per [`CudaContext`], for as long as that lives: its kernels, and its count
-//! of streams above zero.
+//! State that the crate keeps per [`CudaContext`], for as long as that lives: its kernels, and its
+//! count of streams above zero.
 
 use std::mem::ManuallyDrop;
 use std::ptr;

@@ -6,7 +6,7 @@ use ptx_emulator::client::Library;
 
 use crate::error::Error;
 
-/// Whether the driver that cudarc speaks to is the emulator, however it came there.
+/// Returns whether the driver that cudarc speaks to is the emulator, however it came there.
 pub(super) fn is_loaded() -> bool {
     // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not
     // called.
@@ -69,7 +69,7 @@ pub(super) fn library() -> Option<&'static Library> {
     LIBRARY.get()
 }
 
-/// What the emulator reported for the status that a driver call returned.
+/// Report of the emulator for the status that a driver call returned.
 pub(super) fn report(_code: u32) -> Option<String> {
     #[cfg(feature = "emulator")]
     if let Some(report) = library().and_then(Library::last_report) {

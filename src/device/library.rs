@@ -49,7 +49,7 @@ impl Library {
         unsafe { self.get::<unsafe extern "C" fn()>(name) }.map(|function| function as usize)
     }
 
-    /// Whether it is the same library as the other one, loaded by another name.
+    /// Returns whether it is the same library as the other one, loaded by another name.
     pub(super) fn is(&self, other: &Library) -> bool {
         let init = self.address(c"cuInit");
         init.is_some() && init == other.address(c"cuInit")
@@ -81,7 +81,7 @@ fn words(error: libloading::Error) -> String {
     }
 }
 
-/// Whether a library is loaded that the linker gives to those who ask for `name`.
+/// Returns whether a library is loaded that the linker gives to those who ask for `name`.
 #[cfg(target_os = "linux")]
 fn answers_to(name: &str) -> bool {
     use libloading::os::unix::{Library, RTLD_LAZY};
@@ -89,7 +89,8 @@ fn answers_to(name: &str) -> bool {
     unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) }.is_ok()
 }
 
-/// Whether a library is loaded that the linker gives to those who ask for `name`: not known here.
+/// Returns whether a library is loaded that the linker gives to those who ask for `name`: not known
+/// here.
 #[cfg(not(target_os = "linux"))]
 fn answers_to(_name: &str) -> bool {
     false

@@ -137,7 +137,7 @@ impl Gpu {
         })
     }
 
-    /// Whether it is an NVIDIA GPU or the emulator.
+    /// Kind of the device: an NVIDIA GPU or the emulator.
     pub fn kind(&self) -> DeviceKind {
         self.inner.kind
     }
@@ -147,7 +147,7 @@ impl Gpu {
         &self.inner.name
     }
 
-    /// What the device can do; plans are made from this.
+    /// Capability of the device; plans are made from this.
     pub fn capability(&self) -> &Capability {
         &self.inner.capability
     }
@@ -215,7 +215,7 @@ impl Gpu {
         }
     }
 
-    /// What the emulator counted, in all launches of this process since [`Gpu::reset_counters`];
+    /// Counters of the emulator, over all launches of this process since [`Gpu::reset_counters`];
     /// `None` on hardware.
     #[cfg(feature = "emulator")]
     pub fn counters(&self) -> Option<ptx_emulator::Counters> {

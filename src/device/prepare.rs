@@ -141,12 +141,12 @@ impl Gpu {
     }
 }
 
-/// What a prepared convolution launches: its kernel's arguments without the pointers, and what has
-/// to run before it.
+/// Parts of a prepared convolution: its kernel's arguments without the pointers, and what has to
+/// run before it.
 #[derive(Clone, Debug)]
 pub struct ConvKernels {
     pub(crate) arguments: ConvArguments,
-    /// Where the plan packs the filters: the kernel that does, and how.
+    /// Part of the workspace into which the plan packs the filters: the kernel that does, and how.
     pub(crate) pack: Option<(Arc<LoadedKernel>, PackArgs)>,
     pub(crate) parts: WorkspaceParts,
     pub(crate) multiprocessors: u32,
@@ -193,15 +193,15 @@ impl ConvKernels {
     }
 }
 
-/// What a prepared bottleneck launches: the arguments without the pointers, for as many blocks as
-/// the device holds at once.
+/// Parts of a prepared bottleneck: the arguments without the pointers, for as many blocks as the
+/// device holds at once.
 #[derive(Clone, Copy, Debug)]
 pub struct BottleneckKernel {
     pub(crate) arguments: BottleneckArgs,
     pub(crate) most_blocks: u64,
 }
 
-/// What prepared branches launch: the arguments without the pointers, and where the sums that
+/// Parts of prepared branches: the arguments without the pointers, and where the sums that
 /// several blocks share lie.
 #[derive(Clone, Debug)]
 pub struct BranchesKernel {

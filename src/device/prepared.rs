@@ -18,7 +18,7 @@ pub struct Prepared<P, A> {
     arguments: A,
 }
 
-/// What the driver's compiler made of a kernel.
+/// Attributes of a kernel after the driver's compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionAttributes {

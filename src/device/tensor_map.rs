@@ -18,11 +18,11 @@ use crate::error::Error;
 pub(crate) struct TensorMap([u64; 16]);
 
 impl TensorMap {
-    /// What stands where a kernel makes no use of a map.
+    /// Placeholder of a map that a kernel does not use.
     pub(crate) const NONE: TensorMap = TensorMap([0; 16]);
 }
 
-/// What an address has to be while there is none yet: aligned, and not null.
+/// Address that passes the checks while there is none yet: aligned, and not null.
 const PLACEHOLDER: u64 = 256;
 
 /// `CUtensorMapDataType`, those in use.
@@ -78,7 +78,7 @@ pub(crate) struct Im2col {
     pub dimensions: [u64; 4],
     /// In bytes, of all dimensions but the innermost.
     pub strides: [u64; 3],
-    /// Where the first and the last window begin, from the first and the last pixel: column, row.
+    /// Offsets of the first and the last window from the first and the last pixel: column, row.
     pub lower: [i32; 2],
     pub upper: [i32; 2],
     /// Channels and pixels of a copy.

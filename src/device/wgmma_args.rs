@@ -99,7 +99,7 @@ impl WgmmaArgs {
     }
 }
 
-/// How elements are called in a map. f32 that is multiplied as tf32 is copied as it is: the tensor
+/// Element types as a map names them. f32 that is multiplied as tf32 is copied as it is: the tensor
 /// core cuts its last bits off, where a map of tf32 would round, the largest numbers to infinity.
 fn kind(dtype: DType) -> MapType {
     match dtype {
@@ -109,7 +109,7 @@ fn kind(dtype: DType) -> MapType {
     }
 }
 
-/// Whether a tensor of these strides may be copied in bulk, its address aside.
+/// Returns whether a tensor of these strides may be copied in bulk, its address aside.
 fn bulk(problem: &Conv2d, conv: &ConvArgs, strides: &Strides) -> bool {
     let size = problem.dtype().size() as u64;
     let whole = |elements: i32| (elements as u64 * size).is_multiple_of(BULK);

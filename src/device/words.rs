@@ -1,5 +1,5 @@
-//! What an error code of the driver means, in the driver's words and ours. cudarc's names for them
-//! are an enum, which a newer driver's codes are not in.
+//! Meaning of a driver's error code, in the driver's words and ours. cudarc's names for them are an
+//! enum, which a newer driver's codes are not in.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -34,7 +34,7 @@ pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> Strin
     text
 }
 
-/// What usually is behind a driver that does not start, or a device that cannot be opened.
+/// Usual cause of a driver that does not start, or a device that cannot be opened.
 fn cause(code: c_int) -> Option<&'static str> {
     Some(match code {
         2 => "the device's memory is full",

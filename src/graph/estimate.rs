@@ -1,10 +1,10 @@
-//! What the planner expects of a module.
+//! Estimate of a graph.
 
 use super::{Graph, Step};
 use crate::error::Error;
 use crate::plan::{BottleneckPlan, BranchesPlan, Capability, ConvPlan, LAUNCH_US, Operation, Plan};
 
-/// What the planner expects of a module's launches on a device, one after the other.
+/// Estimate of a graph's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphEstimate {
     /// The model's time in microseconds: of every plan, and [`LAUNCH_US`] between two. It ranks,

@@ -40,18 +40,18 @@ impl<T> Write<'_, T> {
     }
 }
 
-/// What one launch takes.
+/// Operands of one launch.
 pub(super) struct Operands<'a, T> {
-    /// What is read, in the order of the node's `from`.
+    /// Tensors read, in the order of the node's `from`.
     pub from: [Option<Read<'a, T>>; MAX_TENSORS],
     /// The residual, if the step has one.
     pub residual: Option<Read<'a, T>>,
-    /// What is written, in the order of the node's `to`. `None` where an earlier output of the node
+    /// Tensors written, in the order of the node's `to`. `None` where an earlier output of the node
     /// has the same place: it is the same buffer.
     pub to: [Option<Write<'a, T>>; MAX_TENSORS],
     /// As many as [`Step::weights`](super::Step::weights) says.
     pub weights: &'a [Weights<'a, T>],
-    /// What the launch may compute in.
+    /// Workspace of the launch.
     pub workspace: Option<&'a mut Workspace>,
 }
 
@@ -185,7 +185,7 @@ pub(super) struct Single<'a, T> {
     pub workspace: Option<&'a mut Workspace>,
 }
 
-/// How a module's hidden tensors lie in buffers.
+/// Memory plan: the buffers of a graph's intermediate tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct MemoryPlan {
     /// The buffer of each tensor.
@@ -231,7 +231,7 @@ impl MemoryPlan {
         memory
     }
 
-    /// Where a place is.
+    /// Binding of a tensor.
     pub(super) fn binding(&self, place: TensorId, tensors: &[usize]) -> Binding {
         match place {
             TensorId::Input => Binding::Input,

@@ -94,7 +94,7 @@ impl Graph {
         }
     }
 
-    /// Whether hidden tensors share buffers.
+    /// Returns whether hidden tensors share buffers.
     pub fn shares_buffers(&self) -> bool {
         self.memory.len.len() < self.tensors.len()
     }
@@ -138,7 +138,7 @@ impl Graph {
             .map(|r| r.1)
     }
 
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -229,7 +229,7 @@ impl Graph {
             .collect()
     }
 
-    /// Where a node's places are in the buffers of a launch.
+    /// Bindings of a node's tensors in the buffers of a launch.
     fn bindings(&self, node: &Node) -> Bindings {
         let binding = |place: &TensorId| self.memory.binding(*place, &self.tensors);
         Bindings {
@@ -285,7 +285,7 @@ fn check_node(node: &Node, dtype: DType, lens: &mut HashMap<TensorId, usize>) ->
     Ok(())
 }
 
-/// Whether a tensor is as long as what else lies at its place, and of the module's type.
+/// Checks whether a tensor is as long as what else lies at its place, and of the module's type.
 fn same(
     wrong: &dyn Fn(String) -> Error,
     place: TensorId,

@@ -36,12 +36,12 @@ pub struct GraphBuffers<'a, T> {
     pub x: &'a dyn DeviceBuffer<T>,
     /// Filters and bias of each of [`Graph::weights`].
     pub weights: &'a [Weights<'a, T>],
-    /// What lies between launches: one buffer for each of [`Graph::intermediates`], as from
+    /// Intermediate buffers: one buffer for each of [`Graph::intermediates`], as from
     /// [`Graph::allocate_intermediates`].
     pub intermediates: &'a mut [CudaSlice<T>],
     /// The output: [`Graph::output_len`].
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// What the launches compute in, one after the other, if any of them needs it: at least
+    /// Workspace of the launches, one after the other, if any of them needs one: at least
     /// [`PreparedGraph::workspace_bytes`], as from [`PreparedGraph::allocate_workspace`].
     pub workspace: Option<&'a mut Workspace>,
 }
@@ -259,7 +259,7 @@ impl PreparedGraph {
         self.steps().map(PreparedStep::kernel)
     }
 
-    /// What each of [`Graph::nodes`] became.
+    /// Prepared form of each of [`Graph::nodes`].
     fn steps(&self) -> impl Iterator<Item = &PreparedStep> {
         self.steps.iter().map(|prepared| &prepared.step)
     }

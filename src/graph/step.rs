@@ -1,4 +1,4 @@
-//! What can be launched as one step of a module.
+//! Operation of one launch of a graph.
 //!
 //! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`,
 //! and one arm of the check's reference in `check/step.rs`; the compiler names the places.
@@ -121,7 +121,7 @@ impl Step {
     }
 }
 
-/// Where a launch reads or writes.
+/// Tensor that a launch reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorId {
     /// The module's input.
@@ -138,14 +138,14 @@ pub enum TensorId {
 pub struct Node {
     /// The layer's name, as in the literature.
     pub name: Cow<'static, str>,
-    /// What is computed.
+    /// The operation.
     pub step: Step,
-    /// Where it reads, one place for each of [`Step::inputs`]: never the output.
+    /// Tensors read, one for each of [`Step::inputs`]: never the output.
     pub from: Vec<TensorId>,
-    /// Where it writes, one place for each of [`Step::outputs`]: never the input, nor where it
-    /// reads. Two outputs may be different channels of the same place.
+    /// Tensors written, one for each of [`Step::outputs`]: never the input, nor where it reads. Two
+    /// outputs may be different channels of the same place.
     pub to: Vec<TensorId>,
-    /// Where the residual is, exactly if the step has one: read like `from`.
+    /// The residual, exactly if the step has one: read like `from`.
     pub residual: Option<TensorId>,
 }
 

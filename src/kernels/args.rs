@@ -38,7 +38,7 @@ impl FastDiv {
         }
     }
 
-    /// What the kernel computes: `n / divisor` for `n` under 2^31.
+    /// Computation of the kernel: `n / divisor` for `n` under 2^31.
     pub fn divide(self, n: u32) -> u32 {
         ((u64::from(n << 1) * u64::from(self.mul)) >> 32) as u32 >> self.shift
     }
@@ -49,8 +49,8 @@ impl FastDiv {
     }
 }
 
-/// Where element (n, c, h, w) of an activation lies:
-/// `n * image + c * channel + (h * width + w) * pixel`.
+/// Strides, by which element (n, c, h, w) of an activation lies: `n * image + c * channel + (h *
+/// width + w) * pixel`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
@@ -176,7 +176,7 @@ pub(super) fn whole(numbers: &[i64], of: i64) -> bool {
     numbers.iter().all(|number| number % of == 0)
 }
 
-/// Whether every pixel of NHWC tensors begins on a multiple of `of` elements.
+/// Returns whether every pixel of NHWC tensors begins on a multiple of `of` elements.
 pub(super) fn whole_strides(strides: &[Strides], of: i64) -> bool {
     strides
         .iter()
@@ -189,7 +189,7 @@ pub(super) fn blocks(units: u64, threads: u32) -> u64 {
     units.div_ceil(u64::from(threads))
 }
 
-/// How `images` images of `outer * middle * inner` units are numbered: the number of units, and the
+/// Numbering of `images` images of `outer * middle * inner` units: the number of units, and the
 /// divisors by an image's units, by the inner and by the middle extent, as `find_wide_unit` in
 /// `kernels/wide_units.cuh` takes them.
 pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [FastDiv; 3]) {

@@ -1,6 +1,6 @@
-//! Which accesses a launch takes and among how many blocks its work is shared out. Each table
-//! begins with a problem whose extents, strides and addresses permit wide accesses; the lines after
-//! it change one of them. Blocks are counted by hand.
+//! Accesses of a launch, and the number of blocks that share its work. Each table begins with a
+//! problem whose extents, strides and addresses permit wide accesses; the lines after it change one
+//! of them. Blocks are counted by hand.
 
 use super::args::{ConvArgs, PoolArgs, ReluArgs};
 use super::bottleneck::args::BottleneckArgs;

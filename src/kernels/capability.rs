@@ -1,4 +1,4 @@
-//! What a device can do: the half of a plan's input that is not the problem.
+//! Capability of a device: the half of a plan's input that is not the problem.
 
 use crate::kernels::Arch;
 
@@ -90,7 +90,7 @@ impl Capability {
         (self.major, self.minor)
     }
 
-    /// Whether the device runs modules of `arch`.
+    /// Returns whether the device runs modules of `arch`.
     pub fn runs(&self, arch: Arch) -> bool {
         arch.runs_on(self.version())
     }

@@ -149,7 +149,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether it computes on tensor cores.
+    /// Returns whether it computes on tensor cores.
     pub const fn tensor(self) -> bool {
         matches!(
             self,
@@ -164,7 +164,7 @@ impl Algorithm {
         )
     }
 
-    /// Whether it computes a whole bottleneck, and an entry's tile reads as
+    /// Returns whether it computes a whole bottleneck, and an entry's tile reads as
     /// `bottleneck/entries.rs` says.
     pub const fn bottleneck(self) -> bool {
         matches!(
@@ -182,9 +182,9 @@ pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 /// as [`Kernel::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
-    /// What it computes and how.
+    /// Algorithm.
     pub algorithm: Algorithm,
-    /// How its activations, filters and bias are stored.
+    /// Storage of activations, filters and bias.
     pub dtype: DType,
     /// The layout of its activations; `None` where the kernel does not care.
     pub layout: Option<Layout>,
@@ -199,7 +199,7 @@ pub struct Kernel {
     pub tile_n: u32,
     /// See [`Kernel::tile_m`].
     pub tile_k: u32,
-    /// How it makes products of f32 numbers.
+    /// Mode of f32 multiplication.
     pub math: Math,
     /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies
     /// must be aligned; 0 where no choice is left: gathered element by element, or by bulk copies,
@@ -275,8 +275,8 @@ impl Kernel {
         }
     }
 
-    /// Whether a bottleneck's kernel brings its filters again for each tile, for want of shared
-    /// memory to keep them in.
+    /// Returns whether a bottleneck's kernel brings its filters again for each tile, for want of
+    /// shared memory to keep them in.
     pub fn streams_filters(&self) -> bool {
         bottleneck::streams_filters(self)
     }

@@ -12,7 +12,7 @@ pub trait Arguments: Copy {
     fn set_grid(&mut self, kernel: &Kernel) -> u64;
 }
 
-/// What the problem types promise: every extent and every stride within an image is below 2^31.
+/// Promises of the problem types: every extent and every stride within an image is below 2^31.
 pub(crate) fn int(value: usize) -> i32 {
     debug_assert!(i32::try_from(value).is_ok());
     value as i32
@@ -104,7 +104,7 @@ impl ConvArgs {
         tiles_n * self.groups as u64 * u64::from(self.tiles_m)
     }
 
-    /// Whether y and residual may be accessed four elements at a time.
+    /// Returns whether y and residual may be accessed four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
         let strides = match self.residual {
             0 => self.y_strides,
@@ -123,7 +123,7 @@ impl ConvArgs {
             && (self.y | self.residual).is_multiple_of(bytes)
     }
 
-    /// Whether x may be read four pixels at a time.
+    /// Returns whether x may be read four pixels at a time.
     fn whole_inputs(&self, kernel: &Kernel) -> bool {
         reads_planes(kernel)
             && kernel.layout == Some(Layout::Nchw)

@@ -7,7 +7,7 @@ use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 /// tile; zero before and after every launch.
 pub const WORKSPACE_COUNTERS: u64 = 64 << 10;
 
-/// What a workspace, and each part of it, is aligned to.
+/// Alignment of a workspace, and of each part of it.
 pub const WORKSPACE_ALIGNMENT: u64 = 256;
 
 /// The filters as a kernel on tensor cores reads them: rows of channels, each padded with zeros to

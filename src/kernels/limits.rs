@@ -1,8 +1,8 @@
-//! What a plan may use.
+//! Limits of a plan.
 
 use crate::kernels::KernelId;
 
-/// What a plan may use, and what it must.
+/// Limits of a plan, and its fixed choices.
 ///
 /// ```
 /// use warpconv::plan::{Capability, ConvPlan, Limits};
@@ -26,7 +26,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a plan takes of device memory at most if nobody says otherwise: 256 MiB.
+    /// Default bound of a plan's workspace: 256 MiB.
     pub const WORKSPACE: u64 = 256 << 20;
 }
 

@@ -21,14 +21,14 @@ mod sealed {
     impl Sealed for super::Subsample {}
 }
 
-/// What a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`], [`Tanh`],
-/// [`Subsample`], [`Bottleneck2d`], [`Branches`].
+/// Problems that a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`],
+/// [`Tanh`], [`Subsample`], [`Bottleneck2d`], [`Branches`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]
     const NAME: &'static str;
 
-    /// Whether the algorithm computes this operation at all.
+    /// Returns whether the algorithm computes this operation at all.
     #[doc(hidden)]
     fn computed_by(algorithm: Algorithm) -> bool;
 
@@ -40,19 +40,19 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn output(&self) -> &TensorDesc;
 
-    /// How the elements are stored.
+    /// Storage type of the elements.
     #[doc(hidden)]
     fn dtype(&self) -> DType {
         self.output().dtype()
     }
 
-    /// How the activations are laid out.
+    /// Layout of the activations.
     #[doc(hidden)]
     fn layout(&self) -> Layout {
         self.output().layout()
     }
 
-    /// Whether there is nothing to compute.
+    /// Returns whether there is nothing to compute.
     #[doc(hidden)]
     fn is_empty(&self) -> bool {
         self.output().is_empty()
@@ -62,7 +62,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn work(&self) -> (u64, u64);
 
-    /// What the best programs reach, of which the problem's bound is made.
+    /// Peak rates, from which the problem's bound is computed.
     #[doc(hidden)]
     fn peak_rates(&self) -> PeakRates {
         PeakRates::H200_FP32
@@ -78,7 +78,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn blocks(&self, kernel: &Kernel) -> u64;
 
-    /// How well the kernel does within the limits.
+    /// Estimate of the kernel within the limits.
     #[doc(hidden)]
     fn estimate(
         &self,
@@ -90,7 +90,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
         estimate_simt(self, kernel, device, roofline, limits)
     }
 
-    /// How well a kernel on CUDA cores does.
+    /// Estimate of a kernel on CUDA cores.
     #[doc(hidden)]
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
 }

@@ -96,7 +96,7 @@ pub(crate) fn kernel(dtype: DType) -> Option<KernelId> {
 mod tests {
     use super::*;
 
-    /// What the kernel does, element by element, on the host.
+    /// Computation of the kernel, element by element, on the host.
     fn packed(arguments: &PackArgs, from: &[u32], len: usize) -> Vec<Option<u32>> {
         let a = arguments;
         let mut to = vec![None; len];

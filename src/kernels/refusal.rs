@@ -1,4 +1,4 @@
-//! Why a kernel is not for a problem.
+//! Reason why a kernel does not take a problem.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use crate::problem::FilterLayout;
 pub enum Refusal {
     /// The kernel computes another operation.
     Operation {
-        /// What the kernel computes.
+        /// Computation of the kernel.
         kernel: &'static str,
-        /// What the problem asks for.
+        /// Requirement of the problem.
         problem: &'static str,
     },
     /// The device does not run the kernel's instruction set: it is older, or the kernel is for one
@@ -49,7 +49,7 @@ pub enum Refusal {
     Alignment {
         /// Bytes that it copies.
         needs: usize,
-        /// What x is aligned to: its address, or the distance of two of its pixels.
+        /// Alignment of x: its address, or the distance of two of its pixels.
         has: usize,
     },
     /// The kernel is for groups of few channels and few filters.
@@ -65,7 +65,7 @@ pub enum Refusal {
     GroupChannels {
         /// Channels a group of the problem.
         group_c: usize,
-        /// What they must be a multiple of.
+        /// Required divisor.
         multiple: usize,
     },
     /// A bulk copy cannot fetch such windows.

@@ -5,7 +5,7 @@ use std::ops::Add;
 
 use crate::kernels::{DType, Math};
 
-/// What a card can do at most, as measured by the best programs for it.
+/// Peak rates of a card, as measured by the best programs for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeakRates {
     /// Operations a second; a multiply-add counts as two.
@@ -75,7 +75,7 @@ impl PeakRates {
     }
 }
 
-/// Which of the two ceilings a problem meets first.
+/// The longer one of the two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// Arithmetic takes longer.
@@ -110,7 +110,7 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// Which ceiling is the longer.
+    /// The longer bound.
     pub fn bound(&self) -> Bound {
         if self.compute_us >= self.memory_us {
             Bound::Compute

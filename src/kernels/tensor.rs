@@ -1,5 +1,4 @@
-//! What the convolution kernels on tensor cores accept, and how the sums of a tile are shared out
-//! among blocks.
+//! Acceptance of the convolution kernels on tensor cores, and their split-K.
 
 use super::filter_rows::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::tensor_cost::{Tiling, score};
@@ -11,7 +10,7 @@ use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 /// the limits name one: each partial tile is written and read again.
 const MAX_SPLIT_K: u32 = 16;
 
-/// Whether x may be copied as many bytes at a time as the kernel does.
+/// Checks whether x may be copied as many bytes at a time as the kernel does.
 pub(super) fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     let needs = kernel.x_vector();
     let has = x_alignment(problem);
@@ -21,9 +20,9 @@ pub(super) fn aligned(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// What every run of x that a kernel copies from is aligned to, in bytes: a pixel's channels of a
-/// group in NHWC. In NCHW a row of the image begins anywhere; only where filters are points do
-/// whole planes count.
+/// Alignment of every run of x that a kernel copies from, in bytes: a pixel's channels of a group
+/// in NHWC. In NCHW a row of the image begins anywhere; only where filters are points do whole
+/// planes count.
 pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
     let of = |elements: usize| alignment_of(elements, size);
@@ -42,8 +41,7 @@ pub(crate) fn x_alignment(problem: &Conv2d) -> usize {
     problem.alignment().min(within)
 }
 
-/// What a stride of so many elements leaves of an alignment, in bytes; of 0 the address alone
-/// counts.
+/// Alignment that a stride of so many elements leaves, in bytes; of 0 the address alone counts.
 pub(super) fn alignment_of(elements: usize, size: usize) -> usize {
     match elements {
         0 => usize::MAX,
@@ -51,7 +49,7 @@ pub(super) fn alignment_of(elements: usize, size: usize) -> usize {
     }
 }
 
-/// Whether output pixels are input pixels.
+/// Returns whether output pixels are input pixels.
 fn is_plain_pointwise(problem: &Conv2d) -> bool {
     let sides = problem.padding();
     (problem.r(), problem.s()) == (1, 1)
@@ -59,8 +57,8 @@ fn is_plain_pointwise(problem: &Conv2d) -> bool {
         && [sides.top, sides.bottom, sides.left, sides.right] == [0; 4]
 }
 
-/// Whether filters have to be brought into the kernel's order first: rows of channels, or of all
-/// terms of a sum, each whole 16 bytes long.
+/// Returns whether filters have to be brought into the kernel's order first: rows of channels, or
+/// of all terms of a sum, each whole 16 bytes long.
 pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
     if !kernel.algorithm.tensor() {
         return false;
@@ -82,7 +80,7 @@ pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
     !(in_place && problem.alignment() >= PACKED_BYTES)
 }
 
-/// Whether `elements` are a multiple of 16 bytes.
+/// Returns whether `elements` are a multiple of 16 bytes.
 fn whole(problem: &Conv2d, elements: usize) -> bool {
     (elements * problem.dtype().size()).is_multiple_of(PACKED_BYTES)
 }

@@ -1,5 +1,5 @@
-//! How long a kernel on tensor cores takes: enough to choose kernel, tile and split-K, not a
-//! prediction to quote.
+//! Time of a kernel on tensor cores: enough to choose kernel, tile and split-K, not a prediction to
+//! quote.
 //!
 //! A step of a tile takes the longest of its multiplications, its reads of shared memory, its
 //! copies from the L2 cache and their instructions. A multiprocessor works on the blocks that it
@@ -13,7 +13,7 @@ use super::families::Copies;
 use super::roofline::Roofline;
 use crate::kernels::{Arch, DType, Kernel, Math};
 
-/// What a kernel is to do.
+/// Work of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
     pub tiles: u64,
@@ -123,7 +123,8 @@ pub(super) fn score(
     }
 }
 
-/// Whether blocks take one tile after another, the epilogue of one beside the steps of the next.
+/// Returns whether blocks take one tile after another, the epilogue of one beside the steps of the
+/// next.
 fn persistent(kernel: &Kernel) -> bool {
     kernel.tensor_traits().persistent
 }

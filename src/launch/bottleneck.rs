@@ -18,11 +18,12 @@ use crate::problem::{Added, Bottleneck2d, TensorDesc};
 pub struct BottleneckBuffers<'a, T> {
     /// The input: [`Bottleneck2d::input`]`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// The filters of each convolution: its [`Conv2d::filter_len`].
+    /// The filters of each convolution: its
+    /// [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
     pub w: [&'a dyn DeviceBuffer<T>; 3],
     /// The bias of each convolution, one a filter, exactly if it has one.
     pub bias: [Option<&'a dyn DeviceBuffer<T>>; 3],
-    /// What is added before the last ReLU, exactly if that is [`Added::Tensor`]:
+    /// Tensor added before the last ReLU, exactly if that is [`Added::Tensor`]:
     /// [`Bottleneck2d::residual`]`().len()`.
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
     /// The output: [`Bottleneck2d::output`]`().len()`. Of a wider tensor only the slice's channels

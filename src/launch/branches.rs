@@ -19,7 +19,7 @@ use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BY
 
 /// The operands of several convolutions, as cudarc's slices or views. Lengths in elements.
 pub struct BranchesBuffers<'a, 'b, T> {
-    /// What each of [`Branches::inputs`] is a tensor of.
+    /// Tensor of each of [`Branches::inputs`].
     pub x: &'b [&'a dyn DeviceBuffer<T>],
     /// The filters of each of [`Branches::convolutions`].
     pub w: &'b [&'a dyn DeviceBuffer<T>],
@@ -27,10 +27,10 @@ pub struct BranchesBuffers<'a, 'b, T> {
     pub bias: &'b [Option<&'a dyn DeviceBuffer<T>>],
     /// The buffers that are written, from the first on.
     pub y: [Option<&'b mut dyn DeviceBufferMut<T>>; MAX_CONVOLUTIONS],
-    /// Which of them each convolution writes: one that several write is a tensor of which each has
-    /// a slice.
+    /// Output that each convolution writes: one that several write is a tensor of which each has a
+    /// slice.
     pub y_of: &'b [usize],
-    /// What the plan computes in, if it needs any: at least
+    /// Workspace of the plan, if it needs any: at least
     /// [`BranchesPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
@@ -39,7 +39,7 @@ pub struct BranchesBuffers<'a, 'b, T> {
 /// element, those of products and convolutions that are not there 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BranchesPointers {
-    /// What each product reads; of products over one input all the same.
+    /// Operands of each product; of products over one input all the same.
     pub x: [sys::CUdeviceptr; MAX_PRODUCTS],
     /// The filters of each convolution.
     pub w: [sys::CUdeviceptr; MAX_CONVOLUTIONS],

@@ -6,7 +6,8 @@ mod sealed {
     use super::{CudaSlice, CudaView, CudaViewMut};
 
     pub trait Sealed {
-        /// Whether it is a view, whose slice may have other views that are used at the same time.
+        /// Returns whether it is a view, whose slice may have other views that are used at the same
+        /// time.
         fn is_part(&self) -> bool;
     }
     impl<T> Sealed for CudaSlice<T> {

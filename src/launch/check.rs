@@ -55,7 +55,7 @@ impl Span {
             && other.address < self.address.saturating_add(self.bytes)
     }
 
-    /// That writing this one does not change the other.
+    /// Declares that writing this one does not change the other.
     pub(super) fn apart_from(&self, other: &Span) -> Result<(), Error> {
         if self.meets(other) {
             return Err(Error::Overlap {
@@ -67,8 +67,8 @@ impl Span {
     }
 }
 
-/// Whether two tensors that start at the same address are channel slices of one wider tensor
-/// without a common channel: their bytes interleave, yet none belongs to both.
+/// Returns whether two tensors that start at the same address are channel slices of one wider
+/// tensor without a common channel: their bytes interleave, yet none belongs to both.
 pub(super) fn disjoint_slices(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) -> bool {
     let same_parent = a.0.address == b.0.address && same_parent(a.1, b.1);
     same_parent
@@ -76,7 +76,7 @@ pub(super) fn disjoint_slices(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) 
             || b.1.channel_offset() + b.1.c() <= a.1.channel_offset())
 }
 
-/// Whether two tensors are the very same elements.
+/// Returns whether two tensors are the very same elements.
 pub(super) fn same_elements(a: (&Span, &TensorDesc), b: (&Span, &TensorDesc)) -> bool {
     a.0.address == b.0.address
         && same_parent(a.1, b.1)
@@ -102,7 +102,7 @@ fn same_parent(a: &TensorDesc, b: &TensorDesc) -> bool {
     )
 }
 
-/// That a typed buffer holds the problem's elements.
+/// Checks that a typed buffer holds the problem's elements.
 pub(super) fn dtype(problem: DType, buffers: DType) -> Result<(), Error> {
     if problem == buffers {
         Ok(())
@@ -111,7 +111,8 @@ pub(super) fn dtype(problem: DType, buffers: DType) -> Result<(), Error> {
     }
 }
 
-/// That a buffer is exactly as long as the problem says and lives in the context of the launch.
+/// Checks that a buffer is exactly as long as the problem says and lives in the context of the
+/// launch.
 ///
 /// The very same [`CudaContext`], not an equal one: two of the same device share the driver's
 /// context, but each counts its own streams, and one that knows of none neither waits for nor
@@ -135,7 +136,7 @@ pub(super) fn buffer<T>(
     Ok(())
 }
 
-/// That an optional buffer is given exactly if the problem has it.
+/// Checks that an optional buffer is given exactly if the problem has it.
 pub(super) fn optional<B>(
     name: &'static str,
     in_problem: bool,
@@ -148,7 +149,7 @@ pub(super) fn optional<B>(
     }
 }
 
-/// That a plan which computes in a workspace has one, and one that is large enough. Others may be
+/// Checks that a plan which needs a workspace has one, and one that is large enough. Others may be
 /// given any.
 pub(super) fn workspace<'a>(
     context: &Arc<CudaContext>,
@@ -171,8 +172,8 @@ pub(super) fn workspace<'a>(
     Ok(Some(workspace))
 }
 
-/// That the stream belongs to the context of the launch, and that cudarc's bookkeeping will not
-/// break a capture.
+/// Checks that the stream belongs to the context of the launch, and that cudarc's bookkeeping will
+/// not break a capture.
 ///
 /// Where a context tracks events, cudarc makes the launch wait for events recorded before the
 /// capture began, which a capture cannot contain. That is found out here, before anything
@@ -194,8 +195,8 @@ pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<
     Ok(())
 }
 
-/// Whether cudarc, which cannot say so where it happens, failed to order the stream behind the
-/// buffers' last uses, or to record this one.
+/// Checks whether cudarc, which cannot say so where it happens, failed to order the stream behind
+/// the buffers' last uses, or to record this one.
 pub(super) fn ordering(context: &CudaContext) -> Result<(), Error> {
     context
         .check_err()

@@ -14,19 +14,19 @@ use crate::problem::{PACKED_BYTES, TensorDesc};
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
-    /// The input: [`Conv2d::input`]`().len()`.
+    /// The input: [`Conv2d::input`](crate::problem::Conv2d::input)`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// The filters: [`Conv2d::filter_len`].
+    /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
     pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one a filter, exactly if the problem has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
-    /// What is added before the ReLU, exactly if the problem has one:
-    /// [`Conv2d::residual`]`().len()`.
+    /// Tensor added before the ReLU, exactly if the problem has one:
+    /// [`Conv2d::residual`](crate::problem::Conv2d::residual)`().len()`.
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
-    /// The output: [`Conv2d::output`]`().len()`. Of a wider tensor only the slice's channels are
-    /// written.
+    /// The output: [`Conv2d::output`](crate::problem::Conv2d::output)`().len()`. Of a wider tensor
+    /// only the slice's channels are written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// What the plan computes in, if it needs any: at least
+    /// Workspace of the plan, if it needs any: at least
     /// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
@@ -88,8 +88,8 @@ pub struct ConvPointers {
     pub residual: sys::CUdeviceptr,
     /// The output.
     pub y: sys::CUdeviceptr,
-    /// What the plan computes in: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes)
-    /// or more, aligned to [`WORKSPACE_ALIGNMENT`] bytes, of which the first
+    /// Workspace of the plan: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) or
+    /// more, aligned to [`WORKSPACE_ALIGNMENT`] bytes, of which the first
     /// [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero before the first launch
     /// (each leaves them so). 0 if it needs none.
     pub workspace: sys::CUdeviceptr,
@@ -241,7 +241,7 @@ fn check_pointers(plan: &ConvPlan, pointers: &ConvPointers) -> Result<(), Error>
     Ok(())
 }
 
-/// What the buffers must be aligned to, in bytes.
+/// Alignment of the buffers, in bytes.
 struct Needs {
     x: u64,
     w: u64,

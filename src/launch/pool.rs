@@ -18,7 +18,7 @@ pub struct PoolBuffers<'a, T> {
     /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are
     /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// Where the index of each maximum goes, exactly if the problem asks for it:
+    /// Buffer for the index of each maximum, exactly if the problem asks for it:
     /// [`Pool2d::index_len`].
     pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }

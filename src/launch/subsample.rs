@@ -12,14 +12,14 @@ use crate::kernels::fill::offset_bytes;
 
 /// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
 pub struct SubsampleBuffers<'a, T> {
-    /// The input: [`Subsample::input`]`().len()`.
+    /// The input: [`Subsample::input`](crate::problem::Subsample::input)`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// A coefficient a channel: [`Subsample::c`].
+    /// A coefficient a channel: [`Subsample::c`](crate::problem::Subsample::c).
     pub coefficient: &'a dyn DeviceBuffer<T>,
-    /// A bias a channel: [`Subsample::c`].
+    /// A bias a channel: [`Subsample::c`](crate::problem::Subsample::c).
     pub bias: &'a dyn DeviceBuffer<T>,
-    /// The output: [`Subsample::output`]`().len()`. Of a wider tensor only the slice's channels are
-    /// written.
+    /// The output: [`Subsample::output`](crate::problem::Subsample::output)`().len()`. Of a wider
+    /// tensor only the slice's channels are written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 

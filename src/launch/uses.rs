@@ -1,4 +1,5 @@
-//! What orders a launch behind the earlier uses of its buffers, and later uses behind the launch.
+//! Guard that orders a launch behind the earlier uses of its buffers, and later uses behind the
+//! launch.
 //!
 //! cudarc keeps two events per slice, the last read and the last write, which all views of the
 //! slice share. Its accessors make a stream wait for the write (and for the read, before a write)

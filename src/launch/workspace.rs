@@ -19,7 +19,7 @@ use crate::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 #[derive(Debug)]
 pub struct Workspace {
     memory: CudaSlice<u8>,
-    /// Where it begins in the memory.
+    /// Start in the memory.
     start: usize,
     len: usize,
 }
@@ -87,7 +87,7 @@ impl Workspace {
         self.len as u64
     }
 
-    /// Whether it has no bytes, which is enough for plans that need none.
+    /// Returns whether it has no bytes, which is enough for plans that need none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

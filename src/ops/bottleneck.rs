@@ -33,15 +33,15 @@ pub struct Bottleneck {
     pub k: usize,
     /// Rows and columns between two windows of the 3x3: 1 or 2.
     pub stride: usize,
-    /// Whether the input is added before the last ReLU; it has the output's shape then.
+    /// True if the input is added before the last ReLU; it has the output's shape then.
     pub residual: bool,
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub dtype: DType,
     /// The layout of activations.
     pub layout: Layout,
     /// The layout of filters.
     pub filter_layout: FilterLayout,
-    /// How exactly products of f32 numbers are made.
+    /// Mode of f32 multiplication.
     pub math: Math,
 }
 

@@ -35,11 +35,11 @@ pub struct Inception {
     pub k5: usize,
     /// Filters of the 1x1 behind the pooling.
     pub pool_projection: usize,
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub dtype: DType,
     /// The layout of activations.
     pub layout: Layout,
-    /// How products of f32 numbers are made.
+    /// Mode of f32 multiplication.
     pub math: Math,
 }
 

@@ -93,7 +93,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
         }
     }
 
-    /// What the plan may take: [`Limits::default`] unless said otherwise.
+    /// Limits of the plan: [`Limits::default`] unless said otherwise.
     pub fn limits(self, limits: Limits) -> Self {
         ConvCall { limits, ..self }
     }
@@ -234,7 +234,7 @@ impl<'a, T: Element> PoolCall<'a, T> {
     }
 }
 
-/// An operation that keeps the extents, about to be computed; made by [`map`] and its siblings.
+/// An operation that keeps the extents, about to be computed; made by [`unary`] and its siblings.
 #[must_use = "nothing is computed before `run` or `run_into`"]
 pub struct UnaryCall<'a, P, T> {
     gpu: &'a Gpu,

@@ -1,4 +1,4 @@
-//! Which kernel was fastest when somebody measured: the memory behind `warpconv tune`.
+//! Fastest kernels by measurement: the memory behind `warpconv tune`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +44,7 @@ fn one_line(text: &str) -> String {
     words.join(" ")
 }
 
-/// What was compared.
+/// Compared quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Measure {
     /// Microseconds on the card, by its own events.
@@ -70,11 +70,11 @@ pub struct TunedKernel {
     pub kernel: KernelId,
     /// Blocks that share the sum of a tile.
     pub split_k: u32,
-    /// What was compared.
+    /// Compared quantity.
     pub by: Measure,
     /// The winner's amount of it.
     pub amount: f64,
-    /// How many candidates were measured.
+    /// Number of measured candidates.
     pub of: u32,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for TunedKernel {
     }
 }
 
-/// What an entry is valid for.
+/// Key of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     /// In benchdnn notation, as problems print themselves.
@@ -173,8 +173,8 @@ impl Tuning {
         })
     }
 
-    /// Whether the problem was measured on this card by a build of this crate with other kernels,
-    /// so that nothing is known of it.
+    /// Returns whether the problem was measured on this card by a build of this crate with other
+    /// kernels, so that nothing is known of it.
     pub fn is_outdated(&self, problem: &str) -> bool {
         self.entry(problem)
             .is_some_and(|entry| entry.build != build())
@@ -213,7 +213,7 @@ impl Tuning {
         self.entries.iter().filter(own).count()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -229,7 +229,7 @@ pub(super) fn build() -> &'static str {
     })
 }
 
-/// Where [`fingerprint`] starts.
+/// Start value of [`fingerprint`].
 pub(super) const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a by words of eight bytes. It finds accidents, not malice.

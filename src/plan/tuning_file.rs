@@ -32,7 +32,7 @@ const RENAMED: [(&str, &str); 6] = [
     ("mma_narrow", "mma_small_groups"),
 ];
 
-/// Why a tuning file is not used.
+/// Reason why a tuning file is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuningError {
@@ -41,7 +41,7 @@ pub enum TuningError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
     /// The file is not what it should be.
@@ -49,12 +49,12 @@ pub enum TuningError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the fault.
         reason: TuningReason,
     },
 }
 
-/// What is wrong with the text of a tuning file.
+/// Fault in the text of a tuning file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuningReason {
@@ -75,7 +75,7 @@ pub enum TuningReason {
     Line {
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Description of the fault.
         what: &'static str,
     },
     /// A kernel has the name that its family had in an earlier version.
@@ -103,7 +103,7 @@ pub enum TuningReason {
 }
 
 impl TuningReason {
-    /// Whether what is there belongs to somebody else and must not be overwritten.
+    /// Returns whether what is there belongs to somebody else and must not be overwritten.
     fn keeps_out(&self) -> bool {
         matches!(
             self,
@@ -113,9 +113,8 @@ impl TuningReason {
 }
 
 impl Tuning {
-    /// Where tuning files are kept unless somebody says otherwise: what `WARPCONV_TUNING` names
-    /// (nothing if it is empty), else `warpconv/tuning.txt` in the user's folder of caches. `None`
-    /// if there is no such folder.
+    /// Default path of the tuning file: what `WARPCONV_TUNING` names (nothing if it is empty), else
+    /// `warpconv/tuning.txt` in the user's folder of caches. `None` if there is no such folder.
     pub fn default_path() -> Option<PathBuf> {
         place(|name| std::env::var_os(name))
     }
@@ -190,7 +189,7 @@ impl Tuning {
     }
 }
 
-/// Where files are kept, by the environment's variables.
+/// Folder of files, by the environment's variables.
 fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if let Some(named) = variable("WARPCONV_TUNING") {
         return (!named.is_empty()).then(|| PathBuf::from(named));

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::kernels::KernelId;
 use crate::problem::{Bottleneck2d, Conv2d};
 
-/// How a bottleneck is computed: by one launch where a kernel takes it and the model says that it
+/// Decision for a bottleneck: by one launch where a kernel takes it and the model says that it
 /// pays, else by three.
 ///
 /// ```
@@ -25,20 +25,19 @@ pub enum BottleneckWay {
     Fused {
         /// Its plan.
         plan: Box<BottleneckPlan>,
-        /// What the model says of three launches, in microseconds; infinite where they cannot be
-        /// planned.
+        /// Estimate of three launches, in microseconds; infinite where they cannot be planned.
         separate_us: f64,
     },
     /// Three launches, with tensors in device memory between them.
     Separate {
         /// Their plans.
         plans: Box<[ConvPlan; 3]>,
-        /// Why not one.
+        /// Reason against one launch.
         why: Unfused,
     },
 }
 
-/// Why a bottleneck is not computed by one launch.
+/// Reason why a bottleneck is not computed by one launch.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Unfused {
@@ -46,7 +45,7 @@ pub enum Unfused {
     Refused(Vec<(KernelId, Refusal)>),
     /// The model ranks three launches before the best kernel that takes it.
     Slower {
-        /// That kernel.
+        /// The kernel.
         kernel: KernelId,
         /// The model's time of one launch, in microseconds.
         fused_us: f64,
@@ -133,7 +132,7 @@ impl BottleneckWay {
         }
     }
 
-    /// Whether it is one launch.
+    /// Returns whether it is one launch.
     pub fn is_fused(&self) -> bool {
         matches!(self, BottleneckWay::Fused { .. })
     }

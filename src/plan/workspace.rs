@@ -4,7 +4,7 @@ use super::Plan;
 use crate::kernels::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS, tensor};
 use crate::problem::{Branches, Conv2d};
 
-/// Where things lie in a plan's workspace, in bytes from its start.
+/// Layout of a plan's workspace, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkspaceParts {
     /// The packed filters, behind the counters.
@@ -14,8 +14,9 @@ pub(crate) struct WorkspaceParts {
 }
 
 impl Plan<Conv2d> {
-    /// Whether a launch brings the filters into the kernel's order first, by a kernel of its own.
-    /// To do that once instead of every time, see [`FilterLayout::Packed`].
+    /// Returns whether a launch brings the filters into the kernel's order first, by a kernel of
+    /// its own. To do that once instead of every time, see
+    /// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
     pub fn packs_filter(&self) -> bool {
         self.grid() > 0 && tensor::packs(self.problem(), self.kernel())
     }
@@ -36,7 +37,7 @@ impl Plan<Conv2d> {
         self.score().workspace
     }
 
-    /// Where things lie in the workspace, as [`Plan::workspace_bytes`] counts them.
+    /// Layout of the workspace, as [`Plan::workspace_bytes`] counts it.
     pub(crate) fn workspace_parts(&self) -> WorkspaceParts {
         let packed = match self.packs_filter() {
             true => FilterRows::of(self.problem(), self.kernel()).bytes(self.problem()),

@@ -294,7 +294,7 @@ impl Branches {
             .flat_map(|product| &product.convolutions)
     }
 
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub fn dtype(&self) -> DType {
         self.products[0].merged.dtype()
     }
@@ -304,12 +304,12 @@ impl Branches {
         self.products[0].merged.layout()
     }
 
-    /// How products of f32 numbers are made.
+    /// Mode of f32 multiplication.
     pub fn math(&self) -> Math {
         self.products[0].merged.math()
     }
 
-    /// Whether there is nothing to compute.
+    /// Returns whether there is nothing to compute.
     pub fn is_empty(&self) -> bool {
         self.products[0].merged.output().is_empty()
     }

@@ -15,11 +15,11 @@ use crate::problem::{DType, Layout};
 pub struct LrnParameters {
     /// Channels of a window.
     pub size: usize,
-    /// What the mean of the squares (channels outside the tensor count as zeros) is multiplied by.
+    /// Factor of the mean of the squares (channels outside the tensor count as zeros).
     pub alpha: f64,
     /// The power.
     pub beta: f64,
-    /// What is added to the mean.
+    /// Constant added to the mean.
     pub k: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What is to be computed: shapes, strides, paddings and storage, validated on construction.
+//! Problems: shapes, strides, paddings and storage, validated on construction.
 //!
 //! Sizes go by one-letter names throughout the crate: `n` images of `c` channels, `h` rows and `w`
 //! columns go in; `k` filters of `r` rows and `s` columns make `p` rows and `q` columns of output,

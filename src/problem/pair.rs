@@ -1,4 +1,4 @@
-//! What operations that keep the extents share: an input and an output of the same shape.
+//! Shared part of operations that keep the extents: an input and an output of the same shape.
 
 use std::fmt;
 
@@ -124,7 +124,7 @@ macro_rules! pair_methods {
             self.pair.input.w()
         }
 
-        /// How an element is stored.
+        /// Storage type of an element.
         pub fn dtype(&self) -> DType {
             self.pair.input.dtype()
         }

@@ -7,7 +7,7 @@ use crate::problem::pair::Real;
 use crate::problem::tensor::TensorDesc;
 use crate::problem::{DType, Layout};
 
-/// What a subsampling ends with.
+/// Activation at the end of a subsampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
     /// Nothing.
@@ -17,14 +17,14 @@ pub enum Activation {
     Relu,
     /// `amplitude tanh(slope x)`.
     Tanh {
-        /// What the tangent is multiplied by.
+        /// Factor of the tangent.
         amplitude: f64,
-        /// What x is multiplied by.
+        /// Factor of x.
         slope: f64,
     },
 }
 
-/// What is stored of an [`Activation`].
+/// Stored form of an [`Activation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Identity,
@@ -187,12 +187,12 @@ impl Subsample {
         self.stride
     }
 
-    /// Whether it takes the mean of a window, not its sum.
+    /// Returns whether it takes the mean of a window, not its sum.
     pub fn takes_mean(&self) -> bool {
         self.mean
     }
 
-    /// What a window's sum is divided by: 1, or its elements if the mean is taken.
+    /// Divisor of a window's sum: 1, or its elements if the mean is taken.
     pub fn divisor(&self) -> usize {
         match self.mean {
             true => self.window[0] * self.window[1],
@@ -200,7 +200,7 @@ impl Subsample {
         }
     }
 
-    /// What it ends with.
+    /// Activation at the end.
     pub fn activation_kind(&self) -> Activation {
         match self.activation {
             Stored::Identity => Activation::Identity,
@@ -229,7 +229,7 @@ impl Subsample {
             .build()
     }
 
-    /// How an element is stored.
+    /// Storage type of an element.
     pub fn dtype(&self) -> DType {
         self.input.dtype()
     }

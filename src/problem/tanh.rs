@@ -57,12 +57,12 @@ impl Tanh {
         })
     }
 
-    /// What the tangent is multiplied by.
+    /// Factor of the tangent.
     pub fn amplitude(&self) -> f64 {
         self.amplitude.get()
     }
 
-    /// What x is multiplied by.
+    /// Factor of x.
     pub fn slope(&self) -> f64 {
         self.slope.get()
     }

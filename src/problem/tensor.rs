@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::problem::extent::{at_most, nonzero, product};
 use crate::problem::{DType, Layout};
 
-/// What is refused of an image that is too large for a convolution.
+/// Refusal of an image that is too large for a convolution.
 const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows one by one, with the \
     rows that their windows share)";
 
@@ -25,8 +25,8 @@ pub struct TensorDesc {
     channel_offset: usize,
 }
 
-/// Where element (n, c, h, w) lies from a tensor's element (0, 0, 0, 0) on:
-/// `n * image + c * channel + (h * width + w) * pixel`, in elements.
+/// Offset of element (n, c, h, w) from a tensor's element (0, 0, 0, 0): `n * image + c * channel +
+/// (h * width + w) * pixel`, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TensorStrides {
     /// Elements from one image to the next.
@@ -164,7 +164,7 @@ impl TensorDesc {
         self.layout
     }
 
-    /// How an element is stored.
+    /// Storage type of an element.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -179,7 +179,7 @@ impl TensorDesc {
         self.channel_offset
     }
 
-    /// Whether the tensor is all of its buffer: no wider tensor around it.
+    /// Returns whether the tensor is all of its buffer: no wider tensor around it.
     pub fn is_dense(&self) -> bool {
         self.channel_pitch == self.c
     }
@@ -190,7 +190,7 @@ impl TensorDesc {
         self.n * self.channel_pitch * self.h * self.w
     }
 
-    /// Whether the batch is 0.
+    /// Returns whether the batch is 0.
     pub fn is_empty(&self) -> bool {
         self.n == 0
     }

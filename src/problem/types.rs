@@ -1,8 +1,8 @@
-//! How elements are stored, laid out and multiplied.
+//! Storage types, layouts and modes of multiplication of elements.
 //!
 //! build.rs includes this file too: it depends on `core` alone.
 
-/// How an element is stored. Sums are always in f32.
+/// Storage type of an element. Sums are always in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE 754 binary32.
@@ -57,8 +57,8 @@ impl Layout {
     }
 }
 
-/// How exactly products of f32 numbers are made. The types of 16 bits have one way only,
-/// [`Math::Strict`]: their products are exact in f32.
+/// Mode of f32 multiplication. The types of 16 bits have one way only, [`Math::Strict`]: their
+/// products are exact in f32.
 ///
 /// In all modes sums are in f32 and the result is rounded once to the stored type. Ordered from the
 /// most exact on: a kernel may always compute more exactly than it is asked to.
@@ -116,8 +116,8 @@ impl Math {
         }
     }
 
-    /// Whether a problem in this mode may be computed by a kernel of mode `kernel`: one that is no
-    /// less exact.
+    /// Returns whether a problem in this mode may be computed by a kernel of mode `kernel`: one
+    /// that is no less exact.
     pub fn allows(self, kernel: Math) -> bool {
         kernel <= self
     }

@@ -1,4 +1,4 @@
-//! What the tests of inception modules share.
+//! Shared parts of the tests of Inception modules.
 
 use warpconv::kernels::{DType, Layout, Math};
 use warpconv::ops::Inception;
@@ -56,7 +56,7 @@ pub fn module(
 /// Widths that fit no tile, no vector and no half of a word.
 pub const ODD: [usize; 7] = [27, 13, 11, 19, 5, 7, 9];
 
-/// Whether the device has kernels for several convolutions in one launch.
+/// Returns whether the device has kernels for several convolutions in one launch.
 pub fn fuses() -> bool {
     gpu().capability().version() >= (8, 0)
 }

@@ -1,4 +1,4 @@
-//! What the tests that need a device share.
+//! Shared parts of the tests that need a device.
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 

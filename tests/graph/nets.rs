@@ -123,7 +123,7 @@ fn small_networks_compute_what_they_should() {
     });
 }
 
-/// What fusing changes at full size: launches and bytes, and neither weights nor multiplications.
+/// Effect of fusion at full size: launches and bytes, and neither weights nor multiplications.
 #[test]
 fn networks_are_fused_where_it_pays() {
     if !fuses() {
@@ -184,7 +184,7 @@ fn networks_are_fused_where_it_pays() {
 
 type Build = fn(&NetworkConfig) -> Network;
 
-/// Whether the device has kernels for several convolutions at once.
+/// Returns whether the device has kernels for several convolutions at once.
 fn fuses() -> bool {
     let has = gpu().capability().version() >= (8, 0);
     if !has {

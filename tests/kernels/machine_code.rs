@@ -1,6 +1,6 @@
-//! What the assembler makes of the large f32 tiles, where ptxas and nvdisasm are at hand: see
-//! `scripts/sass`, which holds every kernel to the same rules in `.ci/run`. Without the tools the
-//! test has nothing to look at and passes.
+//! Machine code of the large f32 tiles, where ptxas and nvdisasm are installed: see `scripts/sass`,
+//! which holds every kernel to the same rules in `.ci/run`. Without the tools the test has nothing
+//! to look at and passes.
 
 use crate::trials::test;
 use libtest_mimic::Trial;

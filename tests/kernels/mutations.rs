@@ -38,7 +38,7 @@ const SWIZZLE_128: u64 = 1 << 62 | 64 << 32 | 1 << 16;
 /// The same with 64 byte swizzle.
 const SWIZZLE_64: u64 = 2 << 62 | 64 << 32 | 1 << 16;
 
-/// What is to be seen of a broken kernel.
+/// Expected report of a broken kernel.
 enum Sign {
     /// A report that says all of this, of a line with that in it.
     Report(&'static [&'static str], &'static str),
@@ -273,8 +273,8 @@ impl Problem {
         check::run_conv(gpu, &self.plan, &self.x, &self.w, None, None)
     }
 
-    /// Whether the result is the reference's, bit for bit: the sums of these integers are exact in
-    /// f32, and both are rounded once.
+    /// Returns whether the result is the reference's, bit for bit: the sums of these integers are
+    /// exact in f32, and both are rounded once.
     fn right(&self, y: &[f64]) -> bool {
         let conv = self.plan.problem();
         let extents = check::extents(conv.output());
@@ -312,7 +312,7 @@ fn blamed(report: &str, kernel: &str) -> usize {
     digits.unwrap().parse().unwrap()
 }
 
-/// What is not as it should be.
+/// Fault.
 fn survives(case: &Case) -> Result<(), String> {
     let mut text = Text::of(id(case.kernel));
     (case.edit)(&mut text);

@@ -1,6 +1,6 @@
-//! What a profiler would count in one launch of each convolution kernel on a problem that fills its
-//! tiles: no bank conflict in shared memory, and every byte of device memory moved once. The
-//! counters are the emulator's; on a GPU there is nothing to look at here.
+//! Counters of one launch of each convolution kernel on a problem that fills its tiles: no bank
+//! conflict in shared memory, and every byte of device memory moved once. The counters are the
+//! emulator's; on a GPU there is nothing to look at here.
 
 use crate::trials::in_child;
 use libtest_mimic::Trial;

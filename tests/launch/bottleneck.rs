@@ -1,5 +1,5 @@
-//! What a bottleneck by one launch refuses, which way a plan takes, and that a module of one launch
-//! is one of three.
+//! Refusals of a bottleneck in one launch, the decision of a plan, and graphs of one launch against
+//! three.
 
 use cudarc::driver::CudaSlice;
 use warpconv::Error;

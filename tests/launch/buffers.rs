@@ -209,8 +209,7 @@ fn an_output_may_share_its_tensor_with_the_input() {
     assert_eq!(gpu.download(&tensor).unwrap(), want);
 }
 
-/// What [`Gpu::with_stream`] gives uploads, downloads and runs `ops` in that stream, in the same
-/// context.
+/// Uploads, downloads and `ops` of [`Gpu::with_stream`] run in that stream, in the same context.
 #[test]
 fn a_device_may_have_a_stream_of_its_own() {
     let gpu = gpu();

@@ -1,7 +1,7 @@
-//! Which driver is spoken to, where `libcuda.so` is a stub, does not start, lacks functions, is
-//! hidden by another, or has a device that is busy. The drivers are fakes, compiled here; each case
-//! is a process of its own, which opens a device and says what came of it. Skipped where there is
-//! no rustc, and where there is a GPU, whose driver would be found too.
+//! Choice of the driver, where `libcuda.so` is a stub, does not start, lacks functions, is hidden
+//! by another, or has a device that is busy. The drivers are fakes, compiled here; each case is a
+//! process of its own, which opens a device and says what came of it. Skipped where there is no
+//! rustc, and where there is a GPU, whose driver would be found too.
 #![cfg(all(target_os = "linux", feature = "emulator"))]
 
 use std::fs;
@@ -16,7 +16,7 @@ use warpconv::plan::ConvPlan;
 /// Names the device that [`child`] opens.
 const OPEN: &str = "WARPCONV_TEST_OPEN";
 
-/// What a fake does.
+/// Behaviour of a fake.
 #[derive(Clone, Copy)]
 struct Fake {
     init: u32,
@@ -117,7 +117,7 @@ impl Fake {
     }
 }
 
-/// What came of a case.
+/// Outcome of a case.
 struct Outcome(String);
 
 impl Outcome {

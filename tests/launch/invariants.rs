@@ -1,4 +1,4 @@
-//! What must hold between launches, bit for bit: on small integers every sum is exact, whatever its
+//! Equalities between launches, bit for bit: on small integers every sum is exact, whatever its
 //! order.
 
 use crate::common::{gpu, integers, zeros};

@@ -1,5 +1,5 @@
-//! What safe code may do with streams while their work is under way: drop them, drop buffers, read
-//! in several of them, use per-thread ones. Each test compares the results with the reference.
+//! Safe uses of streams while their work is under way: drop them, drop buffers, read in several of
+//! them, use per-thread ones. Each test compares the results with the reference.
 //!
 //! A missing wait seldom shows on its own. So [`work_that_waits_until_it_is_asked_for`] runs this
 //! file again with an emulator that does a stream's work only when somebody waits for it, where

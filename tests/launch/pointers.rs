@@ -17,7 +17,7 @@ use warpconv::problem::{
 };
 use warpconv::{DType, Error, Layout};
 
-/// What is said of an operand whose address is 0.
+/// Error of an operand whose address is 0.
 #[derive(Clone, Copy, PartialEq)]
 enum Null {
     /// It must not be.

@@ -45,8 +45,8 @@ fn fields(text: &str) -> Fields {
     found
 }
 
-/// What benchdnn makes of one axis before it looks at the others: `Ok(None)` if nothing was said of
-/// it, an error if it refuses.
+/// Treatment of one axis by benchdnn before the other axes: `Ok(None)` if nothing was said of it,
+/// an error if it refuses.
 fn benchdnn_axis(fields: &Fields, axis: char, pool: bool) -> Result<Option<Axis>, ()> {
     let get = |quantity: char, missing: i64| {
         *fields.get(&format!("{quantity}{axis}")).unwrap_or(&missing)
@@ -100,7 +100,7 @@ fn benchdnn(fields: &Fields, pool: bool) -> Result<[Axis; 2], ()> {
     }
 }
 
-/// What a problem of the crate has.
+/// Fields of a problem of the crate.
 fn axes(problem: &Problem) -> [Axis; 2] {
     let axis = |i, o, k, s, p, d: usize| {
         let [i, o, k, s, p, d] = [i, o, k, s, p, d - 1].map(|n: usize| n as i64);

@@ -1,4 +1,4 @@
-//! What is planned for which problem on which device, and why the other kernels were refused.
+//! Plans per problem and device, and the refusals of the other kernels.
 
 use warpconv::kernels::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
 use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
@@ -405,7 +405,8 @@ fn grids_of_small_layers_grow_with_them() {
     }
 }
 
-/// Whether the plan has blocks for so many threads; of small layers only its own kernels are asked.
+/// Returns whether the plan has blocks for so many threads; of small layers only its own kernels
+/// are asked.
 fn grid<P: Operation>(problem: &P, device: &Capability, threads: u32) -> bool {
     let plan = Plan::new(problem, device).unwrap();
     let chosen = plan.kernel().algorithm;

@@ -1,5 +1,4 @@
-//! When kernels on tensor cores are planned, which of them, how their sums are shared out, and why
-//! they refuse.
+//! Plans for kernels on tensor cores: choice, split-K and refusals.
 
 use warpconv::kernels::{Algorithm, KernelId, Math, kernels};
 use warpconv::plan::{Capability, ConvPlan, Limits, Operation, Refusal};

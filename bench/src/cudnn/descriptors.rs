@@ -206,8 +206,8 @@ impl Convolution {
     }
 }
 
-/// How products are made. For f32 the default lets tensor cores take tf32; FMA is f32 itself, which
-/// is also what 3xTF32 stands in for.
+/// Mode of multiplication. For f32 the default lets tensor cores take tf32; FMA is f32 itself,
+/// which is also what 3xTF32 stands in for.
 fn products(conv: &Conv2d) -> cudnnMathType_t {
     match (conv.dtype(), conv.math()) {
         (DType::F32, Math::Tf32) => cudnnMathType_t::CUDNN_DEFAULT_MATH,

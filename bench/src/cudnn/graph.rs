@@ -187,7 +187,7 @@ const ALIGNMENT: i64 = 16;
 pub struct Graph {
     graph: Descriptor,
     fused: bool,
-    /// What the graph was made of: kept as long as the graph.
+    /// Descriptors that the graph was made of: kept as long as the graph.
     _parts: Vec<Descriptor>,
 }
 
@@ -242,7 +242,7 @@ impl Graph {
         })
     }
 
-    /// Whether bias and ReLU are in it.
+    /// Returns whether bias and ReLU are in it.
     pub fn is_fused(&self) -> bool {
         self.fused
     }
@@ -265,7 +265,7 @@ impl Graph {
         )
     }
 
-    /// How many engines there are for the graph.
+    /// Number of engines for the graph.
     pub fn engines(&self) -> Result<i64, Failure> {
         self.graph
             .number(Name::CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT)
@@ -292,7 +292,7 @@ pub struct Plan {
     pub workspace: u64,
     /// The engine and its knobs.
     pub name: String,
-    /// What the engine says of its arithmetic.
+    /// Numerical notes of the engine.
     pub notes: Vec<i32>,
 }
 
@@ -475,8 +475,8 @@ fn pointwise(
     operation.finalize()
 }
 
-/// Whether an engine's arithmetic is the problem's: f32 that is f32, or inputs that are rounded to
-/// tf32 once and no further; sums in f32. 16-bit inputs are what they are.
+/// Returns whether an engine's arithmetic is the problem's: f32 that is f32, or inputs that are
+/// rounded to tf32 once and no further; sums in f32. 16-bit inputs are what they are.
 pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     use sys::cudnnBackendNumericalNote_t as Note;
     use warpconv::kernels::Math;
@@ -487,7 +487,8 @@ pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     !(rounds || strict && has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
 }
 
-/// Whether an engine transforms its operands, so that products are fewer and rounding is another.
+/// Name of the transform that an engine applies to its operands, with which products are fewer and
+/// rounding is another.
 pub fn transforms(notes: &[i32]) -> Option<&'static str> {
     use sys::cudnnBackendNumericalNote_t as Note;
     let has = |note: Note| notes.contains(&(note as i32));

@@ -111,7 +111,7 @@ impl LegacyConv {
         Ok(bytes as u64)
     }
 
-    /// Whether one call can do bias and ReLU too.
+    /// Returns whether one call can do bias and ReLU too.
     pub fn can_fuse(&self) -> bool {
         self.has_bias && self.has_relu
     }

@@ -83,8 +83,8 @@ pub fn find() -> Result<usize, String> {
     Ok(version)
 }
 
-/// Whether the loader finds the library under a name that cudarc tries. It stays loaded: a library
-/// that has started threads does not survive being unloaded.
+/// Returns whether the loader finds the library under a name that cudarc tries. It stays loaded: a
+/// library that has started threads does not survive being unloaded.
 fn is_found() -> bool {
     cudarc::get_lib_name_candidates("cudnn")
         .iter()

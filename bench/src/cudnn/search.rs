@@ -19,7 +19,7 @@ use super::legacy::{ALGORITHMS, LegacyConv, Transpose};
 /// kernel.
 const SAMPLES: usize = 3;
 
-/// How long a candidate's sample is.
+/// Length of a candidate's sample.
 const SAMPLE_US: f64 = 200.0;
 
 /// A way to compute the convolution.
@@ -244,7 +244,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What launches a candidate, without bias and ReLU unless they are in its kernel.
+    /// Launches a candidate, without bias and ReLU unless they are in its kernel.
     fn launcher(&self, candidate: &Rc<Candidate>) -> Result<Box<Launch<'a>>, String> {
         let (cudnn, at) = (self.cudnn, self.at.clone());
         let workspace = cudnn.reserve()?;
@@ -368,7 +368,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What launches bias and ReLU as kernels of their own.
+/// Launches bias and ReLU as kernels of their own.
 fn epilogue<'a>(
     cudnn: &'a Cudnn,
     legacy: Option<Rc<LegacyConv>>,

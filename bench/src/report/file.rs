@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::summaries;
 use crate::record::{Line, Row, Run, parse};
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The runs.
@@ -20,7 +20,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Whether the rows were counted on the emulator: then there are no times.
+    /// Returns whether the rows were counted on the emulator: then there are no times.
     pub fn is_emulated(&self) -> bool {
         self.runs.iter().any(|run| run.emulated)
     }

@@ -20,7 +20,7 @@ pub struct Summary<'a> {
     pub cudnn_share: Option<f64>,
     /// The geometric mean of cuDNN's time over ours.
     pub ratio: Option<f64>,
-    /// What misses a target, the worst first.
+    /// Records that miss a target, the worst first.
     pub missed: Vec<Miss<'a>>,
 }
 
@@ -28,9 +28,9 @@ pub struct Summary<'a> {
 pub struct Miss<'a> {
     /// The row.
     pub row: &'a Row,
-    /// Whether it is the roofline's share, or the longest time, that is missed.
+    /// True if it is the roofline's share, or the longest time, that is missed.
     pub floor: bool,
-    /// Whether it is cuDNN's.
+    /// True if it is cuDNN's.
     pub cudnn: bool,
 }
 
@@ -80,7 +80,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| (sum / f64::from(count)).exp())
 }
 
-/// What bounds a row that misses a target, as far as the row tells.
+/// Names the bound of a record that misses a target, as far as the record tells.
 pub fn bounds(row: &Row) -> String {
     const LAUNCH_US: f64 = 3.0;
     let us = row.us.unwrap_or(f64::NAN);

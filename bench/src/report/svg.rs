@@ -11,7 +11,7 @@ use crate::record::Row;
 /// Rows drawn at most, in a file that can still be looked at.
 const MAX_ROWS: usize = 120;
 
-/// Which rows are drawn if nobody says.
+/// Records that are drawn by default.
 const USUAL: [&str; 3] = ["n128", "bf16", "nhwc"];
 
 const WIDTH: u32 = 1200;

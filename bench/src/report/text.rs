@@ -3,7 +3,7 @@
 use super::{Summary, bounds, summaries};
 use crate::record::{Row, Run};
 
-/// What a run is on.
+/// Conditions of a run.
 pub fn heading(run: &Run, most_mhz: Option<u32>) {
     println!("{}", describe(run));
     if let Some(mhz) = most_mhz {
@@ -14,7 +14,7 @@ pub fn heading(run: &Run, most_mhz: Option<u32>) {
     println!("{}", columns(run.emulated));
 }
 
-/// What a run is on, in lines.
+/// Conditions of a run, in lines.
 pub fn describe(run: &Run) -> String {
     let Run {
         bench,

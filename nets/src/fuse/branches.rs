@@ -9,7 +9,8 @@ use warpconv::problem::{
     Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Pool2d, Product, TensorDesc,
 };
 
-/// How many launches are looked at for a group, from its first one: an inception module has seven.
+/// Number of launches that are examined for a group, from its first one: an inception module has
+/// seven.
 const WINDOW: usize = 8;
 
 impl Network {
@@ -64,7 +65,7 @@ impl Network {
 /// Launches as one.
 struct Group {
     node: Node,
-    /// Which launches, the convolutions in the order of the step's.
+    /// The launches, the convolutions in the order of the step's.
     members: Vec<usize>,
 }
 
@@ -80,7 +81,7 @@ struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
-    /// What a launch begins, if it is something that may share one.
+    /// Candidate that a launch begins, if it may share one.
     fn of(nodes: &'a [Node], at: usize) -> Option<Unit<'a>> {
         let plain = |at: usize| match &nodes[at].step {
             Step::Conv(conv) if conv.groups() == 1 && conv.residual().is_none() => Some(conv),
@@ -112,7 +113,7 @@ impl<'a> Unit<'a> {
         })
     }
 
-    /// Whether all that it reads has been written.
+    /// Returns whether all that it reads has been written.
     fn is_ready(&self, nodes: &[Node], placed: &[bool]) -> bool {
         let first = self.input.channel_offset();
         let channels = first..first + self.input.c();
@@ -129,7 +130,7 @@ impl<'a> Unit<'a> {
         (self.from, self.input) == (other.from, other.input)
     }
 
-    /// Whether their filters can be put side by side.
+    /// Returns whether their filters can be put side by side.
     fn merges_with(&self, other: &Unit<'_>) -> bool {
         let geometry = |conv: &Conv2d| {
             let size = [conv.r(), conv.s()];

@@ -10,7 +10,7 @@ use warpconv::error::Error;
 use warpconv::graph::{Node, TensorId};
 use warpconv::plan::Capability;
 
-/// Which launches of a network become one.
+/// Policy of fusing a network's launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FusePolicy {
     /// Those that a kernel takes at once and that the model ranks before separate ones.
@@ -31,7 +31,8 @@ impl Network {
     }
 }
 
-/// Whether `to` is the only launch that reads what `from` writes, and nothing else writes there.
+/// Returns whether `to` is the only launch that reads what `from` writes, and nothing else writes
+/// there.
 fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
     let ([place @ TensorId::Intermediate(_)], [read]) = (&from.to[..], &to.from[..]) else {
         return false;

@@ -91,8 +91,8 @@ fn filter_strides(conv: &Conv2d) -> [i32; 3] {
     }
 }
 
-/// Whether the channels of a filter's tap are a run of whole 16 bytes, zeros behind the last
-/// channel included.
+/// Returns whether the channels of a filter's tap are a run of whole 16 bytes, zeros behind the
+/// last channel included.
 fn whole_rows(conv: &Conv2d) -> bool {
     let one_run = conv.filter_layout() != FilterLayout::Kcrs || conv.r() * conv.s() == 1;
     one_run && (conv.filter_pitch() * conv.dtype().size()).is_multiple_of(PACKED_BYTES)
@@ -117,7 +117,7 @@ impl Arguments for BottleneckArgs {
 }
 
 impl BottleneckArgs {
-    /// Whether y and residual may be accessed four elements at a time.
+    /// Returns whether y and residual may be accessed four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
         let strides = match self.residual {
             0 => self.y_strides,

@@ -21,7 +21,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     );
 }
 
-/// What entries differ in.
+/// Fields in which entries differ.
 struct Entry {
     arch: Arch,
     dtype: DType,
@@ -128,7 +128,7 @@ const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     }
 }
 
-/// What `kernels/bottleneck_simt.cuh` lays out: area A, area B, places.
+/// Layout of `kernels/bottleneck_simt.cuh`: area A, area B, places.
 fn simt_shared(kernel: &Kernel) -> u32 {
     let (wide, mid_channels) = (kernel.vector == 16, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
@@ -193,7 +193,7 @@ const TF32: [Patch; 4] = [
 const RESIDENT: u32 = 256;
 const STREAMED: u32 = 128;
 
-/// What filters are kept for where they are resident.
+/// Lifetime of resident filters.
 const MAX: u32 = 256;
 
 fn mma(all: &mut Vec<Kernel>) {
@@ -225,7 +225,7 @@ fn mma(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Whether a kernel brings its filters again for each patch.
+/// Returns whether a kernel brings its filters again for each patch.
 pub(super) fn streams_filters(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::Bottleneck && kernel.threads == STREAMED
 }

@@ -1,4 +1,4 @@
-//! What each kernel that computes a whole bottleneck accepts, and how well it does.
+//! Acceptance and estimate of the kernels that compute a whole bottleneck.
 //!
 //! The model is as coarse as the convolutions' (`tensor_cost`): a tile takes the longer of its
 //! products, the halo's done again for it included, and of its way from and to the L2 cache, and
@@ -131,7 +131,8 @@ impl Operation for Bottleneck2d {
     }
 }
 
-/// Whether operands reach the tensor cores as they are, which cut bits off instead of rounding.
+/// Returns whether operands reach the tensor cores as they are, which cut bits off instead of
+/// rounding.
 pub(super) fn cuts_operands(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::BottleneckWgmma
 }
@@ -144,7 +145,7 @@ pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
     u64::from(kernel.min_blocks.min(room).max(1))
 }
 
-/// What every run of x that a kernel copies from is aligned to, in bytes.
+/// Alignment of every run of x that a kernel copies from, in bytes.
 pub(crate) fn x_alignment(problem: &Bottleneck2d) -> usize {
     let (x, size) = (problem.input(), problem.dtype().size());
     let within = match problem.layout() {
@@ -156,7 +157,7 @@ pub(crate) fn x_alignment(problem: &Bottleneck2d) -> usize {
     problem.alignment().min(within)
 }
 
-/// What a tile costs.
+/// Cost of a tile.
 struct Tile {
     /// Multiply-adds, padding's included.
     products: f64,

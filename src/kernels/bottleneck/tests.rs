@@ -1,4 +1,4 @@
-//! What x is aligned to, and the figures of the model.
+//! Alignment of x, and the figures of the model.
 
 use super::*;
 use crate::kernels::{Arch, Math};

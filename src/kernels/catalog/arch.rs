@@ -22,7 +22,8 @@ impl Arch {
         }
     }
 
-    /// Whether a device of this compute capability, (major, minor), runs the architecture's modules.
+    /// Returns whether a device of this compute capability, (major, minor), runs the architecture's
+    /// modules.
     pub fn runs_on(self, capability: (u32, u32)) -> bool {
         match self {
             Arch::Sm75 | Arch::Sm80 => capability >= self.capability(),

@@ -1,4 +1,4 @@
-//! What the kernels of the local response normalisation accept, and how well they do.
+//! Acceptance and estimate of the kernels of local response normalisation.
 
 use super::channel_args::LrnArgs;
 use crate::kernels::cost::streaming;

@@ -1,4 +1,4 @@
-//! What the ReLU kernels accept, and how well they do.
+//! Acceptance and estimate of the ReLU kernels.
 
 use crate::kernels::args::ReluArgs;
 use crate::kernels::cost::streaming;

@@ -1,4 +1,4 @@
-//! What the softmax kernels accept, and how well they do.
+//! Acceptance and estimate of the softmax kernels.
 
 use super::channel_args::SoftmaxArgs;
 use crate::kernels::cost::streaming;

@@ -1,4 +1,4 @@
-//! What the subsampling kernels accept, and how well they do.
+//! Acceptance and estimate of the subsampling kernels.
 
 use super::activation_args::SubsampleArgs;
 use crate::kernels::cost::streaming;

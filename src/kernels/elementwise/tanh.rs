@@ -1,4 +1,4 @@
-//! What the tanh kernels accept, and how well they do.
+//! Acceptance and estimate of the tanh kernels.
 
 use super::activation_args::TanhArgs;
 use crate::kernels::cost::streaming;

@@ -14,7 +14,7 @@ pub trait Unary: Operation {
     #[doc(hidden)]
     type Args: Arguments + Send + Sync + std::fmt::Debug + 'static;
 
-    /// Whether the output may be the input's own elements.
+    /// True if the output may be the input's own elements.
     const IN_PLACE: bool;
 
     /// The input.

@@ -93,7 +93,7 @@ impl BranchArgs {
         branch
     }
 
-    /// Whether every destination may be written four elements at a time.
+    /// Returns whether every destination may be written four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
         let bytes = 4 * kernel.dtype.size() as u64;
         let plane = self.tensor.conv.p as u32 * self.tensor.conv.q as u32;

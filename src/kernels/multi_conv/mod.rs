@@ -1,4 +1,4 @@
-//! What the kernels that compute several convolutions in one launch accept, and how well they do.
+//! Acceptance and estimate of the kernels that compute several convolutions in one launch.
 
 use crate::kernels::filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 pub(crate) mod args;
@@ -147,7 +147,7 @@ pub(crate) fn split_k_of(
     })
 }
 
-/// What x of a product is aligned to, in bytes.
+/// Alignment of a product's x, in bytes.
 fn product_alignment(product: &Product) -> usize {
     let conv = product.merged();
     match (product.pooling(), conv.layout()) {
@@ -162,9 +162,8 @@ fn product_alignment(product: &Product) -> usize {
     }
 }
 
-/// Where the sums of tiles that several blocks share lie in the workspace: first counters, as
-/// [`WORKSPACE_COUNTERS`], then the parts. For each product its first counter and its first byte of
-/// parts; then the bytes in all.
+/// Place of partial tiles in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then the
+/// parts. For each product its first counter and its first byte of parts; then the bytes in all.
 pub(crate) fn partials_layout(
     problem: &Branches,
     kernel: &Kernel,

@@ -1,4 +1,4 @@
-//! What mirrors the kernel, and the bound on parts of sums.
+//! Mirror of the kernel, and the bound on partial tiles.
 
 use super::*;
 use crate::kernels::{DType, kernels};

@@ -1,4 +1,4 @@
-//! What each pooling kernel accepts, and how well it does.
+//! Acceptance and estimate of each pooling kernel.
 
 use crate::kernels::args::PoolArgs;
 use crate::kernels::cost::streaming;
@@ -66,12 +66,12 @@ impl Operation for Pool2d {
     }
 }
 
-/// Whether a kernel takes whole planes.
+/// Returns whether a kernel takes whole planes.
 pub(super) fn takes_planes(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::GlobalPool
 }
 
-/// Whether a windowed pooling is a global one: a single window that is the plane.
+/// Returns whether a windowed pooling is a global one: a single window that is the plane.
 fn is_global(pool: &Pool2d) -> bool {
     let plane = (pool.h(), pool.w());
     let window = (pool.r(), pool.s()) == plane && pool.dilation() == [1, 1];

@@ -95,12 +95,12 @@ pub(super) fn fill_instructions(kernel: &Kernel) -> f64 {
     }
 }
 
-/// Whether a kernel reads pixels as they follow each other in a plane.
+/// Returns whether a kernel reads pixels as they follow each other in a plane.
 pub(super) fn reads_planes(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::Pointwise
 }
 
-/// Whether a kernel's blocks are strips of output rows, not tiles of a matrix product.
+/// Returns whether a kernel's blocks are strips of output rows, not tiles of a matrix product.
 pub(super) fn has_strips(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::Depthwise
 }

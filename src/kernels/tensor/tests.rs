@@ -1,4 +1,4 @@
-//! What kernels on tensor cores accept, and what they are counted to do.
+//! Acceptance of kernels on tensor cores, and their costs.
 
 use super::*;
 use crate::kernels::wgmma::boxes;
@@ -99,8 +99,7 @@ fn parse(text: &str) -> Conv2d {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What bounds a tensor map, at the last value that it can say and at the next, along rows and
-/// along columns.
+/// Limits of a tensor map, at the last valid value and at the next, along rows and along columns.
 #[test]
 fn boxes_are_refused_beyond_what_a_map_can_say() {
     const LAST: &str = "the distance of the last window from the image's end";

@@ -150,7 +150,7 @@ fn nothing_to_do_costs_nothing() {
     assert_eq!(rated(&problem, &small()), Score::EMPTY);
 }
 
-/// What a case of the table below differs in from the plain one.
+/// Difference between a case of the table below and the plain one.
 type Change = fn(&mut Capability, &mut Kernel, &mut Tiling);
 
 /// A device with round numbers: 10 multiprocessors of 1 GHz, so that 1000 clocks are 1 us.
@@ -306,7 +306,7 @@ fn clocks_are_those_of_a_second_implementation() {
     }
 }
 
-/// What the score says beside the time, and what memory and packing add to it.
+/// Parts of the score beside the time, and the contributions of memory and packing.
 #[test]
 fn the_score_has_the_launch_s_figures() {
     let device = rounded();

@@ -126,5 +126,5 @@ fn consumers(kernel: &Kernel) -> u32 {
     if rows > 64 { 2 } else { 1 }
 }
 
-/// What is set aside for barriers.
+/// Bytes reserved for barriers.
 const BARRIERS: u32 = 256;

@@ -1,4 +1,4 @@
-//! When two operands share memory.
+//! Conditions under which two operands share memory.
 
 use super::*;
 use crate::kernels::Layout;

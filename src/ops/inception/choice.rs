@@ -55,7 +55,7 @@ pub struct InceptionChoice {
     pub module: Graph,
     /// Of each form, in the order of [`InceptionForm::ALL`].
     pub estimates: [InceptionEstimate; 3],
-    /// Why not two launches, unless they are two: what the model says, or the first kernel's
+    /// Reason why not two launches, unless they are two: what the model says, or the first kernel's
     /// reason.
     pub reason: Option<String>,
 }
@@ -120,8 +120,8 @@ impl Inception {
     }
 }
 
-/// Why no kernel takes a module: what keeps the one that asks least of the input, of those that
-/// store its type and layout.
+/// Reason why no kernel takes a graph: what keeps the one that asks least of the input, of those
+/// that store its type and layout.
 fn refusal(module: &Graph, device: &Capability, error: &Error) -> String {
     let refused = module.nodes().iter().find_map(|node| match &node.step {
         Step::Branches(branches) => {

@@ -100,18 +100,18 @@ impl Bottleneck2dBuilder {
         self
     }
 
-    /// Whether each of the three convolutions has a bias.
+    /// Sets whether each of the three convolutions has a bias.
     pub fn bias(self, bias: bool) -> Self {
         self.biases([bias; 3])
     }
 
-    /// Which of the three convolutions have a bias.
+    /// Convolutions of the three that have a bias.
     pub fn biases(mut self, bias: [bool; 3]) -> Self {
         self.bias = bias;
         self
     }
 
-    /// What is added before the last ReLU.
+    /// Tensor added before the last ReLU.
     pub fn added(mut self, added: Added) -> Self {
         self.added = added;
         if added != Added::Tensor {
@@ -120,13 +120,13 @@ impl Bottleneck2dBuilder {
         self
     }
 
-    /// Whether the result passes through ReLU; the intermediates always do.
+    /// Sets whether the result passes through ReLU; the intermediates always do.
     pub fn relu(mut self, relu: bool) -> Self {
         self.relu = relu;
         self
     }
 
-    /// How all tensors are stored.
+    /// Storage type of all tensors.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
@@ -144,14 +144,13 @@ impl Bottleneck2dBuilder {
         self
     }
 
-    /// How exactly products of f32 numbers are made; other types have [`Math::Strict`] only.
+    /// Mode of f32 multiplication; other types have [`Math::Strict`] only.
     pub fn math(mut self, math: Math) -> Self {
         self.math = math;
         self
     }
 
-    /// What the address of every buffer's first element is a multiple of, in bytes; as
-    /// [`Conv2dBuilder::alignment`].
+    /// Alignment of every buffer's first element, in bytes; as [`Conv2dBuilder::alignment`].
     pub fn alignment(mut self, bytes: usize) -> Self {
         self.alignment = bytes;
         self

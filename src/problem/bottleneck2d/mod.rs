@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::problem::{Conv2d, DEFAULT_ALIGNMENT, FilterLayout, TensorDesc};
 use crate::problem::{DType, Layout, Math};
 
-/// What a bottleneck adds to its output before the last ReLU.
+/// Tensor that a bottleneck adds to its output before the last ReLU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Added {
     /// Nothing.
@@ -120,22 +120,22 @@ impl Bottleneck2d {
         self.convolutions[1].stride()[0]
     }
 
-    /// Which of the three have a bias.
+    /// Convolutions of the three that have a bias.
     pub fn bias(&self) -> [bool; 3] {
         self.convolutions.each_ref().map(Conv2d::bias)
     }
 
-    /// What is added before the last ReLU.
+    /// Tensor added before the last ReLU.
     pub fn added(&self) -> Added {
         self.added
     }
 
-    /// Whether the result passes through ReLU.
+    /// Returns whether the result passes through ReLU.
     pub fn relu(&self) -> bool {
         self.convolutions[2].relu()
     }
 
-    /// How all tensors are stored.
+    /// Storage type of all tensors.
     pub fn dtype(&self) -> DType {
         self.input().dtype()
     }
@@ -150,12 +150,12 @@ impl Bottleneck2d {
         self.convolutions[0].filter_layout()
     }
 
-    /// How exactly products are made at least.
+    /// Least precise mode of multiplication.
     pub fn math(&self) -> Math {
         self.convolutions[0].math()
     }
 
-    /// What the address of every buffer's first element is promised to be a multiple of, in bytes.
+    /// Promised alignment of every buffer's first element, in bytes.
     pub fn alignment(&self) -> usize {
         self.convolutions[0].alignment()
     }

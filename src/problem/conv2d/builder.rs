@@ -78,19 +78,19 @@ impl Conv2dBuilder {
         self
     }
 
-    /// Whether a bias, one number a filter, is added.
+    /// Sets whether a bias, one number a filter, is added.
     pub fn bias(mut self, bias: bool) -> Self {
         self.bias = bias;
         self
     }
 
-    /// Whether the result passes through ReLU, after bias and residual.
+    /// Sets whether the result passes through ReLU, after bias and residual.
     pub fn relu(mut self, relu: bool) -> Self {
         self.relu = relu;
         self
     }
 
-    /// Whether a tensor of the output's shape is added, before the ReLU.
+    /// Sets whether a tensor of the output's shape is added, before the ReLU.
     pub fn residual(mut self, residual: bool) -> Self {
         self.residual = residual;
         if !residual {
@@ -99,7 +99,7 @@ impl Conv2dBuilder {
         self
     }
 
-    /// How all tensors are stored.
+    /// Storage type of all tensors.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
@@ -117,15 +117,14 @@ impl Conv2dBuilder {
         self
     }
 
-    /// How exactly products of f32 numbers are made; other types have [`Math::Strict`] only.
+    /// Mode of f32 multiplication; other types have [`Math::Strict`] only.
     pub fn math(mut self, math: Math) -> Self {
         self.math = math;
         self
     }
 
-    /// What the address of every buffer's first element is a multiple of, in bytes: a power of two,
-    /// at least an element's size and at most 256. Kernels that copy 16 bytes at a time need 16,
-    /// which is the default.
+    /// Alignment of every buffer's first element, in bytes: a power of two, at least an element's
+    /// size and at most 256. Kernels that copy 16 bytes at a time need 16, which is the default.
     pub fn alignment(mut self, bytes: usize) -> Self {
         self.alignment = bytes;
         self
@@ -246,7 +245,7 @@ impl Conv2dBuilder {
         })
     }
 
-    /// Whether mode and alignment go with the type.
+    /// Checks whether mode and alignment go with the type.
     fn check_storage(&self) -> Result<(), Error> {
         let (math, dtype, bytes) = (self.math, self.dtype, self.alignment);
         if math != Math::Strict && dtype != DType::F32 {

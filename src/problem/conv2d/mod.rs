@@ -115,7 +115,7 @@ pub struct Conv2d {
     alignment: usize,
 }
 
-/// What a problem promises of its buffers' addresses unless it says otherwise, in bytes.
+/// Default of a problem's promise about its buffers' addresses, in bytes.
 pub const DEFAULT_ALIGNMENT: usize = 16;
 
 impl Conv2d {
@@ -314,7 +314,7 @@ impl Conv2d {
         self.padding
     }
 
-    /// How all tensors are stored.
+    /// Storage type of all tensors.
     pub fn dtype(&self) -> DType {
         self.input.dtype()
     }
@@ -329,23 +329,23 @@ impl Conv2d {
         self.filter_layout
     }
 
-    /// How exactly products are made at least; [`Math`] has each mode's error bound.
+    /// Least precise mode of multiplication; [`Math`] has each mode's error bound.
     pub fn math(&self) -> Math {
         self.math
     }
 
-    /// What the address of every buffer's first element is promised to be a multiple of, in bytes.
-    /// A kernel whose accesses need more is not planned.
+    /// Promised alignment of every buffer's first element, in bytes. A kernel whose accesses need
+    /// more is not planned.
     pub fn alignment(&self) -> usize {
         self.alignment
     }
 
-    /// Whether a bias is added.
+    /// Returns whether a bias is added.
     pub fn bias(&self) -> bool {
         self.bias
     }
 
-    /// Whether the result passes through ReLU.
+    /// Returns whether the result passes through ReLU.
     pub fn relu(&self) -> bool {
         self.relu
     }

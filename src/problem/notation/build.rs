@@ -120,7 +120,7 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
     Ok(pool)
 }
 
-/// What a pooling's words say about its tensors.
+/// Words of a pooling about its tensors.
 fn pool_words(fields: &Fields, mut builder: Pool2dBuilder) -> Result<Pool2dBuilder, Error> {
     for word in &fields.words {
         builder = match word.word {
@@ -146,7 +146,7 @@ fn pool_words(fields: &Fields, mut builder: Pool2dBuilder) -> Result<Pool2dBuild
     Ok(builder)
 }
 
-/// What a pooling's words say about its kind.
+/// Words of a pooling about its kind.
 fn kind(fields: &Fields, raw: &[RawAxis; 2]) -> Result<PoolKind, Error> {
     let has = |wanted: &str| fields.words.iter().find(|word| word.word == wanted);
     let divisor = has("div").and_then(|word| word.numbers.first().copied());

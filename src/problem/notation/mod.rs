@@ -65,7 +65,7 @@ use crate::problem::{Conv2d, Pool2d};
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a problem in benchdnn notation could not be read.
+/// Reason why a problem in benchdnn notation could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotationReason {
@@ -124,7 +124,7 @@ pub enum NotationReason {
     },
 }
 
-/// What was read, but may not be what was meant.
+/// Doubtful parts of a text that was read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotationWarning {
@@ -137,7 +137,7 @@ pub enum NotationWarning {
         ignored: u64,
         /// The number that counts.
         used: u64,
-        /// Where the field stands again, in bytes.
+        /// Position of the repeated field, in bytes.
         offset: usize,
     },
 }
@@ -149,12 +149,12 @@ pub struct Named<T> {
     pub problem: T,
     /// Its name without quotes, if it has one: `resnet_50:res2b_branch2a*2`.
     pub name: Option<String>,
-    /// What of the text may not be what was meant. Parsing by [`FromStr`] drops it.
+    /// Doubtful parts of the text. Parsing by [`FromStr`] drops it.
     pub warnings: Vec<NotationWarning>,
 }
 
 impl<T> Named<T> {
-    /// How often a network has the problem: benchdnn's names end in `*2` where it occurs twice. 1
+    /// Number of occurrences in a network: benchdnn's names end in `*2` where it occurs twice. 1
     /// without such an end.
     pub fn occurrences(&self) -> u32 {
         let count = self

@@ -81,8 +81,8 @@ pub(super) struct RawAxis {
 }
 
 impl RawAxis {
-    /// Whether the axis has what no rule can infer but from the other axis: its input and its
-    /// kernel. Zero is no size.
+    /// Returns whether the axis has what no rule can infer but from the other axis: its input and
+    /// its kernel. Zero is no size.
     pub fn is_whole(&self) -> bool {
         self.input.unwrap_or(0) != 0 && self.kernel.unwrap_or(0) != 0
     }
@@ -101,8 +101,8 @@ impl RawAxis {
         }
     }
 
-    /// Whether nothing was said about the axis, by benchdnn's rule: zeros and a stride of 1 say
-    /// nothing, and a pooling's dilation alone does not either.
+    /// Returns whether nothing was said about the axis, by benchdnn's rule: zeros and a stride of 1
+    /// say nothing, and a pooling's dilation alone does not either.
     pub fn is_absent(&self, pooling: bool) -> bool {
         let nothing = |field: Option<u64>| field.unwrap_or(0) == 0;
         nothing(self.input)

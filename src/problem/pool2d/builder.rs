@@ -57,8 +57,8 @@ impl Pool2dBuilder {
         self
     }
 
-    /// Whether the output's size is rounded up: a last window may hang over the padding, but not
-    /// start in it.
+    /// Sets whether the output's size is rounded up: a last window may hang over the padding,
+    /// but not start in it.
     pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
         self.ceil_mode = ceil_mode;
         self
@@ -71,13 +71,13 @@ impl Pool2dBuilder {
         self
     }
 
-    /// What is made of the window.
+    /// Computation over the window.
     pub fn kind(mut self, kind: PoolKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// How both tensors are stored.
+    /// Storage type of both tensors.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self

@@ -17,12 +17,12 @@ pub const MAX_INDEXED_WINDOW: usize = 255;
 /// The index of a window that lies wholly in padding: it has no maximum.
 pub const NO_INDEX: u8 = 255;
 
-/// What a pooling makes of its window.
+/// Computation of a pooling over its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolKind {
     /// The maximum; padding counts as minus infinity, a NaN wins.
     Max {
-        /// Whether the position of each maximum in its window, `row * s + column`, is written too,
+        /// True if the position of each maximum in its window, `row * s + column`, is written too,
         /// as one byte: the first maximum in row-major order, the last NaN if there is one,
         /// [`NO_INDEX`] if the window holds no element of the image.
         indices: bool,
@@ -30,7 +30,7 @@ pub enum PoolKind {
     /// The mean. One over no element at all (a window wholly in padding that does not count) is
     /// 0 / 0, NaN.
     Average {
-        /// Whether the divisor counts padding (never what ceil mode adds beyond it); if not,
+        /// True if the divisor counts padding (never what ceil mode adds beyond it); if not,
         /// elements of the image.
         count_include_pad: bool,
         /// Divides by this number instead.
@@ -52,7 +52,7 @@ pub enum PoolKind {
 }
 
 impl PoolKind {
-    /// Whether there is a window that slides: its size, stride, padding and dilation have a
+    /// Returns whether there is a window that slides: its size, stride, padding and dilation have a
     /// meaning.
     pub const fn is_windowed(self) -> bool {
         matches!(self, PoolKind::Max { .. } | PoolKind::Average { .. })
@@ -170,7 +170,7 @@ impl Pool2d {
         self.to_builder().kind(kind).build()
     }
 
-    /// What is made of the window.
+    /// Computation over the window.
     pub fn kind(&self) -> PoolKind {
         self.kind
     }
@@ -232,12 +232,12 @@ impl Pool2d {
         self.padding
     }
 
-    /// Whether the output's size was rounded up.
+    /// Returns whether the output's size was rounded up.
     pub fn ceil_mode(&self) -> bool {
         self.ceil_mode
     }
 
-    /// How both tensors are stored.
+    /// Storage type of both tensors.
     pub fn dtype(&self) -> DType {
         self.input.dtype()
     }
@@ -257,7 +257,7 @@ impl Pool2d {
         &self.output
     }
 
-    /// Whether the index of each maximum is written.
+    /// Returns whether the index of each maximum is written.
     pub fn indices(&self) -> bool {
         self.kind == PoolKind::Max { indices: true }
     }

@@ -12,14 +12,14 @@ use crate::command::text;
 /// After so long it hangs, on however busy a machine.
 const HANGS: Duration = Duration::from_secs(60);
 
-/// What came of a run.
+/// Outcome of a run.
 #[derive(Debug)]
 pub struct Run {
     /// The exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote on standard output.
+    /// Text on standard output.
     pub out: String,
-    /// What it wrote on standard error.
+    /// Text on standard error.
     pub err: String,
     /// Processor time, of all threads.
     pub computed: Duration,

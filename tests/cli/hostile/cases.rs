@@ -48,7 +48,7 @@ fn json_at_its_limits() {
     assert_eq!(victim.run("many objects").code, Some(2));
 }
 
-/// What each of these means is said, or it is skipped as too large.
+/// Each meaning is printed, or the case is skipped as too large.
 #[test]
 fn values_that_nothing_can_be_computed_of() {
     const MUCH: &str = "1152921504606846976";

@@ -1,5 +1,5 @@
-//! What every kind of file is replaced by: nothing, a device, a pipe, a folder, half of itself,
-//! noise, a terabyte.
+//! Replacements for every kind of file: nothing, a device, a pipe, a folder, half of itself, noise,
+//! a terabyte.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

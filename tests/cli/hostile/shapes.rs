@@ -27,7 +27,8 @@ fn lines_beyond_measure() {
     }
 }
 
-/// What a user names beside files: problems that are no file, and files that are no problem.
+/// Names other than files that a user gives: problems that are no file, and files that are no
+/// problem.
 #[test]
 fn what_is_there_but_no_file() {
     for (path, word) in [("/dev/zero", "device"), ("/dev/stdin", ""), ("/", "folder")] {

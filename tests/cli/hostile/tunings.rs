@@ -51,8 +51,8 @@ fn a_plan_does_without() {
     }
 }
 
-/// What `tune` would write to is somebody else's: it neither waits for a pipe's reader nor empties
-/// what a link leads to.
+/// The target of `tune` belongs to another program: it neither waits for a pipe's reader nor
+/// empties what a link leads to.
 #[test]
 fn winners_go_nowhere_else() {
     let scratch = Scratch::new("tunings-tune");

@@ -11,7 +11,7 @@ use warpconv_testing::reference::BottleneckOperands;
 
 use super::{Counters, Held, matrix_macs, trial};
 
-/// What the launch of a bottleneck counted.
+/// Counters of a bottleneck's launch.
 fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
     let problem = plan.problem();
     let x = check::integers(problem.input().elements(), 1, 1);

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// What was counted, by test and counter.
+/// Counted numbers, by test and counter.
 type Table = BTreeMap<(String, String), f64>;
 
 fn path() -> PathBuf {
@@ -27,7 +27,7 @@ fn table() -> Table {
     text.lines().filter_map(line).collect()
 }
 
-/// Whether the numbers are to be written anew.
+/// Returns whether the numbers are to be written anew.
 pub fn updating() -> bool {
     std::env::var_os("UPDATE_EXPECTED").is_some()
 }

@@ -63,7 +63,7 @@ fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
         .unwrap_or_else(|error| panic!("{}: {error}", id.kernel().name()))
 }
 
-/// What the launches of a convolution counted.
+/// Counters of a convolution's launches.
 fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
     let conv = plan.problem();
     let x = check::integers(conv.input().elements(), 2, 1);
@@ -75,7 +75,7 @@ fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
     gpu.counters().expect("the device is the emulator")
 }
 
-/// What the launch of a pooling counted.
+/// Counters of a pooling's launch.
 fn pool(gpu: &Gpu, plan: &PoolPlan) -> Counters {
     let x = check::integers(plan.problem().input().elements(), 2, 1);
     gpu.reset_counters();
@@ -99,7 +99,7 @@ fn conflicts(counters: &Counters) -> u64 {
 struct Held {
     name: String,
     broken: Vec<String>,
-    /// What is compared with the stored numbers.
+    /// Counters that are compared with the stored numbers.
     counted: Vec<(String, f64)>,
 }
 

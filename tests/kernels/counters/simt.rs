@@ -94,7 +94,7 @@ fn traffic(name: &str, counters: &Counters, least: u64) {
     assert_eq!(counters.device_bytes(), least, "{name}: device memory");
 }
 
-/// What every kernel is held to.
+/// Limits of every kernel.
 fn each(kernel: &Kernel, counters: &Counters, work: u64, held: &mut Held) {
     let times = |traffic: &GlobalTraffic| traffic.sectors as f64 * 32.0 / traffic.bytes as f64;
     // Rows that begin off a sector (padding) and threads that walk along channels touch more
@@ -125,7 +125,7 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64, held: &mut Held) {
     );
 }
 
-/// What a tile of a matrix product is held to.
+/// Limits of a tile of a matrix product.
 fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, held: &mut Held) {
     let name = kernel.name();
     let (m, n) = (kernel.tile_m as usize, kernel.tile_n as usize);

@@ -87,7 +87,7 @@ fn device(sm: u32) -> &'static Device {
     })
 }
 
-/// Why a result is wrong.
+/// Reason why a result is wrong.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -109,7 +109,7 @@ impl From<warpconv::Error> for Failure {
     }
 }
 
-/// Which kernels have run.
+/// Kernels that have run.
 #[derive(Default)]
 pub struct Coverage(Vec<KernelId>);
 

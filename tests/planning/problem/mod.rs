@@ -1,4 +1,4 @@
-//! What cannot be computed is refused, with its numbers.
+//! Refusals of invalid problems, with their numbers.
 
 mod pool;
 

@@ -1,5 +1,5 @@
-//! How several products share the columns of a launch, and when their results are written four
-//! elements at a time.
+//! Distribution of a launch's columns over several products, and the condition for writing their
+//! results four elements at a time.
 
 use super::*;
 use crate::error::Error;
