@@ -44,7 +44,6 @@ impl Command {
     }
 
     /// Sets an environment variable.
-    #[allow(dead_code, reason = "for the tasks to come")]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Command {
         let value = Some(value.as_ref().to_owned());
         self.environment.push((name.to_owned(), value));
@@ -52,7 +51,6 @@ impl Command {
     }
 
     /// Removes an environment variable.
-    #[allow(dead_code, reason = "for the tasks to come")]
     pub fn without(mut self, name: &str) -> Command {
         self.environment.push((name.to_owned(), None));
         self

@@ -4,20 +4,25 @@
 #[allow(dead_code, reason = "a build script has more than this needs")]
 #[path = "../../build.rs"]
 mod build;
+mod check;
+mod ci;
 mod command;
 mod prebuilt;
 mod ptx;
 mod sass;
+mod stats;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use command::Command;
 
-/// One sentence that says why a task failed.
+/// One sentence with the reason of a failure.
 type Failure = String;
 
-/// Checks, tests and builds warpconv.
+/// Checks, tests and builds warpconv. Each task prints the commands that it runs.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -27,6 +32,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run what takes under two minutes: format, clippy, unit, planning and documentation tests
+    Check,
+    /// Run the tests, or those whose names contain a pattern
+    Test(test::Options),
+    /// Rewrite the stored expectations of emulator programs and counted limits
+    Bless(test::BlessOptions),
     /// Make kernels/prebuilt, the PTX that a build without nvcc embeds
     Prebuilt(prebuilt::Options),
     /// Unpack the stored PTX
@@ -34,20 +45,69 @@ enum Task {
     /// Assemble the stored PTX and show registers, spills and main loops (runs scripts/sass)
     #[command(disable_help_flag = true)]
     Sass(sass::Options),
+    /// Run the benchmarks: times on a GPU, counted instructions on the emulator
+    #[command(disable_help_flag = true)]
+    Bench(BenchOptions),
+    /// Pack tests, benchmarks and command line for a GPU machine without Rust (runs scripts/bundle)
+    Bundle(BundleOptions),
+    /// Run all steps of .ci/run, which installs the CUDA compilers that some of them need
+    Ci(ci::Options),
+    /// Count what is held down: long lines, public items, upward imports, bytes
+    Stats(stats::Options),
+}
+
+#[derive(Args)]
+struct BenchOptions {
+    /// Benchmark cuDNN beside this crate's kernels
+    #[arg(long)]
+    cudnn: bool,
+    /// Arguments of `cargo bench`, such as `--bench NAME`, and behind `--` those of the benchmarks
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENT"
+    )]
+    arguments: Vec<String>,
+}
+
+#[derive(Args)]
+struct BundleOptions {
+    /// The folder to write; default: target/bundle
+    folder: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().task {
-        Task::Prebuilt(options) => prebuilt::run(&options),
-        Task::Ptx(options) => ptx::run(&options),
-        Task::Sass(options) => sass::run(&options),
-    };
-    match result {
+    match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(task: Task) -> Result<(), Failure> {
+    match task {
+        Task::Check => check::run(),
+        Task::Test(options) => test::run(&options),
+        Task::Bless(options) => test::bless(&options),
+        Task::Prebuilt(options) => prebuilt::run(&options),
+        Task::Ptx(options) => ptx::run(&options),
+        Task::Sass(options) => sass::run(&options),
+        Task::Bench(options) => {
+            let cudnn: &[&str] = if options.cudnn {
+                &["--features", "cudnn"]
+            } else {
+                &[]
+            };
+            Command::new("cargo bench --locked -p warpconv-bench")
+                .args(cudnn)
+                .args(&options.arguments)
+                .run()
+        }
+        Task::Bundle(options) => Command::new("scripts/bundle").args(options.folder).run(),
+        Task::Ci(options) => ci::run(&options),
+        Task::Stats(options) => stats::run(&options),
     }
 }
 
@@ -59,9 +119,12 @@ fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// The folder of build products.
+fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// A folder for the tasks' own files.
 fn work() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("xtask")
+    target().join("xtask")
 }
