@@ -192,16 +192,25 @@ fn tree_bytes(files: &[String]) -> Result<Measure, Failure> {
     })
 }
 
-/// What `cargo doc` lists for the library: its page of all items.
+/// What `cargo doc` lists for the library: the items of its page of all items, and the methods and
+/// constants that their pages list without those of traits.
 fn public_items() -> Result<Measure, Failure> {
     Command::new("cargo doc --locked --quiet -p warpconv --no-deps")
         .env("WARPCONV_PREBUILT", "1")
         .output()?;
-    let page = target().join("doc/warpconv/all.html");
-    let text = fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
-    let items = listed_items(&text);
+    let folder = target().join("doc/warpconv");
+    let read = |path: &str| {
+        let page = folder.join(path);
+        fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))
+    };
+    let mut items = Vec::new();
+    for link in listed_items(&read("all.html")?) {
+        let members = members(&read(&link)?);
+        items.extend(members.iter().map(|member| format!("{link} {member}")));
+        items.push(link);
+    }
     match items.is_empty() {
-        true => Err(format!("{} lists nothing", page.display())),
+        true => Err(String::from("cargo doc lists nothing")),
         false => Ok(Measure::count("public_items", items)),
     }
 }
@@ -213,6 +222,18 @@ fn listed_items(page: &str) -> Vec<String> {
         .filter_map(|rest| rest.split('"').next())
         .filter(|link| link.ends_with(".html"))
         .map(str::to_owned)
+        .collect()
+}
+
+/// The inherent methods and constants on the page of an item.
+fn members(page: &str) -> Vec<String> {
+    page.split("<section id=\"")
+        .skip(1)
+        .filter_map(|rest| {
+            let (id, rest) = rest.split_once("\" class=\"")?;
+            let class = rest.split('"').next()?;
+            matches!(class, "method" | "associatedconstant").then(|| id.to_owned())
+        })
         .collect()
 }
 
@@ -273,6 +294,9 @@ mod tests {
             listed_items(page),
             ["plan/struct.Plan.html", "fn.text.html"]
         );
+        let page = "<section id=\"method.new\" class=\"method\"><section id=\"method.fmt\" \
+            class=\"method trait-impl\">";
+        assert_eq!(members(page), ["method.new"]);
         let metadata = serde_json::json!({"packages": [{"name": "a", "targets": [
             {"kind": ["lib"], "name": "a"},
             {"kind": ["test"], "name": "t"},
