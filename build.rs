@@ -12,7 +12,7 @@
 mod catalog;
 #[allow(dead_code)]
 #[path = "src/problem/types.rs"]
-pub mod problem;
+mod problem;
 
 use catalog::Kernel;
 use ptx_archive::{Archive, Entry, Hasher};

@@ -199,10 +199,22 @@ fn test_steps() -> Vec<Step> {
 /// emulator anew. Two packages have tests called kernels; those of the library launch in one stream.
 fn scheduled(schedule: &str) -> Command {
     const PROGRAMS: [&str; 8] = [
-        "driver", "graphs", "kernels", "client", "cooperative", "tensor_maps", "launch", "graph",
+        "driver",
+        "graphs",
+        "kernels",
+        "client",
+        "cooperative",
+        "tensor_maps",
+        "launch",
+        "graph",
     ];
     const ONE_STREAM: [&str; 6] = [
-        "sm75::", "sm80::", "sm90::", "counters::", "shared_memory::", "mutations::",
+        "sm75::",
+        "sm80::",
+        "sm90::",
+        "counters::",
+        "shared_memory::",
+        "mutations::",
     ];
     command("cargo test --locked")
         .args(PROGRAMS.iter().flat_map(|program| ["--test", program]))
