@@ -1,4 +1,4 @@
-//! What the command line accepts.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -129,8 +129,8 @@ pub struct VerifyArgs {
     /// Only these types, comma-separated
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
-    /// How f32 numbers may be multiplied, comma-separated [default: in every mode, each by the
-    /// kernels that are made for it]
+    /// Modes of f32 multiplication, comma-separated [default: in every mode, each by the kernels
+    /// that are made for it]
     #[arg(long, value_name = "MODES", value_delimiter = ',')]
     pub math: Vec<MathArg>,
     /// Only this order of the activations
@@ -194,12 +194,12 @@ pub struct ExplainArgs {
     /// Order of the activations [default: what the problem says, else nchw]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
-    /// How f32 numbers may be multiplied [default: what the problem says, else strict]
+    /// Mode of f32 multiplication [default: what the problem says, else strict]
     #[arg(long, value_enum)]
     pub math: Option<MathArg>,
 }
 
-/// Which problems, for the commands that take several.
+/// Problems, for the commands that take several.
 #[derive(Args, Debug)]
 pub struct ProblemsArgs {
     /// Problems in benchdnn notation (`explain` shows one), shape files, or FILE:LINE
@@ -217,7 +217,7 @@ pub struct ProblemsArgs {
     /// Order of the filters [default: what the problem says, else kcrs]
     #[arg(long, value_enum)]
     pub filter_layout: Option<FilterLayoutArg>,
-    /// How exact products of f32 must be [default: what the problem says, else strict]
+    /// Mode of f32 multiplication [default: what the problem says, else strict]
     #[arg(long, value_enum)]
     pub math: Option<MathArg>,
 }
@@ -225,7 +225,7 @@ pub struct ProblemsArgs {
 /// Options of `counters`.
 #[derive(Args, Debug)]
 pub struct CountersArgs {
-    /// Which problems
+    /// Problems
     #[command(flatten)]
     pub problems: ProblemsArgs,
     /// Only this kernel (an id, as `explain` prints it) instead of the plan's choice
@@ -248,10 +248,10 @@ pub struct CountersArgs {
 /// Options of `tune`.
 #[derive(Args, Debug)]
 pub struct TuneArgs {
-    /// Which problems
+    /// Problems
     #[command(flatten)]
     pub problems: ProblemsArgs,
-    /// What is compared; on the emulator, which has no times, it must be said
+    /// Quantity to compare; on the emulator, which has no times, it must be said
     #[arg(long, value_enum, default_value_t)]
     pub by: ByArg,
     /// Samples of which the median counts
@@ -282,7 +282,7 @@ pub struct NetsArgs {
     /// that ends soon, else a small one; on a GPU a small one]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
-    /// Where the picture goes, or `none`
+    /// Path of the chart, or `none`
     #[arg(long, value_name = "FILE", default_value = "nets.svg")]
     pub svg: String,
     /// Count and predict only, run nothing
@@ -316,7 +316,7 @@ pub struct ClassifyArgs {
     pub dtype: Option<DTypeArg>,
 }
 
-/// What `tune` compares.
+/// Quantity that `tune` compares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ByArg {
     /// Time on the GPU, by its own events

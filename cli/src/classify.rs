@@ -139,7 +139,7 @@ fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
     })
 }
 
-/// What the package ndf calls a tensor of torchvision's: `features.3.squeeze.weight` is
+/// Name in the package ndf of a tensor of torchvision's: `features.3.squeeze.weight` is
 /// `fire2_squeeze1x1_w`.
 fn array_name(name: &str) -> Option<String> {
     const FIRE: [&str; 8] = ["3", "4", "6", "7", "9", "10", "11", "12"];

@@ -1,4 +1,4 @@
-//! Why a command ends early, and the exit code that says so.
+//! Reasons why a command ends early, with their exit codes.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use std::path::PathBuf;
 pub enum Failure {
     /// Checks failed; they have been reported already.
     Checks {
-        /// How many.
+        /// Number of failed checks.
         failed: usize,
     },
-    /// What the user gave cannot be used.
+    /// Unusable input.
     Input(String),
     /// A file cannot be read or written.
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
     /// No device, or the device refused.

@@ -70,7 +70,7 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
     Ok(changed)
 }
 
-/// What a convolution is, in a line.
+/// Describes a convolution in a line.
 fn conv_facts(conv: &Conv2d) -> String {
     format!(
         "matrix product of {} x {} x {} in {} {}; {} multiplications{}, output {}x{}x{}x{}",
@@ -95,7 +95,7 @@ fn conv_facts(conv: &Conv2d) -> String {
     )
 }
 
-/// What a pool is, in a line.
+/// Describes a pool in a line.
 fn pool_facts(pool: &Pool2d) -> String {
     format!(
         "{:?}; output {}x{}x{}x{}",

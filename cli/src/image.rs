@@ -15,7 +15,7 @@ const MAX_SIDE: u32 = 65_535;
 /// say that they are gigabytes.
 const MAX_DECODED: u64 = 256 << 20;
 
-/// What a set of weights expects of its pictures.
+/// Preprocessing that a set of weights expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preprocessing {
     /// Blue, green, red, each less its mean of 0 to 255: the weights of the package ndf.
@@ -35,7 +35,7 @@ impl Preprocessing {
         }
     }
 
-    /// What a channel's largest value, 255, stands for.
+    /// Value that a channel's largest value, 255, stands for.
     const fn white(self) -> f64 {
         match self {
             Preprocessing::Ndf => 255.0,

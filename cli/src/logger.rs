@@ -23,7 +23,7 @@ impl Log for Plans {
     fn flush(&self) {}
 }
 
-/// Whether the value of `WARPCONV_LOG`, topics separated by commas, has `plan`.
+/// Returns whether the value of `WARPCONV_LOG`, topics separated by commas, has `plan`.
 fn wants_plans(value: &str) -> bool {
     value.split(',').any(|topic| topic.trim() == "plan")
 }

@@ -1,4 +1,4 @@
-//! What a command prints and writes: lines, tables, progress and JSON.
+//! Output of a command: lines, tables, progress and JSON.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -26,7 +26,7 @@ pub fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
         })
 }
 
-/// How a column is aligned.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,

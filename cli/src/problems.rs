@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::tuning::warn;
 use crate::verify::{file_and_line, shape_lines};
 
-/// What the options make of every problem.
+/// Changes that the options make to every problem.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changes {
     batch: Option<usize>,
@@ -25,7 +25,7 @@ struct Changes {
 /// A problem and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// What the user calls it: the notation, or `FILE:LINE`.
+    /// Name in the input: the notation, or `FILE:LINE`.
     pub label: String,
     /// The name that the notation gives it.
     pub name: Option<String>,
@@ -58,7 +58,7 @@ impl Changes {
 }
 
 impl Listed {
-    /// How it is shown: the notation, and its name if it has one.
+    /// Text for display: the notation, and its name if it has one.
     pub fn title(&self) -> String {
         let problem = match &self.problem {
             Problem::Conv(conv) => conv.to_string(),

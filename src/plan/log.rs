@@ -17,7 +17,7 @@ const MAX_REMEMBERED: usize = 1 << 14;
 /// The records that were made, so that each is made once per process.
 static RECORDED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
-/// Whether a record is new.
+/// Returns whether a record is new.
 fn is_new(record: &str) -> bool {
     let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
     let recorded = recorded.get_or_insert_default();

@@ -19,18 +19,18 @@ use warpconv::launch::{BottleneckBuffers, DeviceBuffer};
 use warpconv::plan::BottleneckPlan;
 use warpconv::problem::{Bottleneck2d, Conv2d};
 
-/// What a bottleneck should make, and how near each element must be.
+/// Expected result of a bottleneck, and the bound of each element's error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedBottleneck {
     /// The output, with intermediates as the storage type holds them.
     pub values: Vec<f64>,
-    /// How far the sum of each element may be off, before it is stored.
+    /// Bound of the error of each element's sum, before it is stored.
     pub sums: Vec<f64>,
 }
 
 impl ExpectedBottleneck {
-    /// What kernels may make whose first, second and third convolution are those of `kernels`: one
-    /// and the same, or those of three launches.
+    /// Expected result of kernels whose first, second and third convolution are those of `kernels`:
+    /// one and the same, or those of three launches.
     ///
     /// # Errors
     /// [`Error::Length`] if a slice does not have the problem's number of elements.
@@ -64,7 +64,7 @@ impl ExpectedBottleneck {
     }
 }
 
-/// What a convolution adds up, before its ReLU, and how far a kernel's sums may be from it.
+/// Sums of a convolution, before its ReLU, and the bound of a kernel's error in them.
 struct Sums {
     values: Vec<f64>,
     off: Vec<f64>,
@@ -105,7 +105,7 @@ impl Sums {
         })
     }
 
-    /// What is stored behind the ReLU, and how far from it a kernel's may be. Infinities and NaN
+    /// Stored values behind the ReLU, and the bound of a kernel's error in them. Infinities and NaN
     /// come out of any order of the sum alike.
     fn stored(&self, dtype: DType) -> [Vec<f64>; 2] {
         let store = |sum: f64| round(dtype, if sum < 0.0 { 0.0 } else { sum });
@@ -120,8 +120,8 @@ impl Sums {
     }
 }
 
-/// How far a kernel's sum may be off: as a share of its magnitudes, and for what is below the least
-/// number.
+/// Bound of the error of a kernel's sum: as a share of its magnitudes, and for what is below the
+/// least number.
 fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
     let least = |roundings: usize| 2.0 * roundings as f64 * half_of_least(DType::F32);
     match Tolerance::of_conv(conv, kernel, 1, &[]) {

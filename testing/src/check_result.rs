@@ -1,4 +1,4 @@
-//! Whether a module computed what it should: each launch by itself, and the module as a whole.
+//! Check of a graph's results: each launch by itself, and the module as a whole.
 
 use super::compare::compare;
 use super::graph_on_device::Operands;
@@ -9,10 +9,10 @@ use warpconv::error::Error;
 use warpconv::graph::{Graph, PreparedGraph, Step, TensorId};
 use warpconv::problem::TensorDesc;
 
-/// What the check of a module found.
+/// Outcome of a graph's check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckResult {
-    /// What is wrong, if anything: the first launch, with its first wrong element.
+    /// Fault, if any: the first launch, with its first wrong element.
     pub failure: Option<String>,
     /// The largest difference of the module's output from f64 arithmetic throughout, relative to
     /// the output's largest magnitude; NaN if the output has one.
@@ -95,7 +95,7 @@ pub(super) fn compare_graph(
     })
 }
 
-/// What lies at a place.
+/// Content of a tensor.
 pub(super) fn part(buffers: &Buffers, place: TensorId) -> &[f64] {
     buffers.get(&place).map_or(&[], Vec::as_slice)
 }

@@ -1,10 +1,10 @@
-//! When a result is accepted.
+//! Rule by which a result is accepted.
 
 use super::convert::{half_of_least, round, unit_roundoff};
 use warpconv::kernels::{DType, Kernel, Math};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 
-/// How far a result may be from the reference.
+/// Tolerance of a result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tolerance<'a> {
     /// Not at all: equal to the reference rounded once to the storage type, to nearest even.
@@ -19,9 +19,9 @@ pub enum Tolerance<'a> {
         /// Bound of the Euclidean norm of the difference.
         rel_l2: Option<f64>,
     },
-    /// What adding `terms` products in f32, in whatever order, and rounding once to the storage
-    /// type can cost: `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the
-    /// unit roundoff of the storage type.
+    /// Bound for adding `terms` products in f32, in any order, and rounding once to the storage
+    /// type: `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the unit
+    /// roundoff of the storage type.
     ///
     /// `n v` takes the place of the textbooks' `n v / (1 - n v)`, which means nothing from 2^24
     /// terms on; it holds for every length (Jeannerod and Rump, Improved error bounds for inner
@@ -34,8 +34,8 @@ pub enum Tolerance<'a> {
         /// [`crate::reference::pool2d_abs`].
         magnitudes: &'a [f64],
     },
-    /// What a product on tensor cores can cost: `relative * magnitude`, and rounding once to the
-    /// storage type. Made by [`Tolerance::of_conv`].
+    /// Bound for products on tensor cores: `relative * magnitude`, and rounding once to the storage
+    /// type. Made by [`Tolerance::of_conv`].
     Products {
         /// Error of operands and sums together, as a share of the magnitude.
         relative: f64,
@@ -44,7 +44,7 @@ pub enum Tolerance<'a> {
         /// As for [`Tolerance::Sum`].
         magnitudes: &'a [f64],
     },
-    /// That each sum may be off by so much before it is rounded once to the storage type:
+    /// Tolerance of an error in each sum before it is rounded once to the storage type:
     /// [`ExpectedBottleneck`](super::ExpectedBottleneck), [`crate::reference::lrn_bound`].
     Off {
         /// For every element how far its sum may be off.
@@ -53,7 +53,7 @@ pub enum Tolerance<'a> {
 }
 
 impl<'a> Tolerance<'a> {
-    /// How near a convolution must be that `kernel` computes, with the sums of a tile shared by
+    /// Tolerance of a convolution that `kernel` computes, with the sums of a tile shared by
     /// `split_k` blocks: what that kernel may cost, however little the problem asks for.
     /// `magnitudes` is what [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the
     /// figures come from.
@@ -109,8 +109,8 @@ impl<'a> Tolerance<'a> {
         }
     }
 
-    /// How near a pool's result must be: a maximum is exact, a mean is a sum rounded. `magnitudes`
-    /// is what [`crate::reference::pool2d_abs`] gives.
+    /// Tolerance of a pool's result: a maximum is exact, a mean is a sum rounded. `magnitudes` is
+    /// what [`crate::reference::pool2d_abs`] gives.
     pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
         let (rows, columns) = match pool.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
@@ -125,11 +125,10 @@ impl<'a> Tolerance<'a> {
     }
 }
 
-/// What an addition that cuts, rather than rounds, costs at most as a share of its result: tensor
-/// cores add so.
+/// Bound of the error of an addition that truncates, as a share of its result: tensor cores add so.
 const CUT: f64 = 1.0 / (1 << 23) as f64;
 
-/// What a kernel's way with its operands costs a product, as a share of it: see [`Math`].
+/// Bound of the error that a kernel's mode causes per product, as a share of it: see [`Math`].
 fn operand_error(kernel: &Kernel) -> f64 {
     let both = |unit: f64| 2.0 * unit + unit * unit;
     let cut = kernel.rounding().cuts_operands;
@@ -157,7 +156,7 @@ fn mean_depth(rows: usize, columns: usize) -> usize {
     all.min(by_rows.max(by_runs))
 }
 
-/// How near an accepted result is.
+/// Distance of an accepted result.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Elements compared.
@@ -170,7 +169,7 @@ pub struct Stats {
     pub rel_l2: f64,
 }
 
-/// Why a result is not accepted.
+/// Reason why a result is not accepted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -183,11 +182,11 @@ pub enum Mismatch {
     Elements {
         /// The first wrong element: image, channel, row, column.
         index: [usize; 4],
-        /// What was computed.
+        /// Computed value.
         got: f64,
-        /// What it should be.
+        /// Expected value.
         want: f64,
-        /// How far it may be.
+        /// Allowed difference.
         bound: f64,
         /// Wrong elements.
         count: usize,
@@ -310,7 +309,7 @@ fn magnitudes_len(tolerance: Tolerance<'_>) -> Option<usize> {
     }
 }
 
-/// How far element `place` may be from `want`.
+/// Allowed difference of element `place` from `want`.
 fn bound(tolerance: Tolerance<'_>, dtype: DType, place: usize, want: f64) -> f64 {
     match tolerance {
         Tolerance::Exact => 0.0,

@@ -15,10 +15,10 @@ pub trait Stored: Element + PartialEq + std::fmt::Debug {
     /// The bits, in the low half for 16-bit types.
     fn bits(self) -> u32;
 
-    /// What lies around inputs: a NaN, so that whatever is read out of bounds shows in the result.
+    /// Filling around inputs: a NaN, so that whatever is read out of bounds shows in the result.
     fn guard() -> Self;
 
-    /// What outputs hold before the launch: a NaN of other bits, so that whatever is not written
+    /// Content of outputs before the launch: a NaN of other bits, so that whatever is not written
     /// shows.
     fn poison() -> Self;
 }

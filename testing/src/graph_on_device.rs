@@ -192,8 +192,7 @@ impl<T: Stored> GraphOnDevice<T> {
         copied.map_err(|error| driver_error("copying to the device", error))
     }
 
-    /// What the last pass wrote to the output: each tensor there, with its node's number, dense
-    /// NCHW.
+    /// Output of the last pass: each tensor there, with its node's number, dense NCHW.
     ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
@@ -211,7 +210,7 @@ impl<T: Stored> GraphOnDevice<T> {
         Ok(outputs)
     }
 
-    /// What one more pass writes, node by node, as [`GraphOnDevice::outputs`]: every tensor, dense
+    /// Output of one more pass, node by node, as [`GraphOnDevice::outputs`]: every tensor, dense
     /// NCHW.
     ///
     /// # Errors
@@ -269,7 +268,7 @@ impl<T: Stored> GraphOnDevice<T> {
         compare_graph(&self.prepared, &device, &self.operands, &sample)
     }
 
-    /// What lies at every place, of some images.
+    /// Content of every tensor, of some images.
     fn look(&mut self, images: &[usize]) -> Result<Buffers, Error> {
         let graph = self.graph().clone();
         let stream = self.stream.clone();

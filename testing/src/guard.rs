@@ -9,7 +9,7 @@ use warpconv::launch::Workspace;
 use warpconv::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::TensorDesc;
 
-/// What surrounds the buffers of a run.
+/// Guard around the buffers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
     /// Guard bytes on either side of every buffer, whole elements. 0: the allocation is the
@@ -20,8 +20,8 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// What suits the device: exact allocations on the emulator, which reports any access beyond
-    /// them, and fences of 512 bytes on a GPU, which does not.
+    /// Default guard of the device: exact allocations on the emulator, which reports any access
+    /// beyond them, and fences of 512 bytes on a GPU, which does not.
     pub fn of(gpu: &Gpu) -> Self {
         let bytes = match gpu.kind() {
             DeviceKind::Emulator => 0,
@@ -45,7 +45,7 @@ pub(super) struct Guarded<T> {
     memory: CudaSlice<T>,
     /// Fence elements before the buffer.
     before: usize,
-    /// What was uploaded, fences included.
+    /// Uploaded bytes, guards included.
     image: Vec<T>,
     len: usize,
 }

@@ -1,10 +1,10 @@
-//! How far the outputs of a whole network may be off.
+//! Bound of the error in the outputs of a whole network.
 
 use std::fmt;
 
 use warpconv::kernels::DType;
 
-/// How far the outputs of a network may be from those of f64 arithmetic: the norm of the
+/// Bound of the distance of a network's outputs from those of f64 arithmetic: the norm of the
 /// difference, as a share of theirs. f32: what the stored networks of full size state; the others:
 /// what the small stored networks (AlexNet, NiN and LeNet-5 at an eighth) allow.
 pub const fn network_tolerance(dtype: DType) -> f64 {
@@ -15,7 +15,7 @@ pub const fn network_tolerance(dtype: DType) -> f64 {
     }
 }
 
-/// How far the outputs of a network are from those of the same one in other launches.
+/// Distance of the outputs of a network from those of the same one in other launches.
 #[derive(Clone, Copy, Debug)]
 pub struct NormError {
     /// The norm of the difference, as a share of the others'; not a number where that is of
@@ -41,7 +41,7 @@ impl NormError {
         }
     }
 
-    /// Whether it is within what is allowed; not if it is NaN.
+    /// Returns whether it is within what is allowed; not if it is NaN.
     pub fn is_near(&self) -> bool {
         self.norm <= self.allowed
     }

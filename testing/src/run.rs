@@ -23,7 +23,7 @@ pub enum RunError {
         buffer: &'static str,
         /// `before` or `after`.
         side: &'static str,
-        /// How far from the buffer's first or last element.
+        /// Distance from the buffer's first or last element.
         distance: usize,
         /// The bits found there.
         bits: u32,
@@ -53,7 +53,7 @@ pub enum RunError {
     Counter {
         /// The byte of the workspace.
         index: usize,
-        /// What it holds.
+        /// Content.
         value: u8,
     },
     /// An operand that is only read was written.
@@ -344,7 +344,7 @@ fn map<P: Unary, T: Stored>(
     Ok(dense)
 }
 
-/// Where the indices of a pooling lie: dense, in the output's layout.
+/// Position of a pooling's indices: dense, in the output's layout.
 fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
     let y = pool.output();
     TensorDesc::new(y.n(), y.c(), y.h(), y.w(), y.layout(), y.dtype())

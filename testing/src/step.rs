@@ -1,4 +1,4 @@
-//! What each kind of step should have made, and how near it must be.
+//! Expected result of each kind of step, and its tolerance.
 
 use super::bottleneck::ExpectedBottleneck;
 use super::check_result::{Buffers, part, slice};
@@ -13,7 +13,7 @@ use warpconv::problem::{Bottleneck2d, Branches};
 /// The kernel of a launch, and the blocks that share a sum.
 type Launched = (&'static Kernel, u32);
 
-/// What a launch should have made of one tensor.
+/// Expected content of one tensor after a launch.
 pub(super) struct Reference {
     /// The tensor's own channels, dense NCHW.
     pub values: Vec<f64>,
@@ -104,7 +104,7 @@ impl Reference {
         Ok(vec![one])
     }
 
-    /// How near a result must be, given the kernels that computed it: the step's output of number
+    /// Tolerance of a result, given the kernels that computed it: the step's output of number
     /// `output`.
     pub(super) fn tolerance(
         &self,
@@ -133,7 +133,7 @@ impl Reference {
     }
 }
 
-/// What a bottleneck by one launch should have made.
+/// Expected result of a bottleneck in one launch.
 fn of_bottleneck(
     problem: &Bottleneck2d,
     x: &[f64],

@@ -16,12 +16,12 @@ const SAMPLE_US: f64 = 200.0;
 /// Passes of a sample at most.
 const MAX_PASSES: f64 = 100.0;
 
-/// How long a pass takes on the device.
+/// Time of a pass on the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PassTime {
     /// Microseconds, by the device's events: the median of the samples.
     pub us: f64,
-    /// Whether a pass was one graph. Else its launches were queued one by one, and where they are
+    /// True if a pass was one graph. Else its launches were queued one by one, and where they are
     /// shorter than the host takes to queue them, the host was measured.
     pub captured: bool,
 }

@@ -27,7 +27,7 @@ const REFERENCE_MACS: u64 = 20_000_000_000;
 /// Samples of a pass on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
-/// What was found of one variant.
+/// Result of one variant.
 struct Row {
     variant: Variant,
     size: Size,
@@ -60,8 +60,8 @@ struct Missing {
 const BUDGET_US: f64 = 500.0;
 
 impl Row {
-    /// How many images of the layer fit into the budget: measured if there is a time, else by the
-    /// roofline.
+    /// Number of images of the layer that fit into the budget: measured if there is a time, else by
+    /// the roofline.
     fn images_in_budget(&self) -> f64 {
         match self.time_us {
             Some(us) => self.size.n as f64 * BUDGET_US / us,
@@ -288,7 +288,7 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the planner makes of the fused modules, and why others have no row.
+/// Prints the plans of the fused graphs, and why others have no row.
 fn plans(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     for row in rows {
         let choice = row.variant.choice(row.size, gpu.capability());

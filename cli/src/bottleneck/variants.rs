@@ -16,7 +16,7 @@ pub struct Size {
     pub n: usize,
     /// Rows and columns.
     pub hw: usize,
-    /// How everything is stored.
+    /// Storage type of all tensors.
     pub dtype: DType,
     /// The layout of activations.
     pub layout: Layout,
@@ -93,7 +93,7 @@ fn with_halo(rows: usize) -> u64 {
     (rows + 2 * (rows.div_ceil(ROOF_TILE) - 1)) as u64
 }
 
-/// Why no kernel of a device computes a fused variant, if none does.
+/// Reason why no kernel of a device computes a fused variant, if none does.
 pub fn unfused(module: &Graph, capability: &Capability) -> Option<Unfused> {
     module.nodes().iter().find_map(|node| match &node.step {
         Step::Bottleneck(problem) => refused(problem, capability),
@@ -208,8 +208,8 @@ impl Variant {
         Ok(floors.sum::<Roofline>().floor_us)
     }
 
-    /// What the planner's model says of the plans for an H200 at the full size, in microseconds,
-    /// gaps between launches included; `None` where a step has no kernel there.
+    /// Estimate of the plans for an H200 at the full size, in microseconds, gaps between launches
+    /// included; `None` where a step has no kernel there.
     ///
     /// # Errors
     /// Never for the variants of this module.

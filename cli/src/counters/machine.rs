@@ -1,5 +1,5 @@
-//! What the assembler makes of a kernel, where ptxas and nvdisasm are at hand: registers, spills,
-//! and the mix of instructions in the main loop. `scripts/sass` does the same for whole folders.
+//! Machine code of a kernel, where ptxas and nvdisasm are installed: registers, spills, and the mix
+//! of instructions in the main loop. `scripts/sass` does the same for whole folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ fn run(command: &mut Command) -> Result<(String, String), String> {
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), errors))
 }
 
-/// Where the tools may be: the places where build.rs looks for nvcc.
+/// Folders that may hold the tools: the places where build.rs looks for nvcc.
 fn folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let on_path = |tool: &Path| {
@@ -152,7 +152,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// What `ptxas -v` reports.
+/// Figures that `ptxas -v` reports.
 fn assembled(log: &str) -> Machine {
     Machine {
         registers: sum_before(log, " registers"),
@@ -174,7 +174,7 @@ fn sum_before(log: &str, text: &str) -> u32 {
     log.match_indices(text).filter_map(number).sum()
 }
 
-/// How often each opcode occurs, the most frequent first.
+/// Counts of opcodes, the most frequent first.
 fn mix(body: &[&str]) -> Vec<(String, u32)> {
     let mut counts = BTreeMap::new();
     for line in body {
@@ -198,8 +198,8 @@ fn opcode(instruction: &str) -> &str {
     whole.split('.').next().unwrap_or(whole)
 }
 
-/// How much an instruction marks the loop that it is in as the main one: a matrix operation more
-/// than a multiply-add.
+/// Weight with which an instruction marks its loop as the main one: a matrix operation more than a
+/// multiply-add.
 fn weight(instruction: &str) -> (u32, u32) {
     match opcode(instruction) {
         "HGMMA" | "HMMA" => (1, 0),

@@ -85,7 +85,7 @@ struct Least {
     macs: u64,
 }
 
-/// What every run needs.
+/// Inputs of every run.
 struct Context {
     gpu: Gpu,
     limits: Limits,
@@ -170,11 +170,11 @@ fn emulated(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
     }
 }
 
-/// What became of a problem.
+/// Outcome of a problem.
 enum Outcome {
     /// The rows of its plans.
     Counted(Vec<Value>),
-    /// Why it did not run.
+    /// Reason why it did not run.
     Refused(String),
 }
 
@@ -307,7 +307,7 @@ fn counted<P: Operation>(
     })
 }
 
-/// What an H200's L2 cache holds: half of it keeps the sums of shared tiles away from device
+/// Capacity of an H200's L2 cache: half of it keeps the sums of shared tiles away from device
 /// memory.
 const H200_L2_BYTES: u64 = 50 << 20;
 
@@ -335,7 +335,7 @@ fn blocks(launch: &Launch) -> u64 {
         .product()
 }
 
-/// What the prediction is made from.
+/// Inputs of the prediction.
 fn work(totals: &Counters, launches: usize) -> Work {
     Work {
         device_bytes: totals.device_bytes(),

@@ -1,8 +1,8 @@
-//! How many blocks a multiprocessor holds at a time, as CUDA's occupancy calculator has it.
+//! Number of blocks per SM, as CUDA's occupancy calculator computes it.
 
 use warpconv::plan::Capability;
 
-/// What a block asks of a multiprocessor.
+/// Resources of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     /// Threads.
@@ -22,7 +22,7 @@ pub struct Occupancy {
     pub warps: u32,
     /// Warps that the multiprocessor holds at most.
     pub most_warps: u32,
-    /// What runs out first: `registers`, `shared memory`, `threads` or `blocks`.
+    /// Resource that limits the occupancy: `registers`, `shared memory`, `threads` or `blocks`.
     pub limit: &'static str,
 }
 

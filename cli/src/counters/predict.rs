@@ -10,7 +10,7 @@
 use warpconv::kernels::{Kernel, Math};
 use warpconv::plan::{Capability, PeakRates};
 
-/// What a plan's launches did together.
+/// Counters of a plan's launches together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     /// Bytes from and to device memory.
@@ -32,7 +32,7 @@ pub struct Work {
 /// A time and what takes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
-    /// What takes it, as in "bound by".
+    /// Resource, as in "bound by".
     pub what: &'static str,
     /// Microseconds.
     pub us: f64,
@@ -43,7 +43,7 @@ pub struct Part {
 pub struct Prediction {
     /// Microseconds.
     pub us: f64,
-    /// What bounds it.
+    /// The bound.
     pub bound: &'static str,
     /// Each part's time, the longest first.
     pub parts: Vec<Part>,

@@ -62,7 +62,7 @@ fn several(number: u64, thing: &str) -> String {
     format!("{} {thing}{end}", grouped(number))
 }
 
-/// How many times the least.
+/// Ratio to the least.
 fn ratio(counted: f64, least: f64) -> Option<f64> {
     (least > 0.0).then(|| counted / least)
 }
@@ -369,7 +369,7 @@ pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
     })
 }
 
-/// What the assembler made of the kernel; null if nobody looked.
+/// Machine code of the kernel; null if nobody looked.
 fn machine_json(counted: &Counted) -> Value {
     let Some(Ok(machine)) = &counted.machine else {
         return Value::Null;

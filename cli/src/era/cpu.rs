@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Whether every element lies within the values.
+    /// Returns whether every element lies within the values.
     fn is_whole(&self) -> bool {
         let last = |count: usize, step: usize| count.saturating_sub(1) * step;
         self.rows * self.columns == 0

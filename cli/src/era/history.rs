@@ -1,4 +1,4 @@
-//! What was published of the cards and the training of 2012.
+//! Published figures of the cards and the training of 2012.
 
 use warpconv::plan::PeakRates;
 

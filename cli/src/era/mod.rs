@@ -42,7 +42,7 @@ const SAMPLES: usize = 11;
 /// some images.
 const REFERENCE_MACS: u64 = 1_000_000_000;
 
-/// What was found of one layer. Times in milliseconds.
+/// Result of one layer. Times in milliseconds.
 pub struct Row {
     name: String,
     macs: u64,
@@ -56,7 +56,7 @@ pub struct Row {
     gtx_580_ms: f64,
     /// Outputs of the processor that were compared with f64.
     compared: usize,
-    /// What is wrong on the processor or the GPU.
+    /// Fault of the processor's or the GPU's result.
     failure: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     }
 }
 
-/// What a layer is given on the processor.
+/// Operands of a layer on the processor.
 pub struct Operands {
     x: Vec<f32>,
     w: Vec<f32>,
@@ -208,7 +208,7 @@ fn on_cpu(cpu: Cpu, step: &Step, operands: &Operands, y: &mut [f32]) -> Result<(
     Ok(())
 }
 
-/// What AlexNet has no layer of.
+/// Layers that AlexNet does not have.
 fn foreign() -> Failure {
     Failure::Input("a layer that the processor's side of `era` does not compute".to_owned())
 }

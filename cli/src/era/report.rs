@@ -10,7 +10,7 @@ use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, number, say, table};
 
-/// What was found.
+/// Results.
 pub struct Report<'a> {
     pub gpu: &'a Gpu,
     pub cpu: Cpu,
@@ -133,7 +133,7 @@ impl Report<'_> {
         Total::of(named)
     }
 
-    /// What the columns mean, and what was published.
+    /// Legend of the columns, and published figures.
     fn explain(&self, all: &Total) -> Result<(), Failure> {
         say(if self.measured() {
             "GPU: measured, each layer by itself, the median of replays of a captured graph. GTX \

@@ -1,4 +1,4 @@
-//! Whether the processor's results are right: some of them, against f64.
+//! Check of the processor's results: some of them, against f64.
 
 use warpconv::graph::Step;
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
@@ -11,7 +11,7 @@ use crate::exit::Failure;
 /// Outputs of a convolution that are looked at.
 const POINTS: u64 = 64;
 
-/// What adding up in f32 may cost each term, in whatever order: its unit roundoff.
+/// Bound of the error that f32 additions cause per term, in any order: its unit roundoff.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
 /// Compares some outputs with f64 arithmetic on the same operands: how many, and what is wrong with

@@ -29,7 +29,7 @@ use crate::output::{Align, JsonFile, number, say, table};
 use warpconv_testing::case_files::json;
 use warpconv_testing::case_files::npy;
 
-/// What a layer's output is like.
+/// Statistics of a layer's output.
 #[derive(Clone, Copy, Debug)]
 struct Statistics {
     mean: f64,
@@ -59,8 +59,8 @@ pub fn command(
     }
 }
 
-/// How far a logit may be, the largest being given, and a layer's mean and root mean square as a
-/// share of the latter. f32: what the stored networks state. The others: what the small stored
+/// Bounds of a logit's error, the largest being given, and of a layer's mean and root mean square
+/// as a share of the latter. f32: what the stored networks state. The others: what the small stored
 /// networks allow, each logit twice what their norm may be off.
 fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     match dtype {
@@ -72,7 +72,7 @@ fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     }
 }
 
-/// What one way of computing the network gave.
+/// Result of one way of computing the network.
 struct Outcome {
     launches: usize,
     lines: Vec<Line>,
@@ -231,7 +231,7 @@ fn build(name: &str, config: &NetworkConfig) -> Result<Network, Failure> {
     network.map_err(Failure::input)
 }
 
-/// What is stored of each layer of the network, its ReLU included.
+/// Stored statistics of each layer of the network, its ReLU included.
 fn wanted(
     network: &Network,
     graph: &Value,

@@ -290,7 +290,7 @@ fn joined<const N: usize>(objects: [Value; N]) -> Value {
     Value::Object(all)
 }
 
-/// What one picture showed.
+/// Result of one picture.
 fn checked_json(checked: &Checked) -> Value {
     json!({
         "checked_image": checked.image,

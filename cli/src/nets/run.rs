@@ -27,7 +27,7 @@ pub const EMULATED_FUSED_MACS: u64 = 500_000_000;
 /// that.
 pub const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
 
-/// What was found of one network.
+/// Result of one network.
 pub struct Row {
     pub entry: &'static Entry,
     /// Multiplications for one picture of full size.
@@ -36,12 +36,12 @@ pub struct Row {
     pub batch: usize,
     /// Each layer by itself.
     pub separate: Lowered,
-    /// What one picture showed of that; `None` if nothing is checked.
+    /// Result of one picture; `None` if nothing is checked.
     pub checked: Option<Checked>,
     /// With launches put together where the model says that it pays; `None` if it says so nowhere.
     pub fused: Option<Lowered>,
-    /// What one picture showed with all launches put together that a kernel takes at once; `None`
-    /// if there are none, or nothing is checked.
+    /// Result of one picture with every fusion that a kernel accepts; `None` if there are none, or
+    /// nothing is checked.
     pub fitting: Option<Checked>,
 }
 
@@ -58,7 +58,7 @@ pub struct Lowered {
 }
 
 impl Lowered {
-    /// What is wrong with what was timed, if something is.
+    /// Fault of the timed result, if any.
     pub fn failure(&self) -> Option<String> {
         far(self.norm_error)
     }
@@ -76,7 +76,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// What is wrong, if something is.
+    /// Fault, if any.
     pub fn failure(&self) -> Option<String> {
         self.check_result
             .failure
@@ -109,7 +109,7 @@ impl Row {
     }
 }
 
-/// What every network is run with.
+/// Settings of every network's run.
 pub struct Session<'a> {
     gpu: &'a Gpu,
     tuning: &'a Tuning,

@@ -252,7 +252,7 @@ pub struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// What the launches since the last reset executed.
+    /// Counters of the launches since the last reset.
     fn measured(&self, y: &[f64]) -> Result<Measured, String> {
         let counters = self.gpu.counters().ok_or("a GPU counts no instructions")?;
         Ok(Measured {

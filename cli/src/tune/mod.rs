@@ -20,7 +20,7 @@ use crate::{device as devices, tuning};
 use device::{Counting, Timing};
 use search::{Measuring, Search, Tried, candidates, search};
 
-/// What every problem needs.
+/// Inputs of every problem.
 struct Context<'a> {
     gpu: Gpu,
     args: &'a TuneArgs,
@@ -84,7 +84,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
     }
 }
 
-/// Whether the device can measure what is asked for.
+/// Checks whether the device can measure what is asked for.
 fn check_measure(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
     match (kind, by) {
         (DeviceKind::Emulator, ByArg::Time) => Err(Failure::Input(
@@ -237,7 +237,7 @@ impl Context<'_> {
     }
 }
 
-/// What the plan would have taken without measurements.
+/// Choice of the plan without measurements.
 fn instead(first: &Tried, best: f64) -> String {
     let kernel = name(&first.kernel.kernel().name(), first.split_k);
     match &first.outcome {

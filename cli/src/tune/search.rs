@@ -7,7 +7,7 @@ use warpconv::plan::{Capability, Limits, Measure, Operation, Plan, TunedKernel};
 /// Numbers of blocks that share a tile's sum which are tried.
 const SPLITS: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32];
 
-/// What a measurement found.
+/// Result of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Microseconds or instructions: less is better.
@@ -19,7 +19,7 @@ pub struct Measured {
 
 /// Something that runs plans and says how well they do.
 pub trait Measuring<P> {
-    /// What it compares.
+    /// Quantity that is compared.
     fn by(&self) -> Measure;
 
     /// Runs a plan. `best` is the least amount so far: what is far beyond it need not be measured
@@ -29,7 +29,7 @@ pub trait Measuring<P> {
     /// One sentence that says why there is no result.
     fn measure(&mut self, plan: &Plan<P>, best: Option<f64>) -> Result<Measured, String>;
 
-    /// Whether it can go on after an error.
+    /// Returns whether it can go on after an error.
     fn usable(&self) -> bool {
         true
     }
@@ -42,11 +42,11 @@ pub struct Tried {
     pub kernel: KernelId,
     /// Blocks that share a tile's sum.
     pub split_k: u32,
-    /// What was measured, or why nothing was.
+    /// Measurements, or the reason why there are none.
     pub outcome: Result<Measured, String>,
 }
 
-/// What came of a problem.
+/// Outcome of a problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
     /// The candidates: what the plan would take without measurements first, then those that were
@@ -56,7 +56,7 @@ pub struct Search {
     pub tuned_kernel: Option<TunedKernel>,
     /// The candidates whose results differ from the first's.
     pub disagree: Vec<(KernelId, u32)>,
-    /// Whether the device was lost on the way.
+    /// True if the device was lost on the way.
     pub lost: bool,
 }
 

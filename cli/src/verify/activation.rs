@@ -15,7 +15,7 @@ pub struct Subsampling {
     pub window: [usize; 2],
     /// Rows and columns between two windows.
     pub stride: [usize; 2],
-    /// Whether a window's mean is taken, not its sum.
+    /// True if a window's mean is taken, not its sum.
     pub mean: bool,
     pub activation: Activation,
 }
@@ -105,7 +105,7 @@ impl Subsampling {
     }
 }
 
-/// What a subsampling of rounded operands gives in f64, and how far each element may be off before
+/// Result in f64 of a subsampling of rounded operands, and the bound of each element's error before
 /// it is rounded.
 pub fn subsampled(
     problem: &Subsample,

@@ -19,9 +19,9 @@ use warpconv_testing::case_files::npy;
 pub struct Case {
     /// The operation as the case names it.
     pub op: String,
-    /// What to compute.
+    /// Layers to compute.
     pub layers: Vec<Layer>,
-    /// Whether the layers are parts of one operation, `conv2d+add+relu`: its result is rounded
+    /// True if the layers are parts of one operation, `conv2d+add+relu`: its result is rounded
     /// once, so only its fused form is held to it.
     pub one_operation: bool,
     /// Inputs and filters.
@@ -36,7 +36,7 @@ pub struct Case {
     pub other_dtypes: Vec<String>,
 }
 
-/// What came of reading a case.
+/// Outcome of reading a case.
 #[derive(Debug)]
 pub enum Read {
     /// It can be run.
@@ -52,12 +52,12 @@ pub struct Expected {
     pub tensor: String,
     /// Its stored values. Indices are rows * width + columns within the plane.
     pub values: Tensor,
-    /// How close a result must be, per type or mode (`tf32`). A type without an entry is judged by
-    /// the f64 reference instead.
+    /// Acceptance of a result, per type or mode (`tf32`). A type without an entry is judged by the
+    /// f64 reference instead.
     pub acceptance: HashMap<&'static str, Acceptance>,
 }
 
-/// When a result is accepted.
+/// Rule by which a result is accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Acceptance {
     /// Not looked at.

@@ -201,7 +201,7 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
     storages
 }
 
-/// Whether any layer multiplies by filters.
+/// Returns whether any layer multiplies by filters.
 fn has_filters(case: &Case) -> bool {
     case.layers
         .iter()
@@ -269,7 +269,7 @@ fn each(
     Ok(())
 }
 
-/// Whether there is a kernel for each of the modules.
+/// Returns whether there is a kernel for each of the modules.
 fn all_modules(problems: &[Problem], device: &Capability) -> bool {
     problems.iter().all(|problem| match problem {
         Problem::Bottleneck(_) => !problem.accepting(device).is_empty(),
@@ -278,7 +278,7 @@ fn all_modules(problems: &[Problem], device: &Capability) -> bool {
 }
 
 impl Prepared {
-    /// How a run with the kernel is named.
+    /// Names a run with the kernel.
     pub fn variation(&self, kernel: Option<KernelId>, split_k: Option<u32>) -> Variation {
         Variation {
             dtype: self.storage.dtype,
@@ -366,9 +366,9 @@ impl Prepared {
             .map_err(|mismatch| mismatch.to_string())
     }
 
-    /// What three products of tf32 for one of f32 may cost, of the stored rule for f32: exact
-    /// inputs stay exact, a single convolution has its bound from the reference, a graph eight
-    /// times the error.
+    /// Bound for three products of tf32 per product of f32, as a multiple of the stored rule for
+    /// f32: exact inputs stay exact, a single convolution has its bound from the reference, a graph
+    /// eight times the error.
     fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
         let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
         match f32_rule {

@@ -1,4 +1,4 @@
-//! Which cases the given paths hold.
+//! Search for cases under the given paths.
 
 use std::collections::HashSet;
 use std::fs;
@@ -40,7 +40,7 @@ pub struct ShapeLine {
 }
 
 impl Source {
-    /// How the source is named in reports, and what `verify` takes to run it alone.
+    /// Name of the source in reports, which `verify` takes to run it alone.
     pub fn label(&self) -> String {
         match self {
             Source::Case(path) | Source::Picture(path) | Source::Generated(path) => {
@@ -50,7 +50,7 @@ impl Source {
         }
     }
 
-    /// Whether the user's filter lets it through.
+    /// Returns whether the user's filter lets it through.
     pub fn matches(&self, filter: &str) -> bool {
         let in_text = matches!(self, Source::Shape(shape) if shape.text.contains(filter));
         in_text || self.label().contains(filter)

@@ -28,7 +28,7 @@ pub struct Executor<'a> {
     pub steps: &'a [Step],
     pub problems: &'a [Problem],
     pub shapes: &'a Shapes,
-    /// What steps on the host round their results to.
+    /// Type to which steps on the host round their results.
     pub dtype: DType,
     /// Taken by every step whose problem it accepts; the others take their plan's.
     pub kernel: Option<KernelId>,
@@ -36,7 +36,7 @@ pub struct Executor<'a> {
     pub split_k: Option<u32>,
 }
 
-/// What a run made.
+/// Result of a run.
 pub struct Ran {
     pub tensors: Tensors,
     /// The kernel of each convolution, in order, and how many blocks shared the sum of a tile.

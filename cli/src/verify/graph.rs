@@ -17,11 +17,11 @@ pub struct Window {
     pub pad: [usize; 4],
     /// Rows and columns between two taps.
     pub dilation: [usize; 2],
-    /// Whether the output's size is rounded up.
+    /// True if the output's size is rounded up.
     pub ceil: bool,
 }
 
-/// What a layer computes.
+/// Operation of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Inputs: x, filters, and the bias if there is one. The window's size is the filters'.
@@ -94,7 +94,7 @@ impl Op {
         }
     }
 
-    /// Whether the layer multiplies by filters.
+    /// Returns whether the layer multiplies by filters.
     fn has_filters(&self) -> bool {
         matches!(self, Op::Conv { .. } | Op::Linear)
     }
@@ -115,19 +115,19 @@ pub struct Step {
     pub layer: Layer,
     /// The tensor added before the ReLU.
     pub residual: Option<String>,
-    /// Whether a ReLU is fused.
+    /// True if a ReLU is fused.
     pub relu: bool,
     /// If the output is read by a concat only: (first channels' tensors before it, whole list), as
     /// indices into the concat's inputs.
     pub concat: Option<Slice>,
 }
 
-/// Where in a concatenation a step writes.
+/// Slice of a concatenation that a step writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
     /// The concatenation's inputs.
     pub parts: Vec<String>,
-    /// Which of them the step makes.
+    /// Index of the part that the step writes.
     pub part: usize,
 }
 

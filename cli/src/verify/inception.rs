@@ -145,7 +145,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the module makes of the case's tensors.
+    /// Results of the graph for the case's tensors.
     fn run<T: Stored>(&self, gpu: &Gpu, module: &Graph, given: &Tensors) -> Result<Tensor, String> {
         let values = |name: &String| match given.get(name) {
             Some(tensor) => Ok(tensor.data.clone()),

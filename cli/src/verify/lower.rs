@@ -17,7 +17,7 @@ use warpconv::{DType, Layout};
 use super::activation::{Subsampling, tanh_problem};
 use super::graph::{Op, Slice, Step, Window};
 
-/// How the tensors of a graph are stored.
+/// Storage of a graph's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Storage {
     pub dtype: DType,
@@ -26,7 +26,7 @@ pub struct Storage {
     pub math: Math,
 }
 
-/// What a step is to the crate.
+/// Problem of a step.
 #[derive(Clone, Debug)]
 pub enum Problem {
     Conv(Conv2d),
@@ -107,8 +107,8 @@ pub fn padded(macs: u64, score: &Score) -> f64 {
     macs as f64 / score.tile_efficiency.max(f64::MIN_POSITIVE)
 }
 
-/// Whether any of the problems is a convolution that the kernel takes with as many blocks sharing
-/// the sum of a tile.
+/// Returns whether any of the problems is a convolution that the kernel takes with as many blocks
+/// sharing the sum of a tile.
 pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split_k: u32) -> bool {
     let limits = Limits {
         kernel: Some(kernel),
@@ -121,7 +121,7 @@ pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split
     })
 }
 
-/// What to say where every kernel refuses: the reasons are a page, which `explain` prints.
+/// Message for a case where every kernel refuses: the reasons are a page, which `explain` prints.
 pub fn no_kernel(problem: &impl fmt::Display) -> String {
     format!("no kernel takes {problem} (`warpconv explain` says why)")
 }

@@ -35,14 +35,14 @@ use crate::output::{JsonFile, Progress};
 use discover::{Source, discover};
 use report::{Report, Variation};
 
-/// What the options select.
+/// Selection by the options.
 #[derive(Clone)]
 struct Selection {
     dtypes: Vec<DType>,
-    /// Whether the user named types.
+    /// True if the user named types.
     named_dtypes: bool,
     maths: Vec<Math>,
-    /// Whether the user named modes.
+    /// True if the user named modes.
     named_maths: bool,
     layouts: Vec<Layout>,
     filter_layout: Option<FilterLayout>,
@@ -57,21 +57,22 @@ struct Selection {
 }
 
 impl Selection {
-    /// Whether problems of shape files, which name neither types nor modes, run with every kernel
-    /// in all of them: who names any wants that. Of cases see [`Selection::takes_every_kernel`].
+    /// Returns whether problems of shape files, which name neither types nor modes, run with every
+    /// kernel in all of them: who names any wants that. Of cases see
+    /// [`Selection::takes_every_kernel`].
     fn is_thorough(&self) -> bool {
         self.every_kernel || self.named_dtypes || self.named_maths || self.kernel.is_some()
     }
 
-    /// Whether every kernel that accepts a case, and that the options leave, runs it, however much
-    /// work it is.
+    /// Returns whether every kernel that accepts a case, and that the options leave, runs it,
+    /// however much work it is.
     fn takes_every_kernel(&self) -> bool {
         self.every_kernel || self.kernel.is_some()
     }
 
-    /// Whether the options leave the kernel to a problem multiplied in `math`: unless it is named,
-    /// only a kernel that is made for that mode. The more exact ones that accept the problem too
-    /// have had their turn in their own.
+    /// Returns whether the options leave the kernel to a problem multiplied in `math`: unless it is
+    /// named, only a kernel that is made for that mode. The more exact ones that accept the problem
+    /// too have had their turn in their own.
     fn takes(&self, kernel: KernelId, math: Math) -> bool {
         match self.kernel {
             Some(only) => only == kernel,
@@ -92,15 +93,15 @@ impl Selection {
     }
 }
 
-/// What every check needs.
+/// Inputs of every check.
 struct Context {
-    /// What was opened, to open it again after a fault.
+    /// Device choice, to open it again after a fault.
     choice: DeviceChoice,
     /// The device; empty only while it is opened again.
     gpu: RefCell<Option<Gpu>>,
     capability: Capability,
     select: Selection,
-    /// Which kernels had the turn of their family, in cases that are much work.
+    /// Kernels that had the turn of their family, in expensive cases.
     round_robin: RefCell<cases::RoundRobin>,
 }
 
@@ -174,8 +175,8 @@ impl Context {
         self.revive()
     }
 
-    /// Whether a fault has taken the device's context with it, so that everything after it fails
-    /// too.
+    /// Returns whether a fault has taken the device's context with it, so that everything after it
+    /// fails too.
     fn is_lost(&self) -> bool {
         let gpu = self.gpu.borrow();
         gpu.as_ref().is_some_and(|gpu| gpu.synchronize().is_err())
@@ -248,7 +249,7 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-/// What the options select.
+/// Selection by the options.
 fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
     let dtypes = match args.dtype[..] {
         [] => DType::ALL.to_vec(),

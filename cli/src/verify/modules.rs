@@ -79,7 +79,7 @@ pub(super) fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> 
     fits.then_some(stride[0])
 }
 
-/// How many steps read a tensor.
+/// Number of steps that read a tensor.
 pub(super) fn readers(steps: &[Step], tensor: &str) -> usize {
     let read = steps
         .iter()

@@ -20,7 +20,7 @@ use crate::exit::Failure;
 /// Threads at most: the system may refuse more.
 const MAX_JOBS: usize = 256;
 
-/// How many problems run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
+/// Number of problems that run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
 pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
     let is_emulator = |gpu: &Gpu| gpu.kind() == DeviceKind::Emulator;
     if !context.gpu.borrow().as_ref().is_some_and(is_emulator) {
@@ -30,7 +30,7 @@ pub fn jobs(context: &Context, wanted: Option<usize>) -> usize {
     wanted.unwrap_or_else(cores).min(MAX_JOBS)
 }
 
-/// How many sources from the first on are problems of shape files.
+/// Number of sources, from the first on, that are problems of shape files.
 pub fn shapes(sources: &[Source]) -> usize {
     let is_shape = |source: &&Source| matches!(source, Source::Shape(_));
     sources.iter().take_while(is_shape).count()
@@ -118,7 +118,7 @@ fn side_by_side(
     })
 }
 
-/// What a thread needs: the device with a stream of its own.
+/// Inputs of a thread: the device with a stream of its own.
 fn beside(context: &Context, gpu: &Gpu) -> Result<Context, Failure> {
     let stream = gpu.context().new_stream();
     let stream = stream.map_err(|error| Failure::Device(format!("making a stream: {error}")))?;

@@ -20,11 +20,11 @@ use warpconv_testing::case_files::npy;
 pub struct Network {
     /// The graph, the weights, the pictures as one batch `x`, and the logits to compare with.
     pub case: Case,
-    /// What the classes must be.
+    /// Expected classes.
     pub classes: Classes,
 }
 
-/// What a network's answers must be, beyond its logits.
+/// Expected answers of a network, beyond its logits.
 pub enum Classes {
     /// The five best classes of the picture, in order.
     Top5(Vec<usize>),

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::output::{Progress, number, say};
 use crate::tuning::warn;
 
-/// How a case was run: what it takes to run exactly that again.
+/// Variation of a case: what it takes to run exactly that again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variation {
     /// Storage type.
@@ -21,17 +21,17 @@ pub struct Variation {
     pub layout: Layout,
     /// Order of the filters, where there are any.
     pub filter_layout: Option<FilterLayout>,
-    /// How f32 may be multiplied, where anything is.
+    /// Mode of f32 multiplication, where anything is multiplied.
     pub math: Option<Math>,
     /// The kernel that was forced, or that ran.
     pub kernel: Option<String>,
     /// Blocks that were to share the sum of a tile.
     pub split_k: Option<u32>,
-    /// Whether a graph ran one launch a layer, or with epilogues fused.
+    /// True if a graph ran one launch a layer, or with epilogues fused.
     pub steps: Option<Steps>,
 }
 
-/// How a graph is cut into launches.
+/// Cut of a graph into launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Steps {
     /// One launch a layer.
@@ -146,12 +146,12 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Whether it prints nothing.
+    /// Returns whether it prints nothing.
     pub fn is_draft(&self) -> bool {
         self.draft
     }
 
-    /// Where progress is shown.
+    /// Progress display.
     pub fn progress(&self) -> &'a Progress {
         self.progress
     }
@@ -275,7 +275,7 @@ impl<'a> Report<'a> {
         self.passed + self.failed
     }
 
-    /// Whether any outcome was recorded.
+    /// Returns whether any outcome was recorded.
     pub fn is_empty(&self) -> bool {
         self.passed + self.failed + self.skipped.len() == 0
     }

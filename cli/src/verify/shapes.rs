@@ -69,7 +69,7 @@ pub fn shape(
     }
 }
 
-/// Why a problem is skipped for its size, if it is.
+/// Reason why a problem is skipped for its size, if it is.
 fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
     let (work, what) = match problem {
         Problem::Conv(conv) => (conv.macs(), "multiplications"),
@@ -222,7 +222,7 @@ impl Operands {
         }
     }
 
-    /// What the problem should make of them.
+    /// Expected results.
     fn reference(&self, conv: &Conv2d) -> Result<Vec<f64>, String> {
         reference::conv2d(conv, &self.x, &self.w, Some(&self.bias), None)
             .map_err(|error| error.to_string())
@@ -283,7 +283,7 @@ fn pooling(
     Ok(())
 }
 
-/// What a pool should make of its input, in every type and layout.
+/// Expected result of a pool, in every type and layout.
 struct Pooled {
     values: Vec<f64>,
     positions: Option<Vec<u8>>,

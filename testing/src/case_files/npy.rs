@@ -69,7 +69,7 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     Ok(Tensor { shape, data })
 }
 
-/// What follows `'key':` in a header, from its first character on.
+/// Text after `'key':` in a header, from its first character on.
 fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let quoted = format!("'{key}':");
     let mut parts = header.split(&quoted).skip(1);

@@ -19,12 +19,12 @@ pub fn softmax(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
     rows(problem, x, |_, y, _| y)
 }
 
-/// How far the output may be from [`softmax`]'s before it is rounded to the storage type, `x` being
-/// exact: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The difference
-/// from the largest is rounded, which an exponential turns into a relative error of as many units
-/// as the difference has; so are, each by its share, those in the sum; 5 units each for the two
-/// exponentials, one for the division, `d` the most additions that a term passes through: `c` among
-/// eight threads at least, and 16 to join them.
+/// Bound of the output's distance from [`softmax`]'s before it is rounded to the storage type, `x`
+/// being exact: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The
+/// difference from the largest is rounded, which an exponential turns into a relative error of as
+/// many units as the difference has; so are, each by its share, those in the sum; 5 units each for
+/// the two exponentials, one for the division, `d` the most additions that a term passes through:
+/// `c` among eight threads at least, and 16 to join them.
 ///
 /// # Errors
 /// As [`softmax`].
@@ -75,9 +75,9 @@ pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| amplitude * (slope * x).tanh()).collect()
 }
 
-/// How far the output may be from [`tanh`]'s before it is rounded to the storage type, `x` being
-/// exact: `9 * 2^-24 |y|`. Two units for the slope and its product, which a tangent at most hands
-/// on; five for `tanhf`, two for the amplitude and its product.
+/// Bound of the output's distance from [`tanh`]'s before it is rounded to the storage type, `x`
+/// being exact: `9 * 2^-24 |y|`. Two units for the slope and its product, which a tangent at most
+/// hands on; five for `tanhf`, two for the amplitude and its product.
 pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     let lost = problem.amplitude().abs() * (problem.slope().abs() + 2.0) * LEAST;
     tanh(problem, x)
@@ -102,8 +102,8 @@ pub fn subsample(
     })
 }
 
-/// How far the output may be from [`subsample`]'s before it is rounded to the storage type, the
-/// operands being exact. Before the activation it is `(r s + 3) 2^-24` of the sum of the
+/// Bound of the output's distance from [`subsample`]'s before it is rounded to the storage type,
+/// the operands being exact. Before the activation it is `(r s + 3) 2^-24` of the sum of the
 /// magnitudes: the window's additions, the division, the multiplication and addition in one. A
 /// tangent hands on as much times amplitude and slope, and adds what [`tanh_bound`] says.
 ///

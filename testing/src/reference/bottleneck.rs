@@ -13,12 +13,12 @@ pub struct BottleneckOperands<'a> {
     pub w: [&'a [f64]; 3],
     /// The bias of each convolution, just if it has one.
     pub bias: [Option<&'a [f64]>; 3],
-    /// What is added, NCHW, just if that is [`Added::Tensor`].
+    /// Tensor added, NCHW, just if that is [`Added::Tensor`].
     pub residual: Option<&'a [f64]>,
 }
 
 impl<'a> BottleneckOperands<'a> {
-    /// What the last convolution adds: the residual, or the input.
+    /// Tensor that the last convolution adds: the residual, or the input.
     pub fn added(&self, problem: &Bottleneck2d) -> Option<&'a [f64]> {
         match problem.added() {
             Added::Input => Some(self.x),

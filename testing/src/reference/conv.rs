@@ -127,7 +127,8 @@ fn accumulate(conv: &Conv2d, x: &[f64], w: &[f64], image: usize, k: usize, y: &m
     }
 }
 
-/// Where a tap meets the image: the outputs for which it does, and the input of the first of them.
+/// Range in which a tap meets the image: the outputs for which it does, and the input of the first
+/// of them.
 struct Meets {
     outputs: Range<usize>,
     first: usize,

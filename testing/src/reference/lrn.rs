@@ -12,9 +12,9 @@ pub fn lrn(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
     each(problem, x, |_, y| y)
 }
 
-/// How far the output may be from [`lrn`]'s before it is rounded to the storage type, `x` being
-/// exact: `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms, its
-/// constants and the last addition) and `p` those of the power and what is done with it.
+/// Bound of the output's distance from [`lrn`]'s before it is rounded to the storage type, `x`
+/// being exact: `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms,
+/// its constants and the last addition) and `p` those of the power and what is done with it.
 ///
 /// With beta = 3/4 the kernel computes `r = rsqrtf(base)`, at most 2 ulp from the correctly rounded
 /// result, and `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Else it is `x / powf(base, beta)`, at most 4 ulp

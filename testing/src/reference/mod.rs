@@ -1,4 +1,4 @@
-//! What the kernels are checked against: the definitions, computed naively in f64 on the CPU.
+//! Reference of the kernels: the definitions, computed naively in f64 on the CPU.
 //!
 //! Tensors are dense and in logical order whatever the problem's layouts and slices say:
 //! activations NCHW, filters KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact

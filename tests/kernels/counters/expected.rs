@@ -32,7 +32,7 @@ pub fn updating() -> bool {
     std::env::var_os("UPDATE_EXPECTED").is_some()
 }
 
-/// What was counted when the numbers were written.
+/// Counted numbers at the time of writing.
 pub fn get(test: &str, counter: &str) -> Option<f64> {
     table().get(&(test.to_owned(), counter.to_owned())).copied()
 }

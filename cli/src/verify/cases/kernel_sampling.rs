@@ -1,4 +1,4 @@
-//! Which kernels a case is run with.
+//! Selection of the kernels that run a case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +17,9 @@ use super::Prepared;
 /// what tiles do at borders shows in the others.
 const EXPENSIVE_MACS: f64 = 1e6;
 
-/// How often each kernel had its family's turn, apart for each way to store a case and to cut it:
-/// every case comes in the same ways in the same order, so that one counter of them all would meet
-/// each way at the same member again and again.
+/// Number of turns that each kernel had in its family, separately for each storage and cut of a
+/// case: every case comes in the same ways in the same order, so that one counter of them all would
+/// meet each way at the same member again and again.
 #[derive(Debug, Default)]
 pub(in super::super) struct RoundRobin(BTreeMap<(KernelId, Way), usize>);
 
@@ -183,7 +183,7 @@ impl Prepared {
         }
     }
 
-    /// What each kernel multiplies in the case, the padding of its tiles among it.
+    /// Multiply-adds of each kernel in the case, tile padding included.
     fn work(&self, device: &Capability) -> BTreeMap<KernelId, f64> {
         let mut work = BTreeMap::new();
         for problem in &self.problems {
@@ -194,7 +194,7 @@ impl Prepared {
         work
     }
 
-    /// Whether filters come in the order that goes with the layout, and a graph is fused.
+    /// Returns whether filters come in the order that goes with the layout, and a graph is fused.
     fn is_natural(&self) -> bool {
         let natural = match self.storage.layout {
             Layout::Nchw => FilterLayout::Kcrs,

@@ -1,14 +1,14 @@
-//! Which cases are too large to run.
+//! Limits beyond which cases are too large to run.
 
 use super::super::Selection;
 use super::super::lower::{Problem, Shapes};
 
-/// How many times `--max-macs` a layer of a case may multiply: cases are chosen one by one,
-/// problems of shape files are not.
+/// Factor on `--max-macs` that bounds a layer of a case: cases are chosen one by one, problems of
+/// shape files are not.
 const CASE_WORK: u64 = 1000;
 
-/// Whether a case's tensors, those between its layers among them, or its work are more than the
-/// options let through: padding makes much of little, so that the size of a case's files bounds
+/// Returns whether a case's tensors, those between its layers among them, or its work are more than
+/// the options let through: padding makes much of little, so that the size of a case's files bounds
 /// neither.
 pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Shapes) -> bool {
     let elements = shapes.values().map(|shape| {
@@ -20,7 +20,7 @@ pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Sh
         || problems.iter().any(|problem| problem.work() > most_work)
 }
 
-/// What is said of such a case.
+/// Message for such a case.
 pub(super) fn too_large(select: &Selection) -> String {
     format!(
         "cases of more than {} elements in all tensors (--max-elements), or a layer of more than \
