@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
-mod ast;
-mod check;
 pub mod client;
 pub mod counters;
 pub mod device;
@@ -11,15 +9,15 @@ mod driver;
 mod exec;
 pub mod ir;
 pub mod launch;
-mod lexer;
 mod load_error;
 mod lower;
 pub mod memory;
 pub mod module;
 mod order;
 mod panics;
-mod parse;
+mod ptx;
 pub mod report;
+mod sanitizer;
 pub mod tensor_map;
 
 /// Writes a line to standard error, unless the client has silenced reports.

@@ -58,7 +58,7 @@ impl fmt::Display for AccessKind {
 
 /// One access of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touch {
+pub struct Access {
     /// Read, write or atomic.
     pub kind: AccessKind,
     /// The space that the instruction names, or, for a generic one, that the address lies in.
@@ -69,7 +69,7 @@ pub struct Touch {
     pub bytes: u32,
 }
 
-impl fmt::Display for Touch {
+impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.bytes;
         let plural = if bytes == 1 { "" } else { "s" };
@@ -123,7 +123,7 @@ impl fmt::Display for Region {
 
 /// The other side of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rival {
+pub struct ConflictingAccess {
     /// How it touched the bytes.
     pub kind: AccessKind,
     /// Its thread's index in the block, where known; else only its warp is.
@@ -136,7 +136,7 @@ pub struct Rival {
     pub block: Option<[u32; 3]>,
 }
 
-impl fmt::Display for Rival {
+impl fmt::Display for ConflictingAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} by ", self.kind)?;
         match (self.thread, self.warp) {
@@ -162,21 +162,21 @@ pub enum FaultKind {
     /// parameter memory.
     OutOfBounds {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The allocation or memory nearest to it.
         nearest: Option<Region>,
     },
     /// The address was that of an allocation that has been freed.
     UseAfterFree {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The freed allocation.
         region: Region,
     },
     /// The address is not a multiple of the access's size.
     Misaligned {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The alignment it needs.
         align: u32,
         /// The allocation it lies in.
@@ -185,7 +185,7 @@ pub enum FaultKind {
     /// A byte was read that nobody wrote.
     Uninitialised {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The first byte that nobody wrote.
         first: u64,
         /// The allocation or variable it lies in.
@@ -194,32 +194,32 @@ pub enum FaultKind {
     /// A write to constant memory or to parameters.
     ReadOnly {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The variable.
         region: Option<Region>,
     },
     /// The address belongs to another state space than the instruction's.
     WrongSpace {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The space that the address points into.
         actual: Space,
     },
     /// Two threads touched the same shared bytes, one wrote, and nothing orders them.
     SharedRace {
         /// The later access.
-        touch: Touch,
+        touch: Access,
         /// The first conflicting byte.
         at: u64,
         /// The variable it lies in.
         nearest: Option<Region>,
         /// The earlier access.
-        rival: Rival,
+        rival: ConflictingAccess,
     },
     /// The bytes are the destination of a `cp.async` that has not been waited for.
     AsyncCopyPending {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The thread that started the copy.
         owner: [u32; 3],
     },

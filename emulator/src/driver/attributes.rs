@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::cluster;
 use super::current::healthy;
-use super::posed::Card;
+use super::device_profiles::Card;
 use super::state::{Function, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};

@@ -273,7 +273,7 @@ driver! {
             2 => Mode::Relaxed,
             _ => return Err(CUresult::INVALID_VALUE),
         };
-        let (context, stream) = super::current::stream(handle)?;
+        let (context, stream) = crate::driver::current::stream(handle)?;
         if stream.is_legacy() {
             return Err(CUresult::STREAM_CAPTURE_UNSUPPORTED);
         }
@@ -298,12 +298,12 @@ driver! {
     }
 
     fn cuStreamEndCapture(handle: Handle, graph: Out<Handle>) {
-        let (_, stream) = super::current::stream(handle)?;
+        let (_, stream) = crate::driver::current::stream(handle)?;
         end(&stream, graph)
     }
 
     fn cuStreamIsCapturing(handle: Handle, out: Out<u32>) {
-        let (context, stream) = super::current::stream(handle)?;
+        let (context, stream) = crate::driver::current::stream(handle)?;
         if stream.is_legacy() {
             forbid_legacy(&context)?;
         }
@@ -311,14 +311,14 @@ driver! {
     }
 
     fn cuStreamGetCaptureInfo(handle: Handle, out: Out<u32>, id: Out<u64>) {
-        let (_, stream) = super::current::stream(handle)?;
+        let (_, stream) = crate::driver::current::stream(handle)?;
         let (status, number) = status(&stream);
         id.set_if_wanted(number);
         out.set(status)
     }
 
     fn cuThreadExchangeStreamCaptureMode(mode: Out<u32>) {
-        let wanted = super::types::In(mode.0.cast_const()).get()?;
+        let wanted = crate::driver::types::In(mode.0.cast_const()).get()?;
         check(wanted <= 2)?;
         mode.set(THREAD_MODE.replace(wanted))
     }

@@ -65,7 +65,7 @@ pub fn note_fault(report: String, code: CUresult) {
 
 /// Runs the body of an exported function: a panic is reported and gives `otherwise`.
 fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    super::contained("a function of the client", body).unwrap_or(otherwise)
+    crate::driver::contained("a function of the client", body).unwrap_or(otherwise)
 }
 
 /// Has all work done that was submitted, so that what is told takes it in.

@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::attributes::card;
+use super::device_profiles::Card;
 use super::occupancy::blocks_per_multiprocessor;
-use super::posed::Card;
 use super::state::Function;
 use super::status::{CUresult, Result};
 use super::types::{LaunchConfigC, check};

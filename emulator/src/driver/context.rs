@@ -298,13 +298,13 @@ driver! {
     fn cuCtxRecordEvent(handle: Handle, event: Handle) {
         let owner = if handle == 0 { current()? } else { context(handle)? };
         owner.healthy()?;
-        super::event::record(&owner, &owner.legacy_stream, event)
+        crate::driver::event::record(&owner, &owner.legacy_stream, event)
     }
 
     fn cuCtxWaitEvent(handle: Handle, event: Handle) {
         let owner = if handle == 0 { current()? } else { context(handle)? };
         owner.healthy()?;
-        super::event::wait(&owner, &owner.legacy_stream, event)
+        crate::driver::event::wait(&owner, &owner.legacy_stream, event)
     }
 
     fn cuCtxAttach(out: Out<Handle>, flags: c_uint) {

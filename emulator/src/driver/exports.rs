@@ -19,7 +19,7 @@ macro_rules! unsupported {
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> CUresult {
-            super::guard(stringify!($name), || Err(CUresult::NOT_SUPPORTED))
+            crate::driver::guard(stringify!($name), || Err(CUresult::NOT_SUPPORTED))
         }
     )*};
 }

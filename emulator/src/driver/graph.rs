@@ -53,7 +53,7 @@ fn release_memory(nodes: &[Node]) -> Result {
             || driver.execs.any(|exec| uses(&exec.nodes));
         match driver.find(address) {
             Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph && !held => {
-                super::memory::release(address)
+                crate::driver::memory::release(address)
             }
             _ => Ok(()),
         }

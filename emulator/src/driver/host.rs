@@ -56,7 +56,7 @@ fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) 
     match used.checked_add(bytes as u64) {
         Some(all) if all <= limit.unwrap_or(0) => Ok(()),
         _ => {
-            super::log_detail(&format!(
+            crate::driver::log_detail(&format!(
                 "{bytes} bytes of host memory asked for with {used} in use: PTX_EMULATOR_MEMORY is the most, {}",
                 limit.unwrap_or(0)
             ));

@@ -56,7 +56,8 @@ impl Launch {
         let start = Instant::now();
         let kernel = &self.function.kernel;
         let backend = &context.device.backend;
-        let print_bytes = super::context::limit(context, super::context::PRINT_BYTES);
+        let print_bytes =
+            crate::driver::context::limit(context, crate::driver::context::PRINT_BYTES);
         match backend.launch(
             kernel,
             self.config,

@@ -36,14 +36,14 @@ pub fn allocate(
         },
     );
     if let AllocationKind::Pool(pool) = kind {
-        super::pool::note_allocated(pool, bytes as u64);
+        crate::driver::pool::note_allocated(pool, bytes as u64);
     }
     Ok(address)
 }
 
 /// Takes memory out of the table, so that calls do not find it any more, and says whose it is. The
 /// address must be the first of an allocation that callers may free.
-/// [`super::backend::Backend::free`] gives it back.
+/// [`crate::driver::backend::Backend::free`] gives it back.
 pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     let (device, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
     check(
@@ -56,7 +56,7 @@ pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     // Of two threads that free the same memory one is too late.
     (lock(&device.allocations).remove(&address)).ok_or(CUresult::INVALID_VALUE)?;
     if let AllocationKind::Pool(pool) = allocation.kind {
-        super::pool::note_freed(pool, allocation.bytes);
+        crate::driver::pool::note_freed(pool, allocation.bytes);
     }
     Ok(device)
 }
@@ -79,12 +79,14 @@ fn free(address: DevicePtr) -> Result {
         // "This API will not perform any implicit synchronization when the pointer was allocated
         // with cuMemAllocAsync or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to
         // these pointer have completed before invoking cuMemFree."
-        AllocationKind::Pool(_) => super::ordering::freed_by_host(address),
+        AllocationKind::Pool(_) => crate::driver::ordering::freed_by_host(address),
         // Memory that every device reaches.
         AllocationKind::Managed | AllocationKind::External => wait_for_everything(&context)?,
         _ => wait_for_device(&context)?,
     }
-    if super::host::release_managed(address)? || super::external::release_buffer(address)? {
+    if crate::driver::host::release_managed(address)?
+        || crate::driver::external::release_buffer(address)?
+    {
         return Ok(());
     }
     release(address)
@@ -185,7 +187,7 @@ driver! {
     fn cuMemAllocManaged(out: Out<DevicePtr>, bytes: usize, flags: c_uint) {
         check(!out.is_null() && bytes > 0 && matches!(flags, 1 | 2))?;
         let context = ready_to_allocate()?;
-        out.set(super::host::allocate_managed(&context, bytes)?)
+        out.set(crate::driver::host::allocate_managed(&context, bytes)?)
     }
 
     fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) {

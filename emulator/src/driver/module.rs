@@ -242,7 +242,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
     let c_name = CString::new(name).map_err(|_| CUresult::INVALID_VALUE)?;
     // The static part with what brings the dynamic one to its alignment, as a launch counts it.
     let taken = kernel.kernel().dynamic_shared_offset();
-    let room = (super::posed::SHARED_PER_BLOCK as u32).saturating_sub(taken);
+    let room = (crate::driver::device_profiles::SHARED_PER_BLOCK as u32).saturating_sub(taken);
     let made = driver()?.functions.insert(|handle| Function {
         handle,
         module: module.clone(),
@@ -250,7 +250,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
         name: c_name,
         max_dynamic_shared: AtomicU32::new(room),
         carveout: AtomicU32::new(u32::MAX),
-        cluster: super::cluster::Settings::default(),
+        cluster: crate::driver::cluster::Settings::default(),
     });
     functions.insert(name.to_owned(), made.handle);
     Ok(made.handle)
@@ -279,7 +279,7 @@ driver! {
         let buffer = error_log(count, options, values)?;
         load_text(out, image_text(image)?, |log| {
             if let Some((buffer, bytes)) = buffer {
-                let _ = super::types::copy_text(log, buffer, bytes);
+                let _ = crate::driver::types::copy_text(log, buffer, bytes);
             }
         })
     }

@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_uint};
 use super::attributes::{card, max_threads, registers};
 use super::cluster;
 use super::current::healthy;
-use super::posed::{Card, REGISTERS};
+use super::device_profiles::{Card, REGISTERS};
 use super::state::{Function, driver};
 use super::status::Result;
 use super::types::{Handle, In, LaunchConfigC, Out, check};

@@ -140,7 +140,7 @@ driver! {
     fn cuDeviceGetGraphMemAttribute(device: Ordinal, attribute: c_uint, out: Out<u64>) {
         check(attribute <= 3)?;
         let device = driver()?.device(device)?;
-        let graph = super::state::AllocationKind::Graph;
+        let graph = crate::driver::state::AllocationKind::Graph;
         let used = lock(&device.allocations).values().filter(|a| a.kind == graph).map(|a| a.bytes).sum();
         out.set(used)
     }

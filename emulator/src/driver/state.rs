@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::backend::Backend;
 use super::capture::{Capture, StreamCapture};
 use super::config::Config;
-use super::posed::Card;
+use super::device_profiles::Card;
 use super::queue::{self, LegacyOrder, TaskId};
 use super::registry::{Registry, fresh_handle, lock};
 use super::status::{CUresult, Result};
@@ -31,9 +31,9 @@ pub struct Driver {
     pub graphs: Registry<Graph>,
     pub execs: Registry<GraphExec>,
     pub pools: Registry<Pool>,
-    pub imports: super::external::Imports,
+    pub imports: crate::driver::external::Imports,
     /// What each buffer on imported memory keeps mapped, by the buffer's address.
-    pub external_buffers: Mutex<HashMap<DevicePtr, Arc<super::external::ExternalMemory>>>,
+    pub external_buffers: Mutex<HashMap<DevicePtr, Arc<crate::driver::external::ExternalMemory>>>,
     /// Host memory that the driver allocated or registered, by its first address.
     pub host: Mutex<BTreeMap<u64, HostRange>>,
     /// Captures under way.
@@ -148,7 +148,7 @@ pub struct HostRange {
     pub bytes: usize,
     pub flags: u32,
     /// How it was allocated; `None` where it was only registered.
-    pub layout: Option<super::host::Pages>,
+    pub layout: Option<crate::driver::host::Pages>,
     pub context: Handle,
 }
 
@@ -342,13 +342,13 @@ impl Context {
             if !keep {
                 self.device.backend.free(address);
                 if let AllocationKind::Pool(pool) = allocation.kind {
-                    super::pool::note_freed(pool, allocation.bytes);
+                    crate::driver::pool::note_freed(pool, allocation.bytes);
                 }
             }
             keep
         });
         drop(allocations);
-        super::host::forget_context(driver, self.handle);
+        crate::driver::host::forget_context(driver, self.handle);
     }
 }
 
@@ -445,7 +445,7 @@ pub struct Function {
     /// The dynamic shared memory that launches may ask for.
     pub max_dynamic_shared: AtomicU32,
     pub carveout: AtomicU32,
-    pub cluster: super::cluster::Settings,
+    pub cluster: crate::driver::cluster::Settings,
 }
 
 /// A node of a graph: what it does and after which others.

@@ -21,7 +21,7 @@ fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {
     let made = driver()?
         .streams
         .insert(|handle| Stream::new(handle, context.handle, flags, priority));
-    super::ordering::stream_created();
+    crate::driver::ordering::stream_created();
     out.set(made.handle)
 }
 
@@ -61,7 +61,7 @@ driver! {
     fn cuStreamWaitEvent(handle: Handle, event: Handle, flags: c_uint) {
         check(flags & !1 == 0)?;
         let (context, stream) = stream(handle)?;
-        super::event::wait(&context, &stream, event)
+        crate::driver::event::wait(&context, &stream, event)
     }
 
     fn cuStreamGetFlags(handle: Handle, flags: Out<c_uint>) {
@@ -94,7 +94,7 @@ driver! {
         check(matches!(flags, 1 | 2 | 4))?;
         stream(handle)?;
         let (_, _, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
-        check(allocation.kind == super::state::AllocationKind::Managed)
+        check(allocation.kind == crate::driver::state::AllocationKind::Managed)
     }
 
     fn cuLaunchHostFunc(handle: Handle, function: Option<HostFunction>, data: *mut c_void) {

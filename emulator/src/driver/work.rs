@@ -112,7 +112,7 @@ impl Op {
             Op::Free(address) => match driver()?.find(address) {
                 // The memory of a graph's own allocation stays reserved until the graph is gone.
                 Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph => Op::Empty,
-                _ => Op::Release(super::memory::forget(address)?, address),
+                _ => Op::Release(crate::driver::memory::forget(address)?, address),
             },
             other => other,
         })
@@ -199,7 +199,7 @@ pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
         "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after the call that submitted \
          the work and before the stream came to it"
     );
-    super::config::report(&format!("ptx-emulator: {report}"));
-    super::client_api::note_fault(report, CUresult::ILLEGAL_ADDRESS);
+    crate::driver::config::report(&format!("ptx-emulator: {report}"));
+    crate::driver::client_api::note_fault(report, CUresult::ILLEGAL_ADDRESS);
     CUresult::ILLEGAL_ADDRESS
 }

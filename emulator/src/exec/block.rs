@@ -1,29 +1,35 @@
 //! A block, or the blocks of a cluster: the warps take turns until all have ended.
-use super::async_copy;
-use super::barrier::{self, Barriers};
-use super::cluster::{self, Cluster, Part};
-use super::cluster_barrier::{self, ClusterBarrier};
-use super::context::{Context, Grid, Profile, SharedMemory, Site, Sites, thread_index};
-use super::isa::Isa;
-use super::mbarrier::{self, Mbarriers};
-use super::needs::{
+use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
+use crate::exec::instructions::async_copy;
+use crate::exec::instructions::barrier;
+use crate::exec::instructions::barrier::Barriers;
+use crate::exec::instructions::cluster;
+use crate::exec::instructions::cluster::{Cluster, Part};
+use crate::exec::instructions::cluster_barrier;
+use crate::exec::instructions::cluster_barrier::ClusterBarrier;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::mbarrier;
+use crate::exec::instructions::mbarrier::Mbarriers;
+use crate::exec::instructions::setmaxnreg::Registers;
+use crate::exec::instructions::wgmma;
+use crate::exec::instructions::wgmma::arithmetic::Factors;
+use crate::exec::machine::context::{
+    Context, Grid, Profile, SharedMemory, Site, Sites, thread_index,
+};
+use crate::exec::machine::warp::{Split, State, Warp};
+use crate::exec::needs::{
     has_flags, is_order_partial, moves_rows, reads_asynchronously, smallest_shared_access,
     uses_barriers_in_memory, uses_cluster_barrier,
 };
-use super::product::Factors;
-use super::registers::Registers;
-use super::run::{Stop, run};
-use super::warp::{Split, State, Warp};
-use super::wgmma;
-use crate::check::Trouble;
-use crate::check::order::Order;
-use crate::check::proxy::Fences;
-use crate::check::shadow::Shadow;
-use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
+use crate::exec::run::{Stop, run};
 use crate::ir::{ConstantValue, Kernel, Op, Special};
 use crate::launch::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
+use crate::sanitizer::UnlocatedFault;
+use crate::sanitizer::async_proxy::Fences;
+use crate::sanitizer::shadow::Shadow;
+use crate::sanitizer::vector_clock::Order;
 
 /// What one thread of the host needs to run clusters, one after the other.
 pub(crate) struct Worker<'a> {
@@ -182,7 +188,7 @@ impl<'a> Worker<'a> {
     }
 
     fn run_warps<I: Isa>(&mut self) -> Result<(), Fault> {
-        let mut patience = Patience::default();
+        let mut timer = DeadlockTimer::default();
         let meets = self.cx.order.meets();
         loop {
             let mut moved = false;
@@ -223,7 +229,7 @@ impl<'a> Worker<'a> {
             }
             let time = self.cx.check_time();
             time.map_err(|t| fault(&self.cx, &self.warps[self.cx.current], *t))?;
-            if !(moved || patience.lasts(&self.cx) && self.wake(true)) {
+            if !(moved || timer.lasts(&self.cx) && self.wake(true)) {
                 return Err(self.deadlock());
             }
         }
@@ -382,19 +388,19 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Rounds in which waits give up before the block is given up.
+/// Rounds in which all waits expire before the block ends.
 const ROUNDS: u32 = 64;
 
-/// How long a block may do nothing but wait anew.
+/// Ends a block whose warps do nothing but wait.
 #[derive(Default)]
-struct Patience {
+struct DeadlockTimer {
     rounds: u32,
     /// What had happened before the last round.
     events: u64,
     barriers: u64,
 }
 
-impl Patience {
+impl DeadlockTimer {
     /// Whether the block may have another round.
     fn lasts(&mut self, cx: &Context) -> bool {
         if (self.events, self.barriers) != (cx.mbarriers.events, cx.counters.barriers) {
@@ -446,7 +452,7 @@ fn begin_part(cx: &mut Context, again: bool) {
 }
 
 /// Adds kernel, line, block and thread to a fault.
-fn fault(cx: &Context, w: &Warp, trouble: Trouble) -> Fault {
+fn fault(cx: &Context, w: &Warp, trouble: UnlocatedFault) -> Fault {
     let kernel = cx.grid.kernel;
     Fault {
         kernel: kernel.name.clone(),

@@ -4,47 +4,13 @@
 //! blocks. Warps of a block or cluster run one after the other, each until it waits, so results
 //! depend on the order of threads only where the program's do (atomics of several blocks on one
 //! address). Of several faults the one of the lowest block or cluster is reported.
-mod address;
-mod async_copy;
-mod atomics;
-mod barrier;
-mod bits;
 mod block;
-mod bulk;
-mod cluster;
-mod cluster_barrier;
-mod cluster_copy;
-mod collective;
-mod compare;
-mod context;
-mod convert;
-mod float;
-mod format;
-mod fp8;
-mod global;
-mod half;
-mod int;
-mod isa;
-mod lanes;
-mod ldmatrix;
-mod local;
-mod matrix;
-mod mbarrier;
-mod moves;
+mod execute;
+pub(crate) mod instructions;
+pub(crate) mod machine;
+pub(crate) mod memory;
 mod needs;
-mod print;
-mod product;
-mod registers;
 mod run;
-mod shared;
-mod soft;
-mod step;
-mod tensor;
-mod tensor_map;
-mod traffic;
-mod warp;
-mod watch;
-mod wgmma;
 
 use crate::counters::Counters;
 use crate::device::DeviceConfig;
@@ -54,9 +20,9 @@ use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
 use block::Worker;
-use context::Grid;
-use isa::{Isa, Level};
-use print::Printed;
+use instructions::calls::Printed;
+use instructions::host_simd::{self, Isa, Level};
+use machine::context::Grid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -184,11 +150,11 @@ fn refused(grid: &Grid, message: String) -> Fault {
 
 fn work(grid: &Grid) -> Part {
     match Level::detect() {
-        Level::Baseline => work_on::<isa::Baseline>(grid),
+        Level::Baseline => work_on::<host_simd::Baseline>(grid),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => work_on::<isa::Avx2>(grid),
+        Level::Avx2 => work_on::<host_simd::Avx2>(grid),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => work_on::<isa::Avx512>(grid),
+        Level::Avx512 => work_on::<host_simd::Avx512>(grid),
     }
 }
 

@@ -1,14 +1,14 @@
 //! The interpreter's loop.
-use super::collective;
-use super::context::Context;
-use super::float;
-use super::isa::Isa;
-use super::step::step;
-use super::warp::Warp;
-use super::wgmma;
-use crate::check::{Outcome, Trouble};
+use crate::exec::execute::step;
+use crate::exec::instructions::collective;
+use crate::exec::instructions::float;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::wgmma;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::warp::Warp;
 use crate::ir::*;
 use crate::report::FaultKind;
+use crate::sanitizer::{Outcome, UnlocatedFault};
 
 /// Why a warp stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ const TURN: u64 = 1 << 16;
 /// Runs a warp until it waits, ends, or its turn is over. On a fault, `w.pc` is the instruction.
 ///
 /// One function, because its state (the split, the place, the turn) stays in registers that way.
-pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Trouble>> {
+pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<UnlocatedFault>> {
     let kernel = cx.grid.kernel;
     let code = &kernel.code[..];
     let watched = &kernel.watched[..];
@@ -142,8 +142,8 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Tr
 }
 
 /// Why a warp without a split that can run stopped.
-fn not_ready(w: &mut Warp) -> Result<Stop, Box<Trouble>> {
-    use super::warp::{Split, State};
+fn not_ready(w: &mut Warp) -> Result<Stop, Box<UnlocatedFault>> {
+    use crate::exec::machine::warp::{Split, State};
     if w.alive == 0 {
         return Ok(Stop::Done);
     }
@@ -177,7 +177,7 @@ fn account(cx: &mut Context, w: &mut Warp, begin: Pc, end: Pc, mask: u32) {
 fn limit(cx: &Context, w: &Warp) -> Outcome {
     let limit = cx.grid.device.instruction_limit;
     if w.executed > limit {
-        return Err(Trouble::warp(FaultKind::InstructionLimit { limit }));
+        return Err(UnlocatedFault::warp(FaultKind::InstructionLimit { limit }));
     }
     Ok(())
 }

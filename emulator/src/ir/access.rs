@@ -36,7 +36,7 @@ pub struct Address {
 
 /// The elements that a load or store moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Access {
+pub struct AccessType {
     /// The state space.
     pub space: Space,
     /// Bytes of an element in memory: 1, 2, 4 or 8.

@@ -109,12 +109,12 @@ pub struct Wgmma {
     /// Columns: a multiple of 8 up to 256.
     pub columns: u16,
     /// Type of the left matrix.
-    pub ty: super::MatrixTy,
+    pub ty: crate::ir::MatrixTy,
     /// Type of the right matrix: that of the left one, but for the signs of integers and the two
     /// types of `f8`.
-    pub ty_b: super::MatrixTy,
+    pub ty_b: crate::ir::MatrixTy,
     /// Type of the sums.
-    pub sum: super::MatrixSum,
+    pub sum: crate::ir::MatrixSum,
     /// The left matrix is negated.
     pub negate_a: bool,
     /// The right matrix is negated.
@@ -135,7 +135,7 @@ impl Wgmma {
     pub const fn sums(self) -> usize {
         self.columns as usize
             / match self.sum {
-                super::MatrixSum::F16 => 4,
+                crate::ir::MatrixSum::F16 => 4,
                 _ => 2,
             }
     }
@@ -150,7 +150,7 @@ impl Wgmma {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
     /// Rows that it reads.
-    pub reads: Vec<super::Reg>,
+    pub reads: Vec<crate::ir::Reg>,
     /// Rows that it writes.
-    pub writes: Vec<super::Reg>,
+    pub writes: Vec<crate::ir::Reg>,
 }

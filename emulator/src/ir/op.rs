@@ -314,12 +314,12 @@ pub enum Op {
 
     // ---- memory ----
     Ld {
-        access: Access,
+        access: AccessType,
         d: [Reg; 4],
         addr: Address,
     },
     St {
-        access: Access,
+        access: AccessType,
         src: [Reg; 4],
         addr: Address,
     },

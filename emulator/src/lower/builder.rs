@@ -1,15 +1,16 @@
 //! The state of one kernel's lowering.
 
-use super::layout::{Module, Symbol};
-use super::mods::Mods;
-use super::names::{Entity, Found, NameMap, Names};
-use super::{Result, allocate};
-use crate::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 use crate::ir::{
     ConstantValue, Inst, Kernel, NO_PC, Op, Param, Pc, Pred, PredSrc, Reg, SharedVar, Special,
     Width,
 };
 use crate::load_error::LoadError;
+use crate::lower::Result;
+use crate::lower::layout::{Module, Symbol};
+use crate::lower::modifiers::Mods;
+use crate::lower::names::{Entity, Found, NameMap, Names};
+use crate::lower::passes::allocate;
+use crate::ptx::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 
 /// Local memory of a thread: what every compute capability has.
 const MAX_LOCAL: u64 = 512 << 10;
@@ -58,21 +59,21 @@ pub struct Draft {
 
 /// The lowering of one kernel.
 pub struct Builder<'m, 'a> {
-    pub(super) module: &'m Module<'m, 'a>,
-    pub(super) names: Names<'a>,
-    pub(super) draft: Draft,
-    pub(super) kernel: Kernel,
+    pub(crate) module: &'m Module<'m, 'a>,
+    pub(crate) names: Names<'a>,
+    pub(crate) draft: Draft,
+    pub(crate) kernel: Kernel,
     /// The line and guard of the instruction at hand.
-    pub(super) line: u32,
-    pub(super) guard: PredSrc,
+    pub(crate) line: u32,
+    pub(crate) guard: PredSrc,
     /// Local memory in use at this place.
-    pub(super) frame: u32,
+    pub(crate) frame: u32,
     /// The functions that are being inlined, the kernel first.
-    pub(super) stack: Vec<&'m Function<'a>>,
+    pub(crate) stack: Vec<&'m Function<'a>>,
     /// Calls inlined so far.
-    pub(super) calls: u32,
+    pub(crate) calls: u32,
     /// Where the function being inlined returns to.
-    pub(super) returns: Vec<u32>,
+    pub(crate) returns: Vec<u32>,
     rows: NameMap<(Kind, Width), Reg>,
     shared: NameMap<usize, u32>,
 }
@@ -141,12 +142,12 @@ pub fn width(ty: Type) -> Width {
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// An error at the instruction at hand.
-    pub(super) fn error<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(crate) fn error<T>(&self, message: impl Into<String>) -> Result<T> {
         Err(LoadError::new(self.line, message))
     }
 
     /// Appends an instruction with the guard at hand.
-    pub(super) fn emit(&mut self, op: Op) {
+    pub(crate) fn emit(&mut self, op: Op) {
         self.draft.code.push(Inst {
             op,
             guard: self.guard,
@@ -156,7 +157,7 @@ impl<'m, 'a> Builder<'m, 'a> {
 
     /// A list of registers for the operation that is emitted next, which must be followed by
     /// [`Self::emit_list`].
-    pub(super) fn new_list(&mut self) -> Result<u16> {
+    pub(crate) fn new_list(&mut self) -> Result<u16> {
         if self.draft.lists == u16::MAX {
             return self.error("the kernel has more than 65535 operations of this kind");
         }
@@ -165,7 +166,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// Appends registers that are read, or read and written, to a list.
-    pub(super) fn emit_list(&mut self, list: u16, update: bool, regs: &[Reg]) {
+    pub(crate) fn emit_list(&mut self, list: u16, update: bool, regs: &[Reg]) {
         for chunk in regs.chunks(8) {
             let mut regs = [Reg::NONE; 8];
             regs[..chunk.len()].copy_from_slice(chunk);
@@ -174,7 +175,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A new virtual register.
-    pub(super) fn new_reg(&mut self, width: Width) -> Result<Reg> {
+    pub(crate) fn new_reg(&mut self, width: Width) -> Result<Reg> {
         self.new_virtual(Virtual {
             width,
             kind: Kind::Variable,
@@ -191,7 +192,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A new virtual predicate.
-    pub(super) fn new_pred(&mut self) -> Result<Pred> {
+    pub(crate) fn new_pred(&mut self) -> Result<Pred> {
         let index = self.draft.preds;
         if index >= u32::from(u16::MAX) {
             return self.error("the kernel uses more than 65534 predicates");
@@ -201,18 +202,18 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A new label, not placed yet.
-    pub(super) fn new_label(&mut self) -> u32 {
+    pub(crate) fn new_label(&mut self) -> u32 {
         self.draft.labels.push(NO_PC);
         self.draft.labels.len() as u32 - 1
     }
 
     /// Places a label here.
-    pub(super) fn place(&mut self, label: u32) {
+    pub(crate) fn place(&mut self, label: u32) {
         self.draft.labels[label as usize] = self.draft.code.len() as Pc;
     }
 
     /// The register of a row that is filled before the kernel starts.
-    pub(super) fn filled(&mut self, kind: Kind, width: Width) -> Result<Reg> {
+    pub(crate) fn filled(&mut self, kind: Kind, width: Width) -> Result<Reg> {
         let key = (kind, width);
         if let Some(&reg) = self.rows.get(&key) {
             return Ok(reg);
@@ -223,7 +224,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A constant of a width.
-    pub(super) fn constant(&mut self, bits: u64, width: Width) -> Result<Reg> {
+    pub(crate) fn constant(&mut self, bits: u64, width: Width) -> Result<Reg> {
         let value = match width {
             Width::W16 => ConstantValue::Word(bits as u32 & 0xffff),
             Width::W32 => ConstantValue::Word(bits as u32),
@@ -233,17 +234,17 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A 32-bit constant.
-    pub(super) fn word(&mut self, value: u32) -> Result<Reg> {
+    pub(crate) fn word(&mut self, value: u32) -> Result<Reg> {
         self.constant(u64::from(value), Width::W32)
     }
 
     /// The width of a register.
-    pub(super) fn width_of(&self, reg: Reg) -> Width {
+    pub(crate) fn width_of(&self, reg: Reg) -> Width {
         self.draft.regs[usize::from(reg.0)].width
     }
 
     /// What a name stands for: in the function, then in the module.
-    pub(super) fn find(&mut self, name: &str) -> Result<Option<Entity>> {
+    pub(crate) fn find(&mut self, name: &str) -> Result<Option<Entity>> {
         match self.names.find(name) {
             Some(Found::Entity(entity)) => Ok(Some(entity)),
             Some(Found::Fresh(ty, slot)) => {
@@ -256,7 +257,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// A register or predicate for a declaration of a type.
-    pub(super) fn new_entity(&mut self, ty: Type) -> Result<Entity> {
+    pub(crate) fn new_entity(&mut self, ty: Type) -> Result<Entity> {
         Ok(match ty {
             Type::Pred => Entity::Pred(self.new_pred()?),
             Type::B128 => return self.error("128-bit registers are not supported"),
@@ -281,8 +282,8 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// The place of a shared variable in this kernel, given to it when it is first named.
-    pub(super) fn shared_variable(&mut self, variable: &Variable<'a>) -> Result<Entity> {
-        if variable.linkage == crate::ast::Linkage::Extern {
+    pub(crate) fn shared_variable(&mut self, variable: &Variable<'a>) -> Result<Entity> {
+        if variable.linkage == crate::ptx::ast::Linkage::Extern {
             let align = variable.alignment().max(16);
             self.kernel.dynamic_shared_align = self.kernel.dynamic_shared_align.max(align);
             return Ok(Entity::DynamicShared);
@@ -312,7 +313,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// Takes `size` bytes of the thread's frame.
-    pub(super) fn take_local(&mut self, size: u64, align: u32) -> Result<u32> {
+    pub(crate) fn take_local(&mut self, size: u64, align: u32) -> Result<u32> {
         let offset = u64::from(self.frame).next_multiple_of(u64::from(align.max(1)));
         if offset + size > MAX_LOCAL {
             return self.error(format!(

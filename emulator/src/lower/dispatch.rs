@@ -1,14 +1,14 @@
 //! From a mnemonic to the code that lowers it.
 
-use super::Result;
-use super::builder::Builder;
-use super::mods::Mods;
-use crate::ast::Instruction;
 use crate::ir::{IntBinary, IntUnary};
+use crate::lower::Result;
+use crate::lower::builder::Builder;
+use crate::lower::modifiers::Mods;
+use crate::ptx::ast::Instruction;
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// Lowers one instruction.
-    pub(super) fn instruction(&mut self, i: &'m Instruction<'a>) -> Result<()> {
+    pub(crate) fn instruction(&mut self, i: &'m Instruction<'a>) -> Result<()> {
         let (base, mut mods) = Mods::split(i)?;
         let m = &mut mods;
         match base {

@@ -3,11 +3,12 @@
 
 use std::cell::Cell;
 
-use super::Result;
-use super::names::NameMap;
-use crate::ast::{self, Linkage, Space, Type, Value, Variable};
 use crate::ir::{Global, Relocation};
 use crate::load_error::LoadError;
+use crate::lower::Result;
+use crate::lower::names::NameMap;
+use crate::ptx::ast;
+use crate::ptx::ast::{Linkage, Space, Type, Value, Variable};
 
 /// The last byte of a variable that may have a value other than zero: what is before is held in the
 /// host's memory.

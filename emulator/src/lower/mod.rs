@@ -6,10 +6,10 @@
 //! 1. `statements`, `dispatch` and the files named after families of instructions check every
 //!    operand and modifier and write [`ir`](crate::ir) instructions over *virtual* registers,
 //!    inlining device functions on the way;
-//! 2. `simplify` removes copies and what nothing reads;
-//! 3. `graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each
+//! 2. `copy_propagation` removes copies and what nothing reads;
+//! 3. `flow_graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each
 //!    branch meet again;
-//! 4. `live` finds where each virtual register holds a value that is still needed, `allocate` joins
+//! 4. `liveness` finds where each virtual register holds a value that is still needed, `allocate` joins
 //!    the two ends of copies where it can and gives every virtual register its rows.
 //!
 //! Liveness is that of a single thread. It is right for the whole warp, because an instruction
@@ -19,47 +19,23 @@
 //!
 //! A function that no kernel calls is not looked at.
 
-mod allocate;
-mod bits;
-mod builder;
-mod bulk;
-mod calls;
-mod cluster;
-mod compare;
-mod control;
-mod convert;
-mod dispatch;
-mod float;
-mod fragment;
-mod graph;
-mod integer;
-mod layout;
-mod live;
-mod matrix;
-mod mbarrier;
-mod memory;
-mod mods;
-mod moves;
-mod names;
-mod operands;
-mod reconverge;
-mod simplify;
-mod sources;
-mod special;
-mod statements;
-mod tensor_map;
+pub(crate) mod builder;
+pub(crate) mod dispatch;
+pub(crate) mod instructions;
+pub(crate) mod layout;
+pub(crate) mod modifiers;
+pub(crate) mod names;
+pub(crate) mod operand_sources;
+pub(crate) mod passes;
+pub(crate) mod special;
+pub(crate) mod statements;
 #[cfg(test)]
 mod tests;
-mod tier;
-#[cfg(test)]
-mod verify;
-mod warp;
-mod wgmma;
-mod wmma;
+pub(crate) mod tier;
 
 use crate::ir::Program;
 use crate::load_error::LoadError;
-use crate::parse::parse;
+use crate::ptx::parse::parse;
 
 type Result<T> = std::result::Result<T, LoadError>;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::ast::Type;
 use crate::ir::{Pred, Reg};
+use crate::ptx::ast::Type;
 
 /// The hash of FxHash: names are short and there are tens of thousands of them, so a quick hash is
 /// worth having.

@@ -1,17 +1,17 @@
 //! The statements of a function's body.
 
-use super::Result;
-use super::builder::Builder;
-use super::names::Entity;
-use crate::ast::{Instruction, Operand, Registers, Space, Statement, Type, Variable};
 use crate::ir::{PredSrc, Reg};
+use crate::lower::Result;
+use crate::lower::builder::Builder;
+use crate::lower::names::Entity;
+use crate::ptx::ast::{Instruction, Operand, Registers, Space, Statement, Type, Variable};
 
 /// More registers than any declaration has.
 const MAX_RANGE: u32 = 1 << 20;
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// Lowers a body; its scope is open already.
-    pub(super) fn statements(&mut self, body: &'m [Statement<'a>]) -> Result<()> {
+    pub(crate) fn statements(&mut self, body: &'m [Statement<'a>]) -> Result<()> {
         self.declare_labels(body)?;
         for (i, statement) in body.iter().enumerate() {
             match statement {
@@ -80,7 +80,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// The label of that name.
-    pub(super) fn label(&mut self, name: &'a str) -> Result<u32> {
+    pub(crate) fn label(&mut self, name: &'a str) -> Result<u32> {
         match self.find(name)? {
             Some(Entity::Label(label)) => Ok(label),
             _ => self.error(format!("there is no label `{name}` here")),
@@ -148,7 +148,7 @@ impl<'m, 'a> Builder<'m, 'a> {
 
     /// The registers of `{a, b}` (or of one register) as sources of a type; literals among them get
     /// the width that the registers have.
-    pub(super) fn source_vector(
+    pub(crate) fn source_vector(
         &mut self,
         operand: &Operand<'a>,
         ty: Type,
@@ -173,7 +173,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 
     /// The registers of `{a, _, b}` (or of one register) as destinations; `_` is [`Reg::NONE`].
-    pub(super) fn destination_vector(
+    pub(crate) fn destination_vector(
         &mut self,
         operand: &Operand<'a>,
     ) -> Result<([Reg; 4], usize)> {

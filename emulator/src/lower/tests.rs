@@ -1,8 +1,8 @@
 //! Whole kernels through the lowering. The allocation of each is checked on the way, see
-//! [`super::verify`].
+//! [`crate::lower::passes::verify`].
 
-use super::compile;
 use crate::ir::{Inst, Kernel, NO_PC, Op};
+use crate::lower::compile;
 
 /// Lowers a body as a kernel `k(p)` with a 64-bit parameter, 32-bit registers `%r`, 64-bit `%rd`,
 /// 16-bit `%rs`, `%f`, `%fd` and predicates `%p`. The body begins in line 6.

@@ -1,12 +1,12 @@
 //! What an instruction needs of `.target` and `.version`.
 
-use super::Result;
-use super::builder::Builder;
-use super::mods::Mods;
+use crate::lower::Result;
+use crate::lower::builder::Builder;
+use crate::lower::modifiers::Mods;
 
 impl<'a> Builder<'_, 'a> {
     /// Refuses an instruction that the module's target or PTX version does not have.
-    pub(super) fn need(&self, m: &Mods<'a>, sm: u32, version: (u32, u32)) -> Result<()> {
+    pub(crate) fn need(&self, m: &Mods<'a>, sm: u32, version: (u32, u32)) -> Result<()> {
         let (target, has) = (self.module.target, self.module.version);
         if target < sm {
             let architecture = self.module.architecture;

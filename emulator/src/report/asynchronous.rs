@@ -1,5 +1,5 @@
 //! What is reported of asynchronous operations.
-use super::{Region, Touch};
+use super::{Access, Region};
 use crate::tensor_map::NoMap;
 use std::fmt;
 
@@ -35,7 +35,7 @@ pub enum AsyncFault {
     /// An ordinary access to a barrier.
     MbarrierTouched {
         /// The access.
-        touch: Touch,
+        touch: Access,
     },
     /// A count of arrivals outside of 1..2^20.
     MbarrierCount {
@@ -93,7 +93,7 @@ pub enum AsyncFault {
     /// waited for.
     CopyPending {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The barrier's address.
         barrier: u64,
         /// The parity of the phase.
@@ -107,7 +107,7 @@ pub enum AsyncFault {
     /// The asynchronous proxy touches what ordinary stores wrote without a fence.
     Unfenced {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The first byte.
         at: u64,
         /// Who wrote it.
@@ -118,7 +118,7 @@ pub enum AsyncFault {
     /// A write to what an asynchronous operation may still be reading.
     ReadUnderWay {
         /// The write.
-        touch: Touch,
+        touch: Access,
         /// The first byte.
         at: u64,
         /// The warpgroup whose matrix product reads it, or the warp whose bulk copy does.

@@ -1,5 +1,5 @@
 //! What is reported of thread-block clusters.
-use super::Touch;
+use super::Access;
 use std::fmt;
 
 /// What went wrong between the blocks of a cluster.
@@ -9,7 +9,7 @@ pub enum ClusterFault {
     /// An address of `.shared::cluster` in a block that the cluster does not have.
     NoBlock {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The rank that the address names.
         rank: u32,
         /// Blocks of the cluster.
@@ -23,14 +23,14 @@ pub enum ClusterFault {
     /// Shared memory of a block whose threads have all exited.
     Exited {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The block.
         block: [u32; 3],
     },
     /// Shared memory of a block of which the thread cannot know that it runs yet.
     NotStarted {
         /// The access.
-        touch: Touch,
+        touch: Access,
         /// The block.
         block: [u32; 3],
     },

@@ -1,6 +1,6 @@
 //! Launches, and what is expected of them.
 use ptx_emulator::ir::Space;
-use ptx_emulator::report::{AccessKind, Touch};
+use ptx_emulator::report::{Access, AccessKind};
 use ptx_emulator::{
     Counters, Device, DeviceConfig, Fault, FaultKind, LaunchConfig, LoadedKernel, LoadedModule,
     Memory, Module,
@@ -145,8 +145,8 @@ pub fn text(sm: u32, variables: &str, params: &str, body: &str) -> String {
     )
 }
 
-pub fn touch(kind: AccessKind, space: Space, address: u64, bytes: u32) -> Touch {
-    Touch {
+pub fn touch(kind: AccessKind, space: Space, address: u64, bytes: u32) -> Access {
+    Access {
         kind,
         space,
         address,
@@ -170,7 +170,7 @@ pub fn reported(result: Result<(), Fault>, what: &str) -> Fault {
 
 /// The launch must have been reported as an access out of bounds by this lane (`None`: by the
 /// warp).
-pub fn out_of_bounds(result: Result<(), Fault>, wanted: Touch, lane: Option<u32>, what: &str) {
+pub fn out_of_bounds(result: Result<(), Fault>, wanted: Access, lane: Option<u32>, what: &str) {
     let fault = reported(result, what);
     match &*fault.kind {
         FaultKind::OutOfBounds { touch, .. } if *touch == wanted => {}

@@ -3,7 +3,7 @@
 //! the last barrier, and the first beyond.
 use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
-use ptx_emulator::report::{AccessKind, AsyncFault, ClusterFault, Touch};
+use ptx_emulator::report::{Access, AccessKind, AsyncFault, ClusterFault};
 use ptx_emulator::{Fault, FaultKind, LoadedKernel};
 
 /// An operation on `bytes` bytes at `%r7`, completed by the barrier at `%r10`, both addresses of
@@ -205,7 +205,7 @@ impl Run {
 }
 
 /// The access must have been reported as out of bounds in the second block.
-fn out_of_bounds_there(result: Result<(), Fault>, wanted: Touch, lane: u32, what: &str) {
+fn out_of_bounds_there(result: Result<(), Fault>, wanted: Access, lane: u32, what: &str) {
     let fault = reported(result, what);
     let good = match &*fault.kind {
         FaultKind::InCluster {

@@ -29,7 +29,7 @@ use results::{Record, Results};
 
 /// Default scope of mutation.
 const DIRS: [&str; 5] = [
-    "emulator/src/check",
+    "emulator/src/sanitizer",
     "emulator/src/memory",
     "emulator/src/exec",
     "src/launch",

@@ -1,0 +1,314 @@
+//! `cp.async`: copies from global to shared memory whose bytes may be used only after a wait.
+//!
+//! The bytes are moved at once; until the wait the shadow holds them to be under way.
+use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::lanes::{lanes, where_true};
+use crate::exec::machine::warp::Warp;
+use crate::exec::memory::address::compute;
+use crate::exec::memory::coalescing;
+use crate::exec::memory::global;
+use crate::exec::memory::shared::{actor, byte_slice_mut, check_bounds};
+use crate::exec::memory::watch;
+use crate::ir::{Address, Reg, Space};
+use crate::memory::Class;
+use crate::report::{AccessKind, FaultKind};
+use crate::sanitizer::async_proxy::Tracked;
+use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Not in a group yet.
+const OPEN: u32 = u32::MAX;
+
+/// Copies that an instruction began.
+#[derive(Clone)]
+struct Copy {
+    /// Lanes whose copy is under way.
+    mask: u32,
+    /// The lanes' group number, or [`OPEN`].
+    group: u32,
+    bytes: u32,
+    target: [u32; 32],
+}
+
+/// The copies of a warp that are under way.
+#[derive(Default)]
+pub(crate) struct Copies {
+    list: Vec<Copy>,
+    /// Groups that each lane has committed.
+    committed: [u32; 32],
+}
+
+impl Copies {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+    }
+}
+
+/// `cp.async`.
+#[inline(always)]
+pub(crate) fn copy(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    bytes: u8,
+    [dst, src]: [Address; 2],
+    src_size: Reg,
+) -> Outcome {
+    let bytes = u32::from(bytes);
+    let (target, source) = (compute(w, dst), compute(w, src));
+    check_bounds(cx, m, AccessKind::Write, &target, bytes)?;
+    let sizes = if src_size.is_none() {
+        [bytes; 32]
+    } else {
+        w.u32s(src_size).map(|n| n.min(bytes))
+    };
+    // Lanes that read nothing may have any source address.
+    let reading = m & where_true(|i| sizes[i] > 0);
+    crate::exec::memory::shared::count(cx, w, m, AccessKind::Write, &target, bytes);
+    cx.shared.shadow.divide(bytes);
+    let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
+    let mut record = Copy {
+        mask: m,
+        group: OPEN,
+        bytes,
+        target: [0; 32],
+    };
+    for lane in lanes(m) {
+        begin(cx, w, lane, target[lane], bytes)?;
+        let at = target[lane] as usize;
+        put_words(&mut cx.shared.words, at / 4, &data[lane], bytes);
+        record.target[lane] = at as u32;
+    }
+    w.copies.list.push(record);
+    Ok(())
+}
+
+/// Puts 4, 8 or 16 bytes in their place.
+#[inline(always)]
+fn put_words(words: &mut [u32], first: usize, data: &[u32; 4], bytes: u32) {
+    match bytes {
+        16 => words[first..first + 4].copy_from_slice(data),
+        8 => words[first..first + 2].copy_from_slice(&data[..2]),
+        _ => words[first] = data[0],
+    }
+}
+
+/// Notes that a lane's copy is under way.
+#[inline(always)]
+fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcome {
+    let actor = actor(w, lane, false);
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    let (unit, order) = ((at >> shift) as usize, &cx.order);
+    if shadow.write_small(unit, bytes as usize >> shift, order, &actor, true) {
+        return Ok(());
+    }
+    let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+    for unit in at >> shift..(at + u64::from(bytes)) >> shift {
+        if let Err(conflict) = cx
+            .shared
+            .shadow
+            .begin_copy(unit as usize, &cx.order, &actor)
+        {
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of each lane's source, with zeros past its size.
+fn read_source(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    source: &[u64; 32],
+    sizes: &[u32; 32],
+    bytes: u32,
+) -> Result<[[u32; 4]; 32], Box<UnlocatedFault>> {
+    let mut data = [[0; 4]; 32];
+    if let Some(lane) = lanes(m).find(|&i| !source[i].is_multiple_of(u64::from(bytes))) {
+        let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
+        let nearest = cx.nearest(source[lane]);
+        return Err(UnlocatedFault::lane(
+            lane,
+            FaultKind::Misaligned {
+                touch,
+                align: bytes,
+                nearest,
+            },
+        ));
+    }
+    // Lanes that read less than the rest are done with the others of their size.
+    let mut left = m;
+    while left != 0 {
+        let size = sizes[left.trailing_zeros() as usize];
+        let same = left & where_true(|i| sizes[i] == size);
+        left &= !same;
+        if size.is_power_of_two() {
+            read_part(cx, w, same, source, 0, size, &mut data)?;
+        } else {
+            for offset in 0..size {
+                read_part(cx, w, same, source, offset, 1, &mut data)?;
+            }
+        }
+    }
+    Ok(data)
+}
+
+/// Reads `size` bytes at an offset of each lane's source.
+fn read_part(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    source: &[u64; 32],
+    offset: u32,
+    size: u32,
+    data: &mut [[u32; 4]; 32],
+) -> Outcome {
+    let kind = AccessKind::Read;
+    let moved = source.map(|a| a.wrapping_add(u64::from(offset)));
+    let Some(allocation) = global::locate(cx, w, m, kind, &moved, size)? else {
+        for lane in lanes(m) {
+            read_part(cx, w, 1 << lane, source, offset, size, data)?;
+        }
+        return Ok(());
+    };
+    coalescing::count(cx, &allocation, m, kind, &moved, size, false);
+    watch::note(cx, &allocation, m, Class::Read, &moved, size, false);
+    let all_init = allocation.is_all_init();
+    for lane in lanes(m) {
+        let at = moved[lane] - allocation.base;
+        if !all_init && let Some(first) = allocation.first_uninit(at, u64::from(size)) {
+            let touch = touch(kind, Space::Global, moved[lane], size);
+            let nearest = Some(allocation.region());
+            let first = allocation.base + first;
+            return Err(UnlocatedFault::lane(
+                lane,
+                FaultKind::Uninitialised {
+                    touch,
+                    first,
+                    nearest,
+                },
+            ));
+        }
+        let source = allocation.data(at);
+        if size == 16 {
+            // SAFETY: as below; any bytes are words.
+            data[lane] = unsafe { source.cast::<[u32; 4]>().read_unaligned() };
+            continue;
+        }
+        let target = &mut byte_slice_mut(&mut data[lane])[offset as usize..][..size as usize];
+        // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time
+        // are a race of the emulated program.
+        unsafe { std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len()) };
+    }
+    Ok(())
+}
+
+/// `cp.async.commit_group`.
+pub(crate) fn commit(w: &mut Warp, m: u32) {
+    let committed = w.copies.committed;
+    let first = committed[(m.trailing_zeros() & 31) as usize];
+    // Nearly always the warp's lanes have committed equally often, and all of a copy's lanes
+    // commit.
+    let equal = lanes(m).all(|i| committed[i] == first);
+    let mut made = Vec::new();
+    for copy in w.copies.list.iter_mut().filter(|c| c.group == OPEN) {
+        if equal && copy.mask & !m == 0 {
+            copy.group = first;
+            continue;
+        }
+        let mut left = copy.mask & m;
+        copy.mask &= !m;
+        while left != 0 {
+            let group = committed[left.trailing_zeros() as usize];
+            let same = lanes(left)
+                .filter(|&i| committed[i] == group)
+                .fold(0, |b, i| b | 1u32 << i);
+            made.push(Copy {
+                mask: same,
+                group,
+                ..copy.clone()
+            });
+            left &= !same;
+        }
+    }
+    if !made.is_empty() {
+        w.copies.list.retain(|c| c.mask != 0);
+        w.copies.list.append(&mut made);
+    }
+    for lane in lanes(m) {
+        let committed = &mut w.copies.committed[lane];
+        *committed = committed.saturating_add(1).min(OPEN - 1);
+    }
+}
+
+/// `cp.async.wait_group`, or with `None` `cp.async.wait_all`.
+#[inline(always)]
+pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) {
+    let mut list = std::mem::take(&mut w.copies.list);
+    for copy in &mut list {
+        let done = match pending {
+            None => u32::MAX,
+            Some(_) if copy.group == OPEN => 0,
+            Some(n) => {
+                let group = copy.group.saturating_add(u32::from(n));
+                where_true(|lane| group < w.copies.committed[lane])
+            }
+        };
+        let finished = copy.mask & m & done;
+        if finished != 0 {
+            finish(cx, w, copy, finished);
+            copy.mask &= !finished;
+        }
+    }
+    if list.iter().any(|c| c.mask == 0) {
+        list.retain(|c| c.mask != 0);
+    }
+    w.copies.list = list;
+}
+
+/// A barrier's phase completes the copies that a lane has begun.
+pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) {
+    let shift = cx.shared.shadow.shift;
+    for begun in w.copies.list.iter_mut().filter(|c| c.mask >> lane & 1 != 0) {
+        let at = begun.target[lane];
+        for unit in at >> shift..(at + begun.bytes) >> shift {
+            cx.shared.shadow.track_copy(unit as usize, copy);
+        }
+        begun.mask &= !(1 << lane);
+    }
+    w.copies.list.retain(|c| c.mask != 0);
+}
+
+/// The bytes of some lanes have arrived.
+#[inline(always)]
+fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
+    let shift = cx.shared.shadow.shift;
+    // Lengths that are known to the compiler become vector instructions.
+    match copy.bytes as usize >> shift {
+        1 => finish_units::<1>(cx, w, copy, lanes_done),
+        2 => finish_units::<2>(cx, w, copy, lanes_done),
+        4 => finish_units::<4>(cx, w, copy, lanes_done),
+        8 => finish_units::<8>(cx, w, copy, lanes_done),
+        _ => finish_units::<16>(cx, w, copy, lanes_done),
+    }
+}
+
+/// The `UNITS` units of some lanes each have arrived.
+#[inline(always)]
+fn finish_units<const UNITS: usize>(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
+    let shift = cx.shared.shadow.shift;
+    for lane in lanes(lanes_done) {
+        let actor = actor(w, lane, false);
+        let unit = (copy.target[lane] >> shift) as usize;
+        cx.shared
+            .shadow
+            .end_copy(unit..unit + UNITS, &cx.order, &actor);
+    }
+}
+
+/// The warp has ended: nothing of its copies may outlive the block.
+pub(crate) fn abandon(cx: &mut Context, w: &mut Warp) {
+    wait(cx, w, u32::MAX, None);
+}

@@ -1,0 +1,256 @@
+//! Block barriers.
+use crate::exec::machine::context::Context;
+use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::warp::{State, Warp};
+use crate::ir::{BarrierKind, Op, Pred, Reg};
+use crate::report::FaultKind;
+use crate::sanitizer::UnlocatedFault;
+
+/// Barriers of a block.
+pub(crate) const BARRIERS: usize = 16;
+
+/// A split that waits, and where its result goes.
+struct Waiting {
+    warp: usize,
+    split: usize,
+    lanes: u32,
+    kind: BarrierKind,
+    d: Reg,
+    p: Pred,
+}
+
+/// One barrier.
+#[derive(Default)]
+pub(crate) struct Barrier {
+    /// Threads it waits for; 0 while nobody has come.
+    expected: u32,
+    /// Threads that have come.
+    arrived: u32,
+    /// Threads that came with a true predicate.
+    yes: u32,
+    /// Threads that came with a predicate.
+    asked: u32,
+    /// Warps that came, with the time.
+    times: Vec<(usize, u32)>,
+    /// Warps of which only some lanes have come so far, with those lanes.
+    parts: Vec<(usize, u32)>,
+    only_sync: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// The barriers of a block.
+pub(crate) struct Barriers {
+    list: [Barrier; BARRIERS],
+    /// Threads of the block, whole warps.
+    pub threads: u32,
+    /// Numbers of those that are complete and whose warps must be let go.
+    complete: Vec<usize>,
+}
+
+impl Barriers {
+    pub fn new(threads: u32) -> Barriers {
+        Barriers {
+            list: Default::default(),
+            threads,
+            complete: Vec::new(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.complete.clear();
+        for barrier in &mut self.list {
+            *barrier = Barrier::default();
+        }
+    }
+
+    /// Whether one is complete.
+    pub fn is_any_complete(&self) -> bool {
+        !self.complete.is_empty()
+    }
+
+    /// The barriers that somebody waits at: number, threads that have come, threads it waits for.
+    pub fn unfinished(&self) -> Option<(u32, u32, u32)> {
+        let index = self.list.iter().position(|b| !b.waiting.is_empty())?;
+        let barrier = &self.list[index];
+        Some((index as u32, barrier.arrived, barrier.expected))
+    }
+}
+
+impl Barrier {
+    /// Counts lanes that come. Places of a warp that have no thread come with the last of its
+    /// threads.
+    fn count(&mut self, warp: usize, m: u32, alive: u32) {
+        self.arrived += m.count_ones();
+        let before = self.parts.iter().position(|&(w, _)| w == warp);
+        let all = m | before.map_or(0, |i| self.parts[i].1);
+        match before {
+            _ if all == alive => {
+                self.arrived += 32 - all.count_ones();
+                self.parts.retain(|&(w, _)| w != warp);
+            }
+            Some(i) => self.parts[i].1 = all,
+            None => self.parts.push((warp, all)),
+        }
+    }
+}
+
+/// The number that all lanes of `m` give for a barrier's operand.
+fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {
+    let values = w.u32s(operand);
+    let first = w.first32(m, operand);
+    match lanes(m).find(|&lane| values[lane] != first) {
+        None => Ok(first),
+        Some(lane) => Err(UnlocatedFault::lane(
+            lane,
+            FaultKind::BarrierOperand {
+                first,
+                other: values[lane],
+            },
+        )),
+    }
+}
+
+/// Which barrier an instruction names, and for how many threads, if the lanes of `m` may come to
+/// it.
+fn named(cx: &Context, w: &Warp, m: u32, op: &Op) -> Result<(u32, u32), Box<UnlocatedFault>> {
+    let Op::Barrier {
+        aligned, id, count, ..
+    } = *op
+    else {
+        return Ok((0, 0));
+    };
+    let id = uniform(w, m, id)?;
+    let threads = cx.barriers.threads;
+    let expected = if count.is_none() {
+        threads
+    } else {
+        uniform(w, m, count)?
+    };
+    if id as usize >= BARRIERS
+        || expected == 0
+        || !expected.is_multiple_of(32)
+        || expected > threads
+    {
+        let count = expected;
+        return Err(UnlocatedFault::warp(FaultKind::BadBarrier { id, count }));
+    }
+    if aligned && m != w.alive {
+        return Err(divergent(w, m, id));
+    }
+    if count.is_none() && w.alive != w.existing {
+        let kind = FaultKind::ExitedAtBarrier {
+            id,
+            exited: (w.existing & !w.alive).count_ones(),
+            arrived: m.count_ones(),
+            expected,
+        };
+        return Err(UnlocatedFault::lane(m.trailing_zeros() as usize, kind));
+    }
+    if cx.order.is_exhausted() {
+        return Err(UnlocatedFault::warp(FaultKind::TooManyBarriers));
+    }
+    Ok((id, expected))
+}
+
+#[cold]
+fn divergent(w: &Warp, m: u32, id: u32) -> Box<UnlocatedFault> {
+    let kind = FaultKind::DivergentBarrier {
+        id,
+        arrived: m,
+        alive: w.alive,
+    };
+    UnlocatedFault::lane(m.trailing_zeros() as usize, kind)
+}
+
+/// Lanes of the current split come to a barrier. Whether they go on at once.
+pub(crate) fn arrive(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+) -> Result<bool, Box<UnlocatedFault>> {
+    let Op::Barrier {
+        kind, src, d, p, ..
+    } = *op
+    else {
+        return Ok(true);
+    };
+    let (number, expected) = named(cx, w, m, op)?;
+    let time = if cx.order.precise {
+        cx.order.arrive()
+    } else {
+        cx.order.now
+    };
+    let yes = (w.pred(src) & m).count_ones();
+    let barrier = &mut cx.barriers.list[number as usize];
+    if barrier.arrived == 0 {
+        barrier.expected = expected;
+        barrier.only_sync = true;
+    } else if barrier.expected != expected {
+        return Err(UnlocatedFault::warp(FaultKind::BadBarrier {
+            id: number,
+            count: expected,
+        }));
+    }
+    let warp = w.index as usize;
+    barrier.count(warp, m, w.alive);
+    barrier.yes += yes;
+    barrier.asked += m.count_ones();
+    barrier.times.push((warp, time));
+    barrier.only_sync &= kind != BarrierKind::Arrive;
+    if barrier.arrived >= barrier.expected {
+        cx.barriers.complete.push(number as usize);
+    }
+    if kind == BarrierKind::Arrive {
+        return Ok(true);
+    }
+    let split = w.current;
+    barrier.waiting.push(Waiting {
+        warp,
+        split,
+        lanes: m,
+        kind,
+        d,
+        p,
+    });
+    if w.splits[split].mask != m {
+        // Lanes that the guard turned off would run past their own warp's barrier.
+        return Err(divergent(w, m, number));
+    }
+    w.splits[split].pc = w.pc;
+    w.splits[split].state = State::Barrier;
+    Ok(false)
+}
+
+/// Lets the warps go on that wait at complete barriers.
+pub(crate) fn release(cx: &mut Context, warps: &mut [Warp]) {
+    while let Some(number) = cx.barriers.complete.pop() {
+        let barrier = std::mem::take(&mut cx.barriers.list[number]);
+        cx.counters.barriers += 1;
+        let all = barrier.expected == cx.barriers.threads && cx.order.blocks == 1;
+        if all && barrier.only_sync {
+            cx.order.full_barrier();
+        } else {
+            let waiting: Vec<usize> = barrier.waiting.iter().map(|w| w.warp).collect();
+            cx.order.join(&barrier.times, &waiting);
+        }
+        for waiting in &barrier.waiting {
+            let w = &mut warps[waiting.warp];
+            w.splits[waiting.split].state = State::Ready;
+            w.splits[waiting.split].pc += 1;
+            w.sync_count = w.sync_count.wrapping_add(1);
+            let holds = match waiting.kind {
+                BarrierKind::RedPopc => {
+                    for lane in lanes(waiting.lanes) {
+                        w.u32s_mut(waiting.d)[lane] = barrier.yes;
+                    }
+                    continue;
+                }
+                BarrierKind::RedAnd => barrier.yes == barrier.asked,
+                BarrierKind::RedOr => barrier.yes > 0,
+                BarrierKind::Sync | BarrierKind::Arrive => continue,
+            };
+            w.set_pred(waiting.lanes, waiting.p, if holds { u32::MAX } else { 0 });
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Bulk copies between device memory and shared memory, and the groups of those that read shared
+//! memory.
+//!
+//! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that
+//! completes it; of one from shared memory, until it is waited for, that the bytes are read.
+use crate::exec::instructions::atomics::Atom;
+use crate::exec::instructions::cluster::own_offsets;
+use crate::exec::instructions::cluster_copy::Destinations;
+use crate::exec::instructions::mbarrier;
+use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::warp::Warp;
+use crate::exec::memory::address::compute;
+use crate::exec::memory::coalescing;
+use crate::exec::memory::global;
+use crate::exec::memory::shared::{actor, byte_slice, byte_slice_mut};
+use crate::exec::memory::watch;
+use crate::ir::{Address, AtomOp, AtomTy, Inst, Op, Reg, Space};
+use crate::memory::{Allocation, Class, find_index};
+use crate::report::{Access, AccessKind, AsyncFault, FaultKind};
+use crate::sanitizer::async_proxy::{AsyncReader, COPY_READERS};
+use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Not in a group yet.
+const OPEN: u32 = u32::MAX;
+
+/// Groups of a warp's lanes that are told apart.
+const GROUPS: usize = 4096;
+
+/// A copy from shared memory.
+struct Store {
+    lane: u32,
+    /// The lane's group number, or [`OPEN`].
+    group: u32,
+    /// When it began.
+    time: u32,
+}
+
+/// The copies of a warp from shared memory.
+#[derive(Default)]
+pub(crate) struct Stores {
+    list: Vec<Store>,
+    /// Groups that each lane has committed.
+    committed: [u32; 32],
+    /// The time of the latest.
+    latest: u32,
+}
+
+impl Stores {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+        self.latest = 0;
+    }
+
+    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the
+    /// first stands for all.
+    fn begin(&mut self, lane: u32, time: u32) {
+        self.latest = time;
+        let open = |store: &Store| store.lane == lane && store.group == OPEN;
+        if !self.list.iter().any(open) {
+            let group = OPEN;
+            self.list.push(Store { lane, group, time });
+        }
+    }
+
+    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first,
+    /// too: neither is taken to be over before both are.
+    fn join_oldest(&mut self, lane: u32) {
+        let of_lane = |store: &Store| store.lane == lane;
+        if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
+            return;
+        }
+        // In the order of their groups, since they were begun and committed in that order.
+        if let Some(first) = self.list.iter().position(of_lane) {
+            let time = self.list.remove(first).time;
+            if let Some(next) = self.list.iter_mut().find(|store| of_lane(store)) {
+                next.time = next.time.min(time);
+            }
+        }
+    }
+
+    /// A lane whose copies may still be reading.
+    pub fn unfinished(&self) -> Option<u32> {
+        self.list.first().map(|store| store.lane)
+    }
+}
+
+fn misaligned(cx: &Context, lane: usize, touch: Access, align: u32) -> Box<UnlocatedFault> {
+    let nearest = match touch.space {
+        Space::Shared => cx.shared_region(touch.address),
+        _ => cx.nearest(touch.address),
+    };
+    let kind = FaultKind::Misaligned {
+        touch,
+        align,
+        nearest,
+    };
+    UnlocatedFault::lane(lane, kind)
+}
+
+/// The address of a copy's part in shared memory, inside of it and aligned. No bytes may be
+/// anywhere.
+pub(crate) fn shared_part(
+    cx: &Context,
+    lane: usize,
+    kind: AccessKind,
+    address: u64,
+    bytes: u32,
+    align: u32,
+) -> Outcome {
+    let touched = touch(kind, Space::Shared, address, bytes);
+    if !address.is_multiple_of(align.into()) {
+        return Err(misaligned(cx, lane, touched, align));
+    }
+    let limit = u64::from(cx.shared.bytes);
+    if bytes == 0 || address <= limit && u64::from(bytes) <= limit - address {
+        return Ok(());
+    }
+    let nearest = cx.shared_region(address);
+    let kind = FaultKind::OutOfBounds {
+        touch: touched,
+        nearest,
+    };
+    Err(UnlocatedFault::lane(lane, kind))
+}
+
+/// The allocation that bytes of device memory lie in.
+fn allocation<'a>(
+    cx: &mut Context<'a>,
+    w: &Warp,
+    lane: usize,
+    kind: AccessKind,
+    address: u64,
+    bytes: u32,
+) -> Result<&'a Allocation, Box<UnlocatedFault>> {
+    let grid = cx.grid;
+    let site = cx.sites.at(w.pc);
+    let allocations = &grid.allocations;
+    let cached = allocations.get(site.allocation as usize);
+    let found = match cached {
+        Some(a) if a.contains(address, bytes.into()) => a,
+        _ => match find_index(allocations, address, bytes.into()) {
+            Some(index) => {
+                site.allocation = index as u32;
+                &allocations[index]
+            }
+            None => {
+                let lanes = 1 << lane;
+                global::locate_each(cx, lanes, kind, &[address; 32], bytes)?;
+                // Unreachable: what is not found is a fault.
+                return Err(UnlocatedFault::lane(lane, FaultKind::Trap));
+            }
+        },
+    };
+    if found.constant && kind != AccessKind::Read {
+        let touch = touch(kind, Space::Global, address, bytes);
+        let region = Some(found.region());
+        return Err(UnlocatedFault::lane(
+            lane,
+            FaultKind::ReadOnly { touch, region },
+        ));
+    }
+    Ok(found)
+}
+
+/// Reads neighbouring bytes of device memory.
+pub(crate) fn read_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    out: &mut [u8],
+) -> Outcome {
+    let bytes = out.len() as u32;
+    let allocation = allocation(cx, w, lane, AccessKind::Read, address, bytes)?;
+    let at = address - allocation.base;
+    if let Some(first) = allocation.first_uninit(at, bytes.into()) {
+        let kind = FaultKind::Uninitialised {
+            touch: touch(AccessKind::Read, Space::Global, address, bytes),
+            first: allocation.base + first,
+            nearest: Some(allocation.region()),
+        };
+        return Err(UnlocatedFault::lane(lane, kind));
+    }
+    coalescing::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
+    watch::note_run(cx, &allocation, Class::Read, address, bytes.into());
+    // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time
+    // are a race of the emulated program.
+    unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
+    Ok(())
+}
+
+/// Writes neighbouring bytes of device memory.
+pub(crate) fn write_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    data: &[u8],
+) -> Outcome {
+    let bytes = data.len() as u32;
+    let allocation = allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
+    let at = address - allocation.base;
+    coalescing::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
+    watch::note_run(cx, &allocation, Class::Write, address, bytes.into());
+    // SAFETY: as in `read_global`.
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), allocation.data(at), data.len()) };
+    allocation.mark_init(at, bytes.into());
+    Ok(())
+}
+
+/// Writes neighbouring bytes of device memory, or combines each element with what is there, one
+/// after the other.
+pub(crate) fn put_global(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    (address, data): (u64, &[u8]),
+    reduce: Option<(AtomOp, AtomTy)>,
+) -> Outcome {
+    let Some(reduce) = reduce else {
+        return write_global(cx, w, lane, address, data);
+    };
+    let atom = Atom::of(reduce);
+    let bytes = data.len() as u32;
+    let allocation = allocation(cx, w, lane, AccessKind::Atomic, address, bytes)?;
+    let at = address - allocation.base;
+    if let Some(first) = allocation.first_uninit(at, bytes.into()) {
+        let kind = FaultKind::Uninitialised {
+            touch: touch(AccessKind::Atomic, Space::Global, address, bytes),
+            first: allocation.base + first,
+            nearest: Some(allocation.region()),
+        };
+        return Err(UnlocatedFault::lane(lane, kind));
+    }
+    for kind in [AccessKind::Read, AccessKind::Write] {
+        coalescing::count_run(cx, &allocation, kind, at, bytes.into());
+    }
+    watch::note_run(cx, &allocation, Class::Atomic, address, bytes.into());
+    let size = atom.bytes() as usize;
+    for (i, element) in data.chunks_exact(size).enumerate() {
+        let mut value = [0; 8];
+        value[..size].copy_from_slice(element);
+        atom.exchange(
+            &allocation,
+            at + (i * size) as u64,
+            u64::from_le_bytes(value),
+            0,
+        );
+    }
+    cx.counters.global_atomics += (data.len() / size) as u64;
+    Ok(())
+}
+
+/// The kind of access that a copy to shared memory is reported as.
+pub(crate) fn changes(reduces: bool) -> AccessKind {
+    if reduces {
+        AccessKind::Atomic
+    } else {
+        AccessKind::Write
+    }
+}
+
+/// Tells whether the instruction at a place is a reduction of shared memory by the asynchronous
+/// proxy.
+fn is_reduction(code: &[Inst], pc: u32) -> bool {
+    let op = code.get(pc as usize).map(|inst| &inst.op);
+    matches!(op, Some(Op::BulkShared { reduce, .. }) if reduce.is_some())
+}
+
+/// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is
+/// told, the bytes are to be written by the caller. `reduces`: it combines them with what is there.
+pub(crate) fn begin_load(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    (at, bytes): (u64, u32),
+    barrier: u64,
+    reduces: bool,
+) -> Result<usize, Box<UnlocatedFault>> {
+    let actor = actor(w, lane, false);
+    let slot = mbarrier::usable(cx, &actor, barrier, true)?;
+    if bytes == 0 {
+        return Ok(slot);
+    }
+    let copy = mbarrier::tracked(cx, slot, w.pc, false);
+    let shift = cx.shared.shadow.shift;
+    let units = (at >> shift) as usize..((at + u64::from(bytes)) >> shift) as usize;
+    let (shadow, order, fences) = (&mut cx.shared.shadow, &cx.order, &cx.fences);
+    let begun = if reduces {
+        let code = &cx.grid.kernel.code;
+        let other = |pc| is_reduction(code, pc);
+        shadow.begin_reduction(units, order, &actor, (fences, &other), copy)
+    } else {
+        shadow.begin_tracked(units, order, &actor, fences, copy)
+    };
+    if let Err((unit, conflict)) = begun {
+        let touched = touch(changes(reduces), Space::Shared, at, bytes);
+        return Err(cx.shared_trouble(conflict, touched, (unit as u64) << shift, &actor));
+    }
+    Ok(slot)
+}
+
+/// A copy from shared memory begins that a group completes.
+pub(crate) fn begin_store(
+    cx: &mut Context,
+    w: &mut Warp,
+    lane: usize,
+    at: u64,
+    bytes: u32,
+) -> Outcome {
+    let (_, time) = note_read(cx, w, lane, at, bytes)?;
+    w.stores.begin(lane as u32, time);
+    cx.check_time()
+}
+
+/// Checks and notes a read of shared memory by a copy; gives its reader and time.
+pub(crate) fn note_read(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    at: u64,
+    bytes: u32,
+) -> Result<(usize, u32), Box<UnlocatedFault>> {
+    let time = cx.order.arrive();
+    let actor = actor(w, lane, false);
+    let reader = COPY_READERS + w.own as usize;
+    let mut check = AsyncReader::new(w.index..w.index + 1, &cx.fences, actor);
+    let shadow = &mut cx.shared.shadow;
+    let shift = shadow.shift;
+    for unit in at >> shift..(at + u64::from(bytes)) >> shift {
+        if let Err(conflict) = shadow.read_async(unit as usize, &cx.order, &mut check) {
+            let touched = touch(AccessKind::Read, Space::Shared, at, bytes);
+            return Err(cx.shared_trouble(conflict, touched, unit << shift, &actor));
+        }
+    }
+    for place in at / 16..(at + u64::from(bytes)) / 16 {
+        shadow.note_async_read(place as usize, reader, time);
+    }
+    Ok((reader, time))
+}
+
+/// `cp.async.bulk` to shared memory.
+pub(crate) fn load(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    [dst, src, barrier]: [Address; 3],
+    list: &[Reg],
+) -> Outcome {
+    let target = compute(w, dst);
+    let source = compute(w, src);
+    let barrier = compute(w, barrier);
+    let (size, mask) = (list[0], list.get(1).copied());
+    for lane in lanes(m) {
+        let bytes = bulk_size(w, lane, size)?;
+        let places = [target[lane], barrier[lane]];
+        let mut to = Destinations::new(cx, w, lane, places, (AccessKind::Write, bytes, 16), mask)?;
+        if !source[lane].is_multiple_of(16) {
+            let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
+            return Err(misaligned(cx, lane, touch, 16));
+        }
+        to.begin(cx, w, lane, (bytes, false))?;
+        if bytes == 0 {
+            to.end(cx, lane, 0)?;
+            continue;
+        }
+        let mut data = vec![0; bytes as usize];
+        read_global(cx, w, lane, source[lane], &mut data)?;
+        let at = to.at as usize;
+        to.each(cx, |cx| {
+            byte_slice_mut(&mut cx.shared.words)[at..at + data.len()].copy_from_slice(&data);
+            Ok(())
+        })?;
+        cx.counters.global_loads.requests += 1;
+        to.end(cx, lane, bytes)?;
+    }
+    Ok(())
+}
+
+/// `cp.async.bulk` from shared memory.
+pub(crate) fn store(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    [dst, src]: [Address; 2],
+    (size, reduce): (Reg, Option<(AtomOp, AtomTy)>),
+) -> Outcome {
+    let target = compute(w, dst);
+    let source = compute(w, src);
+    let source = own_offsets(cx, m, &source).unwrap_or(source);
+    for lane in lanes(m) {
+        let bytes = bulk_size(w, lane, size)?;
+        shared_part(cx, lane, AccessKind::Read, source[lane], bytes, 16)?;
+        if !target[lane].is_multiple_of(16) {
+            let touch = touch(AccessKind::Write, Space::Global, target[lane], bytes);
+            return Err(misaligned(cx, lane, touch, 16));
+        }
+        if bytes == 0 {
+            continue;
+        }
+        begin_store(cx, w, lane, source[lane], bytes)?;
+        let at = source[lane] as usize;
+        let data = byte_slice(&cx.shared.words)[at..at + bytes as usize].to_vec();
+        put_global(cx, w, lane, (target[lane], &data), reduce)?;
+        cx.counters.global_stores.requests += 1;
+    }
+    Ok(())
+}
+
+/// The size of a lane's copy. With none it touches nothing, and its addresses need only be aligned.
+pub(crate) fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<UnlocatedFault>> {
+    let bytes = w.u32s(size)[lane];
+    if bytes.is_multiple_of(16) && bytes < 1 << 24 {
+        return Ok(bytes);
+    }
+    Err(UnlocatedFault::lane(
+        lane,
+        AsyncFault::BulkSize { bytes }.into(),
+    ))
+}
+
+/// `cp.async.bulk.commit_group`
+pub(crate) fn commit(w: &mut Warp, m: u32) {
+    let stores = &mut w.stores;
+    for store in stores.list.iter_mut() {
+        if store.group == OPEN && m >> store.lane & 1 != 0 {
+            store.group = stores.committed[store.lane as usize];
+        }
+    }
+    for lane in lanes(m) {
+        stores.committed[lane] = stores.committed[lane].saturating_add(1).min(OPEN - 1);
+        stores.join_oldest(lane as u32);
+    }
+}
+
+/// `cp.async.bulk.wait_group`: whether the writes are waited for too makes no difference here.
+pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
+    let stores = &mut w.stores;
+    let committed = stores.committed;
+    stores.list.retain(|store| {
+        m >> store.lane & 1 == 0
+            || store.group == OPEN
+            || store.group.saturating_add(pending) >= committed[store.lane as usize]
+    });
+    if stores.latest == 0 {
+        // The warp has begun none: nothing is over, and a kernel that cannot begin one keeps no
+        // track of readers.
+        return;
+    }
+    // What the warp knows to be over is all before the first copy that may not be.
+    let first = stores.list.iter().map(|store| store.time).min();
+    let over = first.map_or(stores.latest, |time| time.saturating_sub(1));
+    cx.order
+        .learn_read(w.index as usize, COPY_READERS + w.own as usize, over);
+}

@@ -1,0 +1,233 @@
+//! `printf` and `assert` of device code.
+//!
+//! What a launch prints is kept until its end, in a buffer whose size is
+//! `CU_LIMIT_PRINTF_FIFO_SIZE`. As CUDA documents it, the buffer is circular: where a launch prints
+//! more, the oldest text is lost.
+use crate::exec::instructions::format;
+use crate::exec::instructions::format::Arguments;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::warp::Warp;
+use crate::exec::memory::address::{space_of, window};
+use crate::ir::{Reg, Space};
+use crate::memory::find;
+use crate::report::FaultKind;
+use crate::sanitizer::{Outcome, UnlocatedFault};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+/// Strings longer than this are cut.
+const LONGEST: u64 = 4096;
+
+/// What a launch has printed.
+pub(crate) struct Printed {
+    /// Bytes that are kept at most, [`EACH`] for each piece counted in.
+    limit: usize,
+    text: Mutex<Text>,
+}
+
+#[derive(Default)]
+struct Text {
+    /// Each block's, in the order of printing.
+    pieces: VecDeque<(u64, String)>,
+    bytes: usize,
+    lost: u64,
+}
+
+/// Bytes that a piece takes besides its text.
+const EACH: usize = 64;
+/// A piece is not made longer than this; the oldest piece is what is lost at a time.
+const PIECE: usize = 1024;
+
+impl Printed {
+    pub fn new(limit: usize) -> Printed {
+        Printed {
+            limit,
+            text: Mutex::default(),
+        }
+    }
+
+    /// Adds what a thread of a block prints at once.
+    fn add(&self, block: u64, more: &str) {
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        if more.len() + EACH > self.limit {
+            text.lost += more.len() as u64;
+            return;
+        }
+        match text.pieces.back_mut() {
+            Some((of, last)) if *of == block && last.len() + more.len() <= PIECE => {
+                last.push_str(more);
+                text.bytes += more.len();
+            }
+            _ => {
+                text.pieces.push_back((block, more.to_owned()));
+                text.bytes += more.len() + EACH;
+            }
+        }
+        while text.bytes > self.limit
+            && let Some((_, piece)) = text.pieces.pop_front()
+        {
+            text.bytes -= piece.len() + EACH;
+            text.lost += piece.len() as u64;
+        }
+    }
+
+    /// Writes it to standard output, block by block.
+    pub fn show(&self, kernel: &str) {
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = Vec::from(std::mem::take(&mut text.pieces));
+        pieces.sort_by_key(|(block, _)| *block);
+        let mut out = std::io::stdout().lock();
+        for (_, piece) in pieces {
+            // `print!` would panic where nobody reads standard output.
+            let _ = out.write_all(piece.as_bytes());
+        }
+        if text.lost > 0 {
+            let (lost, limit) = (text.lost, self.limit);
+            crate::note(&format!(
+                "ptx-emulator: kernel {kernel} printed {lost} bytes more than the {limit} bytes of its buffer hold; the oldest are lost (CU_LIMIT_PRINTF_FIFO_SIZE sets its size)"
+            ));
+        }
+    }
+}
+
+/// A byte at a generic address, if there is one.
+fn byte(cx: &Context, w: &Warp, lane: usize, address: u64) -> Option<u8> {
+    match space_of(address) {
+        Space::Local => w.local.byte(lane, address - window(Space::Local)),
+        Space::Global => {
+            let allocation = find(&cx.grid.allocations, address, 1)?;
+            Some(
+                crate::exec::memory::global::read_element(allocation, address - allocation.base, 1)
+                    as u8,
+            )
+        }
+        _ => None,
+    }
+}
+
+/// A string that ends with a zero byte.
+fn string(cx: &Context, w: &Warp, lane: usize, address: u64) -> String {
+    let bytes: Vec<u8> = (address..address.saturating_add(LONGEST))
+        .map_while(|a| byte(cx, w, lane, a).filter(|&b| b != 0))
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The fault of a failed `assert`.
+pub(crate) fn assertion(
+    cx: &Context,
+    w: &Warp,
+    m: u32,
+    [message, file, function]: [Reg; 3],
+    line: Reg,
+) -> Box<UnlocatedFault> {
+    let lane = m.trailing_zeros() as usize & 31;
+    let text = |r: Reg| {
+        if r.is_none() {
+            String::new()
+        } else {
+            string(cx, w, lane, w.u64s(r)[lane])
+        }
+    };
+    let line = if line.is_none() {
+        0
+    } else {
+        w.u32s(line)[lane]
+    };
+    let kind = FaultKind::Assert {
+        message: text(message),
+        file: text(file),
+        line,
+        function: text(function),
+    };
+    UnlocatedFault::lane(lane, kind)
+}
+
+/// `vprintf`.
+pub(crate) fn printf(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    d: Reg,
+    format: Reg,
+    args: Reg,
+) -> Outcome {
+    cx.check_time()?;
+    for lane in lanes(m) {
+        let format = string(cx, w, lane, w.u64s(format)[lane]);
+        let address = if args.is_none() {
+            0
+        } else {
+            w.u64s(args)[lane]
+        };
+        let mut arguments = Values {
+            cx,
+            w,
+            lane,
+            address,
+        };
+        let (text, count) = format::expand(&format, &mut arguments);
+        cx.grid.printed.add(cx.block_number(), &text);
+        if !d.is_none() {
+            w.u32s_mut(d)[lane] = count;
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of a `printf`, one after the other, each aligned to its size.
+struct Values<'a> {
+    cx: &'a Context<'a>,
+    w: &'a Warp,
+    lane: usize,
+    address: u64,
+}
+
+impl Arguments for Values<'_> {
+    fn next(&mut self, bytes: u64) -> u64 {
+        // Past the end of the addresses there is nothing, which reads as zero.
+        let start = self.address.checked_next_multiple_of(bytes);
+        let start = start.unwrap_or(u64::MAX - bytes);
+        self.address = start.saturating_add(bytes);
+        (0..bytes).rev().fold(0, |value, i| {
+            let byte = byte(self.cx, self.w, self.lane, start.saturating_add(i));
+            value << 8 | u64::from(byte.unwrap_or(0))
+        })
+    }
+
+    fn text(&mut self) -> String {
+        let address = self.next(8);
+        string(self.cx, self.w, self.lane, address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_keeps_what_was_printed_last() {
+        let printed = Printed::new(10_000);
+        for line in 0..100_000 {
+            printed.add(line % 3, &format!("{line}\n"));
+        }
+        printed.add(0, &"x".repeat(10_000));
+        let text = printed.text.lock().expect("not poisoned");
+        let kept: usize = text.pieces.iter().map(|(_, piece)| piece.len()).sum();
+        assert!(
+            text.bytes <= 10_000 && kept > 500,
+            "{kept} of {}",
+            text.bytes
+        );
+        assert_eq!(
+            text.pieces.back().map(|(_, piece)| piece.as_str()),
+            Some("99999\n")
+        );
+        let all: usize = (0..100_000)
+            .map(|line: u32| line.to_string().len() + 1)
+            .sum();
+        assert_eq!(text.lost, (all - kept + 10_000) as u64);
+    }
+}

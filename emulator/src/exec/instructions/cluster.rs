@@ -1,0 +1,366 @@
+//! Clusters: shared memory of other blocks.
+//!
+//! The warps of all blocks of a cluster take turns in one thread of the host, so nothing here needs
+//! a lock. What belongs to a block (its shared memory, its barriers, its registers) is in the
+//! [`Context`] while one of its warps runs, and in a [`Part`] otherwise. An access to another
+//! block's shared memory puts that block's part into the context, does what an access to the
+//! block's own memory does, and puts the first block back.
+use crate::exec::instructions::cluster_barrier::ClusterBarrier;
+use crate::exec::machine::context::{Context, SharedMemory, touch};
+use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::warp::Warp;
+use crate::exec::memory::address::{space_of, window};
+use crate::ir::{CLUSTER_SHIFT, Reg, Space};
+use crate::report::{Access, AccessKind, ClusterFault, FaultKind};
+use crate::sanitizer::{Outcome, UnlocatedFault};
+use std::mem::swap;
+
+/// The largest number that the high bits of an address hold.
+const LAST_TAG: u32 = 255;
+
+/// What a block has, while a warp of another block runs.
+pub(crate) struct Part {
+    pub shared: SharedMemory,
+    pub barriers: crate::exec::instructions::barrier::Barriers,
+    pub mbarriers: crate::exec::instructions::mbarrier::Mbarriers,
+    pub registers: crate::exec::instructions::setmaxnreg::Registers,
+    pub products_arrived: [u8; 8],
+}
+
+/// The cluster that a worker runs.
+pub(crate) struct Cluster {
+    /// Blocks along x, y, z.
+    pub size: [u32; 3],
+    /// The rank of the block whose part is in the context.
+    pub rank: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Index in the grid of each block, by rank.
+    pub blocks: Vec<[u32; 3]>,
+    /// Parts by rank; that of the current block is a placeholder. Empty for a cluster of one block.
+    pub parts: Vec<Part>,
+    /// Warps of each block that have not ended.
+    pub alive: Vec<u32>,
+    /// What other blocks have done in each block's shared memory and may not be over.
+    pub visits: Vec<Vec<Visit>>,
+    pub barrier: ClusterBarrier,
+}
+
+/// An access of a warp to another block's shared memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit {
+    pub warp: u32,
+    pub lane: u32,
+    pub pc: u32,
+    pub time: u32,
+    /// The barrier in the visited block that completes it, and its phase.
+    pub phase: Option<(usize, u32)>,
+    /// An asynchronous copy: only that phase says that it is over.
+    pub copy: bool,
+}
+
+impl Cluster {
+    /// Blocks.
+    pub fn count(&self) -> u32 {
+        self.size.iter().product()
+    }
+
+    /// The rank of the block that a warp belongs to.
+    pub fn rank_of(&self, warp: u32) -> u32 {
+        warp / self.warps
+    }
+
+    /// The block that a warp belongs to, where it is another than the current one.
+    pub fn other_block(&self, warp: u32) -> Option<[u32; 3]> {
+        let rank = self.rank_of(warp);
+        (rank != self.rank).then(|| self.blocks[rank as usize])
+    }
+}
+
+impl Context<'_> {
+    /// Puts the part of another block into the context.
+    #[inline]
+    pub fn switch(&mut self, rank: u32) {
+        if rank != self.cluster.rank {
+            let (events, changed) = (self.mbarriers.events, self.mbarriers.changed);
+            self.exchange(self.cluster.rank);
+            self.exchange(rank);
+            // One count for all blocks.
+            (self.mbarriers.events, self.mbarriers.changed) = (events, changed);
+            self.cluster.rank = rank;
+            self.order.block = rank as usize;
+            self.block = self.cluster.blocks[rank as usize];
+        }
+    }
+
+    /// The barriers in a block's shared memory.
+    pub fn mbarriers_of(&self, rank: u32) -> &crate::exec::instructions::mbarrier::Mbarriers {
+        match self.cluster.parts.get(rank as usize) {
+            Some(part) if rank != self.cluster.rank => &part.mbarriers,
+            _ => &self.mbarriers,
+        }
+    }
+
+    /// Exchanges the context's part and that of a rank.
+    fn exchange(&mut self, rank: u32) {
+        let part = &mut self.cluster.parts[rank as usize];
+        swap(&mut self.shared, &mut part.shared);
+        swap(&mut self.barriers, &mut part.barriers);
+        swap(&mut self.mbarriers, &mut part.mbarriers);
+        swap(&mut self.registers, &mut part.registers);
+        swap(&mut self.products_arrived, &mut part.products_arrived);
+    }
+
+    /// Does something in another block; a fault says in which.
+    pub fn at<T>(
+        &mut self,
+        rank: u32,
+        does: impl FnOnce(&mut Self) -> Result<T, Box<UnlocatedFault>>,
+    ) -> Result<T, Box<UnlocatedFault>> {
+        let home = self.cluster.rank;
+        if rank == home {
+            return does(self);
+        }
+        self.switch(rank);
+        let done = does(self);
+        self.switch(home);
+        done.map_err(|trouble| self.elsewhere(rank, *trouble))
+    }
+
+    /// A fault in the shared memory of another block.
+    #[cold]
+    fn elsewhere(&self, rank: u32, trouble: UnlocatedFault) -> Box<UnlocatedFault> {
+        let UnlocatedFault { lane, kind } = trouble;
+        let block = self.cluster.blocks[rank as usize];
+        let fault = Box::new(kind);
+        Box::new(UnlocatedFault {
+            lane,
+            kind: FaultKind::InCluster { block, fault },
+        })
+    }
+}
+
+fn fault(lane: usize, fault: ClusterFault) -> Box<UnlocatedFault> {
+    UnlocatedFault::lane(lane, fault.into())
+}
+
+/// The rank that an address of `.shared::cluster` names, and the offset in that block's shared
+/// memory.
+pub(crate) fn locate(
+    cx: &Context,
+    lane: usize,
+    touch: Access,
+) -> Result<(u32, u64), Box<UnlocatedFault>> {
+    let address = touch.address;
+    if address >> 32 != 0 {
+        let actual = space_of(address);
+        return Err(UnlocatedFault::lane(
+            lane,
+            FaultKind::WrongSpace { touch, actual },
+        ));
+    }
+    let offset = address & ((1 << CLUSTER_SHIFT) - 1);
+    let blocks = cx.cluster.count();
+    match (address >> CLUSTER_SHIFT) as u32 {
+        0 => Ok((cx.cluster.rank, offset)),
+        tag if tag <= blocks => Ok((tag - 1, offset)),
+        tag => {
+            let rank = tag - 1;
+            Err(fault(
+                lane,
+                ClusterFault::NoBlock {
+                    touch,
+                    rank,
+                    blocks,
+                },
+            ))
+        }
+    }
+}
+
+/// Whether a warp may touch the shared memory of a block.
+pub(crate) fn check_reachable(
+    cx: &Context,
+    w: &Warp,
+    lane: usize,
+    rank: u32,
+    touch: Access,
+) -> Outcome {
+    let block = cx.cluster.blocks[rank as usize];
+    if cx.cluster.alive[rank as usize] == 0 {
+        return Err(fault(lane, ClusterFault::Exited { touch, block }));
+    }
+    if !cx.order.knows_running(w.index, rank as usize) {
+        return Err(fault(lane, ClusterFault::NotStarted { touch, block }));
+    }
+    Ok(())
+}
+
+/// Notes an access to another block's shared memory, which must be over before that block ends.
+pub(crate) fn visit(
+    cx: &mut Context,
+    w: &Warp,
+    lane: usize,
+    rank: u32,
+    (phase, copy): (Option<(usize, u32)>, bool),
+) {
+    let visit = Visit {
+        warp: w.index,
+        lane: lane as u32,
+        pc: w.pc,
+        time: cx.order.now,
+        phase,
+        copy,
+    };
+    let list = &mut cx.cluster.visits[rank as usize];
+    let of = |v: &Visit| (v.warp, v.phase.map(|phase| phase.0), v.copy);
+    match list.iter_mut().find(|v| of(v) == of(&visit)) {
+        Some(old) => *old = visit,
+        None => list.push(visit),
+    }
+}
+
+/// Does an access of the lanes of `m`, block by block. `data`: it is no operation on barriers,
+/// which count otherwise.
+pub(crate) fn each_block(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    (kind, bytes, data): (AccessKind, u32, bool),
+    address: &[u64; 32],
+    mut does: impl FnMut(&mut Context, &mut Warp, u32, &[u64; 32]) -> Outcome,
+) -> Outcome {
+    let mut offset = [0; 32];
+    let mut ranks = [0; 32];
+    for lane in lanes(m) {
+        let touch = touch(kind, Space::Cluster, address[lane], bytes);
+        (ranks[lane], offset[lane]) = locate(cx, lane, touch)?;
+    }
+    let mut left = m;
+    while left != 0 {
+        let first = left.trailing_zeros() as usize;
+        let rank = ranks[first];
+        let same = lanes(left)
+            .filter(|&lane| ranks[lane] == rank)
+            .fold(0, |mask, lane| mask | 1u32 << lane);
+        left &= !same;
+        if rank == cx.cluster.rank {
+            does(cx, w, same, &offset)?;
+            continue;
+        }
+        let touch = touch(kind, Space::Cluster, address[first], bytes);
+        check_reachable(cx, w, first, rank, touch)?;
+        if data {
+            cx.counters.distributed.requests += 1;
+            cx.counters.distributed.bytes += u64::from(same.count_ones() * bytes);
+            visit(cx, w, first, rank, (None, false));
+        }
+        cx.at(rank, |cx| does(cx, w, same, &offset))?;
+    }
+    Ok(())
+}
+
+/// Addresses of `.shared::cta` that name the block by its rank, as those that `mapa` gives for the
+/// block itself do, as offsets. `None` if there are none, or if others name another block.
+#[cold]
+#[inline(never)]
+pub(crate) fn own_offsets(cx: &Context, m: u32, address: &[u64; 32]) -> Option<[u64; 32]> {
+    let own = u64::from(cx.cluster.rank + 1);
+    let mut offset = *address;
+    let mut any = false;
+    for lane in lanes(m) {
+        let tag = address[lane] >> CLUSTER_SHIFT;
+        if tag != 0 && tag != own {
+            return None;
+        }
+        any |= tag == own;
+        offset[lane] &= (1 << CLUSTER_SHIFT) - 1;
+    }
+    any.then_some(offset)
+}
+
+/// `mapa`
+pub(crate) fn mapa(
+    w: &mut Warp,
+    m: u32,
+    [d, a, b]: [Reg; 3],
+    (generic, wide): (bool, bool),
+) -> Outcome {
+    let rank = *w.u32s(b);
+    let from = operand(w, a, wide);
+    let base = if generic { window(Space::Shared) } else { 0 };
+    let mut to = [0; 32];
+    for lane in lanes(m) {
+        if generic && space_of(from[lane]) != Space::Shared {
+            let address = from[lane];
+            return Err(fault(lane, ClusterFault::NotShared { address }));
+        }
+        // A rank that the cluster does not have gives an address that no access may have.
+        let tag = u64::from(rank[lane].min(LAST_TAG - 1) + 1);
+        let offset = (from[lane] - base) & ((1 << CLUSTER_SHIFT) - 1);
+        to[lane] = base + (tag << CLUSTER_SHIFT) + offset;
+    }
+    if wide {
+        w.set64(m, d, &to);
+    } else {
+        w.set32(m, d, &to.map(|address| address as u32));
+    }
+    Ok(())
+}
+
+fn operand(w: &Warp, a: Reg, wide: bool) -> [u64; 32] {
+    if wide {
+        *w.u64s(a)
+    } else {
+        w.u32s(a).map(u64::from)
+    }
+}
+
+/// `getctarank`
+pub(crate) fn rank(
+    cx: &Context,
+    w: &mut Warp,
+    m: u32,
+    [d, a]: [Reg; 2],
+    (generic, wide): (bool, bool),
+) -> Outcome {
+    let from = operand(w, a, wide);
+    let mut ranks = [0; 32];
+    for lane in lanes(m) {
+        let mut address = from[lane];
+        if generic {
+            if space_of(address) != Space::Shared {
+                return Err(fault(lane, ClusterFault::NotShared { address }));
+            }
+            address -= window(Space::Shared);
+        }
+        let touch = touch(AccessKind::Read, Space::Cluster, address, 1);
+        ranks[lane] = locate(cx, lane, touch)?.0;
+    }
+    w.set32(m, d, &ranks);
+    Ok(())
+}
+
+/// Whether what other blocks did in a block's shared memory is over, now that its last warp has
+/// ended.
+pub(crate) fn check_exit(cx: &mut Context, rank: u32) -> Result<(), Box<UnlocatedFault>> {
+    let visits = std::mem::take(&mut cx.cluster.visits[rank as usize]);
+    let warps = rank * cx.cluster.warps..(rank + 1) * cx.cluster.warps;
+    for visit in visits {
+        let over = |warp: u32| {
+            !visit.copy && cx.order.is_before(warp, visit.warp, visit.time)
+                || visit
+                    .phase
+                    .is_some_and(|(slot, phase)| cx.order.phases(warp as usize, slot) > phase)
+        };
+        if !warps.clone().any(over) {
+            let kind = ClusterFault::ExitedEarly {
+                by: cx.thread(visit.warp, visit.lane),
+                block: cx.cluster.blocks[cx.cluster.rank_of(visit.warp) as usize],
+                line: cx.line(visit.pc),
+            };
+            return Err(UnlocatedFault::warp(kind.into()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,512 @@
+//! Barriers in shared memory.
+//!
+//! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a
+//! phase that is not complete takes its lanes out of the turn until the state of some barrier
+//! changes; if no warp of the block can go on, waits give up and say so, as their time limit
+//! allows.
+
+mod state;
+
+pub(crate) use state::{Mbarrier, Mbarriers};
+
+use crate::exec::instructions::async_copy;
+use crate::exec::instructions::cluster;
+use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::warp::{State, Warp};
+use crate::exec::memory::address::{compute, space_of};
+use crate::exec::memory::shared::{actor, check_bounds};
+use crate::exec::run::Flow;
+use crate::ir::{Address, CLUSTER_SHIFT, MbarrierOp, Op, SHARED_WINDOW, Space};
+use crate::report::{AccessKind, AsyncFault, ClusterFault, WaitsFor};
+use crate::sanitizer::async_proxy::{Tracked, Write};
+use crate::sanitizer::shadow::Actor;
+use crate::sanitizer::vector_clock::SLOTS;
+use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// The largest counts, of arrivals and of bytes.
+const MOST: u32 = (1 << 20) - 1;
+
+fn fault(lane: usize, fault: AsyncFault) -> Box<UnlocatedFault> {
+    UnlocatedFault::lane(lane, fault.into())
+}
+
+/// The addresses of barriers, as those of `.shared::cluster`.
+fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
+    let mut address = compute(w, addr);
+    if space == Space::Generic {
+        for lane in lanes(m) {
+            if space_of(address[lane]) == Space::Shared {
+                address[lane] -= SHARED_WINDOW;
+            }
+        }
+    }
+    address
+}
+
+/// Whether an operation may be one on a barrier of another block.
+fn may_be_remote(op: MbarrierOp) -> bool {
+    matches!(
+        op,
+        MbarrierOp::Arrive { .. } | MbarrierOp::ExpectTx | MbarrierOp::CompleteTx
+    )
+}
+
+/// The barrier at an address, if the actor may use it.
+pub(crate) fn usable(
+    cx: &Context,
+    actor: &Actor,
+    address: u64,
+    proxy: bool,
+) -> Result<usize, Box<UnlocatedFault>> {
+    let lane = actor.lane as usize;
+    let Some(slot) = cx.mbarriers.find(address) else {
+        let nearest = cx.shared_region(address);
+        return Err(fault(lane, AsyncFault::NoMbarrier { address, nearest }));
+    };
+    let barrier = &cx.mbarriers.list[slot];
+    let init = &barrier.init;
+    let seen = if init.warp == actor.warp {
+        init.lane == actor.lane || init.sync != actor.sync
+    } else {
+        cx.order.is_before(actor.warp, init.warp, barrier.time)
+            || cx.order.sees_init(actor.warp, init.warp, barrier.time)
+    };
+    let fenced = !proxy
+        || cx.fences.covers(
+            &cx.order,
+            actor.warp,
+            Some(actor.lane),
+            Write {
+                warp: init.warp,
+                lane: init.lane,
+                time: barrier.time,
+                sync: init.sync,
+                init: true,
+            },
+        );
+    if seen && fenced {
+        return Ok(slot);
+    }
+    Err(fault(
+        lane,
+        AsyncFault::MbarrierNotVisible {
+            address,
+            by: cx.thread(init.warp, init.lane),
+            line: cx.line(init.pc),
+            proxy: seen,
+        },
+    ))
+}
+
+/// Executes an operation on barriers.
+pub(crate) fn run(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+) -> Result<Flow, Box<UnlocatedFault>> {
+    let Op::Mbarrier {
+        op: what,
+        space,
+        addr,
+        d,
+        a,
+        ..
+    } = *op
+    else {
+        return Ok(Flow::Next);
+    };
+    if what == MbarrierOp::PendingCount {
+        let state = *w.u64s(a);
+        w.set32(m, d, &state.map(|state| state as u32 & MOST));
+        return Ok(Flow::Next);
+    }
+    if cx.order.is_exhausted() {
+        return Err(UnlocatedFault::warp(
+            crate::report::FaultKind::TooManyBarriers,
+        ));
+    }
+    let mut address = addresses(w, m, addr, space);
+    let mut remote = 0u32;
+    for lane in lanes(m) {
+        if address[lane] >> CLUSTER_SHIFT == 0 {
+            continue;
+        }
+        let touched = touch(AccessKind::Atomic, Space::Cluster, address[lane], 8);
+        let (rank, offset) = cluster::locate(cx, lane, touched)?;
+        if rank != cx.cluster.rank {
+            if space != Space::Cluster || !may_be_remote(what) {
+                let block = cx.cluster.blocks[rank as usize];
+                let kind = ClusterFault::OtherBlocksBarrier { block };
+                return Err(UnlocatedFault::lane(lane, kind.into()));
+            }
+            remote |= 1 << lane;
+        } else {
+            address[lane] = offset;
+        }
+    }
+    let own = m & !remote;
+    if own != 0 {
+        check_bounds(cx, own, AccessKind::Atomic, &address, 8)?;
+    }
+    if let MbarrierOp::Wait { parity } = what {
+        return wait(cx, w, m, &address, parity, op);
+    }
+    let mut states = [0u64; 32];
+    if own != 0 {
+        each(cx, w, own, &address, op, &mut states)?;
+    }
+    if remote != 0 {
+        let access = (AccessKind::Atomic, 8, false);
+        cluster::each_block(cx, w, remote, access, &address, |cx, w, m, address| {
+            check_bounds(cx, m, AccessKind::Atomic, address, 8)?;
+            each(cx, w, m, address, op, &mut states)
+        })?;
+    }
+    if !d.is_none() {
+        w.set64(m, d, &states);
+    }
+    Ok(Flow::Next)
+}
+
+/// What is not a wait, lane by lane, on barriers of the block whose part is in the context.
+fn each(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    address: &[u64; 32],
+    op: &Op,
+    states: &mut [u64; 32],
+) -> Outcome {
+    let Op::Mbarrier {
+        op: what,
+        relaxed,
+        a,
+        ..
+    } = *op
+    else {
+        return Ok(());
+    };
+    let time = cx.order.arrive();
+    for lane in lanes(m) {
+        let actor = actor(w, lane, false);
+        let value = if a.is_none() { 1 } else { w.u32s(a)[lane] };
+        if what == MbarrierOp::Init {
+            init(cx, &actor, address[lane], value, time)?;
+            continue;
+        }
+        let slot = usable(cx, &actor, address[lane], false)?;
+        states[lane] = cx.mbarriers.list[slot].state(slot);
+        if cx.cluster.rank_of(w.index) != cx.cluster.rank {
+            let phase = (slot, cx.mbarriers.list[slot].phases);
+            cluster::visit(cx, w, lane, cx.cluster.rank, (Some(phase), false));
+        }
+        let gather = (!relaxed).then_some((w.index as usize, time));
+        match what {
+            MbarrierOp::Inval => invalidate(cx, slot),
+            MbarrierOp::ExpectTx => expect(cx, slot, lane, i64::from(value))?,
+            MbarrierOp::CompleteTx => expect(cx, slot, lane, -i64::from(value))?,
+            MbarrierOp::Arrive {
+                expect_tx,
+                drop,
+                no_complete,
+            } => {
+                let mut count = value;
+                if expect_tx {
+                    cx.mbarriers.list[slot].bytes += i64::from(value);
+                    check_bytes(cx, slot, lane, i64::from(value))?;
+                    count = 1;
+                }
+                arrive(cx, slot, lane, count, drop, gather)?;
+                let completed = cx.mbarriers.list[slot].state(slot) >> 20 != states[lane] >> 20;
+                if no_complete && completed {
+                    let address = address[lane];
+                    return Err(fault(lane, AsyncFault::MbarrierCompletes { address }));
+                }
+            }
+            MbarrierOp::CopyArrive { noinc } => copy_arrive(cx, w, lane, slot, noinc)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn init(cx: &mut Context, actor: &Actor, address: u64, count: u32, time: u32) -> Outcome {
+    let lane = actor.lane as usize;
+    if count == 0 || count > MOST {
+        return Err(fault(lane, AsyncFault::MbarrierCount { address, count }));
+    }
+    if let Some(slot) = cx.mbarriers.find(address) {
+        let line = cx.line(cx.mbarriers.list[slot].init.pc);
+        return Err(fault(lane, AsyncFault::MbarrierLive { address, line }));
+    }
+    // The bytes change hands as by an ordinary write.
+    crate::exec::memory::shared::write_units(
+        cx,
+        actor,
+        touch(AccessKind::Write, Space::Shared, address, 8),
+        &[0; 8],
+    )?;
+    mark(cx, address as u32, true);
+    let list = &mut cx.mbarriers.list;
+    let slot = list.iter().position(|b| u64::from(b.address) == address);
+    let slot = slot.unwrap_or(list.len());
+    let phases = list.get(slot).map_or(0, |b| b.phases + 1);
+    if slot == SLOTS {
+        let most = SLOTS as u32;
+        return Err(fault(lane, AsyncFault::TooManyMbarriers { most }));
+    }
+    let new = Mbarrier {
+        address: address as u32,
+        live: true,
+        count,
+        pending: count,
+        bytes: 0,
+        phases,
+        first: phases,
+        init: *actor,
+        time,
+        gathered: Vec::new(),
+        released: Vec::new(),
+    };
+    if slot == list.len() {
+        list.push(new);
+    } else {
+        list[slot] = new;
+    }
+    cx.mbarriers.events += 1;
+    Ok(())
+}
+
+fn invalidate(cx: &mut Context, slot: usize) {
+    cx.mbarriers.list[slot].live = false;
+    cx.mbarriers.events += 1;
+    mark(cx, cx.mbarriers.list[slot].address, false);
+}
+
+/// Tells the shadow whose the eight bytes are.
+fn mark(cx: &mut Context, address: u32, there: bool) {
+    let shadow = &mut cx.shared.shadow;
+    shadow.divide(8);
+    for unit in address >> shadow.shift..(address + 8) >> shadow.shift {
+        shadow.set_barrier(unit as usize, there);
+    }
+}
+
+fn check_bytes(cx: &Context, slot: usize, lane: usize, change: i64) -> Outcome {
+    let barrier = &cx.mbarriers.list[slot];
+    if barrier.bytes.unsigned_abs() <= u64::from(MOST) {
+        return Ok(());
+    }
+    Err(fault(
+        lane,
+        AsyncFault::MbarrierBytes {
+            address: barrier.address.into(),
+            before: barrier.bytes - change,
+            change,
+        },
+    ))
+}
+
+/// The phase waits for `change` more bytes, or for fewer.
+pub(crate) fn expect(cx: &mut Context, slot: usize, lane: usize, change: i64) -> Outcome {
+    cx.mbarriers.list[slot].bytes += change;
+    check_bytes(cx, slot, lane, change)?;
+    advance(cx, slot);
+    Ok(())
+}
+
+fn advance(cx: &mut Context, slot: usize) {
+    cx.mbarriers.events += 1;
+    if cx.mbarriers.list[slot].advance() {
+        cx.mbarriers.changed = true;
+        cx.counters.barriers += 1;
+    }
+}
+
+/// `gather`: the warp whose knowledge the arrival hands on, and the time.
+fn arrive(
+    cx: &mut Context,
+    slot: usize,
+    lane: usize,
+    count: u32,
+    drop: bool,
+    gather: Option<(usize, u32)>,
+) -> Outcome {
+    let barrier = &mut cx.mbarriers.list[slot];
+    let address = u64::from(barrier.address);
+    if count == 0 || count > MOST {
+        return Err(fault(lane, AsyncFault::MbarrierCount { address, count }));
+    }
+    if count > barrier.pending {
+        let (arrivals, pending) = (count, barrier.pending);
+        return Err(fault(
+            lane,
+            AsyncFault::MbarrierArrivals {
+                address,
+                arrivals,
+                pending,
+            },
+        ));
+    }
+    if drop {
+        barrier.count -= count.min(barrier.count);
+    }
+    barrier.pending -= count;
+    if let Some((warp, time)) = gather {
+        cx.order.gather(&mut barrier.gathered, warp, time);
+    }
+    advance(cx, slot);
+    Ok(())
+}
+
+/// The phase that a copy now completes.
+pub(crate) fn tracked(cx: &Context, slot: usize, pc: u32, ordinary: bool) -> Tracked {
+    Tracked {
+        pc,
+        slot,
+        phase: cx.mbarriers.list[slot].phases,
+        ordinary,
+    }
+}
+
+/// The parity of a tracked copy's phase.
+pub(crate) fn parity(cx: &Context, copy: Tracked) -> u32 {
+    (copy.phase - cx.mbarriers.list[copy.slot].first.min(copy.phase)) & 1
+}
+
+fn copy_arrive(cx: &mut Context, w: &mut Warp, lane: usize, slot: usize, noinc: bool) -> Outcome {
+    let copy = tracked(cx, slot, w.pc, true);
+    async_copy::track(cx, w, lane, copy);
+    if noinc {
+        return arrive(cx, slot, lane, 1, false, None);
+    }
+    // One more is pending until the copies have arrived, which they have.
+    advance(cx, slot);
+    Ok(())
+}
+
+/// The phase that a lane waits for, if it is complete; else what it waits for.
+fn look(
+    cx: &Context,
+    w: &Warp,
+    lane: usize,
+    address: u64,
+    by_parity: bool,
+    op: &Op,
+) -> Result<(usize, Option<WaitsFor>), Box<UnlocatedFault>> {
+    let Op::Mbarrier { a, .. } = *op else {
+        return Ok((0, None));
+    };
+    let slot = usable(cx, &actor(w, lane, false), address, false)?;
+    let barrier = &cx.mbarriers.list[slot];
+    let current = barrier.phase();
+    let complete = if by_parity {
+        let parity = w.u32s(a)[lane];
+        if parity > 1 {
+            return Err(fault(lane, AsyncFault::MbarrierParity { address, parity }));
+        }
+        current & 1 != parity
+    } else {
+        let state = w.u64s(a)[lane];
+        let given = (state >> 20) as u32;
+        if state >> 52 != slot as u64 || (given != current && given.wrapping_add(1) != current) {
+            return Err(fault(
+                lane,
+                AsyncFault::MbarrierState {
+                    address,
+                    given,
+                    current,
+                },
+            ));
+        }
+        given != current
+    };
+    let wants = WaitsFor::Mbarrier {
+        address,
+        parity: current & 1,
+        arrivals: barrier.pending,
+        bytes: barrier.bytes,
+    };
+    Ok((slot, (!complete).then_some(wants)))
+}
+
+/// `test_wait`, `try_wait`.
+fn wait(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    address: &[u64; 32],
+    parity: bool,
+    op: &Op,
+) -> Result<Flow, Box<UnlocatedFault>> {
+    let Op::Mbarrier { p, relaxed, .. } = *op else {
+        return Ok(Flow::Next);
+    };
+    let mut complete = 0u32;
+    let mut wants = None;
+    let mut known = usize::MAX;
+    for lane in lanes(m) {
+        let (slot, lacking) = look(cx, w, lane, address[lane], parity, op)?;
+        if lacking.is_some() {
+            wants = lacking;
+            continue;
+        }
+        complete |= 1 << lane;
+        if slot != known && !relaxed {
+            known = slot;
+            let barrier = &cx.mbarriers.list[slot];
+            cx.order.learn(w.index as usize, &barrier.released);
+            cx.order.learn_phase(w.index as usize, slot, barrier.phases);
+        }
+    }
+    let expired = std::mem::take(&mut w.split().expired);
+    if let Some(wants) = wants
+        && !expired
+        && w.split().mask == m
+    {
+        w.wants = wants;
+        return Ok(block(w));
+    }
+    w.sync_count = w.sync_count.wrapping_add(1);
+    w.set_pred(m, p, complete);
+    // A loop of lanes that wait and others that do not goes on with the others.
+    Ok(if complete == m {
+        Flow::Next
+    } else {
+        Flow::Yield
+    })
+}
+
+/// The current split runs its instruction again when something has changed.
+pub(crate) fn block(w: &mut Warp) -> Flow {
+    let pc = w.pc;
+    let split = w.split();
+    split.pc = pc;
+    split.state = State::Event;
+    Flow::Blocked
+}
+
+/// What a warp that is blocked waits for.
+pub(crate) fn waits_for(cx: &Context, w: &Warp) -> WaitsFor {
+    let WaitsFor::Mbarrier {
+        address, parity, ..
+    } = w.wants
+    else {
+        return w.wants;
+    };
+    let mbarriers = cx.mbarriers_of(cx.cluster.rank_of(w.index));
+    match mbarriers.find(address) {
+        None => w.wants,
+        Some(slot) => {
+            let barrier = mbarriers.get(slot);
+            WaitsFor::Mbarrier {
+                address,
+                parity,
+                arrivals: barrier.pending,
+                bytes: barrier.bytes,
+            }
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Matrix products of a warpgroup: when they are done, and what their registers are meanwhile.
+//!
+//! A product is done when the last of the four warps has come to it, for all of them; until then
+//! the others wait at it. Its sums count as under way until the warp has waited for the product's
+//! group, although they are there.
+pub(crate) mod arithmetic;
+
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::matrix::all_lanes;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::warp::{State, Warp};
+use crate::exec::run::Flow;
+use crate::ir::{MatrixSum, Op, Reg, Wgmma};
+use crate::report::{AsyncFault, FaultKind, WaitsFor};
+use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Not in a group yet.
+const OPEN: u32 = u32::MAX;
+
+/// Products that may be under way: far more than registers for their sums.
+const MOST_PRODUCTS: usize = 1 << 12;
+
+/// Warps of a warpgroup.
+pub(crate) const WARPS: usize = 4;
+
+/// What a row is to a product that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Use {
+    #[default]
+    None,
+    Sum,
+    Factor,
+}
+
+/// What is known of a row that products use.
+#[derive(Clone, Copy, Default)]
+struct RowState {
+    /// By the latest product that is under way.
+    used: Use,
+    /// That product's instruction.
+    by: u32,
+    /// The instruction, plus one, that touched the row since the last `wgmma.fence`.
+    touched: u32,
+}
+
+/// A product that is under way.
+struct Product {
+    group: u32,
+    time: u32,
+    pc: u32,
+    list: u16,
+    wgmma: Wgmma,
+}
+
+/// The products of a warp.
+#[derive(Default)]
+pub(crate) struct Products {
+    list: Vec<Product>,
+    committed: u32,
+    /// The time of the latest.
+    latest: u32,
+    /// Whether there has been a `wgmma.fence`.
+    fenced: bool,
+    /// By row; empty where the kernel has no products.
+    rows: Vec<RowState>,
+}
+
+impl Products {
+    pub fn start(&mut self, rows: usize) {
+        self.list.clear();
+        self.committed = 0;
+        self.latest = 0;
+        self.fenced = false;
+        self.rows.clear();
+        self.rows.resize(rows, RowState::default());
+    }
+}
+
+fn fault<T>(kind: AsyncFault) -> Result<T, Box<UnlocatedFault>> {
+    Err(UnlocatedFault::warp(kind.into()))
+}
+
+/// An instruction that is no product touches registers of products.
+#[cold]
+pub(crate) fn touch(cx: &Context, w: &mut Warp, pc: u32) -> Outcome {
+    let Some(watch) = &cx.grid.kernel.watched[pc as usize] else {
+        return Ok(());
+    };
+    for (regs, write) in [(&watch.reads, false), (&watch.writes, true)] {
+        for reg in regs {
+            let row = &mut w.products.rows[usize::from(reg.0)];
+            if row.used == Use::Sum || (row.used == Use::Factor && write) {
+                return fault(AsyncFault::RegisterUnderWay {
+                    write,
+                    sum: row.used == Use::Sum,
+                    line: cx.line(row.by),
+                });
+            }
+            row.touched = pc + 1;
+        }
+    }
+    Ok(())
+}
+
+/// `wgmma.fence`
+pub(crate) fn fence(w: &mut Warp, m: u32) -> Outcome {
+    all_lanes(m)?;
+    w.products.fenced = true;
+    for row in &mut w.products.rows {
+        row.touched = 0;
+    }
+    Ok(())
+}
+
+/// `wgmma.commit_group`
+pub(crate) fn commit(w: &mut Warp, m: u32) -> Outcome {
+    all_lanes(m)?;
+    let group = w.products.committed;
+    for product in &mut w.products.list {
+        if product.group == OPEN {
+            product.group = group;
+        }
+    }
+    w.products.committed = w.products.committed.saturating_add(1).min(OPEN - 1);
+    Ok(())
+}
+
+/// `wgmma.wait_group`
+pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outcome {
+    all_lanes(m)?;
+    let products = &mut w.products;
+    let committed = products.committed;
+    products
+        .list
+        .retain(|p| p.group == OPEN || p.group.saturating_add(pending) >= committed);
+    for row in &mut products.rows {
+        row.used = Use::None;
+    }
+    for i in 0..products.list.len() {
+        note_rows(cx, products, i);
+    }
+    if products.latest == 0 {
+        // There has been none: nothing is over, and a kernel without products keeps no track of
+        // their reads.
+        return Ok(());
+    }
+    let first = products.list.iter().map(|p| p.time).min();
+    let over = first.map_or(products.latest, |time| time.saturating_sub(1));
+    cx.order
+        .learn_read(w.index as usize, w.own as usize / WARPS, over);
+    Ok(())
+}
+
+/// Marks the registers of a product that is under way.
+fn note_rows(cx: &Context, products: &mut Products, product: usize) {
+    let Product {
+        list, wgmma, pc, ..
+    } = products.list[product];
+    let regs = &cx.grid.kernel.lists[usize::from(list)];
+    for (i, reg) in regs.iter().enumerate() {
+        let row = &mut products.rows[usize::from(reg.0)];
+        row.used = if i < wgmma.sums() {
+            Use::Sum
+        } else {
+            Use::Factor
+        };
+        row.by = pc;
+    }
+}
+
+/// Whether the registers of a product may be used by it.
+fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcome {
+    if !w.products.fenced {
+        return fault(AsyncFault::RegisterUnfenced { line: None });
+    }
+    for (i, reg) in regs.iter().enumerate() {
+        let row = w.products.rows[usize::from(reg.0)];
+        if row.touched != 0 {
+            let line = Some(cx.line(row.touched - 1));
+            return fault(AsyncFault::RegisterUnfenced { line });
+        }
+        let sum = i < wgmma.sums();
+        let good = match row.used {
+            Use::None => true,
+            Use::Factor => !sum,
+            // Products of one shape may follow each other on the same sums.
+            Use::Sum => {
+                let same = |p: &&Product| p.pc == row.by;
+                let earlier = w.products.list.iter().find(same);
+                let shape = |p: Wgmma| (p.columns, p.ty, p.ty_b, p.sum);
+                sum && earlier.is_none_or(|p| shape(p.wgmma) == shape(wgmma))
+            }
+        };
+        if !good {
+            return fault(AsyncFault::RegisterUnderWay {
+                write: sum,
+                sum: row.used == Use::Sum,
+                line: cx.line(row.by),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A warp comes to a product, and waits there for the others.
+pub(crate) fn arrive(
+    cx: &mut Context,
+    w: &mut Warp,
+    m: u32,
+    op: &Op,
+) -> Result<Flow, Box<UnlocatedFault>> {
+    let Op::Wgmma {
+        wgmma,
+        a,
+        b,
+        scale,
+        list,
+    } = *op
+    else {
+        return Ok(Flow::Next);
+    };
+    all_lanes(m)?;
+    if cx.order.is_exhausted() {
+        return Err(UnlocatedFault::warp(FaultKind::TooManyBarriers));
+    }
+    for descriptor in [a, b] {
+        if !descriptor.is_none() {
+            let values = w.u64s(descriptor);
+            if values.iter().any(|value| *value != values[0]) {
+                return fault(AsyncFault::ProductOperandDiffers);
+            }
+        }
+    }
+    let keep = w.pred(scale);
+    if keep != 0 && keep != u32::MAX {
+        return fault(AsyncFault::ProductOperandDiffers);
+    }
+    check_registers(cx, w, wgmma, &cx.grid.kernel.lists[usize::from(list)])?;
+    let pc = w.pc;
+    let split = w.split();
+    split.pc = pc;
+    split.state = State::Warpgroup;
+    w.wants = WaitsFor::Warpgroup;
+    let warpgroup = w.own as usize / WARPS;
+    cx.products_arrived[warpgroup] += 1;
+    if cx.products_arrived[warpgroup] as usize == WARPS {
+        cx.products_arrived[warpgroup] = 0;
+        cx.product_ready = Some(warpgroup);
+    }
+    Ok(Flow::Changed)
+}
+
+/// Executes the product that four warps have come to.
+pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
+    let first = warps[0].pc;
+    let Op::Wgmma {
+        wgmma,
+        a,
+        b,
+        scale,
+        list,
+    } = cx.grid.kernel.code[first as usize].op
+    else {
+        return Ok(());
+    };
+    let same = |w: &Warp, reg: Reg| reg.is_none() || w.u64s(reg)[0] == warps[0].u64s(reg)[0];
+    for w in &*warps {
+        if w.pc != first || !same(w, a) || !same(w, b) || w.pred(scale) != warps[0].pred(scale) {
+            return fault(AsyncFault::ProductOperandDiffers);
+        }
+    }
+    let kernel = cx.grid.kernel;
+    let regs = &kernel.lists[usize::from(list)];
+    let (sums, fragment) = regs.split_at(wgmma.sums());
+    let time = cx.order.arrive();
+    let mut factors = std::mem::take(&mut cx.factors);
+    factors.start(wgmma);
+    let descriptor = warps[0].u64s(b)[0];
+    arithmetic::load_right(cx, &warps[0], &mut factors, wgmma, descriptor, time)?;
+    if a.is_none() {
+        for (i, w) in warps.iter().enumerate() {
+            arithmetic::take_left(w, i, &mut factors, wgmma, fragment);
+        }
+    } else {
+        let descriptor = warps[0].u64s(a)[0];
+        arithmetic::load_left(cx, &warps[0], &mut factors, wgmma, descriptor, time)?;
+    }
+    let keep = warps[0].pred(scale) != 0;
+    if warps[0].products.list.len() >= MOST_PRODUCTS {
+        return Err(UnlocatedFault::warp(FaultKind::TooMany {
+            what: "matrix products of a warpgroup that nobody waits for",
+            most: MOST_PRODUCTS as u64,
+        }));
+    }
+    for (i, w) in warps.iter_mut().enumerate() {
+        match wgmma.sum {
+            MatrixSum::F32 => I::multiply(w, sums, &factors, i, keep),
+            MatrixSum::F16 => I::multiply_half(w, sums, &factors, i, keep),
+            sum => I::multiply_integers(w, sums, &factors, i, (keep, sum)),
+        }
+        w.products.list.push(Product {
+            group: OPEN,
+            time,
+            pc: first,
+            list,
+            wgmma,
+        });
+        w.products.latest = time;
+        let last = w.products.list.len() - 1;
+        note_rows(cx, &mut w.products, last);
+        for split in &mut w.splits {
+            if split.state == State::Warpgroup {
+                split.state = State::Ready;
+                split.pc += 1;
+            }
+        }
+    }
+    cx.factors = factors;
+    Ok(())
+}
+
+/// What four warps share while they wait: nothing has arrived yet.
+pub(crate) fn start_block(cx: &mut Context) {
+    cx.product_ready = None;
+}

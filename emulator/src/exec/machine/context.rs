@@ -1,0 +1,350 @@
+//! What the instructions of a block share: the grid, its shared memory, the counters.
+use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
+use crate::device::DeviceConfig;
+use crate::ir::{Kernel, Pc, Space};
+use crate::launch::LaunchConfig;
+use crate::memory::{self, Memory, Snapshot, Watch};
+use crate::report::{
+    Access, AccessKind, AsyncFault, AsyncReader, ConflictingAccess, FaultKind, Region,
+};
+use crate::sanitizer::async_proxy::COPY_READERS;
+use crate::sanitizer::shadow::{Actor, Conflict, Shadow};
+use crate::sanitizer::vector_clock::Order;
+use crate::sanitizer::{Outcome, UnlocatedFault};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A launch, as its workers see it.
+pub(crate) struct Grid<'a> {
+    pub device: &'a DeviceConfig,
+    pub kernel: &'a Kernel,
+    pub config: LaunchConfig,
+    pub params: &'a [u8],
+    pub memory: &'a Memory,
+    pub allocations: Snapshot,
+    /// Addresses of the module's variables.
+    pub symbols: &'a [u64],
+    /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
+    pub epoch: u16,
+    /// What it notes of the bytes that it touches.
+    pub watch: Watch,
+    /// Blocks of a cluster along x, y, z.
+    pub cluster: [u32; 3],
+    /// Whether the launch or the kernel says so.
+    pub explicit_cluster: bool,
+    /// The next cluster that nobody has begun.
+    pub next_cluster: AtomicU64,
+    /// Clusters from here on need not run: the one before has a fault.
+    pub end_cluster: AtomicU64,
+    pub began: Instant,
+    /// When the launch has taken as long as it may.
+    pub deadline: Option<Instant>,
+    /// Whether blocks may wait for each other.
+    pub together: bool,
+    /// The launch ends without the blocks that still run.
+    pub stop: AtomicBool,
+    pub printed: crate::exec::instructions::calls::Printed,
+}
+
+impl Grid<'_> {
+    /// The index of the first block of the `linear`-th cluster.
+    pub fn first_block(&self, linear: u64) -> [u32; 3] {
+        let [width, height, depth] = self.cluster;
+        let [x, y, _] = self.config.grid;
+        let (x, y) = (u64::from(x / width).max(1), u64::from(y / height).max(1));
+        [
+            (linear % x) as u32 * width,
+            (linear / x % y) as u32 * height,
+            (linear / x / y) as u32 * depth,
+        ]
+    }
+}
+
+/// What the last execution of an instruction found out about its addresses, which the next is
+/// likely to share.
+#[derive(Clone, Default)]
+pub(crate) struct Site {
+    /// Index of the allocation.
+    pub allocation: u32,
+    /// The lanes that took part; 0: nothing is known.
+    pub mask: u32,
+    /// Addresses of the lanes, minus that of the lowest.
+    pub pattern: [u32; 32],
+    /// The lowest lane's address, modulo four.
+    pub part: u32,
+    /// Of the pattern: lanes whose address no lower lane has.
+    pub unique: u32,
+    /// Of the pattern: wavefronts, and how many of them without conflicts.
+    pub wavefronts: u32,
+    pub ideal: u32,
+}
+
+/// The sites of the instructions that ran.
+pub(crate) struct Sites {
+    /// Of each instruction: where its site is.
+    places: Vec<u32>,
+    /// The first one belongs to no instruction.
+    sites: Vec<Site>,
+}
+
+impl Sites {
+    /// For so many instructions.
+    pub fn new(instructions: usize) -> Sites {
+        Sites {
+            places: vec![0; instructions + 1],
+            sites: vec![Site::default()],
+        }
+    }
+
+    /// The site of an instruction.
+    #[inline(always)]
+    pub fn at(&mut self, pc: Pc) -> &mut Site {
+        let mut place = self.places[pc as usize] as usize;
+        if place == 0 {
+            place = self.add(pc);
+        }
+        &mut self.sites[place]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, pc: Pc) -> usize {
+        let place = self.sites.len();
+        self.sites.push(Site::default());
+        self.places[pc as usize] = place as u32;
+        place
+    }
+}
+
+/// How often an instruction ran, as differences to the one before it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Profile {
+    pub warps: i64,
+    pub threads: i64,
+    /// Lanes whose guard was false.
+    pub off: u64,
+}
+
+/// The shared memory of a block.
+pub(crate) struct SharedMemory {
+    pub words: Vec<u32>,
+    pub bytes: u32,
+    pub shadow: Shadow,
+}
+
+/// The state that a worker has besides its warps.
+pub(crate) struct Context<'a> {
+    pub grid: &'a Grid<'a>,
+    /// Index in the grid of the block whose part this is.
+    pub block: [u32; 3],
+    pub shared: SharedMemory,
+    pub order: Order,
+    pub barriers: crate::exec::instructions::barrier::Barriers,
+    pub mbarriers: crate::exec::instructions::mbarrier::Mbarriers,
+    pub fences: crate::sanitizer::async_proxy::Fences,
+    pub cluster: crate::exec::instructions::cluster::Cluster,
+    pub registers: crate::exec::instructions::setmaxnreg::Registers,
+    /// Warps of each warpgroup that have come to a matrix product.
+    pub products_arrived: [u8; 8],
+    /// The warpgroup whose warps have all come.
+    pub product_ready: Option<usize>,
+    pub factors: crate::exec::instructions::wgmma::arithmetic::Factors,
+    pub counters: Counters,
+    pub sites: Sites,
+    pub profile: Vec<Profile>,
+    /// The block ends because another has a fault.
+    pub stopped: bool,
+    /// The warp that runs.
+    pub current: usize,
+}
+
+impl Context<'_> {
+    /// A fault if the launch has taken too long, or ends.
+    ///
+    /// To be asked at least once in what a warp does in about a millisecond: at the end of its
+    /// turn, and by instructions that move many bytes.
+    pub fn check_time(&mut self) -> Outcome {
+        if self.grid.stop.load(Ordering::Relaxed) {
+            self.stopped = true;
+        } else if self.grid.deadline.is_none_or(|end| Instant::now() < end) {
+            return Ok(());
+        }
+        let limit = self.grid.device.time_limit.unwrap_or_default();
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        Err(UnlocatedFault::warp(FaultKind::TimeLimit { milliseconds }))
+    }
+
+    /// The number of the block in its grid.
+    pub fn block_number(&self) -> u64 {
+        let [width, height, _] = self.grid.config.grid.map(u64::from);
+        let [x, y, z] = self.block.map(u64::from);
+        (z * height + y) * width + x
+    }
+
+    /// The PTX line of an instruction.
+    pub fn line(&self, pc: u32) -> u32 {
+        self.grid
+            .kernel
+            .lines
+            .get(pc as usize)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Index in its block of a warp's lane.
+    pub fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
+        let warp = warp % self.cluster.warps;
+        thread_index(self.grid.config.block, warp * 32 + lane)
+    }
+
+    /// What lies nearest to an address of global memory.
+    #[cold]
+    pub fn nearest(&self, address: u64) -> Option<Region> {
+        memory::nearest(&self.grid.allocations, address)
+    }
+
+    /// The shared variable at or before an address, else the whole shared memory.
+    #[cold]
+    pub fn shared_region(&self, address: u64) -> Option<Region> {
+        let kernel = self.grid.kernel;
+        let dynamic = kernel.dynamic_shared_offset();
+        let region = |label: &str, base: u32, bytes: u32| Region {
+            sequence: None,
+            label: Some(label.to_owned()),
+            base: u64::from(base),
+            bytes: u64::from(bytes),
+        };
+        let variable = kernel.shared_vars.iter().rfind(|v| {
+            address >= u64::from(v.offset) && address < u64::from(v.offset) + u64::from(v.size)
+        });
+        if let Some(v) = variable {
+            return Some(region(&v.name, v.offset, v.size));
+        }
+        if address >= u64::from(dynamic) && address < u64::from(self.shared.bytes) {
+            return Some(region(
+                "dynamic shared memory",
+                dynamic,
+                self.shared.bytes - dynamic,
+            ));
+        }
+        Some(region("shared memory", 0, self.shared.bytes))
+    }
+
+    /// The fault of a conflicting access to shared memory; `at` is the first byte of the unit.
+    #[cold]
+    pub fn shared_trouble(
+        &self,
+        conflict: Conflict,
+        touch: Access,
+        at: u64,
+        actor: &Actor,
+    ) -> Box<UnlocatedFault> {
+        let nearest = self.shared_region(at);
+        let lines = &self.grid.kernel.lines;
+        let rival = |kind, thread, warp: Option<u32>, line| ConflictingAccess {
+            kind,
+            thread,
+            warp: warp.map(|warp| warp % self.cluster.warps),
+            line,
+            block: warp.and_then(|warp| self.cluster.other_block(warp)),
+        };
+        let kind = match conflict {
+            Conflict::Uninitialised => FaultKind::Uninitialised {
+                touch,
+                first: at,
+                nearest,
+            },
+            Conflict::Written { warp, lane, pc } => {
+                let thread = Some(self.thread(warp, lane));
+                let line = lines.get(pc as usize).copied().unwrap_or(0);
+                let rival = rival(AccessKind::Write, thread, Some(warp), line);
+                FaultKind::SharedRace {
+                    touch,
+                    at,
+                    nearest,
+                    rival,
+                }
+            }
+            Conflict::ReadBy { warp } => {
+                let rival = rival(AccessKind::Read, None, warp, 0);
+                FaultKind::SharedRace {
+                    touch,
+                    at,
+                    nearest,
+                    rival,
+                }
+            }
+            Conflict::Pending { warp, lane } => FaultKind::AsyncCopyPending {
+                touch,
+                owner: self.thread(warp, lane),
+            },
+            Conflict::Barrier => AsyncFault::MbarrierTouched { touch }.into(),
+            Conflict::Tracked(copy) => AsyncFault::CopyPending {
+                touch,
+                barrier: self.mbarriers.get(copy.slot).address.into(),
+                parity: crate::exec::instructions::mbarrier::parity(self, copy),
+                line: self.line(copy.pc),
+                ordinary: copy.is_known(&self.order, actor.warp),
+            }
+            .into(),
+            Conflict::AsyncRead { reader } => AsyncFault::ReadUnderWay {
+                touch,
+                at,
+                reader: async_reader(reader),
+            }
+            .into(),
+            Conflict::Unfenced { warp, lane, pc } => AsyncFault::Unfenced {
+                touch,
+                at,
+                writer: self.thread(warp, lane),
+                line: self.line(pc),
+            }
+            .into(),
+        };
+        UnlocatedFault::lane(actor.lane as usize, kind)
+    }
+
+    /// Counts a request to device memory.
+    pub fn count_global(&mut self, kind: AccessKind, request: GlobalTraffic) {
+        match kind {
+            AccessKind::Write => self.counters.global_stores += request,
+            _ => self.counters.global_loads += request,
+        }
+    }
+
+    /// Counts a request to shared memory.
+    pub fn count_shared(&mut self, kind: AccessKind, wavefronts: u32, ideal: u32) {
+        let request = SharedTraffic {
+            requests: 1,
+            wavefronts: u64::from(wavefronts),
+            conflicts: u64::from(wavefronts - ideal),
+        };
+        match kind {
+            AccessKind::Read => self.counters.shared_loads += request,
+            _ => self.counters.shared_stores += request,
+        }
+    }
+}
+
+/// Who the reader of a column of [`crate::sanitizer::vector_clock::Order`] is.
+fn async_reader(reader: usize) -> AsyncReader {
+    match reader.checked_sub(COPY_READERS) {
+        Some(warp) => AsyncReader::Warp(warp as u32),
+        None => AsyncReader::Warpgroup(reader as u32),
+    }
+}
+
+/// The index of the `linear`-th thread of a block, or block of a grid.
+pub(crate) fn thread_index([x, y, _]: [u32; 3], linear: u32) -> [u32; 3] {
+    [linear % x, linear / x % y, linear / x / y]
+}
+
+/// One access, for a report.
+pub(crate) fn touch(kind: AccessKind, space: Space, address: u64, bytes: u32) -> Access {
+    Access {
+        kind,
+        space,
+        address,
+        bytes,
+    }
+}

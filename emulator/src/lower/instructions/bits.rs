@@ -1,0 +1,241 @@
+//! Shifts, bit fields and other integer instructions that work on bits and bytes.
+
+use crate::ir::{IntBinary, IntUnary, Op, PrmtMode};
+use crate::lower::Result;
+use crate::lower::builder::{Builder, operands, width};
+use crate::lower::instructions::integer::unsigned;
+use crate::lower::modifiers::Mods;
+use crate::ptx::ast::{Instruction, Type};
+
+impl<'a> Builder<'_, 'a> {
+    /// `popc`, `clz`, `bfind`: the result has 32 bits.
+    pub(crate) fn count_bits(
+        &mut self,
+        base: &str,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let ty = m.need_type()?;
+        let op = match base {
+            "popc" => IntUnary::Popc,
+            "clz" => IntUnary::Clz,
+            _ if m.take("shiftamt") => IntUnary::BfindShift,
+            _ => IntUnary::Bfind,
+        };
+        if ty.bits() < 32 {
+            return m.error(&format!("type {ty} is not supported"));
+        }
+        self.unary(op, ty, Type::U32, i, m)
+    }
+
+    /// `shl`, `shr`: the amount has 32 bits.
+    pub(crate) fn shift(
+        &mut self,
+        left: bool,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let ty = m.need_type()?;
+        let int = self.int(ty, m)?;
+        let [d, a, b] = operands(i, m)?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, Type::U32)?);
+        let d = self.destination(d, ty)?;
+        let (op, ty) = if left {
+            (IntBinary::Shl, unsigned(int))
+        } else {
+            (IntBinary::Shr, int)
+        };
+        self.emit(Op::IntBinary { op, ty, d, a, b });
+        Ok(())
+    }
+
+    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table: one entry an
+    /// instruction.
+    pub(crate) fn ternary(
+        &mut self,
+        base: &str,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let ty = m.need_type()?;
+        let int = self.int(ty, m)?;
+        if base == "lop3" {
+            return self.lop3(ty, i, m);
+        }
+        let b_type = if base == "sad" { ty } else { Type::U32 };
+        let [d, a, b, c] = operands(i, m)?;
+        let (a, b, c) = (
+            self.source(a, ty)?,
+            self.source(b, b_type)?,
+            self.source(c, b_type)?,
+        );
+        let d = self.destination(d, ty)?;
+        let op = match base {
+            "sad" => Op::Sad {
+                ty: int,
+                d,
+                a,
+                b,
+                c,
+            },
+            "bfe" if ty.bits() >= 32 => Op::Bfe {
+                ty: int,
+                d,
+                a,
+                b,
+                c,
+            },
+            _ if ty != Type::B32 => return m.error(&format!("type {ty} is not supported")),
+            "prmt" => Op::Prmt {
+                mode: prmt_mode(m),
+                d,
+                a,
+                b,
+                c,
+            },
+            "fns" => Op::Fns {
+                d,
+                mask: a,
+                base: b,
+                offset: c,
+            },
+            _ => {
+                let left = m.need_of("`.l` or `.r`", &[("l", true), ("r", false)])?;
+                let clamp =
+                    m.need_of("`.clamp` or `.wrap`", &[("clamp", true), ("wrap", false)])?;
+                Op::Shf {
+                    left,
+                    clamp,
+                    d,
+                    a,
+                    b,
+                    c,
+                }
+            }
+        };
+        self.emit(op);
+        Ok(())
+    }
+
+    fn lop3(&mut self, ty: Type, i: &Instruction<'a>, m: &Mods<'a>) -> Result<()> {
+        if ty != Type::B32 {
+            return m.error(&format!("type {ty} is not supported"));
+        }
+        let [d, a, b, c, lut] = operands(i, m)?;
+        let (a, b, c) = (
+            self.source(a, ty)?,
+            self.source(b, ty)?,
+            self.source(c, ty)?,
+        );
+        let d = self.destination(d, ty)?;
+        let lut = self.immediate(lut)? as u8;
+        self.emit(Op::Lop3 { lut, d, a, b, c });
+        Ok(())
+    }
+
+    /// `bfi`
+    pub(crate) fn bfi(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let ty = m.need_type()?;
+        if !matches!(ty, Type::B32 | Type::B64) {
+            return m.error(&format!("type {ty} is not supported"));
+        }
+        let [d, a, b, pos, len] = operands(i, m)?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
+        let (pos, len) = (self.source(pos, Type::U32)?, self.source(len, Type::U32)?);
+        let d = self.destination(d, ty)?;
+        self.emit(Op::Bfi {
+            w: width(ty),
+            d,
+            a,
+            b,
+            pos,
+            len,
+        });
+        Ok(())
+    }
+
+    /// `bmsk`, `szext`
+    pub(crate) fn mask_or_extend(
+        &mut self,
+        base: &str,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let ty = m.need_type()?;
+        let clamp = m.need_of("`.clamp` or `.wrap`", &[("clamp", true), ("wrap", false)])?;
+        let [d, a, b] = operands(i, m)?;
+        let (a, b) = (self.source(a, Type::U32)?, self.source(b, Type::U32)?);
+        let d = self.destination(d, Type::U32)?;
+        let op = match (base, ty) {
+            ("bmsk", Type::B32) => Op::Bmsk { clamp, d, a, b },
+            ("szext", Type::U32 | Type::S32) => Op::Szext {
+                signed: ty.is_signed(),
+                clamp,
+                d,
+                a,
+                b,
+            },
+            _ => return m.error(&format!("type {ty} is not supported")),
+        };
+        self.emit(op);
+        Ok(())
+    }
+
+    /// `dp4a`, `dp2a`
+    pub(crate) fn dot_product(
+        &mut self,
+        base: &str,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        let (a_type, b_type) = (m.need_type()?, m.need_type()?);
+        for ty in [a_type, b_type] {
+            if !matches!(ty, Type::U32 | Type::S32) {
+                return m.error(&format!("type {ty} is not supported"));
+            }
+        }
+        let (a_signed, b_signed) = (a_type.is_signed(), b_type.is_signed());
+        let [d, a, b, c] = operands(i, m)?;
+        let (a, b, c) = (
+            self.source(a, a_type)?,
+            self.source(b, b_type)?,
+            self.source(c, Type::U32)?,
+        );
+        let d = self.destination(d, Type::U32)?;
+        let op = if base == "dp4a" {
+            Op::Dp4a {
+                a_signed,
+                b_signed,
+                d,
+                a,
+                b,
+                c,
+            }
+        } else {
+            let hi = m.need_of("`.lo` or `.hi`", &[("lo", false), ("hi", true)])?;
+            Op::Dp2a {
+                a_signed,
+                b_signed,
+                hi,
+                d,
+                a,
+                b,
+                c,
+            }
+        };
+        self.emit(op);
+        Ok(())
+    }
+}
+
+fn prmt_mode(m: &mut Mods<'_>) -> PrmtMode {
+    let modes = [
+        ("f4e", PrmtMode::F4e),
+        ("b4e", PrmtMode::B4e),
+        ("rc8", PrmtMode::Rc8),
+        ("ecl", PrmtMode::Ecl),
+        ("ecr", PrmtMode::Ecr),
+        ("rc16", PrmtMode::Rc16),
+    ];
+    m.take_of(&modes).unwrap_or(PrmtMode::Index)
+}

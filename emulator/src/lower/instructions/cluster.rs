@@ -1,0 +1,255 @@
+//! Instructions of thread-block clusters.
+
+use crate::ir::{
+    AtomOp, AtomTy, BoolOp, Cmp, CmpTy, IntTy, MAX_CLUSTER, Op, PredSrc, Reg, Space, Special, Width,
+};
+use crate::lower::Result;
+use crate::lower::builder::{Builder, operands};
+use crate::lower::modifiers::Mods;
+use crate::lower::names::Entity;
+use crate::ptx::ast::{Function, Instruction, Operand, Type, Value};
+
+impl<'a> Builder<'_, 'a> {
+    /// `barrier.cluster`, whose other modifiers are left.
+    pub(crate) fn cluster_barrier(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        self.need(m, 90, (7, 8))?;
+        operands::<0>(i, m)?;
+        let kinds = [("arrive", true), ("wait", false)];
+        let arrive = m.need_of("`.arrive` or `.wait`", &kinds)?;
+        let aligned = m.take("aligned");
+        if !arrive {
+            m.take("acquire");
+            self.emit(Op::ClusterWait { aligned });
+            return Ok(());
+        }
+        let relaxed = m.take("relaxed");
+        if m.take("release") && relaxed {
+            return m.error("`.release` and `.relaxed` exclude each other");
+        }
+        self.emit(Op::ClusterArrive { relaxed, aligned });
+        Ok(())
+    }
+
+    /// The type of an address, and whether it is a generic one.
+    fn cluster_address(&self, m: &mut Mods<'a>) -> Result<(Type, bool, bool)> {
+        self.need(m, 90, (7, 8))?;
+        let generic = !m.take("shared::cluster");
+        match m.take_type() {
+            Some(Type::U32) => Ok((Type::U32, generic, false)),
+            Some(Type::U64) => Ok((Type::U64, generic, true)),
+            _ => m.error("the type must be `.u32` or `.u64`"),
+        }
+    }
+
+    /// `mapa`
+    pub(crate) fn mapa(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let (ty, generic, wide) = self.cluster_address(m)?;
+        if generic && !wide {
+            return m.error("generic addresses have 64 bits");
+        }
+        let [d, a, b] = operands(i, m)?;
+        self.refuse_variable(generic, a, m)?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, Type::U32)?);
+        let d = self.destination(d, ty)?;
+        self.emit(Op::MapBlock {
+            generic,
+            wide,
+            d,
+            a,
+            b,
+        });
+        Ok(())
+    }
+
+    /// `getctarank`
+    pub(crate) fn get_rank(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let (ty, generic, wide) = self.cluster_address(m)?;
+        if generic && !wide {
+            return m.error("generic addresses have 64 bits");
+        }
+        let [d, a] = operands(i, m)?;
+        self.refuse_variable(generic, a, m)?;
+        let a = self.source(a, ty)?;
+        let d = self.destination(d, Type::U32)?;
+        self.emit(Op::RankOf {
+            generic,
+            wide,
+            d,
+            a,
+        });
+        Ok(())
+    }
+
+    /// The name of a shared variable is an address of `.shared`, not a generic one.
+    fn refuse_variable(
+        &mut self,
+        generic: bool,
+        operand: &Operand<'a>,
+        m: &Mods<'a>,
+    ) -> Result<()> {
+        let name = match *operand {
+            Operand::Name(name) | Operand::Value(Value::Address { name, .. }) => name,
+            _ => return Ok(()),
+        };
+        let variable = matches!(
+            self.find(name)?,
+            Some(Entity::Shared(_) | Entity::DynamicShared)
+        );
+        if generic && variable {
+            return m.error("a variable's address is not generic: `.shared::cluster` is missing");
+        }
+        Ok(())
+    }
+
+    /// `st.async`: `.weak`, completed by a barrier.
+    pub(crate) fn store_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        self.need(m, 90, (8, 1))?;
+        m.take("weak");
+        self.take_async(m)?;
+        let count = m.take_of(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
+        let ty = m.need_type()?;
+        let whole = matches!(ty.bits(), 32 | 64) && !matches!(ty, Type::F16x2 | Type::Bf16x2);
+        if !whole || ty.bits() * count > 128 {
+            return m.error(&format!("{count} elements of type {ty} are not supported"));
+        }
+        let [addr, value, barrier] = operands(i, m)?;
+        let (src, given) = self.source_vector(value, ty)?;
+        if given != count as usize {
+            return m.error(&format!("{given} registers for {count} elements"));
+        }
+        let wanted = if ty.bits() == 64 {
+            Width::W64
+        } else {
+            Width::W32
+        };
+        for &reg in &src[..given] {
+            if self.width_of(reg) != wanted {
+                return self.width_error(value, self.width_of(reg), ty);
+            }
+        }
+        let (addr, _) = self.address(addr, Space::Cluster)?;
+        let (barrier, _) = self.address(barrier, Space::Cluster)?;
+        let list = self.new_list()?;
+        self.emit(Op::StoreAsync {
+            bytes: ty.bytes() as u8,
+            addr,
+            barrier,
+            list,
+        });
+        self.emit_list(list, false, &src[..given]);
+        Ok(())
+    }
+
+    fn take_async(&self, m: &mut Mods<'a>) -> Result<()> {
+        if m.take("shared::cluster") && m.take("mbarrier::complete_tx::bytes") {
+            return Ok(());
+        }
+        m.error("only `.shared::cluster` with `.mbarrier::complete_tx::bytes` is supported")
+    }
+
+    /// `red.async`
+    pub(crate) fn reduce_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        self.need(m, 90, (8, 1))?;
+        m.ignore(&["relaxed", "cluster"]);
+        self.take_async(m)?;
+        let ops = [
+            ("inc", AtomOp::Inc),
+            ("dec", AtomOp::Dec),
+            ("min", AtomOp::Min),
+            ("max", AtomOp::Max),
+            ("add", AtomOp::Add),
+            ("and", AtomOp::And),
+            ("or", AtomOp::Or),
+            ("xor", AtomOp::Xor),
+        ];
+        let op = m.need_of("an operation", &ops)?;
+        let ty = m.need_type()?;
+        use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
+        let atom = match (ty, op) {
+            (Type::U32, Inc | Dec | Min | Max | Add) => AtomTy::U32,
+            (Type::S32, Min | Max | Add) => AtomTy::S32,
+            (Type::B32, And | Or | Xor) => AtomTy::U32,
+            (Type::U64 | Type::S64, Add) => AtomTy::U64,
+            _ => return m.error(&format!("the operation does not exist for {ty}")),
+        };
+        let [addr, b, barrier] = operands(i, m)?;
+        let b = self.source(b, ty)?;
+        let (addr, _) = self.address(addr, Space::Cluster)?;
+        let (barrier, _) = self.address(barrier, Space::Cluster)?;
+        self.emit(Op::ReduceAsync {
+            op,
+            ty: atom,
+            addr,
+            barrier,
+            b,
+        });
+        Ok(())
+    }
+
+    /// `%is_explicit_cluster`, the only special register that is a predicate.
+    pub(crate) fn explicit_cluster(&mut self) -> Result<PredSrc> {
+        let special = crate::lower::builder::Kind::Special(Special::IsExplicitCluster);
+        let a = self.filled(special, Width::W32)?;
+        let b = self.word(0)?;
+        let p = self.new_pred()?;
+        self.emit(Op::Setp {
+            cmp: Cmp::Ne,
+            ty: CmpTy::Int(IntTy::U32),
+            ftz: false,
+            combine: BoolOp::And,
+            c: PredSrc::TRUE,
+            p,
+            q: crate::ir::Pred::NONE,
+            a,
+            b,
+        });
+        Ok(PredSrc {
+            pred: p,
+            negated: false,
+        })
+    }
+
+    /// The mask of blocks that `.multicast::cluster` brings as the last operand.
+    pub(crate) fn cluster_mask<'i>(
+        &mut self,
+        multicast: bool,
+        all: &'i [Operand<'a>],
+        m: &Mods<'a>,
+    ) -> Result<(&'i [Operand<'a>], Option<Reg>)> {
+        if !multicast {
+            return Ok((all, None));
+        }
+        let Some((mask, rest)) = all.split_last() else {
+            return m.error("the mask of blocks is missing");
+        };
+        Ok((rest, Some(self.source(mask, Type::U16)?)))
+    }
+}
+
+impl<'a> Builder<'_, 'a> {
+    /// What an entry says of the clusters that it may be launched in.
+    pub(crate) fn clusters(&mut self, function: &Function<'a>) -> Result<()> {
+        let kernel = &mut self.kernel;
+        kernel.required_cluster = function.required_cluster;
+        kernel.explicit_cluster = function.explicit_cluster;
+        kernel.max_cluster = function.max_cluster;
+        let none = kernel.required_cluster.is_none() && kernel.max_cluster.is_none();
+        if none && !kernel.explicit_cluster {
+            return Ok(());
+        }
+        if self.module.target < 90 || self.module.version < (7, 8) {
+            return self.error("clusters need `.target sm_90` or higher and PTX 7.8 or higher");
+        }
+        if let Some([x, y, z]) = self.kernel.required_cluster {
+            let blocks = [x, y, z]
+                .iter()
+                .try_fold(1u32, |all, &n| all.checked_mul(n));
+            if !blocks.is_some_and(|blocks| (1..=MAX_CLUSTER).contains(&blocks)) {
+                return self.error(format!(
+                    "`.reqnctapercluster {x}, {y}, {z}`: a cluster has 1 to {MAX_CLUSTER} blocks"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Where the elements of the matrices of `wmma` lie: in registers as those of `mma`, and in memory
+//! as the instruction says.
+
+use crate::ir::{MatrixTy, Reg};
+
+/// Shapes: rows, columns, elements along the summed dimension.
+pub(crate) const SHAPES: [(&str, [u32; 3]); 4] = [
+    ("m16n16k16", [16, 16, 16]),
+    ("m32n8k16", [32, 8, 16]),
+    ("m8n32k16", [8, 32, 16]),
+    ("m16n16k8", [16, 16, 8]),
+];
+
+/// Which matrix of a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    A,
+    B,
+    Sums,
+}
+
+/// A matrix as fragments and memory have it.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix {
+    pub(crate) role: Role,
+    /// Rows and columns of the product, elements along the summed dimension.
+    pub(crate) shape: [u32; 3],
+    /// Bits of an element.
+    pub(crate) bits: u32,
+    /// Whether memory has the elements of a row side by side.
+    pub(crate) row_major: bool,
+}
+
+/// A place in a matrix: numbers that depend on the lane, plus constants. Of lane `4 * g + t`.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Added to `g`.
+    pub(crate) line: u32,
+    /// Added to `t * each`, of the elements of a line.
+    pub(crate) at: u32,
+    pub(crate) each: u32,
+}
+
+impl Matrix {
+    /// Whether the product is one of the transposed matrices: an `mma` has more rows than columns.
+    pub(crate) fn transposed(&self) -> bool {
+        self.shape[0] == 8
+    }
+
+    /// Elements of a register.
+    pub(crate) fn packed(&self) -> u32 {
+        32 / self.bits
+    }
+
+    /// Whether the matrix is the left one of each `mma`, of 16 rows; the right one has 8 columns.
+    pub(crate) fn is_left(&self) -> bool {
+        (self.role == Role::A) != self.transposed()
+    }
+
+    /// Registers of each `mma`.
+    pub(crate) fn registers_of_mma(&self) -> usize {
+        match self.role {
+            Role::Sums => 4 / self.packed() as usize,
+            _ => {
+                let words = (self.shape[2] * self.bits / 32) as usize;
+                if self.is_left() { words / 2 } else { words / 4 }
+            }
+        }
+    }
+
+    /// Registers with elements of their own.
+    pub(crate) fn registers(&self) -> usize {
+        let [m, n, _] = self.shape;
+        let blocks = match self.role {
+            Role::Sums => 2,
+            Role::A => m / if self.is_left() { 16 } else { 8 },
+            Role::B => n / if self.is_left() { 16 } else { 8 },
+        };
+        blocks as usize * self.registers_of_mma()
+    }
+
+    /// Registers of the operand. Those of f16 repeat their elements until they are eight.
+    pub(crate) fn operand_registers(&self, ty: Option<MatrixTy>) -> usize {
+        match ty {
+            Some(MatrixTy::F16) => 8,
+            _ => self.registers(),
+        }
+    }
+
+    /// Where the first element of a register lies; the others follow along the line.
+    pub(crate) fn place(&self, register: usize) -> Place {
+        let (block, within) = (
+            (register / self.registers_of_mma()) as u32,
+            (register % self.registers_of_mma()) as u32,
+        );
+        let each = self.packed();
+        if self.role == Role::Sums {
+            let each = 2;
+            let (upper, odd) = match self.packed() {
+                1 => (within / 2, within % 2),
+                _ => (within, 0),
+            };
+            // The two products lie below each other where the left matrix has 32 rows, else side by
+            // side.
+            let below = self.shape[0] != self.shape[1];
+            let (down, right) = if below { (block, 0) } else { (0, block) };
+            return Place {
+                line: 16 * down + 8 * upper,
+                at: 8 * right + odd,
+                each,
+            };
+        }
+        let (line, word) = if self.is_left() {
+            (16 * block + within % 2 * 8, within / 2)
+        } else {
+            (8 * block, within)
+        };
+        Place {
+            line,
+            at: 4 * word * each,
+            each,
+        }
+    }
+
+    /// Whether memory has the elements of a line side by side: a line is a row of `A` or of the
+    /// sums, a column of `B`, and of transposed sums a column.
+    pub(crate) fn lines_are_dense(&self) -> bool {
+        match self.role {
+            Role::A => self.row_major,
+            Role::B => !self.row_major,
+            Role::Sums => self.row_major != self.transposed(),
+        }
+    }
+
+    /// Elements from one row (or column) to the next if the instruction does not say.
+    pub(crate) fn default_stride(&self) -> u32 {
+        let [m, n, k] = self.shape;
+        let (rows, columns) = match self.role {
+            Role::A => (m, k),
+            Role::B => (k, n),
+            Role::Sums => (m, n),
+        };
+        if self.row_major { columns } else { rows }
+    }
+}
+
+/// The registers of one `mma`: of the block that is its own, or of the only one.
+pub(crate) fn fragment<const N: usize>(regs: &[Reg], matrix: Matrix, block: usize) -> [Reg; N] {
+    let each = matrix.registers_of_mma();
+    let block = block % (matrix.registers() / each);
+    let mut out = [Reg::NONE; N];
+    out[..each].copy_from_slice(&regs[block * each..][..each]);
+    out
+}

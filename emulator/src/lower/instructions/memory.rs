@@ -1,0 +1,501 @@
+//! Loads, stores, atomics, asynchronous copies, fences.
+
+use crate::ir::{AccessType, Address, AtomOp, AtomTy, Op, Reg, Space, Width};
+use crate::lower::Result;
+use crate::lower::builder::{Builder, width};
+use crate::lower::modifiers::Mods;
+use crate::lower::names::Entity;
+use crate::ptx::ast::{Base, Instruction, Operand, Type};
+
+/// Cache operators and eviction hints, which change no result.
+const CACHE_HINTS: [&str; 26] = [
+    "ca",
+    "cg",
+    "cs",
+    "lu",
+    "cv",
+    "wb",
+    "wt",
+    "nc",
+    "unified",
+    "weak",
+    "L1::evict_normal",
+    "L1::evict_unchanged",
+    "L1::evict_first",
+    "L1::evict_last",
+    "L1::no_allocate",
+    "L2::evict_normal",
+    "L2::evict_first",
+    "L2::evict_last",
+    "L2::64B",
+    "L2::128B",
+    "L2::256B",
+    "evict_first",
+    "evict_last",
+    "evict_normal",
+    "evict_unchanged",
+    "no_allocate",
+];
+
+pub(crate) const SPACES: [(&str, Space); 10] = [
+    ("global", Space::Global),
+    ("shared", Space::Shared),
+    ("shared::cta", Space::Shared),
+    ("shared::cluster", Space::Cluster),
+    ("const", Space::Const),
+    ("local", Space::Local),
+    ("param", Space::Param),
+    ("param::entry", Space::Param),
+    ("param::func", Space::Param),
+    ("generic", Space::Generic),
+];
+
+/// Takes ordering and scope; true if the access synchronises.
+fn take_strength(m: &mut Mods<'_>) -> bool {
+    let strong = [
+        "volatile", "relaxed", "acquire", "release", "acq_rel", "mmio",
+    ];
+    let mut found = false;
+    for modifier in strong {
+        found |= m.take(modifier);
+    }
+    if found {
+        m.ignore(&["cta", "cluster", "gpu", "sys"]);
+    }
+    found
+}
+
+impl<'a> Builder<'_, 'a> {
+    /// An address operand in a space. A `.param` variable of a call or device function is in local
+    /// memory, so the space that is accessed comes with the address.
+    pub(crate) fn address(
+        &mut self,
+        operand: &Operand<'a>,
+        space: Space,
+    ) -> Result<(Address, Space)> {
+        let Operand::Address(base, offset) = *operand else {
+            return self.error("the operand must be an address in brackets");
+        };
+        let Base::Name(name) = base else {
+            return self.based(None, offset, space);
+        };
+        let entity = self.find(name)?;
+        let (at, home) = match entity {
+            // In a device function, registers that point into `.param` space point at its
+            // parameters.
+            Some(Entity::Reg(reg, _)) if space == Space::Param && self.stack.len() > 1 => {
+                return self.based(Some(reg), offset, Space::Local);
+            }
+            Some(Entity::Reg(reg, _)) => return self.based(Some(reg), offset, space),
+            Some(Entity::Global(_)) => {
+                let reg = self.named(name)?;
+                let space = if space == Space::Const {
+                    Space::Const
+                } else {
+                    Space::Global
+                };
+                return self.based(Some(reg), offset, space);
+            }
+            Some(Entity::DynamicShared) => {
+                let reg = self.named(name)?;
+                return self.based(Some(reg), offset, Space::Shared);
+            }
+            Some(Entity::Shared(at)) => (at, Space::Shared),
+            Some(Entity::Local(at)) => (at, Space::Local),
+            Some(Entity::KernelParam(at)) => (at, Space::Param),
+            _ => {
+                return self.error(format!(
+                    "`{name}` is no register or variable to take an address from"
+                ));
+            }
+        };
+        let fits = space == home
+            || space == Space::Generic
+            || (space, home) == (Space::Cluster, Space::Shared)
+            || (space, home) == (Space::Param, Space::Local);
+        if !fits {
+            return self.error(format!(
+                "`{name}` is not in the state space of the instruction"
+            ));
+        }
+        self.based(None, offset.saturating_add(i64::from(at)), home)
+    }
+
+    /// The variable's address as a register.
+    fn named(&mut self, name: &'a str) -> Result<Reg> {
+        self.source(&Operand::Name(name), Type::U64)
+    }
+
+    fn based(&mut self, base: Option<Reg>, offset: i64, space: Space) -> Result<(Address, Space)> {
+        let base = base.unwrap_or(Reg::NONE);
+        let wide = base.is_none() || self.width_of(base) == Width::W64;
+        if !base.is_none() && self.width_of(base) == Width::W16 {
+            return self.error("an address needs a 32- or 64-bit register");
+        }
+        if let Ok(offset) = i32::try_from(offset) {
+            return Ok((Address { base, wide, offset }, space));
+        }
+        let far = self.constant(offset.cast_unsigned(), Width::W64)?;
+        if base.is_none() {
+            return Ok((
+                Address {
+                    base: far,
+                    wide: true,
+                    offset: 0,
+                },
+                space,
+            ));
+        }
+        self.error(format!(
+            "the offset {offset} of an address does not fit 32 bits"
+        ))
+    }
+
+    /// Whether a last operand is a cache policy, as `.L2::cache_hint` says.
+    pub(crate) fn without_policy<'i>(
+        &mut self,
+        i: &'i Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<&'i [Operand<'a>]> {
+        if !m.take("L2::cache_hint") {
+            return Ok(&i.operands);
+        }
+        let Some((policy, rest)) = i.operands.split_last() else {
+            return m.error("the cache policy is missing");
+        };
+        self.source(policy, Type::B64)?;
+        Ok(rest)
+    }
+
+    fn access(&mut self, m: &mut Mods<'a>) -> Result<(AccessType, Type)> {
+        let space = m.take_of(&SPACES).unwrap_or(Space::Generic);
+        let strong = take_strength(m);
+        m.ignore(&CACHE_HINTS);
+        let count = m.take_of(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
+        let ty = m.need_type()?;
+        if ty == Type::B128 || ty == Type::Pred || ty.bits() * u32::from(count) > 128 {
+            return m.error(&format!("{count} elements of type {ty} are not supported"));
+        }
+        let bytes = ty.bytes() as u8;
+        Ok((
+            AccessType {
+                space,
+                bytes,
+                count,
+                signed: ty.is_signed(),
+                reg: width(ty),
+                strong,
+            },
+            ty,
+        ))
+    }
+
+    /// The width that all registers of an access have; those that are [`Reg::NONE`] do not count.
+    fn access_width(&self, regs: &[Reg], ty: Type, m: &Mods<'a>) -> Result<Width> {
+        let mut common = None;
+        for &reg in regs.iter().filter(|reg| !reg.is_none()) {
+            let width = self.width_of(reg);
+            if *common.get_or_insert(width) != width {
+                return m.error("the registers differ in width");
+            }
+        }
+        let found = common.unwrap_or(width(ty));
+        let bits = match found {
+            Width::W16 => 16,
+            Width::W32 => 32,
+            Width::W64 => 64,
+        };
+        if bits < ty.bits() || (ty.is_float() && bits != ty.bits()) {
+            return m.error(&format!("a register of {bits} bits does not fit type {ty}"));
+        }
+        Ok(found)
+    }
+
+    /// `ld`, `ldu`
+    pub(crate) fn load(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let (mut access, ty) = self.access(m)?;
+        let [d, address] = self.without_policy(i, m)? else {
+            return m.error("takes 2 operands");
+        };
+        let (addr, space) = self.address(address, access.space)?;
+        let (d, count) = self.destination_vector(d)?;
+        if count != usize::from(access.count) {
+            return m.error(&format!("{count} registers for {} elements", access.count));
+        }
+        access.space = space;
+        access.reg = self.access_width(&d[..count], ty, m)?;
+        self.emit(Op::Ld { access, d, addr });
+        Ok(())
+    }
+
+    /// `st`
+    pub(crate) fn store(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        if m.take("async") {
+            return self.store_async(i, m);
+        }
+        let (mut access, ty) = self.access(m)?;
+        access.signed = false;
+        let [address, a] = self.without_policy(i, m)? else {
+            return m.error("takes 2 operands");
+        };
+        let (addr, space) = self.address(address, access.space)?;
+        if matches!(space, Space::Const | Space::Param) {
+            return m.error("constants and parameters of a kernel cannot be written");
+        }
+        let (src, count) = self.store_sources(a, ty)?;
+        if count != usize::from(access.count) {
+            return m.error(&format!("{count} registers for {} elements", access.count));
+        }
+        access.space = space;
+        access.reg = self.access_width(&src[..count], ty, m)?;
+        self.emit(Op::St { access, src, addr });
+        Ok(())
+    }
+
+    /// The values of a store: its literals take the width of its registers.
+    fn store_sources(&mut self, operand: &Operand<'a>, ty: Type) -> Result<([Reg; 4], usize)> {
+        let (mut src, count) = self.source_vector(operand, ty)?;
+        let single = std::slice::from_ref(operand);
+        let parts = if let Operand::Vector(parts) = operand {
+            parts
+        } else {
+            single
+        };
+        let is_literal = |part: &Operand<'a>| matches!(part, Operand::Value(_));
+        let registers = parts.iter().zip(src).find(|(part, _)| !is_literal(part));
+        if let Some((_, register)) = registers {
+            let wanted = self.width_of(register);
+            for (part, reg) in parts.iter().zip(&mut src) {
+                if is_literal(part) && self.width_of(*reg) != wanted {
+                    *reg = self.constant(self.immediate(part)?, wanted)?;
+                }
+            }
+        }
+        Ok((src, count))
+    }
+
+    /// `atom`, `red`
+    pub(crate) fn atomic(
+        &mut self,
+        returns: bool,
+        i: &Instruction<'a>,
+        m: &mut Mods<'a>,
+    ) -> Result<()> {
+        if !returns && m.take("async") {
+            return self.reduce_async(i, m);
+        }
+        let space = m.take_of(&SPACES).unwrap_or(Space::Generic);
+        if space != Space::Global && !space.may_be_shared() {
+            return m.error("atomics work on global and shared memory");
+        }
+        m.ignore(&[
+            "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz",
+        ]);
+        let ops = [
+            ("add", AtomOp::Add),
+            ("min", AtomOp::Min),
+            ("max", AtomOp::Max),
+            ("and", AtomOp::And),
+            ("or", AtomOp::Or),
+            ("xor", AtomOp::Xor),
+            ("exch", AtomOp::Exch),
+            ("cas", AtomOp::Cas),
+            ("inc", AtomOp::Inc),
+            ("dec", AtomOp::Dec),
+        ];
+        let op = m.need_of("an operation", &ops)?;
+        let ty = m.need_type()?;
+        let Some(atom) = atom_type(op, ty) else {
+            return m.error(&format!("the operation does not exist for {ty}"));
+        };
+        let all = self.without_policy(i, m)?;
+        let (d, rest) = match all {
+            [d, rest @ ..] if returns => (Some(d), rest),
+            _ => (None, all),
+        };
+        let (address, b, c) = match rest {
+            [address, b] if op != AtomOp::Cas => (address, b, None),
+            [address, b, c] if op == AtomOp::Cas => (address, b, Some(c)),
+            _ => return m.error("has a wrong number of operands"),
+        };
+        let (addr, space) = self.address(address, space)?;
+        let b = self.source(b, ty)?;
+        let c = c.map_or(Ok(Reg::NONE), |c| self.source(c, ty))?;
+        let d = match d {
+            None | Some(Operand::Name("_")) => Reg::NONE,
+            Some(d) => self.destination(d, ty)?,
+        };
+        self.emit(Op::Atom {
+            space,
+            op,
+            ty: atom,
+            d,
+            addr,
+            b,
+            c,
+        });
+        Ok(())
+    }
+
+    /// `cp.async`
+    pub(crate) fn cp_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        if m.take("reduce") {
+            return self.bulk_reduce(i, m);
+        }
+        if !m.take("async") {
+            return m.error("the instruction is not supported");
+        }
+        if m.take("bulk") {
+            return self.bulk(i, m);
+        }
+        if m.take("mbarrier") {
+            return self.copy_arrive(i, m);
+        }
+        if m.take("commit_group") {
+            self.emit(Op::CpAsyncCommit);
+        } else if m.take("wait_all") {
+            self.emit(Op::CpAsyncWaitAll);
+        } else if m.take("wait_group") {
+            let [pending] = i.operands.as_slice() else {
+                return m.error("takes 1 operand");
+            };
+            let pending = self.immediate(pending)?.min(255) as u8;
+            self.emit(Op::CpAsyncWait { pending });
+        } else {
+            return self.cp_async_copy(i, m);
+        }
+        Ok(())
+    }
+
+    fn cp_async_copy(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let cg = m.need_of("`.ca` or `.cg`", &[("ca", false), ("cg", true)])?;
+        if !(m.take("shared") || m.take("shared::cta")) || !m.take("global") {
+            return m.error("copies go from `.global` to `.shared`");
+        }
+        m.ignore(&["L2::64B", "L2::128B", "L2::256B"]);
+        let [dst, src, size, rest @ ..] = self.without_policy(i, m)? else {
+            return m.error("operands are missing");
+        };
+        let bytes = self.immediate(size)?;
+        if !matches!((cg, bytes), (_, 16) | (false, 4 | 8)) {
+            return m.error(&format!("copies of {bytes} bytes do not exist"));
+        }
+        let src_size = match rest {
+            [] => Reg::NONE,
+            [ignore] if self.is_pred(ignore)? => {
+                let p = self.pred_source(ignore)?;
+                let (a, b) = (self.word(0)?, self.word(bytes as u32)?);
+                let d = self.new_reg(Width::W32)?;
+                self.emit(Op::Selp {
+                    w: Width::W32,
+                    d,
+                    a,
+                    b,
+                    p,
+                });
+                d
+            }
+            [size] => self.source(size, Type::U32)?,
+            _ => return m.error("has a wrong number of operands"),
+        };
+        let (dst, _) = self.address(dst, Space::Shared)?;
+        let (src, _) = self.address(src, Space::Global)?;
+        self.emit(Op::CpAsync {
+            bytes: bytes as u8,
+            dst,
+            src,
+            src_size,
+        });
+        Ok(())
+    }
+
+    /// `membar`, `fence`
+    pub(crate) fn fence(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        m.ignore(&[
+            "sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys",
+        ]);
+        if m.take("mbarrier_init") {
+            self.emit(Op::ProxyFence {
+                mbarrier_init: true,
+            });
+            return Ok(());
+        }
+        if m.take("proxy") {
+            return self.proxy_fence(m);
+        }
+        if !i.operands.is_empty() {
+            return m.error("takes no operands");
+        }
+        self.emit(Op::Fence);
+        Ok(())
+    }
+
+    /// Instructions that only advise: their operands are not looked at, for nothing depends on
+    /// them. `createpolicy` writes a policy that nothing reads.
+    pub(crate) fn hint(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        m.ignore(&[
+            "global",
+            "local",
+            "const",
+            "param",
+            "L1",
+            "L2",
+            "L2::128B",
+            "tensormap",
+            "u32",
+        ]);
+        m.ignore(&[
+            "L2::evict_last",
+            "L2::evict_normal",
+            "L2::evict_first",
+            "L2::evict_unchanged",
+        ]);
+        if base == "griddepcontrol" {
+            m.need_of(
+                "`.wait` or `.launch_dependents`",
+                &[("wait", ()), ("launch_dependents", ())],
+            )?;
+        }
+        if base == "pmevent" {
+            m.ignore(&["mask"]);
+        }
+        if base != "createpolicy" {
+            self.emit(Op::Nop);
+            return Ok(());
+        }
+        m.ignore(&["range", "fractional", "cvt", "b64"]);
+        let Some(d) = i.operands.first() else {
+            return m.error("operands are missing");
+        };
+        let d = self.destination(d, Type::B64)?;
+        let a = self.constant(0, Width::W64)?;
+        self.emit(Op::Mov {
+            w: Width::W64,
+            d,
+            a,
+        });
+        Ok(())
+    }
+}
+
+/// The type of an atomic, if the operation has it.
+fn atom_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
+    use AtomOp::{Add, And, Cas, Dec, Exch, Inc, Max, Min, Or, Xor};
+    Some(match (ty, op) {
+        (Type::B16, Cas | Exch) => AtomTy::B16,
+        (Type::B32, And | Or | Xor | Exch | Cas) => AtomTy::U32,
+        (Type::B64, And | Or | Xor | Exch | Cas) => AtomTy::U64,
+        (Type::U32, Add | Min | Max | Inc | Dec | Exch | Cas) => AtomTy::U32,
+        (Type::S32, Add | Min | Max) => AtomTy::S32,
+        (Type::U64, Add | Min | Max | Exch | Cas) => AtomTy::U64,
+        (Type::S64, Add | Min | Max) => AtomTy::S64,
+        (Type::F32, Add) => AtomTy::F32,
+        (Type::F32, Exch) => AtomTy::U32,
+        (Type::F64, Add) => AtomTy::F64,
+        (Type::F16, Add) => AtomTy::F16,
+        (Type::F16x2, Add) => AtomTy::F16x2,
+        (Type::Bf16, Add) => AtomTy::Bf16,
+        (Type::Bf16x2, Add) => AtomTy::Bf16x2,
+        _ => return None,
+    })
+}

@@ -1,0 +1,282 @@
+//! Where each virtual register and predicate holds a value that is still needed.
+
+use crate::ir::{Inst, PredSrc};
+use crate::load_error::LoadError;
+use crate::lower::Result;
+use crate::lower::passes::flow_graph::Graph;
+use crate::lower::passes::operands::{Place, Role, visit};
+
+/// A stretch of code, half open. Instruction `i` reads at point `2 * i` and writes at `2 * i + 1`.
+pub type Segment = (u32, u32);
+
+/// The segments of each place, in order and disjoint; registers first, predicates after them.
+pub struct Liveness {
+    /// By place.
+    pub segments: Vec<Vec<Segment>>,
+    /// How many registers there are.
+    pub regs: usize,
+}
+
+const LOCAL: u32 = u32::MAX;
+
+/// Bits of a set for every block, one for each place that lives across blocks: 128 MiB. There are
+/// three such sets.
+const MAX_BITS: usize = 1 << 30;
+
+/// Finds the segments.
+///
+/// # Errors
+/// The kernel has so many blocks and registers that their product is beyond reason.
+pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<Liveness> {
+    let walker = Walker { code, regs };
+    let places = regs + preds;
+    let mut marks = Marks {
+        set: vec![false; places],
+        seen: Vec::new(),
+    };
+    let blocks = 0..graph.blocks.len();
+    let exposed: Vec<Vec<u32>> = blocks
+        .map(|block| walker.exposed(graph, block, &mut marks))
+        .collect();
+    // Places that live within one block need no place in the sets of the data flow.
+    let mut number = vec![LOCAL; places];
+    let mut global = Vec::new();
+    for &place in exposed.iter().flatten() {
+        if number[place as usize] == LOCAL {
+            number[place as usize] = global.len() as u32;
+            global.push(place);
+        }
+    }
+    if graph.blocks.len().saturating_mul(global.len()) > MAX_BITS {
+        return Err(LoadError::new(
+            0,
+            format!(
+                "a kernel of {} basic blocks with {} registers that live across them is too large",
+                graph.blocks.len(),
+                global.len()
+            ),
+        ));
+    }
+    let out = walker.live_out(graph, &exposed, &number, global.len());
+    let mut segments = vec![Vec::new(); places];
+    let words = global.len().div_ceil(64);
+    let mut open = Open {
+        end: vec![0; places],
+        list: Vec::new(),
+    };
+    for block in (0..graph.blocks.len()).rev() {
+        let end = 2 * graph.blocks[block].end as u32;
+        for index in ones(&out[block * words..(block + 1) * words]) {
+            open.use_until(global[index] as usize, end);
+        }
+        walker.segments(graph, block, &mut open, &mut segments);
+    }
+    for list in &mut segments {
+        list.reverse();
+    }
+    Ok(Liveness { segments, regs })
+}
+
+/// The places that are live at a point of a walk backwards.
+struct Open {
+    /// Where the segment that is open ends, 0 if none is.
+    end: Vec<u32>,
+    /// The places that have had an open segment in this block.
+    list: Vec<u32>,
+}
+
+impl Open {
+    fn use_until(&mut self, place: usize, end: u32) {
+        if self.end[place] == 0 {
+            self.end[place] = end;
+            self.list.push(place as u32);
+        }
+    }
+}
+
+/// Adds a segment that comes before all that are there.
+fn prepend(list: &mut Vec<Segment>, start: u32, end: u32) {
+    match list.last_mut() {
+        Some(last) if last.0 <= end => last.0 = start,
+        _ => list.push((start, end)),
+    }
+}
+
+struct Walker<'c> {
+    code: &'c [Inst],
+    regs: usize,
+}
+
+impl Walker<'_> {
+    fn visit(&self, inst: usize, mut each: impl FnMut(usize, Role)) {
+        let mut inst = self.code[inst];
+        visit(&mut inst, &mut |place, role| match place {
+            Place::Reg(reg) => each(usize::from(reg.0), role),
+            Place::Pred(pred) => each(self.regs + usize::from(pred.0), role),
+        });
+    }
+
+    /// The places whose value on entry a block may read.
+    fn exposed(&self, graph: &Graph, block: usize, live: &mut Marks) -> Vec<u32> {
+        for i in (graph.blocks[block].start..graph.blocks[block].end).rev() {
+            if self.code[i].guard == PredSrc::TRUE {
+                self.visit(i, |place, role| {
+                    if role.writes() {
+                        live.remove(place);
+                    }
+                });
+            } else {
+                // A value that is written under a guard is the old one where the guard is false.
+                self.visit(i, |place, role| {
+                    if role.writes() {
+                        live.insert(place);
+                    }
+                });
+            }
+            self.visit(i, |place, role| {
+                if role.reads() {
+                    live.insert(place);
+                }
+            });
+        }
+        live.list()
+    }
+
+    /// The sets of global places that are live at the end of each block, one after the other.
+    fn live_out(
+        &self,
+        graph: &Graph,
+        exposed: &[Vec<u32>],
+        number: &[u32],
+        count: usize,
+    ) -> Vec<u64> {
+        let words = count.div_ceil(64);
+        let blocks = graph.blocks.len();
+        let mut killed = vec![0u64; blocks * words];
+        let mut live_in = vec![0u64; blocks * words];
+        for (block, exposed) in exposed.iter().enumerate() {
+            let at = block * words;
+            for i in graph.blocks[block].start..graph.blocks[block].end {
+                if self.code[i].guard == PredSrc::TRUE {
+                    self.visit(i, |place, role| {
+                        if role.writes() && number[place] != LOCAL {
+                            killed[at + number[place] as usize / 64] |= 1 << (number[place] % 64);
+                        }
+                    });
+                }
+            }
+            for &place in exposed {
+                let index = number[place as usize];
+                live_in[at + index as usize / 64] |= 1 << (index % 64);
+            }
+        }
+        let mut out = vec![0u64; blocks * words];
+        // In an order in which blocks come after those that follow them, loops apart, a few rounds
+        // do; and only blocks are looked at again of which something that follows has changed.
+        let order = graph.postorder();
+        let mut stale = vec![true; blocks];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &block in &order {
+                if !std::mem::replace(&mut stale[block], false) {
+                    continue;
+                }
+                let mut grown = false;
+                for word in 0..words {
+                    let at = block * words + word;
+                    let next = graph.blocks[block].next.iter();
+                    let new = next.fold(0, |set, &next| set | live_in[next * words + word]);
+                    if new != out[at] {
+                        out[at] = new;
+                        let before = live_in[at];
+                        live_in[at] |= new & !killed[at];
+                        grown |= live_in[at] != before;
+                    }
+                }
+                if grown {
+                    changed = true;
+                    for &previous in &graph.blocks[block].previous {
+                        stale[previous] = true;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Walks a block backwards and writes down its segments.
+    fn segments(
+        &self,
+        graph: &Graph,
+        block: usize,
+        open: &mut Open,
+        segments: &mut [Vec<Segment>],
+    ) {
+        let bounds = &graph.blocks[block];
+        for i in (bounds.start..bounds.end).rev() {
+            let point = 2 * i as u32;
+            let guarded = self.code[i].guard != PredSrc::TRUE;
+            self.visit(i, |place, role| {
+                if !role.writes() {
+                    return;
+                }
+                open.use_until(place, point + 2);
+                if !guarded {
+                    prepend(&mut segments[place], point + 1, open.end[place]);
+                    open.end[place] = 0;
+                }
+            });
+            self.visit(i, |place, role| {
+                if role.reads() {
+                    open.use_until(place, point + 1);
+                }
+            });
+        }
+        let start = 2 * bounds.start as u32;
+        for place in open.list.drain(..) {
+            let place = place as usize;
+            let end = std::mem::take(&mut open.end[place]);
+            if end != 0 {
+                prepend(&mut segments[place], start, end);
+            }
+        }
+    }
+}
+
+/// A set of places that remembers which were ever in it.
+struct Marks {
+    set: Vec<bool>,
+    seen: Vec<u32>,
+}
+
+impl Marks {
+    fn insert(&mut self, place: usize) {
+        if !std::mem::replace(&mut self.set[place], true) {
+            self.seen.push(place as u32);
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.set[place] = false;
+    }
+
+    /// The places that are in it, which leaves it empty.
+    fn list(&mut self) -> Vec<u32> {
+        let mut list = std::mem::take(&mut self.seen);
+        list.retain(|&place| std::mem::take(&mut self.set[place as usize]));
+        list
+    }
+}
+
+/// The indices of the ones of a set.
+fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(i, &word)| {
+        let mut left = word;
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(i * 64 + bit)
+        })
+    })
+}

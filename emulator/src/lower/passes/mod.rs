@@ -1,0 +1,9 @@
+//! Passes over the instructions of a function, after each has been lowered.
+pub(crate) mod allocate;
+pub(crate) mod copy_propagation;
+pub(crate) mod flow_graph;
+pub(crate) mod liveness;
+pub(crate) mod operands;
+pub(crate) mod reconvergence;
+#[cfg(test)]
+pub(crate) mod verify;

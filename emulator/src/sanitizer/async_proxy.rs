@@ -1,0 +1,499 @@
+//! Shared memory between ordinary accesses and the asynchronous proxy: bulk copies and matrix
+//! products of a warpgroup.
+//!
+//! What is reported, besides what [`crate::sanitizer::shadow`] says of any access:
+//!
+//! * An access to what a copy writes, by a warp that does not know that the phase of the barrier
+//!   which completes the copy is over. A warp knows it by waiting for the phase, or by meeting a
+//!   warp that knows.
+//! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or
+//!   `cp.async`) without a `fence.proxy.async` between. The fence may be the writer's (with a
+//!   barrier after it), the reader's (with a barrier before it), or that of a third thread between
+//!   two barriers.
+//!
+//! Which threads may fence: the PTX ISA says of `fence.proxy.async` and its like (9.4,
+//! "membar / fence"): "Bi-directional proxy fences do not directly synchronize with other fences in
+//! the sense that fences with .release or .acquire semantics do. Instead, bi-directional proxy
+//! fences take effect within a single thread and therefore do not have a .scope qualifier. Their
+//! cross-proxy synchronizing effect composes with other forms of synchronization according to the
+//! rules of the Memory Consistency Model." The rule for the only kind that these rules name is
+//! (section "Causality Order"): "X precedes Y in base causality order, and: [...] X and Y are
+//! aliases and there is an alias proxy fence along the base causality path from X to Y." So the
+//! fence has to lie on the path from the write to the asynchronous access, and it does not matter
+//! in which of the path's threads: a store, a barrier and then a fence of the thread that begins
+//! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and
+//! a barrier (CUTLASS's).
+//! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is
+//!   over.
+//! * An ordinary access to a barrier.
+use crate::sanitizer::shadow::{Actor, BARRIER, Conflict, Shadow, TRACKED, Writer};
+use crate::sanitizer::vector_clock::Order;
+
+/// A copy that a phase of a barrier completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tracked {
+    /// The instruction.
+    pub pc: u32,
+    /// The barrier.
+    pub slot: usize,
+    /// Its phase, counted from the block's begin.
+    pub phase: u32,
+    /// Whether the copy is an ordinary access: `cp.async`.
+    pub ordinary: bool,
+}
+
+impl Tracked {
+    fn writer(self) -> Writer {
+        let slot = (self.slot as u32) << 24;
+        let ordinary = u32::from(self.ordinary) << 31;
+        Writer {
+            pc: self.pc & 0xff_ffff | slot | ordinary,
+            info: self.phase,
+        }
+    }
+
+    pub(super) fn of(writer: Writer) -> Tracked {
+        Tracked {
+            pc: writer.pc & 0xff_ffff,
+            slot: (writer.pc >> 24 & 0x7f) as usize,
+            phase: writer.info,
+            ordinary: writer.pc >> 31 != 0,
+        }
+    }
+
+    /// Whether a warp knows that it has arrived.
+    pub fn is_known(self, order: &Order, warp: u32) -> bool {
+        order.phases(warp as usize, self.slot) > self.phase
+    }
+}
+
+/// The fences between the proxies that the lanes of each warp have executed, in order.
+///
+/// A fence of all lanes that a warp still has covers what the warp knows, and goes on to other
+/// warps with what they learn of it ([`Order::fence_proxies`]). A fence of some lanes covers the
+/// same for these lanes only.
+#[derive(Default)]
+pub(crate) struct Fences {
+    list: Vec<Vec<Fence>>,
+    /// For each warp, the latest fence of each set of lanes that is not the whole warp.
+    partial: Vec<Vec<Partial>>,
+}
+
+/// A fence of some lanes of a warp.
+struct Partial {
+    lanes: u32,
+    /// The warp's count of synchronisations then.
+    sync: u32,
+    /// What the warp knew, by [`Order::knowledge`].
+    known: Vec<u32>,
+}
+
+/// What a fence is to cover: an ordinary write.
+#[derive(Clone, Copy)]
+pub(crate) struct Write {
+    pub warp: u32,
+    pub lane: u32,
+    pub time: u32,
+    /// The warp's count of synchronisations then.
+    pub sync: u32,
+    /// It was a barrier's initialisation.
+    pub init: bool,
+}
+
+/// Fences of a warp that are remembered: 12 MiB.
+pub(crate) const MOST_FENCES: usize = 1 << 20;
+/// Sets of lanes of a warp, other than all, whose fences are remembered: about 4 MiB.
+const MOST_SETS: usize = 4096;
+
+/// One of them.
+#[derive(Clone, Copy)]
+struct Fence {
+    time: u32,
+    lanes: u32,
+    /// It orders only the initialisation of barriers.
+    only_init: bool,
+}
+
+impl Fences {
+    pub fn new(warps: usize) -> Fences {
+        Fences {
+            list: vec![Vec::new(); warps],
+            partial: (0..warps).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.list.iter_mut().for_each(Vec::clear);
+        self.partial.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its
+    /// count of synchronisations. Whether there was room to note it.
+    pub fn add(
+        &mut self,
+        order: &mut Order,
+        warp: usize,
+        (lanes, whole): (u32, bool),
+        sync: u32,
+        only_init: bool,
+    ) -> bool {
+        let time = order.arrive();
+        if self.list[warp].len() == MOST_FENCES || self.partial[warp].len() == MOST_SETS {
+            return false;
+        }
+        if !only_init && whole {
+            order.fence_proxies(warp, time);
+        } else if !only_init {
+            let known = order.knowledge(warp, time);
+            let list = &mut self.partial[warp];
+            list.retain(|fence| fence.lanes != lanes);
+            // As many bits as a writer's count has.
+            let sync = sync & (u32::MAX >> 6);
+            list.push(Partial { lanes, sync, known });
+        }
+        self.list[warp].push(Fence {
+            time,
+            lanes,
+            only_init,
+        });
+        true
+    }
+
+    /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no
+    /// lane: what all do.
+    pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
+        let Write {
+            warp,
+            lane,
+            time,
+            sync,
+            init,
+        } = write;
+        // Mostly a whole warp has fenced, which takes no search.
+        if order.is_fenced(me, warp, time) {
+            return true;
+        }
+        let sync = sync & (u32::MAX >> 6);
+        let list = &self.list[warp as usize];
+        let first = list.partition_point(|fence| fence.time < time);
+        let own = list[first..]
+            .iter()
+            .find(|fence| fence.lanes >> lane & 1 != 0 && (init || !fence.only_init));
+        let seen =
+            |time| order.is_before(me, warp, time) || init && order.sees_init(me, warp, time);
+        own.is_some_and(|fence| me == warp || seen(fence.time))
+            || self.mine(me, my_lane).any(|fence| {
+                // Between lanes of a warp, the write is before the fence if they have met.
+                let met = me != warp || my_lane == Some(lane) || sync != fence.sync;
+                met && fence.known.get(warp as usize).is_some_and(|&t| time <= t)
+            })
+    }
+
+    /// Whether a fence lies between the completion of a copy that a barrier's phase completes and
+    /// what a lane does now.
+    pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
+        let column = order.slot_column(copy.slot);
+        order.phases_fenced(me, copy.slot) > copy.phase
+            || self
+                .mine(me, my_lane)
+                .any(|fence| fence.known.get(column).is_some_and(|&n| n > copy.phase))
+    }
+
+    /// The fences that a lane executed with only some of its warp.
+    fn mine(&self, me: u32, my_lane: Option<u32>) -> impl Iterator<Item = &Partial> {
+        let list = self.partial.get(me as usize).map_or(&[][..], Vec::as_slice);
+        list.iter()
+            .filter(move |fence| my_lane.is_some_and(|lane| fence.lanes >> lane & 1 != 0))
+    }
+
+    /// The time of the latest fence of a warp in which any of the lanes took part.
+    pub fn latest(&self, warp: usize, lanes: u32) -> Option<u32> {
+        let fence = self.list[warp].iter().rfind(|f| f.lanes & lanes != 0);
+        fence.map(|fence| fence.time)
+    }
+}
+
+/// The latest reads of the asynchronous proxy of each 16 bytes.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// By each warpgroup's matrix products: the time when they began.
+    products: Vec<u32>,
+    warpgroups: usize,
+    /// By bulk copies: the time, and the reader.
+    copies: Vec<(u32, u8)>,
+}
+
+/// The first of the readers that are warps' bulk copies; the ones before are warpgroups.
+pub(crate) const COPY_READERS: usize = 8;
+
+impl Reads {
+    pub fn clear(&mut self) {
+        self.products.fill(0);
+        self.copies.fill((0, 0));
+    }
+}
+
+/// What is to be asked of a read by the asynchronous proxy.
+pub(crate) struct AsyncReader<'a> {
+    /// The warps that it is a read of: one, or four.
+    pub warps: std::ops::Range<u32>,
+    /// The fences that there have been.
+    pub fences: &'a Fences,
+    /// The lane that began it, or any.
+    pub actor: Actor,
+    /// Whether all lanes began it together.
+    pub together: bool,
+    /// The last unit that was found good: its stamp and writer. What neighbours share needs no
+    /// second look.
+    pub good: (u32, u32, u32),
+}
+
+impl<'a> AsyncReader<'a> {
+    pub fn new(warps: std::ops::Range<u32>, fences: &'a Fences, actor: Actor) -> AsyncReader<'a> {
+        AsyncReader {
+            together: warps.len() > 1,
+            warps,
+            fences,
+            actor,
+            good: (0, 0, 0),
+        }
+    }
+}
+
+impl Shadow {
+    /// Makes room for the reads of `warpgroups` warpgroups.
+    pub fn watch_reads(&mut self, bytes: usize, warpgroups: usize) {
+        self.asynchronous = Reads {
+            products: vec![0; (bytes / 16 + 1) * warpgroups],
+            warpgroups,
+            copies: vec![(0, 0); bytes / 16 + 1],
+        };
+    }
+
+    /// An access to a unit that a tracked copy wrote or that a barrier takes.
+    #[cold]
+    pub(super) fn check_special(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        if self.stamps[unit] == BARRIER {
+            return Err(Conflict::Barrier);
+        }
+        let copy = Tracked::of(self.writers[unit]);
+        if copy.is_known(order, actor.warp) {
+            return Ok(());
+        }
+        Err(Conflict::Tracked(copy))
+    }
+
+    /// Whether the reads of the asynchronous proxy let a write of this warp pass.
+    #[inline]
+    pub(super) fn check_asynchronous_readers(
+        &self,
+        unit: usize,
+        order: &Order,
+        warp: u32,
+    ) -> Result<(), Conflict> {
+        let reads = &self.asynchronous;
+        if reads.copies.is_empty() {
+            return Ok(());
+        }
+        let place = unit >> (4 - self.shift);
+        let count = reads.warpgroups;
+        for (reader, &time) in reads.products[place * count..(place + 1) * count]
+            .iter()
+            .enumerate()
+        {
+            if time >= order.start && order.reads_over(warp as usize, reader) < time {
+                return Err(Conflict::AsyncRead { reader });
+            }
+        }
+        let (time, reader) = reads.copies[place];
+        let reader = usize::from(reader);
+        if time >= order.start && order.reads_over(warp as usize, reader) < time {
+            return Err(Conflict::AsyncRead { reader });
+        }
+        Ok(())
+    }
+
+    /// Whether what the asynchronous proxy reads of the units lets writes of this warp pass, for
+    /// sure.
+    fn all_asynchronous_reads_over(
+        &self,
+        units: std::ops::Range<usize>,
+        order: &Order,
+        warp: u32,
+    ) -> bool {
+        let reads = &self.asynchronous;
+        if reads.copies.is_empty() || units.is_empty() {
+            return true;
+        }
+        let over = |reader| order.reads_over(warp as usize, reader).max(order.start - 1);
+        let places = units.start >> (4 - self.shift)..((units.end - 1) >> (4 - self.shift)) + 1;
+        let mut limits = [0u32; COPY_READERS];
+        for (reader, limit) in limits.iter_mut().enumerate().take(reads.warpgroups) {
+            *limit = over(reader);
+        }
+        let limits = &limits[..reads.warpgroups];
+        let (first, last) = (places.start * limits.len(), places.end * limits.len());
+        let mut late = reads.products[first..last]
+            .chunks_exact(limits.len())
+            .any(|times| times.iter().zip(limits).any(|(time, limit)| time > limit));
+        late |= reads.copies[places]
+            .iter()
+            .any(|&(time, reader)| time >= order.start && time > over(usize::from(reader)));
+        !late
+    }
+
+    /// Notes that a reader reads the 16 bytes of a place from `time` on.
+    #[inline]
+    pub fn note_async_read(&mut self, place: usize, reader: usize, time: u32) {
+        let reads = &mut self.asynchronous;
+        if reader < COPY_READERS {
+            reads.products[place * reads.warpgroups + reader] = time;
+        } else {
+            reads.copies[place] = (time, reader as u8);
+        }
+    }
+
+    /// Checks a read of a unit by the asynchronous proxy.
+    #[inline]
+    pub fn read_async(
+        &self,
+        unit: usize,
+        order: &Order,
+        reader: &mut AsyncReader<'_>,
+    ) -> Result<(), Conflict> {
+        let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+        if (stamp, writer.pc, writer.info) == reader.good {
+            return Ok(());
+        }
+        for warp in reader.warps.clone() {
+            let actor = Actor {
+                warp,
+                ..reader.actor
+            };
+            self.check_written(unit, order, &actor, true)?;
+            let lane = (!reader.together).then_some(actor.lane);
+            self.check_fence(unit, order, reader.fences, warp, lane)?;
+        }
+        reader.good = (stamp, writer.pc, writer.info);
+        Ok(())
+    }
+
+    /// Whether a unit's ordinary write is behind a fence.
+    pub(super) fn check_fence(
+        &self,
+        unit: usize,
+        order: &Order,
+        fences: &Fences,
+        me: u32,
+        my_lane: Option<u32>,
+    ) -> Result<(), Conflict> {
+        let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+        if stamp == TRACKED {
+            let copy = Tracked::of(writer);
+            // What a copy of the asynchronous proxy wrote needs none.
+            return if copy.ordinary && !fences.covers_copy(order, me, my_lane, copy) {
+                Err(Conflict::Tracked(copy))
+            } else {
+                Ok(())
+            };
+        }
+        let (time, warp, lane) = (stamp >> 5, writer.warp(stamp), writer.info & 31);
+        let write = Write {
+            warp,
+            lane,
+            time,
+            sync: writer.info >> 6,
+            init: false,
+        };
+        if time < order.start || fences.covers(order, me, my_lane, write) {
+            return Ok(());
+        }
+        let pc = writer.instruction();
+        Err(Conflict::Unfenced { warp, lane, pc })
+    }
+
+    /// A copy of the asynchronous proxy writes units. The unit at fault, if there is one.
+    pub fn begin_tracked(
+        &mut self,
+        units: std::ops::Range<usize>,
+        order: &Order,
+        actor: &Actor,
+        fences: &Fences,
+        copy: Tracked,
+    ) -> Result<(), (usize, Conflict)> {
+        // What neighbours share needs no second look.
+        let mut good = (0, 0, 0);
+        let unread = self.all_unread(units.clone(), order)
+            && self.all_asynchronous_reads_over(units.clone(), order, actor.warp);
+        for unit in units.clone() {
+            let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
+            let conflict = |conflict| (unit, conflict);
+            if (stamp, writer.pc, writer.info) != good {
+                self.check_written(unit, order, actor, false)
+                    .map_err(conflict)?;
+                if stamp < BARRIER {
+                    self.check_fence(unit, order, fences, actor.warp, Some(actor.lane))
+                        .map_err(conflict)?;
+                }
+                good = (stamp, writer.pc, writer.info);
+            }
+            if unread {
+                continue;
+            }
+            self.check_readers(unit, order, actor, false)
+                .map_err(conflict)?;
+            self.check_readers(unit, order, actor, true)
+                .map_err(conflict)?;
+            self.check_asynchronous_readers(unit, order, actor.warp)
+                .map_err(conflict)?;
+        }
+        self.track(units, copy);
+        Ok(())
+    }
+
+    /// The units are now a copy's that a phase completes.
+    pub(super) fn track(&mut self, units: std::ops::Range<usize>, copy: Tracked) {
+        self.stamps[units.clone()].fill(TRACKED);
+        self.writers[units].fill(copy.writer());
+    }
+
+    /// What a `cp.async` writes is now completed by a barrier's phase.
+    pub fn track_copy(&mut self, unit: usize, copy: Tracked) {
+        self.stamps[unit] = TRACKED;
+        self.writers[unit] = copy.writer();
+    }
+
+    /// Nobody has written anything.
+    pub fn forget_writes(&mut self) {
+        self.stamps.fill(0);
+    }
+
+    /// A barrier takes the unit, or leaves it.
+    pub fn set_barrier(&mut self, unit: usize, there: bool) {
+        self.stamps[unit] = if there { BARRIER } else { 0 };
+        self.writers[unit] = Writer::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracked_copies_fit_a_writer() {
+        for ordinary in [false, true] {
+            let copy = Tracked {
+                pc: 0x12_3456,
+                slot: crate::sanitizer::vector_clock::SLOTS - 1,
+                phase: u32::MAX - 1,
+                ordinary,
+            };
+            assert_eq!(Tracked::of(copy.writer()), copy);
+        }
+    }
+}

@@ -1,0 +1,658 @@
+//! The shadow of shared memory.
+//!
+//! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in
+//! most kernels). A kernel that copies or loads 16 bytes at a time begins each block with units of
+//! 16 bytes; the first smaller access divides all of them. Of each unit the shadow holds who wrote it last and who has read it since. What is
+//! reported:
+//!
+//! * A read of a unit that nobody in the block wrote.
+//! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or
+//!   `volatile` accesses are no race, nor are two writes of the same value.
+//! * Inside a warp: a read of what another lane wrote, or a second write of another value by
+//!   another lane, with neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier
+//!   between. A write after another lane's read is not reported: an instruction's reads are over
+//!   before the warp's next instruction begins.
+//! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
+//! * What concerns barriers in shared memory and the asynchronous proxy: see [`crate::sanitizer::async_proxy`].
+use crate::sanitizer::vector_clock::Order;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
+pub(super) const PENDING: u32 = u32::MAX;
+/// Likewise: written by a copy that a phase of a barrier in shared memory completes.
+pub(super) const TRACKED: u32 = u32::MAX - 1;
+/// Likewise: part of a barrier.
+pub(super) const BARRIER: u32 = u32::MAX - 2;
+/// Set in a reader stamp if several warps read.
+pub(super) const SEVERAL: u32 = 32;
+
+/// What the last writer of a unit was.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Writer {
+    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a
+    /// tracked copy with its barrier, see [`crate::sanitizer::async_proxy::Tracked`].
+    pub pc: u32,
+    /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy
+    /// the phase.
+    pub info: u32,
+}
+
+const STRONG: u32 = 32;
+
+/// Bits of a warp's number that stamps hold.
+const WARP_BITS: u32 = 5;
+/// Where a writer's instruction has the other bits: a cluster has up to 512 warps.
+const PC_BITS: u32 = 28;
+
+impl Writer {
+    /// The instruction.
+    pub fn instruction(self) -> u32 {
+        self.pc & ((1 << PC_BITS) - 1)
+    }
+
+    /// The warp, of which the stamp has the low bits.
+    pub fn warp(self, stamp: u32) -> u32 {
+        stamp & 31 | self.pc >> PC_BITS << WARP_BITS
+    }
+}
+
+/// Who does an access.
+#[derive(Clone, Copy)]
+pub(crate) struct Actor {
+    /// The warp, counted over all blocks of a cluster.
+    pub warp: u32,
+    pub lane: u32,
+    pub pc: u32,
+    /// The warp's count of synchronisations.
+    pub sync: u32,
+    /// Atomic, volatile or otherwise synchronising.
+    pub strong: bool,
+}
+
+impl Actor {
+    pub(super) fn info(&self) -> u32 {
+        self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
+    }
+
+    /// The stamp of what is done at a time.
+    pub(super) fn stamp(&self, time: u32) -> u32 {
+        time << 5 | self.warp & 31
+    }
+
+    /// The instruction and the bits of the warp that the stamp has no room for.
+    pub(super) fn place(&self) -> u32 {
+        self.pc | self.warp >> WARP_BITS << PC_BITS
+    }
+}
+
+/// What is wrong with an access to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    Uninitialised,
+    /// With the write of a lane of a warp, at a program counter.
+    Written {
+        warp: u32,
+        lane: u32,
+        pc: u32,
+    },
+    /// With reads of a warp, or several.
+    ReadBy {
+        warp: Option<u32>,
+    },
+    /// With a copy that a lane of a warp started.
+    Pending {
+        warp: u32,
+        lane: u32,
+    },
+    /// With a copy that a phase completes which the warp has not waited for.
+    Tracked(crate::sanitizer::async_proxy::Tracked),
+    /// With a barrier.
+    Barrier,
+    /// With an asynchronous read that may be under way.
+    AsyncRead {
+        reader: usize,
+    },
+    /// Written by a lane without a fence between the proxies, and read or written by the
+    /// asynchronous one.
+    Unfenced {
+        warp: u32,
+        lane: u32,
+        pc: u32,
+    },
+}
+
+/// The shadow of a block's shared memory.
+pub(crate) struct Shadow {
+    /// A unit is `1 << shift` bytes now.
+    pub shift: u32,
+    /// Units of the smallest size: those of the kernel's smallest access.
+    fine: u32,
+    /// Units of the size that a block begins with.
+    coarse: u32,
+    /// Bytes of shared memory.
+    bytes: usize,
+    /// Last write: `time << 5 | warp`.
+    pub(super) stamps: Vec<u32>,
+    pub(super) writers: Vec<Writer>,
+    /// Plain reads since: `time << 6 | SEVERAL | warp`.
+    pub(super) readers: Vec<u32>,
+    /// Strong reads since, likewise: no race with a strong write.
+    strong_readers: Vec<u32>,
+    /// The time of the last strong read of any unit.
+    pub(super) last_strong: u32,
+    /// With vector clocks: the times of the last plain read by each warp, then of the last strong
+    /// one.
+    read_times: Vec<u32>,
+    /// Likewise of warps of other blocks of the cluster, by unit: warp, whether strong, time.
+    remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
+    /// What the asynchronous proxy reads.
+    pub(super) asynchronous: crate::sanitizer::async_proxy::Reads,
+}
+
+impl Shadow {
+    /// For `bytes` bytes in units of `1 << shift`.
+    #[cfg(test)]
+    pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
+        Shadow::with_units(bytes, shift, shift, order)
+    }
+
+    /// For `bytes` bytes in units of `1 << coarse`, which the first smaller access divides, down to
+    /// `1 << fine`. Units of one size where vector clocks are kept.
+    pub fn with_units(bytes: usize, fine: u32, coarse: u32, order: &Order) -> Shadow {
+        let shift = if order.precise { fine } else { coarse };
+        let units = unit_count(bytes, shift);
+        let times = if order.precise {
+            2 * units * order.block_warps()
+        } else {
+            0
+        };
+        Shadow {
+            shift,
+            fine,
+            coarse: shift,
+            bytes,
+            stamps: vec![0; units],
+            writers: vec![Writer::default(); units],
+            readers: vec![0; units],
+            strong_readers: vec![0; units],
+            last_strong: 0,
+            read_times: vec![0; times],
+            remote_reads: HashMap::new(),
+            asynchronous: crate::sanitizer::async_proxy::Reads::default(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.stamps.fill(0);
+        self.readers.fill(0);
+        self.strong_readers.fill(0);
+        self.last_strong = 0;
+        self.read_times.fill(0);
+        self.asynchronous.clear();
+        self.remote_reads.clear();
+    }
+
+    /// Begins a block: what the warps of another one did does not matter.
+    pub fn begin_block(&mut self) {
+        // All stamps are older than the block, so that it makes no difference whose they were.
+        self.shift = self.coarse;
+        self.remote_reads.clear();
+    }
+
+    /// Divides the units if they are larger than an access.
+    #[inline(always)]
+    pub fn divide(&mut self, bytes: u32) {
+        if bytes >> self.shift == 0 {
+            self.divide_to(bytes.trailing_zeros().max(self.fine));
+        }
+    }
+
+    /// Divides the units into those of `1 << shift` bytes. Every access so far was to whole units,
+    /// so that the parts of a unit have its history.
+    #[cold]
+    #[inline(never)]
+    fn divide_to(&mut self, shift: u32) {
+        if shift >= self.shift {
+            return;
+        }
+        let by = self.shift - shift;
+        let units = unit_count(self.bytes, shift);
+        divide_each(&mut self.stamps, units, by);
+        divide_each(&mut self.writers, units, by);
+        divide_each(&mut self.readers, units, by);
+        divide_each(&mut self.strong_readers, units, by);
+        self.shift = shift;
+    }
+
+    /// Divides the units as far as possible, so that a report names the first byte at fault. False
+    /// if they are of that size already.
+    pub fn divide_all(&mut self) -> bool {
+        let divided = self.shift > self.fine;
+        self.divide_to(self.fine);
+        divided
+    }
+
+    /// Checks and notes a read of a unit.
+    pub fn read(&mut self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
+        self.check_written(unit, order, actor, true)?;
+        if order.precise {
+            match order.own(actor.warp) {
+                Some(own) => {
+                    let times = self.times_of(unit, actor.strong, order);
+                    self.read_times[times.start + own] = order.now;
+                }
+                None => self.note_remote_read(unit, order, actor),
+            }
+        }
+        let base = order.now << 6;
+        let mine = base | actor.warp & 31;
+        let readers = if actor.strong {
+            self.last_strong = order.now;
+            &mut self.strong_readers
+        } else {
+            &mut self.readers
+        };
+        let old = readers[unit];
+        readers[unit] = match old {
+            _ if old < base => mine,
+            _ if old == mine => mine,
+            _ => base | SEVERAL,
+        };
+        Ok(())
+    }
+
+    fn note_remote_read(&mut self, unit: usize, order: &Order, actor: &Actor) {
+        let reads = self.remote_reads.entry(unit).or_default();
+        let who = (actor.warp, actor.strong);
+        match reads.iter_mut().find(|read| (read.0, read.1) == who) {
+            Some(read) => read.2 = order.now,
+            None => reads.push((actor.warp, actor.strong, order.now)),
+        }
+    }
+
+    /// Where a unit's times of reads stand.
+    fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
+        let start = (unit * 2 + usize::from(strong)) * order.block_warps();
+        start..start + order.block_warps()
+    }
+
+    /// Whether the last write lets this access pass.
+    pub(super) fn check_written(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        must_be_written: bool,
+    ) -> Result<(), Conflict> {
+        let stamp = self.stamps[unit];
+        let writer = self.writers[unit];
+        let lane = writer.info & 31;
+        if stamp == PENDING {
+            return Err(Conflict::Pending {
+                warp: writer.info >> 6,
+                lane,
+            });
+        }
+        if stamp >= BARRIER {
+            return self.check_special(unit, order, actor);
+        }
+        let (time, warp) = (stamp >> 5, writer.warp(stamp));
+        if time < order.start {
+            return if must_be_written {
+                Err(Conflict::Uninitialised)
+            } else {
+                Ok(())
+            };
+        }
+        if time < order.floor || (actor.strong && writer.info & STRONG != 0) {
+            return Ok(());
+        }
+        let ordered = if warp == actor.warp {
+            lane == actor.lane || writer.info >> 6 != actor.sync & 0x3ff_ffff
+        } else {
+            order.is_before(actor.warp, warp, time)
+        };
+        if ordered {
+            Ok(())
+        } else {
+            Err(Conflict::Written {
+                warp,
+                lane,
+                pc: writer.instruction(),
+            })
+        }
+    }
+
+    /// Checks and notes a write of a unit. `same_value`: the bytes already hold what is written.
+    pub fn write(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        same_value: bool,
+    ) -> Result<(), Conflict> {
+        match self.check_written(unit, order, actor, false) {
+            Err(Conflict::Written { .. }) if same_value => {}
+            other => other?,
+        }
+        self.check_readers(unit, order, actor, false)?;
+        if !actor.strong {
+            self.check_readers(unit, order, actor, true)?;
+        }
+        self.check_asynchronous_readers(unit, order, actor.warp)?;
+        self.stamps[unit] = actor.stamp(order.now);
+        self.writers[unit] = Writer {
+            pc: actor.place(),
+            info: actor.info(),
+        };
+        Ok(())
+    }
+
+    /// Notes the write of an atomic that has just read the unit.
+    pub fn write_atomic(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        self.write(unit, order, actor, true)
+    }
+
+    /// Whether nobody has read any of the units since the latest barrier of the whole block.
+    pub(super) fn all_unread(&self, units: Range<usize>, order: &Order) -> bool {
+        let latest = |readers: &[u32]| readers.iter().fold(0, |latest, &time| latest.max(time));
+        let readers = latest(&self.readers[units.clone()]);
+        let strong = latest(&self.strong_readers[units]);
+        readers.max(strong) >> 6 < order.floor
+    }
+
+    /// Whether other warps' plain or strong reads let this write pass.
+    pub(super) fn check_readers(
+        &self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+        strong: bool,
+    ) -> Result<(), Conflict> {
+        let reader = if strong {
+            self.strong_readers[unit]
+        } else {
+            self.readers[unit]
+        };
+        if reader >> 6 < order.floor {
+            return Ok(());
+        }
+        if !order.precise {
+            if reader & 0x3f == actor.warp {
+                return Ok(());
+            }
+            let warp = (reader & SEVERAL == 0).then_some(reader & 31);
+            return Err(Conflict::ReadBy { warp });
+        }
+        let open = |warp: u32, time: u32| {
+            warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
+        };
+        let times = &self.read_times[self.times_of(unit, strong, order)];
+        let first = order.block * order.block_warps();
+        for (warp, &time) in times.iter().enumerate() {
+            let warp = (first + warp) as u32;
+            if open(warp, time) {
+                return Err(Conflict::ReadBy { warp: Some(warp) });
+            }
+        }
+        if self.remote_reads.is_empty() {
+            return Ok(());
+        }
+        let remote = self.remote_reads.get(&unit).map_or(&[][..], Vec::as_slice);
+        match remote.iter().find(|r| r.1 == strong && open(r.0, r.2)) {
+            Some(&(warp, ..)) => Err(Conflict::ReadBy { warp: Some(warp) }),
+            None => Ok(()),
+        }
+    }
+
+    /// An asynchronous copy to the unit begins.
+    pub fn begin_copy(
+        &mut self,
+        unit: usize,
+        order: &Order,
+        actor: &Actor,
+    ) -> Result<(), Conflict> {
+        self.write(unit, order, actor, false)?;
+        self.stamps[unit] = PENDING;
+        self.writers[unit] = Writer {
+            pc: actor.place(),
+            info: actor.lane | actor.warp << 6,
+        };
+        Ok(())
+    }
+
+    /// The thread of the copy to these units has waited for it.
+    #[inline(always)]
+    pub fn end_copy(&mut self, units: Range<usize>, order: &Order, actor: &Actor) {
+        let (stamp, info) = (actor.stamp(order.now), actor.info());
+        let stamps = &mut self.stamps[units.clone()];
+        let writers = &mut self.writers[units];
+        for (old, writer) in stamps.iter_mut().zip(writers) {
+            if *old == PENDING {
+                *old = stamp;
+                writer.info = info;
+            }
+        }
+    }
+}
+
+/// Units of `1 << shift` bytes, and some more for accesses of several units at the end.
+fn unit_count(bytes: usize, shift: u32) -> usize {
+    (bytes >> shift) + 16
+}
+
+/// Puts each element in the place of `1 << by` of them, at least `count` in all.
+fn divide_each<T: Copy + Default>(elements: &mut Vec<T>, count: usize, by: u32) {
+    let count = count.next_multiple_of(16);
+    if elements.len() < count {
+        elements.resize(count, T::default());
+    }
+    // Lengths that are known to the compiler become vector instructions.
+    match by {
+        1 => divide_in::<T, 2>(&mut elements[..count]),
+        2 => divide_in::<T, 4>(&mut elements[..count]),
+        3 => divide_in::<T, 8>(&mut elements[..count]),
+        _ => divide_in::<T, 16>(&mut elements[..count]),
+    }
+}
+
+/// Puts each of the first elements in the place of `PARTS`.
+fn divide_in<T: Copy, const PARTS: usize>(elements: &mut [T]) {
+    // From the last on: none is overwritten before it is used.
+    for i in (0..elements.len() / PARTS).rev() {
+        let element = elements[i];
+        elements[i * PARTS..][..PARTS].fill(element);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(warp: u32, lane: u32, sync: u32) -> Actor {
+        Actor {
+            warp,
+            lane,
+            pc: 7,
+            sync,
+            strong: false,
+        }
+    }
+
+    fn new(precise: bool) -> (Order, Shadow) {
+        let mut order = Order::new(4, 1, precise);
+        order.begin_block();
+        let shadow = Shadow::new(64, 2, &order);
+        (order, shadow)
+    }
+
+    #[test]
+    fn a_barrier_orders_writes_before_reads() {
+        let (mut order, mut shadow) = new(false);
+        assert_eq!(
+            shadow.read(0, &order, &actor(0, 0, 0)),
+            Err(Conflict::Uninitialised)
+        );
+        assert_eq!(shadow.write(0, &order, &actor(0, 3, 0), false), Ok(()));
+        assert_eq!(
+            shadow.read(0, &order, &actor(1, 0, 0)),
+            Err(Conflict::Written {
+                warp: 0,
+                lane: 3,
+                pc: 7
+            })
+        );
+        assert!(!shadow.read_fast::<1>([0].into_iter(), &order, 1));
+        order.full_barrier();
+        assert!(shadow.read_fast::<1>([0].into_iter(), &order, 1));
+        assert_eq!(
+            shadow.write(0, &order, &actor(0, 3, 0), false),
+            Err(Conflict::ReadBy { warp: Some(1) })
+        );
+        assert!(!shadow.may_write_fast::<1>(0, &order, 0));
+        order.full_barrier();
+        assert!(shadow.may_write_fast::<1>(0, &order, 0));
+        order.begin_block();
+        assert_eq!(
+            shadow.read(0, &order, &actor(0, 0, 0)),
+            Err(Conflict::Uninitialised)
+        );
+    }
+
+    #[test]
+    fn lanes_of_a_warp_need_a_warp_level_synchronisation() {
+        let (order, mut shadow) = new(false);
+        assert_eq!(shadow.write(1, &order, &actor(2, 5, 0), false), Ok(()));
+        assert_eq!(shadow.read(1, &order, &actor(2, 5, 0)), Ok(()));
+        assert!(shadow.read(1, &order, &actor(2, 6, 0)).is_err());
+        assert_eq!(shadow.read(1, &order, &actor(2, 6, 1)), Ok(()));
+        // The same value may be written twice.
+        assert_eq!(shadow.write(1, &order, &actor(2, 8, 0), true), Ok(()));
+    }
+
+    #[test]
+    fn barriers_of_some_warps_order_only_those() {
+        let (mut order, mut shadow) = new(true);
+        assert_eq!(shadow.write(2, &order, &actor(0, 0, 0), false), Ok(()));
+        let times = [(0, order.arrive()), (1, order.arrive())];
+        order.join(&times, &[0, 1]);
+        assert_eq!(shadow.read(2, &order, &actor(1, 0, 0)), Ok(()));
+        assert!(shadow.read(2, &order, &actor(2, 0, 0)).is_err());
+        // The reader must arrive somewhere before the writer may write again.
+        assert!(shadow.write(2, &order, &actor(0, 0, 0), false).is_err());
+        let times = [(1, order.arrive()), (0, order.arrive())];
+        order.join(&times, &[0]);
+        assert_eq!(shadow.write(2, &order, &actor(0, 0, 0), false), Ok(()));
+    }
+
+    #[test]
+    fn strong_accesses_race_with_plain_ones_only() {
+        for precise in [false, true] {
+            let (order, mut shadow) = new(precise);
+            let strong = |warp| Actor {
+                strong: true,
+                ..actor(warp, 0, 0)
+            };
+            assert_eq!(shadow.write(3, &order, &strong(0), false), Ok(()));
+            assert_eq!(shadow.read(3, &order, &strong(1)), Ok(()));
+            assert_eq!(shadow.read(3, &order, &strong(2)), Ok(()));
+            assert_eq!(shadow.write(3, &order, &strong(0), false), Ok(()));
+            assert!(!shadow.may_write_fast::<1>(3, &order, 0));
+            assert!(shadow.write(3, &order, &actor(0, 0, 0), false).is_err());
+            // What a warp wrote and read plainly, another may not even write strongly.
+            assert_eq!(shadow.write(4, &order, &actor(1, 0, 0), false), Ok(()));
+            assert_eq!(shadow.read(4, &order, &actor(1, 0, 0)), Ok(()));
+            assert_eq!(
+                shadow.write(4, &order, &strong(0), true),
+                Err(Conflict::ReadBy { warp: Some(1) })
+            );
+        }
+    }
+
+    #[test]
+    fn small_units_are_told_apart() {
+        let (mut order, _) = new(false);
+        let mut shadow = Shadow::new(64, 0, &order);
+        // Two warps write neighbouring bytes of a word, and a third one reads them too early, and
+        // one too many.
+        assert!(shadow.write_small(8, 2, &order, &actor(0, 0, 0), false));
+        assert!(shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
+        assert!(!shadow.write_small(9, 1, &order, &actor(1, 0, 0), false));
+        assert!(!shadow.read_small([8].into_iter(), 2, &order, 2));
+        order.full_barrier();
+        assert!(shadow.read_small([8].into_iter(), 3, &order, 2));
+        assert!(!shadow.read_small([8].into_iter(), 4, &order, 2));
+        assert!(!shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
+        order.full_barrier();
+        assert!(shadow.write_small(8, 4, &order, &actor(1, 5, 0), true));
+        let pending = Err(Conflict::Pending { warp: 1, lane: 5 });
+        assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), pending);
+        shadow.end_copy(8..12, &order, &actor(1, 5, 0));
+        assert_eq!(shadow.read(11, &order, &actor(1, 5, 0)), Ok(()));
+    }
+
+    #[test]
+    fn parts_of_a_divided_unit_have_its_history() {
+        let (mut order, _) = new(false);
+        let mut shadow = Shadow::with_units(64, 1, 4, &order);
+        assert!(shadow.write_small(1, 1, &order, &actor(1, 3, 0), false));
+        assert!(shadow.begin_copy_fast::<1>(2, &order, &actor(1, 4, 0)));
+        shadow.divide(4);
+        assert_eq!(shadow.shift, 2);
+        assert_eq!(shadow.read(7, &order, &actor(1, 3, 0)), Ok(()));
+        let written = Conflict::Written {
+            warp: 1,
+            lane: 3,
+            pc: 7,
+        };
+        assert_eq!(shadow.read(4, &order, &actor(0, 0, 0)), Err(written));
+        assert_eq!(
+            shadow.read(3, &order, &actor(0, 0, 0)),
+            Err(Conflict::Uninitialised)
+        );
+        let pending = Err(Conflict::Pending { warp: 1, lane: 4 });
+        assert_eq!(shadow.read(11, &order, &actor(1, 4, 0)), pending);
+        // No smaller than the smallest access.
+        shadow.divide(1);
+        assert_eq!(shadow.shift, 1);
+        assert_eq!(shadow.read(15, &order, &actor(1, 3, 0)), Ok(()));
+        // Another unit of 16 bytes, divided with a reader.
+        order.full_barrier();
+        let mut shadow = Shadow::with_units(64, 1, 4, &order);
+        assert!(shadow.write_small(0, 1, &order, &actor(1, 3, 0), false));
+        order.full_barrier();
+        assert!(shadow.read_small([0].into_iter(), 1, &order, 2));
+        assert!(shadow.divide_all() && !shadow.divide_all());
+        let read = Err(Conflict::ReadBy { warp: Some(2) });
+        assert_eq!(shadow.write(7, &order, &actor(1, 3, 0), false), read);
+        assert_eq!(shadow.write(8, &order, &actor(1, 3, 0), false), Ok(()));
+        order.begin_block();
+        shadow.begin_block();
+        assert_eq!(shadow.shift, 4);
+        assert_eq!(
+            shadow.read(0, &order, &actor(1, 3, 0)),
+            Err(Conflict::Uninitialised)
+        );
+    }
+
+    #[test]
+    fn a_copy_is_pending_until_its_wait() {
+        let (mut order, mut shadow) = new(false);
+        assert!(shadow.begin_copy_fast::<4>(4, &order, &actor(1, 9, 0)));
+        order.full_barrier();
+        let pending = Err(Conflict::Pending { warp: 1, lane: 9 });
+        assert_eq!(shadow.read(5, &order, &actor(1, 9, 0)), pending);
+        assert_eq!(shadow.write(5, &order, &actor(0, 0, 0), false), pending);
+        shadow.end_copy(5..6, &order, &actor(1, 9, 0));
+        assert_eq!(shadow.read(5, &order, &actor(1, 9, 0)), Ok(()));
+        assert!(shadow.read(5, &order, &actor(0, 0, 0)).is_err());
+        order.full_barrier();
+        assert_eq!(shadow.read(5, &order, &actor(0, 0, 0)), Ok(()));
+    }
+}
