@@ -32,7 +32,7 @@ pub fn updating() -> bool {
     std::env::var_os("UPDATE_EXPECTED").is_some()
 }
 
-/// Counted numbers at the time of writing.
+/// Returns the stored number of a test and a counter.
 pub fn get(test: &str, counter: &str) -> Option<f64> {
     table().get(&(test.to_owned(), counter.to_owned())).copied()
 }
