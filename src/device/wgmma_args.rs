@@ -1,5 +1,5 @@
 //! The argument struct of the kernels on tensor cores by `wgmma`: a mirror of
-//! `kernels/wgmma_args.cuh`, whose comments say what each map describes.
+//! `kernels/wgmma/args.cuh`, whose comments say what each map describes.
 
 use super::tensor_map::{Im2col, MapType, Promotion, TensorMap, TensorMaps, Tiled};
 use crate::error::Error;

@@ -1,4 +1,4 @@
-//! The argument structs of the kernels: a mirror of `kernels/args.cuh`, field by field.
+//! The argument structs of the kernels: a mirror of `kernels/common/conv_args.cuh`, field by field.
 //!
 //! Pointers are device addresses that already include the channel offset of a slice. Strides are in
 //! elements.
@@ -28,8 +28,8 @@ impl FastDiv {
         }
     }
 
-    /// No division but an extent in 64 bits, as `kernels/wide_units.cuh` reads it where there are
-    /// 2^31 units or more.
+    /// No division but an extent in 64 bits, as `kernels/common/wide_units.cuh` reads it where
+    /// there are 2^31 units or more.
     pub(crate) fn wide(extent: u64) -> FastDiv {
         FastDiv {
             mul: (extent >> 32) as u32,
@@ -62,8 +62,8 @@ pub struct Strides {
     pub pixel: i32,
 }
 
-/// The arguments of every convolution kernel. The comments of `kernels/args.cuh` say what each
-/// field holds.
+/// The arguments of every convolution kernel. The comments of `kernels/common/conv_args.cuh` say
+/// what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,8 +108,8 @@ pub struct ConvArgs {
     pub by_groups: FastDiv,
 }
 
-/// The arguments of the windowed and the global pooling kernels. The comments of `kernels/args.cuh`
-/// say what each field holds.
+/// The arguments of the windowed and the global pooling kernels. The comments of
+/// `kernels/pool/args.cuh` say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub(super) fn blocks(units: u64, threads: u32) -> u64 {
 
 /// Numbering of `images` images of `outer * middle * inner` units: the number of units, and the
 /// divisors by an image's units, by the inner and by the middle extent, as `find_wide_unit` in
-/// `kernels/wide_units.cuh` takes them.
+/// `kernels/common/wide_units.cuh` takes them.
 pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [FastDiv; 3]) {
     let image = outer.saturating_mul(middle).saturating_mul(inner);
     let total = image.saturating_mul(images as u64);
@@ -224,7 +224,7 @@ impl ReluArgs {
 impl ConvArgs {
     /// Shares the outputs of a depthwise convolution out among threads, from the other fields
     /// (pointers and strides included), which must be set, and returns the number of blocks. The
-    /// divisors then mean what the header of `kernels/depthwise.cu` says.
+    /// divisors then mean what the header of `kernels/simt/depthwise.cu` says.
     pub fn schedule_depthwise(&mut self, kernel: &Kernel) -> u64 {
         let strips = (self.p as u32).div_ceil(kernel.tile_m);
         let pixel_units = strips * self.q as u32;

@@ -122,30 +122,30 @@ impl Algorithm {
     /// The file in `kernels/` that holds the template.
     pub const fn source(self) -> &'static str {
         match self {
-            Algorithm::Direct => "direct.cu",
-            Algorithm::DirectFewChannels => "direct_few_channels.cu",
-            Algorithm::Pointwise => "pointwise.cu",
-            Algorithm::Grouped => "grouped.cu",
-            Algorithm::SmallGroups => "small_groups.cu",
-            Algorithm::Depthwise => "depthwise.cu",
-            Algorithm::Mma => "mma.cu",
-            Algorithm::MmaFewChannels => "mma_few_channels.cu",
-            Algorithm::MmaSmallGroups => "mma_small_groups.cu",
-            Algorithm::Wgmma => "wgmma.cu",
-            Algorithm::WgmmaGather => "wgmma_gather.cu",
-            Algorithm::BottleneckSimt => "bottleneck_simt.cu",
-            Algorithm::Bottleneck => "bottleneck.cu",
-            Algorithm::BottleneckWgmma => "bottleneck_wgmma.cu",
-            Algorithm::MmaMultiConv => "mma_multi_conv.cu",
-            Algorithm::PackFilter => "pack_filter.cu",
-            Algorithm::MaxPool => "max_pool.cu",
-            Algorithm::AvgPool => "avg_pool.cu",
-            Algorithm::GlobalPool => "global_pool.cu",
-            Algorithm::Relu => "relu.cu",
-            Algorithm::Lrn => "lrn.cu",
-            Algorithm::Softmax => "softmax.cu",
-            Algorithm::Tanh => "tanh.cu",
-            Algorithm::Subsample => "subsample.cu",
+            Algorithm::Direct => "simt/direct.cu",
+            Algorithm::DirectFewChannels => "simt/direct_few_channels.cu",
+            Algorithm::Pointwise => "simt/pointwise.cu",
+            Algorithm::Grouped => "simt/grouped.cu",
+            Algorithm::SmallGroups => "simt/small_groups.cu",
+            Algorithm::Depthwise => "simt/depthwise.cu",
+            Algorithm::Mma => "mma/mma.cu",
+            Algorithm::MmaFewChannels => "mma/few_channels.cu",
+            Algorithm::MmaSmallGroups => "mma/small_groups.cu",
+            Algorithm::Wgmma => "wgmma/wgmma.cu",
+            Algorithm::WgmmaGather => "wgmma/gather.cu",
+            Algorithm::BottleneckSimt => "bottleneck/simt.cu",
+            Algorithm::Bottleneck => "bottleneck/mma.cu",
+            Algorithm::BottleneckWgmma => "bottleneck/wgmma.cu",
+            Algorithm::MmaMultiConv => "mma/multi_conv.cu",
+            Algorithm::PackFilter => "elementwise/pack_filter.cu",
+            Algorithm::MaxPool => "pool/max_pool.cu",
+            Algorithm::AvgPool => "pool/avg_pool.cu",
+            Algorithm::GlobalPool => "pool/global_pool.cu",
+            Algorithm::Relu => "elementwise/relu.cu",
+            Algorithm::Lrn => "elementwise/lrn.cu",
+            Algorithm::Softmax => "elementwise/softmax.cu",
+            Algorithm::Tanh => "elementwise/tanh.cu",
+            Algorithm::Subsample => "pool/subsample.cu",
         }
     }
 
@@ -174,8 +174,8 @@ impl Algorithm {
     }
 }
 
-/// The longest sum (c * r * s) that [`Algorithm::DirectFewChannels`] and [`Algorithm::MmaFewChannels`] take: they
-/// keep a table of its terms in shared memory.
+/// The longest sum (c * r * s) that [`Algorithm::DirectFewChannels`] and
+/// [`Algorithm::MmaFewChannels`] take: they keep a table of its terms in shared memory.
 pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
@@ -287,52 +287,45 @@ impl Kernel {
         bottleneck::max_channels(self)
     }
 
-    /// The definitions that nvcc is given (`-D NAME=VALUE`).
+    /// The definitions that nvcc is given (`-D CONFIG_NAME=VALUE`); `kernels/config.cuh` makes a
+    /// documented constant of each.
     pub fn defines(&self) -> Vec<(&'static str, String)> {
         let dtype = match self.dtype {
             DType::F32 => 0,
             DType::F16 => 1,
             DType::Bf16 => 2,
         };
-        let mut defines = vec![
-            ("KERNEL_NAME", self.name()),
-            ("KERNEL_DTYPE", dtype.to_string()),
-            ("TILE_M", self.tile_m.to_string()),
-            ("TILE_N", self.tile_n.to_string()),
-            ("TILE_K", self.tile_k.to_string()),
-            ("THREADS", self.threads.to_string()),
-            ("STAGES", self.stages.to_string()),
-            ("MIN_BLOCKS", self.min_blocks.to_string()),
-        ];
-        if self.algorithm.tensor() || self.algorithm.bottleneck() {
-            let math = match self.math {
-                Math::Strict => 0,
-                Math::Tf32 => 1,
-                Math::Tf32x3 => 2,
-            };
-            defines.push(("KERNEL_MATH", math.to_string()));
-            defines.push(("VECTOR", self.vector.to_string()));
-            defines.push(("SHARED_BYTES", self.dynamic_shared().to_string()));
-        }
-        if self.algorithm.bottleneck() {
-            defines.push(("TILE_P", self.tile_m.to_string()));
-            defines.push(("TILE_Q", self.tile_n.to_string()));
-            defines.push(("NARROW", self.tile_k.to_string()));
-            defines.push(("STRIDE", self.stride.to_string()));
-        }
-        if matches!(
-            self.algorithm,
-            Algorithm::DirectFewChannels | Algorithm::MmaFewChannels
-        ) {
-            defines.push((
-                "FEW_CHANNELS_MAX_GEMM_K",
+        let math = match self.math {
+            Math::Strict => 0,
+            Math::Tf32 => 1,
+            Math::Tf32x3 => 2,
+        };
+        let (major, minor) = self.arch.capability();
+        let nhwc = self.layout == Some(Layout::Nhwc);
+        vec![
+            ("CONFIG_KERNEL_NAME", self.name()),
+            ("CONFIG_DTYPE", dtype.to_string()),
+            ("CONFIG_MATH", math.to_string()),
+            ("CONFIG_LAYOUT_NHWC", nhwc.to_string()),
+            ("CONFIG_SM", (10 * major + minor).to_string()),
+            ("CONFIG_TILE_M", self.tile_m.to_string()),
+            ("CONFIG_TILE_N", self.tile_n.to_string()),
+            ("CONFIG_TILE_K", self.tile_k.to_string()),
+            ("CONFIG_STRIDE", self.stride.to_string()),
+            (
+                "CONFIG_GROUPS_PER_TILE",
+                mma::groups_per_tile(self).to_string(),
+            ),
+            ("CONFIG_VECTOR_BYTES", self.vector.to_string()),
+            ("CONFIG_THREADS", self.threads.to_string()),
+            ("CONFIG_MIN_BLOCKS", self.min_blocks.to_string()),
+            ("CONFIG_STAGES", self.stages.to_string()),
+            ("CONFIG_SHARED_BYTES", self.dynamic_shared().to_string()),
+            (
+                "CONFIG_FEW_CHANNELS_MAX_GEMM_K",
                 FEW_CHANNELS_MAX_GEMM_K.to_string(),
-            ));
-        }
-        if let Some(layout) = self.layout {
-            defines.push(("LAYOUT_NHWC", u32::from(layout == Layout::Nhwc).to_string()));
-        }
-        defines
+            ),
+        ]
     }
 }
 

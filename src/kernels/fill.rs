@@ -91,7 +91,7 @@ impl Arguments for ConvArgs {
 
 impl ConvArgs {
     /// Shares the tiles of the matrix-product kernels out among blocks; see `gemm_n` and what
-    /// follows in `kernels/args.cuh`.
+    /// follows in `kernels/common/conv_args.cuh`.
     fn schedule_product(&mut self, kernel: &Kernel) -> u64 {
         self.tiles_m = (self.group_k as u32).div_ceil(kernel.tile_m);
         self.by_pq = FastDiv::new(self.p as u32 * self.q as u32);

@@ -1,13 +1,13 @@
-//! The argument struct of the kernel that packs filters: a mirror of `kernels/pack_args.cuh`, field
-//! by field.
+//! The argument struct of the kernel that packs filters: a mirror of
+//! `kernels/elementwise/pack_filter_args.cuh`, field by field.
 
 use super::args::FastDiv;
 use super::fill::{Arguments, int};
 use super::{Algorithm, DType, FilterRows, Kernel, KernelId, kernels};
 use crate::problem::{Conv2d, FilterLayout};
 
-/// The arguments of the kernel that packs filters. The comments of `kernels/pack_args.cuh` say what
-/// each field holds.
+/// The arguments of the kernel that packs filters. The comments of
+/// `kernels/elementwise/pack_filter_args.cuh` say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! The argument struct of the kernels on tensor cores by `mma.sync`: a mirror of
-//! `kernels/tensor_args.cuh`.
+//! `kernels/common/tensor_args.cuh`.
 
 use super::args::{ConvArgs, FastDiv};
 use super::fill::{Arguments, int};
@@ -8,8 +8,8 @@ use crate::kernels::FilterRows;
 use crate::kernels::Kernel;
 use crate::problem::Conv2d;
 
-/// The arguments of every `mma.sync` kernel. The comments of `kernels/tensor_args.cuh` say what
-/// each field holds.
+/// The arguments of every `mma.sync` kernel. The comments of `kernels/common/tensor_args.cuh` say
+/// what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -186,7 +186,7 @@ fn shape(what: &'static str, got: &TensorDesc, expected: &TensorDesc) -> Result<
 }
 
 /// Up to [`MAX_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
-/// in one launch; see `kernels/mma_multi_conv.cu`. What one convolution writes is nobody's input.
+/// in one launch; see `kernels/mma/multi_conv.cu`. What one convolution writes is nobody's input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Branches {
     products: Vec<Product>,

@@ -179,3 +179,68 @@ fn names_are_found_as_whole_words() {
     assert_eq!((all.len(), all[0].name), (1, "Lorem"));
     assert_eq!(all[0].paths, ["src/", "cli/"]);
 }
+
+/// A line of device code that breaks a rule of `kernels/`.
+fn device_faults(path: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut code = false;
+    for (at, line) in text.lines().enumerate() {
+        let statement = line.split("//").next().unwrap_or_default().trim();
+        let words = statement.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut fault = |what: &str| faults.push(format!("{path}:{}: {what}", at + 1));
+        if line.chars().count() > 100 {
+            fault("longer than 100 columns");
+        }
+        if statement.starts_with("#include") && code {
+            fault("an include below code");
+        }
+        code |= !statement.is_empty() && !statement.starts_with('#');
+        if words.clone().any(|word| word.starts_with("CONFIG_")) && path != "config.cuh" {
+            fault("a definition of the catalog is read by config.cuh alone");
+        }
+        let conditional = ["#if", "#el", "#end"]
+            .iter()
+            .any(|start| statement.starts_with(start));
+        // The entry point, the function specifier, and the operand lists of wgmma.
+        let macros = ["config.cuh", "types.cuh", "ptx/wgmma.cuh"];
+        if conditional || (statement.starts_with("#define") && !macros.contains(&path)) {
+            fault("the preprocessor decides nothing: use if constexpr or a template");
+        }
+        let instruction = words.clone().any(|word| word == "asm") && !statement.contains("(\"\"");
+        if instruction && !path.starts_with("ptx/") && path != "types.cuh" {
+            fault("an instruction stands in kernels/ptx");
+        }
+    }
+    faults
+}
+
+#[test]
+fn device_code_keeps_its_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let mut files = Vec::new();
+    sources(&root, &root, &mut files);
+    files.retain(|path| path.extension().is_some_and(|end| end == "cu" || end == "cuh"));
+    assert!(files.len() > 60, "{} files", files.len());
+    let mut faults = Vec::new();
+    for path in files {
+        let inside = path.strip_prefix(&root).expect("a file of kernels");
+        let inside = inside.to_str().expect("UTF-8").replace('\\', "/");
+        let text = fs::read_to_string(&path).expect("a readable file");
+        faults.extend(device_faults(&inside, &text));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn faults_of_device_code_are_found() {
+    let lines = |path: &str, text: &str| device_faults(path, text).len();
+    assert_eq!(lines("mma/mma.cu", "// a\n#include \"types.cuh\"\nint a;\n"), 0);
+    assert_eq!(lines("mma/mma.cu", "int a;\n#include \"types.cuh\"\n"), 1);
+    assert_eq!(lines("mma/mma.cu", "#if TILE_M > 1\n#endif\n"), 2);
+    assert_eq!(lines("mma/mma.cu", "#define Tile PlainTile\n"), 1);
+    assert_eq!(lines("mma/mma.cu", "int a = CONFIG_TILE_M;\n"), 1);
+    assert_eq!(lines("config.cuh", "constexpr int TILE_M = CONFIG_TILE_M;\n"), 0);
+    assert_eq!(lines("mma/mma.cu", "asm volatile(\"ret;\");\n"), 1);
+    assert_eq!(lines("ptx/mma.cuh", "asm volatile(\"ret;\");\n"), 0);
+    assert_eq!(lines("mma/mma.cu", &"x".repeat(101)), 1);
+}

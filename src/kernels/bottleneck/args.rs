@@ -1,5 +1,5 @@
 //! The argument struct of the kernels that compute a bottleneck: a mirror of
-//! `kernels/bottleneck_args.cuh`, field by field.
+//! `kernels/bottleneck/args.cuh`, field by field.
 
 use crate::kernels::args::{FastDiv, Strides};
 use crate::kernels::fill::{Arguments, int};
@@ -7,7 +7,7 @@ use crate::kernels::{Kernel, Layout};
 use crate::problem::{Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The arguments of every kernel that computes a bottleneck: a mirror of
-/// `kernels/bottleneck_args.cuh`, whose comments say what each field holds.
+/// `kernels/bottleneck/args.cuh`, whose comments say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

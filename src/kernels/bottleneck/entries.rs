@@ -78,7 +78,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// CUDA cores: kernels/bottleneck_simt.cu
+// CUDA cores: kernels/bottleneck/simt.cu
 
 /// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small
 /// images, few of them, and a stride of 2, whose halo is four times as large.
@@ -128,7 +128,7 @@ const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     }
 }
 
-/// Layout of `kernels/bottleneck_simt.cuh`: area A, area B, places.
+/// Layout of `kernels/bottleneck/simt_tile.cuh`: area A, area B, places.
 fn simt_shared(kernel: &Kernel) -> u32 {
     let (wide, mid_channels) = (kernel.vector == 16, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
@@ -158,7 +158,7 @@ fn simt_shared(kernel: &Kernel) -> u32 {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// mma.sync: kernels/bottleneck.cu
+// mma.sync: kernels/bottleneck/mma.cu
 
 /// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a
 /// multiprocessor.
@@ -230,7 +230,7 @@ pub(super) fn streams_filters(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::Bottleneck && kernel.threads == STREAMED
 }
 
-/// As `kernels/bottleneck_patch.cuh` lays it out.
+/// As `kernels/bottleneck/mma_patch.cuh` lays it out.
 fn mma_shared(kernel: &Kernel) -> u32 {
     let (size, mid_channels) = (kernel.dtype.size() as u32, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
@@ -258,7 +258,7 @@ fn mma_shared(kernel: &Kernel) -> u32 {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// wgmma: kernels/bottleneck_wgmma.cu
+// wgmma: kernels/bottleneck/wgmma.cu
 
 /// The most channels and filters: those of both 1x1 stay in shared memory.
 const WGMMA_CHANNELS: u32 = 256;
@@ -294,7 +294,7 @@ const fn wgmma(dtype: DType, stride: u32, vector: u32) -> Entry {
     }
 }
 
-/// As `kernels/bottleneck_wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels;
+/// As `kernels/bottleneck/wgmma_tile.cuh` lays it out, in rows of 128 bytes: stages of 160 pixels;
 /// three copies of the first intermediate, eight pixels a row of the patch (at stride 2 the last
 /// copy has 16 rows), and 32 spare lines; the second one and two buffers for y; the filters of the
 /// two 1x1. Then the last bias and the barriers.

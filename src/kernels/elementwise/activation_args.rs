@@ -1,5 +1,5 @@
 //! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of
-//! `kernels/squash_args.cuh`, field by field.
+//! `kernels/elementwise/args.cuh` and `kernels/pool/args.cuh`, field by field.
 
 use crate::kernels::args::{
     FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides,
@@ -18,7 +18,7 @@ pub struct TanhArgs {
     pub slope: f32,
 }
 
-/// The arguments of the subsampling kernels. The comments of `kernels/squash_args.cuh` say what
+/// The arguments of the subsampling kernels. The comments of `kernels/pool/args.cuh` say what
 /// each field holds.
 #[allow(missing_docs)]
 #[repr(C)]

@@ -1,5 +1,5 @@
 //! The argument structs of the kernels that normalise over channels: a mirror of
-//! `kernels/channel_args.cuh`, field by field.
+//! `kernels/elementwise/channel_args.cuh`, field by field.
 
 use crate::kernels::args::{FastDiv, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
 use crate::kernels::fill::{Arguments, int};
@@ -7,7 +7,7 @@ use crate::kernels::{Kernel, Layout};
 use crate::problem::{Lrn, Softmax};
 
 /// The arguments of the kernel of the local response normalisation. The comments of
-/// `kernels/channel_args.cuh` say what each field holds.
+/// `kernels/elementwise/channel_args.cuh` say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -100,8 +100,8 @@ impl Arguments for LrnArgs {
     }
 }
 
-/// The arguments of the softmax kernel. The comments of `kernels/channel_args.cuh` say what each
-/// field holds.
+/// The arguments of the softmax kernel. The comments of `kernels/elementwise/channel_args.cuh` say
+/// what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma_tile.cuh`.
+//! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma/tile.cuh`.
 
 use super::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
 use super::{DType, Layout, Math};
@@ -169,6 +169,14 @@ fn turing(all: &mut Vec<Kernel>) {
     }
 }
 
+/// Groups that share a tile.
+pub(super) fn groups_per_tile(kernel: &Kernel) -> u32 {
+    match kernel.algorithm {
+        Algorithm::MmaSmallGroups => kernel.tile_m / kernel.tile_k,
+        _ => 1,
+    }
+}
+
 /// Bytes of dynamic shared memory of a block. Stages hold the tile's pixels, a row for each with
 /// all groups of the tile, and its filters; the sums pass through the same memory on their way out,
 /// in two halves where it is short. What places in x are looked up in comes after them: 16 bytes a
@@ -181,10 +189,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
         ..
     } = *kernel;
     let nhwc = kernel.layout == Some(Layout::Nhwc);
-    let groups = match kernel.algorithm {
-        Algorithm::MmaSmallGroups => tile_m / tile_k,
-        _ => 1,
-    };
+    let groups = groups_per_tile(kernel);
     let row = tile_k * kernel.dtype.size() as u32;
     let stages = kernel.stages * (tile_n * groups + tile_m) * row;
     let sums = match nhwc {

@@ -1,5 +1,5 @@
 //! The argument structs of the kernels that compute several convolutions: a mirror of
-//! `kernels/multi_conv_args.cuh`, field by field.
+//! `kernels/mma/multi_conv_args.cuh`, field by field.
 
 use super::split_k_of;
 use crate::kernels::args::{FastDiv, Strides};
@@ -9,7 +9,7 @@ use crate::kernels::{Kernel, Layout};
 use crate::problem::{Branches, MAX_MERGED, MAX_PRODUCTS, Product};
 
 /// A range of a product's filters: one convolution. As all structs here it mirrors
-/// `kernels/multi_conv_args.cuh`, whose comments say what each field holds.
+/// `kernels/mma/multi_conv_args.cuh`, whose comments say what each field holds.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The kernels that compute several convolutions in one launch: tiles of `kernels/mma_multi_conv.cu`.
+//! The kernels that compute several convolutions in one launch: tiles of
+//! `kernels/mma/multi_conv.cu`.
 
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};

@@ -217,14 +217,14 @@ fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
 }
 
 /// Cells for which there is room in place of the stages: two steps' of them beside the maxima of
-/// one and the filters of two. `CELLS` of mma_pooled_tile.cuh, which asserts it.
+/// one and the filters of two. `CELLS` of mma/pooled_tile.cuh, which asserts it.
 fn pooled_cells(kernel: &Kernel) -> u32 {
     let [m, n] = [kernel.tile_m, kernel.tile_n];
     (kernel.stages * (n + m)).saturating_sub(n + 2 * m) / 2
 }
 
 /// Steps that one of a pooled product takes as long as: by the kernel's own condition (`run_pooled`
-/// of mma_multi_conv.cu).
+/// of mma/multi_conv.cu).
 fn pooled_step(kernel: &Kernel, conv: &Conv2d) -> u32 {
     let row = kernel.tile_k as usize * kernel.dtype.size();
     let copied = kernel.layout == Some(Layout::Nhwc) && kernel.vector == 16;

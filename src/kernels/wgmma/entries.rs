@@ -102,7 +102,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, layout: Layout) -> Kernel {
     }
 }
 
-/// Bytes of dynamic shared memory of a block, as `kernels/wgmma_tile.cuh` lays it out. A stage
+/// Bytes of dynamic shared memory of a block, as `kernels/wgmma/tile.cuh` lays it out. A stage
 /// holds 128 bytes of channels of each filter and pixel of the tile: narrow channel blocks come
 /// several taps at a time. Each warpgroup that computes has two staging buffers of 8 KiB and the
 /// biases of the tile; each that gathers x has 16 bytes a pixel.

@@ -49,7 +49,7 @@ impl ConvFamily for Wgmma {
     }
 }
 
-/// Limits of a tensor map in im2col mode; see kernels/wgmma_args.cuh.
+/// Limits of a tensor map in im2col mode; see kernels/wgmma/args.cuh.
 pub(super) fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     let multiple = kernel.tile_k as usize;
     if problem.groups() > 1 && !problem.group_c().is_multiple_of(multiple) {
