@@ -14,7 +14,7 @@ use warpconv_bench::options::Kind;
 use warpconv_bench::record::Row;
 use warpconv_bench::session::Session;
 
-/// Network, layer and problem, one a line.
+/// Network, layer and problem, one per line.
 const LAYERS: &str = include_str!("layers.txt");
 
 /// Selection of `--quick`: a few of every family.

@@ -26,8 +26,8 @@ pub fn main() -> Result<(), Error> {
     let largest = three.iter().zip(&best).map(|(a, b)| (a - b).abs());
     let largest = largest.fold(0.0, f32::max);
     println!("largest difference between both forms: {largest}");
-    // The fused kernel rounds the two intermediate tensors to f16, as three launches do; sums may be
-    // taken in another order.
+    // The fused kernel rounds the two intermediate tensors to f16, as three launches do; sums may
+    // be taken in another order.
     assert!(largest <= 1e-2 * three[0].abs());
     Ok(())
 }

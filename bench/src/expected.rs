@@ -1,4 +1,4 @@
-//! Expected results: one reference a shape, for all its types, layouts and batches.
+//! Expected results: one reference per shape, for all its types, layouts and batches.
 
 use std::collections::HashMap;
 use std::rc::Rc;

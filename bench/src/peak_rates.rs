@@ -7,7 +7,7 @@ use warpconv::device::{DeviceKind, Gpu};
 use warpconv::kernels::Math;
 use warpconv::plan::PeakRates;
 
-/// A card's ceilings, in operations and bytes a second.
+/// A card's ceilings, in operations and bytes per second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
     /// CUDA cores, f32.

@@ -165,7 +165,7 @@ pub struct VerifyArgs {
     /// (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
-    /// Graphs only cut this way: one launch a layer, with epilogues and concats fused, or whole
+    /// Graphs only cut this way: one launch per layer, with epilogues and concats fused, or whole
     /// modules, those of inception in two launches or, with in-three, in three
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,

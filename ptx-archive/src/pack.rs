@@ -118,8 +118,8 @@ fn split(line: &[u8]) -> (Vec<u8>, Vec<i64>) {
     (template, numbers)
 }
 
-/// The number that starts at `at` and the position behind it. A number is a register's (`%rd12`),
-/// a label's or parameter's (`_12`) or an operand. Digits inside other words (`s32`) and hexadecimal
+/// The number that starts at `at` and the position behind it. A number is a register's (`%rd12`), a
+/// label's or parameter's (`_12`) or an operand. Digits inside other words (`s32`) and hexadecimal
 /// literals are none.
 fn number(line: &[u8], at: usize) -> Option<(i64, usize)> {
     let digits = line[at..].iter().take_while(|c| c.is_ascii_digit()).count();

@@ -1,4 +1,5 @@
-//! Plans made ready to launch: their kernels loaded, their arguments filled in but for the pointers.
+//! Plans made ready to launch: their kernels loaded, their arguments filled in but for the
+//! pointers.
 
 use std::array::from_fn;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ use crate::plan::{
 pub struct Weights<'a, T> {
     /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len) elements.
     pub w: &'a dyn DeviceBuffer<T>,
-    /// The bias, one a filter, exactly if the convolution has one.
+    /// The bias, one per filter, exactly if the convolution has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
 }
 

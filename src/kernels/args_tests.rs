@@ -126,7 +126,7 @@ fn depthwise_takes_four_channels_where_all_is_whole() {
         ("g8mb2ic8ih5oc8kh3ph1+nhwc+out10:0", [16, 16, 0], 0, 2),
         ("g8mb2ic8ih5oc8kh3ph1+nhwc+residual10:0", [16, 16, 16], 0, 2),
         ("g8mb2ic8ih5oc8kh3ph1+nhwc+residual10:0", [16, 16, 0], 1, 1),
-        // Two filters a group.
+        // Two filters per group.
         ("g8mb2ic8ih5oc16kh3ph1+nhwc", [16, 16, 0], 0, 3),
         ("g6mb2ic6ih5oc6kh3ph1+nhwc", [16, 16, 0], 0, 1),
         // 42 lanes are two warps of 21 each: 6 pixels a block of 20, and that twice.
@@ -254,7 +254,7 @@ fn planes_are_shared_out_by_their_length() {
     }
 }
 
-/// Runs of elements, of which a tensor without gaps is a single one. 64 elements a block.
+/// Runs of elements, of which a tensor without gaps is a single one. 64 elements per block.
 #[test]
 fn runs_are_wide_where_all_is_whole() {
     let of = |c, layout| Relu::new(2, c, 3, 5, layout, DType::F32).expect("a valid ReLU");
@@ -306,7 +306,7 @@ fn slices(extents: [usize; 4], layout: Layout, pitches: [usize; 2]) -> [TensorDe
 fn normalisations_share_channels_out_by_segments() {
     use Layout::{Nchw, Nhwc};
     for (extents, layout, pitches, size, at, [vector, segment], blocks) in [
-        // 2 images of 15 pixels of two lanes, 32 threads a block.
+        // 2 images of 15 pixels of two lanes, 32 threads per block.
         ([2, 8, 3, 5], Nhwc, [8, 8], 5, [16, 16], [1, 8], 2),
         ([2, 8, 3, 5], Nhwc, [8, 8], 5, [8, 16], [0, 8], 8),
         ([2, 8, 3, 5], Nhwc, [8, 8], 5, [16, 8], [0, 8], 8),
@@ -358,7 +358,7 @@ fn normalisations_share_channels_out_by_segments() {
     }
 }
 
-/// Rows of neighbouring channels by warps or blocks, others 32 pixels a block.
+/// Rows of neighbouring channels by warps or blocks, others 32 pixels per block.
 #[test]
 fn softmax_rows_are_shared_out_by_their_length() {
     use Layout::{Nchw, Nhwc};
@@ -397,12 +397,12 @@ fn softmax_rows_are_shared_out_by_their_length() {
     }
 }
 
-/// Four channels a thread where x, y, coefficients and biases are whole.
+/// Four channels per thread where x, y, coefficients and biases are whole.
 #[test]
 fn subsamplings_take_four_channels_where_all_is_whole() {
     use Layout::{Nchw, Nhwc};
     for (c, layout, pitches, at, vector, blocks) in [
-        // 2 images of 2 x 3 outputs of two lanes, 8 threads a block.
+        // 2 images of 2 x 3 outputs of two lanes, 8 threads per block.
         (8, Nhwc, [8, 8], [16, 16, 16, 16], 1, 3),
         (8, Nhwc, [8, 8], [8, 16, 16, 16], 0, 12),
         (8, Nhwc, [8, 8], [16, 8, 16, 16], 0, 12),

@@ -4,8 +4,8 @@ use crate::kernels::Arch;
 
 /// The figures of a device that decide which kernels it runs and how well.
 ///
-/// Pure data: [`Gpu::capability`](crate::device::Gpu::capability) fills it in from a device, and the
-/// constructors here let a plan be made, printed and tested where there is none.
+/// Pure data: [`Gpu::capability`](crate::device::Gpu::capability) fills it in from a device, and
+/// the constructors here let a plan be made, printed and tested where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Capability {
@@ -117,7 +117,7 @@ impl Capability {
     }
 
     /// Peak rate of FP32 fused multiply-adds, a multiply-add counted as two operations, in
-    /// operations a second.
+    /// operations per second.
     pub fn fp32_peak(&self) -> f64 {
         2.0 * f64::from(self.fp32_lanes())
             * f64::from(self.sm_count)

@@ -26,7 +26,8 @@ mod wgmma;
 
 pub use arch::Arch;
 
-// By `super`: build.rs has the types beside the catalog, the library has them as an import of `kernels`.
+// By `super`: build.rs has the types beside the catalog, the library has them as an import of
+// `kernels`.
 use super::problem::{DType, Layout, Math};
 
 /// The algorithm that a kernel implements.
@@ -40,9 +41,9 @@ pub enum Algorithm {
     DirectFewChannels,
     /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
     Pointwise,
-    /// Convolution with 1 < groups, many channels a group: an implicit matrix product a group.
+    /// Convolution with 1 < groups, many channels per group: an implicit matrix product per group.
     Grouped,
-    /// Convolution with 1 < groups, few channels a group: one thread a pixel and a few filters.
+    /// Convolution with 1 < groups, few channels per group: one thread per pixel and a few filters.
     SmallGroups,
     /// Convolution with groups = channels, channel multiplier included.
     Depthwise,

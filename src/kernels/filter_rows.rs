@@ -14,7 +14,7 @@ pub const WORKSPACE_ALIGNMENT: u64 = 256;
 /// whole 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilterRows {
-    /// Rows: one a filter and tap, or one a filter.
+    /// Rows: one per filter and tap, or one per filter.
     pub rows: usize,
     /// Elements of a row: the channels of a group, or those of all taps.
     pub columns: usize,
@@ -32,7 +32,7 @@ impl FilterRows {
         FilterRows::new(problem, false)
     }
 
-    /// A row a filter if `one_row`, else a row a tap of each.
+    /// A row per filter if `one_row`, else a row a tap of each.
     pub(crate) fn new(problem: &Conv2d, one_row: bool) -> FilterRows {
         let taps = problem.r() * problem.s();
         let (rows, columns) = match one_row {

@@ -123,7 +123,7 @@ pub enum Refusal {
     },
     /// The kernel is for several groups only.
     SeveralGroupsOnly,
-    /// The kernel is for one channel a group.
+    /// The kernel is for one channel per group.
     OneChannelAGroupOnly {
         /// Channels a group of the problem.
         group_c: usize,

@@ -10,7 +10,7 @@ use crate::kernels::{DType, Math};
 pub struct PeakRates {
     /// Operations a second; a multiply-add counts as two.
     pub flops: f64,
-    /// Device-memory bytes a second.
+    /// Device-memory bytes per second.
     pub bytes: f64,
 }
 

@@ -6,8 +6,8 @@ use super::{Capability, Limits, Refusal, Roofline, Score};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
-/// The largest split-K factor that is tried (split-K: several blocks compute one output tile), unless
-/// the limits name one: each partial tile is written and read again.
+/// The largest split-K factor that is tried (split-K: several blocks compute one output tile),
+/// unless the limits name one: each partial tile is written and read again.
 const MAX_SPLIT_K: u32 = 16;
 
 /// Checks whether x may be copied as many bytes at a time as the kernel does.
@@ -95,8 +95,8 @@ pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     steps as u32
 }
 
-/// The largest split-K factor up to `wanted` of which each split has as many steps as the others, the
-/// last one perhaps fewer but at least one.
+/// The largest split-K factor up to `wanted` of which each split has as many steps as the others,
+/// the last one perhaps fewer but at least one.
 pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
     let each = steps.div_ceil(wanted.max(1)).max(1);
     steps.div_ceil(each).max(1)

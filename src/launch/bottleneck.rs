@@ -21,7 +21,7 @@ pub struct BottleneckBuffers<'a, T> {
     /// The filters of each convolution: its
     /// [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
     pub w: [&'a dyn DeviceBuffer<T>; 3],
-    /// The bias of each convolution, one a filter, exactly if it has one.
+    /// The bias of each convolution, one per filter, exactly if it has one.
     pub bias: [Option<&'a dyn DeviceBuffer<T>>; 3],
     /// Tensor added before the last ReLU, exactly if that is [`Added::Tensor`]:
     /// [`Bottleneck2d::residual`]`().len()`.

@@ -18,7 +18,7 @@ pub struct ConvBuffers<'a, T> {
     pub x: &'a dyn DeviceBuffer<T>,
     /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
     pub w: &'a dyn DeviceBuffer<T>,
-    /// The bias, one a filter, exactly if the problem has one.
+    /// The bias, one per filter, exactly if the problem has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
     /// Tensor added before the ReLU, exactly if the problem has one:
     /// [`Conv2d::residual`](crate::problem::Conv2d::residual)`().len()`.

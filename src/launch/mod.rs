@@ -1,7 +1,7 @@
 //! Buffers checked against a plan, one argument struct, and the one unsafe launch.
 //!
-//! [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings give a [`PreparedConv`],
-//! [`PreparedPool`] or
+//! [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings give a
+//! [`PreparedConv`], [`PreparedPool`] or
 //! [`PreparedRelu`]: `Send + Sync`, to be shared by threads and launched as often as wanted. A
 //!                   launch allocates nothing and looks nothing up; it checks the buffers, fills a
 //!                   struct on the stack and calls the driver.
@@ -28,10 +28,10 @@
 //! used from several streams, and they, their streams and the [`Gpu`](crate::device::Gpu) may be
 //! dropped while work is under way. That rests on cudarc's events: each slice has one for its last
 //! read and one for its last write, which copies, launches and the freeing of the slice wait for.
-//! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::device::Gpu) makes
-//! it count one for good. This takes three or four calls of the driver per buffer and launch. Where
-//! that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`), which
-//! is a promise to order all uses yourself, as by one stream.
+//! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::device::Gpu)
+//! makes it count one for good. This takes three or four calls of the driver per buffer and launch.
+//! Where that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`),
+//! which is a promise to order all uses yourself, as by one stream.
 //!
 //! One thing is cudarc's own and stays: its copies *from* a slice (`clone_dtoh`, `memcpy_dtod` and
 //! the like) record the slice's read without regard to an earlier one in another stream. If a

@@ -6,8 +6,8 @@ use crate::kernels::{DType, Layout, Math};
 use crate::plan::{BottleneckWay, Capability};
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
-/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of `mid_channels`
-/// channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
+/// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of
+/// `mid_channels` channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
 ///
 /// ```
 /// use warpconv::ops::Bottleneck;

@@ -76,8 +76,8 @@ pub type SubsamplePlan = Plan<Subsample>;
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any
 /// device that is open.
 ///
-/// [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings load the kernel and give
-/// what launches it.
+/// [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings load the kernel and
+/// give what launches it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<P> {
     problem: P,
@@ -157,9 +157,9 @@ impl<P: Operation> Plan<P> {
         }
     }
 
-    /// Plans the problem with the kernel and the split-K factor that were fastest when they were measured,
-    /// or within the limits alone: where nobody measured the problem, where the limits themselves
-    /// name a kernel or a split-K factor, or do not leave the winner its workspace.
+    /// Plans the problem with the kernel and the split-K factor that were fastest when they were
+    /// measured, or within the limits alone: where nobody measured the problem, where the limits
+    /// themselves name a kernel or a split-K factor, or do not leave the winner its workspace.
     ///
     /// # Errors
     /// As [`Plan::within`].

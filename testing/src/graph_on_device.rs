@@ -20,7 +20,7 @@ use warpconv::problem::{Conv2d, TensorDesc};
 pub struct Operands {
     /// The filters, KCRS.
     pub w: Vec<f64>,
-    /// The bias, one a filter, if the convolution has one.
+    /// The bias, one per filter, if the convolution has one.
     pub bias: Option<Vec<f64>>,
 }
 

@@ -272,7 +272,7 @@ fn era_times_every_layer_and_checks_the_processor() {
         assert_eq!(row["gpu_measured"], false);
         assert!(row["failure"].is_null(), "{row}");
     }
-    // 724 million multiplications an image.
+    // 724 million multiplications per image.
     assert_eq!(document["all"]["macs"], 2 * 724_406_816u64);
     assert_eq!(document["processor"]["threads"], 3);
     expect(&["era", "--batch", "0"], 2);

@@ -211,7 +211,7 @@ fn random_widths_are_separate_to_the_bit() {
     }
 }
 
-/// The outputs of a launch with this kernel and as many blocks a tile: each convolution into a
+/// The outputs of a launch with this kernel and as many blocks per tile: each convolution into a
 /// buffer of its own.
 fn outputs<T: Stored>(branches: &Branches, plan: &BranchesPlan, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let gpu = gpu();
@@ -422,7 +422,7 @@ fn pooled_cells_are_those_of_the_image() {
 }
 
 /// Rows whose last channels fill no whole copy: those behind them, NaN, must not be read as
-/// channels. By one step and by several, by one block a tile and by two of two steps each.
+/// channels. By one step and by several, by one block per tile and by two of two steps each.
 #[test]
 fn pooled_rows_end_within_a_copy() {
     own_process(|| {

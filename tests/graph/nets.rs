@@ -168,7 +168,7 @@ fn networks_are_fused_where_it_pays() {
             "{name}"
         );
     }
-    // Two launches a module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have
+    // Two launches per module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have
     // three.
     let fits = |network: Network| {
         let fused = network.fused(gpu.capability(), FusePolicy::Always).unwrap();

@@ -23,7 +23,7 @@ const WGMMA: &str = "wgmma_bf16_nhwc_64x128x64_sm90a";
 /// f16, copies of 16 bytes, three stages.
 const GATHER: &str = "wgmma_gather_f16_nhwc_64x128x64_v16_sm90a";
 
-/// Nine steps a tile: every stage of every ring is used again.
+/// Nine steps per tile: every stage of every ring is used again.
 const PROBLEM: &str = "mb2ic64ih7oc64kh3ph1+nhwc";
 
 const WAIT: &str = "mbarrier.try_wait.parity";

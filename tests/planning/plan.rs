@@ -395,7 +395,7 @@ fn grids_of_small_layers_grow_with_them() {
             let blocks = [
                 grid(&relu, &device, elements / 64),
                 grid(&tanh, &device, elements / 64),
-                // A segment of up to 64 channels a thread, and 64 channels a warp.
+                // A segment of up to 64 channels per thread, and 64 channels per warp.
                 grid(&lrn, &device, elements / 64 / 4),
                 grid(&softmax, &device, elements / 64),
                 grid(&halves, &device, elements / 4 / 4),

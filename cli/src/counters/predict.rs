@@ -89,7 +89,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
         },
         Part {
             what: "L1 cache",
-            // 128 bytes a clock.
+            // 128 bytes per clock.
             us: shared_out(work.sector_bytes, 128.0 * clocks),
         },
     ];

@@ -3,7 +3,7 @@
 use warpconv::plan::PeakRates;
 
 /// A GeForce GTX 580 at its best (NVIDIA, GeForce GTX 580 specifications, 2010): 512 cores at 1544
-/// MHz, two operations a clock; 384 bits of memory at 4008 million transfers a second.
+/// MHz, two operations per clock; 384 bits of memory at 4008 million transfers per second.
 pub const GTX_580: PeakRates = PeakRates {
     flops: 512.0 * 1544e6 * 2.0,
     bytes: 384.0 / 8.0 * 4008e6,

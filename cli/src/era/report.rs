@@ -63,7 +63,7 @@ impl Total {
     }
 }
 
-/// Thousands of millions of operations a second; nothing where nothing is multiplied.
+/// Thousands of millions of operations per second; nothing where nothing is multiplied.
 fn rate(macs: u64, ms: f64) -> String {
     match macs {
         0 => String::new(),

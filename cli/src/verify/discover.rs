@@ -172,7 +172,7 @@ fn walk(
     Ok(())
 }
 
-/// The problems of a shape file: one a line; `#` starts a comment. benchdnn's own options
+/// The problems of a shape file: one per line; `#` starts a comment. benchdnn's own options
 /// (`--batch=...`) are passed over, since they say how its driver runs a problem, not which.
 pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
     let text = files::text(file, files::SHAPES).map_err(|error| Failure::File {

@@ -272,7 +272,7 @@ fn problem(
     }
 }
 
-/// The subsampling of a step, whose coefficients and biases are one a channel.
+/// The subsampling of a step, whose coefficients and biases are one per channel.
 fn subsample(
     step: &Step,
     shapes: &Shapes,

@@ -27,14 +27,14 @@ pub struct Variation {
     pub kernel: Option<String>,
     /// Blocks that were to share the sum of a tile.
     pub split_k: Option<u32>,
-    /// True if a graph ran one launch a layer, or with epilogues fused.
+    /// True if a graph ran one launch per layer, or with epilogues fused.
     pub steps: Option<Steps>,
 }
 
 /// Cut of a graph into launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Steps {
-    /// One launch a layer.
+    /// One launch per layer.
     Layers,
     /// ReLU and residual add in the epilogue of the convolution before them; branches write their
     /// slice of a concat.

@@ -8,7 +8,7 @@ use super::{DType, Layout};
 pub(super) fn relu(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         all.push(Kernel {
-            // Elements a block makes: four 16-byte vectors a thread.
+            // Elements a block makes: four 16-byte vectors per thread.
             tile_n: 16384 / dtype.size() as u32,
             ..one_by_one(Algorithm::Relu, dtype, None, 256)
         });
@@ -24,7 +24,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
         }
         all.push(one_by_one(Algorithm::Softmax, dtype, None, 256));
         all.push(Kernel {
-            // Elements a block makes: four 16-byte vectors a thread.
+            // Elements a block makes: four 16-byte vectors per thread.
             tile_n: 16384 / dtype.size() as u32,
             ..one_by_one(Algorithm::Tanh, dtype, None, 256)
         });

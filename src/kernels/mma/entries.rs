@@ -14,12 +14,12 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     turing(all);
 }
 
-/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
+/// A tile: filters, pixels, channels per step, bytes of a copy of x, threads, stages, blocks a
 /// multiprocessor.
 type Tile = (u32, u32, u32, u32, u32, u32, u32);
 
 /// Tiles of f16 and bf16 on compute capability 8.0 and later. What has four warps of 64x64 sums
-/// takes all registers of two blocks a multiprocessor; x in pieces of 4 and 2 bytes takes more
+/// takes all registers of two blocks per multiprocessor; x in pieces of 4 and 2 bytes takes more
 /// threads to bring than to multiply.
 const HALF_NHWC: [Tile; 11] = [
     (128, 256, 64, 16, 256, 3, 1),
@@ -141,7 +141,7 @@ fn small_groups(all: &mut Vec<Kernel>) {
                 _ => &[16, 2],
             };
             let mut add = |layout, vector| {
-                // What passes through registers has fewer elements a thread.
+                // What passes through registers has fewer elements per thread.
                 let (threads, blocks) = if vector == 2 { (256, 2) } else { (128, 3) };
                 let tile = (tile_m, 128, tile_k, vector, threads, 4, blocks);
                 all.push(kernel(Algorithm::MmaSmallGroups, dtype, math, layout, tile));

@@ -4,7 +4,7 @@
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
 
-/// A tile: filters, pixels, channels a step, bytes of a copy of x, threads, stages, blocks a
+/// A tile: filters, pixels, channels per step, bytes of a copy of x, threads, stages, blocks a
 /// multiprocessor.
 type Tile = (u32, u32, u32, u32, u32, u32, u32);
 

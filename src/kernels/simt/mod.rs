@@ -46,7 +46,7 @@ impl ConvFamily for Simt {
             Algorithm::Depthwise if problem.group_c() != 1 => Err(Refusal::OneChannelAGroupOnly {
                 group_c: problem.group_c(),
             }),
-            // One weight a tap, which makes the other two layouts the same.
+            // One weight per tap, which makes the other two layouts the same.
             Algorithm::Depthwise if problem.filter_layout() == FilterLayout::Packed => {
                 Err(Refusal::FilterLayout {
                     problem: FilterLayout::Packed,
@@ -131,7 +131,7 @@ pub(super) fn score(
             // multiply-add: x comes straight from memory, for the filters of one tile.
             let filters = (problem.group_k() as u64).next_multiple_of(u64::from(kernel.tile_m));
             let work = (problem.macs() / problem.group_k() as u64).saturating_mul(filters);
-            // With one channel a group finding the few terms outweighs them: the emulator
+            // With one channel per group finding the few terms outweighs them: the emulator
             // counted 248 instructions for a multiplication, where the depthwise kernels take
             // 10.
             let cost = if problem.group_c() == 1 { 31.0 } else { 2.0 };

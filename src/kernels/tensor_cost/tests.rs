@@ -247,7 +247,7 @@ fn clocks_are_those_of_a_second_implementation() {
             |_, k, _| (k.arch, k.stages) = (Arch::Sm75, 1),
             36688.611111,
         ),
-        // 67584 bytes a block, and 1024 of the driver's.
+        // 67584 bytes per block, and 1024 of the driver's.
         (
             "room for one",
             |d, _, _| d.shared_per_sm = 120 << 10,

@@ -105,7 +105,7 @@ fn kernel(algorithm: Algorithm, dtype: DType, layout: Layout) -> Kernel {
 /// Bytes of dynamic shared memory of a block, as `kernels/wgmma/tile.cuh` lays it out. A stage
 /// holds 128 bytes of channels of each filter and pixel of the tile: narrow channel blocks come
 /// several taps at a time. Each warpgroup that computes has two staging buffers of 8 KiB and the
-/// biases of the tile; each that gathers x has 16 bytes a pixel.
+/// biases of the tile; each that gathers x has 16 bytes per pixel.
 pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     let consumers = consumers(kernel);
     let stages = kernel.stages * (kernel.tile_m + kernel.tile_n) * 128;

@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::problem::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, Padding};
 use crate::problem::{DType, Layout, Math};
 
-/// Collects a [`Bottleneck2d`]; made by [`Bottleneck2d::builder`]. `input`, `mid_channels` and `filters`
-/// must be given; the rest defaults to stride 1, a bias in each of the three, no residual, a ReLU
-/// at the end, f32, NCHW, KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
+/// Collects a [`Bottleneck2d`]; made by [`Bottleneck2d::builder`]. `input`, `mid_channels` and
+/// `filters` must be given; the rest defaults to stride 1, a bias in each of the three, no
+/// residual, a ReLU at the end, f32, NCHW, KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Bottleneck2dBuilder {

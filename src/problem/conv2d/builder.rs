@@ -78,7 +78,7 @@ impl Conv2dBuilder {
         self
     }
 
-    /// Sets whether a bias, one number a filter, is added.
+    /// Sets whether a bias, one number per filter, is added.
     pub fn bias(mut self, bias: bool) -> Self {
         self.bias = bias;
         self

@@ -87,7 +87,7 @@ pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
 }
 
 /// The output of a trainable subsampling, dense NCHW. `x` is the input in NCHW; coefficients and
-/// biases are one a channel.
+/// biases are one per channel.
 ///
 /// # Errors
 /// [`Error::Length`] if an operand does not have the problem's number of elements.

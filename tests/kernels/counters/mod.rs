@@ -52,7 +52,7 @@ fn trial(name: String, sm: u32, check: impl FnOnce(&Gpu, &mut Held) + Send + 'st
     })
 }
 
-/// The problem's plan with a kernel that must accept it, one block a tile.
+/// The problem's plan with a kernel that must accept it, one block per tile.
 fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
     let limits = Limits {
         kernel: Some(id),

@@ -63,7 +63,7 @@ pub const EDGE_SHAPES: &[&str] = &[
     "mb130ic2ih1oc3kh1",
     // Only columns.
     "ic17oc17_iw8ow4kw3pw1sw2",
-    // Groups: AlexNet's two, three, ResNeXt's many, one channel or one filter a group.
+    // Groups: AlexNet's two, three, ResNeXt's many, one channel or one filter per group.
     "g2ic6ih7oc8kh5ph2",
     "g2mb1ic4ih9oc16kh3sh2ph1dh1",
     "g3ic9ih5oc6kh3ph1+bias+relu",
