@@ -219,7 +219,10 @@ fn device_code_keeps_its_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let mut files = Vec::new();
     sources(&root, &root, &mut files);
-    files.retain(|path| path.extension().is_some_and(|end| end == "cu" || end == "cuh"));
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|end| end == "cu" || end == "cuh")
+    });
     assert!(files.len() > 60, "{} files", files.len());
     let mut faults = Vec::new();
     for path in files {
@@ -234,12 +237,18 @@ fn device_code_keeps_its_rules() {
 #[test]
 fn faults_of_device_code_are_found() {
     let lines = |path: &str, text: &str| device_faults(path, text).len();
-    assert_eq!(lines("mma/mma.cu", "// a\n#include \"types.cuh\"\nint a;\n"), 0);
+    assert_eq!(
+        lines("mma/mma.cu", "// a\n#include \"types.cuh\"\nint a;\n"),
+        0
+    );
     assert_eq!(lines("mma/mma.cu", "int a;\n#include \"types.cuh\"\n"), 1);
     assert_eq!(lines("mma/mma.cu", "#if TILE_M > 1\n#endif\n"), 2);
     assert_eq!(lines("mma/mma.cu", "#define Tile PlainTile\n"), 1);
     assert_eq!(lines("mma/mma.cu", "int a = CONFIG_TILE_M;\n"), 1);
-    assert_eq!(lines("config.cuh", "constexpr int TILE_M = CONFIG_TILE_M;\n"), 0);
+    assert_eq!(
+        lines("config.cuh", "constexpr int TILE_M = CONFIG_TILE_M;\n"),
+        0
+    );
     assert_eq!(lines("mma/mma.cu", "asm volatile(\"ret;\");\n"), 1);
     assert_eq!(lines("ptx/mma.cuh", "asm volatile(\"ret;\");\n"), 0);
     assert_eq!(lines("mma/mma.cu", &"x".repeat(101)), 1);
