@@ -1,62 +1,13 @@
 //! A launch: checks its parameters and runs its blocks over the machine's cores.
+pub use crate::launch_config::LaunchConfig;
+
 use crate::counters::Counters;
-use crate::device::DeviceConfig;
+use crate::device_config::DeviceConfig;
 use crate::ir::{Kernel, MAX_CLUSTER};
 use crate::memory::Watch;
 use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
-
-/// The shape of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaunchConfig {
-    /// Blocks along x, y, z.
-    pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
-    pub block: [u32; 3],
-    /// Dynamic shared memory of a block, in bytes.
-    pub shared_bytes: u32,
-    /// Blocks of a cluster along x, y, z; `None` for what the kernel says, which is mostly a
-    /// cluster of one block.
-    pub cluster: Option<[u32; 3]>,
-}
-
-impl LaunchConfig {
-    /// A one-dimensional launch without dynamic shared memory.
-    pub const fn linear(blocks: u32, threads: u32) -> LaunchConfig {
-        LaunchConfig {
-            grid: [blocks, 1, 1],
-            block: [threads, 1, 1],
-            shared_bytes: 0,
-            cluster: None,
-        }
-    }
-
-    /// Blocks of a cluster of a kernel along x, y, z.
-    pub(crate) fn cluster_of(&self, kernel: &Kernel) -> [u32; 3] {
-        self.cluster.or(kernel.required_cluster).unwrap_or([1; 3])
-    }
-
-    /// Clusters of the grid.
-    pub(crate) fn clusters(&self, kernel: &Kernel) -> u64 {
-        let blocks: u32 = self.cluster_of(kernel).iter().product();
-        self.blocks() / u64::from(blocks.max(1))
-    }
-
-    /// Threads of a block.
-    pub fn threads(&self) -> u64 {
-        self.block
-            .iter()
-            .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
-    }
-
-    /// Blocks of the grid.
-    pub fn blocks(&self) -> u64 {
-        self.grid
-            .iter()
-            .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
-    }
-}
 
 /// Why the cluster is impossible, if it is.
 fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig) -> Option<String> {

@@ -4,32 +4,26 @@
 pub mod client;
 pub mod counters;
 pub mod device;
+mod device_config;
 #[cfg(unix)]
 mod driver;
 mod exec;
 pub mod ir;
 pub mod launch;
+mod launch_config;
+#[cfg(test)]
+mod layers;
 mod load_error;
 mod lower;
 pub mod memory;
 pub mod module;
+mod note;
 mod order;
 mod panics;
 mod ptx;
 pub mod report;
 mod sanitizer;
 pub mod tensor_map;
-
-/// Writes a line to standard error, unless the client has silenced reports.
-pub(crate) fn note(line: &str) {
-    #[cfg(unix)]
-    driver::note(line);
-    #[cfg(not(unix))]
-    {
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "{line}");
-    }
-}
 
 pub use counters::{Class, Counters, MatrixKind, MatrixWork};
 pub use device::{Device, DeviceConfig};

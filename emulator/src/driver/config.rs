@@ -1,7 +1,6 @@
 //! What the environment asks for, read once.
 
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+pub use crate::note::{SILENT, report, say};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -67,21 +66,6 @@ pub enum Log {
     Failures,
     /// Every call.
     All,
-}
-
-/// Whether fault reports are kept from standard error (the client asks for that).
-pub static SILENT: AtomicBool = AtomicBool::new(false);
-
-/// Writes a line to standard error unless reports are silenced.
-pub fn report(line: &str) {
-    if !SILENT.load(Ordering::Relaxed) {
-        say(line);
-    }
-}
-
-/// Writes a line to standard error. `eprintln!` would panic where nobody reads it.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Limits of launches that the client has set, in place of the environment's: instructions of a

@@ -57,7 +57,6 @@ mod transfer;
 mod types;
 mod work;
 
-pub(crate) use config::report as note;
 use config::{Config, Log};
 use status::{CUresult, Result};
 

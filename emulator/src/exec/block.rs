@@ -2,28 +2,29 @@
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::barrier;
-use crate::exec::instructions::barrier::Barriers;
 use crate::exec::instructions::cluster;
-use crate::exec::instructions::cluster::{Cluster, Part};
 use crate::exec::instructions::cluster_barrier;
-use crate::exec::instructions::cluster_barrier::ClusterBarrier;
 use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::mbarrier;
-use crate::exec::instructions::mbarrier::Mbarriers;
-use crate::exec::instructions::setmaxnreg::Registers;
 use crate::exec::instructions::wgmma;
-use crate::exec::instructions::wgmma::arithmetic::Factors;
+use crate::exec::machine::barriers::Barriers;
+use crate::exec::machine::cluster::{Cluster, Part};
+use crate::exec::machine::cluster_barrier::ClusterBarrier;
 use crate::exec::machine::context::{
     Context, Grid, Profile, SharedMemory, Site, Sites, thread_index,
 };
+use crate::exec::machine::flow::Stop;
+use crate::exec::machine::mbarriers::Mbarriers;
+use crate::exec::machine::register_pool::Registers;
 use crate::exec::machine::warp::{Split, State, Warp};
+use crate::exec::machine::wgmma_state::Factors;
 use crate::exec::needs::{
     has_flags, is_order_partial, moves_rows, reads_asynchronously, smallest_shared_access,
     uses_barriers_in_memory, uses_cluster_barrier,
 };
-use crate::exec::run::{Stop, run};
+use crate::exec::run::run;
 use crate::ir::{ConstantValue, Kernel, Op, Special};
-use crate::launch::LaunchConfig;
+use crate::launch_config::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
 use crate::sanitizer::UnlocatedFault;

@@ -20,9 +20,9 @@ use crate::exec::instructions::{
 };
 use crate::exec::instructions::{cluster, cluster_barrier, cluster_copy};
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::Flow;
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
-use crate::exec::run::Flow;
 use crate::ir::*;
 use crate::report::FaultKind;
 use crate::sanitizer::async_proxy::MOST_FENCES;

@@ -13,16 +13,16 @@ mod needs;
 mod run;
 
 use crate::counters::Counters;
-use crate::device::DeviceConfig;
-use crate::launch::LaunchConfig;
+use crate::device_config::DeviceConfig;
+use crate::launch_config::LaunchConfig;
 use crate::memory::Watch;
 use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
 use block::Worker;
-use instructions::calls::Printed;
 use instructions::host_simd::{self, Isa, Level};
 use machine::context::Grid;
+use machine::printed::Printed;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 

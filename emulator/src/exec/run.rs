@@ -5,32 +5,11 @@ use crate::exec::instructions::float;
 use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::wgmma;
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Stop};
 use crate::exec::machine::warp::Warp;
 use crate::ir::*;
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
-
-/// Why a warp stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// All its lanes have exited.
-    Done,
-    /// It waits at a barrier.
-    Waiting,
-    /// Its turn is over, or a barrier has become complete.
-    Turn,
-}
-
-/// What follows an instruction.
-pub(crate) enum Flow {
-    Next,
-    /// The current split was changed: choose again.
-    Changed,
-    /// Like `Next`, but the block must look at its barriers.
-    Yield,
-    /// Like `Changed`, and the instruction has not been executed: the split waits for an event.
-    Blocked,
-}
 
 /// Instructions after which another split or warp has its turn, at the next branch.
 const TURN: u64 = 1 << 16;

@@ -11,8 +11,8 @@ const LIBRARY: [&str; 8] = [
 /// The emulator's modules in the order of data flow: `exec` calls the checks of `sanitizer`.
 /// `report` and the modules of types and limits that every stage has stand outside.
 const EMULATOR: [&str; 8] = [
-    "ptx",
     "ir",
+    "ptx",
     "lower",
     "sanitizer",
     "exec::machine",

@@ -2,6 +2,7 @@
 //!
 //! The bytes are moved at once; until the wait the shadow holds them to be under way.
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::copies::{Copy, OPEN};
 use crate::exec::machine::lanes::{lanes, where_true};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;
@@ -14,35 +15,6 @@ use crate::memory::Class;
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::async_proxy::Tracked;
 use crate::sanitizer::{Outcome, UnlocatedFault};
-
-/// Not in a group yet.
-const OPEN: u32 = u32::MAX;
-
-/// Copies that an instruction began.
-#[derive(Clone)]
-struct Copy {
-    /// Lanes whose copy is under way.
-    mask: u32,
-    /// The lanes' group number, or [`OPEN`].
-    group: u32,
-    bytes: u32,
-    target: [u32; 32],
-}
-
-/// The copies of a warp that are under way.
-#[derive(Default)]
-pub(crate) struct Copies {
-    list: Vec<Copy>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
-
-impl Copies {
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.committed = [0; 32];
-    }
-}
 
 /// `cp.async`.
 #[inline(always)]

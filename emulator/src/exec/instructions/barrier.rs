@@ -1,98 +1,11 @@
 //! Block barriers.
+use crate::exec::machine::barriers::{BARRIERS, Waiting};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::{State, Warp};
-use crate::ir::{BarrierKind, Op, Pred, Reg};
+use crate::ir::{BarrierKind, Op, Reg};
 use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
-
-/// Barriers of a block.
-pub(crate) const BARRIERS: usize = 16;
-
-/// A split that waits, and where its result goes.
-struct Waiting {
-    warp: usize,
-    split: usize,
-    lanes: u32,
-    kind: BarrierKind,
-    d: Reg,
-    p: Pred,
-}
-
-/// One barrier.
-#[derive(Default)]
-pub(crate) struct Barrier {
-    /// Threads it waits for; 0 while nobody has come.
-    expected: u32,
-    /// Threads that have come.
-    arrived: u32,
-    /// Threads that came with a true predicate.
-    yes: u32,
-    /// Threads that came with a predicate.
-    asked: u32,
-    /// Warps that came, with the time.
-    times: Vec<(usize, u32)>,
-    /// Warps of which only some lanes have come so far, with those lanes.
-    parts: Vec<(usize, u32)>,
-    only_sync: bool,
-    waiting: Vec<Waiting>,
-}
-
-/// The barriers of a block.
-pub(crate) struct Barriers {
-    list: [Barrier; BARRIERS],
-    /// Threads of the block, whole warps.
-    pub threads: u32,
-    /// Numbers of those that are complete and whose warps must be let go.
-    complete: Vec<usize>,
-}
-
-impl Barriers {
-    pub fn new(threads: u32) -> Barriers {
-        Barriers {
-            list: Default::default(),
-            threads,
-            complete: Vec::new(),
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.complete.clear();
-        for barrier in &mut self.list {
-            *barrier = Barrier::default();
-        }
-    }
-
-    /// Whether one is complete.
-    pub fn is_any_complete(&self) -> bool {
-        !self.complete.is_empty()
-    }
-
-    /// The barriers that somebody waits at: number, threads that have come, threads it waits for.
-    pub fn unfinished(&self) -> Option<(u32, u32, u32)> {
-        let index = self.list.iter().position(|b| !b.waiting.is_empty())?;
-        let barrier = &self.list[index];
-        Some((index as u32, barrier.arrived, barrier.expected))
-    }
-}
-
-impl Barrier {
-    /// Counts lanes that come. Places of a warp that have no thread come with the last of its
-    /// threads.
-    fn count(&mut self, warp: usize, m: u32, alive: u32) {
-        self.arrived += m.count_ones();
-        let before = self.parts.iter().position(|&(w, _)| w == warp);
-        let all = m | before.map_or(0, |i| self.parts[i].1);
-        match before {
-            _ if all == alive => {
-                self.arrived += 32 - all.count_ones();
-                self.parts.retain(|&(w, _)| w != warp);
-            }
-            Some(i) => self.parts[i].1 = all,
-            None => self.parts.push((warp, all)),
-        }
-    }
-}
 
 /// The number that all lanes of `m` give for a barrier's operand.
 fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {

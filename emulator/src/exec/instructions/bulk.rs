@@ -8,6 +8,7 @@ use crate::exec::instructions::cluster::own_offsets;
 use crate::exec::instructions::cluster_copy::Destinations;
 use crate::exec::instructions::mbarrier;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::copies::OPEN;
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;
@@ -20,71 +21,6 @@ use crate::memory::{Allocation, Class, find_index};
 use crate::report::{Access, AccessKind, AsyncFault, FaultKind};
 use crate::sanitizer::async_proxy::{AsyncReader, COPY_READERS};
 use crate::sanitizer::{Outcome, UnlocatedFault};
-
-/// Not in a group yet.
-const OPEN: u32 = u32::MAX;
-
-/// Groups of a warp's lanes that are told apart.
-const GROUPS: usize = 4096;
-
-/// A copy from shared memory.
-struct Store {
-    lane: u32,
-    /// The lane's group number, or [`OPEN`].
-    group: u32,
-    /// When it began.
-    time: u32,
-}
-
-/// The copies of a warp from shared memory.
-#[derive(Default)]
-pub(crate) struct Stores {
-    list: Vec<Store>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-    /// The time of the latest.
-    latest: u32,
-}
-
-impl Stores {
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.committed = [0; 32];
-        self.latest = 0;
-    }
-
-    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the
-    /// first stands for all.
-    fn begin(&mut self, lane: u32, time: u32) {
-        self.latest = time;
-        let open = |store: &Store| store.lane == lane && store.group == OPEN;
-        if !self.list.iter().any(open) {
-            let group = OPEN;
-            self.list.push(Store { lane, group, time });
-        }
-    }
-
-    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first,
-    /// too: neither is taken to be over before both are.
-    fn join_oldest(&mut self, lane: u32) {
-        let of_lane = |store: &Store| store.lane == lane;
-        if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
-            return;
-        }
-        // In the order of their groups, since they were begun and committed in that order.
-        if let Some(first) = self.list.iter().position(of_lane) {
-            let time = self.list.remove(first).time;
-            if let Some(next) = self.list.iter_mut().find(|store| of_lane(store)) {
-                next.time = next.time.min(time);
-            }
-        }
-    }
-
-    /// A lane whose copies may still be reading.
-    pub fn unfinished(&self) -> Option<u32> {
-        self.list.first().map(|store| store.lane)
-    }
-}
 
 fn misaligned(cx: &Context, lane: usize, touch: Access, align: u32) -> Box<UnlocatedFault> {
     let nearest = match touch.space {

@@ -13,84 +13,9 @@ use crate::ir::{Reg, Space};
 use crate::memory::find;
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
-use std::collections::VecDeque;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 
 /// Strings longer than this are cut.
 const LONGEST: u64 = 4096;
-
-/// What a launch has printed.
-pub(crate) struct Printed {
-    /// Bytes that are kept at most, [`EACH`] for each piece counted in.
-    limit: usize,
-    text: Mutex<Text>,
-}
-
-#[derive(Default)]
-struct Text {
-    /// Each block's, in the order of printing.
-    pieces: VecDeque<(u64, String)>,
-    bytes: usize,
-    lost: u64,
-}
-
-/// Bytes that a piece takes besides its text.
-const EACH: usize = 64;
-/// A piece is not made longer than this; the oldest piece is what is lost at a time.
-const PIECE: usize = 1024;
-
-impl Printed {
-    pub fn new(limit: usize) -> Printed {
-        Printed {
-            limit,
-            text: Mutex::default(),
-        }
-    }
-
-    /// Adds what a thread of a block prints at once.
-    fn add(&self, block: u64, more: &str) {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        if more.len() + EACH > self.limit {
-            text.lost += more.len() as u64;
-            return;
-        }
-        match text.pieces.back_mut() {
-            Some((of, last)) if *of == block && last.len() + more.len() <= PIECE => {
-                last.push_str(more);
-                text.bytes += more.len();
-            }
-            _ => {
-                text.pieces.push_back((block, more.to_owned()));
-                text.bytes += more.len() + EACH;
-            }
-        }
-        while text.bytes > self.limit
-            && let Some((_, piece)) = text.pieces.pop_front()
-        {
-            text.bytes -= piece.len() + EACH;
-            text.lost += piece.len() as u64;
-        }
-    }
-
-    /// Writes it to standard output, block by block.
-    pub fn show(&self, kernel: &str) {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pieces = Vec::from(std::mem::take(&mut text.pieces));
-        pieces.sort_by_key(|(block, _)| *block);
-        let mut out = std::io::stdout().lock();
-        for (_, piece) in pieces {
-            // `print!` would panic where nobody reads standard output.
-            let _ = out.write_all(piece.as_bytes());
-        }
-        if text.lost > 0 {
-            let (lost, limit) = (text.lost, self.limit);
-            crate::note(&format!(
-                "ptx-emulator: kernel {kernel} printed {lost} bytes more than the {limit} bytes of its buffer hold; the oldest are lost (CU_LIMIT_PRINTF_FIFO_SIZE sets its size)"
-            ));
-        }
-    }
-}
 
 /// A byte at a generic address, if there is one.
 fn byte(cx: &Context, w: &Warp, lane: usize, address: u64) -> Option<u8> {
@@ -200,34 +125,5 @@ impl Arguments for Values<'_> {
     fn text(&mut self) -> String {
         let address = self.next(8);
         string(self.cx, self.w, self.lane, address)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_buffer_keeps_what_was_printed_last() {
-        let printed = Printed::new(10_000);
-        for line in 0..100_000 {
-            printed.add(line % 3, &format!("{line}\n"));
-        }
-        printed.add(0, &"x".repeat(10_000));
-        let text = printed.text.lock().expect("not poisoned");
-        let kept: usize = text.pieces.iter().map(|(_, piece)| piece.len()).sum();
-        assert!(
-            text.bytes <= 10_000 && kept > 500,
-            "{kept} of {}",
-            text.bytes
-        );
-        assert_eq!(
-            text.pieces.back().map(|(_, piece)| piece.as_str()),
-            Some("99999\n")
-        );
-        let all: usize = (0..100_000)
-            .map(|line: u32| line.to_string().len() + 1)
-            .sum();
-        assert_eq!(text.lost, (all - kept + 10_000) as u64);
     }
 }

@@ -1,56 +1,10 @@
 //! `barrier.cluster`: every thread of the cluster that has not exited arrives, then waits.
 use crate::exec::instructions::mbarrier;
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::Flow;
 use crate::exec::machine::warp::Warp;
-use crate::exec::run::Flow;
 use crate::report::{ClusterFault, FaultKind, WaitsFor};
 use crate::sanitizer::{Outcome, UnlocatedFault};
-
-/// The barrier of a cluster.
-#[derive(Default)]
-pub(crate) struct ClusterBarrier {
-    /// Lanes of each warp that have arrived in this phase.
-    arrived: Vec<u32>,
-    /// Lanes of each warp that may pass their wait: the phase that they arrived in is complete.
-    passed: Vec<u32>,
-    /// When each warp arrived last, in this phase and in the latest complete one.
-    times: [Vec<u32>; 2],
-    /// What those know that have arrived in this phase, and what those that wait for the latest
-    /// complete one learn.
-    gathered: Vec<u32>,
-    released: Vec<u32>,
-}
-
-impl ClusterBarrier {
-    /// For so many warps.
-    pub fn new(warps: usize) -> ClusterBarrier {
-        ClusterBarrier {
-            arrived: vec![0; warps],
-            passed: vec![0; warps],
-            times: [vec![0; warps], vec![0; warps]],
-            ..ClusterBarrier::default()
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.arrived.fill(0);
-        self.passed.fill(0);
-        self.times.iter_mut().for_each(|times| times.fill(0));
-        self.gathered.clear();
-        self.released.clear();
-    }
-
-    /// Whether anybody has arrived in this phase.
-    pub fn is_open(&self) -> bool {
-        self.arrived.iter().any(|&lanes| lanes != 0)
-    }
-
-    /// Threads that the phase lacks.
-    pub fn lacks(&self, warps: &[Warp]) -> u32 {
-        let missing = |(w, arrived): (&Warp, &u32)| (w.alive & !arrived).count_ones();
-        warps.iter().zip(&self.arrived).map(missing).sum()
-    }
-}
 
 fn fault(lanes: u32, fault: ClusterFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lanes.trailing_zeros() as usize, fault.into())

@@ -1,6 +1,6 @@
 //! Comparisons and predicates.
 use crate::exec::instructions::half;
-use crate::exec::instructions::integer::s16;
+use crate::exec::machine::lanes::s16;
 use crate::exec::machine::lanes::{test2, wide_test2};
 use crate::exec::machine::softfloat::flush;
 use crate::exec::machine::warp::Warp;

@@ -7,12 +7,12 @@
 use crate::exec::instructions::compare::Comparison;
 use crate::exec::instructions::convert::Conversion;
 use crate::exec::instructions::ldmatrix::Matrices;
+use crate::exec::instructions::memory;
 use crate::exec::instructions::wgmma::arithmetic;
-use crate::exec::instructions::wgmma::arithmetic::Factors;
 use crate::exec::instructions::{async_copy, bits, float, half, integer, matrix, moves};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::warp::Warp;
-use crate::exec::memory::address;
+use crate::exec::machine::wgmma_state::Factors;
 use crate::ir::*;
 use crate::sanitizer::Outcome;
 
@@ -114,7 +114,7 @@ handlers! {
     fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Reg)
         = moves::unpack(w, m, kind, parts, a);
     fn load(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: AccessType, d: [Reg; 4], addr: Address) -> Outcome
-        = address::load(cx, w, m, access, d, addr);
+        = memory::load(cx, w, m, access, d, addr);
     fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
         = arithmetic::multiply(w, sums, factors, warp, keep);
     fn multiply_half(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
@@ -122,7 +122,7 @@ handlers! {
     fn multiply_integers(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, how: (bool, MatrixSum))
         = arithmetic::multiply_integers(w, sums, factors, warp, how);
     fn store(cx: &mut Context<'_>, w: &mut Warp, m: u32, access: AccessType, src: [Reg; 4], addr: Address) -> Outcome
-        = address::store(cx, w, m, access, src, addr);
+        = memory::store(cx, w, m, access, src, addr);
     fn copy_async(cx: &mut Context<'_>, w: &mut Warp, m: u32, bytes: u8, places: [Address; 2], size: Reg) -> Outcome
         = async_copy::copy(cx, w, m, bytes, places, size);
     fn wait_async(cx: &mut Context<'_>, w: &mut Warp, m: u32, pending: Option<u8>)

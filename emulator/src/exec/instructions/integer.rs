@@ -1,15 +1,10 @@
 //! Integer arithmetic, shifts and logic.
+use crate::exec::machine::lanes::s16;
 use crate::exec::machine::lanes::{
     lane_count, map1, map2, map3, narrow1, wide_by32, wide1, wide2, wide3, widen2,
 };
 use crate::exec::machine::warp::Warp;
 use crate::ir::{IntBinary, IntTy, IntUnary, MadPart, Reg};
-
-/// Sign-extends the low half.
-#[inline(always)]
-pub(crate) fn s16(x: u32) -> i32 {
-    i32::from(x as u16 as i16)
-}
 
 /// Sign-extends the low 24 bits.
 #[inline(always)]

@@ -5,18 +5,15 @@
 //! changes; if no warp of the block can go on, waits give up and say so, as their time limit
 //! allows.
 
-mod state;
-
-pub(crate) use state::{Mbarrier, Mbarriers};
-
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::cluster;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::Flow;
 use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::mbarriers::Mbarrier;
 use crate::exec::machine::warp::{State, Warp};
 use crate::exec::memory::address::{compute, space_of};
 use crate::exec::memory::shared::{actor, check_bounds};
-use crate::exec::run::Flow;
 use crate::ir::{Address, CLUSTER_SHIFT, MbarrierOp, Op, SHARED_WINDOW, Space};
 use crate::report::{AccessKind, AsyncFault, ClusterFault, WaitsFor};
 use crate::sanitizer::async_proxy::{Tracked, Write};
@@ -369,11 +366,6 @@ pub(crate) fn tracked(cx: &Context, slot: usize, pc: u32, ordinary: bool) -> Tra
         phase: cx.mbarriers.list[slot].phases,
         ordinary,
     }
-}
-
-/// The parity of a tracked copy's phase.
-pub(crate) fn parity(cx: &Context, copy: Tracked) -> u32 {
-    (copy.phase - cx.mbarriers.list[copy.slot].first.min(copy.phase)) & 1
 }
 
 fn copy_arrive(cx: &mut Context, w: &mut Warp, lane: usize, slot: usize, noinc: bool) -> Outcome {

@@ -20,6 +20,7 @@ pub(crate) mod integer;
 pub(crate) mod ldmatrix;
 pub(crate) mod matrix;
 pub(crate) mod mbarrier;
+pub(crate) mod memory;
 pub(crate) mod moves;
 pub(crate) mod setmaxnreg;
 pub(crate) mod tensor;

@@ -8,8 +8,9 @@ pub(crate) mod arithmetic;
 use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::matrix::all_lanes;
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::Flow;
 use crate::exec::machine::warp::{State, Warp};
-use crate::exec::run::Flow;
+use crate::exec::machine::wgmma_state::{Product, Products, Use};
 use crate::ir::{MatrixSum, Op, Reg, Wgmma};
 use crate::report::{AsyncFault, FaultKind, WaitsFor};
 use crate::sanitizer::{Outcome, UnlocatedFault};
@@ -22,59 +23,6 @@ const MOST_PRODUCTS: usize = 1 << 12;
 
 /// Warps of a warpgroup.
 pub(crate) const WARPS: usize = 4;
-
-/// What a row is to a product that is under way.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Use {
-    #[default]
-    None,
-    Sum,
-    Factor,
-}
-
-/// What is known of a row that products use.
-#[derive(Clone, Copy, Default)]
-struct RowState {
-    /// By the latest product that is under way.
-    used: Use,
-    /// That product's instruction.
-    by: u32,
-    /// The instruction, plus one, that touched the row since the last `wgmma.fence`.
-    touched: u32,
-}
-
-/// A product that is under way.
-struct Product {
-    group: u32,
-    time: u32,
-    pc: u32,
-    list: u16,
-    wgmma: Wgmma,
-}
-
-/// The products of a warp.
-#[derive(Default)]
-pub(crate) struct Products {
-    list: Vec<Product>,
-    committed: u32,
-    /// The time of the latest.
-    latest: u32,
-    /// Whether there has been a `wgmma.fence`.
-    fenced: bool,
-    /// By row; empty where the kernel has no products.
-    rows: Vec<RowState>,
-}
-
-impl Products {
-    pub fn start(&mut self, rows: usize) {
-        self.list.clear();
-        self.committed = 0;
-        self.latest = 0;
-        self.fenced = false;
-        self.rows.clear();
-        self.rows.resize(rows, RowState::default());
-    }
-}
 
 fn fault<T>(kind: AsyncFault) -> Result<T, Box<UnlocatedFault>> {
     Err(UnlocatedFault::warp(kind.into()))

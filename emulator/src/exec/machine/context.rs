@@ -1,8 +1,8 @@
 //! What the instructions of a block share: the grid, its shared memory, the counters.
 use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
-use crate::device::DeviceConfig;
+use crate::device_config::DeviceConfig;
 use crate::ir::{Kernel, Pc, Space};
-use crate::launch::LaunchConfig;
+use crate::launch_config::LaunchConfig;
 use crate::memory::{self, Memory, Snapshot, Watch};
 use crate::report::{
     Access, AccessKind, AsyncFault, AsyncReader, ConflictingAccess, FaultKind, Region,
@@ -43,7 +43,7 @@ pub(crate) struct Grid<'a> {
     pub together: bool,
     /// The launch ends without the blocks that still run.
     pub stop: AtomicBool,
-    pub printed: crate::exec::instructions::calls::Printed,
+    pub printed: crate::exec::machine::printed::Printed,
 }
 
 impl Grid<'_> {
@@ -139,16 +139,16 @@ pub(crate) struct Context<'a> {
     pub block: [u32; 3],
     pub shared: SharedMemory,
     pub order: Order,
-    pub barriers: crate::exec::instructions::barrier::Barriers,
-    pub mbarriers: crate::exec::instructions::mbarrier::Mbarriers,
+    pub barriers: crate::exec::machine::barriers::Barriers,
+    pub mbarriers: crate::exec::machine::mbarriers::Mbarriers,
     pub fences: crate::sanitizer::async_proxy::Fences,
-    pub cluster: crate::exec::instructions::cluster::Cluster,
-    pub registers: crate::exec::instructions::setmaxnreg::Registers,
+    pub cluster: crate::exec::machine::cluster::Cluster,
+    pub registers: crate::exec::machine::register_pool::Registers,
     /// Warps of each warpgroup that have come to a matrix product.
     pub products_arrived: [u8; 8],
     /// The warpgroup whose warps have all come.
     pub product_ready: Option<usize>,
-    pub factors: crate::exec::instructions::wgmma::arithmetic::Factors,
+    pub factors: crate::exec::machine::wgmma_state::Factors,
     pub counters: Counters,
     pub sites: Sites,
     pub profile: Vec<Profile>,
@@ -282,7 +282,7 @@ impl Context<'_> {
             Conflict::Tracked(copy) => AsyncFault::CopyPending {
                 touch,
                 barrier: self.mbarriers.get(copy.slot).address.into(),
-                parity: crate::exec::instructions::mbarrier::parity(self, copy),
+                parity: crate::exec::machine::mbarriers::parity(self, copy),
                 line: self.line(copy.pc),
                 ordinary: copy.is_known(&self.order, actor.warp),
             }

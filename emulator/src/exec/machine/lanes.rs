@@ -187,3 +187,9 @@ pub(crate) fn lanes(mut m: u32) -> impl Iterator<Item = usize> {
         Some(lane)
     })
 }
+
+/// Sign-extends the low half.
+#[inline(always)]
+pub(crate) fn s16(x: u32) -> i32 {
+    i32::from(x as u16 as i16)
+}

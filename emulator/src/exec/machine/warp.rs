@@ -77,10 +77,10 @@ pub(crate) struct Warp {
     pub executed: u64,
     /// Counts the warp-level synchronisations.
     pub sync_count: u32,
-    pub local: crate::exec::memory::local::LocalMemory,
-    pub copies: crate::exec::instructions::async_copy::Copies,
-    pub stores: crate::exec::instructions::bulk::Stores,
-    pub products: crate::exec::instructions::wgmma::Products,
+    pub local: crate::exec::machine::local_memory::LocalMemory,
+    pub copies: crate::exec::machine::copies::Copies,
+    pub stores: crate::exec::machine::copies::Stores,
+    pub products: crate::exec::machine::wgmma_state::Products,
     /// What it waits for at an event.
     pub wants: crate::report::WaitsFor,
 }
@@ -104,10 +104,10 @@ impl Warp {
             pc: 0,
             executed: 0,
             sync_count: 0,
-            local: crate::exec::memory::local::LocalMemory::default(),
-            copies: crate::exec::instructions::async_copy::Copies::default(),
-            stores: crate::exec::instructions::bulk::Stores::default(),
-            products: crate::exec::instructions::wgmma::Products::default(),
+            local: crate::exec::machine::local_memory::LocalMemory::default(),
+            copies: crate::exec::machine::copies::Copies::default(),
+            stores: crate::exec::machine::copies::Stores::default(),
+            products: crate::exec::machine::wgmma_state::Products::default(),
             wants: crate::report::WaitsFor::Barrier,
         }
     }

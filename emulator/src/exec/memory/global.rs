@@ -1,7 +1,7 @@
 //! Loads and stores of device memory.
-use crate::exec::instructions::integer::s16;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
+use crate::exec::machine::lanes::s16;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};
 use crate::exec::memory::coalescing::count;

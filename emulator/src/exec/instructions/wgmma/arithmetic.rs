@@ -8,6 +8,7 @@ use crate::exec::instructions::matrix::half_value;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::softfloat::f32_to_f16;
 use crate::exec::machine::warp::Warp;
+use crate::exec::machine::wgmma_state::Factors;
 use crate::exec::memory::shared::{actor, byte_slice};
 use crate::ir::{Fp8, MatrixSum, MatrixTy, Reg, Space, Wgmma};
 use crate::report::{AccessKind, AsyncFault, FaultKind};
@@ -70,40 +71,6 @@ impl Matrix {
         };
         self.swizzle
             .apply(self.start.wrapping_add(offset) & 0x3_ffff)
-    }
-}
-
-/// The factors of a product as numbers, laid out as the sums want them.
-#[derive(Default)]
-pub(crate) struct Factors {
-    depth: usize,
-    /// Of warp `w`, half `i` of its rows, place `k`: for each lane its row's. Index
-    /// `(2 * w + i) * depth + k`.
-    left: Vec<[f32; 32]>,
-    /// Of columns `8 * j + 2 * t + e` at place `k`: for lanes `t` and `4 + t`. Index
-    /// `(2 * j + e) * depth + k`.
-    right: Vec<[f32; 8]>,
-}
-
-impl Factors {
-    pub fn start(&mut self, wgmma: Wgmma) {
-        self.depth = wgmma.depth() as usize;
-        self.left.resize(8 * self.depth, [0.0; 32]);
-        let columns = usize::from(wgmma.columns);
-        self.right.resize(columns / 4 * self.depth, [0.0; 8]);
-    }
-
-    #[inline(always)]
-    fn set_left(&mut self, row: usize, k: usize, value: f32) {
-        let lanes = &mut self.left[row / 8 * self.depth + k];
-        lanes[row % 8 * 4..row % 8 * 4 + 4].fill(value);
-    }
-
-    #[inline(always)]
-    fn set_right(&mut self, column: usize, k: usize, value: f32) {
-        let (j, t, e) = (column / 8, column % 8 / 2, column % 2);
-        let lanes = &mut self.right[(2 * j + e) * self.depth + k];
-        (lanes[t], lanes[t + 4]) = (value, value);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a barrier in shared memory is between two operations.
 
+use crate::exec::machine::context::Context;
+use crate::sanitizer::async_proxy::Tracked;
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::vector_clock::Order;
 
@@ -101,4 +103,9 @@ impl Mbarriers {
         let same = |b: &Mbarrier| b.live && u64::from(b.address) == address;
         self.list.iter().position(same)
     }
+}
+
+/// The parity of a tracked copy's phase.
+pub(crate) fn parity(cx: &Context, copy: Tracked) -> u32 {
+    (copy.phase - cx.mbarriers.list[copy.slot].first.min(copy.phase)) & 1
 }

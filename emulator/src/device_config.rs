@@ -1,0 +1,98 @@
+//! Properties of a device and limits of its launches.
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// Compute capability as 75, 80 or 90. Modules for a higher one are refused.
+    pub sm: u32,
+    /// Device memory in bytes.
+    pub memory_bytes: u64,
+    /// Which of several devices it is; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have
+    /// different addresses.
+    pub ordinal: u32,
+    /// Threads that run blocks; `None` for as many as the machine has cores.
+    pub workers: Option<usize>,
+    /// A launch ends with a fault when one warp has executed more instructions than this, so that a
+    /// loop which never ends is reported.
+    pub instruction_limit: u64,
+    /// A launch ends with a fault when it has taken longer than this; `None` for no such limit.
+    pub time_limit: Option<Duration>,
+    /// Bytes of text that a launch may print; of what is more, the latest is kept, as in CUDA's
+    /// circular buffer.
+    pub print_bytes: usize,
+}
+
+impl DeviceConfig {
+    /// 10^10 instructions of one warp: some minutes.
+    pub const DEFAULT_INSTRUCTION_LIMIT: u64 = 10_000_000_000;
+    /// Ten minutes.
+    pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(600);
+    /// 1 MiB: CUDA's default of `CU_LIMIT_PRINTF_FIFO_SIZE`.
+    pub const DEFAULT_PRINT_BYTES: usize = 1 << 20;
+
+    /// A device of capability `sm` (75, 80, 90) with 16 GiB.
+    pub fn new(sm: u32) -> DeviceConfig {
+        DeviceConfig {
+            sm,
+            memory_bytes: 16 << 30,
+            ordinal: 0,
+            workers: None,
+            instruction_limit: Self::DEFAULT_INSTRUCTION_LIMIT,
+            time_limit: Some(Self::DEFAULT_TIME_LIMIT),
+            print_bytes: Self::DEFAULT_PRINT_BYTES,
+        }
+    }
+
+    /// What one launch may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            instructions: self.instruction_limit,
+            time: self.time_limit,
+            print_bytes: self.print_bytes,
+        }
+    }
+
+    /// Shared memory that a block may have, opt-in included.
+    pub fn shared_bytes_per_block(&self) -> u32 {
+        match self.sm {
+            90.. => 227 << 10,
+            80..90 => 163 << 10,
+            _ => 64 << 10,
+        }
+    }
+
+    /// Blocks that a multiprocessor holds at most.
+    pub(crate) fn blocks_per_multiprocessor(&self) -> u32 {
+        if self.sm >= 80 { 32 } else { 16 }
+    }
+
+    /// Threads that run blocks.
+    pub(crate) fn workers(&self) -> usize {
+        // The standard library reads the limits of control groups from files each time.
+        static CORES: LazyLock<usize> =
+            LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+        self.workers.unwrap_or(*CORES)
+    }
+
+    /// `%nsmid`: multiprocessors of a typical card of that capability.
+    pub fn multiprocessors(&self) -> u32 {
+        match self.sm {
+            90.. => 132,
+            80..90 => 108,
+            _ => 40,
+        }
+    }
+}
+
+/// What one launch may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Instructions of one warp.
+    pub instructions: u64,
+    /// How long it may run.
+    pub time: Option<Duration>,
+    /// Bytes that it may print.
+    pub print_bytes: usize,
+}

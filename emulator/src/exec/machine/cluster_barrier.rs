@@ -1,0 +1,48 @@
+//! State of the barrier of a cluster.
+use crate::exec::machine::warp::Warp;
+
+/// The barrier of a cluster.
+#[derive(Default)]
+pub(crate) struct ClusterBarrier {
+    /// Lanes of each warp that have arrived in this phase.
+    pub arrived: Vec<u32>,
+    /// Lanes of each warp that may pass their wait: the phase that they arrived in is complete.
+    pub passed: Vec<u32>,
+    /// When each warp arrived last, in this phase and in the latest complete one.
+    pub times: [Vec<u32>; 2],
+    /// What those know that have arrived in this phase, and what those that wait for the latest
+    /// complete one learn.
+    pub gathered: Vec<u32>,
+    pub released: Vec<u32>,
+}
+
+impl ClusterBarrier {
+    /// For so many warps.
+    pub fn new(warps: usize) -> ClusterBarrier {
+        ClusterBarrier {
+            arrived: vec![0; warps],
+            passed: vec![0; warps],
+            times: [vec![0; warps], vec![0; warps]],
+            ..ClusterBarrier::default()
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.arrived.fill(0);
+        self.passed.fill(0);
+        self.times.iter_mut().for_each(|times| times.fill(0));
+        self.gathered.clear();
+        self.released.clear();
+    }
+
+    /// Whether anybody has arrived in this phase.
+    pub fn is_open(&self) -> bool {
+        self.arrived.iter().any(|&lanes| lanes != 0)
+    }
+
+    /// Threads that the phase lacks.
+    pub fn lacks(&self, warps: &[Warp]) -> u32 {
+        let missing = |(w, arrived): (&Warp, &u32)| (w.alive & !arrived).count_ones();
+        warps.iter().zip(&self.arrived).map(missing).sum()
+    }
+}

@@ -1,0 +1,92 @@
+//! Asynchronous copies of a warp that are under way.
+
+/// Not in a group yet.
+pub(crate) const OPEN: u32 = u32::MAX;
+
+/// Groups of a warp's lanes that are told apart.
+pub(crate) const GROUPS: usize = 4096;
+
+/// A copy from shared memory.
+pub(crate) struct Store {
+    pub lane: u32,
+    /// The lane's group number, or [`OPEN`].
+    pub group: u32,
+    /// When it began.
+    pub time: u32,
+}
+
+/// The copies of a warp from shared memory.
+#[derive(Default)]
+pub(crate) struct Stores {
+    pub list: Vec<Store>,
+    /// Groups that each lane has committed.
+    pub committed: [u32; 32],
+    /// The time of the latest.
+    pub latest: u32,
+}
+
+impl Stores {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+        self.latest = 0;
+    }
+
+    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the
+    /// first stands for all.
+    pub fn begin(&mut self, lane: u32, time: u32) {
+        self.latest = time;
+        let open = |store: &Store| store.lane == lane && store.group == OPEN;
+        if !self.list.iter().any(open) {
+            let group = OPEN;
+            self.list.push(Store { lane, group, time });
+        }
+    }
+
+    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first,
+    /// too: neither is taken to be over before both are.
+    pub fn join_oldest(&mut self, lane: u32) {
+        let of_lane = |store: &Store| store.lane == lane;
+        if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
+            return;
+        }
+        // In the order of their groups, since they were begun and committed in that order.
+        if let Some(first) = self.list.iter().position(of_lane) {
+            let time = self.list.remove(first).time;
+            if let Some(next) = self.list.iter_mut().find(|store| of_lane(store)) {
+                next.time = next.time.min(time);
+            }
+        }
+    }
+
+    /// A lane whose copies may still be reading.
+    pub fn unfinished(&self) -> Option<u32> {
+        self.list.first().map(|store| store.lane)
+    }
+}
+
+/// Copies that an instruction began.
+#[derive(Clone)]
+pub(crate) struct Copy {
+    /// Lanes whose copy is under way.
+    pub mask: u32,
+    /// The lanes' group number, or [`OPEN`].
+    pub group: u32,
+    pub bytes: u32,
+    pub target: [u32; 32],
+}
+
+/// The copies of a warp that are under way.
+#[derive(Default)]
+pub(crate) struct Copies {
+    pub list: Vec<Copy>,
+    /// Groups that each lane has committed.
+    pub committed: [u32; 32],
+}
+
+impl Copies {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.committed = [0; 32];
+    }
+}

@@ -1,0 +1,18 @@
+//! Lines on standard error.
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Keeps fault reports from standard error, as a client may ask.
+pub static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard error unless reports are silenced.
+pub fn report(line: &str) {
+    if !SILENT.load(Ordering::Relaxed) {
+        say(line);
+    }
+}
+
+/// Writes a line to standard error. `eprintln!` would panic where nobody reads it.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
