@@ -155,8 +155,8 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(
         off.to_string(),
         format!(
-            "packed is at {address:#x}, aligned to 2 bytes; the kernel needs 4: move the buffer, or \
-             build the problem with alignment(2)"
+            "packed is at {address:#x}, aligned to 2 bytes; the kernel needs 4: move the buffer, \
+             or build the problem with alignment(2)"
         )
     );
 }

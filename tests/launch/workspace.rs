@@ -151,7 +151,8 @@ fn a_workspace_that_will_not_do_is_refused() {
         text,
         format!(
             "the workspace has {has} bytes, the plan needs {needs}: take \
-             Workspace::new(stream, plan.workspace_bytes()), or plan within Limits {{ workspace: {has}, .. }}"
+             Workspace::new(stream, plan.workspace_bytes()), or plan within \
+             Limits {{ workspace: {has}, .. }}"
         )
     );
     assert!(workspace(0).is_empty());
