@@ -56,13 +56,14 @@ impl fmt::Display for NormError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     /// The norm of (3, 4) is 5, so that a step of 0.05 is a hundredth of it.
     #[test]
     fn only_what_is_near_passes() {
         let of = |got: &[f64], dtype| NormError::of(got, &[3.0, 4.0], dtype);
         let off = of(&[3.05, 4.0], DType::F16);
-        assert!((off.norm - 0.01).abs() < 1e-12, "{off}");
+        assert_abs_diff_eq!(off.norm, 0.01, epsilon = 1e-12);
         assert!(off.is_near() && !of(&[3.05, 4.0], DType::F32).is_near());
         assert!(!of(&[3.07, 4.0], DType::F16).is_near());
         assert!(of(&[3.5, 4.0], DType::Bf16).is_near());

@@ -127,6 +127,7 @@ fn matrix_rate(card: &Capability, kernel: &Kernel) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
     use warpconv::kernels::kernels;
 
     fn any() -> &'static Kernel {
@@ -143,7 +144,7 @@ mod tests {
         };
         let found = predict(&work, any(), 132, 0.0);
         assert_eq!(found.bound, "device memory");
-        assert!((found.us - 1000.0 - LAUNCH_US).abs() < 0.01, "{found:?}");
+        assert_abs_diff_eq!(found.us, 1000.0 + LAUNCH_US, epsilon = 0.01);
         assert_eq!(predict(&work, any(), 132, 2000.0).us, 2000.0);
     }
 
@@ -156,9 +157,9 @@ mod tests {
         };
         let even = predict(&work, any(), 132, 0.0).us - LAUNCH_US;
         let uneven = predict(&work, any(), 133, 0.0).us - LAUNCH_US;
-        assert!((uneven / even - 2.0 * 132.0 / 133.0).abs() < 1e-9);
+        assert_abs_diff_eq!(uneven / even, 2.0 * 132.0 / 133.0, epsilon = 1e-9);
         // 64e9 operations at 67e12 a second.
-        assert!((even - 955.2).abs() < 0.1, "{even}");
+        assert_abs_diff_eq!(even, 955.2, epsilon = 0.1);
     }
 
     #[test]

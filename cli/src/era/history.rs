@@ -31,11 +31,12 @@ pub fn training_images_a_second() -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn the_card_is_the_one_of_the_data_sheet() {
-        assert!((GTX_580.flops - 1.581e12).abs() < 1e9);
-        assert!((GTX_580.bytes - 192.4e9).abs() < 1e8);
+        assert_abs_diff_eq!(GTX_580.flops, 1.581e12, epsilon = 1e9);
+        assert_abs_diff_eq!(GTX_580.bytes, 192.4e9, epsilon = 1e8);
         let [least, most] = training_images_a_second();
         assert!((208.0..209.0).contains(&least) && (249.0..251.0).contains(&most));
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::round_to_tf32;
+use approx::assert_abs_diff_eq;
 use warpconv::kernels::Algorithm;
 use warpconv::kernels::kernels;
 
@@ -171,8 +172,8 @@ fn a_product_is_as_exact_as_its_kernel_s_mode() {
     // The least that tells the modes apart: one operand off by half of its last place of 11 bits.
     let tf32 = 2f64.powi(-12);
     assert!(thrice < tf32 && tf32 < rounded, "{thrice} {rounded}");
-    assert!((rounded / 2f64.powi(-10) - 1.0).abs() < 0.01);
-    assert!((cut / 2f64.powi(-9) - 1.0).abs() < 0.01);
+    assert_abs_diff_eq!(rounded / 2f64.powi(-10), 1.0, epsilon = 0.01);
+    assert_abs_diff_eq!(cut / 2f64.powi(-9), 1.0, epsilon = 0.01);
     // Exact operands leave the sum alone.
     let kernel = kernel(Algorithm::Mma, Math::Tf32);
     let exact = Tolerance::of_exact_products(&one, &kernel, 1, &[1.0]);

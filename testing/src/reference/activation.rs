@@ -178,6 +178,7 @@ fn windows(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
     use warpconv::{DType, Layout};
 
     #[test]
@@ -192,7 +193,7 @@ mod tests {
             assert!(of(&row).iter().all(|y| y.is_nan()), "{row:?}");
         }
         let sum: f64 = of(&[700.0, 710.0, 720.0]).iter().sum();
-        assert!((sum - 1.0).abs() < 1e-15);
+        assert_abs_diff_eq!(sum, 1.0, epsilon = 1e-15);
     }
 
     #[test]
