@@ -1,7 +1,6 @@
 //! The convolutions of the networks of `layers.txt`, with bias and ReLU, beside cuDNN's.
 //!
-//! `cargo bench --bench layers --features cudnn -- googlenet n128 bf16` runs some of them; `--help`
-//! says more.
+//! `cargo bench --bench layers --features cudnn -- 'layers/googlenet.*n128/bf16'`
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,15 +8,16 @@ use std::process::ExitCode;
 use half::{bf16, f16};
 use warpconv::DType;
 use warpconv::problem::{Conv2d, notation};
+use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
 use warpconv_bench::options::Kind;
 use warpconv_bench::record::Row;
-use warpconv_bench::session::Session;
+use warpconv_bench::session::{Criterion, Group, Session, group, run};
 
 /// Network, layer and problem, one per line.
 const LAYERS: &str = include_str!("layers.txt");
 
-/// Selection of `--quick`: a few of every family.
+/// The layers of `--quick`: a few of each family.
 const QUICK: [&str; 16] = [
     "alexnet/conv2",
     "alexnet/conv3",
@@ -37,64 +37,78 @@ const QUICK: [&str; 16] = [
     "bottleneck252/naive_3x3_252_252",
 ];
 
-/// Default selection, and the addition of `--full`.
-const NETWORKS: [&str; 9] = [
-    "alexnet",
-    "bottleneck252",
-    "googlenet",
-    "lenet5",
-    "mobilenet_dw",
-    "nin_imagenet",
-    "resnet50",
-    "resnext50_32x4d",
-    "vgg16",
-];
-
 fn main() -> ExitCode {
-    let Some(mut session) = Session::open("layers") else {
-        return ExitCode::SUCCESS;
-    };
-    let layers = match layers(&session) {
-        Ok(layers) => layers,
-        Err(why) => {
+    let mut wrong = None;
+    let exit = run("layers", |session, criterion| match layers(session) {
+        Ok(layers) => benchmark(session, criterion, &layers),
+        Err(why) => wrong = Some(why),
+    });
+    match wrong {
+        Some(why) => {
             eprintln!("layers: {why}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
+        None => exit,
+    }
+}
+
+fn benchmark(session: &mut Session, criterion: &mut Criterion, layers: &[(String, Conv2d)]) {
+    let usual: &[usize] = if session.is_emulated() {
+        &[1]
+    } else {
+        &[1, 128]
     };
-    let emulated = session.is_emulated();
-    let usual: &[usize] = if emulated { &[1] } else { &[1, 128] };
     let batches = session.options.batches(usual, &[1, 32, 128]);
     let kinds = session.options.kinds(&[Kind::F32, Kind::Tf32, Kind::Bf16]);
     for (name, problem) in layers {
+        let name = format!("layers/{name}");
+        let mut group = group(criterion, &name);
         for &batch in &batches {
             for &kind in &kinds {
                 for layout in session.options.layouts() {
-                    let kind_name = kind.name();
-                    let id = format!("{name}/n{batch}/{kind_name}/{}", layout.name());
+                    let config = Config {
+                        batch,
+                        kind,
+                        layout,
+                    };
                     let problem = problem
                         .with_batch(batch)
                         .and_then(|problem| problem.with_layout(layout))
                         .and_then(|problem| measure::of_kind(&problem, kind));
+                    let id = format!("{name}/{}", config.name());
                     match problem {
-                        Ok(problem) => measure_one(&mut session, &id, kind, &problem),
+                        Ok(problem) => measure_one(session, &mut group, &id, config, &problem),
                         Err(why) => session.skip(&id, &why.to_string()),
                     }
                 }
             }
         }
+        group.finish();
     }
-    session.finish()
 }
 
-fn measure_one(session: &mut Session, id: &str, kind: Kind, problem: &Conv2d) {
-    if !session.wants(id, problem.macs()) {
+fn measure_one(
+    session: &mut Session,
+    group: &mut Group<'_>,
+    id: &str,
+    config: Config,
+    problem: &Conv2d,
+) {
+    if !session.takes(problem.macs()) {
         return;
     }
-    let row: Result<Row, String> = match kind.dtype() {
-        DType::F32 => measure::convolution::<f32>(session, id, kind, problem),
-        DType::F16 => measure::convolution::<f16>(session, id, kind, problem),
-        DType::Bf16 => measure::convolution::<bf16>(session, id, kind, problem),
+    let (name, kind) = (config.name(), config.kind);
+    let row = match kind.dtype() {
+        DType::F32 => measure::convolution::<f32>(session, group, &name, kind, problem),
+        DType::F16 => measure::convolution::<f16>(session, group, &name, kind, problem),
+        DType::Bf16 => measure::convolution::<bf16>(session, group, &name, kind, problem),
     };
+    let row = row.map(|row| {
+        row.map(|row| Row {
+            id: id.to_owned(),
+            ..row
+        })
+    });
     session.take(id, row);
 }
 
@@ -104,16 +118,11 @@ fn layers(session: &Session) -> Result<Vec<(String, Conv2d)>, String> {
     if options.shapes.is_empty() {
         let layers = table(LAYERS)?.into_iter();
         return Ok(match options {
-            _ if options.quick => layers
+            // All of them take the emulator half an hour.
+            _ if options.quick || (session.is_emulated() && !options.full) => layers
                 .filter(|(name, _)| QUICK.contains(&&name[..]))
                 .collect(),
-            _ if options.full || !options.filters.is_empty() => layers.collect(),
-            _ => layers
-                .filter(|(name, _)| {
-                    let network = name.split('/').next().unwrap_or_default();
-                    NETWORKS.contains(&network)
-                })
-                .collect(),
+            _ => layers.collect(),
         });
     }
     let mut layers = Vec::new();

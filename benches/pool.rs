@@ -1,13 +1,17 @@
 //! The pools of AlexNet, GoogLeNet and ResNet-50, beside cuDNN's.
+//!
+//! `cargo bench --bench pool -- pool/googlenet`
 
 use std::process::ExitCode;
 
 use half::{bf16, f16};
 use warpconv::DType;
 use warpconv::problem::Pool2d;
+use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
 use warpconv_bench::options::Kind;
-use warpconv_bench::session::Session;
+use warpconv_bench::record::Row;
+use warpconv_bench::session::{Criterion, Group, Session, group, run};
 
 /// Name, problem in benchdnn notation.
 const POOLS: [(&str, &str); 13] = [
@@ -29,7 +33,7 @@ const POOLS: [(&str, &str); 13] = [
     ("global_average", "ic1024ih7+global_avg"),
 ];
 
-/// Selection of `--quick`.
+/// The pools of `--quick`.
 const QUICK: [&str; 4] = [
     "googlenet_pool1",
     "inception_3a_pool",
@@ -38,50 +42,70 @@ const QUICK: [&str; 4] = [
 ];
 
 fn main() -> ExitCode {
-    let Some(mut session) = Session::open("pool") else {
-        return ExitCode::SUCCESS;
-    };
+    run("pool", |session, criterion| {
+        let quick = session.options.quick;
+        for (name, text) in POOLS {
+            if !quick || QUICK.contains(&name) {
+                let problem: Pool2d = text.parse().expect("a problem of the table");
+                benchmark(session, criterion, &format!("pool/{name}"), &problem);
+            }
+        }
+    })
+}
+
+fn benchmark(session: &mut Session, criterion: &mut Criterion, name: &str, problem: &Pool2d) {
     let usual: &[usize] = if session.is_emulated() { &[1] } else { &[128] };
     let batches = session.options.batches(usual, &[1, 32, 128]);
     // Pools have no products, so no modes of them.
     let mut kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
     kinds.retain(|kind| kind.name() == kind.dtype().name());
-    let quick = session.options.quick;
-    for (name, text) in POOLS {
-        if quick && !QUICK.contains(&name) {
-            continue;
-        }
-        let problem: Pool2d = text.parse().expect("a problem of the table");
-        for &batch in &batches {
-            for &kind in &kinds {
-                for layout in session.options.layouts() {
-                    let id = format!("pool/{name}/n{batch}/{}/{}", kind.name(), layout.name());
-                    let problem = problem
-                        .with_batch(batch)
-                        .and_then(|problem| problem.with_layout(layout))
-                        .and_then(|problem| problem.with_dtype(kind.dtype()));
-                    match problem {
-                        Ok(problem) => measure_one(&mut session, &id, &problem),
-                        Err(why) => session.skip(&id, &why.to_string()),
-                    }
+    let mut group = group(criterion, name);
+    for &batch in &batches {
+        for &kind in &kinds {
+            for layout in session.options.layouts() {
+                let config = Config {
+                    batch,
+                    kind,
+                    layout,
+                };
+                let id = format!("{name}/{}", config.name());
+                let problem = problem
+                    .with_batch(batch)
+                    .and_then(|problem| problem.with_layout(layout))
+                    .and_then(|problem| problem.with_dtype(kind.dtype()));
+                match problem {
+                    Ok(problem) => measure_one(session, &mut group, &id, config, &problem),
+                    Err(why) => session.skip(&id, &why.to_string()),
                 }
             }
         }
     }
-    session.finish()
+    group.finish();
 }
 
-fn measure_one(session: &mut Session, id: &str, problem: &Pool2d) {
+fn measure_one(
+    session: &mut Session,
+    group: &mut Group<'_>,
+    id: &str,
+    config: Config,
+    problem: &Pool2d,
+) {
     // A pool's work is its window's elements.
     let elements = problem.output().elements() as u64;
-    let work = elements.saturating_mul((problem.r() * problem.s()) as u64);
-    if !session.wants(id, work) {
+    if !session.takes(elements.saturating_mul((problem.r() * problem.s()) as u64)) {
         return;
     }
+    let name = config.name();
     let row = match problem.dtype() {
-        DType::F32 => measure::pooling::<f32>(session, id, problem),
-        DType::F16 => measure::pooling::<f16>(session, id, problem),
-        DType::Bf16 => measure::pooling::<bf16>(session, id, problem),
+        DType::F32 => measure::pooling::<f32>(session, group, &name, problem),
+        DType::F16 => measure::pooling::<f16>(session, group, &name, problem),
+        DType::Bf16 => measure::pooling::<bf16>(session, group, &name, problem),
     };
+    let row = row.map(|row| {
+        row.map(|row| Row {
+            id: id.to_owned(),
+            ..row
+        })
+    });
     session.take(id, row);
 }

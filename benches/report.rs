@@ -1,9 +1,9 @@
 //! Puts the rows of the other benchmarks together: a table, the families against their targets,
 //! JSON and a chart.
 //!
-//! `cargo bench --bench report -- rows.jsonl --json report.json --svg
-//! report.svg`, where rows.jsonl is what the other benchmarks wrote with `--json
-//! rows.jsonl` or `WARPCONV_BENCH_JSON=rows.jsonl`.
+//! `cargo bench --bench report -- --records records.jsonl --json report.json --svg report.svg`, where
+//! records.jsonl is the file that `WARPCONV_BENCH_JSON` named for the other benchmarks. `cargo bench`
+//! with that variable runs them and ends with the report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +11,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use warpconv_bench::report::{file, modules, svg, text};
 
-/// Puts the rows of benchmarks together.
+/// Puts the records of benchmarks together. Arguments of criterion, which `cargo bench` passes to
+/// every benchmark, are ignored.
 #[derive(Parser)]
+#[command(ignore_errors = true)]
 struct Options {
-    /// The file of rows [default: what WARPCONV_BENCH_JSON names]
-    rows: Option<PathBuf>,
+    /// The file of records [default: what WARPCONV_BENCH_JSON names]
+    #[arg(long)]
+    records: Option<PathBuf>,
     /// Write the report as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -25,16 +28,13 @@ struct Options {
     /// Rows of the chart: those whose name contains every one of these [default: n128 bf16 nhwc]
     #[arg(long, value_delimiter = ',')]
     chart: Vec<String>,
-    /// Given by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let named = || std::env::var_os(warpconv_bench::options::JSON_VARIABLE).map(PathBuf::from);
-    let Some(path) = options.rows.clone().or_else(named) else {
-        println!("report: no file of rows is named, so there is nothing to put together.");
+    let Some(path) = options.records.clone().or_else(named) else {
+        println!("report: no file of records is named (--records, WARPCONV_BENCH_JSON).");
         return ExitCode::SUCCESS;
     };
     match report(&options, &path) {

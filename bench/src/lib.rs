@@ -1,6 +1,8 @@
-//! Shared parts of the benchmarks: a device, time by its own events, a result checked before its
-//! time is taken, the peer beside it, and rows that the report puts together. `CONTRIBUTING.md`
-//! says how to run them and what is measured.
+//! Criterion on a device: time between its events, or instructions that the emulator counts.
+//!
+//! Beneath criterion lies what it has no equal for: chains of launches on cold copies, a result
+//! checked before its time is taken, cuDNN sampled in turn, and records that the report compares
+//! with the roofline. `docs/benchmarks.md` defines what is measured and how to run it.
 
 pub mod clocks;
 pub mod conv;
@@ -9,11 +11,14 @@ pub mod cudnn;
 pub mod cudnn_baseline;
 pub mod date;
 pub mod expected;
+pub mod graph_cudnn;
+pub mod graphs;
 pub mod measure;
+pub mod measurement;
 pub mod memory;
-pub mod module;
 pub mod options;
 pub mod peak_rates;
+pub mod point;
 pub mod pool;
 pub mod record;
 pub mod report;

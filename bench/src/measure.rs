@@ -1,5 +1,8 @@
-//! One row: launch, check, time, and the peer in turn with it.
+//! The benchmarks of one convolution or pooling: launch, check, sample, and cuDNN in turn with it.
 
+use std::cell::OnceCell;
+
+use criterion::Throughput;
 use warpconv::Error;
 use warpconv::plan::{Bound, ConvPlan, PoolPlan};
 use warpconv::problem::{Conv2d, FilterLayout, Pool2d};
@@ -8,11 +11,12 @@ use warpconv_testing::Stored;
 use super::conv::{self, Conv};
 use super::cudnn_baseline::Best;
 use super::options::Kind;
+use super::point::{Point, Sampled, Subject};
 use super::pool::{self, Pool};
 use super::record::{CudnnRecord, Row};
-use super::session::Session;
+use super::session::{Group, Session};
 use super::targets;
-use super::timed_graph::{Chain, Launch, Length, Times, in_turn, text};
+use super::timed_graph::{Chain, Launch, Length, text};
 
 /// Operands whose result can be judged.
 pub trait Judged {
@@ -23,46 +27,92 @@ pub trait Judged {
     fn judge_peer(&self) -> Result<(), String>;
 }
 
-/// Measures a convolution stored as `T`.
+/// A problem's operands on the device, its plan and the length of its samples.
+struct Held<O, P> {
+    operands: O,
+    plan: P,
+    length: Length,
+}
+
+/// The value of a cell, made when it is first needed: where criterion selects one of a point's
+/// benchmarks.
+fn hold<V>(cell: &OnceCell<V>, make: impl FnOnce() -> Result<V, String>) -> Result<&V, String> {
+    match cell.get() {
+        Some(held) => Ok(held),
+        None => {
+            let made = make()?;
+            Ok(cell.get_or_init(|| made))
+        }
+    }
+}
+
+/// Benchmarks a convolution stored as `T` in a group, at the point of this name.
 pub fn convolution<T: Stored>(
-    session: &mut Session,
-    id: &str,
+    session: &Session,
+    group: &mut Group<'_>,
+    name: &str,
     kind: Kind,
     problem: &Conv2d,
-) -> Result<Row, String> {
-    let plan = conv::plan(&session.gpu, problem)?;
-    let expected = session.references.of(problem)?;
-    let length = session.length(conv::bytes(problem));
-    let operands = Conv::<T>::new(&session.stream, problem, &plan, expected, length.copies)?;
-    let mut launch = operands.launcher(&session.gpu, &plan)?;
+) -> Result<Option<Row>, String> {
+    let cell = OnceCell::new();
+    let held = || {
+        hold(&cell, || {
+            let plan = conv::plan(&session.gpu, problem)?;
+            let expected = session.references.of(problem)?;
+            let length = session.length(conv::bytes(problem));
+            let stream = &session.stream;
+            Ok(Held {
+                operands: Conv::<T>::new(stream, problem, &plan, expected, length.copies)?,
+                plan,
+                length,
+            })
+        })
+    };
+    let work = Throughput::ElementsAndBytes {
+        elements: 2 * problem.macs(),
+        bytes: problem.min_bytes(),
+    };
+    let mut point = Point::new(session, group, name);
+    let ours = point.ours("warpconv", work.clone(), || {
+        let Held {
+            operands,
+            plan,
+            length,
+        } = held()?;
+        let mut launch = operands.launcher(&session.gpu, plan)?;
+        let counted = checked(session, &mut *launch, || operands.compare(0.0))?;
+        Subject::new(session, *length, launch, counted)
+    })?;
+    let cudnn = point.cudnn("cudnn", work, || {
+        let Held {
+            operands, length, ..
+        } = held()?;
+        let at = Box::new(|i| operands.pointers(i));
+        let best = session.cudnn.conv(problem, at, *length)?;
+        baseline(session, *length, best, operands)
+    });
+    let (Some(index), Some(Held { plan, .. })) = (ours, cell.get()) else {
+        return Ok(None);
+    };
     let peak_rates = session.card.peak_rates(problem.dtype(), problem.math());
     let roofline = peak_rates.bound(problem.macs(), problem.min_bytes());
-    let mut row = Row {
-        id: id.to_owned(),
+    let family = targets::of_conv(problem, problem.math(), roofline.bound());
+    let row = Row {
         problem: problem.to_string(),
-        family: targets::of_conv(problem, problem.math(), roofline.bound())
-            .name
-            .to_owned(),
+        family: family.name.to_owned(),
         batch: problem.n() as u64,
         kind: kind.name().to_owned(),
         layout: problem.layout().name().to_owned(),
-        kernel: kernel(&plan),
+        kernel: kernel(plan),
         macs: problem.macs(),
         bytes: problem.min_bytes(),
         floor_us: roofline.floor_us,
         bound: bound(roofline.bound()),
         blocks_per_sm: plan.score().blocks_per_sm,
+        cudnn,
         ..Row::default()
     };
-    row.instructions = checked(session, &mut *launch, || operands.compare(0.0))?;
-    if session.is_emulated() {
-        row.cudnn.note = session.cudnn.words.clone();
-        return Ok(row);
-    }
-    let at = |i| operands.pointers(i);
-    let best = session.cudnn.conv(problem, Box::new(at), length);
-    times(session, &mut row, launch, length, best, &operands)?;
-    Ok(row)
+    Ok(Some(fill(session, row, point.sampled(index))))
 }
 
 /// The kernel of a plan, with what the plan adds to it.
@@ -77,49 +127,70 @@ fn kernel(plan: &ConvPlan) -> String {
     words
 }
 
-/// Measures a pooling stored as `T`.
+/// Benchmarks a pooling stored as `T` in a group, at the point of this name.
 pub fn pooling<T: Stored>(
-    session: &mut Session,
-    id: &str,
+    session: &Session,
+    group: &mut Group<'_>,
+    name: &str,
     problem: &Pool2d,
-) -> Result<Row, String> {
-    let plan = PoolPlan::new(problem, session.gpu.capability()).map_err(text)?;
-    let length = session.length(pool::bytes(problem));
-    let operands = Pool::<T>::new(&session.stream, problem, length.copies)?;
-    let mut launch = operands.launcher(&session.gpu, &plan)?;
-    let macs = (problem.output().elements() * problem.r() * problem.s()) as u64;
+) -> Result<Option<Row>, String> {
+    let cell = OnceCell::new();
+    let held = || {
+        hold(&cell, || {
+            let length = session.length(pool::bytes(problem));
+            Ok(Held {
+                operands: Pool::<T>::new(&session.stream, problem, length.copies)?,
+                plan: PoolPlan::new(problem, session.gpu.capability()).map_err(text)?,
+                length,
+            })
+        })
+    };
+    let work = Throughput::BytesDecimal(problem.min_bytes());
+    let mut point = Point::new(session, group, name);
+    let ours = point.ours("warpconv", work.clone(), || {
+        let Held {
+            operands,
+            plan,
+            length,
+        } = held()?;
+        let mut launch = operands.launcher(&session.gpu, plan)?;
+        let counted = checked(session, &mut *launch, || operands.compare())?;
+        Subject::new(session, *length, launch, counted)
+    })?;
+    let cudnn = point.cudnn("cudnn", work, || {
+        let Held {
+            operands, length, ..
+        } = held()?;
+        let at = Box::new(|i| operands.pointers(i));
+        let best = session.cudnn.pool(problem, at)?;
+        baseline(session, *length, best, operands)
+    });
+    let (Some(index), Some(Held { plan, .. })) = (ours, cell.get()) else {
+        return Ok(None);
+    };
     let peak_rates = session
         .card
         .peak_rates(warpconv::DType::F32, warpconv::kernels::Math::Strict);
-    let roofline = peak_rates.bound(0, problem.min_bytes());
-    let mut row = Row {
-        id: id.to_owned(),
+    let row = Row {
         problem: problem.to_string(),
         family: targets::of_pool(problem).name.to_owned(),
         batch: problem.n() as u64,
         kind: problem.dtype().name().to_owned(),
         layout: problem.layout().name().to_owned(),
         kernel: plan.kernel().name(),
-        macs,
+        macs: (problem.output().elements() * problem.r() * problem.s()) as u64,
         bytes: problem.min_bytes(),
-        floor_us: roofline.floor_us,
+        floor_us: peak_rates.bound(0, problem.min_bytes()).floor_us,
         bound: bound(Bound::Memory),
         blocks_per_sm: plan.score().blocks_per_sm,
+        cudnn,
         ..Row::default()
     };
-    row.instructions = checked(session, &mut *launch, || operands.compare())?;
-    if session.is_emulated() {
-        row.cudnn.note = session.cudnn.words.clone();
-        return Ok(row);
-    }
-    let at = |i| operands.pointers(i);
-    let best = session.cudnn.pool(problem, Box::new(at));
-    times(session, &mut row, launch, length, best, &operands)?;
-    Ok(row)
+    Ok(Some(fill(session, row, point.sampled(index))))
 }
 
 /// Launches once and compares; the instructions of all threads where the emulator counted them.
-pub fn checked(
+fn checked(
     session: &Session,
     launch: &mut Launch<'_>,
     compare: impl Fn() -> Result<(), String>,
@@ -132,50 +203,31 @@ pub fn checked(
     Ok(counted.map(|counters| counters.instructions().thread))
 }
 
-/// Times ours and the peer's in turn and fills the row. A peer that has nothing, or computes
-/// something else, is a note.
-pub fn times<'a>(
+/// cuDNN's chain, its result checked.
+fn baseline<'a>(
     session: &Session,
-    row: &mut Row,
-    launch: Box<Launch<'a>>,
     length: Length,
-    best: Result<Best<'a>, String>,
+    best: Best<'a>,
     operands: &dyn Judged,
-) -> Result<(), String> {
-    let samples = session.options.samples();
-    let mut ours = Chain::new(&session.stream, length, launch)?;
-    let cudnn = best.and_then(|best| {
-        operands.poison()?;
-        let chain = Chain::new(&session.stream, length, best.launch)?;
-        session.gpu.synchronize().map_err(text)?;
-        operands
-            .judge_peer()
-            .map_err(|off| format!("its result is not what it should be: {off}"))?;
-        Ok((best.row, chain))
-    });
-    let times = match cudnn {
-        Ok((cudnn, mut theirs)) => {
-            let [ours, theirs] = in_turn([&mut ours, &mut theirs], samples)?;
-            row.cudnn = CudnnRecord {
-                us: Some(theirs.median),
-                ..cudnn
-            };
-            ours
-        }
-        Err(why) => {
-            row.cudnn.note = why;
-            let [ours] = in_turn([&mut ours], samples)?;
-            ours
-        }
-    };
-    fill(session, row, times);
-    Ok(())
+) -> Result<(CudnnRecord, Chain<'a>), String> {
+    operands.poison()?;
+    let chain = Chain::new(&session.stream, length, best.launch)?;
+    session.gpu.synchronize().map_err(text)?;
+    operands
+        .judge_peer()
+        .map_err(|off| format!("its result is not what it should be: {off}"))?;
+    Ok((best.row, chain))
 }
 
-fn fill(session: &Session, row: &mut Row, times: Times) {
-    row.us = Some(times.median);
-    row.spread = Some(times.spread);
-    row.sm_mhz = session.sm_mhz();
+fn fill(session: &Session, row: Row, sampled: &Sampled<'_>) -> Row {
+    let times = sampled.times();
+    Row {
+        us: times.map(|times| times.median),
+        spread: times.map(|times| times.spread),
+        instructions: sampled.instructions(),
+        sm_mhz: session.sm_mhz(),
+        ..row
+    }
 }
 
 /// The problem in a type's storage and mode of products, with bias and ReLU; `None` where that is

@@ -1,4 +1,4 @@
-//! The benchmarks' command line.
+//! The benchmarks' options. The command line is criterion's, so they come from the environment.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: &[Kind] = &[Kind::F32, Kind::Tf32x3, Kind::Tf32, Kind::F16, Kind::Bf16];
+
     /// The storage type.
     pub fn dtype(self) -> DType {
         match self {
@@ -52,13 +55,12 @@ impl Kind {
     }
 }
 
-/// Times kernels on a GPU beside cuDNN's, or counts their instructions on the emulator
-/// (WARPCONV_DEVICE=emulator:80).
+/// Options of the benchmarks: WARPCONV_BENCH="--quick --type bf16" cargo bench
+///
+/// The command line is criterion's: filters, --save-baseline, --baseline, --list.
 #[derive(Clone, Debug, Parser)]
+#[command(name = "WARPCONV_BENCH", no_binary_name = true)]
 pub struct Options {
-    /// Rows whose name, such as googlenet/3a_3x3/n128/bf16/nhwc, contains every one of these; one
-    /// of several with commas: `googlenet,vgg n128`
-    pub filters: Vec<String>,
     /// Only these batches, with commas [default: the benchmark's own]
     #[arg(long, value_delimiter = ',')]
     pub batch: Vec<usize>,
@@ -72,7 +74,7 @@ pub struct Options {
     /// Problems from files in benchdnn notation in place of the networks' layers
     #[arg(long, value_delimiter = ',')]
     pub shapes: Vec<PathBuf>,
-    /// A few rows, fewer samples, fewer of cuDNN's plans
+    /// A few problems, fewer samples, fewer of cuDNN's plans
     #[arg(long)]
     pub quick: bool,
     /// Every network, batch and type
@@ -94,20 +96,10 @@ pub struct Options {
     /// Leave cuDNN out
     #[arg(long)]
     pub no_cudnn: bool,
-    /// Append the rows to this file as JSON lines [default: what WARPCONV_BENCH_JSON names, if it
-    /// is set]
-    #[arg(long)]
-    pub json: Option<PathBuf>,
-    /// Name the rows and stop
-    #[arg(long)]
-    pub list: bool,
-    /// Given by cargo
-    #[arg(long, hide = true)]
-    pub bench: bool,
-    /// Given by `cargo test --benches`: nothing is measured
-    #[arg(long, hide = true)]
-    pub test: bool,
 }
+
+/// The environment variable that holds the options.
+pub const OPTIONS_VARIABLE: &str = "WARPCONV_BENCH";
 
 /// The environment variable that names the file of rows.
 pub const JSON_VARIABLE: &str = "WARPCONV_BENCH_JSON";
@@ -118,21 +110,10 @@ fn layout(text: &str) -> Result<Layout, String> {
 }
 
 impl Options {
-    /// From the program's arguments and environment; a wrong one ends the program with a sentence.
-    pub fn read() -> Options {
-        let mut options = Options::parse();
-        if options.json.is_none() {
-            let named = std::env::var_os(JSON_VARIABLE).filter(|path| !path.is_empty());
-            options.json = named.map(PathBuf::from);
-        }
-        options
-    }
-
-    /// Returns whether a row of this name is asked for.
-    pub fn wants(&self, id: &str) -> bool {
-        self.filters
-            .iter()
-            .all(|filter| filter.split(',').any(|part| id.contains(part)))
+    /// Reads the environment; a wrong option ends the program with a message.
+    pub fn from_env() -> Options {
+        let words = std::env::var(OPTIONS_VARIABLE).unwrap_or_default();
+        Options::parse_from(words.split_whitespace())
     }
 
     /// The batches: those asked for, else the benchmark's own, of which `--quick` takes the last
@@ -150,7 +131,7 @@ impl Options {
     pub fn kinds(&self, usual: &[Kind]) -> Vec<Kind> {
         match self {
             _ if !self.kinds.is_empty() => self.kinds.clone(),
-            Options { full: true, .. } => Kind::value_variants().to_vec(),
+            Options { full: true, .. } => Kind::ALL.to_vec(),
             _ => usual.to_vec(),
         }
     }
@@ -172,10 +153,5 @@ impl Options {
             _ => 2.0,
         };
         self.cudnn_seconds.unwrap_or(usual).max(0.0)
-    }
-
-    /// Samples of a row.
-    pub fn samples(&self) -> usize {
-        if self.quick { 7 } else { 21 }
     }
 }

@@ -1,10 +1,14 @@
-//! A benchmark's run: the device, the options, the rows as they come.
+//! A benchmark's run: the device, criterion, the options, the rows as they come.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use criterion::{BenchmarkGroup, SamplingMode};
 use cudarc::driver::CudaStream;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 
@@ -12,7 +16,8 @@ use super::clocks::Clocks;
 use super::cudnn_baseline::CudnnBaseline;
 use super::date;
 use super::expected::References;
-use super::options::Options;
+use super::measurement::{DeviceMeasurement, DeviceTime};
+use super::options::{JSON_VARIABLE, Options};
 use super::peak_rates::Card;
 use super::record::{Row, Run};
 use super::report;
@@ -23,6 +28,38 @@ const EMULATED_MACS: u64 = 20_000_000;
 
 /// Device memory that one row's operands may take.
 const ROOM: u64 = 24 << 30;
+
+/// criterion on a device.
+pub type Criterion = criterion::Criterion<DeviceMeasurement>;
+
+/// A group of benchmarks on a device.
+pub type Group<'c> = BenchmarkGroup<'c, DeviceMeasurement>;
+
+/// Runs a benchmark program: `main` of each file in `benches/`.
+///
+/// Opens the GPU, or the emulator where `WARPCONV_DEVICE` names it. Without either it prints one
+/// sentence and succeeds. The emulator is never timed: its benchmarks measure instructions.
+pub fn run(bench: &str, body: impl FnOnce(&mut Session, &mut Criterion)) -> ExitCode {
+    let mut session = match Session::open(bench, Options::from_env()) {
+        Ok(session) => session,
+        Err(why) => {
+            println!("{bench}: nothing is measured: {why}.");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut criterion = session.criterion();
+    body(&mut session, &mut criterion);
+    criterion.final_summary();
+    session.finish()
+}
+
+/// Opens a group.
+pub fn group<'c>(criterion: &'c mut Criterion, name: &str) -> Group<'c> {
+    let mut group = criterion.benchmark_group(name);
+    // Each sample is already a mean over a chain: a regression over growing samples adds nothing.
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
 
 /// A benchmark at work.
 pub struct Session {
@@ -46,23 +83,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the GPU, or the emulator where WARPCONV_DEVICE names it; without either a sentence,
-    /// and the benchmark is over. The emulator is never timed: its rows hold instruction counts.
-    pub fn open(bench: &str) -> Option<Session> {
-        let options = Options::read();
-        if options.test {
-            return None;
-        }
-        match Session::try_open(bench, options) {
-            Ok(session) => Some(session),
-            Err(why) => {
-                println!("{bench}: nothing is measured: {why}.");
-                None
-            }
-        }
-    }
-
-    fn try_open(bench: &str, options: Options) -> Result<Session, String> {
+    fn open(bench: &str, options: Options) -> Result<Session, String> {
         let choice = match DeviceChoice::from_env().map_err(text)? {
             DeviceChoice::Auto => DeviceChoice::Cuda(0),
             chosen => chosen,
@@ -75,18 +96,20 @@ impl Session {
         let card = Card::of(&gpu);
         let cudnn = CudnnBaseline::open(&gpu, &stream, &options);
         let run = describe(bench, &gpu, &card, &cudnn, &options);
-        let mut file = match &options.json {
+        let named = std::env::var_os(JSON_VARIABLE).filter(|path| !path.is_empty());
+        let mut file = match named.map(PathBuf::from) {
             Some(path) => Some(
                 OpenOptions::new()
                     .create(true)
                     .append(true)
-                    .open(path)
+                    .open(&path)
                     .map_err(|error| format!("{} cannot be written: {error}", path.display()))?,
             ),
             None => None,
         };
         append(&mut file, &run.to_json())?;
         let clocks = Clocks::open(&gpu);
+        // Beside criterion's output, which `--list` and its output formats leave to programs.
         report::text::heading(&run, clocks.as_ref().map(Clocks::most_mhz));
         Ok(Session {
             clocks,
@@ -108,21 +131,55 @@ impl Session {
         self.run.emulated
     }
 
-    /// Returns whether a row of this name and size is to be measured; with `--list` it is named
-    /// instead.
-    pub fn wants(&self, id: &str, macs: u64) -> bool {
+    /// criterion with the device's measurement; its own command line overrides the settings.
+    fn criterion(&self) -> Criterion {
+        let settings = criterion::Criterion::default();
+        let (settings, measurement) = if self.is_emulated() {
+            // Equal counts need no more samples than criterion's minimum, and its plots need a
+            // variance. Any difference is a change.
+            let settings = settings
+                .without_plots()
+                .sample_size(10)
+                .nresamples(1_001)
+                .noise_threshold(0.0)
+                .warm_up_time(Duration::from_nanos(1))
+                .measurement_time(Duration::from_micros(1));
+            let measurement = DeviceMeasurement::Instructions(self.gpu.clone());
+            (settings, measurement)
+        } else {
+            let (samples, ms) = if self.options.quick {
+                (10, 50)
+            } else {
+                (20, 500)
+            };
+            let settings = settings
+                .sample_size(samples)
+                .warm_up_time(Duration::from_millis(ms / 5))
+                .measurement_time(Duration::from_millis(ms));
+            let measurement = DeviceMeasurement::Time(DeviceTime::new(&self.stream));
+            (settings, measurement)
+        };
+        settings.with_measurement(measurement).configure_from_args()
+    }
+
+    /// Returns whether a problem of so many multiplications is small enough.
+    pub fn takes(&self, macs: u64) -> bool {
         let usual = if self.is_emulated() {
             EMULATED_MACS
         } else {
             u64::MAX
         };
-        if !self.options.wants(id) || macs > self.options.max_macs.unwrap_or(usual) {
-            return false;
+        macs <= self.options.max_macs.unwrap_or(usual)
+    }
+
+    /// A point's name in criterion. Counts carry their device: they compare with nothing else.
+    pub fn point<'p>(&self, name: &'p str) -> Cow<'p, str> {
+        if !self.is_emulated() {
+            return Cow::Borrowed(name);
         }
-        if self.options.list {
-            println!("{id}");
-        }
-        !self.options.list
+        let capability = self.gpu.capability();
+        let (major, minor) = (capability.major, capability.minor);
+        Cow::Owned(format!("{name}/emulator:{major}{minor}"))
     }
 
     /// Copies of operands of so many bytes, and how long a sample is.
@@ -144,17 +201,18 @@ impl Session {
         (reading.sm_mhz > 0).then_some(u64::from(reading.sm_mhz))
     }
 
-    /// Takes a row, or says why there is none.
-    pub fn take(&mut self, id: &str, row: Result<Row, String>) {
+    /// Takes a row, if its benchmark was selected. An error counts as a failure of the run.
+    pub fn take(&mut self, id: &str, row: Result<Option<Row>, String>) {
         let row = match row {
-            Ok(row) => row,
+            Ok(Some(row)) => row,
+            Ok(None) => return,
             Err(why) => {
                 println!("{id}: FAILED: {why}");
                 self.failures += 1;
                 return;
             }
         };
-        report::text::row(&row, self.run.emulated);
+        println!("{}", report::text::detail(&row));
         if let Err(why) = append(&mut self.file, &row.to_json()) {
             println!("{why}");
             self.failures += 1;
@@ -173,10 +231,7 @@ impl Session {
     }
 
     /// The summary by families, and the exit code: a failure where a row has failed.
-    pub fn finish(self) -> ExitCode {
-        if self.options.list {
-            return ExitCode::SUCCESS;
-        }
+    fn finish(self) -> ExitCode {
         report::text::families(&self.rows, self.run.emulated);
         if self.failures == 0 {
             return ExitCode::SUCCESS;

@@ -123,11 +123,11 @@ pub static MODULES: [ModuleTarget; 2] = [
         faster: &[],
     },
     ModuleTarget {
-        row: "bottleneck252/fused",
+        row: "bottleneck/252/fused",
         us: 140.0,
         faster: &[
-            ("bottleneck252/naive", 5.0),
-            ("bottleneck252/separate", 2.5),
+            ("bottleneck/252/naive", 5.0),
+            ("bottleneck/252/separate", 2.5),
         ],
     },
 ];

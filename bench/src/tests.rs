@@ -2,6 +2,7 @@
 //! lines, families and their targets, the report and its chart, and the way to cuDNN where there is
 //! none.
 
+use approx::assert_abs_diff_eq;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -268,7 +269,7 @@ fn misses_are_named_with_what_bounds_them() {
         .collect();
     assert_eq!(missed, ["slow/n128/bf16/nhwc"]);
     let share = summed[0].share.unwrap();
-    assert!((share - (0.9f64 * 0.3).sqrt()).abs() < 1e-12, "{share}");
+    assert_abs_diff_eq!(share, (0.9f64 * 0.3).sqrt(), epsilon = 1e-12);
     let lines = text::family_lines(&rows, false).join("\n");
     assert!(
         lines.contains("misses roofline and cuDNN: slow/"),
@@ -290,18 +291,18 @@ fn misses_are_named_with_what_bounds_them() {
 fn modules_are_held_to_their_targets() {
     let module = |id: &str, us| row(id, &targets::BOTTLENECK, us, 94.0, None);
     let rows = [
-        module("bottleneck252/naive/n128/bf16/nhwc", 700.0),
-        module("bottleneck252/separate/n128/bf16/nhwc", 300.0),
-        module("bottleneck252/fused/n128/bf16/nhwc", 139.0),
+        module("bottleneck/252/naive/n128/bf16/nhwc", 700.0),
+        module("bottleneck/252/separate/n128/bf16/nhwc", 300.0),
+        module("bottleneck/252/fused/n128/bf16/nhwc", 139.0),
     ];
     let lines = modules::lines(&rows).join("\n");
     assert!(lines.contains("139.0 us, target <= 140 us: met"), "{lines}");
     assert!(
-        lines.contains("5.04 x as fast as bottleneck252/naive, target >= 5.0: met"),
+        lines.contains("5.04 x as fast as bottleneck/252/naive, target >= 5.0: met"),
         "{lines}"
     );
     assert!(
-        lines.contains("2.16 x as fast as bottleneck252/separate, target >= 2.5: MISSED"),
+        lines.contains("2.16 x as fast as bottleneck/252/separate, target >= 2.5: MISSED"),
         "{lines}"
     );
     assert!(
@@ -360,29 +361,44 @@ fn the_chart_has_a_bar_for_each_and_escapes_names() {
 }
 
 #[test]
-fn options_choose_rows() {
-    let options = Options::parse_from(["layers", "googlenet,vgg", "n128", "--bench"]);
-    assert!(options.wants("vgg16/conv1_1/n128/bf16/nhwc"));
-    assert!(!options.wants("vgg16/conv1_1/n1/bf16/nhwc"));
-    assert!(!options.wants("alexnet/conv1/n128/bf16/nhwc"));
+fn options_choose_problems() {
+    let parse = |words: &str| Options::try_parse_from(words.split_whitespace());
+    let options = parse("").unwrap();
     assert_eq!(options.batches(&[1, 128], &[1, 32, 128]), [1, 128]);
     assert_eq!(options.layouts(), [Layout::Nhwc, Layout::Nchw]);
-    let quick = Options::parse_from([
-        "layers",
-        "--quick",
-        "--type",
-        "tf32,bf16",
-        "--layout",
-        "nchw",
-    ]);
+    let quick = parse("--quick --type tf32,bf16 --layout nchw").unwrap();
     assert_eq!(quick.batches(&[1, 128], &[1, 32, 128]), [128]);
     assert_eq!(quick.kinds(&[Kind::F32]), [Kind::Tf32, Kind::Bf16]);
     assert_eq!(quick.layouts(), [Layout::Nchw]);
-    let full = Options::parse_from(["layers", "--full"]);
+    let full = parse("--full").unwrap();
     assert_eq!(full.batches(&[1], &[1, 32, 128]), [1, 32, 128]);
     assert_eq!(full.kinds(&[Kind::F32]).len(), 5);
-    assert!(Options::try_parse_from(["layers", "--layout", "chwn"]).is_err());
-    assert!(Options::try_parse_from(["layers", "--quick", "--full"]).is_err());
+    assert!(parse("--layout chwn").is_err());
+    assert!(parse("--quick --full").is_err());
+}
+
+#[test]
+fn times_and_counts_are_formatted_with_their_work() {
+    use crate::measurement::{InstructionFormatter, TimeFormatter};
+    use criterion::Throughput;
+    use criterion::measurement::ValueFormatter;
+    let (flop, bytes) = (Throughput::Elements(2_000_000), Throughput::Bytes(4_000));
+    let time = |value| TimeFormatter.format_value(value);
+    assert_eq!(time(94_000.0).trim(), "94.000 us");
+    assert_eq!(time(6.8e6).trim(), "6.8000 ms");
+    // 2 MFLOP in 1 us are 2 TFLOP/s, 4 kB in it 4 GB/s.
+    assert_eq!(
+        TimeFormatter.format_throughput(&flop, 1e3).trim(),
+        "2.0000 TFLOP/s"
+    );
+    assert_eq!(
+        TimeFormatter.format_throughput(&bytes, 1e3).trim(),
+        "4.0000 GB/s"
+    );
+    let count = InstructionFormatter.format_value(2_500_000.0);
+    assert_eq!(count.trim(), "2.5000 M instr");
+    let work = InstructionFormatter.format_throughput(&flop, 500_000.0);
+    assert_eq!(work.trim(), "4.0000 FLOP/instr");
 }
 
 #[test]
@@ -404,7 +420,7 @@ fn ceilings_follow_type_and_mode() {
 fn without_cudnn_that_is_said() {
     use crate::cudnn_baseline::CudnnBaseline;
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
-    let options = Options::parse_from(["layers"]);
+    let options = Options::parse_from([""; 0]);
     let cudnn = CudnnBaseline::open(&gpu, gpu.stream(), &options);
     assert!(!cudnn.is_there());
     assert!(cudnn.words.contains("emulator"), "{}", cudnn.words);

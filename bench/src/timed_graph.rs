@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaGraph;
 use cudarc::driver::CudaStream;
-use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+
+use super::measurement::DeviceTime;
 
 /// Queues launch number `i` of a chain, on copy `i` of its operands (the callee takes it modulo
 /// their number).
@@ -82,19 +84,10 @@ impl<'a> Chain<'a> {
 
     /// Microseconds a launch, once.
     pub fn sample(&mut self) -> Result<f64, String> {
-        let context = self.stream.context().clone();
-        let event = || {
-            context
-                .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-                .map_err(text)
-        };
-        let (start, end) = (event()?, event()?);
-        start.record(&self.stream).map_err(text)?;
+        let clock = DeviceTime::new(&self.stream);
+        let start = clock.event()?;
         self.run()?;
-        end.record(&self.stream).map_err(text)?;
-        end.synchronize().map_err(text)?;
-        let ms = start.elapsed_ms(&end).map_err(text)?;
-        Ok(f64::from(ms) * 1e3 / self.launches as f64)
+        Ok(clock.since(&start)? / 1e3 / self.launches as f64)
     }
 
     /// The median of a few samples.
@@ -153,20 +146,6 @@ impl Times {
             spread: (at(0.75) - at(0.25)) / median,
         }
     }
-}
-
-/// Samples the chains in turn, so that a change of clocks meets all of them alike.
-pub fn in_turn<const N: usize>(
-    mut chains: [&mut Chain<'_>; N],
-    samples: usize,
-) -> Result<[Times; N], String> {
-    let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(samples));
-    for _ in 0..samples {
-        for (chain, times) in chains.iter_mut().zip(&mut times) {
-            times.push(chain.sample()?);
-        }
-    }
-    Ok(times.map(Times::of))
 }
 
 /// Copies of operands of so many bytes that are together twice the L2 cache, within `room` bytes.

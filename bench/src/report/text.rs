@@ -3,15 +3,31 @@
 use super::{Summary, bounds, summaries};
 use crate::record::{Row, Run};
 
-/// Conditions of a run.
+/// Prints what a run is on, to stderr: stdout is criterion's.
 pub fn heading(run: &Run, most_mhz: Option<u32>) {
-    println!("{}", describe(run));
+    eprintln!("{}", describe(run));
     if let Some(mhz) = most_mhz {
-        println!(
-            "the multiprocessors' highest clock: {mhz} MHz; the clock column is what they ran at"
-        );
+        eprintln!("highest SM clock: {mhz} MHz; each record has the clock that it ran at");
     }
-    println!("{}", columns(run.emulated));
+}
+
+/// The line behind criterion's result: the kernel, and what the time is compared with.
+pub fn detail(row: &Row) -> String {
+    let mut words = format!("{:24}{}", "", row.kernel);
+    if let (Some(share), Some(us)) = (row.share(), row.us) {
+        words.push_str(&format!(
+            "; median {us:.2} us, {:.1}% of the roofline ({})",
+            share * 100.0,
+            row.bound
+        ));
+        if let Some(mhz) = row.sm_mhz {
+            words.push_str(&format!(" at {mhz} MHz"));
+        }
+    }
+    if let Some(ratio) = row.ratio() {
+        words.push_str(&format!("; {ratio:.2} x cuDNN: {}", cudnn(row)));
+    }
+    words
 }
 
 /// Conditions of a run, in lines.

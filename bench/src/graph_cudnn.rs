@@ -1,4 +1,4 @@
-//! A module of several launches beside the chain of cuDNN's best plans that computes the same.
+//! The chain of cuDNN's best plans that computes a graph.
 //!
 //! cuDNN writes dense tensors, so what it computes for a slice of a concatenation is copied there:
 //! `concat`, shown apart and part of its time, as in a library that is built on it. Its
@@ -11,119 +11,20 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use warpconv::Layout;
 use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::launch::{ConvPointers, PoolPointers};
-use warpconv::plan::Tuning;
 use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
 use warpconv_testing as check;
-use warpconv_testing::{GraphOnDevice, Stored};
+use warpconv_testing::Stored;
 
 use super::cudnn_baseline::{Best, CudnnBaseline};
-use super::measure::bound;
-use super::options::Kind;
-use super::record::{CudnnRecord, Row};
-use super::session::Session;
-use super::targets;
-use super::timed_graph::{Chain, Length, in_turn, text};
+use super::record::CudnnRecord;
+use super::timed_graph::{Chain, Length, text};
 
-/// Multiplications that the reference may take for a module; beyond, it looks at some images of the
-/// batch.
-const REFERENCE_MACS: u64 = 10_000_000_000;
-
-/// A module is timed on one copy of its buffers: what a launch leaves in the L2 cache, the next one
-/// finds.
-const ONE: Length = Length {
+/// A graph is timed on one copy of its buffers: a launch finds in the L2 cache what the previous one
+/// left.
+pub const ONE: Length = Length {
     copies: 1,
     target_us: 1_000.0,
 };
-
-/// Name of a graph's record.
-pub struct Named<'a> {
-    /// The row's name.
-    pub id: &'a str,
-    /// The family.
-    pub family: &'static targets::Family,
-    /// The type.
-    pub kind: Kind,
-    /// Images.
-    pub batch: usize,
-    /// The layout.
-    pub layout: Layout,
-}
-
-/// Measures a module stored as `T`, beside cuDNN's launches of `cudnn`, or of the module itself.
-pub fn row<T: Stored>(
-    session: &Session,
-    named: &Named<'_>,
-    module: &Graph,
-    cudnn: Option<&Graph>,
-) -> Result<Row, String> {
-    let tuning = Tuning::new(session.gpu.card());
-    let mut loaded = GraphOnDevice::<T>::in_stream(&session.gpu, &session.stream, module, &tuning)
-        .map_err(text)?;
-    session.gpu.reset_counters();
-    loaded.launch().map_err(text)?;
-    session.gpu.synchronize().map_err(text)?;
-    let counted = session.gpu.counters();
-    let check_result = loaded.check(REFERENCE_MACS).map_err(text)?;
-    if let Some(failure) = check_result.failure {
-        return Err(failure.to_string());
-    }
-    let peak_rates = session
-        .card
-        .peak_rates(named.kind.dtype(), named.kind.math());
-    let roofline = module.roofline(&peak_rates);
-    let mut row = Row {
-        id: named.id.to_owned(),
-        family: named.family.name.to_owned(),
-        batch: named.batch as u64,
-        kind: named.kind.name().to_owned(),
-        layout: named.layout.name().to_owned(),
-        kernel: match loaded.launches() {
-            1 => String::from("1 launch"),
-            launches => format!("{launches} launches"),
-        },
-        macs: module.macs(),
-        bytes: module.min_bytes(),
-        floor_us: roofline.floor_us,
-        bound: bound(roofline.bound()),
-        instructions: counted.map(|counters| counters.instructions().thread),
-        ..Row::default()
-    };
-    if session.is_emulated() {
-        row.cudnn.note = session.cudnn.words.clone();
-        return Ok(row);
-    }
-    let samples = session.options.samples();
-    let baselines = if session.cudnn.is_there() {
-        CudnnChain::<T>::new(&session.stream, cudnn.unwrap_or(module))
-    } else {
-        Err(session.cudnn.words.clone())
-    };
-    let launch = Box::new(move |_| loaded.launch().map_err(text));
-    let mut ours = Chain::new(&session.stream, ONE, launch)?;
-    let theirs = match &baselines {
-        Ok(baselines) => baselines.chain(&session.cudnn),
-        Err(why) => Err(why.clone()),
-    };
-    let times = match theirs {
-        Ok((cudnn, mut theirs)) => {
-            let [ours, theirs] = in_turn([&mut ours, &mut theirs], samples)?;
-            row.cudnn = CudnnRecord {
-                us: Some(theirs.median),
-                ..cudnn
-            };
-            ours
-        }
-        Err(why) => {
-            row.cudnn.note = why;
-            let [times] = in_turn([&mut ours], samples)?;
-            times
-        }
-    };
-    row.us = Some(times.median);
-    row.spread = Some(times.spread);
-    row.sm_mhz = session.sm_mhz();
-    Ok(row)
-}
 
 /// One step of cuDNN's chain.
 struct Stage {
@@ -147,7 +48,7 @@ struct Concat {
 }
 
 /// cuDNN's chain: its buffers and stages.
-struct CudnnChain<T> {
+pub struct CudnnChain<T> {
     stream: Arc<CudaStream>,
     stages: Vec<Stage>,
     /// Keeps the addresses in the stages valid.
@@ -156,7 +57,7 @@ struct CudnnChain<T> {
 
 impl<T: Stored> CudnnChain<T> {
     /// Allocates the module's buffers once more, with numbers in them: zeros would cost less power.
-    fn new(stream: &Arc<CudaStream>, module: &Graph) -> Result<CudnnChain<T>, String> {
+    pub fn new(stream: &Arc<CudaStream>, module: &Graph) -> Result<CudnnChain<T>, String> {
         let mut buffers = Vec::new();
         let mut filled = |len: usize| -> Result<CUdeviceptr, String> {
             let few = check::reals(len.min(1 << 20), T::DTYPE, len as u64);
@@ -197,7 +98,10 @@ impl<T: Stored> CudnnChain<T> {
     }
 
     /// The chain of best plans, ready to be timed.
-    fn chain<'a>(&'a self, cudnn: &'a CudnnBaseline) -> Result<(CudnnRecord, Chain<'a>), String> {
+    pub fn chain<'a>(
+        &'a self,
+        cudnn: &'a CudnnBaseline,
+    ) -> Result<(CudnnRecord, Chain<'a>), String> {
         let best = self.best(cudnn)?;
         let chain = Chain::new(&self.stream, ONE, best.launch)?;
         Ok((best.row, chain))

@@ -1,0 +1,241 @@
+//! Graphs of several launches: a module in its forms, beside cuDNN's launches of the same.
+
+use std::cell::{Cell, OnceCell};
+
+use criterion::Throughput;
+use half::{bf16, f16};
+use warpconv::graph::Graph;
+use warpconv::plan::Tuning;
+use warpconv::{DType, Error, Layout};
+use warpconv_testing::{GraphOnDevice, Stored};
+
+use super::graph_cudnn::{CudnnChain, ONE};
+use super::measure::bound;
+use super::options::Kind;
+use super::point::{Point, Sampled, Subject};
+use super::record::{CudnnRecord, Row};
+use super::session::{Criterion, Group, Session, group};
+use super::targets::Family;
+use super::timed_graph::text;
+
+/// Multiplications that the reference may take for a graph; beyond, it looks at some images of the
+/// batch.
+const REFERENCE_MACS: u64 = 10_000_000_000;
+
+/// One batch, type and layout of a group.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// Images.
+    pub batch: usize,
+    /// The type.
+    pub kind: Kind,
+    /// The layout.
+    pub layout: Layout,
+}
+
+/// Graphs that compute the same, by the names of their benchmarks, and cuDNN's counterpart.
+pub struct Forms {
+    /// The graphs.
+    pub ours: Vec<(&'static str, Graph)>,
+    /// The name of cuDNN's benchmark, and the graph whose launches it runs.
+    pub cudnn: (&'static str, Graph),
+}
+
+/// Benchmarks a group over batches, types and layouts. `forms` builds the graphs of one point.
+pub fn benchmark(
+    session: &mut Session,
+    criterion: &mut Criterion,
+    name: &str,
+    family: &'static Family,
+    forms: impl Fn(&Session, Config) -> Result<Vec<Forms>, Error>,
+) {
+    let mut group = group(criterion, name);
+    for config in configs(session) {
+        let point = config.name();
+        let forms = match forms(session, config) {
+            Ok(forms) => forms,
+            Err(why) => {
+                session.take(&format!("{name}/{point}"), Err(why.to_string()));
+                continue;
+            }
+        };
+        for forms in &forms {
+            if !session.takes(forms.cudnn.1.macs()) {
+                continue;
+            }
+            let rows = match config.kind.dtype() {
+                DType::F32 => compare::<f32>(session, &mut group, config, forms),
+                DType::F16 => compare::<f16>(session, &mut group, config, forms),
+                DType::Bf16 => compare::<bf16>(session, &mut group, config, forms),
+            };
+            for (form, row) in rows {
+                let id = format!("{name}/{form}/{point}");
+                let row = row.map(|row| row.map(|row| config.named(row, &id, family)));
+                session.take(&id, row);
+            }
+        }
+    }
+    group.finish();
+}
+
+/// The points of a group: `WARPCONV_BENCH` chooses them, else the device.
+fn configs(session: &Session) -> Vec<Config> {
+    const BATCHES: &[usize] = &[1, 32, 128];
+    let few = session.is_emulated() || session.options.quick;
+    let batches = if session.is_emulated() {
+        &BATCHES[..1]
+    } else {
+        BATCHES
+    };
+    let kinds = if few {
+        session.options.kinds(&[Kind::F32, Kind::Bf16])
+    } else {
+        session.options.kinds(Kind::ALL)
+    };
+    let mut configs = Vec::new();
+    for batch in session.options.batches(batches, BATCHES) {
+        for &kind in &kinds {
+            for layout in layouts(session, kind) {
+                configs.push(Config {
+                    batch,
+                    kind,
+                    layout,
+                });
+            }
+        }
+    }
+    configs
+}
+
+/// The layouts asked for, all if all is; else the one that goes with the type.
+fn layouts(session: &Session, kind: Kind) -> Vec<Layout> {
+    match (&session.options.layout[..], kind) {
+        ([], _) if session.options.full => Layout::ALL.to_vec(),
+        ([], Kind::F32) => vec![Layout::Nchw],
+        ([], _) => vec![Layout::Nhwc],
+        (named, _) => named.to_vec(),
+    }
+}
+
+impl Config {
+    /// The point's name: batch, type and layout.
+    pub fn name(self) -> String {
+        format!(
+            "n{}/{}/{}",
+            self.batch,
+            self.kind.name(),
+            self.layout.name()
+        )
+    }
+
+    fn named(self, row: Row, id: &str, family: &Family) -> Row {
+        Row {
+            id: id.to_owned(),
+            family: family.name.to_owned(),
+            batch: self.batch as u64,
+            kind: self.kind.name().to_owned(),
+            layout: self.layout.name().to_owned(),
+            ..row
+        }
+    }
+}
+
+/// Benchmarks the forms at one point.
+fn compare<T: Stored>(
+    session: &Session,
+    group: &mut Group<'_>,
+    config: Config,
+    forms: &Forms,
+) -> Vec<(&'static str, Result<Option<Row>, String>)> {
+    let chain: OnceCell<CudnnChain<T>> = OnceCell::new();
+    let name = config.name();
+    let mut point = Point::new(session, group, &name);
+    let mut ours = Vec::new();
+    for (form, graph) in &forms.ours {
+        let launches = Cell::new(0);
+        let index = point.ours(form, work(graph), || {
+            let (subject, count) = prepare::<T>(session, graph)?;
+            launches.set(count);
+            Ok(subject)
+        });
+        ours.push((*form, graph, index, launches));
+    }
+    let (form, graph) = &forms.cudnn;
+    let record = point.cudnn(form, work(graph), || {
+        let new = CudnnChain::<T>::new(&session.stream, graph)?;
+        chain.get_or_init(|| new).chain(&session.cudnn)
+    });
+    let row_of = |graph, index: Option<usize>, launches: &Cell<usize>| {
+        let sampled = point.sampled(index?);
+        Some(row(
+            session,
+            config.kind,
+            graph,
+            sampled,
+            launches.get(),
+            &record,
+        ))
+    };
+    ours.into_iter()
+        .map(|(form, graph, index, launches)| {
+            (form, index.map(|index| row_of(graph, index, &launches)))
+        })
+        .collect()
+}
+
+fn work(graph: &Graph) -> Throughput {
+    Throughput::ElementsAndBytes {
+        elements: 2 * graph.macs(),
+        bytes: graph.min_bytes(),
+    }
+}
+
+/// Launches a graph once and checks it; the number of its launches beside it.
+fn prepare<'a, T: Stored>(
+    session: &Session,
+    graph: &Graph,
+) -> Result<(Subject<'a>, usize), String> {
+    let tuning = Tuning::new(session.gpu.card());
+    let mut loaded = GraphOnDevice::<T>::in_stream(&session.gpu, &session.stream, graph, &tuning)
+        .map_err(text)?;
+    let launches = loaded.launches();
+    session.gpu.reset_counters();
+    loaded.launch().map_err(text)?;
+    session.gpu.synchronize().map_err(text)?;
+    let counted = session.gpu.counters();
+    let check_result = loaded.check(REFERENCE_MACS).map_err(text)?;
+    if let Some(failure) = check_result.failure {
+        return Err(failure.to_string());
+    }
+    let counted = counted.map(|counters| counters.instructions().thread);
+    let launch = Box::new(move |_| loaded.launch().map_err(text));
+    Ok((Subject::new(session, ONE, launch, counted)?, launches))
+}
+
+fn row(
+    session: &Session,
+    kind: Kind,
+    graph: &Graph,
+    sampled: &Sampled<'_>,
+    launches: usize,
+    cudnn: &CudnnRecord,
+) -> Row {
+    let roofline = graph.roofline(&session.card.peak_rates(kind.dtype(), kind.math()));
+    let times = sampled.times();
+    Row {
+        kernel: match launches {
+            1 => String::from("1 launch"),
+            launches => format!("{launches} launches"),
+        },
+        macs: graph.macs(),
+        bytes: graph.min_bytes(),
+        floor_us: roofline.floor_us,
+        bound: bound(roofline.bound()),
+        instructions: sampled.instructions(),
+        us: times.map(|times| times.median),
+        spread: times.map(|times| times.spread),
+        sm_mhz: session.sm_mhz(),
+        cudnn: cudnn.clone(),
+        ..Row::default()
+    }
+}

@@ -1,0 +1,114 @@
+//! GoogLeNet's Inception modules: the branches with copies into the concatenation, without copies,
+//! with fused launches, and cuDNN's launches of the same.
+//!
+//! `cargo bench --bench inception -- inception/4`
+
+use std::process::ExitCode;
+
+use warpconv::Error;
+use warpconv::ops::Inception;
+use warpconv_bench::graphs::{self, Config, Forms};
+use warpconv_bench::record::{CudnnRecord, Row};
+use warpconv_bench::session::{Session, run};
+use warpconv_bench::targets::INCEPTION;
+
+/// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool
+/// projection.
+const INCEPTIONS: [(&str, [usize; 8]); 9] = [
+    ("3a", [192, 28, 64, 96, 128, 16, 32, 32]),
+    ("3b", [256, 28, 128, 128, 192, 32, 96, 64]),
+    ("4a", [480, 14, 192, 96, 208, 16, 48, 64]),
+    ("4b", [512, 14, 160, 112, 224, 24, 64, 64]),
+    ("4c", [512, 14, 128, 128, 256, 24, 64, 64]),
+    ("4d", [512, 14, 112, 144, 288, 32, 64, 64]),
+    ("4e", [528, 14, 256, 160, 320, 32, 128, 128]),
+    ("5a", [832, 7, 256, 160, 320, 32, 128, 128]),
+    ("5b", [832, 7, 384, 192, 384, 48, 128, 128]),
+];
+
+fn main() -> ExitCode {
+    run("inception", |session, criterion| {
+        for (name, module) in INCEPTIONS {
+            let name = format!("inception/{name}");
+            graphs::benchmark(session, criterion, &name, &INCEPTION, |session, config| {
+                forms(session, config, module)
+            });
+        }
+        totals(session);
+    })
+}
+
+fn forms(session: &Session, config: Config, module: [usize; 8]) -> Result<Vec<Forms>, Error> {
+    let [c, pixels, k1, reduce3, k3, reduce5, k5, pool_projection] = module;
+    // The emulator takes fewer pixels: everything else is the same.
+    let side = if session.is_emulated() { 7 } else { pixels };
+    let inception = Inception {
+        n: config.batch,
+        c,
+        h: side,
+        w: side,
+        k1,
+        reduce3,
+        k3,
+        reduce5,
+        k5,
+        pool_projection,
+        dtype: config.kind.dtype(),
+        layout: config.layout,
+        math: config.kind.math(),
+    };
+    let mut ours = vec![
+        ("naive", inception.naive()?),
+        ("separate", inception.separate()?),
+    ];
+    // Measured wherever there are kernels, whichever form the model ranks first.
+    let fused = inception.fused()?;
+    if fused.estimate(session.gpu.capability()).is_ok() {
+        ours.push(("fused", fused));
+    }
+    let cudnn = ("cudnn", inception.separate()?);
+    Ok(vec![Forms { ours, cudnn }])
+}
+
+/// Adds the records of all modules one after the other, where all of them were measured.
+fn totals(session: &mut Session) {
+    let mut totals: Vec<(String, Vec<Row>)> = Vec::new();
+    for row in session.rows() {
+        let Some((_module, rest)) = row.id.trim_start_matches("inception/").split_once('/') else {
+            continue;
+        };
+        match totals.iter_mut().find(|(known, _)| known == rest) {
+            Some((_, rows)) => rows.push(row.clone()),
+            None => totals.push((rest.to_owned(), vec![row.clone()])),
+        }
+    }
+    for (rest, rows) in totals {
+        if rows.len() == INCEPTIONS.len() {
+            let id = format!("inception/3a-5b/{rest}");
+            session.take(&id, Ok(Some(sum(id.clone(), &rows))));
+        }
+    }
+}
+
+fn sum(id: String, rows: &[Row]) -> Row {
+    let total = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
+    let first = rows[0].clone();
+    Row {
+        kernel: format!("{id}: the sum of the nine modules"),
+        id,
+        macs: rows.iter().map(|row| row.macs).sum(),
+        bytes: rows.iter().map(|row| row.bytes).sum(),
+        floor_us: rows.iter().map(|row| row.floor_us).sum(),
+        us: total(|row| row.us),
+        instructions: rows.iter().map(|row| row.instructions).sum(),
+        cudnn: CudnnRecord {
+            us: total(|row| row.cudnn.us),
+            plan: String::from("the sum of the nine modules"),
+            fused: rows.iter().all(|row| row.cudnn.fused),
+            timed: rows.iter().map(|row| row.cudnn.timed).sum(),
+            note: first.cudnn.note.clone(),
+            ..CudnnRecord::default()
+        },
+        ..first
+    }
+}
