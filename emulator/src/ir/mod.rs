@@ -47,12 +47,15 @@
 mod access;
 mod arithmetic;
 mod asynchronous;
+mod class;
 mod matrix;
 mod op;
+pub(crate) mod operations;
 
 pub use access::*;
 pub use arithmetic::*;
 pub use asynchronous::*;
+pub use class::Class;
 pub use matrix::*;
 pub use op::Op;
 

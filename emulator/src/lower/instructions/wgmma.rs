@@ -1,10 +1,10 @@
 //! Matrix products of a warpgroup.
 
+use crate::ir::operations::{Place, visit};
 use crate::ir::{Inst, Kernel, MatrixSum, MatrixTy, Op, Reg, Watch, Wgmma};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, Draft};
 use crate::lower::modifiers::Mods;
-use crate::lower::passes::operands::{Place, visit};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 /// The list of registers that are only said to be needed.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::ir::operations::{Place, visit};
 use crate::ir::{Constant, Kernel, NO_PC, Op, Pred, PredSrc, Reg, Width};
 use crate::load_error::LoadError;
 use crate::lower::Result;
@@ -11,7 +12,6 @@ use crate::lower::instructions::wgmma;
 use crate::lower::passes::flow_graph::Graph;
 use crate::lower::passes::liveness;
 use crate::lower::passes::liveness::{Liveness, Segment};
-use crate::lower::passes::operands::{Place, visit};
 use crate::lower::passes::{copy_propagation, reconvergence};
 
 /// Lists of segments longer than this are not joined: the effort would grow with their square.

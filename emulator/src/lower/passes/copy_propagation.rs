@@ -1,9 +1,9 @@
 //! Removes copies of values that never change, and what nothing reads.
 
+use crate::ir::operations::{Place, Role, is_pure, visit};
 use crate::ir::{Address, ConstantValue, IntBinary, Op, PredSrc, Reg, Space, Width};
 use crate::lower::builder::{Draft, Kind, Virtual};
 use crate::lower::names::NameMap;
-use crate::lower::passes::operands::{Place, Role, is_pure, visit};
 
 /// Rewrites the draft; what becomes needless is dropped.
 pub fn run(draft: &mut Draft) {

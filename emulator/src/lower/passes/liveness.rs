@@ -1,10 +1,10 @@
 //! Where each virtual register and predicate holds a value that is still needed.
 
+use crate::ir::operations::{Place, Role, visit};
 use crate::ir::{Inst, PredSrc};
 use crate::load_error::LoadError;
 use crate::lower::Result;
 use crate::lower::passes::flow_graph::Graph;
-use crate::lower::passes::operands::{Place, Role, visit};
 
 /// A stretch of code, half open. Instruction `i` reads at point `2 * i` and writes at `2 * i + 1`.
 pub type Segment = (u32, u32);

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::ir::operations::{Place, visit};
 use crate::ir::{Op, PredSrc, Reg, Width};
 use crate::lower::builder::{Draft, Kind};
 use crate::lower::passes::allocate::{Assignment, UNASSIGNED};
 use crate::lower::passes::flow_graph::Graph;
-use crate::lower::passes::operands::{Place, visit};
 
 /// The virtual registers (and after them the predicates) whose value each row (and after them each
 /// predicate) holds; `None` before anything was written.
