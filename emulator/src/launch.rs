@@ -31,7 +31,8 @@ fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig)
     }
     if blocks > 1 && device.sm < 90 {
         return Some(format!(
-            "cluster ({x},{y},{z}), devices have clusters of several blocks from sm_90 on, this one is sm_{}",
+            "cluster ({x},{y},{z}), devices have clusters of several blocks from sm_90 on, this \
+            one is sm_{}",
             device.sm
         ));
     }

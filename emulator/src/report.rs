@@ -5,7 +5,7 @@
 //! ```text
 //! out of bounds: global read of 4 bytes at 0x7f0000001000
 //!   kernel saxpy, PTX line 31, block (0,0,0), thread (5,0,0)
-//!   nearest allocation: #2 "x" of 4096 bytes at 0x7f0000000000; the access begins 0 bytes past its end
+//!   nearest allocation: #2 "x" of 4096 bytes at 0x7f0000000000; the access begins ...
 //! ```
 mod asynchronous;
 mod cluster;

@@ -176,7 +176,8 @@ fn module_files() {
 fn logs_say_which_line_is_wrong() {
     let context = context(80);
     context.bind_to_thread().expect("bound");
-    let ptx = c".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry f()\n{\n frobnicate;\n ret;\n}\n";
+    let ptx = c".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry f()\n\
+        {\n frobnicate;\n ret;\n}\n";
     let mut log = [0u8; 200];
     let mut options = [
         sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,

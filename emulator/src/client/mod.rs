@@ -32,7 +32,8 @@ use wire::LaunchHeader;
 pub enum ClientError {
     /// There is no such file in any of the places where it may be.
     #[error(
-        "libptx_emulator.so was not found; build it with `cargo build -p ptx-emulator` and name it in PTX_EMULATOR_LIB (tried: {})",
+        "libptx_emulator.so was not found; build it with `cargo build -p ptx-emulator` and name it \
+        in PTX_EMULATOR_LIB (tried: {})",
         list(.tried)
     )]
     NotFound {
@@ -65,7 +66,8 @@ pub enum ClientError {
     },
     /// The library cannot make such devices.
     #[error(
-        "no {count} devices of capability {sm}: the driver says {code} (capabilities are 75, 80 and 90; a process has up to 10 devices)"
+        "no {count} devices of capability {sm}: the driver says {code} (capabilities are 75, 80 \
+        and 90; a process has up to 10 devices)"
     )]
     Devices {
         /// The capability asked for.

@@ -115,7 +115,8 @@ driver! {
 
     fn cuFuncGetParamInfo(handle: Handle, index: usize, offset: Out<usize>, bytes: Out<usize>) {
         let function = driver()?.functions.get(handle)?;
-        let param = function.kernel.kernel().params.get(index).copied().ok_or(CUresult::INVALID_VALUE)?;
+        let param = function.kernel.kernel().params.get(index).copied()
+            .ok_or(CUresult::INVALID_VALUE)?;
         bytes.set_if_wanted(param.size as usize);
         offset.set(param.offset as usize)
     }

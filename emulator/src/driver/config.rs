@@ -208,7 +208,8 @@ fn seconds(text: &str) -> std::result::Result<Option<Duration>, String> {
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let time = time.ok_or_else(|| {
         format!(
-            "PTX_EMULATOR_SECONDS is \"{text}\"; it may be a number such as 0.5 or 600, or 0 for no limit"
+            "PTX_EMULATOR_SECONDS is \"{text}\"; it may be a number such as 0.5 or 600, or 0 for \
+            no limit"
         )
     })?;
     Ok((!time.is_zero()).then_some(time))

@@ -75,7 +75,8 @@ driver! {
             Some(context) => context.clone(),
             None => {
                 let flags = primary.flags;
-                let made = driver.contexts.insert(|handle| Context::new(handle, device.clone(), true, flags));
+                let made = driver.contexts
+                    .insert(|handle| Context::new(handle, device.clone(), true, flags));
                 primary.context = Some(made.clone());
                 made
             }
@@ -135,7 +136,9 @@ driver! {
         create(out, flags, device)
     }
 
-    fn cuCtxCreate_v3(out: Out<Handle>, _affinity: *const c_void, count: c_int, flags: c_uint, device: Ordinal) {
+    fn cuCtxCreate_v3(
+        out: Out<Handle>, _affinity: *const c_void, count: c_int, flags: c_uint, device: Ordinal,
+    ) {
         if count != 0 {
             return Err(CUresult::NOT_SUPPORTED);
         }

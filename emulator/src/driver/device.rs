@@ -73,7 +73,8 @@ driver! {
 
     fn cuDeviceGetByPCIBusId(device: Out<Ordinal>, id: In<c_char>) {
         let wanted = text(id)?;
-        let found = driver()?.devices().iter().position(|device| bus_id(device).eq_ignore_ascii_case(&wanted));
+        let found = driver()?.devices().iter()
+            .position(|device| bus_id(device).eq_ignore_ascii_case(&wanted));
         device.set(found.ok_or(CUresult::INVALID_DEVICE)? as Ordinal)
     }
 
@@ -89,7 +90,9 @@ driver! {
         can.set(0)
     }
 
-    fn cuDeviceGetP2PAttribute(value: Out<c_int>, _attribute: c_int, device: Ordinal, peer: Ordinal) {
+    fn cuDeviceGetP2PAttribute(
+        value: Out<c_int>, _attribute: c_int, device: Ordinal, peer: Ordinal,
+    ) {
         driver()?.device(device)?;
         driver()?.device(peer)?;
         check(device != peer)?;

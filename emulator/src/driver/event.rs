@@ -88,7 +88,8 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Result {
 driver! {
     fn cuEventCreate(out: Out<Handle>, flags: c_uint) {
         // An event for other processes may not be timed.
-        check(!out.is_null() && flags & !7 == 0 && (flags & 4 == 0 || flags & DISABLE_TIMING != 0))?;
+        let is_timed_for_processes = flags & 4 != 0 && flags & DISABLE_TIMING == 0;
+        check(!out.is_null() && flags & !7 == 0 && !is_timed_for_processes)?;
         let context = healthy()?;
         let made = driver()?.events.insert(|handle| Event {
             handle,

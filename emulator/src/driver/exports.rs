@@ -88,7 +88,9 @@ fn look_up(
 }
 
 driver! {
-    fn cuGetProcAddress(symbol: In<c_char>, function: Out<*const c_void>, version: c_int, _flags: u64) {
+    fn cuGetProcAddress(
+        symbol: In<c_char>, function: Out<*const c_void>, version: c_int, _flags: u64,
+    ) {
         look_up(symbol, function, version, Out(std::ptr::null_mut()))
     }
 

@@ -149,7 +149,9 @@ driver! {
         }
     }
 
-    fn cuExternalMemoryGetMappedBuffer(out: Out<DevicePtr>, handle: Handle, description: In<BufferDescription>) {
+    fn cuExternalMemoryGetMappedBuffer(
+        out: Out<DevicePtr>, handle: Handle, description: In<BufferDescription>,
+    ) {
         check(!out.is_null())?;
         let context = healthy()?;
         let memory = driver()?.imports.get(handle)?;

@@ -154,15 +154,21 @@ driver! {
         enqueue(Fill::linear(address, &value.to_ne_bytes(), count)?, stream)
     }
 
-    fn cuMemsetD2D8_v2(address: DevicePtr, pitch: usize, value: c_uchar, width: usize, height: usize) {
+    fn cuMemsetD2D8_v2(
+        address: DevicePtr, pitch: usize, value: c_uchar, width: usize, height: usize,
+    ) {
         wait_for(Fill::rows(address, pitch, &[value], width, height)?)
     }
 
-    fn cuMemsetD2D16_v2(address: DevicePtr, pitch: usize, value: c_ushort, width: usize, height: usize) {
+    fn cuMemsetD2D16_v2(
+        address: DevicePtr, pitch: usize, value: c_ushort, width: usize, height: usize,
+    ) {
         wait_for(Fill::rows(address, pitch, &value.to_ne_bytes(), width, height)?)
     }
 
-    fn cuMemsetD2D32_v2(address: DevicePtr, pitch: usize, value: c_uint, width: usize, height: usize) {
+    fn cuMemsetD2D32_v2(
+        address: DevicePtr, pitch: usize, value: c_uint, width: usize, height: usize,
+    ) {
         wait_for(Fill::rows(address, pitch, &value.to_ne_bytes(), width, height)?)
     }
 

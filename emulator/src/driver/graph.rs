@@ -113,7 +113,8 @@ driver! {
     fn cuGraphClone(out: Out<Handle>, original: Handle) {
         check(!out.is_null())?;
         let original = driver()?.graphs.get(original)?;
-        let nodes = lock(&original.nodes).iter().map(|node| Node::new(node.op.clone(), node.after.clone())).collect();
+        let nodes = lock(&original.nodes).iter()
+            .map(|node| Node::new(node.op.clone(), node.after.clone())).collect();
         let made = driver()?.graphs.insert(|handle| Graph { handle, nodes: Mutex::new(nodes) });
         out.set(made.handle)
     }
@@ -163,7 +164,8 @@ driver! {
         let (context, stream) = stream(handle)?;
         if capture::is_capturing(&stream) {
             // Each node becomes one of the graph under way.
-            return exec.nodes.iter().try_for_each(|node| submit(&context, &stream, node.op.clone()));
+            return exec.nodes.iter()
+                .try_for_each(|node| submit(&context, &stream, node.op.clone()));
         }
         if noted(&context, &stream, &Op::Empty)? {
             return Ok(());
@@ -182,14 +184,16 @@ driver! {
     fn cuGraphGetRootNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) {
         let graph = driver()?.graphs.get(graph)?;
         let roots = |node: &&Node| node.after.is_empty();
-        let handles: Vec<Handle> = lock(&graph.nodes).iter().filter(roots).map(|node| node.handle).collect();
+        let handles: Vec<Handle> = lock(&graph.nodes).iter().filter(roots)
+            .map(|node| node.handle).collect();
         give_nodes(&handles, nodes, count)
     }
 
     fn cuGraphGetEdges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) {
         let graph = driver()?.graphs.get(graph)?;
         let nodes = lock(&graph.nodes);
-        let edges = nodes.iter().flat_map(|node| node.after.iter().map(|&first| (nodes[first].handle, node.handle)));
+        let edges = nodes.iter()
+            .flat_map(|node| node.after.iter().map(|&first| (nodes[first].handle, node.handle)));
         let (starts, ends): (Vec<Handle>, Vec<Handle>) = edges.unzip();
         let room = In(count.0.cast_const()).get()?;
         give_nodes(&starts, from, count)?;
@@ -206,7 +210,8 @@ driver! {
     fn cuGraphNodeGetDependencies(handle: Handle, nodes: Out<Handle>, count: Out<usize>) {
         let (graph, index) = node(handle)?;
         let all = lock(&graph.nodes);
-        let handles: Vec<Handle> = all[index].after.iter().map(|&first| all[first].handle).collect();
+        let handles: Vec<Handle> = all[index].after.iter().map(|&first| all[first].handle)
+            .collect();
         drop(all);
         give_nodes(&handles, nodes, count)
     }

@@ -57,7 +57,8 @@ fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) 
         Some(all) if all <= limit.unwrap_or(0) => Ok(()),
         _ => {
             crate::driver::log_detail(&format!(
-                "{bytes} bytes of host memory asked for with {used} in use: PTX_EMULATOR_MEMORY is the most, {}",
+                "{bytes} bytes of host memory asked for with {used} in use: PTX_EMULATOR_MEMORY is \
+                the most, {}",
                 limit.unwrap_or(0)
             ));
             Err(CUresult::OUT_OF_MEMORY)
@@ -216,7 +217,9 @@ driver! {
         if before.is_some_and(|(&base, range)| base + range.bytes as u64 > address) {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        host.insert(address, HostRange { number: fresh_handle(), bytes, flags, layout: None, context: context.handle });
+        host.insert(address, HostRange {
+            number: fresh_handle(), bytes, flags, layout: None, context: context.handle,
+        });
         drop(host);
         let mapped = map(driver, address, bytes, context.handle, AllocationKind::Host);
         if mapped.is_err() {

@@ -207,7 +207,12 @@ driver! {
         extra: In<usize>,
     ) {
         let config =
-            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes, cluster: None };
+            LaunchConfig {
+                grid: [grid_x, grid_y, grid_z],
+                block: [block_x, block_y, block_z],
+                shared_bytes,
+                cluster: None,
+            };
         launch(function, config, stream, params, extra, false)
     }
 
@@ -224,11 +229,18 @@ driver! {
         params: In<*const c_void>,
     ) {
         let config =
-            LaunchConfig { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared_bytes, cluster: None };
+            LaunchConfig {
+                grid: [grid_x, grid_y, grid_z],
+                block: [block_x, block_y, block_z],
+                shared_bytes,
+                cluster: None,
+            };
         launch(function, config, stream, params, In(std::ptr::null()), true)
     }
 
-    fn cuLaunchKernelEx(given: In<LaunchConfigC>, function: Handle, params: In<*const c_void>, extra: In<usize>) {
+    fn cuLaunchKernelEx(
+        given: In<LaunchConfigC>, function: Handle, params: In<*const c_void>, extra: In<usize>,
+    ) {
         let given = given.get()?;
         let (mut cooperative, mut cluster) = (false, None);
         for index in 0..given.attribute_count as usize {
@@ -242,7 +254,9 @@ driver! {
                 _ => {}
             }
         }
-        let config = LaunchConfig { grid: given.grid, block: given.block, shared_bytes: given.shared_bytes, cluster };
+        let config = LaunchConfig {
+            grid: given.grid, block: given.block, shared_bytes: given.shared_bytes, cluster,
+        };
         launch(function, config, given.stream, params, extra, cooperative)
     }
 }

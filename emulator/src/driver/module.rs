@@ -126,7 +126,8 @@ fn image_text<'a>(image: *const c_void) -> Result<&'a str> {
     };
     if binary {
         config::report(
-            "ptx-emulator: a module image is machine code or a fat binary; only PTX text can be executed",
+            "ptx-emulator: a module image is machine code or a fat binary; only PTX text can be \
+            executed",
         );
         return Err(CUresult::NO_BINARY_FOR_GPU);
     }
@@ -320,13 +321,16 @@ driver! {
 
     fn cuModuleEnumerateFunctions(out: Out<Handle>, count: c_uint, handle: Handle) {
         let module = driver()?.modules.get(handle)?;
-        for (index, kernel) in module.program.program().kernels.iter().take(count as usize).enumerate() {
+        for (index, kernel) in module.program.program().kernels.iter().take(count as usize)
+            .enumerate() {
             Out(out.0.wrapping_add(index)).set(function(&module, &kernel.name)?)?;
         }
         Ok(())
     }
 
-    fn cuModuleGetGlobal_v2(out: Out<DevicePtr>, bytes: Out<usize>, handle: Handle, name: In<c_char>) {
+    fn cuModuleGetGlobal_v2(
+        out: Out<DevicePtr>, bytes: Out<usize>, handle: Handle, name: In<c_char>,
+    ) {
         healthy()?;
         let module = driver()?.modules.get(handle)?;
         let (address, size) = module.loaded.global(&text(name)?).ok_or(CUresult::NOT_FOUND)?;

@@ -164,15 +164,19 @@ driver! {
         potential_block(min_grid, block, function, shared_of_block, dynamic_shared, limit)
     }
 
-    fn cuOccupancyAvailableDynamicSMemPerBlock(out: Out<usize>, handle: Handle, blocks: c_int, threads: c_int) {
+    fn cuOccupancyAvailableDynamicSMemPerBlock(
+        out: Out<usize>, handle: Handle, blocks: c_int, threads: c_int,
+    ) {
         check(!out.is_null() && blocks > 0 && threads > 0)?;
         healthy()?;
         let function = driver()?.functions.get(handle)?;
         let card = card(&function)?;
         let kernel = function.kernel.kernel();
         check(blocks_per_multiprocessor(card, kernel, threads as u32, 0) >= blocks as u32)?;
-        let share = card.shared_per_multiprocessor as u32 / blocks as u32 / shared_piece(card) * shared_piece(card);
-        let room = share.saturating_sub(card.reserved_shared as u32).min(card.shared_per_block_optin as u32);
+        let share = card.shared_per_multiprocessor as u32 / blocks as u32;
+        let share = share / shared_piece(card) * shared_piece(card);
+        let room = share.saturating_sub(card.reserved_shared as u32)
+            .min(card.shared_per_block_optin as u32);
         out.set(room.saturating_sub(kernel.dynamic_shared_offset()) as usize)
     }
 
@@ -184,7 +188,9 @@ driver! {
         out.set(cluster::active(&function, &config, cluster_of(&config)?)? as c_int)
     }
 
-    fn cuOccupancyMaxPotentialClusterSize(out: Out<c_int>, handle: Handle, config: In<LaunchConfigC>) {
+    fn cuOccupancyMaxPotentialClusterSize(
+        out: Out<c_int>, handle: Handle, config: In<LaunchConfigC>,
+    ) {
         check(!out.is_null())?;
         healthy()?;
         let function = driver()?.functions.get(handle)?;

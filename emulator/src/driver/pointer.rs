@@ -40,7 +40,9 @@ driver! {
     }
 
     // An address that nobody knows gives zeros here, and no error.
-    fn cuPointerGetAttributes(count: c_uint, numbers: In<c_uint>, out: In<*mut c_void>, address: DevicePtr) {
+    fn cuPointerGetAttributes(
+        count: c_uint, numbers: In<c_uint>, out: In<*mut c_void>, address: DevicePtr,
+    ) {
         for index in 0..count as usize {
             let (number, place) = (numbers.at(index)?, out.at(index)?);
             if attribute(place, number, address).is_err() {

@@ -86,7 +86,8 @@ driver! {
         let pool = driver()?.pools.get(handle)?;
         check(!pool.is_default)?;
         let device = driver()?.device(pool.ordinal as Ordinal)?;
-        let _ = device.pool.compare_exchange(handle, device.default_pool, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = device.pool
+            .compare_exchange(handle, device.default_pool, Ordering::Relaxed, Ordering::Relaxed);
         driver()?.pools.remove(handle).map(|_| ())
     }
 
@@ -141,7 +142,8 @@ driver! {
         check(attribute <= 3)?;
         let device = driver()?.device(device)?;
         let graph = crate::driver::state::AllocationKind::Graph;
-        let used = lock(&device.allocations).values().filter(|a| a.kind == graph).map(|a| a.bytes).sum();
+        let used = lock(&device.allocations).values().filter(|a| a.kind == graph)
+            .map(|a| a.bytes).sum();
         out.set(used)
     }
 }

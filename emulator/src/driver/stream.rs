@@ -74,7 +74,9 @@ driver! {
 
     fn cuStreamGetId(handle: Handle, id: Out<u64>) {
         let (context, stream) = stream(handle)?;
-        id.set(if stream.handle <= 2 { (context.handle + stream.handle) as u64 } else { stream.handle as u64 })
+        let of_context = stream.handle <= 2;
+        let first = if of_context { context.handle } else { 0 };
+        id.set((first + stream.handle) as u64)
     }
 
     fn cuStreamGetCtx(handle: Handle, context: Out<Handle>) {

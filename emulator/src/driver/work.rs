@@ -196,7 +196,8 @@ pub fn wait_for_everything(context: &Arc<Context>) -> Result {
 /// would be.
 pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
     let report = format!(
-        "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after the call that submitted \
+        "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after \
+        the call that submitted \
          the work and before the stream came to it"
     );
     crate::driver::config::report(&format!("ptx-emulator: {report}"));

@@ -128,7 +128,8 @@ fn workers(grid: &Grid) -> Result<usize, String> {
     let least = if grid.together { wanted } else { 1 };
     if fitting < least {
         return Err(format!(
-            "{least} blocks at a time take {each} bytes each for local memory and registers, the device has {limit} (PTX_EMULATOR_MEMORY)"
+            "{least} blocks at a time take {each} bytes each for local memory and registers, the \
+            device has {limit} (PTX_EMULATOR_MEMORY)"
         ));
     }
     Ok(wanted.min(fitting) as usize)

@@ -35,11 +35,11 @@
 //! | space | what an address is |
 //! |---|---|
 //! | global, const | the device address, the same as the generic one (`cvta` keeps it) |
-//! | shared | byte offset in the block's shared memory: static variables first, then the dynamic part |
-//! | shared::cluster | the offset, plus the block's rank in the cluster plus one, shifted by [`CLUSTER_SHIFT`]; without a rank the block's own |
+//! | shared | byte offset in the block's shared memory: static variables, then the dynamic part |
+//! | shared::cluster | the offset, plus rank + 1 shifted by [`CLUSTER_SHIFT`]; else its own block |
 //! | local | byte offset in the thread's local memory |
 //! | param | byte offset in the kernel's parameter buffer |
-//! | generic | device address, or [`SHARED_WINDOW`], [`LOCAL_WINDOW`], [`PARAM_WINDOW`] plus the offset |
+//! | generic | device address, or offset in `SHARED_WINDOW`, `LOCAL_WINDOW`, `PARAM_WINDOW` |
 //!
 //! So `mov.u64 %rd1, shared_variable` is a constant row with its offset, and
 //! `mov.b64 %rd1, kernel_param_0` one with the parameter's offset.

@@ -317,7 +317,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         let offset = u64::from(self.frame).next_multiple_of(u64::from(align.max(1)));
         if offset + size > MAX_LOCAL {
             return self.error(format!(
-                "a local variable of {size} bytes does not fit the {MAX_LOCAL} bytes of a thread's local memory"
+                "a local variable of {size} bytes does not fit the {MAX_LOCAL} bytes of a thread's \
+                local memory"
             ));
         }
         self.frame = (offset + size) as u32;

@@ -144,7 +144,8 @@ impl<'m, 'a> Module<'m, 'a> {
             .and_then(|more| more.checked_add(global.init.len() as u64));
         let Some(end) = end.filter(|&end| end <= MAX_INIT) else {
             return fail(format!(
-                "the initialiser of `{}` goes beyond its first {MAX_INIT} bytes, which is not supported",
+                "the initialiser of `{}` goes beyond its first {MAX_INIT} bytes, which is not \
+                supported",
                 variable.name
             ));
         };

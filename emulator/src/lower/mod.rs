@@ -9,8 +9,8 @@
 //! 2. `copy_propagation` removes copies and what nothing reads;
 //! 3. `flow_graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each
 //!    branch meet again;
-//! 4. `liveness` finds where each virtual register holds a value that is still needed, `allocate` joins
-//!    the two ends of copies where it can and gives every virtual register its rows.
+//! 4. `liveness` finds where each virtual register holds a value that is still needed, `allocate`
+//!    joins the two ends of copies where it can and gives every virtual register its rows.
 //!
 //! Liveness is that of a single thread. It is right for the whole warp, because an instruction
 //! writes only the lanes that execute it, so that two registers may share a row if no *lane* needs

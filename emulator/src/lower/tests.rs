@@ -9,7 +9,8 @@ use crate::lower::compile;
 pub fn kernel(body: &str) -> Result<Kernel, (u32, String)> {
     let text = format!(
         ".version 7.8\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {{\n\
-         .reg .b32 %r<99>; .reg .b64 %rd<99>; .reg .b16 %rs<99>; .reg .f32 %f<99>; .reg .f64 %fd<99>; .reg .pred %p<99>;\n\
+         .reg .b32 %r<99>; .reg .b64 %rd<99>; .reg .b16 %rs<99>; .reg .f32 %f<99>; \
+         .reg .f64 %fd<99>; .reg .pred %p<99>;\n\
          {body}\n}}\n"
     );
     match compile(&text) {
@@ -93,7 +94,8 @@ fn copies_and_dead_values_vanish() {
 fn the_copy_at_the_end_of_a_loop_costs_nothing() {
     let kernel = kernel(
         "mov.f32 %f1, 0f00000000;\nmov.u32 %r1, 0;\nL:\nfma.rn.f32 %f2, %f1, %f1, 0f3F800000;\n\
-         add.u32 %r2, %r1, 1;\nmov.f32 %f1, %f2;\nmov.u32 %r1, %r2;\nsetp.lt.u32 %p1, %r1, 9;\n@%p1 bra L;\n\
+         add.u32 %r2, %r1, 1;\nmov.f32 %f1, %f2;\nmov.u32 %r1, %r2;\n\
+         setp.lt.u32 %p1, %r1, 9;\n@%p1 bra L;\n\
          st.shared.f32 [0], %f1;",
     )
     .unwrap();
@@ -120,7 +122,8 @@ fn the_copy_at_the_end_of_a_loop_costs_nothing() {
 fn a_guarded_write_keeps_the_old_value() {
     // %f1 must keep its row over the guarded write; %f3 may not take it in between.
     let kernel = kernel(
-        "ld.shared.f32 %f1, [0];\nsetp.lt.u32 %p1, %tid.x, 3;\nld.shared.f32 %f3, [4];\n@%p1 mov.f32 %f1, %f3;\n\
+        "ld.shared.f32 %f1, [0];\nsetp.lt.u32 %p1, %tid.x, 3;\nld.shared.f32 %f3, [4];\n@%p1 \
+        mov.f32 %f1, %f3;\n\
          st.shared.f32 [8], %f1;",
     )
     .unwrap();
@@ -138,8 +141,10 @@ fn functions_are_inlined() {
         ld.param.u32 %r1, [in];\nsetp.eq.u32 %p, %r1, 0;\n@%p bra DONE;\nadd.u32 %r1, %r1, %r1;\n\
         st.param.b32 [out], %r1;\nret;\nDONE:\nst.param.b32 [out], 1;\nret;\n}\n\
         .entry k() {\n.reg .b32 %r<4>;\n.local .b32 pad;\n\
-        { .param .b32 a; .param .b32 r; st.param.b32 [a], 5; call.uni (r), twice, (a); ld.param.b32 %r1, [r]; }\n\
-        { .param .b32 a; .param .b32 r; st.param.b32 [a], %r1; call.uni (r), twice, (a); ld.param.b32 %r1, [r]; }\n\
+        { .param .b32 a; .param .b32 r; st.param.b32 [a], 5; call.uni (r), twice, (a); \
+        ld.param.b32 %r1, [r]; }\n\
+        { .param .b32 a; .param .b32 r; st.param.b32 [a], %r1; call.uni (r), twice, (a); \
+        ld.param.b32 %r1, [r]; }\n\
         call (%r2), twice, (%r1);\nst.shared.u32 [0], %r2;\nret;\n}";
     let kernel = compile(text).unwrap().kernels.remove(0);
     let branches: Vec<_> = kernel
@@ -256,12 +261,15 @@ fn recursion_and_missing_functions_are_refused() {
 #[test]
 fn variables_are_laid_out() {
     let text = ".version 7.8\n.target sm_90a\n.address_size 64\n\
-        .extern .shared .align 32 .b8 dyn[];\n.shared .align 8 .f64 unused;\n.global .b64 ptr[2] = {0, generic(c)+4};\n\
+        .extern .shared .align 32 .b8 dyn[];\n\
+         .shared .align 8 .f64 unused;\n.global .b64 ptr[2] = {0, generic(c)+4};\n\
         .const .align 4 .b8 c[6] = {1, 2, 3};\n\
         .entry k() .reqntid 32, 2 .maxntid 64 {\n.reg .b32 %r<9>; .reg .b64 %rd<9>;\n\
         .shared .b8 a[3]; .shared .align 16 .v4 .f32 b;\n\
-        mov.u32 %r1, b;\nst.shared.u32 [%r1], %r1;\nld.shared.u32 %r2, [dyn+4];\nst.shared.u32 [a], %r2;\n\
-        mov.u64 %rd1, dyn;\nst.shared.u64 [b+8], %rd1;\nmov.u64 %rd2, c;\nst.shared.u64 [b], %rd2;\n}";
+        mov.u32 %r1, b;\nst.shared.u32 [%r1], %r1;\n\
+         ld.shared.u32 %r2, [dyn+4];\nst.shared.u32 [a], %r2;\n\
+        mov.u64 %rd1, dyn;\nst.shared.u64 [b+8], %rd1;\n\
+         mov.u64 %rd2, c;\nst.shared.u64 [b], %rd2;\n}";
     let program = compile(text).unwrap();
     assert_eq!((program.target, program.version), (90, (7, 8)));
     let [ptr, c] = &program.globals[..] else {
@@ -336,7 +344,8 @@ fn damaged_text_is_no_danger() {
 #[test]
 fn branches_by_index() {
     let kernel = kernel(
-        "mov.u32 %r1, %tid.x;\nts: .branchtargets A, B, A;\nbrx.idx %r1, ts;\nA:\nst.shared.u32 [0], %r1;\nbra C;\n\
+        "mov.u32 %r1, %tid.x;\nts: .branchtargets A, B, A;\nbrx.idx %r1, ts;\nA:\nst.shared.u32 \
+        [0], %r1;\nbra C;\n\
          B:\nst.shared.u32 [4], %r1;\nC:\nret;",
     )
     .unwrap();

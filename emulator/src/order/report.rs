@@ -128,7 +128,8 @@ impl fmt::Display for Conflict {
         let plural = if count == 1 { "" } else { "s" };
         write!(
             f,
-            "not ordered: {} of {count} byte{plural} at {:#x} is not ordered behind an earlier {} of them",
+            "not ordered: {} of {count} byte{plural} at {:#x} is not ordered behind an earlier {} \
+            of them",
             deed(second, self.second.1),
             self.region.base + begin,
             deed(first, self.first.1),
@@ -146,12 +147,14 @@ impl fmt::Display for Conflict {
         match second.place {
             Place::Host => write!(
                 f,
-                "a wait of the host for {} (cuStreamSynchronize, cuEventSynchronize) before the free, or cuMemFreeAsync in that stream",
+                "a wait of the host for {} (cuStreamSynchronize, cuEventSynchronize) before the \
+                free, or cuMemFreeAsync in that stream",
                 first.place
             ),
             place => write!(
                 f,
-                "an event recorded in {} behind the {} that {place} waits for (cuStreamWaitEvent) before the {}, or a wait of the host between them",
+                "an event recorded in {} behind the {} that {place} waits for (cuStreamWaitEvent) \
+                before the {}, or a wait of the host between them",
                 first.place, first.what, second.what
             ),
         }

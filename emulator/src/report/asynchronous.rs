@@ -273,7 +273,8 @@ impl fmt::Display for Waiting {
                 bytes,
             } => write!(
                 f,
-                " for the phase of parity {parity} of the mbarrier at {address:#x}, which lacks {arrivals} arrivals and {bytes} bytes"
+                " for the phase of parity {parity} of the mbarrier at {address:#x}, which lacks \
+                {arrivals} arrivals and {bytes} bytes"
             ),
             WaitsFor::Registers { count, available } => write!(
                 f,
@@ -309,7 +310,8 @@ impl AsyncFault {
                 f,
                 "mbarrier at {address:#x} used before its initialisation is visible{}",
                 if *proxy {
-                    " to the asynchronous proxy: no fence of the thread that initialised it comes before"
+                    " to the asynchronous proxy: no fence of the thread that initialised it comes \
+                    before"
                 } else {
                     ": no barrier comes between"
                 }
@@ -321,7 +323,8 @@ impl AsyncFault {
             K::MbarrierTouched { touch } => write!(f, "ordinary access to an mbarrier: {touch}"),
             K::MbarrierCount { address, count } => write!(
                 f,
-                "bad mbarrier count: {count} for the mbarrier at {address:#x}, outside of 1 to 1048575"
+                "bad mbarrier count: {count} for the mbarrier at {address:#x}, outside of 1 to \
+                1048575"
             ),
             K::MbarrierArrivals {
                 address,
@@ -329,7 +332,8 @@ impl AsyncFault {
                 pending,
             } => write!(
                 f,
-                "too many arrivals: {arrivals} at the mbarrier at {address:#x}, whose phase waits for {pending}"
+                "too many arrivals: {arrivals} at the mbarrier at {address:#x}, whose phase waits \
+                for {pending}"
             ),
             K::MbarrierBytes {
                 address,
@@ -337,15 +341,18 @@ impl AsyncFault {
                 change,
             } => write!(
                 f,
-                "mbarrier byte count out of range: {before} with {change:+} at {address:#x}, outside of +-1048575"
+                "mbarrier byte count out of range: {before} with {change:+} at {address:#x}, \
+                outside of +-1048575"
             ),
             K::MbarrierCompletes { address } => write!(
                 f,
-                "the arrival completes the phase of the mbarrier at {address:#x}, which .noComplete forbids"
+                "the arrival completes the phase of the mbarrier at {address:#x}, which \
+                .noComplete forbids"
             ),
             K::MbarrierParity { address, parity } => write!(
                 f,
-                "bad mbarrier parity: {parity} for the mbarrier at {address:#x}, which is neither 0 nor 1"
+                "bad mbarrier parity: {parity} for the mbarrier at {address:#x}, which is neither \
+                0 nor 1"
             ),
             K::MbarrierState {
                 address,
@@ -353,7 +360,8 @@ impl AsyncFault {
                 current,
             } => write!(
                 f,
-                "bad mbarrier state: of phase {given}, where the mbarrier at {address:#x} is in phase {current}"
+                "bad mbarrier state: of phase {given}, where the mbarrier at {address:#x} is in \
+                phase {current}"
             ),
             K::TooManyMbarriers { most } => {
                 write!(f, "more than {most} mbarriers in a block")
@@ -364,7 +372,8 @@ impl AsyncFault {
                 f,
                 "asynchronous copy {}: {touch}",
                 if *ordinary {
-                    "of the generic proxy touched by the asynchronous one without a fence.proxy.async behind the wait"
+                    "of the generic proxy touched by the asynchronous one without a \
+                    fence.proxy.async behind the wait"
                 } else {
                     "not waited for"
                 }
@@ -407,7 +416,8 @@ impl AsyncFault {
                 last,
             } => write!(
                 f,
-                "im2col begins outside of its bounding box: at {at} along dimension {dim}, which runs from {first} to {last}"
+                "im2col begins outside of its bounding box: at {at} along dimension {dim}, which \
+                runs from {first} to {last}"
             ),
             K::Im2colOffset { offset, most } => {
                 write!(f, "im2col offset {offset} is more than {most}")
@@ -427,7 +437,8 @@ impl AsyncFault {
             }
             K::ProductOperandDiffers => write!(
                 f,
-                "matrix product whose instruction, descriptors or scale differ between the threads of its warpgroup"
+                "matrix product whose instruction, descriptors or scale differ between the threads \
+                of its warpgroup"
             ),
             K::BaseOffset { descriptor } => write!(
                 f,
@@ -475,7 +486,8 @@ impl AsyncFault {
                 ..
             } => write!(
                 f,
-                "\n  copied at PTX line {line}, complete with the phase of parity {parity} of the mbarrier at {barrier:#x}"
+                "\n  copied at PTX line {line}, complete with the phase of parity {parity} of the \
+                mbarrier at {barrier:#x}"
             ),
             K::Unfenced {
                 at,

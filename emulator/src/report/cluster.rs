@@ -96,7 +96,8 @@ impl ClusterFault {
                 blocks,
             } => write!(
                 f,
-                "no such block in the cluster: {touch}, in block {rank}, where the cluster has {blocks}"
+                "no such block in the cluster: {touch}, in block {rank}, where the cluster has \
+                {blocks}"
             ),
             K::NotShared { address } => write!(
                 f,
@@ -120,12 +121,14 @@ impl ClusterFault {
             ),
             K::Divergent { arrived, alive } => write!(
                 f,
-                "divergent cluster barrier: lanes {arrived:#010x} of the warp arrived, lanes {:#010x} did not",
+                "divergent cluster barrier: lanes {arrived:#010x} of the warp arrived, lanes \
+                {:#010x} did not",
                 alive & !arrived
             ),
             K::ArrivedTwice => write!(
                 f,
-                "a thread arrives at the cluster barrier again without waiting for the phase that it arrived in"
+                "a thread arrives at the cluster barrier again without waiting for the phase that \
+                it arrived in"
             ),
             K::WaitWithoutArrive => write!(
                 f,
@@ -168,7 +171,8 @@ impl ClusterFault {
             ),
             K::NotStarted { .. } => write!(
                 f,
-                "\n  a barrier.cluster before the first access tells that all blocks of the cluster have started"
+                "\n  a barrier.cluster before the first access tells that all blocks of the \
+                cluster have started"
             ),
             _ => Ok(()),
         }

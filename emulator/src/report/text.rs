@@ -46,7 +46,8 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
         }
         K::DivergentBarrier { id, arrived, alive } => write!(
             f,
-            "divergent barrier {id}: lanes {arrived:#010x} of the warp arrived, lanes {:#010x} did not",
+            "divergent barrier {id}: lanes {arrived:#010x} of the warp arrived, lanes {:#010x} did \
+            not",
             alive & !arrived
         ),
         K::ExitedAtBarrier {
@@ -56,16 +57,19 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             expected,
         } => write!(
             f,
-            "exited threads at barrier {id}: {arrived} of {expected} threads arrived, {exited} have exited"
+            "exited threads at barrier {id}: {arrived} of {expected} threads arrived, {exited} \
+            have exited"
         ),
         K::BadBarrier { id, count } => write!(f, "bad barrier: number {id}, {count} threads"),
         K::BarrierOperand { first, other } => write!(
             f,
-            "barrier operand differs between lanes of a warp: {other}, where the first lane has {first}"
+            "barrier operand differs between lanes of a warp: {other}, where the first lane has \
+            {first}"
         ),
         K::TooManyBarriers => write!(
             f,
-            "too many barriers and fences: the block has passed 2^25 of them, the most that races can be told for"
+            "too many barriers and fences: the block has passed 2^25 of them, the most that races \
+            can be told for"
         ),
         K::Deadlock { waiting } => {
             let cluster = waiting.iter().any(|w| w.block.is_some());
@@ -74,15 +78,18 @@ fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
         }
         K::DivergentWarp { named, active } => write!(
             f,
-            "divergent warp operation: its mask names lanes {named:#010x}, lanes {active:#010x} execute it"
+            "divergent warp operation: its mask names lanes {named:#010x}, lanes {active:#010x} \
+            execute it"
         ),
         K::BadWarpMask { named, active } => write!(
             f,
-            "bad warp mask: {named:#010x} does not name every executing lane of {active:#010x}, or differs between them"
+            "bad warp mask: {named:#010x} does not name every executing lane of {active:#010x}, or \
+            differs between them"
         ),
         K::MissingLanes { active } => write!(
             f,
-            "lanes are missing: all of the warp must execute the instruction together, lanes {:#010x} do not",
+            "lanes are missing: all of the warp must execute the instruction together, lanes \
+            {:#010x} do not",
             !active
         ),
         K::BranchIndex { index, len } => {

@@ -2,8 +2,8 @@
 //!
 //! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in
 //! most kernels). A kernel that copies or loads 16 bytes at a time begins each block with units of
-//! 16 bytes; the first smaller access divides all of them. Of each unit the shadow holds who wrote it last and who has read it since. What is
-//! reported:
+//! 16 bytes; the first smaller access divides all of them. Of each unit the shadow holds who wrote
+//! it last and who has read it since. What is reported:
 //!
 //! * A read of a unit that nobody in the block wrote.
 //! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or
@@ -13,7 +13,8 @@
 //!   between. A write after another lane's read is not reported: an instruction's reads are over
 //!   before the warp's next instruction begins.
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
-//! * What concerns barriers in shared memory and the asynchronous proxy: see [`crate::sanitizer::async_proxy`].
+//! * What concerns barriers in shared memory and the asynchronous proxy: see
+//!   [`crate::sanitizer::async_proxy`].
 use crate::sanitizer::vector_clock::Order;
 use std::collections::HashMap;
 use std::ops::Range;

@@ -8,8 +8,9 @@
 //! shared memory (how many of its phases the warp knows to be complete) and one for each reader of
 //! the asynchronous proxy (the time of its latest read that the warp knows to be over). The columns
 //! of warps and of barriers are there twice: the second time they say what is behind a fence
-//! between the proxies too, see [`crate::sanitizer::async_proxy::Fences`]. What one warp knows, others learn at the
-//! barriers where they meet it, and from flags between fences ([`crate::sanitizer::release_acquire`]).
+//! between the proxies too, see [`crate::sanitizer::async_proxy::Fences`]. What one warp knows,
+//! others learn at the barriers where they meet it, and from flags between fences
+//! ([`crate::sanitizer::release_acquire`]).
 //!
 //! The blocks of a cluster share one clock. Warps are counted over all of them, while barriers in
 //! shared memory and asynchronous readers are those of [`Order::block`], the block whose shared

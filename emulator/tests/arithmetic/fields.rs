@@ -249,7 +249,8 @@ fn carries_are_handed_on() {
             let d = if bits == 32 { "%i5" } else { "%l3" };
             let part = |a: u128, b: u128| wide(((a * b) >> half) as u64);
             let code = format!(
-                "mad.{name}.cc.u{bits} {d}, %a, %b, %c;\nmadc.{name}.cc.u{bits} {d}, %b, %c, {d};\naddc.u{bits} %d, {d}, 0;"
+                "mad.{name}.cc.u{bits} {d}, %a, %b, %c;\nmadc.{name}.cc.u{bits} {d}, %b, %c, {d};\n\
+                addc.u{bits} %d, {d}, 0;"
             );
             integers(&code, register, [register; 3], &inputs, |[a, b, c]| {
                 let [a, b, c] = [a, b, c].map(wide);
@@ -359,7 +360,8 @@ fn neighbours_are_told_apart() {
                 let ty = if signed { "s" } else { "u" };
                 // Both predicates: the comparison and its opposite.
                 let code = format!(
-                    "setp.{name}.{ty}{bits} %p|%q, %a, %b;\nselp.u32 %d, 1, 0, %p;\n@%q add.u32 %d, %d, 2;"
+                    "setp.{name}.{ty}{bits} %p|%q, %a, %b;\nselp.u32 %d, 1, 0, %p;\n@%q add.u32 \
+                    %d, %d, 2;"
                 );
                 integers(&code, B32, [register; 3], &inputs, |[a, b, _]| {
                     let [a, b] = [a, b].map(|value| low(value, bits, signed));

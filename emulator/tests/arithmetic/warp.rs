@@ -21,7 +21,8 @@ fn check(
     let paths = |even: &str, odd: &str| {
         let (even, odd) = (part(even), part(odd));
         format!(
-            "{halves}and.b32 %i4, %i3, 1;\nsetp.eq.u32 %q, %i4, 0;\n@%q bra EVEN;\n{odd}\nbra DONE;\nEVEN:\n{even}\nDONE:"
+            "{halves}and.b32 %i4, %i3, 1;\nsetp.eq.u32 %q, %i4, 0;\n@%q bra EVEN;\n{odd}\nbra \
+            DONE;\nEVEN:\n{even}\nDONE:"
         )
     };
     let apart = paths("0x55555555", "0xaaaaaaaa");
@@ -104,7 +105,8 @@ fn shuffles_take_the_lanes_that_the_isa_says() {
     }
     for mode in ["up", "down", "bfly", "idx"] {
         let code = format!(
-            "shfl.sync.{mode}.b32 %i5|%p, %i0, %i1, %i2, MASK;\nselp.u32 %i4, 1, 0, %p;\nmov.b64 %d, {{%i5, %i4}};"
+            "shfl.sync.{mode}.b32 %i5|%p, %i0, %i1, %i2, MASK;\nselp.u32 %i4, 1, 0, %p;\nmov.b64 \
+            %d, {{%i5, %i4}};"
         );
         check(&code, [B64; 3], &inputs, |warp, _, lane| {
             let (from, inside) = source(mode, lane as i64, warp[lane][1], warp[lane][2]);
@@ -128,7 +130,8 @@ fn votes_are_of_the_lanes_that_take_part() {
     ] {
         for negated in ["", "!"] {
             let code = format!(
-                "setp.eq.u64 %p, %a, 1;\nvote.sync.{mode}.pred %q, {negated}%p, MASK;\nselp.u64 %d, 1, 0, %q;"
+                "setp.eq.u64 %p, %a, 1;\nvote.sync.{mode}.pred %q, {negated}%p, MASK;\nselp.u64 \
+                %d, 1, 0, %q;"
             );
             check(&code, [B64; 3], &inputs, |warp, members, _| {
                 let for_it = equal(warp, members, 1);
@@ -220,7 +223,8 @@ fn one_lane_is_elected() {
 fn masks_that_differ_or_leave_out_a_lane_are_reported() {
     let wrong = |mask: &str, use_it: &str| {
         let text = format!(
-            ".version 8.1\n.target sm_90\n.address_size 64\n.visible .entry k()\n{{\n.reg .pred %p<2>;\n.reg .b32 %r<4>;\nmov.u32 %r1, %tid.x;\n{mask}\n{use_it}\nret;\n}}"
+            ".version 8.1\n.target sm_90\n.address_size 64\n.visible .entry k()\n{{\n.reg .pred \
+            %p<2>;\n.reg .b32 %r<4>;\nmov.u32 %r1, %tid.x;\n{mask}\n{use_it}\nret;\n}}"
         );
         let module = Module::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let device = Device::new(DeviceConfig::new(90));

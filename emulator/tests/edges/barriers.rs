@@ -32,7 +32,8 @@ fn barriers_at_the_end_of_shared_memory() {
         "mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r5], 1",
         "mbarrier.inval.shared::cta.b64 [%r5]",
         "cp.async.mbarrier.arrive.shared::cta.b64 [%r5]",
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+16], [%rd1], 16, [%r5]",
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+16], [%rd1], 16, \
+        [%r5]",
     ] {
         let init = if operation.contains("init") {
             ""

@@ -6,7 +6,8 @@ use ptx_emulator::ir::Space;
 use ptx_emulator::report::{AccessKind, AsyncFault};
 use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
 
-const PARAMS: &str = ".param .u64 near, .param .u64 far, .param .u32 size, .param .u32 edge, .param .u32 active, \
+const PARAMS: &str = ".param .u64 near, .param .u64 far, .param .u32 size, .param .u32 edge, \
+    .param .u32 active, \
                       .param .u64 near_rest, .param .u64 far_rest";
 /// `%r5`: the lane's address in shared memory; `%rd1`: in device memory; `%p2`: whether it takes
 /// part.

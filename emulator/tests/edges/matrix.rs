@@ -320,7 +320,8 @@ fn instructions_that_want_all_lanes() {
         "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r11}, [%r1]",
         "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r12], {%r11}",
         "movmatrix.sync.aligned.m8n8.trans.b16 %r11, %r13",
-        "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r11, %r12}, {%r13}, {%f1, %f2, %f3, %f4}",
+        "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r11, %r12}, \
+        {%r13}, {%f1, %f2, %f3, %f4}",
     ] {
         let body = format!(
             "{}

@@ -347,7 +347,8 @@ fn local_memory() {
                     (".local", "")
                 };
                 let body = format!(
-                    "    .local .align 16 .b8 frame[{size}];\n    mov.u32 %r22, frame;\n{ADDRESSES}\n{convert}\n{}",
+                    "    .local .align 16 .b8 frame[{size}];\n    mov.u32 %r22, frame;\n\
+                    {ADDRESSES}\n{convert}\n{}",
                     instruction(access, space)
                 );
                 let kernel = bench.kernel(&text(access.sm, "", PARAMS, &body));
@@ -375,7 +376,8 @@ fn constants() {
             }
             for (space, convert) in [(".const", ""), ("", "    cvta.const.u64 %rd8, %rd8;")] {
                 let body = format!(
-                    "{ADDRESSES}\n    mov.u64 %rd8, table;\n{convert}\n    add.u64 %rd1, %rd1, %rd8;\n{}",
+                    "{ADDRESSES}\n    mov.u64 %rd8, table;\n{convert}\n    add.u64 %rd1, %rd1, \
+                    %rd8;\n{}",
                     instruction(access, space)
                 );
                 let variables = format!(".const .align 16 .b8 table[{size}];");

@@ -79,7 +79,8 @@ fn kernel(bench: &Bench, tensor: bool, odd: &str) -> LoadedKernel {
     let fill = fill_shared("%r2", 7);
     let body = BODY.replace("{fill}", &fill);
     let body = body.replace("{odd}", odd).replace("{copy}", copy);
-    let params = ".param .u64 far, .param .u64 out, .param .u32 at, .param .u32 mask, .param .u32 without, \
+    let params = ".param .u64 far, .param .u64 out, .param .u32 at, .param .u32 mask, .param .u32 \
+        without, \
                   .param .u32 special, .param .u32 lane, .param .align 64 .b8 map[128]";
     let tile = ".extern .shared .align 128 .b8 tile[];";
     bench.kernel(&text(90, tile, params, &body))

@@ -150,7 +150,8 @@ fn bytes_beside_a_bulk_copy() {
     let far = bench.filled(64);
     for (copy, load) in [
         (
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+64], [%rd1], 48, [bar]",
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+64], [%rd1], \
+            48, [bar]",
             true,
         ),
         (
@@ -210,7 +211,8 @@ fn unfenced_bytes_beside_a_bulk_copy() {
     let bench = Bench::new(90);
     let far = bench.filled(64);
     for copy in [
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+64], [%rd1], 48, [bar]",
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile+64], [%rd1], 48, \
+        [bar]",
         "cp.async.bulk.global.shared::cta.bulk_group [%rd1], [tile+64], 48",
     ] {
         for (access, bytes, writes) in ACCESSES {

@@ -64,7 +64,8 @@ fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
     cp.async.bulk.commit_group;
     cp.async.bulk.wait_group 0;"
     );
-    let params = ".param .u64 to, .param .u64 rest, .param .u32 near, .param .u32 size, .param .u32 lane, .param .u32 all";
+    let params = ".param .u64 to, .param .u64 rest, .param .u32 near, .param .u32 size, .param \
+        .u32 lane, .param .u32 all";
     let tile = ".extern .shared .align 128 .b8 tile[];";
     bench.kernel(&text(90, tile, params, &body))
 }

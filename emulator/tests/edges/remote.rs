@@ -33,67 +33,80 @@ const REMOTE: [Remote; 15] = {
             Write,
         ),
         remote(
-            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.s32 [%r7], {%r9, %r9}, [%r10]",
+            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.s32 [%r7], {%r9, %r9}, \
+            [%r10]",
             8,
             Write,
         ),
         remote(
-            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%r7], {%r9, %r9, %r9, %r9}, [%r10]",
+            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%r7], \
+            {%r9, %r9, %r9, %r9}, [%r10]",
             16,
             Write,
         ),
         remote(
-            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%r7], {%rd9, %rd9}, [%r10]",
+            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%r7], {%rd9, %rd9}, \
+            [%r10]",
             16,
             Write,
         ),
         remote(
-            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r7], %r9, [%r10]",
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r7], \
+            %r9, [%r10]",
             4,
             Atomic,
         ),
         remote(
-            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u64 [%r7], %rd9, [%r10]",
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u64 [%r7], \
+            %rd9, [%r10]",
             8,
             Atomic,
         ),
         remote(
-            "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [tile], 16, [%r10]",
+            "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [tile], \
+            16, [%r10]",
             16,
             Write,
         ),
         remote(
-            "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [tile], 48, [%r10]",
+            "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [tile], \
+            48, [%r10]",
             48,
             Write,
         ),
         remote(
-            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u32 [%r7], [tile], 16, [%r10]",
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u32 \
+            [%r7], [tile], 16, [%r10]",
             16,
             Atomic,
         ),
         remote(
-            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u64 [%r7], [tile], 16, [%r10]",
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u64 \
+            [%r7], [tile], 16, [%r10]",
             16,
             Atomic,
         ),
         remote(
-            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.xor.b32 [%r7], [tile], 48, [%r10]",
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.xor.b32 \
+            [%r7], [tile], 48, [%r10]",
             48,
             Atomic,
         ),
         remote(
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd1], 16, [%r10]",
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd1], 16, \
+            [%r10]",
             16,
             Write,
         ),
         remote(
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd1], 48, [%r10]",
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd1], 48, \
+            [%r10]",
             48,
             Write,
         ),
         remote(
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r5], [%rd1], 32, [%r8], %h2",
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster \
+            [%r5], [%rd1], 32, [%r8], %h2",
             32,
             Write,
         ),
@@ -164,7 +177,8 @@ fn kernel(bench: &Bench, operation: &str) -> LoadedKernel {
     let fill = fill_shared("%r2", 0);
     let body = BODY.replace("{fill}", &fill);
     let body = body.replace("{operation}", operation);
-    let params = ".param .u64 far, .param .u32 object, .param .u32 bytes, .param .u32 at, .param .u32 bar, \
+    let params = ".param .u64 far, .param .u32 object, .param .u32 bytes, .param .u32 at, .param \
+        .u32 bar, \
                   .param .u32 lane, .param .u32 all, .param .u32 rank, .param .u32 waits";
     let tile = ".extern .shared .align 16 .b8 tile[];";
     let text = text(90, tile, params, &body).replace(".version 8.0", ".version 8.1");

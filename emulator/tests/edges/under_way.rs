@@ -117,7 +117,8 @@ fn bulk_copies_over_what_another_reads() {
     let (far, out) = (bench.filled(64), bench.filled(64));
     for products in [false, true] {
         let product = if products {
-            "@%p7 wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3, %f4}, %rd5, %rd5, %p7, 1, 1, 0, 0;"
+            "@%p7 wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3, %f4}, %rd5, \
+            %rd5, %p7, 1, 1, 0, 0;"
         } else {
             ""
         };

@@ -26,7 +26,8 @@ fn text(body: &str) -> String {
 /// A kernel without parameters, `k`.
 fn kernel(body: &str) -> String {
     text(&format!(
-        ".visible .entry k()\n{{\n.reg .pred %p<9>;\n.reg .b32 %r<9>;\n.reg .b64 %rd<9>;\n{body}\nret;\n}}\n"
+        ".visible .entry k()\n{{\n.reg .pred %p<9>;\n.reg .b32 %r<9>;\n.reg .b64 %rd<9>;\n{body}\n\
+        ret;\n}}\n"
     ))
 }
 
@@ -101,7 +102,8 @@ fn instructions_that_take_long_look_at_the_time() {
         ".global .align 16 .b8 g[131072];\n.extern .shared .align 16 .b8 s[];\n.visible",
     );
     // What is copied must have been written.
-    let fill = "mov.u32 %r2, 0;\nF: st.shared.u32 [%r2], 0;\nadd.u32 %r2, %r2, 4;\nsetp.lt.u32 %p1, %r2, 131072;\n@%p1 bra F;\nfence.proxy.async;\nmov.u32 %r1, s;";
+    let fill = "mov.u32 %r2, 0;\nF: st.shared.u32 [%r2], 0;\nadd.u32 %r2, %r2, 4;\nsetp.lt.u32 \
+        %p1, %r2, 131072;\n@%p1 bra F;\nfence.proxy.async;\nmov.u32 %r1, s;";
     let program = program.replacen("mov.u32 %r1, s;", fill, 1);
     let config = LaunchConfig {
         shared_bytes: 131_072,
@@ -136,7 +138,8 @@ fn what_is_under_way_does_not_grow() {
     let shared = ".extern .shared .align 16 .b8 s[];\n.global .align 16 .b8 g[16];\n.visible";
     let stores = |more: &str| {
         kernel(&format!(
-            "st.shared.v4.u32 [s], {{%r1, %r1, %r1, %r1}};\nfence.proxy.async;\nmov.u64 %rd1, g;\nL: cp.async.bulk.global.shared::cta.bulk_group [%rd1], [s], 16;\n{more}bra L;"
+            "st.shared.v4.u32 [s], {{%r1, %r1, %r1, %r1}};\nfence.proxy.async;\nmov.u64 %rd1, g;\n\
+            L: cp.async.bulk.global.shared::cta.bulk_group [%rd1], [s], 16;\n{more}bra L;"
         ))
         .replace("{%r1, %r1, %r1, %r1}", "{0, 0, 0, 0}")
         .replace(".visible", shared)
@@ -172,12 +175,14 @@ fn endless_printing_keeps_what_comes_last() {
         config.print_bytes = 2000;
     });
     let program = kernel(
-        "mov.u64 %rd1, f;\nmov.u64 %rd2, 0;\nL:\n{\n.param .b64 a;\nst.param.b64 [a], %rd1;\n.param .b64 b;\nst.param.b64 [b], %rd2;\n.param .b32 r;\ncall (r), vprintf, (a, b);\n}\nbra L;",
+        "mov.u64 %rd1, f;\nmov.u64 %rd2, 0;\nL:\n\
+        {\n.param .b64 a;\nst.param.b64 [a], %rd1;\n.param .b64 b;\nst.param.b64 [b], %rd2;\n.param .b32 r;\ncall (r), vprintf, (a, b);\n}\nbra L;",
     )
     .replace(
         ".visible",
         // "%999999999d\n"
-        ".extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);\n.global .align 1 .b8 f[16] = {37, 57, 57, 57, 57, 57, 57, 57, 57, 57, 100, 10, 0};\n.visible",
+        ".extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);\n.global .align 1 \
+        .b8 f[16] = {37, 57, 57, 57, 57, 57, 57, 57, 57, 57, 100, 10, 0};\n.visible",
     );
     let (result, taken, bytes) = launch(&device, &program, LaunchConfig::linear(1, 1));
     assert!(matches!(kind(result), FaultKind::InstructionLimit { .. }));
@@ -190,9 +195,13 @@ fn variables_are_zero_without_being_written() {
     let _alone = alone();
     let device = device(|config| config.memory_bytes = 8 << 30);
     let program = kernel(
-        "mov.u64 %rd1, big;\nadd.s64 %rd1, %rd1, 2999999996;\nld.global.u32 %r1, [%rd1];\nst.global.u32 [%rd1], %r1;",
+        "mov.u64 %rd1, big;\nadd.s64 %rd1, %rd1, 2999999996;\nld.global.u32 %r1, [%rd1];\n\
+        st.global.u32 [%rd1], %r1;",
     )
-    .replace(".visible", ".global .align 8 .b8 big[3000000000] = {7};\n.visible");
+    .replace(
+        ".visible",
+        ".global .align 8 .b8 big[3000000000] = {7};\n.visible",
+    );
     let start = Instant::now();
     let before = resident();
     let module = Module::parse(&program).expect("the module is good");
@@ -236,7 +245,8 @@ fn resident() -> usize {
 fn large_frames_cost_what_is_used_of_them() {
     let _alone = alone();
     let frame = kernel(
-        ".local .align 4 .b8 l[524288];\nst.local.u32 [l+65536], 5;\nld.local.u32 %r1, [l+65536];\nld.local.u32 %r2, [l];",
+        ".local .align 4 .b8 l[524288];\nst.local.u32 [l+65536], 5;\nld.local.u32 %r1, [l+65536];\n\
+        ld.local.u32 %r2, [l];",
     );
     let config = LaunchConfig::linear(64, 1024);
     let before = resident();

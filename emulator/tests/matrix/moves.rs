@@ -152,7 +152,8 @@ fn bank_conflicts_are_those_of_eight_rows_at_a_time() {
         (0, 4),
     ] {
         let code = format!(
-            "mov.u32 %t0, %i2; LOOP: shl.b32 %t1, %t0, 2; add.u32 %t1, %t1, %s; st.shared.b32 [%t1], %t0;
+            "mov.u32 %t0, %i2; LOOP: shl.b32 %t1, %t0, 2; add.u32 %t1, %t1, %s; st.shared.b32 \
+            [%t1], %t0;
             add.u32 %t0, %t0, 32; setp.lt.u32 %p, %t0, 1024; @%p bra LOOP; bar.sync 0;
             and.b32 %t2, %i2, 7; mad.lo.u32 %t1, %t2, {stride}, %s; shr.u32 %t3, %i2, 3; shl.b32 %t3, %t3, 4;
             add.u32 %t1, %t1, %t3;

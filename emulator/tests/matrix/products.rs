@@ -395,7 +395,8 @@ fn destinations_may_be_sources() {
     ] {
         let [d0, d1, d2, d3] = d;
         let code = format!(
-            "mma.sync.aligned.{} {{%a{d0},%a{d1},%a{d2},%a{d3}}}, {{%a0,%a1,%a2,%a3}}, {{%a4,%a5}}, \
+            "mma.sync.aligned.{} {{%a{d0},%a{d1},%a{d2},%a{d3}}}, {{%a0,%a1,%a2,%a3}}, \
+            {{%a4,%a5}}, \
              {{%a6,%a7,%a8,%a9}}; {results}",
             product.name
         );
@@ -411,7 +412,8 @@ fn chains_of_products_accumulate() {
     let product = FLOATS[4];
     let case = &random_cases(product, 1)[0];
     let code = format!(
-        "mov.u32 %t0, 0; mov.f32 %f0, 0f3F800000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, %f0;
+        "mov.u32 %t0, 0; mov.f32 %f0, 0f3F800000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, \
+        %f0;
         LOOP: setp.lt.u32 %p, %t0, 3;
         @%p mma.sync.aligned.{} {{%f0,%f1,%f2,%f3}}, {{%a0,%a1,%a2,%a3}}, {{%a4,%a5}}, {{%f0,%f1,%f2,%f3}};
         add.u32 %t0, %t0, 1;

@@ -275,7 +275,8 @@ fn integers_of_eight_rows() {
             .map(|_| (0..4).map(|_| random.bits() as u32 >> 4).collect())
             .collect();
         let code = format!(
-            "mma.sync.aligned.{shape}.row.col.s32.{ty}.{ty}.s32 {{%d0,%d1}}, {{%a0}}, {{%a1}}, {{%a2,%a3}};"
+            "mma.sync.aligned.{shape}.row.col.s32.{ty}.{ty}.s32 {{%d0,%d1}}, {{%a0}}, {{%a1}}, \
+            {{%a2,%a3}};"
         );
         let (got, counters) = run(&code, 4, 2, std::slice::from_ref(&lanes));
         let bits = 128 / depth;

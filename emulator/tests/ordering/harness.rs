@@ -398,7 +398,8 @@ pub fn fails_on<'a>(sm: u32, program: impl FnOnce(&Program) -> Expected<'a>) {
     let ((a, in_a, how_a), (b, in_b, how_b)) = (expected.first, expected.second);
     let (in_a, in_b) = (name(in_a), name(in_b));
     let wanted = format!(
-        "not ordered: {how_b} of {} byte{plural} at {:#x} is not ordered behind an earlier {how_a} of them\n  \
+        "not ordered: {how_b} of {} byte{plural} at {:#x} is not ordered behind an earlier {how_a} \
+        of them\n  \
          {b} in {in_b}\n  does not wait for {a} in {in_a}\n  \
          allocation: #n \"x\" of {BYTES} bytes at {x:#x}; the bytes begin at its byte {first}\n  \
          missing: an event recorded in {in_a} behind the {a} that {in_b} waits for (cuStreamWaitEvent) before the {b}, \

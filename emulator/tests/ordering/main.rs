@@ -26,7 +26,8 @@ fn the_report_says_what_waits_for_what() {
     assert_eq!(
         text,
         format!(
-            "not ordered: write of 16 bytes at {:#x} is not ordered behind an earlier write of them\n  \
+            "not ordered: write of 16 bytes at {:#x} is not ordered behind an earlier write of \
+            them\n  \
              memset in non-blocking stream {b:#x}\n  \
              does not wait for kernel put in non-blocking stream {a:#x}\n  \
              allocation: #n \"x\" of 256 bytes at {x:#x}; the bytes begin at its byte 16\n  \

@@ -128,7 +128,8 @@ fn branches_of_a_graph_run_side_by_side() {
     assert_eq!(
         text,
         format!(
-            "not ordered: write of 1 byte at {:#x} is not ordered behind an earlier write of them\n  \
+            "not ordered: write of 1 byte at {:#x} is not ordered behind an earlier write of \
+            them\n  \
              kernel put in non-blocking stream {stream:#x}\n  \
              does not wait for kernel put in non-blocking stream {stream:#x}\n  \
              allocation: #n \"x\" of 256 bytes at {x:#x}; the bytes begin at its byte 4\n  \

@@ -302,7 +302,10 @@ fn stores_outside_of_the_bounding_box_are_reported() {
         .store(&map, &[0, -2, 0, 0])
         .expect_err("before the box");
     assert!(
-        report.starts_with("im2col begins outside of its bounding box: at -2 along dimension 1, which runs from -1 to 5"),
+        report.starts_with(
+            "im2col begins outside of its bounding box: at -2 along dimension 1, \
+            which runs from -1 to 5"
+        ),
         "{report}"
     );
 }
@@ -315,7 +318,10 @@ fn copies_outside_of_the_bounding_box_are_reported() {
         .load(&map, &[0, 6, 0, 0], Some(&[0, 0]))
         .expect_err("past the box");
     assert!(
-        report.starts_with("im2col begins outside of its bounding box: at 6 along dimension 1, which runs from -1 to 5"),
+        report.starts_with(
+            "im2col begins outside of its bounding box: at 6 along dimension 1, \
+            which runs from -1 to 5"
+        ),
         "{report}"
     );
     let report = bench

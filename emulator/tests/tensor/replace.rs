@@ -14,7 +14,8 @@ fn built(replace: &[String]) -> String {
             let wide = field == "global_address" || field == "global_stride";
             let ty = if wide { "b64" } else { "b32" };
             format!(
-                "    @%q0 tensormap.replace.tile.{field}.shared::cta.b1024.{ty} [scratch], {value};\n"
+                "    @%q0 tensormap.replace.tile.{field}.shared::cta.b1024.{ty} [scratch], \
+                {value};\n"
             )
         })
         .collect();
@@ -97,7 +98,8 @@ fn a_field_of_a_map_in_memory_is_replaced() {
     all.push("rank 1".into());
     bench.prologue = built(&all)
         + &format!(
-            "    @%q0 tensormap.replace.tile.global_address.global.b1024.b64 [%rd3], {};\n    bar.sync 0;\n",
+            "    @%q0 tensormap.replace.tile.global_address.global.b1024.b64 [%rd3], \
+            {};\n    bar.sync 0;\n",
             moved.address
         );
     assert_eq!(bench.load(&map, &[0, 1], None).expect("runs"), wanted);
@@ -147,7 +149,8 @@ fn values_that_do_not_exist_are_reported() {
 fn old_strides_are_sixteenths() {
     let text = |version: &str, target: &str| {
         format!(
-            ".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n{{\n    .shared .align 128 .b8 s[128];\n    tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [s], 0, 8;\n    ret;\n}}\n"
+            ".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n\
+            {{\n    .shared .align 128 .b8 s[128];\n    tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [s], 0, 8;\n    ret;\n}}\n"
         )
     };
     let code = |version: &str| {

@@ -298,7 +298,8 @@ FILL:
         };
         let _ = writeln!(
             text,
-            "    setp.ne.u32 %p2, {scale}, 0;\n    wgmma.mma_async.sync.aligned.m64n{columns}k{}{saturate}.{sum}.{name}.{name_b} \
+            "    setp.ne.u32 %p2, {scale}, \
+            0;\n    wgmma.mma_async.sync.aligned.m64n{columns}k{}{saturate}.{sum}.{name}.{name_b} \
              {{{}}}, {a}, {b}, %p2{signs}{transposes};",
             32 / size,
             sums.join(","),

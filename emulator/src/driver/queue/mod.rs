@@ -22,7 +22,8 @@
 //! too.
 //!
 //! Locks: the scheduler's comes before those of events, legacy orders and the checker of order
-//! ([`crate::driver::ordering`]); nothing else is locked under it, and no destructor of a task runs there.
+//! ([`crate::driver::ordering`]); nothing else is locked under it, and no destructor of a task runs
+//! there.
 
 mod dag;
 pub mod schedule;

@@ -17,7 +17,8 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Schedule, String> {
         let wrong = || {
             format!(
-                "PTX_EMULATOR_SCHEDULE is \"{text}\"; it may be eager, lazy or random:SEED with a number as seed"
+                "PTX_EMULATOR_SCHEDULE is \"{text}\"; it may be eager, lazy or random:SEED with a \
+                number as seed"
             )
         };
         match text.trim() {

@@ -4,8 +4,8 @@ use crate::exec::machine::warp::Warp;
 use crate::ir::Reg;
 use std::hint::black_box;
 
-/// The number of lanes, hidden from the compiler: it unrolls loops of a known length before it makes
-/// vector instructions of them, which then fails for additions and logic.
+/// The number of lanes, hidden from the compiler: it unrolls loops of a known length before it
+/// makes vector instructions of them, which then fails for additions and logic.
 #[inline(always)]
 pub(crate) fn lane_count() -> usize {
     black_box(32).min(32)

@@ -70,7 +70,8 @@ impl Printed {
         if text.lost > 0 {
             let (lost, limit) = (text.lost, self.limit);
             crate::note::report(&format!(
-                "ptx-emulator: kernel {kernel} printed {lost} bytes more than the {limit} bytes of its buffer hold; the oldest are lost (CU_LIMIT_PRINTF_FIFO_SIZE sets its size)"
+                "ptx-emulator: kernel {kernel} printed {lost} bytes more than the {limit} bytes of \
+                its buffer hold; the oldest are lost (CU_LIMIT_PRINTF_FIFO_SIZE sets its size)"
             ));
         }
     }

@@ -78,7 +78,10 @@ impl<'a> Builder<'_, 'a> {
             return self.bulk_between(None, i, m);
         }
         if !global || cluster && cta || shared.is_none() || loads == m.take("bulk_group") {
-            return m.error("copies go between `.global` and `.shared`, loads with `.mbarrier::complete_tx::bytes`, stores with `.bulk_group`");
+            return m.error(
+                "copies go between `.global` and `.shared`, loads with \
+                `.mbarrier::complete_tx::bytes`, stores with `.bulk_group`",
+            );
         }
         match (tensor, loads) {
             (true, _) => self.tensor_copy(loads, None, i, m),
@@ -101,7 +104,10 @@ impl<'a> Builder<'_, 'a> {
             m.take("global") && m.take("bulk_group")
         };
         if !way || !m.take("shared::cta") {
-            return m.error("reductions go from `.shared::cta` to `.global` with `.bulk_group`, or to `.shared::cluster` with `.mbarrier::complete_tx::bytes`");
+            return m.error(
+                "reductions go from `.shared::cta` to `.global` with `.bulk_group`, or \
+                to `.shared::cluster` with `.mbarrier::complete_tx::bytes`",
+            );
         }
         let operations = [
             ("add", AtomOp::Add),

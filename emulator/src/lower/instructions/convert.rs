@@ -255,7 +255,8 @@ impl<'a> Builder<'_, 'a> {
             }
             _ => {
                 return m.error(
-                    "pairs of 8 bits are converted from .f32 and .f16x2 with `.satfinite`, and to .f16x2",
+                    "pairs of 8 bits are converted from .f32 and .f16x2 with `.satfinite`, and to \
+                    .f16x2",
                 );
             }
         }

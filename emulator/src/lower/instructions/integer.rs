@@ -1,5 +1,5 @@
-//! Integer arithmetic and logic; `add`, `mul` and the like go on to [`crate::lower::instructions::float`] if their type
-//! is one of its.
+//! Integer arithmetic and logic; `add`, `mul` and the like go on to
+//! [`crate::lower::instructions::float`] if their type is one of its.
 
 use crate::ir::{BoolOp, CarryOp, IntBinary, IntTy, IntUnary, MadPart, Op};
 use crate::lower::Result;

@@ -129,7 +129,14 @@ impl<'a> Builder<'_, 'a> {
             _ => return m.error("has a wrong number of operands"),
         };
         let a = a.map_or(Ok(Reg::NONE), |a| self.source(a, Type::U32))?;
-        let wants = matches!(op, MbarrierOp::Arrive { no_complete, expect_tx, .. } if no_complete || expect_tx);
+        let wants = match op {
+            MbarrierOp::Arrive {
+                no_complete,
+                expect_tx,
+                ..
+            } => no_complete || expect_tx,
+            _ => false,
+        };
         if a.is_none() && wants {
             return m.error("the count is missing");
         }

@@ -1,7 +1,7 @@
 //! The arithmetic of a warpgroup's matrix products, and how their operands lie in shared memory.
 //!
-//! Sums round as those of `mma.sync` do, see [`crate::exec::instructions::matrix`]: products are added in the order of
-//! the summed dimension, each with one rounding to nearest.
+//! Sums round as those of `mma.sync` do, see [`crate::exec::instructions::matrix`]: products are
+//! added in the order of the summed dimension, each with one rounding to nearest.
 use crate::exec::instructions::float::canonical;
 use crate::exec::instructions::fp8;
 use crate::exec::instructions::matrix::half_value;
