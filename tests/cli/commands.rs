@@ -194,6 +194,8 @@ fn explain_names_the_kernel_the_refused_and_the_bound() {
 
 #[test]
 fn wrong_usage_exits_with_two_and_says_why() {
+    let cases = crate::paths::data();
+    let cases = cases.to_str().expect("a path in UTF-8");
     for (args, word) in [
         (&["--device", "tpu"][..], "tpu"),
         (&["--device", "emulator:86"], "emulator:86"),
@@ -212,7 +214,7 @@ fn wrong_usage_exits_with_two_and_says_why() {
         (&["verify", "/nowhere/at/all"], "/nowhere/at/all"),
         (&["verify", ".", "--max-macs", "many"], "many"),
         (
-            &["verify", ".", "--kernel", "no_such_kernel"],
+            &["verify", cases, "--kernel", "no_such_kernel"],
             "no_such_kernel",
         ),
         (

@@ -227,7 +227,7 @@ fn every_kernel_runs_what_the_default_leaves_out_and_says() {
     let scratch = Scratch::new("every");
     let file = scratch.0.join("rows.json");
     let more = [
-        &["--json", file.to_str().unwrap(), "--splits", "1"][..],
+        &["--json", file.to_str().unwrap(), "--split-k", "1"][..],
         &["--dtype", "bf16", "--layout", "nhwc"],
         &["--filter-layout", "krsc"],
     ]

@@ -91,7 +91,7 @@ impl Variation {
             text.push_str(&format!(" --kernel {kernel}"));
         }
         if let Some(split_k) = self.split_k {
-            text.push_str(&format!(" --splits {split_k}"));
+            text.push_str(&format!(" --split-k {split_k}"));
         }
         text
     }
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(
             variation.options(),
             "--dtype f16 --layout nhwc --filter-layout krsc --math strict --steps fused --kernel \
-             direct_f16 --splits 2"
+             direct_f16 --split-k 2"
         );
     }
 }

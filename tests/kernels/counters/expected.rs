@@ -1,6 +1,6 @@
 //! The stored numbers: `expected.tsv`, lines of a test, a counter and what was counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,6 +35,11 @@ pub fn updating() -> bool {
 /// Returns the stored number of a test and a counter.
 pub fn get(test: &str, counter: &str) -> Option<f64> {
     table().get(&(test.to_owned(), counter.to_owned())).copied()
+}
+
+/// The tests that have stored numbers.
+pub fn tests() -> BTreeSet<String> {
+    table().into_keys().map(|(test, _)| test).collect()
 }
 
 /// Replaces the numbers of a test. Tests run side by side, so the file is locked meanwhile.

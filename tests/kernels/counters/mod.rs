@@ -23,7 +23,7 @@ use warpconv::plan::{ConvPlan, Limits, PoolPlan};
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;
 
-use crate::trials::in_child;
+use crate::trials::{in_child, test};
 
 /// Times what was counted, for another compiler's taste.
 const SLACK: f64 = 1.05;
@@ -34,6 +34,15 @@ pub fn trials() -> Vec<Trial> {
     all.extend(small::trials());
     all.extend(tensor::trials());
     all.extend(bottleneck::trials());
+    let names: Vec<String> = all.iter().map(|trial| trial.name().to_owned()).collect();
+    all.push(test(
+        "counters::stored_numbers_belong_to_tests",
+        move || {
+            let mut stored = expected::tests();
+            stored.retain(|name| !names.contains(name));
+            assert!(stored.is_empty(), "remove from expected.tsv: {stored:?}");
+        },
+    ));
     all
 }
 

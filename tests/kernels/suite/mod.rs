@@ -231,5 +231,12 @@ pub fn trials() -> Vec<Trial> {
         let tests = TESTS.iter();
         tests.map(move |&(name, run)| test(format!("sm{sm}::{name}"), move || run(device(sm))))
     });
-    all.collect()
+    let repeat = test("suite::a_failure_names_the_command_that_repeats_it", || {
+        let command = device(80).repeat("mb2ic3ih5oc4kh3+f16+nhwc", "a_kernel");
+        let expected = "cargo run --release -- verify <(echo 'mb2ic3ih5oc4kh3+f16+nhwc') \
+            --kernel a_kernel --batch 2 --dtype f16 --layout nhwc --filter-layout kcrs \
+            --math strict --device ";
+        assert!(command.starts_with(expected), "{command}");
+    });
+    all.chain([repeat]).collect()
 }
