@@ -19,8 +19,8 @@ use super::cudnn_baseline::{Best, CudnnBaseline};
 use super::record::CudnnRecord;
 use super::timed_graph::{Chain, Length, text};
 
-/// A graph is timed on one copy of its buffers: a launch finds in the L2 cache what the previous one
-/// left.
+/// A graph is timed on one copy of its buffers: a launch finds in the L2 cache what the previous
+/// one left.
 pub const ONE: Length = Length {
     copies: 1,
     target_us: 1_000.0,
