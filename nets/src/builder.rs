@@ -405,7 +405,7 @@ impl Builder {
             .layout(self.config.layout);
         if kind.is_windowed() {
             builder = builder
-                .window(size, size)
+                .kernel(size, size)
                 .stride(stride, stride)
                 .padding(Padding::same(padding))
                 .ceil_mode(ceil);

@@ -175,7 +175,7 @@ fn small_groups_share_tiles() {
 
 fn pool(image: [usize; 4], window: usize, kind: PoolKind, layout: Layout) -> Pool2d {
     let [n, c, h, w] = image;
-    let builder = Pool2d::builder().input(n, c, h, w).window(window, window);
+    let builder = Pool2d::builder().input(n, c, h, w).kernel(window, window);
     let builder = builder.stride(1, 1).kind(kind).layout(layout);
     builder.build().expect("a valid pooling")
 }

@@ -170,7 +170,7 @@ impl Inception {
         Pool2d::builder()
             .kind(PoolKind::Max { indices: false })
             .input(self.n, self.c, self.h, self.w)
-            .window(3, 3)
+            .kernel(3, 3)
             .padding(Padding::same(1))
             .dtype(self.dtype)
             .layout(self.layout)

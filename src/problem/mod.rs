@@ -15,11 +15,13 @@ pub mod notation;
 mod pair;
 mod pool2d;
 mod relu;
+mod setters;
 mod softmax;
 mod subsample;
 mod tanh;
 mod tensor;
 mod types;
+mod window;
 
 pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
 pub use branches::{Branches, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Product};
@@ -34,3 +36,4 @@ pub use subsample::{Activation, Subsample};
 pub use tanh::Tanh;
 pub use tensor::{TensorDesc, TensorStrides};
 pub use types::{DType, Layout, Math};
+pub use window::Window;

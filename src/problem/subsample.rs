@@ -2,9 +2,10 @@
 
 use crate::error::Error;
 use crate::problem::conv2d::Conv2d;
-use crate::problem::extent::{Axis, outputs};
+use crate::problem::extent::outputs;
 use crate::problem::pair::Real;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::window::Window;
 use crate::problem::{DType, Layout};
 
 /// Activation at the end of a subsampling.
@@ -39,8 +40,7 @@ enum Stored {
 pub struct Subsample {
     input: TensorDesc,
     output: TensorDesc,
-    window: [usize; 2],
-    stride: [usize; 2],
+    window: Window,
     mean: bool,
     activation: Stored,
 }
@@ -56,14 +56,16 @@ impl Subsample {
         [n, c, h, w]: [usize; 4],
         layout: Layout,
         dtype: DType,
-        window: [usize; 2],
+        [r, s]: [usize; 2],
     ) -> Result<Self, Error> {
         let input = TensorDesc::named("input", [n, c, h, w], layout, dtype, None)?;
         Self {
             output: input.clone(),
             input,
-            window,
-            stride: window,
+            window: Window {
+                stride: [r, s],
+                ..Window::new(r, s)
+            },
             mean: false,
             activation: Stored::Identity,
         }
@@ -76,7 +78,11 @@ impl Subsample {
     /// As [`Subsample::new`].
     pub fn stride(self, stride: [usize; 2]) -> Result<Self, Error> {
         let slice = Some((self.output.channel_pitch(), self.output.channel_offset()));
-        Self { stride, ..self }.sized(slice)
+        let window = Window {
+            stride,
+            ..self.window
+        };
+        Self { window, ..self }.sized(slice)
     }
 
     /// The same problem with the mean of a window (or, `false`, its sum).
@@ -134,23 +140,16 @@ impl Subsample {
 
     /// With the output that window and stride make.
     fn sized(self, slice: Option<(usize, usize)>) -> Result<Self, Error> {
-        let axis = |i: usize, input: usize| Axis {
-            input,
-            window: self.window[i],
-            stride: self.stride[i],
-            dilation: 1,
-            before: 0,
-            after: 0,
-        };
         for (what, extents) in [
-            ("a side of the window", self.window),
-            ("a stride", self.stride),
+            ("a side of the window", self.window.kernel),
+            ("a stride", self.window.stride),
         ] {
             if extents.contains(&0) {
                 return Err(Error::Zero { what });
             }
         }
-        let [p, q] = outputs(axis(0, self.input.h()), axis(1, self.input.w()), false)?;
+        let [rows, columns] = self.window.axes([self.input.h(), self.input.w()]);
+        let [p, q] = outputs(rows, columns, false)?;
         let extents = [self.input.n(), self.input.c(), p, q];
         let (layout, dtype) = (self.input.layout(), self.input.dtype());
         let output = TensorDesc::named("output", extents, layout, dtype, slice)?;
@@ -177,14 +176,9 @@ impl Subsample {
         self.output.w()
     }
 
-    /// Rows and columns of a window.
-    pub fn window(&self) -> [usize; 2] {
+    /// Kernel and stride; there is neither dilation nor padding.
+    pub fn window(&self) -> Window {
         self.window
-    }
-
-    /// Rows and columns from one window to the next.
-    pub fn strides(&self) -> [usize; 2] {
-        self.stride
     }
 
     /// Returns whether it takes the mean of a window, not its sum.
@@ -195,7 +189,7 @@ impl Subsample {
     /// Divisor of a window's sum: 1, or its elements if the mean is taken.
     pub fn divisor(&self) -> usize {
         match self.mean {
-            true => self.window[0] * self.window[1],
+            true => self.window.kernel[0] * self.window.kernel[1],
             false => 1,
         }
     }

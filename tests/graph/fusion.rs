@@ -438,7 +438,7 @@ fn pooled_rows_end_within_a_copy() {
                 let pooling = Pool2d::builder()
                     .input(1, before + c, 5, 11)
                     .input_slice(before + pitch, 0)
-                    .window(3, 3)
+                    .kernel(3, 3)
                     .stride(1, 1)
                     .padding(Padding::same(1))
                     .kind(PoolKind::Max { indices: false })

@@ -112,7 +112,7 @@ fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
     for layout in [Layout::Nchw, Layout::Nhwc] {
         let pool = Pool2d::builder()
             .input(1, 3, 1, 2)
-            .window(1 << 30, 1)
+            .kernel(1 << 30, 1)
             .padding(Padding::symmetric(1 << 29, 0))
             .kind(PoolKind::Max { indices: false })
             .layout(layout)
@@ -133,7 +133,7 @@ fn sizes_are_not_rounded_through_floats() {
     let wide = 16_777_217;
     let pool = Pool2d::builder()
         .input(1, 1, 1, wide)
-        .window(1, 1)
+        .kernel(1, 1)
         .dtype(DType::F16)
         .build()
         .expect("a valid problem");
@@ -221,7 +221,7 @@ fn a_plan_keeps_its_indices_within_a_byte() {
     max_pool("mb1ic2ih18kh15kw17+indices");
     let pool = Pool2d::builder()
         .input(1, 1, 20, 20)
-        .window(16, 16)
+        .kernel(16, 16)
         .kind(PoolKind::Max { indices: true });
     assert!(matches!(pool.build(), Err(Error::IndexRange { .. })));
 }

@@ -129,7 +129,7 @@ fn a_mean_of_f16_may_have_a_sum_beyond_f16() {
                 .layout(layout)
                 .dtype(DType::F16);
             let builder = if kind == average {
-                builder.window(96, 96)
+                builder.kernel(96, 96)
             } else {
                 builder
             };

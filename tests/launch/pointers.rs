@@ -113,7 +113,7 @@ fn of_a_convolution() {
 
 #[test]
 fn of_a_pooling() {
-    let builder = Pool2d::builder().input(2, 8, 9, 9).window(2, 2);
+    let builder = Pool2d::builder().input(2, 8, 9, 9).kernel(2, 2);
     let problem = builder.kind(PoolKind::Max { indices: true }).build();
     let problem = problem.unwrap();
     let plan = PoolPlan::new(&problem, gpu().capability()).unwrap();

@@ -262,7 +262,7 @@ fn an_empty_batch_is_nothing_to_do() {
 
     let pool = Pool2d::builder()
         .input(0, 3, 8, 8)
-        .window(2, 2)
+        .kernel(2, 2)
         .kind(PoolKind::Max { indices: true })
         .build()
         .unwrap();

@@ -98,7 +98,7 @@ fn kinds() -> [PoolKind; 6] {
 fn pooled(kind: PoolKind, size: usize) -> Pool2dBuilder {
     let builder = Pool2d::builder().kind(kind).dtype(DType::F16);
     match kind.is_windowed() {
-        true => builder.window(size, size),
+        true => builder.kernel(size, size),
         false => builder,
     }
 }

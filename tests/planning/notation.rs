@@ -377,7 +377,7 @@ prop_compose! {
             .layout(Layout::ALL[layout]);
         if kind.is_windowed() {
             builder = builder
-                .window(r, s)
+                .kernel(r, s)
                 .stride(stride.0, stride.1)
                 .dilation(dilation.0, dilation.1)
                 .padding(padding)

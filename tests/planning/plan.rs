@@ -325,7 +325,7 @@ fn poolings_and_relus_are_planned() {
     let builder = || {
         Pool2d::builder()
             .input(2, 10, 9, 9)
-            .window(3, 3)
+            .kernel(3, 3)
             .stride(2, 2)
     };
     let average = PoolKind::Average {

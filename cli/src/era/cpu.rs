@@ -323,7 +323,7 @@ mod tests {
         let pool = Pool2d::builder()
             .input(2, 5, 9, 8)
             .kind(PoolKind::Max { indices: false })
-            .window(3, 3)
+            .kernel(3, 3)
             .stride(2, 2);
         let pool = pool.build().expect("a valid pooling");
         let x = numbers(pool.input().elements(), 4);

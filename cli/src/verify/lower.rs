@@ -73,9 +73,10 @@ impl Problem {
                 lrn.input().elements() as u64,
                 [lrn.parameters().size.min(lrn.input().c()), 1],
             ),
-            Problem::Subsample(subsample) => {
-                windows(subsample.output().elements() as u64, subsample.window())
-            }
+            Problem::Subsample(subsample) => windows(
+                subsample.output().elements() as u64,
+                subsample.window().kernel,
+            ),
             _ => 0,
         }
     }
@@ -298,7 +299,7 @@ fn subsample(
 /// A pool's window.
 fn windowed(window: Window) -> Pool2dBuilder {
     Pool2d::builder()
-        .window(window.size[0], window.size[1])
+        .kernel(window.size[0], window.size[1])
         .stride(window.stride[0], window.stride[1])
         .dilation(window.dilation[0], window.dilation[1])
         .padding(padding(window))

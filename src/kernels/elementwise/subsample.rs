@@ -15,7 +15,7 @@ impl Operation for Subsample {
     }
 
     fn describe(&self) -> String {
-        let (input, [r, s]) = (self.input(), self.window());
+        let (input, [r, s]) = (self.input(), self.window().kernel);
         format!(
             "a subsampling of {}x{}x{}x{} by {r}x{s}",
             input.n(),

@@ -89,7 +89,7 @@ fn only_pooled_products_are_slower() {
         let conv = conv(DType::Bf16, Layout::Nhwc, 192, [14, width], 32, 1);
         let pooling = Pool2d::builder()
             .input(1, 192, 14, width)
-            .window(3, 3)
+            .kernel(3, 3)
             .stride(1, 1)
             .padding(Padding::same(1))
             .kind(PoolKind::Max { indices: false })

@@ -97,7 +97,7 @@ mod tests {
     fn a_window_that_is_the_plane_takes_the_global_kernel() {
         let pool = |window: usize, kind| {
             let pool = Pool2d::builder().input(8, 64, 7, 7).kind(kind);
-            pool.window(window, window)
+            pool.kernel(window, window)
                 .build()
                 .expect("a valid pooling")
         };
@@ -122,7 +122,7 @@ mod tests {
     fn a_window_is_global_if_it_is_the_plane() {
         let of = |window, padding, kind| {
             let builder = Pool2d::builder().input(2, 4, 7, 7).kind(kind);
-            let builder = builder.window(window, window).stride(9, 9);
+            let builder = builder.kernel(window, window).stride(9, 9);
             let builder = builder.padding(crate::problem::Padding::same(padding));
             is_global(&builder.build().expect("a valid pooling"))
         };

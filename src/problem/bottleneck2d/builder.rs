@@ -2,6 +2,7 @@
 
 use super::{Added, Bottleneck2d};
 use crate::error::Error;
+use crate::problem::setters::{filter_setters, tensor_setters};
 use crate::problem::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, Padding};
 use crate::problem::{DType, Layout, Math};
 
@@ -76,21 +77,12 @@ impl Bottleneck2dBuilder {
         }
     }
 
-    /// Images, channels, rows and columns of the input.
-    pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
-        self.input = [n, c, h, w];
-        self
-    }
+    tensor_setters!();
+    filter_setters!();
 
     /// Channels of both intermediates.
     pub fn mid_channels(mut self, mid_channels: usize) -> Self {
         self.mid_channels = mid_channels;
-        self
-    }
-
-    /// Channels of the output.
-    pub fn filters(mut self, k: usize) -> Self {
-        self.filters = k;
         self
     }
 
@@ -117,54 +109,6 @@ impl Bottleneck2dBuilder {
         if added != Added::Tensor {
             self.residual_slice = None;
         }
-        self
-    }
-
-    /// Sets whether the result passes through ReLU; the intermediates always do.
-    pub fn relu(mut self, relu: bool) -> Self {
-        self.relu = relu;
-        self
-    }
-
-    /// Storage type of all tensors.
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// The layout of input, output and residual.
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The layout of the filters of all three convolutions.
-    pub fn filter_layout(mut self, layout: FilterLayout) -> Self {
-        self.filter_layout = layout;
-        self
-    }
-
-    /// Mode of f32 multiplication; other types have [`Math::Strict`] only.
-    pub fn math(mut self, math: Math) -> Self {
-        self.math = math;
-        self
-    }
-
-    /// Alignment of every buffer's first element, in bytes; as [`Conv2dBuilder::alignment`].
-    pub fn alignment(mut self, bytes: usize) -> Self {
-        self.alignment = bytes;
-        self
-    }
-
-    /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
-    pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.input_slice = Some((pitch, offset));
-        self
-    }
-
-    /// The output is channels `offset..offset + k` of a tensor of `pitch` channels.
-    pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.output_slice = Some((pitch, offset));
         self
     }
 

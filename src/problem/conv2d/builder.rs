@@ -2,8 +2,10 @@
 
 use super::{Conv2d, FilterLayout, Padding};
 use crate::error::Error;
-use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
+use crate::problem::extent::{at_most, nonzero, outputs, product};
+use crate::problem::setters::{filter_setters, tensor_setters, window_setters};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::window::Window;
 use crate::problem::{DType, Layout, Math};
 
 /// The largest alignment that can be promised, in bytes: that of every allocation on a device.
@@ -17,10 +19,7 @@ const MAX_ALIGNMENT: usize = 256;
 pub struct Conv2dBuilder {
     pub(super) input: [usize; 4],
     pub(super) filters: usize,
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) padding: Padding,
+    pub(super) window: Window,
     pub(super) groups: usize,
     pub(super) bias: bool,
     pub(super) relu: bool,
@@ -36,41 +35,9 @@ pub struct Conv2dBuilder {
 }
 
 impl Conv2dBuilder {
-    /// Images, channels, rows and columns of the input.
-    pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
-        self.input = [n, c, h, w];
-        self
-    }
-
-    /// Filters, which are the channels of the output.
-    pub fn filters(mut self, k: usize) -> Self {
-        self.filters = k;
-        self
-    }
-
-    /// Rows and columns of a filter.
-    pub fn kernel(mut self, r: usize, s: usize) -> Self {
-        self.kernel = [r, s];
-        self
-    }
-
-    /// Rows and columns between two windows.
-    pub fn stride(mut self, h: usize, w: usize) -> Self {
-        self.stride = [h, w];
-        self
-    }
-
-    /// Rows and columns between two taps; 1 is dense.
-    pub fn dilation(mut self, h: usize, w: usize) -> Self {
-        self.dilation = [h, w];
-        self
-    }
-
-    /// Zeros around the image.
-    pub fn padding(mut self, padding: Padding) -> Self {
-        self.padding = padding;
-        self
-    }
+    tensor_setters!();
+    window_setters!();
+    filter_setters!();
 
     /// Groups that channels and filters divide into.
     pub fn groups(mut self, groups: usize) -> Self {
@@ -84,61 +51,12 @@ impl Conv2dBuilder {
         self
     }
 
-    /// Sets whether the result passes through ReLU, after bias and residual.
-    pub fn relu(mut self, relu: bool) -> Self {
-        self.relu = relu;
-        self
-    }
-
     /// Sets whether a tensor of the output's shape is added, before the ReLU.
     pub fn residual(mut self, residual: bool) -> Self {
         self.residual = residual;
         if !residual {
             self.residual_slice = None;
         }
-        self
-    }
-
-    /// Storage type of all tensors.
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// The layout of input, output and residual.
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The layout of the filters.
-    pub fn filter_layout(mut self, layout: FilterLayout) -> Self {
-        self.filter_layout = layout;
-        self
-    }
-
-    /// Mode of f32 multiplication; other types have [`Math::Strict`] only.
-    pub fn math(mut self, math: Math) -> Self {
-        self.math = math;
-        self
-    }
-
-    /// Alignment of every buffer's first element, in bytes: a power of two, at least an element's
-    /// size and at most 256. Kernels that copy 16 bytes at a time need 16, which is the default.
-    pub fn alignment(mut self, bytes: usize) -> Self {
-        self.alignment = bytes;
-        self
-    }
-
-    /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
-    pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.input_slice = Some((pitch, offset));
-        self
-    }
-
-    /// The output is channels `offset..offset + k` of a tensor of `pitch` channels.
-    pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.output_slice = Some((pitch, offset));
         self
     }
 
@@ -165,20 +83,16 @@ impl Conv2dBuilder {
     ///   pixels `n * p * q` reaches 2^31.
     pub fn build(self) -> Result<Conv2d, Error> {
         let [n, c, h, w] = self.input;
-        let ([r, s], k) = (self.kernel, self.filters);
+        let ([r, s], k) = (self.window.kernel, self.filters);
         for (what, extent) in [
             ("the number of channels", c),
             ("the number of filters", k),
             ("the number of groups", self.groups),
-            ("the height of the kernel", r),
-            ("the width of the kernel", s),
-            ("the vertical stride", self.stride[0]),
-            ("the horizontal stride", self.stride[1]),
-            ("the vertical dilation", self.dilation[0]),
-            ("the horizontal dilation", self.dilation[1]),
         ] {
             nonzero(what, extent)?;
         }
+        let sides = ["the height of the kernel", "the width of the kernel"];
+        self.window.check(sides)?;
         for (what, count) in [("channels", c), ("filters", k)] {
             if count % self.groups != 0 {
                 return Err(Error::Groups {
@@ -197,7 +111,7 @@ impl Conv2dBuilder {
             self.input_slice,
         )?
         .convolvable()?;
-        let [rows, columns] = self.axes();
+        let [rows, columns] = self.window.axes([h, w]);
         let [p, q] = outputs(rows, columns, false)?;
         at_most(
             "the elements of the filters",
@@ -231,11 +145,7 @@ impl Conv2dBuilder {
             input,
             output,
             residual,
-            r,
-            s,
-            stride: self.stride,
-            dilation: self.dilation,
-            padding: self.padding,
+            window: self.window,
             groups: self.groups,
             bias: self.bias,
             relu: self.relu,
@@ -259,24 +169,5 @@ impl Conv2dBuilder {
             });
         }
         Ok(())
-    }
-
-    /// The window's two axes, rows first.
-    pub(super) fn axes(&self) -> [Axis; 2] {
-        let Padding {
-            top,
-            bottom,
-            left,
-            right,
-        } = self.padding;
-        let sides = [(top, bottom), (left, right)];
-        std::array::from_fn(|i| Axis {
-            input: self.input[2 + i],
-            window: self.kernel[i],
-            stride: self.stride[i],
-            dilation: self.dilation[i],
-            before: sides[i].0,
-            after: sides[i].1,
-        })
     }
 }

@@ -6,6 +6,7 @@ pub use builder::Conv2dBuilder;
 
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::window::Window;
 use crate::problem::{DType, Layout, Math};
 
 /// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels
@@ -102,11 +103,7 @@ pub struct Conv2d {
     input: TensorDesc,
     output: TensorDesc,
     residual: Option<TensorDesc>,
-    r: usize,
-    s: usize,
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    padding: Padding,
+    window: Window,
     groups: usize,
     bias: bool,
     relu: bool,
@@ -131,10 +128,7 @@ impl Conv2d {
         Conv2dBuilder {
             input: [0; 4],
             filters: 0,
-            kernel: [0; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            padding: Padding::NONE,
+            window: Window::new(0, 0),
             groups: 1,
             bias: false,
             relu: false,
@@ -158,10 +152,7 @@ impl Conv2d {
         Conv2dBuilder {
             input: [self.n(), self.c(), self.h(), self.w()],
             filters: self.k(),
-            kernel: [self.r, self.s],
-            stride: self.stride,
-            dilation: self.dilation,
-            padding: self.padding,
+            window: self.window,
             groups: self.groups,
             bias: self.bias,
             relu: self.relu,
@@ -266,12 +257,12 @@ impl Conv2d {
 
     /// Rows of a filter.
     pub fn r(&self) -> usize {
-        self.r
+        self.window.kernel[0]
     }
 
     /// Columns of a filter.
     pub fn s(&self) -> usize {
-        self.s
+        self.window.kernel[1]
     }
 
     /// Rows of the output.
@@ -299,19 +290,24 @@ impl Conv2d {
         self.k() / self.groups
     }
 
+    /// Kernel, stride, dilation and padding.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
     /// Rows and columns between two windows.
     pub fn stride(&self) -> [usize; 2] {
-        self.stride
+        self.window.stride
     }
 
     /// Rows and columns between two taps; 1 is dense.
     pub fn dilation(&self) -> [usize; 2] {
-        self.dilation
+        self.window.dilation
     }
 
     /// Zeros around the image.
     pub fn padding(&self) -> Padding {
-        self.padding
+        self.window.padding
     }
 
     /// Storage type of all tensors.
@@ -373,7 +369,7 @@ impl Conv2d {
     /// Elements that the buffer of the filters holds: the weights, and the gaps of
     /// [`FilterLayout::Packed`].
     pub fn filter_len(&self) -> usize {
-        self.k() * self.r * self.s * self.filter_pitch()
+        self.k() * self.window.kernel[0] * self.window.kernel[1] * self.filter_pitch()
     }
 
     /// Elements from one tap's channels to the next one's where channels are innermost: the
@@ -386,9 +382,12 @@ impl Conv2d {
     /// The filter element that holds (k, c, r, s), `c` counted within the group.
     pub fn filter_index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
         match self.filter_layout {
-            FilterLayout::Kcrs => ((k * self.group_c() + c) * self.r + r) * self.s + s,
+            FilterLayout::Kcrs => {
+                ((k * self.group_c() + c) * self.window.kernel[0] + r) * self.window.kernel[1] + s
+            }
             FilterLayout::Krsc | FilterLayout::Packed => {
-                ((k * self.r + r) * self.s + s) * self.filter_pitch() + c
+                ((k * self.window.kernel[0] + r) * self.window.kernel[1] + s) * self.filter_pitch()
+                    + c
             }
         }
     }
@@ -405,7 +404,7 @@ impl Conv2d {
 
     /// Length of the matrix product's sums: `group_c * r * s`.
     pub fn gemm_k(&self) -> usize {
-        self.group_c() * self.r * self.s
+        self.group_c() * self.window.kernel[0] * self.window.kernel[1]
     }
 
     /// Multiplications, those with padding included: `n * p * q * k * group_c * r * s`.

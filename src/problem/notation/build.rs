@@ -110,7 +110,7 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
         .dilation(rows.dilation, columns.dilation)
         .padding(padding(&window.axes));
     if kind.is_windowed() {
-        builder = builder.window(rows.window, columns.window);
+        builder = builder.kernel(rows.window, columns.window);
         if let [Some(p), Some(q)] = cropped(&window, ceil) {
             builder = builder.output_size(size(fields, "oh", p)?, size(fields, "ow", q)?);
         }

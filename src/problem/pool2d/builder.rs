@@ -3,21 +3,20 @@
 use super::{MAX_INDEXED_WINDOW, Pool2d, PoolKind};
 use crate::error::Error;
 use crate::problem::conv2d::Padding;
-use crate::problem::extent::{Axis, at_most, nonzero, outputs, product};
+use crate::problem::extent::{at_most, nonzero, outputs, product};
+use crate::problem::setters::{tensor_setters, window_setters};
 use crate::problem::tensor::TensorDesc;
+use crate::problem::window::Window;
 use crate::problem::{DType, Layout};
 
-/// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `window` for the
+/// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `kernel` for the
 /// kinds that slide one; the rest defaults to stride = 1, dilation 1, no padding, f32 and NCHW.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Pool2dBuilder {
     pub(super) kind: PoolKind,
     pub(super) input: [usize; 4],
-    pub(super) window: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) padding: Padding,
+    pub(super) window: Window,
     pub(super) ceil_mode: bool,
     pub(super) output_size: Option<[usize; 2]>,
     pub(super) dtype: DType,
@@ -27,35 +26,8 @@ pub struct Pool2dBuilder {
 }
 
 impl Pool2dBuilder {
-    /// Images, channels, rows and columns of the input.
-    pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
-        self.input = [n, c, h, w];
-        self
-    }
-
-    /// Rows and columns of the window.
-    pub fn window(mut self, r: usize, s: usize) -> Self {
-        self.window = [r, s];
-        self
-    }
-
-    /// Rows and columns between two windows.
-    pub fn stride(mut self, h: usize, w: usize) -> Self {
-        self.stride = [h, w];
-        self
-    }
-
-    /// Rows and columns between two positions of the window; 1 is dense.
-    pub fn dilation(mut self, h: usize, w: usize) -> Self {
-        self.dilation = [h, w];
-        self
-    }
-
-    /// Padding around the image.
-    pub fn padding(mut self, padding: Padding) -> Self {
-        self.padding = padding;
-        self
-    }
+    tensor_setters!();
+    window_setters!();
 
     /// Sets whether the output's size is rounded up: a last window may hang over the padding,
     /// but not start in it.
@@ -74,30 +46,6 @@ impl Pool2dBuilder {
     /// Computation over the window.
     pub fn kind(mut self, kind: PoolKind) -> Self {
         self.kind = kind;
-        self
-    }
-
-    /// Storage type of both tensors.
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// The layout of input and output.
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
-    pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.input_slice = Some((pitch, offset));
-        self
-    }
-
-    /// The output is channels `offset..offset + c` of a tensor of `pitch` channels.
-    pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.output_slice = Some((pitch, offset));
         self
     }
 
@@ -123,9 +71,9 @@ impl Pool2dBuilder {
             self.input_slice,
         )?;
         let [n, c, h, w] = self.input;
-        let (window, [p, q]) = match self.kind {
+        let (kernel, [p, q]) = match self.kind {
             PoolKind::Max { .. } | PoolKind::Average { .. } => {
-                (self.window, self.windowed_outputs()?)
+                (self.window.kernel, self.windowed_outputs()?)
             }
             PoolKind::GlobalMax | PoolKind::GlobalAverage => {
                 self.refuse_window()?;
@@ -157,26 +105,19 @@ impl Pool2dBuilder {
             kind: self.kind,
             input,
             output,
-            window,
-            stride: if windowed { self.stride } else { [1, 1] },
-            dilation: self.dilation,
-            padding: self.padding,
+            window: Window {
+                kernel,
+                stride: if windowed { self.window.stride } else { [1, 1] },
+                ..self.window
+            },
             ceil_mode: self.ceil_mode,
         })
     }
 
     /// The output's size where a window slides.
     fn windowed_outputs(&self) -> Result<[usize; 2], Error> {
-        for (what, extent) in [
-            ("the height of the window", self.window[0]),
-            ("the width of the window", self.window[1]),
-            ("the vertical stride", self.stride[0]),
-            ("the horizontal stride", self.stride[1]),
-            ("the vertical dilation", self.dilation[0]),
-            ("the horizontal dilation", self.dilation[1]),
-        ] {
-            nonzero(what, extent)?;
-        }
+        let sides = ["the height of the window", "the width of the window"];
+        self.window.check(sides)?;
         if let PoolKind::Average {
             divisor_override: Some(0),
             ..
@@ -184,15 +125,16 @@ impl Pool2dBuilder {
         {
             return Err(Error::ZeroDivisor);
         }
-        let [rows, columns] = self.axes();
+        let [_, _, h, w] = self.input;
+        let [rows, columns] = self.window.axes([h, w]);
         let size = outputs(rows, columns, self.ceil_mode)?;
         let size = self.wanted_outputs(size)?;
-        at_most("the positions of the window", product(&self.window))?;
+        at_most("the positions of the window", product(&self.window.kernel))?;
         if let PoolKind::Max { indices: true } = self.kind
-            && product(&self.window) > MAX_INDEXED_WINDOW as u128
+            && product(&self.window.kernel) > MAX_INDEXED_WINDOW as u128
         {
             return Err(Error::IndexRange {
-                window: self.window,
+                window: self.window.kernel,
             });
         }
         Ok(size)
@@ -217,12 +159,12 @@ impl Pool2dBuilder {
 
     /// Fails if anything was said about a window.
     fn refuse_window(&self) -> Result<(), Error> {
-        let plain = Pool2d::builder();
+        let (own, plain) = (&self.window, Window::new(0, 0));
         for (what, given) in [
-            ("a window", self.window != plain.window),
-            ("a stride", self.stride != plain.stride),
-            ("a dilation", self.dilation != plain.dilation),
-            ("padding", self.padding != plain.padding),
+            ("a window", own.kernel != plain.kernel),
+            ("a stride", own.stride != plain.stride),
+            ("a dilation", own.dilation != plain.dilation),
+            ("padding", own.padding != plain.padding),
             ("ceil mode", self.ceil_mode),
             ("an output size", self.output_size.is_some()),
         ] {
@@ -234,24 +176,5 @@ impl Pool2dBuilder {
             }
         }
         Ok(())
-    }
-
-    /// The window's two axes, rows first.
-    pub(super) fn axes(&self) -> [Axis; 2] {
-        let Padding {
-            top,
-            bottom,
-            left,
-            right,
-        } = self.padding;
-        let sides = [(top, bottom), (left, right)];
-        std::array::from_fn(|i| Axis {
-            input: self.input[2 + i],
-            window: self.window[i],
-            stride: self.stride[i],
-            dilation: self.dilation[i],
-            before: sides[i].0,
-            after: sides[i].1,
-        })
     }
 }

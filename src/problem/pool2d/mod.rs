@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::problem::conv2d::Padding;
 use crate::problem::extent::outputs;
 use crate::problem::tensor::TensorDesc;
+use crate::problem::window::Window;
 use crate::problem::{DType, Layout};
 
 /// The most positions that a window may have for its maximum's index to be asked for: one byte, of
@@ -66,10 +67,7 @@ pub struct Pool2d {
     kind: PoolKind,
     input: TensorDesc,
     output: TensorDesc,
-    window: [usize; 2],
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    padding: Padding,
+    window: Window,
     ceil_mode: bool,
 }
 
@@ -81,7 +79,7 @@ impl Pool2d {
     /// let pool = Pool2d::builder()
     ///     .kind(PoolKind::Max { indices: true })
     ///     .input(128, 64, 112, 112)
-    ///     .window(3, 3)
+    ///     .kernel(3, 3)
     ///     .stride(2, 2)
     ///     .ceil_mode(true)
     ///     .build()?;
@@ -92,10 +90,7 @@ impl Pool2d {
         Pool2dBuilder {
             kind: PoolKind::Max { indices: false },
             input: [0; 4],
-            window: [0; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            padding: Padding::NONE,
+            window: Window::new(0, 0),
             ceil_mode: false,
             output_size: None,
             dtype: DType::F32,
@@ -113,14 +108,13 @@ impl Pool2d {
         let builder = Pool2dBuilder {
             kind: self.kind,
             input: [self.n(), self.c(), self.h(), self.w()],
-            window: if self.kind.is_windowed() {
-                self.window
-            } else {
-                [0; 2]
+            window: match self.kind.is_windowed() {
+                true => self.window,
+                false => Window {
+                    kernel: [0; 2],
+                    ..self.window
+                },
             },
-            stride: self.stride,
-            dilation: self.dilation,
-            padding: self.padding,
             ceil_mode: self.ceil_mode,
             output_size: None,
             dtype: self.dtype(),
@@ -128,7 +122,7 @@ impl Pool2d {
             input_slice: slice(&self.input),
             output_slice: slice(&self.output),
         };
-        let [rows, columns] = builder.axes();
+        let [rows, columns] = builder.window.axes([self.h(), self.w()]);
         let fit = outputs(rows, columns, self.ceil_mode);
         if self.kind.is_windowed() && fit != Ok([self.p(), self.q()]) {
             return builder.output_size(self.p(), self.q());
@@ -198,13 +192,13 @@ impl Pool2d {
     /// Rows of the window; of a global pooling those of the input, of an adaptive one an upper
     /// bound.
     pub fn r(&self) -> usize {
-        self.window[0]
+        self.window.kernel[0]
     }
 
     /// Columns of the window; of a global pooling those of the input, of an adaptive one an upper
     /// bound.
     pub fn s(&self) -> usize {
-        self.window[1]
+        self.window.kernel[1]
     }
 
     /// Rows of the output.
@@ -217,19 +211,24 @@ impl Pool2d {
         self.output.w()
     }
 
+    /// Kernel, stride, dilation and padding.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
     /// Rows and columns between two windows; 1 where none slides.
     pub fn stride(&self) -> [usize; 2] {
-        self.stride
+        self.window.stride
     }
 
     /// Rows and columns between two positions of the window; 1 is dense.
     pub fn dilation(&self) -> [usize; 2] {
-        self.dilation
+        self.window.dilation
     }
 
     /// Padding around the image.
     pub fn padding(&self) -> Padding {
-        self.padding
+        self.window.padding
     }
 
     /// Returns whether the output's size was rounded up.

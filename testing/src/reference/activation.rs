@@ -115,7 +115,7 @@ pub fn subsample_bound(
     coefficient: &[f64],
     bias: &[f64],
 ) -> Result<Vec<f64>, Error> {
-    let [r, s] = problem.window();
+    let [r, s] = problem.window().kernel;
     let roundings = (r * s + 3) as f64;
     windows(problem, x, coefficient, bias, |before, magnitude| {
         let linear = 1.01 * roundings * (UNIT * magnitude + LEAST);
@@ -150,7 +150,7 @@ fn windows(
     expect_len("input", x, input.elements())?;
     expect_len("coefficient", coefficient, problem.c())?;
     expect_len("bias", bias, problem.c())?;
-    let ([r, s], [stride_h, stride_w]) = (problem.window(), problem.strides());
+    let ([r, s], [stride_h, stride_w]) = (problem.window().kernel, problem.window().stride);
     let (plane, divisor) = (input.h() * input.w(), problem.divisor() as f64);
     let mut result = vec![0.0; output.elements()];
     for_each_plane(&mut result, problem.p() * problem.q(), |index, result| {

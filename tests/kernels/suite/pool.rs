@@ -181,7 +181,7 @@ prop_compose! {
             .layout(Layout::ALL[layout]);
         if kind.is_windowed() {
             builder = builder
-                .window(window.0, window.1)
+                .kernel(window.0, window.1)
                 .stride(stride.0, stride.1)
                 .dilation(dilation.0, dilation.1)
                 .padding(Padding { top: sides.0, bottom: sides.1, left: sides.2, right: sides.3 })

@@ -70,7 +70,7 @@ fn lengths_are_exact() {
 
     let pool = Pool2d::builder()
         .input(1, 2, 6, 6)
-        .window(2, 2)
+        .kernel(2, 2)
         .kind(PoolKind::Max { indices: true })
         .build()
         .unwrap();
@@ -181,7 +181,7 @@ fn operands_and_types_are_the_problems() {
 
     let pool = Pool2d::builder()
         .input(1, 2, 6, 6)
-        .window(2, 2)
+        .kernel(2, 2)
         .build()
         .unwrap();
     let plan = gpu

@@ -112,7 +112,7 @@ fn pools_and_relus_check_their_pointers_too() {
     let gpu = gpu();
     let pool = Pool2d::builder()
         .input(1, 2, 6, 6)
-        .window(2, 2)
+        .kernel(2, 2)
         .kind(PoolKind::Max { indices: true })
         .build()
         .unwrap();

@@ -16,7 +16,7 @@ fn conv() -> Conv2dBuilder {
 
 /// A 2x2 pooling of 4x4 images.
 fn pool() -> Pool2dBuilder {
-    Pool2d::builder().input(2, 6, 4, 4).window(2, 2)
+    Pool2d::builder().input(2, 6, 4, 4).kernel(2, 2)
 }
 
 fn message(result: Result<Conv2d, Error>) -> String {
@@ -113,9 +113,9 @@ fn the_kernel_fits_the_padded_input() {
         .build()
         .unwrap();
     assert_eq!((conv.p(), conv.q()), (1, 1));
-    assert!(pool().window(5, 5).build().is_err());
+    assert!(pool().kernel(5, 5).build().is_err());
     // Ceil mode does not help a window that does not fit.
-    assert!(pool().window(5, 5).ceil_mode(true).build().is_err());
+    assert!(pool().kernel(5, 5).ceil_mode(true).build().is_err());
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn more_than_two_to_the_31_elements_in_all_are_fine() {
     // Sizes are whole numbers: 2^24 + 1 does not become 2^24.
     let wide = Pool2d::builder()
         .input(1, 1, 1, 16_777_217)
-        .window(1, 1)
+        .kernel(1, 1)
         .build()
         .unwrap();
     assert_eq!(wide.q(), 16_777_217);

@@ -7,7 +7,7 @@ use warpconv::problem::{Padding, Pool2d, PoolKind};
 #[test]
 fn zeros_are_refused_by_name() {
     assert_eq!(
-        pool().window(0, 1).build(),
+        pool().kernel(0, 1).build(),
         Err(Error::Zero {
             what: "the height of the window"
         })
@@ -32,7 +32,7 @@ fn zeros_are_refused_by_name() {
 #[test]
 fn poolings() {
     let max = PoolKind::Max { indices: true };
-    let wide = pool().input(1, 1, 20, 20).window(16, 16).kind(max).build();
+    let wide = pool().input(1, 1, 20, 20).kernel(16, 16).kind(max).build();
     assert_eq!(wide, Err(Error::IndexRange { window: [16, 16] }));
     assert_eq!(
         wide.unwrap_err().to_string(),
@@ -41,7 +41,7 @@ fn poolings() {
     assert!(
         pool()
             .input(1, 1, 20, 20)
-            .window(15, 17)
+            .kernel(15, 17)
             .kind(max)
             .build()
             .is_ok()
@@ -71,7 +71,7 @@ fn poolings() {
     assert_eq!(global.to_builder().build().unwrap(), global);
     // Padding beyond half the window is oneDNN's and ONNX's to ask for.
     let padded = pool()
-        .window(5, 5)
+        .kernel(5, 5)
         .stride(5, 5)
         .input(1, 16, 10, 10)
         .padding(Padding::same(10))
@@ -101,7 +101,7 @@ fn ceil_mode_adds_at_most_one_window() {
         let build = |ceil| {
             let pool = Pool2d::builder()
                 .input(1, 1, h, h)
-                .window(r, r)
+                .kernel(r, r)
                 .stride(stride, stride);
             pool.padding(Padding::same(pad)).ceil_mode(ceil).build()
         };
