@@ -9,7 +9,7 @@ use super::{Gpu, LoadedKernel, Prepared};
 use crate::error::Error;
 use crate::kernels::args::{ConvArgs, PoolArgs};
 use crate::kernels::bottleneck::args::BottleneckArgs;
-use crate::kernels::bottleneck::resident;
+use crate::kernels::cost::resident;
 use crate::kernels::elementwise::activation_args::SubsampleArgs;
 use crate::kernels::families::{self, conv_family};
 use crate::kernels::multi_conv::args::BranchesArgs;

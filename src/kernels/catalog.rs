@@ -21,6 +21,8 @@ mod multi_conv;
 mod pool;
 #[path = "simt/entries.rs"]
 mod simt;
+#[path = "catalog/tile.rs"]
+mod tile;
 #[path = "wgmma/entries.rs"]
 mod wgmma;
 

@@ -168,6 +168,14 @@ pub(super) fn overlapped(arithmetic: f64, memory: f64) -> f64 {
     arithmetic.max(memory) + 0.1 * arithmetic.min(memory)
 }
 
+/// Occupancy: blocks that an SM holds at once, as far as shared memory and what the kernel was compiled
+/// for tell.
+pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
+    // The driver takes 1 KiB per block for itself.
+    let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));
+    u64::from(kernel.min_blocks.min(room).max(1))
+}
+
 /// Multiply-adds a second of one multiprocessor.
 fn lane_rate(device: &Capability) -> f64 {
     f64::from(device.fp32_lanes()) * f64::from(device.clock_khz) * 1e3

@@ -10,7 +10,7 @@ pub(crate) mod bottleneck;
 mod capability;
 mod catalog;
 mod conv;
-mod cost;
+pub(crate) mod cost;
 pub(crate) mod elementwise;
 pub(crate) mod families;
 pub(crate) mod fill;

@@ -8,7 +8,7 @@
 //! adds them up.
 
 use super::capability::Capability;
-use super::cost::{Score, memory_us, overlapped};
+use super::cost::{Score, memory_us, overlapped, resident};
 use super::families::Copies;
 use super::roofline::Roofline;
 use crate::kernels::{Arch, DType, Kernel, Math};
@@ -127,14 +127,6 @@ pub(super) fn score(
 /// next.
 fn persistent(kernel: &Kernel) -> bool {
     kernel.tensor_traits().persistent
-}
-
-/// Blocks that a multiprocessor holds: what the kernel was compiled for and shared memory has room
-/// for.
-fn resident(kernel: &Kernel, device: &Capability) -> u64 {
-    // The driver takes 1 KiB a block for itself.
-    let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));
-    u64::from(kernel.min_blocks.min(room).max(1))
 }
 
 /// Clocks of one step of a tile.

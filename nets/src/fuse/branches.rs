@@ -132,13 +132,9 @@ impl<'a> Unit<'a> {
 
     /// Returns whether their filters can be put side by side.
     fn merges_with(&self, other: &Unit<'_>) -> bool {
-        let geometry = |conv: &Conv2d| {
-            let size = [conv.r(), conv.s()];
-            (size, conv.stride(), conv.dilation(), conv.padding())
-        };
         self.reads_with(other)
             && (self.pooling, other.pooling) == (None, None)
-            && geometry(self.conv) == geometry(other.conv)
+            && self.conv.window() == other.conv.window()
     }
 
     /// The model's time of its own launches, if they can be planned.

@@ -7,7 +7,7 @@
 use args::BottleneckArgs;
 pub(crate) mod args;
 
-use crate::kernels::cost::{Score, memory_us, overlapped};
+use crate::kernels::cost::{Score, memory_us, overlapped, resident};
 use crate::kernels::fill::Arguments;
 use crate::kernels::tensor::alignment_of;
 use crate::kernels::tensor_cost::{FINISH, L2_BYTES, START};
@@ -135,14 +135,6 @@ impl Operation for Bottleneck2d {
 /// rounding.
 pub(super) fn cuts_operands(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::BottleneckWgmma
-}
-
-/// Blocks that a multiprocessor holds at once, as far as shared memory and what the kernel was
-/// compiled for tell; the launch has as many for each, at most.
-pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
-    // The driver takes 1 KiB a block for itself.
-    let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));
-    u64::from(kernel.min_blocks.min(room).max(1))
 }
 
 /// Alignment of every run of x that a kernel copies from, in bytes.

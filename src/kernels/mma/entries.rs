@@ -1,5 +1,6 @@
 //! The kernels that compute on tensor cores by `mma.sync`: tiles of `kernels/mma/tile.cuh`.
 
+use super::tile::{Tile, tile};
 use super::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
 use super::{DType, Layout, Math};
 
@@ -14,62 +15,66 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     turing(all);
 }
 
-/// A tile: filters, pixels, channels per step, bytes of a copy of x, threads, stages, blocks a
-/// multiprocessor.
-type Tile = (u32, u32, u32, u32, u32, u32, u32);
-
 /// Tiles of f16 and bf16 on compute capability 8.0 and later. What has four warps of 64x64 sums
 /// takes all registers of two blocks per multiprocessor; x in pieces of 4 and 2 bytes takes more
 /// threads to bring than to multiply.
 const HALF_NHWC: [Tile; 11] = [
-    (128, 256, 64, 16, 256, 3, 1),
-    (128, 128, 64, 16, 128, 3, 2),
-    (64, 128, 64, 16, 128, 3, 3),
-    (64, 64, 64, 16, 128, 4, 3),
-    (64, 128, 32, 16, 128, 4, 3),
-    (64, 64, 32, 16, 128, 4, 4),
-    (128, 128, 64, 8, 128, 3, 2),
-    (64, 64, 64, 8, 128, 4, 3),
-    (64, 64, 64, 4, 128, 4, 3),
-    (128, 128, 64, 2, 256, 3, 1),
-    (64, 64, 64, 2, 128, 4, 3),
+    tile(128, 256, 64).vector(16).threads(256).stages(3),
+    tile(128, 128, 64).vector(16).stages(3).blocks(2),
+    tile(64, 128, 64).vector(16).stages(3).blocks(3),
+    tile(64, 64, 64).vector(16).stages(4).blocks(3),
+    tile(64, 128, 32).vector(16).stages(4).blocks(3),
+    tile(64, 64, 32).vector(16).stages(4).blocks(4),
+    tile(128, 128, 64).vector(8).stages(3).blocks(2),
+    tile(64, 64, 64).vector(8).stages(4).blocks(3),
+    tile(64, 64, 64).vector(4).stages(4).blocks(3),
+    tile(128, 128, 64).vector(2).threads(256).stages(3),
+    tile(64, 64, 64).vector(2).stages(4).blocks(3),
 ];
-const HALF_NCHW: [Tile; 2] = [(128, 128, 64, 2, 256, 3, 1), (64, 64, 64, 2, 128, 4, 3)];
+const HALF_NCHW: [Tile; 2] = [
+    tile(128, 128, 64).vector(2).threads(256).stages(3),
+    tile(64, 64, 64).vector(2).stages(4).blocks(3),
+];
 
 /// Tiles of tf32.
 const TF32_NHWC: [Tile; 4] = [
-    (128, 128, 32, 16, 128, 3, 2),
-    (64, 64, 32, 16, 128, 4, 3),
-    (128, 128, 32, 4, 256, 3, 1),
-    (64, 64, 32, 4, 128, 4, 3),
+    tile(128, 128, 32).vector(16).stages(3).blocks(2),
+    tile(64, 64, 32).vector(16).stages(4).blocks(3),
+    tile(128, 128, 32).vector(4).threads(256).stages(3),
+    tile(64, 64, 32).vector(4).stages(4).blocks(3),
 ];
-const TF32_NCHW: [Tile; 2] = [(128, 128, 32, 4, 256, 3, 1), (64, 64, 32, 4, 128, 4, 3)];
+const TF32_NCHW: [Tile; 2] = [
+    tile(128, 128, 32).vector(4).threads(256).stages(3),
+    tile(64, 64, 32).vector(4).stages(4).blocks(3),
+];
 
 /// Tiles of 3xTF32, whose operands take three times the registers.
 const TF32X3_NHWC: [Tile; 3] = [
-    (64, 128, 32, 16, 256, 3, 1),
-    (64, 64, 32, 16, 128, 4, 2),
-    (64, 64, 32, 4, 256, 4, 1),
+    tile(64, 128, 32).vector(16).threads(256).stages(3),
+    tile(64, 64, 32).vector(16).stages(4).blocks(2),
+    tile(64, 64, 32).vector(4).threads(256).stages(4),
 ];
-const TF32X3_NCHW: [Tile; 2] = [(64, 128, 32, 4, 256, 3, 1), (64, 64, 32, 4, 128, 4, 2)];
+const TF32X3_NCHW: [Tile; 2] = [
+    tile(64, 128, 32).vector(4).threads(256).stages(3),
+    tile(64, 64, 32).vector(4).stages(4).blocks(2),
+];
 
 fn kernel(algorithm: Algorithm, dtype: DType, math: Math, layout: Layout, tile: Tile) -> Kernel {
-    let (tile_m, tile_n, tile_k, vector, threads, stages, min_blocks) = tile;
-    Kernel {
+    tile.of(Kernel {
         algorithm,
         dtype,
         layout: Some(layout),
         arch: Arch::Sm80,
-        tile_m,
-        tile_n,
-        tile_k,
         math,
-        vector,
         stride: 0,
-        threads,
-        stages,
-        min_blocks,
-    }
+        tile_m: 0,
+        tile_n: 0,
+        tile_k: 0,
+        vector: 0,
+        threads: 0,
+        stages: 0,
+        min_blocks: 0,
+    })
 }
 
 fn half(all: &mut Vec<Kernel>, dtype: DType) {
@@ -106,9 +111,16 @@ fn few_channels(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         for layout in Layout::ALL {
             let tiles: &[Tile] = match math {
-                Math::Strict => &[(128, 128, 32, 0, 256, 4, 1), (64, 64, 32, 0, 128, 4, 3)],
-                Math::Tf32 => &[(64, 128, 32, 0, 128, 3, 2)],
-                Math::Tf32x3 => &[(64, 128, 32, 0, 256, 3, 1)],
+                Math::Strict => {
+                    const {
+                        &[
+                            tile(128, 128, 32).threads(256).stages(4),
+                            tile(64, 64, 32).stages(4).blocks(3),
+                        ]
+                    }
+                }
+                Math::Tf32 => const { &[tile(64, 128, 32).stages(3).blocks(2)] },
+                Math::Tf32x3 => const { &[tile(64, 128, 32).threads(256).stages(3)] },
             };
             for &tile in tiles {
                 all.push(kernel(Algorithm::MmaFewChannels, dtype, math, layout, tile));
@@ -143,7 +155,12 @@ fn small_groups(all: &mut Vec<Kernel>) {
             let mut add = |layout, vector| {
                 // What passes through registers has fewer elements per thread.
                 let (threads, blocks) = if vector == 2 { (256, 2) } else { (128, 3) };
-                let tile = (tile_m, 128, tile_k, vector, threads, 4, blocks);
+                let tile = tile(tile_m, 128, tile_k);
+                let tile = tile
+                    .vector(vector)
+                    .threads(threads)
+                    .stages(4)
+                    .blocks(blocks);
                 all.push(kernel(Algorithm::MmaSmallGroups, dtype, math, layout, tile));
             };
             for &vector in vectors {
@@ -158,8 +175,9 @@ fn small_groups(all: &mut Vec<Kernel>) {
 fn turing(all: &mut Vec<Kernel>) {
     for (layout, vectors) in [(Layout::Nhwc, &[16, 2][..]), (Layout::Nchw, &[2])] {
         for &vector in vectors {
-            for (tile, threads, min_blocks) in [(128, 256, 1), (64, 128, 3)] {
-                let tile = (tile, tile, 32, vector, threads, 2, min_blocks);
+            for (side, threads, min_blocks) in [(128, 256, 1), (64, 128, 3)] {
+                let tile = tile(side, side, 32).vector(vector).threads(threads);
+                let tile = tile.stages(2).blocks(min_blocks);
                 all.push(Kernel {
                     arch: Arch::Sm75,
                     ..kernel(Algorithm::Mma, DType::F16, Math::Strict, layout, tile)

@@ -1,29 +1,26 @@
 //! The kernels that compute several convolutions in one launch: tiles of
 //! `kernels/mma/multi_conv.cu`.
 
+use super::tile::{Tile, tile};
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
 
-/// A tile: filters, pixels, channels per step, bytes of a copy of x, threads, stages, blocks a
-/// multiprocessor.
-type Tile = (u32, u32, u32, u32, u32, u32, u32);
-
 /// Tiles of f16 and bf16. Copies of x are of 16 bytes or, for odd channels, go through registers.
 const HALF_NHWC: [Tile; 4] = [
-    (128, 128, 64, 16, 128, 3, 2),
-    (64, 128, 64, 16, 128, 3, 3),
-    (64, 64, 64, 16, 128, 4, 3),
-    (64, 64, 64, 2, 128, 4, 3),
+    tile(128, 128, 64).vector(16).stages(3).blocks(2),
+    tile(64, 128, 64).vector(16).stages(3).blocks(3),
+    tile(64, 64, 64).vector(16).stages(4).blocks(3),
+    tile(64, 64, 64).vector(2).stages(4).blocks(3),
 ];
-const HALF_NCHW: [Tile; 1] = [(64, 64, 64, 2, 128, 4, 3)];
+const HALF_NCHW: [Tile; 1] = [tile(64, 64, 64).vector(2).stages(4).blocks(3)];
 
 /// Tiles of tf32.
 const TF32_NHWC: [Tile; 3] = [
-    (128, 128, 32, 16, 128, 3, 2),
-    (64, 64, 32, 16, 128, 4, 3),
-    (64, 64, 32, 4, 128, 4, 3),
+    tile(128, 128, 32).vector(16).stages(3).blocks(2),
+    tile(64, 64, 32).vector(16).stages(4).blocks(3),
+    tile(64, 64, 32).vector(4).stages(4).blocks(3),
 ];
-const TF32_NCHW: [Tile; 1] = [(64, 64, 32, 4, 128, 4, 3)];
+const TF32_NCHW: [Tile; 1] = [tile(64, 64, 32).vector(4).stages(4).blocks(3)];
 
 /// Adds them in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
@@ -36,23 +33,22 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
 }
 
 fn add(all: &mut Vec<Kernel>, dtype: DType, math: Math, layout: Layout, tiles: &[Tile]) {
-    all.extend(tiles.iter().map(|&tile| {
-        let (tile_m, tile_n, tile_k, vector, threads, stages, min_blocks) = tile;
-        Kernel {
+    all.extend(tiles.iter().map(|tile| {
+        tile.of(Kernel {
             algorithm: Algorithm::MmaMultiConv,
             dtype,
             layout: Some(layout),
             arch: Arch::Sm80,
-            tile_m,
-            tile_n,
-            tile_k,
             math,
-            vector,
             stride: 0,
-            threads,
-            stages,
-            min_blocks,
-        }
+            tile_m: 0,
+            tile_n: 0,
+            tile_k: 0,
+            vector: 0,
+            threads: 0,
+            stages: 0,
+            min_blocks: 0,
+        })
     }));
 }
 
