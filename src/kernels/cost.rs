@@ -168,8 +168,8 @@ pub(super) fn overlapped(arithmetic: f64, memory: f64) -> f64 {
     arithmetic.max(memory) + 0.1 * arithmetic.min(memory)
 }
 
-/// Occupancy: blocks that an SM holds at once, as far as shared memory and what the kernel was compiled
-/// for tell.
+/// Occupancy: blocks that an SM holds at once, as far as shared memory and what the kernel was
+/// compiled for tell.
 pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
     // The driver takes 1 KiB per block for itself.
     let room = device.shared_per_sm / (kernel.dynamic_shared() + (1 << 10));

@@ -92,8 +92,8 @@ macro_rules! filter_setters {
         }
 
         /// The number of bytes that the address of every buffer's first element is a multiple of: a
-        /// power of two, at least an element's size and at most 256. Kernels that copy 16 bytes at a
-        /// time need 16, which is the default.
+        /// power of two, at least an element's size and at most 256. Kernels that copy 16 bytes at
+        /// a time need 16, which is the default.
         pub fn alignment(mut self, bytes: usize) -> Self {
             self.alignment = bytes;
             self

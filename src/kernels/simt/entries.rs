@@ -3,8 +3,8 @@
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
 
-/// Tiles, as (tile_m, tile_n), with the types and architectures they are compiled for. cp.async cannot
-/// convert, so f16 and bf16 have the baseline architecture only.
+/// Tiles, as (tile_m, tile_n), with the types and architectures they are compiled for. cp.async
+/// cannot convert, so f16 and bf16 have the baseline architecture only.
 struct Tiles {
     algorithm: Algorithm,
     f32_sm80: &'static [(u32, u32)],
