@@ -55,7 +55,8 @@ pub enum Error {
     },
 
     /// A slice of channels does not lie inside the tensor that it is part of.
-    #[error("{what}: channels {offset}..{} do not lie in a tensor of {pitch} channels", *offset as u128 + *channels as u128)]
+    #[error("{what}: channels {offset}..{} do not lie in a tensor of {pitch} \
+        channels", *offset as u128 + *channels as u128)]
     Slice {
         /// `input`, `output` or `residual`.
         what: &'static str,
@@ -90,7 +91,8 @@ pub enum Error {
     },
 
     /// The index of a maximum is one byte, and the window has more positions than that can name.
-    #[error("a {}x{} window has {} positions; one-byte indices name at most {}", window[0], window[1],
+    #[error("a {}x{} window has {} positions; one-byte indices name at most \
+        {}", window[0], window[1],
         window[0] as u128 * window[1] as u128, crate::problem::MAX_INDEXED_WINDOW)]
     IndexRange {
         /// Rows and columns of the window.
@@ -210,7 +212,8 @@ pub enum Error {
 
     /// There is no kernel of that number.
     #[error(
-        "no kernel {index}: the catalog has {kernels}, numbered from 0; take a KernelId from a plan's \
+        "no kernel {index}: the catalog has {kernels}, numbered from 0; take a KernelId from a \
+         plan's \
         candidates"
     )]
     UnknownKernel {
@@ -239,7 +242,8 @@ pub enum Error {
     /// There is a driver that works, but whoever asks for `libcuda.so` gets another library. cudarc
     /// does.
     #[error(
-        "the NVIDIA driver {driver} works, but programs that ask for libcuda.so get {by} ({reason}): take its folder out of \
+        "the NVIDIA driver {driver} works, but programs that ask for libcuda.so get {by} \
+         ({reason}): take its folder out of \
         LD_LIBRARY_PATH, or put the driver's before it"
     )]
     DriverHidden {
@@ -253,7 +257,8 @@ pub enum Error {
 
     /// The GPU is there and healthy, but takes no work now.
     #[error(
-        "GPU {ordinal} takes no work now: {message}. Wait, choose another one (gpu:N), or name the emulator \
+        "GPU {ordinal} takes no work now: {message}. Wait, choose another one (gpu:N), or name the \
+         emulator \
         (--device emulator, WARPCONV_DEVICE=emulator, DeviceChoice::Emulator)"
     )]
     DeviceBusy {
@@ -291,7 +296,8 @@ pub enum Error {
     },
 
     /// The driver is older than what it is to run.
-    #[error("the driver speaks CUDA {}.{}, too old for {what}, which needs {needs}", driver / 1000, driver % 1000 / 10)]
+    #[error("the driver speaks CUDA {}.{}, too old for {what}, which needs \
+        {needs}", driver / 1000, driver % 1000 / 10)]
     DriverTooOld {
         /// The driver's version: 11040 is CUDA 11.4.
         driver: u32,
@@ -302,7 +308,8 @@ pub enum Error {
     },
 
     /// The device is older than every kernel of the catalog.
-    #[error("{name} has compute capability {}.{}, the kernels need {}.{}", capability.0, capability.1, needs.0, needs.1)]
+    #[error("{name} has compute capability {}.{}, the kernels need \
+        {}.{}", capability.0, capability.1, needs.0, needs.1)]
     DeviceTooOld {
         /// The device's name.
         name: String,
@@ -321,7 +328,8 @@ pub enum Error {
 
     /// The device has no memory for the workspace of any plan.
     #[error(
-        "out of memory: the plan takes a workspace of {needs} bytes, {free} are free on the device, and no plan takes less"
+        "out of memory: the plan takes a workspace of {needs} bytes, {free} are free on the \
+         device, and no plan takes less"
     )]
     NoWorkspace {
         /// Bytes that the plan with the smallest workspace takes.
@@ -353,7 +361,8 @@ pub enum Error {
     },
 
     /// A plan was made for more than the device has.
-    #[error("the plan was made for compute capability {}.{}, the device has {}.{}", plan.0, plan.1, device.0, device.1)]
+    #[error("the plan was made for compute capability {}.{}, the device has \
+        {}.{}", plan.0, plan.1, device.0, device.1)]
     PlanForAnotherDevice {
         /// The capability that the plan was made for.
         plan: (u32, u32),
@@ -404,7 +413,8 @@ pub enum Error {
 
     /// A pointer is not aligned to what the plan's kernel reads or writes at a time.
     #[error(
-        "{buffer} is at {address:#x}, aligned to {has} bytes; the kernel needs {needs}: move the buffer, \
+        "{buffer} is at {address:#x}, aligned to {has} bytes; the kernel needs {needs}: move the \
+         buffer, \
         or build the problem with alignment({has})"
     )]
     Misaligned {
@@ -434,7 +444,8 @@ pub enum Error {
     /// The workspace is smaller than the plan needs.
     #[error(
         "the workspace has {has} bytes, the plan needs {needs}: take \
-        Workspace::new(stream, plan.workspace_bytes()), or plan within Limits {{ workspace: {has}, .. }}"
+        Workspace::new(stream, plan.workspace_bytes()), or plan within Limits \
+        {{ workspace: {has}, .. }}"
     )]
     WorkspaceTooSmall {
         /// Bytes that the plan needs:
@@ -455,7 +466,8 @@ pub enum Error {
 
     /// A launch into a stream that is being captured, while cudarc tracks events in the context.
     #[error(
-        "the stream is being captured while the context tracks events, which a capture cannot contain: \
+        "the stream is being captured while the context tracks events, which a capture cannot \
+         contain: \
         call CudaContext::disable_event_tracking before the capture"
     )]
     CaptureWithEventTracking,

@@ -174,8 +174,10 @@ fn unsupported_ptx(kernel: &str, driver: u32, version: &str, said: &str) -> Erro
         kernel: kernel.to_owned(),
         code: sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION as u32,
         reason: format!(
-            "{said}. The driver speaks CUDA {}, and PTX {version} needs no more than {}: its PTX compiler, \
-            libnvidia-ptxjitcompiler.so.1, is probably of an older driver than libcuda.so (compare their versions, and look for \
+            "{said}. The driver speaks CUDA {}, and PTX {version} needs no more than {}: its PTX \
+             compiler, \
+            libnvidia-ptxjitcompiler.so.1, is probably of an older driver than libcuda.so (compare \
+            their versions, and look for \
             a second one in LD_LIBRARY_PATH)",
             cuda(driver),
             cuda(needs)

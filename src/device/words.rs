@@ -42,20 +42,24 @@ fn cause(code: c_int) -> Option<&'static str> {
             "it is the toolkit's stub, which is only for linking; the driver is another libcuda.so"
         }
         46 => {
-            "another process has the device for itself, or it is prohibited (nvidia-smi says the compute mode)"
+            "another process has the device for itself, or it is prohibited (nvidia-smi says the \
+             compute mode)"
         }
         802 => "a service that the machine needs, such as the fabric manager, is not running yet",
         803 => {
-            "this library and the kernel's module are of different driver versions, as after an update: reboot, or reload \
+            "this library and the kernel's module are of different driver versions, as after an \
+             update: reboot, or reload \
             the module"
         }
         804 => {
-            "the library is of a forward-compatibility package, which this card does not take: take its folder out of \
+            "the library is of a forward-compatibility package, which this card does not take: \
+             take its folder out of \
             LD_LIBRARY_PATH"
         }
         805..=809 => "the device's MPS server takes no client",
         999 => {
-            "often the device files /dev/nvidia* are missing or not readable, or nvidia_uvm is not loaded (after a suspend: \
+            "often the device files /dev/nvidia* are missing or not readable, or nvidia_uvm is not \
+             loaded (after a suspend: \
             reload it)"
         }
         _ => return None,

@@ -254,7 +254,8 @@ impl fmt::Display for Refusal {
                 most,
             } => write!(
                 f,
-                "is for groups of up to {most} channels and filters, the problem's have {group_c} and {group_k}"
+                "is for groups of up to {most} channels and filters, the problem's have {group_c} \
+                 and {group_k}"
             ),
             Refusal::GroupChannels { group_c, multiple } => write!(
                 f,
@@ -291,7 +292,8 @@ impl fmt::Display for Refusal {
             }
             Refusal::UnpackedFilters { problem } => write!(
                 f,
-                "reads filters in rows of whole 16 bytes, the problem's are {} (packed ones are in order)",
+                "reads filters in rows of whole 16 bytes, the problem's are {} (packed ones are in \
+                 order)",
                 problem.name()
             ),
             Refusal::OneGroupOnly { groups } => {
@@ -322,7 +324,8 @@ impl fmt::Display for Refusal {
             } => {
                 write!(
                     f,
-                    "is for {size}x{size} filters with vertical stride 1 or 2 and vertical dilation 1, the problem \
+                    "is for {size}x{size} filters with vertical stride 1 or 2 and vertical \
+                     dilation 1, the problem \
                      has {r}x{s}, stride {stride}, dilation {dilation}"
                 )
             }

@@ -154,7 +154,8 @@ impl fmt::Display for Roofline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.2} us, bound by {} (arithmetic {:.2} us for {} multiply-adds, memory {:.2} us for {} bytes)",
+            "{:.2} us, bound by {} (arithmetic {:.2} us for {} multiply-adds, memory {:.2} us for \
+             {} bytes)",
             self.floor_us,
             self.bound(),
             self.compute_us,

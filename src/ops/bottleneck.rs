@@ -14,7 +14,8 @@ use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, P
 /// use warpconv::plan::Capability;
 /// let job = Bottleneck::main_job(128, 56, 56);
 /// println!("{}", job.plan(&Capability::h200())?); // one launch or three, and why
-/// let module = job.best(&Capability::h200())?; // the same as a module, to be prepared and launched
+/// // The same as a graph, to be prepared and launched:
+/// let module = job.best(&Capability::h200())?;
 /// # Ok::<(), warpconv::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

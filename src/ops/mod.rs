@@ -10,7 +10,8 @@
 //! use warpconv::problem::{Conv2d, Padding};
 //!
 //! let gpu = Gpu::open(&DeviceChoice::Auto)?;
-//! let conv = Conv2d::builder().input(1, 3, 8, 8).filters(4).kernel(3, 3).padding(Padding::same(1)).build()?;
+//! let conv = Conv2d::builder().input(1, 3, 8, 8).filters(4).kernel(3, 3);
+//! let conv = conv.padding(Padding::same(1)).build()?;
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
 //! let w = gpu.upload(&vec![0.5f32; conv.filter_len()])?;
 //! let y = gpu.download(&ops::conv2d(&gpu, &conv, &x, &w).run()?)?;

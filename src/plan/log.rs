@@ -47,7 +47,8 @@ impl<P: Operation> Plan<P> {
         let (kernel, score) = (self.kernel(), self.score());
         let (major, minor) = self.capability().version();
         let mut text = format!(
-            "{} on {major}.{minor}: {}, tile {}x{}x{}, split-K {}, {} blocks, {} bytes of workspace, \
+            "{} on {major}.{minor}: {}, tile {}x{}x{}, split-K {}, {} blocks, {} bytes of \
+             workspace, \
              estimate {:.2} us (arithmetic {:.2}, memory {:.2}, packing {:.2})",
             self.problem().describe(),
             kernel.name(),

@@ -124,7 +124,8 @@ pub(super) struct Entry {
 /// let ranked = ConvPlan::new(&problem, &Capability::h200())?;
 /// let second = ranked.accepted().nth(1).expect("several kernels accept").kernel;
 /// let mut tuning = Tuning::new(Card::new("NVIDIA H200", 12040));
-/// let tuned_kernel = TunedKernel { kernel: second, split_k: 1, by: Measure::Time, amount: 10.5, of: 2 };
+/// let (by, amount) = (Measure::Time, 10.5);
+/// let tuned_kernel = TunedKernel { kernel: second, split_k: 1, by, amount, of: 2 };
 /// tuning.insert(&problem.to_string(), tuned_kernel);
 /// let plan = ConvPlan::tuned(&problem, &Capability::h200(), &Limits::default(), &tuning)?;
 /// assert_eq!(plan.kernel_id(), second);

@@ -13,7 +13,8 @@ use crate::problem::{Bottleneck2d, Conv2d};
 /// ```
 /// use warpconv::plan::{BottleneckWay, Capability};
 /// use warpconv::problem::Bottleneck2d;
-/// let wide = Bottleneck2d::builder().input(1, 2048, 7, 7).mid_channels(512).filters(2048).build()?;
+/// let wide = Bottleneck2d::builder().input(1, 2048, 7, 7).mid_channels(512);
+/// let wide = wide.filters(2048).build()?;
 /// let way = BottleneckWay::new(&wide, &Capability::h200())?;
 /// println!("{way}"); // which kernels, why, launches and bytes
 /// assert_eq!(way.launches(), 3);

@@ -6,7 +6,8 @@ use crate::problem::extent::{at_most, nonzero, product};
 use crate::problem::{DType, Layout};
 
 /// Refusal of an image that is too large for a convolution.
-const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows one by one, with the \
+const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows \
+    one by one, with the \
     rows that their windows share)";
 
 /// Four-dimensional activations, possibly a slice of the channels of a wider tensor.
@@ -289,9 +290,10 @@ mod tests {
         let convolvable = |c, h, w| build(c, h, w).and_then(TensorDesc::convolvable);
         assert!(convolvable(1, 46340, 46341).is_ok());
         assert!(build(1, 1 << 16, 1 << 15).is_ok());
-        assert!(
-            matches!(convolvable(1, 1 << 16, 1 << 15), Err(Error::TooLarge { value, .. }) if value == 1 << 31)
-        );
+        assert!(matches!(
+            convolvable(1, 1 << 16, 1 << 15),
+            Err(Error::TooLarge { value, .. }) if value == 1 << 31
+        ));
         assert!(matches!(build(1, 1 << 31, 1), Err(Error::TooLarge { .. })));
         assert!(matches!(
             build(usize::MAX, usize::MAX, usize::MAX),

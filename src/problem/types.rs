@@ -73,7 +73,7 @@ impl Layout {
 /// | tensor cores, f16 and bf16 | 0 | `(n + i + b + 4) 2^-23` |
 /// | `tf32x3` | `3.01 * 2^-22` | `(3 n + 3 i + b + 4) 2^-23` |
 /// | `tf32`, `mma.sync` | `2^-10`: each operand is rounded to 11 bits | `(n + i + b + 4) 2^-23` |
-/// | `tf32`, `wgmma` | `2^-9`: bulk copies bring operands as they are, and their last bits are cut off | as above |
+/// | `tf32`, `wgmma` | `2^-9`: TMA copies operands as they are; last bits are cut | as above |
 ///
 /// `i` counts the instructions that a sum passes through, at most `r s ceil(c / 4)`, and `b` the
 /// blocks that share it. CUDA cores round each addition to nearest; tensor cores align the products

@@ -77,8 +77,8 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// CUDA cores: kernels/bottleneck/simt.cu
+// -------------------------------------------------------------------------------------------------
+// CUDA cores: kernels/bottleneck_simt.cu
 
 /// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small
 /// images, few of them, and a stride of 2, whose halo is four times as large.
@@ -157,8 +157,8 @@ fn simt_shared(kernel: &Kernel) -> u32 {
     4 * (area_a.next_multiple_of(4) + area_b + places)
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// mma.sync: kernels/bottleneck/mma.cu
+// -------------------------------------------------------------------------------------------------
+// mma.sync: kernels/bottleneck.cu
 
 /// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a
 /// multiprocessor.
@@ -257,8 +257,8 @@ fn mma_shared(kernel: &Kernel) -> u32 {
     (4 * biases).next_multiple_of(256) + filters + groups * (mid + kernel.stages * stage + output)
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// wgmma: kernels/bottleneck/wgmma.cu
+// -------------------------------------------------------------------------------------------------
+// wgmma: kernels/bottleneck_wgmma.cu
 
 /// The most channels and filters: those of both 1x1 stay in shared memory.
 const WGMMA_CHANNELS: u32 = 256;

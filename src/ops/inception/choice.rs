@@ -157,7 +157,8 @@ impl fmt::Display for InceptionChoice {
                     bytes,
                 }) => write!(
                     f,
-                    "{launches} kernels, {bytes} bytes at least; ranked by {us:.2} us, {LAUNCH_US} between launches"
+                    "{launches} kernels, {bytes} bytes at least; ranked by {us:.2} us, {LAUNCH_US} \
+                     between launches"
                 )?,
                 Err(why) => write!(f, "{why}")?,
             }

@@ -26,7 +26,8 @@ pub enum Added {
 ///
 /// ```text
 /// mid1 = relu(conv 1x1 (x, w1) + b1)                c -> mid_channels, rounded to the storage type
-/// mid2 = relu(conv 3x3 (mid1, w2) + b2)             mid_channels -> mid_channels, padding 1, stride 1 or 2, rounded likewise
+/// mid2 = relu(conv 3x3 (mid1, w2) + b2)             mid_channels -> mid_channels, padding 1,
+///                                                   stride 1 or 2, rounded likewise
 /// y    = act(conv 1x1 (mid2, w3) + b3 + residual)   mid_channels -> k
 /// ```
 ///
@@ -36,9 +37,11 @@ pub enum Added {
 ///
 /// ```
 /// use warpconv::problem::Bottleneck2d;
-/// let block = Bottleneck2d::builder().input(128, 252, 56, 56).mid_channels(63).filters(252).build()?;
+/// let block = Bottleneck2d::builder().input(128, 252, 56, 56).mid_channels(63);
+/// let block = block.filters(252).build()?;
 /// assert_eq!(block.macs(), 128 * 56 * 56 * 67_473);
-/// assert_eq!(block.to_string(), "bottleneck_mb128_ic252ih56iw56_narrow63_oc252oh56ow56+bias+relu");
+/// let text = "bottleneck_mb128_ic252ih56iw56_narrow63_oc252oh56ow56+bias+relu";
+/// assert_eq!(block.to_string(), text);
 /// # Ok::<(), warpconv::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -323,7 +326,8 @@ mod tests {
                     .residual_slice(16, 4)
                     .relu(false)
             ),
-            "bottleneck_mb2_ic12ih9iw7_narrow3_oc12oh5ow4_sh2sw2+f16+nhwc+packed+in20:3+bias1+bias3+residual16:4"
+            "bottleneck_mb2_ic12ih9iw7_narrow3_oc12oh5ow4_sh2sw2+f16+nhwc+packed+in20:3+bias1\
+             +bias3+residual16:4"
         );
     }
 

@@ -92,8 +92,9 @@ impl Padding {
 /// epilogue:
 ///
 /// ```text
-/// y[n][k][p][q] = act(sum over c, r, s of x[n][c][p * stride - top + r * dilation][q * stride - left + s * dilation]
-/// * w[k][c][r][s] + bias[k] + residual[n][k][p][q])
+/// y[n][k][p][q] = act(sum over c, r, s of x[n][c][h][w] * w[k][c][r][s] + bias[k]
+///                     + residual[n][k][p][q])
+/// h = p * stride - top + r * dilation, w = q * stride - left + s * dilation
 /// ```
 ///
 /// with `act` the ReLU (NaN kept) or nothing, and the channels of a group only. Padding takes part
@@ -120,7 +121,8 @@ impl Conv2d {
     ///
     /// ```
     /// use warpconv::problem::{Conv2d, Padding};
-    /// let conv = Conv2d::builder().input(128, 252, 56, 56).filters(63).kernel(3, 3).padding(Padding::same(1)).build()?;
+    /// let conv = Conv2d::builder().input(128, 252, 56, 56).filters(63).kernel(3, 3);
+    /// let conv = conv.padding(Padding::same(1)).build()?;
     /// assert_eq!((conv.p(), conv.q()), (56, 56));
     /// # Ok::<(), warpconv::Error>(())
     /// ```

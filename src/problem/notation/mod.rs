@@ -13,7 +13,7 @@
 //! | `oh`, `ow` | rows, columns of the output | computed, with the same padding on both sides |
 //! | `kh`, `kw` | rows, columns of the filter or window | |
 //! | `sh`, `sw` | stride | 1 |
-//! | `ph`, `pw` | padding at the top, at the left | half of what the output's size asks for, rounded down; else 0 |
+//! | `ph`, `pw` | padding at the top, at the left | half of what the output needs, rounded down; else 0 |
 //! | `dh`, `dw` | dilation, **0 is dense** | 0 |
 //! | `n` | a name; the rest of the text, quoted or not | none |
 //!
@@ -36,10 +36,10 @@
 //! | `+f32` `+f16` `+bf16` | how tensors are stored; f32 if none is given |
 //! | `+nchw` `+nhwc` | the layout of activations; NCHW if none is given |
 //! | `+kcrs` `+krsc` `+packed` | the layout of filters; KCRS if none is given |
-//! | `+tf32` `+tf32x3` | how f32 numbers may be multiplied ([`Math`](crate::kernels::Math)); strictly if none is given |
+//! | `+tf32` `+tf32x3` | the products of f32 ([`Math`](crate::problem::Math)); else strict |
 //! | `+align2` | the bytes that every buffer is aligned to; 16 if none is given |
 //! | `+bias` `+residual` `+relu` | the epilogue |
-//! | `+in256:3` `+out256:3` `+residual256:3` | the tensor is a slice of one of 256 channels, from channel 3 on |
+//! | `+in256:3` `+out256:3` `+residual256:3` | a slice of 256 channels, from channel 3 on |
 //! | `+pb2` `+pr2` | padding at the bottom, at the right, where the rule above does not give it |
 //! | `+max` `+avg_p` `+avg_np` | maximum (the default); mean counting padding or not |
 //! | `+indices` `+div5` `+ceil` | indices of the maxima; divisor override; output size rounded up |
@@ -52,7 +52,8 @@
 //! ```
 //! use warpconv::problem::Conv2d;
 //! let conv: Conv2d = "mb8ic96ih27oc256kh5ph2g2+bf16+nhwc+bias+relu".parse()?;
-//! assert_eq!(conv.to_string(), "g2mb8_ic96ih27iw27_oc256oh27ow27_kh5kw5_ph2pw2+bf16+nhwc+bias+relu");
+//! let text = "g2mb8_ic96ih27iw27_oc256oh27ow27_kh5kw5_ph2pw2+bf16+nhwc+bias+relu";
+//! assert_eq!(conv.to_string(), text);
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 
