@@ -13,7 +13,7 @@
 //! | `oh`, `ow` | rows, columns of the output | computed, with the same padding on both sides |
 //! | `kh`, `kw` | rows, columns of the filter or window | |
 //! | `sh`, `sw` | stride | 1 |
-//! | `ph`, `pw` | padding at the top, at the left | half of what the output needs, rounded down; else 0 |
+//! | `ph`, `pw` | padding at the top, at the left | half of what the output needs, rounded down |
 //! | `dh`, `dw` | dilation, **0 is dense** | 0 |
 //! | `n` | a name; the rest of the text, quoted or not | none |
 //!
