@@ -46,7 +46,6 @@ enum Task {
     #[command(disable_help_flag = true)]
     Sass(sass::Options),
     /// Run the benchmarks: times on a GPU, counted instructions on the emulator
-    #[command(disable_help_flag = true)]
     Bench(BenchOptions),
     /// Pack tests, benchmarks and command line for a GPU machine without Rust (runs scripts/bundle)
     Bundle(BundleOptions),
@@ -61,7 +60,10 @@ struct BenchOptions {
     /// Benchmark cuDNN beside this crate's kernels
     #[arg(long)]
     cudnn: bool,
-    /// Arguments of `cargo bench`, such as `--bench NAME`, and behind `--` those of the benchmarks
+    /// A benchmark program, such as layers; may be given several times; none means all
+    #[arg(long, value_name = "PROGRAM")]
+    bench: Vec<String>,
+    /// Arguments of the programs: parts of names, --save-baseline NAME, --baseline NAME, ...
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -94,21 +96,25 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Prebuilt(options) => prebuilt::run(&options),
         Task::Ptx(options) => ptx::run(&options),
         Task::Sass(options) => sass::run(&options),
-        Task::Bench(options) => {
-            let cudnn: &[&str] = if options.cudnn {
-                &["--features", "cudnn"]
-            } else {
-                &[]
-            };
-            Command::new("cargo bench --locked -p warpconv-bench")
-                .args(cudnn)
-                .args(&options.arguments)
-                .run()
-        }
+        Task::Bench(options) => bench(&options),
         Task::Bundle(options) => Command::new("scripts/bundle").args(options.folder).run(),
         Task::Ci(options) => ci::run(&options),
         Task::Stats(options) => stats::run(&options),
     }
+}
+
+fn bench(options: &BenchOptions) -> Result<(), Failure> {
+    let mut command = Command::new("cargo bench --locked -p warpconv-bench");
+    if options.cudnn {
+        command = command.args(["--features", "cudnn"]);
+    }
+    for program in &options.bench {
+        command = command.args(["--bench", program]);
+    }
+    if !options.arguments.is_empty() {
+        command = command.arg("--").args(&options.arguments);
+    }
+    command.run()
 }
 
 /// The repository.
