@@ -162,7 +162,7 @@ fn product_alignment(product: &Product) -> usize {
     }
 }
 
-/// Layout of the partial tiles in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then the
+/// Layout of partial tiles in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then the
 /// parts. For each product its first counter and its first byte of parts; then the bytes in all.
 pub(crate) fn partials_layout(
     problem: &Branches,
