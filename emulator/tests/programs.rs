@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! sm 80                          pose as 8.0 (the default)
-//! buffer NAME TYPE COUNT FILL    device memory; TYPE u8 u16 u32 s32 u64 s64 b32 f32 f64; FILL iota, unset or values
+//! buffer NAME TYPE COUNT FILL    device memory; TYPE u8 u16 u32 s32 u64 s64 b32 f32 f64;
+//!                                FILL iota, unset or values
 //! free NAME                      free it before the launch
 //! arg NAME [OFFSET]              a parameter: the buffer's address and some bytes
 //! arg TYPE VALUE                 a parameter: a number

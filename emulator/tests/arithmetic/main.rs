@@ -1,6 +1,7 @@
 //! Each instruction's arithmetic against Rust's own: rounding, denormals, NaN, infinities,
 //! saturation, wrap-around.
-#![allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)] // what a NaN gives depends on them
+// The value of a NaN depends on these forms.
+#![allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)]
 
 mod convert;
 mod exact;

@@ -66,7 +66,8 @@ free:
     add.u32 %r16, %r16, %r15;
     shl.b32 %r17, %r6, 1;
     add.u32 %r17, %r17, %r2;
-    cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%r16], [%rd3, {{0, %r17}}], [%r12], %rs1;
+    cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::\
+    cluster [%r16], [%rd3, {{0, %r17}}], [%r12], %rs1;
     add.u32 %r6, %r6, 1;
     setp.lt.u32 %p4, %r6, {steps};
     @%p4 bra producer;

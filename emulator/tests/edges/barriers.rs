@@ -350,7 +350,8 @@ fn numbers_and_counts_of_named_barriers() {
                     | FaultKind::ExitedAtBarrier { .. }
             )
         } else {
-            matches!(&*fault.kind, FaultKind::BadBarrier { id: i, count: c } if (*i, *c) == (id, count))
+            matches!(&*fault.kind, FaultKind::BadBarrier { id: i, count: c }
+                if (*i, *c) == (id, count))
         };
         assert!(good, "number {id}, {count} threads\n{fault}");
     }

@@ -40,7 +40,8 @@ FILLED:
     mapa.shared::cluster.u32 %r7, %r7, 1;
     mov.u32 %r9, bars;
     mapa.shared::cluster.u32 %r9, %r9, 1;
-    @%p2 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [%r6], %r5, [%r9];
+    @%p2 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r7], [%r6], \
+    %r5, [%r9];
     bra MEET;
 OTHER:
     mbarrier.try_wait.parity.shared::cta.b64 %p6, [bars], 0;

@@ -173,7 +173,8 @@ fn asynchronous_copies_from_the_end_of_an_allocation() {
 fn bulk(bench: &Bench, load: bool) -> LoadedKernel {
     let copy = if load {
         "    @%p2 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], %r6;
-    @%p2 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r5], [%rd1], %r6, [bar];"
+    @%p2 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r5], [%rd1], %r6, \
+    [bar];"
     } else {
         "    @%p2 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r5], %r6;
     cp.async.bulk.commit_group;

@@ -141,7 +141,8 @@ pub fn text(sm: u32, variables: &str, params: &str, body: &str) -> String {
     format!(
         ".version {version}\n.target {target}\n.address_size 64\n{variables}\n.visible .entry \
         k({params})\n{{\n    \
-         .reg .pred %p<8>;\n    .reg .b16 %h<8>;\n    .reg .b32 %r<32>;\n    .reg .f32 %f<8>;\n    .reg .f64 %d<8>;\n    \
+         .reg .pred %p<8>;\n    .reg .b16 %h<8>;\n    .reg .b32 %r<32>;\n    .reg .f32 \
+         %f<8>;\n    .reg .f64 %d<8>;\n    \
          .reg .b64 %rd<16>;\n{body}\n    ret;\n}}\n"
     )
 }

@@ -167,13 +167,18 @@ fn product(bench: &Bench, left: Option<bool>) -> LoadedKernel {
     or.b64 %rd8, {}, 0x0000000800080000;
     setp.eq.u32 %p2, %r1, %r1;
     wgmma.fence.sync.aligned;
-    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, {}, %rd8, %p2, 1, 1, {};
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, {}, %rd8, %p2, \
+    1, 1, {};
     wgmma.commit_group.sync.aligned;
     wgmma.wait_group.sync.aligned 0;",
         fill(128, false),
         if left == Some(true) { "%rd5" } else { "%rd6" },
         if left == Some(true) { "%rd6" } else { "%rd5" },
-        if left.is_none() { "{%r20, %r21, %r22, %r23}" } else { "%rd7" },
+        if left.is_none() {
+            "{%r20, %r21, %r22, %r23}"
+        } else {
+            "%rd7"
+        },
         if left.is_none() { "0" } else { "0, 0" },
     );
     bench.kernel(&text(90, TILE, ".param .u32 at", &body))
@@ -222,7 +227,8 @@ fn bytes_beside_the_factors_of_a_product() {
     or.b64 %rd8, %rd8, 0x0000000800080000;
     setp.eq.u32 %p2, %r1, %r1;
     wgmma.fence.sync.aligned;
-    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, \
+    1, 1, 0, 0;
     wgmma.commit_group.sync.aligned;
 {}
     mov.u32 %r7, %tid.x;
@@ -259,7 +265,8 @@ fn bytes_beside_the_factors_of_a_product() {
                 }
                 let fault = reported(result, &what);
                 let good = matches!(&*fault.kind,
-                    FaultKind::Asynchronous(AsyncFault::ReadUnderWay { at: a, .. }) if *a == u64::from(at));
+                    FaultKind::Asynchronous(AsyncFault::ReadUnderWay { at: a, .. })
+                        if *a == u64::from(at));
                 assert!(good, "{what}\n{fault}");
             }
         }
@@ -283,7 +290,8 @@ fn bits_of_descriptors() {
     or.b64 %rd8, %rd8, %rd9;
     setp.eq.u32 %p2, %r1, %r1;
     wgmma.fence.sync.aligned;
-    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f1, %f2, %f3, %f4}}, %rd7, %rd8, %p2, \
+    1, 1, 0, 0;
     wgmma.commit_group.sync.aligned;
     wgmma.wait_group.sync.aligned 0;",
         fill(128, false)
@@ -366,7 +374,8 @@ fn products_that_share_their_sums() {
     or.b64 %rd8, %rd5, 0x0000000800080000;
     setp.eq.u32 %p2, %r1, %r1;
     wgmma.fence.sync.aligned;
-    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f0, %f1, %f2, %f3}}, %rd7, %rd8, %p2, 1, 1, 0, 0;
+    wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f0, %f1, %f2, %f3}}, %rd7, %rd8, %p2, \
+    1, 1, 0, 0;
     wgmma.mma_async.sync.aligned.m64{second}k16.f32.bf16.bf16 {sums}, %rd7, %rd8, %p2, 1, 1, 0, 0;
     wgmma.commit_group.sync.aligned;
     wgmma.wait_group.sync.aligned 0;",

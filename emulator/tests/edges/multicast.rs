@@ -70,7 +70,8 @@ END:";
 /// block puts the first and the last byte of its destination out.
 fn kernel(bench: &Bench, tensor: bool, odd: &str) -> LoadedKernel {
     let copy = if tensor {
-        "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster \
+        "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.\
+        multicast::cluster \
          [%r5], [%rd2, {0}], [bar], %h1"
     } else {
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster \

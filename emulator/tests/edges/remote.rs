@@ -445,7 +445,8 @@ fn barriers_of_the_block_itself() {
         ] {
             let fault = reported(result, operation);
             let none = matches!(&*fault.kind,
-                FaultKind::Cluster(ClusterFault::NoBlock { rank: r, blocks, .. }) if (*r, *blocks) == (rank, rank));
+                FaultKind::Cluster(ClusterFault::NoBlock { rank: r, blocks, .. })
+                    if (*r, *blocks) == (rank, rank));
             assert!(none, "{operation}\n{fault}");
         }
     }

@@ -233,7 +233,8 @@ fn reductions_at_the_end_of_an_allocation() {
         ] {
             let rank = dims.len();
             let instruction = format!(
-                "cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{operation}.tile.bulk_group {{at}}, [%r5]"
+                "cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{operation}.tile.\
+                bulk_group {{at}}, [%r5]"
             );
             let kernel = kernel(&bench, &instruction, &vec![0; rank], "", "");
             let shape = Shape::new(element, dims);

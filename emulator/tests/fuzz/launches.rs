@@ -7,7 +7,7 @@
 
 use crate::mutate::{NUMBERS_OF_LAUNCHES, Random};
 use crate::setting;
-use cudarc::driver::sys::{self, CUresult};
+use cudarc::driver::sys::{self, CUfunction_attribute as Attribute, CUresult};
 use ptx_emulator::client::Library;
 use std::ffi::{CString, c_uint, c_void};
 use std::mem::MaybeUninit;
@@ -188,9 +188,9 @@ impl Caller {
                 19 if stream as usize > 2 => sys::cuStreamDestroy_v2(stream),
                 20 => {
                     let attribute = *random.pick(&[
-                        sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                        sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-                        sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS,
+                        Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                        Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                        Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS,
                     ]);
                     sys::cuFuncSetAttribute(function, attribute, n as i32)
                 }
@@ -205,8 +205,7 @@ impl Caller {
                 }
                 22 => {
                     let mut value = 0;
-                    let attribute =
-                        sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
+                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
                     sys::cuFuncGetAttribute(&mut value, attribute, function)
                 }
                 24 | 25 => self.copy(random),

@@ -176,7 +176,8 @@ fn endless_printing_keeps_what_comes_last() {
     });
     let program = kernel(
         "mov.u64 %rd1, f;\nmov.u64 %rd2, 0;\nL:\n\
-        {\n.param .b64 a;\nst.param.b64 [a], %rd1;\n.param .b64 b;\nst.param.b64 [b], %rd2;\n.param .b32 r;\ncall (r), vprintf, (a, b);\n}\nbra L;",
+        {\n.param .b64 a;\nst.param.b64 [a], %rd1;\n.param .b64 b;\nst.param.b64 [b], %rd2;\n\
+        .param .b32 r;\ncall (r), vprintf, (a, b);\n}\nbra L;",
     )
     .replace(
         ".visible",

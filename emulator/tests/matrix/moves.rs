@@ -8,7 +8,8 @@ use crate::harness::{Lanes, Random, run};
 
 /// Stores each lane's first eight words at its 32 bytes of the tile.
 const FILL: &str = "shl.b32 %t0, %i2, 5; add.u32 %t0, %t0, %s;
-    st.shared.v4.b32 [%t0], {%a0,%a1,%a2,%a3}; st.shared.v4.b32 [%t0+16], {%a4,%a5,%a6,%a7}; bar.sync 0;";
+    st.shared.v4.b32 [%t0], {%a0,%a1,%a2,%a3}; st.shared.v4.b32 [%t0+16], {%a4,%a5,%a6,%a7}; \
+    bar.sync 0;";
 
 /// Where each lane's address points: rows of 16 bytes, each once, in an order that is not that of
 /// the lanes.
@@ -100,7 +101,8 @@ fn what_is_stored_comes_back() {
         // Each lane that gave an address reads its row back.
         let code = format!(
             "{FILL} add.u32 %t1, %s, %a8;
-            stmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 [%t1], {{{list}}}; bar.sync 0; {loads}"
+            stmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 [%t1], {{{list}}}; bar.sync 0; \
+            {loads}"
         );
         let (got, counters) = run(&code, 9, 4, std::slice::from_ref(&lanes));
         for (lane, words) in got[0].iter().enumerate().take(8 * count) {
@@ -155,7 +157,8 @@ fn bank_conflicts_are_those_of_eight_rows_at_a_time() {
             "mov.u32 %t0, %i2; LOOP: shl.b32 %t1, %t0, 2; add.u32 %t1, %t1, %s; st.shared.b32 \
             [%t1], %t0;
             add.u32 %t0, %t0, 32; setp.lt.u32 %p, %t0, 1024; @%p bra LOOP; bar.sync 0;
-            and.b32 %t2, %i2, 7; mad.lo.u32 %t1, %t2, {stride}, %s; shr.u32 %t3, %i2, 3; shl.b32 %t3, %t3, 4;
+            and.b32 %t2, %i2, 7; mad.lo.u32 %t1, %t2, {stride}, %s; shr.u32 %t3, %i2, 3; shl.b32 \
+            %t3, %t3, 4;
             add.u32 %t1, %t1, %t3;
             ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{%d0,%d1,%d2,%d3}}, [%t1];"
         );

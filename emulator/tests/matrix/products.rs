@@ -415,7 +415,8 @@ fn chains_of_products_accumulate() {
         "mov.u32 %t0, 0; mov.f32 %f0, 0f3F800000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, \
         %f0;
         LOOP: setp.lt.u32 %p, %t0, 3;
-        @%p mma.sync.aligned.{} {{%f0,%f1,%f2,%f3}}, {{%a0,%a1,%a2,%a3}}, {{%a4,%a5}}, {{%f0,%f1,%f2,%f3}};
+        @%p mma.sync.aligned.{} {{%f0,%f1,%f2,%f3}}, {{%a0,%a1,%a2,%a3}}, {{%a4,%a5}}, \
+        {{%f0,%f1,%f2,%f3}};
         add.u32 %t0, %t0, 1;
         @%p bra LOOP;
         mov.b32 %d0, %f0; mov.b32 %d1, %f1; mov.b32 %d2, %f2; mov.b32 %d3, %f3;",

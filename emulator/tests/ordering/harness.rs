@@ -402,7 +402,8 @@ pub fn fails_on<'a>(sm: u32, program: impl FnOnce(&Program) -> Expected<'a>) {
         of them\n  \
          {b} in {in_b}\n  does not wait for {a} in {in_a}\n  \
          allocation: #n \"x\" of {BYTES} bytes at {x:#x}; the bytes begin at its byte {first}\n  \
-         missing: an event recorded in {in_a} behind the {a} that {in_b} waits for (cuStreamWaitEvent) before the {b}, \
+         missing: an event recorded in {in_a} behind the {a} that {in_b} waits for \
+         (cuStreamWaitEvent) before the {b}, \
          or a wait of the host between them",
         end - first,
         x + first as u64,

@@ -31,8 +31,10 @@ fn the_report_says_what_waits_for_what() {
              memset in non-blocking stream {b:#x}\n  \
              does not wait for kernel put in non-blocking stream {a:#x}\n  \
              allocation: #n \"x\" of 256 bytes at {x:#x}; the bytes begin at its byte 16\n  \
-             missing: an event recorded in non-blocking stream {a:#x} behind the kernel put that non-blocking stream \
-             {b:#x} waits for (cuStreamWaitEvent) before the memset, or a wait of the host between them",
+             missing: an event recorded in non-blocking stream {a:#x} behind the kernel put that \
+             non-blocking stream \
+             {b:#x} waits for (cuStreamWaitEvent) before the memset, or a wait of the host \
+             between them",
             x + 16
         )
     );
@@ -265,7 +267,8 @@ fn a_stream_ordered_free_waits_for_every_use() {
          free in non-blocking stream @\n  \
          does not wait for kernel put in non-blocking stream @\n  \
          allocation: #n of 64 bytes at @; the bytes begin at its byte 60\n  \
-         missing: an event recorded in non-blocking stream @ behind the kernel put that non-blocking stream @ waits for \
+         missing: an event recorded in non-blocking stream @ behind the kernel put that \
+         non-blocking stream @ waits for \
          (cuStreamWaitEvent) before the free, or a wait of the host between them"
     );
     passes(|p| {
@@ -298,8 +301,10 @@ fn memory_of_a_pool_is_there_once_its_stream_has_come_to_it() {
          kernel put in non-blocking stream @\n  \
          does not wait for stream-ordered allocation in non-blocking stream @\n  \
          allocation: #n of 64 bytes at @; the bytes begin at its byte 0\n  \
-         missing: an event recorded in non-blocking stream @ behind the stream-ordered allocation that non-blocking \
-         stream @ waits for (cuStreamWaitEvent) before the kernel put, or a wait of the host between them"
+         missing: an event recorded in non-blocking stream @ behind the stream-ordered \
+         allocation that non-blocking \
+         stream @ waits for (cuStreamWaitEvent) before the kernel put, or a wait of the host \
+         between them"
     );
     passes(|p| {
         let y = pool_memory(p, p.a);
@@ -326,7 +331,8 @@ fn a_free_that_does_not_wait_needs_a_wait() {
          free in no stream, at the call\n  \
          does not wait for kernel put in non-blocking stream @\n  \
          allocation: #n of 64 bytes at @; the bytes begin at its byte 0\n  \
-         missing: a wait of the host for non-blocking stream @ (cuStreamSynchronize, cuEventSynchronize) before the \
+         missing: a wait of the host for non-blocking stream @ (cuStreamSynchronize, \
+         cuEventSynchronize) before the \
          free, or cuMemFreeAsync in that stream"
     );
     passes(|p| {
@@ -377,10 +383,13 @@ fn fails_in_host_memory(program: impl FnOnce(&Program, *mut std::ffi::c_void)) {
         text,
         "not ordered: write of 1 byte at @ is not ordered behind an earlier write of them\n  \
          copy from device memory to page-locked memory in non-blocking stream @\n  \
-         does not wait for copy from device memory to page-locked memory in non-blocking stream @\n  \
+         does not wait for copy from device memory to page-locked memory in non-blocking stream \
+         @\n  \
          allocation: #n \"host memory\" of 256 bytes at @; the bytes begin at its byte 32\n  \
-         missing: an event recorded in non-blocking stream @ behind the copy from device memory to page-locked memory \
-         that non-blocking stream @ waits for (cuStreamWaitEvent) before the copy from device memory to page-locked \
+         missing: an event recorded in non-blocking stream @ behind the copy from device memory \
+         to page-locked memory \
+         that non-blocking stream @ waits for (cuStreamWaitEvent) before the copy from device \
+         memory to page-locked \
          memory, or a wait of the host between them"
     );
 }

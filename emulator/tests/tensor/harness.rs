@@ -127,7 +127,8 @@ CLEAR:
     bar.sync 0;
     @%p1 bra WAIT;
     mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {moved};
-    cp.async.bulk.tensor.{rank}d.shared::cluster.global.{mode}.mbarrier::complete_tx::bytes [%r2], [%rd3, {{{at}}}], [bar]{offsets};
+    cp.async.bulk.tensor.{rank}d.shared::cluster.global.{mode}.mbarrier::complete_tx::bytes \
+    [%r2], [%rd3, {{{at}}}], [bar]{offsets};
 WAIT:
     mbarrier.try_wait.parity.shared::cta.b64 %p3, [bar], 0;
     @!%p3 bra WAIT;

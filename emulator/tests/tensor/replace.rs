@@ -32,7 +32,8 @@ fn built(replace: &[String]) -> String {
     bar.sync 0;
 {replace}    bar.sync 0;
     @!%q1 bra BUILT;
-    tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [built], [scratch], 128;
+    tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned \
+    [built], [scratch], 128;
 BUILT:
     mov.u64 %rd3, built;
     fence.proxy.tensormap::generic.acquire.gpu [%rd3], 128;
@@ -150,7 +151,9 @@ fn old_strides_are_sixteenths() {
     let text = |version: &str, target: &str| {
         format!(
             ".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n\
-            {{\n    .shared .align 128 .b8 s[128];\n    tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [s], 0, 8;\n    ret;\n}}\n"
+            {{\n    .shared .align 128 .b8 \
+            s[128];\n    tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [s], 0, \
+            8;\n    ret;\n}}\n"
         )
     };
     let code = |version: &str| {
