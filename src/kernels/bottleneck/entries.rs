@@ -78,7 +78,7 @@ pub(super) fn dynamic_shared(kernel: &Kernel) -> u32 {
 }
 
 // -------------------------------------------------------------------------------------------------
-// CUDA cores: kernels/bottleneck_simt.cu
+// CUDA cores: kernels/bottleneck/simt.cu
 
 /// f32 as the CPU has it. 8x28 outputs leave no lane idle and divide 56x56; 8x8 are for small
 /// images, few of them, and a stride of 2, whose halo is four times as large.
@@ -158,7 +158,7 @@ fn simt_shared(kernel: &Kernel) -> u32 {
 }
 
 // -------------------------------------------------------------------------------------------------
-// mma.sync: kernels/bottleneck.cu
+// mma.sync: kernels/bottleneck/mma.cu
 
 /// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a
 /// multiprocessor.
@@ -258,7 +258,7 @@ fn mma_shared(kernel: &Kernel) -> u32 {
 }
 
 // -------------------------------------------------------------------------------------------------
-// wgmma: kernels/bottleneck_wgmma.cu
+// wgmma: kernels/bottleneck/wgmma.cu
 
 /// The most channels and filters: those of both 1x1 stay in shared memory.
 const WGMMA_CHANNELS: u32 = 256;

@@ -1,5 +1,5 @@
 //! The kernels that compute several convolutions in one launch: tiles of
-//! `kernels/mma_multi_conv.cu`.
+//! `kernels/mma/multi_conv.cu`.
 
 use super::tile::{Tile, tile};
 use super::{Algorithm, Arch, Kernel};
