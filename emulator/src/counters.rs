@@ -1,10 +1,10 @@
-//! What a launch did, counted as a profiler would.
+//! Counters of a launch, as a profiler has them.
 pub use crate::ir::Class;
 
 use crate::ir::MatrixTy;
 use std::ops::AddAssign;
 
-/// How often instructions ran.
+/// Numbers of executed instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
     /// Instructions issued to a warp, also if its guard was false in every lane.
@@ -123,7 +123,7 @@ pub struct DistributedTraffic {
     pub bytes: u64,
 }
 
-/// What a launch did.
+/// Counters of a launch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Instructions by class, in the order of [`Class::ALL`].
@@ -163,7 +163,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How often instructions of a class ran.
+    /// Number of executed instructions of a class.
     pub fn class(&self, class: Class) -> Executed {
         self.classes[class as usize]
     }

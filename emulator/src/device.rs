@@ -33,7 +33,7 @@ impl Device {
         }
     }
 
-    /// What it is.
+    /// Kind.
     pub fn config(&self) -> &DeviceConfig {
         &self.config
     }

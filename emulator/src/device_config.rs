@@ -2,14 +2,14 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// What a device is.
+/// Properties of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     /// Compute capability as 75, 80 or 90. Modules for a higher one are refused.
     pub sm: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
-    /// Which of several devices it is; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have
+    /// Index among several devices; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have
     /// different addresses.
     pub ordinal: u32,
     /// Threads that run blocks; `None` for as many as the machine has cores.
@@ -45,7 +45,7 @@ impl DeviceConfig {
         }
     }
 
-    /// What one launch may take.
+    /// Limits of one launch.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             instructions: self.instruction_limit,
@@ -86,12 +86,12 @@ impl DeviceConfig {
     }
 }
 
-/// What one launch may take.
+/// Limits of one launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Instructions of one warp.
     pub instructions: u64,
-    /// How long it may run.
+    /// Time limit.
     pub time: Option<Duration>,
     /// Bytes that it may print.
     pub print_bytes: usize,

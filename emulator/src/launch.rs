@@ -9,7 +9,7 @@ use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
 
-/// Why the cluster is impossible, if it is.
+/// Reason why the cluster is impossible, if it is.
 fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig) -> Option<String> {
     let cluster = config.cluster_of(kernel);
     let [x, y, z] = cluster;
@@ -50,7 +50,7 @@ fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig)
     None
 }
 
-/// Why the parameters are impossible, if they are.
+/// Reason why the parameters are impossible, if they are.
 fn refuse(
     device: &DeviceConfig,
     kernel: &Kernel,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a PTX module was refused: the line of the text and what is wrong there.
+/// Reason why a PTX module was refused: the line of the text and what is wrong there.
 ///
 /// The emulator never guesses: an instruction, modifier or directive that it does not implement
 /// ends the load with this error, which names it.
@@ -10,7 +10,7 @@ use std::fmt;
 pub struct LoadError {
     /// The line of the PTX text, counted from 1; 0 where no line is to blame.
     pub line: u32,
-    /// What is wrong, in one sentence without a full stop.
+    /// Description of the fault, in one sentence without a full stop.
     pub message: String,
 }
 

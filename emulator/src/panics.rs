@@ -13,7 +13,7 @@ use std::sync::Once;
 /// A panic of the emulator that was caught.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Panic {
-    /// What it says.
+    /// Text.
     pub message: String,
     /// `file:line`, where known.
     pub place: Option<String>,

@@ -1,4 +1,4 @@
-//! What the emulator reports when a kernel does something wrong.
+//! Report about a fault of a kernel.
 //!
 //! A [`Fault`] is typed, and its `Display` is stable text of a few lines:
 //!
@@ -29,13 +29,13 @@ pub struct Fault {
     /// Index of the thread in its block; the lowest lane of those at fault. `None` if a whole block
     /// is.
     pub thread: Option<[u32; 3]>,
-    /// What happened. Boxed to keep results small.
+    /// Event. Boxed to keep results small.
     pub kind: Box<FaultKind>,
 }
 
 impl std::error::Error for Fault {}
 
-/// How memory was touched.
+/// Kind of an access to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKind {
     /// A load, or the source of an asynchronous copy.
@@ -124,7 +124,7 @@ impl fmt::Display for Region {
 /// The other side of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConflictingAccess {
-    /// How it touched the bytes.
+    /// Kind of the access.
     pub kind: AccessKind,
     /// Its thread's index in the block, where known; else only its warp is.
     pub thread: Option<[u32; 3]>,
@@ -154,7 +154,7 @@ impl fmt::Display for ConflictingAccess {
     }
 }
 
-/// What went wrong.
+/// Description of the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
@@ -253,9 +253,9 @@ pub enum FaultKind {
     /// Lanes of a warp that come to a barrier together give different numbers of it, or different
     /// thread counts.
     BarrierOperand {
-        /// What the lowest lane gives.
+        /// Value of the lowest lane.
         first: u32,
-        /// What the lane at fault gives.
+        /// Value of the faulting lane.
         other: u32,
     },
     /// A block came to more barriers than its races can be told for.
@@ -320,7 +320,7 @@ pub enum FaultKind {
     },
     /// The kernel holds more of something than the emulator keeps track of.
     TooMany {
-        /// What of, in the plural.
+        /// Unit, in the plural.
         what: &'static str,
         /// The most there may be.
         most: u64,
@@ -333,7 +333,7 @@ pub enum FaultKind {
     InCluster {
         /// The block.
         block: [u32; 3],
-        /// What went wrong there; addresses are offsets in that block's shared memory.
+        /// Description of the fault; addresses are offsets in that block's shared memory.
         fault: Box<FaultKind>,
     },
     /// The launch's own parameters are impossible; nothing ran.

@@ -31,7 +31,7 @@ const FREE_BIT: u32 = 1 << 21;
 /// The 32-bit word of the checksum.
 const SUM: usize = 30;
 
-/// Why bytes are no map.
+/// Reason why bytes are no map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoMap {
     /// The marks are missing: no map was ever encoded there.
@@ -45,7 +45,7 @@ pub enum NoMap {
     Invalid(&'static str),
 }
 
-/// Why a map cannot be encoded.
+/// Reason why a map cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
     /// An argument is outside of what the driver API documents.
@@ -56,7 +56,7 @@ pub enum MapError {
     Unsupported(&'static str),
 }
 
-/// How the 16-byte pieces of rows are permuted in shared memory.
+/// Permutation of the 16-byte chunks of rows in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swizzle {
     /// They are not.
@@ -80,15 +80,15 @@ impl Swizzle {
         }
     }
 
-    /// Where the byte of an address in shared memory goes: address bits 7.. are added to bits 4..
-    /// without carry.
+    /// Permuted position of the byte of an address in shared memory: address bits 7.. are added to
+    /// bits 4.. without carry.
     #[inline(always)]
     pub fn apply(self, address: u32) -> u32 {
         address ^ (address >> 3 & (self.span() - 16))
     }
 }
 
-/// Which elements a copy moves.
+/// Elements that a copy moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// A box.
@@ -110,7 +110,7 @@ pub enum Walk {
     },
 }
 
-/// What both kinds of maps say of a tensor, as the driver API takes it. Dimensions run from the
+/// Shared parameters of both kinds of maps, as the driver API takes them. Dimensions run from the
 /// innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor<'a> {
@@ -151,11 +151,11 @@ pub struct TensorMap {
     pub strides: [u64; MAX_RANK],
     /// Elements between those that are copied.
     pub steps: [u32; MAX_RANK],
-    /// How rows lie in shared memory.
+    /// Arrangement of rows in shared memory.
     pub swizzle: Swizzle,
-    /// Whether elements outside of the tensor arrive as NaN rather than zero.
+    /// True if elements outside of the tensor arrive as NaN rather than zero.
     pub nan: bool,
-    /// What is copied.
+    /// Copied elements.
     pub walk: Walk,
 }
 
@@ -254,7 +254,7 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// What both kinds have in common.
+    /// Shared parts of both kinds.
     fn of(tensor: &Tensor<'_>, least_rank: usize) -> Result<TensorMap, MapError> {
         let (size, float) = element(tensor.data_type)?;
         let rank = tensor.dims.len();
@@ -322,7 +322,7 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// Whether rows of so many elements are allowed.
+    /// Checks whether rows of so many elements are allowed.
     fn check_row(&self, elements: u32) -> Result<(), MapError> {
         let bytes = elements * self.size;
         need(

@@ -18,7 +18,7 @@ fn quiet() -> (Arc<CudaContext>, Arc<CudaStream>) {
     (context, stream)
 }
 
-/// How many nodes a graph has.
+/// Number of a graph's nodes.
 fn nodes(graph: sys::CUgraph) -> usize {
     let mut count = 0;
     // SAFETY: only the count is asked for.

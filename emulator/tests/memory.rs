@@ -83,7 +83,7 @@ fn cooperative_grids_are_bounded() {
     ));
 }
 
-/// What is known about bytes goes with them, whatever the offsets.
+/// Shadow state moves with the bytes, whatever the offsets.
 #[test]
 fn copies_carry_what_was_written() {
     let device = Device::new(DeviceConfig::new(80));

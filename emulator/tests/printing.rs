@@ -1,5 +1,5 @@
-//! What device code prints: the text on standard output, by a second process, for libtest keeps
-//! that of its own.
+//! Output of device code: the text on standard output, by a second process, for libtest keeps that
+//! of its own.
 
 use std::process::Command;
 
@@ -66,7 +66,7 @@ const SAY: &str = r"
 }
 ";
 
-/// What thread `i` prints.
+/// Output of thread `i`.
 fn line(i: i64) -> String {
     let letter = char::from(b'A' + (i as u8 & 15));
     format!("{i} {} hi {:.6} {letter} ok\n", -i, i as f64 * 1.5)

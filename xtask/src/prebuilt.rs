@@ -101,7 +101,7 @@ fn check() -> Result<(), Failure> {
     ))
 }
 
-/// What makes the stored modules differ from `archives`, one line each.
+/// Differences between the stored modules and `archives`, one line each.
 fn changes(archives: &BTreeMap<String, Archive>) -> Result<Vec<String>, Failure> {
     // A folder that is damaged or missing is replaced as a whole.
     let stored = ptx::archives().unwrap_or_default();
@@ -145,7 +145,7 @@ fn install(environment: &Path) -> Result<PathBuf, Failure> {
         .ok_or_else(|| format!("no nvcc in {}", environment.display()))
 }
 
-/// What an older assembler takes, a driver of its age takes.
+/// Modules that an older assembler takes, a driver of its age takes.
 fn assemble_all(ptxas: &Path) -> Result<(), Failure> {
     let folder = ptx::fresh_folder(&[])?;
     let entries = ptx::entries(&[])?;

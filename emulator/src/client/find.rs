@@ -1,4 +1,4 @@
-//! Where the shared library is, and loading it under the name that bindings ask for.
+//! Search for the shared library, and loading it under the name that bindings ask for.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use super::ClientError;
 /// The library's file name.
 const FILE: &str = "libptx_emulator.so";
 
-/// Where the library may be: what `PTX_EMULATOR_LIB` names, else beside the executable and where
-/// cargo puts the libraries of a program, its tests, examples and benchmarks.
+/// Candidate paths of the library: what `PTX_EMULATOR_LIB` names, else beside the executable and
+/// where cargo puts the libraries of a program, its tests, examples and benchmarks.
 fn candidates(named: Option<PathBuf>, executable: Option<&Path>) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![if named.is_dir() {
@@ -78,7 +78,8 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
-/// Whether who asks for `libcuda.so` gets the library that has this function at this address.
+/// Returns whether who asks for `libcuda.so` gets the library that has this function at this
+/// address.
 #[cfg(target_os = "linux")]
 pub fn is_the_driver(version: usize) -> bool {
     // SAFETY: a library of that name is loaded by now: the emulator, or a driver that runs nothing
@@ -91,7 +92,7 @@ pub fn is_the_driver(version: usize) -> bool {
     found.is_ok_and(|symbol| *symbol as usize == version)
 }
 
-/// Whether who asks for the driver gets this library: only known on Linux.
+/// Returns whether who asks for the driver gets this library: only known on Linux.
 #[cfg(not(target_os = "linux"))]
 pub fn is_the_driver(_version: usize) -> bool {
     true

@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::Counters;
 use wire::LaunchHeader;
 
-/// Why the library cannot be used.
+/// Reason why the library cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -37,7 +37,7 @@ pub enum ClientError {
         list(.tried)
     )]
     NotFound {
-        /// Where it was looked for.
+        /// Searched paths.
         tried: Vec<PathBuf>,
     },
     /// The file is there but cannot be loaded.
@@ -45,7 +45,7 @@ pub enum ClientError {
     Load {
         /// The file.
         path: PathBuf,
-        /// What the dynamic linker says.
+        /// Message of the dynamic linker.
         message: String,
     },
     /// The library was built from another version of this crate.
@@ -72,7 +72,7 @@ pub enum ClientError {
     Devices {
         /// The capability asked for.
         sm: u32,
-        /// How many devices were asked for.
+        /// Requested number of devices.
         count: usize,
         /// The `CUresult`.
         code: u32,
@@ -100,13 +100,13 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Dynamic shared memory of a block in bytes.
     pub shared_bytes: u32,
-    /// How long the emulator took, which says nothing about a GPU.
+    /// Time of the emulator, which is no time of a GPU.
     pub nanoseconds: u64,
-    /// What it did.
+    /// Counters.
     pub counters: Counters,
 }
 
-/// What a kernel did wrong, as the library reported it.
+/// Fault of a kernel, as the library reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The text of [`crate::Fault`].
@@ -187,7 +187,7 @@ impl Library {
         unsafe { (self.functions.reset)() }
     }
 
-    /// How many launches ended well since the last reset, on all devices.
+    /// Number of launches that ended well since the last reset, on all devices.
     pub fn launch_count(&self) -> u64 {
         // SAFETY: takes nothing.
         unsafe { (self.functions.launches)() }
@@ -241,7 +241,7 @@ impl Library {
             .collect()
     }
 
-    /// What a kernel last did wrong since the last reset.
+    /// Last fault of a kernel since the last reset.
     pub fn last_report(&self) -> Option<Report> {
         let mut code = 0;
         // SAFETY: no room is claimed for the text.

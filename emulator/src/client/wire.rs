@@ -1,4 +1,4 @@
-//! How counters cross the C boundary: as words in a fixed order.
+//! Passage of counters through the C boundary: as words in a fixed order.
 
 use std::ffi::CStr;
 
@@ -25,7 +25,7 @@ pub struct LaunchHeader {
     pub shared_bytes: u32,
     /// The device's ordinal.
     pub ordinal: u32,
-    /// How long the emulator took.
+    /// Time of the emulator.
     pub nanoseconds: u64,
 }
 

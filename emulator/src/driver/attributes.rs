@@ -1,4 +1,4 @@
-//! What a function says of itself, and what may be set.
+//! Attributes of a function, and those that may be set.
 
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::Arc;

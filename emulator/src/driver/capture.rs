@@ -11,7 +11,7 @@ use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};
 use super::work::Op;
 
-/// Which calls a capture forbids elsewhere.
+/// Calls that a capture forbids elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Global,
@@ -69,7 +69,7 @@ pub fn note(context: &Arc<Context>, stream: &Arc<Stream>, op: &Op) -> Result<boo
     Ok(false)
 }
 
-/// Whether a stream is capturing.
+/// Returns whether a stream is capturing.
 pub fn is_capturing(stream: &Stream) -> bool {
     lock(&stream.capture).is_some()
 }
@@ -192,8 +192,8 @@ pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
     }
 }
 
-/// Whether all work of the capture's other streams comes before what the origin's next node would
-/// come after.
+/// Returns whether all work of the capture's other streams comes before what the origin's next node
+/// would come after.
 fn joined(capture: &Capture, origin: &Stream, origin_after: &[usize]) -> bool {
     let nodes = lock(&capture.nodes);
     let mut before: HashSet<usize> = HashSet::new();

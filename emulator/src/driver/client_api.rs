@@ -1,4 +1,4 @@
-//! What the library offers beyond the driver API: `ptx_emulator_…`, C functions that
+//! Functions of the library beyond the driver API: `ptx_emulator_…`, C functions that
 //! [`crate::client`] calls.
 
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct Record {
     pub counters: Counters,
 }
 
-/// What happened since the last reset.
+/// Launches since the last reset.
 struct Journal {
     launches: u64,
     total: Option<Counters>,

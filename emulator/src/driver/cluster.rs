@@ -20,7 +20,7 @@ const PORTABLE: u32 = 8;
 /// within one.
 const GROUPS: [u32; 8] = [16, 16, 16, 16, 16, 16, 18, 18];
 
-/// What may be set of a function.
+/// Settable attributes of a function.
 #[derive(Default)]
 pub struct Settings {
     /// `CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH` and the two after it; zeros if not set.

@@ -1,4 +1,4 @@
-//! What the environment asks for, read once.
+//! Settings of the environment, read once.
 
 pub use crate::note::{SILENT, report, say};
 use std::sync::{Mutex, OnceLock};
@@ -14,23 +14,23 @@ use crate::memory::MAX_DEVICES;
 pub struct Config {
     /// Compute capabilities (75, 80, 90); device `i` poses as entry `i`, the last one repeats.
     pub capabilities: Vec<u32>,
-    /// How many devices there are.
+    /// Number of devices.
     pub devices: usize,
     /// Bytes of memory a device; `None`: what the posed card has, within half of the machine's own.
     pub memory: Option<u64>,
-    /// What is written to standard error.
+    /// Output on standard error.
     pub log: Log,
     /// Worker threads of a launch; `None`: one a CPU core.
     pub threads: Option<usize>,
     /// Instructions that one warp may execute in a launch.
     pub instructions: u64,
-    /// How long a launch may take; `None` for as long as it likes.
+    /// Time limit of a launch; `None` for as long as it likes.
     pub time: Option<Duration>,
     /// The version of the posed driver, as `cuDriverGetVersion` gives it: 13000 for 13.0.
     pub driver_version: i32,
-    /// When work that may begin does.
+    /// Time at which ready work starts.
     pub schedule: Schedule,
-    /// What becomes of operations that do not wait for what they must.
+    /// Treatment of operations that do not wait for conflicting ones.
     pub order: OrderCheck,
 }
 
@@ -72,7 +72,7 @@ pub enum Log {
 /// warp, and time.
 static LIMITS: Mutex<Option<(u64, Option<Duration>)>> = Mutex::new(None);
 
-/// What one launch may take: instructions of a warp, and time.
+/// Limits of one launch: instructions of a warp, and time.
 pub fn limits() -> (u64, Option<Duration>) {
     let set = *lock(&LIMITS);
     set.unwrap_or_else(|| match Config::get() {

@@ -12,8 +12,7 @@ use super::transfer::{self, Kind, Transfer};
 use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
 use super::work::{Op, noted, wait_for_everything, wait_for_stream};
 
-/// Where one side of a copy lies. Host addresses stand as numbers, as they may be used from another
-/// thread.
+/// One side of a copy. Host addresses stand as numbers, as they may be used from another thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Host(usize),
@@ -43,7 +42,7 @@ pub struct Copy {
 }
 
 impl Side {
-    /// Where row `y` of plane `z` begins.
+    /// Start of row `y` of plane `z`.
     fn row(&self, y: usize, z: usize) -> Result<Place> {
         let offset = y
             .checked_mul(self.pitch)

@@ -73,7 +73,7 @@ impl Fill {
         self.width * self.value_bytes
     }
 
-    /// How many bytes it writes.
+    /// Number of bytes written.
     pub fn bytes(&self) -> usize {
         self.row_bytes().saturating_mul(self.height)
     }

@@ -60,7 +60,7 @@ fn release_memory(nodes: &[Node]) -> Result {
     })
 }
 
-/// What the nodes of a graph do, with its memory looked up. Where one cannot be done, nothing has
+/// Operations of a graph's nodes, with its memory looked up. Where one cannot be done, nothing has
 /// been freed.
 fn prepare(nodes: &[Node]) -> Result<Vec<Op>> {
     let mut ops = Vec::with_capacity(nodes.len());

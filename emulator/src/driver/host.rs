@@ -15,7 +15,7 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Out, check};
 use super::work::wait_for_everything;
 
-/// What pages are aligned to.
+/// Alignment of pages.
 const PAGE: usize = 4096;
 
 /// Pages that the driver allocated: where they begin, and where the allocation does that holds

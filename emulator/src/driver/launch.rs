@@ -25,7 +25,7 @@ pub struct Launch {
     function: Arc<Function>,
     config: LaunchConfig,
     params: Arc<[u8]>,
-    /// Whether blocks may wait for each other.
+    /// True if blocks may wait for each other.
     cooperative: bool,
 }
 

@@ -16,7 +16,7 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, In, Out, check, text};
 use crate::LoadError;
 
-/// Why a module was refused: the code, and what the compiler's log says.
+/// Reason why a module was refused: the code, and what the compiler's log says.
 struct Refusal {
     code: CUresult,
     log: String,
@@ -214,7 +214,7 @@ fn file_text(path: &Path) -> std::result::Result<String, Refusal> {
     })
 }
 
-/// Where `cuModuleLoadDataEx` wants its error log: option 5 with its size in option 6.
+/// Address of the error log of `cuModuleLoadDataEx`: option 5 with its size in option 6.
 fn error_log(
     count: c_uint,
     options: In<c_uint>,

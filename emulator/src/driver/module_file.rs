@@ -12,7 +12,7 @@ use super::status::CUresult;
 /// The most bytes that are read of a file.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
-/// Why a file was refused: the code, and what the log says.
+/// Reason why a file was refused: the code, and what the log says.
 pub(super) type Refusal = (CUresult, String);
 
 /// The bytes of a regular file of at most `most` bytes.

@@ -1,4 +1,4 @@
-//! How many blocks of a function a multiprocessor holds.
+//! Number of blocks of a function per SM.
 
 use std::ffi::{c_int, c_uint};
 
@@ -49,7 +49,7 @@ pub fn blocks_per_multiprocessor(
         .min(card.blocks_per_multiprocessor as u32)
 }
 
-/// What `CUoccupancyB2DSize` computes: the dynamic shared memory of a block of so many threads.
+/// Function of type `CUoccupancyB2DSize`: the dynamic shared memory of a block of so many threads.
 type SharedOfBlock = Option<unsafe extern "C" fn(c_int) -> usize>;
 
 /// The largest block that keeps most threads on a multiprocessor, and the grid that fills the

@@ -22,22 +22,22 @@ use crate::order::{Access, Bytes, Conflict, Done, Footprint, Operation, Order, P
 
 static ORDER: LazyLock<Mutex<Order>> = LazyLock::new(Mutex::default);
 
-/// Whether tasks may run side by side.
+/// True if tasks may run side by side.
 static FINE: AtomicBool = AtomicBool::new(false);
 /// The only stream that has had a task; 0 before the first.
 static ONLY_STREAM: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// What the task that runs in this thread has touched.
+    /// Bytes that the task of this thread has touched.
     static TOUCHED: RefCell<Vec<Access>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether kernels note the bytes that they touch.
+/// Returns whether kernels note the bytes that they touch.
 pub fn is_fine() -> bool {
     FINE.load(Ordering::Relaxed) && !is_off()
 }
 
-/// What the environment asks for.
+/// Setting of the environment.
 fn setting() -> OrderCheck {
     static SETTING: LazyLock<OrderCheck> =
         LazyLock::new(|| Config::get().map_or(OrderCheck::Error, |config| config.order));
@@ -166,8 +166,8 @@ fn place(stream: &Stream) -> Place {
     }
 }
 
-/// What an operation is, and what it touched besides what is known already. `None` for those that
-/// touch nothing.
+/// Kind of an operation, and its accesses besides those known already. `None` for those that touch
+/// nothing.
 fn describe(op: &Op, accesses: &mut Vec<Access>) -> Option<What> {
     match op {
         Op::Launch(launch) => Some(What::Kernel(launch.name().to_owned())),

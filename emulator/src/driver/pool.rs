@@ -25,8 +25,8 @@ pub fn note_freed(pool: Handle, bytes: u64) {
     }
 }
 
-/// Whether an attribute is a `cuuint64_t`; the others are `int`. `None` where there is no such
-/// number.
+/// Returns whether an attribute is a `cuuint64_t`; the others are `int`. `None` where there is no
+/// such number.
 fn is_wide(attribute: c_uint) -> Option<bool> {
     match attribute {
         1..=3 => Some(false),

@@ -60,7 +60,7 @@ impl<T> Registry<T> {
         map.remove(&handle).ok_or(CUresult::INVALID_HANDLE)
     }
 
-    /// Whether any object passes.
+    /// Returns whether any object passes.
     pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
         self.0
             .read()

@@ -32,7 +32,7 @@ pub struct Driver {
     pub execs: Registry<GraphExec>,
     pub pools: Registry<Pool>,
     pub imports: crate::driver::external::Imports,
-    /// What each buffer on imported memory keeps mapped, by the buffer's address.
+    /// Mappings that buffers on imported memory keep, by the buffer's address.
     pub external_buffers: Mutex<HashMap<DevicePtr, Arc<crate::driver::external::ExternalMemory>>>,
     /// Host memory that the driver allocated or registered, by its first address.
     pub host: Mutex<BTreeMap<u64, HostRange>>,
@@ -114,7 +114,7 @@ impl Driver {
             .clone()
     }
 
-    /// How many devices there are.
+    /// Number of devices.
     pub fn device_count(&self) -> usize {
         self.devices
             .read()
@@ -147,7 +147,7 @@ pub struct HostRange {
     pub number: Handle,
     pub bytes: usize,
     pub flags: u32,
-    /// How it was allocated; `None` where it was only registered.
+    /// Function that allocated it; `None` where it was only registered.
     pub layout: Option<crate::driver::host::Pages>,
     pub context: Handle,
 }
@@ -172,7 +172,7 @@ pub struct Allocation {
     pub kind: AllocationKind,
 }
 
-/// Where an allocation comes from.
+/// Origin of an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocationKind {
     /// `cuMemAlloc`.
@@ -393,12 +393,12 @@ impl Stream {
         self.last.store(task, Ordering::Release);
     }
 
-    /// Whether it and the legacy stream wait for each other.
+    /// Returns whether it and the legacy stream wait for each other.
     pub fn is_blocking(&self) -> bool {
         self.flags & Stream::NON_BLOCKING == 0
     }
 
-    /// Whether this is a default stream, shared by everybody.
+    /// Returns whether this is a default stream, shared by everybody.
     pub fn is_legacy(&self) -> bool {
         self.handle == 1
     }
@@ -412,7 +412,7 @@ pub struct Event {
     pub state: Mutex<EventState>,
 }
 
-/// What was last recorded in an event.
+/// Last record of an event.
 #[derive(Clone, Default)]
 pub enum EventState {
     #[default]

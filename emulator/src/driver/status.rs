@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 
 use super::types::{Out, check};
 
-/// What every driver function returns.
+/// Result of every driver function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct CUresult(pub u32);

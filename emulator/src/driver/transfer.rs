@@ -20,14 +20,14 @@ pub enum Kind {
     Device,
 }
 
-/// Where one side of a copy begins.
+/// Start of one side of a copy.
 #[derive(Clone)]
 pub enum Place {
     /// Host memory of the caller's. Addresses stand as numbers, as other threads use them.
     Host(usize),
     /// Host memory of the driver's, in the range of this number.
     Pinned(usize, Handle),
-    /// What the caller's host memory held when the work was submitted.
+    /// Content of the caller's host memory at submission.
     Staged(Arc<[u8]>),
     Device(Arc<Device>, DevicePtr),
 }
@@ -74,7 +74,7 @@ pub fn pinned_range(address: usize, bytes: usize) -> Result<Option<Handle>> {
 }
 
 impl Transfer {
-    /// How many bytes it copies.
+    /// Number of bytes copied.
     pub fn bytes(&self) -> usize {
         self.width
             .saturating_mul(self.height)
@@ -176,7 +176,8 @@ impl Transfer {
 }
 
 impl Side {
-    /// Whether the driver's host memory is still there. A free of it waits for copies that run.
+    /// Checks whether the driver's host memory is still there. A free of it waits for copies that
+    /// run.
     fn check_pinned(&self, bytes: usize) -> Result {
         let Place::Pinned(address, number) = self.place else {
             return Ok(());

@@ -23,7 +23,7 @@ pub fn check(condition: bool) -> Result {
     }
 }
 
-/// Where a driver function leaves a result.
+/// Destination of a driver function's result.
 #[repr(transparent)]
 pub struct Out<T>(pub *mut T);
 

@@ -1,4 +1,4 @@
-//! What a stream can be told to do, and doing it.
+//! Work of a stream, and its execution.
 
 use std::cell::Cell;
 use std::ffi::{c_uint, c_void};
@@ -37,7 +37,7 @@ thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread runs a host function, which may not call the driver:
+/// Returns whether this thread runs a host function, which may not call the driver:
 /// `CUDA_ERROR_NOT_PERMITTED`.
 pub fn in_host_function() -> bool {
     IN_HOST_FUNCTION.get()
@@ -57,7 +57,7 @@ pub enum Op {
     /// `cuStreamAddCallback`: it is also called, with the code, where the context is broken.
     Callback(Handle, CallbackFunction, HostData),
     Record(Arc<Event>),
-    /// What comes behind it comes behind the record of an event, which the task names.
+    /// Wait: later tasks come behind the record of an event, which the task names.
     Wait,
     /// Memory of an allocation node or of a stream-ordered allocation, reserved already.
     Alloc(DevicePtr),
@@ -83,17 +83,17 @@ impl Op {
         }
     }
 
-    /// Whether it takes no time: done as soon as all before it is.
+    /// Returns whether it takes no time: done as soon as all before it is.
     pub fn is_momentary(&self) -> bool {
         matches!(self, Op::Empty | Op::Record(_) | Op::Wait | Op::Alloc(_))
     }
 
-    /// Whether it is a function of the host, which may wait for anything.
+    /// Returns whether it is a function of the host, which may wait for anything.
     pub fn is_host_function(&self) -> bool {
         matches!(self, Op::Host(..) | Op::Callback(..))
     }
 
-    /// Whether doing it takes less time than waking a thread.
+    /// Returns whether doing it takes less time than waking a thread.
     pub fn is_short(&self) -> bool {
         match self {
             Op::Release(..) => true,
@@ -153,7 +153,8 @@ fn call_host(function: impl FnOnce()) {
     IN_HOST_FUNCTION.set(before);
 }
 
-/// Whether work became a node, where the stream is being captured; else the stream may have it.
+/// Checks whether work became a node, where the stream is being captured; else the stream may have
+/// it.
 pub fn noted(context: &Arc<Context>, stream: &Arc<Stream>, op: &Op) -> Result<bool> {
     context.healthy()?;
     capture::note(context, stream, op)
@@ -192,7 +193,7 @@ pub fn wait_for_everything(context: &Arc<Context>) -> Result {
     context.healthy()
 }
 
-/// Why a task cannot be done any more: its memory is gone. The fault of an operation, as a kernel's
+/// Reason why a task can never run: its memory is gone. The fault of an operation, as a kernel's
 /// would be.
 pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
     let report = format!(

@@ -32,7 +32,7 @@ use crate::sanitizer::async_proxy::Fences;
 use crate::sanitizer::shadow::Shadow;
 use crate::sanitizer::vector_clock::Order;
 
-/// What one thread of the host needs to run clusters, one after the other.
+/// State of a host thread that runs clusters, one after the other.
 pub(crate) struct Worker<'a> {
     pub cx: Context<'a>,
     pub warps: Vec<Warp>,
@@ -236,8 +236,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What a turn of a warp means to the other blocks of its cluster: it may have ended, or come
-    /// to the cluster's barrier.
+    /// Effect of a warp's turn on the other blocks of its cluster: it may have ended, or come to
+    /// the cluster's barrier.
     fn meet(&mut self, warp: usize) -> Result<(), Fault> {
         let cx = &mut self.cx;
         let rank = cx.cluster.rank;
@@ -278,7 +278,7 @@ impl<'a> Worker<'a> {
         any
     }
 
-    /// What can be said only once all warps have ended.
+    /// Checks after all warps have ended.
     fn after(&mut self) -> Result<(), Fault> {
         let count = self.cx.cluster.warps as usize;
         for (rank, warps) in self.warps.chunks(count).enumerate() {
@@ -302,7 +302,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Why no warp can go on.
+    /// Reason why no warp can continue.
     fn deadlock(&mut self) -> Fault {
         let count = self.cx.cluster.warps as usize;
         let waiting: Vec<Waiting> = self.warps.iter().filter_map(|w| self.waiting(w)).collect();
@@ -340,7 +340,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What a warp waits for, if it does.
+    /// Wait of a warp, if it waits.
     fn waiting(&self, w: &Warp) -> Option<Waiting> {
         let cx = &self.cx;
         let waits =
@@ -396,13 +396,13 @@ const ROUNDS: u32 = 64;
 #[derive(Default)]
 struct DeadlockTimer {
     rounds: u32,
-    /// What had happened before the last round.
+    /// State before the last round.
     events: u64,
     barriers: u64,
 }
 
 impl DeadlockTimer {
-    /// Whether the block may have another round.
+    /// Returns whether the block may have another round.
     fn lasts(&mut self, cx: &Context) -> bool {
         if (self.events, self.barriers) != (cx.mbarriers.events, cx.counters.barriers) {
             (self.events, self.barriers) = (cx.mbarriers.events, cx.counters.barriers);
@@ -413,7 +413,7 @@ impl DeadlockTimer {
     }
 }
 
-/// What a block has of its own.
+/// State of a block.
 fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> Part {
     let fine = smallest_shared_access(kernel).trailing_zeros();
     let coarse = if moves_rows(kernel) { 4 } else { fine };

@@ -1,4 +1,4 @@
-//! What each instruction does.
+//! Execution of each instruction.
 //!
 //! Longer than other files because it is a table, an entry an instruction: whoever looks for one
 //! finds it here.

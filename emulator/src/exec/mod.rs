@@ -26,7 +26,7 @@ use machine::printed::Printed;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// What a worker hands back.
+/// Result of a worker.
 struct Part {
     counters: Counters,
     /// The fault of a cluster, if it came to one, and the cluster's number.
@@ -108,8 +108,8 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
     })
 }
 
-/// How many threads run blocks: as many as the device may have, as there are blocks, and as the
-/// memory of a block allows.
+/// Number of threads that run blocks: as many as the device may have, as there are blocks, and as
+/// the memory of a block allows.
 ///
 /// # Errors
 /// Not even one block fits, or not all that run together.
@@ -135,8 +135,8 @@ fn workers(grid: &Grid) -> Result<usize, String> {
     Ok(wanted.min(fitting) as usize)
 }
 
-/// What blocks may take for local memory and registers where the device has less memory: those of
-/// small test devices.
+/// Memory for local memory and registers of blocks where the device has less: those of small test
+/// devices.
 const LEAST_MEMORY: u64 = 1 << 30;
 
 fn refused(grid: &Grid, message: String) -> Fault {
@@ -198,7 +198,7 @@ fn work_on<I: Isa>(grid: &Grid) -> Part {
 }
 
 impl Part {
-    /// What comes of a worker that failed outside of its clusters.
+    /// Result of a worker that failed outside of its clusters.
     fn failed(grid: &Grid, cluster: u64, message: String) -> Part {
         let fault = Fault {
             kernel: grid.kernel.name.clone(),

@@ -1,13 +1,13 @@
-//! What a kernel's instructions need of the state that a block is run with.
+//! State that a kernel's instructions need in a block.
 use crate::ir::{AtomTy, BarrierKind, Inst, Kernel, Op, Reg, Space};
 
-/// Whether the kernel has the cluster's barrier, which also a cluster of one block has.
+/// Returns whether the kernel has the cluster's barrier, which also a cluster of one block has.
 pub(crate) fn uses_cluster_barrier(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::ClusterArrive { .. } | Op::ClusterWait { .. });
     kernel.code.iter().any(is)
 }
 
-/// Whether the kernel has barriers of some of its warps.
+/// Returns whether the kernel has barriers of some of its warps.
 pub(crate) fn is_order_partial(kernel: &Kernel) -> bool {
     kernel.code.iter().any(|inst| match inst.op {
         Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
@@ -15,13 +15,13 @@ pub(crate) fn is_order_partial(kernel: &Kernel) -> bool {
     }) || uses_barriers_in_memory(kernel)
 }
 
-/// Whether the kernel has operations of the asynchronous proxy or their barriers.
+/// Returns whether the kernel has operations of the asynchronous proxy or their barriers.
 pub(crate) fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
     kernel.code.iter().any(is) || reads_asynchronously(kernel)
 }
 
-/// Whether the asynchronous proxy reads shared memory.
+/// Returns whether the asynchronous proxy reads shared memory.
 pub(crate) fn reads_asynchronously(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| {
         matches!(
@@ -35,7 +35,7 @@ pub(crate) fn reads_asynchronously(kernel: &Kernel) -> bool {
     kernel.code.iter().any(is)
 }
 
-/// Whether the kernel may hand data over in shared memory with fences and flags.
+/// Returns whether the kernel may hand data over in shared memory with fences and flags.
 pub(crate) fn has_flags(kernel: &Kernel) -> bool {
     let shared = |space: Space| space.may_be_shared();
     let is_flag = |inst: &Inst| match inst.op {
@@ -72,7 +72,7 @@ pub(crate) fn smallest_shared_access(kernel: &Kernel) -> u32 {
         .min(4)
 }
 
-/// Whether the kernel moves 16 bytes at a time of shared memory.
+/// Returns whether the kernel moves 16 bytes at a time of shared memory.
 pub(crate) fn moves_rows(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::LdMatrix { .. } | Op::CpAsync { bytes: 16, .. });
     kernel.code.iter().any(is)

@@ -120,7 +120,7 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Un
     }
 }
 
-/// Why a warp without a split that can run stopped.
+/// Reason why a warp without a runnable split stopped.
 fn not_ready(w: &mut Warp) -> Result<Stop, Box<UnlocatedFault>> {
     use crate::exec::machine::warp::{Split, State};
     if w.alive == 0 {

@@ -17,7 +17,7 @@ pub enum Space {
 }
 
 impl Space {
-    /// Whether an address of it may lie in shared memory.
+    /// Returns whether an address of it may lie in shared memory.
     pub const fn may_be_shared(self) -> bool {
         matches!(self, Space::Shared | Space::Cluster | Space::Generic)
     }
@@ -28,7 +28,7 @@ impl Space {
 pub struct Address {
     /// Base register; [`Reg::NONE`] for zero.
     pub base: Reg,
-    /// Whether the base is a 64-bit register. A 32-bit one is zero-extended.
+    /// True if the base is a 64-bit register. A 32-bit one is zero-extended.
     pub wide: bool,
     /// Added to the base. Larger offsets go into a constant register.
     pub offset: i32,
@@ -52,7 +52,7 @@ pub struct AccessType {
     pub strong: bool,
 }
 
-/// What an atomic does.
+/// Operation of an atomic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum AtomOp {
@@ -86,7 +86,7 @@ pub enum AtomTy {
     F64,
 }
 
-/// What a block barrier does.
+/// Operation of a block barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BarrierKind {
     /// Waits.
@@ -134,7 +134,7 @@ pub enum ReduxOp {
     Xor,
 }
 
-/// Which clock.
+/// Selects a clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
     /// `%clock`, `%clock_lo`: one row, instructions issued by the warp.

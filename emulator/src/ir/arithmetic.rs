@@ -115,7 +115,7 @@ impl FloatMode {
         finite: false,
     };
 
-    /// Whether it is this rounding and nothing else.
+    /// Returns whether it is this rounding and nothing else.
     pub const fn is_plain_in(self, rounding: Rounding) -> bool {
         let modified = self.ftz || self.sat || self.relu || self.finite;
         self.rounding as u8 == rounding as u8 && !modified
@@ -177,7 +177,7 @@ pub enum IntUnary {
     BfindShift,
 }
 
-/// Which part of a product `mad` adds to.
+/// Half of a product that `mad` adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum MadPart {
@@ -291,7 +291,7 @@ pub enum Cmp {
     Nan,
 }
 
-/// What `setp`, `set` compare.
+/// Comparison of `setp` and `set`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum CmpTy {
@@ -299,7 +299,7 @@ pub enum CmpTy {
     Float(FloatTy),
 }
 
-/// How predicates combine.
+/// Combination of predicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum BoolOp {
@@ -308,7 +308,7 @@ pub enum BoolOp {
     Xor,
 }
 
-/// What `set` writes for true.
+/// Value that `set` writes for true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetTy {
     /// All ones in 16 bits.
@@ -323,7 +323,7 @@ pub enum SetTy {
     Bf16,
 }
 
-/// How `mov` packs and unpacks vectors.
+/// Packing and unpacking of vectors by `mov`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Packing {

@@ -2,8 +2,8 @@
 
 use super::{AtomOp, AtomTy};
 
-/// What an operation on an `mbarrier` does. Its operand `a` is what is said; `d` is the barrier's
-/// state before, if anybody wants it.
+/// Operation on an `mbarrier`. Its operand `a` is what is said; `d` is the barrier's state before,
+/// if anybody wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MbarrierOp {
     /// `a`: the arrivals of a phase.
@@ -23,7 +23,7 @@ pub enum MbarrierOp {
     ExpectTx,
     /// `a`: bytes.
     CompleteTx,
-    /// Whether a phase is complete, in `p`. `a`: its parity, or a state (64 bits).
+    /// Tests whether a phase is complete, in `p`. `a`: its parity, or a state (64 bits).
     Wait {
         /// `a` is a parity.
         parity: bool,
@@ -38,7 +38,7 @@ pub enum MbarrierOp {
     },
 }
 
-/// How a `cp.async.bulk.tensor` to shared memory walks through the tensor, and where to.
+/// Walk of a `cp.async.bulk.tensor` through the tensor, and its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadMode {
     /// `.tile`.
@@ -52,19 +52,19 @@ pub enum LoadMode {
 }
 
 impl LoadMode {
-    /// Whether it is im2col.
+    /// Returns whether it is im2col.
     pub const fn im2col(self) -> bool {
         matches!(self, LoadMode::Im2col | LoadMode::Im2colMulticast)
     }
 
-    /// Whether it is to several blocks.
+    /// Returns whether it is to several blocks.
     pub const fn multicast(self) -> bool {
         matches!(self, LoadMode::TileMulticast | LoadMode::Im2colMulticast)
     }
 }
 
-/// What `cp.reduce.async.bulk` does to the elements of shared memory: an operation and its type, in
-/// one byte.
+/// Operation of `cp.reduce.async.bulk` on the elements of shared memory: an operation and its type,
+/// in one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum SharedReduction {

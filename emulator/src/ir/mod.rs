@@ -70,7 +70,7 @@ pub const WINDOW_BYTES: u64 = 1 << 24;
 /// Bytes of the window of shared memory: the block's own part, and one for each block of a cluster,
 /// and for those that the cluster does not have.
 pub const CLUSTER_WINDOW_BYTES: u64 = 256 << CLUSTER_SHIFT;
-/// Where an address of `.shared::cluster` has the rank of its block, plus one.
+/// Bits of an address of `.shared::cluster` that hold the rank of its block, plus one.
 pub const CLUSTER_SHIFT: u32 = 24;
 /// Blocks of the largest cluster.
 pub const MAX_CLUSTER: u32 = 16;
@@ -88,7 +88,7 @@ impl Reg {
     /// No register: an unused source, or a destination that is thrown away (`_`).
     pub const NONE: Reg = Reg(u16::MAX);
 
-    /// Whether this names no register.
+    /// Returns whether this names no register.
     pub const fn is_none(self) -> bool {
         self.0 == u16::MAX
     }
@@ -104,7 +104,7 @@ impl Pred {
     /// No predicate: an unused destination.
     pub const NONE: Pred = Pred(u16::MAX);
 
-    /// Whether this names no predicate.
+    /// Returns whether this names no predicate.
     pub const fn is_none(self) -> bool {
         self.0 == u16::MAX
     }
@@ -115,7 +115,7 @@ impl Pred {
 pub struct PredSrc {
     /// The predicate.
     pub pred: Pred,
-    /// Whether its complement is meant (`@!p`, `!p`).
+    /// True if its complement is meant (`@!p`, `!p`).
     pub negated: bool,
 }
 
@@ -223,7 +223,7 @@ pub struct Kernel {
     pub max_cluster: Option<u32>,
     /// Registers of the operations that have more than fit them, by the number that they name.
     pub lists: Vec<Vec<Reg>>,
-    /// Which instructions touch registers of a warpgroup's matrix products; as long as `code`, or
+    /// Instructions that touch registers of a warpgroup's matrix products; as long as `code`, or
     /// empty where there are no products.
     pub watched: Vec<Option<Box<Watch>>>,
     /// Targets of [`Op::BrxIdx`].
@@ -267,7 +267,7 @@ pub struct Param {
 pub struct Constant {
     /// The (first) row.
     pub reg: Reg,
-    /// What it holds.
+    /// Content.
     pub value: ConstantValue,
 }
 
@@ -344,7 +344,7 @@ pub enum Special {
 /// An instruction with its guard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Inst {
-    /// What it does.
+    /// Effect.
     pub op: Op,
     /// The lanes that do it: `@p`, `@!p` or [`PredSrc::TRUE`].
     pub guard: PredSrc,

@@ -5,7 +5,8 @@
 
 use super::*;
 
-/// What an instruction does. `d` is the destination, `a b c` the sources, `p` and `q` predicates.
+/// Operation of an instruction. `d` is the destination, `a b c` the sources, `p` and `q`
+/// predicates.
 ///
 /// An operation with more registers than fit names a list of them in [`Kernel::lists`].
 #[derive(Clone, Copy, Debug, PartialEq)]

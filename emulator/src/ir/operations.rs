@@ -5,7 +5,7 @@
 
 use super::{Address, Class, FloatTy, FloatUnary, Inst, Op, Pred, PredSrc, Reg, Space};
 
-/// How an instruction uses a place.
+/// Use of a place by an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It reads it.
@@ -17,12 +17,12 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Whether the old value is read.
+    /// Returns whether the old value is read.
     pub fn reads(self) -> bool {
         self != Role::Def
     }
 
-    /// Whether a new value is written.
+    /// Returns whether a new value is written.
     pub fn writes(self) -> bool {
         self != Role::Use
     }
@@ -144,9 +144,9 @@ macro_rules! operations {
             }
         }
 
-        /// Whether the instruction may be dropped if nothing reads what it writes. Loads stay, for
-        /// the sake of their checks, except those of parameters, which cannot fail if their address
-        /// is fixed.
+        /// Returns whether the instruction may be dropped if nothing reads what it writes. Loads
+        /// stay, for the sake of their checks, except those of parameters, which cannot fail if
+        /// their address is fixed.
         pub fn is_pure(op: &Op) -> bool {
             match op {
                 $(Op::$name { .. } => purity!($purity op),)*
@@ -260,7 +260,8 @@ operations! {
     SetMaxRegisters: Class::Other, effect, [];
 }
 
-/// Whether an operation whose purity depends on its operands has no other effect than its result.
+/// Returns whether an operation whose purity depends on its operands has no other effect than its
+/// result.
 fn has_no_effect(op: &Op) -> bool {
     match op {
         Op::Ld { access, addr, .. } => access.space == Space::Param && addr.base.is_none(),

@@ -15,7 +15,7 @@ use crate::ptx::ast::{Function, Instruction, Operand, Statement, Type, Variable}
 /// Local memory of a thread: what every compute capability has.
 const MAX_LOCAL: u64 = 512 << 10;
 
-/// What a virtual register is before it has rows.
+/// Virtual register before it has rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Written by instructions.
@@ -34,7 +34,7 @@ pub enum Kind {
 pub struct Virtual {
     /// Its width.
     pub width: Width,
-    /// Where its value comes from.
+    /// Source of its value.
     pub kind: Kind,
 }
 
@@ -49,11 +49,11 @@ pub struct Draft {
     pub labels: Vec<Pc>,
     /// The virtual registers.
     pub regs: Vec<Virtual>,
-    /// How many virtual predicates there are, [`Pred::TRUE`] included.
+    /// Number of virtual predicates, [`Pred::TRUE`] included.
     pub preds: u32,
     /// Targets of `brx.idx`, as labels.
     pub tables: Vec<Vec<Pc>>,
-    /// How many lists of registers there are.
+    /// Number of lists of registers.
     pub lists: u16,
 }
 
@@ -72,7 +72,7 @@ pub struct Builder<'m, 'a> {
     pub(crate) stack: Vec<&'m Function<'a>>,
     /// Calls inlined so far.
     pub(crate) calls: u32,
-    /// Where the function being inlined returns to.
+    /// Return target of the function being inlined.
     pub(crate) returns: Vec<u32>,
     rows: NameMap<(Kind, Width), Reg>,
     shared: NameMap<usize, u32>,
@@ -243,7 +243,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.draft.regs[usize::from(reg.0)].width
     }
 
-    /// What a name stands for: in the function, then in the module.
+    /// Meaning of a name: in the function, then in the module.
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<Entity>> {
         match self.names.find(name) {
             Some(Found::Entity(entity)) => Ok(Some(entity)),

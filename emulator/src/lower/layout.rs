@@ -1,4 +1,4 @@
-//! What a module declares: its functions, and its variables in device memory with their first
+//! Declarations of a module: its functions, and its variables in device memory with their first
 //! values.
 
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use crate::ptx::ast::{Linkage, Space, Type, Value, Variable};
 /// host's memory.
 const MAX_INIT: u64 = 1 << 28;
 
-/// What a name at module level stands for.
+/// Meaning of a name at module level.
 #[derive(Clone, Copy, Debug)]
 pub enum Symbol<'m, 'a> {
     /// A variable in device memory, by its index in the program.
@@ -75,7 +75,7 @@ impl<'m, 'a> Module<'m, 'a> {
         Ok((module, globals))
     }
 
-    /// What `name` stands for.
+    /// Looks up `name`.
     pub fn find(&self, name: &str) -> Option<Symbol<'m, 'a>> {
         self.symbols.get(name).copied()
     }

@@ -1,4 +1,4 @@
-//! What names mean: scopes, registers, labels and variables of the function being lowered.
+//! Meaning of names: scopes, registers, labels and variables of the function being lowered.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -44,7 +44,7 @@ impl Hasher for NameHasher {
 /// A map with the quick hash.
 pub type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
 
-/// What a name stands for.
+/// Meaning of a name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Entity {
     /// A register.
@@ -73,7 +73,7 @@ pub enum Entity {
 struct Range {
     ty: Type,
     count: u32,
-    /// Which of all ranges it is.
+    /// Index among all ranges.
     index: u32,
 }
 

@@ -1,4 +1,4 @@
-//! How operands become registers.
+//! Operands as registers.
 
 use crate::ir::{ConstantValue, Op, Pred, PredSrc, Reg, Width};
 use crate::lower::Result;
@@ -210,7 +210,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// Whether an operand names a predicate.
+    /// Returns whether an operand names a predicate.
     pub(crate) fn is_pred(&mut self, operand: &Operand<'a>) -> Result<bool> {
         Ok(match *operand {
             Operand::Not(_) => true,

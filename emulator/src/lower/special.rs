@@ -2,7 +2,7 @@
 
 use crate::ir::{Clock, Special};
 
-/// What a special register is.
+/// Meaning of a special register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecialRegister {
     /// It stays the same while a warp runs; `wide` if it has 64 bits.

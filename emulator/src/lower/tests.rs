@@ -45,7 +45,7 @@ fn stored_kernels_lower() {
     }
 }
 
-/// What nvcc 13.0 makes of ordinary device code, see `tests/ptx/README.md`.
+/// Output of nvcc 13.0 for ordinary device code, see `tests/ptx/README.md`.
 #[test]
 fn compiler_output_lowers() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ptx");

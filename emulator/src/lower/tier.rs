@@ -1,4 +1,4 @@
-//! What an instruction needs of `.target` and `.version`.
+//! Requirement of an instruction on `.target` and `.version`.
 
 use crate::lower::Result;
 use crate::lower::builder::Builder;

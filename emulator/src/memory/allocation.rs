@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 /// Zeroed bytes outside Rust's aliasing rules.
 pub(super) struct Buffer {
     ptr: NonNull<u8>,
-    /// Where and how they were allocated; `None` for memory of the host's own.
+    /// Function that allocated them; `None` for memory of the host's own.
     owned: Option<(NonNull<u8>, Layout)>,
 }
 
@@ -62,9 +62,9 @@ pub(crate) struct Allocation {
     pub bytes: u64,
     /// Counts allocations of the device from 1.
     pub sequence: u64,
-    /// What reports call it.
+    /// Name in reports.
     pub label: Option<String>,
-    /// Whether kernels must not write it.
+    /// True if kernels must not write it.
     pub constant: bool,
     data: Buffer,
     /// One byte for four bytes of data; its low four bits say which of them have been written.
@@ -73,7 +73,7 @@ pub(crate) struct Allocation {
     all_init: AtomicBool,
     /// Per sector two u16: the last launch that read it, the last that wrote it.
     sectors: Buffer,
-    /// What launches touched, for the checker of their order.
+    /// Accesses of launches, for the checker of their order.
     pub watched: Watched,
 }
 
@@ -156,12 +156,12 @@ impl Allocation {
         })
     }
 
-    /// Whether it is memory of the host's own.
+    /// Returns whether it is memory of the host's own.
     pub(crate) fn is_host(&self) -> bool {
         self.data.owned.is_none()
     }
 
-    /// Whether `bytes` bytes from `address` on lie inside.
+    /// Returns whether `bytes` bytes from `address` on lie inside.
     #[inline(always)]
     pub fn contains(&self, address: u64, bytes: u64) -> bool {
         let offset = address.wrapping_sub(self.base);
@@ -175,7 +175,7 @@ impl Allocation {
         self.data.ptr.as_ptr().wrapping_add(offset as usize)
     }
 
-    /// Whether all bytes are known to be written.
+    /// Returns whether all bytes are known to be written.
     #[inline(always)]
     pub fn is_all_init(&self) -> bool {
         self.all_init.load(Ordering::Relaxed)
@@ -295,7 +295,7 @@ impl Allocation {
         }
     }
 
-    /// Whether each of up to 32 bytes from `offset` on is written, a bit for each.
+    /// Bit mask of whether each of up to 32 bytes from `offset` on is written, a bit for each.
     fn marks_of(&self, offset: u64, bytes: u64) -> u32 {
         if self.is_all_init() {
             return u32::MAX;
@@ -309,7 +309,7 @@ impl Allocation {
         (bits >> skip) as u32
     }
 
-    /// How a report names it.
+    /// Name in a report.
     pub fn region(&self) -> Region {
         Region {
             sequence: Some(self.sequence),

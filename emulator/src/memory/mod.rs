@@ -43,10 +43,10 @@ pub const DEVICE_STRIDE: u64 = 1 << 40;
 /// Devices with ranges of their own. The next range would begin at 0x7e00_0000_0000, and not far
 /// above Linux places the memory that a process maps.
 pub const MAX_DEVICES: u32 = 10;
-/// How many freed ranges are remembered.
+/// Number of freed ranges that are remembered.
 const FREED_MEMORY: usize = 1 << 16;
 
-/// What the host did wrong with device memory.
+/// Misuse of device memory by the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
@@ -84,9 +84,9 @@ pub(crate) type Snapshot = Arc<Vec<Arc<Allocation>>>;
 struct Table {
     live: Snapshot,
     freed: std::collections::VecDeque<Region>,
-    /// Where the next allocation is looked for.
+    /// Start of the search for the next allocation.
     next: u64,
-    /// Whether the range has been used up once, so that freed addresses come again.
+    /// True if the range has been used up once, so that freed addresses come again.
     wrapped: bool,
     sequence: u64,
     used: u64,
@@ -136,7 +136,7 @@ impl Table {
         }
     }
 
-    /// Whether a range touches a live allocation.
+    /// Returns whether a range touches a live allocation.
     fn overlaps(&self, base: u64, bytes: u64) -> bool {
         let index = self
             .live
@@ -389,7 +389,7 @@ impl Memory {
         copy_between(self, to, self, from, bytes)
     }
 
-    /// Whether somebody has written every byte of a range.
+    /// Checks whether somebody has written every byte of a range.
     pub fn is_written(&self, address: u64, bytes: u64) -> Result<bool, MemoryError> {
         let allocation = self.range(address, bytes)?;
         let first = allocation.first_uninit(address - allocation.base, bytes);

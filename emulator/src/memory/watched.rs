@@ -1,4 +1,4 @@
-//! Which bytes of an allocation a launch has touched, for the checker of the order of launches.
+//! Bytes of an allocation that a launch has touched, for the checker of the order of launches.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use super::allocation::Buffer;
 use crate::order::{Bytes, Footprint};
 
-/// How a kernel touches a byte: plainly, or by atomic and other strong writes.
+/// Access of a kernel to a byte: plainly, or by atomic and other strong writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Read = 0,
@@ -18,15 +18,15 @@ pub(crate) enum Class {
 /// slot.
 pub(crate) const SLOTS: usize = 4;
 
-/// How much a launch notes.
+/// Detail of a launch's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Watch {
     /// Nothing: nobody compares launches.
     #[default]
     Off,
-    /// Which allocations, in this slot.
+    /// Allocations in this slot.
     Coarse(u8),
-    /// Which bytes, in this slot and under this number.
+    /// Bytes in this slot and under this number.
     Fine(u8, u32),
 }
 
@@ -66,7 +66,7 @@ struct Slots {
 /// A slot, until it is dropped.
 pub(crate) struct Slot<'a> {
     watching: &'a Watching,
-    /// What the launch notes.
+    /// Records of the launch.
     pub watch: Watch,
 }
 
@@ -107,7 +107,7 @@ const SECTOR: u64 = 32;
 /// Sectors of a page, the unit in which touched sectors are looked for.
 const PAGE: u64 = 128;
 
-/// What launches touched.
+/// Accesses of launches.
 #[derive(Default)]
 pub(crate) struct Watched([Marks; SLOTS]);
 
@@ -118,13 +118,13 @@ impl Watched {
         &self.0[usize::from(slot) % SLOTS]
     }
 
-    /// What a launch did to the allocation of `bytes` bytes, and forgets that it did.
+    /// Takes the accesses of a launch to the allocation of `bytes` bytes.
     pub fn take(&self, watch: Watch, bytes: u64) -> Option<Footprint> {
         self.slot(watch.slot()).take(watch.number(), bytes)
     }
 }
 
-/// What the launches of one slot touched. A launch notes the classes of its accesses, and if it has
+/// Accesses of the launches of one slot. A launch notes the classes of its accesses, and if it has
 /// a number also the bytes.
 #[derive(Default)]
 pub(crate) struct Marks {
@@ -203,8 +203,7 @@ impl Marks {
         Some(unsafe { AtomicU32::from_ptr(cell.wrapping_add(page as usize)) })
     }
 
-    /// What the launch did to the allocation, and forgets that it did. `launch` is 0 if it noted no
-    /// bytes.
+    /// Takes the accesses of the launch to the allocation. `launch` is 0 if it noted no bytes.
     fn take(&self, launch: u32, bytes: u64) -> Option<Footprint> {
         if self.touched.load(Ordering::Relaxed) == 0 {
             return None;

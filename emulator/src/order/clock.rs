@@ -1,4 +1,4 @@
-//! Who comes before whom: vector clocks over chains of tasks.
+//! Order of tasks: vector clocks over chains of tasks.
 //!
 //! Every task belongs to a chain, in which each task comes after all earlier ones. A clock says for
 //! each chain up to which task everything is done. The number of a task is its time, as numbers
@@ -69,7 +69,7 @@ pub struct Stamp {
     /// The task.
     pub task: TaskId,
     chain: Chain,
-    /// What comes before it in other chains.
+    /// Latest predecessors in other chains.
     before: Arc<Clock>,
     /// Changes with the host's clock; of the host's at submission.
     host: u64,
@@ -85,7 +85,7 @@ impl Stamp {
     }
 }
 
-/// Where a task runs.
+/// Position of a task in the chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Handle of the context.
@@ -124,7 +124,7 @@ pub struct Clocks {
     stamps: BTreeMap<TaskId, Stamp>,
     /// Those that have not ended.
     pending: BTreeSet<TaskId>,
-    /// How many stamps and chains were left at the last tidying.
+    /// Number of stamps and chains left at the last tidying.
     kept: usize,
 }
 
@@ -282,15 +282,15 @@ impl Clocks {
         self.changes += 1;
     }
 
-    /// Whether one of two tasks comes before the other.
+    /// Returns whether one of two tasks comes before the other.
     pub fn are_ordered(&self, a: &Stamp, b: &Stamp) -> bool {
         let (first, second) = if a.task < b.task { (a, b) } else { (b, a) };
         // Of a chain that is gone, everything is before what is asked for now.
         second.is_after(first.chain, first.task) || !self.chains.contains_key(&first.chain)
     }
 
-    /// Whether a task that has ended comes before all that may still be asked for.
-    /// May say no where many tasks are pending, which costs memory only.
+    /// Returns whether a task that has ended comes before all that may still be asked for. May say
+    /// no where many tasks are pending, which costs memory only.
     pub fn is_settled(&self, stamp: &Stamp) -> bool {
         if !self.chains.contains_key(&stamp.chain) {
             return true;
@@ -334,7 +334,7 @@ impl Clocks {
         self.kept = self.stamps.len() + self.chains.len();
     }
 
-    /// How many chains and stamps are kept.
+    /// Number of chains and stamps that are kept.
     #[cfg(test)]
     fn size(&self) -> (usize, usize) {
         (self.chains.len(), self.stamps.len())

@@ -73,12 +73,12 @@ impl Bytes {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         matches!(self, Bytes::Exact(ranges) if ranges.is_empty())
     }
 
-    /// Whether all of an allocation's bytes are among them for certain.
+    /// Returns whether all of an allocation's bytes are among them for certain.
     fn is_all(&self, bytes: u64) -> bool {
         matches!(self, Bytes::Exact(ranges) if ranges[..] == [(0, bytes)])
     }
@@ -106,7 +106,7 @@ impl Bytes {
         None
     }
 
-    /// Whether whatever surely has bytes in common with `other` has with these.
+    /// Returns whether whatever surely has bytes in common with `other` has with these.
     pub fn covers(&self, other: &Bytes, bytes: u64) -> bool {
         let (a, b) = match (self, other) {
             (_, Bytes::Exact(nothing)) if nothing.is_empty() => return true,
@@ -128,7 +128,7 @@ impl Bytes {
     }
 }
 
-/// What an operation does to an allocation.
+/// Access of an operation to an allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Bytes that it reads.
@@ -139,7 +139,7 @@ pub struct Footprint {
     pub atomic: Bytes,
 }
 
-/// How an operation touches a byte.
+/// Access of an operation to a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Read,
@@ -195,7 +195,7 @@ impl Footprint {
         found.min_by_key(|&((first, _), ..)| first)
     }
 
-    /// Whether whatever conflicts with `other` conflicts with this one.
+    /// Returns whether whatever conflicts with `other` conflicts with this one.
     pub fn stands_for(&self, other: &Footprint, bytes: u64) -> bool {
         let reads = self.read.covers(&other.read, bytes) || self.write.covers(&other.read, bytes);
         let atomics =
@@ -203,7 +203,7 @@ impl Footprint {
         reads && atomics && self.write.covers(&other.write, bytes)
     }
 
-    /// Whether it touches nothing.
+    /// Returns whether it touches nothing.
     pub fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty() && self.atomic.is_empty()
     }

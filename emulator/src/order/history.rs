@@ -1,4 +1,4 @@
-//! Who touched an allocation last.
+//! Last operations on an allocation.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::report::Region;
 /// nothing orders for good, the oldest are forgotten.
 const REMEMBERED: usize = 1024;
 
-/// What an operation did to an allocation.
+/// Accesses of an operation to an allocation.
 struct Record {
     operation: Arc<Operation>,
     stamp: Stamp,
@@ -77,7 +77,7 @@ impl History {
         conflict
     }
 
-    /// Whether there is nothing left to know; forgets what no longer matters.
+    /// Returns whether there is nothing left to know; forgets what no longer matters.
     pub fn tidy(&mut self, clocks: &Clocks) -> bool {
         self.records
             .retain(|record| !clocks.is_settled(&record.stamp));

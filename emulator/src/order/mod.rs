@@ -23,23 +23,23 @@ use crate::report::Region;
 use clock::{Clocks, Stamp};
 use history::History;
 
-/// What an operation did to one allocation.
+/// Accesses of an operation to one allocation.
 pub struct Access {
     /// The allocation.
     pub region: Region,
-    /// Whether it is memory of the host, which all devices reach.
+    /// True if it is memory of the host, which all devices reach.
     pub is_host: bool,
-    /// What bytes were touched.
+    /// Touched bytes.
     pub footprint: Footprint,
 }
 
-/// What is known of the order of operations in a process.
+/// Order of operations in a process.
 #[derive(Default)]
 pub struct Order {
     clocks: Clocks,
     /// By the allocations' first addresses.
     histories: BTreeMap<u64, History>,
-    /// How many were left at the last tidying.
+    /// Number left at the last tidying.
     kept: usize,
 }
 

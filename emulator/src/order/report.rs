@@ -1,4 +1,4 @@
-//! What is said of two operations that nothing orders.
+//! Report about two operations that nothing orders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::clock::TaskId;
 use super::footprint::Way;
 use crate::report::Region;
 
-/// What a stream was told to do, as reports name it.
+/// Operation of a stream, as reports name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A kernel, by its name.
@@ -34,7 +34,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Where an operation was submitted.
+/// Stream of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The legacy default stream.
@@ -64,9 +64,9 @@ impl fmt::Display for Place {
 /// An operation, as reports name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// What it does.
+    /// Effect.
     pub what: What,
-    /// Where.
+    /// Position.
     pub place: Place,
     /// The stream's number in the process. Two operations of one stream without an order are nodes
     /// of a graph.
@@ -109,7 +109,7 @@ impl Conflict {
     }
 }
 
-/// What an operation does to the bytes, as a noun.
+/// Access of an operation to the bytes, as a noun.
 fn deed(operation: &Operation, way: Way) -> &'static str {
     match (&operation.what, way) {
         (What::Free, _) => "free",

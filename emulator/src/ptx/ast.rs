@@ -100,7 +100,7 @@ impl Type {
         self.bits().div_ceil(8)
     }
 
-    /// Whether it is one of the floating-point types, packed pairs included.
+    /// Returns whether it is one of the floating-point types, packed pairs included.
     pub const fn is_float(self) -> bool {
         matches!(
             self,
@@ -108,7 +108,7 @@ impl Type {
         )
     }
 
-    /// Whether it is a signed integer.
+    /// Returns whether it is a signed integer.
     pub const fn is_signed(self) -> bool {
         matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64)
     }
@@ -131,7 +131,7 @@ pub enum Space {
     Shared,
 }
 
-/// Who else sees a symbol.
+/// Visibility of a symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // Each is PTX's directive of the same name.
 pub enum Linkage {
@@ -172,9 +172,9 @@ pub struct Variable<'a> {
     pub line: u32,
     /// Its name; empty for an unnamed parameter of a prototype.
     pub name: &'a str,
-    /// Where it lives.
+    /// Address space.
     pub space: Space,
-    /// Who sees it.
+    /// Visibility.
     pub linkage: Linkage,
     /// The alignment asked for, in bytes.
     pub align: Option<u32>,
@@ -207,7 +207,7 @@ impl Variable<'_> {
 /// `.reg .b32 a, %r<20>;`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registers<'a> {
-    /// Where.
+    /// Position.
     pub line: u32,
     /// The type.
     pub ty: Type,
@@ -220,11 +220,11 @@ pub struct Registers<'a> {
 pub struct Guard<'a> {
     /// The predicate register.
     pub name: &'a str,
-    /// Whether the instruction runs where it is false.
+    /// True if the instruction runs where it is false.
     pub negated: bool,
 }
 
-/// What an address starts from.
+/// Base of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base<'a> {
     /// A register or a symbol.
@@ -257,7 +257,7 @@ pub enum Operand<'a> {
 /// An instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instruction<'a> {
-    /// Where it begins.
+    /// First position.
     pub line: u32,
     /// Its guard.
     pub guard: Option<Guard<'a>>,
@@ -293,13 +293,13 @@ pub struct Function<'a> {
     pub line: u32,
     /// Its name.
     pub name: &'a str,
-    /// Whether it is a kernel.
+    /// True if it is a kernel.
     pub entry: bool,
-    /// Who sees it.
+    /// Visibility.
     pub linkage: Linkage,
-    /// What it returns (none for an entry).
+    /// Returned parameters (none for an entry).
     pub returns: Vec<Variable<'a>>,
-    /// What it takes.
+    /// Parameters.
     pub params: Vec<Variable<'a>>,
     /// `.maxntid`
     pub max_threads: Option<[u32; 3]>,

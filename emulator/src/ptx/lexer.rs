@@ -6,7 +6,7 @@
 
 use crate::load_error::LoadError;
 
-/// What a token is. The text of names, directives and numbers is borrowed.
+/// Kind of a token. The text of names, directives and numbers is borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
     /// An identifier, with its dotted modifiers: `%r1`, `add.s32`, `$L__BB0_1`, `%tid.x`, `_`.

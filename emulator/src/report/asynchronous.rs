@@ -1,9 +1,9 @@
-//! What is reported of asynchronous operations.
+//! Reports about asynchronous operations.
 use super::{Access, Region};
 use crate::tensor_map::NoMap;
 use std::fmt;
 
-/// What went wrong with a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
+/// Fault of a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AsyncFault {
@@ -22,7 +22,7 @@ pub enum AsyncFault {
         by: [u32; 3],
         /// The line where it did.
         line: u32,
-        /// Whether it is the asynchronous proxy that need not see it.
+        /// True if it is the asynchronous proxy that need not see it.
         proxy: bool,
     },
     /// A barrier is initialised again before it was invalidated.
@@ -86,7 +86,7 @@ pub enum AsyncFault {
     },
     /// More barriers in shared memory than can be told apart.
     TooManyMbarriers {
-        /// How many that would be.
+        /// Number that would result.
         most: u32,
     },
     /// The bytes are written by a copy that a phase of a barrier completes, which the warp has not
@@ -100,7 +100,7 @@ pub enum AsyncFault {
         parity: u32,
         /// The copy's line.
         line: u32,
-        /// Whether it was a `cp.async`, and waited for, but no fence between the proxies came
+        /// True if it was a `cp.async`, and waited for, but no fence between the proxies came
         /// behind the wait.
         ordinary: bool,
     },
@@ -110,7 +110,7 @@ pub enum AsyncFault {
         touch: Access,
         /// The first byte.
         at: u64,
-        /// Who wrote it.
+        /// Thread that wrote it.
         writer: [u32; 3],
         /// The line where.
         line: u32,
@@ -131,18 +131,18 @@ pub enum AsyncFault {
     },
     /// A thread exits whose bulk copies may still be reading shared memory.
     BulkNotWaited,
-    /// What is at an address is no tensor map.
+    /// Invalid tensor map at an address.
     NoTensorMap {
         /// The generic address.
         address: u64,
-        /// What is wrong there.
+        /// Fault of the content.
         why: NoMap,
     },
     /// A tensor map of another rank or kind than the instruction's.
     OtherTensorMap {
         /// The map's rank.
         rank: u32,
-        /// Whether it is one for im2col.
+        /// True if it is one for im2col.
         im2col: bool,
     },
     /// The first pixel of an im2col copy is not in the bounding box.
@@ -165,9 +165,9 @@ pub enum AsyncFault {
     },
     /// A register of a matrix product that is under way is touched.
     RegisterUnderWay {
-        /// Whether it is written.
+        /// True if it is written.
         write: bool,
-        /// Whether it is a sum, not a factor.
+        /// True if it is a sum, not a factor.
         sum: bool,
         /// The product's line.
         line: u32,
@@ -189,21 +189,21 @@ pub enum AsyncFault {
     RegistersDiffer {
         /// The warp's count, if it executes the instruction at all.
         count: Option<u32>,
-        /// What another warp gave, if it executed the instruction at all.
+        /// Value of another warp, if it executed the instruction at all.
         other: Option<u32>,
     },
     /// `setmaxnreg` in the wrong direction, or by part of a warp.
     Registers {
         /// The count.
         count: u32,
-        /// What the warp has.
+        /// Value of the warp.
         current: u32,
-        /// What is wrong.
+        /// Description of the fault.
         what: &'static str,
     },
 }
 
-/// Who reads shared memory by the asynchronous proxy.
+/// Reader of shared memory by the asynchronous proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsyncReader {
     /// The matrix products of a warpgroup.
@@ -212,7 +212,7 @@ pub enum AsyncReader {
     Warp(u32),
 }
 
-/// What a warp waits for.
+/// Condition that a warp waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
     /// A barrier of the block.
@@ -230,9 +230,9 @@ pub enum WaitsFor {
     },
     /// Registers.
     Registers {
-        /// How many a thread it asks for.
+        /// Requested number per thread.
         count: u32,
-        /// How many a thread there are.
+        /// Available number per thread.
         available: u32,
     },
     /// The other warps of its warpgroup.
@@ -253,7 +253,7 @@ pub struct Waiting {
     pub block: Option<[u32; 3]>,
     /// The line of its instruction.
     pub line: u32,
-    /// What would let it go on.
+    /// Operation that would end the wait.
     pub wants: WaitsFor,
 }
 

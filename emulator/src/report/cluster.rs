@@ -1,8 +1,8 @@
-//! What is reported of thread-block clusters.
+//! Reports about thread-block clusters.
 use super::Access;
 use std::fmt;
 
-/// What went wrong between the blocks of a cluster.
+/// Fault between the blocks of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClusterFault {
@@ -38,7 +38,7 @@ pub enum ClusterFault {
     ExitedEarly {
         /// The thread that accesses it.
         by: [u32; 3],
-        /// That thread's block.
+        /// Block of the thread.
         block: [u32; 3],
         /// The line where.
         line: u32,

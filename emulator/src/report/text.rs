@@ -201,7 +201,7 @@ fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
     }
 }
 
-/// Where an address lies relative to a region.
+/// Position of an address relative to a region.
 fn position(f: &mut fmt::Formatter<'_>, address: u64, region: &Region) -> fmt::Result {
     let end = region.base + region.bytes;
     if address >= end {

@@ -38,7 +38,7 @@ pub(crate) struct Tracked {
     pub slot: usize,
     /// Its phase, counted from the block's begin.
     pub phase: u32,
-    /// Whether the copy is an ordinary access: `cp.async`.
+    /// True if the copy is an ordinary access: `cp.async`.
     pub ordinary: bool,
 }
 
@@ -61,7 +61,7 @@ impl Tracked {
         }
     }
 
-    /// Whether a warp knows that it has arrived.
+    /// Returns whether a warp knows that it has arrived.
     pub fn is_known(self, order: &Order, warp: u32) -> bool {
         order.phases(warp as usize, self.slot) > self.phase
     }
@@ -84,11 +84,11 @@ struct Partial {
     lanes: u32,
     /// The warp's count of synchronisations then.
     sync: u32,
-    /// What the warp knew, by [`Order::knowledge`].
+    /// Vector clock of the warp, by [`Order::knowledge`].
     known: Vec<u32>,
 }
 
-/// What a fence is to cover: an ordinary write.
+/// Coverage of a fence: an ordinary write.
 #[derive(Clone, Copy)]
 pub(crate) struct Write {
     pub warp: u32,
@@ -159,8 +159,8 @@ impl Fences {
         true
     }
 
-    /// Whether a fence lies on a path from a write to what a lane of the warp `me` does now; no
-    /// lane: what all do.
+    /// Returns whether a fence lies on a path from a write to what a lane of the warp `me` does
+    /// now; no lane: what all do.
     pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
         let Write {
             warp,
@@ -189,8 +189,8 @@ impl Fences {
             })
     }
 
-    /// Whether a fence lies between the completion of a copy that a barrier's phase completes and
-    /// what a lane does now.
+    /// Returns whether a fence lies between the completion of a copy that a barrier's phase
+    /// completes and what a lane does now.
     pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
         let column = order.slot_column(copy.slot);
         order.phases_fenced(me, copy.slot) > copy.phase
@@ -233,7 +233,7 @@ impl Reads {
     }
 }
 
-/// What is to be asked of a read by the asynchronous proxy.
+/// Question for a read by the asynchronous proxy.
 pub(crate) struct AsyncReader<'a> {
     /// The warps that it is a read of: one, or four.
     pub warps: std::ops::Range<u32>,
@@ -241,7 +241,7 @@ pub(crate) struct AsyncReader<'a> {
     pub fences: &'a Fences,
     /// The lane that began it, or any.
     pub actor: Actor,
-    /// Whether all lanes began it together.
+    /// True if all lanes began it together.
     pub together: bool,
     /// The last unit that was found good: its stamp and writer. What neighbours share needs no
     /// second look.
@@ -288,7 +288,7 @@ impl Shadow {
         Err(Conflict::Tracked(copy))
     }
 
-    /// Whether the reads of the asynchronous proxy let a write of this warp pass.
+    /// Checks whether the reads of the asynchronous proxy let a write of this warp pass.
     #[inline]
     pub(super) fn check_asynchronous_readers(
         &self,
@@ -318,8 +318,8 @@ impl Shadow {
         Ok(())
     }
 
-    /// Whether what the asynchronous proxy reads of the units lets writes of this warp pass, for
-    /// sure.
+    /// Returns whether what the asynchronous proxy reads of the units lets writes of this warp
+    /// pass, for sure.
     fn all_asynchronous_reads_over(
         &self,
         units: std::ops::Range<usize>,
@@ -383,7 +383,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Whether a unit's ordinary write is behind a fence.
+    /// Checks whether a unit's ordinary write is behind a fence.
     pub(super) fn check_fence(
         &self,
         unit: usize,
@@ -462,7 +462,7 @@ impl Shadow {
         self.writers[units].fill(copy.writer());
     }
 
-    /// What a `cp.async` writes is now completed by a barrier's phase.
+    /// Completes the writes of a `cp.async` by a barrier's phase.
     pub fn track_copy(&mut self, unit: usize, copy: Tracked) {
         self.stamps[unit] = TRACKED;
         self.writers[unit] = copy.writer();

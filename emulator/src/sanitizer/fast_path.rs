@@ -38,8 +38,8 @@ impl Shadow {
         worst.iter().all(|&w| w < safe)
     }
 
-    /// Whether `COUNT` four-byte units from `unit` on may be written without a closer look: nobody
-    /// wrote them since the last barrier, and nobody else read them.
+    /// Returns whether `COUNT` four-byte units from `unit` on may be written without a closer look:
+    /// nobody wrote them since the last barrier, and nobody else read them.
     #[inline(always)]
     pub fn may_write_fast<const COUNT: usize>(
         &self,

@@ -1,4 +1,4 @@
-//! What is always checked while a kernel runs.
+//! Checks that always run with a kernel.
 //!
 //! * [`vector_clock`]: which warps of a block have synchronised with which.
 //! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what
@@ -20,7 +20,7 @@ use crate::report::FaultKind;
 pub(crate) struct UnlocatedFault {
     /// The lane at fault; `None` for the warp or the block.
     pub lane: Option<u32>,
-    /// What happened.
+    /// Event.
     pub kind: FaultKind,
 }
 

@@ -7,14 +7,14 @@
 use crate::sanitizer::vector_clock::Order;
 use std::collections::HashMap;
 
-/// What fences have noted.
+/// Accesses that fences have recorded.
 pub(crate) struct Flags {
     columns: usize,
-    /// What each warp knew and did at its latest fence.
+    /// State of each warp at its latest fence.
     fenced: Vec<u32>,
-    /// What each warp has read beside flags, but not yet fenced.
+    /// Reads of each warp beside flags that are not fenced yet.
     observed: Vec<u32>,
-    /// What stands beside a flag, by its unit and block.
+    /// Neighbours of a flag, by its unit and block.
     released: HashMap<usize, Vec<u32>>,
 }
 
@@ -110,7 +110,7 @@ fn raise(times: &mut [u32], others: &[u32]) {
 mod tests {
     use super::*;
 
-    /// Whether warp 2 may rely on what warp 0 did first, after the given steps.
+    /// Returns whether warp 2 may rely on what warp 0 did first, after the given steps.
     fn ordered(steps: &[&dyn Fn(&mut Order)]) -> bool {
         let mut order = Order::new(3, 1, true);
         order.watch_flags();

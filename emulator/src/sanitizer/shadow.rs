@@ -28,7 +28,7 @@ pub(super) const BARRIER: u32 = u32::MAX - 2;
 /// Set in a reader stamp if several warps read.
 pub(super) const SEVERAL: u32 = 32;
 
-/// What the last writer of a unit was.
+/// Kind of a unit's last writer.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Writer {
     /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a
@@ -43,7 +43,7 @@ const STRONG: u32 = 32;
 
 /// Bits of a warp's number that stamps hold.
 const WARP_BITS: u32 = 5;
-/// Where a writer's instruction has the other bits: a cluster has up to 512 warps.
+/// Remaining bits of a writer's instruction: a cluster has up to 512 warps.
 const PC_BITS: u32 = 28;
 
 impl Writer {
@@ -58,7 +58,7 @@ impl Writer {
     }
 }
 
-/// Who does an access.
+/// Thread of an access.
 #[derive(Clone, Copy)]
 pub(crate) struct Actor {
     /// The warp, counted over all blocks of a cluster.
@@ -87,7 +87,7 @@ impl Actor {
     }
 }
 
-/// What is wrong with an access to a unit.
+/// Fault of an access to a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conflict {
     Uninitialised,
@@ -147,7 +147,7 @@ pub(crate) struct Shadow {
     read_times: Vec<u32>,
     /// Likewise of warps of other blocks of the cluster, by unit: warp, whether strong, time.
     remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
-    /// What the asynchronous proxy reads.
+    /// Reads of the asynchronous proxy.
     pub(super) asynchronous: crate::sanitizer::async_proxy::Reads,
 }
 
@@ -272,13 +272,13 @@ impl Shadow {
         }
     }
 
-    /// Where a unit's times of reads stand.
+    /// Position of a unit's times of reads.
     fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
         let start = (unit * 2 + usize::from(strong)) * order.block_warps();
         start..start + order.block_warps()
     }
 
-    /// Whether the last write lets this access pass.
+    /// Checks whether the last write lets this access pass.
     pub(super) fn check_written(
         &self,
         unit: usize,
@@ -360,7 +360,8 @@ impl Shadow {
         self.write(unit, order, actor, true)
     }
 
-    /// Whether nobody has read any of the units since the latest barrier of the whole block.
+    /// Returns whether nobody has read any of the units since the latest barrier of the whole
+    /// block.
     pub(super) fn all_unread(&self, units: Range<usize>, order: &Order) -> bool {
         let latest = |readers: &[u32]| readers.iter().fold(0, |latest, &time| latest.max(time));
         let readers = latest(&self.readers[units.clone()]);
@@ -368,7 +369,7 @@ impl Shadow {
         readers.max(strong) >> 6 < order.floor
     }
 
-    /// Whether other warps' plain or strong reads let this write pass.
+    /// Checks whether other warps' plain or strong reads let this write pass.
     pub(super) fn check_readers(
         &self,
         unit: usize,

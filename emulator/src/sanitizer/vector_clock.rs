@@ -1,4 +1,4 @@
-//! Which accesses of other warps a warp may rely on.
+//! Order: the accesses of other warps that a warp may rely on.
 //!
 //! A block has a clock that advances at its barriers. Where only barriers of the whole block are
 //! used, everything before the latest one ([`Order::floor`]) is ordered before everything after it,
@@ -28,20 +28,20 @@ pub(crate) struct Order {
     pub start: u32,
     /// The time of the latest barrier of the whole block.
     pub floor: u32,
-    /// Whether vector clocks are kept.
+    /// True if vector clocks are kept.
     pub precise: bool,
     /// The block of the cluster whose shared memory is looked at.
     pub block: usize,
     /// Blocks of the cluster.
     pub blocks: usize,
-    /// Whether there are columns for cluster barriers.
+    /// True if there are columns for cluster barriers.
     cluster: bool,
     /// Warps of all blocks.
     warps: usize,
     /// Columns of each warp's clock.
     columns: usize,
     known: Vec<u32>,
-    /// What fences have noted, if they order anything.
+    /// Accesses that fences have recorded, if they order anything.
     pub(super) flags: Option<Box<Flags>>,
 }
 
@@ -113,8 +113,8 @@ impl Order {
         again
     }
 
-    /// Whether the block has used up the times that there are; it can have no further barriers
-    /// then.
+    /// Returns whether the block has used up the times that there are; it can have no further
+    /// barriers then.
     #[inline]
     pub fn is_exhausted(&self) -> bool {
         self.now > LAST_TIME - RESERVE
@@ -182,7 +182,7 @@ impl Order {
         *mine = (*mine).max(phases);
     }
 
-    /// How many phases of a barrier in shared memory a warp knows to be complete.
+    /// Number of phases of a barrier in shared memory that are complete for a warp.
     #[inline]
     pub fn phases(&self, warp: usize, slot: usize) -> u32 {
         self.known[warp * self.columns + self.slot_column(slot)]
@@ -222,12 +222,12 @@ impl Order {
         self.columns - self.blocks + block
     }
 
-    /// Whether there is a cluster barrier, or several blocks.
+    /// Returns whether there is a cluster barrier, or several blocks.
     pub fn meets(&self) -> bool {
         self.cluster
     }
 
-    /// Whether a warp knows that a block of the cluster runs.
+    /// Returns whether a warp knows that a block of the cluster runs.
     pub fn knows_running(&self, warp: u32, block: usize) -> bool {
         !self.cluster || self.known[warp as usize * self.columns + self.runs_column(block)] != 0
     }
@@ -254,19 +254,19 @@ impl Order {
         }
     }
 
-    /// Whether a fence for initialisations that `other` executed at `time` is ordered before what
-    /// `me` does now.
+    /// Returns whether a fence for initialisations that `other` executed at `time` is ordered
+    /// before what `me` does now.
     pub fn sees_init(&self, me: u32, other: u32, time: u32) -> bool {
         self.cluster
             && time <= self.known[me as usize * self.columns + self.init_column(other as usize)]
     }
 
-    /// Where the columns of what is fenced begin.
+    /// Start of the columns of fenced accesses.
     fn fenced(&self) -> usize {
         self.warps + (SLOTS + READERS) * self.blocks
     }
 
-    /// What a warp knows now, as columns of warps and of barriers: the warps' own times up to
+    /// Vector clock of a warp, as columns of warps and of barriers: the warps' own times up to
     /// `time`.
     pub fn knowledge(&self, warp: usize, time: u32) -> Vec<u32> {
         if !self.precise {
@@ -291,8 +291,8 @@ impl Order {
         }
     }
 
-    /// Whether a fence between the proxies lies on a path from what `other` did at `time` to what
-    /// `me` does now.
+    /// Returns whether a fence between the proxies lies on a path from what `other` did at `time`
+    /// to what `me` does now.
     pub fn is_fenced(&self, me: u32, other: u32, time: u32) -> bool {
         let column = self.fenced() + other as usize;
         self.precise && time <= self.known[me as usize * self.columns + column]
@@ -307,7 +307,7 @@ impl Order {
         self.known[me as usize * self.columns + self.fenced() + self.slot_column(slot)]
     }
 
-    /// Whether what `other` did at `time` is ordered before what `me` does now.
+    /// Returns whether what `other` did at `time` is ordered before what `me` does now.
     #[inline]
     pub fn is_before(&self, me: u32, other: u32, time: u32) -> bool {
         time < self.floor

@@ -35,7 +35,7 @@ pub enum Field {
 const ELEMENT_TYPES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 10, 8, 9, 11, 12];
 
 impl Field {
-    /// Whether its values have 64 bits.
+    /// Returns whether its values have 64 bits.
     pub const fn is_wide(self) -> bool {
         matches!(
             self,
@@ -45,7 +45,8 @@ impl Field {
 }
 
 impl TensorMap {
-    /// What 128 zero bytes are to `tensormap.replace`: a kernel that builds a map begins with them.
+    /// Meaning of 128 zero bytes for `tensormap.replace`: a kernel that builds a map begins with
+    /// them.
     pub fn blank() -> TensorMap {
         let mut strides = [0; MAX_RANK];
         strides[0] = 1;
@@ -134,7 +135,7 @@ impl TensorMap {
         Ok(self)
     }
 
-    /// Whether the fields fit together: always so in a map that the driver's API encoded.
+    /// Checks whether the fields fit together: always so in a map that the driver's API encoded.
     ///
     /// # Errors
     /// What does not.

@@ -7,9 +7,9 @@ use ptx_emulator::{Device, DeviceConfig, LaunchConfig, Module};
 /// A register type with the bits of its values.
 #[derive(Clone, Copy)]
 pub struct Type {
-    /// How `.reg` declares it.
+    /// Type in `.reg`.
     pub register: &'static str,
-    /// How it is loaded and stored.
+    /// Type of loads and stores.
     pub memory: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What the tests of the driver API share.
+//! Shared parts of the tests of the driver API.
 #![allow(dead_code)]
 
 use std::sync::{Arc, OnceLock};

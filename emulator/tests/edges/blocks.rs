@@ -1,4 +1,4 @@
-//! What a block or cluster leaves to the next one of the same worker: nothing.
+//! State that a block or cluster leaves to the next one of the same worker: nothing.
 use super::harness::{Bench, Params, reported, text};
 use ptx_emulator::report::{AsyncFault, ClusterFault};
 use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};

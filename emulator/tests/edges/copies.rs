@@ -40,7 +40,8 @@ struct Copy {
     size: u32,
     lane: u32,
     active: u32,
-    /// Where the other lanes copy in shared memory (16 bytes further each) and in device memory.
+    /// Offsets of the other lanes' copies in shared memory (16 bytes further each) and in device
+    /// memory.
     rest: (u64, u64),
     shared: u32,
 }
@@ -204,7 +205,7 @@ fn bulk(bench: &Bench, load: bool) -> LoadedKernel {
     ))
 }
 
-/// Where the dynamic part of [`bulk`] begins.
+/// Start of the dynamic part of [`bulk`].
 const TILE: u32 = 128;
 
 #[test]

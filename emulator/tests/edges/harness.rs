@@ -163,7 +163,7 @@ pub fn legal(result: Result<(), Fault>, what: &str) {
     }
 }
 
-/// What the launch must have been reported for.
+/// Expected report of the launch.
 pub fn reported(result: Result<(), Fault>, what: &str) -> Fault {
     result
         .err()

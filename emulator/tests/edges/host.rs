@@ -78,7 +78,7 @@ fn freed_allocations_that_are_remembered() {
     }
 }
 
-/// What a device holds, to the byte.
+/// Memory of a device, to the byte.
 #[test]
 fn the_last_byte_of_a_device() {
     let bench = Bench::new(80);

@@ -1,5 +1,4 @@
-//! Which bytes count as written: exactly those that somebody wrote, whoever wrote and whoever
-//! reads.
+//! Bytes that count as written: exactly those that somebody wrote, whoever wrote and whoever reads.
 use super::harness::{Bench, LANES, Params, legal, reported, text};
 use ptx_emulator::{Fault, FaultKind};
 

@@ -211,7 +211,7 @@ fn descriptors_at_the_end_of_shared_memory() {
     }
 }
 
-/// What a product under way reads may not be written, to the last byte; what lies beside it may.
+/// Operands of a product under way may not be written, to the last byte; what lies beside it may.
 /// Once it has been waited for, all may be written.
 #[test]
 fn bytes_beside_the_factors_of_a_product() {

@@ -27,7 +27,7 @@ const ADDRESSES: &str = "
     and.b32 %r11, %r11, 1;
     setp.ne.u32 %p2, %r11, 0;";
 
-/// Which lanes access, and which of them are at the edge.
+/// Accessing lanes, and those of them at the edge.
 struct Lanes {
     edge: u32,
     active: u32,
@@ -73,7 +73,7 @@ struct Place {
     space: Space,
     base: u64,
     size: u64,
-    /// Where lanes may go that are not at the edge.
+    /// Addresses of lanes that are not at the edge.
     rest: u64,
     /// Dynamic shared memory of the launch.
     shared: u32,

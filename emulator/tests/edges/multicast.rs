@@ -10,10 +10,10 @@ use ptx_emulator::{Fault, FaultKind, LaunchConfig, LoadedKernel};
 const BLOCKS: u32 = 4;
 /// No block.
 const NONE: u32 = BLOCKS;
-/// Where the dynamic part of shared memory begins.
+/// Start of the dynamic part of shared memory.
 const TILE: u32 = 128;
 
-/// What [`kernel`] does; `{odd}` and `{copy}` stand for instructions.
+/// Behaviour of [`kernel`]; `{odd}` and `{copy}` stand for instructions.
 const BODY: &str = "    .shared .align 8 .b64 bar;
     mov.u32 %r1, tile;
     mov.u32 %r2, %tid.x;
@@ -147,7 +147,7 @@ impl Places {
     }
 }
 
-/// What is reported, without the block: of the copying block itself there is none to name.
+/// Expected report, without the block: of the copying block itself there is none to name.
 fn inner(fault: &Fault) -> (u32, &FaultKind) {
     match &*fault.kind {
         FaultKind::InCluster {

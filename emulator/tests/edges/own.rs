@@ -1,5 +1,4 @@
-//! What a thread has of its own: bytes of local memory beside a store, and the end of the
-//! parameters.
+//! State of a thread: bytes of local memory beside a store, and the end of the parameters.
 use super::harness::{Bench, LANES, Params, legal, reported, text};
 use ptx_emulator::FaultKind;
 use ptx_emulator::ir::Space;

@@ -45,7 +45,7 @@ FILL:
     )
 }
 
-/// Whether the ranges share a byte.
+/// Returns whether the ranges share a byte.
 fn share(a: (u32, u32), b: (u32, u32)) -> bool {
     a.0 < b.0 + b.1 && b.0 < a.0 + a.1
 }

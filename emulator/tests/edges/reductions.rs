@@ -28,7 +28,7 @@ const OPERATIONS: [(&str, u32); 17] = [
     ("xor.b32", 4),
 ];
 
-/// Where the dynamic part of shared memory begins.
+/// Start of the dynamic part of shared memory.
 const TILE: u32 = 128;
 /// Bytes of it for lanes that are not at the edge, 16 each.
 const REST: u32 = 512;

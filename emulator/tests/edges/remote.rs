@@ -1,4 +1,4 @@
-//! What a block does in the shared memory of another of its cluster without waiting: `st.async`,
+//! Access of a block to the shared memory of another of its cluster without a wait: `st.async`,
 //! `red.async`, bulk copies and operations on barriers. The last byte there, and the first beyond;
 //! the last barrier, and the first beyond.
 use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
@@ -115,10 +115,10 @@ const REMOTE: [Remote; 15] = {
 
 /// Bytes of one lane's place in the part that lanes use which are not at the edge.
 const PLACE: u32 = 64;
-/// Where that part ends: behind 16 bytes for barriers.
+/// End of that part: behind 16 bytes for barriers.
 const EDGE: u32 = 16 + 32 * PLACE;
 
-/// What [`kernel`] does; lanes that are not at the edge have a [`PLACE`] each.
+/// Behaviour of [`kernel`]; lanes that are not at the edge have a [`PLACE`] each.
 const BODY: &str = "    .shared .align 16 .b64 bars[2];
     mov.u32 %r1, bars;
     mov.u32 %r1, tile;

@@ -70,7 +70,7 @@ impl Shape {
     }
 }
 
-/// Where the dynamic part of shared memory begins.
+/// Start of the dynamic part of shared memory.
 const TILE: u32 = 128;
 
 /// A kernel of one warp that writes shared memory, fences, and has one of its threads execute an

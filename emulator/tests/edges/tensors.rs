@@ -248,7 +248,7 @@ fn boxes_that_lie_outside_of_the_tensor() {
     }
 }
 
-/// Where maps are read from: parameters, to their last byte, and device memory.
+/// Source of maps: parameters, to their last byte, and device memory.
 #[test]
 fn maps_at_the_end_of_their_memory() {
     let bench = Bench::new(90);

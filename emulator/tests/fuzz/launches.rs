@@ -55,7 +55,7 @@ const KERNELS: &str = r#"
 }
 "#;
 
-/// What one caller has: handles that are good, and some that were.
+/// State of one caller: handles that are good, and some that were.
 struct Caller {
     context: sys::CUcontext,
     module: sys::CUmodule,
@@ -336,7 +336,7 @@ fn in_a_quiet_process() {
     assert!(report.contains(DONE), "no test ran: {report}");
 }
 
-/// What the process writes to standard error at its end.
+/// Text that the process writes to standard error at its end.
 const DONE: &str = "all hostile calls are answered";
 
 /// Set in the process that makes the calls.

@@ -24,7 +24,7 @@ pub fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// How long the processor has worked for this process; nothing where that cannot be found out.
+/// Processor time of this process; nothing where that cannot be found out.
 pub fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Behind the program's name in parentheses: user and system time are the 12th and 13th fields,

@@ -31,7 +31,7 @@ impl Random {
 pub struct Source {
     pub name: String,
     pub text: String,
-    /// Where each line begins; the last entry is the end.
+    /// Start of each line; the last entry is the end.
     lines: Vec<usize>,
 }
 
@@ -177,7 +177,7 @@ const HEADS: [&str; 9] = [
     ".reqnctapercluster 4294967295, 2, 2",
 ];
 
-/// Where a number stands in the text from `from` on, the first one.
+/// Position of the first number in the text from `from` on.
 fn number_at(text: &str, from: usize) -> Option<std::ops::Range<usize>> {
     let bytes = text.as_bytes();
     let start = (from..bytes.len()).find(|&at| bytes[at].is_ascii_digit())?;

@@ -5,7 +5,7 @@ use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// What came of texts.
+/// Outcomes of texts.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     pub refused: u64,
@@ -24,7 +24,7 @@ impl Counts {
     }
 }
 
-/// What came of one text.
+/// Outcome of one text.
 #[derive(Default)]
 pub struct Found {
     pub count: Counts,
@@ -32,7 +32,7 @@ pub struct Found {
     pub internal: Option<String>,
 }
 
-/// What the emulator says of a panic of its own.
+/// Text of the emulator about a panic of its own.
 const INTERNAL: &str = "internal error of the emulator";
 
 /// Runs a text; an error is a panic that came through.

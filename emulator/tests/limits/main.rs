@@ -12,7 +12,7 @@ use ptx_emulator::{Device, DeviceConfig, Fault, FaultKind, LaunchConfig, LoadedK
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is measured here is measured one test at a time.
+/// Measurements run one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

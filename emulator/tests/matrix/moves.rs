@@ -11,8 +11,7 @@ const FILL: &str = "shl.b32 %t0, %i2, 5; add.u32 %t0, %t0, %s;
     st.shared.v4.b32 [%t0], {%a0,%a1,%a2,%a3}; st.shared.v4.b32 [%t0+16], {%a4,%a5,%a6,%a7}; \
     bar.sync 0;";
 
-/// Where each lane's address points: rows of 16 bytes, each once, in an order that is not that of
-/// the lanes.
+/// Addresses of the lanes: rows of 16 bytes, each once, in an order that is not that of the lanes.
 fn rows() -> Vec<u32> {
     (0..32).map(|lane| lane * 37 % 64).collect()
 }

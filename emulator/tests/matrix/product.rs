@@ -20,7 +20,7 @@ pub struct Product {
     pub depth: usize,
     /// Bits of an element of the factors.
     pub bits: usize,
-    /// Whether the sums are f16.
+    /// True if the sums are f16.
     pub narrow: bool,
 }
 

@@ -18,7 +18,7 @@ struct Matrix {
     /// Elements from one row (or column) to the next.
     pitch: usize,
     ty: &'static str,
-    /// Where in the tile it starts, in bytes.
+    /// Start in the tile, in bytes.
     start: usize,
     values: Vec<i32>,
 }

@@ -183,7 +183,7 @@ pub fn library() -> Library {
     library
 }
 
-/// What is expected of two operations: what they are, where, and how they touch the bytes.
+/// Expectation about two operations: what they are, where, and how they touch the bytes.
 pub struct Expected<'a> {
     pub first: (&'a str, CUstream, &'a str),
     pub second: (&'a str, CUstream, &'a str),

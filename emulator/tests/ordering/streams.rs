@@ -1,4 +1,4 @@
-//! What the streams' own rules order: default streams, threads, graphs, waits of the host.
+//! Order by the streams' own rules: default streams, threads, graphs, waits of the host.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::harness::{Driver, MOMENT, OK, SET, alone};
 use cudarc::driver::sys::{self, CUresult};
 
-/// Whether a call waits for work that a gate holds up; `prepare` makes what the call uses, an
-/// address.
+/// Returns whether a call waits for work that a gate holds up; `prepare` makes what the call uses,
+/// an address.
 fn waits(prepare: impl FnOnce(&Driver) -> u64, call: fn(u64) -> CUresult) -> bool {
     let driver = Driver::new();
     let address = prepare(&driver);

@@ -1,5 +1,5 @@
-//! What the tests of streams share: calls of the driver, gates that host functions wait at, and
-//! this binary run again under another schedule.
+//! Shared parts of the tests of streams: calls of the driver, gates that host functions wait at,
+//! and this binary run again under another schedule.
 
 use std::ffi::{CStr, c_void};
 use std::process::{Command, Output, Stdio};
@@ -120,7 +120,7 @@ pub fn process(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     output
 }
 
-/// Where host functions wait until it is opened.
+/// Gate at which host functions wait until it is opened.
 #[derive(Default)]
 pub struct Gate {
     open: Mutex<bool>,
@@ -345,7 +345,7 @@ impl Driver {
         unsafe { sys::cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, bytes, stream.raw()) }
     }
 
-    /// What one word of the device holds, by way of a stream that waits for no other.
+    /// Content of one word of the device, by way of a stream that waits for no other.
     pub fn word(&self, address: u64) -> u32 {
         let mut word = [u32::MAX];
         let stream = self.stream(false);

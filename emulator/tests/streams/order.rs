@@ -1,4 +1,4 @@
-//! Which streams wait for which: events, and the rules of the legacy stream.
+//! Waits between streams: events, and the rules of the legacy stream.
 
 use crate::harness::{Driver, LEGACY, NOT_READY, OK, PER_THREAD, SET};
 

@@ -71,7 +71,7 @@ impl Bench {
         }
     }
 
-    /// What memory holds at a place.
+    /// Content of memory at an address.
     pub fn read(&self, address: u64, bytes: usize) -> Vec<u8> {
         let mut data = vec![0; bytes];
         self.device
@@ -98,7 +98,7 @@ impl Bench {
         ran.map(|_| ()).map_err(|fault| fault.to_string())
     }
 
-    /// What a copy of one box leaves in shared memory from a multiple of 1024 bytes on.
+    /// Content of shared memory from a multiple of 1024 bytes on, after a copy of one box.
     pub fn load(
         &self,
         map: &TensorMap,
@@ -204,8 +204,8 @@ fn list(values: &[impl ToString]) -> String {
     values.join(", ")
 }
 
-/// Where the piece of 16 bytes that holds a byte lies in memory swizzled within `span` bytes: told
-/// by rows of 128 bytes.
+/// Position of the 16-byte chunk that holds a byte, in memory swizzled within `span` bytes: told by
+/// rows of 128 bytes.
 pub fn swizzled(at: usize, span: usize) -> usize {
     let (line, piece, byte) = (at / 128, at / 16 % 8, at % 16);
     let moved = match span {

@@ -1,4 +1,4 @@
-//! Where the elements of a matrix lie in shared memory, told as a copy of a tile leaves them.
+//! Positions of a matrix's elements in shared memory, as a copy of a tile leaves them.
 
 /// Bytes within which pieces of 16 bytes are permuted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Swizzle {
     B128,
 }
 
-/// How a matrix lies.
+/// Layout of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     swizzle: Swizzle,

@@ -31,7 +31,7 @@ struct Measure {
     name: &'static str,
     /// `None` if it cannot be taken, with the reason in `places`.
     value: Option<f64>,
-    /// What was counted.
+    /// Counted number.
     places: Vec<String>,
 }
 
@@ -192,8 +192,8 @@ fn tree_bytes(files: &[String]) -> Result<Measure, Failure> {
     })
 }
 
-/// What `cargo doc` lists for the library: the items of its page of all items, and the methods and
-/// constants that their pages list without those of traits.
+/// Items that `cargo doc` lists for the library: the items of its page of all items, and the
+/// methods and constants that their pages list without those of traits.
 fn public_items() -> Result<Measure, Failure> {
     Command::new("cargo doc --locked --quiet -p warpconv --no-deps")
         .env("WARPCONV_PREBUILT", "1")

@@ -11,7 +11,7 @@ use crate::driver::state::{Context, Device, Event, EventState, Stream};
 use crate::driver::work::Op;
 use crate::memory::SLOTS;
 
-/// How the legacy stream of a context orders the blocking ones.
+/// Order of a context's legacy stream and its blocking ones.
 ///
 /// CUDA driver API, "Stream synchronization behavior": "When an action is taken in the legacy
 /// stream such as a kernel launch or cudaStreamWaitEvent(), the legacy stream first waits on all
@@ -32,7 +32,7 @@ impl LegacyOrder {
     }
 }
 
-/// How far a task has come.
+/// Progress of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Blocked,
@@ -43,7 +43,7 @@ enum Phase {
 /// A task that is not done.
 struct Entry {
     task: Arc<Task>,
-    /// How many of the tasks before it are not done.
+    /// Number of earlier tasks that are not done.
     missing: usize,
     /// The tasks right after it.
     next: Vec<TaskId>,
@@ -64,12 +64,12 @@ pub struct Dag {
     running_host: usize,
 }
 
-/// What came of finishing a task.
+/// Outcome of finishing a task.
 #[derive(Default)]
 pub struct Finished {
     /// Tasks to drop, which runs destructors: not while the scheduler is locked.
     pub tasks: Vec<Arc<Task>>,
-    /// Whether a thread sleeps for one of them.
+    /// True if a thread sleeps for one of them.
     pub awaited: bool,
 }
 
@@ -97,22 +97,22 @@ impl Dag {
         self.last
     }
 
-    /// How many tasks are not done.
+    /// Number of tasks that are not done.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether a task is not done.
+    /// Returns whether a task is not done.
     pub fn is_pending(&self, id: TaskId) -> bool {
         self.entries.contains_key(&id)
     }
 
-    /// How many tasks other than host functions run.
+    /// Number of running tasks other than host functions.
     pub fn running_device_work(&self) -> usize {
         self.running - self.running_host
     }
 
-    /// How many host functions run.
+    /// Number of running host functions.
     pub fn running_host_functions(&self) -> usize {
         self.running_host
     }
@@ -200,14 +200,14 @@ impl Dag {
         id
     }
 
-    /// Whether a task may begin now.
+    /// Returns whether a task may begin now.
     pub fn is_takeable(&self, id: TaskId) -> bool {
         self.ready.contains(&id) && self.has_room(id)
     }
 
-    /// Whether a ready task has the threads it needs. A kernel does not while those that run leave
-    /// too few, or too few for a kernel submitted before it that is ready too: else small kernels
-    /// could hold back a large one for ever.
+    /// Returns whether a ready task has the threads it needs. A kernel does not while those that
+    /// run leave too few, or too few for a kernel submitted before it that is ready too: else small
+    /// kernels could hold back a large one for ever.
     fn has_room(&self, id: TaskId) -> bool {
         let Some((device, _)) = self.demand(id) else {
             return true;
@@ -229,7 +229,7 @@ impl Dag {
         demand(&self.entries.get(&id)?.task)
     }
 
-    /// Whether a task that is not done is a host function.
+    /// Returns whether a task that is not done is a host function.
     pub fn is_host_function(&self, id: TaskId) -> bool {
         self.entries
             .get(&id)
@@ -337,7 +337,7 @@ impl Dag {
             .collect()
     }
 
-    /// Whether all that runs began before `moment`.
+    /// Returns whether all that runs began before `moment`.
     pub fn all_running_since(&self, moment: Instant) -> bool {
         self.entries
             .values()

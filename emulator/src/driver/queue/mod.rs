@@ -48,14 +48,12 @@ pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 /// The number of a task, by order of submission. 0 is none, and done.
 pub type TaskId = u64;
 
-/// How long lazy and random schedules let a host function run before they take it to wait for
-/// something else.
+/// Time that lazy and random schedules give a host function before it counts as waiting.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The same for kernels and copies, which wait for others only where a program relies on what CUDA
 /// does not promise.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a host may stay away from the driver before lazy and random schedules go on by
-/// themselves.
+/// Time without a driver call after which lazy and random schedules continue by themselves.
 const SILENCE: Duration = Duration::from_millis(500);
 /// More tasks than this make a submitting thread run one itself, if one is ready, so that queues do
 /// not grow for ever.
@@ -71,7 +69,7 @@ pub struct Task {
     pub after: Vec<TaskId>,
 }
 
-/// What the scheduler knows.
+/// State of the scheduler.
 struct State {
     dag: Dag,
     random: Random,
@@ -112,12 +110,12 @@ static SCHEDULER: LazyLock<Scheduler> = LazyLock::new(|| {
     }
 });
 
-/// Whether ready work begins by itself at once.
+/// Returns whether ready work begins by itself at once.
 pub fn is_eager() -> bool {
     SCHEDULER.schedule == Schedule::Eager
 }
 
-/// Whether no task is under way or waits.
+/// Returns whether no task is under way or waits.
 pub fn is_idle() -> bool {
     SCHEDULER.lock().dag.len() == 0
 }

@@ -3,7 +3,7 @@
 /// `PTX_EMULATOR_SCHEDULE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// What may begin begins at once, in the background.
+    /// Ready work starts at once, in the background.
     #[default]
     Eager,
     /// A thing runs only when somebody waits for it, or for something behind it.

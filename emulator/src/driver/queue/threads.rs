@@ -11,7 +11,7 @@ use crate::driver::contained;
 use crate::driver::ordering;
 use crate::driver::status::CUresult;
 
-/// How long a thread without work stays.
+/// Lifetime of a thread without work.
 const IDLE: Duration = Duration::from_millis(1000);
 /// Threads for work that always ends by itself (some kernels per device, copies), on top of one per
 /// host function.
@@ -30,7 +30,7 @@ pub struct Pool {
     watched: bool,
 }
 
-/// When the host last called the driver, in milliseconds since the scheduler was made; for lazy and
+/// Time of the host's last driver call, in milliseconds since the scheduler was made; for lazy and
 /// random only.
 static LAST_CALL: AtomicU64 = AtomicU64::new(0);
 
@@ -87,7 +87,7 @@ impl Scheduler {
         None
     }
 
-    /// Whether a thread of the driver would find something to do.
+    /// Returns whether a thread of the driver would find something to do.
     fn has_work(&self, state: &State) -> bool {
         match self.schedule {
             Schedule::Eager => state.dag.takeable().next().is_some(),
@@ -186,7 +186,7 @@ impl Scheduler {
     }
 }
 
-/// What a thread of the driver does.
+/// Loop of a driver thread.
 fn serve() {
     let scheduler = &*SCHEDULER;
     let mut state = scheduler.lock();

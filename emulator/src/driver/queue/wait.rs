@@ -14,7 +14,7 @@ use crate::driver::types::Handle;
 use crate::driver::work::Op;
 use crate::order::Done;
 
-/// What a host waits for: all of it that was submitted before.
+/// Condition that a host waits for: all of it that was submitted before.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     Tasks(&'a [TaskId]),
@@ -25,7 +25,7 @@ pub enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// What is not done of it.
+    /// Number of its tasks that are not done.
     fn pending(self, state: &State) -> Vec<TaskId> {
         match self {
             Target::Tasks(ids) => {
@@ -89,8 +89,8 @@ pub fn tail(context: &Context, stream: &Stream) -> Vec<TaskId> {
     }
 }
 
-/// Whether tasks are done, as a host asks: `CUDA_ERROR_NOT_READY` if not; then lazy and random
-/// schedules let one thing run, so that a loop which asks ends.
+/// Checks whether tasks are done, as a host asks: `CUDA_ERROR_NOT_READY` if not; then lazy and
+/// random schedules let one thing run, so that a loop which asks ends.
 pub fn query(ids: &[TaskId]) -> Result {
     let mut state = SCHEDULER.lock();
     if !ids.iter().any(|&id| state.dag.is_pending(id)) {
@@ -187,7 +187,7 @@ impl Scheduler {
     }
 }
 
-/// Whether nothing runs but host functions that have run for so long that they may wait for
+/// Returns whether nothing runs but host functions that have run for so long that they may wait for
 /// something else.
 fn overdue(state: &State) -> bool {
     state.dag.running_device_work() == 0

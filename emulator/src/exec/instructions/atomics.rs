@@ -53,8 +53,8 @@ impl Atom {
         }
     }
 
-    /// Whether it gives and depends on the old value. An exchange whose result nobody reads is a
-    /// store.
+    /// Returns whether it gives and depends on the old value. An exchange whose result nobody reads
+    /// is a store.
     fn reads(&self) -> bool {
         self.op != AtomOp::Exch || !self.d.is_none()
     }

@@ -23,8 +23,7 @@ fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {
     }
 }
 
-/// Which barrier an instruction names, and for how many threads, if the lanes of `m` may come to
-/// it.
+/// Barrier number and thread count of an instruction, if the lanes of `m` may come to it.
 fn named(cx: &Context, w: &Warp, m: u32, op: &Op) -> Result<(u32, u32), Box<UnlocatedFault>> {
     let Op::Barrier {
         aligned, id, count, ..

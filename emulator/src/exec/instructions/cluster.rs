@@ -55,7 +55,7 @@ pub(crate) fn locate(
     }
 }
 
-/// Whether a warp may touch the shared memory of a block.
+/// Checks whether a warp may touch the shared memory of a block.
 pub(crate) fn check_reachable(
     cx: &Context,
     w: &Warp,
@@ -218,8 +218,8 @@ pub(crate) fn rank(
     Ok(())
 }
 
-/// Whether what other blocks did in a block's shared memory is over, now that its last warp has
-/// ended.
+/// Checks whether what other blocks did in a block's shared memory is over, now that its last warp
+/// has ended.
 pub(crate) fn check_exit(cx: &mut Context, rank: u32) -> Result<(), Box<UnlocatedFault>> {
     let visits = std::mem::take(&mut cx.cluster.visits[rank as usize]);
     let warps = rank * cx.cluster.warps..(rank + 1) * cx.cluster.warps;

@@ -13,7 +13,8 @@ use crate::ir::{Address, AtomOp, AtomTy, Reg, SharedReduction, Space};
 use crate::report::{Access, AccessKind, ClusterFault};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Where a copy writes, and which barriers complete it: at the same offsets in each of some blocks.
+/// Destination of a copy, and the barriers that complete it: at the same offsets in each of some
+/// blocks.
 pub(crate) struct Destinations {
     /// Bit `i`: the block of rank `i`.
     blocks: u32,

@@ -6,7 +6,7 @@ use crate::exec::machine::softfloat::flush;
 use crate::exec::machine::warp::Warp;
 use crate::ir::{BoolOp, Cmp, CmpTy, FloatTy, IntTy, Pred, PredSrc, Reg, SetTy};
 
-/// What `setp` and `set` share.
+/// Shared parts of `setp` and `set`.
 #[derive(Clone, Copy)]
 pub(crate) struct Comparison {
     pub cmp: Cmp,

@@ -36,7 +36,7 @@ fn int_type(ty: CvtTy) -> Option<(u32, bool)> {
     })
 }
 
-/// What a `cvt` does.
+/// Conversion of a `cvt`.
 #[derive(Clone, Copy)]
 pub(crate) struct Conversion {
     pub to: CvtTy,

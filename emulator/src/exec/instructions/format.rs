@@ -8,7 +8,7 @@ const MOST_ARGUMENTS: u32 = 32;
 /// Widths and precisions above this are taken for it.
 const WIDEST: usize = 4096;
 
-/// Where the arguments come from.
+/// Source of the arguments.
 pub(crate) trait Arguments {
     /// The next argument, of so many bytes.
     fn next(&mut self, bytes: u64) -> u64;
@@ -22,7 +22,7 @@ struct Place<'a> {
     /// All of it, behind the percent sign.
     spec: &'a str,
     flags: &'a str,
-    /// Whether the width is an argument.
+    /// True if the width is an argument.
     starred: bool,
     width: usize,
     precision: Option<usize>,
@@ -93,7 +93,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// How many arguments it takes.
+    /// Number of arguments.
     fn arguments(&self) -> u32 {
         if "diuxXocpsfFeEgGaA".contains(self.kind) {
             1 + u32::from(self.starred)

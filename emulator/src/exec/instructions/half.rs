@@ -11,7 +11,7 @@ use crate::exec::machine::softfloat::{
 use crate::exec::machine::warp::Warp;
 use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Reg, Rounding};
 
-/// Whether the type is a bfloat16 one, and whether it is packed.
+/// Tells whether the type is a bfloat16 one, and whether it is packed.
 pub(crate) fn kind(ty: FloatTy) -> (bool, bool) {
     match ty {
         FloatTy::Bf16 => (true, false),

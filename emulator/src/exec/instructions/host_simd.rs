@@ -26,7 +26,7 @@ macro_rules! handlers {
             $(fn $name($($arg: $ty),*) $(-> $ret)?;)*
         }
 
-        /// What every processor of the architecture has.
+        /// Features of every processor of the architecture.
         pub(crate) struct Baseline;
 
         impl Isa for Baseline {
@@ -202,7 +202,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// What this processor has.
+    /// Features of this processor.
     pub fn detect() -> Level {
         #[cfg(target_arch = "x86_64")]
         {

@@ -12,7 +12,7 @@ fn s24(x: u32) -> i32 {
     (x << 8) as i32 >> 8
 }
 
-/// Whether values of the type take two rows.
+/// Returns whether values of the type take two rows.
 fn is_wide(ty: IntTy) -> bool {
     matches!(ty, IntTy::U64 | IntTy::S64)
 }

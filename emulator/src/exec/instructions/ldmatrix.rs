@@ -17,7 +17,7 @@ use crate::sanitizer::{Outcome, UnlocatedFault};
 /// Bytes of a row.
 const ROW: u32 = 16;
 
-/// What both instructions have.
+/// Features of both.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrices {
     pub count: u8,

@@ -56,9 +56,9 @@ pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2])
     }
 }
 
-/// Whether the product is zero and its addition leaves every bit of the sums as it is: one factor
-/// is zero, the other finite, and no sum is a NaN, which would become canonical, or -0, which would
-/// become 0. Tiles have many such products where problems are smaller than they are.
+/// Returns whether the product is zero and its addition leaves every bit of the sums as it is: one
+/// factor is zero, the other finite, and no sum is a NaN, which would become canonical, or -0,
+/// which would become 0. Tiles have many such products where problems are smaller than they are.
 #[inline(always)]
 fn adds_nothing(w: &Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) -> bool {
     // The bits of a word but for signs, and the exponents of its numbers.
@@ -86,7 +86,7 @@ fn adds_nothing(w: &Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) -> bo
     }
 }
 
-/// Whether no register has any bit of a mask.
+/// Returns whether no register has any bit of a mask.
 #[inline(always)]
 fn is_zero(w: &Warp, regs: &[Reg], mask: u32) -> bool {
     for &reg in regs {
@@ -98,7 +98,7 @@ fn is_zero(w: &Warp, regs: &[Reg], mask: u32) -> bool {
     true
 }
 
-/// Whether no number has all bits of its exponent.
+/// Returns whether no number has all bits of its exponent.
 #[inline(always)]
 fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
     let mut special = 0;
@@ -110,7 +110,7 @@ fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
     special == 0
 }
 
-/// Whether sums in f32 stay as they are if zero is added.
+/// Returns whether sums in f32 stay as they are if zero is added.
 #[inline(always)]
 fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;
@@ -123,7 +123,7 @@ fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
     changed == 0
 }
 
-/// Whether sums in f16, two a word, stay as they are if zero is added.
+/// Returns whether sums in f16, two a word, stay as they are if zero is added.
 #[inline(always)]
 fn keep_halves(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;

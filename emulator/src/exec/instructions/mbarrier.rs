@@ -41,7 +41,7 @@ fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
     address
 }
 
-/// Whether an operation may be one on a barrier of another block.
+/// Returns whether an operation may be one on a barrier of another block.
 fn may_be_remote(op: MbarrierOp) -> bool {
     matches!(
         op,
@@ -167,7 +167,8 @@ pub(crate) fn run(
     Ok(Flow::Next)
 }
 
-/// What is not a wait, lane by lane, on barriers of the block whose part is in the context.
+/// Operations other than waits, lane by lane, on barriers of the block whose part is in the
+/// context.
 fn each(
     cx: &mut Context,
     w: &mut Warp,
@@ -480,7 +481,7 @@ pub(crate) fn block(w: &mut Warp) -> Flow {
     Flow::Blocked
 }
 
-/// What a warp that is blocked waits for.
+/// Condition that a blocked warp waits for.
 pub(crate) fn waits_for(cx: &Context, w: &Warp) -> WaitsFor {
     let WaitsFor::Mbarrier {
         address, parity, ..

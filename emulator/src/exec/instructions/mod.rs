@@ -1,4 +1,5 @@
-//! What instructions do, one file per family, under the names of [`crate::lower::instructions`].
+//! Execution of instructions, one file per family, under the names of
+//! [`crate::lower::instructions`].
 pub(crate) mod async_copy;
 pub(crate) mod atomics;
 pub(crate) mod barrier;

@@ -135,7 +135,8 @@ pub(crate) fn cvta(w: &mut Warp, m: u32, space: Space, to_space: bool, wide: boo
     }
 }
 
-/// Whether a generic address lies in a space. `rank`: the block's in its cluster.
+/// Sets the predicate to whether a generic address lies in a space. `rank`: the block's in its
+/// cluster.
 pub(crate) fn is_space(w: &mut Warp, m: u32, (space, rank): (Space, u32), p: Pred, a: Reg) {
     let address = *w.u64s(a);
     let is = |address: u64| match (space, space_of(address)) {

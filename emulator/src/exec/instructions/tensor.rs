@@ -49,7 +49,7 @@ fn read_map(
     Ok(map)
 }
 
-/// How an instruction names the elements.
+/// Naming of the elements by an instruction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// `.tile`
@@ -114,7 +114,7 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Whether the first pixel lies in the bounding box and the offsets fit.
+    /// Checks whether the first pixel lies in the bounding box and the offsets fit.
     fn check_im2col(&self) -> Outcome {
         let Walk::Im2col { lower, upper, .. } = self.map.walk else {
             return Ok(());
@@ -292,7 +292,7 @@ pub(crate) fn load(
     Ok(())
 }
 
-/// How a reduction of a tensor's elements is done; `None` where it does not exist.
+/// Operation of a reduction of a tensor's elements; `None` where it does not exist.
 fn reduction(map: &TensorMap, op: AtomOp) -> Option<(AtomOp, AtomTy)> {
     use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
     let ty = match (op, map.data_type) {

@@ -116,7 +116,7 @@ fn note_rows(cx: &Context, products: &mut Products, product: usize) {
     }
 }
 
-/// Whether the registers of a product may be used by it.
+/// Checks whether the registers of a product may be used by it.
 fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcome {
     if !w.products.fenced {
         return fault(AsyncFault::RegisterUnfenced { line: None });
@@ -267,7 +267,7 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     Ok(())
 }
 
-/// What four warps share while they wait: nothing has arrived yet.
+/// State that four warps share while they wait: nothing has arrived yet.
 pub(crate) fn start_block(cx: &mut Context) {
     cx.product_ready = None;
 }

@@ -58,7 +58,7 @@ impl Barriers {
         }
     }
 
-    /// Whether one is complete.
+    /// Returns whether one is complete.
     pub fn is_any_complete(&self) -> bool {
         !self.complete.is_empty()
     }

@@ -9,7 +9,7 @@ use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
 use std::mem::swap;
 
-/// What a block has, while a warp of another block runs.
+/// State of a block, while a warp of another block runs.
 pub(crate) struct Part {
     pub shared: SharedMemory,
     pub barriers: crate::exec::machine::barriers::Barriers,
@@ -32,7 +32,7 @@ pub(crate) struct Cluster {
     pub parts: Vec<Part>,
     /// Warps of each block that have not ended.
     pub alive: Vec<u32>,
-    /// What other blocks have done in each block's shared memory and may not be over.
+    /// Accesses of other blocks in each block's shared memory that may not be over.
     pub visits: Vec<Vec<Visit>>,
     pub barrier: ClusterBarrier,
 }

@@ -8,10 +8,10 @@ pub(crate) struct ClusterBarrier {
     pub arrived: Vec<u32>,
     /// Lanes of each warp that may pass their wait: the phase that they arrived in is complete.
     pub passed: Vec<u32>,
-    /// When each warp arrived last, in this phase and in the latest complete one.
+    /// Time of each warp's last arrival, in this phase and in the latest complete one.
     pub times: [Vec<u32>; 2],
-    /// What those know that have arrived in this phase, and what those that wait for the latest
-    /// complete one learn.
+    /// Vector clocks of the arrivals in this phase, and those that a wait for the latest complete
+    /// one acquires.
     pub gathered: Vec<u32>,
     pub released: Vec<u32>,
 }
@@ -35,7 +35,7 @@ impl ClusterBarrier {
         self.released.clear();
     }
 
-    /// Whether anybody has arrived in this phase.
+    /// Returns whether anybody has arrived in this phase.
     pub fn is_open(&self) -> bool {
         self.arrived.iter().any(|&lanes| lanes != 0)
     }

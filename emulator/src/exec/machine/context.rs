@@ -1,4 +1,4 @@
-//! What the instructions of a block share: the grid, its shared memory, the counters.
+//! State shared by the instructions of a block: the grid, its shared memory, the counters.
 use crate::counters::{Counters, GlobalTraffic, SharedTraffic};
 use crate::device_config::DeviceConfig;
 use crate::ir::{Kernel, Pc, Space};
@@ -26,20 +26,20 @@ pub(crate) struct Grid<'a> {
     pub symbols: &'a [u64],
     /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
     pub epoch: u16,
-    /// What it notes of the bytes that it touches.
+    /// Recorded accesses.
     pub watch: Watch,
     /// Blocks of a cluster along x, y, z.
     pub cluster: [u32; 3],
-    /// Whether the launch or the kernel says so.
+    /// True if the launch or the kernel says so.
     pub explicit_cluster: bool,
     /// The next cluster that nobody has begun.
     pub next_cluster: AtomicU64,
     /// Clusters from here on need not run: the one before has a fault.
     pub end_cluster: AtomicU64,
     pub began: Instant,
-    /// When the launch has taken as long as it may.
+    /// End of the launch's time limit.
     pub deadline: Option<Instant>,
-    /// Whether blocks may wait for each other.
+    /// True if blocks may wait for each other.
     pub together: bool,
     /// The launch ends without the blocks that still run.
     pub stop: AtomicBool,
@@ -60,8 +60,8 @@ impl Grid<'_> {
     }
 }
 
-/// What the last execution of an instruction found out about its addresses, which the next is
-/// likely to share.
+/// Properties of the addresses at an instruction's last execution, which the next is likely to
+/// share.
 #[derive(Clone, Default)]
 pub(crate) struct Site {
     /// Index of the allocation.
@@ -116,7 +116,7 @@ impl Sites {
     }
 }
 
-/// How often an instruction ran, as differences to the one before it.
+/// Counts of executions, as differences to the instruction before.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Profile {
     pub warps: i64,
@@ -197,7 +197,7 @@ impl Context<'_> {
         thread_index(self.grid.config.block, warp * 32 + lane)
     }
 
-    /// What lies nearest to an address of global memory.
+    /// Allocation nearest to an address of global memory.
     #[cold]
     pub fn nearest(&self, address: u64) -> Option<Region> {
         memory::nearest(&self.grid.allocations, address)
@@ -326,7 +326,7 @@ impl Context<'_> {
     }
 }
 
-/// Who the reader of a column of [`crate::sanitizer::vector_clock::Order`] is.
+/// Identity of the reader of a column of [`crate::sanitizer::vector_clock::Order`] is.
 fn async_reader(reader: usize) -> AsyncReader {
     match reader.checked_sub(COPY_READERS) {
         Some(warp) => AsyncReader::Warp(warp as u32),

@@ -11,7 +11,7 @@ pub(crate) struct Store {
     pub lane: u32,
     /// The lane's group number, or [`OPEN`].
     pub group: u32,
-    /// When it began.
+    /// Start time.
     pub time: u32,
 }
 
@@ -43,8 +43,8 @@ impl Stores {
         }
     }
 
-    /// Where there are more than [`GROUPS`] groups, lets the second of a lane stand for its first,
-    /// too: neither is taken to be over before both are.
+    /// Second group of a lane, where there are more than [`GROUPS`] groups: neither is taken to be
+    /// over before both are.
     pub fn join_oldest(&mut self, lane: u32) {
         let of_lane = |store: &Store| store.lane == lane;
         if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {

@@ -1,6 +1,6 @@
 //! Results of an instruction and of a turn.
 
-/// Why a warp stopped.
+/// Reason why a warp stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// All its lanes have exited.
@@ -11,7 +11,7 @@ pub(crate) enum Stop {
     Turn,
 }
 
-/// What follows an instruction.
+/// Successor of an instruction.
 pub(crate) enum Flow {
     Next,
     /// The current split was changed: choose again.

@@ -1,4 +1,4 @@
-//! What a barrier in shared memory is between two operations.
+//! State of a barrier in shared memory between two operations.
 
 use crate::exec::machine::context::Context;
 use crate::sanitizer::async_proxy::Tracked;
@@ -17,13 +17,13 @@ pub(crate) struct Mbarrier {
     pub(crate) bytes: i64,
     /// Phases that are complete, over all barriers at this address.
     pub(crate) phases: u32,
-    /// How many they were when this barrier was initialised.
+    /// Expected count when this barrier was initialised.
     pub(crate) first: u32,
-    /// Who initialised it, and when.
+    /// Thread that initialised it, and the time.
     pub(crate) init: Actor,
     pub(crate) time: u32,
-    /// What those know that have arrived in this phase, and what those that waited for the last one
-    /// learn.
+    /// Vector clocks of the arrivals in this phase, and those that a wait for the last one
+    /// acquires.
     pub(crate) gathered: Vec<u32>,
     pub(crate) released: Vec<u32>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Mbarriers {
     pub(crate) list: Vec<Mbarrier>,
     /// Changes so far.
     pub events: u64,
-    /// Whether somebody who waits may have a reason to look again.
+    /// True if somebody who waits may have a reason to look again.
     pub changed: bool,
 }
 

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-/// What a launch has printed.
+/// Output of a launch's `printf`.
 pub(crate) struct Printed {
     /// Bytes that are kept at most, [`EACH`] for each piece counted in.
     pub limit: usize,

@@ -12,7 +12,7 @@ pub(crate) const LEAST: u64 = 24;
 /// between two.
 pub(crate) const AHEAD: usize = 1024;
 
-/// Who has how many registers.
+/// Register counts of warps.
 #[derive(Default)]
 pub(crate) struct Registers {
     /// Registers a thread at the start.
@@ -21,10 +21,10 @@ pub(crate) struct Registers {
     pub current: Vec<u32>,
     /// Registers of a warp's thread that nobody has.
     pub free: u32,
-    /// What each warp has asked for, in order, without what all warps of its warpgroup have asked
-    /// for.
+    /// Register counts that each warp has requested, in order, without those that all warps of its
+    /// warpgroup requested.
     pub history: Vec<Vec<u32>>,
-    /// Whether each warp has asked for any.
+    /// True if each warp has asked for any.
     pub asked: Vec<bool>,
 }
 

@@ -183,7 +183,7 @@ pub(crate) fn add64(a: f64, b: f64, rounding: Rounding) -> f64 {
     )
 }
 
-/// What a finite operation that overflows gives.
+/// Result of a finite operation that overflows.
 fn overflow(x: f64, rounding: Rounding) -> f64 {
     let limited = match rounding {
         Rounding::Rz => true,

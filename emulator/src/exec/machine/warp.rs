@@ -14,7 +14,7 @@ pub(crate) struct WarpRegister(pub [u32; 32]);
 /// No split: the parent of a root.
 pub(crate) const NO_SPLIT: u32 = u32::MAX;
 
-/// What a split is doing.
+/// State of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// The slot is free.
@@ -39,7 +39,7 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Split {
     pub pc: Pc,
-    /// Where it joins its parent.
+    /// Program counter where it joins its parent.
     pub rpc: Pc,
     pub mask: u32,
     pub parent: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Warp {
     pub copies: crate::exec::machine::copies::Copies,
     pub stores: crate::exec::machine::copies::Stores,
     pub products: crate::exec::machine::wgmma_state::Products,
-    /// What it waits for at an event.
+    /// Condition at an event.
     pub wants: crate::report::WaitsFor,
 }
 

@@ -35,7 +35,7 @@ impl Factors {
     }
 }
 
-/// What a row is to a product that is under way.
+/// Role of a row in a product that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Use {
     #[default]
@@ -44,12 +44,12 @@ pub(crate) enum Use {
     Factor,
 }
 
-/// What is known of a row that products use.
+/// State of a row that products use.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RowState {
     /// By the latest product that is under way.
     pub used: Use,
-    /// That product's instruction.
+    /// Instruction of the product.
     pub by: u32,
     /// The instruction, plus one, that touched the row since the last `wgmma.fence`.
     pub touched: u32,
@@ -71,7 +71,7 @@ pub(crate) struct Products {
     pub committed: u32,
     /// The time of the latest.
     pub latest: u32,
-    /// Whether there has been a `wgmma.fence`.
+    /// True if there has been a `wgmma.fence`.
     pub fenced: bool,
     /// By row; empty where the kernel has no products.
     pub rows: Vec<RowState>,

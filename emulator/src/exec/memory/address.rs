@@ -65,7 +65,7 @@ pub(crate) fn sort(m: u32, address: &[u64; 32]) -> [(Space, u32, [u64; 32]); 4] 
     })
 }
 
-/// Whether no lane's address lies in a window.
+/// Returns whether no lane's address lies in a window.
 #[inline(always)]
 pub(crate) fn all_global(m: u32, address: &[u64; 32]) -> bool {
     let mut windows = 0u32;

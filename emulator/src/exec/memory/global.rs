@@ -13,7 +13,7 @@ use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// How the lanes' addresses lie to each other.
+/// Arrangement of the lanes' addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// All lanes take part, each right after the one before.
@@ -160,7 +160,7 @@ fn uninitialised(
     )
 }
 
-/// How the addresses lie to each other.
+/// Arrangement of the addresses.
 #[inline(always)]
 fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
     let first = address[0];
@@ -334,8 +334,8 @@ fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
     }
 }
 
-/// Whether neighbouring bytes, a multiple of four from a multiple of four, are all written; names
-/// the lane if not.
+/// Checks whether neighbouring bytes, a multiple of four from a multiple of four, are all written;
+/// names the lane if not.
 #[inline(always)]
 fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
     // A word that another block is just writing counts as written or not, as on a GPU the read sees

@@ -8,7 +8,7 @@ use crate::report::{Access, AccessKind, FaultKind};
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Who a lane of the current split is.
+/// Identity of a lane of the current split.
 #[inline(always)]
 pub(crate) fn actor(w: &Warp, lane: usize, strong: bool) -> Actor {
     Actor {

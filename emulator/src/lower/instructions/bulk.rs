@@ -6,7 +6,7 @@ use crate::lower::builder::Builder;
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Base, Instruction, Operand, Type};
 
-/// How a reduction of elements of a type is done; `None` where it does not exist.
+/// Operation of a reduction of elements of a type; `None` where it does not exist.
 fn reduced_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
     use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
     Some(match (op, ty) {

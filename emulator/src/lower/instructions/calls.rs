@@ -19,7 +19,7 @@ pub const MAX_INLINED: u64 = 1 << 22;
 /// Calls within calls; inlining recurses.
 const MAX_DEPTH: usize = 64;
 
-/// What a statement counts for when it is inlined.
+/// Weight of a statement when it is inlined.
 fn statement_size(statement: &Statement<'_>) -> u64 {
     match statement {
         Statement::Targets(targets, _) => targets.len() as u64 + 1,

@@ -227,7 +227,7 @@ impl<'a> Builder<'_, 'a> {
 }
 
 impl<'a> Builder<'_, 'a> {
-    /// What an entry says of the clusters that it may be launched in.
+    /// Clusters that an entry may be launched in.
     pub(crate) fn clusters(&mut self, function: &Function<'a>) -> Result<()> {
         let kernel = &mut self.kernel;
         kernel.required_cluster = function.required_cluster;

@@ -38,7 +38,7 @@ enum Class {
     Float,
 }
 
-/// What `setp` and `set` have in common.
+/// Shared parts of `setp` and `set`.
 struct Comparison {
     cmp: Cmp,
     ty: CmpTy,

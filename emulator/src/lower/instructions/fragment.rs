@@ -1,5 +1,5 @@
-//! Where the elements of the matrices of `wmma` lie: in registers as those of `mma`, and in memory
-//! as the instruction says.
+//! Positions of the elements of `wmma`'s matrices: in registers as those of `mma`, and in memory as
+//! the instruction says.
 
 use crate::ir::{MatrixTy, Reg};
 
@@ -11,7 +11,7 @@ pub(crate) const SHAPES: [(&str, [u32; 3]); 4] = [
     ("m16n16k8", [16, 16, 8]),
 ];
 
-/// Which matrix of a product.
+/// Operand of a product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     A,
@@ -27,7 +27,7 @@ pub(crate) struct Matrix {
     pub(crate) shape: [u32; 3],
     /// Bits of an element.
     pub(crate) bits: u32,
-    /// Whether memory has the elements of a row side by side.
+    /// True if memory has the elements of a row side by side.
     pub(crate) row_major: bool,
 }
 
@@ -42,7 +42,8 @@ pub(crate) struct Place {
 }
 
 impl Matrix {
-    /// Whether the product is one of the transposed matrices: an `mma` has more rows than columns.
+    /// Returns whether the product is one of the transposed matrices: an `mma` has more rows than
+    /// columns.
     pub(crate) fn transposed(&self) -> bool {
         self.shape[0] == 8
     }
@@ -52,7 +53,8 @@ impl Matrix {
         32 / self.bits
     }
 
-    /// Whether the matrix is the left one of each `mma`, of 16 rows; the right one has 8 columns.
+    /// Returns whether the matrix is the left one of each `mma`, of 16 rows; the right one has 8
+    /// columns.
     pub(crate) fn is_left(&self) -> bool {
         (self.role == Role::A) != self.transposed()
     }
@@ -87,7 +89,7 @@ impl Matrix {
         }
     }
 
-    /// Where the first element of a register lies; the others follow along the line.
+    /// Position of a register's first element; the others follow along the line.
     pub(crate) fn place(&self, register: usize) -> Place {
         let (block, within) = (
             (register / self.registers_of_mma()) as u32,
@@ -122,8 +124,8 @@ impl Matrix {
         }
     }
 
-    /// Whether memory has the elements of a line side by side: a line is a row of `A` or of the
-    /// sums, a column of `B`, and of transposed sums a column.
+    /// Returns whether memory has the elements of a line side by side: a line is a row of `A` or of
+    /// the sums, a column of `B`, and of transposed sums a column.
     pub(crate) fn lines_are_dense(&self) -> bool {
         match self.role {
             Role::A => self.row_major,

@@ -151,7 +151,7 @@ impl<'a> Builder<'_, 'a> {
         ))
     }
 
-    /// Whether a last operand is a cache policy, as `.L2::cache_hint` says.
+    /// Checks whether a last operand is a cache policy, as `.L2::cache_hint` says.
     pub(crate) fn without_policy<'i>(
         &mut self,
         i: &'i Instruction<'a>,

@@ -223,7 +223,7 @@ pub fn hold(draft: &mut Draft) {
     draft.lines = lines;
 }
 
-/// Whether a list is one that is only held.
+/// Returns whether a list is one that is only held.
 pub fn is_held(list: u16) -> bool {
     list == HELD
 }

@@ -20,7 +20,7 @@ use crate::lower::instructions::matrix::{ELEMENTS, Element, elements};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-/// What loads and stores of one matrix share.
+/// Shared parts of loads and stores of one matrix.
 struct Accesses {
     matrix: Matrix,
     space: Space,
@@ -265,7 +265,7 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// How many accesses a register takes, and how they look.
+    /// Number and form of a register's accesses.
     fn register_access(&self, accesses: &Accesses) -> (u32, AccessType) {
         let (packed, bits) = (accesses.matrix.packed(), accesses.matrix.bits);
         let dense = accesses.matrix.lines_are_dense();

@@ -20,7 +20,7 @@ const MAX_SEGMENTS: usize = 2048;
 /// The row of what no instruction names.
 pub const UNASSIGNED: u16 = u16::MAX;
 
-/// Where everything is.
+/// Positions.
 pub struct Assignment {
     /// The registers that share their rows.
     pub classes: Classes,
@@ -28,7 +28,7 @@ pub struct Assignment {
     pub rows: Vec<u16>,
     /// Each virtual predicate's place.
     pub preds: Vec<u16>,
-    /// Which instructions remain.
+    /// Remaining instructions.
     keep: Vec<bool>,
 }
 

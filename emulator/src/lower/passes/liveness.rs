@@ -1,4 +1,4 @@
-//! Where each virtual register and predicate holds a value that is still needed.
+//! Ranges in which each virtual register and predicate holds a value that is still needed.
 
 use crate::ir::operations::{Place, Role, visit};
 use crate::ir::{Inst, PredSrc};
@@ -13,7 +13,7 @@ pub type Segment = (u32, u32);
 pub struct Liveness {
     /// By place.
     pub segments: Vec<Vec<Segment>>,
-    /// How many registers there are.
+    /// Number of registers.
     pub regs: usize,
 }
 
@@ -79,7 +79,7 @@ pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<L
 
 /// The places that are live at a point of a walk backwards.
 struct Open {
-    /// Where the segment that is open ends, 0 if none is.
+    /// End of the open segment, 0 if none is.
     end: Vec<u32>,
     /// The places that have had an open segment in this block.
     list: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Where the lanes of a branch meet again: at the branch's immediate post-dominator.
+//! Reconvergence of the lanes of a branch: at the branch's immediate post-dominator.
 //!
 //! Post-dominators are those of lanes that stay. A block that exits is not a way on, so it must not
 //! keep lanes that go on from meeting: in `if (a) { if (b) return; x } y` the outer branch meets at

@@ -19,7 +19,7 @@ fn inner_elements(dims: &[u64]) -> u64 {
 #[derive(Default)]
 struct Elements<'a> {
     values: Vec<Value<'a>>,
-    /// How many the values stand for.
+    /// Number of repetitions of the values.
     count: u64,
 }
 

@@ -262,7 +262,7 @@ impl<'a> Parser<'a> {
         Ok(parameters)
     }
 
-    /// What stands between a function's head and its body.
+    /// Directives between a function's head and its body.
     fn function_directives(&mut self, function: &mut Function<'a>) -> Result<()> {
         while let Token::Directive(directive) = self.token {
             self.advance()?;
