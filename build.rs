@@ -223,14 +223,20 @@ fn write_table(out: &Path, entries: &[Entry]) -> Result<(), Failure> {
     // Set by scripts/bundle: its many programs share one file of modules, which they read when
     // they start.
     table.push_str(match variable("WARPCONV_PTX_FILES").is_some() {
-        true => "];\nstatic PACKED: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(from_folder);\n",
-        false => "];\nstatic PACKED: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/modules.bin\"));\n",
+        true => {
+            "];\nstatic PACKED: std::sync::LazyLock<Vec<u8>> =\n    \
+                std::sync::LazyLock::new(from_folder);\n"
+        }
+        false => {
+            "];\nstatic PACKED: &[u8] =\n    \
+                include_bytes!(concat!(env!(\"OUT_DIR\"), \"/modules.bin\"));\n"
+        }
     });
     write(&out.join("modules.bin"), &bytes)?;
     write(&out.join("ptx.rs"), table.as_bytes())
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // What a module depends on
 
 /// A hash of all that shapes a kernel's PTX, the same on every machine: recipe, flags, definitions,
@@ -281,7 +287,7 @@ fn add_source(
     Ok(())
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // nvcc
 
 /// The compiler of this machine, `None` if it has none.
@@ -478,7 +484,8 @@ fn compile(
             format!(" (the crate is made with {PINNED_NVCC})")
         };
         return Err(format!(
-            "nvcc {version}{other} could not compile kernels/{source} as {}; WARPCONV_PREBUILT=1 builds without nvcc:\n{}{}",
+            "nvcc {version}{other} could not compile kernels/{source} as {}; \
+            WARPCONV_PREBUILT=1 builds without nvcc:\n{}{}",
             module.id,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
@@ -504,7 +511,7 @@ fn compile(
     )
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // PTX
 
 /// Drops comments, debug lines, hints and blanks, and lowers `.version` to the lowest that the
@@ -557,7 +564,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Prebuilt
 
 /// Takes the stored modules if every one was made from the sources that stand here.
@@ -576,13 +583,15 @@ fn take_prebuilt(prebuilt: &Path, modules: &[Module]) -> Result<Vec<Entry>, Fail
             .and_then(|archive| archive.remove(&module.id));
         let Some(entry) = entry else {
             return Err(format!(
-                "no nvcc was asked for or found and kernels/prebuilt/{name} has no module {}: {remedy}",
+                "no nvcc was asked for or found and kernels/prebuilt/{name} has no module {}: \
+                {remedy}",
                 module.id
             ));
         };
         if entry.source_hash != module.hash {
             return Err(format!(
-                "{} in kernels/prebuilt/{name} is stale, kernels/{} or the catalog has changed since it was made: {remedy}",
+                "{} in kernels/prebuilt/{name} is stale, kernels/{} or the catalog has changed \
+                since it was made: {remedy}",
                 module.id,
                 module.kernel.algorithm.source()
             ));

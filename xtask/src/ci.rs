@@ -22,6 +22,9 @@ pub struct Options {
     from: Option<String>,
 }
 
+/// Options of clippy, behind cargo's.
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
 /// Commands that are run together.
 struct Step {
     name: &'static str,
@@ -113,9 +116,11 @@ fn fast_steps() -> Vec<Step> {
             "lints",
             "clippy without warnings",
             vec![
-                command("cargo clippy --workspace --all-targets --locked -- -D warnings"),
-                command("cargo clippy -p warpconv-bench --all-targets --features cudnn --locked -- -D warnings"),
-                command("cargo clippy --manifest-path scripts/mutate/Cargo.toml --locked -- -D warnings")
+                command("cargo clippy --workspace --all-targets --locked").args(DENY_WARNINGS),
+                command("cargo clippy -p warpconv-bench --all-targets --features cudnn --locked")
+                    .args(DENY_WARNINGS),
+                command("cargo clippy --manifest-path scripts/mutate/Cargo.toml --locked")
+                    .args(DENY_WARNINGS)
                     .env("CARGO_TARGET_DIR", target().join("mutate/tool")),
             ],
         ),
@@ -196,7 +201,8 @@ fn test_steps() -> Vec<Step> {
 
 /// Work of streams runs when it runs: a missing wait gives wrong results where it runs late, or in
 /// another order. Tests of several packages by one command: each choice of packages would build the
-/// emulator anew. Two packages have tests called kernels; those of the library launch in one stream.
+/// emulator anew. Two packages have tests called kernels; those of the library launch in one
+/// stream.
 fn scheduled(schedule: &str) -> Command {
     const PROGRAMS: [&str; 8] = [
         "driver",

@@ -137,7 +137,10 @@ mod tests {
             .without("WARPCONV_PREBUILT");
         assert_eq!(
             command.to_string(),
-            r"env -u WARPCONV_PREBUILT RUSTDOCFLAGS='-D warnings' cargo test --locked 'it'\''s here'"
+            concat!(
+                "env -u WARPCONV_PREBUILT RUSTDOCFLAGS='-D warnings' ",
+                r"cargo test --locked 'it'\''s here'"
+            )
         );
     }
 }

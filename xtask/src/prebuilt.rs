@@ -97,7 +97,8 @@ fn check() -> Result<(), Failure> {
     }
     changes.iter().for_each(|change| println!("{change}"));
     Err(String::from(
-        "kernels/prebuilt is not what nvcc makes of kernels/; make it again with\n    cargo xtask prebuilt",
+        "kernels/prebuilt is not what nvcc makes of kernels/; make it again with\n    \
+            cargo xtask prebuilt",
     ))
 }
 

@@ -105,7 +105,10 @@ mod tests {
 
     #[test]
     fn executed_files_of_the_library_are_counted() {
-        let file = |name: &str, covered: u64| serde_json::json!({"filename": name, "summary": {"functions": {"covered": covered, "count": 9}}});
+        let file = |name: &str, covered: u64| {
+            let functions = serde_json::json!({"covered": covered, "count": 9});
+            serde_json::json!({"filename": name, "summary": {"functions": functions}})
+        };
         let export = serde_json::json!({"data": [{"files": [
             file("/w/src/plan/mod.rs", 3),
             file("/w/src/lib.rs", 0),

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn doc_comments_are_counted_once() {
-        let text = "//! Whether it is so.\n//! What else.\n\n/// A noun.\nfn a() {}\n/// `How` it is.\nfn b() {}\n";
+        let text = "//! Whether it is so.\n//! What else.\n\n/// A noun.\nfn a() {}\n\
+            /// `How` it is.\nfn b() {}\n";
         let measure = clause_comments(&[source("a.rs", text)]);
         assert_eq!(measure.places, ["a.rs:1 Whether", "a.rs:6 How"]);
         assert_eq!(measure.value, Some(200.0 / 3.0));
