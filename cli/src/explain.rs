@@ -195,7 +195,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
             ("blocks", Align::Right),
             ("splits", Align::Right),
             ("waves", Align::Right),
-            ("tiles useful", Align::Right),
+            ("tile efficiency", Align::Right),
             ("workspace", Align::Right),
             ("arithmetic", Align::Right),
             ("memory", Align::Right),

@@ -63,7 +63,7 @@ pub(super) enum Binding {
     Output,
 }
 
-/// The seats of a node.
+/// The bindings of a node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bindings {
     pub from: Vec<Binding>,

@@ -29,7 +29,7 @@ impl fmt::Display for Candidate {
         match &self.evaluation {
             Ok(score) => write!(
                 f,
-                "accepts, {} blocks in {} turns, {:.1}% of the tiles useful, ranked by {:.2} us",
+                "accepts, {} blocks, {} per SM, tile efficiency {:.1}%, estimate {:.2} us",
                 score.blocks,
                 score.blocks_per_sm,
                 score.tile_efficiency * 100.0,
