@@ -13,9 +13,11 @@ use crate::exec::machine::cluster_barrier::ClusterBarrier;
 use crate::exec::machine::context::{
     Context, Grid, Profile, SharedMemory, Site, Sites, thread_index,
 };
+use crate::exec::machine::deadlock_timer::DeadlockTimer;
 use crate::exec::machine::flow::Stop;
 use crate::exec::machine::mbarriers::Mbarriers;
 use crate::exec::machine::register_pool::Registers;
+use crate::exec::machine::special::fill_rows;
 use crate::exec::machine::warp::{Split, State, Warp};
 use crate::exec::machine::wgmma_state::Factors;
 use crate::exec::needs::{
@@ -23,7 +25,7 @@ use crate::exec::needs::{
     uses_barriers_in_memory, uses_cluster_barrier,
 };
 use crate::exec::run::run;
-use crate::ir::{ConstantValue, Kernel, Op, Special};
+use crate::ir::{Kernel, Op};
 use crate::launch_config::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
@@ -389,30 +391,6 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Rounds in which all waits expire before the block ends.
-const ROUNDS: u32 = 64;
-
-/// Ends a block whose warps do nothing but wait.
-#[derive(Default)]
-struct DeadlockTimer {
-    rounds: u32,
-    /// State before the last round.
-    events: u64,
-    barriers: u64,
-}
-
-impl DeadlockTimer {
-    /// Returns whether the block may have another round.
-    fn lasts(&mut self, cx: &Context) -> bool {
-        if (self.events, self.barriers) != (cx.mbarriers.events, cx.counters.barriers) {
-            (self.events, self.barriers) = (cx.mbarriers.events, cx.counters.barriers);
-            self.rounds = 0;
-        }
-        self.rounds += 1;
-        self.rounds <= ROUNDS
-    }
-}
-
 /// State of a block.
 fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> Part {
     let fine = smallest_shared_access(kernel).trailing_zeros();
@@ -461,60 +439,5 @@ fn fault(cx: &Context, w: &Warp, trouble: UnlocatedFault) -> Fault {
         block: cx.block,
         thread: trouble.lane.map(|lane| cx.thread(w.index, lane)),
         kind: Box::new(trouble.kind),
-    }
-}
-
-/// Fills the rows that hold constants and special registers.
-fn fill_rows(cx: &Context, w: &mut Warp) {
-    let kernel = cx.grid.kernel;
-    for constant in &kernel.constants {
-        match constant.value {
-            ConstantValue::Word(value) => *w.u32s_mut(constant.reg) = [value; 32],
-            ConstantValue::Double(value) => *w.u64s_mut(constant.reg) = [value; 32],
-            ConstantValue::Symbol { symbol, addend } => {
-                let address = cx.grid.symbols[symbol as usize].wrapping_add_signed(addend);
-                *w.u64s_mut(constant.reg) = [address; 32];
-            }
-        }
-    }
-    for &(reg, special) in &kernel.specials {
-        if special == Special::GridId {
-            *w.u64s_mut(reg) = [u64::from(cx.grid.epoch); 32];
-        } else {
-            let row = std::array::from_fn(|lane| special_value(cx, w.own, lane as u32, special));
-            *w.u32s_mut(reg) = row;
-        }
-    }
-}
-
-fn special_value(cx: &Context, warp: u32, lane: u32, special: Special) -> u32 {
-    let config = &cx.grid.config;
-    let axis = |a: u8| usize::from(a.min(2));
-    let sms = cx.grid.device.multiprocessors();
-    match special {
-        Special::Tid(a) => thread_index(config.block, warp * 32 + lane)[axis(a)],
-        Special::Ntid(a) => config.block[axis(a)],
-        Special::Ctaid(a) => cx.block[axis(a)],
-        Special::Nctaid(a) => config.grid[axis(a)],
-        Special::LaneId => lane,
-        Special::WarpId => warp,
-        Special::NwarpId => config.threads().div_ceil(32) as u32,
-        Special::SmId => (cx.block_number() % u64::from(sms)) as u32,
-        Special::NsmId => sms,
-        Special::LaneMaskEq => 1 << lane,
-        Special::LaneMaskLt => (1 << lane) - 1,
-        Special::LaneMaskLe => u32::MAX >> (31 - lane),
-        Special::LaneMaskGe => u32::MAX << lane,
-        Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
-        Special::DynamicSharedBytes => config.shared_bytes,
-        Special::TotalSharedBytes => cx.shared.bytes,
-        Special::ClusterId(a) => cx.block[axis(a)] / cx.cluster.size[axis(a)],
-        Special::NclusterId(a) => config.grid[axis(a)] / cx.cluster.size[axis(a)],
-        Special::ClusterCtaId(a) => cx.block[axis(a)] % cx.cluster.size[axis(a)],
-        Special::ClusterNctaId(a) => cx.cluster.size[axis(a)],
-        Special::ClusterRank => cx.cluster.rank,
-        Special::ClusterBlocks => cx.cluster.count(),
-        Special::IsExplicitCluster => u32::from(cx.grid.explicit_cluster),
-        Special::GridId => 0,
     }
 }

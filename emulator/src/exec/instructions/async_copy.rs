@@ -36,7 +36,7 @@ pub(crate) fn copy(
     };
     // Lanes that read nothing may have any source address.
     let reading = m & where_true(|i| sizes[i] > 0);
-    crate::exec::memory::shared::count(cx, w, m, AccessKind::Write, &target, bytes);
+    crate::exec::memory::bank_conflicts::count(cx, w, m, AccessKind::Write, &target, bytes);
     cx.shared.shadow.divide(bytes);
     let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
     let mut record = Copy {

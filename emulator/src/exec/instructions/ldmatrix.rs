@@ -7,9 +7,8 @@ use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{compute, space_of};
-use crate::exec::memory::shared::{
-    actor, byte_slice, check_bounds, closer_look, count, write_units,
-};
+use crate::exec::memory::bank_conflicts::count;
+use crate::exec::memory::shared::{actor, byte_slice, check_bounds, closer_look, write_units};
 use crate::ir::{Address, Reg, SHARED_WINDOW, Space};
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};

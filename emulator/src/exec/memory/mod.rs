@@ -2,6 +2,7 @@
 //!
 //! Imports [`super::machine`] alone.
 pub(crate) mod address;
+pub(crate) mod bank_conflicts;
 pub(crate) mod coalescing;
 pub(crate) mod global;
 pub(crate) mod local;

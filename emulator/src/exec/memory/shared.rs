@@ -1,7 +1,8 @@
 //! Loads and stores of shared memory.
-use crate::exec::machine::context::{Context, Site, touch};
+use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
+use crate::exec::memory::bank_conflicts::count;
 use crate::exec::memory::local::{get, put};
 use crate::ir::{AccessType, Reg, Space, Width};
 use crate::report::{Access, AccessKind, FaultKind};
@@ -74,114 +75,6 @@ fn bounds_trouble(
     }
     let nearest = cx.shared_region(at);
     UnlocatedFault::lane(lane, FaultKind::OutOfBounds { touch, nearest })
-}
-
-/// Compares the lanes' addresses with the site's pattern and works the pattern out anew if they
-/// differ.
-#[inline(always)]
-pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) {
-    let first = address[(m.trailing_zeros() & 31) as usize];
-    let mut relative = [0u32; 32];
-    // Lanes that ask for parts of a word share it or not by where the first lies in its word.
-    let part = first as u32 & 3;
-    let mut differ = (site.mask ^ m) | (site.part ^ part);
-    for (i, &lane) in address.iter().enumerate() {
-        let a = if m >> i & 1 != 0 { lane } else { first };
-        relative[i] = (a.wrapping_sub(first)) as u32;
-        differ |= relative[i] ^ site.pattern[i];
-    }
-    if differ != 0 {
-        site.part = part;
-        analyse(site, m, address, relative, bytes);
-    }
-}
-
-/// Works out wavefronts and which lanes repeat an address.
-#[inline(never)]
-fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], bytes: u32) {
-    site.mask = m;
-    site.pattern = relative;
-    site.unique = unique_lanes(m, &relative);
-    let lanes_a_phase = if bytes <= 4 { 32 } else { 128 / bytes as usize };
-    site.wavefronts = 0;
-    site.ideal = 0;
-    for phase in (0..32).step_by(lanes_a_phase) {
-        let mask = m & (((1u64 << lanes_a_phase) - 1) << phase) as u32;
-        if mask != 0 {
-            site.ideal += 1;
-            site.wavefronts += phase_wavefronts(mask, address, bytes);
-        }
-    }
-}
-
-/// The lanes whose value no lower lane has.
-fn unique_lanes(m: u32, values: &[u32; 32]) -> u32 {
-    const SLOTS: usize = 64;
-    let mut unique = 0;
-    // A hash table; 0 is an empty slot, else a lane and one.
-    let mut table = [0u8; SLOTS];
-    for lane in lanes(m) {
-        let mut slot = (values[lane].wrapping_mul(0x9e37_79b1) >> 26) as usize;
-        loop {
-            match table[slot] {
-                0 => {
-                    table[slot] = lane as u8 + 1;
-                    unique |= 1 << lane;
-                    break;
-                }
-                other if values[usize::from(other) - 1] == values[lane] => break,
-                _ => slot = (slot + 1) % SLOTS,
-            }
-        }
-    }
-    unique
-}
-
-/// Passes that the lanes of a phase take: the most different words that one bank must give.
-fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
-    // Mostly no banks are asked for two words. An access is aligned to its size, so that it has a
-    // group of banks to itself or shares all of it.
-    let width = u64::from(bytes.max(4));
-    let groups = 128 / width;
-    let mut asked = [u64::MAX; 32];
-    let has_conflict = lanes(mask).any(|lane| {
-        let place = address[lane] / width;
-        let before = std::mem::replace(&mut asked[(place % groups) as usize], place);
-        before != u64::MAX && before != place
-    });
-    if !has_conflict {
-        return 1;
-    }
-    let mut words: Vec<u64> = Vec::with_capacity(64);
-    for lane in lanes(mask) {
-        let first = address[lane] / 4;
-        words.extend((0..u64::from(bytes.div_ceil(4))).map(|i| first + i));
-    }
-    words.sort_unstable();
-    words.dedup();
-    let mut banks = [0u32; 32];
-    for word in words {
-        banks[(word % 32) as usize] += 1;
-    }
-    banks.into_iter().max().unwrap_or(0)
-}
-
-/// Counts a request, by the pattern of its addresses; gives the lanes whose address no lower lane
-/// has.
-#[inline(always)]
-pub(crate) fn count(
-    cx: &mut Context,
-    w: &Warp,
-    m: u32,
-    kind: AccessKind,
-    address: &[u64; 32],
-    bytes: u32,
-) -> u32 {
-    let site = cx.sites.at(w.pc);
-    pattern(site, m, address, bytes);
-    let (wavefronts, ideal, unique) = (site.wavefronts, site.ideal, site.unique);
-    cx.count_shared(kind, wavefronts, ideal);
-    unique
 }
 
 /// Checks and notes a read of a lane, unit by unit.

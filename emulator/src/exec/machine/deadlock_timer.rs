@@ -1,0 +1,26 @@
+//! Time that a block may spend waiting.
+use crate::exec::machine::context::Context;
+
+/// Rounds in which all waits expire before the block ends.
+pub(crate) const ROUNDS: u32 = 64;
+
+/// Ends a block whose warps do nothing but wait.
+#[derive(Default)]
+pub(crate) struct DeadlockTimer {
+    pub rounds: u32,
+    /// State before the last round.
+    pub events: u64,
+    pub barriers: u64,
+}
+
+impl DeadlockTimer {
+    /// Returns whether the block may have another round.
+    pub fn lasts(&mut self, cx: &Context) -> bool {
+        if (self.events, self.barriers) != (cx.mbarriers.events, cx.counters.barriers) {
+            (self.events, self.barriers) = (cx.mbarriers.events, cx.counters.barriers);
+            self.rounds = 0;
+        }
+        self.rounds += 1;
+        self.rounds <= ROUNDS
+    }
+}
