@@ -1,9 +1,9 @@
 //! Puts the rows of the other benchmarks together: a table, the families against their targets,
 //! JSON and a chart.
 //!
-//! `cargo bench --bench report -- --records records.jsonl --json report.json --svg
-//! report.svg`, where records.jsonl is the file that `WARPCONV_BENCH_JSON` named for the other benchmarks. `cargo
-//! bench` with that variable runs them and ends with the report.
+//! `cargo bench --bench report -- --records records.jsonl --json report.json --svg report.svg`,
+//! where records.jsonl is the file that `WARPCONV_BENCH_JSON` named for the other benchmarks.
+//! `cargo bench` with that variable runs them and ends with the report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -14,15 +14,18 @@ extern "C" __global__ void __launch_bounds__(128,2) k1(const __grid_constant__ A
  if(threadIdx.x==0) {a.y[blockIdx.x]=s[0]+a.tab[i%6]+sqrtf(s[1])/s[2]; atomicAdd(&counter,1);}
  dyn[threadIdx.x]=make_float4(1,2,3,4);
 }
-extern "C" __global__ void k2(const __half*x,__half*y,const __nv_bfloat16*u,__nv_bfloat16*v,int n, const uint4*q, uint4*r){
- int i=blockIdx.x*blockDim.x+threadIdx.x; if(i>=n)return;
+extern "C" __global__ void k2(const __half*x,__half*y,const __nv_bfloat16*u,__nv_bfloat16*v,int n,
+  const uint4*q, uint4*r){ int i=blockIdx.x*blockDim.x+threadIdx.x; if(i>=n)return;
  y[i]=__hmax(x[i],y[i])+__float2half(2.5f); v[i]=__hadd(u[i],v[i]);
  __half2 h=__halves2half2(x[i],y[i]); h=__hfma2(h,h,h); y[i+1]=__low2half(h);
  __nv_bfloat162 b=__floats2bfloat162_rn(1.f*i,2.f); v[i+2]=b.x;
  r[i]=__ldg(q+i); float f=__shfl_xor_sync(~0u,(float)y[i],3); y[i+8]=f;
  assert(i<100); double d=i; y[i+9]=sin(d)*exp2f(f); 
- switch(i){case 0:v[1]=v[2];break;case 1:v[3]=v[5];break;case 2:y[1]=y[5];break;case 3:y[8]=y[6];break;case 4:y[66]=y[77];break;case 5:y[5]=1;}
+ switch(i){case 0:v[1]=v[2];break;case 1:v[3]=v[5];break;case 2:y[1]=y[5];break;
+  case 3:y[8]=y[6];break;case 4:y[66]=y[77];break;case 5:y[5]=1;}
  float loc[10]; for(int k=0;k<10;k++) loc[k]=(float)x[k*3]; y[0]=loc[i%10];
 }
 __device__ __noinline__ float foo(float a, int*b){ *b+=1; return a*a+*b; }
-extern "C" __global__ void k3(float*x,int*p, unsigned long long *m){ printf("hi %d %f\n",p[0],x[0]); x[0]=foo(x[1],p); x[2]=foo(x[3],p+1); *m=__umul64hi(*m,m[1])+m[2]/m[3]; *gp=cosf(x[7]); }
+extern "C" __global__ void k3(float*x,int*p, unsigned long long *m){
+ printf("hi %d %f\n",p[0],x[0]); x[0]=foo(x[1],p); x[2]=foo(x[3],p+1);
+ *m=__umul64hi(*m,m[1])+m[2]/m[3]; *gp=cosf(x[7]); }

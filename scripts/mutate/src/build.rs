@@ -55,7 +55,10 @@ fn lighten(file: &str, bytes: Vec<u8>, emulator: bool) -> Vec<u8> {
         )]),
         #[cfg(target_arch = "x86_64")]
         "emulator/src/exec/mod.rs" if is_x86_feature_detected!("avx2") => replace(&[
-            ("work_on::<host_simd::Baseline>", "work_on::<host_simd::Avx2>"),
+            (
+                "work_on::<host_simd::Baseline>",
+                "work_on::<host_simd::Avx2>",
+            ),
             ("work_on::<host_simd::Avx512>", "work_on::<host_simd::Avx2>"),
         ]),
         _ => bytes,

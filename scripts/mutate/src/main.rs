@@ -1,7 +1,8 @@
 //! Mutation tester: changes the program in one small way at a time and sees whether a test notices.
 //!
 //! ```text
-//! scripts/mutate/run [--dir DIR]... [--sample N] [--seed S] [--time SECONDS] [--jobs N] [--also TEST]...
+//! scripts/mutate/run [--dir DIR]... [--sample N] [--seed S] [--time SECONDS] [--jobs N]
+//!     [--also TEST]...
 //! scripts/mutate/run --report
 //! ```
 //!

@@ -347,8 +347,14 @@ fn early_returns(ty: &Type) -> &'static [&'static str] {
     let Some(last) = path.path.segments.last() else {
         return &[];
     };
-    let unit = matches!(&last.arguments, syn::PathArguments::AngleBracketed(arguments)
-        if matches!(arguments.args.first(), Some(syn::GenericArgument::Type(Type::Tuple(t))) if t.elems.is_empty()));
+    let first = match &last.arguments {
+        syn::PathArguments::AngleBracketed(arguments) => arguments.args.first(),
+        _ => None,
+    };
+    let unit = matches!(
+        first,
+        Some(syn::GenericArgument::Type(Type::Tuple(tuple))) if tuple.elems.is_empty()
+    );
     match last.ident.to_string().as_str() {
         "bool" => &["return true;", "return false;"],
         "Outcome" => &["return Ok(());"],

@@ -50,7 +50,8 @@ impl Record {
     fn json(&self) -> Value {
         json!({
             "key": self.key, "file": self.file, "line": self.line, "function": self.function,
-            "original": self.original, "replacement": self.replacement, "status": self.status, "by": self.by,
+            "original": self.original, "replacement": self.replacement,
+            "status": self.status, "by": self.by,
         })
     }
 
