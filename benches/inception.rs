@@ -1,5 +1,5 @@
-//! GoogLeNet's Inception modules: the branches with copies into the concatenation, without copies,
-//! with fused launches, and cuDNN's launches of the same.
+//! GoogLeNet's Inception modules: naive (3x3 and 5x5 on the module's input), one launch per layer,
+//! fused launches, and cuDNN's launches of the same.
 //!
 //! `cargo bench --bench inception -- inception/4`
 
@@ -57,17 +57,18 @@ fn forms(session: &Session, config: Config, module: [usize; 8]) -> Result<Vec<Fo
         layout: config.layout,
         math: config.kind.math(),
     };
-    let mut ours = vec![
-        ("naive", inception.naive()?),
-        ("separate", inception.separate()?),
-    ];
+    let naive = Forms {
+        ours: vec![("naive", inception.naive()?)],
+        cudnn: ("cudnn_naive", inception.naive()?),
+    };
+    let mut ours = vec![("separate", inception.separate()?)];
     // Measured wherever there are kernels, whichever form the model ranks first.
     let fused = inception.fused()?;
     if fused.estimate(session.gpu.capability()).is_ok() {
         ours.push(("fused", fused));
     }
     let cudnn = ("cudnn", inception.separate()?);
-    Ok(vec![Forms { ours, cudnn }])
+    Ok(vec![naive, Forms { ours, cudnn }])
 }
 
 /// Adds the records of all modules one after the other, where all of them were measured.
@@ -94,8 +95,8 @@ fn sum(id: String, rows: &[Row]) -> Row {
     let total = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
     let first = rows[0].clone();
     Row {
-        kernel: format!("{id}: the sum of the nine modules"),
         id,
+        kernel: String::from("the sum of the nine modules"),
         macs: rows.iter().map(|row| row.macs).sum(),
         bytes: rows.iter().map(|row| row.bytes).sum(),
         floor_us: rows.iter().map(|row| row.floor_us).sum(),

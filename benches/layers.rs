@@ -12,7 +12,7 @@ use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
 use warpconv_bench::options::Kind;
 use warpconv_bench::record::Row;
-use warpconv_bench::session::{Criterion, Group, Session, group, run};
+use warpconv_bench::session::{Criterion, EMULATED_MACS, Group, Session, group, run};
 
 /// Network, layer and problem, one per line.
 const LAYERS: &str = include_str!("layers.txt");
@@ -94,7 +94,7 @@ fn measure_one(
     config: Config,
     problem: &Conv2d,
 ) {
-    if !session.takes(problem.macs()) {
+    if !session.takes(problem.macs(), EMULATED_MACS) {
         return;
     }
     let (name, kind) = (config.name(), config.kind);

@@ -11,7 +11,7 @@ use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
 use warpconv_bench::options::Kind;
 use warpconv_bench::record::Row;
-use warpconv_bench::session::{Criterion, Group, Session, group, run};
+use warpconv_bench::session::{Criterion, EMULATED_MACS, Group, Session, group, run};
 
 /// Name, problem in benchdnn notation.
 const POOLS: [(&str, &str); 13] = [
@@ -92,7 +92,10 @@ fn measure_one(
 ) {
     // A pool's work is its window's elements.
     let elements = problem.output().elements() as u64;
-    if !session.takes(elements.saturating_mul((problem.r() * problem.s()) as u64)) {
+    if !session.takes(
+        elements.saturating_mul((problem.r() * problem.s()) as u64),
+        EMULATED_MACS,
+    ) {
         return;
     }
     let name = config.name();

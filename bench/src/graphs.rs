@@ -22,6 +22,9 @@ use super::timed_graph::text;
 /// batch.
 const REFERENCE_MACS: u64 = 10_000_000_000;
 
+/// Multiplications of a graph on the emulator, at most, without `--max-macs`: all of one image.
+const EMULATED_GRAPH_MACS: u64 = 400_000_000;
+
 /// One batch, type and layout of a group.
 #[derive(Clone, Copy)]
 pub struct Config {
@@ -60,7 +63,7 @@ pub fn benchmark(
             }
         };
         for forms in &forms {
-            if !session.takes(forms.cudnn.1.macs()) {
+            if !session.takes(forms.cudnn.1.macs(), EMULATED_GRAPH_MACS) {
                 continue;
             }
             let rows = match config.kind.dtype() {

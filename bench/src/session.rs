@@ -23,8 +23,8 @@ use super::record::{Row, Run};
 use super::report;
 use super::timed_graph::{self, Length, text};
 
-/// Multiplications of a row on the emulator, at most, if nobody says otherwise.
-const EMULATED_MACS: u64 = 20_000_000;
+/// Multiplications of a convolution or pooling on the emulator, at most, without `--max-macs`.
+pub const EMULATED_MACS: u64 = 20_000_000;
 
 /// Device memory that one row's operands may take.
 const ROOM: u64 = 24 << 30;
@@ -143,7 +143,7 @@ impl Session {
                 .nresamples(1_001)
                 .noise_threshold(0.0)
                 .warm_up_time(Duration::from_nanos(1))
-                .measurement_time(Duration::from_micros(1));
+                .measurement_time(Duration::from_millis(1));
             let measurement = DeviceMeasurement::Instructions(self.gpu.clone());
             (settings, measurement)
         } else {
@@ -162,10 +162,11 @@ impl Session {
         settings.with_measurement(measurement).configure_from_args()
     }
 
-    /// Returns whether a problem of so many multiplications is small enough.
-    pub fn takes(&self, macs: u64) -> bool {
+    /// Returns whether a problem of `macs` multiplications is measured: on the emulator those up to
+    /// `emulated`, unless `--max-macs` sets a limit.
+    pub fn takes(&self, macs: u64, emulated: u64) -> bool {
         let usual = if self.is_emulated() {
-            EMULATED_MACS
+            emulated
         } else {
             u64::MAX
         };

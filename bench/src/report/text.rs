@@ -11,9 +11,9 @@ pub fn heading(run: &Run, most_mhz: Option<u32>) {
     }
 }
 
-/// The line behind criterion's result: the kernel, and what the time is compared with.
+/// Line behind criterion's results: the kernel, and what the time is compared with.
 pub fn detail(row: &Row) -> String {
-    let mut words = format!("{:24}{}", "", row.kernel);
+    let mut words = format!("{}: {}", row.id, row.kernel);
     if let (Some(share), Some(us)) = (row.share(), row.us) {
         words.push_str(&format!(
             "; median {us:.2} us, {:.1}% of the roofline ({})",
