@@ -28,6 +28,9 @@ struct Options {
     /// Rows of the chart: those whose name contains every one of these [default: n128 bf16 nhwc]
     #[arg(long, value_delimiter = ',')]
     chart: Vec<String>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 fn main() -> ExitCode {
