@@ -126,7 +126,7 @@ fn line_with(text: &str, name: &str) -> Option<usize> {
 }
 
 /// The files of the repository in which names can be retired: sources and documents.
-fn sources(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) {
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let name = path
@@ -135,7 +135,7 @@ fn sources(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) {
             .unwrap_or_default();
         if path.is_dir() {
             if !name.starts_with('.') && !["target", "prebuilt", "data"].contains(&name) {
-                sources(root, &path, found);
+                sources(&path, found);
             }
         } else if [".rs", ".cu", ".cuh", ".md", ".toml"]
             .iter()
@@ -153,7 +153,7 @@ fn retired_names_stay_retired() {
     let retired = retired(&list);
     assert!(retired.len() > 50, "{} names", retired.len());
     let mut files = Vec::new();
-    sources(root, root, &mut files);
+    sources(root, &mut files);
     let mut found = Vec::new();
     for path in files {
         let inside = path.strip_prefix(root).expect("a file of the repository");
@@ -218,7 +218,7 @@ fn device_faults(path: &str, text: &str) -> Vec<String> {
 fn device_code_keeps_its_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let mut files = Vec::new();
-    sources(&root, &root, &mut files);
+    sources(&root, &mut files);
     files.retain(|path| {
         path.extension()
             .is_some_and(|end| end == "cu" || end == "cuh")

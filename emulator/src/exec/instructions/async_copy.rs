@@ -145,8 +145,8 @@ fn read_part(
         }
         return Ok(());
     };
-    coalescing::count(cx, &allocation, m, kind, &moved, size, false);
-    watch::note(cx, &allocation, m, Class::Read, &moved, size, false);
+    coalescing::count(cx, allocation, m, kind, &moved, size, false);
+    watch::note(cx, allocation, m, Class::Read, &moved, size, false);
     let all_init = allocation.is_all_init();
     for lane in lanes(m) {
         let at = moved[lane] - allocation.base;

@@ -121,7 +121,7 @@ impl Atom {
             }
             return Ok(());
         };
-        watch::note(cx, &allocation, m, Class::Atomic, address, bytes, false);
+        watch::note(cx, allocation, m, Class::Atomic, address, bytes, false);
         for lane in lanes(m) {
             let offset = address[lane] - allocation.base;
             if !self.reads() {
@@ -153,7 +153,7 @@ impl Atom {
             } else {
                 get(w, lane, self.c, self.width())
             };
-            let old = self.exchange(&allocation, offset, b, c);
+            let old = self.exchange(allocation, offset, b, c);
             self.put(w, lane, old);
         }
         cx.counters.global_atomics += u64::from(m.count_ones());

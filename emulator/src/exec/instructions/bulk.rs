@@ -119,8 +119,8 @@ pub(crate) fn read_global(
         };
         return Err(UnlocatedFault::lane(lane, kind));
     }
-    coalescing::count_run(cx, &allocation, AccessKind::Read, at, bytes.into());
-    watch::note_run(cx, &allocation, Class::Read, address, bytes.into());
+    coalescing::count_run(cx, allocation, AccessKind::Read, at, bytes.into());
+    watch::note_run(cx, allocation, Class::Read, address, bytes.into());
     // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time
     // are a race of the emulated program.
     unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
@@ -138,8 +138,8 @@ pub(crate) fn write_global(
     let bytes = data.len() as u32;
     let allocation = allocation(cx, w, lane, AccessKind::Write, address, bytes)?;
     let at = address - allocation.base;
-    coalescing::count_run(cx, &allocation, AccessKind::Write, at, bytes.into());
-    watch::note_run(cx, &allocation, Class::Write, address, bytes.into());
+    coalescing::count_run(cx, allocation, AccessKind::Write, at, bytes.into());
+    watch::note_run(cx, allocation, Class::Write, address, bytes.into());
     // SAFETY: as in `read_global`.
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), allocation.data(at), data.len()) };
     allocation.mark_init(at, bytes.into());
@@ -171,15 +171,15 @@ pub(crate) fn put_global(
         return Err(UnlocatedFault::lane(lane, kind));
     }
     for kind in [AccessKind::Read, AccessKind::Write] {
-        coalescing::count_run(cx, &allocation, kind, at, bytes.into());
+        coalescing::count_run(cx, allocation, kind, at, bytes.into());
     }
-    watch::note_run(cx, &allocation, Class::Atomic, address, bytes.into());
+    watch::note_run(cx, allocation, Class::Atomic, address, bytes.into());
     let size = atom.bytes() as usize;
     for (i, element) in data.chunks_exact(size).enumerate() {
         let mut value = [0; 8];
         value[..size].copy_from_slice(element);
         atom.exchange(
-            &allocation,
+            allocation,
             at + (i * size) as u64,
             u64::from_le_bytes(value),
             0,

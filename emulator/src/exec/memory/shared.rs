@@ -214,8 +214,8 @@ fn load_words<const COUNT: usize>(
         let units = lanes(unique).map(|lane| first[lane]);
         shadow.read_fast::<COUNT>(units, &cx.order, w.index)
     } else {
-        let units = lanes(unique).map(|lane| first[lane] * 4 >> shift);
-        shadow.read_small(units, COUNT * 4 >> shift, &cx.order, w.index)
+        let units = lanes(unique).map(|lane| (first[lane] * 4) >> shift);
+        shadow.read_small(units, (COUNT * 4) >> shift, &cx.order, w.index)
     };
     if !fine {
         closer_look(cx, w, m, COUNT as u32 * 4, address)?;
