@@ -83,8 +83,8 @@ pub struct Options {
     /// One copy of the operands, so that what fits the L2 cache stays in it between launches
     #[arg(long)]
     pub warm: bool,
-    /// Skip problems of more multiplications [default: none on a GPU; on the emulator 20 million, of
-    /// graphs 400 million]
+    /// Skip problems of more multiplications [default: none on a GPU; on the emulator 20 million,
+    /// of graphs 400 million]
     #[arg(long)]
     pub max_macs: Option<u64>,
     /// Seconds that the search through cuDNN's plans may take for a row [default: 2, 1 if quick, 5
