@@ -20,8 +20,8 @@
 // filters are rounded in between).
 //
 // Constraints: x's address and strides are multiples of VECTOR_BYTES bytes; c <= MAX_C, k <= MAX_K,
-// mid_channels <= MID_CHANNELS; w_vector = 0 costs a gather, once per block. Grid:
-// bottleneck/args.cuh; group g of block b takes patches b + gridDim.x * (g + GROUPS * i).
+// mid_channels <= MID_CHANNELS; w_vector = 0 costs a gather, once per block.
+// Grid: bottleneck/args.cuh; group g of block b takes patches b + gridDim.x * (g + GROUPS * i).
 #include "bottleneck/mma_filters.cuh"
 #include "bottleneck/mma_input.cuh"
 #include "bottleneck/mma_output.cuh"

@@ -104,7 +104,7 @@ DEVICE void multiply1(const Stage1& stage, float (&acc)[MID][2 * LANE_PAIRS]) {
 // Writes mid1: bias, ReLU, zero where there is no such pixel or channel.
 DEVICE void store1(const BottleneckArgs& args, unsigned index,
                    const float (&acc)[MID][2 * LANE_PAIRS]) {
-    Tile tile(args, index);
+    Patch tile(args, index);
     int channel = warp_index() * MID, lane = lane_index();
     int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - LEFT;
     unsigned in_bounds = 0;  // a bit per pixel: registers are short
@@ -136,7 +136,7 @@ DEVICE void phase1(const BottleneckArgs& args, unsigned index) {
     // Area B is free; later there would be accumulators in the registers that this takes.
     fill_first<W2Loader>(args, stages2());
     W1Loader loader_w(args);
-    XLoader loader_x(args, Tile(args, index), places());
+    XLoader loader_x(args, Patch(args, index), places());
 #pragma unroll 1
     for (int i = 0; i < STAGES - 1; ++i) {
         loader_x.fill(args, stages1()[i]);
@@ -275,7 +275,7 @@ DEVICE void multiply3(const Stage3& stage, const float* mid, OutputAcc& acc) {
 
 // WIDTH of the lane's pixels that are neighbours in the tile, the first being its pixel `first`.
 template <int WIDTH>
-DEVICE void write_run(const BottleneckArgs& args, const Tile& tile, int k, const OutputAcc& acc,
+DEVICE void write_run(const BottleneckArgs& args, const Patch& tile, int k, const OutputAcc& acc,
                       int first) {
     int pixel = out_pixel(lane_index(), first);
     if constexpr (LAYOUT_NHWC) {
@@ -292,7 +292,7 @@ DEVICE void write_run(const BottleneckArgs& args, const Tile& tile, int k, const
 }
 
 DEVICE void write_chunk(const BottleneckArgs& args, unsigned index, int k, OutputAcc& acc) {
-    Tile tile(args, index);
+    Patch tile(args, index);
     if (args.b3) {
 #pragma unroll
         for (int i = 0; i < LAST; ++i) {

@@ -129,7 +129,7 @@ struct GroupLoader {
     int offsets[COPIES];  // from the image on
     int needs[COPIES];    // valid where as many channels are left
 
-    DEVICE GroupLoader(const BottleneckArgs& args, const Tile& tile, int*) {
+    DEVICE GroupLoader(const BottleneckArgs& args, const Patch& tile, int*) {
         image = global_address(args.x) + tile.image * args.x_strides.image * 4;
         channels = args.c;
         int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - X_LEFT;
@@ -158,15 +158,15 @@ struct GroupLoader {
     }
 };
 
-// The same element by element (VECTOR_BYTES 4): `places` has the place of each pixel. NCHW: warp =
-// channel, lane = pixel, every 32nd. NHWC: 4 channels of 8 pixels per warp, then 4 channels on,
-// then 64 pixels on.
+// The same element by element (VECTOR_BYTES 4): `places` has the place of each pixel.
+// NCHW: warp = channel, lane = pixel, every 32nd.
+// NHWC: 4 channels of 8 pixels per warp, then 4 channels on, then 64 pixels on.
 struct ElementLoader {
     address_t image;  // of the image, at the first channel of the step
     int channels;     // left from the first of the step on
     const int* places;
 
-    DEVICE ElementLoader(const BottleneckArgs& args, const Tile& tile, int* places) {
+    DEVICE ElementLoader(const BottleneckArgs& args, const Patch& tile, int* places) {
         image = global_address(args.x) + tile.image * args.x_strides.image * 4;
         channels = args.c;
         int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - X_LEFT;

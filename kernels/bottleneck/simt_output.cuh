@@ -5,24 +5,18 @@
 
 #include "bottleneck/simt_tile.cuh"
 
-// WIDTH elements in a row of y.
-template <int WIDTH>
-struct alignas(4 * WIDTH) Row {
-    float v[WIDTH];
-};
-
 // Finishes WIDTH neighbours, whose bias is in; `to` and `residual` (null: none) are at the first.
 // Values below `least` become `least`: ReLU, with NaN kept, or nothing.
 template <int WIDTH>
-DEVICE void finish(float* to, const float* residual, Row<WIDTH> values, float least) {
+DEVICE void finish(float* to, const float* residual, FloatVec<WIDTH> values, float least) {
     if (residual) {
-        Row<WIDTH> more = *reinterpret_cast<const Row<WIDTH>*>(residual);
+        FloatVec<WIDTH> more = *reinterpret_cast<const FloatVec<WIDTH>*>(residual);
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) values.v[i] += more.v[i];
     }
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) values.v[i] = values.v[i] < least ? least : values.v[i];
-    *reinterpret_cast<Row<WIDTH>*>(to) = values;
+    *reinterpret_cast<FloatVec<WIDTH>*>(to) = values;
 }
 
 DEVICE float least(const BottleneckArgs& args) {
@@ -30,12 +24,12 @@ DEVICE float least(const BottleneckArgs& args) {
 }
 
 // The place of a pixel of the tile: in y and in the residual at the chunk's first channel.
-struct OutputPixel {
+struct PatchPixel {
     bool valid;
     float* y;
     const float* residual;
 
-    DEVICE OutputPixel(const BottleneckArgs& args, const Tile& tile, int pixel, int k) {
+    DEVICE PatchPixel(const BottleneckArgs& args, const Patch& tile, int pixel, int k) {
         int p = tile.p0 + pixel / TILE_Q, q = tile.q0 + pixel % TILE_Q;
         valid = p < args.p && q < args.q;
         int place = p * args.q + q;
@@ -43,7 +37,7 @@ struct OutputPixel {
         residual = static_cast<const float*>(args.residual);
         if (residual) residual += offset(args.residual_strides, tile, place, k);
     }
-    static DEVICE long long offset(const Strides& strides, const Tile& tile, int place, int k) {
+    static DEVICE long long offset(const Strides& strides, const Patch& tile, int place, int k) {
         return tile.image * strides.image +
                static_cast<long long>(place) * (LAYOUT_NHWC ? strides.pixel : 1) +
                static_cast<long long>(k) * (LAYOUT_NHWC ? 1 : strides.channel);
@@ -55,14 +49,14 @@ typedef float OutputAcc[LAST][LANE_OUT];
 // WIDTH neighbours of a row of the tile, the lane's from its pixel `first` on, in all LAST channels
 // from k on.
 template <int WIDTH>
-DEVICE void write_planes(const BottleneckArgs& args, const Tile& tile, int pixel, int k,
+DEVICE void write_planes(const BottleneckArgs& args, const Patch& tile, int pixel, int k,
                          const OutputAcc& acc, int first) {
-    OutputPixel at(args, tile, pixel, k);
+    PatchPixel at(args, tile, pixel, k);
     if (!at.valid) return;
 #pragma unroll
     for (int i = 0; i < LAST; ++i) {
         if (k + i >= args.k) break;
-        Row<WIDTH> values;
+        FloatVec<WIDTH> values;
 #pragma unroll
         for (int j = 0; j < WIDTH; ++j) values.v[j] = acc[i][first + j];
         finish(at.y, at.residual, values, least(args));
@@ -72,15 +66,15 @@ DEVICE void write_planes(const BottleneckArgs& args, const Tile& tile, int pixel
 }
 
 // All LAST channels of a pixel from k on, four at a time where y_vector allows.
-DEVICE void write_pixel(const BottleneckArgs& args, const Tile& tile, int pixel, int k,
+DEVICE void write_pixel(const BottleneckArgs& args, const Patch& tile, int pixel, int k,
                         const OutputAcc& acc, int column) {
-    OutputPixel at(args, tile, pixel, k);
+    PatchPixel at(args, tile, pixel, k);
     if (!at.valid) return;
 #pragma unroll
     for (int i = 0; i < LAST; i += 4) {
         if (args.y_vector) {
             if (k + i >= args.k) break;
-            Row<4> values;
+            FloatVec<4> values;
 #pragma unroll
             for (int j = 0; j < 4; ++j) values.v[j] = acc[i + j][column];
             finish(at.y + i, at.residual ? at.residual + i : nullptr, values, least(args));
@@ -88,7 +82,7 @@ DEVICE void write_pixel(const BottleneckArgs& args, const Tile& tile, int pixel,
 #pragma unroll
             for (int j = i; j < i + 4; ++j) {
                 if (k + j >= args.k) break;
-                Row<1> value = {{acc[j][column]}};
+                FloatVec<1> value = {{acc[j][column]}};
                 finish(at.y + j, at.residual ? at.residual + j : nullptr, value, least(args));
             }
         }

@@ -160,11 +160,11 @@ DEVICE void load_row(float* to, const float* from) {
 
 // Position of a tile. Worked out anew wherever it is asked for, so that a phase keeps the index
 // alone.
-struct Tile {
+struct Patch {
     unsigned image;
     int p0, q0;  // its first output row, column
 
-    DEVICE Tile(const BottleneckArgs& args, unsigned index) {
+    DEVICE Patch(const BottleneckArgs& args, unsigned index) {
         // Or the compiler finds that it has been done before, and keeps it.
         asm volatile("" : "+r"(index));
         image = fast_div(index, args.by_tiles_image);

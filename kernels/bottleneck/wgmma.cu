@@ -21,11 +21,10 @@
 //   Block barriers: one when all filters lie in shared memory, one when those of the 3x3 have gone
 //     to registers and their place
 //   may take x and mid1. Within warpgroup 3: see Last.
-// Constraints: NHWC, mid_channels <= 64, c <= 256, k <= 256; x's address, its pixel
-// and image pitch multiples of VECTOR_BYTES bytes (a copy is cut at channel c). Filters in any
-// order; w_vector and y_vector as in BottleneckArgs. (TILE_P, STRIDE) is (14, 1) or (4, 2), TILE_Q
-// 8. Launch: min(tiles, SMs) blocks of 512 threads, one dimension; dynamic shared
-// memory SHARED_BYTES.
+// Constraints: NHWC, mid_channels <= 64, c <= 256, k <= 256; x's address, its pixel and image pitch
+// multiples of VECTOR_BYTES bytes (a copy is cut at channel c). Filters in any order; w_vector and
+// y_vector as in BottleneckArgs. (TILE_P, STRIDE) is (14, 1) or (4, 2), TILE_Q 8.
+// Launch: min(tiles, SMs) blocks of 512 threads, one dimension; dynamic shared memory SHARED_BYTES.
 #include "bottleneck/wgmma_first.cuh"
 #include "bottleneck/wgmma_second.cuh"
 

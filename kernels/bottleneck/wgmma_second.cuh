@@ -4,7 +4,8 @@
 
 #include "bottleneck/wgmma_tile.cuh"
 
-// Lane l's address for put_pixels and take_pixels of two groups of pixels, 16 filters of its warp:
+// Lane l's address for stmatrix_x4_trans and ldmatrix_x4_trans of two groups of pixels, 16 filters
+// of its warp:
 // pixel l % 8 of group l / 16.
 DEVICE unsigned pair_at(int thread) {
     unsigned lane = thread % 32;
@@ -74,8 +75,9 @@ struct Second {
 //
 // The residual of the next 64 filters comes into one staging buffer while those of this time pass
 // through the other: residual, then y as stored, then rows of 128 bytes to memory, while the next
-// products are under way. Barriers of the warpgroup, each time: one when the residual has come for
-// all (and y of the time before has left the other buffer), one when y is there.
+// products are under way.
+// Barriers of the warpgroup, each time: one when the residual has come for all (and y of the time
+// before has left the other buffer), one when y is there.
 struct Last {
     const BottleneckArgs& args;
     Shared shared;

@@ -22,10 +22,10 @@
 //   w1[4][64]               64 channels each: c <= 256
 //   w3[4][64]               64 filters each: k <= 256
 //   b3[256] f32; barriers: full[STAGES], empty[STAGES], and full, empty of mid1 and mid2.
-// The filters of the 3x3 pass through stages and mid1 into the registers of their warpgroup. Bank
-// conflicts: rows of a matrix that ldmatrix or stmatrix moves are eight neighbours, whose chunks
-// differ; but for mid1's last columns (4 of 20 groups at STRIDE 1, 2 at STRIDE 2), which lie 1024
-// bytes apart: four-fold, eight-fold.
+// The filters of the 3x3 pass through stages and mid1 into the registers of their warpgroup.
+// Bank conflicts: rows of a matrix that ldmatrix or stmatrix moves are eight neighbours, whose
+// chunks differ; but for mid1's last columns (4 of 20 groups at STRIDE 1, 2 at STRIDE 2), which lie
+// 1024 bytes apart: four-fold, eight-fold.
 //
 // Products: filters lie along the 64 rows, pixels along the N columns (a multiple of 8):
 // D[filter][pixel], value 4 * j + 2 * i + e of lane l of warp w is filter 16 * w + 8 * i + l / 4,
@@ -38,6 +38,7 @@
 
 #include "bottleneck/args.cuh"
 #include "common/address.cuh"
+#include "common/pipeline.cuh"
 #include "common/swizzle.cuh"
 #include "ptx/bar.cuh"
 #include "ptx/cp_async.cuh"
@@ -111,19 +112,6 @@ struct Shared {
     DEVICE unsigned mid1_empty() const { return full(2 * STAGES + 1); }
     DEVICE unsigned mid2_full() const { return full(2 * STAGES + 2); }
     DEVICE unsigned mid2_empty() const { return full(2 * STAGES + 3); }
-};
-
-// The place of one side in the ring of stages.
-struct PipelineState {
-    int stage = 0;
-    unsigned phase = 0;
-
-    DEVICE void next() {
-        if (++stage == STAGES) {
-            stage = 0;
-            phase ^= 1;
-        }
-    }
 };
 
 // A patch of outputs, and where its first pixel of x lies (-1 in the padding).

@@ -24,7 +24,7 @@ static_assert(TILE_N % 32 == 0 && THREADS % TILE_N == 0,
               "a warp's lanes are neighbouring channels");
 static_assert(TILE_N * (TILE_K | 1) * 4 <= 48 << 10, "static shared memory");
 
-struct Tile {
+struct PackTile {
     const storage_t* from;  // of channel 0, tap 0 of the tile
     storage_t* to;
     int channels;  // that the filter has from the tile's first on
@@ -33,12 +33,12 @@ struct Tile {
     unsigned size;  // elements of a tile with all its channels
 };
 
-DEVICE Tile find_tile(const PackArgs& a, int& filter) {
+DEVICE PackTile find_tile(const PackArgs& a, int& filter) {
     unsigned rest = fast_div(blockIdx.x, a.by_channel_tiles);
     int channel = (blockIdx.x - rest * a.by_channel_tiles.divisor) * TILE_N;
     filter = fast_div(rest, a.by_tap_tiles);
     int tap = (rest - filter * a.by_tap_tiles.divisor) * TILE_K;
-    Tile tile;
+    PackTile tile;
     tile.from = static_cast<const storage_t*>(a.from) + filter * a.from_k +
                 static_cast<long long>(tap) * a.from_tap +
                 static_cast<long long>(channel) * a.from_c;
@@ -51,14 +51,14 @@ DEVICE Tile find_tile(const PackArgs& a, int& filter) {
     return tile;
 }
 
-DEVICE storage_t read(const PackArgs& a, const Tile& tile, int c, int tap) {
+DEVICE storage_t read(const PackArgs& a, const PackTile& tile, int c, int tap) {
     bool in_bounds = c < tile.channels && tap < tile.taps;
     return in_bounds ? tile.from[static_cast<long long>(tap) * a.from_tap +
                                  static_cast<long long>(c) * a.from_c]
                      : storage_t(0);
 }
 
-DEVICE void write(const PackArgs& a, const Tile& tile, int c, int tap, storage_t value) {
+DEVICE void write(const PackArgs& a, const PackTile& tile, int c, int tap, storage_t value) {
     if (c < tile.width && tap < tile.taps) {
         tile.to[static_cast<long long>(tap) * a.to_tap + c] = value;
     }
@@ -67,7 +67,7 @@ DEVICE void write(const PackArgs& a, const Tile& tile, int c, int tap, storage_t
 KERNEL(PackArgs a) {
     __shared__ storage_t padded[TILE_N * (TILE_K | 1)][4 / sizeof(storage_t)];
     int filter;
-    Tile tile = find_tile(a, filter);
+    PackTile tile = find_tile(a, filter);
     if (a.from_c == 1) {
 #pragma unroll 4
         for (unsigned i = threadIdx.x; i < tile.size; i += THREADS) {

@@ -11,12 +11,13 @@
 // that four never straddle an image or the end of the filters), else one.
 //
 // Shared memory: rows[TILE_OUTER / ROUNDS][PITCH], f32, over the stages of the main loop. A quad of
-// lanes has eight neighbouring filters of a pixel. NHWC: stored as words of 8 bytes, the pitch is 8
-// modulo 32 words, so four pixels take all banks once. NCHW: stored word by word, the pitch is 4
-// modulo 32, so eight pixels of every other filter take all banks once. They are read in rows of
-// consecutive words. Barriers: one before the first round (the stages are read, and no copy into
-// them is in flight), and in each round one between putting and taking, one between taking and the
-// next putting.
+// lanes has eight neighbouring filters of a pixel.
+// NHWC: stored as words of 8 bytes, the pitch is 8 modulo 32 words, so four pixels take all banks
+// once.
+// NCHW: stored word by word, the pitch is 4 modulo 32, so eight pixels of every other filter take
+// all banks once. They are read in rows of consecutive words.
+// Barriers: one before the first round (the stages are read, and no copy into them is in flight),
+// and in each round one between putting and taking, one between taking and the next putting.
 #pragma once
 
 #include "common/epilogue.cuh"

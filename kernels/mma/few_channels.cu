@@ -5,26 +5,28 @@
 //                                         [q * stride_w - pad_left + s * dilation_w]
 //                                   * w[k][c][r][s] + bias[k] + residual[n][k][p][q])
 //
-// gemm_k = the terms (tap, c) in one row, c fastest, TILE_K a step. Tile, shared memory and
+// gemm_k = the terms (tap, c) in one row, c fastest, TILE_K per step. Tile, shared memory and
 // instructions: mma/tile.cuh; barriers: mma/main_loop.cuh, mma/epilogue.cuh. x, y, residual NCHW or
 // NHWC (LAYOUT_NHWC); w as [k][w_channels], w_channels = c * r * s rounded up to 16 bytes with
 // zeros, see common/tensor_args.cuh. Padding is zero in x and multiplied, as in mma/loader.cuh;
 // terms beyond the last are zero in both operands.
 //
-// Neighbouring lanes have neighbouring pixels. 16-bit: a thread loads the eight terms of a chunk
-// and stores them as one word of 16 bytes; eight lanes, eight neighbouring rows, no bank conflict.
-// f32: cp.async of 4 bytes; the four quarters of a warp copy the four terms of a chunk in turn, so
-// that the lanes of a quarter differ in the sixteenth of the banks, the quarters in the word. Warps
-// whose windows all lie inside the image make no test of the terms.
+// Neighbouring lanes have neighbouring pixels.
+// 16-bit: a thread loads the eight terms of a chunk and stores them as one word of 16 bytes; eight
+// lanes, eight neighbouring rows, no bank conflict. f32: cp.async of 4 bytes; the four quarters of
+// a warp copy the four terms of a chunk in turn, so that the lanes of a quarter differ in the
+// sixteenth of the banks, the quarters in the word. Warps whose windows all lie inside the image
+// make no test of the terms.
 //
 // Shared memory: terms[FEW_CHANNELS_MAX_GEMM_K + STAGES * TILE_K] after the stages, 16 bytes each,
 // made at the start, so that the main loop does no division. A warp reads one term, or four
-// neighbours. Barrier: one after they are written, before other threads read them.
+// neighbours.
+// Barrier: one after they are written, before other threads read them.
 //
 // Constraints: groups = 1, c * r * s <= FEW_CHANNELS_MAX_GEMM_K, rows of w a multiple of 16 bytes
-// and aligned to 16, one image of x, y, residual under 2^31 elements. x of any alignment. Grid:
-// tiles * split_k blocks (mma/tile.cuh), tiles_m = ceil(k / TILE_M), tiles_n = ceil(n * p * q /
-// TILE_N), steps = ceil(w_channels / TILE_K).
+// and aligned to 16, one image of x, y, residual under 2^31 elements. x of any alignment.
+// Grid: tiles * split_k blocks (mma/tile.cuh), tiles_m = ceil(k / TILE_M), tiles_n = ceil(n * p * q
+// / TILE_N), steps = ceil(w_channels / TILE_K).
 #include "mma/epilogue.cuh"
 #include "mma/main_loop.cuh"
 

@@ -12,7 +12,7 @@ constexpr int K_STEPS = W_ROW / K_BYTES;
 static_assert(K_STEPS >= 2 && K_STEPS % 2 == 0, "operands alternate between two sets of registers");
 
 // The operands of 32 bytes of k.
-struct Fragment {
+struct MmaFragment {
     unsigned x[MMA_ROWS][4];
     FilterOperand<MMA_COLUMNS> w;
 
@@ -33,7 +33,7 @@ struct Reader {
         x = stages + pixels_at(warp_row(threadIdx.x), lane);
         w = stages + filters_at(warp_column(threadIdx.x), lane);
     }
-    DEVICE void load(Fragment& fragment, int k) const {
+    DEVICE void load(MmaFragment& fragment, int k) const {
         unsigned x_at = x ^ (k * K_BYTES), w_at = w ^ (k * K_BYTES);
 #pragma unroll
         for (int i = 0; i < MMA_ROWS; ++i) ldmatrix_x4(fragment.x[i], x_at + i * 16 * X_ROW);
@@ -65,7 +65,7 @@ DEVICE void main_loop(Loader& loader, int steps, Acc& acc) {
     __syncthreads();
 
     Reader reader;
-    Fragment fragments[2];
+    MmaFragment fragments[2];
     reader.load(fragments[0], 0);
     int left = STAGES - 1;  // stages from the one being read to the last
 #pragma unroll 1

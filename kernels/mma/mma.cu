@@ -15,9 +15,9 @@
 // Constraints: rows of w a multiple of 16 bytes and aligned to 16; NHWC: x's address, the pitch of
 // its pixels, its image stride and, with groups > 1, the channels of a group in bytes are multiples
 // of VECTOR_BYTES; NCHW: VECTOR_BYTES is an element. One image of x, y, residual under 2^31
-// elements, group_k * w_k and group_c * r * s under 2^31. Grid: tiles * split_k blocks
-// (mma/tile.cuh), tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n * p * q / TILE_N), steps =
-// ceil(group_c / TILE_K) * r * s.
+// elements, group_k * w_k and group_c * r * s under 2^31.
+// Grid: tiles * split_k blocks (mma/tile.cuh), tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n *
+// p * q / TILE_N), steps = ceil(group_c / TILE_K) * r * s.
 #include "mma/epilogue.cuh"
 #include "mma/main_loop.cuh"
 #include "mma/operand_loader.cuh"

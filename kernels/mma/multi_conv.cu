@@ -17,8 +17,9 @@
 // as [k][tap][w_channels], see mma/multi_conv_args.cuh.
 //
 // Constraints: as mma/mma.cu of each product; a pooled product has 1x1 filters, stride 1 and no
-// padding. Grid: columns * by_column blocks, columns = ceil(n * p * q / TILE_N), by_column = the
-// sum of tiles_m * split_k.
+// padding.
+// Grid: columns * by_column blocks, columns = ceil(n * p * q / TILE_N), by_column = the sum of
+// tiles_m * split_k.
 #include "mma/multi_conv_loop.cuh"
 #include "mma/operand_loader.cuh"
 #include "mma/pooled_pixels.cuh"

@@ -6,7 +6,8 @@
 //
 // Shared memory: as mma/main_loop.cuh and mma/epilogue.cuh; sixteen filters begin at a multiple of
 // sixteen rows either way, so that neither ldmatrix nor the accumulators on their way out have a
-// bank conflict. Barriers: as mma/main_loop.cuh. All conditions are the same in the whole block.
+// bank conflict.
+// Barriers: as mma/main_loop.cuh. All conditions are the same in the whole block.
 #pragma once
 
 #include "mma/multi_conv_tile.cuh"
@@ -37,7 +38,7 @@ DEVICE int pair_column(unsigned thread, int pair) {
     return (pair * WARPS_COLUMNS + thread / 32 % WARPS_COLUMNS) * 16;
 }
 
-// As Reader and Fragment of mma/main_loop.cuh.
+// As Reader and MmaFragment of mma/main_loop.cuh.
 struct PairReader {
     unsigned x, w;
 
@@ -46,7 +47,7 @@ struct PairReader {
         x = stages + pixels_at(warp_row(threadIdx.x), lane);
         w = stages + filters_at(pair_column(threadIdx.x, 0), lane);
     }
-    DEVICE void load(Fragment& fragment, int k, int pairs) const {
+    DEVICE void load(MmaFragment& fragment, int k, int pairs) const {
         unsigned x_at = x ^ (k * K_BYTES), w_at = w ^ (k * K_BYTES);
 #pragma unroll
         for (int i = 0; i < MMA_ROWS; ++i) ldmatrix_x4(fragment.x[i], x_at + i * 16 * X_ROW);
@@ -60,7 +61,7 @@ struct PairReader {
     }
 };
 
-DEVICE void multiply_pairs(Fragment& fragment, Acc& acc, int pairs) {
+DEVICE void multiply_pairs(MmaFragment& fragment, Acc& acc, int pairs) {
     if constexpr (MATH == Math::TF32) {
 #pragma unroll
         for (int i = 0; i < MMA_ROWS; ++i)
@@ -101,7 +102,7 @@ DEVICE void multi_conv_main_loop(Loader& loader, const Extent& extent, int steps
     __syncthreads();
 
     PairReader reader;
-    Fragment fragments[2];
+    MmaFragment fragments[2];
     reader.load(fragments[0], 0, extent.pairs);
     int left = STAGES - 1;  // stages from the one being read to the last
 #pragma unroll 1

@@ -50,7 +50,7 @@ DEVICE int pairs_of(const TensorArgs& args, const WorkTile& tile) {
     return min((args.conv.group_k - tile.m + FILTERS - 1) / FILTERS, MMA_COLUMNS / 2);
 }
 
-// The destination of a filter of the product, which exists.
+// The destination of a valid filter of the product.
 DEVICE const Destination& destination_of(const BranchArgs& branch, int filter) {
     int i = 0;
 #pragma unroll 1

@@ -4,10 +4,12 @@
 // and for images too wide for PooledTile::fits; mma/pooled_tile.cuh has the others, by fewer loads.
 //
 // A thread loads the nine cells of a copy of channels into registers, takes the maximum and stores
-// it into the stage. NHWC: copies of 16 bytes (VECTOR_BYTES 16, wide images) or of 4, neighbouring
-// lanes along a pixel's row. NCHW: a thread has the channels of a chunk, neighbouring lanes have
-// neighbouring pixels. The stores have no bank conflict, as those of PixelFiller. Neighbours' cells
-// come from the L1 cache.
+// it into the stage.
+// NHWC: copies of 16 bytes (VECTOR_BYTES 16, wide images) or of 4, neighbouring lanes along a
+// pixel's row.
+// NCHW: a thread has the channels of a chunk, neighbouring lanes have neighbouring pixels. The
+// stores have no bank conflict, as those of PixelLoaderNhwc. Neighbours' cells come from the L1
+// cache.
 //
 // Shared memory: entries[TILE_N], 16 bytes each, the last of the block's: where a pixel's row
 // begins and which of its neighbours exist. They do not change, as there is one tap; the barrier

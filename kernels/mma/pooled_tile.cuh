@@ -155,7 +155,7 @@ DEVICE void pooled_main_loop(const TensorArgs& args, const WorkTile& tile, Acc& 
         from.w += turn * W_BYTES;
 #pragma unroll 1
         for (int k = 0; k < along_k; ++k) {
-            Fragment fragment;
+            MmaFragment fragment;
             from.load(fragment, k, extent.pairs);
             multiply_pairs(fragment, acc, extent.pairs);
         }

@@ -19,9 +19,10 @@
 // Barriers: one per step: the stage that all have read may be refilled, and the next one, after the
 // wait for its copies, be read.
 //
-// Constraints: group_c, group_k <= TILE_K; otherwise those of mma/mma.cu. Grid: tiles * split_k
-// blocks (mma/tile.cuh); tiles_m = ceil(groups / GROUPS_PER_TILE), tiles_n = ceil(n * p * q /
-// TILE_N), one group by tiles_m and by_groups: tile = tile_n * tiles_m + tile_m. steps = r * s.
+// Constraints: group_c, group_k <= TILE_K; otherwise those of mma/mma.cu.
+// Grid: tiles * split_k blocks (mma/tile.cuh); tiles_m = ceil(groups / GROUPS_PER_TILE), tiles_n =
+// ceil(n * p * q / TILE_N), one group by tiles_m and by_groups: tile = tile_n * tiles_m + tile_m.
+// steps = r * s.
 #include "mma/epilogue.cuh"
 #include "mma/operand_loader.cuh"
 

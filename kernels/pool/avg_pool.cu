@@ -8,7 +8,8 @@
 //
 // Units: NCHW: channel (outer), row (middle), column (inner); NHWC: row, column, VECTOR_ELEMENTS
 // channels in 16-byte accesses (one channel if they are not aligned). Not for windows of the whole
-// plane: that is global_pool.cu. Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
+// plane: that is global_pool.cu.
+// Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 

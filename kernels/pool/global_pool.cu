@@ -4,11 +4,12 @@
 // a tree, so that long sums stay accurate. The order is fixed: the same input gives the same bits.
 //
 // NCHW: `team` threads (a warp, or a block for large planes) share a plane and read it in 16-byte
-// accesses if it is aligned. by_image: plane -> image. Grid: ceil(n * c / (THREADS / team)) blocks
-// of THREADS. NHWC: `team` neighbouring threads take neighbouring channels (VECTOR_ELEMENTS each
-// with 16-byte accesses, or one), the THREADS / team groups share out the pixels. by_image: block
-// -> image; tiles of team channel vectors within. Grid: n * ceil(channel vectors / team) blocks of
-// THREADS.
+// accesses if it is aligned. by_image: plane -> image.
+// Grid: ceil(n * c / (THREADS / team)) blocks of THREADS.
+// NHWC: `team` neighbouring threads take neighbouring channels (VECTOR_ELEMENTS each with 16-byte
+// accesses, or one), the THREADS / team groups share out the pixels. by_image: block -> image;
+// tiles of team channel vectors within.
+// Grid: n * ceil(channel vectors / team) blocks of THREADS.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 

@@ -3,13 +3,15 @@
 // cell's place in the window, r * S + s in one byte; it is that of the first real cell if all are
 // minus infinity, and 255 if the window has no real cell.
 //
-// Memory bound. NCHW: neighbouring threads make neighbouring outputs of a row; each makes TILE_M
-// output rows and, in the common 3x3 and 2x2 windows, reads each input row once for all of them.
+// Memory bound.
+// NCHW: neighbouring threads make neighbouring outputs of a row; each makes TILE_M output rows and,
+// in the common 3x3 and 2x2 windows, reads each input row once for all of them.
 // NHWC: each thread makes one pixel's VECTOR_ELEMENTS channels with 16-byte accesses (one channel
 // if they are not aligned), and all loads of a 3x3 window are in flight together.
 //
-// Units: NCHW: channel (outer), strip of TILE_M rows (middle), column (inner). NHWC: TILE_M = 1:
-// row, column, channel vector. Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
+// Units: NCHW: channel (outer), strip of TILE_M rows (middle), column (inner).
+// NHWC: TILE_M = 1: row, column, channel vector.
+// Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 

@@ -8,10 +8,11 @@
 // the image.
 //
 // A thread makes one output, or (NHWC, aligned) those of VECTOR_ELEMENTS neighbouring channels with
-// 16-byte accesses. common/units.cuh numbers the units. NCHW: inner: columns; middle: rows; outer:
-// channels; neighbouring threads read neighbouring windows, so all of a line is used, from the L1
-// cache where windows overlap or are wider than one element. NHWC: inner: channels or vectors of
-// them; middle: columns; outer: rows.
+// 16-byte accesses. common/units.cuh numbers the units.
+// NCHW: inner: columns; middle: rows; outer: channels; neighbouring threads read neighbouring
+// windows, so all of a line is used, from the L1 cache where windows overlap or are wider than one
+// element.
+// NHWC: inner: channels or vectors of them; middle: columns; outer: rows.
 //
 // Grid: ceil(units / THREADS) blocks of THREADS. No shared memory, no barrier.
 #include "common/wide_units.cuh"

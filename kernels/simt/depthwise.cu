@@ -12,14 +12,16 @@
 //
 // NCHW: neighbouring threads make neighbouring columns. Units: filter (outer), strip (middle),
 // column (inner); by_pq: unit -> image, by_q: -> column, by_tiles_m: -> strip, by_groups: filter ->
-// channel. Grid: ceil(n * k * ceil(p / TILE_M) * q / THREADS) blocks of THREADS.
+// channel.
+// Grid: ceil(n * k * ceil(p / TILE_M) * q / THREADS) blocks of THREADS.
 //
 // NHWC: neighbouring threads take neighbouring filters, four each (x_vector and y_vector;
 // multiplier 1 only) or one. A block has tiles of up to 32 such lanes, evenly cut: lanes =
 // ceil(ceil(k / width) / tiles_m); THREADS / lanes strips side by side. The filters of the tile are
 // in shared memory. by_tiles_m: block -> tile, by_pq: strip -> image, by_q: -> column, by_groups:
-// filter -> channel. Grid: tiles_m * ceil(n * ceil(p / TILE_M) * q / (THREADS / lanes)) blocks of
-// THREADS; ConvArgs::schedule_depthwise.
+// filter -> channel.
+// Grid: tiles_m * ceil(n * ceil(p / TILE_M) * q / (THREADS / lanes)) blocks of THREADS;
+// ConvArgs::schedule_depthwise.
 #include "common/conv_args.cuh"
 #include "common/units.cuh"
 

@@ -6,10 +6,10 @@
 //                                   * w[k][c][r][s] + bias[k] + residual[n][k][p][q])
 //
 // gemm_m = filters, gemm_n = output pixels (n, p, q flattened), gemm_k = the terms (c, r, s) in one
-// row, TILE_K a step; c runs slowest for NCHW and fastest for NHWC, as in x. Threads, tiles and
-// barriers: simt/implicit_gemm.cuh. x, y, residual NCHW or NHWC (LAYOUT_NHWC), w KCRS or KRSC by
-// its strides. Padding is zero in B and multiplied, as in simt/tap_loader.cuh; terms beyond the
-// last are zero in both operands.
+// row, TILE_K per step; c runs slowest for NCHW and fastest for NHWC, as in x.
+// Threads, tiles and barriers: simt/implicit_gemm.cuh. x, y, residual NCHW or NHWC (LAYOUT_NHWC), w
+// KCRS or KRSC by its strides. Padding is zero in B and multiplied, as in simt/tap_loader.cuh;
+// terms beyond the last are zero in both operands.
 //
 // Shared memory: terms[FEW_CHANNELS_MAX_GEMM_K + padding], 16 bytes each, made at the start, so
 // that the main loop does no division. A warp reads one term (B from NCHW), 4 neighbours (B from
@@ -17,8 +17,9 @@
 // Barrier: one after the tables are written, before other threads read them.
 //
 // Constraints: groups = 1, c * r * s <= FEW_CHANNELS_MAX_GEMM_K, one image of x, y, residual under
-// 2^31 elements. Grid: tiles_n * tiles_m blocks, tile_m runs fastest; tiles_m = ceil(k / TILE_M),
-// tiles_n = ceil(n * p * q / TILE_N).
+// 2^31 elements.
+// Grid: tiles_n * tiles_m blocks, tile_m runs fastest; tiles_m = ceil(k / TILE_M), tiles_n = ceil(n
+// * p * q / TILE_N).
 #include "simt/epilogue.cuh"
 #include "simt/pixels.cuh"
 
@@ -65,7 +66,7 @@ struct FewChannelsLoader {
     const Term* a_terms;  // the thread's term of the step
     const Term* b_terms;  // the first of the thread's terms of the step
 
-    DEVICE FewChannelsLoader(const ConvArgs& args, const Tile& tile, Pixel* shared_pixels,
+    DEVICE FewChannelsLoader(const ConvArgs& args, const WorkTile& tile, InputPixel* shared_pixels,
                              Term* terms)
         : args(args) {
         int rows = (args.c * args.r * args.s + TILE_K - 1) / TILE_K * TILE_K +
@@ -96,7 +97,7 @@ struct FewChannelsLoader {
             Term term = load_term(b_terms + i * B_STEP_K);
 #pragma unroll
             for (int pixel = 0; pixel < PIXELS; ++pixel) {
-                Pixel at = pixels[pixel];
+                InputPixel at = pixels[pixel];
                 unsigned h = at.row + term.row, w = at.column + term.column;
                 bool in_bounds = h < static_cast<unsigned>(args.h) &&
                                  w < static_cast<unsigned>(args.width);
@@ -121,9 +122,9 @@ struct FewChannelsLoader {
 
 KERNEL(ConvArgs args) {
     __shared__ SharedTiles shared;
-    __shared__ Pixel pixels[PIXEL_TABLE];
+    __shared__ InputPixel pixels[PIXEL_TABLE];
     __shared__ Term terms[TERMS];
-    Tile tile(args);
+    WorkTile tile(args);
     FewChannelsLoader loader(args, tile, pixels, terms);
     Acc acc;
     main_loop<Sink>(loader, shared.stages, FewChannelsLoader::steps(args), acc);

@@ -10,9 +10,9 @@
 // every thread puts ROUND of its outer lines there, each as 16-byte stores. Row = place of the
 // thread along outer * ROUND + line; the pitch is 8 modulo 32 words, so the two threads along outer
 // that share a quarter-warp are 16 banks apart and its four along inner take 16 banks: no clash.
-// They are read in rows of consecutive words. Barriers: one before the first round (the stages are
-// read, and no copy into them is in flight), and in each round one between putting and taking, one
-// between taking and the next putting.
+// They are read in rows of consecutive words.
+// Barriers: one before the first round (the stages are read, and no copy into them is in flight),
+// and in each round one between putting and taking, one between taking and the next putting.
 #pragma once
 
 #include "simt/implicit_gemm.cuh"
@@ -72,7 +72,7 @@ DEVICE void store_round(SharedTiles& shared, const Owner& owner, const Acc& acc,
 // Takes the rows of a round from shared memory and writes them to y. Threads lie along inner, then
 // along rows.
 template <int WIDTH>
-DEVICE void write_round(const ConvArgs& args, const SharedTiles& shared, const Tile& tile,
+DEVICE void write_round(const ConvArgs& args, const SharedTiles& shared, const WorkTile& tile,
                         int round, unsigned thread) {
     constexpr int ACROSS = TILE_INNER / WIDTH < THREADS ? TILE_INNER / WIDTH : THREADS;
 #pragma unroll 1
@@ -93,7 +93,7 @@ DEVICE void write_round(const ConvArgs& args, const SharedTiles& shared, const T
 // Writes the tile.
 DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const Acc& acc) {
     Owner owner;
-    Tile tile(args);
+    WorkTile tile(args);
     unsigned thread = tid_x();
     __syncthreads();
 #pragma unroll 1

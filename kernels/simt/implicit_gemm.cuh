@@ -18,7 +18,7 @@
 // merges.
 //
 // Shared memory: stages[STAGES] of a[TILE_K][PITCH_M], b[TILE_K][PITCH_N], f32, k-major.
-//   Fragment loads: a row is contiguous, see above. Fills: a warp writes, all 32 banks once,
+//   FmaFragment loads: a row is contiguous, see above. Fills: a warp writes, all 32 banks once,
 //     A: 8 consecutive k by 4 consecutive m; the pitch is 4 modulo 32 words, so (k, m) lies in bank
 //        (4 k + m) mod 32;
 //     B from NHWC: 4 consecutive k by 8 consecutive n; the pitch is 8 modulo 32, so (k, n) lies in
@@ -183,7 +183,7 @@ struct Owner {
 };
 
 // The operands of one k.
-struct Fragment {
+struct FmaFragment {
     float a[THREAD_M], b[THREAD_N];
 
     // From rows of A and B, at the thread's first element.
@@ -206,7 +206,7 @@ typedef float Acc[THREAD_M][THREAD_N];
 // are short.
 constexpr int FETCH_A = ASYNC_COPY ? 0 : TILE_K - 2;
 
-DEVICE void multiply(const Fragment& f, Acc& acc) {
+DEVICE void multiply(const FmaFragment& f, Acc& acc) {
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
@@ -244,7 +244,7 @@ DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
     const float* a_row = &stages[0].a[0][owner.m];
     const float* b_row = &stages[0].b[0][owner.n];
     int left = STAGES - 1;
-    Fragment fragments[2];
+    FmaFragment fragments[2];
     fragments[0].load(a_row, b_row);
 
 #pragma unroll 1
@@ -276,15 +276,15 @@ DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
     if constexpr (ASYNC_COPY) cp_async_wait_group<0>();
 }
 
-// The tile of a block. Grid: tiles_n * groups * tiles_m blocks in one dimension, block =
-// tile_n * (groups * tiles_m) + group * tiles_m + tile_m: neighbours share their pixels of x
-// through L2.
-struct Tile {
+// The tile of a block.
+// Grid: tiles_n * groups * tiles_m blocks in one dimension, block = tile_n * (groups * tiles_m) +
+// group * tiles_m + tile_m: neighbours share their pixels of x through L2.
+struct WorkTile {
     int group;
     int m;       // first filter of the tile, counted in the group
     unsigned n;  // first pixel
 
-    DEVICE Tile(const ConvArgs& args) {
+    DEVICE WorkTile(const ConvArgs& args) {
         unsigned block = ctaid_x();
         unsigned rest = fast_div(block, args.by_tiles_m);
         m = (block - rest * args.tiles_m) * TILE_M;

@@ -3,7 +3,7 @@
 //   y[n][k][p][q] = act(sum_c x[n][c][p * stride_h][q * stride_w] * w[k][c] + bias[k] +
 //     residual[n][k][p][q])
 //
-// gemm_m = filters, gemm_n = output pixels (n, p, q flattened), gemm_k = channels, TILE_K a step.
+// gemm_m = filters, gemm_n = output pixels (n, p, q flattened), gemm_k = channels, TILE_K per step.
 // Threads, shared memory and barriers: simt/implicit_gemm.cuh. x, y, residual NCHW or NHWC
 // (LAYOUT_NHWC); KCRS and KRSC filters are the same here.
 //
@@ -17,8 +17,9 @@
 // time, each by 4 lanes: 64 bytes, no bank conflict.
 //
 // Constraints: groups = 1, r = s = 1, no padding, w_c = 1, one image of x, y, residual under 2^31
-// elements. Grid: tiles_n * tiles_m blocks, tile_m runs fastest; tiles_m = ceil(k / TILE_M),
-// tiles_n = ceil(n * p * q / TILE_N).
+// elements.
+// Grid: tiles_n * tiles_m blocks, tile_m runs fastest; tiles_m = ceil(k / TILE_M), tiles_n = ceil(n
+// * p * q / TILE_N).
 #include "simt/epilogue.cuh"
 
 // The address of channel 0 of an output pixel's input pixel.
@@ -44,7 +45,8 @@ struct PointwiseLoader {
     // At the thread's first channel of the step; x_vector: the first is a group of four.
     address_t pixels[PIXELS];
 
-    DEVICE PointwiseLoader(const ConvArgs& args, const Tile& tile, address_t* shared) : args(args) {
+    DEVICE PointwiseLoader(const ConvArgs& args, const WorkTile& tile, address_t* shared)
+        : args(args) {
         int m = tile.m + a_lane_m();
         filter = global_address(static_cast<const storage_t*>(args.w) +
                                 static_cast<long long>(m) * args.w_k + a_lane_k());
@@ -122,7 +124,7 @@ struct PointwiseLoader {
 KERNEL(ConvArgs args) {
     __shared__ SharedTiles shared;
     __shared__ address_t addresses[LAYOUT_NHWC ? TILE_N : 1];
-    Tile tile(args);
+    WorkTile tile(args);
     PointwiseLoader loader(args, tile, addresses);
     Acc acc;
     main_loop<Sink>(loader, shared.stages, (args.c + TILE_K - 1) / TILE_K, acc);

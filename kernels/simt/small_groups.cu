@@ -19,13 +19,14 @@
 // with consecutive words by consecutive threads. Later the same words are
 // accumulators[TILE_M][ACC_PITCH], on their way to y: written along pixels; read along pixels
 // (NCHW), or by 16 pixels times the two fours of filters (NHWC), which lie 4 * ACC_PITCH = 16 banks
-// apart. No bank conflict anywhere, but for single filters in NHWC (2 ways). Barriers: one between
-// filling a chunk and using it, one before the next is filled, one around the accumulators on
-// either side. Any group size is taken: many channels only make more chunks.
+// apart. No bank conflict anywhere, but for single filters in NHWC (2 ways).
+// Barriers: one between filling a chunk and using it, one before the next is filled, one around the
+// accumulators on either side. Any group size is taken: many channels only make more chunks.
 //
 // Constraints: group_c >= 1, group_c * r * s < 2^31, one image of x, y, residual under 2^31
-// elements. Grid: tiles_n * groups * tiles_m blocks, block = tile_n * (groups * tiles_m) + group *
-// tiles_m + tile_m; tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n * p * q / TILE_N).
+// elements.
+// Grid: tiles_n * groups * tiles_m blocks, block = tile_n * (groups * tiles_m) + group * tiles_m +
+// tile_m; tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n * p * q / TILE_N).
 #include "common/epilogue.cuh"
 
 constexpr int PIXELS = TILE_N / THREADS;

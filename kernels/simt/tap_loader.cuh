@@ -25,7 +25,7 @@ struct TapLoader {
     unsigned tap_offset;    // of w: the tap
     unsigned block_offset;  // of x: the thread's first channel
 
-    DEVICE TapLoader(const ConvArgs& args, const Tile& tile, Pixel* shared) : args(args) {
+    DEVICE TapLoader(const ConvArgs& args, const WorkTile& tile, InputPixel* shared) : args(args) {
         long long first_channel = static_cast<long long>(tile.group) * args.group_c *
                                   x_channel(args);
         address_t x = global_address(static_cast<const storage_t*>(args.x) + first_channel);
@@ -60,7 +60,7 @@ struct TapLoader {
         unsigned height = b_left > 0 ? args.h : 0;
 #pragma unroll
         for (int pixel = 0; pixel < PIXELS; ++pixel) {
-            Pixel at = pixels[pixel];
+            InputPixel at = pixels[pixel];
             unsigned h = at.row + row, w = at.column + column;
             bool in_bounds = h < height && w < static_cast<unsigned>(args.width);
             elements[pixel] = element(at.image,

@@ -3,11 +3,12 @@
 //
 // ---- Tensor maps.
 //
-// size = bytes of an element; all strides are bytes, all dimensions run from the innermost. Common
-// to all: no interleave, OOB fill = zeros, element strides 1 unless given, addresses multiples of
-// 16 bytes. Type: FLOAT16, BFLOAT16; f32 storage: FLOAT32, for x and w too: TFLOAT32 would round on
-// the way, finite numbers near the largest to infinity, where FLOAT32 leaves the last bits for the
-// tensor core to cut off.
+// size = bytes of an element; all strides are bytes, all dimensions run from the innermost.
+// Common to all: no interleave, OOB fill = zeros, element strides 1 unless given, addresses
+// multiples of 16 bytes.
+// Type: FLOAT16, BFLOAT16; f32 storage: FLOAT32, for x and w too: TFLOAT32 would round on the way,
+// finite numbers near the largest to infinity, where FLOAT32 leaves the last bits for the tensor
+// core to cut off.
 //
 // SWIZZLE(b) = the swizzle of rows of b bytes: 128 -> 128B, 64 -> 64B, 32 -> 32B.
 //
@@ -60,9 +61,10 @@
 //   VECTOR_BYTES bytes. NCHW: VECTOR_BYTES = size. Any groups (sensible where group_c and group_k
 //   are not small against the tile), stride, padding and dilation.
 //
-// ---- Launch. Grid: min(tiles * split_k, MIN_BLOCKS * SMs) blocks of THREADS threads,
-// one dimension; block b takes work tiles b, b + grid, ...; work tile = tile * split_k + split.
-// Dynamic shared memory: SHARED_BYTES. Tiles are numbered as in ConvArgs.
+// ---- Launch.
+// Grid: min(tiles * split_k, MIN_BLOCKS * SMs) blocks of THREADS threads, one dimension; block b
+// takes work tiles b, b + grid, ...; work tile = tile * split_k + split. Dynamic shared memory:
+// SHARED_BYTES. Tiles are numbered as in ConvArgs.
 #pragma once
 
 #include "common/tensor_args.cuh"
@@ -70,7 +72,7 @@
 
 struct WgmmaArgs {
     TensorMap x, w, y, residual;
-    // Steps = ceil(group_c / TILE_K) * r * s; a step is (block of channels) * r * s + tap.
+    // steps = ceil(group_c / TILE_K) * r * s; a step is (block of channels) * r * s + tap.
     TensorArgs tensor;
     FastDiv by_taps;  // step -> block of channels; divisor r * s
     FastDiv by_s;     // tap -> row of the filter; divisor s

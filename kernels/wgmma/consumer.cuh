@@ -1,4 +1,4 @@
-// The main loop of the consumers, and the sum of splits.
+// The main loop of the consumers, and split-K: the sum of the partial tiles.
 #pragma once
 
 #include "wgmma/tile.cuh"
@@ -100,7 +100,7 @@ struct Consumer {
     }
 
     // Puts this split's accumulators into memory. True in the block that arrives last, whose
-    // accumulators are then those of all splits, added in their order.
+    // accumulators are then those of all partial tiles, added in their order.
     DEVICE bool add_split_k(const WorkTile& work, Acc& acc) const {
         const TensorArgs& tensor = args.tensor;
         constexpr unsigned PARTIAL_BYTES = TILE_M * TILE_N * 4;

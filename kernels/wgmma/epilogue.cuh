@@ -230,7 +230,7 @@ struct Epilogue {
             unsigned buffer = shared.staging(index, turn);
             turn ^= 1;
 #pragma unroll
-            // Sums are registers: their indices must be known here.
+            // Accumulators are registers: their indices must be known here.
             for (int i = 0; i < ROW_TILES * ACROSS_ACC; ++i)
                 if (i == subtile)
                     store_acc(acc[i / ACROSS_ACC] + i % ACROSS_ACC * (SUBTILE_COLUMNS / 2), buffer);

@@ -20,6 +20,7 @@
 #pragma once
 
 #include "common/address.cuh"
+#include "common/pipeline.cuh"
 #include "ptx/bar.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/fence.cuh"
@@ -92,21 +93,8 @@ struct Shared {
     DEVICE unsigned residual(int consumer, int buffer) const {
         return full(2 * STAGES + 2 * consumer + buffer);
     }
-    // A word: 1 if this block adds up the splits.
+    // A word: 1 if this block adds up the partial tiles.
     DEVICE unsigned last_split() const { return full(BARRIERS); }
-};
-
-// The place of one side in the ring of stages.
-struct PipelineState {
-    int stage = 0;
-    unsigned phase = 0;
-
-    DEVICE void next() {
-        if (++stage == STAGES) {
-            stage = 0;
-            phase ^= 1;
-        }
-    }
 };
 
 // A chunk of work: a tile, or the part of its sum that is split `split`.

@@ -9,13 +9,13 @@
 // f16, bf16: exact products, accumulators in f32. f32 (Math::Tf32): operands reach the tensor core
 // as tf32, see wgmma/args.cuh.
 //
-// A block lives for many tiles: one thread of the last warpgroup keeps the stages full,
-// waiting only for a stage to be free, so that it is STAGES stages into the next tile while the
-// consumers finish one; the consumers multiply (wgmma/consumer.cuh) and write (wgmma/epilogue.cuh).
-// A stage is one box of x (TILE_N pixels x TILE_K channels of one tap: TMA walks rows
-// and images by itself and writes zeros for the padding and for what lies beyond the tensor) and
-// one of w, or several of each where channel blocks are narrow. Work, orientation and shared
-// memory: wgmma/tile.cuh. Barriers, each with its phases:
+// A block lives for many tiles: one thread of the last warpgroup keeps the stages full, waiting
+// only for a stage to be free, so that it is STAGES stages into the next tile while the consumers
+// finish one; the consumers multiply (wgmma/consumer.cuh) and write (wgmma/epilogue.cuh). A stage
+// is one box of x (TILE_N pixels x TILE_K channels of one tap: TMA walks rows and images by itself
+// and writes zeros for the padding and for what lies beyond the tensor) and one of w, or several of
+// each where channel blocks are narrow. Work, orientation and shared memory: wgmma/tile.cuh.
+// Barriers, each with its phases:
 //   full[stage]: the producer's one arrival and the bytes of the copies -> the consumers may
 //     multiply;
 //   empty[stage]: one arrival of each consumer warp, when its products have read the stage -> the
