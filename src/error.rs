@@ -48,7 +48,7 @@ pub enum Error {
     TooLarge {
         /// The quantity, in words.
         what: &'static str,
-        /// Its value, saturated at `u128::MAX`.
+        /// Value of the quantity, saturated at `u128::MAX`.
         value: u128,
         /// The largest value allowed.
         limit: u64,
@@ -82,7 +82,7 @@ pub enum Error {
     /// A buffer or slice has the wrong number of elements.
     #[error("{what}: expected {expected} elements, got {got}")]
     Length {
-        /// The buffer.
+        /// Name of the buffer, in words.
         what: &'static str,
         /// Elements that the problem asks for.
         expected: usize,
@@ -108,7 +108,7 @@ pub enum Error {
     Parameter {
         /// The constant, in words.
         what: &'static str,
-        /// Its value.
+        /// Value of the constant.
         value: f64,
         /// Required range.
         needs: &'static str,
@@ -155,7 +155,7 @@ pub enum Error {
     /// An alignment that no buffer of the problem can be promised to have.
     #[error("an alignment of {bytes} bytes: it must be a power of two from {element} to {most}")]
     Alignment {
-        /// The alignment asked for.
+        /// Alignment that was asked for.
         bytes: usize,
         /// Bytes of an element.
         element: usize,
@@ -163,12 +163,12 @@ pub enum Error {
         most: usize,
     },
 
-    /// Launches that do not make a module.
+    /// Nodes that do not form a graph.
     #[error("{node}: {reason}")]
     Graph {
-        /// The name of the launch.
+        /// Name of the node.
         node: String,
-        /// Mismatch.
+        /// Mismatch between the node and the graph, in words.
         reason: String,
     },
 
@@ -177,7 +177,7 @@ pub enum Error {
     Weights {
         /// The tensor, the file, or the tensor behind the file that should hold it.
         name: String,
-        /// Description of the fault.
+        /// Reason why the weights cannot be used.
         reason: String,
     },
 
@@ -188,20 +188,20 @@ pub enum Error {
         text: String,
         /// Position of the fault, in bytes.
         offset: usize,
-        /// The fault.
+        /// Reason why the text cannot be read.
         reason: NotationReason,
     },
 
     /// No kernel of the catalog takes the problem.
     #[error("no kernel takes {problem}{}", Reasons(refused))]
     NoKernel {
-        /// The problem, as one line.
+        /// Problem as one line.
         problem: String,
         /// Each kernel that was asked, with its one reason.
         refused: Vec<(String, Refusal)>,
     },
 
-    /// The kernel that was asked for is not for the problem.
+    /// The kernel that was asked for refuses the problem.
     #[error("{kernel}: {refusal}")]
     KernelRefused {
         /// The kernel's id.
@@ -223,7 +223,7 @@ pub enum Error {
         kernels: usize,
     },
 
-    /// A device was named in a way that is none.
+    /// The text names no device.
     #[error(
         "`{text}` is no device: auto, gpu, gpu:N, emulator, emulator:75, emulator:80 or emulator:90"
     )]
@@ -239,8 +239,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// There is a driver that works, but whoever asks for `libcuda.so` gets another library. cudarc
-    /// does.
+    /// There is a working driver, but another `libcuda.so` hides it from cudarc.
     #[error(
         "the NVIDIA driver {driver} works, but programs that ask for libcuda.so get {by} \
          ({reason}): take its folder out of \
@@ -251,7 +250,7 @@ pub enum Error {
         driver: String,
         /// The file of the other library.
         by: String,
-        /// Fault of that library.
+        /// Reason why the other library cannot be used.
         reason: String,
     },
 
@@ -262,15 +261,15 @@ pub enum Error {
         (--device emulator, WARPCONV_DEVICE=emulator, DeviceChoice::Emulator)"
     )]
     DeviceBusy {
-        /// The device.
+        /// Ordinal of the device.
         ordinal: usize,
         /// The driver's code.
         code: u32,
-        /// The code again, with the driver's words for it and what is behind it.
+        /// The code with the driver's words for it, and its usual cause.
         message: String,
     },
 
-    /// The emulator is not there.
+    /// The emulator's library cannot be found or loaded.
     #[error("no emulator: {reason}")]
     NoEmulator {
         /// Searched places, and the loader's message.
@@ -295,7 +294,7 @@ pub enum Error {
         loaded: String,
     },
 
-    /// The driver is older than what it is to run.
+    /// The driver is too old for the kernel or the interface.
     #[error("the driver speaks CUDA {}.{}, too old for {what}, which needs \
         {needs}", driver / 1000, driver % 1000 / 10)]
     DriverTooOld {
@@ -313,9 +312,9 @@ pub enum Error {
     DeviceTooOld {
         /// The device's name.
         name: String,
-        /// Its compute capability.
+        /// Compute capability of the device.
         capability: (u32, u32),
-        /// The lowest that the kernels run on.
+        /// Lowest compute capability that runs a kernel.
         needs: (u32, u32),
     },
 
@@ -349,24 +348,24 @@ pub enum Error {
         reason: String,
     },
 
-    /// The driver refused a call, or reports what went wrong in earlier work.
+    /// The driver refused a call, or reports a failure of earlier work.
     #[error("{operation}: CUDA error {code}: {message}")]
     Driver {
         /// Operation that failed.
         operation: &'static str,
         /// The driver's code, such as 700 for an illegal address.
         code: u32,
-        /// The driver's words; with the emulator, its whole report.
+        /// Message of the driver; on the emulator its whole report.
         message: String,
     },
 
-    /// A plan was made for more than the device has.
+    /// The plan's kernel needs more than the device has.
     #[error("the plan was made for compute capability {}.{}, the device has \
         {}.{}", plan.0, plan.1, device.0, device.1)]
     PlanForAnotherDevice {
         /// The capability that the plan was made for.
         plan: (u32, u32),
-        /// The device's.
+        /// Compute capability of the device.
         device: (u32, u32),
     },
 
@@ -437,7 +436,7 @@ pub enum Error {
         call: &'static str,
         /// The driver's code.
         code: u32,
-        /// Description that was passed.
+        /// Description of the tensor map that was passed.
         map: String,
     },
 
@@ -460,7 +459,7 @@ pub enum Error {
     Overlap {
         /// The operand that is written.
         written: &'static str,
-        /// The other one.
+        /// Operand that is read.
         read: &'static str,
     },
 

@@ -11,16 +11,16 @@ use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-/// Kind of file, its maximum size, and the way out for a larger one.
+/// Kind of file, its maximum size, and advice for a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// In words, with its article.
+    /// Kind of file in words, with its article.
     pub what: &'static str,
-    /// Bytes at most.
+    /// Largest size in bytes.
     pub limit: u64,
-    /// Way out for a larger one.
+    /// Advice for a larger file.
     pub way_out: &'static str,
-    /// True if it may be a pipe that is already open.
+    /// True if the file may be a pipe that is already open.
     pub pipes: bool,
 }
 
@@ -53,19 +53,19 @@ pub const WEIGHTS: Kind = regular(
     4 << 30,
     "store them in a narrower type",
 );
-/// Encoded pictures.
+/// PNG and JPEG images.
 pub const PICTURE: Kind = regular("a picture", 256 << 20, "scale the picture down");
 /// Names of classes.
 pub const LABELS: Kind = regular("a list of classes", 1 << 20, "give one name per line");
 /// Tuning files; entries have some 200 bytes.
 pub const TUNING: Kind = regular("a tuning file", 16 << 20, "tune into a new file");
-/// PTX modules.
+/// Packed PTX modules (`modules.bin`).
 pub const PTX: Kind = regular(
     "a PTX module",
     64 << 20,
     "name the folder that the build made",
 );
-/// Rows of the benchmarks; a row has some 500 bytes.
+/// Records of the benchmarks, of some 500 bytes each.
 pub const ROWS: Kind = regular("a file of rows", 64 << 20, "split it");
 
 /// Reads a file.

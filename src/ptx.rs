@@ -1,7 +1,7 @@
 //! The PTX of the catalog's kernels, and what its text says of itself.
 //!
-//! The modules are embedded in packed form, see [`ptx_archive`]; [`text`] unpacks one in a few
-//! milliseconds.
+//! The modules are embedded in packed form, see [`ptx_archive`]; [`text`] unpacks one in at most a
+//! few milliseconds.
 
 use std::ops::Range;
 
@@ -13,11 +13,11 @@ use crate::kernels::{Kernel, KernelId, kernels};
 /// A packed module.
 #[derive(Debug)]
 struct Module {
-    /// Bytes of its shared variables.
+    /// Bytes of the module's shared variables.
     shared: u32,
-    /// A hash of its text.
+    /// Hash of the module's text.
     hash: u64,
-    /// Its place in `PACKED`.
+    /// Bytes of the packed module in `PACKED`.
     packed: Range<usize>,
 }
 

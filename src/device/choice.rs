@@ -16,7 +16,7 @@ pub enum DeviceChoice {
     Cuda(usize),
     /// The emulator, posing as a device of compute capability `sm / 10`.
     Emulator {
-        /// 75, 80 or 90.
+        /// Compute capability times ten: 75, 80 or 90.
         sm: u32,
     },
 }
@@ -80,7 +80,7 @@ impl fmt::Display for DeviceChoice {
 pub enum DeviceKind {
     /// An NVIDIA GPU behind NVIDIA's driver.
     Gpu,
-    /// ptx-emulator.
+    /// The emulator, in the driver's place.
     Emulator,
 }
 

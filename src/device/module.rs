@@ -35,7 +35,7 @@ unsafe impl Send for Function {}
 unsafe impl Sync for Function {}
 
 impl LoadedKernel {
-    /// The catalog's entry.
+    /// Entry of the catalog.
     pub(crate) fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
@@ -185,7 +185,7 @@ fn unsupported_ptx(kernel: &str, driver: u32, version: &str, said: &str) -> Erro
     }
 }
 
-/// One place per kernel of the catalog.
+/// Loaded kernels of a context, one slot per kernel of the catalog.
 #[derive(Debug)]
 pub(super) struct Modules {
     loaded: Vec<OnceLock<Function>>,

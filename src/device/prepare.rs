@@ -117,12 +117,12 @@ impl Gpu {
         Prepared::new(self, plan, SubsampleArgs::from(plan.problem()))
     }
 
-    /// Loads the kernel that brings a convolution's filters into [`FilterLayout::Packed`], if this
-    /// is its first use.
+    /// Loads the kernel that packs a convolution's filters ([`FilterLayout::Packed`]), if this is
+    /// its first use.
     ///
-    /// Plans with kernels on tensor cores read such filters as they are; from others their launch
-    /// makes them, every time. So whoever convolves with the same filters again and again packs
-    /// them once, and plans [`PreparedPack::packed`].
+    /// Kernels on tensor cores read packed filters. Their launches pack filters of another layout
+    /// every time. A caller that reuses filters packs them once, and plans
+    /// [`PreparedPack::packed`].
     ///
     /// # Errors
     /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements
@@ -153,12 +153,12 @@ pub struct ConvKernels {
     pub(crate) multiprocessors: u32,
 }
 
-/// One kind for each family of kernels.
+/// Arguments of a convolution kernel, one kind per family.
 #[derive(Clone, Debug)]
 pub(crate) enum ConvArguments {
     Simt(ConvArgs),
     Tensor(TensorArgs),
-    /// With four maps three times as large as the others.
+    /// Arguments with four tensor maps; boxed, since they are three times as large.
     Wgmma(Box<WgmmaArgs>),
 }
 
@@ -202,12 +202,11 @@ pub struct BottleneckKernel {
     pub(crate) most_blocks: u64,
 }
 
-/// Parts of prepared branches: the arguments without the pointers, and where the sums that
-/// several blocks share lie.
+/// Parts of prepared branches: the arguments without the pointers, and the places of partial tiles.
 #[derive(Clone, Debug)]
 pub struct BranchesKernel {
     pub(crate) arguments: BranchesArgs,
-    /// Of each product, first counter and first byte of the parts.
+    /// First counter and first byte of partial tiles, per product.
     pub(crate) shared: [(u64, u64); MAX_PRODUCTS],
 }
 

@@ -8,13 +8,13 @@ use super::{Gpu, LoadedKernel};
 use crate::error::Error;
 use crate::plan::{Operation, Plan};
 
-/// A plan with its kernel loaded into a device's context: launch it as often as wanted, from any
+/// A plan with its kernel loaded into a device's context: launch it as often as needed, from any
 /// thread.
 #[derive(Clone, Debug)]
 pub struct Prepared<P, A> {
     plan: Plan<P>,
     kernel: Arc<LoadedKernel>,
-    /// Everything but the pointers.
+    /// Arguments of the kernel without the pointers.
     arguments: A,
 }
 
@@ -22,7 +22,7 @@ pub struct Prepared<P, A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionAttributes {
-    /// Registers of a thread.
+    /// Registers per thread.
     pub registers: u32,
     /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have
     /// none.
@@ -50,12 +50,12 @@ impl<P: Operation, A> Prepared<P, A> {
         })
     }
 
-    /// The plan.
+    /// Plan that was prepared.
     pub fn plan(&self) -> &Plan<P> {
         &self.plan
     }
 
-    /// The problem.
+    /// Problem of the plan.
     pub fn problem(&self) -> &P {
         self.plan.problem()
     }
@@ -89,7 +89,7 @@ impl<P: Operation, A> Prepared<P, A> {
         &self.arguments
     }
 
-    /// The plan's kernel.
+    /// Kernel of the plan, loaded.
     pub(crate) fn loaded(&self) -> &LoadedKernel {
         &self.kernel
     }

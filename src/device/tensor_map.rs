@@ -76,7 +76,7 @@ pub(crate) struct Im2col {
     pub name: &'static str,
     pub kind: MapType,
     pub dimensions: [u64; 4],
-    /// In bytes, of all dimensions but the innermost.
+    /// Strides in bytes of all dimensions but the innermost.
     pub strides: [u64; 3],
     /// Offsets of the first and the last window from the first and the last pixel: column, row.
     pub lower: [i32; 2],

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::launch::{BranchesBuffers, Element, PreparedBranches};
 use crate::plan::BranchesPlan;
 
-/// Several convolutions, and which of the buffers that their launch writes each of them does.
+/// Several convolutions in one launch, and the output buffer of each.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedBranches {
     prepared: PreparedBranches,
@@ -19,7 +19,7 @@ pub(crate) struct LoadedBranches {
 }
 
 impl LoadedBranches {
-    /// `to` are the places of the outputs; those that are the same are one buffer.
+    /// Takes the tensors `to` of the outputs; equal ones are one buffer.
     pub(super) fn new(prepared: PreparedBranches, to: &[TensorId]) -> LoadedBranches {
         let mut different = Vec::new();
         let each = to.iter().map(|place| {
@@ -40,7 +40,7 @@ impl LoadedBranches {
         self.prepared.plan()
     }
 
-    /// Launches the kernel on what the places hold.
+    /// Launches the kernel on the operands' buffers.
     pub(super) fn launch<T: Element>(
         &self,
         stream: &CudaStream,

@@ -10,15 +10,14 @@ pub struct GraphEstimate {
     /// The model's time in microseconds: of every plan, and [`LAUNCH_US`] between two. It ranks,
     /// and is no prediction to quote.
     pub us: f64,
-    /// Kernels that are launched, those that bring filters into order among them.
+    /// Number of launches, the packing of filters included.
     pub launches: u32,
     /// Bytes that they move at least.
     pub bytes: u64,
 }
 
 impl Graph {
-    /// Plans every launch for the device, and adds up what the plans say. Pure: no device is
-    /// touched.
+    /// Plans every launch for the device and adds up the estimates. No device is touched.
     ///
     /// # Errors
     /// [`Error::NoKernel`] if no kernel takes one of the launches.
@@ -38,7 +37,7 @@ impl Graph {
     }
 }
 
-/// Time and kernels of a step.
+/// Time and number of launches of a step.
 fn planned(step: &Step, device: &Capability) -> Result<(f64, u32), Error> {
     match step {
         Step::Conv(conv) => {

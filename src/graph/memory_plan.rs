@@ -1,4 +1,4 @@
-//! From the places of a node to the buffers that one launch of it takes, without allocating.
+//! From the tensors of a node to the buffers of its launch, without allocating.
 
 use cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
 
@@ -47,7 +47,7 @@ pub(super) struct Operands<'a, T> {
     /// The residual, if the step has one.
     pub residual: Option<Read<'a, T>>,
     /// Tensors written, in the order of the node's `to`. `None` where an earlier output of the node
-    /// has the same place: it is the same buffer.
+    /// is the same tensor: it is the same buffer.
     pub to: [Option<Write<'a, T>>; MAX_TENSORS],
     /// As many as [`Step::weights`](super::Step::weights) says.
     pub weights: &'a [Weights<'a, T>],
@@ -55,7 +55,7 @@ pub(super) struct Operands<'a, T> {
     pub workspace: Option<&'a mut Workspace>,
 }
 
-/// A place as a launch finds it: the number of its buffer, and how much of that the tensor takes.
+/// Tensor as a launch finds it: its buffer, and how much of that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Binding {
     Input,
@@ -79,7 +79,7 @@ pub(super) struct Shared<'a, T> {
 }
 
 impl<'a, T> Operands<'a, T> {
-    /// Deals the buffers out.
+    /// Finds the buffer of each operand.
     pub(super) fn new(
         bindings: &Bindings,
         shared: Shared<'a, T>,
@@ -120,7 +120,7 @@ impl<'a, T> Operands<'a, T> {
         Ok(operands)
     }
 
-    /// Puts a hidden buffer where it is written or read; no buffer is both.
+    /// Puts an intermediate buffer where it is written or read; no buffer is both.
     fn bind(
         &mut self,
         bindings: &Bindings,
@@ -195,7 +195,7 @@ pub(super) struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// A buffer for each tensor.
+    /// Gives each tensor a buffer of its own.
     pub(super) fn own(tensors: &[usize]) -> MemoryPlan {
         MemoryPlan {
             of: (0..tensors.len()).collect(),
@@ -203,7 +203,7 @@ impl MemoryPlan {
         }
     }
 
-    /// Tensors that are never needed at the same time share a buffer. `lives` has the first and the
+    /// Lets tensors that never live at the same time share a buffer. `lives` has the first and the
     /// last launch of each. The longest tensors choose first, so that no buffer is longer than the
     /// longest tensor in it.
     pub(super) fn shared(tensors: &[usize], lives: &[(usize, usize)]) -> MemoryPlan {

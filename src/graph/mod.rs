@@ -26,11 +26,11 @@ use crate::plan::{Limits, PeakRates, Roofline, Tuning};
 use crate::problem::{Conv2d, TensorDesc};
 use memory_plan::{Bindings, MemoryPlan};
 
-/// A module: its launches in order, the tensors between them and the buffers that these lie in.
+/// Nodes in the order of their launches, the tensors between them, and the buffers of those.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     nodes: Vec<Node>,
-    /// Elements of each hidden tensor.
+    /// Elements of each intermediate tensor.
     tensors: Vec<usize>,
     memory: MemoryPlan,
     input_len: usize,
@@ -39,12 +39,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// A module of these launches, in this order; each hidden tensor has a buffer of its own.
+    /// Checks the nodes, which launch in this order; each intermediate tensor has its own buffer.
     ///
     /// # Errors
-    /// [`Error::Graph`] if a node's places do not fit its step, tensors of one place differ in
-    /// length or in type, a place is read before anything was written there, or read and written by
-    /// the same launch, or nothing writes the output.
+    /// [`Error::Graph`] if a node's tensors do not fit its step, uses of one tensor differ in
+    /// length or type, a tensor is read before it is written, a launch reads and writes the same
+    /// tensor, or nothing writes the output.
     pub fn new(nodes: Vec<Node>, dtype: DType) -> Result<Graph, Error> {
         let mut lens = HashMap::new();
         for node in &nodes {
@@ -75,8 +75,8 @@ impl Graph {
         })
     }
 
-    /// The same with hidden tensors that are never needed at the same time in one buffer. Planned
-    /// here, once; what is between launches can then not be looked at after the last one.
+    /// Lets intermediate tensors that never live at the same time share a buffer. After the last
+    /// launch such a buffer holds only the tensor that was written last.
     pub fn sharing_buffers(self) -> Graph {
         let mut lives = vec![(usize::MAX, 0); self.tensors.len()];
         for (launch, node) in self.nodes.iter().enumerate() {
@@ -94,7 +94,7 @@ impl Graph {
         }
     }
 
-    /// Returns whether hidden tensors share buffers.
+    /// Returns whether intermediate tensors share buffers.
     pub fn shares_buffers(&self) -> bool {
         self.memory.len.len() < self.tensors.len()
     }
@@ -104,18 +104,18 @@ impl Graph {
         &self.nodes
     }
 
-    /// The convolutions whose filters the launches take, in order: each wants a [`Weights`].
+    /// The convolutions whose filters the launches take, in order: each needs a [`Weights`].
     pub fn weights(&self) -> Vec<Conv2d> {
         let nodes = self.nodes.iter();
         nodes.flat_map(|node| node.step.weights()).collect()
     }
 
-    /// Elements of each buffer between launches.
+    /// Elements of each intermediate buffer.
     pub fn intermediates(&self) -> &[usize] {
         &self.memory.len
     }
 
-    /// The buffer that a hidden tensor lies in, from its start.
+    /// Index of the buffer that an intermediate tensor lies in, from its start.
     pub fn buffer_of(&self, tensor: usize) -> Option<usize> {
         self.memory.of.get(tensor).copied()
     }
@@ -130,7 +130,7 @@ impl Graph {
         self.output_len
     }
 
-    /// The tensor that the input is, whole: the first that is read there.
+    /// Tensor of the input, as the first node that reads it has it.
     pub fn input(&self) -> Option<&TensorDesc> {
         let mut reads = self.nodes.iter().flat_map(Node::reads);
         reads
@@ -143,13 +143,13 @@ impl Graph {
         self.dtype
     }
 
-    /// Operations that are launched one after the other; a plan may bring filters into order by a
-    /// launch of its own before one of them: [`PreparedGraph::launches`] counts those too.
+    /// Number of nodes. Packing filters takes further launches, which [`PreparedGraph::launches`]
+    /// counts.
     pub fn launches(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Multiplications of all launches.
+    /// Multiply-adds of all launches.
     pub fn macs(&self) -> u64 {
         let macs = self.nodes.iter().map(Node::macs);
         macs.fold(0, u64::saturating_add)
@@ -161,7 +161,7 @@ impl Graph {
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// The least time on a card of these ceilings: the sum of the launches' own.
+    /// Least time on a card of these peak rates: the sum over the launches.
     pub fn roofline(&self, peak_rates: &PeakRates) -> Roofline {
         self.nodes
             .iter()
@@ -177,7 +177,8 @@ impl Graph {
         self.prepare_tuned(gpu, &Tuning::new(gpu.card()))
     }
 
-    /// As [`Graph::prepare`], with the kernels that were fastest where somebody measured.
+    /// As [`Graph::prepare`], with the kernel that was measured to be fastest, where a measurement
+    /// exists.
     ///
     /// # Errors
     /// As [`Graph::prepare`].
@@ -215,7 +216,7 @@ impl Graph {
         fitting(stream, limits, plan, PreparedGraph::workspace_bytes)
     }
 
-    /// New buffers for what lies between the launches.
+    /// Allocates the intermediate buffers.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Driver`] if earlier work in the context failed.
@@ -240,7 +241,7 @@ impl Graph {
     }
 }
 
-/// Holds a node to what [`Node`] promises, given the lengths of the places that earlier nodes used.
+/// Checks that a node keeps what [`Node`] promises, given the lengths of tensors in earlier nodes.
 fn check_node(node: &Node, dtype: DType, lens: &mut HashMap<TensorId, usize>) -> Result<(), Error> {
     let wrong = |reason: String| Error::Graph {
         node: node.name.to_string(),
@@ -285,7 +286,7 @@ fn check_node(node: &Node, dtype: DType, lens: &mut HashMap<TensorId, usize>) ->
     Ok(())
 }
 
-/// Checks whether a tensor is as long as what else lies at its place, and of the module's type.
+/// Checks whether a tensor has the length of its other uses, and the graph's type.
 fn same(
     wrong: &dyn Fn(String) -> Error,
     place: TensorId,

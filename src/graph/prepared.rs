@@ -1,4 +1,4 @@
-//! A module planned for a device, and the launch of it, which allocates nothing.
+//! A graph planned for a device, and its launch, which allocates nothing.
 
 use std::sync::Arc;
 
@@ -30,14 +30,13 @@ pub struct Weights<'a, T> {
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
 }
 
-/// The operands of a module. Lengths in elements.
+/// Operands of a graph. Lengths in elements.
 pub struct GraphBuffers<'a, T> {
     /// The input: [`Graph::input_len`].
     pub x: &'a dyn DeviceBuffer<T>,
     /// Filters and bias of each of [`Graph::weights`].
     pub weights: &'a [Weights<'a, T>],
-    /// Intermediate buffers: one buffer for each of [`Graph::intermediates`], as from
-    /// [`Graph::allocate_intermediates`].
+    /// One buffer for each of [`Graph::intermediates`], as from [`Graph::allocate_intermediates`].
     pub intermediates: &'a mut [CudaSlice<T>],
     /// The output: [`Graph::output_len`].
     pub y: &'a mut dyn DeviceBufferMut<T>,
@@ -100,7 +99,7 @@ impl PreparedStep {
         })
     }
 
-    /// The kernel, and how many blocks share a sum in it.
+    /// Kernel of the step, and its split-K.
     fn kernel(&self) -> (&'static Kernel, u32) {
         match self {
             PreparedStep::Conv(conv) => (conv.plan().kernel(), conv.plan().split_k()),
@@ -117,7 +116,7 @@ impl PreparedStep {
         }
     }
 
-    /// Kernels that are launched, one that brings filters into order among them.
+    /// Number of launches, the packing of filters included.
     fn launches(&self) -> usize {
         match self {
             PreparedStep::Conv(conv) => conv.plan().launches() as usize,
@@ -207,13 +206,13 @@ impl PreparedStep {
     }
 }
 
-/// A planned operation that keeps the extents.
+/// Plans and prepares an operation that keeps the extents.
 fn map<P: Unary>(problem: &P, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedUnary<P>, Error> {
     let plan = Plan::tuned(problem, gpu.capability(), &Limits::default(), tuning)?;
     gpu.prepare_unary(&plan)
 }
 
-/// A step with what its launch needs to know of the module.
+/// Step with what its launch takes from the graph.
 #[derive(Clone, Debug)]
 struct Prepared {
     step: PreparedStep,
@@ -221,7 +220,7 @@ struct Prepared {
     weights: usize,
 }
 
-/// A module ready to launch; made by [`Graph::prepare`].
+/// A graph ready to launch; made by [`Graph::prepare`].
 #[derive(Clone, Debug)]
 pub struct PreparedGraph {
     graph: Graph,
@@ -248,13 +247,12 @@ impl PreparedGraph {
         })
     }
 
-    /// The module.
+    /// Graph that was prepared.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The kernel that each of [`Graph::nodes`] launches, and how many blocks share a sum in it: 1
-    /// where each has its own.
+    /// Kernel of each of [`Graph::nodes`], and its split-K: 1 if each block has tiles of its own.
     pub fn kernels(&self) -> impl Iterator<Item = (&'static Kernel, u32)> {
         self.steps().map(PreparedStep::kernel)
     }
@@ -264,7 +262,7 @@ impl PreparedGraph {
         self.steps.iter().map(|prepared| &prepared.step)
     }
 
-    /// Kernels that are launched, those that bring filters into a kernel's order among them.
+    /// Number of launches, the packing of filters included.
     pub fn launches(&self) -> usize {
         self.steps().map(PreparedStep::launches).sum()
     }
@@ -287,8 +285,8 @@ impl PreparedGraph {
     /// Queues all launches in the stream.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or hidden buffers is
-    /// another one.
+    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or intermediate
+    /// buffers is another one.
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -298,7 +296,7 @@ impl PreparedGraph {
     }
 
     /// As [`PreparedGraph::launch`], calling `after` behind each launch with its number and the
-    /// hidden buffers: to record an event, to read the emulator's counters, or to copy what was
+    /// intermediate buffers: to record an event, read the emulator's counters, or copy what was
     /// just written.
     ///
     /// # Errors
@@ -335,8 +333,7 @@ impl PreparedGraph {
         Ok(())
     }
 
-    /// Before anything is launched: a launch that then finds too little would leave the module half
-    /// done.
+    /// Checks all numbers of buffers before the first launch, so that no graph stops half done.
     fn check<T>(&self, buffers: &GraphBuffers<'_, T>) -> Result<(), Error> {
         let weights = self.steps.iter().map(|prepared| prepared.weights).sum();
         count("the weights of a module", weights, buffers.weights.len())?;

@@ -1,7 +1,7 @@
 //! Operation of one launch of a graph.
 //!
 //! A new kind of step is one more variant of [`Step`] here, one of `PreparedStep` in `prepared.rs`,
-//! and one arm of the check's reference in `check/step.rs`; the compiler names the places.
+//! and one arm of the reference in `testing/src/step.rs`; the compiler names all of them.
 
 use std::borrow::Cow;
 
@@ -9,18 +9,18 @@ use crate::problem::{
     Added, Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh, TensorDesc,
 };
 
-/// One launch of a module.
+/// Operation that a node of a graph launches.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A convolution, its epilogue included.
     Conv(Conv2d),
     /// A pooling.
     Pool(Pool2d),
-    /// Several convolutions at once, a pooling before some of them perhaps.
+    /// Several convolutions in one launch, some behind a pooling.
     Branches(Box<Branches>),
-    /// A ReLU by itself, from one place to another.
+    /// A ReLU of its own, from one tensor to another.
     Relu(Relu),
-    /// A whole bottleneck. A residual has a place only if it is another tensor than the input
+    /// A whole bottleneck. The node names a residual only if it is another tensor than the input
     /// ([`Added::Tensor`]).
     Bottleneck(Bottleneck2d),
     /// A local response normalisation.
@@ -78,10 +78,10 @@ impl Step {
         }
     }
 
-    /// The convolutions whose filters it takes, in their order: each wants a
-    /// [`Weights`](super::Weights) of [`Conv2d::filter_len`] elements and, exactly if it has one, a
-    /// bias. A step with parameters of another kind says here which convolution (a 1x1 of as many
-    /// groups as channels, say) has parameters of that form.
+    /// The convolutions whose filters it takes, in their order: each needs a
+    /// [`Weights`](super::Weights) of [`Conv2d::filter_len`] elements, and a bias exactly if it has
+    /// one. A step with parameters of another kind names a convolution whose parameters have the
+    /// same form, such as a 1x1 of as many groups as channels.
     pub fn weights(&self) -> Vec<Conv2d> {
         match self {
             Step::Conv(conv) => vec![conv.clone()],
@@ -93,7 +93,7 @@ impl Step {
         }
     }
 
-    /// Multiplications with weights; a pooling has none.
+    /// Multiply-adds with weights; a pooling has none.
     pub fn macs(&self) -> u64 {
         match self {
             Step::Conv(conv) => conv.macs(),
@@ -124,33 +124,32 @@ impl Step {
 /// Tensor that a launch reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorId {
-    /// The module's input.
+    /// Input of the graph.
     Input,
-    /// The tensor of this number between launches. Several launches may write it, each its own
-    /// channels.
+    /// Intermediate tensor of this number. Several launches may write it, each its own channels.
     Intermediate(usize),
-    /// The module's output; the problem says which slice of it.
+    /// Output of the graph; the problem says which slice of it.
     Output,
 }
 
-/// One launch with where it reads and writes.
+/// Step with the tensors that it reads and writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// The layer's name, as in the literature.
     pub name: Cow<'static, str>,
-    /// The operation.
+    /// Operation of the node.
     pub step: Step,
     /// Tensors read, one for each of [`Step::inputs`]: never the output.
     pub from: Vec<TensorId>,
     /// Tensors written, one for each of [`Step::outputs`]: never the input, nor where it reads. Two
-    /// outputs may be different channels of the same place.
+    /// outputs may be different channels of the same tensor.
     pub to: Vec<TensorId>,
     /// The residual, exactly if the step has one: read like `from`.
     pub residual: Option<TensorId>,
 }
 
 impl Node {
-    /// A launch that reads one place and writes one, without a residual.
+    /// Node that reads one tensor and writes one, without a residual.
     pub fn new(
         name: impl Into<Cow<'static, str>>,
         step: Step,
@@ -166,7 +165,7 @@ impl Node {
         }
     }
 
-    /// The same with the residual at a place.
+    /// Adds the tensor of the residual.
     pub fn with_residual(self, residual: TensorId) -> Node {
         Node {
             residual: Some(residual),
@@ -174,18 +173,18 @@ impl Node {
         }
     }
 
-    /// Every tensor it reads, the residual last, with its place.
+    /// Every tensor that it reads with its id, the residual last.
     pub fn reads(&self) -> impl Iterator<Item = (TensorId, &TensorDesc)> {
         let inputs = self.from.iter().copied().zip(self.step.inputs());
         inputs.chain(self.residual.zip(self.step.residual()))
     }
 
-    /// Every tensor it writes, with its place.
+    /// Every tensor that it writes with its id.
     pub fn writes(&self) -> impl Iterator<Item = (TensorId, &TensorDesc)> {
         self.to.iter().copied().zip(self.step.outputs())
     }
 
-    /// Multiplications with weights; a pooling has none.
+    /// Multiply-adds with weights; a pooling has none.
     pub fn macs(&self) -> u64 {
         self.step.macs()
     }

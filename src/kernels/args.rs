@@ -38,12 +38,12 @@ impl FastDiv {
         }
     }
 
-    /// Computation of the kernel: `n / divisor` for `n` under 2^31.
+    /// Divides as the kernel does: `n / divisor` for `n` below 2^31.
     pub fn divide(self, n: u32) -> u32 {
         ((u64::from(n << 1) * u64::from(self.mul)) >> 32) as u32 >> self.shift
     }
 
-    /// The constant.
+    /// Divisor.
     pub fn divisor(self) -> u32 {
         self.divisor
     }
@@ -54,11 +54,11 @@ impl FastDiv {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
-    /// From one image to the next.
+    /// Elements from one image to the next.
     pub image: i64,
-    /// From one channel to the next.
+    /// Elements from one channel to the next.
     pub channel: i32,
-    /// From one pixel to the next.
+    /// Elements from one pixel to the next.
     pub pixel: i32,
 }
 
@@ -183,8 +183,7 @@ pub(super) fn whole_strides(strides: &[Strides], of: i64) -> bool {
         .all(|s| whole(&[s.image, i64::from(s.pixel)], of))
 }
 
-/// `n` units a block of `threads` at a time; the kernels' grids have one dimension of up to
-/// 2^31 - 1 blocks.
+/// Number of blocks of `threads` for `units`; grids have one dimension of less than 2^31 blocks.
 pub(super) fn blocks(units: u64, threads: u32) -> u64 {
     units.div_ceil(u64::from(threads))
 }

@@ -2,7 +2,7 @@
 
 use crate::kernels::Arch;
 
-/// The figures of a device that decide which kernels it runs and how well.
+/// Figures of a device that decide which kernels it runs, and how fast.
 ///
 /// Pure data: [`Gpu::capability`](crate::device::Gpu::capability) fills it in from a device, and
 /// the constructors here let a plan be made, printed and tested where there is none.
@@ -13,23 +13,23 @@ pub struct Capability {
     pub major: u32,
     /// Compute capability, minor number.
     pub minor: u32,
-    /// Streaming multiprocessors.
+    /// Number of SMs.
     pub sm_count: u32,
     /// Shared memory that a block may have without asking for more, in bytes.
     pub shared_per_block: u32,
     /// Shared memory that a block may have at most, in bytes.
     pub shared_per_block_optin: u32,
-    /// Shared memory of a multiprocessor, in bytes.
+    /// Shared memory per SM, in bytes.
     pub shared_per_sm: u32,
-    /// 32-bit registers of a multiprocessor.
+    /// 32-bit registers per SM.
     pub registers_per_sm: u32,
-    /// Threads that a multiprocessor holds at most.
+    /// Threads that an SM holds at most.
     pub max_threads_per_sm: u32,
     /// Threads that a block may have at most.
     pub max_threads_per_block: u32,
     /// Blocks along x that a launch may have at most.
     pub max_grid_x: u32,
-    /// Highest clock of the multiprocessors, in kHz.
+    /// Highest clock of the SMs, in kHz.
     pub clock_khz: u32,
 }
 
@@ -108,7 +108,7 @@ impl Capability {
         }
     }
 
-    /// FP32 lanes of a multiprocessor: results of a fused multiply-add a clock.
+    /// FP32 lanes per SM: fused multiply-adds per clock.
     pub const fn fp32_lanes(&self) -> u32 {
         match (self.major, self.minor) {
             (..=7, _) | (8, 0) => 64,

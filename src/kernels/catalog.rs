@@ -1,4 +1,4 @@
-//! The kernels that were compiled: one [`Kernel`] a PTX module.
+//! The kernels that were compiled: one [`Kernel`] per PTX module.
 //!
 //! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and
 //! hands each entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here
@@ -49,29 +49,29 @@ pub enum Algorithm {
     SmallGroups,
     /// Convolution with groups = channels, channel multiplier included.
     Depthwise,
-    /// Convolution on tensor cores by `mma.sync`: an implicit matrix product a group, 1x1 included.
+    /// Convolution on tensor cores by `mma.sync`: one implicit GEMM per group, 1x1 included.
     Mma,
     /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and
     /// channels in one go. Needs c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
     MmaFewChannels,
     /// Convolution on tensor cores with groups smaller than a tile, several of which share one.
     MmaSmallGroups,
-    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`, x brought by bulk
-    /// tensor copies (im2col).
+    /// Convolution on the tensor cores of compute capability 9.0 by `wgmma`; TMA loads x in im2col
+    /// mode.
     Wgmma,
-    /// The same with x brought by threads: channel pitches that are no multiple of 16 bytes, and
-    /// NCHW.
+    /// As [`Algorithm::Wgmma`], with x loaded by threads: pitches that are no multiple of 16 bytes,
+    /// and NCHW.
     WgmmaGather,
     /// A whole bottleneck, 1x1, 3x3 and 1x1, on CUDA cores.
     BottleneckSimt,
-    /// The same on tensor cores by `mma.sync`.
+    /// A whole bottleneck on tensor cores by `mma.sync`.
     Bottleneck,
-    /// The same on the tensor cores of compute capability 9.0 by `wgmma`.
+    /// A whole bottleneck on the tensor cores of compute capability 9.0 by `wgmma`.
     BottleneckWgmma,
     /// Several convolutions with the same output pixels on tensor cores by `mma.sync`, in one
     /// launch.
     MmaMultiConv,
-    /// No convolution itself: brings filters into the order that those on tensor cores read.
+    /// Packing of filters into the layout that kernels on tensor cores read.
     PackFilter,
     /// Windowed maximum, with the index of each maximum if asked.
     MaxPool,
@@ -92,7 +92,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The first part of kernel ids.
+    /// First part of kernel names.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct",
@@ -185,18 +185,18 @@ pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 /// as [`Kernel::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
-    /// Algorithm.
+    /// Algorithm that the kernel implements.
     pub algorithm: Algorithm,
     /// Storage of activations, filters and bias.
     pub dtype: DType,
-    /// The layout of its activations; `None` where the kernel does not care.
+    /// The layout of its activations; `None` if the kernel takes both.
     pub layout: Option<Layout>,
-    /// The instruction set it needs.
+    /// Architecture that the module is compiled for.
     pub arch: Arch,
     /// The tile of the matrix product that a block computes (gemm_m = filters, gemm_n = output
-    /// pixels, gemm_k = the channels of one filter tap taken a step); for kernels that are no
-    /// matrix product, what their header says. Of a bottleneck: output rows and columns of one
-    /// image, and channels of the intermediates, rounded up.
+    /// pixels, gemm_k = channels of one filter tap per step); for kernels that are no matrix
+    /// product, as their header states. Of a bottleneck: output rows and columns of one image, and
+    /// channels of the intermediates, rounded up.
     pub tile_m: u32,
     /// See [`Kernel::tile_m`].
     pub tile_n: u32,
@@ -205,17 +205,16 @@ pub struct Kernel {
     /// Mode of f32 multiplication.
     pub math: Math,
     /// Bytes of one copy of x: 16, 8, 4 or 2, to which x's address and all strides of its copies
-    /// must be aligned; 0 where no choice is left: gathered element by element, or by bulk copies,
-    /// which want 16.
+    /// must be aligned; 0 for copies of single elements, and for TMA, which needs 16.
     pub vector: u32,
-    /// The stride of a bottleneck's 3x3, for which the kernel was compiled; 0 where it takes any,
-    /// or has none.
+    /// Stride of a bottleneck's 3x3 that the kernel is compiled for; 0 if it takes any, or has no
+    /// 3x3.
     pub stride: u32,
-    /// Threads a block.
+    /// Threads per block.
     pub threads: u32,
-    /// Buffers of the shared-memory pipeline (1 where there is none).
+    /// Stages of the shared-memory pipeline; 1 without one.
     pub stages: u32,
-    /// Blocks that a multiprocessor is meant to hold: `__launch_bounds__`' second argument.
+    /// Blocks that an SM is meant to hold: the second argument of `__launch_bounds__`.
     pub min_blocks: u32,
 }
 
@@ -278,14 +277,14 @@ impl Kernel {
         }
     }
 
-    /// Returns whether a bottleneck's kernel brings its filters again for each tile, for want of
-    /// shared memory to keep them in.
+    /// Returns whether a bottleneck's kernel loads its filters anew for each tile, because shared
+    /// memory cannot hold them all.
     pub fn streams_filters(&self) -> bool {
         bottleneck::streams_filters(self)
     }
 
-    /// The most channels that a bottleneck may have at either end; `None` where the kernel takes
-    /// any number.
+    /// The most channels that a bottleneck may have at either end; `None` if the kernel takes any
+    /// number.
     pub fn max_channels(&self) -> Option<u32> {
         bottleneck::max_channels(self)
     }
@@ -337,7 +336,7 @@ impl Kernel {
 pub struct KernelId(pub usize);
 
 impl KernelId {
-    /// The catalog's entry.
+    /// Entry of the catalog.
     ///
     /// # Panics
     /// If there is no kernel of that number. Those that this crate gives out exist.

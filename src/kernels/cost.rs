@@ -17,19 +17,19 @@ pub struct Score {
     pub us: f64,
     /// Blocks of the launch.
     pub blocks: u64,
-    /// Turns that the busiest multiprocessor takes, in blocks.
+    /// Blocks that the busiest SM runs one after the other.
     pub blocks_per_sm: u64,
-    /// The share of the tiles' work that is the problem's, not padding's.
+    /// Share of the tiles' work that belongs to the output, not to padding.
     pub tile_efficiency: f64,
-    /// Blocks that share the sum of a tile.
+    /// Split-K: blocks per output tile.
     pub split_k: u32,
-    /// Times that the device fills with blocks; what is over the last whole number is the tail.
+    /// Number of waves; the fraction is the tail.
     pub waves: f64,
-    /// The model's time of the arithmetic and of all that goes with it, in microseconds.
+    /// Modelled time of the arithmetic and its overhead, in microseconds.
     pub arithmetic_us: f64,
     /// The time of the traffic with device memory, in microseconds; it runs beside the arithmetic.
     pub memory_us: f64,
-    /// The time of packing filters first, in microseconds; 0 if they are not.
+    /// Time of packing filters first, in microseconds; 0 if none are packed.
     pub pack_us: f64,
     /// Bytes of workspace that the launch needs, or 0.
     pub workspace: u64,
@@ -72,8 +72,7 @@ impl Score {
     }
 }
 
-/// Warps that a multiprocessor needs to hide its arithmetic's latency, four schedulers with two
-/// each.
+/// Warps that an SM needs to hide the latency of arithmetic: four schedulers with two each.
 const WARPS_TO_FILL: f64 = 8.0;
 
 /// A matrix product of `groups` products, each gemm_m x gemm_n x gemm_k.
@@ -82,9 +81,9 @@ pub(super) struct Product {
     pub groups: u64,
     pub gemm_m: u64,
     pub gemm_n: u64,
-    /// Terms of a sum as the kernel walks them, its own padding included.
+    /// Terms per output as the kernel computes them, padding included.
     pub padded_k: u64,
-    /// Terms of a sum.
+    /// Terms per output.
     pub gemm_k: u64,
 }
 
@@ -176,12 +175,12 @@ pub(crate) fn resident(kernel: &Kernel, device: &Capability) -> u64 {
     u64::from(kernel.min_blocks.min(room).max(1))
 }
 
-/// Multiply-adds a second of one multiprocessor.
+/// Multiply-adds per second of one SM.
 fn lane_rate(device: &Capability) -> f64 {
     f64::from(device.fp32_lanes()) * f64::from(device.clock_khz) * 1e3
 }
 
-/// The floor by memory, scaled from the H200's to a device of fewer multiprocessors.
+/// Time of the memory traffic, scaled from the H200 to a device with fewer SMs.
 pub(super) fn memory_us(device: &Capability, roofline: &Roofline) -> f64 {
     let bytes = PeakRates::H200_FP32.bytes * f64::from(device.sm_count.max(1)) / 132.0;
     roofline.bytes as f64 / bytes * 1e6

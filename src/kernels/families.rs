@@ -44,11 +44,11 @@ pub(crate) fn conv_family(algorithm: Algorithm) -> Option<&'static dyn ConvFamil
 /// The arguments of a convolution kernel, one kind per argument struct.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ConvArguments {
-    /// Of the kernels on CUDA cores.
+    /// Arguments of the kernels on CUDA cores.
     Simt(ConvArgs),
-    /// Of the kernels by `mma.sync`.
+    /// Arguments of the kernels by `mma.sync`.
     Tensor(TensorArgs),
-    /// Of the kernels by `wgmma`, which take tensor maps as well.
+    /// Arguments of the kernels by `wgmma`, which take tensor maps as well.
     TensorMaps(TensorArgs),
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct TensorTraits {
     pub all_taps: bool,
     /// Several groups share a tile, [`Kernel::tile_k`] channels and filters each.
     pub small_groups: bool,
-    /// The way of x into shared memory.
+    /// Kind of copies that load x into shared memory.
     pub copies: Copies,
     /// Blocks take one tile after another, the epilogue of one beside the steps of the next.
     pub persistent: bool,

@@ -3,7 +3,7 @@
 use super::Kernel;
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
 
-/// Bytes at the start of every workspace that count the blocks which have arrived at a tile, 4 a
+/// Bytes at the start of every workspace that count the blocks that have finished a tile, 4 per
 /// tile; zero before and after every launch.
 pub const WORKSPACE_COUNTERS: u64 = 64 << 10;
 
@@ -32,7 +32,7 @@ impl FilterRows {
         FilterRows::new(problem, false)
     }
 
-    /// A row per filter if `one_row`, else a row a tap of each.
+    /// A row per filter if `one_row`, else one per filter and tap.
     pub(crate) fn new(problem: &Conv2d, one_row: bool) -> FilterRows {
         let taps = problem.r() * problem.s();
         let (rows, columns) = match one_row {
@@ -47,7 +47,7 @@ impl FilterRows {
         }
     }
 
-    /// Bytes of all rows.
+    /// Bytes of all rows, padding included.
     pub(crate) fn bytes(&self, problem: &Conv2d) -> u64 {
         self.rows as u64 * self.pitch as u64 * problem.dtype().size() as u64
     }

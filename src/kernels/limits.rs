@@ -15,13 +15,11 @@ use crate::kernels::KernelId;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Bytes of workspace at most: room for packed filters and for the sums of blocks that share a
-    /// tile.
+    /// Bytes of workspace at most: counters, packed filters and the partial tiles of split-K.
     pub workspace: u64,
-    /// The kernel to take, or the best one.
+    /// Kernel to take; `None` takes the best one.
     pub kernel: Option<KernelId>,
-    /// Blocks that share the sum of a tile, or the best number. Kernels that cannot share one
-    /// refuse any but 1.
+    /// Split-K to take; `None` takes the best one. Kernels without split-K refuse all but 1.
     pub split_k: Option<u32>,
 }
 

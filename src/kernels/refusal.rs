@@ -11,9 +11,9 @@ use crate::problem::FilterLayout;
 pub enum Refusal {
     /// The kernel computes another operation.
     Operation {
-        /// Computation of the kernel.
+        /// Operation that the kernel computes, in words.
         kernel: &'static str,
-        /// Requirement of the problem.
+        /// Operation that the problem asks for, in words.
         problem: &'static str,
     },
     /// The device does not run the kernel's instruction set: it is older, or the kernel is for one
@@ -21,81 +21,81 @@ pub enum Refusal {
     Arch {
         /// The compute capability that runs the kernel: the lowest, or the only one.
         needs: (u32, u32),
-        /// The device's.
+        /// Compute capability of the device.
         has: (u32, u32),
     },
-    /// The kernel's elements are stored otherwise.
+    /// The kernel is for another storage type.
     DType {
         /// The kernel's type.
         kernel: DType,
         /// The problem's type.
         problem: DType,
     },
-    /// The kernel's activations are laid out otherwise.
+    /// The kernel is for another layout of activations.
     Layout {
         /// The kernel's layout.
         kernel: Layout,
         /// The problem's layout.
         problem: Layout,
     },
-    /// The kernel makes products less exactly than the problem asks for.
+    /// The kernel multiplies less exactly than the problem asks for.
     Math {
         /// The kernel's mode.
         kernel: Math,
         /// The problem's mode.
         problem: Math,
     },
-    /// The kernel copies more bytes of x at a time than are aligned.
+    /// The kernel's copies of x are wider than the alignment of x.
     Alignment {
-        /// Bytes that it copies.
+        /// Bytes per copy.
         needs: usize,
-        /// Alignment of x: its address, or the distance of two of its pixels.
+        /// Alignment in bytes of x: of its address, pitch and offset together.
         has: usize,
     },
     /// The kernel is for groups of few channels and few filters.
     WideGroups {
-        /// Channels a group of the problem.
+        /// Channels per group of the problem.
         group_c: usize,
-        /// Filters a group of the problem.
+        /// Filters per group of the problem.
         group_k: usize,
-        /// The most of either.
+        /// Most channels or filters per group that the kernel takes.
         most: usize,
     },
-    /// The kernel takes groups of whole steps only.
+    /// The kernel needs groups whose channels are a multiple of its step.
     GroupChannels {
-        /// Channels a group of the problem.
+        /// Channels per group of the problem.
         group_c: usize,
         /// Required divisor.
         multiple: usize,
     },
-    /// A bulk copy cannot fetch such windows.
+    /// TMA in im2col mode cannot load such windows.
     TensorMap {
         /// The quantity, in words.
         what: &'static str,
-        /// The problem's.
+        /// Value in the problem.
         value: usize,
-        /// The most that a tensor map can say.
+        /// Largest value that a tensor map holds.
         most: usize,
     },
-    /// Filters that a launch would have to bring into the kernel's order pass the kernel's index.
+    /// The packed filters have more elements than the kernel's index counts.
     PackedFilters {
         /// Elements of the packed filters, their padding included.
         elements: u64,
-        /// The most that the kernel counts.
+        /// Most elements that the kernel's index counts.
         most: u64,
     },
-    /// The sum of a tile cannot be shared among as many blocks.
+    /// The kernel cannot use this split-K.
     SplitK {
-        /// Blocks asked for.
+        /// Split-K that was asked for.
         asked: u32,
-        /// Steps that there are to share; 1 if the kernel shares none.
+        /// Largest split-K: the steps of a tile, or 1 for kernels without split-K.
         most: u32,
     },
-    /// There are more tiles to share than counters.
+    /// The problem has more tiles than the workspace has counters for split-K.
     SplitKTiles {
-        /// Tiles of the problem.
+        /// Output tiles of the problem.
         tiles: u64,
-        /// Counters.
+        /// Counters in the workspace.
         most: u64,
     },
     /// The kernel needs more workspace than it may have.
@@ -105,13 +105,12 @@ pub enum Refusal {
         /// Bytes that it may have.
         most: u64,
     },
-    /// The kernel does not read filters laid out so.
+    /// The kernel does not read filters in this layout.
     FilterLayout {
         /// The problem's layout of filters.
         problem: FilterLayout,
     },
-    /// The kernel reads filters as rows of whole 16 bytes, and nothing brings these into that order
-    /// first: [`FilterLayout::Packed`] is in it.
+    /// The launch does not pack filters, and the kernel needs [`FilterLayout::Packed`].
     UnpackedFilters {
         /// The layout of the filters.
         problem: FilterLayout,
@@ -121,11 +120,11 @@ pub enum Refusal {
         /// Groups of the problem.
         groups: usize,
     },
-    /// The kernel is for several groups only.
+    /// The kernel needs more than one group.
     SeveralGroupsOnly,
     /// The kernel is for one channel per group.
     OneChannelAGroupOnly {
-        /// Channels a group of the problem.
+        /// Channels per group of the problem.
         group_c: usize,
     },
     /// The kernel is for 1x1 filters.
@@ -140,17 +139,17 @@ pub enum Refusal {
         /// The largest of the four paddings.
         padding: usize,
     },
-    /// The sum of an output is longer than the kernel's table of terms.
+    /// The problem has more terms per output than the kernel's table.
     SumTooLong {
-        /// Terms of the sum: c * r * s.
+        /// Terms per output: c * r * s.
         terms: usize,
         /// The most that the kernel takes.
         most: usize,
     },
-    /// The kernel is made for one square filter that moves down by 1 or 2 rows and is not dilated
-    /// downwards.
+    /// The kernel needs a square filter of its size, vertical stride 1 or 2, and no vertical
+    /// dilation.
     FixedFilter {
-        /// Its rows and columns.
+        /// Rows and columns of the kernel's filter.
         size: usize,
         /// Filter rows of the problem.
         r: usize,
@@ -165,7 +164,7 @@ pub enum Refusal {
     Stride {
         /// The kernel's stride.
         kernel: usize,
-        /// The problem's.
+        /// Stride of the problem.
         problem: usize,
     },
     /// The bottleneck's intermediates have more channels than the kernel's tile.

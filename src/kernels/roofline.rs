@@ -8,7 +8,7 @@ use crate::kernels::{DType, Math};
 /// Peak rates of a card, as measured by the best programs for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeakRates {
-    /// Operations a second; a multiply-add counts as two.
+    /// Operations per second; a multiply-add counts as two.
     pub flops: f64,
     /// Device-memory bytes per second.
     pub bytes: f64,
@@ -39,8 +39,7 @@ impl PeakRates {
         bytes: 4.3e12,
     };
 
-    /// The H200's highest ceilings for a convolution of elements stored as `dtype`, multiplied in
-    /// the mode `math`.
+    /// Peak rates of an H200 for a convolution stored as `dtype` and multiplied in the mode `math`.
     pub const fn of_products(dtype: DType, math: Math) -> PeakRates {
         match (dtype, math) {
             (DType::F32, Math::Strict) => PeakRates::H200_FP32,
@@ -50,13 +49,12 @@ impl PeakRates {
         }
     }
 
-    /// The H200's highest ceilings for elements stored as `dtype`: tensor cores where they take the
-    /// type.
+    /// Peak rates of an H200 for elements stored as `dtype`: tensor cores if they take the type.
     pub const fn h200(dtype: DType) -> PeakRates {
         PeakRates::of_products(dtype, Math::Strict)
     }
 
-    /// Operations for each byte at which arithmetic and memory take the same time.
+    /// Operations per byte at which arithmetic and memory take the same time.
     pub fn balance(&self) -> f64 {
         self.flops / self.bytes
     }
@@ -110,7 +108,7 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// The longer bound.
+    /// Bound that takes longer.
     pub fn bound(&self) -> Bound {
         if self.compute_us >= self.memory_us {
             Bound::Compute
@@ -119,7 +117,7 @@ impl Roofline {
         }
     }
 
-    /// Operations for each byte.
+    /// Operations per byte of device memory.
     pub fn intensity(&self) -> f64 {
         2.0 * self.macs as f64 / self.bytes as f64
     }

@@ -57,8 +57,8 @@ fn is_plain_pointwise(problem: &Conv2d) -> bool {
         && [sides.top, sides.bottom, sides.left, sides.right] == [0; 4]
 }
 
-/// Returns whether filters have to be brought into the kernel's order first: rows of channels, or
-/// of all terms of a sum, each whole 16 bytes long.
+/// Returns whether a launch packs the filters first: into rows of channels, or of all taps, of
+/// whole 16 bytes.
 pub(crate) fn packs(problem: &Conv2d, kernel: &Kernel) -> bool {
     if !kernel.algorithm.tensor() {
         return false;
@@ -85,7 +85,7 @@ fn whole(problem: &Conv2d, elements: usize) -> bool {
     (elements * problem.dtype().size()).is_multiple_of(PACKED_BYTES)
 }
 
-/// Steps of a tile's sum, TILE_K terms each.
+/// Steps of a tile along gemm_k, TILE_K terms each.
 pub(crate) fn steps(problem: &Conv2d, kernel: &Kernel) -> u32 {
     let tile_k = kernel.tile_k.max(1) as usize;
     let steps = match kernel.tensor_traits().all_taps {
@@ -102,7 +102,7 @@ pub(crate) fn whole_split_k(steps: u32, wanted: u32) -> u32 {
     steps.div_ceil(each).max(1)
 }
 
-/// Tiles of the output.
+/// Number of output tiles.
 pub(crate) fn tiles(problem: &Conv2d, kernel: &Kernel) -> u64 {
     let pixels = (problem.gemm_n() as u64).div_ceil(u64::from(kernel.tile_n.max(1)));
     let filters = match kernel.tensor_traits().small_groups {
@@ -222,7 +222,7 @@ pub(super) fn estimate(
     best
 }
 
-/// Terms of a sum that a step brings on average.
+/// Terms that a step loads on average.
 pub(super) fn channels(problem: &Conv2d, kernel: &Kernel) -> f64 {
     let terms = match kernel.tensor_traits().all_taps {
         true => problem.gemm_k(),

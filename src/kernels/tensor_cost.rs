@@ -13,20 +13,19 @@ use super::families::Copies;
 use super::roofline::Roofline;
 use crate::kernels::{Arch, DType, Kernel, Math};
 
-/// Work of a kernel.
+/// Figures of a problem's tiles, from which the time is modelled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
     pub tiles: u64,
     pub split_k: u32,
     /// Steps of a tile, all of split-K together.
     pub steps: u32,
-    /// Channels of a group that a step brings on average; what a tile's rows hold beyond them is
-    /// not read.
+    /// Channels per group that a step loads on average; the rest of a tile's rows is not read.
     pub channels: f64,
-    /// The share of the tiles' filters that are brought and multiplied: 1 unless the kernel leaves
-    /// out what does not exist.
+    /// Share of the tiles' filters that are loaded and multiplied: below 1 only for kernels that
+    /// skip missing filters.
     pub filters: f64,
-    /// The same of the steps' terms, which are multiplied.
+    /// Share of the steps' terms that are multiplied.
     pub terms: f64,
     pub tile_efficiency: f64,
     /// Bytes of the filters if they are packed first, or 0.
@@ -34,15 +33,15 @@ pub(super) struct Tiling {
     pub workspace: u64,
 }
 
-/// Bytes a clock that a multiprocessor gets from the L2 cache: about 5.5 TB/s shared by 132 at 1.98
-/// GHz are 21, most rows of x come from neighbours' blocks shortly before and hit better.
+/// Bytes per clock that an SM gets from the L2 cache: about 5.5 TB/s shared by 132 at 1.98 GHz are
+/// 21, most rows of x come from neighbours' blocks shortly before and hit better.
 pub(super) const L2_BYTES: f64 = 36.0;
 
 /// The same where steps are short and every one reads what its neighbour has read, a tap further
 /// on: partly from the L1 cache.
 const NEAR_BYTES: f64 = 54.0;
 
-/// Bytes a clock from shared memory.
+/// Bytes per clock from shared memory.
 const SHARED_BYTES: f64 = 128.0;
 
 /// Clocks of a step's barrier.
@@ -57,7 +56,7 @@ pub(super) const START: f64 = 1500.0;
 /// Clocks that a tile takes to end beside writing it: barriers, the epilogue's arithmetic.
 pub(super) const FINISH: f64 = 600.0;
 
-/// Clocks of a fence, an atomic and what waits for them, where blocks share a tile.
+/// Clocks of a fence, an atomic and the wait for them, with split-K.
 const MEETING: f64 = 2000.0;
 
 /// Microseconds of one launch after another in a stream, as the models have it.
@@ -132,9 +131,9 @@ fn persistent(kernel: &Kernel) -> bool {
 /// Clocks of one step of a tile.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// With enough other blocks to fill the gaps.
+    /// Clocks with enough other blocks to fill the gaps.
     busy: f64,
-    /// Of a block on its own.
+    /// Clocks of a block that runs alone.
     alone: f64,
 }
 
@@ -187,8 +186,7 @@ impl Step {
     }
 }
 
-/// Clocks of the instructions that bring a step's pixels and filters (`w` bytes) into shared
-/// memory.
+/// Clocks of the instructions that load a step's pixels and filters (`w` bytes) into shared memory.
 fn copy_clocks(kernel: &Kernel, x: f64, w: f64) -> f64 {
     // Instructions of a warp for each copy, its address and its bounds included, over four
     // schedulers.
@@ -214,8 +212,8 @@ fn conversions(kernel: &Kernel) -> f64 {
     }
 }
 
-/// Clocks of a tile's results: its stores, and where blocks share a tile the way of the partial
-/// tiles through the L2 cache.
+/// Clocks of a tile's results: its stores, and with split-K the partial tiles' way through the L2
+/// cache.
 fn finish(kernel: &Kernel, split_k: u32) -> f64 {
     let sums = f64::from(kernel.tile_m) * f64::from(kernel.tile_n);
     let store = sums * kernel.dtype.size() as f64 / L2_BYTES;
@@ -226,7 +224,7 @@ fn finish(kernel: &Kernel, split_k: u32) -> f64 {
     }
 }
 
-/// Multiply-adds a clock of one multiprocessor.
+/// Multiply-adds per clock of one SM.
 fn macs_per_clock(kernel: &Kernel, device: &Capability) -> f64 {
     let half = device.tensor_rate(kernel.arch);
     match (kernel.dtype, kernel.math) {

@@ -116,7 +116,7 @@ impl PreparedBottleneck {
         check::buffer(context, "y", &*buffers.y, problem.output().len())
     }
 
-    /// Computes the bottleneck in a stream of anyone's, on memory of anyone's.
+    /// Computes the bottleneck in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

@@ -127,7 +127,7 @@ impl PreparedBranches {
         Ok(())
     }
 
-    /// Computes all convolutions in a stream of anyone's, on memory of anyone's.
+    /// Computes all convolutions in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

@@ -28,8 +28,8 @@ impl Span {
         }
     }
 
-    /// Neither null nor off the alignment that is needed; an operand without elements may be
-    /// anything.
+    /// Refuses an address that is null or not aligned to `needs` bytes; an operand without elements
+    /// may have any.
     pub(super) fn check(&self, needs: u64) -> Result<(), Error> {
         if self.bytes == 0 {
             return Ok(());
@@ -55,7 +55,7 @@ impl Span {
             && other.address < self.address.saturating_add(self.bytes)
     }
 
-    /// Declares that writing this one does not change the other.
+    /// Refuses memory in common with another operand, of which one is written.
     pub(super) fn apart_from(&self, other: &Span) -> Result<(), Error> {
         if self.meets(other) {
             return Err(Error::Overlap {

@@ -32,7 +32,7 @@ pub struct ConvBuffers<'a, T> {
 }
 
 impl<'a, T> ConvBuffers<'a, T> {
-    /// Input, filters and output.
+    /// Collects input, filters and output.
     pub fn new(
         x: &'a dyn DeviceBuffer<T>,
         w: &'a dyn DeviceBuffer<T>,
@@ -64,7 +64,7 @@ impl<'a, T> ConvBuffers<'a, T> {
         }
     }
 
-    /// Adds what the plan computes in.
+    /// Adds the workspace of the plan.
     pub fn workspace(self, workspace: &'a mut Workspace) -> ConvBuffers<'a, T> {
         ConvBuffers {
             workspace: Some(workspace),
@@ -162,7 +162,7 @@ impl PreparedConv {
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the convolution in a stream of anyone's, on memory of anyone's.
+    /// Computes the convolution in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// Each pointer is to device memory of this context (or null, where allowed) that holds the

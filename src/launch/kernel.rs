@@ -18,7 +18,7 @@ impl<P: Operation, A> Prepared<P, A> {
         check::stream(self.context(), stream)
     }
 
-    /// See [`check::ordering`].
+    /// Checks that cudarc ordered the uses of the buffers; see [`check::ordering`].
     pub(super) fn check_ordering(&self) -> Result<(), Error> {
         check::ordering(self.context())
     }

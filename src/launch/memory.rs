@@ -67,7 +67,7 @@ impl Gpu {
     }
 }
 
-/// A buffer for the tensor; zeroed if it has gaps that the operation will not write.
+/// Allocates a buffer for the tensor, zeroed if it has gaps that the operation does not write.
 pub(crate) fn allocate<T: Element>(
     stream: &Arc<CudaStream>,
     desc: &TensorDesc,
@@ -82,7 +82,7 @@ pub(crate) fn allocate<T: Element>(
     unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error(WHAT, e))
 }
 
-/// A buffer of zeros; `what` names the call in errors.
+/// Allocates a buffer of zeros; `what` names the call in errors.
 pub(crate) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
     stream: &Arc<CudaStream>,
     len: usize,
@@ -96,7 +96,7 @@ pub(crate) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
     made.map_err(|e| driver_error(what, e))
 }
 
-/// A workspace of so many bytes, if any.
+/// Allocates a workspace of `bytes`; `None` for 0.
 pub(crate) fn workspace(stream: &Arc<CudaStream>, bytes: u64) -> Result<Option<Workspace>, Error> {
     match bytes {
         0 => Ok(None),

@@ -1,10 +1,9 @@
 //! Buffers checked against a plan, one argument struct, and the one unsafe launch.
 //!
 //! [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings give a
-//! [`PreparedConv`], [`PreparedPool`] or
-//! [`PreparedRelu`]: `Send + Sync`, to be shared by threads and launched as often as wanted. A
-//!                   launch allocates nothing and looks nothing up; it checks the buffers, fills a
-//!                   struct on the stack and calls the driver.
+//! [`PreparedConv`], [`PreparedPool`] or [`PreparedRelu`]: `Send + Sync`, shared by threads and
+//! launched as often as needed. A launch allocates nothing and looks nothing up. It checks the
+//! buffers, fills a struct on the stack and calls the driver.
 //!
 //! # Buffers
 //! Safe launches take cudarc's slices and views, as [`DeviceBuffer`] and [`DeviceBufferMut`]. A

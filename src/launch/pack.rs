@@ -50,7 +50,7 @@ impl PreparedPack {
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
 
-    /// Packs the filters in a stream of anyone's, on memory of anyone's.
+    /// Packs the filters in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw), of the filters and of the

@@ -24,7 +24,7 @@ pub struct PoolBuffers<'a, T> {
 }
 
 impl<'a, T> PoolBuffers<'a, T> {
-    /// Input and output.
+    /// Collects input and output.
     pub fn new(
         x: &'a dyn DeviceBuffer<T>,
         y: &'a mut dyn DeviceBufferMut<T>,
@@ -100,7 +100,7 @@ impl PreparedPool {
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the pooling in a stream of anyone's, on memory of anyone's.
+    /// Computes the pooling in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

@@ -82,7 +82,7 @@ impl PreparedSubsample {
         unsafe { self.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the subsampling in a stream of anyone's, on memory of anyone's.
+    /// Computes the subsampling in a raw stream, on raw device pointers.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

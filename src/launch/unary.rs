@@ -25,7 +25,7 @@ pub struct UnaryBuffers<'a, T> {
 pub type ReluBuffers<'a, T> = UnaryBuffers<'a, T>;
 
 impl<'a, T> UnaryBuffers<'a, T> {
-    /// Input and output.
+    /// Collects input and output.
     pub fn new(
         x: &'a dyn DeviceBuffer<T>,
         y: &'a mut dyn DeviceBufferMut<T>,
@@ -102,8 +102,7 @@ impl<P: Unary> Prepared<P, P::Args> {
         unsafe { self.launch_raw(stream.cu_stream(), UnaryPointers { x: y, y }) }
     }
 
-    /// Computes in a stream of anyone's, on memory of anyone's, in place if both pointers are the
-    /// same.
+    /// Computes in a raw stream, on raw device pointers, in place if both pointers are the same.
     ///
     /// # Safety
     /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).

@@ -31,7 +31,7 @@ static LOCKS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
 /// later uses wait for it.
 #[must_use]
 pub(crate) struct Use<'a> {
-    /// Records the use.
+    /// Guard whose drop records the use.
     record: Option<SyncOnDrop<'a>>,
     /// The event that is about to be recorded, where it may stand for work that the launch did not
     /// wait for.

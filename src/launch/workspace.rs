@@ -9,17 +9,17 @@ use crate::device::driver_error;
 use crate::error::Error;
 use crate::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
-/// Memory in which launches bring filters into order and add up what blocks computed in parts: at
-/// least [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
+/// Memory for packed filters and the partial tiles of split-K: at least
+/// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
 ///
-/// One will do for any number of plans, as large as the largest needs; launches that share one run
-/// one after the other, in whatever streams, unless cudarc's event tracking is off; then order them
-/// yourself or give each stream a workspace. A launch leaves it as it found it as far as the next
-/// one cares: nothing has to be set or cleared in between, and it can be part of a captured graph.
+/// One workspace of the largest size serves any number of plans. Launches that share it run one
+/// after the other, in any streams, while cudarc tracks events. Without tracking, order them
+/// yourself or give each stream a workspace. Nothing has to be cleared between launches, and a
+/// workspace can be part of a captured graph.
 #[derive(Debug)]
 pub struct Workspace {
     memory: CudaSlice<u8>,
-    /// Start in the memory.
+    /// First byte of the workspace in the memory.
     start: usize,
     len: usize,
 }
@@ -82,7 +82,7 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Its size in bytes.
+    /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.len as u64
     }
@@ -97,7 +97,7 @@ impl Workspace {
         self.memory.context()
     }
 
-    /// Its address for a launch that computes in it.
+    /// Address for a launch that uses the workspace.
     pub(super) fn pointer<'a>(&'a mut self, stream: &'a CudaStream) -> (sys::CUdeviceptr, Use<'a>) {
         let start = self.start as u64;
         let (address, used) = uses::write(&mut self.memory, stream);

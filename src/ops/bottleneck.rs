@@ -28,7 +28,7 @@ pub struct Bottleneck {
     pub w: usize,
     /// Channels of the input.
     pub channels: usize,
-    /// Channels between.
+    /// Channels of both intermediate tensors.
     pub mid_channels: usize,
     /// Channels of the output.
     pub k: usize,
@@ -120,7 +120,7 @@ impl Bottleneck {
         Ok(self.problem()?.convolutions().clone())
     }
 
-    /// All of it as one operation.
+    /// The whole bottleneck as one operation.
     ///
     /// # Errors
     /// As [`Bottleneck2dBuilder::build`](crate::problem::Bottleneck2dBuilder::build).

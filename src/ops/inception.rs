@@ -177,7 +177,7 @@ impl Inception {
     }
 }
 
-/// The channels of all branches.
+/// Adds up the channels of all branches.
 fn sum(channels: &[usize]) -> Result<usize, Error> {
     let total: u128 = channels.iter().map(|&c| c as u128).sum();
     let limit = i32::MAX as u64;

@@ -7,12 +7,12 @@ use super::{Capability, Limits, Operation, Refusal, Roofline, Score};
 use crate::kernels::{Kernel, KernelId};
 use crate::ptx;
 
-/// A kernel that was asked, and what it said.
+/// A kernel with its verdict on a problem.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// The kernel's place in the catalog.
     pub id: KernelId,
-    /// Its score, or the one reason for which it is not for the problem.
+    /// Score of the kernel, or the one reason of its refusal.
     pub evaluation: Result<Score, Refusal>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn bound<P: Operation>(problem: &P) -> Roofline {
     problem.peak_rates().bound(macs, bytes)
 }
 
-/// Asks one kernel.
+/// Evaluates one kernel for a problem.
 pub(super) fn evaluate<P: Operation>(
     problem: &P,
     device: &Capability,

@@ -159,7 +159,7 @@ impl<P: Operation> Plan<P> {
 
     /// Plans the problem with the kernel and the split-K factor that were fastest when they were
     /// measured, or within the limits alone: where nobody measured the problem, where the limits
-    /// themselves name a kernel or a split-K factor, or do not leave the winner its workspace.
+    /// themselves name a kernel or a split-K factor, or do not leave that kernel its workspace.
     ///
     /// # Errors
     /// As [`Plan::within`].

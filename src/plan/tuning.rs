@@ -44,7 +44,7 @@ fn one_line(text: &str) -> String {
     words.join(" ")
 }
 
-/// Compared quantity.
+/// Quantity by which kernels were compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Measure {
     /// Microseconds on the card, by its own events.
@@ -66,13 +66,13 @@ impl Measure {
 /// The best of a problem's candidates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TunedKernel {
-    /// The kernel.
+    /// Fastest kernel.
     pub kernel: KernelId,
-    /// Blocks that share the sum of a tile.
+    /// Split-K of the fastest kernel.
     pub split_k: u32,
-    /// Compared quantity.
+    /// Quantity by which kernels were compared.
     pub by: Measure,
-    /// The winner's amount of it.
+    /// Measured amount of that quantity.
     pub amount: f64,
     /// Number of measured candidates.
     pub of: u32,
@@ -96,7 +96,7 @@ pub(super) struct Key {
     pub card: Card,
 }
 
-/// An entry as it stands in a file. Its kernel may be one that this build has not.
+/// Entry of a file. Its kernel may be one that this build does not have.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     /// [`build`] of the crate that measured.
@@ -108,13 +108,13 @@ pub(super) struct Entry {
     pub of: u32,
 }
 
-/// The winners of earlier measurements, for one card.
+/// The fastest kernels of earlier measurements, for one card.
 ///
-/// [`Plan::tuned`](super::Plan::tuned) takes a winner where there is one for the problem, and ranks
-/// the candidates where there is none. A winner counts only for the same problem on the same card
-/// with the same driver and the same build of this crate: another compiler of the driver, or a
-/// kernel that was changed, may order candidates otherwise. [`Tuning::read`] and [`Tuning::save`]
-/// keep them in a file, which several cards and programs may share.
+/// [`Plan::tuned`](super::Plan::tuned) takes the measured kernel of the problem, and ranks the
+/// candidates if there is none. An entry counts only for the same problem on the same card with the
+/// same driver and the same build of this crate: another compiler of the driver, or a changed
+/// kernel, may change the order. [`Tuning::read`] and [`Tuning::save`] keep the entries in a file,
+/// which several cards and programs may share.
 ///
 /// ```
 /// use warpconv::plan::{Capability, Card, ConvPlan, Limits, Measure, Tuning, TunedKernel};
@@ -135,12 +135,12 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
     card: Card,
-    /// Those of other cards too, to be written back.
+    /// Entries of all cards; those of others are written back.
     pub(super) entries: BTreeMap<Key, Entry>,
 }
 
 impl Tuning {
-    /// No winners yet, for a card.
+    /// Starts a tuning of a card without entries.
     pub fn new(card: Card) -> Tuning {
         Tuning {
             card,
@@ -157,8 +157,8 @@ impl Tuning {
         &self.card
     }
 
-    /// The winner of a problem, which is named by how it prints itself. `None` if nobody measured
-    /// it on this card with this driver and this build.
+    /// Measured kernel of a problem, which is named by its notation. `None` without a measurement
+    /// on this card with this driver and build.
     pub fn tuned_kernel(&self, problem: &str) -> Option<TunedKernel> {
         let entry = self.entry(problem)?;
         if entry.build != build() {
@@ -188,7 +188,7 @@ impl Tuning {
         })
     }
 
-    /// Keeps a problem's winner in the place of an earlier one.
+    /// Stores a problem's fastest kernel in place of an earlier one.
     ///
     /// # Panics
     /// If there is no such kernel. Those that this crate gives out exist.
@@ -208,7 +208,7 @@ impl Tuning {
         self.entries.insert(key, entry);
     }
 
-    /// Winners that count for the card.
+    /// Number of entries that count for the card.
     pub fn len(&self) -> usize {
         let own = |(key, entry): &(&Key, &Entry)| key.card == self.card && entry.build == build();
         self.entries.iter().filter(own).count()

@@ -36,20 +36,20 @@ const RENAMED: [(&str, &str); 6] = [
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuningError {
-    /// The system does not let it be read or written.
+    /// The system cannot read or write the file.
     #[error("{}: {error}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the system.
         error: io::Error,
     },
-    /// The file is not what it should be.
+    /// The content of the file is wrong.
     #[error("{}: {reason}", path.display())]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Description of the fault.
+        /// Fault of the content.
         reason: TuningReason,
     },
 }
@@ -58,16 +58,16 @@ pub enum TuningError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuningReason {
-    /// It does not begin as one.
+    /// The text does not begin as a tuning file.
     #[error("no tuning file of warpconv")]
     Foreign,
-    /// It is of a later version of this crate.
+    /// The file is of a later version of this crate.
     #[error("a tuning file of format {found}; this version reads format {FORMAT}")]
     Format {
-        /// Its format.
+        /// Format number of the file.
         found: u32,
     },
-    /// It does not end as it should.
+    /// The end line is missing or wrong.
     #[error("the tuning file is cut off")]
     CutOff,
     /// A line cannot be read.
@@ -75,7 +75,7 @@ pub enum TuningReason {
     Line {
         /// The line, from 1.
         line: usize,
-        /// Description of the fault.
+        /// Fault of the line.
         what: &'static str,
     },
     /// A kernel has the name that its family had in an earlier version.
@@ -94,16 +94,16 @@ pub enum TuningReason {
     /// The text is not the one that was written.
     #[error("the tuning file is damaged: its checksum does not match")]
     Checksum,
-    /// It is too large to be one.
+    /// The file is larger than any tuning file.
     #[error("{bytes} bytes are more than a tuning file has")]
     TooLarge {
-        /// Its size.
+        /// Size of the file.
         bytes: u64,
     },
 }
 
 impl TuningReason {
-    /// Returns whether what is there belongs to somebody else and must not be overwritten.
+    /// Returns whether the file is not a tuning file of this version, and must not be overwritten.
     fn keeps_out(&self) -> bool {
         matches!(
             self,
@@ -119,7 +119,7 @@ impl Tuning {
         place(|name| std::env::var_os(name))
     }
 
-    /// Reads a file; one that does not exist has no winners.
+    /// Reads a file; a missing one has no entries.
     ///
     /// # Errors
     /// [`TuningError`] if it cannot be read, or is damaged or no tuning file. Plans do well
@@ -135,9 +135,9 @@ impl Tuning {
         Ok(Tuning::with_entries(card, entries))
     }
 
-    /// Adds the winners that count for the card to a file, whose other entries stay; those of the
-    /// card by another build go. Whoever reads meanwhile sees the file as it was or as it is; of
-    /// programs that write at the same time, none loses its winners. A damaged file is replaced.
+    /// Adds the card's entries to a file. Entries of other cards stay, and the card's entries of
+    /// another build are removed. Concurrent readers see the old or the new file, and concurrent
+    /// writers lose no entry. A damaged file is replaced.
     ///
     /// # Errors
     /// [`TuningError`] if it cannot be written, and for what is in its place and not a tuning file,

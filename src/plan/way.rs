@@ -22,16 +22,16 @@ use crate::problem::{Bottleneck2d, Conv2d};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum BottleneckWay {
-    /// One launch.
+    /// One launch computes all of it.
     Fused {
-        /// Its plan.
+        /// Plan of the launch.
         plan: Box<BottleneckPlan>,
         /// Estimate of three launches, in microseconds; infinite where they cannot be planned.
         separate_us: f64,
     },
     /// Three launches, with tensors in device memory between them.
     Separate {
-        /// Their plans.
+        /// Plans of the three launches.
         plans: Box<[ConvPlan; 3]>,
         /// Reason against one launch.
         why: Unfused,
@@ -46,7 +46,7 @@ pub enum Unfused {
     Refused(Vec<(KernelId, Refusal)>),
     /// The model ranks three launches before the best kernel that takes it.
     Slower {
-        /// The kernel.
+        /// Best kernel for one launch.
         kernel: KernelId,
         /// The model's time of one launch, in microseconds.
         fused_us: f64,
@@ -65,8 +65,8 @@ impl BottleneckWay {
         BottleneckWay::choose(problem, capability, &limits, nobody)
     }
 
-    /// As [`BottleneckWay::new`], within limits and with the kernels that were fastest where
-    /// somebody measured.
+    /// As [`BottleneckWay::new`], within limits and with measured kernels where a measurement
+    /// exists.
     ///
     /// # Errors
     /// As [`BottleneckWay::new`].

@@ -9,19 +9,18 @@ use crate::problem::{Branches, Conv2d};
 pub(crate) struct WorkspaceParts {
     /// The packed filters, behind the counters.
     pub filter: u64,
-    /// The sums of blocks that share a tile, behind those.
+    /// Partial tiles, behind the packed filters.
     pub partials: u64,
 }
 
 impl Plan<Conv2d> {
-    /// Returns whether a launch brings the filters into the kernel's order first, by a kernel of
-    /// its own. To do that once instead of every time, see
-    /// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
+    /// Returns whether a launch packs the filters first, by a kernel of its own. To pack once
+    /// instead of every time, see [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
     pub fn packs_filter(&self) -> bool {
         self.grid() > 0 && tensor::packs(self.problem(), self.kernel())
     }
 
-    /// Blocks that share the sum of a tile; 1 where each has a tile of its own.
+    /// Split-K: blocks per output tile; 1 if each block has tiles of its own.
     pub fn split_k(&self) -> u32 {
         self.score().split_k
     }
@@ -56,8 +55,8 @@ impl Plan<Branches> {
         u32::from(self.grid() > 0)
     }
 
-    /// Blocks that share the sum of a tile of the product with the longest sums; those of the
-    /// others are shared by as many as make their parts no longer.
+    /// Split-K of the product with the longest gemm_k. The other products take as much as keeps
+    /// their partial sums no longer.
     pub fn split_k(&self) -> u32 {
         self.score().split_k
     }

@@ -334,7 +334,7 @@ impl Branches {
         }
     }
 
-    /// Multiplications.
+    /// Multiply-adds.
     pub fn macs(&self) -> u64 {
         let each = self.products.iter().map(|product| product.merged.macs());
         each.fold(0, u64::saturating_add)

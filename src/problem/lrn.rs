@@ -17,7 +17,7 @@ pub struct LrnParameters {
     pub size: usize,
     /// Factor of the mean of the squares (channels outside the tensor count as zeros).
     pub alpha: f64,
-    /// The power.
+    /// Exponent of the denominator.
     pub beta: f64,
     /// Constant added to the mean.
     pub k: f64,

@@ -11,7 +11,7 @@ use crate::problem::{DType, Layout};
 /// Activation at the end of a subsampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     #[default]
     Identity,
     /// `max(x, 0)`, NaN kept.
@@ -138,7 +138,7 @@ impl Subsample {
         })
     }
 
-    /// With the output that window and stride make.
+    /// Recomputes the output from window and stride.
     fn sized(self, slice: Option<(usize, usize)>) -> Result<Self, Error> {
         for (what, extents) in [
             ("a side of the window", self.window.kernel),

@@ -1,4 +1,4 @@
-//! The hyperbolic tangent and LeNet-5's squashing function.
+//! The scaled hyperbolic tangent, LeNet-5's activation.
 
 use crate::error::Error;
 use crate::problem::pair::{Pair, Real, pair_methods};
@@ -15,8 +15,8 @@ pub struct Tanh {
 }
 
 impl Tanh {
-    /// The amplitude and the slope of LeNet-5's squashing function (LeCun et al. 1998, appendix A):
-    /// 1.7159 and 2/3.
+    /// The amplitude and the slope of LeNet-5's activation (LeCun et al. 1998, appendix A): 1.7159
+    /// and 2/3.
     pub const LENET5: [f64; 2] = [1.7159, 2.0 / 3.0];
 
     /// The hyperbolic tangent (amplitude 1, slope 1) between two dense tensors.

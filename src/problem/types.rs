@@ -2,7 +2,7 @@
 //!
 //! build.rs includes this file too: it depends on `core` alone.
 
-/// Storage type of an element. Sums are always in f32.
+/// Storage type of an element. Accumulators are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE 754 binary32.
@@ -17,7 +17,7 @@ impl DType {
     /// Every storage type.
     pub const ALL: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
 
-    /// Bytes an element takes.
+    /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
             DType::F32 => 4,

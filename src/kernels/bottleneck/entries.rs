@@ -7,7 +7,7 @@
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
 
-/// Adds them in a fixed order.
+/// Adds the family's kernels in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     all.extend(
         SIMT.iter()
@@ -27,10 +27,10 @@ struct Entry {
     dtype: DType,
     math: Math,
     layout: Layout,
-    /// Rows, columns, narrow channels.
+    /// Rows, columns and middle channels of a tile.
     tile: [u32; 3],
     stride: u32,
-    /// Bytes of a copy of x.
+    /// Bytes per copy of x.
     vector: u32,
     threads: u32,
     stages: u32,
@@ -102,8 +102,8 @@ const SIMT: [Entry; 17] = [
     cores_75(Layout::Nhwc, [8, 8, 64]),
 ];
 
-/// As many blocks a multiprocessor as shared memory of compute capability 9.0 holds while all of a
-/// tile's sums find registers.
+/// Entry on CUDA cores, with as many blocks per SM as shared memory of compute capability 9.0 and
+/// the registers of the accumulators allow.
 const fn simt(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry {
     Entry {
         arch: Arch::Sm80,
@@ -119,7 +119,7 @@ const fn simt(layout: Layout, tile: [u32; 3], stride: u32, vector: u32) -> Entry
     }
 }
 
-/// Without copies behind the back of a thread a third stage would gain nothing.
+/// Entry without `cp.async`, where a third stage would gain nothing.
 const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     Entry {
         arch: Arch::Sm75,
@@ -128,7 +128,8 @@ const fn cores_75(layout: Layout, tile: [u32; 3]) -> Entry {
     }
 }
 
-/// Layout of `kernels/bottleneck/simt_tile.cuh`: area A, area B, places.
+/// Bytes of shared memory, laid out as in `kernels/bottleneck/simt_tile.cuh`: area A, area B,
+/// places.
 fn simt_shared(kernel: &Kernel) -> u32 {
     let (wide, mid_channels) = (kernel.vector == 16, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;
@@ -160,8 +161,8 @@ fn simt_shared(kernel: &Kernel) -> u32 {
 // -------------------------------------------------------------------------------------------------
 // mma.sync: kernels/bottleneck/mma.cu
 
-/// A tile (rows, columns, narrow channels), its stride, bytes of a copy of x, threads, blocks a
-/// multiprocessor.
+/// A tile (rows, columns, middle channels), its stride, bytes per copy of x, threads, blocks per
+/// SM.
 type Patch = ([u32; 3], u32, u32, u32, u32);
 
 /// Tiles of f16 and bf16. Two groups of four warps keep all filters in shared memory, of which only
@@ -225,12 +226,12 @@ fn mma(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Returns whether a kernel brings its filters again for each patch.
+/// Returns whether a kernel loads its filters anew for each patch.
 pub(super) fn streams_filters(kernel: &Kernel) -> bool {
     kernel.algorithm == Algorithm::Bottleneck && kernel.threads == STREAMED
 }
 
-/// As `kernels/bottleneck/mma_patch.cuh` lays it out.
+/// Bytes of shared memory, laid out as in `kernels/bottleneck/mma_patch.cuh`.
 fn mma_shared(kernel: &Kernel) -> u32 {
     let (size, mid_channels) = (kernel.dtype.size() as u32, kernel.tile_k);
     let halo = |outputs: u32| (outputs - 1) * kernel.stride + 3;

@@ -196,8 +196,8 @@ impl Tile {
     }
 }
 
-/// Multiply-adds a clock of one multiprocessor: short products between barriers reach this share of
-/// the best programs'.
+/// Multiply-adds per clock of one SM: short products between barriers reach this share of the best
+/// programs' rate.
 fn macs_per_clock(kernel: &Kernel, device: &Capability) -> f64 {
     let half = device.tensor_rate(kernel.arch);
     match (kernel.algorithm, kernel.dtype) {

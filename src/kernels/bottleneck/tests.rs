@@ -34,7 +34,7 @@ fn rounded() -> Capability {
     }
 }
 
-/// Tiles of 4 x 8 outputs and 16 narrow channels, two blocks per multiprocessor.
+/// Tiles of 4 x 8 outputs and 16 middle channels, two blocks per multiprocessor.
 fn tiled(algorithm: Algorithm, dtype: DType) -> Kernel {
     Kernel {
         algorithm,

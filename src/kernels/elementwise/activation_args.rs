@@ -1,4 +1,4 @@
-//! The argument structs of the squashing function and of LeNet-5's subsampling: a mirror of
+//! The argument structs of the scaled hyperbolic tangent and of LeNet-5's subsampling: a mirror of
 //! `kernels/elementwise/args.cuh` and `kernels/pool/args.cuh`, field by field.
 
 use crate::kernels::args::{

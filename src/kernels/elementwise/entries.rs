@@ -4,7 +4,7 @@ use super::simt::one_by_one;
 use super::{Algorithm, Kernel};
 use super::{DType, Layout};
 
-/// ReLU.
+/// Adds the ReLU kernels.
 pub(super) fn relu(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         all.push(Kernel {
@@ -15,7 +15,7 @@ pub(super) fn relu(all: &mut Vec<Kernel>) {
     }
 }
 
-/// All others.
+/// Adds the kernels of the other elementwise operations.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         for layout in Layout::ALL {

@@ -4,7 +4,7 @@ use super::tile::{Tile, tile};
 use super::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
 use super::{DType, Layout, Math};
 
-/// Adds them in a fixed order.
+/// Adds the family's kernels in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     for dtype in [DType::F16, DType::Bf16] {
         half(all, dtype);
@@ -15,9 +15,9 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     turing(all);
 }
 
-/// Tiles of f16 and bf16 on compute capability 8.0 and later. What has four warps of 64x64 sums
-/// takes all registers of two blocks per multiprocessor; x in pieces of 4 and 2 bytes takes more
-/// threads to bring than to multiply.
+/// Tiles of f16 and bf16 on compute capability 8.0 and later. Four warps with accumulators of 64x64
+/// each take all registers of two blocks per SM. Copies of 4 and 2 bytes need more threads to load
+/// x than to multiply it.
 const HALF_NHWC: [Tile; 11] = [
     tile(128, 256, 64).vector(16).threads(256).stages(3),
     tile(128, 128, 64).vector(16).stages(3).blocks(2),
@@ -105,8 +105,8 @@ const PRODUCTS: [(DType, Math); 4] = [
     (DType::F32, Math::Tf32x3),
 ];
 
-/// Sums over all taps and channels at once. x is brought element by element, whatever its
-/// alignment.
+/// Adds kernels whose gemm_k runs through all taps and channels. They load x element by element,
+/// whatever its alignment.
 fn few_channels(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         for layout in Layout::ALL {
@@ -129,8 +129,8 @@ fn few_channels(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`. A pixel's row is
-/// 128 bytes of groups.
+/// Adds kernels for groups of up to 8, 16 and, of 16-bit types, 32 channels and filters: `tile_k`.
+/// A pixel's row is 128 bytes of groups.
 fn small_groups(all: &mut Vec<Kernel>) {
     for (dtype, math) in PRODUCTS {
         let (tile_m, least) = match dtype {
@@ -171,7 +171,7 @@ fn small_groups(all: &mut Vec<Kernel>) {
     }
 }
 
-/// f16 on compute capability 7.5: everything goes through registers.
+/// Adds kernels of f16 on compute capability 7.5, which copy through registers.
 fn turing(all: &mut Vec<Kernel>) {
     for (layout, vectors) in [(Layout::Nhwc, &[16, 2][..]), (Layout::Nchw, &[2])] {
         for &vector in vectors {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::problem::Conv2d;
 
-/// The family.
+/// Family of the convolution kernels by `mma.sync`.
 pub(crate) struct Mma;
 
 impl ConvFamily for Mma {

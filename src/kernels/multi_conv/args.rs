@@ -24,7 +24,7 @@ pub struct Destination {
     pub reserved: i32,
 }
 
-/// One product.
+/// Arguments of one product.
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

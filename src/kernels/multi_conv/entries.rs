@@ -22,7 +22,7 @@ const TF32_NHWC: [Tile; 3] = [
 ];
 const TF32_NCHW: [Tile; 1] = [tile(64, 64, 32).vector(4).stages(4).blocks(3)];
 
-/// Adds them in a fixed order.
+/// Adds the family's kernels in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     for dtype in [DType::F16, DType::Bf16] {
         add(all, dtype, Math::Strict, Layout::Nhwc, &HALF_NHWC);

@@ -11,13 +11,12 @@ use crate::kernels::{Algorithm, Kernel, Layout};
 use crate::kernels::{Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score};
 use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 
-/// The most blocks that share a sum, unless somebody asks for more.
+/// Largest split-K, unless the limits name another.
 const MAX_SPLIT_K: u32 = 16;
 
-/// Parts of sums that several blocks share may move as much as this share of what a launch has to
-/// move: written once and read once. So a launch stays within 1.2 times its least, and a module of
-/// two within 1.25 times the least of three. Who asks for a number of blocks, or measured one to be
-/// faster, gets it.
+/// Divisor of the least traffic: partial tiles, written once and read once, may move at most a
+/// fifth of it. So a launch stays within 1.2 times its least, and a module of two within 1.25 times
+/// the least of three. Who asks for a number of blocks, or measured one to be faster, gets it.
 const PARTIALS_SHARE: u64 = 5;
 
 /// Filters by which a tile's are multiplied: two warps' sixteen. The kernel asserts it, and
@@ -27,7 +26,7 @@ const FILTERS: usize = 32;
 /// Bytes of a row of channels by which it is multiplied.
 const ROW_BYTES: usize = 32;
 
-/// Steps that one of a pooled product takes as long as, where each cell is brought into shared
+/// Steps that one of a pooled product takes as long as, where each cell is loaded into shared
 /// memory once: the maxima of nine are taken before the tile is multiplied. A guess.
 const POOLED_STEP: u32 = 2;
 
@@ -126,7 +125,7 @@ impl Operation for Branches {
     }
 }
 
-/// Steps of the longest sum.
+/// Steps of the product with the longest gemm_k.
 fn longest(problem: &Branches, kernel: &Kernel) -> u32 {
     let each = problem.products().iter();
     each.map(|product| steps(product.merged(), kernel))
@@ -134,7 +133,7 @@ fn longest(problem: &Branches, kernel: &Kernel) -> u32 {
         .unwrap_or(1)
 }
 
-/// Blocks that share a tile's sum, of each product: if `split_k` share the longest one.
+/// Split-K of each product, if the one with the longest gemm_k has `split_k`.
 pub(crate) fn split_k_of(
     problem: &Branches,
     kernel: &Kernel,
@@ -162,8 +161,8 @@ fn product_alignment(product: &Product) -> usize {
     }
 }
 
-/// Layout of partial tiles in the workspace: first counters, as [`WORKSPACE_COUNTERS`], then the
-/// parts. For each product its first counter and its first byte of parts; then the bytes in all.
+/// Layout of the workspace: counters ([`WORKSPACE_COUNTERS`] bytes), then partial tiles. Returns
+/// each product's first counter and first byte of partial tiles, and the bytes in all.
 pub(crate) fn partials_layout(
     problem: &Branches,
     kernel: &Kernel,
@@ -194,8 +193,7 @@ pub(crate) fn partials_layout(
     (places, needs)
 }
 
-/// Bytes of parts of sums that a launch moves: what the workspace holds of them, written and read
-/// again.
+/// Bytes that partial tiles move in a launch: those of the workspace, written and read once.
 fn partials_moved(problem: &Branches, kernel: &Kernel, split_k: u32) -> u64 {
     let (_, needs) = partials_layout(problem, kernel, split_k);
     let counters = WORKSPACE_COUNTERS.next_multiple_of(WORKSPACE_ALIGNMENT);

@@ -30,7 +30,7 @@ fn conv(dtype: DType, layout: Layout, c: usize, image: [usize; 2], k: usize, r: 
         .expect("a valid problem")
 }
 
-/// The widths up to which the kernel brings cells into shared memory, and what a step costs there
+/// The widths up to which the kernel loads cells into shared memory, and what a step costs there
 /// and beyond.
 #[test]
 fn pooled_steps_are_quick_where_the_cells_fit() {

@@ -12,7 +12,7 @@ struct Tiles {
     half_sm75: &'static [(u32, u32)],
 }
 
-/// Direct, 1x1 and grouped convolution.
+/// Adds the kernels of direct, 1x1 and grouped convolution.
 pub(super) fn convolution(all: &mut Vec<Kernel>) {
     let products = [
         Tiles {
@@ -84,7 +84,7 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
 /// A tile of `kernels/simt/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in.
 /// Every thread owns 8x8 sums, or 4x8 where there are 32 filters, so that 128 registers a thread
 /// and 512 threads a multiprocessor fit each other; 168 and 384 where 64 threads share out a 64x64
-/// tile and each brings 16 elements per step through registers.
+/// tile and each loads 16 elements per step through registers.
 fn matrix_product(tile_m: u32, tile_n: u32, arch: Arch) -> Kernel {
     let sums = if tile_m < 64 { 32 } else { 64 };
     let threads = tile_m * tile_n / sums;
@@ -111,9 +111,9 @@ fn matrix_product(tile_m: u32, tile_n: u32, arch: Arch) -> Kernel {
     }
 }
 
-/// Depthwise convolution. `tile_k` is the filter that a module is made for (`tile_k` x `tile_k`,
-/// vertical stride 1 or 2, no vertical dilation), or 1 for any; `tile_m` the output rows a thread
-/// makes.
+/// Adds the kernels of depthwise convolution. `tile_k` is the filter that a module is made for
+/// (`tile_k` x `tile_k`, vertical stride 1 or 2, no vertical dilation), or 1 for any; `tile_m` is
+/// the output rows per thread.
 pub(super) fn depthwise(all: &mut Vec<Kernel>) {
     for dtype in DType::ALL {
         for layout in Layout::ALL {

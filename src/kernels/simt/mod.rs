@@ -10,7 +10,7 @@ use super::{
 };
 use crate::problem::{Conv2d, FilterLayout};
 
-/// The family.
+/// Family of the convolution kernels on CUDA cores.
 pub(crate) struct Simt;
 
 impl ConvFamily for Simt {
@@ -82,9 +82,9 @@ pub(super) fn blocks(problem: &Conv2d, kernel: &Kernel) -> u64 {
     ConvArgs::from(problem).set_grid(kernel)
 }
 
-/// Instructions that bring one element into shared memory. A multiply-add of the tile needs
-/// 1 / tile_m + 1 / tile_n elements; from there a thread that keeps `outputs` sums, a square of
-/// them, fetches 2 / sqrt(outputs) values for each.
+/// Instructions that load one element into shared memory. A multiply-add of the tile needs
+/// `1/tile_m + 1/tile_n` elements; from there a thread that keeps `outputs` sums, a square of them,
+/// fetches 2 / sqrt(outputs) values for each.
 pub(super) fn fill_instructions(kernel: &Kernel) -> f64 {
     match kernel.algorithm {
         // No bounds in the image, no taps.

@@ -3,7 +3,7 @@
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
 
-/// Adds them in a fixed order.
+/// Adds the family's kernels in a fixed order.
 pub(super) fn kernels(all: &mut Vec<Kernel>) {
     for dtype in [DType::Bf16, DType::F16, DType::F32] {
         copied(all, dtype);
@@ -11,8 +11,8 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     }
 }
 
-/// Filters, pixels, channels of 16 bits, stages and blocks a multiprocessor of a tile whose x comes
-/// by bulk copies. As many stages as shared memory has room for.
+/// Filters, pixels, channels of 16 bits, stages and blocks per SM of a tile whose x TMA loads.
+/// Stages fill shared memory.
 const COPIED: [[u32; 5]; 8] = [
     [128, 128, 64, 6, 1],
     [256, 128, 64, 4, 1],
@@ -38,8 +38,8 @@ fn copied(all: &mut Vec<Kernel>, dtype: DType) {
     }
 }
 
-/// Layout, bytes a copy, filters, pixels, threads, stages and blocks a multiprocessor of a tile
-/// whose x is gathered. Two warpgroups take turns where x passes through registers.
+/// Layout, bytes per copy, filters, pixels, threads, stages and blocks per SM of a tile whose x is
+/// gathered. Two warpgroups take turns where x passes through registers.
 const GATHERED: [(Layout, u32, [u32; 5]); 10] = [
     (Layout::Nhwc, 16, [128, 128, 384, 5, 1]),
     (Layout::Nhwc, 16, [64, 128, 384, 3, 2]),

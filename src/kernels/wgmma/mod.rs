@@ -6,7 +6,7 @@ use super::tensor_args::TensorArgs;
 use super::{Algorithm, Capability, Kernel, Limits, Refusal, Roofline, Score};
 use crate::problem::Conv2d;
 
-/// The family.
+/// Family of the convolution kernels by `wgmma`.
 pub(crate) struct Wgmma;
 
 impl ConvFamily for Wgmma {
@@ -49,7 +49,7 @@ impl ConvFamily for Wgmma {
     }
 }
 
-/// Limits of a tensor map in im2col mode; see kernels/wgmma/args.cuh.
+/// Checks the limits of a tensor map in im2col mode; see `kernels/wgmma/args.cuh`.
 pub(super) fn boxes(problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
     let multiple = kernel.tile_k as usize;
     if problem.groups() > 1 && !problem.group_c().is_multiple_of(multiple) {

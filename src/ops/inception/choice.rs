@@ -36,10 +36,10 @@ impl InceptionForm {
     }
 }
 
-/// A form, and what the planner expects of it.
+/// A form with the planner's estimate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InceptionEstimate {
-    /// The form.
+    /// Form of the estimate.
     pub form: InceptionForm,
     /// Launches, bytes and the model's time; or why no kernel takes one of its launches.
     pub expected: Result<GraphEstimate, String>,
@@ -49,14 +49,14 @@ pub struct InceptionEstimate {
 /// times.
 #[derive(Clone, Debug)]
 pub struct InceptionChoice {
-    /// The form that is taken.
+    /// Form with the shortest expected time.
     pub form: InceptionForm,
-    /// Its launches.
+    /// Graph of that form.
     pub module: Graph,
-    /// Of each form, in the order of [`InceptionForm::ALL`].
+    /// Estimates of all forms, in the order of [`InceptionForm::ALL`].
     pub estimates: [InceptionEstimate; 3],
-    /// Reason why not two launches, unless they are two: what the model says, or the first kernel's
-    /// reason.
+    /// Reason against two launches, if another form is taken: the model's times, or a kernel's
+    /// refusal.
     pub reason: Option<String>,
 }
 
@@ -74,8 +74,8 @@ impl Inception {
     }
 
     /// The form of which the planner expects the shortest time on the device: its model of every
-    /// launch, and [`LAUNCH_US`] between two. Of equals that with fewer launches. What no kernel
-    /// takes is not in the race: strict f32, which CUDA cores compute, and devices without
+    /// launch, and [`LAUNCH_US`] between two. Of equals that with fewer launches. Forms that no
+    /// kernel takes are left out: strict f32, which CUDA cores compute, and devices without
     /// `cp.async` are left with separate launches. Pure: no device is touched.
     ///
     /// # Errors

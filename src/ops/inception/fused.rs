@@ -13,8 +13,7 @@ impl Inception {
     /// 5x5.
     ///
     /// The filters, in the order of [`Graph::weights`]: 1x1, 3x3 reduce, 5x5 reduce, pool
-    /// projection, 3x3, 5x5, all [`FilterLayout::Packed`], so that nothing has to bring them into
-    /// order at each launch.
+    /// projection, 3x3, 5x5, all [`FilterLayout::Packed`], so that no launch packs them.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`] and [`Branches::new`].
@@ -130,7 +129,7 @@ impl Inception {
     }
 }
 
-/// The products of a module.
+/// The products of an Inception module.
 struct Parts {
     over_input: Product,
     projection: Product,

@@ -13,10 +13,10 @@ use crate::problem::{DType, Layout, Math};
 /// Tensor that a bottleneck adds to its output before the last ReLU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Added {
-    /// Nothing.
+    /// No tensor is added.
     #[default]
     Nothing,
-    /// Its own input, which has the output's shape: nobody hands it over a second time.
+    /// The bottleneck's own input, which has the output's shape and is not passed a second time.
     Input,
     /// A tensor of the output's shape: a projected shortcut.
     Tensor,
@@ -178,7 +178,7 @@ impl Bottleneck2d {
         self.convolutions[2].residual()
     }
 
-    /// Multiplications, those with padding included.
+    /// Multiply-adds, those with padding included.
     pub fn macs(&self) -> u64 {
         let macs = self.convolutions.iter().map(Conv2d::macs);
         macs.fold(0, u64::saturating_add)

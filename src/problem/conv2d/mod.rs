@@ -18,8 +18,8 @@ pub enum FilterLayout {
     /// Filter, row, column, channel (OHWI).
     Krsc,
     /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
-    /// and the rest zero: [`Conv2d::filter_pitch`]. The form that kernels on tensor cores read;
-    /// from any other one their launch makes it first, every time.
+    /// and the rest zero: [`Conv2d::filter_pitch`]. The layout that kernels on tensor cores read;
+    /// their launches pack any other one first, every time.
     Packed,
 }
 
@@ -404,12 +404,12 @@ impl Conv2d {
         self.n() * self.p() * self.q()
     }
 
-    /// Length of the matrix product's sums: `group_c * r * s`.
+    /// Depth of the matrix product: `group_c * r * s`.
     pub fn gemm_k(&self) -> usize {
         self.group_c() * self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// Multiplications, those with padding included: `n * p * q * k * group_c * r * s`.
+    /// Multiply-adds, those with padding included: `n * p * q * k * group_c * r * s`.
     pub fn macs(&self) -> u64 {
         self.gemm_n() as u64 * self.filter_elements() as u64
     }

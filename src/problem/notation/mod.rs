@@ -1,5 +1,4 @@
-//! Problems as text, in the notation of oneDNN's benchdnn, so that peers' shape files run as they
-//! are.
+//! Problems as text, in the notation of oneDNN's benchdnn, whose shape files run unchanged.
 //!
 //! A problem is a run of fields, each a key and a number, in any order, with `_` ignored between
 //! them, and a name at the end: `g2mb256_ic96ih27_oc256oh27_kh5ph2n"alexnet:conv2"`.
