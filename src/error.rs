@@ -1,4 +1,4 @@
-//! The one error type of the crate: every variant carries the numbers that it complains about.
+//! The one error type of the crate. Every variant carries its values.
 
 use std::fmt;
 

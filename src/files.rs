@@ -1,11 +1,11 @@
 //! Reading files whole, none without an end: every file that the crate or its command line reads
 //! comes through here.
 //!
-//! A size that the system tells is no bound: `/dev/zero` and a pipe have none, and a file may grow
-//! while it is read. So each kind of file has a stated maximum, at most one byte more than that is
-//! ever read, and what is no regular file is refused before it is opened, since opening a pipe that
-//! nobody writes to waits forever. Shape files may also be pipes that are open already, as a
-//! shell's `<(...)` and `/dev/stdin` are; these end when their writer does.
+//! The size that the system reports is no bound: `/dev/zero` and a pipe have none, and a file may
+//! grow while it is read. So each kind of file has a stated maximum, at most one byte more than
+//! that is ever read, and what is no regular file is refused before it is opened, since opening a
+//! pipe that nobody writes to waits forever. Shape files may also be pipes that are open already,
+//! as a shell's `<(...)` and `/dev/stdin` are; these end when their writer does.
 
 use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};

@@ -51,8 +51,7 @@ pub(super) fn load(_sm: u32) -> Result<usize, Error> {
     })
 }
 
-/// The capability that the emulator poses as where nobody asked for one: what its own variable
-/// says, else 9.0.
+/// Capability of the emulator if none was asked for: that of its own variable, else 9.0.
 pub(super) fn default_sm() -> u32 {
     let named = std::env::var("PTX_EMULATOR_SM").ok();
     let first = named.as_deref().and_then(|list| list.split(',').next());

@@ -1,9 +1,9 @@
-//! A device: its context, a stream, what it can do, and the kernels loaded into it.
+//! A device: its context, a stream, its capability, and the kernels loaded into it.
 //!
 //! [`Gpu::open`] looks for NVIDIA's driver itself before cudarc touches anything (cudarc panics
-//! where there is none) and can put ptx-emulator in its place (feature `emulator`). A process
-//! speaks to one driver only: the first choice stands until the process ends, and a later one that
-//! contradicts it is [`Error::DriverInUse`].
+//! where there is none) and can put ptx-emulator in its place (feature `emulator`). A process uses
+//! one driver only. The first choice stands until the process ends; a later one that contradicts it
+//! is [`Error::DriverInUse`].
 
 mod choice;
 mod contexts;
@@ -69,7 +69,7 @@ impl Gpu {
     /// [`DeviceChoice::Auto`] takes the emulator where there is no GPU: no driver, one that does
     /// not start (the toolkit's stub among them) or is too old, or one without a device. A GPU that
     /// is there and takes no work now is an error instead, since the emulator is slower by orders
-    /// of magnitude: who wants it then names it.
+    /// of magnitude. A caller that accepts that names the emulator.
     ///
     /// # Errors
     /// - [`Error::NoDriver`] if NVIDIA's driver is asked for and cannot be loaded or initialised.

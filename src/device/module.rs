@@ -1,4 +1,4 @@
-//! The modules of the catalog, loaded into a context once each, on first use.
+//! Modules of the catalog, each loaded into a context once, on its first use.
 
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
@@ -80,8 +80,8 @@ fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Err
     function
 }
 
-/// The module's kernel, which is told of the shared memory that launches will ask for: of more than
-/// 48 KiB a function has to know beforehand.
+/// Finds the module's kernel and sets its dynamic shared memory, which above 48 KiB a launch cannot
+/// ask for by itself.
 fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
     use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX;
     let entry = CString::new(name).unwrap_or_default();

@@ -24,10 +24,10 @@ pub struct Prepared<P, A> {
 pub struct FunctionAttributes {
     /// Registers per thread.
     pub registers: u32,
-    /// Bytes of local memory of a thread: spilled registers and arrays. These kernels mean to have
+    /// Bytes of local memory per thread: spilled registers and arrays. These kernels should have
     /// none.
     pub local_bytes: u32,
-    /// Bytes of shared memory of a block: what the module declares and what a launch adds.
+    /// Bytes of shared memory per block: those of the module, and those that a launch adds.
     pub shared_bytes: u32,
 }
 

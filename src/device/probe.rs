@@ -1,4 +1,4 @@
-//! Asking for NVIDIA's driver without touching cudarc, which panics where there is none, or where
+//! Probes for NVIDIA's driver without touching cudarc, which panics where there is none, or where
 //! it lacks a function.
 //!
 //! cudarc opens `libcuda.so` by that name at its first call, and only where there is none the names

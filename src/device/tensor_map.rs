@@ -1,8 +1,7 @@
-//! Tensor maps: what the instructions that copy boxes of a tensor are told of it, encoded by the
-//! driver.
+//! Tensor maps: descriptors by which TMA copies boxes of a tensor, encoded by the driver.
 //!
 //! The driver's functions are looked up when first needed: they came with CUDA 12.0, and this crate
-//! runs on older drivers as long as no kernel wants them.
+//! runs on older drivers as long as no kernel needs them.
 
 use std::ffi::{c_int, c_void};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Meaning of a driver's error code, in the driver's words and ours. cudarc's names for them are an
-//! enum, which a newer driver's codes are not in.
+//! Meaning of a driver's error code, in the driver's words and ours. cudarc has an enum of codes,
+//! which lacks those of newer drivers.
 
 use std::ffi::{CStr, c_char, c_int};
 

@@ -1,4 +1,4 @@
-//! Several convolutions as one step of a module.
+//! Several convolutions as one step of a graph.
 
 use std::array::from_fn;
 

@@ -331,7 +331,7 @@ impl Kernel {
     }
 }
 
-/// A kernel's place in [`kernels`]; the PTX table of the build has the same order.
+/// Index of a kernel in [`kernels`]; the PTX table of the build has the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KernelId(pub usize);
 

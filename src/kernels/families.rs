@@ -52,7 +52,7 @@ pub(crate) enum ConvArguments {
     TensorMaps(TensorArgs),
 }
 
-/// The way in which a kernel copies the pixels of a tile.
+/// Kind of copies by which a kernel loads the pixels of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Copies {
     /// Vectors of [`Kernel::vector`] bytes.
@@ -99,7 +99,7 @@ impl Kernel {
         family.map_or(TensorTraits::default(), |family| family.tensor_traits(self))
     }
 
-    /// The way in which the kernel rounds.
+    /// Rounding of the kernel.
     #[doc(hidden)]
     pub fn rounding(&self) -> Rounding {
         let traits = self.tensor_traits();

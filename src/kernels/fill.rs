@@ -1,4 +1,4 @@
-//! From a problem to its kernels' argument structs, pointers aside, and from there to a schedule.
+//! From a problem to its kernels' argument structs without pointers, and to their grids.
 
 use super::args::{ConvArgs, FastDiv, PoolArgs, ReluArgs, Strides};
 use super::simt::{has_strips, reads_planes};
@@ -12,7 +12,7 @@ pub trait Arguments: Copy {
     fn set_grid(&mut self, kernel: &Kernel) -> u64;
 }
 
-/// Promises of the problem types: every extent and every stride within an image is below 2^31.
+/// Converts an extent or a stride within an image, which the problem types keep below 2^31.
 pub(crate) fn int(value: usize) -> i32 {
     debug_assert!(i32::try_from(value).is_ok());
     value as i32

@@ -1,5 +1,4 @@
-//! The kernels: their catalog, and per problem what each accepts, what it is estimated to take, its
-//! arguments and its grid.
+//! The kernels: their catalog, and per problem their acceptance, estimate, arguments and grid.
 //!
 //! The catalog (one [`Kernel`] per PTX module) is all that build.rs reads.
 

@@ -1,4 +1,4 @@
-//! The operations that kernels compute, and what a plan has to find out about a kernel.
+//! The operations that kernels compute, with what a plan needs of each.
 
 use std::fmt;
 
@@ -74,7 +74,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
         Ok(())
     }
 
-    /// Blocks of a launch.
+    /// Number of blocks of a launch.
     #[doc(hidden)]
     fn blocks(&self, kernel: &Kernel) -> u64;
 

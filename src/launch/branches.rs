@@ -1,4 +1,4 @@
-//! Launching several convolutions at once.
+//! Launching several convolutions as one.
 
 use std::array::from_fn;
 

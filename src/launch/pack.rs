@@ -1,4 +1,4 @@
-//! Bringing filters into the order that the kernels on tensor cores read.
+//! Packing of filters into the layout that kernels on tensor cores read.
 
 use cudarc::driver::{CudaStream, sys};
 

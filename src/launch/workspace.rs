@@ -1,4 +1,4 @@
-//! Device memory that a launch computes in.
+//! Workspace of launches: counters, packed filters and partial tiles.
 
 use std::sync::Arc;
 

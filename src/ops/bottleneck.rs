@@ -173,7 +173,7 @@ impl Bottleneck {
         }
     }
 
-    /// The last launch, with the module's input added if it has a residual.
+    /// Adds the input to the last launch, if the bottleneck has a residual.
     fn added(&self, node: Node) -> Node {
         if self.residual {
             node.with_residual(TensorId::Input)

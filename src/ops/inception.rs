@@ -1,4 +1,4 @@
-//! GoogLeNet's inception module, naive and with its reductions.
+//! GoogLeNet's Inception module, naive and with its reductions.
 
 mod choice;
 mod fused;

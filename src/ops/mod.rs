@@ -1,7 +1,7 @@
 //! One call each: plan, load, allocate the output, launch.
 //!
 //! These are for code that computes something once. They plan anew on every call (some tens of
-//! microseconds); whoever repeats a call keeps the [`Plan`] and the prepared plan of
+//! microseconds). To repeat a call, keep the [`Plan`] and the prepared plan of
 //! [`launch`](crate::launch).
 //!
 //! ```no_run

@@ -1,5 +1,4 @@
-//! One kernel is asked: whether it is for the problem and runs on the device, and how good it would
-//! be.
+//! Evaluation of one kernel: whether it accepts the problem and runs on the device, and its score.
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use crate::ptx;
 /// A kernel with its verdict on a problem.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// The kernel's place in the catalog.
+    /// Index of the kernel in the catalog.
     pub id: KernelId,
     /// Score of the kernel, or the one reason of its refusal.
     pub evaluation: Result<Score, Refusal>,

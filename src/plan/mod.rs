@@ -1,9 +1,9 @@
 //! From a problem and a device's capability to a kernel, its tile and its grid. Pure: nothing here
 //! touches a driver.
 //!
-//! A [`Plan`] is made once and launched as often as wanted. Every kernel of the catalog that
-//! computes the operation is asked in turn and either accepts, with a [`Score`], or says why not,
-//! with a [`Refusal`]; the best score wins.
+//! A [`Plan`] is made once and launched as often as needed. Every kernel of the catalog that
+//! computes the operation either accepts with a [`Score`] or refuses with a [`Refusal`]. The best
+//! score wins.
 //!
 //! ```
 //! use warpconv::plan::{Capability, ConvPlan};
@@ -158,7 +158,7 @@ impl<P: Operation> Plan<P> {
     }
 
     /// Plans the problem with the kernel and the split-K factor that were fastest when they were
-    /// measured, or within the limits alone: where nobody measured the problem, where the limits
+    /// measured, or within the limits alone: if the problem was not measured, if the limits
     /// themselves name a kernel or a split-K factor, or do not leave that kernel its workspace.
     ///
     /// # Errors
@@ -263,7 +263,7 @@ impl<P: Operation> Plan<P> {
         self.kernel.kernel()
     }
 
-    /// The place of the kernel in the catalog.
+    /// Index of the kernel in the catalog.
     pub fn kernel_id(&self) -> KernelId {
         self.kernel
     }
@@ -274,12 +274,12 @@ impl<P: Operation> Plan<P> {
         self.grid
     }
 
-    /// Threads of a block, along x.
+    /// Threads per block, along x.
     pub fn block(&self) -> u32 {
         self.kernel.kernel().threads
     }
 
-    /// Shared memory of a block, in bytes.
+    /// Shared memory per block, in bytes.
     pub fn shared_bytes(&self) -> u32 {
         ptx::shared_bytes(self.kernel)
     }

@@ -1,4 +1,4 @@
-//! Fastest kernels by measurement: the memory behind `warpconv tune`.
+//! Fastest kernels by measurement, as `warpconv tune` finds them.
 
 use std::collections::BTreeMap;
 use std::fmt;

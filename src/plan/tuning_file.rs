@@ -1,4 +1,4 @@
-//! Tuning files: a line of text an entry, written whole or not at all.
+//! Tuning files: one line of text per entry, written whole or not at all.
 //!
 //! ```text
 //! warpconv-tuning 1

@@ -1,4 +1,4 @@
-//! Workspaces of plans, and where things lie in them.
+//! Workspaces of plans, and their layout.
 
 use super::Plan;
 use crate::kernels::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS, tensor};

@@ -1,5 +1,5 @@
-//! Several convolutions with the same output pixels, to be computed in one launch: the branches of
-//! a module.
+//! Several convolutions with the same output pixels, computed in one launch: the branches of an
+//! Inception module.
 
 use std::fmt;
 
@@ -186,7 +186,7 @@ fn shape(what: &'static str, got: &TensorDesc, expected: &TensorDesc) -> Result<
 }
 
 /// Up to [`MAX_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
-/// in one launch; see `kernels/mma/multi_conv.cu`. What one convolution writes is nobody's input.
+/// in one launch; see `kernels/mma/multi_conv.cu`. No convolution reads what another one writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Branches {
     products: Vec<Product>,
@@ -270,7 +270,7 @@ impl Branches {
         })
     }
 
-    /// The tensors that a launch reads: one a product, or one in all.
+    /// Tensors that a launch reads: one per product, or one in all.
     pub fn inputs(&self) -> impl Iterator<Item = &TensorDesc> {
         let count = if self.one_input {
             1

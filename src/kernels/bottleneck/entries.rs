@@ -1,7 +1,7 @@
 //! The kernels that compute a whole bottleneck: 1x1, 3x3, 1x1 and the residual in one launch.
 //!
 //! An entry's tile reads otherwise than a convolution's: `tile_m` x `tile_n` (`TILE_P` x `TILE_Q`)
-//! are the output pixels of one image that a block takes, `tile_k` (`NARROW`) the channels of both
+//! are the output pixels of one image that a block takes, `tile_k` (`MID_CHANNELS`) the channels of both
 //! intermediates, rounded up; `stride` is that of the 3x3.
 
 use super::{Algorithm, Arch, Kernel};
@@ -21,7 +21,7 @@ pub(super) fn kernels(all: &mut Vec<Kernel>) {
     );
 }
 
-/// Fields in which entries differ.
+/// Fields in which the entries differ.
 struct Entry {
     arch: Arch,
     dtype: DType,

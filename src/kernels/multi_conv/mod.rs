@@ -30,8 +30,8 @@ const ROW_BYTES: usize = 32;
 /// memory once: the maxima of nine are taken before the tile is multiplied. A guess.
 const POOLED_STEP: u32 = 2;
 
-/// The same where nine cells a pixel go through registers: more loads than of all else in a step,
-/// most of them from the L1 cache. A guess, too.
+/// The same if nine cells per pixel go through registers: more loads than the rest of a step, most
+/// of them from the L1 cache. A guess, too.
 const POOLED_SLOW_STEP: u32 = 5;
 
 /// Bytes of a row of cells, pixels or filters in shared memory.
@@ -214,7 +214,7 @@ fn multiplied(conv: &Conv2d, kernel: &Kernel) -> [f64; 2] {
     ]
 }
 
-/// Cells for which there is room in place of the stages: two steps' of them beside the maxima of
+/// Cells for which there is room in place of the stages: those of two steps beside the maxima of
 /// one and the filters of two. `CELLS` of mma/pooled_tile.cuh, which asserts it.
 fn pooled_cells(kernel: &Kernel) -> u32 {
     let [m, n] = [kernel.tile_m, kernel.tile_n];

@@ -83,8 +83,8 @@ pub(super) fn convolution(all: &mut Vec<Kernel>) {
 
 /// A tile of `kernels/simt/implicit_gemm.cuh`, of an algorithm, type and layout to be filled in.
 /// Every thread owns 8x8 sums, or 4x8 where there are 32 filters, so that 128 registers a thread
-/// and 512 threads a multiprocessor fit each other; 168 and 384 where 64 threads share out a 64x64
-/// tile and each loads 16 elements per step through registers.
+/// and 512 threads per SM fit each other; 168 and 384 where 64 threads share out a 64x64 tile and
+/// each loads 16 elements per step through registers.
 fn matrix_product(tile_m: u32, tile_n: u32, arch: Arch) -> Kernel {
     let sums = if tile_m < 64 { 32 } else { 64 };
     let threads = tile_m * tile_n / sums;

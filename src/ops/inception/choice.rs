@@ -1,4 +1,4 @@
-//! Two launches, three, or one per operation: what the planner expects of each, and which is taken.
+//! Two launches, three, or one per operation: the planner's estimates, and its choice.
 
 use std::fmt;
 

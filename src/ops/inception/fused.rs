@@ -1,4 +1,4 @@
-//! The inception module in two or three launches.
+//! The Inception module in two or three launches.
 
 use super::{Inception, sum};
 use crate::error::Error;
