@@ -1,8 +1,8 @@
 //! The kernels that compute a whole bottleneck: 1x1, 3x3, 1x1 and the residual in one launch.
 //!
-//! An entry's tile reads otherwise than a convolution's: `tile_m` x `tile_n` (`TILE_P` x `TILE_Q`)
-//! are the output pixels of one image that a block takes, `tile_k` (`MID_CHANNELS`) the channels of both
-//! intermediates, rounded up; `stride` is that of the 3x3.
+//! An entry's tile has another meaning than a convolution's: `tile_m` x `tile_n` (`TILE_P` x
+//! `TILE_Q`) are the output pixels of one image that a block takes, `tile_k` (`MID_CHANNELS`) the
+//! channels of both intermediates, rounded up; `stride` is that of the 3x3.
 
 use super::{Algorithm, Arch, Kernel};
 use super::{DType, Layout, Math};
