@@ -71,7 +71,7 @@ pub enum Error {
     /// Two shapes that must agree do not.
     #[error("{what}: expected {expected:?}, got {got:?}")]
     Shape {
-        /// Compared quantity.
+        /// Compared property, in words.
         what: &'static str,
         /// The extents that the problem asks for.
         expected: Vec<usize>,
@@ -110,16 +110,16 @@ pub enum Error {
         what: &'static str,
         /// Value of the constant.
         value: f64,
-        /// Required range.
+        /// Range that the constant must lie in, in words.
         needs: &'static str,
     },
 
     /// An option that does not go with the kind of problem.
     #[error("{what} does not go with {with}")]
     Incompatible {
-        /// The option.
+        /// Option that was given, in words.
         what: &'static str,
-        /// The other option.
+        /// Option or property that it conflicts with, in words.
         with: &'static str,
     },
 
@@ -146,7 +146,7 @@ pub enum Error {
     /// A mode of multiplying f32 numbers for a problem that is not in f32.
     #[error("{} is a way to multiply f32 numbers, the problem is in {}", math.name(), dtype.name())]
     MathMode {
-        /// The mode.
+        /// Mode that was asked for.
         math: Math,
         /// The problem's type.
         dtype: DType,
@@ -392,21 +392,21 @@ pub enum Error {
     /// The problem has an operand that was not given.
     #[error("the problem has a {buffer}, none was given")]
     MissingBuffer {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
     },
 
     /// An operand was given that the problem does not have.
     #[error("a {buffer} was given, the problem has none")]
     UnexpectedBuffer {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
     },
 
     /// A pointer is null though the operand has elements.
     #[error("{buffer} is null")]
     NullBuffer {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
     },
 
@@ -417,9 +417,9 @@ pub enum Error {
         or build the problem with alignment({has})"
     )]
     Misaligned {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
-        /// The pointer.
+        /// Address that was given.
         address: u64,
         /// Bytes that the kernel needs it to be aligned to: those of an element or more.
         needs: u64,
@@ -430,7 +430,7 @@ pub enum Error {
     /// The driver does not take the description of a tensor that bulk copies need, or its address.
     #[error("{call} refuses {tensor} (CUDA error {code}): {map}")]
     TensorMap {
-        /// The operand.
+        /// Name of the operand.
         tensor: &'static str,
         /// The driver's function.
         call: &'static str,

@@ -152,7 +152,7 @@ impl Tuning {
         Tuning { card, entries }
     }
 
-    /// The card.
+    /// Card that the entries count for.
     pub fn card(&self) -> &Card {
         &self.card
     }

@@ -88,7 +88,7 @@ pub enum TuningReason {
         line: usize,
         /// The family's earlier name.
         old: &'static str,
-        /// Its name now.
+        /// Present name of the family.
         new: &'static str,
     },
     /// The text is not the one that was written.

@@ -29,22 +29,22 @@ pub(super) const fn tile(m: u32, n: u32, k: u32) -> Tile {
 }
 
 impl Tile {
-    /// Bytes of a copy of x.
+    /// Sets the bytes per copy of x.
     pub(super) const fn vector(self, vector: u32) -> Tile {
         Tile { vector, ..self }
     }
 
-    /// Threads of a block.
+    /// Sets the threads per block.
     pub(super) const fn threads(self, threads: u32) -> Tile {
         Tile { threads, ..self }
     }
 
-    /// Stages of the pipeline.
+    /// Sets the stages of the pipeline.
     pub(super) const fn stages(self, stages: u32) -> Tile {
         Tile { stages, ..self }
     }
 
-    /// Blocks per SM.
+    /// Sets the blocks per SM.
     pub(super) const fn blocks(self, blocks: u32) -> Tile {
         Tile { blocks, ..self }
     }
