@@ -414,3 +414,6 @@ pub(crate) fn transposed(words: &[u32; 32]) -> [u32; 32] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;
