@@ -111,3 +111,6 @@ pub(crate) fn count(
     cx.count_shared(kind, wavefronts, ideal);
     unique
 }
+
+#[cfg(test)]
+mod tests;
