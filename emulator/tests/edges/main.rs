@@ -24,3 +24,4 @@ mod remote;
 mod tensor_stores;
 mod tensors;
 mod under_way;
+mod units;
