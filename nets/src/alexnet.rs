@@ -10,9 +10,9 @@ use warpconv::problem::LrnParameters;
 /// Networks, 2012: convolutions in two groups, one on each of two cards; overlapping pooling; ReLU;
 /// local response normalisation.
 ///
-/// The paper's picture has 224 pixels; its 55x55 windows of the first layer need 227. This one
-/// takes both: from 224 pixels on the planes are 54, 26, 12 and 6 wide, from 227 on 55, 27, 13
-/// and 6. The normalisation is `lrn`: the paper's adds 2, Caffe's 1.
+/// The paper gives images of 224 pixels, but the 55x55 outputs of its first layer need 227. Both
+/// sizes are accepted: from 224 pixels on the planes are 54, 26, 12 and 6 wide, from 227 on 55, 27,
+/// 13 and 6. The normalisation is `lrn`: the paper's adds 2, Caffe's 1.
 ///
 /// Names are Caffe's: `conv1` to `conv5`, `fc6` to `fc8`.
 ///

@@ -1,5 +1,4 @@
-//! The layers of a network, named one after the other: shapes are inferred, concatenations become
-//! slices.
+//! Builder of a network, layer by layer: shapes are inferred, concatenations become slices.
 
 use crate::NetworkConfig;
 use warpconv::error::Error;
@@ -7,14 +6,14 @@ use warpconv::problem::{
     Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
 };
 
-/// A maximum whose place nobody asks for.
+/// A max pooling without indices of the maxima.
 const MAXIMUM: PoolKind = PoolKind::Max { indices: false };
 
 /// A tensor of a network that is being described; made by the layers of [`Builder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor(pub(super) usize);
 
-/// A convolution as a layer: it has a bias always.
+/// A convolution layer; it always has a bias.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Conv {
@@ -41,27 +40,27 @@ impl Conv {
         }
     }
 
-    /// Pixels from one window to the next.
+    /// Stride, in pixels.
     pub const fn stride(self, stride: usize) -> Conv {
         Conv { stride, ..self }
     }
 
-    /// Zeros on all four sides.
+    /// Zero padding on all four sides, in pixels.
     pub const fn padding(self, padding: usize) -> Conv {
         Conv { padding, ..self }
     }
 
-    /// Groups that see only their own channels.
+    /// Number of groups; the filters of a group read only the channels of that group.
     pub const fn groups(self, groups: usize) -> Conv {
         Conv { groups, ..self }
     }
 
-    /// A ReLU behind it, in the same launch.
+    /// Adds a ReLU to the epilogue.
     pub const fn relu(self) -> Conv {
         Conv { relu: true, ..self }
     }
 
-    /// Adds a tensor before the ReLU, in the same launch.
+    /// Adds a residual tensor in the epilogue, before the ReLU.
     pub const fn add(self, residual: Tensor) -> Conv {
         Conv {
             residual: Some(residual),
@@ -103,8 +102,8 @@ pub(super) struct Layer {
     pub(super) to: Tensor,
 }
 
-/// Describes a network, layer by layer. The first thing that is wrong is kept and returned by
-/// [`Builder::finish`], so that a description reads as one.
+/// Describes a network, layer by layer. The first error is kept and returned by
+/// [`Builder::finish`], so that a description needs no `?` per layer.
 #[derive(Debug)]
 pub struct Builder {
     pub(super) config: NetworkConfig,
@@ -114,12 +113,13 @@ pub struct Builder {
     pub(super) norm_epsilon: f64,
 }
 
-/// Default of the constant that a batch normalisation adds to the variance: the default of
-/// PyTorch's `BatchNorm2d`.
+/// Default constant that a batch normalisation adds to the variance: that of PyTorch's
+/// `BatchNorm2d`.
 const NORM_EPSILON: f64 = 1e-5;
 
 impl Builder {
-    /// A network of one form, and its input: `channels` planes of the form's rows and columns.
+    /// A network of one configuration, and its input: `channels` planes of the configuration's rows
+    /// and columns.
     pub fn new(config: &NetworkConfig, channels: usize) -> (Builder, Tensor) {
         let input = Shape {
             c: channels,
@@ -137,8 +137,8 @@ impl Builder {
         (builder, Tensor(0))
     }
 
-    /// Constant that the network's batch normalisations add to their variance before its root is
-    /// taken; 1e-5 unless said.
+    /// Sets the constant that batch normalisations add to the variance before taking its root; the
+    /// default is 1e-5.
     pub fn norm_epsilon(&mut self, epsilon: f64) {
         self.norm_epsilon = epsilon;
     }
@@ -187,8 +187,8 @@ impl Builder {
         self.max_pool_padded(name, from, [size, stride, 0])
     }
 
-    /// The same with windows that reach over the last row and column where the stride leaves some
-    /// over, as Caffe's do.
+    /// [`Builder::max_pool`] in ceil mode, as in Caffe: the last window may extend beyond the last
+    /// row and column.
     pub fn max_pool_ceil(
         &mut self,
         name: impl Into<String>,
@@ -199,7 +199,8 @@ impl Builder {
         self.pool(name.into(), from, [size, stride, 0], MAXIMUM, true)
     }
 
-    /// The maximum of the nine neighbours of each pixel, as many as before.
+    /// The maximum over the 3x3 neighbourhood of each pixel, with as many output pixels as input
+    /// pixels.
     pub fn max_pool_same(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         self.max_pool_padded(name, from, [3, 1, 1])
     }
@@ -245,14 +246,14 @@ impl Builder {
         self.layer(name.into(), Kind::Lrn(parameters), from, [c, h, w])
     }
 
-    /// LeNet-5's squashing function, `1.7159 tanh(2/3 x)`.
+    /// LeNet-5's activation, `1.7159 tanh(2/3 x)`.
     pub fn tanh(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         let extents = self.extents(from);
         self.layer(name.into(), Kind::Tanh, from, extents)
     }
 
-    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, its
-    /// bias, and the squashing function.
+    /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, plus
+    /// its bias, then the activation.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         let [c, h, w] = self.extents(from);
         let config = &self.config;
@@ -268,8 +269,8 @@ impl Builder {
         }
     }
 
-    /// A convolution whose filters see only some channels each, a bit for each channel: the others'
-    /// weights are zero.
+    /// A convolution whose filters read only some channels each, one bit per channel: the weights
+    /// of other channels are zero.
     pub fn conv_seeing(
         &mut self,
         name: impl Into<String>,
@@ -288,7 +289,7 @@ impl Builder {
         tensor
     }
 
-    /// A fully connected layer whose weights are patterns set by hand.
+    /// A fully connected layer whose weights are fixed patterns and not trained.
     pub fn patterns(&mut self, name: impl Into<String>, from: Tensor, outputs: usize) -> Tensor {
         let tensor = self.linear(name, from, outputs, false);
         if let Some(Layer {
@@ -301,8 +302,8 @@ impl Builder {
         tensor
     }
 
-    /// Tensors one behind the other in the channels of a wider one. What makes them writes them
-    /// there: nothing is copied.
+    /// Concatenates tensors along the channels. The layers that compute them write into the wider
+    /// tensor directly: nothing is copied.
     pub fn concat(&mut self, parts: &[Tensor]) -> Tensor {
         let shapes: Vec<Shape> = parts.iter().map(|part| self.tensors[part.0]).collect();
         let first = shapes.first().copied().unwrap_or(Shape {
@@ -440,7 +441,7 @@ impl Builder {
         Tensor(self.tensors.len() - 1)
     }
 
-    /// Keeps an error, and gives a tensor for the description to go on with.
+    /// Keeps the first error, and returns a tensor with which the description can continue.
     fn failed(&mut self, error: Error, extents: [usize; 3]) -> Tensor {
         self.keep(error);
         self.tensor(extents)

@@ -1,4 +1,4 @@
-//! The networks by name, with what was published of them.
+//! The networks by name, with their published accuracy.
 
 use super::{Edges, Network, NetworkConfig, Variant};
 use super::{
@@ -11,8 +11,7 @@ use warpconv::problem::LrnParameters;
 /// A published accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
-    /// The share of ImageNet's validation pictures whose class is named first, one crop each, in
-    /// percent.
+    /// Top-1 accuracy on ImageNet's validation images in percent, one crop per image.
     pub top1: f64,
     /// Source of the figure.
     pub source: &'static str,
@@ -25,25 +24,26 @@ pub struct Entry {
     pub name: &'static str,
     /// Year of publication.
     pub year: u32,
-    /// With or without its bottlenecks.
+    /// Variant: with or without bottlenecks.
     pub variant: Variant,
-    /// Rows and columns of its picture.
+    /// Rows and columns of its input image.
     pub image: usize,
-    /// The smallest picture that it computes something sensible of, for a quick look.
+    /// The smallest input image, in rows and columns, for which the layers are still meaningful;
+    /// for quick runs.
     pub small: usize,
-    /// Its accuracy, if published for one crop.
+    /// Its accuracy, if one was published for a single crop.
     pub published: Option<Published>,
     build: fn(&NetworkConfig) -> Result<Network, Error>,
 }
 
 impl Entry {
-    /// Returns whether there is a naive variant to compare with, or this is it.
+    /// Returns whether the network has a naive variant to compare with, or is that variant.
     pub fn has_naive(&self) -> bool {
         let naive = |other: &Entry| other.name == self.name && other.variant == Variant::Naive;
         ENTRIES.iter().any(naive)
     }
 
-    /// Describes the network in a form.
+    /// Describes the network in a configuration.
     ///
     /// # Errors
     /// As [`Builder::finish`](super::Builder::finish): a picture may be too small for it.

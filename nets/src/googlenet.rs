@@ -6,7 +6,7 @@ use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 use warpconv::problem::LrnParameters;
 
-/// Widths of an inception module: 1x1, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection of the
+/// Widths of an inception module: 1x1, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection after the
 /// pooling.
 type Widths = [usize; 6];
 
@@ -15,15 +15,15 @@ type Widths = [usize; 6];
 /// `torchvision/models/googlenet.py`.
 const NORM_EPSILON: f64 = 1e-3;
 
-/// Szegedy et al., Going Deeper with Convolutions, 2014: nine inception modules, the mean of a
-/// plane before the classifier. Without the two auxiliary classifiers, which are for training only.
+/// Szegedy et al., Going Deeper with Convolutions, 2014: nine inception modules, and a global mean
+/// before the classifier. The two auxiliary classifiers, which serve training only, are left out.
 ///
-/// [`Variant::Naive`] has the 3x3 and 5x5 windows straight on the input of each module, without
+/// [`Variant::Naive`] applies the 3x3 and 5x5 filters directly to the input of each module, without
 /// reductions.
 ///
-/// Names are torchvision's (`conv1.conv`, `inception3a.branch2.0.conv` and so on), whose batch
-/// normalisations are folded where a file has them, with 1e-3 added to their variance as there; its
-/// third branch has 3x3 windows by an old mistake, this one the paper's 5x5.
+/// Names are torchvision's (`conv1.conv`, `inception3a.branch2.0.conv` and so on). Its batch
+/// normalisations are folded where a file has them, with 1e-3 added to their variance.
+/// torchvision's third branch has 3x3 filters by mistake; this one has the paper's 5x5.
 ///
 /// # Errors
 /// As [`Builder::finish`].
@@ -65,12 +65,12 @@ pub fn googlenet(config: &NetworkConfig, variant: Variant) -> Result<Network, Er
     net.finish(x)
 }
 
-/// A convolution with its ReLU, and torchvision's names of it and of its normalisation.
+/// A convolution with its ReLU, under torchvision's names of the convolution and its normalisation.
 fn layer(net: &mut Builder, name: &str, x: Tensor, conv: Conv) -> Tensor {
     net.conv_norm(format!("{name}.conv"), format!("{name}.bn"), x, conv.relu())
 }
 
-/// Four branches over the same input, side by side in the channels of the output.
+/// Four branches over the same input, concatenated along the channels.
 fn inception(
     net: &mut Builder,
     module: &str,
@@ -80,7 +80,7 @@ fn inception(
 ) -> Tensor {
     let name = |branch: &str| format!("inception{module}.{branch}");
     let branch1 = layer(net, &name("branch1"), x, Conv::new(k1, 1));
-    // What the wide windows look at.
+    // Inputs of the 3x3 and 5x5 filters.
     let reduced = |net: &mut Builder, branch: &str, width: usize| match variant {
         Variant::Bottlenecked => layer(net, &name(branch), x, Conv::new(width, 1)),
         Variant::Naive => x,

@@ -15,8 +15,8 @@ const C3: [u16; 16] = [
 ];
 
 /// LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition,
-/// 1998: pictures of 32 pixels, trainable subsampling, `1.7159 tanh(2/3 x)`, a third layer in which
-/// no map sees all of the one before.
+/// 1998: images of 32 pixels, trainable subsampling, `1.7159 tanh(2/3 x)`. No map of the third
+/// layer reads all maps of the second.
 ///
 /// The last layer's units measure the distance of the 84 values `x` to a stored pattern `w`,
 /// `|x|^2 - 2 w x + |w|^2`. Here they are a fully connected layer of filters `w` and biases
@@ -44,8 +44,8 @@ pub fn lenet5(config: &NetworkConfig) -> Result<Network, Error> {
     net.finish(x)
 }
 
-/// LeNet-5 as it is taught today: ReLU for tanh, maxima for the trained subsampling, all maps of
-/// the third layer seeing all of the second. Pictures of 28 pixels, ten digits.
+/// LeNet-5 in its modern form: ReLU for tanh, max pooling for the trained subsampling, and every
+/// map of the third layer reads all of the second. Images of 28 pixels, ten digits.
 ///
 /// Names: `c1`, `c3`, `f5`, `f6`, `f7`.
 ///

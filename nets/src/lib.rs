@@ -17,10 +17,10 @@
 //! # Ok::<(), warpconv::Error>(())
 //! ```
 //!
-//! [`Network::fused`] puts launches together where kernels take them and the model says that it
-//! pays: a bottleneck becomes one; branches over the same input become one, and so do convolutions
-//! side by side of as many pixels. Where every group is taken, an inception module is two launches
-//! then, a fire module two.
+//! [`Network::fused`] fuses launches where kernels accept them and the model ranks them first. A
+//! bottleneck becomes one launch, and so do branches over the same input and independent
+//! convolutions of equally many pixels. Where every group is fused, an inception module is two
+//! launches, and so is a fire module.
 //!
 //! # Weights
 //! [`Network::random`] draws them by seed; [`Network::read`] takes them from a map of named
@@ -59,7 +59,7 @@ pub use weights::{Named, value};
 use warpconv::kernels::{DType, Layout, Math};
 use warpconv::problem::FilterLayout;
 
-/// In which form a network is computed.
+/// Configuration in which a network is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// Images.
@@ -70,14 +70,14 @@ pub struct NetworkConfig {
     pub dtype: DType,
     /// Mode of f32 multiplication.
     pub math: Math,
-    /// The order of activations.
+    /// The layout of activations.
     pub layout: Layout,
-    /// The order of filters.
+    /// The layout of filters.
     pub filter_layout: FilterLayout,
 }
 
 impl NetworkConfig {
-    /// f32 as CUDA cores compute it: NCHW, filters KCRS.
+    /// Configuration for CUDA cores: f32, NCHW, filters KCRS.
     pub const fn new(n: usize, image: usize) -> NetworkConfig {
         NetworkConfig {
             n,
@@ -106,10 +106,10 @@ impl NetworkConfig {
     }
 }
 
-/// Presence of a network's bottlenecks.
+/// Variant of a network: with or without its bottlenecks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Variant {
-    /// Wide windows on all channels, as it would be without the idea.
+    /// Large filters on all channels, in place of the bottlenecks.
     Naive,
     /// As published.
     Bottlenecked,

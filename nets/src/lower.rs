@@ -1,4 +1,4 @@
-//! From the layers of a description to the launches of a module, when all slices are known.
+//! Lowers the layers of a description to the launches of a graph, when all slices are known.
 
 use super::builder::{Builder, Kind, Layer, Tensor};
 use super::network::{Network, Parameter};
@@ -7,7 +7,7 @@ use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::problem::{Lrn, Tanh, TensorDesc};
 
 impl Builder {
-    /// The network that ends in `output`.
+    /// Builds the network that ends in `output`.
     ///
     /// # Errors
     /// The first error of any layer, as of
@@ -55,7 +55,7 @@ impl Builder {
         })
     }
 
-    /// A layer with the slices that its tensors turned out to be.
+    /// The step of a layer, with the resolved slices of its tensors.
     fn step(&self, layer: &Layer) -> Result<(Step, Option<Parameter>, Option<Tensor>), Error> {
         let (from, to) = (self.slice(layer.from), self.slice(layer.to));
         match &layer.kind {
@@ -129,7 +129,7 @@ impl Builder {
         }
     }
 
-    /// The tensor that has memory of its own, and the first channel in it.
+    /// The tensor that owns the memory, and the first channel within it.
     fn root(&self, tensor: Tensor) -> (Tensor, usize) {
         match self.tensors[tensor.0].part_of {
             None => (tensor, 0),

@@ -1,4 +1,4 @@
-//! A network ready to be planned: a module, and what its weights are called.
+//! A network ready to be planned: a graph, and the names of its weights.
 
 use warpconv::graph::{Graph, Step};
 use warpconv::problem::{Conv2d, TensorDesc};
@@ -8,19 +8,20 @@ use warpconv::problem::{Conv2d, TensorDesc};
 pub struct Parameter {
     /// `NAME.weight` and `NAME.bias`.
     pub name: String,
-    /// The batch normalisation to be folded into it, if a file holds `NORM.weight`, `NORM.bias`,
-    /// `NORM.running_mean` and `NORM.running_var`.
+    /// Prefix `NORM` of the batch normalisation to fold into it, if a file holds `NORM.weight`,
+    /// `NORM.bias`, `NORM.running_mean` and `NORM.running_var`.
     pub norm: Option<String>,
     /// Constant that the normalisation adds to the variance.
     pub norm_epsilon: f64,
-    /// The convolution that takes it.
+    /// The convolution that uses it.
     pub conv: Conv2d,
-    /// The channels that each filter sees, a bit each, if not all: its other weights are zero.
+    /// The channels that each filter reads, one bit each, if not all: weights of other channels are
+    /// zero.
     pub sees: Option<&'static [u16]>,
-    /// True if it is trained; patterns that are set by hand are not.
+    /// True if it is trained; fixed patterns are not.
     pub trained: bool,
-    /// Index among the network's parameters, in the order of the description: its random numbers
-    /// stay the same in whatever order launches take them.
+    /// Index among the network's parameters, in the order of the description. Random weights depend
+    /// on it, so they do not change when launches are reordered.
     pub(super) index: u64,
 }
 
@@ -31,7 +32,7 @@ impl Parameter {
         [conv.k(), conv.group_c(), conv.r(), conv.s()]
     }
 
-    /// Numbers in it that are trained, the bias among them.
+    /// Number of trained values in it, bias included.
     pub fn count(&self) -> u64 {
         if !self.trained {
             return 0;
@@ -48,7 +49,7 @@ impl Parameter {
         weights + bias as u64
     }
 
-    /// Sets the weights of channels that a filter does not see to zero.
+    /// Sets the weights of channels that a filter does not read to zero.
     pub(super) fn mask(&self, w: &mut [f64]) {
         let [_, channels, r, s] = self.shape();
         for (filter, &seen) in w
@@ -64,7 +65,7 @@ impl Parameter {
     }
 }
 
-/// A network ready to be planned: a module, and what its weights are called.
+/// A network ready to be planned: a graph, and the names of its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     pub(super) graph: Graph,
@@ -84,8 +85,8 @@ impl Network {
         &self.parameters
     }
 
-    /// The layers that a launch computes the last of: one for each output of its step, in their
-    /// order. A launch by itself has its own name only.
+    /// The names of the layers whose outputs a launch writes: one per output of its step, in their
+    /// order. An unfused launch has its own name only.
     pub fn layers_of(&self, launch: usize) -> Vec<&str> {
         let nodes = self.graph.nodes();
         let Some(node) = nodes.get(launch) else {
@@ -100,8 +101,8 @@ impl Network {
         own.map(|parameter| parameter.name.as_str()).collect()
     }
 
-    /// The same with its launches put together in another way: they take parameter `order[i]` as
-    /// their `i`-th.
+    /// The network with its launches fused differently: their `i`-th parameter is parameter
+    /// `order[i]` of this network.
     pub(super) fn with_graph(self, graph: Graph, order: &[usize]) -> Network {
         let parameters = order.iter().map(|&old| self.parameters[old].clone());
         Network {
@@ -116,7 +117,7 @@ impl Network {
         &self.output
     }
 
-    /// Numbers that are trained: filters and biases.
+    /// Number of trained values: filters and biases.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(Parameter::count).sum()
     }

@@ -5,8 +5,7 @@ use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
 use warpconv::error::Error;
 
-/// A convolution and the small network behind each pixel of it: two layers, which are 1x1
-/// convolutions.
+/// A convolution and the two 1x1 convolutions behind it.
 fn mlpconv(net: &mut Builder, name: &str, x: Tensor, conv: Conv, widths: [usize; 2]) -> Tensor {
     let x = net.conv(format!("conv{name}"), x, conv.relu());
     let x = net.conv(format!("cccp{name}a"), x, Conv::new(widths[0], 1).relu());
@@ -14,8 +13,8 @@ fn mlpconv(net: &mut Builder, name: &str, x: Tensor, conv: Conv, widths: [usize;
 }
 
 /// Lin, Chen and Yan, Network In Network, 2013, for ImageNet, as its authors published it for
-/// Caffe: AlexNet's windows, a small network behind each, and the mean of a plane as each class's
-/// score instead of fully connected layers.
+/// Caffe: AlexNet's filters, two 1x1 convolutions behind each, and a global mean as the score of
+/// each class instead of fully connected layers.
 ///
 /// Names: `conv1`, `cccp1a`, `cccp1b` (Caffe's `cccp1` and `cccp2`), and so on to `cccp4b`.
 ///

@@ -9,8 +9,7 @@ use warpconv::error::Error;
 /// sixteen bottlenecks. The batch normalisations are folded into the convolutions. A stride of 2
 /// sits on the 3x3, as in torchvision; the paper has it on the first 1x1.
 ///
-/// [`Variant::Naive`] has one 3x3 convolution of all channels in place of each bottleneck's three,
-/// which is what a bottleneck saves.
+/// [`Variant::Naive`] has one 3x3 convolution of all channels in place of each bottleneck's three.
 ///
 /// Names are torchvision's: `conv1` with `bn1`, `layer1.0.conv1` with `layer1.0.bn1`,
 /// `layer1.0.downsample.0` with `layer1.0.downsample.1`, `fc`.
@@ -44,7 +43,7 @@ pub fn resnet50(config: &NetworkConfig, variant: Variant) -> Result<Network, Err
     net.finish(x)
 }
 
-/// A bottleneck and what goes past it: `mid_channels` channels between, four times as many behind.
+/// A bottleneck and its shortcut: `mid_channels` channels inside, four times as many at the output.
 fn residual_block(
     net: &mut Builder,
     name: &str,
@@ -55,8 +54,8 @@ fn residual_block(
 ) -> Tensor {
     let wide = 4 * mid_channels;
     let [channels, ..] = net.extents(x);
-    // What goes past comes first, so that the bottleneck's own launches are next to each other and
-    // can be one.
+    // The shortcut comes first, so that the bottleneck's own launches are adjacent and can be
+    // fused.
     let past = if stride != 1 || channels != wide {
         let names = (
             format!("{name}.downsample.0"),

@@ -5,10 +5,10 @@ use super::network::Network;
 use super::{NetworkConfig, Variant};
 use warpconv::error::Error;
 
-/// Difference between the published forms of the first and the last layer.
+/// Options of the first and the last layer, in which the published forms differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edges {
-    /// Zeros around the picture.
+    /// Zero padding of the first layer, in pixels.
     pub padding: usize,
     /// True if the classifier has a ReLU before the mean.
     pub relu: bool,
@@ -28,8 +28,8 @@ impl Edges {
     };
 }
 
-/// Iandola et al., SqueezeNet, 2016, version 1.1: eight fire modules, each a bottleneck without its
-/// last layer, no fully connected layer.
+/// Iandola et al., SqueezeNet, 2016, version 1.1: eight fire modules (bottlenecks without the last
+/// layer), no fully connected layer.
 ///
 /// [`Variant::Naive`] has one 3x3 convolution on all channels in place of each fire module.
 ///
@@ -60,7 +60,7 @@ pub fn squeezenet1_1(
         (11, 64, 256),
         (12, 64, 256),
     ] {
-        // What stands between the modules is torchvision's layer before.
+        // Layers between the modules have the number before the module's in torchvision.
         if index == 6 || index == 9 {
             x = net.max_pool(format!("features.{}", index - 1), x, 3, 2);
         }
@@ -84,7 +84,7 @@ pub fn squeezenet1_1(
     net.finish(x)
 }
 
-/// A few channels, seen by 1x1 and 3x3 windows side by side.
+/// A 1x1 squeeze layer to few channels, then 1x1 and 3x3 convolutions that are concatenated.
 fn fire(
     net: &mut Builder,
     name: &str,

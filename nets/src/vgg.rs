@@ -15,7 +15,7 @@ use warpconv::error::Error;
 /// As [`Builder::finish`].
 pub fn vgg16(config: &NetworkConfig) -> Result<Network, Error> {
     let (mut net, mut x) = Builder::new(config, 3);
-    // torchvision counts every layer, ReLUs and poolings too.
+    // torchvision counts every layer, ReLUs and poolings included.
     let mut index = 0;
     for (width, depth) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
         for _ in 0..depth {

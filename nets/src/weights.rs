@@ -1,10 +1,10 @@
-//! The weights of a network: drawn by seed, or read by name.
+//! The weights of a network: random by seed, or read by name.
 
 use super::network::{Network, Parameter};
 use warpconv::error::Error;
 use warpconv_testing::Operands;
 
-/// A tensor that a file holds.
+/// A named tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     /// Its extents.
@@ -13,8 +13,8 @@ pub struct Named {
     pub values: Vec<f64>,
 }
 
-/// The `i`-th number of the generator `seed`: one of [-1, 1), a multiple of 2^-23, by splitmix64 of
-/// `seed * 2^32 + i`. The same numbers on every machine, in any order, exact in f32.
+/// The `i`-th number of the generator `seed`: in [-1, 1), a multiple of 2^-23, by splitmix64 of
+/// `seed * 2^32 + i`. The numbers are the same on every machine and in any order, and exact in f32.
 pub fn value(seed: u64, i: u64) -> f64 {
     let mut z = (seed << 32)
         .wrapping_add(i)
@@ -32,10 +32,11 @@ fn values(seed: u64, len: usize, scale: f64) -> Vec<f64> {
 }
 
 impl Network {
-    /// Weights by seed: filters uniform in `±sqrt(6 / m)` where `m` products make a sum, so that
-    /// activations keep their size behind a ReLU (He et al., Delving Deep into Rectifiers, 2015),
-    /// biases in ±0.1. The first filters are those of the generator `seed`, the first bias that of
-    /// `seed + 1`, and so on, in the order of the description: fusing launches changes no number.
+    /// Random weights by seed. Filters are uniform in `±sqrt(6 / m)`, where `m` products make a
+    /// sum, so that activations keep their magnitude behind a ReLU (He et al., Delving Deep into
+    /// Rectifiers, 2015); biases are uniform in ±0.1. The first filters are those of the generator
+    /// `seed`, the first bias that of `seed + 1`, and so on, in the order of the description:
+    /// fusing launches changes no number.
     pub fn random(&self, seed: u64) -> Vec<Operands> {
         let operands = self.parameters().iter().map(|parameter| {
             let conv = &parameter.conv;
@@ -54,14 +55,14 @@ impl Network {
         operands.collect()
     }
 
-    /// An input by seed: numbers in ±2, dense NCHW.
+    /// A random input by seed: numbers in ±2, dense NCHW.
     pub fn random_input(&self, seed: u64) -> Vec<f64> {
         let input = self.graph().input();
         values(seed, input.map_or(0, |input| input.elements()), 2.0)
     }
 
-    /// Weights by name: `find` gives the tensor of a name, if there is one. A fully connected layer
-    /// may have its filters as a matrix. Where there is a batch normalisation, it is folded into
+    /// Reads weights by name: `find` returns the tensor of a name, if there is one. A fully
+    /// connected layer may have its filters as a matrix. A batch normalisation is folded into
     /// filters and bias (with [`Parameter::norm_epsilon`] added to its variance).
     ///
     /// # Errors
@@ -76,8 +77,8 @@ impl Network {
             .collect()
     }
 
-    /// Weights from a file in the safetensors format: f64, f32, f16 or bf16; names and shapes as
-    /// for [`Network::read`].
+    /// Reads weights from a file in the safetensors format: f64, f32, f16 or bf16; names and shapes
+    /// as for [`Network::read`].
     ///
     /// # Errors
     /// As [`Network::read`]; [`Error::Weights`] if the file cannot be read.
@@ -100,7 +101,7 @@ impl Network {
                 reason: error.to_string(),
             }),
         });
-        // What is wrong with a tensor does not say of which file.
+        // Errors of a tensor do not name the file.
         read.map_err(|error| match error {
             Error::Weights { name, reason } => Error::Weights {
                 name: format!("{}: {name}", path.display()),
@@ -111,12 +112,12 @@ impl Network {
     }
 }
 
-/// Bytes of a header at most. Those of these networks have under 100 KB, and reading one takes 16
-/// times its size.
+/// Maximum length of a header in bytes. These networks need under 100 KB, and reading a header
+/// takes 16 times its size.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Checks whether the first 9 bytes are those of a safetensors file of `size` bytes: the length of
-/// a header that is within the file, and the brace that begins it.
+/// Checks the first 9 bytes of a safetensors file of `size` bytes: the length of a header that fits
+/// into the file, and the brace that begins it.
 fn header_fits(head: &[u8], size: u64) -> std::io::Result<()> {
     let refused = |why: String| {
         let why = format!("no safetensors file: {why}; give one, or a folder of .npy arrays");
@@ -148,7 +149,7 @@ fn tensors(bytes: &[u8]) -> Result<safetensors::SafeTensors<'_>, String> {
     let metadata = safetensors::SafeTensors::read_metadata(bytes);
     let (length, metadata) = metadata.map_err(|error| wrong(&error))?;
     let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| wrong(&error))?;
-    // The format forbids a name that stands twice; its reader takes the last of them.
+    // The format forbids duplicate names; its reader keeps the last of them.
     let kept = file.len() + usize::from(metadata.metadata().is_some());
     if members(&bytes[8..8 + length]) != kept {
         return Err(wrong(
@@ -176,7 +177,7 @@ fn members(json: &[u8]) -> usize {
     count
 }
 
-/// The numbers of a tensor in a file.
+/// Decodes the numbers of a tensor in a file.
 fn decode(name: &str, dtype: safetensors::Dtype, data: &[u8]) -> Result<Vec<f64>, Error> {
     use half::{bf16, f16};
     use safetensors::Dtype;
@@ -197,7 +198,7 @@ fn decode(name: &str, dtype: safetensors::Dtype, data: &[u8]) -> Result<Vec<f64>
     }
 }
 
-/// Filters and bias of one layer.
+/// Reads filters and bias of one layer.
 fn read(
     parameter: &Parameter,
     find: &mut dyn FnMut(&str) -> Result<Option<Named>, Error>,
@@ -268,7 +269,7 @@ mod tests {
         let first = |seed, n| (0..n).map(|i| value(seed, i)).collect::<Vec<f64>>();
         let near = |got: Vec<f64>, want: &[f64]| {
             assert!(
-                // They are given to seven decimals, the last not always rounded.
+                // The expected values have seven decimals, the last not always rounded.
                 got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 1e-7),
                 "{got:?}"
             );
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_normalisation_is_folded_and_shapes_are_held_to() {
-        // Exact in binary, and large enough for a default to show.
+        // Exact in binary, and far enough from the default to tell them apart.
         const EPSILON: f64 = 0.25;
         let vector = |values: &[f64]| Named {
             shape: vec![values.len()],
@@ -328,7 +329,7 @@ mod tests {
         );
     }
 
-    /// Each network's own: PyTorch's default for ResNet-50, torchvision's for GoogLeNet.
+    /// Each network has its own: PyTorch's default for ResNet-50, torchvision's for GoogLeNet.
     #[test]
     fn normalisations_have_the_epsilon_of_their_network() {
         use crate::{Variant, googlenet, resnet50};
@@ -345,8 +346,8 @@ mod tests {
                     .all(|p| p.norm.is_some() && p.norm_epsilon == epsilon)
             );
             assert!(last[0].norm.is_none());
-            // A gamma of one, a beta and a mean of zero, a variance of nothing: filters divided by
-            // the root of epsilon.
+            // Gamma is one; beta, mean and variance are zero: filters are divided by the root of
+            // epsilon.
             let one = |shape: &[usize], value: f64| {
                 let values = vec![value; shape.iter().product()];
                 Ok(Some(Named {

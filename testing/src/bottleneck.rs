@@ -1,10 +1,10 @@
-//! Bottlenecks by one launch: what they should make, and how near.
+//! Bottlenecks in one launch: expected results and their tolerance.
 //!
-//! An intermediate is stored, so a sum that is a little off may end at the neighbouring number,
-//! half a unit in the last place away from where the exact sum ends. How far each intermediate may
-//! be from the reference's follows from the bound of its sum, for rounding keeps order: the sum
-//! lies between `a - e` and `a + e`, so what is stored lies between what is stored of those. The
-//! next convolution passes that on through the magnitudes of its filters and adds its own.
+//! Intermediates are rounded when stored. A small error of a sum may move it to the neighbouring
+//! number, one unit in the last place away. The error of each intermediate follows from the bound
+//! `e` of its sum `a`, since rounding is monotonic: the stored value lies between the rounded `a -
+//! e` and the rounded `a + e`. The next convolution multiplies this error by the magnitudes of its
+//! filters and adds its own.
 
 use super::compare::Tolerance;
 use super::convert::{Stored, half_of_least, round, with_stored};
@@ -22,15 +22,15 @@ use warpconv::problem::{Bottleneck2d, Conv2d};
 /// Expected result of a bottleneck, and the bound of each element's error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedBottleneck {
-    /// The output, with intermediates as the storage type holds them.
+    /// The output, with intermediates rounded to the storage type.
     pub values: Vec<f64>,
     /// Bound of the error of each element's sum, before it is stored.
     pub sums: Vec<f64>,
 }
 
 impl ExpectedBottleneck {
-    /// Expected result of kernels whose first, second and third convolution are those of `kernels`:
-    /// one and the same, or those of three launches.
+    /// Expected result for kernels whose first, second and third convolution use `kernels`: one
+    /// fused kernel three times, or those of three launches.
     ///
     /// # Errors
     /// [`Error::Length`] if a slice does not have the problem's number of elements.
@@ -58,7 +58,7 @@ impl ExpectedBottleneck {
         })
     }
 
-    /// As [`compare`](super::compare()) takes it.
+    /// The tolerance for [`compare`](super::compare()).
     pub fn tolerance(&self) -> Tolerance<'_> {
         Tolerance::Off { sums: &self.sums }
     }
@@ -71,7 +71,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Of an input that may be off itself.
+    /// Sums over an input that may itself have an error.
     fn of(
         conv: &Conv2d,
         kernel: &Kernel,
@@ -82,8 +82,8 @@ impl Sums {
     ) -> Result<Sums, Error> {
         let plain = conv.with_epilogue(bias.is_some(), residual.is_some(), false)?;
         let (share, least) = sum_error(conv, kernel);
-        // Linear in its operands: what x is off, and the sum's own error, a share of the
-        // magnitudes.
+        // The sum is linear in its operands: the error of x propagates, and the sum's own error is
+        // a share of the magnitudes.
         let x_off: Vec<f64> = x
             .iter()
             .zip(off)
@@ -105,8 +105,8 @@ impl Sums {
         })
     }
 
-    /// Stored values behind the ReLU, and the bound of a kernel's error in them. Infinities and NaN
-    /// come out of any order of the sum alike.
+    /// Stored values after the ReLU, and the bound of a kernel's error in them. Infinities and NaN
+    /// are the same in any order of summation.
     fn stored(&self, dtype: DType) -> [Vec<f64>; 2] {
         let store = |sum: f64| round(dtype, if sum < 0.0 { 0.0 } else { sum });
         let values: Vec<f64> = self.values.iter().map(|&sum| store(sum)).collect();
@@ -120,8 +120,8 @@ impl Sums {
     }
 }
 
-/// Bound of the error of a kernel's sum: as a share of its magnitudes, and for what is below the
-/// least number.
+/// Bound of the error of a kernel's sum: relative to its magnitudes, and absolute for values below
+/// the least f32 number.
 fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
     let least = |roundings: usize| 2.0 * roundings as f64 * half_of_least(DType::F32);
     match Tolerance::of_conv(conv, kernel, 1, &[]) {
@@ -149,7 +149,7 @@ pub fn run_bottleneck(
     run_bottleneck_with_guards(gpu, plan, Guards::of(gpu), operands)
 }
 
-/// [`run_bottleneck`] between other fences.
+/// [`run_bottleneck`] with given guards.
 ///
 /// # Errors
 /// As [`run_conv`](super::run_conv).

@@ -1,4 +1,4 @@
-//! Check of a graph's results: each launch by itself, and the module as a whole.
+//! Check of a graph's results: each launch by itself, and the graph as a whole.
 
 use super::compare::compare;
 use super::graph_on_device::Operands;
@@ -12,14 +12,14 @@ use warpconv::problem::TensorDesc;
 /// Outcome of a graph's check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckResult {
-    /// Fault, if any: the first launch, with its first wrong element.
+    /// Description of the failure, if any: the first wrong launch, with its first wrong element.
     pub failure: Option<String>,
-    /// The largest difference of the module's output from f64 arithmetic throughout, relative to
-    /// the output's largest magnitude; NaN if the output has one.
+    /// The largest difference of the graph's output from f64 arithmetic throughout, relative to the
+    /// output's largest magnitude; NaN if the output contains one.
     pub max_rel_error: f64,
     /// Images that were compared.
     pub compared: usize,
-    /// Images that there are.
+    /// Images in total.
     pub images: usize,
 }
 
@@ -36,10 +36,11 @@ impl fmt::Display for CheckResult {
     }
 }
 
-/// Whole tensors by their place, dense NCHW.
+/// Whole tensors by their id, dense NCHW.
 pub(super) type Buffers = HashMap<TensorId, Vec<f64>>;
 
-/// Compares every launch and the whole, given what the device holds of the `sample`'s images.
+/// Compares every launch and the whole graph with the reference, given the device's tensors of the
+/// `sample`'s images.
 pub(super) fn compare_graph(
     prepared: &PreparedGraph,
     device: &Buffers,
@@ -47,7 +48,7 @@ pub(super) fn compare_graph(
     sample: &[usize],
 ) -> Result<CheckResult, Error> {
     let graph = prepared.graph();
-    // What the device would hold if it never rounded, of which the input is known.
+    // Tensors without any rounding; only the input is available at first.
     let mut exact: Buffers = device
         .iter()
         .map(|(&place, values)| match place {
@@ -70,10 +71,11 @@ pub(super) fn compare_graph(
                 failure.get_or_insert(format!("{}: {mismatch}", node.name));
             }
         }
-        // The module's input is exact, so that what is made of it need not be computed twice.
+        // The graph's input is exact, so results computed directly from it need no second
+        // reference.
         let from_input = node.reads().all(|(place, _)| place == TensorId::Input);
         let should = match &node.step {
-            // It rounds in between.
+            // The step rounds its intermediates.
             Step::Bottleneck(_) => Reference::of(node, &exact, own, sample.len(), None)?,
             _ if from_input => should,
             _ => Reference::of(node, &exact, own, sample.len(), None)?,
@@ -95,17 +97,18 @@ pub(super) fn compare_graph(
     })
 }
 
-/// Content of a tensor.
+/// Elements of a tensor.
 pub(super) fn part(buffers: &Buffers, place: TensorId) -> &[f64] {
     buffers.get(&place).map_or(&[], Vec::as_slice)
 }
 
-/// Images that a module takes.
+/// Number of images of a graph's input.
 fn images(graph: &Graph) -> usize {
     graph.input().map_or(0, TensorDesc::n)
 }
 
-/// The images that the reference can afford: all, or some from the first to the last.
+/// Indices of the images that the reference can afford: all, or some between the first and the
+/// last.
 pub(super) fn sample(graph: &Graph, most_macs: u64) -> Vec<usize> {
     let images = images(graph);
     let per_image = (graph.macs() / images.max(1) as u64).max(1);

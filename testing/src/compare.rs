@@ -1,4 +1,4 @@
-//! Rule by which a result is accepted.
+//! Comparison of a result with the reference, and its tolerances.
 
 use super::convert::{half_of_least, round, unit_roundoff};
 use warpconv::kernels::{DType, Kernel, Math};
@@ -7,10 +7,10 @@ use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 /// Tolerance of a result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tolerance<'a> {
-    /// Not at all: equal to the reference rounded once to the storage type, to nearest even.
+    /// None: equal to the reference rounded once to the storage type, to nearest even.
     Exact,
-    /// `|got - want| <= atol + rtol * |want|` for every element (not asked if `atol` is `None`) and
-    /// `‖got - want‖₂ <= rel_l2 * ‖want‖₂` for all of them (not asked if `None`).
+    /// `|got - want| <= atol + rtol * |want|` for every element (not checked if `atol` is `None`)
+    /// and `‖got - want‖₂ <= rel_l2 * ‖want‖₂` for all of them (not checked if `None`).
     Close {
         /// Absolute part of an element's bound.
         atol: Option<f64>,
@@ -23,12 +23,12 @@ pub enum Tolerance<'a> {
     /// type: `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the unit
     /// roundoff of the storage type.
     ///
-    /// `n v` takes the place of the textbooks' `n v / (1 - n v)`, which means nothing from 2^24
-    /// terms on; it holds for every length (Jeannerod and Rump, Improved error bounds for inner
-    /// products in floating-point arithmetic, SIAM J. Matrix Anal. Appl. 34, 2013), with fused
-    /// multiplications and additions too.
+    /// `n v` replaces the textbooks' `n v / (1 - n v)`, which is meaningless from 2^24 terms on. It
+    /// holds for every length (Jeannerod and Rump, Improved error bounds for inner products in
+    /// floating-point arithmetic, SIAM J. Matrix Anal. Appl. 34, 2013), with fused multiply-adds
+    /// too.
     Sum {
-        /// Terms of the sum; of a sum of sums, the most additions that any one term passes through.
+        /// Terms of the sum; for nested sums, the most additions that any one term passes through.
         terms: usize,
         /// For every element the sum of its terms' magnitudes: [`crate::reference::conv2d_abs`],
         /// [`crate::reference::pool2d_abs`].
@@ -37,26 +37,26 @@ pub enum Tolerance<'a> {
     /// Bound for products on tensor cores: `relative * magnitude`, and rounding once to the storage
     /// type. Made by [`Tolerance::of_conv`].
     Products {
-        /// Error of operands and sums together, as a share of the magnitude.
+        /// Error of operands and sums together, relative to the magnitude.
         relative: f64,
-        /// Roundings of the sum, each of which may also lose what is below the least number of f32.
+        /// Roundings of the sum; each may also lose bits below the least number of f32.
         roundings: usize,
         /// As for [`Tolerance::Sum`].
         magnitudes: &'a [f64],
     },
-    /// Tolerance of an error in each sum before it is rounded once to the storage type:
+    /// Tolerance for a given error of each sum before it is rounded once to the storage type:
     /// [`ExpectedBottleneck`](super::ExpectedBottleneck), [`crate::reference::lrn_bound`].
     Off {
-        /// For every element how far its sum may be off.
+        /// Bound of the error of each element's sum.
         sums: &'a [f64],
     },
 }
 
 impl<'a> Tolerance<'a> {
-    /// Tolerance of a convolution that `kernel` computes, with the sums of a tile shared by
-    /// `split_k` blocks: what that kernel may cost, however little the problem asks for.
-    /// `magnitudes` is what [`crate::reference::conv2d_abs`] gives; [`Math`] tells where the
-    /// figures come from.
+    /// Tolerance of a convolution computed by `kernel` with `split_k` partial sums per output tile.
+    /// It follows the kernel's arithmetic, even where the problem permits less accuracy.
+    /// `magnitudes` is the result of [`crate::reference::conv2d_abs`]; [`Math`] documents the
+    /// source of the figures.
     pub fn of_conv(
         conv: &Conv2d,
         kernel: &Kernel,
@@ -66,7 +66,7 @@ impl<'a> Tolerance<'a> {
         Tolerance::with_operands(conv, kernel, split_k, magnitudes, operand_error(kernel))
     }
 
-    /// [`Tolerance::of_conv`] for operands that the kernel takes as they are, such as those of
+    /// [`Tolerance::of_conv`] for operands that the kernel reads exactly, such as those of
     /// [`round_to_tf32`](super::round_to_tf32): only the sum rounds.
     pub fn of_exact_products(
         conv: &Conv2d,
@@ -93,14 +93,14 @@ impl<'a> Tolerance<'a> {
             Math::Tf32x3 => 3,
             Math::Strict | Math::Tf32 => 1,
         };
-        // An instruction adds at least four products to a sum, of one tap unless gemm_k runs
-        // through taps and channels, and all of them are cut to the largest one's last place, the
-        // sum too.
+        // One instruction adds at least four products to a sum; they belong to one tap unless
+        // gemm_k runs through taps and channels. All of them, and the sum, are truncated to the
+        // last place of the largest.
         let instructions = match rounding.all_taps {
             true => terms.div_ceil(4),
             false => conv.r() * conv.s() * conv.group_c().div_ceil(4),
         };
-        // Parts of several blocks, bias, residual and what the epilogue adds.
+        // Partial sums of split-K, bias, residual and the additions of the epilogue.
         let roundings = products * (terms + instructions) + split_k as usize + 4;
         Tolerance::Products {
             relative: operands + roundings as f64 * CUT,
@@ -109,8 +109,8 @@ impl<'a> Tolerance<'a> {
         }
     }
 
-    /// Tolerance of a pool's result: a maximum is exact, a mean is a sum rounded. `magnitudes` is
-    /// what [`crate::reference::pool2d_abs`] gives.
+    /// Tolerance of a pooling's result: a maximum is exact, a mean is a rounded sum. `magnitudes`
+    /// is the result of [`crate::reference::pool2d_abs`].
     pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
         let (rows, columns) = match pool.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
@@ -125,21 +125,22 @@ impl<'a> Tolerance<'a> {
     }
 }
 
-/// Bound of the error of an addition that truncates, as a share of its result: tensor cores add so.
+/// Bound of the error of an addition that truncates, relative to its result: tensor cores truncate.
 const CUT: f64 = 1.0 / (1 << 23) as f64;
 
-/// Bound of the error that a kernel's mode causes per product, as a share of it: see [`Math`].
+/// Bound of the error of a product caused by the kernel's math mode, relative to the product: see
+/// [`Math`].
 fn operand_error(kernel: &Kernel) -> f64 {
     let both = |unit: f64| 2.0 * unit + unit * unit;
     let cut = kernel.rounding().cuts_operands;
     match kernel.math {
         Math::Strict => 0.0,
-        // Rounded to nearest, but where copies bring x and w to the tensor cores as they are, which
-        // drop what they have no bits for.
+        // Rounded to nearest, except where x and w are copied to the tensor cores unconverted,
+        // which truncates them.
         Math::Tf32 if !cut => both(1.0 / 2048.0),
         Math::Tf32 => both(1.0 / 1024.0),
-        // What is beyond the small part, once for each operand, and the product of the small parts;
-        // 2^-22 each.
+        // The remainder beyond the small part, once per operand, and the product of the small
+        // parts; 2^-22 each.
         Math::Tf32x3 => 3.01 / (1 << 22) as f64,
     }
 }
@@ -156,7 +157,7 @@ fn mean_depth(rows: usize, columns: usize) -> usize {
     all.min(by_rows.max(by_runs))
 }
 
-/// Distance of an accepted result.
+/// Differences of an accepted result from the reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Elements compared.
@@ -188,25 +189,25 @@ pub enum Mismatch {
         want: f64,
         /// Allowed difference.
         bound: f64,
-        /// Wrong elements.
+        /// Number of wrong elements.
         count: usize,
-        /// All elements.
+        /// Number of all elements.
         of: usize,
     },
-    /// Every element is within its bound, but all of them together are not.
+    /// Every element is within its bound, but the norm of the difference is not.
     #[error("the whole differs by {rel_l2:e} of its Euclidean norm, allowed is {bound:e}")]
     Whole {
         /// The relative difference.
         rel_l2: f64,
-        /// The bound.
+        /// The bound of the relative difference.
         bound: f64,
     },
-    /// There are more or fewer elements than there should be.
+    /// The number of elements is not the expected one.
     #[error("{got} elements, expected {want}")]
     Elsewhere {
-        /// Elements that there are.
+        /// Number of elements of the result.
         got: usize,
-        /// Elements that there should be.
+        /// Expected number of elements.
         want: usize,
     },
 }
@@ -280,7 +281,7 @@ pub fn compare(
     }
 }
 
-/// Compares the indices of maxima, or any other bytes, with what they should be.
+/// Compares the indices of maxima, or any other bytes, with the expected ones.
 ///
 /// # Errors
 /// [`Mismatch`] if any differs.
@@ -337,7 +338,8 @@ fn bound(tolerance: Tolerance<'_>, dtype: DType, place: usize, want: f64) -> f64
     }
 }
 
-/// The bound of a sum that is off by `sum` and then rounded to the storage type.
+/// Bound of the error of a sum that is off by at most `sum` and is then rounded to the storage
+/// type.
 fn stored(dtype: DType, want: f64, sum: f64) -> f64 {
     sum + unit_roundoff(dtype) * (want.abs() + sum) + half_of_least(dtype)
 }

@@ -1,10 +1,10 @@
-//! Numbers as the storage types hold them.
+//! Rounding to the storage types.
 
 use half::{bf16, f16};
 use warpconv::kernels::DType;
 use warpconv::launch::Element;
 
-/// An element type as the checks see it: rounding, bits, and two NaNs that no kernel makes.
+/// An element type for the checks: rounding, bits, and two NaNs that no kernel computes.
 pub trait Stored: Element + PartialEq + std::fmt::Debug {
     /// The nearest number of the type, ties to even; out of range is infinite.
     fn nearest(value: f64) -> Self;
@@ -15,11 +15,11 @@ pub trait Stored: Element + PartialEq + std::fmt::Debug {
     /// The bits, in the low half for 16-bit types.
     fn bits(self) -> u32;
 
-    /// Filling around inputs: a NaN, so that whatever is read out of bounds shows in the result.
+    /// Guard value around inputs: a NaN, so that any out-of-bounds read shows in the result.
     fn guard() -> Self;
 
-    /// Content of outputs before the launch: a NaN of other bits, so that whatever is not written
-    /// shows.
+    /// Initial value of outputs before the launch: a NaN of other bits, so that unwritten elements
+    /// show.
     fn poison() -> Self;
 }
 
@@ -47,8 +47,8 @@ impl Stored for f32 {
 
 impl Stored for f16 {
     fn nearest(value: f64) -> Self {
-        // `f16::from_f64` drops the low half of an f64 before it rounds, which turns what is just
-        // above a tie into a tie. Rounded here first, the conversion is exact.
+        // `f16::from_f64` drops the low half of an f64 before it rounds, which turns a value just
+        // above a tie into a tie. Rounding here first makes the conversion exact.
         f16::from_f64(round_to(value, 11, -14, 65504.0))
     }
 
@@ -125,14 +125,15 @@ fn round_to(value: f64, precision: i32, least: i32, most: f64) -> f64 {
     }
 }
 
-/// The last place of a number of `precision` bits near `value`. A power of two: division and
-/// multiplication by it are exact, and subnormal f64s are far below `least`.
+/// The unit in the last place of a number of `precision` bits near `value`. It is a power of two:
+/// division and multiplication by it are exact, and subnormal f64s are far below `least`.
 fn unit_of(value: f64, precision: i32, least: i32) -> f64 {
     let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
     f64::from(2).powi(exponent.max(least) + 1 - precision)
 }
 
-/// The distance between neighbours relative to their size, halved: what one rounding may cost.
+/// The relative distance between neighbouring numbers, halved: the largest relative error of one
+/// rounding.
 pub(crate) fn unit_roundoff(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 2f64.powi(-24),

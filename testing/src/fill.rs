@@ -1,4 +1,4 @@
-//! Inputs that look random and are the same every time.
+//! Reproducible pseudo-random inputs.
 
 use rand::{Rng, RngCore, SeedableRng};
 use rand_xoshiro::SplitMix64;
@@ -6,35 +6,35 @@ use rand_xoshiro::SplitMix64;
 use super::convert::round;
 use warpconv::kernels::DType;
 
-/// A source of numbers: splitmix64, whose values no version of `rand` changes. Stored cases and
+/// A generator of numbers: splitmix64, whose values no version of `rand` changes. Stored cases and
 /// tests depend on them.
 #[derive(Clone, Debug)]
 pub struct Random(SplitMix64);
 
 impl Random {
-    /// Equal seeds give equal numbers.
+    /// A generator; equal seeds give equal numbers.
     pub fn new(seed: u64) -> Self {
         Self(SplitMix64::seed_from_u64(seed))
     }
 
-    /// 64 bits.
+    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// An integer of `0..bound`; 0 if `bound` is 0.
+    /// The next integer of `0..bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number of [-1, 1).
+    /// The next number of [-1, 1).
     pub fn signed_unit(&mut self) -> f64 {
         2.0 * self.0.random::<f64>() - 1.0
     }
 }
 
 /// Integers of `-most..=most`: exact in every storage type up to 256, with exact sums in f32 up to
-/// 2^24, so that results compare without any tolerance.
+/// 2^24, so that results compare without tolerance.
 pub fn integers(len: usize, most: u32, seed: u64) -> Vec<f64> {
     let mut random = Random::new(seed);
     let span = 2 * u64::from(most) + 1;
@@ -51,7 +51,7 @@ pub fn reals(len: usize, dtype: DType, seed: u64) -> Vec<f64> {
         .collect()
 }
 
-/// Sprinkles NaN, both infinities and both zeros over `values`, about one in `every`.
+/// Replaces about one in `every` of `values` by NaN, an infinity or a zero of either sign.
 pub fn sprinkle_special(values: &mut [f64], every: u64, seed: u64) {
     const SPECIAL: [f64; 5] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0];
     let mut random = Random::new(seed);

@@ -1,5 +1,5 @@
-//! A module on the device with operands of its own: its buffers stay there, one launch feeds the
-//! next.
+//! A graph on the device with its own operands: its buffers stay there, and each launch reads the
+//! results of the previous ones.
 
 use super::check_result::{Buffers, CheckResult, compare_graph, sample, slice};
 use super::convert::{Stored, round};
@@ -24,7 +24,7 @@ pub struct Operands {
     pub bias: Option<Vec<f64>>,
 }
 
-/// A module of a few launches on the device, with operands drawn from fixed seeds.
+/// A graph of a few launches on the device, with operands drawn from fixed seeds.
 pub struct GraphOnDevice<T> {
     stream: Arc<CudaStream>,
     prepared: PreparedGraph,
@@ -37,18 +37,18 @@ pub struct GraphOnDevice<T> {
 }
 
 impl<T: Stored> GraphOnDevice<T> {
-    /// Draws operands, uploads them and prepares every launch in the device's own stream. What
-    /// launches write holds NaN first. Filters are scaled so that sums keep the size of what goes
-    /// in, however long they are.
+    /// Draws operands, uploads them and prepares every launch in the device's own stream. Outputs
+    /// of launches are filled with NaN first. Filters are scaled so that sums keep the magnitude of
+    /// the inputs, however long they are.
     ///
     /// # Errors
-    /// As [`Graph::prepare`]; [`Error::WrongDType`] if the module is stored in another type than
+    /// As [`Graph::prepare`]; [`Error::WrongDType`] if the graph is stored in another type than
     /// `T`; [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, graph: &Graph) -> Result<Self, Error> {
         Self::tuned(gpu, graph, &Tuning::new(gpu.card()))
     }
 
-    /// As [`GraphOnDevice::new`], with the kernels that were fastest where somebody measured.
+    /// As [`GraphOnDevice::new`], with the fastest kernels of `tuning` where they were measured.
     ///
     /// # Errors
     /// As [`GraphOnDevice::new`].
@@ -56,7 +56,7 @@ impl<T: Stored> GraphOnDevice<T> {
         Self::in_stream(gpu, gpu.stream(), graph, tuning)
     }
 
-    /// As [`GraphOnDevice::tuned`], in a stream of the caller's: one that can be captured, say.
+    /// As [`GraphOnDevice::tuned`], in the caller's stream, such as one that can be captured.
     ///
     /// # Errors
     /// As [`GraphOnDevice::new`].
@@ -74,13 +74,13 @@ impl<T: Stored> GraphOnDevice<T> {
         Self::with(gpu, stream, graph, tuning, &x, operands.collect())
     }
 
-    /// As [`GraphOnDevice::in_stream`], with operands of the caller's: `x` is dense NCHW,
-    /// `operands` are one for each of [`Graph::weights`]. Both are rounded to the stored type.
+    /// As [`GraphOnDevice::in_stream`], with the caller's operands: `x` is dense NCHW; `operands`
+    /// has one entry per entry of [`Graph::weights`]. Both are rounded to the storage type.
     ///
     /// # Errors
-    /// As [`GraphOnDevice::new`]; [`Error::Length`] if there are more or fewer numbers than the
-    /// module takes, [`Error::MissingBuffer`] or [`Error::UnexpectedBuffer`] if a bias is not where
-    /// it should be.
+    /// As [`GraphOnDevice::new`]; [`Error::Length`] if the number of elements differs from the
+    /// graph's, [`Error::MissingBuffer`] or [`Error::UnexpectedBuffer`] if a bias is missing or
+    /// superfluous.
     pub fn with(
         gpu: &Gpu,
         stream: &Arc<CudaStream>,
@@ -132,17 +132,17 @@ impl<T: Stored> GraphOnDevice<T> {
         })
     }
 
-    /// The module.
+    /// The graph.
     pub fn graph(&self) -> &Graph {
         self.prepared.graph()
     }
 
-    /// Kernels of a launch, those that bring filters into a kernel's order among them.
+    /// Number of kernel launches, including those that pack filters.
     pub fn launches(&self) -> usize {
         self.prepared.launches()
     }
 
-    /// The stream that its launches go to.
+    /// The stream of its launches.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
@@ -178,7 +178,7 @@ impl<T: Stored> GraphOnDevice<T> {
         self.prepared.launch_each(&self.stream, buffers, after)
     }
 
-    /// Other inputs, dense NCHW, for the passes to come.
+    /// Replaces the input of later passes, dense NCHW.
     ///
     /// # Errors
     /// [`Error::Length`] if there are more or fewer numbers than the input has; [`Error::Driver`]
@@ -192,7 +192,7 @@ impl<T: Stored> GraphOnDevice<T> {
         copied.map_err(|error| driver_error("copying to the device", error))
     }
 
-    /// Output of the last pass: each tensor there, with its node's number, dense NCHW.
+    /// Outputs of the last pass: each output tensor with the number of its node, dense NCHW.
     ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
@@ -210,7 +210,7 @@ impl<T: Stored> GraphOnDevice<T> {
         Ok(outputs)
     }
 
-    /// Output of one more pass, node by node, as [`GraphOnDevice::outputs`]: every tensor, dense
+    /// Outputs of one more pass, node by node, as [`GraphOnDevice::outputs`]: every tensor, dense
     /// NCHW.
     ///
     /// # Errors
@@ -233,8 +233,8 @@ impl<T: Stored> GraphOnDevice<T> {
         Ok(traced)
     }
 
-    /// One pass as a graph, which replays all launches with one call. The stream must be one that
-    /// can be captured (not the default one), and event tracking off in its context. The graph must
+    /// Captures one pass as a CUDA graph, which replays all launches with one call. The stream must
+    /// be capturable (not the default one), with event tracking off in its context. The graph must
     /// not outlive `self`.
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl<T: Stored> GraphOnDevice<T> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed)?;
         let launched = self.launch();
-        // Ended in any case: a stream that is left capturing is of no use to anyone.
+        // Capture ends even after an error: a stream left in capture mode is unusable.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
         graph.map_err(failed)?.ok_or(Error::MissingBuffer {
@@ -252,13 +252,13 @@ impl<T: Stored> GraphOnDevice<T> {
         })
     }
 
-    /// Compares what the last pass made with the f64 reference: each launch with what it was given,
-    /// within the bound that rounding its sums can cost, and the module's output with f64
-    /// arithmetic throughout. If that would take the reference more than `most_macs`
-    /// multiplications, it looks at some images from the first to the last.
+    /// Compares the last pass with the f64 reference. Each launch is compared for its actual
+    /// inputs, within the rounding bound of its sums, and the graph's output with f64 arithmetic
+    /// throughout. If that takes the reference more than `most_macs` multiplications, only some
+    /// images between the first and the last are compared.
     ///
-    /// Where hidden tensors share buffers there is a pass more, to look at each launch's work
-    /// before it is overwritten.
+    /// Where intermediates share buffers, one more pass runs, to read each launch's output before
+    /// it is overwritten.
     ///
     /// # Errors
     /// [`Error::Driver`] if a launch failed.
@@ -268,7 +268,7 @@ impl<T: Stored> GraphOnDevice<T> {
         compare_graph(&self.prepared, &device, &self.operands, &sample)
     }
 
-    /// Content of every tensor, of some images.
+    /// Elements of every tensor, for the given images.
     fn look(&mut self, images: &[usize]) -> Result<Buffers, Error> {
         let graph = self.graph().clone();
         let stream = self.stream.clone();
@@ -303,7 +303,7 @@ impl<T: Stored> GraphOnDevice<T> {
     }
 }
 
-/// The buffer that a hidden tensor lies in.
+/// The buffer of an intermediate tensor.
 fn held<'a, T>(
     graph: &Graph,
     place: TensorId,
@@ -343,7 +343,7 @@ fn download<T: Stored>(
     Ok(dense)
 }
 
-/// Filters and bias on the device; what the host keeps of them is rounded as they are.
+/// Uploads filters and bias; the host's copies are rounded like the device's.
 fn upload<T: Stored>(
     stream: &Arc<CudaStream>,
     conv: &Conv2d,
@@ -369,14 +369,14 @@ fn upload<T: Stored>(
     ))
 }
 
-/// A copy on the device.
+/// Copies values to the device.
 fn copy_in<T: Stored>(stream: &Arc<CudaStream>, values: &[T]) -> Result<CudaSlice<T>, Error> {
     stream
         .clone_htod(values)
         .map_err(|error| driver_error("copying to the device", error))
 }
 
-/// Filters and bias of a convolution.
+/// Draws filters and bias of a convolution.
 fn draw<T: Stored>(conv: &Conv2d, seed: u64) -> Operands {
     let draw = |len, scale, seed| -> Vec<f64> {
         let values = reals(len, T::DTYPE, seed).into_iter();

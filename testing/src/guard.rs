@@ -1,4 +1,4 @@
-//! Buffers on the device between fences.
+//! Buffers on the device between guard regions.
 
 use super::convert::Stored;
 use super::run::RunError;
@@ -9,19 +9,19 @@ use warpconv::launch::Workspace;
 use warpconv::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::TensorDesc;
 
-/// Guard around the buffers of a run.
+/// Guard regions around the buffers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
-    /// Guard bytes on either side of every buffer, whole elements. 0: the allocation is the
-    /// buffer, which is the right choice where the device itself checks every access.
+    /// Guard bytes on either side of every buffer, whole elements. With 0 the allocation is exactly
+    /// the buffer; use this where the device itself checks every access.
     pub bytes: usize,
-    /// Elements by which every buffer is moved away from its alignment.
+    /// Elements by which every buffer is shifted from its alignment.
     pub shift: usize,
 }
 
 impl Guards {
-    /// Default guard of the device: exact allocations on the emulator, which reports any access
-    /// beyond them, and fences of 512 bytes on a GPU, which does not.
+    /// Default guards of a device: exact allocations on the emulator, which reports any access
+    /// beyond them, and guard regions of 512 bytes on a GPU, which does not.
     pub fn of(gpu: &Gpu) -> Self {
         let bytes = match gpu.kind() {
             DeviceKind::Emulator => 0,
@@ -30,7 +30,7 @@ impl Guards {
         Self { bytes, shift: 0 }
     }
 
-    /// The same, with every buffer `elements` away from its alignment.
+    /// The same, with every buffer shifted by `elements` from its alignment.
     pub fn shifted(self, elements: usize) -> Self {
         Self {
             shift: elements,
@@ -39,13 +39,13 @@ impl Guards {
     }
 }
 
-/// A buffer on the device between two fences.
+/// A buffer on the device between two guard regions.
 pub(super) struct Guarded<T> {
     name: &'static str,
     memory: CudaSlice<T>,
-    /// Fence elements before the buffer.
+    /// Guard elements before the buffer.
     before: usize,
-    /// Uploaded bytes, guards included.
+    /// Uploaded elements, guards included.
     image: Vec<T>,
     len: usize,
 }
@@ -61,7 +61,7 @@ impl<T: Stored> Guarded<T> {
         let (before, len) = (guard + guards.shift, content.len());
         let mut image = vec![T::guard(); before];
         image.extend(content);
-        // An allocation of nothing is an error to the driver.
+        // The driver rejects allocations of 0 bytes.
         let end = (image.len() + guard).max(1);
         image.resize(end, T::guard());
         let memory = copy_in(gpu, &image)?;
@@ -86,7 +86,7 @@ impl<T: Stored> Guarded<T> {
         self.memory.slice_mut(self.before..self.before + self.len)
     }
 
-    /// The buffer's content, after a look at the fences.
+    /// Downloads the buffer's elements, after checking the guard regions.
     pub(super) fn download(&self, gpu: &Gpu) -> Result<Vec<T>, RunError> {
         let all = copy_out(gpu, &self.memory)?;
         let end = self.before + self.len;
@@ -111,7 +111,7 @@ impl<T: Stored> Guarded<T> {
         }
     }
 
-    /// Fails if an input changed.
+    /// Fails if a read-only operand changed.
     pub(super) fn expect_untouched(&self, gpu: &Gpu) -> Result<(), RunError> {
         let content = self.download(gpu)?;
         let uploaded = &self.image[self.before..];
@@ -129,7 +129,7 @@ impl<T: Stored> Guarded<T> {
     }
 }
 
-/// A buffer of bytes on the device between two fences.
+/// A buffer of bytes on the device between two guard regions.
 pub(super) struct GuardedBytes {
     memory: CudaSlice<u8>,
     before: usize,
@@ -138,7 +138,7 @@ pub(super) struct GuardedBytes {
 
 impl GuardedBytes {
     const GUARD: u8 = 0xa5;
-    /// Position 254 of a window: only one of 255 positions has it.
+    /// Position 254 of a window: only windows of 255 positions have it.
     const POISON: u8 = 0xfe;
 
     pub(super) fn filled(gpu: &Gpu, guards: Guards, len: usize) -> Result<Self, Error> {
@@ -182,8 +182,8 @@ impl GuardedBytes {
     }
 }
 
-/// A workspace between two fences, its counters zero and the rest what no kernel may take for
-/// numbers of its own.
+/// A workspace between two guard regions: its counters are zero, the rest holds NaN (on the
+/// emulator: is uninitialised).
 pub(super) struct GuardedWorkspace {
     pub(super) inner: Workspace,
     before: usize,
@@ -191,7 +191,7 @@ pub(super) struct GuardedWorkspace {
 }
 
 impl GuardedWorkspace {
-    /// As bits of every type: a NaN.
+    /// NaN in every type.
     const POISON: u8 = 0xff;
     const GUARD: u8 = 0xa5;
 
@@ -203,8 +203,8 @@ impl GuardedWorkspace {
         let len = bytes as usize;
         let before = guards.bytes.next_multiple_of(WORKSPACE_ALIGNMENT as usize);
         let memory = match gpu.kind() {
-            // Whatever is read there before it is written is an error to the emulator, which is
-            // stricter than any poison. SAFETY: bytes may hold anything.
+            // The emulator reports reads of uninitialised memory, which is stricter than any
+            // poison. SAFETY: bytes may hold any value.
             DeviceKind::Emulator => unsafe { gpu.stream().alloc(before + len + guards.bytes) }
                 .map_err(|error| driver_error("allocating a workspace", error))?,
             DeviceKind::Gpu => {
@@ -218,7 +218,7 @@ impl GuardedWorkspace {
         Ok(Some(Self { inner, before, len }))
     }
 
-    /// Fails if a launch wrote beyond it, or left a counter that is not zero.
+    /// Fails if a launch wrote beyond the workspace, or left a nonzero counter.
     pub(super) fn expect_ready(&self, gpu: &Gpu) -> Result<(), RunError> {
         let memory = self.inner.memory();
         let end = self.before + self.len;

@@ -1,12 +1,12 @@
 //! The f64 reference of [`warpconv`], and the harness that tests, benchmarks and `warpconv verify`
 //! share: run a plan on a device between guard bytes and compare the result.
 //!
-//! Tensors go in and come out dense, in f64 and in logical order (activations NCHW, filters KCRS),
-//! as for [`reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
-//! [`run_pool`] and [`run_unary`] poison the output before the launch and look afterwards whether
-//! every element was written, and nothing else. [`compare`] judges the result by a [`Tolerance`].
-//! [`GraphOnDevice`] does the same for a module of several launches that stays on the device, and
-//! times it.
+//! Inputs and outputs are dense tensors, in f64 and in logical order (activations NCHW, filters
+//! KCRS), as for [`reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
+//! [`run_pool`] and [`run_unary`] poison the output before the launch. Afterwards they check that
+//! every element was written, and nothing else. [`compare`] checks the result against a
+//! [`Tolerance`]. [`GraphOnDevice`] does the same for a graph of several launches that stays on the
+//! device, and times it.
 //!
 //! ```no_run
 //! use warpconv::device::{DeviceChoice, Gpu};

@@ -5,8 +5,9 @@ use std::fmt;
 use warpconv::kernels::DType;
 
 /// Bound of the distance of a network's outputs from those of f64 arithmetic: the norm of the
-/// difference, as a share of theirs. f32: what the stored networks of full size state; the others:
-/// what the small stored networks (AlexNet, NiN and LeNet-5 at an eighth) allow.
+/// difference, relative to that of the f64 outputs. For f32 it is the bound stored with the
+/// networks of full size, for other types that of the small stored networks (AlexNet, NiN and
+/// LeNet-5 at an eighth).
 pub const fn network_tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-5,
@@ -15,18 +16,18 @@ pub const fn network_tolerance(dtype: DType) -> f64 {
     }
 }
 
-/// Distance of the outputs of a network from those of the same one in other launches.
+/// Distance of the outputs of a network from those of the same network in other launches.
 #[derive(Clone, Copy, Debug)]
 pub struct NormError {
-    /// The norm of the difference, as a share of the others'; not a number where that is of
-    /// nothing.
+    /// The norm of the difference, relative to that of the other outputs; NaN or infinite where
+    /// that is zero.
     pub norm: f64,
-    /// Twice [`network_tolerance`]: both may be off by that.
+    /// Twice [`network_tolerance`]: both outputs may be off by that.
     pub allowed: f64,
 }
 
 impl NormError {
-    /// Compares outputs with others; more or fewer of them are infinitely far.
+    /// Compares outputs with others; for different lengths the distance is infinite.
     pub fn of(got: &[f64], want: &[f64], dtype: DType) -> NormError {
         let norm =
             |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -41,7 +42,7 @@ impl NormError {
         }
     }
 
-    /// Returns whether it is within what is allowed; not if it is NaN.
+    /// Returns whether the distance is within the bound; false for NaN.
     pub fn is_near(&self) -> bool {
         self.norm <= self.allowed
     }
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
     use approx::assert_abs_diff_eq;
 
-    /// The norm of (3, 4) is 5, so that a step of 0.05 is a hundredth of it.
+    /// The norm of (3, 4) is 5, so a difference of 0.05 is a hundredth of it.
     #[test]
     fn only_what_is_near_passes() {
         let of = |got: &[f64], dtype| NormError::of(got, &[3.0, 4.0], dtype);

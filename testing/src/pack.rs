@@ -1,4 +1,4 @@
-//! Dense tensors in logical order to what a buffer holds, and back.
+//! Packing of dense tensors in logical order into buffers, and unpacking.
 
 use super::convert::Stored;
 use warpconv::error::Error;
@@ -48,7 +48,7 @@ pub fn pack_filter<T: Stored>(conv: &Conv2d, dense: &[f64]) -> Result<Vec<T>, Er
     Ok(buffer)
 }
 
-/// The first element outside the tensor's own channels that does not hold `gap` any more.
+/// Index of the first element outside the tensor's own channels that no longer holds `gap`.
 pub fn disturbed_gap<T: Stored>(desc: &TensorDesc, buffer: &[T], gap: T) -> Option<usize> {
     if desc.is_dense() {
         return None;
@@ -59,7 +59,7 @@ pub fn disturbed_gap<T: Stored>(desc: &TensorDesc, buffer: &[T], gap: T) -> Opti
     own.iter().zip(buffer).position(disturbed)
 }
 
-/// Visits the tensor's own elements in NCHW order, each with its place in the buffer.
+/// Visits the tensor's own elements in NCHW order, passing the index of each in the buffer.
 pub(super) fn each_element(desc: &TensorDesc, mut visit: impl FnMut(usize)) {
     let strides = desc.strides();
     let [image, channel, pixel] =

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder of stored cases: `WARPCONV_TEST_DATA`, as in a bundle on another machine, else
+/// The folder of stored cases: `WARPCONV_TEST_DATA`, set in bundles for other machines, else
 /// `tests/data` of the tree that this crate was built in.
 pub fn data() -> PathBuf {
     let named = std::env::var_os("WARPCONV_TEST_DATA").filter(|value| !value.is_empty());

@@ -1,4 +1,4 @@
-//! One launch between fences.
+//! One launch between guard regions.
 
 use super::convert::{Stored, with_stored};
 use super::guard::{Guarded, GuardedBytes, GuardedWorkspace, Guards};
@@ -19,7 +19,7 @@ pub enum RunError {
     /// Something outside a buffer was written.
     #[error("{distance} elements {side} {buffer} were overwritten with {bits:#x}")]
     Guard {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
         /// `before` or `after`.
         side: &'static str,
@@ -28,40 +28,40 @@ pub enum RunError {
         /// The bits found there.
         bits: u32,
     },
-    /// A channel of the wider tensor that is not the output's own was written.
+    /// A channel of the wider tensor outside the output's own channels was written.
     #[error(
         "element {index} of the buffer of {buffer} was overwritten; it belongs to other channels"
     )]
     Gap {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
-        /// The element of the buffer.
+        /// Index of the element in the buffer.
         index: usize,
     },
     /// An element of the output was not written.
     #[error("element {index} of the buffer of {buffer} was not written")]
     Unwritten {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
-        /// The element of the buffer.
+        /// Index of the element in the buffer.
         index: usize,
     },
-    /// The workspace was not left as the next launch needs it.
+    /// A counter of the workspace is not zero after the launch.
     #[error(
         "byte {index} of the workspace, a counter, is {value:#x} after the launch instead of 0"
     )]
     Counter {
-        /// The byte of the workspace.
+        /// Offset of the byte in the workspace.
         index: usize,
-        /// Content.
+        /// Value of the byte after the launch.
         value: u8,
     },
-    /// An operand that is only read was written.
+    /// A read-only operand was written.
     #[error("element {index} of the buffer of {buffer}, an input, was overwritten")]
     Input {
-        /// The operand.
+        /// Name of the operand.
         buffer: &'static str,
-        /// The element of the buffer.
+        /// Index of the element in the buffer.
         index: usize,
     },
 }
@@ -69,7 +69,7 @@ pub enum RunError {
 /// Runs a convolution. `x`, `w`, `bias` and `residual` as for [`crate::reference::conv2d`].
 ///
 /// # Errors
-/// [`RunError`] if the launch fails, a fence or gap was overwritten, or part of the output was not
+/// [`RunError`] if the launch fails, a guard or gap was overwritten, or part of the output was not
 /// written.
 pub fn run_conv(
     gpu: &Gpu,
@@ -87,7 +87,7 @@ pub fn run_conv(
     )
 }
 
-/// [`run_conv`] between other fences; the operands are x, w, bias and residual.
+/// [`run_conv`] with given guards; the operands are x, w, bias and residual.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -100,8 +100,7 @@ pub fn run_conv_with_guards(
     with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, guards, operands))
 }
 
-/// Runs a pooling; the result is the output and, if the problem asks for them, the indices, dense
-/// NCHW.
+/// Runs a pooling; the result is the output and, if the problem has them, the indices, dense NCHW.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -113,7 +112,7 @@ pub fn run_pool(
     run_pool_with_guards(gpu, plan, Guards::of(gpu), x)
 }
 
-/// [`run_pool`] between other fences.
+/// [`run_pool`] with given guards.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -134,7 +133,7 @@ pub fn run_unary<P: Unary>(gpu: &Gpu, plan: &Plan<P>, x: &[f64]) -> Result<Vec<f
     run_unary_with_guards(gpu, plan, Guards::of(gpu), x)
 }
 
-/// [`run_unary`] between other fences.
+/// [`run_unary`] with given guards.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -147,8 +146,7 @@ pub fn run_unary_with_guards<P: Unary>(
     with_stored!(plan.problem().dtype(), T => map::<P, T>(gpu, plan, guards, x))
 }
 
-/// [`run_unary`] on its own input's buffer; the problem's input and output must be the same
-/// channels.
+/// [`run_unary`] in place; the problem's input and output must be the same channels.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -167,7 +165,7 @@ pub fn run_unary_in_place<P: Unary>(
     })
 }
 
-/// Runs a trainable subsampling between fences; the operands are x, coefficients and biases.
+/// Runs a trainable subsampling with given guards; the operands are x, coefficients and biases.
 ///
 /// # Errors
 /// As [`run_conv`].
@@ -299,7 +297,7 @@ fn pool<T: Stored>(
     let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
     let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
     let mut indices = match &index_desc {
-        // Bytes have no NaN: what is not written shows in the comparison, for no window has this
+        // Bytes have no NaN: an unwritten byte shows in the comparison, since no window has this
         // many positions.
         Some(_) => Some(GuardedBytes::filled(gpu, guards, problem.index_len())?),
         None => None,
@@ -344,13 +342,13 @@ fn map<P: Unary, T: Stored>(
     Ok(dense)
 }
 
-/// Position of a pooling's indices: dense, in the output's layout.
+/// Tensor of a pooling's indices: dense, in the output's layout.
 fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
     let y = pool.output();
     TensorDesc::new(y.n(), y.c(), y.h(), y.w(), y.layout(), y.dtype())
 }
 
-/// The output, dense, after all checks; `whole` asks that every element was written.
+/// The output, dense, after all checks; with `whole`, every element must have been written.
 pub(super) fn finish<T: Stored>(
     gpu: &Gpu,
     desc: &TensorDesc,

@@ -1,4 +1,4 @@
-//! Expected result of each kind of step, and its tolerance.
+//! Expected results of each kind of step, and their tolerance.
 
 use super::bottleneck::ExpectedBottleneck;
 use super::check_result::{Buffers, part, slice};
@@ -10,22 +10,22 @@ use warpconv::graph::{Node, Step};
 use warpconv::kernels::Kernel;
 use warpconv::problem::{Bottleneck2d, Branches};
 
-/// The kernel of a launch, and the blocks that share a sum.
+/// The kernel of a launch, and the number of partial sums per output tile (split-K).
 type Launched = (&'static Kernel, u32);
 
 /// Expected content of one tensor after a launch.
 pub(super) struct Reference {
     /// The tensor's own channels, dense NCHW.
     pub values: Vec<f64>,
-    /// The sum of magnitudes behind each value of a convolution or a mean, of others how far each
-    /// may be off before it is stored; none if the result is exact.
+    /// The sum of magnitudes behind each value of a convolution or a mean; for other operations the
+    /// error bound of each value before it is stored. `None` if the result is exact.
     magnitudes: Option<Vec<f64>>,
 }
 
 impl Reference {
-    /// The results of a launch for `n` images, one for each of its outputs, from whole tensors by
-    /// their place. What a launch stores in between is rounded as the device does, with the kernel
-    /// of `launched`, or not at all without one.
+    /// The results of a launch for `n` images, one per output, from whole tensors by their id.
+    /// Intermediates are rounded as on the device by the kernel of `launched`, or not at all
+    /// without one.
     pub(super) fn of(
         node: &Node,
         buffers: &Buffers,
@@ -104,8 +104,7 @@ impl Reference {
         Ok(vec![one])
     }
 
-    /// Tolerance of a result, given the kernels that computed it: the step's output of number
-    /// `output`.
+    /// Tolerance of the step's output number `output`, given the kernels that computed it.
     pub(super) fn tolerance(
         &self,
         step: &Step,
@@ -167,7 +166,8 @@ fn of_bottleneck(
     })
 }
 
-/// Each convolution by itself, over the maxima of what its product reads if that is pooled.
+/// Expected results of fused branches: each convolution by itself, after its max pooling if it has
+/// one.
 fn of_branches(
     node: &Node,
     branches: &Branches,

@@ -1,4 +1,4 @@
-//! The device time of a module's pass.
+//! The device time of a graph's pass.
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUevent_flags;
@@ -7,13 +7,13 @@ use super::{GraphOnDevice, Stored};
 use warpconv::device::driver_error;
 use warpconv::error::Error;
 
-/// Passes that are not measured.
+/// Number of warm-up passes, which are not measured.
 const WARM_UP: usize = 3;
 
-/// Microseconds that a sample lasts at least: events have half a microsecond's resolution.
+/// Minimum length of a sample in microseconds: events have a resolution of half a microsecond.
 const SAMPLE_US: f64 = 200.0;
 
-/// Passes of a sample at most.
+/// Maximum number of passes per sample.
 const MAX_PASSES: f64 = 100.0;
 
 /// Time of a pass on the device.
@@ -21,15 +21,15 @@ const MAX_PASSES: f64 = 100.0;
 pub struct PassTime {
     /// Microseconds, by the device's events: the median of the samples.
     pub us: f64,
-    /// True if a pass was one graph. Else its launches were queued one by one, and where they are
-    /// shorter than the host takes to queue them, the host was measured.
+    /// True if a pass was one CUDA graph. Otherwise launches were queued one by one; where they are
+    /// shorter than the host's queueing, the result is host time.
     pub captured: bool,
 }
 
 impl<T: Stored> GraphOnDevice<T> {
-    /// Captures a pass as a graph and times its replays, `samples` times so many that events can
-    /// tell their time, after a few that are not measured. A stream that cannot be captured, see
-    /// [`GraphOnDevice::capture`], is given launch after launch.
+    /// Captures a pass as a CUDA graph and times its replays, after a few warm-up passes. Each of
+    /// the `samples` consists of enough replays for the resolution of events. A stream that cannot
+    /// be captured, see [`GraphOnDevice::capture`], gets the launches one by one.
     ///
     /// # Errors
     /// As [`PreparedGraph::launch`](warpconv::graph::PreparedGraph::launch).
@@ -60,7 +60,7 @@ impl<T: Stored> GraphOnDevice<T> {
             sample(1)?;
         }
         let first = sample(1)?;
-        // A clock that stands still would ask for the most.
+        // A clock without progress would give the maximum.
         let passes = match first > 0.0 {
             true => (SAMPLE_US / first).clamp(1.0, MAX_PASSES) as usize,
             false => 1,

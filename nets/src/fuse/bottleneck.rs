@@ -1,4 +1,4 @@
-//! Bottlenecks of a network by one launch each.
+//! Fusion of a network's bottlenecks into one launch each.
 
 use super::{FusePolicy, only_reader, renumber};
 use crate::Network;
@@ -8,8 +8,8 @@ use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d, Padding};
 
 impl Network {
-    /// The same network with each 1x1, 3x3, 1x1 of which nothing else sees the tensors between as
-    /// one launch, where `policy` says so. The weights are the same, in the same order.
+    /// Fuses each 1x1, 3x3, 1x1 sequence into one launch if no other launch reads the tensors in
+    /// between and `policy` permits it. The weights are the same, in the same order.
     ///
     /// # Errors
     /// As [`Graph::new`]; none that a valid network could cause.
@@ -48,7 +48,7 @@ impl Network {
     }
 }
 
-/// Three launches as one, if they are a bottleneck.
+/// Returns three launches as one bottleneck, if they form one.
 fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<(Bottleneck2d, Node)> {
     let [reduce, middle, expand] = three else {
         return None;

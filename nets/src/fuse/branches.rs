@@ -1,4 +1,4 @@
-//! Convolutions of a network that share a launch: over the same input, or side by side.
+//! Fusion of convolutions that read the same input or are independent of each other.
 
 use super::{FusePolicy, only_reader, renumber};
 use crate::Network;
@@ -9,16 +9,15 @@ use warpconv::problem::{
     Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Pool2d, Product, TensorDesc,
 };
 
-/// Number of launches that are examined for a group, from its first one: an inception module has
+/// Number of launches, from the first on, that are examined for a group: an inception module has
 /// seven.
 const WINDOW: usize = 8;
 
 impl Network {
-    /// The same network with convolutions that do not wait for each other in one launch, where
-    /// `policy` says so: those that read the same tensor, among them a 1x1 behind the maxima of 3x3
-    /// pixels, else those that make as many pixels. Where every group is taken, an inception module
-    /// becomes two launches, and so does a fire module. Weights are taken in another order, and
-    /// [`Network::parameters`] follows it.
+    /// Fuses independent convolutions into one launch where `policy` permits it. Candidates read
+    /// the same tensor, among them a 1x1 after a 3x3 max pooling, or compute equally many pixels.
+    /// Where every group is fused, an inception module becomes two launches, and so does a fire
+    /// module. The order of the weights changes, and [`Network::parameters`] follows it.
     ///
     /// # Errors
     /// As [`Graph::new`]; none that a valid network could cause.
@@ -62,14 +61,14 @@ impl Network {
     }
 }
 
-/// Launches as one.
+/// Launches to be fused into one.
 struct Group {
     node: Node,
-    /// The launches, the convolutions in the order of the step's.
+    /// Indices of the launches; convolutions stand in the order of the fused step.
     members: Vec<usize>,
 }
 
-/// A convolution, with the pooling before it if nobody else reads that.
+/// A convolution, with the pooling before it if no other launch reads its result.
 #[derive(Clone, Copy)]
 struct Unit<'a> {
     node: &'a Node,
@@ -81,7 +80,7 @@ struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
-    /// Candidate that a launch begins, if it may share one.
+    /// Candidate that begins at node `at`, if that node can be fused.
     fn of(nodes: &'a [Node], at: usize) -> Option<Unit<'a>> {
         let plain = |at: usize| match &nodes[at].step {
             Step::Conv(conv) if conv.groups() == 1 && conv.residual().is_none() => Some(conv),
@@ -113,7 +112,7 @@ impl<'a> Unit<'a> {
         })
     }
 
-    /// Returns whether all that it reads has been written.
+    /// Returns whether all of its inputs have been written.
     fn is_ready(&self, nodes: &[Node], placed: &[bool]) -> bool {
         let first = self.input.channel_offset();
         let channels = first..first + self.input.c();
@@ -130,14 +129,14 @@ impl<'a> Unit<'a> {
         (self.from, self.input) == (other.from, other.input)
     }
 
-    /// Returns whether their filters can be put side by side.
+    /// Returns whether their filters can be concatenated.
     fn merges_with(&self, other: &Unit<'_>) -> bool {
         self.reads_with(other)
             && (self.pooling, other.pooling) == (None, None)
             && self.conv.window() == other.conv.window()
     }
 
-    /// The model's time of its own launches, if they can be planned.
+    /// The model's time of its separate launches, if they can be planned.
     fn separate_us(&self, capability: &Capability) -> Option<f64> {
         let conv = ConvPlan::new(self.conv, capability).ok()?.score().us;
         match self.pooling {
@@ -147,10 +146,11 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// The group that begins with a launch: the first of three choices that a kernel takes and, where
-/// that is asked, that pays. All over its input; those of them without a pooling; those without a
-/// pooling that make as many pixels. Nothing says that a later choice, or fewer of the same, would
-/// not be faster. All launches before it have been placed.
+/// The group that begins with a launch: the first of three choices that a kernel accepts and, under
+/// [`FusePolicy::IfFaster`], that the model ranks first. The choices: all convolutions over its
+/// input; those of them without a pooling; those without a pooling that compute equally many
+/// pixels. A later choice, or a smaller group, may be faster; this is not examined. All launches
+/// before it have been placed.
 fn group(
     nodes: &[Node],
     first: usize,
@@ -185,9 +185,9 @@ fn group(
     })
 }
 
-/// Units as one launch, if there is a kernel for it and, where that is asked, the model ranks it
-/// before theirs. Those that [`Branches`] has no room for are left for later groups; the first unit
-/// never is.
+/// Units as one launch, if there is a kernel for it and, under [`FusePolicy::IfFaster`], the model
+/// ranks it before separate launches. Units beyond the capacity of [`Branches`] are left for later
+/// groups; the first unit never is.
 fn launch(
     units: &[Unit<'_>],
     one_input: bool,

@@ -1,4 +1,4 @@
-//! Launches of a network put together: bottlenecks, and branches that share what they read.
+//! Fusion of a network's launches: bottlenecks, and branches that share an input.
 
 mod bottleneck;
 mod branches;
@@ -13,9 +13,9 @@ use warpconv::plan::Capability;
 /// Policy of fusing a network's launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FusePolicy {
-    /// Those that a kernel takes at once and that the model ranks before separate ones.
+    /// Fuses launches that one kernel accepts and that the model ranks before separate ones.
     IfFaster,
-    /// All that a kernel takes at once, for a check of those kernels, say.
+    /// Fuses all launches that one kernel accepts, for example to check those kernels.
     Always,
 }
 
@@ -44,7 +44,7 @@ fn only_reader(nodes: &[Node], from: &Node, to: &Node) -> bool {
         && writers.filter(|(other, _)| other == place).count() == 1
 }
 
-/// Numbers the hidden tensors that are left, in the order of their writing.
+/// Renumbers the remaining intermediate tensors in the order in which they are written.
 fn renumber(nodes: &mut [Node]) {
     let mut numbers = HashMap::new();
     let mut number = |place: &mut TensorId| {

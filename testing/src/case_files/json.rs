@@ -1,5 +1,4 @@
-//! JSON files: bounded in size and depth, each name at most once in an
-//! object.
+//! JSON files: bounded in size and depth; each name occurs at most once per object.
 
 use std::fmt;
 use std::path::Path;
@@ -12,8 +11,8 @@ use warpconv::files;
 /// Reads a file.
 ///
 /// # Errors
-/// A sentence that names the file, the place and the way out: if it cannot be read, or is no JSON,
-/// or has a name twice in one object, a number beyond f64 or more than 127 levels.
+/// One sentence that names the file, the position and the remedy: if the file cannot be read, is
+/// not JSON, has a duplicate name in an object, a number beyond f64, or more than 127 levels.
 pub fn read(path: &Path) -> Result<Value, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let text = files::text(path, files::JSON).map_err(|error| named(&error))?;
@@ -31,8 +30,8 @@ fn parse(text: &str) -> Result<Value, String> {
     })
 }
 
-/// A value in whose objects each name stands once. serde_json's own keeps the last of several, so
-/// that two readers of one file may see two cases.
+/// A value whose objects have no duplicate names. serde_json's own type keeps the last duplicate,
+/// so that two readers of one file may see different cases.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {

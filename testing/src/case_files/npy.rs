@@ -7,15 +7,15 @@ use warpconv::files;
 
 use super::Tensor;
 
-/// Bytes of a header at most: NumPy's own limit for files that it is not told to trust.
+/// Maximum length of a header in bytes: NumPy's own limit for untrusted files.
 const MAX_HEADER: usize = 10_000;
-/// Axes at most: one more than any layer's, and what an error can show.
+/// Maximum number of axes: one more than any layer has, and the most that an error prints.
 const MAX_AXES: usize = 8;
-/// Elements at most: 512 MB as f64.
+/// Maximum number of elements: 512 MB as f64.
 const MAX_ELEMENTS: usize = 1 << 26;
 
-/// Reads a file; every element becomes an f64, which holds all the types that are read exactly (i8
-/// beyond 2^53 aside).
+/// Reads a file; every element becomes an f64, which holds all accepted types exactly except i8
+/// (64-bit) integers beyond 2^53.
 pub fn read(path: &Path) -> Result<Tensor, String> {
     let bytes =
         files::bytes(path, files::ARRAY).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -80,7 +80,7 @@ fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     }
 }
 
-/// A shape: `()`, `(3,)`, `(3, 4)`.
+/// Parses a shape: `()`, `(3,)`, `(3, 4)`.
 fn shape(text: &str) -> Result<Vec<usize>, String> {
     let inside = text
         .strip_prefix('(')
@@ -105,12 +105,12 @@ fn shape(text: &str) -> Result<Vec<usize>, String> {
     extents.iter().map(extent).collect()
 }
 
-/// As much of a text as an error shows.
+/// The prefix of a text that an error prints.
 fn start(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// The `count` elements of a type, of an array of that shape.
+/// Decodes the `count` elements of type `descr` of an array of shape `shape`.
 fn elements(descr: &str, shape: &[usize], count: usize, bytes: &[u8]) -> Result<Vec<f64>, String> {
     let data = Elements {
         shape,
@@ -133,7 +133,7 @@ fn elements(descr: &str, shape: &[usize], count: usize, bytes: &[u8]) -> Result<
     }
 }
 
-/// The bytes behind a header, and how many elements they should be.
+/// The bytes after a header, and the expected number of elements.
 struct Elements<'a> {
     shape: &'a [usize],
     count: usize,
@@ -141,7 +141,7 @@ struct Elements<'a> {
 }
 
 impl Elements<'_> {
-    /// Elements of `N` bytes each as numbers.
+    /// Converts elements of `N` bytes each to numbers.
     fn each<const N: usize>(&self, value: impl Fn([u8; N]) -> f64) -> Result<Vec<f64>, String> {
         let (elements, rest) = self.bytes.as_chunks::<N>();
         if elements.len() != self.count || !rest.is_empty() {

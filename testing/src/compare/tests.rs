@@ -1,4 +1,4 @@
-//! Tolerances accept what rounding costs and nothing else.
+//! Tests that tolerances accept rounding errors and nothing else.
 
 use super::*;
 use crate::round_to_tf32;
@@ -169,12 +169,12 @@ fn a_product_is_as_exact_as_its_kernel_s_mode() {
     let rounded = allowed(&one, &kernel(Algorithm::Mma, Math::Tf32), 1);
     let cut = allowed(&one, &kernel(Algorithm::Wgmma, Math::Tf32), 1);
     assert!(strict < half && half < thrice && thrice < rounded && rounded < cut);
-    // The least that tells the modes apart: one operand off by half of its last place of 11 bits.
+    // The least error that distinguishes the modes: half of the last of 11 bits of one operand.
     let tf32 = 2f64.powi(-12);
     assert!(thrice < tf32 && tf32 < rounded, "{thrice} {rounded}");
     assert_abs_diff_eq!(rounded / 2f64.powi(-10), 1.0, epsilon = 0.01);
     assert_abs_diff_eq!(cut / 2f64.powi(-9), 1.0, epsilon = 0.01);
-    // Exact operands leave the sum alone.
+    // With exact operands only the sum rounds.
     let kernel = kernel(Algorithm::Mma, Math::Tf32);
     let exact = Tolerance::of_exact_products(&one, &kernel, 1, &[1.0]);
     assert!(bound(exact, DType::F32, 0, 1.0) < 2f64.powi(-19));
@@ -182,7 +182,7 @@ fn a_product_is_as_exact_as_its_kernel_s_mode() {
 
 #[test]
 fn a_lost_term_shows() {
-    // 64 terms of equal size: one less than it should be is wrong in every mode.
+    // 64 terms of equal size: a result short of one term is wrong in every mode.
     for (algorithm, math) in [
         (Algorithm::Direct, Math::Strict),
         (Algorithm::Mma, Math::Strict),
@@ -202,7 +202,7 @@ fn longer_sums_and_more_splits_may_cost_more() {
     let short = allowed(&conv(16, 1), &kernel, 1);
     assert!(short < allowed(&conv(16, 1), &kernel, 3));
     assert!(short < allowed(&conv(17, 1), &kernel, 1));
-    // Nine taps of one channel are nine instructions, in one go three.
+    // Nine taps of one channel are nine instructions; with gemm_k over all taps they are three.
     let few_channels = Kernel {
         algorithm: Algorithm::MmaFewChannels,
         ..kernel

@@ -1,11 +1,11 @@
-//! Softmax, the scaled hyperbolic tangent and trainable subsampling by their definitions, and how
-//! near f32 arithmetic comes.
+//! Softmax, the scaled hyperbolic tangent and trainable subsampling by their definitions, and error
+//! bounds of f32 arithmetic.
 //!
-//! The bounds take from NVIDIA's CUDA Programming Guide (section 5.5.7 of the edition for CUDA 13,
-//! mathematical functions) that without fast math `expf` and `tanhf` differ by at most 2 ulp from
-//! the correctly rounded result, which itself is half an ulp off: 5 units of 2^-24, for an ulp is
-//! at most 2^-23 of a number. The guide calls these the largest differences observed, not
-//! guaranteed. Additions, multiplications and divisions are rounded correctly, to 2^-24.
+//! The bounds follow NVIDIA's CUDA Programming Guide (section 5.5.7 of the edition for CUDA 13,
+//! mathematical functions). Without fast math, `expf` and `tanhf` differ by at most 2 ulp from the
+//! correctly rounded result, whose own error is half an ulp. The sum is 5 units of 2^-24, since an
+//! ulp is at most 2^-23 of a number. The guide calls these the largest differences observed, not
+//! guaranteed. Additions, multiplications and divisions are correctly rounded, to 2^-24.
 
 use super::{LEAST, UNIT, expect_len, for_each_plane, rectify};
 use warpconv::error::Error;
@@ -19,12 +19,12 @@ pub fn softmax(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
     rows(problem, x, |_, y, _| y)
 }
 
-/// Bound of the output's distance from [`softmax`]'s before it is rounded to the storage type, `x`
-/// being exact: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The
-/// difference from the largest is rounded, which an exponential turns into a relative error of as
-/// many units as the difference has; so are, each by its share, those in the sum; 5 units each for
-/// the two exponentials, one for the division, `d` the most additions that a term passes through:
-/// `c` among eight threads at least, and 16 to join them.
+/// Bound of the output's distance from [`softmax`]'s before it is rounded to the storage type, for
+/// exact `x`: `(t[c] + sum_j y[j] t[j] + d + 11) 2^-24 y[c]` with `t[c] = max - x[c]`. The
+/// difference from the maximum is rounded, so that its exponential has a relative error of `t[c]`
+/// units; the terms of the sum contribute theirs, weighted. Each of the two exponentials adds 5
+/// units, the division one. `d` is the most additions that a term passes through: those of `c`
+/// terms over at least eight threads, and 16 to combine the threads.
 ///
 /// # Errors
 /// As [`softmax`].
@@ -32,7 +32,7 @@ pub fn softmax_bound(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
     let depth = (problem.c().div_ceil(8) + 16) as f64;
     rows(problem, x, |below, y, mean_below| {
         let units = below + mean_below + depth + 11.0;
-        // A hundredth for the products of errors; what is near the least number of f32 loses its
+        // The factor 1.01 covers products of errors; values near the least number of f32 lose their
         // last bits.
         1.01 * units * UNIT * y + 4.0 * LEAST
     })
@@ -53,7 +53,7 @@ fn rows(
             let row = || x.iter().skip(pixel).step_by(plane);
             let largest = row().fold(f64::NEG_INFINITY, |largest, &x| largest.max(x));
             let total: f64 = row().map(|x| (x - largest).exp()).sum();
-            // An exponential that is 0 counts for nothing, however far below the largest its x is.
+            // An exponential of 0 contributes nothing, even for an infinite difference.
             let part = |x: f64| match ((x - largest).exp() / total, largest - x) {
                 (0.0, _) => (0.0, 0.0),
                 (y, below) => (y, below),
@@ -75,9 +75,9 @@ pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| amplitude * (slope * x).tanh()).collect()
 }
 
-/// Bound of the output's distance from [`tanh`]'s before it is rounded to the storage type, `x`
-/// being exact: `9 * 2^-24 |y|`. Two units for the slope and its product, which a tangent at most
-/// hands on; five for `tanhf`, two for the amplitude and its product.
+/// Bound of the output's distance from [`tanh`]'s before it is rounded to the storage type, for
+/// exact `x`: `9 * 2^-24 |y|`. The slope and its product add two units, which tanh does not
+/// amplify; `tanhf` adds five, the amplitude and its product two.
 pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
     let lost = problem.amplitude().abs() * (problem.slope().abs() + 2.0) * LEAST;
     tanh(problem, x)
@@ -103,9 +103,9 @@ pub fn subsample(
 }
 
 /// Bound of the output's distance from [`subsample`]'s before it is rounded to the storage type,
-/// the operands being exact. Before the activation it is `(r s + 3) 2^-24` of the sum of the
-/// magnitudes: the window's additions, the division, the multiplication and addition in one. A
-/// tangent hands on as much times amplitude and slope, and adds what [`tanh_bound`] says.
+/// for exact operands. Before the activation it is `(r s + 3) 2^-24` of the sum of the magnitudes:
+/// the window's additions, the division, the fused multiply-add. tanh multiplies that by at most
+/// amplitude times slope, and adds the bound of [`tanh_bound`].
 ///
 /// # Errors
 /// As [`subsample`].

@@ -1,4 +1,4 @@
-//! A bottleneck by its definition: three convolutions, what lies between them stored in between.
+//! A bottleneck by its definition: three convolutions, with stored intermediates.
 
 use super::{conv2d, expect_len};
 use warpconv::error::Error;
@@ -11,9 +11,9 @@ pub struct BottleneckOperands<'a> {
     pub x: &'a [f64],
     /// The filters of each convolution, KCRS.
     pub w: [&'a [f64]; 3],
-    /// The bias of each convolution, just if it has one.
+    /// The bias of each convolution, exactly where it has one.
     pub bias: [Option<&'a [f64]>; 3],
-    /// Tensor added, NCHW, just if that is [`Added::Tensor`].
+    /// The residual, NCHW, exactly if the problem has [`Added::Tensor`].
     pub residual: Option<&'a [f64]>,
 }
 
@@ -27,8 +27,8 @@ impl<'a> BottleneckOperands<'a> {
     }
 }
 
-/// The output of a bottleneck, dense NCHW. `store` is what becomes of each number between the
-/// convolutions: rounded to the storage type by [`check::round`](crate::round), or itself.
+/// The output of a bottleneck, dense NCHW. `store` is applied to each intermediate value: rounding
+/// to the storage type by [`check::round`](crate::round), or the identity.
 ///
 /// # Errors
 /// [`Error::Length`] if a slice does not have the problem's number of elements.

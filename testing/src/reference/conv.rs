@@ -7,9 +7,9 @@ use warpconv::problem::Conv2d;
 
 /// The output of a convolution, epilogue included, dense NCHW.
 ///
-/// `x` is the input in NCHW, `w` the filters in KCRS; `bias` and `residual` (NCHW) are given just
-/// if the problem has them. Padding takes part as zeros: over padding, an infinite or NaN weight
-/// gives NaN.
+/// `x` is the input in NCHW, `w` the filters in KCRS; `bias` and `residual` (NCHW) are given
+/// exactly if the problem has them. Padding is multiplied as zeros: over padding, an infinite or
+/// NaN weight gives NaN.
 ///
 /// # Errors
 /// [`Error::Length`] if a slice does not have the problem's number of elements.
@@ -31,8 +31,8 @@ pub fn conv2d(
 /// The sum of the magnitudes that each output adds up: `sum |x| |w| + |bias| + |residual|`, dense
 /// NCHW.
 ///
-/// The rounding error of an output is bounded by a small multiple of it, see the tolerances of the
-/// `check` module.
+/// The rounding error of an output is bounded by a small multiple of this sum: see
+/// [`Tolerance`](crate::Tolerance).
 ///
 /// # Errors
 /// As [`conv2d`].
@@ -70,7 +70,7 @@ fn check(
     expect_len("residual", residual.unwrap_or(&[]), residuals)
 }
 
-/// Everything but the ReLU.
+/// The output before the ReLU.
 fn sums(
     conv: &Conv2d,
     x: &[f64],
@@ -127,14 +127,14 @@ fn accumulate(conv: &Conv2d, x: &[f64], w: &[f64], image: usize, k: usize, y: &m
     }
 }
 
-/// Range in which a tap meets the image: the outputs for which it does, and the input of the first
+/// Valid range of a tap: the outputs for which it lies within the image, and the input of the first
 /// of them.
 struct Meets {
     outputs: Range<usize>,
     first: usize,
 }
 
-/// For every tap of an axis, where it meets the image.
+/// The valid range of every tap of an axis.
 fn valid(
     taps: usize,
     outputs: usize,

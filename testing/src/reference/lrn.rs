@@ -1,4 +1,4 @@
-//! Local response normalisation by its definition, and how near f32 arithmetic comes to it.
+//! Local response normalisation by its definition, and error bounds of f32 arithmetic.
 
 use super::{LEAST, UNIT, expect_len, for_each_plane};
 use warpconv::error::Error;
@@ -12,17 +12,17 @@ pub fn lrn(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
     each(problem, x, |_, y| y)
 }
 
-/// Bound of the output's distance from [`lrn`]'s before it is rounded to the storage type, `x`
-/// being exact: `(|beta| d + p) 2^-24 |y|`, with `d = size + 4` roundings of the base (its terms,
-/// its constants and the last addition) and `p` those of the power and what is done with it.
+/// Bound of the output's distance from [`lrn`]'s before it is rounded to the storage type, for
+/// exact `x`: `(|beta| d + p) 2^-24 |y|`. `d = size + 4` counts the roundings of the base (its
+/// terms, its constants and the last addition), `p` those of the power and the operations after it.
 ///
 /// With beta = 3/4 the kernel computes `r = rsqrtf(base)`, at most 2 ulp from the correctly rounded
-/// result, and `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Else it is `x / powf(base, beta)`, at most 4 ulp
-/// from it, and beta is rounded to f32, which counts by the logarithm of the base:
-/// p = 9 + 1 + |beta ln(base)|. The figures are those of NVIDIA's CUDA Programming Guide (sections
-/// 5.5.7 and 5.5.8 of the edition for CUDA 13, mathematical functions) without fast math, the
-/// largest observed; the correctly rounded result itself is half an ulp off, and an ulp is at most
-/// 2^-23 of a number. Square roots and divisions are rounded correctly.
+/// result, and `x (r sqrtf(r))`: p = 5 + 5/2 + 3. Otherwise it computes `x / powf(base, beta)`, at
+/// most 4 ulp from the correctly rounded result. Rounding beta to f32 adds an error proportional to
+/// the logarithm of the base: p = 9 + 1 + |beta ln(base)|. The figures are those of NVIDIA's CUDA
+/// Programming Guide (sections 5.5.7 and 5.5.8 of the edition for CUDA 13, mathematical functions)
+/// without fast math, the largest observed. The correctly rounded result itself is half an ulp off,
+/// and an ulp is at most 2^-23 of a number. Square roots and divisions are correctly rounded.
 ///
 /// # Errors
 /// As [`lrn`].
@@ -35,11 +35,11 @@ pub fn lrn_bound(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
         } else {
             10.0 + (parameters.beta * base.ln()).abs()
         };
-        // What a square loses below the least number of f32, which counts where the base is not
-        // much larger itself.
+        // Loss of squares below the least number of f32, which matters where the base is not much
+        // larger.
         let lost = base_roundings * LEAST / base;
         let base_error = parameters.beta.abs() * (base_roundings * UNIT + lost);
-        // A hundredth for the products of errors.
+        // The factor 1.01 covers products of errors.
         1.01 * y.abs() * (base_error + power * UNIT) + LEAST
     })
 }

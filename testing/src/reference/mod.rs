@@ -22,7 +22,7 @@ use warpconv::error::Error;
 
 /// The unit roundoff of f32.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
-/// The least number of f32: what results and squares near zero may lose.
+/// The least positive number of f32: the absolute error of results and squares near zero.
 const LEAST: f64 = 1.0 / (1u128 << 75) as f64 / (1u128 << 74) as f64;
 
 /// `max(x, 0)` of every element; NaN stays NaN.
@@ -48,14 +48,14 @@ fn expect_len<T>(what: &'static str, slice: &[T], expected: usize) -> Result<(),
     }
 }
 
-/// Calls `plane(index, chunk)` for every `len` elements of `all`, on all processors.
+/// Calls `plane(index, chunk)` for every `len` elements of `all`, on all CPU cores.
 fn for_each_plane<T: Send>(all: &mut [T], len: usize, plane: impl Fn(usize, &mut [T]) + Sync) {
     if all.is_empty() || len == 0 {
         return;
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let planes = all.len() / len;
-    // Small work is not worth a thread.
+    // Below 4096 elements a thread costs more than it saves.
     let threads = if all.len() < 1 << 12 {
         1
     } else {

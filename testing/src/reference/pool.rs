@@ -5,8 +5,8 @@ use std::ops::Range;
 use warpconv::error::Error;
 use warpconv::problem::{NO_INDEX, Pool2d, PoolKind};
 
-/// The output of a pooling and, if it asks for them, the indices of the maxima, both dense NCHW.
-/// `x` is the input in NCHW.
+/// The output of a pooling and, if the problem has them, the indices of the maxima, both dense
+/// NCHW. `x` is the input in NCHW.
 ///
 /// # Errors
 /// [`Error::Length`] if `x` does not have the problem's number of elements.
@@ -33,8 +33,8 @@ pub fn pool2d(pool: &Pool2d, x: &[f64]) -> Result<(Vec<f64>, Option<Vec<u8>>), E
     ))
 }
 
-/// The pooling of magnitudes: a mean's `sum |x| / |divisor|`, to which its rounding error is
-/// proportional. Maxima are exact; for them it is the pooling of `|x|` too, of no use.
+/// The pooling of magnitudes: for a mean `sum |x| / |divisor|`, to which its rounding error is
+/// proportional. Maxima are exact and do not need it; for them it is the pooling of `|x|`.
 ///
 /// # Errors
 /// As [`pool2d`].
@@ -46,9 +46,9 @@ pub fn pool2d_abs(pool: &Pool2d, x: &[f64]) -> Result<Vec<f64>, Error> {
 
 /// A window along one axis.
 struct Window {
-    /// The position of tap 0, from the first element of the image on.
+    /// The position of tap 0, relative to the first element of the image.
     start: i64,
-    /// Taps that there are.
+    /// Number of taps.
     taps: usize,
     dilation: i64,
     /// Taps within the image.
@@ -123,7 +123,7 @@ fn maximum(pool: &Pool2d, x: &[f64], windows: &[Window; 2]) -> (f64, u8) {
             best = (value, Some(tap));
         }
     });
-    // Only windows of at most 255 positions have indices; the others' are not looked at.
+    // Only windows of at most 255 positions have indices; those of others are never read.
     (best.0, best.1.map_or(NO_INDEX, |tap| tap as u8))
 }
 

@@ -1,10 +1,10 @@
-//! The f64 reference against numbers worked out by hand, and against what must hold of any
-//! convolution or pooling.
+//! Tests of the f64 reference against manual results and against properties of any convolution or
+//! pooling.
 
 use super::{conv2d, conv2d_abs, pool2d, pool2d_abs, relu};
 use warpconv::problem::{Conv2d, NO_INDEX, Padding, Pool2d, PoolKind};
 
-/// Small integers that look random, the same every time.
+/// Reproducible small pseudo-random integers.
 fn integers(len: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
     let next = || {
@@ -139,7 +139,8 @@ fn probes() {
     let counts = conv2d(&conv, &[1.0; 25], &[1.0; 9], None, None).unwrap();
     assert_eq!(counts[..6], [4.0, 6.0, 6.0, 6.0, 4.0, 6.0]);
     assert_eq!(counts[12], 9.0);
-    // A one-hot image gives the kernel back, turned by half a turn: it is a cross-correlation.
+    // A one-hot image gives the filter rotated by 180 degrees: the operation is a
+    // cross-correlation.
     let mut x = [0.0; 25];
     x[12] = 1.0;
     let w: Vec<f64> = (1..=9).map(f64::from).collect();
@@ -268,13 +269,14 @@ fn means() {
         mean("mb1ic1ih2kh2ph1sh2+avg_np+div-2", &x).0,
         [-2.0, -4.0, 6.0, -8.0]
     );
-    // Ceil mode: the last column's window hangs over by one; that cell is never in the divisor.
+    // Ceil mode: the last column's window extends one column beyond the image, which the divisor
+    // never counts.
     let row = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     assert_eq!(
         mean("mb1ic1ih1iw6kh1kw3sh1sw2ph0pw0+avg_p+ceil", &row).0,
         [2.0, 4.0, 5.5]
     );
-    // With padding of one behind it, the padding counts, what lies beyond does not.
+    // With a padding of one, padding counts in the divisor, columns beyond it do not.
     assert_eq!(
         mean("mb1ic1ih1iw6kh1kw5sh1sw4ph0pw1+avg_p+ceil", &row).0,
         [2.0, 15.0 / 4.0]
