@@ -1,5 +1,5 @@
-//! Bottlenecks against the naive 3x3 that they replace: one launch with all of it, three launches,
-//! and cuDNN's launches of either.
+//! Bottlenecks against the naive 3x3 that they replace: one launch, three launches, and cuDNN's
+//! launches of either.
 //!
 //! `cargo bench --bench bottleneck -- bottleneck/252.*bf16`
 
@@ -12,7 +12,7 @@ use warpconv_bench::graphs::{self, Config, Forms};
 use warpconv_bench::session::{Session, run};
 use warpconv_bench::targets::BOTTLENECK;
 
-/// Channels, and channels between the 1x1s.
+/// Channels of the input and output, and channels between the 1x1s.
 const BOTTLENECKS: [(usize, usize); 2] = [(252, 63), (256, 64)];
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn forms(
     channels: usize,
     mid_channels: usize,
 ) -> Result<Vec<Forms>, Error> {
-    // The emulator takes fewer pixels: everything else is the same.
+    // The emulator runs fewer pixels; everything else is the same.
     let side = if session.is_emulated() { 7 } else { 56 };
     let bottleneck = Bottleneck {
         channels,
@@ -48,7 +48,7 @@ fn forms(
         cudnn: ("cudnn_naive", bottleneck.naive()?),
     };
     let mut ours = vec![("separate", bottleneck.separate()?)];
-    // Where no kernel takes all of it there is no such benchmark.
+    // Skipped where no kernel computes a whole bottleneck.
     if BottleneckPlan::new(&bottleneck.problem()?, session.gpu.capability()).is_ok() {
         ours.push(("fused", bottleneck.fused()?));
     }

@@ -12,7 +12,7 @@ use warpconv_bench::record::{CudnnRecord, Row};
 use warpconv_bench::session::{Session, run};
 use warpconv_bench::targets::INCEPTION;
 
-/// GoogLeNet's modules: name, input channels, pixels a side, 1x1, 3x3 (from), 5x5 (from), pool
+/// GoogLeNet's modules: name, input channels, pixels per side, 1x1, 3x3 (from), 5x5 (from), pool
 /// projection.
 const INCEPTIONS: [(&str, [usize; 8]); 9] = [
     ("3a", [192, 28, 64, 96, 128, 16, 32, 32]),
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn forms(session: &Session, config: Config, module: [usize; 8]) -> Result<Vec<Forms>, Error> {
     let [c, pixels, k1, reduce3, k3, reduce5, k5, pool_projection] = module;
-    // The emulator takes fewer pixels: everything else is the same.
+    // The emulator runs fewer pixels; everything else is the same.
     let side = if session.is_emulated() { 7 } else { pixels };
     let inception = Inception {
         n: config.batch,
@@ -71,7 +71,7 @@ fn forms(session: &Session, config: Config, module: [usize; 8]) -> Result<Vec<Fo
     Ok(vec![naive, Forms { ours, cudnn }])
 }
 
-/// Adds the records of all modules one after the other, where all of them were measured.
+/// Adds up the records of all modules, if all of them were measured.
 fn totals(session: &mut Session) {
     let mut totals: Vec<(String, Vec<Row>)> = Vec::new();
     for row in session.rows() {

@@ -112,13 +112,14 @@ fn measure_one(
     session.take(id, row);
 }
 
-/// The layers to measure, each with its name: those of files, else of the networks.
+/// The layers to measure, each with its name: those of the files in the options, else of the
+/// networks.
 fn layers(session: &Session) -> Result<Vec<(String, Conv2d)>, String> {
     let options = &session.options;
     if options.shapes.is_empty() {
         let layers = table(LAYERS)?.into_iter();
         return Ok(match options {
-            // All of them take the emulator half an hour.
+            // All layers take the emulator half an hour.
             _ if options.quick || (session.is_emulated() && !options.full) => layers
                 .filter(|(name, _)| QUICK.contains(&&name[..]))
                 .collect(),
@@ -132,7 +133,7 @@ fn layers(session: &Session) -> Result<Vec<(String, Conv2d)>, String> {
     Ok(layers)
 }
 
-/// The table of layers: a name and a problem a line.
+/// Parses the table of layers: one name and problem per line.
 fn table(text: &str) -> Result<Vec<(String, Conv2d)>, String> {
     let mut layers = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -150,7 +151,7 @@ fn table(text: &str) -> Result<Vec<(String, Conv2d)>, String> {
     Ok(layers)
 }
 
-/// A file of benchdnn's; three-dimensional problems and poolings in it are left out.
+/// Reads a benchdnn shape file; three-dimensional problems and poolings are skipped.
 fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
     let text = warpconv::files::text(path, warpconv::files::SHAPES)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
@@ -165,7 +166,7 @@ fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
     Ok(layers)
 }
 
-/// A problem with bias and ReLU.
+/// Parses a problem and adds bias and ReLU.
 fn epilogue(text: &str) -> Result<Conv2d, String> {
     let problem: Conv2d = text.parse().map_err(warpconv_bench::timed_graph::text)?;
     problem

@@ -13,7 +13,7 @@ use warpconv_bench::options::Kind;
 use warpconv_bench::record::Row;
 use warpconv_bench::session::{Criterion, EMULATED_MACS, Group, Session, group, run};
 
-/// Name, problem in benchdnn notation.
+/// Name and problem in benchdnn notation.
 const POOLS: [(&str, &str); 13] = [
     ("alexnet_pool1", "ic96ih55oh27kh3sh2ph0"),
     ("alexnet_pool2", "ic256ih27oh13kh3sh2ph0"),
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 fn benchmark(session: &mut Session, criterion: &mut Criterion, name: &str, problem: &Pool2d) {
     let usual: &[usize] = if session.is_emulated() { &[1] } else { &[128] };
     let batches = session.options.batches(usual, &[1, 32, 128]);
-    // Pools have no products, so no modes of them.
+    // Poolings have no math modes.
     let mut kinds = session.options.kinds(&[Kind::F32, Kind::Bf16]);
     kinds.retain(|kind| kind.name() == kind.dtype().name());
     let mut group = group(criterion, name);
@@ -90,7 +90,7 @@ fn measure_one(
     config: Config,
     problem: &Pool2d,
 ) {
-    // A pool's work is its window's elements.
+    // The work of a pooling is the number of its windows' elements.
     let elements = problem.output().elements() as u64;
     if !session.takes(
         elements.saturating_mul((problem.r() * problem.s()) as u64),

@@ -1,5 +1,5 @@
-//! The card's clocks while it is measured, as NVML tells them; a time without its clock says
-//! little.
+//! The card's clocks during a measurement, as NVML reports them; a time is hard to interpret
+//! without its clock.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
@@ -17,25 +17,25 @@ const SM: c_int = 1;
 /// `NVML_CLOCK_MEM`.
 const MEMORY: c_int = 2;
 
-/// NVML, looking at one device.
+/// NVML, opened for one device.
 pub struct Clocks {
     library: Library,
     device: Device,
 }
 
-/// Clocks of the card.
+/// Clocks and power of the card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Clock of the multiprocessors, MHz.
     pub sm_mhz: u32,
     /// Clock of the memory, MHz.
     pub memory_mhz: u32,
-    /// Milliwatts drawn.
+    /// Power draw, milliwatts.
     pub milliwatts: u32,
 }
 
 impl Clocks {
-    /// NVML on the device of `gpu`; `None` where there is no NVML (and on the emulator).
+    /// Opens NVML for the device of `gpu`; `None` where there is no NVML (and on the emulator).
     pub fn open(gpu: &Gpu) -> Option<Clocks> {
         if gpu.kind() == DeviceKind::Emulator {
             return None;
@@ -55,7 +55,7 @@ impl Clocks {
         found.then_some(Clocks { library, device })
     }
 
-    /// Current clocks; what NVML does not say is 0.
+    /// Reads the current clocks and power; 0 for values that NVML does not report.
     pub fn read(&self) -> Reading {
         Reading {
             sm_mhz: self.clock(b"nvmlDeviceGetClockInfo\0", SM),
@@ -94,7 +94,7 @@ impl Clocks {
     }
 }
 
-/// The device's place on the PCI bus, by which NVML finds the same one.
+/// The device's PCI bus id, by which NVML finds the same device.
 fn bus(gpu: &Gpu) -> Option<String> {
     use cudarc::driver::sys::CUdevice_attribute as Attribute;
     let ask = |attribute| gpu.context().attribute(attribute).ok();

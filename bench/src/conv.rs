@@ -1,5 +1,5 @@
-//! A convolution on the device: copies of its operands, launched once and checked, then a chain to
-//! be timed.
+//! A convolution on the device: copies of its operands, launched once and checked, then timed in a
+//! chain.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::measure::Judged;
 use super::memory::Copies;
 use super::timed_graph::{Launch, text};
 
-/// Operands of a convolution on the device, several times.
+/// Operands of a convolution on the device, in several copies.
 pub struct Conv<T> {
     stream: Arc<CudaStream>,
     problem: Conv2d,
@@ -25,15 +25,15 @@ pub struct Conv<T> {
     bias: Copies<T>,
     y: Copies<T>,
     expected: Rc<Expected>,
-    /// The filters in the order that this crate's kernel reads, where that is another than the
-    /// problem's: packed once, as a user packs the filters of a trained network.
+    /// The filters in the layout that this crate's kernel reads, where that differs from the
+    /// problem's. They are packed once, as the filters of a trained network are.
     packed: Option<Copies<T>>,
     /// Workspace of the kernel, if it needs one.
     workspace: Option<CudaSlice<u8>>,
 }
 
-/// This crate's plan for a problem; with filters that are packed beforehand where its kernel wants
-/// them so.
+/// This crate's plan for a problem; with filters packed beforehand where its kernel needs them
+/// packed.
 pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
     let plan = ConvPlan::new(problem, gpu.capability()).map_err(text)?;
     if !plan.packs_filter() {
@@ -45,9 +45,8 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
     ConvPlan::new(&packed, gpu.capability()).map_err(text)
 }
 
-/// By how much of the largest value cuDNN may be off and still count as a peer: Winograd's
-/// transforms in 16 bits round coarsely. It is there to notice a baseline that computes something
-/// else.
+/// Largest accepted error of cuDNN, relative to the largest value: Winograd's transforms in 16 bits
+/// round coarsely. The check detects a baseline that computes something else.
 const CUDNN_SLACK: f64 = 0.05;
 
 /// Bytes of one copy of the operands.
@@ -75,7 +74,7 @@ impl<T: Stored> Conv<T> {
             let w = pack_filter(plan.problem(), &expected.w).map_err(text)?;
             Some(Copies::new(stream, &w, w.len(), copies)?)
         };
-        // All of it zero, of which the counters need to be.
+        // The whole workspace is zeroed; only the counters need it.
         let bytes = usize::try_from(plan.workspace_bytes()).map_err(text)?;
         let workspace = (bytes > 0).then(|| stream.alloc_zeros::<u8>(bytes).map_err(text));
         let poison = vec![T::poison(); output.len() / output.n().max(1)];
@@ -124,7 +123,7 @@ impl<T: Stored> Conv<T> {
         expected::compare(self.problem.output(), &self.expected.y, slack, read)
     }
 
-    /// Closure that launches the plan on copy after copy.
+    /// Returns a closure that launches the plan on copy after copy.
     pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &ConvPlan) -> Result<Box<Launch<'a>>, String> {
         let prepared: PreparedConv = gpu.prepare_conv(plan).map_err(text)?;
         let workspace = self
@@ -137,8 +136,9 @@ impl<T: Stored> Conv<T> {
             if let Some(packed) = &self.packed {
                 pointers.w = packed.at(i);
             }
-            // SAFETY: the addresses are those of buffers as long as the plan's problem says, which
-            // `self` keeps; nothing else uses them meanwhile, and the stream is of their context.
+            // SAFETY: the addresses are those of buffers as long as the plan's problem requires,
+            // which `self` keeps alive; nothing else uses them meanwhile, and the stream belongs to
+            // their context.
             unsafe { prepared.launch_raw(self.stream.cu_stream(), pointers) }.map_err(text)
         }))
     }

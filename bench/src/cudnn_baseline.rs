@@ -1,4 +1,4 @@
-//! cuDNN beside this crate, if this build and this machine have it.
+//! cuDNN as the baseline, if this build and this machine have it.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use super::options::Options;
 use super::record::CudnnRecord;
 use super::timed_graph::{Launch, Length};
 
-/// The best that cuDNN has for a problem: what to put into the row, and what launches it.
+/// cuDNN's best plan for a problem: its record and the closure that launches it.
 pub struct Best<'a> {
-    /// Everything but the final time.
+    /// The record, complete except for the final time.
     pub row: CudnnRecord,
-    /// Launches the whole of it, bias and ReLU included.
+    /// Launches the plan, bias and ReLU included.
     pub launch: Box<Launch<'a>>,
 }
 
 /// Addresses of the operands of copy `i`.
 pub type At<'a, P> = Box<dyn Fn(usize) -> P + 'a>;
 
-/// The peer.
+/// The cuDNN baseline.
 pub struct CudnnBaseline {
     #[cfg(feature = "cudnn")]
     cudnn: Option<super::cudnn::Cudnn>,
-    /// Its version, or why there is none.
+    /// Its version, or the reason why there is none.
     pub words: String,
 }
 
 impl CudnnBaseline {
-    /// No peer, for a reason.
+    /// An absent baseline, with the reason.
     pub fn absent(why: impl Into<String>) -> CudnnBaseline {
         CudnnBaseline {
             #[cfg(feature = "cudnn")]
@@ -40,7 +40,7 @@ impl CudnnBaseline {
         }
     }
 
-    /// Looks for cuDNN; its absence is a sentence, never an error.
+    /// Opens cuDNN; its absence is reported as text, never as an error.
     #[cfg(feature = "cudnn")]
     pub fn open(gpu: &Gpu, stream: &Arc<CudaStream>, options: &Options) -> CudnnBaseline {
         if options.no_cudnn {
@@ -58,13 +58,13 @@ impl CudnnBaseline {
         }
     }
 
-    /// This build has no peer.
+    /// Returns the absent baseline of a build without cuDNN.
     #[cfg(not(feature = "cudnn"))]
     pub fn open(_gpu: &Gpu, _stream: &Arc<CudaStream>, _options: &Options) -> CudnnBaseline {
         CudnnBaseline::absent("this build is without the feature `cudnn`")
     }
 
-    /// Returns whether there is one.
+    /// Returns whether cuDNN is available.
     pub fn is_there(&self) -> bool {
         #[cfg(feature = "cudnn")]
         return self.cudnn.is_some();
@@ -72,7 +72,7 @@ impl CudnnBaseline {
         false
     }
 
-    /// The best of cuDNN for a convolution, or why it has nothing.
+    /// cuDNN's best plan for a convolution, or the reason why there is none.
     #[cfg(feature = "cudnn")]
     pub fn conv<'a>(
         &'a self,
@@ -84,7 +84,7 @@ impl CudnnBaseline {
         cudnn.best_conv(problem, at, length)
     }
 
-    /// There is no peer in this build.
+    /// Returns an error: this build has no cuDNN.
     #[cfg(not(feature = "cudnn"))]
     pub fn conv<'a>(
         &'a self,
@@ -95,7 +95,7 @@ impl CudnnBaseline {
         Err(self.words.clone())
     }
 
-    /// cuDNN's pooling, or why it has none.
+    /// cuDNN's pooling, or the reason why there is none.
     #[cfg(feature = "cudnn")]
     pub fn pool<'a>(
         &'a self,
@@ -106,7 +106,7 @@ impl CudnnBaseline {
         cudnn.pool(problem, at)
     }
 
-    /// There is no peer in this build.
+    /// Returns an error: this build has no cuDNN.
     #[cfg(not(feature = "cudnn"))]
     pub fn pool<'a>(
         &'a self,

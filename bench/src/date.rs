@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Now, as `2026-11-22 17:40`.
+/// The current time, as `2026-11-22 17:40`.
 pub fn now() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -10,7 +10,7 @@ pub fn now() -> String {
     utc(seconds)
 }
 
-/// Seconds since 1970 as a date and a time of day.
+/// Formats seconds since 1970 as a date and a time of day.
 pub fn utc(seconds: u64) -> String {
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
     let mut year = 1970;
@@ -39,7 +39,7 @@ fn length_of(year: u64) -> u64 {
     if is_leap(year) { 366 } else { 365 }
 }
 
-/// Days of a month; the months count from 0.
+/// Number of days of a month; months count from 0.
 fn month_length(year: u64, month: u64) -> u64 {
     match month {
         1 => 28 + u64::from(is_leap(year)),

@@ -12,23 +12,23 @@ use warpconv_testing::{Stored, Tolerance, pack, unpack};
 
 use super::timed_graph::text;
 
-/// Different images of a batch; the others repeat them, which makes large batches cheap to fill and
-/// to check.
+/// Number of different images in a batch; the others repeat them, which makes large batches cheap
+/// to fill and to check.
 pub const IMAGES: usize = 2;
 
-/// The largest magnitude of operands: integers, so that every type holds them and results must be
-/// exact.
+/// The largest magnitude of operands: they are small integers, so that every type holds them and
+/// results must be exact.
 const MAX: u32 = 2;
 
 /// A shape's operands and result, dense, for `IMAGES` images.
 pub struct Expected {
-    /// NCHW.
+    /// Input, NCHW.
     pub x: Vec<f64>,
-    /// KCRS.
+    /// Filters, KCRS.
     pub w: Vec<f64>,
-    /// One a filter.
+    /// Bias, one value per filter.
     pub bias: Vec<f64>,
-    /// NCHW.
+    /// Output, NCHW.
     pub y: Vec<f64>,
 }
 
@@ -39,7 +39,7 @@ pub struct References {
 }
 
 impl References {
-    /// The reference of the problem's shape.
+    /// The reference of the problem's shape, computed unless it is the last shape's.
     pub fn of(&self, problem: &Conv2d) -> Result<Rc<Expected>, String> {
         let shape = canonical(problem).map_err(text)?;
         let key = shape.to_string();
@@ -59,7 +59,7 @@ impl References {
     }
 }
 
-/// The shape alone: f32, NCHW, `IMAGES` images.
+/// The canonical problem of a shape: f32, NCHW, `IMAGES` images.
 fn canonical(problem: &Conv2d) -> Result<Conv2d, Error> {
     problem
         .to_builder()
@@ -71,7 +71,7 @@ fn canonical(problem: &Conv2d) -> Result<Conv2d, Error> {
         .with_batch(IMAGES)
 }
 
-/// The images that a batch repeats, as the tensor's layout and type store them, from dense ones.
+/// The distinct images of a batch, in the tensor's layout and type, from dense ones.
 pub fn images<T: Stored>(desc: &TensorDesc, dense: &[f64]) -> Result<Vec<T>, String> {
     let few = few(desc).map_err(text)?;
     pack(&few, &dense[..few.elements()], T::poison()).map_err(text)
@@ -83,8 +83,8 @@ pub fn few(desc: &TensorDesc) -> Result<TensorDesc, Error> {
     TensorDesc::new(n, desc.c(), desc.h(), desc.w(), desc.layout(), desc.dtype())
 }
 
-/// Compares a batch with what its first images should be; `read` fetches elements of it. `slack` is
-/// the share of the largest magnitude by which an element may be off: 0 for exact.
+/// Compares a batch with the expected first images; `read` downloads elements of it. `slack` is the
+/// accepted error relative to the largest magnitude: 0 for exact.
 pub fn compare<T: Stored>(
     desc: &TensorDesc,
     want: &[f64],
@@ -111,7 +111,7 @@ pub fn compare<T: Stored>(
                 |worst: f64, off| if off <= worst { worst } else { off },
             );
         let fits = worst <= slack * most;
-        // So that NaN, of which no comparison holds, does not fit.
+        // Negated, so that NaN fails.
         if !fits {
             return Err(format!("off by {worst} where the largest value is {most}"));
         }

@@ -1,8 +1,8 @@
-//! The chain of cuDNN's best plans that computes a graph.
+//! cuDNN's best plans for the layers of a graph, as one chain.
 //!
-//! cuDNN writes dense tensors, so what it computes for a slice of a concatenation is copied there:
-//! `concat`, shown apart and part of its time, as in a library that is built on it. Its
-//! convolutions have bias and ReLU in their kernels where it has such a plan.
+//! cuDNN writes dense tensors, so its results for a slice of a concatenation are copied there:
+//! `concat`, listed separately and part of its time, as in a library built on cuDNN. Its
+//! convolutions include bias and ReLU where it has such a plan.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::cudnn_baseline::{Best, CudnnBaseline};
 use super::record::CudnnRecord;
 use super::timed_graph::{Chain, Length, text};
 
-/// A graph is timed on one copy of its buffers: a launch finds in the L2 cache what the previous
-/// one left.
+/// One copy of the operands: a graph is timed on a single set of buffers, so a launch finds in the
+/// L2 cache what the previous one left.
 pub const ONE: Length = Length {
     copies: 1,
     target_us: 1_000.0,
@@ -33,7 +33,7 @@ struct Stage {
     w: CUdeviceptr,
     bias: CUdeviceptr,
     y: CUdeviceptr,
-    /// Buffer to which the dense result is copied.
+    /// Copy of the dense result into its slice, if the layer writes a slice.
     concat: Option<Concat>,
 }
 
@@ -56,7 +56,8 @@ pub struct CudnnChain<T> {
 }
 
 impl<T: Stored> CudnnChain<T> {
-    /// Allocates the module's buffers once more, with numbers in them: zeros would cost less power.
+    /// Allocates the graph's buffers once more and fills them with nonzero numbers: zeros would
+    /// draw less power.
     pub fn new(stream: &Arc<CudaStream>, module: &Graph) -> Result<CudnnChain<T>, String> {
         let mut buffers = Vec::new();
         let mut filled = |len: usize| -> Result<CUdeviceptr, String> {
@@ -161,15 +162,15 @@ impl<T: Stored> CudnnChain<T> {
             WidthInBytes: copy.width,
             Height: copy.height,
         };
-        // SAFETY: both ends are buffers of `self`: the source as long as the slice, the target as
-        // the whole tensor.
+        // SAFETY: both ends are buffers of `self`: the source is as long as the slice, the target
+        // as long as the whole tensor.
         unsafe { sys::cuMemcpy2DAsync_v2(&what, self.stream.cu_stream()) }
             .result()
             .map_err(text)
     }
 }
 
-/// A node with dense results; a slice is copied into place behind it.
+/// The stage of a node with dense results; a slice is copied into place afterwards.
 fn stage(
     node: &Node,
     x: CUdeviceptr,
@@ -217,7 +218,7 @@ fn stage(
     })
 }
 
-/// The copy of a dense tensor into the slice that `desc` is.
+/// The copy of a dense tensor into the slice described by `desc`.
 fn concat(desc: &TensorDesc, from: CUdeviceptr, to: CUdeviceptr) -> Concat {
     let size = desc.dtype().size();
     let pixels = desc.h() * desc.w();
@@ -239,7 +240,7 @@ impl Stage {
         match &self.step {
             Step::Conv(conv) => cudnn.conv(conv, self.conv_pointers(), ONE),
             Step::Pool(pool) => cudnn.pool(pool, self.pool_pointers()),
-            // `stage` makes no other.
+            // `stage` makes no other step.
             _ => Err(String::from("no layer of cuDNN's chain")),
         }
     }

@@ -1,4 +1,4 @@
-//! Graphs of several launches: a module in its forms, beside cuDNN's launches of the same.
+//! Benchmarks of graphs: forms of a module, beside cuDNN's launches of the same layers.
 
 use std::cell::{Cell, OnceCell};
 
@@ -18,19 +18,20 @@ use super::session::{Criterion, Group, Session, group};
 use super::targets::Family;
 use super::timed_graph::text;
 
-/// Multiplications that the reference may take for a graph; beyond, it looks at some images of the
-/// batch.
+/// Limit of the reference's multiplications for a graph; beyond it, only some images of the batch
+/// are compared.
 const REFERENCE_MACS: u64 = 10_000_000_000;
 
-/// Multiplications of a graph on the emulator, at most, without `--max-macs`: all of one image.
+/// Limit of a graph's multiplications on the emulator without `--max-macs`: enough for every graph
+/// at one image.
 const EMULATED_GRAPH_MACS: u64 = 400_000_000;
 
 /// One batch, type and layout of a group.
 #[derive(Clone, Copy)]
 pub struct Config {
-    /// Images.
+    /// Number of images.
     pub batch: usize,
-    /// The type.
+    /// The storage type and math mode.
     pub kind: Kind,
     /// The layout.
     pub layout: Layout,
@@ -81,7 +82,7 @@ pub fn benchmark(
     group.finish();
 }
 
-/// The points of a group: `WARPCONV_BENCH` chooses them, else the device.
+/// The points of a group: chosen by `WARPCONV_BENCH`, else by the device.
 fn configs(session: &Session) -> Vec<Config> {
     const BATCHES: &[usize] = &[1, 32, 128];
     let few = session.is_emulated() || session.options.quick;
@@ -110,7 +111,7 @@ fn configs(session: &Session) -> Vec<Config> {
     configs
 }
 
-/// The layouts asked for, all if all is; else the one that goes with the type.
+/// The layouts of the options, all with `--full`; else the one that suits the type.
 fn layouts(session: &Session, kind: Kind) -> Vec<Layout> {
     match (&session.options.layout[..], kind) {
         ([], _) if session.options.full => Layout::ALL.to_vec(),
@@ -193,7 +194,7 @@ fn work(graph: &Graph) -> Throughput {
     }
 }
 
-/// Launches a graph once and checks it; the number of its launches beside it.
+/// Launches a graph once and checks it; returns the number of its launches too.
 fn prepare<'a, T: Stored>(
     session: &Session,
     graph: &Graph,

@@ -1,7 +1,7 @@
 //! Criterion on a device: time between its events, or instructions that the emulator counts.
 //!
-//! Beneath criterion lies what it has no equal for: chains of launches on cold copies, a result
-//! checked before its time is taken, cuDNN sampled in turn, and records that the report compares
+//! Beneath criterion are parts that it lacks: chains of launches on cold copies, a check of each
+//! result before its time is taken, cuDNN sampled in turn, and records that the report compares
 //! with the roofline. `docs/benchmarks.md` defines what is measured and how to run it.
 
 pub mod clocks;

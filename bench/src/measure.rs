@@ -1,4 +1,4 @@
-//! The benchmarks of one convolution or pooling: launch, check, sample, and cuDNN in turn with it.
+//! The benchmarks of one convolution or pooling: launch, check, samples, and cuDNN sampled in turn.
 
 use std::cell::OnceCell;
 
@@ -18,12 +18,12 @@ use super::session::{Group, Session};
 use super::targets;
 use super::timed_graph::{Chain, Launch, Length, text};
 
-/// Operands whose result can be judged.
+/// Operands whose result can be checked.
 pub trait Judged {
     /// Puts NaN into the first copy's output.
     fn poison(&self) -> Result<(), String>;
 
-    /// Checks whether what the peer left there can be the result.
+    /// Checks cuDNN's result in the first copy's output.
     fn judge_peer(&self) -> Result<(), String>;
 }
 
@@ -34,8 +34,8 @@ struct Held<O, P> {
     length: Length,
 }
 
-/// The value of a cell, made when it is first needed: where criterion selects one of a point's
-/// benchmarks.
+/// Returns the value of a cell, initialising it on first use: criterion may select only one of a
+/// point's benchmarks.
 fn hold<V>(cell: &OnceCell<V>, make: impl FnOnce() -> Result<V, String>) -> Result<&V, String> {
     match cell.get() {
         Some(held) => Ok(held),
@@ -46,7 +46,7 @@ fn hold<V>(cell: &OnceCell<V>, make: impl FnOnce() -> Result<V, String>) -> Resu
     }
 }
 
-/// Benchmarks a convolution stored as `T` in a group, at the point of this name.
+/// Benchmarks a convolution stored as `T` in a group, at the point `name`.
 pub fn convolution<T: Stored>(
     session: &Session,
     group: &mut Group<'_>,
@@ -115,7 +115,7 @@ pub fn convolution<T: Stored>(
     Ok(Some(fill(session, row, point.sampled(index))))
 }
 
-/// The kernel of a plan, with what the plan adds to it.
+/// Name of a plan's kernel, with the plan's settings.
 fn kernel(plan: &ConvPlan) -> String {
     let mut words = plan.kernel().name();
     if plan.split_k() > 1 {
@@ -127,7 +127,7 @@ fn kernel(plan: &ConvPlan) -> String {
     words
 }
 
-/// Benchmarks a pooling stored as `T` in a group, at the point of this name.
+/// Benchmarks a pooling stored as `T` in a group, at the point `name`.
 pub fn pooling<T: Stored>(
     session: &Session,
     group: &mut Group<'_>,
@@ -189,7 +189,8 @@ pub fn pooling<T: Stored>(
     Ok(Some(fill(session, row, point.sampled(index))))
 }
 
-/// Launches once and compares; the instructions of all threads where the emulator counted them.
+/// Launches once and compares; returns the instructions of all threads where the emulator counted
+/// them.
 fn checked(
     session: &Session,
     launch: &mut Launch<'_>,
@@ -203,7 +204,7 @@ fn checked(
     Ok(counted.map(|counters| counters.instructions().thread))
 }
 
-/// cuDNN's chain, its result checked.
+/// cuDNN's chain, after checking its result.
 fn baseline<'a>(
     session: &Session,
     length: Length,
@@ -230,8 +231,8 @@ fn fill(session: &Session, row: Row, sampled: &Sampled<'_>) -> Row {
     }
 }
 
-/// The problem in a type's storage and mode of products, with bias and ReLU; `None` where that is
-/// the same as another.
+/// The problem in a kind's storage type and math mode, with bias and ReLU. Returns an error if the
+/// kind does not exist for it.
 pub fn of_kind(problem: &Conv2d, kind: Kind) -> Result<Conv2d, Error> {
     problem
         .to_builder()
@@ -240,7 +241,7 @@ pub fn of_kind(problem: &Conv2d, kind: Kind) -> Result<Conv2d, Error> {
         .build()
 }
 
-/// Names the bound of a record.
+/// Name of the bound that a record shows.
 pub fn bound(bound: Bound) -> String {
     bound.to_string()
 }

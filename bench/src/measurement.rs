@@ -14,14 +14,14 @@ use warpconv::device::Gpu;
 
 use super::timed_graph::text;
 
-/// Device time of a stream, in nanoseconds.
+/// Measurement of a stream's device time, in nanoseconds.
 #[derive(Clone)]
 pub struct DeviceTime {
     stream: Arc<CudaStream>,
 }
 
 impl DeviceTime {
-    /// The time of a stream.
+    /// Device time of a stream.
     pub fn new(stream: &Arc<CudaStream>) -> DeviceTime {
         DeviceTime {
             stream: stream.clone(),
@@ -58,9 +58,9 @@ pub enum DeviceMeasurement {
 
 /// The state of a measurement between its two ends.
 pub enum Started {
-    /// The event at its start.
+    /// The event at the start.
     Event(CudaEvent),
-    /// Counters that start at zero.
+    /// Counters, which were reset to zero.
     Counters,
 }
 
@@ -112,12 +112,12 @@ impl Measurement for DeviceMeasurement {
     }
 }
 
-/// criterion has no way to pass an error on, and a device that fails once fails again.
+/// Panics on an error: criterion cannot pass errors on, and a failed device stays failed.
 fn expect<T>(result: Result<T, String>) -> T {
     result.unwrap_or_else(|why| panic!("the device failed during a measurement: {why}"))
 }
 
-/// Divides the values by the unit that suits the typical one.
+/// Divides the values by the unit that suits the typical value.
 fn scale(typical: f64, units: [(f64, &'static str); 4], values: &mut [f64]) -> &'static str {
     let fits = |unit: &&(f64, &str)| typical >= unit.0;
     let (divisor, name) = *units.iter().rev().find(fits).unwrap_or(&units[0]);
@@ -125,7 +125,7 @@ fn scale(typical: f64, units: [(f64, &'static str); 4], values: &mut [f64]) -> &
     name
 }
 
-/// The amount of work of a throughput. criterion takes `ElementsAndBytes` apart beforehand.
+/// The amount of work of a throughput. criterion splits `ElementsAndBytes` beforehand.
 enum Work {
     Flop(f64),
     Bytes(f64),
@@ -142,7 +142,7 @@ impl Work {
     }
 }
 
-/// Nanoseconds as times, FLOP/s and B/s.
+/// Formats nanoseconds as times, FLOP/s and B/s.
 pub struct TimeFormatter;
 
 impl ValueFormatter for TimeFormatter {
@@ -182,7 +182,7 @@ impl ValueFormatter for TimeFormatter {
     }
 }
 
-/// Instruction counts, and work per instruction.
+/// Formats instruction counts, and work per instruction.
 pub struct InstructionFormatter;
 
 impl ValueFormatter for InstructionFormatter {

@@ -8,7 +8,7 @@ use warpconv_testing::Stored;
 
 use super::timed_graph::text;
 
-/// Every copy begins at a multiple of so many bytes, as an allocation does.
+/// Alignment of every copy in bytes, that of an allocation.
 const ALIGNMENT: usize = 256;
 
 /// Equal buffers one after another in one allocation.
@@ -21,8 +21,8 @@ pub struct Copies<T> {
 }
 
 impl<T: Stored> Copies<T> {
-    /// The `unit` repeated until a buffer is `len` long, `copies` times; only the unit crosses the
-    /// bus. `len` is a multiple of the unit's length.
+    /// `copies` buffers of `len` elements, each the `unit` repeated; only the unit is transferred
+    /// to the device. `len` is a multiple of the unit's length.
     pub fn new(
         stream: &Arc<CudaStream>,
         unit: &[T],
@@ -31,8 +31,8 @@ impl<T: Stored> Copies<T> {
     ) -> Result<Copies<T>, String> {
         let step = ALIGNMENT / size_of::<T>();
         let pitch = len.next_multiple_of(step).max(step);
-        // SAFETY: every element that a kernel reads is copied to below; what lies between copies is
-        // not read.
+        // SAFETY: every element that a kernel reads is copied to below; gaps between copies are not
+        // read.
         let mut all = unsafe { stream.alloc::<T>(pitch * copies) }.map_err(text)?;
         if !unit.is_empty() {
             let unit = stream.clone_htod(unit).map_err(text)?;
@@ -60,12 +60,12 @@ impl<T: Stored> Copies<T> {
         })
     }
 
-    /// The address of copy `i` modulo their number.
+    /// The address of copy `i`, modulo their number.
     pub fn at(&self, i: usize) -> CUdeviceptr {
         self.address + (i % self.copies * self.pitch * size_of::<T>()) as u64
     }
 
-    /// Some elements of the first copy.
+    /// Downloads some elements of the first copy.
     pub fn read(
         &self,
         stream: &Arc<CudaStream>,
@@ -76,17 +76,17 @@ impl<T: Stored> Copies<T> {
         Ok(got)
     }
 
-    /// Sets every bit of the first copy, which is NaN in every type.
+    /// Sets every bit of the first copy: NaN in every type.
     pub fn poison(&self, stream: &Arc<CudaStream>) -> Result<(), String> {
         let bytes = self.len * size_of::<T>();
         stream.context().bind_to_thread().map_err(text)?;
-        // SAFETY: the first copy is so many bytes of an allocation of this context, which `self`
-        // keeps; all uses of it are in this stream.
+        // SAFETY: the range is the first copy in an allocation of this context, which `self` keeps;
+        // all uses of it are in this stream.
         unsafe { result::memset_d8_async(self.address, 0xff, bytes, stream.cu_stream()) }
             .map_err(text)
     }
 
-    /// Elements of a copy.
+    /// Number of elements of a copy.
     pub fn elements(&self) -> usize {
         self.len
     }

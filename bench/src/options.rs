@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use warpconv::kernels::Math;
 use warpconv::{DType, Layout};
 
-/// Storage type and mode of multiplication.
+/// Storage type and math mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// f32 on CUDA cores.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: &[Kind] = &[Kind::F32, Kind::Tf32x3, Kind::Tf32, Kind::F16, Kind::Bf16];
 
     /// The storage type.
@@ -34,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// The mode of products.
+    /// The math mode.
     pub fn math(self) -> Math {
         match self {
             Kind::Tf32x3 => Math::Tf32x3,
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// As in ids and tables.
+    /// The name in ids and tables.
     pub fn name(self) -> &'static str {
         match self {
             Kind::F32 => "f32",
@@ -117,8 +117,8 @@ impl Options {
         Options::parse_from(words.split_whitespace())
     }
 
-    /// The batches: those asked for, else the benchmark's own, of which `--quick` takes the last
-    /// and `--full` all.
+    /// The batches: those of the options, else the benchmark's own, of which `--quick` takes the
+    /// last and `--full` all.
     pub fn batches(&self, usual: &[usize], full: &[usize]) -> Vec<usize> {
         match self {
             _ if !self.batch.is_empty() => self.batch.clone(),
@@ -128,7 +128,7 @@ impl Options {
         }
     }
 
-    /// The types: those asked for, else the benchmark's own; `--full` takes all.
+    /// The types: those of the options, else the benchmark's own; `--full` takes all.
     pub fn kinds(&self, usual: &[Kind]) -> Vec<Kind> {
         match self {
             _ if !self.kinds.is_empty() => self.kinds.clone(),
@@ -137,7 +137,7 @@ impl Options {
         }
     }
 
-    /// The layouts asked for, else both, NHWC first.
+    /// The layouts of the options, else both, NHWC first.
     pub fn layouts(&self) -> Vec<Layout> {
         if self.layout.is_empty() {
             vec![Layout::Nhwc, Layout::Nchw]
@@ -146,7 +146,7 @@ impl Options {
         }
     }
 
-    /// Seconds for the search through cuDNN's plans for one row.
+    /// Time limit in seconds of the search through cuDNN's plans for one record.
     pub fn search_seconds(&self) -> f64 {
         let usual = match self {
             Options { full: true, .. } => 5.0,

@@ -1,4 +1,5 @@
-//! Peak rates of a card: the measured ceilings of an H200, else peaks from the card's own clocks.
+//! Peak rates of a card: measured ones for an H200, for other cards theoretical ones from the
+//! clocks.
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
@@ -7,25 +8,25 @@ use warpconv::device::{DeviceKind, Gpu};
 use warpconv::kernels::Math;
 use warpconv::plan::PeakRates;
 
-/// A card's ceilings, in operations and bytes per second.
+/// A card's peak rates, in operations and bytes per second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
-    /// CUDA cores, f32.
+    /// f32 on CUDA cores.
     pub fp32: f64,
-    /// Tensor cores, tf32.
+    /// tf32 on tensor cores.
     pub tf32: f64,
-    /// Tensor cores, f16 and bf16 with sums in f32.
+    /// f16 and bf16 on tensor cores, with f32 accumulation.
     pub half: f64,
-    /// Device memory.
+    /// Bandwidth of device memory.
     pub bytes: f64,
     /// Bytes of the L2 cache.
     pub l2: u64,
-    /// Source of the numbers.
+    /// Source of the numbers, for the report.
     pub source: &'static str,
 }
 
 impl Card {
-    /// An H200, as measured by the best programs for it.
+    /// Peak rates of an H200, as measured by the best programs for it.
     pub const H200: Card = Card {
         fp32: 67e12,
         tf32: 400e12,
@@ -35,8 +36,8 @@ impl Card {
         source: "measured ceilings of an H200",
     };
 
-    /// The card's ceilings. On the emulator those of an H200: they are what a prediction is made
-    /// for.
+    /// The card's peak rates. On the emulator they are those of an H200, for which predictions are
+    /// made.
     pub fn of(gpu: &Gpu) -> Card {
         let l2 = ask(gpu.context(), Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE) as u64;
         if gpu.kind() == DeviceKind::Emulator || gpu.name().contains("H200") {
@@ -46,7 +47,7 @@ impl Card {
         Card::of_clocks(gpu, l2)
     }
 
-    /// Peaks: multiprocessors x clock x what one does in a clock; memory clock x bus width x 2.
+    /// Theoretical peaks: SMs x clock x operations per clock; memory clock x bus width x 2.
     fn of_clocks(gpu: &Gpu, l2: u64) -> Card {
         let capability = gpu.capability();
         let clocks = f64::from(capability.sm_count) * f64::from(capability.clock_khz) * 1e3;
@@ -67,12 +68,12 @@ impl Card {
         }
     }
 
-    /// The ceilings of a problem stored as `dtype` whose products are made as `math` says.
+    /// The peak rates for a problem stored as `dtype` in math mode `math`.
     pub fn peak_rates(&self, dtype: DType, math: Math) -> PeakRates {
         let flops = match (dtype, math) {
             (DType::F16 | DType::Bf16, _) => self.half,
             (DType::F32, Math::Tf32) => self.tf32,
-            // Three products each; where that is slower than CUDA cores, those are allowed too.
+            // Three products per multiplication; CUDA cores are the limit where that is slower.
             (DType::F32, Math::Tf32x3) => (self.tf32 / 3.0).max(self.fp32),
             (DType::F32, Math::Strict) => self.fp32,
         };
@@ -83,8 +84,7 @@ impl Card {
     }
 }
 
-/// Operations that a multiprocessor does in a clock: f32 on CUDA cores, and f16 on tensor cores
-/// with sums in f32.
+/// Operations per clock of an SM: f32 on CUDA cores, and f16 on tensor cores with f32 accumulation.
 fn a_clock(major: u32, minor: u32) -> (f64, f64) {
     match (major, minor) {
         (7, _) => (128.0, 1024.0),
@@ -96,7 +96,7 @@ fn a_clock(major: u32, minor: u32) -> (f64, f64) {
     }
 }
 
-/// An attribute of the device; 0 if the driver does not say.
+/// An attribute of the device; 0 if the driver does not report it.
 fn ask(context: &CudaContext, attribute: Attribute) -> u32 {
     context
         .attribute(attribute)

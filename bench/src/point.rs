@@ -14,14 +14,14 @@ use super::timed_graph::{Chain, Launch, Length, Times};
 
 /// A launch that was checked, ready to be sampled.
 pub enum Subject<'a> {
-    /// A chain on a GPU, sampled by device time.
+    /// A chain on a GPU, sampled in device time.
     Timed(Chain<'a>),
     /// Instructions per launch on the emulator. They do not vary, so one launch is enough.
     Counted(u64),
 }
 
 impl<'a> Subject<'a> {
-    /// A chain of the launch, or its count where the emulator made one.
+    /// A chain of the launch, or its instruction count on the emulator.
     pub fn new(
         session: &Session,
         length: Length,
@@ -42,7 +42,7 @@ pub struct Sampled<'a> {
 }
 
 impl Sampled<'_> {
-    /// Samples once: nanoseconds or instructions, per launch.
+    /// Takes one sample: nanoseconds or instructions, per launch.
     fn sample(&mut self) -> f64 {
         let Subject::Timed(chain) = &mut self.subject else {
             return self.instructions().unwrap_or(0) as f64;
@@ -66,7 +66,7 @@ impl Sampled<'_> {
     }
 }
 
-/// The payload that leaves a benchmark.
+/// Panic payload that leaves a benchmark, with the reason.
 struct Left(String);
 
 /// Leaves the benchmark in progress. criterion offers no way to do so; this unwinds through it
@@ -94,8 +94,8 @@ impl<'g, 'c, 'a> Point<'g, 'c, 'a> {
         }
     }
 
-    /// Benchmarks a subject that is prepared if criterion selects it. Returns its index, or `None`
-    /// where it is not selected.
+    /// Benchmarks a subject, which is prepared only if criterion selects it. Returns its index, or
+    /// `None` if it is not selected.
     pub fn ours(
         &mut self,
         benchmark: &str,
@@ -110,8 +110,8 @@ impl<'g, 'c, 'a> Point<'g, 'c, 'a> {
         Ok(Some(self.ours.len() - 1))
     }
 
-    /// Benchmarks cuDNN in turn with what was benchmarked before. The record holds its time, or
-    /// the reason why there is none.
+    /// Benchmarks cuDNN in turn with the earlier subjects. The record holds its time, or the reason
+    /// why there is none.
     pub fn cudnn(
         &mut self,
         benchmark: &str,
@@ -153,7 +153,8 @@ impl<'g, 'c, 'a> Point<'g, 'c, 'a> {
         &self.ours[index]
     }
 
-    /// One iteration is a chain; its value is the mean per launch. `others` are sampled in turn.
+    /// Runs a benchmark: one iteration is a chain; its value is the mean per launch. `others` are
+    /// sampled in turn.
     fn bench(
         &mut self,
         benchmark: &str,

@@ -1,4 +1,4 @@
-//! A pooling on the device, as [`super::conv`].
+//! A pooling on the device, like [`super::conv`].
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::timed_graph::{Launch, text};
 /// The largest magnitude of operands.
 const MAX: u32 = 100;
 
-/// Operands of a pooling on the device, several times.
+/// Operands of a pooling on the device, in several copies.
 pub struct Pool<T> {
     stream: Arc<CudaStream>,
     problem: Pool2d,
@@ -105,12 +105,12 @@ impl<T: Stored> Pool<T> {
         .map_err(text)
     }
 
-    /// Closure that launches the plan on copy after copy.
+    /// Returns a closure that launches the plan on copy after copy.
     pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &PoolPlan) -> Result<Box<Launch<'a>>, String> {
         let prepared: PreparedPool = gpu.prepare_pool(plan).map_err(text)?;
         Ok(Box::new(move |i| {
-            // SAFETY: as for convolutions: the buffers are `self`'s, long enough, and of the
-            // stream's context.
+            // SAFETY: as for convolutions: the buffers belong to `self`, are long enough, and are
+            // of the stream's context.
             unsafe { prepared.launch_raw(self.stream.cu_stream(), self.pointers(i)) }.map_err(text)
         }))
     }
@@ -121,8 +121,8 @@ impl<T: Stored> Judged for Pool<T> {
         self.y.poison(&self.stream)
     }
 
-    /// Windows of the baseline lie elsewhere where padding stands in for ceil mode: only whether it
-    /// wrote can be said.
+    /// cuDNN's windows are shifted where padding replaces ceil mode: then only writing of the
+    /// output is checked.
     fn judge_peer(&self) -> Result<(), String> {
         let got = self.y.read(&self.stream, 0..self.y.elements())?;
         let left = got.iter().filter(|y| y.value().is_nan()).count();

@@ -1,96 +1,95 @@
-//! A row of a benchmark, and the run that it belongs to, as JSON lines.
+//! Records of a benchmark and of its run, as JSON lines.
 
 use serde_json::{Value, json};
 
-/// The version of the lines; others are not read.
+/// The version of the format; lines of other versions are ignored.
 pub const FORMAT: u64 = 1;
 
-/// A benchmark's run: what it ran on.
+/// A benchmark's run: device, driver, date and settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
-    /// The benchmark.
+    /// Name of the benchmark.
     pub bench: String,
     /// The card's name.
     pub device: String,
-    /// True if it is the emulator: then no row has a time.
+    /// True on the emulator: then no row has a time.
     pub emulated: bool,
     /// The driver's CUDA version: 12040 is 12.4.
     pub driver: u64,
-    /// The commit that was built, if it is known.
+    /// The commit of the build, if it is known.
     pub commit: String,
-    /// Time in UTC.
+    /// Date and time in UTC.
     pub date: String,
-    /// cuDNN's version, or why there is none.
+    /// cuDNN's version, or the reason why there is none.
     pub cudnn: String,
     /// Source of the peak rates.
     pub peak_rates: String,
-    /// Layout of operands over a chain of launches.
+    /// Cache state of the operands over a chain of launches.
     pub cache: String,
 }
 
-/// cuDNN's part of a row.
+/// cuDNN's part of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CudnnRecord {
     /// Microseconds of its best plan, bias and ReLU included.
     pub us: Option<f64>,
-    /// The best plan.
+    /// Name of the best plan.
     pub plan: String,
-    /// True if bias and ReLU are in its kernel; else they are kernels of their own, in `us` all the
-    /// same.
+    /// True if bias and ReLU are in its kernel; otherwise they are separate kernels, whose time
+    /// `us` includes.
     pub fused: bool,
-    /// Microseconds of its best plan without Winograd's transform or Fourier's, if the best has
+    /// Microseconds of its best plan without a Winograd or Fourier transform, if the best plan has
     /// one.
     pub direct_us: Option<f64>,
     /// Microseconds of single kernels: the convolution alone, bias and ReLU, layout transposes.
     pub parts: Vec<(String, f64)>,
-    /// Plans that were timed.
+    /// Number of plans that were timed.
     pub timed: u64,
-    /// Remark, such as why there is no time.
+    /// Remark, such as the reason why there is no time.
     pub note: String,
 }
 
 /// One measurement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
-    /// network/layer/batch/type/layout.
+    /// Id: network/layer/batch/type/layout.
     pub id: String,
     /// The problem in benchdnn notation; empty for a module.
     pub problem: String,
-    /// The family's name.
+    /// Name of the family.
     pub family: String,
-    /// Images.
+    /// Number of images.
     pub batch: u64,
-    /// f32, tf32x3, tf32, f16, bf16.
+    /// Kind: f32, tf32x3, tf32, f16, bf16.
     pub kind: String,
-    /// nhwc or nchw.
+    /// Layout: nhwc or nchw.
     pub layout: String,
-    /// The kernel, or the kernels.
+    /// Name of the kernel, or names of the kernels.
     pub kernel: String,
     /// Multiply-adds.
     pub macs: u64,
-    /// Bytes at least moved.
+    /// Least number of bytes moved.
     pub bytes: u64,
-    /// The roofline, microseconds.
+    /// Time of the roofline, microseconds.
     pub floor_us: f64,
-    /// Bound: arithmetic or memory.
+    /// Name of the roofline's bound: arithmetic or memory.
     pub bound: String,
-    /// Blocks of the launch for each place that the card has for one, rounded up: 1 is a single
-    /// wave.
+    /// Waves of the launch: its blocks divided by those that the card holds at a time, rounded up.
     pub blocks_per_sm: u64,
     /// Microseconds of a launch, the median of the samples; `None` on the emulator.
     pub us: Option<f64>,
     /// The distance between the samples' quartiles, as a share of the median.
     pub spread: Option<f64>,
-    /// Instructions of all threads, on the emulator.
+    /// Instructions of all threads, on the emulator; otherwise `None`.
     pub instructions: Option<u64>,
-    /// The multiprocessors' clock, MHz, behind the samples.
+    /// The SM clock after the samples, MHz.
     pub sm_mhz: Option<u64>,
     /// cuDNN's part.
     pub cudnn: CudnnRecord,
 }
 
 impl Row {
-    /// The share of the roofline.
+    /// Ratio of the roofline's time to the measured time.
     pub fn share(&self) -> Option<f64> {
         self.us.map(|us| self.floor_us / us)
     }
@@ -101,17 +100,17 @@ impl Row {
     }
 }
 
-/// Either line.
+/// A line of a file of records.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
-    /// The run of the rows behind it.
+    /// The run of the rows that follow.
     Run(Run),
-    /// A row.
+    /// A record.
     Row(Box<Row>),
 }
 
 impl Run {
-    /// As a line.
+    /// Converts the run to a JSON line.
     pub fn to_json(&self) -> Value {
         json!({
             "kind": "run", "format": FORMAT, "bench": self.bench, "device": self.device,
@@ -169,7 +168,7 @@ impl CudnnRecord {
 }
 
 impl Row {
-    /// As a line.
+    /// Converts the record to a JSON line.
     pub fn to_json(&self) -> Value {
         json!({
             "kind": "row", "format": FORMAT, "id": self.id, "problem": self.problem,
@@ -208,8 +207,7 @@ impl Row {
     }
 }
 
-/// A line of a file of rows; `None` for what is neither of the two, and for lines of another
-/// version.
+/// Parses a line of a file of records; `None` for other lines, and for lines of another version.
 pub fn parse(line: &str) -> Option<Line> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["format"].as_u64() != Some(FORMAT) {
@@ -226,7 +224,7 @@ fn string(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
 }
 
-/// A time that can be one: positive and finite.
+/// Reads a time, which must be positive and finite.
 fn time(value: &Value) -> Option<f64> {
     value.as_f64().filter(|us| us.is_finite() && *us > 0.0)
 }

@@ -1,4 +1,4 @@
-//! A benchmark's run: the device, criterion, the options, the rows as they come.
+//! A benchmark's run: device, criterion, options, and the records so far.
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -23,19 +23,19 @@ use super::record::{Row, Run};
 use super::report;
 use super::timed_graph::{self, Length, text};
 
-/// Multiplications of a convolution or pooling on the emulator, at most, without `--max-macs`.
+/// Limit of multiplications of a convolution or pooling on the emulator without `--max-macs`.
 pub const EMULATED_MACS: u64 = 20_000_000;
 
-/// Device memory that one row's operands may take.
+/// Limit of device memory for one record's operands, in bytes.
 const ROOM: u64 = 24 << 30;
 
-/// criterion on a device.
+/// criterion with the measurement of a device.
 pub type Criterion = criterion::Criterion<DeviceMeasurement>;
 
-/// A group of benchmarks on a device.
+/// A criterion group with the measurement of a device.
 pub type Group<'c> = BenchmarkGroup<'c, DeviceMeasurement>;
 
-/// Runs a benchmark program: `main` of each file in `benches/`.
+/// Runs a benchmark program: the `main` of each file in `benches/`.
 ///
 /// Opens the GPU, or the emulator where `WARPCONV_DEVICE` names it. Without either it prints one
 /// sentence and succeeds. The emulator is never timed: its benchmarks measure instructions.
@@ -56,22 +56,23 @@ pub fn run(bench: &str, body: impl FnOnce(&mut Session, &mut Criterion)) -> Exit
 /// Opens a group.
 pub fn group<'c>(criterion: &'c mut Criterion, name: &str) -> Group<'c> {
     let mut group = criterion.benchmark_group(name);
-    // Each sample is already a mean over a chain: a regression over growing samples adds nothing.
+    // Each sample is already a mean over a chain: a regression over growing samples adds no
+    // precision.
     group.sampling_mode(SamplingMode::Flat);
     group
 }
 
-/// A benchmark at work.
+/// State of a benchmark's run.
 pub struct Session {
     /// The options.
     pub options: Options,
     /// The device.
     pub gpu: Gpu,
-    /// Stream of all work: a stream of its own, for the default one cannot be captured.
+    /// Stream of all work; not the default stream, which cannot be captured.
     pub stream: Arc<CudaStream>,
-    /// The card's ceilings.
+    /// The card's peak rates.
     pub card: Card,
-    /// cuDNN.
+    /// The cuDNN baseline.
     pub cudnn: CudnnBaseline,
     /// Expected results.
     pub references: References,
@@ -89,8 +90,8 @@ impl Session {
             chosen => chosen,
         };
         let gpu = Gpu::open(&choice).map_err(|error| format!("there is no GPU here ({error})"))?;
-        // SAFETY: everything is queued in the one stream made here, so that its order is all the
-        // order that is needed; events recorded by cudarc besides could not be captured.
+        // SAFETY: all work is queued in the single stream created here, which orders it; the events
+        // that cudarc would record cannot be captured.
         unsafe { gpu.context().disable_event_tracking() };
         let stream = gpu.context().new_stream().map_err(text)?;
         let card = Card::of(&gpu);
@@ -109,7 +110,7 @@ impl Session {
         };
         append(&mut file, &run.to_json())?;
         let clocks = Clocks::open(&gpu);
-        // Beside criterion's output, which `--list` and its output formats leave to programs.
+        // Printed to stderr: `--list` and criterion's output formats use stdout.
         report::text::heading(&run, clocks.as_ref().map(Clocks::most_mhz));
         Ok(Session {
             clocks,
@@ -135,8 +136,8 @@ impl Session {
     fn criterion(&self) -> Criterion {
         let settings = criterion::Criterion::default();
         let (settings, measurement) = if self.is_emulated() {
-            // Equal counts need no more samples than criterion's minimum, and its plots need a
-            // variance. Any difference is a change.
+            // Counts do not vary: criterion's minimum of samples suffices. Its plots need a
+            // variance and are off. Any difference is reported as a change.
             let settings = settings
                 .without_plots()
                 .sample_size(10)
@@ -173,7 +174,8 @@ impl Session {
         macs <= self.options.max_macs.unwrap_or(usual)
     }
 
-    /// A point's name in criterion. Counts carry their device: they compare with nothing else.
+    /// Name of a point in criterion. Counts include the device's name: they compare with nothing
+    /// else.
     pub fn point<'p>(&self, name: &'p str) -> Cow<'p, str> {
         if !self.is_emulated() {
             return Cow::Borrowed(name);
@@ -183,7 +185,7 @@ impl Session {
         Cow::Owned(format!("{name}/emulator:{major}{minor}"))
     }
 
-    /// Copies of operands of so many bytes, and how long a sample is.
+    /// Number of copies for operands of `bytes` bytes, and the length of a sample.
     pub fn length(&self, bytes: u64) -> Length {
         let copies = if self.options.warm || self.is_emulated() {
             1
@@ -196,13 +198,13 @@ impl Session {
         }
     }
 
-    /// The multiprocessors' clock now.
+    /// The current SM clock, MHz.
     pub fn sm_mhz(&self) -> Option<u64> {
         let reading = self.clocks.as_ref()?.read();
         (reading.sm_mhz > 0).then_some(u64::from(reading.sm_mhz))
     }
 
-    /// Takes a row, if its benchmark was selected. An error counts as a failure of the run.
+    /// Adds a record, if its benchmark was selected. An error counts as a failure of the run.
     pub fn take(&mut self, id: &str, row: Result<Option<Row>, String>) {
         let row = match row {
             Ok(Some(row)) => row,
@@ -221,17 +223,17 @@ impl Session {
         self.rows.push(row);
     }
 
-    /// Says that a row is left out.
+    /// Prints that a record is skipped, with the reason.
     pub fn skip(&self, id: &str, why: &str) {
         println!("{id}: skipped: {why}");
     }
 
-    /// The rows so far.
+    /// The records so far.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// The summary by families, and the exit code: a failure where a row has failed.
+    /// Prints the summary by families and returns the exit code: a failure if a record failed.
     fn finish(self) -> ExitCode {
         report::text::families(&self.rows, self.run.emulated);
         if self.failures == 0 {
@@ -260,7 +262,7 @@ fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options:
     }
 }
 
-/// The commit: what the environment names when it runs, or named when it was built.
+/// The commit: named by the environment at run time, else at build time.
 fn commit() -> String {
     let named = std::env::var("WARPCONV_COMMIT").ok();
     let named = named.or_else(|| option_env!("WARPCONV_COMMIT").map(str::to_owned));

@@ -1,22 +1,22 @@
-//! The families that rows are summed up by, and the numbers that each is held to (on an H200, best
-//! plan of cuDNN as the peer, same run). What misses them is named by the benchmarks and the
-//! report.
+//! Families of records, and their targets (on an H200, against cuDNN's best plan in the same run).
+//! The benchmarks and the report list the records that miss a target.
 
 use warpconv::DType;
 use warpconv::kernels::Math;
 use warpconv::plan::Bound;
 use warpconv::problem::{Conv2d, Pool2d, PoolKind};
 
-/// A family of rows and its targets.
+/// A family of records and its targets.
 #[derive(Debug, PartialEq)]
 pub struct Family {
-    /// Its name in rows and tables.
+    /// Its name in records and tables.
     pub name: &'static str,
     /// The least share of the roofline.
     pub share: Option<f64>,
-    /// The longest time: so many floors, or so many microseconds, whichever is more.
+    /// The time limit: multiples of the roofline's time, and microseconds; the larger of the two
+    /// counts.
     pub within: Option<(f64, f64)>,
-    /// The least that cuDNN's time is of ours.
+    /// The least ratio of cuDNN's time to ours.
     pub ratio: Option<f64>,
 }
 
@@ -47,29 +47,30 @@ const fn untargeted(name: &'static str) -> Family {
     }
 }
 
-/// One image: floors and the time of a launch that no kernel is under.
+/// One image: limited to a multiple of the roofline's time or a launch's own time, whichever is
+/// more.
 pub static SINGLE: Family = within("N=1", 2.0, 4.0, 1.5);
 /// As many groups as channels.
 pub static DEPTHWISE: Family = family("depthwise", 0.85, 2.0);
-/// Two groups, as AlexNet's.
+/// Two groups, as in AlexNet.
 pub static GROUPED_WIDE: Family = family("grouped, wide groups", 0.80, 1.2);
-/// Small groups, as ResNeXt's.
+/// Small groups, as in ResNeXt.
 pub static SMALL_GROUPS: Family = family("grouped, small groups", 0.70, 3.0);
 /// f32 on CUDA cores.
 pub static STRICT: Family = family("fp32 strict", 0.80, 1.1);
-/// f32 stored, tensor cores.
+/// f32 stored, on tensor cores.
 pub static TF32: Family = untargeted("tf32 and 3xtf32");
-/// Rows that are no multiples of 16 bytes.
+/// Rows whose length is not a multiple of 16 bytes.
 pub static ODD: Family = family("odd channels", 0.75, 2.0);
-/// 1x1 whose floor is memory's.
+/// 1x1 convolutions bound by memory.
 pub static POINTWISE_MEMORY: Family = family("1x1 bound by memory", 0.90, 1.2);
-/// 1x1 whose floor is arithmetic's.
+/// 1x1 convolutions bound by arithmetic.
 pub static POINTWISE_ARITHMETIC: Family = untargeted("1x1 bound by arithmetic");
 /// Larger filters, many channels.
 pub static WIDE: Family = family("3x3 and 5x5, C,K >= 128", 0.85, 1.0);
 /// Larger filters, few input channels.
 pub static FEW: Family = family("3x3, C <= 64", 0.60, 1.7);
-/// Larger filters, between the two.
+/// Larger filters, with channels between those two.
 pub static BETWEEN: Family = untargeted("3x3 and 5x5, others");
 /// Max pooling.
 pub static MAX_POOL: Family = family("max pool", 0.90, 1.6);
@@ -101,17 +102,16 @@ pub static FAMILIES: [&Family; 17] = [
     &UNKNOWN,
 ];
 
-/// Rows of another version of this crate.
+/// Records of another version of this crate.
 pub static UNKNOWN: Family = untargeted("unknown");
 
-/// Targets of whole modules: what, microseconds at most, and of which other row's time how much
-/// less at least.
+/// Target of a whole module: time limit, and required saving against other records.
 pub struct ModuleTarget {
-    /// The row's name begins so.
+    /// Prefix of the record's id.
     pub row: &'static str,
-    /// Microseconds at most.
+    /// Time limit, microseconds.
     pub us: f64,
-    /// Rows to be faster than, and by how much.
+    /// Records to be faster than, each with the least saving as a share of its time.
     pub faster: &'static [(&'static str, f64)],
 }
 
@@ -132,7 +132,7 @@ pub static MODULES: [ModuleTarget; 2] = [
     },
 ];
 
-/// The family of a convolution whose floor is `bound`.
+/// The family of a convolution with the roofline's bound `bound`.
 pub fn of_conv(conv: &Conv2d, math: Math, bound: Bound) -> &'static Family {
     let half = conv.dtype() != DType::F32;
     let odd = |channels: usize| !channels.is_multiple_of(8);
@@ -160,14 +160,14 @@ pub fn of_pool(pool: &Pool2d) -> &'static Family {
     }
 }
 
-/// The family of a name.
+/// The family named `name`.
 pub fn named(name: &str) -> &'static Family {
     let found = FAMILIES.iter().find(|family| family.name == name);
     found.copied().unwrap_or(&UNKNOWN)
 }
 
 impl Family {
-    /// Returns whether a time meets the family's share of the roofline, or its longest time; `None`
+    /// Returns whether a time reaches the family's share of the roofline, or its time limit; `None`
     /// where it has neither.
     pub fn meets_floor(&self, us: f64, floor_us: f64) -> Option<bool> {
         if let Some((floors, least)) = self.within {
@@ -176,12 +176,12 @@ impl Family {
         self.share.map(|share| floor_us / us >= share)
     }
 
-    /// Returns whether cuDNN's time is as many times ours as the family wants.
+    /// Returns whether the ratio of cuDNN's time to ours reaches the family's target.
     pub fn meets_cudnn(&self, us: f64, cudnn_us: Option<f64>) -> Option<bool> {
         Some(cudnn_us? / us >= self.ratio?)
     }
 
-    /// The targets in words, empty where there are none.
+    /// The targets as text, empty where there are none.
     pub fn targets(&self) -> String {
         let floor = match (self.share, self.within) {
             (Some(share), _) => format!(">= {:.0}%", share * 100.0),

@@ -1,5 +1,5 @@
-//! Shared parts of the benchmarks, where a test needs no GPU: samples and copies, rows and their
-//! lines, families and their targets, the report and its chart, and the way to cuDNN where there is
+//! Tests of the benchmarks' shared code without a GPU: samples and copies, records and their lines,
+//! families and their targets, the report and its chart, and the search for cuDNN where there is
 //! none.
 
 use approx::assert_abs_diff_eq;
@@ -20,7 +20,7 @@ use warpconv::plan::Bound;
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};
 
-/// A timed row.
+/// A record with a time.
 fn row(id: &str, family: &targets::Family, us: f64, floor_us: f64, cudnn_us: Option<f64>) -> Row {
     Row {
         id: id.to_owned(),
@@ -70,19 +70,19 @@ fn copies_add_up_to_twice_the_cache() {
     let l2 = 50 << 20;
     assert_eq!(timed_graph::copies(200 << 20, l2, 1 << 40), 1);
     assert_eq!(timed_graph::copies(10 << 20, l2, 1 << 40), 10);
-    // Less memory than that: as many as there is room for, and never none.
+    // With less memory: as many copies as fit, but at least one.
     assert_eq!(timed_graph::copies(10 << 20, l2, 35 << 20), 3);
     assert_eq!(timed_graph::copies(10 << 20, l2, 0), 1);
     assert!(timed_graph::copies(1, l2, 1 << 40) <= 512);
     assert!(timed_graph::copies(0, 0, 0) == 1);
 }
 
-/// The emulator's time means nothing and is not looked at; what a chain launches, and how often,
-/// is.
+/// Tests what a chain launches, and how often; the emulator's time is meaningless and is not
+/// tested.
 #[test]
 fn a_chain_launches_what_it_says() {
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 80 }).unwrap();
-    // SAFETY: there is one stream.
+    // SAFETY: there is only one stream.
     unsafe { gpu.context().disable_event_tracking() };
     let stream = gpu.context().new_stream().unwrap();
     let buffer = stream.alloc_zeros::<u32>(1024).unwrap();
@@ -99,7 +99,7 @@ fn a_chain_launches_what_it_says() {
         count.set(count.get() + 1);
         most.set(most.get().max(i));
         let (address, _) = target.device_ptr(&queue);
-        // SAFETY: the buffer is 4 KiB long and stays.
+        // SAFETY: the buffer is 4 KiB long and outlives the launch.
         unsafe { cudarc::driver::result::memset_d8_async(address, 7, 4096, queue.cu_stream()) }
             .map_err(timed_graph::text)
     });
@@ -246,7 +246,7 @@ fn targets_are_held_to() {
     assert_eq!(wide.meets_cudnn(10.0, Some(10.0)), Some(true));
     assert_eq!(wide.meets_cudnn(10.0, Some(9.9)), Some(false));
     assert_eq!(wide.meets_cudnn(10.0, None), None);
-    // One image: twice the floor or 4 us, whichever is more.
+    // One image: twice the roofline's time or 4 us, whichever is more.
     assert_eq!(targets::SINGLE.meets_floor(4.0, 0.1), Some(true));
     assert_eq!(targets::SINGLE.meets_floor(4.1, 0.1), Some(false));
     assert_eq!(targets::SINGLE.meets_floor(19.0, 10.0), Some(true));
@@ -386,7 +386,7 @@ fn times_and_counts_are_formatted_with_their_work() {
     let time = |value| TimeFormatter.format_value(value);
     assert_eq!(time(94_000.0).trim(), "94.000 us");
     assert_eq!(time(6.8e6).trim(), "6.8000 ms");
-    // 2 MFLOP in 1 us are 2 TFLOP/s, 4 kB in it 4 GB/s.
+    // 2 MFLOP in 1 us are 2 TFLOP/s, 4 kB in 1 us are 4 GB/s.
     assert_eq!(
         TimeFormatter.format_throughput(&flop, 1e3).trim(),
         "2.0000 TFLOP/s"
@@ -414,7 +414,8 @@ fn ceilings_follow_type_and_mode() {
     assert_eq!(bound.bound(), Bound::Memory);
 }
 
-/// Without the library, or with something else in its place, there is a sentence; never an abort.
+/// Without the library, or with another file in its place, the result is an error message; never an
+/// abort.
 #[cfg(feature = "cudnn")]
 #[test]
 fn without_cudnn_that_is_said() {

@@ -1,10 +1,10 @@
-//! Device time of a launch: a chain of equal launches, captured into a graph so that the host's
-//! share is out of it, between two events of the device.
+//! Device time of a launch: a chain of equal launches between two events, captured into a CUDA
+//! graph to exclude the host's time.
 //!
-//! Each launch of a chain works on another copy of its operands, round and round, until the copies
-//! add up to twice the L2 cache: what one launch finds there is what a network would leave it,
-//! nothing of its own. So times can be held against a roofline that counts each operand once from
-//! device memory. `--warm` takes one copy instead.
+//! Each launch of a chain uses another copy of its operands, in rotation; the copies add up to
+//! twice the L2 cache. So a launch does not find its own operands in the L2 cache, and times are
+//! comparable with a roofline that counts each operand once from device memory. `--warm` uses one
+//! copy instead.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
 use super::measurement::DeviceTime;
 
-/// Queues launch number `i` of a chain, on copy `i` of its operands (the callee takes it modulo
-/// their number).
+/// Queues launch number `i` of a chain, on copy `i` of its operands (modulo the number of copies).
 pub type Launch<'a> = dyn FnMut(usize) -> Result<(), String> + 'a;
 
 /// Length of a sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Length {
-    /// Copies of the operands: at least so many launches.
+    /// Copies of the operands: the least number of launches.
     pub copies: usize,
-    /// Microseconds that a sample should last.
+    /// Target duration of a sample, microseconds.
     pub target_us: f64,
 }
 
-/// Launches of a chain at most.
+/// Maximum number of launches in a chain.
 const MAX: usize = 512;
 
-/// A launch longer than this is timed by itself: the host is far ahead of it.
+/// Launches longer than this, in microseconds, are timed singly: the host is far ahead of the
+/// device.
 const LONG_US: f64 = 2_000.0;
 
 /// A chain of equal launches.
@@ -42,8 +42,8 @@ pub struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// Warms up, finds how many launches make a sample, and captures them where the stream and the
-    /// work allow it.
+    /// Warms up, determines the number of launches per sample, and captures them where the stream
+    /// and the work permit it.
     pub fn new(
         stream: &Arc<CudaStream>,
         length: Length,
@@ -59,8 +59,8 @@ impl<'a> Chain<'a> {
             graph: None,
             launches: 1,
         };
-        // Of the host's time where that is the longer; a chain is then shorter than it could be,
-        // but never too short.
+        // The estimate is host time where that is longer; the chain is then shorter than it could
+        // be, but never too short.
         let estimate = chain.sample()?.max(0.5);
         if estimate < LONG_US {
             let expected = (length.target_us / estimate).ceil() as usize;
@@ -72,17 +72,17 @@ impl<'a> Chain<'a> {
         Ok(chain)
     }
 
-    /// Launches of a sample.
+    /// Number of launches in a sample.
     pub fn launches(&self) -> usize {
         self.launches
     }
 
-    /// Returns whether the host is out of the measured time.
+    /// Returns whether the measured time excludes the host.
     pub fn is_captured(&self) -> bool {
         self.graph.is_some()
     }
 
-    /// Microseconds a launch, once.
+    /// Takes one sample: microseconds per launch.
     pub fn sample(&mut self) -> Result<f64, String> {
         let clock = DeviceTime::new(&self.stream);
         let start = clock.event()?;
@@ -103,23 +103,23 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The launches as a graph; `None` where something in them cannot be captured, and they are
-    /// then queued one by one.
+    /// Captures the launches as a CUDA graph; `None` where part of them cannot be captured. They
+    /// are then queued one by one.
     fn capture(&mut self) -> Option<CudaGraph> {
         self.stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .ok()?;
         let queued = (0..self.launches).try_for_each(|i| (self.launch)(i));
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        // A failed call in a capture is no failure of the work: without the capture it is tried
-        // again.
+        // A failed call during capture is not a failure of the work, which is tried again without
+        // capture.
         let graph = graph.ok().flatten().filter(|_| queued.is_ok())?;
         graph.upload().ok()?;
         Some(graph)
     }
 }
 
-/// Samples of one thing.
+/// Statistics of several samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
     /// The median, microseconds.
@@ -129,7 +129,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of some samples.
+    /// Statistics of `samples`.
     pub fn of(mut samples: Vec<f64>) -> Times {
         samples.sort_by(f64::total_cmp);
         let at = |share: f64| -> f64 {
@@ -148,14 +148,15 @@ impl Times {
     }
 }
 
-/// Copies of operands of so many bytes that are together twice the L2 cache, within `room` bytes.
+/// Number of copies of operands of `bytes` bytes that together are twice the L2 cache, within
+/// `room` bytes.
 pub fn copies(bytes: u64, l2: u64, room: u64) -> usize {
     let expected = (2 * l2).div_ceil(bytes.max(1)).max(1);
     let most = (room / bytes.max(1)).max(1);
     expected.min(most).min(MAX as u64) as usize
 }
 
-/// An error's words.
+/// Text of an error.
 pub fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

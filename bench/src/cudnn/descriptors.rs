@@ -1,4 +1,4 @@
-//! cuDNN's older descriptors as values that give themselves back.
+//! RAII handles of cuDNN's older descriptors.
 
 use std::ffi::c_int;
 
@@ -12,7 +12,7 @@ use warpconv::{DType, Layout};
 
 use super::{Failure, checked};
 
-/// A descriptor: created empty, given back when it is dropped.
+/// A descriptor: created empty, destroyed when it is dropped.
 macro_rules! descriptor {
     ($(#[$doc:meta])* $name:ident, $raw:ty, $create:ident, $destroy:ident) => {
         $(#[$doc])*
@@ -26,7 +26,7 @@ macro_rules! descriptor {
                 Ok($name(raw))
             }
 
-            /// As cuDNN takes it.
+            /// The raw handle.
             pub fn raw(&self) -> $raw {
                 self.0
             }
@@ -34,7 +34,7 @@ macro_rules! descriptor {
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // SAFETY: made by `create` and not given back before. A failure cannot be helped
+                // SAFETY: made by `create` and not destroyed before. A failure cannot be handled
                 // here.
                 let _status = unsafe { sys::$destroy(self.0) };
             }
@@ -43,42 +43,42 @@ macro_rules! descriptor {
 }
 
 descriptor!(
-    /// A tensor.
+    /// A tensor descriptor.
     Tensor,
     sys::cudnnTensorDescriptor_t,
     cudnnCreateTensorDescriptor,
     cudnnDestroyTensorDescriptor
 );
 descriptor!(
-    /// Filters.
+    /// A filter descriptor.
     Filter,
     sys::cudnnFilterDescriptor_t,
     cudnnCreateFilterDescriptor,
     cudnnDestroyFilterDescriptor
 );
 descriptor!(
-    /// A convolution.
+    /// A convolution descriptor.
     Convolution,
     sys::cudnnConvolutionDescriptor_t,
     cudnnCreateConvolutionDescriptor,
     cudnnDestroyConvolutionDescriptor
 );
 descriptor!(
-    /// An activation.
+    /// An activation descriptor.
     Activation,
     sys::cudnnActivationDescriptor_t,
     cudnnCreateActivationDescriptor,
     cudnnDestroyActivationDescriptor
 );
 descriptor!(
-    /// A pooling.
+    /// A pooling descriptor.
     Pooling,
     sys::cudnnPoolingDescriptor_t,
     cudnnCreatePoolingDescriptor,
     cudnnDestroyPoolingDescriptor
 );
 
-/// The type of elements.
+/// cuDNN's type of elements stored as `dtype`.
 pub fn data_type(dtype: DType) -> cudnnDataType_t {
     match dtype {
         DType::F32 => cudnnDataType_t::CUDNN_DATA_FLOAT,
@@ -94,14 +94,14 @@ fn format(layout: Layout) -> cudnnTensorFormat_t {
     }
 }
 
-/// Elements from one image, channel, row and column to the next.
+/// Strides in elements: image, channel, row, column.
 pub fn strides(desc: &TensorDesc) -> [i64; 4] {
     let strides = desc.strides();
     let row = strides.pixel * desc.w() as i64;
     [strides.image, strides.channel, row, strides.pixel]
 }
 
-/// A number as cuDNN's older interface takes it.
+/// A number as a C int, which cuDNN's older interface takes.
 fn int(value: usize) -> Result<c_int, Failure> {
     c_int::try_from(value).map_err(|_| Failure {
         call: "a size beyond 2^31 - 1",
@@ -123,7 +123,8 @@ impl Tensor {
         Ok(tensor)
     }
 
-    /// The tensor of a problem, whole; its channel offset is in the address.
+    /// The tensor of a problem: the channels of a slice with the strides of the whole; the channel
+    /// offset is part of the address.
     pub fn of(desc: &TensorDesc) -> Result<Tensor, Failure> {
         let dims = [desc.n(), desc.c(), desc.h(), desc.w()];
         if desc.is_dense() {
@@ -146,7 +147,7 @@ impl Tensor {
 }
 
 impl Filter {
-    /// The filters of a problem, dense: KCRS beside NCHW, KRSC beside NHWC.
+    /// The filters of a problem, dense: KCRS with NCHW, KRSC with NHWC.
     pub fn of(conv: &Conv2d) -> Result<Filter, Failure> {
         let filter = Filter::create()?;
         let (dtype, layout) = (data_type(conv.dtype()), format(conv.layout()));
@@ -161,7 +162,8 @@ impl Filter {
 }
 
 impl Convolution {
-    /// The problem's window, groups and products. Padding must be the same on opposite sides.
+    /// The problem's padding, stride, dilation, groups and math mode. Padding must be the same on
+    /// opposite sides.
     pub fn of(conv: &Conv2d) -> Result<Convolution, Failure> {
         let descriptor = Convolution::create()?;
         let [stride_h, stride_w] = conv.stride();
@@ -206,8 +208,8 @@ impl Convolution {
     }
 }
 
-/// Mode of multiplication. For f32 the default lets tensor cores take tf32; FMA is f32 itself,
-/// which is also what 3xTF32 stands in for.
+/// cuDNN's math type of a convolution. For f32 the default permits tf32 on tensor cores; FMA is f32
+/// arithmetic, and also stands for 3xTF32.
 fn products(conv: &Conv2d) -> cudnnMathType_t {
     match (conv.dtype(), conv.math()) {
         (DType::F32, Math::Tf32) => cudnnMathType_t::CUDNN_DEFAULT_MATH,
@@ -217,7 +219,7 @@ fn products(conv: &Conv2d) -> cudnnMathType_t {
 }
 
 impl Activation {
-    /// A ReLU that keeps NaN.
+    /// A ReLU that propagates NaN.
     pub fn relu() -> Result<Activation, Failure> {
         let activation = Activation::create()?;
         let mode = cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
@@ -230,7 +232,7 @@ impl Activation {
 }
 
 impl Pooling {
-    /// A window that slides, the same padding on opposite sides; NaN wins a maximum.
+    /// A pooling window, with the same padding on opposite sides; a maximum propagates NaN.
     pub fn new(
         mode: cudnnPoolingMode_t,
         window: [usize; 2],

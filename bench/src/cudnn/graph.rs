@@ -1,4 +1,4 @@
-//! cuDNN's graph interface: descriptors with attributes, in safe clothes.
+//! cuDNN's graph interface: safe wrappers of descriptors with attributes.
 
 use std::ffi::c_void;
 
@@ -19,13 +19,13 @@ pub struct Descriptor(sys::cudnnBackendDescriptor_t);
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // SAFETY: made by `new` and not given back before. A failure cannot be helped here.
+        // SAFETY: made by `new` and not destroyed before. A failure cannot be handled here.
         let _status = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
     }
 }
 
 impl Descriptor {
-    /// An empty one.
+    /// Creates an empty descriptor.
     pub fn new(kind: Kind) -> Result<Descriptor, Failure> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the pointer outlives the call.
@@ -34,7 +34,7 @@ impl Descriptor {
         Ok(Descriptor(raw))
     }
 
-    /// Completes it.
+    /// Finalizes the descriptor.
     pub fn finalize(self) -> Result<Descriptor, Failure> {
         // SAFETY: the descriptor is live.
         checked("cudnnBackendFinalize", unsafe {
@@ -44,60 +44,61 @@ impl Descriptor {
     }
 
     /// # Safety
-    /// `T` is what attributes of this type are made of.
+    /// `T` must be the element type of attributes of type `kind`.
     unsafe fn set<T>(&self, name: Name, kind: Type, values: &[T]) -> Result<(), Failure> {
         let count = values.len() as i64;
-        // SAFETY: the descriptor is live, and so many values of the attribute's type stand there.
+        // SAFETY: the descriptor is live, and `values` holds its length of elements of the
+        // attribute's type.
         let status = unsafe {
             sys::cudnnBackendSetAttribute(self.0, name, kind, count, values.as_ptr().cast())
         };
         checked("cudnnBackendSetAttribute", status)
     }
 
-    /// Whole numbers.
+    /// Sets an attribute of integers.
     pub fn numbers(&self, name: Name, values: &[i64]) -> Result<(), Failure> {
         // SAFETY: INT64 is i64.
         unsafe { self.set(name, Type::CUDNN_TYPE_INT64, values) }
     }
 
-    /// A truth value.
+    /// Sets a Boolean attribute.
     pub fn flag(&self, name: Name, value: bool) -> Result<(), Failure> {
         // SAFETY: BOOLEAN is C's bool, which is Rust's.
         unsafe { self.set(name, Type::CUDNN_TYPE_BOOLEAN, &[value]) }
     }
 
-    /// A factor.
+    /// Sets a floating-point attribute.
     pub fn float(&self, name: Name, value: f32) -> Result<(), Failure> {
         // SAFETY: FLOAT is f32.
         unsafe { self.set(name, Type::CUDNN_TYPE_FLOAT, &[value]) }
     }
 
-    /// A type of elements.
+    /// Sets an attribute that is an element type.
     pub fn element(&self, name: Name, value: cudnnDataType_t) -> Result<(), Failure> {
         // SAFETY: DATA_TYPE is this enum.
         unsafe { self.set(name, Type::CUDNN_TYPE_DATA_TYPE, &[value]) }
     }
 
-    /// Other descriptors, completed ones.
+    /// Sets an attribute of other descriptors, which must be finalized.
     pub fn descriptors(&self, name: Name, values: &[&Descriptor]) -> Result<(), Failure> {
         let raw: Vec<_> = values.iter().map(|value| value.0).collect();
         // SAFETY: BACKEND_DESCRIPTOR is this pointer.
         unsafe { self.set(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &raw) }
     }
 
-    /// cuDNN's handle.
+    /// Sets an attribute that is cuDNN's handle.
     pub fn handle(&self, name: Name, cudnn: &Cudnn) -> Result<(), Failure> {
         // SAFETY: HANDLE is this pointer.
         unsafe { self.set(name, Type::CUDNN_TYPE_HANDLE, &[cudnn.handle]) }
     }
 
-    /// Device addresses.
+    /// Sets an attribute of device addresses.
     pub fn addresses(&self, name: Name, values: &[*mut c_void]) -> Result<(), Failure> {
         // SAFETY: VOID_PTR is this pointer.
         unsafe { self.set(name, Type::CUDNN_TYPE_VOID_PTR, values) }
     }
 
-    /// A whole number.
+    /// Reads an integer attribute.
     pub fn number(&self, name: Name) -> Result<i64, Failure> {
         let (mut count, mut value) = (0i64, 0i64);
         let kind = Type::CUDNN_TYPE_INT64;
@@ -109,13 +110,14 @@ impl Descriptor {
         Ok(value)
     }
 
-    /// The numbers of an enumeration's values: a newer library may have more than the bindings
-    /// name.
+    /// Reads an attribute of enumeration values as integers: a newer library may have more values
+    /// than the bindings name.
     pub fn notes(&self, name: Name, kind: Type) -> Result<Vec<i32>, Failure> {
         const ROOM: usize = 32;
         let (mut count, mut values) = (0i64, [0i32; ROOM]);
         let into = values.as_mut_ptr().cast();
-        // SAFETY: the descriptor is live, enumerations are ints, and there is room for so many.
+        // SAFETY: the descriptor is live, enumerations are ints, and the buffer has room for all of
+        // them.
         let status = unsafe {
             sys::cudnnBackendGetAttribute(self.0, name, kind, ROOM as i64, &mut count, into)
         };
@@ -124,7 +126,7 @@ impl Descriptor {
         Ok(values[..count].to_vec())
     }
 
-    /// Descriptors of a kind, as many as there are up to `most`.
+    /// Reads an attribute of descriptors of a kind, at most `most` of them.
     pub fn list(&self, name: Name, kind: Listed, most: usize) -> Result<Vec<Descriptor>, Failure> {
         let mut found = Vec::with_capacity(most);
         for _ in 0..most {
@@ -132,8 +134,8 @@ impl Descriptor {
         }
         let mut raw: Vec<_> = found.iter().map(|one| one.0).collect();
         let mut count = 0i64;
-        // SAFETY: the descriptor is live, and so many live descriptors of the attribute's kind are
-        // there to be filled.
+        // SAFETY: the descriptor is live, and the array holds as many live descriptors of the
+        // attribute's kind to be filled.
         let status = unsafe {
             sys::cudnnBackendGetAttribute(
                 self.0,
@@ -150,14 +152,14 @@ impl Descriptor {
     }
 }
 
-/// Kinds of descriptors that are asked for in lists.
+/// Kinds of descriptors that are read as lists.
 #[derive(Clone, Copy, Debug)]
 pub enum Listed {
-    /// Configurations of engines.
+    /// Engine configurations.
     Configuration,
-    /// An engine.
+    /// Engines.
     Engine,
-    /// Choices of an engine's knobs.
+    /// Knob choices of an engine.
     Knob,
 }
 
@@ -171,28 +173,28 @@ impl Listed {
     }
 }
 
-/// The numbers of the tensors that a plan is given.
+/// Ids of the tensors that an execution plan reads and writes.
 const X: i64 = 1;
 const W: i64 = 2;
 const BIAS: i64 = 3;
 const Y: i64 = 4;
-/// Those of tensors that never reach memory.
+/// Ids of virtual tensors, which are not stored in memory.
 const SUM: i64 = 5;
 const BIASED: i64 = 6;
 
-/// Bytes that every address is a multiple of.
+/// Alignment of every address, in bytes.
 const ALIGNMENT: i64 = 16;
 
-/// A convolution as a graph of operations.
+/// A convolution as an operation graph.
 pub struct Graph {
     graph: Descriptor,
     fused: bool,
-    /// Descriptors that the graph was made of: kept as long as the graph.
+    /// Descriptors that the graph refers to, kept alive as long as the graph.
     _parts: Vec<Descriptor>,
 }
 
 impl Graph {
-    /// The convolution alone, or with bias and ReLU behind it in one graph.
+    /// The convolution alone, or with bias and ReLU fused into the graph.
     pub fn new(cudnn: &Cudnn, conv: &Conv2d, fused: bool) -> Result<Graph, Failure> {
         let float = cudnnDataType_t::CUDNN_DATA_FLOAT;
         let own = data_type(conv.dtype());
@@ -242,12 +244,12 @@ impl Graph {
         })
     }
 
-    /// Returns whether bias and ReLU are in it.
+    /// Returns whether bias and ReLU are part of the graph.
     pub fn is_fused(&self) -> bool {
         self.fused
     }
 
-    /// The configurations that a heuristic names, best first.
+    /// The engine configurations that a heuristic returns, best first.
     pub fn heuristic(&self, mode: Mode) -> Result<Vec<Descriptor>, Failure> {
         const MAX: usize = 64;
         let heuristic = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?;
@@ -271,7 +273,7 @@ impl Graph {
             .number(Name::CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT)
     }
 
-    /// An engine as it comes, its knobs untouched.
+    /// An engine in its default configuration.
     pub fn engine(&self, index: i64) -> Result<Descriptor, Failure> {
         let engine = Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
         let graph = Name::CUDNN_ATTR_ENGINE_OPERATION_GRAPH;
@@ -297,7 +299,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Builds a configuration; an error where cuDNN cannot.
+    /// Builds the plan of a configuration; an error where cuDNN cannot.
     pub fn new(cudnn: &Cudnn, graph: &Graph, configuration: &Descriptor) -> Result<Plan, Failure> {
         let (name, notes) = describe(configuration)?;
         let plan = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
@@ -315,7 +317,7 @@ impl Plan {
         })
     }
 
-    /// The operands of one execution, to be used again and again.
+    /// The operands of one execution as a reusable variant pack.
     pub fn pack(&self, at: &ConvPointers, workspace: *mut c_void) -> Result<Descriptor, Failure> {
         let pack = Descriptor::new(Kind::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?;
         let mut numbers = vec![X, W, Y];
@@ -331,19 +333,21 @@ impl Plan {
         pack.finalize()
     }
 
-    /// Queues the plan.
+    /// Queues an execution of the plan.
     ///
     /// # Safety
-    /// The pack's addresses are of device memory of the handle's context, as long as the problem
-    /// says, the workspace as long as the plan's; all stay until the stream has done the work.
+    /// The addresses in the pack are of device memory of the handle's context, as long as the
+    /// problem requires; the workspace is as long as the plan's. All stay valid until the stream
+    /// has done the work.
     pub unsafe fn execute(&self, cudnn: &Cudnn, pack: &Descriptor) -> Result<(), Failure> {
-        // SAFETY: the caller vouches for what the pack holds; plan and pack are live and complete.
+        // SAFETY: the caller guarantees the contents of the pack; plan and pack are live and
+        // finalized.
         let status = unsafe { sys::cudnnBackendExecute(cudnn.handle, self.plan.0, pack.0) };
         checked("cudnnBackendExecute", status)
     }
 }
 
-/// An engine with its knobs in words, and its notes.
+/// Name of an engine with its knobs, and its numerical notes.
 fn describe(configuration: &Descriptor) -> Result<(String, Vec<i32>), Failure> {
     const KNOBS: usize = 32;
     let engines = configuration.list(Name::CUDNN_ATTR_ENGINECFG_ENGINE, Listed::Engine, 1)?;
@@ -355,7 +359,7 @@ fn describe(configuration: &Descriptor) -> Result<(String, Vec<i32>), Failure> {
     let notes = engine.notes(name, Type::CUDNN_TYPE_NUMERICAL_NOTE)?;
     let mut words = format!("engine {index}");
     let knobs = Name::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES;
-    // Only for the name: a configuration without knobs may refuse the question.
+    // Only the name depends on it: the query may fail for a configuration without knobs.
     for knob in configuration
         .list(knobs, Listed::Knob, KNOBS)
         .unwrap_or_default()
@@ -377,7 +381,7 @@ fn extents(desc: &TensorDesc) -> [i64; 4] {
     [desc.n(), desc.c(), desc.h(), desc.w()].map(|extent| extent as i64)
 }
 
-/// Extents and strides of dense filters: KCRS beside NCHW, KRSC beside NHWC.
+/// Extents and strides of dense filters: KCRS with NCHW, KRSC with NHWC.
 fn filter(conv: &Conv2d) -> ([i64; 4], [i64; 4]) {
     let [k, c, r, s] = [conv.k(), conv.group_c(), conv.r(), conv.s()].map(|extent| extent as i64);
     let strides = match conv.layout() {
@@ -404,7 +408,7 @@ fn tensor(
     tensor.finalize()
 }
 
-/// The window, with sums in f32.
+/// The convolution descriptor, with f32 accumulation.
 fn window(conv: &Conv2d) -> Result<Descriptor, Failure> {
     let window = Descriptor::new(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?;
     let pair = |pair: [usize; 2]| pair.map(|value| value as i64);
@@ -475,8 +479,9 @@ fn pointwise(
     operation.finalize()
 }
 
-/// Returns whether an engine's arithmetic is the problem's: f32 that is f32, or inputs that are
-/// rounded to tf32 once and no further; sums in f32. 16-bit inputs are what they are.
+/// Returns whether an engine's arithmetic is precise enough for the problem: f32 arithmetic for
+/// f32, tf32 where the mode permits it, and f32 accumulation. Inputs must not be converted to fewer
+/// bits.
 pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     use sys::cudnnBackendNumericalNote_t as Note;
     use warpconv::kernels::Math;
@@ -487,8 +492,8 @@ pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     !(rounds || strict && has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
 }
 
-/// Name of the transform that an engine applies to its operands, with which products are fewer and
-/// rounding is another.
+/// Name of the transform (Winograd or FFT) of an engine, if it has one. A transform reduces the
+/// number of products and changes the rounding.
 pub fn transforms(notes: &[i32]) -> Option<&'static str> {
     use sys::cudnnBackendNumericalNote_t as Note;
     let has = |note: Note| notes.contains(&(note as i32));

@@ -1,4 +1,5 @@
-//! Convolutions by cuDNN's older interface: eight algorithms, and the kernels around them.
+//! Convolutions by cuDNN's older interface: eight algorithms, and separate kernels for bias, ReLU
+//! and layouts.
 
 use std::ffi::c_void;
 
@@ -11,8 +12,8 @@ use warpconv::problem::Conv2d;
 use super::descriptors::{Activation, Convolution, Filter, Tensor};
 use super::{Cudnn, Failure, checked};
 
-/// The algorithms, each with its name and whether it transforms its operands, so that products are
-/// fewer and rounding is another.
+/// The algorithms, each with its name and whether it transforms its operands. A transform reduces
+/// the number of products and changes the rounding.
 pub const ALGORITHMS: [(Algorithm, &str, bool); 8] = {
     use Algorithm as A;
     [
@@ -42,17 +43,17 @@ pub const ALGORITHMS: [(Algorithm, &str, bool); 8] = {
 static ONE: f32 = 1.0;
 static ZERO: f32 = 0.0;
 
-/// A factor as cuDNN takes it: f32 for all of the types here.
+/// A scaling factor as cuDNN takes it: f32 for all types used here.
 pub fn factor(value: &'static f32) -> *const c_void {
     std::ptr::from_ref(value).cast()
 }
 
-/// A device address as cuDNN takes it.
+/// A device address as cuDNN takes it for reading.
 pub fn input(address: CUdeviceptr) -> *const c_void {
     address as *const c_void
 }
 
-/// A device address as cuDNN takes it, to write to.
+/// A device address as cuDNN takes it for writing.
 pub fn output(address: CUdeviceptr) -> *mut c_void {
     address as *mut c_void
 }
@@ -70,7 +71,7 @@ pub struct LegacyConv {
 }
 
 impl LegacyConv {
-    /// The problem; one with padding that differs between opposite sides is not for this interface.
+    /// Descriptors of the problem; an error if padding differs between opposite sides.
     pub fn new(conv: &Conv2d) -> Result<LegacyConv, String> {
         let padding = conv.padding();
         if padding.top != padding.bottom || padding.left != padding.right {
@@ -92,7 +93,7 @@ impl LegacyConv {
         })
     }
 
-    /// Bytes of workspace that an algorithm takes; an error where it is not for the problem.
+    /// Bytes of workspace that an algorithm needs; an error where it does not support the problem.
     pub fn workspace(&self, cudnn: &Cudnn, algorithm: Algorithm) -> Result<u64, Failure> {
         let mut bytes = 0;
         // SAFETY: handle and descriptors are live; the pointer outlives the call.
@@ -111,7 +112,7 @@ impl LegacyConv {
         Ok(bytes as u64)
     }
 
-    /// Returns whether one call can do bias and ReLU too.
+    /// Returns whether one call can include bias and ReLU.
     pub fn can_fuse(&self) -> bool {
         self.has_bias && self.has_relu
     }
@@ -119,8 +120,8 @@ impl LegacyConv {
     /// The convolution alone.
     ///
     /// # Safety
-    /// The addresses are of device memory of the handle's context, as long as the problem says, and
-    /// the workspace is of `bytes`; all stay until the stream has done the work.
+    /// The addresses are of device memory of the handle's context, as long as the problem requires,
+    /// and the workspace has `bytes`; all stay valid until the stream has done the work.
     pub unsafe fn forward(
         &self,
         cudnn: &Cudnn,
@@ -129,7 +130,7 @@ impl LegacyConv {
         workspace: *mut c_void,
         bytes: u64,
     ) -> Result<(), Failure> {
-        // SAFETY: the caller vouches for the addresses; descriptors and factors are live.
+        // SAFETY: the caller guarantees the addresses; descriptors and factors are live.
         let status = unsafe {
             sys::cudnnConvolutionForward(
                 cudnn.handle,
@@ -162,8 +163,8 @@ impl LegacyConv {
         workspace: *mut c_void,
         bytes: u64,
     ) -> Result<(), Failure> {
-        // SAFETY: as above. What would be added, times zero, is y itself, as cuDNN's documentation
-        // allows.
+        // SAFETY: as above. The added tensor, which is multiplied by zero, is y itself, as cuDNN's
+        // documentation permits.
         let status = unsafe {
             sys::cudnnConvolutionBiasActivationForward(
                 cudnn.handle,
@@ -189,7 +190,7 @@ impl LegacyConv {
         checked("cudnnConvolutionBiasActivationForward", status)
     }
 
-    /// Bias and ReLU as kernels of their own, over y.
+    /// Bias and ReLU as separate kernels, in place on y.
     ///
     /// # Safety
     /// As for [`LegacyConv::forward`].
@@ -210,7 +211,8 @@ impl LegacyConv {
             checked("cudnnAddTensor", status)?;
         }
         if self.has_relu {
-            // SAFETY: as above; in place is allowed where both descriptors are one.
+            // SAFETY: as above; in-place operation is permitted where both descriptors are the
+            // same.
             let status = unsafe {
                 sys::cudnnActivationForward(
                     cudnn.handle,
@@ -229,7 +231,7 @@ impl LegacyConv {
     }
 }
 
-/// A tensor in both layouts, to time the change from one into the other.
+/// A tensor in both layouts, to time the transposition from one to the other.
 pub struct Transpose {
     from: Tensor,
     to: Tensor,
@@ -238,7 +240,7 @@ pub struct Transpose {
 }
 
 impl Transpose {
-    /// Of a dense tensor: into the other layout, or `back` from it.
+    /// Descriptors of a dense tensor: to the other layout, or `back` from it.
     pub fn of(desc: &warpconv::problem::TensorDesc, back: bool) -> Result<Transpose, Failure> {
         let dims = [desc.n(), desc.c(), desc.h(), desc.w()];
         let own = Tensor::dense(dims, desc.layout(), desc.dtype())?;
@@ -255,7 +257,7 @@ impl Transpose {
         })
     }
 
-    /// The change of layout.
+    /// Queues the transposition.
     ///
     /// # Safety
     /// Both addresses are of device memory of the handle's context, as long as the tensor.
@@ -265,7 +267,7 @@ impl Transpose {
         from: CUdeviceptr,
         to: CUdeviceptr,
     ) -> Result<(), Failure> {
-        // SAFETY: the caller vouches for the addresses; descriptors and factors are live.
+        // SAFETY: the caller guarantees the addresses; descriptors and factors are live.
         let status = unsafe {
             sys::cudnnTransformTensor(
                 cudnn.handle,

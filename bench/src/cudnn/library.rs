@@ -1,4 +1,4 @@
-//! Looking for cuDNN without cudarc, which panics where it is missing.
+//! Search for the cuDNN library without cudarc, which panics if the library is missing.
 
 use std::error::Error as _;
 use std::ffi::OsStr;
@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use cudarc::cudnn::sys;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-/// The environment variable that names the library's file, or the folder that it lies in.
+/// The environment variable that names the library's file, or its folder.
 pub const VARIABLE: &str = "WARPCONV_CUDNN";
 
-/// The versions whose numbers are those of the bindings.
+/// The versions for which the constants of the bindings are valid.
 const VERSIONS: std::ops::Range<usize> = 90_000..100_000;
 
-/// Every function of cuDNN that is called here: cudarc panics at a call of one that the library
+/// All cuDNN functions that are called here: cudarc panics at a call of a function that the library
 /// lacks.
 const FUNCTIONS: [&str; 35] = [
     "cudnnActivationForward",
@@ -52,11 +52,11 @@ const FUNCTIONS: [&str; 35] = [
     "cudnnTransformTensor",
 ];
 
-/// Loads the library, for the rest of the process, and returns its version. The error says what is
+/// Loads the library, for the rest of the process, and returns its version. The error names what is
 /// missing.
 pub fn find() -> Result<usize, String> {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
-        // cudarc asks for it by name later and is given this one, for it bears that name.
+        // cudarc later opens the library by name and gets this one, which has that name.
         load_named(&named)?;
     }
     if !is_found() {
@@ -64,16 +64,16 @@ pub fn find() -> Result<usize, String> {
             "no cuDNN here: the loader finds no libcudnn.so.9 (set {VARIABLE} or LD_LIBRARY_PATH)"
         ));
     }
-    // SAFETY: the library has just been found under one of the names that are tried here.
+    // SAFETY: the library was just found under one of the names that cudarc tries.
     let library = unsafe { sys::culib() };
     for function in FUNCTIONS {
-        // SAFETY: the symbol is looked for, not called.
+        // SAFETY: the symbol is looked up, not called.
         let found = unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) };
         if found.is_err() {
             return Err(format!("the cuDNN that is here has no {function}"));
         }
     }
-    // SAFETY: the function was found above; it takes nothing and can be called at any time.
+    // SAFETY: the function was found above; it takes no arguments and can be called at any time.
     let version = unsafe { sys::cudnnGetVersion() };
     if !VERSIONS.contains(&version) {
         return Err(format!(
@@ -83,8 +83,8 @@ pub fn find() -> Result<usize, String> {
     Ok(version)
 }
 
-/// Returns whether the loader finds the library under a name that cudarc tries. It stays loaded: a
-/// library that has started threads does not survive being unloaded.
+/// Returns whether the loader finds the library under a name that cudarc tries. The library stays
+/// loaded: its threads do not survive unloading.
 fn is_found() -> bool {
     cudarc::get_lib_name_candidates("cudnn")
         .iter()

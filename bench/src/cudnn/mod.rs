@@ -1,15 +1,15 @@
-//! cuDNN, the peer: found at run time, asked for everything that it has for a problem, and the best
-//! of it timed.
+//! The cuDNN baseline: loaded at run time; all of its plans for a problem are timed, and the best
+//! is kept.
 //!
-//! Convolutions come from both of its interfaces. The older one has eight algorithms, with and
-//! without bias and ReLU in the kernel ([`legacy`]). The graph interface has engines ([`graph`]):
-//! all configurations that its heuristics A and B and its fallback name, and every engine of the
-//! operation graph as it comes, each built into an execution plan, for the convolution alone and
-//! for convolution, bias and ReLU in one. What takes more workspace than allowed, cannot be built
-//! or fails is passed over; [`search`] times the rest. Sums are in f32; what rounds inputs or sums
-//! further than the problem says is passed over too.
+//! Convolutions use both of its interfaces. The older one has eight algorithms, with and without
+//! bias and ReLU in the kernel ([`legacy`]). The graph interface has engines ([`graph`]): all
+//! configurations of its heuristics A and B and its fallback, and every engine of the operation
+//! graph in its default configuration. Each is built into an execution plan, for the convolution
+//! alone and for convolution, bias and ReLU fused. Plans that exceed the workspace limit, cannot be
+//! built or fail are skipped; [`search`] times the rest. Accumulation is in f32; plans that round
+//! inputs or sums further than the problem permits are skipped too.
 //!
-//! Only cuDNN 9 is taken: statuses and attributes have other numbers in version 8, and cudarc's
+//! Only cuDNN 9 is supported: status and attribute constants differ in version 8, and cudarc's
 //! bindings are those of 9.
 
 mod descriptors;
@@ -31,12 +31,12 @@ pub use library::find;
 use super::options::Options;
 use super::timed_graph::text;
 
-/// A call of cuDNN's that failed.
+/// A failed call of cuDNN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The function.
+    /// Name of the function.
     pub call: &'static str,
-    /// Its status.
+    /// Status that it returned.
     pub status: cudnnStatus_t,
 }
 
@@ -46,7 +46,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The status of a call as a result.
+/// Converts the status of a call to a result.
 pub fn checked(call: &'static str, status: cudnnStatus_t) -> Result<(), Failure> {
     match status {
         cudnnStatus_t::CUDNN_STATUS_SUCCESS => Ok(()),
@@ -60,14 +60,15 @@ pub struct Cudnn {
     stream: Arc<CudaStream>,
     version: usize,
     workspace: RefCell<Option<CudaSlice<u8>>>,
-    /// Bytes of workspace that a plan may take.
+    /// Maximum workspace of a plan, in bytes.
     most_workspace: u64,
-    /// Seconds that a search may take.
+    /// Maximum time of a search, in seconds.
     seconds: f64,
 }
 
 impl Cudnn {
-    /// Finds the library and opens it in the stream's context. The error says why there is none.
+    /// Finds the library and opens it in the stream's context. The error gives the reason if there
+    /// is none.
     pub fn open(stream: &Arc<CudaStream>, options: &Options) -> Result<Cudnn, String> {
         let version = find()?;
         stream.context().bind_to_thread().map_err(text)?;
@@ -91,14 +92,14 @@ impl Cudnn {
         Ok(cudnn)
     }
 
-    /// The version in words.
+    /// The version as text.
     pub fn version(&self) -> String {
         let (major, minor) = (self.version / 10_000, self.version / 100 % 100);
         format!("cuDNN {major}.{minor}.{}", self.version % 100)
     }
 
-    /// Workspace of at least so many bytes, shared by all plans: they run one after another in one
-    /// stream. An address stays valid until more is asked for.
+    /// Workspace of at least `bytes` bytes, shared by all plans: they run one after another in one
+    /// stream. An address stays valid until a larger workspace is requested.
     fn workspace(&self, bytes: u64) -> Result<*mut c_void, String> {
         if bytes == 0 {
             return Ok(std::ptr::null_mut());
@@ -106,7 +107,7 @@ impl Cudnn {
         let mut workspace = self.workspace.borrow_mut();
         let enough = |held: &CudaSlice<u8>| held.len() as u64 >= bytes;
         if !workspace.as_ref().is_some_and(enough) {
-            // Work that uses the old one may be under way.
+            // Queued work may still use the old workspace.
             self.stream.synchronize().map_err(text)?;
             *workspace = None;
             // SAFETY: cuDNN writes its workspace before it reads it.
@@ -120,7 +121,8 @@ impl Cudnn {
         Ok(address as *mut c_void)
     }
 
-    /// Allocates the largest workspace at once, so that no address changes while plans hold one.
+    /// Allocates the largest workspace at once, so that its address does not change while plans use
+    /// it.
     fn reserve(&self) -> Result<*mut c_void, String> {
         self.workspace(self.most_workspace)
     }
@@ -128,7 +130,7 @@ impl Cudnn {
 
 impl Drop for Cudnn {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here, and the process is about to end.
+        // A failure cannot be handled here, and the process is about to end.
         let _queued = self.stream.synchronize();
         // SAFETY: the handle is this value's own, and the work queued with it is done.
         let _status = unsafe { sys::cudnnDestroy(self.handle) };

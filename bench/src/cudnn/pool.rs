@@ -15,7 +15,7 @@ static ONE: f32 = 1.0;
 static ZERO: f32 = 0.0;
 
 impl Cudnn {
-    /// cuDNN's pooling, or why there is none.
+    /// cuDNN's pooling, or the reason why there is none.
     pub fn pool<'a>(&'a self, pool: &Pool2d, at: At<'a, PoolPointers>) -> Result<Best<'a>, String> {
         if pool.indices() {
             return Err(String::from("cuDNN writes no indices"));
@@ -30,8 +30,8 @@ impl Cudnn {
         let y = Tensor::of(pool.output()).map_err(text)?;
         let launch = Box::new(move |i| {
             let at = at(i);
-            // SAFETY: the benchmark keeps the operands, as long as the problem says; descriptors
-            // and factors are live.
+            // SAFETY: the benchmark keeps the operands alive, as long as the problem requires;
+            // descriptors and factors are live.
             let status = unsafe {
                 sys::cudnnPoolingForward(
                     self.handle,
@@ -75,12 +75,12 @@ fn mode(pool: &Pool2d) -> Option<Mode> {
     }
 }
 
-/// Window, padding, stride, and what is to be said of them.
+/// Window, padding, stride, and a note for the report.
 type Window = ([usize; 2], [usize; 2], [usize; 2], String);
 
-/// cuDNN rounds output sizes down and pads opposite sides alike. Where that gives another size, one
-/// more row and column of padding can make up for it: the windows lie elsewhere, and are as many of
-/// the same work.
+/// The window for cuDNN, which rounds output sizes down and pads opposite sides alike. Where the
+/// output size would differ, one more row and column of padding may correct it: the windows are
+/// shifted, but their number and size are the same.
 fn window(pool: &Pool2d) -> Result<Window, String> {
     if matches!(pool.kind(), PoolKind::GlobalMax | PoolKind::GlobalAverage) {
         let all = [pool.h(), pool.w()];

@@ -1,4 +1,4 @@
-//! Everything that cuDNN has for a convolution, timed; the best of it.
+//! Search for cuDNN's fastest plan for a convolution.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -15,20 +15,20 @@ use super::Cudnn;
 use super::graph::{Descriptor, Graph, Plan, is_exact_enough, transforms};
 use super::legacy::{ALGORITHMS, LegacyConv, Transpose};
 
-/// Samples by which candidates are compared; the best is measured as carefully as this crate's
-/// kernel.
+/// Number of samples to compare candidates; the best is then measured with as many samples as this
+/// crate's kernel.
 const SAMPLES: usize = 3;
 
-/// Length of a candidate's sample.
+/// Length of a candidate's sample, in microseconds.
 const SAMPLE_US: f64 = 200.0;
 
-/// A way to compute the convolution.
+/// Implementation of a candidate.
 enum How {
     Older { algorithm: Algorithm, bytes: u64 },
     Graph(Plan),
 }
 
-/// A way to compute the convolution, and what it is called.
+/// A candidate: its implementation and its name.
 struct Candidate {
     how: How,
     name: String,
@@ -36,7 +36,7 @@ struct Candidate {
     fused: bool,
 }
 
-/// The operands, shared by all that launch.
+/// The operands of a copy, shared by all launch closures.
 type Operands<'a> = Rc<dyn Fn(usize) -> ConvPointers + 'a>;
 
 /// The best candidate so far.
@@ -52,13 +52,13 @@ struct Search<'a> {
     at: Operands<'a>,
     length: Length,
     deadline: Instant,
-    /// Bias and ReLU as kernels of their own; `None` where cuDNN has none for the type, and then
-    /// only what has them fused counts.
+    /// Microseconds of bias and ReLU as separate kernels; `None` where cuDNN has none for the type:
+    /// then only fused candidates count.
     epilogue_us: Option<f64>,
     best: Option<Leader>,
-    /// The best that transforms nothing.
+    /// Microseconds of the best candidate without a transform.
     direct: Option<f64>,
-    /// The best without bias and ReLU.
+    /// Microseconds of the best candidate without bias and ReLU.
     alone: Option<f64>,
     seen: HashSet<String>,
     timed: u64,
@@ -67,7 +67,7 @@ struct Search<'a> {
 }
 
 impl Cudnn {
-    /// The best of cuDNN for a convolution with its bias and ReLU.
+    /// cuDNN's fastest plan for a convolution with its bias and ReLU.
     pub fn best_conv<'a>(
         &'a self,
         conv: &Conv2d,
@@ -121,7 +121,7 @@ impl<'a> Search<'a> {
         Chain::new(&self.cudnn.stream, length, launch)?.median(SAMPLES)
     }
 
-    /// The older interface's algorithms, each alone and fused.
+    /// Tries the older interface's algorithms, each alone and fused.
     fn older(&mut self) {
         let Some(legacy) = self.legacy.clone() else {
             return;
@@ -147,7 +147,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The graph interface: the heuristics' configurations, then every engine.
+    /// Tries the graph interface: the heuristics' configurations, then every engine.
     fn graphs(&mut self, conv: &Conv2d) {
         let kinds: &[bool] = if conv.bias() && conv.relu() {
             &[true, false]
@@ -212,7 +212,7 @@ impl<'a> Search<'a> {
         self.late
     }
 
-    /// Times a candidate; one that fails is none.
+    /// Times a candidate; one that fails is ignored.
     fn consider(&mut self, bytes: u64, candidate: Candidate) {
         if bytes > self.cudnn.most_workspace {
             self.too_large += 1;
@@ -244,7 +244,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Launches a candidate, without bias and ReLU unless they are in its kernel.
+    /// Returns a closure that launches a candidate, without bias and ReLU unless its kernel
+    /// includes them.
     fn launcher(&self, candidate: &Rc<Candidate>) -> Result<Box<Launch<'a>>, String> {
         let (cudnn, at) = (self.cudnn, self.at.clone());
         let workspace = cudnn.reserve()?;
@@ -256,9 +257,9 @@ impl<'a> Search<'a> {
                 Ok(Box::new(move |i| {
                     let legacy = legacy.as_ref().ok_or("no older descriptors")?;
                     let at = at(i);
-                    // SAFETY: the benchmark keeps the operands, as long as the problem says; the
-                    // workspace is at least as large as any that is allowed, and plans use it one
-                    // after another.
+                    // SAFETY: the benchmark keeps the operands alive, as long as the problem
+                    // requires; the workspace is at least as large as any permitted one, and plans
+                    // use it one after another.
                     let launched = unsafe {
                         if candidate.fused {
                             legacy.fused(cudnn, algorithm, &at, workspace, bytes)
@@ -276,8 +277,8 @@ impl<'a> Search<'a> {
                 let packs = packs.map_err(text)?;
                 let plan_of = candidate.clone();
                 Ok(Box::new(move |i| match &plan_of.how {
-                    // SAFETY: as above; the packs hold the operands' addresses and that
-                    // workspace's.
+                    // SAFETY: as above; the packs hold the addresses of the operands and of that
+                    // workspace.
                     How::Graph(plan) => {
                         unsafe { plan.execute(cudnn, &packs[i % packs.len()]) }.map_err(text)
                     }
@@ -322,7 +323,7 @@ impl<'a> Search<'a> {
         Ok(Best { row, launch })
     }
 
-    /// Single kernels, shown apart: what a user of the library pays for what it does not fuse.
+    /// Times of single kernels, listed separately: the cost of what cuDNN does not fuse.
     fn parts(&self, conv: &Conv2d) -> Vec<(String, f64)> {
         let mut parts = Vec::new();
         let mut add = |name: &str, us: f64| parts.push((name.to_owned(), us));
@@ -343,8 +344,8 @@ impl<'a> Search<'a> {
         parts
     }
 
-    /// The time of a change of layout, into the workspace or from it; `None` where cuDNN has none
-    /// for the type.
+    /// Time of a transposition between layouts, to or from the workspace; `None` where cuDNN has
+    /// none for the type.
     fn transpose(&self, desc: &warpconv::problem::TensorDesc, back: bool) -> Option<f64> {
         let cudnn = self.cudnn;
         let change = Transpose::of(desc, back).ok()?;
@@ -360,15 +361,15 @@ impl<'a> Search<'a> {
             } else {
                 (at.x, scratch)
             };
-            // SAFETY: both are as long as the tensor: an operand, and the workspace, which was just
-            // compared.
+            // SAFETY: both buffers are as long as the tensor: an operand, and the workspace, whose
+            // size was compared above.
             unsafe { change.run(cudnn, from, to) }.map_err(text)
         });
         self.time(launch).ok()
     }
 }
 
-/// Launches bias and ReLU as kernels of their own.
+/// Returns a closure that launches bias and ReLU as separate kernels.
 fn epilogue<'a>(
     cudnn: &'a Cudnn,
     legacy: Option<Rc<LegacyConv>>,
@@ -378,7 +379,7 @@ fn epilogue<'a>(
         let legacy = legacy
             .as_ref()
             .ok_or("bias and ReLU need the older interface")?;
-        // SAFETY: the benchmark keeps the operands, as long as the problem says.
+        // SAFETY: the benchmark keeps the operands alive, as long as the problem requires.
         unsafe { legacy.epilogue(cudnn, &at(i)) }.map_err(text)
     })
 }

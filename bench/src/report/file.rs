@@ -1,4 +1,5 @@
-//! The rows of several benchmarks from a file of JSON lines, and the report as JSON.
+//! Reads the records of several benchmarks from a file of JSON lines, and writes the report as
+//! JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,35 +9,35 @@ use serde_json::{Value, json};
 use super::summaries;
 use crate::record::{Line, Row, Run, parse};
 
-/// Content of a file.
+/// Contents of a file of records.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The runs.
     pub runs: Vec<Run>,
-    /// The rows; of several of one name the last.
+    /// The records; of several with one id, the last.
     pub rows: Vec<Row>,
-    /// Lines that are neither.
+    /// Number of lines that are neither.
     pub unread: usize,
 }
 
 impl Contents {
-    /// Returns whether the rows were counted on the emulator: then there are no times.
+    /// Returns whether the records were counted on the emulator: then there are no times.
     pub fn is_emulated(&self) -> bool {
         self.runs.iter().any(|run| run.emulated)
     }
 }
 
-/// Reads a file of rows.
+/// Reads a file of records.
 pub fn read(path: &Path) -> Result<Contents, String> {
     let text = warpconv::files::text(path, warpconv::files::ROWS)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     Ok(contents(&text))
 }
 
-/// The lines of a file.
+/// Parses the lines of a file.
 pub fn contents(text: &str) -> Contents {
     let mut contents = Contents::default();
-    // By their names: a file may have a hundred thousand rows.
+    // Indexed by id: a file may have a hundred thousand records.
     let mut places: HashMap<String, usize> = HashMap::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         match parse(line) {

@@ -1,4 +1,4 @@
-//! Rows put together: the table, the families against their targets, JSON and a chart.
+//! The report of all records: the table, the families against their targets, JSON and a chart.
 
 pub mod file;
 pub mod modules;
@@ -8,33 +8,33 @@ pub mod text;
 use super::record::Row;
 use super::targets::{self, FAMILIES, Family};
 
-/// A family's rows, summed up.
+/// Summary of a family's records.
 pub struct Summary<'a> {
     /// The family.
     pub family: &'static Family,
-    /// Its rows.
+    /// Its records.
     pub rows: Vec<&'a Row>,
-    /// The geometric mean of the shares of the roofline; `None` where nothing was timed.
+    /// The geometric mean of the shares of the roofline; `None` where no record has a time.
     pub share: Option<f64>,
-    /// The geometric mean of the shares that cuDNN reaches.
+    /// The geometric mean of cuDNN's shares of the roofline.
     pub cudnn_share: Option<f64>,
-    /// The geometric mean of cuDNN's time over ours.
+    /// The geometric mean of cuDNN's time divided by ours.
     pub ratio: Option<f64>,
     /// Records that miss a target, the worst first.
     pub missed: Vec<Miss<'a>>,
 }
 
-/// A row that misses a target.
+/// A record that misses a target.
 pub struct Miss<'a> {
-    /// The row.
+    /// The record.
     pub row: &'a Row,
-    /// True if it is the roofline's share, or the longest time, that is missed.
+    /// True if it misses the roofline's share or the time limit.
     pub floor: bool,
-    /// True if it is cuDNN's.
+    /// True if it misses the ratio to cuDNN.
     pub cudnn: bool,
 }
 
-/// Each family that has rows, in the families' order.
+/// Summaries of all families that have records, in the families' order.
 pub fn summaries(rows: &[Row]) -> Vec<Summary<'_>> {
     FAMILIES
         .iter()
@@ -72,7 +72,7 @@ fn miss<'a>(family: &Family, row: &'a Row) -> Option<Miss<'a>> {
     (floor || cudnn).then_some(Miss { row, floor, cudnn })
 }
 
-/// The geometric mean; `None` of nothing.
+/// The geometric mean; `None` for no values.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| {
         (sum + value.ln(), count + 1)
@@ -80,7 +80,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| (sum / f64::from(count)).exp())
 }
 
-/// Names the bound of a record that misses a target, as far as the record tells.
+/// Text for the report: the probable bound of a record that misses a target.
 pub fn bounds(row: &Row) -> String {
     const LAUNCH_US: f64 = 3.0;
     let us = row.us.unwrap_or(f64::NAN);

@@ -1,9 +1,9 @@
-//! Whole modules against their targets.
+//! Graphs of whole modules against their targets.
 
 use crate::record::Row;
 use crate::targets::MODULES;
 
-/// One line a target whose row was timed, in bf16 at a batch of 128.
+/// One line per target whose record has a time, in bf16 at a batch of 128.
 pub fn lines(rows: &[Row]) -> Vec<String> {
     let mut lines = Vec::new();
     for target in &MODULES {

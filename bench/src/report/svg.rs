@@ -1,6 +1,5 @@
-//! The report as a chart: a bar for each family and row, this crate's beside cuDNN's, as a share of
-//! the roofline. Where there are no times, the instructions a multiplication that the emulator
-//! counted.
+//! The report as a chart: one bar per family and record, this crate's beside cuDNN's, as a share of
+//! the roofline. Without times, the emulator's instructions per multiplication.
 
 use plotters::prelude::*;
 
@@ -8,10 +7,10 @@ use super::file::Contents;
 use super::summaries;
 use crate::record::Row;
 
-/// Rows drawn at most, in a file that can still be looked at.
+/// Maximum number of records drawn: more would be illegible.
 const MAX_ROWS: usize = 120;
 
-/// Records that are drawn by default.
+/// Default filter of the records that are drawn.
 const USUAL: [&str; 3] = ["n128", "bf16", "nhwc"];
 
 const WIDTH: u32 = 1200;
@@ -35,7 +34,7 @@ struct Bar {
     note: String,
 }
 
-/// The chart of all families, and of the rows whose name contains every one of `filters`.
+/// Draws the chart of all families, and of the records whose id contains every one of `filters`.
 pub fn draw(contents: &Contents, filters: &[String]) -> Result<String, String> {
     let emulated = contents.is_emulated();
     let rows = chosen(&contents.rows, filters);
@@ -182,7 +181,7 @@ fn legend(root: &Area<'_>) -> Drawn {
     Ok(())
 }
 
-/// A line at every fifth of the roofline.
+/// Draws a line at every fifth of the roofline.
 fn grid(root: &Area<'_>, height: i32) -> Drawn {
     let across = WIDTH as i32 - LABEL - 240;
     let font = ("sans-serif", 11).into_font().color(&BLACK);

@@ -3,7 +3,7 @@
 use super::{Summary, bounds, summaries};
 use crate::record::{Row, Run};
 
-/// Prints what a run is on, to stderr: stdout is criterion's.
+/// Prints the conditions of a run to stderr: stdout is criterion's.
 pub fn heading(run: &Run, most_mhz: Option<u32>) {
     eprintln!("{}", describe(run));
     if let Some(mhz) = most_mhz {
@@ -11,7 +11,7 @@ pub fn heading(run: &Run, most_mhz: Option<u32>) {
     }
 }
 
-/// Line behind criterion's results: the kernel, and what the time is compared with.
+/// Line after criterion's results: the kernel, and the baselines of the time.
 pub fn detail(row: &Row) -> String {
     let mut words = format!("{}: {}", row.id, row.kernel);
     if let (Some(share), Some(us)) = (row.share(), row.us) {
@@ -30,7 +30,7 @@ pub fn detail(row: &Row) -> String {
     words
 }
 
-/// Conditions of a run, in lines.
+/// Conditions of a run, as lines.
 pub fn describe(run: &Run) -> String {
     let Run {
         bench,
@@ -59,7 +59,7 @@ pub fn describe(run: &Run) -> String {
     )
 }
 
-/// The table's head.
+/// The heading of the table.
 pub fn columns(emulated: bool) -> String {
     if emulated {
         return format!(
@@ -73,12 +73,12 @@ pub fn columns(emulated: bool) -> String {
     )
 }
 
-/// A row of the table.
+/// Prints a row of the table.
 pub fn row(row: &Row, emulated: bool) {
     println!("{}", line(row, emulated));
 }
 
-/// A row of the table.
+/// Formats a row of the table.
 pub fn line(row: &Row, emulated: bool) -> String {
     if emulated {
         let count = row.instructions;
@@ -109,7 +109,7 @@ pub fn line(row: &Row, emulated: bool) -> String {
     )
 }
 
-/// cuDNN's part in words.
+/// Text of cuDNN's part of a record.
 fn cudnn(row: &Row) -> String {
     let part = &row.cudnn;
     if part.us.is_none() {
@@ -132,14 +132,14 @@ fn cudnn(row: &Row) -> String {
     words
 }
 
-/// The families against their targets, and what misses them.
+/// Prints the families against their targets, and the records that miss them.
 pub fn families(rows: &[Row], emulated: bool) {
     for line in family_lines(rows, emulated) {
         println!("{line}");
     }
 }
 
-/// The families against their targets, and what misses them, in lines.
+/// Lines of the families against their targets, and of the records that miss them.
 pub fn family_lines(rows: &[Row], emulated: bool) -> Vec<String> {
     let summaries = summaries(rows);
     if emulated || summaries.is_empty() {
@@ -202,7 +202,7 @@ fn family_line(summary: &Summary<'_>) -> String {
     )
 }
 
-/// A number, or a dash where there is none.
+/// Formats a number, or a dash for none.
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(dash, |value| format!("{value:.digits$}"))
 }
