@@ -23,7 +23,7 @@ pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// The command.
+    /// Subcommand to run.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -47,8 +47,8 @@ pub struct Global {
     /// Show no progress bar
     #[arg(long, global = true)]
     pub quiet: bool,
-    /// The winners that `tune` found, for plans to take, or `none` [default: what WARPCONV_TUNING
-    /// names, else warpconv/tuning.txt in the user's folder of caches]
+    /// Tuning file written by `tune`, or `none` [default: what WARPCONV_TUNING names, else
+    /// warpconv/tuning.txt in the user's cache folder]
     #[arg(long, global = true, value_name = "FILE")]
     pub tuning: Option<PathBuf>,
 }
@@ -61,19 +61,18 @@ pub enum Command {
     Bottleneck(BottleneckArgs),
     /// Run cases on the device and compare with their stored results or with the f64 reference
     Verify(VerifyArgs),
-    /// Show the plan for a problem, what was refused and why, and the bound
+    /// Show the plan for a problem, the refused kernels with reasons, and the roofline's bound
     Explain(ExplainArgs),
-    /// Run plans on the emulator and show what they count against the least that the problem allows
+    /// Run plans on the emulator and compare their counters with the least that the problem needs
     Counters(CountersArgs),
-    /// Measure every kernel that accepts, with every number of splits, and keep the winners for
-    /// plans
+    /// Measure every accepted kernel with every split-K, and store the fastest ones for plans
     Tune(TuneArgs),
     /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against
     /// operations
     Nets(NetsArgs),
-    /// Say which five classes SqueezeNet 1.1 sees in a picture
+    /// Name the five most probable classes of an image by SqueezeNet 1.1
     Classify(ClassifyArgs),
-    /// Time AlexNet's layers beside this machine's processor, as in 2012
+    /// Time AlexNet's layers, and compare with this machine's processor, as in 2012
     Era(EraArgs),
 }
 
@@ -89,14 +88,14 @@ pub struct BottleneckArgs {
     /// Types to run, comma-separated [default: f32,bf16]
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
-    /// Images a batch [default: 128 on a GPU, 1 on the emulator]
+    /// Images per batch [default: 128 on a GPU, 1 on the emulator]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
     /// Rows and columns of the image of every module [default: 56 and 28]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
-    /// Order of the activations in memory [default: nchw for f32, nhwc, which tensor cores read
-    /// best, for f16 and bf16]
+    /// Order of the activations in memory [default: nchw for f32; nhwc for f16 and bf16, the
+    /// fastest layout on tensor cores]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
 }
@@ -104,7 +103,7 @@ pub struct BottleneckArgs {
 /// Options of `era`.
 #[derive(Args, Debug)]
 pub struct EraArgs {
-    /// Images a batch
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     pub batch: usize,
     /// Threads on the processor [default: as many as it has cores]
@@ -129,8 +128,8 @@ pub struct VerifyArgs {
     /// Only these types, comma-separated
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub dtype: Vec<DTypeArg>,
-    /// Modes of f32 multiplication, comma-separated [default: in every mode, each by the kernels
-    /// that are made for it]
+    /// Modes of f32 multiplication, comma-separated [default: every mode, each with the kernels
+    /// made for it]
     #[arg(long, value_name = "MODES", value_delimiter = ',')]
     pub math: Vec<MathArg>,
     /// Only this order of the activations
@@ -139,34 +138,35 @@ pub struct VerifyArgs {
     /// Only this order of the filters
     #[arg(long, value_enum)]
     pub filter_layout: Option<FilterLayoutArg>,
-    /// Only this kernel (an id, as `explain` prints it); layers of a network that it does not
-    /// accept take their plan's
+    /// Only this kernel (an id, as `explain` prints it); network layers that it does not accept use
+    /// the kernel of their plan
     #[arg(long, value_name = "ID")]
     pub kernel: Option<String>,
-    /// Force every kernel that accepts [default: of those to which a case is more than a million
-    /// multiplications, the plan's and, within --max-macs, one of each other family; in shape files
-    /// strict f32 with those within --max-macs, the best in others]
+    /// Force every kernel that accepts [default: kernels that need more than a million
+    /// multiplications for a case run in rotation: the plan's kernel and, within --max-macs, one of
+    /// each other family; in shape files every kernel within --max-macs in strict f32, the plan's
+    /// in other modes]
     #[arg(long)]
     pub every_kernel: bool,
-    /// Only with as many blocks sharing the sum of a tile [default: in cases 1, 2 and 3 in turn
-    /// where a kernel can, 1 and 2 where the case is much work to it; in shape files the plan's,
-    /// unless types, modes or kernels are named]
+    /// Only this split-K, the number of partial sums per output tile [default: in cases 1, 2 and 3
+    /// where the kernel accepts, 1 and 2 where the case is expensive for it; in shape files the
+    /// plan's, unless types, modes or kernels are named]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub split_k: Option<u32>,
-    /// Images a batch in problems of shape files
+    /// Images per batch in problems of shape files
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
-    /// Skip problems of shape files with more multiplications than this, cases with a layer of a
-    /// thousand times as many, and kernels that multiply more, their tiles' padding counted, unless
-    /// they are the plan's (suffixes K, M, G)
+    /// Skip problems of shape files with more multiplications than this, cases with a layer of more
+    /// than a thousand times as many, and kernels (except the plan's) whose multiplications, tile
+    /// padding included, exceed it (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "20M", value_parser = count)]
     pub max_macs: u64,
-    /// Skip problems of shape files and cases whose tensors have more elements than this together
+    /// Skip problems of shape files and cases whose tensors together have more elements than this
     /// (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "100M", value_parser = count)]
     pub max_elements: u64,
-    /// Graphs only cut this way: one launch per layer, with epilogues and concats fused, or whole
-    /// modules, those of inception in two launches or, with in-three, in three
+    /// Cut graphs only this way: one launch per layer, with epilogues and concats fused, or whole
+    /// modules; inception modules take two launches or, with in-three, three
     #[arg(long, value_enum)]
     pub steps: Option<StepsArg>,
     /// Only the first COUNT test images of each trained network
@@ -175,8 +175,8 @@ pub struct VerifyArgs {
     /// Name each skipped case, not only the reasons and their counts
     #[arg(long)]
     pub list_skipped: bool,
-    /// Problems of shape files that the emulator runs at a time, up to 256 [default: one per
-    /// processor core]
+    /// Number of problems of shape files that run at a time on the emulator, up to 256 [default:
+    /// one per processor core]
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub jobs: Option<usize>,
 }
@@ -188,13 +188,13 @@ pub struct ExplainArgs {
     /// mb128ic64ih56oc64oh56kh3ph1+bf16+nhwc
     #[arg(required = true, value_name = "PROBLEM")]
     pub problem: String,
-    /// Type of the tensors [default: what the problem says, else f32]
+    /// Type of the tensors [default: the problem's, else f32]
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Order of the activations [default: what the problem says, else nchw]
+    /// Order of the activations [default: the problem's, else nchw]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
-    /// Mode of f32 multiplication [default: what the problem says, else strict]
+    /// Mode of f32 multiplication [default: the problem's, else strict]
     #[arg(long, value_enum)]
     pub math: Option<MathArg>,
 }
@@ -205,19 +205,19 @@ pub struct ProblemsArgs {
     /// Problems in benchdnn notation (`explain` shows one), shape files, or FILE:LINE
     #[arg(required = true, value_name = "PROBLEM|FILE")]
     pub problems: Vec<String>,
-    /// Images a batch [default: what the problem says]
+    /// Images per batch [default: the problem's]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
-    /// Type of the tensors [default: what the problem says, else f32]
+    /// Type of the tensors [default: the problem's, else f32]
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Order of the activations [default: what the problem says, else nchw]
+    /// Order of the activations [default: the problem's, else nchw]
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
-    /// Order of the filters [default: what the problem says, else kcrs]
+    /// Order of the filters [default: the problem's, else kcrs]
     #[arg(long, value_enum)]
     pub filter_layout: Option<FilterLayoutArg>,
-    /// Mode of f32 multiplication [default: what the problem says, else strict]
+    /// Mode of f32 multiplication [default: the problem's, else strict]
     #[arg(long, value_enum)]
     pub math: Option<MathArg>,
 }
@@ -225,7 +225,7 @@ pub struct ProblemsArgs {
 /// Options of `counters`.
 #[derive(Args, Debug)]
 pub struct CountersArgs {
-    /// Problems
+    /// Problems.
     #[command(flatten)]
     pub problems: ProblemsArgs,
     /// Only this kernel (an id, as `explain` prints it) instead of the plan's choice
@@ -234,7 +234,7 @@ pub struct CountersArgs {
     /// Every kernel that accepts, the plan's choice first
     #[arg(long)]
     pub all: bool,
-    /// Blocks that share the sum of a tile [default: what the plan takes]
+    /// Split-K, the number of partial sums per output tile [default: the plan's]
     #[arg(long, value_name = "COUNT")]
     pub split_k: Option<u32>,
     /// Skip problems with more multiplications than this (suffixes K, M, G)
@@ -248,20 +248,20 @@ pub struct CountersArgs {
 /// Options of `tune`.
 #[derive(Args, Debug)]
 pub struct TuneArgs {
-    /// Problems
+    /// Problems.
     #[command(flatten)]
     pub problems: ProblemsArgs,
-    /// Quantity to compare; on the emulator, which has no times, it must be said
+    /// Quantity to compare; required on the emulator, which has no times
     #[arg(long, value_enum, default_value_t)]
     pub by: ByArg,
-    /// Samples of which the median counts
+    /// Number of samples, whose median counts
     #[arg(long, value_name = "COUNT", default_value = "20", value_parser = at_least_one)]
     pub samples: usize,
-    /// Bytes of workspace that a plan may take (suffixes K, M, G: powers of ten) [default: what
-    /// plans take]
+    /// Maximum workspace of a plan in bytes (suffixes K, M, G: powers of ten) [default: the limit
+    /// of plans]
     #[arg(long, value_name = "BYTES", value_parser = count)]
     pub workspace: Option<u64>,
-    /// Keep nothing
+    /// Do not store the results
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -275,11 +275,11 @@ pub struct NetsArgs {
     /// Type of the tensors [default: bf16, with --check f32]
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Images a batch, measured on a GPU, predicted elsewhere [default: 128]
+    /// Images per batch, measured on a GPU, predicted elsewhere [default: 128]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch: Option<usize>,
-    /// Rows and columns of the picture that is checked [default: on the emulator full size where
-    /// that ends soon, else a small one; on a GPU a small one]
+    /// Rows and columns of the image that is checked [default: on the emulator full size where that
+    /// is fast enough, else a small one; on a GPU a small one]
     #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
     pub size: Option<usize>,
     /// Path of the chart, or `none`
@@ -288,8 +288,8 @@ pub struct NetsArgs {
     /// Count and predict only, run nothing
     #[arg(long)]
     pub count_only: bool,
-    /// Compute the network that FOLDER stores at full size, and compare logits and every layer's
-    /// statistics; once more in fused launches where there are kernels for them
+    /// Compute the network stored in FOLDER at full size, and compare logits and every layer's
+    /// statistics; a second time with fused launches where there are kernels for them
     #[arg(long, value_name = "FOLDER")]
     pub check: Option<PathBuf>,
 }
@@ -305,7 +305,7 @@ pub struct ClassifyArgs {
     /// package ndf's arrays
     #[arg(long, value_name = "FILE|FOLDER", group = "filters")]
     pub weights: Option<PathBuf>,
-    /// Draw weights by seed: the classes say nothing of the picture, but everything is computed
+    /// Draw weights by seed: the classes are meaningless, but everything is computed
     #[arg(long, group = "filters")]
     pub random: bool,
     /// The names of the 1000 classes, one per line
@@ -322,7 +322,7 @@ pub enum ByArg {
     /// Time on the GPU, by its own events
     #[default]
     Time,
-    /// Instructions of warps that the emulator executes: no time, and no more than a hint of one
+    /// Warp instructions that the emulator executes: not a time, only a rough indication of one
     Instructions,
 }
 
@@ -412,14 +412,14 @@ impl From<FilterLayoutArg> for FilterLayout {
 /// A way to cut a graph into launches by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StepsArg {
-    /// One launch a layer
+    /// One launch per layer
     Layers,
     /// ReLU and residual add in the convolution's epilogue, branches into their slice of a concat
     Fused,
-    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an
-    /// inception module by two
+    /// A whole module in as few launches as there are kernels for: a bottleneck in one, an
+    /// inception module in two
     Modules,
-    /// An inception module by three launches
+    /// An inception module in three launches
     InThree,
 }
 
@@ -434,13 +434,13 @@ impl From<StepsArg> for Steps {
     }
 }
 
-/// Reads a device choice.
+/// Parses a device choice.
 fn device(text: &str) -> Result<DeviceChoice, String> {
     text.parse::<DeviceChoice>()
         .map_err(|error| error.to_string())
 }
 
-/// Reads a number of images or pixels: with none of them everything would pass unchecked.
+/// Parses a number of images or pixels, at least one: with none, every check would pass.
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("0 would leave nothing to check".to_owned()),
@@ -449,7 +449,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a count with an optional suffix K, M or G.
+/// Parses a count with an optional suffix K, M or G.
 fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 1_000),

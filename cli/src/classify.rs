@@ -1,4 +1,4 @@
-//! `classify`: what SqueezeNet sees in a picture.
+//! `classify`: classes of an image by SqueezeNet.
 
 use std::path::Path;
 
@@ -21,9 +21,9 @@ use crate::tuning;
 use crate::verify::best;
 use warpconv_testing::case_files::npy;
 
-/// Classes that are named.
+/// Number of classes that are printed.
 const TOP: usize = 5;
-/// Classes that the network tells apart.
+/// Number of classes of the network.
 const CLASSES: usize = 1000;
 
 /// Runs the command.
@@ -35,7 +35,7 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
         .as_deref()
         .map(|path| labels(path, CLASSES))
         .transpose()?;
-    // A folder holds the arrays of the package ndf, a file torchvision's tensors.
+    // A folder has the arrays of the package ndf, a file torchvision's tensors.
     let folder = args.weights.as_deref().filter(|path| path.is_dir());
     let (preprocessing, edges, size) = match folder {
         Some(_) => (Preprocessing::Ndf, Edges::NDF, 227),
@@ -109,8 +109,8 @@ fn run<T: Stored>(
     Ok(outputs.into_iter().flat_map(|(_, values)| values).collect())
 }
 
-/// The arrays of a folder, named `conv1_w`, `conv1_b`, `fire2_squeeze1x1_w` and so on, under this
-/// crate's names.
+/// Reads the arrays of a folder, named `conv1_w`, `conv1_b`, `fire2_squeeze1x1_w` and so on, under
+/// this crate's names.
 fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
     let found = network.read(|name| {
         let Some(stem) = array_name(name) else {
@@ -139,7 +139,7 @@ fn arrays(network: &Network, folder: &Path) -> Result<Vec<Operands>, Failure> {
     })
 }
 
-/// Name in the package ndf of a tensor of torchvision's: `features.3.squeeze.weight` is
+/// Name in the package ndf of a tensor of torchvision's: that of `features.3.squeeze.weight` is
 /// `fire2_squeeze1x1_w`.
 fn array_name(name: &str) -> Option<String> {
     const FIRE: [&str; 8] = ["3", "4", "6", "7", "9", "10", "11", "12"];
@@ -166,7 +166,7 @@ fn array_name(name: &str) -> Option<String> {
     Some(format!("{stem}_{kind}"))
 }
 
-/// The names of so many classes, one per line.
+/// Reads the names of `classes` classes, one per line.
 fn labels(path: &Path, classes: usize) -> Result<Vec<String>, Failure> {
     let text = files::text(path, files::LABELS).map_err(|error| Failure::File {
         path: path.to_owned(),
@@ -174,7 +174,7 @@ fn labels(path: &Path, classes: usize) -> Result<Vec<String>, Failure> {
     })?;
     let lines = text.lines().count();
     if lines != classes {
-        // With one more, as for a background, every name would be that of its neighbour.
+        // With one more name, as for a background class, every name would be shifted by one class.
         return Err(Failure::Input(format!(
             "{}: {lines} names, the network has {classes} classes: give one name per line, class 0 \
              first",
@@ -184,7 +184,7 @@ fn labels(path: &Path, classes: usize) -> Result<Vec<String>, Failure> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Shares that sum to one.
+/// Softmax of the logits: shares that add up to one.
 fn softmax(logits: &[f64]) -> Vec<f64> {
     let largest = logits
         .iter()

@@ -1,4 +1,4 @@
-//! Opening the device that the user chose, and saying which it became and why.
+//! Opens the device of the options, and reports the device and the reason for the choice.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub fn open(choice: DeviceChoice) -> Result<Gpu, Failure> {
     let (gpu, why) = match choice {
         DeviceChoice::Auto => match Gpu::open(&DeviceChoice::Cuda(0)) {
             Ok(gpu) => (gpu, "auto: the first GPU found".to_owned()),
-            // The reason is worth a line: a user with a GPU wants to know why it was not taken.
+            // The reason is printed: on a machine with a GPU it explains why the GPU is not used.
             Err(no_gpu) => {
                 let gpu = Gpu::open(&DeviceChoice::Auto).map_err(Failure::device)?;
                 let why = match gpu.kind() {
@@ -33,15 +33,14 @@ pub fn open(choice: DeviceChoice) -> Result<Gpu, Failure> {
     Ok(gpu)
 }
 
-/// The one stream of a command that times passes as graphs: all that it queues goes there.
+/// The stream of a command that times passes as CUDA graphs: all its work is queued there.
 pub fn stream(gpu: &Gpu) -> Result<Arc<CudaStream>, Failure> {
-    // SAFETY: each buffer of such a command is used in this one stream, whose order is all the
-    // order that is needed.
+    // SAFETY: each buffer of such a command is used only in this stream, which orders all work.
     unsafe { gpu.context().disable_event_tracking() };
     gpu.context().new_stream().map_err(Failure::device)
 }
 
-/// The device in words.
+/// Text of the device.
 fn describe(gpu: &Gpu) -> String {
     let capability = gpu.capability();
     let sm = format!(

@@ -12,16 +12,16 @@ pub enum Failure {
         /// Number of failed checks.
         failed: usize,
     },
-    /// Unusable input.
+    /// Unusable input of the user.
     Input(String),
     /// A file cannot be read or written.
     File {
         /// The file.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// No device, or the device refused.
+    /// No device, or an error of the device.
     Device(String),
     /// Standard output is closed.
     OutputClosed,
@@ -43,7 +43,7 @@ impl Failure {
         Failure::Device(error.to_string())
     }
 
-    /// An error in what the user gave.
+    /// An error of the user's input.
     pub fn input(error: impl fmt::Display) -> Failure {
         Failure::Input(error.to_string())
     }

@@ -1,4 +1,4 @@
-//! `explain`: the plan of a problem, what was refused and why, and the bound.
+//! `explain`: the plan of a problem, the refused kernels with reasons, and the roofline's bound.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub fn command(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     }
 }
 
-/// The problem that the user wrote, in the type and layout of the options.
+/// Parses the problem, in the type and layout of the options.
 fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
     let named = notation::parse(&args.problem).map_err(Failure::input)?;
     for warning in &named.warnings {
@@ -204,7 +204,8 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
         ],
         ranked,
     ))?;
-    // First what could have run; kernels for another type or layout are no surprise.
+    // Kernels that could have run come first; those for another type or layout are obvious
+    // refusals.
     let mut refused: Vec<&Candidate> = plan.refused().collect();
     refused.sort_by_key(|c| {
         matches!(

@@ -1,4 +1,4 @@
-//! Pictures as the networks take them: cut, resized, and each plane normalised.
+//! Images as inputs of the networks: cropped, resized, and each plane normalised.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -9,25 +9,25 @@ use image::{
 };
 use warpconv::files;
 
-/// Rows and columns of a picture at most: JPEG's own limit.
+/// Maximum rows and columns of an image: JPEG's own limit.
 const MAX_SIDE: u32 = 65_535;
-/// Bytes that a decoded picture may have, 89 million pixels of RGB: a few hundred bytes of PNG can
-/// say that they are gigabytes.
+/// Maximum bytes of a decoded image, 89 million pixels of RGB: a PNG file of a few hundred bytes
+/// can declare gigabytes.
 const MAX_DECODED: u64 = 256 << 20;
 
 /// Preprocessing that a set of weights expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preprocessing {
-    /// Blue, green, red, each less its mean of 0 to 255: the weights of the package ndf.
+    /// Blue, green, red, values 0 to 255, each minus its mean: the weights of the package ndf.
     Ndf,
-    /// The middle of 256 pixels; red, green, blue from 0 to 1, each less its mean and divided by
-    /// its deviation.
+    /// A centre crop of an image resized to 256 pixels; red, green, blue from 0 to 1, each minus
+    /// its mean and divided by its standard deviation.
     Torchvision,
 }
 
 impl Preprocessing {
-    /// A channel of the picture, what is subtracted from it and what it is then divided by, for
-    /// each plane.
+    /// For each plane the channel of the image, the value subtracted from it and the divisor after
+    /// that.
     const fn planes(self) -> [(usize, f64, f64); 3] {
         match self {
             Preprocessing::Ndf => [(2, 104.0, 1.0), (1, 117.0, 1.0), (0, 123.0, 1.0)],
@@ -35,7 +35,7 @@ impl Preprocessing {
         }
     }
 
-    /// Value that a channel's largest value, 255, stands for.
+    /// Normalised value of a channel's largest value, 255.
     const fn white(self) -> f64 {
         match self {
             Preprocessing::Ndf => 255.0,
@@ -43,12 +43,12 @@ impl Preprocessing {
         }
     }
 
-    /// The pixels of a picture as three planes.
+    /// The pixels of an image as three normalised planes.
     pub fn normalised(self, rgb: &RgbImage) -> Vec<f64> {
         let planes = self.planes().into_iter();
         let planes = planes.flat_map(|(channel, mean, deviation)| {
             rgb.pixels().map(move |pixel| {
-                // Divided first: a value of 255 is exactly one then.
+                // Divided first: a value of 255 is then exactly one.
                 let value = f64::from(pixel[channel]) / (255.0 / self.white());
                 (value - mean) / deviation
             })
@@ -56,7 +56,7 @@ impl Preprocessing {
         planes.collect()
     }
 
-    /// The square in the middle of a picture, resized to `size` pixels, as three planes.
+    /// The centre crop of an image, resized to `size` pixels, as three planes.
     pub fn square(self, picture: &DynamicImage, size: u32) -> Vec<f64> {
         let middle = |picture: &DynamicImage, side: u32| {
             let (width, height) = picture.dimensions();
@@ -81,8 +81,8 @@ impl Preprocessing {
 /// Reads a PNG or JPEG file.
 ///
 /// # Errors
-/// A sentence that names the file: if it cannot be read, is neither, is damaged, has no pixels, or
-/// decodes to more than 256 MB.
+/// One sentence that names the file: if it cannot be read, has another format, is damaged, has no
+/// pixels, or decodes to more than 256 MB.
 pub fn read(path: &Path) -> Result<DynamicImage, String> {
     let named = |why: String| format!("{}: {why}", path.display());
     let bytes = files::bytes(path, files::PICTURE).map_err(|error| named(error.to_string()))?;
@@ -119,7 +119,7 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    // What a decoder keeps beside the picture is of its size at most.
+    // Other allocations of a decoder are at most as large as the image.
     limits.max_alloc = Some(2 * MAX_DECODED);
     let mut reader = reader()?;
     reader.limits(limits);
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(torch[0], (1.0 - 0.485) / 0.229);
         assert_eq!(torch[3], (101.0 / 255.0 - 0.456) / 0.224);
         assert_eq!(torch[5], -0.406 / 0.225);
-        // A square of the right size is taken as it is, by the weights that want no other.
+        // An image of the right size is not resized, for weights without a resizing step.
         let square = RgbImage::from_fn(3, 3, |x, y| image::Rgb([x as u8, y as u8, 7]));
         let cut = Preprocessing::Ndf.square(&DynamicImage::ImageRgb8(square.clone()), 3);
         assert_eq!(cut, Preprocessing::Ndf.normalised(&square));

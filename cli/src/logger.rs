@@ -15,7 +15,7 @@ impl Log for Plans {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // A closed standard error is no reason to stop.
+            // An error of standard error is ignored.
             let _ = writeln!(std::io::stderr(), "plan: {}", record.args());
         }
     }
@@ -28,7 +28,7 @@ fn wants_plans(value: &str) -> bool {
     value.split(',').any(|topic| topic.trim() == "plan")
 }
 
-/// Installs the logger if `WARPCONV_LOG` asks for it.
+/// Installs the logger if `WARPCONV_LOG` enables it.
 pub fn install() {
     let value = std::env::var("WARPCONV_LOG").unwrap_or_default();
     if wants_plans(&value) && log::set_logger(&Plans).is_ok() {

@@ -1,8 +1,8 @@
-//! The command line: `bottleneck` (what a bottleneck saves, shown and checked), `verify` (cases
-//! against their stored results, on this device), `explain` (what a plan would do, and why),
-//! `counters` (what it does, counted), `tune` (which kernel is fastest, measured), `nets` (whole
-//! networks), `classify` (what one of them sees in a picture) and `era` (AlexNet beside this
-//! machine's processor).
+//! The command line: `bottleneck` (savings of a bottleneck, shown and checked), `verify` (cases
+//! against their stored results, on this device), `explain` (the plan of a problem, with reasons),
+//! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `nets` (whole
+//! networks), `classify` (classes of an image) and `era` (AlexNet compared with this machine's
+//! processor).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a
 //! device error.
@@ -48,10 +48,10 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has seen enough (`warpconv verify ... | head`).
+        // The reader closed the pipe (`warpconv verify ... | head`).
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(failure) => {
-            // A closed standard error leaves nowhere to complain; the exit code still tells.
+            // An error of standard error is ignored; the exit code still reports the failure.
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
                 format_args!("warpconv: {failure}\n"),

@@ -33,12 +33,12 @@ pub enum Align {
     Right,
 }
 
-/// A table with a heading row, in Markdown, so that it can be pasted where people talk.
+/// A table with a heading row, in Markdown.
 pub fn table(headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN);
-    // Never wrapped: a narrow terminal may scroll sideways, but numbers stay whole and pipes stay
-    // parseable.
+    // Never wrapped: in a narrow terminal lines are cut or scroll, but numbers stay whole and pipes
+    // stay parseable.
     table.set_content_arrangement(ContentArrangement::Disabled);
     let align = |index: usize| match headings.get(index) {
         Some((_, Align::Right)) => CellAlignment::Right,
@@ -59,7 +59,7 @@ pub fn table(headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> Table {
     table
 }
 
-/// A number with its thousands set apart: 571,536.
+/// Formats a number with thousands separators: 571,536.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -72,7 +72,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Bytes in a unit that reads well: 405.8 MB (powers of ten, as device bandwidths are given).
+/// Formats bytes in a readable unit: 405.8 MB (powers of ten, as for device bandwidths).
 pub fn bytes(number: u64) -> String {
     match number {
         0..=9_999 => format!("{number} B"),
@@ -82,7 +82,7 @@ pub fn bytes(number: u64) -> String {
     }
 }
 
-/// A bar on standard error while something takes long; hidden where that is no terminal.
+/// A progress bar on standard error; hidden if that is not a terminal.
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -105,22 +105,22 @@ impl Progress {
         Progress(bar)
     }
 
-    /// Says what is being done.
+    /// Shows the current step.
     pub fn doing(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
     }
 
-    /// One step is done.
+    /// Advances by one step.
     pub fn step(&self) {
         self.0.inc(1);
     }
 
-    /// Prints a line without tearing the bar.
+    /// Prints a line without disturbing the bar.
     pub fn say(&self, line: impl std::fmt::Display) -> Result<(), Failure> {
         self.0.suspend(|| say(line))
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
@@ -132,7 +132,7 @@ impl Drop for Progress {
     }
 }
 
-/// A number for JSON; what is not finite has no spelling there and becomes null.
+/// Converts a number to JSON; values that are not finite become null.
 pub fn number(value: Option<f64>) -> Value {
     value
         .filter(|v| v.is_finite())

@@ -1,4 +1,4 @@
-//! Problems as the user names them: in benchdnn notation, as a shape file, or as a line of one.
+//! Problems from the command line: benchdnn notation, a shape file, or a line of one.
 
 use std::path::Path;
 
@@ -22,23 +22,23 @@ struct Changes {
     math: Option<Math>,
 }
 
-/// A problem and where it came from.
+/// A problem and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Name in the input: the notation, or `FILE:LINE`.
     pub label: String,
-    /// The name that the notation gives it.
+    /// The name in the notation, if any.
     pub name: Option<String>,
-    /// The problem, changed as the options say.
+    /// The problem, after the changes of the options.
     pub problem: Problem,
 }
 
 impl Changes {
-    /// The problem, changed. What only convolutions have leaves a pool as it is.
+    /// Applies the changes to a problem. Options for convolutions do not change a pooling.
     fn apply(&self, problem: Problem) -> Result<Problem, Error> {
         match problem {
-            // At once: some changes are possible only together, such as another type and another
-            // mode.
+            // Applied at once: some changes are possible only together, such as another type and
+            // another mode.
             Problem::Conv(conv) => conv
                 .to_builder()
                 .input(self.batch.unwrap_or(conv.n()), conv.c(), conv.h(), conv.w())
@@ -70,7 +70,7 @@ impl Listed {
         }
     }
 
-    /// Multiplications, or for a pool the elements of its windows.
+    /// Multiplications, or for a pooling the elements of its windows.
     pub fn work(&self) -> u64 {
         match &self.problem {
             Problem::Conv(conv) => conv.macs(),
@@ -81,7 +81,7 @@ impl Listed {
     }
 }
 
-/// Reads every text: a file if there is one of that name, a line of one for `FILE:LINE`, else a
+/// Reads every text: a file if one of that name exists, a line of one for `FILE:LINE`, else a
 /// problem.
 pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
     let changes = &Changes {
@@ -99,7 +99,7 @@ pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
                 "{text}: a folder; give a shape file or a problem"
             )));
         }
-        // What is there but no regular file is refused by the reading, in words.
+        // A path that exists but is not a regular file is rejected on reading, with a message.
         if path.exists() {
             from_file(path, None, changes, &mut all)?;
         } else if let Some((file, line)) = file_and_line(path) {
@@ -111,7 +111,7 @@ pub fn read(args: &ProblemsArgs) -> Result<Vec<Listed>, Failure> {
     Ok(all)
 }
 
-/// The problems of a shape file, or that of one line.
+/// Reads the problems of a shape file, or of one line.
 fn from_file(
     file: &Path,
     line: Option<usize>,
@@ -135,7 +135,7 @@ fn from_file(
     )))
 }
 
-/// The problem of a text.
+/// Parses the problem of a text.
 fn one(text: &str, label: String, changes: &Changes) -> Result<Listed, Failure> {
     let named = notation::parse(text).map_err(|error| {
         let file = if text.contains(['/', '\\']) {

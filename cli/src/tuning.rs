@@ -1,4 +1,4 @@
-//! The tuning file that a command reads, and what is said of it.
+//! The tuning file that a command reads, and its warnings.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use warpconv::plan::Tuning;
 
 use crate::args::Global;
 
-/// The file that the options name, or the usual one; `None` if the user wants none, or there is no
-/// place for one.
+/// The path in the options, or the default one; `None` if the options disable it, or there is no
+/// cache folder.
 pub fn path(global: &Global) -> Option<PathBuf> {
     match &global.tuning {
         Some(named) => Some(named.clone()).filter(|path| path.as_os_str() != "none"),
@@ -17,8 +17,8 @@ pub fn path(global: &Global) -> Option<PathBuf> {
     }
 }
 
-/// The winners for a device, from the file that the options name. One that cannot be used is
-/// ignored with a warning that says why.
+/// Reads the tuned kernels for a device. A file that cannot be used is ignored, with a warning that
+/// gives the reason.
 pub fn load(global: &Global, gpu: &Gpu) -> Tuning {
     let path = path(global);
     let read = path.as_ref().map(|path| {
@@ -37,7 +37,7 @@ pub fn load(global: &Global, gpu: &Gpu) -> Tuning {
     }
 }
 
-/// A line on standard error; if that is closed, there is nobody to warn.
+/// Prints a line on standard error; errors are ignored.
 pub fn warn(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "warpconv: warning: {line}");
 }

@@ -1,4 +1,4 @@
-//! `bottleneck`: what a bottleneck saves, counted, run, checked and compared with the roofline.
+//! `bottleneck`: the savings of a bottleneck: counted, run, checked and compared with the roofline.
 
 mod variants;
 
@@ -20,8 +20,8 @@ use crate::output::{Align, JsonFile, Progress, bytes, grouped, number, say, tabl
 use crate::tuning;
 use variants::{FULL_BATCH, Size, VARIANTS, Variant, natural};
 
-/// Multiplications that the f64 reference may take for one variant; beyond, it looks at some images
-/// of the batch.
+/// Limit of the f64 reference's multiplications for one variant; beyond it, only some images of the
+/// batch are compared.
 const REFERENCE_MACS: u64 = 20_000_000_000;
 
 /// Samples of a pass on a GPU; their median counts.
@@ -33,22 +33,22 @@ struct Row {
     size: Size,
     macs: u64,
     launches: usize,
-    /// Bytes from and to device memory: counted by the emulator, the least possible on a GPU.
+    /// Bytes from and to device memory: counted on the emulator, the least possible on a GPU.
     device_bytes: Option<u64>,
-    /// Instructions of threads that the emulator executed.
+    /// Thread instructions that the emulator executed.
     instructions: Option<u64>,
     check_result: CheckResult,
     time_us: Option<f64>,
     predicted_us: f64,
-    /// The planner's model, for an H200 at the full size.
+    /// Microseconds of the cost model, for an H200 at the full size.
     model_us: Option<f64>,
-    /// Over the naive variant.
+    /// Speed-up over the naive variant.
     speedup: Option<f64>,
     roofline_speedup: f64,
     model_speedup: Option<f64>,
 }
 
-/// A fused variant that no kernel of the device computes, so that it has no row: its launches are
+/// A fused variant without a row, because no kernel of the device computes it: its launches are
 /// those of `separate`.
 struct Missing {
     variant: Variant,
@@ -56,12 +56,12 @@ struct Missing {
     why: Unfused,
 }
 
-/// The time that one layer had when networks were to answer in real time, in microseconds.
+/// Time budget of one layer in a real-time network, in microseconds.
 const BUDGET_US: f64 = 500.0;
 
 impl Row {
-    /// Number of images of the layer that fit into the budget: measured if there is a time, else by
-    /// the roofline.
+    /// Number of images of the layer that fit into the budget: by the measured time if there is
+    /// one, else by the roofline.
     fn images_in_budget(&self) -> f64 {
         match self.time_us {
             Some(us) => self.size.n as f64 * BUDGET_US / us,
@@ -124,7 +124,7 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
     finish(&rows)
 }
 
-/// Prints what the modules multiply, before anything runs.
+/// Prints the multiplications of the modules, before anything runs.
 fn arithmetic() -> Result<(), Failure> {
     for naive in VARIANTS.iter().filter(|variant| variant.name == "naive") {
         let separate = VARIANTS
@@ -146,7 +146,7 @@ fn arithmetic() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The size at which a module runs: the roofline's on a GPU, on the emulator one that ends soon.
+/// The size at which a module runs: the roofline's on a GPU, a fast one on the emulator.
 fn size(gpu: &Gpu, args: &BottleneckArgs, variant: &Variant, dtype: DType) -> Size {
     let n = match gpu.kind() {
         DeviceKind::Gpu => FULL_BATCH,
@@ -227,7 +227,7 @@ fn compare(rows: &mut [Row]) {
     }
 }
 
-/// Prints the table and how to read it.
+/// Prints the table and its legend.
 fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     let emulated = gpu.kind() == DeviceKind::Emulator;
     let headings = vec![
@@ -288,7 +288,7 @@ fn print(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints the plans of the fused graphs, and why others have no row.
+/// Prints the plans of the fused graphs, and the reasons of variants without a row.
 fn plans(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     for row in rows {
         let choice = row.variant.choice(row.size, gpu.capability());
@@ -316,7 +316,7 @@ fn plans(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A row of the table; `rows` are all of them.
+/// Cells of a row of the table; `rows` are all rows.
 fn cells(row: &Row, rows: &[Row], emulated: bool) -> Vec<String> {
     let naive = rows.iter().find(|other| {
         other.variant.module == row.variant.module
@@ -357,7 +357,7 @@ fn cells(row: &Row, rows: &[Row], emulated: bool) -> Vec<String> {
     ]
 }
 
-/// A row in JSON; what is unknown is null.
+/// Converts a row to JSON; unknown values are null.
 fn row_json(row: &Row) -> Value {
     json!({
         "module": row.variant.module,
@@ -382,7 +382,7 @@ fn row_json(row: &Row) -> Value {
     })
 }
 
-/// A fused variant that did not run in JSON.
+/// Converts a fused variant that did not run to JSON.
 fn missing_json(missing: &Missing) -> Value {
     json!({
         "module": missing.variant.module,
@@ -392,7 +392,7 @@ fn missing_json(missing: &Missing) -> Value {
     })
 }
 
-/// The last line, and a failure if a check failed.
+/// Prints the last line; returns a failure if a check failed.
 fn finish(rows: &[Row]) -> Result<(), Failure> {
     let mut failed = 0;
     for row in rows {

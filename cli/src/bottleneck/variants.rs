@@ -1,4 +1,4 @@
-//! The variants that the main job compares, and their arithmetic.
+//! The variants that `bottleneck` compares, and their arithmetic.
 
 use warpconv::graph::{Graph, Step};
 use warpconv::kernels::KernelId;
@@ -6,13 +6,13 @@ use warpconv::ops::{Bottleneck, Inception, InceptionChoice};
 use warpconv::plan::{Capability, Operation, PeakRates, Plan, Refusal, Roofline, Unfused};
 use warpconv::{DType, Error, Layout};
 
-/// The batch for which the roofline is stated.
+/// The batch of the stated roofline.
 pub const FULL_BATCH: usize = 128;
 
 /// The size and the storage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Images.
+    /// Number of images.
     pub n: usize,
     /// Rows and columns.
     pub hw: usize,
@@ -22,7 +22,7 @@ pub struct Size {
     pub layout: Layout,
 }
 
-/// The order of activations that the fastest kernels of a type read.
+/// The layout of activations that the fastest kernels of a type read.
 pub fn natural(dtype: DType) -> Layout {
     match dtype {
         DType::F32 => Layout::Nchw,
@@ -30,16 +30,16 @@ pub fn natural(dtype: DType) -> Layout {
     }
 }
 
-/// One way to compute one module.
+/// One variant of a module: its launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// The module.
     pub module: &'static str,
-    /// The way.
+    /// Name of the variant.
     pub name: &'static str,
-    /// The way in words.
+    /// Description of the variant.
     pub describe: &'static str,
-    /// Rows and columns for which the roofline is stated.
+    /// Rows and columns of the stated roofline.
     pub full_size: usize,
 }
 
@@ -83,11 +83,11 @@ pub const VARIANTS: [Variant; 6] = [
     },
 ];
 
-/// The side of the tiles for which the roofline of the fused bottleneck counts the halo: 14 x 14
-/// outputs read 16 x 16 pixels of the first 1x1, which each tile computes for itself.
+/// The side of the tiles for which the roofline of the fused bottleneck counts the halo: for 14 x
+/// 14 outputs each tile computes 16 x 16 pixels of the first 1x1.
 const ROOF_TILE: usize = 14;
 
-/// Rows of the first 1x1 that tiles compute over an image of `rows`: two more at each border
+/// Rows of the first 1x1 that all tiles compute for an image of `rows`: two more at each border
 /// between tiles.
 fn with_halo(rows: usize) -> u64 {
     (rows + 2 * (rows.div_ceil(ROOF_TILE) - 1)) as u64
@@ -102,7 +102,7 @@ pub fn unfused(module: &Graph, capability: &Capability) -> Option<Unfused> {
     })
 }
 
-/// The reason of every kernel that stores the type, if none takes the problem; of every kernel, if
+/// The reasons of all kernels that store the type, if none accepts the problem; of all kernels, if
 /// none stores it.
 fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
     Plan::new(problem, capability).err()?;
@@ -127,8 +127,8 @@ fn inception(size: Size) -> Inception {
 }
 
 impl Variant {
-    /// Of the fused inception module what the planner makes of it on a device: its forms with their
-    /// launches and bytes, and which one it ranks first.
+    /// Forms of the fused inception module on a device, with their launches and bytes, and the form
+    /// that the planner ranks first.
     ///
     /// # Errors
     /// If the size is too large for a launch.
@@ -143,7 +143,7 @@ impl Variant {
         }
     }
 
-    /// Its launches at a size.
+    /// Launches of the variant at a size.
     ///
     /// # Errors
     /// If the size is too large for a launch.
@@ -170,7 +170,7 @@ impl Variant {
         }
     }
 
-    /// The same at the roofline's size.
+    /// Launches of the variant at the roofline's size.
     fn full(&self, n: usize, dtype: DType) -> Result<Graph, Error> {
         self.at(Size {
             n,
@@ -180,7 +180,7 @@ impl Variant {
         })
     }
 
-    /// Multiplications a pixel.
+    /// Multiplications per pixel.
     ///
     /// # Errors
     /// Never for the variants of this module.
@@ -188,8 +188,8 @@ impl Variant {
         Ok(self.full(1, DType::F32)?.macs() / (self.full_size * self.full_size) as u64)
     }
 
-    /// The roofline of an H200 at the full size in microseconds, a prediction: tensor cores in f16
-    /// and bf16. That of a fused bottleneck counts the halo, which tiles of 14x14 compute anew.
+    /// The roofline of an H200 at the full size in microseconds, a prediction: with tensor cores in
+    /// f16 and bf16. That of a fused bottleneck counts the halo, which tiles of 14x14 recompute.
     ///
     /// # Errors
     /// Never for the variants of this module.
@@ -208,8 +208,8 @@ impl Variant {
         Ok(floors.sum::<Roofline>().floor_us)
     }
 
-    /// Estimate of the plans for an H200 at the full size, in microseconds, gaps between launches
-    /// included; `None` where a step has no kernel there.
+    /// Cost model's estimate of the plans for an H200 at the full size, in microseconds, gaps
+    /// between launches included; `None` where a step has no kernel there.
     ///
     /// # Errors
     /// Never for the variants of this module.
@@ -256,8 +256,8 @@ mod tests {
         );
     }
 
-    /// The project's table of fused and unfused modules at a batch of 128: bytes (which leaves the
-    /// biases, under 2 KB, out) and floor times in microseconds.
+    /// The table of fused and unfused modules at a batch of 128: bytes (without the biases, under 2
+    /// KB) and roofline times in microseconds.
     #[test]
     fn bytes_and_times_are_those_of_the_roofline_table() {
         for (module, name, dtype, bytes, us) in [

@@ -1,5 +1,5 @@
-//! Machine code of a kernel, where ptxas and nvdisasm are installed: registers, spills, and the mix
-//! of instructions in the main loop. `scripts/sass` does the same for whole folders.
+//! Machine code of a kernel, where ptxas and nvdisasm are installed: registers, spills, and the
+//! instruction mix of the main loop. `scripts/sass` does the same for whole folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,32 +14,32 @@ use warpconv::ptx;
 pub struct Machine {
     /// `sm_80`, `sm_90a`.
     pub arch: String,
-    /// Registers of a thread.
+    /// Registers per thread.
     pub registers: u32,
-    /// Bytes that are spilled to local memory and read from there.
+    /// Bytes of spill stores and spill loads.
     pub spill_bytes: u32,
-    /// Bytes of stack.
+    /// Bytes of stack frame.
     pub stack_bytes: u32,
-    /// The main loop's instructions: opcode without its modifiers, and how often; the most frequent
-    /// first. Empty where nvdisasm is missing or there is no loop.
+    /// The main loop's opcodes without modifiers, each with its count, the most frequent first.
+    /// Empty where nvdisasm is missing or there is no loop.
     pub main_loop: Vec<(String, u32)>,
 }
 
 impl Machine {
-    /// Instructions of the main loop.
+    /// Number of instructions in the main loop.
     pub fn loop_length(&self) -> u32 {
         self.main_loop.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// ptxas and, if it is there too, nvdisasm.
+/// Paths of ptxas and, if it is installed, nvdisasm.
 pub struct Tools {
     ptxas: PathBuf,
     nvdisasm: Option<PathBuf>,
 }
 
 impl Tools {
-    /// Finds them beside the nvcc that the build would take; `None` without ptxas.
+    /// Finds the tools beside the nvcc that the build would use; `None` without ptxas.
     pub fn find() -> Option<Tools> {
         let folders = folders();
         let find = |tool: &str| {
@@ -55,7 +55,7 @@ impl Tools {
     /// Assembles the kernel for a device of this capability.
     ///
     /// # Errors
-    /// One sentence that says what the tools or the system refused.
+    /// One sentence with the reason why the tools or the system failed.
     pub fn examine(&self, kernel: KernelId, capability: (u32, u32)) -> Result<Machine, String> {
         let text = ptx::text(kernel).ok_or("the catalog has no such kernel")?;
         let specific = if kernel.kernel().arch == Arch::Sm90a {
@@ -83,7 +83,7 @@ impl Tools {
     }
 }
 
-/// A folder that goes away with the value.
+/// A temporary folder, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -96,12 +96,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is in the folder for what may.
+        // A failure is ignored: the folder is in the system's folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Standard output and standard error of a tool that must succeed.
+/// Runs a tool that must succeed; returns standard output and standard error.
 fn run(command: &mut Command) -> Result<(String, String), String> {
     let tool = Path::new(command.get_program()).display().to_string();
     let output = command
@@ -114,7 +114,7 @@ fn run(command: &mut Command) -> Result<(String, String), String> {
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), errors))
 }
 
-/// Folders that may hold the tools: the places where build.rs looks for nvcc.
+/// Folders that may contain the tools: those in which build.rs looks for nvcc.
 fn folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let on_path = |tool: &Path| {
@@ -152,7 +152,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Figures that `ptxas -v` reports.
+/// Parses the figures that `ptxas -v` reports.
 fn assembled(log: &str) -> Machine {
     Machine {
         registers: sum_before(log, " registers"),
@@ -162,7 +162,7 @@ fn assembled(log: &str) -> Machine {
     }
 }
 
-/// The sum of the numbers that stand before a text.
+/// The sum of the numbers that directly precede `text` in the log.
 fn sum_before(log: &str, text: &str) -> u32 {
     let number = |(at, _): (usize, &str)| {
         let before = &log[..at];
@@ -181,7 +181,7 @@ fn mix(body: &[&str]) -> Vec<(String, u32)> {
         *counts.entry(opcode(line).to_owned()).or_insert(0) += 1;
     }
     let mut counts: Vec<(String, u32)> = counts.into_iter().collect();
-    // Stable: equals stay in the alphabet's order.
+    // The sort is stable: opcodes with equal counts stay in alphabetical order.
     counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     counts
 }
@@ -198,8 +198,8 @@ fn opcode(instruction: &str) -> &str {
     whole.split('.').next().unwrap_or(whole)
 }
 
-/// Weight with which an instruction marks its loop as the main one: a matrix operation more than a
-/// multiply-add.
+/// Weight of an instruction in the choice of the main loop: matrix operations first, then
+/// multiply-adds.
 fn weight(instruction: &str) -> (u32, u32) {
     match opcode(instruction) {
         "HGMMA" | "HMMA" => (1, 0),
@@ -208,9 +208,9 @@ fn weight(instruction: &str) -> (u32, u32) {
     }
 }
 
-/// The loop with the most matrix operations, or else multiply-adds, or else instructions, among
-/// those that hold no other such: from the target of a backward branch to the branch. Loops that
-/// only wait are nobody's inner loop.
+/// The innermost loop with the most matrix operations, else with the most multiply-adds, else with
+/// the most instructions. A loop extends from the target of a backward branch to the branch. Loops
+/// that only wait do not count as inner loops.
 fn main_loop(listing: &str) -> Vec<&str> {
     let mut instructions = Vec::new();
     let mut labels = BTreeMap::new();
@@ -258,7 +258,7 @@ fn main_loop(listing: &str) -> Vec<&str> {
     })
 }
 
-/// The instruction of a line of nvdisasm's: `/*0a10*/   @P0 BRA ... ;`.
+/// The instruction in a line of nvdisasm's output: `/*0a10*/   @P0 BRA ... ;`.
 fn instruction(line: &str) -> Option<&str> {
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     let hex = address.len() >= 4 && address.bytes().all(|b| b.is_ascii_hexdigit());
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(assembled(""), Machine::default());
     }
 
-    /// A main loop that holds a loop which only waits, and a copy loop with more instructions.
+    /// A main loop that contains a waiting loop, and a copy loop with more instructions.
     const LISTING: &str = "
 .L_x_0:
         /*0000*/                   LDG.E R2, [R4.64] ;

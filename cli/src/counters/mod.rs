@@ -1,5 +1,5 @@
-//! `counters`: what a plan does when it runs, counted on the emulator, against the least that its
-//! problem allows; and the time on an H200 that follows from it, which is a prediction.
+//! `counters`: a plan's counters on the emulator, against the least that its problem needs; and a
+//! predicted time on an H200.
 
 mod machine;
 mod occupancy;
@@ -30,15 +30,15 @@ use machine::{Machine, Tools};
 use occupancy::{Block, Occupancy, occupancy};
 use predict::{Prediction, Work, predict};
 
-/// The largest magnitude of operands. Their values do not matter; zeros would do, but a sum of
-/// these is exact.
+/// The largest magnitude of operands. Values do not matter for the counters, but sums of these are
+/// exact.
 const MAX: u32 = 2;
 
-/// One plan that ran.
+/// Counters and estimates of one plan that ran.
 struct Counted {
     kernel: KernelId,
     split_k: u32,
-    /// Bytes of sums that blocks which share a tile write and read again.
+    /// Bytes of split-K partial sums that are written and read again.
     part_bytes: u64,
     grid: u32,
     block: u32,
@@ -58,7 +58,8 @@ impl Counted {
         matrix_macs(&self.totals)
     }
 
-    /// The fewest of them: one for each of the problem's, three where an operand is two numbers.
+    /// The least multiply-adds on tensor cores: one per multiply-add of the problem, three where an
+    /// operand is split into two numbers.
     fn least_matrix_macs(&self) -> u64 {
         let products = match self.kernel.kernel().math {
             Math::Tf32x3 => 3,
@@ -74,7 +75,7 @@ fn matrix_macs(totals: &Counters) -> u64 {
     kinds.map(|kind| totals.matrix(kind).multiply_adds).sum()
 }
 
-/// The least that a problem allows.
+/// The least work that a problem needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Least {
     /// Bytes read: each operand once.
@@ -158,7 +159,7 @@ pub fn command(global: &Global, args: &CountersArgs) -> Result<(), Failure> {
     }
 }
 
-/// The emulator that is meant: counters are nobody else's.
+/// The emulator of the choice: only the emulator has counters.
 fn emulated(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
     match choice {
         DeviceChoice::Auto => Ok(DeviceChoice::Emulator { sm: 90 }),
@@ -178,7 +179,7 @@ enum Outcome {
     Refused(String),
 }
 
-/// Runs a problem with every kernel that is asked for.
+/// Runs a problem with every kernel of the options.
 fn run(context: &Context, listed: &Listed) -> Result<Outcome, Failure> {
     match &listed.problem {
         Problem::Conv(conv) => {
@@ -201,7 +202,7 @@ fn run(context: &Context, listed: &Listed) -> Result<Outcome, Failure> {
     }
 }
 
-/// Runs each plan of a problem, prints what it counted and returns the JSON.
+/// Runs each plan of a problem, prints its counters and returns the JSON.
 fn each<P: Operation>(
     context: &Context,
     listed: &Listed,
@@ -225,7 +226,7 @@ fn each<P: Operation>(
     Ok(Outcome::Counted(rows))
 }
 
-/// The plans that the options ask for; else why there is none.
+/// The plans of the options; else the reason why there is none.
 fn plans<P: Operation>(
     context: &Context,
     problem: &P,
@@ -247,7 +248,7 @@ fn plans<P: Operation>(
     accepted.collect()
 }
 
-/// Everything about a plan that has just run.
+/// Collects the counters and estimates of a plan that has just run.
 fn counted<P: Operation>(
     context: &Context,
     plan: &Plan<P>,
@@ -274,8 +275,8 @@ fn counted<P: Operation>(
         )),
         _ => None,
     };
-    // The same kernel, ranked for an H200; one that is for other cards only has the model's time
-    // there.
+    // The same kernel, ranked for an H200; a kernel for other cards only has the cost model's time
+    // on its own card.
     let same = Limits {
         kernel: Some(plan.kernel_id()),
         split_k: Some(plan.score().split_k),
@@ -307,12 +308,12 @@ fn counted<P: Operation>(
     })
 }
 
-/// Capacity of an H200's L2 cache: half of it keeps the sums of shared tiles away from device
+/// Capacity of an H200's L2 cache. Partial sums of up to half of it are assumed not to reach device
 /// memory.
 const H200_L2_BYTES: u64 = 50 << 20;
 
-/// Bytes of sums that blocks which share a tile write and read again: the workspace but for its
-/// counters and for what was packed into it.
+/// Bytes of split-K partial sums, written and read again: the workspace without its counters and
+/// packed filters.
 fn part_bytes<P: Operation>(plan: &Plan<P>, launches: &[Launch]) -> u64 {
     if plan.score().split_k <= 1 {
         return 0;
@@ -326,7 +327,7 @@ fn part_bytes<P: Operation>(plan: &Plan<P>, launches: &[Launch]) -> u64 {
     2 * room.saturating_sub(packed)
 }
 
-/// Blocks of a launch.
+/// Number of blocks of a launch.
 fn blocks(launch: &Launch) -> u64 {
     launch
         .grid
@@ -348,7 +349,7 @@ fn work(totals: &Counters, launches: usize) -> Work {
     }
 }
 
-/// Runs a convolution once, on operands of its own.
+/// Runs a convolution once, on generated operands.
 fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
     let conv: &Conv2d = plan.problem();
     let x = check::integers(conv.input().elements(), MAX, 1);
@@ -362,7 +363,7 @@ fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Runs a pool once.
+/// Runs a pooling once, on generated operands.
 fn run_pool(gpu: &Gpu, plan: &PoolPlan) -> Result<(), String> {
     let pool: &Pool2d = plan.problem();
     let x = check::integers(pool.input().elements(), MAX, 1);

@@ -1,26 +1,26 @@
-//! Number of blocks per SM, as CUDA's occupancy calculator computes it.
+//! Occupancy: blocks per SM, as CUDA's occupancy calculator computes it.
 
 use warpconv::plan::Capability;
 
 /// Resources of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
-    /// Threads.
+    /// Threads per block.
     pub threads: u32,
-    /// Registers of a thread.
+    /// Registers per thread.
     pub registers: u32,
-    /// Bytes of shared memory.
+    /// Bytes of shared memory per block.
     pub shared: u32,
 }
 
-/// Blocks that a multiprocessor holds, and why not more.
+/// Resident blocks per SM, and the limiting resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupancy {
-    /// Blocks at a time.
+    /// Resident blocks per SM.
     pub blocks: u32,
-    /// Warps at a time.
+    /// Resident warps per SM.
     pub warps: u32,
-    /// Warps that the multiprocessor holds at most.
+    /// Maximum of resident warps per SM.
     pub most_warps: u32,
     /// Resource that limits the occupancy: `registers`, `shared memory`, `threads` or `blocks`.
     pub limit: &'static str,
@@ -32,12 +32,12 @@ pub fn occupancy(block: Block, device: &Capability) -> Occupancy {
     let most_warps = device.max_threads_per_sm / 32;
     let (most_blocks, shared_piece, reserved) = match device.version() {
         (..=7, _) => (16, 256, 0),
-        // The driver keeps 1 KB of each block for itself.
+        // The driver reserves 1 KB of shared memory per block.
         (8, 6 | 7) => (16, 128, 1024),
         (8, 9) => (24, 128, 1024),
         _ => (32, 128, 1024),
     };
-    // A warp's registers are given out in pieces of 256, each warp on one of four partitions.
+    // Registers are allocated per warp in units of 256, each warp on one of four partitions.
     let a_warp = (block.registers.max(1) * 32).next_multiple_of(256);
     let by_registers = 4 * (device.registers_per_sm / 4 / a_warp) / warps;
     let shared = (block.shared + reserved).next_multiple_of(shared_piece);
@@ -77,7 +77,7 @@ mod tests {
         (found.blocks, found.limit)
     }
 
-    /// The figures of NVIDIA's occupancy calculator for the same blocks.
+    /// Blocks agree with NVIDIA's occupancy calculator.
     #[test]
     fn blocks_are_the_calculators() {
         let (h200, t4) = (&Capability::h200(), &Capability::sm75());

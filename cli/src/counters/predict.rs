@@ -1,10 +1,9 @@
-//! The time on an H200 that follows from what was counted: a prediction, and called one everywhere.
+//! Predicted time on an H200, computed from counters; every output calls it a prediction.
 //!
-//! Each thing that was counted takes the card a time at its highest rate. The longest of these
-//! bounds the launch; a tenth of the next one is added, for they do not overlap perfectly, and what
-//! a launch costs before its first useful instruction. Work that is shared out over multiprocessors
-//! takes as long as on the busiest one. The plan's cost model knows of latencies and of how well
-//! blocks share a multiprocessor, which no counter shows: where its time is longer, it is the
+//! Each counter divided by the card's highest rate is a time. The longest of these bounds the
+//! launch. A tenth of the second longest is added, for imperfect overlap, and the launch overhead.
+//! Work that is divided among SMs takes as long as on the busiest SM. The plan's cost model
+//! includes latencies and occupancy, which no counter shows: if its time is longer, it is the
 //! prediction.
 
 use warpconv::kernels::{Kernel, Math};
@@ -15,21 +14,21 @@ use warpconv::plan::{Capability, PeakRates};
 pub struct Work {
     /// Bytes from and to device memory.
     pub device_bytes: u64,
-    /// Bytes of the sectors that requests touched: between the multiprocessors and their L1 caches.
+    /// Bytes of the sectors that requests touched, between the SMs and their L1 caches.
     pub sector_bytes: u64,
-    /// Instructions of warps.
+    /// Warp instructions.
     pub instructions: u64,
-    /// f32 multiply-adds of warps.
+    /// f32 multiply-adds, in warp instructions.
     pub fma_warps: u64,
     /// Multiply-adds on tensor cores.
     pub matrix_macs: u64,
-    /// Passes through the banks of shared memory.
+    /// Wavefronts of shared memory.
     pub wavefronts: u64,
-    /// Launches.
+    /// Number of launches.
     pub launches: u64,
 }
 
-/// A time and what takes it.
+/// Time that one resource takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
     /// Resource, as in "bound by".
@@ -49,15 +48,15 @@ pub struct Prediction {
     pub parts: Vec<Part>,
 }
 
-/// Microseconds that a launch takes before its first useful instruction and after its last, as in
-/// the cost model.
+/// Microseconds of a launch before its first useful instruction and after its last, as in the cost
+/// model.
 const LAUNCH_US: f64 = 1.5;
 
 /// The time on an H200 of work in `blocks` blocks; `model_us` is the cost model's.
 pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Prediction {
     let card = Capability::h200();
     let sms = f64::from(card.sm_count);
-    // On the busiest multiprocessor, as a multiple of the mean.
+    // Work of the busiest SM, as a multiple of the mean.
     let tail = match blocks {
         0 => 1.0,
         _ => blocks.div_ceil(u64::from(card.sm_count)) as f64 * sms / blocks as f64,
@@ -80,7 +79,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
         },
         Part {
             what: "instruction issue",
-            // Four schedulers, one instruction a clock each.
+            // Four schedulers, one instruction per clock each.
             us: shared_out(work.instructions, 4.0 * clocks),
         },
         Part {
@@ -114,7 +113,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
     }
 }
 
-/// Operations a clock of one multiprocessor's tensor cores for products made in the kernel's way.
+/// Multiply-adds per clock of an SM's tensor cores in the kernel's math mode.
 fn matrix_rate(card: &Capability, kernel: &Kernel) -> f64 {
     // tf32 has half the rate of 16-bit types.
     let width = match kernel.math {
@@ -158,7 +157,7 @@ mod tests {
         let even = predict(&work, any(), 132, 0.0).us - LAUNCH_US;
         let uneven = predict(&work, any(), 133, 0.0).us - LAUNCH_US;
         assert_abs_diff_eq!(uneven / even, 2.0 * 132.0 / 133.0, epsilon = 1e-9);
-        // 64e9 operations at 67e12 a second.
+        // 64e9 operations at 67e12 per second.
         assert_abs_diff_eq!(even, 955.2, epsilon = 0.1);
     }
 

@@ -12,10 +12,10 @@ use crate::exit::Failure;
 use crate::output::{Align, bytes, grouped, number, say, table};
 use crate::problems::Listed;
 
-/// Opcodes of the main loop that are named; the others are summed.
+/// Number of opcodes of the main loop that are named; the others are summed.
 const NAMED_OPCODES: usize = 8;
 
-/// A line of the table: what was counted, the least that the problem allows, and a remark.
+/// A line of the table: the counter, the least that the problem needs, and a remark.
 struct Line {
     what: &'static str,
     counted: String,
@@ -24,7 +24,7 @@ struct Line {
 }
 
 impl Line {
-    /// Two amounts.
+    /// A line of a counter and its least value.
     fn of(what: &'static str, counted: u64, least: u64, show: fn(u64) -> String) -> Line {
         Line {
             what,
@@ -34,7 +34,7 @@ impl Line {
         }
     }
 
-    /// Sectors a request, and how few would hold the same bytes.
+    /// A line of sectors per request, and the least number that holds the same bytes.
     fn sectors(what: &'static str, traffic: &GlobalTraffic) -> Option<Line> {
         let (found, least) = sectors_a_request(traffic)?;
         Some(Line {
@@ -45,14 +45,14 @@ impl Line {
         })
     }
 
-    /// Wavefronts, and how many there would be without conflicts.
+    /// A line of wavefronts, and their number without bank conflicts.
     fn wavefronts(what: &'static str, traffic: &SharedTraffic) -> Option<Line> {
         let least = traffic.wavefronts.checked_sub(traffic.conflicts)?;
         (traffic.requests > 0).then(|| Line::of(what, traffic.wavefronts, least, grouped))
     }
 }
 
-/// A number of things: 1 block, 2 blocks, 2 launches.
+/// A number with its noun: 1 block, 2 blocks, 2 launches.
 fn several(number: u64, thing: &str) -> String {
     let end = match (number, thing.ends_with("ch")) {
         (1, _) => "",
@@ -62,12 +62,12 @@ fn several(number: u64, thing: &str) -> String {
     format!("{} {thing}{end}", grouped(number))
 }
 
-/// Ratio to the least.
+/// Ratio of the counter to its least value.
 fn ratio(counted: f64, least: f64) -> Option<f64> {
     (least > 0.0).then(|| counted / least)
 }
 
-/// Sectors a request, and the sectors that the same bytes would fill.
+/// Sectors per request, and the least number that holds the same bytes.
 fn sectors_a_request(traffic: &GlobalTraffic) -> Option<(f64, f64)> {
     let requests = traffic.requests as f64;
     (traffic.requests > 0).then(|| {
@@ -78,7 +78,7 @@ fn sectors_a_request(traffic: &GlobalTraffic) -> Option<(f64, f64)> {
     })
 }
 
-/// Prints what one plan counted.
+/// Prints the counters of one plan.
 pub fn print(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
     let kernel = counted.kernel.kernel();
     say(format_args!(
@@ -153,7 +153,7 @@ fn lines(counted: &Counted) -> Vec<Line> {
         ),
     ];
     if counted.part_bytes > 0 {
-        // In the caches as a rule, but counted as device memory.
+        // Usually in the caches, but counted as device memory.
         let parts = counted.part_bytes;
         lines.push(Line::of("of that, sums of shared tiles", parts, 0, bytes));
         lines.push(Line::of(
@@ -205,7 +205,7 @@ fn lines(counted: &Counted) -> Vec<Line> {
     lines
 }
 
-/// The instructions by class, the most frequent first.
+/// Text of the instructions by class, the most frequent first.
 fn classes(counted: &Counted) -> String {
     let all = counted.totals.instructions().warp;
     let mut classes: Vec<(Class, u64)> = Class::ALL
@@ -225,7 +225,7 @@ fn classes(counted: &Counted) -> String {
     format!("{}: {}", grouped(all), parts.collect::<Vec<_>>().join(", "))
 }
 
-/// Prints what the assembler made of the kernel.
+/// Prints the figures of the machine code.
 fn print_machine(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
     let machine = match &counted.machine {
         None => return Ok(()),
@@ -253,7 +253,7 @@ fn print_machine(counted: &Counted, capability: &Capability) -> Result<(), Failu
     say(format_args!("main loop: {}", mix(machine)))
 }
 
-/// The main loop in words.
+/// Text of the main loop's instruction mix.
 fn mix(machine: &Machine) -> String {
     let all = machine.loop_length();
     let share = |count: u32| 100.0 * f64::from(count) / f64::from(all.max(1));
@@ -293,7 +293,7 @@ fn print_prediction(counted: &Counted) -> Result<(), Failure> {
     ))
 }
 
-/// One plan's row.
+/// Converts one plan's counters to JSON.
 pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
     let (totals, least) = (&counted.totals, &counted.least);
     let global = |traffic: &GlobalTraffic| {
@@ -369,7 +369,7 @@ pub fn to_json(counted: &Counted, listed: &Listed) -> Value {
     })
 }
 
-/// Machine code of the kernel; null if nobody looked.
+/// Machine code of the kernel as JSON; null if it was not examined.
 fn machine_json(counted: &Counted) -> Value {
     let Some(Ok(machine)) = &counted.machine else {
         return Value::Null;

@@ -1,23 +1,23 @@
 //! The layers on the processor: f32, all cores, convolutions as matrix products (im2col) by the
 //! crate `gemm`, of which only the part for f32 is built (`gemm-f32`).
 //!
-//! Threads share the images of a batch. Each lays out one image's windows at a time, so that a
-//! layer needs a few megabytes a thread however large the batch is, and multiplies by itself. Fully
-//! connected layers are one product, of which a thread makes some rows for the whole batch, so that
-//! each weight is read once.
+//! Threads share the images of a batch. Each thread unfolds the windows of one image at a time and
+//! multiplies it alone, so a layer needs a few megabytes per thread for any batch. A fully
+//! connected layer is one product, in which each thread computes some rows for the whole batch, so
+//! that each weight is read once.
 
 use std::ops::Range;
 
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
 
-/// The processor as the layers use it.
+/// Settings of the processor.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// A matrix: rows and columns are these distances apart.
+/// A matrix with its row and column strides.
 #[derive(Clone, Copy)]
 struct Matrix<'a> {
     values: &'a [f32],
@@ -28,7 +28,7 @@ struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row after row.
+    /// A row-major matrix.
     fn dense(values: &'a [f32], rows: usize, columns: usize) -> Matrix<'a> {
         Matrix {
             values,
@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Returns whether every element lies within the values.
+    /// Returns whether every element lies within the slice.
     fn is_whole(&self) -> bool {
         let last = |count: usize, step: usize| count.saturating_sub(1) * step;
         self.rows * self.columns == 0
@@ -57,9 +57,9 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `c = a b`, c row after row, on this thread.
+/// Computes `c = a b`, c in row-major order, on this thread.
 fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
-    // The library's products lie column after column: those of the transposed operands.
+    // The library computes column-major products: the product of the transposed operands.
     let (left, right) = (b.transposed(), a.transposed());
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert!(left.is_whole() && right.is_whole() && right.rows == k && c.len() == m * n);
@@ -67,8 +67,9 @@ fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
         return;
     }
     let product = gemm_f32::gemm::f32::get_gemm_fn();
-    // SAFETY: every element that the extents and strides of both operands name lies within their
-    // slices, those of c (n columns of m) within its; c is borrowed alone, so it overlaps neither.
+    // SAFETY: every element that the extents and strides of both operands address lies within their
+    // slices, those of c (n columns of m) within its; c is borrowed mutably, so it overlaps
+    // neither.
     unsafe {
         product(
             m,
@@ -95,7 +96,7 @@ fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
 }
 
 impl Cpu {
-    /// Shares `all`, in units of `unit` elements, out among the threads: each calls `work` with the
+    /// Divides `all`, in units of `unit` elements, among the threads: each calls `work` with the
     /// number of its first unit and its units.
     fn share(&self, all: &mut [f32], unit: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         let units = all.len() / unit.max(1);
@@ -110,7 +111,7 @@ impl Cpu {
 
     /// A convolution, NCHW and KCRS, with bias and ReLU if it has them.
     pub fn conv(&self, conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32], y: &mut [f32]) {
-        // Windows as large as the image.
+        // Filters as large as the image.
         let whole = (conv.h(), conv.w()) == (conv.r(), conv.s());
         if whole && (conv.p(), conv.q(), conv.groups()) == (1, 1, 1) {
             return self.dense(conv, x, w, bias, y);
@@ -138,7 +139,7 @@ impl Cpu {
     /// A fully connected layer: `y[n][k] = w[k] . x[n]`.
     fn dense(&self, conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32], y: &mut [f32]) {
         let (n, c, k) = (conv.n(), conv.gemm_k(), conv.k());
-        // Filter after filter, so that each thread's part lies together.
+        // One row per filter, so that each thread's part is contiguous.
         let mut turned = vec![0.0f32; k * n];
         self.share(&mut turned, n, |first, part| {
             let rows = part.len() / n;
@@ -155,7 +156,7 @@ impl Cpu {
         });
     }
 
-    /// A maximum pooling without padding.
+    /// A max pooling without padding.
     pub fn max_pool(&self, pool: &Pool2d, x: &[f32], y: &mut [f32]) {
         let input = pool.h() * pool.w();
         let [stride_h, stride_w] = pool.stride();
@@ -177,8 +178,8 @@ impl Cpu {
         });
     }
 
-    /// A local response normalisation with beta 3/4: two square roots in place of a power, as on
-    /// the device.
+    /// A local response normalisation with beta 3/4: two square roots instead of a power, as on the
+    /// device.
     pub fn lrn(&self, lrn: &Lrn, x: &[f32], y: &mut [f32]) {
         let (c, plane) = (lrn.c(), lrn.h() * lrn.w());
         let parameters = lrn.parameters();
@@ -210,7 +211,7 @@ impl Cpu {
     }
 }
 
-/// Adds the bias, and cuts off what is negative.
+/// Adds the bias, and applies the ReLU.
 fn finish(y: &mut [f32], relu: bool, bias: impl Fn(usize) -> f32) {
     for (index, y) in y.iter_mut().enumerate() {
         let sum = *y + bias(index);
@@ -218,7 +219,7 @@ fn finish(y: &mut [f32], relu: bool, bias: impl Fn(usize) -> f32) {
     }
 }
 
-/// The windows of a group's channels: a row a term of the sum, a column an output pixel.
+/// The im2col matrix of a group: one row per term of the sum, one column per output pixel.
 fn im2col(conv: &Conv2d, x: &[f32], group: usize, columns: &mut [f32]) {
     let ([stride_h, stride_w], [dilation_h, dilation_w]) = (conv.stride(), conv.dilation());
     let (top, left) = (conv.padding().top, conv.padding().left);

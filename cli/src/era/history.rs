@@ -2,27 +2,26 @@
 
 use warpconv::plan::PeakRates;
 
-/// A GeForce GTX 580 at its best (NVIDIA, GeForce GTX 580 specifications, 2010): 512 cores at 1544
-/// MHz, two operations per clock; 384 bits of memory at 4008 million transfers per second.
+/// Peak rates of a GeForce GTX 580 (NVIDIA, GeForce GTX 580 specifications, 2010): 512 cores at
+/// 1544 MHz, two operations per clock; 384 bits of memory at 4008 million transfers per second.
 pub const GTX_580: PeakRates = PeakRates {
     flops: 512.0 * 1544e6 * 2.0,
     bytes: 384.0 / 8.0 * 4008e6,
 };
 
-/// Cards that AlexNet was trained on, 3 GB each (Krizhevsky et al. 2012, section 3.2).
+/// Number of cards that AlexNet was trained on, 3 GB each (Krizhevsky et al. 2012, section 3.2).
 pub const CARDS: u32 = 2;
 
-/// Days that the training took, at least and at most (section 1).
+/// Duration of the training in days, at least and at most (section 1).
 pub const DAYS: [f64; 2] = [5.0, 6.0];
 
-/// Cycles through the training set (section 5: "roughly 90").
+/// Epochs of the training (section 5: "roughly 90").
 pub const CYCLES: f64 = 90.0;
 
-/// Images of the training set (section 5).
+/// Number of images in the training set (section 5).
 pub const IMAGES: f64 = 1.2e6;
 
-/// Images a second that the training went through, forward and backward, on both cards: at least
-/// and at most.
+/// Images per second of the training, forward and backward, on both cards: at least and at most.
 pub fn training_images_a_second() -> [f64; 2] {
     let [least, most] = DAYS.map(|days| CYCLES * IMAGES / (days * 86_400.0));
     [most, least]

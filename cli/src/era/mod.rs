@@ -1,4 +1,4 @@
-//! `era`: AlexNet's layers forward beside this machine's processor, as in 2012.
+//! `era`: AlexNet's forward pass by layer, compared with this machine's processor, as in 2012.
 
 mod cpu;
 mod history;
@@ -25,21 +25,21 @@ use crate::output::{JsonFile, Progress};
 use crate::tuning;
 use cpu::Cpu;
 
-/// Rows and columns of AlexNet's pictures: the paper says 224, the 55 that it counts after the
-/// first layer need 227.
+/// Rows and columns of AlexNet's images: the paper gives 224, but the 55 outputs of its first layer
+/// need 227.
 const IMAGE: usize = 227;
 
-/// A layer that took longer than this is not run again to warm up, nor for a better time.
+/// A layer that takes longer than this has no warm-up and runs only once.
 const LONG: Duration = Duration::from_millis(1500);
 
-/// Times that a short layer is run on the processor after one that warms up; the least counts.
+/// Number of runs of a short layer on the processor, after a warm-up run; the least time counts.
 const RUNS: usize = 3;
 
 /// Samples of a layer on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
-/// Multiplications that the f64 reference may take to check a layer on a GPU; beyond, it looks at
-/// some images.
+/// Limit of the f64 reference's multiplications to check a layer on a GPU; beyond it, only some
+/// images are compared.
 const REFERENCE_MACS: u64 = 1_000_000_000;
 
 /// Result of one layer. Times in milliseconds.
@@ -48,15 +48,15 @@ pub struct Row {
     macs: u64,
     bytes: u64,
     cpu_ms: f64,
-    /// Measured; `None` without a GPU.
+    /// Measured time; `None` without a GPU.
     gpu_ms: Option<f64>,
-    /// The roofline of an H200 in f32.
+    /// Roofline of an H200 in f32.
     roofline_ms: f64,
-    /// The roofline of one GTX 580.
+    /// Roofline of one GTX 580.
     gtx_580_ms: f64,
-    /// Outputs of the processor that were compared with f64.
+    /// Number of the processor's outputs that were compared with f64.
     compared: usize,
-    /// Fault of the processor's or the GPU's result.
+    /// Description of the first wrong result of the processor or the GPU.
     failure: Option<String>,
 }
 
@@ -114,7 +114,8 @@ pub struct Operands {
 }
 
 impl Operands {
-    /// Draws filters that keep the size of what goes in, however long the sums are, and a bias.
+    /// Draws a bias, and filters scaled so that outputs keep the magnitude of the inputs for any
+    /// length of sum.
     fn draw(step: &Step, x: Vec<f32>, seed: u64) -> Operands {
         let (w, bias) = match step {
             // The mean square of a number of [-1, 1) is a third, and a ReLU halves that of its
@@ -133,7 +134,7 @@ impl Operands {
     }
 }
 
-/// Numbers of `-most..most`.
+/// Draws numbers of `-most..most`.
 fn draw(len: usize, most: f64, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     std::iter::repeat_with(|| (random.signed_unit() * most) as f32)
@@ -141,7 +142,7 @@ fn draw(len: usize, most: f64, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Runs a layer on the processor, and on the GPU if there is one; its output is the next one's
+/// Runs a layer on the processor, and on the GPU if there is one; its output is the next layer's
 /// input.
 fn run(
     gpu: &Gpu,
@@ -179,7 +180,7 @@ fn run(
     Ok((row, y))
 }
 
-/// The least time of a few runs, in milliseconds; the first only warms up, unless it takes long.
+/// The least time of several runs, in milliseconds; the first is a warm-up, unless it takes long.
 fn time(mut run: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     let mut once = || {
         let start = Instant::now();
@@ -208,7 +209,7 @@ fn on_cpu(cpu: Cpu, step: &Step, operands: &Operands, y: &mut [f32]) -> Result<(
     Ok(())
 }
 
-/// Layers that AlexNet does not have.
+/// The error for a layer that AlexNet does not have.
 fn foreign() -> Failure {
     Failure::Input("a layer that the processor's side of `era` does not compute".to_owned())
 }

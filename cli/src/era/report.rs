@@ -1,4 +1,4 @@
-//! The table of the layers, what was published beside it, and the same as JSON.
+//! The table of the layers, the published figures for comparison, and both as JSON.
 
 use serde_json::{Value, json};
 use warpconv::device::{DeviceKind, Gpu};
@@ -19,7 +19,7 @@ pub struct Report<'a> {
 }
 
 impl Row {
-    /// The time on the GPU: measured, or predicted.
+    /// Time on the GPU: measured, or predicted.
     fn device_ms(&self) -> f64 {
         self.gpu_ms.unwrap_or(self.roofline_ms)
     }
@@ -63,7 +63,7 @@ impl Total {
     }
 }
 
-/// Thousands of millions of operations per second; nothing where nothing is multiplied.
+/// 10^9 operations per second; empty for layers without multiplications.
 fn rate(macs: u64, ms: f64) -> String {
     match macs {
         0 => String::new(),
@@ -76,7 +76,7 @@ impl Report<'_> {
         self.gpu.kind() == DeviceKind::Gpu
     }
 
-    /// Prints the table and what belongs to it.
+    /// Prints the table and its legend.
     pub fn print(&self) -> Result<(), Failure> {
         say(format_args!(
             "AlexNet forward, batch {}, {IMAGE}x{IMAGE} pixels, f32; the processor: {}, {} \
@@ -127,13 +127,13 @@ impl Report<'_> {
         ))
     }
 
-    /// The layers by which the speed-up of 2012 is judged.
+    /// Sum over the convolutions, whose speed-up is compared with that of 2012.
     fn convolutions(&self) -> Total {
         let named = self.rows.iter().filter(|row| row.name.starts_with("conv"));
         Total::of(named)
     }
 
-    /// Legend of the columns, and published figures.
+    /// Prints the legend of the columns, and published figures.
     fn explain(&self, all: &Total) -> Result<(), Failure> {
         say(if self.measured() {
             "GPU: measured, each layer by itself, the median of replays of a captured graph. GTX \
@@ -171,7 +171,7 @@ impl Report<'_> {
         ))
     }
 
-    /// The same as JSON.
+    /// Converts the report to JSON.
     pub fn json(&self) -> Value {
         let layers: Vec<Value> = self.rows.iter().map(layer).collect();
         let total = |total: Total| {
@@ -221,7 +221,7 @@ fn layer(row: &Row) -> Value {
     })
 }
 
-/// The processor's name, where the system tells.
+/// The processor's name, if the system reports it.
 fn processor() -> String {
     let told = std::fs::read_to_string("/proc/cpuinfo").ok();
     let name = told.as_ref().and_then(|text| {

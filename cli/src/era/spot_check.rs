@@ -1,4 +1,4 @@
-//! Check of the processor's results: some of them, against f64.
+//! Check of some of the processor's results against f64.
 
 use warpconv::graph::Step;
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
@@ -8,14 +8,14 @@ use warpconv_testing::reference;
 use super::{Operands, foreign};
 use crate::exit::Failure;
 
-/// Outputs of a convolution that are looked at.
+/// Number of a convolution's outputs that are compared.
 const POINTS: u64 = 64;
 
-/// Bound of the error that f32 additions cause per term, in any order: its unit roundoff.
+/// Bound of the error that f32 additions cause per term, in any order: the unit roundoff.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
-/// Compares some outputs with f64 arithmetic on the same operands: how many, and what is wrong with
-/// the first that is.
+/// Compares some outputs with f64 arithmetic on the same operands. Returns their number and a
+/// description of the first wrong one.
 pub fn check(
     step: &Step,
     operands: &Operands,
@@ -29,7 +29,7 @@ pub fn check(
     }
 }
 
-/// Outputs of a convolution here and there, each within `(terms + 4) 2^-24` of the sum of its
+/// Compares outputs spread over a convolution, each within `(terms + 4) 2^-24` of the sum of its
 /// terms' magnitudes.
 fn points(conv: &Conv2d, operands: &Operands, y: &[f32]) -> (usize, Option<String>) {
     let mut random = Random::new(7);
@@ -68,15 +68,15 @@ fn point(conv: &Conv2d, operands: &Operands, place: usize) -> (f64, f64) {
     (if relu { 0.0 } else { sum }, magnitude)
 }
 
-/// The first image of a pooling, to the bit.
+/// Compares the first image of a pooling, which must be exact.
 fn pooled(pool: &Pool2d, x: &[f32], y: &[f32]) -> Result<(usize, Option<String>), warpconv::Error> {
     let one = pool.with_batch(1)?;
     let (want, _) = reference::pool2d(&one, &wide(x, one.input().elements()))?;
     Ok(first_wrong(y, &want, &vec![0.0; want.len()]))
 }
 
-/// The first image of a normalisation, within the bound of the device's kernel: the arithmetic is
-/// nearly the same.
+/// Compares the first image of a normalisation, within the bound of the device's kernel, whose
+/// arithmetic is nearly the same.
 fn normalised(lrn: &Lrn, x: &[f32], y: &[f32]) -> Result<(usize, Option<String>), warpconv::Error> {
     let one = lrn.with_batch(1)?;
     let x = wide(x, one.input().elements());

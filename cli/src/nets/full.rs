@@ -1,12 +1,12 @@
 //! `nets --check FOLDER`: a network at full size against stored logits and statistics of its
 //! layers.
 //!
-//! The folder holds `graph.json` (name, picture, layers in order), `logits.npy` (before the
-//! softmax) and `layers.json` (mean and root of the mean square of every layer's output). Weights
-//! and picture are those of the generator that this crate has too.
+//! The folder contains `graph.json` (name, image, layers in order), `logits.npy` (before the
+//! softmax) and `layers.json` (mean and root mean square of every layer's output). Weights and
+//! image come from the generator, which this crate has too.
 //!
 //! Where the device has kernels for several layers at once, the network is computed a second time
-//! in those launches, and what they write is held to the same numbers.
+//! in those launches, and their outputs are compared with the same numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -59,9 +59,9 @@ pub fn command(
     }
 }
 
-/// Bounds of a logit's error, the largest being given, and of a layer's mean and root mean square
-/// as a share of the latter. f32: what the stored networks state. The others: what the small stored
-/// networks allow, each logit twice what their norm may be off.
+/// Bounds of a logit's error, given the largest logit, and of the error of a layer's mean and root
+/// mean square relative to the latter. For f32 they are those stored with the networks; for other
+/// types those of the small stored networks, with twice the norm's bound for each logit.
 fn tolerance(dtype: DType, largest: f64) -> (f64, f64) {
     match dtype {
         DType::F32 => (1e-4, 1e-4),
@@ -84,7 +84,7 @@ struct Outcome {
 impl Outcome {
     fn failed(&self) -> usize {
         let lines = self.lines.iter().filter(|line| !line.ok).count();
-        // Not `>`, so that a NaN fails.
+        // Not `>`, so that NaN fails.
         let near = self.error <= self.allowed;
         lines + usize::from(!near)
     }
@@ -166,7 +166,8 @@ fn to_json(name: &str, dtype: DType, outcome: &Outcome) -> Value {
     })
 }
 
-/// Computes a network, and holds its logits and all that its launches write to what is stored.
+/// Computes a network, and compares its logits and the outputs of all launches with the stored
+/// values.
 fn compare<T: Stored>(
     gpu: &Gpu,
     tuning: &Tuning,
@@ -203,7 +204,7 @@ fn compare<T: Stored>(
     })
 }
 
-/// Refuses stored logits that are not one per class, before anything is computed.
+/// Rejects stored logits whose number is not that of the classes, before anything is computed.
 fn fits(network: &Network, stored: usize) -> Result<(), Failure> {
     let classes = network.output().elements();
     if stored == classes {
@@ -214,7 +215,7 @@ fn fits(network: &Network, stored: usize) -> Result<(), Failure> {
     )))
 }
 
-/// The networks that are stored so.
+/// Builds the network of a stored name.
 fn build(name: &str, config: &NetworkConfig) -> Result<Network, Failure> {
     let network = match name {
         "alexnet" => alexnet(config, LrnParameters::GOOGLENET),
@@ -278,15 +279,15 @@ fn wanted(
     Ok(names.zip(wanted).collect())
 }
 
-/// Holds all that launches write to the layer that it is.
+/// Compares the outputs of all launches with the statistics of their layers.
 fn lines(
     network: &Network,
     traced: &[(usize, Vec<f64>)],
     wanted: &HashMap<String, Statistics>,
     dtype: DType,
 ) -> Result<Vec<Line>, Failure> {
-    // A launch's tensors in the order of a trace: those between launches as they are made, the
-    // output's at the end.
+    // The names of a launch's tensors in the order of a trace: intermediates in the order of their
+    // writing, the outputs at the end.
     let nodes = network.graph().nodes();
     let mut names: Vec<(bool, usize, &str)> = Vec::new();
     for (launch, node) in nodes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `nets`: whole networks, naive against bottlenecked: counted, run, checked, and drawn.
+//! `nets`: whole networks, naive and bottlenecked: counted, run, checked, and drawn.
 
 mod full;
 mod plot;
@@ -19,7 +19,7 @@ use crate::output::{Align, JsonFile, Progress, grouped, number, say, table};
 use crate::tuning;
 use run::{ALWAYS_FULL, Checked, EMULATED_FUSED_MACS, EMULATED_MACS, Lowered, Row, Session};
 
-/// Images for which times are predicted, or measured on a GPU.
+/// Number of images for which times are predicted, or measured on a GPU.
 const FULL_BATCH: usize = 128;
 
 /// Seed of the weights.
@@ -77,7 +77,7 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
     finish(&rows)
 }
 
-/// The form that suits a type: f32 is strict, on CUDA cores; the others run on tensor cores.
+/// The configuration that suits a type: strict f32 on CUDA cores, other types on tensor cores.
 fn config(n: usize, image: usize, dtype: DType) -> NetworkConfig {
     match dtype {
         DType::F32 => NetworkConfig::new(n, image),
@@ -85,7 +85,7 @@ fn config(n: usize, image: usize, dtype: DType) -> NetworkConfig {
     }
 }
 
-/// Prints the table and how to read it.
+/// Prints the table and its legend.
 fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), Failure> {
     let headings = [
         ("network", Align::Left),
@@ -137,7 +137,7 @@ fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), F
     Ok(())
 }
 
-/// Says what the checks look at, and what they do not.
+/// Prints what the checks cover, and what they do not.
 fn how_checked(gpu: &Gpu, args: &NetsArgs) -> Result<(), Failure> {
     if args.count_only {
         return say("Nothing ran, and nothing was checked.");
@@ -229,12 +229,12 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
     ]
 }
 
-/// One picture of so many rows and columns.
+/// Text of an image size.
 fn at(image: usize) -> String {
     format!("1 x {image} x {image}")
 }
 
-/// A row in JSON; what is unknown is null.
+/// Converts a row to JSON; unknown values are null.
 fn row_json(row: &Row) -> Value {
     let best = row.best();
     let separate = lowered_json(&row.separate);
@@ -259,7 +259,7 @@ fn row_json(row: &Row) -> Value {
     joined([separate, checked, more])
 }
 
-/// A network in separate launches, or in fused ones.
+/// Converts a network in separate or fused launches to JSON.
 fn lowered_json(lowered: &Lowered) -> Value {
     json!({
         "launches": lowered.launches,
@@ -269,7 +269,7 @@ fn lowered_json(lowered: &Lowered) -> Value {
     })
 }
 
-/// A network in fused launches, and what its batch showed where that ran.
+/// Converts a network in fused launches to JSON, with the check of its batch where that ran.
 fn fused_json(fused: &Lowered) -> Value {
     let norm_error = json!({
         "verified": fused.norm_error.map(|norm_error| norm_error.is_near()),
@@ -279,7 +279,7 @@ fn fused_json(fused: &Lowered) -> Value {
     joined([lowered_json(fused), norm_error])
 }
 
-/// The members of several objects in one.
+/// Merges the members of several objects into one.
 fn joined<const N: usize>(objects: [Value; N]) -> Value {
     let mut all = Map::new();
     for object in objects {
@@ -290,7 +290,7 @@ fn joined<const N: usize>(objects: [Value; N]) -> Value {
     Value::Object(all)
 }
 
-/// Result of one picture.
+/// Converts the check of one image to JSON.
 fn checked_json(checked: &Checked) -> Value {
     json!({
         "checked_image": checked.image,
@@ -302,7 +302,7 @@ fn checked_json(checked: &Checked) -> Value {
     })
 }
 
-/// The last line, and a failure if a check failed.
+/// Prints the last line; returns a failure if a check failed.
 fn finish(rows: &[Row]) -> Result<(), Failure> {
     let (mut count, mut batches, mut failed) = (0, 0, 0);
     for row in rows {

@@ -1,4 +1,4 @@
-//! The well-known picture: accuracy against operations, the area of a circle its parameters.
+//! The chart of accuracy against operations; the area of a circle shows the parameters.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::exit::Failure;
 
 const SIZE: (u32, u32) = (900, 620);
 
-/// Square pixels of a circle for each parameter.
+/// Area of a circle per parameter, in square pixels.
 const AREA: f64 = 6_000.0 / 138e6;
 
 const COLOURS: [RGBColor; 6] = [
@@ -21,10 +21,10 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0x97, 0x66, 0x11),
 ];
 
-/// One circle.
+/// A circle of the chart.
 struct Mark {
     name: &'static str,
-    /// Thousand millions of operations.
+    /// Operations, in units of 10^9.
     operations: f64,
     top1: f64,
     parameters: f64,
@@ -43,7 +43,7 @@ pub fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
             })
         })
         .collect();
-    // The large ones first, so that they hide none.
+    // Large circles are drawn first, so that they cover no small ones.
     circles.sort_by(|a, b| b.parameters.total_cmp(&a.parameters));
     let mut text = String::new();
     let failed = |error: &dyn std::fmt::Display| {

@@ -16,67 +16,66 @@ use crate::exit::Failure;
 /// Samples of a pass on a GPU; their median counts.
 const SAMPLES: usize = 11;
 
-/// Multiplications of a pass that the emulator is given at full size: what takes it seconds rather
-/// than minutes.
+/// Limit of a pass's multiplications on the emulator at full size: seconds rather than minutes.
 pub const EMULATED_MACS: u64 = 2_000_000_000;
 
-/// The same for fused launches, whose networks it computes in separate ones as well.
+/// The same limit for fused launches, whose networks are computed in separate launches as well.
 pub const EMULATED_FUSED_MACS: u64 = 500_000_000;
 
-/// Networks that, as published, the emulator computes at full size though they are larger than
-/// that.
+/// Published networks that the emulator computes at full size although they exceed the limit.
 pub const ALWAYS_FULL: [&str; 1] = ["ResNet-50"];
 
 /// Result of one network.
 pub struct Row {
     pub entry: &'static Entry,
-    /// Multiplications for one picture of full size.
+    /// Multiplications for one image of full size.
     pub macs: u64,
     pub parameters: u64,
     pub batch: usize,
-    /// Each layer by itself.
+    /// The network with one launch per layer.
     pub separate: Lowered,
-    /// Result of one picture; `None` if nothing is checked.
+    /// Check of one image in separate launches; `None` if nothing is checked.
     pub checked: Option<Checked>,
-    /// With launches put together where the model says that it pays; `None` if it says so nowhere.
+    /// The network fused where the model ranks the fused launch first; `None` if it does so
+    /// nowhere.
     pub fused: Option<Lowered>,
-    /// Result of one picture with every fusion that a kernel accepts; `None` if there are none, or
+    /// Check of one image with every fusion that a kernel accepts; `None` if there are none, or
     /// nothing is checked.
     pub fitting: Option<Checked>,
 }
 
-/// A network as launches.
+/// A network lowered to launches.
 pub struct Lowered {
     pub launches: usize,
-    /// For the batch, at full size.
+    /// Predicted time of the batch at full size.
     pub predicted_us: f64,
-    /// For the batch, at full size, on a GPU.
+    /// Measured time of the batch at full size, on a GPU.
     pub time: Option<PassTime>,
-    /// Of a fused network that was timed: the distance of the batch's logits from the unfused
-    /// one's.
+    /// For a fused network that was timed: distance of the batch's logits from the unfused
+    /// network's.
     pub norm_error: Option<NormError>,
 }
 
 impl Lowered {
-    /// Fault of the timed result, if any.
+    /// Description of the timed result's failure, if any.
     pub fn failure(&self) -> Option<String> {
         far(self.norm_error)
     }
 }
 
-/// One picture's way through a network.
+/// Check of one image in a network.
 pub struct Checked {
-    /// Rows and columns of the picture.
+    /// Rows and columns of the image.
     pub image: usize,
     pub launches: usize,
-    /// Each launch within its own bound of the f64 reference.
+    /// Check of each launch within its own bound of the f64 reference.
     pub check_result: CheckResult,
-    /// Of a fused network: the distance of its logits from the unfused one's.
+    /// For a fused network: distance of its logits from the unfused network's.
     pub norm_error: Option<NormError>,
 }
 
 impl Checked {
-    /// Fault, if any.
+    /// Description of the failure, if any.
     pub fn failure(&self) -> Option<String> {
         self.check_result
             .failure
@@ -85,7 +84,7 @@ impl Checked {
     }
 }
 
-/// Says how far logits are, if that is too far.
+/// Text for logits whose distance exceeds the bound.
 fn far(norm_error: Option<NormError>) -> Option<String> {
     let norm_error = norm_error.filter(|norm_error| !norm_error.is_near())?;
     Some(format!(
@@ -94,7 +93,7 @@ fn far(norm_error: Option<NormError>) -> Option<String> {
 }
 
 impl Row {
-    /// In fused launches where there are such.
+    /// The network in fused launches if there are any, else in separate ones.
     pub fn best(&self) -> &Lowered {
         self.fused.as_ref().unwrap_or(&self.separate)
     }
@@ -114,7 +113,7 @@ pub struct Session<'a> {
     gpu: &'a Gpu,
     tuning: &'a Tuning,
     args: &'a NetsArgs,
-    /// The one stream of all work, which can be captured.
+    /// The stream of all work, which can be captured.
     stream: Arc<CudaStream>,
 }
 
@@ -164,7 +163,7 @@ impl<'a> Session<'a> {
         network.map_err(Failure::input)
     }
 
-    /// The network in fewer launches, if that is possible.
+    /// Fuses the network, if any fusion is possible.
     fn fuse(&self, network: &Network, fusion: FusePolicy) -> Result<Option<Network>, Failure> {
         let fused = network.clone().fused(self.gpu.capability(), fusion);
         let fused = fused.map_err(Failure::input)?;
@@ -172,8 +171,7 @@ impl<'a> Session<'a> {
         Ok(fewer.then_some(fused))
     }
 
-    /// One picture through separate launches, and through all fused ones that there are kernels
-    /// for.
+    /// Checks one image in separate launches, and with every fusion that a kernel accepts.
     fn checks<T: Stored>(
         &self,
         entry: &Entry,
@@ -197,7 +195,7 @@ impl<'a> Session<'a> {
         Ok((separate, Some(checked)))
     }
 
-    /// Rows and columns of the picture to check.
+    /// Rows and columns of the image to check.
     fn image(&self, entry: &Entry, full: bool) -> usize {
         let emulated = self.gpu.kind() == DeviceKind::Emulator;
         match self.args.size {
@@ -207,7 +205,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A network counted, and on a GPU timed; the logits of what was timed.
+    /// Lowers a network and, on a GPU, times it; returns the logits of the timed pass too.
     fn lowered<T: Stored>(
         &self,
         network: &Network,
@@ -239,8 +237,8 @@ impl<'a> Session<'a> {
             .map_err(Failure::device)
     }
 
-    /// One picture through the network: each launch within its own bound of the f64 reference. And
-    /// its logits.
+    /// Checks one image: each launch within its own bound of the f64 reference. Returns the logits
+    /// too.
     fn check<T: Stored>(
         &self,
         network: &Network,

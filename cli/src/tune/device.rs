@@ -14,22 +14,22 @@ use warpconv_testing::Stored;
 
 use super::search::{Measured, Measuring};
 
-/// The largest magnitude of operands: integers, so that all kernels' results are the same bits.
+/// The largest magnitude of operands: integers, so that all kernels' results are bitwise equal.
 const MAX: u32 = 2;
 
-/// Different operands; more of them repeat these.
+/// Number of different operand elements; longer operands repeat these.
 const DRAWN: usize = 1 << 18;
 
-/// Elements of the result that are compared.
+/// Maximum number of result elements that are compared.
 const COMPARED: usize = 1 << 22;
 
-/// Launches that are not measured.
+/// Number of warm-up launches, which are not measured.
 const WARM_UP: usize = 3;
 
-/// Microseconds that a sample lasts at least: events have half a microsecond's resolution.
+/// Minimum length of a sample in microseconds: events have a resolution of half a microsecond.
 const SAMPLE_US: f64 = 200.0;
 
-/// Launches of a sample at most.
+/// Maximum number of launches per sample.
 const MAX_LAUNCHES: f64 = 100.0;
 
 /// A candidate this many times slower than the best is not measured further.
@@ -47,7 +47,7 @@ pub struct Timing<'a, T> {
     indices: Option<CudaSlice<u8>>,
 }
 
-/// Elements to put into a buffer.
+/// Generated elements of a buffer.
 fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
     let few: Vec<T> = check::integers(len.min(DRAWN), MAX, seed)
         .into_iter()
@@ -63,7 +63,7 @@ fn filters<T: Stored>(conv: &Conv2d) -> Result<Vec<T>, Error> {
 }
 
 impl<'a, T: Stored> Timing<'a, T> {
-    /// A convolution's.
+    /// Operands of a convolution.
     pub fn conv(gpu: &'a Gpu, conv: &Conv2d, samples: usize) -> Result<Self, Error> {
         let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
         let bias = conv.bias().then(|| upload(conv.k(), 3));
@@ -80,7 +80,7 @@ impl<'a, T: Stored> Timing<'a, T> {
         })
     }
 
-    /// A pool's.
+    /// Operands of a pooling.
     pub fn pool(gpu: &'a Gpu, pool: &Pool2d, samples: usize) -> Result<Self, Error> {
         let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
         let indices = pool
@@ -98,7 +98,7 @@ impl<'a, T: Stored> Timing<'a, T> {
         })
     }
 
-    /// A fingerprint of what the last launch wrote.
+    /// A fingerprint of the last launch's output.
     fn result(&self) -> Result<u64, Error> {
         let all = self.gpu.download(&self.y)?;
         Ok(fingerprint(
@@ -108,7 +108,8 @@ impl<'a, T: Stored> Timing<'a, T> {
         ))
     }
 
-    /// Zeroes the output: what a kernel leaves out must not look as the one before it wrote it.
+    /// Zeroes the output, so that elements that a kernel leaves out differ from the previous
+    /// kernel's.
     fn clear(&mut self) -> Result<(), String> {
         self.gpu
             .stream()
@@ -192,8 +193,8 @@ impl<T: Stored> Measuring<Pool2d> for Timing<'_, T> {
     }
 }
 
-/// The median time of a launch in microseconds: of samples that each last long enough for the
-/// events' clock, after a few launches that are not measured.
+/// The median time of a launch in microseconds, after warm-up launches; each sample is long enough
+/// for the resolution of events.
 fn time(
     stream: &Arc<CudaStream>,
     samples: usize,
@@ -236,7 +237,7 @@ fn time(
     Ok(median(&mut times))
 }
 
-/// The middle one, or the mean of the two in the middle; infinite of none.
+/// The median: the middle value, or the mean of the two in the middle; infinite for no values.
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     match times {
@@ -245,7 +246,7 @@ fn median(times: &mut [f64]) -> f64 {
     }
 }
 
-/// A problem's launches on the emulator, counted: no times.
+/// A problem's launches on the emulator: counted, not timed.
 pub struct Counting<'a> {
     /// The emulator.
     pub gpu: &'a Gpu,
@@ -303,7 +304,7 @@ impl Measuring<Pool2d> for Counting<'_> {
     }
 }
 
-/// FNV-1a over words.
+/// FNV-1a hash of words.
 fn fingerprint(words: impl Iterator<Item = u64>) -> u64 {
     words.fold(0xcbf2_9ce4_8422_2325, |print, word| {
         (print ^ word).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! `tune`: every candidate of a problem measured on this device, and the winners kept for plans.
+//! `tune`: measures every candidate of a problem on this device, and stores the fastest for plans.
 
 mod device;
 mod search;
@@ -55,7 +55,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
         context.report(listed, &found)?;
         failed += usize::from(found.tuned_kernel.is_none());
         if let (Some(tuned_kernel), Some(path)) = (found.tuned_kernel, &path) {
-            // After each problem: what was measured stays if something ends the program.
+            // Stored after each problem: results survive if the program is interrupted.
             let mut tuning = Tuning::new(context.gpu.card());
             tuning.insert(&notation(listed), tuned_kernel);
             save(&tuning, path)?;
@@ -84,7 +84,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
     }
 }
 
-/// Checks whether the device can measure what is asked for.
+/// Checks that the device can measure the quantity of the options.
 fn check_measure(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
     match (kind, by) {
         (DeviceKind::Emulator, ByArg::Time) => Err(Failure::Input(
@@ -102,7 +102,7 @@ fn check_measure(kind: DeviceKind, by: ByArg) -> Result<(), Failure> {
     }
 }
 
-/// The file that winners are kept in.
+/// The path of the tuning file.
 fn file(global: &Global) -> Result<std::path::PathBuf, Failure> {
     tuning::path(global).ok_or_else(|| {
         Failure::Input(
@@ -111,7 +111,7 @@ fn file(global: &Global) -> Result<std::path::PathBuf, Failure> {
     })
 }
 
-/// Adds winners to the file; one that is damaged is replaced, and the user told.
+/// Adds the fastest kernels to the file; a damaged file is replaced, with a warning.
 fn save(tuning: &Tuning, path: &Path) -> Result<(), Failure> {
     if let Err(error) = Tuning::read(path, tuning.card().clone()) {
         tuning::warn(format_args!("{error}"));
@@ -176,7 +176,7 @@ impl Context<'_> {
         Ok(search(&plans, &mut measuring, step))
     }
 
-    /// Prints what came of a problem.
+    /// Prints the results of a problem.
     fn report(&self, listed: &Listed, found: &Search) -> Result<(), Failure> {
         let best = found.tuned_kernel.map(|tuned_kernel| tuned_kernel.amount);
         let unit = match self.args.by {
@@ -237,7 +237,7 @@ impl Context<'_> {
     }
 }
 
-/// Choice of the plan without measurements.
+/// Text of the plan's choice without measurements.
 fn instead(first: &Tried, best: f64) -> String {
     let kernel = name(&first.kernel.kernel().name(), first.split_k);
     match &first.outcome {
@@ -249,7 +249,7 @@ fn instead(first: &Tried, best: f64) -> String {
     }
 }
 
-/// A candidate's name.
+/// Text of a candidate.
 fn name(kernel: &str, split_k: u32) -> String {
     match split_k {
         1 => kernel.to_owned(),
@@ -257,7 +257,7 @@ fn name(kernel: &str, split_k: u32) -> String {
     }
 }
 
-/// An amount as it is printed.
+/// Formats a measured amount.
 fn show(by: ByArg, amount: f64) -> String {
     match by {
         ByArg::Time => format!("{amount:.2}"),
@@ -265,7 +265,7 @@ fn show(by: ByArg, amount: f64) -> String {
     }
 }
 
-/// The problem as tuning files name it.
+/// The problem in the notation of tuning files.
 fn notation(listed: &Listed) -> String {
     match &listed.problem {
         Problem::Conv(conv) => conv.to_string(),

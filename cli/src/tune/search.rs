@@ -1,46 +1,45 @@
-//! Measuring a problem's candidates one after the other, whatever measures them.
+//! Search for the fastest candidate of a problem, independent of the measured quantity.
 
 use warpconv::Error;
 use warpconv::kernels::KernelId;
 use warpconv::plan::{Capability, Limits, Measure, Operation, Plan, TunedKernel};
 
-/// Numbers of blocks that share a tile's sum which are tried.
+/// Split-K values that are tried.
 const SPLITS: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32];
 
 /// Result of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Microseconds or instructions: less is better.
+    /// Microseconds or instructions: smaller is better.
     pub amount: f64,
-    /// A fingerprint of the result. Operands are integers, so that all kernels must agree to the
-    /// bit.
+    /// A fingerprint of the result. Operands are integers, so that all kernels must agree bitwise.
     pub result: u64,
 }
 
-/// Something that runs plans and says how well they do.
+/// Runs and measures plans.
 pub trait Measuring<P> {
     /// Quantity that is compared.
     fn by(&self) -> Measure;
 
-    /// Runs a plan. `best` is the least amount so far: what is far beyond it need not be measured
-    /// well.
+    /// Runs a plan. `best` is the least amount so far: a plan far beyond it may be measured
+    /// roughly.
     ///
     /// # Errors
-    /// One sentence that says why there is no result.
+    /// One sentence with the reason why there is no result.
     fn measure(&mut self, plan: &Plan<P>, best: Option<f64>) -> Result<Measured, String>;
 
-    /// Returns whether it can go on after an error.
+    /// Returns whether measuring can continue after an error.
     fn usable(&self) -> bool {
         true
     }
 }
 
-/// A candidate and what came of it.
+/// A candidate and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
     /// The kernel.
     pub kernel: KernelId,
-    /// Blocks that share a tile's sum.
+    /// Number of partial sums per output tile.
     pub split_k: u32,
     /// Measurements, or the reason why there are none.
     pub outcome: Result<Measured, String>,
@@ -49,19 +48,19 @@ pub struct Tried {
 /// Outcome of a problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
-    /// The candidates: what the plan would take without measurements first, then those that were
-    /// measured, the best first, then those that failed.
+    /// The candidates: first the plan's choice without measurements, then those that were measured,
+    /// the best first, then those that failed.
     pub tried: Vec<Tried>,
-    /// The best of them; `None` if none ran, or if they disagree about the result.
+    /// The best of them; `None` if none ran, or if their results disagree.
     pub tuned_kernel: Option<TunedKernel>,
     /// The candidates whose results differ from the first's.
     pub disagree: Vec<(KernelId, u32)>,
-    /// True if the device was lost on the way.
+    /// True if the device was lost during the search.
     pub lost: bool,
 }
 
-/// The candidates of a problem: what the plan takes first, then the other kernels in the order of
-/// their ranks, each with every number of splits that it accepts.
+/// The candidates of a problem: the plan's choice first, then the other kernels in the order of
+/// their ranks, each with every split-K that it accepts.
 ///
 /// # Errors
 /// As [`Plan::new`] if no kernel accepts.
@@ -84,7 +83,7 @@ pub fn candidates<P: Operation>(
                 split_k: Some(split_k),
                 ..*limits
             };
-            // Most kernels take few of these numbers.
+            // Most kernels accept few of these values.
             all.extend(Plan::within(problem, capability, &named));
         }
     }
@@ -118,7 +117,7 @@ pub fn search<P: Operation>(
     best_of(tried, lost, measuring.by())
 }
 
-/// Converts what is no amount into an error: nothing may win by it.
+/// Converts an invalid amount into an error, so that it cannot be the best.
 fn sane(measured: Measured) -> Result<Measured, String> {
     if measured.amount >= 0.0 && measured.amount.is_finite() {
         Ok(measured)
@@ -142,7 +141,7 @@ fn best_of(mut tried: Vec<Tried>, lost: bool, by: Measure) -> Search {
         Err(_) => f64::INFINITY,
     };
     if let Some((_, others)) = tried.split_first_mut() {
-        // Stable: of equals the one with the better rank comes first.
+        // The sort is stable: of equal candidates the one with the better rank comes first.
         others.sort_by(|a, b| amount(a).total_cmp(&amount(b)));
     }
     let measured = tried.iter().filter(|tried| tried.outcome.is_ok());
@@ -168,7 +167,7 @@ mod tests {
     use super::*;
     use warpconv::problem::Conv2d;
 
-    /// Says what a table says, by the candidates' places.
+    /// Returns amounts from a table, in the order of the candidates.
     struct Table {
         amounts: Vec<Result<Measured, String>>,
         next: usize,
