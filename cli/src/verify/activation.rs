@@ -8,26 +8,26 @@ use warpconv_testing::reference;
 use super::graph::{self, Op};
 use super::lower::Storage;
 
-/// A subsampling as a case says it.
+/// Parameters of a subsampling in a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Subsampling {
     /// Rows and columns.
     pub window: [usize; 2],
     /// Rows and columns between two windows.
     pub stride: [usize; 2],
-    /// True if a window's mean is taken, not its sum.
+    /// True for the mean of a window, false for its sum.
     pub mean: bool,
     pub activation: Activation,
 }
 
-/// `tanh`: `amplitude * tanh(slope * x)`, both 1 unless said.
+/// Parses `tanh`: `amplitude * tanh(slope * x)`, both 1 by default.
 pub fn tanh(params: &Value) -> Result<Op, String> {
     let [amplitude, slope] = scales(params)?;
     Ok(Op::Tanh { amplitude, slope })
 }
 
-/// `subsample`: `kernel`, `stride` (the kernel unless said), `mean` (false), and an `activation`:
-/// `none`, `relu` or `tanh` with its `amplitude` and `slope`.
+/// Parses `subsample`: `kernel`, `stride` (the kernel by default), `mean` (false), and an
+/// `activation`: `none`, `relu` or `tanh` with its `amplitude` and `slope`.
 pub fn subsample(params: &Value) -> Result<Op, String> {
     let window = graph::pair(params, "kernel")?;
     let given = |name: &str| params.get(name).filter(|value| !value.is_null());
@@ -60,7 +60,7 @@ pub fn subsample(params: &Value) -> Result<Op, String> {
     }))
 }
 
-/// Amplitude and slope.
+/// Parses amplitude and slope.
 fn scales(params: &Value) -> Result<[f64; 2], String> {
     let scale = |name: &str| match params.get(name) {
         None | Some(Value::Null) => Ok(1.0),
@@ -69,7 +69,7 @@ fn scales(params: &Value) -> Result<[f64; 2], String> {
     Ok([scale("amplitude")?, scale("slope")?])
 }
 
-/// The tangent of a tensor, into a slice of another if that is so.
+/// The problem of a tanh layer, whose output may be a slice of another tensor.
 pub fn tanh_problem(
     x: [usize; 4],
     storage: Storage,
@@ -87,7 +87,7 @@ pub fn tanh_problem(
 }
 
 impl Subsampling {
-    /// The subsampling of a tensor, into a slice of another if that is so.
+    /// The problem of the subsampling, whose output may be a slice of another tensor.
     pub fn problem(
         &self,
         x: [usize; 4],

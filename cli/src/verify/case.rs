@@ -1,5 +1,5 @@
-//! Cases of `case.json`: golden ones (PyTorch's operators) here, ONNX's in [`onnx`], read into
-//! graphs with their expected results.
+//! Cases of `case.json`, read into graphs with their expected results: golden ones (PyTorch's
+//! operators) here, ONNX's in [`onnx`].
 
 mod onnx;
 
@@ -17,54 +17,54 @@ use warpconv_testing::case_files::npy;
 /// A case to run.
 #[derive(Debug)]
 pub struct Case {
-    /// The operation as the case names it.
+    /// The operation's name in the case.
     pub op: String,
     /// Layers to compute.
     pub layers: Vec<Layer>,
-    /// True if the layers are parts of one operation, `conv2d+add+relu`: its result is rounded
-    /// once, so only its fused form is held to it.
+    /// True if the layers are parts of one operation, such as `conv2d+add+relu`. Its result is
+    /// rounded once, so only the fused form is compared with it.
     pub one_operation: bool,
-    /// Inputs and filters.
+    /// Stored inputs and filters.
     pub tensors: HashMap<String, Tensor>,
-    /// Results to compare with.
+    /// Stored results to compare with.
     pub expected: Vec<Expected>,
-    /// Types that the case names.
+    /// Types in the case.
     pub dtypes: Vec<DType>,
-    /// Modes in which f32 may be multiplied to give its results.
+    /// Modes of f32 multiplication that suit the stored results.
     pub maths: &'static [Math],
-    /// Types that it names and this crate has no kernels for.
+    /// Types in the case for which this crate has no kernels.
     pub other_dtypes: Vec<String>,
 }
 
 /// Outcome of reading a case.
 #[derive(Debug)]
 pub enum Read {
-    /// It can be run.
+    /// A case that can be run.
     Case(Box<Case>),
-    /// It is something that the crate does not do.
+    /// A case that this crate does not support, with the reason.
     Skip(String),
 }
 
 /// A stored result.
 #[derive(Debug)]
 pub struct Expected {
-    /// The tensor of the graph.
+    /// Name of the tensor in the graph.
     pub tensor: String,
-    /// Its stored values. Indices are rows * width + columns within the plane.
+    /// Its stored values. Indices are row * width + column within the plane.
     pub values: Tensor,
-    /// Acceptance of a result, per type or mode (`tf32`). A type without an entry is judged by the
-    /// f64 reference instead.
+    /// Acceptance of a result, per type or mode (`tf32`). Types without an entry are compared with
+    /// the f64 reference.
     pub acceptance: HashMap<&'static str, Acceptance>,
 }
 
 /// Rule by which a result is accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Acceptance {
-    /// Not looked at.
+    /// Not compared.
     Skip,
     /// Equal to the reference, rounded once to the type.
     Exact,
-    /// Element by element, and as a whole.
+    /// Within a bound per element, and within a bound of the whole.
     Close {
         atol: Option<f64>,
         rtol: f64,
@@ -72,7 +72,7 @@ pub enum Acceptance {
     },
 }
 
-/// The name under which the indices of a maximum are kept.
+/// The name under which the indices of a max pooling are kept.
 pub fn indices_of(tensor: &str) -> String {
     format!("{tensor}#indices")
 }
@@ -96,8 +96,7 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
     };
     let mut tensors = HashMap::new();
     for (name, description) in members(json, "inputs")? {
-        // Gradients that come in are no inputs of a forward pass, nor are the classes that a loss
-        // is computed for.
+        // Incoming gradients are not inputs of a forward pass, nor are the class labels of a loss.
         if !matches!(name.as_str(), "dy" | "labels") {
             tensors.insert(name.clone(), stored(folder, name, description)?);
         }
@@ -107,8 +106,7 @@ fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
         .map(|layer| layer.output.clone())
         .ok_or("`graph` has no layer")?;
     let (dtypes, mut other_dtypes) = golden_dtypes(json)?;
-    // tf32 is f32 multiplied in another way; a case that does not name it has operands that it
-    // cannot hold.
+    // tf32 is a mode of f32; a case that does not list it has operands that tf32 cannot hold.
     let maths: &[Math] = match other_dtypes.iter().any(|name| name == "tf32") {
         true => &Math::ALL,
         false => &[Math::Strict],
@@ -147,7 +145,7 @@ fn golden_results(folder: &Path, json: &Value, y: &str) -> Result<Vec<Expected>,
     Ok(expected)
 }
 
-/// The types that a golden case names: those of the crate, and others.
+/// The types of a golden case: those of the crate, and the names of others.
 fn golden_dtypes(json: &Value) -> Result<(Vec<DType>, Vec<String>), String> {
     let (mut dtypes, mut others) = (Vec::new(), Vec::new());
     for dtype in json
@@ -164,7 +162,7 @@ fn golden_dtypes(json: &Value) -> Result<(Vec<DType>, Vec<String>), String> {
     Ok((dtypes, others))
 }
 
-/// The layers of a golden case that is no graph: `conv2d+relu` is two.
+/// The layers of a golden case without a `graph`: `conv2d+relu` is two.
 fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
     let params = json.get("params").unwrap_or(&Value::Null);
     let inputs = json.get("inputs").unwrap_or(&Value::Null);
@@ -177,7 +175,7 @@ fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
     }
     let mut layers: Vec<Layer> = Vec::new();
     for (index, part) in op.split('+').enumerate() {
-        // A pool after a convolution has parameters of its own.
+        // A pooling after a convolution has its own parameters.
         let params = if index > 0 {
             params.get("pool").unwrap_or(params)
         } else {

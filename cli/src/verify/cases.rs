@@ -1,4 +1,4 @@
-//! Running cases and networks in every type, layout and kernel.
+//! Runs cases and networks in every type, layout and kernel.
 
 mod kernel_sampling;
 mod size;
@@ -27,19 +27,19 @@ use super::real::Network;
 use super::report::{Report, Steps, Variation};
 use crate::exit::Failure;
 
-/// Of a sum's error bound in f32, what tf32x3 may cost: three products for one, each addition cut
-/// at 2^-23 where f32 rounds to 2^-24, a fourth more additions for the instructions' own; see
-/// [`Math`].
+/// Factor on a sum's f32 error bound for tf32x3. It covers three products instead of one, additions
+/// truncated at 2^-23 instead of rounded to 2^-24, and a quarter more additions within
+/// instructions; see [`Math`].
 const THRICE: f64 = 8.0;
 
-/// Runs a case: every kernel that accepts any of its layers in turn.
+/// Runs a case with every kernel that accepts any of its layers.
 pub fn case(
     context: &Context,
     label: &str,
     case: &Case,
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
-    // Who names types does not ask for these.
+    // Unsupported types are reported only if the options name no types.
     for other in case
         .other_dtypes
         .iter()
@@ -76,7 +76,7 @@ pub fn case(
     Ok(())
 }
 
-/// Says it if no check since `before` is for want of what `--steps` asks for.
+/// Reports a case without any check since `before`, if `--steps` is the reason.
 fn nothing_cut(
     context: &Context,
     label: &str,
@@ -139,20 +139,20 @@ pub fn network(
     Ok(())
 }
 
-/// A case cut into launches and stored in one way.
+/// A case cut into launches, in one storage.
 pub(super) struct Prepared {
     pub steps: Vec<Step>,
     pub problems: Vec<Problem>,
     pub shapes: Shapes,
     pub storage: Storage,
-    /// The order of the filters if there are any, and how a graph is cut.
+    /// The layout of the filters if there are any, and the cut of a graph into launches.
     pub filter_layout: Option<FilterLayout>,
     pub cut: Option<Steps>,
 }
 
-/// The types, layouts, orders of filters and cuts that the options and the case leave. `every`: all
-/// pairs of them; if not, filters come in the order that goes with the layout, and graphs are fused
-/// only.
+/// The types, layouts, filter layouts and cuts that the options and the case permit. With `every`,
+/// all pairs of layouts; otherwise filters have the layout that matches the activations, and graphs
+/// are only fused.
 fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
     let select = &context.select;
     let natural = |layout| match layout {
@@ -161,7 +161,7 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
     };
     let cuts = match select.steps {
         _ if case.one_operation => vec![None],
-        // Only a whole inception module is cut in three.
+        // Only a whole inception module can run in three launches.
         Some(Steps::InThree) => Vec::new(),
         Some(only) => vec![Some(only)],
         None if every => Steps::ALL.map(Some).to_vec(),
@@ -179,7 +179,7 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
                 None if every && has_filters(case) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
                 None => vec![natural(layout)],
             };
-            // Without filters nothing is multiplied.
+            // Without filters there are no multiplications, hence no modes.
             let maths: Vec<Math> = select
                 .maths(dtype)
                 .filter(|math| case.maths.contains(math))
@@ -208,7 +208,7 @@ fn has_filters(case: &Case) -> bool {
         .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear))
 }
 
-/// Calls `check` for the case in each of these ways.
+/// Calls `check` for the case in each of the storages and cuts.
 fn each(
     context: &Context,
     label: &str,
@@ -227,7 +227,7 @@ fn each(
             .collect();
         if cut_in == Steps::Modules {
             let merged = modules(&steps, &shapes);
-            // What has no module was fused already.
+            // A graph without modules is the same as its fused form.
             if merged.len() == steps.len() {
                 continue;
             }
@@ -235,7 +235,7 @@ fn each(
         }
         let filter_layout = has_filters(case).then_some(storage.filter_layout);
         match lower(&steps, &mut shapes, storage) {
-            // A module that no kernel takes, of this type or layout, is several launches.
+            // Without a kernel for this type or layout, a module is several launches.
             Ok(problems) if !all_modules(&problems, &context.capability) => {}
             Ok(problems) if size::is_too_large(&context.select, &problems, &shapes) => {
                 report.skip(label, size::too_large(&context.select));
@@ -278,7 +278,7 @@ fn all_modules(problems: &[Problem], device: &Capability) -> bool {
 }
 
 impl Prepared {
-    /// Names a run with the kernel.
+    /// The variation of a run with the kernel, for the report.
     pub fn variation(&self, kernel: Option<KernelId>, split_k: Option<u32>) -> Variation {
         Variation {
             dtype: self.storage.dtype,
@@ -291,7 +291,7 @@ impl Prepared {
         }
     }
 
-    /// Runs it on the device.
+    /// Runs the case on the device.
     fn run(
         &self,
         context: &Context,
@@ -312,7 +312,7 @@ impl Prepared {
         executor.run(&case.tensors)
     }
 
-    /// Compares every result with what is stored of it, or with the reference.
+    /// Compares every result with the stored one, or with the reference.
     pub fn compare(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
         let mut worst = Stats::default();
         for expected in &case.expected {
@@ -354,7 +354,7 @@ impl Prepared {
         };
         let (dtype, rule) = match rule {
             Some(Acceptance::Skip) => return Ok(Stats::default()),
-            // An index is no number of the storage type.
+            // Indices are not values of the storage type.
             Some(Acceptance::Exact) if indices => (DType::F32, Tolerance::Exact),
             Some(Acceptance::Exact) => (dtype, Tolerance::Exact),
             Some(Acceptance::Close { atol, rtol, rel_l2 }) => {
@@ -366,9 +366,8 @@ impl Prepared {
             .map_err(|mismatch| mismatch.to_string())
     }
 
-    /// Bound for three products of tf32 per product of f32, as a multiple of the stored rule for
-    /// f32: exact inputs stay exact, a single convolution has its bound from the reference, a graph
-    /// eight times the error.
+    /// Acceptance for tf32x3, derived from the stored rule for f32. Exact results stay exact, a
+    /// single convolution is compared with the reference, a graph has eight times the bound.
     fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
         let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
         match f32_rule {
@@ -383,7 +382,7 @@ impl Prepared {
     }
 
     /// Compares the result of a single layer with the f64 reference of its rounded inputs, within
-    /// the bound that rounding its sums can cost: for types of which nothing is stored.
+    /// the rounding bound of its sums: for types without stored rules.
     fn judge_by_reference(
         &self,
         case: &Case,
@@ -465,7 +464,7 @@ impl Prepared {
         compared.map_err(|mismatch| mismatch.to_string())
     }
 
-    /// Judges the classes that a network chose.
+    /// Checks the classes of a network.
     fn classes(&self, network: &Network, ran: &Ran, stats: Stats) -> Result<String, String> {
         let expected = network
             .case
@@ -473,7 +472,7 @@ impl Prepared {
             .first()
             .ok_or("no logits are stored")?;
         let got = ran.tensors.get(&expected.tensor).ok_or("no logits")?;
-        // In f32 there is no slack: the reference's classes are right or the arithmetic is wrong.
+        // f32 has no slack: a class other than the reference's is an error of the arithmetic.
         let slack = if self.storage.dtype == DType::F32 {
             0.0
         } else {
@@ -485,7 +484,7 @@ impl Prepared {
     }
 }
 
-/// A tensor as the storage type holds it.
+/// A tensor rounded to the storage type.
 fn rounded(tensors: &Tensors, name: Option<&String>, dtype: DType) -> Option<Vec<f64>> {
     let tensor = tensors.get(name?)?;
     Some(

@@ -8,11 +8,12 @@ use warpconv::files;
 
 use crate::exit::Failure;
 
-/// Folders inside folders are searched this deep.
+/// Maximum depth of nested folders.
 const MAX_DEPTH: usize = 8;
-/// Problems of a shape file at most; all of benchdnn's own together have a tenth.
+/// Maximum number of problems in a shape file; all of benchdnn's files together have a tenth.
 const MAX_PROBLEMS: usize = 100_000;
-/// Bytes of a problem at most, several times those of one with every field, word and a long name.
+/// Maximum length of a problem in bytes, several times that of one with every field, every word and
+/// a long name.
 const MAX_BYTES: usize = 4096;
 
 /// One thing to verify.
@@ -20,7 +21,7 @@ const MAX_BYTES: usize = 4096;
 pub enum Source {
     /// A folder with `case.json`: a golden case, an ONNX case or a trained network.
     Case(PathBuf),
-    /// A picture for SqueezeNet, with the weights and `expected.json` beside it.
+    /// An image for SqueezeNet, with the weights and `expected.json` in the same folder.
     Picture(PathBuf),
     /// A folder with `graph.json`: a network whose weights are generated, not stored.
     Generated(PathBuf),
@@ -40,7 +41,7 @@ pub struct ShapeLine {
 }
 
 impl Source {
-    /// Name of the source in reports, which `verify` takes to run it alone.
+    /// Name of the source in reports; `verify` accepts it to run the source alone.
     pub fn label(&self) -> String {
         match self {
             Source::Case(path) | Source::Picture(path) | Source::Generated(path) => {
@@ -50,14 +51,14 @@ impl Source {
         }
     }
 
-    /// Returns whether the user's filter lets it through.
+    /// Returns whether the user's filter matches the source.
     pub fn matches(&self, filter: &str) -> bool {
         let in_text = matches!(self, Source::Shape(shape) if shape.text.contains(filter));
         in_text || self.label().contains(filter)
     }
 }
 
-/// Every case under the paths, in order of path and name; a path without any is an error.
+/// Finds every case under the paths, in order of path and name; a path without cases is an error.
 pub fn discover(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     for path in paths {
@@ -77,7 +78,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-/// A path that is no folder: a case.json, a shape file, or a line of one.
+/// Adds the sources of a file: a case.json, a shape file, or a line of one.
 fn file(path: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
     if path.is_file() {
         if path.file_name().is_some_and(|name| name == "case.json") {
@@ -110,7 +111,7 @@ fn file(path: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    // A pipe, or what the reading refuses.
+    // Other file types, such as pipes, are rejected on reading.
     sources.extend(shape_lines(path)?.into_iter().map(Source::Shape));
     Ok(())
 }
@@ -122,8 +123,7 @@ pub fn file_and_line(path: &Path) -> Option<(PathBuf, usize)> {
     file.is_file().then_some((file, line.parse().ok()?))
 }
 
-/// Searches a folder that was not `seen` yet: links may lead to it in any number of ways, and back
-/// to itself.
+/// Searches a folder that was not `seen` yet: links may lead to it several times, and form cycles.
 fn walk(
     folder: &Path,
     depth: usize,
@@ -137,8 +137,8 @@ fn walk(
     if !seen.insert(folder.canonicalize().map_err(failure)?) {
         return Ok(());
     }
-    // Whatever they are: a pipe or a device of that name is refused where it is read, not passed
-    // over.
+    // The file type is not tested: a pipe or a device of that name is rejected on reading, not
+    // ignored.
     if folder.join("case.json").exists() {
         sources.push(Source::Case(folder.to_owned()));
         return Ok(());
@@ -173,7 +173,7 @@ fn walk(
 }
 
 /// The problems of a shape file: one per line; `#` starts a comment. benchdnn's own options
-/// (`--batch=...`) are passed over, since they say how its driver runs a problem, not which.
+/// (`--batch=...`) are ignored: they control how its driver runs a problem.
 pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
     let text = files::text(file, files::SHAPES).map_err(|error| Failure::File {
         path: file.to_owned(),
@@ -214,7 +214,7 @@ pub fn shape_lines(file: &Path) -> Result<Vec<ShapeLine>, Failure> {
 mod tests {
     use super::*;
 
-    /// A folder of its own for a test, removed at the end.
+    /// A temporary folder for a test, removed at the end.
     struct Scratch(PathBuf);
 
     impl Scratch {

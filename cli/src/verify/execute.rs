@@ -1,8 +1,8 @@
-//! Running the steps of a graph on the device, one checked launch after another.
+//! Runs the steps of a graph on the device, one checked launch after another.
 //!
-//! Every launch goes through the crate's checking harness: fresh buffers with canaries around them,
-//! the output poisoned, the gaps of a slice checked to be untouched. Values travel between launches
-//! through the host, rounded to the storage type by the launch that made them.
+//! Every launch uses the checked runs of `warpconv_testing`: fresh buffers between guards, a
+//! poisoned output, and a check that the gaps of a slice are untouched. Values pass between
+//! launches through the host, rounded to the storage type by the launch that computed them.
 
 use std::collections::HashMap;
 
@@ -30,23 +30,23 @@ pub struct Executor<'a> {
     pub shapes: &'a Shapes,
     /// Type to which steps on the host round their results.
     pub dtype: DType,
-    /// Taken by every step whose problem it accepts; the others take their plan's.
+    /// Kernel for every step whose problem it accepts; other steps use their plan's.
     pub kernel: Option<KernelId>,
-    /// Blocks that share the sum of a tile, wherever the kernel can.
+    /// Split-K for every step whose kernel accepts it.
     pub split_k: Option<u32>,
 }
 
 /// Result of a run.
 pub struct Ran {
     pub tensors: Tensors,
-    /// The kernel of each convolution, in order, and how many blocks shared the sum of a tile.
+    /// The kernel and the split-K of each convolution, in order.
     pub convs: Vec<(KernelId, u32)>,
-    /// Steps that ran on the host and are arithmetic, not copies.
+    /// Arithmetic steps that ran on the host, copies excluded.
     pub host: Vec<&'static str>,
 }
 
 impl Executor<'_> {
-    /// Runs every step; `given` holds inputs and filters.
+    /// Runs every step; `given` contains inputs and filters.
     pub fn run(&self, given: &Tensors) -> Result<Ran, String> {
         let mut ran = Ran {
             tensors: HashMap::new(),
@@ -143,7 +143,7 @@ impl Executor<'_> {
         }
     }
 
-    /// A step that keeps the extents and has no weights.
+    /// Runs a step that keeps the extents and has no weights.
     fn map<P: Unary>(
         &self,
         problem: &P,
@@ -156,7 +156,7 @@ impl Executor<'_> {
         check::run_unary(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
     }
 
-    /// A whole bottleneck.
+    /// Runs a whole bottleneck in one launch.
     fn bottleneck(
         &self,
         step: &Step,
@@ -190,7 +190,7 @@ impl Executor<'_> {
         check::run_bottleneck(self.gpu, &plan, &operands).map_err(|error| error.to_string())
     }
 
-    /// The plan of a problem: with the forced kernel if that accepts it.
+    /// The plan of a problem: with the forced kernel if that accepts the problem.
     fn plan<P: Operation>(&self, problem: &P) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
         let forced = |split_k| {
@@ -210,7 +210,7 @@ impl Executor<'_> {
         }
     }
 
-    /// A step that the crate has no kernel for.
+    /// Computes a step on the host for which the crate has no kernel.
     fn host(&self, step: &Step, given: &Tensors, ran: &mut Ran) -> Result<Vec<f64>, String> {
         let inputs = &step.layer.inputs;
         match &step.layer.op {
@@ -243,15 +243,15 @@ impl Executor<'_> {
     }
 }
 
-/// A tensor by its name.
+/// Finds a tensor by its name.
 fn find<'t>(given: &'t Tensors, made: &'t Tensors, name: &str) -> Result<&'t Tensor, String> {
     made.get(name)
         .or_else(|| given.get(name))
         .ok_or_else(|| format!("no tensor `{name}`"))
 }
 
-/// Positions in windows as rows * width + columns in the plane, -1 for a window without any
-/// element.
+/// Converts positions in windows to row * width + column in the plane; -1 for a window without
+/// elements.
 pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
     let (padding, [stride_h, stride_w], [dilation_h, dilation_w]) =
         (pool.padding(), pool.stride(), pool.dilation());
@@ -264,7 +264,7 @@ pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
             usize::from(position) % pool.s(),
         );
         let (p, q) = (output / pool.q() % pool.p(), output % pool.q());
-        // As floats: a wrong position may lie before the plane, and is then reported, not wrapped.
+        // In floating point: a wrong position before the plane is then reported instead of wrapped.
         let row = (p * stride_h + r * dilation_h) as f64 - padding.top as f64;
         let column = (q * stride_w + s * dilation_w) as f64 - padding.left as f64;
         row * pool.w() as f64 + column
@@ -272,7 +272,7 @@ pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
     positions.iter().enumerate().map(flat).collect()
 }
 
-/// Channels one after another.
+/// Concatenates tensors along the channels.
 fn concat(parts: &[([usize; 4], &[f64])]) -> Vec<f64> {
     let images = parts.first().map_or(0, |(extents, _)| extents[0]);
     let mut joined = Vec::with_capacity(parts.iter().map(|(_, data)| data.len()).sum());

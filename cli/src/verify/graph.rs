@@ -1,4 +1,4 @@
-//! Graphs of layers: what the cases of `case.json` describe, and how they are cut into launches.
+//! Graphs of layers, as described in `case.json`, and their cut into launches.
 
 use serde_json::Value;
 pub use warpconv_testing::case_files::Tensor;
@@ -11,11 +11,11 @@ use super::report::Steps;
 pub struct Window {
     /// Rows and columns.
     pub size: [usize; 2],
-    /// Rows and columns between two windows.
+    /// Strides of rows and columns.
     pub stride: [usize; 2],
-    /// Top, bottom, left, right.
+    /// Padding: top, bottom, left, right.
     pub pad: [usize; 4],
-    /// Rows and columns between two taps.
+    /// Dilation of rows and columns.
     pub dilation: [usize; 2],
     /// True if the output's size is rounded up.
     pub ceil: bool,
@@ -30,9 +30,9 @@ pub enum Op {
     Linear,
     /// `max(x, 0)`.
     Relu,
-    /// Windowed maximum, with the index of each if asked.
+    /// Maximum over windows, with the index of each if `indices` is true.
     MaxPool { window: Window, indices: bool },
-    /// Windowed mean.
+    /// Mean over windows.
     AvgPool {
         window: Window,
         count_include_pad: bool,
@@ -57,14 +57,14 @@ pub enum Op {
     Tanh { amplitude: f64, slope: f64 },
     /// LeNet-5's trainable subsampling. Inputs: x, a coefficient and a bias for each channel.
     Subsample(Subsampling),
-    /// Channels of the inputs, one after another.
+    /// Concatenation of the inputs along the channels.
     Concat,
-    /// All but the batch in one dimension.
+    /// Flattening of all dimensions except the batch.
     Flatten,
     /// Sum of two tensors.
     Add,
-    /// 1x1, 3x3 and 1x1 by one launch; only [`modules`](super::modules::modules) makes it. Inputs:
-    /// x and the three filters.
+    /// 1x1, 3x3 and 1x1 in one launch; only [`modules`](super::modules::modules) creates it.
+    /// Inputs: x and the three filters.
     Bottleneck {
         stride: usize,
         bias: [Option<String>; 3],
@@ -72,7 +72,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The name in reports.
+    /// The name of the operation in reports.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Conv { .. } => "conv2d",
@@ -100,7 +100,7 @@ impl Op {
     }
 }
 
-/// A layer: names of tensors in and out.
+/// A layer: its operation, and the names of its inputs and its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     pub op: Op,
@@ -117,8 +117,7 @@ pub struct Step {
     pub residual: Option<String>,
     /// True if a ReLU is fused.
     pub relu: bool,
-    /// If the output is read by a concat only: (first channels' tensors before it, whole list), as
-    /// indices into the concat's inputs.
+    /// Slice of the concatenation, if the output is read by a concat only.
     pub concat: Option<Slice>,
 }
 
@@ -189,8 +188,8 @@ fn only_reader(layers: &[Layer], tensor: &str) -> Option<usize> {
     readers.next().is_none().then_some(reader)
 }
 
-/// The add that alone reads `tensor`, made by layer `index`, and its other input, if that is there
-/// by then.
+/// The add that is the only reader of `tensor`, the output of layer `index`, and its other input,
+/// if that is computed before.
 fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, String)> {
     let add = only_reader(layers, tensor).filter(|&i| layers[i].op == Op::Add)?;
     let other = layers[add].inputs.iter().find(|name| *name != tensor)?;
@@ -198,7 +197,8 @@ fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, S
     (!made_later && layers[add].inputs.len() == 2).then(|| (add, other.clone()))
 }
 
-/// Layers of a graph at most: cutting it into launches takes the square of their number.
+/// Maximum number of layers in a graph: cutting it into launches takes time quadratic in their
+/// number.
 pub const MAX_LAYERS: usize = 4096;
 
 /// Reads the `graph` of a case.
@@ -251,7 +251,7 @@ fn parse_layer(layer: &Value) -> Result<Layer, String> {
     })
 }
 
-/// Reads an operation and its parameters, as golden cases spell them.
+/// Parses an operation and its parameters, in the notation of golden cases.
 pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
     Ok(match op {
         "conv2d" => Op::Conv {
@@ -291,7 +291,7 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
             beta: real(params, "beta")?,
             k: real(params, "k")?,
         },
-        // The loss of a training step is not computed, what goes into it is.
+        // The loss of a training step is not computed, but its softmax is.
         "softmax" | "softmax_cross_entropy" => Op::Softmax,
         "tanh" => activation::tanh(params)?,
         "subsample" => activation::subsample(params)?,
@@ -309,7 +309,7 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
     })
 }
 
-/// The window of a layer; `kernel` is known from elsewhere.
+/// The window of a layer; `kernel` is its size.
 fn window(params: &Value, kernel: [usize; 2]) -> Result<Window, String> {
     let or = |name: &str, default: [usize; 2]| match params.get(name) {
         None | Some(Value::Null) => Ok(default),
@@ -333,7 +333,7 @@ fn window(params: &Value, kernel: [usize; 2]) -> Result<Window, String> {
     })
 }
 
-/// A string member.
+/// Reads a string member.
 pub fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, String> {
     value
         .get(name)
@@ -341,7 +341,7 @@ pub fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, String> {
         .ok_or_else(|| format!("`{name}` is missing or no text"))
 }
 
-/// A number member.
+/// Reads a number member.
 pub fn real(value: &Value, name: &str) -> Result<f64, String> {
     value
         .get(name)
@@ -349,7 +349,7 @@ pub fn real(value: &Value, name: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{name}` is missing or no number"))
 }
 
-/// A size.
+/// Reads a size.
 fn size(value: &Value, name: &str) -> Result<usize, String> {
     value
         .as_u64()
@@ -357,7 +357,7 @@ fn size(value: &Value, name: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{name}` holds {value}, not a size"))
 }
 
-/// A list of sizes.
+/// Reads a list of sizes.
 pub fn sizes(value: &Value, name: &str) -> Result<Vec<usize>, String> {
     value
         .as_array()
@@ -367,7 +367,7 @@ pub fn sizes(value: &Value, name: &str) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-/// A pair of sizes.
+/// Reads a pair of sizes.
 pub fn pair(value: &Value, name: &str) -> Result<[usize; 2], String> {
     let list = sizes(value.get(name).unwrap_or(&Value::Null), name)?;
     list.try_into()
@@ -421,7 +421,7 @@ mod tests {
         .expect("a graph");
         let fused = steps(&graph, Steps::Fused);
         let part = |i: usize| fused[i].concat.as_ref().map(|slice| slice.part);
-        // c is read by another layer too, so it stays a tensor of its own.
+        // c is read by another layer too, so it stays a separate tensor.
         assert_eq!((part(0), part(1), part(2)), (Some(0), Some(1), None));
     }
 

@@ -1,4 +1,4 @@
-//! Inception modules as [`warpconv::ops::Inception`] launches them: by two launches and by three.
+//! Inception modules in the forms of [`warpconv::ops::Inception`]: two launches and three.
 
 use half::{bf16, f16};
 use warpconv::device::Gpu;
@@ -20,16 +20,16 @@ use super::modules::{plain, readers};
 use super::report::{Report, Steps};
 use crate::exit::Failure;
 
-/// The forms, by how they are asked for and reported. Of a form the order of its weights, by their
-/// number in [`Found::weights`].
+/// The forms, with their `--steps` value and the order of their weights as indices into
+/// [`Found::weights`].
 const FORMS: [(Steps, InceptionForm, [usize; 6]); 2] = [
     (Steps::Modules, InceptionForm::InTwo, [0, 1, 2, 3, 4, 5]),
     (Steps::InThree, InceptionForm::InThree, [0, 1, 2, 4, 5, 3]),
 ];
 
 /// Runs a case that is an inception module, in every type, layout and mode that has kernels for it,
-/// by the plans' kernels. Other cases, and options that name what this has no choice of, leave
-/// nothing to do.
+/// with the plans' kernels. Skips other cases, and options that name a kernel, a split-K or a
+/// filter layout.
 pub fn case(
     context: &Context,
     label: &str,
@@ -48,7 +48,7 @@ pub fn case(
         Some(found) if !named && select.filter_layout.is_none() => found,
         _ => return Ok(()),
     };
-    // Of what lies between the launches nothing is seen.
+    // Intermediate tensors of the launches are not available for comparison.
     if case.expected.iter().any(|e| e.tensor != found.output) {
         return Ok(());
     }
@@ -86,7 +86,7 @@ pub fn case(
     Ok(())
 }
 
-/// A module in one form and stored in one way.
+/// A module in one form and one storage.
 struct Run<'a> {
     found: &'a Found,
     form: InceptionForm,
@@ -95,7 +95,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs it, compares it and says what came of it; nothing if no kernel takes it.
+    /// Runs the module, compares it and reports the outcome; does nothing if no kernel accepts it.
     fn report(
         &self,
         context: &Context,
@@ -170,7 +170,7 @@ impl Run<'_> {
     }
 }
 
-/// The slices of a module's output in their places, dense NCHW; NaN where none is.
+/// Joins the slices of a graph's output, dense NCHW; NaN where there is no slice.
 fn joined(module: &Graph, slices: &[(usize, Vec<f64>)]) -> Tensor {
     let written = module.nodes().iter().flat_map(|node| node.writes());
     let written = written.filter(|(place, _)| *place == TensorId::Output);
@@ -188,18 +188,18 @@ fn joined(module: &Graph, slices: &[(usize, Vec<f64>)]) -> Tensor {
     Tensor { shape, data }
 }
 
-/// An inception module that was found in a graph.
+/// An inception module found in a graph.
 struct Found {
     problem: Inception,
     input: String,
     output: String,
-    /// Filters and bias of 1x1, both reductions, the projection, 3x3 and 5x5.
+    /// Names of filters and bias of 1x1, both reductions, the projection, 3x3 and 5x5.
     weights: [[String; 2]; 6],
 }
 
 impl Found {
-    /// The module that all steps of a graph are, if they are one: 1x1, 3x3 and 5x5 behind their
-    /// reductions, 3x3 maximum with its projection, and the concatenation of the four.
+    /// Matches all steps of a graph with a module: 1x1, 3x3 and 5x5 with their reductions, 3x3 max
+    /// pooling with its projection, and the concatenation of the four.
     fn new(steps: &[Step], shapes: &Shapes) -> Option<Found> {
         let [one, reduce3, three, reduce5, five, pool, projection, concat] = steps else {
             return None;
@@ -275,7 +275,7 @@ impl Found {
         })
     }
 
-    /// Its launches.
+    /// The launches of the module.
     fn module(
         &self,
         form: InceptionForm,
@@ -362,7 +362,7 @@ mod tests {
         assert!(Found::new(&graph(3, ["b", "a", "c", "d"]), &shapes()).is_none());
     }
 
-    /// The order of the weights is that of each form.
+    /// The weights are in the order of each form.
     #[test]
     fn weights_come_in_the_order_of_the_form() {
         let found = Found::new(&graph(3, ["a", "b", "c", "d"]), &shapes()).expect("a module");

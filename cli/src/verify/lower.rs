@@ -1,4 +1,4 @@
-//! From the steps of a graph to problems of the crate: shapes, slices, types and layouts.
+//! Lowers the steps of a graph to problems of the crate: shapes, slices, types and layouts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -37,13 +37,13 @@ pub enum Problem {
     Softmax(Softmax),
     Tanh(Tanh),
     Subsample(Subsample),
-    /// Nothing to compute on the device: joined, reshaped or added on the host.
+    /// No launch: concatenated, reshaped or added on the host.
     Host,
 }
 
 impl Problem {
-    /// Every kernel that accepts something to multiply, with its multiplications, the padding of
-    /// its tiles among them.
+    /// Every kernel that accepts the problem, with its multiplications, tile padding included;
+    /// empty for problems without multiplications.
     pub fn padded_macs(&self, device: &Capability) -> Vec<(KernelId, f64)> {
         let (candidates, macs) = match self {
             Problem::Conv(conv) => (ConvPlan::candidates(conv, device), conv.macs()),
@@ -59,8 +59,8 @@ impl Problem {
         candidates.into_iter().filter_map(padded).collect()
     }
 
-    /// Multiplications, or for a pool the elements of its windows; 0 for what reads each element
-    /// once.
+    /// Multiplications, or for a pooling the elements of its windows; 0 for operations that read
+    /// each element once.
     pub fn work(&self) -> u64 {
         let windows = |outputs: u64, [r, s]: [usize; 2]| {
             outputs.saturating_mul(r as u64).saturating_mul(s as u64)
@@ -102,14 +102,12 @@ impl Problem {
     }
 }
 
-/// Of so many multiplications, those of a kernel that scored so, the padding of its tiles among
-/// them.
+/// Multiplications of a kernel with a score, tile padding included, for `macs` of the problem.
 pub fn padded(macs: u64, score: &Score) -> f64 {
     macs as f64 / score.tile_efficiency.max(f64::MIN_POSITIVE)
 }
 
-/// Returns whether any of the problems is a convolution that the kernel takes with as many blocks
-/// sharing the sum of a tile.
+/// Returns whether any of the problems is a convolution for which the kernel accepts `split_k`.
 pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split_k: u32) -> bool {
     let limits = Limits {
         kernel: Some(kernel),
@@ -122,7 +120,8 @@ pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split
     })
 }
 
-/// Message for a case where every kernel refuses: the reasons are a page, which `explain` prints.
+/// Message for a problem that every kernel refuses: the reasons fill a page, which `explain`
+/// prints.
 pub fn no_kernel(problem: &impl fmt::Display) -> String {
     format!("no kernel takes {problem} (`warpconv explain` says why)")
 }
@@ -135,16 +134,17 @@ pub fn accepting(problems: &[Problem], device: &Capability) -> BTreeSet<KernelId
         .collect()
 }
 
-/// The shapes of all tensors that the steps make, and of those given.
+/// The shapes of all tensors: inputs, filters and the outputs of steps.
 pub type Shapes = HashMap<String, Vec<usize>>;
 
-/// The problem of each step, in order. `shapes` holds those of the inputs and receives the others.
+/// The problem of each step, in order. `shapes` contains those of the inputs, and the others are
+/// added.
 pub fn lower(
     steps: &[Step],
     shapes: &mut Shapes,
     storage: Storage,
 ) -> Result<Vec<Problem>, String> {
-    // Shapes first: a slice's place depends on branches that run later.
+    // Shapes are computed first: the offset of a slice depends on branches that run later.
     for step in steps {
         let problem = problem(step, shapes, storage, None)?;
         let shape = output_shape(step, &problem, shapes)?;
@@ -163,7 +163,7 @@ pub fn lower(
         .collect()
 }
 
-/// The pitch and the offset of a step's output in the concatenation that it is part of.
+/// The pitch and the offset of a step's output in its concatenation.
 fn place(slice: &Slice, shapes: &Shapes) -> Result<(usize, usize), String> {
     let widths = slice
         .parts
@@ -173,7 +173,7 @@ fn place(slice: &Slice, shapes: &Shapes) -> Result<(usize, usize), String> {
     Ok((widths.iter().sum(), widths[..slice.part].iter().sum()))
 }
 
-/// The window of a linear layer.
+/// The window of a fully connected layer.
 const ONE_BY_ONE: Window = Window {
     size: [1, 1],
     stride: [1, 1],
@@ -273,7 +273,7 @@ fn problem(
     }
 }
 
-/// The subsampling of a step, whose coefficients and biases are one per channel.
+/// The subsampling of a step, with one coefficient and bias per channel.
 fn subsample(
     step: &Step,
     shapes: &Shapes,
@@ -296,7 +296,7 @@ fn subsample(
     made.map_err(|error| format!("subsample of `{}`: {error}", inputs[0]))
 }
 
-/// A pool's window.
+/// A pooling builder with the window.
 fn windowed(window: Window) -> Pool2dBuilder {
     Pool2d::builder()
         .kernel(window.size[0], window.size[1])
@@ -400,7 +400,7 @@ fn bottleneck(
         .map_err(|error| format!("bottleneck of `{}`: {error}", inputs[0]))
 }
 
-/// The shape that a step makes.
+/// The output shape of a step.
 fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<usize>, String> {
     let input = &step.layer.inputs[0];
     let shape = |name: &String| {

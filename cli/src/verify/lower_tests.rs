@@ -69,7 +69,7 @@ fn extents_whose_product_overflows_are_refused_in_words() {
     let graph =
         parse(&json!([{"op": "flatten", "inputs": ["x"], "output": "y"}])).expect("a graph");
     let steps = steps(&graph, Steps::Layers);
-    // No elements, so that a file of a few bytes may say so.
+    // A shape without elements, which a file of a few bytes can declare.
     let mut shapes: Shapes = [("x".to_owned(), vec![0, 1 << 32, 1 << 32])]
         .into_iter()
         .collect();

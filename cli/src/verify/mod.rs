@@ -1,4 +1,4 @@
-//! `verify`: cases and shapes on the device, every kernel that accepts them in turn.
+//! `verify`: runs cases and shapes on the device, with every kernel that accepts them.
 
 mod activation;
 mod case;
@@ -58,21 +58,20 @@ struct Selection {
 
 impl Selection {
     /// Returns whether problems of shape files, which name neither types nor modes, run with every
-    /// kernel in all of them: who names any wants that. Of cases see
+    /// kernel in all types. Options that name types, modes or kernels imply it. For cases see
     /// [`Selection::takes_every_kernel`].
     fn is_thorough(&self) -> bool {
         self.every_kernel || self.named_dtypes || self.named_maths || self.kernel.is_some()
     }
 
-    /// Returns whether every kernel that accepts a case, and that the options leave, runs it,
-    /// however much work it is.
+    /// Returns whether every kernel that accepts a case, and that the options permit, runs it,
+    /// however expensive it is.
     fn takes_every_kernel(&self) -> bool {
         self.every_kernel || self.kernel.is_some()
     }
 
-    /// Returns whether the options leave the kernel to a problem multiplied in `math`: unless it is
-    /// named, only a kernel that is made for that mode. The more exact ones that accept the problem
-    /// too have had their turn in their own.
+    /// Returns whether the options permit the kernel for a problem in mode `math`. Unless a kernel
+    /// is named, only kernels made for that mode run; more exact ones run in their own mode.
     fn takes(&self, kernel: KernelId, math: Math) -> bool {
         match self.kernel {
             Some(only) => only == kernel,
@@ -80,7 +79,7 @@ impl Selection {
         }
     }
 
-    /// The modes to multiply `dtype` in.
+    /// The modes for `dtype` that the options permit.
     fn maths(&self, dtype: DType) -> impl Iterator<Item = Math> + '_ {
         let modes = match dtype {
             DType::F32 => &Math::ALL[..],
@@ -95,13 +94,13 @@ impl Selection {
 
 /// Inputs of every check.
 struct Context {
-    /// Device choice, to open it again after a fault.
+    /// Device choice, to reopen the device after a fault.
     choice: DeviceChoice,
-    /// The device; empty only while it is opened again.
+    /// The device; `None` only while it is reopened.
     gpu: RefCell<Option<Gpu>>,
     capability: Capability,
     select: Selection,
-    /// Kernels that had the turn of their family, in expensive cases.
+    /// Number of runs per kernel in its family's rotation, for expensive cases.
     round_robin: RefCell<cases::RoundRobin>,
 }
 
@@ -126,7 +125,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let jobs = parallel::jobs(&context, args.jobs);
     let mut left = &sources[..];
     while let Some(source) = left.first() {
-        // Cases choose their kernels by turns, so one comes after the other.
+        // The rotation of kernels requires cases to run one after another.
         let shapes = parallel::shapes(left);
         if shapes > 1 && jobs > 1 {
             parallel::run(&context, &left[..shapes], jobs, &mut report)?;
@@ -158,7 +157,7 @@ impl Context {
             .ok_or_else(|| "the device is gone".to_owned())
     }
 
-    /// Reports a failure, and sees to it that what comes after it finds the device well.
+    /// Reports a failure, and reopens the device if the failure broke its context.
     fn fail(
         &self,
         report: &mut Report<'_>,
@@ -169,23 +168,22 @@ impl Context {
     ) -> Result<(), Failure> {
         report.fail(label, op, variation, why)?;
         if report.is_draft() {
-            // Others use the device, too, and it all runs again.
+            // Other threads use the device too, and the whole problem runs again.
             return Ok(());
         }
         self.revive()
     }
 
-    /// Returns whether a fault has taken the device's context with it, so that everything after it
-    /// fails too.
+    /// Returns whether a fault broke the device's context, so that everything after it fails too.
     fn is_lost(&self) -> bool {
         let gpu = self.gpu.borrow();
         gpu.as_ref().is_some_and(|gpu| gpu.synchronize().is_err())
     }
 
-    /// Opens the device again if it is lost.
+    /// Reopens the device if its context is broken.
     fn revive(&self) -> Result<(), Failure> {
         if self.is_lost() {
-            // Its context must be gone before a new one can take its place.
+            // The old context must be destroyed before a new one is created.
             drop(self.gpu.replace(None));
             let gpu = Gpu::open(&self.choice).and_then(|gpu| gpu.synchronize().map(|()| gpu));
             let gpu = gpu.map_err(|error| {
@@ -198,7 +196,7 @@ impl Context {
         Ok(())
     }
 
-    /// Runs one source and says so.
+    /// Runs one source and reports its progress.
     fn run_noted(&self, source: &Source, report: &mut Report<'_>) -> Result<(), Failure> {
         report.progress().doing(source.label());
         self.run(source, report)?;
@@ -237,7 +235,7 @@ impl Context {
     }
 }
 
-/// The sources that the paths hold and the filter lets through.
+/// The sources that the paths contain and the filter matches.
 fn selected(args: &VerifyArgs) -> Result<Vec<Source>, Failure> {
     let mut sources = discover(&args.paths)?;
     if let Some(filter) = &args.filter {
@@ -281,7 +279,7 @@ fn selection(args: &VerifyArgs, kernel: Option<KernelId>) -> Selection {
     }
 }
 
-/// The options, beside those of a check, that a repeating command needs.
+/// The options, beside those of a check, of a command that repeats it.
 fn repeating(context: &Context, args: &VerifyArgs) -> String {
     let mut text = format!(" --device {}", context.choice);
     if args.batch != 1 {
@@ -302,7 +300,7 @@ fn repeating(context: &Context, args: &VerifyArgs) -> String {
     text
 }
 
-/// The kernel of an id.
+/// The kernel with an id.
 pub fn kernel_of(id: &str) -> Result<KernelId, Failure> {
     let found = kernels().iter().position(|kernel| kernel.name() == id);
     found.map(KernelId).ok_or_else(|| {

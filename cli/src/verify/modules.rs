@@ -1,10 +1,10 @@
-//! Steps of a graph that one launch computes together.
+//! Fuses steps of a graph that one launch can compute.
 
 use super::graph::{Layer, Op, Step, Window};
 use super::lower::Shapes;
 
-/// Puts the convolutions of a bottleneck together: 1x1, 3x3 and 1x1 of which each reads what the
-/// one before made and nobody else reads it. `shapes` has the filters' at least.
+/// Fuses the convolutions of a bottleneck: 1x1, 3x3 and 1x1, each the only reader of the previous
+/// one's output. `shapes` contains at least those of the filters.
 pub fn modules(steps: &[Step], shapes: &Shapes) -> Vec<Step> {
     let mut merged = Vec::new();
     let mut rest = steps;
@@ -23,7 +23,7 @@ pub fn modules(steps: &[Step], shapes: &Shapes) -> Vec<Step> {
     merged
 }
 
-/// The bottleneck that the first three of `rest` are, if they are one.
+/// Matches the first three of `rest` with a bottleneck.
 fn bottleneck(all: &[Step], rest: &[Step], shapes: &Shapes) -> Option<Step> {
     let [reduce, middle, expand, ..] = rest else {
         return None;
@@ -59,8 +59,8 @@ fn bottleneck(all: &[Step], rest: &[Step], shapes: &Shapes) -> Option<Step> {
     })
 }
 
-/// The stride of a convolution of `size` x `size` taps that keeps the image's size at stride 1;
-/// `None` for everything else.
+/// The stride of a convolution with `size` x `size` taps and padding that keeps the image's size at
+/// stride 1; `None` for other steps.
 pub(super) fn plain(step: &Step, shapes: &Shapes, size: usize) -> Option<usize> {
     let Op::Conv { window, groups: 1 } = &step.layer.op else {
         return None;
@@ -134,7 +134,7 @@ mod tests {
             panic!("{step:?}")
         };
         assert_eq!(bias, &[Some("b_a".to_owned()), None, None]);
-        // The middle is read a second time.
+        // The middle tensor has a second reader.
         let shared = graph(json!({"op": "add", "inputs": ["t4", "t1"], "output": "y"}));
         assert_eq!(modules(&shared, &shapes()), shared);
     }

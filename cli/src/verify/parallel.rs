@@ -1,8 +1,8 @@
-//! Problems of shape files side by side on the emulator: one of them rarely has blocks for all
-//! cores.
+//! Runs problems of shape files in parallel on the emulator: one problem rarely has enough blocks
+//! for all cores.
 //!
-//! Each thread has a stream of its own. A problem that fails runs again alone, and only that result
-//! counts: a fault breaks the context that all threads share, so that sound problems fail too.
+//! Each thread has its own stream. A failed problem runs again alone, and only that result counts:
+//! a fault breaks the context that all threads share, so that correct problems fail too.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use super::discover::Source;
 use super::report::Report;
 use crate::exit::Failure;
 
-/// Threads at most: the system may refuse more.
+/// Maximum number of threads: the system may refuse more.
 const MAX_JOBS: usize = 256;
 
 /// Number of problems that run at a time: `wanted`, or one per core, on the emulator; one on a GPU.
@@ -36,7 +36,7 @@ pub fn shapes(sources: &[Source]) -> usize {
     sources.iter().take_while(is_shape).count()
 }
 
-/// Runs sources in `jobs` threads; the report is as if they had run one after the other.
+/// Runs sources in `jobs` threads; the report is the same as for sequential runs.
 pub fn run(
     context: &Context,
     mut sources: &[Source],
@@ -48,7 +48,7 @@ pub fn run(
         let Some(failed) = sources.get(done) else {
             return Ok(());
         };
-        // All threads are gone, so the context can be given up.
+        // All threads have ended, so the context can be released.
         context.revive()?;
         context.run_noted(failed, report)?;
         sources = &sources[done + 1..];
@@ -56,8 +56,8 @@ pub fn run(
     Ok(())
 }
 
-/// Runs sources in threads up to the first that fails. Returns how many are in the report now; what
-/// ran behind them is dropped.
+/// Runs sources in threads up to the first that fails. Returns the number of sources in the report;
+/// later results are dropped.
 fn side_by_side(
     context: &Context,
     sources: &[Source],
@@ -68,7 +68,7 @@ fn side_by_side(
     let (send, outcomes) = mpsc::channel();
     let gpu = context.gpu().map_err(Failure::Device)?;
     let empty = report.draft();
-    // All streams are made before the first thread can break the context.
+    // All streams are created before the first thread can break the context.
     let threads = (0..jobs.min(sources.len())).map(|_| beside(context, &gpu));
     let threads = threads.collect::<Result<Vec<Context>, Failure>>()?;
     let work = |send: mpsc::Sender<_>, mine: Context| {
@@ -82,7 +82,7 @@ fn side_by_side(
             if mine.is_lost() {
                 stop.store(true, Ordering::Relaxed);
             }
-            // The receiver lives as long as the senders.
+            // The receiver outlives the senders.
             drop(send.send((index, outcome)));
         }
     };
@@ -118,7 +118,7 @@ fn side_by_side(
     })
 }
 
-/// Inputs of a thread: the device with a stream of its own.
+/// Context of a thread: the device with a stream of its own.
 fn beside(context: &Context, gpu: &Gpu) -> Result<Context, Failure> {
     let stream = gpu.context().new_stream();
     let stream = stream.map_err(|error| Failure::Device(format!("making a stream: {error}")))?;

@@ -1,5 +1,5 @@
-//! Real networks on real pictures: the pretrained SqueezeNet and the trained nets with their test
-//! images.
+//! Real networks on real images: the pretrained SqueezeNet, and the trained networks with their
+//! test images.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,30 +16,30 @@ use crate::image::{self, Preprocessing};
 use warpconv_testing::case_files::json;
 use warpconv_testing::case_files::npy;
 
-/// A network with its pictures and what it should say of them.
+/// A network with its images and expected classes.
 pub struct Network {
-    /// The graph, the weights, the pictures as one batch `x`, and the logits to compare with.
+    /// The graph, the weights, the images as one batch `x`, and the logits to compare with.
     pub case: Case,
     /// Expected classes.
     pub classes: Classes,
 }
 
-/// Expected answers of a network, beyond its logits.
+/// Expected classes of a network's images.
 pub enum Classes {
-    /// The five best classes of the picture, in order.
+    /// The five most probable classes of the image, in order.
     Top5(Vec<usize>),
-    /// The labels of the pictures, and how many of them the reference gets right.
+    /// The labels of the images, to count correct classes as for the reference.
     Labels(Vec<usize>),
 }
 
-/// Rows and columns of a picture for SqueezeNet at most, four times what it was trained with: it is
-/// not scaled down here.
+/// Maximum rows and columns of an image for SqueezeNet, four times those in training: images are
+/// not resized here.
 const MAX_SIDE: u32 = 1024;
 
 /// The name of the logits in a trained network's case.
 const LOGITS: &str = "logits.npy";
 
-/// Reads a folder of `trained/`: the first `count` of its test images.
+/// Reads a folder of `trained/`, with the first `count` test images.
 pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
     let json = json::read(&folder.join("case.json"))?;
     let layers = graph::parse(json.get("graph").ok_or("`graph` is missing")?)?;
@@ -98,7 +98,7 @@ pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
     })
 }
 
-/// SqueezeNet with one of its pictures, `input_NAME.png`.
+/// Reads SqueezeNet and one of its images, `input_NAME.png`.
 pub fn squeezenet(picture: &Path) -> Result<Network, String> {
     let folder = picture.parent().unwrap_or(Path::new(""));
     let stem = picture
@@ -136,7 +136,7 @@ pub fn squeezenet(picture: &Path) -> Result<Network, String> {
     })
 }
 
-/// A network's case: its types, and how near its logits must come.
+/// The case of a network: its types, and the tolerance of its logits.
 fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<Case, String> {
     let y = layers
         .last()
@@ -146,8 +146,8 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         .data
         .iter()
         .fold(0.0f64, |largest, value| largest.max(value.abs()));
-    // Each f32 logit: what the stored full-size networks state. The others: within twice the norm's
-    // share of the largest.
+    // Each f32 logit has the bound stored with the full-size networks; other types have twice the
+    // norm's bound, relative to the largest logit.
     let near = |dtype: DType| {
         let rel_l2 = network_tolerance(dtype);
         let atol = match dtype {
@@ -168,7 +168,7 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
         acceptance,
     }];
     let (dtypes, other_dtypes) = (DType::ALL.to_vec(), Vec::new());
-    // Nothing is stored of the other modes.
+    // There are no stored bounds for the other modes.
     let maths = &[Math::Strict];
     Ok(Case {
         op: "network".to_owned(),
@@ -182,7 +182,7 @@ fn network_case(layers: Vec<Layer>, tensors: Tensors, values: Tensor) -> Result<
     })
 }
 
-/// Every tensor that the layers read and none of them makes, but `x`.
+/// Reads every tensor that the layers read and none of them writes, except `x`.
 fn weights(folder: &Path, layers: &[Layer]) -> Result<Tensors, String> {
     let mut tensors = HashMap::new();
     for name in layers.iter().flat_map(|layer| &layer.inputs) {
@@ -197,7 +197,7 @@ fn weights(folder: &Path, layers: &[Layer]) -> Result<Tensors, String> {
     Ok(tensors)
 }
 
-/// A picture as SqueezeNet takes it, of the size that it has.
+/// Reads an image in its own size, preprocessed for SqueezeNet.
 fn pixels(path: &Path) -> Result<Tensor, String> {
     let picture = image::read(path)?.to_rgb8();
     let (width, height) = picture.dimensions();
@@ -214,7 +214,7 @@ fn pixels(path: &Path) -> Result<Tensor, String> {
     })
 }
 
-/// SqueezeNet 1.1: layers as in a case.json, tensors named as the files.
+/// SqueezeNet 1.1 as the JSON of a case; tensors are named like the files.
 fn squeezenet_graph() -> Value {
     let mut layers = conv(
         "conv1",
@@ -271,9 +271,9 @@ fn pool(input: &str, output: &str) -> Value {
 }
 
 impl Classes {
-    /// Judges the classes that the logits choose. In f32 they must be the reference's; in a type of
-    /// fewer bits, the order of two classes counts only if the reference tells them apart by more
-    /// than twice `slack`, the error that each logit may have.
+    /// Compares the classes of the logits with the reference's. In f32 they must be equal. In a
+    /// type of fewer bits, the order of two classes counts only if their reference logits differ by
+    /// more than twice `slack`, the error bound of each logit.
     pub fn compare(&self, logits: &[f64], reference: &[f64], slack: f64) -> Result<String, String> {
         match self {
             Classes::Top5(expected) => {

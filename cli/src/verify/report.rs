@@ -1,4 +1,4 @@
-//! The tally of a verification: lines for failures, counts for the rest, rows for JSON.
+//! The report of a verification: lines for failures, counts for other outcomes, records for JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,22 @@ use crate::exit::Failure;
 use crate::output::{Progress, number, say};
 use crate::tuning::warn;
 
-/// Variation of a case: what it takes to run exactly that again.
+/// Variation of a case: all options to run exactly the same check again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variation {
     /// Storage type.
     pub dtype: DType,
-    /// Order of the activations.
+    /// Layout of the activations.
     pub layout: Layout,
-    /// Order of the filters, where there are any.
+    /// Layout of the filters, if there are any.
     pub filter_layout: Option<FilterLayout>,
-    /// Mode of f32 multiplication, where anything is multiplied.
+    /// Mode of f32 multiplication, if there are multiplications.
     pub math: Option<Math>,
-    /// The kernel that was forced, or that ran.
+    /// Name of the kernel that was forced, or that ran.
     pub kernel: Option<String>,
-    /// Blocks that were to share the sum of a tile.
+    /// Split-K that was requested.
     pub split_k: Option<u32>,
-    /// True if a graph ran one launch per layer, or with epilogues fused.
+    /// Cut of a graph into launches, if the case is a graph.
     pub steps: Option<Steps>,
 }
 
@@ -39,15 +39,15 @@ pub enum Steps {
     /// ReLU and residual add in the epilogue of the convolution before them; branches write their
     /// slice of a concat.
     Fused,
-    /// A whole module by as few launches as there are kernels for: a bottleneck by one, an
-    /// inception module by two.
+    /// A whole module in as few launches as there are kernels for: a bottleneck in one, an
+    /// inception module in two.
     Modules,
-    /// An inception module by three launches, pooling and projection by themselves.
+    /// An inception module in three launches; pooling and projection are separate ones.
     InThree,
 }
 
 impl Steps {
-    /// Every one that cuts a graph of any kind.
+    /// All cuts that apply to any graph.
     pub const ALL: [Steps; 3] = [Steps::Layers, Steps::Fused, Steps::Modules];
 
     /// The name on the command line and in JSON.
@@ -61,7 +61,7 @@ impl Steps {
     }
 }
 
-/// The name of an order of filters on the command line and in JSON.
+/// The name of a filter layout on the command line and in JSON.
 pub fn filter_layout_name(layout: FilterLayout) -> &'static str {
     match layout {
         FilterLayout::Kcrs => "kcrs",
@@ -71,7 +71,7 @@ pub fn filter_layout_name(layout: FilterLayout) -> &'static str {
 }
 
 impl Variation {
-    /// The options that select it.
+    /// The command-line options of the variation.
     fn options(&self) -> String {
         let mut text = format!(
             "--dtype {} --layout {}",
@@ -100,11 +100,11 @@ impl Variation {
 /// Collects the outcomes.
 pub struct Report<'a> {
     progress: &'a Progress,
-    /// Options that every command needs to repeat a check: the device, the batch.
+    /// Options of every command that repeats a check: the device, the batch.
     common: String,
     rows: Vec<Value>,
     keep_rows: bool,
-    /// Failures are counted, not printed, and warnings are kept.
+    /// True for a draft: failures are counted, not printed, and warnings are kept.
     draft: bool,
     /// The warnings of a draft.
     warnings: Vec<String>,
@@ -112,14 +112,14 @@ pub struct Report<'a> {
     failed: usize,
     unreadable: usize,
     skipped: BTreeMap<String, Vec<String>>,
-    /// By reason: how many kernels did not run cases that others did, and the cases.
+    /// Kernels that did not run a case that others ran: by reason their number, and the cases.
     left_out: BTreeMap<String, (usize, Vec<String>)>,
     host_ops: BTreeSet<&'static str>,
 }
 
 impl<'a> Report<'a> {
-    /// An empty report. `common` are the options of every repeating command; `keep_rows`: JSON is
-    /// wanted.
+    /// An empty report. `common` are the options of every repeating command; `keep_rows` keeps the
+    /// rows for JSON.
     pub fn new(progress: &'a Progress, common: String, keep_rows: bool) -> Report<'a> {
         Report {
             progress,
@@ -137,8 +137,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// An empty report of the same kind that prints nothing: it is kept if nothing failed
-    /// ([`Report::add`]).
+    /// An empty report of the same kind that prints nothing; [`Report::add`] merges it if nothing
+    /// failed.
     pub fn draft(&self) -> Report<'a> {
         Report {
             draft: true,
@@ -146,7 +146,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Returns whether it prints nothing.
+    /// Returns whether the report is a draft, which prints nothing.
     pub fn is_draft(&self) -> bool {
         self.draft
     }
@@ -156,7 +156,7 @@ impl<'a> Report<'a> {
         self.progress
     }
 
-    /// Adds a draft; says whether it did, which is if nothing in it failed.
+    /// Merges a draft if nothing in it failed; returns whether it did.
     pub fn add(&mut self, draft: Report<'_>) -> bool {
         if draft.failed > 0 {
             return false;
@@ -184,7 +184,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A check passed.
+    /// Records a check that passed.
     pub fn pass(&mut self, case: &str, op: &str, variation: &Variation, stats: Stats) {
         self.passed += 1;
         if self.keep_rows {
@@ -193,7 +193,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A check failed: one line, with the command that repeats it.
+    /// Records a check that failed: prints one line, with the command that repeats it.
     pub fn fail(
         &mut self,
         case: &str,
@@ -221,7 +221,7 @@ impl<'a> Report<'a> {
         ))
     }
 
-    /// A case could not be read, so nothing was checked.
+    /// Records a case that could not be read, so that nothing was checked.
     pub fn unreadable(&mut self, case: &str, why: &str) -> Result<(), Failure> {
         self.unreadable += 1;
         self.failed += 1;
@@ -236,7 +236,7 @@ impl<'a> Report<'a> {
             .say(format_args!("FAILED {case}: {}", one_line(why)))
     }
 
-    /// A case, or one of its types, is something that the crate does not do; said once of a case.
+    /// Records a case, or a type of it, that the crate does not support; once per case and reason.
     pub fn skip(&mut self, case: &str, why: impl Into<String>) {
         let why = why.into();
         let cases = self.skipped.entry(why.clone()).or_default();
@@ -250,8 +250,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// So many kernels do not run one way of a case that others run: nothing is skipped, and less
-    /// is checked.
+    /// Records kernels that do not run one variation of a case that others run: the case is not
+    /// skipped, but checked less.
     pub fn leave_out(&mut self, case: &str, kernels: usize, why: String) {
         let (all, cases) = self.left_out.entry(why).or_default();
         *all += kernels;
@@ -260,17 +260,17 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Prints what a user wants to see of a check that passed.
+    /// Prints the details of a check that passed.
     pub fn note(&self, line: &str) -> Result<(), Failure> {
         self.progress.say(line)
     }
 
-    /// Layers of these operations were computed on the host.
+    /// Records operations that were computed on the host.
     pub fn on_host(&mut self, ops: &[&'static str]) {
         self.host_ops.extend(ops);
     }
 
-    /// Checks so far.
+    /// Number of checks so far.
     pub fn checks(&self) -> usize {
         self.passed + self.failed
     }
@@ -280,7 +280,7 @@ impl<'a> Report<'a> {
         self.passed + self.failed + self.skipped.len() == 0
     }
 
-    /// The rows and the counts for JSON.
+    /// The rows and the counts as JSON.
     pub fn json(&mut self, device: Value) -> Value {
         json!({
             "device": device,
@@ -292,7 +292,7 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Prints what was skipped and the last line; a failure if a check failed.
+    /// Prints the skipped cases and the last line; returns a failure if a check failed.
     pub fn finish(&self, list_skipped: bool) -> Result<(), Failure> {
         if !self.host_ops.is_empty() {
             let ops = self.host_ops.iter().copied().collect::<Vec<_>>().join(", ");
@@ -336,7 +336,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The JSON of one check.
+/// Converts one check to JSON.
 fn row(
     case: &str,
     op: &str,
@@ -362,8 +362,7 @@ fn row(
     })
 }
 
-/// A message without line breaks: a report of the emulator has several lines, and a failure has
-/// one.
+/// Replaces line breaks: a report of the emulator has several lines, but a failure is one line.
 fn one_line(text: &str) -> String {
     text.lines()
         .map(str::trim)
@@ -372,7 +371,7 @@ fn one_line(text: &str) -> String {
         .join(" | ")
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=+,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

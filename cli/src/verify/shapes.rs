@@ -1,7 +1,7 @@
-//! Problems of benchdnn's shape files: integer-valued operands, so that every kernel must be exact.
+//! Problems of benchdnn's shape files: operands are integers, so that every kernel must be exact.
 //!
-//! A file names no types: every kernel runs in f32, or in the types that the options name; the
-//! other types run with their plan's kernel.
+//! A shape file names no types: every kernel runs in f32, or in the types of the options; other
+//! types run with their plan's kernel.
 
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{Candidate, ConvPlan, Limits, PoolPlan};
@@ -75,8 +75,8 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
         Problem::Conv(conv) => (conv.macs(), "multiplications"),
         Problem::Pool(pool) => (comparisons(pool), "elements of windows"),
     };
-    // Little work may still be on tensors that the memory does not hold: a stride steps over most
-    // of them.
+    // A problem of little work may have tensors too large for memory: a large stride skips most
+    // elements.
     let elements = match problem {
         Problem::Conv(conv) => [
             conv.input().elements(),
@@ -105,12 +105,12 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
         })
 }
 
-/// Elements that a pool looks at.
+/// Number of elements that a pooling reads.
 fn comparisons(pool: &Pool2d) -> u64 {
     (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
 }
 
-/// Runs a convolution: bias, no ReLU (which would hide wrong negative numbers).
+/// Runs a convolution with bias and without ReLU, which would hide wrong negative numbers.
 fn convolution(
     context: &Context,
     label: &str,
@@ -158,8 +158,8 @@ fn convolution(
     Ok(())
 }
 
-/// The numbers of blocks to share a tile among, with the kernel: who names types or modes wants all
-/// of it, else the plan's.
+/// The split-K values to run, with the kernel: all of them if the options name types or modes, else
+/// the plan's.
 fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
     let select = &context.select;
     let with = |split_k| Limits {
@@ -208,7 +208,7 @@ struct Operands {
 }
 
 impl Operands {
-    /// Integers that follow from the problem's name.
+    /// Draws integer operands, seeded by the problem's name.
     fn draw(conv: &Conv2d, label: &str) -> Operands {
         let seed = label
             .bytes()
@@ -229,7 +229,7 @@ impl Operands {
     }
 }
 
-/// Runs a pool as each kind that the shape allows.
+/// Runs a pooling as each kind that the shape permits.
 fn pooling(
     context: &Context,
     label: &str,
@@ -244,7 +244,7 @@ fn pooling(
     if pool.r() * pool.s() <= MAX_INDEXED_WINDOW {
         kinds.push(("maxpool2d with indices", PoolKind::Max { indices: true }));
     }
-    // An average of dilated windows is nobody's operation.
+    // Average pooling runs without dilation only, as PyTorch defines it.
     if pool.dilation() == [1, 1] {
         kinds.push(("avgpool2d counting padding", average(true)));
         kinds.push(("avgpool2d", average(false)));
@@ -328,10 +328,9 @@ fn run_pool(
     .map_err(|mismatch| mismatch.to_string())
 }
 
-/// The kernels that do not multiply more than `--max-macs` allows, the padding of their tiles
-/// counted: those with tiles for wider groups may do a depthwise convolution with 32 times its
-/// multiplications. The plan's own in strict arithmetic is always among them, and so is all that
-/// the options name.
+/// The kernels whose multiplications, tile padding included, are within `--max-macs`: kernels with
+/// tiles for wider groups may multiply 32 times as much for a depthwise convolution. The plan's
+/// kernel in strict mode is always included, and so are kernels that the options name.
 fn affordable(
     context: &Context,
     label: &str,
@@ -374,9 +373,9 @@ fn accepting(candidates: &[Candidate]) -> Vec<KernelId> {
         .collect()
 }
 
-/// The kernels to run: every one that accepts, or the one that the options name. A shape file names
-/// no types, so unless the options do, strict f32 stands for all of them and the others run with
-/// their best kernel only; else a thousand shapes would take an emulator hours.
+/// The kernels to run: every one that accepts, or the one of the options. A shape file names no
+/// types, so without such options every kernel runs in strict f32 only, and other types and modes
+/// run their best kernel. Otherwise a thousand shapes would take the emulator hours.
 fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) -> Vec<KernelId> {
     let select = &context.select;
     let math = variation.math.unwrap_or_default();
@@ -392,8 +391,8 @@ fn chosen(context: &Context, accepting: Vec<KernelId>, variation: &Variation) ->
     taken.take(most).collect()
 }
 
-/// The types and layouts that the options leave. Filters come in the order that goes with the
-/// layout, unless the options say otherwise: the cases run all four pairs.
+/// The types and layouts that the options permit. Filters have the layout that matches the
+/// activations, unless the options name one: the cases test all four pairs.
 fn variations(context: &Context, filters: bool) -> Vec<Variation> {
     let mut all = Vec::new();
     for &dtype in &context.select.dtypes {
@@ -403,7 +402,7 @@ fn variations(context: &Context, filters: bool) -> Vec<Variation> {
                 Layout::Nhwc => FilterLayout::Krsc,
             };
             let filter_layout = filters.then(|| context.select.filter_layout.unwrap_or(natural));
-            // Without filters nothing is multiplied.
+            // Without filters there are no multiplications, hence no modes.
             let maths = context.select.maths(dtype);
             for math in maths.filter(|&math| filters || math == Math::Strict) {
                 all.push(Variation {

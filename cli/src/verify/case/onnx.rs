@@ -11,7 +11,7 @@ use super::super::graph::{self, Layer, Op, Tensor, Window, text};
 use super::{Acceptance, Case, Expected, Read, indices_of};
 use warpconv_testing::case_files::npy;
 
-/// An ONNX case.
+/// Reads an ONNX case.
 pub fn read(folder: &Path, json: &Value) -> Result<Read, String> {
     let op = text(json, "op")?.to_owned();
     let attributes = json.get("attrs").unwrap_or(&Value::Null);
@@ -61,8 +61,8 @@ pub fn read(folder: &Path, json: &Value) -> Result<Read, String> {
     })))
 }
 
-/// The axis of a softmax of ONNX that does not go over channels: as written, or by default (before
-/// opset 13 the second, then the last).
+/// The axis of an ONNX softmax if that is not the channels: the attribute, or the default (before
+/// opset 13 the second axis, then the last).
 fn other_axis(json: &Value, inputs: &[Value]) -> Option<i64> {
     let rank = inputs
         .first()
@@ -79,7 +79,7 @@ fn other_axis(json: &Value, inputs: &[Value]) -> Option<i64> {
     (from_the_front != 1).then_some(axis)
 }
 
-/// The inputs of an ONNX case: their names in order, and what is stored of them.
+/// The inputs of an ONNX case: their names in order, and the stored tensors.
 fn given(
     folder: &Path,
     op: &str,
@@ -99,7 +99,7 @@ fn given(
     Ok((names, tensors))
 }
 
-/// The stored results of an ONNX case: `y` and, of a maximum, the indices. `x` is the input's
+/// The stored results of an ONNX case: `y` and, for a max pooling, the indices. `x` is the input's
 /// shape.
 fn results(
     folder: &Path,
@@ -142,7 +142,7 @@ fn results(
     Ok(expected)
 }
 
-/// A member that is a list.
+/// Reads a member that is a list.
 fn list<'a>(json: &'a Value, name: &str) -> Result<&'a [Value], String> {
     json.get(name)
         .and_then(Value::as_array)
@@ -195,7 +195,7 @@ fn window(attributes: &Value) -> Result<Window, String> {
     let pad = match attributes.get("pads") {
         None | Some(Value::Null) => [0; 4],
         Some(list) => match graph::sizes(list, "pads")?[..] {
-            // ONNX: the beginnings of all axes, then their ends.
+            // ONNX order: the starts of all axes, then their ends.
             [top, left, bottom, right] => [top, bottom, left, right],
             [left, right] => [0, 0, left, right],
             _ => return Err("`pads` has neither 2 nor 4 numbers".to_owned()),
@@ -215,15 +215,15 @@ fn window(attributes: &Value) -> Result<Window, String> {
     })
 }
 
-/// A one-dimensional tensor as an image of one row (ReLU takes any shape).
+/// Reshapes a one-dimensional tensor to an image of one row (ReLU takes any shape).
 fn widen(tensor: &mut Tensor, op: &str) {
     if tensor.shape.len() == 3 && op != "Relu" {
         tensor.shape.insert(2, 1);
     }
 }
 
-/// ONNX counts a maximum's index over the whole tensor, within the plane by columns if
-/// `column_major`.
+/// Converts a max pooling's indices to row-major indices within the plane. ONNX counts them over
+/// the whole tensor, within the plane in column-major order if `column_major`.
 fn in_plane(indices: &mut Tensor, input: &[usize], column_major: bool) -> Result<(), String> {
     let &[.., h, w] = input else {
         return Err("indices of an input without a plane".to_owned());
@@ -236,7 +236,8 @@ fn in_plane(indices: &mut Tensor, input: &[usize], column_major: bool) -> Result
         let index = (*value as i64)
             .checked_rem(plane)
             .ok_or("indices of an empty plane")?;
-        // By columns, what is stored is column * h + row; by rows it is the place itself.
+        // In column-major order a stored index is column * h + row; in row-major order it is used
+        // as is.
         if column_major {
             *value = (index % h as i64 * w as i64 + index / h as i64) as f64;
         } else {
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn indices_of_the_whole_tensor_become_places_in_the_plane() {
-        // The second plane of 2x3, by rows and by columns.
+        // Indices in the second plane of 2x3, in row-major and column-major order.
         for (column_major, stored) in [(false, [6.0, 7.0, 9.0]), (true, [6.0, 8.0, 7.0])] {
             let mut tensor = indices(&stored);
             in_plane(&mut tensor, &[1, 2, 2, 3], column_major).expect("places");

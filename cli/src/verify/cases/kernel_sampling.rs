@@ -12,23 +12,23 @@ use super::super::lower::{Storage, accepting, shares};
 use super::super::report::{Report, Steps};
 use super::Prepared;
 
-/// Multiplications, the padding of its tiles among them, beyond which a kernel shares a case with
-/// its family, unless the options say otherwise: the emulator pays for each more with seconds, and
-/// what tiles do at borders shows in the others.
+/// Limit of a kernel's multiplications, tile padding included. Beyond it, the kernels of a family
+/// run in rotation, unless the options name kernels: more would take the emulator seconds each, and
+/// errors of tiles at borders show in other kernels too.
 const EXPENSIVE_MACS: f64 = 1e6;
 
-/// Number of turns that each kernel had in its family, separately for each storage and cut of a
-/// case: every case comes in the same ways in the same order, so that one counter of them all would
-/// meet each way at the same member again and again.
+/// Number of runs of each kernel in its family's rotation, separately per storage and cut of a
+/// case. Every case has the same variations in the same order, so that a common counter would give
+/// each variation the same kernel again and again.
 #[derive(Debug, Default)]
 pub(in super::super) struct RoundRobin(BTreeMap<(KernelId, Way), usize>);
 
-/// A way to store a case and to cut it.
+/// Storage and cut of a case.
 type Way = (Storage, Option<Steps>);
 
 impl RoundRobin {
-    /// Of the members of a family, the one that had the fewest turns this way: members that some
-    /// cases lack come up too.
+    /// The kernel of a family with the fewest runs in this variation: kernels that some cases do
+    /// not accept get their runs too.
     fn next(&mut self, family: &[KernelId], way: Way) -> Option<KernelId> {
         let had = |kernel: &&KernelId| self.0.get(&(**kernel, way)).copied().unwrap_or_default();
         let next = *family.iter().min_by_key(had)?;
@@ -37,18 +37,18 @@ impl RoundRobin {
     }
 }
 
-/// The kernels to which a case is much work: those that take it, and how many are left out for what
+/// The kernels for which a case is expensive: those that run, and the numbers of those left out by
 /// reason.
 struct Expensive {
     taken: Vec<KernelId>,
-    /// More multiplications than `--max-macs` allows.
+    /// Number of kernels with more multiplications than `--max-macs` allows.
     beyond: usize,
-    /// Another of the family takes the case.
+    /// Number of kernels whose family has another kernel in rotation.
     waiting: usize,
 }
 
 impl Expensive {
-    /// Counts the kernels that are left out.
+    /// Reports the number of kernels that are left out.
     fn report(&self, label: &str, most: u64, report: &mut Report<'_>) {
         let reasons = [
             (
@@ -75,9 +75,8 @@ impl Expensive {
 }
 
 impl Prepared {
-    /// The kernels to force, each with the numbers of blocks to share a tile among; no kernel where
-    /// none accepts, which then says for which problem. What is left out for its work is counted in
-    /// the report.
+    /// The kernels to force, each with its split-K values. No kernel where none accepts; the run
+    /// then reports the problem. Kernels left out for their work are counted in the report.
     pub(super) fn choices(
         &self,
         context: &Context,
@@ -112,9 +111,9 @@ impl Prepared {
         let mut seen = BTreeSet::new();
         for kernel in chosen {
             let algorithm = kernel.kernel().algorithm;
-            // Filters in another order are packed before the kernel sees them: one kernel of each
-            // family shows that. Those of a whole bottleneck read any order themselves, and share
-            // no sum.
+            // Filters in another layout are packed before the kernel reads them: one kernel per
+            // family tests that. Kernels of a whole bottleneck read any layout, and have no
+            // split-K.
             let splits_sums = algorithm.tensor() && !algorithm.bottleneck();
             let other_order = splits_sums && select.kernel.is_none() && !self.is_natural();
             if other_order && !seen.insert(algorithm) {
@@ -122,8 +121,8 @@ impl Prepared {
             }
             let wanted: &[u32] = match &select.split_k {
                 Some(only) => std::slice::from_ref(only),
-                // One order of the filters and one cut are enough for what has nothing to do with
-                // either.
+                // One layout of the filters and one cut suffice for tests that do not depend on
+                // them.
                 None if self.is_natural() && costly.contains(&kernel) => &[1, 2],
                 None if self.is_natural() => &[1, 2, 3],
                 None => &[1],
@@ -143,7 +142,7 @@ impl Prepared {
         choices
     }
 
-    /// Of the kernels, those that the plans take, and of each other family the next one, of those
+    /// The kernels of the plans, and for each other family the next kernel in rotation among those
     /// that are `affordable`.
     fn one_of_each_family(
         &self,
@@ -194,7 +193,7 @@ impl Prepared {
         work
     }
 
-    /// Returns whether filters come in the order that goes with the layout, and a graph is fused.
+    /// Returns whether the filter layout matches the activations' layout, and a graph is fused.
     fn is_natural(&self) -> bool {
         let natural = match self.storage.layout {
             Layout::Nchw => FilterLayout::Kcrs,

@@ -1,14 +1,14 @@
-//! Limits beyond which cases are too large to run.
+//! Limits on the size of a case.
 
 use super::super::Selection;
 use super::super::lower::{Problem, Shapes};
 
-/// Factor on `--max-macs` that bounds a layer of a case: cases are chosen one by one, problems of
-/// shape files are not.
+/// Factor on `--max-macs` for a layer of a case: cases are selected one by one, problems of shape
+/// files are not.
 const CASE_WORK: u64 = 1000;
 
-/// Returns whether a case's tensors, those between its layers among them, or its work are more than
-/// the options let through: padding makes much of little, so that the size of a case's files bounds
+/// Returns whether a case's tensors, intermediates included, or its work exceed the limits of the
+/// options. Padding can make large tensors of small ones, so the size of a case's files bounds
 /// neither.
 pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Shapes) -> bool {
     let elements = shapes.values().map(|shape| {
@@ -20,7 +20,7 @@ pub(super) fn is_too_large(select: &Selection, problems: &[Problem], shapes: &Sh
         || problems.iter().any(|problem| problem.work() > most_work)
 }
 
-/// Message for such a case.
+/// Message for a case that is too large.
 pub(super) fn too_large(select: &Selection) -> String {
     format!(
         "cases of more than {} elements in all tensors (--max-elements), or a layer of more than \
