@@ -1,4 +1,4 @@
-//! Counters of a launch, as a profiler has them.
+//! Counters of a launch, like those of a profiler.
 pub use crate::ir::Class;
 
 use crate::ir::MatrixTy;
@@ -7,9 +7,9 @@ use std::ops::AddAssign;
 /// Numbers of executed instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
-    /// Instructions issued to a warp, also if its guard was false in every lane.
+    /// Warp instructions issued, including those whose guard was false in every lane.
     pub warp: u64,
-    /// The same, times the lanes whose guard was true.
+    /// Thread instructions: warp instructions times the lanes whose guard was true.
     pub thread: u64,
 }
 
@@ -20,7 +20,7 @@ impl AddAssign for Executed {
     }
 }
 
-/// The type of the factors of matrix products.
+/// Element type of a matrix product's factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MatrixKind {
     /// f16.
@@ -76,9 +76,9 @@ impl MatrixKind {
 /// Matrix products of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MatrixWork {
-    /// Instructions that a warp executed.
+    /// Warp instructions.
     pub instructions: u64,
-    /// Multiply-adds that they did: rows times columns times depth.
+    /// Multiply-adds: rows times columns times depth per instruction.
     pub multiply_adds: u64,
 }
 
@@ -89,27 +89,27 @@ impl AddAssign for MatrixWork {
     }
 }
 
-/// Traffic between the warps and one memory.
+/// Traffic between the warps and device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlobalTraffic {
-    /// Warp-level instructions that moved something (one lane at least).
+    /// Warp-level instructions with at least one active lane.
     pub requests: u64,
-    /// 32-byte sectors that the requests touched, each counted once a request.
+    /// 32-byte sectors that the requests touched, each counted once per request.
     pub sectors: u64,
-    /// Bytes that the lanes asked for.
+    /// Bytes accessed by the lanes.
     pub bytes: u64,
 }
 
 /// Traffic of shared memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedTraffic {
-    /// Warp-level instructions that moved something.
+    /// Warp-level instructions with at least one active lane.
     pub requests: u64,
-    /// Passes through the 32 banks of 4 bytes. A 64-bit access takes one for each half warp, a
-    /// 128-bit one for each quarter, `ldmatrix` and `stmatrix` one for each matrix; lanes that ask
-    /// for the same word share it.
+    /// Passes through the 32 banks of 4 bytes. A 64-bit access takes at least one per half warp, a
+    /// 128-bit one at least one per quarter, `ldmatrix` and `stmatrix` at least one per matrix.
+    /// Lanes that access the same word share its pass.
     pub wavefronts: u64,
-    /// Passes more than an access without conflicts would take.
+    /// Passes in excess of those without bank conflicts.
     pub conflicts: u64,
 }
 
@@ -119,7 +119,7 @@ pub struct DistributedTraffic {
     /// Warp-level loads, stores and atomics, and copies, to the shared memory of another block of
     /// the cluster. A copy to several blocks counts once for each other block.
     pub requests: u64,
-    /// Bytes that they moved.
+    /// Bytes of those requests.
     pub bytes: u64,
 }
 
@@ -149,13 +149,13 @@ pub struct Counters {
     pub shared_atomics: u64,
     /// Block barriers that completed.
     pub barriers: u64,
-    /// Branches that sent lanes of a warp different ways.
+    /// Branches whose lanes diverged.
     pub divergent_branches: u64,
-    /// Blocks that ran.
+    /// Number of blocks.
     pub blocks: u64,
-    /// Warps that ran.
+    /// Number of warps.
     pub warps: u64,
-    /// Threads that ran.
+    /// Number of threads.
     pub threads: u64,
     /// Accesses to shared memory of other blocks of a cluster, which also count as accesses to
     /// shared memory.
@@ -168,7 +168,7 @@ impl Counters {
         self.classes[class as usize]
     }
 
-    /// All instructions together.
+    /// Executed instructions of all classes.
     pub fn instructions(&self) -> Executed {
         let mut sum = Executed::default();
         for executed in self.classes {

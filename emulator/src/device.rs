@@ -1,4 +1,4 @@
-//! A device: memory, and the cores of this machine that run its blocks.
+//! A device: memory, and the host's cores, which run its blocks.
 pub use crate::device_config::DeviceConfig;
 pub(crate) use crate::device_config::Limits;
 
@@ -13,12 +13,12 @@ use crate::panics;
 use crate::report::Fault;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// An emulated device. All methods may be called from any thread. Launches run one after the other;
-/// those of the driver may overlap.
+/// An emulated device. All methods may be called from any thread. Launches of [`Device::launch`]
+/// run one after another; those of the driver may overlap.
 pub struct Device {
     config: DeviceConfig,
     memory: Arc<Memory>,
-    /// Shared by launches that may overlap.
+    /// Locked for reading by launches that may overlap.
     launching: RwLock<()>,
 }
 
@@ -33,7 +33,7 @@ impl Device {
         }
     }
 
-    /// Kind.
+    /// Properties of the device.
     pub fn config(&self) -> &DeviceConfig {
         &self.config
     }
@@ -43,8 +43,8 @@ impl Device {
         &self.memory
     }
 
-    /// Places a module's variables. An error if the module is for a newer device or memory is
-    /// short.
+    /// Allocates a module's variables. Returns an error if the module is for a newer device or
+    /// memory is insufficient.
     pub fn load(&self, module: &Module) -> Result<LoadedModule, LoadError> {
         let target = module.program().target;
         if target > self.config.sm {
@@ -61,10 +61,10 @@ impl Device {
         }
     }
 
-    /// As [`Device::launch`], with a thread of the host for every block, so that blocks may wait
-    /// for each other. Grids that no card of the capability holds at a time are refused: more than
-    /// 16 blocks a multiprocessor on 7.5, 32 from 8.0 on (the driver API counts in also what each
-    /// block takes).
+    /// As [`Device::launch`], with one host thread per block, so that blocks may wait for each
+    /// other. Grids larger than any card of the capability holds at a time are refused: more than
+    /// 16 blocks per SM on 7.5, 32 from 8.0 on. The driver API also counts the resources of each
+    /// block.
     pub fn launch_cooperative(
         &self,
         kernel: &LoadedKernel,
@@ -74,8 +74,8 @@ impl Device {
         self.launch_within(&self.config.limits(), kernel, config, params, true)
     }
 
-    /// Runs a kernel to its end. `params` is its parameter buffer, laid out as
-    /// [`crate::ir::Kernel::params`] says.
+    /// Runs a kernel to its end. `params` is its parameter buffer with the layout of
+    /// [`crate::ir::Kernel::params`].
     pub fn launch(
         &self,
         kernel: &LoadedKernel,
@@ -85,7 +85,7 @@ impl Device {
         self.launch_within(&self.config.limits(), kernel, config, params, false)
     }
 
-    /// Runs a kernel within other limits than the device's own.
+    /// Runs a kernel with limits other than the device's own.
     pub(crate) fn launch_within(
         &self,
         limits: &Limits,
@@ -102,8 +102,8 @@ impl Device {
         self.launch_noting(limits, what, cooperative, Watch::Off)
     }
 
-    /// As [`Device::launch_within`], but beside others, and says what the launch did to each
-    /// allocation that it touched: to some of its bytes, or if `fine` to which.
+    /// As [`Device::launch_within`], but concurrently with other launches. Returns the accesses to
+    /// each allocation: whether it was accessed at all or, if `fine`, which bytes.
     #[cfg(unix)]
     pub(crate) fn launch_watched(
         &self,
@@ -130,7 +130,7 @@ impl Device {
         (result, touched.collect())
     }
 
-    /// Runs a kernel and notes its accesses as `watch` says.
+    /// Runs a kernel and records its accesses as `watch` specifies.
     fn launch_noting(
         &self,
         limits: &Limits,

@@ -7,29 +7,29 @@ use std::time::Duration;
 pub struct DeviceConfig {
     /// Compute capability as 75, 80 or 90. Modules for a higher one are refused.
     pub sm: u32,
-    /// Device memory in bytes.
+    /// Size of device memory in bytes.
     pub memory_bytes: u64,
-    /// Index among several devices; the first [`MAX_DEVICES`](crate::memory::MAX_DEVICES) have
-    /// different addresses.
+    /// Index among several devices; the addresses of the first
+    /// [`MAX_DEVICES`](crate::memory::MAX_DEVICES) devices are disjoint.
     pub ordinal: u32,
-    /// Threads that run blocks; `None` for as many as the machine has cores.
+    /// Number of threads that run blocks; `None` for one per core of the machine.
     pub workers: Option<usize>,
-    /// A launch ends with a fault when one warp has executed more instructions than this, so that a
-    /// loop which never ends is reported.
+    /// Limit of instructions that one warp may execute in a launch; beyond it the launch ends with
+    /// a fault. Infinite loops are reported in this way.
     pub instruction_limit: u64,
-    /// A launch ends with a fault when it has taken longer than this; `None` for no such limit.
+    /// Time limit of a launch, after which it ends with a fault; `None` for no limit.
     pub time_limit: Option<Duration>,
-    /// Bytes of text that a launch may print; of what is more, the latest is kept, as in CUDA's
-    /// circular buffer.
+    /// Bytes of text that a launch may print; of longer output the latest part is kept, as in
+    /// CUDA's circular buffer.
     pub print_bytes: usize,
 }
 
 impl DeviceConfig {
-    /// 10^10 instructions of one warp: some minutes.
+    /// Default limit: 10^10 instructions of one warp, some minutes.
     pub const DEFAULT_INSTRUCTION_LIMIT: u64 = 10_000_000_000;
-    /// Ten minutes.
+    /// Default limit: ten minutes.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(600);
-    /// 1 MiB: CUDA's default of `CU_LIMIT_PRINTF_FIFO_SIZE`.
+    /// Default: 1 MiB, as CUDA's `CU_LIMIT_PRINTF_FIFO_SIZE`.
     pub const DEFAULT_PRINT_BYTES: usize = 1 << 20;
 
     /// A device of capability `sm` (75, 80, 90) with 16 GiB.
@@ -54,7 +54,7 @@ impl DeviceConfig {
         }
     }
 
-    /// Shared memory that a block may have, opt-in included.
+    /// Shared memory that a block may have, opt-in included, in bytes.
     pub fn shared_bytes_per_block(&self) -> u32 {
         match self.sm {
             90.. => 227 << 10,
@@ -63,20 +63,20 @@ impl DeviceConfig {
         }
     }
 
-    /// Blocks that a multiprocessor holds at most.
+    /// Maximum of resident blocks per SM.
     pub(crate) fn blocks_per_multiprocessor(&self) -> u32 {
         if self.sm >= 80 { 32 } else { 16 }
     }
 
-    /// Threads that run blocks.
+    /// Number of threads that run blocks.
     pub(crate) fn workers(&self) -> usize {
-        // The standard library reads the limits of control groups from files each time.
+        // Cached: the standard library reads the limits of control groups from files at each call.
         static CORES: LazyLock<usize> =
             LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
         self.workers.unwrap_or(*CORES)
     }
 
-    /// `%nsmid`: multiprocessors of a typical card of that capability.
+    /// `%nsmid`: number of SMs of a typical card of that capability.
     pub fn multiprocessors(&self) -> u32 {
         match self.sm {
             90.. => 132,
@@ -89,10 +89,10 @@ impl DeviceConfig {
 /// Limits of one launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Instructions of one warp.
+    /// Instructions that one warp may execute.
     pub instructions: u64,
     /// Time limit.
     pub time: Option<Duration>,
-    /// Bytes that it may print.
+    /// Bytes of text that it may print.
     pub print_bytes: usize,
 }

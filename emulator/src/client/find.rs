@@ -1,4 +1,4 @@
-//! Search for the shared library, and loading it under the name that bindings ask for.
+//! Searches for the shared library, and loads it under the name that bindings open.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,9 @@ use super::ClientError;
 /// The library's file name.
 const FILE: &str = "libptx_emulator.so";
 
-/// Candidate paths of the library: what `PTX_EMULATOR_LIB` names, else beside the executable and
-/// where cargo puts the libraries of a program, its tests, examples and benchmarks.
+/// Candidate paths of the library: the file named by `PTX_EMULATOR_LIB`, else the folder of the
+/// executable and those where cargo puts the libraries of a program, its tests, examples and
+/// benchmarks.
 fn candidates(named: Option<PathBuf>, executable: Option<&Path>) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![if named.is_dir() {
@@ -23,17 +24,18 @@ fn candidates(named: Option<PathBuf>, executable: Option<&Path>) -> Vec<PathBuf>
         .into_iter()
         .flatten()
     {
-        // cargo always builds into `deps`; a copy one level up may be of an earlier build.
+        // cargo always builds into `deps`; a copy one level up may come from an earlier build.
         places.push(directory.join("deps").join(FILE));
         places.push(directory.join(FILE));
     }
     if let (Some(directory), Some(first)) = (beside, places.first_mut()) {
-        // A test's executable is in `deps` itself.
+        // A test's executable is itself in `deps`.
         if directory.ends_with("deps") {
             *first = directory.join(FILE);
         }
     }
-    // By bare name, for what LD_LIBRARY_PATH adds: cargo sets it for everything that it runs.
+    // The bare name, which the loader searches in LD_LIBRARY_PATH: cargo sets it for everything
+    // that it runs.
     places.push(PathBuf::from(FILE));
     places
 }
@@ -63,7 +65,7 @@ pub fn load() -> Result<(libloading::Library, PathBuf), ClientError> {
     Err(ClientError::NotFound { tried })
 }
 
-/// Loads a library with all its symbols, for everybody to see.
+/// Loads a library with all symbols global.
 #[cfg(unix)]
 fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -78,21 +80,20 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
-/// Returns whether who asks for `libcuda.so` gets the library that has this function at this
-/// address.
+/// Returns whether `libcuda.so` resolves to the library that has this function at this address.
 #[cfg(target_os = "linux")]
 pub fn is_the_driver(version: usize) -> bool {
-    // SAFETY: a library of that name is loaded by now: the emulator, or a driver that runs nothing
-    // on loading.
+    // SAFETY: a library of that name is already loaded: the emulator, or a driver without load-time
+    // side effects.
     let Ok(driver) = (unsafe { libloading::Library::new("libcuda.so") }) else {
         return false;
     };
-    // SAFETY: only the address is looked at.
+    // SAFETY: the address is only compared.
     let found = unsafe { driver.get::<unsafe extern "C" fn()>(b"ptx_emulator_version\0") };
     found.is_ok_and(|symbol| *symbol as usize == version)
 }
 
-/// Returns whether who asks for the driver gets this library: only known on Linux.
+/// Returns whether `libcuda.so` resolves to this library: can be determined on Linux only.
 #[cfg(not(target_os = "linux"))]
 pub fn is_the_driver(_version: usize) -> bool {
     true

@@ -1,7 +1,6 @@
-//! Using the drop-in library from a Rust program: finding and loading it, and reading what it
-//! counted.
+//! Use of the drop-in library from a Rust program: search, loading, and reading of counters.
 //!
-//! The shared library keeps its own state, so a program that links this crate reaches the emulated
+//! The shared library has its own state, so a program that links this crate reaches the emulated
 //! devices only through the driver API, as any CUDA program does, and through [`Library`].
 //!
 //! ```no_run
@@ -30,7 +29,7 @@ use wire::LaunchHeader;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// There is no such file in any of the places where it may be.
+    /// The library is in none of the searched paths.
     #[error(
         "libptx_emulator.so was not found; build it with `cargo build -p ptx-emulator` and name it \
         in PTX_EMULATOR_LIB (tried: {})",
@@ -40,7 +39,7 @@ pub enum ClientError {
         /// Searched paths.
         tried: Vec<PathBuf>,
     },
-    /// The file is there but cannot be loaded.
+    /// The file exists but cannot be loaded.
     #[error("{} cannot be loaded: {message}", .path.display())]
     Load {
         /// The file.
@@ -53,28 +52,28 @@ pub enum ClientError {
     Version {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version of the library.
         found: String,
-        /// The version wanted.
+        /// The version of this crate.
         expected: String,
     },
-    /// Another library is loaded as `libcuda.so` already, so bindings would find that one.
+    /// Another library is already loaded as `libcuda.so`, so bindings would use that one.
     #[error("another libcuda.so was loaded before {}", .path.display())]
     DriverLoaded {
         /// The emulator's file.
         path: PathBuf,
     },
-    /// The library cannot make such devices.
+    /// The library cannot create such devices.
     #[error(
         "no {count} devices of capability {sm}: the driver says {code} (capabilities are 75, 80 \
         and 90; a process has up to 10 devices)"
     )]
     Devices {
-        /// The capability asked for.
+        /// Requested compute capability.
         sm: u32,
         /// Requested number of devices.
         count: usize,
-        /// The `CUresult`.
+        /// The `CUresult` of the failed call.
         code: u32,
     },
 }
@@ -87,31 +86,31 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
-/// One launch of a kernel that ended well.
+/// One successful launch of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// The kernel's name.
     pub kernel: String,
     /// The ordinal of its device.
     pub ordinal: usize,
-    /// Blocks along x, y, z.
+    /// Grid: blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
+    /// Block: threads along x, y, z.
     pub block: [u32; 3],
-    /// Dynamic shared memory of a block in bytes.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: u32,
-    /// Time of the emulator, which is no time of a GPU.
+    /// Run time of the emulator in nanoseconds, which is no indication of a GPU's time.
     pub nanoseconds: u64,
-    /// Counters.
+    /// Counters of the launch.
     pub counters: Counters,
 }
 
-/// Fault of a kernel, as the library reported it.
+/// Report of a kernel's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The text of [`crate::Fault`].
     pub text: String,
-    /// The `CUresult` that driver calls return since.
+    /// The `CUresult` that driver calls return after the fault.
     pub code: u32,
 }
 
@@ -130,7 +129,7 @@ struct Functions {
     label: unsafe extern "C" fn(u64, *const c_char) -> u32,
 }
 
-/// The loaded library. It stays loaded until the process ends; several values may stand for it.
+/// The loaded library. It stays loaded until the process ends; several values may refer to it.
 pub struct Library {
     functions: &'static Functions,
     path: &'static Path,
@@ -138,12 +137,11 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library so that bindings which look for `libcuda.so` find it, and makes sure that
-    /// it has `devices` devices of capability `sm` (75, 80 or 90).
+    /// Loads the library so that bindings which open `libcuda.so` get it, and ensures that it has
+    /// `devices` devices of capability `sm` (75, 80 or 90).
     ///
-    /// Must come before the process's first driver call. May be called again, also with another
-    /// capability: devices that are missing are added, and [`Library::ordinals`] says which ones
-    /// were meant.
+    /// Must precede the process's first driver call. May be called again, also with another
+    /// capability: missing devices are added, and [`Library::ordinals`] returns those of this call.
     pub fn load(sm: u32, devices: usize) -> Result<Library, ClientError> {
         static LOADED: OnceLock<Result<(Functions, PathBuf), ClientError>> = OnceLock::new();
         let (functions, path) = LOADED
@@ -171,7 +169,7 @@ impl Library {
         })
     }
 
-    /// The ordinals of the devices that were asked for.
+    /// The ordinals of the requested devices.
     pub fn ordinals(&self) -> &[usize] {
         &self.ordinals
     }
@@ -181,13 +179,13 @@ impl Library {
         self.path
     }
 
-    /// Forgets all launches and the last report.
+    /// Discards all launches and the last report.
     pub fn reset(&self) {
         // SAFETY: takes nothing.
         unsafe { (self.functions.reset)() }
     }
 
-    /// Number of launches that ended well since the last reset, on all devices.
+    /// Number of successful launches since the last reset, on all devices.
     pub fn launch_count(&self) -> u64 {
         // SAFETY: takes nothing.
         unsafe { (self.functions.launches)() }
@@ -201,13 +199,13 @@ impl Library {
         wire::from_words(&words)
     }
 
-    /// Launch number `index` since the last reset, from 0. `None` where there was none, or so many
-    /// came after it that it is forgotten (the last 4096 are kept).
+    /// Launch number `index` since the last reset, from 0. `None` if there was none, or if it is
+    /// not among the last 4096.
     pub fn launch(&self, index: u64) -> Option<Launch> {
         let mut header = LaunchHeader::default();
         let mut name = vec![0u8; 1024];
         let mut words = vec![0; wire::to_words(&Counters::default()).len()];
-        // SAFETY: every buffer has the room that is named beside it.
+        // SAFETY: every buffer has the length passed with it.
         let count = unsafe {
             (self.functions.launch)(
                 index,
@@ -234,17 +232,17 @@ impl Library {
         })
     }
 
-    /// The launches since the last reset that are remembered, oldest first.
+    /// The stored launches since the last reset, oldest first.
     pub fn launches(&self) -> Vec<Launch> {
         (0..self.launch_count())
             .filter_map(|index| self.launch(index))
             .collect()
     }
 
-    /// Last fault of a kernel since the last reset.
+    /// The last report of a fault since the last reset.
     pub fn last_report(&self) -> Option<Report> {
         let mut code = 0;
-        // SAFETY: no room is claimed for the text.
+        // SAFETY: the length of the text buffer is 0.
         let length = unsafe { (self.functions.last_report)(std::ptr::null_mut(), 0, &mut code) };
         if length == 0 {
             return None;
@@ -261,17 +259,17 @@ impl Library {
         })
     }
 
-    /// Keeps reports from standard error, or lets them through again.
+    /// Suppresses reports on standard error, or enables them again.
     pub fn silence(&self, silent: bool) {
         // SAFETY: takes a number.
         unsafe { (self.functions.silence)(c_int::from(silent)) }
     }
 
-    /// Sets what one launch on any device may take from now on, in place of
-    /// `PTX_EMULATOR_INSTRUCTIONS` and `PTX_EMULATOR_SECONDS`: instructions of one warp (at least
-    /// 1), and time, to a millisecond (`None` for no limit).
+    /// Sets the limits of later launches on any device, in place of `PTX_EMULATOR_INSTRUCTIONS` and
+    /// `PTX_EMULATOR_SECONDS`: instructions of one warp (at least 1), and time, to a millisecond
+    /// (`None` for no limit).
     pub fn set_limits(&self, instructions: u64, time: Option<Duration>) {
-        // A limit below a millisecond must not become none.
+        // A limit below a millisecond must not become 0, which means no limit.
         let milliseconds = time.map_or(0, |time| {
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
         });
@@ -279,8 +277,8 @@ impl Library {
         unsafe { (self.functions.limits)(instructions, milliseconds) }
     }
 
-    /// Gives the allocation that begins at a device address a name for reports; says whether there
-    /// is one.
+    /// Names the allocation that begins at a device address, for reports. Returns whether there is
+    /// one.
     pub fn label(&self, address: u64, label: &str) -> bool {
         let Ok(label) = CString::new(label) else {
             return false;
@@ -290,7 +288,7 @@ impl Library {
     }
 }
 
-/// Finds and loads the library, for good.
+/// Finds and loads the library, which is never unloaded.
 fn open() -> Result<(Functions, PathBuf), ClientError> {
     let (library, path) = find::load()?;
     let functions = functions(&library).map_err(|error| ClientError::Load {

@@ -1,12 +1,12 @@
-//! Passage of counters through the C boundary: as words in a fixed order.
+//! Encoding of counters for the C interface: as words in a fixed order.
 
 use std::ffi::CStr;
 
 use crate::Counters;
 use crate::counters::{GlobalTraffic, MatrixWork, SharedTraffic};
 
-/// The crate's version. Library and client must be of the same, or the words would mean something
-/// else.
+/// The crate's version. Library and client must have the same version, since the order of words
+/// depends on it.
 pub const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(version) => version,
@@ -17,15 +17,15 @@ pub const VERSION: &CStr =
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct LaunchHeader {
-    /// Blocks along x, y, z.
+    /// Grid: blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
+    /// Block: threads along x, y, z.
     pub block: [u32; 3],
-    /// Dynamic shared memory of a block in bytes.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: u32,
     /// The device's ordinal.
     pub ordinal: u32,
-    /// Time of the emulator.
+    /// Run time of the emulator, in nanoseconds.
     pub nanoseconds: u64,
 }
 
@@ -101,7 +101,7 @@ pub fn to_words(counters: &Counters) -> Vec<u64> {
     words
 }
 
-/// The counters of words; what is missing is zero.
+/// Counters from words; missing words are zero.
 pub fn from_words(words: &[u64]) -> Counters {
     let mut counters = Counters::default();
     let mut words = words.iter();

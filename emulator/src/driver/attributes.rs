@@ -1,4 +1,4 @@
-//! Attributes of a function, and those that may be set.
+//! Attributes of a function, read-only and settable.
 
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ pub fn card(function: &Function) -> Result<&'static Card> {
     Ok(driver()?.contexts.get(function.module.context)?.device.card)
 }
 
-/// Registers a thread, as a real compiler rounds them.
+/// Registers per thread, rounded as by a real compiler.
 pub fn registers(kernel: &Kernel) -> u32 {
     kernel.registers.clamp(8, 255).next_multiple_of(8).min(255)
 }
 
-/// The most threads a block may have. Registers do not count: how many a real compiler would use is
-/// only estimated.
+/// The maximum of threads per block. Registers do not limit it: those of a real compiler are only
+/// estimated.
 pub fn max_threads(kernel: &Kernel) -> u32 {
     let required = kernel
         .required_block
@@ -31,7 +31,7 @@ pub fn max_threads(kernel: &Kernel) -> u32 {
     required.or(kernel.max_threads).unwrap_or(1024).min(1024)
 }
 
-/// The most dynamic shared memory that a function may be given on a card.
+/// The maximum of dynamic shared memory of a function on a card.
 fn dynamic_shared_limit(card: &Card, kernel: &Kernel) -> u32 {
     (card.shared_per_block_optin as u32).saturating_sub(kernel.dynamic_shared_offset())
 }
@@ -42,7 +42,7 @@ fn attribute(function: &Arc<Function>, number: c_int) -> Result<i32> {
     let value = match number {
         0 => max_threads(kernel),
         1 => kernel.static_shared,
-        // Constant memory of the user's own; parameters are not counted.
+        // The user's constant memory; parameters are not counted.
         2 => program
             .globals
             .iter()

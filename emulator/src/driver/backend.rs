@@ -1,5 +1,5 @@
-//! The driver's way to the emulator proper: one device's memory, modules and launches, errors
-//! turned into codes.
+//! Interface of the driver to the emulator: memory, modules and launches of one device, with errors
+//! converted to codes.
 
 use super::config;
 use super::ordering;
@@ -46,7 +46,7 @@ impl Backend {
         self.device.memory().alloc(bytes).map_err(code)
     }
 
-    /// Frees an allocation; one that is already gone is left alone.
+    /// Frees an allocation; an address that is no longer allocated is ignored.
     pub fn free(&self, address: DevicePtr) {
         let _ = self.device.memory().free(address);
     }
@@ -75,7 +75,8 @@ impl Backend {
             .map_err(code)
     }
 
-    /// Copies from another device, or inside this one, with what is known about each byte.
+    /// Copies from another device, or within this one, including the state of each byte
+    /// (initialised or not).
     pub fn copy_from(
         &self,
         to: DevicePtr,
@@ -93,33 +94,33 @@ impl Backend {
         .map_err(code)
     }
 
-    /// Lets kernels reach `bytes` bytes of host memory under their host address.
+    /// Maps `bytes` bytes of host memory for kernels, under their host address.
     ///
     /// # Safety
     /// The memory must stay valid until [`Backend::free`] is called with its address and no launch
     /// runs.
     pub unsafe fn map_host(&self, address: u64, bytes: u64) -> Result {
-        // SAFETY: the caller vouches for the memory.
+        // SAFETY: the caller guarantees that the memory stays valid.
         unsafe { self.device.memory().map_host(address, bytes) }.map_err(code)
     }
 
-    /// Places a module that was made from text.
+    /// Loads a module that was compiled from text.
     pub fn load(&self, module: &Module) -> std::result::Result<LoadedModule, LoadError> {
         self.device.load(module)
     }
 
-    /// The allocation that holds an address, as reports name it, and whether it is memory of the
-    /// host's own.
+    /// The allocation that contains an address, with its name for reports, and whether it is host
+    /// memory.
     pub fn region_at(&self, address: u64) -> Option<(Region, bool)> {
         self.device.memory().region_at(address)
     }
 
-    /// Threads that run blocks.
+    /// Number of threads that run blocks.
     pub fn workers(&self) -> usize {
         self.device.config().workers()
     }
 
-    /// Runs a kernel, and tells the checker of order what it touched.
+    /// Runs a kernel, and passes its accesses to the stream order checker.
     pub fn launch(
         &self,
         kernel: &LoadedKernel,
@@ -142,7 +143,7 @@ impl Backend {
     }
 }
 
-/// The code that a real driver gives for what a kernel did.
+/// The code that a real driver returns for a kernel's fault.
 pub fn fault_code(fault: &Fault) -> CUresult {
     kind_code(&fault.kind)
 }

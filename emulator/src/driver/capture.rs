@@ -1,4 +1,4 @@
-//! Stream capture: work given to a capturing stream becomes the nodes of a graph.
+//! Stream capture: work queued in a capturing stream becomes nodes of a graph.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::status::{CUresult, Result};
 use super::types::{Handle, Out, check};
 use super::work::Op;
 
-/// Calls that a capture forbids elsewhere.
+/// Scope of the calls that a capture forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Global,
@@ -19,7 +19,7 @@ pub enum Mode {
     Relaxed,
 }
 
-/// A capture under way; several streams can take part.
+/// A capture in progress; several streams can take part.
 pub struct Capture {
     pub id: u64,
     mode: Mode,
@@ -31,14 +31,14 @@ pub struct Capture {
     streams: Mutex<Vec<Weak<Stream>>>,
 }
 
-/// A stream's part in a capture: the nodes that its next one comes after.
+/// A stream's state in a capture: the nodes that its next node depends on.
 pub struct StreamCapture {
     pub capture: Arc<Capture>,
     pub after: Vec<usize>,
 }
 
 thread_local! {
-    /// `cuThreadExchangeStreamCaptureMode`.
+    /// Mode set by `cuThreadExchangeStreamCaptureMode`.
     static THREAD_MODE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
@@ -52,7 +52,7 @@ impl Capture {
     }
 }
 
-/// Adds the work as a node if the stream is capturing; says whether it was.
+/// Adds the work as a node if the stream is capturing; returns whether it was.
 pub fn note(context: &Arc<Context>, stream: &Arc<Stream>, op: &Op) -> Result<bool> {
     if let Some(part) = lock(&stream.capture).as_mut() {
         if !part.capture.is_valid() {
@@ -74,15 +74,15 @@ pub fn is_capturing(stream: &Stream) -> bool {
     lock(&stream.capture).is_some()
 }
 
-/// The captures under way.
+/// The captures in progress.
 fn active() -> Result<Vec<Arc<Capture>>> {
     let mut captures = lock(&driver()?.captures);
     captures.retain(|capture| capture.strong_count() > 0);
     Ok(captures.iter().filter_map(Weak::upgrade).collect())
 }
 
-/// Work on the legacy stream would wait for the context's blocking streams: not while one of them
-/// is captured.
+/// Refuses work in the legacy stream while a blocking stream of the context is captured, which it
+/// would wait for.
 fn forbid_legacy(context: &Arc<Context>) -> Result {
     for capture in active()?
         .iter()
@@ -100,8 +100,8 @@ fn forbid_legacy(context: &Arc<Context>) -> Result {
     Ok(())
 }
 
-/// Calls that may wait or change the device are refused while a capture that is not relaxed goes
-/// on: in any thread if it is global, else in its own.
+/// Refuses calls that may wait or change the device during a capture that is not relaxed: in every
+/// thread if it is global, else in its own.
 pub fn forbid_unsafe_call() -> Result {
     let relaxed = THREAD_MODE.get() == 2;
     let here = std::thread::current().id();
@@ -119,7 +119,7 @@ pub fn forbid_unsafe_call() -> Result {
     Ok(())
 }
 
-/// Waiting for a whole context is refused while anything in it is captured.
+/// Refuses to wait for a context while any of its streams is captured.
 pub fn forbid_in_context(context: &Context) -> Result {
     for capture in active()? {
         if capture.context == context.handle {
@@ -130,7 +130,7 @@ pub fn forbid_in_context(context: &Context) -> Result {
     Ok(())
 }
 
-/// Waiting for a stream is refused while it is captured, and ends the capture.
+/// Refuses to wait for a stream while it is captured; the capture becomes invalid.
 pub fn forbid_on_stream(stream: &Stream) -> Result {
     match lock(&stream.capture).as_ref() {
         Some(part) => {
@@ -141,7 +141,7 @@ pub fn forbid_on_stream(stream: &Stream) -> Result {
     }
 }
 
-/// Records an event in a capturing stream; says whether it was capturing.
+/// Records an event in a capturing stream; returns whether it was capturing.
 pub fn record(stream: &Stream, event: &Event) -> Result<bool> {
     let guard = lock(&stream.capture);
     let Some(part) = guard.as_ref() else {
@@ -154,8 +154,8 @@ pub fn record(stream: &Stream, event: &Event) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes a stream wait for an event as far as captures go: a captured event draws the stream into
-/// its capture.
+/// Makes a capturing stream wait for an event; an event of a capture adds the stream to that
+/// capture.
 pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
     let state = lock(&event.state).clone();
     let mut guard = lock(&stream.capture);
@@ -183,7 +183,7 @@ pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
             part.after.dedup();
             Ok(())
         }
-        // Waiting for an event that was never recorded does nothing, captured or not.
+        // Waiting for an event that was never recorded has no effect, captured or not.
         (Some(_), EventState::Never) => Ok(()),
         (Some(part), EventState::Recorded { .. }) => {
             part.capture.invalidate();
@@ -192,8 +192,8 @@ pub fn wait(stream: &Arc<Stream>, event: &Event) -> Result {
     }
 }
 
-/// Returns whether all work of the capture's other streams comes before what the origin's next node
-/// would come after.
+/// Returns whether all work of the capture's other streams precedes the nodes on which the origin's
+/// next node would depend.
 fn joined(capture: &Capture, origin: &Stream, origin_after: &[usize]) -> bool {
     let nodes = lock(&capture.nodes);
     let mut before: HashSet<usize> = HashSet::new();
@@ -256,7 +256,7 @@ fn end(stream: &Arc<Stream>, out: Out<Handle>) -> Result {
     out.set(graph.handle)
 }
 
-/// `CUstreamCaptureStatus` and the capture's number.
+/// The stream's `CUstreamCaptureStatus` and the id of its capture.
 fn status(stream: &Stream) -> (u32, u64) {
     match lock(&stream.capture).as_ref() {
         None => (0, 0),

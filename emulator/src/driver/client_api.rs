@@ -1,5 +1,4 @@
-//! Functions of the library beyond the driver API: `ptx_emulator_…`, C functions that
-//! [`crate::client`] calls.
+//! Exported C functions beyond the driver API, `ptx_emulator_…`, which [`crate::client`] calls.
 
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
@@ -16,10 +15,10 @@ use super::types::{DevicePtr, In, Out, check, copy_text, text};
 use crate::client::wire::{self, LaunchHeader};
 use crate::{Counters, LaunchConfig};
 
-/// Launches that are remembered one by one; older ones only count in the totals.
+/// Number of launches that are stored individually; older ones only count in the totals.
 const REMEMBERED: usize = 4096;
 
-/// A launch that ended well.
+/// A successful launch.
 pub struct Record {
     pub kernel: String,
     pub ordinal: usize,
@@ -28,7 +27,7 @@ pub struct Record {
     pub counters: Counters,
 }
 
-/// Launches since the last reset.
+/// Launches and reports since the last reset.
 struct Journal {
     launches: u64,
     total: Option<Counters>,
@@ -45,7 +44,7 @@ static JOURNAL: Mutex<Journal> = Mutex::new(Journal {
     code: 0,
 });
 
-/// Remembers a launch.
+/// Stores a launch.
 pub fn note_launch(record: Record) {
     let mut journal = lock(&JOURNAL);
     journal.launches += 1;
@@ -56,21 +55,21 @@ pub fn note_launch(record: Record) {
     journal.records.push_back(record);
 }
 
-/// Remembers a fault's report.
+/// Stores a fault's report.
 pub fn note_fault(report: String, code: CUresult) {
     let mut journal = lock(&JOURNAL);
     journal.report = Some(report);
     journal.code = code.0;
 }
 
-/// Runs the body of an exported function: a panic is reported and gives `otherwise`.
+/// Runs the body of an exported function; after a panic, reports it and returns `otherwise`.
 fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     crate::driver::contained("a function of the client", body).unwrap_or(otherwise)
 }
 
-/// Has all work done that was submitted, so that what is told takes it in.
+/// Waits for all submitted work, so that results include it.
 fn settle() {
-    // An error means that the process ends.
+    // An error means that the process is ending.
     let _ = queue::wait(queue::Target::All);
 }
 
@@ -81,7 +80,7 @@ fn code(result: Result) -> u32 {
     }
 }
 
-/// Copies up to `room` of the words to `out`; says how many there are.
+/// Copies up to `room` of the words to `out`; returns their total number.
 fn give_words(words: &[u64], out: Out<u64>, room: usize) -> usize {
     for (index, &word) in words.iter().take(room).enumerate() {
         Out(out.0.wrapping_add(index)).set_if_wanted(word);
@@ -89,13 +88,13 @@ fn give_words(words: &[u64], out: Out<u64>, room: usize) -> usize {
     words.len()
 }
 
-/// The version of the crate that the library was built from, with a NUL.
+/// The version of the crate that the library was built from, as a C string.
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_version() -> *const c_char {
     wire::VERSION.as_ptr()
 }
 
-/// Makes sure that there are `count` devices of a capability and writes their ordinals. Returns a
+/// Ensures that there are `count` devices of a capability and writes their ordinals. Returns a
 /// `CUresult`.
 ///
 /// # Safety
@@ -115,7 +114,7 @@ pub unsafe extern "C" fn ptx_emulator_devices(
     })
 }
 
-/// Forgets all launches and the last report.
+/// Discards all launches and the last report.
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_reset() {
     guard((), || {
@@ -129,7 +128,7 @@ pub extern "C" fn ptx_emulator_reset() {
     });
 }
 
-/// Launches since the last reset.
+/// Number of launches since the last reset.
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_launches() -> u64 {
     guard(0, || {
@@ -138,7 +137,8 @@ pub extern "C" fn ptx_emulator_launches() -> u64 {
     })
 }
 
-/// The sum of all counters since the last reset: up to `room` words. Returns how many there are.
+/// Writes the sum of all counters since the last reset: up to `room` words. Returns the number of
+/// words.
 ///
 /// # Safety
 /// `words` must have room for `room` entries.
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn ptx_emulator_totals(words: Out<u64>, room: usize) -> us
     })
 }
 
-/// One launch by its number since the last reset, from 0. Returns how many words its counters have,
-/// or 0 if the launch is not remembered.
+/// Writes one launch, by its number since the last reset, from 0. Returns the number of words of
+/// its counters, or 0 if the launch is not stored.
 ///
 /// # Safety
 /// `header` must be writable, `name` have `name_bytes` bytes (at least 1) and `words` room for
@@ -188,8 +188,8 @@ pub unsafe extern "C" fn ptx_emulator_launch(
     })
 }
 
-/// The report of the last fault since the last reset: up to `room` bytes with a NUL, its code in
-/// `code`. Returns the length of the whole report, 0 if there is none.
+/// Writes the report of the last fault since the last reset: up to `room` bytes with a NUL, and its
+/// code to `code`. Returns the length of the whole report, 0 if there is none.
 ///
 /// # Safety
 /// `text` must have `room` bytes and `code` be null or writable.
@@ -213,8 +213,7 @@ pub unsafe extern "C" fn ptx_emulator_last_report(
     })
 }
 
-/// Sets what one launch may take from now on: instructions of one warp, and milliseconds (0 for no
-/// limit).
+/// Sets the limits of later launches: instructions of one warp, and milliseconds (0 for no limit).
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_limits(instructions: u64, milliseconds: u64) {
     guard((), || {
@@ -224,13 +223,13 @@ pub extern "C" fn ptx_emulator_limits(instructions: u64, milliseconds: u64) {
     });
 }
 
-/// Keeps reports from standard error (1) or lets them through (0).
+/// Suppresses reports on standard error (1) or enables them (0).
 #[unsafe(no_mangle)]
 pub extern "C" fn ptx_emulator_silence(silent: c_int) {
     SILENT.store(silent != 0, Ordering::Relaxed);
 }
 
-/// Gives the allocation that begins at an address a name for reports. Returns a `CUresult`.
+/// Names the allocation that begins at an address, for reports. Returns a `CUresult`.
 ///
 /// # Safety
 /// `label` must be a C string.

@@ -1,5 +1,4 @@
-//! Thread-block clusters: what a function says of them, which ones a launch may have, how many of
-//! them fit.
+//! Thread-block clusters: a function's attributes, valid cluster sizes of a launch, and occupancy.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,17 +12,16 @@ use super::types::{LaunchConfigC, check};
 use crate::LaunchConfig;
 use crate::ir::{Kernel, MAX_CLUSTER};
 
-/// Blocks of the largest cluster that every card with clusters runs.
+/// Number of blocks in the largest cluster that every card with clusters supports.
 const PORTABLE: u32 = 8;
 
-/// Multiprocessors of each group (GPC) of the H200 that the emulator poses as: a cluster lies
-/// within one.
+/// Number of SMs in each GPC of the emulated H200: a cluster lies within one GPC.
 const GROUPS: [u32; 8] = [16, 16, 16, 16, 16, 16, 18, 18];
 
 /// Settable attributes of a function.
 #[derive(Default)]
 pub struct Settings {
-    /// `CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH` and the two after it; zeros if not set.
+    /// `CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH`, `_HEIGHT` and `_DEPTH`; zeros if not set.
     required: [AtomicU32; 3],
     /// `CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED`
     non_portable: AtomicBool,
@@ -31,7 +29,7 @@ pub struct Settings {
     policy: AtomicU32,
 }
 
-/// The cluster that a function requires, if it does.
+/// The cluster that a function requires, if any.
 fn required(function: &Function) -> Option<[u32; 3]> {
     let set = || {
         let load = |size: &AtomicU32| size.load(Ordering::Relaxed);
@@ -41,7 +39,7 @@ fn required(function: &Function) -> Option<[u32; 3]> {
     function.kernel.kernel().required_cluster.or_else(set)
 }
 
-/// `CU_FUNC_ATTRIBUTE_*` 10 to 15.
+/// Attributes `CU_FUNC_ATTRIBUTE_*` 10 to 15.
 pub fn attribute(function: &Function, number: c_int) -> u32 {
     match number {
         10 => u32::from(function.kernel.kernel().explicit_cluster || required(function).is_some()),
@@ -51,7 +49,7 @@ pub fn attribute(function: &Function, number: c_int) -> u32 {
     }
 }
 
-/// Sets one of them.
+/// Sets one of these attributes.
 pub fn set_attribute(function: &Function, number: c_int, value: c_int) -> Result {
     let wanted = u32::try_from(value).map_err(|_| CUresult::INVALID_VALUE)?;
     if card(function)?.capability < 90 {
@@ -59,7 +57,7 @@ pub fn set_attribute(function: &Function, number: c_int, value: c_int) -> Result
     }
     match number {
         11..=13 => {
-            // What the program says cannot be set anew.
+            // A cluster size in the PTX cannot be changed.
             if function.kernel.kernel().required_cluster.is_some() {
                 return Err(CUresult::NOT_PERMITTED);
             }
@@ -81,7 +79,7 @@ pub fn set_attribute(function: &Function, number: c_int, value: c_int) -> Result
     Ok(())
 }
 
-/// Blocks of the largest cluster that a function may be launched in.
+/// Number of blocks in the largest cluster of a function's launches.
 fn largest(function: &Function) -> u32 {
     if function.cluster.non_portable.load(Ordering::Relaxed) {
         MAX_CLUSTER
@@ -90,7 +88,7 @@ fn largest(function: &Function) -> u32 {
     }
 }
 
-/// The cluster of a launch, or why the driver refuses it.
+/// The cluster of a launch, or the driver's error code.
 pub fn admissible(
     function: &Function,
     given: Option<[u32; 3]>,
@@ -128,7 +126,7 @@ pub fn admissible(
     Ok(cluster)
 }
 
-/// Blocks of a cluster; nothing if one size is zero.
+/// Number of blocks in a cluster; `None` if one size is zero.
 fn product(sizes: [u32; 3]) -> Option<u32> {
     let blocks = sizes
         .iter()
@@ -136,7 +134,7 @@ fn product(sizes: [u32; 3]) -> Option<u32> {
     blocks.filter(|&blocks| blocks > 0)
 }
 
-/// Blocks of a launch that a multiprocessor holds.
+/// Resident blocks per SM of a launch.
 fn resident(card: &Card, kernel: &Kernel, config: &LaunchConfigC) -> Result<u32> {
     let threads = config
         .block
@@ -151,7 +149,7 @@ fn resident(card: &Card, kernel: &Kernel, config: &LaunchConfigC) -> Result<u32>
     ))
 }
 
-/// `cuOccupancyMaxActiveClusters`: clusters that the device holds at a time.
+/// `cuOccupancyMaxActiveClusters`: number of clusters that the device holds at a time.
 pub fn active(function: &Function, config: &LaunchConfigC, given: Option<[u32; 3]>) -> Result<u32> {
     let card = card(function)?;
     if card.capability < 90 {
@@ -164,7 +162,7 @@ pub fn active(function: &Function, config: &LaunchConfigC, given: Option<[u32; 3
     Ok(GROUPS.iter().map(|group| group * each / blocks).sum())
 }
 
-/// `cuOccupancyMaxPotentialClusterSize`: blocks of the largest cluster that a launch could have.
+/// `cuOccupancyMaxPotentialClusterSize`: number of blocks in the largest cluster of a launch.
 pub fn potential(function: &Function, config: &LaunchConfigC) -> Result<u32> {
     let card = card(function)?;
     if card.capability < 90 {

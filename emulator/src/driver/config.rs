@@ -12,40 +12,41 @@ use crate::memory::MAX_DEVICES;
 
 /// The settings of this process.
 pub struct Config {
-    /// Compute capabilities (75, 80, 90); device `i` poses as entry `i`, the last one repeats.
+    /// Compute capabilities (75, 80, 90): device `i` emulates entry `i`; the last one repeats.
     pub capabilities: Vec<u32>,
     /// Number of devices.
     pub devices: usize,
-    /// Bytes of memory a device; `None`: what the posed card has, within half of the machine's own.
+    /// Memory per device in bytes; `None` for that of the emulated card, at most half of the
+    /// machine's.
     pub memory: Option<u64>,
-    /// Output on standard error.
+    /// Amount of output on standard error.
     pub log: Log,
-    /// Worker threads of a launch; `None`: one a CPU core.
+    /// Worker threads of a launch; `None` for one per CPU core.
     pub threads: Option<usize>,
-    /// Instructions that one warp may execute in a launch.
+    /// Limit of instructions that one warp may execute in a launch.
     pub instructions: u64,
-    /// Time limit of a launch; `None` for as long as it likes.
+    /// Time limit of a launch; `None` for no limit.
     pub time: Option<Duration>,
-    /// The version of the posed driver, as `cuDriverGetVersion` gives it: 13000 for 13.0.
+    /// The version of the emulated driver, as returned by `cuDriverGetVersion`: 13000 for 13.0.
     pub driver_version: i32,
-    /// Time at which ready work starts.
+    /// Policy of starting ready work.
     pub schedule: Schedule,
-    /// Treatment of operations that do not wait for conflicting ones.
+    /// Treatment of conflicting accesses without order.
     pub order: OrderCheck,
 }
 
-/// `PTX_EMULATOR_ORDER`.
+/// Values of `PTX_EMULATOR_ORDER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderCheck {
-    /// They are reported and break their context.
+    /// Conflicts are reported and break their context.
     Error,
-    /// They are reported, and work goes on.
+    /// Conflicts are reported, and work continues.
     Report,
-    /// Nobody looks.
+    /// Conflicts are not detected.
     Off,
 }
 
-/// `error`, `report` or `off`.
+/// Parses `error`, `report` or `off`.
 fn order_check(text: &str) -> std::result::Result<OrderCheck, String> {
     match text {
         "error" => Ok(OrderCheck::Error),
@@ -57,19 +58,19 @@ fn order_check(text: &str) -> std::result::Result<OrderCheck, String> {
     }
 }
 
-/// `PTX_EMULATOR_LOG`.
+/// Values of `PTX_EMULATOR_LOG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Log {
     /// Reports of faults only.
     Quiet,
-    /// Also functions that are not supported and calls that fail.
+    /// Also calls of unsupported functions and calls that fail.
     Failures,
     /// Every call.
     All,
 }
 
-/// Limits of launches that the client has set, in place of the environment's: instructions of a
-/// warp, and time.
+/// Limits of launches set by the client, in place of the environment's: instructions of a warp, and
+/// time.
 static LIMITS: Mutex<Option<(u64, Option<Duration>)>> = Mutex::new(None);
 
 /// Limits of one launch: instructions of a warp, and time.
@@ -84,14 +85,14 @@ pub fn limits() -> (u64, Option<Duration>) {
     })
 }
 
-/// Sets what one launch may take from now on.
+/// Sets the limits of later launches.
 pub fn set_limits(instructions: u64, time: Option<Duration>) {
     *lock(&LIMITS) = Some((instructions.max(1), time));
 }
 
 impl Config {
-    /// The settings, or `CUDA_ERROR_NO_DEVICE` where a variable makes no sense (said once on
-    /// standard error).
+    /// The settings, or `CUDA_ERROR_NO_DEVICE` if a variable is invalid (reported once on standard
+    /// error).
     pub fn get() -> Result<&'static Config> {
         static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
         let config = CONFIG.get_or_init(|| {
@@ -173,7 +174,7 @@ impl Config {
     }
 }
 
-/// `75`, `80` or `90`, a dot allowed.
+/// Parses `75`, `80` or `90`, with an optional dot.
 pub fn capability(text: &str) -> std::result::Result<u32, String> {
     match text.trim() {
         "75" | "7.5" => Ok(75),
@@ -194,7 +195,7 @@ fn number(name: &str, text: &str, most: usize) -> std::result::Result<usize, Str
     }
 }
 
-/// A number from 1 on.
+/// Parses a number, at least 1.
 fn instructions(text: &str) -> std::result::Result<u64, String> {
     let count = text.trim().parse::<u64>().ok();
     count.filter(|&count| count > 0).ok_or_else(|| {
@@ -202,7 +203,7 @@ fn instructions(text: &str) -> std::result::Result<u64, String> {
     })
 }
 
-/// A number of seconds, such as `0.5` or `600`; 0 for no limit.
+/// Parses a number of seconds, such as `0.5` or `600`; 0 for no limit.
 fn seconds(text: &str) -> std::result::Result<Option<Duration>, String> {
     let seconds = text.trim().parse::<f64>().ok();
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -215,7 +216,7 @@ fn seconds(text: &str) -> std::result::Result<Option<Duration>, String> {
     Ok((!time.is_zero()).then_some(time))
 }
 
-/// `8G`, `512M`, `64K` or a number of bytes.
+/// Parses `8G`, `512M`, `64K` or a number of bytes.
 fn bytes(text: &str) -> std::result::Result<u64, String> {
     let trimmed = text.trim();
     let (digits, unit) = match trimmed.chars().last() {
@@ -234,7 +235,7 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
         })
 }
 
-/// `12.4` or `12040`.
+/// Parses `12.4` or `12040`.
 fn driver_version(text: &str) -> std::result::Result<i32, String> {
     let version = match text.trim().split_once('.') {
         Some((major, minor)) => major

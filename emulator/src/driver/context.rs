@@ -1,4 +1,4 @@
-//! Contexts: a device's primary one and others, and which is current on a thread.
+//! Contexts: a device's primary context and others, and the current one of a thread.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::state::{Context, driver};
 use super::status::{CUresult, Result};
 use super::types::{Handle, Ordinal, Out, check};
 
-/// The context that a handle means.
+/// The context of a handle.
 fn context(handle: Handle) -> Result<Arc<Context>> {
     driver()?
         .contexts
@@ -21,7 +21,7 @@ fn context(handle: Handle) -> Result<Arc<Context>> {
         .map_err(|_| CUresult::INVALID_CONTEXT)
 }
 
-/// Makes a context and pushes it on the thread's stack.
+/// Creates a context and pushes it on the thread's stack.
 fn create(out: Out<Handle>, flags: c_uint, ordinal: Ordinal) -> Result {
     check(!out.is_null() && flags & !0xff == 0)?;
     let device = driver()?.device(ordinal)?;
@@ -35,16 +35,16 @@ fn create(out: Out<Handle>, flags: c_uint, ordinal: Ordinal) -> Result {
 
 /// `CU_LIMIT_PRINTF_FIFO_SIZE`.
 pub const PRINT_BYTES: c_uint = 1;
-/// The largest printf buffer that may be asked for.
+/// Maximum size of the printf buffer.
 const MOST_PRINT_BYTES: usize = 1 << 30;
 
-/// A limit of a context as it stands.
+/// Current value of a context's limit.
 pub fn limit(context: &Context, limit: c_uint) -> usize {
     let set = lock(&context.limits).get(&limit).copied();
     set.or(default_limit(limit)).unwrap_or(0)
 }
 
-/// The value of a limit that nobody has set.
+/// Default value of a limit.
 fn default_limit(limit: c_uint) -> Option<usize> {
     Some(match limit {
         0 => 1024,    // stack of a thread

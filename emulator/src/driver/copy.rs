@@ -12,12 +12,12 @@ use super::transfer::{self, Kind, Transfer};
 use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
 use super::work::{Op, noted, wait_for_everything, wait_for_stream};
 
-/// One side of a copy. Host addresses stand as numbers, as they may be used from another thread.
+/// Memory of one side of a copy. Host addresses are integers, since another thread may use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Host(usize),
     Device(DevicePtr),
-    /// Whichever of the two the address belongs to.
+    /// Host or device memory, as the address determines.
     Either(u64),
 }
 
@@ -25,9 +25,9 @@ enum Place {
 #[derive(Clone, Copy, Debug)]
 struct Side {
     place: Place,
-    /// Bytes from a row to the next.
+    /// Distance of rows in bytes.
     pitch: usize,
-    /// Bytes from a plane to the next.
+    /// Distance of planes in bytes.
     plane: usize,
 }
 
@@ -57,10 +57,10 @@ impl Side {
     }
 }
 
-/// A place that has been found, with the kind of its memory.
+/// Resolved memory and its kind.
 type Found = (transfer::Place, Kind);
 
-/// Finds the memory of `bytes` bytes at a place. Device memory must lie inside one allocation.
+/// Resolves `bytes` bytes of memory. Device memory must lie inside one allocation.
 fn find(place: Place, bytes: usize) -> Result<Found> {
     let (address, unknown_is_host) = match place {
         Place::Host(address) => return host(address, bytes),
@@ -77,7 +77,7 @@ fn find(place: Place, bytes: usize) -> Result<Found> {
     Ok((place, kind))
 }
 
-/// Host memory, the driver's or the caller's.
+/// Resolves host memory, the driver's or the caller's.
 fn host(address: usize, bytes: usize) -> Result<Found> {
     check(address != 0)?;
     Ok(match transfer::pinned_range(address, bytes)? {
@@ -102,7 +102,7 @@ impl Copy {
         }
     }
 
-    /// Finds the memory of both sides, every row of it.
+    /// Resolves the memory of both sides, every row of it.
     pub fn resolve(&self) -> Result<Transfer> {
         Ok(Transfer {
             from: self.side(&self.from)?,
@@ -124,7 +124,7 @@ impl Copy {
             if (y, z) == (0, 0) {
                 (place, kind) = row;
             } else if row.1 == Kind::Pageable {
-                // One row of the caller's memory makes all of it pageable.
+                // One pageable row makes the whole side pageable.
                 kind = Kind::Pageable;
             }
         }
@@ -142,7 +142,7 @@ impl Copy {
     }
 }
 
-/// A copy that the caller waits for: in the legacy stream of the current context.
+/// A synchronous copy: in the legacy stream of the current context.
 ///
 /// CUDA driver API, "API synchronization behavior", synchronous copies: "1. For transfers from
 /// pageable host memory to device memory, a stream sync is performed before the copy is initiated.
@@ -174,7 +174,7 @@ fn wait_for(copy: Copy) -> Result {
     }
 }
 
-/// A copy in a stream.
+/// An asynchronous copy in a stream.
 ///
 /// CUDA driver API, "API synchronization behavior", asynchronous copies: "1. For transfers between
 /// device memory and pageable host memory, the function might be synchronous with respect to
@@ -202,10 +202,10 @@ fn enqueue(copy: Copy, handle: Handle) -> Result {
     Ok(())
 }
 
-/// A copy from the caller's pageable memory: read when the call returns, and no more is promised.
+/// A copy from the caller's pageable memory: only the read is complete when the call returns.
 fn staged(context: &Arc<Context>, stream: &Arc<Stream>, mut transfer: Transfer) -> Result {
     if queue::is_eager() && queue::is_idle() {
-        // Nothing is before it: the copy is done here, though the caller is not told so.
+        // No earlier task precedes it: the copy runs here, but does not synchronise with the host.
         queue::submit_and_run(context, stream, Op::Transfer(transfer));
         return Ok(());
     }
@@ -214,7 +214,7 @@ fn staged(context: &Arc<Context>, stream: &Arc<Stream>, mut transfer: Transfer) 
     Ok(())
 }
 
-/// One side's place from a copy's description: `CUmemorytype` 1 host, 2 device, 3 array, 4 either.
+/// One side of a copy's description: `CUmemorytype` 1 host, 2 device, 3 array, 4 either.
 fn place(kind: c_uint, host: *const c_void, device: DevicePtr, offset: usize) -> Result<Place> {
     Ok(match kind {
         1 => Place::Host((host as usize).wrapping_add(offset)),
@@ -225,8 +225,8 @@ fn place(kind: c_uint, host: *const c_void, device: DevicePtr, offset: usize) ->
     })
 }
 
-/// The bytes before the first one that a copy touches on one side. An error where its last one has
-/// no address.
+/// Offset in bytes of the first byte that a copy touches on one side. Returns an error if the
+/// address of its last byte overflows.
 fn first_byte(at: [usize; 3], [pitch, plane]: [usize; 2], size: [usize; 3]) -> Result<usize> {
     let [x, y, z] = at;
     let [width, height, depth] = size;
@@ -308,7 +308,7 @@ fn solid(description: In<Copy3d>) -> Result<Copy> {
     })
 }
 
-/// Between two contexts' memories; both must exist.
+/// A copy between two contexts' memories; both contexts must exist.
 fn peer(
     to: DevicePtr,
     to_context: Handle,

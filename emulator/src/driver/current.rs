@@ -1,4 +1,4 @@
-//! The contexts of a thread, and what a stream's handle means there.
+//! The contexts of a thread, and the streams of handles in them.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ pub fn healthy() -> Result<Arc<Context>> {
     Ok(context)
 }
 
-/// For calls on an event, which has a context of its own: none needs to be current. One that is
-/// current must be without a fault.
+/// For calls on an event, which has its own context: none needs to be current. A current one must
+/// be without a fault.
 pub fn healthy_if_current() -> Result {
     match healthy() {
         Err(CUresult::INVALID_CONTEXT) => Ok(()),
@@ -53,7 +53,7 @@ pub fn healthy_if_current() -> Result {
     }
 }
 
-/// The stream that a handle means in the current context, and the stream's own context.
+/// The stream of a handle in the current context, and the stream's own context.
 pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
     let context = healthy()?;
     match handle {

@@ -1,4 +1,4 @@
-//! Devices and what they say of themselves.
+//! Devices and their properties.
 
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -82,7 +82,7 @@ driver! {
         Err(CUresult::NOT_SUPPORTED)
     }
 
-    // Kernels cannot follow addresses of another device; copies between devices need no such
+    // Kernels cannot access addresses of another device; copies between devices need no such
     // access.
     fn cuDeviceCanAccessPeer(can: Out<c_int>, device: Ordinal, peer: Ordinal) {
         driver()?.device(device)?;

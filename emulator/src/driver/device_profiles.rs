@@ -1,6 +1,6 @@
-//! The cards that a device can pose as, and the attributes that follow.
+//! The emulated cards, and the attributes of their devices.
 
-/// A posed card.
+/// An emulated card.
 pub struct Card {
     pub capability: u32,
     pub name: &'static str,
@@ -14,16 +14,16 @@ pub struct Card {
     pub shared_per_multiprocessor: i32,
     pub threads_per_multiprocessor: i32,
     pub blocks_per_multiprocessor: i32,
-    /// Shared memory that the system keeps of each block's.
+    /// Shared memory that the system reserves per block, in bytes.
     pub reserved_shared: i32,
-    /// Single-precision operations for each double-precision one.
+    /// Ratio of single-precision to double-precision throughput.
     pub single_to_double: i32,
 }
 
-/// Shared memory that a block may have without asking.
+/// Shared memory per block without opt-in, in bytes.
 pub const SHARED_PER_BLOCK: i32 = 49152;
 
-/// Registers of a multiprocessor, and the most that a block may have.
+/// Registers per SM, and the maximum per block.
 pub const REGISTERS: i32 = 65536;
 
 static CARDS: [Card; 3] = [
@@ -83,8 +83,8 @@ impl Card {
         CARDS.iter().find(|card| card.capability == capability)
     }
 
-    /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` where there
-    /// is no such number.
+    /// The value of `CUdevice_attribute` number `attribute` on device `ordinal`; `None` for an
+    /// unknown number.
     pub fn attribute(&self, attribute: i32, ordinal: i32) -> Option<i32> {
         let ampere = i32::from(self.capability >= 80);
         Some(match attribute {
@@ -131,19 +131,20 @@ fn common_attribute(attribute: i32) -> Option<i32> {
         40 => 3,
         78..=80 | 83 | 89..=91 | 95 | 99 | 115 => 1,
         84 | 86 | 88 | 96 | 98 | 107 | 110 | 112..=114 | 116..=119 => 0,
-        // Waits on memory that another party writes cannot end where work runs at the call.
+        // Waits on memory that another stream or the host writes may never end, since work may run
+        // at the call.
         92..=94 => 0,
         // No virtual memory management, no sharing between processes, no access to the host's page
         // tables.
         100..=105 => 0,
-        // What came after thread block clusters (120) is not executed.
+        // Features introduced after thread block clusters (120) are not supported.
         121..=126 | 128..=160 => 0,
         _ => return None,
     })
 }
 
-/// Texture and surface limits: the sizes that every one of the cards has. Textures themselves are
-/// not supported.
+/// Texture and surface limits: sizes that all of the cards support. Textures themselves are not
+/// supported.
 fn texture_limit(attribute: i32) -> i32 {
     match attribute {
         21 | 22 | 73 | 74 => 131_072,

@@ -1,4 +1,4 @@
-//! Events, timed by the machine's clock when their stream comes to them.
+//! Events, timed by the host's clock when their stream reaches them.
 
 use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
@@ -28,8 +28,8 @@ pub fn record(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> R
     Ok(())
 }
 
-/// Makes a stream wait for an event: for its last record before this call. One that was never
-/// recorded is no wait.
+/// Makes a stream wait for an event: for its last record before this call. An event that was never
+/// recorded causes no wait.
 pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Result {
     let event = driver()?.events.get(handle)?;
     capture::wait(stream, &event)?;
@@ -42,7 +42,7 @@ pub fn wait(context: &Arc<Context>, stream: &Arc<Stream>, handle: Handle) -> Res
 }
 
 /// The event and the task of its record, in a context without a fault; `CUDA_ERROR_CAPTURED_EVENT`
-/// if it stands for captured work.
+/// if it was recorded during capture.
 fn known(handle: Handle) -> Result<(Arc<Event>, TaskId)> {
     healthy_if_current()?;
     let event = driver()?.events.get(handle)?;
@@ -55,7 +55,7 @@ fn known(handle: Handle) -> Result<(Arc<Event>, TaskId)> {
     Ok((event, task))
 }
 
-/// An error of the work before an event, if its context has one.
+/// The error of the event's context, if it has one.
 fn after(event: &Event) -> Result {
     driver()?.contexts.get(event.context)?.healthy()
 }
@@ -73,7 +73,7 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Result {
             _ => Err(CUresult::INVALID_HANDLE),
         }
     };
-    // Errors of the arguments come before those of time.
+    // Errors of the arguments take precedence over unfinished events.
     let (from, to) = match (timed(start), timed(end)) {
         (Err(CUresult::NOT_READY), Err(code)) | (Err(code), _) | (_, Err(code)) => {
             return Err(code);
@@ -87,7 +87,7 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Result {
 
 driver! {
     fn cuEventCreate(out: Out<Handle>, flags: c_uint) {
-        // An event for other processes may not be timed.
+        // An interprocess event must have timing disabled.
         let is_timed_for_processes = flags & 4 != 0 && flags & DISABLE_TIMING == 0;
         check(!out.is_null() && flags & !7 == 0 && !is_timed_for_processes)?;
         let context = healthy()?;

@@ -1,4 +1,4 @@
-//! Memory of others, imported by file descriptor: a shared mapping that kernels reach under its
+//! External memory, imported by file descriptor: a shared mapping that kernels access under its
 //! host address.
 
 use std::ffi::{c_int, c_uint, c_void};
@@ -51,7 +51,7 @@ unsafe extern "C" {
     fn munmap(address: *mut c_void, bytes: usize) -> c_int;
 }
 
-/// Reading and writing.
+/// `PROT_READ | PROT_WRITE`.
 const PROTECTION: c_int = 1 | 2;
 /// `MAP_SHARED`.
 const SHARED: c_int = 1;
@@ -60,12 +60,12 @@ const SHARED: c_int = 1;
 pub struct ExternalMemory {
     address: u64,
     bytes: u64,
-    /// The driver owns what it imported.
+    /// The imported file, owned by the driver.
     _file: File,
 }
 
 impl ExternalMemory {
-    /// Maps a file that the driver now owns; given back where that fails.
+    /// Maps a file, which the driver owns afterwards; returns the file if that fails.
     fn import(file: File, bytes: u64) -> std::result::Result<ExternalMemory, File> {
         let length = usize::try_from(bytes).unwrap_or(usize::MAX);
         // A mapping past the file's end would fault when it is touched.
@@ -76,7 +76,7 @@ impl ExternalMemory {
         {
             return Err(file);
         }
-        // SAFETY: a new shared mapping of an open file, wherever there is room.
+        // SAFETY: a new shared mapping of an open file, at an address chosen by the system.
         let address = unsafe {
             mmap(
                 std::ptr::null_mut(),
@@ -101,7 +101,8 @@ impl ExternalMemory {
 
 impl Drop for ExternalMemory {
     fn drop(&mut self) {
-        // SAFETY: the mapping that `import` made; each buffer on it keeps it, so none is left.
+        // SAFETY: the mapping that `import` made; each buffer on it holds a reference, so no buffer
+        // remains.
         unsafe { munmap(self.address as *mut c_void, self.bytes as usize) };
     }
 }
@@ -109,14 +110,15 @@ impl Drop for ExternalMemory {
 /// Imported memory by handle.
 pub type Imports = Registry<ExternalMemory>;
 
-/// Takes a buffer on imported memory from the devices; says whether the address was one's.
+/// Unmaps a buffer on imported memory from the devices; returns whether the address was that of a
+/// buffer.
 pub fn release_buffer(address: DevicePtr) -> Result<bool> {
     let driver = driver()?;
     match driver.find(address) {
         Some((_, base, allocation)) if allocation.kind == AllocationKind::External => {
             check(base == address)?;
             unmap(driver, address);
-            // Work that runs now may still use it; then the mapping goes, if the memory was
+            // Running work may still use it; afterwards the mapping is removed, if the memory was
             // destroyed before.
             queue::wait_for_running()?;
             lock(&driver.external_buffers).remove(&address);
@@ -135,7 +137,8 @@ driver! {
             return Err(CUresult::NOT_SUPPORTED);
         }
         check(wanted.descriptor >= 0 && wanted.flags & !1 == 0)?;
-        // SAFETY: the caller hands the descriptor over; it is given back below if the import fails.
+        // SAFETY: the caller transfers ownership of the descriptor; it is returned below if the
+        // import fails.
         let file = unsafe { File::from_raw_fd(wanted.descriptor) };
         match ExternalMemory::import(file, wanted.bytes) {
             Ok(memory) => {

@@ -12,10 +12,10 @@ use super::transfer::{self, Kind};
 use super::types::{DevicePtr, Handle, check};
 use super::work::{Op, gone, noted, submit};
 
-/// `height` rows of `width` values, `pitch` bytes apart.
+/// A fill of `height` rows of `width` values, `pitch` bytes apart.
 #[derive(Clone)]
 pub struct Fill {
-    /// Whose memory it is, and of which kind, once that was found out.
+    /// Device and kind of the memory, once it is resolved.
     target: Option<(Arc<Device>, Kind)>,
     address: DevicePtr,
     value: [u8; 4],
@@ -55,7 +55,7 @@ impl Fill {
         })
     }
 
-    /// Finds the memory. Each row must lie inside one allocation.
+    /// Resolves the memory. Each row must lie inside one allocation.
     pub fn resolve(mut self) -> Result<Fill> {
         if self.row_bytes() == 0 {
             return Ok(self);
@@ -78,15 +78,15 @@ impl Fill {
         self.row_bytes().saturating_mul(self.height)
     }
 
-    /// The device, the first address, and the bytes of a row, how many rows, and the bytes from one
-    /// to the next.
+    /// The device, the first address, and three sizes: bytes per row, number of rows, distance of
+    /// rows in bytes.
     pub fn place(&self) -> Option<(&Arc<Device>, DevicePtr, [u64; 3])> {
         let (device, _) = self.target.as_ref()?;
         let sizes = [self.row_bytes(), self.height, self.pitch].map(|n| n as u64);
         Some((device, self.address, sizes))
     }
 
-    /// Does it.
+    /// Performs the fill.
     pub fn run(&self) -> Result {
         let Some((device, _)) = &self.target else {
             return Ok(());

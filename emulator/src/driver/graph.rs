@@ -1,4 +1,4 @@
-//! Graphs: made by capture or empty, instantiated, launched.
+//! Graphs: created empty or by capture, instantiated, launched.
 
 use std::ffi::{c_char, c_uint};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::status::{CUresult, Result};
 use super::types::{Handle, In, Out, check};
 use super::work::{Op, noted, submit};
 
-/// Flags of an instantiation: free on launch, upload, launch from the device, priorities of nodes.
+/// Flags of an instantiation: free on launch, upload, device launch, node priorities.
 const AUTO_FREE: u64 = 1;
 const DEVICE_LAUNCH: u64 = 4;
 const KNOWN_FLAGS: u64 = 15;
@@ -35,7 +35,7 @@ fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result {
     out.set(made.handle)
 }
 
-/// Gives back the memory of a graph's allocation nodes once neither the graph nor an instance holds
+/// Frees the memory of a graph's allocation nodes once neither the graph nor an instance refers to
 /// them.
 fn release_memory(nodes: &[Node]) -> Result {
     let driver = driver()?;
@@ -60,8 +60,7 @@ fn release_memory(nodes: &[Node]) -> Result {
     })
 }
 
-/// Operations of a graph's nodes, with its memory looked up. Where one cannot be done, nothing has
-/// been freed.
+/// Operations of a graph's nodes, with resolved memory. After an error nothing has been freed.
 fn prepare(nodes: &[Node]) -> Result<Vec<Op>> {
     let mut ops = Vec::with_capacity(nodes.len());
     for node in nodes {
@@ -76,7 +75,7 @@ fn prepare(nodes: &[Node]) -> Result<Vec<Op>> {
     Ok(ops)
 }
 
-/// Writes up to `count` handles, and how many there are.
+/// Writes up to `count` handles, and their total number.
 fn give_nodes(handles: &[Handle], out: Out<Handle>, count: Out<usize>) -> Result {
     let room = In(count.0.cast_const()).get()?;
     if out.is_null() {
@@ -91,7 +90,7 @@ fn give_nodes(handles: &[Handle], out: Out<Handle>, count: Out<usize>) -> Result
     count.set(handles.len().min(room))
 }
 
-/// The graph and the place in it of a node.
+/// The graph of a node, and the node's index in it.
 fn node(handle: Handle) -> Result<(Arc<Graph>, usize)> {
     driver()?
         .graphs
@@ -163,7 +162,7 @@ driver! {
         let exec = driver()?.execs.get(exec)?;
         let (context, stream) = stream(handle)?;
         if capture::is_capturing(&stream) {
-            // Each node becomes one of the graph under way.
+            // During capture, each node becomes a node of the captured graph.
             return exec.nodes.iter()
                 .try_for_each(|node| submit(&context, &stream, node.op.clone()));
         }

@@ -1,4 +1,4 @@
-//! Host memory: page-locked, registered, and managed. Kernels reach all three under the host's own
+//! Host memory: page-locked, registered, and managed. Kernels access all three under their host
 //! addresses.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -15,19 +15,18 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Out, check};
 use super::work::wait_for_everything;
 
-/// Alignment of pages.
+/// Alignment of pages, in bytes.
 const PAGE: usize = 4096;
 
-/// Pages that the driver allocated: where they begin, and where the allocation does that holds
-/// them.
+/// Pages that the driver allocated: their start, and the allocation that contains them.
 #[derive(Clone, Copy)]
 pub struct Pages {
     start: usize,
     layout: Layout,
 }
 
-/// Allocates zeroed pages. Nothing is written: of an alignment above the system's own,
-/// `alloc_zeroed` would write every byte, so they are aligned by hand.
+/// Allocates zeroed pages. For an alignment above the system's own, `alloc_zeroed` would write
+/// every byte, so the start is aligned manually and no byte is written.
 fn pages(bytes: usize) -> Result<(u64, Pages)> {
     let size = bytes
         .max(1)
@@ -44,8 +43,8 @@ fn pages(bytes: usize) -> Result<(u64, Pages)> {
     Ok((start.next_multiple_of(PAGE) as u64, Pages { start, layout }))
 }
 
-/// Refuses host memory beyond what there may be at a time: page-locked and managed memory together
-/// take as much as the largest device has.
+/// Refuses host memory beyond the limit: page-locked and managed memory together may be as large as
+/// the largest device's memory.
 fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) -> Result {
     let devices = driver.devices();
     let limit = devices.iter().map(|device| device.memory_bytes).max();
@@ -66,7 +65,7 @@ fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) 
     }
 }
 
-/// Lets every device's kernels reach a range of host memory.
+/// Maps a range of host memory on every device.
 pub fn map(
     driver: &Driver,
     address: u64,
@@ -75,8 +74,8 @@ pub fn map(
     kind: AllocationKind,
 ) -> Result {
     for device in driver.devices() {
-        // SAFETY: the range stays valid until it is unmapped: the driver frees its own after that,
-        // and who registers memory vouches for it until it is unregistered.
+        // SAFETY: the range stays valid until it is unmapped: the driver frees its own memory after
+        // that, and the caller that registers memory guarantees it until it is unregistered.
         unsafe { device.backend.map_host(address, bytes as u64) }?;
         lock(&device.allocations).insert(
             address,
@@ -90,7 +89,7 @@ pub fn map(
     Ok(())
 }
 
-/// Takes a range of host memory from every device.
+/// Unmaps a range of host memory from every device.
 pub fn unmap(driver: &Driver, address: u64) {
     for device in driver.devices() {
         if lock(&device.allocations).remove(&address).is_some() {
@@ -120,13 +119,13 @@ fn allocate(context: &Arc<Context>, bytes: usize, flags: u32, kind: AllocationKi
     Ok(address)
 }
 
-/// Forgets a range, and frees it if the driver allocated it. Work that begins later does not find
-/// it any more, and what runs now is waited for, in whichever stream.
+/// Removes a range, and frees it if the driver allocated it. Later work does not find it; running
+/// work in all streams is waited for first.
 fn drop_range(driver: &Driver, address: u64) {
     unmap(driver, address);
     let range = lock(&driver.host).remove(&address);
     if queue::wait_for_running().is_err() {
-        // The process ends: work that cannot be waited for may still use it.
+        // The process is ending: work that cannot be waited for may still use it.
         return;
     }
     if let Some(pages) = range.and_then(|range| range.layout) {
@@ -135,7 +134,7 @@ fn drop_range(driver: &Driver, address: u64) {
     }
 }
 
-/// Allocates memory that host and devices share.
+/// Allocates managed memory.
 pub fn allocate_managed(context: &Arc<Context>, bytes: usize) -> Result<DevicePtr> {
     if bytes as u64 > context.device.memory_bytes {
         return Err(CUresult::OUT_OF_MEMORY);
@@ -143,7 +142,7 @@ pub fn allocate_managed(context: &Arc<Context>, bytes: usize) -> Result<DevicePt
     allocate(context, bytes, 0, AllocationKind::Managed)
 }
 
-/// Frees managed memory; says whether the address was one's.
+/// Frees managed memory; returns whether the address was that of a managed allocation.
 pub fn release_managed(address: DevicePtr) -> Result<bool> {
     let driver = driver()?;
     match driver.find(address) {
@@ -156,7 +155,7 @@ pub fn release_managed(address: DevicePtr) -> Result<bool> {
     }
 }
 
-/// Frees what a context leaves behind.
+/// Frees host memory of a destroyed context.
 pub fn forget_context(driver: &Driver, context: Handle) {
     let left: Vec<u64> = lock(&driver.host)
         .iter()
@@ -167,7 +166,7 @@ pub fn forget_context(driver: &Driver, context: Handle) {
         .for_each(|address| drop_range(driver, address));
 }
 
-/// The range of host memory that holds an address.
+/// The range of host memory that contains an address.
 fn range_of(address: u64) -> Result<(u64, u32)> {
     let host = lock(&driver()?.host);
     let (&base, range) = host
@@ -194,7 +193,7 @@ driver! {
         allocate_pinned(out, bytes, 0)
     }
 
-    // Kernels and copies under way may use the memory, so the driver waits for all of them.
+    // Running kernels and copies may use the memory, so the driver waits for all of them.
     fn cuMemFreeHost(pointer: *mut c_void) {
         let context = healthy()?;
         capture::forbid_unsafe_call()?;

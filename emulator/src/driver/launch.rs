@@ -25,11 +25,11 @@ pub struct Launch {
     function: Arc<Function>,
     config: LaunchConfig,
     params: Arc<[u8]>,
-    /// True if blocks may wait for each other.
+    /// True for a cooperative launch, whose blocks may wait for each other.
     cooperative: bool,
 }
 
-/// `CU_LAUNCH_PARAM_…`: what the entries of `extra` mean.
+/// `CU_LAUNCH_PARAM_…`: tags of the entries of `extra`.
 const PARAM_END: usize = 0;
 const PARAM_BUFFER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
@@ -40,18 +40,18 @@ impl Launch {
         &self.function.kernel.kernel().name
     }
 
-    /// Threads, of `most` that run blocks, that the launch keeps busy.
+    /// Number of worker threads that the launch can use, at most `most`.
     pub fn workers(&self, most: usize) -> usize {
         if self.cooperative {
-            // Each of its blocks has a thread.
+            // Each of its blocks has its own thread.
             return most;
         }
         let clusters = self.config.clusters(self.function.kernel.kernel());
         usize::try_from(clusters).unwrap_or(most).clamp(1, most)
     }
 
-    /// Runs the kernel. What it does wrong is reported and breaks the context; the launch itself
-    /// has succeeded.
+    /// Runs the kernel. A fault is reported and breaks the context; the launch itself still
+    /// succeeds.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let start = Instant::now();
         let kernel = &self.function.kernel;
@@ -90,7 +90,7 @@ impl Launch {
     }
 }
 
-/// Refuses what a driver refuses before anything runs.
+/// Checks a launch as a driver does before anything runs.
 fn admissible(function: &Function, config: &LaunchConfig) -> Result {
     let [gx, gy, gz] = config.grid;
     check(gx > 0 && gy > 0 && gz > 0 && gx <= i32::MAX as u32 && gy <= 65535 && gz <= 65535)?;
@@ -113,7 +113,7 @@ fn admissible(function: &Function, config: &LaunchConfig) -> Result {
     check(shared <= card(function)?.shared_per_block_optin as u32)
 }
 
-/// The parameter buffer, from an address a parameter or from one buffer.
+/// The parameter buffer, from one address per parameter or from one buffer.
 fn parameters(
     function: &Function,
     addresses: In<*const c_void>,
@@ -248,9 +248,9 @@ driver! {
             match attribute.id {
                 2 => cooperative = attribute.value[0] != 0,
                 4 => cluster = Some([attribute.value[0], attribute.value[1], attribute.value[2]]),
-                // How the blocks of a cluster are spread over multiprocessors: 0 to 2.
+                // Policy of distributing the blocks of a cluster over SMs: 0 to 2.
                 5 => check(attribute.value[0] <= 2)?,
-                // Hints, priorities, and orders that work done at the call respects anyway.
+                // Hints, priorities, and orderings that hold anyway.
                 _ => {}
             }
         }

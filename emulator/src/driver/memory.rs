@@ -12,7 +12,7 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, Location, Out, check};
 use super::work::{Op, submit, wait_for_device, wait_for_everything};
 
-/// Takes `bytes` bytes of a device's memory and notes whose they are.
+/// Allocates `bytes` bytes of a device's memory and records their owner.
 pub fn allocate(
     device: &Arc<Device>,
     context: Handle,
@@ -21,7 +21,7 @@ pub fn allocate(
 ) -> Result<DevicePtr> {
     let address = match device.backend.alloc(bytes as u64) {
         Err(CUresult::OUT_OF_MEMORY) => {
-            // What streams are to free comes back first.
+            // Pending frees of streams are completed first.
             queue::wait_for_frees()?;
             device.backend.alloc(bytes as u64)?
         }
@@ -41,9 +41,9 @@ pub fn allocate(
     Ok(address)
 }
 
-/// Takes memory out of the table, so that calls do not find it any more, and says whose it is. The
-/// address must be the first of an allocation that callers may free.
-/// [`crate::driver::backend::Backend::free`] gives it back.
+/// Removes an allocation from the table, so that later calls do not find it, and returns its
+/// device. The address must be the first of an allocation that callers may free.
+/// [`crate::driver::backend::Backend::free`] frees the memory.
 pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     let (device, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
     check(
@@ -53,7 +53,7 @@ pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
                 AllocationKind::Module | AllocationKind::Host
             ),
     )?;
-    // Of two threads that free the same memory one is too late.
+    // If two threads free the same memory, the second gets an error.
     (lock(&device.allocations).remove(&address)).ok_or(CUresult::INVALID_VALUE)?;
     if let AllocationKind::Pool(pool) = allocation.kind {
         crate::driver::pool::note_freed(pool, allocation.bytes);
@@ -61,7 +61,7 @@ pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
     Ok(device)
 }
 
-/// Gives memory back at once.
+/// Frees memory immediately.
 pub fn release(address: DevicePtr) -> Result {
     forget(address)?.backend.free(address);
     Ok(())
@@ -80,7 +80,7 @@ fn free(address: DevicePtr) -> Result {
         // with cuMemAllocAsync or cuMemAllocFromPoolAsync. Callers must ensure that all accesses to
         // these pointer have completed before invoking cuMemFree."
         AllocationKind::Pool(_) => crate::driver::ordering::freed_by_host(address),
-        // Memory that every device reaches.
+        // Memory that every device can access.
         AllocationKind::Managed | AllocationKind::External => wait_for_everything(&context)?,
         _ => wait_for_device(&context)?,
     }
@@ -134,7 +134,7 @@ fn advise(address: DevicePtr, bytes: usize) -> Result {
     )
 }
 
-/// Allocation that waits for the device: refused during captures.
+/// Checks for an allocation that waits for the device, which captures forbid.
 fn ready_to_allocate() -> Result<Arc<Context>> {
     let context = healthy()?;
     capture::forbid_unsafe_call()?;

@@ -1,12 +1,11 @@
 //! The driver API: every function that `libcuda.so` exports.
 //!
 //! A function of the API is written in a [`driver!`] block, which exports it under its C name, logs
-//! it, and keeps panics from crossing the C boundary. `build.rs` finds them there and gives every
-//! other exported name a function that returns `CUDA_ERROR_NOT_SUPPORTED`.
+//! it, and prevents panics from crossing the C interface. `build.rs` collects these names and
+//! generates a function that returns `CUDA_ERROR_NOT_SUPPORTED` for every other exported name.
 //!
-//! Work is done behind the caller's back: a call that submits it makes a task of it (`queue`), and
-//! calls that wait do so where CUDA's wait. Handles are looked up, never followed, so a stale one
-//! is an error.
+//! Work is asynchronous: a call that submits work creates a task (`queue`), and calls wait where
+//! CUDA's wait. Handles are looked up, never dereferenced, so a stale one is an error.
 
 /// Defines exported driver functions. Each body is a `Result<(), CUresult>`, or ends in a
 /// semicolon-free expression of that type; arguments are plain C data.
@@ -60,8 +59,8 @@ mod work;
 use config::{Config, Log};
 use status::{CUresult, Result};
 
-/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and what
-/// the log asks for is written.
+/// Runs the body of a driver function: a panic becomes `CUDA_ERROR_UNKNOWN` with a report, and the
+/// call is logged according to the settings.
 fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
     queue::note_call();
     let result = contained(name, || {
@@ -75,15 +74,15 @@ fn guard(name: &str, body: impl FnOnce() -> Result) -> CUresult {
     result.unwrap_or(CUresult::UNKNOWN)
 }
 
-/// Runs work of the driver; a panic of the emulator is reported, with `name` for what was being
-/// done, and gives nothing.
+/// Runs work of the driver; a panic is reported, with `name` as the operation, and the result is
+/// `None`.
 ///
-/// For everything that an exported function or a thread of the driver does.
+/// Every exported function and every thread of the driver uses it.
 fn contained<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
     match crate::panics::contain(body) {
         Ok(value) => Some(value),
         Err(panic) => {
-            // Standard error may be closed, and a report must not panic again.
+            // Standard error may be closed, and the report itself must not panic.
             let _ = crate::panics::contain(|| {
                 let report = format!("{panic}\n  in {name}");
                 config::report(&format!("ptx-emulator: {report}"));
@@ -94,14 +93,14 @@ fn contained<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Writes why a call fails to the log, if failures are to be there.
+/// Logs the reason of a failed call, if failures are logged.
 fn log_detail(text: &str) {
     if Config::get().map_or(Log::Quiet, |config| config.log) != Log::Quiet {
         config::say(&format!("ptx-emulator: {text}"));
     }
 }
 
-/// Writes a call to the log if it is to be there.
+/// Logs a call, if calls are logged.
 fn log_call(name: &str, code: CUresult) {
     let level = Config::get().map_or(Log::Quiet, |config| config.log);
     if level == Log::All

@@ -16,14 +16,14 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, In, Out, check, text};
 use crate::LoadError;
 
-/// Reason why a module was refused: the code, and what the compiler's log says.
+/// Reason why a module was refused: the code, and the text for the compiler's log.
 struct Refusal {
     code: CUresult,
     log: String,
 }
 
 impl Refusal {
-    /// Writes the reason to standard error and gives the code.
+    /// Writes the reason to standard error and returns the code.
     fn tell(&self) -> CUresult {
         config::report(&format!(
             "ptx-emulator: module refused ({}): {}",
@@ -34,8 +34,8 @@ impl Refusal {
     }
 }
 
-/// The newest PTX ISA that a driver of a CUDA version reads, as major * 10 + minor: the table "PTX
-/// Release History" of the PTX ISA. A driver newer than 13.5 is taken for 13.5.
+/// The newest PTX ISA that a driver of a CUDA version supports, as major * 10 + minor: the table
+/// "PTX Release History" of the PTX ISA. Drivers newer than 13.5 are treated as 13.5.
 fn newest_ptx(driver_version: i32) -> u32 {
     match driver_version {
         ..11020 => 71,
@@ -63,7 +63,7 @@ fn newest_ptx(driver_version: i32) -> u32 {
     }
 }
 
-/// The first word of a line that begins with `directive`, comments aside.
+/// The first argument of the line that begins with `directive`, without comments.
 fn directive<'a>(ptx: &'a str, directive: &str) -> Option<&'a str> {
     ptx.lines().find_map(|line| {
         line.trim_start()
@@ -73,7 +73,7 @@ fn directive<'a>(ptx: &'a str, directive: &str) -> Option<&'a str> {
     })
 }
 
-/// Checks what a driver checks before it compiles: versions and targets.
+/// Checks versions and targets, as a driver does before it compiles.
 fn admissible(ptx: &str, capability: u32) -> std::result::Result<(), Refusal> {
     let newest = newest_ptx(Config::get().map_or(13000, |config| config.driver_version));
     let version = directive(ptx, ".version").and_then(|version| {
@@ -114,7 +114,7 @@ fn admissible(ptx: &str, capability: u32) -> std::result::Result<(), Refusal> {
     }
 }
 
-/// The text of a module image. Machine code and fat binaries cannot be executed.
+/// The text of a module image. Cubins and fat binaries are not supported.
 fn image_text<'a>(image: *const c_void) -> Result<&'a str> {
     check(!image.is_null())?;
     let at = |index: usize| In(image.cast::<u8>()).at(index);
@@ -132,7 +132,7 @@ fn image_text<'a>(image: *const c_void) -> Result<&'a str> {
         return Err(CUresult::NO_BINARY_FOR_GPU);
     }
     // SAFETY: an image that is not binary is text with a NUL at its end, as the caller of the
-    // driver vouches.
+    // driver guarantees.
     let text = unsafe { CStr::from_ptr(image.cast()) };
     text.to_str().map_err(|_| CUresult::INVALID_IMAGE)
 }
@@ -185,7 +185,7 @@ fn load(context: &Arc<Context>, ptx: &str) -> std::result::Result<Arc<Module>, R
     }))
 }
 
-/// Loads text and tells why not, on standard error and in `log`.
+/// Loads text; the reason of a failure goes to standard error and to `log`.
 fn load_text(out: Out<Handle>, ptx: &str, log: impl FnOnce(&str)) -> Result {
     check(!out.is_null())?;
     let context = healthy()?;
@@ -198,7 +198,7 @@ fn load_text(out: Out<Handle>, ptx: &str, log: impl FnOnce(&str)) -> Result {
     }
 }
 
-/// The text of a module file.
+/// Reads the text of a module file.
 fn file_text(path: &Path) -> std::result::Result<String, Refusal> {
     let bytes = module_file::read(path, module_file::MOST_BYTES)
         .map_err(|(code, log)| Refusal { code, log })?;
@@ -233,7 +233,7 @@ fn error_log(
         .map(|buffer| (buffer, bytes)))
 }
 
-/// The function of a module, made once a name.
+/// The function of a module; its handle is created once per name.
 fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
     let mut functions = lock(&module.functions);
     if let Some(&handle) = functions.get(name) {
@@ -241,7 +241,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
     }
     let kernel = module.loaded.kernel(name).ok_or(CUresult::NOT_FOUND)?;
     let c_name = CString::new(name).map_err(|_| CUresult::INVALID_VALUE)?;
-    // The static part with what brings the dynamic one to its alignment, as a launch counts it.
+    // The static part, padded to the alignment of the dynamic part, as in a launch.
     let taken = kernel.kernel().dynamic_shared_offset();
     let room = (crate::driver::device_profiles::SHARED_PER_BLOCK as u32).saturating_sub(taken);
     let made = driver()?.functions.insert(|handle| Function {

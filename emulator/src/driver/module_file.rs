@@ -1,4 +1,4 @@
-//! Module files: regular files only, read as far as a module may be long.
+//! Module files: regular files only, up to a maximum length.
 //!
 //! A device such as `/dev/zero` has no end, and a pipe blocks its reader until another process
 //! writes.
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::status::CUresult;
 
-/// The most bytes that are read of a file.
+/// Maximum length of a file, in bytes.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
 /// Reason why a file was refused: the code, and what the log says.
@@ -25,11 +25,11 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Refusal> {
         let log = format!("{}: {error}", path.display());
         (CUresult::FILE_NOT_FOUND, log)
     };
-    // Before it is opened: opening a pipe blocks until another process opens it to write.
+    // Checked before opening: opening a pipe blocks until another process opens it to write.
     check(path, &std::fs::metadata(path).map_err(unreadable)?, most)?;
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    // The length need not be that of the bytes: files of the kernel say 0, others grow.
+    // The length may differ from the number of bytes: files of procfs report 0, other files grow.
     let read = file.take(most + 1).read_to_end(&mut bytes);
     let read = read.map_err(unreadable)? as u64;
     if read > most {
@@ -72,7 +72,7 @@ mod tests {
         assert!(log.contains("No such file"), "{log}");
     }
 
-    /// The kernel says that it has no bytes.
+    /// The kernel reports a length of 0.
     #[test]
     fn a_length_of_zero_is_not_believed() {
         let path = Path::new("/proc/self/status");

@@ -1,4 +1,4 @@
-//! Number of blocks of a function per SM.
+//! Occupancy: resident blocks per SM.
 
 use std::ffi::{c_int, c_uint};
 
@@ -11,12 +11,12 @@ use super::status::Result;
 use super::types::{Handle, In, LaunchConfigC, Out, check};
 use crate::ir::Kernel;
 
-/// Shared memory is given out in pieces of this size.
+/// Allocation granularity of shared memory, in bytes.
 fn shared_piece(card: &Card) -> u32 {
     if card.capability >= 80 { 128 } else { 256 }
 }
 
-/// Blocks that a multiprocessor of the card holds; 0 where a block does not fit at all.
+/// Resident blocks per SM of the card; 0 if a block does not fit at all.
 pub fn blocks_per_multiprocessor(
     card: &Card,
     kernel: &Kernel,
@@ -28,7 +28,7 @@ pub fn blocks_per_multiprocessor(
     }
     let warps = threads.div_ceil(32);
     let by_threads = card.threads_per_multiprocessor as u32 / (warps * 32);
-    // A warp's registers are given out in pieces of 256.
+    // A warp's registers are allocated in units of 256.
     let by_registers = REGISTERS as u32 / (warps * (registers(kernel) * 32).next_multiple_of(256));
     let dynamic = u32::try_from(dynamic_shared).unwrap_or(u32::MAX / 2);
     let shared = if dynamic == 0 {
@@ -49,11 +49,12 @@ pub fn blocks_per_multiprocessor(
         .min(card.blocks_per_multiprocessor as u32)
 }
 
-/// Function of type `CUoccupancyB2DSize`: the dynamic shared memory of a block of so many threads.
+/// Callback of type `CUoccupancyB2DSize`: the dynamic shared memory of a block with a given number
+/// of threads.
 type SharedOfBlock = Option<unsafe extern "C" fn(c_int) -> usize>;
 
-/// The largest block that keeps most threads on a multiprocessor, and the grid that fills the
-/// device with it.
+/// The block size with the highest occupancy, the largest of several, and the grid that fills the
+/// device.
 fn best_block(
     card: &Card,
     function: &Function,
@@ -111,7 +112,7 @@ fn potential_block(
     healthy()?;
     let function = driver()?.functions.get(handle)?;
     let shared = |threads: u32| match shared_of_block {
-        // SAFETY: the caller of the driver vouches for the function.
+        // SAFETY: the caller of the driver guarantees that the function may be called.
         Some(shared) => unsafe { shared(threads as c_int) },
         None => dynamic_shared,
     };

@@ -1,8 +1,8 @@
-//! Tells the checker of order ([`crate::order`]) of the driver's tasks, and the world of what it
-//! finds.
+//! Connection of the driver's tasks with the stream order checker ([`crate::order`]), and reports
+//! of its conflicts.
 //!
-//! Kernels note which bytes they touch as soon as a program has made a stream, or uses more than
-//! one default stream: before, nothing can run side by side.
+//! Kernels record the bytes that they access once a program has created a stream, or uses more than
+//! one default stream: before that, no tasks can run concurrently.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,22 +22,22 @@ use crate::order::{Access, Bytes, Conflict, Done, Footprint, Operation, Order, P
 
 static ORDER: LazyLock<Mutex<Order>> = LazyLock::new(Mutex::default);
 
-/// True if tasks may run side by side.
+/// True if tasks may run concurrently.
 static FINE: AtomicBool = AtomicBool::new(false);
-/// The only stream that has had a task; 0 before the first.
+/// The id of the only stream with tasks so far; 0 before the first task.
 static ONLY_STREAM: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Bytes that the task of this thread has touched.
+    /// Accesses of the task that runs in this thread.
     static TOUCHED: RefCell<Vec<Access>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Returns whether kernels note the bytes that they touch.
+/// Returns whether kernels record the bytes that they access.
 pub fn is_fine() -> bool {
     FINE.load(Ordering::Relaxed) && !is_off()
 }
 
-/// Setting of the environment.
+/// The setting of `PTX_EMULATOR_ORDER`.
 fn setting() -> OrderCheck {
     static SETTING: LazyLock<OrderCheck> =
         LazyLock::new(|| Config::get().map_or(OrderCheck::Error, |config| config.order));
@@ -48,19 +48,19 @@ fn is_off() -> bool {
     setting() == OrderCheck::Off
 }
 
-/// A stream was made.
+/// Records that a stream was created.
 pub fn stream_created() {
     FINE.store(true, Ordering::Relaxed);
 }
 
-/// The task that runs in this thread has touched memory.
+/// Records accesses of the task that runs in this thread.
 pub fn touched(accesses: Vec<Access>) {
-    // While the thread ends there is no place for them any more.
+    // During thread exit the storage no longer exists.
     let _ = TOUCHED.try_with(|touched| touched.borrow_mut().extend(accesses));
 }
 
-/// A task was submitted, in the thread that submits it and with the scheduler locked; called in the
-/// order of numbers.
+/// Records that a task was submitted. Runs in the submitting thread with the scheduler locked, in
+/// the order of task ids.
 pub fn submitted(task: &Task) {
     if is_off() {
         return;
@@ -79,19 +79,19 @@ pub fn submitted(task: &Task) {
     lock(&ORDER).submitted(task.id, site, &task.after);
 }
 
-/// A task begins in this thread, behind the end of each task before it. For a momentary one the
-/// scheduler is locked.
+/// Records that a task starts in this thread, after the end of each task before it. For a momentary
+/// task the scheduler is locked.
 pub fn begins(task: &Task) {
     match &task.op {
         _ if is_off() => {}
         op if op.is_host_function() => lock(&ORDER).host_function_begins(task.id),
-        // Afterwards there is no allocation to be found.
+        // The allocation no longer exists afterwards.
         Op::Release(device, address) => touched(whole(device, *address)),
         _ => {}
     }
 }
 
-/// A task has ended in this thread. For a momentary one the scheduler is locked.
+/// Records that a task has ended in this thread. For a momentary task the scheduler is locked.
 pub fn ends(task: &Task) {
     let mut accesses = TOUCHED.try_with(RefCell::take).unwrap_or_default();
     if is_off() {
@@ -115,14 +115,14 @@ pub fn ends(task: &Task) {
     }
 }
 
-/// A host thread has learned that tasks are done.
+/// Records that a host thread has synchronised with tasks.
 pub fn host_knows(done: Done) {
     if !is_off() {
         lock(&ORDER).host_knows(done);
     }
 }
 
-/// The calling host thread frees memory of a pool without a wait.
+/// Records that the calling host thread frees memory of a pool without waiting.
 pub fn freed_by_host(address: DevicePtr) {
     let found = driver().ok().and_then(|driver| driver.find(address));
     let Some((device, ..)) = found.filter(|_| !is_off()) else {
@@ -136,7 +136,7 @@ pub fn freed_by_host(address: DevicePtr) {
     }
 }
 
-/// Tells of a conflict, which breaks the context as a kernel's fault does.
+/// Reports a conflict, which breaks the context as a kernel's fault does.
 fn report(context: &Arc<Context>, conflict: &Conflict) {
     let text = conflict.to_string();
     config::report(&format!("ptx-emulator: {text}"));
@@ -146,8 +146,8 @@ fn report(context: &Arc<Context>, conflict: &Conflict) {
     }
 }
 
-/// Gives memory of the host, which each device numbers by itself, the first device's number. It
-/// says whether the memory is still there; else it was given back by a call that has waited.
+/// Replaces the number of host memory, which differs per device, by that of the first device.
+/// Returns whether the memory still exists; otherwise it was freed by a call that has waited.
 fn name_host_memory(access: &mut Access) -> bool {
     if !access.is_host {
         return true;
@@ -166,8 +166,8 @@ fn place(stream: &Stream) -> Place {
     }
 }
 
-/// Kind of an operation, and its accesses besides those known already. `None` for those that touch
-/// nothing.
+/// Kind of an operation; adds accesses that are not yet recorded. `None` for operations without
+/// accesses.
 fn describe(op: &Op, accesses: &mut Vec<Access>) -> Option<What> {
     match op {
         Op::Launch(launch) => Some(What::Kernel(launch.name().to_owned())),
@@ -203,7 +203,7 @@ fn direction(transfer: &Transfer) -> What {
     What::Copy(name(transfer.from.kind), name(transfer.to.kind))
 }
 
-/// The whole allocation at an address, as changed.
+/// The whole allocation at an address, as a write access.
 fn whole(device: &Device, address: DevicePtr) -> Vec<Access> {
     let found = device.backend.region_at(address);
     let access = found.map(|(region, is_host)| Access {
@@ -214,7 +214,7 @@ fn whole(device: &Device, address: DevicePtr) -> Vec<Access> {
     access.into_iter().collect()
 }
 
-/// One side of a copy, as far as it is memory of the driver's.
+/// Access of one side of a copy, if it is memory of the driver.
 fn side(side: &Side, sizes: [u64; 3], footprint: fn(Bytes) -> Footprint) -> Option<Access> {
     let pitches = [side.pitch, side.plane].map(|n| n as u64);
     match &side.place {
@@ -222,7 +222,7 @@ fn side(side: &Side, sizes: [u64; 3], footprint: fn(Bytes) -> Footprint) -> Opti
             rows(device, *address, sizes, pitches, footprint)
         }
         transfer::Place::Pinned(address, _) => {
-            // Every device knows it.
+            // Host memory is mapped on every device.
             let device = driver().ok()?.device(0).ok()?;
             rows(&device, *address as u64, sizes, pitches, footprint)
         }
@@ -230,7 +230,7 @@ fn side(side: &Side, sizes: [u64; 3], footprint: fn(Bytes) -> Footprint) -> Opti
     }
 }
 
-/// Rows of bytes that begin at an address.
+/// Footprint of rows of bytes that begin at an address.
 fn rows(
     device: &Device,
     address: DevicePtr,

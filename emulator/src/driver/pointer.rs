@@ -39,7 +39,7 @@ driver! {
         attribute(out, number, address)
     }
 
-    // An address that nobody knows gives zeros here, and no error.
+    // An unknown address gives zeros here, and no error.
     fn cuPointerGetAttributes(
         count: c_uint, numbers: In<c_uint>, out: In<*mut c_void>, address: DevicePtr,
     ) {

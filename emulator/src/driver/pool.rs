@@ -1,4 +1,4 @@
-//! Memory pools: whose memory stream-ordered allocations take.
+//! Memory pools of stream-ordered allocations.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use super::state::{Pool, driver};
 use super::status::CUresult;
 use super::types::{Handle, In, Ordinal, Out, PoolProperties, check};
 
-/// Notes an allocation from a pool.
+/// Records an allocation from a pool.
 pub fn note_allocated(pool: Handle, bytes: u64) {
     if let Ok(pool) = driver().and_then(|driver| driver.pools.get(pool)) {
         let mut used = lock(&pool.used);
@@ -17,7 +17,7 @@ pub fn note_allocated(pool: Handle, bytes: u64) {
     }
 }
 
-/// Notes that an allocation went back.
+/// Records that an allocation was freed.
 pub fn note_freed(pool: Handle, bytes: u64) {
     if let Ok(pool) = driver().and_then(|driver| driver.pools.get(pool)) {
         let mut used = lock(&pool.used);
@@ -25,8 +25,8 @@ pub fn note_freed(pool: Handle, bytes: u64) {
     }
 }
 
-/// Returns whether an attribute is a `cuuint64_t`; the others are `int`. `None` where there is no
-/// such number.
+/// Returns whether an attribute is a `cuuint64_t`; the others are `int`. `None` for an unknown
+/// number.
 fn is_wide(attribute: c_uint) -> Option<bool> {
     match attribute {
         1..=3 => Some(false),
@@ -38,7 +38,7 @@ fn is_wide(attribute: c_uint) -> Option<bool> {
 fn value(pool: &Pool, attribute: c_uint) -> u64 {
     let used = *lock(&pool.used);
     match attribute {
-        // Memory goes back at once, so what is reserved is what is used.
+        // Memory is freed immediately, so reserved memory equals used memory.
         5 | 7 => used.current,
         6 | 8 => used.high,
         _ => lock(&pool.attributes)

@@ -1,4 +1,4 @@
-//! Handles: objects by number, and fresh numbers.
+//! Registries of objects by handle, and unique handles.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use super::status::{CUresult, Result};
 use super::types::Handle;
 
-/// Locks, whatever a panicking thread left behind: every critical section leaves its data whole.
+/// Locks a mutex even if it is poisoned: every critical section leaves its data consistent.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handle that no other object of the process has or had. Handles look like pointers but lead
-/// nowhere.
+/// A handle that is unique in the process, for all time. Handles have the type of pointers but are
+/// not addresses.
 pub fn fresh_handle() -> Handle {
     static NEXT: AtomicUsize = AtomicUsize::new(0x5054_5800_0000);
     NEXT.fetch_add(0x40, Ordering::Relaxed)
@@ -29,7 +29,7 @@ impl<T> Default for Registry<T> {
 }
 
 impl<T> Registry<T> {
-    /// Makes an object that knows its handle.
+    /// Adds an object that is constructed with its own handle.
     pub fn insert(&self, make: impl FnOnce(Handle) -> T) -> Arc<T> {
         let handle = fresh_handle();
         let object = Arc::new(make(handle));
@@ -37,7 +37,7 @@ impl<T> Registry<T> {
         object
     }
 
-    /// Gives an object a handle.
+    /// Adds an object and returns its handle.
     pub fn add(&self, object: T) -> Handle {
         let handle = fresh_handle();
         self.write().insert(handle, Arc::new(object));
@@ -54,13 +54,13 @@ impl<T> Registry<T> {
         map.get(&handle).cloned().ok_or(CUresult::INVALID_HANDLE)
     }
 
-    /// Takes the object out, or `CUDA_ERROR_INVALID_HANDLE`.
+    /// Removes the object and returns it, or `CUDA_ERROR_INVALID_HANDLE`.
     pub fn remove(&self, handle: Handle) -> Result<Arc<T>> {
         let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
         map.remove(&handle).ok_or(CUresult::INVALID_HANDLE)
     }
 
-    /// Returns whether any object passes.
+    /// Returns whether any object satisfies `test`.
     pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
         self.0
             .read()
@@ -69,14 +69,14 @@ impl<T> Registry<T> {
             .any(|object| test(object))
     }
 
-    /// The first object for which `look` finds something, and what it finds.
+    /// The first object for which `look` returns a value, and that value.
     pub fn find_map<U>(&self, look: impl Fn(&T) -> Option<U>) -> Option<(Arc<T>, U)> {
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
         map.values()
             .find_map(|object| Some((object.clone(), look(object)?)))
     }
 
-    /// Drops every object that does not pass.
+    /// Drops every object that does not satisfy `keep`.
     pub fn retain(&self, keep: impl Fn(&T) -> bool) {
         self.0
             .write()

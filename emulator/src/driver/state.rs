@@ -1,4 +1,4 @@
-//! The driver's objects, and where handles lead to them.
+//! The driver's objects, and their registries by handle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -18,7 +18,7 @@ use super::types::{DevicePtr, Handle};
 use super::work::Op;
 use crate::memory::MAX_DEVICES;
 
-/// Everything.
+/// State of the driver.
 #[derive(Default)]
 pub struct Driver {
     devices: RwLock<Vec<Arc<Device>>>,
@@ -32,7 +32,7 @@ pub struct Driver {
     pub execs: Registry<GraphExec>,
     pub pools: Registry<Pool>,
     pub imports: crate::driver::external::Imports,
-    /// Mappings that buffers on imported memory keep, by the buffer's address.
+    /// Mappings of imported memory that its buffers keep alive, by the buffer's address.
     pub external_buffers: Mutex<HashMap<DevicePtr, Arc<crate::driver::external::ExternalMemory>>>,
     /// Host memory that the driver allocated or registered, by its first address.
     pub host: Mutex<BTreeMap<u64, HostRange>>,
@@ -40,7 +40,7 @@ pub struct Driver {
     pub captures: Mutex<Vec<Weak<Capture>>>,
 }
 
-/// The one driver of the process, initialised or not.
+/// The driver of the process, initialised or not.
 pub fn driver_raw() -> &'static Driver {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     DRIVER.get_or_init(Driver::default)
@@ -57,7 +57,7 @@ pub fn driver() -> Result<&'static Driver> {
 }
 
 impl Driver {
-    /// `cuInit`: makes the devices that the environment asks for, unless the client has made
+    /// `cuInit`: creates the devices of the environment's settings, unless the client has created
     /// others.
     pub fn initialize(&self) -> Result {
         let config = Config::get()?;
@@ -84,7 +84,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The ordinals of `count` devices of a capability; those that are missing are added.
+    /// The ordinals of `count` devices of a capability; missing ones are added.
     pub fn ensure(&self, capability: u32, count: usize) -> Result<Vec<usize>> {
         let config = Config::get()?;
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +132,7 @@ impl Driver {
             .ok_or(CUresult::INVALID_DEVICE)
     }
 
-    /// The device and the allocation that hold an address.
+    /// The device and the allocation that contain an address.
     pub fn find(&self, address: DevicePtr) -> Option<(Arc<Device>, DevicePtr, Allocation)> {
         self.devices().into_iter().find_map(|device| {
             let (base, allocation) = device.find(address)?;
@@ -143,11 +143,11 @@ impl Driver {
 
 /// Host memory known to the driver.
 pub struct HostRange {
-    /// Tells it from others that have its address at another time.
+    /// Unique number, which distinguishes it from later memory at the same address.
     pub number: Handle,
     pub bytes: usize,
     pub flags: u32,
-    /// Function that allocated it; `None` where it was only registered.
+    /// Pages of an allocation by the driver; `None` for registered memory.
     pub layout: Option<crate::driver::host::Pages>,
     pub context: Handle,
 }
@@ -222,20 +222,20 @@ impl Device {
         })
     }
 
-    /// The allocation that holds an address, with its first address.
+    /// The allocation that contains an address, with its first address.
     pub fn find(&self, address: DevicePtr) -> Option<(DevicePtr, Allocation)> {
         let allocations = lock(&self.allocations);
         let (&base, &allocation) = allocations.range(..=address).next_back()?;
         (address - base < allocation.bytes).then_some((base, allocation))
     }
 
-    /// Bytes in use.
+    /// Number of bytes in use.
     pub fn used_bytes(&self) -> u64 {
         self.backend.used()
     }
 }
 
-/// The machine's memory in bytes; 8 GiB where it cannot be found out.
+/// The machine's memory in bytes; 8 GiB if it cannot be determined.
 fn machine_memory() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = meminfo
@@ -257,7 +257,7 @@ pub struct Context {
     pub device: Arc<Device>,
     pub primary: bool,
     pub flags: AtomicU32,
-    /// The code that every call returns since a kernel faulted; 0 while all is well.
+    /// The sticky error that every call returns after a fault; 0 for no error.
     error: AtomicU32,
     destroyed: AtomicBool,
     pub legacy_stream: Arc<Stream>,
@@ -286,7 +286,7 @@ impl Context {
         }
     }
 
-    /// The stream that handle 2 means on this thread.
+    /// The stream of handle 2 (`CU_STREAM_PER_THREAD`) on this thread.
     pub fn per_thread_stream(&self) -> Arc<Stream> {
         let mut streams = lock(&self.per_thread_streams);
         let make = || Arc::new(Stream::new(2, self.handle, 0, 0));
@@ -296,7 +296,7 @@ impl Context {
             .clone()
     }
 
-    /// Marks the context as broken by a kernel; the first fault stays.
+    /// Marks the context as broken by a kernel; the first error is kept.
     pub fn fail(&self, code: CUresult) {
         let _ = self
             .error
@@ -309,7 +309,7 @@ impl Context {
         CUresult(self.error.load(Ordering::Acquire)).into()
     }
 
-    /// `CUDA_ERROR_CONTEXT_IS_DESTROYED` once it is.
+    /// `CUDA_ERROR_CONTEXT_IS_DESTROYED` after its destruction.
     pub fn alive(&self) -> Result {
         if self.destroyed.load(Ordering::Acquire) {
             Err(CUresult::CONTEXT_IS_DESTROYED)
@@ -318,9 +318,9 @@ impl Context {
         }
     }
 
-    /// Ends the context: its work is waited for, and what belongs to it is gone.
+    /// Destroys the context: waits for its work and releases its objects.
     pub fn destroy(&self, driver: &Driver) {
-        // An error means that the process ends.
+        // An error means that the process is ending.
         let _ = queue::wait(queue::Target::Context(self.handle));
         if self.destroyed.swap(true, Ordering::AcqRel) {
             return;
@@ -354,10 +354,10 @@ impl Context {
 
 /// A stream.
 pub struct Stream {
-    /// Its number in the process; the handles of default streams are the same in all contexts and
+    /// Unique id in the process; the handles of default streams are the same in all contexts and
     /// threads.
     pub id: u64,
-    /// The task submitted to it last. Changed under the scheduler's lock only.
+    /// The last submitted task. Changed only under the scheduler's lock.
     last: AtomicU64,
     pub handle: Handle,
     pub context: Handle,
@@ -383,22 +383,22 @@ impl Stream {
         }
     }
 
-    /// The task submitted to it last.
+    /// The last submitted task.
     pub fn last(&self) -> TaskId {
         self.last.load(Ordering::Acquire)
     }
 
-    /// Notes the task submitted to it last; the scheduler does so.
+    /// Sets the last submitted task; called by the scheduler.
     pub fn set_last(&self, task: TaskId) {
         self.last.store(task, Ordering::Release);
     }
 
-    /// Returns whether it and the legacy stream wait for each other.
+    /// Returns whether the stream and the legacy stream wait for each other.
     pub fn is_blocking(&self) -> bool {
         self.flags & Stream::NON_BLOCKING == 0
     }
 
-    /// Returns whether this is a default stream, shared by everybody.
+    /// Returns whether this is the legacy default stream, which all threads share.
     pub fn is_legacy(&self) -> bool {
         self.handle == 1
     }
@@ -412,17 +412,17 @@ pub struct Event {
     pub state: Mutex<EventState>,
 }
 
-/// Last record of an event.
+/// State of an event's last record.
 #[derive(Clone, Default)]
 pub enum EventState {
     #[default]
     Never,
-    /// Recorded by a task, and when the stream came to it.
+    /// Recorded by a task, with the time at which the stream reached it.
     Recorded {
         task: TaskId,
         reached: Option<Instant>,
     },
-    /// Recorded in a capturing stream: the nodes that it stands for.
+    /// Recorded in a capturing stream: the capture and the nodes before it.
     Captured(Arc<Capture>, Vec<usize>),
 }
 
@@ -432,7 +432,7 @@ pub struct Module {
     pub context: Handle,
     pub program: crate::Module,
     pub loaded: crate::LoadedModule,
-    /// Handles given out for its functions, by name.
+    /// Handles of its functions, by name.
     pub functions: Mutex<HashMap<String, Handle>>,
 }
 
@@ -442,13 +442,13 @@ pub struct Function {
     pub module: Arc<Module>,
     pub kernel: crate::LoadedKernel,
     pub name: CString,
-    /// The dynamic shared memory that launches may ask for.
+    /// The maximum of dynamic shared memory in bytes that launches may request.
     pub max_dynamic_shared: AtomicU32,
     pub carveout: AtomicU32,
     pub cluster: crate::driver::cluster::Settings,
 }
 
-/// A node of a graph: what it does and after which others.
+/// A node of a graph: its operation and its dependencies.
 #[derive(Clone)]
 pub struct Node {
     pub handle: Handle,
@@ -466,13 +466,13 @@ impl Node {
     }
 }
 
-/// A graph; its nodes stand in an order that respects their dependencies.
+/// A graph; its nodes are in topological order.
 pub struct Graph {
     pub handle: Handle,
     pub nodes: Mutex<Vec<Node>>,
 }
 
-/// A graph ready to run.
+/// An executable graph.
 pub struct GraphExec {
     /// The task that ends its last launch.
     pub last: Mutex<TaskId>,
@@ -491,7 +491,7 @@ pub struct Pool {
     pub used: Mutex<PoolUse>,
 }
 
-/// Bytes that a pool has given out.
+/// Bytes allocated from a pool.
 #[derive(Clone, Copy, Default)]
 pub struct PoolUse {
     pub current: u64,

@@ -4,12 +4,12 @@ use std::ffi::{CStr, c_char};
 
 use super::types::{Out, check};
 
-/// Result of every driver function.
+/// Return value of every driver function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct CUresult(pub u32);
 
-/// The result of everything inside the driver: an `Err` is the code handed to the caller.
+/// The result of internal driver functions: an `Err` is the code returned to the caller.
 pub type Result<T = ()> = std::result::Result<T, CUresult>;
 
 macro_rules! statuses {

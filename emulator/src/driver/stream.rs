@@ -1,4 +1,4 @@
-//! Streams: made, waited for, asked, and given functions of the host.
+//! Streams: creation, waits, queries, and host functions.
 
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -11,7 +11,7 @@ use super::work::{
     CallbackFunction, HostData, HostFunction, Op, query_stream, submit, wait_for_stream,
 };
 
-/// Priorities run from 0 down to this one, the most urgent.
+/// Priorities range from 0 to this value, the highest priority.
 const GREATEST_PRIORITY: c_int = -5;
 
 fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {

@@ -31,12 +31,12 @@ fn leave(map: Out<Map>, encoded: std::result::Result<TensorMap, MapError>) -> Re
     }
 }
 
-/// A map lies at a multiple of 64 bytes.
+/// Checks the alignment of a map, 64 bytes.
 fn check_map(map: Out<Map>) -> Result {
     check(!map.is_null() && map.0.addr().is_multiple_of(64))
 }
 
-/// The rank as a length, if there is such a rank.
+/// The rank as a length, if it is valid.
 fn check_rank(rank: c_uint) -> Result<usize> {
     check((1..=MAX_RANK as c_uint).contains(&rank))?;
     Ok(rank as usize)

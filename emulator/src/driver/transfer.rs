@@ -1,4 +1,4 @@
-//! Copies whose memory has been found, ready for a stream.
+//! Copies with resolved memory, ready for a stream.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::status::{CUresult, Result};
 use super::types::{DevicePtr, Handle, check, host_bytes, host_bytes_mut};
 use super::work::gone;
 
-/// The kinds of memory that "API synchronization behavior" tells apart.
+/// The kinds of memory that "API synchronization behavior" distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Pageable,
@@ -23,11 +23,11 @@ pub enum Kind {
 /// Start of one side of a copy.
 #[derive(Clone)]
 pub enum Place {
-    /// Host memory of the caller's. Addresses stand as numbers, as other threads use them.
+    /// The caller's host memory. Addresses are integers, since other threads use them.
     Host(usize),
-    /// Host memory of the driver's, in the range of this number.
+    /// The driver's host memory, in the range with this number.
     Pinned(usize, Handle),
-    /// Content of the caller's host memory at submission.
+    /// Copy of the caller's host memory at the time of submission.
     Staged(Arc<[u8]>),
     Device(Arc<Device>, DevicePtr),
 }
@@ -37,9 +37,9 @@ pub enum Place {
 pub struct Side {
     pub place: Place,
     pub kind: Kind,
-    /// Bytes from a row to the next.
+    /// Distance of rows in bytes.
     pub pitch: usize,
-    /// Bytes from a plane to the next.
+    /// Distance of planes in bytes.
     pub plane: usize,
 }
 
@@ -53,7 +53,7 @@ pub struct Transfer {
     pub depth: usize,
 }
 
-/// The kind of memory that an allocation known to a device is.
+/// The kind of memory of a device's allocation.
 pub fn kind_of(kind: AllocationKind) -> Kind {
     match kind {
         AllocationKind::Host | AllocationKind::External => Kind::Pinned,
@@ -62,7 +62,7 @@ pub fn kind_of(kind: AllocationKind) -> Kind {
     }
 }
 
-/// The number of the range of the driver's host memory that holds some bytes.
+/// The number of the range of the driver's host memory that contains the bytes, if there is one.
 pub fn pinned_range(address: usize, bytes: usize) -> Result<Option<Handle>> {
     let host = lock(&driver()?.host);
     let found = host.range(..=address as u64).next_back();
@@ -81,7 +81,7 @@ impl Transfer {
             .saturating_mul(self.depth)
     }
 
-    /// Reads what the caller's pageable memory holds now, so that the caller may change it.
+    /// Copies the caller's pageable memory, so that the caller may change it afterwards.
     pub fn stage(&mut self) -> Result {
         let Place::Host(from) = self.from.place else {
             return Ok(());
@@ -100,13 +100,13 @@ impl Transfer {
         Ok(())
     }
 
-    /// Row and plane of every row.
+    /// Row and plane index of every row.
     fn rows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let height = self.height;
         (0..self.depth).flat_map(move |z| (0..height).map(move |y| (y, z)))
     }
 
-    /// Does the copy.
+    /// Performs the copy.
     pub fn run(&self) -> Result {
         if self.width == 0 {
             return Ok(());
@@ -120,7 +120,7 @@ impl Transfer {
         })
     }
 
-    /// Copies one row, at these distances from where both sides begin.
+    /// Copies one row, at these offsets from the start of both sides.
     fn move_row(&self, from: usize, to: usize) -> Result {
         let bytes = self.width;
         let staged;
@@ -139,7 +139,7 @@ impl Transfer {
         match &self.to.place {
             Place::Device(device, address) => {
                 let to = *address + to as u64;
-                // Only the address was kept, since the target may be the same memory.
+                // A raw address until now, since the target may be the same memory.
                 let source = host_bytes(source.cast(), bytes)?;
                 let written = device.backend.write(to, source);
                 written.map_err(|_| gone("copy to device memory", to, bytes))
@@ -147,8 +147,8 @@ impl Transfer {
             Place::Host(address) | Place::Pinned(address, _) => {
                 let target = address.wrapping_add(to);
                 check(target != 0)?;
-                // SAFETY: the caller of a copy vouches for both ranges of host memory; `copy`
-                // allows them to overlap.
+                // SAFETY: the caller of a copy guarantees both ranges of host memory; `copy`
+                // permits overlap.
                 unsafe { std::ptr::copy(source, target as *mut u8, bytes) };
                 Ok(())
             }
@@ -176,8 +176,7 @@ impl Transfer {
 }
 
 impl Side {
-    /// Checks whether the driver's host memory is still there. A free of it waits for copies that
-    /// run.
+    /// Checks that the driver's host memory still exists. A free of it waits for running copies.
     fn check_pinned(&self, bytes: usize) -> Result {
         let Place::Pinned(address, number) = self.place else {
             return Ok(());

@@ -1,11 +1,12 @@
-//! The C side's types: opaque handles as integers, pointers to results, the structs that are passed
-//! by address.
+//! Types of the C interface: opaque handles as integers, pointers to results, structs passed by
+//! address.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use super::status::{CUresult, Result};
 
-/// A handle as the caller sees it: an opaque pointer. Never followed; looked up in a registry.
+/// A handle of the caller: an opaque pointer. It is never dereferenced, only looked up in a
+/// registry.
 pub type Handle = usize;
 
 /// An address in device memory.
@@ -23,7 +24,7 @@ pub fn check(condition: bool) -> Result {
     }
 }
 
-/// Destination of a driver function's result.
+/// Pointer to which a driver function writes a result.
 #[repr(transparent)]
 pub struct Out<T>(pub *mut T);
 
@@ -43,13 +44,13 @@ impl<T> Out<T> {
     /// Writes the result; a null pointer is `CUDA_ERROR_INVALID_VALUE`.
     pub fn set(self, value: T) -> Result {
         check(!self.0.is_null())?;
-        // SAFETY: the caller of the driver function vouches for a non-null result pointer; `T` is
-        // plain data.
+        // SAFETY: the caller of the driver function guarantees a non-null result pointer to be
+        // valid; `T` is plain data.
         unsafe { self.0.write_unaligned(value) };
         Ok(())
     }
 
-    /// Writes the result if the caller wants it.
+    /// Writes the result unless the pointer is null.
     pub fn set_if_wanted(self, value: T) {
         let _ = self.set(value);
     }
@@ -75,15 +76,15 @@ impl<T: Copy> In<T> {
     /// Reads the value; a null pointer is `CUDA_ERROR_INVALID_VALUE`.
     pub fn get(self) -> Result<T> {
         check(!self.0.is_null())?;
-        // SAFETY: the caller of the driver function vouches for a non-null argument pointer; `T` is
-        // plain data.
+        // SAFETY: the caller of the driver function guarantees a non-null argument pointer to be
+        // valid; `T` is plain data.
         Ok(unsafe { self.0.read_unaligned() })
     }
 
     /// Reads element `index` of an array.
     pub fn at(self, index: usize) -> Result<T> {
         check(!self.0.is_null())?;
-        // SAFETY: as in `get`; the caller also vouches for the array's length.
+        // SAFETY: as in `get`; the caller also guarantees the array's length.
         Ok(unsafe { self.0.wrapping_add(index).read_unaligned() })
     }
 }
@@ -91,7 +92,7 @@ impl<T: Copy> In<T> {
 /// A C string argument; null or not UTF-8 is `CUDA_ERROR_INVALID_VALUE`.
 pub fn text(pointer: In<c_char>) -> Result<String> {
     check(!pointer.is_null())?;
-    // SAFETY: the caller of the driver function vouches for a NUL-terminated string.
+    // SAFETY: the caller of the driver function guarantees a NUL-terminated string.
     let bytes = unsafe { CStr::from_ptr(pointer.0) };
     bytes
         .to_str()
@@ -99,12 +100,11 @@ pub fn text(pointer: In<c_char>) -> Result<String> {
         .map_err(|_| CUresult::INVALID_VALUE)
 }
 
-/// Copies `text` and a NUL into the caller's buffer of `length` bytes, cut off where it does not
-/// fit.
+/// Copies `text` and a NUL into the caller's buffer of `length` bytes; a longer text is truncated.
 pub fn copy_text(text: &str, buffer: Out<c_char>, length: c_int) -> Result {
     check(length > 0 && !buffer.is_null())?;
     let count = text.len().min(length as usize - 1);
-    // SAFETY: the caller vouches for `length` writable bytes; count + 1 <= length.
+    // SAFETY: the caller guarantees `length` writable bytes; count + 1 <= length.
     unsafe {
         std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.0.cast(), count);
         buffer.0.add(count).write(0);
@@ -112,24 +112,24 @@ pub fn copy_text(text: &str, buffer: Out<c_char>, length: c_int) -> Result {
     Ok(())
 }
 
-/// `length` bytes of host memory that a copy reads.
+/// Host memory of `length` bytes that a copy reads.
 pub fn host_bytes<'a>(pointer: *const c_void, length: usize) -> Result<&'a [u8]> {
     if length == 0 {
         return Ok(&[]);
     }
     check(!pointer.is_null() && isize::try_from(length).is_ok())?;
-    // SAFETY: the caller of a copy vouches for `length` readable bytes that nobody writes during
+    // SAFETY: the caller of a copy guarantees `length` readable bytes that no thread writes during
     // the call.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
-/// `length` bytes of host memory that a copy writes.
+/// Host memory of `length` bytes that a copy writes.
 pub fn host_bytes_mut<'a>(pointer: *mut c_void, length: usize) -> Result<&'a mut [u8]> {
     if length == 0 {
         return Ok(&mut []);
     }
     check(!pointer.is_null() && isize::try_from(length).is_ok())?;
-    // SAFETY: the caller of a copy vouches for `length` writable bytes that nobody else touches
+    // SAFETY: the caller of a copy guarantees `length` writable bytes that no other thread accesses
     // during the call.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), length) })
 }
@@ -213,7 +213,7 @@ pub struct Copy3d {
     pub depth: usize,
 }
 
-/// The head of `CUmemPoolProps`: all that the emulator looks at.
+/// The head of `CUmemPoolProps`: the fields that the emulator reads.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct PoolProperties {

@@ -1,4 +1,4 @@
-//! Work of a stream, and its execution.
+//! Operations of a stream, and their execution.
 
 use std::cell::Cell;
 use std::ffi::{c_uint, c_void};
@@ -20,55 +20,55 @@ pub type HostFunction = unsafe extern "C" fn(*mut c_void);
 /// A callback: `CUstreamCallback`.
 pub type CallbackFunction = unsafe extern "C" fn(Handle, c_uint, *mut c_void);
 
-/// A host function's argument: an address that the emulator only passes on.
+/// A host function's argument: an address that the emulator never dereferences.
 #[derive(Clone, Copy)]
 pub struct HostData(pub *mut c_void);
 
-// SAFETY: whoever submits a host function vouches that it may be called with its argument from any
-// thread.
+// SAFETY: the caller that submits a host function guarantees that it may be called with its
+// argument from any thread.
 unsafe impl Send for HostData {}
-// SAFETY: as above; the emulator itself never follows the address.
+// SAFETY: as above; the emulator itself never dereferences the address.
 unsafe impl Sync for HostData {}
 
-/// Copies and fills of up to so many bytes take less time than waking a thread.
+/// Limit in bytes of copies and fills that take less time than waking a thread.
 const SHORT_BYTES: usize = 1 << 16;
 
 thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether this thread runs a host function, which may not call the driver:
+/// Returns whether this thread runs a host function, whose driver calls return
 /// `CUDA_ERROR_NOT_PERMITTED`.
 pub fn in_host_function() -> bool {
     IN_HOST_FUNCTION.get()
 }
 
-/// One piece of work; also what a node of a graph does.
+/// An operation of a stream or of a graph's node.
 #[derive(Clone)]
 pub enum Op {
     Empty,
     Launch(Launch),
-    /// A copy as the caller described it: a graph's node. Streams get [`Op::Transfer`].
+    /// An unresolved copy: a graph's node. Streams get [`Op::Transfer`].
     Copy(Copy),
-    /// A copy whose memory has been found.
+    /// A copy with resolved memory.
     Transfer(Transfer),
     Fill(Fill),
     Host(HostFunction, HostData),
-    /// `cuStreamAddCallback`: it is also called, with the code, where the context is broken.
+    /// `cuStreamAddCallback`: it is called even if the context is broken, with the error code.
     Callback(Handle, CallbackFunction, HostData),
     Record(Arc<Event>),
-    /// Wait: later tasks come behind the record of an event, which the task names.
+    /// A wait: later tasks follow the record of an event, which the task lists as a predecessor.
     Wait,
-    /// Memory of an allocation node or of a stream-ordered allocation, reserved already.
+    /// Memory of an allocation node or of a stream-ordered allocation, already allocated.
     Alloc(DevicePtr),
-    /// A free as the caller described it: a graph's node. Streams get [`Op::Release`].
+    /// An unresolved free: a graph's node. Streams get [`Op::Release`].
     Free(DevicePtr),
-    /// Memory to give back that calls of the driver do not find any more.
+    /// Memory to free, already removed from the table of allocations.
     Release(Arc<Device>, DevicePtr),
 }
 
 impl Op {
-    /// `CUgraphNodeType`.
+    /// The node's `CUgraphNodeType`.
     pub fn node_type(&self) -> u32 {
         match self {
             Op::Launch(_) => 0,
@@ -83,17 +83,17 @@ impl Op {
         }
     }
 
-    /// Returns whether it takes no time: done as soon as all before it is.
+    /// Returns whether it takes no time: done as soon as all tasks before it are.
     pub fn is_momentary(&self) -> bool {
         matches!(self, Op::Empty | Op::Record(_) | Op::Wait | Op::Alloc(_))
     }
 
-    /// Returns whether it is a function of the host, which may wait for anything.
+    /// Returns whether it is a host function, which may wait for anything.
     pub fn is_host_function(&self) -> bool {
         matches!(self, Op::Host(..) | Op::Callback(..))
     }
 
-    /// Returns whether doing it takes less time than waking a thread.
+    /// Returns whether it takes less time than waking a thread.
     pub fn is_short(&self) -> bool {
         match self {
             Op::Release(..) => true,
@@ -103,14 +103,14 @@ impl Op {
         }
     }
 
-    /// The op with its memory looked up: what is wrong with the addresses is an error of the call
-    /// that submits it.
+    /// Resolves the memory of the operation: invalid addresses are errors of the submitting call.
     pub fn prepare(self) -> Result<Op> {
         Ok(match self {
             Op::Copy(copy) => Op::Transfer(copy.resolve()?),
             Op::Fill(fill) => Op::Fill(fill.resolve()?),
             Op::Free(address) => match driver()?.find(address) {
-                // The memory of a graph's own allocation stays reserved until the graph is gone.
+                // The memory of a graph's own allocation stays allocated until the graph is
+                // destroyed.
                 Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph => Op::Empty,
                 _ => Op::Release(crate::driver::memory::forget(address)?, address),
             },
@@ -118,25 +118,26 @@ impl Op {
         })
     }
 
-    /// Does the work. An error breaks the context; a kernel's fault has done so already.
+    /// Performs the operation. An error breaks the context; a kernel's fault has already done so.
     pub fn run(&self, context: &Arc<Context>) -> Result {
         let broken = context.healthy();
         match self {
             Op::Release(device, address) => device.backend.free(*address),
             Op::Callback(stream, function, data) => {
                 let code = broken.err().map_or(0, |code| code.0);
-                // SAFETY: who added the callback vouches that it may be called with this argument.
+                // SAFETY: the caller that added the callback guarantees that it may be called with
+                // this argument.
                 call_host(|| unsafe { function(*stream, code, data.0) });
             }
-            // Behind a fault, nothing of the context runs. "The function will not be called in the
-            // event of an error in the CUDA context" (cuLaunchHostFunc).
+            // After a fault, no operation of the context runs. "The function will not be called in
+            // the event of an error in the CUDA context" (cuLaunchHostFunc).
             _ if broken.is_err() => {}
             Op::Launch(launch) => launch.run(context)?,
             Op::Transfer(transfer) => transfer.run()?,
             Op::Fill(fill) => fill.run()?,
             Op::Host(function, data) => {
-                // SAFETY: who submitted the function vouches that it may be called with this
-                // argument.
+                // SAFETY: the caller that submitted the function guarantees that it may be called
+                // with this argument.
                 call_host(|| unsafe { function(data.0) });
             }
             Op::Copy(copy) => copy.resolve()?.run()?,
@@ -146,21 +147,21 @@ impl Op {
     }
 }
 
-/// Calls a function of the host, which finds the driver closed to it.
+/// Calls a host function; its driver calls are refused.
 fn call_host(function: impl FnOnce()) {
     let before = IN_HOST_FUNCTION.replace(true);
     function();
     IN_HOST_FUNCTION.set(before);
 }
 
-/// Checks whether work became a node, where the stream is being captured; else the stream may have
-/// it.
+/// Adds work as a node if the stream is being captured; returns whether it did. Otherwise the
+/// caller submits the work.
 pub fn noted(context: &Arc<Context>, stream: &Arc<Stream>, op: &Op) -> Result<bool> {
     context.healthy()?;
     capture::note(context, stream, op)
 }
 
-/// Gives a stream work, or notes it as a node where the stream is being captured.
+/// Submits work to a stream, or adds it as a node if the stream is being captured.
 pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
     if !noted(context, stream, &op)? {
         queue::submit(context, stream, op.prepare()?, &[]);
@@ -168,33 +169,31 @@ pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
     Ok(())
 }
 
-/// Waits until a stream has done what it was given, and what the legacy stream waits for if it is
-/// that one.
+/// Waits until a stream's work is done; for the legacy stream also that of the blocking streams.
 pub fn wait_for_stream(context: &Arc<Context>, stream: &Arc<Stream>) -> Result {
     queue::wait(queue::Target::Tasks(&queue::tail(context, stream)))?;
     context.healthy()
 }
 
-/// Says whether a stream has done what it was given: `CUDA_ERROR_NOT_READY` if not.
+/// Queries whether a stream's work is done: `CUDA_ERROR_NOT_READY` if not.
 pub fn query_stream(context: &Arc<Context>, stream: &Arc<Stream>) -> Result {
     queue::query(&queue::tail(context, stream))?;
     context.healthy()
 }
 
-/// Waits for all of a device, as calls do that free memory.
+/// Waits for all work of a device, as calls that free memory do.
 pub fn wait_for_device(context: &Arc<Context>) -> Result {
     queue::wait(queue::Target::Device(context.device.ordinal))?;
     context.healthy()
 }
 
-/// Waits for all work there is, as calls do that free memory which all devices reach.
+/// Waits for all work of the process, as calls that free memory of all devices do.
 pub fn wait_for_everything(context: &Arc<Context>) -> Result {
     queue::wait(queue::Target::All)?;
     context.healthy()
 }
 
-/// Reason why a task can never run: its memory is gone. The fault of an operation, as a kernel's
-/// would be.
+/// Error of a task whose memory was freed. It is reported like a kernel's fault.
 pub fn gone(what: &str, address: u64, bytes: usize) -> CUresult {
     let report = format!(
         "use after free: {what} of {bytes} bytes at {address:#x}; its allocation was freed after \

@@ -1,4 +1,4 @@
-//! The tasks that are not done, and which waits for which.
+//! The unfinished tasks and their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::driver::state::{Context, Device, Event, EventState, Stream};
 use crate::driver::work::Op;
 use crate::memory::SLOTS;
 
-/// Order of a context's legacy stream and its blocking ones.
+/// Order of a context's legacy stream and its blocking streams.
 ///
 /// CUDA driver API, "Stream synchronization behavior": "When an action is taken in the legacy
 /// stream such as a kernel launch or cudaStreamWaitEvent(), the legacy stream first waits on all
@@ -21,12 +21,12 @@ use crate::memory::SLOTS;
 pub struct LegacyOrder {
     /// The legacy stream's last task.
     last: TaskId,
-    /// The last task of each blocking stream that got one since, by the stream's number.
+    /// The last task of each blocking stream with tasks submitted since then, by stream id.
     since: HashMap<u64, TaskId>,
 }
 
 impl LegacyOrder {
-    /// The last tasks of the legacy stream and of those that it waits for.
+    /// The last tasks of the legacy stream and of the streams that it waits for.
     pub fn tail(&self) -> Vec<TaskId> {
         self.since.values().copied().chain([self.last]).collect()
     }
@@ -40,19 +40,19 @@ enum Phase {
     Running(Instant),
 }
 
-/// A task that is not done.
+/// An unfinished task.
 struct Entry {
     task: Arc<Task>,
-    /// Number of earlier tasks that are not done.
+    /// Number of unfinished tasks before it.
     missing: usize,
-    /// The tasks right after it.
+    /// The direct successors.
     next: Vec<TaskId>,
     phase: Phase,
-    /// A thread sleeps until it is done.
+    /// True if a thread sleeps until it is done.
     awaited: bool,
 }
 
-/// Every task that is not done. A task's number is higher than those of the tasks before it.
+/// All unfinished tasks. A task's id is larger than those of the tasks before it.
 #[derive(Default)]
 pub struct Dag {
     entries: BTreeMap<TaskId, Entry>,
@@ -67,22 +67,22 @@ pub struct Dag {
 /// Outcome of finishing a task.
 #[derive(Default)]
 pub struct Finished {
-    /// Tasks to drop, which runs destructors: not while the scheduler is locked.
+    /// Tasks to drop, which runs destructors: not permitted while the scheduler is locked.
     pub tasks: Vec<Arc<Task>>,
-    /// True if a thread sleeps for one of them.
+    /// True if a thread sleeps until one of them is done.
     pub awaited: bool,
 }
 
-/// The kernels that run on a device. They overlap as far as there are threads for their blocks, as
-/// those of a GPU do as far as there are multiprocessors.
+/// The running kernels of a device. They overlap as long as there are threads for their blocks, as
+/// on a GPU as long as there are free SMs.
 #[derive(Clone, Copy, Default)]
 struct Load {
     kernels: usize,
-    /// Threads that run their blocks.
+    /// Number of threads that run their blocks.
     workers: usize,
 }
 
-/// The device of a kernel, and how many threads it keeps busy there.
+/// The device of a kernel, and the number of threads that it can use there.
 fn demand(task: &Task) -> Option<(&Device, usize)> {
     let Op::Launch(launch) = &task.op else {
         return None;
@@ -92,17 +92,17 @@ fn demand(task: &Task) -> Option<(&Device, usize)> {
 }
 
 impl Dag {
-    /// The number of the task submitted last.
+    /// The id of the last submitted task.
     pub fn last(&self) -> TaskId {
         self.last
     }
 
-    /// Number of tasks that are not done.
+    /// Number of unfinished tasks.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether a task is not done.
+    /// Returns whether a task is unfinished.
     pub fn is_pending(&self, id: TaskId) -> bool {
         self.entries.contains_key(&id)
     }
@@ -117,7 +117,7 @@ impl Dag {
         self.running_host
     }
 
-    /// Adds a task behind what its stream's rules and `extra` name.
+    /// Adds a task after those required by its stream's rules and those in `extra`.
     pub fn add(
         &mut self,
         context: &Arc<Context>,
@@ -143,7 +143,7 @@ impl Dag {
         self.insert(context, stream, op, after, finished)
     }
 
-    /// Adds a task whose place in its stream others decide: it comes after exactly those named.
+    /// Adds a task whose order does not depend on its stream: it follows exactly the given tasks.
     pub fn insert(
         &mut self,
         context: &Arc<Context>,
@@ -200,14 +200,14 @@ impl Dag {
         id
     }
 
-    /// Returns whether a task may begin now.
+    /// Returns whether a task may start now.
     pub fn is_takeable(&self, id: TaskId) -> bool {
         self.ready.contains(&id) && self.has_room(id)
     }
 
-    /// Returns whether a ready task has the threads it needs. A kernel does not while those that
-    /// run leave too few, or too few for a kernel submitted before it that is ready too: else small
-    /// kernels could hold back a large one for ever.
+    /// Returns whether enough threads are free for a ready task. A kernel waits while running
+    /// kernels leave too few, or too few for an earlier ready kernel: otherwise small kernels could
+    /// delay a large one for ever.
     fn has_room(&self, id: TaskId) -> bool {
         let Some((device, _)) = self.demand(id) else {
             return true;
@@ -229,14 +229,14 @@ impl Dag {
         demand(&self.entries.get(&id)?.task)
     }
 
-    /// Returns whether a task that is not done is a host function.
+    /// Returns whether an unfinished task is a host function.
     pub fn is_host_function(&self, id: TaskId) -> bool {
         self.entries
             .get(&id)
             .is_some_and(|entry| entry.task.op.is_host_function())
     }
 
-    /// The tasks that may begin now, the earliest first.
+    /// The tasks that may start now, the earliest first.
     pub fn takeable(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.ready
             .iter()
@@ -262,7 +262,7 @@ impl Dag {
         Some(entry.task.clone())
     }
 
-    /// Notes that a task is done, and with it every momentary one that waited for it alone.
+    /// Marks a task as done, and with it every momentary task that waited for it alone.
     pub fn finish(&mut self, task: &Arc<Task>) -> Finished {
         if let Some((device, workers)) = demand(task)
             && let Some(load) = self.loads.get_mut(&device.ordinal)
@@ -297,7 +297,7 @@ impl Dag {
         finished
     }
 
-    /// Those of `targets` and the tasks before them that are not done.
+    /// The unfinished tasks among `targets` and their predecessors.
     pub fn needed(&self, targets: &[TaskId]) -> BTreeSet<TaskId> {
         let mut needed = BTreeSet::new();
         let mut open = targets.to_vec();
@@ -312,14 +312,14 @@ impl Dag {
         needed
     }
 
-    /// Asks that whoever finishes a task wakes those who sleep.
+    /// Requests that sleeping threads are woken when a task is done.
     pub fn wake_for(&mut self, id: TaskId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.awaited = true;
         }
     }
 
-    /// The tasks that are not done and pass.
+    /// The unfinished tasks that satisfy `test`.
     pub fn pending(&self, test: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         self.entries
             .iter()
@@ -328,7 +328,7 @@ impl Dag {
             .collect()
     }
 
-    /// The tasks that run and pass.
+    /// The running tasks that satisfy `test`.
     pub fn running(&self, test: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         self.entries
             .iter()
@@ -337,7 +337,7 @@ impl Dag {
             .collect()
     }
 
-    /// Returns whether all that runs began before `moment`.
+    /// Returns whether all running tasks started before `moment`.
     pub fn all_running_since(&self, moment: Instant) -> bool {
         self.entries
             .values()
@@ -345,7 +345,7 @@ impl Dag {
     }
 }
 
-/// Does what a momentary task does: nothing, or telling an event that it was reached.
+/// Performs a momentary task: nothing, or marking an event as reached.
 fn settle(task: &Arc<Task>) {
     ordering::begins(task);
     if let Op::Record(event) = &task.op {
@@ -354,7 +354,7 @@ fn settle(task: &Arc<Task>) {
     ordering::ends(task);
 }
 
-/// Notes the time of a record, unless the event was recorded anew since.
+/// Stores the time of a record, unless the event was recorded again since.
 fn reach(event: &Event, id: TaskId) {
     if let EventState::Recorded { task, reached } = &mut *lock(&event.state)
         && *task == id

@@ -1,29 +1,29 @@
-//! Work behind the host's back: streams give tasks to a scheduler, threads of the driver or those
-//! that wait run them.
+//! Asynchronous work: streams pass tasks to a scheduler, and threads of the driver or waiting host
+//! threads run them.
 //!
-//! A task is one thing that a stream was told to do. It names the tasks that come before it: the
-//! one before it in its stream, what the legacy stream's rules add, the record that its stream
-//! waits for, or a graph's edges. All orders are in these names; a task whose predecessors are done
-//! may begin. [`Schedule`] says when it does:
+//! A task is one operation of a stream. It lists the tasks before it: the previous one of its
+//! stream, those that the legacy stream's rules add, the record of an event that its stream waits
+//! for, or a graph's edges. These lists define the whole order; a task may start when its
+//! predecessors are done. [`Schedule`] defines when it does:
 //!
-//! - `eager`: at once, in a thread of the driver. A host thread that waits runs what it waits for
-//!   itself if nobody has begun it. Kernels of different streams overlap while there are threads
-//!   for all of their blocks.
-//! - `lazy`: when a host thread waits for it or for something behind it, in order of submission. A
-//!   query lets one task run that it asks for, after it has answered.
-//! - `random:SEED`: after each submission some tasks run, none or more; who waits or asks lets one
-//!   after the other run, until what was waited for is done. All are chosen by the seed, and one
+//! - `eager`: at once, in a thread of the driver. A waiting host thread runs the task itself if it
+//!   has not started. Kernels of different streams overlap while there are threads for all of their
+//!   blocks.
+//! - `lazy`: when a host thread waits for it or for a later task, in order of submission. A query
+//!   runs one task that it needs, after it has returned its result.
+//! - `random:SEED`: after each submission zero or more tasks run; waits and queries run one task
+//!   after another, a wait until its target is done. The seed determines all choices, and one task
 //!   runs at a time.
 //!
-//! A host function always has a thread of its own, and one that runs longer than [`PATIENCE`] holds
-//! nothing else back: it may wait for the submitting thread or for another stream. Where the host
-//! neither waits nor calls the driver for [`SILENCE`], lazy and random begin what is left one by
-//! one, so that a program which waits by means of its own (a channel, a flag in pinned memory) ends
-//! too.
+//! A host function always has its own thread. One that runs longer than [`PATIENCE`] delays no
+//! other task: it may wait for the submitting thread or for another stream. If the host neither
+//! waits nor calls the driver for [`SILENCE`], the lazy and random schedules start the remaining
+//! tasks one by one. So a program that synchronises by other means (a channel, a flag in pinned
+//! memory) ends too.
 //!
-//! Locks: the scheduler's comes before those of events, legacy orders and the checker of order
-//! ([`crate::driver::ordering`]); nothing else is locked under it, and no destructor of a task runs
-//! there.
+//! Lock order: the scheduler's lock comes before those of events, legacy orders and the stream
+//! order checker ([`crate::driver::ordering`]). No other lock is acquired under it, and no
+//! destructor of a task runs under it.
 
 mod dag;
 pub mod schedule;
@@ -45,27 +45,27 @@ use schedule::{Random, Schedule};
 pub use threads::note_call;
 pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 
-/// The number of a task, by order of submission. 0 is none, and done.
+/// Id of a task, in order of submission. 0 means no task, and counts as done.
 pub type TaskId = u64;
 
-/// Time that lazy and random schedules give a host function before it counts as waiting.
+/// Time after which the lazy and random schedules regard a host function as waiting.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The same for kernels and copies, which wait for others only where a program relies on what CUDA
-/// does not promise.
+/// The same time for kernels and copies, which wait for others only in programs that rely on
+/// behaviour that CUDA does not guarantee.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
-/// Time without a driver call after which lazy and random schedules continue by themselves.
+/// Time without a driver call after which the lazy and random schedules continue without the host.
 const SILENCE: Duration = Duration::from_millis(500);
-/// More tasks than this make a submitting thread run one itself, if one is ready, so that queues do
-/// not grow for ever.
+/// Number of unfinished tasks above which a submitting thread runs a ready task itself, to bound
+/// the queues.
 const MANY: usize = 1024;
 
-/// One piece of work in a stream.
+/// An operation of a stream.
 pub struct Task {
     pub id: TaskId,
     pub context: Arc<Context>,
     pub stream: Arc<Stream>,
     pub op: Op,
-    /// All tasks right before it, those included that were done when it was submitted.
+    /// All direct predecessors, including those that were done at submission.
     pub after: Vec<TaskId>,
 }
 
@@ -74,19 +74,19 @@ struct State {
     dag: Dag,
     random: Random,
     threads: threads::Pool,
-    /// Host threads that wait.
+    /// Number of waiting host threads.
     waiting: usize,
 }
 
-/// The one scheduler of the process.
+/// The scheduler of the process.
 struct Scheduler {
     schedule: Schedule,
     state: Mutex<State>,
-    /// Something that a thread sleeps for is done.
+    /// Signalled when a task is done for which a thread sleeps.
     changed: Condvar,
-    /// There is something to run for a thread of the driver.
+    /// Signalled when there is a task for a thread of the driver.
     work: Condvar,
-    /// The process ends: nothing new begins.
+    /// True when the process is ending: no task starts any more.
     closing: AtomicBool,
 }
 
@@ -110,18 +110,18 @@ static SCHEDULER: LazyLock<Scheduler> = LazyLock::new(|| {
     }
 });
 
-/// Returns whether ready work begins by itself at once.
+/// Returns whether ready tasks start at once.
 pub fn is_eager() -> bool {
     SCHEDULER.schedule == Schedule::Eager
 }
 
-/// Returns whether no task is under way or waits.
+/// Returns whether there is no unfinished task.
 pub fn is_idle() -> bool {
     SCHEDULER.lock().dag.len() == 0
 }
 
-/// Gives a stream a task, behind the tasks in `extra` too. Whoever calls checks that the context is
-/// well.
+/// Submits a task to a stream, after the tasks in `extra` too. The caller has checked the context
+/// for errors.
 pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op, extra: &[TaskId]) -> TaskId {
     let short = op.is_short();
     let mut finished = Finished::default();
@@ -131,19 +131,19 @@ pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op, extra: &[Tas
     id
 }
 
-/// Gives a stream a task and waits until it is done.
+/// Submits a task to a stream and waits until it is done.
 pub fn submit_and_wait(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Result {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();
     let id = state.dag.add(context, stream, op, &[], &mut finished);
-    // No thread is told: the caller runs it itself where it can.
+    // No driver thread is woken: the calling thread runs the task itself if possible.
     drop(state);
     wait(Target::Tasks(&[id]))?;
     context.healthy()
 }
 
-/// Gives a stream a task, and runs it in the calling thread if nothing has to come before it. The
-/// host does not learn that it is done.
+/// Submits a task to a stream, and runs it in the calling thread if it has no unfinished
+/// predecessors. The call does not synchronise the host with the task.
 pub fn submit_and_run(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();
@@ -154,8 +154,8 @@ pub fn submit_and_run(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) {
     }
 }
 
-/// Gives a stream the nodes of a graph: their edges order them, and the launch as a whole stands in
-/// its stream. Two launches of one executable graph do not overlap.
+/// Submits the nodes of a graph to a stream: their edges order them, and the launch as a whole is
+/// one operation of its stream. Two launches of one executable graph do not overlap.
 pub fn submit_graph(
     context: &Arc<Context>,
     stream: &Arc<Stream>,
@@ -184,7 +184,7 @@ pub fn submit_graph(
     end
 }
 
-/// The nodes that no other comes after.
+/// The nodes without successors.
 fn leaves(nodes: &[Node]) -> Vec<usize> {
     let mut is_leaf = vec![true; nodes.len()];
     for node in nodes {
@@ -204,11 +204,11 @@ impl Scheduler {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Lets begin what the schedule wants to begin after a submission.
+    /// Starts the tasks that the schedule starts after a submission.
     fn submitted<'a>(&'a self, mut state: MutexGuard<'a, State>, id: TaskId, short: bool) {
         match self.schedule {
             Schedule::Eager => {
-                // What takes less time than waking a thread is done here.
+                // A task shorter than waking a thread runs in this thread.
                 if short && let Some(task) = state.dag.take(id) {
                     drop(self.run(state, &task));
                     return;

@@ -1,19 +1,19 @@
-//! The order in which work that may begin begins: a setting.
+//! Setting of the schedule: when and in which order ready tasks start.
 
-/// `PTX_EMULATOR_SCHEDULE`.
+/// Values of `PTX_EMULATOR_SCHEDULE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// Ready work starts at once, in the background.
+    /// Ready tasks start at once, in the background.
     #[default]
     Eager,
-    /// A thing runs only when somebody waits for it, or for something behind it.
+    /// A task runs only when a host thread waits for it, or for a later task.
     Lazy,
-    /// One thing at a time, chosen by a generator of random numbers with this seed.
+    /// One task at a time, chosen by a random number generator with this seed.
     Random(u64),
 }
 
 impl Schedule {
-    /// `eager`, `lazy` or `random:SEED`.
+    /// Parses `eager`, `lazy` or `random:SEED`.
     pub fn parse(text: &str) -> Result<Schedule, String> {
         let wrong = || {
             format!(
@@ -32,7 +32,7 @@ impl Schedule {
     }
 }
 
-/// A generator of random numbers: splitmix64 (Steele, Lea and Flood, 2014).
+/// A random number generator: splitmix64 (Steele, Lea and Flood, 2014).
 pub struct Random(pub u64);
 
 impl Random {
@@ -44,12 +44,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// True every other time.
+    /// True with a probability of one half.
     pub fn coin(&mut self) -> bool {
         self.next() >> 63 != 0
     }
 
-    /// One of the elements; `None` if there are none.
+    /// A random element; `None` if there are none.
     pub fn choose<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let index = (self.next() % from.len().max(1) as u64) as usize;
         from.get(index).copied()

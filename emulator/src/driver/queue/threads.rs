@@ -1,4 +1,4 @@
-//! The driver's threads: made when there is work, ended when there was none for a while.
+//! The driver's threads: created when there is work, ended after idle time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,27 +11,27 @@ use crate::driver::contained;
 use crate::driver::ordering;
 use crate::driver::status::CUresult;
 
-/// Lifetime of a thread without work.
+/// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_millis(1000);
-/// Threads for work that always ends by itself (some kernels per device, copies), on top of one per
-/// host function.
+/// Maximum number of threads for tasks that always end (some kernels per device, copies); each host
+/// function adds one.
 const MOST: usize = 16;
 
-/// The threads there are.
+/// The existing threads.
 #[derive(Default)]
 pub struct Pool {
     threads: usize,
     idle: usize,
-    /// Idle threads that were told to look for work and have not looked yet.
+    /// Number of idle threads that were woken and have not yet searched for work.
     woken: usize,
-    /// Tasks that a lazy or random schedule wants to run in a thread of the driver.
+    /// Tasks that a lazy or random schedule runs in a thread of the driver.
     handed: VecDeque<TaskId>,
-    /// A thread sees to it that a silent host does not stop everything.
+    /// True if a watchdog thread continues the work of an inactive host.
     watched: bool,
 }
 
-/// Time of the host's last driver call, in milliseconds since the scheduler was made; for lazy and
-/// random only.
+/// Time of the host's last driver call, in milliseconds since the scheduler was created; for lazy
+/// and random only.
 static LAST_CALL: AtomicU64 = AtomicU64::new(0);
 
 /// Milliseconds since the first call of this function.
@@ -40,7 +40,7 @@ fn now() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
-/// Notes that the host calls the driver.
+/// Stores the time of a driver call of the host.
 pub fn note_call() {
     if SCHEDULER.schedule == Schedule::Eager {
         return;
@@ -48,7 +48,7 @@ pub fn note_call() {
     LAST_CALL.store(now(), Ordering::Relaxed);
 }
 
-/// At exit nothing new begins: what a host function uses may be gone.
+/// At exit no task starts any more: data of a host function may already be destroyed.
 extern "C" fn close() {
     SCHEDULER.closing.store(true, Ordering::Release);
 }
@@ -57,7 +57,7 @@ unsafe extern "C" {
     fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
 }
 
-/// Makes a thread of the driver; says whether that went well.
+/// Creates a thread of the driver; returns whether that succeeded.
 fn spawn(body: fn()) -> bool {
     static CLOSE_AT_EXIT: Once = Once::new();
     CLOSE_AT_EXIT.call_once(|| {
@@ -70,7 +70,7 @@ fn spawn(body: fn()) -> bool {
 }
 
 impl Scheduler {
-    /// The next task for a thread of the driver.
+    /// Takes the next task for a thread of the driver.
     fn next(&self, state: &mut State) -> Option<Arc<Task>> {
         if self.is_closing() {
             return None;
@@ -87,7 +87,7 @@ impl Scheduler {
         None
     }
 
-    /// Returns whether a thread of the driver would find something to do.
+    /// Returns whether there is a task for a thread of the driver.
     fn has_work(&self, state: &State) -> bool {
         match self.schedule {
             Schedule::Eager => state.dag.takeable().next().is_some(),
@@ -95,7 +95,7 @@ impl Scheduler {
         }
     }
 
-    /// Sees to it that a thread of the driver looks for work if there is some.
+    /// Wakes or creates a thread of the driver if there is work.
     pub(super) fn signal(&self, state: &mut State) {
         if self.is_closing() || !self.has_work(state) || state.threads.woken > 0 {
             return;
@@ -109,14 +109,14 @@ impl Scheduler {
             pool.woken += 1;
             pool.threads += 1;
             if !spawn(serve) {
-                // The threads there are will come to it; without any, whoever waits runs it.
+                // Existing threads will run the task; without any, a waiting thread runs it.
                 pool.woken -= 1;
                 pool.threads -= 1;
             }
         }
     }
 
-    /// Runs a task that was taken, and notes that it is done.
+    /// Runs a task that was taken, and marks it as done.
     pub(super) fn run<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -135,7 +135,7 @@ impl Scheduler {
         self.lock()
     }
 
-    /// Has a thread of the driver run a task, and waits until it is done unless it takes long.
+    /// Runs a task in a thread of the driver, and waits until it is done, unless it takes long.
     pub(super) fn hand_over<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -145,7 +145,7 @@ impl Scheduler {
         state.threads.handed.push_back(id);
         self.signal(&mut state);
         if state.threads.threads == 0 {
-            // No thread can be made.
+            // No thread could be created.
             state.threads.handed.truncate(before);
             return match state.dag.take(id) {
                 Some(task) => self.run(state, &task),
@@ -166,7 +166,7 @@ impl Scheduler {
         state
     }
 
-    /// Sleeps until something has changed, or for so long.
+    /// Sleeps until a change is signalled, or until the time is over.
     pub(super) fn sleep<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -178,7 +178,7 @@ impl Scheduler {
             .0
     }
 
-    /// Makes the thread that goes on where the host is silent.
+    /// Creates the watchdog thread, which continues the work of an inactive host.
     pub(super) fn watch(&self, state: &mut State) {
         if !state.threads.watched && state.dag.len() > 0 && !self.is_closing() {
             state.threads.watched = spawn(keep_going);
@@ -193,7 +193,7 @@ fn serve() {
     state.threads.woken -= 1;
     loop {
         while let Some(task) = scheduler.next(&mut state) {
-            // This thread may be busy for long.
+            // This thread may be busy for a long time.
             scheduler.signal(&mut state);
             state = scheduler.run(state, &task);
         }
@@ -217,7 +217,7 @@ fn serve() {
     }
 }
 
-/// Begins one thing after the other while the host is silent, until nothing is left.
+/// Starts one task after another while the host is inactive, until none is left.
 fn keep_going() {
     let scheduler = &*SCHEDULER;
     let mut state = scheduler.lock();
@@ -243,8 +243,8 @@ fn keep_going() {
     state.threads.watched = false;
 }
 
-/// Does what a task is. What goes wrong breaks the context; nothing that happens here ends a thread
-/// of the driver.
+/// Performs a task. An error breaks the context; neither errors nor panics end a thread of the
+/// driver.
 fn execute(task: &Arc<Task>) {
     ordering::begins(task);
     let done = contained("work of a stream", || task.op.run(&task.context));

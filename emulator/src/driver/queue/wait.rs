@@ -1,4 +1,4 @@
-//! Hosts that wait, and hosts that ask.
+//! Waits and queries of the host.
 
 use std::collections::BTreeSet;
 use std::sync::MutexGuard;
@@ -14,18 +14,18 @@ use crate::driver::types::Handle;
 use crate::driver::work::Op;
 use crate::order::Done;
 
-/// Condition that a host waits for: all of it that was submitted before.
+/// Target of a wait: all of its work that was submitted before.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     Tasks(&'a [TaskId]),
     Context(Handle),
-    /// By ordinal.
+    /// A device, by ordinal.
     Device(usize),
     All,
 }
 
 impl Target<'_> {
-    /// Number of its tasks that are not done.
+    /// Unfinished tasks of the target.
     fn pending(self, state: &State) -> Vec<TaskId> {
         match self {
             Target::Tasks(ids) => {
@@ -42,7 +42,8 @@ impl Target<'_> {
         }
     }
 
-    /// Tells the checker of order that the host knows it to be done, up to task `last`.
+    /// Records in the stream order checker that the host has synchronised with the target, up to
+    /// task `last`.
     fn known(self, last: TaskId) {
         ordering::host_knows(match self {
             Target::Tasks(ids) => Done::Tasks(ids),
@@ -63,23 +64,23 @@ pub fn wait(target: Target) -> Result {
     Ok(())
 }
 
-/// Waits for the frees that streams were told to do.
+/// Waits for the pending stream-ordered frees.
 pub fn wait_for_frees() -> Result {
     let state = SCHEDULER.lock();
     let frees = state.dag.pending(|task| matches!(task.op, Op::Release(..)));
     SCHEDULER.wait(state, frees).map(|_| ())
 }
 
-/// Waits until everything is done that runs now, host functions aside: behind this call nothing
-/// uses what could no longer be found before it.
+/// Waits until all running tasks except host functions are done. Afterwards no task uses memory
+/// that could no longer be looked up before the call.
 pub fn wait_for_running() -> Result {
     let state = SCHEDULER.lock();
     let running = state.dag.running(|task| !task.op.is_host_function());
     SCHEDULER.wait(state, running).map(|_| ())
 }
 
-/// The tasks that are the last of a stream; for a legacy stream those of the blocking streams too.
-/// A wait for that stream waits for them, as an action in it would.
+/// The last tasks of a stream; for a legacy stream also those of the blocking streams. A wait for
+/// the stream waits for them, like an operation in it.
 pub fn tail(context: &Context, stream: &Stream) -> Vec<TaskId> {
     let _state = SCHEDULER.lock();
     if stream.is_legacy() {
@@ -89,8 +90,8 @@ pub fn tail(context: &Context, stream: &Stream) -> Vec<TaskId> {
     }
 }
 
-/// Checks whether tasks are done, as a host asks: `CUDA_ERROR_NOT_READY` if not; then lazy and
-/// random schedules let one thing run, so that a loop which asks ends.
+/// Checks whether tasks are done: `CUDA_ERROR_NOT_READY` if not. In that case the lazy and random
+/// schedules run one task, so that a polling loop ends.
 pub fn query(ids: &[TaskId]) -> Result {
     let mut state = SCHEDULER.lock();
     if !ids.iter().any(|&id| state.dag.is_pending(id)) {
@@ -114,8 +115,8 @@ pub fn query(ids: &[TaskId]) -> Result {
 }
 
 impl Scheduler {
-    /// Waits until all of `targets`, in ascending order, are done, and meanwhile lets run, or runs,
-    /// what the schedule wants.
+    /// Waits until all of `targets`, in ascending order, are done; meanwhile tasks run as the
+    /// schedule requires, possibly in this thread.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -154,7 +155,7 @@ impl Scheduler {
         }
     }
 
-    /// Runs one of the tasks that are needed, or sleeps until `last` is done.
+    /// Runs one of the needed tasks, or sleeps until `last` is done.
     fn help<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -171,9 +172,8 @@ impl Scheduler {
         self.sleep(state, PATIENCE)
     }
 
-    /// Has a task run, or waits for those that do. Where nothing runs but host functions, and they
-    /// for long, they may wait for something that is not needed here: then anything that is ready
-    /// runs.
+    /// Runs a task in another thread, or waits for running ones. If only host functions run, and
+    /// for a long time, they may wait for a task that is not needed here: then any ready task runs.
     fn drive<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -187,8 +187,8 @@ impl Scheduler {
     }
 }
 
-/// Returns whether nothing runs but host functions that have run for so long that they may wait for
-/// something else.
+/// Returns whether only host functions run, and for so long that they may be waiting for another
+/// task.
 fn overdue(state: &State) -> bool {
     state.dag.running_device_work() == 0
         && Instant::now()
