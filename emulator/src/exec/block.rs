@@ -1,4 +1,4 @@
-//! A block, or the blocks of a cluster: the warps take turns until all have ended.
+//! Execution of a block, or of the blocks of a cluster: the warps take turns until all have ended.
 use crate::counters::{Class, Counters, MatrixKind, MatrixWork};
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::barrier;
@@ -34,7 +34,7 @@ use crate::sanitizer::async_proxy::Fences;
 use crate::sanitizer::shadow::Shadow;
 use crate::sanitizer::vector_clock::Order;
 
-/// State of a host thread that runs clusters, one after the other.
+/// State of a host thread that runs clusters, one after another.
 pub(crate) struct Worker<'a> {
     pub cx: Context<'a>,
     pub warps: Vec<Warp>,
@@ -108,21 +108,21 @@ impl<'a> Worker<'a> {
         Worker { cx, warps }
     }
 
-    /// The bytes of the host that a worker takes at most, all in all.
+    /// Upper bound of the host memory that a worker needs, in bytes.
     pub fn bytes(kernel: &Kernel, config: &LaunchConfig) -> u64 {
         let warps = config.threads().div_ceil(32);
         let code = kernel.code.len() as u64 + 1;
         let rows = u64::from(kernel.rows) + 1;
         let local = u64::from(kernel.local_bytes).next_multiple_of(4) + 8;
-        // A row is 128 bytes; products of a warpgroup keep a note of each row; shared memory has a
-        // shadow.
+        // A register row is 128 bytes; the products of a warpgroup keep the state of each row;
+        // shared memory has a shadow.
         let warp = rows * 144 + local * 32 + 8192;
         let code = code * (size_of::<Site>() + size_of::<Profile>()) as u64;
         let shared = u64::from(kernel.dynamic_shared_offset()) + u64::from(config.shared_bytes);
         warps * warp + code + shared * 32
     }
 
-    /// The fault of a block in which the emulator itself failed.
+    /// The fault of a block after a panic of the emulator.
     pub fn internal(&self, panic: &Panic) -> Fault {
         let kernel = self.cx.grid.kernel;
         let pc = self.warps.get(self.cx.current).map_or(0, |w| w.pc);
@@ -135,7 +135,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs a cluster to its end, which is a block where there are no clusters.
+    /// Runs a cluster to its end; without clusters that is one block.
     pub fn run_cluster<I: Isa>(&mut self, index: u64) -> Result<(), Fault> {
         self.begin(index);
         let result = self.run_warps::<I>();
@@ -238,8 +238,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Effect of a warp's turn on the other blocks of its cluster: it may have ended, or come to
-    /// the cluster's barrier.
+    /// Updates the cluster after a warp's turn: the warp may have ended, or have arrived at the
+    /// cluster's barrier.
     fn meet(&mut self, warp: usize) -> Result<(), Fault> {
         let cx = &mut self.cx;
         let rank = cx.cluster.rank;
@@ -257,7 +257,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// The product that the warps of a warpgroup have come to.
+    /// Executes the matrix product at which all warps of a warpgroup have arrived.
     fn multiply<I: Isa>(&mut self, warpgroup: usize) -> Result<(), Fault> {
         let block = self.cx.cluster.rank * self.cx.cluster.warps;
         let first = block as usize + warpgroup * wgmma::WARPS;
@@ -266,8 +266,8 @@ impl<'a> Worker<'a> {
         done.map_err(|trouble| fault(&self.cx, &self.warps[first], *trouble))
     }
 
-    /// Lets the splits look again that wait for an event. Whether there are any. `expired`: they
-    /// have waited as long as they will.
+    /// Makes the splits that wait for an event ready again, and returns whether there were any.
+    /// With `expired`, their wait times out.
     fn wake(&mut self, expired: bool) -> bool {
         let mut any = false;
         for split in self.warps.iter_mut().flat_map(|w| &mut w.splits) {
@@ -280,7 +280,7 @@ impl<'a> Worker<'a> {
         any
     }
 
-    /// Checks after all warps have ended.
+    /// Checks that are possible only after all warps have ended.
     fn after(&mut self) -> Result<(), Fault> {
         let count = self.cx.cluster.warps as usize;
         for (rank, warps) in self.warps.chunks(count).enumerate() {
@@ -304,7 +304,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Reason why no warp can continue.
+    /// The fault of a block in which no warp can continue.
     fn deadlock(&mut self) -> Fault {
         let count = self.cx.cluster.warps as usize;
         let waiting: Vec<Waiting> = self.warps.iter().filter_map(|w| self.waiting(w)).collect();
@@ -342,7 +342,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Wait of a warp, if it waits.
+    /// Cause of a warp's wait, if it waits.
     fn waiting(&self, w: &Warp) -> Option<Waiting> {
         let cx = &self.cx;
         let waits =
@@ -391,7 +391,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// State of a block.
+/// State of a block within a cluster.
 fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> Part {
     let fine = smallest_shared_access(kernel).trailing_zeros();
     let coarse = if moves_rows(kernel) { 4 } else { fine };
@@ -413,7 +413,7 @@ fn new_part(kernel: &Kernel, threads: u32, shared_bytes: u32, order: &Order) -> 
     }
 }
 
-/// Begins a block. `again`: the clock has started again.
+/// Initialises a block. `again`: the clock has started again.
 fn begin_part(cx: &mut Context, again: bool) {
     if again {
         cx.shared.shadow.clear();

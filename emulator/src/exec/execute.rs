@@ -1,7 +1,6 @@
 //! Execution of each instruction.
 //!
-//! Longer than other files because it is a table, an entry an instruction: whoever looks for one
-//! finds it here.
+//! Longer than other files because it is a table with one entry per instruction.
 
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::atomics::Atom;
@@ -30,7 +29,7 @@ use crate::sanitizer::{Outcome, UnlocatedFault};
 
 /// Executes one instruction for the lanes of `m`, which are some of the split's.
 ///
-/// Long because it is a table: one entry an instruction.
+/// Long because it is a table: one entry per instruction.
 #[inline(always)]
 pub(crate) fn step<I: Isa>(
     cx: &mut Context,
@@ -164,7 +163,7 @@ pub(crate) fn step<I: Isa>(
     Ok(Flow::Next)
 }
 
-/// Sends lanes to a target, the others on.
+/// Branches the lanes of `m` to a target; other lanes continue.
 #[inline(always)]
 fn branch(cx: &mut Context, w: &mut Warp, m: u32, all: u32, target: Pc, reconverge: Pc) -> Flow {
     if m == all {
@@ -177,7 +176,7 @@ fn branch(cx: &mut Context, w: &mut Warp, m: u32, all: u32, target: Pc, reconver
     Flow::Changed
 }
 
-/// Executes an instruction that main loops do not have. A table, too.
+/// Executes an instruction that is rare in main loops. Also a table.
 #[inline(never)]
 fn rare<I: Isa>(
     cx: &mut Context,
@@ -270,7 +269,7 @@ fn rare<I: Isa>(
             matrix::transpose(w, d, a);
         }
         Op::Fence => {
-            // For blocks that run on other cores: x86 lets loads overtake stores.
+            // Orders blocks on other cores: x86 may reorder loads before earlier stores.
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
             if cx.order.is_exhausted() {
                 return Err(UnlocatedFault::warp(FaultKind::TooManyBarriers));
@@ -373,7 +372,7 @@ fn rare<I: Isa>(
     Ok(Flow::Next)
 }
 
-/// Other blocks of the cluster. A table, too.
+/// Executes instructions on other blocks of the cluster. Also a table.
 fn clusters(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Outcome {
     match *op {
         Op::MapBlock {
@@ -419,7 +418,7 @@ fn clusters(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Outcome {
     }
 }
 
-/// Arithmetic that main loops do not have. A table, too.
+/// Executes arithmetic that is rare in main loops. Also a table.
 fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
     match *op {
         Op::Fma {
@@ -581,12 +580,12 @@ fn arithmetic<I: Isa>(cx: &Context, w: &mut Warp, m: u32, op: &Op) {
         } => {
             bits::dp2a(w, m, [a_signed, b_signed], hi, d, [a, b, c]);
         }
-        // Hints do nothing.
+        // Hints have no effect.
         _ => {}
     }
 }
 
-/// Sends each lane where its index says.
+/// Branches each lane to the target of its index.
 fn branch_table(
     cx: &mut Context,
     w: &mut Warp,

@@ -1,6 +1,6 @@
 //! `cp.async`: copies from global to shared memory whose bytes may be used only after a wait.
 //!
-//! The bytes are moved at once; until the wait the shadow holds them to be under way.
+//! The bytes are copied at once; until the wait the shadow marks them as in flight.
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::copies::{Copy, OPEN};
 use crate::exec::machine::lanes::{lanes, where_true};
@@ -34,7 +34,7 @@ pub(crate) fn copy(
     } else {
         w.u32s(src_size).map(|n| n.min(bytes))
     };
-    // Lanes that read nothing may have any source address.
+    // Lanes that read no bytes may have any source address.
     let reading = m & where_true(|i| sizes[i] > 0);
     crate::exec::memory::bank_conflicts::count(cx, w, m, AccessKind::Write, &target, bytes);
     cx.shared.shadow.divide(bytes);
@@ -55,7 +55,7 @@ pub(crate) fn copy(
     Ok(())
 }
 
-/// Puts 4, 8 or 16 bytes in their place.
+/// Writes 4, 8 or 16 bytes to shared memory.
 #[inline(always)]
 fn put_words(words: &mut [u32], first: usize, data: &[u32; 4], bytes: u32) {
     match bytes {
@@ -65,7 +65,7 @@ fn put_words(words: &mut [u32], first: usize, data: &[u32; 4], bytes: u32) {
     }
 }
 
-/// Notes that a lane's copy is under way.
+/// Records a lane's copy as in flight.
 #[inline(always)]
 fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcome {
     let actor = actor(w, lane, false);
@@ -110,7 +110,7 @@ fn read_source(
             },
         ));
     }
-    // Lanes that read less than the rest are done with the others of their size.
+    // Lanes of equal size are copied together.
     let mut left = m;
     while left != 0 {
         let size = sizes[left.trailing_zeros() as usize];
@@ -165,13 +165,13 @@ fn read_part(
         }
         let source = allocation.data(at);
         if size == 16 {
-            // SAFETY: as below; any bytes are words.
+            // SAFETY: as below; words may have any bytes.
             data[lane] = unsafe { source.cast::<[u32; 4]>().read_unaligned() };
             continue;
         }
         let target = &mut byte_slice_mut(&mut data[lane])[offset as usize..][..size as usize];
         // SAFETY: `locate` has checked the bounds. Bytes that another block writes at the same time
-        // are a race of the emulated program.
+        // are a data race of the emulated program.
         unsafe { std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len()) };
     }
     Ok(())
@@ -181,8 +181,7 @@ fn read_part(
 pub(crate) fn commit(w: &mut Warp, m: u32) {
     let committed = w.copies.committed;
     let first = committed[(m.trailing_zeros() & 31) as usize];
-    // Nearly always the warp's lanes have committed equally often, and all of a copy's lanes
-    // commit.
+    // Usually all lanes of the warp have committed equally often, and all lanes of a copy commit.
     let equal = lanes(m).all(|i| committed[i] == first);
     let mut made = Vec::new();
     for copy in w.copies.list.iter_mut().filter(|c| c.group == OPEN) {
@@ -240,7 +239,7 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: Option<u8>) 
     w.copies.list = list;
 }
 
-/// A barrier's phase completes the copies that a lane has begun.
+/// Makes a barrier's phase complete the copies that a lane has started.
 pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) {
     let shift = cx.shared.shadow.shift;
     for begun in w.copies.list.iter_mut().filter(|c| c.mask >> lane & 1 != 0) {
@@ -253,11 +252,11 @@ pub(crate) fn track(cx: &mut Context, w: &mut Warp, lane: usize, copy: Tracked) 
     w.copies.list.retain(|c| c.mask != 0);
 }
 
-/// The bytes of some lanes have arrived.
+/// Marks the bytes of some lanes as complete.
 #[inline(always)]
 fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     let shift = cx.shared.shadow.shift;
-    // Lengths that are known to the compiler become vector instructions.
+    // Constant lengths compile to vector instructions.
     match copy.bytes as usize >> shift {
         1 => finish_units::<1>(cx, w, copy, lanes_done),
         2 => finish_units::<2>(cx, w, copy, lanes_done),
@@ -267,7 +266,7 @@ fn finish(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     }
 }
 
-/// The `UNITS` units of some lanes each have arrived.
+/// Marks `UNITS` units of some lanes each as complete.
 #[inline(always)]
 fn finish_units<const UNITS: usize>(cx: &mut Context, w: &Warp, copy: &Copy, lanes_done: u32) {
     let shift = cx.shared.shadow.shift;
@@ -280,7 +279,7 @@ fn finish_units<const UNITS: usize>(cx: &mut Context, w: &Warp, copy: &Copy, lan
     }
 }
 
-/// The warp has ended: nothing of its copies may outlive the block.
+/// Discards the copies of a warp that has ended: none may outlast the block.
 pub(crate) fn abandon(cx: &mut Context, w: &mut Warp) {
     wait(cx, w, u32::MAX, None);
 }

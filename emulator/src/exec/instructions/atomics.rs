@@ -1,4 +1,4 @@
-//! `atom` and `red`. Lanes take effect in ascending order.
+//! `atom` and `red`. Lanes execute in ascending order.
 use crate::exec::instructions::cluster;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
@@ -26,7 +26,7 @@ pub(crate) struct Atom {
 }
 
 impl Atom {
-    /// One without registers: it gives nothing, and its operand comes from elsewhere.
+    /// An operation without registers: it returns no value, and its operand is given separately.
     pub(crate) fn of((op, ty): (AtomOp, AtomTy)) -> Atom {
         Atom {
             op,
@@ -53,8 +53,8 @@ impl Atom {
         }
     }
 
-    /// Returns whether it gives and depends on the old value. An exchange whose result nobody reads
-    /// is a store.
+    /// Returns whether it returns or depends on the old value. An exchange with an unused result is
+    /// a store.
     fn reads(&self) -> bool {
         self.op != AtomOp::Exch || !self.d.is_none()
     }
@@ -160,13 +160,13 @@ impl Atom {
         Ok(())
     }
 
-    /// Applies the operation to memory that other blocks may be using; gives the old value.
+    /// Applies the operation to memory that other blocks may access concurrently; returns the old
+    /// value.
     pub(crate) fn exchange(&self, allocation: &Allocation, offset: u64, b: u64, c: u64) -> u64 {
         let place = allocation.data(offset);
         let order = Ordering::SeqCst;
         let next = |old: u64| self.apply(old, b, c);
-        // SAFETY: `locate` has checked bounds and alignment; blocks use such memory through
-        // atomics.
+        // SAFETY: `locate` has checked bounds and alignment; blocks access such memory atomically.
         let old = unsafe {
             match self.bytes() {
                 2 => AtomicU16::from_ptr(place.cast())

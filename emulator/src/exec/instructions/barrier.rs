@@ -7,7 +7,7 @@ use crate::ir::{BarrierKind, Op, Reg};
 use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
 
-/// The number that all lanes of `m` give for a barrier's operand.
+/// The value of a barrier's operand, which must be the same for all lanes of `m`.
 fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {
     let values = w.u32s(operand);
     let first = w.first32(m, operand);
@@ -23,7 +23,7 @@ fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {
     }
 }
 
-/// Barrier number and thread count of an instruction, if the lanes of `m` may come to it.
+/// Barrier number and thread count of an instruction, if the lanes of `m` may arrive at it.
 fn named(cx: &Context, w: &Warp, m: u32, op: &Op) -> Result<(u32, u32), Box<UnlocatedFault>> {
     let Op::Barrier {
         aligned, id, count, ..
@@ -74,7 +74,7 @@ fn divergent(w: &Warp, m: u32, id: u32) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(m.trailing_zeros() as usize, kind)
 }
 
-/// Lanes of the current split come to a barrier. Whether they go on at once.
+/// Makes the lanes of the current split arrive at a barrier. Returns whether they continue at once.
 pub(crate) fn arrive(
     cx: &mut Context,
     w: &mut Warp,
@@ -126,7 +126,7 @@ pub(crate) fn arrive(
         p,
     });
     if w.splits[split].mask != m {
-        // Lanes that the guard turned off would run past their own warp's barrier.
+        // Predicated-off lanes would continue past their own warp's barrier.
         return Err(divergent(w, m, number));
     }
     w.splits[split].pc = w.pc;
@@ -134,7 +134,7 @@ pub(crate) fn arrive(
     Ok(false)
 }
 
-/// Lets the warps go on that wait at complete barriers.
+/// Makes the warps that wait at complete barriers ready.
 pub(crate) fn release(cx: &mut Context, warps: &mut [Warp]) {
     while let Some(number) = cx.barriers.complete.pop() {
         let barrier = std::mem::take(&mut cx.barriers.list[number]);

@@ -177,7 +177,7 @@ pub(crate) fn fns(w: &mut Warp, m: u32, d: Reg, mask: Reg, base: Reg, offset: Re
     });
 }
 
-/// Extends a byte or half of a word.
+/// Extracts a byte or half of a word, sign- or zero-extended.
 fn part(word: u32, shift: u32, bits: u32, signed: bool) -> i64 {
     let up = 32 - bits - shift;
     let top = word << up;
@@ -216,7 +216,7 @@ pub(crate) struct Carry {
 }
 
 impl Carry {
-    /// Executes it. Subtraction keeps the borrow in the flag.
+    /// Executes the operation. Subtraction keeps the borrow in the flag.
     pub fn run(&self, w: &mut Warp, m: u32, d: Reg, [a, b, c]: [Reg; 3]) {
         let wide = matches!(self.ty, IntTy::U64 | IntTy::S64);
         let flags = if self.carry_in { w.carry } else { 0 };

@@ -1,8 +1,8 @@
-//! Bulk copies between device memory and shared memory, and the groups of those that read shared
-//! memory.
+//! Bulk copies between device memory and shared memory, and the bulk groups of those that read
+//! shared memory.
 //!
-//! The bytes are moved at once. Of a copy to shared memory the shadow remembers the phase that
-//! completes it; of one from shared memory, until it is waited for, that the bytes are read.
+//! The bytes are copied at once. For a copy to shared memory the shadow stores the phase that
+//! completes it. For a copy from shared memory it marks the bytes as being read until a wait.
 use crate::exec::instructions::atomics::Atom;
 use crate::exec::instructions::cluster::own_offsets;
 use crate::exec::instructions::cluster_copy::Destinations;
@@ -35,8 +35,8 @@ fn misaligned(cx: &Context, lane: usize, touch: Access, align: u32) -> Box<Unloc
     UnlocatedFault::lane(lane, kind)
 }
 
-/// The address of a copy's part in shared memory, inside of it and aligned. No bytes may be
-/// anywhere.
+/// The address of a copy's part in shared memory, checked for bounds and alignment. For zero bytes
+/// any address is valid.
 pub(crate) fn shared_part(
     cx: &Context,
     lane: usize,
@@ -61,7 +61,7 @@ pub(crate) fn shared_part(
     Err(UnlocatedFault::lane(lane, kind))
 }
 
-/// The allocation that bytes of device memory lie in.
+/// The allocation that contains a range of device memory.
 fn allocation<'a>(
     cx: &mut Context<'a>,
     w: &Warp,
@@ -84,7 +84,7 @@ fn allocation<'a>(
             None => {
                 let lanes = 1 << lane;
                 global::locate_each(cx, lanes, kind, &[address; 32], bytes)?;
-                // Unreachable: what is not found is a fault.
+                // Unreachable: an address outside of all allocations is a fault.
                 return Err(UnlocatedFault::lane(lane, FaultKind::Trap));
             }
         },
@@ -100,7 +100,7 @@ fn allocation<'a>(
     Ok(found)
 }
 
-/// Reads neighbouring bytes of device memory.
+/// Reads contiguous bytes of device memory.
 pub(crate) fn read_global(
     cx: &mut Context,
     w: &Warp,
@@ -122,12 +122,12 @@ pub(crate) fn read_global(
     coalescing::count_run(cx, allocation, AccessKind::Read, at, bytes.into());
     watch::note_run(cx, allocation, Class::Read, address, bytes.into());
     // SAFETY: the bytes lie inside the allocation. Those that another block writes at the same time
-    // are a race of the emulated program.
+    // are a data race of the emulated program.
     unsafe { std::ptr::copy_nonoverlapping(allocation.data(at), out.as_mut_ptr(), out.len()) };
     Ok(())
 }
 
-/// Writes neighbouring bytes of device memory.
+/// Writes contiguous bytes of device memory.
 pub(crate) fn write_global(
     cx: &mut Context,
     w: &Warp,
@@ -146,8 +146,7 @@ pub(crate) fn write_global(
     Ok(())
 }
 
-/// Writes neighbouring bytes of device memory, or combines each element with what is there, one
-/// after the other.
+/// Writes contiguous bytes of device memory, or reduces each element into it, in order.
 pub(crate) fn put_global(
     cx: &mut Context,
     w: &Warp,
@@ -189,7 +188,7 @@ pub(crate) fn put_global(
     Ok(())
 }
 
-/// The kind of access that a copy to shared memory is reported as.
+/// The access kind of a copy to shared memory in reports.
 pub(crate) fn changes(reduces: bool) -> AccessKind {
     if reduces {
         AccessKind::Atomic
@@ -198,15 +197,15 @@ pub(crate) fn changes(reduces: bool) -> AccessKind {
     }
 }
 
-/// Tells whether the instruction at a place is a reduction of shared memory by the asynchronous
-/// proxy.
+/// Returns whether the instruction at a program counter is a reduction of shared memory by the
+/// asynchronous proxy.
 fn is_reduction(code: &[Inst], pc: u32) -> bool {
     let op = code.get(pc as usize).map(|inst| &inst.op);
     matches!(op, Some(Op::BulkShared { reduce, .. }) if reduce.is_some())
 }
 
-/// A copy to `bytes` bytes of shared memory begins that a barrier's phase completes: the shadow is
-/// told, the bytes are to be written by the caller. `reduces`: it combines them with what is there.
+/// Starts a copy to `bytes` bytes of shared memory that a barrier's phase completes. Updates the
+/// shadow; the caller writes the bytes. `reduces`: the copy is a reduction.
 pub(crate) fn begin_load(
     cx: &mut Context,
     w: &Warp,
@@ -238,7 +237,7 @@ pub(crate) fn begin_load(
     Ok(slot)
 }
 
-/// A copy from shared memory begins that a group completes.
+/// Starts a copy from shared memory that a bulk group completes.
 pub(crate) fn begin_store(
     cx: &mut Context,
     w: &mut Warp,
@@ -251,7 +250,7 @@ pub(crate) fn begin_store(
     cx.check_time()
 }
 
-/// Checks and notes a read of shared memory by a copy; gives its reader and time.
+/// Checks and records a read of shared memory by a copy; returns its reader and time.
 pub(crate) fn note_read(
     cx: &mut Context,
     w: &Warp,
@@ -345,7 +344,8 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// The size of a lane's copy. With none it touches nothing, and its addresses need only be aligned.
+/// The size of a lane's copy. For a size of 0 it accesses no memory, and its addresses need only be
+/// aligned.
 pub(crate) fn bulk_size(w: &Warp, lane: usize, size: Reg) -> Result<u32, Box<UnlocatedFault>> {
     let bytes = w.u32s(size)[lane];
     if bytes.is_multiple_of(16) && bytes < 1 << 24 {
@@ -371,7 +371,7 @@ pub(crate) fn commit(w: &mut Warp, m: u32) {
     }
 }
 
-/// `cp.async.bulk.wait_group`: whether the writes are waited for too makes no difference here.
+/// `cp.async.bulk.wait_group`, with and without `.read`: the difference has no effect here.
 pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
     let stores = &mut w.stores;
     let committed = stores.committed;
@@ -381,11 +381,10 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) {
             || store.group.saturating_add(pending) >= committed[store.lane as usize]
     });
     if stores.latest == 0 {
-        // The warp has begun none: nothing is over, and a kernel that cannot begin one keeps no
-        // track of readers.
+        // The warp has started no copy: a kernel without such copies does not record readers.
         return;
     }
-    // What the warp knows to be over is all before the first copy that may not be.
+    // The warp can regard copies as complete before the first one that may be incomplete.
     let first = stores.list.iter().map(|store| store.time).min();
     let over = first.map_or(stores.latest, |time| time.saturating_sub(1));
     cx.order

@@ -1,8 +1,7 @@
 //! `printf` and `assert` of device code.
 //!
-//! What a launch prints is kept until its end, in a buffer whose size is
-//! `CU_LIMIT_PRINTF_FIFO_SIZE`. As CUDA documents it, the buffer is circular: where a launch prints
-//! more, the oldest text is lost.
+//! The output of a launch is kept until its end, in a buffer of `CU_LIMIT_PRINTF_FIFO_SIZE` bytes.
+//! As CUDA documents it, the buffer is circular: the oldest text of a longer output is lost.
 use crate::exec::instructions::format;
 use crate::exec::instructions::format::Arguments;
 use crate::exec::machine::context::Context;
@@ -14,10 +13,10 @@ use crate::memory::find;
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Strings longer than this are cut.
+/// Maximum length of a string; longer ones are truncated.
 const LONGEST: u64 = 4096;
 
-/// A byte at a generic address, if there is one.
+/// The byte at a generic address, if it is valid.
 fn byte(cx: &Context, w: &Warp, lane: usize, address: u64) -> Option<u8> {
     match space_of(address) {
         Space::Local => w.local.byte(lane, address - window(Space::Local)),
@@ -32,7 +31,7 @@ fn byte(cx: &Context, w: &Warp, lane: usize, address: u64) -> Option<u8> {
     }
 }
 
-/// A string that ends with a zero byte.
+/// The string at a generic address, up to its NUL.
 fn string(cx: &Context, w: &Warp, lane: usize, address: u64) -> String {
     let bytes: Vec<u8> = (address..address.saturating_add(LONGEST))
         .map_while(|a| byte(cx, w, lane, a).filter(|&b| b != 0))
@@ -102,7 +101,7 @@ pub(crate) fn printf(
     Ok(())
 }
 
-/// The arguments of a `printf`, one after the other, each aligned to its size.
+/// Reader of a `printf`'s arguments, which lie one after another, each aligned to its size.
 struct Values<'a> {
     cx: &'a Context<'a>,
     w: &'a Warp,
@@ -112,7 +111,7 @@ struct Values<'a> {
 
 impl Arguments for Values<'_> {
     fn next(&mut self, bytes: u64) -> u64 {
-        // Past the end of the addresses there is nothing, which reads as zero.
+        // Reads beyond the end of the address space give zero.
         let start = self.address.checked_next_multiple_of(bytes);
         let start = start.unwrap_or(u64::MAX - bytes);
         self.address = start.saturating_add(bytes);

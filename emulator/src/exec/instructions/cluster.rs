@@ -1,10 +1,10 @@
-//! Clusters: shared memory of other blocks.
+//! Clusters: access to shared memory of other blocks.
 //!
-//! The warps of all blocks of a cluster take turns in one thread of the host, so nothing here needs
-//! a lock. What belongs to a block (its shared memory, its barriers, its registers) is in the
-//! [`Context`] while one of its warps runs, and in a [`Part`] otherwise. An access to another
-//! block's shared memory puts that block's part into the context, does what an access to the
-//! block's own memory does, and puts the first block back.
+//! The warps of all blocks of a cluster take turns in one host thread, so no lock is needed. The
+//! state of a block (its shared memory, its barriers, its registers) is in the [`Context`] while
+//! one of its warps runs, and in a [`Part`] otherwise. An access to another block's shared memory
+//! exchanges that block's part with the context, performs the access as to own memory, and
+//! exchanges them back.
 use crate::exec::machine::cluster::Visit;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
@@ -14,15 +14,14 @@ use crate::ir::{CLUSTER_SHIFT, Reg, Space};
 use crate::report::{Access, AccessKind, ClusterFault, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// The largest number that the high bits of an address hold.
+/// The largest tag in the high bits of an address.
 const LAST_TAG: u32 = 255;
 
 fn fault(lane: usize, fault: ClusterFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lane, fault.into())
 }
 
-/// The rank that an address of `.shared::cluster` names, and the offset in that block's shared
-/// memory.
+/// The rank in an address of `.shared::cluster`, and the offset in that block's shared memory.
 pub(crate) fn locate(
     cx: &Context,
     lane: usize,
@@ -55,7 +54,7 @@ pub(crate) fn locate(
     }
 }
 
-/// Checks whether a warp may touch the shared memory of a block.
+/// Checks that a warp may access the shared memory of a block.
 pub(crate) fn check_reachable(
     cx: &Context,
     w: &Warp,
@@ -73,7 +72,8 @@ pub(crate) fn check_reachable(
     Ok(())
 }
 
-/// Notes an access to another block's shared memory, which must be over before that block ends.
+/// Records an access to another block's shared memory, which must be complete before that block
+/// ends.
 pub(crate) fn visit(
     cx: &mut Context,
     w: &Warp,
@@ -97,8 +97,8 @@ pub(crate) fn visit(
     }
 }
 
-/// Does an access of the lanes of `m`, block by block. `data`: it is no operation on barriers,
-/// which count otherwise.
+/// Performs an access of the lanes of `m`, block by block. `data`: false for operations on
+/// barriers, which are counted differently.
 pub(crate) fn each_block(
     cx: &mut Context,
     w: &mut Warp,
@@ -137,8 +137,8 @@ pub(crate) fn each_block(
     Ok(())
 }
 
-/// Addresses of `.shared::cta` that name the block by its rank, as those that `mapa` gives for the
-/// block itself do, as offsets. `None` if there are none, or if others name another block.
+/// Converts addresses of `.shared::cta` to offsets if they contain the block's own rank, as `mapa`
+/// returns for the block itself. `None` if none do, or if one contains another rank.
 #[cold]
 #[inline(never)]
 pub(crate) fn own_offsets(cx: &Context, m: u32, address: &[u64; 32]) -> Option<[u64; 32]> {
@@ -172,7 +172,7 @@ pub(crate) fn mapa(
             let address = from[lane];
             return Err(fault(lane, ClusterFault::NotShared { address }));
         }
-        // A rank that the cluster does not have gives an address that no access may have.
+        // An invalid rank gives an address that faults on every access.
         let tag = u64::from(rank[lane].min(LAST_TAG - 1) + 1);
         let offset = (from[lane] - base) & ((1 << CLUSTER_SHIFT) - 1);
         to[lane] = base + (tag << CLUSTER_SHIFT) + offset;
@@ -218,8 +218,8 @@ pub(crate) fn rank(
     Ok(())
 }
 
-/// Checks whether what other blocks did in a block's shared memory is over, now that its last warp
-/// has ended.
+/// Checks that all accesses of other blocks to a block's shared memory are complete when its last
+/// warp has ended.
 pub(crate) fn check_exit(cx: &mut Context, rank: u32) -> Result<(), Box<UnlocatedFault>> {
     let visits = std::mem::take(&mut cx.cluster.visits[rank as usize]);
     let warps = rank * cx.cluster.warps..(rank + 1) * cx.cluster.warps;

@@ -10,7 +10,7 @@ fn fault(lanes: u32, fault: ClusterFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lanes.trailing_zeros() as usize, fault.into())
 }
 
-/// Of an aligned instruction all lanes of the warp take part.
+/// Checks that all lanes of the warp execute an aligned instruction.
 fn check_aligned(w: &Warp, m: u32, aligned: bool) -> Outcome {
     if aligned && m != w.alive {
         let (arrived, alive) = (m, w.alive);
@@ -49,7 +49,7 @@ pub(crate) fn arrive(
         cx.order.gather(&mut barrier.gathered, warp, time);
         cx.order.gather_init(&mut barrier.gathered, warp, time);
     }
-    // Whether the phase is complete is seen when the turn is over.
+    // The phase may be complete; the block checks that after the turn.
     Ok(Flow::Yield)
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn wait(
     Ok(Flow::Next)
 }
 
-/// Completes the phase if every thread of the cluster that has not exited has arrived. Whether it
-/// did.
+/// Completes the phase if every thread of the cluster that has not exited has arrived. Returns
+/// whether it did.
 pub(crate) fn settle(cx: &mut Context, warps: &[Warp]) -> bool {
     let barrier = &mut cx.cluster.barrier;
     if barrier.lacks(warps) != 0 {

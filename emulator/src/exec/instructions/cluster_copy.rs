@@ -1,4 +1,4 @@
-//! Asynchronous copies to blocks of a cluster: where they go, `cp.async.bulk` between blocks,
+//! Asynchronous copies to blocks of a cluster: their destinations, `cp.async.bulk` between blocks,
 //! `st.async`, `red.async`.
 use crate::exec::instructions::atomics::Atom;
 use crate::exec::instructions::bulk::{begin_load, bulk_size, changes, note_read, shared_part};
@@ -13,14 +13,14 @@ use crate::ir::{Address, AtomOp, AtomTy, Reg, SharedReduction, Space};
 use crate::report::{Access, AccessKind, ClusterFault};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Destination of a copy, and the barriers that complete it: at the same offsets in each of some
+/// Destinations of a copy, and the barriers that complete it: at the same offsets in one or more
 /// blocks.
 pub(crate) struct Destinations {
-    /// Bit `i`: the block of rank `i`.
+    /// Mask of destination blocks: bit `i` is the block of rank `i`.
     blocks: u32,
     pub at: u64,
     barrier: u64,
-    /// The barriers that complete it, once the copy has begun: rank, slot.
+    /// The barriers of a copy that has started: rank and slot.
     slots: Vec<(u32, usize)>,
 }
 
@@ -29,7 +29,7 @@ fn fault(lane: usize, fault: ClusterFault) -> Box<UnlocatedFault> {
 }
 
 impl Destinations {
-    /// Of addresses of `.shared::cluster`, or with a mask of blocks.
+    /// Destinations from addresses of `.shared::cluster`, or from a mask of blocks.
     pub fn new(
         cx: &mut Context,
         w: &Warp,
@@ -85,7 +85,7 @@ impl Destinations {
         (0..32).filter(move |rank| blocks >> rank & 1 != 0)
     }
 
-    /// Does something in each of the blocks.
+    /// Calls `does` in each of the blocks.
     pub fn each(&self, cx: &mut Context, mut does: impl FnMut(&mut Context) -> Outcome) -> Outcome {
         for rank in self.ranks() {
             cx.at(rank, &mut does)?;
@@ -93,7 +93,7 @@ impl Destinations {
         Ok(())
     }
 
-    /// The copy begins.
+    /// Starts the copy.
     pub fn begin(
         &mut self,
         cx: &mut Context,
@@ -114,7 +114,7 @@ impl Destinations {
         Ok(())
     }
 
-    /// The copy is complete.
+    /// Completes the copy.
     pub fn end(&self, cx: &mut Context, lane: usize, bytes: u32) -> Outcome {
         for &(rank, slot) in &self.slots {
             cx.at(rank, |cx| {
@@ -125,7 +125,7 @@ impl Destinations {
     }
 }
 
-/// Counts a copy to another block, which must be over before that block ends.
+/// Records a copy to another block, which must be complete before that block ends.
 fn note_copy(cx: &mut Context, w: &Warp, lane: usize, (rank, slot): (u32, usize), bytes: u32) {
     cx.counters.distributed.requests += u64::from(bytes != 0);
     cx.counters.distributed.bytes += u64::from(bytes);
@@ -174,7 +174,7 @@ pub(crate) fn between(
                     cx.counters.shared_atomics += u64::from(bytes / atom.bytes());
                 }
             }
-            // Whoever waits for the copy knows that its source has been read.
+            // Waiting for the copy also orders the reads of its source.
             cx.mbarriers
                 .gather_read(&cx.order, slot, (home, reader), time);
             Ok(())
@@ -184,7 +184,7 @@ pub(crate) fn between(
     Ok(())
 }
 
-/// The block and the offsets that an asynchronous store of a lane names.
+/// The block and the offsets in the addresses of a lane's asynchronous store.
 fn target_of(
     cx: &Context,
     w: &Warp,
@@ -272,7 +272,7 @@ pub(crate) fn reduce(
             check_bounds(cx, 1 << lane, AccessKind::Atomic, &[barrier; 32], 8)?;
             let slot = mbarrier::usable(cx, &actor(w, lane, false), barrier, false)?;
             atom.shared(cx, w, 1 << lane, &[at; 32])?;
-            // Whoever waits for it sees it.
+            // A wait for it acquires the new value.
             let time = cx.order.arrive();
             cx.mbarriers.gather(&cx.order, slot, w.index, time);
             Ok(slot)

@@ -1,17 +1,17 @@
 //! Operations of a whole warp: shuffles, votes, matches, reductions.
 //!
-//! Lanes that a mask names but that are on another path are waited for: their splits run until they
-//! come to the same operation, and then all of them execute it together. Lanes that have exited are
-//! not waited for. It need not be the same instruction: a thread waits, as the PTX ISA says of
-//! `shfl.sync` and its like, "until all non-exited threads corresponding to membermask have
-//! executed" it "with the same qualifiers and same membermask value".
+//! Lanes in the mask that are on another path are waited for: their splits run until they reach the
+//! same operation, and then all of them execute it together. Exited lanes are not waited for. The
+//! instruction may differ: according to the PTX ISA, `shfl.sync` and similar instructions wait
+//! "until all non-exited threads corresponding to membermask have executed" them "with the same
+//! qualifiers and same membermask value".
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::{Split, State, Warp};
 use crate::ir::{Inst, Op, Pred, ReduxOp, Reg, ShflMode, VoteMode, Width};
 use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
 
-/// The mask that the lanes of `m` give, which must be the same and name all of them.
+/// The mask of the lanes of `m`, which must be the same for all and contain all of them.
 fn named(w: &Warp, m: u32, mask: Reg) -> Result<u32, Box<UnlocatedFault>> {
     let masks = w.u32s(mask);
     let named = w.first32(m, mask);
@@ -24,8 +24,8 @@ fn named(w: &Warp, m: u32, mask: Reg) -> Result<u32, Box<UnlocatedFault>> {
     Ok(named)
 }
 
-/// A collective operation of the lanes of `m`. Whether the split can go on; else it waits for
-/// others.
+/// Executes a collective operation for the lanes of `m`. Returns whether the split continues;
+/// otherwise it waits for other lanes.
 pub(crate) fn step(
     w: &mut Warp,
     m: u32,
@@ -61,7 +61,7 @@ pub(crate) fn step(
     Ok(true)
 }
 
-/// Tells whether two instructions are one operation: they may have other registers.
+/// Returns whether two instructions are the same operation; registers may differ.
 fn is_same(op: &Op, other: &Op) -> bool {
     match (op, other) {
         (Op::Shfl { mode: x, .. }, Op::Shfl { mode: y, .. }) => x == y,
@@ -78,7 +78,7 @@ fn is_same(op: &Op, other: &Op) -> bool {
     }
 }
 
-/// `bar.warp.sync`. Whether the split can go on.
+/// `bar.warp.sync`. Returns whether the split continues.
 pub(crate) fn warp_sync(w: &mut Warp, m: u32, mask: Reg) -> Result<bool, Box<UnlocatedFault>> {
     let named = named(w, m, mask)?;
     if named & w.expected() & !m == 0 {
@@ -90,7 +90,8 @@ pub(crate) fn warp_sync(w: &mut Warp, m: u32, mask: Reg) -> Result<bool, Box<Unl
     Ok(false)
 }
 
-/// Makes the current split wait. Lanes that the guard turned off run on and would never come.
+/// Makes the current split wait. A fault if lanes of the mask are predicated off: they would never
+/// arrive.
 fn wait(w: &mut Warp, m: u32, named: u32, state: State) -> Result<(), Box<UnlocatedFault>> {
     let pc = w.pc;
     let split = w.split();
@@ -105,7 +106,7 @@ fn wait(w: &mut Warp, m: u32, named: u32, state: State) -> Result<(), Box<Unloca
     Ok(())
 }
 
-/// The fault of a warp whose splits all wait for lanes that never come.
+/// The fault of a warp whose splits all wait for lanes that never arrive.
 pub(crate) fn stuck(w: &Warp) -> Option<(Box<UnlocatedFault>, u32)> {
     w.splits.iter().find_map(|s| match s.state {
         State::WarpSync(named) | State::Collective(named) => Some((
@@ -119,8 +120,8 @@ pub(crate) fn stuck(w: &Warp) -> Option<(Box<UnlocatedFault>, u32)> {
     })
 }
 
-/// Executes an operation for lanes that have all come (`all`): those of each party by the party's
-/// own instruction, with what the lanes of all parties give.
+/// Executes an operation once all lanes (`all`) have arrived. The lanes of each party execute the
+/// party's own instruction, with values from the lanes of all parties.
 fn run(w: &mut Warp, parties: &[(&Op, u32)], all: u32) {
     match *parties[0].0 {
         Op::Shfl { .. } => {
@@ -182,7 +183,7 @@ fn run(w: &mut Warp, parties: &[(&Op, u32)], all: u32) {
     }
 }
 
-/// The register that a lane gives to the others.
+/// The source register of an operation.
 fn given(op: &Op) -> Reg {
     match *op {
         Op::Shfl { a, .. } | Op::Match { a, .. } | Op::Redux { a, .. } => a,
@@ -190,7 +191,7 @@ fn given(op: &Op) -> Reg {
     }
 }
 
-/// The values that each party's lanes give, of 32 bits.
+/// The 32-bit source values of all lanes, by party.
 fn words(w: &Warp, parties: &[(&Op, u32)]) -> [u32; 32] {
     let mut all = *w.u32s(given(parties[0].0));
     for &(op, m) in &parties[1..] {
@@ -200,7 +201,7 @@ fn words(w: &Warp, parties: &[(&Op, u32)]) -> [u32; 32] {
     all
 }
 
-/// The values that each party's lanes give, of 64 bits.
+/// The 64-bit source values of all lanes, by party.
 fn wide(w: &Warp, parties: &[(&Op, u32)]) -> [u64; 32] {
     let mut all = *w.u64s(given(parties[0].0));
     for &(op, m) in &parties[1..] {

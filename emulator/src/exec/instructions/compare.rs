@@ -40,7 +40,7 @@ fn holds<T: PartialOrd>(cmp: Cmp, a: T, b: T) -> bool {
     }
 }
 
-/// Compares numbers, one of which may be NaN.
+/// Compares floating-point numbers, including NaN.
 #[inline(always)]
 fn float_holds(cmp: Cmp, a: f64, b: f64) -> bool {
     if a.is_nan() || b.is_nan() {
@@ -52,7 +52,7 @@ fn float_holds(cmp: Cmp, a: f64, b: f64) -> bool {
     holds(cmp, a, b)
 }
 
-/// The lanes where a comparison of words holds.
+/// The lanes for which a comparison of words is true.
 #[inline(always)]
 fn words(w: &Warp, cmp: Cmp, a: Reg, b: Reg, key: impl Fn(u32) -> u32) -> u32 {
     match cmp {
@@ -98,14 +98,14 @@ fn floats(w: &Warp, cmp: Cmp, ftz: bool, a: Reg, b: Reg) -> u32 {
 }
 
 impl Comparison {
-    /// The lanes where the bare comparison holds: of the value or the low half, and of the high
-    /// half.
+    /// The lanes for which the plain comparison is true: of the value or the low half, and of the
+    /// high half.
     #[inline(always)]
     fn test(&self, w: &Warp, a: Reg, b: Reg) -> (u32, u32) {
         let cmp = self.cmp;
         match self.ty {
             CmpTy::Int(IntTy::U32) => (words(w, cmp, a, b, |x| x), 0),
-            // Flipping the sign bit makes the unsigned order the signed one.
+            // Flipping the sign bit maps signed order to unsigned order.
             CmpTy::Int(IntTy::S32) => (words(w, cmp, a, b, |x| x ^ 0x8000_0000), 0),
             CmpTy::Int(IntTy::U16) => (words(w, cmp, a, b, |x| x & 0xffff), 0),
             CmpTy::Int(IntTy::S16) => (words(w, cmp, a, b, |x| s16(x) as u32 ^ 0x8000_0000), 0),
@@ -179,7 +179,7 @@ impl Comparison {
     }
 }
 
-/// Logic of predicates.
+/// Logical operations on predicates.
 #[inline(always)]
 pub(crate) fn logic(w: &mut Warp, m: u32, op: BoolOp, d: Pred, a: PredSrc, b: PredSrc) {
     let value = combine(op, w.pred(a), w.pred(b));

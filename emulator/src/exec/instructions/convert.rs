@@ -9,8 +9,7 @@ use crate::exec::machine::softfloat::{
 use crate::exec::machine::warp::Warp;
 use crate::ir::{CvtTy, FloatMode, Reg, Rounding, Width};
 
-/// A value on its way from one type to another: integers exactly, floats as f64, which holds all
-/// the others.
+/// A value during a conversion: integers exactly, floats as f64, which represents all the others.
 #[derive(Clone, Copy)]
 enum Value {
     Int(i128),
@@ -46,7 +45,7 @@ pub(crate) struct Conversion {
 }
 
 impl Conversion {
-    /// Executes it.
+    /// Executes the conversion.
     #[inline(always)]
     pub fn run(&self, w: &mut Warp, m: u32, d: Reg, a: Reg) {
         let nearest = matches!(self.mode.rounding, Rounding::None | Rounding::Rn);
@@ -147,7 +146,7 @@ impl Conversion {
         }
     }
 
-    /// A float rounded to an integer. NaN is 0, but the highest bit alone where source or
+    /// Rounds a float to an integer. NaN gives 0, or only the highest bit where source or
     /// destination has 64 bits (PTX ISA 9.0, `cvt`).
     fn rounded(&self, x: f64, width: u32, signed: bool) -> i128 {
         if x.is_nan() {
@@ -162,7 +161,7 @@ impl Conversion {
         round_integral(x, self.mode.rounding, Rounding::Rzi) as i128
     }
 
-    /// The integer in the destination register: sign- or zero-extended to its width.
+    /// Sign- or zero-extends an integer to the destination register's width.
     fn extend(&self, integer: u64) -> u64 {
         match self.reg {
             Width::W16 => integer & 0xffff,
@@ -171,7 +170,7 @@ impl Conversion {
         }
     }
 
-    /// A rounded number of a format, with `.satfinite` applied.
+    /// Applies `.satfinite` to a rounded number of a format.
     fn finite(&self, bits: u32, format: Format) -> u32 {
         let infinity = ((1 << format.exponent) - 1) << format.fraction;
         let sign = 1 << (format.fraction + format.exponent);
@@ -221,7 +220,7 @@ impl Conversion {
     }
 }
 
-/// The low bits of a word, extended to the whole of it.
+/// Extends the low bits of a word to the whole word.
 #[inline(always)]
 fn extend(x: u32, bits: u32, signed: bool) -> u32 {
     let up = x << (32 - bits);
@@ -260,7 +259,7 @@ fn clamp(x: i128, width: u32, signed: bool) -> i128 {
     x.clamp(low, high)
 }
 
-/// The low bits, read as the type.
+/// Wraps an integer to the low bits of a type.
 fn wrap(x: i128, width: u32, signed: bool) -> i128 {
     let shift = 128 - width;
     if signed {
@@ -270,7 +269,7 @@ fn wrap(x: i128, width: u32, signed: bool) -> i128 {
     }
 }
 
-/// An integer as f64, rounded to odd.
+/// Converts an integer to f64, rounded to odd.
 fn int_to_odd(x: i128) -> f64 {
     let nearest = x as f64;
     let error = x - nearest as i128;
@@ -290,7 +289,7 @@ fn int_to_f64(x: i128, rounding: Rounding) -> f64 {
     softfloat::direct(nearest, error, rounding)
 }
 
-/// Two f32 to a pair of halves, `a` to the upper one.
+/// Packs two f32 into a pair of halves, `a` into the upper one.
 #[inline(always)]
 pub(crate) fn pack(w: &mut Warp, m: u32, bf16: bool, mode: FloatMode, d: Reg, a: Reg, b: Reg) {
     let nearest = matches!(mode.rounding, Rounding::None | Rounding::Rn);
@@ -313,7 +312,7 @@ pub(crate) fn pack(w: &mut Warp, m: u32, bf16: bool, mode: FloatMode, d: Reg, a:
     }
 }
 
-/// `cvt.pack`: two integers, saturated, beside each other.
+/// `cvt.pack`: packs two saturated integers.
 pub(crate) fn pack_int(w: &mut Warp, m: u32, to: CvtTy, d: Reg, [a, b, c]: [Reg; 3]) {
     let (width, signed) = int_type(to).unwrap_or((16, false));
     let saturate =

@@ -1,24 +1,24 @@
 //! f32 and f64 arithmetic.
 //!
-//! f32 results that are NaN are the canonical 0x7fffffff, as NVIDIA's hardware gives them; f64 ones
-//! are what the host gives. The approximate functions are computed in f64 and rounded once to f32;
-//! their special values are those of the PTX manual.
+//! NaN results of f32 are the canonical 0x7fffffff, as on NVIDIA hardware; those of f64 are the
+//! host's. The approximate functions are computed in f64 and rounded once to f32; their special
+//! values are those of the PTX ISA.
 use crate::exec::machine::lanes::{map1, map2, map3, wide1, wide2, wide3};
 use crate::exec::machine::softfloat;
 use crate::exec::machine::softfloat::{F32, flush};
 use crate::exec::machine::warp::Warp;
 use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Pred, Reg, Rounding, TestP};
 
-/// NaN as f32 arithmetic gives it.
+/// The canonical NaN of f32 arithmetic.
 pub(crate) const NAN32: u32 = 0x7fff_ffff;
 
-/// The bits of a result, NaN made canonical.
+/// The bits of a result, with NaN made canonical.
 #[inline(always)]
 pub(crate) fn canonical(x: f32) -> u32 {
     if x.is_nan() { NAN32 } else { x.to_bits() }
 }
 
-/// Nearest-even, no modifier.
+/// Returns whether a mode is round-to-nearest-even without modifiers.
 #[inline(always)]
 pub(crate) fn is_plain(mode: FloatMode) -> bool {
     nearest(mode.rounding) && !mode.ftz && !mode.sat && !mode.relu
@@ -49,7 +49,7 @@ fn operand(bits: u32, mode: FloatMode) -> f32 {
     f32::from_bits(if mode.ftz { flush(bits) } else { bits })
 }
 
-/// The bits of an f64 rounded to f32 in a mode.
+/// Rounds an f64 to f32 in a mode; returns the bits.
 #[inline(always)]
 fn round32(x: f64, mode: FloatMode) -> u32 {
     if nearest(mode.rounding) {
@@ -135,7 +135,7 @@ pub(crate) fn binary32(
 #[inline(always)]
 pub(crate) fn min_max(x: u32, y: u32, max: bool) -> u32 {
     let (a, b) = (f32::from_bits(x), f32::from_bits(y));
-    // Of equal numbers the sign decides: only zeros differ in it.
+    // For equal numbers the sign decides: only zeros differ in it.
     let equal = if max { x & y } else { x | y };
     let first = if max { a > b } else { a < b };
     let second = if max { b > a } else { b < a };
@@ -292,7 +292,7 @@ fn unary32_lane(op: FloatUnary, mode: FloatMode, x: f32) -> u32 {
     }
 }
 
-/// The functions that hardware approximates, in f64.
+/// The functions that hardware approximates, computed in f64.
 pub(crate) fn transcendental(op: FloatUnary, x: f64) -> f64 {
     match op {
         FloatUnary::Rsqrt => 1.0 / x.sqrt(),
@@ -309,8 +309,8 @@ pub(crate) fn transcendental(op: FloatUnary, x: f64) -> f64 {
     }
 }
 
-/// One-operand operations of f64. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` keep the upper 32
-/// bits.
+/// One-operand operations of f64. The results of `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64`
+/// keep only the upper 32 bits.
 pub(crate) fn unary64(w: &mut Warp, m: u32, op: FloatUnary, mode: FloatMode, d: Reg, a: Reg) {
     wide1(w, m, d, a, |bits| {
         let x = f64::from_bits(bits);

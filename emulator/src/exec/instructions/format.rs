@@ -1,25 +1,25 @@
-//! The places of a `printf` format.
+//! Conversion specifications of a `printf` format.
 //!
-//! As CUDA has it: up to 32 arguments, and `*` for a width. What a place may take is bounded,
-//! whatever its width and precision say.
+//! As in CUDA, a format has up to 32 arguments, and `*` for a width. The output per specification
+//! is bounded, for any width and precision.
 
-/// Arguments that a format may have; the places of more are printed as they stand.
+/// Maximum number of arguments; further specifications are printed verbatim.
 const MOST_ARGUMENTS: u32 = 32;
-/// Widths and precisions above this are taken for it.
+/// Maximum of widths and precisions; larger ones are reduced to it.
 const WIDEST: usize = 4096;
 
 /// Source of the arguments.
 pub(crate) trait Arguments {
-    /// The next argument, of so many bytes.
+    /// The next argument, of `bytes` bytes.
     fn next(&mut self, bytes: u64) -> u64;
-    /// The string that the next argument is the address of.
+    /// The string at the address in the next argument.
     fn text(&mut self) -> String;
 }
 
-/// One place of a format.
+/// One conversion specification of a format.
 #[derive(Default)]
 struct Place<'a> {
-    /// All of it, behind the percent sign.
+    /// Its text after the percent sign.
     spec: &'a str,
     flags: &'a str,
     /// True if the width is an argument.
@@ -30,7 +30,7 @@ struct Place<'a> {
     kind: char,
 }
 
-/// Fills the places of a format; gives the text and how many arguments it took.
+/// Expands a format; returns the text and the number of arguments.
 pub(crate) fn expand(format: &str, arguments: &mut impl Arguments) -> (String, u32) {
     let mut text = String::new();
     let mut count = 0;
@@ -42,7 +42,7 @@ pub(crate) fn expand(format: &str, arguments: &mut impl Arguments) -> (String, u
         let taken = place.arguments();
         if taken == 0 || count + taken > MOST_ARGUMENTS {
             text.push('%');
-            // A doubled sign, or what is no place, or one too many.
+            // `%%`, an invalid specification, or one beyond the last argument.
             text.push_str(if place.kind == '%' { "" } else { place.spec });
             continue;
         }
@@ -53,23 +53,23 @@ pub(crate) fn expand(format: &str, arguments: &mut impl Arguments) -> (String, u
     (text, count)
 }
 
-/// A number of a format, as much as matters.
+/// Parses a number of a format, up to the maximum.
 fn number(digits: &str) -> usize {
     if digits.is_empty() {
         return 0;
     }
-    // Digits only: what does not parse is too large.
+    // Digits only: a number that does not parse is too large.
     digits.parse().unwrap_or(WIDEST).min(WIDEST)
 }
 
-/// Splits what `is` holds of off the beginning.
+/// Splits off the prefix of characters that satisfy `is`.
 fn split(text: &str, is: impl Fn(char) -> bool) -> (&str, &str) {
     let end = text.find(|c| !is(c)).unwrap_or(text.len());
     text.split_at(end)
 }
 
 impl<'a> Place<'a> {
-    /// The place that `text` begins with.
+    /// Parses the specification at the start of `text`.
     fn parse(text: &'a str) -> Place<'a> {
         let last = |c: char| c == '%' || c.is_ascii_alphabetic() && !"hlLjzt".contains(c);
         let (spec, kind) = match text.char_indices().find(|&(_, c)| last(c)) {
@@ -93,7 +93,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Number of arguments.
+    /// Number of arguments that it consumes.
     fn arguments(&self) -> u32 {
         if "diuxXocpsfFeEgGaA".contains(self.kind) {
             1 + u32::from(self.starred)
@@ -166,7 +166,7 @@ fn float(arguments: &mut impl Arguments, show: impl Fn(f64) -> String) -> String
     }
 }
 
-/// As C writes it: two digits of exponent with a sign.
+/// Exponential notation as in C: a sign and at least two digits of exponent.
 fn exponent(x: f64, precision: usize) -> String {
     let text = format!("{x:.precision$e}");
     match text.split_once('e') {
@@ -182,8 +182,8 @@ fn exponent(x: f64, precision: usize) -> String {
     }
 }
 
-/// As C writes it: so many digits in all, with an exponent where that is shorter, and without zeros
-/// at the end.
+/// `%g` as in C: `precision` significant digits, exponential notation where that is shorter, no
+/// trailing zeros.
 fn general(x: f64, precision: usize) -> String {
     let precision = precision.max(1);
     let text = exponent(x, precision - 1);
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(shown("%n %y %", &[1]), "%n %y %");
     }
 
-    /// Every kind of place, by what glibc's `printf` writes.
+    /// Tests every kind of specification against the output of glibc's `printf`.
     #[test]
     fn kinds_are_shown_as_c_does() {
         let real = f64::to_bits;
@@ -333,7 +333,7 @@ mod tests {
         ] {
             assert_eq!(shown(format, given), want, "{format}");
         }
-        // The places before text that is longer than they are.
+        // Specifications before text longer than them.
         assert_eq!(
             shown("%3s|%9s|%-9s|", &[1, 2, 3]),
             "text 1|   text 2|text 3   |"
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(expand("%d %*d %% %s", &mut Given(vec![1, 2, 3, 4])).1, 4);
     }
 
-    /// Notes the sizes that are asked for.
+    /// Records the sizes of the requested arguments.
     struct Sizes(Vec<u64>);
 
     impl Arguments for Sizes {
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(sizes.0, [4, 8, 4, 8, 8, 4, 8, 8, 8, 8, 8, 4, 4, 4]);
     }
 
-    /// Thirty-two arguments are one too few for the last place where its width is one more.
+    /// With 31 arguments used, a specification with `*` needs one more than remains.
     #[test]
     fn a_place_that_takes_two_arguments_counts_twice() {
         let format = "%d".repeat(31) + "|%*d";

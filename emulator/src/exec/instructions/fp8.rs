@@ -1,4 +1,4 @@
-//! Floating-point numbers of eight bits.
+//! 8-bit floating-point numbers.
 use crate::exec::machine::lanes::{map1, map2};
 use crate::exec::machine::softfloat::{f16_to_f32, f32_to_f16};
 use crate::exec::machine::warp::Warp;
@@ -11,7 +11,7 @@ const NAN: u32 = 0x7f;
 #[inline(always)]
 pub(crate) fn value(ty: Fp8, byte: u32) -> f32 {
     match ty {
-        // The upper byte of an f16.
+        // An e5m2 number is the upper byte of an f16.
         Fp8::E5m2 => f32::from_bits(f16_to_f32((byte & 0xff) << 8)),
         Fp8::E4m3 => {
             let magnitude = byte & 0x7f;
@@ -28,7 +28,7 @@ pub(crate) fn value(ty: Fp8, byte: u32) -> f32 {
     }
 }
 
-/// The nearest number, ties to even; the largest one for what is larger (`.satfinite`).
+/// The nearest number, ties to even; larger values give the largest finite one (`.satfinite`).
 fn nearest(ty: Fp8, relu: bool, x: f32) -> u32 {
     let (fraction, least, largest) = match ty {
         Fp8::E4m3 => (3, -6, 0x7e),
@@ -42,15 +42,15 @@ fn nearest(ty: Fp8, relu: bool, x: f32) -> u32 {
     }
     let magnitude = f64::from(x.abs());
     let exponent = ((magnitude.to_bits() >> 52) as i32 - 1023).max(least);
-    // In steps of the last place: exact, for the steps are powers of two. A number that is rounded
-    // up to the next power of two gets its exponent by the carry.
+    // Scaled to units of the last place: exact, since these are powers of two. A number rounded up
+    // to the next power of two gets its exponent by the carry.
     let steps = (magnitude * 2f64.powi(fraction - exponent)).round_ties_even();
     let bits = (i64::from(exponent - least) << fraction) + steps.min(1e9) as i64;
     let sign = if x.is_sign_negative() { 0x80 } else { 0 };
     sign | bits.min(largest) as u32
 }
 
-/// Two f32, or the two halves of `a` where `b` is none, to a pair.
+/// Packs two f32, or the two halves of `a` without `b`, into a pair.
 pub(crate) fn pack(w: &mut Warp, m: u32, (ty, relu): (Fp8, bool), d: Reg, a: Reg, b: Reg) {
     let one = |bits: u32| nearest(ty, relu, f32::from_bits(bits));
     if b.is_none() {
@@ -62,7 +62,7 @@ pub(crate) fn pack(w: &mut Warp, m: u32, (ty, relu): (Fp8, bool), d: Reg, a: Reg
     }
 }
 
-/// A pair to a pair of halves, which hold every number of either type.
+/// Unpacks a pair into a pair of halves, which represent every number of either type.
 pub(crate) fn unpack(w: &mut Warp, m: u32, (ty, relu): (Fp8, bool), d: Reg, a: Reg) {
     let one = |byte: u32| {
         let x = value(ty, byte);

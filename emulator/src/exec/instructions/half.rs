@@ -1,7 +1,7 @@
 //! f16 and bf16 arithmetic, scalar and packed in pairs.
 //!
-//! A result is the exact one rounded once: sums and products are formed in f64 rounded to odd. The
-//! approximate functions are computed in f64. NaN results are the canonical 0x7fff.
+//! A result is the exact one rounded once: sums and products are computed in f64, rounded to odd.
+//! The approximate functions are computed in f64. NaN results are the canonical 0x7fff.
 use crate::exec::instructions::float::transcendental;
 use crate::exec::machine::lanes::{map1, map2, map3};
 use crate::exec::machine::softfloat;
@@ -11,7 +11,7 @@ use crate::exec::machine::softfloat::{
 use crate::exec::machine::warp::Warp;
 use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Reg, Rounding};
 
-/// Tells whether the type is a bfloat16 one, and whether it is packed.
+/// Returns whether the type is a bfloat16 one, and whether it is packed.
 pub(crate) fn kind(ty: FloatTy) -> (bool, bool) {
     match ty {
         FloatTy::Bf16 => (true, false),
@@ -68,7 +68,7 @@ fn operand(half: u32, bf16: bool, mode: FloatMode) -> f64 {
     f64::from(value(half, bf16))
 }
 
-/// Does both halves if the type is packed.
+/// Applies `f` to both halves if the type is packed.
 #[inline(always)]
 fn both(packed: bool, f: impl Fn(u32) -> u32) -> u32 {
     let low = f(0) & 0xffff;
@@ -102,8 +102,8 @@ pub(crate) fn binary(
     let (bf16, packed) = kind(ty);
     let simple = !mode.sat && !mode.relu && !mode.ftz;
     use FloatBinary as B;
-    // f32 holds more than twice the bits of a half, so rounding an f32 result once more is exact
-    // rounding.
+    // f32 has more than twice the bits of a half, so rounding an f32 result once more equals
+    // rounding the exact result.
     match op {
         B::Add if simple => map2(w, m, d, a, b, |x, y| {
             both(packed, |s| quick(x >> s, y >> s, bf16, |x, y| x + y))
@@ -140,7 +140,7 @@ fn lane(op: FloatBinary, bf16: bool, mode: FloatMode, x: u32, y: u32) -> u32 {
     let pick = |a: f64, b: f64, max: bool| match () {
         () if a.is_nan() => b,
         () if b.is_nan() => a,
-        // Zeros: the sign decides.
+        // For zeros the sign decides.
         () if a == b && max => {
             if a.is_sign_positive() {
                 a

@@ -1,5 +1,5 @@
-//! The hot handlers, compiled once for every processor and once for those with wider vectors and
-//! fused multiply-add; which of them run is decided when a launch begins.
+//! The most frequent handlers, compiled once for every processor and once for those with wider
+//! vectors and fused multiply-add. The set of handlers is chosen when a launch begins.
 //!
 //! The handlers are `#[inline(always)]`, so that their loops become part of a function with the
 //! right target features. `f32::mul_add` is the processor's instruction there, and a correct
@@ -20,8 +20,8 @@ macro_rules! handlers {
     ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;)*) => {
         /// The handlers of an instruction set.
         pub(crate) trait Isa {
-            /// Executes plain `fma.rn.f32` of all lanes from `from` on; gives the first instruction
-            /// that is none.
+            /// Executes consecutive plain `fma.rn.f32` instructions of all lanes from `from` on;
+            /// returns the index of the first other instruction.
             fn fma_run(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize;
             $(fn $name($($arg: $ty),*) $(-> $ret)?;)*
         }
@@ -50,7 +50,7 @@ macro_rules! handlers {
                 fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
                     fma_run_body(w, code, from, end)
                 }
-                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these
+                // SAFETY: `Avx2` is chosen only where `Level::detect` has found all of these
                 // features.
                 unsafe { inner(w, code, from, end) }
             }
@@ -58,13 +58,13 @@ macro_rules! handlers {
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
                 #[inline(never)]
                 fn inner($($arg: $ty),*) $(-> $ret)? { $body }
-                // SAFETY: `Avx2` is only chosen where `Level::detect` has found all of these
+                // SAFETY: `Avx2` is chosen only where `Level::detect` has found all of these
                 // features.
                 unsafe { inner($($arg),*) }
             })*
         }
 
-        /// AVX-512 too, which is worth another copy only of the main loop's own instruction.
+        /// AVX-512 too: used only for the main loop's own instruction, where another copy pays off.
         #[cfg(target_arch = "x86_64")]
         pub(crate) struct Avx512;
 
@@ -78,7 +78,7 @@ macro_rules! handlers {
                 fn inner(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
                     fma_run_body(w, code, from, end)
                 }
-                // SAFETY: `Avx512` is only chosen where `Level::detect` has found all of these
+                // SAFETY: `Avx512` is chosen only where `Level::detect` has found all of these
                 // features.
                 unsafe { inner(w, code, from, end) }
             }
@@ -154,9 +154,8 @@ handlers! {
         = kind.store(cx, w, m, src, addr);
 }
 
-/// Executes plain `fma.rn.f32` of all lanes, one after the other; gives the index of the first
-/// instruction that is none. Main loops consist of these, so they are worth a loop without
-/// dispatch.
+/// Executes consecutive plain `fma.rn.f32` instructions of all lanes; returns the index of the
+/// first other instruction. Main loops consist of these, so they have a loop without dispatch.
 #[inline(always)]
 fn fma_run_body(w: &mut Warp, code: &[Inst], from: usize, end: usize) -> usize {
     let mut at = from;

@@ -162,7 +162,7 @@ fn mul_hi_s64(x: u64, y: u64) -> u64 {
     ((i128::from(x as i64) * i128::from(y as i64)) >> 64) as u64
 }
 
-/// Shifts. The amount is one 32-bit row for every type, and not taken modulo the width.
+/// Shifts. The amount is one 32-bit row for every type, and is not reduced modulo the width.
 #[inline(always)]
 fn shift(w: &mut Warp, m: u32, op: IntBinary, ty: IntTy, d: Reg, a: Reg, b: Reg) {
     let left = op == IntBinary::Shl;
@@ -230,7 +230,7 @@ fn unary32(w: &mut Warp, m: u32, op: IntUnary, signed: bool, d: Reg, a: Reg) {
     }
 }
 
-/// Leading bits that equal the sign.
+/// Number of leading bits that equal the sign.
 fn find32(x: u32, signed: bool) -> u32 {
     let x = if signed && (x as i32) < 0 { !x } else { x };
     x.leading_zeros()
@@ -356,7 +356,7 @@ pub(crate) fn sad(w: &mut Warp, m: u32, ty: IntTy, d: Reg, abc: [Reg; 3]) {
     }
 }
 
-/// Any function of three bits.
+/// Bitwise function of three inputs, given by its truth table.
 #[inline(always)]
 pub(crate) fn lop3(w: &mut Warp, m: u32, lut: u8, d: Reg, abc: [Reg; 3]) {
     match lut {

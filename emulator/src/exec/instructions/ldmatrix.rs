@@ -1,7 +1,7 @@
 //! `ldmatrix` and `stmatrix`: matrices of eight rows of 16 bytes between shared memory and the
 //! registers of a warp.
 //!
-//! A row is an access of the lane that gives its address; who races with whom is told by that lane.
+//! A row is an access of the lane that gives its address; race reports name that lane.
 use crate::exec::instructions::matrix::{all_lanes, transposed};
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
@@ -13,10 +13,10 @@ use crate::ir::{Address, Reg, SHARED_WINDOW, Space};
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Bytes of a row.
+/// Bytes per row.
 const ROW: u32 = 16;
 
-/// Features of both.
+/// Shape and modifiers of `ldmatrix` and `stmatrix`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrices {
     pub count: u8,
@@ -30,8 +30,8 @@ impl Matrices {
         ((1u64 << (8 * self.count)) - 1) as u32
     }
 
-    /// The offsets of the rows in shared memory, checked and counted; the lanes whose row no lower
-    /// lane has.
+    /// The offsets of the rows in shared memory, checked and counted; and the lanes whose row no
+    /// lower lane has.
     #[inline(always)]
     fn rows(
         self,
@@ -44,7 +44,7 @@ impl Matrices {
         all_lanes(m)?;
         let mut address = compute(w, addr);
         let givers = self.givers();
-        // Up to 7.5 all lanes must give addresses.
+        // Up to 7.5 all lanes must give valid addresses.
         let checked = if cx.grid.device.sm < 80 { m } else { givers };
         if self.generic {
             to_shared(kind, checked, &mut address)?;
@@ -119,7 +119,7 @@ impl Matrices {
     }
 }
 
-/// Stores a row. `distinct`: no other lane of the instruction has it.
+/// Stores a row. `distinct`: no other lane of the instruction writes it.
 #[inline(always)]
 fn store_row(
     cx: &mut Context,
@@ -141,7 +141,7 @@ fn store_row(
     Ok(())
 }
 
-/// Makes generic addresses offsets in shared memory.
+/// Converts generic addresses to offsets in shared memory.
 fn to_shared(kind: AccessKind, m: u32, address: &mut [u64; 32]) -> Outcome {
     for lane in lanes(m) {
         let actual = space_of(address[lane]);

@@ -1,16 +1,15 @@
 //! Matrix products of a warp.
 //!
-//! How sums of floating-point products round: here the sum begins with `c`, and the products are
-//! added one after the other in the order of the summed dimension, each with one rounding to
-//! nearest (a fused multiply-add in f32). Hardware adds some of the products (4, 8 or 16 of them,
-//! by architecture and type) and the sum so far at a time, all shifted to the largest exponent
-//! among them and cut off below about the 24th bit; which ones, and in what order it takes them, is
-//! not specified. With `k` products either differs from the exact sum by at most
-//! `k * 2^-22 * (|c| + the sum of |a * b|)` (and by `k * 2^-149`, where subnormal numbers are
-//! lost). So a test that compares the two may allow twice that, over all products of a sum that
-//! goes through several instructions.
+//! Rounding of floating-point sums: here the sum starts with `c`, and the products are added one
+//! after another in the order of the summed dimension, each with one rounding to nearest (a fused
+//! multiply-add in f32). Hardware adds several products (4, 8 or 16, by architecture and type) and
+//! the current sum at a time. It aligns them to the largest exponent among them and truncates below
+//! about the 24th bit; their grouping and order are not specified. With `k` products either result
+//! differs from the exact sum by at most `k * 2^-22 * (|c| + the sum of |a * b|)` (and by `k *
+//! 2^-149`, where subnormal numbers are lost). A test that compares the two may therefore allow
+//! twice that, over all products of a sum across several instructions.
 //!
-//! Sums in f16 are formed like that in f32 and rounded once, to nearest, at the end of each
+//! Sums in f16 are computed in the same way in f32 and rounded once, to nearest, at the end of each
 //! instruction. NaN is 0x7fffffff (0x7fff in f16). Integers are exact.
 use crate::exec::instructions::float::canonical;
 use crate::exec::instructions::fp8;
@@ -22,14 +21,14 @@ use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::hint::black_box;
 
-/// Rows of the left matrix and of the sums.
+/// Rows of the left matrix and of the accumulators.
 const ROWS: usize = 16;
-/// Columns of the right matrix and of the sums, a vector of which is in this order: 0, 2, 4, 6, 1,
-/// 3, 5, 7. So the fragments of the sums are stretches of it, and those of the right matrix come
-/// into it by exchanges within halves of vectors.
+/// Columns of the right matrix and of the accumulators. A vector of accumulators has them in the
+/// order 0, 2, 4, 6, 1, 3, 5, 7. So accumulator fragments are contiguous in it, and fragments of
+/// the right matrix need only exchanges within halves of vectors.
 const COLUMNS: usize = 8;
 
-/// The fault of an instruction that all lanes of the warp must execute, if not all do.
+/// The fault of an instruction that all lanes of the warp must execute, if some do not.
 #[inline(always)]
 pub(crate) fn all_lanes(m: u32) -> Outcome {
     if m == u32::MAX {
@@ -48,7 +47,7 @@ pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2])
     if adds_nothing(w, mma, d, a, b) {
         return;
     }
-    // Two copies, so that loops have lengths that are known.
+    // Two copies of the call, so that loops have constant lengths.
     if mma.words == 4 {
         product(w, mma, d, &a[..2], &b[..1]);
     } else {
@@ -56,12 +55,12 @@ pub(crate) fn mma(w: &mut Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2])
     }
 }
 
-/// Returns whether the product is zero and its addition leaves every bit of the sums as it is: one
-/// factor is zero, the other finite, and no sum is a NaN, which would become canonical, or -0,
-/// which would become 0. Tiles have many such products where problems are smaller than they are.
+/// Returns whether adding the product changes no bit of the accumulators. One factor must be zero
+/// and the other finite. No accumulator may be a NaN, which would become canonical, or -0, which
+/// would become 0. Partly filled tiles have many such products.
 #[inline(always)]
 fn adds_nothing(w: &Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) -> bool {
-    // The bits of a word but for signs, and the exponents of its numbers.
+    // Masks of a word's bits without signs, and of its exponents.
     let (numbers, exponents) = match mma.a {
         MatrixTy::F16 => (0x7fff_7fff, [0x7c00, 0x7c00_0000]),
         MatrixTy::Bf16 => (0x7fff_7fff, [0x7f80, 0x7f80_0000]),
@@ -86,11 +85,11 @@ fn adds_nothing(w: &Warp, mma: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2]) -> bo
     }
 }
 
-/// Returns whether no register has any bit of a mask.
+/// Returns whether no register has a bit of a mask set.
 #[inline(always)]
 fn is_zero(w: &Warp, regs: &[Reg], mask: u32) -> bool {
     for &reg in regs {
-        // Mostly the first register decides.
+        // The first register usually decides.
         if any_bits(w.u32s(reg)) & mask != 0 {
             return false;
         }
@@ -98,7 +97,7 @@ fn is_zero(w: &Warp, regs: &[Reg], mask: u32) -> bool {
     true
 }
 
-/// Returns whether no number has all bits of its exponent.
+/// Returns whether no number has an exponent of all ones.
 #[inline(always)]
 fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
     let mut special = 0;
@@ -110,7 +109,7 @@ fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
     special == 0
 }
 
-/// Returns whether sums in f32 stay as they are if zero is added.
+/// Returns whether adding zero leaves f32 accumulators unchanged.
 #[inline(always)]
 fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;
@@ -123,7 +122,7 @@ fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
     changed == 0
 }
 
-/// Returns whether sums in f16, two a word, stay as they are if zero is added.
+/// Returns whether adding zero leaves f16 accumulators, two per word, unchanged.
 #[inline(always)]
 fn keep_halves(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;
@@ -177,7 +176,7 @@ fn product(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b: &[Reg]) {
 /// The value of the low half of a word, exactly. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn half_value(word: u32) -> f32 {
-    // As bits of an f32 the exponent is 112 too small, also that of a subnormal number.
+    // As bits of an f32 the exponent is 112 too small, also for a subnormal number.
     let scaled = f32::from_bits((word & 0x7fff) << 13) * f32::from_bits((112 + 127) << 23);
     let special = if word & 0x7c00 == 0x7c00 {
         0x7f80_0000
@@ -187,18 +186,18 @@ pub(crate) fn half_value(word: u32) -> f32 {
     f32::from_bits(scaled.to_bits() | special | (word & 0x8000) << 16)
 }
 
-/// The elements of both matrices, `PARTS` a word.
+/// The elements of both matrices, `PARTS` per word.
 struct Factors<T, const PARTS: usize> {
     /// Registers along the summed dimension: 1 or 2.
     halves: usize,
-    /// By half of the summed dimension, half of the rows, part of the word: as the register has
-    /// them, element `4 * row + word`.
+    /// Indexed by half of the summed dimension, half of the rows, part of the word: as in the
+    /// register, element `4 * row + word`.
     left: [[[[T; 32]; PARTS]; 2]; 2],
-    /// By half of the summed dimension, part of the word: element `8 * word + column`.
+    /// Indexed by half of the summed dimension, part of the word: element `8 * word + column`.
     right: [[[T; 32]; PARTS]; 2],
 }
 
-/// Takes the registers of the factors apart.
+/// Splits the factors' registers into elements.
 #[inline(always)]
 fn split<T: Copy + Default, const PARTS: usize>(
     w: &Warp,
@@ -220,7 +219,7 @@ fn split<T: Copy + Default, const PARTS: usize>(
         }
     }
     for (at, &reg) in b.iter().enumerate() {
-        // In memory: else the elements are gathered one by one where they are used.
+        // Forced into memory: otherwise the compiler gathers the elements one by one at their use.
         let words = black_box(turned(w.u32s(reg)));
         for (i, out) in out.right[at].iter_mut().enumerate() {
             for lane in 0..32 {
@@ -231,8 +230,8 @@ fn split<T: Copy + Default, const PARTS: usize>(
     out
 }
 
-/// A register of the right matrix, which has element `4 * column + word`, with element
-/// `8 * word + column`.
+/// Transposes a register of the right matrix from element `4 * column + word` to element `8 * word
+/// + column`.
 #[inline(always)]
 fn turned(words: &[u32; 32]) -> [u32; 32] {
     let mut out = [0; 32];
@@ -252,7 +251,7 @@ fn float<const PARTS: usize>(
     d: [Reg; 4],
     factors: Factors<f32, PARTS>,
 ) {
-    // In memory, likewise.
+    // Forced into memory, for the same reason.
     let factors = black_box(&factors);
     let packed = sum == MatrixSum::F16;
     let mut sums = if packed {
@@ -260,7 +259,7 @@ fn float<const PARTS: usize>(
     } else {
         sums_of_words(w, d)
     };
-    // Four rows at a time share what is loaded of the right matrix.
+    // Four rows at a time share the loads of the right matrix.
     for (block, rows) in sums.chunks_exact_mut(4).enumerate() {
         let mut four = [[0f32; COLUMNS]; 4];
         for (sums, row) in four.iter_mut().zip(&*rows) {
@@ -291,7 +290,7 @@ fn float<const PARTS: usize>(
     }
 }
 
-/// The sums, by rows, a register each.
+/// The accumulators of one register each, by rows.
 #[inline(always)]
 fn sums_of_words(w: &Warp, d: [Reg; 4]) -> [[u32; COLUMNS]; ROWS] {
     let mut out = [[0; COLUMNS]; ROWS];
@@ -306,7 +305,7 @@ fn sums_of_words(w: &Warp, d: [Reg; 4]) -> [[u32; COLUMNS]; ROWS] {
     out
 }
 
-/// Writes the sums likewise.
+/// Writes accumulators of one register each.
 #[inline(always)]
 fn put_words(w: &mut Warp, d: [Reg; 4], sums: &[[u32; COLUMNS]; ROWS]) {
     for upper in 0..2 {
@@ -319,7 +318,7 @@ fn put_words(w: &mut Warp, d: [Reg; 4], sums: &[[u32; COLUMNS]; ROWS]) {
     }
 }
 
-/// The sums likewise, as f32, of registers with pairs of f16.
+/// The accumulators of registers with pairs of f16, as f32, by rows.
 #[inline(always)]
 fn sums_of_pairs(w: &Warp, d: [Reg; 4]) -> [[u32; COLUMNS]; ROWS] {
     let mut out = [[0; COLUMNS]; ROWS];
@@ -337,7 +336,7 @@ fn sums_of_pairs(w: &Warp, d: [Reg; 4]) -> [[u32; COLUMNS]; ROWS] {
     out
 }
 
-/// Rounds the sums and writes them likewise.
+/// Rounds accumulators to f16 and writes them in pairs.
 #[inline(always)]
 fn put_pairs(w: &mut Warp, d: [Reg; 4], sums: &[[u32; COLUMNS]; ROWS]) {
     for upper in 0..2 {
@@ -369,7 +368,7 @@ fn integer<const PARTS: usize>(w: &mut Warp, mma: Mma, d: [Reg; 4], a: &[Reg], b
     let right: Factors<i32, PARTS> = split(w, &[], b, |word, i| value(b_signed, word, i));
     let mut sums = sums_of_words(w, d);
     for (row, sums) in sums.iter_mut().enumerate() {
-        // Sixty-four products of 16 bits do not overflow.
+        // Sixty-four products of 16 bits cannot overflow.
         let mut products = [0i32; COLUMNS];
         for half in 0..right.halves {
             for word in 0..4 {
@@ -401,7 +400,7 @@ pub(crate) fn transpose(w: &mut Warp, d: Reg, a: Reg) {
     *w.u32s_mut(d) = transposed(&rows);
 }
 
-/// A matrix of eight rows of four words, transposed as one of eight times eight halves.
+/// Transposes a matrix of eight rows of four words, as 8x8 halves.
 #[inline(always)]
 pub(crate) fn transposed(words: &[u32; 32]) -> [u32; 32] {
     let half =

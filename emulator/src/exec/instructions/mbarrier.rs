@@ -1,9 +1,8 @@
-//! Barriers in shared memory.
+//! mbarrier objects in shared memory.
 //!
-//! Their state is kept beside the memory, which only the shadow knows to be theirs. A wait for a
-//! phase that is not complete takes its lanes out of the turn until the state of some barrier
-//! changes; if no warp of the block can go on, waits give up and say so, as their time limit
-//! allows.
+//! Their state is stored outside of the memory; the shadow marks their bytes. A wait for an
+//! incomplete phase suspends its lanes until the state of some barrier changes. If no warp of the
+//! block can continue, waits return false, as their time limit permits.
 
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::cluster;
@@ -21,14 +20,14 @@ use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::vector_clock::SLOTS;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// The largest counts, of arrivals and of bytes.
+/// The largest counts of arrivals and of bytes.
 const MOST: u32 = (1 << 20) - 1;
 
 fn fault(lane: usize, fault: AsyncFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lane, fault.into())
 }
 
-/// The addresses of barriers, as those of `.shared::cluster`.
+/// The addresses of barriers in the form of `.shared::cluster`.
 fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
     let mut address = compute(w, addr);
     if space == Space::Generic {
@@ -41,7 +40,7 @@ fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
     address
 }
 
-/// Returns whether an operation may be one on a barrier of another block.
+/// Returns whether an operation may access a barrier of another block.
 fn may_be_remote(op: MbarrierOp) -> bool {
     matches!(
         op,
@@ -49,7 +48,7 @@ fn may_be_remote(op: MbarrierOp) -> bool {
     )
 }
 
-/// The barrier at an address, if the actor may use it.
+/// The barrier at an address, if the thread may access it.
 pub(crate) fn usable(
     cx: &Context,
     actor: &Actor,
@@ -167,8 +166,8 @@ pub(crate) fn run(
     Ok(Flow::Next)
 }
 
-/// Operations other than waits, lane by lane, on barriers of the block whose part is in the
-/// context.
+/// Executes operations other than waits, lane by lane, on barriers of the block whose part is in
+/// the context.
 fn each(
     cx: &mut Context,
     w: &mut Warp,
@@ -239,7 +238,7 @@ fn init(cx: &mut Context, actor: &Actor, address: u64, count: u32, time: u32) ->
         let line = cx.line(cx.mbarriers.list[slot].init.pc);
         return Err(fault(lane, AsyncFault::MbarrierLive { address, line }));
     }
-    // The bytes change hands as by an ordinary write.
+    // The bytes change their state like those of an ordinary write.
     crate::exec::memory::shared::write_units(
         cx,
         actor,
@@ -283,7 +282,7 @@ fn invalidate(cx: &mut Context, slot: usize) {
     mark(cx, cx.mbarriers.list[slot].address, false);
 }
 
-/// Tells the shadow whose the eight bytes are.
+/// Marks the eight bytes of a barrier in the shadow, or clears the mark.
 fn mark(cx: &mut Context, address: u32, there: bool) {
     let shadow = &mut cx.shared.shadow;
     shadow.divide(8);
@@ -307,7 +306,7 @@ fn check_bytes(cx: &Context, slot: usize, lane: usize, change: i64) -> Outcome {
     ))
 }
 
-/// The phase waits for `change` more bytes, or for fewer.
+/// Changes the number of bytes that the phase waits for by `change`.
 pub(crate) fn expect(cx: &mut Context, slot: usize, lane: usize, change: i64) -> Outcome {
     cx.mbarriers.list[slot].bytes += change;
     check_bytes(cx, slot, lane, change)?;
@@ -323,7 +322,7 @@ fn advance(cx: &mut Context, slot: usize) {
     }
 }
 
-/// `gather`: the warp whose knowledge the arrival hands on, and the time.
+/// Arrives at a barrier. `gather`: the warp whose vector clock the arrival releases, and the time.
 fn arrive(
     cx: &mut Context,
     slot: usize,
@@ -359,7 +358,7 @@ fn arrive(
     Ok(())
 }
 
-/// The phase that a copy now completes.
+/// The phase that a copy started now completes.
 pub(crate) fn tracked(cx: &Context, slot: usize, pc: u32, ordinary: bool) -> Tracked {
     Tracked {
         pc,
@@ -375,12 +374,12 @@ fn copy_arrive(cx: &mut Context, w: &mut Warp, lane: usize, slot: usize, noinc: 
     if noinc {
         return arrive(cx, slot, lane, 1, false, None);
     }
-    // One more is pending until the copies have arrived, which they have.
+    // One arrival is pending until the copies are complete, which they already are.
     advance(cx, slot);
     Ok(())
 }
 
-/// The phase that a lane waits for, if it is complete; else what it waits for.
+/// The phase that a lane waits for, if it is complete; otherwise the condition of its wait.
 fn look(
     cx: &Context,
     w: &Warp,
@@ -464,7 +463,7 @@ fn wait(
     }
     w.sync_count = w.sync_count.wrapping_add(1);
     w.set_pred(m, p, complete);
-    // A loop of lanes that wait and others that do not goes on with the others.
+    // In a loop of waiting and other lanes, the others continue.
     Ok(if complete == m {
         Flow::Next
     } else {
@@ -472,7 +471,7 @@ fn wait(
     })
 }
 
-/// The current split runs its instruction again when something has changed.
+/// Suspends the current split; it executes its instruction again after a change.
 pub(crate) fn block(w: &mut Warp) -> Flow {
     let pc = w.pc;
     let split = w.split();

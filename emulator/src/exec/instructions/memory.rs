@@ -1,4 +1,4 @@
-//! `ld` and `st`: the state space of each lane's address.
+//! `ld` and `st`: dispatch by the state space of each lane's address.
 use crate::exec::instructions::cluster;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::warp::Warp;

@@ -54,7 +54,7 @@ pub(crate) fn pack(w: &mut Warp, m: u32, kind: Packing, d: Reg, parts: [Reg; 4])
     }
 }
 
-/// Takes a register apart.
+/// Splits a register into parts.
 #[inline(always)]
 pub(crate) fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Reg) {
     let (bits, count, wide) = match kind {
@@ -85,14 +85,15 @@ pub(crate) fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p
     select(w, m, width, d, a, b, p);
 }
 
-/// The lanes of `choice` from `a`, the others from `b`.
+/// The lanes of `choice` from `a`, other lanes from `b`.
 #[inline(always)]
 fn select(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, choice: u32) {
     if width == Width::W64 {
         let (a, b) = (w.u64s(a), w.u64s(b));
         let mut out = [0; 32];
         for i in 0..lane_count() {
-            // Not a choice of two addresses, which the compiler makes of a condition.
+            // Arithmetic select: the compiler would turn a condition into a choice of two
+            // addresses.
             let from_a = 0u64.wrapping_sub(u64::from(choice >> i & 1));
             out[i] = a[i] & from_a | b[i] & !from_a;
         }
@@ -123,7 +124,7 @@ pub(crate) fn slct_f32(w: &mut Warp, m: u32, width: Width, d: Reg, [a, b, c]: [R
     select(w, m, width, d, a, b, choice);
 }
 
-/// Turns an address of a space into a generic one, or back.
+/// Converts an address of a space to a generic one, or back.
 pub(crate) fn cvta(w: &mut Warp, m: u32, space: Space, to_space: bool, wide: bool, d: Reg, a: Reg) {
     let base = window(space);
     if base == 0 || !wide {
@@ -135,7 +136,7 @@ pub(crate) fn cvta(w: &mut Warp, m: u32, space: Space, to_space: bool, wide: boo
     }
 }
 
-/// Sets the predicate to whether a generic address lies in a space. `rank`: the block's in its
+/// Sets the predicate to whether a generic address lies in a space. `rank`: the block's rank in its
 /// cluster.
 pub(crate) fn is_space(w: &mut Warp, m: u32, (space, rank): (Space, u32), p: Pred, a: Reg) {
     let address = *w.u64s(a);

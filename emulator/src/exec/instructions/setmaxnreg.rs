@@ -1,8 +1,8 @@
-//! `setmaxnreg`: warps hand registers to each other.
+//! `setmaxnreg`: warps release and acquire registers.
 //!
-//! How many registers a thread has at the start is known where the kernel says so (`.maxnreg`);
-//! else it is taken to be what a compiler gives it: an even share of the 65536 of a multiprocessor,
-//! in eights.
+//! The initial number of registers per thread is known if the kernel has `.maxnreg`. Otherwise it
+//! is assumed to be a compiler's choice: an even share of the 65536 registers of an SM, rounded to
+//! a multiple of eight.
 use crate::exec::instructions::mbarrier;
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::Flow;
@@ -11,7 +11,7 @@ use crate::exec::machine::warp::Warp;
 use crate::report::{AsyncFault, FaultKind, WaitsFor};
 use crate::sanitizer::UnlocatedFault;
 
-/// `setmaxnreg`. The split waits if there are not as many yet.
+/// `setmaxnreg`. The split waits if there are not enough free registers yet.
 pub(crate) fn set(
     cx: &mut Context,
     w: &mut Warp,
@@ -36,7 +36,7 @@ pub(crate) fn set(
     if m != u32::MAX {
         return bad("not all lanes of the warp execute it");
     }
-    // What the compiler gave is known only where the kernel says so.
+    // The compiler's choice is known only if the kernel has `.maxnreg`.
     if (known || before) && more != (count > current) && count != current {
         return bad("the wrong direction");
     }

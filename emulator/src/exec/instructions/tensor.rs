@@ -12,10 +12,10 @@ use crate::report::{AccessKind, AsyncFault, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use crate::tensor_map::{MAP_BYTES, MAX_RANK, MapError, NoMap, TensorMap, Walk};
 
-/// Alignment of a copy's part in shared memory.
+/// Alignment of a copy's part in shared memory, in bytes.
 const SHARED_ALIGN: u32 = 128;
 
-/// The map at a generic address.
+/// The tensor map at a generic address.
 fn read_map(
     cx: &mut Context,
     w: &Warp,
@@ -54,7 +54,7 @@ fn read_map(
 pub(crate) enum Form {
     /// `.tile`
     Tile,
-    /// `.im2col`: coordinates, then an offset for each dimension between channels and images.
+    /// `.im2col`: coordinates, then one offset per dimension between channels and images.
     Im2col,
     /// `.im2col_no_offs`: coordinates only.
     Im2colNoOffsets,
@@ -64,10 +64,10 @@ pub(crate) enum Form {
 struct Copy {
     map: TensorMap,
     lane: usize,
-    /// Its part of shared memory.
+    /// Its address in shared memory.
     shared: u64,
     at: [i64; MAX_RANK],
-    /// Of im2col: added to the places of pixels.
+    /// For im2col: offsets added to the positions of pixels.
     offsets: [i64; 3],
 }
 
@@ -114,7 +114,7 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Checks whether the first pixel lies in the bounding box and the offsets fit.
+    /// Checks that the first pixel lies in the bounding box and the offsets are valid.
     fn check_im2col(&self) -> Outcome {
         let Walk::Im2col { lower, upper, .. } = self.map.walk else {
             return Ok(());
@@ -146,14 +146,14 @@ impl Copy {
         Ok(())
     }
 
-    /// First and last place of the bounding box along the `i`-th dimension between channels and
+    /// First and last position of the bounding box along the `i`-th dimension between channels and
     /// images.
     fn bounds(&self, i: usize, lower: &[i32; 3], upper: &[i32; 3]) -> (i64, i64) {
         let last = self.map.dims[i + 1] as i64 - 1;
         (lower[i].into(), last + i64::from(upper[i]))
     }
 
-    /// Calls `each` with the number of every row and the place of its first element.
+    /// Calls `each` with the index of every row and the position of its first element.
     fn rows(&self, mut each: impl FnMut(u32, &[i64; MAX_RANK]) -> Outcome) -> Outcome {
         let (_, rows) = self.map.rows();
         match self.map.walk {
@@ -185,8 +185,8 @@ impl Copy {
         Ok(())
     }
 
-    /// The pixel of the bounding box after this one; after the last of an image the next image's
-    /// first.
+    /// Advances to the next pixel of the bounding box; after the last pixel of an image to the
+    /// first one of the next image.
     fn next_pixel(&self, pixel: &mut [i64; MAX_RANK], lower: &[i32; 3], upper: &[i32; 3]) {
         let images = self.map.rank - 1;
         for i in 0..images - 1 {
@@ -200,7 +200,7 @@ impl Copy {
         pixel[images] += i64::from(self.map.steps[images]);
     }
 
-    /// The part of a row that lies in the tensor: its first byte within the row, its bytes, its
+    /// The part of a row inside the tensor: its first byte within the row, its number of bytes, its
     /// address.
     fn inside(&self, place: &[i64; MAX_RANK]) -> Option<(usize, usize, u64)> {
         let map = &self.map;
@@ -229,7 +229,7 @@ impl Copy {
         ))
     }
 
-    /// Bytes of shared memory that the copy touches, and those that it moves.
+    /// Bytes of shared memory that the copy occupies, and bytes that it transfers.
     fn bytes(&self) -> (u32, u32) {
         let (row, rows) = self.map.rows();
         let moved = row * rows;
@@ -249,7 +249,7 @@ impl Copy {
 }
 
 /// `cp.async.bulk.tensor` to shared memory. `list`: the coordinates, then the offsets of im2col.
-/// `mask`: the blocks of the cluster that it goes to.
+/// `mask`: the destination blocks in the cluster.
 pub(crate) fn load(
     cx: &mut Context,
     w: &mut Warp,

@@ -1,4 +1,4 @@
-//! Tensor maps that a kernel changes.
+//! Tensor maps that a kernel modifies.
 use crate::exec::instructions::bulk::{read_global, shared_part, write_global};
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
@@ -12,10 +12,10 @@ use crate::tensor_map::{Field, MAP_BYTES, MapError, NoMap, TensorMap};
 
 type Bytes = [u8; MAP_BYTES];
 
-/// Alignment of a map in shared memory (PTX ISA, `tensormap.cp_fenceproxy`).
+/// Alignment of a map in shared memory, in bytes (PTX ISA, `tensormap.cp_fenceproxy`).
 const ALIGN: u32 = 128;
 
-/// A map in shared memory, read by a lane's ordinary loads.
+/// Reads a map in shared memory by a lane's ordinary loads.
 fn read_shared(
     cx: &mut Context,
     w: &Warp,
@@ -30,11 +30,11 @@ fn read_shared(
     Ok(bytes)
 }
 
-/// The bytes with another value of a field.
+/// The bytes of a map with a field replaced.
 fn replaced(bytes: &Bytes, field: Field, value: u64) -> Result<Bytes, NoMap> {
     let map = match TensorMap::decode(bytes) {
         Ok(map) => map,
-        // A kernel that builds a map clears its bytes first.
+        // A kernel that builds a map zeroes its bytes first.
         Err(NoMap::NotEncoded) if *bytes == [0; MAP_BYTES] => TensorMap::blank(),
         Err(why) => return Err(why),
     };
@@ -91,7 +91,7 @@ pub(crate) fn replace(
     Ok(())
 }
 
-/// `tensormap.cp_fenceproxy`: all lanes name the same map, which is copied once.
+/// `tensormap.cp_fenceproxy`: all lanes give the same map, which is copied once.
 pub(crate) fn copy(cx: &mut Context, w: &mut Warp, m: u32, [dst, src]: [Address; 2]) -> Outcome {
     let (target, source) = (compute(w, dst), compute(w, src));
     let mut done = None;

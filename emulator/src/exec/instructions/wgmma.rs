@@ -1,8 +1,8 @@
-//! Matrix products of a warpgroup: when they are done, and what their registers are meanwhile.
+//! Matrix products of a warpgroup: completion, and the state of their registers.
 //!
-//! A product is done when the last of the four warps has come to it, for all of them; until then
-//! the others wait at it. Its sums count as under way until the warp has waited for the product's
-//! group, although they are there.
+//! A product executes when the last of the four warps arrives at it, for all of them; until then
+//! the other warps wait at it. Its accumulators are in flight until the warp has waited for the
+//! product's group, although they are already computed.
 pub(crate) mod arithmetic;
 
 use crate::exec::instructions::host_simd::Isa;
@@ -15,20 +15,20 @@ use crate::ir::{MatrixSum, Op, Reg, Wgmma};
 use crate::report::{AsyncFault, FaultKind, WaitsFor};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Not in a group yet.
+/// Group number of a product that is not committed yet.
 const OPEN: u32 = u32::MAX;
 
-/// Products that may be under way: far more than registers for their sums.
+/// Maximum number of products in flight: far more than there are registers for their accumulators.
 const MOST_PRODUCTS: usize = 1 << 12;
 
-/// Warps of a warpgroup.
+/// Warps per warpgroup.
 pub(crate) const WARPS: usize = 4;
 
 fn fault<T>(kind: AsyncFault) -> Result<T, Box<UnlocatedFault>> {
     Err(UnlocatedFault::warp(kind.into()))
 }
 
-/// An instruction that is no product touches registers of products.
+/// Checks the registers of an instruction other than a product against products in flight.
 #[cold]
 pub(crate) fn touch(cx: &Context, w: &mut Warp, pc: u32) -> Outcome {
     let Some(watch) = &cx.grid.kernel.watched[pc as usize] else {
@@ -88,8 +88,7 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outc
         note_rows(cx, products, i);
     }
     if products.latest == 0 {
-        // There has been none: nothing is over, and a kernel without products keeps no track of
-        // their reads.
+        // No products so far: a kernel without products does not record their reads.
         return Ok(());
     }
     let first = products.list.iter().map(|p| p.time).min();
@@ -99,7 +98,7 @@ pub(crate) fn wait(cx: &mut Context, w: &mut Warp, m: u32, pending: u32) -> Outc
     Ok(())
 }
 
-/// Marks the registers of a product that is under way.
+/// Marks the registers of a product in flight.
 fn note_rows(cx: &Context, products: &mut Products, product: usize) {
     let Product {
         list, wgmma, pc, ..
@@ -116,7 +115,7 @@ fn note_rows(cx: &Context, products: &mut Products, product: usize) {
     }
 }
 
-/// Checks whether the registers of a product may be used by it.
+/// Checks that a product may use its registers.
 fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcome {
     if !w.products.fenced {
         return fault(AsyncFault::RegisterUnfenced { line: None });
@@ -131,7 +130,7 @@ fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcom
         let good = match row.used {
             Use::None => true,
             Use::Factor => !sum,
-            // Products of one shape may follow each other on the same sums.
+            // Consecutive products of one shape may use the same accumulators.
             Use::Sum => {
                 let same = |p: &&Product| p.pc == row.by;
                 let earlier = w.products.list.iter().find(same);
@@ -150,7 +149,7 @@ fn check_registers(cx: &Context, w: &Warp, wgmma: Wgmma, regs: &[Reg]) -> Outcom
     Ok(())
 }
 
-/// A warp comes to a product, and waits there for the others.
+/// Makes a warp arrive at a product, and wait there for the others.
 pub(crate) fn arrive(
     cx: &mut Context,
     w: &mut Warp,
@@ -198,7 +197,7 @@ pub(crate) fn arrive(
     Ok(Flow::Changed)
 }
 
-/// Executes the product that four warps have come to.
+/// Executes the product at which four warps have arrived.
 pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     let first = warps[0].pc;
     let Op::Wgmma {
@@ -267,7 +266,7 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     Ok(())
 }
 
-/// State that four warps share while they wait: nothing has arrived yet.
+/// Resets the state that the four warps of a warpgroup share: no warp has arrived yet.
 pub(crate) fn start_block(cx: &mut Context) {
     cx.product_ready = None;
 }

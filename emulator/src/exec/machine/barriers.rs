@@ -1,10 +1,10 @@
 //! The barriers of a block.
 use crate::ir::{BarrierKind, Pred, Reg};
 
-/// Barriers of a block.
+/// Number of barriers per block.
 pub(crate) const BARRIERS: usize = 16;
 
-/// A split that waits, and where its result goes.
+/// A waiting split, and the destination of its result.
 pub(crate) struct Waiting {
     pub warp: usize,
     pub split: usize,
@@ -17,17 +17,17 @@ pub(crate) struct Waiting {
 /// One barrier.
 #[derive(Default)]
 pub(crate) struct Barrier {
-    /// Threads it waits for; 0 while nobody has come.
+    /// Expected number of threads; 0 before the first arrival.
     pub expected: u32,
-    /// Threads that have come.
+    /// Number of threads that have arrived.
     pub arrived: u32,
-    /// Threads that came with a true predicate.
+    /// Number of threads that arrived with a true predicate.
     pub yes: u32,
-    /// Threads that came with a predicate.
+    /// Number of threads that arrived with a predicate.
     pub asked: u32,
-    /// Warps that came, with the time.
+    /// Warps that have arrived, with the time.
     pub times: Vec<(usize, u32)>,
-    /// Warps of which only some lanes have come so far, with those lanes.
+    /// Warps of which only some lanes have arrived so far, with those lanes.
     pub parts: Vec<(usize, u32)>,
     pub only_sync: bool,
     pub waiting: Vec<Waiting>,
@@ -36,9 +36,9 @@ pub(crate) struct Barrier {
 /// The barriers of a block.
 pub(crate) struct Barriers {
     pub list: [Barrier; BARRIERS],
-    /// Threads of the block, whole warps.
+    /// Number of threads of the block, in whole warps.
     pub threads: u32,
-    /// Numbers of those that are complete and whose warps must be let go.
+    /// Numbers of the complete barriers whose warps must be released.
     pub complete: Vec<usize>,
 }
 
@@ -58,12 +58,12 @@ impl Barriers {
         }
     }
 
-    /// Returns whether one is complete.
+    /// Returns whether a barrier is complete.
     pub fn is_any_complete(&self) -> bool {
         !self.complete.is_empty()
     }
 
-    /// The barriers that somebody waits at: number, threads that have come, threads it waits for.
+    /// An incomplete barrier with waiting threads: number, arrived threads, expected threads.
     pub fn unfinished(&self) -> Option<(u32, u32, u32)> {
         let index = self.list.iter().position(|b| !b.waiting.is_empty())?;
         let barrier = &self.list[index];
@@ -72,8 +72,7 @@ impl Barriers {
 }
 
 impl Barrier {
-    /// Counts lanes that come. Places of a warp that have no thread come with the last of its
-    /// threads.
+    /// Counts arriving lanes. Lanes without a thread arrive with the last of the warp's threads.
     pub fn count(&mut self, warp: usize, m: u32, alive: u32) {
         self.arrived += m.count_ones();
         let before = self.parts.iter().position(|&(w, _)| w == warp);

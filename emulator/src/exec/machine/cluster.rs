@@ -1,8 +1,8 @@
 //! State of the blocks of a cluster.
 //!
-//! The warps of all blocks of a cluster take turns in one thread of the host, so nothing here needs
-//! a lock. The state of a block (its shared memory, its barriers, its registers) is in the
-//! [`Context`] while one of its warps runs, and in a [`Part`] otherwise.
+//! The warps of all blocks of a cluster take turns in one host thread, so no lock is needed. The
+//! state of a block (its shared memory, its barriers, its registers) is in the [`Context`] while
+//! one of its warps runs, and in a [`Part`] otherwise.
 use crate::exec::machine::cluster_barrier::ClusterBarrier;
 use crate::exec::machine::context::{Context, SharedMemory};
 use crate::report::FaultKind;
@@ -24,15 +24,15 @@ pub(crate) struct Cluster {
     pub size: [u32; 3],
     /// The rank of the block whose part is in the context.
     pub rank: u32,
-    /// Warps of a block.
+    /// Number of warps per block.
     pub warps: u32,
     /// Index in the grid of each block, by rank.
     pub blocks: Vec<[u32; 3]>,
     /// Parts by rank; that of the current block is a placeholder. Empty for a cluster of one block.
     pub parts: Vec<Part>,
-    /// Warps of each block that have not ended.
+    /// Number of warps in each block that have not ended.
     pub alive: Vec<u32>,
-    /// Accesses of other blocks in each block's shared memory that may not be over.
+    /// Accesses of other blocks to each block's shared memory that may be incomplete.
     pub visits: Vec<Vec<Visit>>,
     pub barrier: ClusterBarrier,
 }
@@ -44,24 +44,24 @@ pub(crate) struct Visit {
     pub lane: u32,
     pub pc: u32,
     pub time: u32,
-    /// The barrier in the visited block that completes it, and its phase.
+    /// The barrier in the accessed block that completes it, and its phase.
     pub phase: Option<(usize, u32)>,
-    /// An asynchronous copy: only that phase says that it is over.
+    /// True for an asynchronous copy, which only that phase completes.
     pub copy: bool,
 }
 
 impl Cluster {
-    /// Blocks.
+    /// Number of blocks.
     pub fn count(&self) -> u32 {
         self.size.iter().product()
     }
 
-    /// The rank of the block that a warp belongs to.
+    /// The rank of a warp's block.
     pub fn rank_of(&self, warp: u32) -> u32 {
         warp / self.warps
     }
 
-    /// The block that a warp belongs to, where it is another than the current one.
+    /// The block of a warp, if it is not the current one.
     pub fn other_block(&self, warp: u32) -> Option<[u32; 3]> {
         let rank = self.rank_of(warp);
         (rank != self.rank).then(|| self.blocks[rank as usize])
@@ -69,14 +69,14 @@ impl Cluster {
 }
 
 impl Context<'_> {
-    /// Puts the part of another block into the context.
+    /// Exchanges the context's part with that of another block.
     #[inline]
     pub fn switch(&mut self, rank: u32) {
         if rank != self.cluster.rank {
             let (events, changed) = (self.mbarriers.events, self.mbarriers.changed);
             self.exchange(self.cluster.rank);
             self.exchange(rank);
-            // One count for all blocks.
+            // One count for all blocks of the cluster.
             (self.mbarriers.events, self.mbarriers.changed) = (events, changed);
             self.cluster.rank = rank;
             self.order.block = rank as usize;
@@ -102,7 +102,7 @@ impl Context<'_> {
         swap(&mut self.products_arrived, &mut part.products_arrived);
     }
 
-    /// Does something in another block; a fault says in which.
+    /// Calls a function in another block; a fault names the block.
     pub fn at<T>(
         &mut self,
         rank: u32,

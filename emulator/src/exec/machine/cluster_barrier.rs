@@ -6,7 +6,7 @@ use crate::exec::machine::warp::Warp;
 pub(crate) struct ClusterBarrier {
     /// Lanes of each warp that have arrived in this phase.
     pub arrived: Vec<u32>,
-    /// Lanes of each warp that may pass their wait: the phase that they arrived in is complete.
+    /// Lanes of each warp that may pass their wait: the phase of their arrival is complete.
     pub passed: Vec<u32>,
     /// Time of each warp's last arrival, in this phase and in the latest complete one.
     pub times: [Vec<u32>; 2],
@@ -17,7 +17,7 @@ pub(crate) struct ClusterBarrier {
 }
 
 impl ClusterBarrier {
-    /// For so many warps.
+    /// A barrier for `warps` warps.
     pub fn new(warps: usize) -> ClusterBarrier {
         ClusterBarrier {
             arrived: vec![0; warps],
@@ -35,12 +35,12 @@ impl ClusterBarrier {
         self.released.clear();
     }
 
-    /// Returns whether anybody has arrived in this phase.
+    /// Returns whether a lane has arrived in this phase.
     pub fn is_open(&self) -> bool {
         self.arrived.iter().any(|&lanes| lanes != 0)
     }
 
-    /// Threads that the phase lacks.
+    /// Number of threads missing in the phase.
     pub fn lacks(&self, warps: &[Warp]) -> u32 {
         let missing = |(w, arrived): (&Warp, &u32)| (w.alive & !arrived).count_ones();
         warps.iter().zip(&self.arrived).map(missing).sum()

@@ -14,7 +14,7 @@ use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// A launch, as its workers see it.
+/// A launch, shared by its workers.
 pub(crate) struct Grid<'a> {
     pub device: &'a DeviceConfig,
     pub kernel: &'a Kernel,
@@ -26,22 +26,22 @@ pub(crate) struct Grid<'a> {
     pub symbols: &'a [u64],
     /// Number of the launch, for [`crate::memory::Allocation::touch_sector`].
     pub epoch: u16,
-    /// Recorded accesses.
+    /// Accesses that are recorded.
     pub watch: Watch,
-    /// Blocks of a cluster along x, y, z.
+    /// Cluster size: blocks along x, y, z.
     pub cluster: [u32; 3],
-    /// True if the launch or the kernel says so.
+    /// True if the launch or the kernel specifies the cluster size.
     pub explicit_cluster: bool,
-    /// The next cluster that nobody has begun.
+    /// Index of the next cluster to start.
     pub next_cluster: AtomicU64,
-    /// Clusters from here on need not run: the one before has a fault.
+    /// First cluster that need not run, because an earlier one has a fault.
     pub end_cluster: AtomicU64,
     pub began: Instant,
     /// End of the launch's time limit.
     pub deadline: Option<Instant>,
-    /// True if blocks may wait for each other.
+    /// True for a cooperative launch, whose blocks may wait for each other.
     pub together: bool,
-    /// The launch ends without the blocks that still run.
+    /// True if the launch ends without the blocks that still run.
     pub stop: AtomicBool,
     pub printed: crate::exec::machine::printed::Printed,
 }
@@ -60,35 +60,34 @@ impl Grid<'_> {
     }
 }
 
-/// Properties of the addresses at an instruction's last execution, which the next is likely to
-/// share.
+/// Address pattern of an instruction's last execution, which the next execution is likely to share.
 #[derive(Clone, Default)]
 pub(crate) struct Site {
     /// Index of the allocation.
     pub allocation: u32,
-    /// The lanes that took part; 0: nothing is known.
+    /// The active lanes; 0 if there is no pattern yet.
     pub mask: u32,
-    /// Addresses of the lanes, minus that of the lowest.
+    /// Addresses of the lanes, relative to the lowest active lane's.
     pub pattern: [u32; 32],
-    /// The lowest lane's address, modulo four.
+    /// The lowest active lane's address, modulo four.
     pub part: u32,
-    /// Of the pattern: lanes whose address no lower lane has.
+    /// For the pattern: lanes whose address no lower lane has.
     pub unique: u32,
-    /// Of the pattern: wavefronts, and how many of them without conflicts.
+    /// For the pattern: number of wavefronts, and the number without conflicts.
     pub wavefronts: u32,
     pub ideal: u32,
 }
 
-/// The sites of the instructions that ran.
+/// The sites of all executed instructions.
 pub(crate) struct Sites {
-    /// Of each instruction: where its site is.
+    /// Index of each instruction's site.
     places: Vec<u32>,
-    /// The first one belongs to no instruction.
+    /// The sites; the first one belongs to no instruction.
     sites: Vec<Site>,
 }
 
 impl Sites {
-    /// For so many instructions.
+    /// Sites for `instructions` instructions.
     pub fn new(instructions: usize) -> Sites {
         Sites {
             places: vec![0; instructions + 1],
@@ -116,12 +115,12 @@ impl Sites {
     }
 }
 
-/// Counts of executions, as differences to the instruction before.
+/// Execution counts of an instruction, as differences to the previous instruction.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Profile {
     pub warps: i64,
     pub threads: i64,
-    /// Lanes whose guard was false.
+    /// Number of lanes whose guard was false.
     pub off: u64,
 }
 
@@ -132,7 +131,7 @@ pub(crate) struct SharedMemory {
     pub shadow: Shadow,
 }
 
-/// The state that a worker has besides its warps.
+/// The state of a worker besides its warps.
 pub(crate) struct Context<'a> {
     pub grid: &'a Grid<'a>,
     /// Index in the grid of the block whose part this is.
@@ -144,25 +143,25 @@ pub(crate) struct Context<'a> {
     pub fences: crate::sanitizer::async_proxy::Fences,
     pub cluster: crate::exec::machine::cluster::Cluster,
     pub registers: crate::exec::machine::register_pool::Registers,
-    /// Warps of each warpgroup that have come to a matrix product.
+    /// Number of warps of each warpgroup that have arrived at a matrix product.
     pub products_arrived: [u8; 8],
-    /// The warpgroup whose warps have all come.
+    /// The warpgroup whose warps have all arrived.
     pub product_ready: Option<usize>,
     pub factors: crate::exec::machine::wgmma_state::Factors,
     pub counters: Counters,
     pub sites: Sites,
     pub profile: Vec<Profile>,
-    /// The block ends because another has a fault.
+    /// True if the block ends because another block has a fault.
     pub stopped: bool,
-    /// The warp that runs.
+    /// Index of the running warp.
     pub current: usize,
 }
 
 impl Context<'_> {
-    /// A fault if the launch has taken too long, or ends.
+    /// Returns a fault if the time limit is exceeded, or if the launch ends.
     ///
-    /// To be asked at least once in what a warp does in about a millisecond: at the end of its
-    /// turn, and by instructions that move many bytes.
+    /// Must be called at least once per millisecond or so of a warp's work: at the end of its turn,
+    /// and by instructions that copy many bytes.
     pub fn check_time(&mut self) -> Outcome {
         if self.grid.stop.load(Ordering::Relaxed) {
             self.stopped = true;
@@ -174,7 +173,7 @@ impl Context<'_> {
         Err(UnlocatedFault::warp(FaultKind::TimeLimit { milliseconds }))
     }
 
-    /// The number of the block in its grid.
+    /// The linear index of the block in its grid.
     pub fn block_number(&self) -> u64 {
         let [width, height, _] = self.grid.config.grid.map(u64::from);
         let [x, y, z] = self.block.map(u64::from);
@@ -191,7 +190,7 @@ impl Context<'_> {
             .unwrap_or(0)
     }
 
-    /// Index in its block of a warp's lane.
+    /// Index of a warp's lane in its block.
     pub fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
         let warp = warp % self.cluster.warps;
         thread_index(self.grid.config.block, warp * 32 + lane)
@@ -326,7 +325,7 @@ impl Context<'_> {
     }
 }
 
-/// Identity of the reader of a column of [`crate::sanitizer::vector_clock::Order`] is.
+/// Converts a reader's column of [`crate::sanitizer::vector_clock::Order`] to its identity.
 fn async_reader(reader: usize) -> AsyncReader {
     match reader.checked_sub(COPY_READERS) {
         Some(warp) => AsyncReader::Warp(warp as u32),
@@ -339,7 +338,7 @@ pub(crate) fn thread_index([x, y, _]: [u32; 3], linear: u32) -> [u32; 3] {
     [linear % x, linear / x % y, linear / x / y]
 }
 
-/// One access, for a report.
+/// An access, as it appears in a report.
 pub(crate) fn touch(kind: AccessKind, space: Space, address: u64, bytes: u32) -> Access {
     Access {
         kind,

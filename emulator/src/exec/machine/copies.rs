@@ -1,9 +1,9 @@
-//! Asynchronous copies of a warp that are under way.
+//! Asynchronous copies of a warp that are in flight.
 
-/// Not in a group yet.
+/// Group number of a copy that is not committed yet.
 pub(crate) const OPEN: u32 = u32::MAX;
 
-/// Groups of a warp's lanes that are told apart.
+/// Maximum number of groups of a warp's lanes that are distinguished.
 pub(crate) const GROUPS: usize = 4096;
 
 /// A copy from shared memory.
@@ -19,9 +19,9 @@ pub(crate) struct Store {
 #[derive(Default)]
 pub(crate) struct Stores {
     pub list: Vec<Store>,
-    /// Groups that each lane has committed.
+    /// Number of groups that each lane has committed.
     pub committed: [u32; 32],
-    /// The time of the latest.
+    /// The time of the latest copy.
     pub latest: u32,
 }
 
@@ -32,8 +32,8 @@ impl Stores {
         self.latest = 0;
     }
 
-    /// A lane's copy begins. Those of a lane that are not in a group yet end together, so that the
-    /// first stands for all.
+    /// Starts a copy of a lane. Uncommitted copies of a lane complete together, so the first
+    /// represents all.
     pub fn begin(&mut self, lane: u32, time: u32) {
         self.latest = time;
         let open = |store: &Store| store.lane == lane && store.group == OPEN;
@@ -43,14 +43,14 @@ impl Stores {
         }
     }
 
-    /// Second group of a lane, where there are more than [`GROUPS`] groups: neither is taken to be
-    /// over before both are.
+    /// Joins the two oldest groups of a lane, if there are more than [`GROUPS`] groups: neither
+    /// completes before both do.
     pub fn join_oldest(&mut self, lane: u32) {
         let of_lane = |store: &Store| store.lane == lane;
         if self.list.len() <= GROUPS || self.list.iter().filter(|s| of_lane(s)).count() < 2 {
             return;
         }
-        // In the order of their groups, since they were begun and committed in that order.
+        // The list is in the order of the groups, as the copies were started and committed.
         if let Some(first) = self.list.iter().position(of_lane) {
             let time = self.list.remove(first).time;
             if let Some(next) = self.list.iter_mut().find(|store| of_lane(store)) {
@@ -65,10 +65,10 @@ impl Stores {
     }
 }
 
-/// Copies that an instruction began.
+/// Copies of one instruction.
 #[derive(Clone)]
 pub(crate) struct Copy {
-    /// Lanes whose copy is under way.
+    /// Lanes whose copies are in flight.
     pub mask: u32,
     /// The lanes' group number, or [`OPEN`].
     pub group: u32,
@@ -76,11 +76,11 @@ pub(crate) struct Copy {
     pub target: [u32; 32],
 }
 
-/// The copies of a warp that are under way.
+/// The copies of a warp that are in flight.
 #[derive(Default)]
 pub(crate) struct Copies {
     pub list: Vec<Copy>,
-    /// Groups that each lane has committed.
+    /// Number of groups that each lane has committed.
     pub committed: [u32; 32],
 }
 

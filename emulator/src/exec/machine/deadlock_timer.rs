@@ -1,14 +1,14 @@
-//! Time that a block may spend waiting.
+//! Limit on the time that a block may spend waiting.
 use crate::exec::machine::context::Context;
 
-/// Rounds in which all waits expire before the block ends.
+/// Number of rounds in which all waits time out before the block ends.
 pub(crate) const ROUNDS: u32 = 64;
 
-/// Ends a block whose warps do nothing but wait.
+/// Ends a block whose warps only wait.
 #[derive(Default)]
 pub(crate) struct DeadlockTimer {
     pub rounds: u32,
-    /// State before the last round.
+    /// Number of events before the last round.
     pub events: u64,
     pub barriers: u64,
 }

@@ -5,19 +5,19 @@
 pub(crate) enum Stop {
     /// All its lanes have exited.
     Done,
-    /// It waits at a barrier.
+    /// The warp waits at a barrier.
     Waiting,
     /// Its turn is over, or a barrier has become complete.
     Turn,
 }
 
-/// Successor of an instruction.
+/// Control flow after an instruction.
 pub(crate) enum Flow {
     Next,
-    /// The current split was changed: choose again.
+    /// The current split has changed: choose a split again.
     Changed,
-    /// Like `Next`, but the block must look at its barriers.
+    /// Like `Next`, but the block must check its barriers.
     Yield,
-    /// Like `Changed`, and the instruction has not been executed: the split waits for an event.
+    /// Like `Changed`, but the instruction was not executed: the split waits for an event.
     Blocked,
 }

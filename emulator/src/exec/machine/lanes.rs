@@ -1,11 +1,11 @@
-//! Loops over the lanes of rows. Written so that the compiler turns them into vector instructions
-//! of whatever instruction set the caller is compiled for.
+//! Loops over the lanes of register rows, written so that the compiler vectorises them for the
+//! caller's target features.
 use crate::exec::machine::warp::Warp;
 use crate::ir::Reg;
 use std::hint::black_box;
 
-/// The number of lanes, hidden from the compiler: it unrolls loops of a known length before it
-/// makes vector instructions of them, which then fails for additions and logic.
+/// The number of lanes, hidden from the compiler. It unrolls loops of constant length before it
+/// vectorises them, which then fails for additions and logic.
 #[inline(always)]
 pub(crate) fn lane_count() -> usize {
     black_box(32).min(32)
@@ -133,7 +133,7 @@ pub(crate) fn narrow1(w: &mut Warp, m: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u
     w.set32(m, d, &out);
 }
 
-/// The lanes where `f(a, b)` holds.
+/// The lanes for which `f(a, b)` is true.
 #[inline(always)]
 pub(crate) fn test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u32, u32) -> bool) -> u32 {
     let (a, b) = (w.u32s(a), w.u32s(b));
@@ -144,7 +144,7 @@ pub(crate) fn test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u32, u32) -> bool) -> u
     bits
 }
 
-/// The lanes where `f(a, b)` holds, of 64-bit registers.
+/// The lanes for which `f(a, b)` of 64-bit registers is true.
 #[inline(always)]
 pub(crate) fn wide_test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u64, u64) -> bool) -> u32 {
     let (a, b) = (w.u64s(a), w.u64s(b));
@@ -155,7 +155,7 @@ pub(crate) fn wide_test2(w: &Warp, a: Reg, b: Reg, f: impl Fn(u64, u64) -> bool)
     bits
 }
 
-/// The lanes where `f` holds.
+/// The lanes for which `f` is true.
 #[inline(always)]
 pub(crate) fn where_true(f: impl Fn(usize) -> bool) -> u32 {
     let mut bits = 0;
@@ -165,7 +165,7 @@ pub(crate) fn where_true(f: impl Fn(usize) -> bool) -> u32 {
     bits
 }
 
-/// The bits of all words.
+/// The bitwise or of all words.
 #[inline(always)]
 pub(crate) fn any_bits(words: &[u32; 32]) -> u32 {
     let mut bits = 0;

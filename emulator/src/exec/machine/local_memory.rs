@@ -1,19 +1,19 @@
-//! Local memory: bytes of one thread. The words of the 32 lanes lie side by side, so that the same
+//! Local memory: bytes of one thread. The words of the 32 lanes are interleaved, so that the same
 //! variable of all lanes is one row.
 
 /// The local memory of a warp's threads.
 #[derive(Default)]
 pub(crate) struct LocalMemory {
-    /// Zeros that nobody has touched cost nothing, so that a large frame of which little is used is
-    /// cheap.
+    /// Words of the local memory. The host maps untouched zero pages lazily, so a large frame that
+    /// is little used is cheap.
     pub words: Vec<u32>,
     pub bytes: u32,
-    /// Rows before this one may have been written.
+    /// Number of rows that may have been written.
     pub written: usize,
 }
 
 impl LocalMemory {
-    /// Gives each thread `bytes` bytes, all zero.
+    /// Allocates `bytes` bytes per thread, all zero.
     pub fn start(&mut self, bytes: u32) {
         let count = (bytes.div_ceil(4) as usize + 1) * 32;
         if self.words.len() == count {
@@ -25,7 +25,7 @@ impl LocalMemory {
         self.written = 0;
     }
 
-    /// A byte of a lane, if there is one.
+    /// A byte of a lane, if the address is valid.
     pub fn byte(&self, lane: usize, address: u64) -> Option<u8> {
         (address < u64::from(self.bytes)).then(|| self.read(lane, address, 1) as u8)
     }

@@ -1,4 +1,4 @@
-//! State of a barrier in shared memory between two operations.
+//! State of the mbarrier objects of a block.
 
 use crate::exec::machine::context::Context;
 use crate::sanitizer::async_proxy::Tracked;
@@ -9,15 +9,15 @@ use crate::sanitizer::vector_clock::Order;
 pub(crate) struct Mbarrier {
     pub address: u32,
     pub(crate) live: bool,
-    /// Arrivals of a phase.
+    /// Expected arrivals of a phase.
     pub(crate) count: u32,
-    /// Those that the phase still waits for.
+    /// Pending arrivals of the phase.
     pub(crate) pending: u32,
-    /// Bytes that it still waits for.
+    /// Pending bytes of the phase.
     pub(crate) bytes: i64,
-    /// Phases that are complete, over all barriers at this address.
+    /// Number of complete phases, over all barriers at this address.
     pub(crate) phases: u32,
-    /// Expected count when this barrier was initialised.
+    /// Number of complete phases when this barrier was initialised.
     pub(crate) first: u32,
     /// Thread that initialised it, and the time.
     pub(crate) init: Actor,
@@ -29,17 +29,17 @@ pub(crate) struct Mbarrier {
 }
 
 impl Mbarrier {
-    /// The phase now, counted from its initialisation.
+    /// The current phase, counted from its initialisation.
     pub(crate) fn phase(&self) -> u32 {
         self.phases - self.first
     }
 
-    /// Phases that are complete, over all barriers at this address.
+    /// Number of complete phases, over all barriers at this address.
     pub fn phase_number(&self) -> u32 {
         self.phases
     }
 
-    /// Ends the phase if nothing is lacking. Whether it did.
+    /// Completes the phase if nothing is pending. Returns whether it did.
     pub(crate) fn advance(&mut self) -> bool {
         if self.pending != 0 || self.bytes != 0 || self.count == 0 {
             return false;
@@ -55,7 +55,7 @@ impl Mbarrier {
         true
     }
 
-    /// Its state before an operation, as programs see it.
+    /// The opaque state before an operation, as the program receives it.
     pub(crate) fn state(&self, slot: usize) -> u64 {
         (slot as u64) << 52 | u64::from(self.phase()) << 20 | u64::from(self.pending)
     }
@@ -65,9 +65,9 @@ impl Mbarrier {
 #[derive(Default)]
 pub(crate) struct Mbarriers {
     pub(crate) list: Vec<Mbarrier>,
-    /// Changes so far.
+    /// Number of changes so far.
     pub events: u64,
-    /// True if somebody who waits may have a reason to look again.
+    /// True if a waiting lane may have a reason to test its barrier again.
     pub changed: bool,
 }
 
@@ -82,8 +82,8 @@ impl Mbarriers {
         &self.list[slot]
     }
 
-    /// Those who wait for the phase learn that a reader's reads of a block's memory up to `time`
-    /// are over.
+    /// Adds reads of a block's memory by a reader up to `time` to the clock that waits for the
+    /// phase acquire.
     pub fn gather_read(
         &mut self,
         order: &Order,
@@ -94,7 +94,7 @@ impl Mbarriers {
         order.gather_read(&mut self.list[slot].gathered, block, reader, time);
     }
 
-    /// Those who wait for the phase learn what a warp knew and did at `time`.
+    /// Adds a warp's vector clock at `time` to the clock that waits for the phase acquire.
     pub fn gather(&mut self, order: &Order, slot: usize, warp: u32, time: u32) {
         order.gather(&mut self.list[slot].gathered, warp as usize, time);
     }

@@ -1,4 +1,5 @@
-//! State of the machine that runs a kernel: registers of warps, what the warps of a block share.
+//! State of the machine that runs a kernel: registers of warps, and state shared by the warps of a
+//! block.
 //!
 //! Imports neither [`super::memory`] nor [`super::instructions`].
 pub(crate) mod barriers;

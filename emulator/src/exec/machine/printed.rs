@@ -1,18 +1,18 @@
-//! Text that a launch prints, until its end.
+//! Text that a launch prints, stored until its end.
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 /// Output of a launch's `printf`.
 pub(crate) struct Printed {
-    /// Bytes that are kept at most, [`EACH`] for each piece counted in.
+    /// Maximum number of bytes, including [`EACH`] per piece.
     pub limit: usize,
     pub text: Mutex<Text>,
 }
 
 #[derive(Default)]
 pub(crate) struct Text {
-    /// Each block's, in the order of printing.
+    /// Pieces of text with their block, in the order of printing.
     pub pieces: VecDeque<(u64, String)>,
     pub bytes: usize,
     pub lost: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Text {
 /// Bytes that a piece takes besides its text.
 pub(crate) const EACH: usize = 64;
 
-/// A piece is not made longer than this; the oldest piece is what is lost at a time.
+/// Maximum length of a piece; the oldest piece is dropped as a whole.
 pub(crate) const PIECE: usize = 1024;
 
 impl Printed {
@@ -32,7 +32,7 @@ impl Printed {
         }
     }
 
-    /// Adds what a thread of a block prints at once.
+    /// Adds the output of one call of a block's thread.
     pub fn add(&self, block: u64, more: &str) {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         if more.len() + EACH > self.limit {
@@ -57,14 +57,14 @@ impl Printed {
         }
     }
 
-    /// Writes it to standard output, block by block.
+    /// Writes the text to standard output, block by block.
     pub fn show(&self, kernel: &str) {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pieces = Vec::from(std::mem::take(&mut text.pieces));
         pieces.sort_by_key(|(block, _)| *block);
         let mut out = std::io::stdout().lock();
         for (_, piece) in pieces {
-            // `print!` would panic where nobody reads standard output.
+            // `print!` would panic if standard output is closed.
             let _ = out.write_all(piece.as_bytes());
         }
         if text.lost > 0 {

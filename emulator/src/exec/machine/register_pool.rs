@@ -2,29 +2,29 @@
 use crate::ir::Kernel;
 use crate::report::AsyncFault;
 
-/// Registers of a multiprocessor.
+/// Number of registers per SM.
 pub(crate) const ALL: u32 = 1 << 16;
 
-/// The fewest registers that `setmaxnreg` gives a thread.
+/// The fewest registers per thread for `setmaxnreg`.
 pub(crate) const LEAST: u64 = 24;
 
-/// Requests that a warp may be ahead of another of its warpgroup. The language wants them to meet
-/// between two.
+/// Maximum number of requests that a warp may be ahead of another warp of its warpgroup. PTX
+/// requires them to synchronise between two requests.
 pub(crate) const AHEAD: usize = 1024;
 
 /// Register counts of warps.
 #[derive(Default)]
 pub(crate) struct Registers {
-    /// Registers a thread at the start.
+    /// Registers per thread at the start.
     pub first: u32,
-    /// Registers a thread of each warp.
+    /// Registers per thread of each warp.
     pub current: Vec<u32>,
-    /// Registers of a warp's thread that nobody has.
+    /// Free registers, per thread of a warp.
     pub free: u32,
     /// Register counts that each warp has requested, in order, without those that all warps of its
     /// warpgroup requested.
     pub history: Vec<Vec<u32>>,
-    /// True if each warp has asked for any.
+    /// Per warp: true after its first request.
     pub asked: Vec<bool>,
 }
 
@@ -32,7 +32,7 @@ impl Registers {
     pub fn new(kernel: &Kernel, threads: u32) -> Registers {
         let warps = threads.div_ceil(32);
         let share = |blocks: u64| u64::from(ALL) / (u64::from(warps.max(1)) * 32 * blocks);
-        // The language ignores `.minnctapersm` where so many blocks do not fit a multiprocessor.
+        // `.minnctapersm` is ignored if that many blocks do not fit on an SM.
         let blocks = u64::from(kernel.min_blocks.unwrap_or(1).max(1));
         let share = match share(blocks) {
             few if few < LEAST => share(1),
@@ -58,8 +58,8 @@ impl Registers {
         self.asked.fill(false);
     }
 
-    /// Notes what a warp was given, and forgets what all of its warpgroup have. Whether it is not
-    /// too far ahead.
+    /// Records a warp's request, and drops requests that all warps of its warpgroup have made.
+    /// Returns false if the warp is too far ahead.
     pub fn note(&mut self, warp: usize, count: u32) -> bool {
         self.current[warp] = count;
         self.asked[warp] = true;
@@ -77,7 +77,7 @@ impl Registers {
         common > 0
     }
 
-    /// The first warp whose requests differ in number from another's of its warpgroup.
+    /// The first warp whose number of requests differs from another's of its warpgroup.
     pub fn incomplete(&self) -> Option<(usize, AsyncFault)> {
         let ask = |warp: usize, n: usize| self.history[warp].get(n).copied();
         for warp in 0..self.history.len() {

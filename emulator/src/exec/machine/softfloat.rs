@@ -1,15 +1,15 @@
-//! Rounding that the host's arithmetic does not offer: other modes than nearest-even, and the
+//! Rounding that the host's arithmetic does not provide: modes other than nearest-even, and the
 //! 16-bit formats.
 //!
-//! Sums and products are formed in f64 *rounded to odd*: if the exact result lies between two f64,
-//! the one with the odd last bit is taken. Rounding that once more to a format with at least two
-//! bits less gives what rounding the exact result would.
+//! Sums and products are computed in f64 *rounded to odd*: if the exact result lies between two
+//! f64, the one with the odd last bit is taken. Rounding that again to a format with at least two
+//! bits less gives the same as rounding the exact result.
 use crate::ir::Rounding;
 
 /// A binary floating-point format narrower than f64.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
-    /// Bits of the significand after the point.
+    /// Bits of the significand after the binary point.
     pub fraction: u32,
     /// Bits of the exponent.
     pub exponent: u32,
@@ -36,7 +36,7 @@ pub(crate) const TF32: Format = Format {
     exponent: 8,
 };
 
-/// Rounds to a format once. NaN gives all ones without the sign, the canonical NaN.
+/// Rounds to a format once. NaN gives the canonical NaN: all ones without the sign.
 pub(crate) fn round(x: f64, format: Format, rounding: Rounding) -> u32 {
     let bits = x.to_bits();
     let negative = bits >> 63 != 0;
@@ -95,7 +95,7 @@ pub(crate) fn round(x: f64, format: Format, rounding: Rounding) -> u32 {
     sign | magnitude as u32
 }
 
-/// Moves a rounded result towards odd, `error` being exact minus rounded.
+/// Adjusts a rounded result to odd; `error` is exact minus rounded.
 fn to_odd(x: f64, error: f64) -> f64 {
     let bits = x.to_bits();
     if error == 0.0 || error.is_nan() || !x.is_finite() || bits & 1 != 0 {
@@ -104,7 +104,7 @@ fn to_odd(x: f64, error: f64) -> f64 {
     if x == 0.0 {
         return error.signum() * f64::from_bits(1);
     }
-    // An even neighbour was taken: the odd one towards the exact result lies one step away.
+    // The result is even: the odd neighbour towards the exact result is one step away.
     if (error > 0.0) == (x > 0.0) {
         f64::from_bits(bits + 1)
     } else {
@@ -112,7 +112,7 @@ fn to_odd(x: f64, error: f64) -> f64 {
     }
 }
 
-/// Exact minus rounded of a sum (Knuth's TwoSum).
+/// Exact minus rounded result of a sum (Knuth's TwoSum).
 fn sum_error(a: f64, b: f64, sum: f64) -> f64 {
     let from_b = sum - a;
     let from_a = sum - from_b;
@@ -139,7 +139,7 @@ pub(crate) fn sqrt_odd(a: f64) -> f64 {
     to_odd(root, (-root).mul_add(root, a))
 }
 
-/// The sign of the zero that a sum has: -0 when rounding down a cancellation.
+/// The sign of a zero sum: -0 for a cancellation when rounding down.
 pub(crate) fn signed_zero(sum: f64, a: f64, b: f64, rounding: Rounding) -> f64 {
     if sum == 0.0 && rounding == Rounding::Rm && a.is_sign_negative() != b.is_sign_negative() {
         -0.0
@@ -229,7 +229,7 @@ pub(crate) fn sqrt64(a: f64, rounding: Rounding) -> f64 {
     direct(root, (-root).mul_add(root, a), rounding)
 }
 
-/// f32 to binary16, nearest-even; NaN gives 0x7fff. Without branches, for vectors.
+/// f32 to binary16, nearest-even; NaN gives 0x7fff. Branch-free, for vectorisation.
 #[inline(always)]
 pub(crate) fn f32_to_f16(bits: u32) -> u32 {
     let sign = bits & 0x8000_0000;
@@ -296,8 +296,8 @@ pub(crate) fn f32_to_tf32_even(bits: u32) -> u32 {
     tf32_of(bits, 0xfff + (bits >> 13 & 1))
 }
 
-/// The bits with something added and the low 13 cut off: a carry goes into the exponent, past the
-/// largest to infinity.
+/// The bits plus `add`, with the low 13 cleared: a carry goes into the exponent, and beyond the
+/// largest number to infinity.
 #[inline(always)]
 fn tf32_of(bits: u32, add: u32) -> u32 {
     if bits & 0x7fff_ffff > 0x7f80_0000 {
@@ -329,7 +329,7 @@ pub(crate) fn bf16_to_f32(b: u32) -> u32 {
     }
 }
 
-/// A subnormal f32 becomes zero of its sign.
+/// Flushes a subnormal f32 to zero of the same sign.
 #[inline(always)]
 pub(crate) fn flush(bits: u32) -> u32 {
     if bits & 0x7f80_0000 == 0 {
@@ -343,7 +343,7 @@ pub(crate) fn flush(bits: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Bit patterns with every exponent and with the significands where rounding turns.
+    /// Bit patterns with every exponent, and with significands near rounding boundaries.
     fn patterns() -> impl Iterator<Item = u32> {
         let low = [
             0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001,

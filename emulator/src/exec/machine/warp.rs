@@ -1,17 +1,17 @@
-//! A warp: its registers, and which of its lanes are where.
+//! A warp: its registers, and the positions of its lanes.
 //!
-//! Lanes that go different ways at a branch become *splits*, each with its own program counter and
-//! lane mask. A split whose lanes have divided waits at the point of reconvergence until its
-//! children have reached it. Splits make progress one after the other, also when one of them waits
-//! for the others, so threads of a warp may wait for one another as on sm_70 and later.
+//! Lanes that diverge at a branch become *splits*, each with its own program counter and lane mask.
+//! A split that has diverged waits at the point of reconvergence until its children have reached
+//! it. Splits run in turn, even if one of them waits for the others, so threads of a warp may wait
+//! for each other as on sm_70 and later.
 use crate::ir::{NO_PC, Pc, Pred, PredSrc, Reg};
 
-/// One 32-bit register of every lane.
+/// One 32-bit register of all 32 lanes.
 #[derive(Clone, Copy)]
 #[repr(C, align(128))]
 pub(crate) struct WarpRegister(pub [u32; 32]);
 
-/// No split: the parent of a root.
+/// No split: the parent of a root split.
 pub(crate) const NO_SPLIT: u32 = u32::MAX;
 
 /// State of a split.
@@ -19,19 +19,21 @@ pub(crate) const NO_SPLIT: u32 = u32::MAX;
 pub(crate) enum State {
     /// The slot is free.
     Free,
-    /// It can run.
+    /// The split can run.
     Ready,
-    /// Waits for its children to reach its program counter.
+    /// The split waits for its children to reach its program counter.
     Parent,
-    /// Waits at a block barrier.
+    /// The split waits at a block barrier.
     Barrier,
-    /// Waits at a matrix product for the other warps of its warpgroup.
+    /// The split waits at a matrix product for the other warps of its warpgroup.
     Warpgroup,
-    /// Runs its instruction again when a barrier in shared memory, or the like, has changed.
+    /// The split executes its instruction again after a change of a barrier in shared memory, or a
+    /// similar event.
     Event,
-    /// Waits at `bar.warp.sync` for the lanes of the mask.
+    /// The split waits at `bar.warp.sync` for the lanes of the mask.
     WarpSync(u32),
-    /// Waits at a warp-level operation for the lanes of the mask to come to the same operation.
+    /// The split waits at a warp-level operation for the lanes of the mask to reach the same
+    /// operation.
     Collective(u32),
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct Split {
     pub parent: u32,
     pub children: u32,
     pub state: State,
-    /// It has waited for an event as long as it will.
+    /// True if its wait for an event has timed out.
     pub expired: bool,
 }
 
@@ -58,37 +60,37 @@ pub(crate) struct Warp {
     pub carry: u32,
     /// Index among the warps of all blocks of the cluster.
     pub index: u32,
-    /// Index in the block.
+    /// Index of the warp in the block.
     pub own: u32,
-    /// Lanes that have a thread.
+    /// Lanes with a thread.
     pub existing: u32,
     /// Lanes that have not exited.
     pub alive: u32,
-    /// Lanes that went on from a point of reconvergence for others that wait for them, and have not
-    /// met these since.
+    /// Lanes that continued from a point of reconvergence for other lanes that wait for them, and
+    /// have not synchronised with those since.
     parted: u32,
-    /// Those of them that have exited: they are waited for in vain.
+    /// Exited lanes among those: others wait for them in vain.
     missed: u32,
     pub splits: Vec<Split>,
     pub current: usize,
-    /// The instruction that is being executed.
+    /// Program counter of the executing instruction.
     pub pc: Pc,
-    /// Instructions issued.
+    /// Number of issued instructions.
     pub executed: u64,
-    /// Counts the warp-level synchronisations.
+    /// Number of warp-level synchronisations.
     pub sync_count: u32,
     pub local: crate::exec::machine::local_memory::LocalMemory,
     pub copies: crate::exec::machine::copies::Copies,
     pub stores: crate::exec::machine::copies::Stores,
     pub products: crate::exec::machine::wgmma_state::Products,
-    /// Condition at an event.
+    /// Condition of a wait for an event.
     pub wants: crate::report::WaitsFor,
 }
 
 impl Warp {
     pub fn new(index: u32, own: u32, rows: usize, preds: usize) -> Warp {
         Warp {
-            // Filled when a block begins.
+            // Filled when a block starts.
             rows: Vec::with_capacity(rows),
             row_count: rows,
             preds: vec![0; preds.max(1)],
@@ -112,13 +114,13 @@ impl Warp {
         }
     }
 
-    /// Makes all registers zero.
+    /// Zeroes all registers.
     pub fn clear_rows(&mut self) {
         self.rows.clear();
         self.rows.resize(self.row_count, WarpRegister([0; 32]));
     }
 
-    /// Puts all lanes at the first instruction.
+    /// Starts all lanes at the first instruction.
     pub fn start(&mut self, existing: u32) {
         self.existing = existing;
         self.alive = existing;
@@ -153,7 +155,7 @@ impl Warp {
     #[inline(always)]
     pub fn u64s(&self, r: Reg) -> &[u64; 32] {
         let pair: &[WarpRegister] = &self.rows[r.0 as usize..r.0 as usize + 2];
-        // SAFETY: two rows are 256 bytes, aligned to 128, and any bits are a u64.
+        // SAFETY: two rows are 256 bytes, aligned to 128, and any bits are a valid u64.
         unsafe { &*pair.as_ptr().cast::<[u64; 32]>() }
     }
 
@@ -169,7 +171,7 @@ impl Warp {
         unsafe { &mut *pair.as_mut_ptr().cast::<[u64; 32]>() }
     }
 
-    /// Writes the lanes of a mask.
+    /// Writes a 32-bit register in the lanes of a mask.
     #[inline(always)]
     pub fn set32(&mut self, m: u32, d: Reg, v: &[u32; 32]) {
         let row = self.u32s_mut(d);
@@ -180,7 +182,7 @@ impl Warp {
         }
     }
 
-    /// Writes the lanes of a mask.
+    /// Writes a 64-bit register in the lanes of a mask.
     #[inline(always)]
     pub fn set64(&mut self, m: u32, d: Reg, v: &[u64; 32]) {
         let row = self.u64s_mut(d);
@@ -197,7 +199,7 @@ impl Warp {
         if p.negated { !v } else { v }
     }
 
-    /// Writes the lanes of a mask, unless there is no such predicate.
+    /// Writes a predicate in the lanes of a mask, unless there is no such predicate.
     #[inline(always)]
     pub fn set_pred(&mut self, m: u32, p: Pred, v: u32) {
         if !p.is_none() {
@@ -212,14 +214,14 @@ impl Warp {
         self.u32s(r)[(m.trailing_zeros() & 31) as usize]
     }
 
-    /// The split that runs.
+    /// The current split.
     #[inline(always)]
     pub fn split(&mut self) -> &mut Split {
         let current = self.current;
         &mut self.splits[current]
     }
 
-    /// Divides the current split. `ways` are the targets with their lanes, at least two.
+    /// Splits the current split. `ways` are the targets with their lanes, at least two.
     pub fn diverge(&mut self, ways: &[(Pc, u32)], reconverge: Pc) {
         let current = self.current;
         let here = self.splits[current];
@@ -269,7 +271,7 @@ impl Warp {
         }
     }
 
-    /// The split is done: it has reached its parent's place, or has no lanes left.
+    /// Ends a split: it has reached its parent's program counter, or has no lanes left.
     pub fn finish(&mut self, split: usize) {
         let mut at = split;
         loop {
@@ -292,9 +294,9 @@ impl Warp {
         }
     }
 
-    /// Lets lanes go on that wait at a point of reconvergence for others which never come there, as
-    /// these wait for them. True if there were any. The two groups meet again at the next such
-    /// point around this one.
+    /// Releases lanes that wait at a point of reconvergence for other lanes, which themselves wait
+    /// for them. Returns whether there were any. The two groups reconverge at the next enclosing
+    /// point of reconvergence.
     pub fn part(&mut self) -> bool {
         let mut parted = false;
         for at in 0..self.splits.len() {
@@ -307,7 +309,7 @@ impl Warp {
                 .filter(|s| s.state != State::Free)
                 .fold(0, |m, s| m | s.mask);
             let arrived = waiting.mask & !apart;
-            // Where its own parent waits at the same place, these lanes are that one's now.
+            // If its own parent waits at the same place, these lanes join that parent.
             if arrived == 0 {
                 continue;
             }
@@ -331,7 +333,7 @@ impl Warp {
         parted
     }
 
-    /// Lanes of the current split end.
+    /// Ends lanes of the current split.
     pub fn exit(&mut self, lanes: u32) {
         self.alive &= !lanes;
         self.missed |= lanes & self.parted;
@@ -347,7 +349,7 @@ impl Warp {
         self.release();
     }
 
-    /// Chooses a split that can run, the current one if possible. Whether there is one.
+    /// Chooses a split that can run, the current one if possible. Returns whether there is one.
     pub fn choose(&mut self) -> bool {
         if self
             .splits
@@ -359,7 +361,7 @@ impl Warp {
         self.rotate()
     }
 
-    /// Chooses the next split that can run. Whether there is one.
+    /// Chooses the next split that can run. Returns whether there is one.
     pub fn rotate(&mut self) -> bool {
         let count = self.splits.len();
         for step in 1..=count {
@@ -372,7 +374,7 @@ impl Warp {
         false
     }
 
-    /// Lets splits go on whose partners at a warp-level synchronisation have all come, or exited.
+    /// Releases splits whose partners at a warp-level synchronisation have all arrived or exited.
     pub fn release(&mut self) {
         for at in 0..self.splits.len() {
             match self.splits[at].state {
@@ -392,7 +394,7 @@ impl Warp {
                         }
                     }
                 }
-                // It runs its instruction again, which finds its partners waiting.
+                // The split executes its instruction again and finds its partners waiting.
                 State::Collective(mask) if mask & self.expected() & !self.gathered(mask) == 0 => {
                     self.splits[at].state = State::Ready;
                 }
@@ -401,13 +403,13 @@ impl Warp {
         }
     }
 
-    /// Lanes that a collective operation waits for if its mask names them: not those that have
-    /// exited, unless others had to be let go so that they could come.
+    /// Lanes for which a collective operation waits if they are in its mask: all except exited
+    /// ones, unless other lanes had to be released so that they could arrive.
     pub fn expected(&self) -> u32 {
         self.alive | self.missed
     }
 
-    /// Notes that the lanes of a collective operation have met.
+    /// Records that the lanes of a collective operation have synchronised.
     #[inline(always)]
     pub fn met(&mut self) {
         self.parted = 0;
@@ -420,7 +422,7 @@ impl Warp {
     }
 }
 
-/// Writes the lanes of a mask. A function of its own, because every handler ends with it.
+/// Writes the lanes of a mask. A separate function, because every handler ends with it.
 #[inline(never)]
 fn merge<T: Copy>(row: &mut [T; 32], m: u32, v: &[T; 32]) {
     for i in 0..32 {

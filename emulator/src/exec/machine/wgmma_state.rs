@@ -1,15 +1,15 @@
-//! State of the products of a warpgroup: operands as numbers, registers in use.
+//! State of a warpgroup's products: operands as numbers, registers in use.
 use crate::ir::Wgmma;
 
-/// The factors of a product as numbers, laid out as the sums want them.
+/// The factors of a product as numbers, in the layout that the accumulation reads.
 #[derive(Default)]
 pub(crate) struct Factors {
     pub depth: usize,
-    /// Of warp `w`, half `i` of its rows, place `k`: for each lane its row's. Index
-    /// `(2 * w + i) * depth + k`.
+    /// For warp `w`, half `i` of its rows, position `k`: the element of each lane's row. Index `(2
+    /// * w + i) * depth + k`.
     pub left: Vec<[f32; 32]>,
-    /// Of columns `8 * j + 2 * t + e` at place `k`: for lanes `t` and `4 + t`. Index
-    /// `(2 * j + e) * depth + k`.
+    /// For columns `8 * j + 2 * t + e` at position `k`: the elements of lanes `t` and `4 + t`.
+    /// Index `(2 * j + e) * depth + k`.
     pub right: Vec<[f32; 8]>,
 }
 
@@ -35,7 +35,7 @@ impl Factors {
     }
 }
 
-/// Role of a row in a product that is under way.
+/// Role of a register row in a product in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Use {
     #[default]
@@ -44,18 +44,18 @@ pub(crate) enum Use {
     Factor,
 }
 
-/// State of a row that products use.
+/// State of a register row that products use.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RowState {
-    /// By the latest product that is under way.
+    /// Its role in the latest product in flight.
     pub used: Use,
-    /// Instruction of the product.
+    /// Instruction of that product.
     pub by: u32,
-    /// The instruction, plus one, that touched the row since the last `wgmma.fence`.
+    /// Index plus one of the instruction that accessed the row since the last `wgmma.fence`.
     pub touched: u32,
 }
 
-/// A product that is under way.
+/// A product in flight.
 pub(crate) struct Product {
     pub group: u32,
     pub time: u32,
@@ -69,11 +69,11 @@ pub(crate) struct Product {
 pub(crate) struct Products {
     pub list: Vec<Product>,
     pub committed: u32,
-    /// The time of the latest.
+    /// The time of the latest product.
     pub latest: u32,
-    /// True if there has been a `wgmma.fence`.
+    /// True after the first `wgmma.fence`.
     pub fenced: bool,
-    /// By row; empty where the kernel has no products.
+    /// State by row; empty if the kernel has no products.
     pub rows: Vec<RowState>,
 }
 

@@ -1,4 +1,4 @@
-//! Addresses of a load, store or atomic, and which memory they belong to.
+//! Addresses of a load, store or atomic, and their state spaces.
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::ir::{
@@ -27,8 +27,8 @@ pub(crate) fn compute(w: &Warp, addr: Address) -> [u64; 32] {
     out
 }
 
-/// The space that a generic address points into; `Shared` also for shared memory of another block
-/// of the cluster.
+/// The state space of a generic address; `Shared` also for shared memory of another block of the
+/// cluster.
 pub(crate) fn space_of(address: u64) -> Space {
     let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     match address {
@@ -49,7 +49,7 @@ pub(crate) fn window(space: Space) -> u64 {
     }
 }
 
-/// The lanes of `m` whose generic addresses lie in each space, addresses made relative to its
+/// The lanes of `m` whose generic addresses lie in each space, with addresses relative to its
 /// window.
 pub(crate) fn sort(m: u32, address: &[u64; 32]) -> [(Space, u32, [u64; 32]); 4] {
     [Space::Global, Space::Shared, Space::Local, Space::Param].map(|space| {

@@ -4,13 +4,13 @@ use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::report::AccessKind;
 
-/// Compares the lanes' addresses with the site's pattern and works the pattern out anew if they
-/// differ.
+/// Compares the lanes' addresses with the site's pattern and recomputes the pattern if they differ.
 #[inline(always)]
 pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) {
     let first = address[(m.trailing_zeros() & 31) as usize];
     let mut relative = [0u32; 32];
-    // Lanes that ask for parts of a word share it or not by where the first lies in its word.
+    // Lanes that access parts of a word share it or not depending on the first lane's position in
+    // its word.
     let part = first as u32 & 3;
     let mut differ = (site.mask ^ m) | (site.part ^ part);
     for (i, &lane) in address.iter().enumerate() {
@@ -24,7 +24,7 @@ pub(crate) fn pattern(site: &mut Site, m: u32, address: &[u64; 32], bytes: u32) 
     }
 }
 
-/// Works out wavefronts and which lanes repeat an address.
+/// Computes the wavefronts and the lanes with repeated addresses.
 #[inline(never)]
 fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], bytes: u32) {
     site.mask = m;
@@ -46,7 +46,7 @@ fn analyse(site: &mut Site, m: u32, address: &[u64; 32], relative: [u32; 32], by
 fn unique_lanes(m: u32, values: &[u32; 32]) -> u32 {
     const SLOTS: usize = 64;
     let mut unique = 0;
-    // A hash table; 0 is an empty slot, else a lane and one.
+    // A hash table of lanes plus one; 0 is an empty slot.
     let mut table = [0u8; SLOTS];
     for lane in lanes(m) {
         let mut slot = (values[lane].wrapping_mul(0x9e37_79b1) >> 26) as usize;
@@ -65,10 +65,10 @@ fn unique_lanes(m: u32, values: &[u32; 32]) -> u32 {
     unique
 }
 
-/// Passes that the lanes of a phase take: the most different words that one bank must give.
+/// Wavefronts of the lanes in one phase: the largest number of different words in one bank.
 fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
-    // Mostly no banks are asked for two words. An access is aligned to its size, so that it has a
-    // group of banks to itself or shares all of it.
+    // Usually no bank has two words. An access is aligned to its size, so two accesses use the same
+    // group of banks or disjoint ones.
     let width = u64::from(bytes.max(4));
     let groups = 128 / width;
     let mut asked = [u64::MAX; 32];
@@ -94,7 +94,7 @@ fn phase_wavefronts(mask: u32, address: &[u64; 32], bytes: u32) -> u32 {
     banks.into_iter().max().unwrap_or(0)
 }
 
-/// Counts a request, by the pattern of its addresses; gives the lanes whose address no lower lane
+/// Counts a request by the pattern of its addresses; returns the lanes whose address no lower lane
 /// has.
 #[inline(always)]
 pub(crate) fn count(

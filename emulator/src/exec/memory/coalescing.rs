@@ -1,5 +1,5 @@
-//! Traffic of device memory: the sectors of 32 bytes that a request touches, and how many of them
-//! the launch had not read or written before.
+//! Traffic of device memory: the sectors of 32 bytes that a request touches, and those that the
+//! launch touches for the first time.
 use crate::counters::GlobalTraffic;
 use crate::exec::machine::context::Context;
 use crate::exec::machine::lanes::lanes;
@@ -7,7 +7,7 @@ use crate::memory::Allocation;
 use crate::report::AccessKind;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Counts the sectors of a request, and those that the launch had not touched before.
+/// Counts the sectors of a request, and those that the launch touches for the first time.
 #[inline(always)]
 pub(crate) fn count(
     cx: &mut Context,
@@ -60,7 +60,7 @@ pub(crate) fn count(
     cx.count_global(kind, request);
 }
 
-/// Counts bytes that a bulk copy moves, but not the copy.
+/// Counts the bytes of a bulk copy, but not the copy itself.
 pub(crate) fn count_run(
     cx: &mut Context,
     allocation: &Allocation,
@@ -87,7 +87,7 @@ pub(crate) fn count_run(
     );
 }
 
-/// Touches neighbouring sectors; how many the launch had not touched before.
+/// Touches contiguous sectors; returns the number that the launch touches for the first time.
 #[inline(always)]
 fn touch_run(allocation: &Allocation, first: u64, count: u64, epoch: u16, write: bool) -> u64 {
     let mut old = true;
@@ -95,7 +95,7 @@ fn touch_run(allocation: &Allocation, first: u64, count: u64, epoch: u16, write:
         let cell = allocation
             .sector(sector * 32)
             .wrapping_add(usize::from(write));
-        // SAFETY: the sector lies inside the allocation; its cells are only used atomically.
+        // SAFETY: the sector lies inside the allocation; its cells are only accessed atomically.
         old &= unsafe { AtomicU16::from_ptr(cell) }.load(Ordering::Relaxed) == epoch;
     }
     if old {

@@ -1,4 +1,4 @@
-//! The arithmetic of a warpgroup's matrix products, and how their operands lie in shared memory.
+//! Arithmetic of a warpgroup's matrix products, and the layout of their operands in shared memory.
 //!
 //! Sums round as those of `mma.sync` do, see [`crate::exec::instructions::matrix`]: products are
 //! added in the order of the summed dimension, each with one rounding to nearest.
@@ -19,16 +19,16 @@ use crate::tensor_map::Swizzle;
 /// Rows of the left matrix.
 const ROWS: usize = 64;
 
-/// A matrix in shared memory, as its descriptor says.
+/// A matrix in shared memory, as given by its descriptor.
 ///
-/// Memory is seen in pieces of 16 bytes. Rows (of the left matrix; columns of the right one) come
-/// in eights. Where the summed dimension is that of neighbours (`!transposed`), a row has two
-/// pieces; else a piece has neighbouring rows, and there is one for each place along the summed
-/// dimension.
+/// Memory is divided into chunks of 16 bytes. Rows (of the left matrix; columns of the right one)
+/// come in groups of eight. If the summed dimension is contiguous (`!transposed`), a row has two
+/// chunks. Otherwise a chunk has adjacent rows, and there is one chunk per position along the
+/// summed dimension.
 #[derive(Clone, Copy)]
 struct Matrix {
     start: u32,
-    /// The descriptor's two distances, in bytes.
+    /// The descriptor's leading and stride byte offsets.
     leading: u32,
     stride: u32,
     swizzle: Swizzle,
@@ -56,8 +56,8 @@ impl Matrix {
         })
     }
 
-    /// The address of a piece: of row `row` the `k`-th, or, transposed, of the `row`-th eighth of
-    /// rows that at `k`.
+    /// The address of a chunk: the `k`-th of row `row` or, transposed, that of the `row`-th group
+    /// of eight rows at position `k`.
     fn piece(&self, row: u32, k: u32) -> u32 {
         let span = self.swizzle.span();
         let offset = match (self.transposed, self.swizzle) {
@@ -74,7 +74,7 @@ impl Matrix {
     }
 }
 
-/// The elements of a piece.
+/// Converts the elements of a chunk.
 #[inline(always)]
 fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 16]) -> usize {
     let sign = if negate { 1 << 31 } else { 0 };
@@ -111,7 +111,7 @@ fn elements(ty: MatrixTy, piece: &[u8; 16], negate: bool, out: &mut [f32; 16]) -
     8
 }
 
-/// A factor of eight bits.
+/// Converts an 8-bit element.
 #[inline(always)]
 fn byte_value(ty: MatrixTy, byte: u8) -> f32 {
     match ty {
@@ -122,8 +122,8 @@ fn byte_value(ty: MatrixTy, byte: u8) -> f32 {
     }
 }
 
-/// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, place and
-/// value.
+/// Reads a matrix of `rows` rows (or columns) of one product and calls `each` with row, position
+/// and value.
 #[inline(always)]
 fn read(
     cx: &mut Context,
@@ -219,8 +219,8 @@ pub(crate) fn load_left(
     })
 }
 
-/// Takes a warp's part of the left matrix from its registers: they hold words `t` and `t + 4` of
-/// rows `g` and `g + 8`, as those of `mma.sync` do.
+/// Reads a warp's part of the left matrix from its registers: they hold words `t` and `t + 4` of
+/// rows `g` and `g + 8`, as in `mma.sync`.
 pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgmma, regs: &[Reg]) {
     let sign = if wgmma.negate_a { 1u32 << 31 } else { 0 };
     for (i, &reg) in regs.iter().enumerate() {
@@ -250,7 +250,7 @@ pub(crate) fn take_left(w: &Warp, warp: usize, factors: &mut Factors, wgmma: Wgm
     }
 }
 
-/// Eight lanes: a vector of the processor.
+/// Eight lanes, a vector of the host's processor.
 #[derive(Clone, Copy)]
 struct Eight([f32; 8]);
 
@@ -281,14 +281,13 @@ impl Eight {
     }
 }
 
-/// Adds a warp's part of the product to its sums, or overwrites them.
+/// Adds a warp's part of the product to its accumulators, or overwrites them.
 #[inline(always)]
 pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool) {
     let depth = factors.depth;
     for half in 0..2 {
         let left = &factors.left[(2 * warp + half) * depth..][..depth];
-        // Two registers at a time, of neighbouring columns, share what is loaded of the left
-        // matrix.
+        // Two registers of adjacent columns at a time share the loads of the left matrix.
         for (j, four) in sums.chunks_exact(4).enumerate() {
             let regs = [four[2 * half], four[2 * half + 1]];
             let right = &factors.right[2 * j * depth..][..2 * depth];
@@ -301,7 +300,7 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
     }
 }
 
-/// Likewise with sums of 16 bits: formed in f32, rounded once.
+/// The same with 16-bit accumulators: computed in f32, rounded once.
 #[inline(always)]
 pub(crate) fn multiply_half(
     w: &mut Warp,
@@ -328,7 +327,7 @@ pub(crate) fn multiply_half(
     }
 }
 
-/// Likewise with integers, which are exact.
+/// The same with integers, which are exact.
 #[inline(always)]
 pub(crate) fn multiply_integers(
     w: &mut Warp,
@@ -342,7 +341,7 @@ pub(crate) fn multiply_integers(
         let (j, half, e) = (i / 4, i / 2 % 2, i % 2);
         let left = &factors.left[(2 * warp + half) * depth..][..depth];
         let right = &factors.right[(2 * j + e) * depth..][..depth];
-        // Thirty-two products of 16 bits do not overflow.
+        // Thirty-two products of 16 bits cannot overflow.
         let mut products = [0i32; 32];
         for (left, right) in left.iter().zip(right) {
             for (lane, product) in products.iter_mut().enumerate() {
@@ -360,8 +359,8 @@ pub(crate) fn multiply_integers(
     }
 }
 
-/// Sums of two registers. The eight vectors are variables of their own so that they stay in the
-/// processor's registers.
+/// Accumulators of two registers. The eight vectors are separate variables so that they stay in
+/// registers of the host's processor.
 #[inline(always)]
 fn pair(
     [first, second]: [[u32; 32]; 2],
