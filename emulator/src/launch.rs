@@ -1,4 +1,4 @@
-//! A launch: checks its parameters and runs its blocks over the machine's cores.
+//! A launch: checks its parameters and runs its blocks on the host's cores.
 pub use crate::launch_config::LaunchConfig;
 
 use crate::counters::Counters;
@@ -9,7 +9,7 @@ use crate::module::LoadedKernel;
 use crate::panics;
 use crate::report::{Fault, FaultKind};
 
-/// Reason why the cluster is impossible, if it is.
+/// Reason why the cluster size is invalid, if it is.
 fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig) -> Option<String> {
     let cluster = config.cluster_of(kernel);
     let [x, y, z] = cluster;
@@ -50,7 +50,7 @@ fn refuse_cluster(device: &DeviceConfig, kernel: &Kernel, config: &LaunchConfig)
     None
 }
 
-/// Reason why the parameters are impossible, if they are.
+/// Reason why the parameters are invalid, if they are.
 fn refuse(
     device: &DeviceConfig,
     kernel: &Kernel,
@@ -107,7 +107,7 @@ pub(crate) fn run(
     guarded(device, kernel, config, params, false, watch)
 }
 
-/// Runs a kernel whose parameters may be impossible on an emulator that may fail.
+/// Runs a kernel after checking its parameters; a panic of the emulator becomes a fault.
 fn guarded(
     device: &DeviceConfig,
     kernel: &LoadedKernel,
@@ -128,7 +128,7 @@ fn guarded(
     })
 }
 
-/// Runs a kernel with a thread for every block or cluster, so that blocks may wait for each other.
+/// Runs a kernel with one thread per block or cluster, so that blocks may wait for each other.
 pub(crate) fn run_cooperative(
     device: &DeviceConfig,
     kernel: &LoadedKernel,

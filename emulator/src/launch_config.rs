@@ -4,14 +4,14 @@ use crate::ir::Kernel;
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchConfig {
-    /// Blocks along x, y, z.
+    /// Grid: blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
+    /// Block: threads along x, y, z.
     pub block: [u32; 3],
-    /// Dynamic shared memory of a block, in bytes.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: u32,
-    /// Blocks of a cluster along x, y, z; `None` for what the kernel says, which is mostly a
-    /// cluster of one block.
+    /// Cluster: blocks along x, y, z; `None` for the kernel's own size, which is one block by
+    /// default.
     pub cluster: Option<[u32; 3]>,
 }
 
@@ -26,25 +26,25 @@ impl LaunchConfig {
         }
     }
 
-    /// Blocks of a cluster of a kernel along x, y, z.
+    /// Cluster size of a kernel: blocks along x, y, z.
     pub(crate) fn cluster_of(&self, kernel: &Kernel) -> [u32; 3] {
         self.cluster.or(kernel.required_cluster).unwrap_or([1; 3])
     }
 
-    /// Clusters of the grid.
+    /// Number of clusters in the grid.
     pub(crate) fn clusters(&self, kernel: &Kernel) -> u64 {
         let blocks: u32 = self.cluster_of(kernel).iter().product();
         self.blocks() / u64::from(blocks.max(1))
     }
 
-    /// Threads of a block.
+    /// Number of threads per block.
     pub fn threads(&self) -> u64 {
         self.block
             .iter()
             .fold(1u64, |product, &n| product.saturating_mul(u64::from(n)))
     }
 
-    /// Blocks of the grid.
+    /// Number of blocks in the grid.
     pub fn blocks(&self) -> u64 {
         self.grid
             .iter()

@@ -1,9 +1,9 @@
-//! Holds the direction of imports: the `use` lines of every file are read.
+//! Checks the direction of imports by the `use` lines of every file.
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules in the order of data flow. None imports a later one. Modules that are not named here
-/// (`report`, `panics`, `note`, `load_error`) stand outside.
+/// Modules in the order of data flow. None imports a later one. Modules not listed here (`report`,
+/// `panics`, `note`, `load_error`) are exempt.
 const CHAIN: [&str; 19] = [
     "tensor_map",
     "ir",
@@ -65,7 +65,7 @@ fn the_longest_name_counts() {
     assert_eq!(layer("executor"), None);
 }
 
-/// Index in the chain of the module that a path begins with.
+/// Index in the chain of the module at the start of a path.
 fn layer(path: &str) -> Option<usize> {
     let begins = |name: &str| {
         path.strip_prefix(name)

@@ -1,14 +1,14 @@
-//! The error of everything that happens between PTX text and a program that can run.
+//! The error of all steps from PTX text to a program that can run.
 
 use std::fmt;
 
-/// Reason why a PTX module was refused: the line of the text and what is wrong there.
+/// Reason why a PTX module was refused, with the line of the text.
 ///
-/// The emulator never guesses: an instruction, modifier or directive that it does not implement
-/// ends the load with this error, which names it.
+/// The emulator never guesses: an unsupported instruction, modifier or directive ends the load with
+/// this error, which names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
-    /// The line of the PTX text, counted from 1; 0 where no line is to blame.
+    /// The line of the PTX text, counted from 1; 0 if there is no such line.
     pub line: u32,
     /// Description of the fault, in one sentence without a full stop.
     pub message: String,

@@ -1,9 +1,9 @@
-//! Execution of kernels: blocks over the cores, warps in turn, 32 lanes at a time.
+//! Execution of kernels: blocks in parallel on the host's cores, warps in turn, 32 lanes at a time.
 //!
-//! Each thread of the host takes the next block that nobody has begun, or the next cluster of
-//! blocks. Warps of a block or cluster run one after the other, each until it waits, so results
-//! depend on the order of threads only where the program's do (atomics of several blocks on one
-//! address). Of several faults the one of the lowest block or cluster is reported.
+//! Each host thread takes the next block, or the next cluster of blocks, that has not started.
+//! Warps of a block or cluster run one after another, each until it waits. So results depend on the
+//! order of threads only if the program's do (atomics of several blocks on one address). Of several
+//! faults the one of the lowest block or cluster is reported.
 mod block;
 mod execute;
 pub(crate) mod instructions;
@@ -29,13 +29,13 @@ use std::time::Instant;
 /// Result of a worker.
 struct Part {
     counters: Counters,
-    /// The fault of a cluster, if it came to one, and the cluster's number.
+    /// The first fault of a cluster, with the cluster's number.
     fault: Option<(u64, Fault)>,
 }
 
-/// Runs every block of a grid and notes their accesses as `watch` says.
+/// Runs every block of a grid and records accesses as `watch` specifies.
 ///
-/// `together`: blocks may wait for each other, so each has a thread of the host.
+/// `together`: blocks may wait for each other, so each has its own host thread.
 pub(crate) fn run_grid(
     device: &DeviceConfig,
     kernel: &LoadedKernel,
@@ -85,7 +85,8 @@ pub(crate) fn run_grid(
     merge(parts, &grid)
 }
 
-/// Works on so many threads, this one among them; on how many the host gave.
+/// Runs `workers` threads, this one included; returns their results and the number of threads that
+/// the host created.
 fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..workers)
@@ -100,7 +101,7 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
         }
         let mut parts = vec![work(grid)];
         parts.extend(others.into_iter().map(|other| {
-            // `work` contains panics, so that a thread always has a result.
+            // `work` catches panics, so that a thread always has a result.
             let lost = |_| Part::failed(grid, 0, "a thread that ran blocks panicked".to_owned());
             other.join().unwrap_or_else(lost)
         }));
@@ -108,11 +109,11 @@ fn spread(grid: &Grid, workers: usize) -> (Vec<Part>, usize) {
     })
 }
 
-/// Number of threads that run blocks: as many as the device may have, as there are blocks, and as
-/// the memory of a block allows.
+/// Number of threads that run blocks: limited by the device's setting, the number of blocks, and
+/// the memory per block.
 ///
 /// # Errors
-/// Not even one block fits, or not all that run together.
+/// There is not enough memory for one block, or for all blocks that run together.
 fn workers(grid: &Grid) -> Result<usize, String> {
     let clusters = grid.config.clusters(grid.kernel);
     let wanted = if grid.together {
@@ -135,8 +136,8 @@ fn workers(grid: &Grid) -> Result<usize, String> {
     Ok(wanted.min(fitting) as usize)
 }
 
-/// Memory for local memory and registers of blocks where the device has less: those of small test
-/// devices.
+/// Least host memory, in bytes, for local memory and registers of blocks: small test devices have
+/// less device memory.
 const LEAST_MEMORY: u64 = 1 << 30;
 
 fn refused(grid: &Grid, message: String) -> Fault {
@@ -174,12 +175,12 @@ fn work_on<I: Isa>(grid: &Grid) -> Part {
             let result = result.unwrap_or_else(|panic| Err(worker.internal(&panic)));
             if let Err(f) = result {
                 if grid.together {
-                    // Others may wait for this one.
+                    // Other blocks may be waiting for this one.
                     if grid.stop.swap(true, Ordering::Relaxed) && worker.cx.stopped {
                         break;
                     }
                 }
-                // Clusters before this one still run, so that the first fault is found whatever the
+                // Earlier clusters still run, so that the reported fault does not depend on the
                 // order.
                 grid.end_cluster.fetch_min(cluster, Ordering::Relaxed);
                 fault = Some((cluster, f));

@@ -1,13 +1,13 @@
-//! State that a kernel's instructions need in a block.
+//! Parts of a block's state that a kernel's instructions need.
 use crate::ir::{AtomTy, BarrierKind, Inst, Kernel, Op, Reg, Space};
 
-/// Returns whether the kernel has the cluster's barrier, which also a cluster of one block has.
+/// Returns whether the kernel uses the cluster barrier, which a cluster of one block has too.
 pub(crate) fn uses_cluster_barrier(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::ClusterArrive { .. } | Op::ClusterWait { .. });
     kernel.code.iter().any(is)
 }
 
-/// Returns whether the kernel has barriers of some of its warps.
+/// Returns whether the kernel has barriers for some of its warps only.
 pub(crate) fn is_order_partial(kernel: &Kernel) -> bool {
     kernel.code.iter().any(|inst| match inst.op {
         Op::Barrier { kind, count, .. } => count != Reg::NONE || kind == BarrierKind::Arrive,
@@ -15,7 +15,7 @@ pub(crate) fn is_order_partial(kernel: &Kernel) -> bool {
     }) || uses_barriers_in_memory(kernel)
 }
 
-/// Returns whether the kernel has operations of the asynchronous proxy or their barriers.
+/// Returns whether the kernel uses the asynchronous proxy or mbarrier objects.
 pub(crate) fn uses_barriers_in_memory(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::Mbarrier { .. } | Op::ProxyFence { .. });
     kernel.code.iter().any(is) || reads_asynchronously(kernel)
@@ -35,13 +35,13 @@ pub(crate) fn reads_asynchronously(kernel: &Kernel) -> bool {
     kernel.code.iter().any(is)
 }
 
-/// Returns whether the kernel may hand data over in shared memory with fences and flags.
+/// Returns whether the kernel may communicate through shared memory with fences and flags.
 pub(crate) fn has_flags(kernel: &Kernel) -> bool {
     let shared = |space: Space| space.may_be_shared();
     let is_flag = |inst: &Inst| match inst.op {
         Op::Ld { access, .. } | Op::St { access, .. } => access.strong && shared(access.space),
         Op::Atom { space, .. } => shared(space),
-        // What a fence before it has ordered is known behind the wait.
+        // Operations ordered by an earlier fence are visible after the wait.
         Op::ClusterArrive { relaxed, .. } => relaxed,
         _ => false,
     };
@@ -49,7 +49,7 @@ pub(crate) fn has_flags(kernel: &Kernel) -> bool {
     fences && kernel.code.iter().any(is_flag)
 }
 
-/// Bytes of the smallest access that may go to shared memory, at most four.
+/// Size in bytes of the smallest possible access to shared memory, at most four.
 pub(crate) fn smallest_shared_access(kernel: &Kernel) -> u32 {
     let shared = |space: Space| space.may_be_shared();
     let bytes = |op: &Op| match op {
@@ -72,7 +72,7 @@ pub(crate) fn smallest_shared_access(kernel: &Kernel) -> u32 {
         .min(4)
 }
 
-/// Returns whether the kernel moves 16 bytes at a time of shared memory.
+/// Returns whether the kernel has 16-byte accesses to shared memory.
 pub(crate) fn moves_rows(kernel: &Kernel) -> bool {
     let is = |inst: &Inst| matches!(inst.op, Op::LdMatrix { .. } | Op::CpAsync { bytes: 16, .. });
     kernel.code.iter().any(is)

@@ -11,12 +11,12 @@ use crate::ir::*;
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Instructions after which another split or warp has its turn, at the next branch.
+/// Number of instructions after which the turn ends, at the next branch.
 const TURN: u64 = 1 << 16;
 
 /// Runs a warp until it waits, ends, or its turn is over. On a fault, `w.pc` is the instruction.
 ///
-/// One function, because its state (the split, the place, the turn) stays in registers that way.
+/// A single function, so that its state (split, program counter, turn) stays in registers.
 pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<UnlocatedFault>> {
     let kernel = cx.grid.kernel;
     let code = &kernel.code[..];
@@ -25,8 +25,8 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Un
     loop {
         if !w.choose() {
             match not_ready(w) {
-                // Splits that would wait forever may wait for lanes that are held at a point of
-                // reconvergence.
+                // Splits that would wait forever may be waiting for lanes that are held at a point
+                // of reconvergence.
                 Err(_) if w.part() => continue,
                 stop => return stop,
             }
@@ -87,7 +87,7 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Un
                 Flow::Next => {
                     pc += 1;
                     if matches!(inst.op, Op::Bra { .. }) {
-                        // Taken by all or by none; where it goes stands in the split.
+                        // Taken by all lanes or by none; the split has the new program counter.
                         turn += u64::from(pc - begin);
                         account(cx, w, begin, pc, split.mask);
                         pc = w.split().pc;
@@ -139,7 +139,7 @@ fn not_ready(w: &mut Warp) -> Result<Stop, Box<UnlocatedFault>> {
     }
 }
 
-/// Notes that the instructions of a run were issued.
+/// Counts the instructions of a straight run as issued.
 #[inline(always)]
 fn account(cx: &mut Context, w: &mut Warp, begin: Pc, end: Pc, mask: u32) {
     let threads = i64::from(mask.count_ones());

@@ -1,4 +1,4 @@
-//! Memory, barriers and operations of a warp.
+//! Memory accesses, barriers and operations of a warp.
 
 use super::{Reg, Width};
 
@@ -17,7 +17,7 @@ pub enum Space {
 }
 
 impl Space {
-    /// Returns whether an address of it may lie in shared memory.
+    /// Returns whether an address in the space may be in shared memory.
     pub const fn may_be_shared(self) -> bool {
         matches!(self, Space::Shared | Space::Cluster | Space::Generic)
     }
@@ -30,11 +30,11 @@ pub struct Address {
     pub base: Reg,
     /// True if the base is a 64-bit register. A 32-bit one is zero-extended.
     pub wide: bool,
-    /// Added to the base. Larger offsets go into a constant register.
+    /// Offset added to the base. Larger offsets are in a constant register.
     pub offset: i32,
 }
 
-/// The elements that a load or store moves.
+/// The elements that a load or store transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AccessType {
     /// The state space.
@@ -43,12 +43,12 @@ pub struct AccessType {
     pub bytes: u8,
     /// Elements: 1, 2 or 4.
     pub count: u8,
-    /// Loads: whether an element narrower than its register is sign-extended.
+    /// For loads: true if an element narrower than its register is sign-extended.
     pub signed: bool,
     /// Width of each register. Stores write its low bytes.
     pub reg: Width,
-    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: a synchronising access; racing
-    /// with another of the kind is not reported.
+    /// True for a synchronising access: `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`.
+    /// Races between two of them are not reported.
     pub strong: bool,
 }
 
@@ -91,13 +91,13 @@ pub enum AtomTy {
 pub enum BarrierKind {
     /// Waits.
     Sync,
-    /// Arrives and goes on.
+    /// Arrives and continues.
     Arrive,
-    /// Waits and gives the number of threads whose predicate is true.
+    /// Waits and returns the number of threads whose predicate is true.
     RedPopc,
-    /// Waits and gives whether all predicates are true.
+    /// Waits and returns whether all predicates are true.
     RedAnd,
-    /// Waits and gives whether any predicate is true.
+    /// Waits and returns whether any predicate is true.
     RedOr,
 }
 
@@ -118,7 +118,7 @@ pub enum VoteMode {
     All,
     Any,
     Uni,
-    /// Writes a register, not a predicate.
+    /// Writes a register instead of a predicate.
     Ballot,
 }
 

@@ -3,7 +3,7 @@
 /// Width of an untyped value in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
-    /// 16 bits, zero above.
+    /// 16 bits, with zeros in the upper half of the row.
     W16,
     /// One row.
     W32,
@@ -55,7 +55,7 @@ pub enum CvtTy {
     Tf32,
 }
 
-/// A floating-point type of eight bits.
+/// A floating-point type of 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fp8 {
     /// Four bits of exponent, three of fraction: up to 448, no infinity.
@@ -106,7 +106,7 @@ pub struct FloatMode {
 }
 
 impl FloatMode {
-    /// Nearest-even, nothing else.
+    /// Nearest-even without modifiers.
     pub const RN: FloatMode = FloatMode {
         rounding: Rounding::None,
         ftz: false,
@@ -115,7 +115,7 @@ impl FloatMode {
         finite: false,
     };
 
-    /// Returns whether it is this rounding and nothing else.
+    /// Returns whether the mode is this rounding without modifiers.
     pub const fn is_plain_in(self, rounding: Rounding) -> bool {
         let modified = self.ftz || self.sat || self.relu || self.finite;
         self.rounding as u8 == rounding as u8 && !modified
@@ -151,7 +151,7 @@ pub enum IntBinary {
     And,
     Or,
     Xor,
-    /// Amounts past the width shift everything out.
+    /// Amounts of at least the width give 0.
     Shl,
     /// Arithmetic for signed types.
     Shr,
@@ -166,7 +166,7 @@ pub enum IntUnary {
     Not,
     /// `cnot`: 1 if zero, else 0.
     Cnot,
-    /// The result is one 32-bit row, also of a 64-bit operand.
+    /// The result is one 32-bit row, even for a 64-bit operand.
     Popc,
     /// The result is one 32-bit row.
     Clz,
@@ -195,7 +195,7 @@ pub enum MadPart {
     Hi24Sat,
 }
 
-/// Additions with carry. `U32` and `U64` only (signed adds carry alike).
+/// Additions with carry. `U32` and `U64` only (signed additions carry in the same way).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum CarryOp {
@@ -222,7 +222,7 @@ pub enum FloatBinary {
     /// `.NaN`: canonical NaN if either operand is.
     MinNan,
     MaxNan,
-    /// `.xorsign.abs`: of magnitudes, sign = product of signs.
+    /// `.xorsign.abs`: of magnitudes; the sign is the product of the signs.
     MinXorsign,
     MaxXorsign,
     /// `.NaN.xorsign.abs`.
@@ -237,7 +237,7 @@ pub enum FloatBinary {
 }
 
 /// One-operand floating-point operations. The approximate ones are computed in f64 and rounded once
-/// to f32, so they are nearer to the true value than the hardware's.
+/// to f32, so they are closer to the exact value than the hardware's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum FloatUnary {
@@ -278,7 +278,7 @@ pub enum Cmp {
     Le,
     Gt,
     Ge,
-    /// `equ` and its like: also true if an operand is NaN.
+    /// `equ` and similar ones: also true if an operand is NaN.
     Equ,
     Neu,
     Ltu,
@@ -291,7 +291,7 @@ pub enum Cmp {
     Nan,
 }
 
-/// Comparison of `setp` and `set`.
+/// Type of the operands of `setp` and `set`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum CmpTy {
@@ -317,9 +317,9 @@ pub enum SetTy {
     Int32,
     /// 1.0 as f32.
     F32,
-    /// 1.0 as f16, in one half or both as the compared type says.
+    /// 1.0 as f16, in one half or both, depending on the compared type.
     F16,
-    /// 1.0 as bf16, likewise.
+    /// 1.0 as bf16, in one half or both, depending on the compared type.
     Bf16,
 }
 

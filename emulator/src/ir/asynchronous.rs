@@ -1,44 +1,44 @@
-//! Barriers in shared memory, and what asynchronous operations do.
+//! mbarrier objects in shared memory, and operands of asynchronous operations.
 
 use super::{AtomOp, AtomTy};
 
-/// Operation on an `mbarrier`. Its operand `a` is what is said; `d` is the barrier's state before,
-/// if anybody wants it.
+/// Operation on an mbarrier object. The variants document operand `a`; `d` receives the previous
+/// state, if it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MbarrierOp {
-    /// `a`: the arrivals of a phase.
+    /// `a`: the expected arrivals per phase.
     Init,
-    /// The barrier ends.
+    /// Invalidates the barrier.
     Inval,
-    /// `a`: how many arrivals, one if `NONE`; the bytes to expect if `expect_tx`.
+    /// `a`: the number of arrivals, one if `NONE`; with `expect_tx` the number of expected bytes.
     Arrive {
-        /// `.arrive_drop`: later phases want fewer, too.
+        /// `.arrive_drop`: also reduces the expected arrivals of later phases.
         drop: bool,
         /// `.noComplete`: the phase must not complete.
         no_complete: bool,
         /// `.expect_tx`: expects bytes, then arrives once.
         expect_tx: bool,
     },
-    /// `a`: bytes.
+    /// `a`: number of bytes.
     ExpectTx,
-    /// `a`: bytes.
+    /// `a`: number of bytes.
     CompleteTx,
     /// Tests whether a phase is complete, in `p`. `a`: its parity, or a state (64 bits).
     Wait {
-        /// `a` is a parity.
+        /// True if `a` is a parity.
         parity: bool,
     },
     /// `d`: the pending arrivals in the state `a`.
     PendingCount,
-    /// `cp.async.mbarrier.arrive`: the barrier gets an arrival once the thread's copies so far have
-    /// arrived.
+    /// `cp.async.mbarrier.arrive`: the barrier gets an arrival once the thread's earlier copies are
+    /// complete.
     CopyArrive {
-        /// `.noinc`: it is one of those that the phase waits for already.
+        /// `.noinc`: the arrival is one of those that the phase already expects.
         noinc: bool,
     },
 }
 
-/// Walk of a `cp.async.bulk.tensor` through the tensor, and its destination.
+/// Mode of a `cp.async.bulk.tensor`: traversal of the tensor, and single or multicast destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadMode {
     /// `.tile`.
@@ -52,19 +52,19 @@ pub enum LoadMode {
 }
 
 impl LoadMode {
-    /// Returns whether it is im2col.
+    /// Returns whether the mode is im2col.
     pub const fn im2col(self) -> bool {
         matches!(self, LoadMode::Im2col | LoadMode::Im2colMulticast)
     }
 
-    /// Returns whether it is to several blocks.
+    /// Returns whether the copy has several destination blocks.
     pub const fn multicast(self) -> bool {
         matches!(self, LoadMode::TileMulticast | LoadMode::Im2colMulticast)
     }
 }
 
-/// Operation of `cp.reduce.async.bulk` on the elements of shared memory: an operation and its type,
-/// in one byte.
+/// Operation of `cp.reduce.async.bulk` in shared memory: the operation and the element type, in one
+/// byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum SharedReduction {
@@ -100,38 +100,39 @@ impl SharedReduction {
     }
 }
 
-/// A `wgmma.mma_async`: 64 rows, `columns` columns. Of the sums, register `4 * j + 2 * i + e` of
-/// lane `4 * g + t` of the warpgroup's warp `w` is row `16 * w + 8 * i + g`, column
-/// `8 * j + 2 * t + e`. Sums of 16 bits stand in pairs: register `2 * j + i` has what registers
-/// `4 * j + 2 * i` and `4 * j + 2 * i + 1` have above.
+/// A `wgmma.mma_async`: 64 rows, `columns` columns. Accumulator register `4 * j + 2 * i + e` of
+/// lane `4 * g + t` of the warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t
+/// + e`. Accumulators of 16 bits are in pairs: register `2 * j + i` has the contents of registers
+/// `4 * j + 2 * i` and `4 * j + 2 * i + 1` above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wgmma {
     /// Columns: a multiple of 8 up to 256.
     pub columns: u16,
     /// Type of the left matrix.
     pub ty: crate::ir::MatrixTy,
-    /// Type of the right matrix: that of the left one, but for the signs of integers and the two
-    /// types of `f8`.
+    /// Type of the right matrix: that of the left one, except for the signedness of integers and
+    /// the two types of `f8`.
     pub ty_b: crate::ir::MatrixTy,
-    /// Type of the sums.
+    /// Type of the accumulators.
     pub sum: crate::ir::MatrixSum,
-    /// The left matrix is negated.
+    /// True if the left matrix is negated.
     pub negate_a: bool,
-    /// The right matrix is negated.
+    /// True if the right matrix is negated.
     pub negate_b: bool,
-    /// The rows of the left matrix are neighbours in memory, not the summed dimension.
+    /// True if rows of the left matrix, rather than the summed dimension, are contiguous in memory.
     pub transpose_a: bool,
-    /// The columns of the right matrix are neighbours in memory, not the summed dimension.
+    /// True if columns of the right matrix, rather than the summed dimension, are contiguous in
+    /// memory.
     pub transpose_b: bool,
 }
 
 impl Wgmma {
-    /// Elements along the summed dimension: 32 bytes.
+    /// Number of elements along the summed dimension: 32 bytes.
     pub const fn depth(self) -> u32 {
         256 / self.ty.bits()
     }
 
-    /// Registers of sums.
+    /// Number of accumulator registers.
     pub const fn sums(self) -> usize {
         self.columns as usize
             / match self.sum {
@@ -140,13 +141,13 @@ impl Wgmma {
             }
     }
 
-    /// Multiply-adds of one warp's part.
+    /// Number of multiply-adds in one warp's part.
     pub const fn multiply_adds(self) -> u64 {
         16 * self.columns as u64 * self.depth() as u64
     }
 }
 
-/// The registers of matrix products that an instruction other than a product reads or writes.
+/// Registers of matrix products that another instruction reads or writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
     /// Rows that it reads.

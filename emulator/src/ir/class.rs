@@ -1,4 +1,4 @@
-//! Classes of instructions, as counters sort them.
+//! Classes of instructions, by which counters are grouped.
 use super::Op;
 
 /// A class of instructions.

@@ -30,21 +30,21 @@ impl MatrixTy {
     }
 }
 
-/// The type of the sums of a matrix product.
+/// The type of a matrix product's accumulators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatrixSum {
     /// f32.
     F32,
-    /// f16: formed in f32 and rounded once an instruction.
+    /// f16: accumulated in f32 and rounded once per instruction.
     F16,
     /// Integers that wrap around.
     S32,
-    /// Integers that stop at the ends of their range (`.satfinite`).
+    /// Integers that saturate (`.satfinite`).
     S32Sat,
 }
 
 /// An `mma.sync` of 16 rows and 8 columns. Its fragments are the same for every type, counted in
-/// words of 32 bits. Of lane `4 * g + t`:
+/// words of 32 bits. For lane `4 * g + t`:
 ///
 /// | register | word |
 /// |---|---|
@@ -54,17 +54,17 @@ pub enum MatrixSum {
 /// | `d[0]`, `d[1]` | row `g`, columns `2 * t` and `2 * t + 1` |
 /// | `d[2]`, `d[3]` | likewise, row `g + 8` |
 ///
-/// Sums of 16 bits stand in pairs: `d[0]` has what `d[0]` and `d[1]` have above, `d[1]` what `d[2]`
-/// and `d[3]` have.
+/// Accumulators of 16 bits are in pairs: `d[0]` has the contents of `d[0]` and `d[1]` above, `d[1]`
+/// those of `d[2]` and `d[3]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mma {
-    /// Rows of the left matrix: 16, or 8, and then those from the eighth on are zero.
+    /// Rows of the left matrix: 16, or 8, in which case the upper eight are zero.
     pub rows: u8,
     /// Type of the left matrix.
     pub a: MatrixTy,
-    /// Type of the right matrix: that of the left one, but for the signs of integers.
+    /// Type of the right matrix: that of the left one, except for the signedness of integers.
     pub b: MatrixTy,
-    /// Type of the sums.
+    /// Type of the accumulators.
     pub sum: MatrixSum,
     /// Words along the summed dimension: 4 or 8.
     pub words: u8,

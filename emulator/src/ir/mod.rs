@@ -1,9 +1,9 @@
-//! The program that warps execute: what the PTX text is lowered to, once, when a module is loaded.
+//! The program that warps execute. The PTX text is lowered to it once, when a module is loaded.
 //!
 //! # Registers
 //!
-//! A warp's register file is a list of *rows*; a row is one 32-bit word for each of the 32 lanes.
-//! Every operand is a row, named by [`Reg`]:
+//! A warp's register file is a list of *rows*; a row is one 32-bit word per lane. Every operand is
+//! a row, identified by [`Reg`]:
 //!
 //! * A 32-bit register is one row.
 //! * A 64-bit register is two adjacent rows `r` and `r + 1`, read together as `[u64; 32]` (256
@@ -16,19 +16,18 @@
 //!   warp runs are rows too: [`Kernel::constants`] and [`Kernel::specials`] say which, and they are
 //!   filled before the warp's first instruction. The program must never write them.
 //!
-//! Predicates live in an array of their own, one 32-bit lane mask each, named by [`Pred`].
+//! Predicates are in a separate array, one 32-bit lane mask each, identified by [`Pred`].
 //! [`Pred::TRUE`] is all ones and must not be written. The carry flag of `add.cc` and the like is
-//! one more lane mask that no operand names.
+//! another lane mask, which is never an operand.
 //!
-//! Rows and predicates that no instruction has written hold zero, which real hardware does not
-//! promise.
+//! Rows and predicates that no instruction has written are zero, which hardware does not guarantee.
 //!
 //! # Control flow
 //!
-//! A program counter ([`Pc`]) is an index into [`Kernel::code`]. Every branch carries the place
-//! where its lanes meet again: the first instruction of the block that is its immediate
-//! post-dominator, or [`NO_PC`] where lanes meet only by exiting. Device functions are inlined
-//! before this form; `ret` of a kernel is [`Op::Exit`].
+//! A program counter ([`Pc`]) is an index into [`Kernel::code`]. Every branch has a point of
+//! reconvergence: the first instruction of the block that is its immediate post-dominator, or
+//! [`NO_PC`] if lanes reconverge only by exiting. Device functions are inlined before this form;
+//! `ret` of a kernel is [`Op::Exit`].
 //!
 //! # Address spaces
 //!
@@ -41,8 +40,8 @@
 //! | param | byte offset in the kernel's parameter buffer |
 //! | generic | device address, or offset in `SHARED_WINDOW`, `LOCAL_WINDOW`, `PARAM_WINDOW` |
 //!
-//! So `mov.u64 %rd1, shared_variable` is a constant row with its offset, and
-//! `mov.b64 %rd1, kernel_param_0` one with the parameter's offset.
+//! So `mov.u64 %rd1, shared_variable` is a constant row with the variable's offset, and `mov.b64
+//! %rd1, kernel_param_0` one with the parameter's offset.
 
 mod access;
 mod arithmetic;
@@ -65,19 +64,20 @@ pub const SHARED_WINDOW: u64 = 0x7100_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x7200_0000_0000;
 /// Generic address of byte 0 of the kernel's parameters.
 pub const PARAM_WINDOW: u64 = 0x7300_0000_0000;
-/// Bytes of the windows of local memory and parameters.
+/// Size in bytes of the windows of local memory and parameters.
 pub const WINDOW_BYTES: u64 = 1 << 24;
-/// Bytes of the window of shared memory: the block's own part, and one for each block of a cluster,
-/// and for those that the cluster does not have.
+/// Size in bytes of the window of shared memory: the block's own part, and one per possible rank in
+/// a cluster.
 pub const CLUSTER_WINDOW_BYTES: u64 = 256 << CLUSTER_SHIFT;
-/// Bits of an address of `.shared::cluster` that hold the rank of its block, plus one.
+/// Position of the block's rank, plus one, in an address of `.shared::cluster`: the lower bits are
+/// the offset.
 pub const CLUSTER_SHIFT: u32 = 24;
-/// Blocks of the largest cluster.
+/// Maximum number of blocks in a cluster.
 pub const MAX_CLUSTER: u32 = 16;
 
 /// Index of an instruction in [`Kernel::code`].
 pub type Pc = u32;
-/// No program counter: the lanes of a branch meet only by exiting.
+/// No program counter: the lanes of a branch reconverge only by exiting.
 pub const NO_PC: Pc = u32::MAX;
 
 /// A register: its first row in the warp's register file.
@@ -85,10 +85,10 @@ pub const NO_PC: Pc = u32::MAX;
 pub struct Reg(pub u16);
 
 impl Reg {
-    /// No register: an unused source, or a destination that is thrown away (`_`).
+    /// No register: an unused source, or a discarded destination (`_`).
     pub const NONE: Reg = Reg(u16::MAX);
 
-    /// Returns whether this names no register.
+    /// Returns whether this is no register.
     pub const fn is_none(self) -> bool {
         self.0 == u16::MAX
     }
@@ -104,18 +104,18 @@ impl Pred {
     /// No predicate: an unused destination.
     pub const NONE: Pred = Pred(u16::MAX);
 
-    /// Returns whether this names no predicate.
+    /// Returns whether this is no predicate.
     pub const fn is_none(self) -> bool {
         self.0 == u16::MAX
     }
 }
 
-/// A predicate that is read, perhaps negated. `PredSrc::TRUE` where the PTX has none.
+/// A predicate source, possibly negated. `PredSrc::TRUE` where the PTX has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PredSrc {
     /// The predicate.
     pub pred: Pred,
-    /// True if its complement is meant (`@!p`, `!p`).
+    /// True for the complement (`@!p`, `!p`).
     pub negated: bool,
 }
 
@@ -146,25 +146,25 @@ pub struct Program {
     pub version: (u32, u32),
 }
 
-/// A variable in device memory. Loading the module places it and marks all its bytes initialised
-/// (PTX: zero unless an initialiser says otherwise).
+/// A variable in device memory. Loading the module allocates it and marks all its bytes initialised
+/// (PTX: zero without an initialiser).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
-    /// Its name, by which the driver finds it.
+    /// Its name for the driver.
     pub name: String,
-    /// `.const` rather than `.global`: kernels cannot write it.
+    /// True for `.const`, which kernels cannot write; false for `.global`.
     pub constant: bool,
     /// Alignment in bytes, a power of two.
     pub align: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// The first bytes of its value; the rest is zero.
     pub init: Vec<u8>,
-    /// Places in its value that hold the address of another variable.
+    /// Positions in its value that contain the address of another variable.
     pub relocations: Vec<Relocation>,
 }
 
-/// Eight bytes of a variable's initial value that hold the address of another.
+/// Eight bytes of a variable's initial value that contain the address of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
     /// Byte offset of the eight bytes.
@@ -180,14 +180,14 @@ pub struct Relocation {
 pub struct Kernel {
     /// Its name.
     pub name: String,
-    /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; falling off the end is an
+    /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; the end of the code is an
     /// exit.
     pub code: Vec<Inst>,
     /// The PTX line of each instruction (counted from 1), as long as `code`.
     pub lines: Vec<u32>,
-    /// Rows of the register file, constants and special registers included.
+    /// Number of rows in the register file, constants and special registers included.
     pub rows: u32,
-    /// Predicates, [`Pred::TRUE`] included.
+    /// Number of predicates, [`Pred::TRUE`] included.
     pub preds: u32,
     /// Rows filled with the same value in every lane.
     pub constants: Vec<Constant>,
@@ -195,7 +195,7 @@ pub struct Kernel {
     pub specials: Vec<(Reg, Special)>,
     /// Its parameters, in order.
     pub params: Vec<Param>,
-    /// Bytes of the parameter buffer.
+    /// Size of the parameter buffer in bytes.
     pub param_bytes: u32,
     /// Its static shared variables, for reports; their bytes are counted in `static_shared`.
     pub shared_vars: Vec<SharedVar>,
@@ -205,30 +205,30 @@ pub struct Kernel {
     /// Alignment of the dynamic part (1 if there is none): the largest of its `extern` variables,
     /// at least 16.
     pub dynamic_shared_align: u32,
-    /// Bytes of local memory a thread.
+    /// Local memory per thread, in bytes.
     pub local_bytes: u32,
-    /// `.maxntid`: the largest block, as a product.
+    /// `.maxntid`: the maximum block size, as a product.
     pub max_threads: Option<u32>,
-    /// `.maxnreg`: registers of a thread at the start.
+    /// `.maxnreg`: registers per thread at the start.
     pub max_registers: Option<u32>,
     /// `.minnctapersm`.
     pub min_blocks: Option<u32>,
-    /// `.reqntid`: the only block that may be launched.
+    /// `.reqntid`: the required block size.
     pub required_block: Option<[u32; 3]>,
-    /// `.reqnctapercluster`: the only cluster that may be launched.
+    /// `.reqnctapercluster`: the required cluster size.
     pub required_cluster: Option<[u32; 3]>,
     /// `.explicitcluster`: the launch or `.reqnctapercluster` must give the cluster's size.
     pub explicit_cluster: bool,
-    /// `.maxclusterrank`: the most blocks of a cluster.
+    /// `.maxclusterrank`: the maximum number of blocks in a cluster.
     pub max_cluster: Option<u32>,
-    /// Registers of the operations that have more than fit them, by the number that they name.
+    /// Register lists of operations with more registers than fit, by list number.
     pub lists: Vec<Vec<Reg>>,
-    /// Instructions that touch registers of a warpgroup's matrix products; as long as `code`, or
-    /// empty where there are no products.
+    /// Accesses of each instruction to registers of a warpgroup's matrix products; as long as
+    /// `code`, or empty if there are no products.
     pub watched: Vec<Option<Box<Watch>>>,
     /// Targets of [`Op::BrxIdx`].
     pub branch_tables: Vec<Vec<Pc>>,
-    /// Registers that a real compiler might use: what `cuFuncGetAttribute` reports. An estimate.
+    /// Estimated registers of a real compiler, for `cuFuncGetAttribute`.
     pub registers: u32,
 }
 
@@ -247,7 +247,7 @@ pub struct SharedVar {
     pub name: String,
     /// Byte offset in the block's shared memory.
     pub offset: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u32,
 }
 
@@ -256,7 +256,7 @@ pub struct SharedVar {
 pub struct Param {
     /// Byte offset in the parameter buffer.
     pub offset: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u32,
     /// Alignment in bytes.
     pub align: u32,
@@ -287,8 +287,8 @@ pub enum ConstantValue {
     },
 }
 
-/// A special register that stays the same while a warp runs. One row, two where said. The changing
-/// ones are [`Op::ReadClock`] and [`Op::ActiveMask`].
+/// A special register that is constant while a warp runs. One row, except where noted. The others
+/// are [`Op::ReadClock`] and [`Op::ActiveMask`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
     /// `%tid.x`, `.y`, `.z`.
@@ -325,7 +325,7 @@ pub enum Special {
     DynamicSharedBytes,
     /// `%total_smem_size`.
     TotalSharedBytes,
-    /// `%clusterid`. Without clusters every block is one.
+    /// `%clusterid`. Without clusters every block is its own cluster.
     ClusterId(u8),
     /// `%nclusterid`.
     NclusterId(u8),
@@ -344,9 +344,9 @@ pub enum Special {
 /// An instruction with its guard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Inst {
-    /// Effect.
+    /// Operation.
     pub op: Op,
-    /// The lanes that do it: `@p`, `@!p` or [`PredSrc::TRUE`].
+    /// The lanes that execute it: `@p`, `@!p` or [`PredSrc::TRUE`].
     pub guard: PredSrc,
 }
 

@@ -1,14 +1,14 @@
 //! The operations.
 //!
-//! Longer than other files because it is a table: one enum, which cannot be split, with an entry an
-//! operation.
+//! Longer than other files because it is a table: one enum, which cannot be split, with one entry
+//! per operation.
 
 use super::*;
 
-/// Operation of an instruction. `d` is the destination, `a b c` the sources, `p` and `q`
+/// Operation of an instruction. `d` is the destination, `a b c` are sources, `p` and `q`
 /// predicates.
 ///
-/// An operation with more registers than fit names a list of them in [`Kernel::lists`].
+/// An operation with more registers than fit refers to a list in [`Kernel::lists`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -25,7 +25,7 @@ pub enum Op {
         d: Reg,
         parts: [Reg; 4],
     },
-    /// `mov.b64 {parts}, a`; a `NONE` part is thrown away.
+    /// `mov.b64 {parts}, a`; a `NONE` part is discarded.
     Unpack {
         kind: Packing,
         parts: [Reg; 4],
@@ -233,9 +233,9 @@ pub enum Op {
         a: Reg,
     },
     /// `cvt` between two scalar types. Integer to integer: `mode.sat` clamps to the destination's
-    /// range, else the low bits remain. Float to integer clamps always, NaN gives 0. Destinations
-    /// narrower than their register (`reg` is the destination register's width) are sign- or
-    /// zero-extended as the destination type says.
+    /// range; otherwise the low bits are kept. Float to integer always clamps, and NaN gives 0.
+    /// Destinations narrower than their register (`reg` is its width) are sign- or zero-extended,
+    /// depending on the destination type.
     Cvt {
         to: CvtTy,
         from: CvtTy,
@@ -252,8 +252,8 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
-    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b` and likewise `e5m2x2`: `a` goes to the upper byte. Of
-    /// a pair of halves (`.f16x2`) `b` is none.
+    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b` and `e5m2x2`: `a` goes to the upper byte. For a pair
+    /// of halves (`.f16x2`) `b` is `NONE`.
     CvtToFp8 {
         ty: Fp8,
         relu: bool,
@@ -261,7 +261,7 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
-    /// `cvt.rn.f16x2.e4m3x2 d, a` and likewise `e5m2x2`.
+    /// `cvt.rn.f16x2.e4m3x2 d, a` and `e5m2x2`.
     CvtFromFp8 {
         ty: Fp8,
         relu: bool,
@@ -280,8 +280,8 @@ pub enum Op {
 
     // ---- predicates ----
     /// `p = (a cmp b) bool c`, `q = !(a cmp b) bool c`; without a combination `c` is `TRUE` and
-    /// `bool` is `And`. Of `F16x2` and `Bf16x2`, `p` is the low half's and `q` the high half's
-    /// comparison.
+    /// `bool` is `And`. For `F16x2` and `Bf16x2`, `p` is the comparison of the low halves and `q`
+    /// that of the high halves.
     Setp {
         cmp: Cmp,
         ty: CmpTy,
@@ -344,19 +344,19 @@ pub enum Op {
         src_size: Reg,
     },
     CpAsyncCommit,
-    /// Waits until at most `pending` of the latest groups are under way.
+    /// Waits until at most `pending` of the latest groups are in flight.
     CpAsyncWait {
         pending: u8,
     },
-    /// Waits for all, committed or not.
+    /// Waits for all copies, committed or not.
     CpAsyncWaitAll,
-    /// `membar`, `fence`: a fence of the host, for blocks that run on its other cores.
+    /// `membar`, `fence`: a fence of the host, for blocks on other cores.
     Fence,
     /// `prefetch`, `discard`, `nanosleep`, `pmevent`, `griddepcontrol` and other hints.
     Nop,
 
     // ---- control ----
-    /// Lanes of the guard go to `target`; all meet again at `reconverge`.
+    /// Lanes of the guard go to `target`; all lanes reconverge at `reconverge`.
     Bra {
         target: Pc,
         reconverge: Pc,
@@ -377,16 +377,16 @@ pub enum Op {
         line: Reg,
         function: Reg,
     },
-    /// `vprintf(format, arguments)`: both generic, 64-bit. `d` gets the count of arguments.
+    /// `vprintf(format, arguments)`: both generic, 64-bit. `d` receives the number of arguments.
     Printf {
         d: Reg,
         format: Reg,
         args: Reg,
     },
 
-    // ---- threads together ----
-    /// Block barrier. `id` a 32-bit row; `count` a 32-bit row or `NONE` for the whole block.
-    /// `aligned`: all lanes of a warp must be there (`bar`, `barrier.aligned`). `src` is the
+    // ---- threads of a block or warp ----
+    /// Block barrier. `id` is a 32-bit row; `count` a 32-bit row or `NONE` for the whole block.
+    /// `aligned`: all lanes of a warp must arrive (`bar`, `barrier.aligned`). `src` is the
     /// predicate of a reduction, `d` its result (`RedPopc`), `p` its result (`RedAnd`, `RedOr`).
     Barrier {
         kind: BarrierKind,
@@ -446,8 +446,8 @@ pub enum Op {
     },
 
     // ---- matrices ----
-    /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes; lane `8 * j + i` gives
-    /// the address of row `i` of matrix `j`, which goes to `d[j]`. `generic`: the addresses are
+    /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes. Lane `8 * j + i` has the
+    /// address of row `i` of matrix `j`, which is loaded to `d[j]`. `generic`: the addresses are
     /// generic ones of shared memory.
     LdMatrix {
         count: u8,
@@ -456,7 +456,7 @@ pub enum Op {
         d: [Reg; 4],
         addr: Address,
     },
-    /// `stmatrix`, likewise.
+    /// `stmatrix`, with the same operands.
     StMatrix {
         count: u8,
         trans: bool,
@@ -469,7 +469,7 @@ pub enum Op {
         d: Reg,
         a: Reg,
     },
-    /// `mma.sync`: adds the product of `a` and `b` to `d`, which is read and written.
+    /// `mma.sync`: adds the product of `a` and `b` to `d`.
     Mma {
         mma: Mma,
         d: [Reg; 4],
@@ -478,15 +478,15 @@ pub enum Op {
     },
 
     // ---- asynchronous operations ----
-    /// Registers of the operation before that has this list, read or (`update`) read and written.
-    /// Only while a kernel is lowered: then they stand in [`Kernel::lists`].
+    /// Registers of the preceding operation's list, read or (`update`) read and written. Exists
+    /// only while a kernel is lowered; afterwards the registers are in [`Kernel::lists`].
     Extra {
         list: u16,
         update: bool,
         regs: [Reg; 8],
     },
-    /// An operation on a barrier in shared memory, see [`MbarrierOp`] for its operands. `space`:
-    /// `Shared`, `Cluster` or `Generic`. `relaxed`: it orders nothing.
+    /// An operation on an mbarrier object in shared memory; [`MbarrierOp`] documents its operands.
+    /// `space`: `Shared`, `Cluster` or `Generic`. `relaxed`: it has no ordering.
     Mbarrier {
         op: MbarrierOp,
         relaxed: bool,
@@ -496,15 +496,15 @@ pub enum Op {
         p: Pred,
         a: Reg,
     },
-    /// `cp.async.bulk` to shared memory, completed by a barrier; the list is the number of bytes
-    /// and, of a copy to several blocks of the cluster, their mask.
+    /// `cp.async.bulk` to shared memory, completed by a barrier. The list has the number of bytes
+    /// and, for a multicast in the cluster, the mask of blocks.
     BulkLoad {
         dst: Address,
         src: Address,
         barrier: Address,
         list: u16,
     },
-    /// `cp.async.bulk` from shared memory, in a group; `size` bytes. With `reduce` it is
+    /// `cp.async.bulk` from shared memory, in a bulk group; `size` bytes. With `reduce` it is
     /// `cp.reduce.async.bulk`.
     BulkStore {
         dst: Address,
@@ -512,8 +512,8 @@ pub enum Op {
         size: Reg,
         reduce: Option<(AtomOp, AtomTy)>,
     },
-    /// `cp.async.bulk` from the block's shared memory to that of a block of the cluster, completed
-    /// by a barrier there; the list is the number of bytes. With `reduce` it is
+    /// `cp.async.bulk` from the block's shared memory to that of another block of the cluster,
+    /// completed by a barrier there. The list has the number of bytes. With `reduce` it is
     /// `cp.reduce.async.bulk`.
     BulkShared {
         reduce: Option<SharedReduction>,
@@ -530,7 +530,7 @@ pub enum Op {
         barrier: Address,
         list: u16,
     },
-    /// `red.async`, likewise.
+    /// `red.async`, with the same completion.
     ReduceAsync {
         op: AtomOp,
         ty: AtomTy,
@@ -547,8 +547,8 @@ pub enum Op {
     ClusterWait {
         aligned: bool,
     },
-    /// `mapa`: the address in block `b` of the cluster that corresponds to `a`. `generic`: of
-    /// generic addresses, else of `.shared::cluster`. `wide`: of 64 bits.
+    /// `mapa`: the address in block `b` of the cluster that corresponds to `a`. `generic`: generic
+    /// addresses, otherwise `.shared::cluster` ones. `wide`: 64-bit addresses.
     MapBlock {
         generic: bool,
         wide: bool,
@@ -556,7 +556,7 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
-    /// `getctarank`: the rank of the block that an address lies in.
+    /// `getctarank`: the rank of the block whose shared memory contains an address.
     RankOf {
         generic: bool,
         wide: bool,
@@ -565,14 +565,14 @@ pub enum Op {
     },
     /// `cp.async.bulk.commit_group`
     BulkCommit,
-    /// `cp.async.bulk.wait_group`, with or without `.read`: until at most `pending` of the latest
-    /// groups are under way.
+    /// `cp.async.bulk.wait_group`, with or without `.read`: waits until at most `pending` of the
+    /// latest groups are in flight.
     BulkWait {
         pending: u16,
     },
     /// `cp.async.bulk.tensor` to shared memory, completed by a barrier. `map`: a generic address.
-    /// The list has the coordinates and the offsets of im2col and, of a copy to several blocks of
-    /// the cluster, their mask.
+    /// The list has the coordinates, the offsets of im2col and, for a multicast in the cluster, the
+    /// mask of blocks.
     TensorLoad {
         dst: Address,
         map: Address,
@@ -580,9 +580,9 @@ pub enum Op {
         mode: LoadMode,
         list: u16,
     },
-    /// `cp.async.bulk.tensor` from shared memory, in a group. The list has the coordinates;
-    /// `im2col`: in the form `im2col_no_offs`. With `reduce` it is `cp.reduce.async.bulk.tensor`,
-    /// of the map's element type.
+    /// `cp.async.bulk.tensor` from shared memory, in a bulk group. The list has the coordinates;
+    /// `im2col`: the form `im2col_no_offs`. With `reduce` it is `cp.reduce.async.bulk.tensor`, with
+    /// the map's element type.
     TensorStore {
         map: Address,
         src: Address,
@@ -590,15 +590,14 @@ pub enum Op {
         reduce: Option<AtomOp>,
         list: u16,
     },
-    /// `tensormap.replace`: the value of a field of the map at an address of global or shared
-    /// memory.
+    /// `tensormap.replace`: replaces a field of the map at an address of global or shared memory.
     ReplaceField {
         space: Space,
         map: Address,
         field: crate::tensor_map::Field,
         value: Reg,
     },
-    /// `tensormap.cp_fenceproxy`: a map from shared to global memory.
+    /// `tensormap.cp_fenceproxy`: copies a map from shared to global memory.
     CopyMap {
         dst: Address,
         src: Address,
@@ -607,9 +606,9 @@ pub enum Op {
     ProxyFence {
         mbarrier_init: bool,
     },
-    /// `wgmma.mma_async`. The list has the sums, then the four registers of the left matrix if it
-    /// is in registers. `a`, `b`: descriptors in shared memory. `scale`: whether the sums are added
-    /// to.
+    /// `wgmma.mma_async`. The list has the accumulators, then the four registers of the left matrix
+    /// if it is in registers. `a`, `b`: matrix descriptors of shared memory. `scale`: whether the
+    /// product is added to the accumulators or overwrites them.
     Wgmma {
         wgmma: Wgmma,
         a: Reg,
@@ -619,7 +618,7 @@ pub enum Op {
     },
     WgmmaFence,
     WgmmaCommit,
-    /// Until at most `pending` of the latest groups are under way.
+    /// `wgmma.wait_group`: waits until at most `pending` of the latest groups are in flight.
     WgmmaWait {
         pending: u16,
     },

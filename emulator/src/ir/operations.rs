@@ -5,14 +5,14 @@
 
 use super::{Address, Class, FloatTy, FloatUnary, Inst, Op, Pred, PredSrc, Reg, Space};
 
-/// Use of a place by an instruction.
+/// Use of an operand by an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It reads it.
+    /// Reads the operand.
     Use,
-    /// It writes it.
+    /// Writes the operand.
     Def,
-    /// It reads and writes it: one operand that is both, visited once.
+    /// Reads and writes the operand, which is visited once.
     Update,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Place<'i> {
     Pred(&'i mut Pred),
 }
 
-/// Calls `visit` for every register and predicate of `inst` that is there, sources first.
+/// Calls `visit` for every register and predicate of `inst` except `NONE`, sources first.
 pub fn visit(inst: &mut Inst, visit: &mut impl FnMut(Place<'_>, Role)) {
     inst.guard.visit(Role::Use, visit);
     if let Op::Extra { update, regs, .. } = &mut inst.op {
@@ -49,7 +49,7 @@ pub fn visit(inst: &mut Inst, visit: &mut impl FnMut(Place<'_>, Role)) {
 
 /// An operand of an instruction.
 trait Operand {
-    /// Calls `visit` for what is there of it.
+    /// Calls `visit` for its registers and predicates except `NONE`.
     fn visit(&mut self, role: Role, visit: &mut impl FnMut(Place<'_>, Role));
 }
 
@@ -91,7 +91,7 @@ impl Operand for Pred {
     }
 }
 
-/// The class of an entry: one for all, or a function of the operation.
+/// The class of an entry: a constant, or a function of the operation.
 trait ClassOf {
     fn class(self, op: &Op) -> Class;
 }
@@ -115,8 +115,8 @@ macro_rules! place {
     (writes $field:ident $visit:ident) => {
         $field.visit(Role::Def, $visit)
     };
-    // One place that is read and then written: a copy is shown as what is read, so that the place
-    // itself is rewritten only once.
+    // An operand that is read and then written: the visitor sees a copy as the source, so that the
+    // operand itself is rewritten only once.
     (updates $field:ident $visit:ident) => {{
         let mut read = *$field;
         read.visit(Role::Use, $visit);
@@ -144,9 +144,9 @@ macro_rules! operations {
             }
         }
 
-        /// Returns whether the instruction may be dropped if nothing reads what it writes. Loads
-        /// stay, for the sake of their checks, except those of parameters, which cannot fail if
-        /// their address is fixed.
+        /// Returns whether the instruction may be removed if its results are unused. Loads are kept
+        /// because of their checks, except loads of parameters at a constant address, which cannot
+        /// fail.
         pub fn is_pure(op: &Op) -> bool {
             match op {
                 $(Op::$name { .. } => purity!($purity op),)*
@@ -220,7 +220,7 @@ operations! {
     Trap: Class::Control, effect, [];
     AssertFail: Class::Other, effect, [reads message, reads file, reads line, reads function];
     Printf: Class::Other, effect, [reads format, reads args, writes d];
-    // ---- threads together ----
+    // ---- threads of a block or warp ----
     Barrier: Class::Barrier, effect, [reads id, reads count, reads src, writes d, writes p];
     WarpSync: Class::Warp, effect, [reads mask];
     Shfl: Class::Warp, effect, [reads a, reads b, reads c, reads mask, writes d, writes p];
@@ -260,8 +260,7 @@ operations! {
     SetMaxRegisters: Class::Other, effect, [];
 }
 
-/// Returns whether an operation whose purity depends on its operands has no other effect than its
-/// result.
+/// Returns whether an operation whose purity depends on its operands has no side effect.
 fn has_no_effect(op: &Op) -> bool {
     match op {
         Op::Ld { access, addr, .. } => access.space == Space::Param && addr.base.is_none(),

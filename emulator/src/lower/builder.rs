@@ -12,20 +12,20 @@ use crate::lower::names::{Entity, Found, NameMap, Names};
 use crate::lower::passes::allocate;
 use crate::ptx::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 
-/// Local memory of a thread: what every compute capability has.
+/// Maximum of local memory per thread: that of every compute capability.
 const MAX_LOCAL: u64 = 512 << 10;
 
-/// Virtual register before it has rows.
+/// Origin of a virtual register's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Written by instructions.
     Variable,
     /// A row that is filled before the kernel starts.
     Constant(ConstantValue),
-    /// Likewise.
+    /// A row with a special register, filled before the kernel starts.
     Special(Special),
-    /// The address of dynamic shared memory, known once the static variables are laid out, plus an
-    /// addend.
+    /// The address of dynamic shared memory, known after the layout of the static variables, plus
+    /// an addend.
     DynamicShared(i64),
 }
 
@@ -38,14 +38,14 @@ pub struct Virtual {
     pub kind: Kind,
 }
 
-/// A kernel in the making: code over virtual registers, branches to labels.
+/// A kernel during lowering: code over virtual registers, branches to labels.
 #[derive(Default)]
 pub struct Draft {
     /// The instructions. Targets of branches are labels.
     pub code: Vec<Inst>,
-    /// Their lines.
+    /// The PTX line of each instruction.
     pub lines: Vec<u32>,
-    /// The place of each label.
+    /// The program counter of each label.
     pub labels: Vec<Pc>,
     /// The virtual registers.
     pub regs: Vec<Virtual>,
@@ -53,7 +53,7 @@ pub struct Draft {
     pub preds: u32,
     /// Targets of `brx.idx`, as labels.
     pub tables: Vec<Vec<Pc>>,
-    /// Number of lists of registers.
+    /// Number of register lists.
     pub lists: u16,
 }
 
@@ -63,16 +63,16 @@ pub struct Builder<'m, 'a> {
     pub(crate) names: Names<'a>,
     pub(crate) draft: Draft,
     pub(crate) kernel: Kernel,
-    /// The line and guard of the instruction at hand.
+    /// The line of the current instruction.
     pub(crate) line: u32,
     pub(crate) guard: PredSrc,
-    /// Local memory in use at this place.
+    /// Bytes of local memory in use at this point.
     pub(crate) frame: u32,
     /// The functions that are being inlined, the kernel first.
     pub(crate) stack: Vec<&'m Function<'a>>,
-    /// Calls inlined so far.
+    /// Number of calls inlined so far.
     pub(crate) calls: u32,
-    /// Return target of the function being inlined.
+    /// Labels to which the functions being inlined return.
     pub(crate) returns: Vec<u32>,
     rows: NameMap<(Kind, Width), Reg>,
     shared: NameMap<usize, u32>,
@@ -141,12 +141,12 @@ pub fn width(ty: Type) -> Width {
 }
 
 impl<'m, 'a> Builder<'m, 'a> {
-    /// An error at the instruction at hand.
+    /// An error at the current instruction.
     pub(crate) fn error<T>(&self, message: impl Into<String>) -> Result<T> {
         Err(LoadError::new(self.line, message))
     }
 
-    /// Appends an instruction with the guard at hand.
+    /// Appends an instruction with the current guard.
     pub(crate) fn emit(&mut self, op: Op) {
         self.draft.code.push(Inst {
             op,
@@ -155,8 +155,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.draft.lines.push(self.line);
     }
 
-    /// A list of registers for the operation that is emitted next, which must be followed by
-    /// [`Self::emit_list`].
+    /// A register list for the next operation, after which [`Self::emit_list`] must be called.
     pub(crate) fn new_list(&mut self) -> Result<u16> {
         if self.draft.lists == u16::MAX {
             return self.error("the kernel has more than 65535 operations of this kind");
@@ -201,13 +200,13 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(Pred(index as u16))
     }
 
-    /// A new label, not placed yet.
+    /// A new label without a position.
     pub(crate) fn new_label(&mut self) -> u32 {
         self.draft.labels.push(NO_PC);
         self.draft.labels.len() as u32 - 1
     }
 
-    /// Places a label here.
+    /// Sets the position of a label to the next instruction.
     pub(crate) fn place(&mut self, label: u32) {
         self.draft.labels[label as usize] = self.draft.code.len() as Pc;
     }
@@ -243,7 +242,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.draft.regs[usize::from(reg.0)].width
     }
 
-    /// Meaning of a name: in the function, then in the module.
+    /// Entity of a name: in the function, then in the module.
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<Entity>> {
         match self.names.find(name) {
             Some(Found::Entity(entity)) => Ok(Some(entity)),
@@ -281,7 +280,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         })
     }
 
-    /// The place of a shared variable in this kernel, given to it when it is first named.
+    /// The address of a shared variable in this kernel, allocated at its first use.
     pub(crate) fn shared_variable(&mut self, variable: &Variable<'a>) -> Result<Entity> {
         if variable.linkage == crate::ptx::ast::Linkage::Extern {
             let align = variable.alignment().max(16);
@@ -312,7 +311,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(Entity::Shared(offset))
     }
 
-    /// Takes `size` bytes of the thread's frame.
+    /// Allocates `size` bytes of the thread's frame.
     pub(crate) fn take_local(&mut self, size: u64, align: u32) -> Result<u32> {
         let offset = u64::from(self.frame).next_multiple_of(u64::from(align.max(1)));
         if offset + size > MAX_LOCAL {
@@ -368,7 +367,7 @@ impl<'m, 'a> Builder<'m, 'a> {
     }
 }
 
-/// The operands of an instruction that takes exactly `N`.
+/// The operands of an instruction that has exactly `N`.
 pub fn operands<'i, 'a, const N: usize>(
     instruction: &'i Instruction<'a>,
     mods: &Mods<'a>,

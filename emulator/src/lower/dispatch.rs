@@ -1,4 +1,4 @@
-//! From a mnemonic to the code that lowers it.
+//! Dispatch from a mnemonic to the code that lowers it.
 
 use crate::ir::{IntBinary, IntUnary};
 use crate::lower::Result;
@@ -12,7 +12,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         let (base, mut mods) = Mods::split(i)?;
         let m = &mut mods;
         match base {
-            // The commonest first.
+            // The most frequent instructions first.
             "fma" => self.fma(i, m),
             "ld" | "ldu" => self.load(i, m),
             "st" => self.store(i, m),

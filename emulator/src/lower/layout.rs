@@ -1,4 +1,4 @@
-//! Declarations of a module: its functions, and its variables in device memory with their first
+//! Declarations of a module: its functions, and its variables in device memory with their initial
 //! values.
 
 use std::cell::Cell;
@@ -10,8 +10,8 @@ use crate::lower::names::NameMap;
 use crate::ptx::ast;
 use crate::ptx::ast::{Linkage, Space, Type, Value, Variable};
 
-/// The last byte of a variable that may have a value other than zero: what is before is held in the
-/// host's memory.
+/// Maximum length in bytes of a variable's initial value up to its last nonzero byte, which is kept
+/// in host memory.
 const MAX_INIT: u64 = 1 << 28;
 
 /// Meaning of a name at module level.
@@ -32,19 +32,19 @@ pub struct Module<'m, 'a> {
     symbols: NameMap<&'a str, Symbol<'m, 'a>>,
     /// `.target` as a number, such as 80.
     pub target: u32,
-    /// `.target` as it stands in the text, such as `sm_90a`.
+    /// `.target` as text, such as `sm_90a`.
     pub architecture: &'a str,
     /// `.version`, as (major, minor).
     pub version: (u32, u32),
-    /// Statements of functions that have been inlined so far, in all kernels.
+    /// Number of statements inlined so far, in all kernels.
     pub inlined: Cell<u64>,
 }
 
 impl<'m, 'a> Module<'m, 'a> {
-    /// Collects the names of `ast` and lays its variables out.
+    /// Collects the names of `ast` and computes the layout of its variables.
     ///
     /// # Errors
-    /// Names declared twice, initialisers that do not fit.
+    /// A name is declared twice, or an initialiser does not fit.
     pub fn new(ast: &'m ast::Module<'a>, target: u32) -> Result<(Module<'m, 'a>, Vec<Global>)> {
         let mut module = Module {
             symbols: NameMap::default(),
@@ -75,7 +75,7 @@ impl<'m, 'a> Module<'m, 'a> {
         Ok((module, globals))
     }
 
-    /// Looks up `name`.
+    /// Symbol of `name`.
     pub fn find(&self, name: &str) -> Option<Symbol<'m, 'a>> {
         self.symbols.get(name).copied()
     }

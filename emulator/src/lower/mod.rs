@@ -1,5 +1,4 @@
-//! Syntax tree to program: what every instruction means is decided here, once, when a module is
-//! loaded.
+//! Lowering from the syntax tree to the program, once, when a module is loaded.
 //!
 //! Each kernel goes through these steps:
 //!
@@ -12,12 +11,12 @@
 //! 4. `liveness` finds where each virtual register holds a value that is still needed, `allocate`
 //!    joins the two ends of copies where it can and gives every virtual register its rows.
 //!
-//! Liveness is that of a single thread. It is right for the whole warp, because an instruction
-//! writes only the lanes that execute it, so that two registers may share a row if no *lane* needs
-//! both. A guarded instruction may leave its destination as it was, so it does not end the life of
+//! Liveness is that of a single thread. It is valid for the whole warp, because an instruction
+//! writes only the lanes that execute it: two registers may share a row if no *lane* needs both. A
+//! guarded instruction may leave its destination unchanged, so it does not end the live range of
 //! the old value.
 //!
-//! A function that no kernel calls is not looked at.
+//! Functions that no kernel calls are not lowered.
 
 pub(crate) mod builder;
 pub(crate) mod dispatch;
@@ -39,10 +38,10 @@ use crate::ptx::parse::parse;
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-/// Turns PTX text into a program.
+/// Compiles PTX text to a program.
 ///
 /// # Errors
-/// The first thing that is not PTX, or is PTX that the emulator does not implement, with its line.
+/// The first construct that is not PTX, or that the emulator does not support, with its line.
 pub fn compile(text: &str) -> Result<Program> {
     let ast = parse(text)?;
     let target = target_number(ast.target)?;
@@ -61,7 +60,7 @@ pub fn compile(text: &str) -> Result<Program> {
     })
 }
 
-/// `sm_90a` is 90.
+/// Parses a target: `sm_90a` is 90.
 fn target_number(target: &str) -> Result<u32> {
     let digits = target
         .trim_start_matches("sm_")

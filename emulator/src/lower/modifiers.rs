@@ -1,12 +1,12 @@
-//! The modifiers of an instruction: each is taken by the code that understands it, and what nobody
-//! took is an error.
+//! The modifiers of an instruction: the code that lowers it takes those that it supports, and the
+//! others are an error.
 
 use crate::ir::{FloatMode, Rounding};
 use crate::load_error::LoadError;
 use crate::lower::Result;
 use crate::ptx::ast::{Instruction, Type};
 
-/// More dotted parts than any instruction has.
+/// Maximum number of dotted parts, more than any instruction has.
 const MAX: usize = 16;
 
 /// The parts of `ld.global.nc.f32` after the `ld`.
@@ -15,7 +15,7 @@ pub struct Mods<'a> {
     line: u32,
     parts: [&'a str; MAX],
     len: usize,
-    /// Bit i: part i is not taken yet.
+    /// Mask of the parts that have not been taken: bit i for part i.
     left: u32,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Mods<'a> {
         (0..self.len).find(|&i| self.left >> i & 1 == 1 && wanted(self.parts[i]))
     }
 
-    /// Takes `modifier` if it is there.
+    /// Takes `modifier` if it is present; returns whether it was.
     pub fn take(&mut self, modifier: &str) -> bool {
         let found = self.find(|part| part == modifier);
         if let Some(i) = found {
@@ -67,7 +67,7 @@ impl<'a> Mods<'a> {
         found.is_some()
     }
 
-    /// Takes the first modifier that `table` lists and returns its meaning.
+    /// Takes the first modifier in `table` and returns its value.
     pub fn take_of<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
         for i in 0..self.len {
             if self.left >> i & 1 == 1
@@ -88,7 +88,7 @@ impl<'a> Mods<'a> {
         }
     }
 
-    /// Takes every modifier of `list`: hints that change nothing here.
+    /// Takes every modifier of `list`: hints without effect here.
     pub fn ignore(&mut self, list: &[&str]) {
         for modifier in list {
             self.take(modifier);
@@ -131,7 +131,7 @@ impl<'a> Mods<'a> {
         let parsed = numbers.and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
         self.left &= !(1 << i);
         match parsed {
-            // Larger than any shape that there is, and small enough to calculate with.
+            // Larger than any valid shape, and small enough to prevent overflow.
             Some((columns, depth)) if (1..=4096).contains(&columns) && depth <= 4096 => {
                 Ok((columns, depth))
             }
@@ -142,7 +142,7 @@ impl<'a> Mods<'a> {
     /// Takes rounding, `.ftz`, `.sat` and `.relu`.
     pub fn take_float_mode(&mut self) -> FloatMode {
         let rounding = self.take_rounding();
-        // `.rn` is what arithmetic without a rounding does too.
+        // `.rn` is the default rounding of arithmetic.
         let rounding = if rounding == Rounding::Rn {
             Rounding::None
         } else {
@@ -157,7 +157,7 @@ impl<'a> Mods<'a> {
         }
     }
 
-    /// Refuses what was not taken.
+    /// Returns an error if a modifier has not been taken.
     pub fn finish(&self) -> Result<()> {
         match self.find(|_| true) {
             Some(i) => self.error(&format!("modifier `.{}` is not supported", self.parts[i])),

@@ -1,4 +1,4 @@
-//! Meaning of names: scopes, registers, labels and variables of the function being lowered.
+//! Names of the function being lowered: scopes, registers, labels and variables.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,8 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::ir::{Pred, Reg};
 use crate::ptx::ast::Type;
 
-/// The hash of FxHash: names are short and there are tens of thousands of them, so a quick hash is
-/// worth having.
+/// FxHash: names are short and there are tens of thousands of them, so a fast hash pays off.
 #[derive(Default)]
 pub struct NameHasher(u64);
 
@@ -41,7 +40,7 @@ impl Hasher for NameHasher {
     }
 }
 
-/// A map with the quick hash.
+/// A map with that hash.
 pub type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
 
 /// Meaning of a name.
@@ -55,7 +54,7 @@ pub enum Entity {
     Label(u32),
     /// A branch table, by its index.
     Table(u16),
-    /// A `.local` variable, or a `.param` one of a call or device function, which lives in local
+    /// A `.local` variable, or a `.param` one of a call or device function, which is in local
     /// memory too: its offset in the thread's frame.
     Local(u32),
     /// A kernel's parameter: its offset in the buffer.
@@ -68,7 +67,7 @@ pub enum Entity {
     Global(u32),
 }
 
-/// `%r<20>`: registers that come into being when they are first named.
+/// `%r<20>`: registers that are created at their first use.
 #[derive(Clone, Copy, Debug)]
 struct Range {
     ty: Type,
@@ -77,27 +76,27 @@ struct Range {
     index: u32,
 }
 
-/// A scope between braces.
+/// A scope in braces.
 #[derive(Default, Debug)]
 struct Scope<'a> {
     names: NameMap<&'a str, Entity>,
     ranges: NameMap<&'a str, Range>,
-    /// The local memory in use where the scope was opened.
+    /// Bytes of local memory in use when the scope was opened.
     frame: u32,
-    /// A function's outermost scope: names of the caller are not seen from inside.
+    /// True for a function's outermost scope, which hides the caller's names.
     function: bool,
 }
 
-/// A register that a name found, perhaps for the first time.
+/// The result of a lookup.
 pub enum Found {
-    /// Known.
+    /// A declared entity.
     Entity(Entity),
-    /// An element of a range that nothing has named yet: make a register of the type and
-    /// [`Names::fill`] the slot.
+    /// An element of a range without a register: the caller creates a register of the type and
+    /// calls [`Names::fill`] with the slot.
     Fresh(Type, Slot),
 }
 
-/// An element of a range: the range, and the number.
+/// An element of a range: the range's index, and the element's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot(u32, u32);
 
@@ -105,15 +104,15 @@ pub struct Slot(u32, u32);
 #[derive(Default, Debug)]
 pub struct Names<'a> {
     scopes: Vec<Scope<'a>>,
-    /// Ranges that there have been.
+    /// Number of ranges declared so far.
     ranges: u32,
-    /// The elements that have been named. A range of a million registers takes no more than those
-    /// of it that are used.
+    /// The elements with registers. Memory depends on the elements in use, not on the size of a
+    /// range.
     named: NameMap<Slot, Entity>,
 }
 
 impl<'a> Names<'a> {
-    /// Opens a scope; `frame` is kept for [`Names::close`] to hand back.
+    /// Opens a scope; `frame` is stored, and [`Names::close`] returns it.
     pub fn open(&mut self, function: bool, frame: u32) {
         self.scopes.push(Scope {
             frame,
@@ -127,7 +126,7 @@ impl<'a> Names<'a> {
         self.scopes.pop().map_or(0, |scope| scope.frame)
     }
 
-    /// Declares a name in the innermost scope; false if it is there already.
+    /// Declares a name in the innermost scope; returns false if it exists there.
     pub fn declare(&mut self, name: &'a str, entity: Entity) -> bool {
         match self.scopes.last_mut() {
             Some(scope) => scope.names.insert(name, entity).is_none(),
@@ -135,9 +134,9 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Declares `prefix<count>`; false if it is there already.
+    /// Declares `prefix<count>`; returns false if it exists.
     pub fn declare_range(&mut self, prefix: &'a str, count: u32, ty: Type) -> bool {
-        // One for each declaration, of which there are fewer than statements.
+        // One per declaration, of which there are fewer than statements.
         self.ranges = self.ranges.wrapping_add(1);
         let index = self.ranges;
         match self.scopes.last_mut() {
@@ -175,13 +174,13 @@ impl<'a> Names<'a> {
         None
     }
 
-    /// Gives a fresh element of a range its register.
+    /// Sets the register of a range's element.
     pub fn fill(&mut self, slot: Slot, entity: Entity) {
         self.named.insert(slot, entity);
     }
 }
 
-/// `%r12` is `%r` and 12. A number with leading zeros is no element of a range.
+/// Splits `%r12` into `%r` and 12. A number with leading zeros is no element of a range.
 fn split_number(name: &str) -> Option<(&str, u32)> {
     let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
     let (prefix, number) = name.split_at(name.len() - digits);

@@ -9,8 +9,8 @@ use crate::lower::special::SpecialRegister;
 use crate::ptx::ast::{Operand, Type, Value};
 
 impl<'a> Builder<'_, 'a> {
-    /// A source of a type: a register of its size, a literal, the address of a variable, a special
-    /// register.
+    /// A source operand of a type: a register of its size, a literal, the address of a variable, or
+    /// a special register.
     pub(crate) fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
         let reg = self.any_source(operand, ty)?;
         let found = self.width_of(reg);
@@ -40,7 +40,7 @@ impl<'a> Builder<'_, 'a> {
         ))
     }
 
-    /// A source of whatever width its register has; literals get the width of `ty`.
+    /// A source operand with the width of its register; literals have the width of `ty`.
     pub(crate) fn any_source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
         match *operand {
             Operand::Name(name) => self.named_source(name, ty),
@@ -78,7 +78,7 @@ impl<'a> Builder<'_, 'a> {
             (Value::F32(bits), Type::F32 | Type::B32) => u64::from(bits),
             (Value::F64(bits), Type::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
             (Value::F64(bits), Type::F64 | Type::B64) => bits,
-            // Only initialisers have these.
+            // These occur only in initialisers.
             (Value::Zeros(_), _) => 0,
             (Value::F32(_) | Value::F64(_), _) => {
                 return self.error(format!(
@@ -141,7 +141,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// A destination of a type. `_` gets a register that nothing reads.
+    /// A destination of a type. `_` gets a register that is never read.
     pub(crate) fn destination(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
         let reg = self.any_destination(operand)?;
         if reg.is_none() {
@@ -154,7 +154,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(reg)
     }
 
-    /// A destination of whatever width; [`Reg::NONE`] for `_`.
+    /// A destination with the width of its register; [`Reg::NONE`] for `_`.
     pub(crate) fn any_destination(&mut self, operand: &Operand<'a>) -> Result<Reg> {
         let Operand::Name(name) = *operand else {
             return self.error("the destination must be a register");
@@ -171,7 +171,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// The predicate of that name.
+    /// The predicate with a name.
     pub(crate) fn pred(&mut self, name: &'a str) -> Result<Pred> {
         match self.find(name)? {
             Some(Entity::Pred(pred)) => Ok(pred),
@@ -180,7 +180,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// A predicate that is written; [`Pred::NONE`] for `_`.
+    /// A predicate destination; [`Pred::NONE`] for `_`.
     pub(crate) fn pred_destination(&mut self, name: &'a str) -> Result<Pred> {
         if name == "_" {
             Ok(Pred::NONE)
@@ -189,7 +189,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// A predicate that is read.
+    /// A predicate source.
     pub(crate) fn pred_source(&mut self, operand: &Operand<'a>) -> Result<PredSrc> {
         match *operand {
             Operand::Name("%is_explicit_cluster") => self.explicit_cluster(),
@@ -210,7 +210,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// Returns whether an operand names a predicate.
+    /// Returns whether an operand is the name of a predicate.
     pub(crate) fn is_pred(&mut self, operand: &Operand<'a>) -> Result<bool> {
         Ok(match *operand {
             Operand::Not(_) => true,

@@ -13,17 +13,17 @@ use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// Arrangement of the lanes' addresses.
+/// Pattern of the lanes' addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// All lanes take part, each right after the one before.
+    /// All lanes are active, and their accesses are contiguous.
     Row,
-    /// All the same address.
+    /// All addresses are the same.
     Same,
     Scattered,
 }
 
-/// The allocation that every lane's access lies in, or `None` if they lie in several.
+/// The allocation that contains every lane's access, or `None` if they lie in several.
 #[inline(always)]
 pub(crate) fn locate<'a>(
     cx: &mut Context<'a>,
@@ -71,7 +71,7 @@ pub(crate) fn locate<'a>(
     Ok(Some(allocation))
 }
 
-/// Checks lane by lane; the lanes lie in different allocations, or outside of all.
+/// Checks each lane's access; the lanes lie in different allocations, or outside of all.
 #[cold]
 pub(crate) fn locate_each(
     cx: &Context,
@@ -160,7 +160,7 @@ fn uninitialised(
     )
 }
 
-/// Arrangement of the addresses.
+/// Determines the pattern of the addresses.
 #[inline(always)]
 fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
     let first = address[0];
@@ -179,7 +179,7 @@ fn shape(m: u32, address: &[u64; 32], bytes: u32) -> Shape {
     }
 }
 
-/// Notes a load or store for the checker of the order of launches.
+/// Records a load or store for the stream order checker.
 #[inline(always)]
 fn watch(
     cx: &Context,
@@ -245,7 +245,7 @@ pub(crate) fn load(
             let source = allocation.data(offset).cast::<u32>();
             for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
                 if !reg.is_none() {
-                    // SAFETY: in bounds and aligned, as `locate` has checked.
+                    // SAFETY: in bounds and aligned, as checked by `locate`.
                     w.u32s_mut(reg)[lane] =
                         unsafe { AtomicU32::from_ptr(source.add(j)) }.load(Ordering::Relaxed);
                 }
@@ -307,8 +307,8 @@ fn load_lane(
 #[inline(always)]
 pub(crate) fn read_element(allocation: &Allocation, offset: u64, bytes: u32) -> u64 {
     let source = allocation.data(offset);
-    // SAFETY: the caller has checked bounds and alignment. Other blocks may write at the same time,
-    // hence atomics.
+    // SAFETY: the caller has checked bounds and alignment. The access is atomic because other
+    // blocks may write at the same time.
     unsafe {
         match bytes {
             1 => u64::from(AtomicU8::from_ptr(source).load(Ordering::Relaxed)),
@@ -334,12 +334,12 @@ fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
     }
 }
 
-/// Checks whether neighbouring bytes, a multiple of four from a multiple of four, are all written;
-/// names the lane if not.
+/// Checks that contiguous bytes, aligned to four and of a length that is a multiple of four, are
+/// initialised; the error names the lane.
 #[inline(always)]
 fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
-    // A word that another block is just writing counts as written or not, as on a GPU the read sees
-    // it or not.
+    // A word that another block writes at the same time counts as initialised or not, just as on a
+    // GPU the read may return the old or the new value.
     let offset = address - allocation.base;
     if allocation.first_uninit(offset, u64::from(total)).is_none() {
         return Ok(());
@@ -364,7 +364,7 @@ fn check_lane(allocation: &Allocation, lane: usize, address: u64, bytes: u32) ->
     }
 }
 
-/// Loads 32 neighbouring vectors of `count` words.
+/// Loads 32 contiguous vectors of `count` words.
 #[inline(always)]
 fn load_row(w: &mut Warp, source: *const u8, count: usize, d: [Reg; 4]) {
     let source = source.cast::<u32>();
@@ -375,15 +375,15 @@ fn load_row(w: &mut Warp, source: *const u8, count: usize, d: [Reg; 4]) {
         let row = w.u32s_mut(reg);
         for (i, word) in row.iter_mut().enumerate() {
             // SAFETY: 32 * count words from `source` on lie inside the allocation, and no Rust
-            // reference to them exists. The reads are not atomic, which is what lets them be
-            // vectors. If the emulated program races, they are a race in the Rust sense too; the
-            // module `memory` tells what is relied on then.
+            // reference to them exists. The reads are not atomic, so that they can be vectorised. A
+            // data race of the emulated program is therefore one in Rust too; the module `memory`
+            // documents the assumptions for that case.
             *word = unsafe { source.add(i * count + j).read() };
         }
     }
 }
 
-/// Loads lanes that lie in different allocations, one after the other.
+/// Loads lanes that lie in different allocations, one after another.
 #[cold]
 fn load_mixed(
     cx: &mut Context,
@@ -446,7 +446,7 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Stores 32 neighbouring vectors of `count` words.
+/// Stores 32 contiguous vectors of `count` words.
 #[inline(always)]
 fn store_row(w: &Warp, target: *mut u8, count: usize, src: [Reg; 4]) {
     let target = target.cast::<u32>();

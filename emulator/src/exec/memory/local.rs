@@ -1,5 +1,5 @@
-//! Local memory: bytes of a thread's own. The words of the 32 lanes lie side by side, so that the
-//! same variable of all lanes is one row.
+//! Local memory: bytes of one thread. The words of the 32 lanes are interleaved, so that the same
+//! variable of all lanes is one row.
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
@@ -97,7 +97,7 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Writes a loaded element to a lane of its register, extended as the access says.
+/// Writes a loaded element to a lane of its register, sign- or zero-extended.
 #[inline(always)]
 pub(crate) fn put(w: &mut Warp, lane: usize, reg: Reg, access: AccessType, value: u64) {
     if reg.is_none() {
@@ -136,7 +136,7 @@ pub(crate) fn load_param(
 ) -> Outcome {
     let element = usize::from(access.bytes);
     let first = address[(m.trailing_zeros() & 31) as usize];
-    // Nearly always all lanes read the same parameter.
+    // Usually all lanes read the same parameter.
     let same = address.iter().all(|&a| a == first);
     for lane in lanes(if same { m & m.wrapping_neg() } else { m }) {
         let at = check_param(cx, lane, access, address[lane])?;

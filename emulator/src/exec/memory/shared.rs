@@ -9,7 +9,7 @@ use crate::report::{Access, AccessKind, FaultKind};
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
-/// Identity of a lane of the current split.
+/// Identity of a lane of the current split, for the race checker.
 #[inline(always)]
 pub(crate) fn actor(w: &Warp, lane: usize, strong: bool) -> Actor {
     Actor {
@@ -77,7 +77,7 @@ fn bounds_trouble(
     UnlocatedFault::lane(lane, FaultKind::OutOfBounds { touch, nearest })
 }
 
-/// Checks and notes a read of a lane, unit by unit.
+/// Checks and records a lane's read, unit by unit.
 #[inline(never)]
 pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Access) -> Outcome {
     cx.shared.shadow.divide(touched.bytes);
@@ -95,7 +95,7 @@ pub(crate) fn read_units(cx: &mut Context, actor: &Actor, touched: Access) -> Ou
     Ok(())
 }
 
-/// Checks and notes a write of a lane, unit by unit. `bytes` is what is written.
+/// Checks and records a lane's write, unit by unit. `bytes` are the values to be written.
 #[inline(never)]
 pub(crate) fn write_units(
     cx: &mut Context,
@@ -116,7 +116,7 @@ pub(crate) fn write_units(
             .shadow
             .write(unit as usize, &cx.order, actor, same)
         {
-            // Some bytes of a large unit may have the value already.
+            // In a large unit some bytes may already have the value.
             if cx.shared.shadow.divide_all() {
                 return write_units(cx, actor, touched, bytes);
             }
@@ -128,14 +128,14 @@ pub(crate) fn write_units(
     Ok(())
 }
 
-/// The bytes of words.
+/// Words as bytes.
 #[inline(always)]
 pub(crate) fn byte_slice(words: &[u32]) -> &[u8] {
     // SAFETY: any u32 is four bytes, and bytes need no alignment.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 4) }
 }
 
-/// The bytes of words, to write.
+/// Words as mutable bytes.
 #[inline(always)]
 pub(crate) fn byte_slice_mut(words: &mut [u32]) -> &mut [u8] {
     // SAFETY: as in `byte_slice`; any four bytes are a u32.
@@ -189,7 +189,7 @@ pub(crate) fn load(
     Ok(())
 }
 
-/// Loads `COUNT` words a lane.
+/// Loads `COUNT` words per lane.
 #[inline(always)]
 fn load_words<const COUNT: usize>(
     cx: &mut Context,
@@ -199,7 +199,7 @@ fn load_words<const COUNT: usize>(
     d: [Reg; 4],
     address: &[u64; 32],
 ) -> Outcome {
-    // Lanes that take no part may have any address.
+    // Inactive lanes may have any address.
     let mut first = [0usize; 32];
     for lane in 0..32 {
         first[lane] = if m >> lane & 1 != 0 {
@@ -224,8 +224,8 @@ fn load_words<const COUNT: usize>(
     let words = &cx.shared.words[..];
     for lane in 0..32 {
         debug_assert!(first[lane] + COUNT <= words.len());
-        // SAFETY: `check_bounds` has passed for the lanes that take part, and the others read the
-        // first words, of which there are always eight (see `Worker::new`).
+        // SAFETY: `check_bounds` has passed for the active lanes, and the others read the first
+        // words, of which there are always at least eight (see `Worker::new`).
         let source: [u32; COUNT] = unsafe {
             words
                 .as_ptr()
@@ -245,7 +245,7 @@ fn load_words<const COUNT: usize>(
     Ok(())
 }
 
-/// Loads two bytes a lane.
+/// Loads two bytes per lane.
 #[inline(always)]
 fn load_halves(
     cx: &mut Context,
@@ -279,7 +279,7 @@ fn load_halves(
     Ok(())
 }
 
-/// Checks and notes reads lane by lane.
+/// Checks and records reads lane by lane.
 #[inline(never)]
 pub(crate) fn closer_look(
     cx: &mut Context,
@@ -317,7 +317,7 @@ pub(crate) fn store(
     let words = access.bytes == 4 && access.reg == Width::W32 && unique == m;
     if words && !cx.order.precise && !access.strong {
         let shift = cx.shared.shadow.shift;
-        // Lengths that are known to the compiler become vector instructions.
+        // Constant lengths compile to vector instructions.
         let done = match (access.count, bytes >> shift) {
             (4, 1) => store_words::<4, 1>(cx, w, m, src, address),
             (4, 4) => store_words::<4, 4>(cx, w, m, src, address),
@@ -362,7 +362,7 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Stores two bytes a lane.
+/// Stores two bytes per lane.
 #[inline(always)]
 fn store_halves(cx: &mut Context, w: &Warp, m: u32, src: Reg, address: &[u64; 32]) -> Outcome {
     for lane in lanes(m) {
@@ -380,8 +380,8 @@ fn store_halves(cx: &mut Context, w: &Warp, m: u32, src: Reg, address: &[u64; 32
     Ok(())
 }
 
-/// Stores `COUNT` words a lane, in `UNITS` units, each lane to another place. False, with nothing
-/// done, if that needs a closer look.
+/// Stores `COUNT` words per lane, in `UNITS` units, each lane to another address. Returns false,
+/// without any effect, if lanes must be checked one by one.
 #[inline(always)]
 fn store_words<const COUNT: usize, const UNITS: usize>(
     cx: &mut Context,

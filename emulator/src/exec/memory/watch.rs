@@ -1,4 +1,4 @@
-//! Notes which bytes of device memory a launch touches, for the checker of the order of launches
+//! Records the bytes of device memory that a launch accesses, for the stream order checker
 //! ([`crate::order`]).
 use crate::exec::machine::context::Context;
 use crate::exec::machine::lanes::lanes;
@@ -17,8 +17,8 @@ pub(crate) fn class(kind: AccessKind, strong: bool) -> Option<Class> {
     }
 }
 
-/// Notes accesses of `bytes` bytes by some lanes, all inside the allocation. `row`: each begins
-/// where the one of the lane before ends.
+/// Records accesses of `bytes` bytes by some lanes, all inside the allocation. `row`: the lanes'
+/// accesses are contiguous.
 #[inline(always)]
 pub(crate) fn note(
     cx: &Context,
@@ -50,7 +50,7 @@ pub(crate) fn note(
     }
 }
 
-/// Notes an access to neighbouring bytes inside the allocation.
+/// Records an access to contiguous bytes inside the allocation.
 pub(crate) fn note_run(
     cx: &Context,
     allocation: &Allocation,
@@ -79,7 +79,7 @@ fn note_lanes(
     bytes: u32,
 ) {
     marks.note(class);
-    // Lanes mostly ascend: neighbours in a sector are noted at once.
+    // Addresses usually ascend: accesses in the same sector are recorded at once.
     let (mut sector, mut mask) = (u64::MAX, 0);
     for lane in lanes(m) {
         let offset = address[lane] - allocation.base;

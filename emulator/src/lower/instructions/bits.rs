@@ -49,7 +49,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table: one entry an
+    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table with one entry per
     /// instruction.
     pub(crate) fn ternary(
         &mut self,

@@ -22,7 +22,7 @@ fn reduced_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
     })
 }
 
-/// Likewise in shared memory.
+/// The same for reductions in shared memory.
 fn shared_reduction(op: AtomOp, ty: Type) -> Option<SharedReduction> {
     Some(match (op, ty) {
         (AtomOp::Add, Type::U32 | Type::S32) => SharedReduction::Add32,
@@ -41,7 +41,7 @@ fn shared_reduction(op: AtomOp, ty: Type) -> Option<SharedReduction> {
 }
 
 impl<'a> Builder<'_, 'a> {
-    /// `cp.async.bulk`, whose other modifiers are left.
+    /// `cp.async.bulk`; its other modifiers have not been taken yet.
     pub(crate) fn bulk(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         if m.take("commit_group") {
             self.emit(Op::BulkCommit);
@@ -144,7 +144,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// `cp.async.bulk.shared::cluster.shared::cta`, and `cp.reduce` likewise.
+    /// `cp.async.bulk.shared::cluster.shared::cta`, and the corresponding `cp.reduce`.
     fn bulk_between(
         &mut self,
         reduce: Option<SharedReduction>,

@@ -1,5 +1,5 @@
-//! Calls. A device function is inlined where it is called: its parameters are names for the
-//! caller's `.param` variables, which live in local memory, and its `ret` is a branch to the end.
+//! Calls. A device function is inlined at the call: its parameters are aliases of the caller's
+//! `.param` variables, which are in local memory, and its `ret` is a branch to the end.
 
 use crate::ir::{AccessType, Address, Op, PredSrc, Reg, Space, Width};
 use crate::lower::Result;
@@ -9,17 +9,17 @@ use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 
-/// More instructions than a kernel may grow to by inlining.
+/// Maximum number of instructions in a kernel after inlining.
 const MAX_CODE: usize = 1 << 21;
-/// More calls than a kernel may hold once all are inlined.
+/// Maximum number of calls in a kernel after inlining.
 const MAX_CALLS: u32 = 1 << 16;
-/// Statements that inlining may add to all kernels of a module. What a statement leaves behind is
-/// some hundred bytes.
+/// Maximum number of statements that inlining may add to all kernels of a module. A statement takes
+/// a few hundred bytes.
 pub const MAX_INLINED: u64 = 1 << 22;
-/// Calls within calls; inlining recurses.
+/// Maximum depth of nested calls; inlining is recursive.
 const MAX_DEPTH: usize = 64;
 
-/// Weight of a statement when it is inlined.
+/// Weight of a statement towards [`MAX_INLINED`].
 fn statement_size(statement: &Statement<'_>) -> u64 {
     match statement {
         Statement::Targets(targets, _) => targets.len() as u64 + 1,
@@ -86,8 +86,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// The local memory of each argument: the `.param` variable that is passed, or a new place for
-    /// a value, which is stored there if the argument goes in.
+    /// The local memory of each argument: the `.param` variable that is passed, or a new allocation
+    /// for a value, which is stored there if the argument is an input.
     fn arguments(
         &mut self,
         given: &'m [Operand<'a>],
@@ -112,7 +112,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(places)
     }
 
-    /// Moves results from their places into the registers that were named for them.
+    /// Moves results from local memory into their destination registers.
     fn collect(
         &mut self,
         given: &'m [Operand<'a>],
@@ -211,7 +211,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         });
     }
 
-    /// A function that the driver brings: `__assertfail` and `vprintf`.
+    /// A function that the driver provides: `__assertfail` or `vprintf`.
     fn builtin(
         &mut self,
         name: &str,

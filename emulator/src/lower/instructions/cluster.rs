@@ -10,7 +10,7 @@ use crate::lower::names::Entity;
 use crate::ptx::ast::{Function, Instruction, Operand, Type, Value};
 
 impl<'a> Builder<'_, 'a> {
-    /// `barrier.cluster`, whose other modifiers are left.
+    /// `barrier.cluster`; its other modifiers have not been taken yet.
     pub(crate) fn cluster_barrier(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.need(m, 90, (7, 8))?;
         operands::<0>(i, m)?;
@@ -30,7 +30,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// The type of an address, and whether it is a generic one.
+    /// The type of an address, whether it is 64 bits wide, and whether it is generic.
     fn cluster_address(&self, m: &mut Mods<'a>) -> Result<(Type, bool, bool)> {
         self.need(m, 90, (7, 8))?;
         let generic = !m.take("shared::cluster");
@@ -80,7 +80,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// The name of a shared variable is an address of `.shared`, not a generic one.
+    /// Refuses the name of a shared variable, which is an address of `.shared`, not a generic one.
     fn refuse_variable(
         &mut self,
         generic: bool,
@@ -209,7 +209,7 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// The mask of blocks that `.multicast::cluster` brings as the last operand.
+    /// The mask of blocks of `.multicast::cluster`, the last operand.
     pub(crate) fn cluster_mask<'i>(
         &mut self,
         multicast: bool,
@@ -227,7 +227,7 @@ impl<'a> Builder<'_, 'a> {
 }
 
 impl<'a> Builder<'_, 'a> {
-    /// Clusters that an entry may be launched in.
+    /// Cluster directives of an entry.
     pub(crate) fn clusters(&mut self, function: &Function<'a>) -> Result<()> {
         let kernel = &mut self.kernel;
         kernel.required_cluster = function.required_cluster;

@@ -1,4 +1,4 @@
-//! Instructions that lanes of a warp do together.
+//! Instructions that the lanes of a warp execute together.
 
 use crate::ir::{Op, Pred, ReduxOp, Reg, ShflMode, VoteMode};
 use crate::lower::Result;
@@ -18,7 +18,7 @@ impl<'a> Builder<'_, 'a> {
         ))
     }
 
-    /// The member mask that `.sync` brings; [`Reg::NONE`] without it.
+    /// The member mask of `.sync`; [`Reg::NONE`] without it.
     fn member_mask(&mut self, sync: bool, rest: &[Operand<'a>], m: &Mods<'a>) -> Result<Reg> {
         match rest {
             [] if !sync => Ok(Reg::NONE),

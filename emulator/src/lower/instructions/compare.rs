@@ -8,7 +8,7 @@ use crate::lower::instructions::integer::int_type;
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-/// The comparisons; the second tells which types have it.
+/// The comparisons, each with the class of types that have it.
 const COMPARISONS: [(&str, (Cmp, Class)); 18] = [
     ("eq", (Cmp::Eq, Class::Any)),
     ("ne", (Cmp::Ne, Class::Any)),
@@ -95,7 +95,7 @@ impl<'a> Builder<'_, 'a> {
         ])
     }
 
-    /// The combined predicate, which must be there exactly if a combination is.
+    /// The predicate operand of a combination, which must be present exactly if there is one.
     fn combined(
         &mut self,
         rest: &[Operand<'a>],
@@ -147,7 +147,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// A predicate destination that is an operand of its own.
+    /// A predicate destination that is a separate operand.
     pub(crate) fn pred_operand(&mut self, operand: &Operand<'a>) -> Result<Pred> {
         match *operand {
             Operand::Name("_") => self.new_pred(),

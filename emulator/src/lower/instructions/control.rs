@@ -1,4 +1,4 @@
-//! Branches, ends, barriers.
+//! Branches, exits and barriers.
 
 use crate::ir::{BarrierKind, NO_PC, Op, Pred, PredSrc, Reg};
 use crate::lower::Result;
@@ -8,7 +8,7 @@ use crate::lower::names::Entity;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 impl<'m, 'a> Builder<'m, 'a> {
-    /// `bra`. `.uni` promises that all lanes agree, which nothing here relies on.
+    /// `bra`. `.uni` guarantees that all lanes agree, which is not used here.
     pub(crate) fn branch(&mut self, i: &'m Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.take("uni");
         let [Operand::Name(target)] = *operands::<1>(i, m)? else {
@@ -49,7 +49,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// `ret`, `exit`, `trap`, and `brkpt`, which without a debugger ends the launch too.
+    /// `ret`, `exit`, `trap`, and `brkpt`, which ends the launch without a debugger.
     pub(crate) fn leave(
         &mut self,
         base: &str,

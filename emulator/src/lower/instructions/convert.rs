@@ -24,8 +24,8 @@ fn convert_type(ty: Type) -> Option<CvtTy> {
     })
 }
 
-/// Significand bits, the hidden one included, and exponent bits: whether a conversion is exact
-/// follows from them.
+/// Significand bits, the hidden one included, and exponent bits, which determine whether a
+/// conversion is exact.
 fn precision(ty: Type) -> (u32, u32) {
     match ty {
         Type::F16 => (11, 5),
@@ -96,8 +96,8 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// Roundings must be there exactly where the conversion needs one: a missing one is an error in
-    /// PTX too, and guessing it would change results.
+    /// Checks that a rounding is present exactly where the conversion needs one: a missing one is
+    /// an error in PTX too, and a default would change results.
     fn check_mode(&self, to: Type, from: Type, mode: FloatMode, m: &Mods<'a>) -> Result<()> {
         let integral = matches!(
             mode.rounding,
@@ -142,7 +142,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// The source, at least as wide as its type; a wider register gives its low bits.
+    /// The source, at least as wide as its type; of a wider register the low bits are used.
     fn convert_source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg> {
         let a = self.any_source(operand, ty)?;
         let (found, wanted) = (self.width_of(a), width(ty));
@@ -221,8 +221,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `cvt.rn.satfinite.e4m3x2.f32`, `cvt.rn.satfinite.e4m3x2.f16x2`, `cvt.rn.f16x2.e4m3x2`;
-    /// likewise `e5m2x2`
+    /// `cvt.rn.satfinite.e4m3x2.f32`, `cvt.rn.satfinite.e4m3x2.f16x2`, `cvt.rn.f16x2.e4m3x2`, and
+    /// the same with `e5m2x2`.
     fn cvt_fp8(
         &mut self,
         ty: Fp8,

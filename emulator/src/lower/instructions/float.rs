@@ -27,7 +27,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// Takes the mode of arithmetic, and refuses modes that the type does not have.
+    /// Takes the arithmetic mode, and refuses modes that the type does not support.
     fn mode(&self, ty: Type, relu: bool, m: &mut Mods<'a>) -> Result<FloatMode> {
         let mode = m.take_float_mode();
         let half = !matches!(ty, Type::F32 | Type::F64);
@@ -228,9 +228,9 @@ impl<'a> Builder<'_, 'a> {
 
     /// `rcp`, `sqrt`, `rsqrt`, `ex2`, `lg2`, `sin`, `cos`, `tanh`.
     ///
-    /// The `.approx` forms have no bits prescribed; the emulator computes them more exactly than
-    /// hardware does. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` are meant as first guesses of
-    /// an iteration, which a better guess does not hurt.
+    /// The results of `.approx` forms are not specified exactly; the emulator's are more accurate
+    /// than the hardware's. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` are start values of an
+    /// iteration, for which a more accurate value is harmless.
     pub(crate) fn float_function(
         &mut self,
         base: &str,
@@ -276,8 +276,8 @@ impl<'a> Builder<'_, 'a> {
         self.float_unary(op, ty, mode, i, m)
     }
 
-    /// `copysign`: PTX's first source gives the sign, the second the magnitude, as in the program's
-    /// form.
+    /// `copysign`: the first source gives the sign, the second the magnitude, in PTX as in the
+    /// program.
     pub(crate) fn copysign(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if !matches!(ty, Type::F32 | Type::F64) {

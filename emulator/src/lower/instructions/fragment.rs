@@ -1,5 +1,5 @@
-//! Positions of the elements of `wmma`'s matrices: in registers as those of `mma`, and in memory as
-//! the instruction says.
+//! Positions of the elements of `wmma`'s matrices: in registers as for `mma`, in memory as the
+//! instruction specifies.
 
 use crate::ir::{MatrixTy, Reg};
 
@@ -19,7 +19,7 @@ pub(crate) enum Role {
     Sums,
 }
 
-/// A matrix as fragments and memory have it.
+/// A matrix in fragments and in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix {
     pub(crate) role: Role,
@@ -27,39 +27,39 @@ pub(crate) struct Matrix {
     pub(crate) shape: [u32; 3],
     /// Bits of an element.
     pub(crate) bits: u32,
-    /// True if memory has the elements of a row side by side.
+    /// True if the elements of a row are contiguous in memory.
     pub(crate) row_major: bool,
 }
 
-/// A place in a matrix: numbers that depend on the lane, plus constants. Of lane `4 * g + t`.
+/// A position in a matrix for lane `4 * g + t`: lane-dependent numbers plus constants.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    /// Added to `g`.
+    /// Constant added to `g`.
     pub(crate) line: u32,
-    /// Added to `t * each`, of the elements of a line.
+    /// Constant added to `t * each`, the position of the element within a line.
     pub(crate) at: u32,
     pub(crate) each: u32,
 }
 
 impl Matrix {
-    /// Returns whether the product is one of the transposed matrices: an `mma` has more rows than
-    /// columns.
+    /// Returns whether the product is computed from the transposed matrices: an `mma` has more rows
+    /// than columns.
     pub(crate) fn transposed(&self) -> bool {
         self.shape[0] == 8
     }
 
-    /// Elements of a register.
+    /// Number of elements per register.
     pub(crate) fn packed(&self) -> u32 {
         32 / self.bits
     }
 
-    /// Returns whether the matrix is the left one of each `mma`, of 16 rows; the right one has 8
-    /// columns.
+    /// Returns whether the matrix is the left operand of each `mma`, with 16 rows; the right one
+    /// has 8 columns.
     pub(crate) fn is_left(&self) -> bool {
         (self.role == Role::A) != self.transposed()
     }
 
-    /// Registers of each `mma`.
+    /// Number of registers per `mma`.
     pub(crate) fn registers_of_mma(&self) -> usize {
         match self.role {
             Role::Sums => 4 / self.packed() as usize,
@@ -70,7 +70,7 @@ impl Matrix {
         }
     }
 
-    /// Registers with elements of their own.
+    /// Number of registers with distinct elements.
     pub(crate) fn registers(&self) -> usize {
         let [m, n, _] = self.shape;
         let blocks = match self.role {
@@ -81,7 +81,8 @@ impl Matrix {
         blocks as usize * self.registers_of_mma()
     }
 
-    /// Registers of the operand. Those of f16 repeat their elements until they are eight.
+    /// Number of registers of the operand. f16 fragments repeat their elements up to eight
+    /// registers.
     pub(crate) fn operand_registers(&self, ty: Option<MatrixTy>) -> usize {
         match ty {
             Some(MatrixTy::F16) => 8,
@@ -102,8 +103,8 @@ impl Matrix {
                 1 => (within / 2, within % 2),
                 _ => (within, 0),
             };
-            // The two products lie below each other where the left matrix has 32 rows, else side by
-            // side.
+            // The two products are stacked vertically if the left matrix has 32 rows, otherwise
+            // horizontally.
             let below = self.shape[0] != self.shape[1];
             let (down, right) = if below { (block, 0) } else { (0, block) };
             return Place {
@@ -124,8 +125,8 @@ impl Matrix {
         }
     }
 
-    /// Returns whether memory has the elements of a line side by side: a line is a row of `A` or of
-    /// the sums, a column of `B`, and of transposed sums a column.
+    /// Returns whether the elements of a line are contiguous in memory. A line is a row of `A` or
+    /// of the accumulators, a column of `B`, and of transposed accumulators a column.
     pub(crate) fn lines_are_dense(&self) -> bool {
         match self.role {
             Role::A => self.row_major,
@@ -134,7 +135,7 @@ impl Matrix {
         }
     }
 
-    /// Elements from one row (or column) to the next if the instruction does not say.
+    /// Default distance in elements between rows (or columns).
     pub(crate) fn default_stride(&self) -> u32 {
         let [m, n, k] = self.shape;
         let (rows, columns) = match self.role {
@@ -146,7 +147,7 @@ impl Matrix {
     }
 }
 
-/// The registers of one `mma`: of the block that is its own, or of the only one.
+/// The registers of one `mma`: those of its own block, or of the only one.
 pub(crate) fn fragment<const N: usize>(regs: &[Reg], matrix: Matrix, block: usize) -> [Reg; N] {
     let each = matrix.registers_of_mma();
     let block = block % (matrix.registers() / each);

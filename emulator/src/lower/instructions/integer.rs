@@ -1,5 +1,5 @@
-//! Integer arithmetic and logic; `add`, `mul` and the like go on to
-//! [`crate::lower::instructions::float`] if their type is one of its.
+//! Integer arithmetic and logic; `add`, `mul` and the like dispatch to
+//! [`crate::lower::instructions::float`] for floating-point types.
 
 use crate::ir::{BoolOp, CarryOp, IntBinary, IntTy, IntUnary, MadPart, Op};
 use crate::lower::Result;
@@ -7,7 +7,7 @@ use crate::lower::builder::{Builder, operands, width};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-/// The integer type of a PTX type, untyped bits being unsigned.
+/// The integer type of a PTX type; untyped bits are unsigned.
 pub fn int_type(ty: Type) -> Option<IntTy> {
     Some(match ty {
         Type::U16 | Type::B16 => IntTy::U16,
@@ -20,7 +20,7 @@ pub fn int_type(ty: Type) -> Option<IntTy> {
     })
 }
 
-/// The same width, unsigned: for operations that do not care.
+/// The unsigned type of the same width, for operations that do not depend on the sign.
 pub fn unsigned(ty: IntTy) -> IntTy {
     match ty {
         IntTy::S16 => IntTy::U16,
@@ -42,7 +42,7 @@ fn doubled(ty: Type) -> Option<Type> {
 }
 
 impl<'a> Builder<'_, 'a> {
-    /// The integer type that an instruction must have.
+    /// The integer type of an instruction, an error for other types.
     pub(crate) fn int(&self, ty: Type, m: &Mods<'a>) -> Result<IntTy> {
         match int_type(ty) {
             Some(int) => Ok(int),

@@ -40,7 +40,7 @@ const SHAPES: [(&str, (u8, u32)); 7] = [
 ];
 
 impl<'a> Builder<'_, 'a> {
-    /// The `N` registers of a vector that an instruction reads.
+    /// The `N` source registers of a vector.
     fn sources<const N: usize>(
         &mut self,
         operand: &Operand<'a>,
@@ -57,7 +57,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(regs)
     }
 
-    /// The registers of a vector that an instruction writes.
+    /// The destination registers of a vector.
     fn destinations(
         &mut self,
         operand: &Operand<'a>,
@@ -76,7 +76,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(regs)
     }
 
-    /// `.sync.aligned`, which all of these instructions must have.
+    /// Takes `.sync.aligned`, which all of these instructions must have.
     pub(crate) fn sync_aligned(&self, m: &mut Mods<'a>) -> Result<()> {
         if m.take("sync") && m.take("aligned") {
             return Ok(());
@@ -102,8 +102,8 @@ impl<'a> Builder<'_, 'a> {
         let b = self.sources::<2>(b, "b", halves, Type::B32, m)?;
         let c = self.sources::<4>(c, "c", sums, sum, m)?;
         let d = self.destinations(d, sums, m)?;
-        // The operation adds to its destination. Where that holds something it still needs, another
-        // one is used.
+        // The operation adds to its destination. If the destination is also a source, a temporary
+        // register is used.
         let clash = |reg: &Reg| a.contains(reg) || b.contains(reg);
         let crossed = (0..sums).any(|i| (0..sums).any(|j| i != j && d[i] == c[j]));
         let inside = !crossed && !d[..sums].iter().any(clash);
@@ -121,8 +121,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `mma.m8n8k16` of bytes and `mma.m8n8k32` of half bytes: one of 16 rows whose lower half is
-    /// zero.
+    /// `mma.m8n8k16` of 8-bit and `mma.m8n8k32` of 4-bit integers: a product of 16 rows whose lower
+    /// half is zero.
     fn mma_of_eight_rows(&mut self, mma: Mma, i: &Instruction<'a>, m: &Mods<'a>) -> Result<()> {
         let [d, a, b, c] = operands(i, m)?;
         let [a] = self.sources::<1>(a, "a", 1, Type::B32, m)?;
@@ -146,7 +146,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// Copies a 32-bit register, unless it is the same.
+    /// Copies a 32-bit register, unless source and destination are the same.
     pub(crate) fn copy(&mut self, d: Reg, a: Reg) {
         if d != a {
             let w = Width::W32;
@@ -208,8 +208,8 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// `.m8n8.x4.trans.shared.b16`: how many matrices, whether transposed, whether by generic
-    /// addresses.
+    /// `.m8n8.x4.trans.shared.b16`: the number of matrices, whether they are transposed, whether
+    /// addresses are generic.
     fn matrix_access(&self, m: &mut Mods<'a>) -> Result<(u8, bool, bool)> {
         self.sync_aligned(m)?;
         if !m.take("m8n8") {
@@ -287,7 +287,7 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// The elements of a vector of so many registers.
+/// The elements of a vector with a given number of registers.
 pub(crate) fn elements<'o, 'a>(
     operand: &'o Operand<'a>,
     what: &str,

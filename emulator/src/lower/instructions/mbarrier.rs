@@ -1,4 +1,4 @@
-//! Barriers in shared memory, fences between proxies, and `setmaxnreg`.
+//! mbarrier operations, proxy fences, and `setmaxnreg`.
 
 use crate::ir::{Address, MbarrierOp, Op, Pred, Reg, Space};
 use crate::lower::Result;
@@ -7,7 +7,7 @@ use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 impl<'a> Builder<'_, 'a> {
-    /// An address in shared memory, and its space. The instruction's space has been taken.
+    /// An address in shared memory, and its space. The instruction's space has already been taken.
     pub(crate) fn shared_address(
         &mut self,
         operand: &Operand<'a>,
@@ -86,7 +86,7 @@ impl<'a> Builder<'_, 'a> {
         });
     }
 
-    /// An address and at most one number.
+    /// Operations with an address and at most one number.
     fn mbarrier_simple(
         &mut self,
         op: MbarrierOp,
@@ -165,7 +165,7 @@ impl<'a> Builder<'_, 'a> {
         };
         match hint {
             [] => {}
-            // How long to wait at most: a wait here lasts until nothing else can go on.
+            // A time limit, which is ignored: here a wait lasts until no other warp can continue.
             [hint] => drop(self.source(hint, Type::U32)?),
             _ => return m.error("has a wrong number of operands"),
         }
@@ -201,7 +201,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// `fence.proxy`, whose other modifiers are left.
+    /// `fence.proxy`; its other modifiers have not been taken yet.
     pub(crate) fn proxy_fence(&mut self, m: &mut Mods<'a>) -> Result<()> {
         let shared = if m.take("async") {
             let only_global = m.take("global");
@@ -243,7 +243,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// Refuses an instruction that only `sm_90a` has.
+    /// Refuses an instruction for targets other than `sm_90a`.
     pub(crate) fn need_sm90a(&self, m: &Mods<'a>) -> Result<()> {
         match self.module.architecture {
             "sm_90a" => Ok(()),
@@ -252,7 +252,7 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// The address of an operation that has none.
+/// The address operand of an operation without one.
 const NOWHERE: Address = Address {
     base: Reg::NONE,
     wide: true,

@@ -7,7 +7,7 @@ use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Base, Instruction, Operand, Type};
 
-/// Cache operators and eviction hints, which change no result.
+/// Cache operators and eviction hints, which do not affect results.
 const CACHE_HINTS: [&str; 26] = [
     "ca",
     "cg",
@@ -50,7 +50,7 @@ pub(crate) const SPACES: [(&str, Space); 10] = [
     ("generic", Space::Generic),
 ];
 
-/// Takes ordering and scope; true if the access synchronises.
+/// Takes ordering and scope; returns true for a synchronising access.
 fn take_strength(m: &mut Mods<'_>) -> bool {
     let strong = [
         "volatile", "relaxed", "acquire", "release", "acq_rel", "mmio",
@@ -67,7 +67,7 @@ fn take_strength(m: &mut Mods<'_>) -> bool {
 
 impl<'a> Builder<'_, 'a> {
     /// An address operand in a space. A `.param` variable of a call or device function is in local
-    /// memory, so the space that is accessed comes with the address.
+    /// memory, so the actual space is returned with the address.
     pub(crate) fn address(
         &mut self,
         operand: &Operand<'a>,
@@ -81,7 +81,7 @@ impl<'a> Builder<'_, 'a> {
         };
         let entity = self.find(name)?;
         let (at, home) = match entity {
-            // In a device function, registers that point into `.param` space point at its
+            // In a device function, registers with addresses in `.param` space refer to its
             // parameters.
             Some(Entity::Reg(reg, _)) if space == Space::Param && self.stack.len() > 1 => {
                 return self.based(Some(reg), offset, Space::Local);
@@ -151,7 +151,7 @@ impl<'a> Builder<'_, 'a> {
         ))
     }
 
-    /// Checks whether a last operand is a cache policy, as `.L2::cache_hint` says.
+    /// Checks that the last operand is a cache policy exactly if there is an `.L2::cache_hint`.
     pub(crate) fn without_policy<'i>(
         &mut self,
         i: &'i Instruction<'a>,
@@ -190,7 +190,7 @@ impl<'a> Builder<'_, 'a> {
         ))
     }
 
-    /// The width that all registers of an access have; those that are [`Reg::NONE`] do not count.
+    /// The common width of an access's registers, without those that are [`Reg::NONE`].
     fn access_width(&self, regs: &[Reg], ty: Type, m: &Mods<'a>) -> Result<Width> {
         let mut common = None;
         for &reg in regs.iter().filter(|reg| !reg.is_none()) {
@@ -252,7 +252,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// The values of a store: its literals take the width of its registers.
+    /// The values of a store; literals have the width of its registers.
     fn store_sources(&mut self, operand: &Operand<'a>, ty: Type) -> Result<([Reg; 4], usize)> {
         let (mut src, count) = self.source_vector(operand, ty)?;
         let single = std::slice::from_ref(operand);
@@ -430,8 +430,8 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// Instructions that only advise: their operands are not looked at, for nothing depends on
-    /// them. `createpolicy` writes a policy that nothing reads.
+    /// Hints. Their operands are not checked, since no result depends on them. `createpolicy`
+    /// writes a policy that is never read.
     pub(crate) fn hint(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.ignore(&[
             "global",
@@ -478,7 +478,7 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// The type of an atomic, if the operation has it.
+/// The type of an atomic, if the operation supports it.
 fn atom_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
     use AtomOp::{Add, And, Cas, Dec, Exch, Inc, Max, Min, Or, Xor};
     Some(match (ty, op) {

@@ -1,4 +1,4 @@
-//! From statements of PTX to instructions, one file per family, under the names of
+//! Lowering of PTX statements to instructions, one file per family, under the same names as in
 //! `exec::instructions`.
 pub(crate) mod bits;
 pub(crate) mod bulk;

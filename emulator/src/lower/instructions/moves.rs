@@ -88,7 +88,7 @@ impl<'a> Builder<'_, 'a> {
         m.need_of("a state space", &spaces)
     }
 
-    /// `cvta`. Global and constant addresses are generic ones already.
+    /// `cvta`. Global and constant addresses are already generic ones.
     pub(crate) fn cvta(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty != Type::U64 {

@@ -1,4 +1,4 @@
-//! `tensormap`: maps that a kernel changes.
+//! `tensormap`: modification of tensor maps in a kernel.
 
 use crate::ir::{Op, Space};
 use crate::lower::Result;

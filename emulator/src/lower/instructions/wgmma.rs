@@ -7,7 +7,7 @@ use crate::lower::builder::{Builder, Draft};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-/// The list of registers that are only said to be needed.
+/// Number of a list whose registers are only kept alive.
 const HELD: u16 = u16::MAX;
 
 fn is_integer(ty: MatrixTy) -> bool {
@@ -102,7 +102,7 @@ impl<'a> Builder<'_, 'a> {
             .map(|operand| self.immediate(operand))
             .collect::<Result<_>>()?;
         let in_registers = matches!(a, Operand::Vector(_));
-        // Only types of 16 bits can be transposed, and only floating-point ones negated.
+        // Only 16-bit types can be transposed, and only floating-point ones negated.
         let transposes = match (shape.ty.bits(), in_registers) {
             (16, true) => 1,
             (16, false) => 2,
@@ -173,8 +173,8 @@ impl<'a> Builder<'_, 'a> {
     }
 }
 
-/// Keeps the registers of all products needed until every wait for products, so that no other value
-/// is in them while they are in use.
+/// Keeps the registers of all products alive until every wait for products, so that they hold no
+/// other value while they are in use.
 pub fn hold(draft: &mut Draft) {
     let mut regs: Vec<Reg> = Vec::new();
     let mut product = false;
@@ -223,12 +223,12 @@ pub fn hold(draft: &mut Draft) {
     draft.lines = lines;
 }
 
-/// Returns whether a list is one that is only held.
+/// Returns whether the registers of a list are only kept alive.
 pub fn is_held(list: u16) -> bool {
     list == HELD
 }
 
-/// Finds which instructions touch registers of products.
+/// Finds the instructions that access registers of products.
 pub fn watch(kernel: &mut Kernel) {
     let mut is_watched = vec![false; usize::from(u16::MAX) + 1];
     let mut any = false;
@@ -252,7 +252,7 @@ pub fn watch(kernel: &mut Kernel) {
                 return None;
             }
             visit(&mut inst.clone(), &mut |place, role| {
-                // Products have registers of 32 bits, which share no rows with wider ones.
+                // Products have 32-bit registers, which share no rows with wider ones.
                 let Place::Reg(&mut reg) = place else { return };
                 if is_watched[usize::from(reg.0)] {
                     if role.reads() {

@@ -1,13 +1,14 @@
-//! The instructions of `wmma`: loads, stores and products of matrices that a warp holds together.
+//! The instructions of `wmma`: loads, stores and products of matrices that are distributed over a
+//! warp.
 //!
-//! Where the elements of a fragment lie is left to the implementation. Here they lie as those of
-//! `mma`, so that a product is two of those; loads and stores become ordinary ones, of an element
-//! or a word each. As on a GPU, that is what counters see.
+//! The PTX ISA leaves the layout of fragments to the implementation. Here it is that of `mma`, so
+//! that a product is two `mma`s. Loads and stores become ordinary ones, of one element or word
+//! each. Counters count them as such, as on a GPU.
 //!
 //! "Waits until all warp lanes have arrived at load_matrix_sync and then loads" (CUDA C++
-//! Programming Guide), and stores likewise: what lanes of the warp wrote before is loaded. What is
-//! stored may be read by other lanes without another barrier: the guide does not say so, but the
-//! store is one of the warp, and programs (cubecl's) count on it.
+//! Programming Guide), and stores likewise: a load sees earlier writes of all lanes of the warp.
+//! Other lanes may read stored elements without another barrier. The guide does not state this, but
+//! the store is one of the whole warp, and programs (cubecl's) rely on it.
 
 use crate::ir::{
     AccessType, Address, IntBinary, IntTy, MadPart, MatrixSum, MatrixTy, Mma, Op, Reg, Space,
@@ -24,10 +25,10 @@ use crate::ptx::ast::{Instruction, Operand, Type};
 struct Accesses {
     matrix: Matrix,
     space: Space,
-    /// The address of element (0, 0), 64 bits wide, and a constant beyond it.
+    /// The address of element (0, 0), 64 bits wide, and a constant offset.
     base: Reg,
     offset: i32,
-    /// Bytes from one row (or column) to the next.
+    /// Distance in bytes between rows (or columns).
     pitch: Reg,
 }
 
@@ -46,7 +47,7 @@ impl<'a> Builder<'_, 'a> {
         m.need_of("`.row` or `.col`", &[("row", true), ("col", false)])
     }
 
-    /// The type of a matrix: of the factors, or none for sums of 32 bits.
+    /// The type of a matrix: of the factors, or `None` for 32-bit accumulators.
     fn wmma_type(
         &self,
         role: Role,
@@ -65,7 +66,7 @@ impl<'a> Builder<'_, 'a> {
         Ok((ty, bits))
     }
 
-    /// Refuses factors that do not exist in a shape, or not yet.
+    /// Refuses factors that are not supported in a shape or by the target.
     fn wmma_tier(&self, ty: MatrixTy, shape: [u32; 3], m: &Mods<'a>) -> Result<()> {
         let depth = if ty == MatrixTy::Tf32 { 8 } else { 16 };
         if shape[2] != depth {
@@ -115,7 +116,7 @@ impl<'a> Builder<'_, 'a> {
         let d = self.wmma_destinations(d, count, m)?;
         let accesses = self.wmma_accesses(matrix, space, rest, m)?;
         self.all_lanes_meet()?;
-        // The destination may be an operand, so it is written when everything is loaded.
+        // The destination may also be an operand, so it is written after all loads.
         let mut loaded = Vec::new();
         for register in 0..matrix.registers() {
             loaded.push(self.load_register(&accesses, register)?);
@@ -146,7 +147,7 @@ impl<'a> Builder<'_, 'a> {
         self.all_lanes_meet()
     }
 
-    /// A barrier of the warp.
+    /// Emits a warp barrier.
     fn all_lanes_meet(&mut self) -> Result<()> {
         let mask = self.word(u32::MAX)?;
         self.emit(Op::WarpSync { mask });
@@ -265,7 +266,7 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// Number and form of a register's accesses.
+    /// Number and type of a register's accesses.
     fn register_access(&self, accesses: &Accesses) -> (u32, AccessType) {
         let (packed, bits) = (accesses.matrix.packed(), accesses.matrix.bits);
         let dense = accesses.matrix.lines_are_dense();
@@ -296,7 +297,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(whole)
     }
 
-    /// Puts an element into a register at a bit.
+    /// Inserts an element into a register at a bit position.
     fn insert(&mut self, a: Reg, b: Reg, pos: u32, accesses: &Accesses) -> Result<Reg> {
         let d = self.new_reg(Width::W32)?;
         let (pos, len) = (self.word(pos)?, self.word(accesses.matrix.bits)?);
@@ -328,8 +329,8 @@ impl<'a> Builder<'_, 'a> {
 
     fn wmma_mma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.sync_aligned(m)?;
-        // The layouts say how the fragments were loaded, and do not change where their elements
-        // lie.
+        // The layouts describe how the fragments were loaded; the positions of elements do not
+        // depend on them.
         let layouts = [self.is_row_major(m)?, self.is_row_major(m)?];
         let shape = m.need_of("a shape", &SHAPES)?;
         let (ty, sum) = self.wmma_types(shape, m)?;
@@ -382,7 +383,8 @@ impl<'a> Builder<'_, 'a> {
         let saturate = m.take("satfinite");
         let first = m.need_of("a type", &ELEMENTS)?;
         let second = m.need_of("a type", &ELEMENTS)?;
-        // `.f32.f16` are the types of both sums; other factors stand between them.
+        // `.f32.f16` are the types of both accumulators; the types of other factors are between
+        // them.
         let (ty, last) = match (m.take_of(&ELEMENTS), m.take_of(&ELEMENTS)) {
             (None, None) => (Element::Operand(MatrixTy::F16), second),
             (Some(third), Some(last)) if second == third => (second, last),
