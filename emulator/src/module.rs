@@ -1,4 +1,4 @@
-//! Modules: a program, and a program placed on a device.
+//! Modules: a program, and a program loaded on a device.
 use crate::ir::{Kernel, Program};
 use crate::load_error::LoadError;
 use crate::lower;
@@ -23,8 +23,7 @@ impl Module {
     /// A module from PTX text.
     ///
     /// # Errors
-    /// The first thing in the text that is not PTX, or is PTX that the emulator does not implement,
-    /// with its line.
+    /// The first construct that is not PTX, or that the emulator does not support, with its line.
     pub fn parse(ptx: &str) -> Result<Module, LoadError> {
         let program = panics::contain(|| lower::compile(ptx))
             .unwrap_or_else(|panic| Err(LoadError::new(0, panic.to_string())))?;
@@ -42,8 +41,8 @@ impl Module {
     }
 }
 
-/// A module on a device: its variables have addresses. Dropping the last handle (kernels hold one)
-/// frees them.
+/// A module on a device: its variables have addresses. Dropping the last handle (kernels hold one
+/// too) frees them.
 #[derive(Clone)]
 pub struct LoadedModule {
     inner: Arc<Loaded>,
@@ -59,7 +58,7 @@ pub(crate) struct Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         for &address in &self.addresses {
-            // Only this handle knows the address as an allocation's, so it is still there.
+            // Only this handle can free the address, so it is still allocated.
             let _ = self.memory.free(address);
         }
     }
@@ -81,7 +80,7 @@ impl LoadedModule {
                 memory.place_zeroed(global.size.max(1), Some(&global.name), global.constant)?;
             loaded.addresses.push(address);
         }
-        // The rest of a variable is zero, as the language has it, and is not touched: it may be
+        // The rest of a variable is zero, as PTX defines it, and is not accessed: it may be
         // gigabytes.
         for (global, &address) in program.globals.iter().zip(&loaded.addresses) {
             let given = (global.init.len() as u64).min(global.size) as usize;
@@ -121,7 +120,7 @@ impl LoadedModule {
         self.inner.program.kernels.iter().map(|k| k.name.as_str())
     }
 
-    /// Address and bytes of a `.global` or `.const` variable.
+    /// Address and size in bytes of a `.global` or `.const` variable.
     pub fn global(&self, name: &str) -> Option<(u64, u64)> {
         let index = self
             .inner
@@ -136,7 +135,7 @@ impl LoadedModule {
     }
 }
 
-/// A kernel of a loaded module. Cheap to clone, and keeps the module.
+/// A kernel of a loaded module. Cheap to clone; keeps the module loaded.
 #[derive(Clone)]
 pub struct LoadedKernel {
     pub(crate) module: Arc<Loaded>,

@@ -2,7 +2,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keeps fault reports from standard error, as a client may ask.
+/// True if fault reports are suppressed on standard error, as set by the client.
 pub static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line to standard error unless reports are silenced.
@@ -12,7 +12,7 @@ pub fn report(line: &str) {
     }
 }
 
-/// Writes a line to standard error. `eprintln!` would panic where nobody reads it.
+/// Writes a line to standard error. `eprintln!` would panic if it is closed.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

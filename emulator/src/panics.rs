@@ -1,9 +1,9 @@
-//! Panics of the emulator itself, which must not reach the program that uses it.
+//! Containment of the emulator's panics, which must not reach the program that uses it.
 //!
-//! [`contain`] is the one way to run code that might panic: at the C boundary of the driver API, on
-//! the threads that run blocks, and around parsing, loading and launching through the Rust API.
-//! What is caught becomes a [`Panic`] with its message and the file and line it comes from; the
-//! caller makes an error or a [`Fault`](crate::Fault) of it.
+//! [`contain`] is the only way to run code that might panic: at the C interface of the driver API,
+//! on the threads that run blocks, and for parsing, loading and launching through the Rust API. A
+//! caught panic becomes a [`Panic`] with its message, file and line. The caller converts it to an
+//! error or a [`Fault`](crate::Fault).
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::Once;
 /// A panic of the emulator that was caught.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Panic {
-    /// Text.
+    /// Message of the panic.
     pub message: String,
     /// `file:line`, where known.
     pub place: Option<String>,
@@ -30,11 +30,11 @@ impl fmt::Display for Panic {
 }
 
 thread_local! {
-    /// Calls of [`contain`] under way on this thread, and the latest panic inside of them.
+    /// Number of active calls of [`contain`] on this thread, and the latest panic inside of them.
     static CONTAINED: RefCell<(usize, Option<Panic>)> = const { RefCell::new((0, None)) };
 }
 
-/// Notes a panic on a thread that contains it; says whether it did.
+/// Stores a panic of a thread inside [`contain`]; returns whether it was inside.
 fn note(info: &PanicHookInfo<'_>) -> bool {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();
@@ -56,8 +56,8 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
         .unwrap_or(false)
 }
 
-/// Puts a hook before the process's own: only a hook is told where a panic comes from. Panics
-/// outside of [`contain`] are handed on.
+/// Installs a panic hook before the process's own: only a hook receives the location of a panic.
+/// Panics outside of [`contain`] are passed on.
 fn install() {
     static INSTALL: Once = Once::new();
     if std::thread::panicking() {
@@ -75,8 +75,8 @@ fn install() {
 
 /// Runs `body`; a panic inside of it is returned.
 ///
-/// State that `body` was changing is left as it was then: the caller must drop it, or find it
-/// usable in any state.
+/// State that `body` was modifying is left as it is: the caller must drop it, or accept any state
+/// of it.
 pub(crate) fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     install();
     let change = |by: isize| {
@@ -90,7 +90,7 @@ pub(crate) fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     let result = catch_unwind(AssertUnwindSafe(body));
     change(-1);
     result.map_err(|payload| {
-        // A payload whose destructor panics must not do so here.
+        // The payload's destructor could panic as well.
         std::mem::forget(payload);
         let noted = CONTAINED
             .try_with(|contained| contained.try_borrow_mut().ok()?.1.take())
@@ -115,7 +115,7 @@ mod tests {
         assert!(panic.message.contains("index out of bounds"), "{panic}");
         let place = panic.place.expect("a place");
         assert!(place.contains("panics.rs:"), "{place}");
-        // One inside of another, and one that is caught inside.
+        // Nested calls, and a panic caught inside.
         let outer = contain(|| {
             let inner = contain(|| std::panic::panic_any(5u8)).expect_err("it panics");
             assert!(inner.message.contains("without a message"));

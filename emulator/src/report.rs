@@ -17,19 +17,19 @@ pub use cluster::ClusterFault;
 use crate::ir::Space;
 use std::fmt;
 
-/// A kernel did something wrong; the launch ended there.
+/// A fault of a kernel, which ended the launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The kernel's name.
     pub kernel: String,
-    /// Line of the instruction in the PTX text, counted from 1; 0 if no instruction is to blame.
+    /// Line of the instruction in the PTX text, counted from 1; 0 if there is no such instruction.
     pub line: u32,
     /// Index of the block.
     pub block: [u32; 3],
-    /// Index of the thread in its block; the lowest lane of those at fault. `None` if a whole block
-    /// is.
+    /// Index of the thread in its block: the lowest faulting lane. `None` if the fault concerns a
+    /// whole block.
     pub thread: Option<[u32; 3]>,
-    /// Event. Boxed to keep results small.
+    /// Kind of the fault, with its data. Boxed to keep results small.
     pub kind: Box<FaultKind>,
 }
 
@@ -61,11 +61,11 @@ impl fmt::Display for AccessKind {
 pub struct Access {
     /// Read, write or atomic.
     pub kind: AccessKind,
-    /// The space that the instruction names, or, for a generic one, that the address lies in.
+    /// The space of the instruction or, for a generic one, of the address.
     pub space: Space,
-    /// The address as the program computed it (in its space).
+    /// The address that the program computed, in its space.
     pub address: u64,
-    /// Bytes of the lane's access, all vector elements together.
+    /// Bytes of the lane's access, all vector elements included.
     pub bytes: u32,
 }
 
@@ -96,7 +96,7 @@ pub fn space_name(space: Space) -> &'static str {
     }
 }
 
-/// An allocation of device memory, or a variable in shared memory, as a report names it.
+/// An allocation of device memory, or a variable in shared memory, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Sequence number of the allocation; `None` for shared, local and parameter memory.
@@ -105,7 +105,7 @@ pub struct Region {
     pub label: Option<String>,
     /// First address.
     pub base: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -121,18 +121,18 @@ impl fmt::Display for Region {
     }
 }
 
-/// The other side of a race.
+/// The other access of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConflictingAccess {
     /// Kind of the access.
     pub kind: AccessKind,
-    /// Its thread's index in the block, where known; else only its warp is.
+    /// Its thread's index in the block, if known; otherwise only its warp is known.
     pub thread: Option<[u32; 3]>,
     /// Its warp; `None` if several warps read.
     pub warp: Option<u32>,
-    /// Line of its instruction, where known (0 if not).
+    /// Line of its instruction; 0 if unknown.
     pub line: u32,
-    /// Its block, where that is another one of the cluster than the one whose shared memory it is.
+    /// Its block, if that is not the block whose shared memory is accessed.
     pub block: Option<[u32; 3]>,
 }
 
@@ -154,19 +154,19 @@ impl fmt::Display for ConflictingAccess {
     }
 }
 
-/// Description of the fault.
+/// Kind of a fault, with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The access is not inside any allocation, or not inside the block's shared, local or
+    /// The access is outside of every allocation, or outside of the block's shared, local or
     /// parameter memory.
     OutOfBounds {
         /// The access.
         touch: Access,
-        /// The allocation or memory nearest to it.
+        /// The nearest allocation or memory.
         nearest: Option<Region>,
     },
-    /// The address was that of an allocation that has been freed.
+    /// The address is in an allocation that has been freed.
     UseAfterFree {
         /// The access.
         touch: Access,
@@ -177,18 +177,18 @@ pub enum FaultKind {
     Misaligned {
         /// The access.
         touch: Access,
-        /// The alignment it needs.
+        /// The required alignment.
         align: u32,
-        /// The allocation it lies in.
+        /// The allocation that contains it.
         nearest: Option<Region>,
     },
-    /// A byte was read that nobody wrote.
+    /// A byte was read that was never written.
     Uninitialised {
         /// The access.
         touch: Access,
-        /// The first byte that nobody wrote.
+        /// The first byte that was never written.
         first: u64,
-        /// The allocation or variable it lies in.
+        /// The allocation or variable that contains it.
         nearest: Option<Region>,
     },
     /// A write to constant memory or to parameters.
@@ -202,16 +202,16 @@ pub enum FaultKind {
     WrongSpace {
         /// The access.
         touch: Access,
-        /// The space that the address points into.
+        /// The space that contains the address.
         actual: Space,
     },
-    /// Two threads touched the same shared bytes, one wrote, and nothing orders them.
+    /// Two threads accessed the same shared bytes without order, and at least one wrote.
     SharedRace {
         /// The later access.
         touch: Access,
         /// The first conflicting byte.
         at: u64,
-        /// The variable it lies in.
+        /// The variable that contains it.
         nearest: Option<Region>,
         /// The earlier access.
         rival: ConflictingAccess,
@@ -223,16 +223,16 @@ pub enum FaultKind {
         /// The thread that started the copy.
         owner: [u32; 3],
     },
-    /// Only some of the warp's threads came to a barrier that wants all of them.
+    /// Only some of the warp's threads arrived at a barrier that requires all of them.
     DivergentBarrier {
         /// Barrier number.
         id: u32,
-        /// Lanes that came.
+        /// Lanes that arrived.
         arrived: u32,
         /// Lanes of the warp that have not exited.
         alive: u32,
     },
-    /// Threads exited that a barrier waits for.
+    /// Threads for which a barrier waits have exited.
     ExitedAtBarrier {
         /// Barrier number.
         id: u32,
@@ -240,7 +240,7 @@ pub enum FaultKind {
         exited: u32,
         /// Threads that arrived.
         arrived: u32,
-        /// Threads the barrier waits for.
+        /// Threads for which the barrier waits.
         expected: u32,
     },
     /// Barrier number or thread count out of range.
@@ -250,29 +250,29 @@ pub enum FaultKind {
         /// Thread count.
         count: u32,
     },
-    /// Lanes of a warp that come to a barrier together give different numbers of it, or different
-    /// thread counts.
+    /// Lanes of a warp that arrive at a barrier together have different barrier numbers or thread
+    /// counts.
     BarrierOperand {
         /// Value of the lowest lane.
         first: u32,
-        /// Value of the faulting lane.
+        /// Value of the differing lane.
         other: u32,
     },
-    /// A block came to more barriers than its races can be told for.
+    /// The block used more barriers than the race checker has times for.
     TooManyBarriers,
     /// Every thread of the block waits and no barrier can complete.
     Deadlock {
         /// The warps that wait.
         waiting: Vec<Waiting>,
     },
-    /// A warp-level operation names lanes that are not at it.
+    /// The mask of a warp-level operation contains lanes that do not execute it.
     DivergentWarp {
-        /// Lanes named in the mask.
+        /// Lanes in the mask.
         named: u32,
         /// Lanes that execute it.
         active: u32,
     },
-    /// A lane executes a warp-level operation whose mask does not name it, or the masks differ
+    /// A lane executes a warp-level operation whose mask does not contain it, or the masks differ
     /// between lanes.
     BadWarpMask {
         /// The mask.
@@ -290,7 +290,7 @@ pub enum FaultKind {
     BranchIndex {
         /// The index.
         index: u32,
-        /// Entries of the table.
+        /// Number of entries in the table.
         len: u32,
     },
     /// `trap`.
@@ -311,23 +311,23 @@ pub enum FaultKind {
         /// The limit, in instructions of one warp.
         limit: u64,
     },
-    /// Something about a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
+    /// A fault of an mbarrier object, a bulk copy or a matrix product of a warpgroup.
     Asynchronous(AsyncFault),
-    /// The launch took longer than it may.
+    /// The launch exceeded its time limit.
     TimeLimit {
         /// The limit in milliseconds.
         milliseconds: u64,
     },
-    /// The kernel holds more of something than the emulator keeps track of.
+    /// The kernel has more items of a kind than the emulator can record.
     TooMany {
-        /// Unit, in the plural.
+        /// Kind of the items, in the plural.
         what: &'static str,
-        /// The most there may be.
+        /// The maximum number.
         most: u64,
     },
-    /// The emulator itself failed; the text says where.
+    /// The emulator itself failed; the text describes the location.
     Internal(String),
-    /// Something between the blocks of a cluster.
+    /// A fault between the blocks of a cluster.
     Cluster(ClusterFault),
     /// The fault is in the shared memory of another block of the cluster.
     InCluster {
@@ -336,7 +336,7 @@ pub enum FaultKind {
         /// Description of the fault; addresses are offsets in that block's shared memory.
         fault: Box<FaultKind>,
     },
-    /// The launch's own parameters are impossible; nothing ran.
+    /// The parameters of the launch are invalid; nothing ran.
     InvalidLaunch(String),
 }
 

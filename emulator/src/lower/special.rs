@@ -2,16 +2,16 @@
 
 use crate::ir::{Clock, Special};
 
-/// Meaning of a special register.
+/// Kind of a special register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecialRegister {
-    /// It stays the same while a warp runs; `wide` if it has 64 bits.
+    /// Constant while a warp runs; the flag is true for 64 bits.
     Row(Special, bool),
-    /// It changes: read by an instruction.
+    /// Variable, read by an instruction; the flag is true for 64 bits.
     Clock(Clock, bool),
 }
 
-/// The special register of that name.
+/// The special register with a name.
 pub fn find(name: &str) -> Option<SpecialRegister> {
     let name = name.strip_prefix('%')?;
     if let Some((vector, component)) = name.split_once('.') {

@@ -6,11 +6,11 @@ use crate::lower::builder::Builder;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Instruction, Operand, Registers, Space, Statement, Type, Variable};
 
-/// More registers than any declaration has.
+/// Maximum number of registers in a declaration.
 const MAX_RANGE: u32 = 1 << 20;
 
 impl<'m, 'a> Builder<'m, 'a> {
-    /// Lowers a body; its scope is open already.
+    /// Lowers a body in the current scope.
     pub(crate) fn statements(&mut self, body: &'m [Statement<'a>]) -> Result<()> {
         self.declare_labels(body)?;
         for (i, statement) in body.iter().enumerate() {
@@ -35,8 +35,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// Declares the labels of the scope that `body` starts in, which may be branched to before they
-    /// are placed.
+    /// Declares the labels of the scope at the start of `body`: branches may precede their labels.
     fn declare_labels(&mut self, body: &'m [Statement<'a>]) -> Result<()> {
         let mut depth = 0u32;
         let mut tables = Vec::new();
@@ -79,7 +78,7 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.error(format!("`{name}` is declared twice"))
     }
 
-    /// The label of that name.
+    /// The label with a name.
     pub(crate) fn label(&mut self, name: &'a str) -> Result<u32> {
         match self.find(name)? {
             Some(Entity::Label(label)) => Ok(label),
@@ -125,8 +124,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         self.declare(variable.name, entity)
     }
 
-    /// nvcc puts shared variables that one kernel uses into it; they are counted whether named or
-    /// not, as on a GPU.
+    /// Allocates a function's shared variable at its declaration. nvcc declares variables of one
+    /// kernel inside it; they count whether they are used or not, as on a GPU.
     fn declare_shared(&mut self, variable: &'m Variable<'a>) -> Result<()> {
         let entity = self.shared_variable(variable)?;
         self.declare(variable.name, entity)
@@ -146,8 +145,8 @@ impl<'m, 'a> Builder<'m, 'a> {
         Ok(())
     }
 
-    /// The registers of `{a, b}` (or of one register) as sources of a type; literals among them get
-    /// the width that the registers have.
+    /// The registers of `{a, b}` (or of one register) as sources of a type; literals get the width
+    /// of the registers.
     pub(crate) fn source_vector(
         &mut self,
         operand: &Operand<'a>,

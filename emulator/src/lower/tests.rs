@@ -1,4 +1,4 @@
-//! Whole kernels through the lowering. The allocation of each is checked on the way, see
+//! Lowering of whole kernels. The allocation of each is checked too, see
 //! [`crate::lower::passes::verify`].
 
 use crate::ir::{Inst, Kernel, NO_PC, Op};
@@ -23,7 +23,7 @@ fn ops(kernel: &Kernel) -> Vec<Op> {
     kernel.code.iter().map(|inst: &Inst| inst.op).collect()
 }
 
-/// Every kernel of the project that is stored as PTX.
+/// Tests every kernel of the project that is stored as PTX.
 #[test]
 fn stored_kernels_lower() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/prebuilt");
@@ -45,7 +45,7 @@ fn stored_kernels_lower() {
     }
 }
 
-/// Output of nvcc 13.0 for ordinary device code, see `tests/ptx/README.md`.
+/// Tests the output of nvcc 13.0 for ordinary device code, see `tests/ptx/README.md`.
 #[test]
 fn compiler_output_lowers() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ptx");
@@ -86,7 +86,7 @@ fn copies_and_dead_values_vanish() {
     );
     assert!(matches!(ops[2], Op::St { src, .. } if src[0] == sum));
     assert_eq!(ops[3], Op::Exit);
-    // Lines are kept: the fifth line of the body is the text's tenth.
+    // Line numbers are kept: the fifth line of the body is line 10 of the text.
     assert_eq!(kernel.lines, [8, 10, 14, 14]);
 }
 
@@ -120,7 +120,7 @@ fn the_copy_at_the_end_of_a_loop_costs_nothing() {
 
 #[test]
 fn a_guarded_write_keeps_the_old_value() {
-    // %f1 must keep its row over the guarded write; %f3 may not take it in between.
+    // %f1 must keep its row across the guarded write; %f3 must not use it in between.
     let kernel = kernel(
         "ld.shared.f32 %f1, [0];\nsetp.lt.u32 %p1, %tid.x, 3;\nld.shared.f32 %f3, [4];\n@%p1 \
         mov.f32 %f1, %f3;\n\
@@ -307,7 +307,7 @@ fn variables_are_laid_out() {
     assert_eq!(offsets, [16, 36, 0, 24, 16]);
 }
 
-/// Damaged text must give an error or a program, never a panic.
+/// Tests that damaged text gives an error or a program, never a panic.
 #[test]
 fn damaged_text_is_no_danger() {
     let text = include_str!("../../tests/ptx/compiled_sm80.ptx");

@@ -7,24 +7,24 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
-/// Zeroed bytes outside Rust's aliasing rules.
+/// Zeroed bytes that are not subject to Rust's aliasing rules.
 pub(super) struct Buffer {
     ptr: NonNull<u8>,
-    /// Function that allocated them; `None` for memory of the host's own.
+    /// Start and layout of the host allocation; `None` for mapped host memory.
     owned: Option<(NonNull<u8>, Layout)>,
 }
 
-// SAFETY: the buffer is plain bytes, reached only through raw pointers and atomics.
+// SAFETY: the buffer is plain bytes, accessed only through raw pointers and atomics.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `None` if the host has no memory left. Slack bytes follow, so that a vector access may
-    /// overhang.
+    /// Allocates zeroed bytes; `None` if the host is out of memory. Slack bytes follow, so that a
+    /// vector access may extend beyond the end.
     pub(super) fn zeroed(bytes: u64) -> Option<Buffer> {
-        // Aligned by hand: of an alignment above the system's own, `alloc_zeroed` writes every
-        // byte, so that gigabytes would take seconds and be resident before anybody uses them.
+        // Aligned manually: for an alignment above the system's own, `alloc_zeroed` writes every
+        // byte. Gigabytes would take seconds, and be resident before their first use.
         let align = ALLOCATION_ALIGN as usize;
         let size = usize::try_from(bytes).ok()?.checked_add(64 + align)?;
         let layout = Layout::from_size_align(size, 16).ok()?;
@@ -58,38 +58,39 @@ impl Drop for Buffer {
 pub(crate) struct Allocation {
     /// First address.
     pub base: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Counts allocations of the device from 1.
+    /// Number of the allocation on its device, from 1.
     pub sequence: u64,
     /// Name in reports.
     pub label: Option<String>,
     /// True if kernels must not write it.
     pub constant: bool,
     data: Buffer,
-    /// One byte for four bytes of data; its low four bits say which of them have been written.
+    /// Shadow: one byte per four bytes of data; its low four bits are set for the bytes that have
+    /// been written.
     init: Buffer,
-    /// Set once every byte is known to be written.
+    /// True once every byte is known to be written.
     all_init: AtomicBool,
     /// Per sector two u16: the last launch that read it, the last that wrote it.
     sectors: Buffer,
-    /// Accesses of launches, for the checker of their order.
+    /// Accesses of launches, for the stream order checker.
     pub watched: Watched,
 }
 
-/// All four bytes of a word are written.
+/// Mark of a word whose four bytes are written.
 const WORD_INIT: u8 = 0xf;
 
-/// Bytes of data whose shadow is read and written at once, as one u64.
+/// Bytes of data whose shadow is accessed at once, as one u64.
 const GROUP: u64 = 32;
-/// All of them are written.
+/// Marks of a group whose bytes are all written.
 const GROUP_INIT: u64 = u64::from_ne_bytes([WORD_INIT; 8]);
 
 /// The marks of the bytes `first..end` of a group.
 #[inline(always)]
 fn group_mask(first: u64, end: u64) -> u64 {
-    // Four marks lie in each byte: a mark's place is its byte's number, with four more for each
-    // word before.
+    // Each byte has four marks: a mark's position is the number of its data byte plus four per
+    // preceding word.
     let below = |n: u64| match n {
         GROUP => u64::MAX,
         n => (1u64 << (n / 4 * 8 + n % 4)) - 1,
@@ -97,7 +98,7 @@ fn group_mask(first: u64, end: u64) -> u64 {
     below(end) & !below(first) & GROUP_INIT
 }
 
-/// A bit for each byte, as a group has them: four in the low half of each byte.
+/// Spreads one bit per data byte to the layout of a group: four bits in the low half of each byte.
 fn spread(bits: u32) -> u64 {
     let x = u64::from(bits);
     let x = (x | x << 16) & 0x0000_ffff_0000_ffff;
@@ -114,7 +115,7 @@ fn gather(marks: u64) -> u32 {
 }
 
 impl Allocation {
-    /// Zeroed memory that nobody has written. `None` if the host has no memory left.
+    /// Allocates zeroed memory that counts as not written. `None` if the host is out of memory.
     pub(super) fn new(
         base: u64,
         bytes: u64,
@@ -136,8 +137,8 @@ impl Allocation {
         })
     }
 
-    /// An allocation of host memory, all of it written. `None` if the host has no memory left for
-    /// the shadow.
+    /// An allocation of mapped host memory, all of it marked written. `None` if the host is out of
+    /// memory for the shadow.
     pub(super) fn over(host: NonNull<u8>, base: u64, bytes: u64, sequence: u64) -> Option<Self> {
         Some(Allocation {
             base,
@@ -156,7 +157,7 @@ impl Allocation {
         })
     }
 
-    /// Returns whether it is memory of the host's own.
+    /// Returns whether it is mapped host memory.
     pub(crate) fn is_host(&self) -> bool {
         self.data.owned.is_none()
     }
@@ -181,7 +182,7 @@ impl Allocation {
         self.all_init.load(Ordering::Relaxed)
     }
 
-    /// Notes that every byte is written.
+    /// Records that every byte is written.
     pub(super) fn set_all_init(&self) {
         self.all_init.store(true, Ordering::Relaxed);
     }
@@ -196,25 +197,26 @@ impl Allocation {
             .wrapping_add((offset / 32 * 2) as usize)
     }
 
-    /// Notes that the launch `epoch` touched the sector of a byte; whether it is the first time.
+    /// Records that the launch `epoch` touched the sector of a byte; returns whether it is the
+    /// first time.
     #[inline(always)]
     pub fn touch_sector(&self, offset: u64, epoch: u16, write: bool) -> bool {
         let cell = self.sector(offset).wrapping_add(usize::from(write));
         // SAFETY: `offset` is inside the allocation, so the cell is inside `sectors`, and it is
-        // only used atomically.
+        // only accessed atomically.
         let cell = unsafe { AtomicU16::from_ptr(cell) };
         cell.load(Ordering::Relaxed) != epoch && cell.swap(epoch, Ordering::Relaxed) != epoch
     }
 
-    /// The shadow of eight words of data, of which `offset` lies in one.
+    /// The shadow of the eight words that contain `offset`.
     #[inline(always)]
     fn marks(&self, offset: u64) -> &AtomicU64 {
         debug_assert!(offset < self.bytes);
         let start = self.init.ptr.as_ptr().cast::<u64>();
         let cell = start.wrapping_add((offset / GROUP) as usize);
         // SAFETY: the shadow of a byte inside the allocation lies in the buffer, which is aligned
-        // to more than a u64 and has slack behind; it is only used through this function, so every
-        // access to it is atomic and of eight bytes.
+        // to more than a u64 and has slack at its end. It is only accessed through this function,
+        // so every access to it is atomic and of eight bytes.
         unsafe { AtomicU64::from_ptr(cell) }
     }
 
@@ -231,8 +233,8 @@ impl Allocation {
                 cell.store(GROUP_INIT, Ordering::Relaxed);
             } else {
                 let wanted = group_mask(at - group, next - group);
-                // Most stores hit what is marked already, and a load is much cheaper than a
-                // read-modify-write.
+                // Most stores touch bytes that are already marked, and a load is much cheaper than
+                // a read-modify-write.
                 if cell.load(Ordering::Relaxed) & wanted != wanted {
                     cell.fetch_or(wanted, Ordering::Relaxed);
                 }
@@ -241,7 +243,7 @@ impl Allocation {
         }
     }
 
-    /// The first byte of the range that was never written.
+    /// Offset of the first byte in the range that was never written.
     pub fn first_uninit(&self, offset: u64, bytes: u64) -> Option<u64> {
         if self.is_all_init() {
             return None;
@@ -262,11 +264,11 @@ impl Allocation {
         None
     }
 
-    /// Makes the marks of `bytes` bytes those of `source`'s, written or not; both ranges are
-    /// inside, and may overlap if the allocation is the same.
+    /// Copies the marks of `bytes` bytes from `source`; both ranges are inside, and may overlap if
+    /// the allocation is the same.
     pub(super) fn copy_marks(&self, to: u64, source: &Allocation, from: u64, bytes: u64) {
         if self.is_host() {
-            // The host writes its memory without telling.
+            // Host memory counts as written, since host writes are not observed.
             return;
         }
         if self.is_all_init() {
@@ -284,10 +286,10 @@ impl Allocation {
             let marks = spread(source.marks_of(from + (begin - to), end - begin) << low);
             let cell = self.marks(begin);
             let update = |old| Some(old & !mask | marks & mask);
-            // The closure never refuses.
+            // The closure always returns a value.
             let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
         };
-        // As `memmove`: what is still to be read is not overwritten.
+        // As in `memmove`: bytes are read before they are overwritten.
         if to <= from {
             (first..=last).for_each(copy);
         } else {
@@ -295,7 +297,7 @@ impl Allocation {
         }
     }
 
-    /// Bit mask of whether each of up to 32 bytes from `offset` on is written, a bit for each.
+    /// Bit mask of the written bytes among up to 32 bytes from `offset` on, one bit each.
     fn marks_of(&self, offset: u64, bytes: u64) -> u32 {
         if self.is_all_init() {
             return u32::MAX;
@@ -319,11 +321,11 @@ impl Allocation {
         }
     }
 
-    /// Forgets which launches touched it.
+    /// Resets the launch numbers of all sectors.
     pub(super) fn clear_sectors(&self) {
         let first = self.sectors.pointer().cast::<u16>();
         for index in 0..self.bytes.div_ceil(32) as usize * 2 {
-            // SAFETY: each sector has two cells in the buffer, which are only used atomically.
+            // SAFETY: each sector has two cells in the buffer, which are only accessed atomically.
             unsafe { AtomicU16::from_ptr(first.wrapping_add(index)) }.store(0, Ordering::Relaxed);
         }
     }

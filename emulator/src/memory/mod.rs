@@ -1,25 +1,25 @@
-//! Device memory: allocations, what is known about their bytes, and the host's way to them.
+//! Device memory: allocations, the state of their bytes, and host access to them.
 //!
-//! Allocations lie at least [`GUARD_BYTES`] apart, and an address that was freed is used again only
-//! when all others of the device's range have been, the oldest first: a pointer past an
-//! allocation's end or to one that was freed is recognised. Each allocation has a shadow: which
-//! bytes somebody has written, and which 32-byte sectors the current launch has touched.
+//! Allocations are at least [`GUARD_BYTES`] apart. A freed address is reused only when all others
+//! of the device's range have been used, the oldest first. So a pointer past an allocation's end,
+//! or to a freed one, is detected. Each allocation has a shadow: the bytes that have been written,
+//! and the 32-byte sectors that the current launch has touched.
 //!
-//! Blocks run in parallel and touch memory through raw pointers, as threads of a GPU do. Rust code
+//! Blocks run in parallel and access memory through raw pointers, as threads of a GPU do. Rust code
 //! outside this crate only gets copies.
 //!
-//! # What is relied on where an emulated program races
+//! # Assumptions for data races of the emulated program
 //!
-//! Marks and sectors are only used as atomics of one size. Atomic, volatile and scattered accesses
-//! of a kernel are relaxed atomics. Rows of 32 neighbouring words (`ld.global` and `st.global` of a
-//! whole warp, `cp.async`) and the host's copies are plain accesses, for speed. As long as the
-//! program has no data race by PTX's own memory model (ordered by atomics and fences, by barriers,
-//! or by one launch ending before the next), neither have they one by Rust's. If it has, or if a
-//! host thread copies what a launch is using, that is formally undefined in Rust. What is relied on
-//! then is that the compiler makes ordinary loads and stores of them, which give old, new or torn
-//! values as a GPU's do: each such word is read once, into a register of the emulated kernel, and
-//! never decides by itself where the emulator reads, writes or jumps (addresses are checked after
-//! they were read). No reference, length or enum of the emulator lies in that memory.
+//! Marks and sectors are only accessed as atomics of one size. Atomic, volatile and scattered
+//! accesses of a kernel are relaxed atomics. Rows of 32 contiguous words (`ld.global` and
+//! `st.global` of a whole warp, `cp.async`) and the host's copies are plain accesses, for speed. If
+//! the program has no data race by PTX's memory model, these have none by Rust's. (Accesses are
+//! ordered by atomics and fences, by barriers, or by one launch ending before the next.) Otherwise,
+//! or if a host thread copies memory that a launch is using, the behaviour is formally undefined in
+//! Rust. The assumption is then that the compiler emits ordinary loads and stores, which give old,
+//! new or torn values as on a GPU. Each such word is read once, into a register of the emulated
+//! kernel. It never directly determines where the emulator reads, writes or jumps (addresses are
+//! checked after they were read). No reference, length or enum of the emulator is in that memory.
 mod allocation;
 mod watched;
 
@@ -31,19 +31,19 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Alignment of every allocation.
+/// Alignment of every allocation, in bytes.
 pub const ALLOCATION_ALIGN: u64 = 256;
-/// The least distance between two allocations.
+/// The least distance between two allocations, in bytes.
 pub const GUARD_BYTES: u64 = 1 << 16;
-/// Address of the first allocation of device 0; each further device begins [`DEVICE_STRIDE`]
-/// higher.
+/// Address of the first allocation of device 0; the range of each further device starts
+/// [`DEVICE_STRIDE`] higher.
 pub const FIRST_ADDRESS: u64 = 0x7400_0000_0000;
 /// Distance between the address ranges of two devices.
 pub const DEVICE_STRIDE: u64 = 1 << 40;
-/// Devices with ranges of their own. The next range would begin at 0x7e00_0000_0000, and not far
-/// above Linux places the memory that a process maps.
+/// Number of devices with disjoint ranges. The next range would start at 0x7e00_0000_0000, and
+/// slightly above that Linux maps the memory of a process.
 pub const MAX_DEVICES: u32 = 10;
-/// Number of freed ranges that are remembered.
+/// Number of freed ranges that are stored.
 const FREED_MEMORY: usize = 1 << 16;
 
 /// Misuse of device memory by the host.
@@ -58,18 +58,18 @@ pub enum MemoryError {
         /// Bytes left.
         free: u64,
     },
-    /// An allocation of no bytes.
+    /// An allocation of zero bytes.
     #[error("an allocation of 0 bytes")]
     ZeroBytes,
-    /// The range is not inside one allocation.
+    /// The range does not lie inside one allocation.
     #[error("{bytes} bytes at {address:#x} are not inside one allocation")]
     BadRange {
         /// First address.
         address: u64,
-        /// Bytes.
+        /// Length in bytes.
         bytes: u64,
     },
-    /// Not the first address of an allocation.
+    /// The address is not the first one of an allocation.
     #[error("{address:#x} is not the address of an allocation")]
     NotAllocated {
         /// The address.
@@ -77,16 +77,16 @@ pub enum MemoryError {
     },
 }
 
-/// The live allocations at the beginning of a launch, ordered by address.
+/// The live allocations at the start of a launch, ordered by address.
 pub(crate) type Snapshot = Arc<Vec<Arc<Allocation>>>;
 
 #[derive(Default)]
 struct Table {
     live: Snapshot,
     freed: std::collections::VecDeque<Region>,
-    /// Start of the search for the next allocation.
+    /// Address at which the search for the next allocation starts.
     next: u64,
-    /// True if the range has been used up once, so that freed addresses come again.
+    /// True if the range has been used up once, so that freed addresses are reused.
     wrapped: bool,
     sequence: u64,
     used: u64,
@@ -101,8 +101,8 @@ impl Table {
         live.insert(index, Arc::new(allocation));
     }
 
-    /// The first place at or after `from` and before `end` for so many bytes with a guard on both
-    /// sides.
+    /// The first address from `from` on and before `end` that has room for `bytes` bytes with a
+    /// guard on both sides.
     fn gap(&self, from: u64, end: u64, bytes: u64) -> Option<u64> {
         let mut at = from;
         let before = self.live.partition_point(|a| after(a) <= from);
@@ -115,8 +115,8 @@ impl Table {
         (at.checked_add(bytes)? <= end).then_some(at)
     }
 
-    /// A place in the range `first..end`: behind the last allocation, or where that range is used
-    /// up, in the gaps from its beginning on, which are those that were given out longest ago.
+    /// An address in the range `first..end`: after the last allocation or, once the range is used
+    /// up, in the gaps from its start on, which were allocated the longest time ago.
     fn find_room(&mut self, first: u64, end: u64, bytes: u64) -> Option<u64> {
         if let Some(base) = self.gap(self.next, end, bytes) {
             return Some(base);
@@ -126,8 +126,8 @@ impl Table {
         Some(base)
     }
 
-    /// Forgets what was freed where an allocation comes to lie, so that what goes wrong beside it
-    /// is not taken for a use after free.
+    /// Removes records of freed ranges near a new allocation, so that an error beside it is not
+    /// reported as a use after free.
     fn forget_freed(&mut self, base: u64, bytes: u64) {
         if self.wrapped {
             let (low, high) = (base - GUARD_BYTES, base + bytes + GUARD_BYTES);
@@ -136,7 +136,7 @@ impl Table {
         }
     }
 
-    /// Returns whether a range touches a live allocation.
+    /// Returns whether a range overlaps a live allocation.
     fn overlaps(&self, base: u64, bytes: u64) -> bool {
         let index = self
             .live
@@ -146,7 +146,7 @@ impl Table {
     }
 }
 
-/// The first address after an allocation that another may have.
+/// The first address after an allocation at which another one may start.
 fn after(allocation: &Allocation) -> u64 {
     let end = allocation.base.saturating_add(allocation.bytes);
     end.saturating_add(GUARD_BYTES)
@@ -187,7 +187,7 @@ impl Memory {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Allocates bytes that nobody has written yet (they read as zero, and a kernel that reads them
+    /// Allocates bytes that count as not written (they read as zero, and a kernel that reads them
     /// is reported).
     pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
         self.alloc_labelled(bytes, None)
@@ -199,7 +199,7 @@ impl Memory {
     }
 
     /// Allocates zeros that count as written; `constant` memory cannot be written by kernels. The
-    /// bytes are not touched.
+    /// bytes are not accessed.
     pub(crate) fn place_zeroed(
         &self,
         bytes: u64,
@@ -248,11 +248,12 @@ impl Memory {
         Ok(base)
     }
 
-    /// Makes host memory an allocation under its own address, all its bytes written. It does not
-    /// count as memory of the device. [`Memory::free`] takes it out again.
+    /// Maps host memory as an allocation under its own address, all its bytes marked written. It
+    /// does not count as memory of the device. [`Memory::free`] unmaps it.
     ///
     /// # Safety
-    /// The memory must stay valid until it is taken out and no launch runs that began before.
+    /// The memory must stay valid until it is unmapped and all launches that started before have
+    /// ended.
     pub unsafe fn map_host(&self, address: u64, bytes: u64) -> Result<(), MemoryError> {
         let out_of_memory = MemoryError::OutOfMemory {
             requested: bytes,
@@ -270,7 +271,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Frees an allocation. A launch that is under way keeps it until it ends.
+    /// Frees an allocation. A running launch keeps it until the launch ends.
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
         let mut table = self.table();
         let index = table
@@ -279,7 +280,7 @@ impl Memory {
             .map_err(|_| MemoryError::NotAllocated { address })?;
         let allocation = Arc::make_mut(&mut table.live).remove(index);
         if allocation.is_host() {
-            // The host may use the address for something else.
+            // The host may reuse the address.
             return Ok(());
         }
         table.used -= allocation.bytes;
@@ -290,28 +291,28 @@ impl Memory {
         Ok(())
     }
 
-    /// Bytes of the device.
+    /// Capacity of the device in bytes.
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// Bytes allocated now.
+    /// Number of bytes currently allocated.
     pub fn used(&self) -> u64 {
         self.table().used
     }
 
-    /// The most bytes that were ever allocated at a time.
+    /// The maximum number of bytes that were allocated at a time.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// The allocation that holds an address: its first address and its bytes.
+    /// The allocation that contains an address: its first address and its size in bytes.
     pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
         let snapshot = self.snapshot();
         find(&snapshot, address, 1).map(|a| (a.base, a.bytes))
     }
 
-    /// Gives the allocation that begins at `address` a name for reports.
+    /// Names the allocation that begins at `address`, for reports.
     pub fn set_label(&self, address: u64, label: &str) -> Result<(), MemoryError> {
         let mut table = self.table();
         let index = table
@@ -320,7 +321,7 @@ impl Memory {
             .map_err(|_| MemoryError::NotAllocated { address })?;
         match Arc::get_mut(&mut Arc::make_mut(&mut table.live)[index]) {
             Some(allocation) => allocation.label = Some(label.to_owned()),
-            // A launch holds it: the name would change under a report that is being written.
+            // A running launch uses it: the name could change while a report is being written.
             None => return Ok(()),
         }
         Ok(())
@@ -348,7 +349,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies device bytes to the host. Bytes that nobody wrote read as zero.
+    /// Copies device bytes to the host. Unwritten bytes read as zero.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
         if bytes.is_empty() {
             return Ok(());
@@ -369,7 +370,7 @@ impl Memory {
         let allocation = self.range(address, bytes)?;
         let offset = address - allocation.base;
         let target = allocation.data(offset);
-        // What is filled already is copied behind itself, twice as much each time.
+        // The filled part is copied behind itself, which doubles it each time.
         let mut done = pattern.len().min(bytes as usize);
         // SAFETY: `range` has checked the bounds, and host bytes do not overlap device memory.
         unsafe { std::ptr::copy_nonoverlapping(pattern.as_ptr(), target, done) };
@@ -383,25 +384,25 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies inside the device, which may overlap. What nobody wrote in the source counts as
+    /// Copies inside the device; the ranges may overlap. Unwritten bytes of the source count as
     /// unwritten in the copy.
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), MemoryError> {
         copy_between(self, to, self, from, bytes)
     }
 
-    /// Checks whether somebody has written every byte of a range.
+    /// Returns whether every byte of a range has been written.
     pub fn is_written(&self, address: u64, bytes: u64) -> Result<bool, MemoryError> {
         let allocation = self.range(address, bytes)?;
         let first = allocation.first_uninit(address - allocation.base, bytes);
         Ok(first.is_none())
     }
 
-    /// The allocations as they are now.
+    /// The current allocations.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Arc::clone(&self.table().live)
     }
 
-    /// The number of a new launch for [`Allocation::touch_sector`]. Of launches that overlap, one
+    /// The number of a new launch for [`Allocation::touch_sector`]. Of overlapping launches, one
     /// may count a sector again that another has touched in between.
     pub(crate) fn next_epoch(&self) -> u16 {
         let mut table = self.table();
@@ -413,20 +414,20 @@ impl Memory {
         table.epoch
     }
 
-    /// The launches that run and note what they touch.
+    /// The running launches that record their accesses.
     pub(crate) fn watching(&self) -> &Watching {
         &self.watch
     }
 
-    /// The allocation that holds an address, as reports name it, and whether it is memory of the
-    /// host's own.
+    /// The allocation that contains an address, with its name for reports, and whether it is mapped
+    /// host memory.
     #[cfg(unix)]
     pub(crate) fn region_at(&self, address: u64) -> Option<(Region, bool)> {
         let snapshot = self.snapshot();
         find(&snapshot, address, 1).map(|a| (a.region(), a.is_host()))
     }
 
-    /// The freed allocation that held an address.
+    /// The freed allocation that contained an address.
     pub(crate) fn freed(&self, address: u64, bytes: u64) -> Option<Region> {
         let table = self.table();
         let inside =
@@ -435,7 +436,7 @@ impl Memory {
     }
 }
 
-/// Copies from one device's memory to another's, or inside one.
+/// Copies from one device's memory to another's, or within one.
 pub fn copy_between(
     to_memory: &Memory,
     to: u64,
@@ -449,7 +450,7 @@ pub fn copy_between(
     let source = from_memory.range(from, bytes)?;
     let target = to_memory.range(to, bytes)?;
     let (source_offset, target_offset) = (from - source.base, to - target.base);
-    // SAFETY: both ranges are checked; `copy` allows overlap.
+    // SAFETY: both ranges are checked; `copy` permits overlap.
     unsafe {
         std::ptr::copy(
             source.data(source_offset),
@@ -474,7 +475,7 @@ fn mark_host_write(allocation: &Allocation, offset: u64, bytes: u64) {
     }
 }
 
-/// The allocation that holds the whole range.
+/// The allocation that contains the whole range.
 pub(crate) fn find(
     snapshot: &[Arc<Allocation>],
     address: u64,
@@ -484,7 +485,7 @@ pub(crate) fn find(
     Some(&snapshot[index])
 }
 
-/// The index of the allocation that holds the whole range.
+/// The index of the allocation that contains the whole range.
 pub(crate) fn find_index(snapshot: &[Arc<Allocation>], address: u64, bytes: u64) -> Option<usize> {
     let index = snapshot
         .partition_point(|a| a.base <= address)

@@ -1,4 +1,4 @@
-//! Bytes of an allocation that a launch has touched, for the checker of the order of launches.
+//! Bytes of an allocation that a launch has accessed, for the stream order checker.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -6,7 +6,8 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use super::allocation::Buffer;
 use crate::order::{Bytes, Footprint};
 
-/// Access of a kernel to a byte: plainly, or by atomic and other strong writes.
+/// Class of a kernel's access to a byte: plain read, plain write, or atomic and other strong
+/// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Read = 0,
@@ -14,24 +15,24 @@ pub(crate) enum Class {
     Atomic = 2,
 }
 
-/// Launches of a device that may overlap: each has a slot, and each allocation has marks for each
-/// slot.
+/// Maximum number of concurrent launches per device that record accesses: each has a slot, and each
+/// allocation has marks per slot.
 pub(crate) const SLOTS: usize = 4;
 
 /// Detail of a launch's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// Nothing: nobody compares launches.
+    /// No records: launches are not compared.
     #[default]
     Off,
-    /// Allocations in this slot.
+    /// Allocations, in this slot.
     Coarse(u8),
-    /// Bytes in this slot and under this number.
+    /// Bytes, in this slot and under this launch number.
     Fine(u8, u32),
 }
 
 impl Watch {
-    /// The number that bytes are noted under; 0 if they are not.
+    /// The number under which bytes are recorded; 0 if they are not.
     fn number(self) -> u32 {
         match self {
             Watch::Fine(_, number) => number,
@@ -47,23 +48,23 @@ impl Watch {
     }
 }
 
-/// The launches of a device that run, and the slots that they have.
+/// The running launches of a device, and their slots.
 #[derive(Default)]
 pub(crate) struct Watching {
     state: Mutex<Slots>,
-    /// A slot was given back.
+    /// Signalled when a slot becomes free.
     free: Condvar,
 }
 
 #[derive(Default)]
 struct Slots {
-    /// A bit for each slot that a launch has.
+    /// Mask of the slots in use.
     taken: u8,
-    /// The number of the last launch that noted bytes.
+    /// The number of the last launch that recorded bytes.
     number: u32,
 }
 
-/// A slot, until it is dropped.
+/// A slot, freed when it is dropped.
 pub(crate) struct Slot<'a> {
     watching: &'a Watching,
     /// Records of the launch.
@@ -71,8 +72,8 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Watching {
-    /// A slot for a launch that notes which allocations it touches, and if `fine` which bytes.
-    /// Waits until one is free.
+    /// Allocates a slot for a launch that records the allocations that it accesses and, if `fine`,
+    /// the bytes. Waits until a slot is free.
     pub fn begin(&self, fine: bool) -> Slot<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |state: &mut Slots| state.taken.trailing_ones() as usize >= SLOTS;
@@ -81,7 +82,7 @@ impl Watching {
         let slot = state.taken.trailing_ones() as u8;
         state.taken |= 1 << slot;
         let watch = if fine {
-            // 0 is what nobody has touched.
+            // 0 marks bytes without an access.
             state.number = state.number.checked_add(1).unwrap_or(1);
             Watch::Fine(slot, state.number)
         } else {
@@ -102,12 +103,12 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Bytes of a sector, each of which has a bit in the sector's cell.
+/// Bytes per sector; each has one bit in the sector's cell.
 const SECTOR: u64 = 32;
-/// Sectors of a page, the unit in which touched sectors are looked for.
+/// Sectors per page, the unit of the search for accessed sectors.
 const PAGE: u64 = 128;
 
-/// Accesses of launches.
+/// Accesses of launches, by slot.
 #[derive(Default)]
 pub(crate) struct Watched([Marks; SLOTS]);
 
@@ -118,27 +119,27 @@ impl Watched {
         &self.0[usize::from(slot) % SLOTS]
     }
 
-    /// Takes the accesses of a launch to the allocation of `bytes` bytes.
+    /// Returns and clears the accesses of a launch to the allocation of `bytes` bytes.
     pub fn take(&self, watch: Watch, bytes: u64) -> Option<Footprint> {
         self.slot(watch.slot()).take(watch.number(), bytes)
     }
 }
 
-/// Accesses of the launches of one slot. A launch notes the classes of its accesses, and if it has
-/// a number also the bytes.
+/// Accesses of the launches in one slot. A launch records the classes of its accesses and, if it
+/// has a number, the bytes.
 #[derive(Default)]
 pub(crate) struct Marks {
-    /// A bit for each class.
+    /// Mask of classes.
     touched: AtomicU8,
-    /// Of each class: a cell for each sector, the launch's number in the high half and its bytes in
-    /// the low one. Made at the first access; `None` where the host has no memory left.
+    /// Per class: one cell per sector, with the launch's number in the high half and its bytes in
+    /// the low half. Allocated at the first access; `None` if the host is out of memory.
     cells: [OnceLock<Option<Buffer>>; 3],
-    /// Numbers of the launches that touched the pages last.
+    /// Numbers of the last launches that accessed each page.
     pages: OnceLock<Option<Buffer>>,
 }
 
 impl Marks {
-    /// Notes that the launch touched some byte.
+    /// Records that the launch accessed a byte of the allocation.
     #[inline(always)]
     pub fn note(&self, class: Class) {
         let bit = 1 << class as u8;
@@ -147,7 +148,7 @@ impl Marks {
         }
     }
 
-    /// Notes that the launch touched bytes of one sector of an allocation of `bytes` bytes.
+    /// Records that the launch accessed bytes of one sector of an allocation of `bytes` bytes.
     #[inline]
     pub fn note_sector(&self, class: Class, launch: u32, bytes: u64, sector: u64, mask: u32) {
         debug_assert!(sector * SECTOR < bytes);
@@ -157,7 +158,7 @@ impl Marks {
             return;
         };
         let cell = cells.pointer().cast::<u64>().wrapping_add(sector as usize);
-        // SAFETY: there is a cell for each sector of the allocation; cells are only used
+        // SAFETY: there is one cell per sector of the allocation; cells are only accessed
         // atomically.
         let cell = unsafe { AtomicU64::from_ptr(cell) };
         let mut old = cell.load(Ordering::Relaxed);
@@ -166,7 +167,7 @@ impl Marks {
             return;
         }
         if mask == u32::MAX {
-            // Nothing that another thread may be noting gets lost.
+            // A concurrent record of another thread is not lost.
             cell.store(all, Ordering::Relaxed);
             self.note_page(launch, bytes, sector);
             return;
@@ -199,11 +200,13 @@ impl Marks {
         let pages = bytes.div_ceil(SECTOR * PAGE);
         let buffer = self.pages.get_or_init(|| Buffer::zeroed(pages * 4));
         let cell = buffer.as_ref()?.pointer().cast::<u32>();
-        // SAFETY: there is a number for each page of the allocation; they are only used atomically.
+        // SAFETY: there is one number per page of the allocation; they are only accessed
+        // atomically.
         Some(unsafe { AtomicU32::from_ptr(cell.wrapping_add(page as usize)) })
     }
 
-    /// Takes the accesses of the launch to the allocation. `launch` is 0 if it noted no bytes.
+    /// Returns and clears the accesses of the launch to the allocation. `launch` is 0 if it
+    /// recorded no bytes.
     fn take(&self, launch: u32, bytes: u64) -> Option<Footprint> {
         if self.touched.load(Ordering::Relaxed) == 0 {
             return None;
@@ -220,7 +223,7 @@ impl Marks {
         })
     }
 
-    /// The bytes of a class.
+    /// The recorded bytes of a class.
     fn collect(&self, class: Class, launch: u32, bytes: u64) -> Bytes {
         let cells = self.cells[class as usize].get();
         let Some(Some(cells)) = cells.filter(|_| launch != 0) else {
@@ -275,7 +278,7 @@ mod tests {
         let footprint = watched.take(second.watch, 64).unwrap();
         assert_eq!(footprint.read, bytes(&[]));
         assert_eq!(footprint.write, bytes(&[0, 32]));
-        // The next launch in a slot finds nothing of the last.
+        // The next launch in a slot finds no record of the previous one.
         drop(first);
         let third = watching.begin(true);
         assert_eq!(third.watch.slot(), 0);

@@ -1,24 +1,24 @@
 //! Order of tasks: vector clocks over chains of tasks.
 //!
-//! Every task belongs to a chain, in which each task comes after all earlier ones. A clock says for
-//! each chain up to which task everything is done. The number of a task is its time, as numbers
-//! ascend with submission. A task is put into a chain whose last task comes before it, whichever
-//! stream that was in, so that there are only as many chains as tasks that may run side by side.
+//! Every task belongs to a chain, in which each task comes after all earlier ones. A clock
+//! contains, per chain, the last task up to which all are done. The id of a task is its time, since
+//! ids ascend with submission. A task is added to any chain whose last task comes before it, of
+//! whichever stream. So there are only as many chains as tasks that may run concurrently.
 //!
-//! All threads of the host share one clock: how they signal to each other cannot be seen, so what
-//! one of them knows to be done counts as known to all. Every task comes after what the host knew
-//! when it was submitted.
+//! All host threads share one clock: their synchronisation cannot be observed, so a task that one
+//! of them has synchronised with counts as done for all. Every task comes after all tasks in the
+//! host's clock at its submission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The number of a task, ascending with submission, from 1.
+/// Id of a task, ascending with submission, from 1.
 pub type TaskId = u64;
 
-/// The number of a chain; never used again.
+/// Id of a chain; never reused.
 type Chain = u64;
 
-/// For each chain the last task that is known to be done. Ascending by chain.
+/// Per chain the last task that is known to be done. Ascending by chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clock(Vec<(Chain, TaskId)>);
 
@@ -63,7 +63,7 @@ impl Clock {
     }
 }
 
-/// A task's place in the order.
+/// A task's position in the order.
 #[derive(Clone, Debug)]
 pub struct Stamp {
     /// The task.
@@ -71,7 +71,7 @@ pub struct Stamp {
     chain: Chain,
     /// Latest predecessors in other chains.
     before: Arc<Clock>,
-    /// Changes with the host's clock; of the host's at submission.
+    /// Version of the host's clock at submission.
     host: u64,
 }
 
@@ -85,7 +85,7 @@ impl Stamp {
     }
 }
 
-/// Position of a task in the chains.
+/// Context and device of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Handle of the context.
@@ -94,16 +94,16 @@ pub struct Site {
     pub device: usize,
 }
 
-/// Tasks that a host thread has learned to be done, and with them all before them.
+/// Tasks with which a host thread has synchronised; all tasks before them are done too.
 #[derive(Clone, Copy, Debug)]
 pub enum Done<'a> {
-    /// These.
+    /// These tasks.
     Tasks(&'a [TaskId]),
-    /// All of a context up to a number.
+    /// All tasks of a context up to an id.
     Context(usize, TaskId),
-    /// All of a device up to a number.
+    /// All tasks of a device up to an id.
     Device(usize, TaskId),
-    /// All up to a number.
+    /// All tasks up to an id.
     All(TaskId),
 }
 
@@ -118,22 +118,22 @@ pub struct Clocks {
     chains: BTreeMap<Chain, Thread>,
     next: Chain,
     host: Clock,
-    /// Counts the changes of the host's clock.
+    /// Number of changes of the host's clock.
     changes: u64,
-    /// Tasks that the host does not know to be done.
+    /// Tasks with which the host has not synchronised.
     stamps: BTreeMap<TaskId, Stamp>,
-    /// Those that have not ended.
+    /// Tasks that have not ended.
     pending: BTreeSet<TaskId>,
-    /// Number of stamps and chains left at the last tidying.
+    /// Number of stamps and chains after the last cleanup.
     kept: usize,
 }
 
-/// Fewer stamps and chains than this are not worth tidying.
+/// Number of stamps and chains below which cleanup does not pay off.
 const FEW: usize = 64;
 
 impl Clocks {
-    /// A task was submitted behind those named. A name that is not known is of a task that the host
-    /// knows to be done.
+    /// Adds a task that was submitted after the given tasks. An unknown id is that of a task with
+    /// which the host has synchronised.
     pub fn submit(&mut self, task: TaskId, site: Site, after: &[TaskId]) -> Stamp {
         let stamp = self.stamp(task, site, after);
         self.stamps.insert(task, stamp.clone());
@@ -156,7 +156,7 @@ impl Clocks {
             && only.host == self.changes
             && is_last(&only)
         {
-            // One stream goes on, and nothing else is new.
+            // Fast path: one stream continues, and nothing else has changed.
             return Stamp {
                 task,
                 ..only.clone()
@@ -168,7 +168,7 @@ impl Clocks {
             clock.raise(stamp.chain, stamp.task);
         }
         clock.0.retain(|(chain, _)| self.chains.contains_key(chain));
-        // Any chain will do whose last task comes before this one.
+        // Any chain is suitable whose last task comes before this one.
         let free = |&(chain, known): &(Chain, TaskId)| {
             let found = self.chains.get(&chain)?;
             (found.site == site && found.last <= known).then_some(chain)
@@ -191,12 +191,12 @@ impl Clocks {
         }
     }
 
-    /// The place of a task that has not ended, or that the host does not know to be done.
+    /// The position of a task that has not ended, or with which the host has not synchronised.
     pub fn get(&self, task: TaskId) -> Option<Stamp> {
         self.stamps.get(&task).cloned()
     }
 
-    /// The place of what the host does now.
+    /// The position of the host's current operation.
     pub fn host(&self) -> Stamp {
         Stamp {
             task: TaskId::MAX,
@@ -206,24 +206,25 @@ impl Clocks {
         }
     }
 
-    /// A task has ended and will not be asked for any more.
+    /// Records that a task has ended and will not be looked up any more.
     pub fn end(&mut self, task: TaskId) {
         self.pending.remove(&task);
     }
 
-    /// A host function begins: whomever it signals to knows that what comes before it is done.
+    /// Records that a host function starts: every thread that it signals may rely on the tasks
+    /// before it.
     pub fn host_function(&mut self, task: TaskId) {
         if let Some(stamp) = self.stamps.get(&task) {
             let before = stamp.before.clone();
             let (chain, earlier) = (stamp.chain, task.saturating_sub(1));
             self.host.join(&before);
-            // Of its own chain, all that is earlier.
+            // In its own chain, all earlier tasks.
             self.host.raise(chain, earlier);
             self.changes += 1;
         }
     }
 
-    /// A host thread has learned that tasks are done.
+    /// Records that a host thread has synchronised with tasks.
     pub fn learn(&mut self, done: Done) {
         let changes = self.changes;
         match done {
@@ -242,7 +243,7 @@ impl Clocks {
         if self.changes == changes {
             return;
         }
-        // The earliest are mostly done.
+        // The earliest tasks are usually done.
         while let Some((task, stamp)) = self.stamps.first_key_value()
             && self.host.get(stamp.chain) >= *task
             && !self.pending.contains(task)
@@ -250,7 +251,7 @@ impl Clocks {
             self.stamps.pop_first();
         }
         if !matches!(done, Done::Tasks(_)) {
-            // All stamps were looked at anyway.
+            // All stamps have been examined anyway.
             self.kept = 0;
         }
         self.tidy();
@@ -267,7 +268,7 @@ impl Clocks {
             })
             .cloned()
             .collect();
-        // The latest of a chain mostly says all.
+        // The latest stamp of a chain usually subsumes the others.
         for stamp in stamps.iter().rev() {
             self.learn_one(stamp);
         }
@@ -285,12 +286,12 @@ impl Clocks {
     /// Returns whether one of two tasks comes before the other.
     pub fn are_ordered(&self, a: &Stamp, b: &Stamp) -> bool {
         let (first, second) = if a.task < b.task { (a, b) } else { (b, a) };
-        // Of a chain that is gone, everything is before what is asked for now.
+        // A chain that was removed comes before everything that can still be queried.
         second.is_after(first.chain, first.task) || !self.chains.contains_key(&first.chain)
     }
 
-    /// Returns whether a task that has ended comes before all that may still be asked for. May say
-    /// no where many tasks are pending, which costs memory only.
+    /// Returns whether a task that has ended comes before everything that can still be queried. May
+    /// return false if many tasks are pending, which only costs memory.
     pub fn is_settled(&self, stamp: &Stamp) -> bool {
         if !self.chains.contains_key(&stamp.chain) {
             return true;
@@ -307,7 +308,8 @@ impl Clocks {
         })
     }
 
-    /// Forgets what everything comes after, once there is twice as much as the last time.
+    /// Removes stamps and chains that precede everything, once their number has doubled since the
+    /// last cleanup.
     fn tidy(&mut self) {
         if self.stamps.len() + self.chains.len() <= 2 * self.kept + FEW {
             return;
@@ -334,7 +336,7 @@ impl Clocks {
         self.kept = self.stamps.len() + self.chains.len();
     }
 
-    /// Number of chains and stamps that are kept.
+    /// Number of chains and stamps in memory.
     #[cfg(test)]
     fn size(&self) -> (usize, usize) {
         (self.chains.len(), self.stamps.len())

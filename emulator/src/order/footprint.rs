@@ -1,11 +1,11 @@
-//! The bytes that an operation touches.
+//! The bytes that an operation accesses.
 
-/// Bytes of an allocation, by their distance from its first.
+/// Bytes of an allocation, as offsets from its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bytes {
-    /// Those in these ranges, which ascend and neither touch nor overlap.
+    /// The bytes in these ranges, which ascend and neither touch nor overlap.
     Exact(Vec<(u64, u64)>),
-    /// At least one, it is not known which.
+    /// At least one unknown byte.
     Somewhere,
 }
 
@@ -40,7 +40,7 @@ impl Bytes {
         if ranges.windows(2).all(|pair| pair[0].1 < pair[1].0) {
             return Bytes::Exact(ranges);
         }
-        // Pitches smaller than what they hold: in no order, or over each other.
+        // If pitches are smaller than rows or planes, the ranges are unordered or overlap.
         ranges.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
         for (start, end) in ranges {
@@ -52,7 +52,8 @@ impl Bytes {
         Bytes::Exact(merged)
     }
 
-    /// Adds the bytes `base + i` for each bit `i` of the mask. Nothing behind them is there yet.
+    /// Adds the bytes `base + i` for each bit `i` of the mask. All existing bytes must precede
+    /// them.
     pub fn push_mask(&mut self, base: u64, mask: u32) {
         let Bytes::Exact(ranges) = self else {
             return;
@@ -73,17 +74,17 @@ impl Bytes {
         }
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         matches!(self, Bytes::Exact(ranges) if ranges.is_empty())
     }
 
-    /// Returns whether all of an allocation's bytes are among them for certain.
+    /// Returns whether they certainly include all bytes of an allocation.
     fn is_all(&self, bytes: u64) -> bool {
         matches!(self, Bytes::Exact(ranges) if ranges[..] == [(0, bytes)])
     }
 
-    /// The first range of bytes that surely are in both, of an allocation of so many bytes.
+    /// The first range of bytes that are certainly in both, for an allocation of `bytes` bytes.
     pub fn common(&self, other: &Bytes, bytes: u64) -> Option<(u64, u64)> {
         let (a, b) = match (self, other) {
             (Bytes::Exact(a), Bytes::Exact(b)) => (a, b),
@@ -106,11 +107,11 @@ impl Bytes {
         None
     }
 
-    /// Returns whether whatever surely has bytes in common with `other` has with these.
+    /// Returns whether any bytes that certainly overlap `other` certainly overlap these.
     pub fn covers(&self, other: &Bytes, bytes: u64) -> bool {
         let (a, b) = match (self, other) {
             (_, Bytes::Exact(nothing)) if nothing.is_empty() => return true,
-            // Only what touches all bytes surely meets some.
+            // Only an access to all bytes certainly overlaps an unknown byte.
             (_, Bytes::Somewhere) => return !self.is_empty(),
             (Bytes::Somewhere, Bytes::Exact(_)) => return false,
             (Bytes::Exact(a), Bytes::Exact(b)) => (a, b),
@@ -135,11 +136,11 @@ pub struct Footprint {
     pub read: Bytes,
     /// Bytes that it writes.
     pub write: Bytes,
-    /// Bytes that it changes by atomic operations or writes strongly (`.volatile`, `.relaxed`).
+    /// Bytes that it modifies by atomic operations or strong writes (`.volatile`, `.relaxed`).
     pub atomic: Bytes,
 }
 
-/// Access of an operation to a byte.
+/// Kind of an operation's access to a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Read,
@@ -172,11 +173,13 @@ impl Footprint {
         }
     }
 
-    /// The first bytes that two operations may not both touch side by side, and how each does.
+    /// The first bytes that two operations must not both access concurrently, and the kind of each
+    /// access.
     ///
-    /// Two reads do no harm, nor do two atomic operations: by PTX's memory model, "Data-Races", two
-    /// overlapping operations of which one writes conflict, and conflicts that are morally strong
-    /// (atomics and other strong operations whose scopes hold both threads) are no data race.
+    /// Two reads do not conflict, nor do two atomic operations: by PTX's memory model,
+    /// "Data-Races", two overlapping operations of which one writes conflict, and conflicts that
+    /// are morally strong (atomics and other strong operations whose scopes include both threads)
+    /// are no data race.
     pub fn conflict(&self, other: &Footprint, bytes: u64) -> Option<((u64, u64), Way, Way)> {
         use Way::*;
         let pairs = [
@@ -195,7 +198,7 @@ impl Footprint {
         found.min_by_key(|&((first, _), ..)| first)
     }
 
-    /// Returns whether whatever conflicts with `other` conflicts with this one.
+    /// Returns whether every operation that conflicts with `other` conflicts with this one.
     pub fn stands_for(&self, other: &Footprint, bytes: u64) -> bool {
         let reads = self.read.covers(&other.read, bytes) || self.write.covers(&other.read, bytes);
         let atomics =
@@ -203,7 +206,7 @@ impl Footprint {
         reads && atomics && self.write.covers(&other.write, bytes)
     }
 
-    /// Returns whether it touches nothing.
+    /// Returns whether there is no access.
     pub fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty() && self.atomic.is_empty()
     }

@@ -7,8 +7,8 @@ use super::footprint::Footprint;
 use super::report::{Conflict, Operation, Place, What};
 use crate::report::Region;
 
-/// Operations that are remembered of an allocation. With more that differ in their bytes and that
-/// nothing orders for good, the oldest are forgotten.
+/// Maximum number of stored operations per allocation. Of more operations on different bytes
+/// without a final order, the oldest are dropped.
 const REMEMBERED: usize = 1024;
 
 /// Accesses of an operation to an allocation.
@@ -18,11 +18,11 @@ struct Record {
     footprint: Footprint,
 }
 
-/// The operations on an allocation whose order to later ones matters.
+/// The operations on an allocation whose order with later ones is relevant.
 #[derive(Default)]
 pub(super) struct History {
     records: Vec<Record>,
-    /// Tells allocations apart that have had the same address.
+    /// Sequence number, which distinguishes allocations at the same address.
     pub sequence: u64,
 }
 
@@ -34,7 +34,7 @@ impl History {
         }
     }
 
-    /// Notes an operation; the first earlier one that it conflicts with, if nothing orders them.
+    /// Adds an operation; returns the first earlier one with which it conflicts without order.
     pub fn add(
         &mut self,
         clocks: &Clocks,
@@ -53,7 +53,7 @@ impl History {
             }
             if operation.place == Place::Host && record.operation.what == What::Allocation {
                 // "Callers must ensure that all accesses to these pointer have completed before
-                // invoking cuMemFree": an allocation is none.
+                // invoking cuMemFree": an allocation is not such an access.
                 return true;
             }
             let found = footprint.conflict(&record.footprint, bytes);
@@ -77,7 +77,7 @@ impl History {
         conflict
     }
 
-    /// Returns whether there is nothing left to know; forgets what no longer matters.
+    /// Drops operations that are no longer relevant; returns whether none is left.
     pub fn tidy(&mut self, clocks: &Clocks) -> bool {
         self.records
             .retain(|record| !clocks.is_settled(&record.stamp));

@@ -1,11 +1,11 @@
-//! The order of operations: whether every kernel, copy, fill and free waits for the work on the
-//! same bytes that it must not overlap with.
+//! The stream order checker: detects kernels, copies, fills and frees that do not wait for
+//! conflicting work on the same bytes.
 //!
-//! What the streams, events, graphs and waits of a program order is known when work is submitted
-//! ([`clock`]), so it does not matter in which order the emulator then runs it. What bytes an
-//! operation touches is known when it ends ([`footprint`]). Each allocation remembers the
-//! operations on it whose order to later ones matters ([`history`]). Whichever of two operations
-//! without an order ends second finds the conflict.
+//! The order defined by a program's streams, events, graphs and waits is known when work is
+//! submitted ([`clock`]), so it does not depend on the order in which the emulator runs it. The
+//! bytes that an operation accesses are known when it ends ([`footprint`]). Each allocation stores
+//! the operations whose order with later ones is relevant ([`history`]). Of two operations without
+//! an order, the one that ends second detects the conflict.
 
 mod clock;
 mod footprint;
@@ -27,43 +27,43 @@ use history::History;
 pub struct Access {
     /// The allocation.
     pub region: Region,
-    /// True if it is memory of the host, which all devices reach.
+    /// True for host memory, which all devices can access.
     pub is_host: bool,
     /// Touched bytes.
     pub footprint: Footprint,
 }
 
-/// Order of operations in a process.
+/// State of the stream order checker of a process.
 #[derive(Default)]
 pub struct Order {
     clocks: Clocks,
-    /// By the allocations' first addresses.
+    /// Histories, by the allocations' first addresses.
     histories: BTreeMap<u64, History>,
-    /// Number left at the last tidying.
+    /// Number of histories after the last cleanup.
     kept: usize,
 }
 
-/// Fewer histories than this are not worth tidying.
+/// Number of histories below which cleanup does not pay off.
 const FEW: usize = 64;
 
 impl Order {
-    /// A task was submitted, behind those named.
+    /// Records that a task was submitted, after the given tasks.
     pub fn submitted(&mut self, task: TaskId, site: Site, after: &[TaskId]) {
         self.clocks.submit(task, site, after);
     }
 
-    /// A host function begins.
+    /// Records that a host function starts.
     pub fn host_function_begins(&mut self, task: TaskId) {
         self.clocks.host_function(task);
     }
 
-    /// A host thread has learned that tasks are done.
+    /// Records that a host thread has synchronised with tasks.
     pub fn host_knows(&mut self, done: Done) {
         self.clocks.learn(done);
     }
 
-    /// A task has ended and has touched memory. Gives the first conflict with one that it is not
-    /// ordered to.
+    /// Records the accesses of a task that has ended. Returns the first conflict with a task
+    /// without order.
     pub fn ended(
         &mut self,
         task: TaskId,
@@ -80,7 +80,7 @@ impl Order {
         conflict
     }
 
-    /// The host frees memory without a wait.
+    /// Records that the host frees memory without waiting.
     pub fn freed_by_host(&mut self, access: Access) -> Option<Conflict> {
         let operation = Operation {
             what: What::Free,
@@ -109,7 +109,7 @@ impl Order {
             let sequence = region.sequence.unwrap_or(0);
             let history = self.histories.entry(region.base).or_default();
             if history.sequence != sequence {
-                // The address belongs to another allocation now.
+                // The address now belongs to another allocation.
                 *history = History::new(sequence);
             }
             let found = history.add(&self.clocks, &operation, stamp, footprint, &region);
@@ -118,8 +118,8 @@ impl Order {
         first
     }
 
-    /// Forgets allocations of which everything is settled, once there are twice as many as the last
-    /// time.
+    /// Removes histories in which everything is settled, once their number has doubled since the
+    /// last cleanup.
     fn tidy(&mut self) {
         if self.histories.len() <= 2 * self.kept + FEW {
             return;

@@ -1,4 +1,4 @@
-//! Report about two operations that nothing orders.
+//! Report about two conflicting operations without order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use super::clock::TaskId;
 use super::footprint::Way;
 use crate::report::Region;
 
-/// Operation of a stream, as reports name it.
+/// Kind of an operation, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A kernel, by its name.
     Kernel(String),
-    /// A copy, and from what kind of memory to which.
+    /// A copy, with the kinds of its source and destination memory.
     Copy(&'static str, &'static str),
     /// A fill (`cuMemset…`).
     Fill,
-    /// `cuMemAllocAsync` and its like.
+    /// `cuMemAllocAsync` and similar calls.
     Allocation,
     /// `cuMemFreeAsync`, or `cuMemFree` of a pool's memory.
     Free,
@@ -34,7 +34,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Stream of an operation.
+/// Stream of an operation, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The legacy default stream.
@@ -43,7 +43,7 @@ pub enum Place {
     PerThread(u64),
     /// A stream by its handle, and whether it is `CU_STREAM_NON_BLOCKING`.
     Stream(usize, bool),
-    /// The host itself, in no stream.
+    /// The host itself, outside of any stream.
     Host,
 }
 
@@ -61,15 +61,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// An operation, as reports name it.
+/// An operation, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Effect.
+    /// Kind of the operation.
     pub what: What,
-    /// Position.
+    /// Its stream.
     pub place: Place,
-    /// The stream's number in the process. Two operations of one stream without an order are nodes
-    /// of a graph.
+    /// The stream's id in the process. Two operations of one stream without an order are nodes of a
+    /// graph.
     pub stream: u64,
 }
 
@@ -79,16 +79,16 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Two operations on the same bytes, at least one of which changes them, that nothing orders.
+/// Two operations without order on the same bytes, at least one of which modifies them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// The one that was submitted first, and how it touches the bytes.
+    /// The operation that was submitted first, and its access.
     pub first: (Arc<Operation>, Way),
-    /// The other.
+    /// The other operation, and its access.
     pub second: (Arc<Operation>, Way),
     /// Their allocation.
     pub region: Region,
-    /// The first bytes that both touch, by their distance from the allocation's first.
+    /// The first bytes that both access, as offsets from the allocation's start.
     pub bytes: (u64, u64),
 }
 

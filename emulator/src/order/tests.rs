@@ -1,4 +1,4 @@
-//! Programs of a few operations.
+//! Tests of the checker with programs of a few operations.
 
 use super::*;
 
@@ -115,7 +115,7 @@ fn a_partial_write_does_not_hide_what_was_before() {
     let second = program.submit(&[first]);
     assert_eq!(program.end(first, write(0, 64)), None);
     assert_eq!(program.end(second, write(0, 32)), None);
-    // Ordered behind the first, not behind the second, whose bytes it leaves alone.
+    // Ordered after the first, but not after the second, whose bytes it does not access.
     assert_eq!(program.end(other, write(32, 64)), None);
     let third = program.submit(&[second]);
     let found = program.end(third, read(0, 64)).expect("a conflict");

@@ -1,5 +1,5 @@
-//! The syntax tree of a PTX module. It borrows names from the text and knows nothing of what
-//! instructions mean.
+//! The syntax tree of a PTX module. Names are borrowed from the text; the semantics of instructions
+//! is defined in [`crate::lower`].
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// The type of that PTX name, given without its dot.
+    /// The type with a PTX name, without its dot.
     pub fn from_name(name: &str) -> Option<Type> {
         Some(match name {
             "pred" => Type::Pred,
@@ -57,7 +57,7 @@ impl Type {
         })
     }
 
-    /// PTX's name of it, without the dot.
+    /// Its PTX name, without the dot.
     pub const fn name(self) -> &'static str {
         match self {
             Type::Pred => "pred",
@@ -95,7 +95,7 @@ impl Type {
         }
     }
 
-    /// Its size in memory.
+    /// Its size in memory, in bytes.
     pub const fn bytes(self) -> u32 {
         self.bits().div_ceil(8)
     }
@@ -131,7 +131,7 @@ pub enum Space {
     Shared,
 }
 
-/// Visibility of a symbol.
+/// Linkage of a symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // Each is PTX's directive of the same name.
 pub enum Linkage {
@@ -156,12 +156,12 @@ pub enum Value<'a> {
     Address {
         /// The symbol.
         name: &'a str,
-        /// Bytes beyond it.
+        /// Offset in bytes.
         offset: i64,
-        /// Written as `generic(name)`.
+        /// True if written as `generic(name)`.
         generic: bool,
     },
-    /// So many elements of zero, where an inner list of an initialiser is short.
+    /// A number of zero elements, where an inner list of an initialiser is short.
     Zeros(u64),
 }
 
@@ -172,11 +172,11 @@ pub struct Variable<'a> {
     pub line: u32,
     /// Its name; empty for an unnamed parameter of a prototype.
     pub name: &'a str,
-    /// Address space.
+    /// State space.
     pub space: Space,
-    /// Visibility.
+    /// Linkage of the symbol.
     pub linkage: Linkage,
-    /// The alignment asked for, in bytes.
+    /// The alignment in the declaration, in bytes.
     pub align: Option<u32>,
     /// The type of an element.
     pub ty: Type,
@@ -189,7 +189,7 @@ pub struct Variable<'a> {
 }
 
 impl Variable<'_> {
-    /// The bytes it takes, or `None` if they exceed 2^40. An unsized array takes none.
+    /// Its size in bytes, or `None` if that exceeds 2^40. An unsized array has size 0.
     pub fn size(&self) -> Option<u64> {
         let mut size = u64::from(self.ty.bytes() * self.vector);
         for &dim in &self.dims {
@@ -198,7 +198,7 @@ impl Variable<'_> {
         (size <= 1 << 40).then_some(size)
     }
 
-    /// The alignment in bytes that it gets: the one asked for or its element's.
+    /// Its alignment in bytes: that of the declaration or the element's.
     pub fn alignment(&self) -> u32 {
         self.align.unwrap_or(0).max(self.ty.bytes() * self.vector)
     }
@@ -207,7 +207,7 @@ impl Variable<'_> {
 /// `.reg .b32 a, %r<20>;`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registers<'a> {
-    /// Position.
+    /// The line of the declaration.
     pub line: u32,
     /// The type.
     pub ty: Type,
@@ -220,7 +220,7 @@ pub struct Registers<'a> {
 pub struct Guard<'a> {
     /// The predicate register.
     pub name: &'a str,
-    /// True if the instruction runs where it is false.
+    /// True if the instruction executes where the predicate is false.
     pub negated: bool,
 }
 
@@ -229,7 +229,7 @@ pub struct Guard<'a> {
 pub enum Base<'a> {
     /// A register or a symbol.
     Name(&'a str),
-    /// Nothing: the offset is the address.
+    /// No base: the offset is the address.
     None,
 }
 
@@ -257,7 +257,7 @@ pub enum Operand<'a> {
 /// An instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instruction<'a> {
-    /// First position.
+    /// The line of its first token.
     pub line: u32,
     /// Its guard.
     pub guard: Option<Guard<'a>>,
@@ -295,7 +295,7 @@ pub struct Function<'a> {
     pub name: &'a str,
     /// True if it is a kernel.
     pub entry: bool,
-    /// Visibility.
+    /// Linkage of the symbol.
     pub linkage: Linkage,
     /// Returned parameters (none for an entry).
     pub returns: Vec<Variable<'a>>,

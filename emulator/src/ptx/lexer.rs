@@ -1,8 +1,8 @@
-//! PTX text to tokens.
+//! Lexer: PTX text to tokens.
 //!
 //! Tokens borrow from the text. A mnemonic with its modifiers (`ld.global.nc.v4.f32`) and a special
-//! register with its component (`%tid.x`) are one token each: PTX never puts a blank inside them,
-//! and the later stages take them apart only once they know which instruction it is.
+//! register with its component (`%tid.x`) are one token each: PTX permits no blank inside them, and
+//! later stages split them once the instruction is known.
 
 use crate::load_error::LoadError;
 
@@ -62,8 +62,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The line that the next token's search starts on; after [`Lexer::next_token`], the line of
-    /// that token (or of its end, if it spans several).
+    /// The line at which the search for the next token starts; after [`Lexer::next_token`], the
+    /// line of that token (or of its end, if it spans several).
     pub fn line(&self) -> u32 {
         self.line
     }
@@ -76,8 +76,8 @@ impl<'a> Lexer<'a> {
             .unwrap_or(0)
     }
 
-    /// Drops the rest of the line: how `.loc`, `.file` and the like are skipped, which end with
-    /// their line.
+    /// Skips the rest of the line, for directives such as `.loc` and `.file`, which end with their
+    /// line.
     pub fn skip_line(&mut self) {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest
@@ -89,7 +89,7 @@ impl<'a> Lexer<'a> {
     /// The next token.
     ///
     /// # Errors
-    /// A character that begins no token, an unterminated comment or string.
+    /// A character that starts no token, an unterminated comment or string.
     pub fn next_token(&mut self) -> Result<Token<'a>, LoadError> {
         self.skip_blank()?;
         let start = self.at;
@@ -134,7 +134,7 @@ impl<'a> Lexer<'a> {
                 b' ' | b'\t' | b'\r' => self.at += 1,
                 b'/' if self.byte(1) == b'/' => self.skip_line(),
                 b'/' if self.byte(1) == b'*' => self.skip_block_comment()?,
-                // cuModuleLoadData hands over C strings: what follows a NUL is not ours.
+                // cuModuleLoadData takes C strings: the text ends at a NUL.
                 0 if self.at < self.text.len() => self.at = self.text.len(),
                 _ => return Ok(()),
             }
@@ -151,7 +151,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Letters, digits, and what C names may hold.
+    /// Letters, digits, and other characters of C identifiers.
     fn take_word(&mut self) {
         while is_name_part(self.byte(0)) || (self.byte(0) == b':' && self.byte(1) == b':') {
             self.at += if self.byte(0) == b':' { 2 } else { 1 };
@@ -181,7 +181,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// One character of a number; the exponent of a decimal takes its sign along.
+    /// One character of a number; the exponent of a decimal includes its sign.
     fn take_digit(&mut self, hexadecimal: bool) {
         let exponent = !hexadecimal && matches!(self.byte(0), b'e' | b'E');
         self.at += 1;

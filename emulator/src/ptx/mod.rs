@@ -1,6 +1,6 @@
-//! PTX as text: tokens, the grammar, and the tree that it gives.
+//! PTX text: tokens, grammar and syntax tree.
 //!
-//! Nothing here refers to what instructions do; [`crate::lower`] does.
+//! The semantics of instructions is not defined here but in [`crate::lower`].
 pub(crate) mod ast;
 pub(crate) mod lexer;
 pub(crate) mod parse;

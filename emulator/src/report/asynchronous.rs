@@ -3,26 +3,27 @@ use super::{Access, Region};
 use crate::tensor_map::NoMap;
 use std::fmt;
 
-/// Fault of a barrier in shared memory, a bulk copy or a matrix product of a warpgroup.
+/// Fault of an mbarrier object, a bulk copy or a matrix product of a warpgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AsyncFault {
-    /// An operation on a barrier that nobody has initialised.
+    /// An operation on a barrier that was not initialised.
     NoMbarrier {
         /// Its address.
         address: u64,
-        /// The variable there.
+        /// The variable at the address.
         nearest: Option<Region>,
     },
-    /// A barrier is used by somebody who need not see its initialisation.
+    /// A barrier is used by a thread, or by the asynchronous proxy, without an ordered
+    /// initialisation.
     MbarrierNotVisible {
         /// Its address.
         address: u64,
         /// The thread that initialised it.
         by: [u32; 3],
-        /// The line where it did.
+        /// The line of the initialisation.
         line: u32,
-        /// True if it is the asynchronous proxy that need not see it.
+        /// True if the initialisation is not ordered for the asynchronous proxy.
         proxy: bool,
     },
     /// A barrier is initialised again before it was invalidated.
@@ -44,22 +45,22 @@ pub enum AsyncFault {
         /// The count.
         count: u32,
     },
-    /// More arrivals than the phase waits for.
+    /// More arrivals than the phase expects.
     MbarrierArrivals {
         /// The barrier's address.
         address: u64,
         /// Arrivals.
         arrivals: u32,
-        /// Those that the phase still waits for.
+        /// Pending arrivals of the phase.
         pending: u32,
     },
-    /// The count of bytes that a phase waits for leaves its range.
+    /// The pending byte count of a phase leaves its range.
     MbarrierBytes {
         /// The barrier's address.
         address: u64,
-        /// Bytes that it waited for.
+        /// Pending bytes before the operation.
         before: i64,
-        /// Bytes that it is to wait for in addition.
+        /// Change of the pending bytes.
         change: i64,
     },
     /// `.noComplete`, but the arrival completes the phase.
@@ -84,13 +85,13 @@ pub enum AsyncFault {
         /// The barrier's phase.
         current: u32,
     },
-    /// More barriers in shared memory than can be told apart.
+    /// More barriers in shared memory than can be distinguished.
     TooManyMbarriers {
-        /// Number that would result.
+        /// The maximum number of barriers.
         most: u32,
     },
-    /// The bytes are written by a copy that a phase of a barrier completes, which the warp has not
-    /// waited for.
+    /// The bytes are written by a copy that a barrier's phase completes, and the warp has not
+    /// waited for that phase.
     CopyPending {
         /// The access.
         touch: Access,
@@ -100,11 +101,11 @@ pub enum AsyncFault {
         parity: u32,
         /// The copy's line.
         line: u32,
-        /// True if it was a `cp.async`, and waited for, but no fence between the proxies came
-        /// behind the wait.
+        /// True if it was a `cp.async` that was waited for, but without a proxy fence after the
+        /// wait.
         ordinary: bool,
     },
-    /// The asynchronous proxy touches what ordinary stores wrote without a fence.
+    /// The asynchronous proxy accesses bytes that ordinary stores wrote, without a proxy fence.
     Unfenced {
         /// The access.
         touch: Access,
@@ -112,37 +113,37 @@ pub enum AsyncFault {
         at: u64,
         /// Thread that wrote it.
         writer: [u32; 3],
-        /// The line where.
+        /// The line of the write.
         line: u32,
     },
-    /// A write to what an asynchronous operation may still be reading.
+    /// A write to bytes that an asynchronous operation may still be reading.
     ReadUnderWay {
         /// The write.
         touch: Access,
         /// The first byte.
         at: u64,
-        /// The warpgroup whose matrix product reads it, or the warp whose bulk copy does.
+        /// The reader: a warpgroup's matrix product or a warp's bulk copy.
         reader: AsyncReader,
     },
-    /// The size of a bulk copy is no multiple of 16 or too large.
+    /// The size of a bulk copy is not a multiple of 16, or too large.
     BulkSize {
         /// Bytes.
         bytes: u32,
     },
-    /// A thread exits whose bulk copies may still be reading shared memory.
+    /// A thread exits while its bulk copies may still be reading shared memory.
     BulkNotWaited,
-    /// Invalid tensor map at an address.
+    /// There is no valid tensor map at an address.
     NoTensorMap {
         /// The generic address.
         address: u64,
-        /// Fault of the content.
+        /// Reason why the map is invalid.
         why: NoMap,
     },
-    /// A tensor map of another rank or kind than the instruction's.
+    /// The tensor map has another rank or kind than the instruction.
     OtherTensorMap {
         /// The map's rank.
         rank: u32,
-        /// True if it is one for im2col.
+        /// True if it is an im2col map.
         im2col: bool,
     },
     /// The first pixel of an im2col copy is not in the bounding box.
@@ -151,31 +152,31 @@ pub enum AsyncFault {
         dim: u32,
         /// The coordinate.
         at: i64,
-        /// The bounding box's first.
+        /// The bounding box's first coordinate.
         first: i64,
-        /// Its last.
+        /// The bounding box's last coordinate.
         last: i64,
     },
-    /// An offset of an im2col copy that the instruction cannot hold.
+    /// An offset of an im2col copy exceeds the instruction's range.
     Im2colOffset {
         /// The offset.
         offset: i64,
         /// The largest.
         most: i64,
     },
-    /// A register of a matrix product that is under way is touched.
+    /// An instruction accesses a register of a matrix product in flight.
     RegisterUnderWay {
         /// True if it is written.
         write: bool,
-        /// True if it is a sum, not a factor.
+        /// True if it is an accumulator, false for a factor.
         sum: bool,
         /// The product's line.
         line: u32,
     },
-    /// A register of a matrix product was touched by another instruction, and no `wgmma.fence`
-    /// followed.
+    /// A register of a matrix product was accessed by another instruction, without a later
+    /// `wgmma.fence`.
     RegisterUnfenced {
-        /// The line where; `None` if there was no `wgmma.fence` at all.
+        /// The line of the access; `None` if there was no `wgmma.fence` at all.
         line: Option<u32>,
     },
     /// The operands of a matrix product differ between the threads of its warpgroup.
@@ -185,7 +186,7 @@ pub enum AsyncFault {
         /// The descriptor.
         descriptor: u64,
     },
-    /// `setmaxnreg` differs between the warps of a warpgroup.
+    /// The register counts of `setmaxnreg` differ between the warps of a warpgroup.
     RegistersDiffer {
         /// The warp's count, if it executes the instruction at all.
         count: Option<u32>,
@@ -196,9 +197,9 @@ pub enum AsyncFault {
     Registers {
         /// The count.
         count: u32,
-        /// Value of the warp.
+        /// Current count of the warp.
         current: u32,
-        /// Description of the fault.
+        /// Description of the violated rule.
         what: &'static str,
     },
 }
@@ -217,15 +218,15 @@ pub enum AsyncReader {
 pub enum WaitsFor {
     /// A barrier of the block.
     Barrier,
-    /// A phase of a barrier in shared memory.
+    /// A phase of an mbarrier object.
     Mbarrier {
         /// Its address.
         address: u64,
         /// The parity of the phase.
         parity: u32,
-        /// Arrivals that it lacks.
+        /// Number of pending arrivals.
         arrivals: u32,
-        /// Bytes that it lacks.
+        /// Number of pending bytes.
         bytes: i64,
     },
     /// Registers.
@@ -244,16 +245,16 @@ pub enum WaitsFor {
     },
 }
 
-/// One warp that cannot go on.
+/// A warp that cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The warp.
     pub warp: u32,
-    /// Its block, in a cluster of several.
+    /// Its block, in a cluster of several blocks.
     pub block: Option<[u32; 3]>,
     /// The line of its instruction.
     pub line: u32,
-    /// Operation that would end the wait.
+    /// Condition that would end the wait.
     pub wants: WaitsFor,
 }
 
@@ -299,7 +300,7 @@ impl fmt::Display for AsyncReader {
 }
 
 impl AsyncFault {
-    /// The first line of a report. Long because it is a table: one entry a fault.
+    /// Writes the first line of a report. Long because it is a table with one entry per fault.
     pub(super) fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use AsyncFault as K;
         match self {
@@ -458,7 +459,7 @@ impl AsyncFault {
         }
     }
 
-    /// The lines after the place.
+    /// Writes the lines after the position.
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use AsyncFault as K;
         match self {

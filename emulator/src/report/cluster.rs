@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClusterFault {
-    /// An address of `.shared::cluster` in a block that the cluster does not have.
+    /// An address of `.shared::cluster` with a rank outside of the cluster.
     NoBlock {
         /// The access.
         touch: Access,
-        /// The rank that the address names.
+        /// The rank in the address.
         rank: u32,
-        /// Blocks of the cluster.
+        /// Number of blocks in the cluster.
         blocks: u32,
     },
     /// `mapa` or `getctarank` of a generic address outside of shared memory.
@@ -20,32 +20,32 @@ pub enum ClusterFault {
         /// The address.
         address: u64,
     },
-    /// Shared memory of a block whose threads have all exited.
+    /// An access to shared memory of a block whose threads have all exited.
     Exited {
         /// The access.
         touch: Access,
         /// The block.
         block: [u32; 3],
     },
-    /// Shared memory of a block of which the thread cannot know that it runs yet.
+    /// An access to shared memory of a block that may not have started.
     NotStarted {
         /// The access.
         touch: Access,
         /// The block.
         block: [u32; 3],
     },
-    /// A block exits while another one's access to its shared memory may not be over.
+    /// A block exits while another block's access to its shared memory may be incomplete.
     ExitedEarly {
         /// The thread that accesses it.
         by: [u32; 3],
         /// Block of the thread.
         block: [u32; 3],
-        /// The line where.
+        /// The line of the access.
         line: u32,
     },
-    /// Only some of the warp's threads came to `barrier.cluster` with `.aligned`.
+    /// Only some of the warp's threads arrived at an aligned `barrier.cluster`.
     Divergent {
-        /// Lanes that came.
+        /// Lanes that arrived.
         arrived: u32,
         /// Lanes of the warp that have not exited.
         alive: u32,
@@ -54,16 +54,16 @@ pub enum ClusterFault {
     ArrivedTwice,
     /// A thread waits at the cluster's barrier without having arrived.
     WaitWithoutArrive,
-    /// An operation that only a barrier of the block itself allows.
+    /// An operation that is permitted only on a barrier in the block's own shared memory.
     OtherBlocksBarrier {
-        /// The block that the barrier is in.
+        /// The block that contains the barrier.
         block: [u32; 3],
     },
-    /// The mask of a copy names blocks that the cluster does not have.
+    /// The mask of a copy contains ranks outside of the cluster.
     MulticastMask {
         /// The mask.
         mask: u32,
-        /// Blocks of the cluster.
+        /// Number of blocks in the cluster.
         blocks: u32,
     },
     /// The barrier that completes a copy is in another block than the copy's destination.
@@ -86,7 +86,7 @@ impl fmt::Display for Block {
 }
 
 impl ClusterFault {
-    /// The first line of a report. Long because it is a table: one entry a fault.
+    /// Writes the first line of a report. Long because it is a table with one entry per fault.
     pub(super) fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ClusterFault as K;
         match self {
@@ -156,7 +156,7 @@ impl ClusterFault {
         }
     }
 
-    /// The lines after the place.
+    /// Writes the lines after the position.
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ClusterFault as K;
         match self {

@@ -1,4 +1,4 @@
-//! The text of a [`Fault`]: a headline, where it happened, and what helps to find it.
+//! The text of a [`Fault`]: a headline, its position, and details.
 
 use super::{Fault, FaultKind, Region, space_name};
 use std::fmt;
@@ -22,7 +22,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The first line of a report. Long because it is a table: one entry a fault.
+/// Writes the first line of a report. Long because it is a table with one entry per fault.
 fn write_headline(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
     use FaultKind as K;
     match kind {
@@ -201,7 +201,7 @@ fn write_details(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
     }
 }
 
-/// Position of an address relative to a region.
+/// Writes the position of an address relative to a region.
 fn position(f: &mut fmt::Formatter<'_>, address: u64, region: &Region) -> fmt::Result {
     let end = region.base + region.bytes;
     if address >= end {

@@ -1,4 +1,4 @@
-//! Gives virtual registers and predicates their rows.
+//! Assigns rows to virtual registers and predicates.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,25 +14,25 @@ use crate::lower::passes::liveness;
 use crate::lower::passes::liveness::{Liveness, Segment};
 use crate::lower::passes::{copy_propagation, reconvergence};
 
-/// Lists of segments longer than this are not joined: the effort would grow with their square.
+/// Maximum length of segment lists to be joined: the effort grows with its square.
 const MAX_SEGMENTS: usize = 2048;
 
-/// The row of what no instruction names.
+/// The row of a register that no instruction uses.
 pub const UNASSIGNED: u16 = u16::MAX;
 
-/// Positions.
+/// Result of the allocation.
 pub struct Assignment {
     /// The registers that share their rows.
     pub classes: Classes,
     /// The first row of each class.
     pub rows: Vec<u16>,
-    /// Each virtual predicate's place.
+    /// The index of each virtual predicate.
     pub preds: Vec<u16>,
-    /// Remaining instructions.
+    /// Per instruction: true if it is kept.
     keep: Vec<bool>,
 }
 
-/// Turns a draft into the kernel's code.
+/// Converts a draft to the kernel's code.
 pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     copy_propagation::run(&mut draft);
     wgmma::hold(&mut draft);
@@ -77,8 +77,7 @@ impl Assignment {
     }
 }
 
-/// The registers of the operations that have more than fit them; what held them until here is not
-/// kept.
+/// The register lists of operations; the instructions that carried them are dropped.
 fn take_lists(draft: &Draft, keep: &mut [bool]) -> Vec<Vec<Reg>> {
     let mut lists = vec![Vec::new(); usize::from(draft.lists)];
     for (inst, keep) in draft.code.iter().zip(keep) {
@@ -108,13 +107,13 @@ fn resolve_labels(draft: &mut Draft, kernel: &mut Kernel) {
     kernel.branch_tables = draft.tables.iter().map(resolve).collect();
 }
 
-/// Registers that share their rows because copies join them.
+/// Classes of registers that share rows because copies join them.
 pub struct Classes {
     parent: Vec<u32>,
 }
 
 impl Classes {
-    /// As [`Classes::find`], and makes the ways of those that it passes shorter.
+    /// As [`Classes::find`], with path compression.
     fn shorten(&mut self, mut reg: usize) -> usize {
         while self.parent[reg] as usize != reg {
             let next = self.parent[self.parent[reg] as usize];
@@ -124,7 +123,7 @@ impl Classes {
         reg
     }
 
-    /// The register that stands for the class of `reg`.
+    /// The representative of the class of `reg`.
     pub fn find(&self, mut reg: usize) -> usize {
         while self.parent[reg] as usize != reg {
             reg = self.parent[reg] as usize;
@@ -133,8 +132,8 @@ impl Classes {
     }
 }
 
-/// Joins the two registers of a copy if they are never needed at the same time; the copy need not
-/// be kept. So a loop's `mov accumulator, sum;` costs nothing.
+/// Joins the two registers of a copy if their live ranges do not overlap, and drops the copy. So a
+/// loop's `mov accumulator, sum;` costs nothing.
 fn join_copies(draft: &Draft, live: &mut Liveness) -> (Classes, Vec<bool>) {
     let mut classes = Classes {
         parent: (0..draft.regs.len() as u32).collect(),
@@ -162,14 +161,14 @@ fn join_copies(draft: &Draft, live: &mut Liveness) -> (Classes, Vec<bool>) {
         }
         *keep = false;
     }
-    // Paths are one step long from here on.
+    // From here on every path has length one.
     for reg in 0..classes.parent.len() {
         classes.parent[reg] = classes.find(reg) as u32;
     }
     (classes, keep)
 }
 
-/// The union of two lists of segments, or nothing if they overlap.
+/// The union of two lists of segments, or `None` if they overlap.
 fn join(a: &[Segment], b: &[Segment]) -> Option<Vec<Segment>> {
     if a.len() + b.len() > MAX_SEGMENTS {
         return None;
@@ -190,17 +189,17 @@ fn join(a: &[Segment], b: &[Segment]) -> Option<Vec<Segment>> {
     Some(joined)
 }
 
-/// From its first to its last need, whole instructions: a destination does not share rows with a
-/// source that ends.
+/// The range from the first to the last use, in whole instructions: a destination does not share
+/// rows with a source whose range ends there.
 fn extent(segments: &[Segment]) -> Option<(u32, u32)> {
     Some((segments.first()?.0 & !1, segments.last()?.1))
 }
 
-/// Rows that are free or taken.
+/// Allocation state of the rows.
 #[derive(Default)]
 struct Rows {
     taken: Vec<bool>,
-    /// No row before this one is free.
+    /// Index below which no row is free.
     low: usize,
 }
 
@@ -256,8 +255,8 @@ fn scan(
     rows.taken.len()
 }
 
-/// The first row of each class: constants and special registers first, then what instructions
-/// write.
+/// The first row of each class: constants and special registers first, then results of
+/// instructions.
 fn assign_rows(
     draft: &Draft,
     live: &Liveness,
@@ -266,10 +265,10 @@ fn assign_rows(
 ) -> Result<Vec<u16>> {
     let mut rows = vec![UNASSIGNED; draft.regs.len()];
     let mut next = 0usize;
-    // A 64-bit register is an array of 32 whole values over its two rows, so a lane's value lies
-    // across two lanes of a 32-bit row there. Rows are therefore reused among registers of one
-    // width only: else what some lanes write on their side of a branch would change other lanes'
-    // values on the other side.
+    // A 64-bit register is an array of 32 values over its two rows, so a lane's value covers two
+    // lanes of a 32-bit row. Rows are therefore reused among registers of one width only. Otherwise
+    // a write by some lanes on their side of a branch would change values of other lanes on the
+    // other side.
     let (mut narrow, mut wide) = (Vec::new(), Vec::new());
     for (index, reg) in draft.regs.iter().enumerate() {
         let Some((start, end)) = extent(&live.segments[index]) else {
@@ -286,7 +285,7 @@ fn assign_rows(
             }
             Kind::Constant(value) => kernel.constants.push(Constant { reg: place, value }),
             Kind::Special(special) => kernel.specials.push((place, special)),
-            // Its value became known before.
+            // Its value is already known.
             Kind::DynamicShared(_) => {}
         }
         rows[index] = place.0;
@@ -310,7 +309,7 @@ fn assign_rows(
         ));
     }
     kernel.rows = (first + used) as u32;
-    // A compiler keeps addresses and constants elsewhere, and needs a few registers for itself.
+    // A compiler keeps addresses and constants elsewhere, and needs some registers of its own.
     kernel.registers = (used as u32 + 8).next_multiple_of(8).clamp(16, 255);
     Ok(rows)
 }

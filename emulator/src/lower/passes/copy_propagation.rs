@@ -1,11 +1,11 @@
-//! Removes copies of values that never change, and what nothing reads.
+//! Removes copies of values that never change, and unused results.
 
 use crate::ir::operations::{Place, Role, is_pure, visit};
 use crate::ir::{Address, ConstantValue, IntBinary, Op, PredSrc, Reg, Space, Width};
 use crate::lower::builder::{Draft, Kind, Virtual};
 use crate::lower::names::NameMap;
 
-/// Rewrites the draft; what becomes needless is dropped.
+/// Rewrites the draft and drops redundant instructions.
 pub fn run(draft: &mut Draft) {
     let mut keep = vec![true; draft.code.len()];
     forward_copies(draft, &mut keep);
@@ -14,7 +14,7 @@ pub fn run(draft: &mut Draft) {
     draft.retain(&keep);
 }
 
-/// Registers that stand for others.
+/// Replacements of registers.
 struct Aliases {
     of: Vec<Reg>,
 }
@@ -22,8 +22,8 @@ struct Aliases {
 impl Aliases {
     fn find(&mut self, reg: Reg) -> Reg {
         let mut end = reg;
-        // A circle of copies gives none of its registers a value; the count of registers bounds the
-        // walk round it.
+        // A cycle of copies gives none of its registers a value; the number of registers bounds the
+        // traversal.
         for _ in 0..self.of.len() {
             let next = self.of[usize::from(end.0)];
             if next == end {
@@ -31,7 +31,7 @@ impl Aliases {
             }
             end = next;
         }
-        // It is cut open where the walk has ended, so that nobody goes round it again.
+        // The cycle is cut at the end of the traversal, so that it is traversed only once.
         self.of[usize::from(end.0)] = end;
         let mut at = reg;
         while at != end {
@@ -41,12 +41,12 @@ impl Aliases {
     }
 }
 
-/// `mov d, a` where each of the two is written once (or `a` is a filled row): readers of `d` read
-/// `a` instead. A sum of two constants is a constant likewise.
+/// `mov d, a` where each of the two is written once (or `a` is a filled row): uses of `d` become
+/// uses of `a`. A sum of two constants is a constant, and is treated in the same way.
 ///
-/// Wherever `d` is read its only write has happened, and between that write and the read `a` cannot
-/// change: its only write would have to happen again, and `d`'s after it. (That is so for registers
-/// that are written before they are read, and what others hold is undefined.)
+/// At each use of `d` its only write has happened, and `a` cannot change between that write and the
+/// use: its only write would have to happen again, and `d`'s after it. (That holds for registers
+/// that are written before they are read; the values of others are undefined.)
 fn forward_copies(draft: &mut Draft, keep: &mut [bool]) {
     let mut writes = vec![0u32; draft.regs.len()];
     for inst in &mut draft.code {
@@ -110,7 +110,7 @@ fn forward_copies(draft: &mut Draft, keep: &mut [bool]) {
 
 type Constants = NameMap<(ConstantValue, Width), Reg>;
 
-/// The constants that there are.
+/// The existing constants.
 fn constants(draft: &Draft) -> Constants {
     let mut constants = Constants::default();
     for (index, reg) in draft.regs.iter().enumerate() {
@@ -123,7 +123,7 @@ fn constants(draft: &Draft) -> Constants {
     constants
 }
 
-/// The register of a constant, made if there is room.
+/// The register of a constant, created if there is room.
 fn constant(
     regs: &mut Vec<Virtual>,
     aliases: &mut Aliases,
@@ -146,7 +146,7 @@ fn constant(
     Some(reg)
 }
 
-/// The sum of two 64-bit constants: the addresses that kernels begin with.
+/// The sum of two 64-bit constants, as in the addresses at the start of kernels.
 fn sum(a: Kind, b: Kind) -> Option<ConstantValue> {
     let (Kind::Constant(a), Kind::Constant(b)) = (a, b) else {
         return None;
@@ -166,7 +166,7 @@ fn sum(a: Kind, b: Kind) -> Option<ConstantValue> {
     }
 }
 
-/// A constant base becomes part of the offset, where addresses are small numbers.
+/// Folds a constant base into the offset, for spaces whose addresses are small numbers.
 fn fold_address(regs: &[Virtual], op: &mut Op) {
     let (space, address) = match op {
         Op::Ld { access, addr, .. } | Op::St { access, addr, .. } => (access.space, addr),
@@ -199,7 +199,7 @@ fn fold_address(regs: &[Virtual], op: &mut Op) {
     }
 }
 
-/// Drops instructions without effect whose results are not read, until there are no more.
+/// Drops instructions without side effects whose results are unused, until none is left.
 fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
     let regs = draft.regs.len();
     let places = regs + draft.preds as usize;
@@ -226,8 +226,7 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
             }
         });
     }
-    // Each instruction is looked at once for each place that it writes, when nobody reads it any
-    // more.
+    // Each instruction is examined once per result, when the last use of that result is dropped.
     let mut open: Vec<u32> = (0..draft.code.len() as u32)
         .filter(|&i| keep[i as usize] && is_pure(&draft.code[i as usize].op))
         .collect();
@@ -251,7 +250,7 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
             }
         });
     }
-    // An atomic whose result nobody reads does not read memory either, as far as checks go.
+    // An atomic with an unused result does not read memory, as far as checks are concerned.
     for inst in &mut draft.code {
         if let Op::Atom { d, .. } = &mut inst.op
             && !d.is_none()
@@ -262,7 +261,7 @@ fn drop_unread(draft: &mut Draft, keep: &mut [bool]) {
     }
 }
 
-/// Drops branches to the next instruction, which inlined functions end in.
+/// Drops branches to the next instruction, as at the end of inlined functions.
 fn drop_short_branches(draft: &Draft, keep: &mut [bool]) {
     let mut next = draft.code.len();
     for (i, inst) in draft.code.iter().enumerate().rev() {
@@ -279,7 +278,7 @@ fn drop_short_branches(draft: &Draft, keep: &mut [bool]) {
 }
 
 impl Draft {
-    /// Drops the instructions that are not to be kept; labels move to what follows them.
+    /// Drops the instructions that are not kept; labels move to the following instruction.
     pub fn retain(&mut self, keep: &[bool]) {
         let mut moved = Vec::with_capacity(keep.len() + 1);
         let mut count = 0;

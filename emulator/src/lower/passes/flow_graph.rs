@@ -1,28 +1,28 @@
-//! Basic blocks and the ways between them.
+//! Basic blocks and the edges between them.
 
 use crate::ir::{Op, PredSrc};
 use crate::load_error::LoadError;
 use crate::lower::Result;
 use crate::lower::builder::Draft;
 
-/// Targets of all computed branches of a kernel, those of one table counted at each branch that
-/// uses it.
+/// Maximum number of targets of all computed branches in a kernel; those of a table count once per
+/// branch that uses it.
 const MAX_WAYS: usize = 1 << 22;
 
-/// A run of instructions that is entered at its start and left at its end.
+/// A basic block: entered at its start and left at its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Its first instruction.
     pub start: usize,
     /// The instruction after its last.
     pub end: usize,
-    /// The blocks that may follow.
+    /// The successors.
     pub next: Vec<usize>,
-    /// The blocks that may come before.
+    /// The predecessors.
     pub previous: Vec<usize>,
 }
 
-/// The blocks of a kernel in the order of its code; all can be reached.
+/// The blocks of a kernel in code order; all are reachable.
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// The blocks.
@@ -30,10 +30,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Finds the blocks of a draft, and drops instructions that cannot be reached from it.
+    /// Builds the graph of a draft, and drops its unreachable instructions.
     ///
     /// # Errors
-    /// Computed branches lead to more places, all in all, than is reasonable.
+    /// The number of computed branch targets exceeds the limit.
     pub fn new(draft: &mut Draft) -> Result<Graph> {
         let mut ways = 0usize;
         for (inst, &line) in draft.code.iter().zip(&draft.lines) {
@@ -106,7 +106,7 @@ impl Graph {
         Graph { blocks }
     }
 
-    /// The blocks, each behind those that follow it where no loop forbids that.
+    /// The blocks in postorder: each after its successors, except in loops.
     pub fn postorder(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.blocks.len());
         let mut seen = vec![false; self.blocks.len()];
@@ -148,7 +148,7 @@ impl Graph {
     }
 }
 
-/// The blocks that may follow a block whose last instruction is the one before `end`.
+/// The successors of the block that ends before `end`.
 fn successors(draft: &Draft, end: usize, block_at: &[usize]) -> Vec<usize> {
     let inst = &draft.code[end - 1];
     let at = |label: u32| block_at[draft.labels[label as usize] as usize];
@@ -167,7 +167,8 @@ fn successors(draft: &Draft, end: usize, block_at: &[usize]) -> Vec<usize> {
     if !(ends && inst.guard == PredSrc::TRUE) {
         next.push(block_at[end]);
     }
-    // Falling off the end is an exit; a draft ends in one, so only a target past it is not there.
+    // Falling off the end is an exit; a draft ends in one, so only targets beyond the end have no
+    // block.
     next.retain(|&block| block != usize::MAX);
     next.sort_unstable();
     next.dedup();

@@ -1,4 +1,4 @@
-//! Ranges in which each virtual register and predicate holds a value that is still needed.
+//! Live ranges of virtual registers and predicates.
 
 use crate::ir::operations::{Place, Role, visit};
 use crate::ir::{Inst, PredSrc};
@@ -6,12 +6,12 @@ use crate::load_error::LoadError;
 use crate::lower::Result;
 use crate::lower::passes::flow_graph::Graph;
 
-/// A stretch of code, half open. Instruction `i` reads at point `2 * i` and writes at `2 * i + 1`.
+/// A half-open range of code. Instruction `i` reads at point `2 * i` and writes at `2 * i + 1`.
 pub type Segment = (u32, u32);
 
-/// The segments of each place, in order and disjoint; registers first, predicates after them.
+/// The segments of each register and then of each predicate, in order and disjoint.
 pub struct Liveness {
-    /// By place.
+    /// Segments, indexed by register or predicate.
     pub segments: Vec<Vec<Segment>>,
     /// Number of registers.
     pub regs: usize,
@@ -19,14 +19,14 @@ pub struct Liveness {
 
 const LOCAL: u32 = u32::MAX;
 
-/// Bits of a set for every block, one for each place that lives across blocks: 128 MiB. There are
-/// three such sets.
+/// Maximum number of bits in a set, one per block and per register that is live across blocks: 128
+/// MiB. There are three such sets.
 const MAX_BITS: usize = 1 << 30;
 
 /// Finds the segments.
 ///
 /// # Errors
-/// The kernel has so many blocks and registers that their product is beyond reason.
+/// The product of blocks and registers exceeds the limit.
 pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<Liveness> {
     let walker = Walker { code, regs };
     let places = regs + preds;
@@ -38,7 +38,7 @@ pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<L
     let exposed: Vec<Vec<u32>> = blocks
         .map(|block| walker.exposed(graph, block, &mut marks))
         .collect();
-    // Places that live within one block need no place in the sets of the data flow.
+    // Registers that are live in one block only need no bit in the sets of the data flow.
     let mut number = vec![LOCAL; places];
     let mut global = Vec::new();
     for &place in exposed.iter().flatten() {
@@ -77,11 +77,11 @@ pub fn find(code: &[Inst], graph: &Graph, regs: usize, preds: usize) -> Result<L
     Ok(Liveness { segments, regs })
 }
 
-/// The places that are live at a point of a walk backwards.
+/// The registers that are live at a point of a backward traversal.
 struct Open {
     /// End of the open segment, 0 if none is.
     end: Vec<u32>,
-    /// The places that have had an open segment in this block.
+    /// The registers that have had an open segment in this block.
     list: Vec<u32>,
 }
 
@@ -94,7 +94,7 @@ impl Open {
     }
 }
 
-/// Adds a segment that comes before all that are there.
+/// Adds a segment before all existing ones.
 fn prepend(list: &mut Vec<Segment>, start: u32, end: u32) {
     match list.last_mut() {
         Some(last) if last.0 <= end => last.0 = start,
@@ -116,7 +116,7 @@ impl Walker<'_> {
         });
     }
 
-    /// The places whose value on entry a block may read.
+    /// The registers whose value on entry a block may read.
     fn exposed(&self, graph: &Graph, block: usize, live: &mut Marks) -> Vec<u32> {
         for i in (graph.blocks[block].start..graph.blocks[block].end).rev() {
             if self.code[i].guard == PredSrc::TRUE {
@@ -126,7 +126,7 @@ impl Walker<'_> {
                     }
                 });
             } else {
-                // A value that is written under a guard is the old one where the guard is false.
+                // A guarded write keeps the old value if the guard is false.
                 self.visit(i, |place, role| {
                     if role.writes() {
                         live.insert(place);
@@ -142,7 +142,7 @@ impl Walker<'_> {
         live.list()
     }
 
-    /// The sets of global places that are live at the end of each block, one after the other.
+    /// The sets of global registers that are live at the end of each block, one after another.
     fn live_out(
         &self,
         graph: &Graph,
@@ -171,8 +171,8 @@ impl Walker<'_> {
             }
         }
         let mut out = vec![0u64; blocks * words];
-        // In an order in which blocks come after those that follow them, loops apart, a few rounds
-        // do; and only blocks are looked at again of which something that follows has changed.
+        // In postorder a few rounds suffice, and only blocks with a changed successor are examined
+        // again.
         let order = graph.postorder();
         let mut stale = vec![true; blocks];
         let mut changed = true;
@@ -205,7 +205,7 @@ impl Walker<'_> {
         out
     }
 
-    /// Walks a block backwards and writes down its segments.
+    /// Traverses a block backwards and records its segments.
     fn segments(
         &self,
         graph: &Graph,
@@ -244,7 +244,7 @@ impl Walker<'_> {
     }
 }
 
-/// A set of places that remembers which were ever in it.
+/// A set of registers that also lists all that were ever in it.
 struct Marks {
     set: Vec<bool>,
     seen: Vec<u32>,
@@ -261,7 +261,7 @@ impl Marks {
         self.set[place] = false;
     }
 
-    /// The places that are in it, which leaves it empty.
+    /// Removes and returns all its elements.
     fn list(&mut self) -> Vec<u32> {
         let mut list = std::mem::take(&mut self.seen);
         list.retain(|&place| std::mem::take(&mut self.set[place as usize]));
@@ -269,7 +269,7 @@ impl Marks {
     }
 }
 
-/// The indices of the ones of a set.
+/// The indices of the one bits.
 fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     words.iter().enumerate().flat_map(|(i, &word)| {
         let mut left = word;

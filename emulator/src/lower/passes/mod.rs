@@ -1,4 +1,4 @@
-//! Passes over the instructions of a function, after each has been lowered.
+//! Passes over a function's instructions after lowering.
 pub(crate) mod allocate;
 pub(crate) mod copy_propagation;
 pub(crate) mod flow_graph;

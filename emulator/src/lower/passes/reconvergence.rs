@@ -1,11 +1,11 @@
 //! Reconvergence of the lanes of a branch: at the branch's immediate post-dominator.
 //!
-//! Post-dominators are those of lanes that stay. A block that exits is not a way on, so it must not
-//! keep lanes that go on from meeting: in `if (a) { if (b) return; x } y` the outer branch meets at
-//! `y`, although some lanes never get there. So one exit at a time is taken as *the* end, the one
-//! that most blocks can reach; blocks that cannot reach it are not asked, and have their own turn
-//! with the exits that remain. Lanes that leave the blocks of one turn never come back to them, for
-//! else those blocks would reach the turn's exit, too.
+//! Post-dominators apply to lanes that stay. An exiting block does not continue, so it must not
+//! prevent other lanes from reconverging: in `if (a) { if (b) return; x } y` the outer branch
+//! reconverges at `y`, although some lanes never reach it. So each turn has one exit as *the* end:
+//! the one that most blocks can reach. Blocks that cannot reach it are skipped; their turn comes
+//! with one of the remaining exits. Lanes that leave the blocks of a turn never return to them:
+//! otherwise those blocks would reach the turn's exit, too.
 
 use std::collections::VecDeque;
 
@@ -13,10 +13,10 @@ use crate::ir::{NO_PC, Op, PredSrc};
 use crate::lower::builder::Draft;
 use crate::lower::passes::flow_graph::Graph;
 
-/// More exits than are tried as the end of a turn.
+/// Maximum number of exits that are tried as the end of a turn.
 const MAX_TRIED: usize = 64;
 
-/// Gives every branch that lanes may differ on the label of the place where they meet.
+/// Sets the label of the point of reconvergence of every branch on which lanes may diverge.
 pub fn set(draft: &mut Draft, graph: &Graph) {
     let meet = immediate_post_dominators(graph, |block| {
         matches!(draft.code[graph.blocks[block].end - 1].op, Op::Exit)
@@ -38,9 +38,9 @@ pub fn set(draft: &mut Draft, graph: &Graph) {
     }
 }
 
-/// The immediate post-dominator of each block, as the module's documentation says. `exits` tells
-/// the blocks that end by returning from those that end in a trap; the former are preferred as
-/// ends.
+/// The immediate post-dominator of each block, as defined in the module's documentation. `exits`
+/// returns true for blocks that end by returning and false for those that end in a trap; the former
+/// are preferred as ends.
 pub fn immediate_post_dominators(
     graph: &Graph,
     exits: impl Fn(usize) -> bool,
@@ -51,12 +51,12 @@ pub fn immediate_post_dominators(
     let mut ends: Vec<usize> = (0..count)
         .filter(|&block| graph.blocks[block].next.is_empty())
         .collect();
-    // The last is tried first, so that it wins among equals.
+    // The last is tried first, so that it is chosen among equals.
     ends.sort_by_key(|&block| (!exits(block), std::cmp::Reverse(block)));
     let mut ends = VecDeque::from(ends);
     let mut turn = Turn::new(count);
     for last in (0..count).rev() {
-        // Turns until the block has had its own.
+        // Turns continue until the block has had its own.
         while left[last] {
             let end = choose_end(graph, &left, &mut ends, &exits, &mut turn).unwrap_or(last);
             turn.walk(graph, &left, end);
@@ -69,8 +69,8 @@ pub fn immediate_post_dominators(
     meet
 }
 
-/// Takes the end that most of the blocks left reach. An end reaches no other, so only its own turn
-/// takes it away.
+/// Chooses the end that most of the remaining blocks reach. An end reaches no other end, so only
+/// its own turn removes it.
 fn choose_end(
     graph: &Graph,
     left: &[bool],
@@ -95,13 +95,13 @@ fn choose_end(
     ends.remove(best.1)
 }
 
-/// The blocks that reach an end, in the postorder of a walk backwards from it.
+/// The blocks that reach an end, in the postorder of a backward traversal from it.
 struct Turn {
     postorder: Vec<usize>,
-    /// Each block's place in `postorder`, where `seen` says that the latest walk came there.
+    /// Each block's index in `postorder`, valid if `seen` has the latest traversal.
     place: Vec<usize>,
-    /// The latest walk that came to each block. A walk costs what it visits, whatever the size of
-    /// the graph.
+    /// The latest traversal that reached each block. The cost of a traversal depends on the visited
+    /// blocks only, not on the size of the graph.
     seen: Vec<u32>,
     walk: u32,
     open: Vec<(usize, usize)>,
@@ -118,7 +118,7 @@ impl Turn {
         }
     }
 
-    /// Walks anew.
+    /// Traverses the graph from a new end.
     fn walk(&mut self, graph: &Graph, left: &[bool], end: usize) {
         self.walk += 1;
         self.postorder.clear();
@@ -140,10 +140,10 @@ impl Turn {
         }
     }
 
-    /// The iterative algorithm of Cooper, Harvey and Kennedy, on the graph turned round.
+    /// The iterative algorithm of Cooper, Harvey and Kennedy, on the reversed graph.
     fn dominators(&self, graph: &Graph, meet: &mut [Option<usize>]) {
         let root = self.postorder.len() - 1;
-        // Immediate dominators by places in the postorder.
+        // Immediate dominators, by index in the postorder.
         let mut dominator = vec![usize::MAX; self.postorder.len()];
         dominator[root] = root;
         let mut changed = true;

@@ -1,5 +1,5 @@
-//! Checks an allocation: follows every value through the code and panics where a row that is read
-//! does not hold what the virtual register had. Runs on every kernel that the unit tests lower.
+//! Checks an allocation: follows every value through the code and panics if a row does not have the
+//! virtual register's value when it is read. Runs on every kernel that the unit tests lower.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::lower::builder::{Draft, Kind};
 use crate::lower::passes::allocate::{Assignment, UNASSIGNED};
 use crate::lower::passes::flow_graph::Graph;
 
-/// The virtual registers (and after them the predicates) whose value each row (and after them each
-/// predicate) holds; `None` before anything was written.
+/// The virtual registers (then the predicates) whose value each row (then each predicate) has;
+/// `None` before the first write.
 type State = Vec<Option<BTreeSet<usize>>>;
 
 struct Checker<'c> {
@@ -75,7 +75,7 @@ fn meet(a: &State, b: &State) -> State {
         .zip(b)
         .map(|pair| match pair {
             (Some(a), Some(b)) => Some(a & b),
-            // A value that was never written is as good as any.
+            // A value that was never written agrees with any value.
             (Some(a), None) | (None, Some(a)) => Some(a.clone()),
             (None, None) => None,
         })

@@ -1,8 +1,8 @@
-//! Clocks against what reaches what in the graph of tasks.
+//! Tests of clocks against reachability in the graph of tasks.
 
 use super::*;
 
-/// Numbers that look random.
+/// Pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -50,12 +50,12 @@ const SITES: [Site; 2] = [
     },
 ];
 
-/// A random program of some streams, events, waits of the host and tasks that end late.
+/// A random program of several streams, events, waits of the host and tasks that end late.
 struct Program {
     random: Random,
     clocks: Clocks,
     oracle: Oracle,
-    /// Of each stream: its place and its last task.
+    /// Per stream: its site and its last task.
     streams: Vec<(usize, TaskId)>,
     sites: Vec<usize>,
     pending: BTreeSet<TaskId>,
@@ -70,7 +70,7 @@ impl Program {
         let (site, last) = self.streams[stream];
         let mut after: Vec<TaskId> = vec![last];
         for _ in 0..self.random.below(3) {
-            // A record: any task of another stream.
+            // A wait for an event: any task of another stream.
             after.push(self.random.below(self.sites.len() + 1) as TaskId);
         }
         if self.random.below(8) == 0 {
@@ -121,7 +121,7 @@ impl Program {
         self.oracle.learn(task);
     }
 
-    /// The host waits for all of a context.
+    /// The host waits for all tasks of a context.
     fn learn_context(&mut self) {
         let site = self.random.below(2);
         while let Some(&task) = self
@@ -173,7 +173,7 @@ fn clocks_agree_with_reachability() {
                 18 => program.learn(),
                 _ if program.random.below(5) == 0 => program.learn_context(),
                 _ => {
-                    // A stream is destroyed and another made.
+                    // A stream is destroyed and another created.
                     let stream = program.random.below(streams);
                     program.streams[stream] = (program.random.below(2), 0);
                 }
@@ -182,7 +182,7 @@ fn clocks_agree_with_reachability() {
         compared += program.compared;
         unordered += program.unordered;
     }
-    // Both answers are frequent, or the test would say nothing.
+    // Both results must be frequent, otherwise the test has no force.
     assert!(
         unordered > compared / 20 && unordered < compared / 2,
         "{unordered} of {compared} pairs are unordered"
@@ -194,7 +194,7 @@ fn what_the_host_knows_is_forgotten() {
     let mut clocks = Clocks::default();
     let mut task = 0;
     for _ in 0..10_000 {
-        // A stream of its own for every task.
+        // A separate stream for every task.
         for _ in 0..3 {
             task += 1;
             clocks.submit(task, SITES[0], &[]);
@@ -236,7 +236,7 @@ fn a_pending_task_keeps_what_it_is_not_ordered_to() {
     let first = clocks.get(1).expect("a stamp");
     clocks.submit(2, SITES[0], &[]);
     clocks.end(1);
-    // The host knows of the first task; the second was submitted before that.
+    // The host has synchronised with the first task; the second was submitted before that.
     clocks.learn(Done::Tasks(&[1]));
     assert!(!clocks.is_settled(&first));
     let second = clocks.get(2).expect("a stamp");

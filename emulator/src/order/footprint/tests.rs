@@ -1,4 +1,4 @@
-//! Ranges of bytes against sets of bytes.
+//! Tests of ranges of bytes against sets of bytes.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ fn set(bytes: &Bytes) -> BTreeSet<u64> {
     }
 }
 
-/// All combinations of up to three ranges would be many; these are random ones.
+/// A random set of up to three ranges; testing all combinations would take too long.
 fn some(seed: &mut u64) -> Bytes {
     let mut bytes = Bytes::default();
     for base in [0, 32] {
@@ -108,7 +108,7 @@ fn reads_and_atomics_do_not_conflict_among_themselves() {
             let harmless = a == b && a != Way::Write;
             let expected = (!harmless).then_some(((4, 8), a, b));
             assert_eq!(one(a).conflict(&one(b), BYTES), expected);
-            // What takes another's place must conflict with all that the other conflicts with.
+            // A replacement must conflict with everything that the original conflicts with.
             let replaces = a == b || a == Way::Write;
             assert_eq!(one(a).stands_for(&one(b), BYTES), replaces, "{a:?} {b:?}");
         }

@@ -4,8 +4,7 @@ use crate::ptx::ast::{Base, Guard, Instruction, Linkage, Operand, Statement, Val
 use crate::ptx::lexer::Token;
 use crate::ptx::parse::{Parser, Result};
 
-/// More scopes within each other than any function has; looking for labels takes time with the
-/// depth.
+/// Maximum nesting depth of scopes; the time of a label lookup grows with the depth.
 const MAX_SCOPES: u32 = 256;
 
 impl<'a> Parser<'a> {

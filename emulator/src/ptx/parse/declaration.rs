@@ -4,7 +4,7 @@ use crate::ptx::ast::{Linkage, Registers, Space, Type, Value, Variable};
 use crate::ptx::lexer::Token;
 use crate::ptx::parse::{Parser, Result, number};
 
-/// More dimensions than any array has; reading initialisers recurses.
+/// Maximum number of array dimensions; parsing of initialisers is recursive.
 const MAX_DIMS: usize = 8;
 
 /// The elements of one item of the outermost dimension.
@@ -15,7 +15,7 @@ fn inner_elements(dims: &[u64]) -> u64 {
         .max(1)
 }
 
-/// The elements of an array as they are read.
+/// The elements of an array during parsing.
 #[derive(Default)]
 struct Elements<'a> {
     values: Vec<Value<'a>>,
@@ -29,7 +29,7 @@ impl<'a> Elements<'a> {
         self.count = self.count.saturating_add(count);
     }
 
-    /// Adds zeros until there are so many elements.
+    /// Adds zeros up to `wanted` elements.
     fn fill_up(&mut self, wanted: u64) {
         if let Some(more) = wanted.checked_sub(self.count).filter(|&more| more > 0) {
             self.push(Value::Zeros(more), more);
@@ -74,7 +74,7 @@ impl<'a> Parser<'a> {
         let mut align = None;
         let mut vector = 1;
         let mut ty = None;
-        // What follows `.ptr` describes the memory pointed to, which nothing here depends on.
+        // Attributes after `.ptr` describe the memory pointed to, and have no effect here.
         let mut pointee = false;
         while let Token::Directive(directive) = self.token {
             self.advance()?;
@@ -128,7 +128,7 @@ impl<'a> Parser<'a> {
         Ok(align)
     }
 
-    /// The name, dimensions and values.
+    /// Parses the name, dimensions and values.
     fn named(&mut self, variable: &mut Variable<'a>) -> Result<()> {
         variable.line = self.line;
         if let Token::Name(name) = self.token {
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
         Ok(elements.values)
     }
 
-    /// `{...}` for an array of these dimensions; a nested list that is short is filled with zeros.
+    /// Parses `{...}` for an array of these dimensions; a short nested list is filled with zeros.
     fn initial_list(&mut self, dims: &[u64], elements: &mut Elements<'a>) -> Result<()> {
         self.expect_mark(b'{')?;
         let inner = inner_elements(dims);

@@ -1,11 +1,11 @@
-//! PTX text to syntax tree.
+//! Parser: PTX text to syntax tree.
 //!
-//! The parser is written by hand. `ptx-syntax` of crates.io parses PTX as well, but its 126,000
-//! generated lines take 2 min 40 s to build in release mode on two cores, and it parses the
-//! operands of every instruction of the ISA, of which the lowering understands a tenth. This one
-//! knows directives, declarations and the shape of operands only, and reads a 200 KB module in a
-//! few milliseconds. What an instruction means, and whether its modifiers make sense, is decided
-//! once, by [`crate::lower`].
+//! The parser is handwritten. `ptx-syntax` of crates.io parses PTX as well, but its 126,000
+//! generated lines take 2 min 40 s to build in release mode on two cores. It also parses the
+//! operands of every instruction of the ISA, of which the lowering supports a tenth. This parser
+//! handles only directives, declarations and the form of operands, and reads a 200 KB module in a
+//! few milliseconds. The semantics of instructions, and the validity of their modifiers, are
+//! determined once, by [`crate::lower`].
 
 mod body;
 mod declaration;
@@ -22,8 +22,7 @@ type Result<T> = std::result::Result<T, LoadError>;
 /// Parses a module.
 ///
 /// # Errors
-/// The first thing in the text that is not PTX, or is PTX that the emulator does not know, with its
-/// line.
+/// The first construct that is not PTX, or that the emulator does not support, with its line.
 pub fn parse(text: &str) -> Result<Module<'_>> {
     let mut parser = Parser::new(text)?;
     let mut module = Module::default();
@@ -42,7 +41,7 @@ pub fn parse(text: &str) -> Result<Module<'_>> {
     Ok(module)
 }
 
-/// The lexer with one token read ahead.
+/// The lexer with one token of lookahead.
 struct Parser<'a> {
     lexer: Lexer<'a>,
     token: Token<'a>,
@@ -58,7 +57,7 @@ impl<'a> Parser<'a> {
         Ok(Parser { lexer, token, line })
     }
 
-    /// Steps to the next token and returns the one left behind.
+    /// Advances to the next token and returns the previous one.
     fn advance(&mut self) -> Result<Token<'a>> {
         let token = std::mem::replace(&mut self.token, self.lexer.next_token()?);
         self.line = self.lexer.line();
@@ -114,11 +113,11 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// Drops the rest of the current line, whose first token is current.
+    /// Skips the rest of the current line, whose first token is current.
     fn skip_line(&mut self) -> Result<()> {
-        // The token after the directive may already lie on the next line only if the directive
-        // stood alone; the lexer is then exactly at the end of the current token, so what is
-        // skipped is this line's rest in every case.
+        // The next token is on another line only if the directive stood alone. The lexer is then
+        // exactly at the end of the current token, so the rest of this line is skipped in every
+        // case.
         self.lexer.skip_line();
         self.advance().map(drop)
     }
@@ -185,7 +184,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// A variable, function or entry, with `.visible` and the like before it.
+    /// Parses a variable, function or entry, after `.visible` and similar directives.
     fn linked_item(&mut self, module: &mut Module<'a>) -> Result<()> {
         let mut linkage = Linkage::Module;
         loop {

@@ -2,7 +2,7 @@
 
 use crate::ptx::ast::Value;
 
-/// A literal without sign, or `None` if it is none or does not fit 64 bits.
+/// Parses a literal without sign; `None` if it is invalid or does not fit 64 bits.
 pub fn literal(text: &str) -> Option<Value<'static>> {
     let bytes = text.as_bytes();
     if bytes.len() > 2 && bytes[0] == b'0' {
@@ -34,7 +34,7 @@ pub fn literal(text: &str) -> Option<Value<'static>> {
         .map(|value| Value::F64(value.to_bits()))
 }
 
-/// An integer literal: decimal, hexadecimal, octal or binary, with C's `U` at its end if it likes.
+/// Parses an integer literal: decimal, hexadecimal, octal or binary, with an optional suffix `U`.
 pub fn integer(text: &str) -> Option<u64> {
     let text = text.strip_suffix(['U', 'u']).unwrap_or(text);
     let bytes = text.as_bytes();

@@ -1,4 +1,4 @@
-//! Tests of the parser on text; the lowering has its own on whole kernels.
+//! Tests of the parser on text; whole kernels are tested in the lowering.
 
 use crate::ptx::ast::{Base, Operand, Space, Statement, Type, Value};
 use crate::ptx::parse::parse;
