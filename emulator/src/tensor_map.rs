@@ -1,12 +1,12 @@
-//! Tensor maps: what a bulk tensor copy knows of a tensor in device memory.
+//! Tensor maps: descriptors of tensors in device memory for bulk tensor copies.
 //!
-//! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they hold the fields of
-//! [`TensorMap`] between two marks, so that something else in their place is recognised, and a
-//! checksum, so that a changed map is.
+//! A program treats the 128 bytes of a `CUtensorMap` as opaque. Here they contain the fields of
+//! [`TensorMap`] between two marks, which distinguish them from other data, and a checksum, which
+//! detects changes.
 //!
-//! One bit has no meaning: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and
-//! `copy_traits_sm90_im2col.hpp`) clears bit 21 of the second 64-bit word of the map of a tensor of
-//! less than 128 KiB, on drivers up to 13.1.
+//! One bit is unused: CUTLASS (`include/cute/atom/copy_traits_sm90_tma.hpp` and
+//! `copy_traits_sm90_im2col.hpp`) clears bit 21 of the second 64-bit word of a map, if its tensor
+//! is smaller than 128 KiB and the driver is at most 13.1.
 
 mod replace;
 
@@ -15,32 +15,32 @@ pub use replace::Field;
 /// The number of bytes of an encoded map.
 pub const MAP_BYTES: usize = 128;
 
-/// The most dimensions.
+/// The maximum number of dimensions.
 pub const MAX_RANK: usize = 5;
 
 /// First and last bytes of an encoded map.
 const MARKS: [u32; 2] = [0x6d54_5850, 0x5058_546d];
 
-/// The 32-bit word that holds no field but [`FREE_BIT`].
+/// Index of the 32-bit word that contains no field except [`FREE_BIT`].
 const FREE_WORD: usize = 2;
 
 /// The bit that programs may clear: bit 21 of the second 64-bit word. It is set when a map is
-/// encoded; the checksum leaves it out.
+/// encoded, and is not part of the checksum.
 const FREE_BIT: u32 = 1 << 21;
 
-/// The 32-bit word of the checksum.
+/// Index of the 32-bit word with the checksum.
 const SUM: usize = 30;
 
-/// Reason why bytes are no map.
+/// Reason why bytes are not a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoMap {
     /// The marks are missing: no map was ever encoded there.
     #[error("it is no encoded tensor map")]
     NotEncoded,
-    /// The marks are there, and another byte has changed since the map was encoded.
+    /// The marks exist, but another byte has changed since the map was encoded.
     #[error("its bytes were changed after it was encoded")]
     Changed,
-    /// `tensormap.replace` made it so.
+    /// `tensormap.replace` made the map invalid.
     #[error("{0}")]
     Invalid(&'static str),
 }
@@ -48,10 +48,10 @@ pub enum NoMap {
 /// Reason why a map cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
-    /// An argument is outside of what the driver API documents.
+    /// An argument is outside of the range that the driver API documents.
     #[error("{0}")]
     Invalid(&'static str),
-    /// The driver would take it, the emulator does not.
+    /// An argument that the driver supports and the emulator does not.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
 }
@@ -59,7 +59,7 @@ pub enum MapError {
 /// Permutation of the 16-byte chunks of rows in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swizzle {
-    /// They are not.
+    /// No permutation.
     None,
     /// Within 32 bytes.
     B32,
@@ -70,7 +70,7 @@ pub enum Swizzle {
 }
 
 impl Swizzle {
-    /// Bytes within which pieces move.
+    /// Size in bytes of the area within which chunks move.
     pub fn span(self) -> u32 {
         match self {
             Swizzle::None => 16,
@@ -80,15 +80,15 @@ impl Swizzle {
         }
     }
 
-    /// Permuted position of the byte of an address in shared memory: address bits 7.. are added to
-    /// bits 4.. without carry.
+    /// Permuted position of the byte at an address of shared memory: address bits 7.. are XORed
+    /// into bits 4.. upwards.
     #[inline(always)]
     pub fn apply(self, address: u32) -> u32 {
         address ^ (address >> 3 & (self.span() - 16))
     }
 }
 
-/// Elements that a copy moves.
+/// Elements that a copy transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// A box.
@@ -96,16 +96,16 @@ pub enum Walk {
         /// Elements along each dimension, before strides.
         extent: [u32; MAX_RANK],
     },
-    /// Pixels of the bounding box, one after the other, some channels of each.
+    /// Pixels of the bounding box, one after another, with some channels of each.
     Im2col {
-        /// The bounding box's first pixel, from the tensor's first, along the dimensions between
-        /// channels and images.
+        /// The bounding box's first pixel, relative to the tensor's first, along the dimensions
+        /// between channels and images.
         lower: [i32; 3],
-        /// Its last pixel, from the tensor's last.
+        /// The bounding box's last pixel, relative to the tensor's last.
         upper: [i32; 3],
-        /// Channels of a pixel.
+        /// Number of channels per pixel.
         channels: u32,
-        /// Pixels.
+        /// Number of pixels.
         pixels: u32,
     },
 }
@@ -118,11 +118,11 @@ pub struct Tensor<'a> {
     pub data_type: u32,
     /// The first element's address.
     pub address: u64,
-    /// Elements along each dimension; their number is the rank.
+    /// Number of elements along each dimension; the slice's length is the rank.
     pub dims: &'a [u64],
-    /// Bytes from one index to the next, along each dimension but the first.
+    /// Strides in bytes, along each dimension but the first.
     pub strides: &'a [u64],
-    /// Elements from one that is copied to the next, along each dimension; the first is ignored.
+    /// Element strides of the copy along each dimension; the first is ignored.
     pub element_strides: &'a [u32],
     /// `CUtensorMapInterleave`
     pub interleave: u32,
@@ -139,27 +139,27 @@ pub struct Tensor<'a> {
 pub struct TensorMap {
     /// Address of the first element.
     pub address: u64,
-    /// Dimensions.
+    /// Number of dimensions.
     pub rank: usize,
     /// `CUtensorMapDataType`
     pub data_type: u32,
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub size: u32,
-    /// Elements along each dimension.
+    /// Number of elements along each dimension.
     pub dims: [u64; MAX_RANK],
-    /// Bytes between neighbours along each dimension.
+    /// Stride in bytes along each dimension.
     pub strides: [u64; MAX_RANK],
-    /// Elements between those that are copied.
+    /// Element strides of the copy.
     pub steps: [u32; MAX_RANK],
     /// Arrangement of rows in shared memory.
     pub swizzle: Swizzle,
-    /// True if elements outside of the tensor arrive as NaN rather than zero.
+    /// True if elements outside of the tensor are filled with NaN, false for zero.
     pub nan: bool,
     /// Copied elements.
     pub walk: Walk,
 }
 
-/// Bytes of an element of a `CUtensorMapDataType`, and whether it is a floating-point one.
+/// Size in bytes of an element of a `CUtensorMapDataType`, and whether it is a floating-point type.
 fn element(data_type: u32) -> Result<(u32, bool), MapError> {
     Ok(match data_type {
         0 => (1, false),
@@ -184,10 +184,10 @@ fn need(holds: bool, else_what: &'static str) -> Result<(), MapError> {
 }
 
 impl TensorMap {
-    /// A map for copies of boxes: `cuTensorMapEncodeTiled`.
+    /// A tiled map: `cuTensorMapEncodeTiled`.
     ///
     /// # Errors
-    /// An argument that the driver API's documentation rules out.
+    /// An argument is invalid according to the driver API's documentation.
     pub fn tiled(tensor: &Tensor<'_>, extent: &[u32]) -> Result<TensorMap, MapError> {
         let mut map = TensorMap::of(tensor, 1)?;
         need(extent.len() == map.rank, "the box has another rank")?;
@@ -202,11 +202,11 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// A map for copies of pixels: `cuTensorMapEncodeIm2col`. The corners are in the order of the
-    /// dimensions, from the one after the channels on.
+    /// An im2col map: `cuTensorMapEncodeIm2col`. The corners are in the order of the dimensions,
+    /// starting after the channels.
     ///
     /// # Errors
-    /// An argument that the driver API's documentation rules out.
+    /// An argument is invalid according to the driver API's documentation.
     pub fn im2col(
         tensor: &Tensor<'_>,
         lower: &[i32],
@@ -322,7 +322,7 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// Checks whether rows of so many elements are allowed.
+    /// Checks that rows of `elements` elements are permitted.
     fn check_row(&self, elements: u32) -> Result<(), MapError> {
         let bytes = elements * self.size;
         need(
@@ -335,7 +335,7 @@ impl TensorMap {
         )
     }
 
-    /// The map in its opaque form.
+    /// Encodes the map in its opaque form.
     pub fn encode(&self) -> [u8; MAP_BYTES] {
         let mut words = [0u32; MAP_BYTES / 4];
         words[0] = MARKS[0];
@@ -376,10 +376,10 @@ impl TensorMap {
         bytes
     }
 
-    /// The map of an opaque form.
+    /// Decodes the opaque form of a map.
     ///
     /// # Errors
-    /// The bytes are none, or were changed.
+    /// The bytes are not a map, or were changed.
     pub fn decode(bytes: &[u8; MAP_BYTES]) -> Result<TensorMap, NoMap> {
         let mut words = [0u32; MAP_BYTES / 4];
         for (four, word) in bytes.chunks_exact(4).zip(&mut words) {
@@ -387,7 +387,7 @@ impl TensorMap {
         }
         let marks = [words[0], words[31]];
         if marks != MARKS {
-            // One mark without the other: the map was overwritten in part.
+            // One mark without the other: the map was partly overwritten.
             let either = marks[0] == MARKS[0] || marks[1] == MARKS[1];
             return Err(if either {
                 NoMap::Changed
@@ -401,7 +401,7 @@ impl TensorMap {
         Self::of_words(&words).ok_or(NoMap::Changed)
     }
 
-    /// The map of words whose checksum is right.
+    /// Decodes the words of a map with a valid checksum.
     fn of_words(words: &[u32; MAP_BYTES / 4]) -> Option<TensorMap> {
         let long = |i: usize| u64::from(words[i]) | u64::from(words[i + 1]) << 32;
         let flags = words[1];
@@ -433,7 +433,7 @@ impl TensorMap {
         })
     }
 
-    /// Elements of a box along a dimension.
+    /// Number of elements of a box along a dimension.
     pub fn count(&self, dim: usize) -> u32 {
         match self.walk {
             Walk::Tile { extent } => extent[dim].div_ceil(self.steps[dim]),
@@ -447,16 +447,17 @@ impl TensorMap {
         }
     }
 
-    /// Bytes of a row, and rows, of what a copy puts into shared memory.
+    /// Bytes per row, and number of rows, of a copy in shared memory.
     pub fn rows(&self) -> (u32, u32) {
         let rows = (1..MAX_RANK).map(|dim| self.count(dim)).product();
         (self.count(0) * self.size, rows)
     }
 }
 
-/// The checksum of a map's words, without its own place and the bit that programs may change.
+/// The checksum of a map's words, without its own word and the bit that programs may change.
 ///
-/// Every step can be undone, so no change of a single word goes unseen; of others one in 2^32 does.
+/// Every step is invertible, so every change of a single word is detected; other changes are missed
+/// with a probability of 2^-32.
 fn checksum(words: &[u32; MAP_BYTES / 4]) -> u32 {
     let mut sum = 0x9e37_79b9;
     for (i, &word) in words.iter().enumerate() {

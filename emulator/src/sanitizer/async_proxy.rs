@@ -1,13 +1,13 @@
 //! Shared memory between ordinary accesses and the asynchronous proxy: bulk copies and matrix
 //! products of a warpgroup.
 //!
-//! What is reported, besides what [`crate::sanitizer::shadow`] says of any access:
+//! Faults reported here, besides those that [`crate::sanitizer::shadow`] reports for any access:
 //!
-//! * An access to what a copy writes, by a warp that does not know that the phase of the barrier
-//!   which completes the copy is over. A warp knows it by waiting for the phase, or by meeting a
-//!   warp that knows.
-//! * A read or write of the asynchronous proxy where a thread wrote by ordinary stores (or
-//!   `cp.async`) without a `fence.proxy.async` between. The fence may be the writer's (with a
+//! * An access to the destination of a copy, by a warp that has not synchronised with the barrier
+//!   phase which completes the copy. A warp does so by waiting for the phase, or by synchronising
+//!   with a warp that has.
+//! * A read or write of the asynchronous proxy to bytes that a thread wrote by ordinary stores (or
+//!   `cp.async`), without a `fence.proxy.async` in between. The fence may be the writer's (with a
 //!   barrier after it), the reader's (with a barrier before it), or that of a third thread between
 //!   two barriers.
 //!
@@ -23,20 +23,20 @@
 //! in which of the path's threads: a store, a barrier and then a fence of the thread that begins
 //! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and
 //! a barrier (CUTLASS's).
-//! * A write to what the asynchronous proxy reads, by a warp that does not know that the read is
-//!   over.
+//! * A write to bytes that the asynchronous proxy reads, by a warp that has not synchronised with
+//!   the end of the read.
 //! * An ordinary access to a barrier.
 use crate::sanitizer::shadow::{Actor, BARRIER, Conflict, Shadow, TRACKED, Writer};
 use crate::sanitizer::vector_clock::Order;
 
-/// A copy that a phase of a barrier completes.
+/// A copy that a barrier's phase completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tracked {
-    /// The instruction.
+    /// Program counter of the copy.
     pub pc: u32,
-    /// The barrier.
+    /// Slot of the barrier.
     pub slot: usize,
-    /// Its phase, counted from the block's begin.
+    /// Phase of the barrier, counted from the start of the block.
     pub phase: u32,
     /// True if the copy is an ordinary access: `cp.async`.
     pub ordinary: bool,
@@ -61,56 +61,57 @@ impl Tracked {
         }
     }
 
-    /// Returns whether a warp knows that it has arrived.
+    /// Returns whether a warp has synchronised with its completion.
     pub fn is_known(self, order: &Order, warp: u32) -> bool {
         order.phases(warp as usize, self.slot) > self.phase
     }
 }
 
-/// The fences between the proxies that the lanes of each warp have executed, in order.
+/// The proxy fences that the lanes of each warp have executed, in order.
 ///
-/// A fence of all lanes that a warp still has covers what the warp knows, and goes on to other
-/// warps with what they learn of it ([`Order::fence_proxies`]). A fence of some lanes covers the
-/// same for these lanes only.
+/// A fence of all remaining lanes of a warp covers everything ordered before the warp. Other warps
+/// that synchronise with it acquire that coverage ([`Order::fence_proxies`]). A fence of some lanes
+/// covers the same for these lanes only.
 #[derive(Default)]
 pub(crate) struct Fences {
     list: Vec<Vec<Fence>>,
-    /// For each warp, the latest fence of each set of lanes that is not the whole warp.
+    /// Per warp, the latest fence of each set of lanes that is not the whole warp.
     partial: Vec<Vec<Partial>>,
 }
 
 /// A fence of some lanes of a warp.
 struct Partial {
     lanes: u32,
-    /// The warp's count of synchronisations then.
+    /// The warp's count of synchronisations at the fence.
     sync: u32,
     /// Vector clock of the warp, by [`Order::knowledge`].
     known: Vec<u32>,
 }
 
-/// Coverage of a fence: an ordinary write.
+/// An ordinary write that a fence must cover.
 #[derive(Clone, Copy)]
 pub(crate) struct Write {
     pub warp: u32,
     pub lane: u32,
     pub time: u32,
-    /// The warp's count of synchronisations then.
+    /// The warp's count of synchronisations at the write.
     pub sync: u32,
-    /// It was a barrier's initialisation.
+    /// True for a barrier's initialisation.
     pub init: bool,
 }
 
-/// Fences of a warp that are remembered: 12 MiB.
+/// Maximum number of stored fences per warp: 12 MiB.
 pub(crate) const MOST_FENCES: usize = 1 << 20;
-/// Sets of lanes of a warp, other than all, whose fences are remembered: about 4 MiB.
+/// Maximum number of lane sets per warp, other than all lanes, whose fences are stored: about 4
+/// MiB.
 const MOST_SETS: usize = 4096;
 
-/// One of them.
+/// A stored fence.
 #[derive(Clone, Copy)]
 struct Fence {
     time: u32,
     lanes: u32,
-    /// It orders only the initialisation of barriers.
+    /// True if it orders only the initialisation of barriers.
     only_init: bool,
 }
 
@@ -127,8 +128,8 @@ impl Fences {
         self.partial.iter_mut().for_each(Vec::clear);
     }
 
-    /// Lanes of a warp execute a fence. `whole`: they are all that the warp still has; `sync`: its
-    /// count of synchronisations. Whether there was room to note it.
+    /// Records a fence of some lanes of a warp. `whole`: they are all remaining lanes of the warp;
+    /// `sync`: its count of synchronisations. Returns whether there was room.
     pub fn add(
         &mut self,
         order: &mut Order,
@@ -147,7 +148,7 @@ impl Fences {
             let known = order.knowledge(warp, time);
             let list = &mut self.partial[warp];
             list.retain(|fence| fence.lanes != lanes);
-            // As many bits as a writer's count has.
+            // Truncated to the bits of a writer's count.
             let sync = sync & (u32::MAX >> 6);
             list.push(Partial { lanes, sync, known });
         }
@@ -159,8 +160,8 @@ impl Fences {
         true
     }
 
-    /// Returns whether a fence lies on a path from a write to what a lane of the warp `me` does
-    /// now; no lane: what all do.
+    /// Returns whether a fence lies on a path from a write to the current access of a lane of the
+    /// warp `me`; without a lane, to that of all its lanes.
     pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
         let Write {
             warp,
@@ -169,7 +170,7 @@ impl Fences {
             sync,
             init,
         } = write;
-        // Mostly a whole warp has fenced, which takes no search.
+        // Usually a whole warp has executed the fence, which needs no search.
         if order.is_fenced(me, warp, time) {
             return true;
         }
@@ -183,14 +184,15 @@ impl Fences {
             |time| order.is_before(me, warp, time) || init && order.sees_init(me, warp, time);
         own.is_some_and(|fence| me == warp || seen(fence.time))
             || self.mine(me, my_lane).any(|fence| {
-                // Between lanes of a warp, the write is before the fence if they have met.
+                // Between lanes of a warp, the write precedes the fence if the lanes have
+                // synchronised.
                 let met = me != warp || my_lane == Some(lane) || sync != fence.sync;
                 met && fence.known.get(warp as usize).is_some_and(|&t| time <= t)
             })
     }
 
-    /// Returns whether a fence lies between the completion of a copy that a barrier's phase
-    /// completes and what a lane does now.
+    /// Returns whether a fence lies between the completion of a copy by a barrier's phase and the
+    /// current access of a lane.
     pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
         let column = order.slot_column(copy.slot);
         order.phases_fenced(me, copy.slot) > copy.phase
@@ -199,31 +201,31 @@ impl Fences {
                 .any(|fence| fence.known.get(column).is_some_and(|&n| n > copy.phase))
     }
 
-    /// The fences that a lane executed with only some of its warp.
+    /// The fences that a lane executed with only some lanes of its warp.
     fn mine(&self, me: u32, my_lane: Option<u32>) -> impl Iterator<Item = &Partial> {
         let list = self.partial.get(me as usize).map_or(&[][..], Vec::as_slice);
         list.iter()
             .filter(move |fence| my_lane.is_some_and(|lane| fence.lanes >> lane & 1 != 0))
     }
 
-    /// The time of the latest fence of a warp in which any of the lanes took part.
+    /// The time of a warp's latest fence that any of the lanes executed.
     pub fn latest(&self, warp: usize, lanes: u32) -> Option<u32> {
         let fence = self.list[warp].iter().rfind(|f| f.lanes & lanes != 0);
         fence.map(|fence| fence.time)
     }
 }
 
-/// The latest reads of the asynchronous proxy of each 16 bytes.
+/// The latest reads of the asynchronous proxy, per 16 bytes.
 #[derive(Default)]
 pub(crate) struct Reads {
-    /// By each warpgroup's matrix products: the time when they began.
+    /// By matrix products of each warpgroup: the start time.
     products: Vec<u32>,
     warpgroups: usize,
-    /// By bulk copies: the time, and the reader.
+    /// By bulk copies: the start time and the reader.
     copies: Vec<(u32, u8)>,
 }
 
-/// The first of the readers that are warps' bulk copies; the ones before are warpgroups.
+/// Index of the first reader that is a warp's bulk copies; those before are warpgroups.
 pub(crate) const COPY_READERS: usize = 8;
 
 impl Reads {
@@ -233,18 +235,18 @@ impl Reads {
     }
 }
 
-/// Question for a read by the asynchronous proxy.
+/// A read by the asynchronous proxy, for its checks.
 pub(crate) struct AsyncReader<'a> {
-    /// The warps that it is a read of: one, or four.
+    /// The warps that read: one, or four.
     pub warps: std::ops::Range<u32>,
-    /// The fences that there have been.
+    /// The fences so far.
     pub fences: &'a Fences,
-    /// The lane that began it, or any.
+    /// The lane that started the read, or any lane.
     pub actor: Actor,
-    /// True if all lanes began it together.
+    /// True if all lanes started it together.
     pub together: bool,
-    /// The last unit that was found good: its stamp and writer. What neighbours share needs no
-    /// second look.
+    /// Stamp and writer of the last unit that passed the checks. Adjacent units with the same ones
+    /// need no second check.
     pub good: (u32, u32, u32),
 }
 
@@ -261,7 +263,7 @@ impl<'a> AsyncReader<'a> {
 }
 
 impl Shadow {
-    /// Makes room for the reads of `warpgroups` warpgroups.
+    /// Allocates the state for reads of `warpgroups` warpgroups.
     pub fn watch_reads(&mut self, bytes: usize, warpgroups: usize) {
         self.asynchronous = Reads {
             products: vec![0; (bytes / 16 + 1) * warpgroups],
@@ -270,7 +272,7 @@ impl Shadow {
         };
     }
 
-    /// An access to a unit that a tracked copy wrote or that a barrier takes.
+    /// Checks an access to a unit that a tracked copy wrote or that is part of a barrier.
     #[cold]
     pub(super) fn check_special(
         &self,
@@ -288,7 +290,7 @@ impl Shadow {
         Err(Conflict::Tracked(copy))
     }
 
-    /// Checks whether the reads of the asynchronous proxy let a write of this warp pass.
+    /// Checks a write of this warp against the reads of the asynchronous proxy.
     #[inline]
     pub(super) fn check_asynchronous_readers(
         &self,
@@ -318,8 +320,8 @@ impl Shadow {
         Ok(())
     }
 
-    /// Returns whether what the asynchronous proxy reads of the units lets writes of this warp
-    /// pass, for sure.
+    /// Returns whether writes of this warp to the units certainly conflict with no read of the
+    /// asynchronous proxy.
     fn all_asynchronous_reads_over(
         &self,
         units: std::ops::Range<usize>,
@@ -347,7 +349,7 @@ impl Shadow {
         !late
     }
 
-    /// Notes that a reader reads the 16 bytes of a place from `time` on.
+    /// Records that a reader reads 16 bytes of shared memory from `time` on.
     #[inline]
     pub fn note_async_read(&mut self, place: usize, reader: usize, time: u32) {
         let reads = &mut self.asynchronous;
@@ -383,7 +385,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Checks whether a unit's ordinary write is behind a fence.
+    /// Checks that a proxy fence covers a unit's ordinary write.
     pub(super) fn check_fence(
         &self,
         unit: usize,
@@ -395,7 +397,7 @@ impl Shadow {
         let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
         if stamp == TRACKED {
             let copy = Tracked::of(writer);
-            // What a copy of the asynchronous proxy wrote needs none.
+            // Writes by copies of the asynchronous proxy need no fence.
             return if copy.ordinary && !fences.covers_copy(order, me, my_lane, copy) {
                 Err(Conflict::Tracked(copy))
             } else {
@@ -417,7 +419,8 @@ impl Shadow {
         Err(Conflict::Unfenced { warp, lane, pc })
     }
 
-    /// A copy of the asynchronous proxy writes units. The unit at fault, if there is one.
+    /// Starts writes of units by a copy of the asynchronous proxy. Returns the faulty unit, if
+    /// there is one.
     pub fn begin_tracked(
         &mut self,
         units: std::ops::Range<usize>,
@@ -426,7 +429,7 @@ impl Shadow {
         fences: &Fences,
         copy: Tracked,
     ) -> Result<(), (usize, Conflict)> {
-        // What neighbours share needs no second look.
+        // Adjacent units with the same stamp and writer need no second check.
         let mut good = (0, 0, 0);
         let unread = self.all_unread(units.clone(), order)
             && self.all_asynchronous_reads_over(units.clone(), order, actor.warp);
@@ -456,24 +459,24 @@ impl Shadow {
         Ok(())
     }
 
-    /// The units are now a copy's that a phase completes.
+    /// Marks the units as written by a copy that a phase completes.
     pub(super) fn track(&mut self, units: std::ops::Range<usize>, copy: Tracked) {
         self.stamps[units.clone()].fill(TRACKED);
         self.writers[units].fill(copy.writer());
     }
 
-    /// Completes the writes of a `cp.async` by a barrier's phase.
+    /// Makes a barrier's phase complete the writes of a `cp.async`.
     pub fn track_copy(&mut self, unit: usize, copy: Tracked) {
         self.stamps[unit] = TRACKED;
         self.writers[unit] = copy.writer();
     }
 
-    /// Nobody has written anything.
+    /// Clears all writes.
     pub fn forget_writes(&mut self) {
         self.stamps.fill(0);
     }
 
-    /// A barrier takes the unit, or leaves it.
+    /// Marks the unit as part of a barrier, or clears the mark.
     pub fn set_barrier(&mut self, unit: usize, there: bool) {
         self.stamps[unit] = if there { BARRIER } else { 0 };
         self.writers[unit] = Writer::default();

@@ -1,11 +1,11 @@
-//! The shadow's quick ways: accesses about which nothing need be reported, many units at a time.
-//! Whatever they do not let pass is looked at unit by unit. They know nothing of vector clocks.
+//! Fast paths of the shadow: accesses that certainly cause no report, many units at a time. Other
+//! accesses are checked unit by unit. Vector clocks are not used here.
 use crate::sanitizer::shadow::{Actor, PENDING, SEVERAL, Shadow, Writer};
 use crate::sanitizer::vector_clock::Order;
 
 impl Shadow {
-    /// Notes reads of four-byte units, `COUNT` from each of `units` on. False if one of them needs
-    /// a closer look: then [`Shadow::read`] must be asked unit by unit.
+    /// Records reads of four-byte units, `COUNT` from each of `units` on. Returns false if one of
+    /// them needs the full check: then [`Shadow::read`] must be called unit by unit.
     #[inline(always)]
     pub fn read_fast<const COUNT: usize>(
         &mut self,
@@ -17,7 +17,7 @@ impl Shadow {
         let safe = (order.floor << 5).wrapping_sub(start);
         let base = order.now << 6;
         let (mine, several) = (base | warp, base | SEVERAL);
-        // The largest distance to the block's begin decides for all.
+        // The maximum over all units decides.
         let mut worst = [0u32; COUNT];
         for unit in units {
             let (Some(stamps), Some(readers)) = (
@@ -38,8 +38,8 @@ impl Shadow {
         worst.iter().all(|&w| w < safe)
     }
 
-    /// Returns whether `COUNT` four-byte units from `unit` on may be written without a closer look:
-    /// nobody wrote them since the last barrier, and nobody else read them.
+    /// Returns whether `COUNT` four-byte units from `unit` on may be written without the full
+    /// check: since the last barrier no thread wrote them, and no other warp read them.
     #[inline(always)]
     pub fn may_write_fast<const COUNT: usize>(
         &self,
@@ -61,7 +61,7 @@ impl Shadow {
         good
     }
 
-    /// Notes writes that [`Shadow::may_write_fast`] allowed.
+    /// Records writes that [`Shadow::may_write_fast`] has permitted.
     #[inline(always)]
     pub fn write_fast<const COUNT: usize>(&mut self, unit: usize, order: &Order, actor: &Actor) {
         let writer = Writer {
@@ -72,7 +72,7 @@ impl Shadow {
         self.writers[unit..unit + COUNT].fill(writer);
     }
 
-    /// [`Shadow::read_fast`] of `len` units each, where units are smaller than a word.
+    /// [`Shadow::read_fast`] of `len` units each, for units smaller than a word.
     #[inline(always)]
     pub fn read_small(
         &mut self,
@@ -81,7 +81,7 @@ impl Shadow {
         order: &Order,
         warp: u32,
     ) -> bool {
-        // Lengths that are known to the compiler become vector instructions.
+        // Constant lengths compile to vector instructions.
         match len {
             1 => return self.read_fast::<1>(units, order, warp),
             2 => return self.read_fast::<2>(units, order, warp),
@@ -106,9 +106,9 @@ impl Shadow {
         worst < safe
     }
 
-    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, where units are
-    /// smaller than a word. False, with nothing done, if that needs a closer look. `pending`: a
-    /// copy begins.
+    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, for units smaller than
+    /// a word. Returns false, without any effect, if the full check is needed. `pending`: the write
+    /// starts a copy.
     #[inline(always)]
     pub fn write_small(
         &mut self,
@@ -168,8 +168,8 @@ impl Shadow {
         good
     }
 
-    /// [`Shadow::begin_copy`] of `COUNT` four-byte units. False, with nothing done, if that needs a
-    /// closer look.
+    /// [`Shadow::begin_copy`] of `COUNT` four-byte units. Returns false, without any effect, if the
+    /// full check is needed.
     #[inline(always)]
     pub fn begin_copy_fast<const COUNT: usize>(
         &mut self,

@@ -1,11 +1,11 @@
 //! Checks that always run with a kernel.
 //!
-//! * [`vector_clock`]: which warps of a block have synchronised with which.
-//! * [`shadow`]: who wrote and read each unit of shared memory, hence races and reads of what
-//!   nobody wrote.
+//! * [`vector_clock`]: synchronisation between the warps of a block.
+//! * [`shadow`]: writers and readers of each unit of shared memory, which detects races and reads
+//!   of uninitialised bytes.
 //! * [`async_proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
 //! * [`reduction`]: reductions of shared memory by the asynchronous proxy.
-//! * Global memory has its shadow in [`crate::memory`]; `exec::memory::global` consults it.
+//! * The shadow of global memory is in [`crate::memory`]; `exec::memory::global` checks it.
 pub(crate) mod async_proxy;
 mod fast_path;
 mod reduction;
@@ -18,9 +18,9 @@ use crate::report::FaultKind;
 /// A fault, before the interpreter adds kernel, line, block and thread.
 #[derive(Debug)]
 pub(crate) struct UnlocatedFault {
-    /// The lane at fault; `None` for the warp or the block.
+    /// The faulting lane; `None` for the warp or the block.
     pub lane: Option<u32>,
-    /// Event.
+    /// Kind of the fault.
     pub kind: FaultKind,
 }
 

@@ -1,21 +1,21 @@
 //! Reductions of the asynchronous proxy in shared memory: `cp.reduce.async.bulk` of several threads
 //! and blocks to the same bytes.
 //!
-//! Each is atomic by element, so that the result does not depend on the order of two, and the
-//! second one may begin while the first is under way. In all else a reduction is checked as a copy
-//! that reads what it writes. Of several that are under way the shadow keeps the latest: where they
-//! are completed by different barriers, a wait for that one's is enough.
+//! Each is atomic per element, so that the result does not depend on their order, and a reduction
+//! may start while another is in flight. Otherwise a reduction is checked like a copy that reads
+//! its destination. Of several reductions in flight the shadow stores the latest. If different
+//! barriers complete them, a wait for the latest one's barrier is sufficient.
 //!
-//! What the shadow cannot see: a reduction that begins while another is under way is not held
-//! against the writes before that one, since their stamps are gone.
+//! A limitation of the shadow: a reduction that starts while another is in flight is not checked
+//! against the writes before that one, since their stamps are overwritten.
 use crate::sanitizer::async_proxy::{Fences, Tracked};
 use crate::sanitizer::shadow::{Actor, Conflict, Shadow, TRACKED};
 use crate::sanitizer::vector_clock::Order;
 use std::ops::Range;
 
 impl Shadow {
-    /// A reduction of the asynchronous proxy changes units. `reduces`: whether the instruction at a
-    /// place is one. The unit at fault, if there is one.
+    /// Starts a reduction of units by the asynchronous proxy. `reduces`: returns whether the
+    /// instruction at a program counter is a reduction. Returns the faulty unit, if there is one.
     pub fn begin_reduction(
         &mut self,
         units: Range<usize>,
@@ -31,7 +31,8 @@ impl Shadow {
             if !under_way.is_some_and(|copy| !copy.ordinary && reduces(copy.pc)) {
                 self.check_written(unit, order, actor, true)
                     .map_err(conflict)?;
-                // What it reads has to be behind a fence, also where a `cp.async` wrote it.
+                // A fence must cover its operands in shared memory, also those written by a
+                // `cp.async`.
                 self.check_fence(unit, order, fences, actor.warp, Some(actor.lane))
                     .map_err(conflict)?;
             }

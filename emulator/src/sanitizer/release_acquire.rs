@@ -1,25 +1,25 @@
-//! Data handed over in shared memory with fences and flags.
+//! Synchronisation through fences and flags in shared memory.
 //!
-//! A fence notes what its warp knows and did. A strong write puts the note of its warp's latest
-//! fence beside the flag (an atomic adds it to what stands there); a strong read takes what stands
-//! beside the flag along, and the reader's next fence makes it known. A fence counts for the whole
-//! warp of the lanes that execute it.
+//! A fence stores its warp's vector clock. A strong write attaches the clock of its warp's latest
+//! fence to the flag (an atomic merges it with the attached one). A strong read merges the flag's
+//! clock into a pending clock of its warp, which the warp's next fence acquires. A fence counts for
+//! the whole warp of the lanes that execute it.
 use crate::sanitizer::vector_clock::Order;
 use std::collections::HashMap;
 
-/// Accesses that fences have recorded.
+/// State of fences and flags.
 pub(crate) struct Flags {
     columns: usize,
-    /// State of each warp at its latest fence.
+    /// Vector clock of each warp at its latest fence.
     fenced: Vec<u32>,
-    /// Reads of each warp beside flags that are not fenced yet.
+    /// Clocks that each warp has read from flags and not yet acquired by a fence.
     observed: Vec<u32>,
-    /// Neighbours of a flag, by its unit and block.
+    /// Clock attached to a flag, by its unit and block.
     released: HashMap<usize, Vec<u32>>,
 }
 
 impl Flags {
-    /// For so many warps with clocks of so many columns.
+    /// State for `warps` warps with clocks of `columns` columns.
     pub fn new(warps: usize, columns: usize) -> Flags {
         Flags {
             columns,
@@ -42,7 +42,7 @@ impl Flags {
 }
 
 impl Order {
-    /// A warp executes a fence.
+    /// Records a fence of a warp.
     pub fn fence(&mut self, warp: u32) {
         let Some(mut flags) = self.flags.take() else {
             return;
@@ -56,7 +56,7 @@ impl Order {
         self.flags = Some(flags);
     }
 
-    /// Adds to what a barrier hands on what a warp knew and did at its latest fence.
+    /// Adds a warp's clock at its latest fence to the clock that a barrier releases.
     pub fn gather_fenced(&self, together: &mut Vec<u32>, warp: u32) {
         if let Some(flags) = &self.flags {
             let row = &flags.fenced[flags.row(warp)];
@@ -65,7 +65,7 @@ impl Order {
         }
     }
 
-    /// A warp reads a unit strongly.
+    /// Records a strong read of a unit by a warp.
     pub fn read_flag(&mut self, unit: usize, warp: u32) {
         let unit = unit | self.block << 32;
         let Some(flags) = &mut self.flags else {
@@ -77,8 +77,8 @@ impl Order {
         }
     }
 
-    /// A warp writes a unit. An atomic leaves what stood beside it, a strong write replaces it, a
-    /// plain one drops it.
+    /// Records a write of a unit by a warp. An atomic keeps the attached clock, a strong write
+    /// replaces it, a plain one drops it.
     pub fn write_flag(&mut self, unit: usize, warp: u32, strong: bool, atomic: bool) {
         let unit = unit | self.block << 32;
         let Some(flags) = &mut self.flags else {
@@ -99,7 +99,7 @@ impl Order {
     }
 }
 
-/// Raises each time to the other one.
+/// Raises each time to the maximum of both.
 fn raise(times: &mut [u32], others: &[u32]) {
     for (time, &other) in times.iter_mut().zip(others) {
         *time = (*time).max(other);
@@ -110,7 +110,8 @@ fn raise(times: &mut [u32], others: &[u32]) {
 mod tests {
     use super::*;
 
-    /// Returns whether warp 2 may rely on what warp 0 did first, after the given steps.
+    /// Returns whether the first access of warp 0 is ordered before warp 2's current one, after the
+    /// given steps.
     fn ordered(steps: &[&dyn Fn(&mut Order)]) -> bool {
         let mut order = Order::new(3, 1, true);
         order.watch_flags();
@@ -135,11 +136,11 @@ mod tests {
         assert!(!ordered(&[&set(0), &fence(0), &get(2), &fence(2)]));
         assert!(!ordered(&[&fence(0), &set(0), &get(2)]));
         assert!(!ordered(&[&fence(0), &set(0), &fence(2), &get(2)]));
-        // Another warp's atomic keeps what stands beside the flag, its write does not.
+        // Another warp's atomic keeps the clock of the flag, its write does not.
         assert!(ordered(&[&fence(0), &set(0), &add(1), &get(2), &fence(2)]));
         assert!(!ordered(&[&fence(0), &set(0), &set(1), &get(2), &fence(2)]));
         assert!(!ordered(&[&fence(0), &set(0), &plain, &get(2), &fence(2)]));
-        // Through a third warp.
+        // By way of a third warp.
         assert!(ordered(&[
             &fence(0),
             &set(0),

@@ -1,73 +1,73 @@
 //! The shadow of shared memory.
 //!
 //! Shared memory is divided into *units* as large as the kernel's smallest access (four bytes in
-//! most kernels). A kernel that copies or loads 16 bytes at a time begins each block with units of
-//! 16 bytes; the first smaller access divides all of them. Of each unit the shadow holds who wrote
-//! it last and who has read it since. What is reported:
+//! most kernels). A kernel with copies or loads of 16 bytes starts each block with units of 16
+//! bytes; the first smaller access divides all of them. The shadow stores the last writer of each
+//! unit and the readers since. Reported are:
 //!
-//! * A read of a unit that nobody in the block wrote.
+//! * A read of a unit that no thread of the block has written.
 //! * Two accesses of different warps, at least one a write, that no barrier orders. Two atomic or
 //!   `volatile` accesses are no race, nor are two writes of the same value.
-//! * Inside a warp: a read of what another lane wrote, or a second write of another value by
-//!   another lane, with neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier
-//!   between. A write after another lane's read is not reported: an instruction's reads are over
-//!   before the warp's next instruction begins.
+//! * Within a warp: a read of a value that another lane wrote, or a second write of another value
+//!   by another lane, with neither a warp-level synchronisation (`bar.warp.sync`) nor a barrier in
+//!   between. A write after another lane's read is not reported: an instruction's reads end before
+//!   the warp's next instruction starts.
 //! * Any access to bytes that a `cp.async` will write and that its thread has not waited for.
-//! * What concerns barriers in shared memory and the asynchronous proxy: see
-//!   [`crate::sanitizer::async_proxy`].
+//! * Faults of mbarrier objects and the asynchronous proxy: see [`crate::sanitizer::async_proxy`].
 use crate::sanitizer::vector_clock::Order;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// A stamp of a write: time and warp. Above every time: an asynchronous copy is under way.
+/// A stamp of a write consists of time and warp. This one is above every time: a copy is in flight.
 pub(super) const PENDING: u32 = u32::MAX;
-/// Likewise: written by a copy that a phase of a barrier in shared memory completes.
+/// Stamp of a write by a copy that a phase of an mbarrier object completes.
 pub(super) const TRACKED: u32 = u32::MAX - 1;
-/// Likewise: part of a barrier.
+/// Stamp of a unit that is part of a barrier.
 pub(super) const BARRIER: u32 = u32::MAX - 2;
 /// Set in a reader stamp if several warps read.
 pub(super) const SEVERAL: u32 = 32;
 
-/// Kind of a unit's last writer.
+/// Instruction and thread of a unit's last write.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Writer {
-    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). Of a
-    /// tracked copy with its barrier, see [`crate::sanitizer::async_proxy::Tracked`].
+    /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). For a
+    /// tracked copy also its barrier, see [`crate::sanitizer::async_proxy::Tracked`].
     pub pc: u32,
-    /// Lane, whether strong or atomic, and the warp's count of synchronisations. Of a tracked copy
+    /// Lane, whether strong or atomic, and the warp's count of synchronisations. For a tracked copy
     /// the phase.
     pub info: u32,
 }
 
 const STRONG: u32 = 32;
 
-/// Bits of a warp's number that stamps hold.
+/// Number of bits of a warp's number in a stamp.
 const WARP_BITS: u32 = 5;
-/// Remaining bits of a writer's instruction: a cluster has up to 512 warps.
+/// Number of bits of a writer's instruction; the others extend the warp's number, since a cluster
+/// has up to 512 warps.
 const PC_BITS: u32 = 28;
 
 impl Writer {
-    /// The instruction.
+    /// Program counter of the instruction.
     pub fn instruction(self) -> u32 {
         self.pc & ((1 << PC_BITS) - 1)
     }
 
-    /// The warp, of which the stamp has the low bits.
+    /// The warp's number; its low bits are in the stamp.
     pub fn warp(self, stamp: u32) -> u32 {
         stamp & 31 | self.pc >> PC_BITS << WARP_BITS
     }
 }
 
-/// Thread of an access.
+/// Thread and instruction of an access.
 #[derive(Clone, Copy)]
 pub(crate) struct Actor {
-    /// The warp, counted over all blocks of a cluster.
+    /// The warp's number, counted over all blocks of a cluster.
     pub warp: u32,
     pub lane: u32,
     pub pc: u32,
     /// The warp's count of synchronisations.
     pub sync: u32,
-    /// Atomic, volatile or otherwise synchronising.
+    /// True for an atomic, volatile or otherwise synchronising access.
     pub strong: bool,
 }
 
@@ -76,46 +76,45 @@ impl Actor {
         self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
     }
 
-    /// The stamp of what is done at a time.
+    /// The stamp of an access at a time.
     pub(super) fn stamp(&self, time: u32) -> u32 {
         time << 5 | self.warp & 31
     }
 
-    /// The instruction and the bits of the warp that the stamp has no room for.
+    /// The instruction, and the bits of the warp's number that do not fit into the stamp.
     pub(super) fn place(&self) -> u32 {
         self.pc | self.warp >> WARP_BITS << PC_BITS
     }
 }
 
-/// Fault of an access to a unit.
+/// The access or state with which an access to a unit conflicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conflict {
     Uninitialised,
-    /// With the write of a lane of a warp, at a program counter.
+    /// A write by a lane of a warp, at a program counter.
     Written {
         warp: u32,
         lane: u32,
         pc: u32,
     },
-    /// With reads of a warp, or several.
+    /// Reads by a warp, or several.
     ReadBy {
         warp: Option<u32>,
     },
-    /// With a copy that a lane of a warp started.
+    /// A copy in flight that a lane of a warp started.
     Pending {
         warp: u32,
         lane: u32,
     },
-    /// With a copy that a phase completes which the warp has not waited for.
+    /// A copy that a phase completes for which the warp has not waited.
     Tracked(crate::sanitizer::async_proxy::Tracked),
-    /// With a barrier.
+    /// A barrier.
     Barrier,
-    /// With an asynchronous read that may be under way.
+    /// An asynchronous read that may be in flight.
     AsyncRead {
         reader: usize,
     },
-    /// Written by a lane without a fence between the proxies, and read or written by the
-    /// asynchronous one.
+    /// A write of a lane without a later proxy fence, before an access of the asynchronous proxy.
     Unfenced {
         warp: u32,
         lane: u32,
@@ -125,41 +124,41 @@ pub(crate) enum Conflict {
 
 /// The shadow of a block's shared memory.
 pub(crate) struct Shadow {
-    /// A unit is `1 << shift` bytes now.
+    /// Current size of a unit: `1 << shift` bytes.
     pub shift: u32,
-    /// Units of the smallest size: those of the kernel's smallest access.
+    /// Shift of the smallest units: those of the kernel's smallest access.
     fine: u32,
-    /// Units of the size that a block begins with.
+    /// Shift of the units at the start of a block.
     coarse: u32,
-    /// Bytes of shared memory.
+    /// Size of shared memory in bytes.
     bytes: usize,
     /// Last write: `time << 5 | warp`.
     pub(super) stamps: Vec<u32>,
     pub(super) writers: Vec<Writer>,
-    /// Plain reads since: `time << 6 | SEVERAL | warp`.
+    /// Plain reads since the last write: `time << 6 | SEVERAL | warp`.
     pub(super) readers: Vec<u32>,
-    /// Strong reads since, likewise: no race with a strong write.
+    /// Strong reads since the last write, in the same format: no race with a strong write.
     strong_readers: Vec<u32>,
     /// The time of the last strong read of any unit.
     pub(super) last_strong: u32,
-    /// With vector clocks: the times of the last plain read by each warp, then of the last strong
-    /// one.
+    /// With vector clocks: the times of the last plain read by each warp, then those of the last
+    /// strong one.
     read_times: Vec<u32>,
-    /// Likewise of warps of other blocks of the cluster, by unit: warp, whether strong, time.
+    /// The same for warps of other blocks of the cluster, by unit: warp, whether strong, time.
     remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
     /// Reads of the asynchronous proxy.
     pub(super) asynchronous: crate::sanitizer::async_proxy::Reads,
 }
 
 impl Shadow {
-    /// For `bytes` bytes in units of `1 << shift`.
+    /// A shadow of `bytes` bytes in units of `1 << shift`.
     #[cfg(test)]
     pub fn new(bytes: usize, shift: u32, order: &Order) -> Shadow {
         Shadow::with_units(bytes, shift, shift, order)
     }
 
-    /// For `bytes` bytes in units of `1 << coarse`, which the first smaller access divides, down to
-    /// `1 << fine`. Units of one size where vector clocks are kept.
+    /// A shadow of `bytes` bytes in units of `1 << coarse`, which the first smaller access divides,
+    /// down to `1 << fine`. With vector clocks, units have one size.
     pub fn with_units(bytes: usize, fine: u32, coarse: u32, order: &Order) -> Shadow {
         let shift = if order.precise { fine } else { coarse };
         let units = unit_count(bytes, shift);
@@ -194,14 +193,14 @@ impl Shadow {
         self.remote_reads.clear();
     }
 
-    /// Begins a block: what the warps of another one did does not matter.
+    /// Starts a block: accesses of the previous block are irrelevant.
     pub fn begin_block(&mut self) {
-        // All stamps are older than the block, so that it makes no difference whose they were.
+        // All stamps are older than the block, so their warps do not matter.
         self.shift = self.coarse;
         self.remote_reads.clear();
     }
 
-    /// Divides the units if they are larger than an access.
+    /// Divides the units if they are larger than an access of `bytes` bytes.
     #[inline(always)]
     pub fn divide(&mut self, bytes: u32) {
         if bytes >> self.shift == 0 {
@@ -210,7 +209,7 @@ impl Shadow {
     }
 
     /// Divides the units into those of `1 << shift` bytes. Every access so far was to whole units,
-    /// so that the parts of a unit have its history.
+    /// so each part of a unit gets its history.
     #[cold]
     #[inline(never)]
     fn divide_to(&mut self, shift: u32) {
@@ -226,15 +225,15 @@ impl Shadow {
         self.shift = shift;
     }
 
-    /// Divides the units as far as possible, so that a report names the first byte at fault. False
-    /// if they are of that size already.
+    /// Divides the units as far as possible, so that a report contains the first faulty byte.
+    /// Returns false if they already have that size.
     pub fn divide_all(&mut self) -> bool {
         let divided = self.shift > self.fine;
         self.divide_to(self.fine);
         divided
     }
 
-    /// Checks and notes a read of a unit.
+    /// Checks and records a read of a unit.
     pub fn read(&mut self, unit: usize, order: &Order, actor: &Actor) -> Result<(), Conflict> {
         self.check_written(unit, order, actor, true)?;
         if order.precise {
@@ -272,13 +271,13 @@ impl Shadow {
         }
     }
 
-    /// Position of a unit's times of reads.
+    /// Range of a unit's read times.
     fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
         let start = (unit * 2 + usize::from(strong)) * order.block_warps();
         start..start + order.block_warps()
     }
 
-    /// Checks whether the last write lets this access pass.
+    /// Checks an access against the last write.
     pub(super) fn check_written(
         &self,
         unit: usize,
@@ -325,7 +324,7 @@ impl Shadow {
         }
     }
 
-    /// Checks and notes a write of a unit. `same_value`: the bytes already hold what is written.
+    /// Checks and records a write of a unit. `same_value`: the write does not change the bytes.
     pub fn write(
         &mut self,
         unit: usize,
@@ -350,7 +349,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Notes the write of an atomic that has just read the unit.
+    /// Records the write of an atomic that has just read the unit.
     pub fn write_atomic(
         &mut self,
         unit: usize,
@@ -360,7 +359,7 @@ impl Shadow {
         self.write(unit, order, actor, true)
     }
 
-    /// Returns whether nobody has read any of the units since the latest barrier of the whole
+    /// Returns whether no thread has read any of the units since the latest barrier of the whole
     /// block.
     pub(super) fn all_unread(&self, units: Range<usize>, order: &Order) -> bool {
         let latest = |readers: &[u32]| readers.iter().fold(0, |latest, &time| latest.max(time));
@@ -369,7 +368,7 @@ impl Shadow {
         readers.max(strong) >> 6 < order.floor
     }
 
-    /// Checks whether other warps' plain or strong reads let this write pass.
+    /// Checks a write against other warps' plain or strong reads.
     pub(super) fn check_readers(
         &self,
         unit: usize,
@@ -413,7 +412,7 @@ impl Shadow {
         }
     }
 
-    /// An asynchronous copy to the unit begins.
+    /// Starts an asynchronous copy to the unit.
     pub fn begin_copy(
         &mut self,
         unit: usize,
@@ -429,7 +428,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// The thread of the copy to these units has waited for it.
+    /// Records that the thread of the copy to these units has waited for it.
     #[inline(always)]
     pub fn end_copy(&mut self, units: Range<usize>, order: &Order, actor: &Actor) {
         let (stamp, info) = (actor.stamp(order.now), actor.info());
@@ -444,18 +443,18 @@ impl Shadow {
     }
 }
 
-/// Units of `1 << shift` bytes, and some more for accesses of several units at the end.
+/// Number of units of `1 << shift` bytes, with some more at the end for accesses of several units.
 fn unit_count(bytes: usize, shift: u32) -> usize {
     (bytes >> shift) + 16
 }
 
-/// Puts each element in the place of `1 << by` of them, at least `count` in all.
+/// Replaces each element by `1 << by` copies, at least `count` in all.
 fn divide_each<T: Copy + Default>(elements: &mut Vec<T>, count: usize, by: u32) {
     let count = count.next_multiple_of(16);
     if elements.len() < count {
         elements.resize(count, T::default());
     }
-    // Lengths that are known to the compiler become vector instructions.
+    // Constant lengths compile to vector instructions.
     match by {
         1 => divide_in::<T, 2>(&mut elements[..count]),
         2 => divide_in::<T, 4>(&mut elements[..count]),
@@ -464,9 +463,9 @@ fn divide_each<T: Copy + Default>(elements: &mut Vec<T>, count: usize, by: u32) 
     }
 }
 
-/// Puts each of the first elements in the place of `PARTS`.
+/// Replaces each of the first elements by `PARTS` copies.
 fn divide_in<T: Copy, const PARTS: usize>(elements: &mut [T]) {
-    // From the last on: none is overwritten before it is used.
+    // In descending order, so that none is overwritten before its use.
     for i in (0..elements.len() / PARTS).rev() {
         let element = elements[i];
         elements[i * PARTS..][..PARTS].fill(element);

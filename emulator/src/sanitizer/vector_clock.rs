@@ -1,63 +1,64 @@
-//! Order: the accesses of other warps that a warp may rely on.
+//! Vector clocks: the accesses of other warps that are ordered before a warp's current access.
 //!
-//! A block has a clock that advances at its barriers. Where only barriers of the whole block are
-//! used, everything before the latest one ([`Order::floor`]) is ordered before everything after it,
-//! and that is all there is to know. Kernels with named barriers for some of the warps, or with
-//! barriers in shared memory ([`Order::precise`]), keep a vector clock for each warp: the time up
-//! to which it may rely on each other warp. The clock has further columns: one for each barrier in
-//! shared memory (how many of its phases the warp knows to be complete) and one for each reader of
-//! the asynchronous proxy (the time of its latest read that the warp knows to be over). The columns
-//! of warps and of barriers are there twice: the second time they say what is behind a fence
-//! between the proxies too, see [`crate::sanitizer::async_proxy::Fences`]. What one warp knows,
-//! others learn at the barriers where they meet it, and from flags between fences
+//! A block has a clock that advances at its barriers. If only barriers of the whole block are used,
+//! everything before the latest one ([`Order::floor`]) is ordered before everything after it, and
+//! no more state is needed. Kernels with named barriers for some of the warps, or with mbarrier
+//! objects ([`Order::precise`]), have a vector clock per warp: the time up to which each other
+//! warp's accesses are ordered before it. The clock has further columns. There is one per mbarrier
+//! object, with the number of its phases whose completion the warp has acquired. There is one per
+//! reader of the asynchronous proxy, with the time of its latest read that has ended for the warp.
+//! The columns of warps and of barriers exist twice: the second set contains the times that a proxy
+//! fence covers too, see [`crate::sanitizer::async_proxy::Fences`]. A warp acquires the clocks of
+//! other warps at common barriers, and through flags between fences
 //! ([`crate::sanitizer::release_acquire`]).
 //!
-//! The blocks of a cluster share one clock. Warps are counted over all of them, while barriers in
-//! shared memory and asynchronous readers are those of [`Order::block`], the block whose shared
-//! memory is looked at. Two more kinds of columns are for what a cluster barrier without memory
-//! ordering still tells: which blocks run, and which barriers a `fence.mbarrier_init` has
+//! The blocks of a cluster share one clock. Warps are counted over all of them, while mbarrier
+//! objects and asynchronous readers are those of [`Order::block`], the block whose shared memory is
+//! accessed. Two more kinds of columns are for information that a cluster barrier without memory
+//! ordering still provides: the blocks that run, and the barriers that a `fence.mbarrier_init` has
 //! published.
 
 use crate::sanitizer::release_acquire::Flags;
 
-/// The clock of a block and what its warps know of each other.
+/// The clock of a block, and the vector clocks of its warps.
 pub(crate) struct Order {
-    /// The time now. It goes on from block to block, so that shadows need not be cleared.
+    /// The current time. It continues from block to block, so that shadows need not be cleared.
     pub now: u32,
-    /// The time at which the block began.
+    /// The time at which the block started.
     pub start: u32,
     /// The time of the latest barrier of the whole block.
     pub floor: u32,
-    /// True if vector clocks are kept.
+    /// True if there are vector clocks.
     pub precise: bool,
-    /// The block of the cluster whose shared memory is looked at.
+    /// The block of the cluster whose shared memory is accessed.
     pub block: usize,
-    /// Blocks of the cluster.
+    /// Number of blocks in the cluster.
     pub blocks: usize,
     /// True if there are columns for cluster barriers.
     cluster: bool,
-    /// Warps of all blocks.
+    /// Number of warps in all blocks.
     warps: usize,
-    /// Columns of each warp's clock.
+    /// Number of columns in each warp's clock.
     columns: usize,
     known: Vec<u32>,
-    /// Accesses that fences have recorded, if they order anything.
+    /// Clocks of fences and flags, if the kernel synchronises through them.
     pub(super) flags: Option<Box<Flags>>,
 }
 
-/// Barriers in shared memory that a block may have.
+/// Maximum number of mbarrier objects per block.
 pub(crate) const SLOTS: usize = 128;
-/// Asynchronous readers: 8 warpgroups by their matrix products, 32 warps by their bulk copies.
+/// Number of asynchronous readers: 8 warpgroups (matrix products) and 32 warps (bulk copies).
 const READERS: usize = 40;
 
-/// Times above this would not fit the shadow's stamps. A block has at least half of them to itself.
+/// The latest time that fits the shadow's stamps. A block has at least half of the times for
+/// itself.
 const LAST_TIME: u32 = (1 << 26) - 4;
 
-/// Warps of a block that may still arrive when the clock is found to be at its end.
+/// Maximum number of warps that may still arrive after the clock has reached its end.
 const RESERVE: u32 = 64;
 
 impl Order {
-    /// For `blocks` blocks of `warps` warps.
+    /// Clocks for `blocks` blocks of `warps` warps.
     pub fn new(warps: usize, blocks: usize, precise: bool) -> Order {
         let warps = warps * blocks;
         let columns = warps + (SLOTS + READERS) * blocks + warps + SLOTS * blocks;
@@ -81,19 +82,19 @@ impl Order {
         }
     }
 
-    /// Fences and flags order accesses, too; only with vector clocks.
+    /// Enables ordering by fences and flags; only with vector clocks.
     pub fn watch_flags(&mut self) {
         self.flags = Some(Box::new(Flags::new(self.warps, self.columns)));
     }
 
-    /// The columns for cluster barriers are kept, too; only with vector clocks.
+    /// Enables the columns for cluster barriers; only with vector clocks.
     pub fn watch_cluster(&mut self) {
         self.cluster = true;
         self.columns += self.warps + self.blocks;
         self.known = vec![0; self.warps * self.columns];
     }
 
-    /// Begins a block, or the blocks of a cluster. Whether the clock has started again, so that
+    /// Starts a block, or the blocks of a cluster. Returns whether the clock has restarted, so that
     /// shadows must be cleared.
     pub fn begin_block(&mut self) -> bool {
         let again = self.now > LAST_TIME / 2;
@@ -113,14 +114,13 @@ impl Order {
         again
     }
 
-    /// Returns whether the block has used up the times that there are; it can have no further
-    /// barriers then.
+    /// Returns whether the block has used up its times, so that it can have no further barriers.
     #[inline]
     pub fn is_exhausted(&self) -> bool {
         self.now > LAST_TIME - RESERVE
     }
 
-    /// All warps have met.
+    /// Records a barrier of all warps.
     pub fn full_barrier(&mut self) {
         self.now = (self.now + 1).min(LAST_TIME);
         self.floor = self.now;
@@ -136,14 +136,15 @@ impl Order {
         }
     }
 
-    /// A warp arrives at a barrier of some warps; gives the time of its arrival.
+    /// Records the arrival of a warp at a barrier of some warps; returns its time.
     pub fn arrive(&mut self) -> u32 {
         let time = self.now;
         self.now = (self.now + 1).min(LAST_TIME);
         time
     }
 
-    /// The barrier is complete: `waiting` learn what all of `arrived` (warp, time of arrival) knew.
+    /// Completes a barrier: the `waiting` warps acquire the clocks of all `arrived` ones (warp,
+    /// time of arrival).
     pub fn join(&mut self, arrived: &[(usize, u32)], waiting: &[usize]) {
         if !self.precise {
             return;
@@ -157,7 +158,7 @@ impl Order {
         }
     }
 
-    /// Adds what a warp knows to what a barrier hands on; `time` is that of its arrival.
+    /// Adds a warp's clock to the one that a barrier releases; `time` is that of its arrival.
     pub fn gather(&self, together: &mut Vec<u32>, warp: usize, time: u32) {
         together.resize(self.columns, 0);
         let row = &self.known[warp * self.columns..(warp + 1) * self.columns];
@@ -167,7 +168,7 @@ impl Order {
         together[warp] = together[warp].max(time);
     }
 
-    /// A warp learns what a barrier hands on.
+    /// Makes a warp acquire the clock that a barrier releases.
     pub fn learn(&mut self, warp: usize, together: &[u32]) {
         let row = &mut self.known[warp * self.columns..(warp + 1) * self.columns];
         for (mine, &known) in row.iter_mut().zip(together) {
@@ -175,33 +176,33 @@ impl Order {
         }
     }
 
-    /// A warp learns that `phases` phases of a barrier in shared memory are complete.
+    /// Makes a warp acquire the completion of `phases` phases of an mbarrier object.
     pub fn learn_phase(&mut self, warp: usize, slot: usize, phases: u32) {
         let at = warp * self.columns + self.slot_column(slot);
         let mine = &mut self.known[at];
         *mine = (*mine).max(phases);
     }
 
-    /// Number of phases of a barrier in shared memory that are complete for a warp.
+    /// Number of phases of an mbarrier object whose completion a warp has acquired.
     #[inline]
     pub fn phases(&self, warp: usize, slot: usize) -> u32 {
         self.known[warp * self.columns + self.slot_column(slot)]
     }
 
-    /// A warp learns that what a reader began up to `time` is over.
+    /// Makes a warp acquire the end of a reader's reads that started up to `time`.
     pub fn learn_read(&mut self, warp: usize, reader: usize, time: u32) {
         let at = warp * self.columns + self.reader_column(self.block, reader);
         let mine = &mut self.known[at];
         *mine = (*mine).max(time);
     }
 
-    /// Up to which time a warp knows a reader's reads to be over.
+    /// The time up to which a reader's reads have ended for a warp.
     #[inline]
     pub fn reads_over(&self, warp: usize, reader: usize) -> u32 {
         self.known[warp * self.columns + self.reader_column(self.block, reader)]
     }
 
-    /// The column of a barrier in the shared memory of [`Order::block`].
+    /// The column of an mbarrier object in the shared memory of [`Order::block`].
     pub fn slot_column(&self, slot: usize) -> usize {
         self.warps + self.block * SLOTS + slot
     }
@@ -210,8 +211,8 @@ impl Order {
         self.warps + self.blocks * SLOTS + block * READERS + reader
     }
 
-    /// Adds to what a barrier hands on that a reader's reads of a block's memory up to `time` are
-    /// over.
+    /// Adds the end of a reader's reads of a block's memory up to `time` to the clock that a
+    /// barrier releases.
     pub fn gather_read(&self, together: &mut Vec<u32>, block: usize, reader: usize, time: u32) {
         together.resize(self.columns, 0);
         let over = &mut together[self.reader_column(block, reader)];
@@ -227,12 +228,12 @@ impl Order {
         self.cluster
     }
 
-    /// Returns whether a warp knows that a block of the cluster runs.
+    /// Returns whether a block of the cluster certainly runs, as ordered for a warp.
     pub fn knows_running(&self, warp: u32, block: usize) -> bool {
         !self.cluster || self.known[warp as usize * self.columns + self.runs_column(block)] != 0
     }
 
-    /// A warp learns that all blocks of the cluster run.
+    /// Makes a warp acquire that all blocks of the cluster run.
     pub fn learn_running(&mut self, warp: usize) {
         if self.cluster {
             let first = warp * self.columns + self.runs_column(0);
@@ -244,8 +245,8 @@ impl Order {
         self.columns - self.blocks - self.warps + warp
     }
 
-    /// Adds to what a barrier hands on that the barriers which a warp initialised up to `time` are
-    /// to be seen.
+    /// Adds the initialisations of barriers by a warp up to `time` to the clock that a barrier
+    /// releases.
     pub fn gather_init(&self, together: &mut Vec<u32>, warp: usize, time: u32) {
         if self.cluster {
             together.resize(self.columns, 0);
@@ -254,8 +255,8 @@ impl Order {
         }
     }
 
-    /// Returns whether a fence for initialisations that `other` executed at `time` is ordered
-    /// before what `me` does now.
+    /// Returns whether a fence of initialisations that `other` executed at `time` is ordered before
+    /// the current access of `me`.
     pub fn sees_init(&self, me: u32, other: u32, time: u32) -> bool {
         self.cluster
             && time <= self.known[me as usize * self.columns + self.init_column(other as usize)]
@@ -266,8 +267,8 @@ impl Order {
         self.warps + (SLOTS + READERS) * self.blocks
     }
 
-    /// Vector clock of a warp, as columns of warps and of barriers: the warps' own times up to
-    /// `time`.
+    /// Vector clock of a warp, as columns of warps and of barriers, with `time` as the warp's own
+    /// time.
     pub fn knowledge(&self, warp: usize, time: u32) -> Vec<u32> {
         if !self.precise {
             return Vec::new();
@@ -281,8 +282,8 @@ impl Order {
         row
     }
 
-    /// All of what a warp knows at `time` is now behind a fence between the proxies that its
-    /// threads have executed.
+    /// Marks everything that is ordered before a warp at `time` as covered by a proxy fence of its
+    /// threads.
     pub fn fence_proxies(&mut self, warp: usize, time: u32) {
         let row = self.knowledge(warp, time);
         let start = warp * self.columns + self.fenced();
@@ -291,15 +292,14 @@ impl Order {
         }
     }
 
-    /// Returns whether a fence between the proxies lies on a path from what `other` did at `time`
-    /// to what `me` does now.
+    /// Returns whether a proxy fence lies on a path from an access of `other` at `time` to the
+    /// current access of `me`.
     pub fn is_fenced(&self, me: u32, other: u32, time: u32) -> bool {
         let column = self.fenced() + other as usize;
         self.precise && time <= self.known[me as usize * self.columns + column]
     }
 
-    /// Up to how many phases of a barrier in shared memory such a fence lies behind their
-    /// completion.
+    /// Number of phases of an mbarrier object whose completion such a fence covers.
     pub fn phases_fenced(&self, me: u32, slot: usize) -> u32 {
         if !self.precise {
             return 0;
@@ -307,19 +307,19 @@ impl Order {
         self.known[me as usize * self.columns + self.fenced() + self.slot_column(slot)]
     }
 
-    /// Returns whether what `other` did at `time` is ordered before what `me` does now.
+    /// Returns whether an access of `other` at `time` is ordered before the current access of `me`.
     #[inline]
     pub fn is_before(&self, me: u32, other: u32, time: u32) -> bool {
         time < self.floor
             || (self.precise && time <= self.known[me as usize * self.columns + other as usize])
     }
 
-    /// Warps of a block.
+    /// Number of warps in a block.
     pub fn block_warps(&self) -> usize {
         self.warps / self.blocks
     }
 
-    /// The number in [`Order::block`] of a warp, if it is one of it.
+    /// The index of a warp in [`Order::block`], if it belongs to that block.
     pub fn own(&self, warp: u32) -> Option<usize> {
         if self.blocks == 1 {
             return Some(warp as usize);
@@ -344,7 +344,7 @@ mod tests {
         order.now = LAST_TIME - RESERVE;
         order.full_barrier();
         assert!(order.is_exhausted());
-        // The next block begins anew.
+        // The next block restarts the clock.
         assert!(order.begin_block());
         assert!(!order.is_exhausted());
     }

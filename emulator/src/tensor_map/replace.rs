@@ -1,8 +1,8 @@
-//! Maps that a kernel changes: `tensormap.replace`.
+//! Modification of maps in a kernel: `tensormap.replace`.
 
 use super::{MAX_RANK, MapError, Swizzle, TensorMap, Walk, element, need};
 
-/// A field that `tensormap.replace` names. Ordinals count dimensions from the innermost.
+/// A field of `tensormap.replace`. Ordinals count dimensions from the innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// `.global_address`
@@ -13,14 +13,13 @@ pub enum Field {
     BoxDim(u8),
     /// `.global_dim`
     Dim(u8),
-    /// `.global_stride`: bytes from one index to the next of the dimension after that of the
-    /// ordinal.
+    /// `.global_stride`: stride in bytes of the dimension after the ordinal's.
     Stride(u8),
     /// `.global_stride` before PTX 8.5: without the low four bits, which are zero.
     Sixteenths(u8),
     /// `.element_stride`
     ElementStride(u8),
-    /// `.elemtype`, numbered otherwise than `CUtensorMapDataType`.
+    /// `.elemtype`, whose numbers differ from those of `CUtensorMapDataType`.
     ElementType,
     /// `.interleave_layout`
     Interleave,
@@ -45,8 +44,8 @@ impl Field {
 }
 
 impl TensorMap {
-    /// Meaning of 128 zero bytes for `tensormap.replace`: a kernel that builds a map begins with
-    /// them.
+    /// The map that `tensormap.replace` reads from 128 zero bytes, with which a kernel that builds
+    /// a map starts.
     pub fn blank() -> TensorMap {
         let mut strides = [0; MAX_RANK];
         strides[0] = 1;
@@ -66,11 +65,11 @@ impl TensorMap {
         }
     }
 
-    /// The map with another value of a field. Whether the fields fit together is seen when the map
-    /// is used.
+    /// Replaces the value of a field. The consistency of the fields is checked when the map is
+    /// used.
     ///
     /// # Errors
-    /// The field has no such value, or the map no such field.
+    /// The value is invalid for the field, or the map has no such field.
     pub fn replace(mut self, field: Field, value: u64) -> Result<TensorMap, MapError> {
         let tile = |map: &mut TensorMap, i: u8| match &mut map.walk {
             Walk::Tile { extent } if usize::from(i) < MAX_RANK => {
@@ -107,7 +106,7 @@ impl TensorMap {
                     (1..=8).contains(&value),
                     "an element stride is outside of 1 to 8",
                 )?;
-                // That of the innermost dimension is ignored, as when a map is encoded.
+                // The stride of the innermost dimension is ignored, as in an encoded map.
                 *step = if i == 0 { 1 } else { value as u32 };
             }
             Field::ElementType => {
@@ -135,10 +134,10 @@ impl TensorMap {
         Ok(self)
     }
 
-    /// Checks whether the fields fit together: always so in a map that the driver's API encoded.
+    /// Checks the consistency of the fields, which maps encoded by the driver API always have.
     ///
     /// # Errors
-    /// What does not.
+    /// Name of the inconsistency.
     pub fn check(&self) -> Result<(), MapError> {
         let (_, float) = element(self.data_type)?;
         need(float || !self.nan, "NaN fill of integers")?;

@@ -1,4 +1,4 @@
-//! Maps come back from their encoding, bad arguments are named, swizzles permute.
+//! Tests of encoding, error messages for invalid arguments, and swizzles.
 
 use super::*;
 
@@ -25,8 +25,8 @@ fn maps_survive_their_encoding() {
     assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), Err(NoMap::NotEncoded));
 }
 
-/// The one bit that CUTLASS clears changes nothing; each of the other 1023 is seen, alone and with
-/// that one cleared.
+/// Tests that the bit cleared by CUTLASS has no effect, and that a change of each of the other 1023
+/// is detected, alone and together with that bit.
 #[test]
 fn one_bit_is_free_and_every_other_is_checked() {
     let map = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");
@@ -42,7 +42,7 @@ fn one_bit_is_free_and_every_other_is_checked() {
             assert_eq!(TensorMap::decode(&poked), Err(NoMap::Changed), "bit {bit}");
         }
     }
-    // Two maps mixed: the address of the one, the rest of the other.
+    // A mixture of two maps: the address of one, the rest of the other.
     let other = TensorMap {
         address: map.address + 0x1000,
         ..map
@@ -176,12 +176,12 @@ fn bad_arguments_are_named() {
 
 #[test]
 fn swizzles_permute_pieces_by_their_row() {
-    // Row 5 of 128 bytes, piece 2: goes to piece 2 ^ 5.
+    // Row 5 of 128 bytes, chunk 2: moves to chunk 2 ^ 5.
     assert_eq!(
         Swizzle::B128.apply(5 * 128 + 2 * 16 + 3),
         5 * 128 + 7 * 16 + 3
     );
-    // Rows of 64 bytes: pairs of rows share their number.
+    // Rows of 64 bytes: pairs of rows use the same number.
     assert_eq!(Swizzle::B64.apply(3 * 128 + 64 + 16), 3 * 128 + 64 + 2 * 16);
     assert_eq!(Swizzle::B32.apply(128 + 32), 128 + 48);
     assert_eq!(Swizzle::None.apply(0x1ff), 0x1ff);

@@ -69,7 +69,7 @@ fn barriers_of_some_warps_order_only_those() {
     order.join(&times, &[0, 1]);
     assert_eq!(shadow.read(2, &order, &actor(1, 0, 0)), Ok(()));
     assert!(shadow.read(2, &order, &actor(2, 0, 0)).is_err());
-    // The reader must arrive somewhere before the writer may write again.
+    // The reader must arrive at a barrier before the writer may write again.
     assert!(shadow.write(2, &order, &actor(0, 0, 0), false).is_err());
     let times = [(1, order.arrive()), (0, order.arrive())];
     order.join(&times, &[0]);
@@ -90,7 +90,8 @@ fn strong_accesses_race_with_plain_ones_only() {
         assert_eq!(shadow.write(3, &order, &strong(0), false), Ok(()));
         assert!(!shadow.may_write_fast::<1>(3, &order, 0));
         assert!(shadow.write(3, &order, &actor(0, 0, 0), false).is_err());
-        // What a warp wrote and read plainly, another may not even write strongly.
+        // A unit that a warp wrote and read plainly must not be written by another, not even
+        // strongly.
         assert_eq!(shadow.write(4, &order, &actor(1, 0, 0), false), Ok(()));
         assert_eq!(shadow.read(4, &order, &actor(1, 0, 0)), Ok(()));
         assert_eq!(
@@ -104,8 +105,8 @@ fn strong_accesses_race_with_plain_ones_only() {
 fn small_units_are_told_apart() {
     let (mut order, _) = new(false);
     let mut shadow = Shadow::new(64, 0, &order);
-    // Two warps write neighbouring bytes of a word, and a third one reads them too early, and
-    // one too many.
+    // Two warps write adjacent bytes of a word; a third one reads them too early, and one byte too
+    // many.
     assert!(shadow.write_small(8, 2, &order, &actor(0, 0, 0), false));
     assert!(shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
     assert!(!shadow.write_small(9, 1, &order, &actor(1, 0, 0), false));
@@ -143,7 +144,7 @@ fn parts_of_a_divided_unit_have_its_history() {
     );
     let pending = Err(Conflict::Pending { warp: 1, lane: 4 });
     assert_eq!(shadow.read(11, &order, &actor(1, 4, 0)), pending);
-    // No smaller than the smallest access.
+    // Units cannot be smaller than the smallest access.
     shadow.divide(1);
     assert_eq!(shadow.shift, 1);
     assert_eq!(shadow.read(15, &order, &actor(1, 3, 0)), Ok(()));
