@@ -1,4 +1,4 @@
-//! Fusion of a network's bottlenecks into one launch each.
+//! Fuses each bottleneck of a network into one launch.
 
 use super::{FusePolicy, only_reader, renumber};
 use crate::Network;

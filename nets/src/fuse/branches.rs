@@ -1,4 +1,4 @@
-//! Fusion of convolutions that read the same input or are independent of each other.
+//! Fuses convolutions that read the same input or are independent of each other.
 
 use super::{FusePolicy, only_reader, renumber};
 use crate::Network;

@@ -1,4 +1,4 @@
-//! Fusion of a network's launches: bottlenecks, and branches that share an input.
+//! Fuses launches of a network: bottlenecks, and branches that share an input.
 
 mod bottleneck;
 mod branches;

@@ -5,8 +5,8 @@ use crate::ir::Wgmma;
 #[derive(Default)]
 pub(crate) struct Factors {
     pub depth: usize,
-    /// For warp `w`, half `i` of its rows, position `k`: the element of each lane's row. Index `(2
-    /// * w + i) * depth + k`.
+    /// For warp `w`, half `i` of its rows, position `k`: the element of each lane's row.
+    /// Index `(2 * w + i) * depth + k`.
     pub left: Vec<[f32; 32]>,
     /// For columns `8 * j + 2 * t + e` at position `k`: the elements of lanes `t` and `4 + t`.
     /// Index `(2 * j + e) * depth + k`.
