@@ -101,9 +101,9 @@ impl SharedReduction {
 }
 
 /// A `wgmma.mma_async`: 64 rows, `columns` columns. Accumulator register `4 * j + 2 * i + e` of
-/// lane `4 * g + t` of the warpgroup's warp `w` is row `16 * w + 8 * i + g`, column `8 * j + 2 * t
-/// + e`. Accumulators of 16 bits are in pairs: register `2 * j + i` has the contents of registers
-/// `4 * j + 2 * i` and `4 * j + 2 * i + 1` above.
+/// lane `4 * g + t` of the warpgroup's warp `w` is row `16 * w + 8 * i + g`, column
+/// `8 * j + 2 * t + e`. Accumulators of 16 bits are in pairs: register `2 * j + i` has the contents
+/// of registers `4 * j + 2 * i` and `4 * j + 2 * i + 1` above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wgmma {
     /// Columns: a multiple of 8 up to 256.

@@ -230,8 +230,8 @@ fn split<T: Copy + Default, const PARTS: usize>(
     out
 }
 
-/// Transposes a register of the right matrix from element `4 * column + word` to element `8 * word
-/// + column`.
+/// Transposes a register of the right matrix from element `4 * column + word` to element
+/// `8 * word + column`.
 #[inline(always)]
 fn turned(words: &[u32; 32]) -> [u32; 32] {
     let mut out = [0; 32];
