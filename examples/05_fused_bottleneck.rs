@@ -19,10 +19,11 @@ pub fn main() -> Result<(), Error> {
     };
 
     // The decision with its reason: one launch or three.
-    println!("{}", job.plan(gpu.capability())?);
+    let (graph, decision) = job.choose(gpu.capability())?;
+    println!("{decision}");
 
     let three = run(&gpu, &job.separate()?)?;
-    let best = run(&gpu, &job.best(gpu.capability())?)?;
+    let best = run(&gpu, &graph)?;
     let largest = three.iter().zip(&best).map(|(a, b)| (a - b).abs());
     let largest = largest.fold(0.0, f32::max);
     println!("largest difference between both forms: {largest}");

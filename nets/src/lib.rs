@@ -32,7 +32,6 @@
 mod alexnet;
 mod builder;
 mod catalog;
-mod fuse;
 mod googlenet;
 mod lenet;
 mod lower;
@@ -46,7 +45,6 @@ mod weights;
 pub use alexnet::{alexnet, zfnet512};
 pub use builder::{Builder, Conv, Tensor};
 pub use catalog::{Entry, Published, entries};
-pub use fuse::FusePolicy;
 pub use googlenet::googlenet;
 pub use lenet::{lenet5, lenet5_relu};
 pub use network::{Network, Parameter};

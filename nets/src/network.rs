@@ -1,6 +1,7 @@
 //! A network ready to be planned: a graph, and the names of its weights.
 
-use warpconv::graph::{Graph, Step};
+use warpconv::error::Error;
+use warpconv::graph::{FuseOptions, FusionDecision, Graph, Step};
 use warpconv::problem::{Conv2d, TensorDesc};
 
 /// One set of filters with its bias, by the names under which files hold them.
@@ -101,15 +102,22 @@ impl Network {
         own.map(|parameter| parameter.name.as_str()).collect()
     }
 
-    /// The network with its launches fused differently: their `i`-th parameter is parameter
-    /// `order[i]` of this network.
-    pub(super) fn with_graph(self, graph: Graph, order: &[usize]) -> Network {
-        let parameters = order.iter().map(|&old| self.parameters[old].clone());
-        Network {
-            parameters: parameters.collect(),
-            graph,
+    /// The same network in fewer launches, with each decision: see [`Graph::fuse`]. The parameters
+    /// follow the order of the graph's weights.
+    ///
+    /// # Errors
+    /// As [`Graph::fuse`]; none that a valid network could cause.
+    pub fn fused(self, options: &FuseOptions<'_>) -> Result<(Network, Vec<FusionDecision>), Error> {
+        let fusion = self.graph.fuse(options)?;
+        let parameters = fusion.weights.iter();
+        let network = Network {
+            parameters: parameters
+                .map(|&old| self.parameters[old].clone())
+                .collect(),
+            graph: fusion.graph,
             ..self
-        }
+        };
+        Ok((network, fusion.decisions))
     }
 
     /// The logits.

@@ -3,6 +3,7 @@
 
 mod branches;
 mod estimate;
+mod fuse;
 mod memory_plan;
 mod prepared;
 mod step;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use estimate::GraphEstimate;
+pub(crate) use fuse::choose;
+pub use fuse::{Alternative, FuseOptions, FusePolicy, Fusion, FusionDecision, Pattern, Refused};
 pub use memory_plan::MAX_TENSORS;
 pub use prepared::{GraphBuffers, PreparedGraph, Weights};
 pub use step::{Node, Step, TensorId};

@@ -1,9 +1,9 @@
 //! ResNet's bottleneck, and the plain 3x3 that it replaces.
 
 use crate::error::Error;
-use crate::graph::{Graph, Node, Step, TensorId};
+use crate::graph::{FuseOptions, FusionDecision, Graph, Node, Pattern, Step, TensorId, choose};
 use crate::kernels::{DType, Layout, Math};
-use crate::plan::{BottleneckWay, Capability};
+use crate::plan::Capability;
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
 /// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of
@@ -13,9 +13,9 @@ use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, P
 /// use warpconv::ops::Bottleneck;
 /// use warpconv::plan::Capability;
 /// let job = Bottleneck::main_job(128, 56, 56);
-/// println!("{}", job.plan(&Capability::h200())?); // one launch or three, and why
-/// // The same as a graph, to be prepared and launched:
-/// let module = job.best(&Capability::h200())?;
+/// let (graph, decision) = job.choose(&Capability::h200())?;
+/// println!("{decision}"); // one launch or three, and why
+/// assert_eq!(graph.launches(), if decision.is_fused() { 1 } else { 3 });
 /// # Ok::<(), warpconv::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +143,7 @@ impl Bottleneck {
     }
 
     /// One launch of a kernel that does all of it. Preparing it fails where no kernel does
-    /// ([`Error::NoKernel`], with each one's reason); see [`Bottleneck::best`].
+    /// ([`Error::NoKernel`], with each one's reason); see [`Bottleneck::choose`].
     ///
     /// # Errors
     /// As [`Bottleneck::problem`].
@@ -153,24 +153,33 @@ impl Bottleneck {
         Graph::new(vec![node], self.dtype)
     }
 
-    /// One launch or three: which, and why.
+    /// The faster of one launch and three by the model's estimate, with the decision. Both take the
+    /// filters and biases of the three, in their order.
     ///
     /// # Errors
-    /// As [`Bottleneck::problem`] and [`BottleneckWay::new`].
-    pub fn plan(&self, capability: &Capability) -> Result<BottleneckWay, Error> {
-        BottleneckWay::new(&self.problem()?, capability)
+    /// As [`Bottleneck::problem`]; [`Error::NoKernel`] if neither can be planned.
+    pub fn choose(&self, device: &Capability) -> Result<(Graph, FusionDecision), Error> {
+        self.choose_within(&FuseOptions::new(device))
     }
 
-    /// One launch where the plan says so, else three: either takes the filters and biases of the
-    /// three, in their order.
+    /// As [`Bottleneck::choose`], within limits, with measured kernels or by another policy.
     ///
     /// # Errors
-    /// As [`Bottleneck::plan`].
-    pub fn best(&self, capability: &Capability) -> Result<Graph, Error> {
-        match self.plan(capability)? {
-            BottleneckWay::Fused { .. } => self.fused(),
-            BottleneckWay::Separate { .. } => self.separate(),
+    /// As [`Bottleneck::choose`].
+    pub fn choose_within(
+        &self,
+        options: &FuseOptions<'_>,
+    ) -> Result<(Graph, FusionDecision), Error> {
+        let graphs = [
+            ("one launch", self.fused()?),
+            ("three launches", self.separate()?),
+        ];
+        let (graph, decision) = choose(Pattern::Bottleneck, graphs, options);
+        if decision.alternative().estimate.is_err() {
+            // Its error names the kernels of the first convolution that none accepts.
+            options.estimate(graph.nodes())?;
         }
+        Ok((graph, decision))
     }
 
     /// Adds the input to the last launch, if the bottleneck has a residual.

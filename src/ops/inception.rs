@@ -3,8 +3,6 @@
 mod choice;
 mod fused;
 
-pub use choice::{InceptionChoice, InceptionEstimate, InceptionForm};
-
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
 use crate::kernels::{DType, Layout, Math};

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream};
 
 pub use bottleneck::Bottleneck;
-pub use inception::{Inception, InceptionChoice, InceptionEstimate, InceptionForm};
+pub use inception::Inception;
 
 use crate::device::{Gpu, driver_error};
 use crate::error::Error;

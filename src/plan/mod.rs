@@ -29,7 +29,6 @@ mod log;
 pub(crate) mod refusal_groups;
 mod tuning;
 mod tuning_file;
-mod way;
 mod workspace;
 
 use std::cmp::Ordering;
@@ -39,7 +38,6 @@ pub use candidate::Candidate;
 pub use log::LOG_TARGET;
 pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
-pub use way::{BottleneckWay, Unfused};
 pub(crate) use workspace::WorkspaceParts;
 
 pub use crate::kernels::{
@@ -169,6 +167,21 @@ impl<P: Operation> Plan<P> {
         limits: &Limits,
         tuning: &Tuning,
     ) -> Result<Plan<P>, Error> {
+        let plan = Plan::unlogged(problem, capability, limits, Some(tuning))?;
+        plan.log();
+        Ok(plan)
+    }
+
+    /// [`Plan::tuned`], or [`Plan::within`] without a tuning, without a record in the log.
+    pub(crate) fn unlogged(
+        problem: &P,
+        capability: &Capability,
+        limits: &Limits,
+        tuning: Option<&Tuning>,
+    ) -> Result<Plan<P>, Error> {
+        let Some(tuning) = tuning else {
+            return Plan::choose(problem, capability, limits);
+        };
         let free = limits.kernel.is_none() && limits.split_k.is_none();
         if let Some(tuned_kernel) = tuning.tuned_kernel(&problem.describe()).filter(|_| free) {
             let named = Limits {
@@ -177,17 +190,15 @@ impl<P: Operation> Plan<P> {
                 ..*limits
             };
             if let Ok(plan) = Plan::choose(problem, capability, &named) {
-                let plan = Plan {
+                return Ok(Plan {
                     tuned_kernel: Some(tuned_kernel),
                     // As if nobody had measured.
                     candidates: Plan::candidates_within(problem, capability, limits),
                     ..plan
-                };
-                plan.log();
-                return Ok(plan);
+                });
             }
         }
-        Plan::within(problem, capability, limits)
+        Plan::choose(problem, capability, limits)
     }
 
     /// Every kernel that computes the operation with its verdict: those that accept, best first,

@@ -469,22 +469,22 @@ fn what_no_kernel_takes_is_separate_and_says_why() {
         math: Math::Strict,
         ..module(ODD, 1, IMAGE, DType::F32, Layout::Nhwc)
     };
-    let choice = strict.choose(&Capability::h200()).unwrap();
-    assert_eq!(choice.module, strict.separate().unwrap());
-    let reason = choice.reason.unwrap();
+    let (graph, decision) = strict.choose(&Capability::h200()).unwrap();
+    assert_eq!(graph, strict.separate().unwrap());
+    let reason = decision.reason().unwrap();
     assert!(
         reason.contains("multiplies in tf32, the problem asks for strict"),
         "{reason}"
     );
     let widths = [32, 16, 24, 40, 8, 16, 8];
     let old = module(widths, 1, IMAGE, DType::F16, Layout::Nhwc);
-    let choice = old.choose(&Capability::sm75()).unwrap();
-    assert_eq!(choice.module.launches(), 7);
-    let reason = choice.reason.unwrap();
+    let (graph, decision) = old.choose(&Capability::sm75()).unwrap();
+    assert_eq!(graph.launches(), 7);
+    let reason = decision.reason().unwrap();
     assert!(
         reason.contains("needs compute capability 8.0, the device has 7.5"),
         "{reason}"
     );
-    let new = old.choose(&Capability::h200()).unwrap();
-    assert_eq!((new.module.launches(), new.reason), (2, None));
+    let (graph, decision) = old.choose(&Capability::h200()).unwrap();
+    assert_eq!((graph.launches(), decision.reason()), (2, None));
 }

@@ -4,7 +4,7 @@ use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::graph::{Graph, Step};
 use warpconv::kernels::{DType, Layout, Math};
-use warpconv::ops::{Inception, InceptionForm};
+use warpconv::ops::Inception;
 use warpconv::plan::Tuning;
 use warpconv_testing::reference;
 use warpconv_testing::{GraphOnDevice, Operands, Stored, integers, sprinkle_special};
@@ -121,15 +121,15 @@ fn an_older_device_computes_it_separately() {
     for (dtype, layout) in [(DType::F16, Layout::Nhwc), (DType::F16, Layout::Nchw)] {
         let job = module(ODD, 2, IMAGE, dtype, layout);
         assert!(job.fused().unwrap().prepare(&gpu).is_err());
-        let choice = job.choose(gpu.capability()).unwrap();
-        assert_eq!(choice.form, InceptionForm::Separate);
-        assert_eq!(choice.module, job.separate().unwrap());
-        let text = choice.to_string();
+        let (graph, decision) = job.choose(gpu.capability()).unwrap();
+        assert!(!decision.is_fused());
+        assert_eq!(graph, job.separate().unwrap());
+        let text = decision.to_string();
         assert!(
             text.contains("needs compute capability 8.0, the device has 7.5"),
             "{text}"
         );
-        let mut loaded = GraphOnDevice::<half::f16>::new(&gpu, &choice.module).unwrap();
+        let mut loaded = GraphOnDevice::<half::f16>::new(&gpu, &graph).unwrap();
         loaded.launch().unwrap();
         assert_eq!(loaded.check(u64::MAX).unwrap().failure, None);
     }

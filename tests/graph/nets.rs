@@ -4,12 +4,13 @@ use crate::common::gpu;
 use crate::common::process::own_process;
 use half::{bf16, f16};
 use warpconv::DType;
-use warpconv::graph::Graph;
+use warpconv::device::Gpu;
+use warpconv::graph::{FuseOptions, FusePolicy, FusionDecision, Graph, Pattern};
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
 use warpconv_nets::{
-    Builder, Conv, Edges, FusePolicy, Network, NetworkConfig, Variant, alexnet, entries, googlenet,
-    lenet5, nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
+    Builder, Conv, Edges, Network, NetworkConfig, Variant, alexnet, entries, googlenet, lenet5,
+    nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
 };
 use warpconv_testing::{GraphOnDevice, NormError, Stored};
 
@@ -136,10 +137,9 @@ fn networks_are_fused_where_it_pays() {
     );
     for (name, build) in [("ResNet-50", resnet), ("GoogLeNet", google)] {
         let separate = build(&NetworkConfig::tensor(128, 224, DType::Bf16));
-        let fused = separate
-            .clone()
-            .fused(gpu.capability(), FusePolicy::IfFaster);
-        let fused = fused.unwrap();
+        let options = FuseOptions::new(gpu.capability());
+        let (fused, decisions) = separate.clone().fused(&options).unwrap();
+        assert!(decisions.iter().any(FusionDecision::is_fused), "{name}");
         let launches = |network: &Network| network.graph().launches();
         assert!(
             launches(&fused) < launches(&separate),
@@ -171,7 +171,7 @@ fn networks_are_fused_where_it_pays() {
     // Two launches per module: GoogLeNet's nine have seven layers each, SqueezeNet's eight have
     // three.
     let fits = |network: Network| {
-        let fused = network.fused(gpu.capability(), FusePolicy::Always).unwrap();
+        let (fused, _) = network.fused(&always(gpu)).unwrap();
         fused.graph().launches()
     };
     let google = google(&NetworkConfig::tensor(1, 64, DType::F16));
@@ -183,6 +183,11 @@ fn networks_are_fused_where_it_pays() {
 }
 
 type Build = fn(&NetworkConfig) -> Network;
+
+/// Fuses wherever a kernel accepts the nodes.
+fn always(gpu: &Gpu) -> FuseOptions<'_> {
+    FuseOptions::new(gpu.capability()).policy(FusePolicy::Always)
+}
 
 /// Returns whether the device has kernels for several convolutions at once.
 fn fuses() -> bool {
@@ -200,8 +205,7 @@ fn fuses() -> bool {
 fn fused_equals_separate<T: Stored>(network: Network, fewer: usize) {
     let gpu = gpu();
     let tuning = Tuning::new(gpu.card());
-    let fused = network.clone().fused(gpu.capability(), FusePolicy::Always);
-    let fused = fused.unwrap();
+    let (fused, _) = network.clone().fused(&always(gpu)).unwrap();
     assert_eq!(fused.graph().launches() + fewer, network.graph().launches());
     let x = network.random_input(1);
     let load = |network: &Network, module: &Graph| {
@@ -302,10 +306,9 @@ fn a_fused_resnet_equals_a_separate_one() {
         Variant::Bottlenecked,
     )
     .unwrap();
-    let fused = network
-        .clone()
-        .with_fused_bottlenecks(gpu().capability(), FusePolicy::Always);
-    let fewer = network.graph().launches() - fused.unwrap().graph().launches();
+    let options = always(gpu()).only(Pattern::Bottleneck);
+    let (fused, _) = network.clone().fused(&options).unwrap();
+    let fewer = network.graph().launches() - fused.graph().launches();
     assert!(fewer >= 2 * 3, "{fewer}");
     fused_equals_separate::<bf16>(network, fewer);
 }

@@ -4,11 +4,11 @@
 use cudarc::driver::CudaSlice;
 use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
-use warpconv::graph::{Graph, GraphBuffers, Weights};
-use warpconv::kernels::{DType, Layout};
+use warpconv::graph::{FuseOptions, Graph, GraphBuffers, Weights};
+use warpconv::kernels::{DType, KernelId, Layout};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
 use warpconv::ops::Bottleneck;
-use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability, Refusal, Unfused};
+use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, Refusal};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d};
 use warpconv_testing as check;
 
@@ -187,47 +187,69 @@ fn a_plan_says_why_there_are_three_launches() {
         k: 2048,
         ..Bottleneck::main_job(1, 7, 7)
     };
-    let way = wide.plan(&Capability::h200()).unwrap();
-    let BottleneckWay::Separate {
-        why: Unfused::Refused(refused),
-        ..
-    } = &way
-    else {
-        panic!("{way}")
+    let (graph, decision) = wide.choose(&Capability::h200()).unwrap();
+    let [one, three] = &decision.alternatives[..] else {
+        panic!("{decision}")
     };
-    assert!(refused.iter().any(|(_, refusal)| matches!(
+    let refused = one.estimate.as_ref().unwrap_err();
+    assert!(refused.kernels.iter().any(|(_, refusal)| matches!(
         refusal,
         Refusal::MidChannels {
             mid_channels: 512,
             ..
         }
     )));
-    let text = way.to_string();
+    let text = decision.to_string();
     for word in [
-        "three launches:",
+        "three launches, for bottleneck",
         "narrow channels, the problem has 512",
-        "launches 3",
+        "\nthree launches    3 kernels, ",
     ] {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
-    assert_eq!(wide.best(&Capability::h200()).unwrap().launches(), 3);
-    let BottleneckWay::Separate { plans, .. } = &way else {
-        unreachable!("it was above")
-    };
+    assert!(
+        refused
+            .to_string()
+            .starts_with("no kernel computes bottleneck\n")
+    );
+    assert_eq!((graph.launches(), decision.is_fused()), (3, false));
     // Two microseconds between launches, of which there are three.
+    let plans = wide.problems().unwrap();
+    let plans = plans.map(|conv| ConvPlan::new(&conv, &Capability::h200()).unwrap());
     let each: f64 = plans.iter().map(|plan| plan.score().us).sum();
-    assert!((way.model_us() - each - 4.0).abs() < 1e-9);
+    let estimate = three.estimate.as_ref().unwrap();
+    assert!((estimate.us - each - 4.0).abs() < 1e-9);
+    let kernels = plans.each_ref().map(|plan| plan.kernel_id());
+    assert_eq!(three.kernels, kernels);
 
     let job = Bottleneck {
         dtype: DType::Bf16,
         layout: Layout::Nhwc,
         ..Bottleneck::main_job(128, 56, 56)
     };
-    let way = job.plan(&Capability::h200()).unwrap();
-    assert!(way.is_fused() && way.launches() == 1, "{way}");
-    assert_eq!(way.min_bytes(), job.problem().unwrap().min_bytes());
-    assert!(way.to_string().contains("one launch: bottleneck"), "{way}");
-    assert_eq!(job.best(&Capability::h200()).unwrap().launches(), 1);
+    let (graph, decision) = job.choose(&Capability::h200()).unwrap();
+    assert!(
+        decision.is_fused() && decision.reason().is_none(),
+        "{decision}"
+    );
+    let estimate = decision.alternative().estimate.as_ref().unwrap();
+    assert_eq!(estimate.launches, 1);
+    assert_eq!(estimate.bytes, job.problem().unwrap().min_bytes());
+    assert!(
+        decision.to_string().starts_with("one launch\n"),
+        "{decision}"
+    );
+    assert_eq!(graph.launches(), 1);
+
+    // What neither can plan is the error of the three.
+    let limits = Limits {
+        kernel: Some(KernelId(usize::MAX)),
+        ..Limits::default()
+    };
+    let device = Capability::h200();
+    let options = FuseOptions::new(&device).limits(limits);
+    let error = job.choose_within(&options).unwrap_err();
+    assert!(matches!(error, Error::UnknownKernel { .. }), "{error}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use cudarc::driver::CudaStream;
 use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::device::{DeviceKind, Gpu};
-use warpconv::graph::Graph;
-use warpconv::plan::{Tuning, Unfused};
+use warpconv::graph::{Graph, Refused};
+use warpconv::plan::Tuning;
 use warpconv::{DType, Layout};
 use warpconv_testing::{CheckResult, GraphOnDevice, Stored};
 
@@ -53,7 +53,7 @@ struct Row {
 struct Missing {
     variant: Variant,
     dtype: DType,
-    why: Unfused,
+    why: Refused,
 }
 
 /// Time budget of one layer in a real-time network, in microseconds.
@@ -97,7 +97,7 @@ pub fn command(global: &Global, args: &BottleneckArgs) -> Result<(), Failure> {
             ));
             let size = size(&gpu, args, &variant, dtype);
             let module = variant.at(size).map_err(Failure::input)?;
-            match variants::unfused(&module, gpu.capability()) {
+            match variants::refused(&variant, &module, gpu.capability()) {
                 Some(why) => missing.push(Missing {
                     variant,
                     dtype,
@@ -307,7 +307,7 @@ fn plans(gpu: &Gpu, rows: &[Row], missing: &[Missing]) -> Result<(), Failure> {
     } in missing
     {
         say(format_args!(
-            "{} {} {}: no row, the launches are those of `separate`, for {why}",
+            "{} {} {}: no row, the launches are those of `separate`: {why}",
             variant.module,
             variant.name,
             dtype.name(),

@@ -1,9 +1,8 @@
 //! The variants that `bottleneck` compares, and their arithmetic.
 
-use warpconv::graph::{Graph, Step};
-use warpconv::kernels::KernelId;
-use warpconv::ops::{Bottleneck, Inception, InceptionChoice};
-use warpconv::plan::{Capability, Operation, PeakRates, Plan, Refusal, Roofline, Unfused};
+use warpconv::graph::{FuseOptions, FusionDecision, Graph, Refused, Step};
+use warpconv::ops::{Bottleneck, Inception};
+use warpconv::plan::{Capability, PeakRates, Roofline};
 use warpconv::{DType, Error, Layout};
 
 /// The batch of the stated roofline.
@@ -94,27 +93,11 @@ fn with_halo(rows: usize) -> u64 {
 }
 
 /// Reason why no kernel of a device computes a fused variant, if none does.
-pub fn unfused(module: &Graph, capability: &Capability) -> Option<Unfused> {
-    module.nodes().iter().find_map(|node| match &node.step {
-        Step::Bottleneck(problem) => refused(problem, capability),
-        Step::Branches(problem) => refused(&**problem, capability),
-        _ => None,
-    })
-}
-
-/// The reasons of all kernels that store the type, if none accepts the problem; of all kernels, if
-/// none stores it.
-fn refused<P: Operation>(problem: &P, capability: &Capability) -> Option<Unfused> {
-    Plan::new(problem, capability).err()?;
-    let asked = Plan::candidates(problem, capability).into_iter();
-    let refused = asked.filter_map(|asked| Some((asked.id, asked.evaluation.err()?)));
-    let mut refused: Vec<(KernelId, Refusal)> = refused.collect();
-    let stores =
-        |(kernel, _): &(KernelId, Refusal)| kernel.kernel().dtype == problem.output().dtype();
-    if refused.iter().any(stores) {
-        refused.retain(stores);
+pub fn refused(variant: &Variant, graph: &Graph, capability: &Capability) -> Option<Refused> {
+    if variant.name != "fused" {
+        return None;
     }
-    Some(Unfused::Refused(refused))
+    graph.planned(&FuseOptions::new(capability)).err()
 }
 
 /// Inception 3a at a size.
@@ -136,9 +119,12 @@ impl Variant {
         &self,
         size: Size,
         capability: &Capability,
-    ) -> Result<Option<InceptionChoice>, Error> {
+    ) -> Result<Option<FusionDecision>, Error> {
         match (self.module, self.name) {
-            ("inception3a", "fused") => inception(size).choose(capability).map(Some),
+            ("inception3a", "fused") => {
+                let (_, decision) = inception(size).choose(capability)?;
+                Ok(Some(decision))
+            }
             _ => Ok(None),
         }
     }

@@ -15,11 +15,11 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use warpconv::DType;
 use warpconv::device::Gpu;
-use warpconv::graph::TensorId;
+use warpconv::graph::{FuseOptions, FusePolicy, TensorId};
 use warpconv::plan::Tuning;
 use warpconv::problem::LrnParameters;
 use warpconv_nets::{
-    Edges, FusePolicy, Network, NetworkConfig, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
+    Edges, Network, NetworkConfig, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
 };
 use warpconv_testing::{GraphOnDevice, Stored, network_tolerance};
 
@@ -109,8 +109,9 @@ fn run<T: Stored>(
         ))
     })?;
     let network = build(name, &config(1, 224, T::DTYPE)).map_err(named)?;
-    let fused = network.clone().fused(gpu.capability(), FusePolicy::Always);
-    let fused = fused.map_err(Failure::input)?;
+    let options = FuseOptions::new(gpu.capability()).policy(FusePolicy::Always);
+    let fused = network.clone().fused(&options);
+    let (fused, _) = fused.map_err(Failure::input)?;
     let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;
     let wanted = wanted(&network, &graph, &read("layers.json")?).map_err(named)?;
     fits(&network, stored.data.len()).map_err(named)?;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
 use warpconv::device::{DeviceKind, Gpu};
+use warpconv::graph::{FuseOptions, FusePolicy};
 use warpconv::plan::{PeakRates, Tuning};
-use warpconv_nets::{Entry, FusePolicy, Network};
+use warpconv_nets::{Entry, Network};
 use warpconv_testing::{CheckResult, GraphOnDevice, NormError, PassTime, Stored};
 
 use super::{FULL_BATCH, SEED, config};
@@ -163,10 +164,11 @@ impl<'a> Session<'a> {
         network.map_err(Failure::input)
     }
 
-    /// Fuses the network, if any fusion is possible.
-    fn fuse(&self, network: &Network, fusion: FusePolicy) -> Result<Option<Network>, Failure> {
-        let fused = network.clone().fused(self.gpu.capability(), fusion);
-        let fused = fused.map_err(Failure::input)?;
+    /// The network in fewer launches, if that is possible.
+    fn fuse(&self, network: &Network, policy: FusePolicy) -> Result<Option<Network>, Failure> {
+        let options = FuseOptions::new(self.gpu.capability()).policy(policy);
+        let fused = network.clone().fused(&options);
+        let (fused, _) = fused.map_err(Failure::input)?;
         let fewer = fused.graph().launches() < network.graph().launches();
         Ok(fewer.then_some(fused))
     }

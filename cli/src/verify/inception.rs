@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use warpconv::device::Gpu;
 use warpconv::graph::{Graph, TensorId};
 use warpconv::kernels::Math;
-use warpconv::ops::{Inception, InceptionForm};
+use warpconv::ops::Inception;
 use warpconv::plan::Tuning;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Error, Layout};
@@ -20,12 +20,19 @@ use super::modules::{plain, readers};
 use super::report::{Report, Steps};
 use crate::exit::Failure;
 
-/// The forms, with their `--steps` value and the order of their weights as indices into
-/// [`Found::weights`].
-const FORMS: [(Steps, InceptionForm, [usize; 6]); 2] = [
-    (Steps::Modules, InceptionForm::InTwo, [0, 1, 2, 3, 4, 5]),
-    (Steps::InThree, InceptionForm::InThree, [0, 1, 2, 4, 5, 3]),
+/// The forms, by how they are asked for and reported. Of a form the order of its weights, by their
+/// number in [`Found::weights`].
+const FORMS: [(Steps, Form, [usize; 6]); 2] = [
+    (Steps::Modules, Inception::fused, [0, 1, 2, 3, 4, 5]),
+    (
+        Steps::InThree,
+        Inception::fused_in_three,
+        [0, 1, 2, 4, 5, 3],
+    ),
 ];
+
+/// Makes the graph of a form.
+type Form = fn(&Inception) -> Result<Graph, Error>;
 
 /// Runs a case that is an inception module, in every type, layout and mode that has kernels for it,
 /// with the plans' kernels. Skips other cases, and options that name a kernel, a split-K or a
@@ -89,7 +96,7 @@ pub fn case(
 /// A module in one form and one storage.
 struct Run<'a> {
     found: &'a Found,
-    form: InceptionForm,
+    form: Form,
     order: [usize; 6],
     prepared: Prepared,
 }
@@ -275,21 +282,15 @@ impl Found {
         })
     }
 
-    /// The launches of the module.
-    fn module(
-        &self,
-        form: InceptionForm,
-        dtype: DType,
-        layout: Layout,
-        math: Math,
-    ) -> Result<Graph, Error> {
+    /// Its launches.
+    fn module(&self, form: Form, dtype: DType, layout: Layout, math: Math) -> Result<Graph, Error> {
         let problem = Inception {
             dtype,
             layout,
             math,
             ..self.problem
         };
-        problem.in_form(form)
+        form(&problem)
     }
 }
 

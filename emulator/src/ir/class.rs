@@ -53,7 +53,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every class, in the order of [`Counters::classes`].
+    /// Every class, in the order of [`Counters::classes`](crate::counters::Counters::classes).
     pub const ALL: [Class; 23] = [
         Class::FmaF32,
         Class::F32,

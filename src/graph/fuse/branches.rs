@@ -1,11 +1,8 @@
-//! Fuses convolutions that read the same input or are independent of each other.
+//! Convolutions of a graph that share a launch: over the same input, or side by side.
 
-use super::{FusePolicy, only_reader, renumber};
-use crate::Network;
-use warpconv::error::Error;
-use warpconv::graph::{Graph, Node, Step, TensorId};
-use warpconv::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, PoolPlan};
-use warpconv::problem::{
+use super::{FuseOptions, FusionDecision, Pattern, only_reader, renumber};
+use crate::graph::{Node, Step, TensorId};
+use crate::problem::{
     Branches, Conv2d, MAX_CONVOLUTIONS, MAX_MERGED, MAX_PRODUCTS, Pool2d, Product, TensorDesc,
 };
 
@@ -13,52 +10,45 @@ use warpconv::problem::{
 /// seven.
 const WINDOW: usize = 8;
 
-impl Network {
-    /// Fuses independent convolutions into one launch where `policy` permits it. Candidates read
-    /// the same tensor, among them a 1x1 after a 3x3 max pooling, or compute equally many pixels.
-    /// Where every group is fused, an inception module becomes two launches, and so does a fire
-    /// module. The order of the weights changes, and [`Network::parameters`] follows it.
-    ///
-    /// # Errors
-    /// As [`Graph::new`]; none that a valid network could cause.
-    pub fn with_fused_branches(
-        self,
-        capability: &Capability,
-        policy: FusePolicy,
-    ) -> Result<Network, Error> {
-        let nodes = self.graph().nodes();
-        let mut weights = Vec::with_capacity(nodes.len());
-        let mut next = 0;
-        for node in nodes {
-            let first = next;
-            next += node.step.weights().len();
-            weights.push(first..next);
-        }
-        let mut placed = vec![false; nodes.len()];
-        let (mut fused, mut order) = (Vec::new(), Vec::new());
-        for index in 0..nodes.len() {
-            if placed[index] {
-                continue;
-            }
-            match group(nodes, index, &placed, capability, policy) {
-                Some(Group { node, members }) => {
-                    for member in members {
-                        placed[member] = true;
-                        order.extend(weights[member].clone());
-                    }
-                    fused.push(node);
-                }
-                None => {
-                    placed[index] = true;
-                    order.extend(weights[index].clone());
-                    fused.push(nodes[index].clone());
-                }
-            }
-        }
-        renumber(&mut fused);
-        let graph = Graph::new(fused, self.graph().dtype())?;
-        Ok(self.with_graph(graph, &order))
+/// Computes convolutions that do not wait for each other by one launch, where that is decided:
+/// those that read the same tensor, among them a 1x1 behind the maxima of 3x3 pixels, else those of
+/// equally many pixels. Where every group is taken, an Inception module becomes two launches, and
+/// so does a fire module. Returns the nodes, and of their weights the numbers before.
+pub(super) fn fuse(
+    nodes: &[Node],
+    options: &FuseOptions<'_>,
+    decisions: &mut Vec<FusionDecision>,
+) -> (Vec<Node>, Vec<usize>) {
+    let mut weights = Vec::with_capacity(nodes.len());
+    let mut next = 0;
+    for node in nodes {
+        let first = next;
+        next += node.step.weights().len();
+        weights.push(first..next);
     }
+    let mut placed = vec![false; nodes.len()];
+    let (mut fused, mut order) = (Vec::new(), Vec::new());
+    for index in 0..nodes.len() {
+        if placed[index] {
+            continue;
+        }
+        match group(nodes, index, &placed, options, decisions) {
+            Some(Group { node, members }) => {
+                for member in members {
+                    placed[member] = true;
+                    order.extend(weights[member].clone());
+                }
+                fused.push(node);
+            }
+            None => {
+                placed[index] = true;
+                order.extend(weights[index].clone());
+                fused.push(nodes[index].clone());
+            }
+        }
+    }
+    renumber(&mut fused);
+    (fused, order)
 }
 
 /// Launches to be fused into one.
@@ -135,15 +125,6 @@ impl<'a> Unit<'a> {
             && (self.pooling, other.pooling) == (None, None)
             && self.conv.window() == other.conv.window()
     }
-
-    /// The model's time of its separate launches, if they can be planned.
-    fn separate_us(&self, capability: &Capability) -> Option<f64> {
-        let conv = ConvPlan::new(self.conv, capability).ok()?.score().us;
-        match self.pooling {
-            None => Some(conv),
-            Some((_, pool)) => Some(conv + PoolPlan::new(pool, capability).ok()?.score().us),
-        }
-    }
 }
 
 /// The group that begins with a launch: the first of three choices that a kernel accepts and, under
@@ -155,8 +136,8 @@ fn group(
     nodes: &[Node],
     first: usize,
     placed: &[bool],
-    capability: &Capability,
-    policy: FusePolicy,
+    options: &FuseOptions<'_>,
+    decisions: &mut Vec<FusionDecision>,
 ) -> Option<Group> {
     let begins = Unit::of(nodes, first)?;
     let pixels = |unit: &Unit<'_>| {
@@ -181,7 +162,7 @@ fn group(
         if units.len() < 2 || !begun {
             return None;
         }
-        launch(units, *one_input, capability, policy)
+        launch(nodes, units, *one_input, options, decisions)
     })
 }
 
@@ -189,10 +170,11 @@ fn group(
 /// ranks it before separate launches. Units beyond the capacity of [`Branches`] are left for later
 /// groups; the first unit never is.
 fn launch(
+    nodes: &[Node],
     units: &[Unit<'_>],
     one_input: bool,
-    capability: &Capability,
-    policy: FusePolicy,
+    options: &FuseOptions<'_>,
+    decisions: &mut Vec<FusionDecision>,
 ) -> Option<Group> {
     let mut products: Vec<Vec<Unit<'_>>> = Vec::new();
     let mut taken = Vec::new();
@@ -221,16 +203,6 @@ fn launch(
         false => Branches::new(each),
     };
     let branches = branches.ok()?;
-    let plan = BranchesPlan::new(&branches, capability).ok()?;
-    if policy == FusePolicy::IfFaster {
-        let poolings = taken.iter().filter(|unit| unit.pooling.is_some()).count();
-        let gaps = LAUNCH_US * (taken.len() + poolings - 1) as f64;
-        let separate = taken.iter().map(|unit| unit.separate_us(capability));
-        let separate: Option<f64> = separate.sum();
-        if separate.is_some_and(|separate| plan.score().us > separate + gaps) {
-            return None;
-        }
-    }
     let from = match one_input {
         true => vec![products[0][0].from],
         false => products.iter().map(|product| product[0].from).collect(),
@@ -238,14 +210,21 @@ fn launch(
     let all = || products.iter().flatten();
     let names: Vec<&str> = all().map(|unit| &*unit.node.name).collect();
     let poolings = all().filter_map(|unit| Some(unit.pooling?.0));
-    Some(Group {
-        members: all().map(|unit| unit.at).chain(poolings).collect(),
-        node: Node {
-            name: names.join(" + ").into(),
-            step: Step::Branches(Box::new(branches)),
-            from,
-            to: all().flat_map(|unit| unit.node.to.clone()).collect(),
-            residual: None,
-        },
-    })
+    let members: Vec<usize> = all().map(|unit| unit.at).chain(poolings).collect();
+    let node = Node {
+        name: names.join(" + ").into(),
+        step: Step::Branches(Box::new(branches)),
+        from,
+        to: all().flat_map(|unit| unit.node.to.clone()).collect(),
+        residual: None,
+    };
+    let separate: Vec<Node> = members.iter().map(|&at| nodes[at].clone()).collect();
+    let alternatives = [
+        ("one launch", std::slice::from_ref(&node)),
+        ("separate launches", &separate),
+    ];
+    let decision = FusionDecision::between(Pattern::Branches, &alternatives, options);
+    let is_fused = decision.is_fused();
+    decisions.push(decision);
+    is_fused.then_some(Group { node, members })
 }

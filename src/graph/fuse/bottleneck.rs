@@ -1,55 +1,48 @@
-//! Fuses each bottleneck of a network into one launch.
+//! Bottlenecks of a graph by one launch each.
 
-use super::{FusePolicy, only_reader, renumber};
-use crate::Network;
-use warpconv::error::Error;
-use warpconv::graph::{Graph, Node, Step};
-use warpconv::plan::{BottleneckPlan, BottleneckWay, Capability};
-use warpconv::problem::{Added, Bottleneck2d, Conv2d, Padding};
+use super::{FuseOptions, FusionDecision, Pattern, only_reader, renumber};
+use crate::graph::{Node, Step};
+use crate::problem::{Added, Bottleneck2d, Conv2d, Padding};
 
-impl Network {
-    /// Fuses each 1x1, 3x3, 1x1 sequence into one launch if no other launch reads the tensors in
-    /// between and `policy` permits it. The weights are the same, in the same order.
-    ///
-    /// # Errors
-    /// As [`Graph::new`]; none that a valid network could cause.
-    pub fn with_fused_bottlenecks(
-        self,
-        capability: &Capability,
-        policy: FusePolicy,
-    ) -> Result<Network, Error> {
-        let nodes = self.graph().nodes();
-        let mut fused = Vec::new();
-        let mut next = 0;
-        while let Some(node) = nodes.get(next) {
-            let three = nodes.get(next..next + 3);
-            let one = three.and_then(|three| bottleneck(nodes, three));
-            let taken = one.filter(|(problem, _)| match policy {
-                FusePolicy::IfFaster => {
-                    matches!(BottleneckWay::new(problem, capability), Ok(way) if way.is_fused())
-                }
-                FusePolicy::Always => BottleneckPlan::new(problem, capability).is_ok(),
-            });
-            match taken {
-                Some((_, node)) => {
-                    fused.push(node);
-                    next += 3;
-                }
-                None => {
-                    fused.push(node.clone());
-                    next += 1;
-                }
+/// Computes each 1x1, 3x3, 1x1 of which nothing else reads the tensors between by one launch,
+/// where that is decided. The weights are the same, in the same order.
+pub(super) fn fuse(
+    nodes: &[Node],
+    options: &FuseOptions<'_>,
+    decisions: &mut Vec<FusionDecision>,
+) -> Vec<Node> {
+    let mut fused = Vec::new();
+    let mut next = 0;
+    while let Some(node) = nodes.get(next) {
+        let three = nodes.get(next..next + 3);
+        let found = three.and_then(|three| Some((three, bottleneck(nodes, three)?)));
+        let taken = found.and_then(|(three, one)| {
+            let alternatives = [
+                ("one launch", std::slice::from_ref(&one)),
+                ("three launches", three),
+            ];
+            let decision = FusionDecision::between(Pattern::Bottleneck, &alternatives, options);
+            let is_fused = decision.is_fused();
+            decisions.push(decision);
+            is_fused.then_some(one)
+        });
+        match taken {
+            Some(one) => {
+                fused.push(one);
+                next += 3;
+            }
+            None => {
+                fused.push(node.clone());
+                next += 1;
             }
         }
-        renumber(&mut fused);
-        let graph = Graph::new(fused, self.graph().dtype())?;
-        let order: Vec<usize> = (0..self.parameters().len()).collect();
-        Ok(self.with_graph(graph, &order))
     }
+    renumber(&mut fused);
+    fused
 }
 
-/// Returns three launches as one bottleneck, if they form one.
-fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<(Bottleneck2d, Node)> {
+/// Three launches as one, if they are a bottleneck.
+fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<Node> {
     let [reduce, middle, expand] = three else {
         return None;
     };
@@ -113,13 +106,11 @@ fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<(Bottleneck2d, Node)> {
     {
         problem = problem.residual_slice(desc.channel_pitch(), desc.channel_offset());
     }
-    let problem = problem.build().ok()?;
-    let node = Node {
+    Some(Node {
         name: expand.name.clone(),
-        step: Step::Bottleneck(problem.clone()),
+        step: Step::Bottleneck(problem.build().ok()?),
         from: reduce.from.clone(),
         to: expand.to.clone(),
         residual,
-    };
-    Some((problem, node))
+    })
 }
