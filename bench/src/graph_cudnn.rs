@@ -82,7 +82,7 @@ impl<T: Stored> CudnnChain<T> {
                 TensorId::Output => Some(output),
                 TensorId::Intermediate(index) => intermediates.get(index).copied(),
             };
-            let missing = || String::from("a buffer of the module is missing");
+            let missing = || String::from("a buffer of the graph is missing");
             let ([from], [to]) = (&node.from[..], &node.to[..]) else {
                 return Err(format!("{}: several tensors in one launch", node.name));
             };

@@ -133,7 +133,7 @@ impl<'a, T> Operands<'a, T> {
         };
         let got = slice.len();
         let short = |expected| Error::Length {
-            what: "a hidden buffer of a module",
+            what: "an intermediate buffer of a graph",
             expected,
             got,
         };

@@ -54,7 +54,7 @@ impl Graph {
             check_node(node, dtype, &mut lens)?;
         }
         let whole = |reason: String| Error::Graph {
-            node: String::from("the module"),
+            node: String::from("the graph"),
             reason,
         };
         let count = lens
@@ -63,7 +63,11 @@ impl Graph {
             .count();
         let tensors = (0..count).map(|index| {
             let len = lens.get(&TensorId::Intermediate(index)).copied();
-            len.ok_or_else(|| whole(format!("hidden tensor {index} of {count} is never written")))
+            len.ok_or_else(|| {
+                whole(format!(
+                    "intermediate tensor {index} of {count} is never written"
+                ))
+            })
         });
         let tensors = tensors.collect::<Result<Vec<usize>, Error>>()?;
         let output_len = lens.get(&TensorId::Output).copied();
@@ -229,7 +233,7 @@ impl Graph {
     ) -> Result<Vec<CudaSlice<T>>, Error> {
         let intermediates = self.intermediates().iter();
         intermediates
-            .map(|&len| zeros(stream, len, "allocating a hidden buffer"))
+            .map(|&len| zeros(stream, len, "allocating an intermediate buffer"))
             .collect()
     }
 
@@ -305,9 +309,7 @@ fn same(
     }
     if desc.dtype() != dtype {
         let (has, graph) = (desc.dtype().name(), dtype.name());
-        return Err(wrong(format!(
-            "a tensor in {has}, the module is in {graph}"
-        )));
+        return Err(wrong(format!("a tensor in {has}, the graph is in {graph}")));
     }
     Ok(())
 }

@@ -336,10 +336,10 @@ impl PreparedGraph {
     /// Checks all numbers of buffers before the first launch, so that no graph stops half done.
     fn check<T>(&self, buffers: &GraphBuffers<'_, T>) -> Result<(), Error> {
         let weights = self.steps.iter().map(|prepared| prepared.weights).sum();
-        count("the weights of a module", weights, buffers.weights.len())?;
+        count("the weights of a graph", weights, buffers.weights.len())?;
         let intermediates = self.graph.intermediates().len();
         count(
-            "the hidden buffers of a module",
+            "the intermediate buffers of a graph",
             intermediates,
             buffers.intermediates.len(),
         )?;

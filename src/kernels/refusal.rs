@@ -333,7 +333,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::MidChannels { mid_channels, most } => write!(
                 f,
-                "takes up to {most} narrow channels, the problem has {mid_channels}"
+                "takes up to {most} mid channels, the problem has {mid_channels}"
             ),
             Refusal::WideBottleneck { channels, most } => write!(
                 f,

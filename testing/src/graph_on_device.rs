@@ -96,7 +96,7 @@ impl<T: Stored> GraphOnDevice<T> {
         let convs = graph.weights();
         if convs.len() != operands.len() {
             return Err(Error::Length {
-                what: "the weights of a module",
+                what: "the weights of a graph",
                 expected: convs.len(),
                 got: operands.len(),
             });

@@ -202,7 +202,7 @@ fn a_plan_says_why_there_are_three_launches() {
     let text = decision.to_string();
     for word in [
         "three launches, for bottleneck",
-        "narrow channels, the problem has 512",
+        "mid channels, the problem has 512",
         "\nthree launches    3 kernels, ",
     ] {
         assert!(text.contains(word), "no `{word}` in\n{text}");

@@ -26,30 +26,31 @@ pub struct BlessOptions {
 }
 
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let mut command = Command::new("cargo test --locked");
-    if let Some(topic) = &options.topic {
-        command = command.args(["--test", topic]);
+    let command = || match &options.topic {
+        Some(topic) => Command::new("cargo test --locked").args(["--test", topic]),
+        None => Command::new("cargo test --locked"),
+    };
+    if options.patterns.is_empty() {
+        return command().run();
     }
-    if !options.patterns.is_empty() {
-        command = command.arg("--").args(&options.patterns);
+    // One run per pattern: the programs that name tests by themselves take a single one.
+    for pattern in &options.patterns {
+        command().args(["--", pattern]).run()?;
     }
-    command.run()
+    Ok(())
 }
 
 /// Runs the tests that store what they measure, with leave to store it.
 pub fn bless(options: &BlessOptions) -> Result<(), Failure> {
-    let programs = Command::new("cargo test --locked --test programs").env(UPDATE, "1");
-    let counters = Command::new("cargo test --locked --test kernels").env(UPDATE, "1");
-    let patterns = &options.patterns;
-    match patterns.is_empty() {
-        true => {
-            programs.run()?;
-            counters.args(["--", "counters::"]).run()?;
-        }
-        false => {
-            programs.arg("--").args(patterns).run()?;
-            counters.arg("--").args(patterns).run()?;
-        }
+    let programs = || Command::new("cargo test --locked --test programs").env(UPDATE, "1");
+    let counters = || Command::new("cargo test --locked --test kernels").env(UPDATE, "1");
+    if options.patterns.is_empty() {
+        programs().run()?;
+        counters().args(["--", "counters::"]).run()?;
+    }
+    for pattern in &options.patterns {
+        programs().args(["--", pattern]).run()?;
+        counters().args(["--", pattern]).run()?;
     }
     Command::new("git status --short").run()
 }

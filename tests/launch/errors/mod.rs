@@ -311,7 +311,7 @@ fn a_module_counts_its_operands() {
     assert_eq!(
         error,
         Error::Length {
-            what: "the weights of a module",
+            what: "the weights of a graph",
             expected: 3,
             got: 1
         }
@@ -328,7 +328,7 @@ fn a_module_counts_its_operands() {
     assert_eq!(
         error,
         Error::Length {
-            what: "the hidden buffers of a module",
+            what: "the intermediate buffers of a graph",
             expected: 2,
             got: 1
         }
