@@ -2,7 +2,7 @@
 //! share: run a plan on a device between guard bytes and compare the result.
 //!
 //! Inputs and outputs are dense tensors, in f64 and in logical order (activations NCHW, filters
-//! KCRS), as for [`reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
+//! KCRS), as for [`mod@reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
 //! [`run_pool`] and [`run_unary`] poison the output before the launch. Afterwards they check that
 //! every element was written, and nothing else. [`compare`] checks the result against a
 //! [`Tolerance`]. [`GraphOnDevice`] does the same for a graph of several launches that stays on the

@@ -22,7 +22,7 @@ use crate::exit::Failure;
 
 /// The forms, by how they are asked for and reported. Of a form the order of its weights, by their
 /// number in [`Found::weights`].
-const FORMS: [(Steps, Form, [usize; 6]); 2] = [
+const FORMS: [(Steps, MakeGraph, [usize; 6]); 2] = [
     (Steps::Modules, Inception::fused, [0, 1, 2, 3, 4, 5]),
     (
         Steps::InThree,
@@ -32,7 +32,7 @@ const FORMS: [(Steps, Form, [usize; 6]); 2] = [
 ];
 
 /// Makes the graph of a form.
-type Form = fn(&Inception) -> Result<Graph, Error>;
+type MakeGraph = fn(&Inception) -> Result<Graph, Error>;
 
 /// Runs a case that is an inception module, in every type, layout and mode that has kernels for it,
 /// with the plans' kernels. Skips other cases, and options that name a kernel, a split-K or a
@@ -96,7 +96,7 @@ pub fn case(
 /// A module in one form and one storage.
 struct Run<'a> {
     found: &'a Found,
-    form: Form,
+    form: MakeGraph,
     order: [usize; 6],
     prepared: Prepared,
 }
@@ -283,7 +283,13 @@ impl Found {
     }
 
     /// Its launches.
-    fn module(&self, form: Form, dtype: DType, layout: Layout, math: Math) -> Result<Graph, Error> {
+    fn module(
+        &self,
+        form: MakeGraph,
+        dtype: DType,
+        layout: Layout,
+        math: Math,
+    ) -> Result<Graph, Error> {
         let problem = Inception {
             dtype,
             layout,
