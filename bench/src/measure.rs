@@ -231,8 +231,8 @@ fn fill(session: &Session, row: Row, sampled: &Sampled<'_>) -> Row {
     }
 }
 
-/// The problem in a kind's storage type and math mode, with bias and ReLU. Returns an error if the
-/// kind does not exist for it.
+/// The problem with a kind's storage type and math mode. Returns an error if they do not go
+/// together.
 pub fn of_kind(problem: &Conv2d, kind: Kind) -> Result<Conv2d, Error> {
     problem
         .to_builder()

@@ -63,7 +63,7 @@ fn newest_ptx(driver_version: i32) -> u32 {
     }
 }
 
-/// The first argument of the line that begins with `directive`, without comments.
+/// The first word after `directive` on a line that begins with it; comments are not parsed.
 fn directive<'a>(ptx: &'a str, directive: &str) -> Option<&'a str> {
     ptx.lines().find_map(|line| {
         line.trim_start()

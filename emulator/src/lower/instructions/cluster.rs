@@ -30,7 +30,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// The type of an address, whether it is 64 bits wide, and whether it is generic.
+    /// The type of an address, whether it is generic, and whether it is 64 bits wide.
     fn cluster_address(&self, m: &mut Mods<'a>) -> Result<(Type, bool, bool)> {
         self.need(m, 90, (7, 8))?;
         let generic = !m.take("shared::cluster");
