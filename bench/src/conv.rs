@@ -96,7 +96,7 @@ impl<T: Stored> Conv<T> {
         })
     }
 
-    /// The problem.
+    /// The problem of the operands.
     pub fn problem(&self) -> &Conv2d {
         &self.problem
     }

@@ -33,13 +33,13 @@ pub struct Config {
     pub batch: usize,
     /// The storage type and math mode.
     pub kind: Kind,
-    /// The layout.
+    /// The layout of activations.
     pub layout: Layout,
 }
 
 /// Graphs that compute the same, by the names of their benchmarks, and cuDNN's counterpart.
 pub struct Forms {
-    /// The graphs.
+    /// The graphs, each with the name of its benchmark.
     pub ours: Vec<(&'static str, Graph)>,
     /// The name of cuDNN's benchmark, and the graph whose launches it runs.
     pub cudnn: (&'static str, Graph),

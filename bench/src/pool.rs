@@ -59,7 +59,7 @@ impl<T: Stored> Pool<T> {
         })
     }
 
-    /// The problem.
+    /// The problem of the operands.
     pub fn problem(&self) -> &Pool2d {
         &self.problem
     }

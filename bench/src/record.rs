@@ -49,7 +49,7 @@ pub struct CudnnRecord {
     pub note: String,
 }
 
-/// One measurement.
+/// One measurement, with its problem, kernel, roofline and cuDNN's result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// Id: network/layer/batch/type/layout.
@@ -66,7 +66,7 @@ pub struct Row {
     pub layout: String,
     /// Name of the kernel, or names of the kernels.
     pub kernel: String,
-    /// Multiply-adds.
+    /// Number of multiply-adds.
     pub macs: u64,
     /// Least number of bytes moved.
     pub bytes: u64,
@@ -84,7 +84,7 @@ pub struct Row {
     pub instructions: Option<u64>,
     /// The SM clock after the samples, MHz.
     pub sm_mhz: Option<u64>,
-    /// cuDNN's part.
+    /// cuDNN's part of the record.
     pub cudnn: CudnnRecord,
 }
 

@@ -64,9 +64,9 @@ pub fn group<'c>(criterion: &'c mut Criterion, name: &str) -> Group<'c> {
 
 /// State of a benchmark's run.
 pub struct Session {
-    /// The options.
+    /// The options of the benchmarks.
     pub options: Options,
-    /// The device.
+    /// The GPU or the emulator.
     pub gpu: Gpu,
     /// Stream of all work; not the default stream, which cannot be captured.
     pub stream: Arc<CudaStream>,
@@ -74,7 +74,7 @@ pub struct Session {
     pub card: Card,
     /// The cuDNN baseline.
     pub cudnn: CudnnBaseline,
-    /// Expected results.
+    /// Expected results of the last shape.
     pub references: References,
     clocks: Option<Clocks>,
     run: Run,

@@ -16,7 +16,7 @@ pub enum Failure {
     Input(String),
     /// A file cannot be read or written.
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the operating system.
         error: io::Error,

@@ -76,7 +76,7 @@ impl MatrixKind {
 /// Matrix products of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MatrixWork {
-    /// Warp instructions.
+    /// Number of warp instructions.
     pub instructions: u64,
     /// Multiply-adds: rows times columns times depth per instruction.
     pub multiply_adds: u64,

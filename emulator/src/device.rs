@@ -38,7 +38,7 @@ impl Device {
         &self.config
     }
 
-    /// Its memory.
+    /// Memory of the device.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }

@@ -91,7 +91,7 @@ impl DeviceConfig {
 pub(crate) struct Limits {
     /// Instructions that one warp may execute.
     pub instructions: u64,
-    /// Time limit.
+    /// Time limit of the launch; `None` for no limit.
     pub time: Option<Duration>,
     /// Bytes of text that it may print.
     pub print_bytes: usize,

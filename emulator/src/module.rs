@@ -30,7 +30,7 @@ impl Module {
         Ok(Module::from_program(program))
     }
 
-    /// The program.
+    /// The lowered program.
     pub fn program(&self) -> &Program {
         &self.program
     }

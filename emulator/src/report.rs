@@ -103,7 +103,7 @@ pub struct Region {
     pub sequence: Option<u64>,
     /// Its label, or the variable's name.
     pub label: Option<String>,
-    /// First address.
+    /// First address of the region.
     pub base: u64,
     /// Size in bytes.
     pub bytes: u64,
@@ -195,7 +195,7 @@ pub enum FaultKind {
     ReadOnly {
         /// The access.
         touch: Access,
-        /// The variable.
+        /// The constant variable or parameter memory.
         region: Option<Region>,
     },
     /// The address belongs to another state space than the instruction's.
@@ -247,7 +247,7 @@ pub enum FaultKind {
     BadBarrier {
         /// Barrier number.
         id: u32,
-        /// Thread count.
+        /// Thread count of the instruction.
         count: u32,
     },
     /// Lanes of a warp that arrive at a barrier together have different barrier numbers or thread
@@ -275,7 +275,7 @@ pub enum FaultKind {
     /// A lane executes a warp-level operation whose mask does not contain it, or the masks differ
     /// between lanes.
     BadWarpMask {
-        /// The mask.
+        /// Mask of the instruction.
         named: u32,
         /// Lanes that execute it.
         active: u32,
@@ -288,7 +288,7 @@ pub enum FaultKind {
     },
     /// A computed branch past the end of its table.
     BranchIndex {
-        /// The index.
+        /// Index of the branch.
         index: u32,
         /// Number of entries in the table.
         len: u32,
@@ -297,13 +297,13 @@ pub enum FaultKind {
     Trap,
     /// A device-side `assert` failed.
     Assert {
-        /// The expression.
+        /// Text of the failed expression.
         message: String,
-        /// Source file.
+        /// Name of the source file.
         file: String,
-        /// Source line.
+        /// Line in the source file.
         line: u32,
-        /// Function.
+        /// Name of the function.
         function: String,
     },
     /// A warp executed more instructions than the limit allows: a loop that does not end.
@@ -331,7 +331,7 @@ pub enum FaultKind {
     Cluster(ClusterFault),
     /// The fault is in the shared memory of another block of the cluster.
     InCluster {
-        /// The block.
+        /// Index of that block in the grid.
         block: [u32; 3],
         /// Description of the fault; addresses are offsets in that block's shared memory.
         fault: Box<FaultKind>,

@@ -91,7 +91,7 @@ impl Swizzle {
 /// Elements that a copy transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
-    /// A box.
+    /// The elements of a box.
     Tile {
         /// Elements along each dimension, before strides.
         extent: [u32; MAX_RANK],
@@ -155,7 +155,7 @@ pub struct TensorMap {
     pub swizzle: Swizzle,
     /// True if elements outside of the tensor are filled with NaN, false for zero.
     pub nan: bool,
-    /// Copied elements.
+    /// Elements that a copy transfers.
     pub walk: Walk,
 }
 

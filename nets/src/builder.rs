@@ -143,7 +143,7 @@ impl Builder {
         self.norm_epsilon = epsilon;
     }
 
-    /// A convolution.
+    /// Adds a convolution.
     pub fn conv(&mut self, name: impl Into<String>, from: Tensor, conv: Conv) -> Tensor {
         self.convolve(name.into(), None, from, conv)
     }

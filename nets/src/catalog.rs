@@ -20,7 +20,7 @@ pub struct Published {
 /// A network that can be built by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Its name.
+    /// Name of the network.
     pub name: &'static str,
     /// Year of publication.
     pub year: u32,

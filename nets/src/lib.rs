@@ -60,7 +60,7 @@ use warpconv::problem::FilterLayout;
 /// Configuration in which a network is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Images.
+    /// Number of images.
     pub n: usize,
     /// Rows and columns of an image.
     pub image: usize,
@@ -109,7 +109,7 @@ impl NetworkConfig {
 pub enum Variant {
     /// Large filters on all channels, in place of the bottlenecks.
     Naive,
-    /// As published.
+    /// The network as published.
     Bottlenecked,
 }
 

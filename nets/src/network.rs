@@ -120,7 +120,7 @@ impl Network {
         Ok((network, fusion.decisions))
     }
 
-    /// The logits.
+    /// Tensor of the logits.
     pub fn output(&self) -> &TensorDesc {
         &self.output
     }

@@ -7,7 +7,7 @@ use warpconv_testing::Operands;
 /// A named tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
-    /// Its extents.
+    /// Extents of the tensor.
     pub shape: Vec<usize>,
     /// Its elements, the last extent running fastest.
     pub values: Vec<f64>,

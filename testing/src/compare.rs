@@ -160,7 +160,7 @@ fn mean_depth(rows: usize, columns: usize) -> usize {
 /// Differences of an accepted result from the reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Elements compared.
+    /// Number of elements compared.
     pub elements: usize,
     /// The largest difference of an element.
     pub max_abs: f64,
@@ -183,11 +183,11 @@ pub enum Mismatch {
     Elements {
         /// The first wrong element: image, channel, row, column.
         index: [usize; 4],
-        /// Computed value.
+        /// Computed value of that element.
         got: f64,
-        /// Expected value.
+        /// Expected value of that element.
         want: f64,
-        /// Allowed difference.
+        /// Allowed difference of that element.
         bound: f64,
         /// Number of wrong elements.
         count: usize,

@@ -132,7 +132,7 @@ impl<T: Stored> GraphOnDevice<T> {
         })
     }
 
-    /// The graph.
+    /// The graph whose launches were prepared.
     pub fn graph(&self) -> &Graph {
         self.prepared.graph()
     }

@@ -12,7 +12,7 @@ use crate::record::{Line, Row, Run, parse};
 /// Contents of a file of records.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// The runs.
+    /// The runs, in the order of the file.
     pub runs: Vec<Run>,
     /// The records; of several with one id, the last.
     pub rows: Vec<Row>,

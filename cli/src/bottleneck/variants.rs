@@ -32,7 +32,7 @@ pub fn natural(dtype: DType) -> Layout {
 /// One variant of a module: its launches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// The module.
+    /// Name of the module.
     pub module: &'static str,
     /// Name of the variant.
     pub name: &'static str,

@@ -80,7 +80,7 @@ fn matrix_macs(totals: &Counters) -> u64 {
 struct Least {
     /// Bytes read: each operand once.
     read: u64,
-    /// Bytes written.
+    /// Bytes written: the output once.
     written: u64,
     /// Multiply-adds; 0 for a pool.
     macs: u64,

@@ -16,7 +16,7 @@ pub struct Work {
     pub device_bytes: u64,
     /// Bytes of the sectors that requests touched, between the SMs and their L1 caches.
     pub sector_bytes: u64,
-    /// Warp instructions.
+    /// Number of warp instructions.
     pub instructions: u64,
     /// f32 multiply-adds, in warp instructions.
     pub fma_warps: u64,
@@ -33,16 +33,16 @@ pub struct Work {
 pub struct Part {
     /// Resource, as in "bound by".
     pub what: &'static str,
-    /// Microseconds.
+    /// Time in microseconds.
     pub us: f64,
 }
 
-/// The prediction.
+/// Predicted time of a plan, with the times of all resources.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// Microseconds.
+    /// Predicted time in microseconds.
     pub us: f64,
-    /// The bound.
+    /// Resource that bounds the time.
     pub bound: &'static str,
     /// Each part's time, the longest first.
     pub parts: Vec<Part>,

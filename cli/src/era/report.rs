@@ -10,7 +10,7 @@ use crate::device;
 use crate::exit::Failure;
 use crate::output::{Align, number, say, table};
 
-/// Results.
+/// Results of all layers.
 pub struct Report<'a> {
     pub gpu: &'a Gpu,
     pub cpu: Cpu,

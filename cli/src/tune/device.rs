@@ -248,7 +248,7 @@ fn median(times: &mut [f64]) -> f64 {
 
 /// A problem's launches on the emulator: counted, not timed.
 pub struct Counting<'a> {
-    /// The emulator.
+    /// The emulated device.
     pub gpu: &'a Gpu,
 }
 

@@ -37,7 +37,7 @@ pub trait Measuring<P> {
 /// A candidate and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
-    /// The kernel.
+    /// The kernel of the candidate.
     pub kernel: KernelId,
     /// Number of partial sums per output tile.
     pub split_k: u32,

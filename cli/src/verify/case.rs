@@ -60,7 +60,7 @@ pub struct Expected {
 /// Rule by which a result is accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Acceptance {
-    /// Not compared.
+    /// The result is not compared.
     Skip,
     /// Equal to the reference, rounded once to the type.
     Exact,

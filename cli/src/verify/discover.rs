@@ -32,11 +32,11 @@ pub enum Source {
 /// A problem in a benchdnn shape file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeLine {
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
     /// Its line, from 1.
     pub line: usize,
-    /// The problem.
+    /// The problem in benchdnn notation.
     pub text: String,
 }
 

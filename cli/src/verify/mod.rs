@@ -149,7 +149,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
 }
 
 impl Context {
-    /// The device.
+    /// The device, or a message if it was lost.
     fn gpu(&self) -> Result<Gpu, String> {
         self.gpu
             .borrow()

@@ -20,7 +20,7 @@ use warpconv_testing::case_files::npy;
 pub struct Network {
     /// The graph, the weights, the images as one batch `x`, and the logits to compare with.
     pub case: Case,
-    /// Expected classes.
+    /// Expected classes of the images.
     pub classes: Classes,
 }
 

@@ -15,7 +15,7 @@ use crate::tuning::warn;
 /// Variation of a case: all options to run exactly the same check again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variation {
-    /// Storage type.
+    /// Storage type of the tensors.
     pub dtype: DType,
     /// Layout of the activations.
     pub layout: Layout,
@@ -151,7 +151,7 @@ impl<'a> Report<'a> {
         self.draft
     }
 
-    /// Progress display.
+    /// The progress display of the command.
     pub fn progress(&self) -> &'a Progress {
         self.progress
     }

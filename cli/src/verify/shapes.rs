@@ -222,7 +222,7 @@ impl Operands {
         }
     }
 
-    /// Expected results.
+    /// Computes the expected results of a convolution.
     fn reference(&self, conv: &Conv2d) -> Result<Vec<f64>, String> {
         reference::conv2d(conv, &self.x, &self.w, Some(&self.bias), None)
             .map_err(|error| error.to_string())

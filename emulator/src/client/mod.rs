@@ -36,13 +36,13 @@ pub enum ClientError {
         list(.tried)
     )]
     NotFound {
-        /// Searched paths.
+        /// Paths that were searched.
         tried: Vec<PathBuf>,
     },
     /// The file exists but cannot be loaded.
     #[error("{} cannot be loaded: {message}", .path.display())]
     Load {
-        /// The file.
+        /// Path of the library.
         path: PathBuf,
         /// Message of the dynamic linker.
         message: String,
@@ -50,7 +50,7 @@ pub enum ClientError {
     /// The library was built from another version of this crate.
     #[error("{} is of version {found}, this program of {expected}", .path.display())]
     Version {
-        /// The file.
+        /// Path of the library.
         path: PathBuf,
         /// The version of the library.
         found: String,

@@ -65,7 +65,7 @@ pub enum Log {
     Quiet,
     /// Also calls of unsupported functions and calls that fail.
     Failures,
-    /// Every call.
+    /// Every call of the driver API.
     All,
 }
 

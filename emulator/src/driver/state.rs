@@ -106,7 +106,7 @@ impl Driver {
         Ok(found)
     }
 
-    /// Every device.
+    /// All devices, in the order of their ordinals.
     pub fn devices(&self) -> Vec<Arc<Device>> {
         self.devices
             .read()
@@ -152,7 +152,7 @@ pub struct HostRange {
     pub context: Handle,
 }
 
-/// A device.
+/// An emulated device: its memory, allocations and primary context.
 pub struct Device {
     pub ordinal: usize,
     pub card: &'static Card,

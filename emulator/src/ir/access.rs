@@ -89,7 +89,7 @@ pub enum AtomTy {
 /// Operation of a block barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BarrierKind {
-    /// Waits.
+    /// Waits for all threads.
     Sync,
     /// Arrives and continues.
     Arrive,

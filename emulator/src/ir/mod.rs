@@ -113,7 +113,7 @@ impl Pred {
 /// A predicate source, possibly negated. `PredSrc::TRUE` where the PTX has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PredSrc {
-    /// The predicate.
+    /// The predicate that is read.
     pub pred: Pred,
     /// True for the complement (`@!p`, `!p`).
     pub negated: bool,
@@ -178,7 +178,7 @@ pub struct Relocation {
 /// An entry point.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// Its name.
+    /// Name of the entry point.
     pub name: String,
     /// Its instructions. Every path ends in [`Op::Exit`] or [`Op::Trap`]; the end of the code is an
     /// exit.
@@ -267,7 +267,7 @@ pub struct Param {
 pub struct Constant {
     /// The (first) row.
     pub reg: Reg,
-    /// Content.
+    /// Value of the row or rows.
     pub value: ConstantValue,
 }
 
@@ -276,7 +276,7 @@ pub struct Constant {
 pub enum ConstantValue {
     /// One row. A 16-bit constant has zeros in its upper half.
     Word(u32),
-    /// Two rows.
+    /// Two rows with a 64-bit value.
     Double(u64),
     /// Two rows: the device address of a variable of [`Program::globals`], plus an addend.
     Symbol {

@@ -32,7 +32,7 @@ pub enum Kind {
 /// A virtual register.
 #[derive(Clone, Copy, Debug)]
 pub struct Virtual {
-    /// Its width.
+    /// Width of the register.
     pub width: Width,
     /// Source of its value.
     pub kind: Kind,

@@ -56,7 +56,7 @@ impl Drop for Buffer {
 
 /// One allocation of device memory.
 pub(crate) struct Allocation {
-    /// First address.
+    /// First address of the allocation.
     pub base: u64,
     /// Size in bytes.
     pub bytes: u64,

@@ -53,9 +53,9 @@ pub enum MemoryError {
     /// Not enough memory left.
     #[error("out of device memory: {requested} bytes requested, {free} free")]
     OutOfMemory {
-        /// Bytes requested.
+        /// Number of bytes requested.
         requested: u64,
-        /// Bytes left.
+        /// Number of bytes left.
         free: u64,
     },
     /// An allocation of zero bytes.
@@ -64,7 +64,7 @@ pub enum MemoryError {
     /// The range does not lie inside one allocation.
     #[error("{bytes} bytes at {address:#x} are not inside one allocation")]
     BadRange {
-        /// First address.
+        /// First address of the range.
         address: u64,
         /// Length in bytes.
         bytes: u64,
@@ -72,7 +72,7 @@ pub enum MemoryError {
     /// The address is not the first one of an allocation.
     #[error("{address:#x} is not the address of an allocation")]
     NotAllocated {
-        /// The address.
+        /// The address that was passed.
         address: u64,
     },
 }

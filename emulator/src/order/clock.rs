@@ -66,7 +66,7 @@ impl Clock {
 /// A task's position in the order.
 #[derive(Clone, Debug)]
 pub struct Stamp {
-    /// The task.
+    /// Id of the task.
     pub task: TaskId,
     chain: Chain,
     /// Latest predecessors in other chains.

@@ -149,7 +149,7 @@ pub enum Way {
 }
 
 impl Footprint {
-    /// Only reads.
+    /// A footprint of reads only.
     pub fn reads(read: Bytes) -> Footprint {
         Footprint {
             read,
@@ -157,7 +157,7 @@ impl Footprint {
         }
     }
 
-    /// Only writes.
+    /// A footprint of writes only.
     pub fn writes(write: Bytes) -> Footprint {
         Footprint {
             write,

@@ -25,11 +25,11 @@ use history::History;
 
 /// Accesses of an operation to one allocation.
 pub struct Access {
-    /// The allocation.
+    /// The allocation that is accessed.
     pub region: Region,
     /// True for host memory, which all devices can access.
     pub is_host: bool,
-    /// Touched bytes.
+    /// The bytes that are accessed.
     pub footprint: Footprint,
 }
 

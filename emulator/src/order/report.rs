@@ -66,7 +66,7 @@ impl fmt::Display for Place {
 pub struct Operation {
     /// Kind of the operation.
     pub what: What,
-    /// Its stream.
+    /// The stream to which it was submitted.
     pub place: Place,
     /// The stream's id in the process. Two operations of one stream without an order are nodes of a
     /// graph.
@@ -86,7 +86,7 @@ pub struct Conflict {
     pub first: (Arc<Operation>, Way),
     /// The other operation, and its access.
     pub second: (Arc<Operation>, Way),
-    /// Their allocation.
+    /// The allocation that both access.
     pub region: Region,
     /// The first bytes that both access, as offsets from the allocation's start.
     pub bytes: (u64, u64),

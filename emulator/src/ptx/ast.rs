@@ -154,7 +154,7 @@ pub enum Value<'a> {
     /// The address of a symbol in its own space (or a generic one if `generic`), plus a number of
     /// bytes.
     Address {
-        /// The symbol.
+        /// Name of the symbol.
         name: &'a str,
         /// Offset in bytes.
         offset: i64,
@@ -172,7 +172,7 @@ pub struct Variable<'a> {
     pub line: u32,
     /// Its name; empty for an unnamed parameter of a prototype.
     pub name: &'a str,
-    /// State space.
+    /// State space of the variable.
     pub space: Space,
     /// Linkage of the symbol.
     pub linkage: Linkage,
@@ -209,7 +209,7 @@ impl Variable<'_> {
 pub struct Registers<'a> {
     /// The line of the declaration.
     pub line: u32,
-    /// The type.
+    /// Type of the registers.
     pub ty: Type,
     /// Each name, and the count of `name<count>`.
     pub names: Vec<(&'a str, Option<u32>)>,
@@ -233,7 +233,7 @@ pub enum Base<'a> {
     None,
 }
 
-/// An operand.
+/// An operand of an instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand<'a> {
     /// A register, special register, symbol or label.
@@ -254,16 +254,16 @@ pub enum Operand<'a> {
     Group(Vec<Operand<'a>>),
 }
 
-/// An instruction.
+/// An instruction with its guard and operands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instruction<'a> {
     /// The line of its first token.
     pub line: u32,
-    /// Its guard.
+    /// The guard, if there is one.
     pub guard: Option<Guard<'a>>,
     /// The mnemonic with all its modifiers.
     pub name: &'a str,
-    /// Its operands.
+    /// The operands, in order.
     pub operands: Vec<Operand<'a>>,
 }
 
@@ -291,7 +291,7 @@ pub enum Statement<'a> {
 pub struct Function<'a> {
     /// The line of its name.
     pub line: u32,
-    /// Its name.
+    /// Name of the function.
     pub name: &'a str,
     /// True if it is a kernel.
     pub entry: bool,
@@ -299,7 +299,7 @@ pub struct Function<'a> {
     pub linkage: Linkage,
     /// Returned parameters (none for an entry).
     pub returns: Vec<Variable<'a>>,
-    /// Parameters.
+    /// Parameters, in order.
     pub params: Vec<Variable<'a>>,
     /// `.maxntid`
     pub max_threads: Option<[u32; 3]>,
@@ -319,7 +319,7 @@ pub struct Function<'a> {
     pub body: Option<Vec<Statement<'a>>>,
 }
 
-/// A module.
+/// The syntax tree of a module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Module<'a> {
     /// `.version`, as (major, minor).

@@ -9,7 +9,7 @@ use std::fmt;
 pub enum AsyncFault {
     /// An operation on a barrier that was not initialised.
     NoMbarrier {
-        /// Its address.
+        /// Address of the barrier.
         address: u64,
         /// The variable at the address.
         nearest: Option<Region>,
@@ -17,7 +17,7 @@ pub enum AsyncFault {
     /// A barrier is used by a thread, or by the asynchronous proxy, without an ordered
     /// initialisation.
     MbarrierNotVisible {
-        /// Its address.
+        /// Address of the barrier.
         address: u64,
         /// The thread that initialised it.
         by: [u32; 3],
@@ -28,7 +28,7 @@ pub enum AsyncFault {
     },
     /// A barrier is initialised again before it was invalidated.
     MbarrierLive {
-        /// Its address.
+        /// Address of the barrier.
         address: u64,
         /// The line where it was initialised.
         line: u32,
@@ -42,14 +42,14 @@ pub enum AsyncFault {
     MbarrierCount {
         /// The barrier's address.
         address: u64,
-        /// The count.
+        /// Count of the instruction.
         count: u32,
     },
     /// More arrivals than the phase expects.
     MbarrierArrivals {
         /// The barrier's address.
         address: u64,
-        /// Arrivals.
+        /// Number of arrivals in the instruction.
         arrivals: u32,
         /// Pending arrivals of the phase.
         pending: u32,
@@ -72,7 +72,7 @@ pub enum AsyncFault {
     MbarrierParity {
         /// The barrier's address.
         address: u64,
-        /// The parity.
+        /// Parity in the instruction.
         parity: u32,
     },
     /// The state of another barrier, or of a phase that is neither the current one nor the one
@@ -118,7 +118,7 @@ pub enum AsyncFault {
     },
     /// A write to bytes that an asynchronous operation may still be reading.
     ReadUnderWay {
-        /// The write.
+        /// The write access.
         touch: Access,
         /// The first byte.
         at: u64,
@@ -127,7 +127,7 @@ pub enum AsyncFault {
     },
     /// The size of a bulk copy is not a multiple of 16, or too large.
     BulkSize {
-        /// Bytes.
+        /// Size of the copy in bytes.
         bytes: u32,
     },
     /// A thread exits while its bulk copies may still be reading shared memory.
@@ -148,9 +148,9 @@ pub enum AsyncFault {
     },
     /// The first pixel of an im2col copy is not in the bounding box.
     Im2colStart {
-        /// The dimension.
+        /// Index of the dimension.
         dim: u32,
-        /// The coordinate.
+        /// Coordinate of the pixel.
         at: i64,
         /// The bounding box's first coordinate.
         first: i64,
@@ -159,9 +159,9 @@ pub enum AsyncFault {
     },
     /// An offset of an im2col copy exceeds the instruction's range.
     Im2colOffset {
-        /// The offset.
+        /// Offset of the instruction.
         offset: i64,
-        /// The largest.
+        /// The largest possible offset.
         most: i64,
     },
     /// An instruction accesses a register of a matrix product in flight.
@@ -183,7 +183,7 @@ pub enum AsyncFault {
     ProductOperandDiffers,
     /// A matrix descriptor with a base offset.
     BaseOffset {
-        /// The descriptor.
+        /// The matrix descriptor.
         descriptor: u64,
     },
     /// The register counts of `setmaxnreg` differ between the warps of a warpgroup.
@@ -195,7 +195,7 @@ pub enum AsyncFault {
     },
     /// `setmaxnreg` in the wrong direction, or by part of a warp.
     Registers {
-        /// The count.
+        /// Register count of the instruction.
         count: u32,
         /// Current count of the warp.
         current: u32,
@@ -220,7 +220,7 @@ pub enum WaitsFor {
     Barrier,
     /// A phase of an mbarrier object.
     Mbarrier {
-        /// Its address.
+        /// Address of the barrier.
         address: u64,
         /// The parity of the phase.
         parity: u32,
@@ -229,7 +229,7 @@ pub enum WaitsFor {
         /// Number of pending bytes.
         bytes: i64,
     },
-    /// Registers.
+    /// Free registers for `setmaxnreg`.
     Registers {
         /// Requested number per thread.
         count: u32,
@@ -248,7 +248,7 @@ pub enum WaitsFor {
 /// A warp that cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The warp.
+    /// Index of the warp.
     pub warp: u32,
     /// Its block, in a cluster of several blocks.
     pub block: Option<[u32; 3]>,

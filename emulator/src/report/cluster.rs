@@ -17,21 +17,21 @@ pub enum ClusterFault {
     },
     /// `mapa` or `getctarank` of a generic address outside of shared memory.
     NotShared {
-        /// The address.
+        /// The generic address.
         address: u64,
     },
     /// An access to shared memory of a block whose threads have all exited.
     Exited {
         /// The access.
         touch: Access,
-        /// The block.
+        /// The block that was accessed.
         block: [u32; 3],
     },
     /// An access to shared memory of a block that may not have started.
     NotStarted {
         /// The access.
         touch: Access,
-        /// The block.
+        /// The block that was accessed.
         block: [u32; 3],
     },
     /// A block exits while another block's access to its shared memory may be incomplete.
@@ -61,7 +61,7 @@ pub enum ClusterFault {
     },
     /// The mask of a copy contains ranks outside of the cluster.
     MulticastMask {
-        /// The mask.
+        /// Mask of the instruction.
         mask: u32,
         /// Number of blocks in the cluster.
         blocks: u32,

@@ -9,6 +9,6 @@ pub mod npy;
 pub struct Tensor {
     /// Its extents, slowest first.
     pub shape: Vec<usize>,
-    /// Its elements.
+    /// The elements, the last extent running fastest.
     pub data: Vec<f64>,
 }

@@ -59,7 +59,7 @@ impl Atom {
         self.op != AtomOp::Exch || !self.d.is_none()
     }
 
-    /// Executes it.
+    /// Executes the operation for the lanes of `m`.
     pub fn run(
         &self,
         cx: &mut Context,

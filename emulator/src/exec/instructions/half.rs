@@ -88,7 +88,7 @@ pub(crate) fn fma(w: &mut Warp, m: u32, ty: FloatTy, mode: FloatMode, d: Reg, ab
     });
 }
 
-/// Two-operand operations.
+/// Two-operand operations of f16 and bf16.
 #[inline(always)]
 pub(crate) fn binary(
     w: &mut Warp,
@@ -182,7 +182,7 @@ fn lane(op: FloatBinary, bf16: bool, mode: FloatMode, x: u32, y: u32) -> u32 {
     finish(result, bf16, mode)
 }
 
-/// One-operand operations.
+/// One-operand operations of f16 and bf16.
 #[inline(always)]
 pub(crate) fn unary(
     w: &mut Warp,

@@ -17,7 +17,7 @@ fn is_wide(ty: IntTy) -> bool {
     matches!(ty, IntTy::U64 | IntTy::S64)
 }
 
-/// Two-operand operations.
+/// Two-operand integer operations.
 #[inline(always)]
 pub(crate) fn binary(w: &mut Warp, m: u32, op: IntBinary, ty: IntTy, d: Reg, a: Reg, b: Reg) {
     match op {
@@ -203,7 +203,7 @@ fn mul_wide(w: &mut Warp, m: u32, ty: IntTy, d: Reg, a: Reg, b: Reg) {
     }
 }
 
-/// One-operand operations.
+/// One-operand integer operations.
 #[inline(always)]
 pub(crate) fn unary(w: &mut Warp, m: u32, op: IntUnary, ty: IntTy, d: Reg, a: Reg) {
     match ty {
@@ -271,7 +271,7 @@ fn unary64(w: &mut Warp, m: u32, op: IntUnary, signed: bool, d: Reg, a: Reg) {
     }
 }
 
-/// Multiply-add.
+/// Integer multiply-add.
 #[inline(always)]
 pub(crate) fn mad(w: &mut Warp, m: u32, part: MadPart, ty: IntTy, d: Reg, abc: [Reg; 3]) {
     match (part, ty) {

@@ -14,7 +14,7 @@ pub(crate) struct Waiting {
     pub p: Pred,
 }
 
-/// One barrier.
+/// State of one barrier.
 #[derive(Default)]
 pub(crate) struct Barrier {
     /// Expected number of threads; 0 before the first arrival.

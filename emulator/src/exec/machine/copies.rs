@@ -11,7 +11,7 @@ pub(crate) struct Store {
     pub lane: u32,
     /// The lane's group number, or [`OPEN`].
     pub group: u32,
-    /// Start time.
+    /// Time at which the copy started.
     pub time: u32,
 }
 

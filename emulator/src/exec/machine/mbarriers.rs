@@ -5,7 +5,7 @@ use crate::sanitizer::async_proxy::Tracked;
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::vector_clock::Order;
 
-/// One barrier.
+/// State of one mbarrier object.
 pub(crate) struct Mbarrier {
     pub address: u32,
     pub(crate) live: bool,

@@ -51,7 +51,7 @@ pub(crate) struct Split {
     pub expired: bool,
 }
 
-/// A warp.
+/// State of a warp: registers, predicates, splits.
 pub(crate) struct Warp {
     pub rows: Vec<WarpRegister>,
     row_count: usize,

@@ -25,7 +25,7 @@ pub struct Block {
 /// The blocks of a kernel in code order; all are reachable.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// The blocks.
+    /// The blocks, in code order.
     pub blocks: Vec<Block>,
 }
 
