@@ -1,8 +1,8 @@
 //! Criterion on a device: time between its events, or instructions that the emulator counts.
 //!
 //! Beneath criterion are parts that it lacks: chains of launches on cold copies, a check of each
-//! result before its time is taken, cuDNN sampled in turn, and records that the report compares
-//! with the roofline. `docs/benchmarks.md` defines what is measured and how to run it.
+//! result before its time is taken, and cuDNN sampled in turn. Records are compared with the
+//! roofline in the report. `docs/benchmarks.md` defines what is measured and how to run it.
 
 pub mod clocks;
 pub mod conv;

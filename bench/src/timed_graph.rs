@@ -2,7 +2,7 @@
 //! graph to exclude the host's time.
 //!
 //! Each launch of a chain uses another copy of its operands, in rotation; the copies add up to
-//! twice the L2 cache. So a launch does not find its own operands in the L2 cache, and times are
+//! twice the L2 cache. So a launch does not find its own operands in the L2 cache. Times are then
 //! comparable with a roofline that counts each operand once from device memory. `--warm` uses one
 //! copy instead.
 

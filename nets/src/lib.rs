@@ -1,11 +1,11 @@
-//! Whole networks, LeNet-5 to ResNet-50: plain descriptions, made into modules of
+//! Whole networks, LeNet-5 to ResNet-50: plain descriptions, converted to graphs of
 //! [`ops`](warpconv::ops).
 //!
-//! A description names its layers one after the other on a [`Builder`], which infers the shapes,
-//! lets the branches of a concatenation write their slices of it, and puts bias, residual and ReLU
-//! into the launch of the convolution before. Fully connected layers are convolutions whose filters
-//! are as large as the plane. What comes out is a [`Network`]: a [`Graph`](warpconv::graph::Graph)
-//! to plan, launch or capture, and the names of its weights.
+//! A description lists its layers in order on a [`Builder`], which infers the shapes. The branches
+//! of a concatenation write their slices of it, and bias, residual and ReLU become part of the
+//! preceding convolution's launch. Fully connected layers are convolutions whose filters are as
+//! large as the plane. The result is a [`Network`]: a [`Graph`](warpconv::graph::Graph) to plan,
+//! launch or capture, and the names of its weights.
 //!
 //! ```
 //! use warpconv_nets::{NetworkConfig, Variant, resnet50};

@@ -148,8 +148,8 @@ fn operand_error(kernel: &Kernel) -> f64 {
 /// The most additions that a term of a mean over `rows` x `columns` passes through.
 ///
 /// `avg_pool.cu` adds rows, then their sums. `global_pool.cu` adds runs of 64, then the runs of a
-/// thread, of which at least eight share a plane, then the threads' sums and vectors' parts, in
-/// less than 64 steps.
+/// thread, of which at least eight share a plane. It then adds the threads' sums and the parts of
+/// vectors, in less than 64 steps.
 fn mean_depth(rows: usize, columns: usize) -> usize {
     let all = rows.saturating_mul(columns);
     let by_rows = rows.saturating_add(columns);

@@ -6,7 +6,7 @@
 //! image come from the generator, which this crate has too.
 //!
 //! Where the device has kernels for several layers at once, the network is computed a second time
-//! in those launches, and their outputs are compared with the same numbers.
+//! in those launches. Their outputs are compared with the same numbers.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -271,9 +271,9 @@ fn pool(input: &str, output: &str) -> Value {
 }
 
 impl Classes {
-    /// Compares the classes of the logits with the reference's. In f32 they must be equal. In a
-    /// type of fewer bits, the order of two classes counts only if their reference logits differ by
-    /// more than twice `slack`, the error bound of each logit.
+    /// Compares the classes of the logits with the reference's. In f32 they must be equal. In other
+    /// types the order of two classes counts only if their reference logits differ enough: by more
+    /// than twice `slack`, the error bound of each logit.
     pub fn compare(&self, logits: &[f64], reference: &[f64], slack: f64) -> Result<String, String> {
         match self {
             Classes::Top5(expected) => {

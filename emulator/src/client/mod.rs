@@ -1,6 +1,6 @@
 //! Use of the drop-in library from a Rust program: search, loading, and reading of counters.
 //!
-//! The shared library has its own state, so a program that links this crate reaches the emulated
+//! The shared library has its own state. A program that links this crate reaches the emulated
 //! devices only through the driver API, as any CUDA program does, and through [`Library`].
 //!
 //! ```no_run

@@ -1,8 +1,9 @@
 //! The driver API: every function that `libcuda.so` exports.
 //!
-//! A function of the API is written in a [`driver!`] block, which exports it under its C name, logs
-//! it, and prevents panics from crossing the C interface. `build.rs` collects these names and
-//! generates a function that returns `CUDA_ERROR_NOT_SUPPORTED` for every other exported name.
+//! A function of the API is written in a [`driver!`] block, which exports it under its C name and
+//! logs it. The block also prevents panics from crossing the C interface. `build.rs` collects these
+//! names and generates a function that returns `CUDA_ERROR_NOT_SUPPORTED` for every other exported
+//! name.
 //!
 //! Work is asynchronous: a call that submits work creates a task (`queue`), and calls wait where
 //! CUDA's wait. Handles are looked up, never dereferenced, so a stale one is an error.

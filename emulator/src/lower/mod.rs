@@ -3,13 +3,13 @@
 //! Each kernel goes through these steps:
 //!
 //! 1. `statements`, `dispatch` and the files named after families of instructions check every
-//!    operand and modifier and write [`ir`](crate::ir) instructions over *virtual* registers,
-//!    inlining device functions on the way;
-//! 2. `copy_propagation` removes copies and what nothing reads;
-//! 3. `flow_graph` finds the basic blocks, drops unreachable ones and finds where the lanes of each
-//!    branch meet again;
-//! 4. `liveness` finds where each virtual register holds a value that is still needed, `allocate`
-//!    joins the two ends of copies where it can and gives every virtual register its rows.
+//!    operand and modifier. They emit [`ir`](crate::ir) instructions over *virtual* registers, and
+//!    inline device functions.
+//! 2. `copy_propagation` removes copies and unused results.
+//! 3. `flow_graph` finds the basic blocks and drops unreachable ones; `reconvergence` finds the
+//!    point of reconvergence of each branch.
+//! 4. `liveness` finds the live ranges of virtual registers; `allocate` coalesces copies where
+//!    possible and assigns rows to every virtual register.
 //!
 //! Liveness is that of a single thread. It is valid for the whole warp, because an instruction
 //! writes only the lanes that execute it: two registers may share a row if no *lane* needs both. A

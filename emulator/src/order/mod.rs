@@ -2,7 +2,7 @@
 //! conflicting work on the same bytes.
 //!
 //! The order defined by a program's streams, events, graphs and waits is known when work is
-//! submitted ([`clock`]), so it does not depend on the order in which the emulator runs it. The
+//! submitted ([`clock`]). So it does not depend on the order in which the emulator runs it. The
 //! bytes that an operation accesses are known when it ends ([`footprint`]). Each allocation stores
 //! the operations whose order with later ones is relevant ([`history`]). Of two operations without
 //! an order, the one that ends second detects the conflict.

@@ -19,10 +19,11 @@
 //! rules of the Memory Consistency Model." The rule for the only kind that these rules name is
 //! (section "Causality Order"): "X precedes Y in base causality order, and: [...] X and Y are
 //! aliases and there is an alias proxy fence along the base causality path from X to Y." So the
-//! fence has to lie on the path from the write to the asynchronous access, and it does not matter
-//! in which of the path's threads: a store, a barrier and then a fence of the thread that begins
-//! the copy are such a path (the order of Triton's code), as are a store, a fence of its thread and
-//! a barrier (CUTLASS's).
+//! fence must lie on the path from the write to the asynchronous access, in any of the path's
+//! threads. One such path is a store, a barrier and then a fence of the thread that starts the copy
+//! (the order of Triton's code). Another is a store, a fence of its thread and a barrier
+//! (CUTLASS's).
+//!
 //! * A write to bytes that the asynchronous proxy reads, by a warp that has not synchronised with
 //!   the end of the read.
 //! * An ordinary access to a barrier.

@@ -25,8 +25,8 @@ fn maps_survive_their_encoding() {
     assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), Err(NoMap::NotEncoded));
 }
 
-/// Tests that the bit cleared by CUTLASS has no effect, and that a change of each of the other 1023
-/// is detected, alone and together with that bit.
+/// Tests that the bit cleared by CUTLASS has no effect. A change of each of the other 1023 must be
+/// detected, alone and together with that bit.
 #[test]
 fn one_bit_is_free_and_every_other_is_checked() {
     let map = TensorMap::tiled(&TENSOR, &[64, 7, 5, 2]).expect("a good map");

@@ -1,8 +1,8 @@
 //! Reference of the kernels: the definitions, computed naively in f64 on the CPU.
 //!
-//! Tensors are dense and in logical order whatever the problem's layouts and slices say:
-//! activations NCHW, filters KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact
-//! in f64 than any kernel computes it, so these results count as true.
+//! Tensors are dense and in logical order for all layouts and slices of the problem: activations
+//! NCHW, filters KCRS. A sum of products of f32, f16 or bf16 numbers is far more exact in f64 than
+//! any kernel's result. So these results count as true.
 
 mod activation;
 mod bottleneck;

@@ -1,7 +1,7 @@
 //! Matrix products of a warp.
 //!
-//! Rounding of floating-point sums: here the sum starts with `c`, and the products are added one
-//! after another in the order of the summed dimension, each with one rounding to nearest (a fused
+//! Rounding of floating-point sums: here the sum starts with `c`. The products are added one after
+//! another in the order of the summed dimension, each with one rounding to nearest (a fused
 //! multiply-add in f32). Hardware adds several products (4, 8 or 16, by architecture and type) and
 //! the current sum at a time. It aligns them to the largest exponent among them and truncates below
 //! about the 24th bit; their grouping and order are not specified. With `k` products either result

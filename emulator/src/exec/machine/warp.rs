@@ -2,8 +2,8 @@
 //!
 //! Lanes that diverge at a branch become *splits*, each with its own program counter and lane mask.
 //! A split that has diverged waits at the point of reconvergence until its children have reached
-//! it. Splits run in turn, even if one of them waits for the others, so threads of a warp may wait
-//! for each other as on sm_70 and later.
+//! it. Splits run in turn, even if one of them waits for the others. So threads of a warp may wait
+//! for each other, as on sm_70 and later.
 use crate::ir::{NO_PC, Pc, Pred, PredSrc, Reg};
 
 /// One 32-bit register of all 32 lanes.

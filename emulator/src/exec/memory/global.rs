@@ -338,8 +338,8 @@ fn write_element(allocation: &Allocation, offset: u64, bytes: u32, value: u64) {
 /// initialised; the error names the lane.
 #[inline(always)]
 fn check_row(allocation: &Allocation, address: u64, total: u32, bytes: u32) -> Outcome {
-    // A word that another block writes at the same time counts as initialised or not, just as on a
-    // GPU the read may return the old or the new value.
+    // A word that another block writes at the same time counts as initialised or not. On a GPU,
+    // too, the read may return the old or the new value.
     let offset = address - allocation.base;
     if allocation.first_uninit(offset, u64::from(total)).is_none() {
         return Ok(());
