@@ -70,7 +70,7 @@ pub fn command(global: &Global, args: &ClassifyArgs) -> Result<(), Failure> {
     let classes = best(&logits, TOP);
     let shares = softmax(&logits);
     if args.random {
-        say("Weights are drawn by seed: the classes say nothing of the picture. See --weights.")?;
+        say("Weights are drawn by seed: the classes are meaningless. See --weights.")?;
     }
     let name = |class: usize| labels.as_ref().and_then(|labels| labels.get(class));
     for (rank, &class) in classes.iter().enumerate() {

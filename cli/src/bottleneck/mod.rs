@@ -134,7 +134,7 @@ fn arithmetic() -> Result<(), Failure> {
         let before = naive.macs_per_pixel().map_err(Failure::input)?;
         let after = separate.macs_per_pixel().map_err(Failure::input)?;
         say(format_args!(
-            "{}: {}: {} multiplications a pixel; {}: {}: {:.2} times fewer",
+            "{}: {}: {} multiplications per pixel; {}: {}: {:.2} times fewer",
             naive.module,
             naive.describe,
             grouped(before),

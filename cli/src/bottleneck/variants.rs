@@ -59,7 +59,7 @@ pub const VARIANTS: [Variant; 6] = [
     Variant {
         module: "bottleneck252",
         name: "fused",
-        describe: "the same by one launch",
+        describe: "the same in one launch",
         full_size: 56,
     },
     Variant {
@@ -77,7 +77,7 @@ pub const VARIANTS: [Variant; 6] = [
     Variant {
         module: "inception3a",
         name: "fused",
-        describe: "the same by two launches: what reads the input, then the 3x3 and the 5x5",
+        describe: "the same in two launches: layers on the input, then the 3x3 and the 5x5",
         full_size: 28,
     },
 ];

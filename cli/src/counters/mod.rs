@@ -122,10 +122,10 @@ pub fn command(global: &Global, args: &CountersArgs) -> Result<(), Failure> {
         let why = if args.no_machine_code {
             "--no-machine-code"
         } else {
-            "no ptxas at hand"
+            "ptxas was not found"
         };
         say(format_args!(
-            "{why}: nothing is said of registers, occupancy, spills and machine code"
+            "{why}: registers, occupancy, spills and machine code are not shown"
         ))?;
     }
     let (mut rows, mut skipped): (Vec<Value>, usize) = (Vec::new(), 0);
@@ -149,7 +149,7 @@ pub fn command(global: &Global, args: &CountersArgs) -> Result<(), Failure> {
     }
     if rows.is_empty() {
         return Err(Failure::Input(format!(
-            "the options leave nothing to run: {skipped} of {} problems skipped",
+            "no problem to run: the options skip {skipped} of {}",
             problems.len()
         )));
     }

@@ -82,7 +82,7 @@ fn sectors_a_request(traffic: &GlobalTraffic) -> Option<(f64, f64)> {
 pub fn print(counted: &Counted, capability: &Capability) -> Result<(), Failure> {
     let kernel = counted.kernel.kernel();
     say(format_args!(
-        "kernel:  {}{}, {} of {} threads, {} of shared memory a block, {}",
+        "kernel:  {}{}, {} of {} threads, {} of shared memory per block, {}",
         kernel.name(),
         match counted.split_k {
             1 => String::new(),
@@ -134,7 +134,7 @@ fn lines(counted: &Counted) -> Vec<Line> {
     let stores = &totals.global_stores;
     let mut lines = vec![
         Line::of(
-            "device memory read, each sector once a launch",
+            "device memory read, each sector once per launch",
             totals.device_bytes_read,
             least.read,
             bytes,
@@ -157,20 +157,20 @@ fn lines(counted: &Counted) -> Vec<Line> {
         let parts = counted.part_bytes;
         lines.push(Line::of("of that, sums of shared tiles", parts, 0, bytes));
         lines.push(Line::of(
-            "device memory but for these",
+            "device memory without these",
             totals.device_bytes().saturating_sub(parts),
             least.read + least.written,
             bytes,
         ));
     }
     lines.push(Line::of(
-        "bytes that threads ask for",
+        "bytes that threads access",
         loads.bytes + stores.bytes,
         least.read + least.written,
         bytes,
     ));
-    lines.extend(Line::sectors("sectors a request, loads", loads));
-    lines.extend(Line::sectors("sectors a request, stores", stores));
+    lines.extend(Line::sectors("sectors per request, loads", loads));
+    lines.extend(Line::sectors("sectors per request, stores", stores));
     lines.extend(Line::wavefronts(
         "shared memory wavefronts, loads",
         &totals.shared_loads,

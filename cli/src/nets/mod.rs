@@ -143,34 +143,29 @@ fn how_checked(gpu: &Gpu, args: &NetsArgs) -> Result<(), Failure> {
         return say("Nothing ran, and nothing was checked.");
     }
     say(
-        "Checked: weights are drawn by seed, and every launch is held to the f64 reference for one \
-         picture. Fused, that is with every \
-         fusion that a kernel accepts, so that launches and tiles may be others than at the batch; \
-         those logits are held to the \
-         unfused network's: the norm of their difference, and how much is allowed.",
+        "Checked: weights are drawn by seed, and every launch is compared with the f64 reference \
+         for one image. Fused networks are checked with every fusion that a kernel accepts, so \
+         launches and tiles may differ from those of the batch. Their logits are compared with the \
+         unfused network's: the norm of the difference, and its bound.",
     )?;
     let emulated = gpu.kind() == DeviceKind::Emulator;
     say(if emulated {
-        "The emulator has no times: the batch does not run there, so the fused network of the \
-         images a second is counted and not \
-         checked."
+        "The emulator has no times: the batch does not run there, so the fused network behind the \
+         images per second is counted but not checked."
     } else {
-        "What is timed runs at full size: the batch's logits of the fused network are held to the \
-         unfused one's."
+        "Timed networks run at full size: the batch's logits of the fused network are compared \
+         with the unfused one's."
     })?;
     match args.size {
-        Some(size) => say(format_args!(
-            "Pictures checked have {size} rows, by --size."
-        )),
+        Some(size) => say(format_args!("Checked images have {size} rows, by --size.")),
         None if emulated => say(format_args!(
-            "Pictures checked are of full size up to {} multiplications ({} as published beyond \
-             that too), fused up to {}; else \
-             they are smaller.",
+            "Checked images are of full size up to {} multiplications ({} as published beyond that \
+             too), fused up to {}; otherwise they are smaller.",
             grouped(EMULATED_MACS),
             ALWAYS_FULL.join(", "),
             grouped(EMULATED_FUSED_MACS)
         )),
-        None => say("Pictures checked are small on a GPU, for every network; --size takes others."),
+        None => say("Checked images are small on a GPU; --size sets another size."),
     }
 }
 

@@ -64,7 +64,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
         context.progress.step();
         if found.lost {
             return Err(Failure::Device(format!(
-                "the device was lost in {}; what was measured before is kept",
+                "the device was lost in {}; earlier measurements are kept",
                 listed.label
             )));
         }
@@ -226,13 +226,13 @@ impl Context<'_> {
                     name(&kernel, tuned_kernel.split_k),
                     show(self.args.by, amount),
                     if own {
-                        ", which the plan takes unmeasured too".to_owned()
+                        ", also the plan's choice without measurements".to_owned()
                     } else {
                         instead(first, amount)
                     }
                 ))
             }
-            _ => say("no winner: nothing is kept for this problem".to_owned()),
+            _ => say("no fastest kernel: nothing is stored for this problem".to_owned()),
         }
     }
 }
@@ -242,10 +242,10 @@ fn instead(first: &Tried, best: f64) -> String {
     let kernel = name(&first.kernel.kernel().name(), first.split_k);
     match &first.outcome {
         Ok(measured) if best > 0.0 => format!(
-            "; unmeasured, the plan takes {kernel}: {:.2} times that",
+            "; without measurements the plan's choice is {kernel}: {:.2} times that",
             measured.amount / best
         ),
-        _ => format!("; unmeasured, the plan takes {kernel}"),
+        _ => format!("; without measurements the plan's choice is {kernel}"),
     }
 }
 

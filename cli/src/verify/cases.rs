@@ -91,7 +91,7 @@ fn nothing_cut(
         let name = steps.name();
         report.skip(
             label,
-            format!("graphs of which the options leave nothing cut this way (--steps {name})"),
+            format!("graphs that cannot be cut this way within the other options (--steps {name})"),
         );
     }
 }

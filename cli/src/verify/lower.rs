@@ -123,7 +123,7 @@ pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split
 /// Message for a problem that every kernel refuses: the reasons fill a page, which `explain`
 /// prints.
 pub fn no_kernel(problem: &impl fmt::Display) -> String {
-    format!("no kernel takes {problem} (`warpconv explain` says why)")
+    format!("no kernel takes {problem} (`warpconv explain` lists the reasons)")
 }
 
 /// Every kernel that accepts any of the problems.

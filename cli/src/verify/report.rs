@@ -297,7 +297,7 @@ impl<'a> Report<'a> {
         if !self.host_ops.is_empty() {
             let ops = self.host_ops.iter().copied().collect::<Vec<_>>().join(", ");
             say(format_args!(
-                "layers of graphs that ran on the host, for want of a kernel of their own: {ops}"
+                "layers of graphs that ran on the host, since they have no kernel: {ops}"
             ))?;
         }
         let left_out = self.left_out.iter().map(|(why, (kernels, cases))| {
