@@ -10,7 +10,8 @@ const UPDATE: &str = "UPDATE_EXPECTED";
 
 #[derive(Args)]
 pub struct Options {
-    /// The test program: kernels, planning, launch, graph, cli, or one of the emulator's
+    /// The test program: kernels, planning, launch, graph, cli; of the emulator, instructions,
+    /// driver, programs
     #[arg(long, value_name = "PROGRAM")]
     topic: Option<String>,
     /// Parts of tests' names; none means all

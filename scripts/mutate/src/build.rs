@@ -208,6 +208,8 @@ pub struct Program {
     pub name: String,
     /// Working folder: its package's folder.
     pub folder: PathBuf,
+    /// Modules whose tests are left out, as `module::`.
+    pub left_out: Vec<String>,
 }
 
 /// A build with mutants: number `i + 1` is the `i`-th.
@@ -251,7 +253,7 @@ pub fn build(
             if messages.iter().any(is_error) {
                 return Err(describe(&messages).into());
             }
-            let programs = programs(&messages);
+            let programs = programs(&messages, also);
             if programs.is_empty() {
                 return Err("cargo built no tests".into());
             }
@@ -397,22 +399,12 @@ fn places(text: &str) -> Vec<Place> {
     places
 }
 
-/// Tests of the emulator that reach `check`, `memory` and `exec`. `kernels`, `driver` and `streams`
-/// go through the shared library, which is mutated like the rest.
-const EMULATOR_TESTS: [&str; 12] = [
-    "arithmetic",
-    "clusters",
-    "cooperative",
-    "driver",
-    "edges",
-    "kernels",
-    "matrix",
-    "memory",
-    "printing",
-    "programs",
-    "tensor",
-    "wgmma",
-];
+/// Programs of the emulator's tests. `driver` goes through the shared library, which is mutated like
+/// the rest.
+const EMULATOR_TESTS: [&str; 3] = ["driver", "instructions", "programs"];
+
+/// Modules of `driver` that take long and are left out unless they are named.
+const LONG_MODULES: [&str; 4] = ["fuzz", "limits", "ordering", "streams"];
 
 /// Tests of the library that reach `src/launch` and `src/plan` and do not take minutes.
 const LIBRARY_TESTS: [&str; 3] = ["kernels", "launch", "planning"];
@@ -444,8 +436,20 @@ fn tests(tree: &Tree, emulator: bool, library: bool, also: &[String]) -> Result<
     cargo(tree, &arguments)
 }
 
+/// Modules of a program that are left out, unless they are named in `also`.
+fn left_out(program: &str, also: &[String]) -> Vec<String> {
+    if program != "driver" {
+        return Vec::new();
+    }
+    LONG_MODULES
+        .iter()
+        .filter(|module| !also.iter().any(|name| name == *module))
+        .map(|module| format!("{module}::"))
+        .collect()
+}
+
 /// The test programs that cargo's messages name.
-fn programs(messages: &[Value]) -> Vec<Program> {
+fn programs(messages: &[Value], also: &[String]) -> Vec<Program> {
     let mut programs = Vec::new();
     for message in messages
         .iter()
@@ -455,12 +459,11 @@ fn programs(messages: &[Value]) -> Vec<Program> {
         let (Some(path), Some(manifest)) = (path.as_str(), manifest.as_str()) else {
             continue;
         };
+        let name = message["target"]["name"].as_str().unwrap_or_default();
         programs.push(Program {
             path: path.into(),
-            name: message["target"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+            name: name.to_owned(),
+            left_out: left_out(name, also),
             folder: Path::new(manifest)
                 .parent()
                 .map(Path::to_owned)

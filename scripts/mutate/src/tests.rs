@@ -17,6 +17,9 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// Address space of a test, in KiB: a mutant may ask for any amount of memory.
 const MEMORY: &str = "10000000";
 
+/// Programs by libtest-mimic, which takes one name at a time.
+const ONE_NAME: [&str; 2] = ["kernels", "programs"];
+
 /// Outcome of a mutant.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -141,7 +144,7 @@ fn wait(mut child: Child, limit: Duration) -> Ended {
     }
 }
 
-/// The tests of a program.
+/// The tests of a program, without the modules that are left out.
 fn list(program: &Program) -> Result<Vec<String>, Box<dyn Error>> {
     let mut child = command(program, "0", LONGEST)
         .args(["--list", "--format", "terse"])
@@ -151,8 +154,17 @@ fn list(program: &Program) -> Result<Vec<String>, Box<dyn Error>> {
         out.read_to_string(&mut text)?;
     }
     child.wait()?;
+    let is_left_out = |name: &str| {
+        program
+            .left_out
+            .iter()
+            .any(|module| name.starts_with(module))
+    };
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    Ok(names.map(str::to_owned).collect())
+    Ok(names
+        .filter(|name| !is_left_out(name))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Runs every test once and notes which mutants it reaches.
@@ -236,21 +248,29 @@ pub fn try_mutant(built: &Built, tests: &[Test], index: usize) -> Outcome {
     programs.sort_by_key(|(_, list)| all(list));
     for (program, list) in programs {
         let program = &built.programs[program];
-        let limit = all(&list) * 3 + Duration::from_secs(5);
-        let names: Vec<&str> = list.iter().map(|test| test.name.as_str()).collect();
-        let Ok(child) = command(program, &number.to_string(), limit)
-            .arg("--exact")
-            .args(&names)
-            .spawn()
-        else {
-            return Outcome::Killed(program.name.clone());
+        let at_once = match ONE_NAME.contains(&program.name.as_str()) {
+            true => 1,
+            false => list.len(),
         };
-        // What sleeps uses no processor time.
-        let ended = wait(child, limit * 10 + Duration::from_secs(60));
-        match ended.good {
-            Some(true) => {}
-            Some(false) => return Outcome::Killed(format!("{} {}", program.name, ended.failed)),
-            None => return Outcome::TimedOut(program.name.clone()),
+        for tests in list.chunks(at_once) {
+            let limit = all(tests) * 3 + Duration::from_secs(5);
+            let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+            let Ok(child) = command(program, &number.to_string(), limit)
+                .arg("--exact")
+                .args(&names)
+                .spawn()
+            else {
+                return Outcome::Killed(program.name.clone());
+            };
+            // What sleeps uses no processor time.
+            let ended = wait(child, limit * 10 + Duration::from_secs(60));
+            match ended.good {
+                Some(true) => {}
+                Some(false) => {
+                    return Outcome::Killed(format!("{} {}", program.name, ended.failed));
+                }
+                None => return Outcome::TimedOut(program.name.clone()),
+            }
         }
     }
     Outcome::Survived
