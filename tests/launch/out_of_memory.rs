@@ -15,13 +15,14 @@ use warpconv_testing::reference;
 
 /// Of the free memory, leaves so many bytes (the allocator's granularity aside).
 fn fill_but(bytes: u64) -> cudarc::driver::CudaSlice<u8> {
-    let (free, _) = gpu().stream().context().mem_get_info().unwrap();
-    let len = free - bytes as usize;
+    let len = (free() - bytes) as usize;
     // SAFETY: nothing reads it.
     unsafe { gpu().stream().alloc(len) }.unwrap()
 }
 
+/// Free memory once the stream has come to all that it is to free.
 fn free() -> u64 {
+    gpu().stream().synchronize().unwrap();
     gpu().stream().context().mem_get_info().unwrap().0 as u64
 }
 
