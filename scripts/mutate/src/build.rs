@@ -399,8 +399,8 @@ fn places(text: &str) -> Vec<Place> {
     places
 }
 
-/// Programs of the emulator's tests. `driver` goes through the shared library, which is mutated like
-/// the rest.
+/// Programs of the emulator's tests. `driver` goes through the shared library, which is mutated
+/// like the rest.
 const EMULATOR_TESTS: [&str; 3] = ["driver", "instructions", "programs"];
 
 /// Modules of `driver` that take long and are left out unless they are named.

@@ -1,7 +1,7 @@
 //! Work behind the host's back: what runs at once, what waits for what, and when calls return.
 //!
-//! Every test holds under every schedule: `other_schedules` runs all of them again under the others,
-//! one at a time. Tests that are ignored are run by others, alone in a process.
+//! Every test holds under every schedule: `other_schedules` runs all of them again under the
+//! others, one at a time. Tests that are ignored are run by others, alone in a process.
 
 mod frees;
 mod graphs;
