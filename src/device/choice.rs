@@ -26,7 +26,7 @@ impl DeviceChoice {
     pub const VARIABLE: &'static str = "WARPCONV_DEVICE";
 
     /// The capabilities that the emulator can pose as.
-    pub const EMULATED: [u32; 3] = [75, 80, 90];
+    pub(crate) const EMULATED: [u32; 3] = [75, 80, 90];
 
     /// The choice that `WARPCONV_DEVICE` names; [`DeviceChoice::Auto`] where it is not set.
     ///

@@ -109,7 +109,7 @@ impl Capability {
     }
 
     /// FP32 lanes per SM: fused multiply-adds per clock.
-    pub const fn fp32_lanes(&self) -> u32 {
+    pub(crate) const fn fp32_lanes(&self) -> u32 {
         match (self.major, self.minor) {
             (..=7, _) | (8, 0) => 64,
             _ => 128,

@@ -279,13 +279,13 @@ impl Kernel {
 
     /// Returns whether a bottleneck's kernel loads its filters anew for each tile, because shared
     /// memory cannot hold them all.
-    pub fn streams_filters(&self) -> bool {
+    pub(crate) fn streams_filters(&self) -> bool {
         bottleneck::streams_filters(self)
     }
 
     /// The most channels that a bottleneck may have at either end; `None` if the kernel takes any
     /// number.
-    pub fn max_channels(&self) -> Option<u32> {
+    pub(crate) fn max_channels(&self) -> Option<u32> {
         bottleneck::max_channels(self)
     }
 

@@ -22,25 +22,25 @@ impl PeakRates {
     };
 
     /// An H200's tensor cores in bf16 or f16: 790 TFLOP/s and 4.3 TB/s.
-    pub const H200_TENSOR: PeakRates = PeakRates {
+    pub(crate) const H200_TENSOR: PeakRates = PeakRates {
         flops: 790e12,
         bytes: 4.3e12,
     };
 
     /// An H200's tensor cores in tf32: 417 TFLOP/s and 4.3 TB/s.
-    pub const H200_TF32: PeakRates = PeakRates {
+    pub(crate) const H200_TF32: PeakRates = PeakRates {
         flops: 417e12,
         bytes: 4.3e12,
     };
 
     /// An H200's tensor cores with three products in tf32 for one: 139 TFLOP/s and 4.3 TB/s.
-    pub const H200_TF32X3: PeakRates = PeakRates {
+    pub(crate) const H200_TF32X3: PeakRates = PeakRates {
         flops: 139e12,
         bytes: 4.3e12,
     };
 
     /// Peak rates of an H200 for a convolution stored as `dtype` and multiplied in the mode `math`.
-    pub const fn of_products(dtype: DType, math: Math) -> PeakRates {
+    pub(crate) const fn of_products(dtype: DType, math: Math) -> PeakRates {
         match (dtype, math) {
             (DType::F32, Math::Strict) => PeakRates::H200_FP32,
             (DType::F32, Math::Tf32x3) => PeakRates::H200_TF32X3,

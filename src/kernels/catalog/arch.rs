@@ -24,7 +24,7 @@ impl Arch {
 
     /// Returns whether a device of this compute capability, (major, minor), runs the architecture's
     /// modules.
-    pub fn runs_on(self, capability: (u32, u32)) -> bool {
+    pub(crate) fn runs_on(self, capability: (u32, u32)) -> bool {
         match self {
             Arch::Sm75 | Arch::Sm80 => capability >= self.capability(),
             // What is specific to an architecture stays with it.
