@@ -262,7 +262,8 @@ fn graphs_that_cannot_be_cut_as_asked_are_counted() {
     let case = data("golden/fire_module");
     let (out, _) = verify(&case, &["--steps", "in-three"], 0);
     assert!(
-        out.contains("skipped 1: graphs of which") && out.contains("(--steps in-three)"),
+        out.contains("skipped 1: graphs that cannot be cut this way")
+            && out.contains("(--steps in-three)"),
         "{out}"
     );
     assert!(out.ends_with("0 passed, 0 failed, 1 skipped\n"), "{out}");
