@@ -122,7 +122,7 @@ pub(super) struct Entry {
 ///
 /// let problem: Conv2d = "mb8ic64ih28oc64kh3ph1".parse()?;
 /// let ranked = ConvPlan::new(&problem, &Capability::h200())?;
-/// let second = ranked.accepted().nth(1).expect("several kernels accept").kernel;
+/// let second = ranked.accepted().nth(1).expect("several kernels accept").id;
 /// let mut tuning = Tuning::new(Card::new("NVIDIA H200", 12040));
 /// let (by, amount) = (Measure::Time, 10.5);
 /// let tuned_kernel = TunedKernel { kernel: second, split_k: 1, by, amount, of: 2 };
