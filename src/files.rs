@@ -71,7 +71,7 @@ pub const ROWS: Kind = regular("a file of rows", 64 << 20, "split it");
 /// Reads a file.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::InvalidInput`] if it is no regular file;
+/// The system's error; [`ErrorKind::InvalidInput`] if it is no regular file;
 /// [`ErrorKind::FileTooLarge`] if it has more bytes than the kind allows.
 pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>> {
     bytes_if(path, kind, 0, |_, _| Ok(()))
@@ -126,7 +126,7 @@ pub fn text(path: &Path, kind: Kind) -> Result<String> {
 /// Creates or empties a file of this crate's own beside one that the user named, such as its lock.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::InvalidInput`] if the name is that of no regular file:
+/// The system's error; [`ErrorKind::InvalidInput`] if the name is that of no regular file:
 /// opening a pipe without a reader blocks, and the target of a link may be any file.
 pub fn create_own(path: &Path) -> Result<File> {
     match fs::symlink_metadata(path) {

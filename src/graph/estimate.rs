@@ -3,9 +3,8 @@
 use super::fuse::{FuseOptions, Refused};
 use super::{Graph, Node, Step};
 use crate::error::Error;
-use crate::kernels::KernelId;
-use crate::plan::{Capability, LAUNCH_US, Operation, Plan};
-use crate::problem::TensorDesc;
+use crate::kernels::{KernelId, Refusal};
+use crate::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, Operation, Plan};
 
 /// Estimate of a graph's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +45,12 @@ struct Planned {
     kernel: KernelId,
 }
 
+/// An operation without a plan: the error, and the reason of each kernel.
+struct Failure {
+    error: Error,
+    kernels: Vec<(KernelId, Refusal)>,
+}
+
 fn total(nodes: &[Node], planned: &[Planned]) -> GraphEstimate {
     let gaps = LAUNCH_US * nodes.len().saturating_sub(1) as f64;
     GraphEstimate {
@@ -62,72 +67,60 @@ impl FuseOptions<'_> {
     /// Estimate of nodes that are launched one after the other.
     pub(crate) fn estimate(&self, nodes: &[Node]) -> Result<GraphEstimate, Error> {
         let planned = nodes.iter().map(|node| self.step(&node.step));
-        let planned = planned.collect::<Result<Vec<Planned>, Error>>()?;
-        Ok(total(nodes, &planned))
+        let planned = planned.collect::<Result<Vec<Planned>, Failure>>();
+        Ok(total(nodes, &planned.map_err(|failure| failure.error)?))
     }
 
     /// The same with the kernels; the error has the reason of each kernel.
     pub(super) fn plan(&self, nodes: &[Node]) -> Result<(GraphEstimate, Vec<KernelId>), Refused> {
         let mut planned = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let plan = self.step(&node.step);
-            planned.push(plan.map_err(|_| self.refused(node))?);
+            planned.push(self.step(&node.step).map_err(|failure| Refused {
+                node: node.name.to_string(),
+                kernels: failure.kernels,
+            })?);
         }
         let kernels = planned.iter().map(|one| one.kernel).collect();
         Ok((total(nodes, &planned), kernels))
     }
 
-    fn step(&self, step: &Step) -> Result<Planned, Error> {
+    fn step(&self, step: &Step) -> Result<Planned, Failure> {
         match step {
-            Step::Conv(conv) => {
-                let plan = self.one(conv)?;
-                Ok(planned(&plan, plan.launches()))
-            }
-            Step::Branches(branches) => {
-                let plan = self.one(&**branches)?;
-                Ok(planned(&plan, plan.launches()))
-            }
-            Step::Bottleneck(bottleneck) => self.single(bottleneck),
-            Step::Pool(pool) => self.single(pool),
-            Step::Relu(relu) => self.single(relu),
-            Step::Lrn(lrn) => self.single(lrn),
-            Step::Softmax(softmax) => self.single(softmax),
-            Step::Tanh(tanh) => self.single(tanh),
-            Step::Subsample(subsample) => self.single(subsample),
+            Step::Conv(conv) => self.operation(conv, ConvPlan::launches),
+            Step::Branches(branches) => self.operation(&**branches, BranchesPlan::launches),
+            Step::Bottleneck(bottleneck) => self.operation(bottleneck, one_kernel),
+            Step::Pool(pool) => self.operation(pool, one_kernel),
+            Step::Relu(relu) => self.operation(relu, one_kernel),
+            Step::Lrn(lrn) => self.operation(lrn, one_kernel),
+            Step::Softmax(softmax) => self.operation(softmax, one_kernel),
+            Step::Tanh(tanh) => self.operation(tanh, one_kernel),
+            Step::Subsample(subsample) => self.operation(subsample, one_kernel),
         }
     }
 
-    /// The plan of an operation, without a record in the log: it may not be taken.
-    fn one<P: Operation>(&self, problem: &P) -> Result<Plan<P>, Error> {
-        Plan::unlogged(problem, self.capability, &self.limits, self.tuning)
-    }
-
-    /// An operation of one kernel.
-    fn single<P: Operation>(&self, problem: &P) -> Result<Planned, Error> {
-        let plan = self.one(problem)?;
-        Ok(planned(&plan, u32::from(plan.grid() > 0)))
-    }
-
-    /// Reasons of all kernels against a node that none accepts.
-    fn refused(&self, node: &Node) -> Refused {
-        let kernels = match &node.step {
-            Step::Conv(conv) => self.reasons(conv),
-            Step::Branches(branches) => self.reasons(&**branches),
-            Step::Bottleneck(bottleneck) => self.reasons(bottleneck),
-            Step::Pool(pool) => self.reasons(pool),
-            Step::Relu(relu) => self.reasons(relu),
-            Step::Lrn(lrn) => self.reasons(lrn),
-            Step::Softmax(softmax) => self.reasons(softmax),
-            Step::Tanh(tanh) => self.reasons(tanh),
-            Step::Subsample(subsample) => self.reasons(subsample),
-        };
-        let node = node.name.to_string();
-        Refused { node, kernels }
+    /// Plans an operation that launches `launches` kernels. The plan leaves no record in the log,
+    /// since it may not be taken.
+    fn operation<P: Operation>(
+        &self,
+        problem: &P,
+        launches: fn(&Plan<P>) -> u32,
+    ) -> Result<Planned, Failure> {
+        match Plan::unlogged(problem, self.capability, &self.limits, self.tuning) {
+            Ok(plan) => Ok(Planned {
+                us: plan.score().us,
+                launches: launches(&plan),
+                kernel: plan.kernel_id(),
+            }),
+            Err(error) => Err(Failure {
+                error,
+                kernels: self.reasons(problem),
+            }),
+        }
     }
 
     /// The kernels of an operation with their reasons; only those that store the type, if any does.
-    fn reasons<P: Operation>(&self, problem: &P) -> Vec<(KernelId, crate::kernels::Refusal)> {
-        let output: &TensorDesc = problem.output();
+    fn reasons<P: Operation>(&self, problem: &P) -> Vec<(KernelId, Refusal)> {
+        let output = problem.output();
         let candidates = Plan::candidates_within(problem, self.capability, &self.limits);
         let mut refused: Vec<_> = candidates
             .into_iter()
@@ -145,10 +138,7 @@ impl FuseOptions<'_> {
     }
 }
 
-fn planned<P: Operation>(plan: &Plan<P>, launches: u32) -> Planned {
-    Planned {
-        us: plan.score().us,
-        launches,
-        kernel: plan.kernel_id(),
-    }
+/// Kernels of a plan that has at most one.
+fn one_kernel<P: Operation>(plan: &Plan<P>) -> u32 {
+    u32::from(plan.grid() > 0)
 }

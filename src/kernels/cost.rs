@@ -1,8 +1,8 @@
 //! A small model of how long a kernel takes: enough to choose a tile, not a prediction to quote.
 //!
-//! What decides between tiles of the same kernel is (1) how much of the last tiles is padding, (2)
-//! how evenly the blocks fall on the multiprocessors and (3) how many multiply-adds a thread does
-//! for each load from shared memory.
+//! Three figures decide between tiles of the same kernel: (1) the share of padding in the last
+//! tiles, (2) the balance of blocks over the SMs and (3) the multiply-adds of a thread per load
+//! from shared memory.
 
 use super::capability::Capability;
 use super::roofline::{PeakRates, Roofline};

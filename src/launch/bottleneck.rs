@@ -32,7 +32,7 @@ pub struct BottleneckBuffers<'a, T> {
 }
 
 /// The operands of a bottleneck as device addresses: each that of the whole buffer's first element.
-/// What the problem does not have is 0.
+/// The address of an operand that the problem does not have is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BottleneckPointers {
     /// The input.

@@ -175,10 +175,10 @@ pub(super) fn workspace<'a>(
 /// Checks that the stream belongs to the context of the launch, and that cudarc's bookkeeping will
 /// not break a capture.
 ///
-/// Where a context tracks events, cudarc makes the launch wait for events recorded before the
-/// capture began, which a capture cannot contain. That is found out here, before anything
-/// invalidates the capture. Besides, a graph outlives cudarc's hold on its buffers, so whoever
-/// captures has to say so by turning tracking off, which is unsafe. The default stream cannot be
+/// In a context that tracks events, cudarc makes the launch wait for events recorded before the
+/// capture began, which a capture cannot contain. This check finds that before anything invalidates
+/// the capture. A graph also outlives cudarc's hold on its buffers. A program that captures
+/// therefore turns tracking off, which is unsafe. The default stream cannot be
 /// captured.
 pub(super) fn stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
     if !Arc::ptr_eq(stream.context(), context) {

@@ -16,7 +16,7 @@
 //! Some plans compute in a [`Workspace`] besides, of
 //! [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
 //!
-//! What is written may not overlap what is read, with three exceptions, which only
+//! Outputs may not overlap inputs, with three exceptions, which only
 //! [`launch_raw`](PreparedConv::launch_raw) can express: the residual may be the output itself (the
 //! same channels of the same buffer), so may the input of a ReLU, and any two tensors may be
 //! different channels of the same wider tensor.
@@ -29,7 +29,7 @@
 //! read and one for its last write, which copies, launches and the freeing of the slice wait for.
 //! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::device::Gpu)
 //! makes it count one for good. This takes three or four calls of the driver per buffer and launch.
-//! Where that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`),
+//! If that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`),
 //! which is a promise to order all uses yourself, as by one stream.
 //!
 //! One thing is cudarc's own and stays: its copies *from* a slice (`clone_dtoh`, `memcpy_dtod` and

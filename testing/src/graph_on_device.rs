@@ -257,7 +257,7 @@ impl<T: Stored> GraphOnDevice<T> {
     /// throughout. If that takes the reference more than `most_macs` multiplications, only some
     /// images between the first and the last are compared.
     ///
-    /// Where intermediates share buffers, one more pass runs, to read each launch's output before
+    /// If intermediates share buffers, one more pass runs, to read each launch's output before
     /// it is overwritten.
     ///
     /// # Errors

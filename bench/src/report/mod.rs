@@ -82,10 +82,10 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// Text for the report: the probable bound of a record that misses a target.
 pub fn bounds(row: &Row) -> String {
-    const LAUNCH_US: f64 = 3.0;
+    const LAUNCH_BOUND_US: f64 = 3.0;
     let us = row.us.unwrap_or(f64::NAN);
     let mut words = match row.bound.as_str() {
-        _ if row.floor_us < LAUNCH_US / 2.0 && us < 2.0 * LAUNCH_US => {
+        _ if row.floor_us < LAUNCH_BOUND_US / 2.0 && us < 2.0 * LAUNCH_BOUND_US => {
             format!("a launch's own time (the floor is {:.2} us)", row.floor_us)
         }
         bound => format!("{bound} (the floor is {:.1} us)", row.floor_us),

@@ -48,9 +48,9 @@ pub struct Prediction {
     pub parts: Vec<Part>,
 }
 
-/// Microseconds of a launch before its first useful instruction and after its last, as in the cost
-/// model.
-const LAUNCH_US: f64 = 1.5;
+/// Microseconds of a launch before its first useful instruction and after its last: `setup` of the
+/// cost model for CUDA cores (`src/kernels/cost.rs`).
+const SETUP_US: f64 = 1.5;
 
 /// The time on an H200 of work in `blocks` blocks; `model_us` is the cost model's.
 pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Prediction {
@@ -93,7 +93,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
         },
     ];
     parts.sort_by(|a, b| b.us.total_cmp(&a.us));
-    let counted = parts[0].us + 0.1 * parts[1].us + LAUNCH_US * work.launches as f64;
+    let counted = parts[0].us + 0.1 * parts[1].us + SETUP_US * work.launches as f64;
     if model_us > counted {
         return Prediction {
             us: model_us,
@@ -101,7 +101,7 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
             parts,
         };
     }
-    let launching = LAUNCH_US * work.launches as f64 > parts[0].us;
+    let launching = SETUP_US * work.launches as f64 > parts[0].us;
     Prediction {
         us: counted,
         bound: if launching {
@@ -143,7 +143,7 @@ mod tests {
         };
         let found = predict(&work, any(), 132, 0.0);
         assert_eq!(found.bound, "device memory");
-        assert_abs_diff_eq!(found.us, 1000.0 + LAUNCH_US, epsilon = 0.01);
+        assert_abs_diff_eq!(found.us, 1000.0 + SETUP_US, epsilon = 0.01);
         assert_eq!(predict(&work, any(), 132, 2000.0).us, 2000.0);
     }
 
@@ -154,8 +154,8 @@ mod tests {
             launches: 1,
             ..Work::default()
         };
-        let even = predict(&work, any(), 132, 0.0).us - LAUNCH_US;
-        let uneven = predict(&work, any(), 133, 0.0).us - LAUNCH_US;
+        let even = predict(&work, any(), 132, 0.0).us - SETUP_US;
+        let uneven = predict(&work, any(), 133, 0.0).us - SETUP_US;
         assert_abs_diff_eq!(uneven / even, 2.0 * 132.0 / 133.0, epsilon = 1e-9);
         // 64e9 operations at 67e12 per second.
         assert_abs_diff_eq!(even, 955.2, epsilon = 0.1);

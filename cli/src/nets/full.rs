@@ -5,8 +5,8 @@
 //! softmax) and `layers.json` (mean and root mean square of every layer's output). Weights and
 //! image come from the generator, which this crate has too.
 //!
-//! Where the device has kernels for several layers at once, the network is computed a second time
-//! in those launches. Their outputs are compared with the same numbers.
+//! If the device has kernels for several layers at once, the network is computed a second time in
+//! those launches. Their outputs are compared with the same numbers.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,6 +1,5 @@
-//! An allocator that knows how much the process holds, and ends it before the machine's memory is
-//! gone; and how long the process has had the processor, which does not depend on what else a
-//! machine does.
+//! An allocator that counts the bytes of the process and ends it before the machine's memory runs
+//! out; and the processor time of the process, which does not depend on other work of the machine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

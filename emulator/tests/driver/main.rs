@@ -1,5 +1,5 @@
 //! The library as a driver: calls through cudarc, the order of streams and graphs, and input that
-//! asks for too much or is damaged.
+//! exceeds a limit or is damaged.
 //!
 //! ```text
 //! cargo test -p ptx-emulator --test driver graphs::     # one module

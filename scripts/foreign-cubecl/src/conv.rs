@@ -1,6 +1,6 @@
 //! Convolutions of cubek-convolution: forward, and the gradients of data and weights.
 //!
-//! What is left out, of cubek 0.2: the specialized algorithms, which read outside of their tensors
+//! Left out of cubek 0.2: the specialized algorithms, which read outside of their tensors
 //! for this size; the data gradient of a strided and dilated convolution, which every algorithm has
 //! wrong.
 

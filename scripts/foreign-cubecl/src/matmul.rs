@@ -1,6 +1,6 @@
 //! Matrix products of cubek-matmul: by threads, by `wmma` and `mma`, with `cp.async`, with TMA.
 //!
-//! What is left out, of cubek 0.2:
+//! Left out of cubek 0.2:
 //!
 //! - `mma` before 9.0, and with f32 results: lanes read from shared memory what others of the warp
 //!   have written, with no `bar.warp.sync` between, which the emulator reports as a race;

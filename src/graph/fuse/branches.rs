@@ -177,7 +177,6 @@ fn launch(
     decisions: &mut Vec<FusionDecision>,
 ) -> Option<Group> {
     let mut products: Vec<Vec<Unit<'_>>> = Vec::new();
-    let mut taken = Vec::new();
     for unit in units.iter().take(MAX_CONVOLUTIONS) {
         let room = |product: &&mut Vec<Unit<'_>>| {
             product.len() < MAX_MERGED && product[0].merges_with(unit)
@@ -186,9 +185,8 @@ fn launch(
         match products.iter_mut().find(room) {
             Some(product) => product.push(*unit),
             None if more => products.push(vec![*unit]),
-            None => continue,
+            None => {}
         }
-        taken.push(*unit);
     }
     let each = products.iter().map(|product| {
         let convolutions = product.iter().map(|unit| unit.conv.clone()).collect();

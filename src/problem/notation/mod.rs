@@ -28,7 +28,7 @@
 //! outputs than fit; the rest of its input is not read. Depth (`id`, `od`, `kd`, `sd`, `pd`, `dd`)
 //! may be given if it is trivial.
 //!
-//! What benchdnn says with options of the driver, this crate says with words behind a `+`:
+//! Words behind a `+` stand for options of benchdnn's driver:
 //!
 //! | word | meaning |
 //! |---|---|

@@ -365,8 +365,8 @@ fn a_free_that_does_not_wait_needs_a_wait() {
     });
 }
 
-/// Gives what was submitted the time to end, without a wait that the driver knows of. Lazy
-/// schedules go on after half a second.
+/// Sleeps until submitted work has ended, without a wait by a call of the driver. Lazy schedules go
+/// on after half a second.
 fn let_it_end() {
     std::thread::sleep(std::time::Duration::from_millis(1000));
 }

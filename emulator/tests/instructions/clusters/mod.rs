@@ -148,9 +148,9 @@ fn a_cluster_sums_over_its_blocks() {
     }
 }
 
-/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block hands its number to the other
-/// block of its cluster, which writes it to `x`; when all blocks of the grid have, block `i` copies
-/// `x` of block `i + 3`.
+/// `around(unsigned* arrived, unsigned* x, unsigned* y)`: each block stores its number in the
+/// other block of its cluster, which writes it to `x`. After all blocks have done so, block `i`
+/// copies `x` of block `i + 3`.
 const AROUND: &str = "
 .visible .entry around(.param .u64 arrived, .param .u64 x, .param .u64 y)
 {
