@@ -1,9 +1,8 @@
 //! Local response normalisation.
 
 use crate::error::Error;
-use crate::problem::extent::{at_most, nonzero};
 use crate::problem::pair::{Pair, Real, pair_methods};
-use crate::problem::tensor::TensorDesc;
+use crate::problem::tensor::{TensorDesc, at_most, nonzero};
 use crate::problem::{DType, Layout};
 
 /// The constants of a local response normalisation, by PyTorch's convention: `alpha` is divided by

@@ -2,10 +2,8 @@
 
 use crate::error::Error;
 use crate::problem::conv2d::Conv2d;
-use crate::problem::extent::outputs;
 use crate::problem::pair::Real;
-use crate::problem::tensor::TensorDesc;
-use crate::problem::window::Window;
+use crate::problem::tensor::{TensorDesc, Window, outputs};
 use crate::problem::{DType, Layout};
 
 /// Activation at the end of a subsampling.

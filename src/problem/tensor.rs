@@ -1,9 +1,12 @@
-//! Activation tensors: extents, storage type, layout, and the slice of a wider tensor that they may
-//! be.
+//! Activation tensors and sliding windows: extents, strides, and the one formula of output sizes.
 
+use super::types::{DType, Layout, Padding};
 use crate::error::Error;
-use crate::problem::extent::{at_most, nonzero, product};
-use crate::problem::{DType, Layout};
+
+/// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it,
+/// and of a convolution every span within one image and the number of output pixels. Poolings and
+/// what keeps the extents count elements in 64 bits.
+pub const MAX_INDEX: u64 = i32::MAX as u64;
 
 /// Refusal of an image that is too large for a convolution.
 const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows \
@@ -240,66 +243,267 @@ impl TensorDesc {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A sliding window; arrays are of rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Rows and columns of taps.
+    pub kernel: [usize; 2],
+    /// Rows and columns between two windows.
+    pub stride: [usize; 2],
+    /// Rows and columns between two taps; 1 is dense.
+    pub dilation: [usize; 2],
+    /// Rows and columns around the image.
+    pub padding: Padding,
+}
 
-    #[test]
-    fn strides_offset_and_index_agree() {
-        for layout in Layout::ALL {
-            let desc = TensorDesc::new(2, 3, 4, 5, layout, DType::F16)
-                .unwrap()
-                .slice(11, 6)
-                .unwrap();
-            let TensorStrides {
-                image,
-                channel,
-                pixel,
-            } = desc.strides();
-            assert_eq!(desc.len(), 2 * 11 * 4 * 5);
-            assert_eq!(desc.elements(), 2 * 3 * 4 * 5);
-            let at = desc.offset() as i64 + image + 2 * channel + (3 * 5 + 4) * pixel;
-            assert_eq!(desc.index(1, 2, 3, 4) as i64, at);
+impl Window {
+    /// A window of `r` rows and `s` columns of neighbours that moves by 1, without padding.
+    pub const fn new(r: usize, s: usize) -> Window {
+        Window {
+            kernel: [r, s],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::NONE,
         }
     }
 
-    #[test]
-    fn slices_must_lie_inside() {
-        let desc = TensorDesc::new(1, 3, 2, 2, Layout::Nchw, DType::F32).unwrap();
-        for (pitch, offset) in [(2, 0), (4, 2), (8, usize::MAX)] {
-            let error = desc.slice(pitch, offset).unwrap_err();
-            assert_eq!(
-                error,
-                Error::Slice {
-                    what: "tensor",
-                    channels: 3,
-                    pitch,
-                    offset
-                }
-            );
-        }
-        assert_eq!(
-            desc.slice(4, 2).unwrap_err().to_string(),
-            "tensor: channels 2..5 do not lie in a tensor of 4 channels"
-        );
+    /// The two axes over an input of these rows and columns, rows first.
+    pub(crate) fn axes(&self, input: [usize; 2]) -> [Axis; 2] {
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        let sides = [(top, bottom), (left, right)];
+        std::array::from_fn(|i| Axis {
+            input: input[i],
+            window: self.kernel[i],
+            stride: self.stride[i],
+            dilation: self.dilation[i],
+            before: sides[i].0,
+            after: sides[i].1,
+        })
     }
 
-    #[test]
-    fn a_convolution_s_image_has_less_than_two_to_the_31_elements() {
-        let build = |c, h, w| TensorDesc::new(3, c, h, w, Layout::Nhwc, DType::F16);
-        let convolvable = |c, h, w| build(c, h, w).and_then(TensorDesc::convolvable);
-        assert!(convolvable(1, 46340, 46341).is_ok());
-        assert!(build(1, 1 << 16, 1 << 15).is_ok());
-        assert!(matches!(
-            convolvable(1, 1 << 16, 1 << 15),
-            Err(Error::TooLarge { value, .. }) if value == 1 << 31
-        ));
-        assert!(matches!(build(1, 1 << 31, 1), Err(Error::TooLarge { .. })));
-        assert!(matches!(
-            build(usize::MAX, usize::MAX, usize::MAX),
-            Err(Error::TooLarge { .. })
-        ));
-        // The whole tensor may be larger.
-        assert!(TensorDesc::new(1 << 20, 1 << 10, 64, 64, Layout::Nchw, DType::F16).is_ok());
+    /// Checks that nothing of it is 0; `sides` are the names of the kernel's height and width.
+    pub(crate) fn check(&self, sides: [&'static str; 2]) -> Result<(), Error> {
+        for (what, extent) in [
+            (sides[0], self.kernel[0]),
+            (sides[1], self.kernel[1]),
+            ("the vertical stride", self.stride[0]),
+            ("the horizontal stride", self.stride[1]),
+            ("the vertical dilation", self.dilation[0]),
+            ("the horizontal dilation", self.dilation[1]),
+        ] {
+            nonzero(what, extent)?;
+        }
+        Ok(())
     }
 }
+
+/// One axis of a sliding window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Axis {
+    /// Elements of the input.
+    pub input: usize,
+    /// Taps of the window.
+    pub window: usize,
+    /// Elements between two windows.
+    pub stride: usize,
+    /// Elements between two taps; 1 is dense.
+    pub dilation: usize,
+    /// Padding before the first element.
+    pub before: usize,
+    /// Padding after the last element.
+    pub after: usize,
+}
+
+impl Axis {
+    /// Elements that the window spans: `(window - 1) * dilation + 1`. `window` is at least 1.
+    pub fn effective(&self) -> u128 {
+        (self.window as u128).saturating_sub(1) * self.dilation as u128 + 1
+    }
+
+    /// Elements of the input with its padding.
+    pub fn padded(&self) -> u128 {
+        self.input as u128 + self.before as u128 + self.after as u128
+    }
+
+    /// The number of outputs, or `None` where the window does not fit into the padded input. Stride
+    /// and window are at least 1.
+    ///
+    /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division
+    /// rounds up, and the last window is dropped if it would start at or after the end of the
+    /// input, that is, in the padding after it.
+    pub fn outputs(&self, ceil: bool) -> Option<u128> {
+        let room = self.padded().checked_sub(self.effective())?;
+        let stride = (self.stride as u128).max(1);
+        let mut outputs = if ceil {
+            room.div_ceil(stride)
+        } else {
+            room / stride
+        } + 1;
+        if ceil && (outputs - 1) * stride >= self.input as u128 + self.before as u128 {
+            outputs -= 1;
+        }
+        Some(outputs).filter(|&outputs| outputs > 0)
+    }
+}
+
+/// The outputs of both axes (rows, columns), with everything that can be wrong about them as an
+/// error.
+pub(crate) fn outputs(rows: Axis, columns: Axis, ceil: bool) -> Result<[usize; 2], Error> {
+    for axis in [&rows, &columns] {
+        at_most("the padded input", axis.padded())?;
+        at_most("the stride", axis.stride as u128)?;
+        at_most("the dilation", axis.dilation as u128)?;
+    }
+    let too_large = || Error::WindowTooLarge {
+        padded: [rows.padded(), columns.padded()],
+        effective: [rows.effective(), columns.effective()],
+    };
+    let p = rows.outputs(ceil).ok_or_else(too_large)?;
+    let q = columns.outputs(ceil).ok_or_else(too_large)?;
+    // The padded input bounds the number of outputs, so both fit.
+    Ok([p as usize, q as usize])
+}
+
+/// Fails unless `value` is at most [`MAX_INDEX`].
+pub(crate) fn at_most(what: &'static str, value: u128) -> Result<(), Error> {
+    if value > u128::from(MAX_INDEX) {
+        return Err(Error::TooLarge {
+            what,
+            value,
+            limit: MAX_INDEX,
+        });
+    }
+    Ok(())
+}
+
+/// Fails if `value` is zero.
+pub(crate) fn nonzero(what: &'static str, value: usize) -> Result<(), Error> {
+    if value == 0 {
+        return Err(Error::Zero { what });
+    }
+    Ok(())
+}
+
+/// The product of several extents, saturated.
+pub(crate) fn product(factors: &[usize]) -> u128 {
+    factors.iter().fold(1u128, |product, &factor| {
+        product.saturating_mul(factor as u128)
+    })
+}
+
+/// Setters of a builder with a field `window`.
+macro_rules! window_setters {
+    () => {
+        /// Rows and columns of the window's taps.
+        pub fn kernel(mut self, r: usize, s: usize) -> Self {
+            self.window.kernel = [r, s];
+            self
+        }
+
+        /// Rows and columns between two windows.
+        pub fn stride(mut self, h: usize, w: usize) -> Self {
+            self.window.stride = [h, w];
+            self
+        }
+
+        /// Rows and columns between two taps; 1 is dense.
+        pub fn dilation(mut self, h: usize, w: usize) -> Self {
+            self.window.dilation = [h, w];
+            self
+        }
+
+        /// Rows and columns around the image.
+        pub fn padding(mut self, padding: Padding) -> Self {
+            self.window.padding = padding;
+            self
+        }
+
+        /// Kernel, stride, dilation and padding at once.
+        pub fn window(mut self, window: Window) -> Self {
+            self.window = window;
+            self
+        }
+    };
+}
+
+/// Setters of a builder with fields `input`, `dtype`, `layout`, `input_slice` and `output_slice`.
+macro_rules! tensor_setters {
+    () => {
+        /// Images, channels, rows and columns of the input.
+        pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
+            self.input = [n, c, h, w];
+            self
+        }
+
+        /// The type of all tensors' elements.
+        pub fn dtype(mut self, dtype: DType) -> Self {
+            self.dtype = dtype;
+            self
+        }
+
+        /// The layout of the activations.
+        pub fn layout(mut self, layout: Layout) -> Self {
+            self.layout = layout;
+            self
+        }
+
+        /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
+        pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
+            self.input_slice = Some((pitch, offset));
+            self
+        }
+
+        /// The output is a run of channels, from `offset` on, of a tensor of `pitch` channels.
+        pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
+            self.output_slice = Some((pitch, offset));
+            self
+        }
+    };
+}
+
+/// Setters of a builder with fields `filters`, `filter_layout`, `math`, `alignment` and `relu`.
+macro_rules! filter_setters {
+    () => {
+        /// Filters, which are the channels of the output.
+        pub fn filters(mut self, k: usize) -> Self {
+            self.filters = k;
+            self
+        }
+
+        /// The layout of the filters.
+        pub fn filter_layout(mut self, layout: FilterLayout) -> Self {
+            self.filter_layout = layout;
+            self
+        }
+
+        /// The exactness of products of f32 numbers; other types have [`Math::Strict`] only.
+        pub fn math(mut self, math: Math) -> Self {
+            self.math = math;
+            self
+        }
+
+        /// The number of bytes that the address of every buffer's first element is a multiple of: a
+        /// power of two, at least an element's size and at most 256. Kernels that copy 16 bytes at
+        /// a time need 16, which is the default.
+        pub fn alignment(mut self, bytes: usize) -> Self {
+            self.alignment = bytes;
+            self
+        }
+
+        /// Applies ReLU to the result, after bias and residual.
+        pub fn relu(mut self, relu: bool) -> Self {
+            self.relu = relu;
+            self
+        }
+    };
+}
+
+pub(super) use {filter_setters, tensor_setters, window_setters};
+
+#[cfg(test)]
+mod tests;

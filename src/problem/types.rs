@@ -1,4 +1,4 @@
-//! Storage types, layouts and modes of multiplication of elements.
+//! Storage types, layouts, padding, and modes of multiplication.
 //!
 //! build.rs includes this file too: it depends on `core` alone.
 
@@ -53,6 +53,85 @@ impl Layout {
         match self {
             Layout::Nchw => "nchw",
             Layout::Nhwc => "nhwc",
+        }
+    }
+}
+
+/// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels
+/// and r x s taps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FilterLayout {
+    /// Filter, channel, row, column (PyTorch's and ONNX's OIHW).
+    Kcrs,
+    /// Filter, row, column, channel (OHWI).
+    Krsc,
+    /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
+    /// and the rest zero: `Conv2d::filter_pitch`. The layout that kernels on tensor cores read;
+    /// their launches pack any other one first, every time.
+    Packed,
+}
+
+/// Bytes that a run of channels of [`FilterLayout::Packed`] is a multiple of.
+pub const PACKED_BYTES: usize = 16;
+
+impl FilterLayout {
+    /// Every layout.
+    pub const ALL: [FilterLayout; 3] =
+        [FilterLayout::Kcrs, FilterLayout::Krsc, FilterLayout::Packed];
+
+    /// `kcrs`, `krsc` or `packed`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FilterLayout::Kcrs => "kcrs",
+            FilterLayout::Krsc => "krsc",
+            FilterLayout::Packed => "packed",
+        }
+    }
+
+    /// Elements from one tap's channels to the next where channels are innermost, for `channels` of
+    /// them stored as `dtype`; `channels` itself where they are not.
+    pub(crate) fn pitch(self, channels: usize, dtype: DType) -> usize {
+        match self {
+            FilterLayout::Kcrs | FilterLayout::Krsc => channels,
+            FilterLayout::Packed => channels.next_multiple_of(PACKED_BYTES / dtype.size()),
+        }
+    }
+}
+
+/// Rows and columns added around an image: zeros to a convolution, minus infinity to a maximum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Padding = Padding::same(0);
+
+    /// The same on all four sides.
+    pub const fn same(size: usize) -> Self {
+        Padding {
+            top: size,
+            bottom: size,
+            left: size,
+            right: size,
+        }
+    }
+
+    /// `rows` above and below, `columns` to the left and to the right.
+    pub const fn symmetric(rows: usize, columns: usize) -> Self {
+        Padding {
+            top: rows,
+            bottom: rows,
+            left: columns,
+            right: columns,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Added, Bottleneck2d};
 use crate::error::Error;
-use crate::problem::setters::{filter_setters, tensor_setters};
+use crate::problem::tensor::{filter_setters, tensor_setters};
 use crate::problem::{Conv2d, Conv2dBuilder, DEFAULT_ALIGNMENT, FilterLayout, Padding};
 use crate::problem::{DType, Layout, Math};
 

@@ -2,11 +2,10 @@
 
 use super::{MAX_INDEXED_WINDOW, Pool2d, PoolKind};
 use crate::error::Error;
-use crate::problem::conv2d::Padding;
-use crate::problem::extent::{at_most, nonzero, outputs, product};
-use crate::problem::setters::{tensor_setters, window_setters};
-use crate::problem::tensor::TensorDesc;
-use crate::problem::window::Window;
+use crate::problem::Padding;
+use crate::problem::tensor::{
+    TensorDesc, Window, at_most, nonzero, outputs, product, tensor_setters, window_setters,
+};
 use crate::problem::{DType, Layout};
 
 /// Collects a [`Pool2d`]; made by [`Pool2d::builder`]. `input` must be given, and `kernel` for the

@@ -5,10 +5,8 @@ mod builder;
 pub use builder::Pool2dBuilder;
 
 use crate::error::Error;
-use crate::problem::conv2d::Padding;
-use crate::problem::extent::outputs;
-use crate::problem::tensor::TensorDesc;
-use crate::problem::window::Window;
+use crate::problem::Padding;
+use crate::problem::tensor::{TensorDesc, Window, outputs};
 use crate::problem::{DType, Layout};
 
 /// The most positions that a window may have for its maximum's index to be asked for: one byte, of

@@ -1,92 +1,11 @@
-//! Two-dimensional convolution: what is computed, checked on construction.
+//! Two-dimensional convolution: its description, checked on construction, and its builder.
 
-mod builder;
-
-pub use builder::Conv2dBuilder;
-
+use super::tensor::{
+    TensorDesc, Window, at_most, filter_setters, nonzero, outputs, product, tensor_setters,
+    window_setters,
+};
+use super::types::{DType, FilterLayout, Layout, Math, Padding};
 use crate::error::Error;
-use crate::problem::tensor::TensorDesc;
-use crate::problem::window::Window;
-use crate::problem::{DType, Layout, Math};
-
-/// The order of a filter's dimensions in memory, slowest first: k filters of c / groups channels
-/// and r x s taps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FilterLayout {
-    /// Filter, channel, row, column (PyTorch's and ONNX's OIHW).
-    Kcrs,
-    /// Filter, row, column, channel (OHWI).
-    Krsc,
-    /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
-    /// and the rest zero: [`Conv2d::filter_pitch`]. The layout that kernels on tensor cores read;
-    /// their launches pack any other one first, every time.
-    Packed,
-}
-
-/// Bytes that a run of channels of [`FilterLayout::Packed`] is a multiple of.
-pub const PACKED_BYTES: usize = 16;
-
-impl FilterLayout {
-    /// Every layout.
-    pub const ALL: [FilterLayout; 3] =
-        [FilterLayout::Kcrs, FilterLayout::Krsc, FilterLayout::Packed];
-
-    /// `kcrs`, `krsc` or `packed`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            FilterLayout::Kcrs => "kcrs",
-            FilterLayout::Krsc => "krsc",
-            FilterLayout::Packed => "packed",
-        }
-    }
-
-    /// Elements from one tap's channels to the next where channels are innermost, for `channels` of
-    /// them stored as `dtype`; `channels` itself where they are not.
-    pub(crate) fn pitch(self, channels: usize, dtype: DType) -> usize {
-        match self {
-            FilterLayout::Kcrs | FilterLayout::Krsc => channels,
-            FilterLayout::Packed => channels.next_multiple_of(PACKED_BYTES / dtype.size()),
-        }
-    }
-}
-
-/// Rows and columns added around an image: zeros to a convolution, minus infinity to a maximum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Padding {
-    /// Rows above.
-    pub top: usize,
-    /// Rows below.
-    pub bottom: usize,
-    /// Columns to the left.
-    pub left: usize,
-    /// Columns to the right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// No padding.
-    pub const NONE: Padding = Padding::same(0);
-
-    /// The same on all four sides.
-    pub const fn same(size: usize) -> Self {
-        Padding {
-            top: size,
-            bottom: size,
-            left: size,
-            right: size,
-        }
-    }
-
-    /// `rows` above and below, `columns` to the left and to the right.
-    pub const fn symmetric(rows: usize, columns: usize) -> Self {
-        Padding {
-            top: rows,
-            bottom: rows,
-            left: columns,
-            right: columns,
-        }
-    }
-}
 
 /// A two-dimensional convolution (cross-correlation, as PyTorch and ONNX have it) with its fused
 /// epilogue:
@@ -425,5 +344,169 @@ impl Conv2d {
             + residual
             + self.output.elements();
         (elements as u64).saturating_mul(self.dtype().size() as u64)
+    }
+}
+
+/// The largest alignment that can be promised, in bytes: that of every allocation on a device.
+const MAX_ALIGNMENT: usize = 256;
+
+/// Collects a [`Conv2d`]; made by [`Conv2d::builder`]. `input`, `filters` and `kernel` must be
+/// given; the rest defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW,
+/// KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Conv2dBuilder {
+    input: [usize; 4],
+    filters: usize,
+    window: Window,
+    groups: usize,
+    bias: bool,
+    relu: bool,
+    residual: bool,
+    dtype: DType,
+    layout: Layout,
+    filter_layout: FilterLayout,
+    math: Math,
+    alignment: usize,
+    input_slice: Option<(usize, usize)>,
+    output_slice: Option<(usize, usize)>,
+    residual_slice: Option<(usize, usize)>,
+}
+
+impl Conv2dBuilder {
+    tensor_setters!();
+    window_setters!();
+    filter_setters!();
+
+    /// Groups that channels and filters divide into.
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Sets whether a bias, one number per filter, is added.
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets whether a tensor of the output's shape is added, before the ReLU.
+    pub fn residual(mut self, residual: bool) -> Self {
+        self.residual = residual;
+        if !residual {
+            self.residual_slice = None;
+        }
+        self
+    }
+
+    /// A residual is added, and it is channels `offset..offset + k` of a tensor of `pitch`
+    /// channels.
+    pub fn residual_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.residual = true;
+        self.residual_slice = Some((pitch, offset));
+        self
+    }
+
+    /// Checks everything and computes the output's size.
+    ///
+    /// # Errors
+    /// * [`Error::Zero`]: channels, rows, columns, filters, kernel, stride, dilation or groups are
+    ///   0 (a batch of 0 is valid and has an empty output);
+    /// * [`Error::Groups`]: channels or filters do not divide into the groups;
+    /// * [`Error::WindowTooLarge`]: the effective kernel is larger than the padded input;
+    /// * [`Error::Slice`]: a slice does not lie inside its tensor;
+    /// * [`Error::MathMode`]: a mode other than [`Math::Strict`] for a type other than f32;
+    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than
+    ///   256 bytes;
+    /// * [`Error::TooLarge`]: an image, the filters, the padded input or the number of output
+    ///   pixels `n * p * q` reaches 2^31.
+    pub fn build(self) -> Result<Conv2d, Error> {
+        let [n, c, h, w] = self.input;
+        let ([r, s], k) = (self.window.kernel, self.filters);
+        for (what, extent) in [
+            ("the number of channels", c),
+            ("the number of filters", k),
+            ("the number of groups", self.groups),
+        ] {
+            nonzero(what, extent)?;
+        }
+        let sides = ["the height of the kernel", "the width of the kernel"];
+        self.window.check(sides)?;
+        for (what, count) in [("channels", c), ("filters", k)] {
+            if count % self.groups != 0 {
+                return Err(Error::Groups {
+                    what,
+                    count,
+                    groups: self.groups,
+                });
+            }
+        }
+        self.check_storage()?;
+        let input = TensorDesc::named(
+            "input",
+            self.input,
+            self.layout,
+            self.dtype,
+            self.input_slice,
+        )?
+        .convolvable()?;
+        let [rows, columns] = self.window.axes([h, w]);
+        let [p, q] = outputs(rows, columns, false)?;
+        at_most(
+            "the elements of the filters",
+            product(&[
+                k,
+                r,
+                s,
+                self.filter_layout.pitch(c / self.groups, self.dtype),
+            ]),
+        )?;
+        at_most("the number of output pixels", product(&[n, p, q]))?;
+        let result = [n, k, p, q];
+        let output =
+            TensorDesc::named("output", result, self.layout, self.dtype, self.output_slice)?
+                .convolvable()?;
+        let residual = match self.residual {
+            true => Some(
+                TensorDesc::named(
+                    "residual",
+                    result,
+                    self.layout,
+                    self.dtype,
+                    self.residual_slice,
+                )?
+                .convolvable()?,
+            ),
+            false => None,
+        };
+        debug_assert!(h > 0 && w > 0);
+        Ok(Conv2d {
+            input,
+            output,
+            residual,
+            window: self.window,
+            groups: self.groups,
+            bias: self.bias,
+            relu: self.relu,
+            filter_layout: self.filter_layout,
+            math: self.math,
+            alignment: self.alignment,
+        })
+    }
+
+    /// Checks whether mode and alignment go with the type.
+    fn check_storage(&self) -> Result<(), Error> {
+        let (math, dtype, bytes) = (self.math, self.dtype, self.alignment);
+        if math != Math::Strict && dtype != DType::F32 {
+            return Err(Error::MathMode { math, dtype });
+        }
+        if !bytes.is_power_of_two() || !(dtype.size()..=MAX_ALIGNMENT).contains(&bytes) {
+            return Err(Error::Alignment {
+                bytes,
+                element: dtype.size(),
+                most: MAX_ALIGNMENT,
+            });
+        }
+        Ok(())
     }
 }
