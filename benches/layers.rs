@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use half::{bf16, f16};
 use warpconv::DType;
+use warpconv::plan::Operation;
 use warpconv::problem::{Conv2d, notation};
 use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
@@ -73,7 +74,7 @@ fn benchmark(session: &mut Session, criterion: &mut Criterion, layers: &[(String
                     };
                     let problem = problem
                         .with_batch(batch)
-                        .and_then(|problem| problem.with_layout(layout))
+                        .and_then(|problem| problem.to_builder().layout(layout).build())
                         .and_then(|problem| measure::of_kind(&problem, kind));
                     let id = format!("{name}/{}", config.name());
                     match problem {
@@ -170,6 +171,10 @@ fn file(path: &Path) -> Result<Vec<(String, Conv2d)>, String> {
 fn epilogue(text: &str) -> Result<Conv2d, String> {
     let problem: Conv2d = text.parse().map_err(warpconv_bench::timed_graph::text)?;
     problem
-        .with_epilogue(true, false, true)
+        .to_builder()
+        .bias(true)
+        .residual(false)
+        .relu(true)
+        .build()
         .map_err(warpconv_bench::timed_graph::text)
 }

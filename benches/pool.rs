@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use half::{bf16, f16};
 use warpconv::DType;
+use warpconv::plan::Operation;
 use warpconv::problem::Pool2d;
 use warpconv_bench::graphs::Config;
 use warpconv_bench::measure;
@@ -71,8 +72,8 @@ fn benchmark(session: &mut Session, criterion: &mut Criterion, name: &str, probl
                 let id = format!("{name}/{}", config.name());
                 let problem = problem
                     .with_batch(batch)
-                    .and_then(|problem| problem.with_layout(layout))
-                    .and_then(|problem| problem.with_dtype(kind.dtype()));
+                    .and_then(|problem| problem.to_builder().layout(layout).build())
+                    .and_then(|problem| problem.to_builder().dtype(kind.dtype()).build());
                 match problem {
                     Ok(problem) => measure_one(session, &mut group, &id, config, &problem),
                     Err(why) => session.skip(&id, &why.to_string()),
@@ -93,13 +94,13 @@ fn measure_one(
     // The work of a pooling is the number of its windows' elements.
     let elements = problem.output().elements() as u64;
     if !session.takes(
-        elements.saturating_mul((problem.r() * problem.s()) as u64),
+        elements.saturating_mul((problem.window().kernel[0] * problem.window().kernel[1]) as u64),
         EMULATED_MACS,
     ) {
         return;
     }
     let name = config.name();
-    let row = match problem.dtype() {
+    let row = match problem.input().dtype() {
         DType::F32 => measure::pooling::<f32>(session, group, &name, problem),
         DType::F16 => measure::pooling::<f16>(session, group, &name, problem),
         DType::Bf16 => measure::pooling::<bf16>(session, group, &name, problem),

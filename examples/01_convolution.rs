@@ -23,8 +23,8 @@ pub fn main() -> Result<(), Error> {
         .build()?;
 
     let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
-    let w = gpu.upload(&vec![0.5f32; conv.filter_len()])?;
-    let bias = gpu.upload(&vec![0.25f32; conv.k()])?;
+    let w = gpu.upload(&vec![0.5f32; conv.filter().len()])?;
+    let bias = gpu.upload(&vec![0.25f32; conv.output().c()])?;
 
     // Plans, loads the kernel, allocates the output and launches.
     let y = ops::conv2d(&gpu, &conv, &x, &w).bias(&bias).run()?;

@@ -19,7 +19,7 @@ pub fn main() -> Result<(), Error> {
         .dtype(DType::F16)
         .layout(Layout::Nhwc)
         .build()?;
-    let w = gpu.upload(&vec![f16::from_f32(0.5); conv.filter_len()])?;
+    let w = gpu.upload(&vec![f16::from_f32(0.5); conv.filter().len()])?;
 
     // Kernels on tensor cores read packed filters. Without this step each launch packs them anew.
     let (conv, w) = ops::pack_filter(&gpu, gpu.stream(), &conv, &w)?;

@@ -33,8 +33,8 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Everything that a launch needs is allocated before the capture.
     let mut x = stream.alloc_zeros::<f32>(reduce.input().len())?;
-    let w1 = stream.clone_htod(&vec![0.5f32; reduce.filter_len()])?;
-    let w2 = stream.clone_htod(&vec![0.25f32; spatial.filter_len()])?;
+    let w1 = stream.clone_htod(&vec![0.5f32; reduce.filter().len()])?;
+    let w2 = stream.clone_htod(&vec![0.25f32; spatial.filter().len()])?;
     let mut between = stream.alloc_zeros::<f32>(reduce.output().len())?;
     let mut y = stream.alloc_zeros::<f32>(spatial.output().len())?;
     let bytes = |p: &ConvPlan| p.workspace_bytes();

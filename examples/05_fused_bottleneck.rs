@@ -44,8 +44,8 @@ fn run(gpu: &Gpu, graph: &Graph) -> Result<Vec<f32>, Error> {
     // One filter and one bias per convolution, the same for every form of the bottleneck.
     let convolutions = graph.weights();
     let parameters = convolutions.iter().map(|conv| {
-        let w = constant(1.0 / 64.0, conv.filter_len())?;
-        Ok((w, constant(0.125, conv.k())?))
+        let w = constant(1.0 / 64.0, conv.filter().len())?;
+        Ok((w, constant(0.125, conv.output().c())?))
     });
     let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
     let weights: Vec<Weights<'_, f16>> = parameters

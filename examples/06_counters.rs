@@ -17,14 +17,14 @@ pub fn main() -> Result<(), Error> {
     let (best, worst) = (candidates[0], candidates[candidates.len() - 1]);
 
     // Each operand once: f16 has two bytes.
-    let least = 2 * (conv.input().len() + conv.filter_len()) as u64;
+    let least = 2 * (conv.input().len() + conv.filter().len()) as u64;
     println!("least bytes read        {least:>10}");
     for kernel in [best, worst] {
         let plan = Plan::with_kernel(&conv, gpu.capability(), kernel)?;
         let prepared = gpu.prepare_conv(&plan)?;
         let zero = half::f16::ZERO;
         let x = gpu.upload(&vec![zero; conv.input().len()])?;
-        let w = gpu.upload(&vec![zero; conv.filter_len()])?;
+        let w = gpu.upload(&vec![zero; conv.filter().len()])?;
         let mut y = gpu.upload(&vec![zero; conv.output().len()])?;
         let mut workspace = Workspace::new(gpu.stream(), plan.workspace_bytes())?;
         let buffers = ConvBuffers::new(&x, &w, &mut y).workspace(&mut workspace);

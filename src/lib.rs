@@ -11,7 +11,7 @@
 //! let gpu = Gpu::open(&DeviceChoice::Auto)?; // an NVIDIA GPU if there is one, else the emulator
 //! let conv: Conv2d = "mb1ic63ih14oc8kh3ph1".parse()?; // benchdnn's notation
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
-//! let w = gpu.upload(&vec![0.5f32; conv.filter_len()])?;
+//! let w = gpu.upload(&vec![0.5f32; conv.filter().len()])?;
 //! let y = gpu.download(&ops::conv2d(&gpu, &conv, &x, &w).run()?)?;
 //! # Ok::<(), warpconv::Error>(())
 //! ```
@@ -33,7 +33,7 @@
 //! let gpu = Gpu::open(&DeviceChoice::Auto)?;
 //! let plan = gpu.prepare_conv(&ConvPlan::new(&conv, gpu.capability())?)?; // `Send + Sync`
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
-//! let w = gpu.upload(&vec![0.1f32; conv.filter_len()])?;
+//! let w = gpu.upload(&vec![0.1f32; conv.filter().len()])?;
 //! let mut y = gpu.upload(&vec![0.0f32; conv.output().len()])?;
 //! plan.launch(gpu.stream(), ConvBuffers::new(&x, &w, &mut y))?; // no allocation, no lookup
 //! # Ok::<(), warpconv::Error>(())

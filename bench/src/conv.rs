@@ -40,7 +40,9 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
         return Ok(plan);
     }
     let packed = problem
-        .with_filter_layout(FilterLayout::Packed)
+        .to_builder()
+        .filter_layout(FilterLayout::Packed)
+        .build()
         .map_err(text)?;
     ConvPlan::new(&packed, gpu.capability()).map_err(text)
 }
@@ -51,8 +53,8 @@ const CUDNN_SLACK: f64 = 0.05;
 
 /// Bytes of one copy of the operands.
 pub fn bytes(problem: &Conv2d) -> u64 {
-    let elements = problem.input().len() + problem.filter_len() + problem.output().len();
-    (elements * problem.dtype().size()) as u64
+    let elements = problem.input().len() + problem.filter().len() + problem.output().len();
+    (elements * problem.input().dtype().size()) as u64
 }
 
 impl<T: Stored> Conv<T> {
@@ -68,7 +70,7 @@ impl<T: Stored> Conv<T> {
         let (input, output) = (problem.input(), problem.output());
         let x = expected::images::<T>(input, &expected.x)?;
         let w = pack_filter(problem, &expected.w).map_err(text)?;
-        let packed = if plan.problem().filter_layout() == problem.filter_layout() {
+        let packed = if plan.problem().filter().layout == problem.filter().layout {
             None
         } else {
             let w = pack_filter(plan.problem(), &expected.w).map_err(text)?;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use warpconv::kernels::Math;
+use warpconv::plan::Operation;
 use warpconv::problem::{Conv2d, FilterLayout, TensorDesc};
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
@@ -49,8 +50,8 @@ impl References {
             return Ok(expected.clone());
         }
         let x = check::integers(shape.input().elements(), MAX, 1);
-        let w = check::integers(shape.filter_len(), MAX, 2);
-        let bias = check::integers(shape.k(), MAX, 3);
+        let w = check::integers(shape.filter().len(), MAX, 2);
+        let bias = check::integers(shape.output().c(), MAX, 3);
         let given = shape.bias().then_some(&bias[..]);
         let y = reference::conv2d(&shape, &x, &w, given, None).map_err(text)?;
         let expected = Rc::new(Expected { x, w, bias, y });

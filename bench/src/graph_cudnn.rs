@@ -192,17 +192,17 @@ fn stage(
     };
     let (step, w, bias) = match &node.step {
         Step::Conv(conv) => {
-            let dense = conv.to_builder().output_slice(conv.k(), 0).build();
+            let dense = conv.to_builder().output_slice(conv.output().c(), 0).build();
             let dense: Conv2d = dense.map_err(text)?;
             if dense.residual().is_some() {
                 return Err(String::from("a residual, which cuDNN is not given"));
             }
-            let w = filled(dense.filter_len())?;
-            let bias = filled(dense.k())?;
+            let w = filled(dense.filter().len())?;
+            let bias = filled(dense.output().c())?;
             (Step::Conv(dense), w, bias)
         }
         Step::Pool(pool) => {
-            let dense = pool.to_builder().output_slice(pool.c(), 0).build();
+            let dense = pool.to_builder().output_slice(pool.input().c(), 0).build();
             let dense: Pool2d = dense.map_err(text)?;
             (Step::Pool(dense), 0, 0)
         }
@@ -228,7 +228,7 @@ fn concat(desc: &TensorDesc, from: CUdeviceptr, to: CUdeviceptr) -> Concat {
     };
     Concat {
         from,
-        to: to + (desc.offset() * size) as u64,
+        to: to + (desc.index(0, 0, 0, 0) * size) as u64,
         width: desc.c() * channel,
         pitch: desc.channel_pitch() * channel,
         height,

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use criterion::Throughput;
 use warpconv::Error;
-use warpconv::plan::{Bound, ConvPlan, PoolPlan};
+use warpconv::plan::{Bound, ConvPlan, Operation, PoolPlan};
 use warpconv::problem::{Conv2d, FilterLayout, Pool2d};
 use warpconv_testing::Stored;
 
@@ -94,15 +94,17 @@ pub fn convolution<T: Stored>(
     let (Some(index), Some(Held { plan, .. })) = (ours, cell.get()) else {
         return Ok(None);
     };
-    let peak_rates = session.card.peak_rates(problem.dtype(), problem.math());
+    let peak_rates = session
+        .card
+        .peak_rates(problem.input().dtype(), problem.math());
     let roofline = peak_rates.bound(problem.macs(), problem.min_bytes());
     let family = targets::of_conv(problem, problem.math(), roofline.bound());
     let row = Row {
         problem: problem.to_string(),
         family: family.name.to_owned(),
-        batch: problem.n() as u64,
+        batch: problem.input().n() as u64,
         kind: kind.name().to_owned(),
-        layout: problem.layout().name().to_owned(),
+        layout: problem.input().layout().name().to_owned(),
         kernel: kernel(plan),
         macs: problem.macs(),
         bytes: problem.min_bytes(),
@@ -121,7 +123,7 @@ fn kernel(plan: &ConvPlan) -> String {
     if plan.split_k() > 1 {
         words.push_str(&format!(" in {} splits", plan.split_k()));
     }
-    if plan.problem().filter_layout() == FilterLayout::Packed {
+    if plan.problem().filter().layout == FilterLayout::Packed {
         words.push_str(" (filters packed once)");
     }
     words
@@ -174,11 +176,13 @@ pub fn pooling<T: Stored>(
     let row = Row {
         problem: problem.to_string(),
         family: targets::of_pool(problem).name.to_owned(),
-        batch: problem.n() as u64,
-        kind: problem.dtype().name().to_owned(),
-        layout: problem.layout().name().to_owned(),
+        batch: problem.input().n() as u64,
+        kind: problem.input().dtype().name().to_owned(),
+        layout: problem.input().layout().name().to_owned(),
         kernel: plan.kernel().name(),
-        macs: (problem.output().elements() * problem.r() * problem.s()) as u64,
+        macs: (problem.output().elements()
+            * problem.window().kernel[0]
+            * problem.window().kernel[1]) as u64,
         bytes: problem.min_bytes(),
         floor_us: peak_rates.bound(0, problem.min_bytes()).floor_us,
         bound: bound(Bound::Memory),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::CudaStream;
 use warpconv::device::Gpu;
 use warpconv::launch::{PoolPointers, PreparedPool};
-use warpconv::plan::PoolPlan;
+use warpconv::plan::{Operation, PoolPlan};
 use warpconv::problem::{Pool2d, PoolKind};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -31,7 +31,7 @@ pub struct Pool<T> {
 
 /// Bytes of one copy of the operands.
 pub fn bytes(problem: &Pool2d) -> u64 {
-    ((problem.input().len() + problem.output().len()) * problem.dtype().size()) as u64
+    ((problem.input().len() + problem.output().len()) * problem.input().dtype().size()) as u64
 }
 
 impl<T: Stored> Pool<T> {
@@ -79,7 +79,7 @@ impl<T: Stored> Pool<T> {
     pub fn compare(&self) -> Result<(), String> {
         let few = self
             .problem
-            .with_batch(self.problem.n().min(expected::IMAGES))
+            .with_batch(self.problem.input().n().min(expected::IMAGES))
             .map_err(text)?;
         let (want, _) = reference::pool2d(&few, &self.dense).map_err(text)?;
         let magnitudes = reference::pool2d_abs(&few, &self.dense).map_err(text)?;
@@ -89,8 +89,8 @@ impl<T: Stored> Pool<T> {
         };
         let tolerance = match few.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => Tolerance::Exact,
-            PoolKind::Average { .. } => sum(few.r() * few.s()),
-            _ => sum(few.h() * few.w()),
+            PoolKind::Average { .. } => sum(few.window().kernel[0] * few.window().kernel[1]),
+            _ => sum(few.input().h() * few.input().w()),
         };
         let got = self.y.read(&self.stream, 0..few.output().len())?;
         let got = unpack(few.output(), &got).map_err(text)?;

@@ -134,20 +134,22 @@ pub static MODULES: [ModuleTarget; 2] = [
 
 /// The family of a convolution with the roofline's bound `bound`.
 pub fn of_conv(conv: &Conv2d, math: Math, bound: Bound) -> &'static Family {
-    let half = conv.dtype() != DType::F32;
+    let half = conv.input().dtype() != DType::F32;
     let odd = |channels: usize| !channels.is_multiple_of(8);
     match () {
-        () if conv.n() == 1 => &SINGLE,
-        () if conv.groups() > 1 && conv.group_c() == 1 => &DEPTHWISE,
-        () if conv.groups() > 1 && conv.group_c() <= 32 => &SMALL_GROUPS,
+        () if conv.input().n() == 1 => &SINGLE,
+        () if conv.groups() > 1 && conv.filter().c == 1 => &DEPTHWISE,
+        () if conv.groups() > 1 && conv.filter().c <= 32 => &SMALL_GROUPS,
         () if conv.groups() > 1 => &GROUPED_WIDE,
         () if !half && math == Math::Strict => &STRICT,
         () if !half => &TF32,
-        () if odd(conv.c()) || odd(conv.k()) => &ODD,
-        () if conv.r() * conv.s() == 1 && bound == Bound::Memory => &POINTWISE_MEMORY,
-        () if conv.r() * conv.s() == 1 => &POINTWISE_ARITHMETIC,
-        () if conv.c() >= 128 && conv.k() >= 128 && conv.n() >= 32 => &WIDE,
-        () if conv.c() <= 64 => &FEW,
+        () if odd(conv.input().c()) || odd(conv.output().c()) => &ODD,
+        () if conv.filter().r * conv.filter().s == 1 && bound == Bound::Memory => &POINTWISE_MEMORY,
+        () if conv.filter().r * conv.filter().s == 1 => &POINTWISE_ARITHMETIC,
+        () if conv.input().c() >= 128 && conv.output().c() >= 128 && conv.input().n() >= 32 => {
+            &WIDE
+        }
+        () if conv.input().c() <= 64 => &FEW,
         () => &BETWEEN,
     }
 }

@@ -16,7 +16,7 @@ use crate::{date, peak_rates::Card};
 use clap::Parser;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::Math;
-use warpconv::plan::Bound;
+use warpconv::plan::{Bound, Operation};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};
 
@@ -189,7 +189,7 @@ fn other_lines_are_counted_and_times_that_are_none_left_out() {
 fn convolutions_find_their_family() {
     let of = |text: &str, math| {
         let conv: Conv2d = text.parse().unwrap();
-        let peak_rates = Card::H200.peak_rates(conv.dtype(), math);
+        let peak_rates = Card::H200.peak_rates(conv.input().dtype(), math);
         let bound = peak_rates.bound(conv.macs(), conv.min_bytes()).bound();
         targets::of_conv(&conv, math, bound).name
     };

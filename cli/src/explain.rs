@@ -61,8 +61,10 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
             let dtype = args.dtype.map_or(pool.dtype(), Into::into);
             let layout = args.layout.map_or(pool.layout(), Into::into);
             pool = pool
-                .with_dtype(dtype)
-                .and_then(|pool| pool.with_layout(layout))
+                .to_builder()
+                .dtype(dtype)
+                .build()
+                .and_then(|pool| pool.to_builder().layout(layout).build())
                 .map_err(Failure::input)?;
             Problem::Pool(pool)
         }
@@ -74,9 +76,9 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
 fn conv_facts(conv: &Conv2d) -> String {
     format!(
         "matrix product of {} x {} x {} in {} {}; {} multiplications{}, output {}x{}x{}x{}",
-        conv.gemm_m(),
-        conv.gemm_n(),
-        conv.gemm_k(),
+        conv.output().c() / conv.groups(),
+        conv.output().n() * conv.output().h() * conv.output().w(),
+        conv.filter().gemm_k(),
         conv.groups(),
         if conv.groups() == 1 {
             "group"
@@ -88,10 +90,10 @@ fn conv_facts(conv: &Conv2d) -> String {
             Math::Strict => String::new(),
             math => format!(" in {} or more exactly", math.name()),
         },
-        conv.n(),
-        conv.k(),
-        conv.p(),
-        conv.q()
+        conv.input().n(),
+        conv.output().c(),
+        conv.output().h(),
+        conv.output().w()
     )
 }
 
@@ -100,10 +102,10 @@ fn pool_facts(pool: &Pool2d) -> String {
     format!(
         "{:?}; output {}x{}x{}x{}",
         pool.kind(),
-        pool.n(),
-        pool.c(),
-        pool.p(),
-        pool.q()
+        pool.input().n(),
+        pool.input().c(),
+        pool.output().h(),
+        pool.output().w()
     )
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use warpconv::kernels::Math;
+use warpconv::plan::Operation;
 use warpconv::problem::FilterLayout;
 use warpconv::problem::notation::{self, Problem};
 use warpconv::{DType, Error, Layout};
@@ -41,17 +42,26 @@ impl Changes {
             // another mode.
             Problem::Conv(conv) => conv
                 .to_builder()
-                .input(self.batch.unwrap_or(conv.n()), conv.c(), conv.h(), conv.w())
-                .dtype(self.dtype.unwrap_or(conv.dtype()))
-                .layout(self.layout.unwrap_or(conv.layout()))
-                .filter_layout(self.filter_layout.unwrap_or(conv.filter_layout()))
+                .input(
+                    self.batch.unwrap_or(conv.input().n()),
+                    conv.input().c(),
+                    conv.input().h(),
+                    conv.input().w(),
+                )
+                .dtype(self.dtype.unwrap_or(conv.input().dtype()))
+                .layout(self.layout.unwrap_or(conv.input().layout()))
+                .filter_layout(self.filter_layout.unwrap_or(conv.filter().layout))
                 .math(self.math.unwrap_or(conv.math()))
                 .build()
                 .map(Problem::Conv),
             Problem::Pool(pool) => pool
-                .with_batch(self.batch.unwrap_or(pool.n()))?
-                .with_dtype(self.dtype.unwrap_or(pool.dtype()))?
-                .with_layout(self.layout.unwrap_or(pool.layout()))
+                .with_batch(self.batch.unwrap_or(pool.input().n()))?
+                .to_builder()
+                .dtype(self.dtype.unwrap_or(pool.input().dtype()))
+                .build()?
+                .to_builder()
+                .layout(self.layout.unwrap_or(pool.input().layout()))
+                .build()
                 .map(Problem::Pool),
         }
     }
@@ -74,9 +84,8 @@ impl Listed {
     pub fn work(&self) -> u64 {
         match &self.problem {
             Problem::Conv(conv) => conv.macs(),
-            Problem::Pool(pool) => {
-                (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
-            }
+            Problem::Pool(pool) => (pool.output().elements() as u64)
+                .saturating_mul((pool.window().kernel[0] * pool.window().kernel[1]) as u64),
         }
     }
 }

@@ -369,7 +369,7 @@ impl Builder {
             Ok(built) => built,
             Err(error) => return self.failed(error, [conv.filters, 1, 1]),
         };
-        let extents = [built.k(), built.p(), built.q()];
+        let extents = [built.output().c(), built.output().h(), built.output().w()];
         if let Some(added) = conv.residual
             && self.extents(added) != extents
         {
@@ -413,7 +413,7 @@ impl Builder {
         }
         match builder.build() {
             Ok(pool) => {
-                let extents = [c, pool.p(), pool.q()];
+                let extents = [c, pool.output().h(), pool.output().w()];
                 self.layer(name, Kind::Pool(pool), from, extents)
             }
             Err(error) => self.failed(error, [c, 1, 1]),

@@ -30,7 +30,12 @@ impl Parameter {
     /// Its shape: filters, channels of a group, rows, columns.
     pub fn shape(&self) -> [usize; 4] {
         let conv = &self.conv;
-        [conv.k(), conv.group_c(), conv.r(), conv.s()]
+        [
+            conv.output().c(),
+            conv.filter().c,
+            conv.filter().r,
+            conv.filter().s,
+        ]
     }
 
     /// Number of trained values in it, bias included.
@@ -40,13 +45,17 @@ impl Parameter {
         }
         let [_, _, r, s] = self.shape();
         let weights = match self.sees {
-            None => self.conv.filter_elements() as u64,
+            None => self.conv.filter().elements() as u64,
             Some(sees) => {
                 let seen: u32 = sees.iter().map(|channels| channels.count_ones()).sum();
                 u64::from(seen) * (r * s) as u64
             }
         };
-        let bias = if self.conv.bias() { self.conv.k() } else { 0 };
+        let bias = if self.conv.bias() {
+            self.conv.output().c()
+        } else {
+            0
+        };
         weights + bias as u64
     }
 

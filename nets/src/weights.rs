@@ -41,15 +41,15 @@ impl Network {
         let operands = self.parameters().iter().map(|parameter| {
             let conv = &parameter.conv;
             let seed = seed.wrapping_add(2 * parameter.index);
-            let scale = f64::from((6.0 / conv.gemm_k() as f64).sqrt() as f32);
+            let scale = f64::from((6.0 / conv.filter().gemm_k() as f64).sqrt() as f32);
             let bias = f64::from(0.1f32);
-            let mut w = values(seed, conv.filter_elements(), scale);
+            let mut w = values(seed, conv.filter().elements(), scale);
             parameter.mask(&mut w);
             Operands {
                 w,
                 bias: conv
                     .bias()
-                    .then(|| values(seed.wrapping_add(1), conv.k(), bias)),
+                    .then(|| values(seed.wrapping_add(1), conv.output().c(), bias)),
             }
         });
         operands.collect()
@@ -361,7 +361,7 @@ mod tests {
                     let bias = name.ends_with(".bias");
                     return match (bias, &parameter.norm) {
                         (true, Some(_)) => Ok(None),
-                        (true, None) => one(&[parameter.conv.k()], 0.0),
+                        (true, None) => one(&[parameter.conv.output().c()], 0.0),
                         (false, _) => one(&parameter.shape(), 1.0),
                     };
                 }
@@ -371,7 +371,7 @@ mod tests {
                 };
                 let parameter = network.parameters().iter().find(of).expect("a norm");
                 one(
-                    &[parameter.conv.k()],
+                    &[parameter.conv.output().c()],
                     f64::from(u8::from(name.ends_with(".weight"))),
                 )
             });

@@ -128,7 +128,10 @@ impl Gpu {
     /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements
     /// than a problem may have.
     pub fn prepare_pack_filter(&self, problem: &Conv2d) -> Result<PreparedPack, Error> {
-        let packed = problem.with_filter_layout(FilterLayout::Packed)?;
+        let packed = problem
+            .to_builder()
+            .filter_layout(FilterLayout::Packed)
+            .build()?;
         let id = pack_args::kernel(problem.dtype()).ok_or(Error::UnknownKernel {
             index: kernels().len(),
             kernels: kernels().len(),

@@ -24,7 +24,7 @@ use crate::plan::{
 /// The filters and the bias of one convolution.
 #[derive(Clone, Copy)]
 pub struct Weights<'a, T> {
-    /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len) elements.
+    /// The filters: [`FilterDesc::len`](crate::problem::FilterDesc::len) elements.
     pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one per filter, exactly if the convolution has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,

@@ -257,10 +257,10 @@ fn planes_are_shared_out_by_their_length() {
 /// Runs of elements, of which a tensor without gaps is a single one. 64 elements per block.
 #[test]
 fn runs_are_wide_where_all_is_whole() {
-    let of = |c, layout| Relu::new(2, c, 3, 5, layout, DType::F32).expect("a valid ReLU");
+    let of = |c, layout| Relu::new([2, c, 3, 5], layout, DType::F32).expect("a valid ReLU");
     let part = |problem: Relu, pitches: [usize; 2]| {
-        let problem = problem.input_slice(pitches[0], 0).expect("a slice");
-        problem.output_slice(pitches[1], 0).expect("a slice")
+        let slice = |pitch| problem.input().slice(pitch, 0).expect("a slice");
+        Relu::between(slice(pitches[0]), slice(pitches[1])).expect("a valid ReLU")
     };
     for (problem, at, vector, length) in [
         (of(7, Layout::Nchw), [16, 16], 1, 210),
@@ -275,7 +275,7 @@ fn runs_are_wide_where_all_is_whole() {
         (part(of(8, Layout::Nchw), [12, 8]), [16, 16], 1, 120),
         (part(of(7, Layout::Nchw), [8, 8]), [16, 16], 0, 105),
     ] {
-        let kernel = kernel(Algorithm::Relu, [1, 64, 1], 32, problem.layout());
+        let kernel = kernel(Algorithm::Relu, [1, 64, 1], 32, problem.input().layout());
         let [x, y] = at;
         let mut args = ReluArgs {
             x,

@@ -4,6 +4,7 @@ use super::families::{CONV_FAMILIES, conv_family};
 use super::{
     Algorithm, Capability, Kernel, Limits, Operation, PeakRates, Refusal, Roofline, Score, simt,
 };
+use crate::error::Error;
 use crate::problem::{Conv2d, TensorDesc};
 
 impl Operation for Conv2d {
@@ -22,8 +23,16 @@ impl Operation for Conv2d {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        (self.macs(), self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn peak_rates(&self) -> PeakRates {

@@ -44,7 +44,7 @@ impl From<&Conv2d> for ConvArgs {
         let [w_k, w_c, w_tap] = match problem.filter_layout() {
             FilterLayout::Kcrs => [group_c * taps, taps, 1],
             FilterLayout::Krsc | FilterLayout::Packed => {
-                let pitch = problem.filter_pitch();
+                let pitch = problem.filter().pitch();
                 [taps * pitch, 1, pitch]
             }
         };

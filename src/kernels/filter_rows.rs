@@ -56,7 +56,7 @@ impl FilterRows {
     /// run of memory there.
     pub(crate) fn source(&self, problem: &Conv2d) -> Option<usize> {
         let taps = problem.r() * problem.s();
-        let (channels, pitch) = (problem.group_c(), problem.filter_pitch());
+        let (channels, pitch) = (problem.group_c(), problem.filter().pitch());
         let neighbours = match problem.filter_layout() {
             FilterLayout::Kcrs => taps == 1 || channels == 1,
             FilterLayout::Krsc | FilterLayout::Packed => true,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Algorithm, Capability, Kernel, Limits, PeakRates, Refusal, Roofline, Score};
+use crate::error::Error;
 use crate::problem::{
     Bottleneck2d, Branches, Conv2d, DType, Layout, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh,
     TensorDesc,
@@ -24,6 +25,20 @@ mod sealed {
 /// Problems that a plan can be made for: [`Conv2d`], [`Pool2d`], [`Relu`], [`Lrn`], [`Softmax`],
 /// [`Tanh`], [`Subsample`], [`Bottleneck2d`], [`Branches`].
 pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
+    /// Multiply-adds, those with padding included; of an operation without products its additions
+    /// or comparisons.
+    fn macs(&self) -> u64;
+
+    /// Bytes that device memory must move at least: each operand read once, each result written
+    /// once; saturated.
+    fn min_bytes(&self) -> u64;
+
+    /// The same problem for `n` images.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the tensors get too large.
+    fn with_batch(&self, n: usize) -> Result<Self, Error>;
+
     /// The operation in words, with its article, for errors.
     #[doc(hidden)]
     const NAME: &'static str;
@@ -57,10 +72,6 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     fn is_empty(&self) -> bool {
         self.output().is_empty()
     }
-
-    /// Multiply-adds (for poolings: additions or comparisons), and bytes at least moved.
-    #[doc(hidden)]
-    fn work(&self) -> (u64, u64);
 
     /// Peak rates, from which the problem's bound is computed.
     #[doc(hidden)]

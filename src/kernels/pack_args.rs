@@ -49,7 +49,7 @@ impl PackArgs {
         let [from_k, from_tap, from_c] = match problem.filter_layout() {
             FilterLayout::Kcrs => [channels * taps, 1, taps],
             FilterLayout::Krsc | FilterLayout::Packed => {
-                let pitch = problem.filter_pitch();
+                let pitch = problem.filter().pitch();
                 [taps * pitch, pitch, 1]
             }
         };
@@ -148,7 +148,7 @@ mod tests {
                     .unwrap();
                 for one_row in [false, true] {
                     let rows = FilterRows::new(&conv, one_row);
-                    let mut from = vec![u32::MAX; conv.filter_len()];
+                    let mut from = vec![u32::MAX; conv.filter().len()];
                     let mut want = vec![Some(0); rows.rows * rows.pitch];
                     let (taps, channels) = (conv.r() * conv.s(), conv.group_c());
                     for k in 0..conv.k() {
@@ -156,7 +156,7 @@ mod tests {
                             (0..taps).flat_map(|tap| (0..channels).map(move |c| (tap, c)))
                         {
                             let value = (1 + (k * taps + tap) * channels + c) as u32;
-                            from[conv.filter_index(k, c, tap / conv.s(), tap % conv.s())] = value;
+                            from[conv.filter().index(k, c, tap / conv.s(), tap % conv.s())] = value;
                             let at = match one_row {
                                 true => k * rows.pitch + tap * channels + c,
                                 false => (k * taps + tap) * rows.pitch + c,

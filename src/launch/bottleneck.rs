@@ -19,7 +19,7 @@ pub struct BottleneckBuffers<'a, T> {
     /// The input: [`Bottleneck2d::input`]`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
     /// The filters of each convolution: its
-    /// [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
+    /// [`FilterDesc::len`](crate::problem::FilterDesc::len).
     pub w: [&'a dyn DeviceBuffer<T>; 3],
     /// The bias of each convolution, one per filter, exactly if it has one.
     pub bias: [Option<&'a dyn DeviceBuffer<T>>; 3],
@@ -102,7 +102,12 @@ impl PreparedBottleneck {
         let (problem, context) = (self.problem(), self.context());
         check::buffer(context, "x", buffers.x, problem.input().len())?;
         for (index, conv) in problem.convolutions().iter().enumerate() {
-            check::buffer(context, FILTERS[index], buffers.w[index], conv.filter_len())?;
+            check::buffer(
+                context,
+                FILTERS[index],
+                buffers.w[index],
+                conv.filter().len(),
+            )?;
             let bias = check::optional(BIASES[index], conv.bias(), buffers.bias[index])?;
             if let Some(bias) = bias {
                 check::buffer(context, BIASES[index], bias, conv.k())?;
@@ -172,7 +177,7 @@ fn check_pointers(
         y.apart_from(&x)?;
     }
     for (index, conv) in problem.convolutions().iter().enumerate() {
-        let w = span(FILTERS[index], pointers.w[index], conv.filter_len());
+        let w = span(FILTERS[index], pointers.w[index], conv.filter().len());
         w.check(element as u64)?;
         y.apart_from(&w)?;
         let bias = check::optional(BIASES[index], conv.bias(), given(pointers.bias[index]))?;

@@ -116,7 +116,7 @@ impl PreparedBranches {
             check::buffer(context, "x", *x, desc.len())?;
         }
         for (index, conv) in problem.convolutions().enumerate() {
-            check::buffer(context, "w", buffers.w[index], conv.filter_len())?;
+            check::buffer(context, "w", buffers.w[index], conv.filter().len())?;
             if let Some(bias) = check::optional("bias", conv.bias(), buffers.bias[index])? {
                 check::buffer(context, "bias", bias, conv.k())?;
             }
@@ -202,7 +202,7 @@ fn for_each_operand(
         visit(&span("x", x, conv.input().len(), conv))?;
     }
     for (index, conv) in problem.convolutions().enumerate() {
-        visit(&span("w", pointers.w[index], conv.filter_len(), conv))?;
+        visit(&span("w", pointers.w[index], conv.filter().len(), conv))?;
         visit(&span("y", pointers.y[index], conv.output().len(), conv))?;
         if conv.bias() {
             visit(&span("bias", pointers.bias[index], conv.k(), conv))?;
@@ -223,7 +223,7 @@ fn check_pointers(
         x.check(u64::from(kernel.vector).max(element))?;
     }
     for (index, conv) in problem.convolutions().enumerate() {
-        let w = span("w", pointers.w[index], conv.filter_len(), conv);
+        let w = span("w", pointers.w[index], conv.filter().len(), conv);
         w.check(PACKED_BYTES as u64)?;
         let given = Some(pointers.bias[index]).filter(|&address| address != 0);
         if let Some(address) = check::optional("bias", conv.bias(), given)? {
@@ -242,7 +242,7 @@ fn check_pointers(
             }
         }
         for (other, with) in problem.convolutions().enumerate() {
-            y.apart_from(&span("w", pointers.w[other], with.filter_len(), with))?;
+            y.apart_from(&span("w", pointers.w[other], with.filter().len(), with))?;
             if with.bias() {
                 y.apart_from(&span("bias", pointers.bias[other], with.k(), with))?;
             }

@@ -16,7 +16,7 @@ use crate::problem::{PACKED_BYTES, TensorDesc};
 pub struct ConvBuffers<'a, T> {
     /// The input: [`Conv2d::input`](crate::problem::Conv2d::input)`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// The filters: [`Conv2d::filter_len`](crate::problem::Conv2d::filter_len).
+    /// The filters: [`FilterDesc::len`](crate::problem::FilterDesc::len).
     pub w: &'a dyn DeviceBuffer<T>,
     /// The bias, one per filter, exactly if the problem has one.
     pub bias: Option<&'a dyn DeviceBuffer<T>>,
@@ -121,7 +121,7 @@ impl PreparedConv {
             workspace,
         } = buffers;
         check::buffer(context, "x", x, problem.input().len())?;
-        check::buffer(context, "w", w, problem.filter_len())?;
+        check::buffer(context, "w", w, problem.filter().len())?;
         let bias = check::optional("bias", problem.bias(), bias)?;
         let residual = check::optional("residual", problem.residual().is_some(), residual)?;
         if let Some(bias) = bias {
@@ -200,7 +200,7 @@ fn check_pointers(plan: &ConvPlan, pointers: &ConvPointers) -> Result<(), Error>
     let needs = needs(plan);
     let y = tensor("y", pointers.y, problem.output());
     let x = tensor("x", pointers.x, problem.input());
-    let w = span("w", pointers.w, problem.filter_len());
+    let w = span("w", pointers.w, problem.filter().len());
     x.check(needs.x)?;
     w.check(needs.w)?;
     y.check(needs.y)?;

@@ -23,7 +23,7 @@ impl PreparedPack {
         &self.packed
     }
 
-    /// Packs the filters `w` in the stream: [`Conv2d::filter_len`] elements of
+    /// Packs the filters `w` in the stream: [`FilterDesc::len`](crate::problem::FilterDesc::len) elements of
     /// [`PreparedPack::problem`] become as many as [`PreparedPack::packed`] has. Returns when the
     /// work is queued, not when it is done.
     ///
@@ -38,8 +38,8 @@ impl PreparedPack {
         let context = self.kernel.context();
         check::dtype(self.problem.dtype(), T::DTYPE)?;
         check::stream(context, stream)?;
-        check::buffer(context, "w", w, self.problem.filter_len())?;
-        check::buffer(context, "packed", packed, self.packed.filter_len())?;
+        check::buffer(context, "w", w, self.problem.filter().len())?;
+        check::buffer(context, "packed", packed, self.packed.filter().len())?;
         let (w, _w) = uses::read(w, stream);
         let (packed, _packed) = uses::write(packed, stream);
         check::ordering(context)?;
@@ -65,8 +65,8 @@ impl PreparedPack {
         packed: sys::CUdeviceptr,
     ) -> Result<(), Error> {
         let element = self.problem.dtype().size();
-        let from = Span::new("w", w, self.problem.filter_len(), element);
-        let to = Span::new("packed", packed, self.packed.filter_len(), element);
+        let from = Span::new("w", w, self.problem.filter().len(), element);
+        let to = Span::new("packed", packed, self.packed.filter().len(), element);
         from.check(element as u64)?;
         to.check(element as u64)?;
         to.apart_from(&from)?;

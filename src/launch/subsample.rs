@@ -14,9 +14,9 @@ use crate::kernels::fill::offset_bytes;
 pub struct SubsampleBuffers<'a, T> {
     /// The input: [`Subsample::input`](crate::problem::Subsample::input)`().len()`.
     pub x: &'a dyn DeviceBuffer<T>,
-    /// A coefficient per channel: [`Subsample::c`](crate::problem::Subsample::c).
+    /// A coefficient per channel: [`TensorDesc::c`](crate::problem::TensorDesc::c) of the input.
     pub coefficient: &'a dyn DeviceBuffer<T>,
-    /// A bias per channel: [`Subsample::c`](crate::problem::Subsample::c).
+    /// A bias per channel: [`TensorDesc::c`](crate::problem::TensorDesc::c) of the input.
     pub bias: &'a dyn DeviceBuffer<T>,
     /// The output: [`Subsample::output`](crate::problem::Subsample::output)`().len()`. Of a wider
     /// tensor only the slice's channels are written.

@@ -13,7 +13,7 @@
 //! let conv = Conv2d::builder().input(1, 3, 8, 8).filters(4).kernel(3, 3);
 //! let conv = conv.padding(Padding::same(1)).build()?;
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
-//! let w = gpu.upload(&vec![0.5f32; conv.filter_len()])?;
+//! let w = gpu.upload(&vec![0.5f32; conv.filter().len()])?;
 //! let y = gpu.download(&ops::conv2d(&gpu, &conv, &x, &w).run()?)?;
 //! assert_eq!(y[9], 13.5);
 //! # Ok::<(), warpconv::Error>(())
@@ -160,7 +160,7 @@ pub fn pack_filter<T: Element>(
     // SAFETY: every element is written, gaps included, before anything can read it: the launch
     // follows in the same stream, readers in other streams wait for the write that it records, and
     // any bits are a valid T.
-    let mut packed = unsafe { stream.alloc(pack.packed().filter_len()) }
+    let mut packed = unsafe { stream.alloc(pack.packed().filter().len()) }
         .map_err(|e| driver_error("allocating the filters", e))?;
     pack.launch(stream, w, &mut packed)?;
     Ok((pack.packed().clone(), packed))

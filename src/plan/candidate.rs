@@ -41,7 +41,7 @@ impl fmt::Display for Candidate {
 
 /// The bound of the problem on an H200.
 pub(super) fn bound<P: Operation>(problem: &P) -> Roofline {
-    let (macs, bytes) = problem.work();
+    let (macs, bytes) = (problem.macs(), problem.min_bytes());
     problem.peak_rates().bound(macs, bytes)
 }
 

@@ -5,13 +5,13 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::problem::{Conv2d, Padding, Pool2d, PoolKind, TensorDesc};
-use crate::problem::{DType, Layout, Math};
+use crate::problem::{DType, Math};
 
 /// The most products of a launch.
-pub const MAX_PRODUCTS: usize = 4;
+pub(crate) const MAX_PRODUCTS: usize = 4;
 
 /// The most convolutions that one product is made of.
-pub const MAX_MERGED: usize = 4;
+pub(crate) const MAX_MERGED: usize = 4;
 
 /// The most convolutions of a launch, all products together.
 pub const MAX_CONVOLUTIONS: usize = 8;
@@ -109,9 +109,14 @@ impl Product {
         self.pooling.as_ref()
     }
 
+    /// Tensor that the launch reads: before the pooling, if there is one.
+    pub fn input(&self) -> &TensorDesc {
+        self.merged.input()
+    }
+
     /// All convolutions as one, over what the launch reads: before the pooling, if there is one.
     /// Its output is dense, its bias that of any.
-    pub fn merged(&self) -> &Conv2d {
+    pub(crate) fn merged(&self) -> &Conv2d {
         &self.merged
     }
 }
@@ -295,30 +300,25 @@ impl Branches {
     }
 
     /// Storage type of all tensors.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.products[0].merged.dtype()
     }
 
-    /// The layout of activations.
-    pub fn layout(&self) -> Layout {
-        self.products[0].merged.layout()
-    }
-
     /// Mode of f32 multiplication.
-    pub fn math(&self) -> Math {
+    pub(crate) fn math(&self) -> Math {
         self.products[0].merged.math()
     }
 
     /// Returns whether there is nothing to compute.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.products[0].merged.output().is_empty()
     }
 
     /// The same for another number of images.
     ///
     /// # Errors
-    /// As [`Conv2d::with_batch`].
-    pub fn with_batch(&self, n: usize) -> Result<Branches, Error> {
+    /// As for its convolutions.
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Branches, Error> {
         let each = self.products.iter().map(|product| {
             let convolutions = product.convolutions.iter().map(|conv| conv.with_batch(n));
             let convolutions = convolutions.collect::<Result<_, _>>()?;
@@ -335,13 +335,13 @@ impl Branches {
     }
 
     /// Multiply-adds.
-    pub fn macs(&self) -> u64 {
+    pub(crate) fn macs(&self) -> u64 {
         let each = self.products.iter().map(|product| product.merged.macs());
         each.fold(0, u64::saturating_add)
     }
 
     /// Bytes at least moved: each operand once.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         let bytes = |desc: &TensorDesc| desc.elements() as u64 * desc.dtype().size() as u64;
         let all = self
             .products

@@ -33,7 +33,7 @@ pub struct Conv2d {
 }
 
 /// Default of a problem's promise about its buffers' addresses, in bytes.
-pub const DEFAULT_ALIGNMENT: usize = 16;
+pub(crate) const DEFAULT_ALIGNMENT: usize = 16;
 
 impl Conv2d {
     /// Starts a description; see [`Conv2dBuilder`].
@@ -89,110 +89,58 @@ impl Conv2d {
         }
     }
 
-    /// The same problem stored as `dtype`.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_dtype(&self, dtype: DType) -> Result<Self, Error> {
-        self.to_builder().dtype(dtype).build()
-    }
-
-    /// The same problem with activations in `layout`; slices keep their channels.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_layout(&self, layout: Layout) -> Result<Self, Error> {
-        self.to_builder().layout(layout).build()
-    }
-
-    /// The same problem with filters in `layout`.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_filter_layout(&self, layout: FilterLayout) -> Result<Self, Error> {
-        self.to_builder().filter_layout(layout).build()
-    }
-
-    /// The same problem with products made in the given mode.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_math(&self, math: Math) -> Result<Self, Error> {
-        self.to_builder().math(math).build()
-    }
-
-    /// The same problem with buffers aligned to `bytes`.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_alignment(&self, bytes: usize) -> Result<Self, Error> {
-        self.to_builder().alignment(bytes).build()
-    }
-
     /// The same problem over `n` images.
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())
             .build()
     }
 
-    /// The same problem with the given epilogue.
-    ///
-    /// # Errors
-    /// As [`Conv2dBuilder::build`].
-    pub fn with_epilogue(&self, bias: bool, residual: bool, relu: bool) -> Result<Self, Error> {
-        self.to_builder()
-            .bias(bias)
-            .residual(residual)
-            .relu(relu)
-            .build()
-    }
-
     /// Images.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.input.n()
     }
 
     /// Channels of the input.
-    pub fn c(&self) -> usize {
+    pub(crate) fn c(&self) -> usize {
         self.input.c()
     }
 
     /// Rows of the input.
-    pub fn h(&self) -> usize {
+    pub(crate) fn h(&self) -> usize {
         self.input.h()
     }
 
     /// Columns of the input.
-    pub fn w(&self) -> usize {
+    pub(crate) fn w(&self) -> usize {
         self.input.w()
     }
 
     /// Filters, the channels of the output.
-    pub fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.output.c()
     }
 
     /// Rows of a filter.
-    pub fn r(&self) -> usize {
+    pub(crate) fn r(&self) -> usize {
         self.window.kernel[0]
     }
 
     /// Columns of a filter.
-    pub fn s(&self) -> usize {
+    pub(crate) fn s(&self) -> usize {
         self.window.kernel[1]
     }
 
     /// Rows of the output.
-    pub fn p(&self) -> usize {
+    pub(crate) fn p(&self) -> usize {
         self.output.h()
     }
 
     /// Columns of the output.
-    pub fn q(&self) -> usize {
+    pub(crate) fn q(&self) -> usize {
         self.output.w()
     }
 
@@ -202,12 +150,12 @@ impl Conv2d {
     }
 
     /// Channels of a group.
-    pub fn group_c(&self) -> usize {
+    pub(crate) fn group_c(&self) -> usize {
         self.c() / self.groups
     }
 
     /// Filters of a group.
-    pub fn group_k(&self) -> usize {
+    pub(crate) fn group_k(&self) -> usize {
         self.k() / self.groups
     }
 
@@ -217,32 +165,32 @@ impl Conv2d {
     }
 
     /// Rows and columns between two windows.
-    pub fn stride(&self) -> [usize; 2] {
+    pub(crate) fn stride(&self) -> [usize; 2] {
         self.window.stride
     }
 
     /// Rows and columns between two taps; 1 is dense.
-    pub fn dilation(&self) -> [usize; 2] {
+    pub(crate) fn dilation(&self) -> [usize; 2] {
         self.window.dilation
     }
 
     /// Zeros around the image.
-    pub fn padding(&self) -> Padding {
+    pub(crate) fn padding(&self) -> Padding {
         self.window.padding
     }
 
     /// Storage type of all tensors.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.input.dtype()
     }
 
     /// The layout of input, output and residual.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.input.layout()
     }
 
     /// The layout of the filters.
-    pub fn filter_layout(&self) -> FilterLayout {
+    pub(crate) fn filter_layout(&self) -> FilterLayout {
         self.filter_layout
     }
 
@@ -282,68 +230,97 @@ impl Conv2d {
         self.residual.as_ref()
     }
 
-    /// Weights: `k * group_c * r * s`.
-    pub fn filter_elements(&self) -> usize {
-        self.k() * self.gemm_k()
-    }
-
-    /// Elements that the buffer of the filters holds: the weights, and the gaps of
-    /// [`FilterLayout::Packed`].
-    pub fn filter_len(&self) -> usize {
-        self.k() * self.window.kernel[0] * self.window.kernel[1] * self.filter_pitch()
-    }
-
-    /// Elements from one tap's channels to the next one's where channels are innermost: the
-    /// channels of a group, for [`FilterLayout::Packed`] rounded up to a multiple of
-    /// [`PACKED_BYTES`].
-    pub fn filter_pitch(&self) -> usize {
-        self.filter_layout.pitch(self.group_c(), self.dtype())
-    }
-
-    /// The filter element that holds (k, c, r, s), `c` counted within the group.
-    pub fn filter_index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
-        match self.filter_layout {
-            FilterLayout::Kcrs => {
-                ((k * self.group_c() + c) * self.window.kernel[0] + r) * self.window.kernel[1] + s
-            }
-            FilterLayout::Krsc | FilterLayout::Packed => {
-                ((k * self.window.kernel[0] + r) * self.window.kernel[1] + s) * self.filter_pitch()
-                    + c
-            }
+    /// The filters.
+    pub fn filter(&self) -> FilterDesc {
+        let [r, s] = self.window.kernel;
+        FilterDesc {
+            k: self.k(),
+            c: self.group_c(),
+            r,
+            s,
+            layout: self.filter_layout,
+            dtype: self.dtype(),
         }
     }
 
-    /// Rows of the matrix product: filters of a group.
-    pub fn gemm_m(&self) -> usize {
-        self.group_k()
-    }
-
     /// Columns of the matrix product: output pixels of the batch, `n * p * q`; under 2^31.
-    pub fn gemm_n(&self) -> usize {
+    pub(crate) fn gemm_n(&self) -> usize {
         self.n() * self.p() * self.q()
     }
 
     /// Depth of the matrix product: `group_c * r * s`.
-    pub fn gemm_k(&self) -> usize {
+    pub(crate) fn gemm_k(&self) -> usize {
         self.group_c() * self.window.kernel[0] * self.window.kernel[1]
     }
 
     /// Multiply-adds, those with padding included: `n * p * q * k * group_c * r * s`.
-    pub fn macs(&self) -> u64 {
-        self.gemm_n() as u64 * self.filter_elements() as u64
+    pub(crate) fn macs(&self) -> u64 {
+        self.gemm_n() as u64 * self.filter().elements() as u64
     }
 
     /// Bytes that device memory must move at least: input, filters, bias and residual read once,
     /// output written once; saturated.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         let bias = if self.bias { self.k() } else { 0 };
         let residual = self.residual.as_ref().map_or(0, TensorDesc::elements);
         let elements = self.input.elements()
-            + self.filter_elements()
+            + self.filter().elements()
             + bias
             + residual
             + self.output.elements();
         (elements as u64).saturating_mul(self.dtype().size() as u64)
+    }
+}
+
+/// The filters of a convolution: `k` of them, each of `c` channels and `r` x `s` taps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct FilterDesc {
+    /// Filters.
+    pub k: usize,
+    /// Channels of a filter: those of a group.
+    pub c: usize,
+    /// Rows of a filter.
+    pub r: usize,
+    /// Columns of a filter.
+    pub s: usize,
+    /// The order of dimensions in memory.
+    pub layout: FilterLayout,
+    /// Storage type of an element.
+    pub dtype: DType,
+}
+
+impl FilterDesc {
+    /// Elements that the buffer holds: the weights, and the gaps of [`FilterLayout::Packed`].
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one element")]
+    pub fn len(&self) -> usize {
+        self.k * self.r * self.s * self.pitch()
+    }
+
+    /// Weights: `k * c * r * s`.
+    pub fn elements(&self) -> usize {
+        self.k * self.gemm_k()
+    }
+
+    /// Depth of the matrix product: `c * r * s`, the weights of a filter.
+    pub fn gemm_k(&self) -> usize {
+        self.c * self.r * self.s
+    }
+
+    /// The element of the buffer that holds (k, c, r, s), `c` counted within the group.
+    pub fn index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
+        match self.layout {
+            FilterLayout::Kcrs => ((k * self.c + c) * self.r + r) * self.s + s,
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                ((k * self.r + r) * self.s + s) * self.pitch() + c
+            }
+        }
+    }
+
+    /// Elements from one tap's channels to the next one's where channels are innermost: `c`, for
+    /// [`FilterLayout::Packed`] rounded up to a multiple of 16 bytes.
+    pub(crate) fn pitch(&self) -> usize {
+        self.layout.pitch(self.c, self.dtype)
     }
 }
 
@@ -376,6 +353,7 @@ pub struct Conv2dBuilder {
 impl Conv2dBuilder {
     tensor_setters!();
     window_setters!();
+
     filter_setters!();
 
     /// Groups that channels and filters divide into.

@@ -35,6 +35,13 @@ impl LrnParameters {
         k: 1.0,
         ..LrnParameters::ALEXNET
     };
+
+    /// The channels, of `channels`, whose squares go into channel `c`'s sum.
+    pub fn window(&self, c: usize, channels: usize) -> std::ops::Range<usize> {
+        let before = self.size / 2;
+        let end = c.saturating_add(self.size - before).min(channels);
+        c.saturating_sub(before)..end
+    }
 }
 
 /// Local response normalisation across channels, as `torch.nn.LocalResponseNorm` has it:
@@ -105,13 +112,6 @@ impl Lrn {
             beta: self.beta.get(),
             k: self.k.get(),
         }
-    }
-
-    /// The channels whose squares go into channel `c`'s sum.
-    pub fn window(&self, c: usize) -> std::ops::Range<usize> {
-        let before = self.size / 2;
-        let end = c.saturating_add(self.size - before).min(self.c());
-        c.saturating_sub(before)..end
     }
 
     pair_methods!();

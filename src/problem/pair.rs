@@ -74,64 +74,14 @@ impl Pair {
 /// The methods of a problem that holds a `pair`.
 macro_rules! pair_methods {
     () => {
-        /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch`
-        /// channels.
-        ///
-        /// # Errors
-        /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
-        pub fn input_slice(mut self, pitch: usize, offset: usize) -> Result<Self, Error> {
-            self.pair.input = self.pair.input.slice(pitch, offset)?;
-            Ok(self)
-        }
-
-        /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch`
-        /// channels.
-        ///
-        /// # Errors
-        /// As [`TensorDesc::slice`](crate::problem::TensorDesc::slice).
-        pub fn output_slice(mut self, pitch: usize, offset: usize) -> Result<Self, Error> {
-            self.pair.output = self.pair.output.slice(pitch, offset)?;
-            Ok(self)
-        }
-
         /// The same problem for `n` images.
         ///
         /// # Errors
         /// [`Error::TooLarge`] if the tensors would not fit the address space.
-        pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
             let mut problem = self.clone();
             problem.pair = self.pair.with_batch(n)?;
             Ok(problem)
-        }
-
-        /// Images.
-        pub fn n(&self) -> usize {
-            self.pair.input.n()
-        }
-
-        /// Channels.
-        pub fn c(&self) -> usize {
-            self.pair.input.c()
-        }
-
-        /// Rows.
-        pub fn h(&self) -> usize {
-            self.pair.input.h()
-        }
-
-        /// Columns.
-        pub fn w(&self) -> usize {
-            self.pair.input.w()
-        }
-
-        /// Storage type of an element.
-        pub fn dtype(&self) -> DType {
-            self.pair.input.dtype()
-        }
-
-        /// The layout of both tensors.
-        pub fn layout(&self) -> Layout {
-            self.pair.input.layout()
         }
 
         /// The input.
@@ -146,7 +96,7 @@ macro_rules! pair_methods {
 
         /// Bytes that device memory must move at least: one read and one write of every element;
         /// saturated.
-        pub fn min_bytes(&self) -> u64 {
+        pub(crate) fn min_bytes(&self) -> u64 {
             self.pair.min_bytes()
         }
     };

@@ -17,14 +17,7 @@ impl Relu {
     ///
     /// # Errors
     /// As [`TensorDesc::new`].
-    pub fn new(
-        n: usize,
-        c: usize,
-        h: usize,
-        w: usize,
-        layout: Layout,
-        dtype: DType,
-    ) -> Result<Self, Error> {
+    pub fn new([n, c, h, w]: [usize; 4], layout: Layout, dtype: DType) -> Result<Self, Error> {
         let pair = Pair::dense([n, c, h, w], layout, dtype)?;
         Ok(Self { pair })
     }

@@ -128,7 +128,7 @@ impl Subsample {
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the tensors would not fit the address space.
-    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         Ok(Self {
             input: self.input.with_batch(n)?,
             output: self.output.with_batch(n)?,
@@ -155,22 +155,22 @@ impl Subsample {
     }
 
     /// Images.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.input.n()
     }
 
     /// Channels, each with a coefficient and a bias.
-    pub fn c(&self) -> usize {
+    pub(crate) fn c(&self) -> usize {
         self.input.c()
     }
 
     /// Output rows.
-    pub fn p(&self) -> usize {
+    pub(crate) fn p(&self) -> usize {
         self.output.h()
     }
 
     /// Output columns.
-    pub fn q(&self) -> usize {
+    pub(crate) fn q(&self) -> usize {
         self.output.w()
     }
 
@@ -222,12 +222,12 @@ impl Subsample {
     }
 
     /// Storage type of an element.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.input.dtype()
     }
 
     /// The layout of both tensors.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.input.layout()
     }
 
@@ -243,7 +243,7 @@ impl Subsample {
 
     /// Bytes that device memory must move at least: input, coefficients, biases and output once;
     /// saturated.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         let elements = self.input.elements() as u64 + self.output.elements() as u64;
         let weights = 2 * self.c() as u64;
         elements

@@ -6,7 +6,7 @@ use crate::error::Error;
 /// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it,
 /// and of a convolution every span within one image and the number of output pixels. Poolings and
 /// what keeps the extents count elements in 64 bits.
-pub const MAX_INDEX: u64 = i32::MAX as u64;
+pub(crate) const MAX_INDEX: u64 = i32::MAX as u64;
 
 /// Refusal of an image that is too large for a convolution.
 const CONVOLVED_IMAGE: &str = "the elements of one image of a convolution (compute bands of rows \
@@ -32,7 +32,7 @@ pub struct TensorDesc {
 /// Offset of element (n, c, h, w) from a tensor's element (0, 0, 0, 0): `n * image + c * channel +
 /// (h * width + w) * pixel`, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TensorStrides {
+pub(crate) struct TensorStrides {
     /// Elements from one image to the next.
     pub image: i64,
     /// Elements from one channel to the next.
@@ -205,7 +205,7 @@ impl TensorDesc {
     }
 
     /// The strides, in elements.
-    pub fn strides(&self) -> TensorStrides {
+    pub(crate) fn strides(&self) -> TensorStrides {
         let plane = (self.h * self.w) as i64;
         let pitch = self.channel_pitch as i64;
         match self.layout {
@@ -223,7 +223,7 @@ impl TensorDesc {
     }
 
     /// Elements of the buffer before element (0, 0, 0, 0).
-    pub fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         match self.layout {
             Layout::Nchw => self.channel_offset * self.h * self.w,
             Layout::Nhwc => self.channel_offset,
@@ -304,7 +304,7 @@ impl Window {
 
 /// One axis of a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Elements of the input.
     pub input: usize,
     /// Taps of the window.
@@ -321,12 +321,12 @@ pub struct Axis {
 
 impl Axis {
     /// Elements that the window spans: `(window - 1) * dilation + 1`. `window` is at least 1.
-    pub fn effective(&self) -> u128 {
+    pub(crate) fn effective(&self) -> u128 {
         (self.window as u128).saturating_sub(1) * self.dilation as u128 + 1
     }
 
     /// Elements of the input with its padding.
-    pub fn padded(&self) -> u128 {
+    pub(crate) fn padded(&self) -> u128 {
         self.input as u128 + self.before as u128 + self.after as u128
     }
 
@@ -336,7 +336,7 @@ impl Axis {
     /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division
     /// rounds up, and the last window is dropped if it would start at or after the end of the
     /// input, that is, in the padding after it.
-    pub fn outputs(&self, ceil: bool) -> Option<u128> {
+    pub(crate) fn outputs(&self, ceil: bool) -> Option<u128> {
         let room = self.padded().checked_sub(self.effective())?;
         let stride = (self.stride as u128).max(1);
         let mut outputs = if ceil {

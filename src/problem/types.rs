@@ -66,13 +66,13 @@ pub enum FilterLayout {
     /// Filter, row, column, channel (OHWI).
     Krsc,
     /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
-    /// and the rest zero: `Conv2d::filter_pitch`. The layout that kernels on tensor cores read;
+    /// and the rest zero: [`FilterDesc::len`](crate::problem::FilterDesc::len). The layout that kernels on tensor cores read;
     /// their launches pack any other one first, every time.
     Packed,
 }
 
 /// Bytes that a run of channels of [`FilterLayout::Packed`] is a multiple of.
-pub const PACKED_BYTES: usize = 16;
+pub(crate) const PACKED_BYTES: usize = 16;
 
 impl FilterLayout {
     /// Every layout.
@@ -122,16 +122,6 @@ impl Padding {
             bottom: size,
             left: size,
             right: size,
-        }
-    }
-
-    /// `rows` above and below, `columns` to the left and to the right.
-    pub const fn symmetric(rows: usize, columns: usize) -> Self {
-        Padding {
-            top: rows,
-            bottom: rows,
-            left: columns,
-            right: columns,
         }
     }
 }
@@ -197,7 +187,7 @@ impl Math {
 
     /// Returns whether a problem in this mode may be computed by a kernel of mode `kernel`: one
     /// that is no less exact.
-    pub fn allows(self, kernel: Math) -> bool {
+    pub(crate) fn allows(self, kernel: Math) -> bool {
         kernel <= self
     }
 }

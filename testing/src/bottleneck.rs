@@ -41,7 +41,7 @@ impl ExpectedBottleneck {
     ) -> Result<ExpectedBottleneck, Error> {
         let [reduce, middle, expand] = problem.convolutions();
         let BottleneckOperands { x, w, bias, .. } = *operands;
-        let dtype = problem.dtype();
+        let dtype = problem.input().dtype();
         let exact = vec![0.0; x.len()];
         let first = Sums::of(reduce, kernels[0], [x, &exact], w[0], bias[0], None)?;
         let [mid1, off1] = first.stored(dtype);
@@ -80,7 +80,12 @@ impl Sums {
         bias: Option<&[f64]>,
         residual: Option<&[f64]>,
     ) -> Result<Sums, Error> {
-        let plain = conv.with_epilogue(bias.is_some(), residual.is_some(), false)?;
+        let plain = conv
+            .to_builder()
+            .bias(bias.is_some())
+            .residual(residual.is_some())
+            .relu(false)
+            .build()?;
         let (share, least) = sum_error(conv, kernel);
         // The sum is linear in its operands: the error of x propagates, and the sum's own error is
         // a share of the magnitudes.
@@ -131,7 +136,7 @@ fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
             ..
         } => (relative, least(roundings)),
         _ => {
-            let terms = conv.gemm_k() + 4;
+            let terms = conv.filter().gemm_k() + 4;
             (terms as f64 * 2f64.powi(-24), least(terms))
         }
     }
@@ -159,7 +164,7 @@ pub fn run_bottleneck_with_guards(
     guards: Guards,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => run::<T>(gpu, plan, guards, operands))
+    with_stored!(plan.problem().input().dtype(), T => run::<T>(gpu, plan, guards, operands))
 }
 
 fn run<T: Stored>(
@@ -185,7 +190,9 @@ fn run<T: Stored>(
         biases.push(bias.map(|bias| upload(BIASES[index], bias)).transpose()?);
     }
     let residual = operands.residual.map(|residual| {
-        let desc = problem.residual().unwrap_or(problem.output());
+        let desc = problem.convolutions()[2]
+            .residual()
+            .unwrap_or(problem.output());
         upload("residual", pack(desc, residual, T::guard())?)
     });
     let residual = residual.transpose()?;

@@ -84,7 +84,7 @@ impl<'a> Tolerance<'a> {
         magnitudes: &'a [f64],
         operands: f64,
     ) -> Tolerance<'a> {
-        let terms = conv.gemm_k();
+        let terms = conv.filter().gemm_k();
         let rounding = kernel.rounding();
         if !rounding.tensor {
             return Tolerance::Sum { terms, magnitudes };
@@ -98,7 +98,7 @@ impl<'a> Tolerance<'a> {
         // last place of the largest.
         let instructions = match rounding.all_taps {
             true => terms.div_ceil(4),
-            false => conv.r() * conv.s() * conv.group_c().div_ceil(4),
+            false => conv.filter().r * conv.filter().s * conv.filter().c.div_ceil(4),
         };
         // Partial sums of split-K, bias, residual and the additions of the epilogue.
         let roundings = products * (terms + instructions) + split_k as usize + 4;
@@ -114,9 +114,11 @@ impl<'a> Tolerance<'a> {
     pub fn of_pool(pool: &Pool2d, magnitudes: &'a [f64]) -> Tolerance<'a> {
         let (rows, columns) = match pool.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => return Tolerance::Exact,
-            PoolKind::Average { .. } => (pool.r(), pool.s()),
+            PoolKind::Average { .. } => (pool.window().kernel[0], pool.window().kernel[1]),
             // A window of an adaptive mean is no larger than the plane.
-            PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => (pool.h(), pool.w()),
+            PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => {
+                (pool.input().h(), pool.input().w())
+            }
         };
         Tolerance::Sum {
             terms: mean_depth(rows, columns),

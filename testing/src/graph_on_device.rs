@@ -383,9 +383,9 @@ fn draw<T: Stored>(conv: &Conv2d, seed: u64) -> Operands {
         values.map(|value| round(T::DTYPE, value * scale)).collect()
     };
     // The mean square of a number of [-1, 1) is a third.
-    let scale = (3.0 / conv.gemm_k() as f64).sqrt();
+    let scale = (3.0 / conv.filter().gemm_k() as f64).sqrt();
     Operands {
-        w: draw(conv.filter_elements(), scale, seed),
-        bias: conv.bias().then(|| draw(conv.k(), 0.25, seed + 1)),
+        w: draw(conv.filter().elements(), scale, seed),
+        bias: conv.bias().then(|| draw(conv.output().c(), 0.25, seed + 1)),
     }
 }

@@ -18,7 +18,7 @@
 //! let conv: Conv2d = "mb2ic64ih28oc32kh3ph1+relu".parse()?;
 //! let plan = ConvPlan::new(&conv, gpu.capability())?;
 //! let x = check::integers(conv.input().elements(), 4, 1);
-//! let w = check::integers(conv.filter_elements(), 4, 2);
+//! let w = check::integers(conv.filter().elements(), 4, 2);
 //! let y = check::run_conv(&gpu, &plan, &x, &w, None, None)?;
 //! let want = reference::conv2d(&conv, &x, &w, None, None)?;
 //! check::compare(&y, &want, check::extents(conv.output()), conv.dtype(), Tolerance::Exact)?;

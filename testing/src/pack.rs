@@ -37,13 +37,15 @@ pub fn unpack<T: Stored>(desc: &TensorDesc, buffer: &[T]) -> Result<Vec<f64>, Er
 /// # Errors
 /// [`Error::Length`] if `dense` does not have the filters' elements.
 pub fn pack_filter<T: Stored>(conv: &Conv2d, dense: &[f64]) -> Result<Vec<T>, Error> {
-    expect("filters", conv.filter_elements(), dense.len())?;
-    let mut buffer = vec![T::nearest(0.0); conv.filter_len()];
-    let taps = conv.r() * conv.s();
+    expect("filters", conv.filter().elements(), dense.len())?;
+    let mut buffer = vec![T::nearest(0.0); conv.filter().len()];
+    let taps = conv.filter().r * conv.filter().s;
     for (place, &value) in dense.iter().enumerate() {
         let (plane, tap) = (place / taps, place % taps);
-        let (k, c) = (plane / conv.group_c(), plane % conv.group_c());
-        buffer[conv.filter_index(k, c, tap / conv.s(), tap % conv.s())] = T::nearest(value);
+        let (k, c) = (plane / conv.filter().c, plane % conv.filter().c);
+        buffer[conv
+            .filter()
+            .index(k, c, tap / conv.filter().s, tap % conv.filter().s)] = T::nearest(value);
     }
     Ok(buffer)
 }
@@ -61,12 +63,11 @@ pub fn disturbed_gap<T: Stored>(desc: &TensorDesc, buffer: &[T], gap: T) -> Opti
 
 /// Visits the tensor's own elements in NCHW order, passing the index of each in the buffer.
 pub(super) fn each_element(desc: &TensorDesc, mut visit: impl FnMut(usize)) {
-    let strides = desc.strides();
-    let [image, channel, pixel] =
-        [strides.image, strides.channel, strides.pixel].map(|s| s as usize);
+    // The rows of a channel follow each other, as its columns do.
+    let pixel = desc.index(0, 0, 0, 1) - desc.index(0, 0, 0, 0);
     for n in 0..desc.n() {
         for c in 0..desc.c() {
-            let start = desc.offset() + n * image + c * channel;
+            let start = desc.index(n, c, 0, 0);
             for hw in 0..desc.h() * desc.w() {
                 visit(start + hw * pixel);
             }
@@ -119,12 +120,16 @@ mod tests {
     #[test]
     fn filters_are_permuted() {
         let conv: Conv2d = "g2mb1ic4ih3oc2kh2kw3ph0pw0iw3".parse().unwrap();
-        let dense: Vec<f64> = (0..conv.filter_len()).map(|i| i as f64).collect();
+        let dense: Vec<f64> = (0..conv.filter().len()).map(|i| i as f64).collect();
         assert_eq!(
             pack_filter::<f32>(&conv, &dense).unwrap()[..3],
             [0.0, 1.0, 2.0]
         );
-        let conv = conv.with_filter_layout(FilterLayout::Krsc).unwrap();
+        let conv = conv
+            .to_builder()
+            .filter_layout(FilterLayout::Krsc)
+            .build()
+            .unwrap();
         assert_eq!(
             pack_filter::<f32>(&conv, &dense).unwrap()[..4],
             [0.0, 6.0, 1.0, 7.0]

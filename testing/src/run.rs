@@ -97,7 +97,7 @@ pub fn run_conv_with_guards(
     guards: Guards,
     operands: [Option<&[f64]>; 4],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => conv::<T>(gpu, plan, guards, operands))
+    with_stored!(plan.problem().input().dtype(), T => conv::<T>(gpu, plan, guards, operands))
 }
 
 /// Runs a pooling; the result is the output and, if the problem has them, the indices, dense NCHW.
@@ -122,7 +122,7 @@ pub fn run_pool_with_guards(
     guards: Guards,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
-    with_stored!(plan.problem().dtype(), T => pool::<T>(gpu, plan, guards, x))
+    with_stored!(plan.problem().input().dtype(), T => pool::<T>(gpu, plan, guards, x))
 }
 
 /// Runs an operation that keeps the extents: ReLU, local response normalisation.
@@ -175,7 +175,7 @@ pub fn run_subsample(
     guards: Guards,
     [x, coefficient, bias]: [&[f64]; 3],
 ) -> Result<Vec<f64>, RunError> {
-    with_stored!(plan.problem().dtype(), T => {
+    with_stored!(plan.problem().input().dtype(), T => {
         let problem = plan.problem();
         let prepared = gpu.prepare_subsample(plan)?;
         let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;

@@ -8,6 +8,7 @@ use crate::reference::{self, BottleneckOperands};
 use warpconv::error::Error;
 use warpconv::graph::{Node, Step};
 use warpconv::kernels::Kernel;
+use warpconv::plan::Operation;
 use warpconv::problem::{Bottleneck2d, Branches};
 
 /// The kernel of a launch, and the number of partial sums per output tile (split-K).
@@ -179,7 +180,7 @@ fn of_branches(
     for (index, product) in branches.products().iter().enumerate() {
         let from = node.from.get(index).or(node.from.first());
         let whole = from.map_or(&[][..], |&from| part(buffers, from));
-        let mut x = slice(whole, product.merged().input());
+        let mut x = slice(whole, product.input());
         if let Some(pooling) = product.pooling() {
             x = reference::pool2d(&pooling.with_batch(n)?, &x)?.0;
         }

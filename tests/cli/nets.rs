@@ -153,7 +153,7 @@ fn weights_are_read_from_a_file() {
             .collect();
         files.insert(
             format!("{}.bias", parameter.name),
-            (Dtype::BF16, vec![parameter.conv.k()], bias),
+            (Dtype::BF16, vec![parameter.conv.output().c()], bias),
         );
     }
     let scratch = Scratch::new("weights");

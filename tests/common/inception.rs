@@ -63,8 +63,8 @@ pub fn fuses() -> bool {
 
 /// Small integers as the filters and the bias of the convolution with this number.
 pub fn filters(conv: &Conv2d, index: usize) -> (Vec<f64>, Vec<f64>) {
-    let w = integers(conv.filter_elements(), 1, 10 + index as u64);
-    (w, integers(conv.k(), 3, 50 + index as u64))
+    let w = integers(conv.filter().elements(), 1, 10 + index as u64);
+    (w, integers(conv.output().c(), 3, 50 + index as u64))
 }
 
 /// Compares to the bit; NaN is NaN.

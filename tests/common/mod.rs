@@ -60,8 +60,8 @@ pub struct Case {
 impl Case {
     pub fn new(problem: Conv2d, seed: u64) -> Case {
         let x = integers(problem.input().len(), seed);
-        let w = integers(problem.filter_len(), seed + 1);
-        let bias = integers(problem.k(), seed + 2);
+        let w = integers(problem.filter().len(), seed + 1);
+        let bias = integers(problem.output().c(), seed + 2);
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let added = problem.bias().then(|| wide(&bias));
         let y = reference::conv2d(&problem, &wide(&x), &wide(&w), added.as_deref(), None)

@@ -28,8 +28,8 @@ impl Job {
         let gpu = gpu();
         let dense = |len, seed| check::integers(len, 3, seed);
         let x = dense(conv.input().elements(), 1);
-        let w = dense(conv.filter_elements(), 2);
-        let bias = dense(conv.k(), 3);
+        let w = dense(conv.filter().elements(), 2);
+        let bias = dense(conv.output().c(), 3);
         let want = reference::conv2d(&conv, &x, &w, Some(&bias), None).unwrap();
         let upload = |values: Vec<f16>| gpu.upload(&values).unwrap();
         Job {
@@ -64,7 +64,12 @@ pub fn job() -> Job {
 
 pub fn packed_job() -> Job {
     let conv: Conv2d = LINE.parse().unwrap();
-    Job::new(conv.with_filter_layout(FilterLayout::Packed).unwrap())
+    Job::new(
+        conv.to_builder()
+            .filter_layout(FilterLayout::Packed)
+            .build()
+            .unwrap(),
+    )
 }
 
 /// A plan of the first kernel of `mma.sync` that takes the problem in so many splits.

@@ -74,8 +74,8 @@ fn weights_of(module: &Graph, order: &[usize]) -> Vec<(Vec<f64>, Vec<f64>)> {
     let all = module.weights();
     let each = all.iter().zip(order);
     each.map(|(conv, &seed)| {
-        let w = integers(conv.filter_elements(), 1, 10 + seed as u64);
-        (w, integers(conv.k(), 3, 50 + seed as u64))
+        let w = integers(conv.filter().elements(), 1, 10 + seed as u64);
+        (w, integers(conv.output().c(), 3, 50 + seed as u64))
     })
     .collect()
 }

@@ -154,7 +154,12 @@ fn networks_are_fused_where_it_pays() {
         // Each launch takes the weights of its own layers, which are the same numbers as before.
         let mut taken = Vec::new();
         for (weights, parameter) in fused.graph().weights().iter().zip(fused.parameters()) {
-            let shape = [weights.k(), weights.group_c(), weights.r(), weights.s()];
+            let shape = [
+                weights.output().c(),
+                weights.filter().c,
+                weights.filter().r,
+                weights.filter().s,
+            ];
             assert_eq!(shape, parameter.shape(), "{name}: {}", parameter.name);
             taken.push(parameter.name.as_str());
         }

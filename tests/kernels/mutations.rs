@@ -260,7 +260,7 @@ impl Problem {
             ..Limits::default()
         };
         let x = check::integers(conv.input().elements(), 3, 1);
-        let w = check::integers(conv.filter_len(), 3, 2);
+        let w = check::integers(conv.filter().len(), 3, 2);
         Problem {
             want: reference::conv2d(&conv, &x, &w, None, None).unwrap(),
             plan: ConvPlan::within(&conv, gpu.capability(), &limits).unwrap(),
@@ -278,7 +278,14 @@ impl Problem {
     fn right(&self, y: &[f64]) -> bool {
         let conv = self.plan.problem();
         let extents = check::extents(conv.output());
-        check::compare(y, &self.want, extents, conv.dtype(), Tolerance::Exact).is_ok()
+        check::compare(
+            y,
+            &self.want,
+            extents,
+            conv.input().dtype(),
+            Tolerance::Exact,
+        )
+        .is_ok()
     }
 }
 

@@ -35,14 +35,17 @@ fn variants<T: Element>(line: &str) -> impl Iterator<Item = Conv2d> {
 fn packs<T: Stored>() {
     let gpu = gpu();
     for conv in SHAPES.iter().flat_map(|line| variants::<T>(line)) {
-        let dense = check::reals(conv.filter_elements(), T::DTYPE, 1);
+        let dense = check::reals(conv.filter().elements(), T::DTYPE, 1);
         let w = gpu
             .upload(&check::pack_filter::<T>(&conv, &dense).unwrap())
             .unwrap();
         let (packed, got) = ops::pack_filter(gpu, gpu.stream(), &conv, &w).unwrap();
         assert_eq!(
             packed,
-            conv.with_filter_layout(FilterLayout::Packed).unwrap()
+            conv.to_builder()
+                .filter_layout(FilterLayout::Packed)
+                .build()
+                .unwrap()
         );
         let bits = |values: &[T]| values.iter().map(|value| value.bits()).collect::<Vec<_>>();
         // Zeros in the gaps, by the bits: not even minus zero.
@@ -62,14 +65,16 @@ fn filters_may_begin_at_any_element_and_bits_are_kept() {
     for conv in SHAPES.iter().flat_map(|line| variants::<bf16>(line)) {
         // Every kind of number, NaNs with a payload among them, which arithmetic would not keep.
         let bits = |at: usize| (at as u16).wrapping_mul(40_503) ^ 0x7f80;
-        let dense: Vec<u16> = (0..conv.filter_elements()).map(bits).collect();
+        let dense: Vec<u16> = (0..conv.filter().elements()).map(bits).collect();
         let lay = |conv: &Conv2d| {
-            let mut buffer = vec![bf16::from_bits(0); conv.filter_len()];
-            let taps = conv.r() * conv.s();
+            let mut buffer = vec![bf16::from_bits(0); conv.filter().len()];
+            let taps = conv.filter().r * conv.filter().s;
             for (at, &bits) in dense.iter().enumerate() {
                 let (plane, tap) = (at / taps, at % taps);
-                let (k, c) = (plane / conv.group_c(), plane % conv.group_c());
-                buffer[conv.filter_index(k, c, tap / conv.s(), tap % conv.s())] =
+                let (k, c) = (plane / conv.filter().c, plane % conv.filter().c);
+                buffer[conv
+                    .filter()
+                    .index(k, c, tap / conv.filter().s, tap % conv.filter().s)] =
                     bf16::from_bits(bits);
             }
             buffer
@@ -78,7 +83,7 @@ fn filters_may_begin_at_any_element_and_bits_are_kept() {
         image.extend(lay(&conv));
         let w = gpu.upload(&image).unwrap();
         let pack = gpu.prepare_pack_filter(&conv).unwrap();
-        let len = pack.packed().filter_len();
+        let len = pack.packed().filter().len();
         let mut fenced = gpu.upload(&vec![bf16::from_bits(0x7feb); len + 2]).unwrap();
         pack.launch(gpu.stream(), &w.slice(3..), &mut fenced.slice_mut(1..=len))
             .unwrap();
@@ -102,7 +107,7 @@ fn what_does_not_fit_is_refused() {
     let gpu = gpu();
     let conv: Conv2d = "mb1ic3ih8oc5kh3".parse().unwrap();
     let pack = gpu.prepare_pack_filter(&conv).unwrap();
-    let (len, packed) = (conv.filter_len(), pack.packed().filter_len());
+    let (len, packed) = (conv.filter().len(), pack.packed().filter().len());
     assert_eq!((len, packed), (5 * 27, 5 * 9 * 4));
     let stream = gpu.stream();
     let length = |what, expected, got| {

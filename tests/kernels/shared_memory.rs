@@ -60,8 +60,8 @@ fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
     let plan = ConvPlan::within(&conv, gpu.capability(), &limits)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let x = check::integers(conv.input().elements(), 3, 1);
-    let w = check::integers(conv.filter_len(), 2, 2);
-    let bias = check::integers(conv.k(), 5, 3);
+    let w = check::integers(conv.filter().len(), 2, 2);
+    let bias = check::integers(conv.output().c(), 5, 3);
 
     gpu.reset_counters();
     check::run_conv(gpu, &plan, &x, &w, Some(&bias), None)

@@ -8,7 +8,7 @@ use warpconv::graph::{FuseOptions, Graph, GraphBuffers, Weights};
 use warpconv::kernels::{DType, KernelId, Layout};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
 use warpconv::ops::Bottleneck;
-use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, Refusal};
+use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, Operation, Refusal};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d};
 use warpconv_testing as check;
 
@@ -34,9 +34,9 @@ fn buffers(gpu: &Gpu, problem: &Bottleneck2d) -> [Vec<CudaSlice<f32>>; 4] {
         vec![zeros(problem.input().len())],
         convolutions
             .clone()
-            .map(|c| zeros(c.filter_len()))
+            .map(|c| zeros(c.filter().len()))
             .collect(),
-        convolutions.map(|c| zeros(c.k())).collect(),
+        convolutions.map(|c| zeros(c.output().c())).collect(),
         vec![zeros(problem.output().len())],
     ]
 }
@@ -274,7 +274,10 @@ fn one_launch_of_a_module_makes_what_three_make() {
         let own: Vec<_> = (2u64..)
             .zip(&filters)
             .map(|(seed, conv): (u64, &Conv2d)| {
-                (upload(conv.filter_len(), seed), upload(conv.k(), 10 + seed))
+                (
+                    upload(conv.filter().len(), seed),
+                    upload(conv.output().c(), 10 + seed),
+                )
             })
             .collect();
         let weights: Vec<Weights<'_, f32>> = own

@@ -19,8 +19,12 @@ use warpconv_testing::reference;
 /// buffer of y.
 fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
     let gpu = gpu();
-    let problem = case.problem.with_dtype(T::DTYPE).unwrap();
-    let problem = problem.with_alignment(T::DTYPE.size()).unwrap();
+    let problem = case.problem.to_builder().dtype(T::DTYPE).build().unwrap();
+    let problem = problem
+        .to_builder()
+        .alignment(T::DTYPE.size())
+        .build()
+        .unwrap();
     let plan = gpu
         .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
@@ -168,7 +172,7 @@ fn an_output_may_share_its_tensor_with_the_input() {
         .build()
         .unwrap();
     let x = integers(problem.input().len(), 1);
-    let w = integers(problem.filter_len(), 2);
+    let w = integers(problem.filter().len(), 2);
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let y = reference::conv2d(&problem, &wide(&x), &wide(&w), None, None).unwrap();
     let shared = problem
@@ -274,7 +278,8 @@ fn branches_read_and_write_their_slices() {
     let x = checks::integers(convs[0].input().elements(), 3, 1);
     let own_x = checks::pack(convs[0].input(), &x, f32::NAN).unwrap();
     let own_x = gpu.upload(&own_x).unwrap();
-    let ws = [2, 3].map(|seed| checks::integers(convs[seed - 2].filter_elements(), 3, seed as u64));
+    let ws =
+        [2, 3].map(|seed| checks::integers(convs[seed - 2].filter().elements(), 3, seed as u64));
     let own_w = [0, 1].map(|i| {
         let packed = checks::pack_filter::<f32>(&convs[i], &ws[i]).unwrap();
         gpu.upload(&packed).unwrap()
@@ -310,7 +315,7 @@ fn a_bottleneck_reads_and_writes_its_slices() {
     let convs = problem.convolutions();
     let ws: Vec<Vec<f64>> = (2..)
         .zip(convs)
-        .map(|(seed, conv)| checks::integers(conv.filter_elements(), 1, seed))
+        .map(|(seed, conv)| checks::integers(conv.filter().elements(), 1, seed))
         .collect();
     let mut want = x.clone();
     for (conv, w) in convs.iter().zip(&ws) {

@@ -24,8 +24,10 @@ fn conv(line: &str) {
         .parse()
         .unwrap_or_else(|error| panic!("{line}: {error}"));
     let x = check::integers(conv.input().elements(), 3, 1);
-    let w = check::integers(conv.filter_len(), 3, 2);
-    let bias = conv.bias().then(|| check::integers(conv.k(), 3, 3));
+    let w = check::integers(conv.filter().len(), 3, 2);
+    let bias = conv
+        .bias()
+        .then(|| check::integers(conv.output().c(), 3, 3));
     let plan =
         ConvPlan::new(&conv, gpu().capability()).unwrap_or_else(|error| panic!("{line}: {error}"));
     let got = check::run_conv(gpu(), &plan, &x, &w, bias.as_deref(), None)
@@ -36,7 +38,7 @@ fn conv(line: &str) {
         &got,
         &want,
         check::extents(conv.output()),
-        conv.dtype(),
+        conv.input().dtype(),
         Tolerance::Exact,
     )
     .unwrap_or_else(|mismatch| panic!("{line}: {mismatch}"));
@@ -57,7 +59,7 @@ fn max_pool(line: &str) {
         &got,
         &want,
         check::extents(pool.output()),
-        pool.dtype(),
+        pool.input().dtype(),
         Tolerance::Exact,
     )
     .unwrap_or_else(|mismatch| panic!("{line}: {mismatch}"));
@@ -113,7 +115,11 @@ fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
         let pool = Pool2d::builder()
             .input(1, 3, 1, 2)
             .kernel(1 << 30, 1)
-            .padding(Padding::symmetric(1 << 29, 0))
+            .padding(Padding {
+                top: 1 << 29,
+                bottom: 1 << 29,
+                ..Padding::NONE
+            })
             .kind(PoolKind::Max { indices: false })
             .layout(layout)
             .build()
@@ -137,8 +143,8 @@ fn sizes_are_not_rounded_through_floats() {
         .dtype(DType::F16)
         .build()
         .expect("a valid problem");
-    assert_eq!(pool.q(), wide);
-    let relu = Relu::new(1, 1, 1, wide, Layout::Nchw, DType::F16).expect("a valid problem");
+    assert_eq!(pool.output().w(), wide);
+    let relu = Relu::new([1, 1, 1, wide], Layout::Nchw, DType::F16).expect("a valid problem");
     // On the emulator a launch of this size takes its time; ReLU moves the most elements a thread.
     let x: Vec<f64> = (0..wide).map(|i| (i % 2048) as f64 - 1000.0).collect();
     let plan = ReluPlan::new(&relu, gpu().capability()).expect("a plan");
@@ -156,8 +162,10 @@ fn an_empty_batch_is_nothing_to_do() {
     ] {
         let conv: Conv2d = line.parse().expect("a valid problem");
         let plan = ConvPlan::new(&conv, gpu.capability()).expect("a plan");
-        let w = check::integers(conv.filter_len(), 3, 1);
-        let bias = conv.bias().then(|| check::integers(conv.k(), 3, 3));
+        let w = check::integers(conv.filter().len(), 3, 1);
+        let bias = conv
+            .bias()
+            .then(|| check::integers(conv.output().c(), 3, 3));
         let y = check::run_conv(gpu, &plan, &[], &w, bias.as_deref(), None);
         assert_eq!(
             y.unwrap_or_else(|error| panic!("{line}: {error}")),
@@ -168,7 +176,7 @@ fn an_empty_batch_is_nothing_to_do() {
     let plan = PoolPlan::new(&pool, gpu.capability()).expect("a plan");
     let (y, indices) = check::run_pool(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((y, indices), (vec![], Some(vec![])));
-    let relu = Relu::new(0, 3, 4, 4, Layout::Nhwc, DType::Bf16).expect("a valid problem");
+    let relu = Relu::new([0, 3, 4, 4], Layout::Nhwc, DType::Bf16).expect("a valid problem");
     let plan = ReluPlan::new(&relu, gpu.capability()).expect("a plan");
     assert_eq!(
         check::run_relu(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}")),
@@ -184,7 +192,7 @@ fn after_an_error_the_device_still_works() {
     let prepared = gpu.prepare_conv(&plan).expect("a kernel that loads");
     let stream = gpu.stream();
     let zeros = |len| stream.alloc_zeros::<f32>(len).expect("memory");
-    let (x, w) = (zeros(problem.input().len()), zeros(problem.filter_len()));
+    let (x, w) = (zeros(problem.input().len()), zeros(problem.filter().len()));
     let mut y = zeros(problem.output().len());
     let mut short = zeros(problem.output().len() - 1);
     let short_of_one = Error::Length {
@@ -198,12 +206,12 @@ fn after_an_error_the_device_still_works() {
     );
     // f16 where the problem has f32.
     let half = |len| stream.alloc_zeros::<half::f16>(len).expect("memory");
-    let (hx, hw) = (half(problem.input().len()), half(problem.filter_len()));
+    let (hx, hw) = (half(problem.input().len()), half(problem.filter().len()));
     let mut hy = half(problem.output().len());
     let wrong = prepared.launch(stream, ConvBuffers::new(&hx, &hw, &mut hy));
     assert!(matches!(wrong, Err(Error::WrongDType { .. })), "{wrong:?}");
     // A bias that the problem does not have.
-    let bias = zeros(problem.k());
+    let bias = zeros(problem.output().c());
     let extra = prepared.launch(stream, ConvBuffers::new(&x, &w, &mut y).bias(&bias));
     assert!(
         matches!(extra, Err(Error::UnexpectedBuffer { .. })),
@@ -234,7 +242,7 @@ fn more_than_two_to_the_31_elements() {
         return;
     }
     let n = (1usize << 31) / (64 * 64 * 64) + 3;
-    let relu = Relu::new(n, 64, 64, 64, Layout::Nchw, DType::F16).expect("a valid problem");
+    let relu = Relu::new([n, 64, 64, 64], Layout::Nchw, DType::F16).expect("a valid problem");
     let plan = ReluPlan::new(&relu, gpu.capability()).expect("a plan");
     let prepared = gpu.prepare_relu(&plan).expect("a kernel that loads");
     let stream = gpu.stream();
@@ -267,7 +275,7 @@ fn more_than_two_to_the_31_elements() {
     let conv = conv.build().expect("a valid problem");
     let plan = ConvPlan::new(&conv, gpu.capability()).expect("a plan");
     let prepared = gpu.prepare_conv(&plan).expect("a kernel that loads");
-    let ones = vec![half::f16::ONE; conv.filter_len()];
+    let ones = vec![half::f16::ONE; conv.filter().len()];
     let w = stream.clone_htod(&ones).expect("a copy");
     let mut sums = stream
         .alloc_zeros::<half::f16>(conv.output().len())

@@ -26,7 +26,7 @@ fn an_output_beyond_its_allocation_is_reported_and_sticks() {
         let prepared = gpu.prepare_conv(&plan).unwrap();
         let (x, w) = (
             zeros::<f32>(problem.input().len()),
-            zeros::<f32>(problem.filter_len()),
+            zeros::<f32>(problem.filter().len()),
         );
         let mut y = zeros::<f32>(problem.output().len() - 1);
         gpu.synchronize().unwrap();

@@ -36,10 +36,10 @@ fn a_grouped_convolution_is_its_groups_side_by_side() {
             .layout(layout);
         let grouped = builder.clone().filters(k).groups(groups).build().unwrap();
         let x = upload(grouped.input().len(), 1);
-        let w = upload(grouped.filter_len(), 2);
+        let w = upload(grouped.filter().len(), 2);
         let y = ops::conv2d(gpu, &grouped, &x, &w).run().unwrap();
 
-        let (group_c, group_k) = (grouped.group_c(), grouped.group_k());
+        let (group_c, group_k) = (grouped.filter().c, grouped.output().c() / groups);
         let mut side_by_side = zeros::<f32>(grouped.output().len());
         for group in 0..groups {
             let one = builder
@@ -50,7 +50,7 @@ fn a_grouped_convolution_is_its_groups_side_by_side() {
                 .output_slice(k, group * group_k)
                 .build()
                 .unwrap();
-            let len = one.filter_len();
+            let len = one.filter().len();
             let filters = w.slice(group * len..(group + 1) * len);
             ops::conv2d(gpu, &one, &x, &filters)
                 .run_into(&mut side_by_side)
@@ -75,10 +75,16 @@ fn a_fused_epilogue_is_its_steps_one_by_one() {
         "mb1g2ic8ih9oc12kh3ph1",
     ] {
         let plain: Conv2d = notation.parse().unwrap();
-        let fused = plain.with_epilogue(true, true, true).unwrap();
+        let fused = plain
+            .to_builder()
+            .bias(true)
+            .residual(true)
+            .relu(true)
+            .build()
+            .unwrap();
         let x = upload(plain.input().len(), 1);
-        let w = upload(plain.filter_len(), 2);
-        let bias = integers(plain.k(), 3);
+        let w = upload(plain.filter().len(), 2);
+        let bias = integers(plain.output().c(), 3);
         let residual = integers(plain.output().len(), 4);
         let (on_device, added) = (gpu.upload(&bias).unwrap(), gpu.upload(&residual).unwrap());
         let y = ops::conv2d(gpu, &fused, &x, &w)
@@ -99,7 +105,7 @@ fn a_fused_epilogue_is_its_steps_one_by_one() {
             }
         }
         let [n, k, p, q] = [output.n(), output.c(), output.h(), output.w()];
-        let relu = Relu::new(n, k, p, q, plain.layout(), DType::F32).unwrap();
+        let relu = Relu::new([n, k, p, q], plain.input().layout(), DType::F32).unwrap();
         let sums = gpu.upload(&sums).unwrap();
         let stepwise = ops::relu(gpu, &relu, &sums).run().unwrap();
         assert_eq!(
@@ -161,7 +167,7 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
 
     for notation in ["mb0ic3ih5oc4kh3ph1", "mb0ic3ih5oc4kh1ph0+nhwc"] {
         let conv: Conv2d = notation.parse().unwrap();
-        let w = upload(conv.filter_len(), 1);
+        let w = upload(conv.filter().len(), 1);
         let y = ops::conv2d(gpu, &conv, &nothing, &w).run().unwrap();
         assert_eq!(y.len(), 0);
         assert_ne!(address(&y), 0);
@@ -172,6 +178,6 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
     let pool: Pool2d = "mb0ic3ih4kh2+indices".parse().unwrap();
     let (y, indices) = ops::pool2d(gpu, &pool, &nothing).run().unwrap();
     assert_eq!((y.len(), indices.unwrap().len()), (0, 0));
-    let relu = Relu::new(0, 3, 4, 4, Layout::Nchw, DType::F32).unwrap();
+    let relu = Relu::new([0, 3, 4, 4], Layout::Nchw, DType::F32).unwrap();
     assert_eq!(ops::relu(gpu, &relu, &nothing).run().unwrap().len(), 0);
 }

@@ -117,8 +117,8 @@ fn nor_does_a_module_of_several_convolutions_a_launch() {
             .weights()
             .iter()
             .map(|conv| {
-                let bias = gpu.upload(&vec![f16::ONE; conv.k()]).unwrap();
-                (zeros::<f16>(conv.filter_len()), bias)
+                let bias = gpu.upload(&vec![f16::ONE; conv.output().c()]).unwrap();
+                (zeros::<f16>(conv.filter().len()), bias)
             })
             .collect();
         let weights: Vec<Weights<'_, f16>> = operands

@@ -34,7 +34,7 @@ fn plans_are_made_within_what_is_left() {
         let conv: Conv2d = "mb1ic512ih4oc256kh3ph1+f16+nhwc".parse().unwrap();
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let xs = integers(conv.input().len(), 1);
-        let ws = integers(conv.filter_len(), 2);
+        let ws = integers(conv.filter().len(), 2);
         let want =
             reference::conv2d(&conv, &nchw(&conv, &wide(&xs)), &wide(&ws), None, None).unwrap();
         let half = |values: &[f32]| {
@@ -118,7 +118,7 @@ fn modules(conv: &Conv2d, needs: u64) {
         TensorId::Input,
         TensorId::Output,
     );
-    let module = Graph::new(vec![node], conv.dtype()).unwrap();
+    let module = Graph::new(vec![node], conv.input().dtype()).unwrap();
     let tuning = Tuning::new(gpu.card());
     let prepare =
         |limits: &Limits| module.prepare_with_workspace(gpu, gpu.stream(), &tuning, limits);
@@ -135,7 +135,7 @@ fn modules(conv: &Conv2d, needs: u64) {
     drop(filler);
     let zeros = vec![0.0; conv.input().len()];
     let weights = vec![warpconv_testing::Operands {
-        w: vec![0.0; conv.filter_elements()],
+        w: vec![0.0; conv.filter().elements()],
         bias: None,
     }];
     GraphOnDevice::<f16>::with(gpu, gpu.stream(), &module, &tuning, &zeros, weights).unwrap();
@@ -143,11 +143,21 @@ fn modules(conv: &Conv2d, needs: u64) {
 
 /// NHWC numbers in the reference's order.
 fn nchw(conv: &Conv2d, x: &[f64]) -> Vec<f64> {
-    reorder(x, conv.n(), conv.c(), conv.h() * conv.w())
+    reorder(
+        x,
+        conv.input().n(),
+        conv.input().c(),
+        conv.input().h() * conv.input().w(),
+    )
 }
 
 fn nchw_output(conv: &Conv2d, y: &[f64]) -> Vec<f64> {
-    reorder(y, conv.n(), conv.k(), conv.p() * conv.q())
+    reorder(
+        y,
+        conv.input().n(),
+        conv.output().c(),
+        conv.output().h() * conv.output().w(),
+    )
 }
 
 fn reorder(values: &[f64], n: usize, c: usize, pixels: usize) -> Vec<f64> {

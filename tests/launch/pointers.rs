@@ -91,8 +91,8 @@ fn of_a_convolution() {
     let y = bytes(problem.output().len());
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
-        ("w", Refused, bytes(problem.filter_len()), 4),
-        ("bias", Missing, bytes(problem.k()), 4),
+        ("w", Refused, bytes(problem.filter().len()), 4),
+        ("bias", Missing, bytes(problem.output().c()), 4),
         ("residual", Missing, y, 4),
         ("y", Refused, y, 4),
     ];
@@ -138,7 +138,7 @@ fn of_a_pooling() {
 #[test]
 fn of_what_keeps_the_extents() {
     let gpu = gpu();
-    let relu = Relu::new(2, 8, 3, 5, Layout::Nchw, DType::F32).unwrap();
+    let relu = Relu::new([2, 8, 3, 5], Layout::Nchw, DType::F32).unwrap();
     let lrn = Lrn::new(
         [2, 8, 3, 5],
         Layout::Nchw,
@@ -207,11 +207,11 @@ fn of_a_bottleneck() {
     let [w1, w2, w3] = problem
         .convolutions()
         .each_ref()
-        .map(|conv| bytes(conv.filter_len()));
+        .map(|conv| bytes(conv.filter().len()));
     let [bias1, bias2, bias3] = problem
         .convolutions()
         .each_ref()
-        .map(|conv| bytes(conv.k()));
+        .map(|conv| bytes(conv.output().c()));
     let y = bytes(problem.output().len());
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
@@ -271,8 +271,8 @@ fn of_planned_branches(plan: &BranchesPlan) {
         operands.push(("x", Refused, bytes(input.len()), 4));
     }
     for conv in plan.problem().convolutions() {
-        operands.push(("w", Refused, bytes(conv.filter_len()), 16));
-        operands.push(("bias", Missing, bytes(conv.k()), 4));
+        operands.push(("w", Refused, bytes(conv.filter().len()), 16));
+        operands.push(("bias", Missing, bytes(conv.output().c()), 4));
         operands.push(("y", Refused, bytes(conv.output().len()), 4));
     }
     let all = 0..operands.len();
@@ -307,8 +307,11 @@ fn buffers_of_planned_branches(plan: &BranchesPlan) {
     let convolutions: Vec<_> = problem.convolutions().collect();
     let zero = |len: usize| zeros::<f32>(len);
     let x: Vec<_> = problem.inputs().map(|x| zero(x.len())).collect();
-    let w: Vec<_> = convolutions.iter().map(|c| zero(c.filter_len())).collect();
-    let bias: Vec<_> = convolutions.iter().map(|c| zero(c.k())).collect();
+    let w: Vec<_> = convolutions
+        .iter()
+        .map(|c| zero(c.filter().len()))
+        .collect();
+    let bias: Vec<_> = convolutions.iter().map(|c| zero(c.output().c())).collect();
     let mut y: Vec<_> = convolutions
         .iter()
         .map(|c| zero(c.output().len()))
@@ -382,8 +385,9 @@ fn buffers_of_planned_branches(plan: &BranchesPlan) {
 /// In place, one buffer is both operands: as long as each of them.
 #[test]
 fn of_a_map_in_place_lengths_are_both_operands() {
-    let relu = Relu::new(1, 2, 3, 4, Layout::Nchw, DType::F32).unwrap();
-    let relu = relu.input_slice(2, 0).unwrap().output_slice(5, 2).unwrap();
+    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
+    let wide = relu.output().slice(5, 2).unwrap();
+    let relu = Relu::between(relu.input().clone(), wide).unwrap();
     let prepared = gpu()
         .prepare_relu(&ReluPlan::new(&relu, gpu().capability()).unwrap())
         .unwrap();

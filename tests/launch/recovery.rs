@@ -20,14 +20,14 @@ fn a_fault_is_sticky_until_the_context_is_gone() {
         let compute = |gpu: &Gpu| {
             let plan = ConvPlan::new(&conv, gpu.capability()).unwrap();
             let x = check::integers(conv.input().elements(), 4, 1);
-            let w = check::integers(conv.filter_len(), 4, 2);
+            let w = check::integers(conv.filter().len(), 4, 2);
             let y = check::run_conv(gpu, &plan, &x, &w, None, None)?;
             let want = reference::conv2d(&conv, &x, &w, None, None).unwrap();
             check::compare(
                 &y,
                 &want,
                 check::extents(conv.output()),
-                conv.dtype(),
+                conv.input().dtype(),
                 Tolerance::Exact,
             )
             .unwrap();

@@ -7,7 +7,7 @@ use cudarc::driver::{DevicePtr, DevicePtrMut};
 use warpconv::graph::{Graph, GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, ReluBuffers, ReluPointers};
 use warpconv::ops::{self, Bottleneck, Inception};
-use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
+use warpconv::plan::{ConvPlan, Operation, PoolPlan, ReluPlan};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Layout};
 
@@ -197,7 +197,7 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
     let gpu = gpu();
     let x = integers(2 * 6 * 4 * 5, 3);
     let expected: Vec<f32> = x.iter().map(|v| v.max(0.0)).collect();
-    let problem = Relu::new(2, 6, 4, 5, Layout::Nchw, DType::F32).unwrap();
+    let problem = Relu::new([2, 6, 4, 5], Layout::Nchw, DType::F32).unwrap();
     let device = gpu.upload(&x).unwrap();
     let y = ops::relu(gpu, &problem, &device).run().unwrap();
     assert_eq!(gpu.download(&y).unwrap(), expected);
@@ -207,12 +207,9 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
 
     // Channels 0..3 of a wider tensor into its channels 3..6: nothing in common, though the bytes
     // interleave.
-    let slices = Relu::new(2, 3, 4, 5, Layout::Nhwc, DType::F32).unwrap();
-    let slices = slices
-        .input_slice(6, 0)
-        .unwrap()
-        .output_slice(6, 3)
-        .unwrap();
+    let slices = Relu::new([2, 3, 4, 5], Layout::Nhwc, DType::F32).unwrap();
+    let [input, output] = [0, 3].map(|offset| slices.input().slice(6, offset).unwrap());
+    let slices = Relu::between(input, output).unwrap();
     let plan = gpu
         .prepare_relu(&ReluPlan::new(&slices, gpu.capability()).unwrap())
         .unwrap();
@@ -249,7 +246,7 @@ fn an_empty_batch_is_nothing_to_do() {
     let plan = gpu
         .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
-    let w = zeros::<f32>(problem.filter_len());
+    let w = zeros::<f32>(problem.filter().len());
     let buffers = ConvBuffers {
         x: &empty.slice(0..0),
         w: &w,
@@ -278,7 +275,7 @@ fn an_empty_batch_is_nothing_to_do() {
     plan.launch(gpu.stream(), PoolBuffers::new(&x, &mut y).indices(&mut at))
         .unwrap();
 
-    let relu = Relu::new(0, 3, 8, 8, Layout::Nhwc, DType::F32).unwrap();
+    let relu = Relu::new([0, 3, 8, 8], Layout::Nhwc, DType::F32).unwrap();
     let plan = gpu
         .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
@@ -332,7 +329,11 @@ fn run(module: &Graph, x: &[f32], weights: &[(Vec<f32>, Vec<f32>)]) -> Vec<f32> 
 
 /// The reference of a convolution without its slice, on small integers.
 fn expected(conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
-    let dense = conv.to_builder().output_slice(conv.k(), 0).build().unwrap();
+    let dense = conv
+        .to_builder()
+        .output_slice(conv.output().c(), 0)
+        .build()
+        .unwrap();
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let y =
         warpconv_testing::reference::conv2d(&dense, &wide(x), &wide(w), Some(&wide(bias)), None)
@@ -350,7 +351,12 @@ fn a_bottleneck_is_its_three_convolutions() {
     let module = job.separate().unwrap();
     let weights: Vec<_> = (0..3)
         .zip(job.problems().unwrap())
-        .map(|(i, conv)| (integers(conv.filter_len(), i), integers(conv.k(), 50 + i)))
+        .map(|(i, conv)| {
+            (
+                integers(conv.filter().len(), i),
+                integers(conv.output().c(), 50 + i),
+            )
+        })
         .collect();
     let x = integers(module.input_len(), 77);
     let layer =
@@ -380,7 +386,12 @@ fn inception_branches_write_their_slices() {
     let convs: Vec<Conv2d> = module.weights();
     let weights: Vec<_> = (0..)
         .zip(&convs)
-        .map(|(i, conv)| (integers(conv.filter_len(), i), integers(conv.k(), 60 + i)))
+        .map(|(i, conv)| {
+            (
+                integers(conv.filter().len(), i),
+                integers(conv.output().c(), 60 + i),
+            )
+        })
         .collect();
     let x = integers(module.input_len(), 78);
     let got = run(&module, &x, &weights);
@@ -388,7 +399,7 @@ fn inception_branches_write_their_slices() {
     let channels = 3 + 4 + 3 + 5;
     for (conv, (w, bias)) in convs.iter().zip(&weights) {
         let want = expected(conv, &x, w, bias);
-        let (offset, k) = (conv.output().channel_offset(), conv.k());
+        let (offset, k) = (conv.output().channel_offset(), conv.output().c());
         for n in 0..2 {
             let start = (n * channels + offset) * pixels;
             assert_eq!(
@@ -410,7 +421,12 @@ fn inception_branches_write_their_slices() {
         module
             .weights()
             .iter()
-            .map(|conv| (vec![0.0; conv.filter_len()], integers(conv.k(), 3)))
+            .map(|conv| {
+                (
+                    vec![0.0; conv.filter().len()],
+                    integers(conv.output().c(), 3),
+                )
+            })
             .collect::<Vec<_>>()
     });
     // With filters of zero every output is its bias behind a ReLU.

@@ -108,10 +108,10 @@ fn run_and_compare(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[
     let (want, positions) = reference::pool2d(small, values).unwrap();
     let (y, indices) = ops::pool2d(gpu(), pool, x).run().unwrap();
     let got = download(&y);
-    let (pixels, c) = (pool.p() * pool.q(), pool.c());
+    let (pixels, c) = (pool.output().h() * pool.output().w(), pool.input().c());
     for (at, &want) in want.iter().enumerate() {
         let (channel, pixel) = (at / pixels, at % pixels);
-        let place = match pool.layout() {
+        let place = match pool.input().layout() {
             Layout::Nchw => at,
             Layout::Nhwc => pixel * c + channel,
         };
@@ -164,12 +164,12 @@ fn pools_of_a_plane_of_more_than_two_to_the_31_pixels() {
     ] {
         let builder = pooled(kind, size).stride(stride, STEP);
         let pool = builder.input(1, 1, ROWS, COLUMNS).build().unwrap();
-        assert!(pool.input().len() > 1 << 31 && pool.q() == 4);
-        let width = size * pool.q();
+        assert!(pool.input().len() > 1 << 31 && pool.output().w() == 4);
+        let width = size * pool.output().w();
         let values = integers(ROWS * width, 5);
         let stored = half(&values);
         let runs = stored.chunks(size).enumerate().map(|(run, cells)| {
-            let (row, window) = (run / pool.q(), run % pool.q());
+            let (row, window) = (run / pool.output().w(), run % pool.output().w());
             (row * COLUMNS + window * STEP, cells)
         });
         let x = sparse(pool.input().len(), runs);
@@ -314,7 +314,9 @@ fn subsampling(extents: [usize; 4], layout: Layout, stride: [usize; 2]) -> Subsa
 fn judge_subsampling(problem: &Subsample, small: &Subsample, x: &CudaSlice<f16>, values: &[f64]) {
     // Small enough for the tangent not to be 1 everywhere; exact in f16.
     let operand = |seed| {
-        let scaled = integers(small.c(), seed).into_iter().map(|v| v / 32.0);
+        let scaled = integers(small.input().c(), seed)
+            .into_iter()
+            .map(|v| v / 32.0);
         scaled.collect::<Vec<f32>>()
     };
     let (coefficient, bias) = (operand(13), operand(17));
@@ -324,7 +326,7 @@ fn judge_subsampling(problem: &Subsample, small: &Subsample, x: &CudaSlice<f16>,
     let operands = [values, &wide(&coefficient), &wide(&bias)];
     let want = reference::subsample(small, operands[0], operands[1], operands[2]).unwrap();
     let bounds = reference::subsample_bound(small, operands[0], operands[1], operands[2]).unwrap();
-    near(&y, problem.layout(), &want, &bounds);
+    near(&y, problem.input().layout(), &want, &bounds);
 }
 
 #[test]
@@ -341,12 +343,12 @@ fn subsampling_takes_very_wide_tensors_and_planes() {
         judge_subsampling(&problem, &small, &slice.x, &slice.values);
     }
     let problem = subsampling([1, 1, ROWS, COLUMNS], Layout::Nchw, [1, STEP]);
-    assert!(problem.input().len() > 1 << 31 && problem.q() == 4);
-    let width = 2 * problem.q();
+    assert!(problem.input().len() > 1 << 31 && problem.output().w() == 4);
+    let width = 2 * problem.output().w();
     let values = integers(ROWS * width, 5);
     let stored = half(&values);
     let runs = stored.chunks(2).enumerate().map(|(run, cells)| {
-        let (row, window) = (run / problem.q(), run % problem.q());
+        let (row, window) = (run / problem.output().w(), run % problem.output().w());
         (row * COLUMNS + window * STEP, cells)
     });
     let x = sparse(problem.input().len(), runs);
@@ -383,5 +385,5 @@ fn a_convolution_says_its_limit_and_the_way_out() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(Relu::new(1, 1, 70_000, 70_000, Layout::Nchw, DType::F16).is_ok());
+    assert!(Relu::new([1, 1, 70_000, 70_000], Layout::Nchw, DType::F16).is_ok());
 }

@@ -9,7 +9,7 @@ use warpconv::device::Gpu;
 use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv, Workspace};
 use warpconv::ops::{self, Bottleneck};
-use warpconv::plan::{ConvPlan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use warpconv::plan::{ConvPlan, Operation, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
@@ -112,7 +112,7 @@ fn splits_give_the_same_bits_every_time() {
         gpu.upload(&values.map(f16::from_f64).collect::<Vec<_>>())
             .unwrap()
     };
-    let (x, w) = (reals(conv.input().len(), 1), reals(conv.filter_len(), 2));
+    let (x, w) = (reals(conv.input().len(), 1), reals(conv.filter().len(), 2));
     let prepared = prepare(&plan(&conv, 4));
     let mut workspace = workspace(prepared.plan().workspace_bytes());
     let mut run = || {
@@ -302,7 +302,7 @@ fn the_launches_of_a_module_share_a_workspace() {
     let ones = |len| gpu.upload(&vec![f16::ONE; len]).unwrap();
     let device: Vec<_> = convs
         .iter()
-        .map(|c| (ones(c.filter_len()), ones(c.k())))
+        .map(|c| (ones(c.filter().len()), ones(c.output().c())))
         .collect();
     let weights: Vec<_> = device
         .iter()

@@ -62,19 +62,28 @@ fn the_shape_files_parse() {
 fn defaults_are_benchdnn_s() {
     let alexnet = conv("g2mb256ic96ih27oc256oh27kh5ph2n\"alexnet:conv2\"");
     assert_eq!(
-        (alexnet.n(), alexnet.groups(), alexnet.w(), alexnet.s()),
+        (
+            alexnet.input().n(),
+            alexnet.groups(),
+            alexnet.input().w(),
+            alexnet.filter().s
+        ),
         (256, 2, 27, 5)
     );
-    assert_eq!(alexnet.padding(), Padding::same(2));
+    assert_eq!(alexnet.window().padding, Padding::same(2));
     // Batch 2, stride 1, dense.
     let plain = conv("ic32oc13_ih13oh12kh3ph0");
     assert_eq!(
-        (plain.n(), plain.stride(), plain.dilation()),
+        (
+            plain.input().n(),
+            plain.window().stride,
+            plain.window().dilation
+        ),
         (2, [1, 1], [1, 1])
     );
     // 12 outputs of 13 rows with a 3x3 kernel ask for one row of padding, and none above.
     assert_eq!(
-        plain.padding(),
+        plain.window().padding,
         Padding {
             top: 0,
             bottom: 1,
@@ -83,11 +92,11 @@ fn defaults_are_benchdnn_s() {
         }
     );
     // Dilation counts what is left out.
-    assert_eq!(conv("ic1oc1ih9kh3dh2").dilation(), [3, 3]);
+    assert_eq!(conv("ic1oc1ih9kh3dh2").window().dilation, [3, 3]);
     // Padding follows from the output's size: ((56 - 1) * 2 - 112 + 3) / 2 = 0 before, 1 after.
     let resnet = pool("mb50ic64_ih112oh56_kh3sh2n\"resnet_50:max_pool1\"");
     assert_eq!(
-        resnet.padding(),
+        resnet.window().padding,
         Padding {
             top: 0,
             bottom: 1,
@@ -95,16 +104,24 @@ fn defaults_are_benchdnn_s() {
             right: 1
         }
     );
-    assert_eq!(conv("ic1oc1ih5oh5kh3").padding(), Padding::same(1));
+    assert_eq!(conv("ic1oc1ih5oh5kh3").window().padding, Padding::same(1));
     // Only columns: one-dimensional.
     let line = conv("ic3oc16_iw5ow5kw3pw1");
     assert_eq!(
-        (line.h(), line.w(), line.r(), line.s(), line.p()),
+        (
+            line.input().h(),
+            line.input().w(),
+            line.filter().r,
+            line.filter().s,
+            line.output().h()
+        ),
         (1, 5, 1, 3, 1)
     );
     // Trivial depth is no depth.
     assert_eq!(
-        conv("mb1_ic16oc16_kd1kh3kw1_id1ih3iw1_od1oh1ow1_sd1sh1sw1_pd0ph1pw0_dd0dh1dw0").p(),
+        conv("mb1_ic16oc16_kd1kh3kw1_id1ih3iw1_od1oh1ow1_sd1sh1sw1_pd0ph1pw0_dd0dh1dw0")
+            .output()
+            .h(),
         1
     );
 }
@@ -113,9 +130,19 @@ fn defaults_are_benchdnn_s() {
 fn an_input_that_is_not_all_read() {
     // "Negative padding" on the right: one column of the input is left over.
     let left_over = pool("ic32_iw33ih19_ow14oh17_pw0ph1_kw6kh4_sw2sh1");
-    assert_eq!((left_over.q(), left_over.padding().right), (14, 0));
+    assert_eq!(
+        (left_over.output().w(), left_over.window().padding.right),
+        (14, 0)
+    );
     let cropped = pool("ic1_ih32oh6kh6sh6ph2_iw2ow1kw1sw1pw0");
-    assert_eq!((cropped.w(), cropped.q(), cropped.p()), (2, 1, 6));
+    assert_eq!(
+        (
+            cropped.input().w(),
+            cropped.output().w(),
+            cropped.output().h()
+        ),
+        (2, 1, 6)
+    );
 }
 
 #[test]
@@ -246,7 +273,7 @@ fn storage_beyond_type_and_layout_is_read_and_printed() {
     let text = "mb1_ic63ih5iw5_oc8oh5ow5_kh3kw3_ph1pw1+nhwc+packed+tf32x3+align4+bias";
     let problem = conv(text);
     assert_eq!(
-        (problem.filter_layout(), problem.math(), problem.alignment()),
+        (problem.filter().layout, problem.math(), problem.alignment()),
         (FilterLayout::Packed, Math::Tf32x3, 4)
     );
     assert_eq!(problem.to_string(), text);
@@ -383,8 +410,8 @@ prop_compose! {
                 .padding(padding)
                 .ceil_mode(ceil);
             let whole = builder.clone().build().ok()?;
-            if whole.p() > crop.0 && whole.q() > crop.1 {
-                builder = builder.output_size(whole.p() - crop.0, whole.q() - crop.1);
+            if whole.output().h() > crop.0 && whole.output().w() > crop.1 {
+                builder = builder.output_size(whole.output().h() - crop.0, whole.output().w() - crop.1);
             }
         }
         if let Some((before, after)) = slices.0 {

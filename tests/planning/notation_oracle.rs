@@ -108,18 +108,41 @@ fn axes(problem: &Problem) -> [Axis; 2] {
     };
     match problem {
         Problem::Conv(c) => {
-            let ([sh, sw], [dh, dw], pad) = (c.stride(), c.dilation(), c.padding());
+            let ([sh, sw], [dh, dw], pad) =
+                (c.window().stride, c.window().dilation, c.window().padding);
             [
-                axis(c.h(), c.p(), c.r(), sh, pad.top, dh),
-                axis(c.w(), c.q(), c.s(), sw, pad.left, dw),
+                axis(c.input().h(), c.output().h(), c.filter().r, sh, pad.top, dh),
+                axis(
+                    c.input().w(),
+                    c.output().w(),
+                    c.filter().s,
+                    sw,
+                    pad.left,
+                    dw,
+                ),
             ]
         }
         Problem::Pool(c) => {
             assert!(matches!(c.kind(), PoolKind::Max { .. }));
-            let ([sh, sw], [dh, dw], pad) = (c.stride(), c.dilation(), c.padding());
+            let ([sh, sw], [dh, dw], pad) =
+                (c.window().stride, c.window().dilation, c.window().padding);
             [
-                axis(c.h(), c.p(), c.r(), sh, pad.top, dh),
-                axis(c.w(), c.q(), c.s(), sw, pad.left, dw),
+                axis(
+                    c.input().h(),
+                    c.output().h(),
+                    c.window().kernel[0],
+                    sh,
+                    pad.top,
+                    dh,
+                ),
+                axis(
+                    c.input().w(),
+                    c.output().w(),
+                    c.window().kernel[1],
+                    sw,
+                    pad.left,
+                    dw,
+                ),
             ]
         }
     }

@@ -90,11 +90,15 @@ fn every_problem_has_a_kernel_on_every_tier() {
                 for layout in Layout::ALL {
                     for filters in FilterLayout::ALL {
                         let problem = problem
-                            .with_dtype(dtype)
+                            .to_builder()
+                            .dtype(dtype)
+                            .build()
                             .unwrap()
-                            .with_layout(layout)
+                            .to_builder()
+                            .layout(layout)
+                            .build()
                             .unwrap();
-                        let problem = problem.with_filter_layout(filters).unwrap();
+                        let problem = problem.to_builder().filter_layout(filters).build().unwrap();
                         let plan = ConvPlan::new(&problem, &device).unwrap();
                         assert!(device.runs(plan.kernel().arch), "{problem}");
                         assert!(
@@ -129,8 +133,11 @@ fn the_grid_covers_every_output() {
             ) {
                 let tiles = |len: usize, tile: u32| len.div_ceil(tile as usize) as u64;
                 let expected = problem.groups() as u64
-                    * tiles(problem.group_k(), kernel.tile_m)
-                    * tiles(problem.gemm_n(), kernel.tile_n);
+                    * tiles(problem.output().c() / problem.groups(), kernel.tile_m)
+                    * tiles(
+                        problem.output().elements() / problem.output().c(),
+                        kernel.tile_n,
+                    );
                 assert_eq!(score.blocks, expected, "{} for {problem}", kernel.name());
             }
             let plan = ConvPlan::with_kernel(&problem, &Capability::h200(), candidate.id).unwrap();
@@ -181,7 +188,7 @@ fn refusals_have_their_reason_and_its_numbers() {
             most: FEW_CHANNELS_MAX_GEMM_K as usize
         }
     );
-    let half = plain.with_dtype(DType::F16).unwrap();
+    let half = plain.to_builder().dtype(DType::F16).build().unwrap();
     assert_eq!(
         refusal(&half, &h200, nchw(Algorithm::Direct)),
         Refusal::DType {
@@ -189,7 +196,7 @@ fn refusals_have_their_reason_and_its_numbers() {
             problem: DType::F16
         }
     );
-    let nhwc = plain.with_layout(Layout::Nhwc).unwrap();
+    let nhwc = plain.to_builder().layout(Layout::Nhwc).build().unwrap();
     assert_eq!(
         refusal(&nhwc, &h200, nchw(Algorithm::Direct)),
         Refusal::Layout {
@@ -361,9 +368,13 @@ fn poolings_and_relus_are_planned() {
             for layout in Layout::ALL {
                 for dtype in DType::ALL {
                     let problem = problem
-                        .with_layout(layout)
+                        .to_builder()
+                        .layout(layout)
+                        .build()
                         .unwrap()
-                        .with_dtype(dtype)
+                        .to_builder()
+                        .dtype(dtype)
+                        .build()
                         .unwrap();
                     let plan = PoolPlan::new(&problem, &device).unwrap();
                     assert_eq!(plan.kernel().algorithm, *algorithm, "{problem}");
@@ -372,7 +383,7 @@ fn poolings_and_relus_are_planned() {
             }
         }
         for dtype in DType::ALL {
-            let problem = Relu::new(2, 3, 4, 5, Layout::Nhwc, dtype).unwrap();
+            let problem = Relu::new([2, 3, 4, 5], Layout::Nhwc, dtype).unwrap();
             assert_eq!(ReluPlan::new(&problem, &device).unwrap().grid(), 1);
         }
     }
@@ -387,7 +398,7 @@ fn grids_of_small_layers_grow_with_them() {
     let elements = (n * c * h * w) as u32;
     for device in devices() {
         for layout in Layout::ALL {
-            let relu = Relu::new(n, c, h, w, layout, DType::F32).unwrap();
+            let relu = Relu::new([n, c, h, w], layout, DType::F32).unwrap();
             let tanh = Tanh::new(shape, layout, DType::F32).unwrap();
             let lrn = Lrn::new(shape, layout, DType::F32, LrnParameters::ALEXNET).unwrap();
             let softmax = Softmax::new(shape, layout, DType::F32).unwrap();

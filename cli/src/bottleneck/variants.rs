@@ -2,7 +2,7 @@
 
 use warpconv::graph::{FuseOptions, FusionDecision, Graph, Refused, Step};
 use warpconv::ops::{Bottleneck, Inception};
-use warpconv::plan::{Capability, PeakRates, Roofline};
+use warpconv::plan::{Capability, Operation, PeakRates, Roofline};
 use warpconv::{DType, Error, Layout};
 
 /// The batch of the stated roofline.
@@ -184,8 +184,8 @@ impl Variant {
         let floors = module.nodes().iter().map(|node| match &node.step {
             Step::Bottleneck(problem) => {
                 let reduce = problem.convolutions()[0].macs();
-                let computed = with_halo(problem.h()) * with_halo(problem.w());
-                let pixels = (problem.h() * problem.w()) as u64;
+                let computed = with_halo(problem.input().h()) * with_halo(problem.input().w());
+                let pixels = (problem.input().h() * problem.input().w()) as u64;
                 let again = reduce / pixels * (computed - pixels);
                 peak_rates.bound(problem.macs() + again, problem.min_bytes())
             }

@@ -353,8 +353,10 @@ fn work(totals: &Counters, launches: usize) -> Work {
 fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
     let conv: &Conv2d = plan.problem();
     let x = check::integers(conv.input().elements(), MAX, 1);
-    let w = check::integers(conv.filter_elements(), MAX, 2);
-    let bias = conv.bias().then(|| check::integers(conv.k(), MAX, 3));
+    let w = check::integers(conv.filter().elements(), MAX, 2);
+    let bias = conv
+        .bias()
+        .then(|| check::integers(conv.output().c(), MAX, 3));
     let residual = conv
         .residual()
         .map(|desc| check::integers(desc.elements(), MAX, 4));

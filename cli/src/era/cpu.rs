@@ -112,15 +112,18 @@ impl Cpu {
     /// A convolution, NCHW and KCRS, with bias and ReLU if it has them.
     pub fn conv(&self, conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32], y: &mut [f32]) {
         // Filters as large as the image.
-        let whole = (conv.h(), conv.w()) == (conv.r(), conv.s());
-        if whole && (conv.p(), conv.q(), conv.groups()) == (1, 1, 1) {
+        let whole = (conv.input().h(), conv.input().w()) == (conv.filter().r, conv.filter().s);
+        if whole && (conv.output().h(), conv.output().w(), conv.groups()) == (1, 1, 1) {
             return self.dense(conv, x, w, bias, y);
         }
-        let (input, output) = (conv.c() * conv.h() * conv.w(), conv.p() * conv.q());
-        let (depth, group_k) = (conv.gemm_k(), conv.group_k());
-        self.share(y, conv.k() * output, |first, images| {
+        let (input, output) = (
+            conv.input().c() * conv.input().h() * conv.input().w(),
+            conv.output().h() * conv.output().w(),
+        );
+        let (depth, group_k) = (conv.filter().gemm_k(), (conv.output().c() / conv.groups()));
+        self.share(y, conv.output().c() * output, |first, images| {
             let mut columns = vec![0.0f32; depth * output];
-            for (image, y) in images.chunks_mut(conv.k() * output).enumerate() {
+            for (image, y) in images.chunks_mut(conv.output().c() * output).enumerate() {
                 let x = &x[(first + image) * input..][..input];
                 for (group, y) in y.chunks_mut(group_k * output).enumerate() {
                     im2col(conv, x, group, &mut columns);
@@ -138,7 +141,7 @@ impl Cpu {
 
     /// A fully connected layer: `y[n][k] = w[k] . x[n]`.
     fn dense(&self, conv: &Conv2d, x: &[f32], w: &[f32], bias: &[f32], y: &mut [f32]) {
-        let (n, c, k) = (conv.n(), conv.gemm_k(), conv.k());
+        let (n, c, k) = (conv.input().n(), conv.filter().gemm_k(), conv.output().c());
         // One row per filter, so that each thread's part is contiguous.
         let mut turned = vec![0.0f32; k * n];
         self.share(&mut turned, n, |first, part| {
@@ -158,17 +161,20 @@ impl Cpu {
 
     /// A max pooling without padding.
     pub fn max_pool(&self, pool: &Pool2d, x: &[f32], y: &mut [f32]) {
-        let input = pool.h() * pool.w();
-        let [stride_h, stride_w] = pool.stride();
-        self.share(y, pool.p() * pool.q(), |first, planes| {
-            for (plane, y) in planes.chunks_mut(pool.p() * pool.q()).enumerate() {
+        let input = pool.input().h() * pool.input().w();
+        let [stride_h, stride_w] = pool.window().stride;
+        self.share(y, pool.output().h() * pool.output().w(), |first, planes| {
+            for (plane, y) in planes
+                .chunks_mut(pool.output().h() * pool.output().w())
+                .enumerate()
+            {
                 let x = &x[(first + plane) * input..][..input];
-                for (p, row) in y.chunks_mut(pool.q()).enumerate() {
+                for (p, row) in y.chunks_mut(pool.output().w()).enumerate() {
                     for (q, y) in row.iter_mut().enumerate() {
                         *y = f32::NEG_INFINITY;
-                        for r in 0..pool.r() {
-                            let at = (p * stride_h + r) * pool.w() + q * stride_w;
-                            for &x in &x[at..at + pool.s()] {
+                        for r in 0..pool.window().kernel[0] {
+                            let at = (p * stride_h + r) * pool.input().w() + q * stride_w;
+                            for &x in &x[at..at + pool.window().kernel[1]] {
                                 *y = if x > *y { x } else { *y };
                             }
                         }
@@ -181,7 +187,7 @@ impl Cpu {
     /// A local response normalisation with beta 3/4: two square roots instead of a power, as on the
     /// device.
     pub fn lrn(&self, lrn: &Lrn, x: &[f32], y: &mut [f32]) {
-        let (c, plane) = (lrn.c(), lrn.h() * lrn.w());
+        let (c, plane) = (lrn.input().c(), lrn.input().h() * lrn.input().w());
         let parameters = lrn.parameters();
         let scale = (parameters.alpha / parameters.size as f64) as f32;
         let (k, beta) = (parameters.k as f32, parameters.beta as f32);
@@ -192,7 +198,7 @@ impl Cpu {
                 let channel = |c: usize| &x[c * plane..][..plane];
                 for (center, y) in y.chunks_mut(plane).enumerate() {
                     squares.fill(0.0);
-                    for other in lrn.window(center) {
+                    for other in parameters.window(center, c) {
                         for (sum, x) in squares.iter_mut().zip(channel(other)) {
                             *sum += x * x;
                         }
@@ -221,19 +227,20 @@ fn finish(y: &mut [f32], relu: bool, bias: impl Fn(usize) -> f32) {
 
 /// The im2col matrix of a group: one row per term of the sum, one column per output pixel.
 fn im2col(conv: &Conv2d, x: &[f32], group: usize, columns: &mut [f32]) {
-    let ([stride_h, stride_w], [dilation_h, dilation_w]) = (conv.stride(), conv.dilation());
-    let (top, left) = (conv.padding().top, conv.padding().left);
-    let (p, q, w) = (conv.p(), conv.q(), conv.w());
-    let taps = conv.r() * conv.s();
+    let ([stride_h, stride_w], [dilation_h, dilation_w]) =
+        (conv.window().stride, conv.window().dilation);
+    let (top, left) = (conv.window().padding.top, conv.window().padding.left);
+    let (p, q, w) = (conv.output().h(), conv.output().w(), conv.input().w());
+    let taps = conv.filter().r * conv.filter().s;
     for (row, to) in columns.chunks_mut(p * q).enumerate() {
-        let channel = group * conv.group_c() + row / taps;
-        let (r, s) = (row % taps / conv.s(), row % conv.s());
-        let plane = &x[channel * conv.h() * w..][..conv.h() * w];
+        let channel = group * conv.filter().c + row / taps;
+        let (r, s) = (row % taps / conv.filter().s, row % conv.filter().s);
+        let plane = &x[channel * conv.input().h() * w..][..conv.input().h() * w];
         // The output columns whose tap lies within the image.
         let inside = inside(q, stride_w, s * dilation_w, left, w);
         for (line, to) in to.chunks_mut(q).enumerate() {
             let h = (line * stride_h + r * dilation_h).wrapping_sub(top);
-            if h >= conv.h() {
+            if h >= conv.input().h() {
                 to.fill(0.0);
                 continue;
             }
@@ -306,8 +313,8 @@ mod tests {
         for (index, shape) in shapes.into_iter().enumerate() {
             let conv = shape.build().expect("a valid convolution");
             let x = numbers(conv.input().elements(), 1);
-            let w = numbers(conv.filter_elements(), 2);
-            let bias = numbers(conv.k(), 3);
+            let w = numbers(conv.filter().elements(), 2);
+            let bias = numbers(conv.output().c(), 3);
             let mut y = vec![f32::NAN; conv.output().elements()];
             Cpu {
                 threads: 1 + index % 3,

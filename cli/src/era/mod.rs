@@ -122,11 +122,11 @@ impl Operands {
             // input.
             Step::Conv(conv) => (
                 draw(
-                    conv.filter_elements(),
-                    (6.0 / conv.gemm_k() as f64).sqrt(),
+                    conv.filter().elements(),
+                    (6.0 / conv.filter().gemm_k() as f64).sqrt(),
                     seed,
                 ),
-                draw(conv.k(), 0.25, seed + 1),
+                draw(conv.output().c(), 0.25, seed + 1),
             ),
             _ => (Vec::new(), Vec::new()),
         };

@@ -1,6 +1,7 @@
 //! Check of some of the processor's results against f64.
 
 use warpconv::graph::Step;
+use warpconv::plan::Operation;
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
 use warpconv_testing::Random;
 use warpconv_testing::reference;
@@ -37,7 +38,7 @@ fn points(conv: &Conv2d, operands: &Operands, y: &[f32]) -> (usize, Option<Strin
     let wrong = (0..count).find_map(|_| {
         let place = random.below(y.len() as u64) as usize;
         let (want, magnitude) = point(conv, operands, place);
-        let bound = (conv.gemm_k() + 4) as f64 * UNIT * magnitude;
+        let bound = (conv.filter().gemm_k() + 4) as f64 * UNIT * magnitude;
         differs(place, y[place], want, bound)
     });
     (count as usize, wrong)
@@ -45,22 +46,32 @@ fn points(conv: &Conv2d, operands: &Operands, y: &[f32]) -> (usize, Option<Strin
 
 /// One output of a convolution, and the magnitudes of its terms.
 fn point(conv: &Conv2d, operands: &Operands, place: usize) -> (f64, f64) {
-    let plane = conv.p() * conv.q();
-    let (n, k) = (place / plane / conv.k(), place / plane % conv.k());
-    let (p, q) = (place % plane / conv.q(), place % conv.q());
-    let first = k / conv.group_k() * conv.group_c();
-    let ([stride_h, stride_w], [dilation_h, dilation_w]) = (conv.stride(), conv.dilation());
+    let plane = conv.output().h() * conv.output().w();
+    let (n, k) = (
+        place / plane / conv.output().c(),
+        place / plane % conv.output().c(),
+    );
+    let (p, q) = (place % plane / conv.output().w(), place % conv.output().w());
+    let first = k / (conv.output().c() / conv.groups()) * conv.filter().c;
+    let ([stride_h, stride_w], [dilation_h, dilation_w]) =
+        (conv.window().stride, conv.window().dilation);
     let bias = f64::from(operands.bias[k]);
     let (mut sum, mut magnitude) = (bias, bias.abs());
-    for term in 0..conv.gemm_k() {
-        let (c, tap) = (term / (conv.r() * conv.s()), term % (conv.r() * conv.s()));
-        let h = (p * stride_h + tap / conv.s() * dilation_h).wrapping_sub(conv.padding().top);
-        let w = (q * stride_w + tap % conv.s() * dilation_w).wrapping_sub(conv.padding().left);
-        if h >= conv.h() || w >= conv.w() {
+    for term in 0..conv.filter().gemm_k() {
+        let (c, tap) = (
+            term / (conv.filter().r * conv.filter().s),
+            term % (conv.filter().r * conv.filter().s),
+        );
+        let h = (p * stride_h + tap / conv.filter().s * dilation_h)
+            .wrapping_sub(conv.window().padding.top);
+        let w = (q * stride_w + tap % conv.filter().s * dilation_w)
+            .wrapping_sub(conv.window().padding.left);
+        if h >= conv.input().h() || w >= conv.input().w() {
             continue;
         }
-        let x = operands.x[((n * conv.c() + first + c) * conv.h() + h) * conv.w() + w];
-        let product = f64::from(x) * f64::from(operands.w[k * conv.gemm_k() + term]);
+        let x = operands.x
+            [((n * conv.input().c() + first + c) * conv.input().h() + h) * conv.input().w() + w];
+        let product = f64::from(x) * f64::from(operands.w[k * conv.filter().gemm_k() + term]);
         sum += product;
         magnitude += product.abs();
     }

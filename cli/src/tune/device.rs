@@ -58,7 +58,7 @@ fn drawn<T: Stored>(len: usize, seed: u64) -> Vec<T> {
 
 /// Filters in the problem's layout, with zeros where a layout has gaps.
 fn filters<T: Stored>(conv: &Conv2d) -> Result<Vec<T>, Error> {
-    let dense = check::integers(conv.filter_elements(), MAX, 2);
+    let dense = check::integers(conv.filter().elements(), MAX, 2);
     check::pack_filter(conv, &dense)
 }
 
@@ -66,7 +66,7 @@ impl<'a, T: Stored> Timing<'a, T> {
     /// Operands of a convolution.
     pub fn conv(gpu: &'a Gpu, conv: &Conv2d, samples: usize) -> Result<Self, Error> {
         let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
-        let bias = conv.bias().then(|| upload(conv.k(), 3));
+        let bias = conv.bias().then(|| upload(conv.output().c(), 3));
         let residual = conv.residual().map(|desc| upload(desc.len(), 4));
         Ok(Timing {
             gpu,
@@ -271,11 +271,11 @@ impl Measuring<Conv2d> for Counting<'_> {
     fn measure(&mut self, plan: &ConvPlan, _: Option<f64>) -> Result<Measured, String> {
         let conv = plan.problem();
         let draw = |len, seed| check::integers(len, MAX, seed);
-        let bias = conv.bias().then(|| draw(conv.k(), 3));
+        let bias = conv.bias().then(|| draw(conv.output().c(), 3));
         let residual = conv.residual().map(|desc| draw(desc.elements(), 4));
         let (x, w) = (
             draw(conv.input().elements(), 1),
-            draw(conv.filter_elements(), 2),
+            draw(conv.filter().elements(), 2),
         );
         self.gpu.reset_counters();
         let y = check::run_conv(self.gpu, plan, &x, &w, bias.as_deref(), residual.as_deref());

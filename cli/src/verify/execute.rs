@@ -115,7 +115,12 @@ impl Executor<'_> {
                     check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
                 if let Some(indices) = indices {
                     let flat = in_plane(pool, &indices);
-                    let shape = vec![pool.n(), pool.c(), pool.p(), pool.q()];
+                    let shape = vec![
+                        pool.input().n(),
+                        pool.input().c(),
+                        pool.output().h(),
+                        pool.output().w(),
+                    ];
                     ran.tensors
                         .insert(indices_of(&step.layer.output), Tensor { shape, data: flat });
                 }
@@ -253,21 +258,27 @@ fn find<'t>(given: &'t Tensors, made: &'t Tensors, name: &str) -> Result<&'t Ten
 /// Converts positions in windows to row * width + column in the plane; -1 for a window without
 /// elements.
 pub fn in_plane(pool: &Pool2d, positions: &[u8]) -> Vec<f64> {
-    let (padding, [stride_h, stride_w], [dilation_h, dilation_w]) =
-        (pool.padding(), pool.stride(), pool.dilation());
+    let (padding, [stride_h, stride_w], [dilation_h, dilation_w]) = (
+        pool.window().padding,
+        pool.window().stride,
+        pool.window().dilation,
+    );
     let flat = |(output, &position): (usize, &u8)| {
         if position == NO_INDEX {
             return -1.0;
         }
         let (r, s) = (
-            usize::from(position) / pool.s(),
-            usize::from(position) % pool.s(),
+            usize::from(position) / pool.window().kernel[1],
+            usize::from(position) % pool.window().kernel[1],
         );
-        let (p, q) = (output / pool.q() % pool.p(), output % pool.q());
+        let (p, q) = (
+            output / pool.output().w() % pool.output().h(),
+            output % pool.output().w(),
+        );
         // In floating point: a wrong position before the plane is then reported instead of wrapped.
         let row = (p * stride_h + r * dilation_h) as f64 - padding.top as f64;
         let column = (q * stride_w + s * dilation_w) as f64 - padding.left as f64;
-        row * pool.w() as f64 + column
+        row * pool.input().w() as f64 + column
     };
     positions.iter().enumerate().map(flat).collect()
 }

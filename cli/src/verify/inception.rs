@@ -379,7 +379,15 @@ mod tests {
             let shapes = shapes();
             for (conv, index) in weights.iter().zip(order) {
                 let want = extents(&shapes, &found.weights[index][0]);
-                assert_eq!(Ok([conv.k(), conv.c(), conv.r(), conv.s()]), want);
+                assert_eq!(
+                    Ok([
+                        conv.output().c(),
+                        conv.input().c(),
+                        conv.filter().r,
+                        conv.filter().s
+                    ]),
+                    want
+                );
             }
         }
     }

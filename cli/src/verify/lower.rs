@@ -5,12 +5,12 @@ use std::fmt;
 
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{
-    BottleneckPlan, Candidate, Capability, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, Score,
-    SoftmaxPlan, SubsamplePlan, TanhPlan,
+    BottleneckPlan, Candidate, Capability, ConvPlan, Limits, LrnPlan, Operation, PoolPlan,
+    ReluPlan, Score, SoftmaxPlan, SubsamplePlan, TanhPlan,
 };
 use warpconv::problem::{
     Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
-    PoolKind, Relu, Softmax, Subsample, Tanh,
+    PoolKind, Relu, Softmax, Subsample, Tanh, TensorDesc,
 };
 use warpconv::{DType, Layout};
 
@@ -68,7 +68,10 @@ impl Problem {
         match self {
             Problem::Conv(conv) => conv.macs(),
             Problem::Bottleneck(module) => module.macs(),
-            Problem::Pool(pool) => windows(pool.output().elements() as u64, [pool.r(), pool.s()]),
+            Problem::Pool(pool) => windows(
+                pool.output().elements() as u64,
+                [pool.window().kernel[0], pool.window().kernel[1]],
+            ),
             Problem::Lrn(lrn) => windows(
                 lrn.input().elements() as u64,
                 [lrn.parameters().size.min(lrn.input().c()), 1],
@@ -210,11 +213,8 @@ fn problem(
         }
         Op::Linear => convolution(step, shapes, storage, slice, ONE_BY_ONE, 1).map(Problem::Conv),
         Op::Relu => {
-            let relu = Relu::new(n, c, h, w, storage.layout, storage.dtype).map_err(named)?;
-            let relu = match slice {
-                Some((pitch, offset)) => relu.output_slice(pitch, offset).map_err(named)?,
-                None => relu,
-            };
+            let [input, output] = tensors(x, storage, slice).map_err(named)?;
+            let relu = Relu::between(input, output).map_err(named)?;
             Ok(Problem::Relu(relu))
         }
         Op::MaxPool { window, indices } => {
@@ -248,19 +248,13 @@ fn problem(
                 beta,
                 k,
             };
-            let lrn = Lrn::new(x, storage.layout, storage.dtype, parameters).map_err(named)?;
-            let lrn = match slice {
-                Some((pitch, offset)) => lrn.output_slice(pitch, offset).map_err(named)?,
-                None => lrn,
-            };
+            let [input, output] = tensors(x, storage, slice).map_err(named)?;
+            let lrn = Lrn::between(input, output, parameters).map_err(named)?;
             Ok(Problem::Lrn(lrn))
         }
         Op::Softmax => {
-            let softmax = Softmax::new(x, storage.layout, storage.dtype).map_err(named)?;
-            let softmax = match slice {
-                Some((pitch, offset)) => softmax.output_slice(pitch, offset).map_err(named)?,
-                None => softmax,
-            };
+            let [input, output] = tensors(x, storage, slice).map_err(named)?;
+            let softmax = Softmax::between(input, output).map_err(named)?;
             Ok(Problem::Softmax(softmax))
         }
         &Op::Tanh { amplitude, slope } => tanh_problem(x, storage, slice, [amplitude, slope])
@@ -315,6 +309,20 @@ fn padding(window: Window) -> Padding {
         left,
         right,
     }
+}
+
+/// Input and output of an operation that keeps the extents; the output may be a slice.
+fn tensors(
+    [n, c, h, w]: [usize; 4],
+    storage: Storage,
+    slice: Option<(usize, usize)>,
+) -> Result<[TensorDesc; 2], warpconv::Error> {
+    let input = TensorDesc::new(n, c, h, w, storage.layout, storage.dtype)?;
+    let output = match slice {
+        Some((pitch, offset)) => input.slice(pitch, offset)?,
+        None => input.clone(),
+    };
+    Ok([input, output])
 }
 
 /// The convolution of a step.
@@ -410,13 +418,33 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
             .ok_or_else(|| format!("no tensor `{name}`"))
     };
     Ok(match (problem, &step.layer.op) {
-        (Problem::Conv(conv), Op::Linear) => vec![conv.n(), conv.k()],
-        (Problem::Conv(conv), _) => vec![conv.n(), conv.k(), conv.p(), conv.q()],
+        (Problem::Conv(conv), Op::Linear) => vec![conv.input().n(), conv.output().c()],
+        (Problem::Conv(conv), _) => vec![
+            conv.input().n(),
+            conv.output().c(),
+            conv.output().h(),
+            conv.output().w(),
+        ],
         (Problem::Bottleneck(problem), _) => {
-            vec![problem.n(), problem.k(), problem.p(), problem.q()]
+            vec![
+                problem.input().n(),
+                problem.output().c(),
+                problem.output().h(),
+                problem.output().w(),
+            ]
         }
-        (Problem::Pool(pool), _) => vec![pool.n(), pool.c(), pool.p(), pool.q()],
-        (Problem::Subsample(made), _) => vec![made.n(), made.c(), made.p(), made.q()],
+        (Problem::Pool(pool), _) => vec![
+            pool.input().n(),
+            pool.input().c(),
+            pool.output().h(),
+            pool.output().w(),
+        ],
+        (Problem::Subsample(made), _) => vec![
+            made.input().n(),
+            made.input().c(),
+            made.output().h(),
+            made.output().w(),
+        ],
         (Problem::Host, Op::Concat) => {
             let [n, _, h, w] = extents(shapes, input)?;
             let mut channels = 0usize;

@@ -60,7 +60,10 @@ fn branches_get_their_place_in_the_concat() {
     let Problem::Conv(linear) = &problems[4] else {
         panic!("a linear layer last")
     };
-    assert_eq!((linear.c(), linear.k(), linear.bias()), (200, 11, true));
+    assert_eq!(
+        (linear.input().c(), linear.output().c(), linear.bias()),
+        (200, 11, true)
+    );
     assert_eq!(shapes["y"], [2, 11]);
 }
 

@@ -4,11 +4,9 @@
 //! types run with their plan's kernel.
 
 use warpconv::kernels::{KernelId, Math};
-use warpconv::plan::{Candidate, ConvPlan, Limits, PoolPlan};
+use warpconv::plan::{Candidate, ConvPlan, Limits, Operation, PoolPlan};
 use warpconv::problem::notation::{self, Problem};
-use warpconv::problem::{
-    Conv2d, FilterLayout, MAX_INDEXED_WINDOW, NotationReason, Pool2d, PoolKind,
-};
+use warpconv::problem::{Conv2d, FilterLayout, NO_INDEX, NotationReason, Pool2d, PoolKind};
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -51,7 +49,13 @@ pub fn shape(
     let problem = match problem {
         Problem::Conv(conv) => conv
             .with_batch(batch)
-            .and_then(|conv| conv.with_epilogue(true, false, false))
+            .and_then(|conv| {
+                conv.to_builder()
+                    .bias(true)
+                    .residual(false)
+                    .relu(false)
+                    .build()
+            })
             .map(Problem::Conv),
         Problem::Pool(pool) => pool.with_batch(batch).map(Problem::Pool),
     };
@@ -80,7 +84,7 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
     let elements = match problem {
         Problem::Conv(conv) => [
             conv.input().elements(),
-            conv.filter_elements(),
+            conv.filter().elements(),
             conv.output().elements(),
         ],
         Problem::Pool(pool) => [pool.input().elements(), 0, pool.output().elements()],
@@ -107,7 +111,8 @@ fn too_large(problem: &Problem, select: &Selection) -> Option<String> {
 
 /// Number of elements that a pooling reads.
 fn comparisons(pool: &Pool2d) -> u64 {
-    (pool.output().elements() as u64).saturating_mul((pool.r() * pool.s()) as u64)
+    (pool.output().elements() as u64)
+        .saturating_mul((pool.window().kernel[0] * pool.window().kernel[1]) as u64)
 }
 
 /// Runs a convolution with bias and without ReLU, which would hide wrong negative numbers.
@@ -124,12 +129,20 @@ fn convolution(
     };
     for variation in variations(context, true) {
         let stored = conv
-            .with_dtype(variation.dtype)
-            .and_then(|conv| conv.with_layout(variation.layout))
+            .to_builder()
+            .dtype(variation.dtype)
+            .build()
+            .and_then(|conv| conv.to_builder().layout(variation.layout).build())
             .and_then(|conv| {
-                conv.with_filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
+                conv.to_builder()
+                    .filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
+                    .build()
             })
-            .and_then(|conv| conv.with_math(variation.math.unwrap_or_default()));
+            .and_then(|conv| {
+                conv.to_builder()
+                    .math(variation.math.unwrap_or_default())
+                    .build()
+            });
         let stored = match stored {
             Ok(stored) => stored,
             Err(error) => {
@@ -194,7 +207,7 @@ fn run_conv(
         &got,
         want,
         extents(conv.output()),
-        conv.dtype(),
+        conv.input().dtype(),
         Tolerance::Exact,
     )
     .map_err(|mismatch| mismatch.to_string())
@@ -217,8 +230,8 @@ impl Operands {
             });
         Operands {
             x: check::integers(conv.input().elements(), MAX, seed),
-            w: check::integers(conv.filter_elements(), MAX, seed ^ 1),
-            bias: check::integers(conv.k(), MAX, seed ^ 2),
+            w: check::integers(conv.filter().elements(), MAX, seed ^ 1),
+            bias: check::integers(conv.output().c(), MAX, seed ^ 2),
         }
     }
 
@@ -241,17 +254,17 @@ fn pooling(
         divisor_override: None,
     };
     let mut kinds = vec![("maxpool2d", PoolKind::Max { indices: false })];
-    if pool.r() * pool.s() <= MAX_INDEXED_WINDOW {
+    if pool.window().kernel[0] * pool.window().kernel[1] <= usize::from(NO_INDEX) {
         kinds.push(("maxpool2d with indices", PoolKind::Max { indices: true }));
     }
     // Average pooling runs without dilation only, as PyTorch defines it.
-    if pool.dilation() == [1, 1] {
+    if pool.window().dilation == [1, 1] {
         kinds.push(("avgpool2d counting padding", average(true)));
         kinds.push(("avgpool2d", average(false)));
     }
     let x = check::integers(pool.input().elements(), 100, 7);
     for (op, kind) in kinds {
-        let pool = match pool.with_kind(kind) {
+        let pool = match pool.to_builder().kind(kind).build() {
             Ok(pool) => pool,
             Err(error) => return report.unreadable(label, &error.to_string()),
         };
@@ -261,8 +274,10 @@ fn pooling(
         };
         for variation in variations(context, false) {
             let stored = pool
-                .with_dtype(variation.dtype)
-                .and_then(|pool| pool.with_layout(variation.layout));
+                .to_builder()
+                .dtype(variation.dtype)
+                .build()
+                .and_then(|pool| pool.to_builder().layout(variation.layout).build());
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(error) => {
@@ -322,7 +337,7 @@ fn run_pool(
         &got,
         &want.values,
         extents,
-        pool.dtype(),
+        pool.input().dtype(),
         Tolerance::of_pool(pool, &want.magnitudes),
     )
     .map_err(|mismatch| mismatch.to_string())

@@ -85,7 +85,7 @@ fn filter_strides(conv: &Conv2d) -> [i32; 3] {
     match conv.filter_layout() {
         FilterLayout::Kcrs => [conv.group_c() * taps, taps, 1].map(int),
         FilterLayout::Krsc | FilterLayout::Packed => {
-            let pitch = conv.filter_pitch();
+            let pitch = conv.filter().pitch();
             [taps * pitch, 1, pitch].map(int)
         }
     }
@@ -95,7 +95,7 @@ fn filter_strides(conv: &Conv2d) -> [i32; 3] {
 /// last channel included.
 fn whole_rows(conv: &Conv2d) -> bool {
     let one_run = conv.filter_layout() != FilterLayout::Kcrs || conv.r() * conv.s() == 1;
-    one_run && (conv.filter_pitch() * conv.dtype().size()).is_multiple_of(PACKED_BYTES)
+    one_run && (conv.filter().pitch() * conv.dtype().size()).is_multiple_of(PACKED_BYTES)
 }
 
 impl Arguments for BottleneckArgs {

@@ -7,6 +7,7 @@
 use args::BottleneckArgs;
 pub(crate) mod args;
 
+use crate::error::Error;
 use crate::kernels::cost::{Score, memory_us, overlapped, resident};
 use crate::kernels::fill::Arguments;
 use crate::kernels::tensor::alignment_of;
@@ -30,8 +31,16 @@ impl Operation for Bottleneck2d {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        (self.macs(), self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn peak_rates(&self) -> PeakRates {
@@ -179,7 +188,7 @@ impl Tile {
         let filters: usize = problem
             .convolutions()
             .iter()
-            .map(|conv| conv.filter_elements())
+            .map(|conv| conv.filter().elements())
             .sum();
         let weights = filters as f64 * size;
         // They stay where they have room; else every tile fetches them.

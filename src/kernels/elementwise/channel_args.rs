@@ -81,9 +81,9 @@ impl From<&Lrn> for LrnArgs {
         LrnArgs {
             x_strides: problem.input().into(),
             y_strides: problem.output().into(),
-            n: int(problem.n()),
-            c: int(problem.c()),
-            pixels: (problem.h() * problem.w()) as i64,
+            n: int(problem.input().n()),
+            c: int(problem.input().c()),
+            pixels: (problem.input().h() * problem.input().w()) as i64,
             size: int(parameters.size),
             before: int(parameters.size / 2),
             scale: (parameters.alpha / parameters.size as f64) as f32,
@@ -162,9 +162,9 @@ impl From<&Softmax> for SoftmaxArgs {
         SoftmaxArgs {
             x_strides: problem.input().into(),
             y_strides: problem.output().into(),
-            n: int(problem.n()),
-            c: int(problem.c()),
-            pixels: (problem.h() * problem.w()) as i64,
+            n: int(problem.input().n()),
+            c: int(problem.input().c()),
+            pixels: (problem.input().h() * problem.input().w()) as i64,
             ..SoftmaxArgs::default()
         }
     }

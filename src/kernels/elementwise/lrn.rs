@@ -1,6 +1,7 @@
 //! Acceptance and estimate of the kernels of local response normalisation.
 
 use super::channel_args::LrnArgs;
+use crate::error::Error;
 use crate::kernels::cost::streaming;
 use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
@@ -17,10 +18,10 @@ impl Operation for Lrn {
     fn describe(&self) -> String {
         format!(
             "a local response normalisation of {}x{}x{}x{} over {} channels",
-            self.n(),
-            self.c(),
-            self.h(),
-            self.w(),
+            self.input().n(),
+            self.input().c(),
+            self.input().h(),
+            self.input().w(),
             self.parameters().size
         )
     }
@@ -29,10 +30,17 @@ impl Operation for Lrn {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        let terms = self.parameters().size.min(self.c()) as u64;
-        let work = (self.output().elements() as u64).saturating_mul(terms);
-        (work, self.min_bytes())
+    fn macs(&self) -> u64 {
+        let terms = self.parameters().size.min(self.input().c()) as u64;
+        (self.output().elements() as u64).saturating_mul(terms)
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

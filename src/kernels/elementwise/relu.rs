@@ -1,5 +1,6 @@
 //! Acceptance and estimate of the ReLU kernels.
 
+use crate::error::Error;
 use crate::kernels::args::ReluArgs;
 use crate::kernels::cost::streaming;
 use crate::kernels::fill::Arguments;
@@ -17,10 +18,10 @@ impl Operation for Relu {
     fn describe(&self) -> String {
         format!(
             "a ReLU of {}x{}x{}x{}",
-            self.n(),
-            self.c(),
-            self.h(),
-            self.w()
+            self.input().n(),
+            self.input().c(),
+            self.input().h(),
+            self.input().w()
         )
     }
 
@@ -28,8 +29,16 @@ impl Operation for Relu {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        (self.output().elements() as u64, self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.output().elements() as u64
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

@@ -1,6 +1,7 @@
 //! Acceptance and estimate of the subsampling kernels.
 
 use super::activation_args::SubsampleArgs;
+use crate::error::Error;
 use crate::kernels::cost::streaming;
 use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
@@ -29,9 +30,16 @@ impl Operation for Subsample {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        let elements = self.input().elements() as u64;
-        (elements, self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.input().elements() as u64
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

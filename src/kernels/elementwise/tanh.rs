@@ -1,6 +1,7 @@
 //! Acceptance and estimate of the tanh kernels.
 
 use super::activation_args::TanhArgs;
+use crate::error::Error;
 use crate::kernels::cost::streaming;
 use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
@@ -29,9 +30,16 @@ impl Operation for Tanh {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        let elements = self.output().elements() as u64;
-        (elements, self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.output().elements() as u64
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn blocks(&self, kernel: &Kernel) -> u64 {

@@ -1,5 +1,6 @@
 //! Acceptance and estimate of the kernels that compute several convolutions in one launch.
 
+use crate::error::Error;
 use crate::kernels::filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 pub(crate) mod args;
 
@@ -52,8 +53,16 @@ impl Operation for Branches {
         self.products()[0].merged().output()
     }
 
-    fn work(&self) -> (u64, u64) {
-        (self.macs(), self.min_bytes())
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn peak_rates(&self) -> PeakRates {

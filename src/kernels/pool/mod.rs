@@ -1,5 +1,6 @@
 //! Acceptance and estimate of each pooling kernel.
 
+use crate::error::Error;
 use crate::kernels::args::PoolArgs;
 use crate::kernels::cost::streaming;
 use crate::kernels::fill::Arguments;
@@ -25,11 +26,18 @@ impl Operation for Pool2d {
         self.output()
     }
 
-    fn work(&self) -> (u64, u64) {
+    fn macs(&self) -> u64 {
         // Additions and comparisons share the multiply-adds' lanes.
         let window = (self.r() * self.s()) as u64;
-        let work = (self.output().elements() as u64).saturating_mul(window);
-        (work, self.min_bytes())
+        (self.output().elements() as u64).saturating_mul(window)
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
     }
 
     fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {

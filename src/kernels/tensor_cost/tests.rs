@@ -135,7 +135,9 @@ fn newer_instructions_and_shorter_numbers_are_faster() {
 fn packing_filters_costs_a_launch() {
     let packed = conv(4, 252, 14, 64, 3);
     let plain = packed
-        .with_filter_layout(crate::problem::FilterLayout::Kcrs)
+        .to_builder()
+        .filter_layout(crate::problem::FilterLayout::Kcrs)
+        .build()
         .expect("a valid problem");
     let [once, each] = [packed, plain].map(|problem| rated(&problem, &small()));
     assert_eq!(once.pack_us, 0.0);

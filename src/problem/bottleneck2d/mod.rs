@@ -66,7 +66,7 @@ impl Bottleneck2d {
     ///
     /// # Errors
     /// As [`Bottleneck2dBuilder::build`].
-    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())
             .build()
@@ -79,52 +79,52 @@ impl Bottleneck2d {
     }
 
     /// Images.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.input().n()
     }
 
     /// Channels of the input.
-    pub fn c(&self) -> usize {
+    pub(crate) fn c(&self) -> usize {
         self.input().c()
     }
 
     /// Rows of the input.
-    pub fn h(&self) -> usize {
+    pub(crate) fn h(&self) -> usize {
         self.input().h()
     }
 
     /// Columns of the input.
-    pub fn w(&self) -> usize {
+    pub(crate) fn w(&self) -> usize {
         self.input().w()
     }
 
     /// Channels of both intermediates.
-    pub fn mid_channels(&self) -> usize {
+    pub(crate) fn mid_channels(&self) -> usize {
         self.convolutions[0].k()
     }
 
     /// Channels of the output.
-    pub fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.output().c()
     }
 
     /// Rows of the output.
-    pub fn p(&self) -> usize {
+    pub(crate) fn p(&self) -> usize {
         self.output().h()
     }
 
     /// Columns of the output.
-    pub fn q(&self) -> usize {
+    pub(crate) fn q(&self) -> usize {
         self.output().w()
     }
 
     /// Rows and columns between two windows of the 3x3: 1 or 2.
-    pub fn stride(&self) -> usize {
+    pub(crate) fn stride(&self) -> usize {
         self.convolutions[1].stride()[0]
     }
 
     /// Convolutions of the three that have a bias.
-    pub fn bias(&self) -> [bool; 3] {
+    pub(crate) fn bias(&self) -> [bool; 3] {
         self.convolutions.each_ref().map(Conv2d::bias)
     }
 
@@ -134,32 +134,32 @@ impl Bottleneck2d {
     }
 
     /// Returns whether the result passes through ReLU.
-    pub fn relu(&self) -> bool {
+    pub(crate) fn relu(&self) -> bool {
         self.convolutions[2].relu()
     }
 
     /// Storage type of all tensors.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.input().dtype()
     }
 
     /// The layout of input, output and residual.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.input().layout()
     }
 
     /// The layout of the filters.
-    pub fn filter_layout(&self) -> FilterLayout {
+    pub(crate) fn filter_layout(&self) -> FilterLayout {
         self.convolutions[0].filter_layout()
     }
 
     /// Least precise mode of multiplication.
-    pub fn math(&self) -> Math {
+    pub(crate) fn math(&self) -> Math {
         self.convolutions[0].math()
     }
 
     /// Promised alignment of every buffer's first element, in bytes.
-    pub fn alignment(&self) -> usize {
+    pub(crate) fn alignment(&self) -> usize {
         self.convolutions[0].alignment()
     }
 
@@ -174,19 +174,19 @@ impl Bottleneck2d {
     }
 
     /// The tensor added before the ReLU, if any; the input itself for [`Added::Input`].
-    pub fn residual(&self) -> Option<&TensorDesc> {
+    pub(crate) fn residual(&self) -> Option<&TensorDesc> {
         self.convolutions[2].residual()
     }
 
     /// Multiply-adds, those with padding included.
-    pub fn macs(&self) -> u64 {
+    pub(crate) fn macs(&self) -> u64 {
         let macs = self.convolutions.iter().map(Conv2d::macs);
         macs.fold(0, u64::saturating_add)
     }
 
     /// Bytes that device memory must move at least: input, filters, biases, and the residual where
     /// it is a tensor of its own, read once, output written once; saturated.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         let residual = match self.added {
             Added::Tensor => self.output().elements(),
             Added::Nothing | Added::Input => 0,
@@ -194,7 +194,7 @@ impl Bottleneck2d {
         let weights: usize = self
             .convolutions
             .iter()
-            .map(|conv| conv.filter_elements() + if conv.bias() { conv.k() } else { 0 })
+            .map(|conv| conv.filter().elements() + if conv.bias() { conv.k() } else { 0 })
             .sum();
         let elements = self.input().elements() + weights + residual + self.output().elements();
         (elements as u64).saturating_mul(self.dtype().size() as u64)

@@ -11,7 +11,7 @@ use crate::problem::{DType, Layout};
 
 /// The most positions that a window may have for its maximum's index to be asked for: one byte, of
 /// which [`NO_INDEX`] is taken.
-pub const MAX_INDEXED_WINDOW: usize = 255;
+pub(crate) const MAX_INDEXED_WINDOW: usize = 255;
 
 /// The index of a window that lies wholly in padding: it has no maximum.
 pub const NO_INDEX: u8 = 255;
@@ -128,38 +128,14 @@ impl Pool2d {
         builder
     }
 
-    /// The same problem stored as `dtype`.
-    ///
-    /// # Errors
-    /// As [`Pool2dBuilder::build`].
-    pub fn with_dtype(&self, dtype: DType) -> Result<Self, Error> {
-        self.to_builder().dtype(dtype).build()
-    }
-
-    /// The same problem in `layout`; slices keep their channels.
-    ///
-    /// # Errors
-    /// As [`Pool2dBuilder::build`].
-    pub fn with_layout(&self, layout: Layout) -> Result<Self, Error> {
-        self.to_builder().layout(layout).build()
-    }
-
     /// The same problem over `n` images.
     ///
     /// # Errors
     /// As [`Pool2dBuilder::build`].
-    pub fn with_batch(&self, n: usize) -> Result<Self, Error> {
+    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())
             .build()
-    }
-
-    /// The same problem of another kind, window or no window.
-    ///
-    /// # Errors
-    /// As [`Pool2dBuilder::build`].
-    pub fn with_kind(&self, kind: PoolKind) -> Result<Self, Error> {
-        self.to_builder().kind(kind).build()
     }
 
     /// Computation over the window.
@@ -168,44 +144,44 @@ impl Pool2d {
     }
 
     /// Images.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.input.n()
     }
 
     /// Channels.
-    pub fn c(&self) -> usize {
+    pub(crate) fn c(&self) -> usize {
         self.input.c()
     }
 
     /// Rows of the input.
-    pub fn h(&self) -> usize {
+    pub(crate) fn h(&self) -> usize {
         self.input.h()
     }
 
     /// Columns of the input.
-    pub fn w(&self) -> usize {
+    pub(crate) fn w(&self) -> usize {
         self.input.w()
     }
 
     /// Rows of the window; of a global pooling those of the input, of an adaptive one an upper
     /// bound.
-    pub fn r(&self) -> usize {
+    pub(crate) fn r(&self) -> usize {
         self.window.kernel[0]
     }
 
     /// Columns of the window; of a global pooling those of the input, of an adaptive one an upper
     /// bound.
-    pub fn s(&self) -> usize {
+    pub(crate) fn s(&self) -> usize {
         self.window.kernel[1]
     }
 
     /// Rows of the output.
-    pub fn p(&self) -> usize {
+    pub(crate) fn p(&self) -> usize {
         self.output.h()
     }
 
     /// Columns of the output.
-    pub fn q(&self) -> usize {
+    pub(crate) fn q(&self) -> usize {
         self.output.w()
     }
 
@@ -215,17 +191,17 @@ impl Pool2d {
     }
 
     /// Rows and columns between two windows; 1 where none slides.
-    pub fn stride(&self) -> [usize; 2] {
+    pub(crate) fn stride(&self) -> [usize; 2] {
         self.window.stride
     }
 
     /// Rows and columns between two positions of the window; 1 is dense.
-    pub fn dilation(&self) -> [usize; 2] {
+    pub(crate) fn dilation(&self) -> [usize; 2] {
         self.window.dilation
     }
 
     /// Padding around the image.
-    pub fn padding(&self) -> Padding {
+    pub(crate) fn padding(&self) -> Padding {
         self.window.padding
     }
 
@@ -235,12 +211,12 @@ impl Pool2d {
     }
 
     /// Storage type of both tensors.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.input.dtype()
     }
 
     /// The layout of input and output.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.input.layout()
     }
 
@@ -271,7 +247,7 @@ impl Pool2d {
 
     /// Bytes that device memory must move at least: the input read once, output and indices written
     /// once; saturated.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         let elements = self.input.elements() + self.output.elements();
         (elements as u64)
             .saturating_mul(self.dtype().size() as u64)

@@ -29,7 +29,7 @@ pub fn softmax(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
 /// # Errors
 /// As [`softmax`].
 pub fn softmax_bound(problem: &Softmax, x: &[f64]) -> Result<Vec<f64>, Error> {
-    let depth = (problem.c().div_ceil(8) + 16) as f64;
+    let depth = (problem.input().c().div_ceil(8) + 16) as f64;
     rows(problem, x, |below, y, mean_below| {
         let units = below + mean_below + depth + 11.0;
         // The factor 1.01 covers products of errors; values near the least number of f32 lose their
@@ -45,7 +45,10 @@ fn rows(
     value: impl Fn(f64, f64, f64) -> f64 + Sync,
 ) -> Result<Vec<f64>, Error> {
     expect_len("input", x, problem.input().elements())?;
-    let (c, plane) = (problem.c(), problem.h() * problem.w());
+    let (c, plane) = (
+        problem.input().c(),
+        problem.input().h() * problem.input().w(),
+    );
     let mut result = vec![0.0; x.len()];
     for_each_plane(&mut result, c * plane, |image, result| {
         let x = &x[image * c * plane..][..c * plane];
@@ -148,30 +151,34 @@ fn windows(
 ) -> Result<Vec<f64>, Error> {
     let (input, output) = (problem.input(), problem.output());
     expect_len("input", x, input.elements())?;
-    expect_len("coefficient", coefficient, problem.c())?;
-    expect_len("bias", bias, problem.c())?;
+    expect_len("coefficient", coefficient, problem.input().c())?;
+    expect_len("bias", bias, problem.input().c())?;
     let ([r, s], [stride_h, stride_w]) = (problem.window().kernel, problem.window().stride);
     let (plane, divisor) = (input.h() * input.w(), problem.divisor() as f64);
     let mut result = vec![0.0; output.elements()];
-    for_each_plane(&mut result, problem.p() * problem.q(), |index, result| {
-        let channel = index % problem.c();
-        let x = &x[index * plane..][..plane];
-        for (place, result) in result.iter_mut().enumerate() {
-            let (p, q) = (place / problem.q(), place % problem.q());
-            let (mut sum, mut magnitude) = (0.0, 0.0);
-            for row in p * stride_h..p * stride_h + r {
-                for &x in &x[row * input.w() + q * stride_w..][..s] {
-                    sum += x;
-                    magnitude += x.abs();
+    for_each_plane(
+        &mut result,
+        problem.output().h() * problem.output().w(),
+        |index, result| {
+            let channel = index % problem.input().c();
+            let x = &x[index * plane..][..plane];
+            for (place, result) in result.iter_mut().enumerate() {
+                let (p, q) = (place / problem.output().w(), place % problem.output().w());
+                let (mut sum, mut magnitude) = (0.0, 0.0);
+                for row in p * stride_h..p * stride_h + r {
+                    for &x in &x[row * input.w() + q * stride_w..][..s] {
+                        sum += x;
+                        magnitude += x.abs();
+                    }
                 }
+                let (coefficient, bias) = (coefficient[channel], bias[channel]);
+                *result = value(
+                    coefficient * (sum / divisor) + bias,
+                    coefficient.abs() * (magnitude / divisor) + bias.abs(),
+                );
             }
-            let (coefficient, bias) = (coefficient[channel], bias[channel]);
-            *result = value(
-                coefficient * (sum / divisor) + bias,
-                coefficient.abs() * (magnitude / divisor) + bias.abs(),
-            );
-        }
-    });
+        },
+    );
     Ok(result)
 }
 

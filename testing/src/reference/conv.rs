@@ -63,8 +63,8 @@ fn check(
     residual: Option<&[f64]>,
 ) -> Result<(), Error> {
     expect_len("input", x, conv.input().elements())?;
-    expect_len("filters", w, conv.filter_elements())?;
-    let biases = if conv.bias() { conv.k() } else { 0 };
+    expect_len("filters", w, conv.filter().elements())?;
+    let biases = if conv.bias() { conv.output().c() } else { 0 };
     expect_len("bias", bias.unwrap_or(&[]), biases)?;
     let residuals = conv.residual().map_or(0, |_| conv.output().elements());
     expect_len("residual", residual.unwrap_or(&[]), residuals)
@@ -79,9 +79,9 @@ fn sums(
     residual: Option<&[f64]>,
 ) -> Vec<f64> {
     let mut y = vec![0.0; conv.output().elements()];
-    let pixels = conv.p() * conv.q();
+    let pixels = conv.output().h() * conv.output().w();
     for_each_plane(&mut y, pixels, |plane, y| {
-        let (image, k) = (plane / conv.k(), plane % conv.k());
+        let (image, k) = (plane / conv.output().c(), plane % conv.output().c());
         let start = bias.map_or(0.0, |bias| bias[k]);
         match residual {
             Some(residual) => y
@@ -97,31 +97,31 @@ fn sums(
 
 /// Adds all taps of filter `k` over image `image` to the plane `y`.
 fn accumulate(conv: &Conv2d, x: &[f64], w: &[f64], image: usize, k: usize, y: &mut [f64]) {
-    let plane = conv.h() * conv.w();
-    let group = k / conv.group_k();
-    let pad = conv.padding();
+    let plane = conv.input().h() * conv.input().w();
+    let group = k / (conv.output().c() / conv.groups());
+    let pad = conv.window().padding;
     let rows = valid(
-        conv.r(),
-        conv.p(),
-        conv.h(),
+        conv.filter().r,
+        conv.output().h(),
+        conv.input().h(),
         pad.top,
-        conv.stride()[0],
-        conv.dilation()[0],
+        conv.window().stride[0],
+        conv.window().dilation[0],
     );
     let columns = valid(
-        conv.s(),
-        conv.q(),
-        conv.w(),
+        conv.filter().s,
+        conv.output().w(),
+        conv.input().w(),
         pad.left,
-        conv.stride()[1],
-        conv.dilation()[1],
+        conv.window().stride[1],
+        conv.window().dilation[1],
     );
-    let weights = w[k * conv.gemm_k()..].chunks(conv.r() * conv.s());
-    for (c, weights) in weights.take(conv.group_c()).enumerate() {
-        let channel = image * conv.c() + group * conv.group_c() + c;
+    let weights = w[k * conv.filter().gemm_k()..].chunks(conv.filter().r * conv.filter().s);
+    for (c, weights) in weights.take(conv.filter().c).enumerate() {
+        let channel = image * conv.input().c() + group * conv.filter().c + c;
         let x = &x[channel * plane..(channel + 1) * plane];
         for (tap, &weight) in weights.iter().enumerate() {
-            let (r, s) = (tap / conv.s(), tap % conv.s());
+            let (r, s) = (tap / conv.filter().s, tap % conv.filter().s);
             tap_over_plane(conv, x, weight, &rows[r], &columns[s], y);
         }
     }
@@ -172,12 +172,12 @@ fn tap_over_plane(
     columns: &Meets,
     y: &mut [f64],
 ) {
-    let [stride_h, stride_w] = conv.stride();
-    for (p, y) in y.chunks_mut(conv.q()).enumerate() {
+    let [stride_h, stride_w] = conv.window().stride;
+    for (p, y) in y.chunks_mut(conv.output().w()).enumerate() {
         let inside = rows.outputs.contains(&p);
         if inside && !columns.outputs.is_empty() {
             let h = rows.first + (p - rows.outputs.start) * stride_h;
-            let x = &x[h * conv.w() + columns.first..];
+            let x = &x[h * conv.input().w() + columns.first..];
             let y = &mut y[columns.outputs.clone()];
             if stride_w == 1 {
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x);

@@ -28,7 +28,7 @@ pub fn lrn(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
 /// As [`lrn`].
 pub fn lrn_bound(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
     let parameters = problem.parameters();
-    let base_roundings = parameters.size.min(problem.c()) as f64 + 4.0;
+    let base_roundings = parameters.size.min(problem.input().c()) as f64 + 4.0;
     each(problem, x, |base, y| {
         let power = if parameters.beta == 0.75 {
             10.5
@@ -52,13 +52,13 @@ fn each(
 ) -> Result<Vec<f64>, Error> {
     expect_len("input", x, problem.input().elements())?;
     let parameters = problem.parameters();
-    let plane = problem.h() * problem.w();
+    let plane = problem.input().h() * problem.input().w();
     let mut result = vec![0.0; x.len()];
-    for_each_plane(&mut result, problem.c() * plane, |image, result| {
-        let x = &x[image * problem.c() * plane..][..problem.c() * plane];
+    for_each_plane(&mut result, problem.input().c() * plane, |image, result| {
+        let x = &x[image * problem.input().c() * plane..][..problem.input().c() * plane];
         for (place, result) in result.iter_mut().enumerate() {
             let (channel, pixel) = (place / plane, place % plane);
-            let window = problem.window(channel);
+            let window = parameters.window(channel, problem.input().c());
             let squares: f64 = window.map(|c| x[c * plane + pixel].powi(2)).sum();
             let base = parameters.k + parameters.alpha / parameters.size as f64 * squares;
             *result = value(base, x[place] / base.powf(parameters.beta));

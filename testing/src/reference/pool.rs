@@ -13,17 +13,21 @@ use warpconv::problem::{NO_INDEX, Pool2d, PoolKind};
 pub fn pool2d(pool: &Pool2d, x: &[f64]) -> Result<(Vec<f64>, Option<Vec<u8>>), Error> {
     expect_len("input", x, pool.input().elements())?;
     let mut results = vec![(0.0, NO_INDEX); pool.output().elements()];
-    let input = pool.h() * pool.w();
-    for_each_plane(&mut results, pool.p() * pool.q(), |plane, results| {
-        let x = &x[plane * input..(plane + 1) * input];
-        for (pixel, result) in results.iter_mut().enumerate() {
-            let windows = windows(pool, pixel / pool.q(), pixel % pool.q());
-            *result = match pool.kind() {
-                PoolKind::Max { .. } | PoolKind::GlobalMax => maximum(pool, x, &windows),
-                _ => (mean(pool, x, &windows), NO_INDEX),
-            };
-        }
-    });
+    let input = pool.input().h() * pool.input().w();
+    for_each_plane(
+        &mut results,
+        pool.output().h() * pool.output().w(),
+        |plane, results| {
+            let x = &x[plane * input..(plane + 1) * input];
+            for (pixel, result) in results.iter_mut().enumerate() {
+                let windows = windows(pool, pixel / pool.output().w(), pixel % pool.output().w());
+                *result = match pool.kind() {
+                    PoolKind::Max { .. } | PoolKind::GlobalMax => maximum(pool, x, &windows),
+                    _ => (mean(pool, x, &windows), NO_INDEX),
+                };
+            }
+        },
+    );
     let indices = pool
         .indices()
         .then(|| results.iter().map(|&(_, index)| index).collect());
@@ -59,9 +63,12 @@ struct Window {
 
 /// The windows of output (p, q): rows, columns.
 fn windows(pool: &Pool2d, p: usize, q: usize) -> [Window; 2] {
-    let pad = pool.padding();
+    let pad = pool.window().padding;
     let (sides, output) = ([(pad.top, pad.bottom), (pad.left, pad.right)], [p, q]);
-    let [input, outputs] = [[pool.h(), pool.w()], [pool.p(), pool.q()]];
+    let [input, outputs] = [
+        [pool.input().h(), pool.input().w()],
+        [pool.output().h(), pool.output().w()],
+    ];
     std::array::from_fn(|i| match pool.kind() {
         PoolKind::AdaptiveAverage { .. } => {
             let start = output[i] * input[i] / outputs[i];
@@ -77,9 +84,9 @@ fn windows(pool: &Pool2d, p: usize, q: usize) -> [Window; 2] {
         }
         _ => {
             let (before, after) = sides[i];
-            let taps = [pool.r(), pool.s()][i];
-            let dilation = pool.dilation()[i] as i64;
-            let start = (output[i] * pool.stride()[i]) as i64 - before as i64;
+            let taps = [pool.window().kernel[0], pool.window().kernel[1]][i];
+            let dilation = pool.window().dilation[i] as i64;
+            let start = (output[i] * pool.window().stride[i]) as i64 - before as i64;
             let below = |limit: i64| {
                 ((limit - start).max(0) as u64)
                     .div_ceil(dilation as u64)
@@ -110,7 +117,7 @@ fn visit(
         let h = (rows.start + r as i64 * rows.dilation) as usize;
         for s in columns.inside.clone() {
             let w = (columns.start + s as i64 * columns.dilation) as usize;
-            visit(r * columns.taps + s, x[h * pool.w() + w]);
+            visit(r * columns.taps + s, x[h * pool.input().w() + w]);
         }
     }
 }

@@ -19,30 +19,34 @@ fn integers(len: usize, seed: u64) -> Vec<f64> {
 /// The definition, one output at a time, padding multiplied as zeros.
 fn by_definition(conv: &Conv2d, x: &[f64], w: &[f64]) -> Vec<f64> {
     let at = |n: usize, c: usize, h: i64, v: i64| {
-        let inside = h >= 0 && v >= 0 && (h as usize) < conv.h() && (v as usize) < conv.w();
+        let inside =
+            h >= 0 && v >= 0 && (h as usize) < conv.input().h() && (v as usize) < conv.input().w();
         if inside {
-            x[((n * conv.c() + c) * conv.h() + h as usize) * conv.w() + v as usize]
+            x[((n * conv.input().c() + c) * conv.input().h() + h as usize) * conv.input().w()
+                + v as usize]
         } else {
             0.0
         }
     };
     let mut y = Vec::new();
-    let [sh, sw] = conv.stride();
-    let [dh, dw] = conv.dilation();
-    let pad = conv.padding();
-    for n in 0..conv.n() {
-        for k in 0..conv.k() {
-            for p in 0..conv.p() {
-                for q in 0..conv.q() {
+    let [sh, sw] = conv.window().stride;
+    let [dh, dw] = conv.window().dilation;
+    let pad = conv.window().padding;
+    for n in 0..conv.input().n() {
+        for k in 0..conv.output().c() {
+            for p in 0..conv.output().h() {
+                for q in 0..conv.output().w() {
                     let mut sum = 0.0;
-                    for c in 0..conv.group_c() {
-                        for r in 0..conv.r() {
-                            for s in 0..conv.s() {
+                    for c in 0..conv.filter().c {
+                        for r in 0..conv.filter().r {
+                            for s in 0..conv.filter().s {
                                 let h = (p * sh + r * dh) as i64 - pad.top as i64;
                                 let v = (q * sw + s * dw) as i64 - pad.left as i64;
-                                let channel = k / conv.group_k() * conv.group_c() + c;
-                                let weight =
-                                    ((k * conv.group_c() + c) * conv.r() + r) * conv.s() + s;
+                                let channel =
+                                    k / (conv.output().c() / conv.groups()) * conv.filter().c + c;
+                                let weight = ((k * conv.filter().c + c) * conv.filter().r + r)
+                                    * conv.filter().s
+                                    + s;
                                 sum += at(n, channel, h, v) * w[weight];
                             }
                         }
@@ -87,7 +91,7 @@ fn convolution_is_its_definition() {
     assert!(problems.len() > 1500, "{} problems", problems.len());
     for conv in problems {
         let x = integers(conv.input().elements(), 7);
-        let w = integers(conv.filter_len(), 8);
+        let w = integers(conv.filter().len(), 8);
         assert_eq!(
             conv2d(&conv, &x, &w, None, None).unwrap(),
             by_definition(&conv, &x, &w),
@@ -161,10 +165,10 @@ fn groups_are_a_concatenation() {
     let grouped: Conv2d = "g3mb2ic6ih7oc9kh3sh2ph1+bias".parse().unwrap();
     let single: Conv2d = "mb2ic2ih7oc3kh3sh2ph1+bias".parse().unwrap();
     let x = integers(grouped.input().elements(), 1);
-    let w = integers(grouped.filter_len(), 2);
+    let w = integers(grouped.filter().len(), 2);
     let bias = integers(9, 3);
     let y = conv2d(&grouped, &x, &w, Some(&bias), None).unwrap();
-    let (plane, pixels) = (49, grouped.p() * grouped.q());
+    let (plane, pixels) = (49, grouped.output().h() * grouped.output().w());
     for group in 0..3 {
         let x: Vec<f64> = (0..2)
             .flat_map(|n| x[(n * 6 + group * 2) * plane..][..2 * plane].to_vec())
@@ -172,7 +176,7 @@ fn groups_are_a_concatenation() {
         let part = conv2d(
             &single,
             &x,
-            &w[group * single.filter_len()..][..single.filter_len()],
+            &w[group * single.filter().len()..][..single.filter().len()],
             Some(&bias[group * 3..group * 3 + 3]),
             None,
         )

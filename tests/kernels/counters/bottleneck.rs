@@ -4,7 +4,7 @@
 use libtest_mimic::Trial;
 use warpconv::device::Gpu;
 use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, kernels};
-use warpconv::plan::{BottleneckPlan, Capability};
+use warpconv::plan::{BottleneckPlan, Capability, Operation};
 use warpconv::problem::{Added, Bottleneck2d, FilterLayout};
 use warpconv_testing as check;
 use warpconv_testing::reference::BottleneckOperands;
@@ -18,11 +18,11 @@ fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
     let w = problem
         .convolutions()
         .each_ref()
-        .map(|conv| check::integers(conv.filter_elements(), 1, 2));
+        .map(|conv| check::integers(conv.filter().elements(), 1, 2));
     let bias = problem
         .convolutions()
         .each_ref()
-        .map(|conv| check::integers(conv.k(), 1, 3));
+        .map(|conv| check::integers(conv.output().c(), 1, 3));
     let operands = BottleneckOperands {
         x: &x,
         w: w.each_ref().map(Vec::as_slice),

@@ -76,8 +76,10 @@ fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
 fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
     let conv = plan.problem();
     let x = check::integers(conv.input().elements(), 2, 1);
-    let w = check::integers(conv.filter_len(), 2, 2);
-    let bias = conv.bias().then(|| check::integers(conv.k(), 2, 3));
+    let w = check::integers(conv.filter().len(), 2, 2);
+    let bias = conv
+        .bias()
+        .then(|| check::integers(conv.output().c(), 2, 3));
     gpu.reset_counters();
     check::run_conv(gpu, plan, &x, &w, bias.as_deref(), None)
         .unwrap_or_else(|error| panic!("{} {conv}: {error}", plan.kernel().name()));

@@ -46,8 +46,10 @@ fn pooling(kernel: &Kernel) -> Option<Pool2d> {
     let pool: Pool2d = text.parse().expect("the problem is valid");
     let layout = kernel.layout?;
     let pool = pool
-        .with_dtype(kernel.dtype)
-        .and_then(|pool| pool.with_layout(layout));
+        .to_builder()
+        .dtype(kernel.dtype)
+        .build()
+        .and_then(|pool| pool.to_builder().layout(layout).build());
     Some(pool.expect("a valid variant"))
 }
 
@@ -83,7 +85,8 @@ fn check(gpu: &Gpu, id: KernelId, held: &mut Held) {
         let plan = PoolPlan::with_kernel(&problem, gpu.capability(), id)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let counters = pool(gpu, &plan);
-        let window = problem.output().elements() * problem.r() * problem.s();
+        let window =
+            problem.output().elements() * problem.window().kernel[0] * problem.window().kernel[1];
         traffic(&name, &counters, problem.min_bytes());
         each(kernel, &counters, window as u64, held);
     }
@@ -129,17 +132,17 @@ fn each(kernel: &Kernel, counters: &Counters, work: u64, held: &mut Held) {
 fn tile(kernel: &Kernel, conv: &Conv2d, counters: &Counters, held: &mut Held) {
     let name = kernel.name();
     let (m, n) = (kernel.tile_m as usize, kernel.tile_n as usize);
-    let terms = conv.gemm_k().next_multiple_of(8);
+    let terms = conv.filter().gemm_k().next_multiple_of(8);
     // The multiply-adds are the problem's: no tile is partly empty, and only the few_channels
     // kernel's sum is padded.
-    let macs = (conv.macs() as usize / conv.gemm_k() * terms) as u64;
+    let macs = (conv.macs() as usize / conv.filter().gemm_k() * terms) as u64;
     assert_eq!(
         32 * counters.class(Class::FmaF32).warp,
         macs,
         "{name}: multiply-adds"
     );
     // A tile asks for each element of its operands once, and for a bias with each output at most.
-    let tiles = conv.groups() * (conv.group_k() / m) * (conv.gemm_n() / n);
+    let tiles = conv.output().c() / m * (conv.output().elements() / conv.output().c() / n);
     let elements = tiles * (m + n) * terms + 2 * conv.output().elements();
     let asked = counters.global_loads.bytes + counters.global_stores.bytes;
     let most = (elements * conv.dtype().size()) as f64;

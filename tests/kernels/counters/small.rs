@@ -6,7 +6,7 @@ use warpconv::DType;
 use warpconv::device::Gpu;
 use warpconv::kernels::Layout;
 use warpconv::launch::Unary;
-use warpconv::plan::Plan;
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh};
 use warpconv_testing as check;
 use warpconv_testing::Guards;
@@ -80,7 +80,7 @@ fn subsample(gpu: &Gpu, layout: Layout, dtype: DType, held: &mut Held) {
     let problem = Subsample::new([2, 16, 32, 32], layout, dtype, [2, 2]).expect("valid");
     let plan = Plan::new(&problem, gpu.capability()).expect("a plan");
     let x = check::reals(problem.input().elements(), dtype, 1);
-    let weights = check::reals(problem.c(), dtype, 2);
+    let weights = check::reals(problem.input().c(), dtype, 2);
     let guards = Guards::of(gpu);
     gpu.reset_counters();
     check::run_subsample(gpu, &plan, guards, [&x, &weights, &weights]).expect("a run");

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use warpconv::device::Gpu;
 use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, Layout, Math};
-use warpconv::plan::{Capability, ConvPlan, WORKSPACE_COUNTERS};
+use warpconv::plan::{Capability, ConvPlan, Operation, WORKSPACE_COUNTERS};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 
 use super::{Held, conflicts, convolve, matrix_macs, plan_of, trial};
@@ -150,9 +150,11 @@ const LAYERS: [Layer; 6] = [
 fn layer(gpu: &Gpu, layer: &Layer, held: &mut Held) {
     let conv: Conv2d = layer.text.parse().expect("the problem is valid");
     let conv = conv
-        .with_dtype(DType::Bf16)
-        .and_then(|conv| conv.with_layout(Layout::Nhwc))
-        .and_then(|conv| conv.with_filter_layout(FilterLayout::Krsc))
+        .to_builder()
+        .dtype(DType::Bf16)
+        .build()
+        .and_then(|conv| conv.to_builder().layout(Layout::Nhwc).build())
+        .and_then(|conv| conv.to_builder().filter_layout(FilterLayout::Krsc).build())
         .expect("a valid variant");
     let plan = ConvPlan::new(&conv, gpu.capability()).expect("a kernel for every layer");
     let kernel = plan.kernel();

@@ -33,11 +33,11 @@ pub fn softmax(device: &Device) {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
                 let plain = Softmax::new(extents, layout, dtype).expect("a valid problem");
-                let sliced = plain
-                    .clone()
-                    .input_slice(extents[1] + 5, 2)
-                    .and_then(|softmax| softmax.output_slice(extents[1] + 3, 3))
-                    .expect("a valid slice");
+                let [input, output] =
+                    [(extents[1] + 5, 2), (extents[1] + 3, 3)].map(|(pitch, offset)| {
+                        plain.input().slice(pitch, offset).expect("a valid slice")
+                    });
+                let sliced = Softmax::between(input, output).expect("a valid problem");
                 let x = numbers(extents, dtype, 20.0);
                 for (softmax, shift) in [(plain, 0), (sliced, 1)] {
                     let want = reference::softmax(&softmax, &x).expect("a reference");
@@ -96,11 +96,13 @@ pub fn tanh(device: &Device) {
                     let plain = Tanh::new(extents, layout, dtype)
                         .and_then(|tanh| tanh.scaled(amplitude, slope))
                         .expect("a valid problem");
-                    let sliced = plain
-                        .clone()
-                        .input_slice(extents[1] + 1, 1)
-                        .and_then(|tanh| tanh.output_slice(extents[1] + 3, 2))
-                        .expect("a valid slice");
+                    let [input, output] =
+                        [(extents[1] + 1, 1), (extents[1] + 3, 2)].map(|(pitch, offset)| {
+                            plain.input().slice(pitch, offset).expect("a valid slice")
+                        });
+                    let sliced = Tanh::between(input, output)
+                        .and_then(|tanh| tanh.scaled(amplitude, slope))
+                        .expect("a valid problem");
                     let mut x = numbers(extents, dtype, 4.0);
                     for (place, x) in x.iter_mut().enumerate() {
                         // Down to where a square of f32 vanishes, and up to where the tangent is 1.
@@ -158,11 +160,11 @@ pub fn subsample(device: &Device) {
 }
 
 fn windows(device: &Device, coverage: &mut Coverage, problem: &Subsample, shift: usize) {
-    let dtype = problem.dtype();
+    let dtype = problem.input().dtype();
     let mut x = numbers(check::extents(problem.input()), dtype, 1.0);
     check::sprinkle_special(&mut x, 90, 2);
-    let coefficient = check::reals(problem.c(), dtype, 5);
-    let bias = check::reals(problem.c(), dtype, 6);
+    let coefficient = check::reals(problem.input().c(), dtype, 5);
+    let bias = check::reals(problem.input().c(), dtype, 6);
     let want = reference::subsample(problem, &x, &coefficient, &bias).expect("a reference");
     let sums = reference::subsample_bound(problem, &x, &coefficient, &bias).expect("bounds");
     let guards = Guards {

@@ -5,7 +5,7 @@ use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::kernels::{Algorithm, Math};
-use warpconv::plan::{BottleneckPlan, ConvPlan, Plan};
+use warpconv::plan::{BottleneckPlan, ConvPlan, Operation, Plan};
 use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -56,8 +56,8 @@ impl Operands {
         };
         Self {
             x: next(problem.input().elements()),
-            w: convs.map(|conv| next(conv.filter_elements())),
-            bias: convs.map(|conv| conv.bias().then(|| next(conv.k()))),
+            w: convs.map(|conv| next(conv.filter().elements())),
+            bias: convs.map(|conv| conv.bias().then(|| next(conv.output().c()))),
             residual: (problem.added() == Added::Tensor).then(|| next(problem.output().elements())),
         }
     }
@@ -78,7 +78,7 @@ impl Operands {
     }
 
     fn want(&self, problem: &Bottleneck2d) -> Vec<f64> {
-        let store = |value| check::round(problem.dtype(), value);
+        let store = |value| check::round(problem.input().dtype(), value);
         reference::bottleneck2d(problem, &self.all(), store)
             .expect("operands of the problem's size")
     }
@@ -155,7 +155,7 @@ fn run_and_compare(
     let problem = plan.problem();
     let got = check::run_bottleneck_with_guards(&device.gpu, plan, guards, &operands.all())?;
     let extents = check::extents(problem.output());
-    check::compare(&got, want, extents, problem.dtype(), tolerance)?;
+    check::compare(&got, want, extents, problem.input().dtype(), tolerance)?;
     Ok(got)
 }
 
@@ -242,10 +242,10 @@ prop_compose! {
 
 /// Filters scaled so that what comes out is about as large as what goes in.
 fn reals(problem: &Bottleneck2d) -> Operands {
-    let dtype = problem.dtype();
+    let dtype = problem.input().dtype();
     let mut operands = Operands::new(problem, |len, seed| check::reals(len, dtype, seed));
     for (w, conv) in operands.w.iter_mut().zip(problem.convolutions()) {
-        let scale = (3.0 / conv.gemm_k() as f64).sqrt();
+        let scale = (3.0 / conv.filter().gemm_k() as f64).sqrt();
         w.iter_mut()
             .for_each(|w| *w = check::round(dtype, *w * scale));
     }
@@ -279,7 +279,9 @@ pub fn alignment(device: &Device) {
     let mut coverage = Coverage::default();
     for (turn, shape) in EDGE_SHAPES[1..8].iter().enumerate() {
         for problem in variants(shape, turn + 2) {
-            let problem = problem.to_builder().alignment(problem.dtype().size());
+            let problem = problem
+                .to_builder()
+                .alignment(problem.input().dtype().size());
             let problem = problem.build().expect("a valid alignment");
             let operands = Operands::integers(&problem);
             let want = operands.want(&problem);
@@ -335,8 +337,14 @@ pub fn special_values(device: &Device) {
             if index == turn {
                 let three = separate(device, &problem, &operands);
                 let extents = check::extents(problem.output());
-                check::compare(&three, &want, extents, problem.dtype(), Tolerance::Exact)
-                    .unwrap_or_else(|why| panic!("{problem} by three launches: {why}"));
+                check::compare(
+                    &three,
+                    &want,
+                    extents,
+                    problem.input().dtype(),
+                    Tolerance::Exact,
+                )
+                .unwrap_or_else(|why| panic!("{problem} by three launches: {why}"));
             }
         }
     }

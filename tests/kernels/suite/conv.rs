@@ -39,8 +39,8 @@ impl Operands {
     fn new(conv: &Conv2d, mut fill: impl FnMut(usize, u64) -> Vec<f64>) -> Self {
         Self {
             x: fill(conv.input().elements(), 1),
-            w: fill(conv.filter_elements(), 2),
-            bias: conv.bias().then(|| fill(conv.k(), 3)),
+            w: fill(conv.filter().elements(), 2),
+            bias: conv.bias().then(|| fill(conv.output().c(), 3)),
             residual: conv.residual().map(|_| fill(conv.output().elements(), 4)),
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
         for layout in Layout::ALL {
             let builder = loosest(conv.to_builder().dtype(dtype).layout(layout), dtype);
             // The depthwise kernels read no packed filters.
-            let choices = if conv.group_c() == 1 { 2 } else { 3 };
+            let choices = if conv.filter().c == 1 { 2 } else { 3 };
             let builder = builder.filter_layout(FilterLayout::ALL[turn % choices]);
             let builder = match turn % 5 {
                 0 => builder.bias(true),
@@ -374,7 +374,11 @@ pub fn batch_split(device: &Device) {
         "g6mb4ic6ih9oc6kh3ph1",
     ] {
         for layout in Layout::ALL {
-            let conv = parse(line).with_layout(layout).expect("a valid variant");
+            let conv = parse(line)
+                .to_builder()
+                .layout(layout)
+                .build()
+                .expect("a valid variant");
             let half = conv.with_batch(2).expect("a valid variant");
             let operands = Operands::new(&conv, |len, seed| check::reals(len, conv.dtype(), seed));
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
@@ -413,7 +417,11 @@ pub fn probes(device: &Device) {
         "mb1ic5ih4oc6kh1",
     ] {
         for layout in Layout::ALL {
-            let conv = parse(line).with_layout(layout).expect("a valid variant");
+            let conv = parse(line)
+                .to_builder()
+                .layout(layout)
+                .build()
+                .expect("a valid variant");
             let ones = Operands::new(&conv, |len, _| vec![1.0; len]);
             let mut probes = vec![ones];
             let middle = |len: usize| len / 2 + 1;

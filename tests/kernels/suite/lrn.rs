@@ -72,11 +72,11 @@ pub fn all(device: &Device) {
                         continue;
                     }
                     let plain = Lrn::new(extents, layout, dtype, parameters).expect("valid");
-                    let sliced = plain
-                        .clone()
-                        .input_slice(extents[1] + 5, 2)
-                        .and_then(|lrn| lrn.output_slice(extents[1] + 3, 3))
-                        .expect("a valid slice");
+                    let [input, output] =
+                        [(extents[1] + 5, 2), (extents[1] + 3, 3)].map(|(pitch, offset)| {
+                            plain.input().slice(pitch, offset).expect("a valid slice")
+                        });
+                    let sliced = Lrn::between(input, output, parameters).expect("valid");
                     one(device, &mut coverage, &plain, 0);
                     one(device, &mut coverage, &sliced, 1 + number % 2);
                 }
@@ -101,7 +101,7 @@ pub fn special_values(device: &Device) {
 }
 
 fn one(device: &Device, coverage: &mut Coverage, lrn: &Lrn, shift: usize) {
-    let x: Vec<f64> = check::reals(lrn.input().elements(), lrn.dtype(), 21)
+    let x: Vec<f64> = check::reals(lrn.input().elements(), lrn.input().dtype(), 21)
         .into_iter()
         .map(|x| 8.0 * x)
         .collect();
@@ -122,7 +122,7 @@ fn run(device: &Device, coverage: &mut Coverage, lrn: &Lrn, shift: usize, x: &[f
             &got,
             &want,
             extents,
-            lrn.dtype(),
+            lrn.input().dtype(),
             Tolerance::Off { sums: &bounds },
         )?;
         Ok(())

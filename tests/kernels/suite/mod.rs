@@ -34,15 +34,15 @@ impl Device {
         let options = match notation::parse(line).map(|named| named.problem) {
             Ok(Problem::Conv(conv)) => format!(
                 "--batch {} --dtype {} --layout {} --filter-layout {} --math {}",
-                conv.n(),
+                conv.input().n(),
                 conv.dtype().name(),
                 conv.layout().name(),
-                conv.filter_layout().name(),
+                conv.filter().layout.name(),
                 conv.math().name()
             ),
             Ok(Problem::Pool(pool)) => format!(
                 "--batch {} --dtype {} --layout {}",
-                pool.n(),
+                pool.input().n(),
                 pool.dtype().name(),
                 pool.layout().name()
             ),

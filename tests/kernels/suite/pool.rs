@@ -66,7 +66,7 @@ fn kinds(pool: &Pool2d) -> Vec<PoolKind> {
         mean(false, None),
         mean(true, Some(-3)),
     ];
-    if pool.r() * pool.s() <= 255 {
+    if pool.window().kernel[0] * pool.window().kernel[1] <= 255 {
         kinds.push(PoolKind::Max { indices: true });
     }
     kinds
@@ -98,7 +98,7 @@ fn run_and_compare(
     let extents = check::extents(pool.output());
     let magnitudes = reference::pool2d_abs(pool, x)?;
     let tolerance = Tolerance::of_pool(pool, &magnitudes);
-    check::compare(&got, &want, extents, pool.dtype(), tolerance)?;
+    check::compare(&got, &want, extents, pool.input().dtype(), tolerance)?;
     match (got_indices, indices) {
         (Some(got), Some(want)) => check::compare_indices(&got, &want, extents)
             .map(|_| ())
@@ -115,7 +115,7 @@ fn run(device: &Device, coverage: &mut Coverage, guards: Guards, pool: &Pool2d, 
 }
 
 fn reals(pool: &Pool2d, seed: u64) -> Vec<f64> {
-    check::reals(pool.input().elements(), pool.dtype(), seed)
+    check::reals(pool.input().elements(), pool.input().dtype(), seed)
 }
 
 /// Real numbers through every edge shape, kind, type, layout and kernel.
@@ -125,7 +125,13 @@ pub fn edge_shapes(device: &Device) {
     for line in WINDOWS {
         let pool = parse(line);
         for kind in kinds(&pool) {
-            for pool in variants(&pool.with_kind(kind).expect("a kind for the window")) {
+            for pool in variants(
+                &pool
+                    .to_builder()
+                    .kind(kind)
+                    .build()
+                    .expect("a kind for the window"),
+            ) {
                 run(device, &mut coverage, guards, &pool, &reals(&pool, 5));
             }
         }
@@ -223,7 +229,13 @@ pub fn special_values(device: &Device) {
     ] {
         let pool = parse(line);
         for kind in kinds(&pool) {
-            for pool in variants(&pool.with_kind(kind).expect("a kind for the window")) {
+            for pool in variants(
+                &pool
+                    .to_builder()
+                    .kind(kind)
+                    .build()
+                    .expect("a kind for the window"),
+            ) {
                 let len = pool.input().elements();
                 let ties = check::integers(len, 1, 3);
                 run(device, &mut coverage, guards, &pool, &ties);
@@ -259,7 +271,13 @@ pub fn alignment(device: &Device) {
     for line in ["mb1ic16ih8kh3sh2ph1", "mb1ic8ih8kh2sh2"] {
         let pool = parse(line);
         for kind in kinds(&pool) {
-            for pool in variants(&pool.with_kind(kind).expect("a kind for the window")) {
+            for pool in variants(
+                &pool
+                    .to_builder()
+                    .kind(kind)
+                    .build()
+                    .expect("a kind for the window"),
+            ) {
                 for shift in 1..4 {
                     run(
                         device,

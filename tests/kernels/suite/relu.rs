@@ -23,19 +23,15 @@ pub fn all(device: &Device) {
     for (n, c, h, w) in sizes {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
-                let plain = Relu::new(n, c, h, w, layout, dtype).expect("a valid problem");
-                let sliced = plain
-                    .clone()
-                    .input_slice(c + 5, 2)
-                    .and_then(|relu| relu.output_slice(c + 3, 3));
-                let same_slice = plain
-                    .clone()
-                    .input_slice(c + 3, 1)
-                    .and_then(|relu| relu.output_slice(c + 3, 1));
+                let plain = Relu::new([n, c, h, w], layout, dtype).expect("a valid problem");
+                let slice =
+                    |pitch, offset| plain.input().slice(pitch, offset).expect("a valid slice");
+                let sliced = Relu::between(slice(c + 5, 2), slice(c + 3, 3));
+                let same_slice = Relu::between(slice(c + 3, 1), slice(c + 3, 1));
                 for (relu, in_place) in [
                     (plain, true),
-                    (sliced.expect("a valid slice"), false),
-                    (same_slice.expect("a valid slice"), true),
+                    (sliced.expect("a valid problem"), false),
+                    (same_slice.expect("a valid problem"), true),
                 ] {
                     one(device, &mut coverage, &relu, in_place);
                 }
@@ -46,7 +42,7 @@ pub fn all(device: &Device) {
 }
 
 fn one(device: &Device, coverage: &mut Coverage, relu: &Relu, in_place: bool) {
-    let mut x = check::reals(relu.input().elements(), relu.dtype(), 11);
+    let mut x = check::reals(relu.input().elements(), relu.input().dtype(), 11);
     check::sprinkle_special(&mut x, 9, 12);
     let want = reference::relu(&x);
     let extents = check::extents(relu.output());
@@ -62,11 +58,11 @@ fn one(device: &Device, coverage: &mut Coverage, relu: &Relu, in_place: bool) {
                 shift,
             };
             let got = check::run_relu_with_guards(&device.gpu, plan, guards, &x)?;
-            check::compare(&got, &want, extents, relu.dtype(), Tolerance::Exact)?;
+            check::compare(&got, &want, extents, relu.input().dtype(), Tolerance::Exact)?;
         }
         if in_place {
             let got = check::run_relu_in_place(&device.gpu, plan, &x)?;
-            check::compare(&got, &want, extents, relu.dtype(), Tolerance::Exact)?;
+            check::compare(&got, &want, extents, relu.input().dtype(), Tolerance::Exact)?;
         }
         Ok(())
     });

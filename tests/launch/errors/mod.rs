@@ -41,7 +41,7 @@ fn lengths_are_exact() {
     let plan = prepare(&problem);
     let lens = [
         problem.input().len(),
-        problem.filter_len(),
+        problem.filter().len(),
         6,
         problem.output().len(),
         problem.output().len(),
@@ -100,7 +100,7 @@ fn lengths_are_exact() {
         }
     );
 
-    let relu = Relu::new(1, 2, 3, 4, Layout::Nchw, DType::F32).unwrap();
+    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
     let plan = gpu
         .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
@@ -139,7 +139,7 @@ fn operands_and_types_are_the_problems() {
     let without = with.to_builder().bias(false).build().unwrap();
     let (x, w) = (
         zeros::<f32>(with.input().len()),
-        zeros::<f32>(with.filter_len()),
+        zeros::<f32>(with.filter().len()),
     );
     let (bias, other) = (zeros::<f32>(6), zeros::<f32>(with.output().len()));
     let mut y = zeros::<f32>(with.output().len());
@@ -161,7 +161,7 @@ fn operands_and_types_are_the_problems() {
 
     let (x, w) = (
         zeros::<f16>(with.input().len()),
-        zeros::<f16>(with.filter_len()),
+        zeros::<f16>(with.filter().len()),
     );
     let mut y = zeros::<f16>(with.output().len());
     let error = prepare(&without)
@@ -225,7 +225,7 @@ fn buffers_and_streams_of_another_context_are_refused() {
     let foreign = theirs.alloc_zeros::<f32>(problem.input().len()).unwrap();
     let (x, w) = (
         zeros::<f32>(problem.input().len()),
-        zeros::<f32>(problem.filter_len()),
+        zeros::<f32>(problem.filter().len()),
     );
     let mut y = zeros::<f32>(problem.output().len());
     let error = plan

@@ -155,7 +155,7 @@ fn pools_and_relus_check_their_pointers_too() {
     let error = launch(PoolPointers { indices: 0, ..good });
     assert_eq!(error, Err(Error::MissingBuffer { buffer: "indices" }));
 
-    let relu = Relu::new(1, 2, 3, 4, Layout::Nchw, DType::F32).unwrap();
+    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
     let plan = gpu
         .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
@@ -168,7 +168,8 @@ fn pools_and_relus_check_their_pointers_too() {
             read: "x"
         })
     );
-    let slices = relu.input_slice(4, 0).unwrap().output_slice(4, 1).unwrap();
+    let [input, output] = [0, 1].map(|offset| relu.input().slice(4, offset).unwrap());
+    let slices = Relu::between(input, output).unwrap();
     let plan = gpu
         .prepare_relu(&ReluPlan::new(&slices, gpu.capability()).unwrap())
         .unwrap();

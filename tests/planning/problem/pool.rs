@@ -65,7 +65,12 @@ fn poolings() {
         .build()
         .unwrap();
     assert_eq!(
-        (global.p(), global.q(), global.r(), global.s()),
+        (
+            global.output().h(),
+            global.output().w(),
+            global.window().kernel[0],
+            global.window().kernel[1]
+        ),
         (1, 1, 4, 5)
     );
     assert_eq!(global.to_builder().build().unwrap(), global);
@@ -77,10 +82,10 @@ fn poolings() {
         .padding(Padding::same(10))
         .build()
         .unwrap();
-    assert_eq!((padded.p(), padded.q()), (6, 6));
+    assert_eq!((padded.output().h(), padded.output().w()), (6, 6));
     // Fewer outputs than fit, not more.
     let few = pool().output_size(1, 2).build().unwrap();
-    assert_eq!((few.p(), few.q()), (1, 2));
+    assert_eq!((few.output().h(), few.output().w()), (1, 2));
     assert_eq!(few.to_builder().build().unwrap(), few);
     assert!(matches!(
         pool().output_size(4, 3).build(),
@@ -109,9 +114,11 @@ fn ceil_mode_adds_at_most_one_window() {
             assert!(h + 2 * pad < r);
             continue;
         };
-        assert!(floor.p() <= ceil.p() && ceil.p() <= floor.p() + 1);
         assert!(
-            (ceil.p() - 1) * stride < h + pad,
+            floor.output().h() <= ceil.output().h() && ceil.output().h() <= floor.output().h() + 1
+        );
+        assert!(
+            (ceil.output().h() - 1) * stride < h + pad,
             "a window starts in the padding"
         );
     }
