@@ -1,5 +1,6 @@
 //! Makes the PTX that the crate embeds: one packed module per catalog entry, listed in
-//! `$OUT_DIR/ptx.rs` in the catalog's order, with their bytes in `$OUT_DIR/modules.bin`.
+//! `$OUT_DIR/ptx.rs` in the catalog's order, with their bytes in `$OUT_DIR/modules.bin`. The
+//! entries themselves become the table `$OUT_DIR/kernels.rs`.
 //!
 //! With an nvcc at hand the modules are compiled from `kernels/`; without one, with
 //! `WARPCONV_PREBUILT=1` or on docs.rs they come from the archives in `kernels/prebuilt/`. The
@@ -119,6 +120,7 @@ fn run() -> Result<(), Failure> {
         Some(nvcc) => compile_all(&nvcc, &kernels, &out.join("modules"), &modules)?,
         None => take_prebuilt(&kernels.join("prebuilt"), &modules)?,
     };
+    write_kernels(&out, &modules)?;
     write_table(&out, &entries)
 }
 
@@ -149,7 +151,7 @@ pub fn make_archives(
     let entries = compile_all(&nvcc, &kernels, work, &modules)?;
     let mut archives: BTreeMap<String, Archive> = BTreeMap::new();
     for (module, entry) in modules.iter().zip(entries) {
-        let archive = archives.entry(archive_name(module.kernel)).or_default();
+        let archive = archives.entry(archive_name(&module.kernel)).or_default();
         archive.entries.push(entry);
     }
     Ok(archives)
@@ -162,13 +164,13 @@ fn archive_name(kernel: &Kernel) -> String {
 
 /// The catalog's modules with the hashes of their sources.
 fn modules(kernels: &Path) -> Result<Vec<Module>, Failure> {
-    catalog::kernels()
-        .iter()
+    catalog::entries()
+        .into_iter()
         .map(|kernel| {
             Ok(Module {
                 id: kernel.name(),
+                hash: source_hash(kernels, &kernel)?,
                 kernel,
-                hash: source_hash(kernels, kernel)?,
             })
         })
         .collect()
@@ -177,7 +179,7 @@ fn modules(kernels: &Path) -> Result<Vec<Module>, Failure> {
 /// A catalog entry to be made.
 struct Module {
     id: String,
-    kernel: &'static Kernel,
+    kernel: Kernel,
     hash: u64,
 }
 
@@ -202,6 +204,23 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
         return Ok(());
     }
     fs::write(path, contents).map_err(|error| cannot("write", path, &error))
+}
+
+/// `kernels.rs`: the catalog as a table. An entry's `Debug` form is the expression that makes it.
+fn write_kernels(out: &Path, modules: &[Module]) -> Result<(), Failure> {
+    let mut table = format!(
+        "/// The entries of the catalog.\nmod table {{\n    \
+            use crate::kernels::Algorithm::*;\n    use crate::kernels::Arch::*;\n    \
+            use crate::kernels::DType::*;\n    use crate::kernels::Kernel;\n    \
+            use crate::kernels::Layout::*;\n    use crate::kernels::Math::*;\n\n    \
+            pub(super) static KERNELS: [Kernel; {}] = [\n",
+        modules.len()
+    );
+    for module in modules {
+        table.push_str(&format!("        {:?},\n", module.kernel));
+    }
+    table.push_str("    ];\n}\n");
+    write(&out.join("kernels.rs"), table.as_bytes())
 }
 
 /// `modules.bin` and `ptx.rs`.
@@ -574,7 +593,7 @@ fn take_prebuilt(prebuilt: &Path, modules: &[Module]) -> Result<Vec<Entry>, Fail
     let mut stored: BTreeMap<String, BTreeMap<String, Entry>> = BTreeMap::new();
     let mut entries = Vec::with_capacity(modules.len());
     for module in modules {
-        let name = archive_name(module.kernel);
+        let name = archive_name(&module.kernel);
         if !stored.contains_key(&name) {
             stored.insert(name.clone(), read_archive(&prebuilt.join(&name))?);
         }

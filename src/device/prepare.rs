@@ -7,16 +7,17 @@ use std::sync::Arc;
 use super::wgmma_args::WgmmaArgs;
 use super::{Gpu, LoadedKernel, Prepared};
 use crate::error::Error;
-use crate::kernels::args::{ConvArgs, PoolArgs};
+use crate::kernels::args::ConvArgs;
 use crate::kernels::bottleneck::args::BottleneckArgs;
 use crate::kernels::cost::resident;
 use crate::kernels::elementwise::activation_args::SubsampleArgs;
-use crate::kernels::families::{self, conv_family};
 use crate::kernels::multi_conv::args::BranchesArgs;
 use crate::kernels::multi_conv::partials_layout;
+use crate::kernels::operation::{self, conv_family};
 use crate::kernels::pack_args::{self, PackArgs};
+use crate::kernels::pool::args::PoolArgs;
 use crate::kernels::tensor_args::TensorArgs;
-use crate::kernels::{FilterRows, Unary, kernels};
+use crate::kernels::{FilterRows, KernelId, Unary, kernels};
 use crate::plan::{
     BottleneckPlan, BranchesPlan, ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan, WorkspaceParts,
 };
@@ -132,17 +133,21 @@ impl Gpu {
             .to_builder()
             .filter_layout(FilterLayout::Packed)
             .build()?;
-        let id = pack_args::kernel(problem.dtype()).ok_or(Error::UnknownKernel {
-            index: kernels().len(),
-            kernels: kernels().len(),
-        })?;
         Ok(PreparedPack {
-            kernel: self.load(id)?,
+            kernel: self.load(pack_kernel(problem)?)?,
             arguments: PackArgs::new(problem, &FilterRows::packed(problem)),
             problem: problem.clone(),
             packed,
         })
     }
+}
+
+/// The kernel that packs the filters of a convolution.
+fn pack_kernel(problem: &Conv2d) -> Result<KernelId, Error> {
+    pack_args::kernel(problem.dtype()).ok_or(Error::UnknownKernel {
+        index: kernels().len(),
+        kernels: kernels().len(),
+    })
 }
 
 /// Parts of a prepared convolution: its kernel's arguments without the pointers, and what has to
@@ -172,21 +177,24 @@ impl ConvKernels {
             // No driver encodes a map of nothing.
             Some(family) if plan.grid() > 0 => {
                 match family.arguments(problem, kernel, plan.split_k()) {
-                    families::ConvArguments::Simt(conv) => ConvArguments::Simt(conv),
-                    families::ConvArguments::Tensor(tensor) => ConvArguments::Tensor(tensor),
-                    families::ConvArguments::TensorMaps(tensor) => {
+                    operation::ConvArguments::Simt(conv) => ConvArguments::Simt(conv),
+                    operation::ConvArguments::Tensor(tensor) => ConvArguments::Tensor(tensor),
+                    operation::ConvArguments::TensorMaps(tensor) => {
                         ConvArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, tensor)?))
                     }
                 }
             }
             _ => ConvArguments::Simt(ConvArgs::from(problem)),
         };
-        let pack = match pack_args::kernel(problem.dtype()).filter(|_| plan.packs_filter()) {
-            Some(id) => {
+        let pack = match plan.packs_filter() {
+            true => {
                 let rows = FilterRows::of(problem, kernel);
-                Some((gpu.load(id)?, PackArgs::new(problem, &rows)))
+                Some((
+                    gpu.load(pack_kernel(problem)?)?,
+                    PackArgs::new(problem, &rows),
+                ))
             }
-            None => None,
+            false => None,
         };
         Ok(ConvKernels {
             arguments,

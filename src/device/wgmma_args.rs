@@ -3,9 +3,9 @@
 
 use super::tensor_map::{Im2col, MapType, Promotion, TensorMap, TensorMaps, Tiled};
 use crate::error::Error;
+use crate::kernels::args::Arguments;
 use crate::kernels::args::{ConvArgs, FastDiv, Strides};
-use crate::kernels::families::Copies;
-use crate::kernels::fill::Arguments;
+use crate::kernels::operation::Copies;
 use crate::kernels::tensor_args::TensorArgs;
 use crate::kernels::{DType, Kernel, Layout};
 use crate::problem::Conv2d;

@@ -1,9 +1,12 @@
-//! The argument structs of the kernels: a mirror of `kernels/common/conv_args.cuh`, field by field.
+//! The parts that argument structs share, and the arguments of convolutions: a mirror of
+//! `kernels/common/conv_args.cuh`, field by field; their grid.
 //!
 //! Pointers are device addresses that already include the channel offset of a slice. Strides are in
 //! elements.
 
+use super::simt::{has_strips, reads_planes};
 use crate::kernels::{Kernel, Layout};
+use crate::problem::{Conv2d, FilterLayout, TensorDesc};
 
 /// Division of a 31-bit number by a constant, as a multiplication and a shift.
 #[repr(C)]
@@ -108,66 +111,7 @@ pub struct ConvArgs {
     pub by_groups: FastDiv,
 }
 
-/// The arguments of the windowed and the global pooling kernels. The comments of
-/// `kernels/pool/args.cuh` say what each field holds.
-#[allow(missing_docs)]
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolArgs {
-    pub x: u64,
-    pub y: u64,
-    pub indices: u64,
-    pub x_strides: Strides,
-    pub y_strides: Strides,
-    pub index_strides: Strides,
-    pub n: i32,
-    pub c: i32,
-    pub h: i32,
-    pub width: i32,
-    pub p: i32,
-    pub q: i32,
-    pub r: i32,
-    pub s: i32,
-    pub stride_h: i32,
-    pub stride_w: i32,
-    pub pad_top: i32,
-    pub pad_left: i32,
-    pub pad_bottom: i32,
-    pub pad_right: i32,
-    pub dilation_h: i32,
-    pub dilation_w: i32,
-    pub count_include_pad: i32,
-    pub divisor_override: i32,
-    pub adaptive: i32,
-    pub maximum: i32,
-    /// Filled by [`PoolArgs::schedule`], like all that follows.
-    pub vector: i32,
-    pub team: i32,
-    pub by_image: FastDiv,
-    pub by_inner: FastDiv,
-    pub by_middle: FastDiv,
-}
-
-/// The arguments of the ReLU kernel: both tensors are `elements / length` runs of `length`
-/// elements, a pitch apart.
-#[allow(missing_docs)]
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReluArgs {
-    pub x: u64,
-    pub y: u64,
-    pub elements: i64,
-    pub length: i64,
-    pub x_pitch: i64,
-    pub y_pitch: i64,
-    /// Filled by [`ReluArgs::schedule`], like what follows.
-    pub vector: i32,
-    pub by_length: FastDiv,
-}
-
 const _: () = assert!(size_of::<ConvArgs>() == 40 + 3 * 16 + 4 * 26 + 4 * 12);
-const _: () = assert!(size_of::<PoolArgs>() == 24 + 3 * 16 + 4 * 22 + 3 * 12 + 4);
-const _: () = assert!(size_of::<ReluArgs>() == 16 + 4 * 8 + 4 + 12);
 
 /// Bytes of the widest access.
 pub(super) const VECTOR_BYTES: u64 = 16;
@@ -201,26 +145,134 @@ pub(super) fn units(images: i32, [outer, middle, inner]: [u64; 3]) -> (u64, [Fas
     (total, by)
 }
 
-impl ReluArgs {
-    /// Chooses the accesses from the other fields, which must be set, and returns the number of
-    /// blocks.
-    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
-        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
-        if self.x_pitch == self.length && self.y_pitch == self.length {
-            // No gaps: a single run.
-            self.length = self.elements;
+/// An argument struct that shares a problem out among blocks.
+pub trait Arguments: Copy {
+    /// Fills in what depends on the kernel and on the pointers' alignment, and returns the number
+    /// of blocks.
+    fn set_grid(&mut self, kernel: &Kernel) -> u64;
+}
+
+/// Converts an extent or a stride within an image, which the problem types keep below 2^31.
+pub(crate) fn int(value: usize) -> i32 {
+    debug_assert!(i32::try_from(value).is_ok());
+    value as i32
+}
+
+impl From<&TensorDesc> for Strides {
+    fn from(desc: &TensorDesc) -> Strides {
+        let strides = desc.strides();
+        Strides {
+            image: strides.image,
+            // A plane may have more pixels than that: poolings and what keeps the extents take the
+            // step from rows and columns.
+            channel: strides.channel.min(i64::from(i32::MAX)) as i32,
+            // No more than the channels, which have 31 bits.
+            pixel: strides.pixel as i32,
         }
-        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
-        let one_run = self.length == self.elements;
-        self.vector = i32::from(
-            aligned && (one_run || whole(&[self.length, self.x_pitch, self.y_pitch], vector)),
-        );
-        self.by_length = FastDiv::new(self.length.min(i64::from(u32::MAX >> 1)) as u32);
-        blocks(self.elements as u64, kernel.tile_n)
+    }
+}
+
+/// Bytes of the buffer before the tensor's first element.
+pub(crate) fn offset_bytes(desc: &TensorDesc) -> u64 {
+    desc.offset() as u64 * desc.dtype().size() as u64
+}
+
+impl From<&Conv2d> for ConvArgs {
+    fn from(problem: &Conv2d) -> ConvArgs {
+        let taps = problem.r() * problem.s();
+        let group_c = problem.group_c();
+        let [w_k, w_c, w_tap] = match problem.filter_layout() {
+            FilterLayout::Kcrs => [group_c * taps, taps, 1],
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                let pitch = problem.filter().pitch();
+                [taps * pitch, 1, pitch]
+            }
+        };
+        ConvArgs {
+            x_strides: problem.input().into(),
+            y_strides: problem.output().into(),
+            residual_strides: problem.residual().map(Strides::from).unwrap_or_default(),
+            n: int(problem.n()),
+            c: int(problem.c()),
+            h: int(problem.h()),
+            width: int(problem.w()),
+            k: int(problem.k()),
+            r: int(problem.r()),
+            s: int(problem.s()),
+            p: int(problem.p()),
+            q: int(problem.q()),
+            groups: int(problem.groups()),
+            group_c: int(group_c),
+            group_k: int(problem.group_k()),
+            stride_h: int(problem.stride()[0]),
+            stride_w: int(problem.stride()[1]),
+            pad_top: int(problem.padding().top),
+            pad_left: int(problem.padding().left),
+            dilation_h: int(problem.dilation()[0]),
+            dilation_w: int(problem.dilation()[1]),
+            w_k: int(w_k),
+            w_c: int(w_c),
+            w_tap: int(w_tap),
+            relu: i32::from(problem.relu()),
+            gemm_n: problem.gemm_n() as u32,
+            ..ConvArgs::default()
+        }
+    }
+}
+
+impl Arguments for ConvArgs {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
+        match has_strips(kernel) {
+            true => self.schedule_depthwise(kernel),
+            false => self.schedule_product(kernel),
+        }
     }
 }
 
 impl ConvArgs {
+    /// Shares the tiles of the matrix-product kernels out among blocks; see `gemm_n` and what
+    /// follows in `kernels/common/conv_args.cuh`.
+    fn schedule_product(&mut self, kernel: &Kernel) -> u64 {
+        self.tiles_m = (self.group_k as u32).div_ceil(kernel.tile_m);
+        self.by_pq = FastDiv::new(self.p as u32 * self.q as u32);
+        self.by_q = FastDiv::new(self.q as u32);
+        self.by_tiles_m = FastDiv::new(self.tiles_m);
+        self.by_groups = FastDiv::new(self.groups as u32);
+        self.y_vector = i32::from(self.whole_outputs(kernel));
+        self.x_vector = i32::from(self.whole_inputs(kernel));
+        let tiles_n = u64::from(self.gemm_n.div_ceil(kernel.tile_n));
+        tiles_n * self.groups as u64 * u64::from(self.tiles_m)
+    }
+
+    /// Returns whether y and residual may be accessed four elements at a time.
+    fn whole_outputs(&self, kernel: &Kernel) -> bool {
+        let strides = match self.residual {
+            0 => self.y_strides,
+            _ => self.residual_strides,
+        };
+        let whole = match kernel.layout {
+            Some(Layout::Nhwc) => {
+                self.group_k % 4 == 0 && self.y_strides.pixel % 4 == 0 && strides.pixel % 4 == 0
+            }
+            _ => (self.p as u32 * self.q as u32).is_multiple_of(4),
+        };
+        let bytes = 4 * kernel.dtype.size() as u64;
+        whole
+            && self.y_strides.image % 4 == 0
+            && strides.image % 4 == 0
+            && (self.y | self.residual).is_multiple_of(bytes)
+    }
+
+    /// Returns whether x may be read four pixels at a time.
+    fn whole_inputs(&self, kernel: &Kernel) -> bool {
+        reads_planes(kernel)
+            && kernel.layout == Some(Layout::Nchw)
+            && (self.stride_h, self.stride_w) == (1, 1)
+            && (self.h as u32 * self.width as u32).is_multiple_of(4)
+            && self.x_strides.image % 4 == 0
+            && self.x.is_multiple_of(4 * kernel.dtype.size() as u64)
+    }
+
     /// Shares the outputs of a depthwise convolution out among threads, from the other fields
     /// (pointers and strides included), which must be set, and returns the number of blocks. The
     /// divisors then mean what the header of `kernels/simt/depthwise.cu` says.
@@ -257,99 +309,6 @@ impl ConvArgs {
         self.by_pq = FastDiv::new(pixel_units);
         let pixels_a_block = kernel.threads / lanes.div_ceil(self.tiles_m.max(1)).max(1);
         blocks(images * u64::from(pixel_units), pixels_a_block) * u64::from(self.tiles_m)
-    }
-}
-
-impl PoolArgs {
-    /// Shares the outputs out among threads, from the other fields, which must be set, and returns
-    /// the number of blocks.
-    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
-        let layout = kernel.layout.unwrap_or(Layout::Nchw);
-        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
-        // One byte an element there, read and written `vector` at a time as well.
-        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES)
-            && self.indices.is_multiple_of(vector as u64);
-        if super::pool::takes_planes(kernel) {
-            self.schedule_global(kernel, layout, vector, aligned)
-        } else {
-            self.schedule_windowed(kernel, layout, vector, aligned)
-        }
-    }
-
-    fn schedule_windowed(
-        &mut self,
-        kernel: &Kernel,
-        layout: Layout,
-        vector: i64,
-        aligned: bool,
-    ) -> u64 {
-        let strips = (self.p as u32).div_ceil(kernel.tile_m.max(1));
-        let (inner, middle, outer) = match layout {
-            Layout::Nchw => {
-                self.vector = 0;
-                (self.q as u32, strips, self.c as u32)
-            }
-            Layout::Nhwc => {
-                self.vector = i32::from(
-                    aligned
-                        && whole(&[i64::from(self.c)], vector)
-                        && whole_strides(&[self.x_strides, self.y_strides], vector),
-                );
-                let lanes = if self.vector == 1 {
-                    self.c / vector as i32
-                } else {
-                    self.c
-                };
-                (lanes as u32, self.q as u32, strips)
-            }
-        };
-        let (units, by) = units(self.n, [outer, middle, inner].map(u64::from));
-        [self.by_image, self.by_inner, self.by_middle] = by;
-        blocks(units, kernel.threads)
-    }
-
-    fn schedule_global(
-        &mut self,
-        kernel: &Kernel,
-        layout: Layout,
-        vector: i64,
-        aligned: bool,
-    ) -> u64 {
-        let pixels = i64::from(self.h) * i64::from(self.width);
-        let channels = i64::from(self.c);
-        match layout {
-            Layout::Nchw => {
-                let aligned = self.x.is_multiple_of(VECTOR_BYTES);
-                self.vector = i32::from(aligned && whole(&[pixels, self.x_strides.image], vector));
-                // A warp is enough for what a few loads a lane fetch.
-                self.team = if pixels <= 32 * 64 {
-                    32
-                } else {
-                    kernel.threads as i32
-                };
-                self.by_image = FastDiv::new(self.c as u32);
-                blocks(
-                    self.n as u64 * self.c as u64,
-                    kernel.threads / self.team as u32,
-                )
-            }
-            Layout::Nhwc => {
-                self.vector = i32::from(
-                    aligned
-                        && whole(&[channels], vector)
-                        && whole_strides(&[self.x_strides, self.y_strides], vector),
-                );
-                let lanes = if self.vector == 1 {
-                    channels / vector
-                } else {
-                    channels
-                } as u32;
-                self.team = lanes.next_power_of_two().min(32) as i32;
-                let tiles = lanes.div_ceil(self.team as u32);
-                self.by_image = FastDiv::new(tiles);
-                self.n as u64 * u64::from(tiles)
-            }
-        }
     }
 }
 

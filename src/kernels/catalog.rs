@@ -1,14 +1,10 @@
-//! The kernels that were compiled: one [`Kernel`] per PTX module.
+//! The kernels that are compiled: one [`Kernel`] per PTX module.
 //!
-//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too and
-//! hands each entry to nvcc as definitions ([`Kernel::defines`]), so a kernel's tile stands here
-//! once. It must therefore depend on nothing but `core` and `std`.
-
-use std::sync::OnceLock;
+//! This is the one source of truth for tiles and constraints. `build.rs` includes this file too,
+//! hands each entry to nvcc as definitions ([`Kernel::defines`]), and writes the table of all
+//! entries. So this file depends on nothing but `core` and `std`.
 
 // Written out: build.rs reads this file from another place.
-#[path = "catalog/arch.rs"]
-mod arch;
 #[path = "bottleneck/entries.rs"]
 mod bottleneck;
 #[path = "elementwise/entries.rs"]
@@ -25,8 +21,6 @@ mod simt;
 mod tile;
 #[path = "wgmma/entries.rs"]
 mod wgmma;
-
-pub use arch::Arch;
 
 // By `super`: build.rs has the types beside the catalog, the library has them as an import of
 // `kernels`.
@@ -152,6 +146,31 @@ impl Algorithm {
         }
     }
 
+    /// The family that the algorithm belongs to.
+    pub(crate) const fn family(self) -> Family {
+        match self {
+            Algorithm::Direct
+            | Algorithm::DirectFewChannels
+            | Algorithm::Pointwise
+            | Algorithm::Grouped
+            | Algorithm::SmallGroups
+            | Algorithm::Depthwise => Family::Simt,
+            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => Family::Mma,
+            Algorithm::Wgmma | Algorithm::WgmmaGather => Family::Wgmma,
+            Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma => {
+                Family::Bottleneck
+            }
+            Algorithm::MmaMultiConv => Family::MultiConv,
+            Algorithm::MaxPool | Algorithm::AvgPool | Algorithm::GlobalPool => Family::Pool,
+            Algorithm::PackFilter
+            | Algorithm::Relu
+            | Algorithm::Lrn
+            | Algorithm::Softmax
+            | Algorithm::Tanh
+            | Algorithm::Subsample => Family::Elementwise,
+        }
+    }
+
     /// Returns whether it computes on tensor cores.
     pub const fn tensor(self) -> bool {
         matches!(
@@ -170,10 +189,77 @@ impl Algorithm {
     /// Returns whether it computes a whole bottleneck, and an entry's tile reads as
     /// `bottleneck/entries.rs` says.
     pub const fn bottleneck(self) -> bool {
-        matches!(
-            self,
-            Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma
-        )
+        matches!(self.family(), Family::Bottleneck)
+    }
+}
+
+/// The folders of `kernels` that acceptance, estimate and arguments of an algorithm stand in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Convolutions on CUDA cores.
+    Simt,
+    /// Convolutions by `mma.sync`.
+    Mma,
+    /// Convolutions by `wgmma`.
+    Wgmma,
+    /// Whole bottlenecks.
+    Bottleneck,
+    /// Several convolutions in one launch.
+    MultiConv,
+    /// Poolings.
+    Pool,
+    /// The operations between convolutions, and the packing of filters.
+    Elementwise,
+}
+
+/// The instruction set that a module was compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Arch {
+    /// compute_75: the baseline, no `cp.async`; `mma.sync` for f16.
+    Sm75,
+    /// compute_80: `cp.async`, `mma.sync` for bf16 and tf32.
+    Sm80,
+    /// compute_90a: `wgmma`, bulk tensor copies. Runs on compute capability 9.0 and on nothing
+    /// else.
+    Sm90a,
+}
+
+impl Arch {
+    /// The lowest compute capability that runs the architecture, as (major, minor).
+    pub const fn capability(self) -> (u32, u32) {
+        match self {
+            Arch::Sm75 => (7, 5),
+            Arch::Sm80 => (8, 0),
+            Arch::Sm90a => (9, 0),
+        }
+    }
+
+    /// Returns whether a device of this compute capability, (major, minor), runs the architecture's
+    /// modules.
+    pub(crate) fn runs_on(self, capability: (u32, u32)) -> bool {
+        match self {
+            Arch::Sm75 | Arch::Sm80 => capability >= self.capability(),
+            // What is specific to an architecture stays with it.
+            Arch::Sm90a => capability == self.capability(),
+        }
+    }
+
+    /// `sm75`, `sm80` or `sm90a`: the suffix of kernel ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::Sm75 => "sm75",
+            Arch::Sm80 => "sm80",
+            Arch::Sm90a => "sm90a",
+        }
+    }
+
+    /// nvcc's `-arch` for the architecture.
+    pub const fn nvcc_arch(self) -> &'static str {
+        match self {
+            Arch::Sm75 => "compute_75",
+            Arch::Sm80 => "compute_80",
+            Arch::Sm90a => "compute_90a",
+        }
     }
 }
 
@@ -266,21 +352,19 @@ impl Kernel {
 
     /// Bytes of shared memory that a launch must ask for, beyond what the module declares.
     pub fn dynamic_shared(&self) -> u32 {
-        match self.algorithm {
-            Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::MmaSmallGroups => {
-                mma::dynamic_shared(self)
-            }
-            Algorithm::Wgmma | Algorithm::WgmmaGather => wgmma::dynamic_shared(self),
-            Algorithm::MmaMultiConv => multi_conv::dynamic_shared(self),
-            algorithm if algorithm.bottleneck() => bottleneck::dynamic_shared(self),
-            _ => 0,
+        match self.algorithm.family() {
+            Family::Mma => mma::dynamic_shared(self),
+            Family::Wgmma => wgmma::dynamic_shared(self),
+            Family::MultiConv => multi_conv::dynamic_shared(self),
+            Family::Bottleneck => bottleneck::dynamic_shared(self),
+            Family::Simt | Family::Pool | Family::Elementwise => 0,
         }
     }
 
     /// Returns whether a bottleneck's kernel loads its filters anew for each tile, because shared
     /// memory cannot hold them all.
     pub(crate) fn streams_filters(&self) -> bool {
-        bottleneck::streams_filters(self)
+        self.algorithm.bottleneck() && bottleneck::streams_filters(self)
     }
 
     /// The most channels that a bottleneck may have at either end; `None` if the kernel takes any
@@ -331,37 +415,22 @@ impl Kernel {
     }
 }
 
-/// Index of a kernel in [`kernels`]; the PTX table of the build has the same order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KernelId(pub usize);
-
-impl KernelId {
-    /// Entry of the catalog.
-    ///
-    /// # Panics
-    /// If there is no kernel of that number. Those that this crate gives out exist.
-    pub fn kernel(self) -> &'static Kernel {
-        &kernels()[self.0]
-    }
-}
-
-/// Every kernel, in a fixed order.
-pub fn kernels() -> &'static [Kernel] {
-    static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
-    KERNELS.get_or_init(|| {
-        let mut all = Vec::new();
-        simt::convolution(&mut all);
-        simt::depthwise(&mut all);
-        pool::kernels(&mut all);
-        elementwise::relu(&mut all);
-        elementwise::kernels(&mut all);
-        mma::kernels(&mut all);
-        wgmma::kernels(&mut all);
-        bottleneck::kernels(&mut all);
-        multi_conv::kernels(&mut all);
-        helpers(&mut all);
-        all
-    })
+/// Lists every kernel, in a fixed order. build.rs makes a table of the list, which the library
+/// reads: no program computes it again.
+#[allow(dead_code, reason = "build.rs and a test call it")]
+pub(super) fn entries() -> Vec<Kernel> {
+    let mut all = Vec::new();
+    simt::convolution(&mut all);
+    simt::depthwise(&mut all);
+    pool::kernels(&mut all);
+    elementwise::relu(&mut all);
+    elementwise::kernels(&mut all);
+    mma::kernels(&mut all);
+    wgmma::kernels(&mut all);
+    bottleneck::kernels(&mut all);
+    multi_conv::kernels(&mut all);
+    helpers(&mut all);
+    all
 }
 
 /// Kernels that prepare what others read.

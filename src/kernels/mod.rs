@@ -6,41 +6,32 @@ pub(crate) mod args;
 #[cfg(test)]
 mod args_tests;
 pub(crate) mod bottleneck;
-mod capability;
 mod catalog;
-mod conv;
 pub(crate) mod cost;
 pub(crate) mod elementwise;
-pub(crate) mod families;
-pub(crate) mod fill;
 mod filter_rows;
-mod limits;
 mod mma;
 pub(crate) mod multi_conv;
-mod operation;
+pub(crate) mod operation;
 pub(crate) mod pack_args;
-mod pool;
+pub(crate) mod pool;
 mod refusal;
-mod roofline;
 mod simt;
 pub(crate) mod tensor;
 pub(crate) mod tensor_args;
 mod tensor_cost;
 mod wgmma;
 
-pub use capability::Capability;
-pub use catalog::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel, KernelId, kernels};
-pub use cost::Score;
+pub use catalog::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
+pub use cost::{Bound, Capability, PeakRates, Roofline, Score};
 pub use elementwise::Unary;
-#[doc(hidden)]
-pub use families::Rounding;
 pub(crate) use filter_rows::FilterRows;
 pub use filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
-pub use limits::Limits;
-pub use operation::Operation;
+#[doc(hidden)]
+pub use operation::Rounding;
 use operation::estimate_simt;
+pub use operation::{KernelId, Limits, Operation, kernels};
 pub use refusal::Refusal;
-pub use roofline::{Bound, PeakRates, Roofline};
 pub use tensor_cost::LAUNCH_US;
 
 use crate::problem;

@@ -1,13 +1,77 @@
-//! The operations that kernels compute, with what a plan needs of each.
+//! Operations: what a plan needs of a problem, the table of kernels, and the families that compute
+//! convolutions.
 
 use std::fmt;
 
-use super::{Algorithm, Capability, Kernel, Limits, PeakRates, Refusal, Roofline, Score};
+use super::args::ConvArgs;
+use super::catalog::Family;
+use super::tensor_args::TensorArgs;
+use super::{
+    Algorithm, Capability, Kernel, PeakRates, Refusal, Roofline, Score, bottleneck, mma, simt,
+    wgmma,
+};
 use crate::error::Error;
 use crate::problem::{
-    Bottleneck2d, Branches, Conv2d, DType, Layout, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh,
-    TensorDesc,
+    Bottleneck2d, Branches, Conv2d, DType, Layout, Lrn, Math, Pool2d, Relu, Softmax, Subsample,
+    Tanh, TensorDesc,
 };
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Every kernel, as the catalog lists them.
+pub fn kernels() -> &'static [Kernel] {
+    &table::KERNELS
+}
+
+/// Index of a kernel in [`kernels`]; the PTX table of the build has the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelId(pub usize);
+
+impl KernelId {
+    /// Entry of the catalog.
+    ///
+    /// # Panics
+    /// If there is no kernel of that number. Those that this crate gives out exist.
+    pub fn kernel(self) -> &'static Kernel {
+        &kernels()[self.0]
+    }
+}
+
+/// Limits of a plan, and its fixed choices.
+///
+/// ```
+/// use warpconv::plan::{Capability, ConvPlan, Limits};
+/// use warpconv::problem::Conv2d;
+/// let problem: Conv2d = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+packed".parse()?;
+/// let frugal = Limits { workspace: 0, ..Limits::default() };
+/// let plan = ConvPlan::within(&problem, &Capability::h200(), &frugal)?;
+/// assert_eq!(plan.score().workspace, 0);
+/// # Ok::<(), warpconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Bytes of workspace at most: counters, packed filters and the partial tiles of split-K.
+    pub workspace: u64,
+    /// Kernel to take; `None` takes the best one.
+    pub kernel: Option<KernelId>,
+    /// Split-K to take; `None` takes the best one. Kernels without split-K refuse all but 1.
+    pub split_k: Option<u32>,
+}
+
+impl Limits {
+    /// Default bound of a plan's workspace: 256 MiB.
+    pub const WORKSPACE: u64 = 256 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            workspace: Limits::WORKSPACE,
+            kernel: None,
+            split_k: None,
+        }
+    }
+}
 
 mod sealed {
     pub trait Sealed {}
@@ -67,6 +131,12 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
         self.output().layout()
     }
 
+    /// Least precise mode of multiplication.
+    #[doc(hidden)]
+    fn math(&self) -> Math {
+        Math::Strict
+    }
+
     /// Returns whether there is nothing to compute.
     #[doc(hidden)]
     fn is_empty(&self) -> bool {
@@ -79,7 +149,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
         PeakRates::H200_FP32
     }
 
-    /// The algorithm's own constraints, those of type, layout and device aside.
+    /// The algorithm's own constraints, those of type, layout, math and device aside.
     #[doc(hidden)]
     fn accepts(&self, _kernel: &Kernel) -> Result<(), Refusal> {
         Ok(())
@@ -106,6 +176,46 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score;
 }
 
+/// Compares problem and device with an entry of the catalog: operation, type, layout, math and
+/// architecture. Only an entry that passes is given to its family.
+pub(crate) fn check_entry<P: Operation>(
+    problem: &P,
+    kernel: &Kernel,
+    device: &Capability,
+) -> Result<(), Refusal> {
+    if !P::computed_by(kernel.algorithm) {
+        return Err(Refusal::Operation {
+            kernel: kernel.algorithm.name(),
+            problem: P::NAME,
+        });
+    }
+    if kernel.dtype != problem.dtype() {
+        return Err(Refusal::DType {
+            kernel: kernel.dtype,
+            problem: problem.dtype(),
+        });
+    }
+    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.layout()) {
+        return Err(Refusal::Layout {
+            kernel: layout,
+            problem: problem.layout(),
+        });
+    }
+    if !problem.math().allows(kernel.math) {
+        return Err(Refusal::Math {
+            kernel: kernel.math,
+            problem: problem.math(),
+        });
+    }
+    if !device.runs(kernel.arch) {
+        return Err(Refusal::Arch {
+            needs: kernel.arch.capability(),
+            has: device.version(),
+        });
+    }
+    Ok(())
+}
+
 /// The score of a kernel on CUDA cores, or why it cannot be launched: each tile is one block's.
 pub(super) fn estimate_simt<P: Operation>(
     problem: &P,
@@ -125,4 +235,196 @@ pub(super) fn estimate_simt<P: Operation>(
     let mut score = problem.score(kernel, device, roofline);
     score.blocks = blocks;
     Ok(score)
+}
+
+/// A family of convolution kernels: what it accepts, costs and is passed.
+pub(crate) trait ConvFamily: Sync {
+    /// Checks the constraints of a kernel, those of type, layout, math and device aside.
+    fn accepts(&self, problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal>;
+
+    /// Estimates the time of a kernel within the limits.
+    fn estimate(
+        &self,
+        problem: &Conv2d,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal>;
+
+    /// The arguments of a kernel without its pointers.
+    fn arguments(&self, problem: &Conv2d, kernel: &Kernel, split_k: u32) -> ConvArguments;
+
+    /// The differences between the family's kernels on tensor cores.
+    fn tensor_traits(&self, kernel: &Kernel) -> TensorTraits;
+}
+
+/// The family that implements an algorithm, if it computes convolutions.
+pub(crate) fn conv_family(algorithm: Algorithm) -> Option<&'static dyn ConvFamily> {
+    match algorithm.family() {
+        Family::Simt => Some(&simt::Simt),
+        Family::Mma => Some(&mma::Mma),
+        Family::Wgmma => Some(&wgmma::Wgmma),
+        Family::Bottleneck | Family::MultiConv | Family::Pool | Family::Elementwise => None,
+    }
+}
+
+/// The arguments of a convolution kernel, one kind per argument struct.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConvArguments {
+    /// Arguments of the kernels on CUDA cores.
+    Simt(ConvArgs),
+    /// Arguments of the kernels by `mma.sync`.
+    Tensor(TensorArgs),
+    /// Arguments of the kernels by `wgmma`, which take tensor maps as well.
+    TensorMaps(TensorArgs),
+}
+
+/// Kind of copies by which a kernel loads the pixels of a tile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Vectors of [`Kernel::vector`] bytes.
+    #[default]
+    Vectors,
+    /// Elements, each by an entry of a table of terms.
+    Table,
+    /// Boxes by TMA: one thread issues one copy.
+    Boxes,
+}
+
+/// The differences between kernels on tensor cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TensorTraits {
+    /// gemm_k runs through taps and channels in one go, and a row of filters has all taps.
+    pub all_taps: bool,
+    /// Several groups share a tile, [`Kernel::tile_k`] channels and filters each.
+    pub small_groups: bool,
+    /// Kind of copies that load x into shared memory.
+    pub copies: Copies,
+    /// Blocks take one tile after another, the epilogue of one beside the steps of the next.
+    pub persistent: bool,
+    /// Operands reach the tensor cores as they are, which cut bits off instead of rounding.
+    pub cuts_operands: bool,
+}
+
+/// The rounding of a kernel, of which a bound on its error is made.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounding {
+    /// Products are added by instructions of the tensor cores, which cut.
+    pub tensor: bool,
+    /// An instruction adds products of several taps.
+    pub all_taps: bool,
+    /// Operands are cut to tf32, not rounded.
+    pub cuts_operands: bool,
+}
+
+impl Kernel {
+    /// The traits of a kernel on tensor cores; of others, and of those that compute several
+    /// operations at once, the defaults.
+    pub(crate) fn tensor_traits(&self) -> TensorTraits {
+        let family = conv_family(self.algorithm);
+        family.map_or(TensorTraits::default(), |family| family.tensor_traits(self))
+    }
+
+    /// Rounding of the kernel.
+    #[doc(hidden)]
+    pub fn rounding(&self) -> Rounding {
+        let traits = self.tensor_traits();
+        Rounding {
+            tensor: self.algorithm.tensor(),
+            all_taps: traits.all_taps,
+            cuts_operands: traits.cuts_operands || bottleneck::cuts_operands(self),
+        }
+    }
+
+    /// Bytes to which the address of x and the strides of its copies are aligned.
+    pub(crate) fn x_vector(&self) -> usize {
+        match self.tensor_traits().copies {
+            Copies::Boxes => crate::problem::PACKED_BYTES,
+            Copies::Vectors | Copies::Table => self.vector as usize,
+        }
+    }
+}
+
+impl Operation for Conv2d {
+    const NAME: &'static str = "a convolution";
+
+    fn computed_by(algorithm: Algorithm) -> bool {
+        conv_family(algorithm).is_some()
+    }
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn output(&self) -> &TensorDesc {
+        self.output()
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn min_bytes(&self) -> u64 {
+        self.min_bytes()
+    }
+
+    fn with_batch(&self, n: usize) -> Result<Self, Error> {
+        self.with_batch(n)
+    }
+
+    fn peak_rates(&self) -> PeakRates {
+        PeakRates::of_products(self.dtype(), self.math())
+    }
+
+    fn math(&self) -> Math {
+        self.math()
+    }
+
+    fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
+        match conv_family(kernel.algorithm) {
+            Some(family) => family.accepts(self, kernel),
+            None => Err(not_a_convolution(kernel)),
+        }
+    }
+
+    fn blocks(&self, kernel: &Kernel) -> u64 {
+        simt::blocks(self, kernel)
+    }
+
+    fn estimate(
+        &self,
+        kernel: &Kernel,
+        device: &Capability,
+        roofline: &Roofline,
+        limits: &Limits,
+    ) -> Result<Score, Refusal> {
+        match conv_family(kernel.algorithm) {
+            Some(family) => family.estimate(self, kernel, device, roofline, limits),
+            None => Err(not_a_convolution(kernel)),
+        }
+    }
+
+    fn score(&self, kernel: &Kernel, device: &Capability, roofline: &Roofline) -> Score {
+        simt::score(self, kernel, device, roofline)
+    }
+}
+
+/// The refusal of a kernel that computes something else.
+fn not_a_convolution(kernel: &Kernel) -> Refusal {
+    Refusal::Operation {
+        kernel: kernel.algorithm.name(),
+        problem: Conv2d::NAME,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_catalog() {
+        assert_eq!(kernels(), crate::kernels::catalog::entries());
+    }
 }

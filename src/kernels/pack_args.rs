@@ -2,7 +2,7 @@
 //! `kernels/elementwise/pack_filter_args.cuh`, field by field.
 
 use super::args::FastDiv;
-use super::fill::{Arguments, int};
+use super::args::{Arguments, int};
 use super::{Algorithm, DType, FilterRows, Kernel, KernelId, kernels};
 use crate::problem::{Conv2d, FilterLayout};
 

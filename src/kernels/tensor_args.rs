@@ -1,8 +1,8 @@
 //! The argument struct of the kernels on tensor cores by `mma.sync`: a mirror of
 //! `kernels/common/tensor_args.cuh`.
 
+use super::args::{Arguments, int};
 use super::args::{ConvArgs, FastDiv};
-use super::fill::{Arguments, int};
 use super::tensor::{steps, whole_split_k};
 use crate::kernels::FilterRows;
 use crate::kernels::Kernel;

@@ -7,10 +7,10 @@
 //! pipelines and for writing its tiles. Blocks that share a tile write their sums and the last one
 //! adds them up.
 
-use super::capability::Capability;
+use super::Capability;
+use super::Roofline;
 use super::cost::{Score, memory_us, overlapped, resident};
-use super::families::Copies;
-use super::roofline::Roofline;
+use super::operation::Copies;
 use crate::kernels::{Arch, DType, Kernel, Math};
 
 /// Figures of a problem's tiles, from which the time is modelled.

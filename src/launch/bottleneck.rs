@@ -10,7 +10,7 @@ use super::uses;
 use crate::device::{BottleneckKernel, PreparedBottleneck};
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::kernels::fill::{Arguments, offset_bytes};
+use crate::kernels::args::{Arguments, offset_bytes};
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
 
 /// The operands of a bottleneck, as cudarc's slices or views. Lengths in elements; the three

@@ -13,7 +13,7 @@ use super::workspace::Workspace;
 use crate::device::PreparedBranches;
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::kernels::fill::{Arguments, offset_bytes};
+use crate::kernels::args::{Arguments, offset_bytes};
 use crate::plan::WORKSPACE_ALIGNMENT;
 use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
 

@@ -7,7 +7,7 @@ use super::kernel::launch_kernel;
 use crate::device::{ConvArguments, ConvKernels, PreparedConv};
 use crate::error::Error;
 use crate::kernels::args::ConvArgs;
-use crate::kernels::fill::{Arguments, offset_bytes};
+use crate::kernels::args::{Arguments, offset_bytes};
 use crate::kernels::tensor_args::TensorArgs;
 use crate::problem::Conv2d;
 

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaStream, result, sys};
 use super::{check, element::Element};
 use crate::device::{LoadedKernel, Prepared, driver_error};
 use crate::error::Error;
-use crate::kernels::fill::Arguments;
+use crate::kernels::args::Arguments;
 use crate::plan::Operation;
 
 impl<P: Operation, A> Prepared<P, A> {

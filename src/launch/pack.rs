@@ -9,7 +9,7 @@ use super::kernel::launch_kernel;
 use super::uses;
 use crate::device::PreparedPack;
 use crate::error::Error;
-use crate::kernels::fill::Arguments;
+use crate::kernels::args::Arguments;
 use crate::problem::Conv2d;
 
 impl PreparedPack {

@@ -8,7 +8,7 @@ use super::element::Element;
 use super::uses;
 use crate::device::PreparedPool;
 use crate::error::Error;
-use crate::kernels::fill::offset_bytes;
+use crate::kernels::args::offset_bytes;
 use crate::problem::Pool2d;
 
 /// The operands of a pooling, as cudarc's slices or views. Lengths in elements.

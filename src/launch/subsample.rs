@@ -8,7 +8,7 @@ use super::element::Element;
 use super::uses;
 use crate::device::PreparedSubsample;
 use crate::error::Error;
-use crate::kernels::fill::offset_bytes;
+use crate::kernels::args::offset_bytes;
 
 /// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
 pub struct SubsampleBuffers<'a, T> {

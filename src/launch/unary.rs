@@ -10,7 +10,7 @@ use super::uses;
 use crate::device::Prepared;
 use crate::error::Error;
 use crate::kernels::Unary;
-use crate::kernels::fill::offset_bytes;
+use crate::kernels::args::offset_bytes;
 
 /// The operands of a [`Unary`], as cudarc's slices or views. Lengths in elements.
 pub struct UnaryBuffers<'a, T> {

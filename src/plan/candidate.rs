@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Capability, Limits, Operation, Refusal, Roofline, Score};
+use crate::kernels::operation::check_entry;
 use crate::kernels::{Kernel, KernelId};
 use crate::ptx;
 
@@ -53,31 +54,8 @@ pub(super) fn evaluate<P: Operation>(
     id: KernelId,
     kernel: &Kernel,
 ) -> Result<Score, Refusal> {
-    if !P::computed_by(kernel.algorithm) {
-        return Err(Refusal::Operation {
-            kernel: kernel.algorithm.name(),
-            problem: P::NAME,
-        });
-    }
-    if kernel.dtype != problem.dtype() {
-        return Err(Refusal::DType {
-            kernel: kernel.dtype,
-            problem: problem.dtype(),
-        });
-    }
-    if let Some(layout) = kernel.layout.filter(|&layout| layout != problem.layout()) {
-        return Err(Refusal::Layout {
-            kernel: layout,
-            problem: problem.layout(),
-        });
-    }
+    check_entry(problem, kernel, device)?;
     problem.accepts(kernel)?;
-    if !device.runs(kernel.arch) {
-        return Err(Refusal::Arch {
-            needs: kernel.arch.capability(),
-            has: device.version(),
-        });
-    }
     let needs = ptx::shared_bytes(id);
     // What a launch asks for may go beyond what a module may declare.
     let has = match kernel.dynamic_shared() {

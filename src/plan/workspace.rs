@@ -17,7 +17,9 @@ impl Plan<Conv2d> {
     /// Returns whether a launch packs the filters first, by a kernel of its own. To pack once
     /// instead of every time, see [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
     pub fn packs_filter(&self) -> bool {
-        self.grid() > 0 && tensor::packs(self.problem(), self.kernel())
+        self.grid() > 0
+            && self.kernel().algorithm.tensor()
+            && tensor::packs(self.problem(), self.kernel())
     }
 
     /// Split-K: blocks per output tile; 1 if each block has tiles of its own.

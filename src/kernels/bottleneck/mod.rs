@@ -8,11 +8,11 @@ use args::BottleneckArgs;
 pub(crate) mod args;
 
 use crate::error::Error;
+use crate::kernels::args::Arguments;
 use crate::kernels::cost::{Score, memory_us, overlapped, resident};
-use crate::kernels::fill::Arguments;
 use crate::kernels::tensor::alignment_of;
 use crate::kernels::tensor_cost::{FINISH, L2_BYTES, START};
-use crate::kernels::{Algorithm, DType, Kernel, Layout};
+use crate::kernels::{Algorithm, DType, Kernel, Layout, Math};
 use crate::kernels::{Capability, Limits, Operation, PeakRates, Refusal, Roofline};
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
 
@@ -47,13 +47,11 @@ impl Operation for Bottleneck2d {
         PeakRates::of_products(self.dtype(), self.math())
     }
 
+    fn math(&self) -> Math {
+        self.math()
+    }
+
     fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
-        if !self.math().allows(kernel.math) {
-            return Err(Refusal::Math {
-                kernel: kernel.math,
-                problem: self.math(),
-            });
-        }
         if kernel.stride != 0 && kernel.stride as usize != self.stride() {
             return Err(Refusal::Stride {
                 kernel: kernel.stride as usize,

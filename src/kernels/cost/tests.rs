@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernels::Algorithm;
-use crate::kernels::{DType, Layout, Math};
+use crate::kernels::Layout;
 
 fn tile(tile_m: u32, tile_n: u32, threads: u32) -> Kernel {
     Kernel {
@@ -211,4 +211,96 @@ fn streams_take_what_a_second_implementation_says() {
         close("both", score.us, both);
         close("waves", score.waves, blocks as f64 / 20.0);
     }
+}
+
+#[test]
+fn tiers_follow_the_capability() {
+    assert!(Capability::sm75().runs(Arch::Sm75));
+    assert!(!Capability::sm75().runs(Arch::Sm80));
+    assert!(Capability::sm80().runs(Arch::Sm80));
+    assert!(Capability::h200().runs(Arch::Sm75));
+    assert!(Capability::h200().runs(Arch::Sm80));
+    assert!(Capability::h200().runs(Arch::Sm90a));
+    let newer = Capability {
+        major: 10,
+        ..Capability::h200()
+    };
+    assert!(newer.runs(Arch::Sm80));
+    for device in [Capability::sm75(), Capability::sm80(), newer] {
+        assert!(!device.runs(Arch::Sm90a));
+    }
+    let turing_never = Capability {
+        major: 7,
+        minor: 0,
+        ..Capability::sm75()
+    };
+    assert!(!turing_never.runs(Arch::Sm75));
+}
+
+#[test]
+fn tensor_rates_are_those_of_the_best_programs() {
+    let peak = |device: Capability, arch| {
+        let clock = f64::from(device.clock_khz) * 1e3;
+        2.0 * device.tensor_rate(arch) * f64::from(device.sm_count) * clock / 1e12
+    };
+    for (device, arch, tflops) in [
+        (Capability::h200(), Arch::Sm90a, 790.0),
+        (Capability::h200(), Arch::Sm80, 0.63 * 790.0),
+        (Capability::sm80(), Arch::Sm80, 312.0),
+        (Capability::sm75(), Arch::Sm75, 65.0),
+    ] {
+        let ratio = peak(device, arch) / tflops;
+        assert!((ratio - 1.0).abs() < 0.01, "{tflops}: {ratio}");
+    }
+}
+
+#[test]
+fn peaks_are_the_published_ones() {
+    // T4 8.1, A100 19.5, H200 67 TFLOP/s.
+    assert!((Capability::sm75().fp32_peak() / 8.1e12 - 1.0).abs() < 0.01);
+    assert!((Capability::sm80().fp32_peak() / 19.5e12 - 1.0).abs() < 0.01);
+    assert!((Capability::h200().fp32_peak() / 67e12 - 1.0).abs() < 0.01);
+}
+
+const PIXELS: u64 = 128 * 56 * 56;
+
+fn naive(peak_rates: PeakRates, size: u64) -> Roofline {
+    let bytes = (2 * PIXELS * 252 + 252 * 252 * 9) * size;
+    peak_rates.bound(PIXELS * 571_536, bytes)
+}
+
+/// 252 -> 63 -> 63 -> 252, three launches.
+fn bottleneck(peak_rates: PeakRates, size: u64) -> Roofline {
+    [(252, 63, 1), (63, 63, 9), (63, 252, 1)]
+        .into_iter()
+        .map(|(c, k, taps)| {
+            peak_rates.bound(
+                PIXELS * c * k * taps,
+                (PIXELS * (c + k) + c * k * taps) * size,
+            )
+        })
+        .sum()
+}
+
+#[test]
+fn the_main_job_has_the_known_floors() {
+    let close = |us: f64, want: f64| assert!((us - want).abs() < 1.0, "{us} is not {want}");
+    close(naive(PeakRates::H200_FP32, 4).floor_us, 6848.0);
+    close(naive(PeakRates::H200_TENSOR, 2).floor_us, 581.0);
+    close(bottleneck(PeakRates::H200_FP32, 4).floor_us, 808.0);
+    close(bottleneck(PeakRates::H200_TENSOR, 2).floor_us, 154.0);
+    assert_eq!(bottleneck(PeakRates::H200_FP32, 4).macs, PIXELS * 67_473);
+    let bytes = PIXELS * (2 * 315 + 126) + 252 * 63 * 2 + 63 * 63 * 9;
+    assert_eq!(bottleneck(PeakRates::H200_FP32, 4).bytes, 4 * bytes);
+    assert_eq!(naive(PeakRates::H200_FP32, 4).bound(), Bound::Compute);
+    assert_eq!(bottleneck(PeakRates::H200_TENSOR, 2).bound(), Bound::Memory);
+}
+
+#[test]
+fn balance_and_share() {
+    assert!((PeakRates::H200_FP32.balance() - 15.58).abs() < 0.01);
+    assert!((PeakRates::h200(DType::Bf16).balance() - 183.7).abs() < 0.1);
+    let bound = PeakRates::H200_FP32.bound(67_000_000, 43);
+    assert!((bound.floor_us - 2.0).abs() < 1e-9);
+    assert!((bound.reached(4.0) - 0.5).abs() < 1e-9);
 }

@@ -1,12 +1,80 @@
-//! The argument structs of the scaled hyperbolic tangent and of LeNet-5's subsampling: a mirror of
-//! `kernels/elementwise/args.cuh` and `kernels/pool/args.cuh`, field by field.
+//! The argument structs of ReLU, the scaled hyperbolic tangent and LeNet-5's subsampling: a mirror
+//! of `kernels/elementwise/args.cuh` and `kernels/pool/args.cuh`, field by field.
 
 use crate::kernels::args::{
-    FastDiv, ReluArgs, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides,
+    Arguments, FastDiv, Strides, VECTOR_BYTES, blocks, int, units, whole, whole_strides,
 };
-use crate::kernels::fill::{Arguments, elementwise, int};
 use crate::kernels::{Kernel, Layout};
-use crate::problem::{Activation, Subsample, Tanh};
+use crate::problem::{Activation, Relu, Subsample, Tanh, TensorDesc};
+
+/// The arguments of the ReLU kernel: both tensors are `elements / length` runs of `length`
+/// elements, a pitch apart.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReluArgs {
+    pub x: u64,
+    pub y: u64,
+    pub elements: i64,
+    pub length: i64,
+    pub x_pitch: i64,
+    pub y_pitch: i64,
+    /// Filled by [`ReluArgs::schedule`], like what follows.
+    pub vector: i32,
+    pub by_length: FastDiv,
+}
+
+const _: () = assert!(size_of::<ReluArgs>() == 16 + 4 * 8 + 4 + 12);
+
+impl ReluArgs {
+    /// Chooses the accesses from the other fields, which must be set, and returns the number of
+    /// blocks.
+    pub fn schedule(&mut self, kernel: &Kernel) -> u64 {
+        let vector = VECTOR_BYTES as i64 / kernel.dtype.size() as i64;
+        if self.x_pitch == self.length && self.y_pitch == self.length {
+            // No gaps: a single run.
+            self.length = self.elements;
+        }
+        let aligned = (self.x | self.y).is_multiple_of(VECTOR_BYTES);
+        let one_run = self.length == self.elements;
+        self.vector = i32::from(
+            aligned && (one_run || whole(&[self.length, self.x_pitch, self.y_pitch], vector)),
+        );
+        self.by_length = FastDiv::new(self.length.min(i64::from(u32::MAX >> 1)) as u32);
+        blocks(self.elements as u64, kernel.tile_n)
+    }
+}
+
+impl From<&Relu> for ReluArgs {
+    fn from(problem: &Relu) -> ReluArgs {
+        elementwise(problem.input(), problem.output())
+    }
+}
+
+/// Two tensors of the same extents as runs of elements.
+pub(super) fn elementwise(input: &TensorDesc, output: &TensorDesc) -> ReluArgs {
+    let pitch = |desc: &TensorDesc| match desc.layout() {
+        Layout::Nchw => (desc.channel_pitch() * desc.h() * desc.w()) as i64,
+        Layout::Nhwc => desc.channel_pitch() as i64,
+    };
+    let length = match output.layout() {
+        Layout::Nchw => output.c() * output.h() * output.w(),
+        Layout::Nhwc => output.c(),
+    };
+    ReluArgs {
+        elements: output.elements() as i64,
+        length: length as i64,
+        x_pitch: pitch(input),
+        y_pitch: pitch(output),
+        ..ReluArgs::default()
+    }
+}
+
+impl Arguments for ReluArgs {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
+        self.schedule(kernel)
+    }
+}
 
 /// The arguments of the kernel of the scaled hyperbolic tangent.
 #[allow(missing_docs)]

@@ -1,6 +1,6 @@
 //! Convolutions on tensor cores by `mma.sync`.
 
-use super::families::{ConvArguments, ConvFamily, Copies, TensorTraits};
+use super::operation::{ConvArguments, ConvFamily, Copies, TensorTraits};
 use super::tensor::{self, aligned};
 use super::tensor_args::TensorArgs;
 use super::{
@@ -12,14 +12,6 @@ use crate::problem::Conv2d;
 pub(crate) struct Mma;
 
 impl ConvFamily for Mma {
-    fn algorithms(&self) -> &'static [Algorithm] {
-        &[
-            Algorithm::Mma,
-            Algorithm::MmaFewChannels,
-            Algorithm::MmaSmallGroups,
-        ]
-    }
-
     fn accepts(&self, problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
         match kernel.algorithm {
             Algorithm::MmaFewChannels => {

@@ -8,7 +8,7 @@ use crate::kernels::tensor::{
     alignment_of, channels, packs, steps, tile_efficiency, tiles, whole_split_k, x_alignment,
 };
 use crate::kernels::tensor_cost::{Tiling, score};
-use crate::kernels::{Algorithm, Kernel, Layout};
+use crate::kernels::{Algorithm, Kernel, Layout, Math};
 use crate::kernels::{Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score};
 use crate::problem::{Branches, Conv2d, Product, TensorDesc};
 
@@ -69,13 +69,11 @@ impl Operation for Branches {
         PeakRates::of_products(self.dtype(), self.math())
     }
 
+    fn math(&self) -> Math {
+        self.math()
+    }
+
     fn accepts(&self, kernel: &Kernel) -> Result<(), Refusal> {
-        if !self.math().allows(kernel.math) {
-            return Err(Refusal::Math {
-                kernel: kernel.math,
-                problem: self.math(),
-            });
-        }
         if let Some(conv) = self.convolutions().find(|conv| packs(conv, kernel)) {
             return Err(Refusal::UnpackedFilters {
                 problem: conv.filter_layout(),

@@ -1,6 +1,7 @@
 //! Mirror of the kernel, and the bound on partial tiles.
 
 use super::*;
+use crate::kernels::operation::check_entry;
 use crate::kernels::{DType, kernels};
 use crate::problem::{FilterLayout, Padding, Pool2d, PoolKind};
 
@@ -352,7 +353,7 @@ fn branches_are_refused_for_their_reasons() {
     };
     let tf32 = kernel(DType::F32, Layout::Nhwc, [64, 64], 16);
     assert!(matches!(
-        single(strict).accepts(tf32),
+        check_entry(&single(strict), tf32, &Capability::h200()),
         Err(Refusal::Math { .. })
     ));
     assert!(matches!(

@@ -1,9 +1,11 @@
 //! Acceptance and estimate of each pooling kernel.
 
+use args::PoolArgs;
+pub(crate) mod args;
+
 use crate::error::Error;
-use crate::kernels::args::PoolArgs;
+use crate::kernels::args::Arguments;
 use crate::kernels::cost::streaming;
-use crate::kernels::fill::Arguments;
 use crate::kernels::{Algorithm, Kernel};
 use crate::kernels::{Capability, Operation, Refusal, Roofline, Score};
 use crate::problem::{Pool2d, PoolKind, TensorDesc};

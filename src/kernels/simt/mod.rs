@@ -1,9 +1,9 @@
 //! Convolutions on CUDA cores.
 
+use super::args::Arguments;
 use super::args::ConvArgs;
 use super::cost::{Product, streaming};
-use super::families::{ConvArguments, ConvFamily, TensorTraits};
-use super::fill::Arguments;
+use super::operation::{ConvArguments, ConvFamily, TensorTraits};
 use super::{
     Algorithm, Capability, FEW_CHANNELS_MAX_GEMM_K, Kernel, Limits, Refusal, Roofline, Score,
     estimate_simt,
@@ -14,17 +14,6 @@ use crate::problem::{Conv2d, FilterLayout};
 pub(crate) struct Simt;
 
 impl ConvFamily for Simt {
-    fn algorithms(&self) -> &'static [Algorithm] {
-        &[
-            Algorithm::Direct,
-            Algorithm::DirectFewChannels,
-            Algorithm::Pointwise,
-            Algorithm::Grouped,
-            Algorithm::SmallGroups,
-            Algorithm::Depthwise,
-        ]
-    }
-
     fn accepts(&self, problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
         let one_group = || match problem.groups() {
             1 => Ok(()),

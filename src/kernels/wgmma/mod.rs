@@ -1,6 +1,6 @@
 //! Convolutions on the tensor cores of compute capability 9.0 by `wgmma`.
 
-use super::families::{ConvArguments, ConvFamily, Copies, TensorTraits};
+use super::operation::{ConvArguments, ConvFamily, Copies, TensorTraits};
 use super::tensor::{self, aligned};
 use super::tensor_args::TensorArgs;
 use super::{Algorithm, Capability, Kernel, Limits, Refusal, Roofline, Score};
@@ -10,10 +10,6 @@ use crate::problem::Conv2d;
 pub(crate) struct Wgmma;
 
 impl ConvFamily for Wgmma {
-    fn algorithms(&self) -> &'static [Algorithm] {
-        &[Algorithm::Wgmma, Algorithm::WgmmaGather]
-    }
-
     fn accepts(&self, problem: &Conv2d, kernel: &Kernel) -> Result<(), Refusal> {
         if kernel.algorithm == Algorithm::Wgmma {
             boxes(problem, kernel)?;
