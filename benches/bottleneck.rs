@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use warpconv::Error;
 use warpconv::ops::Bottleneck;
-use warpconv::plan::BottleneckPlan;
+use warpconv::plan::Plan;
 use warpconv_bench::graphs::{self, Config, Forms};
 use warpconv_bench::session::{Session, run};
 use warpconv_bench::targets::BOTTLENECK;
@@ -49,7 +49,7 @@ fn forms(
     };
     let mut ours = vec![("separate", bottleneck.separate()?)];
     // Skipped where no kernel computes a whole bottleneck.
-    if BottleneckPlan::new(&bottleneck.problem()?, session.gpu.capability()).is_ok() {
+    if Plan::new(&bottleneck.problem()?, session.gpu.capability()).is_ok() {
         ours.push(("fused", bottleneck.fused()?));
     }
     let cudnn = ("cudnn", bottleneck.separate()?);

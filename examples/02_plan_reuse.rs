@@ -5,7 +5,7 @@
 use half::f16;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Padding};
 use warpconv::{DType, Error, Layout, ops};
 
@@ -22,15 +22,15 @@ pub fn main() -> Result<(), Error> {
     let w = gpu.upload(&vec![f16::from_f32(0.5); conv.filter().len()])?;
 
     // Kernels on tensor cores read packed filters. Without this step each launch packs them anew.
-    let (conv, w) = ops::pack_filter(&gpu, gpu.stream(), &conv, &w)?;
+    let (conv, w) = ops::pack_filter(&gpu, &conv, &w)?;
 
     // A plan is pure: it depends on the problem and the capability, and needs no device.
-    let plan = ConvPlan::new(&conv, gpu.capability())?;
+    let plan = Plan::new(&conv, gpu.capability())?;
     println!("{plan}");
     println!("refused: {} other kernels", plan.refused().count());
 
     // A prepared plan has its kernel loaded. It is `Send + Sync`; threads can share it.
-    let prepared = gpu.prepare_conv(&plan)?;
+    let prepared = gpu.prepare(&plan)?;
     let mut workspace = Workspace::new(gpu.stream(), plan.workspace_bytes())?;
     let mut y = gpu.upload(&vec![f16::ZERO; conv.output().len()])?;
 

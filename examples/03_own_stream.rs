@@ -6,8 +6,8 @@
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
-use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv};
-use warpconv::plan::ConvPlan;
+use warpconv::launch::{ConvBuffers, ConvPointers, Prepared};
+use warpconv::plan::Plan;
 use warpconv::problem::Conv2d;
 
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,7 +25,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The same context, as this crate's device.
     let gpu = Gpu::new(context)?;
     let conv: Conv2d = "mb1ic32ih9oc16oh9kh1".parse()?;
-    let prepared = gpu.prepare_conv(&ConvPlan::new(&conv, gpu.capability())?)?;
+    let prepared = gpu.prepare(&Plan::new(&conv, gpu.capability())?)?;
 
     // Safe: lengths, types, contexts and overlaps are checked, and the launch is ordered behind
     // earlier uses of the buffers in other streams.
@@ -41,7 +41,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Launches with raw device pointers and a raw stream, for programs that do not use cudarc.
 fn raw(
-    prepared: &PreparedConv,
+    prepared: &Prepared<Conv2d>,
     stream: &CudaStream,
     x: &CudaSlice<f32>,
     w: &CudaSlice<f32>,

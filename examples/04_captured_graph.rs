@@ -5,7 +5,7 @@
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Padding};
 
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +21,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         .kernel(3, 3)
         .padding(Padding::same(1))
         .build()?;
-    let plan = |conv: &Conv2d| gpu.prepare_conv(&ConvPlan::new(conv, gpu.capability())?);
+    let plan = |conv: &Conv2d| gpu.prepare(&Plan::new(conv, gpu.capability())?);
     let (first, second) = (plan(&reduce)?, plan(&spatial)?);
 
     // A graph does not keep its buffers alive, and cudarc's event tracking cannot be captured. So
@@ -37,7 +37,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let w2 = stream.clone_htod(&vec![0.25f32; spatial.filter().len()])?;
     let mut between = stream.alloc_zeros::<f32>(reduce.output().len())?;
     let mut y = stream.alloc_zeros::<f32>(spatial.output().len())?;
-    let bytes = |p: &ConvPlan| p.workspace_bytes();
+    let bytes = |p: &Plan<Conv2d>| p.workspace_bytes();
     let bytes = bytes(first.plan()).max(bytes(second.plan()));
     let mut workspace = Workspace::new(&stream, bytes)?;
     stream.synchronize()?;

@@ -5,14 +5,14 @@
 use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::plan::{ConvPlan, Plan};
+use warpconv::plan::Plan;
 use warpconv::problem::Conv2d;
 
 pub fn main() -> Result<(), Error> {
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 90 })?;
     let conv: Conv2d = "mb1ic64ih14oc64oh14kh3ph1+f16+nhwc".parse()?;
 
-    let ranked = ConvPlan::new(&conv, gpu.capability())?;
+    let ranked = Plan::new(&conv, gpu.capability())?;
     let candidates: Vec<_> = ranked.accepted().map(|c| c.id).collect();
     let (best, worst) = (candidates[0], candidates[candidates.len() - 1]);
 
@@ -21,7 +21,7 @@ pub fn main() -> Result<(), Error> {
     println!("least bytes read        {least:>10}");
     for kernel in [best, worst] {
         let plan = Plan::with_kernel(&conv, gpu.capability(), kernel)?;
-        let prepared = gpu.prepare_conv(&plan)?;
+        let prepared = gpu.prepare(&plan)?;
         let zero = half::f16::ZERO;
         let x = gpu.upload(&vec![zero; conv.input().len()])?;
         let w = gpu.upload(&vec![zero; conv.filter().len()])?;

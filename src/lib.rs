@@ -21,7 +21,7 @@
 //! ```no_run
 //! use warpconv::device::{DeviceChoice, Gpu};
 //! use warpconv::launch::ConvBuffers;
-//! use warpconv::plan::ConvPlan;
+//! use warpconv::plan::Plan;
 //! use warpconv::problem::{Conv2d, Padding};
 //!
 //! let conv = Conv2d::builder()
@@ -31,7 +31,7 @@
 //!     .padding(Padding::same(1))
 //!     .build()?;
 //! let gpu = Gpu::open(&DeviceChoice::Auto)?;
-//! let plan = gpu.prepare_conv(&ConvPlan::new(&conv, gpu.capability())?)?; // `Send + Sync`
+//! let plan = gpu.prepare(&Plan::new(&conv, gpu.capability())?)?; // `Send + Sync`
 //! let x = gpu.upload(&vec![1.0f32; conv.input().len()])?;
 //! let w = gpu.upload(&vec![0.1f32; conv.filter().len()])?;
 //! let mut y = gpu.upload(&vec![0.0f32; conv.output().len()])?;

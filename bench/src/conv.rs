@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use warpconv::device::Gpu;
-use warpconv::launch::{ConvPointers, PreparedConv};
-use warpconv::plan::ConvPlan;
+use warpconv::launch::{ConvPointers, Prepared};
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv_testing::{Stored, pack_filter};
 
@@ -34,8 +34,8 @@ pub struct Conv<T> {
 
 /// This crate's plan for a problem; with filters packed beforehand where its kernel needs them
 /// packed.
-pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
-    let plan = ConvPlan::new(problem, gpu.capability()).map_err(text)?;
+pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<Plan<Conv2d>, String> {
+    let plan = Plan::new(problem, gpu.capability()).map_err(text)?;
     if !plan.packs_filter() {
         return Ok(plan);
     }
@@ -44,7 +44,7 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<ConvPlan, String> {
         .filter_layout(FilterLayout::Packed)
         .build()
         .map_err(text)?;
-    ConvPlan::new(&packed, gpu.capability()).map_err(text)
+    Plan::new(&packed, gpu.capability()).map_err(text)
 }
 
 /// Largest accepted error of cuDNN, relative to the largest value: Winograd's transforms in 16 bits
@@ -63,7 +63,7 @@ impl<T: Stored> Conv<T> {
     pub fn new(
         stream: &Arc<CudaStream>,
         problem: &Conv2d,
-        plan: &ConvPlan,
+        plan: &Plan<Conv2d>,
         expected: Rc<Expected>,
         copies: usize,
     ) -> Result<Conv<T>, String> {
@@ -126,8 +126,12 @@ impl<T: Stored> Conv<T> {
     }
 
     /// Returns a closure that launches the plan on copy after copy.
-    pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &ConvPlan) -> Result<Box<Launch<'a>>, String> {
-        let prepared: PreparedConv = gpu.prepare_conv(plan).map_err(text)?;
+    pub fn launcher<'a>(
+        &'a self,
+        gpu: &Gpu,
+        plan: &Plan<Conv2d>,
+    ) -> Result<Box<Launch<'a>>, String> {
+        let prepared: Prepared<Conv2d> = gpu.prepare(plan).map_err(text)?;
         let workspace = self
             .workspace
             .as_ref()

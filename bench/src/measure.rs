@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use criterion::Throughput;
 use warpconv::Error;
-use warpconv::plan::{Bound, ConvPlan, Operation, PoolPlan};
+use warpconv::plan::{Bound, Operation, Plan};
 use warpconv::problem::{Conv2d, FilterLayout, Pool2d};
 use warpconv_testing::Stored;
 
@@ -118,7 +118,7 @@ pub fn convolution<T: Stored>(
 }
 
 /// Name of a plan's kernel, with the plan's settings.
-fn kernel(plan: &ConvPlan) -> String {
+fn kernel(plan: &Plan<Conv2d>) -> String {
     let mut words = plan.kernel().name();
     if plan.split_k() > 1 {
         words.push_str(&format!(" in {} splits", plan.split_k()));
@@ -142,7 +142,7 @@ pub fn pooling<T: Stored>(
             let length = session.length(pool::bytes(problem));
             Ok(Held {
                 operands: Pool::<T>::new(&session.stream, problem, length.copies)?,
-                plan: PoolPlan::new(problem, session.gpu.capability()).map_err(text)?,
+                plan: Plan::new(problem, session.gpu.capability()).map_err(text)?,
                 length,
             })
         })

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
 use warpconv::device::Gpu;
-use warpconv::launch::{PoolPointers, PreparedPool};
-use warpconv::plan::{Operation, PoolPlan};
+use warpconv::launch::{PoolPointers, Prepared};
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{Pool2d, PoolKind};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -106,8 +106,12 @@ impl<T: Stored> Pool<T> {
     }
 
     /// Returns a closure that launches the plan on copy after copy.
-    pub fn launcher<'a>(&'a self, gpu: &Gpu, plan: &PoolPlan) -> Result<Box<Launch<'a>>, String> {
-        let prepared: PreparedPool = gpu.prepare_pool(plan).map_err(text)?;
+    pub fn launcher<'a>(
+        &'a self,
+        gpu: &Gpu,
+        plan: &Plan<Pool2d>,
+    ) -> Result<Box<Launch<'a>>, String> {
+        let prepared: Prepared<Pool2d> = gpu.prepare(plan).map_err(text)?;
         Ok(Box::new(move |i| {
             // SAFETY: as for convolutions: the buffers belong to `self`, are long enough, and are
             // of the stream's context.

@@ -25,12 +25,10 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
 pub use choice::{DeviceChoice, DeviceKind};
 pub(crate) use module::LoadedKernel;
+pub(crate) use prepare::BottleneckKernel;
 pub(crate) use prepare::ConvArguments;
-pub use prepare::{
-    BottleneckKernel, BranchesKernel, ConvKernels, PreparedBottleneck, PreparedBranches,
-    PreparedConv, PreparedLrn, PreparedPack, PreparedPool, PreparedRelu, PreparedSoftmax,
-    PreparedSubsample, PreparedTanh, PreparedUnary,
-};
+pub(crate) use prepare::ConvKernels;
+pub use prepare::{Prepare, PreparedPack};
 pub use prepared::{FunctionAttributes, Prepared};
 
 use crate::error::Error;

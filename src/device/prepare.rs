@@ -2,6 +2,7 @@
 //! pointers.
 
 use std::array::from_fn;
+use std::fmt;
 use std::sync::Arc;
 
 use super::wgmma_args::WgmmaArgs;
@@ -18,35 +19,78 @@ use crate::kernels::pack_args::{self, PackArgs};
 use crate::kernels::pool::args::PoolArgs;
 use crate::kernels::tensor_args::TensorArgs;
 use crate::kernels::{FilterRows, KernelId, Unary, kernels};
-use crate::plan::{
-    BottleneckPlan, BranchesPlan, ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan, WorkspaceParts,
-};
+use crate::plan::{Operation, Plan, WorkspaceParts};
 use crate::problem::{
-    Bottleneck2d, Branches, Conv2d, FilterLayout, Lrn, MAX_PRODUCTS, Pool2d, Relu, Softmax,
-    Subsample, Tanh,
+    Bottleneck2d, Branches, Conv2d, FilterLayout, MAX_PRODUCTS, Pool2d, Subsample,
 };
 
-/// A [`Unary`] ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedUnary<P> = Prepared<P, <P as Unary>::Args>;
-/// A ReLU ready to launch; made by [`Gpu::prepare_relu`].
-pub type PreparedRelu = PreparedUnary<Relu>;
-/// A local response normalisation ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedLrn = PreparedUnary<Lrn>;
-/// A softmax ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedSoftmax = PreparedUnary<Softmax>;
-/// A scaled hyperbolic tangent ready to launch; made by [`Gpu::prepare_unary`].
-pub type PreparedTanh = PreparedUnary<Tanh>;
+/// Operations whose plans a device prepares: all of them.
+pub trait Prepare: Operation {
+    /// The kernel's arguments without the pointers, and what else its launches need.
+    #[doc(hidden)]
+    type Arguments: Clone + fmt::Debug + Send + Sync;
 
-/// A convolution ready to launch; made by [`Gpu::prepare_conv`].
-pub type PreparedConv = Prepared<Conv2d, ConvKernels>;
-/// A pooling ready to launch; made by [`Gpu::prepare_pool`].
-pub type PreparedPool = Prepared<Pool2d, PoolArgs>;
-/// A subsampling ready to launch; made by [`Gpu::prepare_subsample`].
-pub type PreparedSubsample = Prepared<Subsample, SubsampleArgs>;
-/// A bottleneck ready to be launched at once; made by [`Gpu::prepare_bottleneck`].
-pub type PreparedBottleneck = Prepared<Bottleneck2d, BottleneckKernel>;
-/// Several convolutions ready to be launched at once; made by [`Gpu::prepare_branches`].
-pub type PreparedBranches = Prepared<Branches, BranchesKernel>;
+    /// Fills in the arguments.
+    #[doc(hidden)]
+    fn arguments(gpu: &Gpu, plan: &Plan<Self>) -> Result<Self::Arguments, Error>;
+}
+
+impl Prepare for Conv2d {
+    type Arguments = ConvKernels;
+
+    fn arguments(gpu: &Gpu, plan: &Plan<Conv2d>) -> Result<ConvKernels, Error> {
+        ConvKernels::new(gpu, plan)
+    }
+}
+
+impl Prepare for Pool2d {
+    type Arguments = PoolArgs;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Pool2d>) -> Result<PoolArgs, Error> {
+        Ok(PoolArgs::from(plan.problem()))
+    }
+}
+
+impl Prepare for Subsample {
+    type Arguments = SubsampleArgs;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Subsample>) -> Result<SubsampleArgs, Error> {
+        Ok(SubsampleArgs::from(plan.problem()))
+    }
+}
+
+impl<P: Unary> Prepare for P {
+    type Arguments = P::Args;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<P>) -> Result<P::Args, Error> {
+        Ok(Unary::arguments(plan.problem()))
+    }
+}
+
+impl Prepare for Bottleneck2d {
+    type Arguments = BottleneckKernel;
+
+    fn arguments(gpu: &Gpu, plan: &Plan<Bottleneck2d>) -> Result<BottleneckKernel, Error> {
+        let (device, kernel) = (gpu.capability(), plan.kernel());
+        Ok(BottleneckKernel {
+            arguments: BottleneckArgs::from(plan.problem()),
+            most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
+        })
+    }
+}
+
+impl Prepare for Branches {
+    type Arguments = BranchesKernel;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Branches>) -> Result<BranchesKernel, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel());
+        let (places, _) = partials_layout(problem, kernel, plan.split_k());
+        Ok(BranchesKernel {
+            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
+            shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
+        })
+    }
+}
 
 impl Gpu {
     /// Loads the plan's kernels, if this is their first use, and makes the plan ready to launch.
@@ -55,67 +99,8 @@ impl Gpu {
     /// [`Error::PlanForAnotherDevice`] if the plan's kernel needs more than the device has,
     /// [`Error::ModuleLoad`], [`Error::DriverTooOld`] or [`Error::OutOfMemory`] if the driver does
     /// not take the kernel.
-    pub fn prepare_conv(&self, plan: &ConvPlan) -> Result<PreparedConv, Error> {
-        Prepared::new(self, plan, ConvKernels::new(self, plan)?)
-    }
-
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_pool(&self, plan: &PoolPlan) -> Result<PreparedPool, Error> {
-        Prepared::new(self, plan, PoolArgs::from(plan.problem()))
-    }
-
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_unary<P: Unary>(&self, plan: &Plan<P>) -> Result<PreparedUnary<P>, Error> {
-        Prepared::new(self, plan, plan.problem().arguments())
-    }
-
-    /// [`Gpu::prepare_unary`] of a ReLU.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_relu(&self, plan: &ReluPlan) -> Result<PreparedRelu, Error> {
-        self.prepare_unary(plan)
-    }
-
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_bottleneck(&self, plan: &BottleneckPlan) -> Result<PreparedBottleneck, Error> {
-        let (device, kernel) = (self.capability(), plan.kernel());
-        let work = BottleneckKernel {
-            arguments: BottleneckArgs::from(plan.problem()),
-            most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
-        };
-        Prepared::new(self, plan, work)
-    }
-
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_branches(&self, plan: &BranchesPlan) -> Result<PreparedBranches, Error> {
-        let (problem, kernel) = (plan.problem(), plan.kernel());
-        let (places, _) = partials_layout(problem, kernel, plan.split_k());
-        let work = BranchesKernel {
-            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
-            shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
-        };
-        Prepared::new(self, plan, work)
-    }
-
-    /// Loads the plan's kernel, if this is its first use, and makes the plan ready to launch.
-    ///
-    /// # Errors
-    /// As [`Gpu::prepare_conv`].
-    pub fn prepare_subsample(&self, plan: &SubsamplePlan) -> Result<PreparedSubsample, Error> {
-        Prepared::new(self, plan, SubsampleArgs::from(plan.problem()))
+    pub fn prepare<P: Prepare>(&self, plan: &Plan<P>) -> Result<Prepared<P>, Error> {
+        Prepared::new(self, plan)
     }
 
     /// Loads the kernel that packs a convolution's filters ([`FilterLayout::Packed`]), if this is
@@ -126,7 +111,7 @@ impl Gpu {
     /// [`PreparedPack::packed`].
     ///
     /// # Errors
-    /// As [`Gpu::prepare_conv`], and [`Error::TooLarge`] if the packed filters are more elements
+    /// As [`Gpu::prepare`], and [`Error::TooLarge`] if the packed filters are more elements
     /// than a problem may have.
     pub fn prepare_pack_filter(&self, problem: &Conv2d) -> Result<PreparedPack, Error> {
         let packed = problem
@@ -171,7 +156,7 @@ pub(crate) enum ConvArguments {
 }
 
 impl ConvKernels {
-    fn new(gpu: &Gpu, plan: &ConvPlan) -> Result<ConvKernels, Error> {
+    fn new(gpu: &Gpu, plan: &Plan<Conv2d>) -> Result<ConvKernels, Error> {
         let (problem, kernel) = (plan.problem(), plan.kernel());
         let arguments = match conv_family(kernel.algorithm) {
             // No driver encodes a map of nothing.

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, sys};
 
-use super::{Gpu, LoadedKernel};
+use super::{Gpu, LoadedKernel, Prepare};
 use crate::error::Error;
-use crate::plan::{Operation, Plan};
+use crate::plan::Plan;
 
 /// A plan with its kernel loaded into a device's context: launch it as often as needed, from any
 /// thread.
 #[derive(Clone, Debug)]
-pub struct Prepared<P, A> {
+pub struct Prepared<P: Prepare> {
     plan: Plan<P>,
     kernel: Arc<LoadedKernel>,
     /// Arguments of the kernel without the pointers.
-    arguments: A,
+    arguments: P::Arguments,
 }
 
 /// Attributes of a kernel after the driver's compiler.
@@ -31,8 +31,8 @@ pub struct FunctionAttributes {
     pub shared_bytes: u32,
 }
 
-impl<P: Operation, A> Prepared<P, A> {
-    pub(crate) fn new(gpu: &Gpu, plan: &Plan<P>, arguments: A) -> Result<Prepared<P, A>, Error> {
+impl<P: Prepare> Prepared<P> {
+    pub(super) fn new(gpu: &Gpu, plan: &Plan<P>) -> Result<Prepared<P>, Error> {
         let (planned, device) = (plan.capability().version(), gpu.capability().version());
         let kernel = plan.kernel();
         // Cards of one architecture differ in shared memory: 8.6 has less than 8.0.
@@ -46,7 +46,7 @@ impl<P: Operation, A> Prepared<P, A> {
         Ok(Prepared {
             plan: plan.clone(),
             kernel: gpu.load(plan.kernel_id())?,
-            arguments,
+            arguments: P::arguments(gpu, plan)?,
         })
     }
 
@@ -56,12 +56,12 @@ impl<P: Operation, A> Prepared<P, A> {
     }
 
     /// Problem of the plan.
-    pub fn problem(&self) -> &P {
+    pub(crate) fn problem(&self) -> &P {
         self.plan.problem()
     }
 
     /// The context that the kernel was loaded into: the one of every buffer and stream of a launch.
-    pub fn context(&self) -> &Arc<CudaContext> {
+    pub(crate) fn context(&self) -> &Arc<CudaContext> {
         self.kernel.context()
     }
 
@@ -85,7 +85,7 @@ impl<P: Operation, A> Prepared<P, A> {
         })
     }
 
-    pub(crate) fn arguments(&self) -> &A {
+    pub(crate) fn arguments(&self) -> &P::Arguments {
         &self.arguments
     }
 

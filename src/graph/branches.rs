@@ -8,19 +8,20 @@ use super::MAX_TENSORS;
 use super::memory_plan::Operands;
 use super::step::TensorId;
 use crate::error::Error;
-use crate::launch::{BranchesBuffers, Element, PreparedBranches};
-use crate::plan::BranchesPlan;
+use crate::launch::{BranchesBuffers, Element, Prepared};
+use crate::plan::Plan;
+use crate::problem::Branches;
 
 /// Several convolutions in one launch, and the output buffer of each.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedBranches {
-    prepared: PreparedBranches,
+    prepared: Prepared<Branches>,
     y_of: Vec<usize>,
 }
 
 impl LoadedBranches {
     /// Takes the tensors `to` of the outputs; equal ones are one buffer.
-    pub(super) fn new(prepared: PreparedBranches, to: &[TensorId]) -> LoadedBranches {
+    pub(super) fn new(prepared: Prepared<Branches>, to: &[TensorId]) -> LoadedBranches {
         let mut different = Vec::new();
         let each = to.iter().map(|place| {
             let known = different.iter().position(|known| known == place);
@@ -36,7 +37,7 @@ impl LoadedBranches {
     }
 
     /// The plan.
-    pub(crate) fn plan(&self) -> &BranchesPlan {
+    pub(crate) fn plan(&self) -> &Plan<Branches> {
         self.prepared.plan()
     }
 

@@ -4,7 +4,7 @@ use super::fuse::{FuseOptions, Refused};
 use super::{Graph, Node, Step};
 use crate::error::Error;
 use crate::kernels::{KernelId, Refusal};
-use crate::plan::{BranchesPlan, Capability, ConvPlan, LAUNCH_US, Operation, Plan};
+use crate::plan::{Capability, LAUNCH_US, Operation, Plan};
 
 /// Estimate of a graph's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,8 +86,8 @@ impl FuseOptions<'_> {
 
     fn step(&self, step: &Step) -> Result<Planned, Failure> {
         match step {
-            Step::Conv(conv) => self.operation(conv, ConvPlan::launches),
-            Step::Branches(branches) => self.operation(&**branches, BranchesPlan::launches),
+            Step::Conv(conv) => self.operation(conv, Plan::launches),
+            Step::Branches(branches) => self.operation(&**branches, Plan::launches),
             Step::Bottleneck(bottleneck) => self.operation(bottleneck, one_kernel),
             Step::Pool(pool) => self.operation(pool, one_kernel),
             Step::Relu(relu) => self.operation(relu, one_kernel),

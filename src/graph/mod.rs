@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::kernels::DType;
 use crate::launch::memory::{fitting, zeros};
 use crate::launch::{Element, Workspace};
-use crate::plan::{Limits, PeakRates, Roofline, Tuning};
+use crate::plan::{Limits, PeakRates, Plan, Roofline, Tuning};
 use crate::problem::{Conv2d, TensorDesc};
 use memory_plan::{Bindings, MemoryPlan};
 
@@ -179,7 +179,7 @@ impl Graph {
     /// Plans every launch for the device and loads the kernels.
     ///
     /// # Errors
-    /// As [`ConvPlan::new`](crate::plan::Plan::new) and [`Gpu::prepare_conv`].
+    /// As [`Plan::new`](crate::plan::Plan::new) and [`Gpu::prepare`].
     pub fn prepare(&self, gpu: &Gpu) -> Result<PreparedGraph, Error> {
         self.prepare_tuned(gpu, &Tuning::new(gpu.card()))
     }

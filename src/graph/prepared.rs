@@ -7,19 +7,16 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use super::branches::LoadedBranches;
 use super::memory_plan::{Bindings, Operands, Shared};
 use super::{Graph, Node, Step};
-use crate::device::Gpu;
+use crate::device::{Gpu, Prepare};
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::launch::memory::workspace;
 use crate::launch::{
-    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers,
-    PreparedBottleneck, PreparedConv, PreparedLrn, PreparedPool, PreparedRelu, PreparedSoftmax,
-    PreparedSubsample, PreparedTanh, PreparedUnary, ReluBuffers, SubsampleBuffers, Unary,
-    UnaryBuffers, Workspace,
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, Prepared,
+    SubsampleBuffers, UnaryBuffers, Workspace,
 };
-use crate::plan::{
-    BottleneckPlan, BranchesPlan, ConvPlan, Limits, Plan, PoolPlan, ReluPlan, SubsamplePlan, Tuning,
-};
+use crate::plan::{Limits, Plan, Tuning};
+use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 
 /// The filters and the bias of one convolution.
 #[derive(Clone, Copy)]
@@ -48,15 +45,15 @@ pub struct GraphBuffers<'a, T> {
 /// A step that was planned and whose kernel is loaded.
 #[derive(Clone, Debug)]
 enum PreparedStep {
-    Conv(Box<PreparedConv>),
-    Pool(Box<PreparedPool>),
+    Conv(Box<Prepared<Conv2d>>),
+    Pool(Box<Prepared<Pool2d>>),
     Branches(Box<LoadedBranches>),
-    Relu(Box<PreparedRelu>),
-    Bottleneck(Box<PreparedBottleneck>),
-    Lrn(Box<PreparedLrn>),
-    Softmax(Box<PreparedSoftmax>),
-    Tanh(Box<PreparedTanh>),
-    Subsample(Box<PreparedSubsample>),
+    Relu(Box<Prepared<Relu>>),
+    Bottleneck(Box<Prepared<Bottleneck2d>>),
+    Lrn(Box<Prepared<Lrn>>),
+    Softmax(Box<Prepared<Softmax>>),
+    Tanh(Box<Prepared<Tanh>>),
+    Subsample(Box<Prepared<Subsample>>),
 }
 
 impl PreparedStep {
@@ -66,35 +63,22 @@ impl PreparedStep {
         tuning: &Tuning,
         limits: &Limits,
     ) -> Result<PreparedStep, Error> {
-        let device = gpu.capability();
         Ok(match &node.step {
-            Step::Conv(conv) => {
-                let plan = ConvPlan::tuned(conv, device, limits, tuning)?;
-                PreparedStep::Conv(Box::new(gpu.prepare_conv(&plan)?))
-            }
-            Step::Pool(pool) => {
-                let plan = PoolPlan::tuned(pool, device, limits, tuning)?;
-                PreparedStep::Pool(Box::new(gpu.prepare_pool(&plan)?))
-            }
+            Step::Conv(conv) => PreparedStep::Conv(prepare(conv, gpu, tuning, limits)?),
+            Step::Pool(pool) => PreparedStep::Pool(prepare(pool, gpu, tuning, limits)?),
             Step::Branches(branches) => {
-                let plan = BranchesPlan::tuned(branches, device, limits, tuning)?;
-                let branches = LoadedBranches::new(gpu.prepare_branches(&plan)?, &node.to);
-                PreparedStep::Branches(Box::new(branches))
+                let prepared = prepare(&**branches, gpu, tuning, limits)?;
+                PreparedStep::Branches(Box::new(LoadedBranches::new(*prepared, &node.to)))
             }
-            Step::Relu(relu) => {
-                let plan = ReluPlan::tuned(relu, device, limits, tuning)?;
-                PreparedStep::Relu(Box::new(gpu.prepare_relu(&plan)?))
-            }
+            Step::Relu(relu) => PreparedStep::Relu(prepare(relu, gpu, tuning, limits)?),
             Step::Bottleneck(bottleneck) => {
-                let plan = BottleneckPlan::tuned(bottleneck, device, limits, tuning)?;
-                PreparedStep::Bottleneck(Box::new(gpu.prepare_bottleneck(&plan)?))
+                PreparedStep::Bottleneck(prepare(bottleneck, gpu, tuning, limits)?)
             }
-            Step::Lrn(lrn) => PreparedStep::Lrn(Box::new(map(lrn, gpu, tuning)?)),
-            Step::Softmax(softmax) => PreparedStep::Softmax(Box::new(map(softmax, gpu, tuning)?)),
-            Step::Tanh(tanh) => PreparedStep::Tanh(Box::new(map(tanh, gpu, tuning)?)),
+            Step::Lrn(lrn) => PreparedStep::Lrn(prepare(lrn, gpu, tuning, limits)?),
+            Step::Softmax(softmax) => PreparedStep::Softmax(prepare(softmax, gpu, tuning, limits)?),
+            Step::Tanh(tanh) => PreparedStep::Tanh(prepare(tanh, gpu, tuning, limits)?),
             Step::Subsample(subsample) => {
-                let plan = SubsamplePlan::tuned(subsample, device, limits, tuning)?;
-                PreparedStep::Subsample(Box::new(gpu.prepare_subsample(&plan)?))
+                PreparedStep::Subsample(prepare(subsample, gpu, tuning, limits)?)
             }
         })
     }
@@ -161,7 +145,7 @@ impl PreparedStep {
             PreparedStep::Branches(branches) => branches.launch(stream, operands),
             PreparedStep::Relu(relu) => {
                 let one = operands.single()?;
-                relu.launch(stream, ReluBuffers::new(one.x, one.y))
+                relu.launch(stream, UnaryBuffers::new(one.x, one.y))
             }
             PreparedStep::Lrn(lrn) => {
                 let one = operands.single()?;
@@ -206,15 +190,20 @@ impl PreparedStep {
     }
 }
 
-/// Plans and prepares an operation that keeps the extents.
-fn map<P: Unary>(problem: &P, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedUnary<P>, Error> {
-    let plan = Plan::tuned(problem, gpu.capability(), &Limits::default(), tuning)?;
-    gpu.prepare_unary(&plan)
+/// Plans and prepares an operation.
+fn prepare<P: Prepare>(
+    problem: &P,
+    gpu: &Gpu,
+    tuning: &Tuning,
+    limits: &Limits,
+) -> Result<Box<Prepared<P>>, Error> {
+    let plan = Plan::tuned(problem, gpu.capability(), limits, tuning)?;
+    Ok(Box::new(gpu.prepare(&plan)?))
 }
 
 /// Step with what its launch takes from the graph.
 #[derive(Clone, Debug)]
-struct Prepared {
+struct PreparedNode {
     step: PreparedStep,
     bindings: Bindings,
     weights: usize,
@@ -224,7 +213,7 @@ struct Prepared {
 #[derive(Clone, Debug)]
 pub struct PreparedGraph {
     graph: Graph,
-    steps: Vec<Prepared>,
+    steps: Vec<PreparedNode>,
 }
 
 impl PreparedGraph {
@@ -235,7 +224,7 @@ impl PreparedGraph {
         limits: &Limits,
     ) -> Result<PreparedGraph, Error> {
         let steps = graph.nodes().iter().map(|node| {
-            Ok(Prepared {
+            Ok(PreparedNode {
                 step: PreparedStep::new(node, gpu, tuning, limits)?,
                 bindings: graph.bindings(node),
                 weights: node.step.weights().len(),

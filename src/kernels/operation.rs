@@ -8,7 +8,7 @@ use super::catalog::Family;
 use super::tensor_args::TensorArgs;
 use super::{
     Algorithm, Capability, Kernel, PeakRates, Refusal, Roofline, Score, bottleneck, mma, simt,
-    wgmma,
+    tensor, wgmma,
 };
 use crate::error::Error;
 use crate::problem::{
@@ -40,11 +40,11 @@ impl KernelId {
 /// Limits of a plan, and its fixed choices.
 ///
 /// ```
-/// use warpconv::plan::{Capability, ConvPlan, Limits};
+/// use warpconv::plan::{Capability, Plan, Limits};
 /// use warpconv::problem::Conv2d;
 /// let problem: Conv2d = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+packed".parse()?;
 /// let frugal = Limits { workspace: 0, ..Limits::default() };
-/// let plan = ConvPlan::within(&problem, &Capability::h200(), &frugal)?;
+/// let plan = Plan::within(&problem, &Capability::h200(), &frugal)?;
 /// assert_eq!(plan.score().workspace, 0);
 /// # Ok::<(), warpconv::Error>(())
 /// ```
@@ -153,6 +153,12 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     #[doc(hidden)]
     fn accepts(&self, _kernel: &Kernel) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    /// Returns whether a launch of the kernel packs the filters first.
+    #[doc(hidden)]
+    fn packs_filter(&self, _kernel: &Kernel) -> bool {
+        false
     }
 
     /// Number of blocks of a launch.
@@ -372,6 +378,10 @@ impl Operation for Conv2d {
 
     fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.with_batch(n)
+    }
+
+    fn packs_filter(&self, kernel: &Kernel) -> bool {
+        kernel.algorithm.tensor() && tensor::packs(self, kernel)
     }
 
     fn peak_rates(&self) -> PeakRates {

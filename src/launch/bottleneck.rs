@@ -2,12 +2,13 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::kernel::launch_kernel;
 use super::uses;
-use crate::device::{BottleneckKernel, PreparedBottleneck};
+use crate::device::{BottleneckKernel, Prepared};
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::kernels::args::{Arguments, offset_bytes};
@@ -32,7 +33,7 @@ pub struct BottleneckBuffers<'a, T> {
 }
 
 /// The operands of a bottleneck as device addresses: each that of the whole buffer's first element.
-/// The address of an operand that the problem does not have is 0.
+/// The address of an operand that the problem does not have is 0. The output may not be the residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BottleneckPointers {
     /// The input.
@@ -51,21 +52,18 @@ pub struct BottleneckPointers {
 const FILTERS: [&str; 3] = ["w1", "w2", "w3"];
 const BIASES: [&str; 3] = ["bias1", "bias2", "bias3"];
 
-impl PreparedBottleneck {
-    /// Computes the bottleneck in the stream, by one launch. Returns when the work is queued, not
-    /// when it is done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch), but for the workspace: there is
-    /// none.
-    pub fn launch<T: Element>(
-        &self,
+impl Launch for Bottleneck2d {
+    type Buffers<'a, T: Element> = BottleneckBuffers<'a, T>;
+    type Pointers = BottleneckPointers;
+
+    fn launch<T: Element>(
+        prepared: &Prepared<Bottleneck2d>,
         stream: &CudaStream,
         buffers: BottleneckBuffers<'_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        self.check_buffers(&buffers)?;
-        if self.problem().output().is_empty() {
+        prepared.check_call::<T>(stream)?;
+        prepared.check_buffers(&buffers)?;
+        if prepared.problem().output().is_empty() {
             return Ok(());
         }
         let BottleneckBuffers {
@@ -81,7 +79,7 @@ impl PreparedBottleneck {
         let bias = bias.map(|bias| bias.map(|bias| uses::read(bias, stream)));
         let residual = residual.map(|residual| uses::read(residual, stream));
         let (y, _y) = uses::write(y, stream);
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
         let pointers = BottleneckPointers {
@@ -95,9 +93,40 @@ impl PreparedBottleneck {
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives (`uses`
         // says why). The stream is of this context.
-        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 
+    unsafe fn launch_raw(
+        prepared: &Prepared<Bottleneck2d>,
+        stream: sys::CUstream,
+        pointers: BottleneckPointers,
+    ) -> Result<(), Error> {
+        let problem = prepared.problem();
+        if problem.output().is_empty() {
+            return Ok(());
+        }
+        let loaded = prepared.loaded();
+        check_pointers(problem, loaded.kernel(), &pointers)?;
+        let BottleneckKernel {
+            mut arguments,
+            most_blocks,
+        } = *prepared.arguments();
+        arguments.x = pointers.x + offset_bytes(problem.input());
+        (arguments.w, arguments.bias) = (pointers.w, pointers.bias);
+        arguments.residual = match (problem.added(), problem.residual()) {
+            (Added::Input, _) => arguments.x,
+            (Added::Tensor, Some(desc)) => pointers.residual + offset_bytes(desc),
+            _ => 0,
+        };
+        arguments.y = pointers.y + offset_bytes(problem.output());
+        let grid = arguments.set_grid(loaded.kernel()).min(most_blocks);
+        // SAFETY: the caller's promise is this function's own; every block takes tiles until there
+        // are no more, so fewer blocks than tiles compute all of them.
+        unsafe { launch_kernel(loaded, stream, grid, arguments) }
+    }
+}
+
+impl Prepared<Bottleneck2d> {
     fn check_buffers<T: Element>(&self, buffers: &BottleneckBuffers<'_, T>) -> Result<(), Error> {
         let (problem, context) = (self.problem(), self.context());
         check::buffer(context, "x", buffers.x, problem.input().len())?;
@@ -119,43 +148,6 @@ impl PreparedBottleneck {
             check::buffer(context, "residual", residual, desc.len())?;
         }
         check::buffer(context, "y", &*buffers.y, problem.output().len())
-    }
-
-    /// Computes the bottleneck in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw); the output may not be the
-    /// residual here.
-    pub unsafe fn launch_raw(
-        &self,
-        stream: sys::CUstream,
-        pointers: BottleneckPointers,
-    ) -> Result<(), Error> {
-        let problem = self.problem();
-        if problem.output().is_empty() {
-            return Ok(());
-        }
-        let loaded = self.loaded();
-        check_pointers(problem, loaded.kernel(), &pointers)?;
-        let BottleneckKernel {
-            mut arguments,
-            most_blocks,
-        } = *self.arguments();
-        arguments.x = pointers.x + offset_bytes(problem.input());
-        (arguments.w, arguments.bias) = (pointers.w, pointers.bias);
-        arguments.residual = match (problem.added(), problem.residual()) {
-            (Added::Input, _) => arguments.x,
-            (Added::Tensor, Some(desc)) => pointers.residual + offset_bytes(desc),
-            _ => 0,
-        };
-        arguments.y = pointers.y + offset_bytes(problem.output());
-        let grid = arguments.set_grid(loaded.kernel()).min(most_blocks);
-        // SAFETY: the caller's promise is this function's own; every block takes tiles until there
-        // are no more, so fewer blocks than tiles compute all of them.
-        unsafe { launch_kernel(loaded, stream, grid, arguments) }
     }
 }
 

@@ -4,17 +4,18 @@ use std::array::from_fn;
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::kernel::launch_kernel;
 use super::uses;
 use super::workspace::Workspace;
-use crate::device::PreparedBranches;
+use crate::device::Prepared;
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::kernels::args::{Arguments, offset_bytes};
-use crate::plan::WORKSPACE_ALIGNMENT;
+use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
 use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
 
 /// The operands of several convolutions, as cudarc's slices or views. Lengths in elements.
@@ -31,7 +32,7 @@ pub struct BranchesBuffers<'a, 'b, T> {
     /// slice.
     pub y_of: &'b [usize],
     /// Workspace of the plan, if it needs any: at least
-    /// [`BranchesPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+    /// [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
 
@@ -51,23 +52,20 @@ pub struct BranchesPointers {
     pub workspace: sys::CUdeviceptr,
 }
 
-impl PreparedBranches {
-    /// Computes all convolutions in the stream, by one launch. Returns when the work is queued, not
-    /// when it is done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Length`] for too few or
-    /// too many buffers.
-    pub fn launch<T: Element>(
-        &self,
+impl Launch for Branches {
+    type Buffers<'a, T: Element> = BranchesBuffers<'a, 'a, T>;
+    type Pointers = BranchesPointers;
+
+    fn launch<T: Element>(
+        prepared: &Prepared<Branches>,
         stream: &CudaStream,
         buffers: BranchesBuffers<'_, '_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        self.check_buffers(&buffers)?;
-        let needs = self.plan().workspace_bytes();
-        let workspace = check::workspace(self.context(), needs, buffers.workspace)?;
-        if self.problem().is_empty() {
+        prepared.check_call::<T>(stream)?;
+        prepared.check_buffers(&buffers)?;
+        let needs = prepared.plan().workspace_bytes();
+        let workspace = check::workspace(prepared.context(), needs, buffers.workspace)?;
+        if prepared.problem().is_empty() {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
@@ -82,10 +80,10 @@ impl PreparedBranches {
             .each_mut()
             .map(|y| y.as_mut().map(|y| uses::write(&mut **y, stream)));
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
-        let inputs = self.problem().inputs().count();
+        let inputs = prepared.problem().inputs().count();
         let pointers = BranchesPointers {
             x: from_fn(|product| address(&x[product.min(inputs - 1)])),
             w: w.each_ref().map(address),
@@ -98,9 +96,51 @@ impl PreparedBranches {
         // order frees and later uses behind it, in every stream and for as long as the context
         // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
-        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 
+    unsafe fn launch_raw(
+        prepared: &Prepared<Branches>,
+        stream: sys::CUstream,
+        pointers: BranchesPointers,
+    ) -> Result<(), Error> {
+        let problem = prepared.problem();
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let loaded = prepared.loaded();
+        check_pointers(problem, loaded.kernel(), &pointers)?;
+        if prepared.plan().workspace_bytes() > 0 {
+            let bytes = prepared.plan().workspace_bytes() as usize;
+            let workspace = Span::new("workspace", pointers.workspace, bytes, 1);
+            workspace.check(WORKSPACE_ALIGNMENT)?;
+            for_each_operand(problem, &pointers, |operand| workspace.apart_from(operand))?;
+        }
+        let mut arguments = prepared.arguments().arguments;
+        let mut index = 0;
+        for (number, product) in problem.products().iter().enumerate() {
+            let branch = &mut arguments.branch[number];
+            branch.tensor.conv.x = pointers.x[number] + offset_bytes(product.merged().input());
+            if branch.tensor.split_k > 1 {
+                let (counter, parts) = prepared.arguments().shared[number];
+                branch.tensor.counters = pointers.workspace + 4 * counter;
+                branch.tensor.partials = pointers.workspace + parts;
+            }
+            for (to, conv) in branch.to.iter_mut().zip(product.convolutions()) {
+                to.w = pointers.w[index];
+                to.bias = pointers.bias[index];
+                to.y = pointers.y[index] + offset_bytes(conv.output());
+                index += 1;
+            }
+        }
+        let grid = arguments.set_grid(loaded.kernel());
+        // SAFETY: the caller's promise is this function's own; counters and parts of each product
+        // lie in the workspace where the plan counted them.
+        unsafe { launch_kernel(loaded, stream, grid, arguments) }
+    }
+}
+
+impl Prepared<Branches> {
     fn check_buffers<T: Element>(&self, buffers: &BranchesBuffers<'_, '_, T>) -> Result<(), Error> {
         let (problem, context) = (self.problem(), self.context());
         let convolutions = problem.convolutions().count();
@@ -125,53 +165,6 @@ impl PreparedBranches {
             check::buffer(context, "y", &**y, conv.output().len())?;
         }
         Ok(())
-    }
-
-    /// Computes all convolutions in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    pub unsafe fn launch_raw(
-        &self,
-        stream: sys::CUstream,
-        pointers: BranchesPointers,
-    ) -> Result<(), Error> {
-        let problem = self.problem();
-        if problem.is_empty() {
-            return Ok(());
-        }
-        let loaded = self.loaded();
-        check_pointers(problem, loaded.kernel(), &pointers)?;
-        if self.plan().workspace_bytes() > 0 {
-            let bytes = self.plan().workspace_bytes() as usize;
-            let workspace = Span::new("workspace", pointers.workspace, bytes, 1);
-            workspace.check(WORKSPACE_ALIGNMENT)?;
-            for_each_operand(problem, &pointers, |operand| workspace.apart_from(operand))?;
-        }
-        let mut arguments = self.arguments().arguments;
-        let mut index = 0;
-        for (number, product) in problem.products().iter().enumerate() {
-            let branch = &mut arguments.branch[number];
-            branch.tensor.conv.x = pointers.x[number] + offset_bytes(product.merged().input());
-            if branch.tensor.split_k > 1 {
-                let (counter, parts) = self.arguments().shared[number];
-                branch.tensor.counters = pointers.workspace + 4 * counter;
-                branch.tensor.partials = pointers.workspace + parts;
-            }
-            for (to, conv) in branch.to.iter_mut().zip(product.convolutions()) {
-                to.w = pointers.w[index];
-                to.bias = pointers.bias[index];
-                to.y = pointers.y[index] + offset_bytes(conv.output());
-                index += 1;
-            }
-        }
-        let grid = arguments.set_grid(loaded.kernel());
-        // SAFETY: the caller's promise is this function's own; counters and parts of each product
-        // lie in the workspace where the plan counted them.
-        unsafe { launch_kernel(loaded, stream, grid, arguments) }
     }
 }
 

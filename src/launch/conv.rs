@@ -2,15 +2,16 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::uses;
 use super::workspace::Workspace;
-use crate::device::PreparedConv;
+use crate::device::Prepared;
 use crate::error::Error;
-use crate::plan::{ConvPlan, WORKSPACE_ALIGNMENT};
-use crate::problem::{PACKED_BYTES, TensorDesc};
+use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
+use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
 pub struct ConvBuffers<'a, T> {
@@ -27,7 +28,7 @@ pub struct ConvBuffers<'a, T> {
     /// only the slice's channels are written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
     /// Workspace of the plan, if it needs any: at least
-    /// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+    /// [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
     pub workspace: Option<&'a mut Workspace>,
 }
 
@@ -88,30 +89,24 @@ pub struct ConvPointers {
     pub residual: sys::CUdeviceptr,
     /// The output.
     pub y: sys::CUdeviceptr,
-    /// Workspace of the plan: [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) or
+    /// Workspace of the plan: [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes) or
     /// more, aligned to [`WORKSPACE_ALIGNMENT`] bytes, of which the first
     /// [`WORKSPACE_COUNTERS`](crate::plan::WORKSPACE_COUNTERS) are zero before the first launch
     /// (each leaves them so). 0 if it needs none.
     pub workspace: sys::CUdeviceptr,
 }
 
-impl PreparedConv {
-    /// Computes the convolution in the stream. Returns when the work is queued, not when it is
-    /// done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`],
-    /// [`Error::Length`], [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`],
-    /// [`Error::Overlap`], [`Error::Misaligned`], [`Error::WorkspaceTooSmall`],
-    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier
-    /// work in the context did.
-    pub fn launch<T: Element>(
-        &self,
+impl Launch for Conv2d {
+    type Buffers<'a, T: Element> = ConvBuffers<'a, T>;
+    type Pointers = ConvPointers;
+
+    fn launch<T: Element>(
+        prepared: &Prepared<Conv2d>,
         stream: &CudaStream,
         buffers: ConvBuffers<'_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        let (problem, context) = (self.problem(), self.context());
+        prepared.check_call::<T>(stream)?;
+        let (problem, context) = (prepared.problem(), prepared.context());
         let ConvBuffers {
             x,
             w,
@@ -131,7 +126,7 @@ impl PreparedConv {
             check::buffer(context, "residual", residual, desc.len())?;
         }
         check::buffer(context, "y", y, problem.output().len())?;
-        let workspace = check::workspace(context, self.plan().workspace_bytes(), workspace)?;
+        let workspace = check::workspace(context, prepared.plan().workspace_bytes(), workspace)?;
         if problem.output().is_empty() {
             return Ok(());
         }
@@ -143,7 +138,7 @@ impl PreparedConv {
         let residual = residual.map(|residual| uses::read(residual, stream));
         let (y, _y) = uses::write(y, stream);
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
         let pointers = ConvPointers {
@@ -159,38 +154,25 @@ impl PreparedConv {
         // order frees and later uses behind it, in every stream and for as long as the context
         // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
-        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the convolution in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// Each pointer is to device memory of this context (or null, where allowed) that holds the
-    /// problem's elements (the plan's bytes, and what is said there of them, in the case of the
-    /// workspace) and stays allocated until the stream has done the work; meanwhile nothing else
-    /// writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this context. Nothing
-    /// is recorded in cudarc's events.
-    ///
-    /// # Errors
-    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`],
-    /// [`Error::MissingBuffer`] or [`Error::Overlap`] before anything is launched;
-    /// [`Error::Driver`] if the launch fails, or if earlier work in the context did.
-    pub unsafe fn launch_raw(
-        &self,
+    unsafe fn launch_raw(
+        prepared: &Prepared<Conv2d>,
         stream: sys::CUstream,
         pointers: ConvPointers,
     ) -> Result<(), Error> {
-        let problem = self.problem();
+        let problem = prepared.problem();
         if problem.output().is_empty() {
             return Ok(());
         }
-        check_pointers(self.plan(), &pointers)?;
+        check_pointers(prepared.plan(), &pointers)?;
         // SAFETY: the caller's promise is this function's own.
-        unsafe { self.arguments().launch(self, stream, &pointers) }
+        unsafe { prepared.arguments().launch(prepared, stream, &pointers) }
     }
 }
 
-fn check_pointers(plan: &ConvPlan, pointers: &ConvPointers) -> Result<(), Error> {
+fn check_pointers(plan: &Plan<Conv2d>, pointers: &ConvPointers) -> Result<(), Error> {
     let problem = plan.problem();
     let element = problem.dtype().size();
     let span = |name, address, len| Span::new(name, address, len, element);
@@ -248,7 +230,7 @@ struct Needs {
     y: u64,
 }
 
-fn needs(plan: &ConvPlan) -> Needs {
+fn needs(plan: &Plan<Conv2d>) -> Needs {
     let element = plan.problem().dtype().size() as u64;
     let kernel = plan.kernel();
     let tensor = kernel.algorithm.tensor();

@@ -4,7 +4,7 @@ use cudarc::driver::sys;
 
 use super::conv::ConvPointers;
 use super::kernel::launch_kernel;
-use crate::device::{ConvArguments, ConvKernels, PreparedConv};
+use crate::device::{ConvArguments, ConvKernels, Prepared};
 use crate::error::Error;
 use crate::kernels::args::ConvArgs;
 use crate::kernels::args::{Arguments, offset_bytes};
@@ -15,10 +15,10 @@ impl ConvKernels {
     /// Queues the kernels.
     ///
     /// # Safety
-    /// As [`PreparedConv::launch_raw`]; the pointers have been checked.
+    /// As [`Prepared::launch_raw`]; the pointers have been checked.
     pub(super) unsafe fn launch(
         &self,
-        prepared: &PreparedConv,
+        prepared: &Prepared<Conv2d>,
         stream: sys::CUstream,
         pointers: &ConvPointers,
     ) -> Result<(), Error> {

@@ -6,12 +6,11 @@ use std::ptr;
 use cudarc::driver::{CudaStream, result, sys};
 
 use super::{check, element::Element};
-use crate::device::{LoadedKernel, Prepared, driver_error};
+use crate::device::{LoadedKernel, Prepare, Prepared, driver_error};
 use crate::error::Error;
 use crate::kernels::args::Arguments;
-use crate::plan::Operation;
 
-impl<P: Operation, A> Prepared<P, A> {
+impl<P: Prepare> Prepared<P> {
     /// Checks the element type and the stream of a safe launch.
     pub(super) fn check_call<T: Element>(&self, stream: &CudaStream) -> Result<(), Error> {
         check::dtype(self.problem().dtype(), T::DTYPE)?;

@@ -1,7 +1,7 @@
 //! Buffers checked against a plan, one argument struct, and the one unsafe launch.
 //!
-//! [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings give a
-//! [`PreparedConv`], [`PreparedPool`] or [`PreparedRelu`]: `Send + Sync`, shared by threads and
+//! [`Gpu::prepare`](crate::device::Gpu::prepare) and its siblings give a
+//! [`Prepared`]: `Send + Sync`, shared by threads and
 //! launched as often as needed. A launch allocates nothing and looks nothing up. It checks the
 //! buffers, fills a struct on the stack and calls the driver.
 //!
@@ -14,10 +14,10 @@
 //! buffers, and a launch holds the buffers to what the plan's kernel needs ([`Error::Misaligned`]).
 //!
 //! Some plans compute in a [`Workspace`] besides, of
-//! [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
+//! [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes).
 //!
 //! Outputs may not overlap inputs, with three exceptions, which only
-//! [`launch_raw`](PreparedConv::launch_raw) can express: the residual may be the output itself (the
+//! [`launch_raw`](Prepared::launch_raw) can express: the residual may be the output itself (the
 //! same channels of the same buffer), so may the input of a ReLU, and any two tensors may be
 //! different channels of the same wider tensor.
 //!
@@ -61,11 +61,7 @@ mod unary;
 pub(crate) mod uses;
 mod workspace;
 
-pub use crate::device::{
-    FunctionAttributes, Prepared, PreparedBottleneck, PreparedBranches, PreparedConv, PreparedLrn,
-    PreparedPack, PreparedPool, PreparedRelu, PreparedSoftmax, PreparedSubsample, PreparedTanh,
-    PreparedUnary,
-};
+pub use crate::device::{FunctionAttributes, Prepared, PreparedPack};
 pub use crate::kernels::Unary;
 pub use bottleneck::{BottleneckBuffers, BottleneckPointers};
 pub use branches::{BranchesBuffers, BranchesPointers};
@@ -74,8 +70,79 @@ pub use conv::{ConvBuffers, ConvPointers};
 pub use element::Element;
 pub use pool::{PoolBuffers, PoolPointers};
 pub use subsample::{SubsampleBuffers, SubsamplePointers};
-pub use unary::{ReluBuffers, ReluPointers, UnaryBuffers, UnaryPointers};
+pub use unary::{UnaryBuffers, UnaryPointers};
 pub use workspace::Workspace;
 
-#[cfg(doc)]
+use cudarc::driver::{CudaStream, sys};
+
+use crate::device::Prepare;
 use crate::error::Error;
+use crate::plan::Plan;
+
+/// Operations that can be launched, with the types of their operands.
+pub trait Launch: Prepare {
+    /// The operands as cudarc's slices or views.
+    type Buffers<'a, T: Element>;
+    /// The operands as device addresses.
+    type Pointers;
+
+    /// Checks the buffers and launches.
+    #[doc(hidden)]
+    fn launch<T: Element>(
+        prepared: &Prepared<Self>,
+        stream: &CudaStream,
+        buffers: Self::Buffers<'_, T>,
+    ) -> Result<(), Error>;
+
+    /// Checks what addresses show and launches.
+    ///
+    /// # Safety
+    /// As [`Prepared::launch_raw`].
+    #[doc(hidden)]
+    unsafe fn launch_raw(
+        prepared: &Prepared<Self>,
+        stream: sys::CUstream,
+        pointers: Self::Pointers,
+    ) -> Result<(), Error>;
+}
+
+impl<P: Launch> Prepared<P> {
+    /// Computes the operation in the stream. Returns when the work is queued, not when it is
+    /// done. An empty batch is nothing to do.
+    ///
+    /// # Errors
+    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`],
+    /// [`Error::Length`], [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`],
+    /// [`Error::Overlap`], [`Error::Misaligned`], [`Error::WorkspaceTooSmall`],
+    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier
+    /// work in the context did.
+    pub fn launch<T: Element>(
+        &self,
+        stream: &CudaStream,
+        buffers: P::Buffers<'_, T>,
+    ) -> Result<(), Error> {
+        P::launch(self, stream, buffers)
+    }
+
+    /// Computes the convolution in a raw stream, on raw device pointers.
+    ///
+    /// # Safety
+    /// Each pointer is to device memory of this context (or null, where allowed) that holds the
+    /// problem's elements (the plan's bytes, and what is said there of them, in the case of the
+    /// workspace) and stays allocated until the stream has done the work; meanwhile nothing else
+    /// writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this context. Nothing
+    /// is recorded in cudarc's events.
+    ///
+    /// # Errors
+    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`],
+    /// [`Error::MissingBuffer`] or [`Error::Overlap`] before anything is launched;
+    /// [`Error::Driver`] if the launch fails, or if earlier work in the context did.
+    pub unsafe fn launch_raw(
+        &self,
+        stream: sys::CUstream,
+        pointers: P::Pointers,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { P::launch_raw(self, stream, pointers) }
+    }
+}

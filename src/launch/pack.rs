@@ -13,22 +13,16 @@ use crate::kernels::args::Arguments;
 use crate::problem::Conv2d;
 
 impl PreparedPack {
-    /// The problem whose filters are packed.
-    pub fn problem(&self) -> &Conv2d {
-        &self.problem
-    }
-
     /// The same problem with packed filters.
     pub fn packed(&self) -> &Conv2d {
         &self.packed
     }
 
-    /// Packs the filters `w` in the stream: [`FilterDesc::len`](crate::problem::FilterDesc::len) elements of
-    /// [`PreparedPack::problem`] become as many as [`PreparedPack::packed`] has. Returns when the
-    /// work is queued, not when it is done.
+    /// Packs the filters `w`, those of the problem, in the stream; `packed` is as long as the
+    /// filters of [`PreparedPack::packed`]. Returns when the work is queued, not when it is done.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
+    /// As [`Prepared::launch`](super::Prepared::launch).
     pub fn launch<T: Element>(
         &self,
         stream: &CudaStream,
@@ -53,11 +47,11 @@ impl PreparedPack {
     /// Packs the filters in a raw stream, on raw device pointers.
     ///
     /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw), of the filters and of the
+    /// As [`Prepared::launch_raw`](super::Prepared::launch_raw), of the filters and of the
     /// packed ones, which are written.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
+    /// As [`Prepared::launch_raw`](super::Prepared::launch_raw).
     pub unsafe fn launch_raw(
         &self,
         stream: sys::CUstream,

@@ -2,11 +2,12 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::uses;
-use crate::device::PreparedPool;
+use crate::device::Prepared;
 use crate::error::Error;
 use crate::kernels::args::offset_bytes;
 use crate::problem::Pool2d;
@@ -57,19 +58,17 @@ pub struct PoolPointers {
     pub indices: sys::CUdeviceptr,
 }
 
-impl PreparedPool {
-    /// Computes the pooling in the stream. Returns when the work is queued, not when it is done. An
-    /// empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
-    pub fn launch<T: Element>(
-        &self,
+impl Launch for Pool2d {
+    type Buffers<'a, T: Element> = PoolBuffers<'a, T>;
+    type Pointers = PoolPointers;
+
+    fn launch<T: Element>(
+        prepared: &Prepared<Pool2d>,
         stream: &CudaStream,
         buffers: PoolBuffers<'_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        let (problem, context) = (self.problem(), self.context());
+        prepared.check_call::<T>(stream)?;
+        let (problem, context) = (prepared.problem(), prepared.context());
         let PoolBuffers { x, y, indices } = buffers;
         check::buffer(context, "x", x, problem.input().len())?;
         check::buffer(context, "y", y, problem.output().len())?;
@@ -87,7 +86,7 @@ impl PreparedPool {
         let indices = indices
             .as_mut()
             .map(|indices| uses::write(&mut **indices, stream));
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         let pointers = PoolPointers {
             x,
             y,
@@ -97,32 +96,25 @@ impl PreparedPool {
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives (`uses`
         // says why). The stream is of this context.
-        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the pooling in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    pub unsafe fn launch_raw(
-        &self,
+    unsafe fn launch_raw(
+        prepared: &Prepared<Pool2d>,
         stream: sys::CUstream,
         pointers: PoolPointers,
     ) -> Result<(), Error> {
-        let problem = self.problem();
+        let problem = prepared.problem();
         if problem.output().is_empty() {
             return Ok(());
         }
         check_pointers(problem, &pointers)?;
-        let mut arguments = *self.arguments();
+        let mut arguments = *prepared.arguments();
         arguments.x = pointers.x + offset_bytes(problem.input());
         arguments.y = pointers.y + offset_bytes(problem.output());
         arguments.indices = pointers.indices;
         // SAFETY: the caller's promise is this function's own.
-        unsafe { self.launch_arguments(stream, arguments) }
+        unsafe { prepared.launch_arguments(stream, arguments) }
     }
 }
 

@@ -2,13 +2,15 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
 use super::uses;
-use crate::device::PreparedSubsample;
+use crate::device::Prepared;
 use crate::error::Error;
 use crate::kernels::args::offset_bytes;
+use crate::problem::Subsample;
 
 /// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
 pub struct SubsampleBuffers<'a, T> {
@@ -37,19 +39,17 @@ pub struct SubsamplePointers {
     pub y: sys::CUdeviceptr,
 }
 
-impl PreparedSubsample {
-    /// Computes the subsampling in the stream. Returns when the work is queued, not when it is
-    /// done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
-    pub fn launch<T: Element>(
-        &self,
+impl Launch for Subsample {
+    type Buffers<'a, T: Element> = SubsampleBuffers<'a, T>;
+    type Pointers = SubsamplePointers;
+
+    fn launch<T: Element>(
+        prepared: &Prepared<Subsample>,
         stream: &CudaStream,
         buffers: SubsampleBuffers<'_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        let (problem, context) = (self.problem(), self.context());
+        prepared.check_call::<T>(stream)?;
+        let (problem, context) = (prepared.problem(), prepared.context());
         let SubsampleBuffers {
             x,
             coefficient,
@@ -68,7 +68,7 @@ impl PreparedSubsample {
         let (coefficient, _coefficient) = uses::read(coefficient, stream);
         let (bias, _bias) = uses::read(bias, stream);
         let (y, _y) = uses::write(y, stream);
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         let pointers = SubsamplePointers {
             x,
             coefficient,
@@ -79,22 +79,15 @@ impl PreparedSubsample {
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives (`uses`
         // says why). The stream is of this context.
-        unsafe { self.launch_raw(stream.cu_stream(), pointers) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 
-    /// Computes the subsampling in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    pub unsafe fn launch_raw(
-        &self,
+    unsafe fn launch_raw(
+        prepared: &Prepared<Subsample>,
         stream: sys::CUstream,
         pointers: SubsamplePointers,
     ) -> Result<(), Error> {
-        let problem = self.problem();
+        let problem = prepared.problem();
         if problem.output().is_empty() {
             return Ok(());
         }
@@ -112,12 +105,12 @@ impl PreparedSubsample {
         if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
             y.apart_from(&x)?;
         }
-        let mut arguments = *self.arguments();
+        let mut arguments = *prepared.arguments();
         arguments.x = pointers.x + offset_bytes(problem.input());
         arguments.y = pointers.y + offset_bytes(problem.output());
         arguments.coefficient = pointers.coefficient;
         arguments.bias = pointers.bias;
         // SAFETY: the caller's promise is this function's own.
-        unsafe { self.launch_arguments(stream, arguments) }
+        unsafe { prepared.launch_arguments(stream, arguments) }
     }
 }

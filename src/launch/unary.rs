@@ -3,6 +3,7 @@
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::Launch;
 use super::buffer::{DeviceBuffer, DeviceBufferMut};
 use super::check::{self, Span};
 use super::element::Element;
@@ -20,9 +21,6 @@ pub struct UnaryBuffers<'a, T> {
     /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
-
-/// The operands of a ReLU.
-pub type ReluBuffers<'a, T> = UnaryBuffers<'a, T>;
 
 impl<'a, T> UnaryBuffers<'a, T> {
     /// Collects input and output.
@@ -43,22 +41,17 @@ pub struct UnaryPointers {
     pub y: sys::CUdeviceptr,
 }
 
-/// The operands of a ReLU as device addresses.
-pub type ReluPointers = UnaryPointers;
+impl<P: Unary> Launch for P {
+    type Buffers<'a, T: Element> = UnaryBuffers<'a, T>;
+    type Pointers = UnaryPointers;
 
-impl<P: Unary> Prepared<P, P::Args> {
-    /// Computes in the stream, from one buffer to another. Returns when the work is queued, not
-    /// when it is done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch).
-    pub fn launch<T: Element>(
-        &self,
+    fn launch<T: Element>(
+        prepared: &Prepared<P>,
         stream: &CudaStream,
         buffers: UnaryBuffers<'_, T>,
     ) -> Result<(), Error> {
-        self.check_call::<T>(stream)?;
-        let (problem, context) = (self.problem(), self.context());
+        prepared.check_call::<T>(stream)?;
+        let (problem, context) = (prepared.problem(), prepared.context());
         let UnaryBuffers { x, y } = buffers;
         check::buffer(context, "x", x, problem.x().len())?;
         check::buffer(context, "y", y, problem.y().len())?;
@@ -68,19 +61,50 @@ impl<P: Unary> Prepared<P, P::Args> {
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
         let (x, _x) = uses::read(x, stream);
         let (y, _y) = uses::write(y, stream);
-        self.check_ordering()?;
+        prepared.check_ordering()?;
         // SAFETY: both pointers are buffers of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives (`uses`
         // says why). The stream is of this context.
-        unsafe { self.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
+        unsafe { prepared.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
     }
 
+    unsafe fn launch_raw(
+        prepared: &Prepared<P>,
+        stream: sys::CUstream,
+        pointers: UnaryPointers,
+    ) -> Result<(), Error> {
+        let problem = prepared.problem();
+        if problem.is_empty() {
+            return Ok(());
+        }
+        let element = problem.dtype().size();
+        let x = Span::new("x", pointers.x, problem.x().len(), element);
+        let y = Span::new("y", pointers.y, problem.y().len(), element);
+        x.check(element as u64)?;
+        y.check(element as u64)?;
+        let (input, output) = ((&x, problem.x()), (&y, problem.y()));
+        let in_place = P::IN_PLACE && check::same_elements(input, output);
+        if !in_place && !check::disjoint_slices(input, output) {
+            y.apart_from(&x)?;
+        }
+        let mut arguments = *prepared.arguments();
+        P::set_pointers(
+            &mut arguments,
+            pointers.x + offset_bytes(problem.x()),
+            pointers.y + offset_bytes(problem.y()),
+        );
+        // SAFETY: the caller's promise is this function's own.
+        unsafe { prepared.launch_arguments(stream, arguments) }
+    }
+}
+
+impl<P: Unary> Prepared<P> {
     /// Computes in place: `y` is both operands, which therefore are the same channels of the same
     /// tensor, or have no channel in common.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`](super::PreparedConv::launch); [`Error::Overlap`] if the
+    /// As [`Prepared::launch`]; [`Error::Overlap`] if the
     /// problem's input and output are different slices with common channels, or the operation
     /// cannot be done in place ([`Unary::IN_PLACE`]).
     pub fn launch_in_place<T: Element>(
@@ -100,41 +124,5 @@ impl<P: Unary> Prepared<P, P::Args> {
         // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked
         // there.
         unsafe { self.launch_raw(stream.cu_stream(), UnaryPointers { x: y, y }) }
-    }
-
-    /// Computes in a raw stream, on raw device pointers, in place if both pointers are the same.
-    ///
-    /// # Safety
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    ///
-    /// # Errors
-    /// As [`PreparedConv::launch_raw`](super::PreparedConv::launch_raw).
-    pub unsafe fn launch_raw(
-        &self,
-        stream: sys::CUstream,
-        pointers: UnaryPointers,
-    ) -> Result<(), Error> {
-        let problem = self.problem();
-        if problem.is_empty() {
-            return Ok(());
-        }
-        let element = problem.dtype().size();
-        let x = Span::new("x", pointers.x, problem.x().len(), element);
-        let y = Span::new("y", pointers.y, problem.y().len(), element);
-        x.check(element as u64)?;
-        y.check(element as u64)?;
-        let (input, output) = ((&x, problem.x()), (&y, problem.y()));
-        let in_place = P::IN_PLACE && check::same_elements(input, output);
-        if !in_place && !check::disjoint_slices(input, output) {
-            y.apart_from(&x)?;
-        }
-        let mut arguments = *self.arguments();
-        P::set_pointers(
-            &mut arguments,
-            pointers.x + offset_bytes(problem.x()),
-            pointers.y + offset_bytes(problem.y()),
-        );
-        // SAFETY: the caller's promise is this function's own.
-        unsafe { self.launch_arguments(stream, arguments) }
     }
 }

@@ -7,10 +7,10 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
 use super::uses::{self, Use};
 use crate::device::driver_error;
 use crate::error::Error;
-use crate::plan::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use crate::plan::{Plan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 
 /// Memory for packed filters and the partial tiles of split-K: at least
-/// [`ConvPlan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
+/// [`Plan::workspace_bytes`](crate::plan::Plan::workspace_bytes) of the plan.
 ///
 /// One workspace of the largest size serves any number of plans. Launches that share it run one
 /// after the other, in any streams, while cudarc tracks events. Without tracking, order them

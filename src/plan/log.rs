@@ -95,13 +95,13 @@ impl<P: Operation> Plan<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Capability, ConvPlan};
+    use crate::plan::{Capability, Plan};
     use crate::problem::Conv2d;
 
     #[test]
     fn a_record_names_choice_and_refusals() {
         let problem: Conv2d = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+packed".parse().unwrap();
-        let plan = ConvPlan::new(&problem, &Capability::sm80()).unwrap();
+        let plan = Plan::new(&problem, &Capability::sm80()).unwrap();
         let record = plan.record();
         let (kernel, split_k) = (plan.kernel().name(), plan.split_k());
         assert!(

@@ -6,11 +6,11 @@
 //! score wins.
 //!
 //! ```
-//! use warpconv::plan::{Capability, ConvPlan};
+//! use warpconv::plan::{Capability, Plan};
 //! use warpconv::problem::Conv2d;
 //!
 //! let problem = Conv2d::builder().input(1, 252, 56, 56).filters(63).kernel(1, 1).build()?;
-//! let plan = ConvPlan::new(&problem, &Capability::h200())?;
+//! let plan = Plan::new(&problem, &Capability::h200())?;
 //! println!("{plan}");
 //! for candidate in plan.refused() {
 //!     println!("{}", candidate);
@@ -52,29 +52,10 @@ use crate::kernels::{Kernel, KernelId, kernels};
 use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
 use crate::ptx;
 
-/// The plan of a convolution.
-pub type ConvPlan = Plan<Conv2d>;
-/// The plan of a pooling.
-pub type PoolPlan = Plan<Pool2d>;
-/// The plan of a bottleneck by one launch.
-pub type BottleneckPlan = Plan<Bottleneck2d>;
-/// The plan of several convolutions in one launch.
-pub type BranchesPlan = Plan<Branches>;
-/// The plan of a ReLU.
-pub type ReluPlan = Plan<Relu>;
-/// The plan of a local response normalisation.
-pub type LrnPlan = Plan<Lrn>;
-/// The plan of a softmax.
-pub type SoftmaxPlan = Plan<Softmax>;
-/// The plan of a scaled hyperbolic tangent.
-pub type TanhPlan = Plan<Tanh>;
-/// The plan of a trainable subsampling.
-pub type SubsamplePlan = Plan<Subsample>;
-
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any
 /// device that is open.
 ///
-/// [`Gpu::prepare_conv`](crate::device::Gpu::prepare_conv) and its siblings load the kernel and
+/// [`Gpu::prepare`](crate::device::Gpu::prepare) and its siblings load the kernel and
 /// give what launches it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<P> {

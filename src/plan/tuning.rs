@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::kernels::{KernelId, kernels};
+use crate::plan::Plan;
 use crate::ptx;
 
 /// The card and the driver that something was measured with.
@@ -117,17 +118,17 @@ pub(super) struct Entry {
 /// which several cards and programs may share.
 ///
 /// ```
-/// use warpconv::plan::{Capability, Card, ConvPlan, Limits, Measure, Tuning, TunedKernel};
+/// use warpconv::plan::{Capability, Card, Plan, Limits, Measure, Tuning, TunedKernel};
 /// use warpconv::problem::Conv2d;
 ///
 /// let problem: Conv2d = "mb8ic64ih28oc64kh3ph1".parse()?;
-/// let ranked = ConvPlan::new(&problem, &Capability::h200())?;
+/// let ranked = Plan::new(&problem, &Capability::h200())?;
 /// let second = ranked.accepted().nth(1).expect("several kernels accept").id;
 /// let mut tuning = Tuning::new(Card::new("NVIDIA H200", 12040));
 /// let (by, amount) = (Measure::Time, 10.5);
 /// let tuned_kernel = TunedKernel { kernel: second, split_k: 1, by, amount, of: 2 };
 /// tuning.insert(&problem.to_string(), tuned_kernel);
-/// let plan = ConvPlan::tuned(&problem, &Capability::h200(), &Limits::default(), &tuning)?;
+/// let plan = Plan::tuned(&problem, &Capability::h200(), &Limits::default(), &tuning)?;
 /// assert_eq!(plan.kernel_id(), second);
 /// assert_eq!(plan.tuned_kernel(), Some(tuned_kernel));
 /// # Ok::<(), warpconv::Error>(())

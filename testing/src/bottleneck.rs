@@ -16,7 +16,7 @@ use warpconv::device::Gpu;
 use warpconv::error::Error;
 use warpconv::kernels::{DType, Kernel};
 use warpconv::launch::{BottleneckBuffers, DeviceBuffer};
-use warpconv::plan::BottleneckPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Bottleneck2d, Conv2d};
 
 /// Expected result of a bottleneck, and the bound of each element's error.
@@ -148,7 +148,7 @@ fn sum_error(conv: &Conv2d, kernel: &Kernel) -> (f64, f64) {
 /// As [`run_conv`](super::run_conv).
 pub fn run_bottleneck(
     gpu: &Gpu,
-    plan: &BottleneckPlan,
+    plan: &Plan<Bottleneck2d>,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
     run_bottleneck_with_guards(gpu, plan, Guards::of(gpu), operands)
@@ -160,7 +160,7 @@ pub fn run_bottleneck(
 /// As [`run_conv`](super::run_conv).
 pub fn run_bottleneck_with_guards(
     gpu: &Gpu,
-    plan: &BottleneckPlan,
+    plan: &Plan<Bottleneck2d>,
     guards: Guards,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
@@ -169,14 +169,14 @@ pub fn run_bottleneck_with_guards(
 
 fn run<T: Stored>(
     gpu: &Gpu,
-    plan: &BottleneckPlan,
+    plan: &Plan<Bottleneck2d>,
     guards: Guards,
     operands: &BottleneckOperands<'_>,
 ) -> Result<Vec<f64>, RunError> {
     const FILTERS: [&str; 3] = ["w1", "w2", "w3"];
     const BIASES: [&str; 3] = ["bias1", "bias2", "bias3"];
     let problem = plan.problem();
-    let prepared = gpu.prepare_bottleneck(plan)?;
+    let prepared = gpu.prepare(plan)?;
     let upload = |name, content: Vec<T>| Guarded::upload(gpu, name, guards, content);
     let x = upload("x", pack(problem.input(), operands.x, T::guard())?)?;
     let (mut w, mut biases) = (Vec::new(), Vec::new());

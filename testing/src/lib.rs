@@ -10,13 +10,13 @@
 //!
 //! ```no_run
 //! use warpconv::device::{DeviceChoice, Gpu};
-//! use warpconv::plan::ConvPlan;
+//! use warpconv::plan::Plan;
 //! use warpconv::problem::Conv2d;
 //! use warpconv_testing::{self as check, Tolerance, reference};
 //!
 //! let gpu = Gpu::open(&DeviceChoice::Auto)?;
 //! let conv: Conv2d = "mb2ic64ih28oc32kh3ph1+relu".parse()?;
-//! let plan = ConvPlan::new(&conv, gpu.capability())?;
+//! let plan = Plan::new(&conv, gpu.capability())?;
 //! let x = check::integers(conv.input().elements(), 4, 1);
 //! let w = check::integers(conv.filter().elements(), 4, 2);
 //! let y = check::run_conv(&gpu, &plan, &x, &w, None, None)?;
@@ -59,6 +59,7 @@ pub use run::{
 };
 pub use time::PassTime;
 
+use warpconv::plan::Plan;
 use warpconv::problem::TensorDesc;
 
 /// A tensor's images, channels, rows and columns, as [`compare`] takes them.

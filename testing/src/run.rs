@@ -6,8 +6,8 @@ use super::pack::{disturbed_gap, each_element, pack, pack_filter, unpack};
 use warpconv::device::Gpu;
 use warpconv::error::Error;
 use warpconv::launch::{ConvBuffers, PoolBuffers, SubsampleBuffers, Unary, UnaryBuffers};
-use warpconv::plan::{ConvPlan, Plan, PoolPlan, ReluPlan, SubsamplePlan};
-use warpconv::problem::{Conv2d, Pool2d, TensorDesc};
+use warpconv::plan::Plan;
+use warpconv::problem::{Conv2d, Pool2d, Relu, Subsample, TensorDesc};
 
 /// The reason why a run has no result to compare.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum RunError {
 /// written.
 pub fn run_conv(
     gpu: &Gpu,
-    plan: &ConvPlan,
+    plan: &Plan<Conv2d>,
     x: &[f64],
     w: &[f64],
     bias: Option<&[f64]>,
@@ -93,7 +93,7 @@ pub fn run_conv(
 /// As [`run_conv`].
 pub fn run_conv_with_guards(
     gpu: &Gpu,
-    plan: &ConvPlan,
+    plan: &Plan<Conv2d>,
     guards: Guards,
     operands: [Option<&[f64]>; 4],
 ) -> Result<Vec<f64>, RunError> {
@@ -106,7 +106,7 @@ pub fn run_conv_with_guards(
 /// As [`run_conv`].
 pub fn run_pool(
     gpu: &Gpu,
-    plan: &PoolPlan,
+    plan: &Plan<Pool2d>,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
     run_pool_with_guards(gpu, plan, Guards::of(gpu), x)
@@ -118,7 +118,7 @@ pub fn run_pool(
 /// As [`run_conv`].
 pub fn run_pool_with_guards(
     gpu: &Gpu,
-    plan: &PoolPlan,
+    plan: &Plan<Pool2d>,
     guards: Guards,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
@@ -157,7 +157,7 @@ pub fn run_unary_in_place<P: Unary>(
 ) -> Result<Vec<f64>, RunError> {
     with_stored!(plan.problem().dtype(), T => {
         let problem = plan.problem();
-        let prepared = gpu.prepare_unary(plan)?;
+        let prepared = gpu.prepare(plan)?;
         let image = pack(problem.x(), x, T::poison())?;
         let mut y = Guarded::upload(gpu, "y", Guards::of(gpu), image)?;
         prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
@@ -171,13 +171,13 @@ pub fn run_unary_in_place<P: Unary>(
 /// As [`run_conv`].
 pub fn run_subsample(
     gpu: &Gpu,
-    plan: &SubsamplePlan,
+    plan: &Plan<Subsample>,
     guards: Guards,
     [x, coefficient, bias]: [&[f64]; 3],
 ) -> Result<Vec<f64>, RunError> {
     with_stored!(plan.problem().input().dtype(), T => {
         let problem = plan.problem();
-        let prepared = gpu.prepare_subsample(plan)?;
+        let prepared = gpu.prepare(plan)?;
         let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;
         let row = |values: &[f64]| values.iter().map(|&value| T::nearest(value)).collect();
         let coefficient = Guarded::<T>::upload(gpu, "coefficient", guards, row(coefficient))?;
@@ -202,7 +202,7 @@ pub fn run_subsample(
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+pub fn run_relu(gpu: &Gpu, plan: &Plan<Relu>, x: &[f64]) -> Result<Vec<f64>, RunError> {
     run_unary(gpu, plan, x)
 }
 
@@ -212,7 +212,7 @@ pub fn run_relu(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunEr
 /// As [`run_conv`].
 pub fn run_relu_with_guards(
     gpu: &Gpu,
-    plan: &ReluPlan,
+    plan: &Plan<Relu>,
     guards: Guards,
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
@@ -223,18 +223,18 @@ pub fn run_relu_with_guards(
 ///
 /// # Errors
 /// As [`run_conv`].
-pub fn run_relu_in_place(gpu: &Gpu, plan: &ReluPlan, x: &[f64]) -> Result<Vec<f64>, RunError> {
+pub fn run_relu_in_place(gpu: &Gpu, plan: &Plan<Relu>, x: &[f64]) -> Result<Vec<f64>, RunError> {
     run_unary_in_place(gpu, plan, x)
 }
 
 fn conv<T: Stored>(
     gpu: &Gpu,
-    plan: &ConvPlan,
+    plan: &Plan<Conv2d>,
     guards: Guards,
     [x, w, bias, residual]: [Option<&[f64]>; 4],
 ) -> Result<Vec<f64>, RunError> {
     let problem: &Conv2d = plan.problem();
-    let prepared = gpu.prepare_conv(plan)?;
+    let prepared = gpu.prepare(plan)?;
     let x = pack(problem.input(), x.unwrap_or(&[]), T::guard())?;
     let x = Guarded::upload(gpu, "x", guards, x)?;
     let w = Guarded::upload(
@@ -287,12 +287,12 @@ fn conv<T: Stored>(
 
 fn pool<T: Stored>(
     gpu: &Gpu,
-    plan: &PoolPlan,
+    plan: &Plan<Pool2d>,
     guards: Guards,
     x: &[f64],
 ) -> Result<(Vec<f64>, Option<Vec<u8>>), RunError> {
     let problem: &Pool2d = plan.problem();
-    let prepared = gpu.prepare_pool(plan)?;
+    let prepared = gpu.prepare(plan)?;
     let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;
     let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
     let index_desc = problem.indices().then(|| index_desc(problem)).transpose()?;
@@ -332,7 +332,7 @@ fn map<P: Unary, T: Stored>(
     x: &[f64],
 ) -> Result<Vec<f64>, RunError> {
     let problem = plan.problem();
-    let prepared = gpu.prepare_unary(plan)?;
+    let prepared = gpu.prepare(plan)?;
     let x = Guarded::upload(gpu, "x", guards, pack(problem.x(), x, T::guard())?)?;
     let mut y = Guarded::<T>::poisoned(gpu, guards, problem.y())?;
     let (x_view, mut y_view) = (x.view(), y.view_mut());

@@ -4,8 +4,8 @@ use super::gpu;
 use cudarc::driver::CudaSlice;
 use half::f16;
 use warpconv::kernels::Algorithm;
-use warpconv::launch::{ConvBuffers, PreparedConv, Workspace};
-use warpconv::plan::{ConvPlan, Limits};
+use warpconv::launch::{ConvBuffers, Prepared, Workspace};
+use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -50,7 +50,7 @@ impl Job {
     }
 
     /// Launches and compares.
-    pub fn run(&self, prepared: &PreparedConv, workspace: &mut Workspace) {
+    pub fn run(&self, prepared: &Prepared<Conv2d>, workspace: &mut Workspace) {
         let mut y = self.y();
         let buffers = self.buffers(&mut y).workspace(workspace);
         prepared.launch(gpu().stream(), buffers).unwrap();
@@ -73,16 +73,16 @@ pub fn packed_job() -> Job {
 }
 
 /// A plan of the first kernel of `mma.sync` that takes the problem in so many splits.
-pub fn plan(conv: &Conv2d, split_k: u32) -> ConvPlan {
+pub fn plan(conv: &Conv2d, split_k: u32) -> Plan<Conv2d> {
     let capability = gpu().capability();
     let limits = |kernel| Limits {
         kernel: Some(kernel),
         split_k: Some(split_k),
         ..Limits::default()
     };
-    let candidates = ConvPlan::candidates(conv, capability).into_iter();
+    let candidates = Plan::candidates(conv, capability).into_iter();
     candidates
         .filter(|c| c.kernel().algorithm == Algorithm::Mma)
-        .find_map(|c| ConvPlan::within(conv, capability, &limits(c.id)).ok())
+        .find_map(|c| Plan::within(conv, capability, &limits(c.id)).ok())
         .expect("a kernel on tensor cores takes the problem")
 }

@@ -12,7 +12,7 @@ use half::f16;
 use warpconv::Error;
 use warpconv::device::Gpu;
 use warpconv::launch::{ConvBuffers, Workspace};
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 
 const THREAD_LOCAL: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const NO_FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
@@ -23,7 +23,7 @@ fn a_launch_is_captured_and_replayed_on_new_contents() {
         let gpu = gpu();
         let case = Case::new(small_conv(), 1);
         let plan = gpu
-            .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+            .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
             .unwrap();
         let stream = gpu.context().new_stream().unwrap();
 
@@ -84,7 +84,7 @@ fn a_launch_is_captured_and_replayed_on_new_contents() {
 fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
     let gpu = gpu();
     let job = tensor::job();
-    let prepared = gpu.prepare_conv(&tensor::plan(&job.conv, 3)).unwrap();
+    let prepared = gpu.prepare(&tensor::plan(&job.conv, 3)).unwrap();
     assert_eq!(
         (prepared.plan().launches(), prepared.plan().split_k()),
         (2, 3)
@@ -114,8 +114,8 @@ fn dropping_plans_and_devices_breaks_no_capture() {
     own_process(|| {
         let context = CudaContext::new(gpu().context().ordinal()).unwrap();
         let gpu = Gpu::new(context.clone()).unwrap();
-        let conv = ConvPlan::new(&small_conv(), gpu.capability()).unwrap();
-        let plan = gpu.prepare_conv(&conv).unwrap();
+        let conv = Plan::new(&small_conv(), gpu.capability()).unwrap();
+        let plan = gpu.prepare(&conv).unwrap();
         let stream = context.new_stream().unwrap();
         // SAFETY: the buffer is used in this stream only.
         unsafe { context.disable_event_tracking() };
@@ -131,7 +131,7 @@ fn dropping_plans_and_devices_breaks_no_capture() {
         stream.synchronize().unwrap();
         // The next device of this context finds the kernel loaded.
         let again = Gpu::new(context).unwrap();
-        again.prepare_conv(&conv).unwrap();
+        again.prepare(&conv).unwrap();
     });
 }
 
@@ -146,8 +146,8 @@ fn a_capture_of_the_per_thread_stream_is_refused_too() {
         let gpu = Gpu::new(CudaContext::new(gpu().context().ordinal()).unwrap()).unwrap();
         assert!(gpu.context().is_managing_stream_synchronization());
         let case = Case::new(small_conv(), 4);
-        let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
-        let prepared = gpu.prepare_conv(&plan).unwrap();
+        let plan = Plan::new(&case.problem, gpu.capability()).unwrap();
+        let prepared = gpu.prepare(&plan).unwrap();
         let [x, w, bias] = [&case.x, &case.w, &case.bias].map(|values| gpu.upload(values).unwrap());
         let mut y = gpu.upload(&vec![0.0; case.y.len()]).unwrap();
         gpu.synchronize().unwrap();

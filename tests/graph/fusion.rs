@@ -8,7 +8,7 @@ use warpconv::graph::{Graph, GraphBuffers, Step, Weights};
 use warpconv::kernels::{Algorithm, DType, KernelId, Layout, Math, kernels};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
 use warpconv::ops::Inception;
-use warpconv::plan::{BranchesPlan, Capability, Limits};
+use warpconv::plan::{Capability, Limits, Plan};
 use warpconv::problem::{
     Branches, Conv2d, FilterLayout, MAX_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
 };
@@ -213,9 +213,9 @@ fn random_widths_are_separate_to_the_bit() {
 
 /// The outputs of a launch with this kernel and as many blocks per tile: each convolution into a
 /// buffer of its own.
-fn outputs<T: Stored>(branches: &Branches, plan: &BranchesPlan, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
+fn outputs<T: Stored>(branches: &Branches, plan: &Plan<Branches>, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let gpu = gpu();
-    let prepared = gpu.prepare_branches(plan).unwrap();
+    let prepared = gpu.prepare(plan).unwrap();
     let upload = |values: &[T]| gpu.upload(values).unwrap();
     let xs: Vec<_> = branches
         .inputs()
@@ -323,7 +323,7 @@ fn every_kernel_computes_both_launches() {
                     split_k: Some(split_k),
                     ..Limits::default()
                 };
-                let plan = match BranchesPlan::within(branches, gpu().capability(), &limits) {
+                let plan = match Plan::within(&**branches, gpu().capability(), &limits) {
                     Ok(plan) => plan,
                     Err(Error::KernelRefused { refusal, .. }) => {
                         assert!(split_k > 1, "{}: {refusal}", kernel.name());
@@ -370,7 +370,7 @@ fn pooled_holds(id: KernelId, branches: &Branches, split_k: u32, every: u64) {
         ..Limits::default()
     };
     let name = format!("{} {branches} x{split_k}", kernel.name());
-    let plan = BranchesPlan::within(branches, gpu().capability(), &limits).unwrap();
+    let plan = Plan::within(branches, gpu().capability(), &limits).unwrap();
     assert_eq!(plan.split_k(), split_k, "{name}");
     let want = expected(branches, std::slice::from_ref(&x));
     for want in &want {

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::{KernelId, kernels};
-use warpconv::plan::{ConvPlan, Limits};
+use warpconv::plan::{Limits, Plan};
 use warpconv::problem::Conv2d;
 use warpconv::ptx;
 use warpconv_testing as check;
@@ -244,7 +244,7 @@ impl Text {
 
 /// A plan of the problem with the kernel, operands, and the result that is expected.
 struct Problem {
-    plan: ConvPlan,
+    plan: Plan<Conv2d>,
     x: Vec<f64>,
     w: Vec<f64>,
     want: Vec<f64>,
@@ -263,7 +263,7 @@ impl Problem {
         let w = check::integers(conv.filter().len(), 3, 2);
         Problem {
             want: reference::conv2d(&conv, &x, &w, None, None).unwrap(),
-            plan: ConvPlan::within(&conv, gpu.capability(), &limits).unwrap(),
+            plan: Plan::within(&conv, gpu.capability(), &limits).unwrap(),
             x,
             w,
         }

@@ -39,7 +39,7 @@ fn packs<T: Stored>() {
         let w = gpu
             .upload(&check::pack_filter::<T>(&conv, &dense).unwrap())
             .unwrap();
-        let (packed, got) = ops::pack_filter(gpu, gpu.stream(), &conv, &w).unwrap();
+        let (packed, got) = ops::pack_filter(gpu, &conv, &w).unwrap();
         assert_eq!(
             packed,
             conv.to_builder()

@@ -6,7 +6,7 @@ use crate::trials::in_child;
 use libtest_mimic::Trial;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::{Algorithm, Kernel, KernelId, kernels};
-use warpconv::plan::{ConvPlan, Limits, Operation};
+use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 use warpconv_testing as check;
 
@@ -57,7 +57,7 @@ fn check(gpu: &Gpu, id: KernelId, kernel: &Kernel) {
         split_k: Some(1),
         ..Limits::default()
     };
-    let plan = ConvPlan::within(&conv, gpu.capability(), &limits)
+    let plan = Plan::within(&conv, gpu.capability(), &limits)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let x = check::integers(conv.input().elements(), 3, 1);
     let w = check::integers(conv.filter().len(), 2, 2);

@@ -8,7 +8,7 @@ use warpconv::graph::{FuseOptions, Graph, GraphBuffers, Weights};
 use warpconv::kernels::{DType, KernelId, Layout};
 use warpconv::launch::{BottleneckBuffers, BottleneckPointers};
 use warpconv::ops::Bottleneck;
-use warpconv::plan::{BottleneckPlan, Capability, ConvPlan, Limits, Operation, Refusal};
+use warpconv::plan::{Capability, Limits, Operation, Plan, Refusal};
 use warpconv::problem::{Added, Bottleneck2d, Conv2d};
 use warpconv_testing as check;
 
@@ -22,8 +22,8 @@ fn problem() -> Bottleneck2d {
     builder.filters(8).build().expect("a valid problem")
 }
 
-fn plan(gpu: &Gpu, problem: &Bottleneck2d) -> BottleneckPlan {
-    BottleneckPlan::new(problem, gpu.capability()).expect("a kernel for f32")
+fn plan(gpu: &Gpu, problem: &Bottleneck2d) -> Plan<Bottleneck2d> {
+    Plan::new(problem, gpu.capability()).expect("a kernel for f32")
 }
 
 /// Buffers of the problem's lengths: x, the filters, the biases, y.
@@ -45,7 +45,7 @@ fn buffers(gpu: &Gpu, problem: &Bottleneck2d) -> [Vec<CudaSlice<f32>>; 4] {
 fn buffers_that_do_not_fit_are_refused() {
     let gpu = gpu();
     let problem = problem();
-    let prepared = gpu.prepare_bottleneck(&plan(&gpu, &problem)).unwrap();
+    let prepared = gpu.prepare(&plan(&gpu, &problem)).unwrap();
     let [x, w, bias, mut y] = buffers(&gpu, &problem);
     let short = gpu.upload(&[0.0f32; 7]).unwrap();
     let length = |what, expected| Error::Length {
@@ -106,7 +106,7 @@ fn pointers_that_overlap_or_are_null_are_refused() {
     let gpu = gpu();
     let builder = problem().to_builder().filters(12);
     let problem = builder.added(Added::Tensor).build().unwrap();
-    let prepared = gpu.prepare_bottleneck(&plan(&gpu, &problem)).unwrap();
+    let prepared = gpu.prepare(&plan(&gpu, &problem)).unwrap();
     let good = BottleneckPointers {
         x: 0x1_0000,
         w: [0x2_0000, 0x3_0000, 0x4_0000],
@@ -215,7 +215,7 @@ fn a_plan_says_why_there_are_three_launches() {
     assert_eq!((graph.launches(), decision.is_fused()), (3, false));
     // Two microseconds between launches, of which there are three.
     let plans = wide.problems().unwrap();
-    let plans = plans.map(|conv| ConvPlan::new(&conv, &Capability::h200()).unwrap());
+    let plans = plans.map(|conv| Plan::new(&conv, &Capability::h200()).unwrap());
     let each: f64 = plans.iter().map(|plan| plan.score().us).sum();
     let estimate = three.estimate.as_ref().unwrap();
     assert!((estimate.us - each - 4.0).abs() < 1e-9);

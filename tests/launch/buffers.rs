@@ -10,7 +10,7 @@ use warpconv::launch::{
     Workspace,
 };
 use warpconv::ops;
-use warpconv::plan::{BottleneckPlan, BranchesPlan, ConvPlan};
+use warpconv::plan::Plan;
 use warpconv::problem::{Bottleneck2d, Branches, Conv2d, Product};
 use warpconv_testing as checks;
 use warpconv_testing::reference;
@@ -26,7 +26,7 @@ fn shifted<T: Element + From32>(case: &Case, shift: usize) -> Vec<T> {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
     let upload = |values: &[f32]| {
         let mut padded = vec![T::of(f32::NAN); shift];
@@ -132,7 +132,7 @@ fn a_slice_of_a_wider_tensor_leaves_the_rest_alone() {
             .build()
             .unwrap();
         let plan = gpu
-            .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+            .prepare(&Plan::new(&problem, gpu.capability()).unwrap())
             .unwrap();
         let mut wide = integers(problem.input().len(), 8);
         for n in 0..2 {
@@ -182,7 +182,7 @@ fn an_output_may_share_its_tensor_with_the_input() {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&shared, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&shared, gpu.capability()).unwrap())
         .unwrap();
     let mut tensor = vec![0.0f32; shared.input().len()];
     let mut want = tensor.clone();
@@ -243,8 +243,8 @@ fn a_device_may_have_a_stream_of_its_own() {
 fn another_context_of_the_same_device_is_another_context() {
     let gpu = gpu();
     let case = Case::new(small_conv(), 4);
-    let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
-    let prepared = gpu.prepare_conv(&plan).unwrap();
+    let plan = Plan::new(&case.problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare(&plan).unwrap();
     let twin = CudaContext::new(gpu.context().ordinal()).unwrap();
     let theirs = twin.default_stream();
     let foreign = theirs.clone_htod(&case.x).unwrap();
@@ -273,8 +273,8 @@ fn branches_read_and_write_their_slices() {
     });
     let product = Product::new(convs.to_vec()).unwrap();
     let problem = Branches::new(vec![product]).unwrap();
-    let plan = BranchesPlan::new(&problem, gpu.capability()).unwrap();
-    let prepared = gpu.prepare_branches(&plan).unwrap();
+    let plan = Plan::new(&problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare(&plan).unwrap();
     let x = checks::integers(convs[0].input().elements(), 3, 1);
     let own_x = checks::pack(convs[0].input(), &x, f32::NAN).unwrap();
     let own_x = gpu.upload(&own_x).unwrap();
@@ -309,8 +309,8 @@ fn a_bottleneck_reads_and_writes_its_slices() {
     let builder = Bottleneck2d::builder().input(1, 8, 5, 6).mid_channels(4);
     let builder = builder.filters(8).bias(false).input_slice(12, 3);
     let problem = builder.output_slice(20, 9).build().unwrap();
-    let plan = BottleneckPlan::new(&problem, gpu.capability()).unwrap();
-    let prepared = gpu.prepare_bottleneck(&plan).unwrap();
+    let plan = Plan::new(&problem, gpu.capability()).unwrap();
+    let prepared = gpu.prepare(&plan).unwrap();
     let x = checks::integers(problem.input().elements(), 3, 1);
     let convs = problem.convolutions();
     let ws: Vec<Vec<f64>> = (2..)

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use crate::common::{gpu, small_conv};
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 
 /// Names the device that [`child`] opens.
 const OPEN: &str = "WARPCONV_TEST_OPEN";
@@ -167,8 +167,8 @@ fn child() {
     let choice: DeviceChoice = choice.parse().unwrap();
     let opened = Gpu::open(&choice).and_then(|gpu| {
         println!("OPENED {}", gpu.kind());
-        let plan = ConvPlan::new(&small_conv(), gpu.capability())?;
-        gpu.prepare_conv(&plan)
+        let plan = Plan::new(&small_conv(), gpu.capability())?;
+        gpu.prepare(&plan)
     });
     match opened {
         Ok(_) => println!("PREPARED"),

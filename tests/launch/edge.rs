@@ -3,8 +3,8 @@
 
 use std::sync::OnceLock;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
-use warpconv::launch::{ConvBuffers, ReluBuffers};
-use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
+use warpconv::launch::{ConvBuffers, UnaryBuffers};
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
@@ -29,7 +29,7 @@ fn conv(line: &str) {
         .bias()
         .then(|| check::integers(conv.output().c(), 3, 3));
     let plan =
-        ConvPlan::new(&conv, gpu().capability()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        Plan::new(&conv, gpu().capability()).unwrap_or_else(|error| panic!("{line}: {error}"));
     let got = check::run_conv(gpu(), &plan, &x, &w, bias.as_deref(), None)
         .unwrap_or_else(|error| panic!("{line}: {error}"));
     let want = reference::conv2d(&conv, &x, &w, bias.as_deref(), None)
@@ -50,7 +50,7 @@ fn max_pool(line: &str) {
         .unwrap_or_else(|error| panic!("{line}: {error}"));
     let x = check::integers(pool.input().elements(), 100, 1);
     let plan =
-        PoolPlan::new(&pool, gpu().capability()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        Plan::new(&pool, gpu().capability()).unwrap_or_else(|error| panic!("{line}: {error}"));
     let (got, indices) =
         check::run_pool(gpu(), &plan, &x).unwrap_or_else(|error| panic!("{line}: {error}"));
     let (want, want_indices) =
@@ -125,7 +125,7 @@ fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
             .build()
             .unwrap_or_else(|error| panic!("{layout:?}: {error}"));
         let x = [5.0, -3.0, 0.0, 2.0, -7.0, -1.0];
-        let plan = PoolPlan::new(&pool, gpu().capability()).expect("a plan");
+        let plan = Plan::new(&pool, gpu().capability()).expect("a plan");
         let (got, _) = check::run_pool(gpu(), &plan, &x).expect("a launch");
         let want = [
             5.0, -3.0, 5.0, -3.0, 0.0, 2.0, 0.0, 2.0, -7.0, -1.0, -7.0, -1.0,
@@ -147,7 +147,7 @@ fn sizes_are_not_rounded_through_floats() {
     let relu = Relu::new([1, 1, 1, wide], Layout::Nchw, DType::F16).expect("a valid problem");
     // On the emulator a launch of this size takes its time; ReLU moves the most elements a thread.
     let x: Vec<f64> = (0..wide).map(|i| (i % 2048) as f64 - 1000.0).collect();
-    let plan = ReluPlan::new(&relu, gpu().capability()).expect("a plan");
+    let plan = Plan::new(&relu, gpu().capability()).expect("a plan");
     let got = check::run_relu(gpu(), &plan, &x).unwrap_or_else(|error| panic!("{error}"));
     assert!(got.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
 }
@@ -161,7 +161,7 @@ fn an_empty_batch_is_nothing_to_do() {
         "mb0ic4ih3oc4kh1+nhwc+f16",
     ] {
         let conv: Conv2d = line.parse().expect("a valid problem");
-        let plan = ConvPlan::new(&conv, gpu.capability()).expect("a plan");
+        let plan = Plan::new(&conv, gpu.capability()).expect("a plan");
         let w = check::integers(conv.filter().len(), 3, 1);
         let bias = conv
             .bias()
@@ -173,11 +173,11 @@ fn an_empty_batch_is_nothing_to_do() {
         );
     }
     let pool: Pool2d = "mb0ic3ih4kh2+indices".parse().expect("a valid problem");
-    let plan = PoolPlan::new(&pool, gpu.capability()).expect("a plan");
+    let plan = Plan::new(&pool, gpu.capability()).expect("a plan");
     let (y, indices) = check::run_pool(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((y, indices), (vec![], Some(vec![])));
     let relu = Relu::new([0, 3, 4, 4], Layout::Nhwc, DType::Bf16).expect("a valid problem");
-    let plan = ReluPlan::new(&relu, gpu.capability()).expect("a plan");
+    let plan = Plan::new(&relu, gpu.capability()).expect("a plan");
     assert_eq!(
         check::run_relu(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}")),
         [0.0f64; 0]
@@ -188,8 +188,8 @@ fn an_empty_batch_is_nothing_to_do() {
 fn after_an_error_the_device_still_works() {
     let gpu = gpu();
     let problem: Conv2d = "mb1ic4ih5oc4kh3ph1".parse().expect("a valid problem");
-    let plan = ConvPlan::new(&problem, gpu.capability()).expect("a plan");
-    let prepared = gpu.prepare_conv(&plan).expect("a kernel that loads");
+    let plan = Plan::new(&problem, gpu.capability()).expect("a plan");
+    let prepared = gpu.prepare(&plan).expect("a kernel that loads");
     let stream = gpu.stream();
     let zeros = |len| stream.alloc_zeros::<f32>(len).expect("memory");
     let (x, w) = (zeros(problem.input().len()), zeros(problem.filter().len()));
@@ -243,8 +243,8 @@ fn more_than_two_to_the_31_elements() {
     }
     let n = (1usize << 31) / (64 * 64 * 64) + 3;
     let relu = Relu::new([n, 64, 64, 64], Layout::Nchw, DType::F16).expect("a valid problem");
-    let plan = ReluPlan::new(&relu, gpu.capability()).expect("a plan");
-    let prepared = gpu.prepare_relu(&plan).expect("a kernel that loads");
+    let plan = Plan::new(&relu, gpu.capability()).expect("a plan");
+    let prepared = gpu.prepare(&plan).expect("a kernel that loads");
     let stream = gpu.stream();
     let len = relu.input().len();
     assert!(len > 1 << 31);
@@ -258,7 +258,7 @@ fn more_than_two_to_the_31_elements() {
         .memcpy_htod(&last, &mut x.slice_mut(len - image..))
         .expect("a copy");
     prepared
-        .launch(stream, ReluBuffers::new(&x, &mut y))
+        .launch(stream, UnaryBuffers::new(&x, &mut y))
         .unwrap_or_else(|error| panic!("{error}"));
     let got = stream.clone_dtoh(&y.slice(len - image..)).expect("a copy");
     assert!(
@@ -273,8 +273,8 @@ fn more_than_two_to_the_31_elements() {
         .kernel(1, 1)
         .dtype(DType::F16);
     let conv = conv.build().expect("a valid problem");
-    let plan = ConvPlan::new(&conv, gpu.capability()).expect("a plan");
-    let prepared = gpu.prepare_conv(&plan).expect("a kernel that loads");
+    let plan = Plan::new(&conv, gpu.capability()).expect("a plan");
+    let prepared = gpu.prepare(&plan).expect("a kernel that loads");
     let ones = vec![half::f16::ONE; conv.filter().len()];
     let w = stream.clone_htod(&ones).expect("a copy");
     let mut sums = stream

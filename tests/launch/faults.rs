@@ -8,7 +8,7 @@ use cudarc::driver::{DevicePtr, DevicePtrMut};
 use warpconv::Error;
 use warpconv::device::DeviceKind;
 use warpconv::launch::ConvPointers;
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 
 #[test]
 fn an_output_beyond_its_allocation_is_reported_and_sticks() {
@@ -22,8 +22,8 @@ fn an_output_beyond_its_allocation_is_reported_and_sticks() {
             emulator.silence(true);
         }
         let problem = small_conv().to_builder().bias(false).build().unwrap();
-        let plan = ConvPlan::new(&problem, gpu.capability()).unwrap();
-        let prepared = gpu.prepare_conv(&plan).unwrap();
+        let plan = Plan::new(&problem, gpu.capability()).unwrap();
+        let prepared = gpu.prepare(&plan).unwrap();
         let (x, w) = (
             zeros::<f32>(problem.input().len()),
             zeros::<f32>(problem.filter().len()),

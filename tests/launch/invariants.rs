@@ -5,7 +5,7 @@ use crate::common::{gpu, integers, zeros};
 use cudarc::driver::{CudaSlice, DevicePtr};
 use half::f16;
 use warpconv::ops;
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Layout};
 
@@ -107,7 +107,7 @@ fn a_fused_epilogue_is_its_steps_one_by_one() {
         let [n, k, p, q] = [output.n(), output.c(), output.h(), output.w()];
         let relu = Relu::new([n, k, p, q], plain.input().layout(), DType::F32).unwrap();
         let sums = gpu.upload(&sums).unwrap();
-        let stepwise = ops::relu(gpu, &relu, &sums).run().unwrap();
+        let stepwise = ops::unary(gpu, &relu, &sums).unwrap();
         assert_eq!(
             bits(&gpu.download(&y).unwrap()),
             bits(&gpu.download(&stepwise).unwrap()),
@@ -145,7 +145,7 @@ fn a_mean_of_f16_may_have_a_sum_beyond_f16() {
                 .map(|i| f16::from_f32(if i / 8 % 2 == 0 { 6.0 } else { 12.0 }))
                 .collect();
             let x = gpu.upload(&x).unwrap();
-            let (y, _) = ops::pool2d(gpu, &pool, &x).run().unwrap();
+            let (y, _) = ops::pool2d(gpu, &pool, &x).unwrap();
             let y = gpu.download(&y).unwrap();
             assert_eq!(y, [f16::from_f32(9.0); 8], "{pool}");
         }
@@ -172,12 +172,12 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
         assert_eq!(y.len(), 0);
         assert_ne!(address(&y), 0);
         assert_eq!(gpu.download(&y).unwrap(), Vec::<f32>::new());
-        let plan = ConvPlan::new(&conv, gpu.capability()).unwrap();
-        assert!(gpu.prepare_conv(&plan).is_ok());
+        let plan = Plan::new(&conv, gpu.capability()).unwrap();
+        assert!(gpu.prepare(&plan).is_ok());
     }
     let pool: Pool2d = "mb0ic3ih4kh2+indices".parse().unwrap();
-    let (y, indices) = ops::pool2d(gpu, &pool, &nothing).run().unwrap();
+    let (y, indices) = ops::pool2d(gpu, &pool, &nothing).unwrap();
     assert_eq!((y.len(), indices.unwrap().len()), (0, 0));
     let relu = Relu::new([0, 3, 4, 4], Layout::Nchw, DType::F32).unwrap();
-    assert_eq!(ops::relu(gpu, &relu, &nothing).run().unwrap().len(), 0);
+    assert_eq!(ops::unary(gpu, &relu, &nothing).unwrap().len(), 0);
 }

@@ -13,7 +13,7 @@ use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::kernels::DType;
 use warpconv::launch::{ConvBuffers, Workspace};
 use warpconv::ops::{self, Inception};
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 
 struct Counting;
 
@@ -64,7 +64,7 @@ fn a_launch_allocates_nothing() {
         let gpu = gpu();
         let case = Case::new(small_conv(), 1);
         let plan = gpu
-            .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+            .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
             .unwrap();
         let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
         let bias = gpu.upload(&case.bias).unwrap();
@@ -84,7 +84,7 @@ fn nor_does_one_that_packs_filters_and_splits_sums() {
     own_process(|| {
         let gpu = gpu();
         let job = tensor::job();
-        let prepared = gpu.prepare_conv(&tensor::plan(&job.conv, 3)).unwrap();
+        let prepared = gpu.prepare(&tensor::plan(&job.conv, 3)).unwrap();
         let mut workspace =
             Workspace::new(gpu.stream(), prepared.plan().workspace_bytes()).unwrap();
         job.run(&prepared, &mut workspace);
@@ -157,8 +157,8 @@ fn what_is_dropped_is_given_back() {
         let gpu = gpu();
         let case = Case::new(small_conv(), 2);
         let once = || {
-            let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
-            let plan = gpu.prepare_conv(&plan).unwrap();
+            let plan = Plan::new(&case.problem, gpu.capability()).unwrap();
+            let plan = gpu.prepare(&plan).unwrap();
             let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
             let bias = gpu.upload(&case.bias).unwrap();
             let mut y = zeros::<f32>(case.y.len());

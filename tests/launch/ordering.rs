@@ -11,13 +11,14 @@ use std::thread;
 use crate::common::{Case, gpu, integers, small_conv};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream};
 use warpconv::device::{DeviceKind, Gpu};
-use warpconv::launch::{ConvBuffers, PreparedConv};
-use warpconv::plan::ConvPlan;
+use warpconv::launch::{ConvBuffers, Prepared};
+use warpconv::plan::Plan;
+use warpconv::problem::Conv2d;
 
 /// A convolution in a context that nothing else uses.
 struct Job {
     gpu: Gpu,
-    plan: PreparedConv,
+    plan: Prepared<Conv2d>,
     case: Case,
     x: CudaSlice<f32>,
     w: CudaSlice<f32>,
@@ -32,10 +33,10 @@ impl Job {
 
     fn on(gpu: Gpu) -> Job {
         let case = Case::new(small_conv(), 3);
-        let plan = ConvPlan::new(&case.problem, gpu.capability()).unwrap();
+        let plan = Plan::new(&case.problem, gpu.capability()).unwrap();
         let y = gpu.upload(&vec![0.0; case.y.len()]).unwrap();
         Job {
-            plan: gpu.prepare_conv(&plan).unwrap(),
+            plan: gpu.prepare(&plan).unwrap(),
             x: gpu.upload(&case.x).unwrap(),
             w: gpu.upload(&case.w).unwrap(),
             bias: gpu.upload(&case.bias).unwrap(),

@@ -8,7 +8,7 @@ use half::f16;
 use warpconv::Error;
 use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::ops;
-use warpconv::plan::{ConvPlan, Limits, Tuning};
+use warpconv::plan::{Limits, Plan, Tuning};
 use warpconv::problem::Conv2d;
 use warpconv_testing::GraphOnDevice;
 use warpconv_testing::reference;
@@ -55,7 +55,7 @@ fn plans_are_made_within_what_is_left() {
             let rounded: Vec<f64> = want.iter().map(|&v| f16::from_f64(v).to_f64()).collect();
             assert_eq!(nchw_output(&conv, &got), rounded, "{how}");
         };
-        let plan = ConvPlan::new(&conv, capability).unwrap();
+        let plan = Plan::new(&conv, capability).unwrap();
         let needs = plan.workspace_bytes();
         assert!(
             needs > 1 << 20,

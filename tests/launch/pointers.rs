@@ -8,9 +8,7 @@ use warpconv::launch::{
     BottleneckPointers, BranchesBuffers, BranchesPointers, ConvPointers, DeviceBuffer,
     DeviceBufferMut, PoolPointers, SubsamplePointers, UnaryPointers, Workspace,
 };
-use warpconv::plan::{
-    BottleneckPlan, BranchesPlan, ConvPlan, Limits, LrnPlan, PoolPlan, ReluPlan, SubsamplePlan,
-};
+use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{
     Added, Bottleneck2d, Branches, Conv2d, Lrn, LrnParameters, MAX_CONVOLUTIONS, Pool2d, PoolKind,
     Product, Relu, Subsample,
@@ -85,9 +83,9 @@ fn bytes(len: usize) -> u64 {
 #[test]
 fn of_a_convolution() {
     let problem: Conv2d = "mb2ic8ih9oc12kh3ph1+bias+residual+relu".parse().unwrap();
-    let plan = ConvPlan::new(&problem, gpu().capability()).unwrap();
+    let plan = Plan::new(&problem, gpu().capability()).unwrap();
     assert_eq!(plan.workspace_bytes(), 0, "{plan}");
-    let prepared = gpu().prepare_conv(&plan).unwrap();
+    let prepared = gpu().prepare(&plan).unwrap();
     let y = bytes(problem.output().len());
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
@@ -116,8 +114,8 @@ fn of_a_pooling() {
     let builder = Pool2d::builder().input(2, 8, 9, 9).kernel(2, 2);
     let problem = builder.kind(PoolKind::Max { indices: true }).build();
     let problem = problem.unwrap();
-    let plan = PoolPlan::new(&problem, gpu().capability()).unwrap();
-    let prepared = gpu().prepare_pool(&plan).unwrap();
+    let plan = Plan::new(&problem, gpu().capability()).unwrap();
+    let prepared = gpu().prepare(&plan).unwrap();
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
         ("y", Refused, bytes(problem.output().len()), 4),
@@ -147,10 +145,10 @@ fn of_what_keeps_the_extents() {
     );
     let lrn = lrn.unwrap();
     let of_relu = gpu
-        .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
     let of_lrn = gpu
-        .prepare_unary(&LrnPlan::new(&lrn, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&lrn, gpu.capability()).unwrap())
         .unwrap();
     let operands = [("x", Refused, bytes(240), 4), ("y", Refused, bytes(240), 4)];
     let pointers = |at: &[u64]| UnaryPointers { x: at[0], y: at[1] };
@@ -176,8 +174,8 @@ fn of_what_keeps_the_extents() {
 #[test]
 fn of_a_subsampling() {
     let problem = Subsample::new([2, 8, 4, 6], Layout::Nchw, DType::F32, [2, 2]).unwrap();
-    let plan = SubsamplePlan::new(&problem, gpu().capability()).unwrap();
-    let prepared = gpu().prepare_subsample(&plan).unwrap();
+    let plan = Plan::new(&problem, gpu().capability()).unwrap();
+    let prepared = gpu().prepare(&plan).unwrap();
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
         ("y", Refused, bytes(problem.output().len()), 4),
@@ -202,8 +200,8 @@ fn of_a_bottleneck() {
     let builder = Bottleneck2d::builder().input(1, 12, 5, 4).mid_channels(4);
     let builder = builder.filters(12).added(Added::Tensor);
     let problem = builder.build().unwrap();
-    let plan = BottleneckPlan::new(&problem, gpu().capability()).unwrap();
-    let prepared = gpu().prepare_bottleneck(&plan).unwrap();
+    let plan = Plan::new(&problem, gpu().capability()).unwrap();
+    let prepared = gpu().prepare(&plan).unwrap();
     let [w1, w2, w3] = problem
         .convolutions()
         .each_ref()
@@ -256,7 +254,7 @@ fn of_branches() {
             split_k: Some(split_k),
             ..Limits::default()
         };
-        let plan = BranchesPlan::within(&problem, gpu().capability(), &limits).unwrap();
+        let plan = Plan::within(&problem, gpu().capability(), &limits).unwrap();
         assert_eq!(plan.workspace_bytes() > 0, split_k == 2, "{plan}");
         assert_eq!((plan.split_k(), plan.launches()), (split_k, 1), "{plan}");
         of_planned_branches(&plan);
@@ -264,8 +262,8 @@ fn of_branches() {
     }
 }
 
-fn of_planned_branches(plan: &BranchesPlan) {
-    let prepared = gpu().prepare_branches(plan).unwrap();
+fn of_planned_branches(plan: &Plan<Branches>) {
+    let prepared = gpu().prepare(plan).unwrap();
     let mut operands: Vec<Operand> = Vec::new();
     for input in plan.problem().inputs() {
         operands.push(("x", Refused, bytes(input.len()), 4));
@@ -301,9 +299,9 @@ fn of_planned_branches(plan: &BranchesPlan) {
 }
 
 /// Buffers of 2 inputs and 4 convolutions with one that is too short, too many or missing.
-fn buffers_of_planned_branches(plan: &BranchesPlan) {
+fn buffers_of_planned_branches(plan: &Plan<Branches>) {
     let (gpu, problem) = (gpu(), plan.problem());
-    let prepared = gpu.prepare_branches(plan).unwrap();
+    let prepared = gpu.prepare(plan).unwrap();
     let convolutions: Vec<_> = problem.convolutions().collect();
     let zero = |len: usize| zeros::<f32>(len);
     let x: Vec<_> = problem.inputs().map(|x| zero(x.len())).collect();
@@ -389,7 +387,7 @@ fn of_a_map_in_place_lengths_are_both_operands() {
     let wide = relu.output().slice(5, 2).unwrap();
     let relu = Relu::between(relu.input().clone(), wide).unwrap();
     let prepared = gpu()
-        .prepare_relu(&ReluPlan::new(&relu, gpu().capability()).unwrap())
+        .prepare(&Plan::new(&relu, gpu().capability()).unwrap())
         .unwrap();
     let mut buffer = zeros::<f32>(24);
     let refused = prepared.launch_in_place(gpu().stream(), &mut buffer);

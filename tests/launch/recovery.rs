@@ -6,7 +6,7 @@
 use crate::common::process::own_process;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::launch::ConvPointers;
-use warpconv::plan::ConvPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;
 use warpconv_testing::Tolerance;
@@ -18,7 +18,7 @@ fn a_fault_is_sticky_until_the_context_is_gone() {
         let choice = DeviceChoice::Emulator { sm: 80 };
         let conv: Conv2d = "mb1ic3ih6oc4kh3ph1".parse().unwrap();
         let compute = |gpu: &Gpu| {
-            let plan = ConvPlan::new(&conv, gpu.capability()).unwrap();
+            let plan = Plan::new(&conv, gpu.capability()).unwrap();
             let x = check::integers(conv.input().elements(), 4, 1);
             let w = check::integers(conv.filter().len(), 4, 2);
             let y = check::run_conv(gpu, &plan, &x, &w, None, None)?;
@@ -36,8 +36,8 @@ fn a_fault_is_sticky_until_the_context_is_gone() {
 
         let gpu = Gpu::open(&choice).unwrap();
         compute(&gpu).unwrap();
-        let plan = ConvPlan::new(&conv, gpu.capability()).unwrap();
-        let prepared = gpu.prepare_conv(&plan).unwrap();
+        let plan = Plan::new(&conv, gpu.capability()).unwrap();
+        let prepared = gpu.prepare(&plan).unwrap();
         let nowhere = ConvPointers {
             x: 1 << 20,
             w: 2 << 20,

@@ -5,9 +5,9 @@ use std::thread;
 use crate::common::{Case, gpu, integers, small_conv, zeros};
 use cudarc::driver::{DevicePtr, DevicePtrMut};
 use warpconv::graph::{Graph, GraphBuffers, Weights};
-use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, ReluBuffers, ReluPointers};
+use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, UnaryBuffers, UnaryPointers};
 use warpconv::ops::{self, Bottleneck, Inception};
-use warpconv::plan::{ConvPlan, Operation, PoolPlan, ReluPlan};
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Layout};
 
@@ -16,7 +16,7 @@ fn the_first_convolution() {
     let case = Case::new(small_conv(), 1);
     let gpu = gpu();
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
         .unwrap();
     let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
     let bias = gpu.upload(&case.bias).unwrap();
@@ -34,7 +34,7 @@ fn threads_share_a_plan_each_with_a_stream_of_its_own() {
     let gpu = gpu();
     let problem = small_conv();
     let plan = &gpu
-        .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
     thread::scope(|scope| {
         for seed in 0..4 {
@@ -63,7 +63,7 @@ fn work_in_one_stream_waits_for_its_operands_from_another() {
     let gpu = gpu();
     let case = Case::new(small_conv(), 5);
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
         .unwrap();
     let (upload, compute) = (
         gpu.context().new_stream().unwrap(),
@@ -87,7 +87,7 @@ fn the_raw_door_takes_pointers_and_a_foreign_stream() {
     let gpu = gpu();
     let case = Case::new(small_conv(), 7);
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
         .unwrap();
     let stream = gpu.context().new_stream().unwrap();
     let (x, w) = (
@@ -124,7 +124,7 @@ fn a_raw_launch_needs_no_current_context() {
     let gpu = gpu();
     let case = Case::new(small_conv(), 8);
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&case.problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&case.problem, gpu.capability()).unwrap())
         .unwrap();
     let stream = gpu.stream();
     let [x, w, bias] = [&case.x, &case.w, &case.bias].map(|values| gpu.upload(values).unwrap());
@@ -162,7 +162,7 @@ fn the_residual_may_be_the_output_itself() {
         .map(|(y, r)| (y + r).max(0.0))
         .collect();
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
     let stream = gpu.stream();
     let (x, w) = (gpu.upload(&case.x).unwrap(), gpu.upload(&case.w).unwrap());
@@ -199,10 +199,10 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
     let expected: Vec<f32> = x.iter().map(|v| v.max(0.0)).collect();
     let problem = Relu::new([2, 6, 4, 5], Layout::Nchw, DType::F32).unwrap();
     let device = gpu.upload(&x).unwrap();
-    let y = ops::relu(gpu, &problem, &device).run().unwrap();
+    let y = ops::unary(gpu, &problem, &device).unwrap();
     assert_eq!(gpu.download(&y).unwrap(), expected);
     let mut same = gpu.upload(&x).unwrap();
-    ops::relu_in_place(gpu, gpu.stream(), &problem, &mut same).unwrap();
+    ops::unary_in_place(gpu, &problem, &mut same).unwrap();
     assert_eq!(gpu.download(&same).unwrap(), expected);
 
     // Channels 0..3 of a wider tensor into its channels 3..6: nothing in common, though the bytes
@@ -211,13 +211,13 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
     let [input, output] = [0, 3].map(|offset| slices.input().slice(6, offset).unwrap());
     let slices = Relu::between(input, output).unwrap();
     let plan = gpu
-        .prepare_relu(&ReluPlan::new(&slices, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&slices, gpu.capability()).unwrap())
         .unwrap();
     let mut wide = gpu.upload(&x).unwrap();
     {
         let (x, _x) = wide.device_ptr_mut(gpu.stream());
         // SAFETY: the pointer is to a buffer of the problem's length, alive until the download.
-        unsafe { plan.launch_raw(gpu.stream().cu_stream(), ReluPointers { x, y: x }) }.unwrap();
+        unsafe { plan.launch_raw(gpu.stream().cu_stream(), UnaryPointers { x, y: x }) }.unwrap();
     }
     let halves: Vec<f32> = x
         .chunks(6)
@@ -244,7 +244,7 @@ fn an_empty_batch_is_nothing_to_do() {
         .with_batch(0)
         .unwrap();
     let plan = gpu
-        .prepare_conv(&ConvPlan::new(&problem, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&problem, gpu.capability()).unwrap())
         .unwrap();
     let w = zeros::<f32>(problem.filter().len());
     let buffers = ConvBuffers {
@@ -264,7 +264,7 @@ fn an_empty_batch_is_nothing_to_do() {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_pool(&PoolPlan::new(&pool, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&pool, gpu.capability()).unwrap())
         .unwrap();
     let mut indices = zeros_u8(1);
     let (x, mut y, mut at) = (
@@ -277,11 +277,11 @@ fn an_empty_batch_is_nothing_to_do() {
 
     let relu = Relu::new([0, 3, 8, 8], Layout::Nhwc, DType::F32).unwrap();
     let plan = gpu
-        .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
     plan.launch(
         gpu.stream(),
-        ReluBuffers::new(&empty.slice(0..0), &mut written.slice_mut(0..0)),
+        UnaryBuffers::new(&empty.slice(0..0), &mut written.slice_mut(0..0)),
     )
     .unwrap();
     gpu.synchronize().unwrap();

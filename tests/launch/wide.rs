@@ -106,7 +106,7 @@ fn pooled(kind: PoolKind, size: usize) -> Pool2dBuilder {
 /// Holds a pooling to the reference of `small`, whose input is `values`.
 fn run_and_compare(pool: &Pool2d, small: &Pool2d, x: &CudaSlice<f16>, values: &[f64]) {
     let (want, positions) = reference::pool2d(small, values).unwrap();
-    let (y, indices) = ops::pool2d(gpu(), pool, x).run().unwrap();
+    let (y, indices) = ops::pool2d(gpu(), pool, x).unwrap();
     let got = download(&y);
     let (pixels, c) = (pool.output().h() * pool.output().w(), pool.input().c());
     for (at, &want) in want.iter().enumerate() {
@@ -187,7 +187,7 @@ fn what_keeps_the_extents_takes_very_wide_tensors() {
     let dense = TensorDesc::new(1, C, 3, 3, Layout::Nhwc, DType::F16).unwrap();
     let input = dense.slice(PITCH, FIRST).unwrap();
     let relu = Relu::between(input.clone(), dense.clone()).unwrap();
-    let got = download(&ops::relu(gpu(), &relu, &x).run().unwrap());
+    let got = download(&ops::unary(gpu(), &relu, &x).unwrap());
     assert_eq!(
         got,
         values
@@ -196,7 +196,7 @@ fn what_keeps_the_extents_takes_very_wide_tensors() {
             .collect::<Vec<_>>()
     );
     let softmax = Softmax::between(input, dense).unwrap();
-    let got = download(&ops::softmax(gpu(), &softmax, &x).run().unwrap());
+    let got = download(&ops::unary(gpu(), &softmax, &x).unwrap());
     for (pixel, (got, values)) in got.chunks(C).zip(values.chunks(C)).enumerate() {
         let total: f64 = values.iter().map(|&v| f64::from(v).exp()).sum();
         for (got, &value) in got.iter().zip(values) {
@@ -282,7 +282,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
         for size in [5, 4] {
             let parameters = LrnParameters { size, ..strong };
             let lrn = Lrn::between(input.clone(), small.clone(), parameters).unwrap();
-            let y = ops::lrn(gpu(), &lrn, x).run().unwrap();
+            let y = ops::unary(gpu(), &lrn, x).unwrap();
             let dense = Lrn::between(small.clone(), small.clone(), parameters).unwrap();
             let want = reference::lrn(&dense, values).unwrap();
             near(
@@ -295,7 +295,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
         let [amplitude, slope] = Tanh::LENET5;
         let tanh = Tanh::between(input.clone(), small).unwrap();
         let tanh = tanh.scaled(amplitude, slope).unwrap();
-        let y = ops::tanh(gpu(), &tanh, x).run().unwrap();
+        let y = ops::unary(gpu(), &tanh, x).unwrap();
         let bounds = reference::tanh_bound(&tanh, values);
         near(&y, layout, &reference::tanh(&tanh, values), &bounds);
     }

@@ -7,15 +7,15 @@ use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
 use half::f16;
 use warpconv::device::Gpu;
 use warpconv::graph::{GraphBuffers, Weights};
-use warpconv::launch::{ConvBuffers, ConvPointers, PreparedConv, Workspace};
+use warpconv::launch::{ConvBuffers, ConvPointers, Prepared, Workspace};
 use warpconv::ops::{self, Bottleneck};
-use warpconv::plan::{ConvPlan, Operation, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
+use warpconv::plan::{Operation, Plan, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
 
-fn prepare(plan: &ConvPlan) -> PreparedConv {
-    gpu().prepare_conv(plan).unwrap()
+fn prepare(plan: &Plan<Conv2d>) -> Prepared<Conv2d> {
+    gpu().prepare(plan).unwrap()
 }
 
 fn workspace(bytes: u64) -> Workspace {
@@ -54,7 +54,7 @@ fn a_plan_says_what_it_needs() {
         .problem()
         .with_batch(0)
         .unwrap();
-    let none = ConvPlan::new(&none, gpu().capability()).unwrap();
+    let none = Plan::new(&none, gpu().capability()).unwrap();
     assert_eq!((none.launches(), none.workspace_bytes()), (0, 0));
 }
 
@@ -63,11 +63,11 @@ fn the_driver_is_asked_for_all_of_the_shared_memory() {
     let conv = packed_job().conv;
     let capability = gpu().capability();
     let mut large = 0;
-    for candidate in ConvPlan::candidates(&conv, capability) {
+    for candidate in Plan::candidates(&conv, capability) {
         if candidate.evaluation.is_err() {
             continue;
         }
-        let plan = ConvPlan::with_kernel(&conv, capability, candidate.id).unwrap();
+        let plan = Plan::with_kernel(&conv, capability, candidate.id).unwrap();
         let attributes = prepare(&plan).attributes().unwrap();
         assert_eq!(attributes.shared_bytes, plan.shared_bytes());
         large = large.max(plan.shared_bytes());
@@ -254,9 +254,9 @@ fn one_call_brings_its_own_workspace() {
         let gpu = gpu();
         let stream = gpu.context().new_stream().unwrap();
         gpu.synchronize().unwrap();
-        let y = ops::conv2d(gpu, &job.conv, &job.x, &job.w)
+        let gpu = gpu.with_stream(stream.clone()).unwrap();
+        let y = ops::conv2d(&gpu, &job.conv, &job.x, &job.w)
             .bias(&job.bias)
-            .stream(&stream)
             .run();
         let y = stream.clone_dtoh(&y.unwrap()).unwrap();
         assert_eq!(y, job.want);
@@ -266,7 +266,7 @@ fn one_call_brings_its_own_workspace() {
 #[test]
 fn filters_are_packed_once_for_all() {
     let (gpu, job) = (gpu(), job());
-    let (conv, w) = ops::pack_filter(gpu, gpu.stream(), &job.conv, &job.w).unwrap();
+    let (conv, w) = ops::pack_filter(gpu, &job.conv, &job.w).unwrap();
     let prepared = prepare(&plan(&conv, 1));
     assert_eq!(prepared.plan().workspace_bytes(), 0);
     let mut y = job.y();
@@ -291,7 +291,7 @@ fn the_launches_of_a_module_share_a_workspace() {
     let convs = module.weights();
     let plans = convs
         .iter()
-        .map(|conv| ConvPlan::new(conv, gpu.capability()).unwrap());
+        .map(|conv| Plan::new(conv, gpu.capability()).unwrap());
     let needs = plans.map(|plan| plan.workspace_bytes());
     assert_eq!(prepared.workspace_bytes(), needs.max().unwrap());
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();

@@ -1,7 +1,7 @@
 //! Plans per problem and device, and the refusals of the other kernels.
 
 use warpconv::kernels::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
-use warpconv::plan::{Capability, ConvPlan, Operation, Plan, PoolPlan, Refusal, ReluPlan};
+use warpconv::plan::{Capability, Operation, Plan, Refusal};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
     Tanh,
@@ -24,7 +24,7 @@ fn conv(n: usize, c: usize, hw: usize, k: usize, size: usize, groups: usize) -> 
 }
 
 fn algorithm(problem: &Conv2d) -> Algorithm {
-    ConvPlan::new(problem, &Capability::h200())
+    Plan::new(problem, &Capability::h200())
         .unwrap()
         .kernel()
         .algorithm
@@ -38,7 +38,7 @@ fn first(algorithm: Algorithm, layout: Layout) -> KernelId {
 }
 
 fn refusal(problem: &Conv2d, device: &Capability, kernel: KernelId) -> Refusal {
-    match ConvPlan::with_kernel(problem, device, kernel) {
+    match Plan::with_kernel(problem, device, kernel) {
         Err(Error::KernelRefused {
             refusal,
             kernel: named,
@@ -99,7 +99,7 @@ fn every_problem_has_a_kernel_on_every_tier() {
                             .build()
                             .unwrap();
                         let problem = problem.to_builder().filter_layout(filters).build().unwrap();
-                        let plan = ConvPlan::new(&problem, &device).unwrap();
+                        let plan = Plan::new(&problem, &device).unwrap();
                         assert!(device.runs(plan.kernel().arch), "{problem}");
                         assert!(
                             plan.grid() > 0 && plan.shared_bytes() <= device.shared_per_block_optin,
@@ -119,7 +119,7 @@ fn the_grid_covers_every_output() {
         conv(1, 64, 7, 96, 1, 1),
         conv(2, 12, 9, 30, 3, 3),
     ] {
-        for candidate in ConvPlan::candidates(&problem, &Capability::h200()) {
+        for candidate in Plan::candidates(&problem, &Capability::h200()) {
             let Ok(score) = candidate.evaluation else {
                 continue;
             };
@@ -140,7 +140,7 @@ fn the_grid_covers_every_output() {
                     );
                 assert_eq!(score.blocks, expected, "{} for {problem}", kernel.name());
             }
-            let plan = ConvPlan::with_kernel(&problem, &Capability::h200(), candidate.id).unwrap();
+            let plan = Plan::with_kernel(&problem, &Capability::h200(), candidate.id).unwrap();
             assert_eq!(u64::from(plan.grid()), score.blocks);
             assert_eq!(plan.block(), kernel.threads);
             assert!(score.tile_efficiency > 0.0 && score.tile_efficiency <= 1.0);
@@ -249,8 +249,7 @@ fn refusals_have_their_reason_and_its_numbers() {
 fn a_kernel_that_is_not_there_is_an_error() {
     let problem = conv(1, 1, 4, 1, 3, 1);
     for index in [kernels().len(), usize::MAX] {
-        let error =
-            ConvPlan::with_kernel(&problem, &Capability::h200(), KernelId(index)).unwrap_err();
+        let error = Plan::with_kernel(&problem, &Capability::h200(), KernelId(index)).unwrap_err();
         assert_eq!(
             error,
             Error::UnknownKernel {
@@ -265,8 +264,7 @@ fn a_kernel_that_is_not_there_is_an_error() {
 fn a_device_that_runs_nothing_is_told_why() {
     let mut old = Capability::sm75();
     (old.major, old.minor) = (6, 1);
-    let Err(Error::NoKernel { problem, refused }) = ConvPlan::new(&conv(1, 4, 4, 4, 3, 1), &old)
-    else {
+    let Err(Error::NoKernel { problem, refused }) = Plan::new(&conv(1, 4, 4, 4, 3, 1), &old) else {
         panic!("a device of capability 6.1 runs no kernel")
     };
     assert!(problem.starts_with("mb1_ic4"), "{problem}");
@@ -280,14 +278,14 @@ fn a_device_that_runs_nothing_is_told_why() {
 #[test]
 fn an_empty_batch_is_planned_and_launches_nothing() {
     let problem = conv(4, 16, 8, 16, 3, 1).with_batch(0).unwrap();
-    let plan = ConvPlan::new(&problem, &Capability::h200()).unwrap();
+    let plan = Plan::new(&problem, &Capability::h200()).unwrap();
     assert_eq!(plan.grid(), 0);
     assert_eq!(plan.roofline().macs, 0);
 }
 
 #[test]
 fn candidates_are_ordered_and_complete() {
-    let plan = ConvPlan::new(&conv(32, 128, 28, 192, 3, 1), &Capability::h200()).unwrap();
+    let plan = Plan::new(&conv(32, 128, 28, 192, 3, 1), &Capability::h200()).unwrap();
     let scores: Vec<f64> = plan.accepted().map(|c| c.evaluation.unwrap().us).collect();
     assert!(scores.is_sorted(), "{scores:?}");
     assert_eq!(plan.accepted().next().unwrap().id, plan.kernel_id());
@@ -314,7 +312,7 @@ fn candidates_are_ordered_and_complete() {
 fn tiles_follow_the_problem() {
     let device = Capability::h200();
     let tile = |problem: &Conv2d| {
-        let kernel = ConvPlan::new(problem, &device).unwrap().kernel();
+        let kernel = Plan::new(problem, &device).unwrap().kernel();
         (kernel.tile_m, kernel.tile_n)
     };
     // Enough of everything: the tile with the most reuse.
@@ -376,7 +374,7 @@ fn poolings_and_relus_are_planned() {
                         .dtype(dtype)
                         .build()
                         .unwrap();
-                    let plan = PoolPlan::new(&problem, &device).unwrap();
+                    let plan = Plan::new(&problem, &device).unwrap();
                     assert_eq!(plan.kernel().algorithm, *algorithm, "{problem}");
                     assert!(plan.grid() > 0, "{problem}");
                 }
@@ -384,7 +382,7 @@ fn poolings_and_relus_are_planned() {
         }
         for dtype in DType::ALL {
             let problem = Relu::new([2, 3, 4, 5], Layout::Nhwc, dtype).unwrap();
-            assert_eq!(ReluPlan::new(&problem, &device).unwrap().grid(), 1);
+            assert_eq!(Plan::new(&problem, &device).unwrap().grid(), 1);
         }
     }
 }
@@ -433,8 +431,8 @@ fn plans_may_be_sent_and_shared() {
     fn shared<T: Send + Sync>() {}
     shared::<Plan<Conv2d>>();
     shared::<warpconv::device::Gpu>();
-    shared::<warpconv::launch::PreparedConv>();
-    shared::<warpconv::launch::PreparedPool>();
-    shared::<warpconv::launch::PreparedRelu>();
+    shared::<warpconv::launch::Prepared<Conv2d>>();
+    shared::<warpconv::launch::Prepared<Pool2d>>();
+    shared::<warpconv::launch::Prepared<Relu>>();
     shared::<warpconv::graph::PreparedGraph>();
 }

@@ -1,7 +1,7 @@
 //! Plans for kernels on tensor cores: choice, split-K and refusals.
 
 use warpconv::kernels::{Algorithm, KernelId, Math, kernels};
-use warpconv::plan::{Capability, ConvPlan, Limits, Operation, Refusal};
+use warpconv::plan::{Capability, Limits, Operation, Plan, Refusal};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Error, Layout};
 
@@ -10,7 +10,7 @@ fn devices() -> [Capability; 3] {
 }
 
 fn refusal(problem: &Conv2d, device: &Capability, kernel: KernelId) -> Refusal {
-    match ConvPlan::with_kernel(problem, device, kernel) {
+    match Plan::with_kernel(problem, device, kernel) {
         Err(Error::KernelRefused {
             refusal,
             kernel: named,
@@ -27,8 +27,8 @@ fn parse(text: &str) -> Conv2d {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn planned(text: &str, device: &Capability) -> ConvPlan {
-    ConvPlan::new(&parse(text), device).unwrap_or_else(|error| panic!("{text}: {error}"))
+fn planned(text: &str, device: &Capability) -> Plan<Conv2d> {
+    Plan::new(&parse(text), device).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// The algorithm of the plan on each kind of device.
@@ -133,7 +133,7 @@ fn few_pixels_share_their_sums() {
             workspace: 0,
             ..Limits::default()
         };
-        let alone = ConvPlan::within(plan.problem(), &device, &frugal).unwrap();
+        let alone = Plan::within(plan.problem(), &device, &frugal).unwrap();
         assert_eq!((alone.split_k(), alone.workspace_bytes()), (1, 0));
         assert!(alone.score().us > plan.score().us);
         // Plenty of pixels need no sharing.
@@ -155,7 +155,7 @@ fn splits_can_be_forced() {
             split_k: Some(split_k),
             ..Limits::default()
         };
-        ConvPlan::within(&problem, &device, &limits)
+        Plan::within(&problem, &device, &limits)
     };
     for split_k in [1, 2, 3] {
         let plan = within(split_k, kernel).unwrap();
@@ -237,7 +237,7 @@ fn tensor_kernels_say_why_they_refuse() {
     };
     let kcrs = parse("mb1ic64ih8oc64kh3+bf16+nhwc");
     assert!(matches!(
-        ConvPlan::within(&kcrs, &h200, &limits),
+        Plan::within(&kcrs, &h200, &limits),
         Err(Error::KernelRefused {
             refusal: Refusal::Workspace { most: 1024, needs },
             ..
@@ -271,7 +271,7 @@ fn depthwise_takes_a_depthwise_kernel_however_few_images() {
         "g512mb32ic512ih14oc512kh3sh2ph1",
     ] {
         let problem: Conv2d = line.parse().expect("a valid problem");
-        let plan = ConvPlan::new(&problem, &Capability::h200()).expect("a plan");
+        let plan = Plan::new(&problem, &Capability::h200()).expect("a plan");
         let kernel = plan.kernel();
         assert_eq!(
             kernel.algorithm,

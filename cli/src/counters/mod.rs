@@ -9,9 +9,7 @@ mod report;
 use serde_json::{Value, json};
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::kernels::{Algorithm, KernelId, Math};
-use warpconv::plan::{
-    Candidate, Capability, ConvPlan, Limits, Operation, Plan, PoolPlan, WORKSPACE_COUNTERS,
-};
+use warpconv::plan::{Candidate, Capability, Limits, Operation, Plan, WORKSPACE_COUNTERS};
 use warpconv::problem::notation::Problem;
 use warpconv::problem::{Conv2d, Pool2d};
 use warpconv_testing as check;
@@ -350,7 +348,7 @@ fn work(totals: &Counters, launches: usize) -> Work {
 }
 
 /// Runs a convolution once, on generated operands.
-fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
+fn run_conv(gpu: &Gpu, plan: &Plan<Conv2d>) -> Result<(), String> {
     let conv: &Conv2d = plan.problem();
     let x = check::integers(conv.input().elements(), MAX, 1);
     let w = check::integers(conv.filter().elements(), MAX, 2);
@@ -366,7 +364,7 @@ fn run_conv(gpu: &Gpu, plan: &ConvPlan) -> Result<(), String> {
 }
 
 /// Runs a pooling once, on generated operands.
-fn run_pool(gpu: &Gpu, plan: &PoolPlan) -> Result<(), String> {
+fn run_pool(gpu: &Gpu, plan: &Plan<Pool2d>) -> Result<(), String> {
     let pool: &Pool2d = plan.problem();
     let x = check::integers(pool.input().elements(), MAX, 1);
     check::run_pool(gpu, plan, &x)

@@ -7,7 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use warpconv::Error;
 use warpconv::device::Gpu;
 use warpconv::launch::{ConvBuffers, PoolBuffers, Workspace};
-use warpconv::plan::{ConvPlan, Measure, Plan, PoolPlan};
+use warpconv::plan::{Measure, Plan};
 use warpconv::problem::{Conv2d, Pool2d};
 use warpconv_testing as check;
 use warpconv_testing::Stored;
@@ -123,12 +123,12 @@ impl<T: Stored> Measuring<Conv2d> for Timing<'_, T> {
         Measure::Time
     }
 
-    fn measure(&mut self, plan: &ConvPlan, best: Option<f64>) -> Result<Measured, String> {
+    fn measure(&mut self, plan: &Plan<Conv2d>, best: Option<f64>) -> Result<Measured, String> {
         self.clear()?;
         let failed = |error: Error| error.to_string();
         let (gpu, samples) = (self.gpu, self.samples);
         let stream = gpu.stream().clone();
-        let prepared = gpu.prepare_conv(plan).map_err(failed)?;
+        let prepared = gpu.prepare(plan).map_err(failed)?;
         let workspace = match plan.workspace_bytes() {
             0 => None,
             bytes => Some(Workspace::new(&stream, bytes)),
@@ -167,12 +167,12 @@ impl<T: Stored> Measuring<Pool2d> for Timing<'_, T> {
         Measure::Time
     }
 
-    fn measure(&mut self, plan: &PoolPlan, best: Option<f64>) -> Result<Measured, String> {
+    fn measure(&mut self, plan: &Plan<Pool2d>, best: Option<f64>) -> Result<Measured, String> {
         self.clear()?;
         let failed = |error: Error| error.to_string();
         let (gpu, samples) = (self.gpu, self.samples);
         let stream = gpu.stream().clone();
-        let prepared = gpu.prepare_pool(plan).map_err(failed)?;
+        let prepared = gpu.prepare(plan).map_err(failed)?;
         let (x, y, indices) = (&self.x, &mut self.y, &mut self.indices);
         let amount = time(&stream, samples, best, || {
             let mut buffers = PoolBuffers::new(x, y);
@@ -268,7 +268,7 @@ impl Measuring<Conv2d> for Counting<'_> {
         Measure::Instructions
     }
 
-    fn measure(&mut self, plan: &ConvPlan, _: Option<f64>) -> Result<Measured, String> {
+    fn measure(&mut self, plan: &Plan<Conv2d>, _: Option<f64>) -> Result<Measured, String> {
         let conv = plan.problem();
         let draw = |len, seed| check::integers(len, MAX, seed);
         let bias = conv.bias().then(|| draw(conv.output().c(), 3));

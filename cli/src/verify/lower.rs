@@ -4,10 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use warpconv::kernels::{KernelId, Math};
-use warpconv::plan::{
-    BottleneckPlan, Candidate, Capability, ConvPlan, Limits, LrnPlan, Operation, PoolPlan,
-    ReluPlan, Score, SoftmaxPlan, SubsamplePlan, TanhPlan,
-};
+use warpconv::plan::{Candidate, Capability, Limits, Operation, Plan, Score};
 use warpconv::problem::{
     Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
     PoolKind, Relu, Softmax, Subsample, Tanh, TensorDesc,
@@ -46,10 +43,8 @@ impl Problem {
     /// empty for problems without multiplications.
     pub fn padded_macs(&self, device: &Capability) -> Vec<(KernelId, f64)> {
         let (candidates, macs) = match self {
-            Problem::Conv(conv) => (ConvPlan::candidates(conv, device), conv.macs()),
-            Problem::Bottleneck(module) => {
-                (BottleneckPlan::candidates(module, device), module.macs())
-            }
+            Problem::Conv(conv) => (Plan::candidates(conv, device), conv.macs()),
+            Problem::Bottleneck(module) => (Plan::candidates(module, device), module.macs()),
             _ => return Vec::new(),
         };
         let padded = |candidate: Candidate| {
@@ -87,14 +82,14 @@ impl Problem {
     /// Every kernel that accepts the problem.
     pub fn accepting(&self, device: &Capability) -> Vec<KernelId> {
         let candidates = match self {
-            Problem::Conv(conv) => ConvPlan::candidates(conv, device),
-            Problem::Pool(pool) => PoolPlan::candidates(pool, device),
-            Problem::Relu(relu) => ReluPlan::candidates(relu, device),
-            Problem::Lrn(lrn) => LrnPlan::candidates(lrn, device),
-            Problem::Bottleneck(bottleneck) => BottleneckPlan::candidates(bottleneck, device),
-            Problem::Softmax(softmax) => SoftmaxPlan::candidates(softmax, device),
-            Problem::Tanh(tanh) => TanhPlan::candidates(tanh, device),
-            Problem::Subsample(subsample) => SubsamplePlan::candidates(subsample, device),
+            Problem::Conv(conv) => Plan::candidates(conv, device),
+            Problem::Pool(pool) => Plan::candidates(pool, device),
+            Problem::Relu(relu) => Plan::candidates(relu, device),
+            Problem::Lrn(lrn) => Plan::candidates(lrn, device),
+            Problem::Bottleneck(bottleneck) => Plan::candidates(bottleneck, device),
+            Problem::Softmax(softmax) => Plan::candidates(softmax, device),
+            Problem::Tanh(tanh) => Plan::candidates(tanh, device),
+            Problem::Subsample(subsample) => Plan::candidates(subsample, device),
             Problem::Host => return Vec::new(),
         };
         candidates
@@ -118,7 +113,7 @@ pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split
         ..Limits::default()
     };
     problems.iter().any(|problem| match problem {
-        Problem::Conv(conv) => ConvPlan::within(conv, device, &limits).is_ok(),
+        Problem::Conv(conv) => Plan::within(conv, device, &limits).is_ok(),
         _ => false,
     })
 }

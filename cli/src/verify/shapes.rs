@@ -4,7 +4,7 @@
 //! types run with their plan's kernel.
 
 use warpconv::kernels::{KernelId, Math};
-use warpconv::plan::{Candidate, ConvPlan, Limits, Operation, PoolPlan};
+use warpconv::plan::{Candidate, Limits, Operation, Plan};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, FilterLayout, NO_INDEX, NotationReason, Pool2d, PoolKind};
 use warpconv::{DType, Error, Layout};
@@ -150,7 +150,7 @@ fn convolution(
                 continue;
             }
         };
-        let candidates = ConvPlan::candidates(&stored, &context.capability);
+        let candidates = Plan::candidates(&stored, &context.capability);
         if accepting(&candidates).is_empty() {
             context.fail(report, label, "conv2d", &variation, &no_kernel(&stored))?;
         }
@@ -186,7 +186,7 @@ fn limits(context: &Context, conv: &Conv2d, kernel: KernelId) -> Vec<Limits> {
         None => return vec![with(None)],
     };
     let all = wanted.into_iter().map(|split_k| with(Some(split_k)));
-    all.filter(|limits| ConvPlan::within(conv, &context.capability, limits).is_ok())
+    all.filter(|limits| Plan::within(conv, &context.capability, limits).is_ok())
         .collect()
 }
 
@@ -199,7 +199,7 @@ fn run_conv(
     want: &[f64],
 ) -> Result<Stats, String> {
     let plan =
-        ConvPlan::within(conv, &context.capability, limits).map_err(|error| error.to_string())?;
+        Plan::within(conv, &context.capability, limits).map_err(|error| error.to_string())?;
     let Operands { x, w, bias } = operands;
     let got = check::run_conv(&context.gpu()?, &plan, x, w, Some(bias), None)
         .map_err(|error| error.to_string())?;
@@ -285,7 +285,7 @@ fn pooling(
                     continue;
                 }
             };
-            let accepting = accepting(&PoolPlan::candidates(&stored, &context.capability));
+            let accepting = accepting(&Plan::candidates(&stored, &context.capability));
             if accepting.is_empty() {
                 context.fail(report, label, op, &variation, &no_kernel(&stored))?;
             }
@@ -324,8 +324,8 @@ fn run_pool(
     x: &[f64],
     want: &Pooled,
 ) -> Result<Stats, String> {
-    let plan = PoolPlan::with_kernel(pool, &context.capability, kernel)
-        .map_err(|error| error.to_string())?;
+    let plan =
+        Plan::with_kernel(pool, &context.capability, kernel).map_err(|error| error.to_string())?;
     let (got, positions) =
         check::run_pool(&context.gpu()?, &plan, x).map_err(|error| error.to_string())?;
     let extents = extents(pool.output());

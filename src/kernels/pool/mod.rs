@@ -101,7 +101,7 @@ fn is_global(pool: &Pool2d) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PoolPlan;
+    use crate::plan::Plan;
 
     #[test]
     fn a_window_that_is_the_plane_takes_the_global_kernel() {
@@ -116,7 +116,7 @@ mod tests {
             divisor_override: None,
         };
         let chosen = |problem: &Pool2d| {
-            let plan = PoolPlan::new(problem, &Capability::h200()).expect("a plan");
+            let plan = Plan::new(problem, &Capability::h200()).expect("a plan");
             plan.kernel().algorithm
         };
         assert_eq!(chosen(&pool(7, mean)), Algorithm::GlobalPool);

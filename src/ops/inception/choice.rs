@@ -3,7 +3,7 @@
 use super::Inception;
 use crate::error::Error;
 use crate::graph::{FuseOptions, FusionDecision, Graph, Pattern, choose};
-use crate::plan::Capability;
+use crate::plan::{Capability, Plan};
 
 impl Inception {
     /// The graph of the shortest estimate on the device ([`Inception::fused`],
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::graph::Step;
     use crate::kernels::{DType, LAUNCH_US, Layout};
-    use crate::plan::BranchesPlan;
+    use crate::plan::Plan;
 
     fn job(n: usize, image: usize) -> Inception {
         Inception {
@@ -92,7 +92,7 @@ mod tests {
         let device = Capability::h200();
         let module = job(1, 7).fused().unwrap();
         let plans = module.nodes().iter().map(|node| match &node.step {
-            Step::Branches(branches) => BranchesPlan::new(branches, &device).unwrap().score().us,
+            Step::Branches(branches) => Plan::new(&**branches, &device).unwrap().score().us,
             step => panic!("{step:?}"),
         });
         let expected = module.estimate(&device).unwrap();

@@ -4,7 +4,7 @@
 use libtest_mimic::Trial;
 use warpconv::device::Gpu;
 use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, kernels};
-use warpconv::plan::{BottleneckPlan, Capability, Operation};
+use warpconv::plan::{Capability, Operation, Plan};
 use warpconv::problem::{Added, Bottleneck2d, FilterLayout};
 use warpconv_testing as check;
 use warpconv_testing::reference::BottleneckOperands;
@@ -12,7 +12,7 @@ use warpconv_testing::reference::BottleneckOperands;
 use super::{Counters, Held, matrix_macs, trial};
 
 /// Counters of a bottleneck's launch.
-fn counted(gpu: &Gpu, plan: &BottleneckPlan) -> Counters {
+fn counted(gpu: &Gpu, plan: &Plan<Bottleneck2d>) -> Counters {
     let problem = plan.problem();
     let x = check::integers(problem.input().elements(), 1, 1);
     let w = problem
@@ -69,7 +69,7 @@ pub fn trials() -> Vec<Trial> {
         let Some(problem) = main_job(kernel) else {
             continue;
         };
-        if BottleneckPlan::with_kernel(&problem, &device, KernelId(index)).is_ok() {
+        if Plan::with_kernel(&problem, &device, KernelId(index)).is_ok() {
             let name = format!("bottleneck::{}", kernel.name());
             trials.push(trial(name, 90, move |gpu, held| {
                 check(gpu, &problem, KernelId(index), held);
@@ -84,7 +84,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn check(gpu: &Gpu, problem: &Bottleneck2d, id: KernelId, held: &mut Held) {
-    let plan = BottleneckPlan::with_kernel(problem, gpu.capability(), id);
+    let plan = Plan::with_kernel(problem, gpu.capability(), id);
     let plan = plan.unwrap_or_else(|error| panic!("{error}"));
     let counters = counted(gpu, &plan);
     let bytes = counters.device_bytes() as f64 / problem.min_bytes() as f64;

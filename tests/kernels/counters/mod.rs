@@ -19,8 +19,8 @@ use ptx_emulator::Counters;
 use ptx_emulator::counters::MatrixKind;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::KernelId;
-use warpconv::plan::{ConvPlan, Limits, PoolPlan};
-use warpconv::problem::Conv2d;
+use warpconv::plan::{Limits, Plan};
+use warpconv::problem::{Conv2d, Pool2d};
 use warpconv_testing as check;
 
 use crate::trials::{in_child, test};
@@ -62,18 +62,18 @@ fn trial(name: String, sm: u32, check: impl FnOnce(&Gpu, &mut Held) + Send + 'st
 }
 
 /// The problem's plan with a kernel that must accept it, one block per tile.
-fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> ConvPlan {
+fn plan_of(gpu: &Gpu, conv: &Conv2d, id: KernelId) -> Plan<Conv2d> {
     let limits = Limits {
         kernel: Some(id),
         split_k: Some(1),
         ..Limits::default()
     };
-    ConvPlan::within(conv, gpu.capability(), &limits)
+    Plan::within(conv, gpu.capability(), &limits)
         .unwrap_or_else(|error| panic!("{}: {error}", id.kernel().name()))
 }
 
 /// Counters of a convolution's launches.
-fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
+fn convolve(gpu: &Gpu, plan: &Plan<Conv2d>) -> Counters {
     let conv = plan.problem();
     let x = check::integers(conv.input().elements(), 2, 1);
     let w = check::integers(conv.filter().len(), 2, 2);
@@ -87,7 +87,7 @@ fn convolve(gpu: &Gpu, plan: &ConvPlan) -> Counters {
 }
 
 /// Counters of a pooling's launch.
-fn pool(gpu: &Gpu, plan: &PoolPlan) -> Counters {
+fn pool(gpu: &Gpu, plan: &Plan<Pool2d>) -> Counters {
     let x = check::integers(plan.problem().input().elements(), 2, 1);
     gpu.reset_counters();
     check::run_pool(gpu, plan, &x)

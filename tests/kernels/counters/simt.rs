@@ -5,7 +5,7 @@ use ptx_emulator::counters::GlobalTraffic;
 use ptx_emulator::{Class, Counters};
 use warpconv::device::Gpu;
 use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, Layout, kernels};
-use warpconv::plan::{Operation, PoolPlan};
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{Conv2d, Padding, Pool2d};
 
 use super::{Held, conflicts, convolve, plan_of, pool, trial};
@@ -82,7 +82,7 @@ fn check(gpu: &Gpu, id: KernelId, held: &mut Held) {
         }
     } else {
         let problem = pooling(kernel).expect("a problem for every kernel of pooling");
-        let plan = PoolPlan::with_kernel(&problem, gpu.capability(), id)
+        let plan = Plan::with_kernel(&problem, gpu.capability(), id)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let counters = pool(gpu, &plan);
         let window =

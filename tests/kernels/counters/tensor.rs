@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use warpconv::device::Gpu;
 use warpconv::kernels::{Algorithm, DType, Kernel, KernelId, Layout, Math};
-use warpconv::plan::{Capability, ConvPlan, Operation, WORKSPACE_COUNTERS};
+use warpconv::plan::{Capability, Operation, Plan, WORKSPACE_COUNTERS};
 use warpconv::problem::{Conv2d, FilterLayout, Padding};
 
 use super::{Held, conflicts, convolve, matrix_macs, plan_of, trial};
@@ -53,7 +53,7 @@ fn one_tile(kernel: &Kernel, deep: bool) -> Option<Conv2d> {
 /// The kernels on tensor cores that plans consider.
 fn planned(device: &Capability) -> Vec<KernelId> {
     let conv: Conv2d = "mb1ic8ih8oc8kh1".parse().expect("the problem is valid");
-    let candidates = ConvPlan::candidates(&conv, device).into_iter();
+    let candidates = Plan::candidates(&conv, device).into_iter();
     candidates
         .map(|candidate| candidate.id)
         .filter(|id| id.kernel().algorithm.tensor())
@@ -156,7 +156,7 @@ fn layer(gpu: &Gpu, layer: &Layer, held: &mut Held) {
         .and_then(|conv| conv.to_builder().layout(Layout::Nhwc).build())
         .and_then(|conv| conv.to_builder().filter_layout(FilterLayout::Krsc).build())
         .expect("a valid variant");
-    let plan = ConvPlan::new(&conv, gpu.capability()).expect("a kernel for every layer");
+    let plan = Plan::new(&conv, gpu.capability()).expect("a kernel for every layer");
     let kernel = plan.kernel();
     if !kernel.algorithm.tensor() {
         let (name, any) = (kernel.name(), !planned(gpu.capability()).is_empty());

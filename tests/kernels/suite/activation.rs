@@ -4,7 +4,7 @@ use super::{Coverage, Device, Failure};
 use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
-use warpconv::plan::{Plan, SubsamplePlan};
+use warpconv::plan::Plan;
 use warpconv::problem::{Activation, Conv2d, Lrn, LrnParameters, Softmax, Subsample, Tanh};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -172,7 +172,7 @@ fn windows(device: &Device, coverage: &mut Coverage, problem: &Subsample, shift:
         ..Guards::of(&device.gpu)
     };
     let line = format!("{problem:?}");
-    coverage.each_kernel(device, problem, &line, |plan: &SubsamplePlan| {
+    coverage.each_kernel(device, problem, &line, |plan: &Plan<Subsample>| {
         let operands = [&x[..], &coefficient, &bias];
         let got = check::run_subsample(&device.gpu, plan, guards, operands)?;
         let extents = check::extents(problem.output());

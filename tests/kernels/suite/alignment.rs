@@ -5,13 +5,13 @@ use super::conv::{Operands, parse, run_and_compare, variants};
 use super::{Coverage, Device, Failure};
 use warpconv::Error;
 use warpconv::kernels::{Algorithm, kernels};
-use warpconv::plan::{ConvPlan, Operation};
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::Conv2d;
 use warpconv_testing as check;
 use warpconv_testing::{Guards, RunError, Tolerance};
 
 /// Bytes that the kernel reads of x or of the filters at a time, both where they lie.
-fn reads(plan: &ConvPlan) -> u64 {
+fn reads(plan: &Plan<Conv2d>) -> u64 {
     let kernel = plan.kernel();
     let filters = kernel.algorithm.tensor() && !plan.packs_filter();
     match filters || kernel.algorithm == Algorithm::Wgmma {

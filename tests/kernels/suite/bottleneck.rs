@@ -5,7 +5,7 @@ use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::kernels::{Algorithm, Math};
-use warpconv::plan::{BottleneckPlan, ConvPlan, Operation, Plan};
+use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -134,7 +134,7 @@ fn each_kernel(
     device: &Device,
     coverage: &mut Coverage,
     problem: &Bottleneck2d,
-    mut check: impl FnMut(&BottleneckPlan) -> Result<(), Failure>,
+    mut check: impl FnMut(&Plan<Bottleneck2d>) -> Result<(), Failure>,
 ) {
     let accepting = Plan::candidates(problem, &device.capability)
         .into_iter()
@@ -146,7 +146,7 @@ fn each_kernel(
 
 fn run_and_compare(
     device: &Device,
-    plan: &BottleneckPlan,
+    plan: &Plan<Bottleneck2d>,
     guards: Guards,
     operands: &Operands,
     want: &[f64],
@@ -163,7 +163,7 @@ fn run_and_compare(
 fn separate(device: &Device, problem: &Bottleneck2d, operands: &Operands) -> Vec<f64> {
     let mut x = operands.x.clone();
     for (index, conv) in problem.convolutions().iter().enumerate() {
-        let plan = ConvPlan::new(conv, &device.capability).expect("a kernel for the convolution");
+        let plan = Plan::new(conv, &device.capability).expect("a kernel for the convolution");
         let residual = operands.all().added(problem).filter(|_| index == 2);
         let (w, bias) = (&operands.w[index], operands.bias[index].as_deref());
         x = check::run_conv(&device.gpu, &plan, &x, w, bias, residual)

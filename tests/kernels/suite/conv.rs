@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use shapes::EDGE_SHAPES;
 use warpconv::kernels::{Algorithm, Kernel, Math, kernels};
-use warpconv::plan::{ConvPlan, Limits, Operation, Plan};
+use warpconv::plan::{Limits, Operation, Plan};
 use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -111,7 +111,7 @@ pub(super) fn variants(conv: &Conv2d, turn: usize) -> Vec<Conv2d> {
 
 pub(super) fn run_and_compare(
     device: &Device,
-    plan: &ConvPlan,
+    plan: &Plan<Conv2d>,
     guards: Guards,
     operands: &Operands,
     want: &[f64],
@@ -384,7 +384,7 @@ pub fn batch_split(device: &Device) {
             coverage.each_kernel(device, &conv, &conv.to_string(), |plan| {
                 let whole =
                     check::run_conv_with_guards(&device.gpu, plan, guards, operands.slices())?;
-                let part = ConvPlan::with_kernel(&half, &device.capability, plan.kernel_id())?;
+                let part = Plan::with_kernel(&half, &device.capability, plan.kernel_id())?;
                 let [_, w, bias, _] = operands.slices();
                 let mut parts = Vec::new();
                 for x in operands.x.chunks(half.input().elements()) {

@@ -3,7 +3,7 @@
 
 use super::{Coverage, Device};
 use warpconv::kernels::Algorithm;
-use warpconv::plan::LrnPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Lrn, LrnParameters};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -115,7 +115,7 @@ fn run(device: &Device, coverage: &mut Coverage, lrn: &Lrn, shift: usize, x: &[f
         shift,
         ..Guards::of(&device.gpu)
     };
-    coverage.each_kernel(device, lrn, &format!("{lrn:?}"), |plan: &LrnPlan| {
+    coverage.each_kernel(device, lrn, &format!("{lrn:?}"), |plan: &Plan<Lrn>| {
         let got = check::run_unary_with_guards(&device.gpu, plan, guards, x)?;
         let extents = check::extents(lrn.output());
         check::compare(

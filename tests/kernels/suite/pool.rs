@@ -4,7 +4,7 @@ use super::conv::samples;
 use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::kernels::Algorithm;
-use warpconv::plan::PoolPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::{Padding, Pool2d, PoolKind};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -88,7 +88,7 @@ fn variants(pool: &Pool2d) -> impl Iterator<Item = Pool2d> {
 
 fn run_and_compare(
     device: &Device,
-    plan: &PoolPlan,
+    plan: &Plan<Pool2d>,
     guards: Guards,
     x: &[f64],
 ) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use super::{Coverage, Device};
 use warpconv::kernels::Algorithm;
-use warpconv::plan::ReluPlan;
+use warpconv::plan::Plan;
 use warpconv::problem::Relu;
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
@@ -47,7 +47,7 @@ fn one(device: &Device, coverage: &mut Coverage, relu: &Relu, in_place: bool) {
     let want = reference::relu(&x);
     let extents = check::extents(relu.output());
     let line = format!("{relu:?}");
-    coverage.each_kernel(device, relu, &line, |plan: &ReluPlan| {
+    coverage.each_kernel(device, relu, &line, |plan: &Plan<Relu>| {
         for shift in 0..3 {
             let guards = Guards {
                 bytes: if shift == 0 {

@@ -7,15 +7,15 @@ use cudarc::driver::CudaContext;
 use half::f16;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::graph::{GraphBuffers, Weights};
-use warpconv::launch::{ConvBuffers, PoolBuffers, PreparedConv, ReluBuffers};
+use warpconv::launch::{ConvBuffers, PoolBuffers, Prepared, UnaryBuffers};
 use warpconv::ops::{self, Bottleneck};
-use warpconv::plan::{ConvPlan, PoolPlan, ReluPlan};
+use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout};
 
-fn prepare(problem: &Conv2d) -> PreparedConv {
+fn prepare(problem: &Conv2d) -> Prepared<Conv2d> {
     gpu()
-        .prepare_conv(&ConvPlan::new(problem, gpu().capability()).unwrap())
+        .prepare(&Plan::new(problem, gpu().capability()).unwrap())
         .unwrap()
 }
 
@@ -75,7 +75,7 @@ fn lengths_are_exact() {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_pool(&PoolPlan::new(&pool, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&pool, gpu.capability()).unwrap())
         .unwrap();
     let (x, mut y) = (
         zeros::<f32>(pool.input().len()),
@@ -102,12 +102,12 @@ fn lengths_are_exact() {
 
     let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
     let plan = gpu
-        .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
     let error = plan
         .launch(
             gpu.stream(),
-            ReluBuffers::new(&zeros::<f32>(23), &mut zeros::<f32>(24)),
+            UnaryBuffers::new(&zeros::<f32>(23), &mut zeros::<f32>(24)),
         )
         .unwrap_err();
     assert_eq!(
@@ -185,7 +185,7 @@ fn operands_and_types_are_the_problems() {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_pool(&PoolPlan::new(&pool, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&pool, gpu.capability()).unwrap())
         .unwrap();
     let (x, mut y) = (zeros::<f32>(72), zeros::<f32>(50));
     let mut indices = gpu.stream().alloc_zeros::<u8>(50).unwrap();
@@ -264,9 +264,9 @@ fn a_plan_for_a_newer_device_is_refused_by_an_older_one() {
     let gpu = gpu();
     let newest = warpconv::plan::Capability::h200();
     let problem = small_conv();
-    let plan = ConvPlan::new(&problem, &newest).unwrap();
+    let plan = Plan::new(&problem, &newest).unwrap();
     let needs = plan.kernel().arch.capability();
-    let prepared = gpu.prepare_conv(&plan);
+    let prepared = gpu.prepare(&plan);
     if gpu.capability().version() >= needs {
         assert!(prepared.is_ok());
     } else {

@@ -2,9 +2,9 @@
 
 use cudarc::driver::{DevicePtrMut, sys};
 use warpconv::device::DeviceKind;
-use warpconv::launch::{ConvPointers, PoolPointers, PreparedConv, ReluPointers};
-use warpconv::plan::{PoolPlan, ReluPlan};
-use warpconv::problem::{Pool2d, PoolKind, Relu};
+use warpconv::launch::{ConvPointers, PoolPointers, Prepared, UnaryPointers};
+use warpconv::plan::Plan;
+use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
 use warpconv::{DType, Error, Layout};
 
 use super::{prepare, works};
@@ -12,7 +12,7 @@ use crate::common::{gpu, small_conv, zeros};
 
 /// Pointers of a convolution's operands, laid out by hand in one buffer.
 struct Raw {
-    plan: PreparedConv,
+    plan: Prepared<Conv2d>,
     good: ConvPointers,
     _memory: cudarc::driver::CudaSlice<f32>,
 }
@@ -117,7 +117,7 @@ fn pools_and_relus_check_their_pointers_too() {
         .build()
         .unwrap();
     let plan = gpu
-        .prepare_pool(&PoolPlan::new(&pool, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&pool, gpu.capability()).unwrap())
         .unwrap();
     let mut memory = zeros::<f32>(1024);
     let x = memory.device_ptr_mut(gpu.stream()).0;
@@ -157,10 +157,10 @@ fn pools_and_relus_check_their_pointers_too() {
 
     let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
     let plan = gpu
-        .prepare_relu(&ReluPlan::new(&relu, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
     // SAFETY: refused before anything is launched.
-    let error = unsafe { plan.launch_raw(gpu.stream().cu_stream(), ReluPointers { x, y: x + 4 }) };
+    let error = unsafe { plan.launch_raw(gpu.stream().cu_stream(), UnaryPointers { x, y: x + 4 }) };
     assert_eq!(
         error,
         Err(Error::Overlap {
@@ -171,7 +171,7 @@ fn pools_and_relus_check_their_pointers_too() {
     let [input, output] = [0, 1].map(|offset| relu.input().slice(4, offset).unwrap());
     let slices = Relu::between(input, output).unwrap();
     let plan = gpu
-        .prepare_relu(&ReluPlan::new(&slices, gpu.capability()).unwrap())
+        .prepare(&Plan::new(&slices, gpu.capability()).unwrap())
         .unwrap();
     let error = plan.launch_in_place(gpu.stream(), &mut zeros::<f32>(48));
     assert_eq!(
