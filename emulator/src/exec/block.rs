@@ -262,7 +262,7 @@ impl<'a> Worker<'a> {
         let block = self.cx.cluster.rank * self.cx.cluster.warps;
         let first = block as usize + warpgroup * wgmma::WARPS;
         let warps = &mut self.warps[first..first + wgmma::WARPS];
-        let done = wgmma::execute::<I>(&mut self.cx, warps);
+        let done = wgmma::multiply::<I>(&mut self.cx, warps);
         done.map_err(|trouble| fault(&self.cx, &self.warps[first], *trouble))
     }
 

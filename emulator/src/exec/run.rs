@@ -83,7 +83,7 @@ pub(crate) fn run<I: Isa>(cx: &mut Context, w: &mut Warp) -> Result<Stop, Box<Un
             if let Some(Some(_)) = watched.get(pc as usize) {
                 wgmma::touch(cx, w, pc)?;
             }
-            match step::<I>(cx, w, m, &inst.op, split.mask)? {
+            match step::<I>(cx, w, m, &inst.op)? {
                 Flow::Next => {
                     pc += 1;
                     if matches!(inst.op, Op::Bra { .. }) {

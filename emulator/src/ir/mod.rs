@@ -48,15 +48,15 @@ mod arithmetic;
 mod asynchronous;
 mod class;
 mod matrix;
-mod op;
 pub(crate) mod operations;
+pub(crate) mod table;
 
 pub use access::*;
 pub use arithmetic::*;
 pub use asynchronous::*;
 pub use class::Class;
 pub use matrix::*;
-pub use op::Op;
+pub use operations::Op;
 
 /// Generic address of byte 0 of the block's shared memory.
 pub const SHARED_WINDOW: u64 = 0x7100_0000_0000;
@@ -237,6 +237,11 @@ impl Kernel {
     pub fn dynamic_shared_offset(&self) -> u32 {
         let align = self.dynamic_shared_align.max(1);
         self.static_shared.div_ceil(align) * align
+    }
+
+    /// The registers of an operation's list.
+    pub(crate) fn list(&self, list: u16) -> &[Reg] {
+        &self.lists[usize::from(list)]
     }
 }
 

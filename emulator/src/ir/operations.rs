@@ -1,9 +1,8 @@
-//! The table of operations: per operation its counter class, its purity and its operands.
-//!
-//! Visits of operands, [`is_pure`] and [`class`] are generated from it. An operation without an
-//! entry does not compile.
+//! The operations, as generated from the [table](crate::ir::table): the enum, the visit of
+//! operands, purity and counter class.
 
-use super::{Address, Class, FloatTy, FloatUnary, Inst, Op, Pred, PredSrc, Reg, Space};
+use super::table::operations;
+use super::*;
 
 /// Use of an operand by an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,20 +107,12 @@ impl<F: Fn(&Op) -> Class> ClassOf for F {
     }
 }
 
-macro_rules! place {
-    (reads $field:ident $visit:ident) => {
-        $field.visit(Role::Use, $visit)
-    };
-    (writes $field:ident $visit:ident) => {
-        $field.visit(Role::Def, $visit)
-    };
-    // An operand that is read and then written: the visitor sees a copy as the source, so that the
-    // operand itself is rewritten only once.
-    (updates $field:ident $visit:ident) => {{
-        let mut read = *$field;
-        read.visit(Role::Use, $visit);
-        $field.visit(Role::Def, $visit);
-    }};
+/// Visits an operand that is read and then written: the visitor sees a copy as the source, so that
+/// the operand itself is rewritten only once.
+fn update<T: Operand + Copy>(operand: &mut T, visit: &mut impl FnMut(Place<'_>, Role)) {
+    let mut read = *operand;
+    read.visit(Role::Use, visit);
+    operand.visit(Role::Def, visit);
 }
 
 macro_rules! purity {
@@ -136,11 +127,44 @@ macro_rules! purity {
     };
 }
 
-macro_rules! operations {
-    ($($name:ident: $class:path, $purity:ident, [$($role:ident $field:ident),*];)*) => {
+macro_rules! generate {
+    ($($family:ident {
+        $($(#[$doc:meta])* $name:ident($purity:ident, $class:path) $({
+            $(with($($with:ident: $with_ty:ty),*))?
+            $(reads($($read:ident: $read_ty:ty),*))?
+            $(updates($($update:ident: $update_ty:ty),*))?
+            $(writes($($write:ident: $write_ty:ty),*))?
+        })?)*
+    })*) => {
+        /// Operation of an instruction.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Op {
+            $($(
+                $(#[$doc])*
+                $name $({
+                    $($($with: $with_ty,)*)?
+                    $($($read: $read_ty,)*)?
+                    $($($update: $update_ty,)*)?
+                    $($($write: $write_ty,)*)?
+                })?,
+            )*)*
+        }
+
         fn operands(op: &mut Op, visit: &mut impl FnMut(Place<'_>, Role)) {
             match op {
-                $(Op::$name { $($field,)* .. } => { $(place!($role $field visit);)* })*
+                $($(
+                    Op::$name {
+                        $($($($read,)*)? $($($update,)*)? $($($write,)*)?)?
+                        ..
+                    } => {
+                        $(
+                            $($($read.visit(Role::Use, visit);)*)?
+                            $($(update($update, visit);)*)?
+                            $($($write.visit(Role::Def, visit);)*)?
+                        )?
+                    }
+                )*)*
             }
         }
 
@@ -149,116 +173,20 @@ macro_rules! operations {
         /// fail.
         pub fn is_pure(op: &Op) -> bool {
             match op {
-                $(Op::$name { .. } => purity!($purity op),)*
+                $($(Op::$name { .. } => purity!($purity op),)*)*
             }
         }
 
         /// The counter class of an operation.
         pub fn class(op: &Op) -> Class {
             match op {
-                $(Op::$name { .. } => $class.class(op),)*
+                $($(Op::$name { .. } => $class.class(op),)*)*
             }
         }
     };
 }
 
-operations! {
-    // ---- moves ----
-    Mov: Class::Move, pure, [reads a, writes d];
-    Pack: Class::Move, pure, [reads parts, writes d];
-    Unpack: Class::Move, pure, [reads a, writes parts];
-    Selp: Class::Compare, pure, [reads p, reads a, reads b, writes d];
-    SlctS32: Class::Compare, pure, [reads a, reads b, reads c, writes d];
-    SlctF32: Class::Compare, pure, [reads a, reads b, reads c, writes d];
-    Cvta: Class::Move, pure, [reads a, writes d];
-    IsSpace: Class::Move, pure, [reads a, writes p];
-    ReadClock: Class::Move, pure, [writes d];
-    // ---- integers ----
-    IntBinary: Class::Integer, pure, [reads a, reads b, writes d];
-    IntUnary: Class::Integer, pure, [reads a, writes d];
-    Mad: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Sad: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Carry: Class::Integer, depends, [reads a, reads b, reads c, writes d];
-    Lop3: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Shf: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Prmt: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Bfe: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Bfi: Class::Integer, pure, [reads a, reads b, reads pos, reads len, writes d];
-    Bmsk: Class::Integer, pure, [reads a, reads b, writes d];
-    Szext: Class::Integer, pure, [reads a, reads b, writes d];
-    Fns: Class::Integer, pure, [reads mask, reads base, reads offset, writes d];
-    Dp4a: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    Dp2a: Class::Integer, pure, [reads a, reads b, reads c, writes d];
-    // ---- floating point ----
-    Fma: float_class, pure, [reads a, reads b, reads c, writes d];
-    FloatBinary: float_class, pure, [reads a, reads b, writes d];
-    FloatUnary: float_class, pure, [reads a, writes d];
-    TestP: float_class, pure, [reads a, writes p];
-    Cvt: Class::Convert, pure, [reads a, writes d];
-    CvtPack: Class::Convert, pure, [reads a, reads b, writes d];
-    CvtToFp8: Class::Convert, pure, [reads a, reads b, writes d];
-    CvtFromFp8: Class::Convert, pure, [reads a, writes d];
-    CvtPackInt: Class::Convert, pure, [reads a, reads b, reads c, writes d];
-    // ---- predicates ----
-    Setp: Class::Compare, pure, [reads a, reads b, reads c, writes p, writes q];
-    Set: Class::Compare, pure, [reads c, reads a, reads b, writes d];
-    PredLogic: Class::Compare, pure, [reads a, reads b, writes d];
-    // ---- memory ----
-    Ld: memory_class, depends, [reads addr, writes d];
-    St: memory_class, effect, [reads addr, reads src];
-    Atom: Class::Atomic, effect, [reads addr, reads b, reads c, writes d];
-    CpAsync: Class::AsyncCopy, effect, [reads dst, reads src, reads src_size];
-    CpAsyncCommit: Class::AsyncCopy, effect, [];
-    CpAsyncWait: Class::AsyncCopy, effect, [];
-    CpAsyncWaitAll: Class::AsyncCopy, effect, [];
-    Fence: Class::Other, effect, [];
-    Nop: Class::Other, effect, [];
-    // ---- control ----
-    Bra: Class::Control, effect, [];
-    BrxIdx: Class::Control, effect, [reads index];
-    Exit: Class::Control, effect, [];
-    Trap: Class::Control, effect, [];
-    AssertFail: Class::Other, effect, [reads message, reads file, reads line, reads function];
-    Printf: Class::Other, effect, [reads format, reads args, writes d];
-    // ---- threads of a block or warp ----
-    Barrier: Class::Barrier, effect, [reads id, reads count, reads src, writes d, writes p];
-    WarpSync: Class::Warp, effect, [reads mask];
-    Shfl: Class::Warp, effect, [reads a, reads b, reads c, reads mask, writes d, writes p];
-    Vote: Class::Warp, effect, [reads mask, reads src, writes d, writes p];
-    Match: Class::Warp, effect, [reads a, reads mask, writes d, writes p];
-    Redux: Class::Warp, effect, [reads a, reads mask, writes d];
-    ActiveMask: Class::Warp, pure, [writes d];
-    Elect: Class::Warp, effect, [reads mask, writes d, writes p];
-    // ---- matrices ----
-    LdMatrix: Class::LoadShared, effect, [reads addr, writes d];
-    StMatrix: Class::StoreShared, effect, [reads addr, reads src];
-    MovMatrix: Class::Warp, effect, [reads a, writes d];
-    Mma: Class::Matrix, effect, [reads a, reads b, updates d];
-    // ---- asynchronous operations ----
-    Extra: Class::Integer, effect, [];
-    Mbarrier: Class::Barrier, effect, [reads addr, reads a, writes d, writes p];
-    BulkLoad: Class::AsyncCopy, effect, [reads dst, reads src, reads barrier];
-    BulkStore: Class::AsyncCopy, effect, [reads dst, reads src, reads size];
-    BulkShared: Class::AsyncCopy, effect, [reads dst, reads src, reads barrier];
-    StoreAsync: Class::StoreShared, effect, [reads addr, reads barrier];
-    ReduceAsync: Class::Atomic, effect, [reads addr, reads barrier, reads b];
-    ClusterArrive: Class::Barrier, effect, [];
-    ClusterWait: Class::Barrier, effect, [];
-    MapBlock: Class::Move, effect, [reads a, reads b, writes d];
-    RankOf: Class::Move, effect, [reads a, writes d];
-    BulkCommit: Class::AsyncCopy, effect, [];
-    BulkWait: Class::AsyncCopy, effect, [];
-    TensorLoad: Class::AsyncCopy, effect, [reads dst, reads map, reads barrier];
-    TensorStore: Class::AsyncCopy, effect, [reads map, reads src];
-    ReplaceField: Class::AsyncCopy, effect, [reads map, reads value];
-    CopyMap: Class::AsyncCopy, effect, [reads dst, reads src];
-    ProxyFence: Class::Other, effect, [];
-    Wgmma: Class::Matrix, effect, [reads a, reads b, reads scale];
-    WgmmaFence: Class::Matrix, effect, [];
-    WgmmaCommit: Class::Matrix, effect, [];
-    WgmmaWait: Class::Matrix, effect, [];
-    SetMaxRegisters: Class::Other, effect, [];
-}
+operations!(generate);
 
 /// Returns whether an operation whose purity depends on its operands has no side effect.
 fn has_no_effect(op: &Op) -> bool {

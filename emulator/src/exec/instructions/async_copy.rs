@@ -1,8 +1,11 @@
 //! `cp.async`: copies from global to shared memory whose bytes may be used only after a wait.
 //!
 //! The bytes are copied at once; until the wait the shadow marks them as in flight.
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::copies::{Copy, OPEN};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::{lanes, where_true};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;
@@ -10,11 +13,31 @@ use crate::exec::memory::coalescing;
 use crate::exec::memory::global;
 use crate::exec::memory::shared::{actor, byte_slice_mut, check_bounds};
 use crate::exec::memory::watch;
-use crate::ir::{Address, Reg, Space};
+use crate::ir::{Address, Op, Reg, Space};
 use crate::memory::Class;
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::async_proxy::Tracked;
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::CpAsync {
+            bytes,
+            dst,
+            src,
+            src_size,
+        } => {
+            I::copy_async(cx, w, m, bytes, [dst, src], src_size)?;
+        }
+        Op::CpAsyncCommit => commit(w, m),
+        Op::CpAsyncWait { pending } => I::wait_async(cx, w, m, Some(pending)),
+        Op::CpAsyncWaitAll => I::wait_async(cx, w, m, None),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// `cp.async`.
 #[inline(always)]

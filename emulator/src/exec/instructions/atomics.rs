@@ -1,6 +1,9 @@
 //! `atom` and `red`. Lanes execute in ascending order.
 use crate::exec::instructions::cluster;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::softfloat::{BF16, F16, add_odd, round};
 use crate::exec::machine::warp::Warp;
@@ -9,11 +12,31 @@ use crate::exec::memory::global;
 use crate::exec::memory::local::get;
 use crate::exec::memory::shared::{actor, byte_slice, byte_slice_mut, check_bounds};
 use crate::exec::memory::watch;
-use crate::ir::{Address, AtomOp, AtomTy, Reg, Rounding, Space, Width};
+use crate::ir::{Address, AtomOp, AtomTy, Op, Reg, Rounding, Space, Width};
 use crate::memory::{Allocation, Class};
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Atom {
+            space,
+            op,
+            ty,
+            d,
+            addr,
+            b,
+            c,
+        } => {
+            Atom { op, ty, d, b, c }.run(cx, w, m, space, addr)?;
+        }
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// An atomic operation.
 #[derive(Clone, Copy)]

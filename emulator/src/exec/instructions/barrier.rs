@@ -1,11 +1,24 @@
 //! Block barriers.
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::machine::barriers::{BARRIERS, Waiting};
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::{State, Warp};
 use crate::ir::{BarrierKind, Op, Reg};
 use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    let goes_on = arrive(cx, w, m, op)?;
+    Ok(match goes_on {
+        true if cx.barriers.is_any_complete() => Flow::Yield,
+        true => Flow::Next,
+        false => Flow::Changed,
+    })
+}
 
 /// The value of a barrier's operand, which must be the same for all lanes of `m`.
 fn uniform(w: &Warp, m: u32, operand: Reg) -> Result<u32, Box<UnlocatedFault>> {

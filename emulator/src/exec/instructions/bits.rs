@@ -1,7 +1,83 @@
 //! Bit fields, permutations, dot products and carries.
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::{map2, map3};
 use crate::exec::machine::warp::Warp;
-use crate::ir::{CarryOp, IntTy, PrmtMode, Reg, Width};
+use crate::ir::{IntTy, Op, PrmtMode, Reg, Width};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(_: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Lop3 { lut, d, a, b, c } => I::lop3(w, m, lut, d, [a, b, c]),
+        Op::Shf {
+            left,
+            clamp,
+            d,
+            a,
+            b,
+            c,
+        } => I::shf(w, m, left, clamp, d, [a, b, c]),
+        _ => return rare(w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare(w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Prmt { mode, d, a, b, c } => prmt(w, m, mode, d, [a, b, c]),
+        Op::Bfe { ty, d, a, b, c } => bfe(w, m, ty, d, a, b, c),
+        Op::Bfi {
+            w: width,
+            d,
+            a,
+            b,
+            pos,
+            len,
+        } => bfi(w, m, width, d, [a, b, pos, len]),
+        Op::Bmsk { clamp, d, a, b } => bmsk(w, m, clamp, d, a, b),
+        Op::Szext {
+            signed,
+            clamp,
+            d,
+            a,
+            b,
+        } => szext(w, m, signed, clamp, d, a, b),
+        Op::Fns {
+            d,
+            mask,
+            base,
+            offset,
+        } => fns(w, m, d, mask, base, offset),
+        Op::Dp4a {
+            a_signed,
+            b_signed,
+            d,
+            a,
+            b,
+            c,
+        } => {
+            dp4a(w, m, [a_signed, b_signed], d, [a, b, c]);
+        }
+        Op::Dp2a {
+            a_signed,
+            b_signed,
+            hi,
+            d,
+            a,
+            b,
+            c,
+        } => {
+            dp2a(w, m, [a_signed, b_signed], hi, d, [a, b, c]);
+        }
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Funnel shift of `{b, a}`.
 #[inline(always)]
@@ -207,73 +283,27 @@ pub(crate) fn dp2a(w: &mut Warp, m: u32, [sa, sb]: [bool; 2], hi: bool, d: Reg, 
     });
 }
 
-/// Additions and multiply-adds with carry.
-pub(crate) struct Carry {
-    pub op: CarryOp,
-    pub ty: IntTy,
-    pub carry_in: bool,
-    pub carry_out: bool,
-}
-
-impl Carry {
-    /// Executes the operation. Subtraction keeps the borrow in the flag.
-    pub fn run(&self, w: &mut Warp, m: u32, d: Reg, [a, b, c]: [Reg; 3]) {
-        let wide = matches!(self.ty, IntTy::U64 | IntTy::S64);
-        let flags = if self.carry_in { w.carry } else { 0 };
-        let value = |w: &Warp, r: Reg, i: usize| match (r.is_none(), wide) {
-            (true, _) => 0,
-            (false, true) => w.u64s(r)[i],
-            (false, false) => u64::from(w.u32s(r)[i]),
-        };
-        let mut out = [0u64; 32];
-        let mut carries = 0u32;
-        for (i, out) in out.iter_mut().enumerate() {
-            let flag = flags >> i & 1;
-            let (sum, carry) =
-                self.lane(value(w, a, i), value(w, b, i), value(w, c, i), flag, wide);
-            *out = sum;
-            carries |= u32::from(carry) << i;
+/// Bitwise function of three inputs, given by its truth table.
+#[inline(always)]
+pub(crate) fn lop3(w: &mut Warp, m: u32, lut: u8, d: Reg, abc: [Reg; 3]) {
+    match lut {
+        0x96 => map3(w, m, d, abc, |a, b, c| a ^ b ^ c),
+        0x80 => map3(w, m, d, abc, |a, b, c| a & b & c),
+        0xfe => map3(w, m, d, abc, |a, b, c| a | b | c),
+        0xea => map3(w, m, d, abc, |a, b, c| (a & b) | c),
+        _ => {
+            let table: [u32; 8] =
+                std::array::from_fn(|i| if lut >> i & 1 != 0 { u32::MAX } else { 0 });
+            map3(w, m, d, abc, |a, b, c| {
+                (table[0] & !a & !b & !c)
+                    | (table[1] & !a & !b & c)
+                    | (table[2] & !a & b & !c)
+                    | (table[3] & !a & b & c)
+                    | (table[4] & a & !b & !c)
+                    | (table[5] & a & !b & c)
+                    | (table[6] & a & b & !c)
+                    | (table[7] & a & b & c)
+            });
         }
-        if self.carry_out {
-            w.carry = (w.carry & !m) | (carries & m);
-        }
-        if d.is_none() {
-            return;
-        }
-        if wide {
-            w.set64(m, d, &out);
-        } else {
-            w.set32(m, d, &out.map(|x| x as u32));
-        }
-    }
-
-    fn lane(&self, a: u64, b: u64, c: u64, flag: u32, wide: bool) -> (u64, bool) {
-        let bits = if wide { 64 } else { 32 };
-        let mask = if wide {
-            u128::from(u64::MAX)
-        } else {
-            u128::from(u32::MAX)
-        };
-        let signed = |x: u64| {
-            if wide {
-                i128::from(x as i64)
-            } else {
-                i128::from(x as u32 as i32)
-            }
-        };
-        let product = u128::from(a) * u128::from(b);
-        let (x, y) = match self.op {
-            CarryOp::Add => (a, b),
-            CarryOp::Sub => {
-                let wanted = u128::from(b) + u128::from(flag);
-                let difference = u128::from(a).wrapping_sub(wanted) & mask;
-                return (difference as u64, u128::from(a) < wanted);
-            }
-            CarryOp::MadLo => ((product & mask) as u64, c),
-            CarryOp::MadHi => ((product >> bits & mask) as u64, c),
-            CarryOp::MadHiSigned => (((signed(a) * signed(b)) as u128 >> bits & mask) as u64, c),
-        };
-        let sum = u128::from(x) + u128::from(y) + u128::from(flag);
-        ((sum & mask) as u64, sum > mask)
     }
 }

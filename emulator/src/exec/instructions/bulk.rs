@@ -6,9 +6,12 @@
 use crate::exec::instructions::atomics::Atom;
 use crate::exec::instructions::cluster::own_offsets;
 use crate::exec::instructions::cluster_copy::Destinations;
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::mbarrier;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::copies::OPEN;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;
@@ -21,6 +24,33 @@ use crate::memory::{Allocation, Class, find_index};
 use crate::report::{Access, AccessKind, AsyncFault, FaultKind};
 use crate::sanitizer::async_proxy::{AsyncReader, COPY_READERS};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::BulkLoad {
+            dst,
+            src,
+            barrier,
+            list,
+        } => {
+            load(cx, w, m, [dst, src, barrier], cx.grid.kernel.list(list))?;
+        }
+        Op::BulkStore {
+            dst,
+            src,
+            size,
+            reduce,
+        } => {
+            store(cx, w, m, [dst, src], (size, reduce))?;
+        }
+        Op::BulkCommit => commit(w, m),
+        Op::BulkWait { pending } => wait(cx, w, m, pending.into()),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 fn misaligned(cx: &Context, lane: usize, touch: Access, align: u32) -> Box<UnlocatedFault> {
     let nearest = match touch.space {

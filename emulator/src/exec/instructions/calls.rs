@@ -4,14 +4,35 @@
 //! As CUDA documents it, the buffer is circular: the oldest text of a longer output is lost.
 use crate::exec::instructions::format;
 use crate::exec::instructions::format::Arguments;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};
-use crate::ir::{Reg, Space};
+use crate::ir::{Op, Reg, Space};
 use crate::memory::find;
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::AssertFail {
+            message,
+            file,
+            line,
+            function,
+        } => {
+            return Err(assertion(cx, w, m, [message, file, function], line));
+        }
+        Op::Printf { d, format, args } => printf(cx, w, m, d, format, args)?,
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Maximum length of a string; longer ones are truncated.
 const LONGEST: u64 = 4096;

@@ -5,14 +5,39 @@
 //! one of its warps runs, and in a [`Part`] otherwise. An access to another block's shared memory
 //! exchanges that block's part with the context, performs the access as to own memory, and
 //! exchanges them back.
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::cluster::Visit;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};
-use crate::ir::{CLUSTER_SHIFT, Reg, Space};
+use crate::ir::{CLUSTER_SHIFT, Op, Reg, Space};
 use crate::report::{Access, AccessKind, ClusterFault, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::MapBlock {
+            generic,
+            wide,
+            d,
+            a,
+            b,
+        } => mapa(w, m, [d, a, b], (generic, wide))?,
+        Op::RankOf {
+            generic,
+            wide,
+            d,
+            a,
+        } => rank(cx, w, m, [d, a], (generic, wide))?,
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// The largest tag in the high bits of an address.
 const LAST_TAG: u32 = 255;

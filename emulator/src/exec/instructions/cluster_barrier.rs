@@ -1,10 +1,23 @@
 //! `barrier.cluster`: every thread of the cluster that has not exited arrives, then waits.
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::mbarrier;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::Flow;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::warp::Warp;
+use crate::ir::Op;
 use crate::report::{ClusterFault, FaultKind, WaitsFor};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::ClusterArrive { relaxed, aligned } => arrive(cx, w, m, (relaxed, aligned)),
+        Op::ClusterWait { aligned } => wait(cx, w, m, aligned),
+        _ => no_execution(op),
+    }
+}
 
 fn fault(lanes: u32, fault: ClusterFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lanes.trailing_zeros() as usize, fault.into())

@@ -3,15 +3,60 @@
 use crate::exec::instructions::atomics::Atom;
 use crate::exec::instructions::bulk::{begin_load, bulk_size, changes, note_read, shared_part};
 use crate::exec::instructions::cluster::{check_reachable, locate, own_offsets, visit};
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::mbarrier;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;
 use crate::exec::memory::shared::{actor, byte_slice, byte_slice_mut, check_bounds, write_units};
-use crate::ir::{Address, AtomOp, AtomTy, Reg, SharedReduction, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Op, Reg, SharedReduction, Space};
 use crate::report::{Access, AccessKind, ClusterFault};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::BulkShared {
+            reduce,
+            dst,
+            src,
+            barrier,
+            list,
+        } => {
+            let size = cx.grid.kernel.list(list)[0];
+            between(cx, w, m, [dst, src, barrier], (size, reduce))?;
+        }
+        Op::StoreAsync {
+            bytes,
+            addr,
+            barrier,
+            list,
+        } => {
+            store(
+                cx,
+                w,
+                m,
+                [addr, barrier],
+                (bytes, cx.grid.kernel.list(list)),
+            )?;
+        }
+        Op::ReduceAsync {
+            op,
+            ty,
+            addr,
+            barrier,
+            b,
+        } => {
+            reduce(cx, w, m, [addr, barrier], (op, ty, b))?;
+        }
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Destinations of a copy, and the barriers that complete it: at the same offsets in one or more
 /// blocks.

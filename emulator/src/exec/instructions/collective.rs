@@ -5,11 +5,34 @@
 //! instruction may differ: according to the PTX ISA, `shfl.sync` and similar instructions wait
 //! "until all non-exited threads corresponding to membermask have executed" them "with the same
 //! qualifiers and same membermask value".
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::{Split, State, Warp};
 use crate::ir::{Inst, Op, Pred, ReduxOp, Reg, ShflMode, VoteMode, Width};
 use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    let goes_on = match *op {
+        Op::WarpSync { mask } => warp_sync(w, m, mask)?,
+        Op::Shfl { mask, .. }
+        | Op::Vote { mask, .. }
+        | Op::Match { mask, .. }
+        | Op::Redux { mask, .. }
+        | Op::Elect { mask, .. } => step(w, m, mask, op, &cx.grid.kernel.code)?,
+        Op::ActiveMask { d } => {
+            w.set32(m, d, &[m; 32]);
+            true
+        }
+        _ => return no_execution(op),
+    };
+    Ok(if goes_on { Flow::Next } else { Flow::Changed })
+}
 
 /// The mask of the lanes of `m`, which must be the same for all and contain all of them.
 fn named(w: &Warp, m: u32, mask: Reg) -> Result<u32, Box<UnlocatedFault>> {

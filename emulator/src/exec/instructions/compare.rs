@@ -1,10 +1,102 @@
 //! Comparisons and predicates.
 use crate::exec::instructions::half;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::s16;
-use crate::exec::machine::lanes::{test2, wide_test2};
+use crate::exec::machine::lanes::{lane_count, lanes, test2, wide_test2};
 use crate::exec::machine::softfloat::flush;
 use crate::exec::machine::warp::Warp;
-use crate::ir::{BoolOp, Cmp, CmpTy, FloatTy, IntTy, Pred, PredSrc, Reg, SetTy};
+use crate::ir::{BoolOp, Cmp, CmpTy, FloatTy, IntTy, Op, Pred, PredSrc, Reg, SetTy, Width};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(_: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Selp {
+            w: width,
+            d,
+            a,
+            b,
+            p,
+        } => I::selp(w, m, width, d, a, b, p),
+        Op::Setp {
+            cmp,
+            ty,
+            ftz,
+            combine,
+            c,
+            p,
+            q,
+            a,
+            b,
+        } => {
+            I::setp(
+                w,
+                m,
+                &Comparison {
+                    cmp,
+                    ty,
+                    ftz,
+                    combine,
+                    c,
+                },
+                p,
+                q,
+                a,
+                b,
+            );
+        }
+        Op::PredLogic { op, d, a, b } => logic(w, m, op, d, a, b),
+        _ => return rare(w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare(w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Set {
+            cmp,
+            ty,
+            ftz,
+            combine,
+            c,
+            to,
+            d,
+            a,
+            b,
+        } => {
+            Comparison {
+                cmp,
+                ty,
+                ftz,
+                combine,
+                c,
+            }
+            .set(w, m, to, d, a, b);
+        }
+        Op::SlctS32 {
+            w: width,
+            d,
+            a,
+            b,
+            c,
+        } => slct_s32(w, m, width, d, [a, b, c]),
+        Op::SlctF32 {
+            w: width,
+            d,
+            a,
+            b,
+            c,
+            ftz,
+        } => slct_f32(w, m, width, d, [a, b, c], ftz),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Shared parts of `setp` and `set`.
 #[derive(Clone, Copy)]
@@ -184,4 +276,50 @@ impl Comparison {
 pub(crate) fn logic(w: &mut Warp, m: u32, op: BoolOp, d: Pred, a: PredSrc, b: PredSrc) {
     let value = combine(op, w.pred(a), w.pred(b));
     w.set_pred(m, d, value);
+}
+
+/// `p ? a : b`.
+#[inline(always)]
+pub(crate) fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p: PredSrc) {
+    let p = w.pred(p);
+    select(w, m, width, d, a, b, p);
+}
+
+/// The lanes of `choice` from `a`, other lanes from `b`.
+#[inline(always)]
+fn select(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, choice: u32) {
+    if width == Width::W64 {
+        let (a, b) = (w.u64s(a), w.u64s(b));
+        let mut out = [0; 32];
+        for i in 0..lane_count() {
+            // Arithmetic select: the compiler would turn a condition into a choice of two
+            // addresses.
+            let from_a = 0u64.wrapping_sub(u64::from(choice >> i & 1));
+            out[i] = a[i] & from_a | b[i] & !from_a;
+        }
+        w.set64(m, d, &out);
+    } else {
+        let (a, b) = (w.u32s(a), w.u32s(b));
+        let mut out = [0; 32];
+        for i in 0..lane_count() {
+            let from_a = 0u32.wrapping_sub(choice >> i & 1);
+            out[i] = a[i] & from_a | b[i] & !from_a;
+        }
+        w.set32(m, d, &out);
+    }
+}
+
+/// `c >= 0 ? a : b` of integers.
+pub(crate) fn slct_s32(w: &mut Warp, m: u32, width: Width, d: Reg, [a, b, c]: [Reg; 3]) {
+    let c = *w.u32s(c);
+    let choice = lanes(u32::MAX).fold(0, |bits, i| bits | u32::from(c[i] as i32 >= 0) << i);
+    select(w, m, width, d, a, b, choice);
+}
+
+/// `c >= 0 ? a : b` of f32.
+pub(crate) fn slct_f32(w: &mut Warp, m: u32, width: Width, d: Reg, [a, b, c]: [Reg; 3], ftz: bool) {
+    let c = *w.u32s(c);
+    let value = |x: u32| f32::from_bits(if ftz { flush(x) } else { x });
+    let choice = lanes(u32::MAX).fold(0, |bits, i| bits | u32::from(value(c[i]) >= 0.0) << i);
+    select(w, m, width, d, a, b, choice);
 }

@@ -1,13 +1,67 @@
 //! `cvt`.
 use crate::exec::instructions::float::canonical;
+use crate::exec::instructions::fp8;
 use crate::exec::instructions::half::value;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::{map1, map2, map3};
 use crate::exec::machine::softfloat;
 use crate::exec::machine::softfloat::{
     BF16, F16, F32, Format, TF32, f32_to_bf16, f32_to_f16, flush,
 };
 use crate::exec::machine::warp::Warp;
-use crate::ir::{CvtTy, FloatMode, Reg, Rounding, Width};
+use crate::ir::{CvtTy, FloatMode, Op, Reg, Rounding, Width};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(_: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Cvt {
+            to,
+            from,
+            mode,
+            reg,
+            d,
+            a,
+        } => {
+            I::convert(
+                w,
+                m,
+                &Conversion {
+                    to,
+                    from,
+                    mode,
+                    reg,
+                },
+                d,
+                a,
+            );
+        }
+        _ => return rare(w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare(w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::CvtPack {
+            bf16,
+            mode,
+            d,
+            a,
+            b,
+        } => pack(w, m, bf16, mode, d, a, b),
+        Op::CvtToFp8 { ty, relu, d, a, b } => fp8::pack(w, m, (ty, relu), d, a, b),
+        Op::CvtFromFp8 { ty, relu, d, a } => fp8::unpack(w, m, (ty, relu), d, a),
+        Op::CvtPackInt { to, d, a, b, c } => pack_int(w, m, to, d, [a, b, c]),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// A value during a conversion: integers exactly, floats as f64, which represents all the others.
 #[derive(Clone, Copy)]

@@ -3,11 +3,92 @@
 //! NaN results of f32 are the canonical 0x7fffffff, as on NVIDIA hardware; those of f64 are the
 //! host's. The approximate functions are computed in f64 and rounded once to f32; their special
 //! values are those of the PTX ISA.
+use crate::exec::instructions::half;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::{map1, map2, map3, wide1, wide2, wide3};
 use crate::exec::machine::softfloat;
 use crate::exec::machine::softfloat::{F32, flush};
 use crate::exec::machine::warp::Warp;
-use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Pred, Reg, Rounding, TestP};
+use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Op, Pred, Reg, Rounding, TestP};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(_: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Fma {
+            ty: FloatTy::F32,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => I::fma32(w, m, mode, d, [a, b, c]),
+        Op::FloatBinary {
+            op,
+            ty: FloatTy::F32,
+            mode,
+            d,
+            a,
+            b,
+        } => {
+            I::float32(w, m, op, mode, d, a, b);
+        }
+        _ => return rare::<I>(w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare<I: Isa>(w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Fma {
+            ty: FloatTy::F64,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => fma64(w, m, mode, d, [a, b, c]),
+        Op::Fma {
+            ty,
+            mode,
+            d,
+            a,
+            b,
+            c,
+        } => I::half_fma(w, m, ty, mode, d, [a, b, c]),
+        Op::FloatBinary {
+            op,
+            ty: FloatTy::F64,
+            mode,
+            d,
+            a,
+            b,
+        } => {
+            binary64(w, m, op, mode, d, a, b);
+        }
+        Op::FloatBinary {
+            op,
+            ty,
+            mode,
+            d,
+            a,
+            b,
+        } => I::half_binary(w, m, op, ty, mode, d, [a, b]),
+        Op::FloatUnary { op, ty, mode, d, a } => match ty {
+            FloatTy::F32 => I::float_unary32(w, m, op, mode, d, a),
+            FloatTy::F64 => unary64(w, m, op, mode, d, a),
+            _ => half::unary(w, m, op, ty, mode, d, a),
+        },
+        Op::TestP { test, ty, p, a } => testp(w, m, test, ty, p, a),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// The canonical NaN of f32 arithmetic.
 pub(crate) const NAN32: u32 = 0x7fff_ffff;
@@ -330,7 +411,7 @@ pub(crate) fn unary64(w: &mut Warp, m: u32, op: FloatUnary, mode: FloatMode, d: 
 }
 
 /// `testp`.
-pub(crate) fn test(w: &mut Warp, m: u32, test: TestP, ty: FloatTy, p: Pred, a: Reg) {
+fn testp(w: &mut Warp, m: u32, test: TestP, ty: FloatTy, p: Pred, a: Reg) {
     let mut bits = 0;
     for i in 0..32 {
         let class = if ty == FloatTy::F64 {

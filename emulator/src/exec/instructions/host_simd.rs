@@ -9,7 +9,7 @@ use crate::exec::instructions::convert::Conversion;
 use crate::exec::instructions::ldmatrix::Matrices;
 use crate::exec::instructions::memory;
 use crate::exec::instructions::wgmma::arithmetic;
-use crate::exec::instructions::{async_copy, bits, float, half, integer, matrix, moves};
+use crate::exec::instructions::{async_copy, bits, compare, float, half, integer, matrix, moves};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::warp::Warp;
 use crate::exec::machine::wgmma_state::Factors;
@@ -107,14 +107,14 @@ handlers! {
     fn mad(w: &mut Warp, m: u32, part: MadPart, ty: IntTy, d: Reg, abc: [Reg; 3])
         = integer::mad(w, m, part, ty, d, abc);
     fn lop3(w: &mut Warp, m: u32, lut: u8, d: Reg, abc: [Reg; 3])
-        = integer::lop3(w, m, lut, d, abc);
+        = bits::lop3(w, m, lut, d, abc);
     fn shf(w: &mut Warp, m: u32, left: bool, clamp: bool, d: Reg, abc: [Reg; 3])
         = bits::shf(w, m, left, clamp, d, abc);
     fn setp(w: &mut Warp, m: u32, comparison: &Comparison, p: Pred, q: Pred, a: Reg, b: Reg)
         = comparison.setp(w, m, p, q, a, b);
     fn mov(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg) = moves::mov(w, m, width, d, a);
     fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p: PredSrc)
-        = moves::selp(w, m, width, d, a, b, p);
+        = compare::selp(w, m, width, d, a, b, p);
     fn pack(w: &mut Warp, m: u32, kind: Packing, d: Reg, parts: [Reg; 4])
         = moves::pack(w, m, kind, d, parts);
     fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Reg)

@@ -13,13 +13,72 @@
 //! instruction. NaN is 0x7fffffff (0x7fff in f16). Integers are exact.
 use crate::exec::instructions::float::canonical;
 use crate::exec::instructions::fp8;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::ldmatrix::Matrices;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::any_bits;
 use crate::exec::machine::softfloat::f32_to_f16;
 use crate::exec::machine::warp::Warp;
-use crate::ir::{Fp8, MatrixSum, MatrixTy, Mma, Reg};
+use crate::ir::{Fp8, MatrixSum, MatrixTy, Mma, Op, Reg};
 use crate::report::FaultKind;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use std::hint::black_box;
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Mma { mma, d, a, b } => {
+            all_lanes(m)?;
+            I::mma(w, mma, d, a, b);
+        }
+        Op::LdMatrix {
+            count,
+            trans,
+            generic,
+            d,
+            addr,
+        } => {
+            let kind = Matrices {
+                count,
+                trans,
+                generic,
+            };
+            I::ldmatrix(cx, w, m, kind, d, addr)?;
+        }
+        _ => return rare::<I>(cx, w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::StMatrix {
+            count,
+            trans,
+            generic,
+            src,
+            addr,
+        } => {
+            let kind = Matrices {
+                count,
+                trans,
+                generic,
+            };
+            I::stmatrix(cx, w, m, kind, src, addr)?;
+        }
+        Op::MovMatrix { d, a } => {
+            all_lanes(m)?;
+            transpose(w, d, a);
+        }
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Rows of the left matrix and of the accumulators.
 const ROWS: usize = 16;

@@ -6,8 +6,9 @@
 
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::cluster;
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::Flow;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::mbarriers::Mbarrier;
 use crate::exec::machine::warp::{State, Warp};
@@ -19,6 +20,12 @@ use crate::sanitizer::async_proxy::{Tracked, Write};
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::vector_clock::SLOTS;
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    run(cx, w, m, op)
+}
 
 /// The largest counts of arrivals and of bytes.
 const MOST: u32 = (1 << 20) - 1;

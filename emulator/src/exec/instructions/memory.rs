@@ -1,12 +1,28 @@
 //! `ld` and `st`: dispatch by the state space of each lane's address.
 use crate::exec::instructions::cluster;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{all_global, compute, sort};
 use crate::exec::memory::{global, local, shared};
-use crate::ir::{AccessType, Address, Reg, Space};
+use crate::ir::{AccessType, Address, Op, Reg, Space};
 use crate::report::{AccessKind, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Ld { access, d, addr } => I::load(cx, w, m, access, d, addr)?,
+        Op::St { access, src, addr } => I::store(cx, w, m, access, src, addr)?,
+        // Hints have no effect.
+        Op::Nop => {}
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// `ld` in any space.
 #[inline(always)]

@@ -1,5 +1,7 @@
 //! Execution of instructions, one file per family, under the names of
-//! [`crate::lower::instructions`].
+//! [`crate::lower::instructions`] and of the table of operations ([`crate::ir::table`]).
+//!
+//! The function `execute` of a family executes its operations; `exec::execute` calls it.
 pub(crate) mod async_copy;
 pub(crate) mod atomics;
 pub(crate) mod barrier;
@@ -11,7 +13,9 @@ pub(crate) mod cluster_barrier;
 pub(crate) mod cluster_copy;
 pub(crate) mod collective;
 pub(crate) mod compare;
+pub(crate) mod control;
 pub(crate) mod convert;
+pub(crate) mod fence;
 pub(crate) mod float;
 pub(crate) mod format;
 pub(crate) mod fp8;
@@ -27,3 +31,15 @@ pub(crate) mod setmaxnreg;
 pub(crate) mod tensor;
 pub(crate) mod tensor_map;
 pub(crate) mod wgmma;
+
+use crate::exec::machine::flow::Step;
+use crate::ir::Op;
+use crate::report::FaultKind;
+use crate::sanitizer::UnlocatedFault;
+
+/// The fault of an operation in the table that its family does not execute.
+#[cold]
+pub(crate) fn no_execution(op: &Op) -> Step {
+    let message = format!("{op:?} has no execution");
+    Err(UnlocatedFault::warp(FaultKind::Internal(message)))
+}

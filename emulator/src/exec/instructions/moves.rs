@@ -1,9 +1,42 @@
 //! Moves, packing and selection.
-use crate::exec::machine::lanes::{lane_count, lanes, wide1};
-use crate::exec::machine::softfloat::flush;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
+use crate::exec::machine::context::Context;
+use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::lanes::{lanes, wide1};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};
-use crate::ir::{CLUSTER_SHIFT, Packing, Pred, PredSrc, Reg, Space, Width};
+use crate::ir::{CLUSTER_SHIFT, Clock, Op, Packing, Pred, Reg, Space, Width};
+
+/// Executes an operation of the family.
+#[inline(always)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Mov { w: width, d, a } => I::mov(w, m, width, d, a),
+        Op::Pack { kind, d, parts } => I::pack(w, m, kind, d, parts),
+        Op::Unpack { kind, parts, a } => I::unpack(w, m, kind, parts, a),
+        _ => return rare(cx, w, m, op),
+    }
+    Ok(Flow::Next)
+}
+
+/// Executes an operation that is rare in main loops.
+#[inline(never)]
+fn rare(cx: &Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Cvta {
+            space,
+            to_space,
+            wide,
+            d,
+            a,
+        } => cvta(w, m, space, to_space, wide, d, a),
+        Op::IsSpace { space, p, a } => is_space(w, m, (space, cx.cluster.rank), p, a),
+        Op::ReadClock { clock, d } => read_clock(cx, w, m, clock, d),
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Copies a register.
 #[inline(always)]
@@ -78,52 +111,6 @@ pub(crate) fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Re
     }
 }
 
-/// `p ? a : b`.
-#[inline(always)]
-pub(crate) fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p: PredSrc) {
-    let p = w.pred(p);
-    select(w, m, width, d, a, b, p);
-}
-
-/// The lanes of `choice` from `a`, other lanes from `b`.
-#[inline(always)]
-fn select(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, choice: u32) {
-    if width == Width::W64 {
-        let (a, b) = (w.u64s(a), w.u64s(b));
-        let mut out = [0; 32];
-        for i in 0..lane_count() {
-            // Arithmetic select: the compiler would turn a condition into a choice of two
-            // addresses.
-            let from_a = 0u64.wrapping_sub(u64::from(choice >> i & 1));
-            out[i] = a[i] & from_a | b[i] & !from_a;
-        }
-        w.set64(m, d, &out);
-    } else {
-        let (a, b) = (w.u32s(a), w.u32s(b));
-        let mut out = [0; 32];
-        for i in 0..lane_count() {
-            let from_a = 0u32.wrapping_sub(choice >> i & 1);
-            out[i] = a[i] & from_a | b[i] & !from_a;
-        }
-        w.set32(m, d, &out);
-    }
-}
-
-/// `c >= 0 ? a : b` of integers.
-pub(crate) fn slct_s32(w: &mut Warp, m: u32, width: Width, d: Reg, [a, b, c]: [Reg; 3]) {
-    let c = *w.u32s(c);
-    let choice = lanes(u32::MAX).fold(0, |bits, i| bits | u32::from(c[i] as i32 >= 0) << i);
-    select(w, m, width, d, a, b, choice);
-}
-
-/// `c >= 0 ? a : b` of f32.
-pub(crate) fn slct_f32(w: &mut Warp, m: u32, width: Width, d: Reg, [a, b, c]: [Reg; 3], ftz: bool) {
-    let c = *w.u32s(c);
-    let value = |x: u32| f32::from_bits(if ftz { flush(x) } else { x });
-    let choice = lanes(u32::MAX).fold(0, |bits, i| bits | u32::from(value(c[i]) >= 0.0) << i);
-    select(w, m, width, d, a, b, choice);
-}
-
 /// Converts an address of a space to a generic one, or back.
 pub(crate) fn cvta(w: &mut Warp, m: u32, space: Space, to_space: bool, wide: bool, d: Reg, a: Reg) {
     let base = window(space);
@@ -151,4 +138,23 @@ pub(crate) fn is_space(w: &mut Warp, m: u32, (space, rank): (Space, u32), p: Pre
     };
     let bits = lanes(m).fold(0, |bits, i| bits | u32::from(is(address[i])) << i);
     w.set_pred(m, p, bits);
+}
+
+/// Reads a clock.
+fn read_clock(cx: &Context, w: &mut Warp, m: u32, clock: Clock, d: Reg) {
+    let cycles = w.executed;
+    let nanoseconds = cx.grid.began.elapsed().as_nanos() as u64;
+    let (value, wide) = match clock {
+        Clock::Clock32 => (cycles, false),
+        Clock::ClockHi => (cycles >> 32, false),
+        Clock::Clock64 => (cycles, true),
+        Clock::GlobalTimer => (nanoseconds, true),
+        Clock::GlobalTimerLo => (nanoseconds, false),
+        Clock::GlobalTimerHi => (nanoseconds >> 32, false),
+    };
+    if wide {
+        w.set64(m, d, &[value; 32]);
+    } else {
+        w.set32(m, d, &[value as u32; 32]);
+    }
 }

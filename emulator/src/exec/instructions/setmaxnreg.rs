@@ -3,13 +3,25 @@
 //! The initial number of registers per thread is known if the kernel has `.maxnreg`. Otherwise it
 //! is assumed to be a compiler's choice: an even share of the 65536 registers of an SM, rounded to
 //! a multiple of eight.
+use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::mbarrier;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::Flow;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::register_pool::AHEAD;
 use crate::exec::machine::warp::Warp;
+use crate::ir::Op;
 use crate::report::{AsyncFault, FaultKind, WaitsFor};
 use crate::sanitizer::UnlocatedFault;
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::SetMaxRegisters { count, more } => set(cx, w, m, count.into(), more),
+        _ => no_execution(op),
+    }
+}
 
 /// `setmaxnreg`. The split waits if there are not enough free registers yet.
 pub(crate) fn set(

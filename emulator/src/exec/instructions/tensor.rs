@@ -2,15 +2,61 @@
 use crate::exec::instructions::bulk::{begin_store, put_global, read_global, shared_part};
 use crate::exec::instructions::cluster::own_offsets;
 use crate::exec::instructions::cluster_copy::Destinations;
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{compute, space_of, window};
 use crate::exec::memory::shared::{byte_slice, byte_slice_mut};
-use crate::ir::{Address, AtomOp, AtomTy, Reg, Space};
+use crate::ir::{Address, AtomOp, AtomTy, Op, Reg, Space};
 use crate::report::{AccessKind, AsyncFault, FaultKind};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use crate::tensor_map::{MAP_BYTES, MAX_RANK, MapError, NoMap, TensorMap, Walk};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::TensorLoad {
+            dst,
+            map,
+            barrier,
+            mode,
+            list,
+        } => {
+            let list = cx.grid.kernel.list(list);
+            let (list, mask) = match list.split_last() {
+                Some((mask, list)) if mode.multicast() => (list, Some(*mask)),
+                _ => (list, None),
+            };
+            let form = if mode.im2col() {
+                Form::Im2col
+            } else {
+                Form::Tile
+            };
+            load(cx, w, m, [dst, map, barrier], (list, form), mask)?;
+        }
+        Op::TensorStore {
+            map,
+            src,
+            im2col,
+            reduce,
+            list,
+        } => {
+            let list = cx.grid.kernel.list(list);
+            let form = if im2col {
+                Form::Im2colNoOffsets
+            } else {
+                Form::Tile
+            };
+            store(cx, w, m, [map, src], (list, form), reduce)?;
+        }
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Alignment of a copy's part in shared memory, in bytes.
 const SHARED_ALIGN: u32 = 128;

@@ -1,14 +1,35 @@
 //! Tensor maps that a kernel modifies.
 use crate::exec::instructions::bulk::{read_global, shared_part, write_global};
+use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::{Context, touch};
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{compute, sort};
 use crate::exec::memory::shared::{actor, byte_slice, byte_slice_mut, read_units, write_units};
-use crate::ir::{Address, Reg, Space};
+use crate::ir::{Address, Op, Reg, Space};
 use crate::report::{AccessKind, AsyncFault};
 use crate::sanitizer::{Outcome, UnlocatedFault};
 use crate::tensor_map::{Field, MAP_BYTES, MapError, NoMap, TensorMap};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::ReplaceField {
+            space,
+            map,
+            field,
+            value,
+        } => {
+            replace(cx, w, m, (space, map), (field, value))?;
+        }
+        Op::CopyMap { dst, src } => copy(cx, w, m, [dst, src])?,
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 type Bytes = [u8; MAP_BYTES];
 

@@ -7,13 +7,27 @@ pub(crate) mod arithmetic;
 
 use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::matrix::all_lanes;
+use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::Flow;
+use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::warp::{State, Warp};
 use crate::exec::machine::wgmma_state::{Product, Products, Use};
 use crate::ir::{MatrixSum, Op, Reg, Wgmma};
 use crate::report::{AsyncFault, FaultKind, WaitsFor};
 use crate::sanitizer::{Outcome, UnlocatedFault};
+
+/// Executes an operation of the family.
+#[inline(never)]
+pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -> Step {
+    match *op {
+        Op::Wgmma { .. } => return arrive(cx, w, m, op),
+        Op::WgmmaFence => fence(w, m)?,
+        Op::WgmmaCommit => commit(w, m)?,
+        Op::WgmmaWait { pending } => wait(cx, w, m, pending.into())?,
+        _ => return no_execution(op),
+    }
+    Ok(Flow::Next)
+}
 
 /// Group number of a product that is not committed yet.
 const OPEN: u32 = u32::MAX;
@@ -198,7 +212,7 @@ pub(crate) fn arrive(
 }
 
 /// Executes the product at which four warps have arrived.
-pub(crate) fn execute<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
+pub(crate) fn multiply<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome {
     let first = warps[0].pc;
     let Op::Wgmma {
         wgmma,

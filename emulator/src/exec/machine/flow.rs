@@ -1,4 +1,5 @@
 //! Results of an instruction and of a turn.
+use crate::sanitizer::UnlocatedFault;
 
 /// Reason why a warp stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,3 +22,6 @@ pub(crate) enum Flow {
     /// Like `Changed`, but the instruction was not executed: the split waits for an event.
     Blocked,
 }
+
+/// Result of an instruction.
+pub(crate) type Step = Result<Flow, Box<UnlocatedFault>>;
