@@ -22,4 +22,12 @@ impl<'a> Builder<'_, 'a> {
         }
         Ok(())
     }
+
+    /// Refuses an instruction for targets other than `sm_90a`.
+    pub(crate) fn need_sm90a(&self, m: &Mods<'a>) -> Result<()> {
+        match self.module.architecture {
+            "sm_90a" => Ok(()),
+            target => m.error(&format!("needs `.target sm_90a`, not `{target}`")),
+        }
+    }
 }

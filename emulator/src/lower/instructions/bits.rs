@@ -1,83 +1,41 @@
 //! Shifts, bit fields and other integer instructions that work on bits and bytes.
 
-use crate::ir::{IntBinary, IntUnary, Op, PrmtMode};
+use crate::ir::{Op, PrmtMode};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, operands, width};
-use crate::lower::instructions::integer::unsigned;
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "lop3" => b.lop3(i, m),
+        "bfe" | "prmt" | "shf" | "fns" => b.ternary(base, i, m),
+        "bfi" => b.bfi(i, m),
+        "bmsk" | "szext" => b.mask_or_extend(base, i, m),
+        "dp4a" | "dp2a" => b.dot_product(base, i, m),
+        _ => return None,
+    })
+}
+
 impl<'a> Builder<'_, 'a> {
-    /// `popc`, `clz`, `bfind`: the result has 32 bits.
-    pub(crate) fn count_bits(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
-        let ty = m.need_type()?;
-        let op = match base {
-            "popc" => IntUnary::Popc,
-            "clz" => IntUnary::Clz,
-            _ if m.take("shiftamt") => IntUnary::BfindShift,
-            _ => IntUnary::Bfind,
-        };
-        if ty.bits() < 32 {
-            return m.error(&format!("type {ty} is not supported"));
-        }
-        self.unary(op, ty, Type::U32, i, m)
-    }
-
-    /// `shl`, `shr`: the amount has 32 bits.
-    pub(crate) fn shift(
-        &mut self,
-        left: bool,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    /// `bfe`, `prmt`, `shf`, `fns`.
+    fn ternary(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let int = self.int(ty, m)?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, ty)?, self.source(b, Type::U32)?);
-        let d = self.destination(d, ty)?;
-        let (op, ty) = if left {
-            (IntBinary::Shl, unsigned(int))
-        } else {
-            (IntBinary::Shr, int)
-        };
-        self.emit(Op::IntBinary { op, ty, d, a, b });
-        Ok(())
-    }
-
-    /// `sad`, `bfe`, `lop3`, `prmt`, `shf`, `fns`. Long because it is a table with one entry per
-    /// instruction.
-    pub(crate) fn ternary(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
-        let ty = m.need_type()?;
-        let int = self.int(ty, m)?;
-        if base == "lop3" {
-            return self.lop3(ty, i, m);
-        }
-        let b_type = if base == "sad" { ty } else { Type::U32 };
         let [d, a, b, c] = operands(i, m)?;
         let (a, b, c) = (
             self.source(a, ty)?,
-            self.source(b, b_type)?,
-            self.source(c, b_type)?,
+            self.source(b, Type::U32)?,
+            self.source(c, Type::U32)?,
         );
         let d = self.destination(d, ty)?;
         let op = match base {
-            "sad" => Op::Sad {
-                ty: int,
-                d,
-                a,
-                b,
-                c,
-            },
             "bfe" if ty.bits() >= 32 => Op::Bfe {
                 ty: int,
                 d,
@@ -117,7 +75,9 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    fn lop3(&mut self, ty: Type, i: &Instruction<'a>, m: &Mods<'a>) -> Result<()> {
+    /// `lop3`
+    fn lop3(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let ty = m.need_type()?;
         if ty != Type::B32 {
             return m.error(&format!("type {ty} is not supported"));
         }
@@ -134,7 +94,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `bfi`
-    pub(crate) fn bfi(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn bfi(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if !matches!(ty, Type::B32 | Type::B64) {
             return m.error(&format!("type {ty} is not supported"));
@@ -155,12 +115,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `bmsk`, `szext`
-    pub(crate) fn mask_or_extend(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn mask_or_extend(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let clamp = m.need_of("`.clamp` or `.wrap`", &[("clamp", true), ("wrap", false)])?;
         let [d, a, b] = operands(i, m)?;
@@ -182,12 +137,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `dp4a`, `dp2a`
-    pub(crate) fn dot_product(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn dot_product(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (a_type, b_type) = (m.need_type()?, m.need_type()?);
         for ty in [a_type, b_type] {
             if !matches!(ty, Type::U32 | Type::S32) {

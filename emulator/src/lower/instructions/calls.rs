@@ -9,6 +9,19 @@ use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Function, Instruction, Operand, Statement, Type, Variable};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "call" => b.call(i, m),
+        _ => return None,
+    })
+}
+
 /// Maximum number of instructions in a kernel after inlining.
 const MAX_CODE: usize = 1 << 21;
 /// Maximum number of calls in a kernel after inlining.
@@ -30,7 +43,7 @@ fn statement_size(statement: &Statement<'_>) -> u64 {
 
 impl<'m, 'a> Builder<'m, 'a> {
     /// `call (r), f, (a, b);`
-    pub(crate) fn call(&mut self, i: &'m Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn call(&mut self, i: &'m Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.take("uni");
         let none: &'m [Operand<'a>] = &[];
         let (returned, rest) = match i.operands.as_slice() {

@@ -1,35 +1,27 @@
 //! Instructions of thread-block clusters.
 
-use crate::ir::{
-    AtomOp, AtomTy, BoolOp, Cmp, CmpTy, IntTy, MAX_CLUSTER, Op, PredSrc, Reg, Space, Special, Width,
-};
+use crate::ir::{BoolOp, Cmp, CmpTy, IntTy, MAX_CLUSTER, Op, PredSrc, Reg, Special, Width};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, operands};
 use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Function, Instruction, Operand, Type, Value};
 
-impl<'a> Builder<'_, 'a> {
-    /// `barrier.cluster`; its other modifiers have not been taken yet.
-    pub(crate) fn cluster_barrier(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        self.need(m, 90, (7, 8))?;
-        operands::<0>(i, m)?;
-        let kinds = [("arrive", true), ("wait", false)];
-        let arrive = m.need_of("`.arrive` or `.wait`", &kinds)?;
-        let aligned = m.take("aligned");
-        if !arrive {
-            m.take("acquire");
-            self.emit(Op::ClusterWait { aligned });
-            return Ok(());
-        }
-        let relaxed = m.take("relaxed");
-        if m.take("release") && relaxed {
-            return m.error("`.release` and `.relaxed` exclude each other");
-        }
-        self.emit(Op::ClusterArrive { relaxed, aligned });
-        Ok(())
-    }
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "mapa" => b.mapa(i, m),
+        "getctarank" => b.get_rank(i, m),
+        _ => return None,
+    })
+}
 
+impl<'a> Builder<'_, 'a> {
     /// The type of an address, whether it is generic, and whether it is 64 bits wide.
     fn cluster_address(&self, m: &mut Mods<'a>) -> Result<(Type, bool, bool)> {
         self.need(m, 90, (7, 8))?;
@@ -42,7 +34,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `mapa`
-    pub(crate) fn mapa(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn mapa(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (ty, generic, wide) = self.cluster_address(m)?;
         if generic && !wide {
             return m.error("generic addresses have 64 bits");
@@ -62,7 +54,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `getctarank`
-    pub(crate) fn get_rank(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn get_rank(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (ty, generic, wide) = self.cluster_address(m)?;
         if generic && !wide {
             return m.error("generic addresses have 64 bits");
@@ -98,91 +90,6 @@ impl<'a> Builder<'_, 'a> {
         if generic && variable {
             return m.error("a variable's address is not generic: `.shared::cluster` is missing");
         }
-        Ok(())
-    }
-
-    /// `st.async`: `.weak`, completed by a barrier.
-    pub(crate) fn store_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        self.need(m, 90, (8, 1))?;
-        m.take("weak");
-        self.take_async(m)?;
-        let count = m.take_of(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
-        let ty = m.need_type()?;
-        let whole = matches!(ty.bits(), 32 | 64) && !matches!(ty, Type::F16x2 | Type::Bf16x2);
-        if !whole || ty.bits() * count > 128 {
-            return m.error(&format!("{count} elements of type {ty} are not supported"));
-        }
-        let [addr, value, barrier] = operands(i, m)?;
-        let (src, given) = self.source_vector(value, ty)?;
-        if given != count as usize {
-            return m.error(&format!("{given} registers for {count} elements"));
-        }
-        let wanted = if ty.bits() == 64 {
-            Width::W64
-        } else {
-            Width::W32
-        };
-        for &reg in &src[..given] {
-            if self.width_of(reg) != wanted {
-                return self.width_error(value, self.width_of(reg), ty);
-            }
-        }
-        let (addr, _) = self.address(addr, Space::Cluster)?;
-        let (barrier, _) = self.address(barrier, Space::Cluster)?;
-        let list = self.new_list()?;
-        self.emit(Op::StoreAsync {
-            bytes: ty.bytes() as u8,
-            addr,
-            barrier,
-            list,
-        });
-        self.emit_list(list, false, &src[..given]);
-        Ok(())
-    }
-
-    fn take_async(&self, m: &mut Mods<'a>) -> Result<()> {
-        if m.take("shared::cluster") && m.take("mbarrier::complete_tx::bytes") {
-            return Ok(());
-        }
-        m.error("only `.shared::cluster` with `.mbarrier::complete_tx::bytes` is supported")
-    }
-
-    /// `red.async`
-    pub(crate) fn reduce_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        self.need(m, 90, (8, 1))?;
-        m.ignore(&["relaxed", "cluster"]);
-        self.take_async(m)?;
-        let ops = [
-            ("inc", AtomOp::Inc),
-            ("dec", AtomOp::Dec),
-            ("min", AtomOp::Min),
-            ("max", AtomOp::Max),
-            ("add", AtomOp::Add),
-            ("and", AtomOp::And),
-            ("or", AtomOp::Or),
-            ("xor", AtomOp::Xor),
-        ];
-        let op = m.need_of("an operation", &ops)?;
-        let ty = m.need_type()?;
-        use AtomOp::{Add, And, Dec, Inc, Max, Min, Or, Xor};
-        let atom = match (ty, op) {
-            (Type::U32, Inc | Dec | Min | Max | Add) => AtomTy::U32,
-            (Type::S32, Min | Max | Add) => AtomTy::S32,
-            (Type::B32, And | Or | Xor) => AtomTy::U32,
-            (Type::U64 | Type::S64, Add) => AtomTy::U64,
-            _ => return m.error(&format!("the operation does not exist for {ty}")),
-        };
-        let [addr, b, barrier] = operands(i, m)?;
-        let b = self.source(b, ty)?;
-        let (addr, _) = self.address(addr, Space::Cluster)?;
-        let (barrier, _) = self.address(barrier, Space::Cluster)?;
-        self.emit(Op::ReduceAsync {
-            op,
-            ty: atom,
-            addr,
-            barrier,
-            b,
-        });
         Ok(())
     }
 

@@ -6,6 +6,24 @@ use crate::lower::builder::{Builder, operands, width};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "shfl" => b.shuffle(i, m),
+        "vote" => b.vote(i, m),
+        "match" => b.match_lanes(i, m),
+        "redux" => b.redux(i, m),
+        "activemask" => b.active_mask(i, m),
+        "elect" => b.elect(i, m),
+        _ => return None,
+    })
+}
+
 impl<'a> Builder<'_, 'a> {
     /// `d` or `d|p`, either of which may be `_`.
     fn with_pred(&mut self, operand: &Operand<'a>, ty: Type) -> Result<(Reg, Pred)> {
@@ -28,7 +46,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `shfl`
-    pub(crate) fn shuffle(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn shuffle(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let sync = m.take("sync");
         let modes = [
             ("up", ShflMode::Up),
@@ -64,7 +82,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `vote`
-    pub(crate) fn vote(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn vote(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let sync = m.take("sync");
         let modes = [
             ("all", VoteMode::All),
@@ -97,7 +115,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `match`
-    pub(crate) fn match_lanes(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn match_lanes(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.take("sync");
         let all = m.need_of("`.any` or `.all`", &[("any", false), ("all", true)])?;
         let ty = m.need_type()?;
@@ -122,7 +140,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `redux.sync`
-    pub(crate) fn redux(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn redux(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.take("sync");
         let ops = [
             ("add", ReduxOp::Add),
@@ -155,7 +173,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `activemask`
-    pub(crate) fn active_mask(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn active_mask(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let [d] = operands(i, m)?;
         let d = self.destination(d, ty)?;
@@ -164,7 +182,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `elect.sync`
-    pub(crate) fn elect(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn elect(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.take("sync");
         let [d, mask] = operands(i, m)?;
         let mask = self.source(mask, Type::B32)?;

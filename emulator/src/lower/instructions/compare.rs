@@ -1,12 +1,28 @@
 //! Comparisons and selections.
 
-use crate::ir::{BoolOp, Cmp, CmpTy, FloatTy, IntTy, Op, Pred, PredSrc, SetTy, TestP};
+use crate::ir::{BoolOp, Cmp, CmpTy, FloatTy, IntTy, Op, Pred, PredSrc, SetTy};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, operands, width};
 use crate::lower::instructions::float::float_type;
 use crate::lower::instructions::integer::int_type;
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
+
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "setp" => b.setp(i, m),
+        "set" => b.set(i, m),
+        "selp" => b.selp(i, m),
+        "slct" => b.slct(i, m),
+        _ => return None,
+    })
+}
 
 /// The comparisons, each with the class of types that have it.
 const COMPARISONS: [(&str, (Cmp, Class)); 18] = [
@@ -110,7 +126,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `setp`
-    pub(crate) fn setp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn setp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let cmp = m.need_of("a comparison", &COMPARISONS)?;
         let combine = Self::take_bool(m);
         let ty = m.need_type()?;
@@ -157,7 +173,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `set`
-    pub(crate) fn set(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn set(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let cmp = m.need_of("a comparison", &COMPARISONS)?;
         let combine = Self::take_bool(m);
         let (to_type, ty) = (m.need_type()?, m.need_type()?);
@@ -204,7 +220,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `selp`
-    pub(crate) fn selp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn selp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty.bits() < 16 {
             return m.error(&format!("type {ty} is not supported"));
@@ -224,7 +240,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `slct`
-    pub(crate) fn slct(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn slct(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (ty, c_type) = (m.need_type()?, m.need_type()?);
         let ftz = m.take("ftz");
         if ty.bits() < 16 {
@@ -244,35 +260,6 @@ impl<'a> Builder<'_, 'a> {
             _ => return m.error(&format!("selecting by {c_type} is not supported")),
         };
         self.emit(op);
-        Ok(())
-    }
-
-    /// `testp`
-    pub(crate) fn testp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        let tests = [
-            ("finite", TestP::Finite),
-            ("infinite", TestP::Infinite),
-            ("number", TestP::Number),
-            ("notanumber", TestP::NotANumber),
-            ("normal", TestP::Normal),
-            ("subnormal", TestP::Subnormal),
-        ];
-        let test = m.need_of("a test", &tests)?;
-        let ty = m.need_type()?;
-        let float = match ty {
-            Type::F32 => FloatTy::F32,
-            Type::F64 => FloatTy::F64,
-            _ => return m.error(&format!("type {ty} is not supported")),
-        };
-        let [p, a] = operands(i, m)?;
-        let a = self.source(a, ty)?;
-        let p = self.pred_operand(p)?;
-        self.emit(Op::TestP {
-            test,
-            ty: float,
-            p,
-            a,
-        });
         Ok(())
     }
 }

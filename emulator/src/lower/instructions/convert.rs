@@ -6,6 +6,19 @@ use crate::lower::builder::{Builder, operands, width};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "cvt" => b.cvt(i, m),
+        _ => return None,
+    })
+}
+
 fn convert_type(ty: Type) -> Option<CvtTy> {
     Some(match ty {
         Type::U8 => CvtTy::U8,
@@ -37,7 +50,7 @@ fn precision(ty: Type) -> (u32, u32) {
 
 impl<'a> Builder<'_, 'a> {
     /// `cvt`
-    pub(crate) fn cvt(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn cvt(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         if m.take("pack") {
             return self.cvt_pack_int(i, m);
         }

@@ -1,10 +1,28 @@
 //! Floating-point arithmetic.
 
-use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Op, Rounding};
+use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Op, Rounding, TestP};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, operands};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Type};
+
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "fma" => b.fma(i, m),
+        "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" => {
+            b.float_function(base, i, m)
+        }
+        "testp" => b.testp(i, m),
+        "copysign" => b.copysign(i, m),
+        _ => return None,
+    })
+}
 
 /// The floating-point type of a PTX type.
 pub fn float_type(ty: Type) -> Option<FloatTy> {
@@ -149,7 +167,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `fma`
-    pub(crate) fn fma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn fma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         self.emit_fma(ty, i, m)
     }
@@ -231,12 +249,7 @@ impl<'a> Builder<'_, 'a> {
     /// The results of `.approx` forms are not specified exactly; the emulator's are more accurate
     /// than the hardware's. `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64` are start values of an
     /// iteration, for which a more accurate value is harmless.
-    pub(crate) fn float_function(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn float_function(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let approximate = m.take("approx");
         let (op, half, double) = match base {
@@ -278,11 +291,40 @@ impl<'a> Builder<'_, 'a> {
 
     /// `copysign`: the first source gives the sign, the second the magnitude, in PTX as in the
     /// program.
-    pub(crate) fn copysign(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn copysign(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if !matches!(ty, Type::F32 | Type::F64) {
             return m.error(&format!("type {ty} is not supported"));
         }
         self.float_binary(FloatBinary::Copysign, ty, FloatMode::RN, i, m)
+    }
+
+    /// `testp`
+    fn testp(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let tests = [
+            ("finite", TestP::Finite),
+            ("infinite", TestP::Infinite),
+            ("number", TestP::Number),
+            ("notanumber", TestP::NotANumber),
+            ("normal", TestP::Normal),
+            ("subnormal", TestP::Subnormal),
+        ];
+        let test = m.need_of("a test", &tests)?;
+        let ty = m.need_type()?;
+        let float = match ty {
+            Type::F32 => FloatTy::F32,
+            Type::F64 => FloatTy::F64,
+            _ => return m.error(&format!("type {ty} is not supported")),
+        };
+        let [p, a] = operands(i, m)?;
+        let a = self.source(a, ty)?;
+        let p = self.pred_operand(p)?;
+        self.emit(Op::TestP {
+            test,
+            ty: float,
+            p,
+            a,
+        });
+        Ok(())
     }
 }

@@ -7,6 +7,31 @@ use crate::lower::builder::{Builder, operands, width};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "add" | "sub" | "mul" | "mad" | "min" | "max" | "div" | "rem" => b.arithmetic(base, i, m),
+        "abs" | "neg" => b.sign(base, i, m),
+        "and" => b.bitwise(IntBinary::And, i, m),
+        "or" => b.bitwise(IntBinary::Or, i, m),
+        "xor" => b.bitwise(IntBinary::Xor, i, m),
+        "not" => b.bitwise_not(i, m),
+        "shl" | "shr" => b.shift(base == "shl", i, m),
+        "cnot" => b.int_unary(IntUnary::Cnot, i, m),
+        "brev" => b.int_unary(IntUnary::Brev, i, m),
+        "popc" | "clz" | "bfind" => b.count_bits(base, i, m),
+        "addc" | "subc" | "madc" => b.with_carry(base, i, m),
+        "mul24" | "mad24" => b.mul24(base, i, m),
+        "sad" => b.sad(i, m),
+        _ => return None,
+    })
+}
+
 /// The integer type of a PTX type; untyped bits are unsigned.
 pub fn int_type(ty: Type) -> Option<IntTy> {
     Some(match ty {
@@ -51,12 +76,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `add`, `sub`, `mul`, `mad`, `min`, `max`, `div`, `rem` of any type.
-    pub(crate) fn arithmetic(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn arithmetic(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty.is_float() {
             return self.float_arithmetic(base, ty, i, m);
@@ -222,12 +242,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `mul24`, `mad24`.
-    pub(crate) fn mul24(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn mul24(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let int = self.int(ty, m)?;
         if !matches!(int, IntTy::U32 | IntTy::S32) {
@@ -256,12 +271,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `addc`, `subc`, `madc`.
-    pub(crate) fn with_carry(
-        &mut self,
-        base: &str,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn with_carry(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let carry_out = m.take("cc");
         self.carry(&base[..3], ty, true, carry_out, i, m)
@@ -316,7 +326,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `abs`, `neg` of any type.
-    pub(crate) fn sign(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn sign(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty.is_float() {
             return self.float_sign(base, ty, i, m);
@@ -354,12 +364,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `cnot`, `brev`: untyped, the result as wide as the operand.
-    pub(crate) fn int_unary(
-        &mut self,
-        op: IntUnary,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn int_unary(&mut self, op: IntUnary, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if !matches!(ty, Type::B16 | Type::B32 | Type::B64)
             || (op == IntUnary::Brev && ty == Type::B16)
@@ -370,12 +375,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `and`, `or`, `xor` of integers and predicates.
-    pub(crate) fn bitwise(
-        &mut self,
-        op: IntBinary,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
+    fn bitwise(&mut self, op: IntBinary, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty == Type::Pred {
             let op = match op {
@@ -396,7 +396,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `not` of integers and predicates.
-    pub(crate) fn bitwise_not(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn bitwise_not(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         match ty {
             Type::Pred => {
@@ -415,5 +415,57 @@ impl<'a> Builder<'_, 'a> {
             Type::B16 | Type::B32 | Type::B64 => self.unary(IntUnary::Not, ty, ty, i, m),
             _ => m.error(&format!("type {ty} is not supported")),
         }
+    }
+
+    /// `popc`, `clz`, `bfind`: the result has 32 bits.
+    fn count_bits(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let ty = m.need_type()?;
+        let op = match base {
+            "popc" => IntUnary::Popc,
+            "clz" => IntUnary::Clz,
+            _ if m.take("shiftamt") => IntUnary::BfindShift,
+            _ => IntUnary::Bfind,
+        };
+        if ty.bits() < 32 {
+            return m.error(&format!("type {ty} is not supported"));
+        }
+        self.unary(op, ty, Type::U32, i, m)
+    }
+
+    /// `shl`, `shr`: the amount has 32 bits.
+    fn shift(&mut self, left: bool, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let ty = m.need_type()?;
+        let int = self.int(ty, m)?;
+        let [d, a, b] = operands(i, m)?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, Type::U32)?);
+        let d = self.destination(d, ty)?;
+        let (op, ty) = if left {
+            (IntBinary::Shl, unsigned(int))
+        } else {
+            (IntBinary::Shr, int)
+        };
+        self.emit(Op::IntBinary { op, ty, d, a, b });
+        Ok(())
+    }
+
+    /// `sad`
+    fn sad(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+        let ty = m.need_type()?;
+        let int = self.int(ty, m)?;
+        let [d, a, b, c] = operands(i, m)?;
+        let (a, b, c) = (
+            self.source(a, ty)?,
+            self.source(b, ty)?,
+            self.source(c, ty)?,
+        );
+        let d = self.destination(d, ty)?;
+        self.emit(Op::Sad {
+            ty: int,
+            d,
+            a,
+            b,
+            c,
+        });
+        Ok(())
     }
 }

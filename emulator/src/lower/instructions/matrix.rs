@@ -6,6 +6,22 @@ use crate::lower::builder::{Builder, operands};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "mma" => b.mma(i, m),
+        "ldmatrix" => b.ldmatrix(i, m),
+        "stmatrix" => b.stmatrix(i, m),
+        "movmatrix" => b.movmatrix(i, m),
+        _ => return None,
+    })
+}
+
 /// An element type of an `mma`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
@@ -85,7 +101,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `mma.sync`
-    pub(crate) fn mma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn mma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.sync_aligned(m)?;
         let mma = self.mma_kind(m)?;
         if mma.rows == 8 {
@@ -239,7 +255,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `ldmatrix`
-    pub(crate) fn ldmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn ldmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (count, trans, generic) = self.matrix_access(m)?;
         self.need(m, 75, (6, 5))?;
         let [d, address] = operands(i, m)?;
@@ -256,7 +272,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `stmatrix`
-    pub(crate) fn stmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn stmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (count, trans, generic) = self.matrix_access(m)?;
         self.need(m, 90, (7, 8))?;
         let [address, src] = operands(i, m)?;
@@ -273,7 +289,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `movmatrix`
-    pub(crate) fn movmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn movmatrix(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.sync_aligned(m)?;
         if !m.take("m8n8") || !m.take("trans") || m.need_type()? != Type::B16 {
             return m.error("only `.m8n8.trans.b16` exists");

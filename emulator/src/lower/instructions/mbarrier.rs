@@ -6,6 +6,19 @@ use crate::lower::builder::{Builder, operands};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "mbarrier" => b.mbarrier(i, m),
+        _ => return None,
+    })
+}
+
 impl<'a> Builder<'_, 'a> {
     /// An address in shared memory, and its space. The instruction's space has already been taken.
     pub(crate) fn shared_address(
@@ -30,7 +43,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `mbarrier`
-    pub(crate) fn mbarrier(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn mbarrier(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let relaxed = m.take("relaxed");
         m.ignore(&["release", "acquire", "cta", "cluster"]);
         let space = Self::take_shared(m);
@@ -199,56 +212,6 @@ impl<'a> Builder<'_, 'a> {
         let op = MbarrierOp::CopyArrive { noinc };
         self.emit_mbarrier(op, false, address, Reg::NONE, Reg::NONE);
         Ok(())
-    }
-
-    /// `fence.proxy`; its other modifiers have not been taken yet.
-    pub(crate) fn proxy_fence(&mut self, m: &mut Mods<'a>) -> Result<()> {
-        let shared = if m.take("async") {
-            let only_global = m.take("global");
-            let shared = Self::take_shared(m).is_some();
-            shared || !only_global
-        } else {
-            m.ignore(&["async::generic", "alias", "tensormap::generic", "tensormap"]);
-            Self::take_shared(m);
-            false
-        };
-        self.emit(if shared {
-            Op::ProxyFence {
-                mbarrier_init: false,
-            }
-        } else {
-            Op::Fence
-        });
-        Ok(())
-    }
-
-    /// `setmaxnreg`
-    pub(crate) fn set_max_registers(
-        &mut self,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
-        self.need_sm90a(m)?;
-        let more = m.need_of("`.inc` or `.dec`", &[("inc", true), ("dec", false)])?;
-        m.ignore(&["sync", "aligned", "u32"]);
-        let [count] = operands(i, m)?;
-        let count = self.immediate(count)?;
-        if !count.is_multiple_of(8) || !(24..=256).contains(&count) {
-            return m.error(&format!("{count} is no multiple of 8 from 24 to 256"));
-        }
-        self.emit(Op::SetMaxRegisters {
-            count: count as u16,
-            more,
-        });
-        Ok(())
-    }
-
-    /// Refuses an instruction for targets other than `sm_90a`.
-    pub(crate) fn need_sm90a(&self, m: &Mods<'a>) -> Result<()> {
-        match self.module.architecture {
-            "sm_90a" => Ok(()),
-            target => m.error(&format!("needs `.target sm_90a`, not `{target}`")),
-        }
     }
 }
 

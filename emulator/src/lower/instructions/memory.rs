@@ -1,11 +1,27 @@
 //! Loads, stores, atomics, asynchronous copies, fences.
 
-use crate::ir::{AccessType, Address, AtomOp, AtomTy, Op, Reg, Space, Width};
+use crate::ir::{AccessType, Address, Op, Reg, Space, Width};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, width};
 use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::ptx::ast::{Base, Instruction, Operand, Type};
+
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "ld" | "ldu" => b.load(i, m),
+        "st" => b.store(i, m),
+        "prefetch" | "prefetchu" | "discard" | "applypriority" | "nanosleep" | "pmevent"
+        | "griddepcontrol" | "createpolicy" => b.hint(base, i, m),
+        _ => return None,
+    })
+}
 
 /// Cache operators and eviction hints, which do not affect results.
 const CACHE_HINTS: [&str; 26] = [
@@ -212,7 +228,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `ld`, `ldu`
-    pub(crate) fn load(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn load(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let (mut access, ty) = self.access(m)?;
         let [d, address] = self.without_policy(i, m)? else {
             return m.error("takes 2 operands");
@@ -229,7 +245,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `st`
-    pub(crate) fn store(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn store(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         if m.take("async") {
             return self.store_async(i, m);
         }
@@ -274,165 +290,9 @@ impl<'a> Builder<'_, 'a> {
         Ok((src, count))
     }
 
-    /// `atom`, `red`
-    pub(crate) fn atomic(
-        &mut self,
-        returns: bool,
-        i: &Instruction<'a>,
-        m: &mut Mods<'a>,
-    ) -> Result<()> {
-        if !returns && m.take("async") {
-            return self.reduce_async(i, m);
-        }
-        let space = m.take_of(&SPACES).unwrap_or(Space::Generic);
-        if space != Space::Global && !space.may_be_shared() {
-            return m.error("atomics work on global and shared memory");
-        }
-        m.ignore(&[
-            "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz",
-        ]);
-        let ops = [
-            ("add", AtomOp::Add),
-            ("min", AtomOp::Min),
-            ("max", AtomOp::Max),
-            ("and", AtomOp::And),
-            ("or", AtomOp::Or),
-            ("xor", AtomOp::Xor),
-            ("exch", AtomOp::Exch),
-            ("cas", AtomOp::Cas),
-            ("inc", AtomOp::Inc),
-            ("dec", AtomOp::Dec),
-        ];
-        let op = m.need_of("an operation", &ops)?;
-        let ty = m.need_type()?;
-        let Some(atom) = atom_type(op, ty) else {
-            return m.error(&format!("the operation does not exist for {ty}"));
-        };
-        let all = self.without_policy(i, m)?;
-        let (d, rest) = match all {
-            [d, rest @ ..] if returns => (Some(d), rest),
-            _ => (None, all),
-        };
-        let (address, b, c) = match rest {
-            [address, b] if op != AtomOp::Cas => (address, b, None),
-            [address, b, c] if op == AtomOp::Cas => (address, b, Some(c)),
-            _ => return m.error("has a wrong number of operands"),
-        };
-        let (addr, space) = self.address(address, space)?;
-        let b = self.source(b, ty)?;
-        let c = c.map_or(Ok(Reg::NONE), |c| self.source(c, ty))?;
-        let d = match d {
-            None | Some(Operand::Name("_")) => Reg::NONE,
-            Some(d) => self.destination(d, ty)?,
-        };
-        self.emit(Op::Atom {
-            space,
-            op,
-            ty: atom,
-            d,
-            addr,
-            b,
-            c,
-        });
-        Ok(())
-    }
-
-    /// `cp.async`
-    pub(crate) fn cp_async(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        if m.take("reduce") {
-            return self.bulk_reduce(i, m);
-        }
-        if !m.take("async") {
-            return m.error("the instruction is not supported");
-        }
-        if m.take("bulk") {
-            return self.bulk(i, m);
-        }
-        if m.take("mbarrier") {
-            return self.copy_arrive(i, m);
-        }
-        if m.take("commit_group") {
-            self.emit(Op::CpAsyncCommit);
-        } else if m.take("wait_all") {
-            self.emit(Op::CpAsyncWaitAll);
-        } else if m.take("wait_group") {
-            let [pending] = i.operands.as_slice() else {
-                return m.error("takes 1 operand");
-            };
-            let pending = self.immediate(pending)?.min(255) as u8;
-            self.emit(Op::CpAsyncWait { pending });
-        } else {
-            return self.cp_async_copy(i, m);
-        }
-        Ok(())
-    }
-
-    fn cp_async_copy(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        let cg = m.need_of("`.ca` or `.cg`", &[("ca", false), ("cg", true)])?;
-        if !(m.take("shared") || m.take("shared::cta")) || !m.take("global") {
-            return m.error("copies go from `.global` to `.shared`");
-        }
-        m.ignore(&["L2::64B", "L2::128B", "L2::256B"]);
-        let [dst, src, size, rest @ ..] = self.without_policy(i, m)? else {
-            return m.error("operands are missing");
-        };
-        let bytes = self.immediate(size)?;
-        if !matches!((cg, bytes), (_, 16) | (false, 4 | 8)) {
-            return m.error(&format!("copies of {bytes} bytes do not exist"));
-        }
-        let src_size = match rest {
-            [] => Reg::NONE,
-            [ignore] if self.is_pred(ignore)? => {
-                let p = self.pred_source(ignore)?;
-                let (a, b) = (self.word(0)?, self.word(bytes as u32)?);
-                let d = self.new_reg(Width::W32)?;
-                self.emit(Op::Selp {
-                    w: Width::W32,
-                    d,
-                    a,
-                    b,
-                    p,
-                });
-                d
-            }
-            [size] => self.source(size, Type::U32)?,
-            _ => return m.error("has a wrong number of operands"),
-        };
-        let (dst, _) = self.address(dst, Space::Shared)?;
-        let (src, _) = self.address(src, Space::Global)?;
-        self.emit(Op::CpAsync {
-            bytes: bytes as u8,
-            dst,
-            src,
-            src_size,
-        });
-        Ok(())
-    }
-
-    /// `membar`, `fence`
-    pub(crate) fn fence(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
-        m.ignore(&[
-            "sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys",
-        ]);
-        if m.take("mbarrier_init") {
-            self.emit(Op::ProxyFence {
-                mbarrier_init: true,
-            });
-            return Ok(());
-        }
-        if m.take("proxy") {
-            return self.proxy_fence(m);
-        }
-        if !i.operands.is_empty() {
-            return m.error("takes no operands");
-        }
-        self.emit(Op::Fence);
-        Ok(())
-    }
-
     /// Hints. Their operands are not checked, since no result depends on them. `createpolicy`
     /// writes a policy that is never read.
-    pub(crate) fn hint(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn hint(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         m.ignore(&[
             "global",
             "local",
@@ -476,26 +336,4 @@ impl<'a> Builder<'_, 'a> {
         });
         Ok(())
     }
-}
-
-/// The type of an atomic, if the operation supports it.
-fn atom_type(op: AtomOp, ty: Type) -> Option<AtomTy> {
-    use AtomOp::{Add, And, Cas, Dec, Exch, Inc, Max, Min, Or, Xor};
-    Some(match (ty, op) {
-        (Type::B16, Cas | Exch) => AtomTy::B16,
-        (Type::B32, And | Or | Xor | Exch | Cas) => AtomTy::U32,
-        (Type::B64, And | Or | Xor | Exch | Cas) => AtomTy::U64,
-        (Type::U32, Add | Min | Max | Inc | Dec | Exch | Cas) => AtomTy::U32,
-        (Type::S32, Add | Min | Max) => AtomTy::S32,
-        (Type::U64, Add | Min | Max | Exch | Cas) => AtomTy::U64,
-        (Type::S64, Add | Min | Max) => AtomTy::S64,
-        (Type::F32, Add) => AtomTy::F32,
-        (Type::F32, Exch) => AtomTy::U32,
-        (Type::F64, Add) => AtomTy::F64,
-        (Type::F16, Add) => AtomTy::F16,
-        (Type::F16x2, Add) => AtomTy::F16x2,
-        (Type::Bf16, Add) => AtomTy::Bf16,
-        (Type::Bf16x2, Add) => AtomTy::Bf16x2,
-        _ => return None,
-    })
 }

@@ -6,9 +6,24 @@ use crate::lower::builder::{Builder, operands, width};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "mov" => b.mov(i, m),
+        "cvta" => b.cvta(i, m),
+        "isspacep" => b.isspacep(i, m),
+        _ => return None,
+    })
+}
+
 impl<'a> Builder<'_, 'a> {
     /// `mov`
-    pub(crate) fn mov(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn mov(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let [d, a] = operands(i, m)?;
         match (ty, d, a) {
@@ -89,7 +104,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `cvta`. Global and constant addresses are already generic ones.
-    pub(crate) fn cvta(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn cvta(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         if ty != Type::U64 {
             return m.error("only 64-bit addresses are supported");
@@ -127,7 +142,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `isspacep`
-    pub(crate) fn isspacep(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn isspacep(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let space = Self::address_space(m)?;
         let [p, a] = operands(i, m)?;
         let a = self.source(a, Type::U64)?;

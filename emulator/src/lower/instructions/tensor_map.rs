@@ -7,9 +7,22 @@ use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Type};
 use crate::tensor_map::{Field, MAP_BYTES};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "tensormap" => b.tensor_map(i, m),
+        _ => return None,
+    })
+}
+
 impl<'a> Builder<'_, 'a> {
     /// `tensormap`
-    pub(crate) fn tensor_map(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn tensor_map(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.need_sm90a(m)?;
         self.need(m, 90, (8, 3))?;
         if m.take("replace") {

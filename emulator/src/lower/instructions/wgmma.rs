@@ -7,6 +7,19 @@ use crate::lower::builder::{Builder, Draft};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "wgmma" => b.wgmma(i, m),
+        _ => return None,
+    })
+}
+
 /// Number of a list whose registers are only kept alive.
 const HELD: u16 = u16::MAX;
 
@@ -20,7 +33,7 @@ fn is_fp8(ty: MatrixTy) -> bool {
 
 impl<'a> Builder<'_, 'a> {
     /// `wgmma`
-    pub(crate) fn wgmma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn wgmma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         self.need_sm90a(m)?;
         m.ignore(&["sync", "aligned"]);
         if m.take("fence") {

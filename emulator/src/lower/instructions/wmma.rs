@@ -21,6 +21,19 @@ use crate::lower::instructions::matrix::{ELEMENTS, Element, elements};
 use crate::lower::modifiers::Mods;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
+/// Lowers an instruction of the family; `None` for other mnemonics.
+pub(crate) fn lower<'m, 'a>(
+    b: &mut Builder<'m, 'a>,
+    base: &str,
+    i: &'m Instruction<'a>,
+    m: &mut Mods<'a>,
+) -> Option<Result<()>> {
+    Some(match base {
+        "wmma" => b.wmma(i, m),
+        _ => return None,
+    })
+}
+
 /// Shared parts of loads and stores of one matrix.
 struct Accesses {
     matrix: Matrix,
@@ -34,7 +47,7 @@ struct Accesses {
 
 impl<'a> Builder<'_, 'a> {
     /// `wmma.load`, `wmma.store`, `wmma.mma`
-    pub(crate) fn wmma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
+    fn wmma(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let what = [("load", 0), ("store", 1), ("mma", 2)];
         match m.need_of("`.load`, `.store` or `.mma`", &what)? {
             0 => self.wmma_load(i, m),
