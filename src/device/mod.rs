@@ -5,35 +5,111 @@
 //! one driver only. The first choice stands until the process ends; a later one that contradicts it
 //! is [`Error::DriverInUse`].
 
-mod choice;
-mod contexts;
-mod emulator;
-mod library;
-mod module;
-mod open;
-mod prepare;
-mod prepared;
-mod probe;
+mod context;
+mod driver;
 mod tensor_map;
 mod wgmma_args;
-mod words;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
-pub use choice::{DeviceChoice, DeviceKind};
-pub(crate) use module::LoadedKernel;
-pub(crate) use prepare::BottleneckKernel;
-pub(crate) use prepare::ConvArguments;
-pub(crate) use prepare::ConvKernels;
-pub use prepare::{Prepare, PreparedPack};
-pub use prepared::{FunctionAttributes, Prepared};
+pub(crate) use context::LoadedKernel;
+pub(crate) use wgmma_args::WgmmaArgs;
 
 use crate::error::Error;
 use crate::kernels::KernelId;
 use crate::plan::{Capability, Card};
+
+/// Choice of a device; written `auto`, `gpu`, `gpu:1`, `emulator`, `emulator:75`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeviceChoice {
+    /// The first NVIDIA GPU if there is one, else the emulator. One that is busy or full is there:
+    /// that is an error.
+    #[default]
+    Auto,
+    /// The NVIDIA GPU of this ordinal.
+    Cuda(usize),
+    /// The emulator, posing as a device of compute capability `sm / 10`.
+    Emulator {
+        /// Compute capability times ten: 75, 80 or 90.
+        sm: u32,
+    },
+}
+
+impl DeviceChoice {
+    /// The environment variable that [`DeviceChoice::from_env`] reads.
+    pub const VARIABLE: &'static str = "WARPCONV_DEVICE";
+
+    /// The capabilities that the emulator can pose as.
+    pub(crate) const EMULATED: [u32; 3] = [75, 80, 90];
+
+    /// The choice that `WARPCONV_DEVICE` names; [`DeviceChoice::Auto`] where it is not set.
+    ///
+    /// # Errors
+    /// [`Error::BadDevice`] if the variable holds something else.
+    pub fn from_env() -> Result<DeviceChoice, Error> {
+        match std::env::var(DeviceChoice::VARIABLE) {
+            Ok(text) if !text.trim().is_empty() => text.trim().parse(),
+            _ => Ok(DeviceChoice::Auto),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, Error> {
+        let bad = || Error::BadDevice {
+            text: text.to_owned(),
+        };
+        let (kind, number) = match text.split_once(':') {
+            Some((kind, number)) => (kind, Some(number)),
+            None => (text, None),
+        };
+        match (kind, number) {
+            ("auto", None) => Ok(DeviceChoice::Auto),
+            ("gpu", None) => Ok(DeviceChoice::Cuda(0)),
+            ("gpu", Some(ordinal)) => ordinal.parse().map(DeviceChoice::Cuda).map_err(|_| bad()),
+            ("emulator", None) => Ok(DeviceChoice::Emulator { sm: 90 }),
+            ("emulator", Some(sm)) => match sm.parse() {
+                Ok(sm) if DeviceChoice::EMULATED.contains(&sm) => Ok(DeviceChoice::Emulator { sm }),
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cuda(ordinal) => write!(f, "gpu:{ordinal}"),
+            DeviceChoice::Emulator { sm } => write!(f, "emulator:{sm}"),
+        }
+    }
+}
+
+/// Kind of a [`Gpu`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// An NVIDIA GPU behind NVIDIA's driver.
+    Gpu,
+    /// The emulator, in the driver's place.
+    Emulator,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceKind::Gpu => "gpu",
+            DeviceKind::Emulator => "emulator",
+        })
+    }
+}
 
 /// The driver that this process speaks to, once one is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +134,7 @@ struct Inner {
     name: String,
     capability: Capability,
     driver_version: u32,
-    modules: Arc<module::Modules>,
+    modules: Arc<context::Modules>,
 }
 
 impl Gpu {
@@ -89,7 +165,7 @@ impl Gpu {
             DeviceChoice::Emulator { sm } => open_emulator(&mut driver, sm)?,
         };
         drop(driver);
-        Gpu::new(open::context(ordinal)?)
+        Gpu::new(context::open(ordinal)?)
     }
 
     /// The device of a context that the caller has already made with cudarc.
@@ -115,13 +191,13 @@ impl Gpu {
                 needs: (7, 5),
             });
         }
-        let kind = if emulator::is_loaded() {
+        let kind = if driver::emulator_is_loaded() {
             DeviceKind::Emulator
         } else {
             DeviceKind::Gpu
         };
         let driver_version = driver_version()?;
-        let modules = contexts::modules(&context)?;
+        let modules = context::modules(&context)?;
         Ok(Gpu {
             inner: Arc::new(Inner {
                 stream: context.default_stream(),
@@ -208,7 +284,7 @@ impl Gpu {
     #[cfg(feature = "emulator")]
     pub fn emulator(&self) -> Option<&'static ptx_emulator::client::Library> {
         match self.inner.kind {
-            DeviceKind::Emulator => emulator::library(),
+            DeviceKind::Emulator => driver::emulator(),
             DeviceKind::Gpu => None,
         }
     }
@@ -268,7 +344,7 @@ fn open_any(driver: &mut Option<Driver>) -> Result<usize, Error> {
         // There is a GPU: what keeps it from being used is to be mended, not to be worked around by
         // a slower device.
         Err(hidden @ Error::DriverHidden { .. }) => Err(hidden),
-        Err(no_gpu) => match open_emulator(driver, emulator::default_sm()) {
+        Err(no_gpu) => match open_emulator(driver, driver::default_sm()) {
             Ok(ordinal) => Ok(ordinal),
             // Both reasons are worth knowing.
             Err(Error::NoEmulator { reason }) => Err(Error::NoEmulator {
@@ -289,7 +365,7 @@ fn open_installed(driver: &mut Option<Driver>, ordinal: usize) -> Result<usize, 
             });
         }
         None => {
-            let devices = probe::probe()?;
+            let devices = driver::probe()?;
             *driver = Some(Driver::Installed { devices });
             devices
         }
@@ -307,7 +383,7 @@ fn open_emulator(driver: &mut Option<Driver>, sm: u32) -> Result<usize, Error> {
             loaded: String::from("NVIDIA's driver"),
         });
     }
-    let ordinal = emulator::load(sm)?;
+    let ordinal = driver::load_emulator(sm)?;
     *driver = Some(Driver::Emulator);
     Ok(ordinal)
 }
@@ -369,7 +445,7 @@ pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
         },
         status => {
             let mut message = message(status);
-            if let Some(report) = emulator::report(status as u32) {
+            if let Some(report) = driver::emulator_report(status as u32) {
                 message = format!("{message}\n{report}");
             }
             Error::Driver {
@@ -380,3 +456,6 @@ pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

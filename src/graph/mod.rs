@@ -23,7 +23,7 @@ pub use step::{Node, Step, TensorId};
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::DType;
-use crate::launch::memory::{fitting, zeros};
+use crate::launch::buffer::{fitting, zeros};
 use crate::launch::{Element, Workspace};
 use crate::plan::{Limits, PeakRates, Plan, Roofline, Tuning};
 use crate::problem::{Conv2d, TensorDesc};

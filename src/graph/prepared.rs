@@ -7,13 +7,13 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use super::branches::LoadedBranches;
 use super::memory_plan::{Bindings, Operands, Shared};
 use super::{Graph, Node, Step};
-use crate::device::{Gpu, Prepare};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::launch::memory::workspace;
+use crate::launch::buffer::workspace;
 use crate::launch::{
-    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, Prepared,
-    SubsampleBuffers, UnaryBuffers, Workspace,
+    BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Launch, PoolBuffers,
+    Prepared, SubsampleBuffers, UnaryBuffers, Workspace,
 };
 use crate::plan::{Limits, Plan, Tuning};
 use crate::problem::{Bottleneck2d, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
@@ -191,7 +191,7 @@ impl PreparedStep {
 }
 
 /// Plans and prepares an operation.
-fn prepare<P: Prepare>(
+fn prepare<P: Launch>(
     problem: &P,
     gpu: &Gpu,
     tuning: &Tuning,

@@ -1,17 +1,18 @@
-//! Launching a whole bottleneck.
+//! Preparing and launching a whole bottleneck.
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::kernel::launch_kernel;
-use super::uses;
-use crate::device::{BottleneckKernel, Prepared};
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::prepared::{
+    Launch, Prepared, Span, check_buffer, check_optional, disjoint_slices, launch_kernel,
+};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::kernels::args::{Arguments, offset_bytes};
+use crate::kernels::bottleneck::args::BottleneckArgs;
+use crate::kernels::cost::resident;
+use crate::plan::Plan;
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
 
 /// The operands of a bottleneck, as cudarc's slices or views. Lengths in elements; the three
@@ -33,7 +34,8 @@ pub struct BottleneckBuffers<'a, T> {
 }
 
 /// The operands of a bottleneck as device addresses: each that of the whole buffer's first element.
-/// The address of an operand that the problem does not have is 0. The output may not be the residual.
+/// The address of an operand that the problem does not have is 0. The output may not be the
+/// residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BottleneckPointers {
     /// The input.
@@ -52,9 +54,26 @@ pub struct BottleneckPointers {
 const FILTERS: [&str; 3] = ["w1", "w2", "w3"];
 const BIASES: [&str; 3] = ["bias1", "bias2", "bias3"];
 
+/// Parts of a prepared bottleneck: the arguments without the pointers, for as many blocks as the
+/// device holds at once.
+#[derive(Clone, Copy, Debug)]
+pub struct BottleneckKernel {
+    arguments: BottleneckArgs,
+    most_blocks: u64,
+}
+
 impl Launch for Bottleneck2d {
     type Buffers<'a, T: Element> = BottleneckBuffers<'a, T>;
     type Pointers = BottleneckPointers;
+    type Arguments = BottleneckKernel;
+
+    fn arguments(gpu: &Gpu, plan: &Plan<Bottleneck2d>) -> Result<BottleneckKernel, Error> {
+        let (device, kernel) = (gpu.capability(), plan.kernel());
+        Ok(BottleneckKernel {
+            arguments: BottleneckArgs::from(plan.problem()),
+            most_blocks: resident(kernel, device) * u64::from(device.sm_count.max(1)),
+        })
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<Bottleneck2d>,
@@ -74,11 +93,11 @@ impl Launch for Bottleneck2d {
             y,
         } = buffers;
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = uses::read(x, stream);
-        let w = w.map(|w| uses::read(w, stream));
-        let bias = bias.map(|bias| bias.map(|bias| uses::read(bias, stream)));
-        let residual = residual.map(|residual| uses::read(residual, stream));
-        let (y, _y) = uses::write(y, stream);
+        let (x, _x) = buffer::read(x, stream);
+        let w = w.map(|w| buffer::read(w, stream));
+        let bias = bias.map(|bias| bias.map(|bias| buffer::read(bias, stream)));
+        let residual = residual.map(|residual| buffer::read(residual, stream));
+        let (y, _y) = buffer::write(y, stream);
         prepared.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
@@ -91,7 +110,7 @@ impl Launch for Bottleneck2d {
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -129,25 +148,25 @@ impl Launch for Bottleneck2d {
 impl Prepared<Bottleneck2d> {
     fn check_buffers<T: Element>(&self, buffers: &BottleneckBuffers<'_, T>) -> Result<(), Error> {
         let (problem, context) = (self.problem(), self.context());
-        check::buffer(context, "x", buffers.x, problem.input().len())?;
+        check_buffer(context, "x", buffers.x, problem.input().len())?;
         for (index, conv) in problem.convolutions().iter().enumerate() {
-            check::buffer(
+            check_buffer(
                 context,
                 FILTERS[index],
                 buffers.w[index],
                 conv.filter().len(),
             )?;
-            let bias = check::optional(BIASES[index], conv.bias(), buffers.bias[index])?;
+            let bias = check_optional(BIASES[index], conv.bias(), buffers.bias[index])?;
             if let Some(bias) = bias {
-                check::buffer(context, BIASES[index], bias, conv.k())?;
+                check_buffer(context, BIASES[index], bias, conv.k())?;
             }
         }
         let added = problem.added() == Added::Tensor;
-        let residual = check::optional("residual", added, buffers.residual)?;
+        let residual = check_optional("residual", added, buffers.residual)?;
         if let (Some(residual), Some(desc)) = (residual, problem.residual()) {
-            check::buffer(context, "residual", residual, desc.len())?;
+            check_buffer(context, "residual", residual, desc.len())?;
         }
-        check::buffer(context, "y", &*buffers.y, problem.output().len())
+        check_buffer(context, "y", &*buffers.y, problem.output().len())
     }
 }
 
@@ -165,14 +184,14 @@ fn check_pointers(
     let x = tensor("x", pointers.x, problem.input());
     x.check(u64::from(kernel.vector).max(element as u64))?;
     y.check(element as u64)?;
-    if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+    if !disjoint_slices((&y, problem.output()), (&x, problem.input())) {
         y.apart_from(&x)?;
     }
     for (index, conv) in problem.convolutions().iter().enumerate() {
         let w = span(FILTERS[index], pointers.w[index], conv.filter().len());
         w.check(element as u64)?;
         y.apart_from(&w)?;
-        let bias = check::optional(BIASES[index], conv.bias(), given(pointers.bias[index]))?;
+        let bias = check_optional(BIASES[index], conv.bias(), given(pointers.bias[index]))?;
         if let Some(address) = bias {
             let bias = span(BIASES[index], address, conv.k());
             bias.check(element as u64)?;
@@ -180,11 +199,11 @@ fn check_pointers(
         }
     }
     let added = problem.added() == Added::Tensor;
-    let residual = check::optional("residual", added, given(pointers.residual))?;
+    let residual = check_optional("residual", added, given(pointers.residual))?;
     if let (Some(address), Some(desc)) = (residual, problem.residual()) {
         let residual = tensor("residual", address, desc);
         residual.check(element as u64)?;
-        if !check::disjoint_slices((&y, problem.output()), (&residual, desc)) {
+        if !disjoint_slices((&y, problem.output()), (&residual, desc)) {
             y.apart_from(&residual)?;
         }
     }

@@ -1,20 +1,20 @@
-//! Launching several convolutions as one.
+//! Preparing and launching several convolutions as one.
 
 use std::array::from_fn;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::kernel::launch_kernel;
-use super::uses;
-use super::workspace::Workspace;
-use crate::device::Prepared;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element, Workspace};
+use super::prepared::{
+    Launch, Prepared, Span, check_buffer, check_optional, check_workspace, disjoint_slices,
+    launch_kernel,
+};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::kernels::args::{Arguments, offset_bytes};
+use crate::kernels::multi_conv::args::BranchesArgs;
+use crate::kernels::multi_conv::partials_layout;
 use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
 use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
 
@@ -52,9 +52,27 @@ pub struct BranchesPointers {
     pub workspace: sys::CUdeviceptr,
 }
 
+/// Parts of prepared branches: the arguments without the pointers, and the places of partial tiles.
+#[derive(Clone, Debug)]
+pub struct BranchesKernel {
+    arguments: BranchesArgs,
+    /// First counter and first byte of partial tiles, per product.
+    shared: [(u64, u64); MAX_PRODUCTS],
+}
+
 impl Launch for Branches {
     type Buffers<'a, T: Element> = BranchesBuffers<'a, 'a, T>;
     type Pointers = BranchesPointers;
+    type Arguments = BranchesKernel;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Branches>) -> Result<BranchesKernel, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel());
+        let (places, _) = partials_layout(problem, kernel, plan.split_k());
+        Ok(BranchesKernel {
+            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
+            shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
+        })
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<Branches>,
@@ -64,21 +82,21 @@ impl Launch for Branches {
         prepared.check_call::<T>(stream)?;
         prepared.check_buffers(&buffers)?;
         let needs = prepared.plan().workspace_bytes();
-        let workspace = check::workspace(prepared.context(), needs, buffers.workspace)?;
+        let workspace = check_workspace(prepared.context(), needs, buffers.workspace)?;
         if prepared.problem().is_empty() {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
         let (mut xs, mut ws) = (buffers.x.iter(), buffers.w.iter());
         let mut biases = buffers.bias.iter();
-        let x: [_; MAX_PRODUCTS] = from_fn(|_| xs.next().map(|x| uses::read(*x, stream)));
-        let w: [_; MAX_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| uses::read(*w, stream)));
+        let x: [_; MAX_PRODUCTS] = from_fn(|_| xs.next().map(|x| buffer::read(*x, stream)));
+        let w: [_; MAX_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| buffer::read(*w, stream)));
         let bias: [_; MAX_CONVOLUTIONS] =
-            from_fn(|_| biases.next()?.map(|bias| uses::read(bias, stream)));
+            from_fn(|_| biases.next()?.map(|bias| buffer::read(bias, stream)));
         let mut ys = buffers.y;
         let y = ys
             .each_mut()
-            .map(|y| y.as_mut().map(|y| uses::write(&mut **y, stream)));
+            .map(|y| y.as_mut().map(|y| buffer::write(&mut **y, stream)));
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
         let address =
@@ -94,7 +112,7 @@ impl Launch for Branches {
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
+        // lives (`buffer` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -153,16 +171,16 @@ impl Prepared<Branches> {
         count("the biases of branches", convolutions, buffers.bias.len())?;
         count("the outputs of branches", convolutions, buffers.y_of.len())?;
         for (x, desc) in buffers.x.iter().zip(problem.inputs()) {
-            check::buffer(context, "x", *x, desc.len())?;
+            check_buffer(context, "x", *x, desc.len())?;
         }
         for (index, conv) in problem.convolutions().enumerate() {
-            check::buffer(context, "w", buffers.w[index], conv.filter().len())?;
-            if let Some(bias) = check::optional("bias", conv.bias(), buffers.bias[index])? {
-                check::buffer(context, "bias", bias, conv.k())?;
+            check_buffer(context, "w", buffers.w[index], conv.filter().len())?;
+            if let Some(bias) = check_optional("bias", conv.bias(), buffers.bias[index])? {
+                check_buffer(context, "bias", bias, conv.k())?;
             }
             let y = buffers.y.get(buffers.y_of[index]).and_then(Option::as_ref);
             let y = y.ok_or(Error::MissingBuffer { buffer: "y" })?;
-            check::buffer(context, "y", &**y, conv.output().len())?;
+            check_buffer(context, "y", &**y, conv.output().len())?;
         }
         Ok(())
     }
@@ -219,7 +237,7 @@ fn check_pointers(
         let w = span("w", pointers.w[index], conv.filter().len(), conv);
         w.check(PACKED_BYTES as u64)?;
         let given = Some(pointers.bias[index]).filter(|&address| address != 0);
-        if let Some(address) = check::optional("bias", conv.bias(), given)? {
+        if let Some(address) = check_optional("bias", conv.bias(), given)? {
             span("bias", address, conv.k(), conv).check(element)?;
         }
     }
@@ -230,7 +248,7 @@ fn check_pointers(
         for (product, &x) in problem.products().iter().zip(&pointers.x) {
             let read = product.merged();
             let x = span("x", x, read.input().len(), read);
-            if !check::disjoint_slices((&y, conv.output()), (&x, read.input())) {
+            if !disjoint_slices((&y, conv.output()), (&x, read.input())) {
                 y.apart_from(&x)?;
             }
         }
@@ -240,7 +258,7 @@ fn check_pointers(
                 y.apart_from(&span("bias", pointers.bias[other], with.k(), with))?;
             }
             let theirs = span("y", pointers.y[other], with.output().len(), with);
-            let apart = check::disjoint_slices((&y, conv.output()), (&theirs, with.output()));
+            let apart = disjoint_slices((&y, conv.output()), (&theirs, with.output()));
             if other != index && !apart {
                 y.apart_from(&theirs)?;
             }

@@ -1,16 +1,23 @@
-//! Launching a convolution.
+//! Preparing and launching a convolution.
+
+use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::uses;
-use super::workspace::Workspace;
-use crate::device::Prepared;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element, Workspace};
+use super::pack::pack_kernel;
+use super::prepared::{
+    Launch, Prepared, Span, check_buffer, check_optional, check_workspace, disjoint_slices,
+    launch_kernel, same_elements,
+};
+use crate::device::{Gpu, LoadedKernel, WgmmaArgs};
 use crate::error::Error;
-use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
+use crate::kernels::FilterRows;
+use crate::kernels::args::{Arguments, ConvArgs, offset_bytes};
+use crate::kernels::operation::{ConvArguments, conv_family};
+use crate::kernels::pack_args::PackArgs;
+use crate::kernels::tensor_args::TensorArgs;
+use crate::plan::{Plan, WORKSPACE_ALIGNMENT, WorkspaceParts};
 use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};
 
 /// The operands of a convolution, as cudarc's slices or views. Lengths in elements.
@@ -99,6 +106,11 @@ pub struct ConvPointers {
 impl Launch for Conv2d {
     type Buffers<'a, T: Element> = ConvBuffers<'a, T>;
     type Pointers = ConvPointers;
+    type Arguments = ConvKernels;
+
+    fn arguments(gpu: &Gpu, plan: &Plan<Conv2d>) -> Result<ConvKernels, Error> {
+        ConvKernels::new(gpu, plan)
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<Conv2d>,
@@ -115,28 +127,28 @@ impl Launch for Conv2d {
             y,
             workspace,
         } = buffers;
-        check::buffer(context, "x", x, problem.input().len())?;
-        check::buffer(context, "w", w, problem.filter().len())?;
-        let bias = check::optional("bias", problem.bias(), bias)?;
-        let residual = check::optional("residual", problem.residual().is_some(), residual)?;
+        check_buffer(context, "x", x, problem.input().len())?;
+        check_buffer(context, "w", w, problem.filter().len())?;
+        let bias = check_optional("bias", problem.bias(), bias)?;
+        let residual = check_optional("residual", problem.residual().is_some(), residual)?;
         if let Some(bias) = bias {
-            check::buffer(context, "bias", bias, problem.k())?;
+            check_buffer(context, "bias", bias, problem.k())?;
         }
         if let (Some(residual), Some(desc)) = (residual, problem.residual()) {
-            check::buffer(context, "residual", residual, desc.len())?;
+            check_buffer(context, "residual", residual, desc.len())?;
         }
-        check::buffer(context, "y", y, problem.output().len())?;
-        let workspace = check::workspace(context, prepared.plan().workspace_bytes(), workspace)?;
+        check_buffer(context, "y", y, problem.output().len())?;
+        let workspace = check_workspace(context, prepared.plan().workspace_bytes(), workspace)?;
         if problem.output().is_empty() {
             return Ok(());
         }
 
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = uses::read(x, stream);
-        let (w, _w) = uses::read(w, stream);
-        let bias = bias.map(|bias| uses::read(bias, stream));
-        let residual = residual.map(|residual| uses::read(residual, stream));
-        let (y, _y) = uses::write(y, stream);
+        let (x, _x) = buffer::read(x, stream);
+        let (w, _w) = buffer::read(w, stream);
+        let bias = bias.map(|bias| buffer::read(bias, stream));
+        let residual = residual.map(|residual| buffer::read(residual, stream));
+        let (y, _y) = buffer::write(y, stream);
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
         let address =
@@ -152,7 +164,7 @@ impl Launch for Conv2d {
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`uses` says why). The stream is of this context. A `Workspace` begins with
+        // lives (`buffer` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -186,17 +198,17 @@ fn check_pointers(plan: &Plan<Conv2d>, pointers: &ConvPointers) -> Result<(), Er
     x.check(needs.x)?;
     w.check(needs.w)?;
     y.check(needs.y)?;
-    if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+    if !disjoint_slices((&y, problem.output()), (&x, problem.input())) {
         y.apart_from(&x)?;
     }
     y.apart_from(&w)?;
-    let bias = check::optional("bias", problem.bias(), given(pointers.bias))?;
+    let bias = check_optional("bias", problem.bias(), given(pointers.bias))?;
     let bias = bias.map(|address| span("bias", address, problem.k()));
     if let Some(bias) = &bias {
         bias.check(element as u64)?;
         y.apart_from(bias)?;
     }
-    let residual = check::optional(
+    let residual = check_optional(
         "residual",
         problem.residual().is_some(),
         given(pointers.residual),
@@ -206,13 +218,13 @@ fn check_pointers(plan: &Plan<Conv2d>, pointers: &ConvPointers) -> Result<(), Er
     if let Some((residual, desc)) = &residual {
         residual.check(element as u64)?;
         let (output, added) = ((&y, problem.output()), (residual, *desc));
-        if !check::same_elements(output, added) && !check::disjoint_slices(output, added) {
+        if !same_elements(output, added) && !disjoint_slices(output, added) {
             y.apart_from(residual)?;
         }
     }
     let bytes = plan.workspace_bytes();
     if bytes > 0 {
-        let workspace = check::optional("workspace", true, given(pointers.workspace))?;
+        let workspace = check_optional("workspace", true, given(pointers.workspace))?;
         let workspace = Span::new("workspace", workspace.unwrap_or(0), bytes as usize, 1);
         workspace.check(WORKSPACE_ALIGNMENT)?;
         let residual = residual.as_ref().map(|(span, _)| span);
@@ -245,4 +257,134 @@ fn needs(plan: &Plan<Conv2d>) -> Needs {
         },
         y: element,
     }
+}
+
+/// Parts of a prepared convolution: its kernel's arguments without the pointers, and what has to
+/// run before it.
+#[derive(Clone, Debug)]
+pub struct ConvKernels {
+    arguments: PreparedArguments,
+    /// Part of the workspace into which the plan packs the filters: the kernel that does, and how.
+    pack: Option<(Arc<LoadedKernel>, PackArgs)>,
+    parts: WorkspaceParts,
+    multiprocessors: u32,
+}
+
+/// Arguments of a convolution kernel, one kind per family.
+#[derive(Clone, Debug)]
+enum PreparedArguments {
+    Simt(ConvArgs),
+    Tensor(TensorArgs),
+    /// Arguments with four tensor maps; boxed, since they are three times as large.
+    Wgmma(Box<WgmmaArgs>),
+}
+
+impl ConvKernels {
+    fn new(gpu: &Gpu, plan: &Plan<Conv2d>) -> Result<ConvKernels, Error> {
+        let (problem, kernel) = (plan.problem(), plan.kernel());
+        let arguments = match conv_family(kernel.algorithm) {
+            // No driver encodes a map of nothing.
+            Some(family) if plan.grid() > 0 => {
+                match family.arguments(problem, kernel, plan.split_k()) {
+                    ConvArguments::Simt(conv) => PreparedArguments::Simt(conv),
+                    ConvArguments::Tensor(tensor) => PreparedArguments::Tensor(tensor),
+                    ConvArguments::TensorMaps(tensor) => {
+                        PreparedArguments::Wgmma(Box::new(WgmmaArgs::new(problem, kernel, tensor)?))
+                    }
+                }
+            }
+            _ => PreparedArguments::Simt(ConvArgs::from(problem)),
+        };
+        let pack = match plan.packs_filter() {
+            true => {
+                let rows = FilterRows::of(problem, kernel);
+                Some((
+                    gpu.load(pack_kernel(problem)?)?,
+                    PackArgs::new(problem, &rows),
+                ))
+            }
+            false => None,
+        };
+        Ok(ConvKernels {
+            arguments,
+            pack,
+            parts: plan.workspace_parts(),
+            multiprocessors: gpu.capability().sm_count,
+        })
+    }
+
+    /// Queues the kernels.
+    ///
+    /// # Safety
+    /// As [`Prepared::launch_raw`]; the pointers have been checked.
+    unsafe fn launch(
+        &self,
+        prepared: &Prepared<Conv2d>,
+        stream: sys::CUstream,
+        pointers: &ConvPointers,
+    ) -> Result<(), Error> {
+        let mut w = pointers.w;
+        if let Some((kernel, arguments)) = &self.pack {
+            let mut arguments = *arguments;
+            arguments.from = w;
+            w = pointers.workspace + self.parts.filter;
+            arguments.to = w;
+            let grid = arguments.set_grid(kernel.kernel());
+            // SAFETY: the filters are the problem's, and the workspace has room for them where the
+            // plan says; the caller vouches for both, and for the stream.
+            unsafe { launch_kernel(kernel, stream, grid, arguments) }?;
+        }
+        let problem = prepared.problem();
+        match &self.arguments {
+            PreparedArguments::Simt(conv) => {
+                let mut conv = *conv;
+                set_pointers(&mut conv, problem, pointers, w);
+                // SAFETY: the caller's promise is this function's own.
+                unsafe { prepared.launch_arguments(stream, conv) }
+            }
+            PreparedArguments::Tensor(tensor) => {
+                let mut tensor = *tensor;
+                self.point_tensor(&mut tensor, problem, pointers, w);
+                // SAFETY: the caller's promise is this function's own; the parts of the workspace
+                // are as large as the kernel makes use of them.
+                unsafe { prepared.launch_arguments(stream, tensor) }
+            }
+            PreparedArguments::Wgmma(wgmma) => {
+                let mut wgmma = **wgmma;
+                self.point_tensor(&mut wgmma.tensor, problem, pointers, w);
+                wgmma.set_pointers()?;
+                let loaded = prepared.loaded();
+                let grid = wgmma.set_grid(loaded.kernel(), self.multiprocessors);
+                // SAFETY: as above; the maps describe the same operands.
+                unsafe { launch_kernel(loaded, stream, grid, wgmma) }
+            }
+        }
+    }
+
+    /// Fills in the addresses of operands and workspace.
+    fn point_tensor(
+        &self,
+        arguments: &mut TensorArgs,
+        problem: &Conv2d,
+        pointers: &ConvPointers,
+        w: u64,
+    ) {
+        set_pointers(&mut arguments.conv, problem, pointers, w);
+        if arguments.split_k > 1 {
+            arguments.counters = pointers.workspace;
+            arguments.partials = pointers.workspace + self.parts.partials;
+        }
+    }
+}
+
+/// Fills in the operands' addresses; `w` are the filters as the kernel reads them.
+fn set_pointers(arguments: &mut ConvArgs, problem: &Conv2d, pointers: &ConvPointers, w: u64) {
+    arguments.x = pointers.x + offset_bytes(problem.input());
+    arguments.w = w;
+    arguments.bias = pointers.bias;
+    arguments.residual = match problem.residual() {
+        Some(desc) => pointers.residual + offset_bytes(desc),
+        None => 0,
+    };
+    arguments.y = pointers.y + offset_bytes(problem.output());
 }

@@ -47,102 +47,24 @@
 
 mod bottleneck;
 mod branches;
-mod buffer;
-mod check;
+pub(crate) mod buffer;
 mod conv;
-mod conv_kernels;
-mod element;
-mod kernel;
-pub(crate) mod memory;
 mod pack;
 mod pool;
+mod prepared;
 mod subsample;
 mod unary;
-pub(crate) mod uses;
-mod workspace;
 
-pub use crate::device::{FunctionAttributes, Prepared, PreparedPack};
 pub use crate::kernels::Unary;
 pub use bottleneck::{BottleneckBuffers, BottleneckPointers};
 pub use branches::{BranchesBuffers, BranchesPointers};
-pub use buffer::{DeviceBuffer, DeviceBufferMut};
+pub use buffer::{DeviceBuffer, DeviceBufferMut, Element, Workspace};
 pub use conv::{ConvBuffers, ConvPointers};
-pub use element::Element;
+pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers};
+pub use prepared::{FunctionAttributes, Launch, Prepared};
 pub use subsample::{SubsampleBuffers, SubsamplePointers};
 pub use unary::{UnaryBuffers, UnaryPointers};
-pub use workspace::Workspace;
 
-use cudarc::driver::{CudaStream, sys};
-
-use crate::device::Prepare;
+#[cfg(doc)]
 use crate::error::Error;
-use crate::plan::Plan;
-
-/// Operations that can be launched, with the types of their operands.
-pub trait Launch: Prepare {
-    /// The operands as cudarc's slices or views.
-    type Buffers<'a, T: Element>;
-    /// The operands as device addresses.
-    type Pointers;
-
-    /// Checks the buffers and launches.
-    #[doc(hidden)]
-    fn launch<T: Element>(
-        prepared: &Prepared<Self>,
-        stream: &CudaStream,
-        buffers: Self::Buffers<'_, T>,
-    ) -> Result<(), Error>;
-
-    /// Checks what addresses show and launches.
-    ///
-    /// # Safety
-    /// As [`Prepared::launch_raw`].
-    #[doc(hidden)]
-    unsafe fn launch_raw(
-        prepared: &Prepared<Self>,
-        stream: sys::CUstream,
-        pointers: Self::Pointers,
-    ) -> Result<(), Error>;
-}
-
-impl<P: Launch> Prepared<P> {
-    /// Computes the operation in the stream. Returns when the work is queued, not when it is
-    /// done. An empty batch is nothing to do.
-    ///
-    /// # Errors
-    /// Before anything is launched: [`Error::WrongDType`], [`Error::WrongContext`],
-    /// [`Error::Length`], [`Error::MissingBuffer`], [`Error::UnexpectedBuffer`],
-    /// [`Error::Overlap`], [`Error::Misaligned`], [`Error::WorkspaceTooSmall`],
-    /// [`Error::CaptureWithEventTracking`]. [`Error::Driver`] if the launch fails, or if earlier
-    /// work in the context did.
-    pub fn launch<T: Element>(
-        &self,
-        stream: &CudaStream,
-        buffers: P::Buffers<'_, T>,
-    ) -> Result<(), Error> {
-        P::launch(self, stream, buffers)
-    }
-
-    /// Computes the convolution in a raw stream, on raw device pointers.
-    ///
-    /// # Safety
-    /// Each pointer is to device memory of this context (or null, where allowed) that holds the
-    /// problem's elements (the plan's bytes, and what is said there of them, in the case of the
-    /// workspace) and stays allocated until the stream has done the work; meanwhile nothing else
-    /// writes it, nor reads `y`, nor uses the workspace. `stream` belongs to this context. Nothing
-    /// is recorded in cudarc's events.
-    ///
-    /// # Errors
-    /// [`Error::NullBuffer`], [`Error::Misaligned`], [`Error::UnexpectedBuffer`],
-    /// [`Error::MissingBuffer`] or [`Error::Overlap`] before anything is launched;
-    /// [`Error::Driver`] if the launch fails, or if earlier work in the context did.
-    pub unsafe fn launch_raw(
-        &self,
-        stream: sys::CUstream,
-        pointers: P::Pointers,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise is this function's own.
-        unsafe { P::launch_raw(self, stream, pointers) }
-    }
-}

@@ -1,16 +1,61 @@
 //! Packing of filters into the layout that kernels on tensor cores read.
 
+use std::sync::Arc;
+
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::kernel::launch_kernel;
-use super::uses;
-use crate::device::PreparedPack;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::prepared::{
+    Span, check_buffer, check_dtype, check_ordering, check_stream, launch_kernel,
+};
+use crate::device::{Gpu, LoadedKernel};
 use crate::error::Error;
 use crate::kernels::args::Arguments;
-use crate::problem::Conv2d;
+use crate::kernels::pack_args::{self, PackArgs};
+use crate::kernels::{FilterRows, KernelId, kernels};
+use crate::problem::{Conv2d, FilterLayout};
+
+/// The packing of a convolution's filters, ready to launch; made by [`Gpu::prepare_pack_filter`].
+#[derive(Clone, Debug)]
+pub struct PreparedPack {
+    kernel: Arc<LoadedKernel>,
+    arguments: PackArgs,
+    problem: Conv2d,
+    packed: Conv2d,
+}
+
+impl Gpu {
+    /// Loads the kernel that packs a convolution's filters ([`FilterLayout::Packed`]), if this is
+    /// its first use.
+    ///
+    /// Kernels on tensor cores read packed filters. Their launches pack filters of another layout
+    /// every time. A caller that reuses filters packs them once, and plans
+    /// [`PreparedPack::packed`].
+    ///
+    /// # Errors
+    /// As [`Gpu::prepare`], and [`Error::TooLarge`] if the packed filters are more elements
+    /// than a problem may have.
+    pub fn prepare_pack_filter(&self, problem: &Conv2d) -> Result<PreparedPack, Error> {
+        let packed = problem
+            .to_builder()
+            .filter_layout(FilterLayout::Packed)
+            .build()?;
+        Ok(PreparedPack {
+            kernel: self.load(pack_kernel(problem)?)?,
+            arguments: PackArgs::new(problem, &FilterRows::packed(problem)),
+            problem: problem.clone(),
+            packed,
+        })
+    }
+}
+
+/// The kernel that packs the filters of a convolution.
+pub(super) fn pack_kernel(problem: &Conv2d) -> Result<KernelId, Error> {
+    pack_args::kernel(problem.dtype()).ok_or(Error::UnknownKernel {
+        index: kernels().len(),
+        kernels: kernels().len(),
+    })
+}
 
 impl PreparedPack {
     /// The same problem with packed filters.
@@ -30,16 +75,16 @@ impl PreparedPack {
         packed: &mut dyn DeviceBufferMut<T>,
     ) -> Result<(), Error> {
         let context = self.kernel.context();
-        check::dtype(self.problem.dtype(), T::DTYPE)?;
-        check::stream(context, stream)?;
-        check::buffer(context, "w", w, self.problem.filter().len())?;
-        check::buffer(context, "packed", packed, self.packed.filter().len())?;
-        let (w, _w) = uses::read(w, stream);
-        let (packed, _packed) = uses::write(packed, stream);
-        check::ordering(context)?;
+        check_dtype(self.problem.dtype(), T::DTYPE)?;
+        check_stream(context, stream)?;
+        check_buffer(context, "w", w, self.problem.filter().len())?;
+        check_buffer(context, "packed", packed, self.packed.filter().len())?;
+        let (w, _w) = buffer::read(w, stream);
+        let (packed, _packed) = buffer::write(packed, stream);
+        check_ordering(context)?;
         // SAFETY: both pointers are buffers of this context, as long as the problems say, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
         // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }

@@ -1,15 +1,14 @@
-//! Launching a pooling.
+//! Preparing and launching a pooling.
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::uses;
-use crate::device::Prepared;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::prepared::{Launch, Prepared, Span, check_buffer, check_optional, disjoint_slices};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::args::offset_bytes;
+use crate::kernels::pool::args::PoolArgs;
+use crate::plan::Plan;
 use crate::problem::Pool2d;
 
 /// The operands of a pooling, as cudarc's slices or views. Lengths in elements.
@@ -61,6 +60,11 @@ pub struct PoolPointers {
 impl Launch for Pool2d {
     type Buffers<'a, T: Element> = PoolBuffers<'a, T>;
     type Pointers = PoolPointers;
+    type Arguments = PoolArgs;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Pool2d>) -> Result<PoolArgs, Error> {
+        Ok(PoolArgs::from(plan.problem()))
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<Pool2d>,
@@ -70,22 +74,22 @@ impl Launch for Pool2d {
         prepared.check_call::<T>(stream)?;
         let (problem, context) = (prepared.problem(), prepared.context());
         let PoolBuffers { x, y, indices } = buffers;
-        check::buffer(context, "x", x, problem.input().len())?;
-        check::buffer(context, "y", y, problem.output().len())?;
-        let mut indices = check::optional("indices", problem.indices(), indices)?;
+        check_buffer(context, "x", x, problem.input().len())?;
+        check_buffer(context, "y", y, problem.output().len())?;
+        let mut indices = check_optional("indices", problem.indices(), indices)?;
         if let Some(indices) = &indices {
-            check::buffer(context, "indices", &**indices, problem.index_len())?;
+            check_buffer(context, "indices", &**indices, problem.index_len())?;
         }
         if problem.output().is_empty() {
             return Ok(());
         }
 
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = uses::read(x, stream);
-        let (y, _y) = uses::write(y, stream);
+        let (x, _x) = buffer::read(x, stream);
+        let (y, _y) = buffer::write(y, stream);
         let indices = indices
             .as_mut()
-            .map(|indices| uses::write(&mut **indices, stream));
+            .map(|indices| buffer::write(&mut **indices, stream));
         prepared.check_ordering()?;
         let pointers = PoolPointers {
             x,
@@ -94,7 +98,7 @@ impl Launch for Pool2d {
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -124,11 +128,11 @@ fn check_pointers(problem: &Pool2d, pointers: &PoolPointers) -> Result<(), Error
     let y = Span::new("y", pointers.y, problem.output().len(), element);
     x.check(element as u64)?;
     y.check(element as u64)?;
-    if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+    if !disjoint_slices((&y, problem.output()), (&x, problem.input())) {
         y.apart_from(&x)?;
     }
     let given = (pointers.indices != 0).then_some(pointers.indices);
-    if let Some(address) = check::optional("indices", problem.indices(), given)? {
+    if let Some(address) = check_optional("indices", problem.indices(), given)? {
         let indices = Span::new("indices", address, problem.index_len(), 1);
         indices.apart_from(&x)?;
         indices.apart_from(&y)?;

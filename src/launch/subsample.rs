@@ -1,15 +1,14 @@
-//! Launching a trainable subsampling.
+//! Preparing and launching a trainable subsampling.
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::uses;
-use crate::device::Prepared;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::args::offset_bytes;
+use crate::kernels::elementwise::activation_args::SubsampleArgs;
+use crate::plan::Plan;
 use crate::problem::Subsample;
 
 /// The operands of a subsampling, as cudarc's slices or views. Lengths in elements.
@@ -42,6 +41,11 @@ pub struct SubsamplePointers {
 impl Launch for Subsample {
     type Buffers<'a, T: Element> = SubsampleBuffers<'a, T>;
     type Pointers = SubsamplePointers;
+    type Arguments = SubsampleArgs;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<Subsample>) -> Result<SubsampleArgs, Error> {
+        Ok(SubsampleArgs::from(plan.problem()))
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<Subsample>,
@@ -56,18 +60,18 @@ impl Launch for Subsample {
             bias,
             y,
         } = buffers;
-        check::buffer(context, "x", x, problem.input().len())?;
-        check::buffer(context, "coefficient", coefficient, problem.c())?;
-        check::buffer(context, "bias", bias, problem.c())?;
-        check::buffer(context, "y", y, problem.output().len())?;
+        check_buffer(context, "x", x, problem.input().len())?;
+        check_buffer(context, "coefficient", coefficient, problem.c())?;
+        check_buffer(context, "bias", bias, problem.c())?;
+        check_buffer(context, "y", y, problem.output().len())?;
         if problem.output().is_empty() {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = uses::read(x, stream);
-        let (coefficient, _coefficient) = uses::read(coefficient, stream);
-        let (bias, _bias) = uses::read(bias, stream);
-        let (y, _y) = uses::write(y, stream);
+        let (x, _x) = buffer::read(x, stream);
+        let (coefficient, _coefficient) = buffer::read(coefficient, stream);
+        let (bias, _bias) = buffer::read(bias, stream);
+        let (y, _y) = buffer::write(y, stream);
         prepared.check_ordering()?;
         let pointers = SubsamplePointers {
             x,
@@ -77,7 +81,7 @@ impl Launch for Subsample {
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -102,7 +106,7 @@ impl Launch for Subsample {
         for read in [&coefficient, &bias] {
             y.apart_from(read)?;
         }
-        if !check::disjoint_slices((&y, problem.output()), (&x, problem.input())) {
+        if !disjoint_slices((&y, problem.output()), (&x, problem.input())) {
             y.apart_from(&x)?;
         }
         let mut arguments = *prepared.arguments();

@@ -1,17 +1,15 @@
-//! Launching an operation from one tensor to another of the same extents: ReLU, tanh, local
-//! response normalisation, softmax.
+//! Preparing and launching an operation from one tensor to another of the same extents: ReLU, tanh,
+//! local response normalisation, softmax.
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::Launch;
-use super::buffer::{DeviceBuffer, DeviceBufferMut};
-use super::check::{self, Span};
-use super::element::Element;
-use super::uses;
-use crate::device::Prepared;
+use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices, same_elements};
+use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Unary;
 use crate::kernels::args::offset_bytes;
+use crate::plan::Plan;
 
 /// The operands of a [`Unary`], as cudarc's slices or views. Lengths in elements.
 pub struct UnaryBuffers<'a, T> {
@@ -44,6 +42,11 @@ pub struct UnaryPointers {
 impl<P: Unary> Launch for P {
     type Buffers<'a, T: Element> = UnaryBuffers<'a, T>;
     type Pointers = UnaryPointers;
+    type Arguments = P::Args;
+
+    fn arguments(_gpu: &Gpu, plan: &Plan<P>) -> Result<P::Args, Error> {
+        Ok(Unary::arguments(plan.problem()))
+    }
 
     fn launch<T: Element>(
         prepared: &Prepared<P>,
@@ -53,18 +56,18 @@ impl<P: Unary> Launch for P {
         prepared.check_call::<T>(stream)?;
         let (problem, context) = (prepared.problem(), prepared.context());
         let UnaryBuffers { x, y } = buffers;
-        check::buffer(context, "x", x, problem.x().len())?;
-        check::buffer(context, "y", y, problem.y().len())?;
+        check_buffer(context, "x", x, problem.x().len())?;
+        check_buffer(context, "y", y, problem.y().len())?;
         if problem.is_empty() {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = uses::read(x, stream);
-        let (y, _y) = uses::write(y, stream);
+        let (x, _x) = buffer::read(x, stream);
+        let (y, _y) = buffer::write(y, stream);
         prepared.check_ordering()?;
         // SAFETY: both pointers are buffers of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`uses`
+        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
     }
@@ -84,8 +87,8 @@ impl<P: Unary> Launch for P {
         x.check(element as u64)?;
         y.check(element as u64)?;
         let (input, output) = ((&x, problem.x()), (&y, problem.y()));
-        let in_place = P::IN_PLACE && check::same_elements(input, output);
-        if !in_place && !check::disjoint_slices(input, output) {
+        let in_place = P::IN_PLACE && same_elements(input, output);
+        if !in_place && !disjoint_slices(input, output) {
             y.apart_from(&x)?;
         }
         let mut arguments = *prepared.arguments();
@@ -114,12 +117,12 @@ impl<P: Unary> Prepared<P> {
     ) -> Result<(), Error> {
         self.check_call::<T>(stream)?;
         let (problem, context) = (self.problem(), self.context());
-        check::buffer(context, "x", y, problem.x().len())?;
-        check::buffer(context, "y", y, problem.y().len())?;
+        check_buffer(context, "x", y, problem.x().len())?;
+        check_buffer(context, "y", y, problem.y().len())?;
         if problem.is_empty() {
             return Ok(());
         }
-        let (y, _y) = uses::write(y, stream);
+        let (y, _y) = buffer::write(y, stream);
         self.check_ordering()?;
         // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked
         // there.

@@ -31,7 +31,7 @@ pub use inception::Inception;
 
 use crate::device::{Gpu, driver_error};
 use crate::error::Error;
-use crate::launch::memory::{allocate, fitting, zeros};
+use crate::launch::buffer::{allocate, fitting, zeros};
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, SubsampleBuffers, Unary,
     UnaryBuffers,

@@ -33,11 +33,9 @@ const MAX_REASONS: usize = 4;
 impl<P: Operation> Plan<P> {
     /// Emits a record of the plan at debug level, once per problem, device and choice.
     pub(super) fn log(&self) {
-        if log::log_enabled!(target: LOG_TARGET, log::Level::Debug) {
-            let record = self.record();
-            if is_new(&record) {
-                log::debug!(target: LOG_TARGET, "{record}");
-            }
+        let record = self.record();
+        if is_new(&record) {
+            log::debug!(target: LOG_TARGET, "{record}");
         }
     }
 

@@ -24,33 +24,61 @@
 //! env_logger with `RUST_LOG=warpconv::plan=debug`; the command line has one of its own, enabled by
 //! `WARPCONV_LOG=plan`. A program without a logger prints nothing.
 
-mod candidate;
 mod log;
 pub(crate) mod refusal_groups;
 mod tuning;
 mod tuning_file;
-mod workspace;
 
 use std::cmp::Ordering;
 use std::fmt;
 
-pub use candidate::Candidate;
 pub use log::LOG_TARGET;
 pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
-pub(crate) use workspace::WorkspaceParts;
 
 pub use crate::kernels::{
     Bound, Capability, LAUNCH_US, Limits, Operation, PeakRates, Refusal, Roofline, Score,
     WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS,
 };
 
-use candidate::{bound, evaluate};
-
 use crate::error::Error;
-use crate::kernels::{Kernel, KernelId, kernels};
-use crate::problem::{Bottleneck2d, Branches, Conv2d, Lrn, Pool2d, Relu, Softmax, Subsample, Tanh};
+use crate::kernels::operation::check_entry;
+use crate::kernels::{FilterRows, Kernel, KernelId, kernels};
+use crate::problem::Conv2d;
 use crate::ptx;
+
+/// A kernel with its verdict on a problem.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Index of the kernel in the catalog.
+    pub id: KernelId,
+    /// Score of the kernel, or the one reason of its refusal.
+    pub evaluation: Result<Score, Refusal>,
+}
+
+impl Candidate {
+    /// The kernel.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.id.kernel()
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.kernel().name())?;
+        match &self.evaluation {
+            Ok(score) => write!(
+                f,
+                "accepts, {} blocks, {} per SM, tile efficiency {:.1}%, estimate {:.2} us",
+                score.blocks,
+                score.blocks_per_sm,
+                score.tile_efficiency * 100.0,
+                score.us
+            ),
+            Err(refusal) => write!(f, "{refusal}"),
+        }
+    }
+}
 
 /// A problem with the kernel that will compute it: reusable, `Send + Sync`, independent of any
 /// device that is open.
@@ -101,8 +129,15 @@ impl<P: Operation> Plan<P> {
     /// As [`Plan::with_kernel`] if the limits name a kernel, else as [`Plan::new`].
     pub fn within(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
         let plan = Plan::choose(problem, capability, limits)?;
-        plan.log();
+        plan.log_if_enabled();
         Ok(plan)
+    }
+
+    /// Emits a record of the plan where a logger takes it.
+    fn log_if_enabled(&self) {
+        if ::log::log_enabled!(target: LOG_TARGET, ::log::Level::Debug) {
+            self.log();
+        }
     }
 
     /// Chooses the kernel, without a record.
@@ -149,7 +184,7 @@ impl<P: Operation> Plan<P> {
         tuning: &Tuning,
     ) -> Result<Plan<P>, Error> {
         let plan = Plan::unlogged(problem, capability, limits, Some(tuning))?;
-        plan.log();
+        plan.log_if_enabled();
         Ok(plan)
     }
 
@@ -323,5 +358,91 @@ impl<P: Operation> fmt::Display for Plan<P> {
         )?;
         writeln!(f, "shared   {} bytes a block", self.shared_bytes())?;
         write!(f, "roofline {} (H200)", self.roofline)
+    }
+}
+
+/// The bound of the problem on an H200.
+fn bound<P: Operation>(problem: &P) -> Roofline {
+    let (macs, bytes) = (problem.macs(), problem.min_bytes());
+    problem.peak_rates().bound(macs, bytes)
+}
+
+/// Evaluates one kernel for a problem.
+fn evaluate<P: Operation>(
+    problem: &P,
+    device: &Capability,
+    limits: &Limits,
+    id: KernelId,
+    kernel: &Kernel,
+) -> Result<Score, Refusal> {
+    check_entry(problem, kernel, device)?;
+    problem.accepts(kernel)?;
+    let needs = ptx::shared_bytes(id);
+    // What a launch asks for may go beyond what a module may declare.
+    let has = match kernel.dynamic_shared() {
+        0 => device.shared_per_block,
+        _ => device.shared_per_block_optin,
+    };
+    if needs > has {
+        return Err(Refusal::SharedMemory { needs, has });
+    }
+    if kernel.threads > device.max_threads_per_block {
+        return Err(Refusal::Threads {
+            needs: kernel.threads,
+            has: device.max_threads_per_block,
+        });
+    }
+    if problem.is_empty() {
+        return Ok(Score::EMPTY);
+    }
+    problem.estimate(kernel, device, &bound(problem), limits)
+}
+
+/// Layout of a plan's workspace, in bytes from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkspaceParts {
+    /// The packed filters, behind the counters.
+    pub filter: u64,
+    /// Partial tiles, behind the packed filters.
+    pub partials: u64,
+}
+
+impl<P: Operation> Plan<P> {
+    /// Returns whether a launch packs the filters first, by a kernel of its own. To pack once
+    /// instead of every time, see [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
+    pub fn packs_filter(&self) -> bool {
+        self.grid() > 0 && self.problem().packs_filter(self.kernel())
+    }
+
+    /// Split-K: blocks per output tile; 1 if each block has tiles of its own. Of [`Branches`] that
+    /// of the product with the longest gemm_k. The other products take as much as keeps their
+    /// partial sums no longer.
+    pub fn split_k(&self) -> u32 {
+        self.score().split_k
+    }
+
+    /// Kernels that a launch runs: 0 if there is nothing to compute, 2 if it packs the filters.
+    pub fn launches(&self) -> u32 {
+        u32::from(self.grid() > 0) + u32::from(self.packs_filter())
+    }
+
+    /// Bytes of the [`Workspace`](crate::launch::Workspace) that a launch needs; 0 if it needs
+    /// none.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.score().workspace
+    }
+}
+
+impl Plan<Conv2d> {
+    /// Layout of the workspace, as [`Plan::workspace_bytes`] counts it.
+    pub(crate) fn workspace_parts(&self) -> WorkspaceParts {
+        let packed = match self.packs_filter() {
+            true => FilterRows::of(self.problem(), self.kernel()).bytes(self.problem()),
+            false => 0,
+        };
+        WorkspaceParts {
+            filter: WORKSPACE_COUNTERS,
+            partials: (WORKSPACE_COUNTERS + packed).next_multiple_of(WORKSPACE_ALIGNMENT),
+        }
     }
 }

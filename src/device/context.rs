@@ -1,16 +1,155 @@
-//! Modules of the catalog, each loaded into a context once, on its first use.
+//! A device's context, and what the crate keeps for as long as it lives: its kernels, each loaded
+//! on its first use, and its count of streams above zero.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cudarc::driver::{CudaContext, result, sys};
 
+use super::driver::words;
 use super::driver_error;
 use crate::error::Error;
 use crate::kernels::{Kernel, KernelId, kernels};
 use crate::ptx;
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`, `CUDA_ERROR_DEVICE_UNAVAILABLE` and the codes of the Multi-Process
+/// Service: the device is there, but takes no work now.
+const BUSY: &[c_int] = &[2, 46, 805, 806, 807, 808, 809];
+
+type Init = unsafe extern "C" fn(u32) -> c_int;
+type Get = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
+type Retain = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int;
+type Release = unsafe extern "C" fn(c_int) -> c_int;
+
+/// The primary context of the device. cudarc has opened the driver by now.
+///
+/// It is retained here first, since cudarc takes the driver's code for a value of its enum without
+/// a look, and the enum of CUDA 11.4 does not have the one that says that the device is another
+/// process's.
+pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
+    let failed = |code| match BUSY.contains(&code) {
+        true => Error::DeviceBusy {
+            ordinal,
+            code: code as u32,
+            message: said(code),
+        },
+        false => Error::Driver {
+            operation: "opening the device's context",
+            code: code as u32,
+            message: said(code),
+        },
+    };
+    let missing = |name: &str| Error::NoDriver {
+        reason: format!("it has no {name}"),
+    };
+    // SAFETY: these are the functions' types, unchanged since CUDA 11.
+    let (init, get, retain, release) = unsafe {
+        (
+            find::<Init>(c"cuInit").ok_or_else(|| missing("cuInit"))?,
+            find::<Get>(c"cuDeviceGet").ok_or_else(|| missing("cuDeviceGet"))?,
+            find::<Retain>(c"cuDevicePrimaryCtxRetain")
+                .ok_or_else(|| missing("cuDevicePrimaryCtxRetain"))?,
+            find::<Release>(c"cuDevicePrimaryCtxRelease_v2")
+                .ok_or_else(|| missing("cuDevicePrimaryCtxRelease_v2"))?,
+        )
+    };
+    let (mut device, mut retained) = (0, ptr::null_mut());
+    let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+    // SAFETY: the pointers are to a device and to a context, and the device is asked for before it
+    // is used.
+    let code = unsafe {
+        let mut code = init(0);
+        if code == 0 {
+            code = get(&mut device, ordinal);
+        }
+        if code == 0 {
+            code = retain(&mut retained, device);
+        }
+        code
+    };
+    if code != 0 {
+        return Err(failed(code));
+    }
+    let context = CudaContext::new(ordinal as usize);
+    // SAFETY: it was retained above; cudarc holds its own share of it.
+    unsafe { release(device) };
+    context.map_err(|e| driver_error("opening the device's context", e))
+}
+
+fn said(code: c_int) -> String {
+    // SAFETY: `words` asks for the two functions that have this type.
+    words(&|name| unsafe { find(name) }, code)
+}
+
+/// A function of the library that cudarc has opened.
+///
+/// # Safety
+/// `F` is the function's type.
+unsafe fn find<F: Copy>(name: &CStr) -> Option<F> {
+    // SAFETY: the library is loaded; the type is the caller's promise.
+    let found = unsafe { sys::culib().get::<F>(name.to_bytes_with_nul()) };
+    found.ok().map(|symbol| *symbol)
+}
+
+/// The contexts in use. What is gone is cleared away when the next one comes.
+static CONTEXTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+struct Entry {
+    /// Not to keep the context alive: a device that has faulted works again once its context is
+    /// gone.
+    context: Weak<CudaContext>,
+    modules: Arc<Modules>,
+}
+
+/// The context's kernels. On the first call for this context, it begins to track the uses of its
+/// buffers for good.
+///
+/// # Errors
+/// [`Error::Driver`] or [`Error::OutOfMemory`] if the driver makes no stream, or cannot wait for
+/// the context's work.
+pub(super) fn modules(context: &Arc<CudaContext>) -> Result<Arc<Modules>, Error> {
+    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    contexts.retain(|entry| entry.context.strong_count() > 0);
+    let known = contexts
+        .iter()
+        .find(|entry| ptr::eq(entry.context.as_ptr(), Arc::as_ptr(context)));
+    if let Some(entry) = known {
+        return Ok(entry.modules.clone());
+    }
+    track_for_good(context)?;
+    let modules = Arc::new(Modules::new());
+    contexts.push(Entry {
+        context: Arc::downgrade(context),
+        modules: modules.clone(),
+    });
+    Ok(modules)
+}
+
+/// Makes cudarc count one stream more in this context than there are.
+///
+/// cudarc orders the uses of a slice in several streams by events, but only while it counts streams
+/// of its own: dropping the last one ends that, though the stream's work goes on, and per-thread
+/// streams do not count. With one more, it does so as long as the context lives. What was queued
+/// before is waited for (`CudaContext::new_stream` does, if it is the first).
+fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
+    let failed = |e| driver_error("making a stream", e);
+    let stream = context.new_stream().map_err(failed)?;
+    let Ok(stream) = Arc::try_unwrap(stream) else {
+        // Nobody else can have it; if so, it counts for as long as they hold it.
+        return Ok(());
+    };
+    // Dropping it would count it off.
+    let stream = ManuallyDrop::new(stream);
+    // SAFETY: the stream is this function's own, was given no work, and is not used again.
+    let destroyed = unsafe { result::stream::destroy(stream.cu_stream()) };
+    // SAFETY: the value is never dropped nor used again, so its share of the context is moved out
+    // of it, once.
+    drop(unsafe { ptr::read(stream.context()) });
+    destroyed.map_err(|e| driver_error("destroying a stream", e))
+}
 
 /// A kernel in a context, ready to launch.
 ///
