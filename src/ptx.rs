@@ -58,7 +58,7 @@ pub(crate) fn hashes() -> impl Iterator<Item = u64> {
 /// The CUDA version (12000 is 12.0) that introduced a PTX ISA version, as the release notes of the
 /// PTX ISA list them: 6.3 came with 10.0, 7.0 with 11.0, 8.0 with 12.0, 9.0 with 13.0, and each
 /// minor version of CUDA brought at most one.
-pub fn cuda_version(ptx: &str) -> u32 {
+pub(crate) fn cuda_version(ptx: &str) -> u32 {
     let (major, minor) = ptx.trim().split_once('.').unwrap_or((ptx, "0"));
     let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
     match number(major) {
@@ -69,7 +69,7 @@ pub fn cuda_version(ptx: &str) -> u32 {
 
 /// The PTX ISA version that the module asks for (its `.version`); a driver older than that refuses
 /// it.
-pub fn version(ptx: &str) -> &str {
+pub(crate) fn version(ptx: &str) -> &str {
     ptx.lines()
         .find_map(|line| line.trim().strip_prefix(".version"))
         .map_or("unknown", str::trim)
@@ -77,7 +77,7 @@ pub fn version(ptx: &str) -> &str {
 
 /// Bytes of shared memory that a block of the kernel takes: its module's shared variables and what
 /// the launch adds.
-pub fn shared_bytes(id: KernelId) -> u32 {
+pub(crate) fn shared_bytes(id: KernelId) -> u32 {
     let dynamic = kernels().get(id.0).map_or(0, Kernel::dynamic_shared);
     static_shared(id) + dynamic
 }

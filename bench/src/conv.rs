@@ -36,7 +36,7 @@ pub struct Conv<T> {
 /// packed.
 pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<Plan<Conv2d>, String> {
     let plan = Plan::new(problem, gpu.capability()).map_err(text)?;
-    if !plan.packs_filter() {
+    if plan.launches() < 2 {
         return Ok(plan);
     }
     let packed = problem

@@ -177,9 +177,8 @@ fn stage(
     to: CUdeviceptr,
     filled: &mut dyn FnMut(usize) -> Result<CUdeviceptr, String>,
 ) -> Result<Stage, String> {
-    let (inputs, outputs) = (node.step.inputs(), node.step.outputs());
-    let output = outputs.first().ok_or("a launch that writes nothing")?;
-    if inputs.iter().any(|input| !input.is_dense()) {
+    let (_, output) = node.writes().next().ok_or("a launch that writes nothing")?;
+    if node.reads().any(|(_, input)| !input.is_dense()) {
         return Err(String::from(
             "a launch reads a slice, which cuDNN is not given",
         ));

@@ -120,8 +120,8 @@ pub fn convolution<T: Stored>(
 /// Name of a plan's kernel, with the plan's settings.
 fn kernel(plan: &Plan<Conv2d>) -> String {
     let mut words = plan.kernel().name();
-    if plan.split_k() > 1 {
-        words.push_str(&format!(" in {} splits", plan.split_k()));
+    if plan.score().split_k > 1 {
+        words.push_str(&format!(" in {} splits", plan.score().split_k));
     }
     if plan.problem().filter().layout == FilterLayout::Packed {
         words.push_str(" (filters packed once)");

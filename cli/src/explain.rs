@@ -135,7 +135,7 @@ fn explain<P: Operation>(
         kernel.tile_n,
         kernel.tile_k,
         grouped(u64::from(plan.grid())),
-        plan.block(),
+        plan.kernel().threads,
         bytes(u64::from(plan.shared_bytes()))
     ))?;
     let score = plan.score();
@@ -170,7 +170,7 @@ fn explain<P: Operation>(
         })),
         "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
         "grid": plan.grid(),
-        "block": plan.block(),
+        "block": plan.kernel().threads,
         "shared_bytes": plan.shared_bytes(),
         "macs": roofline.macs,
         "min_bytes": roofline.bytes,
@@ -178,7 +178,7 @@ fn explain<P: Operation>(
         "predicted_us": number(Some(roofline.floor_us)),
         "splits": score.split_k,
         "workspace": score.workspace,
-        "accepted": plan.accepted().map(|c| c.kernel().name()).collect::<Vec<_>>(),
+        "accepted": plan.accepted().map(|c| c.id.kernel().name()).collect::<Vec<_>>(),
         "ranking": plan.accepted().filter_map(ranked_json).collect::<Vec<_>>(),
         "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
     }))
@@ -221,7 +221,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
     let rows = refused.into_iter().map(|c| {
         let why = c.evaluation.err();
         vec![
-            c.kernel().name(),
+            c.id.kernel().name(),
             why.map_or_else(String::new, |why| why.to_string()),
         ]
     });
@@ -233,7 +233,7 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
 
 /// A row of the table of kernels that accept.
 fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
-    let mut row = vec![format!("{}. {}", rank + 1, candidate.kernel().name())];
+    let mut row = vec![format!("{}. {}", rank + 1, candidate.id.kernel().name())];
     match &candidate.evaluation {
         Ok(score) => row.extend([
             grouped(score.blocks),
@@ -255,7 +255,7 @@ fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
 fn ranked_json(candidate: &Candidate) -> Option<Value> {
     let score = candidate.evaluation.as_ref().ok()?;
     Some(json!({
-        "kernel": candidate.kernel().name(),
+        "kernel": candidate.id.kernel().name(),
         "us": number(Some(score.us)),
         "arithmetic_us": number(Some(score.arithmetic_us)),
         "memory_us": number(Some(score.memory_us)),
@@ -271,7 +271,7 @@ fn ranked_json(candidate: &Candidate) -> Option<Value> {
 /// A refusal in JSON.
 fn refusal_json(candidate: &Candidate) -> Value {
     json!({
-        "kernel": candidate.kernel().name(),
+        "kernel": candidate.id.kernel().name(),
         "reason": candidate.evaluation.err().map(|why| why.to_string()),
     })
 }

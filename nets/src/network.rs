@@ -107,7 +107,7 @@ impl Network {
         };
         let before = nodes[..launch].iter().map(|node| node.step.weights().len());
         let own = self.parameters.iter().skip(before.sum());
-        let own = own.take(node.step.outputs().len());
+        let own = own.take(node.to.len());
         own.map(|parameter| parameter.name.as_str()).collect()
     }
 

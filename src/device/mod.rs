@@ -41,7 +41,7 @@ pub enum DeviceChoice {
 
 impl DeviceChoice {
     /// The environment variable that [`DeviceChoice::from_env`] reads.
-    pub const VARIABLE: &'static str = "WARPCONV_DEVICE";
+    pub(crate) const VARIABLE: &'static str = "WARPCONV_DEVICE";
 
     /// The capabilities that the emulator can pose as.
     pub(crate) const EMULATED: [u32; 3] = [75, 80, 90];

@@ -3,13 +3,13 @@
 use super::fuse::{FuseOptions, Refused};
 use super::{Graph, Node, Step};
 use crate::error::Error;
-use crate::kernels::{KernelId, Refusal};
-use crate::plan::{Capability, LAUNCH_US, Operation, Plan};
+use crate::kernels::{KernelId, LAUNCH_US, Refusal};
+use crate::plan::{Capability, Operation, Plan};
 
 /// Estimate of a graph's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphEstimate {
-    /// The model's time in microseconds: of every plan, and [`LAUNCH_US`] between two. It ranks,
+    /// The model's time in microseconds: of every plan, and `LAUNCH_US` between two. It ranks,
     /// and is no prediction to quote.
     pub us: f64,
     /// Kernels that are launched, those that bring filters into order among them.

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::launch::{DeviceBuffer, DeviceBufferMut, Workspace};
 
 /// The most tensors that a step reads, and the most that it writes; the residual is apart.
-pub const MAX_TENSORS: usize = 8;
+pub(crate) const MAX_TENSORS: usize = 8;
 
 /// A buffer that a step reads.
 pub(super) enum Read<'a, T> {

@@ -16,7 +16,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 pub use estimate::GraphEstimate;
 pub(crate) use fuse::choose;
 pub use fuse::{Alternative, FuseOptions, FusePolicy, Fusion, FusionDecision, Pattern, Refused};
-pub use memory_plan::MAX_TENSORS;
+pub(crate) use memory_plan::MAX_TENSORS;
 pub use prepared::{GraphBuffers, PreparedGraph, Weights};
 pub use step::{Node, Step, TensorId};
 
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::kernels::DType;
 use crate::launch::buffer::{fitting, zeros};
 use crate::launch::{Element, Workspace};
-use crate::plan::{Limits, PeakRates, Plan, Roofline, Tuning};
+use crate::plan::{Limits, PeakRates, Roofline, Tuning};
 use crate::problem::{Conv2d, TensorDesc};
 use memory_plan::{Bindings, MemoryPlan};
 
@@ -99,11 +99,6 @@ impl Graph {
             memory: MemoryPlan::shared(&self.tensors, &lives),
             ..self
         }
-    }
-
-    /// Returns whether intermediate tensors share buffers.
-    pub fn shares_buffers(&self) -> bool {
-        self.memory.len.len() < self.tensors.len()
     }
 
     /// The launches, in order.
@@ -197,7 +192,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::prepare`].
-    pub fn prepare_within(
+    pub(crate) fn prepare_within(
         &self,
         gpu: &Gpu,
         tuning: &Tuning,
@@ -206,7 +201,8 @@ impl Graph {
         PreparedGraph::new(self, gpu, tuning, limits)
     }
 
-    /// As [`Graph::prepare_within`], with a workspace for the launches if they need one. If the
+    /// Plans every launch within limits, with the kernels that were measured to be fastest where
+    /// measurements exist, and loads the kernels. Allocates a workspace for the launches if they need one. If the
     /// device has no memory for it, other plans are made within what is left: allocate everything
     /// else first.
     ///
@@ -375,15 +371,9 @@ mod tests {
             (Intermediate(3), Output),
         ])
         .expect("a chain");
-        assert_eq!(
-            (own.intermediates(), own.shares_buffers()),
-            (&[16; 4][..], false)
-        );
+        assert_eq!(own.intermediates(), [16; 4]);
         let shared = own.sharing_buffers();
-        assert_eq!(
-            (shared.intermediates(), shared.shares_buffers()),
-            (&[16; 2][..], true)
-        );
+        assert_eq!(shared.intermediates(), [16; 2]);
         let buffers: Vec<_> = (0..4).map(|tensor| shared.buffer_of(tensor)).collect();
         assert_eq!(buffers, [Some(0), Some(1), Some(0), Some(1)]);
     }

@@ -274,7 +274,7 @@ impl PreparedGraph {
     /// Queues all launches in the stream.
     ///
     /// # Errors
-    /// As [`PreparedConv::launch`]; [`Error::Length`] if the number of weights or intermediate
+    /// As [`Prepared::launch`]; [`Error::Length`] if the number of weights or intermediate
     /// buffers is another one.
     pub fn launch<T: Element>(
         &self,

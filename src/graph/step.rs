@@ -36,7 +36,7 @@ pub enum Step {
 
 impl Step {
     /// The tensors it reads, in the order of [`Node::from`]; the residual is apart.
-    pub fn inputs(&self) -> Vec<&TensorDesc> {
+    pub(crate) fn inputs(&self) -> Vec<&TensorDesc> {
         match self {
             Step::Conv(conv) => vec![conv.input()],
             Step::Pool(pool) => vec![pool.input()],
@@ -51,7 +51,7 @@ impl Step {
     }
 
     /// The tensor that is added before the last ReLU, if any.
-    pub fn residual(&self) -> Option<&TensorDesc> {
+    pub(crate) fn residual(&self) -> Option<&TensorDesc> {
         match self {
             Step::Conv(conv) => conv.residual(),
             Step::Bottleneck(bottleneck) => match bottleneck.added() {
@@ -64,7 +64,7 @@ impl Step {
     }
 
     /// The tensors it writes, in the order of [`Node::to`].
-    pub fn outputs(&self) -> Vec<&TensorDesc> {
+    pub(crate) fn outputs(&self) -> Vec<&TensorDesc> {
         match self {
             Step::Conv(conv) => vec![conv.output()],
             Step::Pool(pool) => vec![pool.output()],
@@ -139,9 +139,9 @@ pub struct Node {
     pub name: Cow<'static, str>,
     /// Operation of the node.
     pub step: Step,
-    /// Tensors read, one for each of [`Step::inputs`]: never the output.
+    /// Tensors read, one for each input of the step: never the output.
     pub from: Vec<TensorId>,
-    /// Tensors written, one for each of [`Step::outputs`]: never the input, nor where it reads. Two
+    /// Tensors written, one for each output of the step: never the input, nor where it reads. Two
     /// outputs may be different channels of the same tensor.
     pub to: Vec<TensorId>,
     /// The residual, exactly if the step has one: read like `from`.
@@ -166,7 +166,7 @@ impl Node {
     }
 
     /// Adds the tensor of the residual.
-    pub fn with_residual(self, residual: TensorId) -> Node {
+    pub(crate) fn with_residual(self, residual: TensorId) -> Node {
         Node {
             residual: Some(residual),
             ..self
@@ -185,12 +185,12 @@ impl Node {
     }
 
     /// Multiply-adds with weights; a pooling has none.
-    pub fn macs(&self) -> u64 {
+    pub(crate) fn macs(&self) -> u64 {
         self.step.macs()
     }
 
     /// Bytes at least moved: each operand once.
-    pub fn min_bytes(&self) -> u64 {
+    pub(crate) fn min_bytes(&self) -> u64 {
         self.step.min_bytes()
     }
 }

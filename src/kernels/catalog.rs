@@ -33,7 +33,7 @@ pub enum Algorithm {
     Direct,
     /// Convolution of few channels, groups = 1: an implicit matrix product whose gemm_k runs
     /// through channels and filter taps in one go, so that no channel block is padded. Needs
-    /// c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    /// c * r * s <= `FEW_CHANNELS_MAX_GEMM_K`.
     DirectFewChannels,
     /// 1x1 convolution as a plain matrix product, strided included, groups = 1, no padding.
     Pointwise,
@@ -46,7 +46,7 @@ pub enum Algorithm {
     /// Convolution on tensor cores by `mma.sync`: one implicit GEMM per group, 1x1 included.
     Mma,
     /// Convolution of few channels on tensor cores, groups = 1: gemm_k runs through filter taps and
-    /// channels in one go. Needs c * r * s <= [`FEW_CHANNELS_MAX_GEMM_K`].
+    /// channels in one go. Needs c * r * s <= `FEW_CHANNELS_MAX_GEMM_K`.
     MmaFewChannels,
     /// Convolution on tensor cores with groups smaller than a tile, several of which share one.
     MmaSmallGroups,
@@ -254,7 +254,8 @@ impl Arch {
     }
 
     /// nvcc's `-arch` for the architecture.
-    pub const fn nvcc_arch(self) -> &'static str {
+    #[allow(dead_code, reason = "for build.rs, which includes this file")]
+    pub(crate) const fn nvcc_arch(self) -> &'static str {
         match self {
             Arch::Sm75 => "compute_75",
             Arch::Sm80 => "compute_80",
@@ -265,7 +266,7 @@ impl Arch {
 
 /// The longest sum (c * r * s) that [`Algorithm::DirectFewChannels`] and
 /// [`Algorithm::MmaFewChannels`] take: they keep a table of its terms in shared memory.
-pub const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
+pub(crate) const FEW_CHANNELS_MAX_GEMM_K: u32 = 512;
 
 /// One compiled kernel: an entry of the catalog, a PTX module with one entry point of the same name
 /// as [`Kernel::name`].
@@ -340,7 +341,8 @@ impl Kernel {
     }
 
     /// The lowest PTX ISA version that has the kernel's instructions.
-    pub const fn ptx_version(&self) -> &'static str {
+    #[allow(dead_code, reason = "for build.rs, which includes this file")]
+    pub(crate) const fn ptx_version(&self) -> &'static str {
         match self.arch {
             // ldmatrix and mma.sync of 16x8x8.
             Arch::Sm75 if self.algorithm.tensor() => "6.5",
@@ -375,7 +377,8 @@ impl Kernel {
 
     /// The definitions that nvcc is given (`-D CONFIG_NAME=VALUE`); `kernels/config.cuh` makes a
     /// documented constant of each.
-    pub fn defines(&self) -> Vec<(&'static str, String)> {
+    #[allow(dead_code, reason = "for build.rs, which includes this file")]
+    pub(crate) fn defines(&self) -> Vec<(&'static str, String)> {
         let dtype = match self.dtype {
             DType::F32 => 0,
             DType::F16 => 1,

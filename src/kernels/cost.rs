@@ -127,7 +127,8 @@ impl Capability {
 
     /// Peak rate of FP32 fused multiply-adds, a multiply-add counted as two operations, in
     /// operations per second.
-    pub fn fp32_peak(&self) -> f64 {
+    #[cfg(test)]
+    pub(crate) fn fp32_peak(&self) -> f64 {
         2.0 * f64::from(self.fp32_lanes())
             * f64::from(self.sm_count)
             * f64::from(self.clock_khz)
@@ -182,11 +183,6 @@ impl PeakRates {
     /// Peak rates of an H200 for elements stored as `dtype`: tensor cores if they take the type.
     pub const fn h200(dtype: DType) -> PeakRates {
         PeakRates::of_products(dtype, Math::Strict)
-    }
-
-    /// Operations per byte at which arithmetic and memory take the same time.
-    pub fn balance(&self) -> f64 {
-        self.flops / self.bytes
     }
 
     /// The bound of a launch that does `macs` multiply-adds and moves `bytes`.
@@ -245,16 +241,6 @@ impl Roofline {
         } else {
             Bound::Memory
         }
-    }
-
-    /// Operations per byte of device memory.
-    pub fn intensity(&self) -> f64 {
-        2.0 * self.macs as f64 / self.bytes as f64
-    }
-
-    /// The share of the roofline that a run of `us` microseconds reaches; 1 is the roofline itself.
-    pub fn reached(&self, us: f64) -> f64 {
-        self.floor_us / us
     }
 }
 

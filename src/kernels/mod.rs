@@ -22,7 +22,8 @@ pub(crate) mod tensor_args;
 mod tensor_cost;
 mod wgmma;
 
-pub use catalog::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, Kernel};
+pub(crate) use catalog::FEW_CHANNELS_MAX_GEMM_K;
+pub use catalog::{Algorithm, Arch, Kernel};
 pub use cost::{Bound, Capability, PeakRates, Roofline, Score};
 pub use elementwise::Unary;
 pub(crate) use filter_rows::FilterRows;
@@ -32,7 +33,7 @@ pub use operation::Rounding;
 use operation::estimate_simt;
 pub use operation::{KernelId, Limits, Operation, kernels};
 pub use refusal::Refusal;
-pub use tensor_cost::LAUNCH_US;
+pub(crate) use tensor_cost::LAUNCH_US;
 
 use crate::problem;
 pub use crate::problem::{DType, Layout, Math};

@@ -60,7 +60,7 @@ pub struct Limits {
 
 impl Limits {
     /// Default bound of a plan's workspace: 256 MiB.
-    pub const WORKSPACE: u64 = 256 << 20;
+    pub(crate) const WORKSPACE: u64 = 256 << 20;
 }
 
 impl Default for Limits {

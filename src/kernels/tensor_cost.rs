@@ -60,7 +60,7 @@ pub(super) const FINISH: f64 = 600.0;
 const MEETING: f64 = 2000.0;
 
 /// Microseconds of one launch after another in a stream, as the models have it.
-pub const LAUNCH_US: f64 = 2.0;
+pub(crate) const LAUNCH_US: f64 = 2.0;
 
 /// The score of a kernel.
 pub(super) fn score(

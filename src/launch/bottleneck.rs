@@ -26,7 +26,7 @@ pub struct BottleneckBuffers<'a, T> {
     /// The bias of each convolution, one per filter, exactly if it has one.
     pub bias: [Option<&'a dyn DeviceBuffer<T>>; 3],
     /// Tensor added before the last ReLU, exactly if that is [`Added::Tensor`]:
-    /// [`Bottleneck2d::residual`]`().len()`.
+    /// as long as the residual of its last convolution.
     pub residual: Option<&'a dyn DeviceBuffer<T>>,
     /// The output: [`Bottleneck2d::output`]`().len()`. Of a wider tensor only the slice's channels
     /// are written.

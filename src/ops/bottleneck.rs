@@ -116,7 +116,7 @@ impl Bottleneck {
     ///
     /// # Errors
     /// As [`Conv2dBuilder::build`].
-    pub fn problems(&self) -> Result<[Conv2d; 3], Error> {
+    pub(crate) fn problems(&self) -> Result<[Conv2d; 3], Error> {
         Ok(self.problem()?.convolutions().clone())
     }
 

@@ -37,8 +37,8 @@ pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
 
 pub use crate::kernels::{
-    Bound, Capability, LAUNCH_US, Limits, Operation, PeakRates, Refusal, Roofline, Score,
-    WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS,
+    Bound, Capability, Limits, Operation, PeakRates, Refusal, Roofline, Score, WORKSPACE_ALIGNMENT,
+    WORKSPACE_COUNTERS,
 };
 
 use crate::error::Error;
@@ -58,7 +58,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// The kernel.
-    pub fn kernel(&self) -> &'static Kernel {
+    pub(crate) fn kernel(&self) -> &'static Kernel {
         self.id.kernel()
     }
 }
@@ -224,7 +224,7 @@ impl<P: Operation> Plan<P> {
     }
 
     /// [`Plan::candidates`] within limits; a kernel that they name is one of many here.
-    pub fn candidates_within(
+    pub(crate) fn candidates_within(
         problem: &P,
         capability: &Capability,
         limits: &Limits,
@@ -281,7 +281,7 @@ impl<P: Operation> Plan<P> {
     }
 
     /// The capability that the plan was made for.
-    pub fn capability(&self) -> &Capability {
+    pub(crate) fn capability(&self) -> &Capability {
         &self.capability
     }
 
@@ -299,11 +299,6 @@ impl<P: Operation> Plan<P> {
     /// more); 0 if there is nothing to compute and nothing will be launched.
     pub fn grid(&self) -> u32 {
         self.grid
-    }
-
-    /// Threads per block, along x.
-    pub fn block(&self) -> u32 {
-        self.kernel.kernel().threads
     }
 
     /// Shared memory per block, in bytes.
@@ -410,14 +405,14 @@ pub(crate) struct WorkspaceParts {
 impl<P: Operation> Plan<P> {
     /// Returns whether a launch packs the filters first, by a kernel of its own. To pack once
     /// instead of every time, see [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed).
-    pub fn packs_filter(&self) -> bool {
+    pub(crate) fn packs_filter(&self) -> bool {
         self.grid() > 0 && self.problem().packs_filter(self.kernel())
     }
 
     /// Split-K: blocks per output tile; 1 if each block has tiles of its own. Of [`Branches`] that
     /// of the product with the longest gemm_k. The other products take as much as keeps their
     /// partial sums no longer.
-    pub fn split_k(&self) -> u32 {
+    pub(crate) fn split_k(&self) -> u32 {
         self.score().split_k
     }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::kernels::{KernelId, kernels};
-use crate::plan::Plan;
 use crate::ptx;
 
 /// The card and the driver that something was measured with.
@@ -177,9 +176,17 @@ impl Tuning {
 
     /// Returns whether the problem was measured on this card by a build of this crate with other
     /// kernels, so that nothing is known of it.
-    pub fn is_outdated(&self, problem: &str) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_outdated(&self, problem: &str) -> bool {
         self.entry(problem)
             .is_some_and(|entry| entry.build != build())
+    }
+
+    /// Number of entries that count for the card.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let own = |(key, entry): &(&Key, &Entry)| key.card == self.card && entry.build == build();
+        self.entries.iter().filter(own).count()
     }
 
     fn entry(&self, problem: &str) -> Option<&Entry> {
@@ -207,17 +214,6 @@ impl Tuning {
             of: tuned_kernel.of,
         };
         self.entries.insert(key, entry);
-    }
-
-    /// Number of entries that count for the card.
-    pub fn len(&self) -> usize {
-        let own = |(key, entry): &(&Key, &Entry)| key.card == self.card && entry.build == build();
-        self.entries.iter().filter(own).count()
-    }
-
-    /// Returns whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -273,7 +269,7 @@ mod tests {
     #[test]
     fn a_winner_counts_for_its_card_and_driver_only() {
         let mut tuning = Tuning::new(Card::new("NVIDIA H200", 12040));
-        assert!(tuning.is_empty() && tuning.tuned_kernel(PROBLEM).is_none());
+        assert!(tuning.len() == 0 && tuning.tuned_kernel(PROBLEM).is_none());
         tuning.insert(PROBLEM, tuned_kernel());
         assert_eq!(tuning.tuned_kernel(PROBLEM), Some(tuned_kernel()));
         assert_eq!(tuning.tuned_kernel("mb8"), None);
@@ -283,7 +279,7 @@ mod tests {
         ] {
             let elsewhere = Tuning::with_entries(other, tuning.entries.clone());
             assert_eq!(elsewhere.tuned_kernel(PROBLEM), None);
-            assert!(elsewhere.is_empty() && !elsewhere.is_outdated(PROBLEM));
+            assert!(elsewhere.len() == 0 && !elsewhere.is_outdated(PROBLEM));
         }
     }
 
@@ -300,7 +296,7 @@ mod tests {
             entry.build = "0.0.9+0000000000000000".to_owned();
         }
         assert_eq!(tuning.tuned_kernel(PROBLEM), None);
-        assert!(tuning.is_outdated(PROBLEM) && tuning.is_empty());
+        assert!(tuning.is_outdated(PROBLEM) && tuning.len() == 0);
     }
 
     #[test]

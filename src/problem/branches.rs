@@ -27,7 +27,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// Puts the filters of one to [`MAX_MERGED`] convolutions side by side.
+    /// Puts the filters of one to four convolutions side by side.
     ///
     /// # Errors
     /// [`Error::Incompatible`] for groups and residuals; [`Error::Shape`] if there are none or too
@@ -190,7 +190,7 @@ fn shape(what: &'static str, got: &TensorDesc, expected: &TensorDesc) -> Result<
     })
 }
 
-/// Up to [`MAX_PRODUCTS`] products whose outputs have the same images, rows and columns, computed
+/// Up to four products whose outputs have the same images, rows and columns, computed
 /// in one launch; see `kernels/mma/multi_conv.cu`. No convolution reads what another one writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Branches {

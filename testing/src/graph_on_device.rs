@@ -273,7 +273,8 @@ impl<T: Stored> GraphOnDevice<T> {
         let graph = self.graph().clone();
         let stream = self.stream.clone();
         let mut seen = Buffers::new();
-        let between = graph.shares_buffers();
+        let tensors = (0..).map_while(|tensor| graph.buffer_of(tensor)).count();
+        let between = graph.intermediates().len() < tensors;
         if between {
             self.launch_each(|launch, intermediates| {
                 for (place, desc) in graph.nodes()[launch].writes() {

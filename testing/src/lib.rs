@@ -58,8 +58,6 @@ pub use run::{
     run_unary_with_guards,
 };
 pub use time::PassTime;
-
-use warpconv::plan::Plan;
 use warpconv::problem::TensorDesc;
 
 /// A tensor's images, channels, rows and columns, as [`compare`] takes them.

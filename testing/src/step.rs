@@ -61,7 +61,7 @@ impl Reference {
             Step::Bottleneck(bottleneck) => {
                 let bottleneck = bottleneck.with_batch(n)?;
                 let x = slice(x, bottleneck.input());
-                let residual = residual.zip(node.step.residual());
+                let residual = residual.zip(bottleneck.convolutions()[2].residual());
                 let residual = residual.map(|(whole, desc)| slice(whole, desc));
                 of_bottleneck(&bottleneck, &x, residual.as_deref(), operands, launched)?
             }

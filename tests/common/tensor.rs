@@ -82,7 +82,7 @@ pub fn plan(conv: &Conv2d, split_k: u32) -> Plan<Conv2d> {
     };
     let candidates = Plan::candidates(conv, capability).into_iter();
     candidates
-        .filter(|c| c.kernel().algorithm == Algorithm::Mma)
+        .filter(|c| c.id.kernel().algorithm == Algorithm::Mma)
         .find_map(|c| Plan::within(conv, capability, &limits(c.id)).ok())
         .expect("a kernel on tensor cores takes the problem")
 }

@@ -86,7 +86,7 @@ fn two_kernels_with_a_workspace_are_replayed(stream: &Arc<CudaStream>) {
     let job = tensor::job();
     let prepared = gpu.prepare(&tensor::plan(&job.conv, 3)).unwrap();
     assert_eq!(
-        (prepared.plan().launches(), prepared.plan().split_k()),
+        (prepared.plan().launches(), prepared.plan().score().split_k),
         (2, 3)
     );
     let mut workspace = Workspace::new(stream, prepared.plan().workspace_bytes()).unwrap();

@@ -371,7 +371,7 @@ fn pooled_holds(id: KernelId, branches: &Branches, split_k: u32, every: u64) {
     };
     let name = format!("{} {branches} x{split_k}", kernel.name());
     let plan = Plan::within(branches, gpu().capability(), &limits).unwrap();
-    assert_eq!(plan.split_k(), split_k, "{name}");
+    assert_eq!(plan.score().split_k, split_k, "{name}");
     let want = expected(branches, std::slice::from_ref(&x));
     for want in &want {
         assert!(want.iter().any(|v| v.is_finite()), "{name}: nothing to see");

@@ -214,7 +214,7 @@ fn a_plan_says_why_there_are_three_launches() {
     );
     assert_eq!((graph.launches(), decision.is_fused()), (3, false));
     // Two microseconds between launches, of which there are three.
-    let plans = wide.problems().unwrap();
+    let plans = wide.problem().unwrap().convolutions().clone();
     let plans = plans.map(|conv| Plan::new(&conv, &Capability::h200()).unwrap());
     let each: f64 = plans.iter().map(|plan| plan.score().us).sum();
     let estimate = three.estimate.as_ref().unwrap();

@@ -75,7 +75,7 @@ fn plans_are_made_within_what_is_left() {
             // A kernel that was asked for, and takes no less: both sizes are said.
             let only = Limits {
                 kernel: Some(plan.kernel_id()),
-                split_k: Some(plan.split_k()),
+                split_k: Some(plan.score().split_k),
                 ..Limits::default()
             };
             let refused = ops::conv2d(gpu, &conv, &x, &w)

@@ -256,7 +256,11 @@ fn of_branches() {
         };
         let plan = Plan::within(&problem, gpu().capability(), &limits).unwrap();
         assert_eq!(plan.workspace_bytes() > 0, split_k == 2, "{plan}");
-        assert_eq!((plan.split_k(), plan.launches()), (split_k, 1), "{plan}");
+        assert_eq!(
+            (plan.score().split_k, plan.launches()),
+            (split_k, 1),
+            "{plan}"
+        );
         of_planned_branches(&plan);
         buffers_of_planned_branches(&plan);
     }

@@ -350,7 +350,7 @@ fn a_bottleneck_is_its_three_convolutions() {
     };
     let module = job.separate().unwrap();
     let weights: Vec<_> = (0..3)
-        .zip(job.problems().unwrap())
+        .zip(job.problem().unwrap().convolutions())
         .map(|(i, conv)| {
             (
                 integers(conv.filter().len(), i),
@@ -362,8 +362,9 @@ fn a_bottleneck_is_its_three_convolutions() {
     let layer =
         |x: Vec<f32>, (conv, (w, b)): (&Conv2d, &(Vec<f32>, Vec<f32>))| expected(conv, &x, w, b);
     let want = job
-        .problems()
+        .problem()
         .unwrap()
+        .convolutions()
         .iter()
         .zip(&weights)
         .fold(x.clone(), layer);

@@ -26,18 +26,8 @@ fn workspace(bytes: u64) -> Workspace {
 fn a_plan_says_what_it_needs() {
     let (job, packed) = (job(), packed_job());
     let (whole, split) = (plan(&packed.conv, 1), plan(&packed.conv, 3));
-    assert_eq!(
-        (
-            whole.packs_filter(),
-            whole.launches(),
-            whole.workspace_bytes()
-        ),
-        (false, 1, 0)
-    );
-    assert_eq!(
-        (split.packs_filter(), split.launches(), split.split_k()),
-        (false, 1, 3)
-    );
+    assert_eq!((whole.launches(), whole.workspace_bytes()), (1, 0));
+    assert_eq!((split.launches(), split.score().split_k), (1, 3));
     let kernel = split.kernel();
     let tile = u64::from(kernel.tile_m * kernel.tile_n) * 4;
     assert_eq!(
@@ -45,7 +35,7 @@ fn a_plan_says_what_it_needs() {
         WORKSPACE_COUNTERS + u64::from(split.grid()) * tile
     );
     let packs = plan(&job.conv, 1);
-    assert_eq!((packs.packs_filter(), packs.launches()), (true, 2));
+    assert_eq!(packs.launches(), 2);
     assert_eq!(
         packs.workspace_bytes(),
         WORKSPACE_COUNTERS + 40 * 9 * 64 * 2

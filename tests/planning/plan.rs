@@ -1,6 +1,6 @@
 //! Plans per problem and device, and the refusals of the other kernels.
 
-use warpconv::kernels::{Algorithm, Arch, FEW_CHANNELS_MAX_GEMM_K, KernelId, kernels};
+use warpconv::kernels::{Algorithm, Arch, KernelId, kernels};
 use warpconv::plan::{Capability, Operation, Plan, Refusal};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
@@ -123,7 +123,7 @@ fn the_grid_covers_every_output() {
             let Ok(score) = candidate.evaluation else {
                 continue;
             };
-            let kernel = candidate.kernel();
+            let kernel = candidate.id.kernel();
             if matches!(
                 kernel.algorithm,
                 Algorithm::Direct
@@ -142,7 +142,7 @@ fn the_grid_covers_every_output() {
             }
             let plan = Plan::with_kernel(&problem, &Capability::h200(), candidate.id).unwrap();
             assert_eq!(u64::from(plan.grid()), score.blocks);
-            assert_eq!(plan.block(), kernel.threads);
+            assert_eq!(plan.kernel().threads, kernel.threads);
             assert!(score.tile_efficiency > 0.0 && score.tile_efficiency <= 1.0);
         }
     }
@@ -185,7 +185,7 @@ fn refusals_have_their_reason_and_its_numbers() {
         refusal(&long, &h200, nchw(Algorithm::DirectFewChannels)),
         Refusal::SumTooLong {
             terms: 576,
-            most: FEW_CHANNELS_MAX_GEMM_K as usize
+            most: 512
         }
     );
     let half = plain.to_builder().dtype(DType::F16).build().unwrap();
@@ -291,7 +291,7 @@ fn candidates_are_ordered_and_complete() {
     assert_eq!(plan.accepted().next().unwrap().id, plan.kernel_id());
     let all = plan.accepted().count() + plan.refused().count();
     let mut asked = plan.accepted().chain(plan.refused());
-    let tensor = asked.any(|c| c.kernel().algorithm.tensor());
+    let tensor = asked.any(|c| c.id.kernel().algorithm.tensor());
     let convolutions = kernels().iter().filter(|k| {
         // Those on tensor cores are all asked or none of them.
         Conv2d::computed_by(k.algorithm) && (tensor || !k.algorithm.tensor())
@@ -304,7 +304,7 @@ fn candidates_are_ordered_and_complete() {
     );
     assert!(
         plan.refused()
-            .all(|c| c.to_string().starts_with(&c.kernel().name()))
+            .all(|c| c.to_string().starts_with(&c.id.kernel().name()))
     );
 }
 
@@ -423,7 +423,7 @@ fn grid<P: Operation>(problem: &P, device: &Capability, threads: u32) -> bool {
         let asked = P::computed_by(entry.algorithm);
         assert_eq!(asked, entry.algorithm == chosen, "{}", entry.name());
     }
-    plan.grid() > 1 && plan.grid() * plan.block() >= threads
+    plan.grid() > 1 && plan.grid() * plan.kernel().threads >= threads
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn f32_is_multiplied_as_exactly_as_asked() {
                 let kernel = plan.kernel();
                 assert_eq!(kernel.algorithm.tensor(), kernel.math != Math::Strict);
                 for candidate in plan.accepted() {
-                    assert!(candidate.kernel().math <= most, "{candidate}");
+                    assert!(candidate.id.kernel().math <= most, "{candidate}");
                 }
                 let too_inexact = |c: &&warpconv::plan::Candidate| {
                     matches!(c.evaluation, Err(Refusal::Math { .. }))
@@ -121,8 +121,7 @@ fn few_pixels_share_their_sums() {
     let text = "mb1ic512ih7oc512kh3ph1+bf16+nhwc+krsc";
     for device in [Capability::sm80(), Capability::h200()] {
         let plan = planned(text, &device);
-        assert!(plan.split_k() > 1, "{}", plan);
-        assert!(!plan.packs_filter());
+        assert!(plan.score().split_k > 1, "{}", plan);
         assert_eq!(plan.launches(), 1);
         let tile = plan.kernel();
         let parts = u64::from(plan.grid()) * 4 * u64::from(tile.tile_m * tile.tile_n);
@@ -134,11 +133,13 @@ fn few_pixels_share_their_sums() {
             ..Limits::default()
         };
         let alone = Plan::within(plan.problem(), &device, &frugal).unwrap();
-        assert_eq!((alone.split_k(), alone.workspace_bytes()), (1, 0));
+        assert_eq!((alone.score().split_k, alone.workspace_bytes()), (1, 0));
         assert!(alone.score().us > plan.score().us);
         // Plenty of pixels need no sharing.
         assert_eq!(
-            planned("mb64ic512ih28oc512kh3ph1+bf16+nhwc+krsc", &device).split_k(),
+            planned("mb64ic512ih28oc512kh3ph1+bf16+nhwc+krsc", &device)
+                .score()
+                .split_k,
             1
         );
     }
@@ -159,7 +160,7 @@ fn splits_can_be_forced() {
     };
     for split_k in [1, 2, 3] {
         let plan = within(split_k, kernel).unwrap();
-        assert_eq!((plan.split_k(), plan.kernel_id()), (split_k, kernel));
+        assert_eq!((plan.score().split_k, plan.kernel_id()), (split_k, kernel));
     }
     let blocks = |split_k| within(split_k, kernel).unwrap().grid();
     assert_eq!((3 * blocks(1), 2 * blocks(3)), (blocks(3), 3 * blocks(2)));

@@ -265,7 +265,7 @@ fn counted<P: Operation>(
     let occupancy = match &machine {
         Some(Ok(machine)) => Some(occupancy(
             Block {
-                threads: plan.block(),
+                threads: plan.kernel().threads,
                 registers: machine.registers,
                 shared: plan.shared_bytes(),
             },
@@ -294,7 +294,7 @@ fn counted<P: Operation>(
         split_k: plan.score().split_k,
         part_bytes,
         grid: plan.grid(),
-        block: plan.block(),
+        block: plan.kernel().threads,
         shared_bytes: plan.shared_bytes(),
         launches,
         totals,

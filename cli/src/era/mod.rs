@@ -152,8 +152,7 @@ fn run(
     node: &Node,
     operands: &Operands,
 ) -> Result<(Row, Vec<f32>), Failure> {
-    let outputs = node.step.outputs();
-    let mut y = vec![f32::NAN; outputs.iter().map(|desc| desc.elements()).sum()];
+    let mut y = vec![f32::NAN; node.writes().map(|(_, desc)| desc.elements()).sum()];
     let cpu_ms = time(|| on_cpu(cpu, &node.step, operands, &mut y))?;
     let (compared, mut failure) = spot_check::check(&node.step, operands, &y)?;
     let gpu_ms = match gpu.kind() {
@@ -164,7 +163,7 @@ fn run(
             Some(ms)
         }
     };
-    let (macs, bytes) = (node.macs(), node.min_bytes());
+    let (macs, bytes) = (node.step.macs(), node.step.min_bytes());
     let floor = |peak_rates: &PeakRates| peak_rates.bound(macs, bytes).floor_us / 1e3;
     let row = Row {
         name: node.name.to_string(),

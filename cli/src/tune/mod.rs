@@ -40,7 +40,7 @@ pub fn command(global: &Global, args: &TuneArgs) -> Result<(), Failure> {
     };
     let context = Context {
         limits: Limits {
-            workspace: args.workspace.unwrap_or(Limits::WORKSPACE),
+            workspace: args.workspace.unwrap_or(Limits::default().workspace),
             ..Limits::default()
         },
         progress: Progress::new(problems.len(), global.quiet),

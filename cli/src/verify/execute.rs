@@ -84,7 +84,7 @@ impl Executor<'_> {
         match problem {
             Problem::Conv(conv) => {
                 let plan = self.plan(conv)?;
-                ran.convs.push((plan.kernel_id(), plan.split_k()));
+                ran.convs.push((plan.kernel_id(), plan.score().split_k));
                 let bias = inputs
                     .get(2)
                     .map(|name| find(given, &ran.tensors, name))

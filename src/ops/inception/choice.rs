@@ -3,7 +3,7 @@
 use super::Inception;
 use crate::error::Error;
 use crate::graph::{FuseOptions, FusionDecision, Graph, Pattern, choose};
-use crate::plan::{Capability, Plan};
+use crate::plan::Capability;
 
 impl Inception {
     /// The graph of the shortest estimate on the device ([`Inception::fused`],

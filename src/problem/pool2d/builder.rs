@@ -55,7 +55,7 @@ impl Pool2dBuilder {
     ///   are 0 (a batch of 0 is valid and has an empty output);
     /// * [`Error::WindowTooLarge`]: the effective window is larger than the padded input;
     /// * [`Error::IndexRange`]: indices are asked for and the window has more than
-    ///   [`MAX_INDEXED_WINDOW`] positions;
+    ///   255 positions;
     /// * [`Error::ZeroDivisor`]: the divisor is overridden by 0;
     /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that
     ///   slides no window;

@@ -94,7 +94,7 @@ fn main_loop(gpu: &Gpu, id: KernelId, held: &mut Held) {
         held.hold("matrix operations", macs / least, 1.15);
         // Each pixel and filter once, whatever the taps.
         let bytes = counters.device_bytes() as f64 / conv.min_bytes() as f64;
-        if !plan.packs_filter() {
+        if plan.launches() < 2 {
             held.hold("device memory", bytes, 1.05);
         }
         counters
@@ -168,7 +168,7 @@ fn layer(gpu: &Gpu, layer: &Layer, held: &mut Held) {
         "{} by {} in {} splits",
         layer.text,
         kernel.name(),
-        plan.split_k()
+        plan.score().split_k
     );
     // Blocks that share a tile write their parts and read them, whole tiles, from the L2 cache
     // as a rule; the counters say device memory, so these are allowed for.

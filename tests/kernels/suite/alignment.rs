@@ -13,7 +13,7 @@ use warpconv_testing::{Guards, RunError, Tolerance};
 /// Bytes that the kernel reads of x or of the filters at a time, both where they lie.
 fn reads(plan: &Plan<Conv2d>) -> u64 {
     let kernel = plan.kernel();
-    let filters = kernel.algorithm.tensor() && !plan.packs_filter();
+    let filters = kernel.algorithm.tensor() && plan.launches() < 2;
     match filters || kernel.algorithm == Algorithm::Wgmma {
         true => 16,
         false => u64::from(kernel.vector),

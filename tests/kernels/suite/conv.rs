@@ -252,7 +252,7 @@ pub fn split_k(device: &Device) {
                     if let Err(Failure(why)) =
                         run_and_compare(device, &plan, guards, &operands, &want, Tolerance::Exact)
                     {
-                        let kernel = candidate.kernel().name();
+                        let kernel = candidate.id.kernel().name();
                         panic!("{conv} with {kernel} in {split_k} parts: {why}");
                     }
                 }

@@ -133,7 +133,7 @@ impl Coverage {
             let plan = Plan::with_kernel(problem, &device.capability, candidate.id);
             let result = plan.map_err(Failure::from).and_then(|plan| check(&plan));
             if let Err(Failure(why)) = result {
-                let name = candidate.kernel().name();
+                let name = candidate.id.kernel().name();
                 panic!(
                     "{line} with {name}: {why}\nrepeat: {}",
                     device.repeat(line, &name)
