@@ -1,8 +1,7 @@
 //! AlexNet.
 
-use super::NetworkConfig;
-use super::builder::{Builder, Conv};
 use super::network::Network;
+use super::{Builder, Conv, NetworkConfig};
 use warpconv::error::Error;
 use warpconv::problem::LrnParameters;
 

@@ -1,9 +1,11 @@
 //! Builder of a network, layer by layer: shapes are inferred, concatenations become slices.
 
 use crate::NetworkConfig;
+use crate::conv::Conv;
 use warpconv::error::Error;
 use warpconv::problem::{
-    Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
+    Activation, Conv2d, Conv2dBuilder, LrnParameters, Padding, Pool2d, Pool2dBuilder, PoolKind,
+    Subsample, Tanh,
 };
 
 /// A max pooling without indices of the maxima.
@@ -12,62 +14,6 @@ const MAXIMUM: PoolKind = PoolKind::Max { indices: false };
 /// A tensor of a network that is being described; made by the layers of [`Builder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor(pub(super) usize);
-
-/// A convolution layer; it always has a bias.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub struct Conv {
-    filters: usize,
-    size: [usize; 2],
-    stride: usize,
-    padding: usize,
-    groups: usize,
-    relu: bool,
-    residual: Option<Tensor>,
-}
-
-impl Conv {
-    /// Filters of `size` x `size`, stride 1, no padding, no ReLU.
-    pub const fn new(filters: usize, size: usize) -> Conv {
-        Conv {
-            filters,
-            size: [size, size],
-            stride: 1,
-            padding: 0,
-            groups: 1,
-            relu: false,
-            residual: None,
-        }
-    }
-
-    /// Stride, in pixels.
-    pub const fn stride(self, stride: usize) -> Conv {
-        Conv { stride, ..self }
-    }
-
-    /// Zero padding on all four sides, in pixels.
-    pub const fn padding(self, padding: usize) -> Conv {
-        Conv { padding, ..self }
-    }
-
-    /// Number of groups; the filters of a group read only the channels of that group.
-    pub const fn groups(self, groups: usize) -> Conv {
-        Conv { groups, ..self }
-    }
-
-    /// Adds a ReLU to the epilogue.
-    pub const fn relu(self) -> Conv {
-        Conv { relu: true, ..self }
-    }
-
-    /// Adds a residual tensor in the epilogue, before the ReLU.
-    pub const fn add(self, residual: Tensor) -> Conv {
-        Conv {
-            residual: Some(residual),
-            ..self
-        }
-    }
-}
 
 /// The extents of a tensor, and the wider one that it is a slice of.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +35,13 @@ pub(super) enum Kind {
         trained: bool,
     },
     Pool(Pool2d),
+    Relu,
     Lrn(LrnParameters),
-    Tanh,
+    Softmax,
+    Tanh {
+        amplitude: f64,
+        slope: f64,
+    },
     Subsample(Subsample),
 }
 
@@ -121,10 +72,16 @@ impl Builder {
     /// A network of one configuration, and its input: `channels` planes of the configuration's rows
     /// and columns.
     pub fn new(config: &NetworkConfig, channels: usize) -> (Builder, Tensor) {
+        Builder::with_input(config, [channels, config.image, config.image])
+    }
+
+    /// As [`Builder::new`] with an input of these channels, rows and columns instead of the
+    /// configuration's square image.
+    pub fn with_input(config: &NetworkConfig, [c, h, w]: [usize; 3]) -> (Builder, Tensor) {
         let input = Shape {
-            c: channels,
-            h: config.image,
-            w: config.image,
+            c,
+            h,
+            w,
             part_of: None,
         };
         let builder = Builder {
@@ -146,6 +103,18 @@ impl Builder {
     /// Adds a convolution.
     pub fn conv(&mut self, name: impl Into<String>, from: Tensor, conv: Conv) -> Tensor {
         self.convolve(name.into(), None, from, conv)
+    }
+
+    /// Adds a convolution of any kind: filters, window, groups, bias and ReLU are those of `conv`;
+    /// input, types, layouts and the residual are set here.
+    pub fn convolution(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        conv: Conv2dBuilder,
+        residual: Option<Tensor>,
+    ) -> Tensor {
+        self.described(name.into(), None, from, conv, residual)
     }
 
     /// A convolution into which the batch normalisation `norm` is folded when its weights are read.
@@ -235,6 +204,29 @@ impl Builder {
         self.pool(name.into(), from, [1, 1, 0], PoolKind::GlobalAverage, false)
     }
 
+    /// A pooling of any kind: kind, window and ceil mode are those of `pool`; input, type and layout
+    /// are set here. A graph does not store indices of maxima.
+    pub fn pooling(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        pool: Pool2dBuilder,
+    ) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let config = &self.config;
+        let pool = pool
+            .input(config.n, c, h, w)
+            .dtype(config.dtype)
+            .layout(config.layout);
+        match pool.build() {
+            Ok(pool) => {
+                let extents = [c, pool.output().h(), pool.output().w()];
+                self.layer(name.into(), Kind::Pool(pool), from, extents)
+            }
+            Err(error) => self.failed(error, [c, 1, 1]),
+        }
+    }
+
     /// Local response normalisation.
     pub fn lrn(
         &mut self,
@@ -246,20 +238,57 @@ impl Builder {
         self.layer(name.into(), Kind::Lrn(parameters), from, [c, h, w])
     }
 
+    /// A ReLU in a launch of its own; [`Conv::relu`] makes it part of a convolution.
+    pub fn relu(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let extents = self.extents(from);
+        self.layer(name.into(), Kind::Relu, from, extents)
+    }
+
+    /// Softmax over the channels of each pixel.
+    pub fn softmax(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let extents = self.extents(from);
+        self.layer(name.into(), Kind::Softmax, from, extents)
+    }
+
     /// LeNet-5's activation, `1.7159 tanh(2/3 x)`.
     pub fn tanh(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        self.tanh_scaled(name, from, Tanh::LENET5)
+    }
+
+    /// The activation `amplitude * tanh(slope * x)`.
+    pub fn tanh_scaled(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        [amplitude, slope]: [f64; 2],
+    ) -> Tensor {
         let extents = self.extents(from);
-        self.layer(name.into(), Kind::Tanh, from, extents)
+        let kind = Kind::Tanh { amplitude, slope };
+        self.layer(name.into(), kind, from, extents)
     }
 
     /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, plus
     /// its bias, then the activation.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
+        let [amplitude, slope] = Tanh::LENET5;
+        self.subsampling(name, from, [2, 2], |made| {
+            made.activation(Activation::Tanh { amplitude, slope })
+        })
+    }
+
+    /// A trainable subsampling of windows of these rows and columns; `configure` sets its stride,
+    /// mean and activation.
+    pub fn subsampling(
+        &mut self,
+        name: impl Into<String>,
+        from: Tensor,
+        window: [usize; 2],
+        configure: impl FnOnce(Subsample) -> Result<Subsample, Error>,
+    ) -> Tensor {
         let [c, h, w] = self.extents(from);
         let config = &self.config;
-        let [amplitude, slope] = Tanh::LENET5;
-        let made = Subsample::new([config.n, c, h, w], config.layout, config.dtype, [2, 2])
-            .and_then(|made| made.activation(Activation::Tanh { amplitude, slope }));
+        let input = [config.n, c, h, w];
+        let made = Subsample::new(input, config.layout, config.dtype, window).and_then(configure);
         match made {
             Ok(made) => {
                 let extents = [c, made.output().h(), made.output().w()];
@@ -348,18 +377,30 @@ impl Builder {
     }
 
     fn convolve(&mut self, name: String, norm: Option<String>, from: Tensor, conv: Conv) -> Tensor {
-        let [c, h, w] = self.extents(from);
-        let config = &self.config;
-        let built = Conv2d::builder()
-            .input(config.n, c, h, w)
+        let described = Conv2d::builder()
             .filters(conv.filters)
             .kernel(conv.size[0], conv.size[1])
             .stride(conv.stride, conv.stride)
             .padding(Padding::same(conv.padding))
             .groups(conv.groups)
             .bias(true)
-            .relu(conv.relu)
-            .residual(conv.residual.is_some())
+            .relu(conv.relu);
+        self.described(name, norm, from, described, conv.residual)
+    }
+
+    fn described(
+        &mut self,
+        name: String,
+        norm: Option<String>,
+        from: Tensor,
+        conv: Conv2dBuilder,
+        residual: Option<Tensor>,
+    ) -> Tensor {
+        let [c, h, w] = self.extents(from);
+        let config = &self.config;
+        let built = conv
+            .input(config.n, c, h, w)
+            .residual(residual.is_some())
             .dtype(config.dtype)
             .layout(config.layout)
             .filter_layout(config.filter_layout)
@@ -367,10 +408,10 @@ impl Builder {
             .build();
         let built = match built {
             Ok(built) => built,
-            Err(error) => return self.failed(error, [conv.filters, 1, 1]),
+            Err(error) => return self.failed(error, [c, 1, 1]),
         };
         let extents = [built.output().c(), built.output().h(), built.output().w()];
-        if let Some(added) = conv.residual
+        if let Some(added) = residual
             && self.extents(added) != extents
         {
             let got = self.extents(added).to_vec();
@@ -382,7 +423,7 @@ impl Builder {
         }
         let kind = Kind::Conv {
             conv: built,
-            residual: conv.residual,
+            residual,
             norm,
             sees: None,
             trained: true,
@@ -398,12 +439,7 @@ impl Builder {
         kind: PoolKind,
         ceil: bool,
     ) -> Tensor {
-        let [c, h, w] = self.extents(from);
-        let mut builder = Pool2d::builder()
-            .kind(kind)
-            .input(self.config.n, c, h, w)
-            .dtype(self.config.dtype)
-            .layout(self.config.layout);
+        let mut builder = Pool2d::builder().kind(kind);
         if kind.is_windowed() {
             builder = builder
                 .kernel(size, size)
@@ -411,13 +447,7 @@ impl Builder {
                 .padding(Padding::same(padding))
                 .ceil_mode(ceil);
         }
-        match builder.build() {
-            Ok(pool) => {
-                let extents = [c, pool.output().h(), pool.output().w()];
-                self.layer(name, Kind::Pool(pool), from, extents)
-            }
-            Err(error) => self.failed(error, [c, 1, 1]),
-        }
+        self.pooling(name, from, builder)
     }
 
     fn layer(&mut self, name: String, kind: Kind, from: Tensor, [c, h, w]: [usize; 3]) -> Tensor {

@@ -1,8 +1,7 @@
 //! GoogLeNet.
 
-use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{NetworkConfig, Variant};
+use super::{Builder, Conv, NetworkConfig, Tensor, Variant};
 use warpconv::error::Error;
 use warpconv::problem::LrnParameters;
 

@@ -1,8 +1,7 @@
 //! LeNet-5.
 
-use super::NetworkConfig;
-use super::builder::{Builder, Conv};
 use super::network::Network;
+use super::{Builder, Conv, NetworkConfig};
 use warpconv::error::Error;
 
 /// The maps of S2 that each of the sixteen maps of C3 reads (table I of the paper), the lowest bit

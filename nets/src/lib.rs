@@ -32,6 +32,7 @@
 mod alexnet;
 mod builder;
 mod catalog;
+mod conv;
 mod googlenet;
 mod lenet;
 mod lower;
@@ -43,8 +44,9 @@ mod vgg;
 mod weights;
 
 pub use alexnet::{alexnet, zfnet512};
-pub use builder::{Builder, Conv, Tensor};
+pub use builder::{Builder, Tensor};
 pub use catalog::{Entry, Published, entries};
+pub use conv::Conv;
 pub use googlenet::googlenet;
 pub use lenet::{lenet5, lenet5_relu};
 pub use network::{Network, Parameter};

@@ -4,7 +4,7 @@ use super::builder::{Builder, Kind, Layer, Tensor};
 use super::network::{Network, Parameter};
 use warpconv::error::Error;
 use warpconv::graph::{Graph, Node, Step, TensorId};
-use warpconv::problem::{Lrn, Tanh, TensorDesc};
+use warpconv::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
 
 impl Builder {
     /// Builds the network that ends in `output`.
@@ -102,8 +102,15 @@ impl Builder {
                 let lrn = Lrn::between(self.desc(layer.from)?, self.desc(layer.to)?, *parameters)?;
                 Ok((Step::Lrn(lrn), None, None))
             }
-            Kind::Tanh => {
-                let [amplitude, slope] = Tanh::LENET5;
+            Kind::Relu => {
+                let relu = Relu::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                Ok((Step::Relu(relu), None, None))
+            }
+            Kind::Softmax => {
+                let softmax = Softmax::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                Ok((Step::Softmax(softmax), None, None))
+            }
+            &Kind::Tanh { amplitude, slope } => {
                 let tanh = Tanh::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
                 Ok((Step::Tanh(tanh.scaled(amplitude, slope)?), None, None))
             }

@@ -1,8 +1,7 @@
 //! Network in Network.
 
-use super::NetworkConfig;
-use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
+use super::{Builder, Conv, NetworkConfig, Tensor};
 use warpconv::error::Error;
 
 /// A convolution and the two 1x1 convolutions behind it.

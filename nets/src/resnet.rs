@@ -1,8 +1,7 @@
 //! ResNet.
 
-use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{NetworkConfig, Variant};
+use super::{Builder, Conv, NetworkConfig, Tensor, Variant};
 use warpconv::error::Error;
 
 /// He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015: fifty layers,

@@ -1,8 +1,7 @@
 //! SqueezeNet.
 
-use super::builder::{Builder, Conv, Tensor};
 use super::network::Network;
-use super::{NetworkConfig, Variant};
+use super::{Builder, Conv, NetworkConfig, Tensor, Variant};
 use warpconv::error::Error;
 
 /// Options of the first and the last layer, in which the published forms differ.

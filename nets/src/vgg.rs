@@ -1,8 +1,7 @@
 //! VGG.
 
-use super::NetworkConfig;
-use super::builder::{Builder, Conv};
 use super::network::Network;
+use super::{Builder, Conv, NetworkConfig};
 use warpconv::error::Error;
 
 /// Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,

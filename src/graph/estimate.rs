@@ -3,8 +3,8 @@
 use super::fuse::{FuseOptions, Refused};
 use super::{Graph, Node, Step};
 use crate::error::Error;
-use crate::kernels::{KernelId, LAUNCH_US, Refusal};
-use crate::plan::{Capability, Operation, Plan};
+use crate::kernels::{KernelId, LAUNCH_US, Limits, Refusal};
+use crate::plan::{Candidate, Capability, Operation, Plan};
 
 /// Estimate of a graph's launches on a device, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +35,24 @@ impl Graph {
     pub fn planned(&self, options: &FuseOptions<'_>) -> Result<GraphEstimate, Refused> {
         let (estimate, _) = options.plan(self.nodes())?;
         Ok(estimate)
+    }
+}
+
+impl Step {
+    /// Every kernel that computes the operation with its verdict, as
+    /// [`Plan::candidates_within`]: those that accept, best first, then the others.
+    pub fn candidates_within(&self, device: &Capability, limits: &Limits) -> Vec<Candidate> {
+        match self {
+            Step::Conv(conv) => Plan::candidates_within(conv, device, limits),
+            Step::Branches(branches) => Plan::candidates_within(&**branches, device, limits),
+            Step::Bottleneck(bottleneck) => Plan::candidates_within(bottleneck, device, limits),
+            Step::Pool(pool) => Plan::candidates_within(pool, device, limits),
+            Step::Relu(relu) => Plan::candidates_within(relu, device, limits),
+            Step::Lrn(lrn) => Plan::candidates_within(lrn, device, limits),
+            Step::Softmax(softmax) => Plan::candidates_within(softmax, device, limits),
+            Step::Tanh(tanh) => Plan::candidates_within(tanh, device, limits),
+            Step::Subsample(subsample) => Plan::candidates_within(subsample, device, limits),
+        }
     }
 }
 

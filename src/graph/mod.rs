@@ -198,6 +198,21 @@ impl Graph {
         tuning: &Tuning,
         limits: &Limits,
     ) -> Result<PreparedGraph, Error> {
+        self.prepare_each(gpu, tuning, |_| *limits)
+    }
+
+    /// As [`Graph::prepare_tuned`], with limits per node: to force a kernel where it accepts, and
+    /// leave the other nodes to their plans. [`Step::candidates_within`] lists the kernels of a
+    /// node.
+    ///
+    /// # Errors
+    /// As [`Graph::prepare`].
+    pub fn prepare_each(
+        &self,
+        gpu: &Gpu,
+        tuning: &Tuning,
+        limits: impl Fn(&Node) -> Limits,
+    ) -> Result<PreparedGraph, Error> {
         PreparedGraph::new(self, gpu, tuning, limits)
     }
 

@@ -221,11 +221,11 @@ impl PreparedGraph {
         graph: &Graph,
         gpu: &Gpu,
         tuning: &Tuning,
-        limits: &Limits,
+        limits: impl Fn(&Node) -> Limits,
     ) -> Result<PreparedGraph, Error> {
         let steps = graph.nodes().iter().map(|node| {
             Ok(PreparedNode {
-                step: PreparedStep::new(node, gpu, tuning, limits)?,
+                step: PreparedStep::new(node, gpu, tuning, &limits(node))?,
                 bindings: graph.bindings(node),
                 weights: node.step.weights().len(),
             })

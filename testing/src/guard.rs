@@ -2,7 +2,8 @@
 
 use super::convert::Stored;
 use super::run::RunError;
-use cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
+use std::sync::Arc;
 use warpconv::device::{DeviceKind, Gpu, driver_error};
 use warpconv::error::Error;
 use warpconv::launch::Workspace;
@@ -76,6 +77,18 @@ impl<T: Stored> Guarded<T> {
 
     pub(super) fn poisoned(gpu: &Gpu, guards: Guards, desc: &TensorDesc) -> Result<Self, Error> {
         Self::upload(gpu, "y", guards, vec![T::poison(); desc.len()])
+    }
+
+    /// Name of the operand in errors.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Address and number of the elements between the guards.
+    pub(super) fn place(&self, stream: &Arc<CudaStream>) -> (u64, usize) {
+        let (address, _) = self.memory.device_ptr(stream);
+        let before = (self.before * size_of::<T>()) as u64;
+        (address + before, self.len)
     }
 
     pub(super) fn view(&self) -> CudaView<'_, T> {

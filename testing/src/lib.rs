@@ -40,6 +40,7 @@ mod pack;
 pub mod paths;
 pub mod reference;
 mod run;
+mod run_graph;
 mod step;
 mod time;
 
@@ -57,6 +58,7 @@ pub use run::{
     run_relu_in_place, run_relu_with_guards, run_subsample, run_unary, run_unary_in_place,
     run_unary_with_guards,
 };
+pub use run_graph::{run_graph, run_graph_with_guards};
 pub use time::PassTime;
 use warpconv::problem::TensorDesc;
 

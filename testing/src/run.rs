@@ -56,6 +56,14 @@ pub enum RunError {
         /// Value of the byte after the launch.
         value: u8,
     },
+    /// A launch of a graph failed one of these checks.
+    #[error("{node}: {error}")]
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Failure of its launch.
+        error: Box<RunError>,
+    },
     /// A read-only operand was written.
     #[error("element {index} of the buffer of {buffer}, an input, was overwritten")]
     Input {

@@ -1,12 +1,11 @@
 //! LeNet-5's layers in the grammar of cases: the hyperbolic tangent and the trainable subsampling.
 
 use serde_json::Value;
-use warpconv::Error;
-use warpconv::problem::{Activation, Subsample, Tanh};
+use warpconv::problem::{Activation, Subsample};
+use warpconv::{DType, Error, Layout};
 use warpconv_testing::reference;
 
-use super::graph::{self, Op};
-use super::lower::Storage;
+use super::layers::{self, Op};
 
 /// Parameters of a subsampling in a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,11 +28,11 @@ pub fn tanh(params: &Value) -> Result<Op, String> {
 /// Parses `subsample`: `kernel`, `stride` (the kernel by default), `mean` (false), and an
 /// `activation`: `none`, `relu` or `tanh` with its `amplitude` and `slope`.
 pub fn subsample(params: &Value) -> Result<Op, String> {
-    let window = graph::pair(params, "kernel")?;
+    let window = layers::pair(params, "kernel")?;
     let given = |name: &str| params.get(name).filter(|value| !value.is_null());
     let stride = match given("stride") {
         None => window,
-        Some(_) => graph::pair(params, "stride")?,
+        Some(_) => layers::pair(params, "stride")?,
     };
     let mean = match given("mean") {
         None => false,
@@ -64,44 +63,22 @@ pub fn subsample(params: &Value) -> Result<Op, String> {
 fn scales(params: &Value) -> Result<[f64; 2], String> {
     let scale = |name: &str| match params.get(name) {
         None | Some(Value::Null) => Ok(1.0),
-        Some(_) => graph::real(params, name),
+        Some(_) => layers::real(params, name),
     };
     Ok([scale("amplitude")?, scale("slope")?])
 }
 
-/// The problem of a tanh layer, whose output may be a slice of another tensor.
-pub fn tanh_problem(
-    x: [usize; 4],
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-    [amplitude, slope]: [f64; 2],
-) -> Result<Tanh, Error> {
-    let tanh = Tanh::new(x, storage.layout, storage.dtype)?;
-    let tanh = match slice {
-        Some((pitch, offset)) => {
-            Tanh::between(tanh.input().clone(), tanh.output().slice(pitch, offset)?)?
-        }
-        None => tanh,
-    };
-    tanh.scaled(amplitude, slope)
-}
-
 impl Subsampling {
-    /// The problem of the subsampling, whose output may be a slice of another tensor.
-    pub fn problem(
-        &self,
-        x: [usize; 4],
-        storage: Storage,
-        slice: Option<(usize, usize)>,
-    ) -> Result<Subsample, Error> {
-        let made = Subsample::new(x, storage.layout, storage.dtype, self.window)?
-            .stride(self.stride)?
+    /// The problem of the subsampling between dense tensors.
+    pub fn problem(&self, x: [usize; 4], layout: Layout, dtype: DType) -> Result<Subsample, Error> {
+        self.configure(Subsample::new(x, layout, dtype, self.window)?)
+    }
+
+    /// Sets stride, mean and activation.
+    pub fn configure(&self, made: Subsample) -> Result<Subsample, Error> {
+        made.stride(self.stride)?
             .mean(self.mean)
-            .activation(self.activation)?;
-        match slice {
-            Some((pitch, offset)) => made.output_slice(pitch, offset),
-            None => Ok(made),
-        }
+            .activation(self.activation)
     }
 }
 
@@ -125,7 +102,7 @@ mod tests {
 
     #[test]
     fn layers_of_lenet_are_read() {
-        let read = |op: &str, params: Value| graph::operation(op, &params);
+        let read = |op: &str, params: Value| layers::operation(op, &params);
         assert_eq!(
             read("tanh", json!({"amplitude": 1.7159})),
             Ok(Op::Tanh {

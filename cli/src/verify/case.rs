@@ -9,8 +9,9 @@ use std::path::Path;
 use serde_json::Value;
 use warpconv::DType;
 use warpconv::kernels::Math;
+use warpconv::problem::PoolKind;
 
-use super::graph::{self, Layer, Op, Tensor, text};
+use super::layers::{self, Layer, Op, Tensor, text};
 use warpconv_testing::case_files::json;
 use warpconv_testing::case_files::npy;
 
@@ -91,7 +92,7 @@ pub fn read(folder: &Path) -> Result<Read, String> {
 fn golden(folder: &Path, json: &Value) -> Result<Read, String> {
     let op = text(json, "op")?.to_owned();
     let layers = match json.get("graph") {
-        Some(graph) => graph::parse(graph)?,
+        Some(graph) => layers::parse(graph)?,
         None => golden_layers(&op, json)?,
     };
     let mut tensors = HashMap::new();
@@ -167,10 +168,10 @@ fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
     let params = json.get("params").unwrap_or(&Value::Null);
     let inputs = json.get("inputs").unwrap_or(&Value::Null);
     let parts = op.split('+').count();
-    if parts > graph::MAX_LAYERS {
+    if parts > layers::MAX_LAYERS {
         return Err(format!(
             "`op` has {parts} parts, the most is {}: make several cases of it",
-            graph::MAX_LAYERS
+            layers::MAX_LAYERS
         ));
     }
     let mut layers: Vec<Layer> = Vec::new();
@@ -181,8 +182,12 @@ fn golden_layers(op: &str, json: &Value) -> Result<Vec<Layer>, String> {
         } else {
             params
         };
-        let mut operation = graph::operation(part, params)?;
-        if let Op::MaxPool { indices, .. } = &mut operation {
+        let mut operation = layers::operation(part, params)?;
+        if let Op::Pool {
+            kind: PoolKind::Max { indices },
+            ..
+        } = &mut operation
+        {
             *indices = json
                 .get("outputs")
                 .and_then(|outputs| outputs.get("indices"))
@@ -261,7 +266,7 @@ fn golden_rule(rule: &Value) -> Result<Acceptance, String> {
 
 /// A tensor of a golden case, checked against its description.
 fn stored(folder: &Path, name: &str, description: &Value) -> Result<Tensor, String> {
-    let shape = graph::sizes(description.get("shape").unwrap_or(&Value::Null), "shape")
+    let shape = layers::sizes(description.get("shape").unwrap_or(&Value::Null), "shape")
         .map_err(|why| format!("`{name}`: {why}"))?;
     let tensor = npy::read(&folder.join(format!("{name}.npy")))?;
     if tensor.shape != shape {

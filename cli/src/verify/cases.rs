@@ -7,24 +7,25 @@ pub(super) use kernel_sampling::RoundRobin;
 
 use std::collections::HashMap;
 
+use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 use warpconv::{DType, Layout};
+use warpconv_nets::Network;
 use warpconv_testing as check;
 use warpconv_testing::reference;
 use warpconv_testing::{Stats, Tolerance};
 
-use super::Context;
 use super::activation::subsampled;
 use super::case::{Acceptance, Case, Expected};
 use super::execute::{Executor, Ran, Tensors, in_plane};
-use super::graph::{Op, Step, Tensor, steps};
-use super::inception;
-use super::lower::{Problem, Shapes, Storage, extents, lower};
-use super::modules::modules;
-use super::real::Network;
+use super::layers::{Launch, Tensor, one_per_layer, with_epilogues};
+use super::lower::{Shapes, Storage, extents, lower};
+use super::network::{self, network};
+use super::real::Classified;
 use super::report::{Report, Steps, Variation};
+use super::{Context, Selection};
 use crate::exit::Failure;
 
 /// Factor on a sum's f32 error bound for tf32x3. It covers three products instead of one, additions
@@ -71,7 +72,6 @@ pub fn case(
             Ok(())
         },
     )?;
-    inception::case(context, label, case, report)?;
     nothing_cut(context, label, case, before, report);
     Ok(())
 }
@@ -97,10 +97,10 @@ fn nothing_cut(
 }
 
 /// Runs a network with the kernels of its layers' plans, in every type and layout.
-pub fn network(
+pub fn classified(
     context: &Context,
     label: &str,
-    network: &Network,
+    network: &Classified,
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let case = &network.case;
@@ -141,8 +141,11 @@ pub fn network(
 
 /// A case cut into launches, in one storage.
 pub(super) struct Prepared {
-    pub steps: Vec<Step>,
-    pub problems: Vec<Problem>,
+    pub launches: Vec<Launch>,
+    /// The step of each launch; `None` where the host computes it.
+    pub steps: Vec<Option<Step>>,
+    /// The graph that runs; `None` if the launches run by themselves.
+    pub network: Option<Network>,
     pub shapes: Shapes,
     pub storage: Storage,
     /// The layout of the filters if there are any, and the cut of a graph into launches.
@@ -161,8 +164,6 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
     };
     let cuts = match select.steps {
         _ if case.one_operation => vec![None],
-        // Only a whole inception module can run in three launches.
-        Some(Steps::InThree) => Vec::new(),
         Some(only) => vec![Some(only)],
         None if every => Steps::ALL.map(Some).to_vec(),
         None => vec![Some(Steps::Fused)],
@@ -176,7 +177,7 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
         for &layout in &select.layouts {
             let filter_layouts = match select.filter_layout {
                 Some(only) => vec![only],
-                None if every && has_filters(case) => vec![FilterLayout::Kcrs, FilterLayout::Krsc],
+                None if every && has_filters(case) => FilterLayout::ALL.to_vec(),
                 None => vec![natural(layout)],
             };
             // Without filters there are no multiplications, hence no modes.
@@ -193,7 +194,13 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
                         filter_layout,
                         math,
                     };
-                    storages.extend(cuts.iter().map(|&cut| (storage, cut)));
+                    // Only users of whole modules pack filters beforehand.
+                    let packed = |cut| matches!(cut, Some(Steps::Modules | Steps::InThree));
+                    let named = select.filter_layout.is_some();
+                    let cuts = cuts.iter().filter(|&&cut| {
+                        named || filter_layout != FilterLayout::Packed || packed(cut)
+                    });
+                    storages.extend(cuts.map(|&cut| (storage, cut)));
                 }
             }
         }
@@ -203,9 +210,7 @@ fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option
 
 /// Returns whether any layer multiplies by filters.
 fn has_filters(case: &Case) -> bool {
-    case.layers
-        .iter()
-        .any(|layer| matches!(layer.op, Op::Conv { .. } | Op::Linear))
+    case.layers.iter().any(|layer| layer.op.has_filters())
 }
 
 /// Calls `check` for the case in each of the storages and cuts.
@@ -218,39 +223,13 @@ fn each(
     check: &mut dyn FnMut(&Prepared, &mut Report<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     for &(storage, cut) in storages {
-        let cut_in = cut.unwrap_or(Steps::Fused);
-        let mut steps = steps(&case.layers, cut_in);
-        let mut shapes: Shapes = case
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
-            .collect();
-        if cut_in == Steps::Modules {
-            let merged = modules(&steps, &shapes);
-            // A graph without modules is the same as its fused form.
-            if merged.len() == steps.len() {
-                continue;
-            }
-            steps = merged;
-        }
         let filter_layout = has_filters(case).then_some(storage.filter_layout);
-        match lower(&steps, &mut shapes, storage) {
-            // Without a kernel for this type or layout, a module is several launches.
-            Ok(problems) if !all_modules(&problems, &context.capability) => {}
-            Ok(problems) if size::is_too_large(&context.select, &problems, &shapes) => {
+        match Prepared::new(case, storage, filter_layout, cut, &context.capability) {
+            Ok(None) => {}
+            Ok(Some(prepared)) if prepared.is_too_large(&context.select) => {
                 report.skip(label, size::too_large(&context.select));
             }
-            Ok(problems) => check(
-                &Prepared {
-                    steps,
-                    problems,
-                    shapes,
-                    storage,
-                    filter_layout,
-                    cut,
-                },
-                report,
-            )?,
+            Ok(Some(prepared)) => check(&prepared, report)?,
             Err(why) => {
                 let (dtype, layout) = (storage.dtype, storage.layout);
                 let variation = Variation {
@@ -269,15 +248,56 @@ fn each(
     Ok(())
 }
 
-/// Returns whether there is a kernel for each of the modules.
-fn all_modules(problems: &[Problem], device: &Capability) -> bool {
-    problems.iter().all(|problem| match problem {
-        Problem::Bottleneck(_) => !problem.accepting(device).is_empty(),
-        _ => true,
-    })
-}
-
 impl Prepared {
+    /// Cuts a case into launches; `None` if the cut does not apply to it.
+    fn new(
+        case: &Case,
+        storage: Storage,
+        filter_layout: Option<FilterLayout>,
+        cut: Option<Steps>,
+        device: &Capability,
+    ) -> Result<Option<Prepared>, String> {
+        let launches = match cut {
+            Some(Steps::Layers) => one_per_layer(&case.layers),
+            _ => with_epilogues(&case.layers),
+        };
+        let shape = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shape.clone());
+        let mut shapes: Shapes = case.tensors.iter().map(shape).collect();
+        let steps = lower(&launches, &mut shapes, storage)?;
+        let network = cut.and_then(|cut| network(&launches, &shapes, storage, cut, device));
+        if network.is_none() && matches!(cut, Some(Steps::Modules | Steps::InThree)) {
+            return Ok(None);
+        }
+        Ok(Some(Prepared {
+            launches,
+            steps,
+            network,
+            shapes,
+            storage,
+            filter_layout,
+            cut,
+        }))
+    }
+
+    /// The steps that the check is about: of whole modules those that are fused, since the others
+    /// run in the other cuts.
+    fn checked_steps(&self) -> Vec<&Step> {
+        let is_fused = |step: &Step| matches!(step, Step::Bottleneck(_) | Step::Branches(_));
+        match &self.network {
+            None => self.steps.iter().flatten().collect(),
+            Some(network) => {
+                let steps = network.graph().nodes().iter().map(|node| &node.step);
+                let all = self.cut == Some(Steps::Fused);
+                steps.filter(|step| all || is_fused(step)).collect()
+            }
+        }
+    }
+
+    /// Returns whether the case exceeds the limits of the options.
+    fn is_too_large(&self, select: &Selection) -> bool {
+        size::is_too_large(select, self.steps.iter().flatten(), &self.shapes)
+    }
+
     /// The variation of a run with the kernel, for the report.
     pub fn variation(&self, kernel: Option<KernelId>, split_k: Option<u32>) -> Variation {
         Variation {
@@ -300,10 +320,25 @@ impl Prepared {
         split_k: Option<u32>,
     ) -> Result<Ran, String> {
         let gpu = context.gpu()?;
+        if let Some(network) = &self.network {
+            let forced = (kernel, split_k);
+            let data = network::run(&gpu, network, &self.launches, &case.tensors, forced)?;
+            let output = self
+                .launches
+                .last()
+                .map(|launch| launch.layer.output.clone());
+            let output = output.unwrap_or_default();
+            let shape = self.shapes.get(&output).cloned().unwrap_or_default();
+            return Ok(Ran {
+                tensors: Tensors::from([(output, Tensor { shape, data })]),
+                convs: Vec::new(),
+                host: Vec::new(),
+            });
+        }
         let executor = Executor {
             gpu: &gpu,
+            launches: &self.launches,
             steps: &self.steps,
-            problems: &self.problems,
             shapes: &self.shapes,
             dtype: self.storage.dtype,
             kernel,
@@ -369,7 +404,7 @@ impl Prepared {
     /// Acceptance for tf32x3, derived from the stored rule for f32. Exact results stay exact, a
     /// single convolution is compared with the reference, a graph has eight times the bound.
     fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
-        let single = self.steps.len() == 1 && self.steps[0].residual.is_none();
+        let single = matches!(&self.launches[..], [launch] if launch.residual.is_none());
         match f32_rule {
             Some(Acceptance::Close { .. }) if single => None,
             Some(&Acceptance::Close { atol, rtol, rel_l2 }) => Some(Acceptance::Close {
@@ -391,18 +426,18 @@ impl Prepared {
         indices: bool,
         convs: &[(KernelId, u32)],
     ) -> Result<Stats, String> {
-        let ([step], [problem]) = (&self.steps[..], &self.problems[..]) else {
+        let ([launch], [Some(step)]) = (&self.launches[..], &self.steps[..]) else {
             return Err(format!(
                 "no result is stored for {}",
                 self.storage.dtype.name()
             ));
         };
         let dtype = self.storage.dtype;
-        let input = |index: usize| rounded(&case.tensors, step.layer.inputs.get(index), dtype);
+        let input = |index: usize| rounded(&case.tensors, launch.layer.inputs.get(index), dtype);
         let x = input(0).ok_or("no input")?;
         let wrong = |error: warpconv::Error| error.to_string();
-        let compared = match problem {
-            Problem::Conv(conv) => {
+        let compared = match step {
+            Step::Conv(conv) => {
                 let (w, bias) = (input(1).ok_or("no filters")?, input(2));
                 let values =
                     reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
@@ -414,7 +449,7 @@ impl Prepared {
                 let tolerance = Tolerance::of_conv(conv, kernel.kernel(), split_k, &magnitudes);
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
-            Problem::Pool(pool) => {
+            Step::Pool(pool) => {
                 let (values, positions) = reference::pool2d(pool, &x).map_err(wrong)?;
                 if indices {
                     let wanted = in_plane(pool, &positions.unwrap_or_default());
@@ -425,32 +460,31 @@ impl Prepared {
                     check::compare(&got.data, &values, extents, dtype, tolerance)
                 }
             }
-            Problem::Relu(_) => check::compare(
+            Step::Relu(_) => check::compare(
                 &got.data,
                 &reference::relu(&x),
                 extents,
                 dtype,
                 Tolerance::Exact,
             ),
-            Problem::Lrn(lrn) => {
+            Step::Lrn(lrn) => {
                 let values = reference::lrn(lrn, &x).map_err(wrong)?;
                 let bounds = reference::lrn_bound(lrn, &x).map_err(wrong)?;
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
-            Problem::Bottleneck(_) => return Err("no result is stored for a bottleneck".to_owned()),
-            Problem::Softmax(softmax) => {
+            Step::Softmax(softmax) => {
                 let values = reference::softmax(softmax, &x).map_err(wrong)?;
                 let bounds = reference::softmax_bound(softmax, &x).map_err(wrong)?;
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
-            Problem::Tanh(tanh) => {
+            Step::Tanh(tanh) => {
                 let (values, bounds) = (reference::tanh(tanh, &x), reference::tanh_bound(tanh, &x));
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
-            Problem::Subsample(made) => {
+            Step::Subsample(made) => {
                 let (w, b) = (
                     input(1).ok_or("no coefficients")?,
                     input(2).ok_or("no biases")?,
@@ -459,13 +493,15 @@ impl Prepared {
                 let tolerance = Tolerance::Off { sums: &bounds };
                 check::compare(&got.data, &values, extents, dtype, tolerance)
             }
-            Problem::Host => return Err("nothing ran on the device".to_owned()),
+            Step::Bottleneck(_) | Step::Branches(_) => {
+                return Err("no result is stored for a fused step".to_owned());
+            }
         };
         compared.map_err(|mismatch| mismatch.to_string())
     }
 
     /// Checks the classes of a network.
-    fn classes(&self, network: &Network, ran: &Ran, stats: Stats) -> Result<String, String> {
+    fn classes(&self, network: &Classified, ran: &Ran, stats: Stats) -> Result<String, String> {
         let expected = network
             .case
             .expected

@@ -1,32 +1,34 @@
-//! Runs the steps of a graph on the device, one checked launch after another.
+//! Runs the launches of a case by themselves: single operations, and graphs layer by layer.
 //!
-//! Every launch uses the checked runs of `warpconv_testing`: fresh buffers between guards, a
-//! poisoned output, and a check that the gaps of a slice are untouched. Values pass between
-//! launches through the host, rounded to the storage type by the launch that computed them.
+//! Every launch uses the checked runs of `warpconv_testing`: fresh buffers between guards and a
+//! poisoned output. Values pass between launches through the host, rounded to the storage type by
+//! the launch that computed them. Concatenations and additions are computed on the host. Graphs in
+//! fewer launches run as [`network`](super::network).
 
 use std::collections::HashMap;
 
 use warpconv::device::Gpu;
+use warpconv::graph::Step;
 use warpconv::kernels::KernelId;
 use warpconv::launch::Unary;
-use warpconv::plan::{Limits, Operation, Plan};
-use warpconv::problem::{Added, Bottleneck2d, NO_INDEX, Pool2d};
+use warpconv::plan::{Operation, Plan};
+use warpconv::problem::{NO_INDEX, Pool2d};
 use warpconv::{DType, Error};
 use warpconv_testing as check;
-use warpconv_testing::reference::BottleneckOperands;
 
 use super::case::indices_of;
-use super::graph::{Op, Step, Tensor};
-use super::lower::{Problem, Shapes, extents, no_kernel};
+use super::layers::{Launch, Op, Tensor};
+use super::lower::{Shapes, extents, forced, no_kernel};
 
 /// Tensors by their names.
 pub type Tensors = HashMap<String, Tensor>;
 
-/// A graph ready to run.
+/// Launches ready to run.
 pub struct Executor<'a> {
     pub gpu: &'a Gpu,
-    pub steps: &'a [Step],
-    pub problems: &'a [Problem],
+    pub launches: &'a [Launch],
+    /// The step of each launch; `None` where the host computes it.
+    pub steps: &'a [Option<Step>],
     pub shapes: &'a Shapes,
     /// Type to which steps on the host round their results.
     pub dtype: DType,
@@ -46,50 +48,45 @@ pub struct Ran {
 }
 
 impl Executor<'_> {
-    /// Runs every step; `given` contains inputs and filters.
+    /// Runs every launch; `given` contains inputs and filters.
     pub fn run(&self, given: &Tensors) -> Result<Ran, String> {
         let mut ran = Ran {
             tensors: HashMap::new(),
             convs: Vec::new(),
             host: Vec::new(),
         };
-        for (step, problem) in self.steps.iter().zip(self.problems) {
-            let data = self.step(step, problem, given, &mut ran).map_err(|why| {
-                format!(
-                    "{} making `{}`: {why}",
-                    step.layer.op.name(),
-                    step.layer.output
-                )
-            })?;
-            let shape = self
-                .shapes
-                .get(&step.layer.output)
-                .cloned()
-                .unwrap_or_default();
-            ran.tensors
-                .insert(step.layer.output.clone(), Tensor { shape, data });
+        for (launch, step) in self.launches.iter().zip(self.steps) {
+            let output = &launch.layer.output;
+            let data = match step {
+                Some(step) => self.launch(launch, step, given, &mut ran),
+                None => self.host(launch, given, &mut ran),
+            };
+            let data =
+                data.map_err(|why| format!("{} making `{output}`: {why}", launch.layer.op.name()))?;
+            let shape = self.shapes.get(output).cloned().unwrap_or_default();
+            ran.tensors.insert(output.clone(), Tensor { shape, data });
         }
         Ok(ran)
     }
 
-    /// Runs one step and returns the values of its output.
-    fn step(
+    /// Makes one launch and returns the values of its output.
+    fn launch(
         &self,
+        launch: &Launch,
         step: &Step,
-        problem: &Problem,
         given: &Tensors,
         ran: &mut Ran,
     ) -> Result<Vec<f64>, String> {
-        let inputs = &step.layer.inputs;
-        match problem {
-            Problem::Conv(conv) => {
-                let plan = self.plan(conv)?;
+        let inputs = &launch.layer.inputs;
+        match step {
+            Step::Conv(conv) => {
+                let plan = self.plan(conv, step)?;
                 ran.convs.push((plan.kernel_id(), plan.score().split_k));
                 let bias = inputs
                     .get(2)
                     .map(|name| find(given, &ran.tensors, name))
                     .transpose()?;
-                let residual = step
+                let residual = launch
                     .residual
                     .as_ref()
                     .map(|name| find(given, &ran.tensors, name))
@@ -108,31 +105,27 @@ impl Executor<'_> {
                 )
                 .map_err(|error| error.to_string())
             }
-            Problem::Pool(pool) => {
-                let plan = self.plan(pool)?;
+            Step::Pool(pool) => {
+                let plan = self.plan(pool, step)?;
                 let x = find(given, &ran.tensors, &inputs[0])?;
                 let (y, indices) =
                     check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
                 if let Some(indices) = indices {
                     let flat = in_plane(pool, &indices);
-                    let shape = vec![
-                        pool.input().n(),
-                        pool.input().c(),
-                        pool.output().h(),
-                        pool.output().w(),
-                    ];
-                    ran.tensors
-                        .insert(indices_of(&step.layer.output), Tensor { shape, data: flat });
+                    let shape = check::extents(pool.output()).to_vec();
+                    ran.tensors.insert(
+                        indices_of(&launch.layer.output),
+                        Tensor { shape, data: flat },
+                    );
                 }
                 Ok(y)
             }
-            Problem::Relu(relu) => self.map(relu, &inputs[0], given, ran),
-            Problem::Lrn(lrn) => self.map(lrn, &inputs[0], given, ran),
-            Problem::Bottleneck(bottleneck) => self.bottleneck(step, bottleneck, given, ran),
-            Problem::Softmax(softmax) => self.map(softmax, &inputs[0], given, ran),
-            Problem::Tanh(tanh) => self.map(tanh, &inputs[0], given, ran),
-            Problem::Subsample(subsample) => {
-                let plan = self.plan(subsample)?;
+            Step::Relu(relu) => self.map(relu, step, &inputs[0], given, ran),
+            Step::Lrn(lrn) => self.map(lrn, step, &inputs[0], given, ran),
+            Step::Softmax(softmax) => self.map(softmax, step, &inputs[0], given, ran),
+            Step::Tanh(tanh) => self.map(tanh, step, &inputs[0], given, ran),
+            Step::Subsample(subsample) => {
+                let plan = self.plan(subsample, step)?;
                 let tensor = |name: &String| find(given, &ran.tensors, name);
                 let [x, w, b] = [
                     tensor(&inputs[0])?,
@@ -144,7 +137,8 @@ impl Executor<'_> {
                 check::run_subsample(self.gpu, &plan, guards, operands)
                     .map_err(|error| error.to_string())
             }
-            Problem::Host => self.host(step, given, ran),
+            // Only a graph has them.
+            Step::Bottleneck(_) | Step::Branches(_) => Err("a fused step by itself".to_owned()),
         }
     }
 
@@ -152,73 +146,30 @@ impl Executor<'_> {
     fn map<P: Unary>(
         &self,
         problem: &P,
+        step: &Step,
         input: &str,
         given: &Tensors,
         ran: &Ran,
     ) -> Result<Vec<f64>, String> {
-        let plan = self.plan(problem)?;
+        let plan = self.plan(problem, step)?;
         let x = find(given, &ran.tensors, input)?;
         check::run_unary(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
     }
 
-    /// Runs a whole bottleneck in one launch.
-    fn bottleneck(
-        &self,
-        step: &Step,
-        problem: &Bottleneck2d,
-        given: &Tensors,
-        ran: &Ran,
-    ) -> Result<Vec<f64>, String> {
-        let plan = self.plan(problem)?;
-        let tensor = |name: &String| find(given, &ran.tensors, name).map(|found| &found.data[..]);
-        let mut inputs = Vec::new();
-        for name in &step.layer.inputs {
-            inputs.push(tensor(name)?);
-        }
-        let [x, w1, w2, w3] = inputs[..] else {
-            return Err(format!("{} inputs instead of 4", inputs.len()));
-        };
-        let mut biases = [None; 3];
-        if let Op::Bottleneck { bias, .. } = &step.layer.op {
-            for (name, values) in bias.iter().zip(&mut biases) {
-                *values = name.as_ref().map(tensor).transpose()?;
-            }
-        }
-        let residual = step.residual.as_ref();
-        let residual = residual.filter(|_| problem.added() == Added::Tensor);
-        let operands = BottleneckOperands {
-            x,
-            w: [w1, w2, w3],
-            bias: biases,
-            residual: residual.map(tensor).transpose()?,
-        };
-        check::run_bottleneck(self.gpu, &plan, &operands).map_err(|error| error.to_string())
-    }
-
     /// The plan of a problem: with the forced kernel if that accepts the problem.
-    fn plan<P: Operation>(&self, problem: &P) -> Result<Plan<P>, String> {
+    fn plan<P: Operation>(&self, problem: &P, step: &Step) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
-        let forced = |split_k| {
-            let limits = Limits {
-                kernel: Some(self.kernel?),
-                split_k,
-                ..Limits::default()
-            };
-            Plan::within(problem, capability, &limits).ok()
-        };
-        match forced(self.split_k).or_else(|| forced(None)) {
-            Some(plan) => Ok(plan),
-            None => Plan::new(problem, capability).map_err(|error| match error {
-                Error::NoKernel { problem, .. } => no_kernel(&problem),
-                error => error.to_string(),
-            }),
-        }
+        let limits = forced(step, capability, self.kernel, self.split_k);
+        Plan::within(problem, capability, &limits).map_err(|error| match error {
+            Error::NoKernel { problem, .. } => no_kernel(&problem),
+            error => error.to_string(),
+        })
     }
 
-    /// Computes a step on the host for which the crate has no kernel.
-    fn host(&self, step: &Step, given: &Tensors, ran: &mut Ran) -> Result<Vec<f64>, String> {
-        let inputs = &step.layer.inputs;
-        match &step.layer.op {
+    /// Computes a layer on the host for which the crate has no kernel.
+    fn host(&self, launch: &Launch, given: &Tensors, ran: &mut Ran) -> Result<Vec<f64>, String> {
+        let inputs = &launch.layer.inputs;
+        match &launch.layer.op {
             Op::Concat => {
                 let mut parts = Vec::new();
                 for name in inputs {

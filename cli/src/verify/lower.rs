@@ -1,20 +1,23 @@
-//! Lowers the steps of a graph to problems of the crate: shapes, slices, types and layouts.
+//! Lowers the launches of a case to the library's operations, each by itself; [`network`] makes a
+//! graph of them.
+//!
+//! [`network`]: super::network::network
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
+use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
-use warpconv::plan::{Candidate, Capability, Limits, Operation, Plan, Score};
+use warpconv::plan::{Candidate, Capability, Limits, Score};
 use warpconv::problem::{
-    Added, Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, Pool2dBuilder,
-    PoolKind, Relu, Softmax, Subsample, Tanh, TensorDesc,
+    Conv2d, Conv2dBuilder, FilterLayout, Lrn, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax, Tanh,
+    TensorDesc, Window,
 };
 use warpconv::{DType, Layout};
 
-use super::activation::{Subsampling, tanh_problem};
-use super::graph::{Op, Slice, Step, Window};
+use super::layers::{Launch, Op};
 
-/// Storage of a graph's tensors.
+/// Storage of a case's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Storage {
     pub dtype: DType,
@@ -23,81 +26,61 @@ pub struct Storage {
     pub math: Math,
 }
 
-/// Problem of a step.
-#[derive(Clone, Debug)]
-pub enum Problem {
-    Conv(Conv2d),
-    Pool(Pool2d),
-    Relu(Relu),
-    Lrn(Lrn),
-    Bottleneck(Bottleneck2d),
-    Softmax(Softmax),
-    Tanh(Tanh),
-    Subsample(Subsample),
-    /// No launch: concatenated, reshaped or added on the host.
-    Host,
+/// The shapes of all tensors: inputs, filters and the outputs of launches.
+pub type Shapes = HashMap<String, Vec<usize>>;
+
+/// Every kernel that accepts the step, with its multiplications, tile padding included; empty for
+/// steps without matrix products.
+pub fn padded_macs(step: &Step, device: &Capability) -> Vec<(KernelId, f64)> {
+    if !matches!(
+        step,
+        Step::Conv(_) | Step::Bottleneck(_) | Step::Branches(_)
+    ) {
+        return Vec::new();
+    }
+    let candidates = step.candidates_within(device, &Limits::default());
+    let padded = |candidate: Candidate| {
+        let score = candidate.evaluation.ok()?;
+        Some((candidate.id, padded(step.macs(), &score)))
+    };
+    candidates.into_iter().filter_map(padded).collect()
 }
 
-impl Problem {
-    /// Every kernel that accepts the problem, with its multiplications, tile padding included;
-    /// empty for problems without multiplications.
-    pub fn padded_macs(&self, device: &Capability) -> Vec<(KernelId, f64)> {
-        let (candidates, macs) = match self {
-            Problem::Conv(conv) => (Plan::candidates(conv, device), conv.macs()),
-            Problem::Bottleneck(module) => (Plan::candidates(module, device), module.macs()),
-            _ => return Vec::new(),
-        };
-        let padded = |candidate: Candidate| {
-            let score = candidate.evaluation.ok()?;
-            Some((candidate.id, padded(macs, &score)))
-        };
-        candidates.into_iter().filter_map(padded).collect()
-    }
-
-    /// Multiplications, or for a pooling the elements of its windows; 0 for operations that read
-    /// each element once.
-    pub fn work(&self) -> u64 {
-        let windows = |outputs: u64, [r, s]: [usize; 2]| {
-            outputs.saturating_mul(r as u64).saturating_mul(s as u64)
-        };
-        match self {
-            Problem::Conv(conv) => conv.macs(),
-            Problem::Bottleneck(module) => module.macs(),
-            Problem::Pool(pool) => windows(
-                pool.output().elements() as u64,
-                [pool.window().kernel[0], pool.window().kernel[1]],
-            ),
-            Problem::Lrn(lrn) => windows(
-                lrn.input().elements() as u64,
-                [lrn.parameters().size.min(lrn.input().c()), 1],
-            ),
-            Problem::Subsample(subsample) => windows(
-                subsample.output().elements() as u64,
-                subsample.window().kernel,
-            ),
-            _ => 0,
+/// Multiplications, or for a pooling the elements of its windows; 0 for operations that read each
+/// element once.
+pub fn work(step: &Step) -> u64 {
+    let windows = |outputs: usize, [r, s]: [usize; 2]| {
+        (outputs as u64)
+            .saturating_mul(r as u64)
+            .saturating_mul(s as u64)
+    };
+    match step {
+        Step::Conv(_) | Step::Bottleneck(_) | Step::Branches(_) => step.macs(),
+        Step::Pool(pool) => windows(pool.output().elements(), pool.window().kernel),
+        Step::Lrn(lrn) => {
+            let channels = lrn.parameters().size.min(lrn.input().c());
+            windows(lrn.input().elements(), [channels, 1])
         }
+        Step::Subsample(subsample) => {
+            windows(subsample.output().elements(), subsample.window().kernel)
+        }
+        Step::Relu(_) | Step::Softmax(_) | Step::Tanh(_) => 0,
     }
+}
 
-    /// Every kernel that accepts the problem.
-    pub fn accepting(&self, device: &Capability) -> Vec<KernelId> {
-        let candidates = match self {
-            Problem::Conv(conv) => Plan::candidates(conv, device),
-            Problem::Pool(pool) => Plan::candidates(pool, device),
-            Problem::Relu(relu) => Plan::candidates(relu, device),
-            Problem::Lrn(lrn) => Plan::candidates(lrn, device),
-            Problem::Bottleneck(bottleneck) => Plan::candidates(bottleneck, device),
-            Problem::Softmax(softmax) => Plan::candidates(softmax, device),
-            Problem::Tanh(tanh) => Plan::candidates(tanh, device),
-            Problem::Subsample(subsample) => Plan::candidates(subsample, device),
-            Problem::Host => return Vec::new(),
-        };
-        candidates
-            .into_iter()
-            .filter(|candidate| candidate.evaluation.is_ok())
-            .map(|candidate| candidate.id)
-            .collect()
-    }
+/// Every kernel that accepts the step, best first.
+pub fn accepting(step: &Step, device: &Capability) -> Vec<KernelId> {
+    let candidates = step.candidates_within(device, &Limits::default());
+    let accepting = candidates.into_iter().filter(|one| one.evaluation.is_ok());
+    accepting.map(|candidate| candidate.id).collect()
+}
+
+/// Every kernel that accepts any of the steps.
+pub fn accepting_any<'a>(
+    steps: impl Iterator<Item = &'a Step>,
+    device: &Capability,
+) -> BTreeSet<KernelId> {
+    steps.flat_map(|step| accepting(step, device)).collect()
 }
 
 /// Multiplications of a kernel with a score, tile padding included, for `macs` of the problem.
@@ -105,17 +88,43 @@ pub fn padded(macs: u64, score: &Score) -> f64 {
     macs as f64 / score.tile_efficiency.max(f64::MIN_POSITIVE)
 }
 
-/// Returns whether any of the problems is a convolution for which the kernel accepts `split_k`.
-pub fn shares(problems: &[Problem], device: &Capability, kernel: KernelId, split_k: u32) -> bool {
+/// Returns whether the step splits sums and the kernel accepts it with `split_k`.
+pub fn splits(step: &Step, device: &Capability, kernel: KernelId, split_k: u32) -> bool {
     let limits = Limits {
         kernel: Some(kernel),
         split_k: Some(split_k),
         ..Limits::default()
     };
-    problems.iter().any(|problem| match problem {
-        Problem::Conv(conv) => Plan::within(conv, device, &limits).is_ok(),
-        _ => false,
-    })
+    matches!(step, Step::Conv(_) | Step::Branches(_)) && accepts(step, device, &limits)
+}
+
+/// Returns whether the kernel that the limits name accepts the step within them.
+fn accepts(step: &Step, device: &Capability, limits: &Limits) -> bool {
+    let candidates = step.candidates_within(device, limits);
+    let mut named = candidates
+        .iter()
+        .filter(|one| limits.kernel == Some(one.id));
+    named.any(|candidate| candidate.evaluation.is_ok())
+}
+
+/// Limits of a step's plan: the kernel and the split-K if it accepts both, else the kernel alone,
+/// else none.
+pub fn forced(
+    step: &Step,
+    device: &Capability,
+    kernel: Option<KernelId>,
+    split_k: Option<u32>,
+) -> Limits {
+    let Some(kernel) = kernel else {
+        return Limits::default();
+    };
+    let choices = [split_k, None].map(|split_k| Limits {
+        kernel: Some(kernel),
+        split_k,
+        ..Limits::default()
+    });
+    let mut accepted = choices.into_iter().filter(|one| accepts(step, device, one));
+    accepted.next().unwrap_or_default()
 }
 
 /// Message for a problem that every kernel refuses: the reasons fill a page, which `explain`
@@ -124,326 +133,134 @@ pub fn no_kernel(problem: &impl fmt::Display) -> String {
     format!("no kernel takes {problem} (`warpconv explain` lists the reasons)")
 }
 
-/// Every kernel that accepts any of the problems.
-pub fn accepting(problems: &[Problem], device: &Capability) -> BTreeSet<KernelId> {
-    problems
-        .iter()
-        .flat_map(|problem| problem.accepting(device))
-        .collect()
-}
-
-/// The shapes of all tensors: inputs, filters and the outputs of steps.
-pub type Shapes = HashMap<String, Vec<usize>>;
-
-/// The problem of each step, in order. `shapes` contains those of the inputs, and the others are
-/// added.
+/// The step of each launch, in order; `None` where there is none: a concatenation, a flattening or
+/// an addition. `shapes` has those of the inputs, and the others are added.
 pub fn lower(
-    steps: &[Step],
+    launches: &[Launch],
     shapes: &mut Shapes,
     storage: Storage,
-) -> Result<Vec<Problem>, String> {
-    // Shapes are computed first: the offset of a slice depends on branches that run later.
-    for step in steps {
-        let problem = problem(step, shapes, storage, None)?;
-        let shape = output_shape(step, &problem, shapes)?;
-        shapes.insert(step.layer.output.clone(), shape);
+) -> Result<Vec<Option<Step>>, String> {
+    let mut steps = Vec::with_capacity(launches.len());
+    for launch in launches {
+        let step = step(launch, shapes, storage)?;
+        let shape = output_shape(launch, step.as_ref(), shapes)?;
+        shapes.insert(launch.layer.output.clone(), shape);
+        steps.push(step);
     }
-    steps
-        .iter()
-        .map(|step| {
-            let slice = step
-                .concat
-                .as_ref()
-                .map(|slice| place(slice, shapes))
-                .transpose()?;
-            problem(step, shapes, storage, slice)
-        })
-        .collect()
+    Ok(steps)
 }
 
-/// The pitch and the offset of a step's output in its concatenation.
-fn place(slice: &Slice, shapes: &Shapes) -> Result<(usize, usize), String> {
-    let widths = slice
-        .parts
-        .iter()
-        .map(|name| extents(shapes, name).map(|[_, c, _, _]| c));
-    let widths = widths.collect::<Result<Vec<_>, _>>()?;
-    Ok((widths.iter().sum(), widths[..slice.part].iter().sum()))
-}
-
-/// The window of a fully connected layer.
-const ONE_BY_ONE: Window = Window {
-    size: [1, 1],
-    stride: [1, 1],
-    pad: [0; 4],
-    dilation: [1, 1],
-    ceil: false,
-};
-
-/// The problem of a step.
-fn problem(
-    step: &Step,
-    shapes: &Shapes,
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-) -> Result<Problem, String> {
-    let input = &step.layer.inputs[0];
-    let x = extents(shapes, input)?;
-    let [n, c, h, w] = x;
-    let named = |error: warpconv::Error| format!("{} of `{input}`: {error}", step.layer.op.name());
-    let pooled = |builder: Pool2dBuilder| {
-        let builder = builder
-            .input(n, c, h, w)
-            .dtype(storage.dtype)
-            .layout(storage.layout);
-        let builder = match slice {
-            Some((pitch, offset)) => builder.output_slice(pitch, offset),
-            None => builder,
-        };
-        builder.build().map(Problem::Pool).map_err(named)
-    };
-    match &step.layer.op {
-        Op::Conv { window, groups } => {
-            convolution(step, shapes, storage, slice, *window, *groups).map(Problem::Conv)
-        }
-        Op::Linear => convolution(step, shapes, storage, slice, ONE_BY_ONE, 1).map(Problem::Conv),
-        Op::Relu => {
-            let [input, output] = tensors(x, storage, slice).map_err(named)?;
-            let relu = Relu::between(input, output).map_err(named)?;
-            Ok(Problem::Relu(relu))
-        }
-        Op::MaxPool { window, indices } => {
-            pooled(windowed(*window).kind(PoolKind::Max { indices: *indices }))
-        }
-        Op::AvgPool {
-            window,
-            count_include_pad,
-            divisor,
-        } => pooled(windowed(*window).kind(PoolKind::Average {
-            count_include_pad: *count_include_pad,
-            divisor_override: *divisor,
-        })),
-        Op::AdaptiveAvgPool { output: [p, q] } => {
-            pooled(Pool2d::builder().kind(PoolKind::AdaptiveAverage { p: *p, q: *q }))
-        }
-        Op::GlobalAvgPool => pooled(Pool2d::builder().kind(PoolKind::GlobalAverage)),
-        Op::GlobalMaxPool => pooled(Pool2d::builder().kind(PoolKind::GlobalMax)),
-        Op::Bottleneck { stride, bias } => {
-            bottleneck(step, shapes, storage, slice, *stride, bias).map(Problem::Bottleneck)
-        }
-        &Op::Lrn {
-            size,
-            alpha,
-            beta,
-            k,
-        } => {
-            let parameters = LrnParameters {
-                size,
-                alpha,
-                beta,
-                k,
-            };
-            let [input, output] = tensors(x, storage, slice).map_err(named)?;
-            let lrn = Lrn::between(input, output, parameters).map_err(named)?;
-            Ok(Problem::Lrn(lrn))
-        }
-        Op::Softmax => {
-            let [input, output] = tensors(x, storage, slice).map_err(named)?;
-            let softmax = Softmax::between(input, output).map_err(named)?;
-            Ok(Problem::Softmax(softmax))
-        }
-        &Op::Tanh { amplitude, slope } => tanh_problem(x, storage, slice, [amplitude, slope])
-            .map(Problem::Tanh)
-            .map_err(named),
-        Op::Subsample(subsampling) => {
-            subsample(step, shapes, storage, slice, subsampling).map(Problem::Subsample)
-        }
-        Op::Concat | Op::Flatten | Op::Add => Ok(Problem::Host),
-    }
-}
-
-/// The subsampling of a step, with one coefficient and bias per channel.
-fn subsample(
-    step: &Step,
-    shapes: &Shapes,
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-    subsampling: &Subsampling,
-) -> Result<Subsample, String> {
-    let inputs = &step.layer.inputs;
+/// The step of a launch between dense tensors.
+fn step(launch: &Launch, shapes: &Shapes, storage: Storage) -> Result<Option<Step>, String> {
+    let inputs = &launch.layer.inputs;
     let x = extents(shapes, &inputs[0])?;
-    for name in &inputs[1..3] {
+    let ([n, c, h, w], Storage { dtype, layout, .. }) = (x, storage);
+    let step = match &launch.layer.op {
+        Op::Conv { .. } | Op::Linear => {
+            let conv = convolution(launch, shapes, c)?
+                .input(n, c, h, w)
+                .residual(launch.residual.is_some())
+                .dtype(dtype)
+                .layout(layout)
+                .filter_layout(storage.filter_layout)
+                .math(storage.math);
+            conv.build().map(Step::Conv)
+        }
+        &Op::Pool { kind, window, ceil } => {
+            let pool = pooling(kind, window, ceil).input(n, c, h, w);
+            pool.dtype(dtype).layout(layout).build().map(Step::Pool)
+        }
+        Op::Relu => Relu::new(x, layout, dtype).map(Step::Relu),
+        &Op::Lrn(parameters) => Lrn::new(x, layout, dtype, parameters).map(Step::Lrn),
+        Op::Softmax => Softmax::new(x, layout, dtype).map(Step::Softmax),
+        &Op::Tanh { amplitude, slope } => Tanh::new(x, layout, dtype)
+            .and_then(|tanh| tanh.scaled(amplitude, slope))
+            .map(Step::Tanh),
+        Op::Subsample(subsampling) => {
+            one_per_channel(launch, shapes, c)?;
+            subsampling.problem(x, layout, dtype).map(Step::Subsample)
+        }
+        Op::Concat | Op::Flatten | Op::Add => return Ok(None),
+    };
+    let named = |error| format!("{} of `{}`: {error}", launch.layer.op.name(), inputs[0]);
+    step.map(Some).map_err(named)
+}
+
+/// Fails unless a subsampling's coefficients and biases are one per channel of the input.
+pub fn one_per_channel(launch: &Launch, shapes: &Shapes, channels: usize) -> Result<(), String> {
+    for name in &launch.layer.inputs[1..3] {
         let shape = shapes.get(name).map_or(&[][..], |shape| shape);
-        if shape != [x[1]] {
+        if shape != [channels] {
             return Err(format!(
-                "`{name}` has shape {shape:?}, a subsampling of {} channels takes [{}]",
-                x[1], x[1]
+                "`{name}` has shape {shape:?}, a subsampling of {channels} channels takes \
+                 [{channels}]"
             ));
         }
     }
-    let made = subsampling.problem(x, storage, slice);
-    made.map_err(|error| format!("subsample of `{}`: {error}", inputs[0]))
+    Ok(())
 }
 
-/// A pooling builder with the window.
-fn windowed(window: Window) -> Pool2dBuilder {
-    Pool2d::builder()
-        .kernel(window.size[0], window.size[1])
-        .stride(window.stride[0], window.stride[1])
-        .dilation(window.dilation[0], window.dilation[1])
-        .padding(padding(window))
-        .ceil_mode(window.ceil)
-}
-
-/// A window's padding.
-fn padding(window: Window) -> Padding {
-    let [top, bottom, left, right] = window.pad;
-    Padding {
-        top,
-        bottom,
-        left,
-        right,
-    }
-}
-
-/// Input and output of an operation that keeps the extents; the output may be a slice.
-fn tensors(
-    [n, c, h, w]: [usize; 4],
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-) -> Result<[TensorDesc; 2], warpconv::Error> {
-    let input = TensorDesc::new(n, c, h, w, storage.layout, storage.dtype)?;
-    let output = match slice {
-        Some((pitch, offset)) => input.slice(pitch, offset)?,
-        None => input.clone(),
-    };
-    Ok([input, output])
-}
-
-/// The convolution of a step.
-fn convolution(
-    step: &Step,
+/// The convolution of a launch over `channels` channels, without its input and storage.
+pub fn convolution(
+    launch: &Launch,
     shapes: &Shapes,
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-    window: Window,
-    groups: usize,
-) -> Result<Conv2d, String> {
-    let inputs = &step.layer.inputs;
-    let [n, c, h, w] = extents(shapes, &inputs[0])?;
+    channels: usize,
+) -> Result<Conv2dBuilder, String> {
+    let (window, groups) = match &launch.layer.op {
+        Op::Conv { window, groups } => (*window, *groups),
+        _ => (Window::new(1, 1), 1),
+    };
+    let inputs = &launch.layer.inputs;
     let [k, group_c, r, s] = extents(shapes, &inputs[1])?;
-    let expected = c.checked_div(groups).unwrap_or(0);
+    let expected = channels.checked_div(groups).unwrap_or(0);
     if group_c != expected {
         return Err(format!(
-            "filters `{}` have {group_c} channels, the input's {c} in {groups} groups make \
+            "filters `{}` have {group_c} channels, the input's {channels} in {groups} groups make \
              {expected}",
             inputs[1]
         ));
     }
-    let builder = Conv2d::builder()
-        .input(n, c, h, w)
+    Ok(Conv2d::builder()
         .filters(k)
+        .window(window)
         .kernel(r, s)
-        .stride(window.stride[0], window.stride[1])
-        .dilation(window.dilation[0], window.dilation[1])
-        .padding(padding(window))
         .groups(groups)
         .bias(inputs.len() > 2)
-        .relu(step.relu)
-        .residual(step.residual.is_some())
-        .dtype(storage.dtype)
-        .layout(storage.layout)
-        .filter_layout(storage.filter_layout)
-        .math(storage.math);
-    let builder = match slice {
-        Some((pitch, offset)) => builder.output_slice(pitch, offset),
-        None => builder,
-    };
-    builder
-        .build()
-        .map_err(|error| format!("{} of `{}`: {error}", step.layer.op.name(), inputs[0]))
+        .relu(launch.relu))
 }
 
-/// The bottleneck of a step.
-fn bottleneck(
-    step: &Step,
+/// A pooling without its input and storage.
+pub fn pooling(kind: PoolKind, window: Window, ceil: bool) -> Pool2dBuilder {
+    let pool = Pool2d::builder().kind(kind);
+    match kind.is_windowed() {
+        true => pool.window(window).ceil_mode(ceil),
+        false => pool,
+    }
+}
+
+/// The output shape of a launch.
+fn output_shape(
+    launch: &Launch,
+    step: Option<&Step>,
     shapes: &Shapes,
-    storage: Storage,
-    slice: Option<(usize, usize)>,
-    stride: usize,
-    bias: &[Option<String>; 3],
-) -> Result<Bottleneck2d, String> {
-    let inputs = &step.layer.inputs;
-    let [n, c, h, w] = extents(shapes, &inputs[0])?;
-    let [mid_channels, ..] = extents(shapes, &inputs[1])?;
-    let [k, ..] = extents(shapes, &inputs[3])?;
-    let added = match &step.residual {
-        None => Added::Nothing,
-        Some(name) if *name == inputs[0] => Added::Input,
-        Some(_) => Added::Tensor,
-    };
-    let builder = Bottleneck2d::builder()
-        .input(n, c, h, w)
-        .mid_channels(mid_channels)
-        .filters(k)
-        .stride(stride)
-        .biases(bias.each_ref().map(Option::is_some))
-        .added(added)
-        .relu(step.relu)
-        .dtype(storage.dtype)
-        .layout(storage.layout)
-        .filter_layout(storage.filter_layout)
-        .math(storage.math);
-    let builder = match slice {
-        Some((pitch, offset)) => builder.output_slice(pitch, offset),
-        None => builder,
-    };
-    builder
-        .build()
-        .map_err(|error| format!("bottleneck of `{}`: {error}", inputs[0]))
-}
-
-/// The output shape of a step.
-fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<usize>, String> {
-    let input = &step.layer.inputs[0];
+) -> Result<Vec<usize>, String> {
+    let input = &launch.layer.inputs[0];
     let shape = |name: &String| {
         shapes
             .get(name)
             .cloned()
             .ok_or_else(|| format!("no tensor `{name}`"))
     };
-    Ok(match (problem, &step.layer.op) {
-        (Problem::Conv(conv), Op::Linear) => vec![conv.input().n(), conv.output().c()],
-        (Problem::Conv(conv), _) => vec![
-            conv.input().n(),
-            conv.output().c(),
-            conv.output().h(),
-            conv.output().w(),
-        ],
-        (Problem::Bottleneck(problem), _) => {
-            vec![
-                problem.input().n(),
-                problem.output().c(),
-                problem.output().h(),
-                problem.output().w(),
-            ]
-        }
-        (Problem::Pool(pool), _) => vec![
-            pool.input().n(),
-            pool.input().c(),
-            pool.output().h(),
-            pool.output().w(),
-        ],
-        (Problem::Subsample(made), _) => vec![
-            made.input().n(),
-            made.input().c(),
-            made.output().h(),
-            made.output().w(),
-        ],
-        (Problem::Host, Op::Concat) => {
+    let dense = |desc: &TensorDesc| vec![desc.n(), desc.c(), desc.h(), desc.w()];
+    Ok(match (step, &launch.layer.op) {
+        (Some(Step::Conv(conv)), Op::Linear) => vec![conv.output().n(), conv.output().c()],
+        (Some(Step::Conv(conv)), _) => dense(conv.output()),
+        (Some(Step::Pool(pool)), _) => dense(pool.output()),
+        (Some(Step::Subsample(made)), _) => dense(made.output()),
+        (None, Op::Concat) => {
             let [n, _, h, w] = extents(shapes, input)?;
             let mut channels = 0usize;
-            for name in &step.layer.inputs {
+            for name in &launch.layer.inputs {
                 let part = extents(shapes, name)?;
                 if [part[0], part[2], part[3]] != [n, h, w] {
                     return Err(format!(
@@ -456,7 +273,7 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
             }
             vec![n, channels, h, w]
         }
-        (Problem::Host, Op::Flatten) => {
+        (None, Op::Flatten) => {
             let shape = shape(input)?;
             let features = shape
                 .iter()
@@ -466,8 +283,8 @@ fn output_shape(step: &Step, problem: &Problem, shapes: &Shapes) -> Result<Vec<u
                 features.ok_or_else(|| format!("flatten of `{input}`, {shape:?}: too large"))?;
             vec![shape.first().copied().unwrap_or(1), features]
         }
-        (Problem::Host, Op::Add) => {
-            let (a, b) = (shape(input)?, shape(&step.layer.inputs[1])?);
+        (None, Op::Add) => {
+            let (a, b) = (shape(input)?, shape(&launch.layer.inputs[1])?);
             if a != b {
                 return Err(format!("add of {a:?} and {b:?}: only equal shapes"));
             }

@@ -5,12 +5,11 @@ mod case;
 mod cases;
 mod discover;
 mod execute;
-mod graph;
-mod inception;
+mod layers;
 mod lower;
 #[cfg(test)]
 mod lower_tests;
-mod modules;
+mod network;
 mod parallel;
 mod real;
 mod report;
@@ -210,7 +209,7 @@ impl Context {
         match source {
             Source::Case(folder) if folder.join("images.npy").exists() => {
                 match real::trained(folder, self.select.images) {
-                    Ok(network) => cases::network(self, &label, &network, report),
+                    Ok(network) => cases::classified(self, &label, &network, report),
                     Err(why) => report.unreadable(&label, &why),
                 }
             }
@@ -223,7 +222,7 @@ impl Context {
                 Err(why) => report.unreadable(&label, &why),
             },
             Source::Picture(picture) => match real::squeezenet(picture) {
-                Ok(network) => cases::network(self, &label, &network, report),
+                Ok(network) => cases::classified(self, &label, &network, report),
                 Err(why) => report.unreadable(&label, &why),
             },
             Source::Generated(_) => {

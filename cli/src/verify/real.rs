@@ -11,13 +11,13 @@ use warpconv_testing::network_tolerance;
 
 use super::case::{Acceptance, Case, Expected};
 use super::execute::Tensors;
-use super::graph::{self, Layer, Tensor};
+use super::layers::{self, Layer, Tensor};
 use crate::image::{self, Preprocessing};
 use warpconv_testing::case_files::json;
 use warpconv_testing::case_files::npy;
 
 /// A network with its images and expected classes.
-pub struct Network {
+pub struct Classified {
     /// The graph, the weights, the images as one batch `x`, and the logits to compare with.
     pub case: Case,
     /// Expected classes of the images.
@@ -40,9 +40,9 @@ const MAX_SIDE: u32 = 1024;
 const LOGITS: &str = "logits.npy";
 
 /// Reads a folder of `trained/`, with the first `count` test images.
-pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
+pub fn trained(folder: &Path, count: usize) -> Result<Classified, String> {
     let json = json::read(&folder.join("case.json"))?;
-    let layers = graph::parse(json.get("graph").ok_or("`graph` is missing")?)?;
+    let layers = layers::parse(json.get("graph").ok_or("`graph` is missing")?)?;
     let images = npy::read(&folder.join("images.npy"))?;
     let &[stored, h, w] = &images.shape[..] else {
         return Err(format!(
@@ -92,14 +92,14 @@ pub fn trained(folder: &Path, count: usize) -> Result<Network, String> {
         data: logits.data[..count * classes].to_vec(),
     };
     let case = network_case(layers, tensors, values)?;
-    Ok(Network {
+    Ok(Classified {
         case,
         classes: Classes::Labels(labels),
     })
 }
 
 /// Reads SqueezeNet and one of its images, `input_NAME.png`.
-pub fn squeezenet(picture: &Path) -> Result<Network, String> {
+pub fn squeezenet(picture: &Path) -> Result<Classified, String> {
     let folder = picture.parent().unwrap_or(Path::new(""));
     let stem = picture
         .file_stem()
@@ -122,15 +122,15 @@ pub fn squeezenet(picture: &Path) -> Result<Network, String> {
         .iter()
         .find(named)
         .ok_or_else(|| format!("expected.json has no `{stem}`"))?;
-    let top5 = graph::sizes(result.get("top5").unwrap_or(&Value::Null), "top5")?;
+    let top5 = layers::sizes(result.get("top5").unwrap_or(&Value::Null), "top5")?;
 
-    let layers = graph::parse(&squeezenet_graph())?;
+    let layers = layers::parse(&squeezenet_graph())?;
     let mut tensors = weights(folder, &layers)?;
     tensors.insert("x".to_owned(), pixels(picture)?);
     let mut values = npy::read(&folder.join(format!("logits_{stem}.npy")))?;
     values.shape.insert(0, 1);
     let case = network_case(layers, tensors, values)?;
-    Ok(Network {
+    Ok(Classified {
         case,
         classes: Classes::Top5(top5),
     })
@@ -336,18 +336,17 @@ pub fn best(logits: &[f64], count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::graph::steps;
-    use crate::verify::report::Steps;
+    use crate::verify::layers::with_epilogues;
 
     #[test]
     fn squeezenet_fuses_into_its_convolutions_and_pools() {
-        let layers = graph::parse(&squeezenet_graph()).expect("a graph");
-        let steps = steps(&layers, Steps::Fused);
+        let layers = layers::parse(&squeezenet_graph()).expect("a graph");
+        let launches = with_epilogues(&layers);
         let count = |name: &str| {
-            steps
+            let named = launches
                 .iter()
-                .filter(|step| step.layer.op.name() == name)
-                .count()
+                .filter(|launch| launch.layer.op.name() == name);
+            named.count()
         };
         assert_eq!(
             (
@@ -358,11 +357,7 @@ mod tests {
             ),
             (26, 3, 8, 0)
         );
-        assert_eq!(
-            steps.iter().filter(|step| step.concat.is_some()).count(),
-            16
-        );
-        assert_eq!(steps.iter().filter(|step| step.relu).count(), 25);
+        assert_eq!(launches.iter().filter(|launch| launch.relu).count(), 25);
     }
 
     #[test]

@@ -39,16 +39,15 @@ pub enum Steps {
     /// ReLU and residual add in the epilogue of the convolution before them; branches write their
     /// slice of a concat.
     Fused,
-    /// A whole module in as few launches as there are kernels for: a bottleneck in one, an
-    /// inception module in two.
+    /// As few launches as there are kernels for: a bottleneck in one, an inception module in two.
     Modules,
-    /// An inception module in three launches; pooling and projection are separate ones.
+    /// The same with poolings in launches of their own: an inception module in three.
     InThree,
 }
 
 impl Steps {
-    /// All cuts that apply to any graph.
-    pub const ALL: [Steps; 3] = [Steps::Layers, Steps::Fused, Steps::Modules];
+    /// All cuts.
+    pub const ALL: [Steps; 4] = [Steps::Layers, Steps::Fused, Steps::Modules, Steps::InThree];
 
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {

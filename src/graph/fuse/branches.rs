@@ -130,7 +130,8 @@ impl<'a> Unit<'a> {
 /// The group that begins with a launch: the first of three choices that a kernel accepts and, under
 /// [`FusePolicy::IfFaster`], that the model ranks first. The choices: all convolutions over its
 /// input; those of them without a pooling; those without a pooling that compute equally many
-/// pixels. A later choice, or a smaller group, may be faster; this is not examined. All launches
+/// pixels. With [`FuseOptions::separate_poolings`] the first choice is a pooling with its
+/// convolution. A later choice, or a smaller group, may be faster; this is not examined. All launches
 /// before it have been placed.
 fn group(
     nodes: &[Node],
@@ -153,13 +154,19 @@ fn group(
     let only = |keep: &dyn Fn(&Unit<'_>) -> bool| -> Vec<Unit<'_>> {
         ready.iter().copied().filter(|unit| keep(unit)).collect()
     };
-    let same = only(&|unit| unit.reads_with(&begins));
+    let same = match (options.separate_poolings, begins.pooling) {
+        (false, _) => only(&|unit| unit.reads_with(&begins)),
+        (true, Some(_)) => vec![begins],
+        (true, None) => Vec::new(),
+    };
     let unpooled = only(&|unit| unit.reads_with(&begins) && unit.pooling.is_none());
     let side_by_side = only(&|unit| unit.pooling.is_none());
     let choices = [(same, true), (unpooled, true), (side_by_side, false)];
     choices.iter().find_map(|(units, one_input)| {
         let begun = units.iter().any(|unit| unit.at == begins.at);
-        if units.len() < 2 || !begun {
+        // A pooling and its convolution are two nodes.
+        let fuses = units.len() > 1 || (options.separate_poolings && begins.pooling.is_some());
+        if !fuses || !begun {
             return None;
         }
         launch(nodes, units, *one_input, options, decisions)

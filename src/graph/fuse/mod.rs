@@ -53,6 +53,7 @@ pub struct FuseOptions<'a> {
     pub(super) tuning: Option<&'a Tuning>,
     policy: FusePolicy,
     pattern: Option<Pattern>,
+    separate_poolings: bool,
 }
 
 impl<'a> FuseOptions<'a> {
@@ -64,6 +65,7 @@ impl<'a> FuseOptions<'a> {
             tuning: None,
             policy: FusePolicy::IfFaster,
             pattern: None,
+            separate_poolings: false,
         }
     }
 
@@ -76,6 +78,16 @@ impl<'a> FuseOptions<'a> {
     pub fn only(self, pattern: Pattern) -> FuseOptions<'a> {
         let pattern = Some(pattern);
         FuseOptions { pattern, ..self }
+    }
+
+    /// Fuses a pooling only with the convolution behind it, in a launch of their own. By default
+    /// they join the convolutions over the same input. An Inception module then takes three
+    /// launches instead of two, as [`Inception::fused_in_three`](crate::ops::Inception).
+    pub fn separate_poolings(self) -> FuseOptions<'a> {
+        FuseOptions {
+            separate_poolings: true,
+            ..self
+        }
     }
 
     /// Sets the limits of every plan.

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 use warpconv::DType;
 use warpconv::kernels::Math;
+use warpconv::problem::{Padding, PoolKind, Window};
 
-use super::super::graph::{self, Layer, Op, Tensor, Window, text};
+use super::super::layers::{self, Layer, Op, Tensor, text};
 use super::{Acceptance, Case, Expected, Read, indices_of};
 use warpconv_testing::case_files::npy;
 
@@ -35,7 +36,11 @@ pub fn read(folder: &Path, json: &Value) -> Result<Read, String> {
     if names.is_empty() || (matches!(operation, Op::Conv { .. }) && names.len() < 2) {
         return Err(format!("{} inputs are too few for {op}", names.len()));
     }
-    if let Op::MaxPool { indices, .. } = &mut operation {
+    if let Op::Pool {
+        kind: PoolKind::Max { indices },
+        ..
+    } = &mut operation
+    {
         *indices = outputs.len() > 1;
     }
     let x = tensors
@@ -159,17 +164,21 @@ fn operation(op: &str, attributes: &Value) -> Result<Option<Op>, String> {
             window: window(attributes)?,
             groups: attributes.get("group").and_then(Value::as_u64).unwrap_or(1) as usize,
         },
-        "MaxPool" => Op::MaxPool {
+        "MaxPool" => Op::Pool {
+            kind: PoolKind::Max { indices: false },
             window: window(attributes)?,
-            indices: false,
+            ceil: flag("ceil_mode"),
         },
-        "AveragePool" => Op::AvgPool {
+        "AveragePool" => Op::Pool {
+            kind: PoolKind::Average {
+                count_include_pad: flag("count_include_pad"),
+                divisor_override: None,
+            },
             window: window(attributes)?,
-            count_include_pad: flag("count_include_pad"),
-            divisor: None,
+            ceil: flag("ceil_mode"),
         },
-        "GlobalAveragePool" => Op::GlobalAvgPool,
-        "GlobalMaxPool" => Op::GlobalMaxPool,
+        "GlobalAveragePool" => layers::whole(PoolKind::GlobalAverage),
+        "GlobalMaxPool" => layers::whole(PoolKind::GlobalMax),
         "Relu" => Op::Relu,
         "Softmax" => Op::Softmax,
         "Tanh" => Op::Tanh {
@@ -185,33 +194,32 @@ fn window(attributes: &Value) -> Result<Window, String> {
     let two = |name: &str, default: usize| -> Result<[usize; 2], String> {
         match attributes.get(name) {
             None | Some(Value::Null) => Ok([default; 2]),
-            Some(list) => match graph::sizes(list, name)?[..] {
+            Some(list) => match layers::sizes(list, name)?[..] {
                 [h, w] => Ok([h, w]),
                 [w] => Ok([1, w]),
                 _ => Err(format!("`{name}` has neither 1 nor 2 numbers")),
             },
         }
     };
-    let pad = match attributes.get("pads") {
+    let [top, bottom, left, right] = match attributes.get("pads") {
         None | Some(Value::Null) => [0; 4],
-        Some(list) => match graph::sizes(list, "pads")?[..] {
+        Some(list) => match layers::sizes(list, "pads")?[..] {
             // ONNX order: the starts of all axes, then their ends.
             [top, left, bottom, right] => [top, bottom, left, right],
             [left, right] => [0, 0, left, right],
             _ => return Err("`pads` has neither 2 nor 4 numbers".to_owned()),
         },
     };
-    let ceil = attributes
-        .get("ceil_mode")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
-        != 0;
     Ok(Window {
-        size: two("kernel_shape", 1)?,
+        kernel: two("kernel_shape", 1)?,
         stride: two("strides", 1)?,
-        pad,
         dilation: two("dilations", 1)?,
-        ceil,
+        padding: Padding {
+            top,
+            bottom,
+            left,
+            right,
+        },
     })
 }
 

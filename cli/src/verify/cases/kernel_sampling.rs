@@ -8,7 +8,7 @@ use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
 
 use super::super::Context;
-use super::super::lower::{Storage, accepting, shares};
+use super::super::lower::{Storage, accepting, accepting_any, padded_macs, splits};
 use super::super::report::{Report, Steps};
 use super::Prepared;
 
@@ -84,7 +84,8 @@ impl Prepared {
         report: &mut Report<'_>,
     ) -> Vec<(Option<KernelId>, Option<u32>)> {
         let (select, device) = (&context.select, &context.capability);
-        let accepting = accepting(&self.problems, device);
+        let steps = self.checked_steps();
+        let accepting = accepting_any(steps.iter().copied(), device);
         if accepting.is_empty() {
             return vec![(None, None)];
         }
@@ -127,7 +128,10 @@ impl Prepared {
                 None if self.is_natural() => &[1, 2, 3],
                 None => &[1],
             };
-            let shared = |split_k: &&u32| shares(&self.problems, device, kernel, **split_k);
+            let shared = |split_k: &&u32| {
+                let mut steps = steps.iter();
+                steps.any(|step| splits(step, device, kernel, **split_k))
+            };
             match splits_sums {
                 true => choices.extend(
                     wanted
@@ -150,10 +154,9 @@ impl Prepared {
         kernels: &[KernelId],
         affordable: impl Fn(&KernelId) -> bool,
     ) -> Expensive {
-        let planned: BTreeSet<KernelId> = self
-            .problems
-            .iter()
-            .filter_map(|problem| problem.accepting(&context.capability).first().copied())
+        let steps = self.checked_steps().into_iter();
+        let planned: BTreeSet<KernelId> = steps
+            .filter_map(|step| accepting(step, &context.capability).first().copied())
             .collect();
         let mut families: BTreeMap<Algorithm, Vec<KernelId>> = BTreeMap::new();
         let mut beyond = 0;
@@ -185,8 +188,8 @@ impl Prepared {
     /// Multiply-adds of each kernel in the case, tile padding included.
     fn work(&self, device: &Capability) -> BTreeMap<KernelId, f64> {
         let mut work = BTreeMap::new();
-        for problem in &self.problems {
-            for (kernel, macs) in problem.padded_macs(device) {
+        for step in self.checked_steps() {
+            for (kernel, macs) in padded_macs(step, device) {
                 *work.entry(kernel).or_default() += macs;
             }
         }

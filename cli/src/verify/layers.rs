@@ -1,61 +1,33 @@
-//! Graphs of layers, as described in `case.json`, and their cut into launches.
+//! Layers of a case, as `case.json` lists them.
 
 use serde_json::Value;
+use warpconv::problem::{LrnParameters, Padding, PoolKind, Window};
 pub use warpconv_testing::case_files::Tensor;
 
 use super::activation::{self, Subsampling};
-use super::report::Steps;
-
-/// A sliding window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Rows and columns.
-    pub size: [usize; 2],
-    /// Strides of rows and columns.
-    pub stride: [usize; 2],
-    /// Padding: top, bottom, left, right.
-    pub pad: [usize; 4],
-    /// Dilation of rows and columns.
-    pub dilation: [usize; 2],
-    /// True if the output's size is rounded up.
-    pub ceil: bool,
-}
 
 /// Operation of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// Inputs: x, filters, and the bias if there is one. The window's size is the filters'.
+    /// Inputs: x, filters, and the bias if there is one. The window's kernel is the filters'.
     Conv { window: Window, groups: usize },
     /// Inputs: x (N, features), weights (outputs, features), and the bias if there is one.
     Linear,
     /// `max(x, 0)`.
     Relu,
-    /// Maximum over windows, with the index of each if `indices` is true.
-    MaxPool { window: Window, indices: bool },
-    /// Mean over windows.
-    AvgPool {
+    /// Pooling; `ceil` rounds the output's size up. Kinds without a window ignore it.
+    Pool {
+        kind: PoolKind,
         window: Window,
-        count_include_pad: bool,
-        divisor: Option<i32>,
+        ceil: bool,
     },
-    /// Mean over windows that adapt to the output's size.
-    AdaptiveAvgPool { output: [usize; 2] },
-    /// Mean over the plane.
-    GlobalAvgPool,
-    /// Maximum over the plane.
-    GlobalMaxPool,
     /// Local response normalisation across channels.
-    Lrn {
-        size: usize,
-        alpha: f64,
-        beta: f64,
-        k: f64,
-    },
+    Lrn(LrnParameters),
     /// Softmax over channels.
     Softmax,
     /// `amplitude * tanh(slope * x)`.
     Tanh { amplitude: f64, slope: f64 },
-    /// LeNet-5's trainable subsampling. Inputs: x, a coefficient and a bias for each channel.
+    /// LeNet-5's trainable subsampling. Inputs: x, a coefficient and a bias per channel.
     Subsample(Subsampling),
     /// Concatenation of the inputs along the channels.
     Concat,
@@ -63,12 +35,6 @@ pub enum Op {
     Flatten,
     /// Sum of two tensors.
     Add,
-    /// 1x1, 3x3 and 1x1 in one launch; only [`modules`](super::modules::modules) creates it.
-    /// Inputs: x and the three filters.
-    Bottleneck {
-        stride: usize,
-        bias: [Option<String>; 3],
-    },
 }
 
 impl Op {
@@ -78,24 +44,25 @@ impl Op {
             Op::Conv { .. } => "conv2d",
             Op::Linear => "linear",
             Op::Relu => "relu",
-            Op::MaxPool { .. } => "maxpool2d",
-            Op::AvgPool { .. } => "avgpool2d",
-            Op::AdaptiveAvgPool { .. } => "adaptive_avgpool2d",
-            Op::GlobalAvgPool => "global_avgpool2d",
-            Op::GlobalMaxPool => "global_maxpool2d",
-            Op::Lrn { .. } => "lrn",
+            Op::Pool { kind, .. } => match kind {
+                PoolKind::Max { .. } => "maxpool2d",
+                PoolKind::Average { .. } => "avgpool2d",
+                PoolKind::AdaptiveAverage { .. } => "adaptive_avgpool2d",
+                PoolKind::GlobalAverage => "global_avgpool2d",
+                PoolKind::GlobalMax => "global_maxpool2d",
+            },
+            Op::Lrn(_) => "lrn",
             Op::Softmax => "softmax",
             Op::Tanh { .. } => "tanh",
             Op::Subsample(_) => "subsample",
             Op::Concat => "concat",
             Op::Flatten => "flatten",
             Op::Add => "add",
-            Op::Bottleneck { .. } => "bottleneck",
         }
     }
 
     /// Returns whether the layer multiplies by filters.
-    fn has_filters(&self) -> bool {
+    pub fn has_filters(&self) -> bool {
         matches!(self, Op::Conv { .. } | Op::Linear)
     }
 }
@@ -108,71 +75,58 @@ pub struct Layer {
     pub output: String,
 }
 
-/// One launch (or one step on the host) of a graph.
+/// A layer with the layers behind it that the epilogue of its launch computes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// The layer's operation and inputs; `output` is that of the last layer fused into it.
+pub struct Launch {
+    /// Operation and inputs of the first layer, and the output of the last.
     pub layer: Layer,
-    /// The tensor added before the ReLU.
+    /// The tensor that is added before the ReLU.
     pub residual: Option<String>,
-    /// True if a ReLU is fused.
+    /// True if there is a ReLU.
     pub relu: bool,
-    /// Slice of the concatenation, if the output is read by a concat only.
-    pub concat: Option<Slice>,
 }
 
-/// Slice of a concatenation that a step writes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slice {
-    /// The concatenation's inputs.
-    pub parts: Vec<String>,
-    /// Index of the part that the step writes.
-    pub part: usize,
+/// One launch per layer.
+pub fn one_per_layer(layers: &[Layer]) -> Vec<Launch> {
+    layers.iter().map(Launch::of).collect()
 }
 
-/// Cuts layers into launches.
-pub fn steps(layers: &[Layer], how: Steps) -> Vec<Step> {
-    let plain = |layer: &Layer| Step {
-        layer: layer.clone(),
-        residual: None,
-        relu: false,
-        concat: None,
-    };
-    if how == Steps::Layers {
-        return layers.iter().map(plain).collect();
-    }
-    let mut fused = vec![false; layers.len()];
-    let mut steps = Vec::new();
+/// Launches whose epilogues compute the residual add and the ReLU behind a convolution, if nothing
+/// else reads the tensors between.
+pub fn with_epilogues(layers: &[Layer]) -> Vec<Launch> {
+    let mut is_epilogue = vec![false; layers.len()];
+    let mut launches = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
-        if fused[index] {
+        if is_epilogue[index] {
             continue;
         }
-        let mut step = plain(layer);
+        let mut launch = Launch::of(layer);
         if layer.op.has_filters() {
-            if let Some((add, other)) = fusible_add(layers, index, &step.layer.output) {
-                fused[add] = true;
-                step.residual = Some(other);
-                step.layer.output.clone_from(&layers[add].output);
+            if let Some((add, other)) = residual(layers, index, &launch.layer.output) {
+                is_epilogue[add] = true;
+                launch.residual = Some(other);
+                launch.layer.output.clone_from(&layers[add].output);
             }
-            if let Some(relu) =
-                only_reader(layers, &step.layer.output).filter(|&i| layers[i].op == Op::Relu)
-            {
-                fused[relu] = true;
-                step.relu = true;
-                step.layer.output.clone_from(&layers[relu].output);
+            let reader = only_reader(layers, &launch.layer.output);
+            if let Some(relu) = reader.filter(|&reader| layers[reader].op == Op::Relu) {
+                is_epilogue[relu] = true;
+                launch.relu = true;
+                launch.layer.output.clone_from(&layers[relu].output);
             }
         }
-        if layer.op != Op::Concat
-            && let Some(concat) =
-                only_reader(layers, &step.layer.output).filter(|&i| layers[i].op == Op::Concat)
-        {
-            let parts = layers[concat].inputs.clone();
-            let part = parts.iter().position(|name| *name == step.layer.output);
-            step.concat = part.map(|part| Slice { parts, part });
-        }
-        steps.push(step);
+        launches.push(launch);
     }
-    steps
+    launches
+}
+
+impl Launch {
+    fn of(layer: &Layer) -> Launch {
+        Launch {
+            layer: layer.clone(),
+            residual: None,
+            relu: false,
+        }
+    }
 }
 
 /// The only layer that reads `tensor`, if there is exactly one and it reads it once.
@@ -190,7 +144,7 @@ fn only_reader(layers: &[Layer], tensor: &str) -> Option<usize> {
 
 /// The add that is the only reader of `tensor`, the output of layer `index`, and its other input,
 /// if that is computed before.
-fn fusible_add(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, String)> {
+fn residual(layers: &[Layer], index: usize, tensor: &str) -> Option<(usize, String)> {
     let add = only_reader(layers, tensor).filter(|&i| layers[i].op == Op::Add)?;
     let other = layers[add].inputs.iter().find(|name| *name != tensor)?;
     let made_later = layers[index..].iter().any(|layer| layer.output == *other);
@@ -260,37 +214,29 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
         },
         "linear" => Op::Linear,
         "relu" => Op::Relu,
-        "maxpool2d" => Op::MaxPool {
-            window: window(params, pair(params, "kernel")?)?,
-            indices: false,
-        },
-        "avgpool2d" => Op::AvgPool {
-            window: window(params, pair(params, "kernel")?)?,
-            count_include_pad: params
-                .get("count_include_pad")
-                .and_then(Value::as_bool)
-                .unwrap_or(true),
-            divisor: match params.get("divisor_override") {
-                None | Some(Value::Null) => None,
-                Some(divisor) => Some(
-                    divisor
-                        .as_i64()
-                        .and_then(|d| i32::try_from(d).ok())
-                        .ok_or("`divisor_override` is no i32")?,
-                ),
+        "maxpool2d" => sliding(params, PoolKind::Max { indices: false })?,
+        "avgpool2d" => sliding(
+            params,
+            PoolKind::Average {
+                count_include_pad: params
+                    .get("count_include_pad")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(true),
+                divisor_override: divisor(params)?,
             },
-        },
-        "adaptive_avgpool2d" => Op::AdaptiveAvgPool {
-            output: pair(params, "out")?,
-        },
-        "global_avgpool2d" => Op::GlobalAvgPool,
-        "global_maxpool2d" => Op::GlobalMaxPool,
-        "lrn" => Op::Lrn {
+        )?,
+        "adaptive_avgpool2d" => {
+            let [p, q] = pair(params, "out")?;
+            whole(PoolKind::AdaptiveAverage { p, q })
+        }
+        "global_avgpool2d" => whole(PoolKind::GlobalAverage),
+        "global_maxpool2d" => whole(PoolKind::GlobalMax),
+        "lrn" => Op::Lrn(LrnParameters {
             size: size(params.get("size").ok_or("no `size`")?, "size")?,
             alpha: real(params, "alpha")?,
             beta: real(params, "beta")?,
             k: real(params, "k")?,
-        },
+        }),
         // The loss of a training step is not computed, but its softmax is.
         "softmax" | "softmax_cross_entropy" => Op::Softmax,
         "tanh" => activation::tanh(params)?,
@@ -309,27 +255,60 @@ pub fn operation(op: &str, params: &Value) -> Result<Op, String> {
     })
 }
 
+/// A pooling of sliding windows.
+fn sliding(params: &Value, kind: PoolKind) -> Result<Op, String> {
+    Ok(Op::Pool {
+        kind,
+        window: window(params, pair(params, "kernel")?)?,
+        ceil: params
+            .get("ceil_mode")
+            .and_then(Value::as_bool)
+            .unwrap_or(false),
+    })
+}
+
+/// A pooling without a sliding window.
+pub fn whole(kind: PoolKind) -> Op {
+    Op::Pool {
+        kind,
+        window: Window::new(1, 1),
+        ceil: false,
+    }
+}
+
+/// The divisor of a mean, if the case overrides it.
+fn divisor(params: &Value) -> Result<Option<i32>, String> {
+    match params.get("divisor_override") {
+        None | Some(Value::Null) => Ok(None),
+        Some(divisor) => {
+            let divisor = divisor.as_i64().and_then(|d| i32::try_from(d).ok());
+            Ok(Some(divisor.ok_or("`divisor_override` is no i32")?))
+        }
+    }
+}
+
 /// The window of a layer; `kernel` is its size.
 fn window(params: &Value, kernel: [usize; 2]) -> Result<Window, String> {
     let or = |name: &str, default: [usize; 2]| match params.get(name) {
         None | Some(Value::Null) => Ok(default),
         Some(_) => pair(params, name),
     };
-    let pad = match params.get("pad") {
+    let [top, bottom, left, right] = match params.get("pad") {
         None | Some(Value::Null) => [0; 4],
         Some(pad) => sizes(pad, "pad")?
             .try_into()
             .map_err(|_| "`pad` has not 4 numbers")?,
     };
     Ok(Window {
-        size: kernel,
+        kernel,
         stride: or("stride", [1, 1])?,
-        pad,
         dilation: or("dilation", [1, 1])?,
-        ceil: params
-            .get("ceil_mode")
-            .and_then(Value::as_bool)
-            .unwrap_or(false),
+        padding: Padding {
+            top,
+            bottom,
+            left,
+            right,
+        },
     })
 }
 
@@ -383,7 +362,7 @@ mod tests {
         json!({"op": op, "inputs": inputs, "output": output, "params": {"kernel": [3, 3]}})
     }
 
-    fn outputs(steps: &[Step]) -> Vec<&str> {
+    fn outputs(steps: &[Launch]) -> Vec<&str> {
         steps
             .iter()
             .map(|step| step.layer.output.as_str())
@@ -402,27 +381,11 @@ mod tests {
             layer("relu", &["t5"], "y"),
         ]))
         .expect("a graph");
-        let fused = steps(&graph, Steps::Fused);
+        let fused = with_epilogues(&graph);
         assert_eq!(outputs(&fused), ["t1", "t3", "y"]);
         assert!(fused.iter().all(|step| step.relu));
         assert_eq!(fused[2].residual.as_deref(), Some("x"));
-        assert_eq!(steps(&graph, Steps::Layers).len(), 7);
-    }
-
-    #[test]
-    fn branches_write_their_slices() {
-        let graph = parse(&json!([
-            layer("conv2d", &["x", "w"], "a"),
-            layer("maxpool2d", &["x"], "b"),
-            layer("relu", &["x"], "c"),
-            layer("concat", &["a", "b", "c"], "y"),
-            layer("relu", &["c"], "z"),
-        ]))
-        .expect("a graph");
-        let fused = steps(&graph, Steps::Fused);
-        let part = |i: usize| fused[i].concat.as_ref().map(|slice| slice.part);
-        // c is read by another layer too, so it stays a separate tensor.
-        assert_eq!((part(0), part(1), part(2)), (Some(0), Some(1), None));
+        assert_eq!(one_per_layer(&graph).len(), 7);
     }
 
     #[test]
@@ -433,7 +396,7 @@ mod tests {
             layer("add", &["a", "b"], "y"),
         ]))
         .expect("a graph");
-        assert_eq!(steps(&graph, Steps::Fused).len(), 3);
+        assert_eq!(with_epilogues(&graph).len(), 3);
     }
 
     #[test]
@@ -444,7 +407,7 @@ mod tests {
             layer("add", &["a", "b"], "y"),
         ]))
         .expect("a graph");
-        let fused = steps(&graph, Steps::Fused);
+        let fused = with_epilogues(&graph);
         assert_eq!(outputs(&fused), ["a", "y"]);
         assert_eq!(fused[1].residual.as_deref(), Some("a"));
     }
