@@ -10,7 +10,9 @@ pub enum Tolerance<'a> {
     /// None: equal to the reference rounded once to the storage type, to nearest even.
     Exact,
     /// `|got - want| <= atol + rtol * |want|` for every element (not checked if `atol` is `None`)
-    /// and `‖got - want‖₂ <= rel_l2 * ‖want‖₂` for all of them (not checked if `None`).
+    /// and `‖got - want‖₂ <= rel_l2 * ‖want‖₂` for all of them (not checked if `None`). The numbers
+    /// are those of a stored case or of [`network_tolerance`](super::network_tolerance): they are
+    /// chosen, not derived.
     Close {
         /// Absolute part of an element's bound.
         atol: Option<f64>,
@@ -21,7 +23,8 @@ pub enum Tolerance<'a> {
     },
     /// Bound for adding `terms` products in f32, in any order, and rounding once to the storage
     /// type: `n v * magnitude + u * |want|`, with `n = terms + 4`, `v = 2^-24` and `u` the unit
-    /// roundoff of the storage type.
+    /// roundoff of the storage type. Each term takes one rounding. The four others are of the bias,
+    /// the residual and a mean's division, and one to spare.
     ///
     /// `n v` replaces the textbooks' `n v / (1 - n v)`, which is meaningless from 2^24 terms on. It
     /// holds for every length (Jeannerod and Rump, Improved error bounds for inner products in
@@ -35,7 +38,8 @@ pub enum Tolerance<'a> {
         magnitudes: &'a [f64],
     },
     /// Bound for products on tensor cores: `relative * magnitude`, and rounding once to the storage
-    /// type. Made by [`Tolerance::of_conv`].
+    /// type. Made by [`Tolerance::of_conv`]: the error of operands in the kernel's math mode, and
+    /// `2^-23` per addition, since tensor cores truncate.
     Products {
         /// Error of operands and sums together, relative to the magnitude.
         relative: f64,
@@ -44,7 +48,8 @@ pub enum Tolerance<'a> {
         /// As for [`Tolerance::Sum`].
         magnitudes: &'a [f64],
     },
-    /// Tolerance for a given error of each sum before it is rounded once to the storage type:
+    /// Tolerance for a given error of each sum before it is rounded once to the storage type. The
+    /// functions that return the error derive it:
     /// [`ExpectedBottleneck`](super::ExpectedBottleneck), [`crate::reference::lrn_bound`].
     Off {
         /// Bound of the error of each element's sum.
