@@ -130,7 +130,7 @@ fn explain<P: Operation>(
     ))?;
     say(format_args!(
         "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} blocks of {} threads, {} of shared \
-         memory a block",
+         memory per block",
         kernel.tile_m,
         kernel.tile_n,
         kernel.tile_k,

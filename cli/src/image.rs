@@ -109,7 +109,7 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     }
     if width.max(height) > MAX_SIDE || decoder.total_bytes() > MAX_DECODED {
         return Err(format!(
-            "has {width}x{height} pixels, decoded {} bytes; the most is {MAX_SIDE} pixels a side \
+            "has {width}x{height} pixels, decoded {} bytes; the most is {MAX_SIDE} pixels per side \
              and {MAX_DECODED} bytes: scale \
              the picture down",
             decoder.total_bytes()

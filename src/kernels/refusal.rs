@@ -258,7 +258,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::GroupChannels { group_c, multiple } => write!(
                 f,
-                "takes a multiple of {multiple} channels a group, the problem has {group_c}"
+                "takes a multiple of {multiple} channels per group, the problem has {group_c}"
             ),
             Refusal::TensorMap { what, value, most } => {
                 write!(
@@ -300,7 +300,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::SeveralGroupsOnly => write!(f, "is for several groups, the problem has 1"),
             Refusal::OneChannelAGroupOnly { group_c } => {
-                write!(f, "is for 1 channel a group, the problem has {group_c}")
+                write!(f, "is for 1 channel per group, the problem has {group_c}")
             }
             Refusal::PointwiseOnly { r, s } => {
                 write!(f, "is for 1x1 filters, the problem's are {r}x{s}")
@@ -342,11 +342,11 @@ impl fmt::Display for Refusal {
             Refusal::SharedMemory { needs, has } => {
                 write!(
                     f,
-                    "needs {needs} bytes of shared memory a block, the device has {has}"
+                    "needs {needs} bytes of shared memory per block, the device has {has}"
                 )
             }
             Refusal::Threads { needs, has } => {
-                write!(f, "needs {needs} threads a block, the device has {has}")
+                write!(f, "needs {needs} threads per block, the device has {has}")
             }
             Refusal::Grid { blocks, most } => {
                 write!(f, "would launch {blocks} blocks, the device takes {most}")

@@ -351,7 +351,7 @@ impl<P: Operation> fmt::Display for Plan<P> {
             "grid     {} blocks of {} threads",
             self.grid, kernel.threads
         )?;
-        writeln!(f, "shared   {} bytes a block", self.shared_bytes())?;
+        writeln!(f, "shared   {} bytes per block", self.shared_bytes())?;
         write!(f, "roofline {} (H200)", self.roofline)
     }
 }

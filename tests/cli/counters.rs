@@ -91,7 +91,7 @@ fn counters_say_what_they_cannot_do() {
         "depthwise_f32_nchw_8x1x3_sm75",
     ];
     let (out, err) = expect(&refusing, 2);
-    assert!(out.contains("is for 1 channel a group"), "{out}");
+    assert!(out.contains("is for 1 channel per group"), "{out}");
     assert!(
         err.contains("no problem to run: the options skip 1 of 1"),
         "{err}"

@@ -234,7 +234,7 @@ fn print_machine(counted: &Counted, capability: &Capability) -> Result<(), Failu
     };
     let occupancy = counted.occupancy.map_or_else(String::new, |found| {
         format!(
-            ", {} a multiprocessor at a time ({} of {} warps, limited by {})",
+            ", {} per multiprocessor at a time ({} of {} warps, limited by {})",
             several(u64::from(found.blocks), "block"),
             found.warps,
             found.most_warps,

@@ -22,7 +22,7 @@ pub const CYCLES: f64 = 90.0;
 pub const IMAGES: f64 = 1.2e6;
 
 /// Images per second of the training, forward and backward, on both cards: at least and at most.
-pub fn training_images_a_second() -> [f64; 2] {
+pub fn training_images_per_second() -> [f64; 2] {
     let [least, most] = DAYS.map(|days| CYCLES * IMAGES / (days * 86_400.0));
     [most, least]
 }
@@ -36,7 +36,7 @@ mod tests {
     fn the_card_is_the_one_of_the_data_sheet() {
         assert_abs_diff_eq!(GTX_580.flops, 1.581e12, epsilon = 1e9);
         assert_abs_diff_eq!(GTX_580.bytes, 192.4e9, epsilon = 1e8);
-        let [least, most] = training_images_a_second();
+        let [least, most] = training_images_per_second();
         assert!((208.0..209.0).contains(&least) && (249.0..251.0).contains(&most));
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use warpconv::device::{DeviceKind, Gpu};
 
 use super::cpu::Cpu;
-use super::history::{CARDS, CYCLES, DAYS, GTX_580, IMAGES, training_images_a_second};
+use super::history::{CARDS, CYCLES, DAYS, GTX_580, IMAGES, training_images_per_second};
 use super::{IMAGE, Row};
 use crate::device;
 use crate::exit::Failure;
@@ -144,11 +144,11 @@ impl Report<'_> {
              192 GB/s), predictions that no \
              program beats."
         })?;
-        let [least, most] = training_images_a_second();
+        let [least, most] = training_images_per_second();
         say(format_args!(
             "Published (Krizhevsky, Sutskever, Hinton 2012): {CARDS} GTX 580 of 3 GB, {CYCLES:.0} \
              cycles through {:.1} million \
-             images in {:.0} to {:.0} days: {least:.0} to {most:.0} images a second, forward and \
+             images in {:.0} to {:.0} days: {least:.0} to {most:.0} images per second, forward and \
              backward.",
             IMAGES / 1e6,
             DAYS[0],
@@ -156,7 +156,7 @@ impl Report<'_> {
         ))?;
         let images = |ms: f64| self.batch as f64 / ms * 1e3;
         say(format_args!(
-            "Here, forward: the processor {:.0} images a second; {} {:.0}; one GTX 580 at most \
+            "Here, forward: the processor {:.0} images per second; {} {:.0}; one GTX 580 at most \
              {:.0}, {:.1} times this \
              processor.",
             images(all.cpu_ms),
@@ -183,7 +183,7 @@ impl Report<'_> {
                 "gtx_580_ms": number(Some(total.gtx_580_ms)),
             })
         };
-        let [least, most] = training_images_a_second();
+        let [least, most] = training_images_per_second();
         json!({
             "device": device::to_json(self.gpu),
             "batch": self.batch,

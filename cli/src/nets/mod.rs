@@ -119,7 +119,7 @@ fn print(gpu: &Gpu, args: &NetsArgs, rows: &[Row], dtype: DType) -> Result<(), F
          over the same input or of as many \
          pixels, in one launch each where the model ranks it first; a dash where it does nowhere. \
          Times are the median of replays \
-         of a captured graph. Images a second and the share of the roofline are of the fused \
+         of a captured graph. Images per second and the share of the roofline are of the fused \
          network where there is one, measured \
          where there is a time, else predicted.",
         dtype.name()

@@ -203,7 +203,7 @@ fn pixels(path: &Path) -> Result<Tensor, String> {
     let (width, height) = picture.dimensions();
     if width.max(height) > MAX_SIDE {
         return Err(format!(
-            "{}: {width}x{height} pixels, the network is computed of up to {MAX_SIDE} a side: \
+            "{}: {width}x{height} pixels, the network is computed of up to {MAX_SIDE} per side: \
              scale the picture down",
             path.display()
         ));
