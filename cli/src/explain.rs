@@ -11,7 +11,7 @@ use warpconv::problem::{Conv2d, Pool2d};
 use crate::args::{ExplainArgs, Global};
 use crate::device;
 use crate::exit::Failure;
-use crate::output::{Align, JsonFile, bytes, grouped, number, say, table};
+use crate::output::{Align, JsonFile, bytes, grouped, number, say, several, table};
 use crate::tuning;
 
 /// Runs the command.
@@ -75,16 +75,11 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
 /// Describes a convolution in a line.
 fn conv_facts(conv: &Conv2d) -> String {
     format!(
-        "matrix product of {} x {} x {} in {} {}; {} multiplications{}, output {}x{}x{}x{}",
+        "matrix product of {} x {} x {} in {}; {} multiplications{}, output {}x{}x{}x{}",
         conv.output().c() / conv.groups(),
         conv.output().n() * conv.output().h() * conv.output().w(),
         conv.filter().gemm_k(),
-        conv.groups(),
-        if conv.groups() == 1 {
-            "group"
-        } else {
-            "groups"
-        },
+        several(conv.groups() as u64, "group"),
         grouped(conv.macs()),
         match conv.math() {
             Math::Strict => String::new(),
@@ -125,16 +120,16 @@ fn explain<P: Operation>(
         kernel.algorithm.source(),
         match plan.tuned_kernel() {
             Some(tuned_kernel) => format!("tuned: {tuned_kernel}"),
-            None => "ranked: nobody has measured this problem here".to_owned(),
+            None => "ranked by the model: this problem is not measured here".to_owned(),
         }
     ))?;
     say(format_args!(
-        "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} blocks of {} threads, {} of shared \
+        "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} of {} threads, {} of shared \
          memory per block",
         kernel.tile_m,
         kernel.tile_n,
         kernel.tile_k,
-        grouped(u64::from(plan.grid())),
+        several(u64::from(plan.grid()), "block"),
         plan.kernel().threads,
         bytes(u64::from(plan.shared_bytes()))
     ))?;

@@ -59,6 +59,16 @@ pub fn table(headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> Table {
     table
 }
 
+/// A number with its noun: 1 block, 2 blocks, 2 launches.
+pub fn several(number: u64, thing: &str) -> String {
+    let end = match (number, thing.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {thing}{end}", grouped(number))
+}
+
 /// Formats a number with thousands separators: 571,536.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -233,9 +233,73 @@ fn wrong_usage_exits_with_two_and_says_why() {
             "limit",
         ),
         (&["conquer"], "conquer"),
+        (&["verify", cases, "--jobs", "0"], "the least is 1"),
+        (
+            &["tune", "ic3oc4_ih5kh3", "--samples", "0"],
+            "the least is 1",
+        ),
+        (&["era", "--threads", "99999999"], "1..=1024"),
+        (&["counters", "ic3oc4_ih5kh3", "--split-k", "0"], "1..=64"),
+        (&["counters", "ic3oc4_ih5kh3", "--split-k", "65"], "1..=64"),
+        (
+            &["counters", "ic3oc4_ih5kh3", "--batch", "99999999999"],
+            "batch",
+        ),
+        (&["tune", "/", "--by", "instructions"], "a folder"),
+        (&["classify", "/", "--random"], "a folder"),
     ] {
         let (_, err) = expect(args, 2);
         assert!(err.contains(word), "{args:?}: no `{word}` in {err}");
+    }
+}
+
+/// Networks by wrong names and sizes: the message names the network, and each known one once.
+#[test]
+fn networks_that_do_not_exist_are_named() {
+    let nets = |args: &[&str]| {
+        let device = ["--device", "emulator:80"];
+        let (out, err) = expect(&[&["nets"], args, &device].concat(), 2);
+        (out, err)
+    };
+    let (_, err) = nets(&["no_such_net", "--svg", "none"]);
+    assert!(err.contains("`no_such_net`"), "{err}");
+    assert_eq!(err.matches("GoogLeNet").count(), 1, "{err}");
+    let (_, err) = nets(&["lenet", "--size", "1", "--svg", "none"]);
+    assert!(err.contains("LeNet-5 of 1x1 pixels: "), "{err}");
+    // Before anything is computed.
+    let (out, err) = nets(&["lenet", "--count-only", "--svg", "/nowhere/at/all.svg"]);
+    assert!(err.contains("/nowhere/at/all.svg"), "{err}");
+    assert!(!out.contains("LeNet"), "{out}");
+}
+
+/// Help in a narrow terminal: no line is longer, and no option is lost.
+#[test]
+fn help_fits_a_narrow_terminal() {
+    for command in [
+        "bottleneck",
+        "verify",
+        "explain",
+        "counters",
+        "tune",
+        "nets",
+        "classify",
+        "era",
+    ] {
+        let output = Command::new(crate::paths::warpconv())
+            .args([command, "--help"])
+            .env("COLUMNS", "60")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        // clap does not wrap the line of usage.
+        let mut lines = text.lines().filter(|line| !line.starts_with("Usage:"));
+        let long = lines.find(|line| line.chars().count() > 60);
+        assert_eq!(long, None, "{command}");
+        assert!(
+            text.contains("--device") && text.contains("--json"),
+            "{text}"
+        );
     }
 }
 

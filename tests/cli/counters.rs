@@ -109,7 +109,7 @@ fn tune_keeps_winners_that_plans_take() {
 
     let explain = ["explain", problem, "--json", &result];
     let (out, err) = on(&explain, 0);
-    assert!(out.contains("ranked: nobody has measured"), "{out}");
+    assert!(out.contains("ranked by the model"), "{out}");
     assert!(err.contains("there is no such file"), "{err}");
     assert!(json(&result)["rows"][0]["tuned"].is_null());
 
@@ -135,7 +135,7 @@ fn tune_keeps_winners_that_plans_take() {
     assert_eq!(plan["kernel"], row["kernel"]);
     assert_eq!(plan["tuned"]["amount"], row["amount"]);
 
-    // On another device, and without the file, nobody has measured it.
+    // On another device, and without the file, there is no measurement.
     let (out, _) = expect(
         &[
             "explain",
@@ -147,7 +147,7 @@ fn tune_keeps_winners_that_plans_take() {
         ],
         0,
     );
-    assert!(out.contains("ranked: nobody"), "{out}");
+    assert!(out.contains("ranked by the model"), "{out}");
     let (out, err) = expect(
         &[
             "explain",
@@ -160,7 +160,7 @@ fn tune_keeps_winners_that_plans_take() {
         0,
     );
     assert!(
-        out.contains("ranked: nobody") && err.is_empty(),
+        out.contains("ranked by the model") && err.is_empty(),
         "{out}{err}"
     );
 
@@ -169,7 +169,7 @@ fn tune_keeps_winners_that_plans_take() {
     let whole = fs::read_to_string(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 5]).unwrap();
     let (out, err) = on(&explain, 0);
-    assert!(out.contains("ranked: nobody"), "{out}");
+    assert!(out.contains("ranked by the model"), "{out}");
     assert!(err.contains("warning") && err.contains("cut off"), "{err}");
     let (_, err) = on(&tune, 0);
     assert!(err.contains("cut off"), "{err}");

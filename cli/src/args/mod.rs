@@ -105,9 +105,9 @@ pub struct EraArgs {
     /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     pub batch: usize,
-    /// Threads on the processor [default: as many as it has cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub threads: Option<usize>,
+    /// Threads on the processor, up to 1024 [default: as many as it has cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }
 
 /// Options of `verify`.
@@ -233,7 +233,7 @@ pub struct CountersArgs {
     #[arg(long)]
     pub all: bool,
     /// Split-K, the number of partial sums per output tile [default: the plan's]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub split_k: Option<u32>,
     /// Skip problems with more multiplications than this (suffixes K, M, G)
     #[arg(long, value_name = "COUNT", default_value = "1G", value_parser = count)]

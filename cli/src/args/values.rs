@@ -131,10 +131,10 @@ pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Parses a number of images or pixels, at least one: with none, every check would pass.
+/// Parses a number of images, pixels, samples or jobs: with none, every check would pass.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("0 would leave nothing to check".to_owned()),
+        Ok(0) => Err("the least is 1".to_owned()),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("`{text}` is no count: {error}")),
     }

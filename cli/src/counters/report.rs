@@ -9,7 +9,7 @@ use warpconv::problem::notation::Problem;
 use super::machine::Machine;
 use super::{Counted, blocks};
 use crate::exit::Failure;
-use crate::output::{Align, bytes, grouped, number, say, table};
+use crate::output::{Align, bytes, grouped, number, say, several, table};
 use crate::problems::Listed;
 
 /// Number of opcodes of the main loop that are named; the others are summed.
@@ -50,16 +50,6 @@ impl Line {
         let least = traffic.wavefronts.checked_sub(traffic.conflicts)?;
         (traffic.requests > 0).then(|| Line::of(what, traffic.wavefronts, least, grouped))
     }
-}
-
-/// A number with its noun: 1 block, 2 blocks, 2 launches.
-fn several(number: u64, thing: &str) -> String {
-    let end = match (number, thing.ends_with("ch")) {
-        (1, _) => "",
-        (_, true) => "es",
-        (_, false) => "s",
-    };
-    format!("{} {thing}{end}", grouped(number))
 }
 
 /// Ratio of the counter to its least value.

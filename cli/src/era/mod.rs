@@ -73,7 +73,7 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     let stream = device::stream(&gpu)?;
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let cpu = Cpu {
-        threads: args.threads.unwrap_or_else(cores),
+        threads: args.threads.map_or_else(cores, |threads| threads as usize),
     };
 
     let nodes = network.graph().nodes();

@@ -4,6 +4,7 @@ mod full;
 mod plot;
 mod run;
 
+use std::fs::File;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -44,14 +45,26 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
         })
         .collect();
     if chosen.is_empty() {
-        let known: Vec<&str> = entries().iter().map(|entry| entry.name).collect();
+        let mut known: Vec<&str> = entries().iter().map(|entry| entry.name).collect();
+        // A network's variants stand one after the other.
+        known.dedup();
         return Err(Failure::input(format!(
-            "no network is called {:?}; there are {}",
-            args.networks,
+            "no network is called `{}`; there are {}",
+            args.networks.join("`, `"),
             known.join(", ")
         )));
     }
     let session = Session::new(&gpu, &tuning, args)?;
+    let picture = Path::new(&args.svg);
+    let draws = args.svg != "none";
+    if draws {
+        // A path that cannot be written is an error before the networks run, not after.
+        let opened = File::options().append(true).create(true).open(picture);
+        opened.map_err(|error| Failure::File {
+            path: picture.to_owned(),
+            error,
+        })?;
+    }
     let progress = Progress::new(chosen.len(), global.quiet);
     let mut rows = Vec::new();
     for entry in chosen {
@@ -65,8 +78,7 @@ pub fn command(global: &Global, args: &NetsArgs) -> Result<(), Failure> {
     }
     drop(progress);
     print(&gpu, args, &rows, dtype)?;
-    let picture = Path::new(&args.svg);
-    if args.svg != "none" {
+    if draws {
         plot::draw(picture, &rows)?;
         say(format_args!("The picture is in {}.", picture.display()))?;
     }

@@ -161,7 +161,9 @@ impl<'a> Session<'a> {
 
     fn build<T: Stored>(&self, entry: &Entry, n: usize, image: usize) -> Result<Network, Failure> {
         let network = entry.build(&config(n, image, T::DTYPE));
-        network.map_err(Failure::input)
+        network.map_err(|error| {
+            Failure::input(format!("{} of {image}x{image} pixels: {error}", entry.name))
+        })
     }
 
     /// The network in fewer launches, if that is possible.
