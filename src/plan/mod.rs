@@ -409,9 +409,9 @@ impl<P: Operation> Plan<P> {
         self.grid() > 0 && self.problem().packs_filter(self.kernel())
     }
 
-    /// Split-K: blocks per output tile; 1 if each block has tiles of its own. Of [`Branches`] that
-    /// of the product with the longest gemm_k. The other products take as much as keeps their
-    /// partial sums no longer.
+    /// Split-K: blocks per output tile; 1 if each block has tiles of its own. Of
+    /// [`Branches`](crate::problem::Branches) that of the product with the longest gemm_k. The
+    /// other products take as much as keeps their partial sums no longer.
     pub(crate) fn split_k(&self) -> u32 {
         self.score().split_k
     }

@@ -66,7 +66,7 @@ pub enum FilterLayout {
     /// Filter, row, column, channel (OHWI).
     Krsc,
     /// As [`FilterLayout::Krsc`], with the channels of a tap rounded up to a multiple of 16 bytes
-    /// and the rest zero: [`FilterDesc::len`](crate::problem::FilterDesc::len). The layout that kernels on tensor cores read;
+    /// and the rest zero: `FilterDesc::len`. The layout that kernels on tensor cores read;
     /// their launches pack any other one first, every time.
     Packed,
 }
