@@ -5,7 +5,7 @@
 
 use half::f16;
 use warpconv::device::{DeviceChoice, Gpu};
-use warpconv::graph::{Graph, GraphBuffers, Weights};
+use warpconv::graph::{FuseOptions, Graph, GraphBuffers, Weights};
 use warpconv::ops::Bottleneck;
 use warpconv::{DType, Error, Layout};
 
@@ -19,7 +19,7 @@ pub fn main() -> Result<(), Error> {
     };
 
     // The decision with its reason: one launch or three.
-    let (graph, decision) = job.choose(gpu.capability())?;
+    let (graph, decision) = job.choose(&FuseOptions::new(gpu.capability()))?;
     println!("{decision}");
 
     let three = run(&gpu, &job.separate()?)?;

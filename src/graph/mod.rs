@@ -176,16 +176,7 @@ impl Graph {
     /// # Errors
     /// As [`Plan::new`](crate::plan::Plan::new) and [`Gpu::prepare`].
     pub fn prepare(&self, gpu: &Gpu) -> Result<PreparedGraph, Error> {
-        self.prepare_tuned(gpu, &Tuning::new(gpu.card()))
-    }
-
-    /// As [`Graph::prepare`], with the kernel that was measured to be fastest, where a measurement
-    /// exists.
-    ///
-    /// # Errors
-    /// As [`Graph::prepare`].
-    pub fn prepare_tuned(&self, gpu: &Gpu, tuning: &Tuning) -> Result<PreparedGraph, Error> {
-        self.prepare_within(gpu, tuning, &Limits::default())
+        self.prepare_within(gpu, &Tuning::new(gpu.card()), &Limits::default())
     }
 
     /// As [`Graph::prepare_tuned`], with every plan within these limits.

@@ -140,24 +140,31 @@ impl PreparedStep {
             }
             PreparedStep::Pool(pool) => {
                 let one = operands.single()?;
-                pool.launch(stream, PoolBuffers::new(one.x, one.y))
+                pool.launch(
+                    stream,
+                    PoolBuffers {
+                        x: one.x,
+                        y: one.y,
+                        indices: None,
+                    },
+                )
             }
             PreparedStep::Branches(branches) => branches.launch(stream, operands),
             PreparedStep::Relu(relu) => {
                 let one = operands.single()?;
-                relu.launch(stream, UnaryBuffers::new(one.x, one.y))
+                relu.launch(stream, UnaryBuffers { x: one.x, y: one.y })
             }
             PreparedStep::Lrn(lrn) => {
                 let one = operands.single()?;
-                lrn.launch(stream, UnaryBuffers::new(one.x, one.y))
+                lrn.launch(stream, UnaryBuffers { x: one.x, y: one.y })
             }
             PreparedStep::Softmax(softmax) => {
                 let one = operands.single()?;
-                softmax.launch(stream, UnaryBuffers::new(one.x, one.y))
+                softmax.launch(stream, UnaryBuffers { x: one.x, y: one.y })
             }
             PreparedStep::Tanh(tanh) => {
                 let one = operands.single()?;
-                tanh.launch(stream, UnaryBuffers::new(one.x, one.y))
+                tanh.launch(stream, UnaryBuffers { x: one.x, y: one.y })
             }
             PreparedStep::Subsample(subsample) => {
                 let weights = operands.weights.first();
@@ -333,7 +340,7 @@ impl PreparedGraph {
             buffers.intermediates.len(),
         )?;
         let needs = self.workspace_bytes();
-        let has = buffers.workspace.as_deref().map(Workspace::len);
+        let has = buffers.workspace.as_deref().map(Workspace::bytes);
         match has {
             None if needs > 0 => Err(Error::MissingBuffer {
                 buffer: "workspace",

@@ -23,7 +23,7 @@ pub fn kernels() -> &'static [Kernel] {
     &table::KERNELS
 }
 
-/// Index of a kernel in [`kernels`]; the PTX table of the build has the same order.
+/// Index of a kernel in [`kernels`]; the PTX table of the build is sorted alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KernelId(pub usize);
 
@@ -93,7 +93,7 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     /// or comparisons.
     fn macs(&self) -> u64;
 
-    /// Bytes that device memory must move at least: each operand read once, each result written
+    /// Bytes that device memory must move at least: each operand read once, each output written
     /// once; saturated.
     fn min_bytes(&self) -> u64;
 

@@ -251,13 +251,8 @@ impl Workspace {
     }
 
     /// Size in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.len as u64
-    }
-
-    /// Returns whether it has no bytes, which is enough for plans that need none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// The context that it lives in.

@@ -23,28 +23,6 @@ pub struct PoolBuffers<'a, T> {
     pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }
 
-impl<'a, T> PoolBuffers<'a, T> {
-    /// Collects input and output.
-    pub fn new(
-        x: &'a dyn DeviceBuffer<T>,
-        y: &'a mut dyn DeviceBufferMut<T>,
-    ) -> PoolBuffers<'a, T> {
-        PoolBuffers {
-            x,
-            y,
-            indices: None,
-        }
-    }
-
-    /// Adds the buffer of the indices.
-    pub fn indices(self, indices: &'a mut dyn DeviceBufferMut<u8>) -> PoolBuffers<'a, T> {
-        PoolBuffers {
-            indices: Some(indices),
-            ..self
-        }
-    }
-}
-
 /// The operands of a pooling as device addresses: each that of the whole buffer's first element.
 /// `indices` is 0 if the problem has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -415,8 +415,8 @@ pub(super) fn check_workspace<'a>(
     if !Arc::ptr_eq(workspace.context(), context) {
         return Err(Error::WrongContext { what: "workspace" });
     }
-    if workspace.len() < needs {
-        let has = workspace.len();
+    if workspace.bytes() < needs {
+        let has = workspace.bytes();
         return Err(Error::WorkspaceTooSmall { needs, has });
     }
     Ok(Some(workspace))

@@ -20,16 +20,6 @@ pub struct UnaryBuffers<'a, T> {
     pub y: &'a mut dyn DeviceBufferMut<T>,
 }
 
-impl<'a, T> UnaryBuffers<'a, T> {
-    /// Collects input and output.
-    pub fn new(
-        x: &'a dyn DeviceBuffer<T>,
-        y: &'a mut dyn DeviceBufferMut<T>,
-    ) -> UnaryBuffers<'a, T> {
-        UnaryBuffers { x, y }
-    }
-}
-
 /// The operands of a [`Unary`] as device addresses: each that of the whole buffer's first element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnaryPointers {

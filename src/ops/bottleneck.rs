@@ -3,17 +3,17 @@
 use crate::error::Error;
 use crate::graph::{FuseOptions, FusionDecision, Graph, Node, Pattern, Step, TensorId, choose};
 use crate::kernels::{DType, Layout, Math};
-use crate::plan::Capability;
 use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
 
 /// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of
 /// `mid_channels` channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
 ///
 /// ```
+/// use warpconv::graph::FuseOptions;
 /// use warpconv::ops::Bottleneck;
 /// use warpconv::plan::Capability;
 /// let job = Bottleneck::main_job(128, 56, 56);
-/// let (graph, decision) = job.choose(&Capability::h200())?;
+/// let (graph, decision) = job.choose(&FuseOptions::new(&Capability::h200()))?;
 /// println!("{decision}"); // one launch or three, and why
 /// assert_eq!(graph.launches(), if decision.is_fused() { 1 } else { 3 });
 /// # Ok::<(), warpconv::Error>(())
@@ -158,18 +158,7 @@ impl Bottleneck {
     ///
     /// # Errors
     /// As [`Bottleneck::problem`]; [`Error::NoKernel`] if neither can be planned.
-    pub fn choose(&self, device: &Capability) -> Result<(Graph, FusionDecision), Error> {
-        self.choose_within(&FuseOptions::new(device))
-    }
-
-    /// As [`Bottleneck::choose`], within limits, with measured kernels or by another policy.
-    ///
-    /// # Errors
-    /// As [`Bottleneck::choose`].
-    pub fn choose_within(
-        &self,
-        options: &FuseOptions<'_>,
-    ) -> Result<(Graph, FusionDecision), Error> {
+    pub fn choose(&self, options: &FuseOptions<'_>) -> Result<(Graph, FusionDecision), Error> {
         let graphs = [
             ("one launch", self.fused()?),
             ("three launches", self.separate()?),

@@ -25,12 +25,12 @@ impl Card {
     }
 
     /// The card's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The CUDA version that its driver speaks.
-    pub fn driver(&self) -> u32 {
+    pub(crate) fn driver(&self) -> u32 {
         self.driver
     }
 }

@@ -113,7 +113,7 @@ pub struct Padding {
 
 impl Padding {
     /// No padding.
-    pub const NONE: Padding = Padding::same(0);
+    pub(crate) const NONE: Padding = Padding::same(0);
 
     /// The same on all four sides.
     pub const fn same(size: usize) -> Self {

@@ -313,9 +313,13 @@ fn pool<T: Stored>(
 
     let (x_view, mut y_view) = (x.view(), y.view_mut());
     let mut index_view = indices.as_mut().map(GuardedBytes::view_mut);
-    let mut buffers = PoolBuffers::new(&x_view, &mut y_view);
+    let mut buffers = PoolBuffers {
+        x: &x_view,
+        y: &mut y_view,
+        indices: None,
+    };
     if let Some(indices) = &mut index_view {
-        buffers = buffers.indices(indices);
+        buffers.indices = Some(indices);
     }
     prepared.launch(gpu.stream(), buffers)?;
 
@@ -344,7 +348,13 @@ fn map<P: Unary, T: Stored>(
     let x = Guarded::upload(gpu, "x", guards, pack(problem.x(), x, T::guard())?)?;
     let mut y = Guarded::<T>::poisoned(gpu, guards, problem.y())?;
     let (x_view, mut y_view) = (x.view(), y.view_mut());
-    prepared.launch(gpu.stream(), UnaryBuffers::new(&x_view, &mut y_view))?;
+    prepared.launch(
+        gpu.stream(),
+        UnaryBuffers {
+            x: &x_view,
+            y: &mut y_view,
+        },
+    )?;
     let dense = finish(gpu, problem.y(), &y, true)?;
     x.expect_untouched(gpu)?;
     Ok(dense)

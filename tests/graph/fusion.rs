@@ -80,7 +80,10 @@ fn a_fused_graph_has_the_launches_of_the_modules_forms() {
     }
     let (gpu, job) = (gpu(), module(ODD, 2, IMAGE, DType::Bf16, Layout::Nhwc));
     let separate = job.separate().unwrap();
-    let options = FuseOptions::new(gpu.capability()).policy(FusePolicy::Always);
+    let options = FuseOptions {
+        policy: FusePolicy::Always,
+        ..FuseOptions::new(gpu.capability())
+    };
     let guards = Guards {
         bytes: 512,
         shift: 0,
@@ -95,7 +98,11 @@ fn a_fused_graph_has_the_launches_of_the_modules_forms() {
         .collect()
     };
     let mut outputs = Vec::new();
-    for (options, launches) in [(options, 2), (options.separate_poolings(), 3)] {
+    let separate_poolings = FuseOptions {
+        separate_poolings: true,
+        ..options
+    };
+    for (options, launches) in [(options, 2), (separate_poolings, 3)] {
         let fusion = separate.fuse(&options).unwrap();
         assert_eq!(fusion.graph.launches(), launches);
         let branches = |node: &Node| matches!(node.step, Step::Branches(_));
@@ -530,7 +537,9 @@ fn what_no_kernel_takes_is_separate_and_says_why() {
         math: Math::Strict,
         ..module(ODD, 1, IMAGE, DType::F32, Layout::Nhwc)
     };
-    let (graph, decision) = strict.choose(&Capability::h200()).unwrap();
+    let (graph, decision) = strict
+        .choose(&FuseOptions::new(&Capability::h200()))
+        .unwrap();
     assert_eq!(graph, strict.separate().unwrap());
     let reason = decision.reason().unwrap();
     assert!(
@@ -539,13 +548,13 @@ fn what_no_kernel_takes_is_separate_and_says_why() {
     );
     let widths = [32, 16, 24, 40, 8, 16, 8];
     let old = module(widths, 1, IMAGE, DType::F16, Layout::Nhwc);
-    let (graph, decision) = old.choose(&Capability::sm75()).unwrap();
+    let (graph, decision) = old.choose(&FuseOptions::new(&Capability::sm75())).unwrap();
     assert_eq!(graph.launches(), 7);
     let reason = decision.reason().unwrap();
     assert!(
         reason.contains("needs compute capability 8.0, the device has 7.5"),
         "{reason}"
     );
-    let (graph, decision) = old.choose(&Capability::h200()).unwrap();
+    let (graph, decision) = old.choose(&FuseOptions::new(&Capability::h200())).unwrap();
     assert_eq!((graph.launches(), decision.reason()), (2, None));
 }

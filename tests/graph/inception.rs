@@ -2,7 +2,7 @@
 
 use warpconv::Error;
 use warpconv::device::{DeviceChoice, Gpu};
-use warpconv::graph::{Graph, Step};
+use warpconv::graph::{FuseOptions, Graph, Step};
 use warpconv::kernels::{DType, Layout, Math};
 use warpconv::ops::Inception;
 use warpconv::plan::Tuning;
@@ -121,7 +121,7 @@ fn an_older_device_computes_it_separately() {
     for (dtype, layout) in [(DType::F16, Layout::Nhwc), (DType::F16, Layout::Nchw)] {
         let job = module(ODD, 2, IMAGE, dtype, layout);
         assert!(job.fused().unwrap().prepare(&gpu).is_err());
-        let (graph, decision) = job.choose(gpu.capability()).unwrap();
+        let (graph, decision) = job.choose(&FuseOptions::new(gpu.capability())).unwrap();
         assert!(!decision.is_fused());
         assert_eq!(graph, job.separate().unwrap());
         let text = decision.to_string();

@@ -191,7 +191,10 @@ type Build = fn(&NetworkConfig) -> Network;
 
 /// Fuses wherever a kernel accepts the nodes.
 fn always(gpu: &Gpu) -> FuseOptions<'_> {
-    FuseOptions::new(gpu.capability()).policy(FusePolicy::Always)
+    FuseOptions {
+        policy: FusePolicy::Always,
+        ..FuseOptions::new(gpu.capability())
+    }
 }
 
 /// Returns whether the device has kernels for several convolutions at once.
@@ -311,7 +314,10 @@ fn a_fused_resnet_equals_a_separate_one() {
         Variant::Bottlenecked,
     )
     .unwrap();
-    let options = always(gpu()).only(Pattern::Bottleneck);
+    let options = FuseOptions {
+        pattern: Some(Pattern::Bottleneck),
+        ..always(gpu())
+    };
     let (fused, _) = network.clone().fused(&options).unwrap();
     let fewer = network.graph().launches() - fused.graph().launches();
     assert!(fewer >= 2 * 3, "{fewer}");

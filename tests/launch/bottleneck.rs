@@ -187,7 +187,7 @@ fn a_plan_says_why_there_are_three_launches() {
         k: 2048,
         ..Bottleneck::main_job(1, 7, 7)
     };
-    let (graph, decision) = wide.choose(&Capability::h200()).unwrap();
+    let (graph, decision) = wide.choose(&FuseOptions::new(&Capability::h200())).unwrap();
     let [one, three] = &decision.alternatives[..] else {
         panic!("{decision}")
     };
@@ -227,7 +227,7 @@ fn a_plan_says_why_there_are_three_launches() {
         layout: Layout::Nhwc,
         ..Bottleneck::main_job(128, 56, 56)
     };
-    let (graph, decision) = job.choose(&Capability::h200()).unwrap();
+    let (graph, decision) = job.choose(&FuseOptions::new(&Capability::h200())).unwrap();
     assert!(
         decision.is_fused() && decision.reason().is_none(),
         "{decision}"
@@ -247,8 +247,11 @@ fn a_plan_says_why_there_are_three_launches() {
         ..Limits::default()
     };
     let device = Capability::h200();
-    let options = FuseOptions::new(&device).limits(limits);
-    let error = job.choose_within(&options).unwrap_err();
+    let options = FuseOptions {
+        limits,
+        ..FuseOptions::new(&device)
+    };
+    let error = job.choose(&options).unwrap_err();
     assert!(matches!(error, Error::UnknownKernel { .. }), "{error}");
 }
 

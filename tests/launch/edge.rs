@@ -118,7 +118,7 @@ fn a_window_of_a_billion_rows_is_clipped_to_the_image() {
             .padding(Padding {
                 top: 1 << 29,
                 bottom: 1 << 29,
-                ..Padding::NONE
+                ..Padding::default()
             })
             .kind(PoolKind::Max { indices: false })
             .layout(layout)
@@ -258,7 +258,7 @@ fn more_than_two_to_the_31_elements() {
         .memcpy_htod(&last, &mut x.slice_mut(len - image..))
         .expect("a copy");
     prepared
-        .launch(stream, UnaryBuffers::new(&x, &mut y))
+        .launch(stream, UnaryBuffers { x: &x, y: &mut y })
         .unwrap_or_else(|error| panic!("{error}"));
     let got = stream.clone_dtoh(&y.slice(len - image..)).expect("a copy");
     assert!(

@@ -129,7 +129,7 @@ fn modules(conv: &Conv2d, needs: u64) {
     let (second, workspace) = prepare(&Limits::default()).unwrap();
     assert!(second.workspace_bytes() <= needs / 2);
     assert_eq!(
-        workspace.map_or(0, |workspace| workspace.len()),
+        workspace.map_or(0, |workspace| workspace.bytes()),
         second.workspace_bytes()
     );
     drop(filler);

@@ -272,8 +272,15 @@ fn an_empty_batch_is_nothing_to_do() {
         written.slice_mut(0..0),
         indices.slice_mut(0..0),
     );
-    plan.launch(gpu.stream(), PoolBuffers::new(&x, &mut y).indices(&mut at))
-        .unwrap();
+    plan.launch(
+        gpu.stream(),
+        PoolBuffers {
+            x: &x,
+            y: &mut y,
+            indices: Some(&mut at),
+        },
+    )
+    .unwrap();
 
     let relu = Relu::new([0, 3, 8, 8], Layout::Nhwc, DType::F32).unwrap();
     let plan = gpu
@@ -281,7 +288,10 @@ fn an_empty_batch_is_nothing_to_do() {
         .unwrap();
     plan.launch(
         gpu.stream(),
-        UnaryBuffers::new(&empty.slice(0..0), &mut written.slice_mut(0..0)),
+        UnaryBuffers {
+            x: &empty.slice(0..0),
+            y: &mut written.slice_mut(0..0),
+        },
     )
     .unwrap();
     gpu.synchronize().unwrap();

@@ -86,7 +86,7 @@ fn one_workspace_serves_any_number_of_plans() {
         .max()
         .unwrap();
     let mut workspace = workspace(most);
-    assert_eq!(workspace.len(), most);
+    assert_eq!(workspace.bytes(), most);
     // Twice, so that each meets what every other one has left.
     for (job, plan) in plans.iter().chain(&plans) {
         job.run(&prepare(plan), &mut workspace);
@@ -145,9 +145,9 @@ fn a_workspace_that_will_not_do_is_refused() {
              Limits {{ workspace: {has}, .. }}"
         )
     );
-    assert!(workspace(0).is_empty());
+    assert_eq!(workspace(0).bytes(), 0);
     // Shorter than the counters, all of it is zeroed and nothing behind it.
-    assert_eq!(workspace(100).len(), 100);
+    assert_eq!(workspace(100).bytes(), 100);
 
     let twin = Gpu::new(CudaContext::new(gpu.context().ordinal()).unwrap()).unwrap();
     let mut theirs = Workspace::new(twin.stream(), needs).unwrap();
@@ -286,7 +286,7 @@ fn the_launches_of_a_module_share_a_workspace() {
     assert_eq!(prepared.workspace_bytes(), needs.max().unwrap());
     let mut workspace = prepared.allocate_workspace(gpu.stream()).unwrap();
     assert_eq!(
-        workspace.as_ref().map_or(0, Workspace::len),
+        workspace.as_ref().map_or(0, Workspace::bytes),
         prepared.workspace_bytes()
     );
     let ones = |len| gpu.upload(&vec![f16::ONE; len]).unwrap();

@@ -122,7 +122,7 @@ impl Variant {
     ) -> Result<Option<FusionDecision>, Error> {
         match (self.module, self.name) {
             ("inception3a", "fused") => {
-                let (_, decision) = inception(size).choose(capability)?;
+                let (_, decision) = inception(size).choose(&FuseOptions::new(capability))?;
                 Ok(Some(decision))
             }
             _ => Ok(None),

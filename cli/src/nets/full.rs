@@ -109,7 +109,10 @@ fn run<T: Stored>(
         ))
     })?;
     let network = build(name, &config(1, 224, T::DTYPE)).map_err(named)?;
-    let options = FuseOptions::new(gpu.capability()).policy(FusePolicy::Always);
+    let options = FuseOptions {
+        policy: FusePolicy::Always,
+        ..FuseOptions::new(gpu.capability())
+    };
     let fused = network.clone().fused(&options);
     let (fused, _) = fused.map_err(Failure::input)?;
     let stored = npy::read(&folder.join("logits.npy")).map_err(Failure::input)?;

@@ -168,7 +168,10 @@ impl<'a> Session<'a> {
 
     /// The network in fewer launches, if that is possible.
     fn fuse(&self, network: &Network, policy: FusePolicy) -> Result<Option<Network>, Failure> {
-        let options = FuseOptions::new(self.gpu.capability()).policy(policy);
+        let options = FuseOptions {
+            policy,
+            ..FuseOptions::new(self.gpu.capability())
+        };
         let fused = network.clone().fused(&options);
         let (fused, _) = fused.map_err(Failure::input)?;
         let fewer = fused.graph().launches() < network.graph().launches();

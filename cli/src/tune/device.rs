@@ -175,9 +175,13 @@ impl<T: Stored> Measuring<Pool2d> for Timing<'_, T> {
         let prepared = gpu.prepare(plan).map_err(failed)?;
         let (x, y, indices) = (&self.x, &mut self.y, &mut self.indices);
         let amount = time(&stream, samples, best, || {
-            let mut buffers = PoolBuffers::new(x, y);
+            let mut buffers = PoolBuffers {
+                x,
+                y,
+                indices: None,
+            };
             if let Some(indices) = indices {
-                buffers = buffers.indices(indices);
+                buffers.indices = Some(indices);
             }
             prepared.launch(&stream, buffers)
         })

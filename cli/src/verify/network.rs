@@ -35,14 +35,20 @@ pub fn network(
         .ok()?
         .network()
         .ok()?;
-    let options = FuseOptions::new(device).policy(FusePolicy::Always);
+    let options = FuseOptions {
+        policy: FusePolicy::Always,
+        ..FuseOptions::new(device)
+    };
     let fused = |options: &FuseOptions<'_>| Some(plain.clone().fused(options).ok()?.0);
     match cut {
         Steps::Layers => None,
         Steps::Fused => Some(plain),
         Steps::Modules => fused(&options).filter(|fused| fused.graph() != plain.graph()),
         Steps::InThree => {
-            let separate = fused(&options.separate_poolings())?;
+            let separate = fused(&FuseOptions {
+                separate_poolings: true,
+                ..options
+            })?;
             let differs = |other: &Network| separate.graph() != other.graph();
             (differs(&plain) && differs(&fused(&options)?)).then_some(separate)
         }

@@ -48,12 +48,20 @@ impl FusePolicy {
 /// Options of [`Graph::fuse`]: the device, and what its plans are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct FuseOptions<'a> {
-    pub(super) capability: &'a Capability,
-    pub(super) limits: Limits,
-    pub(super) tuning: Option<&'a Tuning>,
-    policy: FusePolicy,
-    pattern: Option<Pattern>,
-    separate_poolings: bool,
+    /// Capability of the device.
+    pub capability: &'a Capability,
+    /// Limits of every plan.
+    pub limits: Limits,
+    /// Measurements, to prefer kernels that were measured.
+    pub tuning: Option<&'a Tuning>,
+    /// Policy of fusion.
+    pub policy: FusePolicy,
+    /// The only pattern to fuse; all if `None`.
+    pub pattern: Option<Pattern>,
+    /// Fuses a pooling only with the convolution behind it, in a launch of their own. By default
+    /// they join the convolutions over the same input. An Inception module then takes three
+    /// launches instead of two, as [`Inception::fused_in_three`](crate::ops::Inception).
+    pub separate_poolings: bool,
 }
 
 impl<'a> FuseOptions<'a> {
@@ -67,38 +75,6 @@ impl<'a> FuseOptions<'a> {
             pattern: None,
             separate_poolings: false,
         }
-    }
-
-    /// Sets the policy.
-    pub fn policy(self, policy: FusePolicy) -> FuseOptions<'a> {
-        FuseOptions { policy, ..self }
-    }
-
-    /// Restricts fusion to one pattern.
-    pub fn only(self, pattern: Pattern) -> FuseOptions<'a> {
-        let pattern = Some(pattern);
-        FuseOptions { pattern, ..self }
-    }
-
-    /// Fuses a pooling only with the convolution behind it, in a launch of their own. By default
-    /// they join the convolutions over the same input. An Inception module then takes three
-    /// launches instead of two, as [`Inception::fused_in_three`](crate::ops::Inception).
-    pub fn separate_poolings(self) -> FuseOptions<'a> {
-        FuseOptions {
-            separate_poolings: true,
-            ..self
-        }
-    }
-
-    /// Sets the limits of every plan.
-    pub fn limits(self, limits: Limits) -> FuseOptions<'a> {
-        FuseOptions { limits, ..self }
-    }
-
-    /// Prefers kernels that were measured.
-    pub fn tuning(self, tuning: &'a Tuning) -> FuseOptions<'a> {
-        let tuning = Some(tuning);
-        FuseOptions { tuning, ..self }
     }
 }
 

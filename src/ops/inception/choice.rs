@@ -3,7 +3,6 @@
 use super::Inception;
 use crate::error::Error;
 use crate::graph::{FuseOptions, FusionDecision, Graph, Pattern, choose};
-use crate::plan::Capability;
 
 impl Inception {
     /// The graph of the shortest estimate on the device ([`Inception::fused`],
@@ -14,18 +13,7 @@ impl Inception {
     ///
     /// # Errors
     /// As [`Inception::fused`], [`Inception::fused_in_three`] and [`Inception::separate`].
-    pub fn choose(&self, device: &Capability) -> Result<(Graph, FusionDecision), Error> {
-        self.choose_within(&FuseOptions::new(device))
-    }
-
-    /// As [`Inception::choose`], within limits, with measured kernels or by another policy.
-    ///
-    /// # Errors
-    /// As [`Inception::choose`].
-    pub fn choose_within(
-        &self,
-        options: &FuseOptions<'_>,
-    ) -> Result<(Graph, FusionDecision), Error> {
+    pub fn choose(&self, options: &FuseOptions<'_>) -> Result<(Graph, FusionDecision), Error> {
         let graphs = [
             ("two launches", self.fused()?),
             ("three launches", self.fused_in_three()?),
@@ -41,6 +29,7 @@ mod tests {
     use super::*;
     use crate::graph::Step;
     use crate::kernels::{DType, LAUNCH_US, Layout};
+    use crate::plan::Capability;
     use crate::plan::Plan;
 
     fn job(n: usize, image: usize) -> Inception {
@@ -56,7 +45,7 @@ mod tests {
         for device in [Capability::sm80(), Capability::h200()] {
             for (n, image) in [(1, 7), (1, 28), (32, 28), (128, 28)] {
                 let job = job(n, image);
-                let (graph, decision) = job.choose(&device).unwrap();
+                let (graph, decision) = job.choose(&FuseOptions::new(&device)).unwrap();
                 let us: Vec<f64> = decision
                     .alternatives
                     .iter()
@@ -105,7 +94,9 @@ mod tests {
     /// One small image is all launches: fewer of them win.
     #[test]
     fn small_modules_take_fewer_launches() {
-        let (graph, decision) = job(1, 7).choose(&Capability::h200()).unwrap();
+        let (graph, decision) = job(1, 7)
+            .choose(&FuseOptions::new(&Capability::h200()))
+            .unwrap();
         assert_eq!((graph.launches(), decision.taken), (2, 0), "{decision}");
     }
 }

@@ -153,18 +153,7 @@ pub struct Named<T> {
     pub warnings: Vec<NotationWarning>,
 }
 
-impl<T> Named<T> {
-    /// Number of occurrences in a network: benchdnn's names end in `*2` where it occurs twice. 1
-    /// without such an end.
-    pub fn occurrences(&self) -> u32 {
-        let count = self
-            .name
-            .as_deref()
-            .and_then(|name| name.rsplit_once('*'))
-            .map(|(_, count)| count);
-        count.and_then(|count| count.parse().ok()).unwrap_or(1)
-    }
-}
+impl<T> Named<T> {}
 
 /// A problem of either kind that the notation knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -88,7 +88,11 @@ fn lengths_are_exact() {
     let error = plan
         .launch(
             gpu.stream(),
-            PoolBuffers::new(&x, &mut y).indices(&mut short),
+            PoolBuffers {
+                x: &x,
+                y: &mut y,
+                indices: Some(&mut short),
+            },
         )
         .unwrap_err();
     assert_eq!(
@@ -107,7 +111,10 @@ fn lengths_are_exact() {
     let error = plan
         .launch(
             gpu.stream(),
-            UnaryBuffers::new(&zeros::<f32>(23), &mut zeros::<f32>(24)),
+            UnaryBuffers {
+                x: &zeros::<f32>(23),
+                y: &mut zeros::<f32>(24),
+            },
         )
         .unwrap_err();
     assert_eq!(
@@ -192,7 +199,11 @@ fn operands_and_types_are_the_problems() {
     let error = plan
         .launch(
             gpu.stream(),
-            PoolBuffers::new(&x, &mut y).indices(&mut indices),
+            PoolBuffers {
+                x: &x,
+                y: &mut y,
+                indices: Some(&mut indices),
+            },
         )
         .unwrap_err();
     assert_eq!(error, Error::UnexpectedBuffer { buffer: "indices" });

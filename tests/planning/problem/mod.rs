@@ -134,11 +134,11 @@ fn absurd_parameters_are_errors() {
     for padding in [
         Padding {
             top: huge,
-            ..Padding::NONE
+            ..Padding::default()
         },
         Padding {
             right: usize::MAX,
-            ..Padding::NONE
+            ..Padding::default()
         },
         Padding::same(usize::MAX),
     ] {
