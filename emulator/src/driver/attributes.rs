@@ -4,32 +4,14 @@ use std::ffi::{c_char, c_int, c_uint};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cluster;
-use super::current::healthy;
-use super::device_profiles::Card;
-use super::state::{Function, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, Out, check};
+use crate::driver::cluster;
+use crate::driver::current::healthy;
+use crate::driver::device_profiles::Card;
+use crate::driver::resources::{card, max_threads, registers};
+use crate::driver::state::{Function, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{Handle, Out, check};
 use crate::ir::Kernel;
-
-/// The card of the device that a function was loaded on.
-pub fn card(function: &Function) -> Result<&'static Card> {
-    Ok(driver()?.contexts.get(function.module.context)?.device.card)
-}
-
-/// Registers per thread, rounded as by a real compiler.
-pub fn registers(kernel: &Kernel) -> u32 {
-    kernel.registers.clamp(8, 255).next_multiple_of(8).min(255)
-}
-
-/// The maximum of threads per block. Registers do not limit it: those of a real compiler are only
-/// estimated.
-pub fn max_threads(kernel: &Kernel) -> u32 {
-    let required = kernel
-        .required_block
-        .map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z));
-    required.or(kernel.max_threads).unwrap_or(1024).min(1024)
-}
 
 /// The maximum of dynamic shared memory of a function on a card.
 fn dynamic_shared_limit(card: &Card, kernel: &Kernel) -> u32 {

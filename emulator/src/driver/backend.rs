@@ -1,11 +1,11 @@
 //! Interface of the driver to the emulator: memory, modules and launches of one device, with errors
 //! converted to codes.
 
-use super::config;
-use super::ordering;
-use super::status::{CUresult, Result};
-use super::types::DevicePtr;
 use crate::device::Limits;
+use crate::driver::config;
+use crate::driver::status::{CUresult, Result};
+use crate::driver::touched;
+use crate::driver::types::DevicePtr;
 use crate::report::{FaultKind, Region};
 use crate::{
     Counters, Device, DeviceConfig, Fault, LaunchConfig, LoadError, LoadedKernel, LoadedModule,
@@ -136,9 +136,9 @@ impl Backend {
             print_bytes,
         };
         let what = (kernel, config, params);
-        let fine = ordering::is_fine();
-        let (result, touched) = self.device.launch_watched(&limits, what, cooperative, fine);
-        ordering::touched(touched);
+        let fine = touched::is_fine();
+        let (result, accesses) = self.device.launch_watched(&limits, what, cooperative, fine);
+        touched::touched(accesses);
         result
     }
 }

@@ -3,53 +3,17 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::thread::ThreadId;
 
-use super::registry::lock;
-use super::state::{Context, Event, EventState, Graph, Node, Stream, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, Out, check};
-use super::work::Op;
-
-/// Scope of the calls that a capture forbids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Global,
-    ThreadLocal,
-    Relaxed,
-}
-
-/// A capture in progress; several streams can take part.
-pub struct Capture {
-    pub id: u64,
-    mode: Mode,
-    thread: ThreadId,
-    origin: Handle,
-    context: Handle,
-    invalid: AtomicBool,
-    nodes: Mutex<Vec<Node>>,
-    streams: Mutex<Vec<Weak<Stream>>>,
-}
-
-/// A stream's state in a capture: the nodes that its next node depends on.
-pub struct StreamCapture {
-    pub capture: Arc<Capture>,
-    pub after: Vec<usize>,
-}
+use crate::driver::registry::lock;
+use crate::driver::state::{
+    Capture, Context, Event, EventState, Graph, Mode, Node, Op, Stream, StreamCapture, driver,
+};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{Handle, Out, check};
 
 thread_local! {
     /// Mode set by `cuThreadExchangeStreamCaptureMode`.
     static THREAD_MODE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
-}
-
-impl Capture {
-    fn invalidate(&self) {
-        self.invalid.store(true, Ordering::Release);
-    }
-
-    fn is_valid(&self) -> bool {
-        !self.invalid.load(Ordering::Acquire)
-    }
 }
 
 /// Adds the work as a node if the stream is capturing; returns whether it was.

@@ -1,70 +1,22 @@
 //! Exported C functions beyond the driver API, `ptx_emulator_…`, which [`crate::client`] calls.
 
-use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::config::{SILENT, set_limits};
-use super::queue;
-use super::registry::lock;
-use super::state::driver_raw;
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, In, Out, check, copy_text, text};
 use crate::client::wire::{self, LaunchHeader};
-use crate::{Counters, LaunchConfig};
-
-/// Number of launches that are stored individually; older ones only count in the totals.
-const REMEMBERED: usize = 4096;
-
-/// A successful launch.
-pub struct Record {
-    pub kernel: String,
-    pub ordinal: usize,
-    pub config: LaunchConfig,
-    pub nanoseconds: u64,
-    pub counters: Counters,
-}
-
-/// Launches and reports since the last reset.
-struct Journal {
-    launches: u64,
-    total: Option<Counters>,
-    records: VecDeque<Record>,
-    report: Option<String>,
-    code: u32,
-}
-
-static JOURNAL: Mutex<Journal> = Mutex::new(Journal {
-    launches: 0,
-    total: None,
-    records: VecDeque::new(),
-    report: None,
-    code: 0,
-});
-
-/// Stores a launch.
-pub fn note_launch(record: Record) {
-    let mut journal = lock(&JOURNAL);
-    journal.launches += 1;
-    *journal.total.get_or_insert_with(Counters::default) += &record.counters;
-    if journal.records.len() == REMEMBERED {
-        journal.records.pop_front();
-    }
-    journal.records.push_back(record);
-}
-
-/// Stores a fault's report.
-pub fn note_fault(report: String, code: CUresult) {
-    let mut journal = lock(&JOURNAL);
-    journal.report = Some(report);
-    journal.code = code.0;
-}
+use crate::driver::config::{SILENT, set_limits};
+use crate::driver::contain::contained;
+use crate::driver::journal::JOURNAL;
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::state::driver_raw;
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{DevicePtr, In, Out, check, copy_text, text};
 
 /// Runs the body of an exported function; after a panic, reports it and returns `otherwise`.
 fn guard<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    crate::driver::contained("a function of the client", body).unwrap_or(otherwise)
+    contained("a function of the client", body).unwrap_or(otherwise)
 }
 
 /// Waits for all submitted work, so that results include it.

@@ -1,15 +1,14 @@
 //! Thread-block clusters: a function's attributes, valid cluster sizes of a launch, and occupancy.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::attributes::card;
-use super::device_profiles::Card;
-use super::occupancy::blocks_per_multiprocessor;
-use super::state::Function;
-use super::status::{CUresult, Result};
-use super::types::{LaunchConfigC, check};
 use crate::LaunchConfig;
+use crate::driver::device_profiles::Card;
+use crate::driver::resources::{blocks_per_multiprocessor, card};
+use crate::driver::state::Function;
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{LaunchConfigC, check};
 use crate::ir::{Kernel, MAX_CLUSTER};
 
 /// Number of blocks in the largest cluster that every card with clusters supports.
@@ -17,17 +16,6 @@ const PORTABLE: u32 = 8;
 
 /// Number of SMs in each GPC of the emulated H200: a cluster lies within one GPC.
 const GROUPS: [u32; 8] = [16, 16, 16, 16, 16, 16, 18, 18];
-
-/// Settable attributes of a function.
-#[derive(Default)]
-pub struct Settings {
-    /// `CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH`, `_HEIGHT` and `_DEPTH`; zeros if not set.
-    required: [AtomicU32; 3],
-    /// `CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED`
-    non_portable: AtomicBool,
-    /// `CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE`
-    policy: AtomicU32,
-}
 
 /// The cluster that a function requires, if any.
 fn required(function: &Function) -> Option<[u32; 3]> {

@@ -4,10 +4,10 @@ pub use crate::note::{SILENT, report, say};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use super::queue::schedule::Schedule;
-use super::registry::lock;
-use super::status::{CUresult, Result};
 use crate::DeviceConfig;
+use crate::driver::queue::schedule::Schedule;
+use crate::driver::registry::lock;
+use crate::driver::status::{CUresult, Result};
 use crate::memory::MAX_DEVICES;
 
 /// The settings of this process.

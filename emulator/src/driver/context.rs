@@ -4,14 +4,17 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::capture;
-use super::config::Config;
-use super::current::{current, healthy, with_stack};
-use super::queue;
-use super::registry::lock;
-use super::state::{Context, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, Ordinal, Out, check};
+use crate::driver::capture;
+use crate::driver::config::Config;
+use crate::driver::current::{current, healthy, with_stack};
+use crate::driver::host;
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::release::note_freed;
+use crate::driver::state::context::{PRINT_BYTES, default_limit};
+use crate::driver::state::{AllocationKind, Context, Driver, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{Handle, Ordinal, Out, check};
 
 /// The context of a handle.
 fn context(handle: Handle) -> Result<Arc<Context>> {
@@ -33,29 +36,42 @@ fn create(out: Out<Handle>, flags: c_uint, ordinal: Ordinal) -> Result {
     Ok(())
 }
 
-/// `CU_LIMIT_PRINTF_FIFO_SIZE`.
-pub const PRINT_BYTES: c_uint = 1;
 /// Maximum size of the printf buffer.
 const MOST_PRINT_BYTES: usize = 1 << 30;
 
-/// Current value of a context's limit.
-pub fn limit(context: &Context, limit: c_uint) -> usize {
-    let set = lock(&context.limits).get(&limit).copied();
-    set.or(default_limit(limit)).unwrap_or(0)
-}
-
-/// Default value of a limit.
-fn default_limit(limit: c_uint) -> Option<usize> {
-    Some(match limit {
-        0 => 1024,    // stack of a thread
-        1 => 1 << 20, // printf's buffer
-        2 => 8 << 20, // heap
-        3 => 2,       // depth of device-side launches
-        4 => 2048,    // pending device-side launches
-        5 => 64,      // L2 fetch granularity
-        6 => 0,       // persisting L2 cache
-        _ => return None,
-    })
+/// Destroys a context: waits for its work and releases its objects.
+fn destroy(context: &Context, driver: &Driver) {
+    // An error means that the process is ending.
+    let _ = queue::wait(queue::Target::Context(context.handle));
+    if context.mark_destroyed() {
+        return;
+    }
+    let _ = driver.contexts.remove(context.handle);
+    driver
+        .streams
+        .retain(|stream| stream.context != context.handle);
+    driver
+        .events
+        .retain(|event| event.context != context.handle);
+    driver
+        .functions
+        .retain(|function| function.module.context != context.handle);
+    driver
+        .modules
+        .retain(|module| module.context != context.handle);
+    let mut allocations = lock(&context.device.allocations);
+    allocations.retain(|&address, allocation| {
+        let keep = allocation.context != context.handle;
+        if !keep {
+            context.device.backend.free(address);
+            if let AllocationKind::Pool(pool) = allocation.kind {
+                note_freed(pool, allocation.bytes);
+            }
+        }
+        keep
+    });
+    drop(allocations);
+    host::forget_context(driver, context.handle);
 }
 
 /// Waits for all of a context's streams.
@@ -70,7 +86,8 @@ driver! {
         check(!out.is_null())?;
         let driver = driver()?;
         let device = driver.device(device)?;
-        let mut primary = lock(&device.primary);
+        let primary = driver.primary(&device);
+        let mut primary = lock(&primary);
         let context = match &primary.context {
             Some(context) => context.clone(),
             None => {
@@ -88,7 +105,8 @@ driver! {
     fn cuDevicePrimaryCtxRelease_v2(device: Ordinal) {
         let driver = driver()?;
         let device = driver.device(device)?;
-        let mut primary = lock(&device.primary);
+        let primary = driver.primary(&device);
+        let mut primary = lock(&primary);
         if primary.retained == 0 {
             return Err(CUresult::INVALID_CONTEXT);
         }
@@ -96,7 +114,7 @@ driver! {
         let last = if primary.retained == 0 { primary.context.take() } else { None };
         drop(primary);
         if let Some(context) = last {
-            context.destroy(driver);
+            destroy(&context, driver);
         }
         Ok(())
     }
@@ -104,12 +122,13 @@ driver! {
     fn cuDevicePrimaryCtxReset_v2(device: Ordinal) {
         let driver = driver()?;
         let device = driver.device(device)?;
-        let mut primary = lock(&device.primary);
+        let primary = driver.primary(&device);
+        let mut primary = lock(&primary);
         let context = primary.context.take();
         primary.retained = 0;
         drop(primary);
         if let Some(context) = context {
-            context.destroy(driver);
+            destroy(&context, driver);
         }
         Ok(())
     }
@@ -117,7 +136,8 @@ driver! {
     fn cuDevicePrimaryCtxSetFlags_v2(device: Ordinal, flags: c_uint) {
         check(flags & !0xff == 0)?;
         let device = driver()?.device(device)?;
-        let mut primary = lock(&device.primary);
+        let primary = driver()?.primary(&device);
+        let mut primary = lock(&primary);
         primary.flags = flags;
         if let Some(context) = &primary.context {
             context.flags.store(flags, Ordering::Relaxed);
@@ -127,7 +147,8 @@ driver! {
 
     fn cuDevicePrimaryCtxGetState(device: Ordinal, flags: Out<c_uint>, active: Out<c_int>) {
         let device = driver()?.device(device)?;
-        let primary = lock(&device.primary);
+        let primary = driver()?.primary(&device);
+        let primary = lock(&primary);
         flags.set(primary.flags)?;
         active.set(c_int::from(primary.context.is_some()))
     }
@@ -162,7 +183,7 @@ driver! {
                 stack.pop();
             }
         });
-        context.destroy(driver()?);
+        destroy(&context, driver()?);
         Ok(())
     }
 

@@ -3,144 +3,15 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
-use super::capture;
-use super::current::{healthy, stream};
-use super::queue;
-use super::state::{Context, Stream, driver};
-use super::status::{CUresult, Result};
-use super::transfer::{self, Kind, Transfer};
-use super::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
-use super::work::{Op, noted, wait_for_everything, wait_for_stream};
-
-/// Memory of one side of a copy. Host addresses are integers, since another thread may use them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Host(usize),
-    Device(DevicePtr),
-    /// Host or device memory, as the address determines.
-    Either(u64),
-}
-
-/// One side of a copy.
-#[derive(Clone, Copy, Debug)]
-struct Side {
-    place: Place,
-    /// Distance of rows in bytes.
-    pitch: usize,
-    /// Distance of planes in bytes.
-    plane: usize,
-}
-
-/// A copy of `depth` planes of `height` rows of `width` bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Copy {
-    from: Side,
-    to: Side,
-    width: usize,
-    height: usize,
-    depth: usize,
-}
-
-impl Side {
-    /// Start of row `y` of plane `z`.
-    fn row(&self, y: usize, z: usize) -> Result<Place> {
-        let offset = y
-            .checked_mul(self.pitch)
-            .zip(z.checked_mul(self.plane))
-            .and_then(|(row, plane)| row.checked_add(plane))
-            .ok_or(CUresult::INVALID_VALUE)?;
-        Ok(match self.place {
-            Place::Host(address) => Place::Host(address.wrapping_add(offset)),
-            Place::Device(address) => Place::Device(address.wrapping_add(offset as u64)),
-            Place::Either(address) => Place::Either(address.wrapping_add(offset as u64)),
-        })
-    }
-}
-
-/// Resolved memory and its kind.
-type Found = (transfer::Place, Kind);
-
-/// Resolves `bytes` bytes of memory. Device memory must lie inside one allocation.
-fn find(place: Place, bytes: usize) -> Result<Found> {
-    let (address, unknown_is_host) = match place {
-        Place::Host(address) => return host(address, bytes),
-        Place::Device(address) => (address, false),
-        Place::Either(address) => (address, true),
-    };
-    if let Some((device, base, allocation)) = driver()?.find(address) {
-        check(allocation.bytes - (address - base) >= bytes as u64)?;
-        let place = transfer::Place::Device(device, address);
-        return Ok((place, transfer::kind_of(allocation.kind)));
-    }
-    let (place, kind) = host(address as usize, bytes)?;
-    check(kind == Kind::Pinned || unknown_is_host)?;
-    Ok((place, kind))
-}
-
-/// Resolves host memory, the driver's or the caller's.
-fn host(address: usize, bytes: usize) -> Result<Found> {
-    check(address != 0)?;
-    Ok(match transfer::pinned_range(address, bytes)? {
-        Some(number) => (transfer::Place::Pinned(address, number), Kind::Pinned),
-        None => (transfer::Place::Host(address), Kind::Pageable),
-    })
-}
-
-impl Copy {
-    fn linear(from: Place, to: Place, bytes: usize) -> Copy {
-        let side = |place| Side {
-            place,
-            pitch: bytes,
-            plane: bytes,
-        };
-        Copy {
-            from: side(from),
-            to: side(to),
-            width: bytes,
-            height: 1,
-            depth: 1,
-        }
-    }
-
-    /// Resolves the memory of both sides, every row of it.
-    pub fn resolve(&self) -> Result<Transfer> {
-        Ok(Transfer {
-            from: self.side(&self.from)?,
-            to: self.side(&self.to)?,
-            width: self.width,
-            height: self.height,
-            depth: self.depth,
-        })
-    }
-
-    fn side(&self, side: &Side) -> Result<transfer::Side> {
-        let nothing = (transfer::Place::Host(0), Kind::Pageable);
-        let (mut place, mut kind) = nothing;
-        for (y, z) in (0..self.depth).flat_map(|z| (0..self.height).map(move |y| (y, z))) {
-            if self.width == 0 {
-                break;
-            }
-            let row = find(side.row(y, z)?, self.width)?;
-            if (y, z) == (0, 0) {
-                (place, kind) = row;
-            } else if row.1 == Kind::Pageable {
-                // One pageable row makes the whole side pageable.
-                kind = Kind::Pageable;
-            }
-        }
-        if kind == Kind::Pageable
-            && let transfer::Place::Pinned(address, _) = place
-        {
-            place = transfer::Place::Host(address);
-        }
-        Ok(transfer::Side {
-            place,
-            kind,
-            pitch: side.pitch,
-            plane: side.plane,
-        })
-    }
-}
+use crate::driver::capture;
+use crate::driver::current::{healthy, stream};
+use crate::driver::queue;
+use crate::driver::state::copy::{Copy, Place, Side};
+use crate::driver::state::transfer::{Kind, Transfer};
+use crate::driver::state::{Context, Op, Stream, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::{noted, wait_for_everything, wait_for_stream};
+use crate::driver::types::{Copy2d, Copy3d, DevicePtr, Handle, In, check};
 
 /// A synchronous copy: in the legacy stream of the current context.
 ///

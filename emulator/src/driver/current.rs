@@ -1,12 +1,11 @@
 //! The contexts of a thread, and the streams of handles in them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::state::{Context, Stream, driver};
-use super::status::{CUresult, Result};
-use super::types::Handle;
-use super::work::in_host_function;
+use crate::driver::state::{Context, Stream, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::Handle;
 
 thread_local! {
     /// The contexts pushed on this thread; the last is current.
@@ -76,4 +75,22 @@ pub fn stream(handle: Handle) -> Result<(Arc<Context>, Arc<Stream>)> {
             Ok((owner, stream))
         }
     }
+}
+
+thread_local! {
+    /// True while this thread runs a host function.
+    static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns whether this thread runs a host function, whose driver calls return
+/// `CUDA_ERROR_NOT_PERMITTED`.
+fn in_host_function() -> bool {
+    IN_HOST_FUNCTION.get()
+}
+
+/// Calls a host function; its driver calls are refused.
+pub fn call_host(function: impl FnOnce()) {
+    let before = IN_HOST_FUNCTION.replace(true);
+    function();
+    IN_HOST_FUNCTION.set(before);
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use super::state::{Device, driver};
-use super::status::{CUresult, Result};
-use super::types::{In, Ordinal, Out, Uuid, check, copy_text, text};
+use crate::driver::state::{Device, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{In, Ordinal, Out, Uuid, check, copy_text, text};
 
 /// An identifier that is the same in every process: the emulator's name, the capability and the
 /// ordinal.

@@ -3,14 +3,14 @@
 use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
 
-use super::capture;
-use super::current::{healthy, healthy_if_current, stream};
-use super::queue::{self, TaskId};
-use super::registry::lock;
-use super::state::{Context, Event, EventState, Stream, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, Out, check};
-use super::work::{Op, submit};
+use crate::driver::capture;
+use crate::driver::current::{healthy, healthy_if_current, stream};
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::state::{Context, Event, EventState, Op, Stream, TaskId, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::submit;
+use crate::driver::types::{Handle, Out, check};
 
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: c_uint = 2;

@@ -2,8 +2,8 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
-use super::status::{CUresult, Result};
-use super::types::{In, Out, check, text};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{In, Out, check, text};
 
 /// The address of an exported function.
 pub struct Symbol(*const c_void);
@@ -18,7 +18,7 @@ macro_rules! unsupported {
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> CUresult {
-            crate::driver::guard(stringify!($name), || Err(CUresult::NOT_SUPPORTED))
+            crate::driver::guard::guard(stringify!($name), || Err(CUresult::NOT_SUPPORTED))
         }
     )*};
 }

@@ -1,17 +1,17 @@
 //! External memory, imported by file descriptor: a shared mapping that kernels access under its
 //! host address.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint};
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{FromRawFd, IntoRawFd};
 
-use super::current::healthy;
-use super::host::{map, unmap};
-use super::queue;
-use super::registry::{Registry, lock};
-use super::state::{AllocationKind, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, Handle, In, Out, check};
+use crate::driver::current::healthy;
+use crate::driver::host::{map, unmap};
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::state::{AllocationKind, ExternalMemory, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{DevicePtr, Handle, In, Out, check};
 
 /// `CUDA_EXTERNAL_MEMORY_HANDLE_DESC` with a file descriptor.
 #[derive(Clone, Copy)]
@@ -38,77 +38,6 @@ pub struct BufferDescription {
 
 /// `CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD`.
 const OPAQUE_FD: c_uint = 1;
-
-unsafe extern "C" {
-    fn mmap(
-        address: *mut c_void,
-        bytes: usize,
-        protection: c_int,
-        flags: c_int,
-        fd: c_int,
-        offset: i64,
-    ) -> *mut c_void;
-    fn munmap(address: *mut c_void, bytes: usize) -> c_int;
-}
-
-/// `PROT_READ | PROT_WRITE`.
-const PROTECTION: c_int = 1 | 2;
-/// `MAP_SHARED`.
-const SHARED: c_int = 1;
-
-/// Imported memory, mapped into the process.
-pub struct ExternalMemory {
-    address: u64,
-    bytes: u64,
-    /// The imported file, owned by the driver.
-    _file: File,
-}
-
-impl ExternalMemory {
-    /// Maps a file, which the driver owns afterwards; returns the file if that fails.
-    fn import(file: File, bytes: u64) -> std::result::Result<ExternalMemory, File> {
-        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        // A mapping past the file's end would fault when it is touched.
-        if bytes == 0
-            || !file
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() >= bytes)
-        {
-            return Err(file);
-        }
-        // SAFETY: a new shared mapping of an open file, at an address chosen by the system.
-        let address = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                PROTECTION,
-                SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        // MAP_FAILED is the highest address.
-        if address as usize == usize::MAX {
-            return Err(file);
-        }
-        Ok(ExternalMemory {
-            address: address as u64,
-            bytes,
-            _file: file,
-        })
-    }
-}
-
-impl Drop for ExternalMemory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `import` made; each buffer on it holds a reference, so no buffer
-        // remains.
-        unsafe { munmap(self.address as *mut c_void, self.bytes as usize) };
-    }
-}
-
-/// Imported memory by handle.
-pub type Imports = Registry<ExternalMemory>;
 
 /// Unmaps a buffer on imported memory from the devices; returns whether the address was that of a
 /// buffer.

@@ -3,14 +3,14 @@
 use std::ffi::{c_char, c_uint};
 use std::sync::{Arc, Mutex};
 
-use super::capture;
-use super::current::{healthy, stream};
-use super::queue;
-use super::registry::lock;
-use super::state::{AllocationKind, Graph, GraphExec, Node, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, In, Out, check};
-use super::work::{Op, noted, submit};
+use crate::driver::capture;
+use crate::driver::current::{healthy, stream};
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::state::{AllocationKind, Graph, GraphExec, Node, Op, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::{noted, submit};
+use crate::driver::types::{Handle, In, Out, check};
 
 /// Flags of an instantiation: free on launch, upload, device launch, node priorities.
 const AUTO_FREE: u64 = 1;
@@ -53,7 +53,7 @@ fn release_memory(nodes: &[Node]) -> Result {
             || driver.execs.any(|exec| uses(&exec.nodes));
         match driver.find(address) {
             Some((_, _, allocation)) if allocation.kind == AllocationKind::Graph && !held => {
-                crate::driver::memory::release(address)
+                crate::driver::release::release(address)
             }
             _ => Ok(()),
         }

@@ -6,24 +6,17 @@ use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
-use super::capture;
-use super::current::healthy;
-use super::queue;
-use super::registry::{fresh_handle, lock};
-use super::state::{Allocation, AllocationKind, Context, Driver, HostRange, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, Handle, Out, check};
-use super::work::wait_for_everything;
+use crate::driver::capture;
+use crate::driver::current::healthy;
+use crate::driver::queue;
+use crate::driver::registry::{fresh_handle, lock};
+use crate::driver::state::{Allocation, AllocationKind, Context, Driver, HostRange, Pages, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::wait_for_everything;
+use crate::driver::types::{DevicePtr, Handle, Out, check};
 
 /// Alignment of pages, in bytes.
 const PAGE: usize = 4096;
-
-/// Pages that the driver allocated: their start, and the allocation that contains them.
-#[derive(Clone, Copy)]
-pub struct Pages {
-    start: usize,
-    layout: Layout,
-}
 
 /// Allocates zeroed pages. For an alignment above the system's own, `alloc_zeroed` would write
 /// every byte, so the start is aligned manually and no byte is written.
@@ -55,7 +48,7 @@ fn within_limit(driver: &Driver, host: &BTreeMap<u64, HostRange>, bytes: usize) 
     match used.checked_add(bytes as u64) {
         Some(all) if all <= limit.unwrap_or(0) => Ok(()),
         _ => {
-            crate::driver::log_detail(&format!(
+            crate::driver::contain::log_detail(&format!(
                 "{bytes} bytes of host memory asked for with {used} in use: PTX_EMULATOR_MEMORY is \
                 the most, {}",
                 limit.unwrap_or(0)

@@ -2,9 +2,9 @@
 
 use std::ffi::{c_int, c_uint};
 
-use super::config::Config;
-use super::state::{driver, driver_raw};
-use super::types::{Out, check};
+use crate::driver::config::Config;
+use crate::driver::state::{driver, driver_raw};
+use crate::driver::types::{Out, check};
 
 driver! {
     fn cuInit(flags: c_uint) {

@@ -3,92 +3,20 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use super::attributes::{card, max_threads};
-use super::backend::fault_code;
-use super::client_api;
-use super::cluster;
-use super::config;
-use super::current::stream;
-use super::occupancy::blocks_per_multiprocessor;
-use super::state::{Context, Function, driver};
-use super::status::{CUresult, Result};
-use super::types::{Handle, In, LaunchConfigC, check, host_bytes};
-use super::work::{Op, submit};
 use crate::LaunchConfig;
-use crate::report::FaultKind;
-
-/// A kernel, its shape and its parameters.
-#[derive(Clone)]
-pub struct Launch {
-    function: Arc<Function>,
-    config: LaunchConfig,
-    params: Arc<[u8]>,
-    /// True for a cooperative launch, whose blocks may wait for each other.
-    cooperative: bool,
-}
+use crate::driver::cluster;
+use crate::driver::current::stream;
+use crate::driver::resources::{blocks_per_multiprocessor, card, max_threads};
+use crate::driver::state::{Function, Launch, Op, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::submit;
+use crate::driver::types::{Handle, In, LaunchConfigC, check, host_bytes};
 
 /// `CU_LAUNCH_PARAM_…`: tags of the entries of `extra`.
 const PARAM_END: usize = 0;
 const PARAM_BUFFER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
-
-impl Launch {
-    /// The kernel's name.
-    pub fn name(&self) -> &str {
-        &self.function.kernel.kernel().name
-    }
-
-    /// Number of worker threads that the launch can use, at most `most`.
-    pub fn workers(&self, most: usize) -> usize {
-        if self.cooperative {
-            // Each of its blocks has its own thread.
-            return most;
-        }
-        let clusters = self.config.clusters(self.function.kernel.kernel());
-        usize::try_from(clusters).unwrap_or(most).clamp(1, most)
-    }
-
-    /// Runs the kernel. A fault is reported and breaks the context; the launch itself still
-    /// succeeds.
-    pub fn run(&self, context: &Arc<Context>) -> Result {
-        let start = Instant::now();
-        let kernel = &self.function.kernel;
-        let backend = &context.device.backend;
-        let print_bytes =
-            crate::driver::context::limit(context, crate::driver::context::PRINT_BYTES);
-        match backend.launch(
-            kernel,
-            self.config,
-            &self.params,
-            self.cooperative,
-            print_bytes,
-        ) {
-            Ok(counters) => {
-                client_api::note_launch(client_api::Record {
-                    kernel: kernel.kernel().name.clone(),
-                    ordinal: context.device.ordinal,
-                    config: self.config,
-                    nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-                    counters,
-                });
-                Ok(())
-            }
-            Err(fault) => {
-                let report = fault.to_string();
-                config::report(&format!("ptx-emulator: {report}"));
-                let code = fault_code(&fault);
-                client_api::note_fault(report, code);
-                if matches!(*fault.kind, FaultKind::InvalidLaunch(_)) {
-                    return Err(code);
-                }
-                context.fail(code);
-                Ok(())
-            }
-        }
-    }
-}
 
 /// Checks a launch as a driver does before anything runs.
 fn admissible(function: &Function, config: &LaunchConfig) -> Result {

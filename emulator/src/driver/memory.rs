@@ -3,14 +3,15 @@
 use std::ffi::c_uint;
 use std::sync::Arc;
 
-use super::capture;
-use super::current::{healthy, stream};
-use super::queue;
-use super::registry::lock;
-use super::state::{Allocation, AllocationKind, Context, Device, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, Handle, Location, Out, check};
-use super::work::{Op, submit, wait_for_device, wait_for_everything};
+use crate::driver::capture;
+use crate::driver::current::{healthy, stream};
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::release::{note_allocated, release};
+use crate::driver::state::{Allocation, AllocationKind, Context, Device, Op, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::{submit, wait_for_device, wait_for_everything};
+use crate::driver::types::{DevicePtr, Handle, Location, Out, check};
 
 /// Allocates `bytes` bytes of a device's memory and records their owner.
 pub fn allocate(
@@ -36,35 +37,9 @@ pub fn allocate(
         },
     );
     if let AllocationKind::Pool(pool) = kind {
-        crate::driver::pool::note_allocated(pool, bytes as u64);
+        note_allocated(pool, bytes as u64);
     }
     Ok(address)
-}
-
-/// Removes an allocation from the table, so that later calls do not find it, and returns its
-/// device. The address must be the first of an allocation that callers may free.
-/// [`crate::driver::backend::Backend::free`] frees the memory.
-pub fn forget(address: DevicePtr) -> Result<Arc<Device>> {
-    let (device, base, allocation) = driver()?.find(address).ok_or(CUresult::INVALID_VALUE)?;
-    check(
-        base == address
-            && !matches!(
-                allocation.kind,
-                AllocationKind::Module | AllocationKind::Host
-            ),
-    )?;
-    // If two threads free the same memory, the second gets an error.
-    (lock(&device.allocations).remove(&address)).ok_or(CUresult::INVALID_VALUE)?;
-    if let AllocationKind::Pool(pool) = allocation.kind {
-        crate::driver::pool::note_freed(pool, allocation.bytes);
-    }
-    Ok(device)
-}
-
-/// Frees memory immediately.
-pub fn release(address: DevicePtr) -> Result {
-    forget(address)?.backend.free(address);
-    Ok(())
 }
 
 /// `cuMemFree`.

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
-use super::config::{self, Config};
-use super::current::healthy;
-use super::module_file;
-use super::queue;
-use super::registry::lock;
-use super::state::{Allocation, AllocationKind, Context, Function, Module, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, Handle, In, Out, check, text};
 use crate::LoadError;
+use crate::driver::config::{self, Config};
+use crate::driver::current::healthy;
+use crate::driver::module_file;
+use crate::driver::queue;
+use crate::driver::registry::lock;
+use crate::driver::state::{
+    Allocation, AllocationKind, ClusterSettings, Context, Function, Module, driver,
+};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{DevicePtr, Handle, In, Out, check, text};
 
 /// Reason why a module was refused: the code, and the text for the compiler's log.
 struct Refusal {
@@ -251,7 +253,7 @@ fn function(module: &Arc<Module>, name: &str) -> Result<Handle> {
         name: c_name,
         max_dynamic_shared: AtomicU32::new(room),
         carveout: AtomicU32::new(u32::MAX),
-        cluster: crate::driver::cluster::Settings::default(),
+        cluster: ClusterSettings::default(),
     });
     functions.insert(name.to_owned(), made.handle);
     Ok(made.handle)

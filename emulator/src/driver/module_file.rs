@@ -7,7 +7,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
-use super::status::CUresult;
+use crate::driver::status::CUresult;
 
 /// Maximum length of a file, in bytes.
 pub(super) const MOST_BYTES: u64 = 256 << 20;

@@ -2,52 +2,13 @@
 
 use std::ffi::{c_int, c_uint};
 
-use super::attributes::{card, max_threads, registers};
-use super::cluster;
-use super::current::healthy;
-use super::device_profiles::{Card, REGISTERS};
-use super::state::{Function, driver};
-use super::status::Result;
-use super::types::{Handle, In, LaunchConfigC, Out, check};
-use crate::ir::Kernel;
-
-/// Allocation granularity of shared memory, in bytes.
-fn shared_piece(card: &Card) -> u32 {
-    if card.capability >= 80 { 128 } else { 256 }
-}
-
-/// Resident blocks per SM of the card; 0 if a block does not fit at all.
-pub fn blocks_per_multiprocessor(
-    card: &Card,
-    kernel: &Kernel,
-    threads: u32,
-    dynamic_shared: usize,
-) -> u32 {
-    if threads == 0 || threads > max_threads(kernel) {
-        return 0;
-    }
-    let warps = threads.div_ceil(32);
-    let by_threads = card.threads_per_multiprocessor as u32 / (warps * 32);
-    // A warp's registers are allocated in units of 256.
-    let by_registers = REGISTERS as u32 / (warps * (registers(kernel) * 32).next_multiple_of(256));
-    let dynamic = u32::try_from(dynamic_shared).unwrap_or(u32::MAX / 2);
-    let shared = if dynamic == 0 {
-        kernel.static_shared
-    } else {
-        kernel.dynamic_shared_offset().saturating_add(dynamic)
-    };
-    if shared > card.shared_per_block_optin as u32 {
-        return 0;
-    }
-    let shared = (shared + card.reserved_shared as u32).next_multiple_of(shared_piece(card));
-    let by_shared = (card.shared_per_multiprocessor as u32)
-        .checked_div(shared)
-        .unwrap_or(u32::MAX);
-    by_threads
-        .min(by_registers)
-        .min(by_shared)
-        .min(card.blocks_per_multiprocessor as u32)
-}
+use crate::driver::cluster;
+use crate::driver::current::healthy;
+use crate::driver::device_profiles::Card;
+use crate::driver::resources::{blocks_per_multiprocessor, card, max_threads, shared_piece};
+use crate::driver::state::{Function, driver};
+use crate::driver::status::Result;
+use crate::driver::types::{Handle, In, LaunchConfigC, Out, check};
 
 /// Callback of type `CUoccupancyB2DSize`: the dynamic shared memory of a block with a given number
 /// of threads.

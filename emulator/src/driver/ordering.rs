@@ -1,63 +1,21 @@
 //! Connection of the driver's tasks with the stream order checker ([`crate::order`]), and reports
 //! of its conflicts.
-//!
-//! Kernels record the bytes that they access once a program has created a stream, or uses more than
-//! one default stream: before that, no tasks can run concurrently.
 
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use super::client_api;
-use super::config::{self, Config, OrderCheck};
-use super::current::healthy;
-use super::queue::Task;
-use super::registry::lock;
-use super::state::{Context, Device, Stream, driver};
-use super::status::CUresult;
-use super::transfer::{self, Kind, Side, Transfer};
-use super::types::DevicePtr;
-use super::work::Op;
+use crate::driver::config::{self, OrderCheck};
+use crate::driver::current::healthy;
+use crate::driver::journal::note_fault;
+use crate::driver::queue::task::Task;
+use crate::driver::registry::lock;
+use crate::driver::state::transfer::{self, Kind, Side, Transfer};
+use crate::driver::state::{Context, Device, Op, Stream, driver};
+use crate::driver::status::CUresult;
+use crate::driver::touched::{self, is_off, setting, used_stream};
+use crate::driver::types::DevicePtr;
 use crate::order::{Access, Bytes, Conflict, Done, Footprint, Operation, Order, Place, Site, What};
 
 static ORDER: LazyLock<Mutex<Order>> = LazyLock::new(Mutex::default);
-
-/// True if tasks may run concurrently.
-static FINE: AtomicBool = AtomicBool::new(false);
-/// The id of the only stream with tasks so far; 0 before the first task.
-static ONLY_STREAM: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// Accesses of the task that runs in this thread.
-    static TOUCHED: RefCell<Vec<Access>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Returns whether kernels record the bytes that they access.
-pub fn is_fine() -> bool {
-    FINE.load(Ordering::Relaxed) && !is_off()
-}
-
-/// The setting of `PTX_EMULATOR_ORDER`.
-fn setting() -> OrderCheck {
-    static SETTING: LazyLock<OrderCheck> =
-        LazyLock::new(|| Config::get().map_or(OrderCheck::Error, |config| config.order));
-    *SETTING
-}
-
-fn is_off() -> bool {
-    setting() == OrderCheck::Off
-}
-
-/// Records that a stream was created.
-pub fn stream_created() {
-    FINE.store(true, Ordering::Relaxed);
-}
-
-/// Records accesses of the task that runs in this thread.
-pub fn touched(accesses: Vec<Access>) {
-    // During thread exit the storage no longer exists.
-    let _ = TOUCHED.try_with(|touched| touched.borrow_mut().extend(accesses));
-}
 
 /// Records that a task was submitted. Runs in the submitting thread with the scheduler locked, in
 /// the order of task ids.
@@ -65,13 +23,7 @@ pub fn submitted(task: &Task) {
     if is_off() {
         return;
     }
-    if !is_fine() {
-        let id = task.stream.id;
-        let before = ONLY_STREAM.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
-        if before.is_err_and(|only| only != id) {
-            FINE.store(true, Ordering::Relaxed);
-        }
-    }
+    used_stream(task.stream.id);
     let site = Site {
         context: task.context.handle,
         device: task.context.device.ordinal,
@@ -86,14 +38,14 @@ pub fn begins(task: &Task) {
         _ if is_off() => {}
         op if op.is_host_function() => lock(&ORDER).host_function_begins(task.id),
         // The allocation no longer exists afterwards.
-        Op::Release(device, address) => touched(whole(device, *address)),
+        Op::Release(device, address) => touched::touched(whole(device, *address)),
         _ => {}
     }
 }
 
 /// Records that a task has ended in this thread. For a momentary task the scheduler is locked.
 pub fn ends(task: &Task) {
-    let mut accesses = TOUCHED.try_with(RefCell::take).unwrap_or_default();
+    let mut accesses = touched::take();
     if is_off() {
         return;
     }
@@ -140,7 +92,7 @@ pub fn freed_by_host(address: DevicePtr) {
 fn report(context: &Arc<Context>, conflict: &Conflict) {
     let text = conflict.to_string();
     config::report(&format!("ptx-emulator: {text}"));
-    client_api::note_fault(text, CUresult::LAUNCH_FAILED);
+    note_fault(text, CUresult::LAUNCH_FAILED);
     if setting() == OrderCheck::Error {
         context.fail(CUresult::LAUNCH_FAILED);
     }

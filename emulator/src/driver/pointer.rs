@@ -2,9 +2,9 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
-use super::state::{AllocationKind, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, In, Out, check};
+use crate::driver::state::{AllocationKind, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{DevicePtr, In, Out, check};
 
 /// Writes one attribute of an address.
 fn attribute(out: *mut c_void, number: c_uint, address: DevicePtr) -> Result {

@@ -3,27 +3,10 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
 
-use super::registry::lock;
-use super::state::{Pool, driver};
-use super::status::CUresult;
-use super::types::{Handle, In, Ordinal, Out, PoolProperties, check};
-
-/// Records an allocation from a pool.
-pub fn note_allocated(pool: Handle, bytes: u64) {
-    if let Ok(pool) = driver().and_then(|driver| driver.pools.get(pool)) {
-        let mut used = lock(&pool.used);
-        used.current += bytes;
-        used.high = used.high.max(used.current);
-    }
-}
-
-/// Records that an allocation was freed.
-pub fn note_freed(pool: Handle, bytes: u64) {
-    if let Ok(pool) = driver().and_then(|driver| driver.pools.get(pool)) {
-        let mut used = lock(&pool.used);
-        used.current = used.current.saturating_sub(bytes);
-    }
-}
+use crate::driver::registry::lock;
+use crate::driver::state::{Pool, driver};
+use crate::driver::status::CUresult;
+use crate::driver::types::{Handle, In, Ordinal, Out, PoolProperties, check};
 
 /// Returns whether an attribute is a `cuuint64_t`; the others are `int`. `None` for an unknown
 /// number.

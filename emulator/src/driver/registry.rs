@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
-use super::status::{CUresult, Result};
-use super::types::Handle;
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::Handle;
 
 /// Locks a mutex even if it is poisoned: every critical section leaves its data consistent.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,8 +1,6 @@
 //! `CUresult`: the codes that driver functions return, with their names and descriptions.
 
-use std::ffi::{CStr, c_char};
-
-use super::types::{Out, check};
+use std::ffi::CStr;
 
 /// Return value of every driver function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +16,7 @@ macro_rules! statuses {
             $(pub const $short: CUresult = CUresult($code);)*
 
             /// The name and the description of a known code.
-            fn describe(self) -> Option<(&'static CStr, &'static CStr)> {
+            pub fn describe(self) -> Option<(&'static CStr, &'static CStr)> {
                 match self.0 {
                     $($code => Some(($name, $text)),)*
                     _ => None,
@@ -216,21 +214,5 @@ impl From<CUresult> for Result {
         } else {
             Err(code)
         }
-    }
-}
-
-driver! {
-    fn cuGetErrorName(error: CUresult, name: Out<*const c_char>) {
-        check(!name.is_null())?;
-        let text = error.describe();
-        name.set(text.map_or(std::ptr::null(), |(name, _)| name.as_ptr()))?;
-        text.map(|_| ()).ok_or(CUresult::INVALID_VALUE)
-    }
-
-    fn cuGetErrorString(error: CUresult, string: Out<*const c_char>) {
-        check(!string.is_null())?;
-        let text = error.describe();
-        string.set(text.map_or(std::ptr::null(), |(_, string)| string.as_ptr()))?;
-        text.map(|_| ()).ok_or(CUresult::INVALID_VALUE)
     }
 }

@@ -2,14 +2,12 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
-use super::capture;
-use super::current::{healthy, stream};
-use super::state::{Context, Stream, driver};
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, Handle, Ordinal, Out, check};
-use super::work::{
-    CallbackFunction, HostData, HostFunction, Op, query_stream, submit, wait_for_stream,
-};
+use crate::driver::capture;
+use crate::driver::current::{healthy, stream};
+use crate::driver::state::{CallbackFunction, Context, HostData, HostFunction, Op, Stream, driver};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::submit::{query_stream, submit, wait_for_stream};
+use crate::driver::types::{DevicePtr, Handle, Ordinal, Out, check};
 
 /// Priorities range from 0 to this value, the highest priority.
 const GREATEST_PRIORITY: c_int = -5;
@@ -21,7 +19,7 @@ fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Result {
     let made = driver()?
         .streams
         .insert(|handle| Stream::new(handle, context.handle, flags, priority));
-    crate::driver::ordering::stream_created();
+    crate::driver::touched::stream_created();
     out.set(made.handle)
 }
 

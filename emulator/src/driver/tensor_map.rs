@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_uint};
 
-use super::status::{CUresult, Result};
-use super::types::{DevicePtr, In, Out, check};
+use crate::driver::status::{CUresult, Result};
+use crate::driver::types::{DevicePtr, In, Out, check};
 use crate::tensor_map::{MAP_BYTES, MAX_RANK, MapError, Tensor, TensorMap};
 
 /// `CUtensorMap`
@@ -22,7 +22,7 @@ fn leave(map: Out<Map>, encoded: std::result::Result<TensorMap, MapError>) -> Re
     match encoded {
         Ok(encoded) => map.set(encoded.encode()),
         Err(error) => {
-            crate::driver::log_detail(&error.to_string());
+            crate::driver::contain::log_detail(&error.to_string());
             Err(match error {
                 MapError::Invalid(_) => CUresult::INVALID_VALUE,
                 MapError::Unsupported(_) => CUresult::NOT_SUPPORTED,
@@ -112,7 +112,7 @@ driver! {
     fn cuTensorMapReplaceAddress(map: Out<Map>, address: DevicePtr) {
         check_map(map)?;
         let old = TensorMap::decode(&In(map.0.cast_const()).get()?).map_err(|why| {
-            crate::driver::log_detail(&format!("the tensor map: {why}"));
+            crate::driver::contain::log_detail(&format!("the tensor map: {why}"));
             CUresult::INVALID_VALUE
         })?;
         check(address.is_multiple_of(16))?;

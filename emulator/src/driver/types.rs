@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::status::{CUresult, Result};
+use crate::driver::status::{CUresult, Result};
 
 /// A handle of the caller: an opaque pointer. It is never dereferenced, only looked up in a
 /// registry.

@@ -1,36 +1,14 @@
 //! The unfinished tasks and their dependencies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Task, TaskId};
 use crate::driver::ordering;
+use crate::driver::queue::task::Task;
 use crate::driver::registry::lock;
-use crate::driver::state::{Context, Device, Event, EventState, Stream};
-use crate::driver::work::Op;
+use crate::driver::state::{Context, Device, Event, EventState, Op, Stream, TaskId};
 use crate::memory::SLOTS;
-
-/// Order of a context's legacy stream and its blocking streams.
-///
-/// CUDA driver API, "Stream synchronization behavior": "When an action is taken in the legacy
-/// stream such as a kernel launch or cudaStreamWaitEvent(), the legacy stream first waits on all
-/// blocking streams, the action is queued in the legacy stream, and then all blocking streams wait
-/// on the legacy stream."
-#[derive(Default)]
-pub struct LegacyOrder {
-    /// The legacy stream's last task.
-    last: TaskId,
-    /// The last task of each blocking stream with tasks submitted since then, by stream id.
-    since: HashMap<u64, TaskId>,
-}
-
-impl LegacyOrder {
-    /// The last tasks of the legacy stream and of the streams that it waits for.
-    pub fn tail(&self) -> Vec<TaskId> {
-        self.since.values().copied().chain([self.last]).collect()
-    }
-}
 
 /// Progress of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

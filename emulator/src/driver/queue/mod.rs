@@ -27,88 +27,25 @@
 
 mod dag;
 pub mod schedule;
+mod scheduler;
+pub mod task;
 mod threads;
 mod wait;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
 
-use super::config::Config;
-use super::registry::lock;
-use super::state::{Context, GraphExec, Node, Stream};
-use super::status::Result;
-use super::work::Op;
-pub use dag::LegacyOrder;
-use dag::{Dag, Finished};
-use schedule::{Random, Schedule};
+use crate::driver::registry::lock;
+use crate::driver::state::{Context, GraphExec, Node, Op, Stream, TaskId};
+use crate::driver::status::Result;
+use dag::Finished;
+use schedule::Schedule;
+use scheduler::{SCHEDULER, Scheduler, State};
 pub use threads::note_call;
 pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 
-/// Id of a task, in order of submission. 0 means no task, and counts as done.
-pub type TaskId = u64;
-
-/// Time after which the lazy and random schedules regard a host function as waiting.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// The same time for kernels and copies, which wait for others only in programs that rely on
-/// behaviour that CUDA does not guarantee.
-const LONG_PATIENCE: Duration = Duration::from_secs(10);
-/// Time without a driver call after which the lazy and random schedules continue without the host.
-const SILENCE: Duration = Duration::from_millis(500);
 /// Number of unfinished tasks above which a submitting thread runs a ready task itself, to bound
 /// the queues.
 const MANY: usize = 1024;
-
-/// An operation of a stream.
-pub struct Task {
-    pub id: TaskId,
-    pub context: Arc<Context>,
-    pub stream: Arc<Stream>,
-    pub op: Op,
-    /// All direct predecessors, including those that were done at submission.
-    pub after: Vec<TaskId>,
-}
-
-/// State of the scheduler.
-struct State {
-    dag: Dag,
-    random: Random,
-    threads: threads::Pool,
-    /// Number of waiting host threads.
-    waiting: usize,
-}
-
-/// The scheduler of the process.
-struct Scheduler {
-    schedule: Schedule,
-    state: Mutex<State>,
-    /// Signalled when a task is done for which a thread sleeps.
-    changed: Condvar,
-    /// Signalled when there is a task for a thread of the driver.
-    work: Condvar,
-    /// True when the process is ending: no task starts any more.
-    closing: AtomicBool,
-}
-
-static SCHEDULER: LazyLock<Scheduler> = LazyLock::new(|| {
-    let schedule = Config::get().map_or(Schedule::Eager, |config| config.schedule);
-    let seed = match schedule {
-        Schedule::Random(seed) => seed,
-        _ => 0,
-    };
-    Scheduler {
-        schedule,
-        state: Mutex::new(State {
-            dag: Dag::default(),
-            random: Random(seed),
-            threads: threads::Pool::default(),
-            waiting: 0,
-        }),
-        changed: Condvar::new(),
-        work: Condvar::new(),
-        closing: AtomicBool::new(false),
-    }
-});
 
 /// Returns whether ready tasks start at once.
 pub fn is_eager() -> bool {
@@ -196,14 +133,6 @@ fn leaves(nodes: &[Node]) -> Vec<usize> {
 }
 
 impl Scheduler {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
     /// Starts the tasks that the schedule starts after a submission.
     fn submitted<'a>(&'a self, mut state: MutexGuard<'a, State>, id: TaskId, short: bool) {
         match self.schedule {

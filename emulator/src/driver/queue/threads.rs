@@ -1,14 +1,17 @@
 //! The driver's threads: created when there is work, ended after idle time.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::schedule::Schedule;
-use super::{LONG_PATIENCE, PATIENCE, SCHEDULER, SILENCE, Scheduler, State, Task, TaskId};
-use crate::driver::contained;
+use crate::driver::contain::contained;
 use crate::driver::ordering;
+use crate::driver::queue::schedule::Schedule;
+use crate::driver::queue::scheduler::{
+    LONG_PATIENCE, PATIENCE, SCHEDULER, SILENCE, Scheduler, State,
+};
+use crate::driver::queue::task::Task;
+use crate::driver::state::TaskId;
 use crate::driver::status::CUresult;
 
 /// Idle time after which a thread ends.
@@ -16,19 +19,6 @@ const IDLE: Duration = Duration::from_millis(1000);
 /// Maximum number of threads for tasks that always end (some kernels per device, copies); each host
 /// function adds one.
 const MOST: usize = 16;
-
-/// The existing threads.
-#[derive(Default)]
-pub struct Pool {
-    threads: usize,
-    idle: usize,
-    /// Number of idle threads that were woken and have not yet searched for work.
-    woken: usize,
-    /// Tasks that a lazy or random schedule runs in a thread of the driver.
-    handed: VecDeque<TaskId>,
-    /// True if a watchdog thread continues the work of an inactive host.
-    watched: bool,
-}
 
 /// Time of the host's last driver call, in milliseconds since the scheduler was created; for lazy
 /// and random only.

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::schedule::Schedule;
-use super::{PATIENCE, SCHEDULER, Scheduler, State, TaskId};
 use crate::driver::ordering;
+use crate::driver::queue::schedule::Schedule;
+use crate::driver::queue::scheduler::{PATIENCE, SCHEDULER, Scheduler, State};
 use crate::driver::registry::lock;
-use crate::driver::state::{Context, Stream};
+use crate::driver::state::{Context, Op, Stream, TaskId};
 use crate::driver::status::{CUresult, Result};
 use crate::driver::types::Handle;
-use crate::driver::work::Op;
 use crate::order::Done;
 
 /// Target of a wait: all of its work that was submitted before.
