@@ -10,9 +10,11 @@
 mod asynchronous;
 mod cluster;
 mod text;
+mod waiting;
 
-pub use asynchronous::{AsyncFault, AsyncReader, Waiting, WaitsFor};
+pub use asynchronous::{AsyncFault, AsyncReader};
 pub use cluster::ClusterFault;
+pub use waiting::{Waiting, WaitsFor};
 
 use crate::ir::Space;
 use std::fmt;
