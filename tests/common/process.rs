@@ -1,18 +1,19 @@
 //! Tests that need a process of their own: a fault ends a context, a setting holds for all tests of
 //! a context, counters and free memory are those of the whole device.
 
-use std::process::Command;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use warpconv::device::DeviceKind;
 
-/// Set for the process that runs a single test.
-const CHILD: &str = "WARPCONV_TEST_CHILD";
+#[path = "../../emulator/tests/common/run_again.rs"]
+mod run_again;
+
+use run_again::{is_child, run_again};
 
 /// Runs the body of a test, given as a closure, in a process of its own. On a GPU, whose memory all
 /// processes share, no other test of this process uses the device meanwhile.
 pub fn own_process<F: FnOnce()>(test: F) {
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         return test();
     }
     // `binary::module::test::{{closure}}`
@@ -20,7 +21,7 @@ pub fn own_process<F: FnOnce()>(test: F) {
     let path = path.strip_suffix("::{{closure}}").unwrap_or(path);
     let name = path.split_once("::").map_or(path, |(_, name)| name);
     let alone = (super::gpu().kind() == DeviceKind::Gpu).then(Alone::wait);
-    let (out, error) = run_again(name);
+    let (out, error) = run_again(name, &[]);
     drop(alone);
     print!("{out}");
     eprint!("{error}");
@@ -29,27 +30,10 @@ pub fn own_process<F: FnOnce()>(test: F) {
 /// Runs the body of the test of that name in a process of its own, beside other tests. What it
 /// prints is shown only if it fails.
 pub fn child_process(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         return test();
     }
-    run_again(name);
-}
-
-/// Runs this program for one test; what it printed.
-fn run_again(name: &str) -> (String, String) {
-    let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args([name, "--exact", "--nocapture"])
-        .env(CHILD, "1")
-        .output()
-        .expect("this program runs again");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, error) = (text(&output.stdout), text(&output.stderr));
-    // A name that no test has would run none of them and succeed.
-    assert!(
-        output.status.success() && out.contains("ok. 1 passed"),
-        "{name}, in a process of its own:\n{out}\n{error}"
-    );
-    (out, error)
+    run_again(name, &[]);
 }
 
 /// Threads that use the device, those among them that wait to have it alone, and whether one has.

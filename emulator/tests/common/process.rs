@@ -1,10 +1,10 @@
 //! Tests in a process of their own: the environment is read once per process, and reports, limits
 //! and counted launches are those of the process.
 
-use std::process::Command;
+#[path = "run_again.rs"]
+mod run_again;
 
-/// Set for the process that runs a single test.
-const ALONE: &str = "EMULATOR_TEST_ALONE";
+use run_again::{is_child, run_again};
 
 /// First statement of a test: runs that test in a process of its own, with these variables of the
 /// environment.
@@ -21,24 +21,12 @@ macro_rules! own_process {
 /// Runs the test that has the function `path` in it again, unless this is the process for it;
 /// returns whether it did. A test that fails there fails here.
 pub fn ran_alone(path: &str, variables: &[(&str, &str)]) -> bool {
-    if std::env::var_os(ALONE).is_some() {
+    if is_child() {
         return false;
     }
     // `program::module::test::here`
     let (test, _) = path.rsplit_once("::").expect("a function of a test");
     let (_, name) = test.split_once("::").expect("a test of a program");
-    let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args([name, "--exact", "--nocapture"])
-        .env(ALONE, "1")
-        .envs(variables.iter().copied())
-        .output()
-        .expect("this program runs again");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, error) = (text(&output.stdout), text(&output.stderr));
-    // A name that no test has would run none of them and succeed.
-    assert!(
-        output.status.success() && out.contains("ok. 1 passed"),
-        "{name}, in a process of its own:\n{out}\n{error}"
-    );
+    run_again(name, variables);
     true
 }

@@ -72,10 +72,10 @@ fn line(i: i64) -> String {
     format!("{i} {} hi {:.6} {letter} ok\n", -i, i as f64 * 1.5)
 }
 
-/// Standard output and standard error of [`prints`] in a process of its own.
+/// Standard output and standard error of [`child_prints`] in a process of its own.
 fn printed(grid: u32, block: u32, bytes: usize) -> [String; 2] {
     let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "printing::prints", "--ignored", "--nocapture"])
+        .args(["--exact", "printing::child_prints", "--ignored", "--nocapture"])
         .env("PRINTING_TEST", format!("{grid} {block} {bytes}"))
         .output()
         .expect("it runs");
@@ -85,9 +85,11 @@ fn printed(grid: u32, block: u32, bytes: usize) -> [String; 2] {
     [out, error]
 }
 
+/// Child process of [`printed`]: a launch of `PRINTING_TEST` (blocks, threads, bytes of the
+/// buffer).
 #[test]
-#[ignore = "run by the tests below, with variables of its own"]
-fn prints() {
+#[ignore = "child process of the tests of this file"]
+fn child_prints() {
     let variable = std::env::var("PRINTING_TEST").expect("run by another test");
     let numbers: Vec<usize> = variable
         .split(' ')

@@ -62,7 +62,7 @@ fn child(variables: &[(&str, &str)]) {
     let output = std::process::Command::new(program)
         .args([
             "--exact",
-            "limits::driver::in_a_process_of_its_own",
+            "limits::driver::child_limits_of_the_environment",
             "--ignored",
         ])
         .envs(variables.iter().copied())
@@ -90,9 +90,10 @@ fn the_environment_limits_launches_and_host_memory() {
     ]);
 }
 
+/// Child process of [`the_environment_limits_launches_and_host_memory`], which sets the limits.
 #[test]
-#[ignore = "run by the test above, with variables of its own"]
-fn in_a_process_of_its_own() {
+#[ignore = "child process of the_environment_limits_launches_and_host_memory"]
+fn child_limits_of_the_environment() {
     let wanted = std::env::var("LIMITS_TEST_REPORT").expect("run by another test");
     let library = Library::load(90, 1).expect("cargo has built the library");
     let (health, report) = endless_launch(&library);

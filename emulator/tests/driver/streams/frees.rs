@@ -171,10 +171,11 @@ fn memory_that_streams_are_to_free_comes_back_where_it_is_short() {
     assert_eq!(driver.sync(stream), OK);
 }
 
-/// Host memory is freed while another thread's kernels use it: each either finds it or is at fault.
+/// Child process of [`host_memory_in_use_is_not_torn_away`]. Host memory is freed while another
+/// thread's kernels use it: each either finds it or is at fault.
 #[test]
-#[ignore = "run by host_memory_in_use_is_not_torn_away"]
-fn tear_away() {
+#[ignore = "child process of host_memory_in_use_is_not_torn_away"]
+fn child_free_memory_in_use() {
     for round in 0..60u64 {
         let driver = Driver::new();
         let kernel = driver.kernel(SET, c"set");
@@ -205,5 +206,5 @@ fn tear_away() {
 
 #[test]
 fn host_memory_in_use_is_not_torn_away() {
-    alone("streams::frees::tear_away", "eager");
+    alone("streams::frees::child_free_memory_in_use", "eager");
 }

@@ -22,9 +22,11 @@ fn handed_over(with_wait: bool) -> u32 {
     word[0]
 }
 
+/// Child process of [`lazy_shows_a_missing_wait`]: one stream reads what another writes, with and
+/// without a wait.
 #[test]
-#[ignore = "run by lazy_shows_a_missing_wait"]
-fn missing_wait() {
+#[ignore = "child process of lazy_shows_a_missing_wait"]
+fn child_missing_wait() {
     assert_eq!(schedule(), "lazy");
     assert_eq!(handed_over(true), 8);
     // The reader needs nothing of the writer's, so that has not run.
@@ -33,13 +35,15 @@ fn missing_wait() {
 
 #[test]
 fn lazy_shows_a_missing_wait() {
-    alone("streams::schedules::missing_wait", "lazy");
+    alone("streams::schedules::child_missing_wait", "lazy");
     assert_eq!(handed_over(true), 8);
 }
 
+/// Child process of [`lazy_shows_a_missing_wait_behind_a_synchronous_copy`]: a kernel reads the
+/// target of a copy.
 #[test]
-#[ignore = "run by lazy_shows_a_missing_wait_behind_a_synchronous_copy"]
-fn synchronous_copy() {
+#[ignore = "child process of lazy_shows_a_missing_wait_behind_a_synchronous_copy"]
+fn child_synchronous_copy() {
     let driver = Driver::new();
     let (x, y) = (driver.memory(1), driver.memory(1));
     let stream = driver.stream(false);
@@ -61,13 +65,14 @@ fn synchronous_copy() {
 
 #[test]
 fn lazy_shows_a_missing_wait_behind_a_synchronous_copy() {
-    alone("streams::schedules::synchronous_copy", "lazy");
+    alone("streams::schedules::child_synchronous_copy", "lazy");
 }
 
-/// Six kernels in each of four streams write into one log; the log is printed.
+/// Child process of [`a_seed_is_an_order`]. Six kernels in each of four streams write into one log;
+/// the log is printed.
 #[test]
-#[ignore = "run by a_seed_is_an_order"]
-fn print_order() {
+#[ignore = "child process of a_seed_is_an_order"]
+fn child_print_order() {
     let driver = Driver::new();
     let kernel = driver.kernel(APPEND, c"append");
     let log = driver.memory(25);
@@ -87,7 +92,7 @@ fn print_order() {
 #[test]
 fn a_seed_is_an_order() {
     let order = |schedule: &str| {
-        let output = alone("streams::schedules::print_order", schedule);
+        let output = alone("streams::schedules::child_print_order", schedule);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = text.lines().find(|line| line.contains("order ["));
         line.expect("the order is printed").to_owned()
@@ -105,10 +110,11 @@ fn a_seed_is_an_order() {
     assert!(order("lazy").contains(&format!("{submitted:?}").replace('[', "[24, ")));
 }
 
-/// Ends with work that has not begun, and with a host function that never ends.
+/// Child process of [`a_process_ends_with_work_left`]. Ends with work that has not begun, and with
+/// a host function that never ends.
 #[test]
-#[ignore = "run by a_process_ends_with_work_left"]
-fn leave_work() {
+#[ignore = "child process of a_process_ends_with_work_left"]
+fn child_leave_work() {
     let driver = Driver::new();
     let stream = driver.stream(true);
     let kernel = driver.kernel(SET, c"set");
@@ -127,7 +133,7 @@ fn leave_work() {
 #[test]
 fn a_process_ends_with_work_left() {
     for schedule in ["eager", "lazy", "random:1"] {
-        alone("streams::schedules::leave_work", schedule);
+        alone("streams::schedules::child_leave_work", schedule);
     }
 }
 
@@ -143,21 +149,24 @@ fn awaited() -> sys::CUresult {
     driver.sync(first)
 }
 
+/// Child process of [`small_kernels_overlap`]: two threads for blocks suffice for both kernels.
 #[test]
-#[ignore = "run by small_kernels_overlap"]
-fn kernels_that_overlap() {
+#[ignore = "child process of small_kernels_overlap"]
+fn child_kernels_overlap() {
     assert_eq!(awaited(), OK);
 }
 
+/// Child process of [`small_kernels_overlap`]: one thread for blocks does not.
 #[test]
-#[ignore = "run by small_kernels_overlap"]
-fn kernels_that_do_not() {
+#[ignore = "child process of small_kernels_overlap"]
+fn child_kernels_do_not_overlap() {
     assert_eq!(awaited(), sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT);
 }
 
+/// Child process of [`small_kernels_overlap`]: the kernel submitted first starts first.
 #[test]
-#[ignore = "run by small_kernels_overlap"]
-fn kernels_that_come_first() {
+#[ignore = "child process of small_kernels_overlap"]
+fn child_earlier_kernels_start_first() {
     let driver = Driver::new();
     let streams: Vec<_> = (0..4).map(|_| driver.stream(false)).collect();
     let (awaited, x, y) = (driver.memory(1), driver.memory(1), driver.memory(1));
@@ -182,10 +191,10 @@ fn small_kernels_overlap() {
         let threads = ("PTX_EMULATOR_THREADS", threads);
         alone_with(test, &[threads, ("PTX_EMULATOR_SECONDS", seconds), eager]);
     };
-    with("streams::schedules::kernels_that_overlap", "2", "30");
-    with("streams::schedules::kernels_that_come_first", "2", "30");
+    with("streams::schedules::child_kernels_overlap", "2", "30");
+    with("streams::schedules::child_earlier_kernels_start_first", "2", "30");
     // One thread runs one block at a time, and with it one kernel.
-    with("streams::schedules::kernels_that_do_not", "1", "1");
+    with("streams::schedules::child_kernels_do_not_overlap", "1", "1");
 }
 
 #[test]
