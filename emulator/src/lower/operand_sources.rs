@@ -3,10 +3,11 @@
 use crate::ir::{ConstantValue, Op, Pred, PredSrc, Reg, Width};
 use crate::lower::Result;
 use crate::lower::builder::{Builder, Kind, width};
+use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::lower::special;
 use crate::lower::special::SpecialRegister;
-use crate::ptx::ast::{Operand, Type, Value};
+use crate::ptx::ast::{Instruction, Operand, Type, Value};
 
 impl<'a> Builder<'_, 'a> {
     /// A source operand of a type: a register of its size, a literal, the address of a variable, or
@@ -18,6 +19,26 @@ impl<'a> Builder<'_, 'a> {
             return self.width_error(operand, found, ty);
         }
         Ok(reg)
+    }
+
+    /// The registers of an instruction `d, a, b, ...`: its destination, of type `result`, and its
+    /// sources, of the types `sources`.
+    pub(crate) fn registers<const N: usize>(
+        &mut self,
+        result: Type,
+        sources: [Type; N],
+        i: &Instruction<'a>,
+        m: &Mods<'a>,
+    ) -> Result<(Reg, [Reg; N])> {
+        let (d, operands) = match i.operands.as_slice() {
+            [d, operands @ ..] if operands.len() == N => (d, operands),
+            all => return m.error(&format!("takes {} operands, not {}", N + 1, all.len())),
+        };
+        let mut regs = [Reg::NONE; N];
+        for ((reg, operand), ty) in regs.iter_mut().zip(operands).zip(sources) {
+            *reg = self.source(operand, ty)?;
+        }
+        Ok((self.destination(d, result)?, regs))
     }
 
     pub(crate) fn width_error<T>(

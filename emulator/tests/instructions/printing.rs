@@ -75,7 +75,12 @@ fn line(i: i64) -> String {
 /// Standard output and standard error of [`child_prints`] in a process of its own.
 fn printed(grid: u32, block: u32, bytes: usize) -> [String; 2] {
     let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "printing::child_prints", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "printing::child_prints",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("PRINTING_TEST", format!("{grid} {block} {bytes}"))
         .output()
         .expect("it runs");

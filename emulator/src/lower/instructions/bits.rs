@@ -28,13 +28,7 @@ impl<'a> Builder<'_, 'a> {
     fn ternary(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let int = self.int(ty, m)?;
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, ty)?,
-            self.source(b, Type::U32)?,
-            self.source(c, Type::U32)?,
-        );
-        let d = self.destination(d, ty)?;
+        let (d, [a, b, c]) = self.registers(ty, [ty, Type::U32, Type::U32], i, m)?;
         let op = match base {
             "bfe" if ty.bits() >= 32 => Op::Bfe {
                 ty: int,
@@ -99,10 +93,7 @@ impl<'a> Builder<'_, 'a> {
         if !matches!(ty, Type::B32 | Type::B64) {
             return m.error(&format!("type {ty} is not supported"));
         }
-        let [d, a, b, pos, len] = operands(i, m)?;
-        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
-        let (pos, len) = (self.source(pos, Type::U32)?, self.source(len, Type::U32)?);
-        let d = self.destination(d, ty)?;
+        let (d, [a, b, pos, len]) = self.registers(ty, [ty, ty, Type::U32, Type::U32], i, m)?;
         self.emit(Op::Bfi {
             w: width(ty),
             d,
@@ -118,9 +109,7 @@ impl<'a> Builder<'_, 'a> {
     fn mask_or_extend(&mut self, base: &str, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let clamp = m.need_of("`.clamp` or `.wrap`", &[("clamp", true), ("wrap", false)])?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, Type::U32)?, self.source(b, Type::U32)?);
-        let d = self.destination(d, Type::U32)?;
+        let (d, [a, b]) = self.registers(Type::U32, [Type::U32, Type::U32], i, m)?;
         let op = match (base, ty) {
             ("bmsk", Type::B32) => Op::Bmsk { clamp, d, a, b },
             ("szext", Type::U32 | Type::S32) => Op::Szext {
@@ -145,13 +134,7 @@ impl<'a> Builder<'_, 'a> {
             }
         }
         let (a_signed, b_signed) = (a_type.is_signed(), b_type.is_signed());
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, a_type)?,
-            self.source(b, b_type)?,
-            self.source(c, Type::U32)?,
-        );
-        let d = self.destination(d, Type::U32)?;
+        let (d, [a, b, c]) = self.registers(Type::U32, [a_type, b_type, Type::U32], i, m)?;
         let op = if base == "dp4a" {
             Op::Dp4a {
                 a_signed,

@@ -159,9 +159,7 @@ impl<'a> Builder<'_, 'a> {
         ) {
             return m.error(&format!("the operation does not exist for {ty}"));
         }
-        let [d, a, mask] = operands(i, m)?;
-        let (a, mask) = (self.source(a, ty)?, self.source(mask, Type::B32)?);
-        let d = self.destination(d, ty)?;
+        let (d, [a, mask]) = self.registers(ty, [ty, Type::B32], i, m)?;
         self.emit(Op::Redux {
             op,
             signed: ty.is_signed(),

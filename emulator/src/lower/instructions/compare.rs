@@ -246,13 +246,7 @@ impl<'a> Builder<'_, 'a> {
         if ty.bits() < 16 {
             return m.error(&format!("type {ty} is not supported"));
         }
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, ty)?,
-            self.source(b, ty)?,
-            self.source(c, c_type)?,
-        );
-        let d = self.destination(d, ty)?;
+        let (d, [a, b, c]) = self.registers(ty, [ty, ty, c_type], i, m)?;
         let w = width(ty);
         let op = match c_type {
             Type::S32 if !ftz => Op::SlctS32 { w, d, a, b, c },

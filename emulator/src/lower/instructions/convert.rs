@@ -220,9 +220,7 @@ impl<'a> Builder<'_, 'a> {
             (false, false) => self.need(m, 90, (7, 8))?,
             (false, true) => self.need(m, 100, (8, 6))?,
         }
-        let [d, a] = operands(i, m)?;
-        let a = self.source(a, Type::F32)?;
-        let d = self.destination(d, Type::B32)?;
+        let (d, [a]) = self.registers(Type::B32, [Type::F32], i, m)?;
         self.emit(Op::Cvt {
             to: CvtTy::Tf32,
             from: CvtTy::F32,
@@ -295,9 +293,7 @@ impl<'a> Builder<'_, 'a> {
             ));
         }
         self.need(m, 80, if mode.finite { (8, 1) } else { (7, 0) })?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, from)?, self.source(b, from)?);
-        let d = self.destination(d, to)?;
+        let (d, [a, b]) = self.registers(to, [from, from], i, m)?;
         self.emit(Op::CvtPack {
             bf16: to == Type::Bf16x2,
             mode,

@@ -106,9 +106,7 @@ impl<'a> Builder<'_, 'a> {
         m: &Mods<'a>,
     ) -> Result<()> {
         let float = self.float(ty, m)?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
-        let d = self.destination(d, ty)?;
+        let (d, [a, b]) = self.registers(ty, [ty, ty], i, m)?;
         self.emit(Op::FloatBinary {
             op,
             ty: float,
@@ -175,13 +173,7 @@ impl<'a> Builder<'_, 'a> {
     fn emit_fma(&mut self, ty: Type, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let float = self.float(ty, m)?;
         let mode = self.mode(ty, true, m)?;
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, ty)?,
-            self.source(b, ty)?,
-            self.source(c, ty)?,
-        );
-        let d = self.destination(d, ty)?;
+        let (d, [a, b, c]) = self.registers(ty, [ty, ty, ty], i, m)?;
         self.emit(Op::Fma {
             ty: float,
             mode,
@@ -231,9 +223,7 @@ impl<'a> Builder<'_, 'a> {
         m: &Mods<'a>,
     ) -> Result<()> {
         let float = self.float(ty, m)?;
-        let [d, a] = operands(i, m)?;
-        let a = self.source(a, ty)?;
-        let d = self.destination(d, ty)?;
+        let (d, [a]) = self.registers(ty, [ty], i, m)?;
         self.emit(Op::FloatUnary {
             op,
             ty: float,

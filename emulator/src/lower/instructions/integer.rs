@@ -102,9 +102,7 @@ impl<'a> Builder<'_, 'a> {
         m: &Mods<'a>,
     ) -> Result<()> {
         let int = self.int(ty, m)?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
-        let d = self.destination(d, ty)?;
+        let (d, [a, b]) = self.registers(ty, [ty, ty], i, m)?;
         self.emit(Op::IntBinary {
             op,
             ty: int,
@@ -223,13 +221,7 @@ impl<'a> Builder<'_, 'a> {
         i: &Instruction<'a>,
         m: &Mods<'a>,
     ) -> Result<()> {
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, ty)?,
-            self.source(b, ty)?,
-            self.source(c, result)?,
-        );
-        let d = self.destination(d, result)?;
+        let (d, [a, b, c]) = self.registers(result, [ty, ty, result], i, m)?;
         self.emit(Op::Mad {
             part,
             ty: int,
@@ -356,9 +348,7 @@ impl<'a> Builder<'_, 'a> {
         m: &Mods<'a>,
     ) -> Result<()> {
         let int = self.int(ty, m)?;
-        let [d, a] = operands(i, m)?;
-        let a = self.source(a, ty)?;
-        let d = self.destination(d, result)?;
+        let (d, [a]) = self.registers(result, [ty], i, m)?;
         self.emit(Op::IntUnary { op, ty: int, d, a });
         Ok(())
     }
@@ -436,9 +426,7 @@ impl<'a> Builder<'_, 'a> {
     fn shift(&mut self, left: bool, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let int = self.int(ty, m)?;
-        let [d, a, b] = operands(i, m)?;
-        let (a, b) = (self.source(a, ty)?, self.source(b, Type::U32)?);
-        let d = self.destination(d, ty)?;
+        let (d, [a, b]) = self.registers(ty, [ty, Type::U32], i, m)?;
         let (op, ty) = if left {
             (IntBinary::Shl, unsigned(int))
         } else {
@@ -452,13 +440,7 @@ impl<'a> Builder<'_, 'a> {
     fn sad(&mut self, i: &Instruction<'a>, m: &mut Mods<'a>) -> Result<()> {
         let ty = m.need_type()?;
         let int = self.int(ty, m)?;
-        let [d, a, b, c] = operands(i, m)?;
-        let (a, b, c) = (
-            self.source(a, ty)?,
-            self.source(b, ty)?,
-            self.source(c, ty)?,
-        );
-        let d = self.destination(d, ty)?;
+        let (d, [a, b, c]) = self.registers(ty, [ty, ty, ty], i, m)?;
         self.emit(Op::Sad {
             ty: int,
             d,

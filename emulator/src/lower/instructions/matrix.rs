@@ -295,9 +295,7 @@ impl<'a> Builder<'_, 'a> {
             return m.error("only `.m8n8.trans.b16` exists");
         }
         self.need(m, 75, (7, 8))?;
-        let [d, a] = operands(i, m)?;
-        let a = self.source(a, Type::B32)?;
-        let d = self.destination(d, Type::B32)?;
+        let (d, [a]) = self.registers(Type::B32, [Type::B32], i, m)?;
         self.emit(Op::MovMatrix { d, a });
         Ok(())
     }

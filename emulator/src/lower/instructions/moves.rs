@@ -111,9 +111,7 @@ impl<'a> Builder<'_, 'a> {
         }
         let to_space = m.take("to");
         let space = Self::address_space(m)?;
-        let [d, a] = operands(i, m)?;
-        let a = self.source(a, ty)?;
-        let d = self.destination(d, ty)?;
+        let (d, [a]) = self.registers(ty, [ty], i, m)?;
         match space {
             Space::Global | Space::Const => self.emit(Op::Mov {
                 w: Width::W64,

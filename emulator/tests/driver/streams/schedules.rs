@@ -192,7 +192,11 @@ fn small_kernels_overlap() {
         alone_with(test, &[threads, ("PTX_EMULATOR_SECONDS", seconds), eager]);
     };
     with("streams::schedules::child_kernels_overlap", "2", "30");
-    with("streams::schedules::child_earlier_kernels_start_first", "2", "30");
+    with(
+        "streams::schedules::child_earlier_kernels_start_first",
+        "2",
+        "30",
+    );
     // One thread runs one block at a time, and with it one kernel.
     with("streams::schedules::child_kernels_do_not_overlap", "1", "1");
 }
