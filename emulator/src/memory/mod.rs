@@ -21,6 +21,7 @@
 //! kernel. It never directly determines where the emulator reads, writes or jumps (addresses are
 //! checked after they were read). No reference, length or enum of the emulator is in that memory.
 mod allocation;
+mod table;
 mod watched;
 
 pub(crate) use allocation::Allocation;
@@ -30,6 +31,7 @@ use crate::report::Region;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use table::{Table, after};
 
 /// Alignment of every allocation, in bytes.
 pub const ALLOCATION_ALIGN: u64 = 256;
@@ -79,80 +81,6 @@ pub enum MemoryError {
 
 /// The live allocations at the start of a launch, ordered by address.
 pub(crate) type Snapshot = Arc<Vec<Arc<Allocation>>>;
-
-#[derive(Default)]
-struct Table {
-    live: Snapshot,
-    freed: std::collections::VecDeque<Region>,
-    /// Address at which the search for the next allocation starts.
-    next: u64,
-    /// True if the range has been used up once, so that freed addresses are reused.
-    wrapped: bool,
-    sequence: u64,
-    used: u64,
-    epoch: u16,
-}
-
-impl Table {
-    /// Adds an allocation in the order of addresses.
-    fn insert(&mut self, allocation: Allocation) {
-        let live = Arc::make_mut(&mut self.live);
-        let index = live.partition_point(|other| other.base < allocation.base);
-        live.insert(index, Arc::new(allocation));
-    }
-
-    /// The first address from `from` on and before `end` that has room for `bytes` bytes with a
-    /// guard on both sides.
-    fn gap(&self, from: u64, end: u64, bytes: u64) -> Option<u64> {
-        let mut at = from;
-        let before = self.live.partition_point(|a| after(a) <= from);
-        for allocation in &self.live[before..] {
-            if at.checked_add(bytes)?.checked_add(GUARD_BYTES)? <= allocation.base {
-                break;
-            }
-            at = after(allocation);
-        }
-        (at.checked_add(bytes)? <= end).then_some(at)
-    }
-
-    /// An address in the range `first..end`: after the last allocation or, once the range is used
-    /// up, in the gaps from its start on, which were allocated the longest time ago.
-    fn find_room(&mut self, first: u64, end: u64, bytes: u64) -> Option<u64> {
-        if let Some(base) = self.gap(self.next, end, bytes) {
-            return Some(base);
-        }
-        let base = self.gap(first, end, bytes)?;
-        self.wrapped = true;
-        Some(base)
-    }
-
-    /// Removes records of freed ranges near a new allocation, so that an error beside it is not
-    /// reported as a use after free.
-    fn forget_freed(&mut self, base: u64, bytes: u64) {
-        if self.wrapped {
-            let (low, high) = (base - GUARD_BYTES, base + bytes + GUARD_BYTES);
-            self.freed
-                .retain(|region| region.base >= high || region.base + region.bytes <= low);
-        }
-    }
-
-    /// Returns whether a range overlaps a live allocation.
-    fn overlaps(&self, base: u64, bytes: u64) -> bool {
-        let index = self
-            .live
-            .partition_point(|a| a.base < base.saturating_add(bytes));
-        let before = index.checked_sub(1).and_then(|index| self.live.get(index));
-        before.is_some_and(|a| a.base + a.bytes > base)
-    }
-}
-
-/// The first address after an allocation at which another one may start.
-fn after(allocation: &Allocation) -> u64 {
-    let end = allocation.base.saturating_add(allocation.bytes);
-    end.saturating_add(GUARD_BYTES)
-        .checked_next_multiple_of(2 * ALLOCATION_ALIGN)
-        .unwrap_or(u64::MAX)
-}
 
 /// The memory of a device. All methods may be called from any thread.
 pub struct Memory {
