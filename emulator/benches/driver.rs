@@ -1,7 +1,7 @@
 //! Times of driver API calls, and the price of the ordering check per kernel.
 //!
 //! `cargo bench -p ptx-emulator --bench driver`, and once more with `PTX_EMULATOR_ORDER=off`;
-//! `PTX_EMULATOR_LIB` names another library to compare with. The order is looked at from the second
+//! `PTX_EMULATOR_LIB` names another library to compare with. The order is checked from the second
 //! stream on, so each kernel is timed with one stream and with two.
 
 #[path = "../tests/common/mod.rs"]

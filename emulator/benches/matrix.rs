@@ -1,4 +1,4 @@
-//! Multiply-adds a second and core on the main loop of a matrix product by `mma.sync`, all checks
+//! Multiply-adds per second and core on the main loop of a matrix product by `mma.sync`, all checks
 //! on.
 //!
 //! `cargo bench -p ptx-emulator --bench matrix`; the throughput that criterion prints counts

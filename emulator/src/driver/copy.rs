@@ -52,7 +52,7 @@ fn wait_for(copy: Copy) -> Result {
 /// host. 2. For transfers from any host memory to any host memory, the function is fully
 /// synchronous with respect to the host. 3. If pageable memory must first be staged to pinned
 /// memory, the driver may synchronize with the stream and stage the copy into pinned memory. 4. For
-/// all other transfers, the function should be fully asynchronous." Editions up to 12 say of 1:
+/// all other transfers, the function should be fully asynchronous." Editions up to 12 specify for 1:
 /// "For transfers from device memory to pageable host memory, the function will return only once
 /// the copy has completed."
 fn enqueue(copy: Copy, handle: Handle) -> Result {

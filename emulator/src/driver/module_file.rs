@@ -12,7 +12,7 @@ use crate::driver::status::CUresult;
 /// Maximum length of a file, in bytes.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
-/// Reason why a file was refused: the code, and what the log says.
+/// Reason why a file was refused: the code, and the text of the log.
 pub(super) type Refusal = (CUresult, String);
 
 /// The bytes of a regular file of at most `most` bytes.

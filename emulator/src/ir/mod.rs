@@ -11,9 +11,9 @@
 //! * A 16-bit register is one row, with the value in the low half of each lane. **The upper half is
 //!   always zero**: every handler that writes a 16-bit result writes zeros above it, also for
 //!   signed types and `.f16`. 8-bit values only exist in 16-, 32- or 64-bit registers, extended as
-//!   their load or conversion says.
+//!   their load or conversion specifies.
 //! * Immediates, the addresses of variables and the special registers that do not change while a
-//!   warp runs are rows too: [`Kernel::constants`] and [`Kernel::specials`] say which, and they are
+//!   warp runs are rows too: [`Kernel::constants`] and [`Kernel::specials`] list them, and they are
 //!   filled before the warp's first instruction. The program must never write them.
 //!
 //! Predicates are in a separate array, one 32-bit lane mask each, identified by [`Pred`].

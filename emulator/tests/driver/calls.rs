@@ -232,7 +232,7 @@ fn devices_copy_to_each_other() {
         .default_stream()
         .clone_htod(&[1.0f32, 2.0, 3.0])
         .expect("a copy to the device");
-    // Streams of two contexts wait for each other only where they are told to.
+    // Streams of two contexts wait for each other only where a call requires it.
     from.synchronize().expect("the copy is done");
     let to = CudaContext::new_non_primary(second, 0).expect("a context");
     let stream = to.default_stream();

@@ -140,7 +140,7 @@ fn child() {
 
 #[test]
 fn the_environment_decides_about_devices() {
-    // A folder that holds the library under the name that programs look for, as the README tells.
+    // A folder with the library under the name that programs search for, as in the README.
     let library = Library::load(80, 1).expect("cargo has built the library");
     let folder = std::env::temp_dir().join(format!("ptx-emulator-test-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -25,7 +25,7 @@ fn kernels_run() {
             .expect("a copy");
         let mut launch = stream.launch_builder(&scale);
         launch.arg(&mut x).arg(&2.5f32).arg(&1000u32);
-        // SAFETY: the buffer has the 1000 elements that the kernel is told of.
+        // SAFETY: the buffer has 1000 elements, the count that the kernel receives.
         unsafe { launch.launch(shape(4, 256, 0)) }.expect("a launch");
         let expected: Vec<f32> = (0..1000).map(|n| n as f32 * 2.5).collect();
         assert_eq!(stream.clone_dtoh(&x), Ok(expected));

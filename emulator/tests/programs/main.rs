@@ -1,11 +1,10 @@
-//! The emulator against itself: small PTX programs with what comes of them.
+//! Small PTX programs, compared with their stored results.
 //!
-//! Each `pass/NAME.ptx` and `fail/NAME.ptx` says in its first lines how it is run, and
-//! `NAME.expected` beside it what the program leaves behind or what is reported of it, to the
-//! letter. Directives, one a line after `//!`:
+//! The first lines of each `pass/NAME.ptx` and `fail/NAME.ptx` describe its launch. `NAME.expected`
+//! beside it has its results or its report, letter by letter. Directives, one per line after `//!`:
 //!
 //! ```text
-//! sm 80                          pose as 8.0 (the default)
+//! sm 80                          capability 8.0 (the default)
 //! buffer NAME TYPE COUNT FILL    device memory; TYPE u8 u16 u32 s32 u64 s64 b32 f32 f64;
 //!                                FILL iota, unset or values
 //! free NAME                      free it before the launch
@@ -15,7 +14,7 @@
 //! launch NAME GRID BLOCK [SHARED]  sizes as X or X,Y,Z
 //! show NAME                      print the buffer afterwards
 //! counters                       print what was counted
-//! limit COUNT                    instructions of a warp before the launch is given up
+//! limit COUNT                    limit of instructions per warp
 //! ```
 //!
 //! Each program is a test of its own:
@@ -26,7 +25,7 @@
 //! UPDATE_EXPECTED=1 cargo test -p ptx-emulator --test programs pass::vector_add
 //! ```
 //!
-//! The last command writes the expectation anew; look at the difference.
+//! The last command rewrites the expectation; review the difference.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

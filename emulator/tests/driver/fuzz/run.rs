@@ -28,7 +28,7 @@ impl Counts {
 #[derive(Default)]
 pub struct Found {
     pub count: Counts,
-    /// The emulator's own failure, if it says of one.
+    /// The emulator's own failure, if it reports one.
     pub internal: Option<String>,
 }
 
@@ -126,7 +126,7 @@ fn parameters(device: &Device, random: &mut Random) -> Vec<u8> {
     params
 }
 
-/// The shape that the program asks for, mostly.
+/// The shape that the program requires, mostly.
 fn launch_config(text: &str, kernel: &str, random: &mut Random) -> LaunchConfig {
     let mut config = LaunchConfig::linear(
         1 + random.below(3) as u32,

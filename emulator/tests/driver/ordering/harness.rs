@@ -158,7 +158,7 @@ pub struct Program {
     pub b: CUstream,
 }
 
-// SAFETY: handles are numbers to the program; the driver is told of them by any thread.
+// SAFETY: handles are numbers to the program; the driver accepts them from any thread.
 unsafe impl Send for Program {}
 // SAFETY: as above.
 unsafe impl Sync for Program {}

@@ -157,7 +157,7 @@ fn branches_of_a_graph_run_side_by_side() {
 #[test]
 fn capture_orders_by_edges_and_not_by_calls() {
     own_process!();
-    // In the order of the calls the copy is behind the kernel; in the graph it is not.
+    // In the order of the calls the copy follows the kernel; in the graph it does not.
     let (text, _) = report(80, |p| {
         let host = p.pinned();
         let exec = captured(p, |a, b| {
@@ -224,7 +224,7 @@ fn the_host_knows_what_it_has_waited_for() {
         ok(p.synchronise());
         p.put(p.a, 0, 1);
     });
-    // The event is behind the first kernel only.
+    // The event follows the first kernel only.
     fails(|p| {
         let event = p.event();
         p.put(p.a, 0, 1);

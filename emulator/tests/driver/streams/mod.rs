@@ -1,4 +1,4 @@
-//! Work behind the host's back: what runs at once, what waits for what, and when calls return.
+//! Asynchronous work: concurrency, waits between tasks, and the return of calls.
 //!
 //! Every test holds under every schedule: `other_schedules` runs all of them again under the
 //! others, one at a time. Tests that are ignored are run by others, alone in a process.

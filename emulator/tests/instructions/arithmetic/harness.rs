@@ -109,7 +109,7 @@ pub fn run(code: &str, result: Type, operands: [Type; 3], inputs: &[[u64; 3]]) -
         .collect()
 }
 
-/// Runs `code` and compares every result with what `expected` says of its operands.
+/// Runs `code` and compares every result with `expected` of its operands.
 pub fn check<T: Debug>(
     code: &str,
     result: Type,

@@ -1,5 +1,5 @@
 //! Operations of a whole warp: by all lanes, by every second lane on a path of its own, and by
-//! lanes of both paths together. Each is compared with what the PTX ISA says of the lanes that take
+//! lanes of both paths together. Each is compared with the PTX ISA's rules for the lanes that take
 //! part.
 
 use ptx_emulator::{Device, DeviceConfig, FaultKind, LaunchConfig, Module};

@@ -1,5 +1,5 @@
 //! Thread-block clusters: values that blocks of a cluster hand each other against what the host
-//! computes, and what the driver says of clusters.
+//! computes, and the driver calls about clusters.
 
 mod driver;
 mod pipeline;

@@ -177,7 +177,7 @@ fn copies_to_both_blocks_feed_a_pipeline() {
 
 #[test]
 fn a_consumer_that_releases_only_its_own_block_is_reported() {
-    // One arrival, at the own block's barrier: the other block's producer knows nothing of this
+    // One arrival, at the own block's barrier: the other block's producer is not ordered after this
     // consumer.
     let report = run(&program(1, "%r2", TAIL)).expect_err("a fault");
     let pending = "asynchronous copy not waited for: shared write of 128 bytes";

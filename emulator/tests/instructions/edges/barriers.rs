@@ -295,7 +295,7 @@ FILL:
     }
 }
 
-/// Barriers of a block that can be told apart.
+/// Barriers of a block that can be distinguished.
 #[test]
 fn as_many_barriers_as_there_are() {
     let bench = Bench::new(90);

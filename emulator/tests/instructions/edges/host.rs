@@ -276,7 +276,7 @@ fn sizes_of_launches() {
     }
     assert!(launch("bounded", one, (96, 1, 1), 0));
     assert!(!launch("bounded", one, (97, 1, 1), 0));
-    // 17 static bytes and what brings the dynamic part to a multiple of 16.
+    // 17 static bytes, padded so that the dynamic part starts at a multiple of 16.
     let most = (48 << 10) - 32;
     assert!(launch("dynamic", one, one, most));
     assert!(!launch("dynamic", one, one, most + 1));

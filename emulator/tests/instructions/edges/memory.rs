@@ -413,7 +413,7 @@ fn check_relative(bench: &Bench, kernel: &LoadedKernel, access: &Access, base: u
 
 #[test]
 fn kernel_parameters() {
-    // The blob is the last parameter, 48 bytes behind the first.
+    // The blob is the last parameter, 48 bytes after the first.
     const FIRST: u64 = 32;
     for access in &LOADS {
         let bench = for_sm(access);

@@ -1,4 +1,4 @@
-//! Copies to several blocks of a cluster: each of them is looked at, and none that the mask does
+//! Copies to several blocks of a cluster: each of them is checked, and none that the mask does
 //! not name.
 use super::harness::{Bench, LANES, Params, fill_shared, legal, reported, text, touch};
 use ptx_emulator::ir::Space;
