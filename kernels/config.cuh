@@ -5,7 +5,7 @@
 // compile_flags.txt and, per family, in .clangd.
 #pragma once
 
-// Storage of an element. Arithmetic is in f32, or in tf32 where MATH says so.
+// Storage of an element. Arithmetic is in f32, or in tf32 by MATH.
 enum class DType { F32, F16, BF16 };
 constexpr DType DTYPE = static_cast<DType>(CONFIG_DTYPE);
 
@@ -21,8 +21,8 @@ constexpr bool LAYOUT_NHWC = CONFIG_LAYOUT_NHWC;
 constexpr int SM = CONFIG_SM;
 constexpr bool HAS_CP_ASYNC = SM >= 80;
 
-// The tile of a block: filters, output pixels, and channels per step of gemm_k. Kernels that are no
-// matrix product: see their header.
+// The tile of a block: filters, output pixels, and channels per step of gemm_k. Kernels that are
+// no matrix product give them a meaning of their own: see their header.
 constexpr int TILE_M = CONFIG_TILE_M;
 constexpr int TILE_N = CONFIG_TILE_N;
 constexpr int TILE_K = CONFIG_TILE_K;

@@ -109,5 +109,7 @@ DEVICE unsigned fast_div(unsigned n, const FastDiv& d) {
     return __umulhi(n << 1, d.mul) >> d.shift;
 }
 
+DEVICE float minus_infinity() { return __int_as_float(0xff800000); }
+
 // max(value, 0) that keeps NaN, as PyTorch's and ONNX's ReLU do (fmaxf would return 0).
 DEVICE float relu(float value) { return value < 0.0f ? 0.0f : value; }

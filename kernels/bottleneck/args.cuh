@@ -14,7 +14,7 @@
 // Pointers already include the channel offset of a slice. Strides are in elements; everything
 // inside one image fits 31 bits (the host refuses what does not). Channels of x beyond c belong to
 // another tensor (a slice) and must never enter a product; the same holds for filter rows beyond
-// mid_channels or k. Zeros take their place on both sides.
+// mid_channels or k. Both operands have zeros there.
 // Configuration of a module: TILE_P x TILE_Q output pixels of one image a block takes, MID_CHANNELS
 // >= mid_channels, STRIDE of the 3x3 (1 or 2).
 // Grid: min(tiles, blocks that the card holds at once); block b takes the tiles b, b + gridDim.x,

@@ -3,7 +3,7 @@
 // groups and shared memory: bottleneck/mma_patch.cuh.
 //
 // x, y, residual NHWC. Of each patch a group computes
-//   1. mid1 = relu(x * w1 + b1) of the halo, PASS_ROWS x MID_CHANNELS at a time, through the ring
+//   1. mid1 = relu(x * w1 + b1) of the halo, PASS_ROWS x MID_CHANNELS at a time, through the stages
 //      of bottleneck/mma_input.cuh, 32 bytes of channels per step; zero outside the image and
 //      beyond the mid_channels channels, rounded, into shared memory;
 //   2. mid2 = relu(mid1 * w2 + b2): nine taps, each a shift in the halo, read by ldmatrix with an
@@ -11,8 +11,8 @@
 //      mid2 stays in registers: two accumulators of a lane are a register of the next product's
 //      operand;
 //   3. y = act(mid2 * w3 + b3 + residual), 64 filters in one go.
-// Warps 0..2 of a group have WARP_BLOCKS blocks of 16 outputs each, the last what is left; who is
-// last turns from patch to patch, so that the four parts of a SM get equal work.
+// Warps 0..2 of a group have WARP_BLOCKS blocks of 16 outputs each, the last warp the rest. The
+// last warp changes from patch to patch, so that the four partitions of an SM get equal work.
 //
 // Barriers of a group: in each step one, after which the next stage may be read and the one before
 // be filled; one between writing and reading mid1; one at the start of a pass, before its first
@@ -21,7 +21,8 @@
 //
 // Constraints: x's address and strides are multiples of VECTOR_BYTES bytes; c <= MAX_C, k <= MAX_K,
 // mid_channels <= MID_CHANNELS; w_vector = 0 costs a gather, once per block.
-// Grid: bottleneck/args.cuh; group g of block b takes patches b + gridDim.x * (g + GROUPS * i).
+// Grid: bottleneck/args.cuh; group g of block b takes patches b + gridDim.x * (g + WARP_GROUPS *
+// i).
 #include "bottleneck/mma_filters.cuh"
 #include "bottleneck/mma_input.cuh"
 #include "bottleneck/mma_output.cuh"
@@ -55,16 +56,16 @@ struct FirstFragment {
 };
 
 // The place of a lane of the group in the first product.
-struct First {
+struct FirstReader {
     unsigned x, w;   // addresses in stage 0 and in w1
-    unsigned stage;  // of the ring, to read next
+    unsigned stage;  // to read next
     int row, row_warp, column_warp;
 
-    DEVICE First(unsigned warp, unsigned lane, unsigned ring, unsigned filters) : stage(0) {
+    DEVICE FirstReader(unsigned warp, unsigned lane, unsigned stages, unsigned filters) : stage(0) {
         row_warp = warp / FIRST_COLUMN_WARPS;
         column_warp = warp % FIRST_COLUMN_WARPS;
-        x = ring + swizzled<STEP_BYTES>(row_warp * FIRST_BLOCKS * 16 + lane % 16, lane / 16);
-        w = (RESIDENT ? filters + W1_AT : ring + W1_STAGE_AT) +
+        x = stages + swizzled<STEP_BYTES>(row_warp * FIRST_BLOCKS * 16 + lane % 16, lane / 16);
+        w = (RESIDENT ? filters + W1_AT : stages + W1_STAGE_AT) +
             swizzled<W1_ROW>(column_warp * FIRST_COLUMNS * 8 + lane % 8 + lane / 16 * 8,
                              lane / 8 % 2);
         row = row_warp * FIRST_BLOCKS * 16 + lane / 4;
@@ -78,7 +79,7 @@ struct First {
 };
 
 // Multiplies a step and fetches the next one; false after the last.
-DEVICE bool first_step(First& first, Input& input, FirstAcc& acc, FirstFragment& now,
+DEVICE bool first_step(FirstReader& first, InputLoader& input, FirstAcc& acc, FirstFragment& now,
                        FirstFragment& next, int step, int steps, int group, unsigned thread,
                        unsigned stride) {
     bool more = step + 1 < steps;
@@ -92,8 +93,8 @@ DEVICE bool first_step(First& first, Input& input, FirstAcc& acc, FirstFragment&
     return more;
 }
 
-// Rounds the accumulators and puts them into mid1.
-DEVICE void store_mid1(const BottleneckArgs& args, const Patch& patch, const First& first,
+// Rounds the accumulators and stores them to mid1.
+DEVICE void store_mid1(const BottleneckArgs& args, const Patch& patch, const FirstReader& first,
                        const FirstAcc& acc, unsigned mid, int pass, unsigned lane) {
     constexpr int COLUMNS = CHUNK_ELEMENTS / 2, CHUNKS = FIRST_COLUMNS / COLUMNS;
     const float* b1 = reinterpret_cast<const float*>(shared_bytes + B1_AT) +
@@ -113,8 +114,8 @@ DEVICE void store_mid1(const BottleneckArgs& args, const Patch& patch, const Fir
         for (int i = 0; i < FIRST_BLOCKS; ++i)
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                int pixel = pass * PASS_ROWS + first.row + i * 16 + half * 8, row = pixel / HALO_W,
-                    column = pixel - row * HALO_W;
+                int pixel = pass * PASS_ROWS + first.row + i * 16 + half * 8, row = pixel / HALO_Q,
+                    column = pixel - row * HALO_Q;
                 unsigned h = patch.top() + row, w = patch.left() + column;
                 bool in_bounds = h < static_cast<unsigned>(args.h) &&
                                  w < static_cast<unsigned>(args.width);
@@ -155,17 +156,17 @@ struct SecondFragment {
 
 // The addresses that a lane of a warp with COUNT blocks reads in mid1 and in the filters.
 template <int COUNT>
-struct Second {
+struct SecondReader {
     unsigned pixel[COUNT];   // of its output's first halo pixel
-    unsigned output[COUNT];  // whose key that is
+    unsigned output[COUNT];  // the output of that key
     unsigned w;              // in a block of filters
 
-    DEVICE Second(unsigned mid, unsigned filters, int first_block, unsigned lane) {
+    DEVICE SecondReader(unsigned mid, unsigned filters, int first_block, unsigned lane) {
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             output[i] = min((first_block + i) * 16 + lane % 16, static_cast<unsigned>(PIXELS - 1));
             unsigned row = output[i] / TILE_Q, column = output[i] - row * TILE_Q;
-            pixel[i] = mid + (row * STRIDE * HALO_W + column * STRIDE) * MID_ROW;
+            pixel[i] = mid + (row * STRIDE * HALO_Q + column * STRIDE) * MID_ROW;
         }
         w = filters + swizzled<W_BLOCK_ROW>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
@@ -240,14 +241,14 @@ DEVICE void multiply_block(float (&acc)[COUNT][ALL][4], const unsigned (&a)[COUN
 // The nine taps, one row of them per turn; the next step's operands are fetched while one is
 // multiplied.
 template <int COUNT>
-DEVICE void second_resident(const Second<COUNT>& second, float (&acc)[COUNT][MID_COLUMNS][4],
+DEVICE void second_resident(const SecondReader<COUNT>& second, float (&acc)[COUNT][MID_COLUMNS][4],
                             unsigned lane) {
     SecondFragment<COUNT> fragments[2];
     unsigned at = second.w + W2_AT;
     second.load(fragments[0], at, 0, 0, 0, lane);
 #pragma unroll 1
     for (int row = 0; row < 3; ++row) {
-        unsigned shift = row * HALO_W * MID_ROW, key = key_of(row, 0);
+        unsigned shift = row * HALO_Q * MID_ROW, key = key_of(row, 0);
 #pragma unroll
         for (int step = 0; step < 3 * SECOND_STEPS; ++step) {
             int column = (step + 1) / SECOND_STEPS, k = (step + 1) % SECOND_STEPS;
@@ -256,7 +257,7 @@ DEVICE void second_resident(const Second<COUNT>& second, float (&acc)[COUNT][MID
                             shift + column * MID_ROW, key + key_of(0, column), k, lane);
             else if (row < 2)
                 second.load(fragments[(step + 1) % 2], at + 3 * W2_TAP_BYTES,
-                            shift + HALO_W * MID_ROW, key_of(row + 1, 0), 0, lane);
+                            shift + HALO_Q * MID_ROW, key_of(row + 1, 0), 0, lane);
             multiply_block<COUNT, MID_COLUMNS>(acc, fragments[step % 2].mid, fragments[step % 2].w);
         }
         at += 3 * W2_TAP_BYTES;
@@ -264,14 +265,14 @@ DEVICE void second_resident(const Second<COUNT>& second, float (&acc)[COUNT][MID
 }
 // The same, one block of filters per turn.
 template <int COUNT>
-DEVICE void second_streamed(const BottleneckArgs& args, const Second<COUNT>& second,
-                            FilterBlocks& blocks, float (&acc)[COUNT][MID_COLUMNS][4],
+DEVICE void second_streamed(const BottleneckArgs& args, const SecondReader<COUNT>& second,
+                            FilterStream& blocks, float (&acc)[COUNT][MID_COLUMNS][4],
                             unsigned lane) {
     SecondFragment<COUNT> fragments[2];
     int row = 0, column = 0, first = 0;
 #pragma unroll 1
     for (int block = 0; block < W2_BLOCKS; ++block) {
-        unsigned at = second.w + blocks.next(args), shift = (row * HALO_W + column) * MID_ROW,
+        unsigned at = second.w + blocks.next(args), shift = (row * HALO_Q + column) * MID_ROW,
                  key = key_of(row, 0) + key_of(0, column);
         second.load(fragments[0], at, shift, key, 0, lane, first);
 #pragma unroll
@@ -311,10 +312,10 @@ DEVICE void start_results(const BottleneckArgs& args, float (&results)[COUNT][BL
 // From mid1 to y, for the COUNT blocks of 16 outputs from `first_block` on. Where filters are
 // streamed, each block of them begins with a barrier of the group.
 template <int COUNT>
-DEVICE void finish_patch(const BottleneckArgs& args, const Patch& patch, FilterBlocks& blocks,
+DEVICE void finish_patch(const BottleneckArgs& args, const Patch& patch, FilterStream& blocks,
                          unsigned mid, unsigned filters, unsigned output, int first_block,
                          int width, unsigned lane) {
-    Second<COUNT> second(mid, RESIDENT ? filters : 0, first_block, lane);
+    SecondReader<COUNT> second(mid, RESIDENT ? filters : 0, first_block, lane);
     float acc[COUNT][MID_COLUMNS][4] = {};
     if constexpr (RESIDENT)
         second_resident<COUNT>(second, acc, lane);
@@ -332,7 +333,7 @@ DEVICE void finish_patch(const BottleneckArgs& args, const Patch& patch, FilterB
             if (!RESIDENT && k % BLOCK_STEPS == 0)
                 at = second.w + blocks.next(args) - k / BLOCK_STEPS * W3_BLOCK_BYTES;
             unsigned w[BLOCK_K / 16][4], a[COUNT][4];
-            Second<COUNT>::template load_filters<BLOCK_K / 8, W3_BLOCK_BYTES>(w, at, k);
+            SecondReader<COUNT>::template load_filters<BLOCK_K / 8, W3_BLOCK_BYTES>(w, at, k);
 #pragma unroll
             for (int i = 0; i < COUNT; ++i)
 #pragma unroll
@@ -355,15 +356,15 @@ KERNEL(BottleneckArgs args) {
     unsigned filters = shared_address(shared_bytes);
     int group = threadIdx.x / GROUP_THREADS;
     unsigned thread = threadIdx.x % GROUP_THREADS, warp = thread / 32, lane = thread % 32;
-    unsigned mid = filters + GROUPS_AT + group * GROUP_BYTES, ring = mid + RING_AT;
-    unsigned tile = blockIdx.x + gridDim.x * group, stride = gridDim.x * GROUPS;
-    int steps = divided_up(args.c * ELEMENT_BYTES, STEP_BYTES);
+    unsigned mid = filters + GROUPS_AT + group * GROUP_BYTES, stages = mid + STAGES_AT;
+    unsigned tile = blockIdx.x + gridDim.x * group, stride = gridDim.x * WARP_GROUPS;
+    int steps = ceil_div(args.c * ELEMENT_BYTES, STEP_BYTES);
 
     load_biases(args, filters);
     if (RESIDENT) load_filters(args, filters);
     cp_async_commit_group();
-    FilterBlocks blocks(args, filters);
-    Input input(args, thread, ring, tile);
+    FilterStream blocks(args, filters);
+    InputLoader input(args, thread, stages, tile);
 #pragma unroll 1
     for (int i = 0; i < STAGES; ++i) input.load(thread, steps, stride);
     cp_async_wait_group<STAGES>();
@@ -373,13 +374,13 @@ KERNEL(BottleneckArgs args) {
         __syncthreads();
     }
 
-    First first(warp, lane, ring, filters);
-    unsigned output = ring - RING_AT + OUTPUT_AT + warp * OUTPUT_BYTES;
+    FirstReader first(warp, lane, stages, filters);
+    unsigned output = stages - STAGES_AT + OUTPUT_AT + warp * OUTPUT_BYTES;
     int width = output_width(args);
     unsigned turn = warp;
 #pragma unroll 1
     for (; tile < args.tiles; tile += stride) {
-        Patch patch(args, tile);
+        Patch patch(args, tile, args.by_tiles_q.divisor);
 #pragma unroll 1
         for (int pass = 0; pass < PASSES; ++pass) {
             FirstAcc acc = {};

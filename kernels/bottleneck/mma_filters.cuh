@@ -5,7 +5,7 @@
 //
 // Rows are not in the order of the filters. The accumulators of an instruction lie so that lane l
 // has columns 2 (l % 4) and the next of each eight; with t = l % 4 the rows are laid so that a
-// lane's accumulators are what it needs:
+// lane computes what it needs next:
 //   w1: whole chunks of 16 bytes of a pixel of mid1, t + 1 two chunks after t: a quarter warp's two
 //       pixels, whose keys differ in their last bit, then fill eight different chunks;
 //   w2: 16-bit types: in order: two accumulators are a register of the next product's operand. f32:
@@ -43,7 +43,7 @@ struct ThirdFilter {
 };
 
 // A matrix of filters: element (filter, channel) is at filter * k + channel * c.
-struct Filters {
+struct FilterMatrix {
     address_t from;
     int k, c;
     int filters, channels;
@@ -55,7 +55,7 @@ DEVICE unsigned load_element(address_t from, bool valid) {
 }
 
 // A chunk of a filter, gathered; `first` is its first channel.
-DEVICE uint4 gather_chunk(const Filters& w, int filter, int first) {
+DEVICE uint4 gather_chunk(const FilterMatrix& w, int filter, int first) {
     unsigned words[4] = {0, 0, 0, 0};
     address_t from = element(w.from, filter * w.k + first * w.c);
 #pragma unroll
@@ -71,10 +71,10 @@ DEVICE uint4 gather_chunk(const Filters& w, int filter, int first) {
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Brings ROWS rows of ROW bytes, channels from `channel` on, to shared byte address `to`. All
-// threads of the block take part.
+// Loads ROWS rows of ROW bytes, channels from `channel` on, to shared byte address `to`. All
+// threads of the block call it.
 template <int ROWS, int ROW, class Order>
-DEVICE void load_block(unsigned to, const Filters& w, int channel, bool whole, Order order) {
+DEVICE void load_block(unsigned to, const FilterMatrix& w, int channel, bool whole, Order order) {
     // Rows between two chunks of a thread.
     constexpr int CHUNKS = ROW / 16, APART = THREADS / CHUNKS;
     unsigned chunk = threadIdx.x % CHUNKS, row = threadIdx.x / CHUNKS;
@@ -96,7 +96,7 @@ DEVICE void load_block(unsigned to, const Filters& w, int channel, bool whole, O
 }
 
 template <class Order>
-DEVICE void bring_bias(unsigned to, const void* bias, int rows, int count, Order order) {
+DEVICE void load_bias(unsigned to, const void* bias, int rows, int count, Order order) {
 #pragma unroll 1
     for (int row = threadIdx.x; row < rows; row += THREADS) {
         int filter = order(row);
@@ -106,33 +106,34 @@ DEVICE void bring_bias(unsigned to, const void* bias, int rows, int count, Order
     }
 }
 
-DEVICE Filters first_filters(const BottleneckArgs& args) {
+DEVICE FilterMatrix first_filters(const BottleneckArgs& args) {
     return {global_address(args.w1), args.w1_k, args.w1_c, args.mid_channels, args.c};
 }
 // Block `index` of w2, w3, counted through all taps and then all blocks of filters.
 constexpr int W2_BLOCKS = 9 * MID_CHANNEL_BLOCKS;
 DEVICE int filter_blocks(const BottleneckArgs& args) {
-    return W2_BLOCKS + divided_up(args.k, BLOCK_K) * MID_CHANNEL_BLOCKS;
+    return W2_BLOCKS + ceil_div(args.k, BLOCK_K) * MID_CHANNEL_BLOCKS;
 }
-DEVICE void bring_later_block(const BottleneckArgs& args, unsigned to, int index) {
+DEVICE void load_later_block(const BottleneckArgs& args, unsigned to, int index) {
     int group = index / MID_CHANNEL_BLOCKS,
         channel = index % MID_CHANNEL_BLOCKS * (W_BLOCK_ROW / ELEMENT_BYTES);
     if (index < W2_BLOCKS) {
-        Filters w2 = {element(global_address(args.w2), group * args.w2_tap), args.w2_k, args.w2_c,
-                      args.mid_channels, args.mid_channels};
+        FilterMatrix w2 = {element(global_address(args.w2), group * args.w2_tap), args.w2_k,
+                           args.w2_c, args.mid_channels, args.mid_channels};
         load_block<MID_CHANNELS, W_BLOCK_ROW>(to, w2, channel, args.w_vector, SecondFilter());
     } else {
-        Filters w3 = {global_address(args.w3), args.w3_k, args.w3_c, args.k, args.mid_channels};
+        FilterMatrix w3 = {global_address(args.w3), args.w3_k, args.w3_c, args.k,
+                           args.mid_channels};
         load_block<BLOCK_K, W_BLOCK_ROW>(to, w3, channel, args.w_vector,
                                          ThirdFilter{(group - 9) * BLOCK_K});
     }
 }
 
 DEVICE void load_biases(const BottleneckArgs& args, unsigned shared) {
-    bring_bias(shared + B1_AT, args.b1, MID_CHANNELS, args.mid_channels, FirstFilter());
-    bring_bias(shared + B2_AT, args.b2, MID_CHANNELS, args.mid_channels, SecondFilter());
+    load_bias(shared + B1_AT, args.b1, MID_CHANNELS, args.mid_channels, FirstFilter());
+    load_bias(shared + B2_AT, args.b2, MID_CHANNELS, args.mid_channels, SecondFilter());
     for (int first = 0; RESIDENT && first < args.k; first += BLOCK_K)
-        bring_bias(shared + B3_AT + first * 4, args.b3, BLOCK_K, args.k, ThirdFilter{first});
+        load_bias(shared + B3_AT + first * 4, args.b3, BLOCK_K, args.k, ThirdFilter{first});
 }
 
 // Resident: starts to load all filters. What is beyond the blocks that the problem has stays as it
@@ -146,28 +147,28 @@ DEVICE void load_filters(const BottleneckArgs& args, unsigned shared) {
     for (int i = 0; i < blocks; ++i) {
         unsigned at = i < W2_BLOCKS ? W2_AT + i * W2_BLOCK_BYTES
                                     : W3_AT + (i - W2_BLOCKS) * W3_BLOCK_BYTES;
-        bring_later_block(args, shared + at, i);
+        load_later_block(args, shared + at, i);
     }
 }
 
-// The blocks of w2 and w3 in the order in which they are needed. Streamed: a ring that runs on from
-// patch to patch; SLOTS - 1 blocks are in it or on their way when a patch's 3x3 begins.
-struct FilterBlocks {
-    unsigned slots;           // shared byte address of the first slot; resident: of the filters
-    unsigned read, write;     // slots
-    int bring_index, blocks;  // block to load next, of how many
+// The blocks of w2 and w3 in the order in which they are needed. Streamed: SLOTS slots are
+// filled in turn, from patch to patch; SLOTS - 1 blocks are loaded or in flight when a 3x3 begins.
+struct FilterStream {
+    unsigned slots;          // shared byte address of the first slot; resident: of the filters
+    unsigned read, write;    // slots
+    int load_index, blocks;  // block to load next, of how many
 
-    DEVICE FilterBlocks(const BottleneckArgs& args, unsigned shared)
-        : slots(shared + W1_AT), read(0), write(0), bring_index(0) {
+    DEVICE FilterStream(const BottleneckArgs& args, unsigned shared)
+        : slots(shared + W1_AT), read(0), write(0), load_index(0) {
         blocks = filter_blocks(args);
         if (!RESIDENT)
             for (int i = 0; i < SLOTS - 1; ++i) load(args);
     }
     DEVICE void load(const BottleneckArgs& args) {
-        bring_later_block(args, slots + write * SLOT_BYTES, bring_index);
+        load_later_block(args, slots + write * SLOT_BYTES, load_index);
         cp_async_commit_group();
         write = write == SLOTS - 1 ? 0 : write + 1;
-        bring_index = bring_index == blocks - 1 ? 0 : bring_index + 1;
+        load_index = load_index == blocks - 1 ? 0 : load_index + 1;
     }
     // The next block's address. The barrier: its copies are seen by all, and the block before has
     // been read by all.

@@ -110,7 +110,7 @@ DEVICE void write_rows(const BottleneckArgs& args, storage_t* y, unsigned place,
     __syncwarp();
 }
 
-// Writes what filters `first` .. first + BLOCK_K make of the warp's pixels. `output` is the warp's
+// Writes channels `first` .. first + BLOCK_K of the warp's pixels. `output` is the warp's
 // part of shared memory.
 template <int COUNT, int WIDTH>
 DEVICE void write_acc(const BottleneckArgs& args, const Patch& patch, const OutputRows<COUNT>& rows,

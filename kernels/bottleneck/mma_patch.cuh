@@ -1,14 +1,13 @@
-// The frame of bottleneck/mma.cu: the patch of outputs of a group of warps, its halo, and shared
-// memory.
+// The common part of bottleneck/mma.cu: groups of warps, their patches, and shared memory.
 //
-// A patch is TILE_P x TILE_Q output pixels of one image; its halo is what the 3x3 reads, HALO_H x
-// HALO_W pixels of the first intermediate, counted row by row. A block has GROUPS groups of four
-// warps. Each group takes patches of its own and has barriers of its own, so that one group
-// loads and multiplies x while another is at the 3x3; the filters are shared.
+// Patches and their halos: bottleneck/patch.cuh; halo pixels are counted row by row. A block has
+// WARP_GROUPS groups of four warps. Each group takes patches of its own and has barriers of its
+// own, so that one group loads and multiplies x while another is at the 3x3; the filters are
+// shared.
 //
 // THREADS decides where the filters are. 256, two groups: RESIDENT, all of them in shared memory,
 // once per block; that needs c <= MAX_C and k <= MAX_K. 128, one group: streamed for each patch: w1
-// comes with x, the others through a ring of slots.
+// comes with x, the others through SLOTS slots.
 //
 // Shared memory (SHARED_BYTES, dynamic), W_ROW being min(128, MID_CHANNEL_BYTES) bytes:
 //   b1[MID_CHANNELS], b2[MID_CHANNELS]                  f32, in the order of the rows of w1 and w2
@@ -18,14 +17,14 @@
 //   streamed: slots[SLOTS][max(MID_CHANNELS, 64)][W_ROW], blocks of w2 and w3 in the same order
 //   and for each group: mid1[HALO][MID_ROW], stages[STAGES] of x[PASS_ROWS][32 bytes], streamed:
 //             and w1[MID_CHANNELS][32 bytes]; 16-bit types: output[4 warps][8 pixels][64 filters]
-// Rows of filters and of x are swizzled as in mma/tile.cuh: ldmatrix's eight rows are neighbours
+// Rows of filters and of x are swizzled (common/swizzle.cuh): ldmatrix's eight rows are neighbours
 // there. In mid1 they are not: eight neighbouring outputs read halo pixels that lie STRIDE apart
 // and jump from row to row of the patch. So chunk c of a halo pixel lies at c ^ key, where the key
 // counts outputs: a tap adds the same number to the keys of all outputs, so the keys of eight
 // neighbouring outputs are eight different numbers modulo 8 at every tap.
 #pragma once
 
-#include "bottleneck/args.cuh"
+#include "bottleneck/patch.cuh"
 #include "common/swizzle.cuh"
 #include "mma/operand.cuh"
 #include "ptx/bar.cuh"
@@ -34,16 +33,14 @@
 
 extern __shared__ __align__(128) unsigned char shared_bytes[];
 
-constexpr __host__ DEVICE int divided_up(int n, int by) { return (n + by - 1) / by; }
+constexpr __host__ DEVICE int ceil_div(int n, int by) { return (n + by - 1) / by; }
 
 constexpr int GROUP_WARPS = 4;
 constexpr int GROUP_THREADS = GROUP_WARPS * 32;
-constexpr int GROUPS = THREADS / GROUP_THREADS;
-constexpr bool RESIDENT = GROUPS > 1;
+constexpr int WARP_GROUPS = THREADS / GROUP_THREADS;
+constexpr bool RESIDENT = WARP_GROUPS > 1;
 
-constexpr int HALO_H = (TILE_P - 1) * STRIDE + 3;
-constexpr int HALO_W = (TILE_Q - 1) * STRIDE + 3;
-constexpr int HALO = HALO_H * HALO_W;
+constexpr int HALO = HALO_P * HALO_Q;
 constexpr int PIXELS = TILE_P * TILE_Q;
 
 constexpr int MID_CHANNEL_BYTES = MID_CHANNELS * ELEMENT_BYTES;
@@ -59,17 +56,17 @@ constexpr int FIRST_COLUMN_WARPS = MID_CHUNKS >= 8 ? 2 : 1;
 constexpr int FIRST_ROW_WARPS = GROUP_WARPS / FIRST_COLUMN_WARPS;
 constexpr int FIRST_COLUMNS = MID_CHANNELS / 8 / FIRST_COLUMN_WARPS;  // of 8 channels, a warp
 // Of 16 pixels, a warp.
-constexpr int HALO_BLOCKS = divided_up(HALO, 16 * FIRST_ROW_WARPS);
+constexpr int HALO_BLOCKS = ceil_div(HALO, 16 * FIRST_ROW_WARPS);
 // At most: its registers hold the accumulators of so many.
 constexpr int MAX_BLOCKS = FIRST_COLUMNS < 4 ? 6 : 24 / FIRST_COLUMNS;
-constexpr int PASSES = divided_up(HALO_BLOCKS, MAX_BLOCKS);
-constexpr int FIRST_BLOCKS = divided_up(HALO_BLOCKS, PASSES);  // of a pass
+constexpr int PASSES = ceil_div(HALO_BLOCKS, MAX_BLOCKS);
+constexpr int FIRST_BLOCKS = ceil_div(HALO_BLOCKS, PASSES);  // of a pass
 constexpr int PASS_ROWS = FIRST_BLOCKS * 16 * FIRST_ROW_WARPS;
 
 // The others: a warp has whole rows of channels of its pixels.
-constexpr int PIXEL_BLOCKS = divided_up(PIXELS, 16);
+constexpr int PIXEL_BLOCKS = ceil_div(PIXELS, 16);
 // The last warp may have fewer.
-constexpr int WARP_BLOCKS = divided_up(PIXEL_BLOCKS, GROUP_WARPS);
+constexpr int WARP_BLOCKS = ceil_div(PIXEL_BLOCKS, GROUP_WARPS);
 constexpr int LAST_BLOCKS = PIXEL_BLOCKS - WARP_BLOCKS * (GROUP_WARPS - 1);
 constexpr int MID_COLUMNS = MID_CHANNELS / 8;
 
@@ -98,8 +95,8 @@ constexpr int GROUPS_AT = RESIDENT ? W3_AT + MAX_K / BLOCK_K * MID_CHANNEL_BLOCK
 constexpr int MID_BYTES = HALO * MID_ROW;
 constexpr int W1_STAGE_AT = PASS_ROWS * STEP_BYTES;
 constexpr int INPUT_STAGE_BYTES = W1_STAGE_AT + (RESIDENT ? 0 : MID_CHANNELS * STEP_BYTES);
-constexpr int RING_AT = (MID_BYTES + 255) / 256 * 256;  // in the group's part
-constexpr int OUTPUT_AT = RING_AT + STAGES * INPUT_STAGE_BYTES;
+constexpr int STAGES_AT = (MID_BYTES + 255) / 256 * 256;  // in the group's part
+constexpr int OUTPUT_AT = STAGES_AT + STAGES * INPUT_STAGE_BYTES;
 // Of a warp: eight pixels.
 constexpr int OUTPUT_BYTES = ELEMENT_BYTES == 2 ? 8 * BLOCK_K * ELEMENT_BYTES : 0;
 constexpr int GROUP_BYTES = OUTPUT_AT + GROUP_WARPS * OUTPUT_BYTES;
@@ -107,28 +104,10 @@ constexpr int GROUP_BYTES = OUTPUT_AT + GROUP_WARPS * OUTPUT_BYTES;
 static_assert(MATH != Math::TF32X3, "tf32x3 has no room");
 static_assert(LAYOUT_NHWC, "pixels are rows");
 static_assert(THREADS % GROUP_THREADS == 0, "whole groups");
-static_assert(STRIDE == 1 || STRIDE == 2, "the key of a halo pixel");
 static_assert(MID_CHUNKS == 4 || MID_CHUNKS == 8 || MID_CHUNKS == 16,
               "how lanes share the channels of mid1");
 static_assert(LAST_BLOCKS >= 1, "no warp is idle");
-static_assert(SHARED_BYTES >= GROUPS_AT + GROUPS * GROUP_BYTES, "everything fits");
-
-// Position of a patch. Halo pixel (row, column) is pixel (top + row, left + column) of the image,
-// if that exists.
-struct Patch {
-    unsigned image;
-    int p, q;  // first output pixel
-
-    DEVICE Patch(const BottleneckArgs& args, unsigned tile) {
-        image = fast_div(tile, args.by_tiles_image);
-        unsigned rest = tile - image * args.by_tiles_image.divisor;
-        unsigned row = fast_div(rest, args.by_tiles_q);
-        p = row * TILE_P;
-        q = (rest - row * args.by_tiles_q.divisor) * TILE_Q;
-    }
-    DEVICE int top() const { return p * STRIDE - 1; }
-    DEVICE int left() const { return q * STRIDE - 1; }
-};
+static_assert(SHARED_BYTES >= GROUPS_AT + WARP_GROUPS * GROUP_BYTES, "everything fits");
 
 // The number added to the key of an output where it reads halo pixel (row, column) of its own 3x3;
 // also the key of a halo pixel, counted from the patch's first.

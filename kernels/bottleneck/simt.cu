@@ -104,9 +104,9 @@ DEVICE void multiply1(const Stage1& stage, float (&acc)[MID][2 * LANE_PAIRS]) {
 // Writes mid1: bias, ReLU, zero where there is no such pixel or channel.
 DEVICE void store1(const BottleneckArgs& args, unsigned index,
                    const float (&acc)[MID][2 * LANE_PAIRS]) {
-    Patch tile(args, index);
+    Patch patch = patch_again(args, index);
     int channel = warp_index() * MID, lane = lane_index();
-    int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - LEFT;
+    int row0 = patch.top(), column0 = patch.q * STRIDE - LEFT;
     unsigned in_bounds = 0;  // a bit per pixel: registers are short
 #pragma unroll
     for (int j = 0; j < 2 * LANE_PAIRS; ++j) {
@@ -136,7 +136,7 @@ DEVICE void phase1(const BottleneckArgs& args, unsigned index) {
     // Area B is free; later there would be accumulators in the registers that this takes.
     fill_first<W2Loader>(args, stages2());
     W1Loader loader_w(args);
-    XLoader loader_x(args, Patch(args, index), places());
+    XLoader loader_x(args, patch_again(args, index), places());
 #pragma unroll 1
     for (int i = 0; i < STAGES - 1; ++i) {
         loader_x.fill(args, stages1()[i]);
@@ -165,7 +165,7 @@ DEVICE void phase1(const BottleneckArgs& args, unsigned index) {
 // -------------------------------------------------------------------------------------------------
 // Phase 2
 
-constexpr int WINDOW_Q = (LANE_OUT - 1) * STRIDE + 3;  // columns that a lane's outputs look at
+constexpr int WINDOW_Q = (LANE_OUT - 1) * STRIDE + 3;  // columns that a lane's outputs read
 constexpr int WINDOW_ALIGN = LANE_OUT * STRIDE % 2 == 0 && LEFT % 2 == 1 ? 2 : 1;
 
 // One channel of mid1: nine taps.
@@ -275,24 +275,24 @@ DEVICE void multiply3(const Stage3& stage, const float* mid, OutputAcc& acc) {
 
 // WIDTH of the lane's pixels that are neighbours in the tile, the first being its pixel `first`.
 template <int WIDTH>
-DEVICE void write_run(const BottleneckArgs& args, const Patch& tile, int k, const OutputAcc& acc,
+DEVICE void write_run(const BottleneckArgs& args, const Patch& patch, int k, const OutputAcc& acc,
                       int first) {
     int pixel = out_pixel(lane_index(), first);
     if constexpr (LAYOUT_NHWC) {
 #pragma unroll
-        for (int j = 0; j < WIDTH; ++j) write_pixel(args, tile, pixel + j, k, acc, first + j);
+        for (int j = 0; j < WIDTH; ++j) write_pixel(args, patch, pixel + j, k, acc, first + j);
     } else if (WIDTH > 1 && TILE_Q % WIDTH == 0 && args.y_vector && args.q % 4 == 0) {
         // y_vector holds of planes; rows of whole runs, in the tile and in the image, keep a run in
         // its row.
-        write_planes<WIDTH>(args, tile, pixel, k, acc, first);
+        write_planes<WIDTH>(args, patch, pixel, k, acc, first);
     } else {
 #pragma unroll
-        for (int j = 0; j < WIDTH; ++j) write_planes<1>(args, tile, pixel + j, k, acc, first + j);
+        for (int j = 0; j < WIDTH; ++j) write_planes<1>(args, patch, pixel + j, k, acc, first + j);
     }
 }
 
 DEVICE void write_chunk(const BottleneckArgs& args, unsigned index, int k, OutputAcc& acc) {
-    Patch tile(args, index);
+    Patch patch = patch_again(args, index);
     if (args.b3) {
 #pragma unroll
         for (int i = 0; i < LAST; ++i) {
@@ -302,9 +302,9 @@ DEVICE void write_chunk(const BottleneckArgs& args, unsigned index, int k, Outpu
         }
     }
 #pragma unroll
-    for (int j = 0; j < 4 * FOURS; j += 4) write_run<4>(args, tile, k, acc, j);
-    if constexpr (TWOS > 0) write_run<2>(args, tile, k, acc, 4 * FOURS);
-    if constexpr (LANE_OUT % 2 > 0) write_run<1>(args, tile, k, acc, LANE_OUT - 1);
+    for (int j = 0; j < 4 * FOURS; j += 4) write_run<4>(args, patch, k, acc, j);
+    if constexpr (TWOS > 0) write_run<2>(args, patch, k, acc, 4 * FOURS);
+    if constexpr (LANE_OUT % 2 > 0) write_run<1>(args, patch, k, acc, LANE_OUT - 1);
 }
 
 // Its first stages are under way: phase2.

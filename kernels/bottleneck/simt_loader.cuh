@@ -129,10 +129,10 @@ struct GroupLoader {
     int offsets[COPIES];  // from the image on
     int needs[COPIES];    // valid where as many channels are left
 
-    DEVICE GroupLoader(const BottleneckArgs& args, const Patch& tile, int*) {
-        image = global_address(args.x) + tile.image * args.x_strides.image * 4;
+    DEVICE GroupLoader(const BottleneckArgs& args, const Patch& patch, int*) {
+        image = global_address(args.x) + patch.image * args.x_strides.image * 4;
         channels = args.c;
-        int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - X_LEFT;
+        int row0 = patch.top(), column0 = patch.q * STRIDE - X_LEFT;
 #pragma unroll
         for (int i = 0; i < COPIES; ++i) {
             int group = thread_index() + i * THREADS, channel = group / GROUPS,
@@ -166,10 +166,10 @@ struct ElementLoader {
     int channels;     // left from the first of the step on
     const int* places;
 
-    DEVICE ElementLoader(const BottleneckArgs& args, const Patch& tile, int* places) {
-        image = global_address(args.x) + tile.image * args.x_strides.image * 4;
+    DEVICE ElementLoader(const BottleneckArgs& args, const Patch& patch, int* places) {
+        image = global_address(args.x) + patch.image * args.x_strides.image * 4;
         channels = args.c;
-        int row0 = tile.p0 * STRIDE - 1, column0 = tile.q0 * STRIDE - X_LEFT;
+        int row0 = patch.top(), column0 = patch.q * STRIDE - X_LEFT;
         this->places = places;
 #pragma unroll 1
         for (int i = thread_index(); i < PLACES; i += THREADS) {
@@ -210,4 +210,4 @@ struct ElementLoader {
     }
 };
 
-typedef Select<WIDE, GroupLoader, ElementLoader>::type XLoader;
+typedef Select<X_BY_FOURS, GroupLoader, ElementLoader>::type XLoader;

@@ -19,9 +19,7 @@ DEVICE void finish(float* to, const float* residual, FloatVec<WIDTH> values, flo
     *reinterpret_cast<FloatVec<WIDTH>*>(to) = values;
 }
 
-DEVICE float least(const BottleneckArgs& args) {
-    return args.relu ? 0.0f : __uint_as_float(0xff800000u);
-}
+DEVICE float least(const BottleneckArgs& args) { return args.relu ? 0.0f : minus_infinity(); }
 
 // The place of a pixel of the tile: in y and in the residual at the chunk's first channel.
 struct PatchPixel {
@@ -29,16 +27,16 @@ struct PatchPixel {
     float* y;
     const float* residual;
 
-    DEVICE PatchPixel(const BottleneckArgs& args, const Patch& tile, int pixel, int k) {
-        int p = tile.p0 + pixel / TILE_Q, q = tile.q0 + pixel % TILE_Q;
+    DEVICE PatchPixel(const BottleneckArgs& args, const Patch& patch, int pixel, int k) {
+        int p = patch.p + pixel / TILE_Q, q = patch.q + pixel % TILE_Q;
         valid = p < args.p && q < args.q;
         int place = p * args.q + q;
-        y = static_cast<float*>(args.y) + offset(args.y_strides, tile, place, k);
+        y = static_cast<float*>(args.y) + offset(args.y_strides, patch, place, k);
         residual = static_cast<const float*>(args.residual);
-        if (residual) residual += offset(args.residual_strides, tile, place, k);
+        if (residual) residual += offset(args.residual_strides, patch, place, k);
     }
-    static DEVICE long long offset(const Strides& strides, const Patch& tile, int place, int k) {
-        return tile.image * strides.image +
+    static DEVICE long long offset(const Strides& strides, const Patch& patch, int place, int k) {
+        return patch.image * strides.image +
                static_cast<long long>(place) * (LAYOUT_NHWC ? strides.pixel : 1) +
                static_cast<long long>(k) * (LAYOUT_NHWC ? 1 : strides.channel);
     }
@@ -49,9 +47,9 @@ typedef float OutputAcc[LAST][LANE_OUT];
 // WIDTH neighbours of a row of the tile, the lane's from its pixel `first` on, in all LAST channels
 // from k on.
 template <int WIDTH>
-DEVICE void write_planes(const BottleneckArgs& args, const Patch& tile, int pixel, int k,
+DEVICE void write_planes(const BottleneckArgs& args, const Patch& patch, int pixel, int k,
                          const OutputAcc& acc, int first) {
-    PatchPixel at(args, tile, pixel, k);
+    PatchPixel at(args, patch, pixel, k);
     if (!at.valid) return;
 #pragma unroll
     for (int i = 0; i < LAST; ++i) {
@@ -66,9 +64,9 @@ DEVICE void write_planes(const BottleneckArgs& args, const Patch& tile, int pixe
 }
 
 // All LAST channels of a pixel from k on, four at a time where y_vector allows.
-DEVICE void write_pixel(const BottleneckArgs& args, const Patch& tile, int pixel, int k,
+DEVICE void write_pixel(const BottleneckArgs& args, const Patch& patch, int pixel, int k,
                         const OutputAcc& acc, int column) {
-    PatchPixel at(args, tile, pixel, k);
+    PatchPixel at(args, patch, pixel, k);
     if (!at.valid) return;
 #pragma unroll
     for (int i = 0; i < LAST; i += 4) {

@@ -2,12 +2,12 @@
 // shared memory, copies.
 //
 // Lanes are pixels and warps are channels: warp w of the 8 owns channels [w * MID, (w + 1) * MID)
-// of both intermediates, and 8 channels of each 64 of the output; its lanes share out the pixels.
+// of both intermediates, and 8 channels of each 64 of the output; its lanes divide the pixels.
 // The operand that comes from filters is then one address for the whole warp (a broadcast), the one
 // that comes from pixels consecutive words.
 //
 // Words of a tile, all f32:
-//   halo     HALO_P x HALO_Q pixels of mid1 that the tile's outputs look at. Kept as HALO_P rows
+//   halo     HALO_P x HALO_Q pixels of mid1 that the tile's outputs read. Kept as HALO_P rows
 //            of MID_Q, of which column 0 is
 //            image column q0 * STRIDE - LEFT (VECTOR_BYTES 16: LEFT = 2, so that pairs of pixels
 //              are aligned in the stage as well)
@@ -27,7 +27,7 @@
 //   places   VECTOR_BYTES 4: where each pixel of the halo lies in x
 #pragma once
 
-#include "bottleneck/args.cuh"
+#include "bottleneck/patch.cuh"
 #include "common/address.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/ld_st.cuh"
@@ -38,8 +38,6 @@ constexpr int MID = MID_CHANNELS / WARPS;  // channels of an intermediate that a
 constexpr int LAST = 8;                    // channels of y that a warp owns of a chunk
 constexpr int CHUNK = WARPS * LAST;
 
-constexpr int HALO_P = (TILE_P - 1) * STRIDE + 3;
-constexpr int HALO_Q = (TILE_Q - 1) * STRIDE + 3;
 constexpr int OUT = TILE_P * TILE_Q;
 constexpr int LANE_OUT = OUT / 32;  // output pixels per lane: neighbours in a row (phase 2)
 constexpr int ROW_LANES = TILE_Q / LANE_OUT;
@@ -49,17 +47,17 @@ constexpr int round_up(int value, int to, int rest = 0) {
 }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
-constexpr bool WIDE = VECTOR_BYTES == 16;  // x is copied four pixels at a time
-constexpr int LEFT = WIDE ? 2 : 1;
+constexpr bool X_BY_FOURS = VECTOR_BYTES == 16;  // x is copied four pixels at a time
+constexpr int LEFT = X_BY_FOURS ? 2 : 1;
 constexpr int MID_Q = round_up(LEFT - 1 + HALO_Q, 2);
-constexpr int X_LEFT = WIDE ? 4 : LEFT;
-constexpr int X_Q = WIDE ? round_up(X_LEFT - 1 + HALO_Q, 4) : MID_Q;
+constexpr int X_LEFT = X_BY_FOURS ? 4 : LEFT;
+constexpr int X_Q = X_BY_FOURS ? round_up(X_LEFT - 1 + HALO_Q, 4) : MID_Q;
 constexpr int PAIRS = HALO_P * MID_Q / 2;
 // Pairs of neighbours in the halo that a lane has in phase 1.
 constexpr int LANE_PAIRS = (PAIRS + 31) / 32;
 
 // Channels per step; wide copies are few enough for 16.
-constexpr int STEP_1 = WIDE ? 16 : 8, STEP_2 = 4, STEP_3 = 16;
+constexpr int STEP_1 = X_BY_FOURS ? 16 : 8, STEP_2 = 4, STEP_3 = 16;
 // Fills of x from NHWC: a warp writes 4 channels of 8 pixels, so 8 modulo 32 words; from NCHW rows
 // of consecutive words.
 constexpr int X_PITCH = LAYOUT_NHWC ? round_up(HALO_P * X_Q, 32, 8) : HALO_P * X_Q;
@@ -84,21 +82,19 @@ struct alignas(16) Stage3 {
 constexpr int MIDDLES = 4 * larger(HALO_P * MID_ROW, MID_CHANNELS* OUT);
 constexpr int AREA_A = round_up(larger(MIDDLES, STAGES* static_cast<int>(sizeof(Stage1))), 16);
 constexpr int AREA_B = STAGES * static_cast<int>(larger(sizeof(Stage2), sizeof(Stage3)));
-constexpr int PLACES = WIDE ? 0 : HALO_P * X_Q;
+constexpr int PLACES = X_BY_FOURS ? 0 : HALO_P * X_Q;
 
 static_assert(THREADS == 32 * WARPS, "warps own channels");
 static_assert(MID_CHANNELS == 16 || MID_CHANNELS == 32 || MID_CHANNELS == 64,
               "a warp owns 2, 4 or 8 channels, which are one or two accesses");
 static_assert(OUT % 32 == 0 && TILE_Q % LANE_OUT == 0, "a lane's outputs lie in one row");
-static_assert(STRIDE == 1 || STRIDE == 2, "of the 3x3");
 static_assert(DTYPE == DType::F32 && MATH == Math::STRICT, "f32 as it is");
 static_assert(VECTOR_BYTES == 4 || (VECTOR_BYTES == 16 && !LAYOUT_NHWC && TILE_Q * STRIDE % 4 == 0),
               "four pixels are neighbours in NCHW");
 static_assert(X_Q >= X_LEFT - LEFT + MID_Q, "the stage has all columns of the halo");
-static_assert(WIDE || STEP_1 == WARPS, "from NCHW a warp fills a channel, from NHWC 4 + 4");
+static_assert(X_BY_FOURS || STEP_1 == WARPS, "from NCHW a warp fills a channel, from NHWC 4 + 4");
 static_assert(STAGES >= 2, "one stage read, the others filled");
-static_assert(SHARED_BYTES == AREA_A + AREA_B + 4 * PLACES,
-              "src/catalog/bottleneck.rs: simt_shared");
+static_assert(SHARED_BYTES == AREA_A + AREA_B + 4 * PLACES, "src/kernels/bottleneck/entries.rs");
 
 // Read anew at each use: kept through a tile, what follows from it would take registers from the
 // accumulators.
@@ -158,19 +154,9 @@ DEVICE void load_row(float* to, const float* from) {
     for (int i = 4 * FOURS + 2 * TWOS; i < WIDTH; ++i) to[i] = from[i];
 }
 
-// Position of a tile. Worked out anew wherever it is asked for, so that a phase keeps the index
-// alone.
-struct Patch {
-    unsigned image;
-    int p0, q0;  // its first output row, column
-
-    DEVICE Patch(const BottleneckArgs& args, unsigned index) {
-        // Or the compiler finds that it has been done before, and keeps it.
-        asm volatile("" : "+r"(index));
-        image = fast_div(index, args.by_tiles_image);
-        unsigned rest = index - image * args.by_tiles_image.divisor;
-        unsigned row = fast_div(rest, args.by_tiles_q);
-        p0 = row * TILE_P;
-        q0 = (rest - row * args.tiles_q) * TILE_Q;
-    }
-};
+// The patch with number `index`, computed again at each use, so that a phase keeps the index alone:
+// the compiler cannot reuse an earlier one.
+DEVICE Patch patch_again(const BottleneckArgs& args, unsigned index) {
+    asm volatile("" : "+r"(index));
+    return Patch(args, index);
+}

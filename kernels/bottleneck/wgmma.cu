@@ -20,7 +20,7 @@
 //       mid2_full, mid2_empty  2 and 3.
 //   Block barriers: one when all filters lie in shared memory, one when those of the 3x3 have gone
 //     to registers and their place
-//   may take x and mid1. Within warpgroup 3: see Last.
+//   may take x and mid1. Within warpgroup 3: see LastConsumer.
 // Constraints: NHWC, mid_channels <= 64, c <= 256, k <= 256; x's address, its pixel and image pitch
 // multiples of VECTOR_BYTES bytes (a copy is cut at channel c). Filters in any order; w_vector and
 // y_vector as in BottleneckArgs. (TILE_P, STRIDE) is (14, 1) or (4, 2), TILE_Q 8.
@@ -32,38 +32,40 @@
 // which warpgroup 1 keeps.
 constexpr int LOADER_REGISTERS = 40, FIRST_REGISTERS = 128, SECOND_REGISTERS = 240,
               LAST_REGISTERS = 104;
-static_assert(FIRST_REGISTERS == 65536 / THREADS, "as launched");
-static_assert(LOADER_REGISTERS + FIRST_REGISTERS + SECOND_REGISTERS + LAST_REGISTERS == 512,
+static_assert(FIRST_REGISTERS == SM_REGISTERS / THREADS, "as launched");
+static_assert(LOADER_REGISTERS + FIRST_REGISTERS + SECOND_REGISTERS + LAST_REGISTERS ==
+                  SM_REGISTERS / WARPGROUP_THREADS,
               "all registers");
 
 KERNEL(BottleneckArgs args) {
-    extern __shared__ __align__(1024) unsigned char memory[];
-    Shared shared{shared_address(memory)};
+    extern __shared__ __align__(SWIZZLE_ATOM_BYTES) unsigned char memory[];
+    BottleneckShared shared{shared_address(memory)};
     start_barriers(shared);
     fill_all_filters(args, shared);
     __syncthreads();
-    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0), thread = threadIdx.x % 128;
+    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / WARPGROUP_THREADS, 0),
+        thread = threadIdx.x % WARPGROUP_THREADS;
     // The first of the thread's two in a row of accumulators.
     int filter = thread / 32 * 16 + thread % 32 / 4;
     if (warpgroup == 0) {
         setmaxnreg_dec<LOADER_REGISTERS>();
         sync_block();
-        Loader{args, shared, thread}.run();
+        PatchProducer{args, shared, thread}.run();
     } else if (warpgroup == 1) {
-        First first{args,
-                    shared,
-                    thread,
-                    {bias_at(args.b1, filter, args.mid_channels),
-                     bias_at(args.b1, filter + 8, args.mid_channels)}};
+        FirstConsumer first{args,
+                            shared,
+                            thread,
+                            {bias_at(args.b1, filter, args.mid_channels),
+                             bias_at(args.b1, filter + 8, args.mid_channels)}};
         sync_block();
         first.run();
     } else if (warpgroup == 2) {
         setmaxnreg_inc<SECOND_REGISTERS>();
-        Second second{args,
-                      shared,
-                      thread,
-                      {bias_at(args.b2, filter, args.mid_channels),
-                       bias_at(args.b2, filter + 8, args.mid_channels)}};
+        SecondConsumer second{args,
+                              shared,
+                              thread,
+                              {bias_at(args.b2, filter, args.mid_channels),
+                               bias_at(args.b2, filter + 8, args.mid_channels)}};
         unsigned w[9][4][4];
         second.load_w2(w);
         sync_block();
@@ -71,6 +73,6 @@ KERNEL(BottleneckArgs args) {
     } else {
         setmaxnreg_dec<LAST_REGISTERS>();
         sync_block();
-        Last{args, shared, thread}.run();
+        LastConsumer{args, shared, thread}.run();
     }
 }

@@ -4,46 +4,44 @@
 
 #include "bottleneck/wgmma_tile.cuh"
 
-// Brings a patch's pixels, 64 channels per stage; what does not exist as zeros. Lanes along a
-// pixel's channels: 128 / VECTOR_BYTES of them write 128 contiguous bytes but for the order of
-// their chunks. A thread has a pixel of each pass: always the same one of a group, so that all
-// passes lie at distances that are the same for all threads.
-struct Loader {
+// Loads a patch's pixels, 64 channels per stage; zeros beyond the image and the channels. Lanes lie
+// along a pixel's channels: 128 / VECTOR_BYTES of them write 128 contiguous bytes but for the order
+// of their chunks. A thread has a pixel of each pass, always the same one of a group, so that the
+// distances between passes are the same for all threads.
+struct PatchProducer {
     const BottleneckArgs& args;
-    Shared shared;
+    BottleneckShared shared;
     int thread;            // of the warpgroup
     PipelineState state;   // of the stage that comes next
-    PipelineState behind;  // the oldest stage that is not announced
-    int pending = 0;       // stages that are not announced
+    PipelineState behind;  // the oldest stage that is not committed
+    int pending = 0;       // stages that are not committed
 
     static constexpr int LANES = 128 / VECTOR_BYTES;
     static constexpr int GROUPS_PER_PASS = VECTOR_BYTES / 8;
-    static constexpr int PASSES = GROUPS / GROUPS_PER_PASS,
+    static constexpr int PASSES = PIXEL_GROUPS / GROUPS_PER_PASS,
                          MAIN_PASSES = MAIN_GROUPS / GROUPS_PER_PASS;
-    static_assert(GROUPS % GROUPS_PER_PASS == 0 && MAIN_GROUPS % GROUPS_PER_PASS == 0,
+    static_assert(PIXEL_GROUPS % GROUPS_PER_PASS == 0 && MAIN_GROUPS % GROUPS_PER_PASS == 0,
                   "whole passes");
     static constexpr int LAG = STAGES - 1;  // stages that are under way while others are free
 
-    DEVICE void producer_commit_oldest() {
-        warp_arrive_written(shared.full(behind.stage));
+    DEVICE void commit_oldest() {
+        producer_commit(shared.full(behind.stage));
         behind.next();
         --pending;
     }
-    DEVICE void producer_commit_all() {
+    DEVICE void commit_all() {
         if (pending == 2) {
             cp_async_wait_group<1>();
-            producer_commit_oldest();
+            commit_oldest();
         }
         cp_async_wait_group<0>();
-        while (pending > 0) producer_commit_oldest();
+        while (pending > 0) commit_oldest();
     }
-    // Waits until the next stage is free; if that takes time, what is under way is announced
-    // meanwhile.
-    DEVICE void producer_acquire() {
-        unsigned empty = shared.empty(state.stage), phase = state.phase ^ 1;
-        if (__all_sync(0xffffffff, mbarrier_test_wait(empty, phase))) return;
-        producer_commit_all();
-        mbarrier_wait(empty, phase);
+    // Waits until the next stage is free. If it is not yet, commits the stages in flight first.
+    DEVICE void acquire() {
+        if (__all_sync(0xffffffff, producer_try_acquire(shared, state))) return;
+        commit_all();
+        producer_acquire(shared, state);
     }
 
     DEVICE int channel() const { return thread % LANES * (VECTOR_BYTES / 2); }
@@ -63,9 +61,9 @@ struct Loader {
     }
     DEVICE const storage_t* at(const Patch& patch, int pass) const {
         InnerPixel first = pixel(pass);
-        long long place = static_cast<long long>(patch.row() + first.row) * args.width +
-                          patch.column() + first.column;
-        return static_cast<const storage_t*>(args.x) + patch.image * args.x_strides.image +
+        long long place = static_cast<long long>(patch.top() + first.row) * args.width +
+                          patch.left() + first.column;
+        return static_cast<const storage_t*>(args.x) + image_offset(patch, args.x_strides) +
                place * args.x_strides.pixel + channel();
     }
 
@@ -79,7 +77,7 @@ struct Loader {
         for (int pass = 0; pass < PASSES; ++pass) {
             const storage_t* from = pass < MAIN_PASSES ? main : last;
             bool valid = in_bounds >> pass & 1;
-            cp_async_zfill<VECTOR_BYTES>(to + pass * (GROUPS_PER_PASS * 1024), from,
+            cp_async_zfill<VECTOR_BYTES>(to + pass * (GROUPS_PER_PASS * SWIZZLE_ATOM_BYTES), from,
                                          valid ? (WHOLE ? VECTOR_BYTES : bytes) : 0);
             if (pass >= MAIN_PASSES)
                 last += row * (GROUPS_PER_PASS * (STRIDE == 1 ? 4 : 8));
@@ -93,7 +91,8 @@ struct Loader {
 
     DEVICE void run() {
         int i = thread / LANES;
-        unsigned first = i / 8 * 1024 + swizzled<128>(i % 8, channel() / 8) + channel() % 8 * 2;
+        unsigned first = i / 8 * SWIZZLE_ATOM_BYTES + swizzled<ROW_BYTES>(i % 8, channel() / 8) +
+                         channel() % 8 * 2;
 #pragma unroll 1
         for (unsigned tile = blockIdx.x; tile < args.tiles; tile += gridDim.x) {
             Patch patch(args, tile);
@@ -102,7 +101,7 @@ struct Loader {
 #pragma unroll 1
             for (int block = 0; block < args.c; block += 64, main += 64, last += 64) {
                 int bytes = max(0, min(VECTOR_BYTES, (args.c - block - channel()) * 2));
-                producer_acquire();
+                acquire();
                 unsigned to = shared.x(state.stage) + first;
                 if (args.c % (VECTOR_BYTES / 2) == 0)
                     load<true>(to, main, last, bytes ? in_bounds : 0, VECTOR_BYTES);
@@ -111,47 +110,47 @@ struct Loader {
                 state.next();
                 if (++pending > LAG) {
                     cp_async_wait_group<LAG>();
-                    producer_commit_oldest();
+                    commit_oldest();
                 }
             }
         }
-        producer_commit_all();
+        commit_all();
     }
 };
 
 // mid1 = relu(w1 x + b1) of a patch, zero outside the image.
-struct First {
+struct FirstConsumer {
     const BottleneckArgs& args;
-    Shared shared;
+    BottleneckShared shared;
     int thread;     // of the warpgroup
     float bias[2];  // of the thread's filters
     PipelineState state;
     unsigned phase = 0;  // of mid1
 
     DEVICE void multiply(float (&acc)[INNER / 2], int block) const {
-        unsigned long long a = wgmma_descriptor(shared.w1(block), 128),
-                           b = wgmma_descriptor(shared.x(state.stage), 128);
+        unsigned long long a = wgmma_descriptor(shared.w1(block), ROW_BYTES),
+                           b = wgmma_descriptor(shared.x(state.stage), ROW_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; ++k) wgmma(acc, a + 2 * k, b + 2 * k, block > 0 || k > 0);
         wgmma_commit_group();
     }
     DEVICE void main_loop(float (&acc)[INNER / 2]) {
-        mbarrier_wait(shared.full(state.stage), state.phase);
+        consumer_wait(shared, state);
         multiply(acc, 0);
         int previous = state.stage;
         state.next();
 #pragma unroll 1
         for (int block = 1; 64 * block < args.c; ++block) {
-            mbarrier_wait(shared.full(state.stage), state.phase);
+            consumer_wait(shared, state);
             multiply(acc, block);
             wgmma_wait_group<1>();
-            warp_arrive(shared.empty(previous));
+            consumer_release(shared.empty(previous));
             previous = state.stage;
             state.next();
         }
         wgmma_wait_group<0>();
-        warp_arrive(shared.empty(previous));
+        consumer_release(shared.empty(previous));
         wgmma_fence_operand(acc);
     }
 
@@ -179,46 +178,50 @@ struct First {
         unsigned at0 = shared.mid1(0), at1 = shared.mid1(1), at2 = shared.mid1(2);
         unsigned v[4];
         if constexpr (STRIDE == 1) {
-            unsigned to0 = at0 + second * 1024 + swizzled<128>(i, chunk);
-            unsigned spare1 = shared.spare(0) + second * 1024,
-                     spare2 = shared.spare(1) + second * 1024;
-            unsigned to1 = i >= 1 ? at1 + second * 1024 + swizzled<128>(i - 1, chunk)
-                                  : spare1 + swizzled<128>(7, chunk);
-            unsigned to2 = i >= 2 ? at2 + second * 1024 + swizzled<128>(i - 2, chunk)
-                                  : spare2 + swizzled<128>(6 + i, chunk);
-            unsigned last = (second * 4 + i / 2) * 1024,
-                     last2 = at2 + last + swizzled<128>(6 + i % 2, chunk);
-            unsigned last1 = i % 2 ? spare1 + swizzled<128>(i - 1, chunk)
-                                   : at1 + last + swizzled<128>(7, chunk);
-            unsigned step1 = i >= 1 ? 1024 : 0, step2 = i >= 2 ? 1024 : 0,
-                     step_last1 = i % 2 ? 0 : 1024;
+            unsigned to0 = at0 + second * SWIZZLE_ATOM_BYTES + swizzled<ROW_BYTES>(i, chunk);
+            unsigned spare1 = shared.spare(0) + second * SWIZZLE_ATOM_BYTES,
+                     spare2 = shared.spare(1) + second * SWIZZLE_ATOM_BYTES;
+            unsigned to1 = i >= 1 ? at1 + second * SWIZZLE_ATOM_BYTES +
+                                        swizzled<ROW_BYTES>(i - 1, chunk)
+                                  : spare1 + swizzled<ROW_BYTES>(7, chunk);
+            unsigned to2 = i >= 2 ? at2 + second * SWIZZLE_ATOM_BYTES +
+                                        swizzled<ROW_BYTES>(i - 2, chunk)
+                                  : spare2 + swizzled<ROW_BYTES>(6 + i, chunk);
+            unsigned last = (second * 4 + i / 2) * SWIZZLE_ATOM_BYTES,
+                     last2 = at2 + last + swizzled<ROW_BYTES>(6 + i % 2, chunk);
+            unsigned last1 = i % 2 ? spare1 + swizzled<ROW_BYTES>(i - 1, chunk)
+                                   : at1 + last + swizzled<ROW_BYTES>(7, chunk);
+            unsigned step1 = i >= 1 ? SWIZZLE_ATOM_BYTES : 0,
+                     step2 = i >= 2 ? SWIZZLE_ATOM_BYTES : 0,
+                     step_last1 = i % 2 ? 0 : SWIZZLE_ATOM_BYTES;
 #pragma unroll
-            for (int group = 0; group < GROUPS; group += 2) {
+            for (int group = 0; group < PIXEL_GROUPS; group += 2) {
                 finish(acc, patch, group, v);
                 if (group < MAIN_GROUPS) {
-                    stmatrix_x4_trans(to0 + group * 1024, v);
+                    stmatrix_x4_trans(to0 + group * SWIZZLE_ATOM_BYTES, v);
                     stmatrix_x4_trans(to1 + group * step1, v);
                     stmatrix_x4_trans(to2 + group * step2, v);
                 } else {
                     stmatrix_x4_trans(last1 + (group - MAIN_GROUPS) * 4 * step_last1, v);
-                    stmatrix_x4_trans(last2 + (group - MAIN_GROUPS) * 4096, v);
+                    stmatrix_x4_trans(last2 + (group - MAIN_GROUPS) * 4 * SWIZZLE_ATOM_BYTES, v);
                 }
             }
         } else {
-            unsigned to = (second ? at1 : at0) + swizzled<128>(i, chunk);
+            unsigned to = (second ? at1 : at0) + swizzled<ROW_BYTES>(i, chunk);
             unsigned again = second   ? to
-                             : i == 0 ? shared.spare(0) + swizzled<128>(7, chunk)
-                                      : at2 + swizzled<128>(i - 1, chunk);
-            unsigned again_step = second || i > 0 ? 512 : 0;
-            unsigned last = at2 + (second * 8 + i) * 1024 + swizzled<128>(7, chunk);
+                             : i == 0 ? shared.spare(0) + swizzled<ROW_BYTES>(7, chunk)
+                                      : at2 + swizzled<ROW_BYTES>(i - 1, chunk);
+            unsigned again_step = second || i > 0 ? SWIZZLE_ATOM_BYTES / 2 : 0;
+            unsigned last = at2 + (second * 8 + i) * SWIZZLE_ATOM_BYTES +
+                            swizzled<ROW_BYTES>(7, chunk);
 #pragma unroll
-            for (int group = 0; group < GROUPS; group += 2) {
+            for (int group = 0; group < PIXEL_GROUPS; group += 2) {
                 finish(acc, patch, group, v);
                 if (group < MAIN_GROUPS) {
-                    stmatrix_x4_trans(to + group * 512, v);
+                    stmatrix_x4_trans(to + group * SWIZZLE_ATOM_BYTES / 2, v);
                     stmatrix_x4_trans(again + group * again_step, v);
                 } else {
-                    stmatrix_x4_trans(last + (group - MAIN_GROUPS) * 8192, v);
+                    stmatrix_x4_trans(last + (group - MAIN_GROUPS) * 8 * SWIZZLE_ATOM_BYTES, v);
                 }
             }
         }
@@ -230,10 +233,10 @@ struct First {
             Patch patch(args, tile);
             float acc[INNER / 2];
             main_loop(acc);
-            mbarrier_wait(shared.mid1_empty(), phase ^ 1);
+            shared.mid1_barriers().producer_acquire(phase);
             phase ^= 1;
             store(acc, patch);
-            warp_arrive_written(shared.mid1_full());
+            producer_commit(shared.mid1_barriers().full);
         }
     }
 };

@@ -10,12 +10,12 @@
 //
 // mid1 lies in shared memory three times, once for each column s of the 3x3: copy s has of each row
 // the eight pixels that tap (., s) of eight outputs reads, STRIDE * q + s. So every tap's operand
-// is made of whole, aligned groups of eight rows, which is what a matrix descriptor can name
-// whatever the hardware makes of unaligned ones.
+// is made of whole, aligned groups of eight rows, which a matrix descriptor can address
+// without a base offset.
 //
 // Shared memory (SHARED_BYTES, aligned to 1024), pixels and filters as rows of 128 bytes:
 //   stages[STAGES][INNER]   64 channels of x of the patch's pixels
-//   mid1[3][..][8]          see COPY_BYTES
+//   mid1[3][..][8]          see MID1_COPY_BYTES
 //   spare[2][2][8]          where pixels go that a copy lacks
 //   mid2[OUTPUTS]
 //   staging[2][OUTPUTS]     64 channels of residual, then of y
@@ -36,7 +36,7 @@
 // reads them.
 #pragma once
 
-#include "bottleneck/args.cuh"
+#include "bottleneck/patch.cuh"
 #include "common/address.cuh"
 #include "common/pipeline.cuh"
 #include "common/swizzle.cuh"
@@ -51,23 +51,23 @@
 #include "ptx/stmatrix.cuh"
 #include "ptx/wgmma.cuh"
 
-constexpr int HALO_P = (TILE_P - 1) * STRIDE + 3;
-constexpr int HALO_Q = (TILE_Q - 1) * STRIDE + 3;
 constexpr int MAIN_GROUPS = HALO_P * STRIDE;
 constexpr int LAST_COLUMNS = HALO_Q - 8 * STRIDE;
-constexpr int GROUPS = MAIN_GROUPS + (HALO_P * LAST_COLUMNS + 7) / 8;
-constexpr int INNER = GROUPS * 8;
+constexpr int PIXEL_GROUPS = MAIN_GROUPS + (HALO_P * LAST_COLUMNS + 7) / 8;
+constexpr int INNER = PIXEL_GROUPS * 8;
 constexpr int OUTPUTS = TILE_P * TILE_Q;
 constexpr int BLOCKS = 4;  // of 64 channels of x, of 64 filters of the last 1x1, at most
 
-constexpr int BLOCK_BYTES = 64 * 128;
-constexpr int STAGE_BYTES = INNER * 128;
-constexpr int COPY_BYTES = HALO_P * 1024;
+constexpr int ROW_BYTES = 128;  // of 64 channels
+constexpr int BLOCK_BYTES = 64 * ROW_BYTES;
+constexpr int STAGE_BYTES = INNER * ROW_BYTES;
+constexpr int MID1_COPY_BYTES = HALO_P * SWIZZLE_ATOM_BYTES;
 // The last copy has room for the rows of column 16 that do not exist.
-constexpr int MID1_BYTES = 2 * COPY_BYTES +
-                           (STRIDE == 1 ? HALO_P : (GROUPS - MAIN_GROUPS) * 8) * 1024;
-constexpr int SPARE_BYTES = 2 * 2 * 1024;
-constexpr int MID2_BYTES = OUTPUTS * 128;
+constexpr int MID1_BYTES = 2 * MID1_COPY_BYTES +
+                           (STRIDE == 1 ? HALO_P : (PIXEL_GROUPS - MAIN_GROUPS) * 8) *
+                               SWIZZLE_ATOM_BYTES;
+constexpr int SPARE_BYTES = 2 * 2 * SWIZZLE_ATOM_BYTES;
+constexpr int MID2_BYTES = OUTPUTS * ROW_BYTES;
 constexpr int MID1_AT = STAGES * STAGE_BYTES;
 constexpr int SPARE_AT = MID1_AT + MID1_BYTES;
 constexpr int MID2_AT = SPARE_AT + SPARE_BYTES;
@@ -77,15 +77,18 @@ constexpr int W3_AT = W1_AT + BLOCKS * BLOCK_BYTES;
 constexpr int B3_AT = W3_AT + BLOCKS * BLOCK_BYTES;
 constexpr int BARRIERS_AT = B3_AT + BLOCKS * 64 * 4;
 
+// Named barriers (bar.sync): all threads; the last warpgroup.
+constexpr int BLOCK_BARRIER = 1, LAST_BARRIER = 2;
+
 static_assert(DTYPE != DType::F32, "rows of 128 bytes are 64 channels of 16 bits");
-static_assert(THREADS == 512, "a warpgroup each: x, first 1x1, 3x3, last 1x1");
+static_assert(THREADS == 4 * WARPGROUP_THREADS, "a warpgroup each: x, first 1x1, 3x3, last 1x1");
 static_assert(MID_CHANNELS == 64, "rows of 128 bytes, 64 rows of a product");
 static_assert((STRIDE == 1 && TILE_P % 2 == 0 && HALO_P % 8 == 0) ||
                   (STRIDE == 2 && TILE_P % 2 == 0),
               "pairs of groups");
 static_assert(TILE_Q == 8 && INNER == 160 && (OUTPUTS == 112 || OUTPUTS == 32),
               "the widths of wgmma()");
-static_assert(GROUPS % 2 == 0 && MAIN_GROUPS % 2 == 0, "stmatrix moves two groups");
+static_assert(PIXEL_GROUPS % 2 == 0 && MAIN_GROUPS % 2 == 0, "stmatrix moves two groups");
 static_assert(9 * BLOCK_BYTES <= MID2_AT, "the filters of the 3x3 pass through here");
 static_assert(BARRIERS_AT + 8 * (2 * STAGES + 4) <= SHARED_BYTES,
               "shared memory as the catalog has it");
@@ -94,13 +97,13 @@ static_assert(VECTOR_BYTES == 16 || VECTOR_BYTES == 8,
 static_assert(STAGES >= 3, "stages to keep copies in flight");
 
 // Shared byte addresses.
-struct Shared {
+struct BottleneckShared {
     unsigned base;
 
     DEVICE unsigned x(int stage) const { return base + stage * STAGE_BYTES; }
     DEVICE unsigned w2(int tap) const { return base + tap * BLOCK_BYTES; }
-    DEVICE unsigned mid1(int s) const { return base + MID1_AT + s * COPY_BYTES; }
-    DEVICE unsigned spare(int i) const { return base + SPARE_AT + i * 2048; }
+    DEVICE unsigned mid1(int s) const { return base + MID1_AT + s * MID1_COPY_BYTES; }
+    DEVICE unsigned spare(int i) const { return base + SPARE_AT + i * 2 * SWIZZLE_ATOM_BYTES; }
     DEVICE unsigned mid2() const { return base + MID2_AT; }
     DEVICE unsigned staging(int buffer) const { return base + STAGING_AT + buffer * MID2_BYTES; }
     DEVICE unsigned w1(int block) const { return base + W1_AT + block * BLOCK_BYTES; }
@@ -108,26 +111,16 @@ struct Shared {
     DEVICE unsigned b3(int k) const { return base + B3_AT + k * 4; }
     DEVICE unsigned full(int stage) const { return base + BARRIERS_AT + 8 * stage; }
     DEVICE unsigned empty(int stage) const { return full(STAGES + stage); }
-    DEVICE unsigned mid1_full() const { return full(2 * STAGES); }
-    DEVICE unsigned mid1_empty() const { return full(2 * STAGES + 1); }
-    DEVICE unsigned mid2_full() const { return full(2 * STAGES + 2); }
-    DEVICE unsigned mid2_empty() const { return full(2 * STAGES + 3); }
-};
-
-// A patch of outputs, and where its first pixel of x lies (-1 in the padding).
-struct Patch {
-    int image, p, q;
-
-    DEVICE Patch(const BottleneckArgs& args, unsigned tile) {
-        image = fast_div(tile, args.by_tiles_image);
-        unsigned rest = tile - image * args.by_tiles_image.divisor;
-        unsigned row = fast_div(rest, args.by_tiles_q);
-        p = row * TILE_P;
-        q = (rest - row * args.tiles_q) * TILE_Q;
+    DEVICE BufferBarriers mid1_barriers() const { return {full(2 * STAGES), full(2 * STAGES + 1)}; }
+    DEVICE BufferBarriers mid2_barriers() const {
+        return {full(2 * STAGES + 2), full(2 * STAGES + 3)};
     }
-    DEVICE int row() const { return p * STRIDE - 1; }
-    DEVICE int column() const { return q * STRIDE - 1; }
 };
+
+// Elements from the first image to the patch's.
+DEVICE long long image_offset(const Patch& patch, const Strides& strides) {
+    return static_cast<int>(patch.image) * strides.image;
+}
 
 // Pixel `i` of group `group` of the patch: row and column, counted from the patch's first.
 struct InnerPixel {
@@ -143,18 +136,18 @@ struct InnerPixel {
         }
     }
     DEVICE bool in_bounds(const BottleneckArgs& args, const Patch& patch) const {
-        return static_cast<unsigned>(patch.row() + row) < static_cast<unsigned>(args.h) &&
-               static_cast<unsigned>(patch.column() + column) < static_cast<unsigned>(args.width);
+        return static_cast<unsigned>(patch.top() + row) < static_cast<unsigned>(args.h) &&
+               static_cast<unsigned>(patch.left() + column) < static_cast<unsigned>(args.width);
     }
 };
 
-// A tile of 64 filters x 64 channels of a filter tensor: one 16-byte chunk a thread.
+// A tile of 64 filters x 64 channels of a filter tensor: one 16-byte chunk per thread.
 struct FilterBlock {
     const storage_t* at;    // of its first filter and channel
     int filters, channels;  // that exist, from there on
     int filter_stride, channel_stride;
 
-    // The thread's chunk; zeros for what does not exist. vector: see BottleneckArgs.
+    // The thread's chunk, zero beyond the filters and channels. vector: see BottleneckArgs.
     DEVICE uint4 load(bool vector) const {
         int filter = threadIdx.x / 8, channel = threadIdx.x % 8 * 8;
         const storage_t* from = at + static_cast<long long>(filter) * filter_stride +
@@ -173,11 +166,11 @@ struct FilterBlock {
         return make_uint4(v[0], v[1], v[2], v[3]);
     }
     static DEVICE void store(unsigned to, uint4 v) {
-        st_shared_v4(to + swizzled<128>(threadIdx.x / 8, threadIdx.x % 8), v);
+        st_shared_v4(to + swizzled<ROW_BYTES>(threadIdx.x / 8, threadIdx.x % 8), v);
     }
 };
 
-// Brings COUNT blocks, of which the loads are under way together.
+// Loads COUNT blocks; their loads are in flight together.
 template <int COUNT, class Of>
 DEVICE void fill_filters(unsigned to, bool vector, Of of) {
     uint4 v[COUNT];
@@ -193,7 +186,7 @@ DEVICE float bias_at(const void* bias, int i, int count) {
 
 // All threads: filters and the last bias to shared memory, where the products may read them after a
 // block barrier.
-DEVICE void fill_all_filters(const BottleneckArgs& args, Shared shared) {
+DEVICE void fill_all_filters(const BottleneckArgs& args, BottleneckShared shared) {
     const auto *w1 = static_cast<const storage_t*>(args.w1),
                *w2 = static_cast<const storage_t*>(args.w2);
     const auto* w3 = static_cast<const storage_t*>(args.w3);
@@ -218,22 +211,23 @@ DEVICE void fill_all_filters(const BottleneckArgs& args, Shared shared) {
 }
 
 // One arrival of each warp of the warpgroup that fills or frees something.
-DEVICE void start_barriers(Shared shared) {
+DEVICE void start_barriers(BottleneckShared shared) {
     if (threadIdx.x == 0) {
 #pragma unroll 1
         for (int i = 0; i < 2 * STAGES + 4; ++i) mbarrier_init(shared.full(i), 4);
         fence_mbarrier_init();
     }
 }
-// All threads of a warp: its part is done.
-DEVICE void warp_arrive(unsigned barrier) {
+// A warp's arrival at `empty` of a buffer that it has read. All its threads call it.
+DEVICE void consumer_release(unsigned barrier) {
     __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
 }
-// The same for what products will read.
-DEVICE void warp_arrive_written(unsigned barrier) {
+// A warp's arrival at `full` of a buffer that wgmma will read. All its threads call it.
+DEVICE void producer_commit(unsigned barrier) {
     fence_proxy_async();
-    warp_arrive(barrier);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
 }
-// All threads of the block, once the roles are known.
-DEVICE void sync_block() { barrier_sync(1, THREADS); }
+// A barrier of all threads, after the warpgroups have branched.
+DEVICE void sync_block() { barrier_sync(BLOCK_BARRIER, THREADS); }

@@ -55,3 +55,7 @@ struct ConvArgs {
     FastDiv by_groups;   // then -> group
 };
 static_assert(sizeof(ConvArgs) == 40 + 3 * 16 + 4 * 26 + 4 * 12, "the library mirrors this struct");
+
+// Strides of x that are known to be 1 for a layout.
+DEVICE int x_channel(const ConvArgs& args) { return LAYOUT_NHWC ? 1 : args.x_strides.channel; }
+DEVICE int x_pixel(const ConvArgs& args) { return LAYOUT_NHWC ? args.x_strides.pixel : 1; }

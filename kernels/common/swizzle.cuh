@@ -3,11 +3,15 @@
 // A row of ROW bytes is made of 16-byte chunks. Chunk c of row r lies at chunk c ^ (r / R % C) of
 // the row, C being the chunks per row and R the rows in 128 bytes: eight neighbouring rows have
 // their chunks c in eight different sixteenths of the banks. So ldmatrix (eight rows, one chunk)
-// and the fills have no bank conflicts. TMA's swizzle of 128, 64 and 32 bytes is the same for rows
-// of as many.
+// and the stores of loaders have no bank conflicts. TMA's swizzle of 128, 64 and 32 bytes is the
+// same for rows of as many.
 #pragma once
 
 #include "types.cuh"
+
+// Bytes after which the pattern of all three swizzles repeats: eight rows of 128 bytes. Operands of
+// wgmma and boxes of TMA are aligned to as many.
+constexpr int SWIZZLE_ATOM_BYTES = 8 * 128;
 
 // The byte at which chunk `chunk` of row `row` lies, in an array of rows of ROW bytes.
 template <int ROW>

@@ -1,6 +1,6 @@
 // The argument struct of the mma.sync kernels, passed by value, and a part of the wgmma kernels'
-// (wgmma/args.cuh, which tells how their grid differs). The library mirrors it field by
-// field; the size is asserted on both sides.
+// (wgmma/args.cuh, where their grid differs). The library mirrors it field by field; the size is
+// asserted on both sides.
 #pragma once
 
 #include "common/conv_args.cuh"
@@ -11,7 +11,7 @@ struct TensorArgs {
     // is that pitch, w_tap = group_c. Its tiles_m, by_tiles_m and by_groups number the tiles as in
     // ConvArgs, of which there are `tiles`.
     ConvArgs conv;
-    // split_k > 1: the accumulators of each block, TILE_M * TILE_N a block in the order of blocks.
+    // split_k > 1: partial tiles, TILE_M * TILE_N accumulators per unit of work, in their order.
     float* partials;
     // split_k > 1: one per tile, blocks that have arrived; zero before and after a launch.
     unsigned* counters;

@@ -1,7 +1,7 @@
-// Units of images that may have more than 2^31 elements, which poolings and what keeps the extents
-// take (a convolution's images have fewer, and its kernels count in 31 bits). An extent has 31 bits
-// at most, a plane may have more: the step from one channel's plane to the next is rows times
-// columns in 64 bits, never Strides::channel of common/conv_args.cuh, which would not hold it.
+// Units of images that may have more than 2^31 elements: those of the poolings and of layers that
+// keep the extents. (Images of convolutions have fewer, and those kernels count in 31 bits.) An
+// extent has at most 31 bits, a plane may have more. So the step from one channel's plane to the
+// next is rows times columns in 64 bits, not Strides::channel of common/conv_args.cuh.
 #pragma once
 
 #include "common/units.cuh"
@@ -11,10 +11,9 @@ struct WideUnit {
     unsigned long long outer, middle, inner;
 };
 
-// The mark of the host for 2^31 units or more (FastDiv::wide): no
-// division by a constant, but the extents themselves in 64 bits, mul holding the upper half.
-// by_image then has the outermost extent.
-constexpr unsigned WIDE = 0xffffffffu;
+// FastDiv::shift of 2^31 units or more (FastDiv::wide of the library): no division by a constant,
+// but the extent itself in 64 bits, its upper half in mul. by_image then has the outermost extent.
+constexpr unsigned WIDE_SHIFT = 0xffffffffu;
 
 DEVICE unsigned long long wide_extent(const FastDiv& by) {
     return static_cast<unsigned long long>(by.mul) << 32 | by.divisor;
@@ -24,7 +23,7 @@ DEVICE unsigned long long wide_extent(const FastDiv& by) {
 // all divisions are true ones.
 DEVICE bool find_wide_unit(int images, const FastDiv& by_image, const FastDiv& by_inner,
                            const FastDiv& by_middle, WideUnit& unit) {
-    if (by_image.shift != WIDE) {
+    if (by_image.shift != WIDE_SHIFT) {
         // Below 2^31 in all, and a grid ends within one block of it.
         unsigned index = blockIdx.x * THREADS + threadIdx.x;
         unsigned units = by_image.divisor;

@@ -21,7 +21,7 @@ struct LrnArgs {
     int vector;         // 1: 16-byte accesses (x and y are aligned for it, and the rows whole)
     int segment;        // NCHW: channels that a thread makes
     FastDiv by_image;   // unit of work -> image
-    FastDiv by_inner;   // unit of an image -> what lies outside the innermost dimension
+    FastDiv by_inner;   // unit of an image -> units outside the innermost dimension
     FastDiv by_middle;  // by the number of those, so that nothing lies further out
 };
 static_assert(sizeof(LrnArgs) == 16 + 2 * 16 + 8 + 4 * 9 + 3 * 12,

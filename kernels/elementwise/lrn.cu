@@ -7,14 +7,14 @@
 // channel more before its centre than after it, and alpha is divided by the size of the whole
 // window everywhere.
 //
-// The sum is in f32, one fused multiply-add a term, in the order of the channels; a square beyond
-// f32 is infinite and the result 0. beta = 3/4 (what AlexNet and GoogLeNet have) is two square
+// The sum is in f32, one fused multiply-add per term, in the order of the channels; a square beyond
+// f32 is infinite and the result 0. beta = 3/4 (of AlexNet and GoogLeNet) is two square
 // roots, r = rsqrtf(d), r * sqrtf(r); any other is powf.
 //
 // A thread makes the outputs of VECTOR_ELEMENTS neighbouring elements with 16-byte accesses, or of
 // one. common/units.cuh numbers the units.
 //
-// NCHW: neighbours are pixels. A thread walks `segment` channels of its pixels, four at a time,
+// NCHW: neighbours are pixels. A thread computes `segment` channels of its pixels, four at a time,
 // whose loads are in flight together; a window of SIZE = 5 channels stays in registers, so each x
 // is loaded once a segment and size - 1 of them twice. inner: vectors of a plane; middle: segments.
 // NHWC: neighbours are channels. With SIZE = 5 a thread loads its vector and those beside it, which

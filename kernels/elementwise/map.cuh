@@ -1,10 +1,12 @@
 // y = f(x), element by element; in place if x == y and the pitches agree.
 //
 // Both tensors are runs of `length` elements, a pitch apart; a tensor without gaps is a single run.
-// A block takes the next TILE_N elements, whatever runs they lie in, as 16-byte vectors or
-// (unaligned) one by one.
+// A block computes TILE_N consecutive elements across runs, as 16-byte vectors or (unaligned) one
+// by one. Neighbouring threads have neighbouring vectors; ROUND loads of a thread are in flight
+// together.
 //
-// Grid: ceil(elements / TILE_N) blocks of THREADS.
+// Constraints: ReluArgs::vector. Grid: ceil(elements / TILE_N) blocks of THREADS. No shared memory,
+// no barrier.
 #pragma once
 
 #include "elementwise/args.cuh"
@@ -14,11 +16,11 @@ static_assert(TILE_N % (4 * THREADS * 16 / sizeof(storage_t)) == 0,
 
 // The first element of a block: a run and an offset in it. Then the one `step` further
 // lies.
-struct Place {
+struct RunPosition {
     long long run;
     long long offset;
 
-    DEVICE Place after(unsigned step, const ReluArgs& a) const {
+    DEVICE RunPosition after(unsigned step, const ReluArgs& a) const {
         long long at = offset + step;
         if (at < a.length) {
             return {run, at};
@@ -33,7 +35,8 @@ struct Place {
 };
 
 template <typename Access, int WIDTH, typename Function>
-DEVICE void tile(const ReluArgs& a, long long first, const Place& start, const Function& function) {
+DEVICE void tile(const ReluArgs& a, long long first, const RunPosition& start,
+                 const Function& function) {
     const storage_t* x = static_cast<const storage_t*>(a.x);
     storage_t* y = static_cast<storage_t*>(a.y);
     constexpr int ROUND = 4;  // loads in flight
@@ -46,7 +49,7 @@ DEVICE void tile(const ReluArgs& a, long long first, const Place& start, const F
             unsigned step = done + (i * THREADS + threadIdx.x) * WIDTH;
             to[i] = -1;
             if (first + step + WIDTH <= a.elements) {
-                Place at = start.after(step, a);
+                RunPosition at = start.after(step, a);
                 data[i] = *reinterpret_cast<const Access*>(x + at.run * a.x_pitch + at.offset);
                 to[i] = at.run * a.y_pitch + at.offset;
             }
@@ -70,7 +73,7 @@ template <typename Function>
 DEVICE void elementwise(const ReluArgs& a, const Function& function) {
     long long first = static_cast<long long>(blockIdx.x) * TILE_N;
     long long run = a.length == a.elements ? 0 : first / a.length;
-    Place start = {run, first - run * a.length};
+    RunPosition start = {run, first - run * a.length};
     if (!a.vector) {
         tile<storage_t, 1>(a, first, start, function);
         return;

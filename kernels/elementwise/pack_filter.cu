@@ -1,4 +1,4 @@
-// Brings filters into the order that the tensor-core kernels read: [k][tap][channel], each tap's
+// Packs filters in the order that the tensor-core kernels read: [k][tap][channel], each tap's
 // channels padded with zeros (or, for the kernels that run through taps and channels in one go,
 // [k][tap * channels + channel], the filter padded). Bits are moved, not numbers: one module serves
 // each size of an element.

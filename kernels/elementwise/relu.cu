@@ -1,5 +1,4 @@
-// y = max(x, 0): NaN stays NaN and -0 stays -0. elementwise/map.cuh says how the elements are
-// shared out.
+// y = max(x, 0): NaN stays NaN and -0 stays -0. Threads and grid: elementwise/map.cuh.
 #include "elementwise/map.cuh"
 
 struct Relu {

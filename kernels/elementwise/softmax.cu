@@ -30,11 +30,11 @@ static_assert(THREADS % 32 == 0 && GROUPS >= 1, "teams are whole warps");
 template <int WIDTH>
 constexpr int HELD = WIDTH == 1 ? 8 : 4;
 
-struct Maximum {
+struct RowMaximum {
     static DEVICE float join(float a, float b) { return fmaxf(a, b); }
 };
 
-struct Sum {
+struct RowSum {
     static DEVICE float join(float a, float b) { return a + b; }
 };
 
@@ -109,7 +109,7 @@ struct Row {
 template <int WIDTH, typename Team>
 DEVICE void softmax(const Row<WIDTH>& row, int lane, int lanes, const Team& team, float* shared) {
     float held[HELD<WIDTH>][WIDTH], cell[WIDTH];
-    float largest = __int_as_float(0xff800000);
+    float largest = minus_infinity();
     int beyond = lane + HELD<WIDTH> * lanes;
 #pragma unroll
     for (int i = 0; i < HELD<WIDTH>; i++) {
@@ -129,7 +129,7 @@ DEVICE void softmax(const Row<WIDTH>& row, int lane, int lanes, const Team& team
             largest = fmaxf(largest, cell[v]);
         }
     }
-    largest = team.template join<Maximum>(largest, shared);
+    largest = team.template join<RowMaximum>(largest, shared);
     float total = 0.0f;
 #pragma unroll
     for (int i = 0; i < HELD<WIDTH>; i++) {
@@ -149,7 +149,7 @@ DEVICE void softmax(const Row<WIDTH>& row, int lane, int lanes, const Team& team
             total += expf(cell[v] - largest);
         }
     }
-    total = team.template join<Sum>(total, shared + THREADS);
+    total = team.template join<RowSum>(total, shared + THREADS);
 #pragma unroll
     for (int i = 0; i < HELD<WIDTH>; i++) {
         if (lane + i * lanes < row.cells) {

@@ -1,9 +1,9 @@
-// The end of the kernels on tensor cores: the accumulators of a tile, of all its parts, become
-// elements of y (common/epilogue.cuh).
+// The end of the kernels on tensor cores: the accumulators of a tile, of all its partial tiles,
+// become elements of y (common/epilogue.cuh).
 //
 // split_k > 1: each block writes its accumulators to partials, 16 bytes per thread in a row, and
-// counts itself in; the last to arrive adds all parts in the order of their numbers, whatever the
-// order of arrival, finishes the tile and sets the counter back.
+// counts itself in; the last to arrive adds all partial tiles in the order of their numbers,
+// whatever the order of arrival, finishes the tile and sets the counter back.
 //
 // The accumulators pass through shared memory, so that a warp writes rows that are contiguous in y
 // whatever their alignment: *inner* is the contiguous dimension (NCHW: pixels; NHWC: filters),
@@ -17,7 +17,7 @@
 // NCHW: stored word by word, the pitch is 4 modulo 32, so eight pixels of every other filter take
 // all banks once. They are read in rows of consecutive words.
 // Barriers: one before the first round (the stages are read, and no copy into them is in flight),
-// and in each round one between putting and taking, one between taking and the next putting.
+// and in each round one between stores and loads, one between loads and the next stores.
 #pragma once
 
 #include "common/epilogue.cuh"
@@ -31,13 +31,13 @@ constexpr int MMA_OUTER = LAYOUT_NHWC ? 16 : 8;
 constexpr int ROUNDS = TILE_OUTER * PITCH * 4 > SHARED_BYTES ? 2 : 1;
 constexpr int ROUND_OUTER = WARP_OUTER / ROUNDS;  // a warp's lines of a round
 
-static_assert(TILE_OUTER * PITCH * 4 / ROUNDS <= SHARED_BYTES, "the acc must fit");
-static_assert(ROUND_OUTER % MMA_OUTER == 0, "whole instructions a round");
+static_assert(TILE_OUTER * PITCH * 4 / ROUNDS <= SHARED_BYTES, "the accumulators must fit");
+static_assert(ROUND_OUTER % MMA_OUTER == 0, "whole instructions per round");
 static_assert(TILE_INNER % 32 == 0, "the pitch of the rows");
 
-// Adds up the parts of the tile. False for the blocks that have nothing more to do.
+// Adds up the partial tiles. False for the blocks whose work ends here.
 template <class Scheduler>
-DEVICE bool add_split_k(const TensorArgs& args, Acc& acc) {
+DEVICE bool add_split_k(const TensorArgs& args, MmaAcc& acc) {
     if (args.split_k == 1) return true;
     __shared__ bool last;
     WorkTile tile = Scheduler::tile(args);
@@ -78,8 +78,8 @@ DEVICE bool add_split_k(const TensorArgs& args, Acc& acc) {
     return true;
 }
 
-// Puts the thread's accumulators of a round into shared memory.
-DEVICE void store_round(const Acc& acc, unsigned thread, int round) {
+// Stores the thread's accumulators of a round to shared memory.
+DEVICE void store_round(const MmaAcc& acc, unsigned thread, int round) {
     float* rows = reinterpret_cast<float*>(shared_bytes);
     int pixel = thread % 32 / 4, filter = thread % 4 * 2;  // of an instruction's product
 #pragma unroll
@@ -107,7 +107,7 @@ DEVICE void store_round(const Acc& acc, unsigned thread, int round) {
         }
 }
 
-// Takes the rows of a round from shared memory and writes them to y. Threads lie along inner, then
+// Loads the rows of a round from shared memory and writes them to y. Threads lie along inner, then
 // along rows.
 template <int WIDTH>
 DEVICE void write_round(const ConvArgs& conv, const WorkTile& tile, unsigned thread, int round) {
@@ -138,7 +138,7 @@ DEVICE void write_round(const ConvArgs& conv, const WorkTile& tile, unsigned thr
 
 // Writes the tile.
 template <class Scheduler>
-DEVICE void epilogue(const TensorArgs& args, Acc& acc) {
+DEVICE void epilogue(const TensorArgs& args, MmaAcc& acc) {
     if constexpr (HAS_CP_ASYNC) cp_async_wait_group<0>();
     if (!add_split_k<Scheduler>(args, acc)) return;
     WorkTile tile = Scheduler::tile(args);

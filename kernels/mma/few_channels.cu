@@ -35,7 +35,7 @@ constexpr int TERMS = FEW_CHANNELS_MAX_GEMM_K + STAGES * TILE_K;
 static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + TERMS * 16, "stages and terms");
 
 // A term of the sum.
-struct Term {
+struct MmaTerm {
     unsigned place;  // where x of this tap and channel lies, from tap (0, 0) of channel 0 on
     // r * dilation_h, s * dilation_w; beyond the last term a column that no pixel has inside.
     int row, column;
@@ -49,13 +49,12 @@ struct Term {
         int tap = index / conv.c, c = index - tap * conv.c, r = tap / conv.s, s = tap - r * conv.s;
         bool valid = r < conv.r;
         int row = valid ? r * conv.dilation_h : 0, column = s * conv.dilation_w;
-        unsigned place = (row * conv.width + column) * (LAYOUT_NHWC ? conv.x_strides.pixel : 1) +
-                         c * (LAYOUT_NHWC ? 1 : conv.x_strides.channel);
+        unsigned place = (row * conv.width + column) * x_pixel(conv) + c * x_channel(conv);
         st_shared_v4(at(index), make_uint4(place, row, valid ? column : Pixel::NONE, valid));
     }
-    static DEVICE Term load(unsigned at) {
+    static DEVICE MmaTerm load(unsigned at) {
         uint4 words = ld_shared_v4(at);
-        return Term{words.x, static_cast<int>(words.y), static_cast<int>(words.z), words.w};
+        return MmaTerm{words.x, static_cast<int>(words.y), static_cast<int>(words.z), words.w};
     }
 };
 
@@ -66,25 +65,26 @@ struct Window {
 
     DEVICE void init(const ConvArgs& conv, address_t x, unsigned n) {
         pixel = Pixel(conv, x, n);
-        place = (static_cast<unsigned>(pixel.row) * conv.width + pixel.column) *
-                (LAYOUT_NHWC ? conv.x_strides.pixel : 1);
+        place = (static_cast<unsigned>(pixel.row) * conv.width + pixel.column) * x_pixel(conv);
     }
     DEVICE bool whole(const ConvArgs& conv) const {
         return pixel.row >= 0 && pixel.column >= 0 &&
                pixel.row + (conv.r - 1) * conv.dilation_h < conv.h &&
                pixel.column + (conv.s - 1) * conv.dilation_w < conv.width;
     }
-    DEVICE address_t at(const Term& term) const { return element(pixel.image, place + term.place); }
+    DEVICE address_t at(const MmaTerm& term) const {
+        return element(pixel.image, place + term.place);
+    }
     // WHOLE: all of its terms are inside.
     template <bool WHOLE>
-    DEVICE bool in_bounds(const ConvArgs& conv, const Term& term) const {
+    DEVICE bool in_bounds(const ConvArgs& conv, const MmaTerm& term) const {
         if (WHOLE) return term.valid != 0;
         unsigned h = pixel.row + term.row, w = pixel.column + term.column;
         return h < static_cast<unsigned>(conv.h) && w < static_cast<unsigned>(conv.width);
     }
 };
 
-struct FewChannelsLoader {
+struct MmaFewChannelsLoader {
     static constexpr bool ASYNC = ELEMENT_BYTES == 4;
     static constexpr int OWN = TILE_N > THREADS ? TILE_N / THREADS : 1;  // pixels of a thread
     // Threads that share a pixel.
@@ -96,7 +96,7 @@ struct FewChannelsLoader {
     static_assert(TILE_N % 32 == 0 && THREADS % TILE_N % 32 == 0, "a warp's pixels are neighbours");
 
     const TensorArgs& args;
-    KIterator now;
+    MmaKIterator now;
     FilterLoader filters;
     Window windows[OWN];
     bool whole;  // all windows of the warp
@@ -106,14 +106,14 @@ struct FewChannelsLoader {
     static DEVICE int row() { return threadIdx.x % TILE_N; }
     static DEVICE int chunk() { return LANES > 1 ? threadIdx.x / TILE_N * CHUNKS : 0; }
 
-    DEVICE FewChannelsLoader(const TensorArgs& args, const WorkTile& tile)
+    DEVICE MmaFewChannelsLoader(const TensorArgs& args, const WorkTile& tile)
         : args(args), filters(args, tile) {
-        KRange steps(args, tile);
+        KRange steps = k_range(args, tile);
         now.row = now.column = now.tap_offset = 0;
         now.channel = steps.first * TILE_K;
-        now.left = steps.count;
+        now.left = steps.count();
 #pragma unroll 1
-        for (int i = threadIdx.x; i < TERMS; i += THREADS) Term::make(args.conv, i);
+        for (int i = threadIdx.x; i < TERMS; i += THREADS) MmaTerm::make(args.conv, i);
         address_t x = global_address(args.conv.x);
         whole = true;
 #pragma unroll
@@ -149,7 +149,9 @@ struct FewChannelsLoader {
     }
     // The first term of the thread's chunks, past the table's end never: it has STAGES steps more
     // than terms.
-    DEVICE unsigned first_term() const { return Term::at(now.channel + chunk() * CHUNK_ELEMENTS); }
+    DEVICE unsigned first_term() const {
+        return MmaTerm::at(now.channel + chunk() * CHUNK_ELEMENTS);
+    }
 
     template <bool WHOLE>
     DEVICE void load(int half) {
@@ -158,7 +160,8 @@ struct FewChannelsLoader {
             int index = half * TASKS + task;
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
-                Term term = Term::load(first_term() + (index % CHUNKS * CHUNK_ELEMENTS + i) * 16);
+                MmaTerm term = MmaTerm::load(first_term() +
+                                             (index % CHUNKS * CHUNK_ELEMENTS + i) * 16);
                 const Window& window = windows[index / CHUNKS];
                 values[ASYNC ? 0 : task][i] = ld_global_u16_x32(
                     window.at(term), window.in_bounds<WHOLE>(args.conv, term) && now.left > 0);
@@ -186,11 +189,11 @@ struct FewChannelsLoader {
         for (int turn = 0; turn < 4; ++turn) {
             int word = (turn + quarter) % 4;
             // Loaded in one run: shared loads between copies cost issue slots.
-            Term terms[CHUNKS];
+            MmaTerm terms[CHUNKS];
 #pragma unroll
             for (int j = 0; j < CHUNKS; ++j)
                 if (is_of(part, turn * CHUNKS + j))
-                    terms[j] = Term::load(first_term() + (j * CHUNK_ELEMENTS + word) * 16);
+                    terms[j] = MmaTerm::load(first_term() + (j * CHUNK_ELEMENTS + word) * 16);
 #pragma unroll
             for (int j = 0; j < CHUNKS; ++j)
 #pragma unroll
@@ -208,8 +211,8 @@ struct FewChannelsLoader {
 
 KERNEL(TensorArgs args) {
     WorkTile tile = ConvScheduler::tile(args);
-    FewChannelsLoader loader(args, tile);
-    Acc acc;
-    main_loop(loader, KRange(args, tile).count, acc);
+    MmaFewChannelsLoader loader(args, tile);
+    MmaAcc acc;
+    main_loop(loader, k_range(args, tile).count(), acc);
     epilogue<ConvScheduler>(args, acc);
 }

@@ -1,7 +1,7 @@
 // Loads filters and pixels into the stages of mma/mma.cu and mma/small_groups.cu.
 //
 // gemm_k runs through blocks of TILE_K channels, and in each block through all filter taps (r, s),
-// one tap of one block a step: what the taps of a block share of x stays in the caches. Both
+// one tap of one block per step: what the taps of a block share of x stays in the caches. Both
 // operands are zero where the channel is beyond the group's last; x is zero in the padding and the
 // product still formed, so an infinity or NaN in w gives NaN at the border, as in PyTorch. Filters
 // and pixels beyond the last are zero, and their accumulators are dropped. Beyond the last step
@@ -10,8 +10,8 @@
 // A loader has part(i, stage), called with i = 0 .. PARTS - 1 in each step, which starts copies
 // into the stage at `stage` (a shared byte address) or loads into registers, and end(stage), the
 // last call of a step. What goes through registers is loaded in halves where there is more than one
-// part: a half is stored where the next is loaded, the last of a step in the step after it, of
-// which a pipeline of three stages or more knows nothing. With two stages it is stored by end().
+// part: a half is stored where the next is loaded, the last of a step in the step after it, which
+// a pipeline of three stages or more allows. With two stages it is stored by end().
 #pragma once
 
 #include "mma/tile.cuh"
@@ -26,14 +26,14 @@ constexpr DEVICE int share(int count, int i) { return count * i / PARTS; }
 constexpr DEVICE int half_of(int i) { return i == 0 ? 0 : HALVES == 2 && i == PARTS - 1 ? 1 : -1; }
 
 // A position in gemm_k.
-struct KIterator {
+struct MmaKIterator {
     int row, column;  // r * dilation_h, s * dilation_w
     int channel;      // first of the block
     int tap_offset;   // of w: the tap
     int left;         // steps to go
 
-    KIterator() = default;
-    DEVICE KIterator(const TensorArgs& args, const KRange& steps) {
+    MmaKIterator() = default;
+    DEVICE MmaKIterator(const TensorArgs& args, const KRange& steps) {
         const ConvArgs& conv = args.conv;
         int taps = conv.r * conv.s, block = steps.first / taps, tap = steps.first - block * taps;
         int r = tap / conv.s, s = tap - r * conv.s;
@@ -41,7 +41,7 @@ struct KIterator {
         column = s * conv.dilation_w;
         channel = block * TILE_K;
         tap_offset = tap * conv.w_tap;
-        left = steps.count;
+        left = steps.count();
     }
     DEVICE void next(const ConvArgs& conv) {
         --left;
@@ -84,7 +84,7 @@ struct Pixel {
     DEVICE bool in_bounds(const ConvArgs& conv, int tap_row, int tap_column,
                           unsigned& place) const {
         unsigned h = row + tap_row, w = column + tap_column;
-        place = (h * conv.width + w) * (LAYOUT_NHWC ? conv.x_strides.pixel : 1);
+        place = (h * conv.width + w) * x_pixel(conv);
         return h < static_cast<unsigned>(conv.h) && w < static_cast<unsigned>(conv.width);
     }
 };
@@ -92,8 +92,7 @@ struct Pixel {
 // x[0][first channel of the tile's first group][0][0].
 DEVICE address_t first_of_group(const ConvArgs& conv, const WorkTile& tile) {
     long long channel = static_cast<long long>(tile.group) * conv.group_c;
-    return global_address(static_cast<const storage_t*>(conv.x) +
-                          channel * (LAYOUT_NHWC ? 1 : conv.x_strides.channel));
+    return global_address(static_cast<const storage_t*>(conv.x) + channel * x_channel(conv));
 }
 
 // Filters: rows of w_channels, copied by 16 bytes, neighbouring lanes along a row: whole sectors,
@@ -139,7 +138,7 @@ struct FilterLoader {
         return i * STEP + STEP <= TILE_M || threadIdx.x / CHUNKS + i * STEP < TILE_M;
     }
 
-    DEVICE void part(const TensorArgs& args, const KIterator& now, int part, unsigned stage) {
+    DEVICE void part(const TensorArgs& args, const MmaKIterator& now, int part, unsigned stage) {
         int valid_filters = now.left > 0 && now.channel + channel < args.w_channels ? filters : 0;
         address_t first = element(from, now.tap_offset + now.channel);
 #pragma unroll

@@ -16,7 +16,7 @@ struct MmaFragment {
     unsigned x[MMA_ROWS][4];
     FilterOperand<MMA_COLUMNS> w;
 
-    DEVICE void multiply(Acc& acc) {
+    DEVICE void multiply(MmaAcc& acc) {
         w.convert();
 #pragma unroll
         for (int i = 0; i < MMA_ROWS; ++i)
@@ -49,7 +49,7 @@ struct Reader {
 
 // accumulators = the whole product.
 template <class Loader>
-DEVICE void main_loop(Loader& loader, int steps, Acc& acc) {
+DEVICE void main_loop(Loader& loader, int steps, MmaAcc& acc) {
     clear(acc);
     unsigned to = shared_address(shared_bytes);
 #pragma unroll 1

@@ -28,7 +28,7 @@ static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + (LAYOUT_NHWC ? 2 * TILE_N *
 KERNEL(TensorArgs args) {
     WorkTile tile = ConvScheduler::tile(args);
     OperandLoader loader(args, tile);
-    Acc acc;
-    main_loop(loader, KRange(args, tile).count, acc);
+    MmaAcc acc;
+    main_loop(loader, k_range(args, tile).count(), acc);
     epilogue<ConvScheduler>(args, acc);
 }

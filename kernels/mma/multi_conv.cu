@@ -7,7 +7,7 @@
 //
 // A launch is up to four products b, each with x, channels, filter size, stride, padding and
 // dilation of its own; a product's filters are those of up to four convolutions d over the same x,
-// put side by side, each with its own filters, bias and output. A pooled product's x_b is the 3x3
+// side by side, each with its own filters, bias and output. A pooled product's x_b is the 3x3
 // maximum of x, stride 1, padded with -infinity, taken on the way (mma/pooled_tile.cuh where it
 // fits, else mma/pooled_pixels.cuh).
 //
@@ -29,9 +29,9 @@ template <class Pixels>
 DEVICE void run(const TensorArgs& args) {
     WorkTile tile = MultiConvScheduler::tile(args);
     MultiConvLoader<Pixels> loader(args, tile);
-    KRange steps(args, tile);
-    Acc acc;
-    multi_conv_main_loop(loader, Extent(args, tile, steps), steps.count, acc);
+    KRange steps = k_range(args, tile);
+    MmaAcc acc;
+    multi_conv_main_loop(loader, Extent(args, tile, steps), steps.count(), acc);
     multi_conv_epilogue(args, acc);
 }
 
@@ -39,7 +39,7 @@ template <class Pooled>
 DEVICE void run_pooled(const TensorArgs& args) {
     if constexpr (LAYOUT_NHWC && VECTOR_BYTES == 16) {
         if (Pooled::fits(args.conv)) {
-            Acc acc;
+            MmaAcc acc;
             pooled_main_loop<Pooled>(args, MultiConvScheduler::tile(args), acc);
             multi_conv_epilogue(args, acc);
             return;
@@ -48,15 +48,15 @@ DEVICE void run_pooled(const TensorArgs& args) {
     run<PooledPixels>(args);
 }
 
-KERNEL(BranchesArgs args) {
-    const FastDiv& by_column = args.branch[0].by_column;
+KERNEL(MultiConvArgs args) {
+    const FastDiv& by_column = args.product[0].by_column;
     unsigned place = blockIdx.x - fast_div(blockIdx.x, by_column) * by_column.divisor;
     int b = 0;
 #pragma unroll 1
-    while (b + 1 < args.branches && place >= args.branch[b + 1].first) ++b;
-    const BranchArgs& branch = args.branch[b];
-    if (branch.pooled)
-        run_pooled<PooledTile<X_ROW>>(branch.tensor);
+    while (b + 1 < args.products && place >= args.product[b + 1].first_block) ++b;
+    const ProductArgs& product = args.product[b];
+    if (product.pooled)
+        run_pooled<PooledTile<X_ROW>>(product.tensor);
     else
-        run<PixelLoader>(branch.tensor);
+        run<PixelLoader>(product.tensor);
 }

@@ -1,8 +1,8 @@
-// The main loop of mma/multi_conv.cu: as mma/main_loop.cuh, but what of a tile does not exist is
-// not multiplied. The filters of a tile are dealt out to the warps by sixteens, so that those of a
-// tile that is not full are shared by all of them: warp column v of V has the sixteens v, v + V, v
-// + 2 V, ... Whoever multiplies leaves out rows of V sixteens beyond the last filter, and of the
-// last block of channels the instructions beyond the last channel.
+// The main loop of mma/multi_conv.cu: as mma/main_loop.cuh, but the padding of a partial tile is
+// not multiplied. Filters are distributed to the warps by sixteens, so that all warps share those
+// of a partial tile: warp column v of V has the sixteens v, v + V, v + 2 V, ... A warp skips rows
+// of V sixteens beyond the last filter, and in the last block of channels the instructions beyond
+// the last channel.
 //
 // Shared memory: as mma/main_loop.cuh and mma/epilogue.cuh; sixteen filters begin at a multiple of
 // sixteen rows either way, so that neither ldmatrix nor the accumulators on their way out have a
@@ -12,8 +12,8 @@
 
 #include "mma/multi_conv_tile.cuh"
 
-static_assert(ROUNDS == 1, "the acc of a tile in one round");
-static_assert(WARPS_COLUMNS == 2 && K_BYTES == 32, "src/plan: FILTERS, ROW_BYTES");
+static_assert(ROUNDS == 1, "the accumulators of a tile in one round");
+static_assert(WARPS_COLUMNS == 2 && K_BYTES == 32, "src/kernels/multi_conv: FILTERS");
 
 // The valid part of a product's tile.
 struct Extent {
@@ -61,7 +61,7 @@ struct PairReader {
     }
 };
 
-DEVICE void multiply_pairs(MmaFragment& fragment, Acc& acc, int pairs) {
+DEVICE void multiply_pairs(MmaFragment& fragment, MmaAcc& acc, int pairs) {
     if constexpr (MATH == Math::TF32) {
 #pragma unroll
         for (int i = 0; i < MMA_ROWS; ++i)
@@ -86,7 +86,7 @@ DEVICE void multiply_pairs(MmaFragment& fragment, Acc& acc, int pairs) {
 
 // accumulators = the whole product.
 template <class Loader>
-DEVICE void multi_conv_main_loop(Loader& loader, const Extent& extent, int steps, Acc& acc) {
+DEVICE void multi_conv_main_loop(Loader& loader, const Extent& extent, int steps, MmaAcc& acc) {
     clear(acc);
     unsigned to = shared_address(shared_bytes);
 #pragma unroll 1
@@ -129,7 +129,7 @@ DEVICE void multi_conv_main_loop(Loader& loader, const Extent& extent, int steps
 }
 
 // As store_round() of mma/epilogue.cuh.
-DEVICE void store_pairs(const Acc& acc, unsigned thread) {
+DEVICE void store_pairs(const MmaAcc& acc, unsigned thread) {
     float* rows = reinterpret_cast<float*>(shared_bytes);
     int pixel = thread % 32 / 4 + warp_row(thread), filter = thread % 4 * 2;
 #pragma unroll
@@ -153,7 +153,7 @@ DEVICE void store_pairs(const Acc& acc, unsigned thread) {
 }
 
 // Writes the tile; barriers as epilogue() of mma/epilogue.cuh.
-DEVICE void multi_conv_epilogue(const TensorArgs& args, Acc& acc) {
+DEVICE void multi_conv_epilogue(const TensorArgs& args, MmaAcc& acc) {
     cp_async_wait_group<0>();
     if (!add_split_k<MultiConvScheduler>(args, acc)) return;
     WorkTile tile = MultiConvScheduler::tile(args);
@@ -162,7 +162,7 @@ DEVICE void multi_conv_epilogue(const TensorArgs& args, Acc& acc) {
     store_pairs(acc, thread);
     __syncthreads();
     if (args.conv.y_vector)
-        write_branch_rows<4>(branch_of(args), tile, thread);
+        write_product_rows<4>(product_of(args), tile, thread);
     else
-        write_branch_rows<1>(branch_of(args), tile, thread);
+        write_product_rows<1>(product_of(args), tile, thread);
 }

@@ -19,8 +19,8 @@ static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + TILE_M * 8 + PIXEL_TABLES,
               "stages and tables");
 static_assert(GROUPS_PER_TILE == 1, "products of one group");
 
-DEVICE const BranchArgs& branch_of(const TensorArgs& args) {
-    return reinterpret_cast<const BranchArgs&>(args);  // its first member
+DEVICE const ProductArgs& product_of(const TensorArgs& args) {
+    return reinterpret_cast<const ProductArgs&>(args);  // its first member
 }
 
 // Grid: columns of tiles, one after the other: the blocks of all products that have the same pixels
@@ -28,10 +28,10 @@ DEVICE const BranchArgs& branch_of(const TensorArgs& args) {
 // the tiles along its filters, each as split_k blocks.
 struct MultiConvScheduler {
     static DEVICE WorkTile tile(const TensorArgs& args) {
-        const BranchArgs& branch = branch_of(args);
+        const ProductArgs& product = product_of(args);
         unsigned block = ctaid_x();
-        unsigned column = fast_div(block, branch.by_column);
-        unsigned place = block - column * branch.by_column.divisor - branch.first;
+        unsigned column = fast_div(block, product.by_column);
+        unsigned place = block - column * product.by_column.divisor - product.first_block;
         unsigned tile_m = fast_div(place, args.by_split_k);
         WorkTile tile;
         tile.split = place - tile_m * args.split_k;
@@ -50,12 +50,12 @@ DEVICE int pairs_of(const TensorArgs& args, const WorkTile& tile) {
     return min((args.conv.group_k - tile.m + FILTERS - 1) / FILTERS, MMA_COLUMNS / 2);
 }
 
-// The destination of a valid filter of the product.
-DEVICE const Destination& destination_of(const BranchArgs& branch, int filter) {
+// The convolution that a valid filter of the product belongs to.
+DEVICE const MergedConv& merged_conv_of(const ProductArgs& product, int filter) {
     int i = 0;
 #pragma unroll 1
-    while (i + 1 < branch.destinations && filter >= branch.to[i].end) ++i;
-    return branch.to[i];
+    while (i + 1 < product.convolutions && filter >= product.merged[i].end) ++i;
+    return product.merged[i];
 }
 
 // Filters, in place of mma/loader.cuh's: rows of w_channels wherever they lie.
@@ -73,16 +73,16 @@ struct MultiConvFilterLoader {
 
     // The caller's next barrier makes the table readable.
     DEVICE MultiConvFilterLoader(const TensorArgs& args, const WorkTile& tile) {
-        const BranchArgs& branch = branch_of(args);
+        const ProductArgs& product = product_of(args);
         unsigned rows = shared_address(shared_bytes) + SHARED_BYTES - PIXEL_TABLES - TILE_M * 8;
 #pragma unroll 1
         for (int i = threadIdx.x; i < TILE_M; i += THREADS) {
             int filter = tile.m + i;
             address_t from = 0;
             if (filter < args.conv.group_k) {
-                const Destination& destination = destination_of(branch, filter);
-                from = global_address(static_cast<const storage_t*>(destination.w) +
-                                      static_cast<long long>(filter - destination.first) *
+                const MergedConv& merged = merged_conv_of(product, filter);
+                from = global_address(static_cast<const storage_t*>(merged.w) +
+                                      static_cast<long long>(filter - merged.first) *
                                           args.conv.w_k);
             }
             st_shared_u64(rows + i * 8, from);
@@ -97,7 +97,7 @@ struct MultiConvFilterLoader {
         return i * STEP + STEP <= TILE_M || threadIdx.x / CHUNKS + i * STEP < TILE_M;
     }
 
-    DEVICE void part(const TensorArgs& args, const KIterator& now, int part, unsigned stage) {
+    DEVICE void part(const TensorArgs& args, const MmaKIterator& now, int part, unsigned stage) {
         bool valid = now.left > 0 && now.channel + channel < args.w_channels;
 #pragma unroll
         for (int i = 0; i < COPIES; ++i)
@@ -115,14 +115,14 @@ struct MultiConvFilterLoader {
 template <class Pixels>
 struct MultiConvLoader {
     const TensorArgs& args;
-    KIterator now;    // the step being filled
-    KIterator ahead;  // the next
+    MmaKIterator now;    // the step being filled
+    MmaKIterator ahead;  // the next
     MultiConvFilterLoader filters;
     Pixels pixels;
 
     DEVICE MultiConvLoader(const TensorArgs& args, const WorkTile& tile)
         : args(args),
-          now(args, KRange(args, tile)),
+          now(args, k_range(args, tile)),
           ahead(now),
           filters(args, tile),
           pixels(args, tile) {
@@ -141,12 +141,12 @@ struct MultiConvLoader {
     }
 };
 
-// Finishes WIDTH elements of a destination: filter `k` of it at `pixel`, and for NHWC the filters
+// Finishes WIDTH elements of a convolution: filter `k` of it at `pixel`, and for NHWC the filters
 // after it, for NCHW the pixels after it. As finish() of common/epilogue.cuh, whose operands are
 // those of one convolution.
 template <int WIDTH>
-DEVICE void finish_destination(const Destination& to, FloatVec<WIDTH> values,
-                               const OutputPixel& pixel, int k) {
+DEVICE void finish_merged(const MergedConv& to, FloatVec<WIDTH> values, const OutputPixel& pixel,
+                          int k) {
     if (to.bias) {
         const storage_t* bias = static_cast<const storage_t*>(to.bias) + k;
 #pragma unroll
@@ -161,11 +161,11 @@ DEVICE void finish_destination(const Destination& to, FloatVec<WIDTH> values,
     *reinterpret_cast<Vec<WIDTH>*>(static_cast<storage_t*>(to.y) + offset) = result;
 }
 
-// As write_round() of mma/epilogue.cuh, all rows at once, each filter to its destination.
+// As write_round() of mma/epilogue.cuh, all rows at once, each filter to its convolution.
 template <int WIDTH>
-DEVICE void write_branch_rows(const BranchArgs& branch, const WorkTile& tile, unsigned thread) {
+DEVICE void write_product_rows(const ProductArgs& product, const WorkTile& tile, unsigned thread) {
     constexpr int ACROSS = TILE_INNER / WIDTH < THREADS ? TILE_INNER / WIDTH : THREADS;
-    const ConvArgs& conv = branch.tensor.conv;
+    const ConvArgs& conv = product.tensor.conv;
     const float* rows = reinterpret_cast<const float*>(shared_bytes);
 #pragma unroll 1
     for (int inner = thread % ACROSS * WIDTH; inner < TILE_INNER; inner += ACROSS * WIDTH) {
@@ -174,8 +174,8 @@ DEVICE void write_branch_rows(const BranchArgs& branch, const WorkTile& tile, un
             int m = tile.m + (LAYOUT_NHWC ? inner : outer);
             unsigned n = tile.n + (LAYOUT_NHWC ? outer : inner);
             if (m >= conv.group_k || n >= conv.gemm_n) continue;
-            const Destination& to = destination_of(branch, m);
-            finish_destination<WIDTH>(
+            const MergedConv& to = merged_conv_of(product, m);
+            finish_merged<WIDTH>(
                 to, *reinterpret_cast<const FloatVec<WIDTH>*>(rows + outer * PITCH + inner),
                 OutputPixel(conv, n), m - to.first);
         }

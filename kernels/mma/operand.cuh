@@ -34,7 +34,7 @@ struct FilterOperand {
     unsigned small[MATH == Math::TF32X3 ? MATRICES : 1][4],
         finite[MATH == Math::TF32X3 ? MATRICES : 1][4];
 
-    // From what is stored to what is multiplied.
+    // Converts stored values to operands.
     DEVICE void convert() {
 #pragma unroll
         for (int j = 0; j < MATRICES; ++j)

@@ -10,14 +10,14 @@ typedef Select<LAYOUT_NHWC, PixelLoaderNhwc<TILE_N, X_ROW>, PixelLoaderNchw<TILE
 // Both operands. A policy of the main loop: part(i, stage) and end(stage), see mma/loader.cuh.
 struct OperandLoader {
     const TensorArgs& args;
-    KIterator now;    // the step being filled
-    KIterator ahead;  // the next
+    MmaKIterator now;    // the step being filled
+    MmaKIterator ahead;  // the next
     FilterLoader filters;
     PixelLoader pixels;
 
     DEVICE OperandLoader(const TensorArgs& args, const WorkTile& tile)
         : args(args),
-          now(args, KRange(args, tile)),
+          now(args, k_range(args, tile)),
           ahead(now),
           filters(args, tile),
           pixels(args, tile) {

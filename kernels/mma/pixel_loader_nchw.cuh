@@ -44,11 +44,11 @@ struct PixelLoaderNchw {
         groups = args.conv.groups;
         pending = 0;
     }
-    DEVICE void start(const TensorArgs&, const KIterator&) {}
+    DEVICE void start(const TensorArgs&, const MmaKIterator&) {}
 
     // The first channel of a chunk, counted from the tile's first group, and how many of it and the
     // following exist.
-    DEVICE int first_channel(const ConvArgs& conv, const KIterator& now, int chunk,
+    DEVICE int first_channel(const ConvArgs& conv, const MmaKIterator& now, int chunk,
                              int& left) const {
         int inner = now.channel + chunk % CHUNKS_PER_GROUP * CHUNK_ELEMENTS,
             other = chunk / CHUNKS_PER_GROUP;
@@ -58,7 +58,7 @@ struct PixelLoaderNchw {
         return GROUPS_PER_TILE == 1 ? inner : other * conv.group_c + inner;
     }
 
-    DEVICE void part(const TensorArgs& args, const KIterator& now, const KIterator&, int part,
+    DEVICE void part(const TensorArgs& args, const MmaKIterator& now, const MmaKIterator&, int part,
                      unsigned stage) {
         if constexpr (ASYNC) {
             copy(args.conv, now, part, stage);
@@ -78,7 +78,7 @@ struct PixelLoaderNchw {
     }
 
     template <bool WHOLE>
-    DEVICE void load(const ConvArgs& conv, const KIterator& now, int half) {
+    DEVICE void load(const ConvArgs& conv, const MmaKIterator& now, int half) {
 #pragma unroll
         for (int task = 0; task < TASKS; ++task) {
             int index = half * TASKS + task;
@@ -105,7 +105,7 @@ struct PixelLoaderNchw {
                                         pack_u16(v[4], v[5]), pack_u16(v[6], v[7])));
         }
     }
-    DEVICE void copy(const ConvArgs& conv, const KIterator& now, int part, unsigned stage) {
+    DEVICE void copy(const ConvArgs& conv, const MmaKIterator& now, int part, unsigned stage) {
         int quarter = threadIdx.x / 8 % 4;
 #pragma unroll
         for (int i = 0; i < OWN; ++i) {

@@ -1,5 +1,5 @@
 // Pixels of NHWC (part of mma/loader.cuh): rows of channels, in copies of VECTOR_BYTES bytes,
-// neighbouring lanes along a row. Pieces of 16, 8 and 4 bytes are copied by cp.async; with
+// neighbouring lanes along a row. Those of 16, 8 and 4 bytes go by cp.async; with
 // VECTOR_BYTES 2, and on compute_75, they go through registers, by 4 bytes as two loads where
 // VECTOR_BYTES is 2. The last copy of a group may exist in part: no neighbour's channel is read.
 //
@@ -35,7 +35,7 @@ struct PixelLoaderNhwc {
 
     Pixel own[OWN];
     unsigned table;  // shared byte address of the step's entries, at the thread's first pixel
-    int turn;        // what leads from it to the next step's
+    int turn;        // bytes from it to the next step's
     unsigned to;     // the thread's first copy, in a stage
     int offset;      // bytes of its copies from the block's first channel
     int bytes;       // bytes of the group from its copy of block 0 on
@@ -58,7 +58,7 @@ struct PixelLoaderNhwc {
         pending = 0;
     }
     // Makes the entries of a step in the table at `turn` from the current one.
-    DEVICE void make_entries(const TensorArgs& args, const KIterator& walk, int turn) {
+    DEVICE void make_entries(const TensorArgs& args, const MmaKIterator& walk, int turn) {
         unsigned at = table - threadIdx.x / COPIES_PER_ROW * 16 + turn;
 #pragma unroll
         for (int i = 0; i < OWN; ++i) {
@@ -72,7 +72,7 @@ struct PixelLoaderNhwc {
             }
         }
     }
-    DEVICE void start(const TensorArgs& args, const KIterator& now) {
+    DEVICE void start(const TensorArgs& args, const MmaKIterator& now) {
         make_entries(args, now, 0);
         __syncthreads();
     }
@@ -81,10 +81,10 @@ struct PixelLoaderNhwc {
         return Entry{words.x, static_cast<unsigned>(words.y) != 0};
     }
     // Bytes of the thread's copy that are valid in the block, under COPY_BYTES where it ends in it.
-    DEVICE int left(const KIterator& now) const { return bytes - now.channel * ELEMENT_BYTES; }
+    DEVICE int left(const MmaKIterator& now) const { return bytes - now.channel * ELEMENT_BYTES; }
 
-    DEVICE void part(const TensorArgs& args, const KIterator& now, const KIterator& ahead, int part,
-                     unsigned stage) {
+    DEVICE void part(const TensorArgs& args, const MmaKIterator& now, const MmaKIterator& ahead,
+                     int part, unsigned stage) {
         if (part == 0) make_entries(args, ahead, turn);
         if constexpr (ASYNC) {
             // Only the group's last block can end within a copy.
@@ -108,7 +108,7 @@ struct PixelLoaderNhwc {
     }
 
     template <bool PARTLY>
-    DEVICE void copy(const KIterator& now, int part, unsigned stage) {
+    DEVICE void copy(const MmaKIterator& now, int part, unsigned stage) {
         int left = this->left(now);
         // Entries in registers at a time: shared loads between copies cost issue slots.
         constexpr int BATCH = 4;
@@ -133,7 +133,7 @@ struct PixelLoaderNhwc {
                 }
         }
     }
-    DEVICE void load(const KIterator& now, int half) {
+    DEVICE void load(const MmaKIterator& now, int half) {
         int left = this->left(now);
 #pragma unroll
         for (int i = 0; i < LOADS; ++i) {

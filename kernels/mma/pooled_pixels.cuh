@@ -48,15 +48,14 @@ struct PooledPixels {
             if (pixel.row != Pixel::NONE)
                 flags = HERE | (pixel.row > 0 ? UP : 0) | (pixel.row + 1 < conv.h ? DOWN : 0) |
                         (pixel.column > 0 ? LEFT : 0) | (pixel.column + 1 < conv.width ? RIGHT : 0);
-            unsigned place = (pixel.row * conv.width + pixel.column) *
-                             (LAYOUT_NHWC ? conv.x_strides.pixel : 1);
+            unsigned place = (pixel.row * conv.width + pixel.column) * x_pixel(conv);
             st_shared_v2_u64(table() + i * 16, element(pixel.image, place), flags);
         }
     }
-    DEVICE void start(const TensorArgs&, const KIterator&) {}
+    DEVICE void start(const TensorArgs&, const MmaKIterator&) {}
     DEVICE void end(unsigned) {}
 
-    DEVICE void part(const TensorArgs& args, const KIterator& now, const KIterator&, int part,
+    DEVICE void part(const TensorArgs& args, const MmaKIterator& now, const MmaKIterator&, int part,
                      unsigned stage) {
 #pragma unroll 1
         for (int i = share(COPIES, part); i < share(COPIES, part + 1); ++i) {
@@ -96,8 +95,7 @@ struct PooledPixels {
     }
     // From a cell to a neighbour, in bytes.
     static DEVICE long long away(const ConvArgs& conv, int down, int right) {
-        return static_cast<long long>(down * conv.width + right) *
-               ((LAYOUT_NHWC ? conv.x_strides.pixel : 1) * ELEMENT_BYTES);
+        return static_cast<long long>(down * conv.width + right) * (x_pixel(conv) * ELEMENT_BYTES);
     }
     // All channels of the copy, 16 bytes, at once.
     DEVICE void max_of_vector(const ConvArgs& conv, address_t from, unsigned flags,

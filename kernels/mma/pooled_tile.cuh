@@ -1,10 +1,10 @@
 // Pixels that are maxima, NHWC by chunks of 16 bytes: each cell is loaded into shared memory once
-// a step and a tile, and the maxima are taken from there. For images of a width up to which the
+// per step and tile, and the maxima are taken from there. For images of a width up to which the
 // cells fit; mma/pooled_pixels.cuh has those beyond.
 //
 // The pixels of a tile follow each other, so their 3x3 neighbours are the cells from width + 1
 // before the first to width + 1 after the last, in the order of the pixels: cell i of the tile is
-// pixel n - (width + 1) + i. A thread takes a chunk of STRIP pixels that follow each other: the
+// pixel n - (width + 1) + i. A thread computes a chunk of STRIP pixels that follow each other: the
 // maximum of each column of three cells once, then that of three columns. Where a pixel has no
 // neighbour, because it lies at the edge of the image, its own cell, or no column, takes its place:
 // padding of -infinity. A NaN gives NaN.
@@ -30,11 +30,11 @@ struct PooledTile {
                                       128;
     static constexpr int CELLS = CELL_BYTES / ROW;
     static constexpr int UP = 1, DOWN = 2, LEFT = 4, RIGHT = 8;
-    static_assert(TILE_N % STEP == 0 && STRIP <= 8, "four bits a pixel in a register");
+    static_assert(TILE_N % STEP == 0 && STRIP <= 8, "four bits per pixel in a register");
     static_assert(CELLS * 8 <= PIXEL_TABLES, "the table of cells");
-    static_assert(ROW == 128 && W_ROW == 128, "eight chunks a row");
+    static_assert(ROW == 128 && W_ROW == 128, "eight chunks per row");
     static_assert(CELLS == (STAGES * (TILE_N + TILE_M) - TILE_N - 2 * TILE_M) / 2,
-                  "src/plan: pooled_cells");
+                  "src/kernels/multi_conv: pooled_cells");
 
     unsigned stages;
     unsigned edges;  // the neighbours that the thread's pixels have, four bits per pixel
@@ -42,7 +42,7 @@ struct PooledTile {
     int bytes;       // from the thread's chunk of block 0 to the end of the channels
     int row;         // bytes from a cell to the one below
 
-    // True if all cells have room; The planner tests the same.
+    // True if all cells fit; the planner tests the same.
     static DEVICE bool fits(const ConvArgs& conv) { return TILE_N + 2 * (conv.width + 1) <= CELLS; }
     static DEVICE unsigned table() {
         return shared_address(shared_bytes) + SHARED_BYTES - PIXEL_TABLES;
@@ -123,13 +123,13 @@ struct PooledTile {
 };
 
 // accumulators = the whole product of a pooled tile.
-template <class PooledTile>
-DEVICE void pooled_main_loop(const TensorArgs& args, const WorkTile& tile, Acc& acc) {
-    KRange steps(args, tile);
+template <class Pooled>
+DEVICE void pooled_main_loop(const TensorArgs& args, const WorkTile& tile, MmaAcc& acc) {
+    KRange steps = k_range(args, tile);
     Extent extent(args, tile, steps);
-    PooledTile pixels(args, tile);
+    Pooled pixels(args, tile);
     MultiConvFilterLoader filters(args, tile);
-    KIterator walk(args, steps);
+    MmaKIterator walk(args, steps);
     auto fill = [&](int turn) {
         pixels.copy(walk.channel, turn);
 #pragma unroll
@@ -144,7 +144,7 @@ DEVICE void pooled_main_loop(const TensorArgs& args, const WorkTile& tile, Acc& 
     PairReader reader;
     int turn = 0;
 #pragma unroll 1
-    for (int step = 0; step < steps.count; ++step) {
+    for (int step = 0; step < steps.count(); ++step) {
         int along_k = extent.along_k(step);
         cp_async_wait_group<0>();
         __syncthreads();

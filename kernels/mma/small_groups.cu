@@ -26,13 +26,13 @@
 #include "mma/epilogue.cuh"
 #include "mma/operand_loader.cuh"
 
-static_assert(GROUPS_PER_TILE > 1 && PARTS == 1, "one group a tile is what mma/mma.cu is for");
+static_assert(GROUPS_PER_TILE > 1 && PARTS == 1, "mma/mma.cu has one group per tile");
 static_assert(TILE_M % TILE_K == 0 && WARP_COLUMNS % TILE_K == 0, "a warp has whole groups");
 static_assert(SHARED_BYTES >= STAGES * STAGE_BYTES + (LAYOUT_NHWC ? 2 * TILE_N * 16 : 0),
               "stages and tables");
 
 // accumulators += the products of the stage at `x` and `w`, the lane's addresses.
-DEVICE void multiply_stage(unsigned x, unsigned w, Acc& acc) {
+DEVICE void multiply_stage(unsigned x, unsigned w, MmaAcc& acc) {
     if constexpr (TILE_K == 8 && DTYPE != DType::F32) {
         // A chunk is a group: ldmatrix loads two groups of pixels, four of filters.
         unsigned filters[MMA_COLUMNS / 4][4];
@@ -69,7 +69,7 @@ DEVICE void multiply_stage(unsigned x, unsigned w, Acc& acc) {
     }
 }
 
-DEVICE void main_loop(OperandLoader& loader, int steps, Acc& acc) {
+DEVICE void main_loop(OperandLoader& loader, int steps, MmaAcc& acc) {
     clear(acc);
     unsigned to = shared_address(shared_bytes);
 #pragma unroll 1
@@ -106,7 +106,7 @@ DEVICE void main_loop(OperandLoader& loader, int steps, Acc& acc) {
 KERNEL(TensorArgs args) {
     WorkTile tile = ConvScheduler::tile(args);
     OperandLoader loader(args, tile);
-    Acc acc;
-    main_loop(loader, KRange(args, tile).count, acc);
+    MmaAcc acc;
+    main_loop(loader, k_range(args, tile).count(), acc);
     epilogue<ConvScheduler>(args, acc);
 }

@@ -5,7 +5,7 @@
 // A block computes TILE_N pixels (n, p, q flattened) by TILE_M filters, in f32. Pixels are the rows
 // of mma's product and filters its columns, for both layouts: the accumulators reach y through
 // shared memory, which transposes them for NCHW (mma/epilogue.cuh). Both operands lie in shared
-// memory with k contiguous, as ldmatrix wants them: f16, bf16 in rows of 16 terms per instruction
+// memory with k contiguous, as ldmatrix reads them: f16, bf16 in rows of 16 terms per instruction
 // (m16n8k16; m16n8k8 twice on compute_75), f32 as tf32 in rows of 8 (m16n8k8): 32 bytes either way,
 // so one code serves all types.
 //
@@ -13,14 +13,13 @@
 // filters first.
 //
 // Shared memory, dynamic, SHARED_BYTES of it: stages[STAGES] of x[TILE_N][X_ROW bytes],
-// w[TILE_M][W_ROW bytes], then the tables of the loaders. A row is made of chunks of 16 bytes.
-// Chunk c of row r lies at chunk c ^ (r / R % C) of the row, C being the chunks per row and R the
-// rows in 128 bytes: eight neighbouring rows have their chunks c in eight different sixteenths of
-// the banks, so that ldmatrix (eight rows, one chunk) and the fills have no bank conflicts.
+// w[TILE_M][W_ROW bytes], then the tables of the loaders. Rows are swizzled (common/swizzle.cuh):
+// ldmatrix (eight rows, one chunk) and the stores of the loaders have no bank conflicts.
 #pragma once
 
 #include "common/swizzle.cuh"
 #include "common/tensor_args.cuh"
+#include "common/tile_scheduler.cuh"
 #include "mma/operand.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/ld_st.cuh"
@@ -60,7 +59,7 @@ static_assert(HAS_CP_ASYNC || DTYPE == DType::F16, "compute_75 has f16 only");
 
 extern __shared__ __align__(128) unsigned char shared_bytes[];
 
-typedef float Acc[MMA_ROWS][MMA_COLUMNS][4];
+typedef float MmaAcc[MMA_ROWS][MMA_COLUMNS][4];
 
 // The lane's address for ldmatrix in rows of X_ROW or W_ROW bytes, of chunks 0 and 1: chunks 2 k
 // and 2 k + 1 of the row are at that address ^ 32 k, since only k decides those bits. Pixels: rows
@@ -73,7 +72,7 @@ DEVICE unsigned filters_at(unsigned row, unsigned lane) {
     return X_BYTES + swizzled<W_ROW>(row + lane % 8 + lane / 16 * 8, lane / 8 % 2);
 }
 
-DEVICE void clear(Acc& acc) {
+DEVICE void clear(MmaAcc& acc) {
 #pragma unroll
     for (int i = 0; i < MMA_ROWS; ++i)
 #pragma unroll
@@ -82,46 +81,17 @@ DEVICE void clear(Acc& acc) {
             for (int e = 0; e < 4; ++e) acc[i][j][e] = 0.0f;
 }
 
-// The tile of a block, and its part of the sum (split-K).
-struct WorkTile {
-    unsigned index;  // of the tile
-    int split;
-    int group;   // the first of the tile
-    int m;       // first filter of the tile, counted in the group
-    unsigned n;  // first pixel
-};
-
 // A scheduler maps blocks to tiles: `Scheduler::tile(args)`, read anew where it is needed, so that
-// no register is held. This one's grid: tiles * split_k blocks, block = tile * split_k + split,
-// tile = tile_n * (groups * tiles_m) + group * tiles_m + tile_m: neighbours share their pixels of x
-// through L2.
+// no register is held. This one: one block per unit of work, common/tile_scheduler.cuh. Where
+// several groups share a tile, tiles are numbered as of one group, by their first group.
 struct ConvScheduler {
     static DEVICE WorkTile tile(const TensorArgs& args) {
-        const ConvArgs& conv = args.conv;
-        WorkTile tile;
-        unsigned block = ctaid_x();
-        tile.index = fast_div(block, args.by_split_k);
-        tile.split = block - tile.index * args.split_k;
-        unsigned rest = fast_div(tile.index, conv.by_tiles_m);
-        tile.m = (tile.index - rest * conv.tiles_m) * TILE_M;
-        unsigned tile_n = fast_div(rest, conv.by_groups);
-        tile.group = rest - tile_n * conv.by_groups.divisor;
+        WorkTile tile = work_tile(args, ctaid_x(), args.conv.by_groups.divisor);
         if (GROUPS_PER_TILE > 1) {
             tile.group = tile.m / TILE_M * GROUPS_PER_TILE;
             tile.m = 0;
         }
-        tile.n = tile_n * TILE_N;
         return tile;
-    }
-};
-
-// The steps of gemm_k that a block takes: first .. first + count.
-struct KRange {
-    int first, count;
-
-    DEVICE KRange(const TensorArgs& args, const WorkTile& tile) {
-        first = tile.split * args.steps_per_split;
-        count = min(args.steps_per_split, args.steps - first);
     }
 };
 

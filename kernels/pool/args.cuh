@@ -5,9 +5,8 @@
 
 #include "common/conv_args.cuh"
 
-// Windowed and global pooling. `vector`, `team` and the divisors describe how the outputs are
-// shared out among threads; see the header of each kernel; the library computes them
-// (PoolArgs::schedule).
+// Windowed and global pooling. `vector`, `team` and the divisors map outputs to threads; see the
+// header of each kernel. The library computes them (PoolArgs::schedule).
 struct PoolArgs {
     const void* x;
     void* y;
@@ -30,7 +29,7 @@ struct PoolArgs {
     // global: threads per plane (NCHW) or channel lanes per block (NHWC), a power of two.
     int team;
     FastDiv by_image;   // unit of work -> image
-    FastDiv by_inner;   // unit of an image -> what lies outside the innermost dimension
+    FastDiv by_inner;   // unit of an image -> units outside the innermost dimension
     FastDiv by_middle;  // then -> outermost dimension
 };
 static_assert(sizeof(PoolArgs) == 24 + 3 * 16 + 4 * 22 + 3 * 12 + 4,
@@ -56,7 +55,7 @@ struct SubsampleArgs {
     // NHWC: 1: 16-byte accesses (all operands are aligned for it, and the rows whole).
     int vector;
     FastDiv by_image;   // unit of work -> image
-    FastDiv by_inner;   // unit of an image -> what lies outside the innermost dimension
+    FastDiv by_inner;   // unit of an image -> units outside the innermost dimension
     FastDiv by_middle;  // then -> outermost dimension
 };
 static_assert(sizeof(SubsampleArgs) == 32 + 2 * 16 + 4 * 15 + 3 * 12,

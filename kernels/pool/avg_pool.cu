@@ -1,15 +1,21 @@
-// The mean of each window. The divisor is the window's real cells, or (count_include_pad) its cells
-// inside the image and its padding, or the override. A window without any cell gives 0 / 0 = NaN.
+// Average pooling:
+//
+//   y[c][p][q] = sum_{r,s} x[c][p * stride_h - pad_top + r * dilation_h][q * stride_w - pad_left +
+//     s * dilation_w] / divisor
+//
+// over the window's real cells. The divisor is their number, or (count_include_pad) the number of
+// cells in the image and its padding, or the override. A window without any cell gives 0 / 0 = NaN.
 // Adaptive windows run from floor(p * h / P) to ceil((p + 1) * h / P).
 //
 // Sums are in f32, a row of the window at a time, so that the error grows with r + s and not with r
 // * s. Memory bound: neighbouring threads make neighbouring outputs; overlapping windows share
 // the first-level cache.
 //
-// Units: NCHW: channel (outer), row (middle), column (inner); NHWC: row, column, VECTOR_ELEMENTS
-// channels in 16-byte accesses (one channel if they are not aligned). Not for windows of the whole
-// plane: that is global_pool.cu.
-// Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
+// Units (common/wide_units.cuh): NCHW: channel (outer), row (middle), column (inner); NHWC: row,
+// column, VECTOR_ELEMENTS channels in 16-byte accesses (one channel if they are not aligned).
+//
+// Constraints: windows of the whole plane belong to global_pool.cu. Grid: ceil(n * units of an
+// image / THREADS) blocks of THREADS. No shared memory, no barrier.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 

@@ -7,16 +7,24 @@
 // accesses if it is aligned. by_image: plane -> image.
 // Grid: ceil(n * c / (THREADS / team)) blocks of THREADS.
 // NHWC: `team` neighbouring threads take neighbouring channels (VECTOR_ELEMENTS each with 16-byte
-// accesses, or one), the THREADS / team groups share out the pixels. by_image: block -> image;
+// accesses, or one), the THREADS / team groups divide the pixels. by_image: block -> image;
 // tiles of team channel vectors within.
 // Grid: n * ceil(channel vectors / team) blocks of THREADS.
+//
+// Shared memory: NCHW: warps[THREADS / 32], written by one lane per warp, read at one address by
+// all threads (a broadcast). NHWC: shared[VECTOR_ELEMENTS][THREADS]: consecutive threads access
+// consecutive words. No bank conflict.
+// Barriers: NCHW: one between writing and reading, where a team is a block. NHWC: one before each
+// level of the tree.
+//
+// Constraints: team is a power of two; NCHW: 32 or THREADS.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 
 // Terms that are added one after the other before their sum joins the total.
 constexpr int RUN = 64;
 
-struct Mean {
+struct MeanPooling {
     static DEVICE float neutral() { return 0.0f; }
     static DEVICE float join(float a, float b) { return a + b; }
     static DEVICE float finish(float sum, long long count) {
@@ -24,14 +32,14 @@ struct Mean {
     }
 };
 
-struct Maximum {
-    static DEVICE float neutral() { return __int_as_float(0xff800000); }
+struct MaxPooling {
+    static DEVICE float neutral() { return minus_infinity(); }
     static DEVICE float join(float a, float b) { return b > a || b != b ? b : a; }
     static DEVICE float finish(float maximum, long long) { return maximum; }
 };
 
-// Joins what lane, lane + lanes, lane + 2 * lanes, ... of `pixels` pixels hold, WIDTH channels or
-// neighbours side by side.
+// Joins pixels lane, lane + lanes, lane + 2 * lanes, ... of `pixels`, WIDTH channels or neighbours
+// side by side.
 template <typename Op, int WIDTH>
 DEVICE void walk(const storage_t* x, int lane, int lanes, long long pixels, long long pitch,
                  float (&total)[WIDTH]) {
@@ -202,8 +210,8 @@ DEVICE void pool(const PoolArgs& a) {
 
 KERNEL(PoolArgs a) {
     if (a.maximum) {
-        pool<Maximum>(a);
+        pool<MaxPooling>(a);
     } else {
-        pool<Mean>(a);
+        pool<MeanPooling>(a);
     }
 }

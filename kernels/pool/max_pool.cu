@@ -1,7 +1,12 @@
-// The maximum of each window: padding counts as minus infinity, NaN wins, the first maximum of a
-// tie wins; of several NaN the last is the one whose index counts (PyTorch's rule). An index is the
-// cell's place in the window, r * S + s in one byte; it is that of the first real cell if all are
-// minus infinity, and 255 if the window has no real cell.
+// Max pooling:
+//
+//   y[c][p][q] = max_{r,s} x[c][p * stride_h - pad_top + r * dilation_h][q * stride_w - pad_left +
+//     s * dilation_w]
+//
+// Padding counts as minus infinity, NaN wins, the first maximum of a tie wins; of several NaN the
+// last one gives the index (PyTorch's rule). An index is the cell's position in the window, r * S +
+// s in one byte. It is that of the first real cell if all are minus infinity, and NO_INDEX if the
+// window has no real cell.
 //
 // Memory bound.
 // NCHW: neighbouring threads make neighbouring outputs of a row; each makes TILE_M output rows and,
@@ -9,13 +14,16 @@
 // NHWC: each thread makes one pixel's VECTOR_ELEMENTS channels with 16-byte accesses (one channel
 // if they are not aligned), and all loads of a 3x3 window are in flight together.
 //
-// Units: NCHW: channel (outer), strip of TILE_M rows (middle), column (inner).
-// NHWC: TILE_M = 1: row, column, channel vector.
-// Grid: ceil(n * units of an image / THREADS) blocks of THREADS.
+// Units (common/wide_units.cuh): NCHW: channel (outer), strip of TILE_M rows (middle), column
+// (inner). NHWC: TILE_M = 1: row, column, channel vector.
+//
+// Constraints: windows of at most 255 cells where indices are written. Grid: ceil(n * units of an
+// image / THREADS) blocks of THREADS. No shared memory, no barrier.
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 
-DEVICE float minus_infinity() { return __int_as_float(0xff800000); }
+// The index of a window without a real cell.
+constexpr int NO_INDEX = 255;
 
 DEVICE void update_max(float& best, int& where, float value, int cell) {
     if (value > best || value != value) {
@@ -43,11 +51,11 @@ DEVICE void store(const PoolArgs& a, const Column& at, int row, float best, int 
     }
 }
 
-// The first real cell of the window that begins at row `top`, or 255.
+// The first real cell of the window that begins at row `top`, or NO_INDEX.
 DEVICE int first_cell(const PoolArgs& a, int top, int dilation, const Span& across) {
     Span down = span(top, a.r, dilation, a.h);
     bool none = down.begin >= down.end || across.begin >= across.end;
-    return none ? 255 : down.begin * a.s + across.begin;
+    return none ? NO_INDEX : down.begin * a.s + across.begin;
 }
 
 // Windows of SIZE x SIZE whose rows follow one another: each input row's maximum serves all windows
@@ -129,7 +137,7 @@ DEVICE void any_window(const PoolArgs& a, const Column& at) {
         down[m] = span((at.p + min(m, at.rows - 1)) * a.stride_h - a.pad_top, a.r, a.dilation_h,
                        a.h);
         bool none = down[m].begin >= down[m].end || at.across.begin >= at.across.end;
-        where[m] = none ? 255 : down[m].begin * a.s + at.across.begin;
+        where[m] = none ? NO_INDEX : down[m].begin * a.s + at.across.begin;
         longest = max(longest, down[m].end - down[m].begin);
     }
 #pragma unroll 1
@@ -254,7 +262,7 @@ DEVICE void pixel(const PoolArgs& a, const WideUnit& unit) {
 #pragma unroll
     for (int v = 0; v < WIDTH; v++) {
         best[v] = minus_infinity();
-        where[v] = none ? 255 : down.begin * a.s + across.begin;
+        where[v] = none ? NO_INDEX : down.begin * a.s + across.begin;
     }
     const storage_t* x = static_cast<const storage_t*>(a.x) + unit.image * a.x_strides.image +
                          channel;

@@ -4,5 +4,5 @@
 #include "types.cuh"
 
 // Orders this thread's ordinary accesses of shared memory before later ones of TMA or wgmma, of
-// threads that it meets at a barrier first.
+// threads behind a common barrier.
 DEVICE void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -3,6 +3,8 @@
 
 #include "types.cuh"
 
+constexpr int SM_REGISTERS = 65536;  // of 32 bits, shared by the blocks of an SM
+
 template <int REGISTERS>
 DEVICE void setmaxnreg_dec() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));

@@ -1,5 +1,5 @@
-// TMA: TMA between global and shared memory, through tensor maps (sm_90). One thread
-// issues a copy.
+// TMA: copies of boxes of tensors between global and shared memory, through tensor maps (sm_90).
+// One thread issues a copy.
 #pragma once
 
 #include "types.cuh"

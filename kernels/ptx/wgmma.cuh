@@ -1,4 +1,5 @@
-// wgmma: the asynchronous matrix product of a warpgroup (128 threads), and what orders it (sm_90a).
+// wgmma: the asynchronous matrix product of a warpgroup (128 threads), with its fences and groups
+// (sm_90a).
 //
 //   D[64][N] (+)= A[64][k] * B[N][k], k = 32 bytes of elements (16 of 16 bits, 8 of tf32). B, and A
 //   where it is no register operand, in shared memory: rows of 128, 64 or 32 bytes, swizzled as TMA
@@ -7,7 +8,10 @@
 //   column 8 * j + 2 * (l % 4) + e.
 #pragma once
 
+#include "common/swizzle.cuh"
 #include "types.cuh"
+
+constexpr int WARPGROUP_THREADS = 128;
 
 // Makes registers and ordinary shared memory written so far visible to the products that follow.
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -32,9 +36,9 @@ DEVICE unsigned long long wgmma_descriptor(unsigned address, int row_bytes) {
     unsigned long long eight_rows = 8 * row_bytes / 16;
     return (swizzle << 62) | (eight_rows << 32) | (1ull << 16) | ((address & 0x3ffff) >> 4);
 }
-// The distance between groups of eight rows, in place of the 1024 bytes of rows of 128.
+// The distance between groups of eight rows, in place of SWIZZLE_ATOM_BYTES.
 DEVICE unsigned long long wgmma_descriptor_stride(unsigned long long descriptor, int bytes) {
-    return descriptor + (static_cast<unsigned long long>((bytes - 1024) / 16) << 32);
+    return descriptor + (static_cast<unsigned long long>((bytes - SWIZZLE_ATOM_BYTES) / 16) << 32);
 }
 
 // The names and the outputs of the accumulators, for the overloads below. The predicate operand

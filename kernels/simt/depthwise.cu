@@ -1,5 +1,5 @@
-// Convolution with a group a channel: y[k] = act(x[k / multiplier] * w[k] + bias[k] + residual[k]),
-// multiplier = k / c. KCRS and KRSC filters are the same then.
+// Convolution with one group per channel: y[k] = act(x[k / multiplier] * w[k] + bias[k] +
+// residual[k]), multiplier = k / c. KCRS and KRSC filters are the same then.
 //
 // Memory bound. Each thread makes a strip of TILE_M output rows in one column, so that each input
 // row is read once for all outputs that use it; neighbours along the row share the first-level
@@ -22,16 +22,25 @@
 // filter -> channel.
 // Grid: tiles_m * ceil(n * ceil(p / TILE_M) * q / (THREADS / lanes)) blocks of THREADS;
 // ConvArgs::schedule_depthwise.
+//
+// Shared memory, NHWC: shared[taps][SHARED_PITCH], f32, the filters of the tile with the taps
+// outermost. The pitch is 4 modulo 32 words, so that eight consecutive taps, which consecutive
+// threads store, lie in different banks; lanes load consecutive words. Filters of more than
+// SHARED_TAPS taps are read from global memory.
+// Barrier: one after the filters are stored.
+//
+// Constraints: group_c = 1; one image of x, y, residual under 2^31 elements.
 #include "common/conv_args.cuh"
 #include "common/units.cuh"
 
-// A strip of outputs: where its windows begin and what they hold.
+// A strip of outputs and its windows.
 struct Strip {
     const storage_t* x;  // the image's first pixel, at the channels read
     int top, left;       // of the first output's window; negative in the padding
     int rows;            // outputs, up to TILE_M
 };
 
+// WIDTH f32 in registers, without the alignment of FloatVec.
 template <int WIDTH>
 struct Floats {
     float v[WIDTH];
@@ -43,8 +52,7 @@ DEVICE Vec<WIDTH> input(const ConvArgs& a, const Strip& strip, int row, int colu
                         bool in_bounds) {
     Vec<WIDTH> result = {};
     if (in_bounds) {
-        const storage_t* x = strip.x + static_cast<long long>(row * a.width + column) *
-                                           (LAYOUT_NHWC ? a.x_strides.pixel : 1);
+        const storage_t* x = strip.x + static_cast<long long>(row * a.width + column) * x_pixel(a);
         result = *reinterpret_cast<const Vec<WIDTH>*>(x);
     }
     return result;
@@ -58,15 +66,15 @@ DEVICE void add(Floats<WIDTH>& sum, const Vec<WIDTH>& x, const Floats<WIDTH>& w)
     }
 }
 
-// Takes a thread's finished sums to y, row after row.
+// Writes a thread's accumulators to y, row by row.
 template <int WIDTH>
-struct Output {
+struct StripOutput {
     const ConvArgs& a;
     Floats<WIDTH> bias;
     storage_t* y;
     const storage_t* residual;
 
-    DEVICE Output(const ConvArgs& args, int image, int k, int p, int q) : a(args), bias() {
+    DEVICE StripOutput(const ConvArgs& args, int image, int k, int p, int q) : a(args), bias() {
         if (a.bias != nullptr) {
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
@@ -83,7 +91,7 @@ struct Output {
                static_cast<long long>(p * a.q + q) * strides.pixel;
     }
 
-    // The sums of the row that is `row` below the strip's first.
+    // Finishes and writes row `row` of the strip.
     DEVICE void store(int row, const Floats<WIDTH>& acc) const {
         long long pixel = row * a.q;
         Vec<WIDTH> added = {};
@@ -108,7 +116,7 @@ struct Output {
 // making at a time: the one that began j steps ago has slot j, and the oldest is finished.
 template <int WIDTH, int STRIDE, typename Weights>
 DEVICE void fixed_filter(const ConvArgs& a, const Strip& strip, const Weights& weights,
-                         const Output<WIDTH>& output) {
+                         const StripOutput<WIDTH>& output) {
     constexpr int SLOTS = (TILE_K + STRIDE - 1) / STRIDE;
     Floats<WIDTH> w[TILE_K * TILE_K];
 #pragma unroll
@@ -163,7 +171,7 @@ DEVICE void fixed_filter(const ConvArgs& a, const Strip& strip, const Weights& w
 
 template <int WIDTH, typename Weights>
 DEVICE void any_filter(const ConvArgs& a, const Strip& strip, const Weights& weights,
-                       const Output<WIDTH>& output) {
+                       const StripOutput<WIDTH>& output) {
     Floats<WIDTH> acc[TILE_M] = {};
 #pragma unroll 1
     for (int r = 0; r < a.r; r++) {
@@ -197,7 +205,7 @@ DEVICE void any_filter(const ConvArgs& a, const Strip& strip, const Weights& wei
 
 template <int WIDTH, typename Weights>
 DEVICE void convolve(const ConvArgs& a, const Strip& strip, const Weights& weights,
-                     const Output<WIDTH>& output) {
+                     const StripOutput<WIDTH>& output) {
     if constexpr (TILE_K == 1) {
         any_filter<WIDTH>(a, strip, weights, output);
     } else if (a.stride_h == 1) {
@@ -232,7 +240,7 @@ DEVICE void kernel(const ConvArgs& a) {
     strip.rows = min(TILE_M, a.p - p);
     GlobalWeights weights = {static_cast<const storage_t*>(a.w) +
                              static_cast<long long>(k) * (a.r * a.s)};
-    convolve<1>(a, strip, weights, Output<1>(a, unit.image, k, p, q));
+    convolve<1>(a, strip, weights, StripOutput<1>(a, unit.image, k, p, q));
 }
 
 }  // namespace nchw
@@ -242,9 +250,8 @@ namespace nhwc {
 // Filters of a tile and the taps that shared memory holds of each; longer ones are read from global
 // memory.
 constexpr int TILE_FILTERS = 32 * 4;
-constexpr int SHARED_TAPS = TILE_K > 1 ? TILE_K * TILE_K : 49;
-// Four words more, so that the taps of a filter, which are neighbours in global memory, go to
-// different banks.
+constexpr int SHARED_TAPS = TILE_K > 1 ? TILE_K* TILE_K : 49;
+// 4 modulo 32 words, see above.
 constexpr int SHARED_PITCH = TILE_FILTERS + 4;
 
 // The filters of a tile, the taps outermost.
@@ -257,14 +264,10 @@ struct TileWeights {
     DEVICE Floats<WIDTH> operator()(int tap) const {
         Floats<WIDTH> result;
         if (TILE_K > 1 || shared != nullptr) {
-            // One access.
-            struct alignas(WIDTH * sizeof(float)) Wide {
-                float v[WIDTH];
-            };
-            Wide wide = *reinterpret_cast<const Wide*>(shared + tap * SHARED_PITCH);
+            auto row = *reinterpret_cast<const FloatVec<WIDTH>*>(shared + tap * SHARED_PITCH);
 #pragma unroll
             for (int v = 0; v < WIDTH; v++) {
-                result.v[v] = wide.v[v];
+                result.v[v] = row.v[v];
             }
         } else {
 #pragma unroll
@@ -319,7 +322,7 @@ DEVICE void tile(const ConvArgs& a, float* shared) {
     strip.rows = min(TILE_M, a.p - p);
     TileWeights<WIDTH> weights = {fits ? shared + own : nullptr,
                                   w + static_cast<long long>(k) * taps, taps};
-    convolve<WIDTH>(a, strip, weights, Output<WIDTH>(a, image, k, p, q));
+    convolve<WIDTH>(a, strip, weights, StripOutput<WIDTH>(a, image, k, p, q));
 }
 
 DEVICE void kernel(const ConvArgs& a) {

@@ -19,9 +19,9 @@
 KERNEL(ConvArgs args) {
     __shared__ SharedTiles shared;
     __shared__ InputPixel pixels[PIXEL_TABLE];
-    WorkTile tile(args);
+    WorkTile tile = block_tile(args);
     TapLoader loader(args, tile, pixels);
-    Acc acc;
-    main_loop<Sink>(loader, shared.stages, TapLoader::steps(args), acc);
+    SimtAcc acc;
+    main_loop<StageCopy>(loader, shared.stages, TapLoader::steps(args), acc);
     epilogue(args, shared, acc);
 }

@@ -26,7 +26,7 @@
 // The loads ahead of the last step reach this far beyond the last term.
 constexpr int TERMS = FEW_CHANNELS_MAX_GEMM_K + STAGES * TILE_K;
 
-struct alignas(16) Term {
+struct alignas(16) SimtTerm {
     unsigned x;       // offset of channel c in x
     unsigned w;       // offset of (c, r, s) in a filter
     int row, column;  // r * dilation_h, s * dilation_w; NONE for a row beyond the last term
@@ -35,8 +35,8 @@ struct alignas(16) Term {
     // image.
     static constexpr int NONE = -0x7fffffff - 1;
 
-    Term() = default;
-    DEVICE Term(const ConvArgs& args, int index) {
+    SimtTerm() = default;
+    DEVICE SimtTerm(const ConvArgs& args, int index) {
         int taps = args.r * args.s;
         int c = LAYOUT_NHWC ? index % args.c : index / taps;
         int tap = LAYOUT_NHWC ? index / args.c : index - c * taps;
@@ -48,9 +48,9 @@ struct alignas(16) Term {
     }
 };
 
-DEVICE Term load_term(const Term* from) {
+DEVICE SimtTerm load_term(const SimtTerm* from) {
     int4 words = *reinterpret_cast<const int4*>(from);  // one access
-    Term term;
+    SimtTerm term;
     term.x = words.x;
     term.w = words.y;
     term.row = words.z;
@@ -58,21 +58,21 @@ DEVICE Term load_term(const Term* from) {
     return term;
 }
 
-struct FewChannelsLoader {
+struct SimtFewChannelsLoader {
     const ConvArgs& args;
     Pixels pixels;
-    address_t filter;     // of the thread's first filter
-    int filters;          // how many of its A_LOADS filters exist
-    const Term* a_terms;  // the thread's term of the step
-    const Term* b_terms;  // the first of the thread's terms of the step
+    address_t filter;         // of the thread's first filter
+    int filters;              // how many of its A_LOADS filters exist
+    const SimtTerm* a_terms;  // the thread's term of the step
+    const SimtTerm* b_terms;  // the first of the thread's terms of the step
 
-    DEVICE FewChannelsLoader(const ConvArgs& args, const WorkTile& tile, InputPixel* shared_pixels,
-                             Term* terms)
+    DEVICE SimtFewChannelsLoader(const ConvArgs& args, const WorkTile& tile,
+                                 InputPixel* shared_pixels, SimtTerm* terms)
         : args(args) {
         int rows = (args.c * args.r * args.s + TILE_K - 1) / TILE_K * TILE_K +
                    (STAGES - 1) * TILE_K;
 #pragma unroll 1
-        for (int i = threadIdx.x; i < rows; i += THREADS) terms[i] = Term(args, i);
+        for (int i = threadIdx.x; i < rows; i += THREADS) terms[i] = SimtTerm(args, i);
         a_terms = terms + a_lane_k();
         b_terms = terms + b_lane_k();
         pixels.init(args, global_address(args.x), tile, shared_pixels);
@@ -90,32 +90,32 @@ struct FewChannelsLoader {
 
     DEVICE bool vector() const { return false; }
 
-    template <class Sink>
-    DEVICE void fetch_b(Sink& sink) {
+    template <class Copy>
+    DEVICE void fetch_b(Copy& copy) {
 #pragma unroll
         for (int i = 0; i < B_CHANNELS; ++i) {
-            Term term = load_term(b_terms + i * B_STEP_K);
+            SimtTerm term = load_term(b_terms + i * B_STEP_K);
 #pragma unroll
             for (int pixel = 0; pixel < PIXELS; ++pixel) {
                 InputPixel at = pixels[pixel];
                 unsigned h = at.row + term.row, w = at.column + term.column;
                 bool in_bounds = h < static_cast<unsigned>(args.h) &&
                                  w < static_cast<unsigned>(args.width);
-                sink.b(pixel, i, element(at.image, (h * args.width + w) * x_pixel(args) + term.x),
+                copy.b(pixel, i, element(at.image, (h * args.width + w) * x_pixel(args) + term.x),
                        in_bounds);
             }
         }
         b_terms += TILE_K;
     }
 
-    template <class Sink>
-    DEVICE void fetch_a(Sink& sink) {
-        Term term = load_term(a_terms);
-        int valid_filters = term.row == Term::NONE ? 0 : filters;
+    template <class Copy>
+    DEVICE void fetch_a(Copy& copy) {
+        SimtTerm term = load_term(a_terms);
+        int valid_filters = term.row == SimtTerm::NONE ? 0 : filters;
         address_t first = element(filter, term.w);
 #pragma unroll
         for (int i = 0; i < A_LOADS; ++i)
-            sink.a(i, strided(first, args.w_k, i * A_ROWS), i < valid_filters);
+            copy.a(i, strided(first, args.w_k, i * A_ROWS), i < valid_filters);
         a_terms += TILE_K;
     }
 };
@@ -123,10 +123,10 @@ struct FewChannelsLoader {
 KERNEL(ConvArgs args) {
     __shared__ SharedTiles shared;
     __shared__ InputPixel pixels[PIXEL_TABLE];
-    __shared__ Term terms[TERMS];
-    WorkTile tile(args);
-    FewChannelsLoader loader(args, tile, pixels, terms);
-    Acc acc;
-    main_loop<Sink>(loader, shared.stages, FewChannelsLoader::steps(args), acc);
+    __shared__ SimtTerm terms[TERMS];
+    WorkTile tile = block_tile(args);
+    SimtFewChannelsLoader loader(args, tile, pixels, terms);
+    SimtAcc acc;
+    main_loop<StageCopy>(loader, shared.stages, SimtFewChannelsLoader::steps(args), acc);
     epilogue(args, shared, acc);
 }

@@ -7,12 +7,12 @@
 // that four never straddle an image or the end of the filters), else one.
 //
 // Shared memory: rows[ROUND_ROWS][ROUND_PITCH], f32, over the stages of the main loop. In a round
-// every thread puts ROUND of its outer lines there, each as 16-byte stores. Row = place of the
+// every thread stores ROUND of its outer lines there, each as 16-byte stores. Row = place of the
 // thread along outer * ROUND + line; the pitch is 8 modulo 32 words, so the two threads along outer
-// that share a quarter-warp are 16 banks apart and its four along inner take 16 banks: no clash.
-// They are read in rows of consecutive words.
+// that share a quarter-warp are 16 banks apart and its four along inner take 16 banks: no bank
+// conflict. They are read in rows of consecutive words.
 // Barriers: one before the first round (the stages are read, and no copy into them is in flight),
-// and in each round one between putting and taking, one between taking and the next putting.
+// and in each round one between stores and loads, one between loads and the next stores.
 #pragma once
 
 #include "simt/implicit_gemm.cuh"
@@ -42,12 +42,12 @@ DEVICE int outer_of(int row, int round) {
            thread % LANES_OUTER * 4 + line % 4;
 }
 
-DEVICE float acc_at(const Acc& acc, int outer, int inner) {
+DEVICE float acc_at(const SimtAcc& acc, int outer, int inner) {
     return LAYOUT_NHWC ? acc[inner][outer] : acc[outer][inner];
 }
 
-// Puts the thread's lines of a round into shared memory.
-DEVICE void store_round(SharedTiles& shared, const Owner& owner, const Acc& acc, int round) {
+// Stores the thread's lines of a round to shared memory.
+DEVICE void store_round(SharedTiles& shared, const Owner& owner, const SimtAcc& acc, int round) {
     // A multiple of 4; of the thread's place along outer, see Owner.
     int first = LAYOUT_NHWC ? owner.n : owner.m;
     int place = first / (LANES_OUTER * THREAD_OUTER) * LANES_OUTER +
@@ -69,7 +69,7 @@ DEVICE void store_round(SharedTiles& shared, const Owner& owner, const Acc& acc,
     }
 }
 
-// Takes the rows of a round from shared memory and writes them to y. Threads lie along inner, then
+// Loads the rows of a round from shared memory and writes them to y. Threads lie along inner, then
 // along rows.
 template <int WIDTH>
 DEVICE void write_round(const ConvArgs& args, const SharedTiles& shared, const WorkTile& tile,
@@ -91,9 +91,9 @@ DEVICE void write_round(const ConvArgs& args, const SharedTiles& shared, const W
 }
 
 // Writes the tile.
-DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const Acc& acc) {
+DEVICE void epilogue(const ConvArgs& args, SharedTiles& shared, const SimtAcc& acc) {
     Owner owner;
-    WorkTile tile(args);
+    WorkTile tile = block_tile(args);
     unsigned thread = tid_x();
     __syncthreads();
 #pragma unroll 1

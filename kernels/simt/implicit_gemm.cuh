@@ -4,9 +4,9 @@
 //                                         flattened), k: see the loader
 //
 // A block computes TILE_M x TILE_N of D with f32 accumulators, TILE_K of gemm_k per step. A
-// *loader* has the addresses of the elements of a step; a *sink* copies them into shared memory:
-// AsyncSink with 4-byte cp.async (compute_80 and later, f32), RegisterSink through registers,
-// widened to f32 on the way (compute_75, f16, bf16).
+// *loader* has the addresses of the elements of a step; a *copy* policy moves them to shared
+// memory: AsyncCopy with 4-byte cp.async (compute_80 and later, f32), RegisterCopy through
+// registers, widened to f32 on the way (compute_75, f16, bf16).
 //
 // Threads: a thread owns THREAD_M x THREAD_N of D as 4x4 squares, so that its operands are 128-bit
 // shared loads. A warp is LANES_M x LANES_N threads, and its squares interleave: square (g, h) of
@@ -14,8 +14,8 @@
 // that is contiguous in y (n for NCHW, m for NHWC) gets 8 lanes: 128 bytes in a row. On the 8-lane
 // side lane bits 1-3 choose the lane, on the 4-lane side bits 4 and 0: the 8 lanes of a
 // quarter-warp (one phase of a 128-bit access) then read 4 + 2 different 16-byte words that lie
-// side by side, so no two banks clash, and both halves of the quarter share words, which hardware
-// merges.
+// side by side, so there is no bank conflict, and both halves of the quarter share words, which
+// the hardware merges.
 //
 // Shared memory: stages[STAGES] of a[TILE_K][PITCH_M], b[TILE_K][PITCH_N], f32, k-major.
 //   FmaFragment loads: a row is contiguous, see above. Fills: a warp writes, all 32 banks once,
@@ -34,6 +34,7 @@
 
 #include "common/address.cuh"
 #include "common/conv_args.cuh"
+#include "common/tile_scheduler.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/ld_st.cuh"
 #include "ptx/special_registers.cuh"
@@ -99,16 +100,12 @@ constexpr int V_LOADS = TILE_K / V_STEP_K;
 DEVICE int v_lane_k() { return threadIdx.x / V_LANES_N; }
 DEVICE int v_lane_n() { return threadIdx.x % V_LANES_N * 4; }
 
-// Strides of x that are known to be 1 for a layout.
-DEVICE int x_channel(const ConvArgs& args) { return LAYOUT_NHWC ? 1 : args.x_strides.channel; }
-DEVICE int x_pixel(const ConvArgs& args) { return LAYOUT_NHWC ? args.x_strides.pixel : 1; }
-
 // Fills stages with cp.async: an element that is not valid is written as zero and nothing is read.
-struct AsyncSink {
+struct AsyncCopy {
     // Shared byte addresses of this thread's first elements in the stage being filled.
     unsigned a_to, b_to;
 
-    DEVICE AsyncSink(Stage* stages, bool vector) {
+    DEVICE AsyncCopy(Stage* stages, bool vector) {
         a_to = shared_address(&stages[0].a[a_lane_k()][a_lane_m()]);
         const float* b = vector ? &stages[0].b[v_lane_k()][v_lane_n()]
                                 : &stages[0].b[b_lane_k()][b_lane_n()];
@@ -135,11 +132,11 @@ struct AsyncSink {
 
 // Keeps a step's elements in registers until they are stored: the loads overlap a whole step's
 // arithmetic.
-struct RegisterSink {
+struct RegisterCopy {
     storage_t a_values[A_LOADS];
     storage_t b_values[PIXELS * B_CHANNELS];
 
-    DEVICE RegisterSink(Stage*, bool) {}
+    DEVICE RegisterCopy(Stage*, bool) {}
     template <DType T>
     static DEVICE auto load(address_t from, bool valid) {
         if constexpr (T == DType::F32)
@@ -165,7 +162,7 @@ struct RegisterSink {
     }
 };
 
-typedef Select<ASYNC_COPY, AsyncSink, RegisterSink>::type Sink;
+typedef Select<ASYNC_COPY, AsyncCopy, RegisterCopy>::type StageCopy;
 
 // The part of the tile that a thread owns.
 struct Owner {
@@ -199,44 +196,44 @@ struct FmaFragment {
     }
 };
 
-typedef float Acc[THREAD_M][THREAD_N];
+typedef float SimtAcc[THREAD_M][THREAD_N];
 
 // At which k of a step A is fetched, B being fetched at 0. cp.async goes best in one run. Through
 // registers it is late: the filters are near (L1, L2), and until then they take no registers, which
 // are short.
 constexpr int FETCH_A = ASYNC_COPY ? 0 : TILE_K - 2;
 
-DEVICE void multiply(const FmaFragment& f, Acc& acc) {
+DEVICE void multiply(const FmaFragment& f, SimtAcc& acc) {
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) acc[i][j] = fmaf(f.a[i], f.b[j], acc[i][j]);
 }
 
-// accumulators = the whole product. `loader.fetch_a(sink)`, then `fetch_b`, hand over the elements
-// of the next step; past the last step they hand over nothing but elements that do not exist.
-// `loader.vector()`: it hands over B in groups of four pixels.
-template <class Sink, class Loader>
-DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
+// accumulators = the whole product. `loader.fetch_b(copy)` and `fetch_a` pass the elements of the
+// next step; past the last step none of them is valid. `loader.vector()`: B comes in groups of four
+// pixels.
+template <class Copy, class Loader>
+DEVICE void main_loop(Loader& loader, Stage* stages, int steps, SimtAcc& acc) {
     Owner owner;
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) acc[i][j] = 0.0f;
 
-    Sink sink(stages, loader.vector());
+    Copy copy(stages, loader.vector());
     if constexpr (ASYNC_COPY) {
 #pragma unroll 1
         for (int i = 0; i < STAGES - 1; ++i) {
-            loader.fetch_b(sink);
-            loader.fetch_a(sink);
-            sink.commit(false);
+            loader.fetch_b(copy);
+            loader.fetch_a(copy);
+            copy.commit(false);
         }
         cp_async_wait_group<STAGES - 2>();
     } else {
-        loader.fetch_b(sink);
-        loader.fetch_a(sink);
-        sink.store(stages[0]);
+        loader.fetch_b(copy);
+        loader.fetch_a(copy);
+        copy.store(stages[0]);
     }
     __syncthreads();
 
@@ -255,7 +252,7 @@ DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
                 if constexpr (ASYNC_COPY)
                     cp_async_wait_group<STAGES - 2>();
                 else
-                    sink.store(stages[left]);
+                    copy.store(stages[left]);
                 int step = left > 0 ? STAGE_FLOATS : -(STAGES - 1) * STAGE_FLOATS;
                 left = left > 0 ? left - 1 : STAGES - 1;
                 a_row += step;
@@ -264,11 +261,11 @@ DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
             }
             int next = (k + 1) % TILE_K;
             fragments[(k + 1) % 2].load(a_row + next * PITCH_M, b_row + next * PITCH_N);
-            if (k == 0) loader.fetch_b(sink);
+            if (k == 0) loader.fetch_b(copy);
             if (k == FETCH_A) {
-                loader.fetch_a(sink);
+                loader.fetch_a(copy);
                 // It fills the stage before the one being read.
-                if constexpr (ASYNC_COPY) sink.commit(left == STAGES - 1);
+                if constexpr (ASYNC_COPY) copy.commit(left == STAGES - 1);
             }
             multiply(fragments[k % 2], acc);
         }
@@ -276,20 +273,7 @@ DEVICE void main_loop(Loader& loader, Stage* stages, int steps, Acc& acc) {
     if constexpr (ASYNC_COPY) cp_async_wait_group<0>();
 }
 
-// The tile of a block.
-// Grid: tiles_n * groups * tiles_m blocks in one dimension, block = tile_n * (groups * tiles_m) +
-// group * tiles_m + tile_m: neighbours share their pixels of x through L2.
-struct WorkTile {
-    int group;
-    int m;       // first filter of the tile, counted in the group
-    unsigned n;  // first pixel
-
-    DEVICE WorkTile(const ConvArgs& args) {
-        unsigned block = ctaid_x();
-        unsigned rest = fast_div(block, args.by_tiles_m);
-        m = (block - rest * args.tiles_m) * TILE_M;
-        unsigned tile_n = fast_div(rest, args.by_groups);
-        group = rest - tile_n * args.groups;
-        n = tile_n * TILE_N;
-    }
-};
+// The tile of the block, read anew where it is needed, so that no register is held.
+DEVICE WorkTile block_tile(const ConvArgs& args) {
+    return output_tile(args, ctaid_x(), args.groups);
+}

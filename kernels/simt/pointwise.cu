@@ -81,13 +81,13 @@ struct PointwiseLoader {
         return LAYOUT_NHWC ? element(addresses[i * B_STEP_N], channel) : pixels[i];
     }
 
-    template <class Sink>
-    DEVICE void fetch_b(Sink& sink) {
+    template <class Copy>
+    DEVICE void fetch_b(Copy& copy) {
         if (ASYNC_COPY && vector()) {
             address_t first = pixel(0);
 #pragma unroll
             for (int i = 0; i < V_LOADS; ++i)
-                sink.b_vector(i, strided(first, x_channel(args), i * V_STEP_K),
+                copy.b_vector(i, strided(first, x_channel(args), i * V_STEP_K),
                               i * V_STEP_K < b_left);
         } else {
             address_t first[PIXELS];
@@ -97,7 +97,7 @@ struct PointwiseLoader {
             for (int i = 0; i < PIXELS; ++i)
 #pragma unroll
                 for (int j = 0; j < B_CHANNELS; ++j)
-                    sink.b(i, j, strided(first[i], x_channel(args), j * B_STEP_K),
+                    copy.b(i, j, strided(first[i], x_channel(args), j * B_STEP_K),
                            j * B_STEP_K < b_left);
         }
         if constexpr (LAYOUT_NHWC) {
@@ -110,12 +110,12 @@ struct PointwiseLoader {
         b_left -= TILE_K;
     }
 
-    template <class Sink>
-    DEVICE void fetch_a(Sink& sink) {
+    template <class Copy>
+    DEVICE void fetch_a(Copy& copy) {
         int valid_filters = a_left > 0 ? filters : 0;
 #pragma unroll
         for (int i = 0; i < A_LOADS; ++i)
-            sink.a(i, strided(filter, args.w_k, i * A_ROWS), i < valid_filters);
+            copy.a(i, strided(filter, args.w_k, i * A_ROWS), i < valid_filters);
         filter += TILE_K * sizeof(storage_t);
         a_left -= TILE_K;
     }
@@ -124,9 +124,9 @@ struct PointwiseLoader {
 KERNEL(ConvArgs args) {
     __shared__ SharedTiles shared;
     __shared__ address_t addresses[LAYOUT_NHWC ? TILE_N : 1];
-    WorkTile tile(args);
+    WorkTile tile = block_tile(args);
     PointwiseLoader loader(args, tile, addresses);
-    Acc acc;
-    main_loop<Sink>(loader, shared.stages, (args.c + TILE_K - 1) / TILE_K, acc);
+    SimtAcc acc;
+    main_loop<StageCopy>(loader, shared.stages, (args.c + TILE_K - 1) / TILE_K, acc);
     epilogue(args, shared, acc);
 }

@@ -28,35 +28,23 @@
 // Grid: tiles_n * groups * tiles_m blocks, block = tile_n * (groups * tiles_m) + group * tiles_m +
 // tile_m; tiles_m = ceil(group_k / TILE_M), tiles_n = ceil(n * p * q / TILE_N).
 #include "common/epilogue.cuh"
+#include "common/tile_scheduler.cuh"
 
 constexpr int PIXELS = TILE_N / THREADS;
 constexpr int CHUNK = TILE_N;
 constexpr int ACC_PITCH = TILE_N + 4;
 
-static_assert(TILE_M == 8, "two 16-byte reads of shared memory a row of weights");
-static_assert(PIXELS * THREADS == TILE_N, "whole pixels a thread");
+static_assert(TILE_M == 8, "two 16-byte reads of shared memory per row of weights");
+static_assert(PIXELS * THREADS == TILE_N, "whole pixels per thread");
 static_assert(THREADS % TILE_M == 0, "a thread fills one column of the weights");
 
-struct Part {
-    int group, m;  // first filter, counted in the group
-    unsigned n;    // the thread's first pixel
-
-    DEVICE Part(const ConvArgs& args) {
-        unsigned rest = fast_div(blockIdx.x, args.by_tiles_m);
-        m = (blockIdx.x - rest * args.tiles_m) * TILE_M;
-        unsigned tile_n = fast_div(rest, args.by_groups);
-        group = rest - tile_n * args.groups;
-        n = tile_n * TILE_N + threadIdx.x;
-    }
-};
-
-typedef float Acc[TILE_M][PIXELS];
+typedef float SmallGroupsAcc[TILE_M][PIXELS];
 
 // One tap: `count` channels from `values` on (the thread's pixels; outside the image the pointer is
 // some element of the image, which is read and dropped), with the first FILTERS filters.
 template <int FILTERS>
 DEVICE void add_tap(const storage_t* const (&values)[PIXELS], const bool (&in_bounds)[PIXELS],
-                    int channel_stride, int count, const float* weights, Acc& acc) {
+                    int channel_stride, int count, const float* weights, SmallGroupsAcc& acc) {
 #pragma unroll 4
     for (int c = 0; c < count; ++c) {
         float x[PIXELS], w[FILTERS];
@@ -77,12 +65,12 @@ DEVICE void add_tap(const storage_t* const (&values)[PIXELS], const bool (&in_bo
 
 // Fills weights with `taps` taps from `first_tap` on of `channels` channels from `first_channel`
 // on.
-DEVICE void fill(const ConvArgs& args, const Part& part, float* weights, int first_tap, int taps,
-                 int first_channel, int channels) {
+DEVICE void fill(const ConvArgs& args, const WorkTile& tile, float* weights, int first_tap,
+                 int taps, int first_channel, int channels) {
     int filter = threadIdx.x % TILE_M;
-    bool valid = part.m + filter < args.group_k;
+    bool valid = tile.m + filter < args.group_k;
     const storage_t* w = static_cast<const storage_t*>(args.w) +
-                         (static_cast<long long>(part.group) * args.group_k + part.m +
+                         (static_cast<long long>(tile.group) * args.group_k + tile.m +
                           (valid ? filter : 0)) *
                              args.w_k;
     for (int row = threadIdx.x / TILE_M; row < taps * channels; row += THREADS / TILE_M) {
@@ -93,15 +81,16 @@ DEVICE void fill(const ConvArgs& args, const Part& part, float* weights, int fir
 }
 
 template <int FILTERS>
-DEVICE void add_chunk(const ConvArgs& args, const Part& part, const float* weights, int first_tap,
-                      int taps, int first_channel, int channels, Acc& acc) {
+DEVICE void add_chunk(const ConvArgs& args, const WorkTile& tile, const float* weights,
+                      int first_tap, int taps, int first_channel, int channels,
+                      SmallGroupsAcc& acc) {
     const storage_t* x = static_cast<const storage_t*>(args.x);
     int stride = LAYOUT_NHWC ? 1 : args.x_strides.channel;
     const storage_t* images[PIXELS];
     int rows[PIXELS], columns[PIXELS];
 #pragma unroll
     for (int i = 0; i < PIXELS; ++i) {
-        unsigned n = part.n + i * THREADS;
+        unsigned n = tile.n + i * THREADS;
         n = n < args.gemm_n ? n : args.gemm_n - 1;
         unsigned image = fast_div(n, args.by_pq);
         unsigned rest = n - image * (args.p * args.q);
@@ -109,7 +98,7 @@ DEVICE void add_chunk(const ConvArgs& args, const Part& part, const float* weigh
         rows[i] = static_cast<int>(p) * args.stride_h - args.pad_top;
         columns[i] = static_cast<int>(rest - p * args.q) * args.stride_w - args.pad_left;
         images[i] = x + image * args.x_strides.image +
-                    static_cast<long long>(part.group * args.group_c + first_channel) * stride;
+                    static_cast<long long>(tile.group * args.group_c + first_channel) * stride;
     }
     int r = first_tap / args.s, s = first_tap - r * args.s;
 #pragma unroll 1
@@ -122,7 +111,7 @@ DEVICE void add_chunk(const ConvArgs& args, const Part& part, const float* weigh
             in_bounds[i] = h < static_cast<unsigned>(args.h) &&
                            w < static_cast<unsigned>(args.width);
             unsigned place = in_bounds[i] ? h * args.width + w : 0;
-            values[i] = images[i] + place * (LAYOUT_NHWC ? args.x_strides.pixel : 1);
+            values[i] = images[i] + place * x_pixel(args);
         }
         add_tap<FILTERS>(values, in_bounds, stride, channels, weights + tap * channels * TILE_M,
                          acc);
@@ -134,20 +123,20 @@ DEVICE void add_chunk(const ConvArgs& args, const Part& part, const float* weigh
     }
 }
 
-// Brings the accumulators into shared memory, sums_of[TILE_M][ACC_PITCH], and writes them from
-// there in a loop: with accumulators in registers each would need code of its own.
+// Writes the accumulators to y from shared memory, accumulators[TILE_M][ACC_PITCH], in a loop: from
+// registers each would need code of its own.
 template <int WIDTH>
-DEVICE void write(const ConvArgs& args, const Part& part, const float* shared) {
+DEVICE void write(const ConvArgs& args, const WorkTile& tile, const float* shared) {
     // Accesses per row of y: filters or pixels.
     constexpr int ACROSS = LAYOUT_NHWC ? TILE_M / WIDTH : TILE_N / WIDTH;
-    int first_k = part.group * args.group_k + part.m;
-    unsigned first_n = part.n - threadIdx.x;
+    int first_k = tile.group * args.group_k + tile.m;
+    unsigned first_n = tile.n - threadIdx.x;
 #pragma unroll 1
     for (int i = threadIdx.x; i < TILE_M * TILE_N / WIDTH; i += THREADS) {
         int inner = i % ACROSS * WIDTH, outer = i / ACROSS;
         int m = LAYOUT_NHWC ? inner : outer, place = LAYOUT_NHWC ? outer : inner;
         unsigned n = first_n + place;
-        if (part.m + m >= args.group_k || n >= args.gemm_n) continue;
+        if (tile.m + m >= args.group_k || n >= args.gemm_n) continue;
         FloatVec<WIDTH> values;
 #pragma unroll
         for (int j = 0; j < WIDTH; ++j)
@@ -159,8 +148,9 @@ DEVICE void write(const ConvArgs& args, const Part& part, const float* shared) {
 
 KERNEL(ConvArgs args) {
     __shared__ alignas(16) float weights[TILE_M * ACC_PITCH];
-    Part part(args);
-    Acc acc;
+    WorkTile tile = output_tile(args, blockIdx.x, args.groups);
+    tile.n += threadIdx.x;  // the thread's first pixel
+    SmallGroupsAcc acc;
 #pragma unroll
     for (int m = 0; m < TILE_M; ++m)
 #pragma unroll
@@ -176,12 +166,12 @@ KERNEL(ConvArgs args) {
         for (int tap = 0; tap < all_taps; tap += taps_per_fill) {
             int taps = all_taps - tap < taps_per_fill ? all_taps - tap : taps_per_fill;
             __syncthreads();
-            fill(args, part, weights, tap, taps, c, channels);
+            fill(args, tile, weights, tap, taps, c, channels);
             __syncthreads();
-            if (args.group_k - part.m <= 4)
-                add_chunk<4>(args, part, weights, tap, taps, c, channels, acc);
+            if (args.group_k - tile.m <= 4)
+                add_chunk<4>(args, tile, weights, tap, taps, c, channels, acc);
             else
-                add_chunk<8>(args, part, weights, tap, taps, c, channels, acc);
+                add_chunk<8>(args, tile, weights, tap, taps, c, channels, acc);
         }
     }
     __syncthreads();
@@ -192,7 +182,7 @@ KERNEL(ConvArgs args) {
             weights[m * ACC_PITCH + threadIdx.x + i * THREADS] = acc[m][i];
     __syncthreads();
     if (args.y_vector)
-        write<4>(args, part, weights);
+        write<4>(args, tile, weights);
     else
-        write<1>(args, part, weights);
+        write<1>(args, tile, weights);
 }

@@ -52,8 +52,8 @@ struct TapLoader {
 
     // B first: after a shared load, such as that of the pixels, the compiler pads each run of
     // cp.async.
-    template <class Sink>
-    DEVICE void fetch_b(Sink& sink) {
+    template <class Copy>
+    DEVICE void fetch_b(Copy& copy) {
         address_t elements[PIXELS];  // the pixel's element of the thread's first channel
         // Valid channels of the pixel, from the thread's first on.
         int channels[PIXELS];
@@ -71,17 +71,17 @@ struct TapLoader {
         for (int pixel = 0; pixel < PIXELS; ++pixel)
 #pragma unroll
             for (int i = 0; i < B_CHANNELS; ++i)
-                sink.b(pixel, i, strided(elements[pixel], x_channel(args), i * B_STEP_K),
+                copy.b(pixel, i, strided(elements[pixel], x_channel(args), i * B_STEP_K),
                        i * B_STEP_K < channels[pixel]);
     }
 
-    template <class Sink>
-    DEVICE void fetch_a(Sink& sink) {
+    template <class Copy>
+    DEVICE void fetch_a(Copy& copy) {
         int valid_filters = a_left > 0 ? filters : 0;
         address_t first = element(filter, tap_offset);
 #pragma unroll
         for (int i = 0; i < A_LOADS; ++i)
-            sink.a(i, strided(first, args.w_k, i * A_ROWS), i < valid_filters);
+            copy.a(i, strided(first, args.w_k, i * A_ROWS), i < valid_filters);
         advance();
     }
 

@@ -16,7 +16,7 @@
 //     address         conv.x (offset of the slice included)
 //     dimensions      { c, width, h, n }                      c = channels of all groups
 //     strides         { pixel * size, width * pixel * size, image * size }  (conv.x_strides)
-//     lower corner    { -pad_left, -pad_top }                 order {W, H}, as the driver takes it
+//     lower corner    { -pad_left, -pad_top }                 order {W, H}, as the driver expects
 //     upper corner    { (q - 1) * stride_w - pad_left - (width - 1), (p - 1) * stride_h - pad_top
 //                     - (h - 1) }
 //     channels per pixel TILE_K, pixels per column TILE_N

@@ -3,13 +3,13 @@
 
 #include "wgmma/tile.cuh"
 
-typedef float RowAcc[COLUMNS / 2];
-typedef RowAcc Acc[ROW_TILES];
+typedef float WgmmaRowAcc[COLUMNS / 2];
+typedef WgmmaRowAcc WgmmaAcc[ROW_TILES];
 constexpr int FOURS = COLUMNS / 8;  // of a row tile's accumulators, fours that a thread has
 
 struct Consumer {
     const WgmmaArgs& args;
-    Shared shared;
+    WgmmaShared shared;
     int index;   // which consumer
     int thread;  // of the warpgroup
     PipelineState state;
@@ -26,7 +26,7 @@ struct Consumer {
     // Adds the products of `STEPS` steps of a stage, from `first` on, to the accumulators or to
     // zero: one group.
     template <int STEPS, int ACCUMULATE>
-    DEVICE void multiply_steps(Acc& acc, int first) const {
+    DEVICE void multiply_steps(WgmmaAcc& acc, int first) const {
         constexpr int ROWS_STEP = (LAYOUT_NHWC ? X_STEP_BYTES : W_STEP_BYTES) / 16;
         constexpr int COLUMNS_STEP = (LAYOUT_NHWC ? W_STEP_BYTES : X_STEP_BYTES) / 16;
         unsigned long long a = rows(state.stage) + first * ROWS_STEP,
@@ -46,7 +46,7 @@ struct Consumer {
     // Adds a stage's products to the accumulators, or to zero. `steps`: how many of its steps
     // exist, at least one.
     template <int ACCUMULATE>
-    DEVICE void multiply(Acc& acc, int steps) const {
+    DEVICE void multiply(WgmmaAcc& acc, int steps) const {
         if (STEPS_PER_STAGE == 1 || steps >= STEPS_PER_STAGE) {
             multiply_steps<STEPS_PER_STAGE, ACCUMULATE>(acc, 0);
         } else {
@@ -60,16 +60,16 @@ struct Consumer {
         if (thread % 32 == 0) mbarrier_arrive(shared.empty(stage));
     }
 
-    // The accumulators of an work tile, which has at least one step.
-    DEVICE void main_loop(const WorkTile& work, Acc& acc) {
-        int left = work.end - work.begin;
-        mbarrier_wait(shared.full(state.stage), state.phase);
+    // Computes the accumulators of the steps in `range`.
+    DEVICE void main_loop(const KRange& range, WgmmaAcc& acc) {
+        int left = range.count();
+        consumer_wait(shared, state);
         multiply<0>(acc, left);
         int previous = state.stage;
         state.next();
 #pragma unroll 1
         while ((left -= STEPS_PER_STAGE) > 0) {
-            mbarrier_wait(shared.full(state.stage), state.phase);
+            consumer_wait(shared, state);
             multiply<1>(acc, left);
             wgmma_wait_group<1>();  // the stage before has been read
             consumer_release(previous);
@@ -82,10 +82,10 @@ struct Consumer {
         for (int i = 0; i < ROW_TILES; ++i) wgmma_fence_operand(acc[i]);
     }
 
-    // Reads the accumulators that a block put at `from`, or adds them. A few at a time, for want of
-    // registers.
+    // Reads the accumulators that a block stored at `from`, or adds them, a few at a time:
+    // registers are short.
     template <bool ADD>
-    DEVICE void load_partial(unsigned long long from, Acc& acc) const {
+    DEVICE void load_partial(unsigned long long from, WgmmaAcc& acc) const {
 #pragma unroll
         for (int i = 0; i < ROW_TILES; ++i)
 #pragma unroll
@@ -99,15 +99,15 @@ struct Consumer {
             }
     }
 
-    // Puts this split's accumulators into memory. True in the block that arrives last, whose
+    // Stores this split's accumulators to memory. True in the block that arrives last, whose
     // accumulators are then those of all partial tiles, added in their order.
-    DEVICE bool add_split_k(const WorkTile& work, Acc& acc) const {
+    DEVICE bool add_split_k(const WorkTile& work, WgmmaAcc& acc) const {
         const TensorArgs& tensor = args.tensor;
         constexpr unsigned PARTIAL_BYTES = TILE_M * TILE_N * 4;
         unsigned long long first = __cvta_generic_to_global(tensor.partials) +
-                                   static_cast<unsigned long long>(work.tile) * tensor.split_k *
+                                   static_cast<unsigned long long>(work.index) * tensor.split_k *
                                        PARTIAL_BYTES +
-                                   (index * 128 + thread) * 16;
+                                   (index * WARPGROUP_THREADS + thread) * 16;
         unsigned long long mine = first +
                                   static_cast<unsigned long long>(work.split) * PARTIAL_BYTES;
 #pragma unroll
@@ -119,14 +119,14 @@ struct Consumer {
                              v[3]);
             }
         __threadfence();
-        barrier_sync(1, CONSUMER_THREADS);
+        barrier_sync(CONSUMERS_BARRIER, CONSUMER_THREADS);
         if (index == 0 && thread == 0) {
-            unsigned before = atomicAdd(&tensor.counters[work.tile], 1u);
+            unsigned before = atomicAdd(&tensor.counters[work.index], 1u);
             bool last = before == static_cast<unsigned>(tensor.split_k - 1);
-            if (last) tensor.counters[work.tile] = 0;
+            if (last) tensor.counters[work.index] = 0;
             st_shared_u32(shared.last_split(), last ? 1u : 0u);
         }
-        barrier_sync(1, CONSUMER_THREADS);
+        barrier_sync(CONSUMERS_BARRIER, CONSUMER_THREADS);
         if (!ld_shared_u32(shared.last_split())) return false;
         __threadfence();
         load_partial<false>(first, acc);

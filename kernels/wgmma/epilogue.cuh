@@ -6,16 +6,16 @@
 // TMA.
 //
 // y_bulk (NHWC): a subtile is 64 pixels x 64 (16-bit) or 32 (f32) filters, finished in registers,
-// put down as stored, and written by one TMA copy, which drops what lies beyond the tensor. The
+// stored in y's type, and written by one TMA copy, which drops what lies beyond the tensor. The
 // residual comes the same way, into the buffer that its subtile will use, while the main loop runs.
 // Two subtiles are under way at a time; with a residual a subtile's copy ends before the next
-// one's. Otherwise: a subtile is 64 rows x 32 columns of f32 accumulators; the threads take rows
-// from it and end with `finish` (common/epilogue.cuh).
+// one's. Otherwise: a subtile is 64 rows x 32 columns of f32 accumulators; the threads load rows
+// from it and call `finish` (common/epilogue.cuh).
 //
 // Bank conflicts: 16-bit, stmatrix and ldmatrix: the eight rows of a matrix are 128 bytes apart
 // with eight different subtiles. f32, 8 bytes per lane, half per warp at a time: four rows of 32
 // bytes each; an odd row swaps its blocks of eight columns pairwise (block ^ 2), so that rows 0 to
-// 3 hold blocks b, b^2, b^1^.. of different subtiles: all banks once. Taking: whole rows of 128
+// 3 hold blocks b, b^2, b^1^.. of different subtiles: all banks once. Loads: whole rows of 128
 // bytes.
 #pragma once
 
@@ -29,7 +29,7 @@
 constexpr int SUBTILE_FILTERS = 128 / ELEMENT_BYTES;  // filters of a bulk subtile
 constexpr int SUBTILE_COLUMNS = 32;                   // columns of a subtile of accumulators
 static_assert(ROW_TILES <= 2, "fetch_subtile");
-constexpr int BIASES = LAYOUT_NHWC ? (TILE_M + 127) / 128 : 1;
+constexpr int BIASES = LAYOUT_NHWC ? (TILE_M + WARPGROUP_THREADS - 1) / WARPGROUP_THREADS : 1;
 
 DEVICE unsigned staged(unsigned buffer, int row, int chunk) {
     return buffer + swizzled<128>(row, chunk);
@@ -37,7 +37,7 @@ DEVICE unsigned staged(unsigned buffer, int row, int chunk) {
 
 struct Epilogue {
     const WgmmaArgs& args;
-    Shared shared;
+    WgmmaShared shared;
     int index;            // which consumer
     int thread;           // of the warpgroup
     unsigned phases = 0;  // bit b: the parity of the residual's next arrival in buffer b
@@ -46,16 +46,16 @@ struct Epilogue {
 
     DEVICE const ConvArgs& conv() const { return args.tensor.conv; }
     DEVICE bool bulk() const { return LAYOUT_NHWC && args.y_bulk; }
-    DEVICE void bar_sync() const { barrier_sync(2 + index, 128); }
+    DEVICE void bar_sync() const { barrier_sync(CONSUMER_BARRIER + index, WARPGROUP_THREADS); }
     // First pixel (NHWC) or filter (NCHW) of the consumer's row tile.
     DEVICE int first_row(int row_tile) const { return index * CONSUMER_ROWS + row_tile * 64; }
 
-    // ---- before the main loop: bias and residual set out
+    // ---- before the main loop: loads of bias and residual start
     DEVICE void prepare(const WorkTile& work) {
         if (!bulk()) return;
 #pragma unroll
         for (int i = 0; i < BIASES; ++i) {
-            int m = thread + 128 * i;
+            int m = thread + WARPGROUP_THREADS * i;
             bias[i] = 0.0f;
             if (conv().bias && m < TILE_M && work.m + m < conv().group_k)
                 bias[i] = to_float(static_cast<const storage_t*>(
@@ -68,6 +68,11 @@ struct Epilogue {
         cp_async_bulk_wait_group_read<0>();
         fetch_subtile(work, 0, turn);
         fetch_subtile(work, 1, turn ^ 1);
+    }
+
+    DEVICE void wait_for_residual() {
+        mbarrier_wait(shared.residual(index, turn), phases >> turn & 1);
+        phases ^= 1u << turn;
     }
 
     // ---- bulk subtiles: those that exist are numbered along filters, then along pixels
@@ -98,7 +103,7 @@ struct Epilogue {
         return conv().relu ? relu(value) : value;
     }
 
-    // Finishes a subtile into its buffer, from which its residual is taken first.
+    // Finishes a subtile into its buffer, after its residual is loaded from there.
     DEVICE void store_finished(const float* acc, unsigned buffer, int column) const {
         int lane = thread % 32, warp = thread / 32;
         unsigned biases = shared.bias(index) + (column * SUBTILE_FILTERS + lane % 4 * 2) * 4;
@@ -141,10 +146,10 @@ struct Epilogue {
         }
     }
 
-    DEVICE void write_bulk(const WorkTile& work, const Acc& acc) {
+    DEVICE void write_bulk(const WorkTile& work, const WgmmaAcc& acc) {
 #pragma unroll
         for (int i = 0; i < BIASES; ++i) {
-            int m = thread + 128 * i;
+            int m = thread + WARPGROUP_THREADS * i;
             if (m < TILE_M) st_shared_f32(shared.bias(index) + 4 * m, bias[i]);
         }
         int number = 0;
@@ -154,8 +159,7 @@ struct Epilogue {
             if (!valid(work, row_tile, column)) continue;
             unsigned buffer = shared.staging(index, turn);
             if (conv().residual) {
-                mbarrier_wait(shared.residual(index, turn), phases >> turn & 1);
-                phases ^= 1u << turn;
+                wait_for_residual();
             } else if (thread == 0) {
                 // The subtile before last has left the buffer.
                 cp_async_bulk_wait_group_read<1>();
@@ -195,14 +199,14 @@ struct Epilogue {
             }
     }
 
-    // Takes WIDTH columns of a row at a time and ends with them. `row`, `column`: of the tile,
+    // Loads WIDTH columns of a row at a time and finishes them. `row`, `column`: of the tile,
     // where the subtile starts.
     template <int WIDTH>
     DEVICE void write_rows(const WorkTile& work, unsigned buffer, int row, int column) const {
         constexpr int LANES = SUBTILE_COLUMNS / WIDTH;
         int inner = thread % LANES * WIDTH;
 #pragma unroll 2
-        for (int i = thread / LANES; i < 64; i += 128 / LANES) {
+        for (int i = thread / LANES; i < 64; i += WARPGROUP_THREADS / LANES) {
             int m = work.m + (LAYOUT_NHWC ? column + inner : row + i);
             unsigned n = work.n + (LAYOUT_NHWC ? row + i : column + inner);
             if (m >= conv().group_k || n >= conv().gemm_n) continue;
@@ -218,7 +222,7 @@ struct Epilogue {
         }
     }
 
-    DEVICE void write_acc(const WorkTile& work, const Acc& acc) {
+    DEVICE void write_acc(const WorkTile& work, const WgmmaAcc& acc) {
         constexpr int ACROSS_ACC = COLUMNS / SUBTILE_COLUMNS;
 #pragma unroll 1
         for (int subtile = 0; subtile < ROW_TILES * ACROSS_ACC; ++subtile) {
@@ -234,7 +238,7 @@ struct Epilogue {
             for (int i = 0; i < ROW_TILES * ACROSS_ACC; ++i)
                 if (i == subtile)
                     store_acc(acc[i / ACROSS_ACC] + i % ACROSS_ACC * (SUBTILE_COLUMNS / 2), buffer);
-            bar_sync();  // also: what was taken from the other buffer has been taken
+            bar_sync();  // also: all loads from the other buffer are done
             if (conv().y_vector)
                 write_rows<4>(work, buffer, row, column);
             else
@@ -242,7 +246,7 @@ struct Epilogue {
         }
     }
 
-    DEVICE void write(const WorkTile& work, const Acc& acc) {
+    DEVICE void write(const WorkTile& work, const WgmmaAcc& acc) {
         if (bulk())
             write_bulk(work, acc);
         else
@@ -254,20 +258,21 @@ struct Epilogue {
     }
 };
 
-// All that a consumer does.
-DEVICE void consume(const WgmmaArgs& args, Shared shared, int index) {
-    int thread = threadIdx.x % 128;
+// The work of a consumer warpgroup.
+DEVICE void consume(const WgmmaArgs& args, WgmmaShared shared, int index) {
+    int thread = threadIdx.x % WARPGROUP_THREADS;
     Consumer consumer{args, shared, index, thread, PipelineState()};
     Epilogue epilogue{args, shared, index, thread};
     const TensorArgs& tensor = args.tensor;
     unsigned work_tiles = tensor.tiles * tensor.split_k;
 #pragma unroll 1
     for (unsigned i = blockIdx.x; i < work_tiles; i += gridDim.x) {
-        WorkTile work(args, i);
+        WorkTile work = work_tile(args, i);
+        KRange range = k_range(args, work);
         epilogue.prepare(work);
         if (tensor.split_k == 1) epilogue.fetch_residual(work);
-        Acc acc;
-        consumer.main_loop(work, acc);
+        WgmmaAcc acc;
+        consumer.main_loop(range, acc);
         if (tensor.split_k > 1) {
             if (!consumer.add_split_k(work, acc)) continue;
             epilogue.fetch_residual(work);
@@ -278,7 +283,7 @@ DEVICE void consume(const WgmmaArgs& args, Shared shared, int index) {
 }
 
 // Sets up the barriers. full: arrivals per stage of its loaders.
-DEVICE void start_barriers(Shared shared, int full_arrivals) {
+DEVICE void start_barriers(WgmmaShared shared, int full_arrivals) {
     if (threadIdx.x == 0) {
 #pragma unroll 1
         for (int i = 0; i < STAGES; ++i) {

@@ -1,5 +1,5 @@
-// Convolution as an implicit matrix product on the tensor cores of compute capability 9.0, for what
-// TMA cannot load: pitches that are no multiple of 16 bytes, NCHW, groups and strides and
+// Convolution as an implicit matrix product on the tensor cores of compute capability 9.0, for x
+// that TMA cannot load: pitches that are no multiple of 16 bytes, NCHW, groups and strides and
 // paddings beyond the limits of im2col copies.
 //
 //   y[n][k][p][q] = act(sum_{c,r,s} x[n][c][p * stride_h - pad_top + r * dilation_h]
@@ -8,13 +8,13 @@
 //
 // As wgmma/wgmma.cu, but for x the producers are whole warpgroups that write the operand themselves
 // (wgmma/gather_loader.cuh), swizzled as TMA would; one of their threads loads w
-// by TMA. The producers take turns at the stages.
+// by TMA. The producers fill the stages in turn.
 //
-// full[stage]: one arrival for w with its bytes, and one of each warp of the producer whose turn it
-// is, when its part of x is there and fenced from the ordinary to the asynchronous proxy: cp.async
-// of a stage is waited for LAG stages later. A consumer frees a stage once it has begun the next,
-// hence LAG <= STAGES - 2. empty, residual: as in wgmma/wgmma.cu. The table of pixels is read and
-// written by one warpgroup, which meets before and after.
+// full[stage]: one arrival for w with its bytes, and one of each warp of the stage's
+// producer, when its part of x is stored and fenced from the ordinary to the asynchronous proxy:
+// cp.async of a stage is waited for LAG stages later. A consumer frees a stage once it has begun
+// the next, hence LAG <= STAGES - 2. empty, residual: as in wgmma/wgmma.cu. The table of pixels is
+// read and written by one warpgroup, between two of its named barriers.
 //
 // Constraints, maps and grid: wgmma/args.cuh. VECTOR_BYTES: wgmma/gather_loader.cuh.
 #include "wgmma/epilogue.cuh"
@@ -28,49 +28,49 @@ constexpr int PRODUCER_REGISTERS = THROUGH_REGISTERS ? 112 : 72;
 
 struct Producer {
     const WgmmaArgs& args;
-    Shared shared;
+    WgmmaShared shared;
     int index;   // which producer
     int thread;  // of the warpgroup
     GatherLoader gather;
     PipelineState state;   // of the stage that comes next
-    int turn = 0;          // whose it is
-    PipelineState behind;  // cp.async: the oldest stage that is not announced
-    int pending = 0;       // stages that are not announced
+    int turn = 0;          // the producer that fills it
+    PipelineState behind;  // cp.async: the oldest stage that is not committed
+    int pending = 0;       // stages that are not committed
 
-    DEVICE void bar_sync() const { barrier_sync(4 + index, 128); }
-    // Tells the consumers that this warp's part of a stage is there.
-    DEVICE void producer_commit(int stage) const {
+    DEVICE void bar_sync() const { barrier_sync(PRODUCER_BARRIER + index, WARPGROUP_THREADS); }
+    // Arrives at the stage's full barrier: this warp's part of x is stored.
+    DEVICE void commit(int stage) const {
         fence_proxy_async();
         __syncwarp();
         if (thread % 32 == 0) mbarrier_arrive(shared.full(stage));
     }
-    DEVICE void producer_commit_oldest() {
-        producer_commit(behind.stage);
+    DEVICE void commit_oldest() {
+        commit(behind.stage);
         behind.next();
         --pending;
     }
-    DEVICE void fetch_w(const WorkTile& work, const KIterator& step, int j) const {
+    DEVICE void fetch_w(const WorkTile& work, const WgmmaKIterator& step, int j) const {
         tma_load_3d(shared.w(state.stage) + j * W_STEP_BYTES, args.w, shared.full(state.stage),
                     step.channel, step.tap, work.group * args.tensor.conv.group_k + work.m);
     }
 
-    // Waits until the next stage is free, and announces the bytes of w.
-    DEVICE void producer_acquire(int steps) const {
-        mbarrier_wait(shared.empty(state.stage), state.phase ^ 1);
+    // Waits until the next stage is free, and expects the bytes of w.
+    DEVICE void acquire(int steps) const {
+        producer_acquire(shared, state);
         if (thread == 0) mbarrier_arrive_expect_tx(shared.full(state.stage), steps * W_STEP_BYTES);
     }
 
     // Fills the next stage with `steps` steps from `step` on.
-    DEVICE void fill_by_registers(const WorkTile& work, const KIterator& step, int steps) {
+    DEVICE void fill_by_registers(const WorkTile& work, const WgmmaKIterator& step, int steps) {
         unsigned words[GatherLoader::WORDS];
         gather.load(step, words);  // under way while the stage is waited for
-        producer_acquire(steps);
+        acquire(steps);
         if (thread == 0) fetch_w(work, step, 0);
         gather.store(shared.x(state.stage), words);
-        producer_commit(state.stage);
+        commit(state.stage);
     }
-    DEVICE void fill_by_copies(const WorkTile& work, KIterator step, int steps) {
-        producer_acquire(steps);
+    DEVICE void fill_by_copies(const WorkTile& work, WgmmaKIterator step, int steps) {
+        acquire(steps);
 #pragma unroll 1
         for (int j = 0; j < steps; ++j) {
             if (thread == 0) fetch_w(work, step, j);
@@ -80,10 +80,10 @@ struct Producer {
         cp_async_commit_group();
         if (++pending > LAG) {
             cp_async_wait_group<LAG>();
-            producer_commit_oldest();
+            commit_oldest();
         }
     }
-    DEVICE void fill(const WorkTile& work, const KIterator& step, int steps) {
+    DEVICE void fill(const WorkTile& work, const WgmmaKIterator& step, int steps) {
         if constexpr (THROUGH_REGISTERS)
             fill_by_registers(work, step, steps);
         else
@@ -95,12 +95,13 @@ struct Producer {
         unsigned work_tiles = tensor.tiles * tensor.split_k;
 #pragma unroll 1
         for (unsigned i = blockIdx.x; i < work_tiles; i += gridDim.x) {
-            WorkTile work(args, i);
+            WorkTile work = work_tile(args, i);
+            KRange range = k_range(args, work);
             bar_sync();
             gather.build_table(work);
             bar_sync();
-            KIterator step(args, work.begin);
-            int left = work.end - work.begin;
+            WgmmaKIterator step(args, range.first);
+            int left = range.count();
 #pragma unroll 1
             while (left > 0) {
                 int steps = min(left, STEPS_PER_STAGE);
@@ -113,19 +114,19 @@ struct Producer {
         }
         if constexpr (!THROUGH_REGISTERS) {
             cp_async_wait_group<0>();
-            while (pending > 0) producer_commit_oldest();
+            while (pending > 0) commit_oldest();
         }
     }
 };
 
 KERNEL(WgmmaArgs args) {
-    extern __shared__ __align__(1024) unsigned char memory[];
-    Shared shared{shared_address(memory)};
+    extern __shared__ __align__(SWIZZLE_ATOM_BYTES) unsigned char memory[];
+    WgmmaShared shared{shared_address(memory)};
     start_barriers(shared, 1 + 4);
-    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
+    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / WARPGROUP_THREADS, 0);
     if (warpgroup >= CONSUMERS) {
         setmaxnreg_dec<PRODUCER_REGISTERS>();
-        int index = warpgroup - CONSUMERS, thread = threadIdx.x % 128;
+        int index = warpgroup - CONSUMERS, thread = threadIdx.x % WARPGROUP_THREADS;
         Producer producer{args, shared, index, thread,
                           GatherLoader{args.tensor.conv, shared.pixels(index), thread}};
         producer.produce();

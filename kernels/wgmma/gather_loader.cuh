@@ -23,7 +23,7 @@ static_assert(VECTOR_BYTES == 16 || VECTOR_BYTES == 8 || VECTOR_BYTES == 4 ||
 static_assert(LAYOUT_NHWC || VECTOR_BYTES == ELEMENT_BYTES,
               "neighbouring pixels of NCHW need not be neighbours in x");
 static_assert(!THROUGH_REGISTERS || ROW_BYTES == 128, "a thread has an even share of whole chunks");
-static_assert(TILE_N % 64 == 0 && TILE_N * ROW_BYTES % (128 * 16) == 0,
+static_assert(TILE_N % 64 == 0 && TILE_N * ROW_BYTES % (WARPGROUP_THREADS * 16) == 0,
               "an even share for each thread");
 
 // The place of tap (0, 0) of an output pixel.
@@ -33,9 +33,6 @@ struct GatherPixel {
     int row, column;  // negative in the padding; far outside for pixels beyond the last
 };
 static_assert(sizeof(GatherPixel) == PIXEL_BYTES, "the table's extent in wgmma/tile.cuh");
-
-DEVICE int x_pixel(const ConvArgs& conv) { return LAYOUT_NHWC ? conv.x_strides.pixel : 1; }
-DEVICE int x_channel(const ConvArgs& conv) { return LAYOUT_NHWC ? 1 : conv.x_strides.channel; }
 
 struct GatherLoader {
     const ConvArgs& conv;
@@ -47,7 +44,7 @@ struct GatherLoader {
         long long first = static_cast<long long>(work.group) * conv.group_c * x_channel(conv);
         address_t x = __cvta_generic_to_global(static_cast<const storage_t*>(conv.x) + first);
 #pragma unroll 1
-        for (int i = thread; i < TILE_N; i += 128) {
+        for (int i = thread; i < TILE_N; i += WARPGROUP_THREADS) {
             unsigned n = work.n + i;
             bool valid = n < conv.gemm_n;
             n = valid ? n : 0;
@@ -70,13 +67,13 @@ struct GatherLoader {
         return GatherPixel{static_cast<address_t>(words.y) << 32 | words.x,
                            static_cast<int>(words.z), static_cast<int>(words.w)};
     }
-    DEVICE bool in_bounds(const GatherPixel& pixel, const KIterator& step) const {
+    DEVICE bool in_bounds(const GatherPixel& pixel, const WgmmaKIterator& step) const {
         unsigned h = pixel.row + step.r * conv.dilation_h,
                  w = pixel.column + step.s * conv.dilation_w;
         return h < static_cast<unsigned>(conv.h) && w < static_cast<unsigned>(conv.width);
     }
     // From tap (0, 0), channel 0 to the step's tap and a channel of its block, in bytes.
-    DEVICE long long distance(const KIterator& step, int channel) const {
+    DEVICE long long distance(const WgmmaKIterator& step, int channel) const {
         long long row = step.r * conv.dilation_h;  // below 2^31, but not times a row
         long long place = row * conv.width + step.s * conv.dilation_w;
         return (place * x_pixel(conv) +
@@ -85,9 +82,9 @@ struct GatherLoader {
     }
 
     // ---- cp.async
-    DEVICE void copy(unsigned operand, const KIterator& step) const {
+    DEVICE void copy(unsigned operand, const WgmmaKIterator& step) const {
         if constexpr (LAYOUT_NHWC) {
-            constexpr int LANES = ROW_BYTES / VECTOR_BYTES, STRIDE = 128 / LANES;
+            constexpr int LANES = ROW_BYTES / VECTOR_BYTES, STRIDE = WARPGROUP_THREADS / LANES;
             int first = thread % LANES * (VECTOR_BYTES / ELEMENT_BYTES);
             long long to_tap = distance(step, first);
             int bytes = max(
@@ -118,8 +115,8 @@ struct GatherLoader {
     }
 
     // ---- through registers: loads, then stores of what was loaded
-    static constexpr int WORDS = TILE_N * ROW_BYTES / 4 / 128;  // a thread's share
-    DEVICE void load(const KIterator& step, unsigned (&words)[WORDS]) const {
+    static constexpr int WORDS = TILE_N * ROW_BYTES / 4 / WARPGROUP_THREADS;  // a thread's share
+    DEVICE void load(const WgmmaKIterator& step, unsigned (&words)[WORDS]) const {
         if constexpr (LAYOUT_NHWC) {
             int first = thread % 32 * 2;
             long long to_tap = distance(step, first);
@@ -132,12 +129,13 @@ struct GatherLoader {
                                     ld_global_u16(at.at + to_tap + 2, valid && left > 1));
             }
         } else {
-            constexpr int CHUNKS = WORDS / 4, TIMES = TILE_N > 128 ? TILE_N / 128 : 1,
-                          SPLIT = TILE_N < 128 ? 128 / TILE_N : 1;
+            constexpr int CHUNKS = WORDS / 4,
+                          TIMES = TILE_N > WARPGROUP_THREADS ? TILE_N / WARPGROUP_THREADS : 1,
+                          SPLIT = TILE_N < WARPGROUP_THREADS ? WARPGROUP_THREADS / TILE_N : 1;
             long long channel = static_cast<long long>(x_channel(conv)) * ELEMENT_BYTES;
 #pragma unroll
             for (int time = 0; time < TIMES; ++time) {
-                GatherPixel at = pixel(thread % TILE_N + 128 * time);
+                GatherPixel at = pixel(thread % TILE_N + WARPGROUP_THREADS * time);
                 int first = thread / TILE_N * (CHUNKS * 8);
                 int left = in_bounds(at, step) ? conv.group_c - step.channel - first : 0;
                 address_t from = at.at + distance(step, first);
@@ -161,10 +159,11 @@ struct GatherLoader {
                 st_shared_u32(to, words[i]);
             }
         } else {
-            constexpr int CHUNKS = WORDS / 4, PER_PIXEL = TILE_N > 128 ? ROW_BYTES / 16 : CHUNKS;
+            constexpr int CHUNKS = WORDS / 4,
+                          PER_PIXEL = TILE_N > WARPGROUP_THREADS ? ROW_BYTES / 16 : CHUNKS;
 #pragma unroll
             for (int i = 0; i < CHUNKS; ++i) {
-                int n = thread % TILE_N + i / PER_PIXEL * 128,
+                int n = thread % TILE_N + i / PER_PIXEL * WARPGROUP_THREADS,
                     chunk = thread / TILE_N * CHUNKS + i % PER_PIXEL;
                 const unsigned* v = words + 4 * i;
                 st_shared_v4(operand + swizzled_offset<ROW_BYTES>(n * ROW_BYTES + chunk * 16),

@@ -1,18 +1,17 @@
-// The common part of the two wgmma kernels: the tile, the shared memory, the order of the work, the
-// ring of stages.
+// The common part of the two wgmma kernels: tile, shared memory, work and pipeline stages.
 //
 // Orientation: the 64-row side of wgmma ("rows") is pixels for NHWC and filters for NCHW, the other
 // side ("columns") filters and pixels: a row of accumulators is then contiguous in y. Both operands
 // lie in shared memory with the channels of a pixel or filter in a row, so the main loop is the
 // same.
 //
-// Block: CONSUMERS warpgroups that compute, then PRODUCERS that load x and w. The consumers share
-// out the rows: consumer i has ROW_TILES times 64 rows from i * CONSUMER_ROWS on.
+// Block: CONSUMERS warpgroups that compute, then PRODUCERS that load x and w. Rows are
+// divided among the consumers: consumer i has ROW_TILES times 64 rows from i * CONSUMER_ROWS on.
 //
-// Shared memory (SHARED_BYTES, aligned to 1024):
+// Shared memory (SHARED_BYTES, aligned to SWIZZLE_ATOM_BYTES):
 //   stages[STAGES] of x[STEPS_PER_STAGE][TILE_N][TILE_K], w[STEPS_PER_STAGE][TILE_M][TILE_K],
 //     swizzled, 128 bytes of each row in all:
-//     narrow channel blocks (64, 32 bytes) come several taps at a time;
+//     of channel blocks of 64 or 32 bytes, several taps per stage;
 //   staging[CONSUMERS][2] of 64 rows x 128 bytes, swizzled: for the epilogue;
 //   bias[CONSUMERS][TILE_M] f32 (NHWC);
 //   pixels[PRODUCERS][TILE_N] (wgmma/gather.cu);
@@ -21,6 +20,7 @@
 
 #include "common/address.cuh"
 #include "common/pipeline.cuh"
+#include "common/tile_scheduler.cuh"
 #include "ptx/bar.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/fence.cuh"
@@ -40,8 +40,8 @@ constexpr int STAGE_BYTES = STEPS_PER_STAGE * STEP_BYTES;
 constexpr int ROWS = LAYOUT_NHWC ? TILE_N : TILE_M;
 constexpr int COLUMNS = LAYOUT_NHWC ? TILE_M : TILE_N;
 constexpr int CONSUMERS = ROWS > 64 ? 2 : 1;
-constexpr int CONSUMER_THREADS = CONSUMERS * 128;
-constexpr int PRODUCERS = THREADS / 128 - CONSUMERS;
+constexpr int CONSUMER_THREADS = CONSUMERS * WARPGROUP_THREADS;
+constexpr int PRODUCERS = THREADS / WARPGROUP_THREADS - CONSUMERS;
 constexpr int CONSUMER_ROWS = ROWS / CONSUMERS;
 constexpr int ROW_TILES = CONSUMER_ROWS / 64;
 
@@ -49,34 +49,37 @@ constexpr int STAGING_BYTES = 64 * 128;
 constexpr int STAGING_AT = STAGES * STAGE_BYTES;
 constexpr int BIAS_AT = STAGING_AT + CONSUMERS * 2 * STAGING_BYTES;
 constexpr int PIXELS_AT = BIAS_AT + CONSUMERS * TILE_M * 4;
-// wgmma/gather.cu, whose modules have a size of copies; TMA has none.
+// Of wgmma/gather.cu, where VECTOR_BYTES is the size of its copies; TMA has no table.
 constexpr int PIXEL_BYTES = VECTOR_BYTES > 0 ? 16 : 0;
 constexpr int BARRIERS_AT = PIXELS_AT + PRODUCERS * TILE_N * PIXEL_BYTES;
 constexpr int BARRIERS = 2 * STAGES + 2 * CONSUMERS;
 
+// Named barriers (bar.sync): all consumers; each consumer; each producer.
+constexpr int CONSUMERS_BARRIER = 1, CONSUMER_BARRIER = 2, PRODUCER_BARRIER = 4;
+
 static_assert(ROW_BYTES == 128 || ROW_BYTES == 64 || ROW_BYTES == 32, "rows as wide as a swizzle");
-static_assert(X_STEP_BYTES % 1024 == 0 && W_STEP_BYTES % 1024 == 0,
+static_assert(X_STEP_BYTES % SWIZZLE_ATOM_BYTES == 0 && W_STEP_BYTES % SWIZZLE_ATOM_BYTES == 0,
               "operands start where the swizzle's pattern does");
-static_assert(PRODUCERS >= 1 && THREADS % 128 == 0, "whole warpgroups");
-static_assert(CONSUMERS * ROW_TILES * 64 == ROWS, "the consumers share out the rows");
+static_assert(PRODUCERS >= 1 && THREADS % WARPGROUP_THREADS == 0, "whole warpgroups");
+static_assert(CONSUMERS * ROW_TILES * 64 == ROWS, "rows are divided among the consumers");
 static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "the widths of wgmma()");
 static_assert(BARRIERS_AT + 8 * (BARRIERS + 1) <= SHARED_BYTES && BARRIERS_AT % 8 == 0,
               "shared memory as the catalog has it");
-static_assert(TILE_M <= 256 && TILE_N <= 256, "the boxes of bulk copies");
+static_assert(TILE_M <= 256 && TILE_N <= 256, "at most 256 elements per dimension of a TMA box");
 
-// Registers: what the launch gives each thread, and how the warpgroups share it out once they know
-// what they are.
+// Registers per thread: those of the launch, and their distribution to the warpgroups by
+// setmaxnreg.
 constexpr int registers_down(int registers, int most) {
     return (registers < most ? registers : most) / 8 * 8;
 }
-constexpr int LAUNCH_REGISTERS = registers_down(65536 / (THREADS * MIN_BLOCKS), 255);
+constexpr int LAUNCH_REGISTERS = registers_down(SM_REGISTERS / (THREADS * MIN_BLOCKS), 255);
 // Registers left for a consumer if each producer keeps KEPT.
 template <int KEPT>
 constexpr int CONSUMER_REGISTERS = registers_down(
     (LAUNCH_REGISTERS * (CONSUMERS + PRODUCERS) - KEPT * PRODUCERS) / CONSUMERS, 240);
 
 // Shared byte addresses.
-struct Shared {
+struct WgmmaShared {
     unsigned base;
 
     DEVICE unsigned x(int stage) const { return base + stage * STAGE_BYTES; }
@@ -97,35 +100,22 @@ struct Shared {
     DEVICE unsigned last_split() const { return full(BARRIERS); }
 };
 
-// A chunk of work: a tile, or the part of its sum that is split `split`.
-struct WorkTile {
-    unsigned tile;
-    int group;
-    int m;       // first filter of the tile, counted in the group
-    unsigned n;  // first pixel
-    int split;
-    int begin, end;  // steps, at least one
-
-    DEVICE WorkTile(const WgmmaArgs& args, unsigned index) {
-        const TensorArgs& tensor = args.tensor;
-        tile = fast_div(index, tensor.by_split_k);
-        split = index - tile * tensor.split_k;
-        unsigned rest = fast_div(tile, tensor.conv.by_tiles_m);
-        m = (tile - rest * tensor.conv.tiles_m) * TILE_M;
-        unsigned tile_n = fast_div(rest, tensor.conv.by_groups);
-        group = rest - tile_n * tensor.conv.groups;
-        n = tile_n * TILE_N;
-        begin = split * tensor.steps_per_split;
-        end = min(tensor.steps, begin + tensor.steps_per_split);
-    }
-};
+// The unit of work `unit`: its tile, and the split of it.
+DEVICE WorkTile work_tile(const WgmmaArgs& args, unsigned unit) {
+    return work_tile(args.tensor, unit, args.tensor.conv.groups);
+}
+// Its steps of gemm_k.
+DEVICE KRange k_range(const WgmmaArgs& args, const WorkTile& work) {
+    int first = work.split * args.tensor.steps_per_split;
+    return {first, min(args.tensor.steps, first + args.tensor.steps_per_split)};
+}
 
 // A step of the sum: a block of channels and a tap of the filter.
-struct KIterator {
+struct WgmmaKIterator {
     int channel;  // first channel, counted in the group
     int tap, r, s;
 
-    DEVICE KIterator(const WgmmaArgs& args, int step) {
+    DEVICE WgmmaKIterator(const WgmmaArgs& args, int step) {
         const ConvArgs& conv = args.tensor.conv;
         unsigned block = fast_div(step, args.by_taps);
         channel = block * TILE_K;

@@ -9,47 +9,48 @@
 // f16, bf16: exact products, accumulators in f32. f32 (Math::Tf32): operands reach the tensor core
 // as tf32, see wgmma/args.cuh.
 //
-// A block lives for many tiles: one thread of the last warpgroup keeps the stages full, waiting
-// only for a stage to be free, so that it is STAGES stages into the next tile while the consumers
-// finish one; the consumers multiply (wgmma/consumer.cuh) and write (wgmma/epilogue.cuh). A stage
-// is one box of x (TILE_N pixels x TILE_K channels of one tap: TMA walks rows and images by itself
-// and writes zeros for the padding and for what lies beyond the tensor) and one of w, or several of
-// each where channel blocks are narrow. Work, orientation and shared memory: wgmma/tile.cuh.
-// Barriers, each with its phases:
+// A block computes many tiles (persistent): one thread of the last warpgroup keeps the stages full,
+// waiting only for a stage to be free, so that it is STAGES stages into the next tile while the
+// consumers finish one; the consumers multiply (wgmma/consumer.cuh) and write (wgmma/epilogue.cuh).
+// A stage is one box of x (TILE_N pixels x TILE_K channels of one tap: TMA steps through rows and
+// images itself and writes zeros for the padding and beyond the tensor) and one of w, or several of
+// each where channel blocks are under 128 bytes. Work, orientation and shared memory:
+// wgmma/tile.cuh. Barriers, each with its phases:
 //   full[stage]: the producer's one arrival and the bytes of the copies -> the consumers may
 //     multiply;
 //   empty[stage]: one arrival of each consumer warp, when its products have read the stage -> the
 //     producer may fill it again;
-//   residual[consumer][buffer]: the bytes of a chunk of residual.
+//   residual[consumer][buffer]: the bytes of a subtile of residual.
 //
 // Constraints, maps and grid: wgmma/args.cuh.
 #include "wgmma/epilogue.cuh"
 
-static_assert(LAYOUT_NHWC, "im2col copies want the channels of a pixel in a row");
+static_assert(LAYOUT_NHWC, "im2col copies need the channels of a pixel in a row");
 static_assert(PRODUCERS == 1, "one thread issues all copies");
 
 constexpr int PRODUCER_REGISTERS = 40;
 
 // Fills stages for all of the block's work.
-DEVICE void produce(const WgmmaArgs& args, Shared shared) {
+DEVICE void produce(const WgmmaArgs& args, WgmmaShared shared) {
     const TensorArgs& tensor = args.tensor;
     const ConvArgs& conv = tensor.conv;
     PipelineState state;
     unsigned work_tiles = tensor.tiles * tensor.split_k;
 #pragma unroll 1
     for (unsigned i = blockIdx.x; i < work_tiles; i += gridDim.x) {
-        WorkTile work(args, i);
+        WorkTile work = work_tile(args, i);
+        KRange range = k_range(args, work);
         unsigned image = fast_div(work.n, conv.by_pq);
         unsigned place = work.n - image * (conv.p * conv.q);
         unsigned p = fast_div(place, conv.by_q);
         int row = static_cast<int>(p) * conv.stride_h - conv.pad_top;
         int column = static_cast<int>(place - p * conv.q) * conv.stride_w - conv.pad_left;
         int group_channel = work.group * conv.group_c, filter = work.group * conv.group_k + work.m;
-        KIterator step(args, work.begin);
-        int left = work.end - work.begin;
+        WgmmaKIterator step(args, range.first);
+        int left = range.count();
 #pragma unroll 1
         while (left > 0) {
-            mbarrier_wait(shared.empty(state.stage), state.phase ^ 1);
+            producer_acquire(shared, state);
             unsigned full = shared.full(state.stage), x = shared.x(state.stage),
                      w = shared.w(state.stage);
             int steps = min(left, STEPS_PER_STAGE);
@@ -69,10 +70,10 @@ DEVICE void produce(const WgmmaArgs& args, Shared shared) {
 }
 
 KERNEL(WgmmaArgs args) {
-    extern __shared__ __align__(1024) unsigned char memory[];
-    Shared shared{shared_address(memory)};
+    extern __shared__ __align__(SWIZZLE_ATOM_BYTES) unsigned char memory[];
+    WgmmaShared shared{shared_address(memory)};
     start_barriers(shared, 1);
-    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
+    int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / WARPGROUP_THREADS, 0);
     if (warpgroup == CONSUMERS) {
         setmaxnreg_dec<PRODUCER_REGISTERS>();
         if (threadIdx.x == CONSUMER_THREADS) produce(args, shared);

@@ -13,7 +13,7 @@ use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::kernels::args::{Arguments, offset_bytes};
-use crate::kernels::multi_conv::args::BranchesArgs;
+use crate::kernels::multi_conv::args::MultiConvArgs;
 use crate::kernels::multi_conv::partials_layout;
 use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
 use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
@@ -55,7 +55,7 @@ pub struct BranchesPointers {
 /// Parts of prepared branches: the arguments without the pointers, and the places of partial tiles.
 #[derive(Clone, Debug)]
 pub struct BranchesKernel {
-    arguments: BranchesArgs,
+    arguments: MultiConvArgs,
     /// First counter and first byte of partial tiles, per product.
     shared: [(u64, u64); MAX_PRODUCTS],
 }
@@ -69,7 +69,7 @@ impl Launch for Branches {
         let (problem, kernel) = (plan.problem(), plan.kernel());
         let (places, _) = partials_layout(problem, kernel, plan.split_k());
         Ok(BranchesKernel {
-            arguments: BranchesArgs::new(problem, kernel, plan.split_k()),
+            arguments: MultiConvArgs::new(problem, kernel, plan.split_k()),
             shared: from_fn(|index| places.get(index).copied().unwrap_or_default()),
         })
     }
@@ -137,14 +137,14 @@ impl Launch for Branches {
         let mut arguments = prepared.arguments().arguments;
         let mut index = 0;
         for (number, product) in problem.products().iter().enumerate() {
-            let branch = &mut arguments.branch[number];
-            branch.tensor.conv.x = pointers.x[number] + offset_bytes(product.merged().input());
-            if branch.tensor.split_k > 1 {
+            let args = &mut arguments.product[number];
+            args.tensor.conv.x = pointers.x[number] + offset_bytes(product.merged().input());
+            if args.tensor.split_k > 1 {
                 let (counter, parts) = prepared.arguments().shared[number];
-                branch.tensor.counters = pointers.workspace + 4 * counter;
-                branch.tensor.partials = pointers.workspace + parts;
+                args.tensor.counters = pointers.workspace + 4 * counter;
+                args.tensor.partials = pointers.workspace + parts;
             }
-            for (to, conv) in branch.to.iter_mut().zip(product.convolutions()) {
+            for (to, conv) in args.merged.iter_mut().zip(product.convolutions()) {
                 to.w = pointers.w[index];
                 to.bias = pointers.bias[index];
                 to.y = pointers.y[index] + offset_bytes(conv.output());

@@ -13,7 +13,7 @@ use crate::problem::{Branches, MAX_MERGED, MAX_PRODUCTS, Product};
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Destination {
+pub struct MergedConv {
     pub w: u64,
     pub bias: u64,
     pub y: u64,
@@ -28,12 +28,12 @@ pub struct Destination {
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BranchArgs {
+pub struct ProductArgs {
     pub tensor: TensorArgs,
-    pub to: [Destination; MAX_MERGED],
-    pub destinations: i32,
+    pub merged: [MergedConv; MAX_MERGED],
+    pub convolutions: i32,
     pub pooled: i32,
-    pub first: u32,
+    pub first_block: u32,
     pub by_column: FastDiv,
 }
 
@@ -41,63 +41,63 @@ pub struct BranchArgs {
 #[allow(missing_docs)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BranchesArgs {
-    pub branch: [BranchArgs; MAX_PRODUCTS],
-    pub branches: i32,
+pub struct MultiConvArgs {
+    pub product: [ProductArgs; MAX_PRODUCTS],
+    pub products: i32,
     pub reserved: i32,
 }
 
-const _: () = assert!(size_of::<Destination>() == 24 + 16 + 16);
-const _: () = assert!(size_of::<BranchArgs>() == size_of::<TensorArgs>() + 4 * 56 + 24);
-const _: () = assert!(size_of::<BranchesArgs>() == 4 * size_of::<BranchArgs>() + 8);
+const _: () = assert!(size_of::<MergedConv>() == 24 + 16 + 16);
+const _: () = assert!(size_of::<ProductArgs>() == size_of::<TensorArgs>() + 4 * 56 + 24);
+const _: () = assert!(size_of::<MultiConvArgs>() == 4 * size_of::<ProductArgs>() + 8);
 
-impl BranchesArgs {
+impl MultiConvArgs {
     /// Everything but the pointers, and what [`Arguments::set_grid`] fills in.
-    pub(crate) fn new(problem: &Branches, kernel: &Kernel, split_k: u32) -> BranchesArgs {
-        let mut args = BranchesArgs {
-            branches: int(problem.products().len()),
-            ..BranchesArgs::default()
+    pub(crate) fn new(problem: &Branches, kernel: &Kernel, split_k: u32) -> MultiConvArgs {
+        let mut args = MultiConvArgs {
+            products: int(problem.products().len()),
+            ..MultiConvArgs::default()
         };
         let each = problem.products().iter();
         let each = each.zip(split_k_of(problem, kernel, split_k));
-        for (branch, (product, split_k)) in args.branch.iter_mut().zip(each) {
-            *branch = BranchArgs::new(product, kernel, split_k);
+        for (args, (product, split_k)) in args.product.iter_mut().zip(each) {
+            *args = ProductArgs::new(product, kernel, split_k);
         }
         args
     }
 
-    fn used(&mut self) -> &mut [BranchArgs] {
-        &mut self.branch[..self.branches as usize]
+    fn used(&mut self) -> &mut [ProductArgs] {
+        &mut self.product[..self.products as usize]
     }
 }
 
-impl BranchArgs {
-    fn new(product: &Product, kernel: &Kernel, split_k: u32) -> BranchArgs {
-        let mut branch = BranchArgs {
+impl ProductArgs {
+    fn new(product: &Product, kernel: &Kernel, split_k: u32) -> ProductArgs {
+        let mut args = ProductArgs {
             tensor: TensorArgs::new(product.merged(), kernel, split_k),
-            destinations: int(product.convolutions().len()),
+            convolutions: int(product.convolutions().len()),
             pooled: i32::from(product.pooling().is_some()),
-            ..BranchArgs::default()
+            ..ProductArgs::default()
         };
         let mut first = 0;
-        for (to, conv) in branch.to.iter_mut().zip(product.convolutions()) {
-            *to = Destination {
+        for (to, conv) in args.merged.iter_mut().zip(product.convolutions()) {
+            *to = MergedConv {
                 y_strides: conv.output().into(),
                 first: int(first),
                 end: int(first + conv.k()),
                 relu: i32::from(conv.relu()),
-                ..Destination::default()
+                ..MergedConv::default()
             };
             first += conv.k();
         }
-        branch
+        args
     }
 
-    /// Returns whether every destination may be written four elements at a time.
+    /// Returns whether every output may be written four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
         let bytes = 4 * kernel.dtype.size() as u64;
         let plane = self.tensor.conv.p as u32 * self.tensor.conv.q as u32;
-        self.to[..self.destinations as usize].iter().all(|to| {
+        self.merged[..self.convolutions as usize].iter().all(|to| {
             let whole = match kernel.layout {
                 Some(Layout::Nhwc) => {
                     to.first % 4 == 0 && to.end % 4 == 0 && to.y_strides.pixel % 4 == 0
@@ -109,18 +109,18 @@ impl BranchArgs {
     }
 }
 
-impl Arguments for BranchesArgs {
+impl Arguments for MultiConvArgs {
     fn set_grid(&mut self, kernel: &Kernel) -> u64 {
         let (mut column, mut columns) = (0u32, 0u64);
-        for branch in self.used() {
-            branch.tensor.set_grid(kernel);
-            branch.tensor.conv.y_vector = i32::from(branch.whole_outputs(kernel));
-            branch.first = column;
-            column += branch.tensor.conv.tiles_m * branch.tensor.split_k as u32;
-            columns = u64::from(branch.tensor.conv.gemm_n.div_ceil(kernel.tile_n));
+        for product in self.used() {
+            product.tensor.set_grid(kernel);
+            product.tensor.conv.y_vector = i32::from(product.whole_outputs(kernel));
+            product.first_block = column;
+            column += product.tensor.conv.tiles_m * product.tensor.split_k as u32;
+            columns = u64::from(product.tensor.conv.gemm_n.div_ceil(kernel.tile_n));
         }
-        for branch in self.used() {
-            branch.by_column = FastDiv::new(column);
+        for product in self.used() {
+            product.by_column = FastDiv::new(column);
         }
         columns * u64::from(column)
     }

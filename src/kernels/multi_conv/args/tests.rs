@@ -45,18 +45,18 @@ fn columns_of_tiles_follow_each_other() {
         ],
     ]);
     let kernel = kernel(Layout::Nhwc);
-    let mut args = BranchesArgs::new(&problem, &kernel, 3);
-    let split_k = args.used().iter().map(|branch| branch.tensor.split_k);
+    let mut args = MultiConvArgs::new(&problem, &kernel, 3);
+    let split_k = args.used().iter().map(|product| product.tensor.split_k);
     assert_eq!(split_k.collect::<Vec<_>>(), [1, 3, 2]);
     assert_eq!(args.set_grid(&kernel), 2 * (2 + 3 + 2));
-    let first = args.used().iter().map(|branch| branch.first);
+    let first = args.used().iter().map(|product| product.first_block);
     assert_eq!(first.collect::<Vec<_>>(), [0, 2, 5]);
-    for branch in args.used() {
-        assert_eq!(branch.by_column.divisor(), 7);
+    for product in args.used() {
+        assert_eq!(product.by_column.divisor(), 7);
     }
     let last = &args.used()[2];
-    assert_eq!((last.destinations, last.pooled), (2, 0));
-    let filters = last.to.map(|to| (to.first, to.end, to.relu));
+    assert_eq!((last.convolutions, last.pooled), (2, 0));
+    let filters = last.merged.map(|to| (to.first, to.end, to.relu));
     assert_eq!(filters[..2], [(0, 20, 0), (20, 60, 1)]);
 }
 
@@ -102,12 +102,12 @@ fn results_are_wide_where_all_is_whole() {
         (&["mb2ic32ih5oc8kh1+tf32+packed"], Layout::Nchw, [16, 0], 0),
     ] {
         let (problem, kernel) = (branches(&[lines]), kernel(layout));
-        let mut args = BranchesArgs::new(&problem, &kernel, 1);
-        for (to, y) in args.branch[0].to.iter_mut().zip(ys) {
+        let mut args = MultiConvArgs::new(&problem, &kernel, 1);
+        for (to, y) in args.product[0].merged.iter_mut().zip(ys) {
             to.y = y;
         }
         args.set_grid(&kernel);
-        let got = args.branch[0].tensor.conv.y_vector;
+        let got = args.product[0].tensor.conv.y_vector;
         assert_eq!(got, wide, "{lines:?} {ys:?}");
     }
 }
