@@ -157,6 +157,28 @@ pub fn make_archives(
     Ok(archives)
 }
 
+/// Returns per header of `kernels/` a command that compiles it alone, configured as the first
+/// kernel that includes it.
+#[allow(dead_code, reason = "xtask calls it")]
+pub fn header_commands(root: &Path) -> Result<BTreeMap<String, Command>, Failure> {
+    let kernels = root.join("kernels");
+    let nvcc = find_nvcc()?.ok_or("no nvcc found: headers are compiled with it")?;
+    let mut commands = BTreeMap::new();
+    for kernel in catalog::entries() {
+        let mut sources = BTreeSet::new();
+        let source = kernel.algorithm.source();
+        add_source(&kernels, source, &mut sources, &mut Hasher::default())?;
+        for header in sources.into_iter().filter(|name| name.ends_with(".cuh")) {
+            commands.entry(header).or_insert_with_key(|header| {
+                let mut command = nvcc_command(&nvcc, &kernels, &kernel);
+                command.args(["-x", "cu", "-o", "/dev/null", header]);
+                command
+            });
+        }
+    }
+    Ok(commands)
+}
+
 /// The file in `kernels/prebuilt/` that holds a kernel's module.
 fn archive_name(kernel: &Kernel) -> String {
     format!("{}_{}.ptxa", kernel.algorithm.name(), kernel.arch.name())
@@ -471,6 +493,21 @@ fn module_path(work: &Path, module: &Module) -> PathBuf {
     work.join(format!("{}.ptxa", module.id))
 }
 
+/// An nvcc with the flags and the definitions of a kernel.
+fn nvcc_command(nvcc: &Path, kernels: &Path, kernel: &Kernel) -> Command {
+    let mut command = Command::new(nvcc);
+    // In the folder and with a relative name, so that no path of this machine can end up in the
+    // PTX.
+    command
+        .current_dir(kernels)
+        .args(FLAGS)
+        .arg(format!("-arch={}", kernel.arch.nvcc_arch()));
+    for (name, value) in kernel.defines() {
+        command.arg(format!("-D{name}={value}"));
+    }
+    command
+}
+
 fn compile(
     nvcc: &Path,
     version: &str,
@@ -480,17 +517,7 @@ fn compile(
 ) -> Result<(), Failure> {
     let raw = work.join(format!("{}.raw", module.id));
     let source = module.kernel.algorithm.source();
-    let mut command = Command::new(nvcc);
-    // In the folder and with a relative name, so that no path of this machine can end up in the
-    // PTX.
-    command
-        .current_dir(kernels)
-        .args(FLAGS)
-        .arg(format!("-arch={}", module.kernel.arch.nvcc_arch()));
-    for (name, value) in module.kernel.defines() {
-        command.arg(format!("-D{name}={value}"));
-    }
-    let output = command
+    let output = nvcc_command(nvcc, kernels, &module.kernel)
         .arg("-o")
         .arg(&raw)
         .arg(source)

@@ -1,5 +1,6 @@
 //! The order of the library's modules, and names that are retired.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -232,6 +233,76 @@ fn device_code_keeps_its_rules() {
         faults.extend(device_faults(&inside, &text));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The types that device code defines, template specialisations left out.
+fn device_types(text: &str) -> Vec<String> {
+    let lines = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    let lines: Vec<&str> = lines.filter(|line| !line.starts_with('#')).collect();
+    let code = lines.join(" ");
+    let mut types = Vec::new();
+    for statement in code.split_inclusive([';', '{', '}']) {
+        let (statement, end) = statement.split_at(statement.len() - 1);
+        let statement = statement.trim();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if let Some(alias) = statement.strip_prefix("typedef ") {
+            let alias = alias.split('[').next().unwrap_or_default().trim_end();
+            let start = alias.rfind(|c| !is_name(c)).map_or(0, |at| at + 1);
+            types.push(alias[start..].to_owned());
+        }
+        let kinds = ["struct ", "union ", "enum class "];
+        let after = |kind| Some(&statement[statement.find(kind)? + str::len(kind)..]);
+        let Some(mut name) = kinds.into_iter().find_map(after) else {
+            continue;
+        };
+        if name.starts_with("alignas(") {
+            name = name.rsplit(')').next().unwrap_or_default().trim_start();
+        }
+        let length = name.find(|c| !is_name(c)).unwrap_or(name.len());
+        let (name, rest) = name.split_at(length);
+        if end == "{" && !rest.starts_with('<') {
+            types.push(name.to_owned());
+        }
+    }
+    types
+}
+
+#[test]
+fn a_type_of_device_code_is_defined_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in files {
+        let inside = path.strip_prefix(&root).expect("a file of kernels");
+        let inside = inside.to_str().expect("UTF-8").replace('\\', "/");
+        if !inside.ends_with(".cu") && !inside.ends_with(".cuh") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a readable file");
+        let types: BTreeSet<String> = device_types(&text).into_iter().collect();
+        for name in types {
+            defined.entry(name).or_default().push(inside.clone());
+        }
+    }
+    assert!(defined.len() > 100, "{} types", defined.len());
+    defined.retain(|_, files| files.len() > 1);
+    assert!(
+        defined.is_empty(),
+        "docs/kernels.md, Device code: {defined:?}"
+    );
+}
+
+#[test]
+fn types_of_device_code_are_found() {
+    let text = "struct Storage;\ntemplate <int N>\nstruct alignas(N * sizeof(int)) Lorem {\n\
+                struct Storage<1> {\n typedef float type;\n// struct Dolor {\n\
+                typedef Select<A, B<1>, C>::kind\n    Never;\ntypedef float Ipsum[2][3];\n\
+                enum class Sit { A };\nunion alignas(16) Amet {\n";
+    let found = device_types(text);
+    assert_eq!(found, ["Lorem", "type", "Never", "Ipsum", "Sit", "Amet"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -93,13 +94,55 @@ fn check() -> Result<(), Failure> {
     if changes.is_empty() && stored == archives {
         let modules: usize = archives.values().map(|archive| archive.entries.len()).sum();
         println!("{modules} stored modules equal what the pinned nvcc makes");
-        return Ok(());
+        return check_headers();
     }
     changes.iter().for_each(|change| println!("{change}"));
     Err(String::from(
         "kernels/prebuilt is not what nvcc makes of kernels/; make it again with\n    \
             cargo xtask prebuilt",
     ))
+}
+
+/// Compiles each header of kernels/ alone: none depends on what is included before it.
+fn check_headers() -> Result<(), Failure> {
+    let commands: Vec<_> = build::header_commands(&root())?.into_iter().collect();
+    let headers = commands.len();
+    let commands = Mutex::new(commands);
+    let next = || commands.lock().ok()?.pop();
+    let compile_next = || {
+        let mut refused = 0;
+        while let Some((header, mut command)) = next() {
+            let output = command.output();
+            let success = output.as_ref().is_ok_and(|output| output.status.success());
+            if !success {
+                let errors = output.map_or_else(|error| error.to_string().into(), |o| o.stderr);
+                eprintln!("kernels/{header}:\n{}", String::from_utf8_lossy(&errors));
+                refused += 1;
+            }
+        }
+        refused
+    };
+    match on_all_cores(&compile_next) {
+        0 => {
+            println!("{headers} headers of kernels/ compile alone");
+            Ok(())
+        }
+        refused => Err(format!(
+            "{refused} headers of kernels/ do not compile alone"
+        )),
+    }
+}
+
+/// The sum of what `work` returns on each core.
+fn on_all_cores(work: &(impl Fn() -> usize + Sync)) -> usize {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or(1))
+            .sum()
+    })
 }
 
 /// Differences between the stored modules and `archives`, one line each.
@@ -168,15 +211,7 @@ fn assemble_all(ptxas: &Path) -> Result<(), Failure> {
         }
         refused
     };
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let refused: usize = thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(assemble_next)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or(1))
-            .sum()
-    });
-    match refused {
+    match on_all_cores(&assemble_next) {
         0 => {
             println!(
                 "{} modules assemble with {}",
@@ -185,7 +220,7 @@ fn assemble_all(ptxas: &Path) -> Result<(), Failure> {
             );
             Ok(())
         }
-        _ => Err(format!("{} refuses {refused} modules", ptxas.display())),
+        refused => Err(format!("{} refuses {refused} modules", ptxas.display())),
     }
 }
 
