@@ -4,8 +4,7 @@ use crate::NetworkConfig;
 use crate::conv::Conv;
 use warpconv::error::Error;
 use warpconv::problem::{
-    Activation, Conv2d, Conv2dBuilder, LrnParameters, Padding, Pool2d, Pool2dBuilder, PoolKind,
-    Subsample, Tanh,
+    self, Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
 };
 
 /// A max pooling without indices of the maxima.
@@ -111,7 +110,7 @@ impl Builder {
         &mut self,
         name: impl Into<String>,
         from: Tensor,
-        conv: Conv2dBuilder,
+        conv: problem::Builder<Conv2d>,
         residual: Option<Tensor>,
     ) -> Tensor {
         self.described(name.into(), None, from, conv, residual)
@@ -210,7 +209,7 @@ impl Builder {
         &mut self,
         name: impl Into<String>,
         from: Tensor,
-        pool: Pool2dBuilder,
+        pool: problem::Builder<Pool2d>,
     ) -> Tensor {
         let [c, h, w] = self.extents(from);
         let config = &self.config;
@@ -393,7 +392,7 @@ impl Builder {
         name: String,
         norm: Option<String>,
         from: Tensor,
-        conv: Conv2dBuilder,
+        conv: problem::Builder<Conv2d>,
         residual: Option<Tensor>,
     ) -> Tensor {
         let [c, h, w] = self.extents(from);

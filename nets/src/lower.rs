@@ -11,7 +11,7 @@ impl Builder {
     ///
     /// # Errors
     /// The first error of any layer, as of
-    /// [`Conv2dBuilder::build`](warpconv::problem::Conv2dBuilder::build); else as [`Graph::new`].
+    /// [`Builder::build`](warpconv::problem::Builder::build); else as [`Graph::new`].
     pub fn finish(mut self, output: Tensor) -> Result<Network, Error> {
         if let Some(wrong) = self.wrong.take() {
             return Err(wrong);

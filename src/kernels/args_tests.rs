@@ -12,7 +12,7 @@ use super::tensor_args::TensorArgs;
 use crate::kernels::FilterRows;
 use crate::kernels::{Algorithm, DType, Kernel, Layout, kernels};
 use crate::problem::{
-    Bottleneck2d, Conv2d, FilterLayout, Lrn, LrnParameters, Pool2d, Pool2dBuilder, PoolKind, Relu,
+    Bottleneck2d, Builder, Conv2d, FilterLayout, Lrn, LrnParameters, Pool2d, PoolKind, Relu,
     Softmax, Subsample, TensorDesc,
 };
 
@@ -207,7 +207,7 @@ fn windows_take_four_channels_where_all_is_whole() {
         assert_eq!(args.set_grid(&kernel), blocks, "{text}");
         assert_eq!(args.vector, vector, "{text}");
     }
-    let slices: [fn(Pool2dBuilder) -> Pool2dBuilder; 2] =
+    let slices: [fn(Builder<Pool2d>) -> Builder<Pool2d>; 2] =
         [|b| b.input_slice(10, 0), |b| b.output_slice(10, 0)];
     for slice in slices {
         let whole = pool(image(8), 2, INDICES, Layout::Nhwc);

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::graph::{FuseOptions, FusionDecision, Graph, Node, Pattern, Step, TensorId, choose};
 use crate::kernels::{DType, Layout, Math};
-use crate::problem::{Added, Bottleneck2d, Conv2d, Conv2dBuilder, FilterLayout, Padding};
+use crate::problem::{Added, Bottleneck2d, Builder, Conv2d, FilterLayout, Padding};
 
 /// A convolution of `channels` to `k` channels over 3x3 pixels, in one go or by way of
 /// `mid_channels` channels: 1x1, 3x3, 1x1. Every convolution has a bias and a ReLU in its epilogue.
@@ -69,7 +69,7 @@ impl Bottleneck {
     /// One 3x3 convolution of all channels: one launch.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub fn naive(&self) -> Result<Graph, Error> {
         // Refuses what cannot be added.
         self.problem()?;
@@ -85,7 +85,7 @@ impl Bottleneck {
     /// 1x1, 3x3, 1x1: three launches.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub fn separate(&self) -> Result<Graph, Error> {
         let [reduce, middle, expand] = self.problems()?;
         let node = |name, conv, from, to| Node::new(name, Step::Conv(conv), from, to);
@@ -115,7 +115,7 @@ impl Bottleneck {
     /// The three convolutions.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub(crate) fn problems(&self) -> Result<[Conv2d; 3], Error> {
         Ok(self.problem()?.convolutions().clone())
     }
@@ -123,7 +123,7 @@ impl Bottleneck {
     /// The whole bottleneck as one operation.
     ///
     /// # Errors
-    /// As [`Bottleneck2dBuilder::build`](crate::problem::Bottleneck2dBuilder::build).
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub fn problem(&self) -> Result<Bottleneck2d, Error> {
         Bottleneck2d::builder()
             .input(self.n, self.channels, self.h, self.w)
@@ -180,7 +180,7 @@ impl Bottleneck {
         }
     }
 
-    fn conv(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
+    fn conv(&self, c: usize, k: usize, size: usize) -> Builder<Conv2d> {
         Conv2d::builder()
             .input(self.n, c, self.h, self.w)
             .filters(k)

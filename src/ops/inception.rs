@@ -6,7 +6,7 @@ mod fused;
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
 use crate::kernels::{DType, Layout, Math};
-use crate::problem::{Conv2d, Conv2dBuilder, Padding, Pool2d, PoolKind};
+use crate::problem::{Builder, Conv2d, Padding, Pool2d, PoolKind};
 
 /// Four branches over the same input, side by side in the channels of the output: 1x1, 3x3, 5x5,
 /// 3x3 max pooling. Each branch writes its own channels, so there is no copy. Every convolution has
@@ -66,7 +66,7 @@ impl Inception {
     /// launches; `k1 + k3 + k5 + c` channels.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub fn naive(&self) -> Result<Graph, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.c])?;
         let conv = |name: &'static str, k, size, offset| -> Result<Node, Error> {
@@ -98,13 +98,13 @@ impl Inception {
     /// pooling. Seven launches; `k1 + k3 + k5 + pool_projection` channels.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub fn separate(&self) -> Result<Graph, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.pool_projection])?;
-        let node = |name: &'static str, conv: Conv2dBuilder, from, to| -> Result<Node, Error> {
+        let node = |name: &'static str, conv: Builder<Conv2d>, from, to| -> Result<Node, Error> {
             Ok(Node::new(name, Step::Conv(conv.build()?), from, to))
         };
-        let branch = |c, k, size, offset| -> Conv2dBuilder {
+        let branch = |c, k, size, offset| -> Builder<Conv2d> {
             self.conv(c, k, size).output_slice(pitch, offset)
         };
         let (at3, at5) = (self.k1, self.k1 + self.k3);
@@ -151,7 +151,7 @@ impl Inception {
         Graph::new(nodes, self.dtype)
     }
 
-    fn conv(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
+    fn conv(&self, c: usize, k: usize, size: usize) -> Builder<Conv2d> {
         Conv2d::builder()
             .input(self.n, c, self.h, self.w)
             .filters(k)
@@ -164,7 +164,7 @@ impl Inception {
             .math(self.math)
     }
 
-    fn pool(&self) -> crate::problem::Pool2dBuilder {
+    fn pool(&self) -> crate::problem::Builder<Pool2d> {
         Pool2d::builder()
             .kind(PoolKind::Max { indices: false })
             .input(self.n, self.c, self.h, self.w)

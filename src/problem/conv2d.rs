@@ -1,9 +1,7 @@
 //! Two-dimensional convolution: its description, checked on construction, and its builder.
 
-use super::tensor::{
-    TensorDesc, Window, at_most, filter_setters, nonzero, outputs, product, tensor_setters,
-    window_setters,
-};
+use super::builder::{Builder, Built, Filtered, Windowed, slice};
+use super::tensor::{TensorDesc, Window, at_most, nonzero, outputs, product};
 use super::types::{DType, FilterLayout, Layout, Math, Padding};
 use crate::error::Error;
 
@@ -32,11 +30,8 @@ pub struct Conv2d {
     alignment: usize,
 }
 
-/// Default of a problem's promise about its buffers' addresses, in bytes.
-pub(crate) const DEFAULT_ALIGNMENT: usize = 16;
-
 impl Conv2d {
-    /// Starts a description; see [`Conv2dBuilder`].
+    /// Starts a description; see [`Builder`](crate::problem::Builder).
     ///
     /// ```
     /// use warpconv::problem::{Conv2d, Padding};
@@ -45,54 +40,37 @@ impl Conv2d {
     /// assert_eq!((conv.p(), conv.q()), (56, 56));
     /// # Ok::<(), warpconv::Error>(())
     /// ```
-    pub fn builder() -> Conv2dBuilder {
-        Conv2dBuilder {
-            input: [0; 4],
-            filters: 0,
-            window: Window::new(0, 0),
+    pub fn builder() -> Builder<Conv2d> {
+        Builder::new(ConvOptions {
             groups: 1,
             bias: false,
-            relu: false,
             residual: false,
-            dtype: DType::F32,
-            layout: Layout::Nchw,
-            filter_layout: FilterLayout::Kcrs,
-            math: Math::Strict,
-            alignment: DEFAULT_ALIGNMENT,
-            input_slice: None,
-            output_slice: None,
-            residual_slice: None,
-        }
+        })
     }
 
     /// The description that builds this problem again: change it and build.
-    pub fn to_builder(&self) -> Conv2dBuilder {
-        let slice = |desc: &TensorDesc| {
-            Some((desc.channel_pitch(), desc.channel_offset())).filter(|_| !desc.is_dense())
-        };
-        Conv2dBuilder {
-            input: [self.n(), self.c(), self.h(), self.w()],
-            filters: self.k(),
-            window: self.window,
+    pub fn to_builder(&self) -> Builder<Conv2d> {
+        let own = ConvOptions {
             groups: self.groups,
             bias: self.bias,
-            relu: self.relu,
             residual: self.residual.is_some(),
-            dtype: self.dtype(),
-            layout: self.layout(),
+        };
+        Builder {
+            window: self.window,
+            filters: self.k(),
             filter_layout: self.filter_layout,
             math: self.math,
             alignment: self.alignment,
-            input_slice: slice(&self.input),
-            output_slice: slice(&self.output),
+            relu: self.relu,
             residual_slice: self.residual.as_ref().and_then(slice),
+            ..Builder::between(&self.input, &self.output, own)
         }
     }
 
     /// The same problem over `n` images.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())
@@ -327,108 +305,48 @@ impl FilterDesc {
 /// The largest alignment that can be promised, in bytes: that of every allocation on a device.
 const MAX_ALIGNMENT: usize = 256;
 
-/// Collects a [`Conv2d`]; made by [`Conv2d::builder`]. `input`, `filters` and `kernel` must be
-/// given; the rest defaults to stride 1, dilation 1, no padding, one group, no epilogue, f32, NCHW,
-/// KCRS, [`Math::Strict`] and buffers aligned to 16 bytes.
+/// Options of a convolution alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Conv2dBuilder {
-    input: [usize; 4],
-    filters: usize,
-    window: Window,
+pub struct ConvOptions {
     groups: usize,
     bias: bool,
-    relu: bool,
     residual: bool,
-    dtype: DType,
-    layout: Layout,
-    filter_layout: FilterLayout,
-    math: Math,
-    alignment: usize,
-    input_slice: Option<(usize, usize)>,
-    output_slice: Option<(usize, usize)>,
-    residual_slice: Option<(usize, usize)>,
 }
 
-impl Conv2dBuilder {
-    tensor_setters!();
-    window_setters!();
+impl Built for Conv2d {
+    type Own = ConvOptions;
 
-    filter_setters!();
-
-    /// Groups that channels and filters divide into.
-    pub fn groups(mut self, groups: usize) -> Self {
-        self.groups = groups;
-        self
-    }
-
-    /// Sets whether a bias, one number per filter, is added.
-    pub fn bias(mut self, bias: bool) -> Self {
-        self.bias = bias;
-        self
-    }
-
-    /// Sets whether a tensor of the output's shape is added, before the ReLU.
-    pub fn residual(mut self, residual: bool) -> Self {
-        self.residual = residual;
-        if !residual {
-            self.residual_slice = None;
-        }
-        self
-    }
-
-    /// A residual is added, and it is channels `offset..offset + k` of a tensor of `pitch`
-    /// channels.
-    pub fn residual_slice(mut self, pitch: usize, offset: usize) -> Self {
-        self.residual = true;
-        self.residual_slice = Some((pitch, offset));
-        self
-    }
-
-    /// Checks everything and computes the output's size.
-    ///
-    /// # Errors
-    /// * [`Error::Zero`]: channels, rows, columns, filters, kernel, stride, dilation or groups are
-    ///   0 (a batch of 0 is valid and has an empty output);
-    /// * [`Error::Groups`]: channels or filters do not divide into the groups;
-    /// * [`Error::WindowTooLarge`]: the effective kernel is larger than the padded input;
-    /// * [`Error::Slice`]: a slice does not lie inside its tensor;
-    /// * [`Error::MathMode`]: a mode other than [`Math::Strict`] for a type other than f32;
-    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than
-    ///   256 bytes;
-    /// * [`Error::TooLarge`]: an image, the filters, the padded input or the number of output
-    ///   pixels `n * p * q` reaches 2^31.
-    pub fn build(self) -> Result<Conv2d, Error> {
-        let [n, c, h, w] = self.input;
-        let ([r, s], k) = (self.window.kernel, self.filters);
+    fn build(builder: Builder<Conv2d>) -> Result<Conv2d, Error> {
+        let [n, c, h, w] = builder.input;
+        let ([r, s], k) = (builder.window.kernel, builder.filters);
         for (what, extent) in [
             ("the number of channels", c),
             ("the number of filters", k),
-            ("the number of groups", self.groups),
+            ("the number of groups", builder.own.groups),
         ] {
             nonzero(what, extent)?;
         }
         let sides = ["the height of the kernel", "the width of the kernel"];
-        self.window.check(sides)?;
+        builder.window.check(sides)?;
         for (what, count) in [("channels", c), ("filters", k)] {
-            if count % self.groups != 0 {
+            if count % builder.own.groups != 0 {
                 return Err(Error::Groups {
                     what,
                     count,
-                    groups: self.groups,
+                    groups: builder.own.groups,
                 });
             }
         }
-        self.check_storage()?;
+        builder.check_storage()?;
         let input = TensorDesc::named(
             "input",
-            self.input,
-            self.layout,
-            self.dtype,
-            self.input_slice,
+            builder.input,
+            builder.layout,
+            builder.dtype,
+            builder.input_slice,
         )?
         .convolvable()?;
-        let [rows, columns] = self.window.axes([h, w]);
+        let [rows, columns] = builder.window.axes([h, w]);
         let [p, q] = outputs(rows, columns, false)?;
         at_most(
             "the elements of the filters",
@@ -436,22 +354,29 @@ impl Conv2dBuilder {
                 k,
                 r,
                 s,
-                self.filter_layout.pitch(c / self.groups, self.dtype),
+                builder
+                    .filter_layout
+                    .pitch(c / builder.own.groups, builder.dtype),
             ]),
         )?;
         at_most("the number of output pixels", product(&[n, p, q]))?;
         let result = [n, k, p, q];
-        let output =
-            TensorDesc::named("output", result, self.layout, self.dtype, self.output_slice)?
-                .convolvable()?;
-        let residual = match self.residual {
+        let output = TensorDesc::named(
+            "output",
+            result,
+            builder.layout,
+            builder.dtype,
+            builder.output_slice,
+        )?
+        .convolvable()?;
+        let residual = match builder.own.residual {
             true => Some(
                 TensorDesc::named(
                     "residual",
                     result,
-                    self.layout,
-                    self.dtype,
-                    self.residual_slice,
+                    builder.layout,
+                    builder.dtype,
+                    builder.residual_slice,
                 )?
                 .convolvable()?,
             ),
@@ -462,14 +387,48 @@ impl Conv2dBuilder {
             input,
             output,
             residual,
-            window: self.window,
-            groups: self.groups,
-            bias: self.bias,
-            relu: self.relu,
-            filter_layout: self.filter_layout,
-            math: self.math,
-            alignment: self.alignment,
+            window: builder.window,
+            groups: builder.own.groups,
+            bias: builder.own.bias,
+            relu: builder.relu,
+            filter_layout: builder.filter_layout,
+            math: builder.math,
+            alignment: builder.alignment,
         })
+    }
+}
+
+impl Windowed for Conv2d {}
+impl Filtered for Conv2d {}
+
+impl Builder<Conv2d> {
+    /// Groups that channels and filters divide into.
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.own.groups = groups;
+        self
+    }
+
+    /// Sets whether a bias, one number per filter, is added.
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.own.bias = bias;
+        self
+    }
+
+    /// Sets whether a tensor of the output's shape is added, before the ReLU.
+    pub fn residual(mut self, residual: bool) -> Self {
+        self.own.residual = residual;
+        if !residual {
+            self.residual_slice = None;
+        }
+        self
+    }
+
+    /// A residual is added, and it is channels `offset..offset + k` of a tensor of `pitch`
+    /// channels.
+    pub fn residual_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.own.residual = true;
+        self.residual_slice = Some((pitch, offset));
+        self
     }
 
     /// Checks whether mode and alignment go with the type.

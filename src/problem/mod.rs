@@ -8,6 +8,7 @@
 
 mod bottleneck2d;
 mod branches;
+mod builder;
 mod conv2d;
 mod lrn;
 pub mod notation;
@@ -20,15 +21,16 @@ mod tanh;
 mod tensor;
 mod types;
 
-pub use bottleneck2d::{Added, Bottleneck2d, Bottleneck2dBuilder};
+pub use bottleneck2d::{Added, Bottleneck2d};
 pub use branches::{Branches, MAX_CONVOLUTIONS, Product};
 pub(crate) use branches::{MAX_MERGED, MAX_PRODUCTS};
-pub(crate) use conv2d::DEFAULT_ALIGNMENT;
-pub use conv2d::{Conv2d, Conv2dBuilder, FilterDesc};
+pub use builder::Builder;
+pub(crate) use builder::DEFAULT_ALIGNMENT;
+pub use conv2d::{Conv2d, FilterDesc};
 pub use lrn::{Lrn, LrnParameters};
 pub use notation::{NotationReason, NotationWarning};
 pub(crate) use pool2d::MAX_INDEXED_WINDOW;
-pub use pool2d::{NO_INDEX, Pool2d, Pool2dBuilder, PoolKind};
+pub use pool2d::{NO_INDEX, Pool2d, PoolKind};
 pub use relu::Relu;
 pub use softmax::Softmax;
 pub use subsample::{Activation, Subsample};

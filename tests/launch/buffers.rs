@@ -307,7 +307,7 @@ fn branches_read_and_write_their_slices() {
 fn a_bottleneck_reads_and_writes_its_slices() {
     let gpu = gpu();
     let builder = Bottleneck2d::builder().input(1, 8, 5, 6).mid_channels(4);
-    let builder = builder.filters(8).bias(false).input_slice(12, 3);
+    let builder = builder.filters(8).bias([false; 3]).input_slice(12, 3);
     let problem = builder.output_slice(20, 9).build().unwrap();
     let plan = Plan::new(&problem, gpu.capability()).unwrap();
     let prepared = gpu.prepare(&plan).unwrap();

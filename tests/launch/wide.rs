@@ -16,8 +16,8 @@ use cudarc::driver::CudaSlice;
 use half::f16;
 use warpconv::ops;
 use warpconv::problem::{
-    Activation, Conv2d, Lrn, LrnParameters, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax,
-    Subsample, Tanh, TensorDesc,
+    Activation, Builder, Conv2d, Lrn, LrnParameters, Pool2d, PoolKind, Relu, Softmax, Subsample,
+    Tanh, TensorDesc,
 };
 use warpconv::{DType, Error, Layout};
 use warpconv_testing::reference;
@@ -95,7 +95,7 @@ fn kinds() -> [PoolKind; 6] {
     ]
 }
 
-fn pooled(kind: PoolKind, size: usize) -> Pool2dBuilder {
+fn pooled(kind: PoolKind, size: usize) -> Builder<Pool2d> {
     let builder = Pool2d::builder().kind(kind).dtype(DType::F16);
     match kind.is_windowed() {
         true => builder.kernel(size, size),

@@ -10,8 +10,7 @@ use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{Candidate, Capability, Limits, Score};
 use warpconv::problem::{
-    Conv2d, Conv2dBuilder, FilterLayout, Lrn, Pool2d, Pool2dBuilder, PoolKind, Relu, Softmax, Tanh,
-    TensorDesc, Window,
+    Builder, Conv2d, FilterLayout, Lrn, Pool2d, PoolKind, Relu, Softmax, Tanh, TensorDesc, Window,
 };
 use warpconv::{DType, Layout};
 
@@ -205,7 +204,7 @@ pub fn convolution(
     launch: &Launch,
     shapes: &Shapes,
     channels: usize,
-) -> Result<Conv2dBuilder, String> {
+) -> Result<Builder<Conv2d>, String> {
     let (window, groups) = match &launch.layer.op {
         Op::Conv { window, groups } => (*window, *groups),
         _ => (Window::new(1, 1), 1),
@@ -230,7 +229,7 @@ pub fn convolution(
 }
 
 /// A pooling without its input and storage.
-pub fn pooling(kind: PoolKind, window: Window, ceil: bool) -> Pool2dBuilder {
+pub fn pooling(kind: PoolKind, window: Window, ceil: bool) -> Builder<Pool2d> {
     let pool = Pool2d::builder().kind(kind);
     match kind.is_windowed() {
         true => pool.window(window).ceil_mode(ceil),

@@ -85,7 +85,7 @@ fn bottleneck(nodes: &[Node], three: &[Node]) -> Option<Node> {
         .mid_channels(first.k())
         .filters(third.k())
         .stride(stride)
-        .biases([first.bias(), second.bias(), third.bias()])
+        .bias([first.bias(), second.bias(), third.bias()])
         .added(added)
         .relu(third.relu())
         .dtype(first.dtype())

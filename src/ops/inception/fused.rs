@@ -4,7 +4,7 @@ use super::{Inception, sum};
 use crate::error::Error;
 use crate::graph::{Graph, Node, Step, TensorId};
 use crate::kernels::Layout;
-use crate::problem::{Branches, Conv2d, Conv2dBuilder, FilterLayout, PACKED_BYTES, Product};
+use crate::problem::{Branches, Builder, Conv2d, FilterLayout, PACKED_BYTES, Product};
 
 impl Inception {
     /// The module in two launches. The first reads the input alone: one matrix product of the 1x1
@@ -16,7 +16,7 @@ impl Inception {
     /// projection, 3x3, 5x5, all [`FilterLayout::Packed`], so that no launch packs them.
     ///
     /// # Errors
-    /// As [`Conv2dBuilder::build`] and [`Branches::new`].
+    /// As [`Builder::build`](crate::problem::Builder::build) and [`Branches::new`].
     pub fn fused(&self) -> Result<Graph, Error> {
         let Parts {
             over_input,
@@ -84,7 +84,7 @@ impl Inception {
 
     fn parts(&self) -> Result<Parts, Error> {
         let pitch = sum(&[self.k1, self.k3, self.k5, self.pool_projection])?;
-        let branch = |c, k, size, offset| -> Conv2dBuilder {
+        let branch = |c, k, size, offset| -> Builder<Conv2d> {
             self.packed(c, k, size).output_slice(pitch, offset)
         };
         let (at3, at5) = (self.k1, self.k1 + self.k3);
@@ -115,7 +115,7 @@ impl Inception {
         })
     }
 
-    fn packed(&self, c: usize, k: usize, size: usize) -> Conv2dBuilder {
+    fn packed(&self, c: usize, k: usize, size: usize) -> Builder<Conv2d> {
         self.conv(c, k, size).filter_layout(FilterLayout::Packed)
     }
 

@@ -2,11 +2,10 @@
 
 mod builder;
 
-pub use builder::Bottleneck2dBuilder;
-
 use std::fmt;
 
 use crate::error::Error;
+use crate::problem::builder::Builder;
 use crate::problem::{Conv2d, DEFAULT_ALIGNMENT, FilterLayout, TensorDesc};
 use crate::problem::{DType, Layout, Math};
 
@@ -52,20 +51,20 @@ pub struct Bottleneck2d {
 }
 
 impl Bottleneck2d {
-    /// Starts a description; see [`Bottleneck2dBuilder`].
-    pub fn builder() -> Bottleneck2dBuilder {
-        Bottleneck2dBuilder::new()
+    /// Starts a description; see [`Builder`](crate::problem::Builder).
+    pub fn builder() -> Builder<Bottleneck2d> {
+        Builder::bottleneck()
     }
 
     /// The description that builds this problem again: change it and build.
-    pub fn to_builder(&self) -> Bottleneck2dBuilder {
-        Bottleneck2dBuilder::of(self)
+    pub fn to_builder(&self) -> Builder<Bottleneck2d> {
+        Builder::of(self)
     }
 
     /// The same problem over `n` images.
     ///
     /// # Errors
-    /// As [`Bottleneck2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())
@@ -271,7 +270,7 @@ fn slice(f: &mut fmt::Formatter<'_>, word: &str, desc: &TensorDesc) -> fmt::Resu
 mod tests {
     use super::*;
 
-    fn block() -> Bottleneck2dBuilder {
+    fn block() -> Builder<Bottleneck2d> {
         Bottleneck2d::builder()
             .input(2, 12, 9, 7)
             .mid_channels(3)
@@ -299,7 +298,7 @@ mod tests {
         for problem in [
             block().added(Added::Input).input_slice(20, 3),
             block().residual_slice(16, 4).output_slice(15, 2).stride(2),
-            block().biases([true, false, true]).relu(false),
+            block().bias([true, false, true]).relu(false),
             block().math(Math::Tf32).layout(Layout::Nhwc).alignment(4),
         ] {
             let problem = problem.build().unwrap();
@@ -309,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_notation_says_everything() {
-        let text = |builder: Bottleneck2dBuilder| builder.build().unwrap().to_string();
+        let text = |builder: Builder<Bottleneck2d>| builder.build().unwrap().to_string();
         assert_eq!(
             text(block().added(Added::Input)),
             "bottleneck_mb2_ic12ih9iw7_narrow3_oc12oh9ow7+bias+residual_in+relu"
@@ -321,7 +320,7 @@ mod tests {
                     .dtype(DType::F16)
                     .layout(Layout::Nhwc)
                     .filter_layout(FilterLayout::Packed)
-                    .biases([true, false, true])
+                    .bias([true, false, true])
                     .input_slice(20, 3)
                     .residual_slice(16, 4)
                     .relu(false)

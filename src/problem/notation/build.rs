@@ -3,7 +3,7 @@
 use super::NotationReason;
 use super::scan::{Fields, RawAxis, Word};
 use crate::error::Error;
-use crate::problem::{Axis, Conv2d, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind};
+use crate::problem::{Axis, Builder, Conv2d, FilterLayout, Padding, Pool2d, PoolKind};
 use crate::problem::{DType, Layout, Math};
 
 /// The batch of a problem that names none.
@@ -121,7 +121,7 @@ pub(super) fn pool(fields: &Fields) -> Result<Pool2d, Error> {
 }
 
 /// Words of a pooling about its tensors.
-fn pool_words(fields: &Fields, mut builder: Pool2dBuilder) -> Result<Pool2dBuilder, Error> {
+fn pool_words(fields: &Fields, mut builder: Builder<Pool2d>) -> Result<Builder<Pool2d>, Error> {
     for word in &fields.words {
         builder = match word.word {
             "in" | "out" => {

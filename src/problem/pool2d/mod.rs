@@ -2,10 +2,11 @@
 
 mod builder;
 
-pub use builder::Pool2dBuilder;
+use builder::PoolOptions;
 
 use crate::error::Error;
 use crate::problem::Padding;
+use crate::problem::builder::Builder;
 use crate::problem::tensor::{TensorDesc, Window, outputs};
 use crate::problem::{DType, Layout};
 
@@ -70,7 +71,7 @@ pub struct Pool2d {
 }
 
 impl Pool2d {
-    /// Starts a description; see [`Pool2dBuilder`].
+    /// Starts a description; see [`Builder`](crate::problem::Builder).
     ///
     /// ```
     /// use warpconv::problem::{Padding, Pool2d, PoolKind};
@@ -84,28 +85,22 @@ impl Pool2d {
     /// assert_eq!((pool.p(), pool.q()), (56, 56));
     /// # Ok::<(), warpconv::Error>(())
     /// ```
-    pub fn builder() -> Pool2dBuilder {
-        Pool2dBuilder {
+    pub fn builder() -> Builder<Pool2d> {
+        Builder::new(PoolOptions {
             kind: PoolKind::Max { indices: false },
-            input: [0; 4],
-            window: Window::new(0, 0),
             ceil_mode: false,
             output_size: None,
-            dtype: DType::F32,
-            layout: Layout::Nchw,
-            input_slice: None,
-            output_slice: None,
-        }
+        })
     }
 
     /// The description that builds this problem again: change it and build.
-    pub fn to_builder(&self) -> Pool2dBuilder {
-        let slice = |desc: &TensorDesc| {
-            Some((desc.channel_pitch(), desc.channel_offset())).filter(|_| !desc.is_dense())
-        };
-        let builder = Pool2dBuilder {
+    pub fn to_builder(&self) -> Builder<Pool2d> {
+        let own = PoolOptions {
             kind: self.kind,
-            input: [self.n(), self.c(), self.h(), self.w()],
+            ceil_mode: self.ceil_mode,
+            output_size: None,
+        };
+        let builder = Builder {
             window: match self.kind.is_windowed() {
                 true => self.window,
                 false => Window {
@@ -113,12 +108,7 @@ impl Pool2d {
                     ..self.window
                 },
             },
-            ceil_mode: self.ceil_mode,
-            output_size: None,
-            dtype: self.dtype(),
-            layout: self.layout(),
-            input_slice: slice(&self.input),
-            output_slice: slice(&self.output),
+            ..Builder::between(&self.input, &self.output, own)
         };
         let [rows, columns] = builder.window.axes([self.h(), self.w()]);
         let fit = outputs(rows, columns, self.ceil_mode);
@@ -131,7 +121,7 @@ impl Pool2d {
     /// The same problem over `n` images.
     ///
     /// # Errors
-    /// As [`Pool2dBuilder::build`].
+    /// As [`Builder::build`](crate::problem::Builder::build).
     pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
         self.to_builder()
             .input(n, self.c(), self.h(), self.w())

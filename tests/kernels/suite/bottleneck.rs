@@ -6,7 +6,7 @@ use super::{Coverage, Device, Failure};
 use proptest::prelude::*;
 use warpconv::kernels::{Algorithm, Math};
 use warpconv::plan::{Operation, Plan};
-use warpconv::problem::{Added, Bottleneck2d, Bottleneck2dBuilder, FilterLayout};
+use warpconv::problem::{Added, Bottleneck2d, Builder, FilterLayout};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference::{self, BottleneckOperands};
@@ -105,13 +105,13 @@ fn variants(
                 .filter_layout(FilterLayout::ALL[turn % 3]);
             builder = match turn % 5 {
                 0 => builder.added(Added::Tensor),
-                1 => builder.biases([false, true, false]).relu(false),
+                1 => builder.bias([false, true, false]).relu(false),
                 2 => builder
                     .input_slice(c + 4, 4)
                     .residual_slice(k + 5, 3)
                     .output_slice(k + 9, 8),
                 3 if c == k && stride == 1 => builder.added(Added::Input).input_slice(c + 3, 1),
-                3 => builder.bias(false).output_slice(k + 1, 1),
+                3 => builder.bias([false; 3]).output_slice(k + 1, 1),
                 _ => builder,
             };
             all.push(builder.build().expect("a variant of a valid problem"));
@@ -218,12 +218,12 @@ prop_compose! {
             1 if c == k && stride == 1 => Added::Input,
             _ => Added::Tensor,
         };
-        let builder: Bottleneck2dBuilder = Bottleneck2d::builder()
+        let builder: Builder<Bottleneck2d> = Bottleneck2d::builder()
             .input(n, c, h, w)
             .mid_channels(mid_channels)
             .filters(k)
             .stride(stride)
-            .biases(bias)
+            .bias(bias)
             .added(added)
             .relu(relu)
             .dtype(DType::ALL[dtype])

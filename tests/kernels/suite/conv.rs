@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRng, TestRunner};
 use shapes::EDGE_SHAPES;
 use warpconv::kernels::{Algorithm, Kernel, Math, kernels};
 use warpconv::plan::{Limits, Operation, Plan};
-use warpconv::problem::{Conv2d, Conv2dBuilder, FilterLayout, Padding};
+use warpconv::problem::{Builder, Conv2d, FilterLayout, Padding};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -78,7 +78,7 @@ pub(super) fn parse(text: &str) -> Conv2d {
 }
 
 /// f32 in the mode that every kernel may compute in: tests of exact numbers ask for no more.
-fn loosest(builder: Conv2dBuilder, dtype: DType) -> Conv2dBuilder {
+fn loosest(builder: Builder<Conv2d>, dtype: DType) -> Builder<Conv2d> {
     match dtype {
         DType::F32 => builder.math(Math::Tf32),
         _ => builder,

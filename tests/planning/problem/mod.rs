@@ -5,17 +5,17 @@ mod pool;
 use warpconv::kernels::Math;
 use warpconv::plan::Operation;
 use warpconv::problem::{
-    Conv2d, Conv2dBuilder, FilterLayout, Padding, Pool2d, Pool2dBuilder, PoolKind, Relu, TensorDesc,
+    Builder, Conv2d, FilterLayout, Padding, Pool2d, PoolKind, Relu, TensorDesc,
 };
 use warpconv::{DType, Error, Layout};
 
 /// A 3x3 convolution of 4x4 images, six channels to eight.
-fn conv() -> Conv2dBuilder {
+fn conv() -> Builder<Conv2d> {
     Conv2d::builder().input(2, 6, 4, 4).filters(8).kernel(3, 3)
 }
 
 /// A 2x2 pooling of 4x4 images.
-fn pool() -> Pool2dBuilder {
+fn pool() -> Builder<Pool2d> {
     Pool2d::builder().input(2, 6, 4, 4).kernel(2, 2)
 }
 
