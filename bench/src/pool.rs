@@ -46,9 +46,11 @@ impl<T: Stored> Pool<T> {
         let dense = check::integers(few.elements(), MAX, 1);
         let x = expected::images::<T>(input, &dense)?;
         let poison = vec![T::poison(); output.len() / output.n().max(1)];
-        let indices = problem
-            .indices()
-            .then(|| stream.alloc_zeros(problem.index_len()).map_err(text));
+        let indices = problem.indices().then(|| {
+            stream
+                .alloc_zeros(problem.output().elements())
+                .map_err(text)
+        });
         Ok(Pool {
             x: Copies::new(stream, &x, input.len(), copies)?,
             y: Copies::new(stream, &poison, output.len(), copies)?,

@@ -249,7 +249,7 @@ fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options:
         bench: bench.to_owned(),
         device: gpu.name().to_owned(),
         emulated: gpu.kind() == DeviceKind::Emulator,
-        driver: u64::from(gpu.driver_version()),
+        driver: u64::from(gpu.card().driver),
         commit: commit(),
         date: date::now(),
         cudnn: cudnn.words.clone(),

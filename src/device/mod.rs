@@ -227,7 +227,7 @@ impl Gpu {
     }
 
     /// The CUDA version that the driver speaks: 12040 is 12.4.
-    pub fn driver_version(&self) -> u32 {
+    pub(crate) fn driver_version(&self) -> u32 {
         self.inner.driver_version
     }
 

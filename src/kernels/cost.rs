@@ -147,7 +147,7 @@ pub struct PeakRates {
 
 impl PeakRates {
     /// An H200's CUDA cores in f32: 67 TFLOP/s and 4.3 TB/s.
-    pub const H200_FP32: PeakRates = PeakRates {
+    pub(crate) const H200_FP32: PeakRates = PeakRates {
         flops: 67e12,
         bytes: 4.3e12,
     };

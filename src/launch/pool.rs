@@ -19,7 +19,7 @@ pub struct PoolBuffers<'a, T> {
     /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
     /// Buffer for the index of each maximum, exactly if the problem asks for it:
-    /// [`Pool2d::index_len`].
+    /// one byte per element of the output, dense, in the order of its layout.
     pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }
 

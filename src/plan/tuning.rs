@@ -10,8 +10,10 @@ use crate::ptx;
 /// The card and the driver that something was measured with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Card {
-    name: String,
-    driver: u32,
+    /// The card's name.
+    pub name: String,
+    /// The CUDA version that its driver speaks.
+    pub driver: u32,
 }
 
 impl Card {
@@ -22,16 +24,6 @@ impl Card {
             name: one_line(name),
             driver,
         }
-    }
-
-    /// The card's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The CUDA version that its driver speaks.
-    pub(crate) fn driver(&self) -> u32 {
-        self.driver
     }
 }
 
@@ -301,8 +293,8 @@ mod tests {
 
     #[test]
     fn names_stay_in_their_field() {
-        assert_eq!(Card::new(" a\tb\n c ", 1).name(), "a b c");
-        assert_eq!(Card::new("", 1).name(), "");
+        assert_eq!(Card::new(" a\tb\n c ", 1).name, "a b c");
+        assert_eq!(Card::new("", 1).name, "");
     }
 
     #[test]

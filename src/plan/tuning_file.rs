@@ -251,8 +251,8 @@ fn print(entries: &BTreeMap<Key, Entry>) -> String {
         text.push_str(&format!(
             "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
             key.problem,
-            key.card.name(),
-            key.card.driver(),
+            key.card.name,
+            key.card.driver,
             entry.build,
             entry.kernel,
             entry.split_k,

@@ -179,11 +179,6 @@ impl Subsample {
         self.window
     }
 
-    /// Returns whether it takes the mean of a window, not its sum.
-    pub fn takes_mean(&self) -> bool {
-        self.mean
-    }
-
     /// Divisor of a window's sum: 1, or its elements if the mean is taken.
     pub fn divisor(&self) -> usize {
         match self.mean {

@@ -57,14 +57,9 @@ impl Tanh {
         })
     }
 
-    /// Factor of the tangent.
-    pub fn amplitude(&self) -> f64 {
-        self.amplitude.get()
-    }
-
-    /// Factor of x.
-    pub fn slope(&self) -> f64 {
-        self.slope.get()
+    /// Amplitude and slope.
+    pub fn scale(&self) -> [f64; 2] {
+        [self.amplitude.get(), self.slope.get()]
     }
 
     pair_methods!();

@@ -307,7 +307,11 @@ fn pool<T: Stored>(
     let mut indices = match &index_desc {
         // Bytes have no NaN: an unwritten byte shows in the comparison, since no window has this
         // many positions.
-        Some(_) => Some(GuardedBytes::filled(gpu, guards, problem.index_len())?),
+        Some(_) => Some(GuardedBytes::filled(
+            gpu,
+            guards,
+            problem.output().elements(),
+        )?),
         None => None,
     };
 

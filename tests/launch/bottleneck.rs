@@ -232,7 +232,10 @@ fn a_plan_says_why_there_are_three_launches() {
         decision.is_fused() && decision.reason().is_none(),
         "{decision}"
     );
-    let estimate = decision.alternative().estimate.as_ref().unwrap();
+    let estimate = decision.alternatives[decision.taken]
+        .estimate
+        .as_ref()
+        .unwrap();
     assert_eq!(estimate.launches, 1);
     assert_eq!(estimate.bytes, job.problem().unwrap().min_bytes());
     assert!(

@@ -119,7 +119,7 @@ fn of_a_pooling() {
     let operands = [
         ("x", Refused, bytes(problem.input().len()), 4),
         ("y", Refused, bytes(problem.output().len()), 4),
-        ("indices", Missing, problem.index_len() as u64, 1),
+        ("indices", Missing, problem.output().elements() as u64, 1),
     ];
     let pairs = [(1, 0), (2, 0), (2, 1)];
     refuses("a pooling", &operands, &pairs, |at| {

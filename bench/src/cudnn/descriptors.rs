@@ -96,9 +96,9 @@ fn format(layout: Layout) -> cudnnTensorFormat_t {
 
 /// Strides in elements: image, channel, row, column.
 pub fn strides(desc: &TensorDesc) -> [i64; 4] {
-    let strides = desc.strides();
-    let row = strides.pixel * desc.w() as i64;
-    [strides.image, strides.channel, row, strides.pixel]
+    let first = desc.index(0, 0, 0, 0);
+    [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+        .map(|(n, c, h, w)| (desc.index(n, c, h, w) - first) as i64)
 }
 
 /// A number as a C int, which cuDNN's older interface takes.
@@ -150,9 +150,12 @@ impl Filter {
     /// The filters of a problem, dense: KCRS with NCHW, KRSC with NHWC.
     pub fn of(conv: &Conv2d) -> Result<Filter, Failure> {
         let filter = Filter::create()?;
-        let (dtype, layout) = (data_type(conv.dtype()), format(conv.layout()));
-        let (k, c) = (int(conv.k())?, int(conv.group_c())?);
-        let (r, s) = (int(conv.r())?, int(conv.s())?);
+        let (dtype, layout) = (
+            data_type(conv.input().dtype()),
+            format(conv.input().layout()),
+        );
+        let (k, c) = (int(conv.output().c())?, int(conv.filter().c)?);
+        let (r, s) = (int(conv.filter().r)?, int(conv.filter().s)?);
         // SAFETY: the descriptor is live.
         let status =
             unsafe { sys::cudnnSetFilter4dDescriptor(filter.0, dtype, layout, k, c, r, s) };
@@ -166,9 +169,9 @@ impl Convolution {
     /// opposite sides.
     pub fn of(conv: &Conv2d) -> Result<Convolution, Failure> {
         let descriptor = Convolution::create()?;
-        let [stride_h, stride_w] = conv.stride();
-        let [dilation_h, dilation_w] = conv.dilation();
-        let padding = conv.padding();
+        let [stride_h, stride_w] = conv.window().stride;
+        let [dilation_h, dilation_w] = conv.window().dilation;
+        let padding = conv.window().padding;
         let numbers = [
             padding.top,
             padding.left,
@@ -211,7 +214,7 @@ impl Convolution {
 /// cuDNN's math type of a convolution. For f32 the default permits tf32 on tensor cores; FMA is f32
 /// arithmetic, and also stands for 3xTF32.
 fn products(conv: &Conv2d) -> cudnnMathType_t {
-    match (conv.dtype(), conv.math()) {
+    match (conv.input().dtype(), conv.math()) {
         (DType::F32, Math::Tf32) => cudnnMathType_t::CUDNN_DEFAULT_MATH,
         (DType::F32, _) => cudnnMathType_t::CUDNN_FMA_MATH,
         (DType::F16 | DType::Bf16, _) => cudnnMathType_t::CUDNN_TENSOR_OP_MATH,

@@ -197,7 +197,7 @@ impl Graph {
     /// The convolution alone, or with bias and ReLU fused into the graph.
     pub fn new(cudnn: &Cudnn, conv: &Conv2d, fused: bool) -> Result<Graph, Failure> {
         let float = cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let own = data_type(conv.dtype());
+        let own = data_type(conv.input().dtype());
         let x = tensor(
             X,
             &extents(conv.input()),
@@ -213,8 +213,8 @@ impl Graph {
         let mut parts = vec![x, w, window];
         let mut operations = Vec::new();
         if fused {
-            let k = conv.k() as i64;
-            let bias_strides = match conv.layout() {
+            let k = conv.output().c() as i64;
+            let bias_strides = match conv.input().layout() {
                 Layout::Nchw => [k, 1, 1, 1],
                 Layout::Nhwc => [k, 1, k, k],
             };
@@ -383,8 +383,14 @@ fn extents(desc: &TensorDesc) -> [i64; 4] {
 
 /// Extents and strides of dense filters: KCRS with NCHW, KRSC with NHWC.
 fn filter(conv: &Conv2d) -> ([i64; 4], [i64; 4]) {
-    let [k, c, r, s] = [conv.k(), conv.group_c(), conv.r(), conv.s()].map(|extent| extent as i64);
-    let strides = match conv.layout() {
+    let [k, c, r, s] = [
+        conv.output().c(),
+        conv.filter().c,
+        conv.filter().r,
+        conv.filter().s,
+    ]
+    .map(|extent| extent as i64);
+    let strides = match conv.input().layout() {
         Layout::Nchw => [c * r * s, r * s, s, 1],
         Layout::Nhwc => [c * r * s, 1, s * c, c],
     };
@@ -412,7 +418,7 @@ fn tensor(
 fn window(conv: &Conv2d) -> Result<Descriptor, Failure> {
     let window = Descriptor::new(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?;
     let pair = |pair: [usize; 2]| pair.map(|value| value as i64);
-    let padding = conv.padding();
+    let padding = conv.window().padding;
     let sums = cudnnDataType_t::CUDNN_DATA_FLOAT;
     window.numbers(Name::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, &[2])?;
     window.element(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, sums)?;
@@ -428,7 +434,7 @@ fn window(conv: &Conv2d) -> Result<Descriptor, Failure> {
     let behind = pair([padding.bottom, padding.right]);
     window.numbers(Name::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, &before)?;
     window.numbers(Name::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, &behind)?;
-    let (stride, dilation) = (pair(conv.stride()), pair(conv.dilation()));
+    let (stride, dilation) = (pair(conv.window().stride), pair(conv.window().dilation));
     window.numbers(Name::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, &stride)?;
     window.numbers(Name::CUDNN_ATTR_CONVOLUTION_DILATIONS, &dilation)?;
     window.finalize()
@@ -486,7 +492,7 @@ pub fn is_exact_enough(notes: &[i32], conv: &Conv2d) -> bool {
     use sys::cudnnBackendNumericalNote_t as Note;
     use warpconv::kernels::Math;
     let has = |note: Note| notes.contains(&(note as i32));
-    let strict = conv.dtype() == DType::F32 && conv.math() != Math::Tf32;
+    let strict = conv.input().dtype() == DType::F32 && conv.math() != Math::Tf32;
     let rounds = has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS)
         || has(Note::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION);
     !(rounds || strict && has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE))

@@ -73,7 +73,7 @@ pub struct LegacyConv {
 impl LegacyConv {
     /// Descriptors of the problem; an error if padding differs between opposite sides.
     pub fn new(conv: &Conv2d) -> Result<LegacyConv, String> {
-        let padding = conv.padding();
+        let padding = conv.window().padding;
         if padding.top != padding.bottom || padding.left != padding.right {
             return Err(String::from("padding differs between opposite sides"));
         }
@@ -85,7 +85,11 @@ impl LegacyConv {
             x: Tensor::of(conv.input())?,
             w: Filter::of(conv)?,
             y: Tensor::of(conv.output())?,
-            bias: Tensor::dense([1, conv.k(), 1, 1], conv.layout(), conv.dtype())?,
+            bias: Tensor::dense(
+                [1, conv.output().c(), 1, 1],
+                conv.input().layout(),
+                conv.input().dtype(),
+            )?,
             conv: Convolution::of(conv)?,
             relu: Activation::relu()?,
             has_bias: conv.bias(),

@@ -20,7 +20,8 @@ impl Cudnn {
         if pool.indices() {
             return Err(String::from("cuDNN writes no indices"));
         }
-        if !pool.input().is_dense() || !pool.output().is_dense() || pool.dilation() != [1, 1] {
+        if !pool.input().is_dense() || !pool.output().is_dense() || pool.window().dilation != [1, 1]
+        {
             return Err(String::from("cuDNN has no such pooling"));
         }
         let mode = mode(pool).ok_or("cuDNN has no such pooling")?;
@@ -83,12 +84,18 @@ type Window = ([usize; 2], [usize; 2], [usize; 2], String);
 /// shifted, but their number and size are the same.
 fn window(pool: &Pool2d) -> Result<Window, String> {
     if matches!(pool.kind(), PoolKind::GlobalMax | PoolKind::GlobalAverage) {
-        let all = [pool.h(), pool.w()];
+        let all = [pool.input().h(), pool.input().w()];
         return Ok((all, [0, 0], [1, 1], String::new()));
     }
-    let (window, stride) = ([pool.r(), pool.s()], pool.stride());
-    let padding = pool.padding();
-    let extents = [(pool.h(), pool.p()), (pool.w(), pool.q())];
+    let (window, stride) = (
+        [pool.window().kernel[0], pool.window().kernel[1]],
+        pool.window().stride,
+    );
+    let padding = pool.window().padding;
+    let extents = [
+        (pool.input().h(), pool.output().h()),
+        (pool.input().w(), pool.output().w()),
+    ];
     for more in 0..=1 {
         let padding = [padding.top + more, padding.left + more];
         let fits = (0..2).all(|side| {

@@ -67,11 +67,17 @@ pub fn predict(work: &Work, kernel: &Kernel, blocks: u64, model_us: f64) -> Pred
     let mut parts = vec![
         Part {
             what: "device memory",
-            us: us(work.device_bytes, PeakRates::H200_FP32.bytes),
+            us: us(
+                work.device_bytes,
+                PeakRates::h200(warpconv::DType::F32).bytes,
+            ),
         },
         Part {
             what: "multiply-adds on CUDA cores",
-            us: shared_out(work.fma_warps * 64, PeakRates::H200_FP32.flops),
+            us: shared_out(
+                work.fma_warps * 64,
+                PeakRates::h200(warpconv::DType::F32).flops,
+            ),
         },
         Part {
             what: "tensor cores",

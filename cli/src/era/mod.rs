@@ -171,7 +171,7 @@ fn run(
         bytes,
         cpu_ms,
         gpu_ms,
-        roofline_ms: floor(&PeakRates::H200_FP32),
+        roofline_ms: floor(&PeakRates::h200(DType::F32)),
         gtx_580_ms: floor(&history::GTX_580),
         compared,
         failure,

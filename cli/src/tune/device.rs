@@ -85,7 +85,7 @@ impl<'a, T: Stored> Timing<'a, T> {
         let upload = |len, seed| gpu.upload(&drawn::<T>(len, seed));
         let indices = pool
             .indices()
-            .then(|| gpu.upload(&vec![0; pool.index_len()]));
+            .then(|| gpu.upload(&vec![0; pool.output().elements()]));
         Ok(Timing {
             gpu,
             samples,

@@ -89,7 +89,7 @@ impl FusionDecision {
     }
 
     /// The alternative that is taken.
-    pub fn alternative(&self) -> &Alternative {
+    pub(crate) fn alternative(&self) -> &Alternative {
         &self.alternatives[self.taken]
     }
 

@@ -126,8 +126,8 @@ impl From<&Tanh> for TanhArgs {
     fn from(problem: &Tanh) -> TanhArgs {
         TanhArgs {
             run: elementwise(problem.input(), problem.output()),
-            amplitude: problem.amplitude() as f32,
-            slope: problem.slope() as f32,
+            amplitude: problem.scale()[0] as f32,
+            slope: problem.scale()[1] as f32,
         }
     }
 }

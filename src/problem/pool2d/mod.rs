@@ -227,7 +227,7 @@ impl Pool2d {
 
     /// Bytes of the index buffer, one an output; 0 if no indices are written. Indices are dense, in
     /// the order of the output's layout, whatever slice the output is.
-    pub fn index_len(&self) -> usize {
+    pub(crate) fn index_len(&self) -> usize {
         if self.indices() {
             self.output.elements()
         } else {

@@ -74,7 +74,7 @@ fn rows(
 
 /// `amplitude tanh(slope x)` of every element.
 pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
-    let (amplitude, slope) = (problem.amplitude(), problem.slope());
+    let [amplitude, slope] = problem.scale();
     x.iter().map(|x| amplitude * (slope * x).tanh()).collect()
 }
 
@@ -82,7 +82,8 @@ pub fn tanh(problem: &Tanh, x: &[f64]) -> Vec<f64> {
 /// exact `x`: `9 * 2^-24 |y|`. The slope and its product add two units, which tanh does not
 /// amplify; `tanhf` adds five, the amplitude and its product two.
 pub fn tanh_bound(problem: &Tanh, x: &[f64]) -> Vec<f64> {
-    let lost = problem.amplitude().abs() * (problem.slope().abs() + 2.0) * LEAST;
+    let [amplitude, slope] = problem.scale().map(f64::abs);
+    let lost = amplitude * (slope + 2.0) * LEAST;
     tanh(problem, x)
         .into_iter()
         .map(|y| 1.01 * 9.0 * UNIT * y.abs() + lost + LEAST)

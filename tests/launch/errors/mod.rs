@@ -83,7 +83,7 @@ fn lengths_are_exact() {
     );
     let mut short = gpu
         .stream()
-        .alloc_zeros::<u8>(pool.index_len() - 1)
+        .alloc_zeros::<u8>(pool.output().elements() - 1)
         .unwrap();
     let error = plan
         .launch(
