@@ -40,7 +40,7 @@ impl Graph {
 
 impl Step {
     /// Every kernel that computes the operation with its verdict, as
-    /// [`Plan::candidates_within`]: those that accept, best first, then the others.
+    /// `Plan::candidates`: those that accept, best first, then the others.
     pub fn candidates_within(&self, device: &Capability, limits: &Limits) -> Vec<Candidate> {
         match self {
             Step::Conv(conv) => Plan::candidates_within(conv, device, limits),

@@ -179,7 +179,8 @@ impl Graph {
         self.prepare_within(gpu, &Tuning::new(gpu.card()), &Limits::default())
     }
 
-    /// As [`Graph::prepare_tuned`], with every plan within these limits.
+    /// Plans every launch within these limits, with the kernels that were measured to be fastest where
+    /// measurements exist.
     ///
     /// # Errors
     /// As [`Graph::prepare`].
