@@ -44,7 +44,7 @@ pub fn alexnet(config: &NetworkConfig, lrn: LrnParameters) -> Result<Network, Er
 pub fn zfnet512(config: &NetworkConfig) -> Result<Network, Error> {
     let lrn = LrnParameters {
         alpha: 5e-4,
-        ..LrnParameters::ALEXNET
+        ..crate::ALEXNET_LRN
     };
     let (mut net, x) = Builder::new(config, 3);
     let x = net.conv("conv1", x, Conv::new(96, 7).stride(2).relu());

@@ -4,7 +4,7 @@ use crate::NetworkConfig;
 use crate::conv::Conv;
 use warpconv::error::Error;
 use warpconv::problem::{
-    self, Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample, Tanh,
+    self, Activation, Conv2d, LrnParameters, Padding, Pool2d, PoolKind, Subsample,
 };
 
 /// A max pooling without indices of the maxima.
@@ -251,7 +251,7 @@ impl Builder {
 
     /// LeNet-5's activation, `1.7159 tanh(2/3 x)`.
     pub fn tanh(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
-        self.tanh_scaled(name, from, Tanh::LENET5)
+        self.tanh_scaled(name, from, crate::LENET5_TANH)
     }
 
     /// The activation `amplitude * tanh(slope * x)`.
@@ -269,7 +269,7 @@ impl Builder {
     /// LeNet-5's trainable subsampling: the sum of 2x2 pixels times the channel's coefficient, plus
     /// its bias, then the activation.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
-        let [amplitude, slope] = Tanh::LENET5;
+        let [amplitude, slope] = crate::LENET5_TANH;
         self.subsampling(name, from, [2, 2], |made| {
             made.activation(Activation::Tanh { amplitude, slope })
         })

@@ -6,7 +6,6 @@ use super::{
     vgg16, zfnet512,
 };
 use warpconv::error::Error;
-use warpconv::problem::LrnParameters;
 
 /// A published accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,7 +86,7 @@ const ENTRIES: [Entry; 13] = [
         image: 227,
         small: 67,
         published: published(57.1, "Caffe, bvlc_alexnet, centre crop"),
-        build: |config| alexnet(config, LrnParameters::ALEXNET),
+        build: |config| alexnet(config, crate::ALEXNET_LRN),
     },
     Entry {
         name: "ZFNet-512",

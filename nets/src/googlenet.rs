@@ -3,7 +3,6 @@
 use super::network::Network;
 use super::{Builder, Conv, NetworkConfig, Tensor, Variant};
 use warpconv::error::Error;
-use warpconv::problem::LrnParameters;
 
 /// Widths of an inception module: 1x1, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection after the
 /// pooling.
@@ -31,10 +30,10 @@ pub fn googlenet(config: &NetworkConfig, variant: Variant) -> Result<Network, Er
     net.norm_epsilon(NORM_EPSILON);
     let x = layer(&mut net, "conv1", x, Conv::new(64, 7).stride(2).padding(3));
     let x = net.max_pool_ceil("maxpool1", x, 3, 2);
-    let x = net.lrn("norm1", x, LrnParameters::GOOGLENET);
+    let x = net.lrn("norm1", x, crate::GOOGLENET_LRN);
     let x = layer(&mut net, "conv2", x, Conv::new(64, 1));
     let x = layer(&mut net, "conv3", x, Conv::new(192, 3).padding(1));
-    let x = net.lrn("norm2", x, LrnParameters::GOOGLENET);
+    let x = net.lrn("norm2", x, crate::GOOGLENET_LRN);
     let mut x = net.max_pool_ceil("maxpool2", x, 3, 2);
     for (name, widths) in [
         ("3a", [64, 96, 128, 16, 32, 32]),

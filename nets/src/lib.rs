@@ -57,7 +57,24 @@ pub use vgg::vgg16;
 pub use weights::{Named, value};
 
 use warpconv::kernels::{DType, Layout, Math};
-use warpconv::problem::FilterLayout;
+use warpconv::problem::{FilterLayout, LrnParameters};
+
+/// The amplitude and the slope of LeNet-5's activation (LeCun et al. 1998, appendix A).
+pub const LENET5_TANH: [f64; 2] = [1.7159, 2.0 / 3.0];
+
+/// AlexNet's normalisation: size 5, alpha 1e-4, beta 0.75, k 2.
+pub const ALEXNET_LRN: LrnParameters = LrnParameters {
+    size: 5,
+    alpha: 1e-4,
+    beta: 0.75,
+    k: 2.0,
+};
+
+/// GoogLeNet's normalisation, which is Caffe's for AlexNet too: size 5, alpha 1e-4, beta 0.75, k 1.
+pub const GOOGLENET_LRN: LrnParameters = LrnParameters {
+    k: 1.0,
+    ..ALEXNET_LRN
+};
 
 /// Configuration in which a network is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

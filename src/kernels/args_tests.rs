@@ -342,7 +342,9 @@ fn normalisations_share_channels_out_by_segments() {
         let [input, output] = slices(extents, layout, pitches);
         let parameters = LrnParameters {
             size,
-            ..LrnParameters::ALEXNET
+            alpha: 1e-4,
+            beta: 0.75,
+            k: 2.0,
         };
         let problem = Lrn::between(input, output, parameters).expect("a valid normalisation");
         let kernel = kernel(Algorithm::Lrn, [1, 1, 1], 32, layout);

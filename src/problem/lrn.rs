@@ -22,28 +22,6 @@ pub struct LrnParameters {
     pub k: f64,
 }
 
-impl LrnParameters {
-    /// AlexNet's: size 5, alpha 1e-4, beta 0.75, k 2.
-    pub const ALEXNET: LrnParameters = LrnParameters {
-        size: 5,
-        alpha: 1e-4,
-        beta: 0.75,
-        k: 2.0,
-    };
-    /// GoogLeNet's, which are Caffe's for AlexNet too: size 5, alpha 1e-4, beta 0.75, k 1.
-    pub const GOOGLENET: LrnParameters = LrnParameters {
-        k: 1.0,
-        ..LrnParameters::ALEXNET
-    };
-
-    /// The channels, of `channels`, whose squares go into channel `c`'s sum.
-    pub fn window(&self, c: usize, channels: usize) -> std::ops::Range<usize> {
-        let before = self.size / 2;
-        let end = c.saturating_add(self.size - before).min(channels);
-        c.saturating_sub(before)..end
-    }
-}
-
 /// Local response normalisation across channels, as `torch.nn.LocalResponseNorm` has it:
 /// `y[c] = x[c] / (k + alpha / size * sum_{j = c - size / 2}^{c - size / 2 + size - 1}
 /// x[j]^2)^beta` at each pixel, channels outside the tensor left out. A window of even size has one

@@ -15,10 +15,6 @@ pub struct Tanh {
 }
 
 impl Tanh {
-    /// The amplitude and the slope of LeNet-5's activation (LeCun et al. 1998, appendix A): 1.7159
-    /// and 2/3.
-    pub const LENET5: [f64; 2] = [1.7159, 2.0 / 3.0];
-
     /// The hyperbolic tangent (amplitude 1, slope 1) between two dense tensors.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use warpconv::DType;
 use warpconv::device::Gpu;
 use warpconv::graph::{FuseOptions, FusePolicy, FusionDecision, Graph, Pattern};
 use warpconv::plan::Tuning;
-use warpconv::problem::LrnParameters;
 use warpconv_nets::{
     Builder, Conv, Edges, Network, NetworkConfig, Variant, alexnet, entries, googlenet, lenet5,
     nin_cifar, nin_imagenet, resnet50, squeezenet1_1, vgg16, zfnet512,
@@ -28,7 +27,7 @@ fn networks_have_their_published_numbers() {
     let numbers = |network: Network| (network.parameter_count(), network.graph().macs());
     let config = NetworkConfig::new(1, 224);
     assert_eq!(
-        numbers(alexnet(&NetworkConfig::new(1, 227), LrnParameters::ALEXNET).unwrap()),
+        numbers(alexnet(&NetworkConfig::new(1, 227), warpconv_nets::ALEXNET_LRN).unwrap()),
         (60_965_224, 724_406_816)
     );
     // "LeNet-5 contains 340,908 connections, but only 60,000 trainable free parameters."

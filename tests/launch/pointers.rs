@@ -10,8 +10,8 @@ use warpconv::launch::{
 };
 use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{
-    Added, Bottleneck2d, Branches, Conv2d, Lrn, LrnParameters, MAX_CONVOLUTIONS, Pool2d, PoolKind,
-    Product, Relu, Subsample,
+    Added, Bottleneck2d, Branches, Conv2d, Lrn, MAX_CONVOLUTIONS, Pool2d, PoolKind, Product, Relu,
+    Subsample,
 };
 use warpconv::{DType, Error, Layout};
 
@@ -141,7 +141,7 @@ fn of_what_keeps_the_extents() {
         [2, 8, 3, 5],
         Layout::Nchw,
         DType::F32,
-        LrnParameters::ALEXNET,
+        warpconv_nets::ALEXNET_LRN,
     );
     let lrn = lrn.unwrap();
     let of_relu = gpu

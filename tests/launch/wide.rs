@@ -273,7 +273,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
     let _alone = alone();
     let strong = LrnParameters {
         alpha: 1.0,
-        ..LrnParameters::GOOGLENET
+        ..warpconv_nets::GOOGLENET_LRN
     };
     for slice in slices() {
         let (layout, small) = (slice.dense.layout(), slice.dense.clone());
@@ -292,7 +292,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
                 &reference::lrn_bound(&dense, values).unwrap(),
             );
         }
-        let [amplitude, slope] = Tanh::LENET5;
+        let [amplitude, slope] = warpconv_nets::LENET5_TANH;
         let tanh = Tanh::between(input.clone(), small).unwrap();
         let tanh = tanh.scaled(amplitude, slope).unwrap();
         let y = ops::unary(gpu(), &tanh, x).unwrap();
@@ -303,7 +303,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
 
 /// A subsampling with LeNet-5's tangent.
 fn subsampling(extents: [usize; 4], layout: Layout, stride: [usize; 2]) -> Subsample {
-    let [amplitude, slope] = Tanh::LENET5;
+    let [amplitude, slope] = warpconv_nets::LENET5_TANH;
     Subsample::new(extents, layout, DType::F16, [3, 2])
         .and_then(|problem| problem.stride(stride))
         .and_then(|problem| problem.activation(Activation::Tanh { amplitude, slope }))

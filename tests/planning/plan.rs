@@ -3,8 +3,7 @@
 use warpconv::kernels::{Algorithm, Arch, KernelId, kernels};
 use warpconv::plan::{Capability, Operation, Plan, Refusal};
 use warpconv::problem::{
-    Conv2d, FilterLayout, Lrn, LrnParameters, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample,
-    Tanh,
+    Conv2d, FilterLayout, Lrn, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample, Tanh,
 };
 use warpconv::{DType, Error, Layout};
 
@@ -398,7 +397,7 @@ fn grids_of_small_layers_grow_with_them() {
         for layout in Layout::ALL {
             let relu = Relu::new([n, c, h, w], layout, DType::F32).unwrap();
             let tanh = Tanh::new(shape, layout, DType::F32).unwrap();
-            let lrn = Lrn::new(shape, layout, DType::F32, LrnParameters::ALEXNET).unwrap();
+            let lrn = Lrn::new(shape, layout, DType::F32, warpconv_nets::ALEXNET_LRN).unwrap();
             let softmax = Softmax::new(shape, layout, DType::F32).unwrap();
             let halves = Subsample::new(shape, layout, DType::F32, [2, 2]).unwrap();
             let blocks = [

@@ -198,7 +198,7 @@ impl Cpu {
                 let channel = |c: usize| &x[c * plane..][..plane];
                 for (center, y) in y.chunks_mut(plane).enumerate() {
                     squares.fill(0.0);
-                    for other in parameters.window(center, c) {
+                    for other in warpconv_testing::reference::lrn_window(&parameters, center, c) {
                         for (sum, x) in squares.iter_mut().zip(channel(other)) {
                             *sum += x * x;
                         }
@@ -343,7 +343,7 @@ mod tests {
         for beta in [0.75, 0.5] {
             let parameters = LrnParameters {
                 beta,
-                ..LrnParameters::ALEXNET
+                ..warpconv_nets::ALEXNET_LRN
             };
             let lrn = Lrn::new([4, 7, 3, 3], Layout::Nchw, DType::F32, parameters);
             let lrn = lrn.expect("a valid normalisation");

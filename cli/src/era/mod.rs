@@ -14,7 +14,6 @@ use warpconv::DType;
 use warpconv::device::{DeviceKind, Gpu};
 use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::plan::{PeakRates, Tuning};
-use warpconv::problem::LrnParameters;
 use warpconv_nets::{NetworkConfig, alexnet};
 use warpconv_testing::{GraphOnDevice, Random};
 
@@ -65,7 +64,7 @@ pub fn command(global: &Global, args: &EraArgs) -> Result<(), Failure> {
     let json = JsonFile::create(global.json.as_deref())?;
     let network = alexnet(
         &NetworkConfig::new(args.batch, IMAGE),
-        LrnParameters::ALEXNET,
+        warpconv_nets::ALEXNET_LRN,
     );
     let network = network.map_err(Failure::input)?;
     let gpu = device::open(global.device)?;

@@ -17,7 +17,6 @@ use warpconv::DType;
 use warpconv::device::Gpu;
 use warpconv::graph::{FuseOptions, FusePolicy, TensorId};
 use warpconv::plan::Tuning;
-use warpconv::problem::LrnParameters;
 use warpconv_nets::{
     Edges, Network, NetworkConfig, Variant, alexnet, googlenet, squeezenet1_1, zfnet512,
 };
@@ -222,7 +221,7 @@ fn fits(network: &Network, stored: usize) -> Result<(), Failure> {
 /// Builds the network of a stored name.
 fn build(name: &str, config: &NetworkConfig) -> Result<Network, Failure> {
     let network = match name {
-        "alexnet" => alexnet(config, LrnParameters::GOOGLENET),
+        "alexnet" => alexnet(config, warpconv_nets::GOOGLENET_LRN),
         "googlenet" => googlenet(config, Variant::Bottlenecked),
         "squeezenet11" => squeezenet1_1(config, Edges::TORCHVISION, Variant::Bottlenecked),
         "zfnet512" => zfnet512(config),

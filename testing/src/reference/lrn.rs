@@ -1,8 +1,10 @@
 //! Local response normalisation by its definition, and error bounds of f32 arithmetic.
 
+use std::ops::Range;
+
 use super::{LEAST, UNIT, expect_len, for_each_plane};
 use warpconv::error::Error;
-use warpconv::problem::Lrn;
+use warpconv::problem::{Lrn, LrnParameters};
 
 /// The output of a local response normalisation, dense NCHW. `x` is the input in NCHW.
 ///
@@ -44,6 +46,13 @@ pub fn lrn_bound(problem: &Lrn, x: &[f64]) -> Result<Vec<f64>, Error> {
     })
 }
 
+/// The channels, of `channels`, whose squares go into channel `c`'s sum.
+pub fn lrn_window(parameters: &LrnParameters, c: usize, channels: usize) -> Range<usize> {
+    let before = parameters.size / 2;
+    let end = c.saturating_add(parameters.size - before).min(channels);
+    c.saturating_sub(before)..end
+}
+
 /// Calls `value(base, y)` for every element; base is what is raised to the power.
 fn each(
     problem: &Lrn,
@@ -58,7 +67,7 @@ fn each(
         let x = &x[image * problem.input().c() * plane..][..problem.input().c() * plane];
         for (place, result) in result.iter_mut().enumerate() {
             let (channel, pixel) = (place / plane, place % plane);
-            let window = parameters.window(channel, problem.input().c());
+            let window = lrn_window(&parameters, channel, problem.input().c());
             let squares: f64 = window.map(|c| x[c * plane + pixel].powi(2)).sum();
             let base = parameters.k + parameters.alpha / parameters.size as f64 * squares;
             *result = value(base, x[place] / base.powf(parameters.beta));

@@ -15,7 +15,7 @@ mod tests;
 pub use activation::{softmax, softmax_bound, subsample, subsample_bound, tanh, tanh_bound};
 pub use bottleneck::{BottleneckOperands, bottleneck2d};
 pub use conv::{conv2d, conv2d_abs};
-pub use lrn::{lrn, lrn_bound};
+pub use lrn::{lrn, lrn_bound, lrn_window};
 pub use pool::{pool2d, pool2d_abs};
 
 use warpconv::error::Error;

@@ -37,11 +37,15 @@ fn each_layer(dtype: DType, layout: Layout, trials: &mut Vec<Trial>) {
         Layout::Nchw => 1.25,
         Layout::Nhwc => 3.0,
     };
-    trials.push(unary(of("lrn_5"), lrn(LrnParameters::ALEXNET), Loads(most)));
+    trials.push(unary(
+        of("lrn_5"),
+        lrn(warpconv_nets::ALEXNET_LRN),
+        Loads(most),
+    ));
     // Any other window is read term by term, and the value again.
     let seven = LrnParameters {
         size: 7,
-        ..LrnParameters::ALEXNET
+        ..warpconv_nets::ALEXNET_LRN
     };
     trials.push(unary(of("lrn_7"), lrn(seven), Loads(8.0)));
 

@@ -5,7 +5,7 @@ use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
 use warpconv::plan::Plan;
-use warpconv::problem::{Activation, Conv2d, Lrn, LrnParameters, Softmax, Subsample, Tanh};
+use warpconv::problem::{Activation, Conv2d, Lrn, Softmax, Subsample, Tanh};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -92,7 +92,7 @@ pub fn tanh(device: &Device) {
     for extents in [[1, 1, 1, 1], [2, 7, 3, 5], [1, 3, 61, 83], [2, 16, 4, 4]] {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
-                for [amplitude, slope] in [[1.0, 1.0], Tanh::LENET5, [-0.5, 3.0]] {
+                for [amplitude, slope] in [[1.0, 1.0], warpconv_nets::LENET5_TANH, [-0.5, 3.0]] {
                     let plain = Tanh::new(extents, layout, dtype)
                         .and_then(|tanh| tanh.scaled(amplitude, slope))
                         .expect("a valid problem");
@@ -124,7 +124,7 @@ pub fn tanh(device: &Device) {
 /// activation.
 pub fn subsample(device: &Device) {
     let mut coverage = Coverage::default();
-    let [amplitude, slope] = Tanh::LENET5;
+    let [amplitude, slope] = warpconv_nets::LENET5_TANH;
     let shapes = [
         ([2, 6, 28, 28], [2, 2], [2, 2]),
         ([1, 16, 10, 10], [2, 2], [2, 2]),
@@ -231,7 +231,7 @@ fn each<P: Unary>(
 /// All small layers behind one another in a module: each launch against the reference of what it
 /// was given.
 pub fn module(device: &Device) {
-    let [amplitude, slope] = Tanh::LENET5;
+    let [amplitude, slope] = warpconv_nets::LENET5_TANH;
     for layout in Layout::ALL {
         let steps = || -> Result<Vec<Step>, warpconv::Error> {
             let dtype = DType::F32;
@@ -240,7 +240,7 @@ pub fn module(device: &Device) {
                 .filters(6)
                 .kernel(5, 5);
             let subsample = Subsample::new([3, 6, 10, 10], layout, dtype, [2, 2])?;
-            let lrn = Lrn::new([3, 6, 5, 5], layout, dtype, LrnParameters::ALEXNET)?;
+            let lrn = Lrn::new([3, 6, 5, 5], layout, dtype, warpconv_nets::ALEXNET_LRN)?;
             Ok(vec![
                 Step::Conv(conv.layout(layout).bias(true).build()?),
                 Step::Tanh(Tanh::new([3, 6, 10, 10], layout, dtype)?.scaled(amplitude, slope)?),

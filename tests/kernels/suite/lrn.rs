@@ -12,13 +12,13 @@ use warpconv_testing::{Guards, Tolerance};
 
 const STRONG: LrnParameters = LrnParameters {
     alpha: 1.0,
-    ..LrnParameters::GOOGLENET
+    ..warpconv_nets::GOOGLENET_LRN
 };
 
 /// Sizes and constants: those of the networks, one that makes the window count, and powers other
 /// than 3/4.
 const PARAMETERS: [LrnParameters; 8] = [
-    LrnParameters::ALEXNET,
+    warpconv_nets::ALEXNET_LRN,
     STRONG,
     LrnParameters {
         size: 4,
