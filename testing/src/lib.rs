@@ -59,6 +59,7 @@ pub use run::{
     run_unary_with_guards,
 };
 pub use run_graph::{run_graph, run_graph_with_guards};
+pub use step::compare_step;
 pub use time::PassTime;
 use warpconv::problem::TensorDesc;
 

@@ -2,17 +2,58 @@
 
 use super::bottleneck::ExpectedBottleneck;
 use super::check_result::{Buffers, part, slice};
-use super::compare::Tolerance;
+use super::compare::{Mismatch, Stats, Tolerance, compare};
+use super::convert::round;
+use super::extents;
 use super::graph_on_device::Operands;
 use crate::reference::{self, BottleneckOperands};
 use warpconv::error::Error;
-use warpconv::graph::{Node, Step};
-use warpconv::kernels::Kernel;
+use warpconv::graph::{Node, Step, TensorId};
+use warpconv::kernels::{Kernel, KernelId};
 use warpconv::plan::Operation;
 use warpconv::problem::{Bottleneck2d, Branches};
 
 /// The kernel of a launch, and the number of partial sums per output tile (split-K).
 type Launched = (&'static Kernel, u32);
+
+/// Compares the result of a step by itself with the f64 reference of its rounded operands, within
+/// the error bound of the kernel that computed it with `split_k` partial sums. All tensors are dense
+/// NCHW; `operands` has one entry per entry of [`Step::weights`].
+///
+/// # Errors
+/// [`Error::Length`] if an operand does not have the step's elements, [`Error::MissingBuffer`] if
+/// one is missing; the inner error is a wrong result.
+pub fn compare_step(
+    step: &Step,
+    (kernel, split_k): (KernelId, u32),
+    x: &[f64],
+    operands: &[Operands],
+    got: &[f64],
+) -> Result<Result<Stats, Mismatch>, Error> {
+    let node = Node::new("", step.clone(), TensorId::Input, TensorId::Output);
+    let missing = Error::MissingBuffer { buffer: "output" };
+    let (_, desc) = node.writes().next().ok_or(missing)?;
+    let rounded = |values: &[f64]| -> Vec<f64> {
+        let values = values.iter();
+        values.map(|&value| round(desc.dtype(), value)).collect()
+    };
+    let operands: Vec<Operands> = operands
+        .iter()
+        .map(|operands| Operands {
+            w: rounded(&operands.w),
+            bias: operands.bias.as_deref().map(rounded),
+        })
+        .collect();
+    let buffers = Buffers::from([(TensorId::Input, rounded(x))]);
+    let launched = (kernel.kernel(), split_k);
+    let references = Reference::of(&node, &buffers, &operands, desc.n(), Some(launched))?;
+    let reference = references
+        .first()
+        .ok_or(Error::MissingBuffer { buffer: "output" })?;
+    let tolerance = reference.tolerance(step, 0, launched);
+    let (values, extents) = (&reference.values, extents(desc));
+    Ok(compare(got, values, extents, desc.dtype(), tolerance))
+}
 
 /// Expected content of one tensor after a launch.
 pub(super) struct Reference {

@@ -4,19 +4,17 @@
 use std::array::from_fn;
 
 use warpconv::Error;
-use warpconv::graph::{FuseOptions, FusePolicy, Graph, GraphBuffers, Node, Step, Weights};
+use warpconv::graph::{FuseOptions, Graph, GraphBuffers, Step, Weights};
 use warpconv::kernels::{Algorithm, DType, KernelId, Layout, Math, kernels};
 use warpconv::launch::{BranchesBuffers, DeviceBuffer, DeviceBufferMut, Workspace};
 use warpconv::ops::Inception;
-use warpconv::plan::{Capability, Limits, Plan, Tuning};
+use warpconv::plan::{Capability, Limits, Plan};
 use warpconv::problem::{
     Branches, Conv2d, FilterLayout, MAX_CONVOLUTIONS, Padding, Pool2d, PoolKind, Product,
 };
 use warpconv_testing::reference;
-use warpconv_testing::{
-    GraphOnDevice, Guards, Operands, Stored, disturbed_gap, integers, pack, pack_filter,
-    run_graph_with_guards, sprinkle_special, unpack,
-};
+use warpconv_testing::{GraphOnDevice, Stored, disturbed_gap, pack, pack_filter, unpack};
+use warpconv_testing::{integers, sprinkle_special};
 
 use crate::common::gpu;
 use crate::common::inception::{GOOGLENET, IMAGE, ODD, filters, fuses, module, same};
@@ -69,72 +67,6 @@ fn every_type_and_layout_within_its_bound() {
             }
         }
     }
-}
-
-/// The steps of an inception module in two and in three launches, against those of its forms; and
-/// each graph between guards, which must give the bits of separate launches.
-#[test]
-fn a_fused_graph_has_the_launches_of_the_modules_forms() {
-    if !fuses() {
-        return;
-    }
-    let (gpu, job) = (gpu(), module(ODD, 2, IMAGE, DType::Bf16, Layout::Nhwc));
-    let separate = job.separate().unwrap();
-    let options = FuseOptions {
-        policy: FusePolicy::Always,
-        ..FuseOptions::new(gpu.capability())
-    };
-    let guards = Guards {
-        bytes: 512,
-        shift: 0,
-    };
-    let x = integers(separate.input().unwrap().elements(), 2, 1);
-    let operands = |graph: &Graph, order: &[usize]| -> Vec<Operands> {
-        let each = weights_of(graph, order).into_iter();
-        each.map(|(w, bias)| Operands {
-            w,
-            bias: Some(bias),
-        })
-        .collect()
-    };
-    let mut outputs = Vec::new();
-    let separate_poolings = FuseOptions {
-        separate_poolings: true,
-        ..options
-    };
-    for (options, launches) in [(options, 2), (separate_poolings, 3)] {
-        let fusion = separate.fuse(&options).unwrap();
-        assert_eq!(fusion.graph.launches(), launches);
-        let branches = |node: &Node| matches!(node.step, Step::Branches(_));
-        assert!(fusion.graph.nodes().iter().all(branches));
-        let prepared = fusion.graph.prepare(gpu).unwrap();
-        let operands = operands(&fusion.graph, &fusion.weights);
-        outputs.push(run_graph_with_guards(gpu, &prepared, guards, &x, &operands).unwrap());
-    }
-    // A kernel of one node only: the others keep their plans'.
-    let order: Vec<usize> = (0..separate.weights().len()).collect();
-    let first = &separate.nodes()[0];
-    let candidates = first
-        .step
-        .candidates_within(gpu.capability(), &Limits::default());
-    let mut accepted = candidates.iter().filter(|one| one.evaluation.is_ok());
-    let last = accepted.next_back().unwrap();
-    let limits = |node: &Node| Limits {
-        kernel: (node == first).then_some(last.id),
-        ..Limits::default()
-    };
-    let prepared = separate
-        .prepare_each(gpu, &Tuning::new(gpu.card()), limits)
-        .unwrap();
-    let kernels: Vec<_> = prepared.kernels().map(|(kernel, _)| kernel).collect();
-    let planned = separate.prepare(gpu).unwrap();
-    let planned: Vec<_> = planned.kernels().map(|(kernel, _)| kernel).collect();
-    assert_eq!(kernels[0], last.id.kernel());
-    assert_ne!(kernels[0], planned[0]);
-    assert_eq!(kernels[1..], planned[1..]);
-    let want = run_graph_with_guards(gpu, &prepared, guards, &x, &operands(&separate, &order));
-    let want = want.unwrap();
-    assert!(outputs.iter().all(|got| *got == want));
 }
 
 /// Small integers, so that nothing is rounded anywhere, for the weights of a module in its order.

@@ -5,5 +5,6 @@ mod common;
 
 mod capture;
 mod fusion;
+mod guarded;
 mod inception;
 mod nets;

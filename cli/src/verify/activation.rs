@@ -3,7 +3,6 @@
 use serde_json::Value;
 use warpconv::problem::{Activation, Subsample};
 use warpconv::{DType, Error, Layout};
-use warpconv_testing::reference;
 
 use super::layers::{self, Op};
 
@@ -80,18 +79,6 @@ impl Subsampling {
             .mean(self.mean)
             .activation(self.activation)
     }
-}
-
-/// Result in f64 of a subsampling of rounded operands, and the bound of each element's error before
-/// it is rounded.
-pub fn subsampled(
-    problem: &Subsample,
-    [x, coefficient, bias]: [&[f64]; 3],
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    Ok((
-        reference::subsample(problem, x, coefficient, bias)?,
-        reference::subsample_bound(problem, x, coefficient, bias)?,
-    ))
 }
 
 #[cfg(test)]

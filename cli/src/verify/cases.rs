@@ -1,37 +1,27 @@
 //! Runs cases and networks in every type, layout and kernel.
 
+mod judge;
 mod kernel_sampling;
 mod size;
 
 pub(super) use kernel_sampling::RoundRobin;
 
-use std::collections::HashMap;
-
+use warpconv::Layout;
 use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::Capability;
 use warpconv::problem::FilterLayout;
-use warpconv::{DType, Layout};
 use warpconv_nets::Network;
-use warpconv_testing as check;
-use warpconv_testing::reference;
-use warpconv_testing::{Stats, Tolerance};
 
-use super::activation::subsampled;
-use super::case::{Acceptance, Case, Expected};
-use super::execute::{Executor, Ran, Tensors, in_plane};
+use super::case::Case;
+use super::execute::{Executor, Ran, Tensors};
 use super::layers::{Launch, Tensor, one_per_layer, with_epilogues};
-use super::lower::{Shapes, Storage, extents, lower};
+use super::lower::{Shapes, Storage, lower};
 use super::network::{self, network};
 use super::real::Classified;
 use super::report::{Report, Steps, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
-
-/// Factor on a sum's f32 error bound for tf32x3. It covers three products instead of one, additions
-/// truncated at 2^-23 instead of rounded to 2^-24, and a quarter more additions within
-/// instructions; see [`Math`].
-const THRICE: f64 = 8.0;
 
 /// Runs a case with every kernel that accepts any of its layers.
 pub fn case(
@@ -331,7 +321,7 @@ impl Prepared {
             let shape = self.shapes.get(&output).cloned().unwrap_or_default();
             return Ok(Ran {
                 tensors: Tensors::from([(output, Tensor { shape, data })]),
-                convs: Vec::new(),
+                launched: Vec::new(),
                 host: Vec::new(),
             });
         }
@@ -346,188 +336,4 @@ impl Prepared {
         };
         executor.run(&case.tensors)
     }
-
-    /// Compares every result with the stored one, or with the reference.
-    pub fn compare(&self, case: &Case, ran: &Ran) -> Result<Stats, String> {
-        let mut worst = Stats::default();
-        for expected in &case.expected {
-            let name = &expected.tensor;
-            let got = ran
-                .tensors
-                .get(name)
-                .ok_or_else(|| format!("no result `{name}`"))?;
-            let stats =
-                self.judge_one(case, expected, got, &ran.convs)
-                    .map_err(|why| match case.expected.len() {
-                        1 => why,
-                        _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
-                    })?;
-            worst.elements += stats.elements;
-            worst.max_abs = worst.max_abs.max(stats.max_abs);
-            worst.max_rel = worst.max_rel.max(stats.max_rel);
-            worst.rel_l2 = worst.rel_l2.max(stats.rel_l2);
-        }
-        Ok(worst)
-    }
-
-    /// Compares one result.
-    fn judge_one(
-        &self,
-        case: &Case,
-        expected: &Expected,
-        got: &Tensor,
-        convs: &[(KernelId, u32)],
-    ) -> Result<Stats, String> {
-        let dtype = self.storage.dtype;
-        let want = &expected.values;
-        let extents = extents(&HashMap::from([(String::new(), got.shape.clone())]), "")?;
-        let indices = expected.tensor.ends_with("#indices");
-        let rule = match self.storage.math {
-            Math::Strict => expected.acceptance.get(dtype.name()).copied(),
-            Math::Tf32 => expected.acceptance.get("tf32").copied(),
-            Math::Tf32x3 => self.thrice(expected.acceptance.get(dtype.name())),
-        };
-        let (dtype, rule) = match rule {
-            Some(Acceptance::Skip) => return Ok(Stats::default()),
-            // Indices are not values of the storage type.
-            Some(Acceptance::Exact) if indices => (DType::F32, Tolerance::Exact),
-            Some(Acceptance::Exact) => (dtype, Tolerance::Exact),
-            Some(Acceptance::Close { atol, rtol, rel_l2 }) => {
-                (dtype, Tolerance::Close { atol, rtol, rel_l2 })
-            }
-            None => return self.judge_by_reference(case, got, extents, indices, convs),
-        };
-        check::compare(&got.data, &want.data, extents, dtype, rule)
-            .map_err(|mismatch| mismatch.to_string())
-    }
-
-    /// Acceptance for tf32x3, derived from the stored rule for f32. Exact results stay exact, a
-    /// single convolution is compared with the reference, a graph has eight times the bound.
-    fn thrice(&self, f32_rule: Option<&Acceptance>) -> Option<Acceptance> {
-        let single = matches!(&self.launches[..], [launch] if launch.residual.is_none());
-        match f32_rule {
-            Some(Acceptance::Close { .. }) if single => None,
-            Some(&Acceptance::Close { atol, rtol, rel_l2 }) => Some(Acceptance::Close {
-                atol: atol.map(|atol| THRICE * atol),
-                rtol: THRICE * rtol,
-                rel_l2: rel_l2.map(|rel_l2| THRICE * rel_l2),
-            }),
-            rule => rule.copied(),
-        }
-    }
-
-    /// Compares the result of a single layer with the f64 reference of its rounded inputs, within
-    /// the rounding bound of its sums: for types without stored rules.
-    fn judge_by_reference(
-        &self,
-        case: &Case,
-        got: &Tensor,
-        extents: [usize; 4],
-        indices: bool,
-        convs: &[(KernelId, u32)],
-    ) -> Result<Stats, String> {
-        let ([launch], [Some(step)]) = (&self.launches[..], &self.steps[..]) else {
-            return Err(format!(
-                "no result is stored for {}",
-                self.storage.dtype.name()
-            ));
-        };
-        let dtype = self.storage.dtype;
-        let input = |index: usize| rounded(&case.tensors, launch.layer.inputs.get(index), dtype);
-        let x = input(0).ok_or("no input")?;
-        let wrong = |error: warpconv::Error| error.to_string();
-        let compared = match step {
-            Step::Conv(conv) => {
-                let (w, bias) = (input(1).ok_or("no filters")?, input(2));
-                let values =
-                    reference::conv2d(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
-                let magnitudes =
-                    reference::conv2d_abs(conv, &x, &w, bias.as_deref(), None).map_err(wrong)?;
-                let &[(kernel, split_k)] = convs else {
-                    return Err("no convolution ran".to_owned());
-                };
-                let tolerance = Tolerance::of_conv(conv, kernel.kernel(), split_k, &magnitudes);
-                check::compare(&got.data, &values, extents, dtype, tolerance)
-            }
-            Step::Pool(pool) => {
-                let (values, positions) = reference::pool2d(pool, &x).map_err(wrong)?;
-                if indices {
-                    let wanted = in_plane(pool, &positions.unwrap_or_default());
-                    check::compare(&got.data, &wanted, extents, DType::F32, Tolerance::Exact)
-                } else {
-                    let magnitudes = reference::pool2d_abs(pool, &x).map_err(wrong)?;
-                    let tolerance = Tolerance::of_pool(pool, &magnitudes);
-                    check::compare(&got.data, &values, extents, dtype, tolerance)
-                }
-            }
-            Step::Relu(_) => check::compare(
-                &got.data,
-                &reference::relu(&x),
-                extents,
-                dtype,
-                Tolerance::Exact,
-            ),
-            Step::Lrn(lrn) => {
-                let values = reference::lrn(lrn, &x).map_err(wrong)?;
-                let bounds = reference::lrn_bound(lrn, &x).map_err(wrong)?;
-                let tolerance = Tolerance::Off { sums: &bounds };
-                check::compare(&got.data, &values, extents, dtype, tolerance)
-            }
-            Step::Softmax(softmax) => {
-                let values = reference::softmax(softmax, &x).map_err(wrong)?;
-                let bounds = reference::softmax_bound(softmax, &x).map_err(wrong)?;
-                let tolerance = Tolerance::Off { sums: &bounds };
-                check::compare(&got.data, &values, extents, dtype, tolerance)
-            }
-            Step::Tanh(tanh) => {
-                let (values, bounds) = (reference::tanh(tanh, &x), reference::tanh_bound(tanh, &x));
-                let tolerance = Tolerance::Off { sums: &bounds };
-                check::compare(&got.data, &values, extents, dtype, tolerance)
-            }
-            Step::Subsample(made) => {
-                let (w, b) = (
-                    input(1).ok_or("no coefficients")?,
-                    input(2).ok_or("no biases")?,
-                );
-                let (values, bounds) = subsampled(made, [&x, &w, &b]).map_err(wrong)?;
-                let tolerance = Tolerance::Off { sums: &bounds };
-                check::compare(&got.data, &values, extents, dtype, tolerance)
-            }
-            Step::Bottleneck(_) | Step::Branches(_) => {
-                return Err("no result is stored for a fused step".to_owned());
-            }
-        };
-        compared.map_err(|mismatch| mismatch.to_string())
-    }
-
-    /// Checks the classes of a network.
-    fn classes(&self, network: &Classified, ran: &Ran, stats: Stats) -> Result<String, String> {
-        let expected = network
-            .case
-            .expected
-            .first()
-            .ok_or("no logits are stored")?;
-        let got = ran.tensors.get(&expected.tensor).ok_or("no logits")?;
-        // f32 has no slack: a class other than the reference's is an error of the arithmetic.
-        let slack = if self.storage.dtype == DType::F32 {
-            0.0
-        } else {
-            stats.max_abs
-        };
-        network
-            .classes
-            .compare(&got.data, &expected.values.data, slack)
-    }
-}
-
-/// A tensor rounded to the storage type.
-fn rounded(tensors: &Tensors, name: Option<&String>, dtype: DType) -> Option<Vec<f64>> {
-    let tensor = tensors.get(name?)?;
-    Some(
-        tensor
-            .data
-            .iter()
-            .map(|&value| check::round(dtype, value))
-            .collect(),
-    )
 }

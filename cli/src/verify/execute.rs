@@ -41,8 +41,8 @@ pub struct Executor<'a> {
 /// Result of a run.
 pub struct Ran {
     pub tensors: Tensors,
-    /// The kernel and the split-K of each convolution, in order.
-    pub convs: Vec<(KernelId, u32)>,
+    /// The kernel and the split-K of each launch, in order.
+    pub launched: Vec<(KernelId, u32)>,
     /// Arithmetic steps that ran on the host, copies excluded.
     pub host: Vec<&'static str>,
 }
@@ -52,7 +52,7 @@ impl Executor<'_> {
     pub fn run(&self, given: &Tensors) -> Result<Ran, String> {
         let mut ran = Ran {
             tensors: HashMap::new(),
-            convs: Vec::new(),
+            launched: Vec::new(),
             host: Vec::new(),
         };
         for (launch, step) in self.launches.iter().zip(self.steps) {
@@ -80,8 +80,7 @@ impl Executor<'_> {
         let inputs = &launch.layer.inputs;
         match step {
             Step::Conv(conv) => {
-                let plan = self.plan(conv, step)?;
-                ran.convs.push((plan.kernel_id(), plan.score().split_k));
+                let plan = self.plan(conv, step, ran)?;
                 let bias = inputs
                     .get(2)
                     .map(|name| find(given, &ran.tensors, name))
@@ -105,27 +104,13 @@ impl Executor<'_> {
                 )
                 .map_err(|error| error.to_string())
             }
-            Step::Pool(pool) => {
-                let plan = self.plan(pool, step)?;
-                let x = find(given, &ran.tensors, &inputs[0])?;
-                let (y, indices) =
-                    check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
-                if let Some(indices) = indices {
-                    let flat = in_plane(pool, &indices);
-                    let shape = check::extents(pool.output()).to_vec();
-                    ran.tensors.insert(
-                        indices_of(&launch.layer.output),
-                        Tensor { shape, data: flat },
-                    );
-                }
-                Ok(y)
-            }
+            Step::Pool(pool) => self.pool(launch, pool, step, given, ran),
             Step::Relu(relu) => self.map(relu, step, &inputs[0], given, ran),
             Step::Lrn(lrn) => self.map(lrn, step, &inputs[0], given, ran),
             Step::Softmax(softmax) => self.map(softmax, step, &inputs[0], given, ran),
             Step::Tanh(tanh) => self.map(tanh, step, &inputs[0], given, ran),
             Step::Subsample(subsample) => {
-                let plan = self.plan(subsample, step)?;
+                let plan = self.plan(subsample, step, ran)?;
                 let tensor = |name: &String| find(given, &ran.tensors, name);
                 let [x, w, b] = [
                     tensor(&inputs[0])?,
@@ -142,6 +127,30 @@ impl Executor<'_> {
         }
     }
 
+    /// Runs a pooling; its indices are a tensor of their own.
+    fn pool(
+        &self,
+        launch: &Launch,
+        pool: &Pool2d,
+        step: &Step,
+        given: &Tensors,
+        ran: &mut Ran,
+    ) -> Result<Vec<f64>, String> {
+        let plan = self.plan(pool, step, ran)?;
+        let x = find(given, &ran.tensors, &launch.layer.inputs[0])?;
+        let (y, indices) =
+            check::run_pool(self.gpu, &plan, &x.data).map_err(|error| error.to_string())?;
+        if let Some(indices) = indices {
+            let flat = in_plane(pool, &indices);
+            let shape = check::extents(pool.output()).to_vec();
+            ran.tensors.insert(
+                indices_of(&launch.layer.output),
+                Tensor { shape, data: flat },
+            );
+        }
+        Ok(y)
+    }
+
     /// Runs a step that keeps the extents and has no weights.
     fn map<P: Unary>(
         &self,
@@ -149,21 +158,28 @@ impl Executor<'_> {
         step: &Step,
         input: &str,
         given: &Tensors,
-        ran: &Ran,
+        ran: &mut Ran,
     ) -> Result<Vec<f64>, String> {
-        let plan = self.plan(problem, step)?;
+        let plan = self.plan(problem, step, ran)?;
         let x = find(given, &ran.tensors, input)?;
         check::run_unary(self.gpu, &plan, &x.data).map_err(|error| error.to_string())
     }
 
-    /// The plan of a problem: with the forced kernel if that accepts the problem.
-    fn plan<P: Operation>(&self, problem: &P, step: &Step) -> Result<Plan<P>, String> {
+    /// The plan of a step's problem, with the forced kernel if that accepts it; notes the kernel.
+    fn plan<P: Operation>(
+        &self,
+        problem: &P,
+        step: &Step,
+        ran: &mut Ran,
+    ) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
         let limits = forced(step, capability, self.kernel, self.split_k);
-        Plan::within(problem, capability, &limits).map_err(|error| match error {
+        let plan = Plan::within(problem, capability, &limits).map_err(|error| match error {
             Error::NoKernel { problem, .. } => no_kernel(&problem),
             error => error.to_string(),
-        })
+        })?;
+        ran.launched.push((plan.kernel_id(), plan.score().split_k));
+        Ok(plan)
     }
 
     /// Computes a layer on the host for which the crate has no kernel.
