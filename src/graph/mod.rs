@@ -179,8 +179,8 @@ impl Graph {
         self.prepare_within(gpu, &Tuning::new(gpu.card()), &Limits::default())
     }
 
-    /// Plans every launch within these limits, with the kernels that were measured to be fastest where
-    /// measurements exist.
+    /// Plans every launch within these limits, with the kernels that were measured to be fastest
+    /// where measurements exist.
     ///
     /// # Errors
     /// As [`Graph::prepare`].
@@ -193,8 +193,9 @@ impl Graph {
         self.prepare_each(gpu, tuning, |_| *limits)
     }
 
-    /// As [`Graph::prepare_tuned`], with limits per node: to force a kernel where it accepts, and
-    /// leave the other nodes to their plans. [`Step::candidates_within`] lists the kernels of a
+    /// Plans every launch with the kernels that were measured to be fastest where measurements
+    /// exist, within limits per node: to force a kernel where it accepts, and leave the other nodes
+    /// to their plans. [`Step::candidates_within`] lists the kernels of a
     /// node.
     ///
     /// # Errors
@@ -209,9 +210,9 @@ impl Graph {
     }
 
     /// Plans every launch within limits, with the kernels that were measured to be fastest where
-    /// measurements exist, and loads the kernels. Allocates a workspace for the launches if they need one. If the
-    /// device has no memory for it, other plans are made within what is left: allocate everything
-    /// else first.
+    /// measurements exist, and loads the kernels. Allocates a workspace for the launches if they
+    /// need one. If the device has no memory for it, other plans are made within what is left:
+    /// allocate everything else first.
     ///
     /// # Errors
     /// As [`Graph::prepare`] and [`Workspace::new`]; [`Error::NoWorkspace`].

@@ -95,7 +95,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
     ///
     /// # Errors
     /// As [`Plan::within`](crate::plan::Plan::within), [`Gpu::prepare`],
-    /// [`PreparedConv::launch`](crate::launch::Prepared<Conv2d>), [`Error::OutOfMemory`] and
+    /// [`Prepared::launch`](crate::launch::Prepared::launch), [`Error::OutOfMemory`] and
     /// [`Error::NoWorkspace`].
     pub fn run(self) -> Result<CudaSlice<T>, Error> {
         let mut y = allocate(self.gpu.stream(), self.problem.output())?;

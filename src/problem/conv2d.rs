@@ -37,7 +37,7 @@ impl Conv2d {
     /// use warpconv::problem::{Conv2d, Padding};
     /// let conv = Conv2d::builder().input(128, 252, 56, 56).filters(63).kernel(3, 3);
     /// let conv = conv.padding(Padding::same(1)).build()?;
-    /// assert_eq!((conv.p(), conv.q()), (56, 56));
+    /// assert_eq!((conv.output().h(), conv.output().w()), (56, 56));
     /// # Ok::<(), warpconv::Error>(())
     /// ```
     pub fn builder() -> Builder<Conv2d> {

@@ -35,6 +35,7 @@ pub enum Added {
 /// zeros around `mid1`, whatever `b1` is.
 ///
 /// ```
+/// use warpconv::plan::Operation;
 /// use warpconv::problem::Bottleneck2d;
 /// let block = Bottleneck2d::builder().input(128, 252, 56, 56).mid_channels(63);
 /// let block = block.filters(252).build()?;

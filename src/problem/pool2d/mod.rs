@@ -82,7 +82,7 @@ impl Pool2d {
     ///     .stride(2, 2)
     ///     .ceil_mode(true)
     ///     .build()?;
-    /// assert_eq!((pool.p(), pool.q()), (56, 56));
+    /// assert_eq!((pool.output().h(), pool.output().w()), (56, 56));
     /// # Ok::<(), warpconv::Error>(())
     /// ```
     pub fn builder() -> Builder<Pool2d> {
