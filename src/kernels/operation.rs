@@ -116,7 +116,6 @@ pub trait Operation: Clone + fmt::Debug + sealed::Sealed {
     fn describe(&self) -> String;
 
     /// The tensor it computes, or one of them: all are stored alike.
-    #[doc(hidden)]
     fn output(&self) -> &TensorDesc;
 
     /// Storage type of the elements.

@@ -46,8 +46,8 @@ impl<P: Unary> Launch for P {
         prepared.check_call::<T>(stream)?;
         let (problem, context) = (prepared.problem(), prepared.context());
         let UnaryBuffers { x, y } = buffers;
-        check_buffer(context, "x", x, problem.x().len())?;
-        check_buffer(context, "y", y, problem.y().len())?;
+        check_buffer(context, "x", x, problem.input().len())?;
+        check_buffer(context, "y", y, problem.output().len())?;
         if problem.is_empty() {
             return Ok(());
         }
@@ -72,11 +72,11 @@ impl<P: Unary> Launch for P {
             return Ok(());
         }
         let element = problem.dtype().size();
-        let x = Span::new("x", pointers.x, problem.x().len(), element);
-        let y = Span::new("y", pointers.y, problem.y().len(), element);
+        let x = Span::new("x", pointers.x, problem.input().len(), element);
+        let y = Span::new("y", pointers.y, problem.output().len(), element);
         x.check(element as u64)?;
         y.check(element as u64)?;
-        let (input, output) = ((&x, problem.x()), (&y, problem.y()));
+        let (input, output) = ((&x, problem.input()), (&y, problem.output()));
         let in_place = P::IN_PLACE && same_elements(input, output);
         if !in_place && !disjoint_slices(input, output) {
             y.apart_from(&x)?;
@@ -84,8 +84,8 @@ impl<P: Unary> Launch for P {
         let mut arguments = *prepared.arguments();
         P::set_pointers(
             &mut arguments,
-            pointers.x + offset_bytes(problem.x()),
-            pointers.y + offset_bytes(problem.y()),
+            pointers.x + offset_bytes(problem.input()),
+            pointers.y + offset_bytes(problem.output()),
         );
         // SAFETY: the caller's promise is this function's own.
         unsafe { prepared.launch_arguments(stream, arguments) }
@@ -107,8 +107,8 @@ impl<P: Unary> Prepared<P> {
     ) -> Result<(), Error> {
         self.check_call::<T>(stream)?;
         let (problem, context) = (self.problem(), self.context());
-        check_buffer(context, "x", y, problem.x().len())?;
-        check_buffer(context, "y", y, problem.y().len())?;
+        check_buffer(context, "x", y, problem.input().len())?;
+        check_buffer(context, "y", y, problem.output().len())?;
         if problem.is_empty() {
             return Ok(());
         }

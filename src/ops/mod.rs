@@ -192,7 +192,7 @@ pub fn unary<P: Unary, T: Element>(
     problem: &P,
     x: &dyn DeviceBuffer<T>,
 ) -> Result<CudaSlice<T>, Error> {
-    let mut y = allocate(gpu.stream(), problem.y())?;
+    let mut y = allocate(gpu.stream(), problem.output())?;
     let plan = Plan::new(problem, gpu.capability())?;
     let buffers = UnaryBuffers { x, y: &mut y };
     gpu.prepare(&plan)?.launch(gpu.stream(), buffers)?;

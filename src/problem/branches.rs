@@ -109,11 +109,6 @@ impl Product {
         self.pooling.as_ref()
     }
 
-    /// Tensor that the launch reads: before the pooling, if there is one.
-    pub fn input(&self) -> &TensorDesc {
-        self.merged.input()
-    }
-
     /// All convolutions as one, over what the launch reads: before the pooling, if there is one.
     /// Its output is dense, its bias that of any.
     pub(crate) fn merged(&self) -> &Conv2d {

@@ -85,12 +85,12 @@ macro_rules! pair_methods {
         }
 
         /// The input.
-        pub fn input(&self) -> &TensorDesc {
+        pub(crate) fn input(&self) -> &TensorDesc {
             &self.pair.input
         }
 
         /// The output.
-        pub fn output(&self) -> &TensorDesc {
+        pub(crate) fn output(&self) -> &TensorDesc {
             &self.pair.output
         }
 

@@ -166,10 +166,10 @@ pub fn run_unary_in_place<P: Unary>(
     with_stored!(plan.problem().dtype(), T => {
         let problem = plan.problem();
         let prepared = gpu.prepare(plan)?;
-        let image = pack(problem.x(), x, T::poison())?;
+        let image = pack(problem.input(), x, T::poison())?;
         let mut y = Guarded::upload(gpu, "y", Guards::of(gpu), image)?;
         prepared.launch_in_place::<T>(gpu.stream(), &mut y.view_mut())?;
-        finish::<T>(gpu, problem.y(), &y, false)
+        finish::<T>(gpu, problem.output(), &y, false)
     })
 }
 
@@ -349,8 +349,8 @@ fn map<P: Unary, T: Stored>(
 ) -> Result<Vec<f64>, RunError> {
     let problem = plan.problem();
     let prepared = gpu.prepare(plan)?;
-    let x = Guarded::upload(gpu, "x", guards, pack(problem.x(), x, T::guard())?)?;
-    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.y())?;
+    let x = Guarded::upload(gpu, "x", guards, pack(problem.input(), x, T::guard())?)?;
+    let mut y = Guarded::<T>::poisoned(gpu, guards, problem.output())?;
     let (x_view, mut y_view) = (x.view(), y.view_mut());
     prepared.launch(
         gpu.stream(),
@@ -359,7 +359,7 @@ fn map<P: Unary, T: Stored>(
             y: &mut y_view,
         },
     )?;
-    let dense = finish(gpu, problem.y(), &y, true)?;
+    let dense = finish(gpu, problem.output(), &y, true)?;
     x.expect_untouched(gpu)?;
     Ok(dense)
 }

@@ -10,8 +10,9 @@ use crate::reference::{self, BottleneckOperands};
 use warpconv::error::Error;
 use warpconv::graph::{Node, Step, TensorId};
 use warpconv::kernels::{Kernel, KernelId};
+use warpconv::launch::Unary;
 use warpconv::plan::Operation;
-use warpconv::problem::{Bottleneck2d, Branches};
+use warpconv::problem::{Bottleneck2d, Branches, Pool2d};
 
 /// The kernel of a launch, and the number of partial sums per output tile (split-K).
 type Launched = (&'static Kernel, u32);
@@ -221,7 +222,12 @@ fn of_branches(
     for (index, product) in branches.products().iter().enumerate() {
         let from = node.from.get(index).or(node.from.first());
         let whole = from.map_or(&[][..], |&from| part(buffers, from));
-        let mut x = slice(whole, product.input());
+        let mut x = slice(
+            whole,
+            product
+                .pooling()
+                .map_or(product.convolutions()[0].input(), Pool2d::input),
+        );
         if let Some(pooling) = product.pooling() {
             x = reference::pool2d(&pooling.with_batch(n)?, &x)?.0;
         }

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::launch::Unary;
 use warpconv::launch::{ConvBuffers, UnaryBuffers};
 use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};

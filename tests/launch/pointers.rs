@@ -4,10 +4,12 @@
 
 use crate::common::inception::fuses;
 use crate::common::{gpu, zeros};
+use warpconv::launch::Unary;
 use warpconv::launch::{
     BottleneckPointers, BranchesBuffers, BranchesPointers, ConvPointers, DeviceBuffer,
     DeviceBufferMut, PoolPointers, SubsamplePointers, UnaryPointers, Workspace,
 };
+use warpconv::plan::Operation;
 use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{
     Added, Bottleneck2d, Branches, Conv2d, Lrn, MAX_CONVOLUTIONS, Pool2d, PoolKind, Product, Relu,

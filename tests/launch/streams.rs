@@ -5,6 +5,7 @@ use std::thread;
 use crate::common::{Case, gpu, integers, small_conv, zeros};
 use cudarc::driver::{DevicePtr, DevicePtrMut};
 use warpconv::graph::{Graph, GraphBuffers, Weights};
+use warpconv::launch::Unary;
 use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, UnaryBuffers, UnaryPointers};
 use warpconv::ops::{self, Bottleneck, Inception};
 use warpconv::plan::{Operation, Plan};

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use warpconv::launch::Unary;
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
 
 /// Settings of the processor.

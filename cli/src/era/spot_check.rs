@@ -1,6 +1,7 @@
 //! Check of some of the processor's results against f64.
 
 use warpconv::graph::Step;
+use warpconv::launch::Unary;
 use warpconv::plan::Operation;
 use warpconv::problem::{Conv2d, Lrn, Pool2d};
 use warpconv_testing::Random;

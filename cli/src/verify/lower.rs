@@ -8,6 +8,7 @@ use std::fmt;
 
 use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
+use warpconv::launch::Unary;
 use warpconv::plan::{Candidate, Capability, Limits, Score};
 use warpconv::problem::{
     Builder, Conv2d, FilterLayout, Lrn, Pool2d, PoolKind, Relu, Softmax, Tanh, TensorDesc, Window,

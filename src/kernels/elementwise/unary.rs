@@ -17,13 +17,8 @@ pub trait Unary: Operation {
     /// True if the output may be the input's own elements.
     const IN_PLACE: bool;
 
-    /// The input.
-    #[doc(hidden)]
-    fn x(&self) -> &TensorDesc;
-
-    /// The output.
-    #[doc(hidden)]
-    fn y(&self) -> &TensorDesc;
+    /// The input, of the output's extents.
+    fn input(&self) -> &TensorDesc;
 
     /// Everything but the pointers.
     #[doc(hidden)]
@@ -41,12 +36,8 @@ macro_rules! map {
             type Args = $args;
             const IN_PLACE: bool = $in_place;
 
-            fn x(&self) -> &TensorDesc {
+            fn input(&self) -> &TensorDesc {
                 self.input()
-            }
-
-            fn y(&self) -> &TensorDesc {
-                self.output()
             }
 
             fn arguments(&self) -> $args {

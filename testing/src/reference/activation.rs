@@ -9,6 +9,7 @@
 
 use super::{LEAST, UNIT, expect_len, for_each_plane, rectify};
 use warpconv::error::Error;
+use warpconv::launch::Unary;
 use warpconv::problem::{Activation, Softmax, Subsample, Tanh};
 
 /// The output of a softmax over channels, dense NCHW. `x` is the input in NCHW.

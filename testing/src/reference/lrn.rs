@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{LEAST, UNIT, expect_len, for_each_plane};
 use warpconv::error::Error;
+use warpconv::launch::Unary;
 use warpconv::problem::{Lrn, LrnParameters};
 
 /// The output of a local response normalisation, dense NCHW. `x` is the input in NCHW.

@@ -72,11 +72,11 @@ fn unary<P: Unary + Send + 'static>(name: String, problem: P, loads: Loads) -> T
 
 fn map<P: Unary>(gpu: &Gpu, problem: &P, loads: Loads, held: &mut Held) {
     let plan = Plan::new(problem, gpu.capability()).expect("a plan");
-    let x = check::reals(problem.x().elements(), problem.dtype(), 1);
+    let x = check::reals(problem.input().elements(), problem.dtype(), 1);
     gpu.reset_counters();
     check::run_unary(gpu, &plan, &x).expect("a run");
     let counters = gpu.counters().expect("the device is the emulator");
-    let bytes = problem.x().elements() * problem.dtype().size();
+    let bytes = problem.input().elements() * problem.dtype().size();
     hold(&counters, [bytes, 2 * bytes], loads, held);
 }
 

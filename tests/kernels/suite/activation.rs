@@ -204,7 +204,7 @@ fn each<P: Unary>(
         ..Guards::of(&device.gpu)
     };
     let run_and_compare = |got: Vec<f64>| {
-        let extents = check::extents(problem.y());
+        let extents = check::extents(problem.output());
         check::compare(
             &got,
             want,
@@ -220,7 +220,7 @@ fn each<P: Unary>(
         &format!("{problem:?}"),
         |plan: &Plan<P>| {
             run_and_compare(check::run_unary_with_guards(&device.gpu, plan, guards, x)?)?;
-            if problem.x() == problem.y() {
+            if problem.input() == problem.output() {
                 run_and_compare(check::run_unary_in_place(&device.gpu, plan, x)?)?;
             }
             Ok(())

@@ -3,6 +3,8 @@
 
 use super::{Coverage, Device};
 use warpconv::kernels::Algorithm;
+use warpconv::launch::Unary;
+use warpconv::plan::Operation;
 use warpconv::plan::Plan;
 use warpconv::problem::{Lrn, LrnParameters};
 use warpconv::{DType, Layout};

@@ -2,6 +2,8 @@
 
 use super::{Coverage, Device};
 use warpconv::kernels::Algorithm;
+use warpconv::launch::Unary;
+use warpconv::plan::Operation;
 use warpconv::plan::Plan;
 use warpconv::problem::Relu;
 use warpconv::{DType, Layout};

@@ -2,6 +2,7 @@
 
 use cudarc::driver::{DevicePtrMut, sys};
 use warpconv::device::DeviceKind;
+use warpconv::launch::Unary;
 use warpconv::launch::{ConvPointers, PoolPointers, Prepared, UnaryPointers};
 use warpconv::plan::Plan;
 use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};

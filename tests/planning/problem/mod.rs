@@ -3,6 +3,7 @@
 mod pool;
 
 use warpconv::kernels::Math;
+use warpconv::launch::Unary;
 use warpconv::plan::Operation;
 use warpconv::problem::{
     Builder, Conv2d, FilterLayout, Padding, Pool2d, PoolKind, Relu, TensorDesc,
