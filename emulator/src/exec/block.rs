@@ -30,7 +30,7 @@ use crate::launch_config::LaunchConfig;
 use crate::panics::Panic;
 use crate::report::{AsyncFault, Fault, FaultKind, Waiting, WaitsFor};
 use crate::sanitizer::UnlocatedFault;
-use crate::sanitizer::async_proxy::Fences;
+use crate::sanitizer::fences::Fences;
 use crate::sanitizer::shadow::Shadow;
 use crate::sanitizer::vector_clock::Order;
 

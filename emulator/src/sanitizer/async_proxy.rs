@@ -27,6 +27,8 @@
 //! * A write to bytes that the asynchronous proxy reads, by a warp that has not synchronised with
 //!   the end of the read.
 //! * An ordinary access to a barrier.
+use crate::sanitizer::clock_path::{Passed, WarpAccess, passes, passes_fenced};
+use crate::sanitizer::fences::{Fences, Write};
 use crate::sanitizer::shadow::{Actor, BARRIER, Conflict, Shadow, TRACKED, Writer};
 use crate::sanitizer::vector_clock::Order;
 
@@ -68,156 +70,9 @@ impl Tracked {
     }
 }
 
-/// The proxy fences that the lanes of each warp have executed, in order.
-///
-/// A fence of all remaining lanes of a warp covers everything ordered before the warp. Other warps
-/// that synchronise with it acquire that coverage ([`Order::fence_proxies`]). A fence of some lanes
-/// covers the same for these lanes only.
-#[derive(Default)]
-pub(crate) struct Fences {
-    list: Vec<Vec<Fence>>,
-    /// Per warp, the latest fence of each set of lanes that is not the whole warp.
-    partial: Vec<Vec<Partial>>,
-}
-
-/// A fence of some lanes of a warp.
-struct Partial {
-    lanes: u32,
-    /// The warp's count of synchronisations at the fence.
-    sync: u32,
-    /// Vector clock of the warp, by [`Order::knowledge`].
-    known: Vec<u32>,
-}
-
-/// An ordinary write that a fence must cover.
-#[derive(Clone, Copy)]
-pub(crate) struct Write {
-    pub warp: u32,
-    pub lane: u32,
-    pub time: u32,
-    /// The warp's count of synchronisations at the write.
-    pub sync: u32,
-    /// True for a barrier's initialisation.
-    pub init: bool,
-}
-
-/// Maximum number of stored fences per warp: 12 MiB.
-pub(crate) const MOST_FENCES: usize = 1 << 20;
-/// Maximum number of lane sets per warp, other than all lanes, whose fences are stored: about 4
-/// MiB.
-const MOST_SETS: usize = 4096;
-
-/// A stored fence.
-#[derive(Clone, Copy)]
-struct Fence {
-    time: u32,
-    lanes: u32,
-    /// True if it orders only the initialisation of barriers.
-    only_init: bool,
-}
-
-impl Fences {
-    pub fn new(warps: usize) -> Fences {
-        Fences {
-            list: vec![Vec::new(); warps],
-            partial: (0..warps).map(|_| Vec::new()).collect(),
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.list.iter_mut().for_each(Vec::clear);
-        self.partial.iter_mut().for_each(Vec::clear);
-    }
-
-    /// Records a fence of some lanes of a warp. `whole`: they are all remaining lanes of the warp;
-    /// `sync`: its count of synchronisations. Returns whether there was room.
-    pub fn add(
-        &mut self,
-        order: &mut Order,
-        warp: usize,
-        (lanes, whole): (u32, bool),
-        sync: u32,
-        only_init: bool,
-    ) -> bool {
-        let time = order.arrive();
-        if self.list[warp].len() == MOST_FENCES || self.partial[warp].len() == MOST_SETS {
-            return false;
-        }
-        if !only_init && whole {
-            order.fence_proxies(warp, time);
-        } else if !only_init {
-            let known = order.knowledge(warp, time);
-            let list = &mut self.partial[warp];
-            list.retain(|fence| fence.lanes != lanes);
-            // Truncated to the bits of a writer's count.
-            let sync = sync & (u32::MAX >> 6);
-            list.push(Partial { lanes, sync, known });
-        }
-        self.list[warp].push(Fence {
-            time,
-            lanes,
-            only_init,
-        });
-        true
-    }
-
-    /// Returns whether a fence lies on a path from a write to the current access of a lane of the
-    /// warp `me`; without a lane, to that of all its lanes.
-    pub fn covers(&self, order: &Order, me: u32, my_lane: Option<u32>, write: Write) -> bool {
-        let Write {
-            warp,
-            lane,
-            time,
-            sync,
-            init,
-        } = write;
-        // Usually a whole warp has executed the fence, which needs no search.
-        if order.is_fenced(me, warp, time) {
-            return true;
-        }
-        let sync = sync & (u32::MAX >> 6);
-        let list = &self.list[warp as usize];
-        let first = list.partition_point(|fence| fence.time < time);
-        let own = list[first..]
-            .iter()
-            .find(|fence| fence.lanes >> lane & 1 != 0 && (init || !fence.only_init));
-        let seen =
-            |time| order.is_before(me, warp, time) || init && order.sees_init(me, warp, time);
-        own.is_some_and(|fence| me == warp || seen(fence.time))
-            || self.mine(me, my_lane).any(|fence| {
-                // Between lanes of a warp, the write precedes the fence if the lanes have
-                // synchronised.
-                let met = me != warp || my_lane == Some(lane) || sync != fence.sync;
-                met && fence.known.get(warp as usize).is_some_and(|&t| time <= t)
-            })
-    }
-
-    /// Returns whether a fence lies between the completion of a copy by a barrier's phase and the
-    /// current access of a lane.
-    pub fn covers_copy(&self, order: &Order, me: u32, my_lane: Option<u32>, copy: Tracked) -> bool {
-        let column = order.slot_column(copy.slot);
-        order.phases_fenced(me, copy.slot) > copy.phase
-            || self
-                .mine(me, my_lane)
-                .any(|fence| fence.known.get(column).is_some_and(|&n| n > copy.phase))
-    }
-
-    /// The fences that a lane executed with only some lanes of its warp.
-    fn mine(&self, me: u32, my_lane: Option<u32>) -> impl Iterator<Item = &Partial> {
-        let list = self.partial.get(me as usize).map_or(&[][..], Vec::as_slice);
-        list.iter()
-            .filter(move |fence| my_lane.is_some_and(|lane| fence.lanes >> lane & 1 != 0))
-    }
-
-    /// The time of a warp's latest fence that any of the lanes executed.
-    pub fn latest(&self, warp: usize, lanes: u32) -> Option<u32> {
-        let fence = self.list[warp].iter().rfind(|f| f.lanes & lanes != 0);
-        fence.map(|fence| fence.time)
-    }
-}
-
 /// The latest reads of the asynchronous proxy, per 16 bytes.
 #[derive(Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reads {
     /// By matrix products of each warpgroup: the start time.
     products: Vec<u32>,
@@ -230,6 +85,12 @@ pub(crate) struct Reads {
 pub(crate) const COPY_READERS: usize = 8;
 
 impl Reads {
+    /// Returns whether no reads are recorded.
+    #[cfg(test)]
+    pub fn is_off(&self) -> bool {
+        self.copies.is_empty()
+    }
+
     pub fn clear(&mut self) {
         self.products.fill(0);
         self.copies.fill((0, 0));
@@ -246,9 +107,8 @@ pub(crate) struct AsyncReader<'a> {
     pub actor: Actor,
     /// True if all lanes started it together.
     pub together: bool,
-    /// Stamp and writer of the last unit that passed the checks. Adjacent units with the same ones
-    /// need no second check.
-    pub good: (u32, u32, u32),
+    /// The last write that passed the checks. Units with the same one need no second check.
+    passed: Passed,
 }
 
 impl<'a> AsyncReader<'a> {
@@ -258,7 +118,7 @@ impl<'a> AsyncReader<'a> {
             warps,
             fences,
             actor,
-            good: (0, 0, 0),
+            passed: Passed::NONE,
         }
     }
 }
@@ -323,7 +183,7 @@ impl Shadow {
 
     /// Returns whether writes of this warp to the units certainly conflict with no read of the
     /// asynchronous proxy.
-    fn all_asynchronous_reads_over(
+    pub(super) fn all_asynchronous_reads_over(
         &self,
         units: std::ops::Range<usize>,
         order: &Order,
@@ -333,8 +193,13 @@ impl Shadow {
         if reads.copies.is_empty() || units.is_empty() {
             return true;
         }
-        let over = |reader| order.reads_over(warp as usize, reader).max(order.start - 1);
         let places = units.start >> (4 - self.shift)..((units.end - 1) >> (4 - self.shift)) + 1;
+        if places.len() == 1 {
+            return self
+                .check_asynchronous_readers(units.start, order, warp)
+                .is_ok();
+        }
+        let over = |reader| order.reads_over(warp as usize, reader).max(order.start - 1);
         let mut limits = [0u32; COPY_READERS];
         for (reader, limit) in limits.iter_mut().enumerate().take(reads.warpgroups) {
             *limit = over(reader);
@@ -361,6 +226,13 @@ impl Shadow {
         }
     }
 
+    /// Returns whether `len` units from `unit` on have the last write of a unit that passed
+    /// [`Shadow::read_async`].
+    #[inline(always)]
+    pub fn may_read_async(&self, unit: usize, len: usize, reader: &AsyncReader<'_>) -> bool {
+        self.all_match(unit, len, &reader.passed)
+    }
+
     /// Checks a read of a unit by the asynchronous proxy.
     #[inline]
     pub fn read_async(
@@ -370,7 +242,23 @@ impl Shadow {
         reader: &mut AsyncReader<'_>,
     ) -> Result<(), Conflict> {
         let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
-        if (stamp, writer.pc, writer.info) == reader.good {
+        if reader.passed.matches(stamp, writer) {
+            return Ok(());
+        }
+        let mut passed = None;
+        for warp in reader.warps.clone() {
+            let access = WarpAccess {
+                warp,
+                sync: reader.actor.sync,
+                read: true,
+            };
+            passed = passes_fenced((stamp, writer), order, access);
+            if passed.is_none() {
+                break;
+            }
+        }
+        if let Some(passed) = passed {
+            reader.passed = passed;
             return Ok(());
         }
         for warp in reader.warps.clone() {
@@ -382,7 +270,7 @@ impl Shadow {
             let lane = (!reader.together).then_some(actor.lane);
             self.check_fence(unit, order, reader.fences, warp, lane)?;
         }
-        reader.good = (stamp, writer.pc, writer.info);
+        reader.passed = Passed::exactly(stamp, writer);
         Ok(())
     }
 
@@ -430,21 +318,35 @@ impl Shadow {
         fences: &Fences,
         copy: Tracked,
     ) -> Result<(), (usize, Conflict)> {
-        // Adjacent units with the same stamp and writer need no second check.
-        let mut good = (0, 0, 0);
-        let unread = self.all_unread(units.clone(), order)
+        // Units with the same last write need no second check.
+        let mut passed = Passed::NONE;
+        let access = WarpAccess {
+            warp: actor.warp,
+            sync: actor.sync,
+            read: false,
+        };
+        let unread = self.reads_before(units.clone(), order, actor.warp)
             && self.all_asynchronous_reads_over(units.clone(), order, actor.warp);
         for unit in units.clone() {
             let (stamp, writer) = (self.stamps[unit], self.writers[unit]);
             let conflict = |conflict| (unit, conflict);
-            if (stamp, writer.pc, writer.info) != good {
-                self.check_written(unit, order, actor, false)
-                    .map_err(conflict)?;
-                if stamp < BARRIER {
-                    self.check_fence(unit, order, fences, actor.warp, Some(actor.lane))
+            if !passed.matches(stamp, writer) {
+                let last = (stamp, writer);
+                // A fence need not cover the writes of copies.
+                let fast = if stamp == TRACKED {
+                    passes(last, order, access)
+                } else {
+                    passes_fenced(last, order, access)
+                };
+                if fast.is_none() {
+                    self.check_written(unit, order, actor, false)
                         .map_err(conflict)?;
+                    if stamp < BARRIER {
+                        self.check_fence(unit, order, fences, actor.warp, Some(actor.lane))
+                            .map_err(conflict)?;
+                    }
                 }
-                good = (stamp, writer.pc, writer.info);
+                passed = fast.unwrap_or(Passed::exactly(stamp, writer));
             }
             if unread {
                 continue;
@@ -472,9 +374,12 @@ impl Shadow {
         self.writers[unit] = copy.writer();
     }
 
-    /// Clears all writes.
+    /// Clears all writes of earlier blocks.
     pub fn forget_writes(&mut self) {
-        self.stamps.fill(0);
+        // A new shadow has none.
+        if std::mem::replace(&mut self.written, true) {
+            self.stamps.fill(0);
+        }
     }
 
     /// Marks the unit as part of a barrier, or clears the mark.

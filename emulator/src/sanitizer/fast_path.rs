@@ -1,5 +1,6 @@
 //! Fast paths of the shadow: accesses that certainly cause no report, many units at a time. Other
-//! accesses are checked unit by unit. Vector clocks are not used here.
+//! accesses are checked unit by unit. Those with vector clocks are in
+//! [`crate::sanitizer::clock_path`].
 use crate::sanitizer::shadow::{Actor, PENDING, SEVERAL, Shadow, Writer};
 use crate::sanitizer::vector_clock::Order;
 
@@ -72,15 +73,19 @@ impl Shadow {
         self.writers[unit..unit + COUNT].fill(writer);
     }
 
-    /// [`Shadow::read_fast`] of `len` units each, for units smaller than a word.
+    /// [`Shadow::read_fast`] of `len` units each, for units of any size and also with vector
+    /// clocks, by a warp with its count of synchronisations.
     #[inline(always)]
     pub fn read_small(
         &mut self,
         units: impl Iterator<Item = usize>,
         len: usize,
         order: &Order,
-        warp: u32,
+        (warp, sync): (u32, u32),
     ) -> bool {
+        if order.precise {
+            return self.read_clocked(units, len, order, (warp, sync));
+        }
         // Constant lengths compile to vector instructions.
         match len {
             1 => return self.read_fast::<1>(units, order, warp),
@@ -106,9 +111,9 @@ impl Shadow {
         worst < safe
     }
 
-    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, for units smaller than
-    /// a word. Returns false, without any effect, if the full check is needed. `pending`: the write
-    /// starts a copy.
+    /// [`Shadow::may_write_fast`] and [`Shadow::write_fast`] of `len` units, for units of any size
+    /// and also with vector clocks. Returns false, without any effect, if the full check is needed.
+    /// `pending`: the write starts a copy.
     #[inline(always)]
     pub fn write_small(
         &mut self,
@@ -119,7 +124,7 @@ impl Shadow {
         pending: bool,
     ) -> bool {
         if order.precise {
-            return false;
+            return self.write_clocked(unit, len, order, actor, pending);
         }
         match len {
             1 => return self.write_units_fast::<1>(unit, order, actor, pending),

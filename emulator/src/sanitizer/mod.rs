@@ -4,10 +4,15 @@
 //! * [`shadow`]: writers and readers of each unit of shared memory, which detects races and reads
 //!   of uninitialised bytes.
 //! * [`async_proxy`]: shared memory between ordinary accesses and the asynchronous proxy.
+//! * [`fences`]: proxy fences between the two.
+//! * [`fast_path`] and [`clock_path`]: the same checks for many units at a time, without and with
+//!   vector clocks, of accesses that pass.
 //! * [`reduction`]: reductions of shared memory by the asynchronous proxy.
 //! * The shadow of global memory is in [`crate::memory`]; `exec::memory::global` checks it.
 pub(crate) mod async_proxy;
+mod clock_path;
 mod fast_path;
+pub(crate) mod fences;
 mod reduction;
 mod release_acquire;
 pub(crate) mod shadow;

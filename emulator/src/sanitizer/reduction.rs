@@ -8,7 +8,8 @@
 //!
 //! A limitation of the shadow: a reduction that starts while another is in flight is not checked
 //! against the writes before that one, since their stamps are overwritten.
-use crate::sanitizer::async_proxy::{Fences, Tracked};
+use crate::sanitizer::async_proxy::Tracked;
+use crate::sanitizer::fences::Fences;
 use crate::sanitizer::shadow::{Actor, Conflict, Shadow, TRACKED};
 use crate::sanitizer::vector_clock::Order;
 use std::ops::Range;

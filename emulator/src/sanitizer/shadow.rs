@@ -29,6 +29,7 @@ pub(super) const SEVERAL: u32 = 32;
 
 /// Instruction and thread of a unit's last write.
 #[derive(Clone, Copy, Default)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(super) struct Writer {
     /// The instruction, with the high bits of the warp's number (see [`Actor::place`]). For a
     /// tracked copy also its barrier, see [`crate::sanitizer::async_proxy::Tracked`].
@@ -44,7 +45,7 @@ const STRONG: u32 = 32;
 const WARP_BITS: u32 = 5;
 /// Number of bits of a writer's instruction; the others extend the warp's number, since a cluster
 /// has up to 512 warps.
-const PC_BITS: u32 = 28;
+pub(super) const PC_BITS: u32 = 28;
 
 impl Writer {
     /// Program counter of the instruction.
@@ -59,7 +60,7 @@ impl Writer {
 }
 
 /// Thread and instruction of an access.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Actor {
     /// The warp's number, counted over all blocks of a cluster.
     pub warp: u32,
@@ -123,6 +124,7 @@ pub(crate) enum Conflict {
 }
 
 /// The shadow of a block's shared memory.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Shadow {
     /// Current size of a unit: `1 << shift` bytes.
     pub shift: u32,
@@ -138,14 +140,16 @@ pub(crate) struct Shadow {
     /// Plain reads since the last write: `time << 6 | SEVERAL | warp`.
     pub(super) readers: Vec<u32>,
     /// Strong reads since the last write, in the same format: no race with a strong write.
-    strong_readers: Vec<u32>,
+    pub(super) strong_readers: Vec<u32>,
     /// The time of the last strong read of any unit.
     pub(super) last_strong: u32,
-    /// With vector clocks: the times of the last plain read by each warp, then those of the last
-    /// strong one.
-    read_times: Vec<u32>,
+    /// With vector clocks: per warp the times of its last plain reads of each unit, then, also per
+    /// warp, those of the last strong ones.
+    pub(super) read_times: Vec<u32>,
     /// The same for warps of other blocks of the cluster, by unit: warp, whether strong, time.
-    remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
+    pub(super) remote_reads: HashMap<usize, Vec<(u32, bool, u32)>>,
+    /// False until a block starts whose writes the next one has to forget.
+    pub(super) written: bool,
     /// Reads of the asynchronous proxy.
     pub(super) asynchronous: crate::sanitizer::async_proxy::Reads,
 }
@@ -179,6 +183,7 @@ impl Shadow {
             last_strong: 0,
             read_times: vec![0; times],
             remote_reads: HashMap::new(),
+            written: false,
             asynchronous: crate::sanitizer::async_proxy::Reads::default(),
         }
     }
@@ -239,8 +244,8 @@ impl Shadow {
         if order.precise {
             match order.own(actor.warp) {
                 Some(own) => {
-                    let times = self.times_of(unit, actor.strong, order);
-                    self.read_times[times.start + own] = order.now;
+                    let place = self.time_of(unit, own, actor.strong, order);
+                    self.read_times[place] = order.now;
                 }
                 None => self.note_remote_read(unit, order, actor),
             }
@@ -271,10 +276,11 @@ impl Shadow {
         }
     }
 
-    /// Range of a unit's read times.
-    fn times_of(&self, unit: usize, strong: bool, order: &Order) -> Range<usize> {
-        let start = (unit * 2 + usize::from(strong)) * order.block_warps();
-        start..start + order.block_warps()
+    /// Index of the time of a warp's last read of a unit.
+    #[inline(always)]
+    pub(super) fn time_of(&self, unit: usize, own: usize, strong: bool, order: &Order) -> usize {
+        let row = usize::from(strong) * order.block_warps() + own;
+        row * self.stamps.len() + unit
     }
 
     /// Checks an access against the last write.
@@ -394,10 +400,10 @@ impl Shadow {
         let open = |warp: u32, time: u32| {
             warp != actor.warp && time >= order.floor && !order.is_before(actor.warp, warp, time)
         };
-        let times = &self.read_times[self.times_of(unit, strong, order)];
         let first = order.block * order.block_warps();
-        for (warp, &time) in times.iter().enumerate() {
-            let warp = (first + warp) as u32;
+        for own in 0..order.block_warps() {
+            let warp = (first + own) as u32;
+            let time = self.read_times[self.time_of(unit, own, strong, order)];
             if open(warp, time) {
                 return Err(Conflict::ReadBy { warp: Some(warp) });
             }
@@ -410,6 +416,18 @@ impl Shadow {
             Some(&(warp, ..)) => Err(Conflict::ReadBy { warp: Some(warp) }),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether another shadow of the same kernel has the same accesses.
+    #[cfg(test)]
+    pub(super) fn has_same_state(&self, other: &Shadow) -> bool {
+        self.stamps == other.stamps
+            && self.writers == other.writers
+            && self.readers == other.readers
+            && self.strong_readers == other.strong_readers
+            && self.last_strong == other.last_strong
+            && self.read_times == other.read_times
+            && self.remote_reads == other.remote_reads
     }
 
     /// Starts an asynchronous copy to the unit.

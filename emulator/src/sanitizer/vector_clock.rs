@@ -8,7 +8,7 @@
 //! object, with the number of its phases whose completion the warp has acquired. There is one per
 //! reader of the asynchronous proxy, with the time of its latest read that has ended for the warp.
 //! The columns of warps and of barriers exist twice: the second set contains the times that a proxy
-//! fence covers too, see [`crate::sanitizer::async_proxy::Fences`]. A warp acquires the clocks of
+//! fence covers too, see [`crate::sanitizer::fences::Fences`]. A warp acquires the clocks of
 //! other warps at common barriers, and through flags between fences
 //! ([`crate::sanitizer::release_acquire`]).
 //!
@@ -312,6 +312,17 @@ impl Order {
     pub fn is_before(&self, me: u32, other: u32, time: u32) -> bool {
         time < self.floor
             || (self.precise && time <= self.known[me as usize * self.columns + other as usize])
+    }
+
+    /// The latest time of accesses of `other` that are ordered before the current access of `me`.
+    #[inline]
+    pub fn latest_before(&self, me: u32, other: u32) -> u32 {
+        let full = self.floor.saturating_sub(1);
+        if self.precise {
+            full.max(self.known[me as usize * self.columns + other as usize])
+        } else {
+            full
+        }
     }
 
     /// Number of warps in a block.

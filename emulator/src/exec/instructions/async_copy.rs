@@ -61,7 +61,8 @@ pub(crate) fn copy(
     let reading = m & where_true(|i| sizes[i] > 0);
     crate::exec::memory::bank_conflicts::count(cx, w, m, AccessKind::Write, &target, bytes);
     cx.shared.shadow.divide(bytes);
-    let data = read_source(cx, w, reading, &source, &sizes, bytes)?;
+    let mut data = [[0; 4]; 32];
+    read_source(cx, w, reading, &source, (&sizes, bytes), &mut data)?;
     let mut record = Copy {
         mask: m,
         group: OPEN,
@@ -111,16 +112,15 @@ fn begin(cx: &mut Context, w: &Warp, lane: usize, at: u64, bytes: u32) -> Outcom
     Ok(())
 }
 
-/// The bytes of each lane's source, with zeros past its size.
+/// Reads the bytes of each lane's source up to its size; `data` is zero before.
 fn read_source(
     cx: &mut Context,
     w: &Warp,
     m: u32,
     source: &[u64; 32],
-    sizes: &[u32; 32],
-    bytes: u32,
-) -> Result<[[u32; 4]; 32], Box<UnlocatedFault>> {
-    let mut data = [[0; 4]; 32];
+    (sizes, bytes): (&[u32; 32], u32),
+    data: &mut [[u32; 4]; 32],
+) -> Outcome {
     if let Some(lane) = lanes(m).find(|&i| !source[i].is_multiple_of(u64::from(bytes))) {
         let touch = touch(AccessKind::Read, Space::Global, source[lane], bytes);
         let nearest = cx.nearest(source[lane]);
@@ -140,14 +140,14 @@ fn read_source(
         let same = left & where_true(|i| sizes[i] == size);
         left &= !same;
         if size.is_power_of_two() {
-            read_part(cx, w, same, source, 0, size, &mut data)?;
+            read_part(cx, w, same, source, 0, size, data)?;
         } else {
             for offset in 0..size {
-                read_part(cx, w, same, source, offset, 1, &mut data)?;
+                read_part(cx, w, same, source, offset, 1, data)?;
             }
         }
     }
-    Ok(data)
+    Ok(())
 }
 
 /// Reads `size` bytes at an offset of each lane's source.

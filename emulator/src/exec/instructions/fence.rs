@@ -6,7 +6,7 @@ use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::warp::Warp;
 use crate::ir::Op;
 use crate::report::FaultKind;
-use crate::sanitizer::async_proxy::MOST_FENCES;
+use crate::sanitizer::fences::MOST_FENCES;
 use crate::sanitizer::{Outcome, UnlocatedFault};
 
 /// Executes an operation of the family.

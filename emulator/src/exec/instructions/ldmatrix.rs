@@ -72,7 +72,7 @@ impl Matrices {
         let shadow = &mut cx.shared.shadow;
         let shift = shadow.shift;
         let units = lanes(unique).map(|lane| (address[lane] >> shift) as usize);
-        if cx.order.precise || !shadow.read_small(units, 16 >> shift, &cx.order, w.index) {
+        if !shadow.read_small(units, 16 >> shift, &cx.order, (w.index, w.sync_count)) {
             closer_look(cx, w, self.givers(), ROW, &address)?;
         }
         for (matrix, &reg) in d.iter().enumerate().take(usize::from(self.count)) {

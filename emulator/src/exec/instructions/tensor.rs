@@ -314,11 +314,13 @@ pub(crate) fn load(
         let mut to = Destinations::new(cx, w, lane, places, written, mask)?;
         to.begin(cx, w, lane, (touched, false))?;
         let mut row = vec![0; (copy.map.rows().0) as usize];
+        let mut filled = false;
         copy.rows(|number, place| {
             let inside = copy.inside(place);
-            if inside.is_none_or(|(_, bytes, _)| bytes < row.len()) {
+            if !filled && inside.is_none_or(|(_, bytes, _)| bytes < row.len()) {
                 copy.fill(&mut row);
             }
+            filled = inside.is_none();
             if let Some((skip, bytes, address)) = inside {
                 read_global(cx, w, lane, address, &mut row[skip..skip + bytes])?;
             }

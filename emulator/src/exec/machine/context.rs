@@ -140,7 +140,7 @@ pub(crate) struct Context<'a> {
     pub order: Order,
     pub barriers: crate::exec::machine::barriers::Barriers,
     pub mbarriers: crate::exec::machine::mbarriers::Mbarriers,
-    pub fences: crate::sanitizer::async_proxy::Fences,
+    pub fences: crate::sanitizer::fences::Fences,
     pub cluster: crate::exec::machine::cluster::Cluster,
     pub registers: crate::exec::machine::register_pool::Registers,
     /// Number of warps of each warpgroup that have arrived at a matrix product.

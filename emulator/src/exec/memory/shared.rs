@@ -157,7 +157,7 @@ pub(crate) fn load(
     check_bounds(cx, m, kind, address, bytes)?;
     let unique = count(cx, w, m, kind, address, bytes);
     cx.shared.shadow.divide(bytes);
-    let quick = !cx.order.precise && !access.strong;
+    let quick = !access.strong;
     let words = access.bytes == 4 && access.reg == Width::W32;
     if words && quick {
         match access.count {
@@ -174,19 +174,28 @@ pub(crate) fn load(
         let shadow = &mut cx.shared.shadow;
         let unit = std::iter::once((address[lane] >> shadow.shift) as usize);
         let len = bytes as usize >> shadow.shift;
-        if !quick || !shadow.read_small(unit, len, &cx.order, w.index) {
+        let reader = (w.index, w.sync_count);
+        if !quick || !shadow.read_small(unit, len, &cx.order, reader) {
             let actor = actor(w, lane, access.strong);
             read_units(cx, &actor, touch(kind, Space::Shared, address[lane], bytes))?;
         }
         for (j, &reg) in d.iter().enumerate().take(usize::from(access.count)) {
             let at = (address[lane] + j as u64 * u64::from(element)) as usize;
-            let mut value = [0; 8];
-            value[..element as usize]
-                .copy_from_slice(&byte_slice(&cx.shared.words)[at..][..element as usize]);
-            put(w, lane, reg, access, u64::from_le_bytes(value));
+            let source = &byte_slice(&cx.shared.words)[at..];
+            put(w, lane, reg, access, element_of(source, element));
         }
     }
     Ok(())
+}
+
+/// The element of 1, 2, 4 or 8 bytes at the start of a slice of shared memory, which has more than
+/// eight bytes after the last one. A copy of variable length would cost a call per element.
+#[inline(always)]
+fn element_of(source: &[u8], bytes: u32) -> u64 {
+    let all = source
+        .first_chunk()
+        .map_or(0, |&all| u64::from_le_bytes(all));
+    all & u64::MAX >> (64 - 8 * bytes)
 }
 
 /// Loads `COUNT` words per lane.
@@ -210,12 +219,13 @@ fn load_words<const COUNT: usize>(
     }
     let shadow = &mut cx.shared.shadow;
     let shift = shadow.shift;
-    let fine = if shift == 2 {
+    let fine = if shift == 2 && !cx.order.precise {
         let units = lanes(unique).map(|lane| first[lane]);
         shadow.read_fast::<COUNT>(units, &cx.order, w.index)
     } else {
         let units = lanes(unique).map(|lane| (first[lane] * 4) >> shift);
-        shadow.read_small(units, (COUNT * 4) >> shift, &cx.order, w.index)
+        let reader = (w.index, w.sync_count);
+        shadow.read_small(units, (COUNT * 4) >> shift, &cx.order, reader)
     };
     if !fine {
         closer_look(cx, w, m, COUNT as u32 * 4, address)?;
@@ -259,7 +269,8 @@ fn load_halves(
     let shadow = &mut cx.shared.shadow;
     let shift = shadow.shift;
     let units = lanes(unique).map(|lane| (address[lane] >> shift) as usize);
-    if !shadow.read_small(units, 2 >> shift, &cx.order, w.index) {
+    let reader = (w.index, w.sync_count);
+    if !shadow.read_small(units, 2 >> shift, &cx.order, reader) {
         closer_look(cx, w, m, 2, address)?;
     }
     if d.is_none() {
@@ -314,8 +325,8 @@ pub(crate) fn store(
     check_bounds(cx, m, kind, address, bytes)?;
     let unique = count(cx, w, m, kind, address, bytes);
     cx.shared.shadow.divide(bytes);
-    let words = access.bytes == 4 && access.reg == Width::W32 && unique == m;
-    if words && !cx.order.precise && !access.strong {
+    let words = access.bytes == 4 && access.reg == Width::W32 && !access.strong;
+    if words && !cx.order.precise && unique == m {
         let shift = cx.shared.shadow.shift;
         // Constant lengths compile to vector instructions.
         let done = match (access.count, bytes >> shift) {
@@ -332,6 +343,13 @@ pub(crate) fn store(
         if done {
             return Ok(());
         }
+    }
+    if words {
+        return match access.count {
+            4 => store_each::<4>(cx, w, m, src, address),
+            2 => store_each::<2>(cx, w, m, src, address),
+            _ => store_each::<1>(cx, w, m, src, address),
+        };
     }
     if access.bytes == 2 && access.count == 1 && access.reg != Width::W64 && !access.strong {
         return store_halves(cx, w, m, src[0], address);
@@ -358,6 +376,32 @@ pub(crate) fn store(
         }
         let at = address[lane] as usize;
         byte_slice_mut(&mut cx.shared.words)[at..at + value.len()].copy_from_slice(value);
+    }
+    Ok(())
+}
+
+/// Stores `COUNT` words per lane, lane by lane.
+#[inline(always)]
+fn store_each<const COUNT: usize>(
+    cx: &mut Context,
+    w: &Warp,
+    m: u32,
+    src: [Reg; 4],
+    address: &[u64; 32],
+) -> Outcome {
+    let bytes = COUNT as u32 * 4;
+    for lane in lanes(m) {
+        let at = address[lane];
+        let value: [u32; COUNT] = std::array::from_fn(|j| w.u32s(src[j])[lane]);
+        let actor = actor(w, lane, false);
+        let shadow = &mut cx.shared.shadow;
+        let shift = shadow.shift;
+        let (unit, len) = ((at >> shift) as usize, bytes as usize >> shift);
+        if !shadow.write_small(unit, len, &cx.order, &actor, false) {
+            let touched = touch(AccessKind::Write, Space::Shared, at, bytes);
+            write_units(cx, &actor, touched, byte_slice(&value))?;
+        }
+        cx.shared.words[(at / 4) as usize..][..COUNT].copy_from_slice(&value);
     }
     Ok(())
 }

@@ -110,10 +110,10 @@ fn small_units_are_told_apart() {
     assert!(shadow.write_small(8, 2, &order, &actor(0, 0, 0), false));
     assert!(shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
     assert!(!shadow.write_small(9, 1, &order, &actor(1, 0, 0), false));
-    assert!(!shadow.read_small([8].into_iter(), 2, &order, 2));
+    assert!(!shadow.read_small([8].into_iter(), 2, &order, (2, 0)));
     order.full_barrier();
-    assert!(shadow.read_small([8].into_iter(), 3, &order, 2));
-    assert!(!shadow.read_small([8].into_iter(), 4, &order, 2));
+    assert!(shadow.read_small([8].into_iter(), 3, &order, (2, 0)));
+    assert!(!shadow.read_small([8].into_iter(), 4, &order, (2, 0)));
     assert!(!shadow.write_small(10, 1, &order, &actor(1, 0, 0), false));
     order.full_barrier();
     assert!(shadow.write_small(8, 4, &order, &actor(1, 5, 0), true));
@@ -153,7 +153,7 @@ fn parts_of_a_divided_unit_have_its_history() {
     let mut shadow = Shadow::with_units(64, 1, 4, &order);
     assert!(shadow.write_small(0, 1, &order, &actor(1, 3, 0), false));
     order.full_barrier();
-    assert!(shadow.read_small([0].into_iter(), 1, &order, 2));
+    assert!(shadow.read_small([0].into_iter(), 1, &order, (2, 0)));
     assert!(shadow.divide_all() && !shadow.divide_all());
     let read = Err(Conflict::ReadBy { warp: Some(2) });
     assert_eq!(shadow.write(7, &order, &actor(1, 3, 0), false), read);
