@@ -8,7 +8,7 @@ use crate::exec::instructions::compare::Comparison;
 use crate::exec::instructions::convert::Conversion;
 use crate::exec::instructions::ldmatrix::Matrices;
 use crate::exec::instructions::memory;
-use crate::exec::instructions::wgmma::arithmetic;
+use crate::exec::instructions::wgmma::{arithmetic, operands};
 use crate::exec::instructions::{async_copy, bits, compare, float, half, integer, matrix, moves};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::warp::Warp;
@@ -123,6 +123,14 @@ handlers! {
         cx: &mut Context<'_>, w: &mut Warp, m: u32, access: AccessType, d: [Reg; 4], addr: Address,
     ) -> Outcome
         = memory::load(cx, w, m, access, d, addr);
+    fn load_left(
+        cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma, from: (u64, u32),
+    ) -> Outcome
+        = operands::load_left(cx, w, factors, wgmma, from);
+    fn load_right(
+        cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma, from: (u64, u32),
+    ) -> Outcome
+        = operands::load_right(cx, w, factors, wgmma, from);
     fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
         = arithmetic::multiply(w, sums, factors, warp, keep);
     fn multiply_half(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)

@@ -170,7 +170,7 @@ fn is_finite(w: &Warp, regs: &[Reg], [low, high]: [u32; 2]) -> bool {
 
 /// Returns whether adding zero leaves f32 accumulators unchanged.
 #[inline(always)]
-fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
+pub(crate) fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;
     for &reg in sums {
         for &word in w.u32s(reg) {
@@ -183,7 +183,7 @@ fn keep_words(w: &Warp, sums: &[Reg]) -> bool {
 
 /// Returns whether adding zero leaves f16 accumulators, two per word, unchanged.
 #[inline(always)]
-fn keep_halves(w: &Warp, sums: &[Reg]) -> bool {
+pub(crate) fn keep_halves(w: &Warp, sums: &[Reg]) -> bool {
     let mut changed = 0;
     for &reg in sums {
         for &word in w.u32s(reg) {

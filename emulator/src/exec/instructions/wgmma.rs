@@ -4,6 +4,7 @@
 //! the other warps wait at it. Its accumulators are in flight until the warp has waited for the
 //! product's group, although they are already computed.
 pub(crate) mod arithmetic;
+pub(crate) mod operands;
 
 use crate::exec::instructions::host_simd::Isa;
 use crate::exec::instructions::matrix::all_lanes;
@@ -237,14 +238,14 @@ pub(crate) fn multiply<I: Isa>(cx: &mut Context, warps: &mut [Warp]) -> Outcome 
     let mut factors = std::mem::take(&mut cx.factors);
     factors.start(wgmma);
     let descriptor = warps[0].u64s(b)[0];
-    arithmetic::load_right(cx, &warps[0], &mut factors, wgmma, descriptor, time)?;
+    I::load_right(cx, &warps[0], &mut factors, wgmma, (descriptor, time))?;
     if a.is_none() {
         for (i, w) in warps.iter().enumerate() {
-            arithmetic::take_left(w, i, &mut factors, wgmma, fragment);
+            operands::take_left(w, i, &mut factors, wgmma, fragment);
         }
     } else {
         let descriptor = warps[0].u64s(a)[0];
-        arithmetic::load_left(cx, &warps[0], &mut factors, wgmma, descriptor, time)?;
+        I::load_left(cx, &warps[0], &mut factors, wgmma, (descriptor, time))?;
     }
     let keep = warps[0].pred(scale) != 0;
     if warps[0].products.list.len() >= MOST_PRODUCTS {

@@ -1,6 +1,20 @@
 //! State of a warpgroup's products: operands as numbers, registers in use.
 use crate::ir::Wgmma;
 
+/// Properties of eight rows of the left matrix, or eight columns of the right one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Summary {
+    /// Every element is 0 or -0.
+    pub zero: bool,
+    /// No element is infinite or a NaN.
+    pub finite: bool,
+}
+
+/// Groups of eight rows in the left matrix.
+const LEFT: usize = 8;
+/// Groups of eight columns in the largest right matrix.
+const RIGHT: usize = 32;
+
 /// The factors of a product as numbers, in the layout that the accumulation reads.
 #[derive(Default)]
 pub(crate) struct Factors {
@@ -11,14 +25,58 @@ pub(crate) struct Factors {
     /// For columns `8 * j + 2 * t + e` at position `k`: the elements of lanes `t` and `4 + t`.
     /// Index `(2 * j + e) * depth + k`.
     pub right: Vec<[f32; 8]>,
+    /// Properties of each group of eight rows or columns.
+    rows: [Summary; LEFT],
+    columns: [Summary; RIGHT],
+    /// Masks of the groups whose elements are stored as 0, with no bit set: they need not be stored
+    /// again.
+    clear_left: u32,
+    clear_right: u32,
 }
 
 impl Factors {
     pub fn start(&mut self, wgmma: Wgmma) {
-        self.depth = wgmma.depth() as usize;
+        let depth = wgmma.depth() as usize;
+        if depth != self.depth {
+            (self.clear_left, self.clear_right) = (0, 0);
+        }
+        self.depth = depth;
         self.left.resize(8 * self.depth, [0.0; 32]);
         let columns = usize::from(wgmma.columns);
         self.right.resize(columns / 4 * self.depth, [0.0; 8]);
+    }
+
+    /// Starts to store eight rows of the left matrix. `clear`: all elements are 0. Returns whether
+    /// they have to be stored.
+    #[inline(always)]
+    pub fn begin_left(&mut self, octet: usize, summary: Summary, clear: bool) -> bool {
+        self.rows[octet] = summary;
+        let was = self.clear_left >> octet & 1 != 0;
+        self.clear_left = self.clear_left & !(1 << octet) | u32::from(clear) << octet;
+        !(was && clear)
+    }
+
+    /// The same for eight columns of the right matrix.
+    #[inline(always)]
+    pub fn begin_right(&mut self, octet: usize, summary: Summary, clear: bool) -> bool {
+        self.columns[octet] = summary;
+        let was = self.clear_right >> octet & 1 != 0;
+        self.clear_right = self.clear_right & !(1 << octet) | u32::from(clear) << octet;
+        !(was && clear)
+    }
+
+    /// Returns whether every product of some eight rows and eight columns is 0 or -0: one factor is
+    /// zero and the other finite.
+    #[inline(always)]
+    pub fn adds_nothing(&self, (rows, columns): (usize, usize)) -> bool {
+        let (left, right) = (self.rows[rows], self.columns[columns]);
+        left.zero && right.finite || right.zero && left.finite
+    }
+
+    /// Number of groups that are stored as 0.
+    #[cfg(test)]
+    pub fn clear_groups(&self) -> usize {
+        (self.clear_left.count_ones() + self.clear_right.count_ones()) as usize
     }
 
     #[inline(always)]
