@@ -159,7 +159,7 @@ fn explain<P: Operation>(
         "problem": problem.to_string(),
         "kernel": kernel.name(),
         "tuned": plan.tuned_kernel().map(|tuned_kernel| json!({
-            "by": tuned_kernel.by.name(),
+            "by": tuned_kernel.by.to_string(),
             "amount": number(Some(tuned_kernel.amount)),
             "of": tuned_kernel.of,
         })),

@@ -226,7 +226,7 @@ pub enum Arch {
 
 impl Arch {
     /// The lowest compute capability that runs the architecture, as (major, minor).
-    pub const fn capability(self) -> (u32, u32) {
+    pub(crate) const fn capability(self) -> (u32, u32) {
         match self {
             Arch::Sm75 => (7, 5),
             Arch::Sm80 => (8, 0),
@@ -245,7 +245,7 @@ impl Arch {
     }
 
     /// `sm75`, `sm80` or `sm90a`: the suffix of kernel ids.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Arch::Sm75 => "sm75",
             Arch::Sm80 => "sm80",

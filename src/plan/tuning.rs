@@ -47,11 +47,17 @@ pub enum Measure {
 
 impl Measure {
     /// The name in tuning files: `us` or `instructions`.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Measure::Time => "us",
             Measure::Instructions => "instructions",
         }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

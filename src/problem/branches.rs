@@ -251,7 +251,7 @@ impl Branches {
     ///
     /// # Errors
     /// As [`Branches::new`]; [`Error::Shape`] or [`Error::Incompatible`] if their inputs differ.
-    pub fn over_one_input(products: Vec<Product>) -> Result<Branches, Error> {
+    pub(crate) fn over_one_input(products: Vec<Product>) -> Result<Branches, Error> {
         let branches = Branches::new(products)?;
         let first = branches.products[0].merged.input();
         for product in &branches.products {

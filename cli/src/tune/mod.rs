@@ -286,7 +286,7 @@ fn row_json(listed: &Listed, found: &Search) -> Value {
     json!({
         "problem": notation(listed),
         "name": listed.name,
-        "by": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.by.name()),
+        "by": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.by.to_string()),
         "kernel": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.kernel.kernel().name()),
         "splits": found.tuned_kernel.map(|tuned_kernel| tuned_kernel.split_k),
         "amount": number(found.tuned_kernel.map(|tuned_kernel| tuned_kernel.amount)),
