@@ -153,7 +153,7 @@ fn names_and_comments() {
     assert_eq!(lines[0], (3, "mb1ic1oc1ih3kh3"));
     assert_eq!(lines.len(), 2);
     let named: Named<Problem> = notation::parse(lines[1].1).unwrap();
-    assert_eq!((named.name.as_deref(), 1), (Some("net:conv2_1*3"), 3));
+    assert_eq!(named.name.as_deref(), Some("net:conv2_1*3"));
     assert_eq!(
         notation::parse("ic1oc1ih3kh3nplain")
             .unwrap()
