@@ -72,11 +72,30 @@ fn no_module_imports_a_later_one() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The driver's files import each other without a circle. The file of a folder imports the files in
-/// it, and a block of calls imports the frame of calls.
+/// The driver's files import each other without a circle.
 #[test]
 fn the_drivers_files_form_no_circle() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/driver");
+    let imports = imports("driver");
+    assert!(imports.len() > 40, "{} files", imports.len());
+    assert!(imports["memory"].contains("state") && imports["state"].contains("state::context"));
+    assert_without_circle(imports);
+}
+
+/// The files of the families of instructions import each other without a circle.
+#[test]
+fn the_families_of_instructions_form_no_circle() {
+    let imports = imports("exec::instructions");
+    assert!(imports.len() > 30, "{} files", imports.len());
+    assert!(imports["bulk"].contains("isa") && imports["host_simd"].contains("moves"));
+    assert_without_circle(imports);
+}
+
+/// The imports within a module, per file. The file of a folder imports the files in it, and a block
+/// of driver calls imports the frame of calls.
+fn imports(parent: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = source.join(parent.replace("::", "/"));
+    let prefix = format!("crate::{parent}::");
     let mut files = Vec::new();
     collect(&root, &mut files);
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -94,15 +113,13 @@ fn the_drivers_files_form_no_circle() {
     let modules: BTreeSet<String> = files.iter().map(|file| name(file)).collect();
     for file in &files {
         let (module, text) = (name(file), code(file));
+        // Relative paths would go unseen.
         assert!(
             !text.contains("super::"),
             "{module}: paths begin with `crate`"
         );
-        assert!(
-            !text.contains("crate::driver::{"),
-            "{module}: one path per module"
-        );
-        let mut found: BTreeSet<String> = (text.split("crate::driver::").skip(1))
+        let mut found: BTreeSet<String> = (text.split(prefix.as_str()).skip(1))
+            .flat_map(members)
             .filter_map(|path| longest_prefix(path, &modules))
             .collect();
         let is_child = |other: &&String| {
@@ -115,9 +132,11 @@ fn the_drivers_files_form_no_circle() {
         }
         imports.insert(module, found);
     }
-    assert!(imports.len() > 40, "{} files", imports.len());
-    assert!(imports["memory"].contains("state") && imports["state"].contains("state::context"));
-    // Files whose imports are all gone are removed, until none is left.
+    imports
+}
+
+/// Removes the files whose imports are all gone, until none is left.
+fn assert_without_circle(mut imports: BTreeMap<String, BTreeSet<String>>) {
     loop {
         let left: BTreeSet<String> = imports.keys().cloned().collect();
         imports.retain(|_, found| found.iter().any(|other| left.contains(other)));
@@ -126,6 +145,17 @@ fn the_drivers_files_form_no_circle() {
         }
     }
     assert!(imports.is_empty(), "a circle among {imports:#?}");
+}
+
+/// The paths of a group, `{a, b::c}`, or a single path.
+fn members(path: &str) -> Vec<&str> {
+    match path.strip_prefix('{') {
+        Some(group) => {
+            let group = group.split(';').next().unwrap_or_default();
+            group.split(',').map(str::trim).collect()
+        }
+        None => vec![path],
+    }
 }
 
 /// The longest module at the start of a path.

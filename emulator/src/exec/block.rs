@@ -4,7 +4,7 @@ use crate::exec::instructions::async_copy;
 use crate::exec::instructions::barrier;
 use crate::exec::instructions::cluster;
 use crate::exec::instructions::cluster_barrier;
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::mbarrier;
 use crate::exec::instructions::wgmma;
 use crate::exec::machine::barriers::Barriers;

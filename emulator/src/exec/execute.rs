@@ -1,6 +1,6 @@
 //! Dispatch of an operation to the family that executes it, generated from the table of operations.
 use crate::exec::instructions;
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::Step;
 use crate::exec::machine::warp::Warp;

@@ -2,7 +2,7 @@
 use crate::exec::execute::step;
 use crate::exec::instructions::collective;
 use crate::exec::instructions::float;
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::wgmma;
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::{Flow, Stop};

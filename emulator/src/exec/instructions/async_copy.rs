@@ -1,11 +1,10 @@
 //! `cp.async`: copies from global to shared memory whose bytes may be used only after a wait.
 //!
 //! The bytes are copied at once; until the wait the shadow marks them as in flight.
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::copies::{Copy, OPEN};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::{lanes, where_true};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::compute;

@@ -1,9 +1,8 @@
 //! `atom` and `red`. Lanes execute in ascending order.
 use crate::exec::instructions::cluster;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::softfloat::{BF16, F16, add_odd, round};
 use crate::exec::machine::warp::Warp;

@@ -1,5 +1,5 @@
 //! Block barriers.
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::barriers::{BARRIERS, Waiting};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::{Flow, Step};

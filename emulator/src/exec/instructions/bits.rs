@@ -1,8 +1,7 @@
 //! Bit fields, permutations, dot products and carries.
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::{map2, map3};
 use crate::exec::machine::warp::Warp;
 use crate::ir::{IntTy, Op, PrmtMode, Reg, Width};

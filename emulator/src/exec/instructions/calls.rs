@@ -4,10 +4,9 @@
 //! As CUDA documents it, the buffer is circular: the oldest text of a longer output is lost.
 use crate::exec::instructions::format;
 use crate::exec::instructions::format::Arguments;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};

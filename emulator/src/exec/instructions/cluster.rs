@@ -5,11 +5,10 @@
 //! one of its warps runs, and in a [`Part`] otherwise. An access to another block's shared memory
 //! exchanges that block's part with the context, performs the access as to own memory, and
 //! exchanges them back.
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::cluster::Visit;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{space_of, window};
@@ -42,7 +41,7 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -
 /// The largest tag in the high bits of an address.
 const LAST_TAG: u32 = 255;
 
-fn fault(lane: usize, fault: ClusterFault) -> Box<UnlocatedFault> {
+pub(crate) fn fault(lane: usize, fault: ClusterFault) -> Box<UnlocatedFault> {
     UnlocatedFault::lane(lane, fault.into())
 }
 

@@ -1,9 +1,8 @@
 //! `barrier.cluster`: every thread of the cluster that has not exited arrives, then waits.
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::mbarrier;
-use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::warp::Warp;
 use crate::ir::Op;
 use crate::report::{ClusterFault, FaultKind, WaitsFor};

@@ -5,10 +5,9 @@
 //! instruction may differ: according to the PTX ISA, `shfl.sync` and similar instructions wait
 //! "until all non-exited threads corresponding to membermask have executed" them "with the same
 //! qualifiers and same membermask value".
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::{Split, State, Warp};
 use crate::ir::{Inst, Op, Pred, ReduxOp, Reg, ShflMode, VoteMode, Width};

@@ -1,9 +1,8 @@
 //! Comparisons and predicates.
 use crate::exec::instructions::half;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::{Comparison, Isa};
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::s16;
 use crate::exec::machine::lanes::{lane_count, lanes, test2, wide_test2};
 use crate::exec::machine::softfloat::flush;
@@ -96,16 +95,6 @@ fn rare(w: &mut Warp, m: u32, op: &Op) -> Step {
         _ => return no_execution(op),
     }
     Ok(Flow::Next)
-}
-
-/// Shared parts of `setp` and `set`.
-#[derive(Clone, Copy)]
-pub(crate) struct Comparison {
-    pub cmp: Cmp,
-    pub ty: CmpTy,
-    pub ftz: bool,
-    pub combine: BoolOp,
-    pub c: PredSrc,
 }
 
 #[inline(always)]

@@ -2,10 +2,9 @@
 use crate::exec::instructions::float::canonical;
 use crate::exec::instructions::fp8;
 use crate::exec::instructions::half::value;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::{Conversion, Isa};
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::{map1, map2, map3};
 use crate::exec::machine::softfloat;
 use crate::exec::machine::softfloat::{
@@ -87,15 +86,6 @@ fn int_type(ty: CvtTy) -> Option<(u32, bool)> {
         CvtTy::S64 => (64, true),
         CvtTy::F16 | CvtTy::Bf16 | CvtTy::F32 | CvtTy::F64 | CvtTy::Tf32 => return None,
     })
-}
-
-/// Conversion of a `cvt`.
-#[derive(Clone, Copy)]
-pub(crate) struct Conversion {
-    pub to: CvtTy,
-    pub from: CvtTy,
-    pub mode: FloatMode,
-    pub reg: Width,
 }
 
 impl Conversion {

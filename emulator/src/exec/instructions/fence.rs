@@ -1,8 +1,7 @@
 //! Fences of memory and between the proxies.
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::warp::Warp;
 use crate::ir::Op;
 use crate::report::FaultKind;

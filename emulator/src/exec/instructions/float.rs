@@ -4,13 +4,12 @@
 //! host's. The approximate functions are computed in f64 and rounded once to f32; their special
 //! values are those of the PTX ISA.
 use crate::exec::instructions::half;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::{map1, map2, map3, wide1, wide2, wide3};
 use crate::exec::machine::softfloat;
-use crate::exec::machine::softfloat::{F32, flush};
+use crate::exec::machine::softfloat::{F32, flush, transcendental};
 use crate::exec::machine::warp::Warp;
 use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Op, Pred, Reg, Rounding, TestP};
 
@@ -370,23 +369,6 @@ fn unary32_lane(op: FloatUnary, mode: FloatMode, x: f32) -> u32 {
         FloatUnary::Neg => x.to_bits() ^ 0x8000_0000,
         FloatUnary::Abs => x.to_bits() & 0x7fff_ffff,
         _ => canonical(transcendental(op, wide) as f32),
-    }
-}
-
-/// The functions that hardware approximates, computed in f64.
-pub(crate) fn transcendental(op: FloatUnary, x: f64) -> f64 {
-    match op {
-        FloatUnary::Rsqrt => 1.0 / x.sqrt(),
-        FloatUnary::Ex2 => x.exp2(),
-        FloatUnary::Lg2 if x < 0.0 => f64::NAN,
-        FloatUnary::Lg2 => x.log2(),
-        FloatUnary::Sin => x.sin(),
-        FloatUnary::Cos => x.cos(),
-        FloatUnary::Tanh => x.tanh(),
-        FloatUnary::Rcp => 1.0 / x,
-        FloatUnary::Sqrt => x.sqrt(),
-        FloatUnary::Neg => -x,
-        FloatUnary::Abs => x.abs(),
     }
 }
 

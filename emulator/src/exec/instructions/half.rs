@@ -2,11 +2,11 @@
 //!
 //! A result is the exact one rounded once: sums and products are computed in f64, rounded to odd.
 //! The approximate functions are computed in f64. NaN results are the canonical 0x7fff.
-use crate::exec::instructions::float::transcendental;
 use crate::exec::machine::lanes::{map1, map2, map3};
 use crate::exec::machine::softfloat;
 use crate::exec::machine::softfloat::{
     BF16, F16, Format, add_odd, bf16_to_f32, div_odd, f16_to_f32, f32_to_bf16, f32_to_f16,
+    transcendental,
 };
 use crate::exec::machine::warp::Warp;
 use crate::ir::{FloatBinary, FloatMode, FloatTy, FloatUnary, Reg, Rounding};

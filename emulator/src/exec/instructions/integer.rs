@@ -1,8 +1,7 @@
 //! Integer arithmetic, shifts and logic.
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::s16;
 use crate::exec::machine::lanes::{
     lane_count, map1, map2, map3, narrow1, wide_by32, wide1, wide2, wide3, widen2,

@@ -2,6 +2,7 @@
 //! registers of a warp.
 //!
 //! A row is an access of the lane that gives its address; race reports name that lane.
+use crate::exec::instructions::isa::Matrices;
 use crate::exec::instructions::matrix::{all_lanes, transposed};
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::lanes::lanes;
@@ -15,14 +16,6 @@ use crate::sanitizer::{Outcome, UnlocatedFault};
 
 /// Bytes per row.
 const ROW: u32 = 16;
-
-/// Shape and modifiers of `ldmatrix` and `stmatrix`.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrices {
-    pub count: u8,
-    pub trans: bool,
-    pub generic: bool,
-}
 
 impl Matrices {
     /// The lanes whose addresses are used.

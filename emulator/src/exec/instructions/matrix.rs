@@ -13,11 +13,9 @@
 //! instruction. NaN is 0x7fffffff (0x7fff in f16). Integers are exact.
 use crate::exec::instructions::float::canonical;
 use crate::exec::instructions::fp8;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::ldmatrix::Matrices;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::{Isa, Matrices};
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::any_bits;
 use crate::exec::machine::softfloat::f32_to_f16;
 use crate::exec::machine::warp::Warp;

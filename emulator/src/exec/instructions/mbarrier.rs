@@ -4,11 +4,12 @@
 //! incomplete phase suspends its lanes until the state of some barrier changes. If no warp of the
 //! block can continue, waits return false, as their time limit permits.
 
+mod usable;
 mod wait;
 
 use crate::exec::instructions::async_copy;
 use crate::exec::instructions::cluster;
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
 use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
@@ -19,10 +20,11 @@ use crate::exec::memory::shared::{actor, check_bounds};
 use crate::ir::{Address, CLUSTER_SHIFT, MbarrierOp, Op, SHARED_WINDOW, Space};
 use crate::report::{AccessKind, AsyncFault, ClusterFault};
 use crate::sanitizer::async_proxy::Tracked;
-use crate::sanitizer::fences::Write;
 use crate::sanitizer::shadow::Actor;
 use crate::sanitizer::vector_clock::SLOTS;
 use crate::sanitizer::{Outcome, UnlocatedFault};
+use usable::fault;
+pub(crate) use usable::usable;
 use wait::wait;
 pub(crate) use wait::{block, waits_for};
 
@@ -34,10 +36,6 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -
 
 /// The largest counts of arrivals and of bytes.
 const MOST: u32 = (1 << 20) - 1;
-
-fn fault(lane: usize, fault: AsyncFault) -> Box<UnlocatedFault> {
-    UnlocatedFault::lane(lane, fault.into())
-}
 
 /// The addresses of barriers in the form of `.shared::cluster`.
 fn addresses(w: &Warp, m: u32, addr: Address, space: Space) -> [u64; 32] {
@@ -58,53 +56,6 @@ fn may_be_remote(op: MbarrierOp) -> bool {
         op,
         MbarrierOp::Arrive { .. } | MbarrierOp::ExpectTx | MbarrierOp::CompleteTx
     )
-}
-
-/// The barrier at an address, if the thread may access it.
-pub(crate) fn usable(
-    cx: &Context,
-    actor: &Actor,
-    address: u64,
-    proxy: bool,
-) -> Result<usize, Box<UnlocatedFault>> {
-    let lane = actor.lane as usize;
-    let Some(slot) = cx.mbarriers.find(address) else {
-        let nearest = cx.shared_region(address);
-        return Err(fault(lane, AsyncFault::NoMbarrier { address, nearest }));
-    };
-    let barrier = &cx.mbarriers.list[slot];
-    let init = &barrier.init;
-    let seen = if init.warp == actor.warp {
-        init.lane == actor.lane || init.sync != actor.sync
-    } else {
-        cx.order.is_before(actor.warp, init.warp, barrier.time)
-            || cx.order.sees_init(actor.warp, init.warp, barrier.time)
-    };
-    let fenced = !proxy
-        || cx.fences.covers(
-            &cx.order,
-            actor.warp,
-            Some(actor.lane),
-            Write {
-                warp: init.warp,
-                lane: init.lane,
-                time: barrier.time,
-                sync: init.sync,
-                init: true,
-            },
-        );
-    if seen && fenced {
-        return Ok(slot);
-    }
-    Err(fault(
-        lane,
-        AsyncFault::MbarrierNotVisible {
-            address,
-            by: cx.thread(init.warp, init.lane),
-            line: cx.line(init.pc),
-            proxy: seen,
-        },
-    ))
 }
 
 /// Executes an operation on barriers.

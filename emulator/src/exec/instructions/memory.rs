@@ -1,9 +1,8 @@
 //! `ld` and `st`: dispatch by the state space of each lane's address.
 use crate::exec::instructions::cluster;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{all_global, compute, sort};
 use crate::exec::memory::{global, local, shared};

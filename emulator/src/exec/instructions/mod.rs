@@ -7,6 +7,7 @@ pub(crate) mod atomics;
 pub(crate) mod barrier;
 pub(crate) mod bits;
 pub(crate) mod bulk;
+pub(crate) mod bulk_access;
 pub(crate) mod calls;
 pub(crate) mod cluster;
 pub(crate) mod cluster_barrier;
@@ -15,6 +16,7 @@ pub(crate) mod collective;
 pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
+pub(crate) mod destinations;
 pub(crate) mod fence;
 pub(crate) mod float;
 pub(crate) mod format;
@@ -22,6 +24,7 @@ pub(crate) mod fp8;
 pub(crate) mod half;
 pub(crate) mod host_simd;
 pub(crate) mod integer;
+pub(crate) mod isa;
 pub(crate) mod ldmatrix;
 pub(crate) mod matrix;
 pub(crate) mod mbarrier;
@@ -31,15 +34,3 @@ pub(crate) mod setmaxnreg;
 pub(crate) mod tensor;
 pub(crate) mod tensor_map;
 pub(crate) mod wgmma;
-
-use crate::exec::machine::flow::Step;
-use crate::ir::Op;
-use crate::report::FaultKind;
-use crate::sanitizer::UnlocatedFault;
-
-/// The fault of an operation in the table that its family does not execute.
-#[cold]
-pub(crate) fn no_execution(op: &Op) -> Step {
-    let message = format!("{op:?} has no execution");
-    Err(UnlocatedFault::warp(FaultKind::Internal(message)))
-}

@@ -3,11 +3,10 @@
 //! The initial number of registers per thread is known if the kernel has `.maxnreg`. Otherwise it
 //! is assumed to be a compiler's choice: an even share of the 65536 registers of an SM, rounded to
 //! a multiple of eight.
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::mbarrier;
-use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::register_pool::AHEAD;
 use crate::exec::machine::warp::Warp;
 use crate::ir::Op;

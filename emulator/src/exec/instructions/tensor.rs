@@ -1,11 +1,10 @@
 //! Bulk tensor copies.
-use crate::exec::instructions::bulk::{begin_store, put_global, read_global, shared_part};
+use crate::exec::instructions::bulk_access::{begin_store, put_global, read_global, shared_part};
 use crate::exec::instructions::cluster::own_offsets;
-use crate::exec::instructions::cluster_copy::Destinations;
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::destinations::Destinations;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{compute, space_of, window};

@@ -1,9 +1,8 @@
 //! Tensor maps that a kernel modifies.
-use crate::exec::instructions::bulk::{read_global, shared_part, write_global};
-use crate::exec::instructions::host_simd::Isa;
-use crate::exec::instructions::no_execution;
+use crate::exec::instructions::bulk_access::{read_global, shared_part, write_global};
+use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::{Context, touch};
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::lanes::lanes;
 use crate::exec::machine::warp::Warp;
 use crate::exec::memory::address::{compute, sort};

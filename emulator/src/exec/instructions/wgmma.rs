@@ -6,11 +6,10 @@
 pub(crate) mod arithmetic;
 pub(crate) mod operands;
 
-use crate::exec::instructions::host_simd::Isa;
+use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::matrix::all_lanes;
-use crate::exec::instructions::no_execution;
 use crate::exec::machine::context::Context;
-use crate::exec::machine::flow::{Flow, Step};
+use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::warp::{State, Warp};
 use crate::exec::machine::wgmma_state::{Product, Products, Use};
 use crate::ir::{MatrixSum, Op, Reg, Wgmma};

@@ -1,4 +1,6 @@
 //! Results of an instruction and of a turn.
+use crate::ir::Op;
+use crate::report::FaultKind;
 use crate::sanitizer::UnlocatedFault;
 
 /// Reason why a warp stopped.
@@ -25,3 +27,10 @@ pub(crate) enum Flow {
 
 /// Result of an instruction.
 pub(crate) type Step = Result<Flow, Box<UnlocatedFault>>;
+
+/// The fault of an operation in the table that its family does not execute.
+#[cold]
+pub(crate) fn no_execution(op: &Op) -> Step {
+    let message = format!("{op:?} has no execution");
+    Err(UnlocatedFault::warp(FaultKind::Internal(message)))
+}

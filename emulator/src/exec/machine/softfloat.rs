@@ -4,7 +4,7 @@
 //! Sums and products are computed in f64 *rounded to odd*: if the exact result lies between two
 //! f64, the one with the odd last bit is taken. Rounding that again to a format with at least two
 //! bits less gives the same as rounding the exact result.
-use crate::ir::Rounding;
+use crate::ir::{FloatUnary, Rounding};
 
 /// A binary floating-point format narrower than f64.
 #[derive(Clone, Copy)]
@@ -336,6 +336,23 @@ pub(crate) fn flush(bits: u32) -> u32 {
         bits & 0x8000_0000
     } else {
         bits
+    }
+}
+
+/// The functions that hardware approximates, computed in f64.
+pub(crate) fn transcendental(op: FloatUnary, x: f64) -> f64 {
+    match op {
+        FloatUnary::Rsqrt => 1.0 / x.sqrt(),
+        FloatUnary::Ex2 => x.exp2(),
+        FloatUnary::Lg2 if x < 0.0 => f64::NAN,
+        FloatUnary::Lg2 => x.log2(),
+        FloatUnary::Sin => x.sin(),
+        FloatUnary::Cos => x.cos(),
+        FloatUnary::Tanh => x.tanh(),
+        FloatUnary::Rcp => 1.0 / x,
+        FloatUnary::Sqrt => x.sqrt(),
+        FloatUnary::Neg => -x,
+        FloatUnary::Abs => x.abs(),
     }
 }
 

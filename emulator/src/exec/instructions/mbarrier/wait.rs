@@ -1,5 +1,5 @@
 //! Waits for phases of mbarrier objects.
-use super::{fault, usable};
+use crate::exec::instructions::mbarrier::usable::{fault, usable};
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::{Flow, Step};
 use crate::exec::machine::lanes::lanes;
