@@ -20,6 +20,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod dispatch;
+pub(crate) mod draft;
 pub(crate) mod instructions;
 pub(crate) mod layout;
 pub(crate) mod modifiers;

@@ -2,7 +2,8 @@
 
 use crate::ir::{ConstantValue, Op, Pred, PredSrc, Reg, Width};
 use crate::lower::Result;
-use crate::lower::builder::{Builder, Kind, width};
+use crate::lower::builder::{Builder, width};
+use crate::lower::draft::Kind;
 use crate::lower::modifiers::Mods;
 use crate::lower::names::Entity;
 use crate::lower::special;

@@ -95,7 +95,7 @@ impl<'a> Builder<'_, 'a> {
 
     /// `%is_explicit_cluster`, the only special register that is a predicate.
     pub(crate) fn explicit_cluster(&mut self) -> Result<PredSrc> {
-        let special = crate::lower::builder::Kind::Special(Special::IsExplicitCluster);
+        let special = crate::lower::draft::Kind::Special(Special::IsExplicitCluster);
         let a = self.filled(special, Width::W32)?;
         let b = self.word(0)?;
         let p = self.new_pred()?;

@@ -15,7 +15,8 @@ use crate::ir::{
     Special, Width,
 };
 use crate::lower::Result;
-use crate::lower::builder::{Builder, Kind, operands};
+use crate::lower::builder::{Builder, operands};
+use crate::lower::draft::Kind;
 use crate::lower::instructions::fragment::{Matrix, Place, Role, SHAPES, fragment};
 use crate::lower::instructions::matrix::{ELEMENTS, Element, elements};
 use crate::lower::modifiers::Mods;

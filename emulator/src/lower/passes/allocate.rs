@@ -7,11 +7,11 @@ use crate::ir::operations::{Place, visit};
 use crate::ir::{Constant, Kernel, NO_PC, Op, Pred, PredSrc, Reg, Width};
 use crate::load_error::LoadError;
 use crate::lower::Result;
-use crate::lower::builder::{Draft, Kind};
-use crate::lower::instructions::wgmma;
+use crate::lower::draft::{Draft, Kind};
 use crate::lower::passes::flow_graph::Graph;
 use crate::lower::passes::liveness;
 use crate::lower::passes::liveness::{Liveness, Segment};
+use crate::lower::passes::products;
 use crate::lower::passes::{copy_propagation, reconvergence};
 
 /// Maximum length of segment lists to be joined: the effort grows with its square.
@@ -35,7 +35,7 @@ pub struct Assignment {
 /// Converts a draft to the kernel's code.
 pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     copy_propagation::run(&mut draft);
-    wgmma::hold(&mut draft);
+    products::hold(&mut draft);
     let graph = Graph::new(&mut draft)?;
     reconvergence::set(&mut draft, &graph);
     let assignment = assign(&draft, &graph, &mut kernel)?;
@@ -53,7 +53,7 @@ pub fn finish(mut draft: Draft, mut kernel: Kernel) -> Result<Kernel> {
     resolve_labels(&mut draft, &mut kernel);
     kernel.code = draft.code;
     kernel.lines = draft.lines;
-    wgmma::watch(&mut kernel);
+    products::watch(&mut kernel);
     Ok(kernel)
 }
 
@@ -82,7 +82,7 @@ fn take_lists(draft: &Draft, keep: &mut [bool]) -> Vec<Vec<Reg>> {
     let mut lists = vec![Vec::new(); usize::from(draft.lists)];
     for (inst, keep) in draft.code.iter().zip(keep) {
         if let Op::Extra { list, regs, .. } = inst.op {
-            if !wgmma::is_held(list) {
+            if !products::is_held(list) {
                 lists[usize::from(list)].extend(regs.iter().copied().filter(|reg| !reg.is_none()));
             }
             *keep = false;

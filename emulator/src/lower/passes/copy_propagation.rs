@@ -2,7 +2,7 @@
 
 use crate::ir::operations::{Place, Role, is_pure, visit};
 use crate::ir::{Address, ConstantValue, IntBinary, Op, PredSrc, Reg, Space, Width};
-use crate::lower::builder::{Draft, Kind, Virtual};
+use crate::lower::draft::{Draft, Kind, Virtual};
 use crate::lower::names::NameMap;
 
 /// Rewrites the draft and drops redundant instructions.

@@ -3,7 +3,7 @@
 use crate::ir::{Op, PredSrc};
 use crate::load_error::LoadError;
 use crate::lower::Result;
-use crate::lower::builder::Draft;
+use crate::lower::draft::Draft;
 
 /// Maximum number of targets of all computed branches in a kernel; those of a table count once per
 /// branch that uses it.

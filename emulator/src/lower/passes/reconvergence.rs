@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::ir::{NO_PC, Op, PredSrc};
-use crate::lower::builder::Draft;
+use crate::lower::draft::Draft;
 use crate::lower::passes::flow_graph::Graph;
 
 /// Maximum number of exits that are tried as the end of a turn.

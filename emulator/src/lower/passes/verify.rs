@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::ir::operations::{Place, visit};
 use crate::ir::{Op, PredSrc, Reg, Width};
-use crate::lower::builder::{Draft, Kind};
+use crate::lower::draft::{Draft, Kind};
 use crate::lower::passes::allocate::{Assignment, UNASSIGNED};
 use crate::lower::passes::flow_graph::Graph;
 
