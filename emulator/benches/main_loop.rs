@@ -1,4 +1,5 @@
-//! Thread-instructions per second and core on the main loop of an f32 matrix product, all checks on.
+//! Thread-instructions per second and core on the main loop of an f32 matrix product, all checks
+//! on.
 //!
 //! `cargo bench -p ptx-emulator --bench main_loop`; the throughput that criterion prints counts
 //! thread-instructions.

@@ -48,13 +48,13 @@ fn wait_for(copy: Copy) -> Result {
 /// An asynchronous copy in a stream.
 ///
 /// CUDA driver API, "API synchronization behavior", asynchronous copies: "1. For transfers between
-/// device memory and pageable host memory, the function might be synchronous with respect to
-/// host. 2. For transfers from any host memory to any host memory, the function is fully
-/// synchronous with respect to the host. 3. If pageable memory must first be staged to pinned
-/// memory, the driver may synchronize with the stream and stage the copy into pinned memory. 4. For
-/// all other transfers, the function should be fully asynchronous." Editions up to 12 specify for 1:
-/// "For transfers from device memory to pageable host memory, the function will return only once
-/// the copy has completed."
+/// device memory and pageable host memory, the function might be synchronous with respect to host.
+/// 2. For transfers from any host memory to any host memory, the function is fully synchronous with
+/// respect to the host. 3. If pageable memory must first be staged to pinned memory, the driver may
+/// synchronize with the stream and stage the copy into pinned memory. 4. For all other transfers,
+/// the function should be fully asynchronous." Editions up to 12 specify for 1: "For transfers from
+/// device memory to pageable host memory, the function will return only once the copy has
+/// completed."
 fn enqueue(copy: Copy, handle: Handle) -> Result {
     let (context, stream) = stream(handle)?;
     if noted(&context, &stream, &Op::Copy(copy))? {

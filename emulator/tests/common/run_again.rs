@@ -1,4 +1,5 @@
-//! Runs one test of this program in a process of its own. The library's tests include this file too.
+//! Runs one test of this program in a process of its own. The library's tests include this file
+//! too.
 
 use std::process::Command;
 

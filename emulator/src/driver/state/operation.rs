@@ -1,7 +1,7 @@
 //! Operations of a stream, and what refers to them: nodes, captures, streams, events.
 //!
-//! These types are one cycle. An event that was recorded in a capturing stream has the capture, which has
-//! nodes with operations, one of which may record an event.
+//! These types are one cycle. An event that was recorded in a capturing stream has the capture,
+//! which has nodes with operations, one of which may record an event.
 
 use std::ffi::{c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

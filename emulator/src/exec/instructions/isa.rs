@@ -42,14 +42,17 @@ macro_rules! handlers {
         $callback! {
             fn fma32(w: &mut Warp, m: u32, mode: FloatMode, d: Reg, abc: [Reg; 3])
                 = float::fma32(w, m, mode, d, abc);
-            fn float32(w: &mut Warp, m: u32, op: FloatBinary, mode: FloatMode, d: Reg, a: Reg, b: Reg)
+            fn float32(
+                w: &mut Warp, m: u32, op: FloatBinary, mode: FloatMode, d: Reg, a: Reg, b: Reg,
+            )
                 = float::binary32(w, m, op, mode, d, a, b);
             fn float_unary32(w: &mut Warp, m: u32, op: FloatUnary, mode: FloatMode, d: Reg, a: Reg)
                 = float::unary32(w, m, op, mode, d, a);
             fn half_fma(w: &mut Warp, m: u32, ty: FloatTy, mode: FloatMode, d: Reg, abc: [Reg; 3])
                 = half::fma(w, m, ty, mode, d, abc);
             fn half_binary(
-                w: &mut Warp, m: u32, op: FloatBinary, ty: FloatTy, mode: FloatMode, d: Reg, ab: [Reg; 2],
+                w: &mut Warp, m: u32, op: FloatBinary, ty: FloatTy, mode: FloatMode, d: Reg,
+                ab: [Reg; 2],
             )
                 = half::binary(w, m, op, ty, mode, d, ab);
             fn convert(w: &mut Warp, m: u32, conversion: &Conversion, d: Reg, a: Reg)
@@ -64,7 +67,10 @@ macro_rules! handlers {
                 = bits::shf(w, m, left, clamp, d, abc);
             fn setp(w: &mut Warp, m: u32, comparison: &Comparison, p: Pred, q: Pred, a: Reg, b: Reg)
                 = comparison.setp(w, m, p, q, a, b);
-            fn mov(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg) = moves::mov(w, m, width, d, a);
+            fn mov(
+                w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg,
+            )
+                = moves::mov(w, m, width, d, a);
             fn selp(w: &mut Warp, m: u32, width: Width, d: Reg, a: Reg, b: Reg, p: PredSrc)
                 = compare::selp(w, m, width, d, a, b, p);
             fn pack(w: &mut Warp, m: u32, kind: Packing, d: Reg, parts: [Reg; 4])
@@ -72,15 +78,18 @@ macro_rules! handlers {
             fn unpack(w: &mut Warp, m: u32, kind: Packing, parts: [Reg; 4], a: Reg)
                 = moves::unpack(w, m, kind, parts, a);
             fn load(
-                cx: &mut Context<'_>, w: &mut Warp, m: u32, access: AccessType, d: [Reg; 4], addr: Address,
+                cx: &mut Context<'_>, w: &mut Warp, m: u32, access: AccessType, d: [Reg; 4],
+                addr: Address,
             ) -> Outcome
                 = memory::load(cx, w, m, access, d, addr);
             fn load_left(
-                cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma, from: (u64, u32),
+                cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma,
+                from: (u64, u32),
             ) -> Outcome
                 = operands::load_left(cx, w, factors, wgmma, from);
             fn load_right(
-                cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma, from: (u64, u32),
+                cx: &mut Context<'_>, w: &Warp, factors: &mut Factors, wgmma: Wgmma,
+                from: (u64, u32),
             ) -> Outcome
                 = operands::load_right(cx, w, factors, wgmma, from);
             fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usize, keep: bool)
@@ -97,7 +106,8 @@ macro_rules! handlers {
             ) -> Outcome
                 = memory::store(cx, w, m, access, src, addr);
             fn copy_async(
-                cx: &mut Context<'_>, w: &mut Warp, m: u32, bytes: u8, places: [Address; 2], size: Reg,
+                cx: &mut Context<'_>, w: &mut Warp, m: u32, bytes: u8, places: [Address; 2],
+                size: Reg,
             ) -> Outcome
                 = async_copy::copy(cx, w, m, bytes, places, size);
             fn wait_async(cx: &mut Context<'_>, w: &mut Warp, m: u32, pending: Option<u8>)
@@ -105,11 +115,13 @@ macro_rules! handlers {
             fn mma(w: &mut Warp, kind: Mma, d: [Reg; 4], a: [Reg; 4], b: [Reg; 2])
                 = matrix::mma(w, kind, d, a, b);
             fn ldmatrix(
-                cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, d: [Reg; 4], addr: Address,
+                cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, d: [Reg; 4],
+                addr: Address,
             ) -> Outcome
                 = kind.load(cx, w, m, d, addr);
             fn stmatrix(
-                cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, src: [Reg; 4], addr: Address,
+                cx: &mut Context<'_>, w: &mut Warp, m: u32, kind: Matrices, src: [Reg; 4],
+                addr: Address,
             ) -> Outcome
                 = kind.store(cx, w, m, src, addr);
         }
