@@ -203,8 +203,8 @@ impl Builder {
         self.pool(name.into(), from, [1, 1, 0], PoolKind::GlobalAverage, false)
     }
 
-    /// A pooling of any kind: kind, window and ceil mode are those of `pool`; input, type and layout
-    /// are set here. A graph does not store indices of maxima.
+    /// A pooling of any kind: kind, window and ceil mode are those of `pool`; input, type and
+    /// layout are set here. A graph does not store indices of maxima.
     pub fn pooling(
         &mut self,
         name: impl Into<String>,

@@ -2,8 +2,8 @@
 
 use crate::builder::Tensor;
 
-/// A convolution layer with a square filter; it always has a bias. [`Builder::convolution`](crate::Builder::convolution) takes
-/// any other.
+/// A convolution layer with a square filter; it always has a bias.
+/// [`Builder::convolution`](crate::Builder::convolution) takes any other.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Conv {

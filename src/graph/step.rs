@@ -79,9 +79,10 @@ impl Step {
     }
 
     /// The convolutions whose filters it takes, in their order: each needs a
-    /// [`Weights`](super::Weights) of [`FilterDesc::len`](crate::problem::FilterDesc::len) elements, and a bias exactly if it has
-    /// one. A step with parameters of another kind names a convolution whose parameters have the
-    /// same form, such as a 1x1 of as many groups as channels.
+    /// [`Weights`](super::Weights) of [`FilterDesc::len`](crate::problem::FilterDesc::len)
+    /// elements, and a bias exactly if it has one. A step with parameters of another kind names a
+    /// convolution whose parameters have the same form, such as a 1x1 of as many groups as
+    /// channels.
     pub fn weights(&self) -> Vec<Conv2d> {
         match self {
             Step::Conv(conv) => vec![conv.clone()],

@@ -1,9 +1,8 @@
 //! Buffers checked against a plan, one argument struct, and the one unsafe launch.
 //!
-//! [`Gpu::prepare`](crate::device::Gpu::prepare) and its siblings give a
-//! [`Prepared`]: `Send + Sync`, shared by threads and
-//! launched as often as needed. A launch allocates nothing and looks nothing up. It checks the
-//! buffers, fills a struct on the stack and calls the driver.
+//! [`Gpu::prepare`](crate::device::Gpu::prepare) gives a [`Prepared`]: `Send + Sync`, shared by
+//! threads and launched as often as needed. A launch allocates nothing and looks nothing up. It
+//! checks the buffers, fills a struct on the stack and calls the driver.
 //!
 //! # Buffers
 //! Safe launches take cudarc's slices and views, as [`DeviceBuffer`] and [`DeviceBufferMut`]. A

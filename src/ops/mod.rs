@@ -135,8 +135,9 @@ impl<'a, T: Element> ConvCall<'a, T> {
 }
 
 /// Brings the filters of a convolution into
-/// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed): the new buffer, and the problem that takes it. Worth doing once where the
-/// same filters are used again, as [`Gpu::prepare_pack_filter`] says.
+/// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed): the new buffer, and the problem
+/// that takes it. Worth doing once where the same filters are used again, as
+/// [`Gpu::prepare_pack_filter`] says.
 ///
 /// # Errors
 /// As [`Gpu::prepare_pack_filter`], [`PreparedPack::launch`](crate::launch::PreparedPack::launch),

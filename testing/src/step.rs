@@ -18,8 +18,8 @@ use warpconv::problem::{Bottleneck2d, Branches, Pool2d};
 type Launched = (&'static Kernel, u32);
 
 /// Compares the result of a step by itself with the f64 reference of its rounded operands, within
-/// the error bound of the kernel that computed it with `split_k` partial sums. All tensors are dense
-/// NCHW; `operands` has one entry per entry of [`Step::weights`].
+/// the error bound of the kernel that computed it with `split_k` partial sums. All tensors are
+/// dense NCHW; `operands` has one entry per entry of [`Step::weights`].
 ///
 /// # Errors
 /// [`Error::Length`] if an operand does not have the step's elements, [`Error::MissingBuffer`] if

@@ -408,7 +408,8 @@ prop_compose! {
                 .ceil_mode(ceil);
             let whole = builder.clone().build().ok()?;
             if whole.output().h() > crop.0 && whole.output().w() > crop.1 {
-                builder = builder.output_size(whole.output().h() - crop.0, whole.output().w() - crop.1);
+                let (p, q) = (whole.output().h(), whole.output().w());
+                builder = builder.output_size(p - crop.0, q - crop.1);
             }
         }
         if let Some((before, after)) = slices.0 {

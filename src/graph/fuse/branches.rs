@@ -131,8 +131,8 @@ impl<'a> Unit<'a> {
 /// [`FusePolicy::IfFaster`], that the model ranks first. The choices: all convolutions over its
 /// input; those of them without a pooling; those without a pooling that compute equally many
 /// pixels. With [`FuseOptions::separate_poolings`] the first choice is a pooling with its
-/// convolution. A later choice, or a smaller group, may be faster; this is not examined. All launches
-/// before it have been placed.
+/// convolution. A later choice, or a smaller group, may be faster; this is not examined. All
+/// launches before it have been placed.
 fn group(
     nodes: &[Node],
     first: usize,
