@@ -271,7 +271,7 @@ fn stored(folder: &Path, name: &str, description: &Value) -> Result<Tensor, Stri
     let tensor = npy::read(&folder.join(format!("{name}.npy")))?;
     if tensor.shape != shape {
         return Err(format!(
-            "{name}.npy has shape {:?}, case.json says {shape:?}",
+            "{name}.npy has shape {:?}, case.json has {shape:?}",
             tensor.shape
         ));
     }

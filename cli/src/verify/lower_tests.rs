@@ -47,7 +47,8 @@ fn launches(layers: &Value, tensors: &[(&str, &[usize])]) -> [Option<usize>; 3] 
 }
 
 fn conv(inputs: &[&str], output: &str, pad: usize) -> Value {
-    json!({"op": "conv2d", "inputs": inputs, "output": output, "params": {"pad": [pad, pad, pad, pad]}})
+    json!({"op": "conv2d", "inputs": inputs, "output": output,
+           "params": {"pad": [pad, pad, pad, pad]}})
 }
 
 fn relu(input: &str, output: &str) -> Value {
