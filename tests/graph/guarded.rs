@@ -3,10 +3,26 @@
 use warpconv::graph::{FuseOptions, FusePolicy, Graph, Node, Step};
 use warpconv::kernels::{DType, Layout};
 use warpconv::plan::{Limits, Tuning};
+use warpconv::problem::FilterLayout;
 use warpconv_testing::{Guards, Operands, integers, run_graph_with_guards};
 
 use crate::common::gpu;
-use crate::common::inception::{IMAGE, ODD, fuses, module};
+use crate::common::inception::{IMAGE, fuses, module};
+
+/// The graph with packed filters, which kernels of several convolutions need.
+fn packed(graph: &Graph) -> Graph {
+    let packed = |node: &Node| match &node.step {
+        Step::Conv(conv) => {
+            let conv = conv.to_builder().filter_layout(FilterLayout::Packed);
+            Node {
+                step: Step::Conv(conv.build().unwrap()),
+                ..node.clone()
+            }
+        }
+        _ => node.clone(),
+    };
+    Graph::new(graph.nodes().iter().map(packed).collect(), graph.dtype()).unwrap()
+}
 
 /// The steps of an inception module in two and in three launches, against those of its forms; and
 /// each graph between guards, which must give the bits of separate launches.
@@ -15,8 +31,9 @@ fn a_fused_graph_has_the_launches_of_the_modules_forms() {
     if !fuses() {
         return;
     }
-    let (gpu, job) = (gpu(), module(ODD, 2, IMAGE, DType::Bf16, Layout::Nhwc));
-    let separate = job.separate().unwrap();
+    let (gpu, widths) = (gpu(), [32, 16, 24, 40, 8, 16, 8]);
+    let job = module(widths, 2, IMAGE, DType::Bf16, Layout::Nhwc);
+    let separate = packed(&job.separate().unwrap());
     let options = FuseOptions {
         policy: FusePolicy::Always,
         ..FuseOptions::new(gpu.capability())
