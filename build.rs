@@ -125,7 +125,7 @@ fn run() -> Result<(), Failure> {
 }
 
 /// Compiles all modules with the pinned nvcc and returns the files of `kernels/prebuilt/`: one
-/// archive per family and architecture. What `work` holds from an earlier call with the same
+/// archive per algorithm and architecture. What `work` holds from an earlier call with the same
 /// sources is taken from there. `nvcc` replaces the search
 /// for a compiler.
 #[allow(dead_code, reason = "xtask calls it")]

@@ -15,7 +15,7 @@ use warpconv_bench::record::Row;
 use warpconv_bench::session::{Criterion, EMULATED_MACS, Group, Session, group, run};
 
 /// Name and problem in benchdnn notation.
-const POOLS: [(&str, &str); 13] = [
+const POOLS: &[(&str, &str)] = &[
     ("alexnet_pool1", "ic96ih55oh27kh3sh2ph0"),
     ("alexnet_pool2", "ic256ih27oh13kh3sh2ph0"),
     ("googlenet_pool1", "ic64ih112oh56kh3sh2ph0+ceil"),
@@ -45,7 +45,7 @@ const QUICK: [&str; 4] = [
 fn main() -> ExitCode {
     run("pool", |session, criterion| {
         let quick = session.options.quick;
-        for (name, text) in POOLS {
+        for &(name, text) in POOLS {
             if !quick || QUICK.contains(&name) {
                 let problem: Pool2d = text.parse().expect("a problem of the table");
                 benchmark(session, criterion, &format!("pool/{name}"), &problem);

@@ -92,7 +92,9 @@ impl<T: Stored> Pool<T> {
         let tolerance = match few.kind() {
             PoolKind::Max { .. } | PoolKind::GlobalMax => Tolerance::Exact,
             PoolKind::Average { .. } => sum(few.window().kernel[0] * few.window().kernel[1]),
-            _ => sum(few.input().h() * few.input().w()),
+            PoolKind::GlobalAverage | PoolKind::AdaptiveAverage { .. } => {
+                sum(few.input().h() * few.input().w())
+            }
         };
         let got = self.y.read(&self.stream, 0..few.output().len())?;
         let got = unpack(few.output(), &got).map_err(text)?;

@@ -23,7 +23,9 @@ pub fn pool2d(pool: &Pool2d, x: &[f64]) -> Result<(Vec<f64>, Option<Vec<u8>>), E
                 let windows = windows(pool, pixel / pool.output().w(), pixel % pool.output().w());
                 *result = match pool.kind() {
                     PoolKind::Max { .. } | PoolKind::GlobalMax => maximum(pool, x, &windows),
-                    _ => (mean(pool, x, &windows), NO_INDEX),
+                    PoolKind::Average { .. }
+                    | PoolKind::GlobalAverage
+                    | PoolKind::AdaptiveAverage { .. } => (mean(pool, x, &windows), NO_INDEX),
                 };
             }
         },
@@ -82,7 +84,10 @@ fn windows(pool: &Pool2d, p: usize, q: usize) -> [Window; 2] {
                 padded: taps,
             }
         }
-        _ => {
+        PoolKind::Max { .. }
+        | PoolKind::Average { .. }
+        | PoolKind::GlobalMax
+        | PoolKind::GlobalAverage => {
             let (before, after) = sides[i];
             let taps = [pool.window().kernel[0], pool.window().kernel[1]][i];
             let dilation = pool.window().dilation[i] as i64;

@@ -1,4 +1,4 @@
-//! Bit fields, permutations, dot products and carries.
+//! Bit fields, permutations, masks and dot products.
 use crate::exec::instructions::isa::Isa;
 use crate::exec::machine::context::Context;
 use crate::exec::machine::flow::{Flow, Step, no_execution};
