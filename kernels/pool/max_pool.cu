@@ -22,6 +22,8 @@
 #include "common/wide_units.cuh"
 #include "pool/args.cuh"
 
+static_assert(!LAYOUT_NHWC || TILE_M == 1, "NHWC: a thread makes the channels of one pixel");
+
 // The index of a window without a real cell.
 constexpr int NO_INDEX = 255;
 
