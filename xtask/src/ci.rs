@@ -105,11 +105,14 @@ fn fast_steps() -> Vec<Step> {
     vec![
         step(
             "format",
-            "cargo fmt",
+            "cargo fmt, clang-format",
             vec![
                 command("cargo fmt --all --check"),
                 command("cargo fmt --check --manifest-path scripts/mutate/Cargo.toml"),
                 command("cargo fmt --check --manifest-path scripts/foreign-cubecl/Cargo.toml"),
+                command("sh -c").arg(
+                    "clang-format --dry-run -Werror $(git ls-files 'kernels/*.cu' 'kernels/*.cuh')",
+                ),
             ],
         ),
         step(

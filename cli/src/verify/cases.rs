@@ -1,6 +1,6 @@
 //! Runs cases and networks in every type, layout and kernel.
 
-mod judge;
+mod comparison;
 mod kernel_sampling;
 mod size;
 

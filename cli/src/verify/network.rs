@@ -8,7 +8,7 @@ use warpconv::graph::{FuseOptions, FusePolicy, Node};
 use warpconv::kernels::KernelId;
 use warpconv::plan::{Capability, Tuning};
 use warpconv::problem::{PoolKind, Window};
-use warpconv_nets::{Builder, Network, NetworkConfig, Tensor as Place};
+use warpconv_nets::{Builder, Network, NetworkConfig, Tensor as NetTensor};
 use warpconv_testing::{Operands, run_graph};
 
 use super::execute::Tensors;
@@ -96,7 +96,7 @@ pub fn run(
 /// A tensor of the network that a name of the case stands for.
 #[derive(Clone, Copy)]
 struct Named {
-    place: Place,
+    tensor: NetTensor,
     /// True behind a flattening: rows and columns count as channels.
     is_flat: bool,
 }
@@ -127,9 +127,9 @@ impl<'a> Lowering<'a> {
             layout: storage.layout,
             filter_layout: storage.filter_layout,
         };
-        let (builder, place) = Builder::with_input(&config, [c, h, w]);
+        let (builder, tensor) = Builder::with_input(&config, [c, h, w]);
         let last = Named {
-            place,
+            tensor,
             is_flat: false,
         };
         let mut lowering = Lowering {
@@ -150,7 +150,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn network(self) -> Result<Network, String> {
-        let network = self.builder.finish(self.last.place);
+        let network = self.builder.finish(self.last.tensor);
         network.map_err(|error| error.to_string())
     }
 
@@ -158,7 +158,7 @@ impl<'a> Lowering<'a> {
     fn launch(&mut self, launch: &'a Launch) -> Result<Named, String> {
         let (inputs, name) = (&launch.layer.inputs, &launch.layer.output[..]);
         let from = self.find(&inputs[0])?;
-        let place = match &launch.layer.op {
+        let tensor = match &launch.layer.op {
             Op::Conv { .. } | Op::Linear => self.convolution(launch, from)?,
             Op::Flatten => {
                 return Ok(Named {
@@ -168,7 +168,7 @@ impl<'a> Lowering<'a> {
             }
             Op::Concat => {
                 let parts = inputs.iter().map(|name| self.image(self.find(name)?));
-                let parts = parts.collect::<Result<Vec<Place>, String>>()?;
+                let parts = parts.collect::<Result<Vec<NetTensor>, String>>()?;
                 self.builder.concat(&parts)
             }
             Op::Add => return Err("an addition outside of epilogues".to_owned()),
@@ -199,16 +199,16 @@ impl<'a> Lowering<'a> {
             }
         };
         Ok(Named {
-            place,
+            tensor,
             is_flat: false,
         })
     }
 
     /// Adds a convolution. Over a flattened image its filters are as large as the image.
-    fn convolution(&mut self, launch: &Launch, from: Named) -> Result<Place, String> {
+    fn convolution(&mut self, launch: &Launch, from: Named) -> Result<NetTensor, String> {
         let inputs = &launch.layer.inputs;
         self.given(&inputs[1..])?;
-        let [c, h, w] = self.builder.extents(from.place);
+        let [c, h, w] = self.builder.extents(from.tensor);
         let conv = match self.image(from) {
             Ok(_) => convolution(launch, self.shapes, c)?,
             Err(why) => match &launch.layer.op {
@@ -223,7 +223,7 @@ impl<'a> Lowering<'a> {
             None => None,
         };
         let name = &launch.layer.output[..];
-        Ok(self.builder.convolution(name, from.place, conv, residual))
+        Ok(self.builder.convolution(name, from.tensor, conv, residual))
     }
 
     /// The tensor of a name that the graph's input or a launch before has.
@@ -242,13 +242,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// The tensor as an image: flattened, it must have one row and one column.
-    fn image(&self, named: Named) -> Result<Place, String> {
-        let [_, h, w] = self.builder.extents(named.place);
+    fn image(&self, named: Named) -> Result<NetTensor, String> {
+        let [_, h, w] = self.builder.extents(named.tensor);
         match named.is_flat && [h, w] != [1, 1] {
             true => Err(format!(
                 "an image of {h}x{w} is flattened for no linear layer"
             )),
-            false => Ok(named.place),
+            false => Ok(named.tensor),
         }
     }
 }

@@ -43,18 +43,17 @@ impl Eight {
     }
 }
 
-/// Returns whether a warp's part of a product with eight rows and eight columns is done: its result
-/// for registers that become 0, or that stay as they are. `unchanged`: adding 0 changes none of
-/// them.
+/// Completes a part of a product that adds nothing: without `keep` its accumulators become 0,
+/// otherwise they stay if adding 0 changes none of them (`unchanged`). Returns whether it did.
+/// A closure in place of `unchanged` would be compiled without wide vectors.
 #[inline(always)]
-fn is_done(w: &mut Warp, regs: &[Reg], keep: bool, unchanged: impl FnOnce(&Warp) -> bool) -> bool {
-    if keep {
-        return unchanged(w);
+fn is_done(w: &mut Warp, regs: &[Reg], keep: bool, unchanged: bool) -> bool {
+    if !keep {
+        for &reg in regs {
+            *w.u32s_mut(reg) = [0; 32];
+        }
     }
-    for &reg in regs {
-        *w.u32s_mut(reg) = [0; 32];
-    }
-    true
+    !keep || unchanged
 }
 
 /// Adds a warp's part of the product to its accumulators, or overwrites them.
@@ -67,7 +66,7 @@ pub(crate) fn multiply(w: &mut Warp, sums: &[Reg], factors: &Factors, warp: usiz
         for (j, four) in sums.chunks_exact(4).enumerate() {
             let regs = [four[2 * half], four[2 * half + 1]];
             let place = (2 * warp + half, j);
-            if factors.adds_nothing(place) && is_done(w, &regs, keep, |w| keep_words(w, &regs)) {
+            if factors.adds_nothing(place) && is_done(w, &regs, keep, keep_words(w, &regs)) {
                 continue;
             }
             let right = &factors.right[2 * j * depth..][..2 * depth];
@@ -93,7 +92,7 @@ pub(crate) fn multiply_half(
     for (i, &reg) in sums.iter().enumerate() {
         let (j, half) = (i / 2, i % 2);
         let place = (2 * warp + half, j);
-        if factors.adds_nothing(place) && is_done(w, &[reg], keep, |w| keep_halves(w, &[reg])) {
+        if factors.adds_nothing(place) && is_done(w, &[reg], keep, keep_halves(w, &[reg])) {
             continue;
         }
         let left = &factors.left[(2 * warp + half) * depth..][..depth];
@@ -124,7 +123,7 @@ pub(crate) fn multiply_integers(
     for (i, &reg) in sums.iter().enumerate() {
         let (j, half, e) = (i / 4, i / 2 % 2, i % 2);
         let place = (2 * warp + half, j);
-        if factors.adds_nothing(place) && is_done(w, &[reg], keep, |_| true) {
+        if factors.adds_nothing(place) && is_done(w, &[reg], keep, true) {
             continue;
         }
         let left = &factors.left[(2 * warp + half) * depth..][..depth];

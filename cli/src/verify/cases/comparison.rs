@@ -31,12 +31,12 @@ impl Prepared {
                 .tensors
                 .get(name)
                 .ok_or_else(|| format!("no result `{name}`"))?;
-            let stats =
-                self.judge_one(case, expected, got, &ran.launched)
-                    .map_err(|why| match case.expected.len() {
-                        1 => why,
-                        _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
-                    })?;
+            let stats = self
+                .compare_one(case, expected, got, &ran.launched)
+                .map_err(|why| match case.expected.len() {
+                    1 => why,
+                    _ => format!("{}: {why}", name.rsplit('#').next().unwrap_or(name)),
+                })?;
             worst.elements += stats.elements;
             worst.max_abs = worst.max_abs.max(stats.max_abs);
             worst.max_rel = worst.max_rel.max(stats.max_rel);
@@ -46,7 +46,7 @@ impl Prepared {
     }
 
     /// Compares one result.
-    fn judge_one(
+    fn compare_one(
         &self,
         case: &Case,
         expected: &Expected,
@@ -70,7 +70,7 @@ impl Prepared {
             Some(Acceptance::Close { atol, rtol, rel_l2 }) => {
                 (dtype, Tolerance::Close { atol, rtol, rel_l2 })
             }
-            None => return self.judge_by_reference(case, got, extents, indices, launched),
+            None => return self.compare_with_reference(case, got, extents, indices, launched),
         };
         check::compare(&got.data, &want.data, extents, dtype, rule)
             .map_err(|mismatch| mismatch.to_string())
@@ -93,7 +93,7 @@ impl Prepared {
 
     /// Compares the result of a single layer with the f64 reference of its rounded inputs, within
     /// the rounding bound of its sums: for types without stored rules.
-    fn judge_by_reference(
+    fn compare_with_reference(
         &self,
         case: &Case,
         got: &Tensor,
