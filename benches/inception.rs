@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use warpconv::Error;
+use warpconv::graph::FuseOptions;
 use warpconv::ops::Inception;
 use warpconv_bench::graphs::{self, Config, Forms};
 use warpconv_bench::record::{CudnnRecord, Row};
@@ -64,7 +65,8 @@ fn forms(session: &Session, config: Config, module: [usize; 8]) -> Result<Vec<Fo
     let mut ours = vec![("separate", inception.separate()?)];
     // Measured wherever there are kernels, whichever form the model ranks first.
     let fused = inception.fused()?;
-    if fused.estimate(session.gpu.capability()).is_ok() {
+    let options = FuseOptions::new(session.gpu.capability());
+    if fused.estimate(&options).is_ok() {
         ours.push(("fused", fused));
     }
     let cudnn = ("cudnn", inception.separate()?);

@@ -81,7 +81,11 @@ pub fn images<T: Stored>(desc: &TensorDesc, dense: &[f64]) -> Result<Vec<T>, Str
 /// The tensor with at most `IMAGES` images.
 pub fn few(desc: &TensorDesc) -> Result<TensorDesc, Error> {
     let n = desc.n().min(IMAGES);
-    TensorDesc::new(n, desc.c(), desc.h(), desc.w(), desc.layout(), desc.dtype())
+    TensorDesc::new(
+        [n, desc.c(), desc.h(), desc.w()],
+        desc.layout(),
+        desc.dtype(),
+    )
 }
 
 /// Compares a batch with the expected first images; `read` downloads elements of it. `slack` is the

@@ -40,7 +40,7 @@ impl Card {
     /// made.
     pub fn of(gpu: &Gpu) -> Card {
         let l2 = ask(gpu.context(), Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE) as u64;
-        if gpu.kind() == DeviceKind::Emulator || gpu.name().contains("H200") {
+        if gpu.kind() == DeviceKind::Emulator || gpu.card().name.contains("H200") {
             let l2 = if l2 == 0 { Card::H200.l2 } else { l2 };
             return Card { l2, ..Card::H200 };
         }

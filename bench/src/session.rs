@@ -247,7 +247,7 @@ impl Session {
 fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options: &Options) -> Run {
     Run {
         bench: bench.to_owned(),
-        device: gpu.name().to_owned(),
+        device: gpu.card().name,
         emulated: gpu.kind() == DeviceKind::Emulator,
         driver: u64::from(gpu.card().driver),
         commit: commit(),

@@ -50,7 +50,7 @@ fn describe(gpu: &Gpu) -> String {
     match gpu.kind() {
         DeviceKind::Gpu => format!(
             "{}, {sm}, {} multiprocessors",
-            gpu.name(),
+            gpu.card().name,
             capability.sm_count
         ),
         DeviceKind::Emulator => {
@@ -64,7 +64,7 @@ pub fn to_json(gpu: &Gpu) -> Value {
     let capability = gpu.capability();
     json!({
         "kind": gpu.kind().to_string(),
-        "name": gpu.name(),
+        "name": gpu.card().name,
         "sm": capability.major * 10 + capability.minor,
     })
 }

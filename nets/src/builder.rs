@@ -270,25 +270,28 @@ impl Builder {
     /// its bias, then the activation.
     pub fn subsample(&mut self, name: impl Into<String>, from: Tensor) -> Tensor {
         let [amplitude, slope] = crate::LENET5_TANH;
-        self.subsampling(name, from, [2, 2], |made| {
-            made.activation(Activation::Tanh { amplitude, slope })
-        })
+        let subsample = Subsample::builder()
+            .kernel(2, 2)
+            .stride(2, 2)
+            .activation(Activation::Tanh { amplitude, slope });
+        self.subsampling(name, from, subsample)
     }
 
-    /// A trainable subsampling of windows of these rows and columns; `configure` sets its stride,
-    /// mean and activation.
+    /// A trainable subsampling; input, layout and type come from the network.
     pub fn subsampling(
         &mut self,
         name: impl Into<String>,
         from: Tensor,
-        window: [usize; 2],
-        configure: impl FnOnce(Subsample) -> Result<Subsample, Error>,
+        subsample: problem::Builder<Subsample>,
     ) -> Tensor {
         let [c, h, w] = self.extents(from);
         let config = &self.config;
-        let input = [config.n, c, h, w];
-        let made = Subsample::new(input, config.layout, config.dtype, window).and_then(configure);
-        match made {
+        let built = subsample
+            .input(config.n, c, h, w)
+            .layout(config.layout)
+            .dtype(config.dtype)
+            .build();
+        match built {
             Ok(made) => {
                 let extents = [c, made.output().h(), made.output().w()];
                 self.layer(name.into(), Kind::Subsample(made), from, extents)

@@ -45,10 +45,7 @@ impl Builder {
             graph: Graph::new(nodes, self.config.dtype)?,
             parameters,
             output: TensorDesc::new(
-                self.config.n,
-                c,
-                h,
-                w,
+                [self.config.n, c, h, w],
                 self.config.layout,
                 self.config.dtype,
             )?,
@@ -99,29 +96,34 @@ impl Builder {
                 Ok((Step::Pool(builder.build()?), None, None))
             }
             Kind::Lrn(parameters) => {
-                let lrn = Lrn::between(self.desc(layer.from)?, self.desc(layer.to)?, *parameters)?;
+                let lrn = Lrn::new(&self.desc(layer.from)?, &self.desc(layer.to)?, *parameters)?;
                 Ok((Step::Lrn(lrn), None, None))
             }
             Kind::Relu => {
-                let relu = Relu::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                let relu = Relu::new(&self.desc(layer.from)?, &self.desc(layer.to)?)?;
                 Ok((Step::Relu(relu), None, None))
             }
             Kind::Softmax => {
-                let softmax = Softmax::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
+                let softmax = Softmax::new(&self.desc(layer.from)?, &self.desc(layer.to)?)?;
                 Ok((Step::Softmax(softmax), None, None))
             }
             &Kind::Tanh { amplitude, slope } => {
-                let tanh = Tanh::between(self.desc(layer.from)?, self.desc(layer.to)?)?;
-                Ok((Step::Tanh(tanh.scaled(amplitude, slope)?), None, None))
+                let tanh = Tanh::new(
+                    &self.desc(layer.from)?,
+                    &self.desc(layer.to)?,
+                    [amplitude, slope],
+                )?;
+                Ok((Step::Tanh(tanh), None, None))
             }
             Kind::Subsample(subsample) => {
-                let mut subsample = subsample.clone();
+                let mut builder = subsample.to_builder();
                 if let Some((pitch, offset)) = from {
-                    subsample = subsample.input_slice(pitch, offset)?;
+                    builder = builder.input_slice(pitch, offset);
                 }
                 if let Some((pitch, offset)) = to {
-                    subsample = subsample.output_slice(pitch, offset)?;
+                    builder = builder.output_slice(pitch, offset);
                 }
+                let subsample = builder.build()?;
                 let parameter = Parameter {
                     name: layer.name.clone(),
                     norm: None,
@@ -157,7 +159,7 @@ impl Builder {
     fn desc(&self, tensor: Tensor) -> Result<TensorDesc, Error> {
         let [c, h, w] = self.extents(tensor);
         let config = &self.config;
-        let dense = TensorDesc::new(config.n, c, h, w, config.layout, config.dtype)?;
+        let dense = TensorDesc::new([config.n, c, h, w], config.layout, config.dtype)?;
         match self.slice(tensor) {
             Some((pitch, offset)) => dense.slice(pitch, offset),
             None => Ok(dense),

@@ -216,11 +216,6 @@ impl Gpu {
         self.inner.kind
     }
 
-    /// The device's name as its driver gives it.
-    pub fn name(&self) -> &str {
-        &self.inner.name
-    }
-
     /// Capability of the device; plans are made from this.
     pub fn capability(&self) -> &Capability {
         &self.inner.capability
@@ -231,9 +226,9 @@ impl Gpu {
         self.inner.driver_version
     }
 
-    /// The device as measurements on it are remembered.
+    /// Name of the device, and the CUDA version that its driver speaks. Tunings are kept by them.
     pub fn card(&self) -> Card {
-        Card::new(self.name(), self.driver_version())
+        Card::new(&self.inner.name, self.driver_version())
     }
 
     /// The device's context, for cudarc.

@@ -19,20 +19,12 @@ pub struct GraphEstimate {
 }
 
 impl Graph {
-    /// Plans every launch for the device, and adds up what the plans say. Pure: no device is
-    /// touched.
+    /// Plans every launch for the device of the options, and adds up the estimates of the plans.
+    /// Pure: no device is touched.
     ///
     /// # Errors
-    /// [`Error::NoKernel`] if no kernel takes one of the launches.
-    pub fn estimate(&self, device: &Capability) -> Result<GraphEstimate, Error> {
-        FuseOptions::new(device).estimate(self.nodes())
-    }
-
-    /// As [`Graph::estimate`] with these options; the error has the reason of each kernel.
-    ///
-    /// # Errors
-    /// [`Refused`] if no kernel accepts one of the launches.
-    pub fn planned(&self, options: &FuseOptions<'_>) -> Result<GraphEstimate, Refused> {
+    /// [`Refused`], with the reason of each kernel, if none accepts one of the launches.
+    pub fn estimate(&self, options: &FuseOptions<'_>) -> Result<GraphEstimate, Refused> {
         let (estimate, _) = options.plan(self.nodes())?;
         Ok(estimate)
     }

@@ -325,7 +325,11 @@ mod tests {
     use crate::problem::Relu;
 
     fn relu(n: usize) -> Step {
-        Step::Relu(Relu::new([n, 4, 2, 2], Layout::Nchw, DType::F32).expect("a valid ReLU"))
+        Step::Relu(
+            TensorDesc::new([n, 4, 2, 2], Layout::Nchw, DType::F32)
+                .and_then(|x| Relu::new(&x, &x))
+                .expect("a valid ReLU"),
+        )
     }
 
     fn chain(places: &[(TensorId, TensorId)]) -> Result<Graph, Error> {

@@ -257,10 +257,14 @@ fn planes_are_shared_out_by_their_length() {
 /// Runs of elements, of which a tensor without gaps is a single one. 64 elements per block.
 #[test]
 fn runs_are_wide_where_all_is_whole() {
-    let of = |c, layout| Relu::new([2, c, 3, 5], layout, DType::F32).expect("a valid ReLU");
+    let of = |c, layout| {
+        TensorDesc::new([2, c, 3, 5], layout, DType::F32)
+            .and_then(|x| Relu::new(&x, &x))
+            .expect("a valid ReLU")
+    };
     let part = |problem: Relu, pitches: [usize; 2]| {
         let slice = |pitch| problem.input().slice(pitch, 0).expect("a slice");
-        Relu::between(slice(pitches[0]), slice(pitches[1])).expect("a valid ReLU")
+        Relu::new(&slice(pitches[0]), &slice(pitches[1])).expect("a valid ReLU")
     };
     for (problem, at, vector, length) in [
         (of(7, Layout::Nchw), [16, 16], 1, 210),
@@ -296,7 +300,7 @@ fn runs_are_wide_where_all_is_whole() {
 /// Two tensors of the same extents, each a slice of a tensor of so many channels.
 fn slices(extents: [usize; 4], layout: Layout, pitches: [usize; 2]) -> [TensorDesc; 2] {
     let [n, c, h, w] = extents;
-    let whole = TensorDesc::new(n, c, h, w, layout, DType::F32).expect("a valid tensor");
+    let whole = TensorDesc::new([n, c, h, w], layout, DType::F32).expect("a valid tensor");
     pitches.map(|pitch| whole.slice(pitch, 0).expect("a slice"))
 }
 
@@ -346,7 +350,7 @@ fn normalisations_share_channels_out_by_segments() {
             beta: 0.75,
             k: 2.0,
         };
-        let problem = Lrn::between(input, output, parameters).expect("a valid normalisation");
+        let problem = Lrn::new(&input, &output, parameters).expect("a valid normalisation");
         let kernel = kernel(Algorithm::Lrn, [1, 1, 1], 32, layout);
         let [x, y] = at;
         let mut args = LrnArgs {
@@ -384,7 +388,7 @@ fn softmax_rows_are_shared_out_by_their_length() {
         ([2, 8, 4, 8], Nchw, [8, 8], [16, 16], [0, 0, 0], 2),
     ] {
         let [input, output] = slices(extents, layout, pitches);
-        let problem = Softmax::between(input, output).expect("a valid softmax");
+        let problem = Softmax::new(&input, &output).expect("a valid softmax");
         let kernel = kernel(Algorithm::Softmax, [1, 1, 1], 128, layout);
         let [x, y] = at;
         let mut args = SoftmaxArgs {
@@ -415,9 +419,14 @@ fn subsamplings_take_four_channels_where_all_is_whole() {
         (6, Nhwc, [8, 8], [16, 16, 16, 16], 0, 9),
         (8, Nchw, [8, 8], [16, 16, 16, 16], 0, 12),
     ] {
-        let problem = Subsample::new([2, c, 4, 6], layout, DType::F32, [2, 2]);
-        let problem = problem.and_then(|p| p.input_slice(pitches[0], 0));
-        let problem = problem.and_then(|p| p.output_slice(pitches[1], 0));
+        let problem = Subsample::builder()
+            .input(2, c, 4, 6)
+            .kernel(2, 2)
+            .stride(2, 2)
+            .layout(layout)
+            .input_slice(pitches[0], 0)
+            .output_slice(pitches[1], 0)
+            .build();
         let kernel = kernel(Algorithm::Subsample, [1, 1, 1], 8, layout);
         let [x, coefficient, bias, y] = at;
         let mut args = SubsampleArgs {

@@ -24,8 +24,9 @@ pub trait Windowed: Built {}
 /// A problem with filters.
 pub trait Filtered: Built {}
 
-/// Collects a [`Conv2d`](super::Conv2d), [`Pool2d`](super::Pool2d) or
-/// [`Bottleneck2d`](super::Bottleneck2d); made by their `builder`.
+/// Collects a [`Conv2d`](super::Conv2d), [`Pool2d`](super::Pool2d),
+/// [`Bottleneck2d`](super::Bottleneck2d) or [`Subsample`](super::Subsample); made by their
+/// `builder`.
 ///
 /// `input` must be given, and what has no default:
 ///
@@ -33,6 +34,7 @@ pub trait Filtered: Built {}
 /// |---|---|---|
 /// | convolution | `kernel`, `filters` | one group, no bias, residual or ReLU |
 /// | pooling | `kernel`, for the kinds that slide one | maximum without indices, rounded down |
+/// | subsampling | `kernel` | sums, no activation |
 /// | bottleneck | `mid_channels`, `filters` | stride 1, three biases, no residual, a ReLU |
 ///
 /// The rest defaults to stride 1, dilation 1, no padding, f32, NCHW, KCRS, [`Math::Strict`], dense
@@ -143,6 +145,10 @@ impl<P: Built> Builder<P> {
     /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that
     ///   slides no window;
     /// * [`Error::Shape`]: more outputs are wanted than windows fit.
+    ///
+    /// For subsamplings:
+    /// * [`Error::Incompatible`]: dilation or padding;
+    /// * [`Error::Parameter`]: a constant of the activation is not finite.
     pub fn build(self) -> Result<P, Error> {
         P::build(self)
     }

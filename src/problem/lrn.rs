@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::problem::pair::{Pair, Real, pair_methods};
 use crate::problem::tensor::{TensorDesc, at_most, nonzero};
-use crate::problem::{DType, Layout};
 
 /// The constants of a local response normalisation, by PyTorch's convention: `alpha` is divided by
 /// the size.
@@ -39,35 +38,18 @@ pub struct Lrn {
 }
 
 impl Lrn {
-    /// A normalisation between two dense tensors.
-    ///
-    /// # Errors
-    /// As [`TensorDesc::new`]; [`Error::Zero`] or [`Error::TooLarge`] for the size,
-    /// [`Error::Parameter`] if `alpha` or `k` is negative, or any constant is not finite.
-    pub fn new(
-        [n, c, h, w]: [usize; 4],
-        layout: Layout,
-        dtype: DType,
-        parameters: LrnParameters,
-    ) -> Result<Self, Error> {
-        Self::of(Pair::dense([n, c, h, w], layout, dtype)?, parameters)
-    }
-
     /// A normalisation from `input` to `output`, which may be slices, but share no element.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types
-    /// do; else as [`Lrn::new`].
-    pub fn between(
-        input: TensorDesc,
-        output: TensorDesc,
+    /// [`Error::Shape`] if the extents differ, [`Error::Incompatible`] if the layouts or types do;
+    /// [`Error::Zero`] or [`Error::TooLarge`] for the size, [`Error::Parameter`] if `alpha` or `k`
+    /// is negative, or any constant is not finite.
+    pub fn new(
+        input: &TensorDesc,
+        output: &TensorDesc,
         parameters: LrnParameters,
     ) -> Result<Self, Error> {
-        let pair = Pair::between("output of a local response normalisation", input, output)?;
-        Self::of(pair, parameters)
-    }
-
-    fn of(pair: Pair, parameters: LrnParameters) -> Result<Self, Error> {
+        let pair = Pair::new("output of a local response normalisation", input, output)?;
         nonzero("the size of a normalisation's window", parameters.size)?;
         at_most(
             "the size of a normalisation's window",

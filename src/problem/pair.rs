@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::problem::tensor::TensorDesc;
-use crate::problem::{DType, Layout};
 
 /// Input and output of an operation that keeps the extents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,31 +13,18 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Two dense tensors of the extents n, c, h, w.
-    pub(crate) fn dense(
-        [n, c, h, w]: [usize; 4],
-        layout: Layout,
-        dtype: DType,
-    ) -> Result<Self, Error> {
-        let input = TensorDesc::new(n, c, h, w, layout, dtype)?;
-        Ok(Self {
-            output: input.clone(),
-            input,
-        })
-    }
-
     /// Two tensors that may be slices; `what` names the output in errors.
-    pub(crate) fn between(
+    pub(crate) fn new(
         what: &'static str,
-        input: TensorDesc,
-        output: TensorDesc,
+        input: &TensorDesc,
+        output: &TensorDesc,
     ) -> Result<Self, Error> {
         let extents = |t: &TensorDesc| vec![t.n(), t.c(), t.h(), t.w()];
-        if extents(&input) != extents(&output) {
+        if extents(input) != extents(output) {
             return Err(Error::Shape {
                 what,
-                expected: extents(&input),
-                got: extents(&output),
+                expected: extents(input),
+                got: extents(output),
             });
         }
         if input.layout() != output.layout() {
@@ -53,7 +39,10 @@ impl Pair {
                 with: "an input of another",
             });
         }
-        Ok(Self { input, output })
+        Ok(Self {
+            input: input.clone(),
+            output: output.clone(),
+        })
     }
 
     /// The same tensors with `n` images.
@@ -108,6 +97,11 @@ pub(crate) use pair_methods;
 pub(crate) struct Real(u64);
 
 impl Real {
+    /// Takes any number.
+    pub(crate) fn unchecked(value: f64) -> Real {
+        Real(value.to_bits())
+    }
+
     /// Refuses NaN and infinities.
     pub(crate) fn finite(what: &'static str, value: f64) -> Result<Real, Error> {
         if value.is_finite() {

@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::problem::pair::{Pair, pair_methods};
 use crate::problem::tensor::TensorDesc;
-use crate::problem::{DType, Layout};
 
 /// Softmax over the channels of each pixel: `y[c] = exp(x[c] - max) / sum_j exp(x[j] - max)`, in
 /// f32 and rounded once. Input and output may be different slices, or the same buffer.
@@ -16,22 +15,13 @@ pub struct Softmax {
 }
 
 impl Softmax {
-    /// A softmax between two dense tensors.
-    ///
-    /// # Errors
-    /// As [`TensorDesc::new`].
-    pub fn new([n, c, h, w]: [usize; 4], layout: Layout, dtype: DType) -> Result<Self, Error> {
-        let pair = Pair::dense([n, c, h, w], layout, dtype)?;
-        Ok(Self { pair })
-    }
-
     /// A softmax from `input` to `output`, which may be slices.
     ///
     /// # Errors
     /// [`Error::Shape`] if their extents differ, [`Error::Incompatible`] if their layouts or types
     /// do.
-    pub fn between(input: TensorDesc, output: TensorDesc) -> Result<Self, Error> {
-        let pair = Pair::between("output of a softmax", input, output)?;
+    pub fn new(input: &TensorDesc, output: &TensorDesc) -> Result<Self, Error> {
+        let pair = Pair::new("output of a softmax", input, output)?;
         Ok(Self { pair })
     }
 

@@ -1,10 +1,11 @@
 //! LeNet-5's trainable subsampling.
 
 use crate::error::Error;
+use crate::problem::builder::{Builder, Built, Windowed};
 use crate::problem::conv2d::Conv2d;
 use crate::problem::pair::Real;
 use crate::problem::tensor::{TensorDesc, Window, outputs};
-use crate::problem::{DType, Layout};
+use crate::problem::{DType, Layout, Padding};
 
 /// Activation at the end of a subsampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,6 +32,17 @@ enum Stored {
     Tanh(Real, Real),
 }
 
+impl Stored {
+    /// Refuses constants that are not finite.
+    fn checked(self) -> Result<Stored, Error> {
+        if let Stored::Tanh(amplitude, slope) = self {
+            Real::finite("the amplitude of a tanh", amplitude.get())?;
+            Real::finite("the slope of a tanh", slope.get())?;
+        }
+        Ok(self)
+    }
+}
+
 /// Trainable subsampling (LeCun et al. 1998, section II.B, S2 and S4): each channel has a
 /// coefficient and a bias, `y[c][p][q] = act(coefficient[c] * sum of the window of
 /// x[c] + bias[c])`. Without padding; windows that would pass the end of the image are left out.
@@ -43,85 +55,84 @@ pub struct Subsample {
     activation: Stored,
 }
 
-impl Subsample {
-    /// A subsampling between two dense tensors by windows (rows, columns) side by side: sums, and
-    /// no activation.
-    ///
-    /// # Errors
-    /// As [`TensorDesc::new`]; [`Error::Zero`] if the window is, [`Error::WindowTooLarge`] if it
-    /// does not fit the image.
-    pub fn new(
-        [n, c, h, w]: [usize; 4],
-        layout: Layout,
-        dtype: DType,
-        [r, s]: [usize; 2],
-    ) -> Result<Self, Error> {
-        let input = TensorDesc::named("input", [n, c, h, w], layout, dtype, None)?;
-        Self {
-            output: input.clone(),
-            input,
-            window: Window {
-                stride: [r, s],
-                ..Window::new(r, s)
-            },
-            mean: false,
-            activation: Stored::Identity,
+/// Options of a subsampling alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubsampleOptions {
+    mean: bool,
+    /// Unchecked until the problem is built.
+    activation: Stored,
+}
+
+impl Built for Subsample {
+    type Own = SubsampleOptions;
+
+    fn build(builder: Builder<Subsample>) -> Result<Subsample, Error> {
+        let Builder { layout, dtype, .. } = builder;
+        let window = builder.window;
+        window.check(["the height of the window", "the width of the window"])?;
+        if window.dilation != [1, 1] || window.padding != Padding::NONE {
+            return Err(Error::Incompatible {
+                what: "dilation or padding",
+                with: "a subsampling",
+            });
         }
-        .sized(None)
+        let (named, slice) = (TensorDesc::named, builder.input_slice);
+        let input = named("input", builder.input, layout, dtype, slice)?;
+        let [rows, columns] = window.axes([input.h(), input.w()]);
+        let [p, q] = outputs(rows, columns, false)?;
+        let (extents, slice) = ([input.n(), input.c(), p, q], builder.output_slice);
+        Ok(Subsample {
+            output: named("output", extents, layout, dtype, slice)?,
+            input,
+            window,
+            mean: builder.own.mean,
+            activation: builder.own.activation.checked()?,
+        })
+    }
+}
+
+impl Windowed for Subsample {}
+
+impl Builder<Subsample> {
+    /// Takes the mean of a window (or, `false`, its sum).
+    pub fn mean(mut self, mean: bool) -> Self {
+        self.own.mean = mean;
+        self
     }
 
-    /// The same problem with another stride (rows, columns).
-    ///
-    /// # Errors
-    /// As [`Subsample::new`].
-    pub fn stride(self, stride: [usize; 2]) -> Result<Self, Error> {
-        let slice = Some((self.output.channel_pitch(), self.output.channel_offset()));
-        let window = Window {
-            stride,
-            ..self.window
-        };
-        Self { window, ..self }.sized(slice)
-    }
-
-    /// The same problem with the mean of a window (or, `false`, its sum).
-    pub fn mean(self, mean: bool) -> Self {
-        Self { mean, ..self }
-    }
-
-    /// The same problem with another activation.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] if a constant of it is not finite.
-    pub fn activation(self, activation: Activation) -> Result<Self, Error> {
-        let activation = match activation {
+    /// Activation at the end.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.own.activation = match activation {
             Activation::Identity => Stored::Identity,
             Activation::Relu => Stored::Relu,
-            Activation::Tanh { amplitude, slope } => Stored::Tanh(
-                Real::finite("the amplitude of a tanh", amplitude)?,
-                Real::finite("the slope of a tanh", slope)?,
-            ),
+            Activation::Tanh { amplitude, slope } => {
+                Stored::Tanh(Real::unchecked(amplitude), Real::unchecked(slope))
+            }
         };
-        Ok(Self { activation, ..self })
+        self
+    }
+}
+
+impl Subsample {
+    /// Starts the description of a subsampling: sums, and no activation. Windows lie side by side
+    /// if the stride is the kernel.
+    pub fn builder() -> Builder<Subsample> {
+        Builder::new(SubsampleOptions {
+            mean: false,
+            activation: Stored::Identity,
+        })
     }
 
-    /// The same problem with the input as channels `offset..offset + c` of a tensor of `pitch`
-    /// channels.
-    ///
-    /// # Errors
-    /// As [`TensorDesc::slice`].
-    pub fn input_slice(self, pitch: usize, offset: usize) -> Result<Self, Error> {
-        let input = self.input.slice(pitch, offset)?;
-        Ok(Self { input, ..self })
-    }
-
-    /// The same problem with the output as channels `offset..offset + c` of a tensor of `pitch`
-    /// channels.
-    ///
-    /// # Errors
-    /// As [`TensorDesc::slice`].
-    pub fn output_slice(self, pitch: usize, offset: usize) -> Result<Self, Error> {
-        let output = self.output.slice(pitch, offset)?;
-        Ok(Self { output, ..self })
+    /// The description that builds this problem again: change it and build.
+    pub fn to_builder(&self) -> Builder<Subsample> {
+        let own = SubsampleOptions {
+            mean: self.mean,
+            activation: self.activation,
+        };
+        Builder {
+            window: self.window,
+            ..Builder::between(&self.input, &self.output, own)
+        }
     }
 
     /// The same problem for `n` images.
@@ -129,29 +140,9 @@ impl Subsample {
     /// # Errors
     /// [`Error::TooLarge`] if the tensors would not fit the address space.
     pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
-        Ok(Self {
-            input: self.input.with_batch(n)?,
-            output: self.output.with_batch(n)?,
-            ..self.clone()
-        })
-    }
-
-    /// Recomputes the output from window and stride.
-    fn sized(self, slice: Option<(usize, usize)>) -> Result<Self, Error> {
-        for (what, extents) in [
-            ("a side of the window", self.window.kernel),
-            ("a stride", self.window.stride),
-        ] {
-            if extents.contains(&0) {
-                return Err(Error::Zero { what });
-            }
-        }
-        let [rows, columns] = self.window.axes([self.input.h(), self.input.w()]);
-        let [p, q] = outputs(rows, columns, false)?;
-        let extents = [self.input.n(), self.input.c(), p, q];
-        let (layout, dtype) = (self.input.layout(), self.input.dtype());
-        let output = TensorDesc::named("output", extents, layout, dtype, slice)?;
-        Ok(Self { output, ..self })
+        let input = &self.input;
+        let builder = self.to_builder();
+        builder.input(n, input.c(), input.h(), input.w()).build()
     }
 
     /// Images.
@@ -188,7 +179,7 @@ impl Subsample {
     }
 
     /// Activation at the end.
-    pub fn activation_kind(&self) -> Activation {
+    pub fn activation(&self) -> Activation {
         match self.activation {
             Stored::Identity => Activation::Identity,
             Stored::Relu => Activation::Relu,

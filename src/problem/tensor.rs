@@ -42,21 +42,14 @@ pub(crate) struct TensorStrides {
 }
 
 impl TensorDesc {
-    /// A dense tensor.
+    /// A dense tensor of these images, channels, rows and columns.
     ///
     /// # Errors
     /// [`Error::Zero`] if `c`, `h` or `w` is 0 (`n` may be); [`Error::TooLarge`] if an extent is
     /// 2^31 or more, or the whole tensor does not fit the address space. An image may have more
     /// elements; a convolution's may not.
-    pub fn new(
-        n: usize,
-        c: usize,
-        h: usize,
-        w: usize,
-        layout: Layout,
-        dtype: DType,
-    ) -> Result<Self, Error> {
-        Self::named("tensor", [n, c, h, w], layout, dtype, None)
+    pub fn new(extents: [usize; 4], layout: Layout, dtype: DType) -> Result<Self, Error> {
+        Self::named("tensor", extents, layout, dtype, None)
     }
 
     /// The same tensor as channels `offset..offset + c` of a tensor of `pitch` channels.

@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn slices_are_pasted_back() {
-        let desc =
-            TensorDesc::new(2, 2, 1, 1, Layout::Nhwc, DType::F32).and_then(|desc| desc.slice(5, 2));
+        let desc = TensorDesc::new([2, 2, 1, 1], Layout::Nhwc, DType::F32)
+            .and_then(|desc| desc.slice(5, 2));
         let desc = desc.expect("a valid slice");
         let mut whole = vec![0.0; 2 * 5];
         paste(&mut whole, &[1.0, 2.0, 3.0, 4.0], &desc);

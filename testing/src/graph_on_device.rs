@@ -325,10 +325,7 @@ fn download<T: Stored>(
     images: &[usize],
 ) -> Result<Vec<f64>, Error> {
     let whole = TensorDesc::new(
-        1,
-        desc.channel_pitch(),
-        desc.h(),
-        desc.w(),
+        [1, desc.channel_pitch(), desc.h(), desc.w()],
         desc.layout(),
         desc.dtype(),
     )?;

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn packing_is_undone_by_unpacking() {
         for layout in Layout::ALL {
-            let desc = TensorDesc::new(2, 3, 2, 3, layout, DType::F32)
+            let desc = TensorDesc::new([2, 3, 2, 3], layout, DType::F32)
                 .unwrap()
                 .slice(7, 2)
                 .unwrap();

@@ -367,7 +367,7 @@ fn map<P: Unary, T: Stored>(
 /// Tensor of a pooling's indices: dense, in the output's layout.
 fn index_desc(pool: &Pool2d) -> Result<TensorDesc, Error> {
     let y = pool.output();
-    TensorDesc::new(y.n(), y.c(), y.h(), y.w(), y.layout(), y.dtype())
+    TensorDesc::new([y.n(), y.c(), y.h(), y.w()], y.layout(), y.dtype())
 }
 
 /// The output, dense, after all checks; with `whole`, every element must have been written.

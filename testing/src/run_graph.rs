@@ -213,7 +213,7 @@ impl<T: Stored> Watch<T> {
             return Ok(Vec::new());
         };
         let (n, pitch, h, w) = (desc.n(), desc.channel_pitch(), desc.h(), desc.w());
-        let whole = TensorDesc::new(n, pitch, h, w, desc.layout(), desc.dtype())?;
+        let whole = TensorDesc::new([n, pitch, h, w], desc.layout(), desc.dtype())?;
         Ok(unpack(&whole, &self.y.content)?)
     }
 }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn only_the_own_channels_of_a_launch_may_change() {
         let slice = |offset| {
-            let desc = TensorDesc::new(1, 2, 1, 1, Layout::Nhwc, DType::F32);
+            let desc = TensorDesc::new([1, 2, 1, 1], Layout::Nhwc, DType::F32);
             desc.and_then(|desc| desc.slice(5, offset))
                 .expect("a slice")
         };

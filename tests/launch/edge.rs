@@ -6,7 +6,7 @@ use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
 use warpconv::launch::Unary;
 use warpconv::launch::{ConvBuffers, UnaryBuffers};
 use warpconv::plan::Plan;
-use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu, TensorDesc};
 use warpconv::{DType, Error, Layout};
 use warpconv_testing as check;
 use warpconv_testing::Tolerance;
@@ -145,7 +145,9 @@ fn sizes_are_not_rounded_through_floats() {
         .build()
         .expect("a valid problem");
     assert_eq!(pool.output().w(), wide);
-    let relu = Relu::new([1, 1, 1, wide], Layout::Nchw, DType::F16).expect("a valid problem");
+    let relu = TensorDesc::new([1, 1, 1, wide], Layout::Nchw, DType::F16)
+        .and_then(|x| Relu::new(&x, &x))
+        .expect("a valid problem");
     // On the emulator a launch of this size takes its time; ReLU moves the most elements a thread.
     let x: Vec<f64> = (0..wide).map(|i| (i % 2048) as f64 - 1000.0).collect();
     let plan = Plan::new(&relu, gpu().capability()).expect("a plan");
@@ -177,7 +179,9 @@ fn an_empty_batch_is_nothing_to_do() {
     let plan = Plan::new(&pool, gpu.capability()).expect("a plan");
     let (y, indices) = check::run_pool(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((y, indices), (vec![], Some(vec![])));
-    let relu = Relu::new([0, 3, 4, 4], Layout::Nhwc, DType::Bf16).expect("a valid problem");
+    let relu = TensorDesc::new([0, 3, 4, 4], Layout::Nhwc, DType::Bf16)
+        .and_then(|x| Relu::new(&x, &x))
+        .expect("a valid problem");
     let plan = Plan::new(&relu, gpu.capability()).expect("a plan");
     assert_eq!(
         check::run_relu(gpu, &plan, &[]).unwrap_or_else(|error| panic!("{error}")),
@@ -243,7 +247,9 @@ fn more_than_two_to_the_31_elements() {
         return;
     }
     let n = (1usize << 31) / (64 * 64 * 64) + 3;
-    let relu = Relu::new([n, 64, 64, 64], Layout::Nchw, DType::F16).expect("a valid problem");
+    let relu = TensorDesc::new([n, 64, 64, 64], Layout::Nchw, DType::F16)
+        .and_then(|x| Relu::new(&x, &x))
+        .expect("a valid problem");
     let plan = Plan::new(&relu, gpu.capability()).expect("a plan");
     let prepared = gpu.prepare(&plan).expect("a kernel that loads");
     let stream = gpu.stream();

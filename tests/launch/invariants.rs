@@ -6,7 +6,7 @@ use cudarc::driver::{CudaSlice, DevicePtr};
 use half::f16;
 use warpconv::ops;
 use warpconv::plan::Plan;
-use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Padding, Pool2d, PoolKind, Relu, TensorDesc};
 use warpconv::{DType, Layout};
 
 /// The bits of the numbers: zeros of both signs differ.
@@ -105,7 +105,9 @@ fn a_fused_epilogue_is_its_steps_one_by_one() {
             }
         }
         let [n, k, p, q] = [output.n(), output.c(), output.h(), output.w()];
-        let relu = Relu::new([n, k, p, q], plain.input().layout(), DType::F32).unwrap();
+        let relu = TensorDesc::new([n, k, p, q], plain.input().layout(), DType::F32)
+            .and_then(|x| Relu::new(&x, &x))
+            .unwrap();
         let sums = gpu.upload(&sums).unwrap();
         let stepwise = ops::unary(gpu, &relu, &sums).unwrap();
         assert_eq!(
@@ -178,6 +180,8 @@ fn an_empty_batch_has_buffers_of_no_elements_on_memory_of_their_own() {
     let pool: Pool2d = "mb0ic3ih4kh2+indices".parse().unwrap();
     let (y, indices) = ops::pool2d(gpu, &pool, &nothing).unwrap();
     assert_eq!((y.len(), indices.unwrap().len()), (0, 0));
-    let relu = Relu::new([0, 3, 4, 4], Layout::Nchw, DType::F32).unwrap();
+    let relu = TensorDesc::new([0, 3, 4, 4], Layout::Nchw, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     assert_eq!(ops::unary(gpu, &relu, &nothing).unwrap().len(), 0);
 }

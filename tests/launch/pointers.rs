@@ -13,7 +13,7 @@ use warpconv::plan::Operation;
 use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{
     Added, Bottleneck2d, Branches, Conv2d, Lrn, MAX_CONVOLUTIONS, Pool2d, PoolKind, Product, Relu,
-    Subsample,
+    Subsample, TensorDesc,
 };
 use warpconv::{DType, Error, Layout};
 
@@ -138,14 +138,9 @@ fn of_a_pooling() {
 #[test]
 fn of_what_keeps_the_extents() {
     let gpu = gpu();
-    let relu = Relu::new([2, 8, 3, 5], Layout::Nchw, DType::F32).unwrap();
-    let lrn = Lrn::new(
-        [2, 8, 3, 5],
-        Layout::Nchw,
-        DType::F32,
-        warpconv_nets::ALEXNET_LRN,
-    );
-    let lrn = lrn.unwrap();
+    let x = TensorDesc::new([2, 8, 3, 5], Layout::Nchw, DType::F32).unwrap();
+    let relu = Relu::new(&x, &x).unwrap();
+    let lrn = Lrn::new(&x, &x, warpconv_nets::ALEXNET_LRN).unwrap();
     let of_relu = gpu
         .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
@@ -175,7 +170,8 @@ fn of_what_keeps_the_extents() {
 
 #[test]
 fn of_a_subsampling() {
-    let problem = Subsample::new([2, 8, 4, 6], Layout::Nchw, DType::F32, [2, 2]).unwrap();
+    let builder = Subsample::builder().kernel(2, 2).stride(2, 2);
+    let problem = builder.input(2, 8, 4, 6).build().unwrap();
     let plan = Plan::new(&problem, gpu().capability()).unwrap();
     let prepared = gpu().prepare(&plan).unwrap();
     let operands = [
@@ -389,9 +385,11 @@ fn buffers_of_planned_branches(plan: &Plan<Branches>) {
 /// In place, one buffer is both operands: as long as each of them.
 #[test]
 fn of_a_map_in_place_lengths_are_both_operands() {
-    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
+    let relu = TensorDesc::new([1, 2, 3, 4], Layout::Nchw, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let wide = relu.output().slice(5, 2).unwrap();
-    let relu = Relu::between(relu.input().clone(), wide).unwrap();
+    let relu = Relu::new(relu.input(), &wide).unwrap();
     let prepared = gpu()
         .prepare(&Plan::new(&relu, gpu().capability()).unwrap())
         .unwrap();

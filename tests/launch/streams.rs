@@ -9,7 +9,7 @@ use warpconv::launch::Unary;
 use warpconv::launch::{ConvBuffers, ConvPointers, PoolBuffers, UnaryBuffers, UnaryPointers};
 use warpconv::ops::{self, Bottleneck, Inception};
 use warpconv::plan::{Operation, Plan};
-use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu, TensorDesc};
 use warpconv::{DType, Layout};
 
 #[test]
@@ -198,7 +198,9 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
     let gpu = gpu();
     let x = integers(2 * 6 * 4 * 5, 3);
     let expected: Vec<f32> = x.iter().map(|v| v.max(0.0)).collect();
-    let problem = Relu::new([2, 6, 4, 5], Layout::Nchw, DType::F32).unwrap();
+    let problem = TensorDesc::new([2, 6, 4, 5], Layout::Nchw, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let device = gpu.upload(&x).unwrap();
     let y = ops::unary(gpu, &problem, &device).unwrap();
     assert_eq!(gpu.download(&y).unwrap(), expected);
@@ -208,9 +210,11 @@ fn relu_in_place_and_out_of_place_and_between_slices() {
 
     // Channels 0..3 of a wider tensor into its channels 3..6: nothing in common, though the bytes
     // interleave.
-    let slices = Relu::new([2, 3, 4, 5], Layout::Nhwc, DType::F32).unwrap();
+    let slices = TensorDesc::new([2, 3, 4, 5], Layout::Nhwc, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let [input, output] = [0, 3].map(|offset| slices.input().slice(6, offset).unwrap());
-    let slices = Relu::between(input, output).unwrap();
+    let slices = Relu::new(&input, &output).unwrap();
     let plan = gpu
         .prepare(&Plan::new(&slices, gpu.capability()).unwrap())
         .unwrap();
@@ -283,7 +287,9 @@ fn an_empty_batch_is_nothing_to_do() {
     )
     .unwrap();
 
-    let relu = Relu::new([0, 3, 8, 8], Layout::Nhwc, DType::F32).unwrap();
+    let relu = TensorDesc::new([0, 3, 8, 8], Layout::Nhwc, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let plan = gpu
         .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();

@@ -184,9 +184,9 @@ fn what_keeps_the_extents_takes_very_wide_tensors() {
     let _alone = alone();
     let values = integers(9 * C, 7);
     let x = pixels(&half(&values));
-    let dense = TensorDesc::new(1, C, 3, 3, Layout::Nhwc, DType::F16).unwrap();
+    let dense = TensorDesc::new([1, C, 3, 3], Layout::Nhwc, DType::F16).unwrap();
     let input = dense.slice(PITCH, FIRST).unwrap();
-    let relu = Relu::between(input.clone(), dense.clone()).unwrap();
+    let relu = Relu::new(&input, &dense).unwrap();
     let got = download(&ops::unary(gpu(), &relu, &x).unwrap());
     assert_eq!(
         got,
@@ -195,7 +195,7 @@ fn what_keeps_the_extents_takes_very_wide_tensors() {
             .map(|&v| f64::from(v.max(0.0)))
             .collect::<Vec<_>>()
     );
-    let softmax = Softmax::between(input, dense).unwrap();
+    let softmax = Softmax::new(&input, &dense).unwrap();
     let got = download(&ops::unary(gpu(), &softmax, &x).unwrap());
     for (pixel, (got, values)) in got.chunks(C).zip(values.chunks(C)).enumerate() {
         let total: f64 = values.iter().map(|&v| f64::from(v).exp()).sum();
@@ -222,7 +222,7 @@ struct Slice {
 
 /// NHWC: nine pixels, 240 million channels apart; NCHW: three images, 1.08e9 elements apart.
 fn slices() -> [Slice; 2] {
-    let desc = |n, layout| TensorDesc::new(n, C, 3, 3, layout, DType::F16).unwrap();
+    let desc = |n, layout| TensorDesc::new([n, C, 3, 3], layout, DType::F16).unwrap();
     let (pixel, image) = (desc(1, Layout::Nhwc), desc(3, Layout::Nchw));
     let values = integers(9 * C, 7);
     let (between, plane) = (PITCH / 2, 9);
@@ -281,9 +281,9 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
         // Five channels stay in registers, windows of another size are summed from memory.
         for size in [5, 4] {
             let parameters = LrnParameters { size, ..strong };
-            let lrn = Lrn::between(input.clone(), small.clone(), parameters).unwrap();
+            let lrn = Lrn::new(input, &small, parameters).unwrap();
             let y = ops::unary(gpu(), &lrn, x).unwrap();
-            let dense = Lrn::between(small.clone(), small.clone(), parameters).unwrap();
+            let dense = Lrn::new(&small, &small, parameters).unwrap();
             let want = reference::lrn(&dense, values).unwrap();
             near(
                 &y,
@@ -293,8 +293,7 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
             );
         }
         let [amplitude, slope] = warpconv_nets::LENET5_TANH;
-        let tanh = Tanh::between(input.clone(), small).unwrap();
-        let tanh = tanh.scaled(amplitude, slope).unwrap();
+        let tanh = Tanh::new(input, &small, [amplitude, slope]).unwrap();
         let y = ops::unary(gpu(), &tanh, x).unwrap();
         let bounds = reference::tanh_bound(&tanh, values);
         near(&y, layout, &reference::tanh(&tanh, values), &bounds);
@@ -302,11 +301,16 @@ fn lrn_and_tanh_take_slices_of_very_wide_tensors() {
 }
 
 /// A subsampling with LeNet-5's tangent.
-fn subsampling(extents: [usize; 4], layout: Layout, stride: [usize; 2]) -> Subsample {
+fn subsampling([n, c, h, w]: [usize; 4], layout: Layout, stride: [usize; 2]) -> Subsample {
     let [amplitude, slope] = warpconv_nets::LENET5_TANH;
-    Subsample::new(extents, layout, DType::F16, [3, 2])
-        .and_then(|problem| problem.stride(stride))
-        .and_then(|problem| problem.activation(Activation::Tanh { amplitude, slope }))
+    Subsample::builder()
+        .input(n, c, h, w)
+        .layout(layout)
+        .dtype(DType::F16)
+        .kernel(3, 2)
+        .stride(stride[0], stride[1])
+        .activation(Activation::Tanh { amplitude, slope })
+        .build()
         .unwrap()
 }
 
@@ -339,7 +343,8 @@ fn subsampling_takes_very_wide_tensors_and_planes() {
     ] {
         let n = slice.dense.n();
         let small = subsampling([n, C, 3, 3], layout, [1, 1]);
-        let problem = small.clone().input_slice(pitch, pitch - C).unwrap();
+        let sliced = small.to_builder().input_slice(pitch, pitch - C);
+        let problem = sliced.build().unwrap();
         judge_subsampling(&problem, &small, &slice.x, &slice.values);
     }
     let problem = subsampling([1, 1, ROWS, COLUMNS], Layout::Nchw, [1, STEP]);
@@ -385,5 +390,9 @@ fn a_convolution_says_its_limit_and_the_way_out() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(Relu::new([1, 1, 70_000, 70_000], Layout::Nchw, DType::F16).is_ok());
+    assert!(
+        TensorDesc::new([1, 1, 70_000, 70_000], Layout::Nchw, DType::F16)
+            .and_then(|x| Relu::new(&x, &x))
+            .is_ok()
+    );
 }

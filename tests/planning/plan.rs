@@ -4,6 +4,7 @@ use warpconv::kernels::{Algorithm, Arch, KernelId, kernels};
 use warpconv::plan::{Capability, Operation, Plan, Refusal};
 use warpconv::problem::{
     Conv2d, FilterLayout, Lrn, Padding, Pool2d, PoolKind, Relu, Softmax, Subsample, Tanh,
+    TensorDesc,
 };
 use warpconv::{DType, Error, Layout};
 
@@ -380,7 +381,9 @@ fn poolings_and_relus_are_planned() {
             }
         }
         for dtype in DType::ALL {
-            let problem = Relu::new([2, 3, 4, 5], Layout::Nhwc, dtype).unwrap();
+            let problem = TensorDesc::new([2, 3, 4, 5], Layout::Nhwc, dtype)
+                .and_then(|x| Relu::new(&x, &x))
+                .unwrap();
             assert_eq!(Plan::new(&problem, &device).unwrap().grid(), 1);
         }
     }
@@ -390,16 +393,17 @@ fn poolings_and_relus_are_planned() {
 /// elements, or 256 of a normalisation.
 #[test]
 fn grids_of_small_layers_grow_with_them() {
-    let shape = [8, 64, 32, 32];
-    let [n, c, h, w] = shape;
+    let [n, c, h, w] = [8, 64, 32, 32];
     let elements = (n * c * h * w) as u32;
     for device in devices() {
         for layout in Layout::ALL {
-            let relu = Relu::new([n, c, h, w], layout, DType::F32).unwrap();
-            let tanh = Tanh::new(shape, layout, DType::F32).unwrap();
-            let lrn = Lrn::new(shape, layout, DType::F32, warpconv_nets::ALEXNET_LRN).unwrap();
-            let softmax = Softmax::new(shape, layout, DType::F32).unwrap();
-            let halves = Subsample::new(shape, layout, DType::F32, [2, 2]).unwrap();
+            let x = TensorDesc::new([n, c, h, w], layout, DType::F32).unwrap();
+            let relu = Relu::new(&x, &x).unwrap();
+            let tanh = Tanh::new(&x, &x, [1.0, 1.0]).unwrap();
+            let lrn = Lrn::new(&x, &x, warpconv_nets::ALEXNET_LRN).unwrap();
+            let softmax = Softmax::new(&x, &x).unwrap();
+            let halves = Subsample::builder().kernel(2, 2).stride(2, 2);
+            let halves = halves.input(n, c, h, w).layout(layout).build().unwrap();
             let blocks = [
                 grid(&relu, &device, elements / 64),
                 grid(&tanh, &device, elements / 64),

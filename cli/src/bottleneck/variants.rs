@@ -97,7 +97,7 @@ pub fn refused(variant: &Variant, graph: &Graph, capability: &Capability) -> Opt
     if variant.name != "fused" {
         return None;
     }
-    graph.planned(&FuseOptions::new(capability)).err()
+    graph.estimate(&FuseOptions::new(capability)).err()
 }
 
 /// Inception 3a at a size.
@@ -207,7 +207,10 @@ impl Variant {
             dtype,
             layout,
         })?;
-        Ok(module.estimate(&device).ok().map(|expected| expected.us))
+        Ok(module
+            .estimate(&FuseOptions::new(&device))
+            .ok()
+            .map(|expected| expected.us))
     }
 }
 

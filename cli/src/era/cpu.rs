@@ -271,7 +271,7 @@ fn inside(count: usize, stride: usize, tap: usize, before: usize, size: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warpconv::problem::{LrnParameters, Padding, PoolKind};
+    use warpconv::problem::{LrnParameters, Padding, PoolKind, TensorDesc};
     use warpconv::{DType, Layout};
     use warpconv_testing as check;
     use warpconv_testing::reference;
@@ -346,7 +346,8 @@ mod tests {
                 beta,
                 ..warpconv_nets::ALEXNET_LRN
             };
-            let lrn = Lrn::new([4, 7, 3, 3], Layout::Nchw, DType::F32, parameters);
+            let lrn = TensorDesc::new([4, 7, 3, 3], Layout::Nchw, DType::F32)
+                .and_then(|x| Lrn::new(&x, &x, parameters));
             let lrn = lrn.expect("a valid normalisation");
             let x = numbers(lrn.input().elements(), 5);
             let mut y = vec![f32::NAN; x.len()];

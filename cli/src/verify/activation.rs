@@ -1,8 +1,7 @@
 //! LeNet-5's layers in the grammar of cases: the hyperbolic tangent and the trainable subsampling.
 
 use serde_json::Value;
-use warpconv::problem::{Activation, Subsample};
-use warpconv::{DType, Error, Layout};
+use warpconv::problem::{Activation, Builder, Subsample};
 
 use super::layers::{self, Op};
 
@@ -68,14 +67,11 @@ fn scales(params: &Value) -> Result<[f64; 2], String> {
 }
 
 impl Subsampling {
-    /// The problem of the subsampling between dense tensors.
-    pub fn problem(&self, x: [usize; 4], layout: Layout, dtype: DType) -> Result<Subsample, Error> {
-        self.configure(Subsample::new(x, layout, dtype, self.window)?)
-    }
-
-    /// Sets stride, mean and activation.
-    pub fn configure(&self, made: Subsample) -> Result<Subsample, Error> {
-        made.stride(self.stride)?
+    /// The problem of the subsampling but for its input.
+    pub fn builder(&self) -> Builder<Subsample> {
+        Subsample::builder()
+            .kernel(self.window[0], self.window[1])
+            .stride(self.stride[0], self.stride[1])
             .mean(self.mean)
             .activation(self.activation)
     }

@@ -155,6 +155,7 @@ fn step(launch: &Launch, shapes: &Shapes, storage: Storage) -> Result<Option<Ste
     let inputs = &launch.layer.inputs;
     let x = extents(shapes, &inputs[0])?;
     let ([n, c, h, w], Storage { dtype, layout, .. }) = (x, storage);
+    let dense = || TensorDesc::new(x, layout, dtype);
     let step = match &launch.layer.op {
         Op::Conv { .. } | Op::Linear => {
             let conv = convolution(launch, shapes, c)?
@@ -170,15 +171,21 @@ fn step(launch: &Launch, shapes: &Shapes, storage: Storage) -> Result<Option<Ste
             let pool = pooling(kind, window, ceil).input(n, c, h, w);
             pool.dtype(dtype).layout(layout).build().map(Step::Pool)
         }
-        Op::Relu => Relu::new(x, layout, dtype).map(Step::Relu),
-        &Op::Lrn(parameters) => Lrn::new(x, layout, dtype, parameters).map(Step::Lrn),
-        Op::Softmax => Softmax::new(x, layout, dtype).map(Step::Softmax),
-        &Op::Tanh { amplitude, slope } => Tanh::new(x, layout, dtype)
-            .and_then(|tanh| tanh.scaled(amplitude, slope))
+        Op::Relu => dense().and_then(|x| Relu::new(&x, &x)).map(Step::Relu),
+        &Op::Lrn(parameters) => dense()
+            .and_then(|x| Lrn::new(&x, &x, parameters))
+            .map(Step::Lrn),
+        Op::Softmax => dense()
+            .and_then(|x| Softmax::new(&x, &x))
+            .map(Step::Softmax),
+        &Op::Tanh { amplitude, slope } => dense()
+            .and_then(|x| Tanh::new(&x, &x, [amplitude, slope]))
             .map(Step::Tanh),
         Op::Subsample(subsampling) => {
             one_per_channel(launch, shapes, c)?;
-            subsampling.problem(x, layout, dtype).map(Step::Subsample)
+            let subsample = subsampling.builder().input(n, c, h, w);
+            let subsample = subsample.dtype(dtype).layout(layout).build();
+            subsample.map(Step::Subsample)
         }
         Op::Concat | Op::Flatten | Op::Add => return Ok(None),
     };

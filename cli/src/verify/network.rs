@@ -193,9 +193,7 @@ impl<'a> Lowering<'a> {
                 self.given(&inputs[1..])?;
                 let [channels, ..] = self.builder.extents(from);
                 one_per_channel(launch, self.shapes, channels)?;
-                let configure = |made| subsampling.configure(made);
-                self.builder
-                    .subsampling(name, from, subsampling.window, configure)
+                self.builder.subsampling(name, from, subsampling.builder())
             }
         };
         Ok(Named {

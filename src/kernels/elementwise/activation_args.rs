@@ -166,7 +166,7 @@ impl SubsampleArgs {
 impl From<&Subsample> for SubsampleArgs {
     fn from(problem: &Subsample) -> SubsampleArgs {
         let (input, output) = (problem.input(), problem.output());
-        let (activation, amplitude, slope) = match problem.activation_kind() {
+        let (activation, amplitude, slope) = match problem.activation() {
             Activation::Identity => (0, 1.0, 1.0),
             Activation::Relu => (1, 1.0, 1.0),
             Activation::Tanh { amplitude, slope } => (2, amplitude as f32, slope as f32),

@@ -29,7 +29,7 @@ fn spans_meet_where_they_share_a_byte() {
 #[test]
 fn slices_of_one_tensor_are_told_apart() {
     let slice = |[n, c, h, w]: [usize; 4], layout, dtype, pitch, offset| {
-        let whole = TensorDesc::new(n, c, h, w, layout, dtype).expect("a valid tensor");
+        let whole = TensorDesc::new([n, c, h, w], layout, dtype).expect("a valid tensor");
         whole.slice(pitch, offset).expect("a slice")
     };
     let (layout, dtype) = (Layout::Nhwc, DType::F16);

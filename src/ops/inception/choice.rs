@@ -84,7 +84,7 @@ mod tests {
             Step::Branches(branches) => Plan::new(&**branches, &device).unwrap().score().us,
             step => panic!("{step:?}"),
         });
-        let expected = module.estimate(&device).unwrap();
+        let expected = module.estimate(&FuseOptions::new(&device)).unwrap();
         assert_eq!(expected.launches, 2);
         assert_eq!(expected.bytes, module.min_bytes());
         let us = plans.sum::<f64>() + LAUNCH_US;

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn strides_offset_and_index_agree() {
     for layout in Layout::ALL {
-        let desc = TensorDesc::new(2, 3, 4, 5, layout, DType::F16)
+        let desc = TensorDesc::new([2, 3, 4, 5], layout, DType::F16)
             .unwrap()
             .slice(11, 6)
             .unwrap();
@@ -23,7 +23,7 @@ fn strides_offset_and_index_agree() {
 
 #[test]
 fn slices_must_lie_inside() {
-    let desc = TensorDesc::new(1, 3, 2, 2, Layout::Nchw, DType::F32).unwrap();
+    let desc = TensorDesc::new([1, 3, 2, 2], Layout::Nchw, DType::F32).unwrap();
     for (pitch, offset) in [(2, 0), (4, 2), (8, usize::MAX)] {
         let error = desc.slice(pitch, offset).unwrap_err();
         assert_eq!(
@@ -44,7 +44,7 @@ fn slices_must_lie_inside() {
 
 #[test]
 fn a_convolution_s_image_has_less_than_two_to_the_31_elements() {
-    let build = |c, h, w| TensorDesc::new(3, c, h, w, Layout::Nhwc, DType::F16);
+    let build = |c, h, w| TensorDesc::new([3, c, h, w], Layout::Nhwc, DType::F16);
     let convolvable = |c, h, w| build(c, h, w).and_then(TensorDesc::convolvable);
     assert!(convolvable(1, 46340, 46341).is_ok());
     assert!(build(1, 1 << 16, 1 << 15).is_ok());
@@ -58,7 +58,7 @@ fn a_convolution_s_image_has_less_than_two_to_the_31_elements() {
         Err(Error::TooLarge { .. })
     ));
     // The whole tensor may be larger.
-    assert!(TensorDesc::new(1 << 20, 1 << 10, 64, 64, Layout::Nchw, DType::F16).is_ok());
+    assert!(TensorDesc::new([1 << 20, 1 << 10, 64, 64], Layout::Nchw, DType::F16).is_ok());
 }
 
 fn axis(input: usize, window: usize, stride: usize, before: usize, after: usize) -> Axis {

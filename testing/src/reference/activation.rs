@@ -103,7 +103,7 @@ pub fn subsample(
     bias: &[f64],
 ) -> Result<Vec<f64>, Error> {
     windows(problem, x, coefficient, bias, |before, _| {
-        activated(problem.activation_kind(), before)
+        activated(problem.activation(), before)
     })
 }
 
@@ -124,10 +124,10 @@ pub fn subsample_bound(
     let roundings = (r * s + 3) as f64;
     windows(problem, x, coefficient, bias, |before, magnitude| {
         let linear = 1.01 * roundings * (UNIT * magnitude + LEAST);
-        match problem.activation_kind() {
+        match problem.activation() {
             Activation::Identity | Activation::Relu => linear,
             Activation::Tanh { amplitude, slope } => {
-                let y = activated(problem.activation_kind(), before);
+                let y = activated(problem.activation(), before);
                 let lost = amplitude.abs() * (slope.abs() + 2.0) * LEAST;
                 (amplitude * slope).abs() * linear + 1.01 * 9.0 * UNIT * y.abs() + lost + LEAST
             }
@@ -188,12 +188,14 @@ fn windows(
 mod tests {
     use super::*;
     use approx::assert_abs_diff_eq;
+    use warpconv::problem::TensorDesc;
     use warpconv::{DType, Layout};
 
     #[test]
     fn softmax_of_the_special_values_is_pytorchs() {
         let of = |x: &[f64]| {
-            let problem = Softmax::new([1, x.len(), 1, 1], Layout::Nchw, DType::F32);
+            let problem = TensorDesc::new([1, x.len(), 1, 1], Layout::Nchw, DType::F32)
+                .and_then(|x| Softmax::new(&x, &x));
             softmax(&problem.expect("a valid problem"), x).expect("a result")
         };
         let (inf, nan) = (f64::INFINITY, f64::NAN);
@@ -207,12 +209,14 @@ mod tests {
 
     #[test]
     fn a_subsampling_is_a_weighted_sum() {
-        let problem = Subsample::new([1, 2, 2, 3], Layout::Nchw, DType::F32, [2, 2]);
-        let problem = problem.expect("a valid problem");
+        let builder = Subsample::builder().kernel(2, 2).stride(2, 2);
+        let sums = builder.input(1, 2, 2, 3);
+        let means = sums.clone().mean(true).build().expect("a valid problem");
+        let sums = sums.build().expect("a valid problem");
         let x = [1.0, 2.0, 9.0, 3.0, 4.0, 9.0, 5.0, 6.0, 9.0, 7.0, 8.0, 9.0];
-        let y = subsample(&problem, &x, &[2.0, -1.0], &[0.5, 1.0]);
+        let y = subsample(&sums, &x, &[2.0, -1.0], &[0.5, 1.0]);
         assert_eq!(y, Ok(vec![20.5, -25.0]));
-        let y = subsample(&problem.mean(true), &x, &[2.0, -1.0], &[0.5, 1.0]);
+        let y = subsample(&means, &x, &[2.0, -1.0], &[0.5, 1.0]);
         assert_eq!(y, Ok(vec![5.5, -5.5]));
     }
 }

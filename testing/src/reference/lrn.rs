@@ -80,11 +80,13 @@ fn each(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warpconv::problem::LrnParameters;
+    use warpconv::problem::{LrnParameters, TensorDesc};
     use warpconv::{DType, Layout};
 
     fn of(c: usize, parameters: LrnParameters) -> Lrn {
-        Lrn::new([1, c, 1, 1], Layout::Nchw, DType::F32, parameters).expect("a valid problem")
+        TensorDesc::new([1, c, 1, 1], Layout::Nchw, DType::F32)
+            .and_then(|x| Lrn::new(&x, &x, parameters))
+            .expect("a valid problem")
     }
 
     #[test]

@@ -7,7 +7,7 @@ use warpconv::device::Gpu;
 use warpconv::kernels::Layout;
 use warpconv::launch::Unary;
 use warpconv::plan::{Operation, Plan};
-use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh};
+use warpconv::problem::{Lrn, LrnParameters, Softmax, Subsample, Tanh, TensorDesc};
 use warpconv_testing as check;
 use warpconv_testing::Guards;
 
@@ -31,7 +31,11 @@ fn each_layer(dtype: DType, layout: Layout, trials: &mut Vec<Trial>) {
     let (dtype_name, layout_name) = (dtype.name(), layout.name());
     let of = |layer: &str| format!("small::{layer}_{dtype_name}_{layout_name}");
     let planes = [2, 96, 16, 16];
-    let lrn = |parameters| Lrn::new(planes, layout, dtype, parameters).expect("valid");
+    let lrn = |parameters| {
+        TensorDesc::new(planes, layout, dtype)
+            .and_then(|x| Lrn::new(&x, &x, parameters))
+            .expect("valid")
+    };
     // NCHW: segments of 16 channels and the four around them. NHWC: a vector and the two beside it.
     let most = match layout {
         Layout::Nchw => 1.25,
@@ -49,7 +53,11 @@ fn each_layer(dtype: DType, layout: Layout, trials: &mut Vec<Trial>) {
     };
     trials.push(unary(of("lrn_7"), lrn(seven), Loads(8.0)));
 
-    let softmax = |extents| Softmax::new(extents, layout, dtype).expect("valid");
+    let softmax = |extents| {
+        TensorDesc::new(extents, layout, dtype)
+            .and_then(|x| Softmax::new(&x, &x))
+            .expect("valid")
+    };
     // What stays in registers is read once, what does not three times.
     for (layer, extents, loads) in [
         ("softmax_1024", [24, 1024, 1, 1], 1.0),
@@ -59,7 +67,9 @@ fn each_layer(dtype: DType, layout: Layout, trials: &mut Vec<Trial>) {
         trials.push(unary(of(layer), softmax(extents), Loads(loads)));
     }
 
-    let tanh = Tanh::new(planes, layout, dtype).expect("valid");
+    let tanh = TensorDesc::new(planes, layout, dtype)
+        .and_then(|x| Tanh::new(&x, &x, [1.0, 1.0]))
+        .expect("valid");
     trials.push(unary(of("tanh"), tanh, Loads(1.0)));
     trials.push(trial(of("subsample"), 90, move |gpu, held| {
         subsample(gpu, layout, dtype, held);
@@ -81,7 +91,14 @@ fn map<P: Unary>(gpu: &Gpu, problem: &P, loads: Loads, held: &mut Held) {
 }
 
 fn subsample(gpu: &Gpu, layout: Layout, dtype: DType, held: &mut Held) {
-    let problem = Subsample::new([2, 16, 32, 32], layout, dtype, [2, 2]).expect("valid");
+    let problem = Subsample::builder()
+        .input(2, 16, 32, 32)
+        .kernel(2, 2)
+        .stride(2, 2)
+        .layout(layout)
+        .dtype(dtype)
+        .build()
+        .expect("valid");
     let plan = Plan::new(&problem, gpu.capability()).expect("a plan");
     let x = check::reals(problem.input().elements(), dtype, 1);
     let weights = check::reals(problem.input().c(), dtype, 2);

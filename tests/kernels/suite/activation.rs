@@ -5,7 +5,7 @@ use warpconv::graph::{Graph, Node, Step, TensorId};
 use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
 use warpconv::plan::Plan;
-use warpconv::problem::{Activation, Conv2d, Lrn, Softmax, Subsample, Tanh};
+use warpconv::problem::{Activation, Conv2d, Lrn, Softmax, Subsample, Tanh, TensorDesc};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -32,12 +32,14 @@ pub fn softmax(device: &Device) {
     for extents in SOFTMAX {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
-                let plain = Softmax::new(extents, layout, dtype).expect("a valid problem");
+                let plain = TensorDesc::new(extents, layout, dtype)
+                    .and_then(|x| Softmax::new(&x, &x))
+                    .expect("a valid problem");
                 let [input, output] =
                     [(extents[1] + 5, 2), (extents[1] + 3, 3)].map(|(pitch, offset)| {
                         plain.input().slice(pitch, offset).expect("a valid slice")
                     });
-                let sliced = Softmax::between(input, output).expect("a valid problem");
+                let sliced = Softmax::new(&input, &output).expect("a valid problem");
                 let x = numbers(extents, dtype, 20.0);
                 for (softmax, shift) in [(plain, 0), (sliced, 1)] {
                     let want = reference::softmax(&softmax, &x).expect("a reference");
@@ -56,7 +58,9 @@ pub fn long_softmax(device: &Device) {
     let mut coverage = Coverage::default();
     for dtype in DType::ALL {
         let extents = [1, 100_003, 1, 1];
-        let softmax = Softmax::new(extents, Layout::Nchw, dtype).expect("a valid problem");
+        let softmax = TensorDesc::new(extents, Layout::Nchw, dtype)
+            .and_then(|x| Softmax::new(&x, &x))
+            .expect("a valid problem");
         let x = numbers(extents, dtype, 2.0);
         let want = reference::softmax(&softmax, &x).expect("a reference");
         let sums = reference::softmax_bound(&softmax, &x).expect("bounds");
@@ -70,7 +74,9 @@ pub fn special_softmax(device: &Device) {
     let mut coverage = Coverage::default();
     for (layout, h) in [(Layout::Nchw, 4), (Layout::Nhwc, 4), (Layout::Nhwc, 1)] {
         let extents = [2, 40, h, 9];
-        let softmax = Softmax::new(extents, layout, DType::F32).expect("a valid problem");
+        let softmax = TensorDesc::new(extents, layout, DType::F32)
+            .and_then(|x| Softmax::new(&x, &x))
+            .expect("a valid problem");
         let mut x = numbers(extents, DType::F32, 3e38);
         check::sprinkle_special(&mut x, 60, 8);
         // One pixel of nothing but -inf.
@@ -93,16 +99,15 @@ pub fn tanh(device: &Device) {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
                 for [amplitude, slope] in [[1.0, 1.0], warpconv_nets::LENET5_TANH, [-0.5, 3.0]] {
-                    let plain = Tanh::new(extents, layout, dtype)
-                        .and_then(|tanh| tanh.scaled(amplitude, slope))
+                    let plain = TensorDesc::new(extents, layout, dtype)
+                        .and_then(|x| Tanh::new(&x, &x, [amplitude, slope]))
                         .expect("a valid problem");
                     let [input, output] =
                         [(extents[1] + 1, 1), (extents[1] + 3, 2)].map(|(pitch, offset)| {
                             plain.input().slice(pitch, offset).expect("a valid slice")
                         });
-                    let sliced = Tanh::between(input, output)
-                        .and_then(|tanh| tanh.scaled(amplitude, slope))
-                        .expect("a valid problem");
+                    let sliced =
+                        Tanh::new(&input, &output, [amplitude, slope]).expect("a valid problem");
                     let mut x = numbers(extents, dtype, 4.0);
                     for (place, x) in x.iter_mut().enumerate() {
                         // Down to where a square of f32 vanishes, and up to where the tangent is 1.
@@ -141,16 +146,18 @@ pub fn subsample(device: &Device) {
                     Activation::Identity,
                     Activation::Relu,
                 ][(number + dtype as usize) % 3];
-                let plain = Subsample::new(extents, layout, dtype, window)
-                    .and_then(|problem| problem.stride(stride))
-                    .and_then(|problem| problem.activation(activation))
-                    .expect("a valid problem")
+                let [n, c, h, w] = extents;
+                let plain = Subsample::builder()
+                    .input(n, c, h, w)
+                    .layout(layout)
+                    .dtype(dtype)
+                    .kernel(window[0], window[1])
+                    .stride(stride[0], stride[1])
+                    .activation(activation)
                     .mean(number % 2 == 1);
-                let sliced = plain
-                    .clone()
-                    .input_slice(extents[1] + 3, 2)
-                    .and_then(|problem| problem.output_slice(extents[1] + 8, 8))
-                    .expect("a valid slice");
+                let sliced = plain.clone().input_slice(c + 3, 2).output_slice(c + 8, 8);
+                let [plain, sliced] =
+                    [plain, sliced].map(|builder| builder.build().expect("a valid problem"));
                 windows(device, &mut coverage, &plain, 0);
                 windows(device, &mut coverage, &sliced, 1);
             }
@@ -239,14 +246,21 @@ pub fn module(device: &Device) {
                 .input(3, 1, 14, 14)
                 .filters(6)
                 .kernel(5, 5);
-            let subsample = Subsample::new([3, 6, 10, 10], layout, dtype, [2, 2])?;
-            let lrn = Lrn::new([3, 6, 5, 5], layout, dtype, warpconv_nets::ALEXNET_LRN)?;
+            let subsample = Subsample::builder()
+                .input(3, 6, 10, 10)
+                .layout(layout)
+                .kernel(2, 2)
+                .stride(2, 2)
+                .activation(Activation::Tanh { amplitude, slope });
+            let [wide, small] =
+                [10, 5].map(|side| TensorDesc::new([3, 6, side, side], layout, dtype));
+            let (wide, small) = (wide?, small?);
             Ok(vec![
                 Step::Conv(conv.layout(layout).bias(true).build()?),
-                Step::Tanh(Tanh::new([3, 6, 10, 10], layout, dtype)?.scaled(amplitude, slope)?),
-                Step::Subsample(subsample.activation(Activation::Tanh { amplitude, slope })?),
-                Step::Lrn(lrn),
-                Step::Softmax(Softmax::new([3, 6, 5, 5], layout, dtype)?),
+                Step::Tanh(Tanh::new(&wide, &wide, [amplitude, slope])?),
+                Step::Subsample(subsample.build()?),
+                Step::Lrn(Lrn::new(&small, &small, warpconv_nets::ALEXNET_LRN)?),
+                Step::Softmax(Softmax::new(&small, &small)?),
             ])
         };
         let steps = steps().expect("valid problems");

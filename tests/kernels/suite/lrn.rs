@@ -6,7 +6,7 @@ use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
 use warpconv::plan::Operation;
 use warpconv::plan::Plan;
-use warpconv::problem::{Lrn, LrnParameters};
+use warpconv::problem::{Lrn, LrnParameters, TensorDesc};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -73,12 +73,14 @@ pub fn all(device: &Device) {
                     if number > 1 && (number + index) % 3 != dtype as usize {
                         continue;
                     }
-                    let plain = Lrn::new(extents, layout, dtype, parameters).expect("valid");
+                    let plain = TensorDesc::new(extents, layout, dtype)
+                        .and_then(|x| Lrn::new(&x, &x, parameters))
+                        .expect("valid");
                     let [input, output] =
                         [(extents[1] + 5, 2), (extents[1] + 3, 3)].map(|(pitch, offset)| {
                             plain.input().slice(pitch, offset).expect("a valid slice")
                         });
-                    let sliced = Lrn::between(input, output, parameters).expect("valid");
+                    let sliced = Lrn::new(&input, &output, parameters).expect("valid");
                     one(device, &mut coverage, &plain, 0);
                     one(device, &mut coverage, &sliced, 1 + number % 2);
                 }
@@ -94,7 +96,9 @@ pub fn special_values(device: &Device) {
     let mut coverage = Coverage::default();
     for layout in Layout::ALL {
         for parameters in [PARAMETERS[0], PARAMETERS[2]] {
-            let lrn = Lrn::new([2, 24, 2, 8], layout, DType::F32, parameters).expect("valid");
+            let lrn = TensorDesc::new([2, 24, 2, 8], layout, DType::F32)
+                .and_then(|x| Lrn::new(&x, &x, parameters))
+                .expect("valid");
             let mut x = check::reals(lrn.input().elements(), DType::F32, 3);
             check::sprinkle_special(&mut x, 19, 4);
             run(device, &mut coverage, &lrn, 0, &x);

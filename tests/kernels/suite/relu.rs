@@ -5,7 +5,7 @@ use warpconv::kernels::Algorithm;
 use warpconv::launch::Unary;
 use warpconv::plan::Operation;
 use warpconv::plan::Plan;
-use warpconv::problem::Relu;
+use warpconv::problem::{Relu, TensorDesc};
 use warpconv::{DType, Layout};
 use warpconv_testing as check;
 use warpconv_testing::reference;
@@ -25,11 +25,13 @@ pub fn all(device: &Device) {
     for (n, c, h, w) in sizes {
         for layout in Layout::ALL {
             for dtype in DType::ALL {
-                let plain = Relu::new([n, c, h, w], layout, dtype).expect("a valid problem");
+                let plain = TensorDesc::new([n, c, h, w], layout, dtype)
+                    .and_then(|x| Relu::new(&x, &x))
+                    .expect("a valid problem");
                 let slice =
                     |pitch, offset| plain.input().slice(pitch, offset).expect("a valid slice");
-                let sliced = Relu::between(slice(c + 5, 2), slice(c + 3, 3));
-                let same_slice = Relu::between(slice(c + 3, 1), slice(c + 3, 1));
+                let sliced = Relu::new(&slice(c + 5, 2), &slice(c + 3, 3));
+                let same_slice = Relu::new(&slice(c + 3, 1), &slice(c + 3, 1));
                 for (relu, in_place) in [
                     (plain, true),
                     (sliced.expect("a valid problem"), false),

@@ -10,7 +10,7 @@ use warpconv::graph::{GraphBuffers, Weights};
 use warpconv::launch::{ConvBuffers, PoolBuffers, Prepared, UnaryBuffers};
 use warpconv::ops::{self, Bottleneck};
 use warpconv::plan::Plan;
-use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu, TensorDesc};
 use warpconv::{DType, Error, Layout};
 
 fn prepare(problem: &Conv2d) -> Prepared<Conv2d> {
@@ -104,7 +104,9 @@ fn lengths_are_exact() {
         }
     );
 
-    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
+    let relu = TensorDesc::new([1, 2, 3, 4], Layout::Nchw, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let plan = gpu
         .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();

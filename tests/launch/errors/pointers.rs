@@ -5,7 +5,7 @@ use warpconv::device::DeviceKind;
 use warpconv::launch::Unary;
 use warpconv::launch::{ConvPointers, PoolPointers, Prepared, UnaryPointers};
 use warpconv::plan::Plan;
-use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu};
+use warpconv::problem::{Conv2d, Pool2d, PoolKind, Relu, TensorDesc};
 use warpconv::{DType, Error, Layout};
 
 use super::{prepare, works};
@@ -156,7 +156,9 @@ fn pools_and_relus_check_their_pointers_too() {
     let error = launch(PoolPointers { indices: 0, ..good });
     assert_eq!(error, Err(Error::MissingBuffer { buffer: "indices" }));
 
-    let relu = Relu::new([1, 2, 3, 4], Layout::Nchw, DType::F32).unwrap();
+    let relu = TensorDesc::new([1, 2, 3, 4], Layout::Nchw, DType::F32)
+        .and_then(|x| Relu::new(&x, &x))
+        .unwrap();
     let plan = gpu
         .prepare(&Plan::new(&relu, gpu.capability()).unwrap())
         .unwrap();
@@ -170,7 +172,7 @@ fn pools_and_relus_check_their_pointers_too() {
         })
     );
     let [input, output] = [0, 1].map(|offset| relu.input().slice(4, offset).unwrap());
-    let slices = Relu::between(input, output).unwrap();
+    let slices = Relu::new(&input, &output).unwrap();
     let plan = gpu
         .prepare(&Plan::new(&slices, gpu.capability()).unwrap())
         .unwrap();

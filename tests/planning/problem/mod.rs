@@ -72,7 +72,8 @@ fn an_empty_batch_is_valid() {
         .unwrap();
     assert_eq!((pool.output().h(), pool.output().elements()), (3, 0));
     assert!(
-        Relu::new([0, 3, 4, 4], Layout::Nchw, DType::F16)
+        TensorDesc::new([0, 3, 4, 4], Layout::Nchw, DType::F16)
+            .and_then(|x| Relu::new(&x, &x))
             .unwrap()
             .output()
             .is_empty()
@@ -180,7 +181,7 @@ fn absurd_parameters_are_errors() {
         Err(Error::TooLarge { .. })
     ));
     assert!(matches!(
-        TensorDesc::new(usize::MAX, 1, 1, 1, Layout::Nchw, DType::F32),
+        TensorDesc::new([usize::MAX, 1, 1, 1], Layout::Nchw, DType::F32),
         Err(Error::TooLarge { .. })
     ));
 }
@@ -318,12 +319,12 @@ fn slices_are_checked_and_kept() {
         );
         assert_eq!(conv.output().len(), 2 * 16 * 2 * 2);
     }
-    let dense = TensorDesc::new(1, 4, 2, 2, Layout::Nhwc, DType::F32).unwrap();
-    let relu = Relu::between(dense.clone(), dense.slice(9, 3).unwrap()).unwrap();
+    let dense = TensorDesc::new([1, 4, 2, 2], Layout::Nhwc, DType::F32).unwrap();
+    let relu = Relu::new(&dense, &dense.slice(9, 3).unwrap()).unwrap();
     assert_eq!(relu.output().len(), 36);
-    let other = TensorDesc::new(1, 4, 2, 3, Layout::Nhwc, DType::F32).unwrap();
+    let other = TensorDesc::new([1, 4, 2, 3], Layout::Nhwc, DType::F32).unwrap();
     assert!(matches!(
-        Relu::between(relu.input().clone(), other),
+        Relu::new(relu.input(), &other),
         Err(Error::Shape { .. })
     ));
 }

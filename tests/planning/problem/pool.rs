@@ -2,7 +2,8 @@
 
 use super::pool;
 use warpconv::Error;
-use warpconv::problem::{Padding, Pool2d, PoolKind};
+use warpconv::plan::Operation;
+use warpconv::problem::{Activation, Builder, Padding, Pool2d, PoolKind, Subsample};
 
 #[test]
 fn zeros_are_refused_by_name() {
@@ -121,5 +122,49 @@ fn ceil_mode_adds_at_most_one_window() {
             (ceil.output().h() - 1) * stride < h + pad,
             "a window starts in the padding"
         );
+    }
+}
+
+/// A 2x2 subsampling of 4x5 images, windows side by side.
+fn subsample() -> Builder<Subsample> {
+    let builder = Subsample::builder().input(2, 6, 4, 5);
+    builder.kernel(2, 2).stride(2, 2)
+}
+
+#[test]
+fn a_subsampling_leaves_out_the_last_column_and_is_built_again() {
+    let activation = Activation::Tanh {
+        amplitude: 1.5,
+        slope: -0.5,
+    };
+    let builder = subsample().mean(true).activation(activation);
+    let builder = builder.input_slice(9, 1).output_slice(11, 5);
+    let made = builder.build().unwrap();
+    assert_eq!((made.output().h(), made.output().w()), (2, 2));
+    assert_eq!((made.divisor(), made.activation()), (4, activation));
+    assert_eq!(made.input().channel_pitch(), 9);
+    assert_eq!(made.output().channel_offset(), 5);
+    assert_eq!(made.to_builder().build(), Ok(made.clone()));
+    let more = made.to_builder().input(7, 6, 4, 5).build().unwrap();
+    assert_eq!(made.with_batch(7), Ok(more));
+}
+
+#[test]
+fn subsamplings_that_no_kernel_computes_are_refused() {
+    let with = Error::Incompatible {
+        what: "dilation or padding",
+        with: "a subsampling",
+    };
+    let padded = subsample().padding(Padding::same(1));
+    assert_eq!(padded.build(), Err(with.clone()));
+    assert_eq!(subsample().dilation(1, 2).build(), Err(with));
+    let what = "the width of the window";
+    assert_eq!(subsample().kernel(2, 0).build(), Err(Error::Zero { what }));
+    let large = subsample().kernel(5, 2).build();
+    assert!(matches!(large, Err(Error::WindowTooLarge { .. })));
+    for [amplitude, slope] in [[f64::INFINITY, 1.0], [1.0, f64::NAN]] {
+        let tanh = Activation::Tanh { amplitude, slope };
+        let refused = subsample().activation(tanh).build();
+        assert!(matches!(refused, Err(Error::Parameter { .. })));
     }
 }
