@@ -3,9 +3,10 @@
 
 use super::tensor_map::{Im2col, MapType, Promotion, TensorMap, TensorMaps, Tiled};
 use crate::error::Error;
-use crate::kernels::args::Arguments;
-use crate::kernels::args::{ConvArgs, FastDiv, Strides};
-use crate::kernels::operation::Copies;
+use crate::kernels::operation::Arguments;
+use crate::kernels::operation::{FastDiv, Strides};
+use crate::kernels::simt::ConvArgs;
+use crate::kernels::tensor::Copies;
 use crate::kernels::tensor_args::TensorArgs;
 use crate::kernels::{DType, Kernel, Layout};
 use crate::problem::Conv2d;

@@ -2,12 +2,13 @@
 //! problem whose extents, strides and addresses permit wide accesses; the lines after it change one
 //! of them. Blocks are counted by hand.
 
-use super::args::{Arguments, ConvArgs};
 use super::bottleneck::args::BottleneckArgs;
 use super::elementwise::activation_args::{ReluArgs, SubsampleArgs};
 use super::elementwise::channel_args::{LrnArgs, SoftmaxArgs};
+use super::operation::Arguments;
 use super::pack_args::PackArgs;
 use super::pool::args::PoolArgs;
+use super::simt::ConvArgs;
 use super::tensor_args::TensorArgs;
 use crate::kernels::FilterRows;
 use crate::kernels::{Algorithm, DType, Kernel, Layout, kernels};

@@ -16,7 +16,7 @@ pub(crate) mod operation;
 pub(crate) mod pack_args;
 pub(crate) mod pool;
 mod refusal;
-mod simt;
+pub(crate) mod simt;
 pub(crate) mod tensor;
 pub(crate) mod tensor_args;
 mod tensor_cost;
@@ -28,11 +28,11 @@ pub use cost::{Bound, Capability, PeakRates, Roofline, Score};
 pub use elementwise::Unary;
 pub(crate) use filter_rows::FilterRows;
 pub use filter_rows::{WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
-#[doc(hidden)]
-pub use operation::Rounding;
 use operation::estimate_simt;
 pub use operation::{KernelId, Limits, Operation, kernels};
 pub use refusal::Refusal;
+#[doc(hidden)]
+pub use tensor::Rounding;
 pub(crate) use tensor_cost::LAUNCH_US;
 
 use crate::problem;

@@ -1,10 +1,14 @@
-//! Operations: what a plan needs of a problem, the table of kernels, and the families that compute
-//! convolutions.
+//! Operations: what a plan needs of a problem, the table of kernels, the families that compute
+//! convolutions, and the parts that all argument structs share.
+//!
+//! Pointers in arguments are device addresses that already include the channel offset of a slice.
+//! Strides are in elements.
 
 use std::fmt;
 
-use super::args::ConvArgs;
 use super::catalog::Family;
+use super::simt::ConvArgs;
+use super::tensor::{Copies, Rounding, TensorTraits};
 use super::tensor_args::TensorArgs;
 use super::{
     Algorithm, Capability, Kernel, PeakRates, Refusal, Roofline, Score, bottleneck, mma, simt,
@@ -285,45 +289,6 @@ pub(crate) enum ConvArguments {
     TensorMaps(TensorArgs),
 }
 
-/// Kind of copies by which a kernel loads the pixels of a tile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Copies {
-    /// Vectors of [`Kernel::vector`] bytes.
-    #[default]
-    Vectors,
-    /// Elements, each by an entry of a table of terms.
-    Table,
-    /// Boxes by TMA: one thread issues one copy.
-    Boxes,
-}
-
-/// The differences between kernels on tensor cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TensorTraits {
-    /// gemm_k runs through taps and channels in one go, and a row of filters has all taps.
-    pub all_taps: bool,
-    /// Several groups share a tile, [`Kernel::tile_k`] channels and filters each.
-    pub small_groups: bool,
-    /// Kind of copies that load x into shared memory.
-    pub copies: Copies,
-    /// Blocks take one tile after another, the epilogue of one beside the steps of the next.
-    pub persistent: bool,
-    /// Operands reach the tensor cores as they are, which cut bits off instead of rounding.
-    pub cuts_operands: bool,
-}
-
-/// The rounding of a kernel, of which a bound on its error is made.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rounding {
-    /// Products are added by instructions of the tensor cores, which cut.
-    pub tensor: bool,
-    /// An instruction adds products of several taps.
-    pub all_taps: bool,
-    /// Operands are cut to tf32, not rounded.
-    pub cuts_operands: bool,
-}
-
 impl Kernel {
     /// The traits of a kernel on tensor cores; of others, and of those that compute several
     /// operations at once, the defaults.
@@ -426,6 +391,95 @@ fn not_a_convolution(kernel: &Kernel) -> Refusal {
         kernel: kernel.algorithm.name(),
         problem: Conv2d::NAME,
     }
+}
+
+/// Division of a 31-bit number by a constant, as a multiplication and a shift.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastDiv {
+    pub(super) mul: u32,
+    pub(super) shift: u32,
+    pub(super) divisor: u32,
+}
+
+impl FastDiv {
+    /// For division by `divisor`, from 1 to 2^31 - 1. Zero is taken as one: it is the length of
+    /// something empty, and nothing is launched for that.
+    pub fn new(divisor: u32) -> FastDiv {
+        let divisor = divisor.clamp(1, (1 << 31) - 1);
+        let shift = divisor.next_power_of_two().trailing_zeros();
+        let mul = (1u64 << (31 + shift)).div_ceil(u64::from(divisor));
+        FastDiv {
+            mul: mul as u32,
+            shift,
+            divisor,
+        }
+    }
+
+    /// No division but an extent in 64 bits, as `kernels/common/wide_units.cuh` reads it where
+    /// there are 2^31 units or more.
+    pub(crate) fn wide(extent: u64) -> FastDiv {
+        FastDiv {
+            mul: (extent >> 32) as u32,
+            shift: u32::MAX,
+            divisor: extent as u32,
+        }
+    }
+
+    /// Divides as the kernel does: `n / divisor` for `n` below 2^31.
+    pub fn divide(self, n: u32) -> u32 {
+        ((u64::from(n << 1) * u64::from(self.mul)) >> 32) as u32 >> self.shift
+    }
+
+    /// Divisor.
+    pub fn divisor(self) -> u32 {
+        self.divisor
+    }
+}
+
+/// Strides, by which element (n, c, h, w) of an activation lies: `n * image + c * channel + (h *
+/// width + w) * pixel`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strides {
+    /// Elements from one image to the next.
+    pub image: i64,
+    /// Elements from one channel to the next.
+    pub channel: i32,
+    /// Elements from one pixel to the next.
+    pub pixel: i32,
+}
+
+/// Converts an extent or a stride within an image, which the problem types keep below 2^31.
+pub(crate) fn int(value: usize) -> i32 {
+    debug_assert!(i32::try_from(value).is_ok());
+    value as i32
+}
+
+impl From<&TensorDesc> for Strides {
+    fn from(desc: &TensorDesc) -> Strides {
+        let strides = desc.strides();
+        Strides {
+            image: strides.image,
+            // A plane may have more pixels than that: poolings and what keeps the extents take the
+            // step from rows and columns.
+            channel: strides.channel.min(i64::from(i32::MAX)) as i32,
+            // No more than the channels, which have 31 bits.
+            pixel: strides.pixel as i32,
+        }
+    }
+}
+
+/// Bytes of the buffer before the tensor's first element.
+pub(crate) fn offset_bytes(desc: &TensorDesc) -> u64 {
+    desc.offset() as u64 * desc.dtype().size() as u64
+}
+
+/// An argument struct that shares a problem out among blocks.
+pub trait Arguments: Copy {
+    /// Fills in what depends on the kernel and on the pointers' alignment, and returns the number
+    /// of blocks.
+    fn set_grid(&mut self, kernel: &Kernel) -> u64;
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The argument struct of the kernel that packs filters: a mirror of
 //! `kernels/elementwise/pack_filter_args.cuh`, field by field.
 
-use super::args::FastDiv;
-use super::args::{Arguments, int};
+use super::operation::FastDiv;
+use super::operation::{Arguments, int};
 use super::{Algorithm, DType, FilterRows, Kernel, KernelId, kernels};
 use crate::problem::{Conv2d, FilterLayout};
 

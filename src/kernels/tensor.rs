@@ -1,10 +1,49 @@
-//! Acceptance of the convolution kernels on tensor cores, and their split-K.
+//! The convolution kernels on tensor cores: their traits, acceptance, and split-K.
 
 use super::filter_rows::{FilterRows, WORKSPACE_ALIGNMENT, WORKSPACE_COUNTERS};
 use super::tensor_cost::{Tiling, score};
 use super::{Capability, Limits, Refusal, Roofline, Score};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Conv2d, FilterLayout, PACKED_BYTES};
+
+/// Kind of copies by which a kernel loads the pixels of a tile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Vectors of [`Kernel::vector`] bytes.
+    #[default]
+    Vectors,
+    /// Elements, each by an entry of a table of terms.
+    Table,
+    /// Boxes by TMA: one thread issues one copy.
+    Boxes,
+}
+
+/// The differences between kernels on tensor cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TensorTraits {
+    /// gemm_k runs through taps and channels in one go, and a row of filters has all taps.
+    pub all_taps: bool,
+    /// Several groups share a tile, [`Kernel::tile_k`] channels and filters each.
+    pub small_groups: bool,
+    /// Kind of copies that load x into shared memory.
+    pub copies: Copies,
+    /// Blocks take one tile after another, the epilogue of one beside the steps of the next.
+    pub persistent: bool,
+    /// Operands reach the tensor cores as they are, which cut bits off instead of rounding.
+    pub cuts_operands: bool,
+}
+
+/// The rounding of a kernel, of which a bound on its error is made.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounding {
+    /// Products are added by instructions of the tensor cores, which cut.
+    pub tensor: bool,
+    /// An instruction adds products of several taps.
+    pub all_taps: bool,
+    /// Operands are cut to tf32, not rounded.
+    pub cuts_operands: bool,
+}
 
 /// The largest split-K factor that is tried (split-K: several blocks compute one output tile),
 /// unless the limits name one: each partial tile is written and read again.

@@ -1,8 +1,9 @@
 //! The argument struct of the kernels on tensor cores by `mma.sync`: a mirror of
 //! `kernels/common/tensor_args.cuh`.
 
-use super::args::{Arguments, int};
-use super::args::{ConvArgs, FastDiv};
+use super::operation::FastDiv;
+use super::operation::{Arguments, int};
+use super::simt::ConvArgs;
 use super::tensor::{steps, whole_split_k};
 use crate::kernels::FilterRows;
 use crate::kernels::Kernel;

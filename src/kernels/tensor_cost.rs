@@ -10,7 +10,7 @@
 use super::Capability;
 use super::Roofline;
 use super::cost::{Score, memory_us, overlapped, resident};
-use super::operation::Copies;
+use super::tensor::Copies;
 use crate::kernels::{Arch, DType, Kernel, Math};
 
 /// Figures of a problem's tiles, from which the time is modelled.

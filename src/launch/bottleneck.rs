@@ -9,9 +9,9 @@ use super::prepared::{
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::kernels::args::{Arguments, offset_bytes};
 use crate::kernels::bottleneck::args::BottleneckArgs;
 use crate::kernels::cost::resident;
+use crate::kernels::operation::{Arguments, offset_bytes};
 use crate::plan::Plan;
 use crate::problem::{Added, Bottleneck2d, TensorDesc};
 

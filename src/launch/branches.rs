@@ -12,9 +12,9 @@ use super::prepared::{
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::kernels::args::{Arguments, offset_bytes};
 use crate::kernels::multi_conv::args::MultiConvArgs;
 use crate::kernels::multi_conv::partials_layout;
+use crate::kernels::operation::{Arguments, offset_bytes};
 use crate::plan::{Plan, WORKSPACE_ALIGNMENT};
 use crate::problem::{Branches, Conv2d, MAX_CONVOLUTIONS, MAX_PRODUCTS, PACKED_BYTES};
 

@@ -13,9 +13,10 @@ use super::prepared::{
 use crate::device::{Gpu, LoadedKernel, WgmmaArgs};
 use crate::error::Error;
 use crate::kernels::FilterRows;
-use crate::kernels::args::{Arguments, ConvArgs, offset_bytes};
+use crate::kernels::operation::{Arguments, offset_bytes};
 use crate::kernels::operation::{ConvArguments, conv_family};
 use crate::kernels::pack_args::PackArgs;
+use crate::kernels::simt::ConvArgs;
 use crate::kernels::tensor_args::TensorArgs;
 use crate::plan::{Plan, WORKSPACE_ALIGNMENT, WorkspaceParts};
 use crate::problem::{Conv2d, PACKED_BYTES, TensorDesc};

@@ -10,7 +10,7 @@ use super::prepared::{
 };
 use crate::device::{Gpu, LoadedKernel};
 use crate::error::Error;
-use crate::kernels::args::Arguments;
+use crate::kernels::operation::Arguments;
 use crate::kernels::pack_args::{self, PackArgs};
 use crate::kernels::{FilterRows, KernelId, kernels};
 use crate::problem::{Conv2d, FilterLayout};

@@ -6,7 +6,7 @@ use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
 use super::prepared::{Launch, Prepared, Span, check_buffer, check_optional, disjoint_slices};
 use crate::device::Gpu;
 use crate::error::Error;
-use crate::kernels::args::offset_bytes;
+use crate::kernels::operation::offset_bytes;
 use crate::kernels::pool::args::PoolArgs;
 use crate::plan::Plan;
 use crate::problem::Pool2d;

@@ -11,7 +11,7 @@ use super::buffer::{Element, Workspace};
 use crate::device::{Gpu, LoadedKernel, driver_error};
 use crate::error::Error;
 use crate::kernels::DType;
-use crate::kernels::args::Arguments;
+use crate::kernels::operation::Arguments;
 use crate::plan::{Operation, Plan};
 use crate::problem::TensorDesc;
 

@@ -6,8 +6,8 @@ use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
 use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices};
 use crate::device::Gpu;
 use crate::error::Error;
-use crate::kernels::args::offset_bytes;
 use crate::kernels::elementwise::activation_args::SubsampleArgs;
+use crate::kernels::operation::offset_bytes;
 use crate::plan::Plan;
 use crate::problem::Subsample;
 

@@ -8,7 +8,7 @@ use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices, sam
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Unary;
-use crate::kernels::args::offset_bytes;
+use crate::kernels::operation::offset_bytes;
 use crate::plan::Plan;
 
 /// The operands of a [`Unary`], as cudarc's slices or views. Lengths in elements.

@@ -1,8 +1,8 @@
 //! The argument struct of the kernels that compute a bottleneck: a mirror of
 //! `kernels/bottleneck/args.cuh`, field by field.
 
-use crate::kernels::args::{Arguments, int};
-use crate::kernels::args::{FastDiv, Strides};
+use crate::kernels::operation::{Arguments, int};
+use crate::kernels::operation::{FastDiv, Strides};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES};
 

@@ -8,8 +8,8 @@ use args::BottleneckArgs;
 pub(crate) mod args;
 
 use crate::error::Error;
-use crate::kernels::args::Arguments;
 use crate::kernels::cost::{Score, memory_us, overlapped, resident};
+use crate::kernels::operation::Arguments;
 use crate::kernels::tensor::alignment_of;
 use crate::kernels::tensor_cost::{FINISH, L2_BYTES, START};
 use crate::kernels::{Algorithm, DType, Kernel, Layout, Math};

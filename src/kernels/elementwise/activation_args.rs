@@ -1,9 +1,8 @@
 //! The argument structs of ReLU, the scaled hyperbolic tangent and LeNet-5's subsampling: a mirror
 //! of `kernels/elementwise/args.cuh` and `kernels/pool/args.cuh`, field by field.
 
-use crate::kernels::args::{
-    Arguments, FastDiv, Strides, VECTOR_BYTES, blocks, int, units, whole, whole_strides,
-};
+use crate::kernels::args::{VECTOR_BYTES, blocks, units, whole, whole_strides};
+use crate::kernels::operation::{Arguments, FastDiv, Strides, int};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Activation, Relu, Subsample, Tanh, TensorDesc};
 

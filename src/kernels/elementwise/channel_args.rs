@@ -1,8 +1,9 @@
 //! The argument structs of the kernels that normalise over channels: a mirror of
 //! `kernels/elementwise/channel_args.cuh`, field by field.
 
-use crate::kernels::args::{Arguments, int};
-use crate::kernels::args::{FastDiv, Strides, VECTOR_BYTES, blocks, units, whole, whole_strides};
+use crate::kernels::args::{VECTOR_BYTES, blocks, units, whole, whole_strides};
+use crate::kernels::operation::{Arguments, int};
+use crate::kernels::operation::{FastDiv, Strides};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Lrn, Softmax};
 

@@ -2,8 +2,8 @@
 
 use super::channel_args::LrnArgs;
 use crate::error::Error;
-use crate::kernels::args::Arguments;
 use crate::kernels::cost::streaming;
+use crate::kernels::operation::Arguments;
 use crate::kernels::{Algorithm, Kernel};
 use crate::kernels::{Capability, Operation, Roofline, Score};
 use crate::problem::{Lrn, TensorDesc};

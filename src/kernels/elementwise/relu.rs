@@ -1,9 +1,9 @@
 //! Acceptance and estimate of the ReLU kernels.
 
 use crate::error::Error;
-use crate::kernels::args::Arguments;
 use crate::kernels::cost::streaming;
 use crate::kernels::elementwise::activation_args::ReluArgs;
+use crate::kernels::operation::Arguments;
 use crate::kernels::{Algorithm, Kernel};
 use crate::kernels::{Capability, Operation, Roofline, Score};
 use crate::problem::{Relu, TensorDesc};

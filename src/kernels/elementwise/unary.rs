@@ -4,8 +4,8 @@
 use super::activation_args::TanhArgs;
 use super::channel_args::{LrnArgs, SoftmaxArgs};
 use crate::kernels::Operation;
-use crate::kernels::args::Arguments;
 use crate::kernels::elementwise::activation_args::ReluArgs;
+use crate::kernels::operation::Arguments;
 use crate::problem::{Lrn, Relu, Softmax, Tanh, TensorDesc};
 
 /// An operation from one tensor to another of the same extents, without weights.

@@ -1,7 +1,8 @@
 //! Convolutions on tensor cores by `mma.sync`.
 
-use super::operation::{ConvArguments, ConvFamily, Copies, TensorTraits};
+use super::operation::{ConvArguments, ConvFamily};
 use super::tensor::{self, aligned};
+use super::tensor::{Copies, TensorTraits};
 use super::tensor_args::TensorArgs;
 use super::{
     Algorithm, Capability, FEW_CHANNELS_MAX_GEMM_K, Kernel, Limits, Refusal, Roofline, Score,

@@ -2,8 +2,8 @@
 //! `kernels/mma/multi_conv_args.cuh`, field by field.
 
 use super::split_k_of;
-use crate::kernels::args::{Arguments, int};
-use crate::kernels::args::{FastDiv, Strides};
+use crate::kernels::operation::{Arguments, int};
+use crate::kernels::operation::{FastDiv, Strides};
 use crate::kernels::tensor_args::TensorArgs;
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Branches, MAX_MERGED, MAX_PRODUCTS, Product};

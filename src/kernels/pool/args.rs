@@ -2,9 +2,8 @@
 //! grid.
 
 use super::takes_planes;
-use crate::kernels::args::{
-    Arguments, FastDiv, Strides, VECTOR_BYTES, blocks, int, units, whole, whole_strides,
-};
+use crate::kernels::args::{VECTOR_BYTES, blocks, units, whole, whole_strides};
+use crate::kernels::operation::{Arguments, FastDiv, Strides, int};
 use crate::kernels::{Kernel, Layout};
 use crate::problem::{Pool2d, PoolKind, TensorDesc};
 

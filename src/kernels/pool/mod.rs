@@ -4,8 +4,8 @@ use args::PoolArgs;
 pub(crate) mod args;
 
 use crate::error::Error;
-use crate::kernels::args::Arguments;
 use crate::kernels::cost::streaming;
+use crate::kernels::operation::Arguments;
 use crate::kernels::{Algorithm, Kernel};
 use crate::kernels::{Capability, Operation, Refusal, Roofline, Score};
 use crate::problem::{Pool2d, PoolKind, TensorDesc};

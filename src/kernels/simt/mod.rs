@@ -1,12 +1,13 @@
-//! Convolutions on CUDA cores.
+//! Convolutions on CUDA cores: acceptance, estimate, arguments and grid. The arguments mirror
+//! `kernels/common/conv_args.cuh`, field by field; those of tensor cores begin with them.
 
-use super::args::Arguments;
-use super::args::ConvArgs;
+use super::args::{self, whole_strides};
 use super::cost::{Product, streaming};
-use super::operation::{ConvArguments, ConvFamily, TensorTraits};
+use super::operation::{Arguments, ConvArguments, ConvFamily, FastDiv, Strides, int};
+use super::tensor::TensorTraits;
 use super::{
-    Algorithm, Capability, FEW_CHANNELS_MAX_GEMM_K, Kernel, Limits, Refusal, Roofline, Score,
-    estimate_simt,
+    Algorithm, Capability, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout, Limits, Refusal, Roofline,
+    Score, estimate_simt,
 };
 use crate::problem::{Conv2d, FilterLayout};
 
@@ -191,119 +192,188 @@ fn pointwise(problem: &Conv2d) -> Result<(), Refusal> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::Operation;
+/// The arguments of every convolution kernel. The comments of `kernels/common/conv_args.cuh` say
+/// what each field holds.
+#[allow(missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConvArgs {
+    pub x: u64,
+    pub w: u64,
+    pub bias: u64,
+    pub residual: u64,
+    pub y: u64,
+    pub x_strides: Strides,
+    pub y_strides: Strides,
+    pub residual_strides: Strides,
+    pub n: i32,
+    pub c: i32,
+    pub h: i32,
+    pub width: i32,
+    pub k: i32,
+    pub r: i32,
+    pub s: i32,
+    pub p: i32,
+    pub q: i32,
+    pub groups: i32,
+    pub group_c: i32,
+    pub group_k: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub dilation_h: i32,
+    pub dilation_w: i32,
+    pub w_k: i32,
+    pub w_c: i32,
+    pub w_tap: i32,
+    pub relu: i32,
+    pub y_vector: i32,
+    pub x_vector: i32,
+    pub gemm_n: u32,
+    pub tiles_m: u32,
+    pub by_pq: FastDiv,
+    pub by_q: FastDiv,
+    pub by_tiles_m: FastDiv,
+    pub by_groups: FastDiv,
+}
 
-    /// Filters of one size, steps of one or two rows, rows that are neighbours; columns are free.
-    /// Kernels of size 1 take all.
-    #[test]
-    fn modules_of_one_filter_take_nothing_else() {
-        for (axes, fits) in [
-            ("kh3ph1", true),
-            ("kh3ph1sh2", true),
-            ("kh3ph1sh3", false),
-            ("kh3ph1sh3sw1", false),
-            ("kh3kw3ph1pw1sh1sw3", true),
-            ("kh3ph1dh1", false),
-            ("kh3kw3ph1pw1dh0dw1", true),
-            ("kh5ph2", false),
-            ("kh3kw5ph1pw2", false),
-            ("kh5kw3ph2pw1", false),
-        ] {
-            let problem: Conv2d = format!("g8mb1ic8ih20iw20oc8{axes}")
-                .parse()
-                .expect("a valid problem");
-            assert_eq!(fixed_filter(&problem, 3).is_ok(), fits, "{problem}");
-            assert_eq!(fixed_filter(&problem, 1), Ok(()), "{problem}");
-        }
-        let problem: Conv2d = "g8mb1ic8ih20oc8kh3ph1sh3".parse().expect("a valid problem");
-        let refused = Refusal::FixedFilter {
-            size: 3,
-            r: 3,
-            s: 3,
-            stride: 3,
-            dilation: 1,
-        };
-        assert_eq!(fixed_filter(&problem, 3), Err(refused));
-    }
+const _: () = assert!(size_of::<ConvArgs>() == 40 + 3 * 16 + 4 * 26 + 4 * 12);
 
-    /// The model is asked for the terms that a kernel walks, padding included, and for what its
-    /// multiplications cost.
-    #[test]
-    fn kernels_are_scored_by_the_work_that_they_do() {
-        use crate::kernels::{DType, Layout};
-        let made = |algorithm, tile_m, tile_k| Kernel {
-            algorithm,
-            dtype: DType::F32,
-            layout: Some(Layout::Nchw),
-            tile_m,
-            tile_n: 32,
-            tile_k,
-            threads: 64,
-            ..crate::kernels::kernels()[0]
+impl From<&Conv2d> for ConvArgs {
+    fn from(problem: &Conv2d) -> ConvArgs {
+        let taps = problem.r() * problem.s();
+        let group_c = problem.group_c();
+        let [w_k, w_c, w_tap] = match problem.filter_layout() {
+            FilterLayout::Kcrs => [group_c * taps, taps, 1],
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                let pitch = problem.filter().pitch();
+                [taps * pitch, 1, pitch]
+            }
         };
-        let (device, roofline) = (Capability::h200(), Roofline::default());
-        // Terms of a sum: nine taps of 10 channels, each as 16 or 90 in all as 96.
-        for (algorithm, padded_k) in [(Algorithm::Direct, 144), (Algorithm::DirectFewChannels, 96)]
-        {
-            let (problem, kernel): (Conv2d, _) = (
-                "mb2ic10ih9oc24kh3ph1".parse().expect("a valid problem"),
-                made(algorithm, 16, 16),
-            );
-            let product = Product {
-                groups: 1,
-                gemm_m: 24,
-                gemm_n: 162,
-                gemm_k: 90,
-                padded_k,
-            };
-            let want = product.score(&kernel, &device, &roofline);
-            assert_eq!(problem.score(&kernel, &device, &roofline), want);
-        }
-        // Multiply-adds, filters of a group rounded up to the tile; their cost.
-        for (line, algorithm, tile_k, work, cost) in [
-            (
-                "g4mb2ic8ih9oc24kh3ph1",
-                Algorithm::SmallGroups,
-                1,
-                162 * 9 * 2 * 32,
-                2.0,
-            ),
-            (
-                "g4mb2ic4ih9oc24kh3ph1",
-                Algorithm::SmallGroups,
-                1,
-                162 * 9 * 32,
-                31.0,
-            ),
-            (
-                "g8mb2ic8ih9oc8kh3ph1",
-                Algorithm::Depthwise,
-                3,
-                162 * 9 * 8,
-                2.0,
-            ),
-            (
-                "g8mb2ic8ih9oc8kh3ph1",
-                Algorithm::Depthwise,
-                1,
-                162 * 9 * 8,
-                3.0,
-            ),
-        ] {
-            let (problem, kernel): (Conv2d, _) = (
-                line.parse().expect("a valid problem"),
-                made(algorithm, 8, tile_k),
-            );
-            let blocks = problem.blocks(&kernel);
-            let want = streaming(&kernel, &device, &roofline, blocks, work, cost);
-            assert_eq!(
-                problem.score(&kernel, &device, &roofline),
-                want,
-                "{line} {tile_k}"
-            );
+        ConvArgs {
+            x_strides: problem.input().into(),
+            y_strides: problem.output().into(),
+            residual_strides: problem.residual().map(Strides::from).unwrap_or_default(),
+            n: int(problem.n()),
+            c: int(problem.c()),
+            h: int(problem.h()),
+            width: int(problem.w()),
+            k: int(problem.k()),
+            r: int(problem.r()),
+            s: int(problem.s()),
+            p: int(problem.p()),
+            q: int(problem.q()),
+            groups: int(problem.groups()),
+            group_c: int(group_c),
+            group_k: int(problem.group_k()),
+            stride_h: int(problem.stride()[0]),
+            stride_w: int(problem.stride()[1]),
+            pad_top: int(problem.padding().top),
+            pad_left: int(problem.padding().left),
+            dilation_h: int(problem.dilation()[0]),
+            dilation_w: int(problem.dilation()[1]),
+            w_k: int(w_k),
+            w_c: int(w_c),
+            w_tap: int(w_tap),
+            relu: i32::from(problem.relu()),
+            gemm_n: problem.gemm_n() as u32,
+            ..ConvArgs::default()
         }
     }
 }
+
+impl Arguments for ConvArgs {
+    fn set_grid(&mut self, kernel: &Kernel) -> u64 {
+        match has_strips(kernel) {
+            true => self.schedule_depthwise(kernel),
+            false => self.schedule_product(kernel),
+        }
+    }
+}
+
+impl ConvArgs {
+    /// Shares the tiles of the matrix-product kernels out among blocks; see `gemm_n` and what
+    /// follows in `kernels/common/conv_args.cuh`.
+    fn schedule_product(&mut self, kernel: &Kernel) -> u64 {
+        self.tiles_m = (self.group_k as u32).div_ceil(kernel.tile_m);
+        self.by_pq = FastDiv::new(self.p as u32 * self.q as u32);
+        self.by_q = FastDiv::new(self.q as u32);
+        self.by_tiles_m = FastDiv::new(self.tiles_m);
+        self.by_groups = FastDiv::new(self.groups as u32);
+        self.y_vector = i32::from(self.whole_outputs(kernel));
+        self.x_vector = i32::from(self.whole_inputs(kernel));
+        let tiles_n = u64::from(self.gemm_n.div_ceil(kernel.tile_n));
+        tiles_n * self.groups as u64 * u64::from(self.tiles_m)
+    }
+
+    /// Returns whether y and residual may be accessed four elements at a time.
+    fn whole_outputs(&self, kernel: &Kernel) -> bool {
+        let strides = match self.residual {
+            0 => self.y_strides,
+            _ => self.residual_strides,
+        };
+        let whole = match kernel.layout {
+            Some(Layout::Nhwc) => {
+                self.group_k % 4 == 0 && self.y_strides.pixel % 4 == 0 && strides.pixel % 4 == 0
+            }
+            _ => (self.p as u32 * self.q as u32).is_multiple_of(4),
+        };
+        let bytes = 4 * kernel.dtype.size() as u64;
+        whole
+            && self.y_strides.image % 4 == 0
+            && strides.image % 4 == 0
+            && (self.y | self.residual).is_multiple_of(bytes)
+    }
+
+    /// Returns whether x may be read four pixels at a time.
+    fn whole_inputs(&self, kernel: &Kernel) -> bool {
+        reads_planes(kernel)
+            && kernel.layout == Some(Layout::Nchw)
+            && (self.stride_h, self.stride_w) == (1, 1)
+            && (self.h as u32 * self.width as u32).is_multiple_of(4)
+            && self.x_strides.image % 4 == 0
+            && self.x.is_multiple_of(4 * kernel.dtype.size() as u64)
+    }
+
+    /// Shares the outputs of a depthwise convolution out among threads, from the other fields
+    /// (pointers and strides included), which must be set, and returns the number of blocks. The
+    /// divisors then mean what the header of `kernels/simt/depthwise.cu` says.
+    pub fn schedule_depthwise(&mut self, kernel: &Kernel) -> u64 {
+        let strips = (self.p as u32).div_ceil(kernel.tile_m);
+        let pixel_units = strips * self.q as u32;
+        let images = self.n as u64;
+        self.by_q = FastDiv::new(self.q as u32);
+        self.by_groups = FastDiv::new(self.group_k as u32);
+        if kernel.layout != Some(Layout::Nhwc) {
+            (self.x_vector, self.y_vector) = (0, 0);
+            self.tiles_m = strips;
+            self.by_tiles_m = FastDiv::new(strips);
+            self.by_pq = FastDiv::new(self.k as u32 * pixel_units);
+            return args::blocks(
+                images * u64::from(self.k as u32 * pixel_units),
+                kernel.threads,
+            );
+        }
+        let bytes = 4 * kernel.dtype.size() as u64;
+        let residual = if self.residual == 0 {
+            self.y_strides
+        } else {
+            self.residual_strides
+        };
+        let four = self.group_k == 1
+            && self.k % 4 == 0
+            && (self.x | self.y | self.residual).is_multiple_of(bytes)
+            && whole_strides(&[self.x_strides, self.y_strides, residual], 4);
+        (self.x_vector, self.y_vector) = (i32::from(four), i32::from(four));
+        let lanes = if four { self.k / 4 } else { self.k } as u32;
+        self.tiles_m = lanes.div_ceil(32);
+        self.by_tiles_m = FastDiv::new(self.tiles_m);
+        self.by_pq = FastDiv::new(pixel_units);
+        let pixels_a_block = kernel.threads / lanes.div_ceil(self.tiles_m.max(1)).max(1);
+        args::blocks(images * u64::from(pixel_units), pixels_a_block) * u64::from(self.tiles_m)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Convolutions on the tensor cores of compute capability 9.0 by `wgmma`.
 
-use super::operation::{ConvArguments, ConvFamily, Copies, TensorTraits};
+use super::operation::{ConvArguments, ConvFamily};
 use super::tensor::{self, aligned};
+use super::tensor::{Copies, TensorTraits};
 use super::tensor_args::TensorArgs;
 use super::{Algorithm, Capability, Kernel, Limits, Refusal, Roofline, Score};
 use crate::problem::Conv2d;
