@@ -1,7 +1,9 @@
-//! Two-dimensional convolution: its description, checked on construction, and its builder.
+//! Two-dimensional convolution: its description, checked on construction, its sliding window, and
+//! the one formula of output sizes.
 
-use super::builder::{Builder, Built, Filtered, Windowed, slice};
-use super::tensor::{TensorDesc, Window, at_most, nonzero, outputs, product};
+use super::tensor::{
+    Builder, Built, FilterDesc, Filtered, TensorDesc, Windowed, at_most, nonzero, product,
+};
 use super::types::{DType, FilterLayout, Layout, Math, Padding};
 use crate::error::Error;
 
@@ -46,35 +48,6 @@ impl Conv2d {
             bias: false,
             residual: false,
         })
-    }
-
-    /// The description that builds this problem again: change it and build.
-    pub fn to_builder(&self) -> Builder<Conv2d> {
-        let own = ConvOptions {
-            groups: self.groups,
-            bias: self.bias,
-            residual: self.residual.is_some(),
-        };
-        Builder {
-            window: self.window,
-            filters: self.k(),
-            filter_layout: self.filter_layout,
-            math: self.math,
-            alignment: self.alignment,
-            relu: self.relu,
-            residual_slice: self.residual.as_ref().and_then(slice),
-            ..Builder::between(&self.input, &self.output, own)
-        }
-    }
-
-    /// The same problem over `n` images.
-    ///
-    /// # Errors
-    /// As [`Builder::build`](crate::problem::Builder::build).
-    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
-        self.to_builder()
-            .input(n, self.c(), self.h(), self.w())
-            .build()
     }
 
     /// Images.
@@ -250,56 +223,130 @@ impl Conv2d {
     }
 }
 
-/// The filters of a convolution: `k` of them, each of `c` channels and `r` x `s` taps.
+/// A sliding window; arrays are of rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct FilterDesc {
-    /// Filters.
-    pub k: usize,
-    /// Channels of a filter: those of a group.
-    pub c: usize,
-    /// Rows of a filter.
-    pub r: usize,
-    /// Columns of a filter.
-    pub s: usize,
-    /// The order of dimensions in memory.
-    pub layout: FilterLayout,
-    /// Storage type of an element.
-    pub dtype: DType,
+pub struct Window {
+    /// Rows and columns of taps.
+    pub kernel: [usize; 2],
+    /// Rows and columns between two windows.
+    pub stride: [usize; 2],
+    /// Rows and columns between two taps; 1 is dense.
+    pub dilation: [usize; 2],
+    /// Rows and columns around the image.
+    pub padding: Padding,
 }
 
-impl FilterDesc {
-    /// Elements that the buffer holds: the weights, and the gaps of [`FilterLayout::Packed`].
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one element")]
-    pub fn len(&self) -> usize {
-        self.k * self.r * self.s * self.pitch()
-    }
-
-    /// Weights: `k * c * r * s`.
-    pub fn elements(&self) -> usize {
-        self.k * self.gemm_k()
-    }
-
-    /// Depth of the matrix product: `c * r * s`, the weights of a filter.
-    pub fn gemm_k(&self) -> usize {
-        self.c * self.r * self.s
-    }
-
-    /// The element of the buffer that holds (k, c, r, s), `c` counted within the group.
-    pub fn index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
-        match self.layout {
-            FilterLayout::Kcrs => ((k * self.c + c) * self.r + r) * self.s + s,
-            FilterLayout::Krsc | FilterLayout::Packed => {
-                ((k * self.r + r) * self.s + s) * self.pitch() + c
-            }
+impl Window {
+    /// A window of `r` rows and `s` columns of neighbours that moves by 1, without padding.
+    pub const fn new(r: usize, s: usize) -> Window {
+        Window {
+            kernel: [r, s],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::NONE,
         }
     }
 
-    /// Elements from one tap's channels to the next one's where channels are innermost: `c`, for
-    /// [`FilterLayout::Packed`] rounded up to a multiple of 16 bytes.
-    pub(crate) fn pitch(&self) -> usize {
-        self.layout.pitch(self.c, self.dtype)
+    /// The two axes over an input of these rows and columns, rows first.
+    pub(crate) fn axes(&self, input: [usize; 2]) -> [Axis; 2] {
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        let sides = [(top, bottom), (left, right)];
+        std::array::from_fn(|i| Axis {
+            input: input[i],
+            window: self.kernel[i],
+            stride: self.stride[i],
+            dilation: self.dilation[i],
+            before: sides[i].0,
+            after: sides[i].1,
+        })
     }
+
+    /// Checks that nothing of it is 0; `sides` are the names of the kernel's height and width.
+    pub(crate) fn check(&self, sides: [&'static str; 2]) -> Result<(), Error> {
+        for (what, extent) in [
+            (sides[0], self.kernel[0]),
+            (sides[1], self.kernel[1]),
+            ("the vertical stride", self.stride[0]),
+            ("the horizontal stride", self.stride[1]),
+            ("the vertical dilation", self.dilation[0]),
+            ("the horizontal dilation", self.dilation[1]),
+        ] {
+            nonzero(what, extent)?;
+        }
+        Ok(())
+    }
+}
+
+/// One axis of a sliding window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Axis {
+    /// Elements of the input.
+    pub input: usize,
+    /// Taps of the window.
+    pub window: usize,
+    /// Elements between two windows.
+    pub stride: usize,
+    /// Elements between two taps; 1 is dense.
+    pub dilation: usize,
+    /// Padding before the first element.
+    pub before: usize,
+    /// Padding after the last element.
+    pub after: usize,
+}
+
+impl Axis {
+    /// Elements that the window spans: `(window - 1) * dilation + 1`. `window` is at least 1.
+    pub(crate) fn effective(&self) -> u128 {
+        (self.window as u128).saturating_sub(1) * self.dilation as u128 + 1
+    }
+
+    /// Elements of the input with its padding.
+    pub(crate) fn padded(&self) -> u128 {
+        self.input as u128 + self.before as u128 + self.after as u128
+    }
+
+    /// The number of outputs, or `None` where the window does not fit into the padded input. Stride
+    /// and window are at least 1.
+    ///
+    /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division
+    /// rounds up, and the last window is dropped if it would start at or after the end of the
+    /// input, that is, in the padding after it.
+    pub(crate) fn outputs(&self, ceil: bool) -> Option<u128> {
+        let room = self.padded().checked_sub(self.effective())?;
+        let stride = (self.stride as u128).max(1);
+        let mut outputs = if ceil {
+            room.div_ceil(stride)
+        } else {
+            room / stride
+        } + 1;
+        if ceil && (outputs - 1) * stride >= self.input as u128 + self.before as u128 {
+            outputs -= 1;
+        }
+        Some(outputs).filter(|&outputs| outputs > 0)
+    }
+}
+
+/// The outputs of both axes (rows, columns), with everything that can be wrong about them as an
+/// error.
+pub(crate) fn outputs(rows: Axis, columns: Axis, ceil: bool) -> Result<[usize; 2], Error> {
+    for axis in [&rows, &columns] {
+        at_most("the padded input", axis.padded())?;
+        at_most("the stride", axis.stride as u128)?;
+        at_most("the dilation", axis.dilation as u128)?;
+    }
+    let too_large = || Error::WindowTooLarge {
+        padded: [rows.padded(), columns.padded()],
+        effective: [rows.effective(), columns.effective()],
+    };
+    let p = rows.outputs(ceil).ok_or_else(too_large)?;
+    let q = columns.outputs(ceil).ok_or_else(too_large)?;
+    // The padded input bounds the number of outputs, so both fit.
+    Ok([p as usize, q as usize])
 }
 
 /// The largest alignment that can be promised, in bytes: that of every allocation on a device.
@@ -308,9 +355,9 @@ const MAX_ALIGNMENT: usize = 256;
 /// Options of a convolution alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
-    groups: usize,
-    bias: bool,
-    residual: bool,
+    pub(super) groups: usize,
+    pub(super) bias: bool,
+    pub(super) residual: bool,
 }
 
 impl Built for Conv2d {
@@ -447,3 +494,6 @@ impl Builder<Conv2d> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

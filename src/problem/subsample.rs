@@ -1,10 +1,9 @@
 //! LeNet-5's trainable subsampling.
 
 use crate::error::Error;
-use crate::problem::builder::{Builder, Built, Windowed};
-use crate::problem::conv2d::Conv2d;
+use crate::problem::conv2d::{Conv2d, Window, outputs};
 use crate::problem::pair::Real;
-use crate::problem::tensor::{TensorDesc, Window, outputs};
+use crate::problem::tensor::{Builder, Built, TensorDesc, Windowed};
 use crate::problem::{DType, Layout, Padding};
 
 /// Activation at the end of a subsampling.

@@ -1,6 +1,10 @@
-//! Activation tensors and sliding windows: extents, strides, and the one formula of output sizes.
+//! Activation and filter tensors (extents, strides, bounds), and the one builder for the problems
+//! that are described step by step.
 
-use super::types::{DType, Layout, Padding};
+use std::fmt;
+
+use super::conv2d::Window;
+use super::types::{DType, FilterLayout, Layout, Math, Padding};
 use crate::error::Error;
 
 /// The largest number that the kernels' `int` arithmetic holds: every extent stays at or below it,
@@ -50,29 +54,6 @@ impl TensorDesc {
     /// elements; a convolution's may not.
     pub fn new(extents: [usize; 4], layout: Layout, dtype: DType) -> Result<Self, Error> {
         Self::named("tensor", extents, layout, dtype, None)
-    }
-
-    /// The same tensor as channels `offset..offset + c` of a tensor of `pitch` channels.
-    ///
-    /// # Errors
-    /// [`Error::Slice`] if they do not lie inside, [`Error::TooLarge`] if the wider tensor is too
-    /// large.
-    pub fn slice(&self, pitch: usize, offset: usize) -> Result<Self, Error> {
-        let extents = [self.n, self.c, self.h, self.w];
-        Self::named(
-            "tensor",
-            extents,
-            self.layout,
-            self.dtype,
-            Some((pitch, offset)),
-        )
-    }
-
-    /// The same tensor with `n` images.
-    pub(crate) fn with_batch(&self, n: usize) -> Result<Self, Error> {
-        let extents = [n, self.c, self.h, self.w];
-        let slice = Some((self.channel_pitch, self.channel_offset));
-        Self::named("tensor", extents, self.layout, self.dtype, slice)
     }
 
     /// Builds and checks; `what` names the tensor in errors.
@@ -236,130 +217,56 @@ impl TensorDesc {
     }
 }
 
-/// A sliding window; arrays are of rows and columns.
+/// The filters of a convolution: `k` of them, each of `c` channels and `r` x `s` taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// Rows and columns of taps.
-    pub kernel: [usize; 2],
-    /// Rows and columns between two windows.
-    pub stride: [usize; 2],
-    /// Rows and columns between two taps; 1 is dense.
-    pub dilation: [usize; 2],
-    /// Rows and columns around the image.
-    pub padding: Padding,
+#[non_exhaustive]
+pub struct FilterDesc {
+    /// Filters.
+    pub k: usize,
+    /// Channels of a filter: those of a group.
+    pub c: usize,
+    /// Rows of a filter.
+    pub r: usize,
+    /// Columns of a filter.
+    pub s: usize,
+    /// The order of dimensions in memory.
+    pub layout: FilterLayout,
+    /// Storage type of an element.
+    pub dtype: DType,
 }
 
-impl Window {
-    /// A window of `r` rows and `s` columns of neighbours that moves by 1, without padding.
-    pub const fn new(r: usize, s: usize) -> Window {
-        Window {
-            kernel: [r, s],
-            stride: [1, 1],
-            dilation: [1, 1],
-            padding: Padding::NONE,
+impl FilterDesc {
+    /// Elements that the buffer holds: the weights, and the gaps of [`FilterLayout::Packed`].
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one element")]
+    pub fn len(&self) -> usize {
+        self.k * self.r * self.s * self.pitch()
+    }
+
+    /// Weights: `k * c * r * s`.
+    pub fn elements(&self) -> usize {
+        self.k * self.gemm_k()
+    }
+
+    /// Depth of the matrix product: `c * r * s`, the weights of a filter.
+    pub fn gemm_k(&self) -> usize {
+        self.c * self.r * self.s
+    }
+
+    /// The element of the buffer that holds (k, c, r, s), `c` counted within the group.
+    pub fn index(&self, k: usize, c: usize, r: usize, s: usize) -> usize {
+        match self.layout {
+            FilterLayout::Kcrs => ((k * self.c + c) * self.r + r) * self.s + s,
+            FilterLayout::Krsc | FilterLayout::Packed => {
+                ((k * self.r + r) * self.s + s) * self.pitch() + c
+            }
         }
     }
 
-    /// The two axes over an input of these rows and columns, rows first.
-    pub(crate) fn axes(&self, input: [usize; 2]) -> [Axis; 2] {
-        let Padding {
-            top,
-            bottom,
-            left,
-            right,
-        } = self.padding;
-        let sides = [(top, bottom), (left, right)];
-        std::array::from_fn(|i| Axis {
-            input: input[i],
-            window: self.kernel[i],
-            stride: self.stride[i],
-            dilation: self.dilation[i],
-            before: sides[i].0,
-            after: sides[i].1,
-        })
+    /// Elements from one tap's channels to the next one's where channels are innermost: `c`, for
+    /// [`FilterLayout::Packed`] rounded up to a multiple of 16 bytes.
+    pub(crate) fn pitch(&self) -> usize {
+        self.layout.pitch(self.c, self.dtype)
     }
-
-    /// Checks that nothing of it is 0; `sides` are the names of the kernel's height and width.
-    pub(crate) fn check(&self, sides: [&'static str; 2]) -> Result<(), Error> {
-        for (what, extent) in [
-            (sides[0], self.kernel[0]),
-            (sides[1], self.kernel[1]),
-            ("the vertical stride", self.stride[0]),
-            ("the horizontal stride", self.stride[1]),
-            ("the vertical dilation", self.dilation[0]),
-            ("the horizontal dilation", self.dilation[1]),
-        ] {
-            nonzero(what, extent)?;
-        }
-        Ok(())
-    }
-}
-
-/// One axis of a sliding window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Axis {
-    /// Elements of the input.
-    pub input: usize,
-    /// Taps of the window.
-    pub window: usize,
-    /// Elements between two windows.
-    pub stride: usize,
-    /// Elements between two taps; 1 is dense.
-    pub dilation: usize,
-    /// Padding before the first element.
-    pub before: usize,
-    /// Padding after the last element.
-    pub after: usize,
-}
-
-impl Axis {
-    /// Elements that the window spans: `(window - 1) * dilation + 1`. `window` is at least 1.
-    pub(crate) fn effective(&self) -> u128 {
-        (self.window as u128).saturating_sub(1) * self.dilation as u128 + 1
-    }
-
-    /// Elements of the input with its padding.
-    pub(crate) fn padded(&self) -> u128 {
-        self.input as u128 + self.before as u128 + self.after as u128
-    }
-
-    /// The number of outputs, or `None` where the window does not fit into the padded input. Stride
-    /// and window are at least 1.
-    ///
-    /// Without `ceil` that is `floor((padded - effective) / stride) + 1`. With it the division
-    /// rounds up, and the last window is dropped if it would start at or after the end of the
-    /// input, that is, in the padding after it.
-    pub(crate) fn outputs(&self, ceil: bool) -> Option<u128> {
-        let room = self.padded().checked_sub(self.effective())?;
-        let stride = (self.stride as u128).max(1);
-        let mut outputs = if ceil {
-            room.div_ceil(stride)
-        } else {
-            room / stride
-        } + 1;
-        if ceil && (outputs - 1) * stride >= self.input as u128 + self.before as u128 {
-            outputs -= 1;
-        }
-        Some(outputs).filter(|&outputs| outputs > 0)
-    }
-}
-
-/// The outputs of both axes (rows, columns), with everything that can be wrong about them as an
-/// error.
-pub(crate) fn outputs(rows: Axis, columns: Axis, ceil: bool) -> Result<[usize; 2], Error> {
-    for axis in [&rows, &columns] {
-        at_most("the padded input", axis.padded())?;
-        at_most("the stride", axis.stride as u128)?;
-        at_most("the dilation", axis.dilation as u128)?;
-    }
-    let too_large = || Error::WindowTooLarge {
-        padded: [rows.padded(), columns.padded()],
-        effective: [rows.effective(), columns.effective()],
-    };
-    let p = rows.outputs(ceil).ok_or_else(too_large)?;
-    let q = columns.outputs(ceil).ok_or_else(too_large)?;
-    // The padded input bounds the number of outputs, so both fit.
-    Ok([p as usize, q as usize])
 }
 
 /// Fails unless `value` is at most [`MAX_INDEX`].
@@ -387,6 +294,208 @@ pub(crate) fn product(factors: &[usize]) -> u128 {
     factors.iter().fold(1u128, |product, &factor| {
         product.saturating_mul(factor as u128)
     })
+}
+
+/// Default of a problem's promise about its buffers' addresses, in bytes.
+pub(crate) const DEFAULT_ALIGNMENT: usize = 16;
+
+/// A problem that a [`Builder`] collects.
+pub trait Built: Sized {
+    /// Options of this problem alone.
+    type Own: Clone + fmt::Debug + PartialEq + Eq;
+
+    /// Checks everything and computes the output's size.
+    fn build(builder: Builder<Self>) -> Result<Self, Error>;
+}
+
+/// A problem with a sliding window that can be chosen.
+pub trait Windowed: Built {}
+
+/// A problem with filters.
+pub trait Filtered: Built {}
+
+/// Collects a [`Conv2d`](super::Conv2d), [`Pool2d`](super::Pool2d),
+/// [`Bottleneck2d`](super::Bottleneck2d) or [`Subsample`](super::Subsample); made by their
+/// `builder`.
+///
+/// `input` must be given, and what has no default:
+///
+/// | problem | must be given | defaults |
+/// |---|---|---|
+/// | convolution | `kernel`, `filters` | one group, no bias, residual or ReLU |
+/// | pooling | `kernel`, for the kinds that slide one | maximum without indices, rounded down |
+/// | subsampling | `kernel` | sums, no activation |
+/// | bottleneck | `mid_channels`, `filters` | stride 1, three biases, no residual, a ReLU |
+///
+/// The rest defaults to stride 1, dilation 1, no padding, f32, NCHW, KCRS, [`Math::Strict`], dense
+/// tensors and buffers aligned to 16 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Builder<P: Built> {
+    pub(super) input: [usize; 4],
+    pub(super) dtype: DType,
+    pub(super) layout: Layout,
+    pub(super) input_slice: Option<(usize, usize)>,
+    pub(super) output_slice: Option<(usize, usize)>,
+    /// Of a problem that is [`Windowed`].
+    pub(super) window: Window,
+    /// From here on of a problem that is [`Filtered`].
+    pub(super) filters: usize,
+    pub(super) filter_layout: FilterLayout,
+    pub(super) math: Math,
+    pub(super) alignment: usize,
+    pub(super) relu: bool,
+    pub(super) residual_slice: Option<(usize, usize)>,
+    pub(super) own: P::Own,
+}
+
+impl<P: Built> Builder<P> {
+    pub(super) fn new(own: P::Own) -> Builder<P> {
+        Builder {
+            input: [0; 4],
+            dtype: DType::F32,
+            layout: Layout::Nchw,
+            input_slice: None,
+            output_slice: None,
+            window: Window::new(0, 0),
+            filters: 0,
+            filter_layout: FilterLayout::Kcrs,
+            math: Math::Strict,
+            alignment: DEFAULT_ALIGNMENT,
+            relu: false,
+            residual_slice: None,
+            own,
+        }
+    }
+
+    /// Images, channels, rows and columns of the input.
+    pub fn input(mut self, n: usize, c: usize, h: usize, w: usize) -> Self {
+        self.input = [n, c, h, w];
+        self
+    }
+
+    /// The type of all tensors' elements.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// The layout of the activations.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The input is channels `offset..offset + c` of a tensor of `pitch` channels.
+    pub fn input_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.input_slice = Some((pitch, offset));
+        self
+    }
+
+    /// The output is a run of channels, from `offset` on, of a tensor of `pitch` channels.
+    pub fn output_slice(mut self, pitch: usize, offset: usize) -> Self {
+        self.output_slice = Some((pitch, offset));
+        self
+    }
+
+    /// Checks everything and computes the output's size. A batch of 0 is valid and has an empty
+    /// output.
+    ///
+    /// # Errors
+    /// For any problem:
+    /// * [`Error::Zero`]: another size is 0;
+    /// * [`Error::Slice`]: a slice does not lie inside its tensor;
+    /// * [`Error::WindowTooLarge`]: the effective window is larger than the padded input;
+    /// * [`Error::TooLarge`]: an image or the padded input reaches 2^31; of a convolution also the
+    ///   filters or the number of output pixels `n * p * q`.
+    ///
+    /// For convolutions and bottlenecks:
+    /// * [`Error::Groups`]: channels or filters do not divide into the groups;
+    /// * [`Error::MathMode`]: a mode other than [`Math::Strict`] for a type other than f32;
+    /// * [`Error::Alignment`]: the alignment is no power of two, less than an element or more than
+    ///   256 bytes;
+    /// * [`Error::BottleneckStride`]: the stride of a bottleneck is neither 1 nor 2;
+    /// * [`Error::ResidualShape`]: the input is to be added, and the output has another shape.
+    ///
+    /// For poolings:
+    /// * [`Error::IndexRange`]: indices are asked for and the window has more than 255 positions;
+    /// * [`Error::ZeroDivisor`]: the divisor is overridden by 0;
+    /// * [`Error::Incompatible`]: window, stride, dilation, padding or ceil mode for a kind that
+    ///   slides no window;
+    /// * [`Error::Shape`]: more outputs are wanted than windows fit.
+    ///
+    /// For subsamplings:
+    /// * [`Error::Incompatible`]: dilation or padding;
+    /// * [`Error::Parameter`]: a constant of the activation is not finite.
+    pub fn build(self) -> Result<P, Error> {
+        P::build(self)
+    }
+}
+
+impl<P: Windowed> Builder<P> {
+    /// Rows and columns of the window's taps.
+    pub fn kernel(mut self, r: usize, s: usize) -> Self {
+        self.window.kernel = [r, s];
+        self
+    }
+
+    /// Rows and columns between two windows.
+    pub fn stride(mut self, h: usize, w: usize) -> Self {
+        self.window.stride = [h, w];
+        self
+    }
+
+    /// Rows and columns between two taps; 1 is dense.
+    pub fn dilation(mut self, h: usize, w: usize) -> Self {
+        self.window.dilation = [h, w];
+        self
+    }
+
+    /// Rows and columns around the image.
+    pub fn padding(mut self, padding: Padding) -> Self {
+        self.window.padding = padding;
+        self
+    }
+
+    /// Kernel, stride, dilation and padding at once.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+}
+
+impl<P: Filtered> Builder<P> {
+    /// Filters, which are the channels of the output.
+    pub fn filters(mut self, k: usize) -> Self {
+        self.filters = k;
+        self
+    }
+
+    /// The layout of the filters.
+    pub fn filter_layout(mut self, layout: FilterLayout) -> Self {
+        self.filter_layout = layout;
+        self
+    }
+
+    /// The exactness of products of f32 numbers; other types have [`Math::Strict`] only.
+    pub fn math(mut self, math: Math) -> Self {
+        self.math = math;
+        self
+    }
+
+    /// The number of bytes that the address of every buffer's first element is a multiple of: a
+    /// power of two, at least an element's size and at most 256. Kernels that copy 16 bytes at
+    /// a time need 16, which is the default.
+    pub fn alignment(mut self, bytes: usize) -> Self {
+        self.alignment = bytes;
+        self
+    }
+
+    /// Applies ReLU to the result, after bias and residual.
+    pub fn relu(mut self, relu: bool) -> Self {
+        self.relu = relu;
+        self
+    }
 }
 
 #[cfg(test)]

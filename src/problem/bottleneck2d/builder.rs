@@ -2,7 +2,8 @@
 
 use super::{Added, Bottleneck2d};
 use crate::error::Error;
-use crate::problem::builder::{Builder, Built, Filtered, slice};
+use crate::problem::rebuild::slice;
+use crate::problem::tensor::{Builder, Built, Filtered};
 use crate::problem::{Conv2d, Padding};
 
 /// Options of a bottleneck alone.

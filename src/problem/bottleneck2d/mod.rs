@@ -5,7 +5,7 @@ mod builder;
 use std::fmt;
 
 use crate::error::Error;
-use crate::problem::builder::Builder;
+use crate::problem::tensor::Builder;
 use crate::problem::{Conv2d, DEFAULT_ALIGNMENT, FilterLayout, TensorDesc};
 use crate::problem::{DType, Layout, Math};
 

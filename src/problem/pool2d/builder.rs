@@ -2,8 +2,8 @@
 
 use super::{MAX_INDEXED_WINDOW, Pool2d, PoolKind};
 use crate::error::Error;
-use crate::problem::builder::{Builder, Built, Windowed};
-use crate::problem::tensor::{TensorDesc, Window, at_most, nonzero, outputs, product};
+use crate::problem::conv2d::{Window, outputs};
+use crate::problem::tensor::{Builder, Built, TensorDesc, Windowed, at_most, nonzero, product};
 
 /// Options of a pooling alone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use builder::PoolOptions;
 
 use crate::error::Error;
 use crate::problem::Padding;
-use crate::problem::builder::Builder;
-use crate::problem::tensor::{TensorDesc, Window, outputs};
+use crate::problem::conv2d::{Window, outputs};
+use crate::problem::tensor::{Builder, TensorDesc};
 use crate::problem::{DType, Layout};
 
 /// The most positions that a window may have for its maximum's index to be asked for: one byte, of
