@@ -1,5 +1,5 @@
-//! A device's context, and what the crate keeps for as long as it lives: its kernels, each loaded
-//! on its first use, and its count of streams above zero.
+//! A device's context: opening it, the device's capability, and what the crate keeps for as long as
+//! the context lives: its kernels, each loaded on its first use, and its count of streams above zero.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::driver::words;
-use super::driver_error;
+use super::driver::{driver_error, message, words};
 use crate::error::Error;
 use crate::kernels::{Kernel, KernelId, kernels};
+use crate::plan::Capability;
 use crate::ptx;
 
 /// `CUDA_ERROR_OUT_OF_MEMORY`, `CUDA_ERROR_DEVICE_UNAVAILABLE` and the codes of the Multi-Process
@@ -77,6 +77,45 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     // SAFETY: it was retained above; cudarc holds its own share of it.
     unsafe { release(device) };
     context.map_err(|e| driver_error("opening the device's context", e))
+}
+
+/// The CUDA version of the driver that cudarc speaks to.
+pub(super) fn driver_version() -> Result<u32, Error> {
+    let mut version = 0;
+    // SAFETY: the pointer is valid for the call. A context exists by now, or a module is being
+    // loaded into one, so the library is there.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .map_err(|e| driver_error("cuDriverGetVersion", e))?;
+    Ok(version.max(0) as u32)
+}
+
+/// Capability of the context's device.
+pub(super) fn capability(context: &Arc<CudaContext>) -> Result<Capability, Error> {
+    use sys::CUdevice_attribute as Attribute;
+    let ask = |attribute| {
+        context
+            .attribute(attribute)
+            .map(|value| value.max(0) as u32)
+            .map_err(|e| driver_error("cuDeviceGetAttribute", e))
+    };
+    let mut capability = Capability::sm75();
+    capability.major = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    capability.minor = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    capability.sm_count = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    capability.shared_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK)?;
+    capability.shared_per_block_optin =
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    capability.shared_per_sm =
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
+    capability.registers_per_sm =
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?;
+    capability.max_threads_per_sm =
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?;
+    capability.max_threads_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
+    capability.max_grid_x = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)?;
+    capability.clock_khz = ask(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+    Ok(capability)
 }
 
 fn said(code: c_int) -> String {
@@ -275,16 +314,13 @@ fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
     let said = CStr::from_bytes_until_nul(&log)
         .map(CStr::to_string_lossy)
         .unwrap_or_default();
-    let mut reason = super::message(status);
+    let mut reason = message(status);
     if !said.trim().is_empty() {
         reason = format!("{reason}: {}", said.trim());
     }
     Err(match status {
         sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            let (driver, text) = (
-                super::driver_version().unwrap_or(0),
-                image.to_string_lossy(),
-            );
+            let (driver, text) = (driver_version().unwrap_or(0), image.to_string_lossy());
             unsupported_ptx(kernel, driver, ptx::version(&text), &reason)
         }
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {

@@ -1,29 +1,13 @@
-//! The library behind cudarc: NVIDIA's driver, found without touching cudarc, or ptx-emulator in
-//! its place.
+//! Examination of a driver's library that is found, and the errors of its calls in words.
 //!
-//! cudarc panics where there is no driver, or where it lacks a function. It opens `libcuda.so` by
-//! that name at its first call, and only where there is none the names behind it. So that name is
-//! probed first, and in the end the library that cudarc has opened is compared with the one that
-//! was probed.
+//! cudarc panics where the driver lacks a function, so a library is examined without cudarc.
 
-use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int};
 
-use cudarc::driver::sys;
-#[cfg(feature = "emulator")]
-use ptx_emulator::client;
+use cudarc::driver::{DriverError, sys};
 
-use super::DeviceChoice;
+use super::{NAMES, reason};
 use crate::error::Error;
-
-/// The names under which the driver's library is installed, in the order in which cudarc tries
-/// them.
-#[cfg(windows)]
-const NAMES: &[&str] = &["nvcuda.dll"];
-/// The names under which the driver's library is installed, in the order in which cudarc tries
-/// them.
-#[cfg(not(windows))]
-const NAMES: &[&str] = &["libcuda.so", "libcuda.so.1"];
 
 /// The functions that this crate calls, by itself or through cudarc, which panics where one is
 /// missing. All are in CUDA 11.4.
@@ -83,65 +67,8 @@ const NO_DEVICE: c_int = 100;
 type Init = unsafe extern "C" fn(u32) -> c_int;
 type Number = unsafe extern "C" fn(*mut c_int) -> c_int;
 
-/// Loads the installed driver, makes cudarc open it, and returns how many devices it has: at least
-/// one.
-///
-/// The library stays loaded (a driver may not survive being unloaded). One that cannot be used
-/// stays loaded too, but not under the name that cudarc asks for, so that the emulator can be put
-/// in its place.
-///
-/// # Errors
-/// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::DriverTooOld`] where there is no driver to
-/// use; [`Error::DriverHidden`] where there is one, but cudarc would open another library.
-pub(super) fn probe() -> Result<usize, Error> {
-    let mut refused: Vec<(Option<Library>, Error)> = Vec::new();
-    for &name in NAMES {
-        let library = match Library::open(name) {
-            Ok(library) => library,
-            Err(reason) => {
-                refused.push((None, Error::NoDriver { reason }));
-                continue;
-            }
-        };
-        let known = |(other, _): &(Option<Library>, Error)| {
-            other.as_ref().is_some_and(|other| other.is(&library))
-        };
-        if refused.iter().any(known) {
-            continue;
-        }
-        match ask(&library) {
-            Ok(devices) => return adopt(library, refused).map(|()| devices),
-            Err(error) => refused.push((Some(library), error)),
-        }
-    }
-    Err(refusal(refused))
-}
-
-/// One error for all the names. Of libraries that are there the first one's is worth most.
-fn refusal(refused: Vec<(Option<Library>, Error)>) -> Error {
-    let reasons: Vec<String> = refused
-        .iter()
-        .filter_map(|(_, error)| match error {
-            Error::NoDriver { reason } => Some(reason.clone()),
-            _ => None,
-        })
-        .collect();
-    let mut told = None;
-    for (library, error) in refused {
-        if let Some(library) = library {
-            library.give_up(NAMES[0]);
-            if !matches!(error, Error::NoDriver { .. }) {
-                told.get_or_insert(error);
-            }
-        }
-    }
-    told.unwrap_or(Error::NoDriver {
-        reason: reasons.join("; "),
-    })
-}
-
 /// Makes cudarc open its library, and holds that it is this one.
-fn adopt(library: Library, refused: Vec<(Option<Library>, Error)>) -> Result<(), Error> {
+pub(super) fn adopt(library: Library, refused: Vec<(Option<Library>, Error)>) -> Result<(), Error> {
     let mut hidden = None;
     for (other, error) in refused {
         if let Some(other) = other {
@@ -177,7 +104,7 @@ fn adopt(library: Library, refused: Vec<(Option<Library>, Error)>) -> Result<(),
 }
 
 /// Asks a library for all that this crate needs: its functions, its version, its devices.
-fn ask(library: &Library) -> Result<usize, Error> {
+pub(super) fn ask(library: &Library) -> Result<usize, Error> {
     let path = library.path();
     let no_driver = |reason: String| Error::NoDriver {
         reason: format!("{path}: {reason}"),
@@ -249,18 +176,14 @@ fn ask(library: &Library) -> Result<usize, Error> {
 
 /// A loaded library.
 #[derive(Debug)]
-struct Library(libloading::Library);
+pub(super) struct Library(libloading::Library);
 
 impl Library {
-    /// Loads the library that the dynamic linker finds by this name.
+    /// Loads the library by its path instead of by its name.
     ///
     /// The linker answers a name with the library that was loaded by it before, for as long as that
-    /// stays loaded. So this loads the library by its path, which leaves the name to whoever comes
-    /// next, such as the emulator.
-    fn open(name: &str) -> Result<Library, String> {
-        // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any
-        // time.
-        let named = unsafe { libloading::Library::new(name) }.map_err(reason)?;
+    /// stays loaded. The path leaves the name to whoever comes next, such as the emulator.
+    pub(super) fn by_path(named: libloading::Library) -> Result<Library, String> {
         let named = Library(named);
         let path = named.path();
         if !std::path::Path::new(&path).is_absolute() {
@@ -269,7 +192,8 @@ impl Library {
         // Nothing of it was called, so it may be unloaded, and is, unless somebody else has loaded
         // it.
         drop(named);
-        // SAFETY: as above.
+        // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any
+        // time.
         match unsafe { libloading::Library::new(&path) } {
             Ok(library) => Ok(Library(library)),
             Err(error) => Err(reason(error)),
@@ -294,7 +218,7 @@ impl Library {
     }
 
     /// Returns whether it is the same library as the other one, loaded by another name.
-    fn is(&self, other: &Library) -> bool {
+    pub(super) fn is(&self, other: &Library) -> bool {
         let init = self.address(c"cuInit");
         init.is_some() && init == other.address(c"cuInit")
     }
@@ -310,18 +234,10 @@ impl Library {
     }
 
     /// Leaves it loaded, unless it still answers to `name`, as one does whose SONAME that is.
-    fn give_up(self, name: &str) {
+    pub(super) fn give_up(self, name: &str) {
         if !answers_to(name) {
             self.keep();
         }
-    }
-}
-
-/// The loader's own words are one level down.
-fn reason(error: libloading::Error) -> String {
-    match error.source() {
-        Some(cause) => cause.to_string(),
-        None => error.to_string(),
     }
 }
 
@@ -427,70 +343,44 @@ fn cause(code: c_int) -> Option<&'static str> {
     })
 }
 
-/// Returns whether the driver that cudarc speaks to is the emulator, however it came there.
-pub(super) fn emulator_is_loaded() -> bool {
-    // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not
-    // called.
-    unsafe {
-        sys::culib()
-            .get::<unsafe extern "C" fn()>(b"ptx_emulator_version\0")
-            .is_ok()
+/// The driver's words for a status.
+pub(super) fn message(status: sys::CUresult) -> String {
+    let text = DriverError(status)
+        .error_string()
+        .map(|text| text.to_string_lossy().into_owned());
+    text.unwrap_or_else(|_| format!("{status:?}"))
+}
+
+/// The crate's error for a failed driver call; `operation` says what was tried.
+#[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
+pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
+    use sys::CUresult as Status;
+    match error.0 {
+        Status::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { operation },
+        Status::CUDA_ERROR_STUB_LIBRARY => Error::NoDriver {
+            reason: String::from("the libcuda.so found first is the toolkit's stub, not a driver"),
+        },
+        status => {
+            let mut message = message(status);
+            if let Some(report) = emulator_report(status as u32) {
+                message = format!("{message}\n{report}");
+            }
+            Error::Driver {
+                operation,
+                code: status as u32,
+                message,
+            }
+        }
     }
 }
 
-/// The emulator, if [`load_emulator`] has put it in the driver's place.
-#[cfg(feature = "emulator")]
-static EMULATOR: std::sync::OnceLock<client::Library> = std::sync::OnceLock::new();
-
-/// Puts the emulator in the driver's place and returns the ordinal of its device of capability
-/// `sm`.
-#[cfg(feature = "emulator")]
-pub(super) fn load_emulator(sm: u32) -> Result<usize, Error> {
-    let library = client::Library::load(sm, 1).map_err(|error| match error {
-        client::ClientError::DriverLoaded { .. } => Error::DriverInUse {
-            wanted: String::from("the emulator"),
-            loaded: String::from("another libcuda.so"),
-        },
-        other => Error::NoEmulator {
-            reason: other.to_string(),
-        },
-    })?;
-    let ordinal = library.ordinals().first().copied();
-    let _first_stays = EMULATOR.set(library);
-    ordinal.ok_or_else(|| Error::NoEmulator {
-        reason: format!("it gave no device of capability {sm}"),
-    })
-}
-
-/// Puts the emulator in the driver's place: not in this build.
-#[cfg(not(feature = "emulator"))]
-pub(super) fn load_emulator(_sm: u32) -> Result<usize, Error> {
-    Err(Error::NoEmulator {
-        reason: String::from("this build is without the feature `emulator`"),
-    })
-}
-
-/// Capability of the emulator if none was asked for: that of its own variable, else 9.0.
-pub(super) fn default_sm() -> u32 {
-    let named = std::env::var("PTX_EMULATOR_SM").ok();
-    let first = named.as_deref().and_then(|list| list.split(',').next());
-    let digits = first.map(|text| text.trim().replace('.', ""));
-    digits
-        .and_then(|sm| sm.parse().ok())
-        .filter(|sm| DeviceChoice::EMULATED.contains(sm))
-        .unwrap_or(90)
-}
-
-/// The emulator's side of the process, if it is loaded through this crate.
-#[cfg(feature = "emulator")]
-pub(super) fn emulator() -> Option<&'static client::Library> {
-    EMULATOR.get()
-}
-
 /// Report of the emulator for the status that a driver call returned.
-pub(super) fn emulator_report(_code: u32) -> Option<String> {
+fn emulator_report(_code: u32) -> Option<String> {
     #[cfg(feature = "emulator")]
-    if let Some(report) = emulator().and_then(client::Library::last_report) {
+    if let Some(report) = super::EMULATOR
+        .get()
+        .and_then(|library| library.last_report())
+    {
         return (report.code == _code).then_some(report.text);
     }
     None

@@ -4,20 +4,31 @@
 //! where there is none) and can put ptx-emulator in its place (feature `emulator`). A process uses
 //! one driver only. The first choice stands until the process ends; a later one that contradicts it
 //! is [`Error::DriverInUse`].
+//!
+//! cudarc opens `libcuda.so` by that name at its first call, and only where there is none the names
+//! behind it. So that name is probed first, and in the end the library that cudarc has opened is
+//! compared with the one that was probed.
 
 mod context;
 mod driver;
+mod names;
 mod tensor_map;
 mod wgmma_args;
 
+use std::error::Error as _;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
+use cudarc::driver::{CudaContext, CudaStream, sys};
+#[cfg(feature = "emulator")]
+use ptx_emulator::client;
 
 pub(crate) use context::LoadedKernel;
+#[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
+pub use driver::driver_error;
 pub(crate) use wgmma_args::WgmmaArgs;
+
+use driver::{Library, adopt, ask};
 
 use crate::error::Error;
 use crate::kernels::KernelId;
@@ -58,41 +69,6 @@ impl DeviceChoice {
     }
 }
 
-impl FromStr for DeviceChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<DeviceChoice, Error> {
-        let bad = || Error::BadDevice {
-            text: text.to_owned(),
-        };
-        let (kind, number) = match text.split_once(':') {
-            Some((kind, number)) => (kind, Some(number)),
-            None => (text, None),
-        };
-        match (kind, number) {
-            ("auto", None) => Ok(DeviceChoice::Auto),
-            ("gpu", None) => Ok(DeviceChoice::Cuda(0)),
-            ("gpu", Some(ordinal)) => ordinal.parse().map(DeviceChoice::Cuda).map_err(|_| bad()),
-            ("emulator", None) => Ok(DeviceChoice::Emulator { sm: 90 }),
-            ("emulator", Some(sm)) => match sm.parse() {
-                Ok(sm) if DeviceChoice::EMULATED.contains(&sm) => Ok(DeviceChoice::Emulator { sm }),
-                _ => Err(bad()),
-            },
-            _ => Err(bad()),
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DeviceChoice::Auto => f.write_str("auto"),
-            DeviceChoice::Cuda(ordinal) => write!(f, "gpu:{ordinal}"),
-            DeviceChoice::Emulator { sm } => write!(f, "emulator:{sm}"),
-        }
-    }
-}
-
 /// Kind of a [`Gpu`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
@@ -100,15 +76,6 @@ pub enum DeviceKind {
     Gpu,
     /// The emulator, in the driver's place.
     Emulator,
-}
-
-impl fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DeviceKind::Gpu => "gpu",
-            DeviceKind::Emulator => "emulator",
-        })
-    }
 }
 
 /// The driver that this process speaks to, once one is chosen.
@@ -183,7 +150,7 @@ impl Gpu {
         let name = context
             .name()
             .map_err(|e| driver_error("cuDeviceGetName", e))?;
-        let capability = capability(&context)?;
+        let capability = context::capability(&context)?;
         if capability.version() < (7, 5) {
             return Err(Error::DeviceTooOld {
                 name,
@@ -191,12 +158,12 @@ impl Gpu {
                 needs: (7, 5),
             });
         }
-        let kind = if driver::emulator_is_loaded() {
+        let kind = if emulator_is_loaded() {
             DeviceKind::Emulator
         } else {
             DeviceKind::Gpu
         };
-        let driver_version = driver_version()?;
+        let driver_version = context::driver_version()?;
         let modules = context::modules(&context)?;
         Ok(Gpu {
             inner: Arc::new(Inner {
@@ -277,9 +244,9 @@ impl Gpu {
     /// hardware, and where the emulator was put in the driver's place by other means than
     /// [`Gpu::open`].
     #[cfg(feature = "emulator")]
-    pub fn emulator(&self) -> Option<&'static ptx_emulator::client::Library> {
+    pub fn emulator(&self) -> Option<&'static client::Library> {
         match self.inner.kind {
-            DeviceKind::Emulator => driver::emulator(),
+            DeviceKind::Emulator => EMULATOR.get(),
             DeviceKind::Gpu => None,
         }
     }
@@ -339,7 +306,7 @@ fn open_any(driver: &mut Option<Driver>) -> Result<usize, Error> {
         // There is a GPU: what keeps it from being used is to be mended, not to be worked around by
         // a slower device.
         Err(hidden @ Error::DriverHidden { .. }) => Err(hidden),
-        Err(no_gpu) => match open_emulator(driver, driver::default_sm()) {
+        Err(no_gpu) => match open_emulator(driver, default_sm()) {
             Ok(ordinal) => Ok(ordinal),
             // Both reasons are worth knowing.
             Err(Error::NoEmulator { reason }) => Err(Error::NoEmulator {
@@ -360,7 +327,7 @@ fn open_installed(driver: &mut Option<Driver>, ordinal: usize) -> Result<usize, 
             });
         }
         None => {
-            let devices = driver::probe()?;
+            let devices = probe()?;
             *driver = Some(Driver::Installed { devices });
             devices
         }
@@ -378,78 +345,144 @@ fn open_emulator(driver: &mut Option<Driver>, sm: u32) -> Result<usize, Error> {
             loaded: String::from("NVIDIA's driver"),
         });
     }
-    let ordinal = driver::load_emulator(sm)?;
+    let ordinal = load_emulator(sm)?;
     *driver = Some(Driver::Emulator);
     Ok(ordinal)
 }
 
-/// The CUDA version of the driver that cudarc speaks to.
-fn driver_version() -> Result<u32, Error> {
-    let mut version = 0;
-    // SAFETY: the pointer is valid for the call. A context exists by now, or a module is being
-    // loaded into one, so the library is there.
-    unsafe { sys::cuDriverGetVersion(&mut version) }
-        .result()
-        .map_err(|e| driver_error("cuDriverGetVersion", e))?;
-    Ok(version.max(0) as u32)
-}
+/// The names under which the driver's library is installed, in the order in which cudarc tries
+/// them.
+#[cfg(windows)]
+const NAMES: &[&str] = &["nvcuda.dll"];
+/// The names under which the driver's library is installed, in the order in which cudarc tries
+/// them.
+#[cfg(not(windows))]
+const NAMES: &[&str] = &["libcuda.so", "libcuda.so.1"];
 
-fn capability(context: &Arc<CudaContext>) -> Result<Capability, Error> {
-    use sys::CUdevice_attribute as Attribute;
-    let ask = |attribute| {
-        context
-            .attribute(attribute)
-            .map(|value| value.max(0) as u32)
-            .map_err(|e| driver_error("cuDeviceGetAttribute", e))
-    };
-    let mut capability = Capability::sm75();
-    capability.major = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    capability.minor = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    capability.sm_count = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-    capability.shared_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK)?;
-    capability.shared_per_block_optin =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-    capability.shared_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
-    capability.registers_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?;
-    capability.max_threads_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?;
-    capability.max_threads_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
-    capability.max_grid_x = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)?;
-    capability.clock_khz = ask(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
-    Ok(capability)
-}
-
-/// The driver's words for a status.
-fn message(status: sys::CUresult) -> String {
-    let text = DriverError(status)
-        .error_string()
-        .map(|text| text.to_string_lossy().into_owned());
-    text.unwrap_or_else(|_| format!("{status:?}"))
-}
-
-/// The crate's error for a failed driver call; `operation` says what was tried.
-#[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
-pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
-    use sys::CUresult as Status;
-    match error.0 {
-        Status::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { operation },
-        Status::CUDA_ERROR_STUB_LIBRARY => Error::NoDriver {
-            reason: String::from("the libcuda.so found first is the toolkit's stub, not a driver"),
-        },
-        status => {
-            let mut message = message(status);
-            if let Some(report) = driver::emulator_report(status as u32) {
-                message = format!("{message}\n{report}");
+/// Loads the installed driver, makes cudarc open it, and returns how many devices it has: at least
+/// one.
+///
+/// The library stays loaded (a driver may not survive being unloaded). One that cannot be used
+/// stays loaded too, but not under the name that cudarc asks for, so that the emulator can be put
+/// in its place.
+///
+/// # Errors
+/// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::DriverTooOld`] where there is no driver to
+/// use; [`Error::DriverHidden`] where there is one, but cudarc would open another library.
+fn probe() -> Result<usize, Error> {
+    let mut refused: Vec<(Option<Library>, Error)> = Vec::new();
+    for &name in NAMES {
+        let library = match open_library(name) {
+            Ok(library) => library,
+            Err(reason) => {
+                refused.push((None, Error::NoDriver { reason }));
+                continue;
             }
-            Error::Driver {
-                operation,
-                code: status as u32,
-                message,
+        };
+        let known = |(other, _): &(Option<Library>, Error)| {
+            other.as_ref().is_some_and(|other| other.is(&library))
+        };
+        if refused.iter().any(known) {
+            continue;
+        }
+        match ask(&library) {
+            Ok(devices) => return adopt(library, refused).map(|()| devices),
+            Err(error) => refused.push((Some(library), error)),
+        }
+    }
+    Err(refusal(refused))
+}
+
+/// One error for all the names. Of libraries that are there the first one's is worth most.
+fn refusal(refused: Vec<(Option<Library>, Error)>) -> Error {
+    let reasons: Vec<String> = refused
+        .iter()
+        .filter_map(|(_, error)| match error {
+            Error::NoDriver { reason } => Some(reason.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut told = None;
+    for (library, error) in refused {
+        if let Some(library) = library {
+            library.give_up(NAMES[0]);
+            if !matches!(error, Error::NoDriver { .. }) {
+                told.get_or_insert(error);
             }
         }
     }
+    told.unwrap_or(Error::NoDriver {
+        reason: reasons.join("; "),
+    })
+}
+
+/// Loads the library that the dynamic linker finds by this name.
+fn open_library(name: &str) -> Result<Library, String> {
+    // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any time.
+    let named = unsafe { libloading::Library::new(name) }.map_err(reason)?;
+    Library::by_path(named)
+}
+
+/// The loader's own words are one level down.
+fn reason(error: libloading::Error) -> String {
+    match error.source() {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// Returns whether the driver that cudarc speaks to is the emulator, however it came there.
+fn emulator_is_loaded() -> bool {
+    // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not
+    // called.
+    unsafe {
+        sys::culib()
+            .get::<unsafe extern "C" fn()>(b"ptx_emulator_version\0")
+            .is_ok()
+    }
+}
+
+/// The emulator, if [`load_emulator`] has put it in the driver's place.
+#[cfg(feature = "emulator")]
+static EMULATOR: std::sync::OnceLock<client::Library> = std::sync::OnceLock::new();
+
+/// Puts the emulator in the driver's place and returns the ordinal of its device of capability
+/// `sm`.
+#[cfg(feature = "emulator")]
+fn load_emulator(sm: u32) -> Result<usize, Error> {
+    let library = client::Library::load(sm, 1).map_err(|error| match error {
+        client::ClientError::DriverLoaded { .. } => Error::DriverInUse {
+            wanted: String::from("the emulator"),
+            loaded: String::from("another libcuda.so"),
+        },
+        other => Error::NoEmulator {
+            reason: other.to_string(),
+        },
+    })?;
+    let ordinal = library.ordinals().first().copied();
+    let _first_stays = EMULATOR.set(library);
+    ordinal.ok_or_else(|| Error::NoEmulator {
+        reason: format!("it gave no device of capability {sm}"),
+    })
+}
+
+/// Puts the emulator in the driver's place: not in this build.
+#[cfg(not(feature = "emulator"))]
+fn load_emulator(_sm: u32) -> Result<usize, Error> {
+    Err(Error::NoEmulator {
+        reason: String::from("this build is without the feature `emulator`"),
+    })
+}
+
+/// Capability of the emulator if none was asked for: that of its own variable, else 9.0.
+fn default_sm() -> u32 {
+    let named = std::env::var("PTX_EMULATOR_SM").ok();
+    let first = named.as_deref().and_then(|list| list.split(',').next());
+    let digits = first.map(|text| text.trim().replace('.', ""));
+    digits
+        .and_then(|sm| sm.parse().ok())
+        .filter(|sm| DeviceChoice::EMULATED.contains(sm))
+        .unwrap_or(90)
 }
 
 #[cfg(test)]

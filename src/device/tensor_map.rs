@@ -239,7 +239,7 @@ unsafe fn symbol<F: Copy>(name: &str) -> Result<F, Error> {
     match unsafe { sys::culib().get::<F>(name.as_bytes()) } {
         Ok(found) => Ok(*found),
         Err(_) => Err(Error::DriverTooOld {
-            driver: super::driver_version().unwrap_or(0),
+            driver: super::context::driver_version().unwrap_or(0),
             what: name.trim_end_matches('\0').to_owned(),
             needs: String::from("CUDA 12.0"),
         }),
