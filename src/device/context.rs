@@ -1,5 +1,6 @@
-//! A device's context: opening it, the device's capability, and what the crate keeps for as long as
-//! the context lives: its kernels, each loaded on its first use, and its count of streams above zero.
+//! A device's context: opening it, its device's capability, the launch of a kernel, and what the
+//! crate keeps for as long as the context lives: its kernels, each loaded on its first use, and its
+//! count of streams above zero.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
@@ -7,9 +8,9 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cudarc::driver::{CudaContext, result, sys};
+use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
-use super::driver::{driver_error, message, words};
+use super::driver::{driver_error, message, unsupported_ptx, words};
 use crate::error::Error;
 use crate::kernels::{Kernel, KernelId, kernels};
 use crate::plan::Capability;
@@ -226,6 +227,53 @@ impl LoadedKernel {
         &self.context
     }
 
+    /// Launches the kernel with arguments whose pointers are set and whose work is shared out.
+    ///
+    /// # Safety
+    /// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every
+    /// pointer in them is to memory of the kernel's context that is as large as the problem says
+    /// and stays allocated until the stream has done the work, during which nothing else writes it
+    /// (or, if it is written by the kernel, reads it). The stream belongs to this context.
+    pub(crate) unsafe fn launch<A: Copy>(
+        &self,
+        stream: sys::CUstream,
+        grid: u64,
+        mut arguments: A,
+    ) -> Result<(), Error> {
+        if grid == 0 {
+            return Ok(());
+        }
+        let kernel = self.kernel;
+        let most = i32::MAX as u64;
+        let grid = u32::try_from(grid)
+            .ok()
+            .filter(|&grid| u64::from(grid) <= most)
+            .ok_or(Error::TooLarge {
+                what: "the number of blocks",
+                value: u128::from(grid),
+                limit: most,
+            })?;
+        self.context
+            .bind_to_thread()
+            .map_err(|e| driver_error("binding the context", e))?;
+        let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
+        // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by
+        // field (their sizes are asserted on both sides), and the driver copies it before it
+        // returns. The caller vouches for the pointers in it and for the stream; the context is
+        // bound, and the kernel's block fits every device of its architecture.
+        unsafe {
+            result::launch_kernel(
+                self.function(),
+                (grid, 1, 1),
+                (kernel.threads, 1, 1),
+                kernel.dynamic_shared(),
+                stream,
+                &mut parameters,
+            )
+        }
+        .map_err(|e| driver_error("launching a kernel", e))
+    }
+
     /// A figure that the driver has of the compiled kernel, such as its registers.
     pub(crate) fn attribute(&self, attribute: sys::CUfunction_attribute) -> Result<u32, Error> {
         self.context
@@ -334,32 +382,6 @@ fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
     })
 }
 
-/// The error for a driver that refuses a module for its PTX version.
-fn unsupported_ptx(kernel: &str, driver: u32, version: &str, said: &str) -> Error {
-    let needs = ptx::cuda_version(version);
-    if driver < needs {
-        return Error::DriverTooOld {
-            driver,
-            what: kernel.to_owned(),
-            needs: format!("PTX {version}"),
-        };
-    }
-    let cuda = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
-    Error::ModuleLoad {
-        kernel: kernel.to_owned(),
-        code: sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION as u32,
-        reason: format!(
-            "{said}. The driver speaks CUDA {}, and PTX {version} needs no more than {}: its PTX \
-             compiler, \
-            libnvidia-ptxjitcompiler.so.1, is probably of an older driver than libcuda.so (compare \
-            their versions, and look for \
-            a second one in LD_LIBRARY_PATH)",
-            cuda(driver),
-            cuda(needs)
-        ),
-    }
-}
-
 /// Loaded kernels of a context, one slot per kernel of the catalog.
 #[derive(Debug)]
 pub(super) struct Modules {
@@ -420,4 +442,35 @@ impl Modules {
                 reason: String::from("another text of it is loaded"),
             })
     }
+}
+
+/// Checks that the stream belongs to the context of the launch, and that cudarc's bookkeeping will
+/// not break a capture.
+///
+/// In a context that tracks events, cudarc makes the launch wait for events recorded before the
+/// capture began, which a capture cannot contain. This check finds that before anything invalidates
+/// the capture. A graph also outlives cudarc's hold on its buffers. A program that captures
+/// therefore turns tracking off, which is unsafe. The default stream cannot be
+/// captured.
+pub(crate) fn check_stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
+    if !Arc::ptr_eq(stream.context(), context) {
+        return Err(Error::WrongContext { what: "stream" });
+    }
+    if context.is_event_tracking() && !stream.cu_stream().is_null() {
+        let status = stream
+            .capture_status()
+            .map_err(|e| driver_error("cuStreamIsCapturing", e))?;
+        if status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            return Err(Error::CaptureWithEventTracking);
+        }
+    }
+    Ok(())
+}
+
+/// Checks whether cudarc, which cannot say so where it happens, failed to order the stream behind
+/// the buffers' last uses, or to record this one.
+pub(crate) fn check_ordering(context: &CudaContext) -> Result<(), Error> {
+    context
+        .check_err()
+        .map_err(|e| driver_error("ordering the stream behind its buffers", e))
 }

@@ -8,6 +8,7 @@ use cudarc::driver::{DriverError, sys};
 
 use super::{NAMES, reason};
 use crate::error::Error;
+use crate::ptx;
 
 /// The functions that this crate calls, by itself or through cudarc, which panics where one is
 /// missing. All are in CUDA 11.4.
@@ -384,4 +385,30 @@ fn emulator_report(_code: u32) -> Option<String> {
         return (report.code == _code).then_some(report.text);
     }
     None
+}
+
+/// The error for a driver that refuses a module for its PTX version.
+pub(super) fn unsupported_ptx(kernel: &str, driver: u32, version: &str, said: &str) -> Error {
+    let needs = ptx::cuda_version(version);
+    if driver < needs {
+        return Error::DriverTooOld {
+            driver,
+            what: kernel.to_owned(),
+            needs: format!("PTX {version}"),
+        };
+    }
+    let cuda = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    Error::ModuleLoad {
+        kernel: kernel.to_owned(),
+        code: sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION as u32,
+        reason: format!(
+            "{said}. The driver speaks CUDA {}, and PTX {version} needs no more than {}: its PTX \
+             compiler, \
+            libnvidia-ptxjitcompiler.so.1, is probably of an older driver than libcuda.so (compare \
+            their versions, and look for \
+            a second one in LD_LIBRARY_PATH)",
+            cuda(driver),
+            cuda(needs)
+        ),
+    }
 }

@@ -23,7 +23,7 @@ use cudarc::driver::{CudaContext, CudaStream, sys};
 #[cfg(feature = "emulator")]
 use ptx_emulator::client;
 
-pub(crate) use context::LoadedKernel;
+pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub use driver::driver_error;
 pub(crate) use wgmma_args::WgmmaArgs;

@@ -10,7 +10,7 @@ use super::{Graph, Node, Step};
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Kernel;
-use crate::launch::buffer::workspace;
+use crate::launch::prepared::workspace;
 use crate::launch::{
     BottleneckBuffers, ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, Launch, PoolBuffers,
     Prepared, SubsampleBuffers, UnaryBuffers, Workspace,

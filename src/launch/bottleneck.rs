@@ -2,9 +2,11 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
+use super::Launch;
+use super::buffer::Element;
 use super::prepared::{
-    Launch, Prepared, Span, check_buffer, check_optional, disjoint_slices, launch_kernel,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
+    disjoint_slices,
 };
 use crate::device::Gpu;
 use crate::error::Error;
@@ -93,11 +95,11 @@ impl Launch for Bottleneck2d {
             y,
         } = buffers;
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = buffer::read(x, stream);
-        let w = w.map(|w| buffer::read(w, stream));
-        let bias = bias.map(|bias| bias.map(|bias| buffer::read(bias, stream)));
-        let residual = residual.map(|residual| buffer::read(residual, stream));
-        let (y, _y) = buffer::write(y, stream);
+        let (x, _x) = prepared::read(x, stream);
+        let w = w.map(|w| prepared::read(w, stream));
+        let bias = bias.map(|bias| bias.map(|bias| prepared::read(bias, stream)));
+        let residual = residual.map(|residual| prepared::read(residual, stream));
+        let (y, _y) = prepared::write(y, stream);
         prepared.check_ordering()?;
         let address =
             |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
@@ -110,7 +112,7 @@ impl Launch for Bottleneck2d {
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
+        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -141,7 +143,7 @@ impl Launch for Bottleneck2d {
         let grid = arguments.set_grid(loaded.kernel()).min(most_blocks);
         // SAFETY: the caller's promise is this function's own; every block takes tiles until there
         // are no more, so fewer blocks than tiles compute all of them.
-        unsafe { launch_kernel(loaded, stream, grid, arguments) }
+        unsafe { loaded.launch(stream, grid, arguments) }
     }
 }
 

@@ -4,10 +4,11 @@ use std::array::from_fn;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element, Workspace};
+use super::Launch;
+use super::buffer::{Element, Workspace};
 use super::prepared::{
-    Launch, Prepared, Span, check_buffer, check_optional, check_workspace, disjoint_slices,
-    launch_kernel,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
+    check_workspace, disjoint_slices,
 };
 use crate::device::Gpu;
 use crate::error::Error;
@@ -89,14 +90,14 @@ impl Launch for Branches {
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
         let (mut xs, mut ws) = (buffers.x.iter(), buffers.w.iter());
         let mut biases = buffers.bias.iter();
-        let x: [_; MAX_PRODUCTS] = from_fn(|_| xs.next().map(|x| buffer::read(*x, stream)));
-        let w: [_; MAX_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| buffer::read(*w, stream)));
+        let x: [_; MAX_PRODUCTS] = from_fn(|_| xs.next().map(|x| prepared::read(*x, stream)));
+        let w: [_; MAX_CONVOLUTIONS] = from_fn(|_| ws.next().map(|w| prepared::read(*w, stream)));
         let bias: [_; MAX_CONVOLUTIONS] =
-            from_fn(|_| biases.next()?.map(|bias| buffer::read(bias, stream)));
+            from_fn(|_| biases.next()?.map(|bias| prepared::read(bias, stream)));
         let mut ys = buffers.y;
         let y = ys
             .each_mut()
-            .map(|y| y.as_mut().map(|y| buffer::write(&mut **y, stream)));
+            .map(|y| y.as_mut().map(|y| prepared::write(&mut **y, stream)));
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
         let address =
@@ -112,7 +113,7 @@ impl Launch for Branches {
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`buffer` says why). The stream is of this context. A `Workspace` begins with
+        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -154,7 +155,7 @@ impl Launch for Branches {
         let grid = arguments.set_grid(loaded.kernel());
         // SAFETY: the caller's promise is this function's own; counters and parts of each product
         // lie in the workspace where the plan counted them.
-        unsafe { launch_kernel(loaded, stream, grid, arguments) }
+        unsafe { loaded.launch(stream, grid, arguments) }
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element, Workspace};
+use super::Launch;
+use super::buffer::{Element, Workspace};
 use super::pack::pack_kernel;
 use super::prepared::{
-    Launch, Prepared, Span, check_buffer, check_optional, check_workspace, disjoint_slices,
-    launch_kernel, same_elements,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
+    check_workspace, disjoint_slices, same_elements,
 };
 use crate::device::{Gpu, LoadedKernel, WgmmaArgs};
 use crate::error::Error;
@@ -145,11 +146,11 @@ impl Launch for Conv2d {
         }
 
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = buffer::read(x, stream);
-        let (w, _w) = buffer::read(w, stream);
-        let bias = bias.map(|bias| buffer::read(bias, stream));
-        let residual = residual.map(|residual| buffer::read(residual, stream));
-        let (y, _y) = buffer::write(y, stream);
+        let (x, _x) = prepared::read(x, stream);
+        let (w, _w) = prepared::read(w, stream);
+        let bias = bias.map(|bias| prepared::read(bias, stream));
+        let residual = residual.map(|residual| prepared::read(residual, stream));
+        let (y, _y) = prepared::write(y, stream);
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
         let address =
@@ -165,7 +166,7 @@ impl Launch for Conv2d {
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`buffer` says why). The stream is of this context. A `Workspace` begins with
+        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins with
         // counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -333,7 +334,7 @@ impl ConvKernels {
             let grid = arguments.set_grid(kernel.kernel());
             // SAFETY: the filters are the problem's, and the workspace has room for them where the
             // plan says; the caller vouches for both, and for the stream.
-            unsafe { launch_kernel(kernel, stream, grid, arguments) }?;
+            unsafe { kernel.launch(stream, grid, arguments) }?;
         }
         let problem = prepared.problem();
         match &self.arguments {
@@ -357,7 +358,7 @@ impl ConvKernels {
                 let loaded = prepared.loaded();
                 let grid = wgmma.set_grid(loaded.kernel(), self.multiprocessors);
                 // SAFETY: as above; the maps describe the same operands.
-                unsafe { launch_kernel(loaded, stream, grid, wgmma) }
+                unsafe { loaded.launch(stream, grid, wgmma) }
             }
         }
     }

@@ -44,26 +44,67 @@
 //! long as the context, which the graph keeps.) A captured launch with tracking on is refused
 //! ([`Error::CaptureWithEventTracking`]) and leaves the capture intact.
 
+mod attributes;
 mod bottleneck;
 mod branches;
 pub(crate) mod buffer;
 mod conv;
 mod pack;
 mod pool;
-mod prepared;
+pub(crate) mod prepared;
 mod subsample;
 mod unary;
 
+use std::fmt;
+
+use cudarc::driver::{CudaStream, sys};
+
 pub use crate::kernels::Unary;
+pub use attributes::FunctionAttributes;
 pub use bottleneck::{BottleneckBuffers, BottleneckPointers};
 pub use branches::{BranchesBuffers, BranchesPointers};
-pub use buffer::{DeviceBuffer, DeviceBufferMut, Element, Workspace};
+pub use buffer::{Element, Workspace};
 pub use conv::{ConvBuffers, ConvPointers};
 pub use pack::PreparedPack;
 pub use pool::{PoolBuffers, PoolPointers};
-pub use prepared::{FunctionAttributes, Launch, Prepared};
+pub use prepared::{DeviceBuffer, DeviceBufferMut, Prepared};
 pub use subsample::{SubsampleBuffers, SubsamplePointers};
 pub use unary::{UnaryBuffers, UnaryPointers};
 
-#[cfg(doc)]
+use crate::device::Gpu;
 use crate::error::Error;
+use crate::plan::{Operation, Plan};
+
+/// Operations that can be launched, with the types of their operands.
+pub trait Launch: Operation {
+    /// The operands as cudarc's slices or views.
+    type Buffers<'a, T: Element>;
+    /// The operands as device addresses.
+    type Pointers;
+    /// The kernel's arguments without the pointers, and what else its launches need.
+    #[doc(hidden)]
+    type Arguments: Clone + fmt::Debug + Send + Sync;
+
+    /// Fills in the arguments.
+    #[doc(hidden)]
+    fn arguments(gpu: &Gpu, plan: &Plan<Self>) -> Result<Self::Arguments, Error>;
+
+    /// Checks the buffers and launches.
+    #[doc(hidden)]
+    fn launch<T: Element>(
+        prepared: &Prepared<Self>,
+        stream: &CudaStream,
+        buffers: Self::Buffers<'_, T>,
+    ) -> Result<(), Error>;
+
+    /// Checks what addresses show and launches.
+    ///
+    /// # Safety
+    /// As [`Prepared::launch_raw`].
+    #[doc(hidden)]
+    unsafe fn launch_raw(
+        prepared: &Prepared<Self>,
+        stream: sys::CUstream,
+        pointers: Self::Pointers,
+    ) -> Result<(), Error>;
+}

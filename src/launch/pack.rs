@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
-use super::prepared::{
-    Span, check_buffer, check_dtype, check_ordering, check_stream, launch_kernel,
-};
-use crate::device::{Gpu, LoadedKernel};
+use super::buffer::Element;
+use super::prepared::{self, DeviceBuffer, DeviceBufferMut, Span, check_buffer, check_dtype};
+use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream};
 use crate::error::Error;
 use crate::kernels::operation::Arguments;
 use crate::kernels::pack_args::{self, PackArgs};
@@ -79,12 +77,12 @@ impl PreparedPack {
         check_stream(context, stream)?;
         check_buffer(context, "w", w, self.problem.filter().len())?;
         check_buffer(context, "packed", packed, self.packed.filter().len())?;
-        let (w, _w) = buffer::read(w, stream);
-        let (packed, _packed) = buffer::write(packed, stream);
+        let (w, _w) = prepared::read(w, stream);
+        let (packed, _packed) = prepared::write(packed, stream);
         check_ordering(context)?;
         // SAFETY: both pointers are buffers of this context, as long as the problems say, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
+        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
         // says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
@@ -114,6 +112,6 @@ impl PreparedPack {
         let grid = arguments.set_grid(self.kernel.kernel());
         // SAFETY: the caller's promise is this function's own, and these are the arguments of the
         // packing kernel.
-        unsafe { launch_kernel(&self.kernel, stream, grid, arguments) }
+        unsafe { self.kernel.launch(stream, grid, arguments) }
     }
 }

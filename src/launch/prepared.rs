@@ -1,53 +1,21 @@
-//! A plan whose kernel is loaded: the checks that stand between a caller's buffers and a launch,
-//! and the one unsafe launch.
+//! A plan whose kernel is loaded, and what stands between a caller's buffers and a launch: the
+//! buffers that launches take, their order in streams, their checks, and the room for a workspace.
 
-use std::ffi::c_void;
-use std::sync::Arc;
-use std::{fmt, ptr};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaStream, DeviceSlice, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut,
+    DeviceSlice, SyncOnDrop, sys,
+};
 
+use super::Launch;
 use super::buffer::{Element, Workspace};
-use crate::device::{Gpu, LoadedKernel, driver_error};
+use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream, driver_error};
 use crate::error::Error;
 use crate::kernels::DType;
 use crate::kernels::operation::Arguments;
-use crate::plan::{Operation, Plan};
+use crate::plan::{Limits, Plan};
 use crate::problem::TensorDesc;
-
-/// Operations that can be launched, with the types of their operands.
-pub trait Launch: Operation {
-    /// The operands as cudarc's slices or views.
-    type Buffers<'a, T: Element>;
-    /// The operands as device addresses.
-    type Pointers;
-    /// The kernel's arguments without the pointers, and what else its launches need.
-    #[doc(hidden)]
-    type Arguments: Clone + fmt::Debug + Send + Sync;
-
-    /// Fills in the arguments.
-    #[doc(hidden)]
-    fn arguments(gpu: &Gpu, plan: &Plan<Self>) -> Result<Self::Arguments, Error>;
-
-    /// Checks the buffers and launches.
-    #[doc(hidden)]
-    fn launch<T: Element>(
-        prepared: &Prepared<Self>,
-        stream: &CudaStream,
-        buffers: Self::Buffers<'_, T>,
-    ) -> Result<(), Error>;
-
-    /// Checks what addresses show and launches.
-    ///
-    /// # Safety
-    /// As [`Prepared::launch_raw`].
-    #[doc(hidden)]
-    unsafe fn launch_raw(
-        prepared: &Prepared<Self>,
-        stream: sys::CUstream,
-        pointers: Self::Pointers,
-    ) -> Result<(), Error>;
-}
 
 /// A plan with its kernel loaded into a device's context: launch it as often as needed, from any
 /// thread.
@@ -57,19 +25,6 @@ pub struct Prepared<P: Launch> {
     kernel: Arc<LoadedKernel>,
     /// Arguments of the kernel without the pointers.
     arguments: P::Arguments,
-}
-
-/// Attributes of a kernel after the driver's compiler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FunctionAttributes {
-    /// Registers per thread.
-    pub registers: u32,
-    /// Bytes of local memory per thread: spilled registers and arrays. These kernels should have
-    /// none.
-    pub local_bytes: u32,
-    /// Bytes of shared memory per block: those of the module, and those that a launch adds.
-    pub shared_bytes: u32,
 }
 
 impl Gpu {
@@ -116,26 +71,6 @@ impl<P: Launch> Prepared<P> {
     /// The context that the kernel was loaded into: the one of every buffer and stream of a launch.
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         self.kernel.context()
-    }
-
-    /// The compiled kernel's registers and memory, asked of the driver.
-    ///
-    /// # Errors
-    /// [`Error::Driver`] if the driver does not answer.
-    pub fn attributes(&self) -> Result<FunctionAttributes, Error> {
-        use sys::CUfunction_attribute as Attribute;
-        Ok(FunctionAttributes {
-            registers: self
-                .kernel
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
-            local_bytes: self
-                .kernel
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
-            shared_bytes: self
-                .kernel
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
-                + self.kernel.kernel().dynamic_shared(),
-        })
     }
 
     pub(super) fn arguments(&self) -> &P::Arguments {
@@ -200,7 +135,7 @@ impl<P: Launch> Prepared<P> {
     /// Shares the work out and launches the plan's kernel; the arguments' pointers are set.
     ///
     /// # Safety
-    /// As [`launch_kernel`], of the arguments that the plan's kernel takes.
+    /// As [`LoadedKernel::launch`], of the arguments that the plan's kernel takes.
     pub(super) unsafe fn launch_arguments(
         &self,
         stream: sys::CUstream,
@@ -208,56 +143,186 @@ impl<P: Launch> Prepared<P> {
     ) -> Result<(), Error> {
         let grid = arguments.set_grid(self.loaded().kernel());
         // SAFETY: the caller's promise is this function's own.
-        unsafe { launch_kernel(self.loaded(), stream, grid, arguments) }
+        unsafe { self.loaded().launch(stream, grid, arguments) }
     }
 }
 
-/// Launches a kernel with arguments whose pointers are set and whose work is shared out.
+mod sealed {
+    use super::{CudaSlice, CudaView, CudaViewMut};
+
+    pub trait Buffer {
+        /// Returns whether it is a view, whose slice may have other views that are used at the same
+        /// time.
+        fn is_part(&self) -> bool;
+    }
+    impl<T> Buffer for CudaSlice<T> {
+        fn is_part(&self) -> bool {
+            false
+        }
+    }
+    impl<T> Buffer for CudaView<'_, T> {
+        fn is_part(&self) -> bool {
+            true
+        }
+    }
+    impl<T> Buffer for CudaViewMut<'_, T> {
+        fn is_part(&self) -> bool {
+            true
+        }
+    }
+}
+
+/// Device memory that can be read: cudarc's [`CudaSlice`], [`CudaView`] and [`CudaViewMut`].
 ///
-/// # Safety
-/// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every pointer
-/// in them is to memory of the kernel's context that is as large as the problem says and stays
-/// allocated until the stream has done the work, during which nothing else writes it (or, if it is
-/// written by the kernel, reads it). The stream belongs to this context.
-pub(super) unsafe fn launch_kernel<A: Copy>(
-    loaded: &LoadedKernel,
-    stream: sys::CUstream,
-    grid: u64,
-    mut arguments: A,
-) -> Result<(), Error> {
-    if grid == 0 {
-        return Ok(());
-    }
-    let kernel = loaded.kernel();
-    let most = i32::MAX as u64;
-    let grid = u32::try_from(grid)
-        .ok()
-        .filter(|&grid| u64::from(grid) <= most)
-        .ok_or(Error::TooLarge {
-            what: "the number of blocks",
-            value: u128::from(grid),
-            limit: most,
-        })?;
-    loaded
-        .context()
-        .bind_to_thread()
-        .map_err(|e| driver_error("binding the context", e))?;
-    let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
-    // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by field
-    // (their sizes are asserted on both sides), and the driver copies it before it returns. The
-    // caller vouches for the pointers in it and for the stream; the context is bound, and the
-    // kernel's block fits every device of its architecture.
-    unsafe {
-        result::launch_kernel(
-            loaded.function(),
-            (grid, 1, 1),
-            (kernel.threads, 1, 1),
-            kernel.dynamic_shared(),
+/// Nothing else: cudarc's [`DevicePtr`] can be implemented, safely, to return any address and any
+/// length, and a launch has to rely on both. Memory of another origin goes through `launch_raw`,
+/// which is unsafe, or first through
+/// [`CudaStream::upgrade_device_ptr`](cudarc::driver::CudaStream::upgrade_device_ptr), which is
+/// too.
+///
+/// ```compile_fail,E0277
+/// fn launchable<T>(_: &dyn warpconv::launch::DeviceBuffer<T>) {}
+/// fn anything<T>(buffer: &impl cudarc::driver::DevicePtr<T>) {
+///     launchable(buffer);
+/// }
+/// ```
+pub trait DeviceBuffer<T>: DevicePtr<T> + sealed::Buffer {}
+
+/// Device memory that can be written: cudarc's [`CudaSlice`] and [`CudaViewMut`]. See
+/// [`DeviceBuffer`].
+pub trait DeviceBufferMut<T>: DevicePtrMut<T> + sealed::Buffer {}
+
+impl<T> DeviceBuffer<T> for CudaSlice<T> {}
+impl<T> DeviceBuffer<T> for CudaView<'_, T> {}
+impl<T> DeviceBuffer<T> for CudaViewMut<'_, T> {}
+impl<T> DeviceBufferMut<T> for CudaSlice<T> {}
+impl<T> DeviceBufferMut<T> for CudaViewMut<'_, T> {}
+
+/// Locks for the events, shared out by their handles: two events with the same lock cost time,
+/// nothing else.
+static LOCKS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
+
+/// A launch's use of a buffer in a stream: orders the launch behind the earlier uses of the buffer,
+/// and later uses behind the launch. To be dropped once the launch is queued.
+///
+/// cudarc keeps two events per slice, the last read and the last write, which all views of the
+/// slice share. Its accessors make a stream wait for the write (and for the read, before a write)
+/// and record the use afterwards. Three things are missing there, and are done here or in
+/// `device/context.rs`:
+///
+/// - cudarc does neither while it counts no stream, and it counts none once the last `CudaStream`
+///   is dropped, though the work in it goes on, and none for per-thread streams. A
+///   [`Gpu`](crate::device::Gpu) therefore keeps its context's count above zero.
+/// - Recording an event forgets what it stood for. A read in a second stream would hide the read in
+///   the first, so that a later write, or a free, would wait for the second alone. A [`Use`] waits
+///   for the event before it records it again: behind the launch, so that launches which read the
+///   same buffer in different streams still run side by side.
+/// - Two threads that read one slice, or write two halves of one, would each wait for the same old
+///   event and record a new one, of which the second stays. Waiting and recording are one step
+///   here, under a lock.
+#[must_use]
+pub(crate) struct Use<'a> {
+    /// Guard whose drop records the use.
+    record: Option<SyncOnDrop<'a>>,
+    /// The event that is about to be recorded, where it may stand for work that the launch did not
+    /// wait for.
+    shared: Option<&'a CudaEvent>,
+    stream: &'a CudaStream,
+}
+
+impl<'a> Use<'a> {
+    fn new(record: SyncOnDrop<'a>, stream: &'a CudaStream, shared: bool) -> Use<'a> {
+        let shared = match &record {
+            SyncOnDrop::Record(Some((event, _))) if shared => Some(*event),
+            _ => None,
+        };
+        Use {
+            record: Some(record),
+            shared,
             stream,
-            &mut parameters,
-        )
+        }
     }
-    .map_err(|e| driver_error("launching a kernel", e))
+}
+
+impl Drop for Use<'_> {
+    fn drop(&mut self) {
+        let context = self.stream.context();
+        let Some(event) = self.shared else {
+            return;
+        };
+        if !context.is_managing_stream_synchronization() {
+            return;
+        }
+        let address = event.cu_event() as usize;
+        // Handles are addresses of the driver's objects: the lowest bits say little.
+        let lock = &LOCKS[(address >> 6 ^ address >> 12) % LOCKS.len()];
+        let _step = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        context.record_err(self.stream.wait(event));
+        drop(self.record.take());
+    }
+}
+
+/// A buffer's address for a launch that reads it: the stream waits for the buffer's last write.
+pub(crate) fn read<'a, T>(
+    buffer: &'a (dyn DeviceBuffer<T> + 'a),
+    stream: &'a CudaStream,
+) -> (sys::CUdeviceptr, Use<'a>) {
+    let (address, record) = buffer.device_ptr(stream);
+    (address, Use::new(record, stream, true))
+}
+
+/// A buffer's address for a launch that writes it: the stream waits for the buffer's last read and
+/// its last write.
+pub(crate) fn write<'a, T>(
+    buffer: &'a mut (dyn DeviceBufferMut<T> + 'a),
+    stream: &'a CudaStream,
+) -> (sys::CUdeviceptr, Use<'a>) {
+    // Of a whole slice nobody else has a part while it is borrowed here; of a view's slice another
+    // thread may.
+    let shared = buffer.is_part();
+    let (address, record) = buffer.device_ptr_mut(stream);
+    (address, Use::new(record, stream, shared))
+}
+
+/// Allocates a workspace of `bytes`; `None` for 0.
+pub(crate) fn workspace(stream: &Arc<CudaStream>, bytes: u64) -> Result<Option<Workspace>, Error> {
+    match bytes {
+        0 => Ok(None),
+        bytes => Workspace::new(stream, bytes).map(Some),
+    }
+}
+
+/// Plans within the limits and allocates the workspace that the plan `needs`. Where that does not
+/// fit, it plans again within what the driver calls free, and at last without a workspace.
+pub(crate) fn fitting<P>(
+    stream: &Arc<CudaStream>,
+    limits: &Limits,
+    plan: impl Fn(&Limits) -> Result<P, Error>,
+    needs: impl Fn(&P) -> u64,
+) -> Result<(P, Option<Workspace>), Error> {
+    let mut within = *limits;
+    let mut missing = None;
+    loop {
+        let planned = match (plan(&within), missing) {
+            // Nothing takes less: what the plan before lacked is the answer.
+            (Err(Error::NoKernel { .. } | Error::KernelRefused { .. }), Some(missing)) => {
+                return Err(missing);
+            }
+            (planned, _) => planned?,
+        };
+        let needs = needs(&planned);
+        match workspace(stream, needs) {
+            Err(Error::OutOfMemory { .. }) => {}
+            made => return made.map(|workspace| (planned, workspace)),
+        }
+        let free = stream.context().mem_get_info();
+        let (free, _) = free.map_err(|e| driver_error("asking for the free memory", e))?;
+        let free = free as u64;
+        // Free memory may lie in pieces, or be taken meanwhile: what did not fit within it is not
+        // asked for again.
+        within.workspace = if free < needs { free } else { 0 };
+        missing = Some(Error::NoWorkspace { needs, free });
+    }
 }
 
 /// A device address with what is known of the memory behind it.
@@ -422,36 +487,8 @@ pub(super) fn check_workspace<'a>(
     Ok(Some(workspace))
 }
 
-/// Checks that the stream belongs to the context of the launch, and that cudarc's bookkeeping will
-/// not break a capture.
-///
-/// In a context that tracks events, cudarc makes the launch wait for events recorded before the
-/// capture began, which a capture cannot contain. This check finds that before anything invalidates
-/// the capture. A graph also outlives cudarc's hold on its buffers. A program that captures
-/// therefore turns tracking off, which is unsafe. The default stream cannot be
-/// captured.
-pub(super) fn check_stream(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<(), Error> {
-    if !Arc::ptr_eq(stream.context(), context) {
-        return Err(Error::WrongContext { what: "stream" });
-    }
-    if context.is_event_tracking() && !stream.cu_stream().is_null() {
-        let status = stream
-            .capture_status()
-            .map_err(|e| driver_error("cuStreamIsCapturing", e))?;
-        if status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
-            return Err(Error::CaptureWithEventTracking);
-        }
-    }
-    Ok(())
-}
-
-/// Checks whether cudarc, which cannot say so where it happens, failed to order the stream behind
-/// the buffers' last uses, or to record this one.
-pub(super) fn check_ordering(context: &CudaContext) -> Result<(), Error> {
-    context
-        .check_err()
-        .map_err(|e| driver_error("ordering the stream behind its buffers", e))
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+mod uses_tests;

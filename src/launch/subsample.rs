@@ -2,8 +2,11 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
-use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices};
+use super::Launch;
+use super::buffer::Element;
+use super::prepared::{
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, disjoint_slices,
+};
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::elementwise::activation_args::SubsampleArgs;
@@ -68,10 +71,10 @@ impl Launch for Subsample {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = buffer::read(x, stream);
-        let (coefficient, _coefficient) = buffer::read(coefficient, stream);
-        let (bias, _bias) = buffer::read(bias, stream);
-        let (y, _y) = buffer::write(y, stream);
+        let (x, _x) = prepared::read(x, stream);
+        let (coefficient, _coefficient) = prepared::read(coefficient, stream);
+        let (bias, _bias) = prepared::read(bias, stream);
+        let (y, _y) = prepared::write(y, stream);
         prepared.check_ordering()?;
         let pointers = SubsamplePointers {
             x,
@@ -81,7 +84,7 @@ impl Launch for Subsample {
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
+        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }

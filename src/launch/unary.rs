@@ -3,8 +3,12 @@
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::buffer::{self, DeviceBuffer, DeviceBufferMut, Element};
-use super::prepared::{Launch, Prepared, Span, check_buffer, disjoint_slices, same_elements};
+use super::Launch;
+use super::buffer::Element;
+use super::prepared::{
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, disjoint_slices,
+    same_elements,
+};
 use crate::device::Gpu;
 use crate::error::Error;
 use crate::kernels::Unary;
@@ -52,12 +56,12 @@ impl<P: Unary> Launch for P {
             return Ok(());
         }
         // Each guard records the buffer's use in the stream when it is dropped, after the launch.
-        let (x, _x) = buffer::read(x, stream);
-        let (y, _y) = buffer::write(y, stream);
+        let (x, _x) = prepared::read(x, stream);
+        let (y, _y) = prepared::write(y, stream);
         prepared.check_ordering()?;
         // SAFETY: both pointers are buffers of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`buffer`
+        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
         // says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
     }
@@ -112,7 +116,7 @@ impl<P: Unary> Prepared<P> {
         if problem.is_empty() {
             return Ok(());
         }
-        let (y, _y) = buffer::write(y, stream);
+        let (y, _y) = prepared::write(y, stream);
         self.check_ordering()?;
         // SAFETY: as in `launch`; that the two are the same elements, or none in common, is checked
         // there.

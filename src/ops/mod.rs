@@ -1,4 +1,5 @@
-//! One call each: plan, load, allocate the output, launch.
+//! One call each: plan, load, allocate the output, launch; and the copies of host data to the device
+//! and back.
 //!
 //! They compute in the device's own stream; [`Gpu::with_stream`] selects another one.
 //!
@@ -24,20 +25,95 @@
 mod bottleneck;
 mod inception;
 
-use cudarc::driver::CudaSlice;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, sys};
 
 pub use bottleneck::Bottleneck;
 pub use inception::Inception;
 
 use crate::device::{Gpu, driver_error};
 use crate::error::Error;
-use crate::launch::buffer::{allocate, fitting, zeros};
+use crate::launch::buffer::{empty, zeros};
+use crate::launch::prepared::{fitting, read};
 use crate::launch::{
     ConvBuffers, DeviceBuffer, DeviceBufferMut, Element, PoolBuffers, SubsampleBuffers, Unary,
     UnaryBuffers,
 };
 use crate::plan::{Limits, Plan};
-use crate::problem::{Conv2d, Pool2d, Subsample};
+use crate::problem::{Conv2d, Pool2d, Subsample, TensorDesc};
+
+impl Gpu {
+    /// Copies elements to a new buffer on the device, in the default stream, and waits for that. No
+    /// elements make a buffer of length 0.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Driver`] if the copy, or earlier work, failed.
+    pub fn upload<T: DeviceRepr>(&self, elements: &[T]) -> Result<CudaSlice<T>, Error> {
+        let failed = |e| driver_error("copying to the device", e);
+        if elements.is_empty() {
+            return empty(self.stream()).map_err(failed);
+        }
+        let buffer = self.stream().clone_htod(elements).map_err(failed)?;
+        // A copy from pageable memory has read it all when the call returns. One from pinned
+        // memory, which a slice may be in, goes on: wait, so that the elements may be changed or
+        // freed in any case.
+        self.stream().synchronize().map_err(failed)?;
+        Ok(buffer)
+    }
+
+    /// Copies a buffer's elements back, once the default stream has done all that was queued
+    /// before, and every stream what writes the buffer.
+    ///
+    /// # Errors
+    /// [`Error::WrongContext`] if the buffer belongs to another context; [`Error::Driver`] if the
+    /// copy, or earlier work, failed.
+    pub fn download<T: DeviceRepr>(&self, buffer: &impl DeviceBuffer<T>) -> Result<Vec<T>, Error> {
+        let failed = |e| driver_error("copying from the device", e);
+        let (stream, context) = (self.stream(), self.context());
+        // What another context knows of its streams orders nothing here.
+        if !Arc::ptr_eq(buffer.stream().context(), context) {
+            return Err(Error::WrongContext { what: "the buffer" });
+        }
+        let mut elements: Vec<T> = Vec::with_capacity(buffer.len());
+        context.bind_to_thread().map_err(failed)?;
+        let (address, used) = read(buffer, stream);
+        context.check_err().map_err(failed)?;
+        // SAFETY: both sides have room for the buffer's elements, and the vector outlives the wait
+        // below.
+        let copied = match buffer.len() {
+            0 => Ok(()),
+            _ => unsafe {
+                let to = elements.as_mut_ptr().cast();
+                sys::cuMemcpyDtoHAsync_v2(to, address, buffer.num_bytes(), stream.cu_stream())
+                    .result()
+            },
+        };
+        drop(used);
+        // A copy to pageable memory blocks the host until it is done. Memory that somebody has
+        // pinned, as a program's allocator may have the vector's, is written behind the host's
+        // back: wait in any case.
+        copied.and_then(|()| stream.synchronize()).map_err(failed)?;
+        // SAFETY: the copy has written them, from a slice whose elements are of this type.
+        unsafe { elements.set_len(buffer.len()) };
+        Ok(elements)
+    }
+}
+
+/// Allocates a buffer for the tensor, zeroed if it has gaps that the operation does not write.
+pub(crate) fn allocate<T: Element>(
+    stream: &Arc<CudaStream>,
+    desc: &TensorDesc,
+) -> Result<CudaSlice<T>, Error> {
+    const WHAT: &str = "allocating the output";
+    if desc.is_empty() || !desc.is_dense() {
+        return zeros(stream, desc.len(), WHAT);
+    }
+    // SAFETY: every element of a dense output is written before anything can read it: the launch
+    // follows in the same stream, readers in other streams wait for the write that it records, and
+    // any bits are a valid T.
+    unsafe { stream.alloc(desc.len()) }.map_err(|e| driver_error(WHAT, e))
+}
 
 /// A convolution about to be computed; made by [`conv2d`].
 #[must_use = "nothing is computed before `run` or `run_into`"]
