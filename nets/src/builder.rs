@@ -442,7 +442,7 @@ impl Builder {
         ceil: bool,
     ) -> Tensor {
         let mut builder = Pool2d::builder().kind(kind);
-        if kind.is_windowed() {
+        if matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. }) {
             builder = builder
                 .kernel(size, size)
                 .stride(stride, stride)

@@ -188,7 +188,7 @@ impl Algorithm {
 
     /// Returns whether it computes a whole bottleneck, and an entry's tile reads as
     /// `bottleneck/entries.rs` says.
-    pub(crate) const fn bottleneck(self) -> bool {
+    pub const fn bottleneck(self) -> bool {
         matches!(self.family(), Family::Bottleneck)
     }
 }

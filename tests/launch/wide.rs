@@ -97,7 +97,7 @@ fn kinds() -> [PoolKind; 6] {
 
 fn pooled(kind: PoolKind, size: usize) -> Builder<Pool2d> {
     let builder = Pool2d::builder().kind(kind).dtype(DType::F16);
-    match kind.is_windowed() {
+    match matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. }) {
         true => builder.kernel(size, size),
         false => builder,
     }

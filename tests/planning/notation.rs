@@ -399,7 +399,7 @@ prop_compose! {
             .kind(kind)
             .dtype(DType::ALL[dtype])
             .layout(Layout::ALL[layout]);
-        if kind.is_windowed() {
+        if matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. }) {
             builder = builder
                 .kernel(r, s)
                 .stride(stride.0, stride.1)

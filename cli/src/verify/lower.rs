@@ -239,7 +239,7 @@ pub fn convolution(
 /// A pooling without its input and storage.
 pub fn pooling(kind: PoolKind, window: Window, ceil: bool) -> Builder<Pool2d> {
     let pool = Pool2d::builder().kind(kind);
-    match kind.is_windowed() {
+    match matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. }) {
         true => pool.window(window).ceil_mode(ceil),
         false => pool,
     }

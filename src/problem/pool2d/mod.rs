@@ -54,7 +54,7 @@ pub enum PoolKind {
 impl PoolKind {
     /// Returns whether there is a window that slides: its size, stride, padding and dilation have a
     /// meaning.
-    pub const fn is_windowed(self) -> bool {
+    pub(crate) const fn is_windowed(self) -> bool {
         matches!(self, PoolKind::Max { .. } | PoolKind::Average { .. })
     }
 }

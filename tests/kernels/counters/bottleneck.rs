@@ -62,11 +62,8 @@ pub fn trials() -> Vec<Trial> {
     let device = Capability::h200();
     let mut trials = Vec::new();
     for (index, kernel) in kernels().iter().enumerate() {
-        let fused = matches!(
-            kernel.algorithm,
-            Algorithm::Bottleneck | Algorithm::BottleneckSimt | Algorithm::BottleneckWgmma
-        );
-        if !fused || !device.runs(kernel.arch) || kernel.stride != 1 {
+        let fused = kernel.algorithm.bottleneck() && device.runs(kernel.arch);
+        if !fused || kernel.stride != 1 {
             continue;
         }
         let Some(problem) = main_job(kernel) else {

@@ -185,7 +185,7 @@ prop_compose! {
             .kind(kind)
             .dtype(DType::ALL[dtype])
             .layout(Layout::ALL[layout]);
-        if kind.is_windowed() {
+        if matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. }) {
             builder = builder
                 .kernel(window.0, window.1)
                 .stride(stride.0, stride.1)

@@ -115,11 +115,7 @@ impl Prepared {
             // Filters in another layout are packed before the kernel reads them: one kernel per
             // family tests that. Kernels of a whole bottleneck read any layout, and have no
             // split-K.
-            let fused = matches!(
-                algorithm,
-                Algorithm::Bottleneck | Algorithm::BottleneckWgmma
-            );
-            let splits_sums = algorithm.tensor() && !fused;
+            let splits_sums = algorithm.tensor() && !algorithm.bottleneck();
             let other_order = splits_sums && select.kernel.is_none() && !self.is_natural();
             if other_order && !seen.insert(algorithm) {
                 continue;
