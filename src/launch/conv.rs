@@ -166,8 +166,8 @@ impl Launch for Conv2d {
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins with
-        // counters that are zero between launches.
+        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins
+        // with counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 

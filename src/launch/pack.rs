@@ -82,8 +82,8 @@ impl PreparedPack {
         check_ordering(context)?;
         // SAFETY: both pointers are buffers of this context, as long as the problems say, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
-        // says why). The stream is of this context.
+        // and later uses behind it, in every stream and for as long as the context lives
+        // (`prepared::Use` says why). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
 

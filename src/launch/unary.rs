@@ -61,8 +61,8 @@ impl<P: Unary> Launch for P {
         prepared.check_ordering()?;
         // SAFETY: both pointers are buffers of this context, as long as the problem says, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
-        // and later uses behind it, in every stream and for as long as the context lives (`prepared::Use`
-        // says why). The stream is of this context.
+        // and later uses behind it, in every stream and for as long as the context lives
+        // (`prepared::Use` says why). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
     }
 
