@@ -10,7 +10,7 @@ use warpconv::problem::{Conv2d, Padding};
 pub fn main() -> Result<(), Error> {
     // The device that WARPCONV_DEVICE names, else a GPU, else the emulator.
     let gpu = Gpu::open(&DeviceChoice::from_env()?)?;
-    println!("device: {}", gpu.card().name);
+    println!("device: {:?}", gpu.kind());
 
     // 3x3 over one image of 63 channels, with bias and ReLU in the epilogue.
     let conv = Conv2d::builder()

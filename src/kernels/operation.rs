@@ -437,7 +437,7 @@ impl FastDiv {
     }
 }
 
-/// Strides, by which element (n, c, h, w) of an activation lies: `n * image + c * channel + (h *
+/// Strides, by which value (n, c, h, w) of an activation lies: `n * image + c * channel + (h *
 /// width + w) * pixel`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -470,7 +470,7 @@ impl From<&TensorDesc> for Strides {
     }
 }
 
-/// Bytes of the buffer before the tensor's first element.
+/// Bytes of the buffer before the tensor's first value.
 pub(crate) fn offset_bytes(desc: &TensorDesc) -> u64 {
     desc.offset() as u64 * desc.dtype().size() as u64
 }

@@ -23,10 +23,10 @@
 //! # Streams, events and graphs
 //! Work goes to the stream of the call and to no other. A launch waits for the earlier uses of its
 //! buffers in whatever streams of the context, and later uses wait for the launch, so slices may be
-//! used from several streams, and they, their streams and the [`Gpu`](crate::device::Gpu) may be
+//! used from several streams, and they, their streams and the [`Gpu`] may be
 //! dropped while work is under way. That rests on cudarc's events: each slice has one for its last
 //! read and one for its last write, which copies, launches and the freeing of the slice wait for.
-//! cudarc works with them while it counts a stream in the context; a [`Gpu`](crate::device::Gpu)
+//! cudarc works with them while it counts a stream in the context; a [`Gpu`]
 //! makes it count one for good. This takes three or four calls of the driver per buffer and launch.
 //! If that is too much, turn event tracking off (`unsafe { context.disable_event_tracking() }`),
 //! which is a promise to order all uses yourself, as by one stream.

@@ -1,5 +1,5 @@
-//! One call each: plan, load, allocate the output, launch; and the copies of host data to the device
-//! and back.
+//! One call each: plan, load, allocate the output, launch; and the copies of host data to the
+//! device and back.
 //!
 //! They compute in the device's own stream; [`Gpu::with_stream`] selects another one.
 //!

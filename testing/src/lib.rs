@@ -21,7 +21,8 @@
 //! let w = check::integers(conv.filter().elements(), 4, 2);
 //! let y = check::run_conv(&gpu, &plan, &x, &w, None, None)?;
 //! let want = reference::conv2d(&conv, &x, &w, None, None)?;
-//! check::compare(&y, &want, check::extents(conv.output()), conv.dtype(), Tolerance::Exact)?;
+//! let output = conv.output();
+//! check::compare(&y, &want, check::extents(output), output.dtype(), Tolerance::Exact)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -292,8 +292,9 @@ macro_rules! operations {
                 Elect(effect, Class::Warp) { reads(mask: Reg) writes(d: Reg, p: Pred) }
             }
             matrix {
-                /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes. The address of
-                /// row `i` of matrix `j` is that of lane `8 * j + i`; register `j` of `d` is loaded.
+                /// `ldmatrix`: `count` (1, 2 or 4) matrices of eight rows of 16 bytes. Lane
+                /// `8 * j + i` has the address of row `i` of matrix `j`, which register `j` of `d`
+                /// receives.
                 /// `generic`: the addresses are generic ones of shared memory.
                 LdMatrix(effect, Class::LoadShared) {
                     with(count: u8, trans: bool, generic: bool)
