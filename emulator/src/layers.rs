@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of data flow. None imports a later one. Modules not listed here (`report`,
 /// `panics`, `note`, `load_error`) are exempt.
-const CHAIN: [&str; 40] = [
+const CHAIN: [&str; 41] = [
+    "random",
     "tensor_map",
     "ir",
     "order",

@@ -21,6 +21,7 @@ mod note;
 mod order;
 mod panics;
 mod ptx;
+mod random;
 pub mod report;
 mod sanitizer;
 pub mod tensor_map;

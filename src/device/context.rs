@@ -27,9 +27,8 @@ type Release = unsafe extern "C" fn(c_int) -> c_int;
 
 /// The primary context of the device. cudarc has opened the driver by now.
 ///
-/// It is retained here first, since cudarc takes the driver's code for a value of its enum without
-/// a look, and the enum of CUDA 11.4 does not have the one that says that the device is another
-/// process's.
+/// It is retained here first: cudarc converts the driver's code to its enum unchecked, and the enum
+/// of CUDA 11.4 lacks the code of a device that another process has for itself.
 pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     let failed = |code| match BUSY.contains(&code) {
         true => Error::DeviceBusy {
@@ -59,8 +58,8 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     };
     let (mut device, mut retained) = (0, ptr::null_mut());
     let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-    // SAFETY: the pointers are to a device and to a context, and the device is asked for before it
-    // is used.
+    // SAFETY: the pointers are to a device and to a context, and the device is set before it is
+    // used.
     let code = unsafe {
         let mut code = init(0);
         if code == 0 {
@@ -80,7 +79,7 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, Error> {
     context.map_err(|e| driver_error("opening the device's context", e))
 }
 
-/// The CUDA version of the driver that cudarc speaks to.
+/// The CUDA version of the driver that cudarc has opened.
 pub(super) fn driver_version() -> Result<u32, Error> {
     let mut version = 0;
     // SAFETY: the pointer is valid for the call. A context exists by now, or a module is being
@@ -94,33 +93,35 @@ pub(super) fn driver_version() -> Result<u32, Error> {
 /// Capability of the context's device.
 pub(super) fn capability(context: &Arc<CudaContext>) -> Result<Capability, Error> {
     use sys::CUdevice_attribute as Attribute;
-    let ask = |attribute| {
+    let value = |attribute| {
         context
             .attribute(attribute)
             .map(|value| value.max(0) as u32)
             .map_err(|e| driver_error("cuDeviceGetAttribute", e))
     };
     let mut capability = Capability::sm75();
-    capability.major = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    capability.minor = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    capability.sm_count = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-    capability.shared_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK)?;
+    capability.major = value(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    capability.minor = value(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    capability.sm_count = value(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    capability.shared_per_block =
+        value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK)?;
     capability.shared_per_block_optin =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
     capability.shared_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
+        value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
     capability.registers_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?;
+        value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?;
     capability.max_threads_per_sm =
-        ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?;
-    capability.max_threads_per_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
-    capability.max_grid_x = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)?;
-    capability.clock_khz = ask(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+        value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?;
+    capability.max_threads_per_block = value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
+    capability.max_grid_x = value(Attribute::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)?;
+    capability.clock_khz = value(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
     Ok(capability)
 }
 
+/// The driver's words for a code.
 fn said(code: c_int) -> String {
-    // SAFETY: `words` asks for the two functions that have this type.
+    // SAFETY: `words` looks up the two functions that have this type.
     words(&|name| unsafe { find(name) }, code)
 }
 
@@ -178,7 +179,7 @@ fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
     let failed = |e| driver_error("making a stream", e);
     let stream = context.new_stream().map_err(failed)?;
     let Ok(stream) = Arc::try_unwrap(stream) else {
-        // Nobody else can have it; if so, it counts for as long as they hold it.
+        // It has no other owner; if it had, it would count for as long as that one keeps it.
         return Ok(());
     };
     // Dropping it would count it off.
@@ -194,7 +195,7 @@ fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
 /// A kernel in a context, ready to launch.
 ///
 /// Its module is never unloaded: the driver destroys it with the context. Unloading before that
-/// would have to wait for the context's work, in streams that only their owners know, and a context
+/// would have to wait for the context's work, in streams that are not known here, and a context
 /// in which a stream is being captured cannot be waited for: the attempt breaks the capture, in
 /// whichever thread it is. It would also pull the kernel from under graphs.
 #[derive(Clone)]
@@ -231,7 +232,7 @@ impl LoadedKernel {
     ///
     /// # Safety
     /// `arguments` are of the kind that the kernel takes, shared out among `grid` blocks. Every
-    /// pointer in them is to memory of the kernel's context that is as large as the problem says
+    /// pointer in them is to memory of the kernel's context that is as large as the problem states
     /// and stays allocated until the stream has done the work, during which nothing else writes it
     /// (or, if it is written by the kernel, reads it). The stream belongs to this context.
     pub(crate) unsafe fn launch<A: Copy>(
@@ -259,7 +260,7 @@ impl LoadedKernel {
         let mut parameters = [ptr::from_mut(&mut arguments).cast::<c_void>()];
         // SAFETY: the kernel takes one parameter, the struct that `arguments` mirrors field by
         // field (their sizes are asserted on both sides), and the driver copies it before it
-        // returns. The caller vouches for the pointers in it and for the stream; the context is
+        // returns. The pointers in it and the stream are the caller's promise; the context is
         // bound, and the kernel's block fits every device of its architecture.
         unsafe {
             result::launch_kernel(
@@ -306,8 +307,8 @@ fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Err
     function
 }
 
-/// Finds the module's kernel and sets its dynamic shared memory, which above 48 KiB a launch cannot
-/// ask for by itself.
+/// Finds the module's kernel and sets its dynamic shared memory; above 48 KiB the size of a launch
+/// is not enough.
 fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
     use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX;
     let entry = CString::new(name).unwrap_or_default();
@@ -331,7 +332,7 @@ impl fmt::Debug for LoadedKernel {
     }
 }
 
-/// Loads a PTX image, keeping what the driver's compiler said if it refuses.
+/// Loads a PTX image; if the driver's compiler refuses it, the error has the compiler's log.
 fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
     const LOG_BYTES: usize = 4096;
     let mut log = [0u8; LOG_BYTES];
@@ -467,8 +468,8 @@ pub(crate) fn check_stream(context: &Arc<CudaContext>, stream: &CudaStream) -> R
     Ok(())
 }
 
-/// Checks whether cudarc, which cannot say so where it happens, failed to order the stream behind
-/// the buffers' last uses, or to record this one.
+/// Checks that cudarc ordered the stream behind the buffers' last uses and recorded this one. cudarc
+/// keeps such a failure until it is read.
 pub(crate) fn check_ordering(context: &CudaContext) -> Result<(), Error> {
     context
         .check_err()

@@ -104,8 +104,9 @@ pub(super) fn adopt(library: Library, refused: Vec<(Option<Library>, Error)>) ->
     }
 }
 
-/// Asks a library for all that this crate needs: its functions, its version, its devices.
-pub(super) fn ask(library: &Library) -> Result<usize, Error> {
+/// Examines a library for all that this crate needs: its functions, its version, its devices.
+/// Returns their number.
+pub(super) fn examine(library: &Library) -> Result<usize, Error> {
     let path = library.path();
     let no_driver = |reason: String| Error::NoDriver {
         reason: format!("{path}: {reason}"),
@@ -139,14 +140,14 @@ pub(super) fn ask(library: &Library) -> Result<usize, Error> {
                 .ok_or_else(|| absent("cuDriverGetVersion"))?,
         )
     };
-    // SAFETY: `words` asks for the two functions that have this type.
+    // SAFETY: `words` looks up the two functions that have this type.
     let find = |name: &CStr| unsafe { library.get(name) };
     let failed = |call: &str, code| no_driver(format!("{call} fails with {}", words(&find, code)));
     let none = || Error::NoDevice {
         ordinal: 0,
         devices: 0,
     };
-    let (mut devices, mut speaks) = (0, 0);
+    let (mut devices, mut newest) = (0, 0);
     // SAFETY: as above; the call takes a number of flags, 0.
     match unsafe { init(0) } {
         0 => {}
@@ -160,14 +161,14 @@ pub(super) fn ask(library: &Library) -> Result<usize, Error> {
         code => return Err(failed("cuDeviceGetCount", code)),
     }
     // SAFETY: as above.
-    match unsafe { version(&mut speaks) } {
+    match unsafe { version(&mut newest) } {
         0 => {}
         code => return Err(failed("cuDriverGetVersion", code)),
     }
-    let speaks = speaks.max(0) as u32;
-    if speaks < OLDEST {
+    let newest = newest.max(0) as u32;
+    if newest < OLDEST {
         return Err(Error::DriverTooOld {
-            driver: speaks,
+            driver: newest,
             what: String::from("this crate's driver interface"),
             needs: String::from("CUDA 11.4"),
         });
@@ -182,16 +183,15 @@ pub(super) struct Library(libloading::Library);
 impl Library {
     /// Loads the library by its path instead of by its name.
     ///
-    /// The linker answers a name with the library that was loaded by it before, for as long as that
-    /// stays loaded. The path leaves the name to whoever comes next, such as the emulator.
+    /// The linker resolves a name to the library that was loaded by it before, as long as that stays
+    /// loaded. Loading by path leaves the name free for another library, such as the emulator.
     pub(super) fn by_path(named: libloading::Library) -> Result<Library, String> {
         let named = Library(named);
         let path = named.path();
         if !std::path::Path::new(&path).is_absolute() {
             return Ok(named);
         }
-        // Nothing of it was called, so it may be unloaded, and is, unless somebody else has loaded
-        // it.
+        // Nothing of it was called, so it may be unloaded. It stays if it was loaded elsewhere too.
         drop(named);
         // SAFETY: loading the CUDA driver runs its initialisers, which any program may do at any
         // time.
@@ -234,26 +234,25 @@ impl Library {
         std::mem::forget(self.0);
     }
 
-    /// Leaves it loaded, unless it still answers to `name`, as one does whose SONAME that is.
+    /// Leaves it loaded, unless the linker resolves `name` to it, as to one with that SONAME.
     pub(super) fn give_up(self, name: &str) {
-        if !answers_to(name) {
+        if !resolves(name) {
             self.keep();
         }
     }
 }
 
-/// Returns whether a library is loaded that the linker gives to those who ask for `name`.
+/// Returns whether the linker resolves `name` to a loaded library.
 #[cfg(target_os = "linux")]
-fn answers_to(name: &str) -> bool {
+fn resolves(name: &str) -> bool {
     use libloading::os::unix::{Library, RTLD_LAZY};
     // SAFETY: with this flag nothing is loaded.
     unsafe { Library::open(Some(name), RTLD_LAZY | libc::RTLD_NOLOAD) }.is_ok()
 }
 
-/// Returns whether a library is loaded that the linker gives to those who ask for `name`: not known
-/// here.
+/// Returns whether the linker resolves `name` to a loaded library: not known here.
 #[cfg(not(target_os = "linux"))]
-fn answers_to(_name: &str) -> bool {
+fn resolves(_name: &str) -> bool {
     false
 }
 
@@ -262,8 +261,8 @@ fn answers_to(_name: &str) -> bool {
 fn path_of(address: usize) -> String {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let address = std::ptr::without_provenance::<libc::c_void>(address);
-    // SAFETY: the address is only compared with those of the loaded libraries, and there is room
-    // for the answer.
+    // SAFETY: the address is only compared with those of the loaded libraries, and `info` has room
+    // for the result.
     let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
     // SAFETY: any bits, zeros among them, are a valid Dl_info.
     let info = unsafe { info.assume_init() };
@@ -287,7 +286,7 @@ pub(super) type Words = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int
 /// A code with the driver's name and words for it, and what is known to cause it. `find` looks the
 /// two functions up. cudarc has an enum of codes, which lacks those of newer drivers.
 pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> String {
-    let ask = |function: &CStr| {
+    let text_of = |function: &CStr| {
         let mut text = std::ptr::null();
         // SAFETY: both functions set a pointer to a string of the library's own, or give an error.
         let said = unsafe { find(function)?(code, &mut text) };
@@ -300,7 +299,7 @@ pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> Strin
     };
     let said: Vec<String> = [c"cuGetErrorName", c"cuGetErrorString"]
         .into_iter()
-        .filter_map(ask)
+        .filter_map(text_of)
         .collect();
     let mut text = format!("CUDA error {code}");
     if !said.is_empty() {
@@ -352,7 +351,7 @@ pub(super) fn message(status: sys::CUresult) -> String {
     text.unwrap_or_else(|_| format!("{status:?}"))
 }
 
-/// The crate's error for a failed driver call; `operation` says what was tried.
+/// The crate's error for a failed driver call; `operation` names what was tried.
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
     use sys::CUresult as Status;

@@ -28,7 +28,7 @@ pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 pub use driver::driver_error;
 pub(crate) use wgmma_args::WgmmaArgs;
 
-use driver::{Library, adopt, ask};
+use driver::{Library, adopt, examine};
 
 use crate::error::Error;
 use crate::kernels::KernelId;
@@ -78,7 +78,7 @@ pub enum DeviceKind {
     Emulator,
 }
 
-/// The driver that this process speaks to, once one is chosen.
+/// The driver of this process, once one is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Driver {
     Installed { devices: usize },
@@ -122,7 +122,7 @@ impl Gpu {
     /// - [`Error::NoEmulator`] if the emulator is asked for (or, for [`DeviceChoice::Auto`],
     ///   needed) and its library cannot be found, or the crate was built without the feature
     ///   `emulator`.
-    /// - [`Error::DriverInUse`] if this process already speaks to the other driver.
+    /// - [`Error::DriverInUse`] if this process already has the other driver.
     /// - [`Error::DeviceTooOld`] if the device is below compute capability 7.5.
     pub fn open(choice: &DeviceChoice) -> Result<Gpu, Error> {
         let mut driver = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,12 +188,12 @@ impl Gpu {
         &self.inner.capability
     }
 
-    /// The CUDA version that the driver speaks: 12040 is 12.4.
+    /// The CUDA version that the driver supports: 12040 is 12.4.
     pub(crate) fn driver_version(&self) -> u32 {
         self.inner.driver_version
     }
 
-    /// Name of the device, and the CUDA version that its driver speaks. Tunings are kept by them.
+    /// Name of the device, and the CUDA version that its driver supports. Tunings are kept by them.
     pub fn card(&self) -> Card {
         Card::new(&self.inner.name, self.driver_version())
     }
@@ -273,7 +273,7 @@ impl Gpu {
     /// [`Error::ModuleLoad`] if the driver does not take the text or the kernel is loaded already.
     ///
     /// # Safety
-    /// Launches that are safe otherwise run whatever the text says.
+    /// Launches that are safe otherwise run whatever the text is.
     #[cfg(feature = "emulator")]
     #[doc(hidden)]
     pub unsafe fn replace_ptx(&self, id: KernelId, text: &str) -> Result<(), Error> {
@@ -363,7 +363,7 @@ const NAMES: &[&str] = &["libcuda.so", "libcuda.so.1"];
 /// one.
 ///
 /// The library stays loaded (a driver may not survive being unloaded). One that cannot be used
-/// stays loaded too, but not under the name that cudarc asks for, so that the emulator can be put
+/// stays loaded too, but not under the name that cudarc loads, so that the emulator can be put
 /// in its place.
 ///
 /// # Errors
@@ -385,7 +385,7 @@ fn probe() -> Result<usize, Error> {
         if refused.iter().any(known) {
             continue;
         }
-        match ask(&library) {
+        match examine(&library) {
             Ok(devices) => return adopt(library, refused).map(|()| devices),
             Err(error) => refused.push((Some(library), error)),
         }
@@ -431,7 +431,7 @@ fn reason(error: libloading::Error) -> String {
     }
 }
 
-/// Returns whether the driver that cudarc speaks to is the emulator, however it came there.
+/// Returns whether the driver that cudarc has opened is the emulator, however it was loaded.
 fn emulator_is_loaded() -> bool {
     // SAFETY: a context exists, so the library is loaded; the symbol is only looked for, not
     // called.

@@ -131,7 +131,7 @@ pub(crate) struct TensorMaps {
 }
 
 impl TensorMaps {
-    /// The functions of the driver that the process speaks to; a device is open.
+    /// The functions of the process's driver; a device is open.
     pub(crate) fn get() -> Result<TensorMaps, Error> {
         static FUNCTIONS: OnceLock<TensorMaps> = OnceLock::new();
         if let Some(functions) = FUNCTIONS.get() {

@@ -49,7 +49,7 @@ pub(super) struct Operands<'a, T> {
     /// Tensors written, in the order of the node's `to`. `None` where an earlier output of the node
     /// is the same tensor: it is the same buffer.
     pub to: [Option<Write<'a, T>>; MAX_TENSORS],
-    /// As many as [`Step::weights`](super::Step::weights) says.
+    /// As many as [`Step::weights`](super::Step::weights) returns.
     pub weights: &'a [Weights<'a, T>],
     /// Workspace of the launch.
     pub workspace: Option<&'a mut Workspace>,

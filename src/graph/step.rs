@@ -129,7 +129,7 @@ pub enum TensorId {
     Input,
     /// Intermediate tensor of this number. Several launches may write it, each its own channels.
     Intermediate(usize),
-    /// Output of the graph; the problem says which slice of it.
+    /// Output of the graph; the problem states which slice of it.
     Output,
 }
 

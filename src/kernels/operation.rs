@@ -450,6 +450,29 @@ pub struct Strides {
     pub pixel: i32,
 }
 
+/// Returns whether y and the residual, each with its address, may be accessed four elements at a
+/// time: filters in NHWC, pixels in NCHW. A residual at 0 is none. Blocks of filters begin and end
+/// at `filters`.
+pub(super) fn whole_outputs(
+    kernel: &Kernel,
+    y: (u64, Strides),
+    residual: (u64, Strides),
+    filters: &[i32],
+    pixels: u32,
+) -> bool {
+    let bytes = 4 * kernel.dtype.size() as u64;
+    let residual = if residual.0 == 0 { y } else { residual };
+    [y, residual].iter().all(|(address, strides)| {
+        let whole = match kernel.layout {
+            Some(Layout::Nhwc) => {
+                filters.iter().all(|filter| filter % 4 == 0) && strides.pixel % 4 == 0
+            }
+            _ => pixels.is_multiple_of(4),
+        };
+        whole && strides.image % 4 == 0 && address.is_multiple_of(bytes)
+    })
+}
+
 /// Converts an extent or a stride within an image, which the problem types keep below 2^31.
 pub(crate) fn int(value: usize) -> i32 {
     debug_assert!(i32::try_from(value).is_ok());

@@ -5,8 +5,8 @@ use cudarc::driver::{CudaStream, sys};
 use super::Launch;
 use super::buffer::Element;
 use super::prepared::{
-    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
-    disjoint_slices,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, address_or_null, check_buffer,
+    check_optional, disjoint_slices,
 };
 use crate::device::Gpu;
 use crate::error::Error;
@@ -101,19 +101,17 @@ impl Launch for Bottleneck2d {
         let residual = residual.map(|residual| prepared::read(residual, stream));
         let (y, _y) = prepared::write(y, stream);
         prepared.check_ordering()?;
-        let address =
-            |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
         let pointers = BottleneckPointers {
             x,
             w: w.each_ref().map(|(at, _)| *at),
-            bias: bias.each_ref().map(address),
-            residual: address(&residual),
+            bias: bias.each_ref().map(address_or_null),
+            residual: address_or_null(&residual),
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // SAFETY: every pointer is a buffer of this context, as long as the problem states, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives
-        // (`prepared::Use` says why). The stream is of this context.
+        // (see `prepared::Use`). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 

@@ -7,8 +7,8 @@ use cudarc::driver::{CudaStream, sys};
 use super::Launch;
 use super::buffer::{Element, Workspace};
 use super::prepared::{
-    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
-    check_workspace, disjoint_slices,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, address_or_null, check_buffer,
+    check_optional, check_workspace, disjoint_slices,
 };
 use crate::device::Gpu;
 use crate::error::Error;
@@ -100,20 +100,23 @@ impl Launch for Branches {
             .map(|y| y.as_mut().map(|y| prepared::write(&mut **y, stream)));
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
-        let address =
-            |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
         let inputs = prepared.problem().inputs().count();
         let pointers = BranchesPointers {
-            x: from_fn(|product| address(&x[product.min(inputs - 1)])),
-            w: w.each_ref().map(address),
-            bias: bias.each_ref().map(address),
-            y: from_fn(|conv| buffers.y_of.get(conv).map_or(0, |&of| address(&y[of]))),
-            workspace: address(&workspace),
+            x: from_fn(|product| address_or_null(&x[product.min(inputs - 1)])),
+            w: w.each_ref().map(address_or_null),
+            bias: bias.each_ref().map(address_or_null),
+            y: from_fn(|conv| {
+                buffers
+                    .y_of
+                    .get(conv)
+                    .map_or(0, |&of| address_or_null(&y[of]))
+            }),
+            workspace: address_or_null(&workspace),
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins
+        // lives (see `prepared::Use`). The stream is of this context. A `Workspace` begins
         // with counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }

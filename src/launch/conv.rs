@@ -8,8 +8,8 @@ use super::Launch;
 use super::buffer::{Element, Workspace};
 use super::pack::pack_kernel;
 use super::prepared::{
-    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
-    check_workspace, disjoint_slices, same_elements,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, address_or_null, check_buffer,
+    check_optional, check_workspace, disjoint_slices, same_elements,
 };
 use crate::device::{Gpu, LoadedKernel, WgmmaArgs};
 use crate::error::Error;
@@ -153,20 +153,18 @@ impl Launch for Conv2d {
         let (y, _y) = prepared::write(y, stream);
         let workspace = workspace.map(|workspace| workspace.pointer(stream));
         prepared.check_ordering()?;
-        let address =
-            |guarded: &Option<(sys::CUdeviceptr, _)>| guarded.as_ref().map_or(0, |(at, _)| *at);
         let pointers = ConvPointers {
             x,
             w,
-            bias: address(&bias),
-            residual: address(&residual),
+            bias: address_or_null(&bias),
+            residual: address_or_null(&residual),
             y,
-            workspace: address(&workspace),
+            workspace: address_or_null(&workspace),
         };
         // SAFETY: every pointer is a buffer of this context, as long as the problem or the plan
         // says, and borrowed for the call; each `Use`, dropped behind the launch, makes cudarc
         // order frees and later uses behind it, in every stream and for as long as the context
-        // lives (`prepared::Use` says why). The stream is of this context. A `Workspace` begins
+        // lives (see `prepared::Use`). The stream is of this context. A `Workspace` begins
         // with counters that are zero between launches.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
@@ -333,7 +331,7 @@ impl ConvKernels {
             arguments.to = w;
             let grid = arguments.set_grid(kernel.kernel());
             // SAFETY: the filters are the problem's, and the workspace has room for them where the
-            // plan says; the caller vouches for both, and for the stream.
+            // plan states; both, and the stream, are the caller's promise.
             unsafe { kernel.launch(stream, grid, arguments) }?;
         }
         let problem = prepared.problem();

@@ -83,7 +83,7 @@ impl PreparedPack {
         // SAFETY: both pointers are buffers of this context, as long as the problems say, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives
-        // (`prepared::Use` says why). The stream is of this context.
+        // (see `prepared::Use`). The stream is of this context.
         unsafe { self.launch_raw(stream.cu_stream(), w, packed) }
     }
 

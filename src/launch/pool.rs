@@ -5,8 +5,8 @@ use cudarc::driver::{CudaStream, sys};
 use super::Launch;
 use super::buffer::Element;
 use super::prepared::{
-    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, check_buffer, check_optional,
-    disjoint_slices,
+    self, DeviceBuffer, DeviceBufferMut, Prepared, Span, address_or_null, check_buffer,
+    check_optional, disjoint_slices,
 };
 use crate::device::Gpu;
 use crate::error::Error;
@@ -22,7 +22,7 @@ pub struct PoolBuffers<'a, T> {
     /// The output: [`Pool2d::output`]`().len()`. Of a wider tensor only the slice's channels are
     /// written.
     pub y: &'a mut dyn DeviceBufferMut<T>,
-    /// Buffer for the index of each maximum, exactly if the problem asks for it:
+    /// Buffer for the index of each maximum, exactly if the problem has indices:
     /// one byte per element of the output, dense, in the order of its layout.
     pub indices: Option<&'a mut dyn DeviceBufferMut<u8>>,
 }
@@ -76,12 +76,12 @@ impl Launch for Pool2d {
         let pointers = PoolPointers {
             x,
             y,
-            indices: indices.as_ref().map_or(0, |(at, _)| *at),
+            indices: address_or_null(&indices),
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // SAFETY: every pointer is a buffer of this context, as long as the problem states, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives
-        // (`prepared::Use` says why). The stream is of this context.
+        // (see `prepared::Use`). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 

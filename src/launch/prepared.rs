@@ -277,11 +277,16 @@ pub(crate) fn write<'a, T>(
     buffer: &'a mut (dyn DeviceBufferMut<T> + 'a),
     stream: &'a CudaStream,
 ) -> (sys::CUdeviceptr, Use<'a>) {
-    // Of a whole slice nobody else has a part while it is borrowed here; of a view's slice another
+    // A whole slice has no other user while it is borrowed here; of a view's slice another
     // thread may.
     let shared = buffer.is_part();
     let (address, record) = buffer.device_ptr_mut(stream);
     (address, Use::new(record, stream, shared))
+}
+
+/// The address of an operand that a launch may lack: 0 without it.
+pub(super) fn address_or_null(operand: &Option<(sys::CUdeviceptr, Use<'_>)>) -> sys::CUdeviceptr {
+    operand.as_ref().map_or(0, |(address, _)| *address)
 }
 
 /// Allocates a workspace of `bytes`; `None` for 0.
@@ -426,12 +431,12 @@ pub(super) fn check_dtype(problem: DType, buffers: DType) -> Result<(), Error> {
     }
 }
 
-/// Checks that a buffer is exactly as long as the problem says and lives in the context of the
+/// Checks that a buffer is exactly as long as the problem states and lives in the context of the
 /// launch.
 ///
 /// The very same [`CudaContext`], not an equal one: two of the same device share the driver's
-/// context, but each counts its own streams, and one that knows of none neither waits for nor
-/// records what the other's do.
+/// context, but each counts its own streams, and one without streams neither waits for nor records
+/// what the other's do.
 pub(super) fn check_buffer<T>(
     context: &Arc<CudaContext>,
     name: &'static str,

@@ -82,10 +82,10 @@ impl Launch for Subsample {
             bias,
             y,
         };
-        // SAFETY: every pointer is a buffer of this context, as long as the problem says, and
+        // SAFETY: every pointer is a buffer of this context, as long as the problem states, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives
-        // (`prepared::Use` says why). The stream is of this context.
+        // (see `prepared::Use`). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), pointers) }
     }
 

@@ -59,10 +59,10 @@ impl<P: Unary> Launch for P {
         let (x, _x) = prepared::read(x, stream);
         let (y, _y) = prepared::write(y, stream);
         prepared.check_ordering()?;
-        // SAFETY: both pointers are buffers of this context, as long as the problem says, and
+        // SAFETY: both pointers are buffers of this context, as long as the problem states, and
         // borrowed for the call; each `Use`, dropped behind the launch, makes cudarc order frees
         // and later uses behind it, in every stream and for as long as the context lives
-        // (`prepared::Use` says why). The stream is of this context.
+        // (see `prepared::Use`). The stream is of this context.
         unsafe { prepared.launch_raw(stream.cu_stream(), UnaryPointers { x, y }) }
     }
 

@@ -71,7 +71,7 @@ impl Gpu {
     pub fn download<T: DeviceRepr>(&self, buffer: &impl DeviceBuffer<T>) -> Result<Vec<T>, Error> {
         let failed = |e| driver_error("copying from the device", e);
         let (stream, context) = (self.stream(), self.context());
-        // What another context knows of its streams orders nothing here.
+        // Events of another context's streams order nothing here.
         if !Arc::ptr_eq(buffer.stream().context(), context) {
             return Err(Error::WrongContext { what: "the buffer" });
         }
@@ -213,7 +213,7 @@ impl<'a, T: Element> ConvCall<'a, T> {
 /// Brings the filters of a convolution into
 /// [`FilterLayout::Packed`](crate::problem::FilterLayout::Packed): the new buffer, and the problem
 /// that takes it. Worth doing once where the same filters are used again, as
-/// [`Gpu::prepare_pack_filter`] says.
+/// [`Gpu::prepare_pack_filter`] explains.
 ///
 /// # Errors
 /// As [`Gpu::prepare_pack_filter`], [`PreparedPack::launch`](crate::launch::PreparedPack::launch),
@@ -233,7 +233,7 @@ pub fn pack_filter<T: Element>(
     Ok((pack.packed().clone(), packed))
 }
 
-/// Computes a pooling of `x` into a new buffer, and the indices, if the problem asks for them, into
+/// Computes a pooling of `x` into a new buffer, and the indices, if the problem has them, into
 /// another; of a wider tensor the other channels are zero.
 ///
 /// # Errors

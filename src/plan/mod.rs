@@ -208,7 +208,7 @@ impl<P: Operation> Plan<P> {
             if let Ok(plan) = Plan::choose(problem, capability, &named) {
                 return Ok(Plan {
                     tuned_kernel: Some(tuned_kernel),
-                    // As if nobody had measured.
+                    // As without a measurement.
                     candidates: Plan::candidates_within(problem, capability, limits),
                     ..plan
                 });
@@ -373,7 +373,7 @@ fn evaluate<P: Operation>(
     check_entry(problem, kernel, device)?;
     problem.accepts(kernel)?;
     let needs = ptx::shared_bytes(id);
-    // What a launch asks for may go beyond what a module may declare.
+    // The size of a launch may go beyond what a module may declare.
     let has = match kernel.dynamic_shared() {
         0 => device.shared_per_block,
         _ => device.shared_per_block_optin,

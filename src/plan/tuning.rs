@@ -12,12 +12,12 @@ use crate::ptx;
 pub struct Card {
     /// The card's name.
     pub name: String,
-    /// The CUDA version that its driver speaks.
+    /// The CUDA version that its driver supports.
     pub driver: u32,
 }
 
 impl Card {
-    /// A card by its name and its driver by the CUDA version that it speaks (12040 is 12.4), as
+    /// A card by its name and its driver by the CUDA version that it supports (12040 is 12.4), as
     /// [`Gpu::card`](crate::device::Gpu::card) gives them.
     pub fn new(name: &str, driver: u32) -> Card {
         Card {

@@ -8,3 +8,4 @@ mod fusion;
 mod guarded;
 mod inception;
 mod nets;
+mod patterns;

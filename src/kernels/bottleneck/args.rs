@@ -1,9 +1,8 @@
 //! The argument struct of the kernels that compute a bottleneck: a mirror of
 //! `kernels/bottleneck/args.cuh`, field by field.
 
-use crate::kernels::operation::{Arguments, int};
-use crate::kernels::operation::{FastDiv, Strides};
-use crate::kernels::{Kernel, Layout};
+use crate::kernels::Kernel;
+use crate::kernels::operation::{Arguments, FastDiv, Strides, int, whole_outputs};
 use crate::problem::{Bottleneck2d, Conv2d, FilterLayout, PACKED_BYTES};
 
 /// The arguments of every kernel that computes a bottleneck: a mirror of
@@ -119,20 +118,9 @@ impl Arguments for BottleneckArgs {
 impl BottleneckArgs {
     /// Returns whether y and residual may be accessed four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
-        let strides = match self.residual {
-            0 => self.y_strides,
-            _ => self.residual_strides,
-        };
-        let whole = match kernel.layout {
-            Some(Layout::Nhwc) => {
-                self.k % 4 == 0 && self.y_strides.pixel % 4 == 0 && strides.pixel % 4 == 0
-            }
-            _ => (self.p as u32 * self.q as u32).is_multiple_of(4),
-        };
-        let bytes = 4 * kernel.dtype.size() as u64;
-        whole
-            && self.y_strides.image % 4 == 0
-            && strides.image % 4 == 0
-            && (self.y | self.residual).is_multiple_of(bytes)
+        let pixels = self.p as u32 * self.q as u32;
+        let y = (self.y, self.y_strides);
+        let residual = (self.residual, self.residual_strides);
+        whole_outputs(kernel, y, residual, &[self.k], pixels)
     }
 }

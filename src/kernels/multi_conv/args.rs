@@ -2,10 +2,9 @@
 //! `kernels/mma/multi_conv_args.cuh`, field by field.
 
 use super::split_k_of;
-use crate::kernels::operation::{Arguments, int};
-use crate::kernels::operation::{FastDiv, Strides};
+use crate::kernels::Kernel;
+use crate::kernels::operation::{Arguments, FastDiv, Strides, int, whole_outputs};
 use crate::kernels::tensor_args::TensorArgs;
-use crate::kernels::{Kernel, Layout};
 use crate::problem::{Branches, MAX_MERGED, MAX_PRODUCTS, Product};
 
 /// A range of a product's filters: one convolution. As all structs here it mirrors
@@ -95,16 +94,11 @@ impl ProductArgs {
 
     /// Returns whether every output may be written four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
-        let bytes = 4 * kernel.dtype.size() as u64;
-        let plane = self.tensor.conv.p as u32 * self.tensor.conv.q as u32;
+        let pixels = self.tensor.conv.p as u32 * self.tensor.conv.q as u32;
+        let none = (0, Strides::default());
         self.merged[..self.convolutions as usize].iter().all(|to| {
-            let whole = match kernel.layout {
-                Some(Layout::Nhwc) => {
-                    to.first % 4 == 0 && to.end % 4 == 0 && to.y_strides.pixel % 4 == 0
-                }
-                _ => plane.is_multiple_of(4),
-            };
-            whole && to.y_strides.image % 4 == 0 && to.y.is_multiple_of(bytes)
+            let y = (to.y, to.y_strides);
+            whole_outputs(kernel, y, none, &[to.first, to.end], pixels)
         })
     }
 }

@@ -3,7 +3,9 @@
 
 use super::args::{self, whole_strides};
 use super::cost::{Product, streaming};
-use super::operation::{Arguments, ConvArguments, ConvFamily, FastDiv, Strides, int};
+use super::operation::{
+    Arguments, ConvArguments, ConvFamily, FastDiv, Strides, int, whole_outputs,
+};
 use super::tensor::TensorTraits;
 use super::{
     Algorithm, Capability, FEW_CHANNELS_MAX_GEMM_K, Kernel, Layout, Limits, Refusal, Roofline,
@@ -309,21 +311,10 @@ impl ConvArgs {
 
     /// Returns whether y and residual may be accessed four elements at a time.
     fn whole_outputs(&self, kernel: &Kernel) -> bool {
-        let strides = match self.residual {
-            0 => self.y_strides,
-            _ => self.residual_strides,
-        };
-        let whole = match kernel.layout {
-            Some(Layout::Nhwc) => {
-                self.group_k % 4 == 0 && self.y_strides.pixel % 4 == 0 && strides.pixel % 4 == 0
-            }
-            _ => (self.p as u32 * self.q as u32).is_multiple_of(4),
-        };
-        let bytes = 4 * kernel.dtype.size() as u64;
-        whole
-            && self.y_strides.image % 4 == 0
-            && strides.image % 4 == 0
-            && (self.y | self.residual).is_multiple_of(bytes)
+        let pixels = self.p as u32 * self.q as u32;
+        let y = (self.y, self.y_strides);
+        let residual = (self.residual, self.residual_strides);
+        whole_outputs(kernel, y, residual, &[self.group_k], pixels)
     }
 
     /// Returns whether x may be read four pixels at a time.
@@ -338,7 +329,7 @@ impl ConvArgs {
 
     /// Shares the outputs of a depthwise convolution out among threads, from the other fields
     /// (pointers and strides included), which must be set, and returns the number of blocks. The
-    /// divisors then mean what the header of `kernels/simt/depthwise.cu` says.
+    /// divisors then mean what the header of `kernels/simt/depthwise.cu` states.
     pub fn schedule_depthwise(&mut self, kernel: &Kernel) -> u64 {
         let strips = (self.p as u32).div_ceil(kernel.tile_m);
         let pixel_units = strips * self.q as u32;

@@ -32,30 +32,6 @@ impl Schedule {
     }
 }
 
-/// A random number generator: splitmix64 (Steele, Lea and Flood, 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// True with a probability of one half.
-    pub fn coin(&mut self) -> bool {
-        self.next() >> 63 != 0
-    }
-
-    /// A random element; `None` if there are none.
-    pub fn choose<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let index = (self.next() % from.len().max(1) as u64) as usize;
-        from.get(index).copied()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,18 +45,5 @@ mod tests {
             let message = Schedule::parse(wrong).expect_err(wrong);
             assert!(message.contains("PTX_EMULATOR_SCHEDULE") && message.contains(wrong));
         }
-    }
-
-    #[test]
-    fn a_seed_gives_one_sequence() {
-        let draw = |seed| {
-            let mut random = Random(seed);
-            (0..64)
-                .map(|_| random.choose(&[0, 1, 2]))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1), draw(2));
-        assert_eq!(Random(1).choose::<u8>(&[]), None);
     }
 }

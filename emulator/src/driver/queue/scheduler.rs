@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::driver::config::Config;
 use crate::driver::queue::dag::Dag;
-use crate::driver::queue::schedule::{Random, Schedule};
+use crate::driver::queue::schedule::Schedule;
 use crate::driver::registry::lock;
 use crate::driver::state::TaskId;
+use crate::random::Random;
 
 /// Time after which the lazy and random schedules regard a host function as waiting.
 pub const PATIENCE: Duration = Duration::from_millis(100);

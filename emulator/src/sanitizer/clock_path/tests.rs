@@ -1,30 +1,10 @@
 //! Random programs on two shadows: one uses the fast paths, the other checks unit by unit.
 use super::*;
+use crate::random::Random;
 use crate::sanitizer::async_proxy::{AsyncReader, COPY_READERS};
 use crate::sanitizer::fences::Fences;
 use crate::sanitizer::shadow::Conflict;
 use std::collections::HashMap;
-
-/// A generator of pseudo-random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
 
 const BYTES: usize = 96;
 /// Warps per block. With two blocks the last warps have the low bits of the first ones.

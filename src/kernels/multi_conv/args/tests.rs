@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::error::Error;
+use crate::kernels::Layout;
 use crate::kernels::{DType, kernels};
 use crate::problem::Conv2d;
 

@@ -1,22 +1,6 @@
 //! Products that are left out against the same products multiplied.
 use super::*;
-
-/// A generator of pseudo-random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn of(&mut self, items: &[u32]) -> u32 {
-        items[(self.next() % items.len() as u64) as usize]
-    }
-}
+use crate::random::Random;
 
 /// Numbers of a type: of both signs, the smallest and largest, subnormal ones. Then what is not
 /// finite.

@@ -1,19 +1,7 @@
 //! Counts of random patterns of addresses against a search of all pairs of lanes and a count of
 //! the words of each bank.
 use super::*;
-
-/// A generator of pseudo-random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % end
-    }
-}
+use crate::random::Random;
 
 /// Lanes whose address no lower lane has.
 fn unique(m: u32, address: &[u64; 32]) -> u32 {
@@ -48,9 +36,9 @@ fn address(random: &mut Random, kind: u64, lane: u64, step: u64, base: u64) -> u
         0 => base + lane * step,
         1 => base + lane % 8 * step + lane / 8,
         2 => base + (lane ^ (step % 32)),
-        3 => base + random.below(4),
-        4 => base + random.below(40),
-        _ => random.below(2048),
+        3 => base + random.below(4) as u64,
+        4 => base + random.below(40) as u64,
+        _ => random.below(2048) as u64,
     }
 }
 
@@ -69,8 +57,8 @@ fn counts_are_those_of_a_search() {
             if m == 0 {
                 continue;
             }
-            let (kind, step) = (random.below(6), random.below(40));
-            let base = random.below(64);
+            let (kind, step) = (random.below(6) as u64, random.below(40) as u64);
+            let base = random.below(64) as u64;
             let mut at: [u64; 32] = std::array::from_fn(|lane| {
                 bytes * address(&mut random, kind, lane as u64, step, base)
             });
@@ -87,7 +75,7 @@ fn counts_are_those_of_a_search() {
                 repeated += u32::from(site.unique != m);
                 conflicts += u32::from(counted.0 > counted.1);
                 // The same pattern elsewhere.
-                let further = bytes * random.below(64);
+                let further = bytes * random.below(64) as u64;
                 at = at.map(|address| address + further);
             }
         }

@@ -5,31 +5,7 @@ use crate::exec::instructions::wgmma::operands::{
 };
 use crate::exec::machine::wgmma_state::Summary;
 use crate::ir::{MatrixTy, Wgmma};
-
-/// A generator of pseudo-random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-
-    fn flip(&mut self) -> bool {
-        self.below(2) == 0
-    }
-}
+use crate::random::Random;
 
 /// Elements of a type: zeros, finite ones of both signs, and those that are not finite.
 fn elements_of(ty: MatrixTy) -> [&'static [u32]; 3] {
@@ -175,8 +151,8 @@ fn parts_left_out_have_the_bits_that_multiplying_gives() {
             sum,
             negate_a: is_float && random.below(4) == 0,
             negate_b: is_float && random.below(4) == 0,
-            transpose_a: ty.bits() == 16 && random.flip(),
-            transpose_b: ty.bits() == 16 && random.flip(),
+            transpose_a: ty.bits() == 16 && random.chance(50),
+            transpose_b: ty.bits() == 16 && random.chance(50),
         };
         let warp = random.below(4);
         let sums: Vec<Reg> = (1..=wgmma.sums() as u16).map(Reg).collect();
