@@ -1,4 +1,4 @@
-//! Checks the direction of imports by the `use` lines of every file.
+//! Checks the direction of imports by the paths of every file that begin with `crate::`.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,13 +58,10 @@ fn no_module_imports_a_later_one() {
     assert!(files.len() > 100, "{} files", files.len());
     let mut wrong = Vec::new();
     for file in &files {
-        let inside = file.strip_prefix(&root).expect("it was found there");
-        let module = inside
-            .with_extension("")
-            .to_string_lossy()
-            .replace('/', "::");
+        let module = module_of(file, &root);
         let Some(own) = layer(&module) else { continue };
-        for path in code(file).split("crate::").skip(1) {
+        let text = code(file);
+        for path in text.split("crate::").skip(1).flat_map(members) {
             if let Some(later) = layer(path).filter(|&layer| layer > own) {
                 wrong.push(format!("{module} imports {}", CHAIN[later]));
             }
@@ -101,12 +98,7 @@ fn imports(parent: &str) -> BTreeMap<String, BTreeSet<String>> {
     collect(&root, &mut files);
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let name = |file: &Path| {
-        let inside = file.strip_prefix(&root).expect("it was found there");
-        let module = inside
-            .with_extension("")
-            .to_string_lossy()
-            .replace('/', "::");
-        module
+        module_of(file, &root)
             .trim_end_matches("mod")
             .trim_end_matches("::")
             .to_owned()
@@ -146,6 +138,15 @@ fn assert_without_circle(mut imports: BTreeMap<String, BTreeSet<String>>) {
         }
     }
     assert!(imports.is_empty(), "a circle among {imports:#?}");
+}
+
+/// The path of a file's module below `root`; that of a `mod.rs` ends in `mod`.
+fn module_of(file: &Path, root: &Path) -> String {
+    let inside = file.strip_prefix(root).expect("it was found there");
+    inside
+        .with_extension("")
+        .to_string_lossy()
+        .replace('/', "::")
 }
 
 /// The paths of a group, `{a, b::c}`, or a single path.

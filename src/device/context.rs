@@ -468,8 +468,8 @@ pub(crate) fn check_stream(context: &Arc<CudaContext>, stream: &CudaStream) -> R
     Ok(())
 }
 
-/// Checks that cudarc ordered the stream behind the buffers' last uses and recorded this one. cudarc
-/// keeps such a failure until it is read.
+/// Checks that cudarc ordered the stream behind the buffers' last uses and recorded this one.
+/// cudarc keeps such a failure until it is read.
 pub(crate) fn check_ordering(context: &CudaContext) -> Result<(), Error> {
     context
         .check_err()

@@ -183,8 +183,9 @@ pub(super) struct Library(libloading::Library);
 impl Library {
     /// Loads the library by its path instead of by its name.
     ///
-    /// The linker resolves a name to the library that was loaded by it before, as long as that stays
-    /// loaded. Loading by path leaves the name free for another library, such as the emulator.
+    /// The linker resolves a name to the library that was loaded by it before, as long as that
+    /// stays loaded. Loading by path leaves the name free for another library, such as the
+    /// emulator.
     pub(super) fn by_path(named: libloading::Library) -> Result<Library, String> {
         let named = Library(named);
         let path = named.path();

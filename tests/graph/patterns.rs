@@ -1,5 +1,5 @@
-//! The patterns of `Graph::fuse`, each on a small graph: the nodes that become one, those that stay,
-//! and the fused graph against the reference.
+//! The patterns of `Graph::fuse`, each on a small graph: the nodes that become one, those that
+//! stay, and the fused graph against the reference.
 
 use warpconv::graph::{FuseOptions, FusePolicy, Graph, Node, Pattern, Step, TensorId};
 use warpconv::kernels::{DType, Layout};

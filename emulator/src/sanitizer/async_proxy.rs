@@ -86,7 +86,6 @@ pub(crate) const COPY_READERS: usize = 8;
 
 impl Reads {
     /// Returns whether no reads are recorded.
-    #[cfg(test)]
     pub fn is_off(&self) -> bool {
         self.copies.is_empty()
     }
@@ -160,7 +159,7 @@ impl Shadow {
         warp: u32,
     ) -> Result<(), Conflict> {
         let reads = &self.asynchronous;
-        if reads.copies.is_empty() {
+        if reads.is_off() {
             return Ok(());
         }
         let place = unit >> (4 - self.shift);
@@ -190,7 +189,7 @@ impl Shadow {
         warp: u32,
     ) -> bool {
         let reads = &self.asynchronous;
-        if reads.copies.is_empty() || units.is_empty() {
+        if reads.is_off() || units.is_empty() {
             return true;
         }
         let places = units.start >> (4 - self.shift)..((units.end - 1) >> (4 - self.shift)) + 1;

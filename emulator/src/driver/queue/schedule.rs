@@ -43,7 +43,8 @@ mod tests {
         assert_eq!(Schedule::parse("random:7"), Ok(Schedule::Random(7)));
         for wrong in ["", "Lazy", "random", "random:", "random:x", "random:-1"] {
             let message = Schedule::parse(wrong).expect_err(wrong);
-            assert!(message.contains("PTX_EMULATOR_SCHEDULE") && message.contains(wrong));
+            let named = format!("PTX_EMULATOR_SCHEDULE is \"{wrong}\"");
+            assert!(message.contains(&named), "{message}");
         }
     }
 }

@@ -31,8 +31,8 @@ pub(crate) fn misaligned(
     UnlocatedFault::lane(lane, kind)
 }
 
-/// The address of a copy's part in shared memory, checked for bounds and alignment. For zero bytes
-/// any address is valid.
+/// Checks the bounds and the alignment of a copy's part in shared memory. For zero bytes only the
+/// alignment is checked.
 pub(crate) fn shared_part(
     cx: &Context,
     lane: usize,

@@ -9,6 +9,7 @@ pub(crate) mod operands;
 use crate::exec::instructions::isa::Isa;
 use crate::exec::instructions::matrix::all_lanes;
 use crate::exec::machine::context::Context;
+use crate::exec::machine::copies::OPEN;
 use crate::exec::machine::flow::{Flow, Step, no_execution};
 use crate::exec::machine::warp::{State, Warp};
 use crate::exec::machine::wgmma_state::{Product, Products, Use};
@@ -28,9 +29,6 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -
     }
     Ok(Flow::Next)
 }
-
-/// Group number of a product that is not committed yet.
-const OPEN: u32 = u32::MAX;
 
 /// Maximum number of products in flight: far more than there are registers for their accumulators.
 const MOST_PRODUCTS: usize = 1 << 12;

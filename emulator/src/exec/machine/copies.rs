@@ -1,6 +1,6 @@
 //! Asynchronous copies of a warp that are in flight.
 
-/// Group number of a copy that is not committed yet.
+/// Group number of a copy or a product that is not committed yet.
 pub(crate) const OPEN: u32 = u32::MAX;
 
 /// Maximum number of groups of a warp's lanes that are distinguished.

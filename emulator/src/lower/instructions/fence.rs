@@ -42,7 +42,7 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// `fence.proxy`; its other modifiers have not been taken yet.
-    pub(crate) fn proxy_fence(&mut self, m: &mut Mods<'a>) -> Result<()> {
+    fn proxy_fence(&mut self, m: &mut Mods<'a>) -> Result<()> {
         let shared = if m.take("async") {
             let only_global = m.take("global");
             let shared = Self::take_shared(m).is_some();

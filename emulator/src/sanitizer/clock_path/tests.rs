@@ -130,13 +130,12 @@ impl State {
                 }
             }
             11..=14 => {
-                let (lanes, whole) = match random.chance(70) {
+                let lanes = match random.chance(70) {
                     true => (u32::MAX, true),
                     false => (1 << random.below(LANES), false),
                 };
                 let only_init = random.chance(10);
                 let sync = self.syncs[warp];
-                let lanes = (lanes, whole);
                 (self.fences).add(&mut self.order, warp, lanes, sync, only_init);
             }
             15 | 16 => {

@@ -3,7 +3,6 @@ use super::*;
 use crate::exec::instructions::wgmma::operands::{
     PIECES, convert, put_left, put_right, take_left, words_of,
 };
-use crate::exec::machine::wgmma_state::Summary;
 use crate::ir::{MatrixTy, Wgmma};
 use crate::random::Random;
 
@@ -137,7 +136,7 @@ fn parts_left_out_have_the_bits_that_multiplying_gives() {
     let mut random = Random(1);
     let mut kind = kinds[0];
     let mut factors = Factors::default();
-    let (mut left_out, mut multiplied, mut stored, mut kept) = (0, 0, 0, 0);
+    let (mut left_out, mut multiplied, mut stored) = (0, 0, 0);
     for _ in 0..6000 {
         if random.below(4) == 0 {
             kind = random.of(&kinds);
@@ -160,6 +159,7 @@ fn parts_left_out_have_the_bits_that_multiplying_gives() {
         let mut w = Warp::new(0, 0, 80, 1);
         w.clear_rows();
         fill_sums(&mut random, &mut w, &sums, sum);
+        // Without properties of its columns, nothing is left out of it.
         let mut full = Factors::default();
         factors.start(wgmma);
         full.start(wgmma);
@@ -192,10 +192,6 @@ fn parts_left_out_have_the_bits_that_multiplying_gives() {
                 full.set_right(column, k, value);
             });
         }
-        // Not a property of any rows: nothing is left out.
-        for octet in 0..8 {
-            full.begin_left(octet, Summary::default(), false);
-        }
         let keep = random.below(4) != 0;
         let mut expected = Warp::new(0, 0, 80, 1);
         expected.rows = w.rows.clone();
@@ -219,11 +215,10 @@ fn parts_left_out_have_the_bits_that_multiplying_gives() {
             }
         }
         stored += factors.clear_groups();
-        kept += usize::from(keep);
     }
     assert!(
         left_out > 1000 && multiplied > 1000,
         "{left_out} {multiplied}"
     );
-    assert!(stored > 1000 && kept > 1000, "{stored} {kept}");
+    assert!(stored > 1000, "{stored}");
 }
