@@ -63,8 +63,8 @@ fn read(args: &ExplainArgs) -> Result<Problem, Failure> {
             pool = pool
                 .to_builder()
                 .dtype(dtype)
+                .layout(layout)
                 .build()
-                .and_then(|pool| pool.to_builder().layout(layout).build())
                 .map_err(Failure::input)?;
             Problem::Pool(pool)
         }

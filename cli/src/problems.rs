@@ -58,8 +58,6 @@ impl Changes {
                 .with_batch(self.batch.unwrap_or(pool.input().n()))?
                 .to_builder()
                 .dtype(self.dtype.unwrap_or(pool.input().dtype()))
-                .build()?
-                .to_builder()
                 .layout(self.layout.unwrap_or(pool.input().layout()))
                 .build()
                 .map(Problem::Pool),

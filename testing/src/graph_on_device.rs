@@ -4,7 +4,7 @@
 use super::check_result::{Buffers, CheckResult, compare_graph, sample, slice};
 use super::convert::{Stored, round};
 use super::fill::reals;
-use super::pack::{pack, pack_filter, unpack};
+use super::pack::{expect, pack, pack_filter, unpack};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaSlice, CudaStream};
 use std::sync::Arc;
@@ -94,13 +94,7 @@ impl<T: Stored> GraphOnDevice<T> {
             return Err(Error::WrongDType { problem, buffers });
         }
         let convs = graph.weights();
-        if convs.len() != operands.len() {
-            return Err(Error::Length {
-                what: "the weights of a graph",
-                expected: convs.len(),
-                got: operands.len(),
-            });
-        }
+        expect("the weights of a graph", convs.len(), operands.len())?;
         let stream = stream.clone();
         let poisoned = |len: usize| copy_in(&stream, &vec![T::poison(); len]);
         let x = match graph.input() {

@@ -5,8 +5,8 @@
 //! KCRS), as for [`mod@reference`]; layouts, slices and storage types are the plan's. [`run_conv`],
 //! [`run_pool`] and [`run_unary`] poison the output before the launch. Afterwards they check that
 //! every element was written, and nothing else. [`compare`] checks the result against a
-//! [`Tolerance`]. [`GraphOnDevice`] does the same for a graph of several launches that stays on the
-//! device, and times it.
+//! [`Tolerance`]. [`run_graph`] does the same for a prepared graph, after each of its launches.
+//! [`GraphOnDevice`] keeps a graph on the device, without guards, compares it and times it.
 //!
 //! ```no_run
 //! use warpconv::device::{DeviceChoice, Gpu};

@@ -4,7 +4,7 @@ use super::convert::Stored;
 use warpconv::error::Error;
 use warpconv::problem::{Conv2d, TensorDesc};
 
-/// The whole buffer of a tensor: `dense` (NCHW) rounded and laid out as `desc` says, with `gap` in
+/// The whole buffer of a tensor: `dense` (NCHW) rounded and laid out by `desc`, with `gap` in
 /// the channels of the wider tensor that are not its own.
 ///
 /// # Errors
@@ -75,7 +75,7 @@ pub(super) fn each_element(desc: &TensorDesc, mut visit: impl FnMut(usize)) {
     }
 }
 
-fn expect(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+pub(crate) fn expect(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got {
         Ok(())
     } else {

@@ -7,7 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use super::convert::{Stored, with_stored};
 use super::graph_on_device::Operands;
 use super::guard::{Guarded, GuardedWorkspace, Guards};
-use super::pack::{each_element, pack, pack_filter, unpack};
+use super::pack::{each_element, expect, pack, pack_filter, unpack};
 use super::run::RunError;
 use warpconv::device::Gpu;
 use warpconv::error::Error;
@@ -19,7 +19,11 @@ use warpconv::problem::{Conv2d, TensorDesc};
 ///
 /// Tensors between the launches and the output are filled with NaN first, and every buffer lies
 /// between guards. After each launch its own channels must be written, and nothing else in the
-/// buffers that it reads or writes may have changed.
+/// buffers that it reads or writes may have changed. The input, filters and biases are compared
+/// once, after the last launch.
+///
+/// Intermediate tensors share buffers. In a buffer that held another tensor before, an element that
+/// is not written keeps the old value: only a comparison of the output can find it.
 ///
 /// # Errors
 /// [`RunError`] if a launch fails, changes what is not its own, or leaves part of its output
@@ -258,13 +262,7 @@ fn upload<T: Stored>(
     convs: &[Conv2d],
     operands: &[Operands],
 ) -> Result<Vec<Loaded<T>>, Error> {
-    if convs.len() != operands.len() {
-        return Err(Error::Length {
-            what: "the weights of a graph",
-            expected: convs.len(),
-            got: operands.len(),
-        });
-    }
+    expect("the weights of a graph", convs.len(), operands.len())?;
     let loaded = convs.iter().zip(operands).map(|(conv, operands)| {
         let w = pack_filter::<T>(conv, &operands.w)?;
         let bias = operands.bias.as_ref().map(|bias| {

@@ -24,10 +24,10 @@ fn packed(graph: &Graph) -> Graph {
     Graph::new(graph.nodes().iter().map(packed).collect(), graph.dtype()).unwrap()
 }
 
-/// The steps of an inception module in two and in three launches, against those of its forms; and
-/// each graph between guards, which must give the bits of separate launches.
+/// An inception module fused into two and into three launches, between guards: each gives the bits
+/// of separate launches, one of which has a forced kernel.
 #[test]
-fn a_fused_graph_has_the_launches_of_the_modules_forms() {
+fn a_fused_graph_gives_the_bits_of_separate_launches() {
     if !fuses() {
         return;
     }

@@ -6,7 +6,6 @@ mod size;
 
 pub(super) use kernel_sampling::RoundRobin;
 
-use warpconv::Layout;
 use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::Capability;
@@ -16,7 +15,7 @@ use warpconv_nets::Network;
 use super::case::Case;
 use super::execute::{Executor, Ran, Tensors};
 use super::layers::{Launch, Tensor, one_per_layer, with_epilogues};
-use super::lower::{Shapes, Storage, lower};
+use super::lower::{Shapes, Storage, lower, natural};
 use super::network::{self, network};
 use super::real::Classified;
 use super::report::{Report, Steps, Variation};
@@ -148,10 +147,6 @@ pub(super) struct Prepared {
 /// are only fused.
 fn storages(context: &Context, case: &Case, every: bool) -> Vec<(Storage, Option<Steps>)> {
     let select = &context.select;
-    let natural = |layout| match layout {
-        Layout::Nchw => FilterLayout::Kcrs,
-        Layout::Nhwc => FilterLayout::Krsc,
-    };
     let cuts = match select.steps {
         _ if case.one_operation => vec![None],
         Some(only) => vec![Some(only)],

@@ -7,18 +7,18 @@
 
 use std::collections::HashMap;
 
+use warpconv::DType;
 use warpconv::device::Gpu;
 use warpconv::graph::Step;
 use warpconv::kernels::KernelId;
 use warpconv::launch::Unary;
 use warpconv::plan::{Operation, Plan};
 use warpconv::problem::{NO_INDEX, Pool2d};
-use warpconv::{DType, Error};
 use warpconv_testing as check;
 
 use super::case::indices_of;
 use super::layers::{Launch, Op, Tensor};
-use super::lower::{Shapes, extents, forced, no_kernel};
+use super::lower::{Shapes, extents, forced, planning_error};
 
 /// Tensors by their names.
 pub type Tensors = HashMap<String, Tensor>;
@@ -174,10 +174,7 @@ impl Executor<'_> {
     ) -> Result<Plan<P>, String> {
         let capability = self.gpu.capability();
         let limits = forced(step, capability, self.kernel, self.split_k);
-        let plan = Plan::within(problem, capability, &limits).map_err(|error| match error {
-            Error::NoKernel { problem, .. } => no_kernel(&problem),
-            error => error.to_string(),
-        })?;
+        let plan = Plan::within(problem, capability, &limits).map_err(planning_error)?;
         ran.launched.push((plan.kernel_id(), plan.score().split_k));
         Ok(plan)
     }

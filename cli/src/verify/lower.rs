@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
+use warpconv::error::Error;
 use warpconv::graph::Step;
 use warpconv::kernels::{KernelId, Math};
 use warpconv::launch::Unary;
@@ -131,6 +132,22 @@ pub fn forced(
 /// prints.
 pub fn no_kernel(problem: &impl fmt::Display) -> String {
     format!("no kernel takes {problem} (`warpconv explain` lists the reasons)")
+}
+
+/// Message for a plan that failed.
+pub fn planning_error(error: Error) -> String {
+    match error {
+        Error::NoKernel { problem, .. } => no_kernel(&problem),
+        error => error.to_string(),
+    }
+}
+
+/// The filter layout that matches the layout of the activations.
+pub fn natural(layout: Layout) -> FilterLayout {
+    match layout {
+        Layout::Nchw => FilterLayout::Kcrs,
+        Layout::Nhwc => FilterLayout::Krsc,
+    }
 }
 
 /// The step of each launch, in order; `None` where there is none: a concatenation, a flattening or

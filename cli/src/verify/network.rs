@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use warpconv::Error;
 use warpconv::device::Gpu;
 use warpconv::graph::{FuseOptions, FusePolicy, Node};
 use warpconv::kernels::KernelId;
@@ -14,7 +13,7 @@ use warpconv_testing::{Operands, run_graph};
 use super::execute::Tensors;
 use super::layers::{Launch, Op};
 use super::lower::{
-    Shapes, Storage, convolution, extents, forced, no_kernel, one_per_channel, pooling,
+    Shapes, Storage, convolution, extents, forced, one_per_channel, planning_error, pooling,
 };
 use super::report::Steps;
 
@@ -86,10 +85,7 @@ pub fn run(
     let (device, tuning) = (gpu.capability(), Tuning::new(gpu.card()));
     let limits = |node: &Node| forced(&node.step, device, kernel, split_k);
     let prepared = network.graph().prepare_each(gpu, &tuning, limits);
-    let prepared = prepared.map_err(|error| match error {
-        Error::NoKernel { problem, .. } => no_kernel(&problem),
-        error => error.to_string(),
-    })?;
+    let prepared = prepared.map_err(planning_error)?;
     run_graph(gpu, &prepared, &x, &operands).map_err(|error| error.to_string())
 }
 

@@ -7,13 +7,13 @@ use warpconv::kernels::{KernelId, Math};
 use warpconv::plan::{Candidate, Limits, Operation, Plan};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, FilterLayout, NO_INDEX, NotationReason, Pool2d, PoolKind};
-use warpconv::{DType, Error, Layout};
+use warpconv::{DType, Error};
 use warpconv_testing as check;
 use warpconv_testing::reference;
 use warpconv_testing::{Stats, Tolerance, extents};
 
 use super::discover::ShapeLine;
-use super::lower::{no_kernel, padded};
+use super::lower::{natural, no_kernel, padded};
 use super::report::{Report, Variation};
 use super::{Context, Selection};
 use crate::exit::Failure;
@@ -131,18 +131,10 @@ fn convolution(
         let stored = conv
             .to_builder()
             .dtype(variation.dtype)
-            .build()
-            .and_then(|conv| conv.to_builder().layout(variation.layout).build())
-            .and_then(|conv| {
-                conv.to_builder()
-                    .filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
-                    .build()
-            })
-            .and_then(|conv| {
-                conv.to_builder()
-                    .math(variation.math.unwrap_or_default())
-                    .build()
-            });
+            .layout(variation.layout)
+            .filter_layout(variation.filter_layout.unwrap_or(FilterLayout::Kcrs))
+            .math(variation.math.unwrap_or_default())
+            .build();
         let stored = match stored {
             Ok(stored) => stored,
             Err(error) => {
@@ -276,8 +268,8 @@ fn pooling(
             let stored = pool
                 .to_builder()
                 .dtype(variation.dtype)
-                .build()
-                .and_then(|pool| pool.to_builder().layout(variation.layout).build());
+                .layout(variation.layout)
+                .build();
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(error) => {
@@ -412,11 +404,8 @@ fn variations(context: &Context, filters: bool) -> Vec<Variation> {
     let mut all = Vec::new();
     for &dtype in &context.select.dtypes {
         for &layout in &context.select.layouts {
-            let natural = match layout {
-                Layout::Nchw => FilterLayout::Kcrs,
-                Layout::Nhwc => FilterLayout::Krsc,
-            };
-            let filter_layout = filters.then(|| context.select.filter_layout.unwrap_or(natural));
+            let chosen = || context.select.filter_layout.unwrap_or(natural(layout));
+            let filter_layout = filters.then(chosen);
             // Without filters there are no multiplications, hence no modes.
             let maths = context.select.maths(dtype);
             for math in maths.filter(|&math| filters || math == Math::Strict) {

@@ -142,7 +142,7 @@ pub enum NotationWarning {
     },
 }
 
-/// A problem and what a shape file calls it.
+/// A problem with its name in a shape file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named<T> {
     /// The problem.
@@ -152,8 +152,6 @@ pub struct Named<T> {
     /// Doubtful parts of the text. Parsing by [`FromStr`] drops it.
     pub warnings: Vec<NotationWarning>,
 }
-
-impl<T> Named<T> {}
 
 /// A problem of either kind that the notation knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use warpconv::Layout;
 use warpconv::kernels::{Algorithm, KernelId};
 use warpconv::plan::Capability;
-use warpconv::problem::FilterLayout;
 
 use super::super::Context;
-use super::super::lower::{Storage, accepting, accepting_any, padded_macs, splits};
+use super::super::lower::{Storage, accepting, accepting_any, natural, padded_macs, splits};
 use super::super::report::{Report, Steps};
 use super::Prepared;
 
@@ -198,10 +196,7 @@ impl Prepared {
 
     /// Returns whether the filter layout matches the activations' layout, and a graph is fused.
     fn is_natural(&self) -> bool {
-        let natural = match self.storage.layout {
-            Layout::Nchw => FilterLayout::Kcrs,
-            Layout::Nhwc => FilterLayout::Krsc,
-        };
+        let natural = natural(self.storage.layout);
         self.storage.filter_layout == natural && self.cut.is_none_or(|cut| cut != Steps::Layers)
     }
 }
@@ -212,6 +207,8 @@ mod tests {
     use warpconv::kernels::Math;
 
     use super::*;
+    use warpconv::Layout;
+    use warpconv::problem::FilterLayout;
 
     fn way(dtype: DType) -> Way {
         let storage = Storage {
