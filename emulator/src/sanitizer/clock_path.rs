@@ -219,7 +219,7 @@ impl Shadow {
         let good = order.flags.is_none() && self.may_write_clocked(units.clone(), order, actor);
         if good {
             let (stamp, info) = if pending {
-                (PENDING, actor.lane | actor.warp << 6)
+                (PENDING, actor.copying())
             } else {
                 (actor.stamp(order.now), actor.info())
             };

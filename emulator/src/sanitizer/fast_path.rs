@@ -144,7 +144,7 @@ impl Shadow {
         }
         if good {
             let (stamp, info) = if pending {
-                (PENDING, actor.lane | actor.warp << 6)
+                (PENDING, actor.copying())
             } else {
                 (order.now << 5 | actor.warp, actor.info())
             };
@@ -187,7 +187,7 @@ impl Shadow {
         }
         let writer = Writer {
             pc: actor.pc,
-            info: actor.lane | actor.warp << 6,
+            info: actor.copying(),
         };
         self.stamps[unit..unit + COUNT].fill(PENDING);
         self.writers[unit..unit + COUNT].fill(writer);

@@ -77,6 +77,12 @@ impl Actor {
         self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
     }
 
+    /// The thread that starts a copy, in place of `info`: the unit has no stamp with the warp's low bits
+    /// while the copy is in flight.
+    pub(super) fn copying(&self) -> u32 {
+        self.lane | self.warp << 6
+    }
+
     /// The stamp of an access at a time.
     pub(super) fn stamp(&self, time: u32) -> u32 {
         time << 5 | self.warp & 31
@@ -441,7 +447,7 @@ impl Shadow {
         self.stamps[unit] = PENDING;
         self.writers[unit] = Writer {
             pc: actor.place(),
-            info: actor.lane | actor.warp << 6,
+            info: actor.copying(),
         };
         Ok(())
     }
