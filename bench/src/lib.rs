@@ -20,11 +20,12 @@ pub mod options;
 pub mod peak_rates;
 pub mod point;
 pub mod pool;
-pub mod record;
 pub mod report;
 pub mod session;
 pub mod targets;
 pub mod timed_graph;
+
+pub use warpconv_records as record;
 
 #[cfg(test)]
 mod tests;

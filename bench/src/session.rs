@@ -11,6 +11,7 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, SamplingMode};
 use cudarc::driver::CudaStream;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
+use warpconv::plan::Tuning;
 
 use super::clocks::Clocks;
 use super::cudnn_baseline::CudnnBaseline;
@@ -250,6 +251,8 @@ fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options:
         device: gpu.card().name,
         emulated: gpu.kind() == DeviceKind::Emulator,
         driver: u64::from(gpu.card().driver),
+        capability: Some(*gpu.capability()),
+        build: Tuning::build().to_owned(),
         commit: commit(),
         date: date::now(),
         cudnn: cudnn.words.clone(),

@@ -14,9 +14,10 @@ use crate::targets;
 use crate::timed_graph::{self, Chain, Length, Times};
 use crate::{date, peak_rates::Card};
 use clap::Parser;
+use serde_json::Value;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::Math;
-use warpconv::plan::{Bound, Operation};
+use warpconv::plan::{Bound, Capability, Operation};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};
 
@@ -152,9 +153,32 @@ fn lines_are_read_as_they_were_written() {
         device: String::from("a \"card\""),
         emulated: true,
         driver: 12_080,
+        capability: Some(Capability::sm80()),
+        build: String::from("0.1.0+0123456789abcdef"),
         ..Run::default()
     };
-    assert_eq!(parse(&run.to_json().to_string()), Some(Line::Run(run)));
+    let line = run.to_json().to_string();
+    assert_eq!(parse(&line), Some(Line::Run(run.clone())));
+    // Records of earlier versions name neither the build nor the capability.
+    let mut earlier = run.to_json();
+    earlier["capability"] = Value::Null;
+    earlier["build"] = Value::Null;
+    let unnamed = Run {
+        capability: None,
+        build: String::new(),
+        ..run
+    };
+    assert_eq!(
+        parse(&earlier.to_string()),
+        Some(Line::Run(unnamed.clone()))
+    );
+    // A figure is missing.
+    assert!(line.contains("\"sm_count\":108"), "{line}");
+    let renamed = line.replace("\"sm_count\"", "\"sms\"");
+    let Some(Line::Run(cut)) = parse(&renamed) else {
+        panic!("no run: {renamed}")
+    };
+    assert_eq!(cut.capability, None);
 }
 
 #[test]

@@ -155,6 +155,12 @@ impl Tuning {
         &self.card
     }
 
+    /// The build of this crate, for which its entries count: the version and a fingerprint of the
+    /// kernels, such as `0.1.0+89abcdef01234567`.
+    pub fn build() -> &'static str {
+        build()
+    }
+
     /// Measured kernel of a problem, which is named by its notation. `None` without a measurement
     /// on this card with this driver and build.
     pub fn tuned_kernel(&self, problem: &str) -> Option<TunedKernel> {

@@ -109,6 +109,7 @@ pub fn files_per_algorithm(sources: &[Source]) -> Result<Measure, Failure> {
         "cli/src/",
         "bench/src/",
         "nets/src/",
+        "records/src/",
         "testing/src/",
         "build.rs",
     ];

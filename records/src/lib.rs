@@ -1,6 +1,8 @@
-//! Records of a benchmark and of its run, as JSON lines.
+//! Records of a benchmark and of its run, as JSON lines. The benchmarks write them; their report and
+//! the command line read them.
 
 use serde_json::{Value, json};
+use warpconv::plan::Capability;
 
 /// The version of the format; lines of other versions are ignored.
 pub const FORMAT: u64 = 1;
@@ -16,6 +18,11 @@ pub struct Run {
     pub emulated: bool,
     /// The driver's CUDA version: 12040 is 12.4.
     pub driver: u64,
+    /// The card's capability; `None` in records of earlier versions.
+    pub capability: Option<Capability>,
+    /// The build that measured, as [`Tuning::build`](warpconv::plan::Tuning::build) names it; empty
+    /// in records of earlier versions.
+    pub build: String,
     /// The commit of the build, if it is known.
     pub commit: String,
     /// Date and time in UTC.
@@ -115,7 +122,8 @@ impl Run {
         json!({
             "kind": "run", "format": FORMAT, "bench": self.bench, "device": self.device,
             "emulated": self.emulated,
-            "driver": self.driver, "commit": self.commit, "date": self.date, "cudnn": self.cudnn,
+            "driver": self.driver, "capability": self.capability.as_ref().map(capability_json),
+            "build": self.build, "commit": self.commit, "date": self.date, "cudnn": self.cudnn,
             "ceilings": self.peak_rates, "cache": self.cache,
         })
     }
@@ -127,6 +135,8 @@ impl Run {
             device: text("device"),
             emulated: line["emulated"].as_bool().unwrap_or(false),
             driver: line["driver"].as_u64().unwrap_or(0),
+            capability: capability(&line["capability"]),
+            build: text("build"),
             commit: text("commit"),
             date: text("date"),
             cudnn: text("cudnn"),
@@ -218,6 +228,48 @@ pub fn parse(line: &str) -> Option<Line> {
         "row" => Row::of(&line).map(|row| Line::Row(Box::new(row))),
         _ => None,
     }
+}
+
+/// Converts a card's capability to JSON.
+fn capability_json(capability: &Capability) -> Value {
+    json!({
+        "major": capability.major, "minor": capability.minor, "sm_count": capability.sm_count,
+        "shared_per_block": capability.shared_per_block,
+        "shared_per_block_optin": capability.shared_per_block_optin,
+        "shared_per_sm": capability.shared_per_sm,
+        "registers_per_sm": capability.registers_per_sm,
+        "max_threads_per_sm": capability.max_threads_per_sm,
+        "max_threads_per_block": capability.max_threads_per_block,
+        "max_grid_x": capability.max_grid_x, "clock_khz": capability.clock_khz,
+    })
+}
+
+/// Reads a capability; `None` if a figure of it is missing.
+fn capability(value: &Value) -> Option<Capability> {
+    let figure = |key: &str| u32::try_from(value[key].as_u64()?).ok();
+    let mut capability = Capability::h200();
+    for (key, field) in [
+        ("major", &mut capability.major),
+        ("minor", &mut capability.minor),
+        ("sm_count", &mut capability.sm_count),
+        ("shared_per_block", &mut capability.shared_per_block),
+        (
+            "shared_per_block_optin",
+            &mut capability.shared_per_block_optin,
+        ),
+        ("shared_per_sm", &mut capability.shared_per_sm),
+        ("registers_per_sm", &mut capability.registers_per_sm),
+        ("max_threads_per_sm", &mut capability.max_threads_per_sm),
+        (
+            "max_threads_per_block",
+            &mut capability.max_threads_per_block,
+        ),
+        ("max_grid_x", &mut capability.max_grid_x),
+        ("clock_khz", &mut capability.clock_khz),
+    ] {
+        *field = figure(key)?;
+    }
+    Some(capability)
 }
 
 fn string(value: &Value, key: &str) -> String {
