@@ -2,8 +2,8 @@
 //! exceeds a limit or is damaged.
 //!
 //! ```text
-//! cargo test -p ptx-emulator --test driver graphs::     # one module
-//! cargo test -p ptx-emulator --test driver -- --list
+//! cargo test --test driver graphs::     # one module
+//! cargo test --test driver -- --list
 //! ```
 
 #[path = "../common/mod.rs"]

@@ -1,8 +1,8 @@
 //! Instructions through the Rust API: their results, and the checks of what they access.
 //!
 //! ```text
-//! cargo test -p ptx-emulator --test instructions edges::    # one module
-//! cargo test -p ptx-emulator --test instructions -- --list
+//! cargo test --test instructions edges::    # one module
+//! cargo test --test instructions -- --list
 //! ```
 
 #[path = "../common/mod.rs"]

@@ -20,9 +20,9 @@
 //! Each program is a test of its own:
 //!
 //! ```text
-//! cargo test -p ptx-emulator --test programs fail::             # all of a folder
-//! cargo test -p ptx-emulator --test programs pass::vector_add   # one, and those named like it
-//! UPDATE_EXPECTED=1 cargo test -p ptx-emulator --test programs pass::vector_add
+//! cargo test --test programs fail::             # all of a folder
+//! cargo test --test programs pass::vector_add   # one, and those named like it
+//! UPDATE_EXPECTED=1 cargo test --test programs pass::vector_add
 //! ```
 //!
 //! The last command rewrites the expectation; review the difference.
