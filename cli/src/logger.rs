@@ -1,38 +1,61 @@
-//! The logger of `WARPCONV_LOG`.
+//! The logger: warnings of the library, and the topics of `WARPCONV_LOG`.
 
 use std::io::Write as _;
 
-use log::{LevelFilter, Log, Metadata, Record};
-use warpconv::plan::LOG_TARGET;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use warpconv::device;
+use warpconv::plan;
 
-/// Prints records of plans to standard error.
-struct Plans;
+/// Prints warnings, and the records of the chosen topics, to standard error.
+struct Logger {
+    plans: bool,
+    images: bool,
+}
 
-impl Log for Plans {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == LOG_TARGET
+        match metadata.target() {
+            plan::LOG_TARGET => self.plans,
+            device::LOG_TARGET => self.images || metadata.level() <= Level::Warn,
+            _ => false,
+        }
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
+            let topic = match (record.target(), record.level()) {
+                (plan::LOG_TARGET, _) => "plan",
+                (_, level) if level <= Level::Warn => "warning",
+                _ => "image",
+            };
             // An error of standard error is ignored.
-            let _ = writeln!(std::io::stderr(), "plan: {}", record.args());
+            let _ = writeln!(std::io::stderr(), "{topic}: {}", record.args());
         }
     }
 
     fn flush(&self) {}
 }
 
-/// Returns whether the value of `WARPCONV_LOG`, topics separated by commas, has `plan`.
-fn wants_plans(value: &str) -> bool {
-    value.split(',').any(|topic| topic.trim() == "plan")
+/// Returns whether the value of `WARPCONV_LOG`, topics separated by commas, has this one.
+fn has(value: &str, topic: &str) -> bool {
+    value.split(',').any(|part| part.trim() == topic)
 }
 
-/// Installs the logger if `WARPCONV_LOG` enables it.
+/// Installs the logger.
 pub fn install() {
     let value = std::env::var("WARPCONV_LOG").unwrap_or_default();
-    if wants_plans(&value) && log::set_logger(&Plans).is_ok() {
-        log::set_max_level(LevelFilter::Debug);
+    let logger = Logger {
+        plans: has(&value, "plan"),
+        images: has(&value, "image"),
+    };
+    let level = match (logger.plans, logger.images) {
+        (true, _) => LevelFilter::Debug,
+        (false, true) => LevelFilter::Info,
+        (false, false) => LevelFilter::Warn,
+    };
+    // It lives as long as the process.
+    if log::set_logger(Box::leak(Box::new(logger))).is_ok() {
+        log::set_max_level(level);
     }
 }
 
@@ -42,7 +65,8 @@ mod tests {
 
     #[test]
     fn topics_are_separated_by_commas() {
-        assert!(wants_plans("plan") && wants_plans("launch, plan"));
-        assert!(!wants_plans("") && !wants_plans("plans") && !wants_plans("launch"));
+        assert!(has("plan", "plan") && has("image, plan", "plan"));
+        assert!(has("image, plan", "image"));
+        assert!(!has("", "plan") && !has("plans", "plan") && !has("launch", "image"));
     }
 }

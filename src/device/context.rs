@@ -1,20 +1,21 @@
 //! A device's context: opening it, its device's capability, the launch of a kernel, and what the
-//! crate keeps for as long as the context lives: its kernels, each loaded on its first use, and its
-//! count of streams above zero.
+//! crate keeps for as long as the context lives: its kernels ([`Modules`]) and its count of streams
+//! above zero.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
-use super::driver::{driver_error, message, unsupported_ptx, words};
+use super::driver::{driver_error, words};
+use super::image::Loaded;
+use super::modules::{Module, Modules};
 use crate::error::Error;
-use crate::kernels::{Kernel, KernelId, kernels};
+use crate::kernels::Kernel;
 use crate::plan::Capability;
-use crate::ptx;
 
 /// `CUDA_ERROR_OUT_OF_MEMORY`, `CUDA_ERROR_DEVICE_UNAVAILABLE` and the codes of the Multi-Process
 /// Service: the device is there, but takes no work now.
@@ -201,27 +202,40 @@ fn track_for_good(context: &Arc<CudaContext>) -> Result<(), Error> {
 #[derive(Clone)]
 pub(crate) struct LoadedKernel {
     kernel: &'static Kernel,
-    function: Function,
+    module: Arc<Module>,
     context: Arc<CudaContext>,
 }
 
-/// A function of a module that lives as long as the context.
-#[derive(Clone, Copy, Debug)]
-struct Function(sys::CUfunction);
-
-// SAFETY: the driver's handles may be used from any thread.
-unsafe impl Send for Function {}
-// SAFETY: as above.
-unsafe impl Sync for Function {}
-
 impl LoadedKernel {
+    pub(super) fn new(
+        kernel: &'static Kernel,
+        module: Arc<Module>,
+        context: &Arc<CudaContext>,
+    ) -> LoadedKernel {
+        LoadedKernel {
+            kernel,
+            module,
+            context: context.clone(),
+        }
+    }
+
     /// Entry of the catalog.
     pub(crate) fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
 
     pub(crate) fn function(&self) -> sys::CUfunction {
-        self.function.0
+        self.module.function()
+    }
+
+    /// Image that was loaded.
+    pub(crate) fn loaded(&self) -> &Loaded {
+        self.module.loaded()
+    }
+
+    /// Log of the driver's compiler; empty if the driver gave none.
+    pub(crate) fn jit_log(&self) -> &str {
+        self.module.jit_log()
     }
 
     pub(crate) fn context(&self) -> &Arc<CudaContext> {
@@ -288,160 +302,11 @@ impl LoadedKernel {
     }
 }
 
-/// Loads the kernel from a text into the context.
-fn load(context: &CudaContext, id: KernelId, text: &str) -> Result<Function, Error> {
-    let kernel = id.kernel();
-    let name = kernel.name();
-    // The build's texts hold no NUL; where there is one, the driver refuses the empty module.
-    let image = CString::new(text).unwrap_or_default();
-    context
-        .bind_to_thread()
-        .map_err(|e| driver_error("binding the context", e))?;
-    let module = load_data(&name, &image)?;
-    let function = entry(module, kernel, &name);
-    if function.is_err() {
-        // SAFETY: the module was just loaded into the bound context, and none of its kernels was
-        // launched.
-        context.record_err(unsafe { result::module::unload(module) });
-    }
-    function
-}
-
-/// Finds the module's kernel and sets its dynamic shared memory; above 48 KiB the size of a launch
-/// is not enough.
-fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
-    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX;
-    let entry = CString::new(name).unwrap_or_default();
-    // SAFETY: the module was just loaded into the context that is bound to this thread.
-    let function = unsafe { result::module::get_function(module, entry) }
-        .map_err(|e| driver_error("cuModuleGetFunction", e))?;
-    let bytes = kernel.dynamic_shared();
-    if bytes > 0 {
-        // SAFETY: as above; the function is the module's.
-        unsafe { result::function::set_function_attribute(function, MAX, bytes as i32) }
-            .map_err(|e| driver_error("cuFuncSetAttribute", e))?;
-    }
-    Ok(Function(function))
-}
-
 impl fmt::Debug for LoadedKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadedKernel")
-            .field("function", &self.function)
+            .field("module", &self.module)
             .finish_non_exhaustive()
-    }
-}
-
-/// Loads a PTX image; if the driver's compiler refuses it, the error has the compiler's log.
-fn load_data(kernel: &str, image: &CStr) -> Result<sys::CUmodule, Error> {
-    const LOG_BYTES: usize = 4096;
-    let mut log = [0u8; LOG_BYTES];
-    let mut options = [
-        sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
-        sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
-    ];
-    // The driver reads each value from the bits of a pointer, integers included.
-    let mut values = [
-        log.as_mut_ptr().cast::<c_void>(),
-        ptr::without_provenance_mut(LOG_BYTES),
-    ];
-    let mut module = ptr::null_mut();
-    // SAFETY: the image ends in NUL; the two options have the values that the driver documents for
-    // them, and the log outlives the call with the room that was stated.
-    let status = unsafe {
-        sys::cuModuleLoadDataEx(
-            &mut module,
-            image.as_ptr().cast(),
-            options.len() as u32,
-            options.as_mut_ptr(),
-            values.as_mut_ptr(),
-        )
-    };
-    if status == sys::CUresult::CUDA_SUCCESS {
-        return Ok(module);
-    }
-    let said = CStr::from_bytes_until_nul(&log)
-        .map(CStr::to_string_lossy)
-        .unwrap_or_default();
-    let mut reason = message(status);
-    if !said.trim().is_empty() {
-        reason = format!("{reason}: {}", said.trim());
-    }
-    Err(match status {
-        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            let (driver, text) = (driver_version().unwrap_or(0), image.to_string_lossy());
-            unsupported_ptx(kernel, driver, ptx::version(&text), &reason)
-        }
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
-            operation: "loading a module",
-        },
-        _ => Error::ModuleLoad {
-            kernel: kernel.to_owned(),
-            code: status as u32,
-            reason,
-        },
-    })
-}
-
-/// Loaded kernels of a context, one slot per kernel of the catalog.
-#[derive(Debug)]
-pub(super) struct Modules {
-    loaded: Vec<OnceLock<Function>>,
-    /// Held while a module is being loaded, so that two threads do not load the same one.
-    loading: Mutex<()>,
-}
-
-impl Modules {
-    pub(super) fn new() -> Modules {
-        let loaded = std::iter::repeat_with(OnceLock::new)
-            .take(kernels().len())
-            .collect();
-        Modules {
-            loaded,
-            loading: Mutex::new(()),
-        }
-    }
-
-    /// The kernel, loaded if this is its first use in `context`, the one that these modules are of;
-    /// a failure is not remembered.
-    pub(super) fn get(
-        &self,
-        context: &Arc<CudaContext>,
-        id: KernelId,
-    ) -> Result<Arc<LoadedKernel>, Error> {
-        Ok(Arc::new(LoadedKernel {
-            kernel: id.kernel(),
-            function: self.function(context, id)?,
-            context: context.clone(),
-        }))
-    }
-
-    fn function(&self, context: &CudaContext, id: KernelId) -> Result<Function, Error> {
-        let place = &self.loaded[id.0];
-        if let Some(function) = place.get() {
-            return Ok(*function);
-        }
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = place.get() {
-            return Ok(*function);
-        }
-        let text = ptx::text(id).unwrap_or_default();
-        let function = load(context, id, &text)?;
-        Ok(*place.get_or_init(|| function))
-    }
-
-    /// Loads `text` as the kernel, which must not be loaded yet.
-    #[cfg(feature = "emulator")]
-    pub(super) fn put(&self, context: &CudaContext, id: KernelId, text: &str) -> Result<(), Error> {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let function = load(context, id, text)?;
-        self.loaded[id.0]
-            .set(function)
-            .map_err(|_| Error::ModuleLoad {
-                kernel: id.kernel().name(),
-                code: sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,
-                reason: String::from("another text of it is loaded"),
-            })
     }
 }
 

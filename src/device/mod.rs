@@ -11,6 +11,8 @@
 
 mod context;
 mod driver;
+mod image;
+mod modules;
 mod names;
 mod tensor_map;
 mod wgmma_args;
@@ -26,6 +28,7 @@ use ptx_emulator::client;
 pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub use driver::driver_error;
+pub use image::{LOG_TARGET, Loaded};
 pub(crate) use wgmma_args::WgmmaArgs;
 
 use driver::{Library, adopt, examine};
@@ -101,7 +104,7 @@ struct Inner {
     name: String,
     capability: Capability,
     driver_version: u32,
-    modules: Arc<context::Modules>,
+    modules: Arc<modules::Modules>,
 }
 
 impl Gpu {

@@ -124,7 +124,7 @@ impl Launch for Bottleneck2d {
         if problem.output().is_empty() {
             return Ok(());
         }
-        let loaded = prepared.loaded();
+        let loaded = prepared.loaded_kernel();
         check_pointers(problem, loaded.kernel(), &pointers)?;
         let BottleneckKernel {
             mut arguments,

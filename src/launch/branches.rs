@@ -130,7 +130,7 @@ impl Launch for Branches {
         if problem.is_empty() {
             return Ok(());
         }
-        let loaded = prepared.loaded();
+        let loaded = prepared.loaded_kernel();
         check_pointers(problem, loaded.kernel(), &pointers)?;
         if prepared.plan().workspace_bytes() > 0 {
             let bytes = prepared.plan().workspace_bytes() as usize;

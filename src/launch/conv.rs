@@ -353,7 +353,7 @@ impl ConvKernels {
                 let mut wgmma = **wgmma;
                 self.point_tensor(&mut wgmma.tensor, problem, pointers, w);
                 wgmma.set_pointers()?;
-                let loaded = prepared.loaded();
+                let loaded = prepared.loaded_kernel();
                 let grid = wgmma.set_grid(loaded.kernel(), self.multiprocessors);
                 // SAFETY: as above; the maps describe the same operands.
                 unsafe { loaded.launch(stream, grid, wgmma) }

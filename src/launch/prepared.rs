@@ -78,7 +78,7 @@ impl<P: Launch> Prepared<P> {
     }
 
     /// Kernel of the plan, loaded.
-    pub(super) fn loaded(&self) -> &LoadedKernel {
+    pub(super) fn loaded_kernel(&self) -> &LoadedKernel {
         &self.kernel
     }
 
@@ -141,9 +141,9 @@ impl<P: Launch> Prepared<P> {
         stream: sys::CUstream,
         mut arguments: impl Arguments,
     ) -> Result<(), Error> {
-        let grid = arguments.set_grid(self.loaded().kernel());
+        let grid = arguments.set_grid(self.loaded_kernel().kernel());
         // SAFETY: the caller's promise is this function's own.
-        unsafe { self.loaded().launch(stream, grid, arguments) }
+        unsafe { self.loaded_kernel().launch(stream, grid, arguments) }
     }
 }
 

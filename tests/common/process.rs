@@ -8,7 +8,8 @@ use warpconv::device::DeviceKind;
 #[path = "../../emulator/tests/common/run_again.rs"]
 mod run_again;
 
-use run_again::{is_child, run_again};
+use run_again::is_child;
+pub use run_again::run_again;
 
 /// Runs the body of a test, given as a closure, in a process of its own. On a GPU, whose memory all
 /// processes share, no other test of this process uses the device meanwhile.

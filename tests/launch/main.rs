@@ -11,6 +11,7 @@ mod errors;
 #[cfg(feature = "emulator")]
 mod examples;
 mod faults;
+mod images;
 mod invariants;
 mod no_allocation;
 mod ordering;

@@ -1,0 +1,203 @@
+//! The kernels of a context: each is loaded on its first use and stays as long as the context.
+
+use std::ffi::{CStr, CString, c_void};
+use std::ptr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cudarc::driver::{CudaContext, result, sys};
+
+use super::context::{LoadedKernel, driver_version};
+use super::driver::{driver_error, message, unsupported_ptx};
+use super::image::{Image, Loaded, image};
+use crate::error::Error;
+use crate::kernels::{Kernel, KernelId, kernels};
+use crate::ptx;
+
+/// A loaded module: its kernel, its image, and what the driver's compiler said.
+#[derive(Debug)]
+pub(super) struct Module {
+    function: Function,
+    loaded: Loaded,
+    jit_log: String,
+}
+
+/// A function of a module that lives as long as the context.
+#[derive(Clone, Copy, Debug)]
+struct Function(sys::CUfunction);
+
+// SAFETY: the driver's handles may be used from any thread.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl Module {
+    pub(super) fn function(&self) -> sys::CUfunction {
+        self.function.0
+    }
+
+    pub(super) fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    pub(super) fn jit_log(&self) -> &str {
+        &self.jit_log
+    }
+}
+
+/// Loaded kernels of a context, one slot per kernel of the catalog.
+#[derive(Debug)]
+pub(super) struct Modules {
+    loaded: Vec<OnceLock<Arc<Module>>>,
+    /// Held while a module is being loaded, so that two threads do not load the same one.
+    loading: Mutex<()>,
+}
+
+impl Modules {
+    pub(super) fn new() -> Modules {
+        let loaded = std::iter::repeat_with(OnceLock::new)
+            .take(kernels().len())
+            .collect();
+        Modules {
+            loaded,
+            loading: Mutex::new(()),
+        }
+    }
+
+    /// The kernel, loaded if this is its first use in `context`, the one that these modules are of;
+    /// a failure is not remembered.
+    pub(super) fn get(
+        &self,
+        context: &Arc<CudaContext>,
+        id: KernelId,
+    ) -> Result<Arc<LoadedKernel>, Error> {
+        let module = self.module(context, id)?;
+        Ok(Arc::new(LoadedKernel::new(id.kernel(), module, context)))
+    }
+
+    fn module(&self, context: &CudaContext, id: KernelId) -> Result<Arc<Module>, Error> {
+        let place = &self.loaded[id.0];
+        if let Some(module) = place.get() {
+            return Ok(module.clone());
+        }
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = place.get() {
+            return Ok(module.clone());
+        }
+        let module = load(context, id.kernel(), image(id)?)?;
+        Ok(place.get_or_init(|| Arc::new(module)).clone())
+    }
+
+    /// Loads `text` as the kernel, which must not be loaded yet.
+    #[cfg(feature = "emulator")]
+    pub(super) fn put(&self, context: &CudaContext, id: KernelId, text: &str) -> Result<(), Error> {
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = load(context, id.kernel(), Image::ptx(text.to_owned()))?;
+        self.loaded[id.0]
+            .set(Arc::new(module))
+            .map_err(|_| Error::ModuleLoad {
+                kernel: id.kernel().name(),
+                code: sys::CUresult::CUDA_ERROR_INVALID_VALUE as u32,
+                reason: String::from("another text of it is loaded"),
+            })
+    }
+}
+
+/// Loads the image as the kernel into the context.
+fn load(context: &CudaContext, kernel: &Kernel, image: Image) -> Result<Module, Error> {
+    let name = kernel.name();
+    context
+        .bind_to_thread()
+        .map_err(|e| driver_error("binding the context", e))?;
+    let (module, jit_log) = load_data(&name, &image)?;
+    let function = entry(module, kernel, &name);
+    if function.is_err() {
+        // SAFETY: the module was just loaded into the bound context, and none of its kernels was
+        // launched.
+        context.record_err(unsafe { result::module::unload(module) });
+    }
+    Ok(Module {
+        function: function?,
+        loaded: image.loaded,
+        jit_log,
+    })
+}
+
+/// Finds the module's kernel and sets its dynamic shared memory; above 48 KiB the size of a launch
+/// is not enough.
+fn entry(module: sys::CUmodule, kernel: &Kernel, name: &str) -> Result<Function, Error> {
+    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX;
+    let entry = CString::new(name).unwrap_or_default();
+    // SAFETY: the module was just loaded into the context that is bound to this thread.
+    let function = unsafe { result::module::get_function(module, entry) }
+        .map_err(|e| driver_error("cuModuleGetFunction", e))?;
+    let bytes = kernel.dynamic_shared();
+    if bytes > 0 {
+        // SAFETY: as above; the function is the module's.
+        unsafe { result::function::set_function_attribute(function, MAX, bytes as i32) }
+            .map_err(|e| driver_error("cuFuncSetAttribute", e))?;
+    }
+    Ok(Function(function))
+}
+
+/// Loads an image and returns the compiler's log; if the driver refuses the image, the error has
+/// the log.
+fn load_data(kernel: &str, image: &Image) -> Result<(sys::CUmodule, String), Error> {
+    use sys::CUjit_option as Option;
+    const LOG_BYTES: usize = 16 << 10;
+    let (mut errors, mut notes) = (vec![0u8; LOG_BYTES], vec![0u8; LOG_BYTES]);
+    // The driver reads each value from the bits of a pointer, integers included.
+    let room = ptr::without_provenance_mut(LOG_BYTES);
+    let (mut options, mut values): (Vec<Option>, Vec<*mut c_void>) = [
+        (Option::CU_JIT_ERROR_LOG_BUFFER, errors.as_mut_ptr().cast()),
+        (Option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, room),
+        (Option::CU_JIT_INFO_LOG_BUFFER, notes.as_mut_ptr().cast()),
+        (Option::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, room),
+        (Option::CU_JIT_LOG_VERBOSE, ptr::without_provenance_mut(1)),
+    ]
+    .into_iter()
+    .unzip();
+    let mut module = ptr::null_mut();
+    // SAFETY: the image ends in NUL; the options have the values that the driver documents for
+    // them, and the logs outlive the call with the room that was stated.
+    let status = unsafe {
+        sys::cuModuleLoadDataEx(
+            &mut module,
+            image.text.as_ptr().cast(),
+            options.len() as u32,
+            options.as_mut_ptr(),
+            values.as_mut_ptr(),
+        )
+    };
+    if status == sys::CUresult::CUDA_SUCCESS {
+        return Ok((module, log_text(&notes)));
+    }
+    let mut reason = message(status);
+    let said = log_text(&errors);
+    if !said.is_empty() {
+        reason = format!("{reason}: {said}");
+    }
+    if let Loaded::Override { .. } = image.loaded {
+        reason = format!("{} is no module for this device: {reason}", image.loaded);
+    }
+    Err(match status {
+        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            let (driver, text) = (driver_version().unwrap_or(0), image.text.to_string_lossy());
+            unsupported_ptx(kernel, driver, ptx::version(&text), &reason)
+        }
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
+            operation: "loading a module",
+        },
+        _ => Error::ModuleLoad {
+            kernel: kernel.to_owned(),
+            code: status as u32,
+            reason,
+        },
+    })
+}
+
+/// Text of a log buffer, up to its NUL.
+fn log_text(log: &[u8]) -> String {
+    CStr::from_bytes_until_nul(log)
+        .map(|text| text.to_string_lossy().trim().to_owned())
+        .unwrap_or_default()
+}
