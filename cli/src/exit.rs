@@ -25,16 +25,19 @@ pub enum Failure {
     Device(String),
     /// Standard output is closed.
     OutputClosed,
+    /// A signal ended the command, which has written its results.
+    Signal(i32),
 }
 
 impl Failure {
-    /// The exit code: 1 checks, 2 usage or input, 3 device.
+    /// The exit code: 1 checks, 2 usage or input, 3 device, 128 and the number of a signal.
     pub fn code(&self) -> u8 {
         match self {
             Failure::OutputClosed => 0,
             Failure::Checks { .. } => 1,
             Failure::Input(_) | Failure::File { .. } => 2,
             Failure::Device(_) => 3,
+            Failure::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
 
@@ -56,6 +59,7 @@ impl fmt::Display for Failure {
             Failure::Checks { failed } => write!(f, "{failed} checks failed"),
             Failure::Input(message) | Failure::Device(message) => f.write_str(message),
             Failure::File { path, error } => write!(f, "{}: {error}", path.display()),
+            Failure::Signal(signal) => write!(f, "stopped by signal {signal}"),
             Failure::OutputClosed => f.write_str("standard output is closed"),
         }
     }

@@ -2,10 +2,10 @@
 //! against their stored results, on this device), `explain` (the plan of a problem, with reasons),
 //! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `nets` (whole
 //! networks), `classify` (classes of an image) and `era` (AlexNet compared with this machine's
-//! processor).
+//! processor) and `run-all` (every kernel and the first rows of a device, in stated minutes).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a
-//! device error.
+//! device error; of `run-all` 128 and the number of the signal that ended it.
 
 #![deny(missing_docs)]
 
@@ -22,6 +22,7 @@ mod logger;
 mod nets;
 mod output;
 mod problems;
+mod run_all;
 mod tune;
 mod tuning;
 mod verify;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Nets(args) => nets::command(&cli.global, &args),
         Command::Classify(args) => classify::command(&cli.global, &args),
         Command::Era(args) => era::command(&cli.global, &args),
+        Command::RunAll(args) => run_all::command(&cli.global, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

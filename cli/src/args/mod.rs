@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+mod run_all;
 mod values;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use warpconv::device::DeviceChoice;
 
+pub use run_all::RunAllArgs;
 pub use values::{ByArg, DTypeArg, FilterLayoutArg, LayoutArg, MathArg, StepsArg};
 use values::{at_least_one, count, device};
 
@@ -73,6 +75,9 @@ pub enum Command {
     Classify(ClassifyArgs),
     /// Time AlexNet's layers, and compare with this machine's processor, as in 2012
     Era(EraArgs),
+    /// Run every kernel and the first rows of a device in stated minutes, a process per kernel, and
+    /// pack the results into one archive
+    RunAll(RunAllArgs),
 }
 
 impl Default for Command {

@@ -140,6 +140,17 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Parses a number of minutes, up to a day.
+pub(super) fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if minutes > 0.0 && minutes <= 1440.0 => Ok(minutes),
+        Ok(minutes) => Err(format!(
+            "{minutes} minutes: give more than 0 and at most 1440"
+        )),
+        Err(error) => Err(format!("`{text}` is no number of minutes: {error}")),
+    }
+}
+
 /// Parses a count with an optional suffix K, M or G.
 pub(super) fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.strip_suffix(['K', 'k']) {
@@ -167,6 +178,14 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn minutes_are_positive() {
+        assert_eq!(minutes("0.2"), Ok(0.2));
+        for wrong in ["0", "-1", "NaN", "inf", "1e9", "five"] {
+            assert!(minutes(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn counts_take_suffixes() {

@@ -1,0 +1,239 @@
+//! `summary.txt`: tables of everything, and at the end the essence in at most 60 lines.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::record::{Outcome, Record, one_line};
+use super::rows::{RowState, lines};
+use super::state::State;
+use super::{Context, commit};
+use crate::output::{Align, grouped, table};
+
+/// Lines of the essence at most.
+const ESSENCE: usize = 60;
+
+/// Lines of each list in the essence at most; with headings they make [`ESSENCE`].
+const LISTED: usize = 8;
+
+/// Rows in the essence at most.
+const ROWS: usize = 25;
+
+/// The whole summary.
+pub fn summary(context: &Context, state: &State) -> String {
+    let mut text = String::from("# Environment\n\n");
+    text.push_str(&state.environment);
+    text.push_str("\n# Canaries\n\n");
+    text.push_str(&records(&state.canaries));
+    text.push_str("\n# Kernels\n\n");
+    text.push_str(&records(&state.matrix));
+    text.push_str("\n# Rows\n\n");
+    for row in &state.rows {
+        put(
+            &mut text,
+            &format!("{} {}: {}", row.row, row.outcome.name(), row.message),
+        );
+    }
+    text.push_str("\n# Essence\n\n");
+    text.push_str(&essence(context, state));
+    text
+}
+
+/// A table of records.
+fn records(records: &[Record]) -> String {
+    let headings = [
+        ("name", Align::Left),
+        ("kernel", Align::Left),
+        ("result", Align::Left),
+        ("checks passed", Align::Right),
+        ("seconds", Align::Right),
+        ("registers", Align::Right),
+        ("local bytes", Align::Right),
+        ("loaded", Align::Left),
+    ];
+    let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+    let row = |record: &Record| {
+        vec![
+            record.name.clone(),
+            record.kernel.clone(),
+            record.words(),
+            record.passed.to_string(),
+            format!("{:.1}", record.seconds),
+            number(record.registers),
+            number(record.local_bytes),
+            record.loaded.clone(),
+        ]
+    };
+    format!("{}\n", table(&headings, records.iter().map(row).collect()))
+}
+
+/// The essence: at most [`ESSENCE`] lines.
+pub fn essence(context: &Context, state: &State) -> String {
+    let mut text = String::new();
+    let device = &state.run["device"];
+    put(
+        &mut text,
+        &format!(
+            "warpconv {}, commit {}: {} ({}), {:.0} s, {} at a time",
+            env!("CARGO_PKG_VERSION"),
+            commit(),
+            device["name"].as_str().unwrap_or("no device"),
+            context.device,
+            context.clock.elapsed().as_secs_f64(),
+            context.jobs,
+        ),
+    );
+    put(
+        &mut text,
+        &format!(
+            "canaries: {}",
+            counts(state.canaries.iter().map(|r| r.outcome))
+        ),
+    );
+    failed(&mut text, &state.canaries);
+    put(
+        &mut text,
+        &format!(
+            "kernels: {}",
+            counts(state.matrix.iter().map(|r| r.outcome))
+        ),
+    );
+    failed(&mut text, &state.matrix);
+    left_out(&mut text, &state.matrix);
+    ceilings(&mut text, context, state);
+    rows(&mut text, context, state);
+    listed(
+        &mut text,
+        state
+            .tools
+            .iter()
+            .map(|tool| format!("{}: {} {}", tool.title, tool.outcome.name(), tool.message)),
+        4,
+    );
+    listed(&mut text, state.notes.iter().cloned(), 4);
+    debug_assert!(text.lines().count() <= ESSENCE, "{text}");
+    text
+}
+
+/// Adds a line, cut to what a terminal shows in two.
+fn put(text: &mut String, line: &str) {
+    // A String takes everything.
+    let _ = writeln!(text, "{}", one_line(line));
+}
+
+/// Numbers of outcomes: `14 OK, 1 HANG`.
+fn counts(outcomes: impl Iterator<Item = Outcome>) -> String {
+    let outcomes: Vec<Outcome> = outcomes.collect();
+    let count = |one: Outcome| outcomes.iter().filter(|&&other| other == one).count();
+    let counts = Outcome::ALL.map(|one| (one, count(one)));
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let texts: Vec<String> = counts
+        .map(|(one, count)| format!("{count} {}", one.name()))
+        .collect();
+    match texts.is_empty() {
+        true => "none".to_owned(),
+        false => texts.join(", "),
+    }
+}
+
+/// Lists the records that failed.
+fn failed(text: &mut String, records: &[Record]) {
+    let failed = records.iter().filter(|record| record.outcome.is_failure());
+    let line = |record: &Record| match record.name == record.kernel {
+        true => format!("{}: {}", record.kernel, record.words()),
+        false => format!("{} ({}): {}", record.name, record.kernel, record.words()),
+    };
+    listed(text, failed.map(line), LISTED);
+}
+
+/// Lists the reasons why kernels were not run.
+fn left_out(text: &mut String, records: &[Record]) {
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for record in records
+        .iter()
+        .filter(|record| record.outcome == Outcome::NotRun)
+    {
+        match reasons.iter_mut().find(|(why, _)| *why == record.message) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((&record.message, 1)),
+        }
+    }
+    let lines = reasons
+        .iter()
+        .map(|(why, count)| format!("not run, {count} kernels: {why}"));
+    listed(text, lines, 4);
+}
+
+fn ceilings(text: &mut String, context: &Context, state: &State) {
+    let records = lines(&context.file("ceilings.jsonl"), 0);
+    let records = records.iter().filter(|line| line["kind"] == "ceiling");
+    let line = |line: &Value| {
+        let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let value = line["value"].as_f64();
+        let value = value.map_or("none".to_owned(), |value| format!("{value:.4e}"));
+        format!(
+            "ceiling {}: {value} {} {}",
+            word("name"),
+            word("unit"),
+            word("note")
+        )
+    };
+    let missing = state
+        .missing
+        .iter()
+        .map(|why| format!("ceiling not measured, {why}"));
+    let all: Vec<String> = records.map(line).chain(missing).collect();
+    listed(text, all.into_iter(), 4);
+}
+
+fn rows(text: &mut String, context: &Context, state: &State) {
+    let outcomes = state.rows.iter().map(|row| row.outcome);
+    put(text, &format!("rows: {}", counts(outcomes)));
+    let records = lines(&context.file("rows.jsonl"), 0);
+    let measured = records
+        .iter()
+        .filter(|line| line["kind"] == "row")
+        .map(measured);
+    let other = |row: &&RowState| row.outcome != Outcome::Ok;
+    let others = state.rows.iter().filter(other);
+    let others = others.map(|row| format!("{}: {} {}", row.row, row.outcome.name(), row.message));
+    let all: Vec<String> = measured.chain(others).collect();
+    listed(text, all.into_iter(), ROWS);
+}
+
+/// A measured row in a line.
+fn measured(row: &Value) -> String {
+    let number = |value: &Value, digits: usize| value.as_f64().map(|v| format!("{v:.digits$}"));
+    let mut text = row["id"].as_str().unwrap_or_default().to_owned();
+    let kernel = row["kernel"].as_str().unwrap_or_default();
+    match (number(&row["us"], 2), row["instructions"].as_u64()) {
+        (Some(us), _) => {
+            let floor = row["floor_us"].as_f64().zip(row["us"].as_f64());
+            let share = floor.map_or(String::new(), |(floor, us)| {
+                format!(", {:.0} % of the roofline", 100.0 * floor / us)
+            });
+            text.push_str(&format!(": {us} us{share}"));
+        }
+        (None, Some(count)) => text.push_str(&format!(": {} instructions", grouped(count))),
+        (None, None) => text.push_str(": no time"),
+    }
+    if let Some(us) = number(&row["cudnn"]["us"], 2) {
+        text.push_str(&format!(", cuDNN {us} us"));
+    }
+    format!("{text}, {kernel}")
+}
+
+/// Adds lines with an indent, of which at most `most`, the last naming how many more there are.
+fn listed(text: &mut String, lines: impl Iterator<Item = String>, most: usize) {
+    let lines: Vec<String> = lines.collect();
+    let shown = if lines.len() <= most { most } else { most - 1 };
+    for line in lines.iter().take(shown) {
+        put(text, &format!("  {line}"));
+    }
+    if lines.len() > most {
+        put(
+            text,
+            &format!("  and {} more, see the tables above", lines.len() - shown),
+        );
+    }
+}
