@@ -86,6 +86,10 @@ pub const EDGE_SHAPES: &[&str] = &[
     "g4ic4ih9iw35oc4kh5kw5sh2ph0pw2",
     "g33mb1ic33ih5oc33kh7sh2ph3+residual",
     "g3ic3ih17iw3oc3kh2kw2",
+    // Depthwise with padding of its own on each side, dilated along one axis, in slices; and with
+    // nothing but padding behind the last row.
+    "g6mb1ic6ih7iw10oc6kh3kw2sh1sw2ph2pw0dh1dw0+pb0+pr3+in8:1+out9:2+bias",
+    "g6ic6ih5iw6oc12kh2kw3ph0pw1+pb4+pr0+relu",
     // Slices of wider tensors, at offsets that are no multiple of a vector.
     "ic5ih6oc7kh3ph1+in9:3+out16:5+bias",
     "ic8ih4oc4kh1+in12:4+out5:1+residual7:2+relu",
