@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
-use super::driver::{driver_error, words};
+use super::driver::{driver_error, text_of, words};
 use super::image::Loaded;
 use super::modules::{Module, Modules};
 use crate::error::Error;
@@ -124,6 +124,14 @@ pub(super) fn capability(context: &Arc<CudaContext>) -> Result<Capability, Error
 fn said(code: c_int) -> String {
     // SAFETY: `words` looks up the two functions that have this type.
     words(&|name| unsafe { find(name) }, code)
+}
+
+/// The driver's symbolic name of an error's code. To be called with a device open only: without a
+/// library cudarc panics.
+pub(super) fn error_name(code: u32) -> Option<String> {
+    // SAFETY: the function of this name has this type.
+    let function = unsafe { find(c"cuGetErrorName") }?;
+    text_of(function, c_int::try_from(code).ok()?)
 }
 
 /// A function of the library that cudarc has opened.

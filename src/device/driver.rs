@@ -287,20 +287,9 @@ pub(super) type Words = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int
 /// A code with the driver's name and words for it, and what is known to cause it. `find` looks the
 /// two functions up. cudarc has an enum of codes, which lacks those of newer drivers.
 pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> String {
-    let text_of = |function: &CStr| {
-        let mut text = std::ptr::null();
-        // SAFETY: both functions set a pointer to a string of the library's own, or give an error.
-        let said = unsafe { find(function)?(code, &mut text) };
-        if said != 0 || text.is_null() {
-            return None;
-        }
-        // SAFETY: the driver has set the pointer to a string that it keeps.
-        let text = unsafe { CStr::from_ptr(text) };
-        Some(text.to_string_lossy().into_owned())
-    };
     let said: Vec<String> = [c"cuGetErrorName", c"cuGetErrorString"]
         .into_iter()
-        .filter_map(text_of)
+        .filter_map(|function| text_of(find(function)?, code))
         .collect();
     let mut text = format!("CUDA error {code}");
     if !said.is_empty() {
@@ -310,6 +299,19 @@ pub(super) fn words(find: &dyn Fn(&CStr) -> Option<Words>, code: c_int) -> Strin
         text += &format!(": {cause}");
     }
     text
+}
+
+/// Text that one of the two functions gives for a code.
+pub(super) fn text_of(function: Words, code: c_int) -> Option<String> {
+    let mut text = std::ptr::null();
+    // SAFETY: both functions set a pointer to a string of the library's own, or give an error.
+    let said = unsafe { function(code, &mut text) };
+    if said != 0 || text.is_null() {
+        return None;
+    }
+    // SAFETY: the driver has set the pointer to a string that it keeps.
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
 }
 
 /// Usual cause of a driver that does not start, or a device that cannot be opened.

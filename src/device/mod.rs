@@ -243,6 +243,11 @@ impl Gpu {
             .map_err(|e| driver_error("waiting for the device", e))
     }
 
+    /// The driver's symbolic name of an error's code, such as `CUDA_ERROR_ILLEGAL_ADDRESS` for 700.
+    pub fn error_name(&self, code: u32) -> Option<String> {
+        context::error_name(code)
+    }
+
     /// The emulator behind this device, to read its reports and each launch's counters; `None` on
     /// hardware, and where the emulator was put in the driver's place by other means than
     /// [`Gpu::open`].

@@ -2,8 +2,8 @@
 
 use cudarc::driver::sys;
 
-use super::{Launch, Prepared};
-use crate::device::Loaded;
+use super::{Launch, Prepared, PreparedPack};
+use crate::device::{Loaded, LoadedKernel};
 use crate::error::Error;
 
 /// Attributes of a kernel after the driver's compiler.
@@ -19,6 +19,20 @@ pub struct FunctionAttributes {
     pub shared_bytes: u32,
     /// Most threads per block.
     pub max_threads: u32,
+}
+
+impl FunctionAttributes {
+    /// The attributes of a loaded kernel.
+    fn of(kernel: &LoadedKernel) -> Result<FunctionAttributes, Error> {
+        use sys::CUfunction_attribute as Attribute;
+        Ok(FunctionAttributes {
+            registers: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+            local_bytes: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
+            shared_bytes: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
+                + kernel.kernel().dynamic_shared(),
+            max_threads: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+        })
+    }
 }
 
 impl<P: Launch> Prepared<P> {
@@ -38,21 +52,21 @@ impl<P: Launch> Prepared<P> {
     /// # Errors
     /// [`Error::Driver`] if the driver does not answer.
     pub fn attributes(&self) -> Result<FunctionAttributes, Error> {
-        use sys::CUfunction_attribute as Attribute;
-        Ok(FunctionAttributes {
-            registers: self
-                .loaded_kernel()
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
-            local_bytes: self
-                .loaded_kernel()
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
-            shared_bytes: self
-                .loaded_kernel()
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
-                + self.loaded_kernel().kernel().dynamic_shared(),
-            max_threads: self
-                .loaded_kernel()
-                .attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
-        })
+        FunctionAttributes::of(self.loaded_kernel())
+    }
+}
+
+impl PreparedPack {
+    /// Image that the kernel was loaded from.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded_kernel().loaded().clone()
+    }
+
+    /// The compiled kernel's registers and memory, asked of the driver.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the driver does not answer.
+    pub fn attributes(&self) -> Result<FunctionAttributes, Error> {
+        FunctionAttributes::of(self.loaded_kernel())
     }
 }

@@ -61,6 +61,11 @@ impl PreparedPack {
         &self.packed
     }
 
+    /// The kernel, loaded.
+    pub(super) fn loaded_kernel(&self) -> &LoadedKernel {
+        &self.kernel
+    }
+
     /// Packs the filters `w`, those of the problem, in the stream; `packed` is as long as the
     /// filters of [`PreparedPack::packed`]. Returns when the work is queued, not when it is done.
     ///

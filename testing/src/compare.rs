@@ -196,6 +196,8 @@ pub enum Mismatch {
         want: f64,
         /// Allowed difference of that element.
         bound: f64,
+        /// The largest difference of a wrong element; infinite if a NaN or an infinity is wrong.
+        largest: f64,
         /// Number of wrong elements.
         count: usize,
         /// Number of all elements.
@@ -250,7 +252,7 @@ pub fn compare(
     }
     let mut sums = Sums::default();
     let mut first = None;
-    let mut wrong = 0;
+    let (mut wrong, mut largest) = (0, 0.0f64);
     for (place, (&got, &exact)) in got.iter().zip(want).enumerate() {
         let stored = round(dtype, exact);
         let judged = tolerance == Tolerance::Exact || !stored.is_finite();
@@ -258,6 +260,13 @@ pub fn compare(
         let bound = bound(tolerance, dtype, place, exact);
         if !agrees(got, want, bound) {
             wrong += 1;
+            let difference = (got - want).abs();
+            let difference = if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                difference
+            };
+            largest = largest.max(difference);
             first.get_or_insert((place, got, want, bound));
         }
         sums.add(got, want);
@@ -269,6 +278,7 @@ pub fn compare(
             got,
             want,
             bound,
+            largest,
             count: wrong,
             of,
         });

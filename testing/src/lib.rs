@@ -42,6 +42,7 @@ pub mod paths;
 pub mod reference;
 mod run;
 mod run_graph;
+pub mod smoke;
 mod step;
 mod time;
 

@@ -115,6 +115,24 @@ pub struct EraArgs {
     pub threads: Option<u32>,
 }
 
+/// Options of `verify` that `--smoke` leaves no choice.
+const NOT_WITH_SMOKE: [&str; 14] = [
+    "paths",
+    "dtype",
+    "math",
+    "layout",
+    "filter_layout",
+    "every_kernel",
+    "split_k",
+    "batch",
+    "max_macs",
+    "max_elements",
+    "steps",
+    "images",
+    "list_skipped",
+    "jobs",
+];
+
 /// Options of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
@@ -124,9 +142,16 @@ pub struct VerifyArgs {
     /// Operations of a case: conv2d, linear, relu, maxpool2d, avgpool2d, adaptive_avgpool2d,
     /// global_avgpool2d, global_maxpool2d, lrn, softmax, tanh (amplitude, slope), subsample
     /// (kernel, stride, mean, activation), concat, flatten, add
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "smoke", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Only cases whose path or problem contains this text
+    /// Run one small problem per kernel of the device and option of the kernel, instead of PATHs
+    #[arg(long, conflicts_with_all = NOT_WITH_SMOKE)]
+    pub smoke: bool,
+    /// With --smoke: print kernel, family, label and problem of each check, and run none
+    #[arg(long, requires = "smoke")]
+    pub list: bool,
+    /// Only cases whose path or problem contains this text; with --smoke, checks whose kernel,
+    /// family, label or problem does
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Only these types, comma-separated
@@ -143,9 +168,9 @@ pub struct VerifyArgs {
     #[arg(long, value_enum)]
     pub filter_layout: Option<FilterLayoutArg>,
     /// Only this kernel (an id, as `explain` prints it); network layers that it does not accept use
-    /// the kernel of their plan
+    /// the kernel of their plan. With --smoke several times
     #[arg(long, value_name = "ID")]
-    pub kernel: Option<String>,
+    pub kernel: Vec<String>,
     /// Force every kernel that accepts [default: kernels that need more than a million
     /// multiplications for a case run in rotation: the plan's kernel and, within --max-macs, one of
     /// each other family; in shape files every kernel within --max-macs in strict f32, the plan's

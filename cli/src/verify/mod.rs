@@ -14,6 +14,7 @@ mod parallel;
 mod real;
 mod report;
 mod shapes;
+mod smoke;
 
 use std::cell::RefCell;
 
@@ -105,8 +106,20 @@ struct Context {
 
 /// Runs the command.
 pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
+    if args.smoke {
+        return smoke::command(global, args);
+    }
     let sources = selected(args)?;
-    let kernel = args.kernel.as_deref().map(kernel_of).transpose()?;
+    let kernel = match &args.kernel[..] {
+        [] => None,
+        [id] => Some(kernel_of(id)?),
+        several => {
+            return Err(Failure::Input(format!(
+                "--kernel {}: one kernel at a time, except with --smoke",
+                several.join(" --kernel ")
+            )));
+        }
+    };
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
     let context = Context {

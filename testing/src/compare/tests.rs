@@ -66,17 +66,22 @@ fn the_first_wrong_element_is_named() {
     let want = vec![1.0; 2 * 3 * 4 * 5];
     let mut got = want.clone();
     got[60 + 20 + 5 + 3] = 2.0;
-    got[119] = 2.0;
+    got[119] = 4.0;
     let error = compare(&got, &want, [2, 3, 4, 5], DType::F32, Tolerance::Exact).unwrap_err();
     let expected = Mismatch::Elements {
         index: [1, 1, 1, 3],
         got: 2.0,
         want: 1.0,
         bound: 0.0,
+        largest: 3.0,
         count: 2,
         of: 120,
     };
     assert_eq!(error, expected);
+    got[70] = f64::NAN;
+    let error = compare(&got, &want, [2, 3, 4, 5], DType::F32, Tolerance::Exact).unwrap_err();
+    let infinite = matches!(error, Mismatch::Elements { largest, .. } if largest.is_infinite());
+    assert!(infinite, "{error}");
 }
 
 #[test]
