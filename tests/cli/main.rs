@@ -7,4 +7,5 @@ mod golden;
 mod hostile;
 mod nets;
 mod paths;
+mod smoke;
 mod verify;
