@@ -9,11 +9,9 @@ use warpconv::Error;
 use warpconv::ops::Bottleneck;
 use warpconv::plan::Plan;
 use warpconv_bench::graphs::{self, Config, Forms};
+use warpconv_bench::problems::BOTTLENECKS;
 use warpconv_bench::session::{Session, run};
 use warpconv_bench::targets::BOTTLENECK;
-
-/// Channels of the input and output, and channels between the 1x1s.
-const BOTTLENECKS: [(usize, usize); 2] = [(252, 63), (256, 64)];
 
 fn main() -> ExitCode {
     run("bottleneck", |session, criterion| {

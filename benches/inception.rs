@@ -9,23 +9,10 @@ use warpconv::Error;
 use warpconv::graph::FuseOptions;
 use warpconv::ops::Inception;
 use warpconv_bench::graphs::{self, Config, Forms};
+use warpconv_bench::problems::INCEPTIONS;
 use warpconv_bench::record::{CudnnRecord, Row};
 use warpconv_bench::session::{Session, run};
 use warpconv_bench::targets::INCEPTION;
-
-/// GoogLeNet's modules: name, input channels, pixels per side, 1x1, 3x3 (from), 5x5 (from), pool
-/// projection.
-const INCEPTIONS: [(&str, [usize; 8]); 9] = [
-    ("3a", [192, 28, 64, 96, 128, 16, 32, 32]),
-    ("3b", [256, 28, 128, 128, 192, 32, 96, 64]),
-    ("4a", [480, 14, 192, 96, 208, 16, 48, 64]),
-    ("4b", [512, 14, 160, 112, 224, 24, 64, 64]),
-    ("4c", [512, 14, 128, 128, 256, 24, 64, 64]),
-    ("4d", [512, 14, 112, 144, 288, 32, 64, 64]),
-    ("4e", [528, 14, 256, 160, 320, 32, 128, 128]),
-    ("5a", [832, 7, 256, 160, 320, 32, 128, 128]),
-    ("5b", [832, 7, 384, 192, 384, 48, 128, 128]),
-];
 
 fn main() -> ExitCode {
     run("inception", |session, criterion| {

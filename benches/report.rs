@@ -62,8 +62,11 @@ fn report(options: &Options, path: &std::path::Path) -> Result<(), String> {
         return Err(format!("{} holds no rows", path.display()));
     }
     let emulated = contents.is_emulated();
-    for run in &contents.runs {
+    for run in contents.distinct_runs() {
         println!("{}", text::describe(run));
+    }
+    for line in text::notes(&contents) {
+        println!("{line}");
     }
     println!("\n{}", text::columns(emulated));
     for row in &contents.rows {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use warpconv::device::Gpu;
 use warpconv::launch::{ConvPointers, Prepared};
-use warpconv::plan::Plan;
+use warpconv::plan::{Limits, Plan};
 use warpconv::problem::{Conv2d, FilterLayout};
 use warpconv_testing::{Stored, pack_filter};
 
-use super::expected::{self, Expected};
+use super::expected::{self, Expected, Random};
 use super::measure::Judged;
 use super::memory::Copies;
 use super::timed_graph::{Launch, text};
@@ -26,16 +26,17 @@ pub struct Conv<T> {
     y: Copies<T>,
     expected: Rc<Expected>,
     /// The filters in the layout that this crate's kernel reads, where that differs from the
-    /// problem's. They are packed once, as the filters of a trained network are.
-    packed: Option<Copies<T>>,
+    /// problem's, and the problem with that layout. They are packed once, as the filters of a
+    /// trained network are.
+    packed: Option<(Copies<T>, Conv2d)>,
     /// Workspace of the kernel, if it needs one.
     workspace: Option<CudaSlice<u8>>,
 }
 
-/// This crate's plan for a problem; with filters packed beforehand where its kernel needs them
-/// packed.
-pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<Plan<Conv2d>, String> {
-    let plan = Plan::new(problem, gpu.capability()).map_err(text)?;
+/// This crate's plan for a problem within limits; with filters packed beforehand where its kernel
+/// needs them packed.
+pub fn plan(gpu: &Gpu, problem: &Conv2d, limits: &Limits) -> Result<Plan<Conv2d>, String> {
+    let plan = Plan::within(problem, gpu.capability(), limits).map_err(text)?;
     if plan.launches() < 2 {
         return Ok(plan);
     }
@@ -44,7 +45,7 @@ pub fn plan(gpu: &Gpu, problem: &Conv2d) -> Result<Plan<Conv2d>, String> {
         .filter_layout(FilterLayout::Packed)
         .build()
         .map_err(text)?;
-    Plan::new(&packed, gpu.capability()).map_err(text)
+    Plan::within(&packed, gpu.capability(), limits).map_err(text)
 }
 
 /// Largest accepted error of cuDNN, relative to the largest value: Winograd's transforms in 16 bits
@@ -58,8 +59,8 @@ pub fn bytes(problem: &Conv2d) -> u64 {
 }
 
 impl<T: Stored> Conv<T> {
-    /// Uploads the operands of a plan for the problem; outputs hold NaN. The problem is dense and
-    /// has no residual.
+    /// Uploads the operands of a check for a plan of the problem; outputs hold NaN. The problem is
+    /// dense and has no residual.
     pub fn new(
         stream: &Arc<CudaStream>,
         problem: &Conv2d,
@@ -74,7 +75,8 @@ impl<T: Stored> Conv<T> {
             None
         } else {
             let w = pack_filter(plan.problem(), &expected.w).map_err(text)?;
-            Some(Copies::new(stream, &w, w.len(), copies)?)
+            let packed = Copies::new(stream, &w, w.len(), copies)?;
+            Some((packed, plan.problem().clone()))
         };
         // The whole workspace is zeroed; only the counters need it.
         let bytes = usize::try_from(plan.workspace_bytes()).map_err(text)?;
@@ -125,6 +127,20 @@ impl<T: Stored> Conv<T> {
         expected::compare(self.problem.output(), &self.expected.y, slack, read)
     }
 
+    /// Replaces the operands of every copy.
+    fn fill(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Result<(), String> {
+        let stream = &self.stream;
+        let x = expected::images::<T>(self.problem.input(), x)?;
+        self.x.fill(stream, &x)?;
+        let filters = pack_filter(&self.problem, w).map_err(text)?;
+        self.w.fill(stream, &filters)?;
+        if let Some((packed, problem)) = &self.packed {
+            packed.fill(stream, &pack_filter(problem, w).map_err(text)?)?;
+        }
+        let bias: Vec<T> = bias.iter().map(|&value| T::nearest(value)).collect();
+        self.bias.fill(stream, &bias)
+    }
+
     /// Returns a closure that launches the plan on copy after copy.
     pub fn launcher<'a>(
         &'a self,
@@ -139,7 +155,7 @@ impl<T: Stored> Conv<T> {
         Ok(Box::new(move |i| {
             let mut pointers = self.pointers(i);
             pointers.workspace = workspace;
-            if let Some(packed) = &self.packed {
+            if let Some((packed, _)) = &self.packed {
                 pointers.w = packed.at(i);
             }
             // SAFETY: the addresses are those of buffers as long as the plan's problem requires,
@@ -157,5 +173,15 @@ impl<T: Stored> Judged for Conv<T> {
 
     fn judge_peer(&self) -> Result<(), String> {
         self.compare(CUDNN_SLACK)
+    }
+
+    fn fill_integers(&self) -> Result<(), String> {
+        let Expected { x, w, bias, .. } = &*self.expected;
+        self.fill(x, w, bias)
+    }
+
+    fn fill_reals(&self) -> Result<(), String> {
+        let Random { x, w, bias } = Random::of(&self.problem)?;
+        self.fill(&x, &w, &bias)
     }
 }

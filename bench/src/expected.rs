@@ -17,9 +17,12 @@ use super::timed_graph::text;
 /// to fill and to check.
 pub const IMAGES: usize = 2;
 
-/// The largest magnitude of operands: they are small integers, so that every type holds them and
-/// results must be exact.
+/// The largest magnitude of operands of a check: they are small integers, so that every type holds
+/// them and results must be exact.
 const MAX: u32 = 2;
+
+/// Seeds of the random input, filters and bias that launches are timed with.
+const SEEDS: [u64; 3] = [11, 12, 13];
 
 /// A shape's operands and result, dense, for `IMAGES` images.
 pub struct Expected {
@@ -57,6 +60,36 @@ impl References {
         let expected = Rc::new(Expected { x, w, bias, y });
         *self.last.borrow_mut() = Some((key, expected.clone()));
         Ok(expected)
+    }
+}
+
+/// Random reals with all significant bits of the type in use, as launches are timed with: integers
+/// of two bits switch fewer wires, so that a card clocks higher. Sums keep the magnitude of the
+/// input.
+pub struct Random {
+    /// Input, NCHW, for `IMAGES` images.
+    pub x: Vec<f64>,
+    /// Filters, KCRS.
+    pub w: Vec<f64>,
+    /// Bias, one value per filter.
+    pub bias: Vec<f64>,
+}
+
+impl Random {
+    /// The operands of a convolution.
+    pub fn of(problem: &Conv2d) -> Result<Random, String> {
+        let dtype = problem.input().dtype();
+        let x = few(problem.input()).map_err(text)?.elements();
+        let [seed_x, seed_w, seed_bias] = SEEDS;
+        // The mean square of a number of [-1, 1) is a third.
+        let scale = (3.0 / problem.filter().gemm_k().max(1) as f64).sqrt();
+        let mut w = check::reals(problem.filter().elements(), dtype, seed_w);
+        w.iter_mut().for_each(|value| *value *= scale);
+        Ok(Random {
+            x: check::reals(x, dtype, seed_x),
+            w,
+            bias: check::reals(problem.output().c(), dtype, seed_bias),
+        })
     }
 }
 

@@ -56,24 +56,25 @@ pub struct CudnnChain<T> {
 }
 
 impl<T: Stored> CudnnChain<T> {
-    /// Allocates the graph's buffers once more and fills them with nonzero numbers: zeros would
-    /// draw less power.
+    /// Allocates the graph's buffers once more and fills them with random reals; filters are scaled
+    /// as those of this crate's launches, so that sums keep the magnitude of the inputs.
     pub fn new(stream: &Arc<CudaStream>, module: &Graph) -> Result<CudnnChain<T>, String> {
         let mut buffers = Vec::new();
-        let mut filled = |len: usize| -> Result<CUdeviceptr, String> {
-            let few = check::reals(len.min(1 << 20), T::DTYPE, len as u64);
-            let values: Vec<T> = (0..len).map(|i| T::nearest(few[i % few.len()])).collect();
+        let mut filled = |len: usize, scale: f64| -> Result<CUdeviceptr, String> {
+            let few = check::reals(len.min(1 << 20), T::DTYPE, len as u64).into_iter();
+            let few: Vec<T> = few.map(|value| T::nearest(value * scale)).collect();
+            let values: Vec<T> = few.iter().copied().cycle().take(len).collect();
             let buffer = stream.clone_htod(&values).map_err(text)?;
             let address = buffer.device_ptr(stream).0;
             buffers.push(buffer);
             Ok(address)
         };
-        let input = filled(module.input_len())?;
-        let output = filled(module.output_len())?;
+        let input = filled(module.input_len(), 1.0)?;
+        let output = filled(module.output_len(), 1.0)?;
         let intermediates: Vec<CUdeviceptr> = module
             .intermediates()
             .iter()
-            .map(|&len| filled(len))
+            .map(|&len| filled(len, 1.0))
             .collect::<Result<_, _>>()?;
         let mut stages = Vec::new();
         for node in module.nodes() {
@@ -175,7 +176,7 @@ fn stage(
     node: &Node,
     x: CUdeviceptr,
     to: CUdeviceptr,
-    filled: &mut dyn FnMut(usize) -> Result<CUdeviceptr, String>,
+    filled: &mut dyn FnMut(usize, f64) -> Result<CUdeviceptr, String>,
 ) -> Result<Stage, String> {
     let (_, output) = node.writes().next().ok_or("a launch that writes nothing")?;
     if node.reads().any(|(_, input)| !input.is_dense()) {
@@ -185,7 +186,7 @@ fn stage(
     }
     let sliced = !output.is_dense();
     let y = if sliced {
-        filled(output.elements())?
+        filled(output.elements(), 1.0)?
     } else {
         to
     };
@@ -196,8 +197,10 @@ fn stage(
             if dense.residual().is_some() {
                 return Err(String::from("a residual, which cuDNN is not given"));
             }
-            let w = filled(dense.filter().len())?;
-            let bias = filled(dense.output().c())?;
+            // The mean square of a number of [-1, 1) is a third.
+            let scale = (3.0 / dense.filter().gemm_k().max(1) as f64).sqrt();
+            let w = filled(dense.filter().len(), scale)?;
+            let bias = filled(dense.output().c(), 0.25)?;
             (Step::Conv(dense), w, bias)
         }
         Step::Pool(pool) => {

@@ -9,8 +9,9 @@ use warpconv::plan::Tuning;
 use warpconv::{DType, Error, Layout};
 use warpconv_testing::{GraphOnDevice, Stored};
 
+use super::exclude;
 use super::graph_cudnn::{CudnnChain, ONE};
-use super::measure::bound;
+use super::measure::{RANDOM_REALS, bound};
 use super::options::Kind;
 use super::point::{Point, Sampled, Subject};
 use super::record::{CudnnRecord, Row};
@@ -22,12 +23,15 @@ use super::timed_graph::text;
 /// are compared.
 const REFERENCE_MACS: u64 = 10_000_000_000;
 
+/// The same with `--quick`.
+const QUICK_REFERENCE_MACS: u64 = 2_000_000_000;
+
 /// Limit of a graph's multiplications on the emulator without `--max-macs`: enough for every graph
 /// at one image.
 const EMULATED_GRAPH_MACS: u64 = 400_000_000;
 
 /// One batch, type and layout of a group.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Number of images.
     pub batch: usize,
@@ -38,6 +42,7 @@ pub struct Config {
 }
 
 /// Graphs that compute the same, by the names of their benchmarks, and cuDNN's counterpart.
+#[derive(Clone)]
 pub struct Forms {
     /// The graphs, each with the name of its benchmark.
     pub ours: Vec<(&'static str, Graph)>,
@@ -53,8 +58,11 @@ pub fn benchmark(
     family: &'static Family,
     forms: impl Fn(&Session, Config) -> Result<Vec<Forms>, Error>,
 ) {
+    if !session.has_group(name) {
+        return;
+    }
     let mut group = group(criterion, name);
-    for config in configs(session) {
+    for config in session.configs(name, || configs(session)) {
         let point = config.name();
         let forms = match forms(session, config) {
             Ok(forms) => forms,
@@ -64,7 +72,12 @@ pub fn benchmark(
             }
         };
         for forms in &forms {
-            if !session.takes(forms.cudnn.1.macs(), EMULATED_GRAPH_MACS) {
+            let id = format!("{name}/{}/{point}", forms.ours[0].0);
+            if !session.takes(&id, forms.cudnn.1.macs(), EMULATED_GRAPH_MACS) {
+                continue;
+            }
+            let forms = &left(session, name, &point, forms);
+            if forms.ours.is_empty() {
                 continue;
             }
             let rows = match config.kind.dtype() {
@@ -80,6 +93,33 @@ pub fn benchmark(
         }
     }
     group.finish();
+}
+
+/// The forms for which kernels are left; the others are reported as skipped.
+fn left(session: &mut Session, name: &str, point: &str, forms: &Forms) -> Forms {
+    let mut left = forms.clone();
+    left.ours
+        .retain(|(form, graph)| match instead_of(session, graph) {
+            Ok(_) => true,
+            Err(why) => {
+                session.skip(&format!("{name}/{form}/{point}"), &why);
+                false
+            }
+        });
+    left
+}
+
+/// The excluded kernels that a graph would be planned with otherwise. The error names those of a
+/// launch for which none is left.
+fn instead_of(session: &Session, graph: &Graph) -> Result<String, String> {
+    let mut names: Vec<String> = Vec::new();
+    for node in graph.nodes() {
+        let device = session.gpu.capability();
+        let instead_of = exclude::instead_of(&node.step, device, &session.limits)
+            .map_err(|why| format!("{}: {why}", node.name))?;
+        names.extend(instead_of.filter(|name| !names.contains(name)));
+    }
+    Ok(names.join(", "))
 }
 
 /// The points of a group: chosen by `WARPCONV_BENCH`, else by the device.
@@ -200,14 +240,25 @@ fn prepare<'a, T: Stored>(
     graph: &Graph,
 ) -> Result<(Subject<'a>, usize), String> {
     let tuning = Tuning::new(session.gpu.card());
-    let mut loaded = GraphOnDevice::<T>::in_stream(&session.gpu, &session.stream, graph, &tuning)
-        .map_err(text)?;
+    let mut loaded = GraphOnDevice::<T>::within(
+        &session.gpu,
+        &session.stream,
+        graph,
+        &tuning,
+        &session.limits,
+    )
+    .map_err(text)?;
     let launches = loaded.launches();
     session.gpu.reset_counters();
     loaded.launch().map_err(text)?;
     session.gpu.synchronize().map_err(text)?;
     let counted = session.gpu.counters();
-    let check_result = loaded.check(REFERENCE_MACS).map_err(text)?;
+    let most_macs = if session.options.quick {
+        QUICK_REFERENCE_MACS
+    } else {
+        REFERENCE_MACS
+    };
+    let check_result = loaded.check(most_macs).map_err(text)?;
     if let Some(failure) = check_result.failure {
         return Err(failure.to_string());
     }
@@ -240,6 +291,8 @@ fn row(
         spread: times.map(|times| times.spread),
         sm_mhz: session.sm_mhz(),
         cudnn: cudnn.clone(),
+        instead_of: instead_of(session, graph).unwrap_or_default(),
+        operands: String::from(RANDOM_REALS),
         ..Row::default()
     }
 }

@@ -25,7 +25,19 @@ pub trait Judged {
 
     /// Checks cuDNN's result in the first copy's output.
     fn judge_peer(&self) -> Result<(), String>;
+
+    /// Fills every copy with the small integers of the check.
+    fn fill_integers(&self) -> Result<(), String>;
+
+    /// Fills every copy with the random reals that launches are timed with.
+    fn fill_reals(&self) -> Result<(), String>;
 }
+
+/// Operands of a record that was timed.
+pub const RANDOM_REALS: &str = "random reals";
+
+/// Operands of a record that was counted: counts do not depend on the numbers.
+pub const SMALL_INTEGERS: &str = "small integers";
 
 /// A problem's operands on the device, its plan and the length of its samples.
 struct Held<O, P> {
@@ -57,7 +69,7 @@ pub fn convolution<T: Stored>(
     let cell = OnceCell::new();
     let held = || {
         hold(&cell, || {
-            let plan = conv::plan(&session.gpu, problem)?;
+            let plan = conv::plan(&session.gpu, problem, &session.limits)?;
             let expected = session.references.of(problem)?;
             let length = session.length(conv::bytes(problem));
             let stream = &session.stream;
@@ -80,7 +92,8 @@ pub fn convolution<T: Stored>(
             length,
         } = held()?;
         let mut launch = operands.launcher(&session.gpu, plan)?;
-        let counted = checked(session, &mut *launch, || operands.compare(0.0))?;
+        let compare = || operands.compare(0.0);
+        let counted = checked(session, &mut *launch, operands, compare)?;
         Subject::new(session, *length, launch, counted)
     })?;
     let cudnn = point.cudnn("cudnn", work, || {
@@ -88,6 +101,7 @@ pub fn convolution<T: Stored>(
             operands, length, ..
         } = held()?;
         let at = Box::new(|i| operands.pointers(i));
+        operands.fill_reals()?;
         let best = session.cudnn.conv(problem, at, *length)?;
         baseline(session, *length, best, operands)
     });
@@ -142,7 +156,8 @@ pub fn pooling<T: Stored>(
             let length = session.length(pool::bytes(problem));
             Ok(Held {
                 operands: Pool::<T>::new(&session.stream, problem, length.copies)?,
-                plan: Plan::new(problem, session.gpu.capability()).map_err(text)?,
+                plan: Plan::within(problem, session.gpu.capability(), &session.limits)
+                    .map_err(text)?,
                 length,
             })
         })
@@ -156,7 +171,7 @@ pub fn pooling<T: Stored>(
             length,
         } = held()?;
         let mut launch = operands.launcher(&session.gpu, plan)?;
-        let counted = checked(session, &mut *launch, || operands.compare())?;
+        let counted = checked(session, &mut *launch, operands, || operands.compare())?;
         Subject::new(session, *length, launch, counted)
     })?;
     let cudnn = point.cudnn("cudnn", work, || {
@@ -193,11 +208,12 @@ pub fn pooling<T: Stored>(
     Ok(Some(fill(session, row, point.sampled(index))))
 }
 
-/// Launches once and compares; returns the instructions of all threads where the emulator counted
-/// them.
+/// Launches once on small integers and compares, then puts the random reals of the timing in their
+/// place; returns the instructions of all threads where the emulator counted them.
 fn checked(
     session: &Session,
     launch: &mut Launch<'_>,
+    operands: &dyn Judged,
     compare: impl Fn() -> Result<(), String>,
 ) -> Result<Option<u64>, String> {
     session.gpu.reset_counters();
@@ -205,22 +221,28 @@ fn checked(
     session.gpu.synchronize().map_err(text)?;
     let counted = session.gpu.counters();
     compare()?;
+    if !session.is_emulated() {
+        operands.fill_reals()?;
+    }
     Ok(counted.map(|counters| counters.instructions().thread))
 }
 
-/// cuDNN's chain, after checking its result.
+/// cuDNN's chain, after checking its result on small integers; it is left with the random reals of
+/// the timing.
 fn baseline<'a>(
     session: &Session,
     length: Length,
     best: Best<'a>,
     operands: &dyn Judged,
 ) -> Result<(CudnnRecord, Chain<'a>), String> {
+    operands.fill_integers()?;
     operands.poison()?;
     let chain = Chain::new(&session.stream, length, best.launch)?;
     session.gpu.synchronize().map_err(text)?;
     operands
         .judge_peer()
         .map_err(|off| format!("its result is not what it should be: {off}"))?;
+    operands.fill_reals()?;
     Ok((best.row, chain))
 }
 
@@ -231,6 +253,10 @@ fn fill(session: &Session, row: Row, sampled: &Sampled<'_>) -> Row {
         spread: times.map(|times| times.spread),
         instructions: sampled.instructions(),
         sm_mhz: session.sm_mhz(),
+        operands: String::from(match times {
+            Some(_) => RANDOM_REALS,
+            None => SMALL_INTEGERS,
+        }),
         ..row
     }
 }

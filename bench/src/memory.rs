@@ -31,33 +31,40 @@ impl<T: Stored> Copies<T> {
     ) -> Result<Copies<T>, String> {
         let step = ALIGNMENT / size_of::<T>();
         let pitch = len.next_multiple_of(step).max(step);
-        // SAFETY: every element that a kernel reads is copied to below; gaps between copies are not
-        // read.
-        let mut all = unsafe { stream.alloc::<T>(pitch * copies) }.map_err(text)?;
-        if !unit.is_empty() {
-            let unit = stream.clone_htod(unit).map_err(text)?;
-            for copy in 0..copies {
-                for start in (0..len).step_by(unit.len()) {
-                    let end = (start + unit.len()).min(len);
-                    let base = copy * pitch;
-                    stream
-                        .memcpy_dtod(
-                            &unit.slice(0..end - start),
-                            &mut all.slice_mut(base + start..base + end),
-                        )
-                        .map_err(text)?;
-                }
-            }
-            stream.synchronize().map_err(text)?;
-        }
+        // SAFETY: every element that a kernel reads is copied to by `fill`; gaps between copies are
+        // not read.
+        let all = unsafe { stream.alloc::<T>(pitch * copies) }.map_err(text)?;
         let address = all.device_ptr(stream).0;
-        Ok(Copies {
+        let made = Copies {
             all,
             len,
             pitch,
             copies,
             address,
-        })
+        };
+        made.fill(stream, unit)?;
+        Ok(made)
+    }
+
+    /// Replaces every copy by the `unit` repeated; only the unit is transferred to the device.
+    pub fn fill(&self, stream: &Arc<CudaStream>, unit: &[T]) -> Result<(), String> {
+        if unit.is_empty() {
+            return Ok(());
+        }
+        let unit = stream.clone_htod(unit).map_err(text)?;
+        let from = unit.device_ptr(stream).0;
+        for copy in 0..self.copies {
+            for start in (0..self.len).step_by(unit.len()) {
+                let bytes = unit.len().min(self.len - start) * size_of::<T>();
+                let to = self.at(copy) + (start * size_of::<T>()) as u64;
+                // SAFETY: the destination is a part of a copy in an allocation of this context,
+                // which `self` keeps, and the source as long as that part; all uses of both are in
+                // this stream, which is waited for before the source is freed.
+                unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
+                    .map_err(text)?;
+            }
+        }
+        stream.synchronize().map_err(text)
     }
 
     /// The address of copy `i`, modulo their number.

@@ -97,6 +97,16 @@ pub struct Options {
     /// Leave cuDNN out
     #[arg(long)]
     pub no_cudnn: bool,
+    /// Only these rows, with commas, such as layers/googlenet/conv2/n128/bf16/nhwc or
+    /// bottleneck/252/n128/bf16/nhwc
+    #[arg(long = "row", value_delimiter = ',', conflicts_with = "shapes")]
+    pub row: Vec<String>,
+    /// Only the rows that a file names, such as benches/first_run.txt
+    #[arg(long, conflicts_with = "shapes")]
+    pub rows: Option<PathBuf>,
+    /// Plan without these kernels, with commas
+    #[arg(long, value_delimiter = ',')]
+    pub exclude: Vec<String>,
 }
 
 /// The environment variable that holds the options.

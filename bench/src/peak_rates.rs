@@ -26,12 +26,12 @@ pub struct Card {
 }
 
 impl Card {
-    /// Peak rates of an H200, as measured by the best programs for it.
+    /// Peak rates of an H200, as measured by the best programs for it: those of the planner's table.
     pub const H200: Card = Card {
-        fp32: 67e12,
-        tf32: 400e12,
-        half: 790e12,
-        bytes: 4.3e12,
+        fp32: PeakRates::of_products(DType::F32, Math::Strict).flops,
+        tf32: PeakRates::of_products(DType::F32, Math::Tf32).flops,
+        half: PeakRates::of_products(DType::Bf16, Math::Strict).flops,
+        bytes: PeakRates::of_products(DType::F32, Math::Strict).bytes,
         l2: 50 << 20,
         source: "measured ceilings of an H200",
     };

@@ -16,8 +16,11 @@ use super::measure::Judged;
 use super::memory::Copies;
 use super::timed_graph::{Launch, text};
 
-/// The largest magnitude of operands.
+/// The largest magnitude of operands of a check.
 const MAX: u32 = 100;
+
+/// Seed of the random input that launches are timed with.
+const SEED: u64 = 11;
 
 /// Operands of a pooling on the device, in several copies.
 pub struct Pool<T> {
@@ -109,6 +112,12 @@ impl<T: Stored> Pool<T> {
         .map_err(text)
     }
 
+    /// Replaces the input of every copy.
+    fn fill(&self, dense: &[f64]) -> Result<(), String> {
+        let x = expected::images::<T>(self.problem.input(), dense)?;
+        self.x.fill(&self.stream, &x)
+    }
+
     /// Returns a closure that launches the plan on copy after copy.
     pub fn launcher<'a>(
         &'a self,
@@ -138,5 +147,13 @@ impl<T: Stored> Judged for Pool<T> {
             return Ok(());
         }
         Err(format!("{left} elements were not written"))
+    }
+
+    fn fill_integers(&self) -> Result<(), String> {
+        self.fill(&self.dense)
+    }
+
+    fn fill_reals(&self) -> Result<(), String> {
+        self.fill(&check::reals(self.dense.len(), T::DTYPE, SEED))
     }
 }

@@ -11,21 +11,27 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, SamplingMode};
 use cudarc::driver::CudaStream;
 use warpconv::device::{DeviceChoice, DeviceKind, Gpu};
-use warpconv::plan::Tuning;
+use warpconv::plan::{Limits, Tuning};
 
 use super::clocks::Clocks;
 use super::cudnn_baseline::CudnnBaseline;
 use super::date;
+use super::exclude;
 use super::expected::References;
+use super::graphs::Config;
 use super::measurement::{DeviceMeasurement, DeviceTime};
 use super::options::{JSON_VARIABLE, Options};
 use super::peak_rates::Card;
-use super::record::{Row, Run};
+use super::record::{Row, Run, Skipped};
 use super::report;
+use super::rows::Chosen;
 use super::timed_graph::{self, Length, text};
 
 /// Limit of multiplications of a convolution or pooling on the emulator without `--max-macs`.
 pub const EMULATED_MACS: u64 = 20_000_000;
+
+/// The same for rows that are chosen by name: a few seconds each.
+const EMULATED_CHOSEN_MACS: u64 = 60_000_000;
 
 /// Limit of device memory for one record's operands, in bytes.
 const ROOM: u64 = 24 << 30;
@@ -43,15 +49,27 @@ pub type Group<'c> = BenchmarkGroup<'c, DeviceMeasurement>;
 pub fn run(bench: &str, body: impl FnOnce(&mut Session, &mut Criterion)) -> ExitCode {
     let mut session = match Session::open(bench, Options::from_env()) {
         Ok(session) => session,
-        Err(why) => {
+        Err(Unopened::NoDevice(why)) => {
             println!("{bench}: nothing is measured: {why}.");
             return ExitCode::SUCCESS;
+        }
+        Err(Unopened::Wrong(why)) => {
+            eprintln!("{bench}: {why}");
+            return ExitCode::FAILURE;
         }
     };
     let mut criterion = session.criterion();
     body(&mut session, &mut criterion);
     criterion.final_summary();
     session.finish()
+}
+
+/// The reason why a run cannot begin.
+enum Unopened {
+    /// There is no device here: no failure of the program.
+    NoDevice(String),
+    /// Wrong options, or a file that cannot be written.
+    Wrong(String),
 }
 
 /// Opens a group.
@@ -77,6 +95,9 @@ pub struct Session {
     pub cudnn: CudnnBaseline,
     /// Expected results of the last shape.
     pub references: References,
+    /// Limits of every plan: the excluded kernels.
+    pub limits: Limits,
+    chosen: Chosen,
     clocks: Option<Clocks>,
     run: Run,
     rows: Vec<Row>,
@@ -85,31 +106,15 @@ pub struct Session {
 }
 
 impl Session {
-    fn open(bench: &str, options: Options) -> Result<Session, String> {
-        let choice = match DeviceChoice::from_env().map_err(text)? {
-            DeviceChoice::Auto => DeviceChoice::Cuda(0),
-            chosen => chosen,
-        };
-        let gpu = Gpu::open(&choice).map_err(|error| format!("there is no GPU here ({error})"))?;
-        // SAFETY: all work is queued in the single stream created here, which orders it; the events
-        // that cudarc would record cannot be captured.
-        unsafe { gpu.context().disable_event_tracking() };
-        let stream = gpu.context().new_stream().map_err(text)?;
+    fn open(bench: &str, options: Options) -> Result<Session, Unopened> {
+        let chosen = Chosen::of(bench, &options).map_err(Unopened::Wrong)?;
+        let limits = exclude::limits(&options.exclude).map_err(Unopened::Wrong)?;
+        let (gpu, stream) = open_device().map_err(Unopened::NoDevice)?;
         let card = Card::of(&gpu);
         let cudnn = CudnnBaseline::open(&gpu, &stream, &options);
         let run = describe(bench, &gpu, &card, &cudnn, &options);
-        let named = std::env::var_os(JSON_VARIABLE).filter(|path| !path.is_empty());
-        let mut file = match named.map(PathBuf::from) {
-            Some(path) => Some(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&path)
-                    .map_err(|error| format!("{} cannot be written: {error}", path.display()))?,
-            ),
-            None => None,
-        };
-        append(&mut file, &run.to_json())?;
+        let mut file = json_file().map_err(Unopened::Wrong)?;
+        append(&mut file, &run.to_json()).map_err(Unopened::Wrong)?;
         let clocks = Clocks::open(&gpu);
         // Printed to stderr: `--list` and criterion's output formats use stdout.
         report::text::heading(&run, clocks.as_ref().map(Clocks::most_mhz));
@@ -121,6 +126,8 @@ impl Session {
             card,
             cudnn,
             references: References::default(),
+            limits,
+            chosen,
             run,
             rows: Vec::new(),
             failures: 0,
@@ -164,15 +171,46 @@ impl Session {
         settings.with_measurement(measurement).configure_from_args()
     }
 
-    /// Returns whether a problem of `macs` multiplications is measured: on the emulator those up to
-    /// `emulated`, unless `--max-macs` sets a limit.
-    pub fn takes(&self, macs: u64, emulated: u64) -> bool {
-        let usual = if self.is_emulated() {
-            emulated
-        } else {
-            u64::MAX
+    /// Returns whether the row `id` of `macs` multiplications is measured: on the emulator those up
+    /// to `emulated`, unless `--max-macs` sets a limit. A chosen row that is not is reported as
+    /// skipped.
+    pub fn takes(&mut self, id: &str, macs: u64, emulated: u64) -> bool {
+        let usual = match self.is_emulated() {
+            true if self.chosen.any() => emulated.max(EMULATED_CHOSEN_MACS),
+            true => emulated,
+            false => u64::MAX,
         };
-        macs <= self.options.max_macs.unwrap_or(usual)
+        let most = self.options.max_macs.unwrap_or(usual);
+        if macs > most && self.chosen.any() {
+            self.skip(
+                id,
+                &format!("{macs} multiplications, the limit is {most} (--max-macs)"),
+            );
+        }
+        macs <= most
+    }
+
+    /// Returns whether rows are chosen by name (`--row`, `--rows`).
+    pub fn chooses_rows(&self) -> bool {
+        self.chosen.any()
+    }
+
+    /// Returns whether a group is measured: if rows are chosen by name, those that hold one.
+    pub fn has_group(&self, group: &str) -> bool {
+        !self.chosen.any() || self.chosen.has(group)
+    }
+
+    /// The points of a group: those chosen by name, else `usual`. On the emulator a chosen point has
+    /// a batch of 1.
+    pub fn configs(&self, group: &str, usual: impl FnOnce() -> Vec<Config>) -> Vec<Config> {
+        if !self.chosen.any() {
+            return usual();
+        }
+        let mut configs = self.chosen.configs(group);
+        if self.is_emulated() {
+            configs.iter_mut().for_each(|config| config.batch = 1);
+        }
+        configs
     }
 
     /// Name of a point in criterion. Counts include the device's name: they compare with nothing
@@ -217,16 +255,23 @@ impl Session {
             }
         };
         println!("{}", report::text::detail(&row));
-        if let Err(why) = append(&mut self.file, &row.to_json()) {
-            println!("{why}");
-            self.failures += 1;
-        }
+        self.write(&row.to_json());
         self.rows.push(row);
     }
 
-    /// Prints that a record is skipped, with the reason.
-    pub fn skip(&self, id: &str, why: &str) {
+    /// Reports a record that is skipped, with the reason.
+    pub fn skip(&mut self, id: &str, why: &str) {
         println!("{id}: skipped: {why}");
+        let (id, why) = (id.to_owned(), why.to_owned());
+        self.write(&Skipped { id, why }.to_json());
+    }
+
+    /// Writes a line to the file of rows, if there is one. An error counts as a failure of the run.
+    fn write(&mut self, line: &serde_json::Value) {
+        if let Err(why) = append(&mut self.file, line) {
+            println!("{why}");
+            self.failures += 1;
+        }
     }
 
     /// The records so far.
@@ -235,14 +280,43 @@ impl Session {
     }
 
     /// Prints the summary by families and returns the exit code: a failure if a record failed.
-    fn finish(self) -> ExitCode {
+    fn finish(mut self) -> ExitCode {
         report::text::families(&self.rows, self.run.emulated);
+        for row in self.chosen.missing() {
+            println!("{row}: FAILED: {} has no such row", self.run.bench);
+            self.failures += 1;
+        }
         if self.failures == 0 {
             return ExitCode::SUCCESS;
         }
         println!("{} rows failed", self.failures);
         ExitCode::FAILURE
     }
+}
+
+/// Opens the GPU, or the device that `WARPCONV_DEVICE` names, and a stream.
+pub(crate) fn open_device() -> Result<(Gpu, Arc<CudaStream>), String> {
+    let choice = match DeviceChoice::from_env().map_err(text)? {
+        DeviceChoice::Auto => DeviceChoice::Cuda(0),
+        chosen => chosen,
+    };
+    let gpu = Gpu::open(&choice).map_err(|error| format!("there is no GPU here ({error})"))?;
+    // SAFETY: all work is queued in the single stream created here, which orders it; the events
+    // that cudarc would record cannot be captured.
+    unsafe { gpu.context().disable_event_tracking() };
+    let stream = gpu.context().new_stream().map_err(text)?;
+    Ok((gpu, stream))
+}
+
+/// Opens the file that `WARPCONV_BENCH_JSON` names, if it does.
+pub(crate) fn json_file() -> Result<Option<File>, String> {
+    let named = std::env::var_os(JSON_VARIABLE).filter(|path| !path.is_empty());
+    let Some(path) = named.map(PathBuf::from) else {
+        return Ok(None);
+    };
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.map(Some)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 fn describe(bench: &str, gpu: &Gpu, card: &Card, cudnn: &CudnnBaseline, options: &Options) -> Run {
@@ -272,7 +346,8 @@ fn commit() -> String {
     named.unwrap_or_else(|| String::from("unknown"))
 }
 
-fn append(file: &mut Option<File>, line: &serde_json::Value) -> Result<(), String> {
+/// Appends a line to the file of rows, if there is one.
+pub(crate) fn append(file: &mut Option<File>, line: &serde_json::Value) -> Result<(), String> {
     match file {
         Some(file) => writeln!(file, "{line}")
             .and_then(|()| file.flush())

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::options::{Kind, Options};
-use crate::record::{CudnnRecord, Line, Row, Run, parse};
+use crate::record::{Ceiling, CudnnRecord, Line, Row, Run, Skipped, parse};
 use crate::report::file::{self, Contents};
 use crate::report::{modules, summaries, svg, text};
 use crate::targets;
@@ -17,7 +17,7 @@ use clap::Parser;
 use serde_json::Value;
 use warpconv::device::{DeviceChoice, Gpu};
 use warpconv::kernels::Math;
-use warpconv::plan::{Bound, Capability, Operation};
+use warpconv::plan::{Bound, Capability, Operation, PeakRates};
 use warpconv::problem::Conv2d;
 use warpconv::{DType, Layout};
 
@@ -348,7 +348,7 @@ fn emulated_rows_show_no_times() {
             ..Run::default()
         }],
         rows: vec![counted],
-        unread: 0,
+        ..Contents::default()
     };
     let drawn = svg::draw(&contents, &[]).unwrap();
     assert!(drawn.contains("no times"), "{drawn}");
@@ -370,7 +370,7 @@ fn the_chart_has_a_bar_for_each_and_escapes_names() {
     let contents = Contents {
         runs: vec![Run::default()],
         rows,
-        unread: 0,
+        ..Contents::default()
     };
     let drawn = svg::draw(&contents, &[]).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"));
@@ -430,7 +430,17 @@ fn ceilings_follow_type_and_mode() {
     let flops = |dtype, math| Card::H200.peak_rates(dtype, math).flops;
     assert_eq!(flops(DType::F32, Math::Strict), 67e12);
     assert_eq!(flops(DType::Bf16, Math::Strict), 790e12);
-    assert!(flops(DType::F32, Math::Tf32) > flops(DType::F32, Math::Tf32x3));
+    // The planner's table and the benchmarks' are one.
+    for (dtype, math) in [
+        (DType::F32, Math::Strict),
+        (DType::F32, Math::Tf32),
+        (DType::F32, Math::Tf32x3),
+        (DType::F16, Math::Strict),
+    ] {
+        let planner = PeakRates::of_products(dtype, math);
+        assert_eq!(Card::H200.peak_rates(dtype, math), planner);
+    }
+    assert_eq!(flops(DType::F32, Math::Tf32), 417e12);
     assert!(flops(DType::F32, Math::Tf32x3) > 67e12);
     let bound = Card::H200
         .peak_rates(DType::F32, Math::Strict)
@@ -453,4 +463,52 @@ fn without_cudnn_that_is_said() {
         Ok(version) => assert!((90_000..100_000).contains(&version), "{version}"),
         Err(why) => assert!(why.contains("cuDNN"), "{why}"),
     }
+}
+
+#[test]
+fn runs_that_differ_in_their_date_alone_are_one() {
+    let run = |bench: &str, date: &str| Run {
+        bench: bench.to_owned(),
+        date: date.to_owned(),
+        ..Run::default()
+    };
+    let contents = Contents {
+        runs: vec![run("pool", "a"), run("layers", "a"), run("pool", "b")],
+        ..Contents::default()
+    };
+    let distinct: Vec<&Run> = contents.distinct_runs().collect();
+    assert_eq!(distinct, [&contents.runs[0], &contents.runs[1]]);
+}
+
+#[test]
+fn skipped_rows_and_ceilings_are_read_as_they_were_written() {
+    let skipped = |id: &str| Skipped {
+        id: id.to_owned(),
+        why: String::from("every kernel for it is excluded: a, b"),
+    };
+    let ceiling = |value| Ceiling {
+        name: String::from("copy"),
+        value,
+        unit: String::from("B/s"),
+        note: String::from("measured"),
+    };
+    let measured = row("a", &targets::WIDE, 10.0, 9.0, None);
+    let lines = [
+        skipped("a").to_json(),
+        skipped("b").to_json(),
+        ceiling(3e12).to_json(),
+        ceiling(4e12).to_json(),
+        ceiling(0.0).to_json(),
+        measured.to_json(),
+    ];
+    let lines = lines.map(|line| line.to_string());
+    assert_eq!(parse(&lines[1]), Some(Line::Skipped(skipped("b"))));
+    assert_eq!(parse(&lines[2]), Some(Line::Ceiling(ceiling(3e12))));
+    let contents = file::contents(&lines.join("\n"));
+    assert_eq!(contents.skipped, [skipped("b")], "a was measured later");
+    assert_eq!(contents.ceilings, [ceiling(4e12)], "of two the later");
+    assert_eq!(contents.unread, 1, "a rate of 0 is none");
+    let text = text::notes(&contents).join("\n");
+    assert!(text.contains("copy: 4.000 TB/s (measured)"), "{text}");
+    assert!(text.contains("b: skipped: every kernel for it"), "{text}");
 }

@@ -73,6 +73,10 @@ pub struct Row {
     pub layout: String,
     /// Name of the kernel, or names of the kernels.
     pub kernel: String,
+    /// Names of the excluded kernels that the plan would have taken; empty if there is none.
+    pub instead_of: String,
+    /// The numbers that the launches were timed or counted with.
+    pub operands: String,
     /// Number of multiply-adds.
     pub macs: u64,
     /// Least number of bytes moved.
@@ -107,6 +111,28 @@ impl Row {
     }
 }
 
+/// A row that was not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Skipped {
+    /// Id of the row.
+    pub id: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// A rate of the card: measured by `benches/ceilings.rs`, or taken from the table of peak rates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ceiling {
+    /// What is measured: copy, fill, fp32, tf32, half.
+    pub name: String,
+    /// The rate.
+    pub value: f64,
+    /// Its unit: B/s or FLOP/s.
+    pub unit: String,
+    /// Where the number comes from.
+    pub note: String,
+}
+
 /// A line of a file of records.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
@@ -114,6 +140,43 @@ pub enum Line {
     Run(Run),
     /// A record.
     Row(Box<Row>),
+    /// A row that was not measured.
+    Skipped(Skipped),
+    /// A rate of the card.
+    Ceiling(Ceiling),
+}
+
+impl Skipped {
+    /// Converts the skipped row to a JSON line.
+    pub fn to_json(&self) -> Value {
+        json!({ "kind": "skipped", "format": FORMAT, "id": self.id, "why": self.why })
+    }
+
+    fn of(line: &Value) -> Option<Skipped> {
+        Some(Skipped {
+            id: line["id"].as_str()?.to_owned(),
+            why: string(line, "why"),
+        })
+    }
+}
+
+impl Ceiling {
+    /// Converts the rate to a JSON line.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "kind": "ceiling", "format": FORMAT, "name": self.name, "value": self.value,
+            "unit": self.unit, "note": self.note,
+        })
+    }
+
+    fn of(line: &Value) -> Option<Ceiling> {
+        Some(Ceiling {
+            name: line["name"].as_str()?.to_owned(),
+            value: time(&line["value"])?,
+            unit: string(line, "unit"),
+            note: string(line, "note"),
+        })
+    }
 }
 
 impl Run {
@@ -184,6 +247,7 @@ impl Row {
             "kind": "row", "format": FORMAT, "id": self.id, "problem": self.problem,
             "family": self.family,
             "batch": self.batch, "type": self.kind, "layout": self.layout, "kernel": self.kernel,
+            "instead_of": self.instead_of, "operands": self.operands,
             "macs": self.macs,
             "bytes": self.bytes, "floor_us": self.floor_us, "bound": self.bound,
             "turns": self.blocks_per_sm, "us": self.us,
@@ -203,6 +267,8 @@ impl Row {
             kind: text("type"),
             layout: text("layout"),
             kernel: text("kernel"),
+            instead_of: text("instead_of"),
+            operands: text("operands"),
             macs: count("macs")?,
             bytes: count("bytes")?,
             floor_us: time(&line["floor_us"])?,
@@ -226,6 +292,8 @@ pub fn parse(line: &str) -> Option<Line> {
     match line["kind"].as_str()? {
         "run" => Some(Line::Run(Run::of(&line))),
         "row" => Row::of(&line).map(|row| Line::Row(Box::new(row))),
+        "skipped" => Skipped::of(&line).map(Line::Skipped),
+        "ceiling" => Ceiling::of(&line).map(Line::Ceiling),
         _ => None,
     }
 }
@@ -276,7 +344,7 @@ fn string(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
 }
 
-/// Reads a time, which must be positive and finite.
+/// Reads a time or a rate, which must be positive and finite.
 fn time(value: &Value) -> Option<f64> {
     value.as_f64().filter(|us| us.is_finite() && *us > 0.0)
 }

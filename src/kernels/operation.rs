@@ -60,6 +60,8 @@ pub struct Limits {
     pub kernel: Option<KernelId>,
     /// Split-K to take; `None` takes the best one. Kernels without split-K refuse all but 1.
     pub split_k: Option<u32>,
+    /// Kernels not to take, such as those that failed a check on the device.
+    pub excluded: &'static [KernelId],
 }
 
 impl Limits {
@@ -73,6 +75,7 @@ impl Default for Limits {
             workspace: Limits::WORKSPACE,
             kernel: None,
             split_k: None,
+            excluded: &[],
         }
     }
 }

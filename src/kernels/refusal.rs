@@ -195,6 +195,8 @@ pub enum Refusal {
         /// Threads that a block can have.
         has: u32,
     },
+    /// The limits exclude the kernel.
+    Excluded,
     /// The launch would have more blocks than the device takes.
     Grid {
         /// Blocks of the launch.
@@ -348,6 +350,7 @@ impl fmt::Display for Refusal {
             Refusal::Threads { needs, has } => {
                 write!(f, "needs {needs} threads per block, the device has {has}")
             }
+            Refusal::Excluded => write!(f, "is excluded by the limits of the plan"),
             Refusal::Grid { blocks, most } => {
                 write!(f, "would launch {blocks} blocks, the device takes {most}")
             }

@@ -372,6 +372,9 @@ fn evaluate<P: Operation>(
 ) -> Result<Score, Refusal> {
     check_entry(problem, kernel, device)?;
     problem.accepts(kernel)?;
+    if limits.excluded.contains(&id) {
+        return Err(Refusal::Excluded);
+    }
     let needs = ptx::shared_bytes(id);
     // The size of a launch may go beyond what a module may declare.
     let has = match kernel.dynamic_shared() {

@@ -66,12 +66,27 @@ impl<T: Stored> GraphOnDevice<T> {
         graph: &Graph,
         tuning: &Tuning,
     ) -> Result<Self, Error> {
+        Self::within(gpu, stream, graph, tuning, &Limits::default())
+    }
+
+    /// As [`GraphOnDevice::in_stream`], with plans within limits.
+    ///
+    /// # Errors
+    /// As [`GraphOnDevice::new`].
+    pub fn within(
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        graph: &Graph,
+        tuning: &Tuning,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
         let x = graph.input().map_or(0, TensorDesc::elements);
         let x = reals(x, T::DTYPE, 0);
         let weights = graph.weights();
         let operands = weights.iter().enumerate();
         let operands = operands.map(|(index, conv)| draw::<T>(conv, 2 * index as u64 + 1));
-        Self::with(gpu, stream, graph, tuning, &x, operands.collect())
+        let plans = (tuning, limits);
+        Self::planned(gpu, stream, graph, plans, &x, operands.collect())
     }
 
     /// As [`GraphOnDevice::in_stream`], with the caller's operands: `x` is dense NCHW; `operands`
@@ -86,6 +101,18 @@ impl<T: Stored> GraphOnDevice<T> {
         stream: &Arc<CudaStream>,
         graph: &Graph,
         tuning: &Tuning,
+        x: &[f64],
+        operands: Vec<Operands>,
+    ) -> Result<Self, Error> {
+        let plans = (tuning, &Limits::default());
+        Self::planned(gpu, stream, graph, plans, x, operands)
+    }
+
+    fn planned(
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        graph: &Graph,
+        (tuning, limits): (&Tuning, &Limits),
         x: &[f64],
         mut operands: Vec<Operands>,
     ) -> Result<Self, Error> {
@@ -112,8 +139,7 @@ impl<T: Stored> GraphOnDevice<T> {
         for (conv, operands) in convs.iter().zip(&mut operands) {
             weights.push(upload(&stream, conv, operands)?);
         }
-        let (prepared, workspace) =
-            graph.prepare_with_workspace(gpu, &stream, tuning, &Limits::default())?;
+        let (prepared, workspace) = graph.prepare_with_workspace(gpu, &stream, tuning, limits)?;
         Ok(Self {
             workspace,
             stream,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::summaries;
-use crate::record::{Line, Row, Run, parse};
+use crate::record::{Ceiling, Line, Row, Run, Skipped, parse};
 
 /// Contents of a file of records.
 #[derive(Debug, Default)]
@@ -16,11 +16,32 @@ pub struct Contents {
     pub runs: Vec<Run>,
     /// The records; of several with one id, the last.
     pub rows: Vec<Row>,
-    /// Number of lines that are neither.
+    /// The rows that were not measured, and not by a later run either.
+    pub skipped: Vec<Skipped>,
+    /// The card's rates; of several with one name, the last.
+    pub ceilings: Vec<Ceiling>,
+    /// Number of lines that are none of these.
     pub unread: usize,
 }
 
 impl Contents {
+    /// The runs that differ in more than their date: a file may have one per row.
+    pub fn distinct_runs(&self) -> impl Iterator<Item = &Run> {
+        let undated = |run: &Run| Run {
+            date: String::new(),
+            ..run.clone()
+        };
+        let mut seen: Vec<Run> = Vec::new();
+        self.runs.iter().filter(move |run| {
+            let run = undated(run);
+            let new = !seen.contains(&run);
+            if new {
+                seen.push(run);
+            }
+            new
+        })
+    }
+
     /// Returns whether the records were counted on the emulator: then there are no times.
     pub fn is_emulated(&self) -> bool {
         self.runs.iter().any(|run| run.emulated)
@@ -49,9 +70,18 @@ pub fn contents(text: &str) -> Contents {
                     _ => contents.rows.push(*row),
                 }
             }
+            Some(Line::Skipped(skipped)) => {
+                contents.skipped.retain(|known| known.id != skipped.id);
+                contents.skipped.push(skipped);
+            }
+            Some(Line::Ceiling(ceiling)) => {
+                contents.ceilings.retain(|known| known.name != ceiling.name);
+                contents.ceilings.push(ceiling);
+            }
             None => contents.unread += 1,
         }
     }
+    contents.skipped.retain(|row| !places.contains_key(&row.id));
     contents
 }
 
@@ -75,6 +105,8 @@ pub fn to_json(contents: &Contents) -> Value {
     json!({
         "runs": contents.runs.iter().map(Run::to_json).collect::<Vec<_>>(),
         "rows": contents.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+        "skipped": contents.skipped.iter().map(Skipped::to_json).collect::<Vec<_>>(),
+        "ceilings": contents.ceilings.iter().map(Ceiling::to_json).collect::<Vec<_>>(),
         "families": families,
     })
 }

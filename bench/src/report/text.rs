@@ -1,6 +1,8 @@
 //! The report as text.
 
+use super::file::Contents;
 use super::{Summary, bounds, summaries};
+use crate::ceilings;
 use crate::record::{Row, Run};
 
 /// Prints the conditions of a run to stderr: stdout is criterion's.
@@ -14,6 +16,12 @@ pub fn heading(run: &Run, most_mhz: Option<u32>) {
 /// Line after criterion's results: the kernel, and the baselines of the time.
 pub fn detail(row: &Row) -> String {
     let mut words = format!("{}: {}", row.id, row.kernel);
+    if !row.instead_of.is_empty() {
+        words.push_str(&format!(
+            " instead of {}, which is excluded",
+            row.instead_of
+        ));
+    }
     if let (Some(share), Some(us)) = (row.share(), row.us) {
         words.push_str(&format!(
             "; median {us:.2} us, {:.1}% of the roofline ({})",
@@ -130,6 +138,14 @@ fn cudnn(row: &Row) -> String {
         words.push_str(&format!("; {}", part.note));
     }
     words
+}
+
+/// Lines of the card's ceilings, and of the rows that were not measured.
+pub fn notes(contents: &Contents) -> Vec<String> {
+    let ceilings = contents.ceilings.iter().map(ceilings::line);
+    let skipped = contents.skipped.iter();
+    let skipped = skipped.map(|row| format!("{}: skipped: {}", row.id, row.why));
+    ceilings.chain(skipped).collect()
 }
 
 /// Prints the families against their targets, and the records that miss them.
