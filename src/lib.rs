@@ -67,6 +67,7 @@
 //! # Features
 //!
 //! - `emulator` (default): [`device::Gpu::open`] can load ptx-emulator in place of the driver.
+//! - `nvtx`: an NVTX range per launch with kernel and problem, where a profiler listens.
 //! - `cuda-11040` (default): the version of the driver API that cudarc binds. Turn it off to select
 //!   another one of cudarc's features, or cudarc's detection of the installed toolkit.
 #![deny(missing_docs)]

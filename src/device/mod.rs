@@ -14,6 +14,7 @@ mod driver;
 mod image;
 mod modules;
 mod names;
+mod nvtx;
 mod tensor_map;
 mod wgmma_args;
 
@@ -29,6 +30,7 @@ pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub use driver::driver_error;
 pub use image::{LOG_TARGET, Loaded};
+pub(crate) use nvtx::Label;
 pub(crate) use wgmma_args::WgmmaArgs;
 
 use driver::{Library, adopt, examine};

@@ -6,7 +6,7 @@ use cudarc::driver::{CudaStream, sys};
 
 use super::buffer::Element;
 use super::prepared::{self, DeviceBuffer, DeviceBufferMut, Span, check_buffer, check_dtype};
-use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream};
+use crate::device::{Gpu, Label, LoadedKernel, check_ordering, check_stream};
 use crate::error::Error;
 use crate::kernels::operation::Arguments;
 use crate::kernels::pack_args::{self, PackArgs};
@@ -20,6 +20,8 @@ pub struct PreparedPack {
     arguments: PackArgs,
     problem: Conv2d,
     packed: Conv2d,
+    /// Name of its launches in a profiler.
+    label: Label,
 }
 
 impl Gpu {
@@ -38,8 +40,11 @@ impl Gpu {
             .to_builder()
             .filter_layout(FilterLayout::Packed)
             .build()?;
+        let kernel = self.load(pack_kernel(problem)?)?;
+        let label = || format!("{}: {problem}", kernel.kernel().name());
         Ok(PreparedPack {
-            kernel: self.load(pack_kernel(problem)?)?,
+            label: Label::new(label),
+            kernel,
             arguments: PackArgs::new(problem, &FilterRows::packed(problem)),
             problem: problem.clone(),
             packed,
@@ -115,6 +120,7 @@ impl PreparedPack {
         let mut arguments = self.arguments;
         (arguments.from, arguments.to) = (w, packed);
         let grid = arguments.set_grid(self.kernel.kernel());
+        let _range = self.label.range();
         // SAFETY: the caller's promise is this function's own, and these are the arguments of the
         // packing kernel.
         unsafe { self.kernel.launch(stream, grid, arguments) }

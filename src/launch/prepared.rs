@@ -10,7 +10,7 @@ use cudarc::driver::{
 
 use super::Launch;
 use super::buffer::{Element, Workspace};
-use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream, driver_error};
+use crate::device::{Gpu, Label, LoadedKernel, check_ordering, check_stream, driver_error};
 use crate::error::Error;
 use crate::kernels::DType;
 use crate::kernels::operation::Arguments;
@@ -25,6 +25,8 @@ pub struct Prepared<P: Launch> {
     kernel: Arc<LoadedKernel>,
     /// Arguments of the kernel without the pointers.
     arguments: P::Arguments,
+    /// Name of its launches in a profiler.
+    label: Label,
 }
 
 impl Gpu {
@@ -55,6 +57,7 @@ impl<P: Launch> Prepared<P> {
             plan: plan.clone(),
             kernel: gpu.load(plan.kernel_id())?,
             arguments: P::arguments(gpu, plan)?,
+            label: Label::new(|| format!("{}: {}", kernel.name(), plan.problem().describe())),
         })
     }
 
@@ -117,6 +120,7 @@ impl<P: Launch> Prepared<P> {
         stream: sys::CUstream,
         pointers: P::Pointers,
     ) -> Result<(), Error> {
+        let _range = self.label.range();
         // SAFETY: the caller's promise is this function's own.
         unsafe { P::launch_raw(self, stream, pointers) }
     }

@@ -14,6 +14,8 @@ mod faults;
 mod images;
 mod invariants;
 mod no_allocation;
+#[cfg(feature = "nvtx")]
+mod nvtx;
 mod ordering;
 mod out_of_memory;
 mod pointers;
