@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::kernels::{DType, Math};
-use crate::plan::Refusal;
 use crate::plan::refusal_groups::grouped;
+use crate::plan::{Factor, Refusal};
 use crate::problem::NotationReason;
 
 /// Errors, from describing a problem to launching it.
@@ -208,6 +208,17 @@ pub enum Error {
         kernel: String,
         /// Reason of the refusal.
         refusal: Refusal,
+    },
+
+    /// A factor of the cost model is no number within its bounds.
+    #[error(
+        "a factor of {value} for the cost model; it must lie between {} and {}",
+        Factor::LEAST,
+        Factor::MOST
+    )]
+    Factor {
+        /// The factor.
+        value: f64,
     },
 
     /// There is no kernel of that number.

@@ -287,7 +287,8 @@ impl fmt::Display for Roofline {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Score {
-    /// The model's time, in microseconds. It ranks kernels; it is not a prediction to quote.
+    /// The model's time, in microseconds, multiplied by the family's factor where the plan was made
+    /// with one. It ranks kernels; it is not a prediction to quote.
     pub us: f64,
     /// Blocks of the launch.
     pub blocks: u64,

@@ -61,6 +61,9 @@ impl<P: Operation> Plan<P> {
             score.memory_us,
             score.pack_us,
         );
+        if let Some(factor) = self.factor() {
+            let _ = write!(text, ", factor {factor}");
+        }
         if let Some(tuned) = self.tuned_kernel() {
             let _ = write!(text, ", tuned: {tuned}");
         }

@@ -24,6 +24,7 @@
 //! env_logger with `RUST_LOG=warpconv::plan=debug`; the command line has one of its own, enabled by
 //! `WARPCONV_LOG=plan`. A program without a logger prints nothing.
 
+mod factors;
 mod log;
 pub(crate) mod refusal_groups;
 mod tuning;
@@ -32,6 +33,7 @@ mod tuning_file;
 use std::cmp::Ordering;
 use std::fmt;
 
+pub use factors::Factor;
 pub use log::LOG_TARGET;
 pub use tuning::{Card, Measure, TunedKernel, Tuning};
 pub use tuning_file::{TuningError, TuningReason};
@@ -41,6 +43,7 @@ pub use crate::kernels::{
     WORKSPACE_COUNTERS,
 };
 
+use self::factors::Factors;
 use crate::error::Error;
 use crate::kernels::operation::check_entry;
 use crate::kernels::{FilterRows, Kernel, KernelId, kernels};
@@ -54,6 +57,9 @@ pub struct Candidate {
     pub id: KernelId,
     /// Score of the kernel, or the one reason of its refusal.
     pub evaluation: Result<Score, Refusal>,
+    /// Factor of the kernel's family that the estimate has been multiplied by, if the plan was made
+    /// with a tuning that has one.
+    pub factor: Option<Factor>,
 }
 
 impl Candidate {
@@ -74,8 +80,12 @@ impl fmt::Display for Candidate {
                 score.blocks_per_sm,
                 score.tile_efficiency * 100.0,
                 score.us
-            ),
-            Err(refusal) => write!(f, "{refusal}"),
+            )?,
+            Err(refusal) => write!(f, "{refusal}")?,
+        }
+        match self.factor {
+            Some(factor) if self.evaluation.is_ok() => write!(f, " (factor {factor})"),
+            _ => Ok(()),
         }
     }
 }
@@ -128,7 +138,7 @@ impl<P: Operation> Plan<P> {
     /// # Errors
     /// As [`Plan::with_kernel`] if the limits name a kernel, else as [`Plan::new`].
     pub fn within(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
-        let plan = Plan::choose(problem, capability, limits)?;
+        let plan = Plan::unlogged(problem, capability, limits, None)?;
         plan.log_if_enabled();
         Ok(plan)
     }
@@ -141,7 +151,12 @@ impl<P: Operation> Plan<P> {
     }
 
     /// Chooses the kernel, without a record.
-    fn choose(problem: &P, capability: &Capability, limits: &Limits) -> Result<Plan<P>, Error> {
+    fn choose(
+        problem: &P,
+        capability: &Capability,
+        limits: &Limits,
+        factors: &Factors<'_>,
+    ) -> Result<Plan<P>, Error> {
         if let Some(kernel) = limits.kernel {
             let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
                 index: kernel.0,
@@ -154,7 +169,7 @@ impl<P: Operation> Plan<P> {
                 });
             }
         }
-        let candidates = Plan::candidates_within(problem, capability, limits);
+        let candidates = Plan::ranked(problem, capability, limits, factors);
         let chosen = candidates
             .iter()
             .filter(|c| limits.kernel.is_none_or(|kernel| kernel == c.id))
@@ -174,6 +189,7 @@ impl<P: Operation> Plan<P> {
     /// Plans the problem with the kernel and the split-K factor that were fastest when they were
     /// measured, or within the limits alone: if the problem was not measured, if the limits
     /// themselves name a kernel or a split-K factor, or do not leave that kernel its workspace.
+    /// Estimates are multiplied by the factors of the tuning's card, if it has any.
     ///
     /// # Errors
     /// As [`Plan::within`].
@@ -196,8 +212,9 @@ impl<P: Operation> Plan<P> {
         tuning: Option<&Tuning>,
     ) -> Result<Plan<P>, Error> {
         let Some(tuning) = tuning else {
-            return Plan::choose(problem, capability, limits);
+            return Plan::choose(problem, capability, limits, &Factors::default());
         };
+        let factors = tuning.factors();
         let free = limits.kernel.is_none() && limits.split_k.is_none();
         if let Some(tuned_kernel) = tuning.tuned_kernel(&problem.describe()).filter(|_| free) {
             let named = Limits {
@@ -205,16 +222,16 @@ impl<P: Operation> Plan<P> {
                 split_k: Some(tuned_kernel.split_k),
                 ..*limits
             };
-            if let Ok(plan) = Plan::choose(problem, capability, &named) {
+            if let Ok(plan) = Plan::choose(problem, capability, &named, &factors) {
                 return Ok(Plan {
                     tuned_kernel: Some(tuned_kernel),
                     // As without a measurement.
-                    candidates: Plan::candidates_within(problem, capability, limits),
+                    candidates: Plan::ranked(problem, capability, limits, &factors),
                     ..plan
                 });
             }
         }
-        Plan::choose(problem, capability, limits)
+        Plan::choose(problem, capability, limits, &factors)
     }
 
     /// Every kernel that computes the operation with its verdict: those that accept, best first,
@@ -229,15 +246,31 @@ impl<P: Operation> Plan<P> {
         capability: &Capability,
         limits: &Limits,
     ) -> Vec<Candidate> {
+        Plan::ranked(problem, capability, limits, &Factors::default())
+    }
+
+    /// [`Plan::candidates_within`], with estimates multiplied by factors.
+    fn ranked(
+        problem: &P,
+        capability: &Capability,
+        limits: &Limits,
+        factors: &Factors<'_>,
+    ) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = kernels()
             .iter()
             .enumerate()
             .filter(|(_, entry)| P::computed_by(entry.algorithm))
             .map(|(index, entry)| {
-                let kernel = KernelId(index);
+                let id = KernelId(index);
+                let factor = factors.of(entry.algorithm);
+                let mut evaluation = evaluate(problem, capability, limits, id, entry);
+                if let (Ok(score), Some(factor)) = (&mut evaluation, factor) {
+                    score.us *= factor.value();
+                }
                 Candidate {
-                    id: kernel,
-                    evaluation: evaluate(problem, capability, limits, kernel, entry),
+                    id,
+                    evaluation,
+                    factor,
                 }
             })
             .collect();
@@ -316,6 +349,12 @@ impl<P: Operation> Plan<P> {
         self.tuned_kernel
     }
 
+    /// Factor that the kernel's estimate has been multiplied by, if [`Plan::tuned`] found one.
+    pub fn factor(&self) -> Option<Factor> {
+        let own = self.candidates.iter().find(|c| c.id == self.kernel);
+        own.and_then(|candidate| candidate.factor)
+    }
+
     /// The kernels that accept the problem, best first, the chosen one among them.
     pub fn accepted(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates
@@ -352,6 +391,9 @@ impl<P: Operation> fmt::Display for Plan<P> {
             self.grid, kernel.threads
         )?;
         writeln!(f, "shared   {} bytes per block", self.shared_bytes())?;
+        if let Some(factor) = self.factor() {
+            writeln!(f, "factor   {factor}")?;
+        }
         write!(f, "roofline {} (H200)", self.roofline)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
+use super::factors::{FactorEntry, FactorKey};
 use crate::kernels::{KernelId, kernels};
 use crate::ptx;
 
@@ -106,10 +107,10 @@ pub(super) struct Entry {
     pub of: u32,
 }
 
-/// The fastest kernels of earlier measurements, for one card.
+/// The fastest kernels of earlier measurements, and factors of the cost model, for one card.
 ///
 /// [`Plan::tuned`](super::Plan::tuned) takes the measured kernel of the problem, and ranks the
-/// candidates if there is none. An entry counts only for the same problem on the same card with the
+/// candidates if there is none, with [`Tuning::factor`] of each family. An entry counts only for the same problem on the same card with the
 /// same driver and the same build of this crate: another compiler of the driver, or a changed
 /// kernel, may change the order. [`Tuning::read`] and [`Tuning::save`] keep the entries in a file,
 /// which several cards and programs may share.
@@ -135,6 +136,8 @@ pub struct Tuning {
     card: Card,
     /// Entries of all cards; those of others are written back.
     pub(super) entries: BTreeMap<Key, Entry>,
+    /// Factors of all cards; those of others are written back.
+    pub(super) factors: BTreeMap<FactorKey, FactorEntry>,
 }
 
 impl Tuning {
@@ -143,11 +146,8 @@ impl Tuning {
         Tuning {
             card,
             entries: BTreeMap::new(),
+            factors: BTreeMap::new(),
         }
-    }
-
-    pub(super) fn with_entries(card: Card, entries: BTreeMap<Key, Entry>) -> Tuning {
-        Tuning { card, entries }
     }
 
     /// Card that the entries count for.
@@ -281,7 +281,10 @@ mod tests {
             Card::new("NVIDIA H200", 12050),
             Card::new("NVIDIA H100", 12040),
         ] {
-            let elsewhere = Tuning::with_entries(other, tuning.entries.clone());
+            let elsewhere = Tuning {
+                card: other,
+                ..tuning.clone()
+            };
             assert_eq!(elsewhere.tuned_kernel(PROBLEM), None);
             assert!(elsewhere.len() == 0 && !elsewhere.is_outdated(PROBLEM));
         }

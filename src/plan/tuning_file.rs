@@ -1,26 +1,35 @@
 //! Tuning files: one line of text per entry, written whole or not at all.
 //!
 //! ```text
-//! warpconv-tuning 1
+//! warpconv-tuning 2
 //! <problem> <card> <driver> <build> <kernel> <split_k> <us|instructions> <amount> <of>
-//! end <entries> <checksum>
+//! factor <card> <driver> <build> <family> <value> <rows>
+//! end <lines> <checksum>
 //! ```
-//! Fields are separated by tabs. The checksum is that of everything before the last line.
+//! Fields are separated by tabs. The checksum is that of everything before the last line, whose
+//! number counts the lines between the first and itself. Format 1 has no factors; a file without any
+//! is written in it, so that earlier versions of the crate read it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::factors::{Factor, FactorEntry, FactorKey};
 use super::tuning::{Card, Entry, Key, Measure, SEED, Tuning, build, fingerprint};
 use crate::files;
 
 /// The word that a tuning file begins with.
 const MAGIC: &str = "warpconv-tuning";
 
-/// The format that this crate writes and reads.
-const FORMAT: u32 = 1;
+/// The format without factors.
+const FORMAT_OF_KERNELS: u32 = 1;
+
+/// The latest format, which has factors.
+const FORMAT: u32 = 2;
+
+/// First field of a line with a factor.
+const FACTOR: &str = "factor";
 
 /// Kernel families by their earlier names, and by those that they have now.
 const RENAMED: [(&str, &str); 6] = [
@@ -62,7 +71,9 @@ pub enum TuningReason {
     #[error("no tuning file of warpconv")]
     Foreign,
     /// The file is of a later version of this crate.
-    #[error("a tuning file of format {found}; this version reads format {FORMAT}")]
+    #[error(
+        "a tuning file of format {found}; this version reads formats {FORMAT_OF_KERNELS} and {FORMAT}"
+    )]
     Format {
         /// Format number of the file.
         found: u32,
@@ -125,18 +136,17 @@ impl Tuning {
     /// [`TuningError`] if it cannot be read, or is damaged or no tuning file. Plans do well
     /// without: the caller says why it is ignored and goes on with [`Tuning::new`].
     pub fn read(path: &Path, card: Card) -> Result<Tuning, TuningError> {
-        let entries = match read(path) {
-            Ok(text) => parse(&text).map_err(|reason| content(path, reason))?,
+        match read(path) {
+            Ok(text) => parse(&text, card).map_err(|reason| content(path, reason)),
             Err(TuningError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                BTreeMap::new()
+                Ok(Tuning::new(card))
             }
-            Err(error) => return Err(error),
-        };
-        Ok(Tuning::with_entries(card, entries))
+            Err(error) => Err(error),
+        }
     }
 
-    /// Adds the card's entries to a file. Entries of other cards stay, and the card's entries of
-    /// another build are removed. Concurrent readers see the old or the new file, and concurrent
+    /// Adds the card's entries to a file, and replaces its factors there if this has any. What is of
+    /// other cards stays, and what is of the card but of another build is removed. Concurrent readers see the old or the new file, and concurrent
     /// writers lose no entry. A damaged file is replaced.
     ///
     /// # Errors
@@ -161,24 +171,21 @@ impl Tuning {
         let lock = beside(".lock");
         let held = files::create_own(&lock).map_err(failed(&lock))?;
         held.lock().map_err(failed(&lock))?;
-        let mut entries = match Tuning::read(path, self.card().clone()) {
-            Ok(there) => there.entries,
-            Err(TuningError::Content { reason, .. }) if !reason.keeps_out() => BTreeMap::new(),
+        let mut all = match Tuning::read(path, self.card().clone()) {
+            Ok(there) => there,
+            Err(TuningError::Content { reason, .. }) if !reason.keeps_out() => {
+                Tuning::new(self.card().clone())
+            }
             Err(error) => return Err(error),
         };
-        entries.retain(|key, entry| key.card != *self.card() || entry.build == build());
-        let own = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| key.card == *self.card() && entry.build == build());
-        entries.extend(own.map(|(key, entry)| (key.clone(), entry.clone())));
+        all.merge(self);
 
         // In the same folder, so that renaming replaces the file in one step. The lock makes the
         // name ours.
         let new = beside(".new");
         let mut file = files::create_own(&new).map_err(failed(&new))?;
         let mut write = || -> io::Result<()> {
-            file.write_all(print(&entries).as_bytes())?;
+            file.write_all(print(&all).as_bytes())?;
             file.sync_all()?;
             fs::rename(&new, path)
         };
@@ -186,6 +193,34 @@ impl Tuning {
             let _ = fs::remove_file(&new);
             failed(path)(error)
         })
+    }
+}
+
+impl Tuning {
+    /// Takes what the other one has of the card and this build, and removes what is of the card but
+    /// of another build.
+    fn merge(&mut self, newer: &Tuning) {
+        let card = newer.card();
+        self.entries
+            .retain(|key, entry| key.card != *card || entry.build == build());
+        let own = newer
+            .entries
+            .iter()
+            .filter(|(key, entry)| key.card == *card && entry.build == build());
+        self.entries
+            .extend(own.map(|(key, entry)| (key.clone(), entry.clone())));
+
+        let mut own = newer
+            .factors
+            .iter()
+            .filter(|(key, entry)| key.card == *card && entry.build == build())
+            .peekable();
+        // Factors of one calibration belong together: none of an earlier one stays beside them.
+        let replaced = own.peek().is_some();
+        self.factors
+            .retain(|key, entry| key.card != *card || (entry.build == build() && !replaced));
+        self.factors
+            .extend(own.map(|(key, entry)| (key.clone(), entry.clone())));
     }
 }
 
@@ -244,10 +279,14 @@ fn content(path: &Path, reason: TuningReason) -> TuningError {
     }
 }
 
-/// The entries as text.
-fn print(entries: &BTreeMap<Key, Entry>) -> String {
-    let mut text = format!("{MAGIC} {FORMAT}\n");
-    for (key, entry) in entries {
+/// Entries and factors as text.
+fn print(tuning: &Tuning) -> String {
+    let format = match tuning.factors.is_empty() {
+        true => FORMAT_OF_KERNELS,
+        false => FORMAT,
+    };
+    let mut text = format!("{MAGIC} {format}\n");
+    for (key, entry) in &tuning.entries {
         text.push_str(&format!(
             "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
             key.problem,
@@ -261,13 +300,56 @@ fn print(entries: &BTreeMap<Key, Entry>) -> String {
             entry.of
         ));
     }
+    for (FactorKey { card, family }, FactorEntry { build, factor }) in &tuning.factors {
+        text.push_str(&format!(
+            "{FACTOR}\t{}\t{}\t{build}\t{family}\t{}\t{}\n",
+            card.name,
+            card.driver,
+            factor.value(),
+            factor.rows()
+        ));
+    }
     let sum = fingerprint(text.as_bytes(), SEED);
-    text.push_str(&format!("end {} {sum:016x}\n", entries.len()));
+    let lines = tuning.entries.len() + tuning.factors.len();
+    text.push_str(&format!("end {lines} {sum:016x}\n"));
     text
 }
 
-/// The entries of a text.
-fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
+/// Entries and factors of a text.
+fn parse(text: &str, card: Card) -> Result<Tuning, TuningReason> {
+    let (format, body, count) = checked(text)?;
+    let mut tuning = Tuning::new(card);
+    for (index, line) in body.lines().enumerate().skip(1) {
+        let damaged = |what| TuningReason::Line {
+            line: index + 1,
+            what,
+        };
+        let fields: Vec<&str> = line.split('\t').collect();
+        if format >= FORMAT && fields.len() != 9 && fields[0] == FACTOR {
+            let (key, entry) = factor(&fields).map_err(damaged)?;
+            tuning.factors.insert(key, entry);
+            continue;
+        }
+        let (key, entry) = entry(&fields).map_err(damaged)?;
+        let former = |(old, _): &&(&str, &str)| {
+            let rest = entry.kernel.strip_prefix(old);
+            rest.is_some_and(|rest| rest.starts_with('_'))
+        };
+        if let Some(&(old, new)) = RENAMED.iter().find(former) {
+            let line = index + 1;
+            return Err(TuningReason::Renamed { line, old, new });
+        }
+        tuning.entries.insert(key, entry);
+    }
+    match count.parse::<usize>() {
+        Ok(count) if tuning.entries.len() + tuning.factors.len() == count => Ok(tuning),
+        _ => Err(TuningReason::CutOff),
+    }
+}
+
+/// The format of a text, its lines before the last one, and the number of lines that the last one
+/// has. The checksum is right.
+fn checked(text: &str) -> Result<(u32, &str, &str), TuningReason> {
     // What a program leaves that was stopped before it wrote.
     if text.is_empty() {
         return Err(TuningReason::CutOff);
@@ -278,7 +360,7 @@ fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
         .and_then(|rest| rest.strip_prefix(' '))
         .and_then(|digits| digits.parse::<u32>().ok())
         .ok_or(TuningReason::Foreign)?;
-    if format != FORMAT {
+    if !(FORMAT_OF_KERNELS..=FORMAT).contains(&format) {
         return Err(TuningReason::Format { found: format });
     }
     let body = text.strip_suffix('\n').ok_or(TuningReason::CutOff)?;
@@ -291,32 +373,34 @@ fn parse(text: &str) -> Result<BTreeMap<Key, Entry>, TuningReason> {
     if sum != format!("{:016x}", fingerprint(body.as_bytes(), SEED)) {
         return Err(TuningReason::Checksum);
     }
-    let mut entries = BTreeMap::new();
-    for (index, line) in body.lines().enumerate().skip(1) {
-        let (key, entry) = entry(line).map_err(|what| TuningReason::Line {
-            line: index + 1,
-            what,
-        })?;
-        let former = |(old, _): &&(&str, &str)| {
-            let rest = entry.kernel.strip_prefix(old);
-            rest.is_some_and(|rest| rest.starts_with('_'))
-        };
-        if let Some(&(old, new)) = RENAMED.iter().find(former) {
-            let line = index + 1;
-            return Err(TuningReason::Renamed { line, old, new });
-        }
-        entries.insert(key, entry);
+    Ok((format, body, count))
+}
+
+/// The factor of a line, or what is wrong with it.
+fn factor(fields: &[&str]) -> Result<(FactorKey, FactorEntry), &'static str> {
+    let [_, card, driver, build, family, value, rows] = fields else {
+        return Err("it has not seven fields");
+    };
+    if family.is_empty() {
+        return Err("a field is empty");
     }
-    match count.parse::<usize>() {
-        Ok(count) if entries.len() == count => Ok(entries),
-        _ => Err(TuningReason::CutOff),
-    }
+    let driver = driver.parse().map_err(|_| "the driver is no number")?;
+    let value = value.parse().map_err(|_| "the factor is no number")?;
+    let rows = rows.parse().map_err(|_| "the rows are no number")?;
+    let key = FactorKey {
+        card: Card::new(card, driver),
+        family: (*family).to_owned(),
+    };
+    let entry = FactorEntry {
+        build: (*build).to_owned(),
+        factor: Factor::new(value, rows).map_err(|_| "the factor is out of bounds")?,
+    };
+    Ok((key, entry))
 }
 
 /// The entry of a line, or what is wrong with it.
-fn entry(line: &str) -> Result<(Key, Entry), &'static str> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [
+fn entry(fields: &[&str]) -> Result<(Key, Entry), &'static str> {
+    let &[
         problem,
         card,
         driver,
@@ -326,7 +410,7 @@ fn entry(line: &str) -> Result<(Key, Entry), &'static str> {
         by,
         amount,
         of,
-    ] = fields[..]
+    ] = fields
     else {
         return Err("it has not nine fields");
     };

@@ -1,6 +1,7 @@
 //! Files as they come: missing, damaged, foreign, older, and written by several at a time.
 
 use super::*;
+use crate::kernels::Algorithm;
 use crate::kernels::{KernelId, kernels};
 use crate::plan::TunedKernel;
 use std::thread;
@@ -46,6 +47,14 @@ fn two() -> Tuning {
     tuning
 }
 
+/// Two entries and two factors.
+fn calibrated() -> Tuning {
+    let mut tuning = two();
+    let factor = |value| Factor::new(value, 7).unwrap();
+    tuning.calibrate(&[(Algorithm::Mma, factor(1.25))], factor(0.1));
+    tuning
+}
+
 fn reason(path: &Path) -> TuningReason {
     match Tuning::read(path, card()) {
         Err(TuningError::Content { reason, .. }) => reason,
@@ -77,11 +86,64 @@ fn what_is_saved_comes_back() {
     assert_eq!(other.tuned_kernel("mb1_ic8"), Some(tuned_kernel(5, 99.0)));
 }
 
+/// Files by earlier versions, which have no factors; and a file without any is of that format.
+#[test]
+fn format_1_is_read_and_written_as_before() {
+    let text = "warpconv-tuning 1\nmb1_ic8\tNVIDIA H200\t12040\t0.0.1+0123456789abcdef\tk\t2\tus\t10.5\t3\n";
+    let sum = fingerprint(text.as_bytes(), SEED);
+    let text = format!("{text}end 1 {sum:016x}\n");
+    let read = parse(&text, card()).unwrap();
+    assert!(read.is_outdated("mb1_ic8") && read.factors.is_empty());
+    assert_eq!(print(&read), text);
+
+    // A factor stands in no file of format 1.
+    let factors = print(&calibrated());
+    assert!(factors.starts_with("warpconv-tuning 2\n"), "{factors}");
+    let (body, _) = factors.split_once("end ").unwrap();
+    let body = body.replacen(" 2\n", " 1\n", 1);
+    let sum = fingerprint(body.as_bytes(), SEED);
+    let error = parse(&format!("{body}end 4 {sum:016x}\n"), card()).unwrap_err();
+    assert!(error.to_string().contains("nine fields"), "{error}");
+}
+
+#[test]
+fn factors_come_back_and_a_newer_calibration_replaces_them() {
+    let scratch = Scratch::new("factors");
+    let path = scratch.0.join("tuning.txt");
+    calibrated().save(&path).unwrap();
+    assert_eq!(Tuning::read(&path, card()).unwrap(), calibrated());
+
+    // Winners that are found later leave the factors, and those of another card join them.
+    let mut newer = Tuning::new(card());
+    newer.insert("mb3_ic8", tuned_kernel(3, 9.0));
+    newer.save(&path).unwrap();
+    let mut other = Tuning::new(Card::new("Tesla T4", 12040));
+    other.calibrate(&[], Factor::new(3.0, 1).unwrap());
+    other.save(&path).unwrap();
+    let read = Tuning::read(&path, card()).unwrap();
+    assert_eq!(read.len(), 3);
+    assert_eq!(read.factors.len(), 3);
+    let value = |read: &Tuning, family| read.factor(family).map(|factor| factor.value());
+    assert_eq!(value(&read, Algorithm::Mma), Some(1.25));
+    assert_eq!(value(&read, Algorithm::Wgmma), Some(0.1));
+
+    let mut newer = Tuning::new(card());
+    let factor = |value| Factor::new(value, 1).unwrap();
+    newer.calibrate(&[(Algorithm::Wgmma, factor(2.0))], factor(4.0));
+    newer.save(&path).unwrap();
+    let read = Tuning::read(&path, card()).unwrap();
+    assert_eq!((read.len(), read.factors.len()), (3, 3));
+    assert_eq!(value(&read, Algorithm::Mma), Some(4.0));
+    assert_eq!(value(&read, Algorithm::Wgmma), Some(2.0));
+    let other = Tuning::read(&path, other.card().clone()).unwrap();
+    assert_eq!(value(&other, Algorithm::Mma), Some(3.0));
+}
+
 #[test]
 fn any_damage_is_found_and_the_file_replaced() {
     let scratch = Scratch::new("damage");
     let path = scratch.0.join("tuning.txt");
-    let text = print(&two().entries);
+    let text = print(&calibrated());
     // Cut off anywhere.
     for length in 0..text.len() {
         fs::write(&path, &text[..length]).unwrap();
@@ -119,7 +181,7 @@ fn kernels_by_their_earlier_names_are_named() {
         for entry in tuning.entries.values_mut().skip(1) {
             entry.kernel = current.replacen(new, old, 1);
         }
-        fs::write(&path, print(&tuning.entries)).unwrap();
+        fs::write(&path, print(&tuning)).unwrap();
         let message = Tuning::read(&path, card()).unwrap_err().to_string();
         let want = format!(
             "line 3 of the tuning file is by an earlier version: kernels {old}_* are now {new}_*"
@@ -141,8 +203,8 @@ fn what_is_not_ours_is_neither_read_nor_overwritten() {
         ("warpconv-tuning\n", TuningReason::Foreign),
         ("warpconv-tuning one\n", TuningReason::Foreign),
         (
-            "warpconv-tuning 2\nwho knows\n",
-            TuningReason::Format { found: 2 },
+            "warpconv-tuning 3\nwho knows\n",
+            TuningReason::Format { found: 3 },
         ),
     ] {
         fs::write(&path, text).unwrap();
@@ -163,9 +225,9 @@ fn a_line_that_means_nothing_is_named() {
     let of = |line: &str| {
         let text = format!("{MAGIC} {FORMAT}\n{line}\n");
         let sum = fingerprint(text.as_bytes(), SEED);
-        parse(&format!("{text}end 1 {sum:016x}\n"))
+        parse(&format!("{text}end 1 {sum:016x}\n"), card())
     };
-    assert_eq!(of(line).unwrap().len(), 1);
+    assert_eq!(of(line).unwrap().entries.len(), 1);
     for (wrong, part) in [
         (line.replace("\tus", ""), "nine fields"),
         (line.replace("us", "ms"), "what was measured"),
@@ -184,24 +246,45 @@ fn a_line_that_means_nothing_is_named() {
         );
         assert!(error.to_string().contains(part), "{wrong}: {error}");
     }
+    let line = "factor\tc\t1\tb\tmma\t1.5\t3";
+    assert_eq!(of(line).unwrap().factors.len(), 1);
+    for (wrong, part) in [
+        (line.replace("\t3", ""), "seven fields"),
+        (line.replace("\t1.5\t3", ""), "seven fields"),
+        (line.replace("1.5", "NaN"), "out of bounds"),
+        (line.replace("1.5", "0"), "out of bounds"),
+        (line.replace("1.5", "-1.5"), "out of bounds"),
+        (line.replace("1.5", "21"), "out of bounds"),
+        (line.replace("1.5", "fast"), "the factor is no number"),
+        (line.replace("\t3", "\tthree"), "the rows"),
+        (line.replace("mma", ""), "empty"),
+        (line.replace("c\t1", "c\tnew"), "driver"),
+        (line.replace("factor", "fact"), "nine fields"),
+    ] {
+        let error = of(&wrong).unwrap_err();
+        assert!(error.to_string().contains(part), "{wrong}: {error}");
+    }
     let text = format!("{MAGIC} {FORMAT}\n{line}\n");
     let sum = fingerprint(text.as_bytes(), SEED);
-    let miscounted = parse(&format!("{text}end 2 {sum:016x}\n"));
+    let miscounted = parse(&format!("{text}end 2 {sum:016x}\n"), card());
     assert_eq!(miscounted, Err(TuningReason::CutOff));
 }
 
 #[test]
-fn entries_of_an_older_build_do_not_count_and_go() {
+fn what_is_of_an_older_build_does_not_count_and_goes() {
     let scratch = Scratch::new("older");
     let path = scratch.0.join("tuning.txt");
-    let mut old = two();
+    let mut old = calibrated();
+    for entry in old.factors.values_mut() {
+        entry.build = "0.0.1+0123456789abcdef".to_owned();
+    }
     let mut elsewhere = Tuning::new(Card::new("Tesla T4", 11080));
     elsewhere.insert("mb1_ic8", tuned_kernel(1, 1.0));
     old.entries.extend(elsewhere.entries);
     for entry in old.entries.values_mut() {
         entry.build = "0.0.1+0123456789abcdef".to_owned();
     }
-    fs::write(&path, print(&old.entries)).unwrap();
+    fs::write(&path, print(&old)).unwrap();
     let read = Tuning::read(&path, card()).unwrap();
     assert!(read.len() == 0 && read.is_outdated("mb1_ic8"));
     let mut new = Tuning::new(card());
@@ -209,6 +292,7 @@ fn entries_of_an_older_build_do_not_count_and_go() {
     new.save(&path).unwrap();
     let read = Tuning::read(&path, card()).unwrap();
     assert_eq!((read.len(), read.entries.len()), (1, 2));
+    assert!(read.factors.is_empty());
     assert!(!read.is_outdated("mb1_ic8"));
 }
 
