@@ -190,6 +190,8 @@ pub enum Mismatch {
     Elements {
         /// The first wrong element: image, channel, row, column.
         index: [usize; 4],
+        /// The same in NCHW order.
+        place: usize,
         /// Computed value of that element.
         got: f64,
         /// Expected value of that element.
@@ -275,6 +277,7 @@ pub fn compare(
         let (index, of) = (unravel(place, extents), sums.elements);
         return Err(Mismatch::Elements {
             index,
+            place,
             got,
             want,
             bound,

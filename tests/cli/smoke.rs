@@ -71,6 +71,18 @@ fn the_list_has_every_kernel_and_runs_none() {
     assert_eq!(named, all.iter().map(String::as_str).collect());
 }
 
+/// Every kernel with every option that the list has.
+#[test]
+fn every_check_of_the_list_passes() {
+    for device in ["emulator:75", "emulator:90"] {
+        let (out, _) = expect(&["verify", "--smoke", "--device", device], 0);
+        let last = out.lines().last().unwrap();
+        let passed = last.strip_suffix(" ok, 0 failed").unwrap();
+        let checks = out.lines().filter(|line| line.starts_with("ok    "));
+        assert_eq!(passed, checks.count().to_string(), "{device}");
+    }
+}
+
 #[test]
 fn checks_that_contain_a_text_pass_and_are_recorded() {
     let scratch = Scratch::new("smoke-filter");
@@ -115,7 +127,11 @@ fn a_wrong_kernel_is_named_with_its_first_wrong_element() {
     let plain = &checks[0];
     assert_eq!(plain["outcome"], "wrong");
     assert_eq!(plain["largest_error"], 1.0);
-    assert_eq!(plain["first_index"].as_array().unwrap().len(), 4);
+    let element = plain["first_element"].as_array().unwrap();
+    let element: Vec<u64> = element.iter().map(|at| at.as_u64().unwrap()).collect();
+    // Of 5 channels, 6 rows and 7 columns.
+    let index = ((element[0] * 5 + element[1]) * 6 + element[2]) * 7 + element[3];
+    assert_eq!(plain["first_index"], index);
     let message = plain["message"].as_str().unwrap();
     assert!(message.contains("got 1e0, expected 0e0"), "{message}");
     assert!(plain["loaded"].as_str().unwrap().starts_with("PTX of "));

@@ -109,7 +109,6 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     if args.smoke {
         return smoke::command(global, args);
     }
-    let sources = selected(args)?;
     let kernel = match &args.kernel[..] {
         [] => None,
         [id] => Some(kernel_of(id)?),
@@ -120,6 +119,7 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
             )));
         }
     };
+    let sources = selected(args)?;
     let json = JsonFile::create(global.json.as_deref())?;
     let gpu = device::open(global.device)?;
     let context = Context {

@@ -70,6 +70,7 @@ fn the_first_wrong_element_is_named() {
     let error = compare(&got, &want, [2, 3, 4, 5], DType::F32, Tolerance::Exact).unwrap_err();
     let expected = Mismatch::Elements {
         index: [1, 1, 1, 3],
+        place: 88,
         got: 2.0,
         want: 1.0,
         bound: 0.0,

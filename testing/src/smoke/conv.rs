@@ -25,7 +25,9 @@ pub(super) fn fill(cases: &mut Cases<'_>) {
     let Some(plain) = accepted else {
         return;
     };
-    cases.offer(PLAIN, Some(plain.clone()), SmokeProblem::Conv);
+    let [r, s] = plain.window().kernel;
+    let label = format!("{PLAIN} {r}x{s}");
+    cases.offer(&label, Some(plain.clone()), SmokeProblem::Conv);
     for (label, variant) in variants(&plain) {
         cases.offer(label, variant.build().ok(), SmokeProblem::Conv);
     }
@@ -101,6 +103,7 @@ fn variants(plain: &Conv2d) -> Vec<(&'static str, Builder<Conv2d>)> {
     ];
     if plain.window().kernel != [1, 1] {
         all.push(("dilation", start().dilation(2, 1).padding(Padding::same(3))));
+        all.push(("1x1", start().kernel(1, 1).padding(Padding::same(0))));
     }
     let (x, y) = (before(c), before(k));
     all.extend([

@@ -70,10 +70,11 @@ fn bottleneck_variants(
                 .input_slice(c + 2 * x, x)
                 .output_slice(k + 3, 1),
         ),
+        ("several tiles", start().input(1, c, rows, w)),
         (
-            "several tiles, all channels",
+            "all channels",
             start()
-                .input(1, 3 * c, rows, w)
+                .input(1, 3 * c, 2, w)
                 .mid_channels(kernel.tile_k as usize)
                 .filters(67),
         ),

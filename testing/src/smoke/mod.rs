@@ -21,7 +21,7 @@ use warpconv::problem::{
 
 pub use run::{LoadedImage, SmokeError, load, run};
 
-/// Label of a kernel's first problem, which has no options.
+/// First word of the label of a kernel's first problem, which has no options.
 const PLAIN: &str = "plain";
 
 /// Small problem for one kernel.
@@ -29,7 +29,7 @@ const PLAIN: &str = "plain";
 pub struct SmokeCase {
     /// Kernel that runs it.
     pub kernel: KernelId,
-    /// Option that the case is there for, such as `residual`; `plain` for none.
+    /// Option that the case is there for, such as `residual`; `plain` and its filter for none.
     pub label: String,
     /// Problem of the case.
     pub problem: SmokeProblem,

@@ -51,14 +51,22 @@ fn options(algorithm: Algorithm) -> &'static [&'static str] {
             "dilation",
             "batch 2, slices",
         ],
-        Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::Wgmma | Algorithm::WgmmaGather => {
+        Algorithm::Wgmma => &[
+            "plain 3x3",
+            "residual",
+            "stride 2, asymmetric padding",
+            "1x1",
+            "split-K 2",
+            "split-K 3",
+        ],
+        Algorithm::Mma | Algorithm::MmaFewChannels | Algorithm::WgmmaGather => {
             &["residual", "packed", "split-K 2", "split-K 3"]
         }
         Algorithm::MmaSmallGroups => &["residual", "dilation", "split-K 2", "split-K 3"],
         Algorithm::Pointwise => &["bias, relu", "residual", "stride 2"],
         Algorithm::SmallGroups | Algorithm::Depthwise => &["residual", "stride 2", "several tiles"],
         Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma => {
-            &["residual", "packed", "several tiles, all channels"]
+            &["residual", "packed", "several tiles", "all channels"]
         }
         Algorithm::MmaMultiConv => &["bias, relu", "pooled", "split-K 2", "split-K 3"],
         Algorithm::MaxPool => &["indices", "ceil mode, maximum", "dilation", "unaligned"],

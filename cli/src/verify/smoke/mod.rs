@@ -3,6 +3,7 @@
 //! Made for the first minutes on a GPU: every check is a record of its own, and the JSON file is
 //! complete after each, whatever happens next. `warpconv run-all` starts a process per kernel.
 
+mod document;
 mod record;
 
 use std::time::Instant;
@@ -35,26 +36,29 @@ pub fn command(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
             say(format_args!("{kernel}\t{family}\t{label}\t{problem}"))?;
             records.list(case);
         }
-        return records.write();
+        return records.close();
     }
-    records.write()?;
     for case in &cases {
         records.start(case)?;
         let check = run(&gpu, case);
         say(&check)?;
         let is_lost = check.outcome != Outcome::Ok && gpu.synchronize().is_err();
-        let name = check.cuda_error.clone();
-        records.finish(check)?;
+        records.finish(&check)?;
         if is_lost {
+            records.close()?;
             let left = cases.len() - records.count();
             return Err(Failure::Device(format!(
                 "{} `{}` broke the device's context ({}); {left} checks were not run",
                 case.kernel.kernel().name(),
                 case.label,
-                name.unwrap_or_else(|| String::from("the driver gives no name")),
+                check
+                    .cuda_error
+                    .as_deref()
+                    .unwrap_or("no error was reported"),
             )));
         }
     }
+    records.close()?;
     records.outcome()
 }
 

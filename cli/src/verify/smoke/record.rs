@@ -1,9 +1,7 @@
-//! Records of the checks, and the JSON file that holds them.
+//! Records of the checks.
 
 use std::fmt;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,10 +10,11 @@ use warpconv::device::Gpu;
 use warpconv_testing::smoke::{LoadedImage, SmokeCase, SmokeError};
 use warpconv_testing::{Mismatch, RunError, Stats};
 
+use super::document::Document;
 use super::names;
 use crate::device;
 use crate::exit::Failure;
-use crate::output::number;
+use crate::output::{number, say};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +49,11 @@ pub struct Check {
     pub outcome: Outcome,
     message: String,
     largest_error: Option<f64>,
-    /// First wrong element: image, channel, row, column; or its index in the buffer.
-    first_index: Vec<usize>,
+    /// Index of the first wrong element: in NCHW order, or in the buffer that should not have
+    /// changed.
+    first_index: Option<usize>,
+    /// Image, channel, row and column of the first wrong element.
+    first_element: Option<[usize; 4]>,
     pub cuda_error: Option<String>,
     seconds: f64,
     image: Option<LoadedImage>,
@@ -75,7 +77,8 @@ impl Check {
             outcome: Outcome::Ok,
             message: String::new(),
             largest_error: None,
-            first_index: Vec::new(),
+            first_index: None,
+            first_element: None,
             cuda_error: None,
             seconds: elapsed.as_secs_f64(),
             image,
@@ -98,8 +101,15 @@ impl Check {
     /// Takes over a wrong result.
     fn wrong(&mut self, mismatch: &Mismatch) {
         self.outcome = Outcome::Wrong;
-        if let Mismatch::Elements { index, largest, .. } = mismatch {
-            self.first_index = index.to_vec();
+        if let Mismatch::Elements {
+            index,
+            place,
+            largest,
+            ..
+        } = mismatch
+        {
+            self.first_index = Some(*place);
+            self.first_element = Some(*index);
             self.largest_error = Some(*largest);
         }
     }
@@ -113,7 +123,7 @@ impl Check {
             RunError::Gap { index, .. }
             | RunError::Unwritten { index, .. }
             | RunError::Counter { index, .. }
-            | RunError::Input { index, .. } => self.first_index = vec![*index],
+            | RunError::Input { index, .. } => self.first_index = Some(*index),
             _ => {}
         }
     }
@@ -137,7 +147,6 @@ impl Check {
     }
 
     fn to_json(&self) -> Value {
-        let index = (!self.first_index.is_empty()).then_some(&self.first_index);
         json!({
             "kernel": self.kernel,
             "family": self.family,
@@ -146,7 +155,8 @@ impl Check {
             "outcome": self.outcome.name(),
             "message": self.message,
             "largest_error": number(self.largest_error),
-            "first_index": index,
+            "first_index": self.first_index,
+            "first_element": self.first_element,
             "cuda_error": self.cuda_error,
             "seconds": self.seconds,
             "loaded": self.image.as_ref().map(|image| image.loaded.to_string()),
@@ -180,23 +190,19 @@ impl fmt::Display for Check {
 
 /// The records of a run, and the file that holds them after each.
 pub struct Records {
-    path: Option<PathBuf>,
-    device: Value,
-    checks: Vec<Value>,
-    running: Option<Value>,
+    document: Option<Document>,
+    count: usize,
     failed: usize,
     /// Checks that the device failed.
     broken: usize,
 }
 
 impl Records {
-    /// No records yet; the file is not touched.
+    /// No records yet.
     pub fn new(path: Option<&Path>, gpu: &Gpu) -> Result<Records, Failure> {
         Ok(Records {
-            path: path.map(Path::to_owned),
-            device: device::to_json(gpu),
-            checks: Vec::new(),
-            running: None,
+            document: Document::create(path, &device::to_json(gpu))?,
+            count: 0,
             failed: 0,
             broken: 0,
         })
@@ -205,42 +211,53 @@ impl Records {
     /// Adds a case that is listed, not run.
     pub fn list(&mut self, case: &SmokeCase) {
         let (kernel, family) = names(case);
-        self.checks.push(json!({
-            "kernel": kernel,
-            "family": family,
-            "label": case.label,
-            "problem": case.problem.to_string(),
-        }));
+        if let Some(document) = &mut self.document {
+            document.push(&json!({
+                "kernel": kernel,
+                "family": family,
+                "label": case.label,
+                "problem": case.problem.to_string(),
+            }));
+        }
     }
 
     /// Notes that a case is about to run: what a process that hangs or dies leaves.
     pub fn start(&mut self, case: &SmokeCase) -> Result<(), Failure> {
+        let Some(document) = &mut self.document else {
+            return Ok(());
+        };
         let (kernel, _) = names(case);
-        self.running = Some(json!({ "kernel": kernel, "label": case.label }));
-        self.write()
+        document.write(Some(&json!({ "kernel": kernel, "label": case.label })))
     }
 
     /// Adds a finished check.
-    pub fn finish(&mut self, check: Check) -> Result<(), Failure> {
-        self.running = None;
+    pub fn finish(&mut self, check: &Check) -> Result<(), Failure> {
+        self.count += 1;
         self.failed += usize::from(check.outcome != Outcome::Ok);
         self.broken += usize::from(check.outcome == Outcome::CudaError);
-        self.checks.push(check.to_json());
-        self.write()
+        match &mut self.document {
+            Some(document) => {
+                document.push(&check.to_json());
+                document.write(None)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Number of finished checks.
     pub fn count(&self) -> usize {
-        self.checks.len()
+        self.count
+    }
+
+    /// Writes the end of the file.
+    pub fn close(&mut self) -> Result<(), Failure> {
+        self.document.take().map_or(Ok(()), Document::finish)
     }
 
     /// The end of the command.
     pub fn outcome(&self) -> Result<(), Failure> {
         let (failed, broken) = (self.failed, self.broken);
-        crate::output::say(format_args!(
-            "{} ok, {failed} failed",
-            self.count() - failed
-        ))?;
+        say(format_args!("{} ok, {failed} failed", self.count - failed))?;
         match (failed, broken) {
             (0, _) => Ok(()),
             (_, 0) => Err(Failure::Checks { failed }),
@@ -249,32 +266,4 @@ impl Records {
             ))),
         }
     }
-
-    /// Writes the whole file: first beside it, so that there is a complete one at any time.
-    pub fn write(&self) -> Result<(), Failure> {
-        let Some(path) = &self.path else {
-            return Ok(());
-        };
-        let mut document = json!({ "device": self.device, "checks": self.checks });
-        if let Some(running) = &self.running {
-            document["running"] = running.clone();
-        }
-        replace(path, &document).map_err(|error| Failure::File {
-            path: path.clone(),
-            error,
-        })
-    }
-}
-
-/// Replaces a file by a document in one step. What is no regular file, such as a pipe, is written.
-fn replace(path: &Path, document: &Value) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(document)?;
-    text.push('\n');
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(path, text);
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    fs::write(&beside, text)?;
-    fs::rename(&beside, path)
 }
